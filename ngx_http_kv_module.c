@@ -1,0 +1,1053 @@
+
+/*
+ * ngx_http_kv_module: a durable key-value store inside nginx.
+ *
+ * Here are the directives, the configuration and the request handlers; what
+ * they stand on is listed in src/ngx_http_kv.h, and the store itself in
+ * src/kv_store.h.
+ */
+
+
+#include "src/ngx_http_kv.h"
+
+
+#define NGX_HTTP_KV_SEGMENT     (64 * 1024 * 1024)
+#define NGX_HTTP_KV_SNAPSHOT    (256 * 1024 * 1024)
+#define NGX_HTTP_KV_MAX_VALUE   (10 * 1024 * 1024)
+#define NGX_HTTP_KV_BATCH       100
+
+/* what a segment needs beside the largest value: headers, a key */
+#define NGX_HTTP_KV_OVERHEAD    (64 * 1024)
+
+
+static ngx_int_t ngx_http_kv_handler(ngx_http_request_t *r);
+static ngx_int_t ngx_http_kv_get(ngx_http_request_t *r,
+    ngx_http_kv_ctx_t *ctx);
+static ngx_int_t ngx_http_kv_delete(ngx_http_request_t *r,
+    ngx_http_kv_ctx_t *ctx);
+static ngx_int_t ngx_http_kv_clear_handler(ngx_http_request_t *r);
+static ngx_int_t ngx_http_kv_health_handler(ngx_http_request_t *r);
+static ngx_int_t ngx_http_kv_stats_handler(ngx_http_request_t *r);
+static ngx_int_t ngx_http_kv_log_handler(ngx_http_request_t *r);
+static ngx_http_kv_ctx_t *ngx_http_kv_create_ctx(ngx_http_request_t *r);
+static ngx_int_t ngx_http_kv_start(ngx_http_request_t *r,
+    ngx_http_kv_ctx_t *ctx, kv_op_t *op);
+
+static char *ngx_http_kv_zone(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+static char *ngx_http_kv_zone_param(ngx_conf_t *cf, ngx_str_t *arg,
+    ngx_http_kv_zone_t *zone, ngx_str_t *pool, ssize_t *size);
+static ngx_int_t ngx_http_kv_param(ngx_str_t *arg, const char *name,
+    ngx_str_t *value);
+static char *ngx_http_kv_zone_name(ngx_conf_t *cf, ngx_str_t *value,
+    ngx_http_kv_zone_t *zone, ssize_t *size);
+static char *ngx_http_kv_sync(ngx_conf_t *cf, ngx_str_t *value,
+    kv_store_conf_t *conf);
+static char *ngx_http_kv_size(ngx_conf_t *cf, const char *name,
+    ngx_str_t *value, off_t min, off_t max, off_t *result);
+static char *ngx_http_kv_zone_check(ngx_conf_t *cf, ngx_http_kv_zone_t *zone,
+    ssize_t size);
+static ngx_http_kv_zone_t *ngx_http_kv_create_zone_conf(ngx_conf_t *cf);
+static void ngx_http_kv_log(void *ctx, kv_log_level_t level,
+    const char *text);
+static bool ngx_http_kv_stopping(void);
+static char *ngx_http_kv_route(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+static void *ngx_http_kv_create_main_conf(ngx_conf_t *cf);
+static void *ngx_http_kv_create_loc_conf(ngx_conf_t *cf);
+static char *ngx_http_kv_merge_loc_conf(ngx_conf_t *cf, void *parent,
+    void *child);
+static ngx_int_t ngx_http_kv_postconfiguration(ngx_conf_t *cf);
+static ngx_int_t ngx_http_kv_init_module(ngx_cycle_t *cycle);
+static ngx_int_t ngx_http_kv_init_process(ngx_cycle_t *cycle);
+static void ngx_http_kv_exit_process(ngx_cycle_t *cycle);
+static void ngx_http_kv_exit_master(ngx_cycle_t *cycle);
+static ngx_http_kv_zone_t **ngx_http_kv_zones(ngx_cycle_t *cycle,
+    ngx_uint_t *n);
+
+
+static ngx_command_t  ngx_http_kv_commands[] = {
+
+    { ngx_string("kv_zone"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_1MORE,
+      ngx_http_kv_zone,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("kv"),
+      NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_http_kv_route,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      KV_ROUTE_KV,
+      NULL },
+
+    { ngx_string("kv_clear"),
+      NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_http_kv_route,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      KV_ROUTE_CLEAR,
+      NULL },
+
+    { ngx_string("kv_health"),
+      NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_http_kv_route,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      KV_ROUTE_HEALTH,
+      NULL },
+
+    { ngx_string("kv_stats"),
+      NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_http_kv_route,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      KV_ROUTE_STATS,
+      NULL },
+
+      ngx_null_command
+};
+
+
+static ngx_http_module_t  ngx_http_kv_module_ctx = {
+    NULL,                                  /* preconfiguration */
+    ngx_http_kv_postconfiguration,         /* postconfiguration */
+
+    ngx_http_kv_create_main_conf,          /* create main configuration */
+    NULL,                                  /* init main configuration */
+
+    NULL,                                  /* create server configuration */
+    NULL,                                  /* merge server configuration */
+
+    ngx_http_kv_create_loc_conf,           /* create location configuration */
+    ngx_http_kv_merge_loc_conf             /* merge location configuration */
+};
+
+
+ngx_module_t  ngx_http_kv_module = {
+    NGX_MODULE_V1,
+    &ngx_http_kv_module_ctx,               /* module context */
+    ngx_http_kv_commands,                  /* module directives */
+    NGX_HTTP_MODULE,                       /* module type */
+    NULL,                                  /* init master */
+    ngx_http_kv_init_module,               /* init module */
+    ngx_http_kv_init_process,              /* init process */
+    NULL,                                  /* init thread */
+    NULL,                                  /* exit thread */
+    ngx_http_kv_exit_process,              /* exit process */
+    ngx_http_kv_exit_master,               /* exit master */
+    NGX_MODULE_V1_PADDING
+};
+
+
+/* by route, in the order of kv_route_t */
+
+static ngx_http_handler_pt  ngx_http_kv_handlers[KV_ROUTES] = {
+    ngx_http_kv_handler,
+    ngx_http_kv_clear_handler,
+    ngx_http_kv_health_handler,
+    ngx_http_kv_stats_handler
+};
+
+
+static ngx_int_t
+ngx_http_kv_handler(ngx_http_request_t *r)
+{
+    ngx_int_t           rc;
+    ngx_http_kv_ctx_t  *ctx;
+
+    ctx = ngx_http_kv_create_ctx(r);
+    if (ctx == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    rc = ngx_http_kv_key(r, &ctx->key);
+
+    if (rc == NGX_OK && ctx->key.len == 0) {
+        return ngx_http_kv_reply(r, NGX_HTTP_BAD_REQUEST,
+                                 "key cannot be empty\n");
+    }
+
+    if (rc != NGX_OK) {
+        return ngx_http_kv_reply(r, NGX_HTTP_BAD_REQUEST,
+                                 "key contains invalid characters\n");
+    }
+
+    if (ctx->key.len > KV_KEY_MAX) {
+        return ngx_http_kv_reply(r, NGX_HTTP_REQUEST_URI_TOO_LARGE,
+                                 "key too long\n");
+    }
+
+    if (!(r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD|NGX_HTTP_PUT
+                       |NGX_HTTP_DELETE)))
+    {
+        return ngx_http_kv_reply_allow(r, "GET, HEAD, PUT, DELETE");
+    }
+
+    if (ngx_http_kv_attached(ctx->zone) != NGX_OK) {
+        return ngx_http_kv_reply_rc(r, KV_UNAVAILABLE);
+    }
+
+    switch (r->method) {
+
+    case NGX_HTTP_PUT:
+        return ngx_http_kv_put(r, ctx);
+
+    case NGX_HTTP_DELETE:
+        return ngx_http_kv_delete(r, ctx);
+
+    default:
+        return ngx_http_kv_get(r, ctx);
+    }
+}
+
+
+static ngx_int_t
+ngx_http_kv_get(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
+{
+    kv_rc_t      rc;
+    ngx_int_t    result;
+    kv_entry_t  *e;
+
+    result = ngx_http_discard_request_body(r);
+
+    if (result != NGX_OK) {
+        return result;
+    }
+
+    rc = kv_store_read(ctx->zone->store, ctx->key.data, ctx->key.len, &e);
+
+    if (rc == KV_OK) {
+        return ngx_http_kv_reply_value(r, ctx, e);
+    }
+
+    if (rc == KV_UNAVAILABLE) {
+        ngx_http_kv_turn(ctx->zone);
+    }
+
+    return ngx_http_kv_reply_rc(r, rc);
+}
+
+
+static ngx_int_t
+ngx_http_kv_delete(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
+{
+    kv_op_t  *op;
+    kv_rc_t   rc;
+
+    rc = kv_store_delete(ctx->zone->store, ctx->key.data,
+                         (uint16_t) ctx->key.len, &op);
+
+    if (rc != KV_OK) {
+        ngx_http_kv_turn(ctx->zone);
+        return ngx_http_kv_reply_rc(r, rc);
+    }
+
+    return ngx_http_kv_start(r, ctx, op);
+}
+
+
+static ngx_int_t
+ngx_http_kv_clear_handler(ngx_http_request_t *r)
+{
+    kv_op_t            *op;
+    kv_rc_t             rc;
+    ngx_http_kv_ctx_t  *ctx;
+
+    ctx = ngx_http_kv_create_ctx(r);
+    if (ctx == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    if (r->method != NGX_HTTP_DELETE) {
+        return ngx_http_kv_reply_allow(r, "DELETE");
+    }
+
+    if (ngx_http_kv_attached(ctx->zone) != NGX_OK) {
+        return ngx_http_kv_reply_rc(r, KV_UNAVAILABLE);
+    }
+
+    rc = kv_store_clear(ctx->zone->store, &op);
+
+    if (rc != KV_OK) {
+        ngx_http_kv_turn(ctx->zone);
+        return ngx_http_kv_reply_rc(r, rc);
+    }
+
+    return ngx_http_kv_start(r, ctx, op);
+}
+
+
+static ngx_int_t
+ngx_http_kv_health_handler(ngx_http_request_t *r)
+{
+    bool                healthy;
+    ngx_http_kv_ctx_t  *ctx;
+
+    ctx = ngx_http_kv_create_ctx(r);
+    if (ctx == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    if (!(r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD))) {
+        return ngx_http_kv_reply_allow(r, "GET, HEAD");
+    }
+
+    healthy = ngx_http_kv_attached(ctx->zone) == NGX_OK
+              && kv_store_healthy(ctx->zone->store);
+
+    if (!healthy && ctx->zone->store->slot) {
+
+        /* it may need somebody to begin to mend it */
+
+        ngx_http_kv_turn(ctx->zone);
+    }
+
+    return ngx_http_kv_reply_rc(r, healthy ? KV_OK : KV_UNAVAILABLE);
+}
+
+
+static ngx_int_t
+ngx_http_kv_stats_handler(ngx_http_request_t *r)
+{
+    ngx_http_kv_ctx_t  *ctx;
+
+    ctx = ngx_http_kv_create_ctx(r);
+    if (ctx == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    if (!(r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD))) {
+        return ngx_http_kv_reply_allow(r, "GET, HEAD");
+    }
+
+    return ngx_http_kv_stats_reply(r, ctx->zone);
+}
+
+
+/* A write without a body: from here on it waits for the committer. */
+
+static ngx_int_t
+ngx_http_kv_start(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx, kv_op_t *op)
+{
+    ngx_int_t  rc;
+
+    if (ngx_http_kv_own(ctx, op) != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    rc = ngx_http_discard_request_body(r);
+
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    r->main->count++;
+    ngx_http_kv_submit(ctx, NGX_HTTP_KV_WAIT_DONE);
+
+    return NGX_DONE;
+}
+
+
+static ngx_int_t
+ngx_http_kv_log_handler(ngx_http_request_t *r)
+{
+    ngx_http_kv_ctx_t  *ctx;
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_kv_module);
+
+    if (ctx) {
+        ngx_http_kv_stats_count(r, ctx);
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_http_kv_ctx_t *
+ngx_http_kv_create_ctx(ngx_http_request_t *r)
+{
+    ngx_http_kv_ctx_t       *ctx;
+    ngx_http_kv_loc_conf_t  *klcf;
+
+    ctx = ngx_pcalloc(r->pool, sizeof(ngx_http_kv_ctx_t));
+    if (ctx == NULL) {
+        return NULL;
+    }
+
+    klcf = ngx_http_get_module_loc_conf(r, ngx_http_kv_module);
+
+    ctx->request = r;
+    ctx->zone = klcf->zone;
+    ctx->route = klcf->route;
+    ctx->started = kv_now_ns();
+
+    ngx_http_set_ctx(r, ctx, ngx_http_kv_module);
+
+    return ctx;
+}
+
+
+static char *
+ngx_http_kv_zone(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_kv_main_conf_t *kmcf = conf;
+
+    char                *rv;
+    ssize_t              size;
+    ngx_str_t           *value, pool;
+    ngx_uint_t           i;
+    ngx_http_kv_zone_t  *zone, **p;
+
+    (void) cmd;
+
+    zone = ngx_http_kv_create_zone_conf(cf);
+    if (zone == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    size = 0;
+    ngx_str_set(&pool, "default");
+
+    value = cf->args->elts;
+
+    for (i = 1; i < cf->args->nelts; i++) {
+        rv = ngx_http_kv_zone_param(cf, &value[i], zone, &pool, &size);
+
+        if (rv != NGX_CONF_OK) {
+            return rv;
+        }
+    }
+
+    if (ngx_http_kv_zone_check(cf, zone, size) != NGX_CONF_OK) {
+        return NGX_CONF_ERROR;
+    }
+
+    p = kmcf->zones.elts;
+
+    for (i = 0; i < kmcf->zones.nelts; i++) {
+
+        if (p[i]->name.len == zone->name.len
+            && ngx_strncmp(p[i]->name.data, zone->name.data, zone->name.len)
+               == 0)
+        {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "kv zone \"%V\" is already declared",
+                               &zone->name);
+            return NGX_CONF_ERROR;
+        }
+
+        if (p[i]->path.len == zone->path.len
+            && ngx_strncmp(p[i]->path.data, zone->path.data, zone->path.len)
+               == 0)
+        {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "path \"%V\" is already that of kv zone "
+                               "\"%V\": each zone needs a directory of its "
+                               "own", &zone->path, &p[i]->name);
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    zone->thread_pool = ngx_thread_pool_add(cf, &pool);
+    if (zone->thread_pool == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    /*
+     * The tag tells zones of the same name but another use apart, and must
+     * outlive this code: a reload may load the module anew, at another
+     * address, and the zone is to be found again.
+     */
+
+    zone->shm_zone = ngx_shared_memory_add(cf, &zone->name, size,
+                                           &ngx_http_core_module);
+    if (zone->shm_zone == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    zone->shm_zone->init = ngx_http_kv_init_zone;
+    zone->shm_zone->data = zone;
+
+    p = ngx_array_push(&kmcf->zones);
+    if (p == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    *p = zone;
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_kv_zone_param(ngx_conf_t *cf, ngx_str_t *arg,
+    ngx_http_kv_zone_t *zone, ngx_str_t *pool, ssize_t *size)
+{
+    off_t             n;
+    ngx_int_t         num;
+    ngx_str_t         value;
+    kv_store_conf_t  *conf;
+
+    conf = &zone->conf;
+
+    if (ngx_http_kv_param(arg, "zone=", &value) == NGX_OK) {
+        return ngx_http_kv_zone_name(cf, &value, zone, size);
+    }
+
+    if (ngx_http_kv_param(arg, "path=", &value) == NGX_OK) {
+
+        while (value.len > 1 && value.data[value.len - 1] == '/') {
+            value.data[--value.len] = '\0';
+        }
+
+        if (value.len == 0) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "path= is empty");
+            return NGX_CONF_ERROR;
+        }
+
+        zone->path = value;
+
+        if (ngx_conf_full_name(cf->cycle, &zone->path, 0) != NGX_OK) {
+            return NGX_CONF_ERROR;
+        }
+
+        return NGX_CONF_OK;
+    }
+
+    if (ngx_http_kv_param(arg, "delay=", &value) == NGX_OK) {
+        num = ngx_parse_time(&value, 0);
+
+        if (num == NGX_ERROR || num > 10000) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "invalid delay \"%V\": it must be a time from "
+                               "0 to 10s", &value);
+            return NGX_CONF_ERROR;
+        }
+
+        conf->delay = num;
+
+        return NGX_CONF_OK;
+    }
+
+    if (ngx_http_kv_param(arg, "batch=", &value) == NGX_OK) {
+        num = ngx_atoi(value.data, value.len);
+
+        if (num == NGX_ERROR || num < 1 || num > 1000000) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "invalid batch \"%V\": it must be a number "
+                               "from 1 to 1000000", &value);
+            return NGX_CONF_ERROR;
+        }
+
+        conf->batch = num;
+
+        return NGX_CONF_OK;
+    }
+
+    if (ngx_http_kv_param(arg, "sync=", &value) == NGX_OK) {
+        return ngx_http_kv_sync(cf, &value, conf);
+    }
+
+    if (ngx_http_kv_param(arg, "segment=", &value) == NGX_OK) {
+        if (ngx_http_kv_size(cf, "segment", &value, 64 * 1024,
+                             1024 * 1024 * 1024, &n)
+            != NGX_CONF_OK)
+        {
+            return NGX_CONF_ERROR;
+        }
+
+        conf->segment = kv_align((uint64_t) n, 4096);
+
+        return NGX_CONF_OK;
+    }
+
+    if (ngx_http_kv_param(arg, "snapshot=", &value) == NGX_OK) {
+
+        if (value.len == 3 && ngx_strncmp(value.data, "off", 3) == 0) {
+            conf->snapshot = 0;
+            return NGX_CONF_OK;
+        }
+
+        if (ngx_http_kv_size(cf, "snapshot", &value, 64 * 1024,
+                             NGX_MAX_OFF_T_VALUE, &n)
+            != NGX_CONF_OK)
+        {
+            return NGX_CONF_ERROR;
+        }
+
+        conf->snapshot = n;
+
+        return NGX_CONF_OK;
+    }
+
+    if (ngx_http_kv_param(arg, "max_value=", &value) == NGX_OK) {
+        if (ngx_http_kv_size(cf, "max_value", &value, 1, KV_VALUE_MAX, &n)
+            != NGX_CONF_OK)
+        {
+            return NGX_CONF_ERROR;
+        }
+
+        conf->max_value = n;
+
+        return NGX_CONF_OK;
+    }
+
+    if (ngx_http_kv_param(arg, "thread_pool=", &value) == NGX_OK) {
+        *pool = value;
+        return NGX_CONF_OK;
+    }
+
+    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "unknown parameter \"%V\"", arg);
+
+    return NGX_CONF_ERROR;
+}
+
+
+static ngx_int_t
+ngx_http_kv_param(ngx_str_t *arg, const char *name, ngx_str_t *value)
+{
+    size_t  len;
+
+    len = ngx_strlen(name);
+
+    if (arg->len < len || ngx_strncmp(arg->data, name, len) != 0) {
+        return NGX_DECLINED;
+    }
+
+    value->data = arg->data + len;
+    value->len = arg->len - len;
+
+    return NGX_OK;
+}
+
+
+static char *
+ngx_http_kv_zone_name(ngx_conf_t *cf, ngx_str_t *value,
+    ngx_http_kv_zone_t *zone, ssize_t *size)
+{
+    u_char     *p;
+    ngx_str_t   s;
+
+    p = ngx_strlchr(value->data, value->data + value->len, ':');
+
+    if (p == NULL || p == value->data) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid zone \"%V\": it must be name:size",
+                           value);
+        return NGX_CONF_ERROR;
+    }
+
+    zone->name.data = value->data;
+    zone->name.len = p - value->data;
+
+    s.data = p + 1;
+    s.len = value->data + value->len - s.data;
+
+    *size = ngx_parse_size(&s);
+
+    if (*size == NGX_ERROR) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid size \"%V\" of zone \"%V\"", &s,
+                           &zone->name);
+        return NGX_CONF_ERROR;
+    }
+
+    if (*size < (ssize_t) KV_ZONE_MIN) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "zone \"%V\" is too small: it needs at least 4m",
+                           &zone->name);
+        return NGX_CONF_ERROR;
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_kv_sync(ngx_conf_t *cf, ngx_str_t *value, kv_store_conf_t *conf)
+{
+    ngx_int_t  n;
+
+    if (value->len == 6 && ngx_strncmp(value->data, "always", 6) == 0) {
+        conf->sync = KV_SYNC_ALWAYS;
+        return NGX_CONF_OK;
+    }
+
+    if (value->len == 3 && ngx_strncmp(value->data, "off", 3) == 0) {
+        conf->sync = KV_SYNC_OFF;
+        return NGX_CONF_OK;
+    }
+
+    n = ngx_parse_time(value, 0);
+
+    if (n == NGX_ERROR || n < 1) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid sync \"%V\": it must be always, off, or "
+                           "a time of at least 1ms", value);
+        return NGX_CONF_ERROR;
+    }
+
+    conf->sync = KV_SYNC_INTERVAL;
+    conf->sync_interval = n;
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_kv_size(ngx_conf_t *cf, const char *name, ngx_str_t *value, off_t min,
+    off_t max, off_t *result)
+{
+    off_t  n;
+
+    n = ngx_parse_offset(value);
+
+    if (n == (off_t) NGX_ERROR || n < min || n > max) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid %s \"%V\": it must be a size from %O to "
+                           "%O bytes", name, value, min, max);
+        return NGX_CONF_ERROR;
+    }
+
+    *result = n;
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_kv_zone_check(ngx_conf_t *cf, ngx_http_kv_zone_t *zone, ssize_t size)
+{
+    if (size == 0) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"kv_zone\" needs the parameter "
+                           "\"zone=name:size\"");
+        return NGX_CONF_ERROR;
+    }
+
+    if (zone->path.len == 0) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"kv_zone\" needs the parameter "
+                           "\"path=directory\"");
+        return NGX_CONF_ERROR;
+    }
+
+    if (zone->conf.segment < zone->conf.max_value + NGX_HTTP_KV_OVERHEAD) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "a segment of %uL bytes cannot hold a value of "
+                           "%uD: segment must be at least 64k larger than "
+                           "max_value", zone->conf.segment,
+                           zone->conf.max_value);
+        return NGX_CONF_ERROR;
+    }
+
+    zone->conf.name = (char *) ngx_pnalloc(cf->pool, zone->name.len + 1);
+    if (zone->conf.name == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    (void) ngx_cpystrn((u_char *) zone->conf.name, zone->name.data,
+                       zone->name.len + 1);
+    zone->conf.path = (char *) zone->path.data;
+
+    return NGX_CONF_OK;
+}
+
+
+static ngx_http_kv_zone_t *
+ngx_http_kv_create_zone_conf(ngx_conf_t *cf)
+{
+    ngx_pool_cleanup_t  *cln;
+    ngx_http_kv_zone_t  *zone;
+
+    cln = ngx_pool_cleanup_add(cf->cycle->pool, 0);
+    zone = ngx_pcalloc(cf->pool, sizeof(ngx_http_kv_zone_t));
+
+    if (cln == NULL || zone == NULL) {
+        return NULL;
+    }
+
+    zone->cycle = cf->cycle;
+    zone->log = cf->log;
+    zone->dirfd = -1;
+    zone->lockfd = -1;
+
+    zone->conf.sync = KV_SYNC_ALWAYS;
+    zone->conf.batch = NGX_HTTP_KV_BATCH;
+    zone->conf.segment = NGX_HTTP_KV_SEGMENT;
+    zone->conf.snapshot = NGX_HTTP_KV_SNAPSHOT;
+    zone->conf.max_value = NGX_HTTP_KV_MAX_VALUE;
+    zone->conf.log = ngx_http_kv_log;
+    zone->conf.log_ctx = zone;
+    zone->conf.stopping = ngx_http_kv_stopping;
+
+    cln->handler = ngx_http_kv_cleanup_zone;
+    cln->data = zone;
+
+    return zone;
+}
+
+
+static void
+ngx_http_kv_log(void *ctx, kv_log_level_t level, const char *text)
+{
+    ngx_http_kv_zone_t *zone = ctx;
+
+    ngx_log_error((ngx_uint_t) level, zone->log, 0, "%s", text);
+}
+
+
+static bool
+ngx_http_kv_stopping(void)
+{
+    return ngx_terminate || ngx_quit || ngx_exiting;
+}
+
+
+static char *
+ngx_http_kv_route(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_kv_loc_conf_t *klcf = conf;
+
+    ngx_str_t                 *value;
+    ngx_http_core_loc_conf_t  *clcf;
+
+    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+
+    if (klcf->handler) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"%V\" cannot stand in a location that has "
+                           "another kv directive", &cmd->name);
+        return NGX_CONF_ERROR;
+    }
+
+    if (cmd->offset == KV_ROUTE_KV
+        && (clcf->exact_match || clcf->named
+#if (NGX_PCRE)
+            || clcf->regex
+#endif
+            || clcf->name.len == 0
+            || clcf->name.data[clcf->name.len - 1] != '/'))
+    {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"kv\" needs a prefix location that ends in "
+                           "\"/\", like \"location /kv/\": what follows it is "
+                           "the key");
+        return NGX_CONF_ERROR;
+    }
+
+    value = cf->args->elts;
+
+    klcf->route = (kv_route_t) cmd->offset;
+    klcf->zone_name = value[1];
+    klcf->file = cf->conf_file->file.name;
+    klcf->line = cf->conf_file->line;
+    klcf->handler = ngx_http_kv_handlers[klcf->route];
+
+    clcf->handler = klcf->handler;
+
+    return NGX_CONF_OK;
+}
+
+
+static void *
+ngx_http_kv_create_main_conf(ngx_conf_t *cf)
+{
+    ngx_http_kv_main_conf_t  *kmcf;
+
+    kmcf = ngx_pcalloc(cf->pool, sizeof(ngx_http_kv_main_conf_t));
+    if (kmcf == NULL) {
+        return NULL;
+    }
+
+    if (ngx_array_init(&kmcf->zones, cf->pool, 2,
+                       sizeof(ngx_http_kv_zone_t *))
+        != NGX_OK)
+    {
+        return NULL;
+    }
+
+    return kmcf;
+}
+
+
+static void *
+ngx_http_kv_create_loc_conf(ngx_conf_t *cf)
+{
+    return ngx_pcalloc(cf->pool, sizeof(ngx_http_kv_loc_conf_t));
+}
+
+
+static char *
+ngx_http_kv_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
+{
+    ngx_http_kv_loc_conf_t *prev = parent;
+    ngx_http_kv_loc_conf_t *conf = child;
+
+    ngx_uint_t                 i;
+    ngx_http_kv_zone_t       **zone;
+    ngx_http_kv_main_conf_t   *kmcf;
+    ngx_http_core_loc_conf_t  *clcf;
+
+    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+
+    if (clcf->noname && conf->handler == NULL) {
+
+        /* limit_except{} and if{} are parts of their location */
+
+        if (prev->handler && clcf->handler == NULL) {
+            *conf = *prev;
+            clcf->handler = conf->handler;
+            clcf->client_max_body_size = 0;
+        }
+
+        return NGX_CONF_OK;
+    }
+
+    if (conf->handler == NULL) {
+        return NGX_CONF_OK;
+    }
+
+    kmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_kv_module);
+    zone = kmcf->zones.elts;
+
+    for (i = 0; i < kmcf->zones.nelts; i++) {
+
+        if (zone[i]->name.len == conf->zone_name.len
+            && ngx_strncmp(zone[i]->name.data, conf->zone_name.data,
+                           conf->zone_name.len)
+               == 0)
+        {
+            conf->zone = zone[i];
+        }
+    }
+
+    if (conf->zone == NULL) {
+        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                      "unknown kv zone \"%V\": there is no \"kv_zone "
+                      "zone=%V:...\" in %V:%ui", &conf->zone_name,
+                      &conf->zone_name, &conf->file, conf->line);
+        return NGX_CONF_ERROR;
+    }
+
+    /*
+     * The limit is max_value, which is checked where the answer can be ours:
+     * nginx would answer with a page of HTML.
+     */
+
+    clcf->client_max_body_size = 0;
+
+    return NGX_CONF_OK;
+}
+
+
+static ngx_int_t
+ngx_http_kv_postconfiguration(ngx_conf_t *cf)
+{
+    ngx_http_handler_pt        *h;
+    ngx_http_core_main_conf_t  *cmcf;
+
+    cmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module);
+
+    h = ngx_array_push(&cmcf->phases[NGX_HTTP_LOG_PHASE].handlers);
+    if (h == NULL) {
+        return NGX_ERROR;
+    }
+
+    *h = ngx_http_kv_log_handler;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_kv_init_module(ngx_cycle_t *cycle)
+{
+    ngx_uint_t            i, n;
+    ngx_http_kv_zone_t  **zone;
+
+    if (ngx_test_config) {
+        return NGX_OK;
+    }
+
+    zone = ngx_http_kv_zones(cycle, &n);
+
+    for (i = 0; i < n; i++) {
+        ngx_http_kv_adopt(zone[i]);
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_kv_init_process(ngx_cycle_t *cycle)
+{
+    ngx_uint_t            i, n;
+    ngx_http_kv_zone_t  **zone;
+
+    if (ngx_process != NGX_PROCESS_WORKER && ngx_process != NGX_PROCESS_SINGLE)
+    {
+        return NGX_OK;
+    }
+
+    zone = ngx_http_kv_zones(cycle, &n);
+
+    for (i = 0; i < n; i++) {
+        if (ngx_http_kv_enter(zone[i]) != NGX_OK) {
+            return NGX_ERROR;
+        }
+    }
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_http_kv_exit_process(ngx_cycle_t *cycle)
+{
+    ngx_uint_t            i, n;
+    ngx_http_kv_zone_t  **zone;
+
+    if (ngx_process != NGX_PROCESS_WORKER && ngx_process != NGX_PROCESS_SINGLE)
+    {
+        return;
+    }
+
+    zone = ngx_http_kv_zones(cycle, &n);
+
+    for (i = 0; i < n; i++) {
+        ngx_http_kv_leave(zone[i]);
+    }
+}
+
+
+static void
+ngx_http_kv_exit_master(ngx_cycle_t *cycle)
+{
+    ngx_uint_t            i, n;
+    ngx_http_kv_zone_t  **zone;
+
+    zone = ngx_http_kv_zones(cycle, &n);
+
+    for (i = 0; i < n; i++) {
+        if (zone[i]->store) {
+            ngx_http_kv_stats_log(zone[i], cycle->log);
+        }
+    }
+}
+
+
+static ngx_http_kv_zone_t **
+ngx_http_kv_zones(ngx_cycle_t *cycle, ngx_uint_t *n)
+{
+    ngx_http_kv_main_conf_t  *kmcf;
+
+    kmcf = ngx_http_cycle_get_module_main_conf(cycle, ngx_http_kv_module);
+
+    if (kmcf == NULL) {
+        *n = 0;
+        return NULL;
+    }
+
+    *n = kmcf->zones.nelts;
+
+    return kmcf->zones.elts;
+}

@@ -1,0 +1,233 @@
+#!/bin/bash
+# Usage: scripts/build.sh [--quiet] [--build-dir DIR]
+#        scripts/build.sh --with-nginx TREE [--quiet] [--build-dir DIR]
+#
+# Builds the module for the nginx of this Debian machine, as
+# .build/ngx_http_kv_module.so, and installs first what is missing for that
+# (nginx, nginx-dev, a compiler) through apt-get, as root or by sudo. When
+# nothing changed it only looks, in a fraction of a second.
+#
+#   --build-dir DIR    build there instead of in .build
+#   --with-nginx TREE  link the module into an nginx of its own instead, built
+#                      from a copy of the source tree TREE, as
+#                      .build/nginx-static/nginx
+#   --quiet            print nothing unless it fails
+#
+# KV_CFLAGS in the environment adds compiler flags (KV_CFLAGS=-DNAME).
+#
+# To build into an nginx of your own, no script is needed: in its source tree,
+# give ./configure the options --with-threads and --add-dynamic-module=DIR (or
+# --add-module=DIR), where DIR is the folder of this project.
+
+set -euo pipefail
+. "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
+
+sdk=/usr/share/nginx/src
+
+build=$repo/.build
+tree=
+quiet=
+cflags=${KV_CFLAGS-}
+
+
+main()
+{
+    parse_arguments "$@"
+    mkdir -p "$build/logs" 2>/dev/null || die "cannot write to $build"
+    build=$(cd -- "$build" && pwd -P)
+    log=$build/logs/build.log
+
+    # Several scripts may find the module out of date at once.
+    exec 9>"$build/.lock" || die "cannot write to $build"
+    flock 9
+
+    require_packages
+
+    if [[ $tree ]]; then
+        build_static
+    else
+        build_dynamic
+    fi
+}
+
+
+parse_arguments()
+{
+    while [[ $# -gt 0 ]]; do
+        case $1 in
+            --help|-h)      usage_of "$0"; exit ;;
+            --quiet)        quiet=yes ;;
+            --build-dir)    build=$(next_argument "$@"); shift ;;
+            --build-dir=*)  build=${1#*=} ;;
+            --with-nginx)   tree=$(next_argument "$@"); shift ;;
+            --with-nginx=*) tree=${1#*=} ;;
+            *)              die "unknown argument: $1 (try --help)" ;;
+        esac
+        shift
+    done
+
+    if [[ $tree ]]; then
+        [[ -f $tree/auto/modules && -f $tree/src/core/nginx.c ]] \
+            || die "not an nginx source tree: $tree"
+        tree=$(cd -- "$tree" && pwd -P)
+    fi
+}
+
+
+# nginx-dev depends on the libraries that nginx's ./configure looks for. With
+# an nginx of one's own, they come one by one.
+require_packages()
+{
+    need gcc "${CC:-cc}"
+    need libc6-dev /usr/include/stdio.h
+    need make make
+
+    if [[ $tree ]]; then
+        need libpcre2-dev /usr/include/pcre2.h
+        need libssl-dev /usr/include/openssl/ssl.h
+        need zlib1g-dev /usr/include/zlib.h
+    else
+        need nginx nginx
+        need nginx-dev $sdk/conf_flags
+    fi
+
+    install_missing "$build/logs/apt.log"
+}
+
+
+build_dynamic()
+{
+    local dir=$build/nginx-src
+
+    # A module and its nginx must be of one version: nginx refuses it else.
+    if ! grep -q "NGINX_VERSION *\"$(nginx_version)\"" $sdk/src/core/nginx.h
+    then
+        die "$sdk (nginx-dev) is of another version than $(command -v nginx)"
+    fi
+
+    # Sets NGX_CONF_FLAGS, the configuration that Debian's nginx has.
+    # shellcheck source=/dev/null
+    . $sdk/conf_flags
+
+    configure $sdk "$dir" --add-dynamic-module "${NGX_CONF_FLAGS[@]}"
+    compile "$dir" modules
+    publish "$dir/objs/ngx_http_kv_module.so" "$build/ngx_http_kv_module.so"
+}
+
+
+build_static()
+{
+    local dir=$build/nginx-static
+
+    configure "$tree" "$dir" --add-module --with-threads --with-debug \
+        --with-http_ssl_module --with-http_v2_module
+    compile "$dir" binary
+    publish "$dir/objs/nginx" "$dir/nginx"
+}
+
+
+nginx_version()
+{
+    nginx -v 2>&1 | sed -n 's#^nginx version: [^/]*/\([0-9.]*\).*#\1#p'
+}
+
+
+# configure SOURCE DIR HOW OPTION...: makes DIR a configured copy of SOURCE,
+# with our module added as the option HOW says, unless it is that already.
+configure()
+{
+    local source=$1 dir=$2 how=$3 addon key stamp=$2.configured
+    local script=./configure
+    shift 3
+    addon=$(path_from "$dir")
+
+    # Releases have the script at the top, nginx's repository has it in auto/.
+    [[ -x $source/configure ]] || script=auto/configure
+
+    # nginx's own flags are -W (which is -Wextra), -Wall, -Werror and -O; the
+    # hardening is what Debian builds nginx with.
+    set -- "$@" "$how=$addon" --with-ld-opt='-Wl,-z,relro -Wl,-z,now' \
+        --with-cc-opt="-O2 -Wformat -Werror=format-security \
+-fstack-protector-strong -D_FORTIFY_SOURCE=2 \
+-ffile-prefix-map=$addon/= $cflags"
+
+    # Everything that the result depends on, except what make looks after: the
+    # contents of our sources.
+    key=$(
+        {
+            printf '%s\n' "$repo" "$source" "$@"
+            stat -L -c '%n %Y %s' "$source/$script" "$source"/auto/* \
+                "$(command -v "${CC:-cc}")"
+            [[ $tree ]] || nginx -V 2>&1
+            cat "$repo/config"
+            cd "$repo" && printf '%s\n' ./*.c src/*
+        } | sha256sum
+    )
+
+    if [[ -f $stamp && $(<"$stamp") == "$key" ]]; then
+        return
+    fi
+
+    rm -rf "$dir" "$stamp"
+    mkdir -p "$dir"
+    cp -R "$source/." "$dir"
+    rm -rf "$dir/objs" "$dir/Makefile"
+
+    if ! (cd "$dir" && $script "$@") >"$log" 2>&1; then
+        grep -E 'error' "$log" | tail -n 3 >&2 || true
+        die "nginx's ./configure failed: see $log"
+    fi
+
+    printf '%s\n' "$key" >"$stamp"
+}
+
+
+# path_from DIR: the way from DIR to this project, for nginx's makefile, which
+# cannot quote. From .build it is made of dots; the absolute path may hold
+# anything.
+path_from()
+{
+    local path=$repo
+
+    if [[ $1 == "$repo"/.build/* ]]; then
+        path=$(realpath -m --relative-to="$1" "$repo")
+    fi
+
+    if [[ $path == *[!A-Za-z0-9_./+,@%:-]* ]]; then
+        die "nginx's makefile cannot take this path, move the project: $path"
+    fi
+
+    printf '%s\n' "$path"
+}
+
+
+# compile DIR TARGET: prints what the compiler says only if it fails.
+compile()
+{
+    local jobs
+
+    jobs=$(nproc)
+
+    # -s: the log holds messages, not commands.
+    if ! make -s -C "$1" -f objs/Makefile -j "$jobs" -O "$2" >"$log" 2>&1; then
+        grep -v '^make' "$log" | sed 's#\.\./\.\./##g' | head -n 60 >&2
+        die "the build failed: see $log"
+    fi
+}
+
+
+# publish FILE PRODUCT: by rename, since a running nginx may have the old
+# product mapped.
+publish()
+{
+    if [[ $1 -nt $2 ]] || ! cmp -s "$1" "$2"; then
+        cp "$1" "$2.new"
+        mv "$2.new" "$2"
+        [[ $quiet ]] || printf 'built %s\n' "$2"
+    else
+        [[ $quiet ]] || printf 'up to date: %s\n' "$2"
+    fi
+}
+
+
+main "$@"

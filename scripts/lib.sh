@@ -1,0 +1,123 @@
+# What the scripts beside this one share; they source it. Not run by itself.
+# shellcheck shell=bash
+
+# Where Debian keeps nginx; an ordinary user's PATH may lack it.
+PATH=$PATH:/usr/sbin:/sbin
+
+repo=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
+
+
+die()
+{
+    printf '%s: %s\n' "${0##*/}" "$*" >&2
+    exit 1
+}
+
+
+# next_argument OPTION [VALUE]...: the value of an option that needs one.
+next_argument()
+{
+    [[ $# -gt 1 ]] || die "$1 needs a value (try --help)"
+    printf '%s\n' "$2"
+}
+
+
+# usage_of FILE: prints the comment that opens the file, as its help.
+usage_of()
+{
+    sed -n '2,/^$/s/^# \{0,1\}//p' "$1"
+}
+
+
+# need PACKAGE PROOF: the Debian package is wanted unless PROOF, a command or
+# an absolute path, is there already (wherever it came from).
+missing=()
+
+need()
+{
+    have "$2" || missing+=("$1")
+}
+
+
+have()
+{
+    case $1 in
+        /*) [[ -e $1 ]] ;;
+        *)  command -v "$1" >/dev/null ;;
+    esac
+}
+
+
+# install_missing LOG: installs what need() found wanting, if anything.
+install_missing()
+{
+    local log=$1 root=()
+
+    if [[ ${#missing[@]} -eq 0 ]]; then
+        return
+    fi
+
+    if ! have apt-get; then
+        die "not a Debian system: install by hand what the Debian packages" \
+            "${missing[*]} contain"
+    fi
+
+    if [[ $EUID -ne 0 ]]; then
+        have sudo || die "run once as root: apt-get install ${missing[*]}"
+        root=(sudo)
+    fi
+
+    printf '%s: installing %s\n' "${0##*/}" "${missing[*]}" >&2
+
+    # No standard input: a maintainer script that asks would wait for ever.
+    if ! "${root[@]}" "$repo/scripts/apt-install.sh" "${missing[@]}" \
+         >"$log" 2>&1 </dev/null
+    then
+        grep -E '^(E|W|dpkg|apt-install)' "$log" | tail -n 5 >&2 || true
+        die "cannot install ${missing[*]}: see $log"
+    fi
+
+    missing=()
+    hash -r
+}
+
+
+# port_is_taken PORT: whether something listens there, on any address.
+port_is_taken()
+{
+    local tables=() table hex
+
+    for table in /proc/net/tcp /proc/net/tcp6; do
+        [[ ! -r $table ]] || tables+=("$table")
+    done
+
+    # In these tables, 0A is the state of a listening socket.
+    printf -v hex '%04X' "$1"
+    [[ ${#tables[@]} -gt 0 ]] \
+        && awk -v port=":$hex\$" '$4 == "0A" && $2 ~ port { found = 1 }
+                                  END { exit !found }' "${tables[@]}"
+}
+
+
+# quote STRING: as nginx's configuration takes it.
+quote()
+{
+    local string=${1//\\/\\\\}
+
+    printf '"%s"\n' "${string//\"/\\\"}"
+}
+
+
+# Only root can give its workers another user.
+user_directive()
+{
+    if [[ $EUID -ne 0 ]]; then
+        return
+    fi
+
+    if id www-data >/dev/null 2>&1; then
+        echo "user www-data;"
+    else
+        echo "user nobody $(id -gn nobody);"
+    fi
+}

@@ -1,0 +1,344 @@
+#!/bin/bash
+# Usage: scripts/run.sh [--port 8080] [--working-dir ./data]
+#                       [--workers N] [--zone SIZE]
+#
+# Runs a key-value server in the foreground: nginx with this module, built
+# first if need be. Ctrl-C, or SIGTERM, ends it.
+#
+#   --port N           listen on this port of every address (default: 8080)
+#   --working-dir DIR  keep the data there, and the nginx configuration that is
+#                      written at every start (default: $DATA_DIR, else ./data)
+#   --workers N        worker processes (default: one a core, at least 2)
+#   --zone SIZE        shared memory for all keys and values, as in 512m or 2g
+#                      (default: a quarter of the memory, from 256m to 1g; it
+#                      takes only what is in use)
+#
+# --port=N and the like mean the same.
+
+set -euo pipefail
+. "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
+
+module=$repo/.build/ngx_http_kv_module.so
+
+# What a worker must hold at once: 10,000 clients and then some. An idle place
+# for a connection costs a worker some 400 bytes.
+connections=16384
+# A connection takes one file; the rest is for the listening sockets, the log
+# and the like.
+spare_files=512
+
+port=8080
+dir=${DATA_DIR:-./data}
+workers=
+zone=
+
+
+main()
+{
+    parse_arguments "$@"
+    check_port
+    check_workers
+    check_zone
+    build_module
+    prepare_directory
+    await_port
+    raise_file_limit
+    write_configuration
+
+    # In this process's place: a signal to its group reaches nginx directly.
+    exec nginx -e stderr -p "$dir/" -c "$dir/nginx.conf"
+}
+
+
+parse_arguments()
+{
+    local name value
+
+    while [[ $# -gt 0 ]]; do
+        name=${1%%=*}
+
+        case $name in
+            --help|-h)
+                usage_of "$0"
+                exit
+                ;;
+            --port|--working-dir|--workers|--zone)
+                if [[ $1 == *=* ]]; then
+                    value=${1#*=}
+                elif [[ $# -gt 1 ]]; then
+                    value=$2
+                    shift
+                else
+                    die "$name needs a value (try --help)"
+                fi
+                ;;
+            *)
+                die "unknown argument: $1 (try --help)"
+                ;;
+        esac
+
+        case $name in
+            --port)        port=$value ;;
+            --working-dir) dir=$value ;;
+            --workers)     workers=$value ;;
+            --zone)        zone=$value ;;
+        esac
+
+        shift
+    done
+}
+
+
+check_port()
+{
+    if ! [[ $port =~ ^0*([0-9]{1,5})$ ]] \
+       || (( BASH_REMATCH[1] < 1 || BASH_REMATCH[1] > 65535 ))
+    then
+        die "not a port from 1 to 65535: $port"
+    fi
+
+    port=${BASH_REMATCH[1]}
+}
+
+
+check_workers()
+{
+    local cores
+
+    if [[ -z $workers ]]; then
+        cores=$(nproc)
+        workers=$(( cores > 2 ? cores : 2 ))
+    fi
+
+    if ! [[ $workers =~ ^[1-9][0-9]{0,3}$ ]]; then
+        die "not a number of workers: $workers"
+    fi
+}
+
+
+# Sets zone to a number of megabytes, which every nginx directive takes.
+check_zone()
+{
+    local megabytes
+
+    if [[ -z $zone ]]; then
+        megabytes=$(( $(memory_kilobytes) / 1024 / 4 ))
+        megabytes=$(( megabytes < 256 ? 256 : megabytes ))
+        megabytes=$(( megabytes > 1024 ? 1024 : megabytes ))
+
+    elif [[ $zone =~ ^([1-9][0-9]{0,8})([mM]|[gG])$ ]]; then
+        megabytes=${BASH_REMATCH[1]}
+        [[ ${BASH_REMATCH[2]} == [mM] ]] || megabytes=$(( megabytes * 1024 ))
+
+    else
+        die "not a size such as 512m or 2g: $zone"
+    fi
+
+    zone=${megabytes}m
+}
+
+
+# The machine's memory, or what this container may use of it.
+memory_kilobytes()
+{
+    local total limit=max
+
+    total=$(awk '$1 == "MemTotal:" { print $2 }' /proc/meminfo)
+
+    if [[ -r /sys/fs/cgroup/memory.max ]]; then
+        limit=$(</sys/fs/cgroup/memory.max)
+    fi
+
+    if [[ $limit != max ]] && (( limit / 1024 < total )); then
+        total=$(( limit / 1024 ))
+    fi
+
+    printf '%s\n' "$total"
+}
+
+
+build_module()
+{
+    # A user who cannot build (a service account, a read-only disk) runs what
+    # there is.
+    if [[ -e $module && ! -w $repo/.build ]]; then
+        return
+    fi
+
+    "$repo/scripts/build.sh" --quiet >&2
+}
+
+
+prepare_directory()
+{
+    local given=$dir error
+
+    # nginx takes every other character between quotes.
+    if [[ -z $dir || $dir == *[[:cntrl:]]* ]]; then
+        die "unusable working directory: $(printf '%q' "$dir")"
+    fi
+
+    dir=$(realpath -m -- "$dir")
+
+    if ! error=$({ mkdir -p -- "$dir/tmp" && : >"$dir/nginx.conf.new"; } 2>&1)
+    then
+        die "unusable working directory $given: ${error##*: }"
+    fi
+
+    rm -f -- "$dir/nginx.conf.new"
+}
+
+
+# nginx would try five times for an occupied port, with two lines each time.
+# A server that was just killed may still be giving its port back.
+await_port()
+{
+    local pid tries
+
+    for tries in {1..20}; do
+        pid=$(running_server)
+
+        if [[ -z $pid ]] && ! port_is_taken "$port"; then
+            return
+        fi
+
+        (( tries == 20 )) || sleep 0.1
+    done
+
+    # Before its nginx.conf is written over.
+    if [[ $pid ]]; then
+        die "a server is running on $dir already: process $pid"
+    fi
+
+    die "port $port is in use"
+}
+
+
+# The master process that runs on this directory, if any. A number left behind
+# by a killed server may have gone to another process since.
+running_server()
+{
+    local pid=
+
+    if [[ -r $dir/nginx.pid ]]; then
+        read -r pid <"$dir/nginx.pid" || true
+    fi
+
+    if [[ $pid =~ ^[0-9]+$ ]] \
+       && tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline" \
+          | grep -qF -- "-c $dir/nginx.conf"
+    then
+        printf '%s\n' "$pid"
+    fi
+}
+
+
+# Workers inherit the limit. The hard one can be raised by root only, and not in
+# every container.
+raise_file_limit()
+{
+    local files wanted=$(( connections + spare_files ))
+
+    files=$(ulimit -n)
+
+    if [[ $files == unlimited ]] || (( files >= wanted )); then
+        return
+    fi
+
+    ulimit -Sn $wanted 2>/dev/null || ulimit -n $wanted 2>/dev/null \
+        || ulimit -Sn "$(ulimit -Hn)"
+
+    files=$(ulimit -n)
+
+    if (( files < wanted )); then
+        connections=$(( files > 2 * spare_files ? files - spare_files
+                                                : files / 2 ))
+        printf '%s: only %d open files allowed, so %d connections a worker\n' \
+            "${0##*/}" "$files" $connections >&2
+    fi
+}
+
+
+# write_configuration: by rename, as a reader may come at any time.
+#
+# There is no reuseport: with it, a second server on the port would take a
+# share of the connections instead of failing, each with its own data.
+write_configuration()
+{
+    local tmp=$dir/tmp
+
+    cat >"$dir/nginx.conf.new" <<END
+# Written by scripts/run.sh at every start: what is changed here is lost.
+
+load_module $(quote "$module");
+
+daemon off;
+$(user_directive)
+pid $(quote "$dir/nginx.pid");
+error_log stderr notice;
+
+worker_processes $workers;
+
+events {
+    worker_connections $connections;
+    multi_accept on;
+}
+
+http {
+    access_log off;
+    server_tokens off;
+    default_type text/plain;
+    keepalive_requests 1000000;
+
+    client_body_temp_path $(quote "$tmp/body");
+    proxy_temp_path $(quote "$tmp/proxy");
+    fastcgi_temp_path $(quote "$tmp/fastcgi");
+    uwsgi_temp_path $(quote "$tmp/uwsgi");
+    scgi_temp_path $(quote "$tmp/scgi");
+
+    kv_zone zone=main:$zone $(quote "path=$dir/kv");
+
+    server {
+$(listen_directives)
+
+        location /kv/ {
+            kv main;
+        }
+
+        location = /clear {
+            kv_clear main;
+        }
+
+        location = /health {
+            kv_health main;
+        }
+
+        location = /stats {
+            kv_stats main;
+        }
+
+        location / {
+            return 404 "not found\n";
+        }
+    }
+}
+END
+
+    mv -- "$dir/nginx.conf.new" "$dir/nginx.conf"
+}
+
+
+# With room for a crowd of clients that come at once; the kernel cuts it to its
+# net.core.somaxconn.
+listen_directives()
+{
+    echo "        listen $port backlog=4096;"
+
+    # Empty, or not there, where IPv6 is turned off.
+    if grep -q . /proc/net/if_inet6 2>/dev/null; then
+        echo "        listen [::]:$port backlog=4096;"
+    fi
+}
+
+
+main "$@"

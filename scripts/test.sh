@@ -1,0 +1,524 @@
+#!/bin/bash
+# Usage: scripts/test.sh [--with-nginx TREE] [PART|FILE]...
+#
+# Runs the tests, after installing through apt-get what they need. The parts,
+# all of them if none is named:
+#
+#   build  the module, with this machine's nginx; what ./configure refuses
+#   unit   t/unit/test_*.c: the store core, under sanitizers
+#   http   t/*.t: a real nginx with the module
+#   lc     the LittleClusters tool's own stages; needs Go 1.25, or lc itself
+#
+# FILE is one of t/*.t or t/unit/test_*.c, to run that alone, with all it says.
+#
+#   --with-nginx TREE  the parts build and http only, on an nginx built from
+#                      this source tree with the module linked in
+#
+# Each part says one line when it passes, and what went wrong when it does not;
+# the rest is in .build/logs. The status is 0 if nothing failed.
+
+set -euo pipefail
+. "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
+
+build=$repo/.build
+logs=$build/logs
+parts=()
+files=()
+tree=
+
+# A sanitizer's programs and a whole run of t/*.t, in seconds, are ended after
+# these: a test that hangs is a failure, not a run without an end.
+unit_limit=120
+http_limit=420
+lc_limit=100
+
+passed=0
+failed=0
+skipped=0
+
+# Whether the module was built: yes, no, or not tried yet.
+built=
+
+
+main()
+{
+    parse_arguments "$@"
+    mkdir -p "$logs"
+    cd "$repo"
+    require_packages
+
+    local part
+
+    for part in "${parts[@]}"; do
+        "test_$part"
+    done
+
+    printf '%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
+    (( failed == 0 ))
+}
+
+
+parse_arguments()
+{
+    while [[ $# -gt 0 ]]; do
+        case $1 in
+            --help|-h)           usage_of "$0"; exit ;;
+            --with-nginx)        tree=$(next_argument "$@"); shift ;;
+            --with-nginx=*)      tree=${1#*=} ;;
+            build|unit|http|lc)  parts+=("$1") ;;
+            *.t|*test_*.c)       files+=("$(in_repo "$1")") ;;
+            *)                   die "unknown argument: $1 (try --help)" ;;
+        esac
+        shift
+    done
+
+    # The tests run at the top of the project, wherever this was called.
+    [[ -z $tree ]] || tree=$(realpath -- "$tree")
+
+    if [[ ${#files[@]} -gt 0 ]]; then
+        [[ ${#parts[@]} -eq 0 ]] || die "give parts or files, not both"
+        parts=(files)
+    elif [[ $tree && ${#parts[@]} -eq 0 ]]; then
+        parts=(build http)
+    elif [[ ${#parts[@]} -eq 0 ]]; then
+        parts=(build unit http lc)
+    fi
+}
+
+
+# in_repo FILE: its path from the top of the project.
+in_repo()
+{
+    [[ -f $1 ]] || die "no such file: $1"
+    realpath --relative-to="$repo" -- "$1"
+}
+
+
+require_packages()
+{
+    need gcc "${CC:-cc}"
+    need libc6-dev /usr/include/stdio.h
+    need make make
+    need libcmocka-dev /usr/include/cmocka.h
+    need perl prove
+    need curl curl
+    need procps ps
+    install_missing "$logs/apt.log"
+}
+
+
+# report NAME PASSED FAILED SKIPPED REMARK: counts, and says the part's line.
+report()
+{
+    passed=$(( passed + $2 ))
+    failed=$(( failed + $3 ))
+    skipped=$(( skipped + $4 ))
+
+    printf '%-6s %d passed' "$1:" "$2"
+    (( $3 == 0 )) || printf ', %d FAILED' "$3"
+    (( $4 == 0 )) || printf ', %d skipped' "$4"
+    printf '%s\n' "${5:+ ($5)}"
+}
+
+
+# ---- build
+
+
+test_build()
+{
+    local failures=0 checks=0 check
+
+    for check in build_module refuses_no_threads refuses_old_nginx; do
+        checks=$(( checks + 1 ))
+
+        if ! $check; then
+            printf 'FAILED: %s\n' "$check"
+            failures=$(( failures + 1 ))
+        fi
+    done
+
+    report build $(( checks - failures )) $failures 0 "$(tested_nginx)"
+}
+
+
+# Tells the tests by KV_NGINX and KV_MODULE which nginx to start, and what
+# module to load into it. If that cannot be built, it says why only once.
+build_module()
+{
+    if [[ -z $built ]]; then
+        built=no
+
+        if [[ $tree ]]; then
+            "$repo/scripts/build.sh" --quiet --with-nginx "$tree" || return
+            export KV_MODULE='' KV_NGINX=$build/nginx-static/nginx
+        else
+            "$repo/scripts/build.sh" --quiet || return
+            export KV_MODULE=$build/ngx_http_kv_module.so KV_NGINX
+            KV_NGINX=$(command -v nginx)
+        fi
+
+        built=yes
+    fi
+
+    [[ $built == yes ]]
+}
+
+
+# The addon's config is sourced by nginx's ./configure, from a script like this
+# one, once for a dynamic and once for a static module.
+
+refuses_no_threads()
+{
+    configure_says 1022001 NO '--with-threads' \
+        && configure_says 1022001 YES ''
+}
+
+
+refuses_old_nginx()
+{
+    configure_says 1021006 YES 'nginx 1.22'
+}
+
+
+# configure_says VERSION USE_THREADS WORDS: whether the addon's config refuses
+# such an nginx with one line that has these words or, without words, takes it.
+configure_says()
+{
+    local dir=$build/configure lines
+
+    rm -rf "$dir"
+    mkdir -p "$dir/auto" "$dir/src/core"
+    echo "#define nginx_version      $1" >"$dir/src/core/nginx.h"
+    # shellcheck disable=SC2016
+    echo 'echo "$ngx_module_type $ngx_module_name"' >"$dir/auto/module"
+
+    lines=$(cd "$dir" && USE_THREADS=$2 ngx_addon_dir=$repo \
+            sh -c '. "$ngx_addon_dir/config"' ./configure 2>&1) || true
+
+    if [[ $3 ]]; then
+        [[ $lines == *"$3"* && $lines != *$'\n'* ]]
+    else
+        [[ $lines == "HTTP ngx_http_kv_module" ]]
+    fi
+}
+
+
+# ---- unit
+
+
+test_unit()
+{
+    local all=(t/unit/test_*.c) threaded=() file
+
+    if [[ ! -e ${all[0]} ]]; then
+        report unit 0 0 0 "no tests in t/unit"
+        return
+    fi
+
+    # Those that say so have threads worth watching.
+    for file in "${all[@]}"; do
+        if grep -qF '/* tsan */' "$file"; then
+            threaded+=("$file")
+        fi
+    done
+
+    run_units asan address,undefined "${all[@]}"
+    [[ ${#threaded[@]} -eq 0 ]] || run_units tsan thread "${threaded[@]}"
+}
+
+
+# run_units KIND SANITIZERS FILE...
+run_units()
+{
+    local kind=$1 sanitizers=$2 dir=$build/unit-$1 names=() file name
+    local log i counts=(0 0 0) sum=(0 0 0)
+    shift 2
+
+    for file in "$@"; do
+        name=${file##*/}
+        names+=("${name%.c}")
+    done
+
+    log=$logs/unit-$kind.log
+
+    if ! make -s -j "$(nproc)" -f scripts/unit.mk DIR=".build/unit-$kind" \
+         SANITIZE="$sanitizers" TESTS="${names[*]}" >"$log" 2>&1
+    then
+        head -n 60 "$log"
+        report unit 0 1 0 "does not compile with -fsanitize=$sanitizers"
+        return
+    fi
+
+    export -f run_unit
+    printf '%s\0' "${names[@]}" \
+        | xargs -0 -P 2 -I NAME bash -c 'run_unit "$@"' run_unit \
+            NAME "$dir" "$logs/unit-$kind" "$unit_limit" "$(without_aslr)"
+
+    for name in "${names[@]}"; do
+        log=$logs/unit-$kind-$name.log
+        read -ra counts < <(count_cmocka "$log")
+
+        # It may have died before or after cmocka said its last word.
+        if [[ $(<"$log.status") != 0 ]]; then
+            (( counts[1] > 0 )) || counts[1]=1
+            printf 'FAILED: %s, status %s: %s\n' "$name under $sanitizers" \
+                "$(<"$log.status")" "$log"
+            grep -v -E '^\[ +(RUN|OK) +\]' "$log" | head -n 60 || true
+        fi
+
+        for i in 0 1 2; do
+            sum[i]=$(( sum[i] + counts[i] ))
+        done
+    done
+
+    report unit "${sum[@]}" "${#names[@]} programs, -fsanitize=$sanitizers"
+}
+
+
+# run_unit NAME DIR LOG_PREFIX LIMIT [COMMAND]
+run_unit()
+{
+    local log=$3-$1.log status=0
+
+    # shellcheck disable=SC2086
+    timeout -k 5 "$4" $5 "$2/$1" >"$log" 2>&1 </dev/null || status=$?
+    [[ $status -ne 124 ]] || echo "ended after $4 seconds" >>"$log"
+    echo $status >"$log.status"
+}
+
+
+# The thread sanitizer of this compiler cannot run where the kernel scatters
+# mappings widely; a container may forbid to turn that off.
+without_aslr()
+{
+    if setarch -R true 2>/dev/null; then
+        echo 'setarch -R'
+    fi
+}
+
+
+# count_cmocka LOG: tests passed, failed and skipped, over all its groups.
+count_cmocka()
+{
+    awk '/^\[ +[A-Z]+ +\] [0-9]+ test/ { n[$2] += $4 }
+         END { print n["PASSED"] + 0, n["FAILED"] + 0, n["SKIPPED"] + 0 }' "$1"
+}
+
+
+# ---- http
+
+
+test_http()
+{
+    local tests=(t/*.t)
+
+    if [[ ! -e ${tests[0]} ]]; then
+        report http 0 0 0 "no tests in t"
+        return
+    fi
+
+    run_prove "${tests[@]}"
+}
+
+
+# run_prove FILE... [--verbose]
+run_prove()
+{
+    local status=0 tap=$logs/tap counts=() shown=$logs/http.log
+
+    if ! build_module; then
+        report http 0 1 0 "nothing to test"
+        return
+    fi
+
+    [[ ${*: -1} != --verbose ]] || shown=/dev/stdout
+
+    # prove leaves there what each test printed, to be counted.
+    rm -rf "$tap"
+    mkdir -p "$tap"
+    PERL_TEST_HARNESS_DUMP_TAP=$tap timeout -k 15 "$http_limit" \
+        prove -It/lib -j1 "$@" >"$shown" 2>&1 </dev/null || status=$?
+
+    read -ra counts < <(count_tap "$tap")
+
+    # A test can also fail by its status alone, or by having no plan.
+    if (( status != 0 )); then
+        (( counts[1] > 0 )) || counts[1]=1
+        (( status != 124 )) || echo "ended after $http_limit seconds"
+        [[ $shown == /dev/stdout ]] || show_failures "$shown"
+    fi
+
+    report http "${counts[@]}" "$(tested_nginx)"
+}
+
+
+# show_failures LOG: what prove says of failed tests, and their list.
+show_failures()
+{
+    awk -v most=100 '
+        /^Test Summary Report/         { summary = 1 }
+        !summary && /\.\. (ok|skipped)/ { next }
+        ++lines <= most || summary     { print; next }
+        !cut                           { cut = 1; print "..." }
+        ' "$1"
+    printf 'all of it: %s\n' "$1"
+}
+
+
+tested_nginx()
+{
+    "${KV_NGINX:-nginx}" -v 2>&1 | sed 's/^nginx version: //'
+}
+
+
+# count_tap DIR: tests passed, failed and skipped. A test file that was skipped
+# as a whole counts as one.
+count_tap()
+{
+    find "$1" -type f -exec cat {} + | awk '
+        /^ok .*# *[Ss][Kk][Ii][Pp]/     { skipped++; next }
+        /^1\.\.0 *# *[Ss][Kk][Ii][Pp]/  { skipped++; next }
+        /^not ok .*# *[Tt][Oo][Dd][Oo]/ { skipped++; next }
+        /^not ok/                       { failed++ }
+        /^ok/                           { passed++ }
+        END                             { print passed + 0, failed + 0,
+                                                skipped + 0 }'
+}
+
+
+# ---- lc
+
+
+test_lc()
+{
+    local lc stages=(http-api persistence crash-recovery) stage good=0 bad=0
+
+    if ! lc=$(find_lc); then
+        skipped=$(( skipped + ${#stages[@]} ))
+        printf 'lc:    skipped: %s\n' "$lc"
+        return
+    fi
+
+    if ! build_module; then
+        report lc 0 1 0 "nothing to test"
+        return
+    fi
+
+    prepare_lc_folder
+
+    for stage in "${stages[@]}"; do
+        if (cd "$build/lc" && timeout -k 15 $lc_limit "$lc" test "$stage") \
+           >"$logs/lc-$stage.log" 2>&1 </dev/null
+        then
+            good=$(( good + 1 ))
+        else
+            bad=$(( bad + 1 ))
+            printf 'FAILED: lc test %s\n' "$stage"
+            tail -n 40 "$logs/lc-$stage.log"
+            stop_lc_servers
+        fi
+    done
+
+    report lc $good $bad 0 "${stages[*]}"
+}
+
+
+# Prints the path of the tool, installing it if need be; if there is none,
+# prints why and fails.
+find_lc()
+{
+    local lc=$build/bin/lc
+
+    if [[ ! -x $lc ]] && have lc; then
+        lc=$(command -v lc)
+    fi
+
+    if [[ -x $lc ]]; then
+        printf '%s\n' "$lc"
+        return
+    fi
+
+    if ! go_is_recent; then
+        echo "neither lc nor Go 1.25 is on this machine"
+        return 1
+    fi
+
+    # Not a newer Go by itself: that would be a long download.
+    if ! GOBIN=$build/bin GOTOOLCHAIN=local timeout 180 \
+         go install github.com/littleclusters/lc/cmd/lc@latest \
+         >"$logs/go.log" 2>&1 </dev/null
+    then
+        echo "lc cannot be installed: $(head -n 1 "$logs/go.log")"
+        return 1
+    fi
+
+    printf '%s\n' "$lc"
+}
+
+
+go_is_recent()
+{
+    local version
+
+    have go || return
+    version=$(GOTOOLCHAIN=local go env GOVERSION)
+    [[ $version =~ ^go1\.([0-9]+) ]] && (( BASH_REMATCH[1] >= 25 ))
+}
+
+
+# lc leaves its servers' data and logs in the folder that it is run in.
+prepare_lc_folder()
+{
+    rm -rf "$build/lc"
+    mkdir -p "$build/lc"
+    cp "$repo/scripts/lc/lc.state" "$build/lc/"
+    ln -s ../../scripts/lc/run.sh "$build/lc/run.sh"
+}
+
+
+# lc can give up without stopping the server that it started.
+stop_lc_servers()
+{
+    local file pid
+
+    for file in "$build"/lc/.lc/run-*/nginx.pid; do
+        if [[ -r $file ]] && read -r pid <"$file" \
+           && grep -qF "$build/lc/" "/proc/$pid/cmdline" 2>/dev/null
+        then
+            kill -KILL -- "-$pid" || true
+        fi
+    done
+}
+
+
+# ---- single files
+
+
+test_files()
+{
+    local file units=() tests=()
+
+    for file in "${files[@]}"; do
+        case $file in
+            *.t) tests+=("$file") ;;
+            *)   units+=("$file") ;;
+        esac
+    done
+
+    if [[ ${#units[@]} -gt 0 ]]; then
+        run_units asan address,undefined "${units[@]}"
+
+        for file in "${units[@]}"; do
+            if grep -qF '/* tsan */' "$file"; then
+                run_units tsan thread "$file"
+            fi
+        done
+    fi
+
+    if [[ ${#tests[@]} -gt 0 ]]; then
+        run_prove "${tests[@]}" --verbose
+    fi
+}
+
+
+main "$@"

@@ -1,0 +1,43 @@
+# Builds the unit tests of the store core; scripts/test.sh runs them. From the
+# top of the project:
+#
+#     make -f scripts/unit.mk DIR=.build/unit-asan SANITIZE=address,undefined
+#
+# makes DIR/test_NAME of every t/unit/test_NAME.c. Other files in t/unit are
+# helpers that every test is linked with, and so is the whole core, which knows
+# nothing of nginx: src/kv_*.c.
+
+DIR      ?= .build/unit-asan
+SANITIZE ?= address,undefined
+TESTS    ?= $(basename $(notdir $(wildcard t/unit/test_*.c)))
+
+CFLAGS   := -std=gnu11 -O1 -g -fno-omit-frame-pointer -pthread \
+            -Wall -Wextra -Werror -Isrc -It/unit \
+            -fsanitize=$(SANITIZE) -fno-sanitize-recover=all $(KV_CFLAGS)
+
+CORE     := $(wildcard src/kv_*.c)
+HELPERS  := $(filter-out t/unit/test_%,$(wildcard t/unit/*.c))
+SHARED   := $(patsubst %.c,$(DIR)/%.o,$(notdir $(CORE) $(HELPERS)))
+
+vpath %.c src t/unit
+
+.PHONY: all
+.SECONDARY:
+
+all: $(addprefix $(DIR)/,$(TESTS))
+
+$(DIR)/test_%: $(DIR)/test_%.o $(SHARED)
+	$(CC) $(CFLAGS) -o $@ $^ -lcmocka
+
+$(DIR)/%.o: %.c $(DIR)/flags
+	$(CC) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+# Objects made with other flags, or by another compiler, are of no use.
+$(DIR)/flags: FORCE
+	@mkdir -p $(DIR)
+	@echo '$(CFLAGS)' "`$(CC) --version | head -n 1`" > $@.new
+	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
+
+.PHONY: FORCE
+
+-include $(wildcard $(DIR)/*.d)

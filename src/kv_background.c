@@ -1,0 +1,497 @@
+
+/*
+ * Background work; see kv_background.h.
+ *
+ *
+ * A snapshot without a pause
+ *
+ * Notes S, the LSN applied last, and walks the map while writes go on.  All
+ * up to S is in the map when the walk begins, so whatever the walk misses or
+ * sees too new was changed by a record after S, and replaying from S puts it
+ * right.  It may have seen all up to E, the LSN applied last when the walk
+ * ends: the log must be durable up to there before the snapshot gets its
+ * name, or a power cut could leave later changes without earlier ones.
+ *
+ * The walk copies a few entries in an epoch, leaves it, and only then writes:
+ * no reader must wait for a disk in an epoch.  Large values are copied one by
+ * one, by looking their keys up again, which bounds the memory.
+ */
+
+
+#include <stdlib.h>
+#include <time.h>
+
+#include "kv_background.h"
+#include "kv_commit.h"
+#include "kv_points.h"
+#include "kv_snapshot.h"
+
+
+/* entries up to this footprint are copied at once */
+#define KV_SCAN_SMALL  KV_HEAP_MAX_CLASS
+
+
+typedef struct {
+    kv_store_t            *store;
+    kv_snapshot_writer_t  *writer;
+    char                  *buf;          /* records of one step */
+    size_t                 len;
+    size_t                 size;
+    bool                   no_memory;
+    uint64_t               records;
+} kv_scan_t;
+
+
+static kv_rc_t kv_background_snapshot(kv_store_t *store);
+static kv_rc_t kv_background_scan(kv_scan_t *scan, kv_err_t *err);
+static void kv_background_copy(void *data, const kv_entry_t *e);
+static kv_rc_t kv_background_flush(kv_scan_t *scan, kv_err_t *err);
+static kv_rc_t kv_background_large(kv_scan_t *scan, const kv_record_t *key,
+    kv_err_t *err);
+static char *kv_background_room(kv_scan_t *scan, size_t n);
+static kv_rc_t kv_background_durable(kv_store_t *store, uint64_t lsn);
+static kv_rc_t kv_background_purge(kv_store_t *store, kv_err_t *err);
+static bool kv_background_stopped(kv_store_t *store);
+
+
+void
+kv_background_run(kv_store_t *store)
+{
+    kv_rc_t     rc;
+    uint32_t    wants;
+    kv_zone_t  *zone;
+
+    zone = store->zone;
+
+    rc = kv_mutex_trylock(&zone->background_lock);
+
+    if (rc == KV_OK || rc == KV_DEAD) {
+
+        while (!kv_background_stopped(store)
+               && (wants = atomic_exchange(&zone->wants, 0)) != 0)
+        {
+            if (wants & KV_WANT_SEGMENT) {
+                rc = kv_log_prepare(store->background, &store->stop);
+
+                if (rc == KV_OK || rc == KV_DECLINED) {
+                    atomic_store(&zone->disk_full, 0);
+                }
+            }
+
+            if (wants & KV_WANT_SNAPSHOT) {
+
+                if (kv_background_snapshot(store) == KV_CANCELLED) {
+
+                    /* for another process to take up */
+
+                    (void) atomic_fetch_or(&zone->wants, KV_WANT_SNAPSHOT);
+                }
+            }
+        }
+
+        kv_mutex_unlock(&zone->background_lock);
+    }
+
+    atomic_store(&zone->background, 0);
+}
+
+
+static kv_rc_t
+kv_background_snapshot(kv_store_t *store)
+{
+    kv_rc_t      rc;
+    kv_err_t     err;
+    uint64_t     lsn, end_lsn, started, log_bytes, bytes;
+    kv_scan_t    scan;
+    kv_zone_t   *zone;
+
+    zone = store->zone;
+    started = kv_now_ns();
+
+    memset(&scan, 0, sizeof(scan));
+    scan.store = store;
+
+    log_bytes = atomic_load(&zone->log.bytes);
+    lsn = atomic_load(&zone->applied_lsn);
+
+    if (lsn == atomic_load(&zone->snapshot_lsn)) {
+        return KV_DECLINED;
+    }
+
+    rc = kv_snapshot_begin(store->io, store->dirfd, lsn, &scan.writer, &err);
+
+    if (rc != KV_OK) {
+        goto failed;
+    }
+
+    kv_point(KV_POINT_SNAPSHOT_BEGUN);
+
+    rc = kv_background_scan(&scan, &err);
+
+    if (rc == KV_OK) {
+        end_lsn = atomic_load(&zone->applied_lsn);
+        rc = kv_background_durable(store, end_lsn);
+    }
+
+    if (rc != KV_OK) {
+        kv_snapshot_abort(scan.writer);
+        goto failed;
+    }
+
+    rc = kv_snapshot_finish(scan.writer, end_lsn, &bytes, &err);
+
+    if (rc != KV_OK) {
+        goto failed;
+    }
+
+    kv_point(KV_POINT_SNAPSHOT_NAMED);
+
+    free(scan.buf);
+
+    atomic_store(&zone->snapshot_log_bytes, log_bytes);
+    atomic_store(&zone->snapshot_lsn, lsn);
+    atomic_store(&zone->snapshot_bytes, bytes);
+    atomic_store(&zone->snapshot_ms, (kv_now_ns() - started) / 1000000);
+    (void) atomic_fetch_add(&zone->snapshots, 1);
+
+    kv_store_say(store, KV_LOG_NOTICE, "kv zone \"%s\": snapshot of LSN %llu: "
+                 "%llu records, %llu bytes, %llu ms", store->conf.name,
+                 (unsigned long long) lsn, (unsigned long long) scan.records,
+                 (unsigned long long) bytes,
+                 (unsigned long long) atomic_load(&zone->snapshot_ms));
+
+    rc = kv_background_purge(store, &err);
+
+    if (rc != KV_OK) {
+        kv_store_say(store, KV_LOG_ERR, "kv zone \"%s\": old files stay: %s",
+                     store->conf.name, err.text);
+    }
+
+    kv_point(KV_POINT_SNAPSHOT_PURGED);
+
+    return KV_OK;
+
+failed:
+
+    free(scan.buf);
+
+    if (rc == KV_CANCELLED) {
+        return rc;
+    }
+
+    if (rc == KV_NO_SPACE) {
+        kv_err_set(&err, "the disk is full");
+
+    } else if (rc == KV_NO_MEMORY) {
+        kv_err_set(&err, "out of memory");
+    }
+
+    /* the log keeps everything; try again when it has grown by as much */
+
+    atomic_store(&zone->snapshot_log_bytes, log_bytes);
+    (void) atomic_fetch_add(&zone->snapshots_failed, 1);
+
+    kv_store_say(store, KV_LOG_ERR, "kv zone \"%s\": no snapshot in \"%s\": "
+                 "%s; the log is kept instead", store->conf.name,
+                 store->conf.path, err.text);
+
+    return rc;
+}
+
+
+static kv_rc_t
+kv_background_scan(kv_scan_t *scan, kv_err_t *err)
+{
+    kv_rc_t      rc;
+    uint64_t     next;
+    kv_zone_t   *zone;
+    kv_store_t  *store;
+
+    store = scan->store;
+    zone = store->zone;
+    next = 0;
+
+    do {
+        if (kv_background_stopped(store)) {
+            return KV_CANCELLED;
+        }
+
+        scan->len = 0;
+
+        kv_epoch_enter(store->slot, KV_EPOCH_SCAN, &zone->limbo.epoch);
+        next = kv_map_walk(&zone->map, next, KV_SCAN_ENTRIES,
+                           kv_background_copy, scan);
+        kv_epoch_leave(store->slot, KV_EPOCH_SCAN);
+
+        if (scan->no_memory) {
+            return KV_NO_MEMORY;
+        }
+
+        kv_point(KV_POINT_SNAPSHOT_STEP);
+
+        rc = kv_background_flush(scan, err);
+
+        if (rc != KV_OK) {
+            return rc;
+        }
+
+    } while (next);
+
+    return KV_OK;
+}
+
+
+/* In the epoch: a small entry whole, of a large one only the key. */
+
+static void
+kv_background_copy(void *data, const kv_entry_t *e)
+{
+    char          *p;
+    kv_scan_t     *scan;
+    kv_record_t    rec;
+    struct iovec   value;
+
+    scan = data;
+
+    memset(&rec, 0, sizeof(rec));
+    rec.op = KV_OP_PUT;
+    rec.key = e->key;
+    rec.key_len = e->key_len;
+
+    if (e->flags & KV_ENTRY_PIECES) {
+        rec.op = KV_OP_DELETE;           /* stands for "to be looked up" */
+
+    } else {
+        rec.value_len = e->value_len;
+        rec.value = &value;
+        rec.value_n = kv_entry_iov(e, &value, 1, 0);
+    }
+
+    p = kv_background_room(scan, kv_record_size(&rec));
+
+    if (p) {
+        kv_record_encode(&rec, p);
+    }
+}
+
+
+static kv_rc_t
+kv_background_flush(kv_scan_t *scan, kv_err_t *err)
+{
+    size_t         offset, len, n;
+    kv_rc_t        rc;
+    kv_record_t    rec;
+    struct iovec   value;
+
+    /* large values are appended to the buffer behind the step's records */
+
+    len = scan->len;
+
+    for (offset = 0; offset < len; offset += n) {
+
+        n = kv_record_decode(scan->buf + offset, len - offset, &rec, &value);
+
+        if (rec.op == KV_OP_DELETE) {
+            scan->len = len;
+            rc = kv_background_large(scan, &rec, err);
+
+        } else {
+            rc = kv_snapshot_add(scan->writer, &rec, err);
+            scan->records++;
+        }
+
+        if (rc != KV_OK) {
+            return rc;
+        }
+    }
+
+    return KV_OK;
+}
+
+
+static kv_rc_t
+kv_background_large(kv_scan_t *scan, const kv_record_t *key, kv_err_t *err)
+{
+    char          *p, *copy;
+    size_t         i, n, size;
+    uint64_t       hash;
+    kv_zone_t     *zone;
+    kv_entry_t    *e;
+    kv_record_t    rec;
+    kv_store_t    *store;
+    struct iovec   iov[16], value;
+    char           name[KV_KEY_MAX];
+
+    store = scan->store;
+    zone = store->zone;
+
+    /* the buffer that holds the key may move */
+
+    memcpy(name, key->key, key->key_len);
+
+    memset(&rec, 0, sizeof(rec));
+    rec.op = KV_OP_PUT;
+    rec.key = name;
+    rec.key_len = key->key_len;
+
+    hash = kv_map_hash(&zone->map, name, rec.key_len);
+    size = 0;
+
+    /* memory first, then the epoch: the size may change in between */
+
+    for ( ;; ) {
+        kv_epoch_enter(store->slot, KV_EPOCH_SCAN, &zone->limbo.epoch);
+
+        e = kv_map_find(&zone->map, hash, name, rec.key_len);
+
+        if (e == NULL) {
+
+            /* gone since: so says a record after S */
+
+            kv_epoch_leave(store->slot, KV_EPOCH_SCAN);
+            return KV_OK;
+        }
+
+        if (e->value_len <= size) {
+            break;
+        }
+
+        size = e->value_len;
+        kv_epoch_leave(store->slot, KV_EPOCH_SCAN);
+
+        n = scan->len;
+
+        if (kv_background_room(scan, size) == NULL) {
+            return KV_NO_MEMORY;
+        }
+
+        scan->len = n;
+    }
+
+    copy = scan->buf + scan->len;
+    p = copy;
+
+    for (i = 0; (n = kv_entry_iov(e, iov, 16, i)) != 0; i += n) {
+
+        for (size_t k = 0; k < n; k++) {
+            memcpy(p, iov[k].iov_base, iov[k].iov_len);
+            p += iov[k].iov_len;
+        }
+    }
+
+    rec.value_len = e->value_len;
+
+    kv_epoch_leave(store->slot, KV_EPOCH_SCAN);
+
+    value.iov_base = copy;
+    value.iov_len = rec.value_len;
+    rec.value = &value;
+    rec.value_n = 1;
+
+    scan->records++;
+
+    return kv_snapshot_add(scan->writer, &rec, err);
+}
+
+
+/* `n` more bytes of the buffer, or NULL. */
+
+static char *
+kv_background_room(kv_scan_t *scan, size_t n)
+{
+    char    *p;
+    size_t   size;
+
+    if (scan->len + n > scan->size) {
+
+        size = kv_max(scan->size * 2, (size_t) 1 << 18);
+        size = kv_max(size, scan->len + n);
+
+        p = realloc(scan->buf, size);
+
+        if (p == NULL) {
+            scan->no_memory = true;
+            return NULL;
+        }
+
+        scan->buf = p;
+        scan->size = size;
+    }
+
+    p = scan->buf + scan->len;
+    scan->len += n;
+
+    return p;
+}
+
+
+/*
+ * Waits until the log is durable up to an LSN that was applied.  With
+ * sync=always it is; else the committer is asked for a sync.
+ */
+
+static kv_rc_t
+kv_background_durable(kv_store_t *store, uint64_t lsn)
+{
+    kv_zone_t        *zone;
+    struct timespec   pause;
+
+    zone = store->zone;
+
+    pause.tv_sec = 0;
+    pause.tv_nsec = 2000000;
+
+    while (atomic_load(&zone->log.durable_lsn) < lsn) {
+
+        if (kv_background_stopped(store) || atomic_load(&zone->failed)) {
+            return KV_CANCELLED;
+        }
+
+        if (!atomic_exchange(&zone->want_sync, 1)) {
+            kv_store_wake(store, store->number);
+        }
+
+        (void) nanosleep(&pause, NULL);
+    }
+
+    return KV_OK;
+}
+
+
+static kv_rc_t
+kv_background_purge(kv_store_t *store, kv_err_t *err)
+{
+    kv_rc_t              rc;
+    uint64_t             current;
+    kv_snapshot_list_t   list;
+
+    /* before the list, so that it cannot be newer than what is in use */
+
+    current = atomic_load(&store->zone->current_segment);
+
+    rc = kv_snapshot_purge(store->io, store->dirfd, KV_SNAPSHOTS_KEPT, false,
+                           err);
+
+    if (rc == KV_OK) {
+        rc = kv_snapshot_list(store->io, store->dirfd, &list, err);
+    }
+
+    if (rc != KV_OK || list.n < KV_SNAPSHOTS_KEPT) {
+
+        /* without a second snapshot, the log from its start is the spare */
+
+        return rc;
+    }
+
+    return kv_log_purge(store->background, list.lsn[KV_SNAPSHOTS_KEPT - 1],
+                        current, KV_SPARES_KEPT, err);
+}
+
+
+static bool
+kv_background_stopped(kv_store_t *store)
+{
+    return kv_store_stopping(store)
+           || atomic_load(&store->zone->state) != KV_ZONE_READY
+           || kv_heap_broken(store->zone->heap);
+}

@@ -1,0 +1,1313 @@
+
+/*
+ * The committer.  At any time at most one thread of one process is it: the
+ * holder of the commit lock.
+ *
+ *
+ * A round
+ *
+ * Takes all that is queued, oldest first (the "hand"), and works it off in
+ * batches.  For each batch: give LSNs, write, sync, and only then apply to the
+ * map in LSN order, and only then report.  While a batch is being synced the
+ * queue fills again: the disk sets the size of the batches.
+ *
+ *
+ * When a committer dies
+ *
+ * Its heir, whoever gets the lock next and learns that its owner died, looks
+ * at three things.
+ *
+ *   - The phase.  If the map or limbo was being changed, or the heap's lock
+ *     was held, the zone is rebuilt from disk.  Else they are whole.
+ *   - zone->taken.  To take the queue is to name its head there and then to
+ *     swap it out.  If it is named, it was swapped out exactly if it cannot
+ *     be reached from the queue any more.
+ *   - The records themselves: what is TAKEN was in the dead one's hand.  One
+ *     whose LSN is below the log's next LSN is in the log: it is synced and
+ *     applied.  The others go through the usual way again; the log state did
+ *     not move, so they write over what the dead one had begun.
+ *
+ * Nothing in a hand was reported, and what was reported is not in the hand:
+ * an operation becomes DONE by one store.
+ */
+
+
+#include <assert.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "kv_commit.h"
+#include "kv_compact.h"
+#include "kv_points.h"
+#include "kv_recover.h"
+
+
+/* free pages below one in so many: compact as a matter of course */
+#define KV_COMPACT_SHARE  8
+
+/* pages emptied to make room for one request */
+#define KV_ROOM_PAGES     64
+
+
+/* One batch; in the committer's own memory. */
+
+typedef struct {
+    kv_op_t       *op[KV_BATCH_MAX];
+    unsigned       n;
+    kv_op_t       *refused[KV_BATCH_MAX];   /* no memory for these */
+    unsigned       nrefused;
+    uint8_t        wake[KV_SLOTS_MAX];      /* slots to be woken */
+    struct iovec   iov[KV_VALUE_MAX / KV_PAGE_SIZE + 2];
+} kv_batch_t;
+
+
+static bool kv_commit_round(kv_store_t *store, kv_batch_t *batch);
+static void kv_commit_wait(kv_store_t *store);
+static kv_op_t *kv_commit_take(kv_zone_t *zone);
+static void kv_commit_mark_taken(kv_zone_t *zone, kv_op_t *head,
+    kv_op_t **oldest);
+static void kv_commit_hand(kv_store_t *store, kv_batch_t *batch,
+    kv_op_t *hand);
+static kv_op_t *kv_commit_gather(kv_store_t *store, kv_batch_t *batch,
+    kv_op_t *hand);
+static kv_rc_t kv_commit_log(kv_store_t *store, kv_batch_t *batch);
+static kv_rc_t kv_commit_sync(kv_store_t *store);
+static bool kv_commit_apply(kv_store_t *store, kv_op_t **op, unsigned n);
+static bool kv_commit_apply_one(kv_zone_t *zone, kv_op_t *op);
+static void kv_commit_report(kv_store_t *store, kv_batch_t *batch,
+    kv_op_t **op, unsigned n, kv_rc_t rc);
+static void kv_commit_wake(kv_store_t *store, kv_batch_t *batch);
+static kv_rc_t kv_commit_make_room(kv_store_t *store, kv_op_t *op);
+static bool kv_commit_tidy(kv_store_t *store);
+static void kv_commit_want(kv_store_t *store);
+static void kv_commit_idle(kv_store_t *store);
+static bool kv_commit_inherit(kv_store_t *store, kv_batch_t *batch);
+static kv_op_t **kv_commit_find_taken(kv_zone_t *zone, unsigned *n);
+static int kv_commit_by_lsn(const void *one, const void *two);
+static bool kv_commit_lock_dead(kv_zone_t *zone, bool *dead);
+static void kv_commit_reap(kv_store_t *store, const bool *dead);
+static bool kv_commit_reap_slot(kv_store_t *store, kv_slot_t *slot);
+static void kv_commit_break(kv_store_t *store, const char *why);
+static void kv_commit_rebuild(kv_store_t *store);
+static bool kv_commit_quiesce(kv_store_t *store);
+
+
+void
+kv_commit_push(kv_zone_t *zone, kv_op_t *op)
+{
+    kv_op_t  *head;
+
+    atomic_store_explicit(&op->state, KV_OP_QUEUED, memory_order_release);
+
+    kv_point(KV_POINT_QUEUED);
+
+    head = kv_get_relaxed(zone->queue);
+
+    do {
+        op->next = head;
+
+    } while (!atomic_compare_exchange_weak(&zone->queue, &head, op));
+
+    kv_point(KV_POINT_PUSHED);
+
+    (void) atomic_fetch_add(&zone->queued, 1);
+}
+
+
+bool
+kv_commit_claim(kv_store_t *store)
+{
+    bool        dead;
+    uint32_t    holder, mine;
+    uint64_t    one;
+    kv_zone_t  *zone;
+
+    zone = store->zone;
+    mine = store->number + 1;
+    holder = atomic_load(&zone->committer);
+
+    if (holder == 0) {
+        return atomic_compare_exchange_strong(&zone->committer, &holder,
+                                              mine);
+    }
+
+    if (store->conf.delay && zone->commit_eventfd != -1
+        && atomic_load(&zone->queued) >= store->conf.batch)
+    {
+        one = 1;
+        (void) !write(zone->commit_eventfd, &one, sizeof(one));
+    }
+
+    if (holder == mine) {
+        return false;
+    }
+
+    dead = kv_slot_lock_dead(&zone->slots[holder - 1]);
+
+    if (!dead) {
+        return false;
+    }
+
+    kv_slot_unlock(&zone->slots[holder - 1]);
+    atomic_store(&zone->reap, 1);
+
+    return atomic_compare_exchange_strong(&zone->committer, &holder, mine);
+}
+
+
+void
+kv_commit_unclaim(kv_store_t *store)
+{
+    uint32_t  mine;
+
+    mine = store->number + 1;
+
+    (void) atomic_compare_exchange_strong(&store->zone->committer, &mine, 0);
+}
+
+
+void
+kv_commit_run(kv_store_t *store)
+{
+    bool         dead[KV_SLOTS_MAX], some, more, whole;
+    kv_rc_t      rc;
+    uint32_t     mine, none;
+    kv_zone_t   *zone;
+    kv_batch_t  *batch;
+
+    zone = store->zone;
+    mine = store->number + 1;
+
+    batch = malloc(sizeof(kv_batch_t));
+
+    if (batch == NULL) {
+        kv_store_say(store, KV_LOG_ALERT, "kv zone \"%s\": out of memory for "
+                     "a batch", store->conf.name);
+        kv_commit_unclaim(store);
+        return;
+    }
+
+    memset(batch->wake, 0, sizeof(batch->wake));
+
+    rc = kv_mutex_lock(&zone->commit_lock);
+
+    if (rc == KV_DEAD && !kv_commit_inherit(store, batch)) {
+        kv_commit_break(store, "the committer died while it changed the map");
+    }
+
+    for ( ;; ) {
+
+        if (kv_heap_broken(zone->heap)
+            && atomic_load(&zone->state) == KV_ZONE_READY)
+        {
+            kv_commit_break(store, "a worker died while it changed the heap");
+        }
+
+        if (atomic_load(&zone->state) == KV_ZONE_BROKEN && !kv_store_stopping(store)) {
+            kv_commit_rebuild(store);
+        }
+
+        whole = atomic_load(&zone->state) == KV_ZONE_READY
+                && !kv_heap_broken(zone->heap);
+
+        if (whole) {
+            do {
+                some = kv_commit_lock_dead(zone, dead);
+                more = kv_commit_round(store, batch);
+
+                if (some) {
+                    kv_commit_reap(store, dead);
+                }
+
+            } while (more && !kv_store_stopping(store));
+
+            kv_commit_idle(store);
+        }
+
+        /* the claim goes before the last look: whoever pushes later sees it */
+
+        none = 0;
+        atomic_store(&zone->committer, 0);
+
+        if (kv_store_stopping(store) || atomic_load(&zone->state) != KV_ZONE_READY
+            || (atomic_load(&zone->queue) == NULL
+                && !kv_heap_broken(zone->heap))
+            || !atomic_compare_exchange_strong(&zone->committer, &none, mine))
+        {
+            break;
+        }
+    }
+
+    if (kv_store_stopping(store) && atomic_load(&zone->queue)) {
+
+        /* somebody who stays is to go on */
+
+        kv_store_wake_all(store);
+    }
+
+    kv_mutex_unlock(&zone->commit_lock);
+
+    free(batch);
+}
+
+
+/* Whether there was anything to do. */
+
+static bool
+kv_commit_round(kv_store_t *store, kv_batch_t *batch)
+{
+    kv_op_t    *hand;
+    kv_zone_t  *zone;
+
+    zone = store->zone;
+
+    if (atomic_load(&zone->queue) == NULL || kv_heap_broken(zone->heap)
+        || atomic_load(&zone->state) != KV_ZONE_READY)
+    {
+        return false;
+    }
+
+    if (store->conf.delay) {
+        kv_commit_wait(store);
+    }
+
+    hand = kv_commit_take(zone);
+
+    kv_point(KV_POINT_TAKEN);
+
+    kv_commit_hand(store, batch, hand);
+
+    return true;
+}
+
+
+/* With a delay: until a batch has gathered, or the time is over. */
+
+static void
+kv_commit_wait(kv_store_t *store)
+{
+    uint64_t        now, end, n;
+    kv_zone_t      *zone;
+    struct pollfd   pfd;
+
+    zone = store->zone;
+    end = kv_now_ns() + store->conf.delay * 1000000;
+
+    while (!kv_store_stopping(store)
+           && atomic_load(&zone->queued) < store->conf.batch
+           && (now = kv_now_ns()) < end)
+    {
+        pfd.fd = zone->commit_eventfd;
+        pfd.events = POLLIN;
+
+        if (poll(&pfd, 1, (int) ((end - now) / 1000000) + 1) == 1) {
+            (void) !read(pfd.fd, &n, sizeof(n));
+        }
+    }
+}
+
+
+/* Takes the queue; returns the oldest, from which `follow` leads on. */
+
+static kv_op_t *
+kv_commit_take(kv_zone_t *zone)
+{
+    kv_op_t  *head, *oldest;
+
+    atomic_store(&zone->queued, 0);
+
+    head = atomic_load(&zone->queue);
+
+    do {
+        atomic_store(&zone->taken, head);
+
+        kv_point(KV_POINT_NAMED);
+
+    } while (!atomic_compare_exchange_weak(&zone->queue, &head, NULL));
+
+    kv_point(KV_POINT_SWAPPED);
+
+    kv_commit_mark_taken(zone, head, &oldest);
+
+    return oldest;
+}
+
+
+static void
+kv_commit_mark_taken(kv_zone_t *zone, kv_op_t *head, kv_op_t **oldest)
+{
+    kv_op_t  *op, *follow;
+
+    follow = NULL;
+
+    for (op = head; op; op = op->next) {
+        op->follow = follow;
+        follow = op;
+        atomic_store_explicit(&op->state, KV_OP_TAKEN, memory_order_release);
+    }
+
+    *oldest = follow;
+
+    atomic_store(&zone->taken, NULL);
+}
+
+
+static void
+kv_commit_hand(kv_store_t *store, kv_batch_t *batch, kv_op_t *hand)
+{
+    kv_rc_t  rc;
+
+    while (hand) {
+
+        if (hand->code == KV_OP_ROOM) {
+            batch->op[0] = hand;
+            hand = hand->follow;
+
+            rc = kv_commit_make_room(store, batch->op[0]);
+            kv_commit_report(store, batch, batch->op, 1, rc);
+            kv_commit_wake(store, batch);
+            continue;
+        }
+
+        hand = kv_commit_gather(store, batch, hand);
+
+        kv_commit_report(store, batch, batch->refused, batch->nrefused,
+                         KV_NO_MEMORY);
+
+        rc = batch->n ? kv_commit_log(store, batch) : KV_OK;
+
+        if (rc == KV_OK && batch->n
+            && !kv_commit_apply(store, batch->op, batch->n))
+        {
+            kv_commit_break(store, "the heap broke while a batch was applied");
+            return;
+        }
+
+        kv_commit_report(store, batch, batch->op, batch->n, rc);
+        kv_commit_wake(store, batch);
+
+        kv_point(KV_POINT_REPORTED);
+
+        if (!kv_commit_tidy(store)) {
+            return;
+        }
+
+        kv_commit_want(store);
+    }
+}
+
+
+/* Fills a batch from the hand; returns what is left of the hand. */
+
+static kv_op_t *
+kv_commit_gather(kv_store_t *store, kv_batch_t *batch, kv_op_t *hand)
+{
+    int           stock;
+    kv_op_t      *op;
+    unsigned      puts, seen;
+    kv_zone_t    *zone;
+    kv_record_t   rec;
+
+    zone = store->zone;
+    batch->n = 0;
+    batch->nrefused = 0;
+
+    /* what the map may need, while an operation can still be refused */
+
+    for (op = hand, puts = 0, seen = 0;
+         op && op->code != KV_OP_ROOM && seen < KV_BATCH_MAX;
+         op = op->follow, seen++)
+    {
+        puts += op->code == KV_OP_PUT;
+    }
+
+    zone->phase = KV_PHASE_CHANGING;
+    stock = puts ? kv_map_reserve(&zone->map, puts) : 0;
+    zone->phase = KV_PHASE_IDLE;
+
+    kv_log_begin(store->log);
+
+    for (op = hand; op && seen; op = op->follow, seen--) {
+
+        memset(&rec, 0, sizeof(rec));
+        rec.op = (kv_op_code_t) op->code;
+
+        if (op->code == KV_OP_PUT) {
+
+            if (stock <= 0) {
+                batch->refused[batch->nrefused++] = op;
+                continue;
+            }
+
+            rec.value_len = op->entry->value_len;
+            rec.value = batch->iov;
+            rec.value_n = kv_entry_iov(op->entry, batch->iov,
+                                       sizeof(batch->iov)
+                                       / sizeof(batch->iov[0]), 0);
+            stock--;
+        }
+
+        if (op->entry) {
+            rec.key = op->entry->key;
+            rec.key_len = op->entry->key_len;
+        }
+
+        if (kv_log_add(store->log, &rec) != KV_OK) {
+            break;
+        }
+
+        batch->op[batch->n++] = op;
+    }
+
+    return op;
+}
+
+
+/* KV_OK once the batch is as durable as the configuration wants it. */
+
+static kv_rc_t
+kv_commit_log(kv_store_t *store, kv_batch_t *batch)
+{
+    kv_rc_t     rc;
+    unsigned    i;
+    uint64_t    lsn;
+    kv_err_t    err;
+    kv_zone_t  *zone;
+
+    zone = store->zone;
+
+    if (atomic_load(&zone->failed)) {
+        return KV_UNAVAILABLE;
+    }
+
+    lsn = atomic_load(&zone->log.next_lsn);
+
+    for (i = 0; i < batch->n; i++) {
+        batch->op[i]->lsn = lsn + i;
+    }
+
+    kv_point(KV_POINT_WRITE);
+
+    rc = kv_log_write(store->log, &err);
+
+    kv_point(KV_POINT_WRITTEN);
+
+    if (rc == KV_NO_SPACE) {
+        if (!atomic_exchange(&zone->disk_full, 1)) {
+            kv_store_say(store, KV_LOG_ERR, "kv zone \"%s\": the disk of "
+                         "\"%s\" is full: writes are refused until there is "
+                         "room", store->conf.name, store->conf.path);
+        }
+
+        return KV_NO_SPACE;
+    }
+
+    if (rc == KV_OK) {
+        atomic_store(&zone->unsynced, 1);
+        atomic_store(&zone->current_segment, zone->log.segment_lsn);
+
+        if (atomic_exchange(&zone->disk_full, 0)) {
+            kv_store_say(store, KV_LOG_NOTICE, "kv zone \"%s\": the disk of "
+                         "\"%s\" has room again", store->conf.name,
+                         store->conf.path);
+        }
+
+        kv_measure_count(&zone->stats.batch, batch->n);
+
+        if (store->conf.sync == KV_SYNC_ALWAYS
+            || (store->conf.sync == KV_SYNC_INTERVAL
+                && kv_store_sync_due(store) == 1)
+            || atomic_load(&zone->want_sync))
+        {
+            return kv_commit_sync(store);
+        }
+
+        return KV_OK;
+    }
+
+    atomic_store(&zone->failed, 1);
+    kv_store_say(store, KV_LOG_ALERT, "kv zone \"%s\": %s: no more writes "
+                 "until nginx is restarted", store->conf.name, err.text);
+
+    return KV_UNAVAILABLE;
+}
+
+
+static kv_rc_t
+kv_commit_sync(kv_store_t *store)
+{
+    kv_rc_t     rc;
+    uint64_t    start, now;
+    kv_err_t    err;
+    kv_zone_t  *zone;
+
+    zone = store->zone;
+    start = kv_now_ns();
+
+    rc = kv_log_sync(store->log, &err);
+
+    kv_point(KV_POINT_SYNCED);
+
+    if (rc == KV_OK) {
+        now = kv_now_ns();
+
+        kv_measure_count(&zone->stats.sync, (now - start) / 1000);
+        atomic_store(&zone->synced_ns, now);
+        atomic_store(&zone->unsynced, 0);
+        atomic_store(&zone->want_sync, 0);
+
+        return KV_OK;
+    }
+
+    /*
+     * What a failed sync leaves on the disk is unknown, and the next one
+     * would say that all is well: never again.
+     */
+
+    atomic_store(&zone->failed, 1);
+    kv_store_say(store, KV_LOG_ALERT, "kv zone \"%s\": %s: no more writes "
+                 "until nginx is restarted", store->conf.name, err.text);
+
+    return KV_UNAVAILABLE;
+}
+
+
+/* False if the heap broke: then the zone must be rebuilt. */
+
+static bool
+kv_commit_apply(kv_store_t *store, kv_op_t **op, unsigned n)
+{
+    unsigned    i;
+    kv_zone_t  *zone;
+
+    zone = store->zone;
+    zone->phase = KV_PHASE_CHANGING;
+
+    for (i = 0; i < n; i++) {
+
+        if (!kv_commit_apply_one(zone, op[i])) {
+            return false;
+        }
+
+        kv_point(KV_POINT_APPLYING);
+
+        if (i % 32 == 31) {
+            kv_map_grow(&zone->map);
+        }
+    }
+
+    kv_map_grow(&zone->map);
+
+    atomic_store(&zone->applied_lsn, op[n - 1]->lsn);
+
+    /* so that who deletes or clears finds the room when it is answered */
+
+    if (kv_limbo_reclaim(&zone->limbo) != KV_OK
+        || kv_map_sweep(&zone->map) == KV_DEAD)
+    {
+        return false;
+    }
+
+    zone->phase = KV_PHASE_IDLE;
+
+    kv_point(KV_POINT_APPLIED);
+
+    return true;
+}
+
+
+static bool
+kv_commit_apply_one(kv_zone_t *zone, kv_op_t *op)
+{
+    uint64_t          hash, payload;
+    unsigned          tries;
+    kv_entry_t       *old, *e;
+    struct timespec   pause;
+
+    e = op->entry;
+
+    switch (op->code) {
+
+    case KV_OP_PUT:
+        payload = e->key_len + (uint64_t) e->value_len;
+        kv_set_relaxed(zone->stats.payload,
+                       kv_get_relaxed(zone->stats.payload) + payload);
+
+        hash = kv_map_hash(&zone->map, e->key, e->key_len);
+        op->entry = NULL;
+        old = kv_map_put(&zone->map, hash, e);
+        break;
+
+    case KV_OP_DELETE:
+        hash = kv_map_hash(&zone->map, e->key, e->key_len);
+        old = kv_map_delete(&zone->map, hash, e->key, e->key_len);
+
+        if (kv_entry_destroy(zone->heap, &op->entry) != KV_OK) {
+            return false;
+        }
+
+        break;
+
+    default:
+        assert(op->code == KV_OP_CLEAR);
+
+        if (kv_map_clear(&zone->map) != KV_OK) {
+            return false;
+        }
+
+        /* readers leave within microseconds, unless one is stopped */
+
+        pause.tv_sec = 0;
+        pause.tv_nsec = 20000;
+
+        for (tries = 0; tries < 1000; tries++) {
+            if (kv_map_sweep(&zone->map) != KV_AGAIN) {
+                break;
+            }
+
+            (void) nanosleep(&pause, NULL);
+        }
+
+        return !kv_heap_broken(zone->heap);
+    }
+
+    return old == NULL
+           || kv_limbo_retire(&zone->limbo, old, KV_RETIRED_ENTRY) == KV_OK;
+}
+
+
+static void
+kv_commit_report(kv_store_t *store, kv_batch_t *batch, kv_op_t **op,
+    unsigned n, kv_rc_t rc)
+{
+    unsigned    i;
+    uint64_t    now;
+    kv_zone_t  *zone;
+
+    if (n == 0) {
+        return;
+    }
+
+    zone = store->zone;
+    now = kv_now_ns();
+
+    for (i = 0; i < n; i++) {
+
+        kv_measure_count(&zone->stats.commit,
+                         (now - op[i]->queued_ns) / 1000);
+
+        batch->wake[op[i]->slot] = 1;
+
+        op[i]->result = rc;
+        atomic_store_explicit(&op[i]->state, KV_OP_DONE, memory_order_release);
+
+        kv_point(KV_POINT_REPORTING);
+    }
+}
+
+
+static void
+kv_commit_wake(kv_store_t *store, kv_batch_t *batch)
+{
+    unsigned  i;
+
+    for (i = 0; i < store->zone->nslots; i++) {
+
+        if (batch->wake[i]) {
+            batch->wake[i] = 0;
+            kv_store_wake(store, i);
+        }
+    }
+}
+
+
+static kv_rc_t
+kv_commit_make_room(kv_store_t *store, kv_op_t *op)
+{
+    kv_rc_t           rc;
+    unsigned          i;
+    kv_zone_t        *zone;
+    kv_heap_stat_t    st;
+    struct timespec   pause;
+
+    zone = store->zone;
+    zone->phase = KV_PHASE_CHANGING;
+
+    pause.tv_sec = 0;
+    pause.tv_nsec = 20000;
+
+    for (i = 0; i < KV_ROOM_PAGES; i++) {
+
+        if (kv_limbo_reclaim(&zone->limbo) != KV_OK
+            || kv_map_sweep(&zone->map) == KV_DEAD
+            || kv_store_heap_stat(store, &st) != KV_OK)
+        {
+            return KV_UNAVAILABLE;
+        }
+
+        if (st.free_pages > st.reserve_pages + op->need / KV_PAGE_SIZE + 2) {
+            break;
+        }
+
+        rc = kv_compact_page(store);
+
+        if (rc == KV_DEAD) {
+            return KV_UNAVAILABLE;
+        }
+
+        if (rc != KV_OK && kv_limbo_count(&zone->limbo) == 0) {
+            break;
+        }
+
+        if (rc != KV_OK) {
+            (void) nanosleep(&pause, NULL);
+        }
+    }
+
+    (void) kv_limbo_reclaim(&zone->limbo);
+
+    zone->phase = KV_PHASE_IDLE;
+
+    return KV_OK;
+}
+
+
+/*
+ * After each batch: what readers have left is freed, and, when free pages get
+ * few, a sparse one is emptied.  False if the zone broke.
+ */
+
+static bool
+kv_commit_tidy(kv_store_t *store)
+{
+    kv_rc_t          rc;
+    kv_zone_t       *zone;
+    kv_heap_stat_t   st;
+
+    zone = store->zone;
+
+    if (kv_store_heap_stat(store, &st) != KV_OK) {
+        return false;
+    }
+
+    if (kv_limbo_count(&zone->limbo) == 0 && zone->limbo.pinned == NULL
+        && zone->map.old == NULL
+        && st.free_pages * KV_PAGE_SIZE > st.size / KV_COMPACT_SHARE)
+    {
+        return true;
+    }
+
+    zone->phase = KV_PHASE_CHANGING;
+
+    rc = kv_limbo_reclaim(&zone->limbo);
+
+    if (rc == KV_OK && kv_map_sweep(&zone->map) == KV_DEAD) {
+        rc = KV_DEAD;
+    }
+
+    if (rc == KV_OK
+        && st.free_pages * KV_PAGE_SIZE <= st.size / KV_COMPACT_SHARE)
+    {
+        rc = kv_compact_page(store);
+    }
+
+    if (rc == KV_DEAD) {
+        kv_commit_break(store, "a worker died while it changed the heap");
+        return false;
+    }
+
+    zone->phase = KV_PHASE_IDLE;
+
+    return true;
+}
+
+
+/* Asks for a spare segment in time, and for snapshots. */
+
+static void
+kv_commit_want(kv_store_t *store)
+{
+    uint32_t    wants;
+    uint64_t    grown, size;
+    kv_zone_t  *zone;
+
+    zone = store->zone;
+    wants = 0;
+
+    if (zone->log.segment_lsn != zone->wanted_segment
+        && zone->log.offset > zone->log.segment_size / 2)
+    {
+        zone->wanted_segment = zone->log.segment_lsn;
+        wants |= KV_WANT_SEGMENT;
+    }
+
+    if (store->conf.snapshot) {
+        grown = atomic_load(&zone->log.bytes)
+                - atomic_load(&zone->snapshot_log_bytes);
+
+        /* a snapshot costs its size: no more often than the log grows by it */
+
+        size = kv_max(store->conf.snapshot,
+                      atomic_load(&zone->snapshot_bytes));
+
+        if (grown >= size) {
+            wants |= KV_WANT_SNAPSHOT;
+        }
+    }
+
+    if (wants & ~atomic_fetch_or(&zone->wants, wants)) {
+
+        /* our event loop is to post the task */
+
+        if (store->slot) {
+            kv_store_wake(store, store->number);
+        }
+    }
+}
+
+
+static void
+kv_commit_idle(kv_store_t *store)
+{
+    kv_zone_t  *zone;
+
+    zone = store->zone;
+
+    if (atomic_load(&zone->failed)) {
+        return;
+    }
+
+    if (kv_store_sync_due(store) == 1 || atomic_load(&zone->want_sync)) {
+        (void) kv_commit_sync(store);
+    }
+
+    kv_log_mark(store->log);
+}
+
+
+/*
+ * Finishes what the dead predecessor had in hand.  False if the zone must be
+ * rebuilt.
+ */
+
+static bool
+kv_commit_inherit(kv_store_t *store, kv_batch_t *batch)
+{
+    bool        ok;
+    kv_op_t    *op, **taken, *hand, *oldest;
+    kv_rc_t     rc;
+    unsigned    i, k, n, logged;
+    kv_zone_t  *zone;
+
+    zone = store->zone;
+
+    atomic_store(&zone->reap, 1);
+
+    atomic_store(&zone->unsynced, 1);
+
+    if (zone->phase != KV_PHASE_IDLE || kv_heap_broken(zone->heap)
+        || atomic_load(&zone->state) != KV_ZONE_READY)
+    {
+        return false;
+    }
+
+    /* lets the log finish a move that was begun */
+
+    kv_log_begin(store->log);
+
+    /* had it swapped out what it named? */
+
+    hand = atomic_load(&zone->taken);
+
+    if (hand) {
+
+        for (op = atomic_load(&zone->queue); op && op != hand; op = op->next) {
+            /* void */
+        }
+
+        if (op == NULL) {
+            kv_commit_mark_taken(zone, hand, &oldest);
+        }
+
+        atomic_store(&zone->taken, NULL);
+    }
+
+    taken = kv_commit_find_taken(zone, &n);
+
+    if (taken == NULL) {
+        return false;
+    }
+
+    qsort(taken, n, sizeof(kv_op_t *), kv_commit_by_lsn);
+
+    kv_store_say(store, KV_LOG_NOTICE, "kv zone \"%s\": the committer died; "
+                 "%u operations go on", store->conf.name, n);
+
+    for (logged = 0; logged < n; logged++) {
+        if (taken[logged]->lsn == 0
+            || taken[logged]->lsn >= atomic_load(&zone->log.next_lsn))
+        {
+            break;
+        }
+    }
+
+    ok = true;
+
+    if (logged) {
+        rc = KV_OK;
+
+        if (store->conf.sync == KV_SYNC_ALWAYS) {
+            rc = atomic_load(&zone->failed) ? KV_UNAVAILABLE
+                                            : kv_commit_sync(store);
+        }
+
+        for (k = 0; ok && k < logged; k += KV_BATCH_MAX) {
+            i = kv_min(logged - k, KV_BATCH_MAX);
+
+            if (rc == KV_OK) {
+                zone->phase = KV_PHASE_CHANGING;
+                ok = kv_map_reserve(&zone->map, i) == (int) i
+                     && kv_commit_apply(store, taken + k, i);
+            }
+
+            if (ok) {
+                kv_commit_report(store, batch, taken + k, i, rc);
+            }
+        }
+    }
+
+    if (ok && n > logged) {
+
+        for (i = logged; i < n; i++) {
+            taken[i]->lsn = 0;
+            taken[i]->follow = i + 1 < n ? taken[i + 1] : NULL;
+        }
+
+        kv_commit_hand(store, batch, taken[logged]);
+    }
+
+    kv_commit_wake(store, batch);
+
+    /* it may have died between a report and the wake-up */
+
+    kv_store_wake_all(store);
+
+    free(taken);
+
+    return ok;
+}
+
+
+static kv_op_t **
+kv_commit_find_taken(kv_zone_t *zone, unsigned *n)
+{
+    kv_op_t        *op, **taken, **more;
+    unsigned        i, k, max;
+    kv_op_chunk_t  *chunk;
+
+    *n = 0;
+    max = KV_BATCH_MAX;
+    taken = malloc(max * sizeof(kv_op_t *));
+
+    if (taken == NULL || kv_heap_lock(zone->heap) != KV_OK) {
+        free(taken);
+        return NULL;
+    }
+
+    for (i = 0; i < zone->nslots; i++) {
+
+        for (chunk = zone->slots[i].chunks; chunk; chunk = chunk->next) {
+
+            for (k = 0; k < KV_OP_CHUNK; k++) {
+                op = &chunk->op[k];
+
+                if (atomic_load_explicit(&op->state, memory_order_acquire)
+                    != KV_OP_TAKEN)
+                {
+                    continue;
+                }
+
+                if (*n == max) {
+                    max *= 2;
+                    more = realloc(taken, max * sizeof(kv_op_t *));
+
+                    if (more == NULL) {
+                        kv_heap_unlock(zone->heap);
+                        free(taken);
+                        return NULL;
+                    }
+
+                    taken = more;
+                }
+
+                taken[(*n)++] = op;
+            }
+        }
+    }
+
+    kv_heap_unlock(zone->heap);
+
+    return taken;
+}
+
+
+/* Those with an LSN first, by LSN; the others by time, which is their order. */
+
+static int
+kv_commit_by_lsn(const void *one, const void *two)
+{
+    uint64_t        a, b;
+    const kv_op_t  *x, *y;
+
+    x = *(kv_op_t *const *) one;
+    y = *(kv_op_t *const *) two;
+
+    a = x->lsn ? x->lsn : UINT64_MAX;
+    b = y->lsn ? y->lsn : UINT64_MAX;
+
+    if (a == b) {
+        a = x->queued_ns;
+        b = y->queued_ns;
+    }
+
+    return a < b ? -1 : a > b;
+}
+
+
+/*
+ * Locks the slots of dead workers.  To be called before the queue is taken:
+ * once that is worked off, no record of theirs is in the queue or in a hand,
+ * and all can be freed.
+ */
+
+static bool
+kv_commit_lock_dead(kv_zone_t *zone, bool *dead)
+{
+    bool      some;
+    unsigned  i;
+
+    if (!atomic_exchange(&zone->reap, 0)) {
+        return false;
+    }
+
+    some = false;
+
+    for (i = 0; i < zone->nslots; i++) {
+        dead[i] = kv_slot_lock_dead(&zone->slots[i]);
+        some = some || dead[i];
+    }
+
+    return some;
+}
+
+
+static void
+kv_commit_reap(kv_store_t *store, const bool *dead)
+{
+    unsigned    i;
+    kv_zone_t  *zone;
+
+    zone = store->zone;
+
+    for (i = 0; i < zone->nslots; i++) {
+
+        if (!dead[i]) {
+            continue;
+        }
+
+        if (atomic_load(&zone->state) == KV_ZONE_READY
+            && kv_commit_reap_slot(store, &zone->slots[i]))
+        {
+            kv_slot_reaped(&zone->slots[i]);
+            continue;
+        }
+
+        /* not now */
+
+        atomic_store(&zone->reap, 1);
+        kv_slot_unlock(&zone->slots[i]);
+    }
+}
+
+
+static bool
+kv_commit_reap_slot(kv_store_t *store, kv_slot_t *slot)
+{
+    kv_op_t        *op;
+    unsigned        k, freed;
+    kv_zone_t      *zone;
+    kv_op_chunk_t  *chunk;
+
+    zone = store->zone;
+    freed = 0;
+
+    if (kv_heap_lock(zone->heap) != KV_OK) {
+        return false;
+    }
+
+    while ((chunk = slot->chunks) != NULL) {
+
+        for (k = 0; k < KV_OP_CHUNK; k++) {
+            op = &chunk->op[k];
+
+            switch (atomic_load(&op->state)) {
+
+            case KV_OP_BUILDING:
+            case KV_OP_QUEUED:
+            case KV_OP_DONE:
+                if (op->entry) {
+                    kv_entry_free_locked(zone->heap, op->entry);
+                    op->entry = NULL;
+                    freed++;
+                }
+
+                break;
+
+            default:
+                break;
+            }
+        }
+
+        slot->chunks = chunk->next;
+        kv_heap_free(zone->heap, chunk);
+    }
+
+    kv_heap_unlock(zone->heap);
+
+    if (freed) {
+        kv_store_say(store, KV_LOG_INFO, "kv zone \"%s\": freed %u unfinished "
+                     "operations of process %d", store->conf.name, freed,
+                     (int) atomic_load(&slot->pid));
+    }
+
+    return true;
+}
+
+
+static void
+kv_commit_break(kv_store_t *store, const char *why)
+{
+    uint32_t  ready;
+
+    ready = KV_ZONE_READY;
+
+    if (atomic_compare_exchange_strong(&store->zone->state, &ready,
+                                       KV_ZONE_BROKEN))
+    {
+        kv_store_say(store, KV_LOG_WARN, "kv zone \"%s\": %s: it is rebuilt "
+                     "from disk", store->conf.name, why);
+    }
+}
+
+
+/*
+ * Everybody lets go of the zone; then it is loaded as at start.  What was
+ * queued is answered with KV_UNAVAILABLE by the workers themselves.
+ */
+
+static void
+kv_commit_rebuild(kv_store_t *store)
+{
+    kv_rc_t     rc;
+    unsigned    i;
+    kv_err_t    err;
+    kv_zone_t  *zone;
+
+    zone = store->zone;
+
+    (void) atomic_fetch_add(&zone->generation, 1);
+
+    if (!kv_commit_quiesce(store)) {
+        return;
+    }
+
+    /* a snapshot ends when it sees the state */
+
+    (void) kv_mutex_lock(&zone->background_lock);
+
+    for (i = 0; i < zone->nslots; i++) {
+        zone->slots[i].chunks = NULL;
+    }
+
+    atomic_store(&zone->queue, NULL);
+    atomic_store(&zone->queued, 0);
+    atomic_store(&zone->taken, NULL);
+    atomic_store(&zone->reap, 1);
+    zone->phase = KV_PHASE_IDLE;
+
+    rc = kv_recover(store, &err);
+
+    kv_mutex_unlock(&zone->background_lock);
+
+    if (rc == KV_OK) {
+        (void) atomic_fetch_add(&zone->rebuilds, 1);
+        atomic_store(&zone->state, KV_ZONE_READY);
+        return;
+    }
+
+    if (rc == KV_CANCELLED) {
+        return;
+    }
+
+    kv_store_say(store, KV_LOG_ALERT, "kv zone \"%s\" cannot be rebuilt: %s; "
+                 "it stays unavailable until nginx is restarted",
+                 store->conf.name, err.text);
+
+    atomic_store(&zone->state, KV_ZONE_FAILED);
+}
+
+
+/* Waits until every living worker has answered KV_TODO_RESET. */
+
+static bool
+kv_commit_quiesce(kv_store_t *store)
+{
+    bool              all, dead;
+    unsigned          i;
+    uint64_t          generation;
+    kv_slot_t        *slot;
+    kv_zone_t        *zone;
+    struct timespec   pause;
+
+    zone = store->zone;
+    generation = atomic_load(&zone->generation);
+
+    pause.tv_sec = 0;
+    pause.tv_nsec = 1000000;
+
+    for ( ;; ) {
+        all = true;
+
+        for (i = 0; i < zone->nslots; i++) {
+            slot = &zone->slots[i];
+
+            if (!atomic_load(&slot->in_use)
+                || atomic_load(&slot->generation) >= generation)
+            {
+                continue;
+            }
+
+            dead = kv_slot_lock_dead(slot);
+
+            if (dead) {
+                kv_slot_unlock(slot);
+                continue;
+            }
+
+            kv_store_wake(store, i);
+            all = false;
+        }
+
+        if (all) {
+            return true;
+        }
+
+        if (kv_store_stopping(store)) {
+            return false;
+        }
+
+        (void) nanosleep(&pause, NULL);
+    }
+}

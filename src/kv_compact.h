@@ -1,0 +1,25 @@
+
+/*
+ * Compaction: putting together what is free but scattered.  Moves the live
+ * objects of sparse pages into others of their class, so that whole pages
+ * become free.  Part of the committer's work: it is the only one who changes
+ * the map, so it alone can move what the map points to.
+ */
+
+
+#ifndef KV_COMPACT_H
+#define KV_COMPACT_H
+
+
+#include "kv_store.h"
+
+
+/*
+ * Empties one page.  What was there goes to limbo, so that the page is free
+ * once readers have left and kv_limbo_reclaim() ran.  With the commit lock
+ * held and the phase set.  KV_OK, KV_DECLINED (no page is worth it), KV_DEAD.
+ */
+kv_rc_t kv_compact_page(kv_store_t *store);
+
+
+#endif /* KV_COMPACT_H */

@@ -1,0 +1,134 @@
+
+/*
+ * An entry: one key and its value, as they stand in the zone.
+ *
+ * A small entry is one object: header, key, value.  One that would be larger
+ * than KV_HEAP_MAX_CLASS keeps its value in pieces: whole pages, then at most
+ * two smaller ones for the rest, so that no value needs contiguous memory.
+ * Its head is a SYSTEM object: it is small beside the pieces, never moved,
+ * and must not keep a page of small entries from being emptied.
+ *
+ *     small            header | key | value
+ *     in pieces        header | key | pad to 8 | kv_pieces_t
+ *
+ * An entry is built by one worker, which fills it as the body arrives, and
+ * never changes once it is published, but for two things: `pinned`, which
+ * readers set, and the addresses of pieces, which the committer replaces when
+ * it moves them (either address is good to read while in an epoch).
+ */
+
+
+#ifndef KV_ENTRY_H
+#define KV_ENTRY_H
+
+
+#include <sys/uio.h>
+
+#include "kv_heap.h"
+
+
+#define KV_ENTRY_PIECES   0x01u
+
+/* An entry to be built whose length is not known (a chunked body). */
+#define KV_LENGTH_UNKNOWN UINT32_MAX
+
+
+typedef struct {
+    uint32_t         value_len;
+    uint16_t         key_len;
+    uint8_t          flags;        /* KV_ENTRY_... */
+    _Atomic uint8_t  pinned;       /* somebody pinned it: see kv_slot.h */
+    char             key[];
+} kv_entry_t;
+
+
+typedef struct kv_piece_s  kv_piece_t;
+
+
+typedef struct {
+    kv_entry_t      *next;         /* the committer's list of pinned ones */
+    kv_piece_t      *stale;        /* moved away from while it was pinned */
+    uint32_t         n;            /* pieces there are */
+    uint32_t         max;          /* there is room for */
+    _Atomic(char *)  piece[];      /* where each one's data starts */
+} kv_pieces_t;
+
+
+/*
+ * In front of a piece that is smaller than a page: whose it is, for moving
+ * it.  A whole page needs none: it is never moved.
+ */
+
+struct kv_piece_s {
+    kv_entry_t      *owner;
+    kv_piece_t      *next;         /* once it is stale */
+};
+
+
+/*
+ * Allocates an entry for a key and a value of `value_len` bytes, or
+ * KV_LENGTH_UNKNOWN: then it grows as data comes, up to `max_len` bytes.
+ * Copies the key.  Stores it in *where while it holds the heap's lock, so
+ * that at no instant it belongs to nobody.  KV_OK, KV_NO_MEMORY, KV_DEAD.
+ */
+kv_rc_t kv_entry_create(kv_heap_t *heap, kv_entry_t **where, const void *key,
+    uint16_t key_len, uint32_t value_len, uint32_t max_len);
+
+/*
+ * An entry without a value, which may use the heap's reserve: it names the
+ * key of a delete, and deletes must work when the zone is full.  As above.
+ */
+kv_rc_t kv_entry_create_key(kv_heap_t *heap, kv_entry_t **where,
+    const void *key, uint16_t key_len);
+
+/*
+ * Puts `n` bytes at `offset` of the value; for an entry of unknown length
+ * `offset` is what it got so far, and the zone may be full.  KV_OK,
+ * KV_NO_MEMORY, KV_DEAD.
+ */
+kv_rc_t kv_entry_write(kv_heap_t *heap, kv_entry_t *e, uint32_t offset,
+    const void *data, size_t n);
+
+/*
+ * Gives an entry of unknown length, which got `value_len` bytes, its final
+ * form; *where may be another entry afterwards.  KV_OK, KV_NO_MEMORY,
+ * KV_DEAD.
+ */
+kv_rc_t kv_entry_finish(kv_heap_t *heap, kv_entry_t **where,
+    uint32_t value_len);
+
+/* Frees *where and sets it to NULL, both under the lock.  KV_OK, KV_DEAD. */
+kv_rc_t kv_entry_destroy(kv_heap_t *heap, kv_entry_t **where);
+
+/* Frees all its memory; with the heap's lock held. */
+void kv_entry_free_locked(kv_heap_t *heap, kv_entry_t *e);
+
+/*
+ * The value in order.  Fills at most `max` elements of `iov`, starting with
+ * piece `from`; returns how many.  A caller with fewer than
+ * kv_entry_iov_count() elements calls again with `from` moved on.
+ */
+size_t kv_entry_iov(const kv_entry_t *e, struct iovec *iov, size_t max,
+    size_t from);
+
+size_t kv_entry_iov_count(const kv_entry_t *e);
+
+/* Bytes of heap that an entry of this shape takes. */
+size_t kv_entry_footprint(uint16_t key_len, uint32_t value_len);
+
+
+static inline const char *
+kv_entry_value(const kv_entry_t *e)
+{
+    return e->key + e->key_len;
+}
+
+
+static inline kv_pieces_t *
+kv_entry_pieces(const kv_entry_t *e)
+{
+    return (kv_pieces_t *) kv_align((uintptr_t) (e->key + e->key_len), 8);
+}
+
+
+#endif /* KV_ENTRY_H */

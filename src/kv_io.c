@@ -1,0 +1,479 @@
+
+/*
+ * The system's calls behind the file I/O table, and what everybody needs on
+ * top of it: whole transfers, results, preallocation.
+ */
+
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE                        /* fallocate() */
+#endif
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "kv_io.h"
+
+
+#ifndef IOV_MAX
+#define IOV_MAX  1024
+#endif
+
+#define KV_IO_ZEROES  65536
+#define KV_IO_STEP    16                   /* zeroes in one write: 1 MiB */
+
+/*
+ * A sync of many MiB at once holds up the commits of others on the same disk,
+ * so preallocation syncs whenever this much is dirty.
+ */
+#define KV_IO_DIRTY   (8u << 20)
+
+
+static int kv_io_sys_open(kv_io_t *io, int dirfd, const char *name, int flags);
+static int kv_io_sys_close(kv_io_t *io, int fd);
+static ssize_t kv_io_sys_pread(kv_io_t *io, int fd, void *buf, size_t n,
+    off_t offset);
+static ssize_t kv_io_sys_pwritev(kv_io_t *io, int fd, const struct iovec *iov,
+    int n, off_t offset);
+static int kv_io_sys_fdatasync(kv_io_t *io, int fd);
+static int kv_io_sys_fsync(kv_io_t *io, int fd);
+static int kv_io_sys_fallocate(kv_io_t *io, int fd, off_t offset, off_t len);
+static int kv_io_sys_ftruncate(kv_io_t *io, int fd, off_t len);
+static int kv_io_sys_rename(kv_io_t *io, int dirfd, const char *from,
+    const char *to);
+static int kv_io_sys_unlink(kv_io_t *io, int dirfd, const char *name);
+static off_t kv_io_sys_size(kv_io_t *io, int fd);
+static int kv_io_sys_list(kv_io_t *io, int dirfd, kv_io_list_pt cb,
+    void *ctx);
+
+static kv_rc_t kv_io_zero(kv_io_t *io, int fd, off_t size,
+    volatile sig_atomic_t *cancel);
+static kv_rc_t kv_io_rc(void);
+
+
+static const uint8_t  kv_io_zeroes[KV_IO_ZEROES];
+
+
+void
+kv_io_system(kv_io_t *io)
+{
+    io->open = kv_io_sys_open;
+    io->close = kv_io_sys_close;
+    io->pread = kv_io_sys_pread;
+    io->pwritev = kv_io_sys_pwritev;
+    io->fdatasync = kv_io_sys_fdatasync;
+    io->fsync = kv_io_sys_fsync;
+    io->fallocate = kv_io_sys_fallocate;
+    io->ftruncate = kv_io_sys_ftruncate;
+    io->rename = kv_io_sys_rename;
+    io->unlink = kv_io_sys_unlink;
+    io->size = kv_io_sys_size;
+    io->list = kv_io_sys_list;
+    io->uid = (uid_t) -1;
+    io->gid = (gid_t) -1;
+}
+
+
+ssize_t
+kv_io_read(kv_io_t *io, int fd, void *buf, size_t n, off_t offset)
+{
+    size_t   done;
+    ssize_t  rc;
+
+    for (done = 0; done < n; done += (size_t) rc) {
+
+        rc = io->pread(io, fd, (uint8_t *) buf + done, n - done,
+                       offset + (off_t) done);
+
+        if (rc == -1) {
+            if (errno != EINTR) {
+                return -1;
+            }
+
+            rc = 0;
+            continue;
+        }
+
+        if (rc == 0) {
+            break;
+        }
+    }
+
+    return (ssize_t) done;
+}
+
+
+kv_rc_t
+kv_io_writev(kv_io_t *io, int fd, struct iovec *iov, size_t n, off_t offset)
+{
+    size_t   done;
+    ssize_t  rc;
+
+    for ( ;; ) {
+
+        while (n > 0 && iov->iov_len == 0) {
+            iov++;
+            n--;
+        }
+
+        if (n == 0) {
+            return KV_OK;
+        }
+
+        rc = io->pwritev(io, fd, iov, (int) kv_min(n, (size_t) IOV_MAX),
+                         offset);
+
+        if (rc == -1) {
+            if (errno == EINTR) {
+                continue;
+            }
+
+            return kv_io_rc();
+        }
+
+        if (rc == 0) {
+            errno = EIO;
+            return KV_ERROR;
+        }
+
+        offset += rc;
+        done = (size_t) rc;
+
+        while (done >= iov->iov_len) {
+            done -= iov->iov_len;
+            iov->iov_len = 0;
+
+            if (done == 0) {
+                break;
+            }
+
+            iov++;
+            n--;
+        }
+
+        if (done) {
+            iov->iov_base = (uint8_t *) iov->iov_base + done;
+            iov->iov_len -= done;
+        }
+    }
+}
+
+
+kv_rc_t
+kv_io_write(kv_io_t *io, int fd, const void *buf, size_t n, off_t offset)
+{
+    struct iovec  iov;
+
+    iov.iov_base = (void *) buf;
+    iov.iov_len = n;
+
+    return kv_io_writev(io, fd, &iov, 1, offset);
+}
+
+
+kv_rc_t
+kv_io_sync(kv_io_t *io, int fd)
+{
+    return io->fdatasync(io, fd) == 0 ? KV_OK : KV_ERROR;
+}
+
+
+kv_rc_t
+kv_io_sync_dir(kv_io_t *io, int dirfd)
+{
+    return io->fsync(io, dirfd) == 0 ? KV_OK : KV_ERROR;
+}
+
+
+kv_rc_t
+kv_io_preallocate(kv_io_t *io, int dirfd, const char *name, off_t size,
+    volatile sig_atomic_t *cancel, int *fd)
+{
+    int      saved;
+    kv_rc_t  rc;
+
+    *fd = io->open(io, dirfd, name, O_RDWR | O_CREAT | O_EXCL);
+
+    if (*fd == -1) {
+        return kv_io_rc();
+    }
+
+    rc = kv_io_zero(io, *fd, size, cancel);
+
+    if (rc == KV_OK) {
+        return KV_OK;
+    }
+
+    saved = errno;
+
+    (void) io->close(io, *fd);
+    (void) io->unlink(io, dirfd, name);
+
+    *fd = -1;
+    errno = saved;
+
+    return rc;
+}
+
+
+/*
+ * Allocates, so that a full disk is noticed before anything is written, then
+ * writes, because a sync into allocated but unwritten space still has
+ * metadata to write.
+ */
+
+static kv_rc_t
+kv_io_zero(kv_io_t *io, int fd, off_t size, volatile sig_atomic_t *cancel)
+{
+    int           i, n;
+    off_t         offset, left;
+    size_t        dirty, len;
+    kv_rc_t       rc;
+    struct iovec  iov[KV_IO_STEP];
+
+    while (io->fallocate(io, fd, 0, size) == -1) {
+
+        if (errno == EINTR) {
+            if (cancel != NULL && *cancel) {
+                return KV_CANCELLED;
+            }
+
+            continue;
+        }
+
+        if (errno == EOPNOTSUPP || errno == ENOSYS) {
+            break;
+        }
+
+        return kv_io_rc();
+    }
+
+    dirty = 0;
+
+    for (offset = 0; offset < size; offset += (off_t) len) {
+
+        if (cancel != NULL && *cancel) {
+            return KV_CANCELLED;
+        }
+
+        len = 0;
+
+        for (n = 0, i = 0; i < KV_IO_STEP; i++) {
+            left = size - offset - (off_t) len;
+
+            if (left == 0) {
+                break;
+            }
+
+            iov[i].iov_base = (void *) kv_io_zeroes;
+            iov[i].iov_len = (size_t) kv_min(left, (off_t) KV_IO_ZEROES);
+            len += iov[i].iov_len;
+            n++;
+        }
+
+        rc = kv_io_writev(io, fd, iov, (size_t) n, offset);
+
+        if (rc != KV_OK) {
+            return rc;
+        }
+
+        dirty += len;
+
+        if (dirty >= KV_IO_DIRTY) {
+            if (io->fdatasync(io, fd) == -1) {
+                return kv_io_rc();
+            }
+
+            dirty = 0;
+        }
+    }
+
+    /* nothing is in the file yet, so even a failed sync has lost nothing */
+
+    return io->fsync(io, fd) == 0 ? KV_OK : kv_io_rc();
+}
+
+
+static kv_rc_t
+kv_io_rc(void)
+{
+    return errno == ENOSPC || errno == EDQUOT ? KV_NO_SPACE : KV_ERROR;
+}
+
+
+static int
+kv_io_sys_open(kv_io_t *io, int dirfd, const char *name, int flags)
+{
+    int  fd, saved;
+
+    fd = openat(dirfd, name, flags | O_CLOEXEC, 0600);
+
+    if (fd == -1 || !(flags & O_CREAT)
+        || (io->uid == (uid_t) -1 && io->gid == (gid_t) -1))
+    {
+        return fd;
+    }
+
+    if (fchown(fd, io->uid, io->gid) == 0) {
+        return fd;
+    }
+
+    saved = errno;
+
+    (void) close(fd);
+
+    if (flags & O_EXCL) {
+        (void) unlinkat(dirfd, name, 0);
+    }
+
+    errno = saved;
+
+    return -1;
+}
+
+
+static int
+kv_io_sys_close(kv_io_t *io, int fd)
+{
+    (void) io;
+
+    return close(fd);
+}
+
+
+static ssize_t
+kv_io_sys_pread(kv_io_t *io, int fd, void *buf, size_t n, off_t offset)
+{
+    (void) io;
+
+    return pread(fd, buf, n, offset);
+}
+
+
+static ssize_t
+kv_io_sys_pwritev(kv_io_t *io, int fd, const struct iovec *iov, int n,
+    off_t offset)
+{
+    (void) io;
+
+    return pwritev(fd, iov, n, offset);
+}
+
+
+static int
+kv_io_sys_fdatasync(kv_io_t *io, int fd)
+{
+    (void) io;
+
+    return fdatasync(fd);
+}
+
+
+static int
+kv_io_sys_fsync(kv_io_t *io, int fd)
+{
+    (void) io;
+
+    return fsync(fd);
+}
+
+
+static int
+kv_io_sys_fallocate(kv_io_t *io, int fd, off_t offset, off_t len)
+{
+    (void) io;
+
+    return fallocate(fd, 0, offset, len);
+}
+
+
+static int
+kv_io_sys_ftruncate(kv_io_t *io, int fd, off_t len)
+{
+    (void) io;
+
+    return ftruncate(fd, len);
+}
+
+
+static int
+kv_io_sys_rename(kv_io_t *io, int dirfd, const char *from, const char *to)
+{
+    (void) io;
+
+    return renameat(dirfd, from, dirfd, to);
+}
+
+
+static int
+kv_io_sys_unlink(kv_io_t *io, int dirfd, const char *name)
+{
+    (void) io;
+
+    return unlinkat(dirfd, name, 0);
+}
+
+
+static off_t
+kv_io_sys_size(kv_io_t *io, int fd)
+{
+    struct stat  st;
+
+    (void) io;
+
+    return fstat(fd, &st) == 0 ? st.st_size : -1;
+}
+
+
+static int
+kv_io_sys_list(kv_io_t *io, int dirfd, kv_io_list_pt cb, void *ctx)
+{
+    int             fd, saved;
+    DIR            *dir;
+    struct dirent  *entry;
+
+    (void) io;
+
+    /* a descriptor of its own: the position is not shared with anybody */
+
+    fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    if (fd == -1) {
+        return -1;
+    }
+
+    dir = fdopendir(fd);
+
+    if (dir == NULL) {
+        saved = errno;
+        (void) close(fd);
+        errno = saved;
+        return -1;
+    }
+
+    for ( ;; ) {
+        errno = 0;
+        entry = readdir(dir);
+
+        if (entry == NULL) {
+            break;
+        }
+
+        if (strcmp(entry->d_name, ".") != 0
+            && strcmp(entry->d_name, "..") != 0)
+        {
+            cb(ctx, entry->d_name);
+        }
+    }
+
+    saved = errno;
+    (void) closedir(dir);
+    errno = saved;
+
+    return saved == 0 ? 0 : -1;
+}

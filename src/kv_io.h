@@ -1,0 +1,96 @@
+
+/*
+ * All file I/O of the core goes through this table, so that tests can
+ * record, fail, tear and count every call.  Files are named relative to the
+ * data directory's descriptor, which the master opens: workers need no right
+ * to walk the path.
+ *
+ * Calls have POSIX's meaning and errors: -1 with errno set.  The
+ * implementation restarts nothing: EINTR and short transfers reach the
+ * helpers below, which deal with them once for everybody.
+ */
+
+
+#ifndef KV_IO_H
+#define KV_IO_H
+
+
+#include <signal.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#include "kv_base.h"
+
+
+#define KV_NAME_MAX  64           /* bytes of a file name, its end included */
+
+
+typedef struct kv_io_s  kv_io_t;
+
+typedef void (*kv_io_list_pt)(void *ctx, const char *name);
+
+struct kv_io_s {
+    int     (*open)(kv_io_t *io, int dirfd, const char *name, int flags);
+    int     (*close)(kv_io_t *io, int fd);
+    ssize_t (*pread)(kv_io_t *io, int fd, void *buf, size_t n, off_t offset);
+    ssize_t (*pwritev)(kv_io_t *io, int fd, const struct iovec *iov, int n,
+                       off_t offset);
+    int     (*fdatasync)(kv_io_t *io, int fd);
+    int     (*fsync)(kv_io_t *io, int fd);          /* files and directories */
+    int     (*fallocate)(kv_io_t *io, int fd, off_t offset, off_t len);
+    int     (*ftruncate)(kv_io_t *io, int fd, off_t len);
+    int     (*rename)(kv_io_t *io, int dirfd, const char *from,
+                      const char *to);
+    int     (*unlink)(kv_io_t *io, int dirfd, const char *name);
+    off_t   (*size)(kv_io_t *io, int fd);
+    int     (*list)(kv_io_t *io, int dirfd, kv_io_list_pt cb, void *ctx);
+
+    /*
+     * Who owns the files that open() creates with O_CREAT (mode 0600); -1
+     * leaves it to the system.  The master, as root, sets the workers' user.
+     */
+    uid_t     uid;
+    gid_t     gid;
+};
+
+
+/* Fills the table with the system's own calls; uid and gid are -1. */
+void kv_io_system(kv_io_t *io);
+
+/*
+ * Reads until `n` bytes or the end of the file.  Returns the bytes read (0
+ * to n) or -1 with errno set.
+ */
+ssize_t kv_io_read(kv_io_t *io, int fd, void *buf, size_t n, off_t offset);
+
+/*
+ * Writes all of `iov` (its elements are used up), in as many calls as it
+ * takes, never more than IOV_MAX elements in one.  KV_OK; KV_NO_SPACE for
+ * ENOSPC and EDQUOT; else KV_ERROR, with errno set.
+ */
+kv_rc_t kv_io_writev(kv_io_t *io, int fd, struct iovec *iov, size_t n,
+    off_t offset);
+
+/* The same of one buffer. */
+kv_rc_t kv_io_write(kv_io_t *io, int fd, const void *buf, size_t n,
+    off_t offset);
+
+/*
+ * KV_OK or KV_ERROR (any error, ENOSPC included: a sync that failed leaves
+ * nothing to believe in), with errno set.  EINTR is not retried either.
+ */
+kv_rc_t kv_io_sync(kv_io_t *io, int fd);
+kv_rc_t kv_io_sync_dir(kv_io_t *io, int dirfd);
+
+/*
+ * Makes a file of `size` bytes under `name`, which must not exist: space
+ * allocated, zeroes written, file synced (the directory is not).  On failure
+ * the file is gone again.  KV_OK with the descriptor in *fd, KV_NO_SPACE,
+ * KV_CANCELLED once *cancel is set (`cancel` may be NULL), or KV_ERROR with
+ * errno set.
+ */
+kv_rc_t kv_io_preallocate(kv_io_t *io, int dirfd, const char *name,
+    off_t size, volatile sig_atomic_t *cancel, int *fd);
+
+
+#endif /* KV_IO_H */

@@ -1,0 +1,87 @@
+
+/*
+ * Limbo: what is unlinked but may still be seen by a reader.  The argument
+ * about epochs and pins is in kv_slot.h.
+ *
+ * Everything here belongs to the holder of the commit lock, but the global
+ * epoch, which readers load.
+ */
+
+
+#ifndef KV_LIMBO_H
+#define KV_LIMBO_H
+
+
+#include "kv_slot.h"
+
+
+#define KV_LIMBO_MAX  4096         /* objects; then the committer waits */
+
+
+typedef enum {
+    KV_RETIRED_ENTRY = 0,          /* a kv_entry_t with all its pieces */
+    KV_RETIRED_OBJECT = 1,         /* any other object of the heap */
+    KV_RETIRED_PIECE = 2           /* a piece whose entry has a copy now */
+} kv_retired_kind_t;
+
+
+typedef struct {
+    uintptr_t         object;      /* its address | kv_retired_kind_t */
+    uint64_t          epoch;
+} kv_retired_t;
+
+
+typedef struct {
+    _Alignas(KV_CACHE_LINE)
+    _Atomic uint64_t  epoch;       /* the global one; starts at 1 */
+
+    _Alignas(KV_CACHE_LINE)
+    kv_heap_t        *heap;
+    kv_slot_t        *slots;
+    unsigned          nslots;
+
+    kv_entry_t       *pinned;      /* unlinked, out of epochs, but pinned */
+    uint64_t          head;        /* the oldest retired object */
+    uint64_t          tail;        /* where the next one goes */
+    kv_retired_t      ring[KV_LIMBO_MAX];
+} kv_limbo_t;
+
+
+void kv_limbo_create(kv_limbo_t *limbo, kv_heap_t *heap, kv_slot_t *slots,
+    unsigned nslots);
+
+/*
+ * Takes over an object that no new reader can find any more.  Waits for
+ * readers if KV_LIMBO_MAX others wait already.  KV_OK or KV_DEAD (the heap
+ * broke).
+ */
+kv_rc_t kv_limbo_retire(kv_limbo_t *limbo, void *object,
+    kv_retired_kind_t kind);
+
+/*
+ * Frees what nobody can see any more, without waiting.  KV_OK, or KV_DEAD.
+ */
+kv_rc_t kv_limbo_reclaim(kv_limbo_t *limbo);
+
+/*
+ * The epoch to wait for: all that was unlinked before this call can be freed
+ * once kv_limbo_passed() is true for the epoch that it returns.
+ */
+uint64_t kv_limbo_advance(kv_limbo_t *limbo);
+bool kv_limbo_passed(kv_limbo_t *limbo, uint64_t epoch);
+
+/*
+ * Frees an entry out of all epochs, or keeps it in the list if it is pinned.
+ * With the heap's lock held.
+ */
+void kv_limbo_free_entry(kv_limbo_t *limbo, kv_entry_t *e);
+
+/* How many objects wait, pinned ones not counted. */
+static inline unsigned
+kv_limbo_count(const kv_limbo_t *limbo)
+{
+    return (unsigned) (limbo->tail - limbo->head);
+}
+
+
+#endif /* KV_LIMBO_H */

@@ -1,0 +1,153 @@
+
+/*
+ * The write-ahead log: segments of a fixed size, preallocated and recycled.
+ * The format, and what makes a batch the end or a damage, is in kv_format.h.
+ *
+ * Two parts.  kv_log_state_t is in the zone, belongs to whoever holds the
+ * commit lock, and says where the log ends; it changes only after the bytes
+ * are where it says, so a committer that dies leaves the end of the last
+ * good batch, and the next one writes over what the dead one began: that is
+ * how the log is cut back.  kv_log_t is a process's own handle: a descriptor
+ * of the current segment and a buffer.
+ *
+ * A batch is built (kv_log_begin, kv_log_add), written (kv_log_write) and
+ * synced (kv_log_sync).  Nothing here decides when.
+ */
+
+
+#ifndef KV_LOG_H
+#define KV_LOG_H
+
+
+#include <signal.h>
+
+#include "kv_io.h"
+#include "kv_record.h"
+
+
+typedef struct {
+    uint64_t          segment_lsn;    /* first LSN of the current segment, */
+    uint64_t          segment_salt;   /* its salt, */
+    uint64_t          segment_size;   /* its size in bytes; 0: none yet */
+    uint64_t          offset;         /* where the next batch goes; the size
+                                         if no more may go there */
+    uint64_t          next_lsn;       /* the LSN it will have */
+} kv_log_position_t;
+
+
+/*
+ * Where the log stands.  In shared memory; written by the holder of the
+ * commit lock alone, read by anyone (for statistics).  All zeroes, but for
+ * next_lsn = 1, is a log without anything; else kv_log_replay() fills it.
+ *
+ * The first five fields move together, and a process can be killed between
+ * two of them: the new position is put aside first, and `moving` set, so that
+ * the next to begin, write, mark or sync finishes the move.
+ */
+
+typedef struct {
+    uint64_t           segment_lsn;   /* as in kv_log_position_t */
+    uint64_t           segment_salt;
+    uint64_t           segment_size;
+    uint64_t           offset;
+    _Atomic uint64_t   next_lsn;
+    _Atomic uint64_t   durable_lsn;   /* all up to this one are on disk */
+    _Atomic uint64_t   bytes;         /* written since the zone was made */
+    _Atomic uint64_t   segments;      /* files with a log-... name */
+    kv_log_position_t  to;            /* while moving: the new position */
+    _Atomic uint32_t   moving;
+} kv_log_state_t;
+
+
+typedef struct kv_log_s  kv_log_t;
+
+
+/*
+ * A handle for this process.  `io` and the directory's descriptor stay the
+ * caller's and must outlive it.  `segment_size` is for segments made from now
+ * on: a multiple of 4096, at least 64 KiB.  `max_batch` is the most bytes
+ * that one batch may have, its header included; at most segment_size - 4096.
+ * Returns NULL when out of memory.  Not for two threads at once.
+ */
+kv_log_t *kv_log_create(kv_io_t *io, int dirfd, kv_log_state_t *state,
+    uint64_t segment_size, size_t max_batch);
+
+/* Closes what it has open and frees it.  The state stays. */
+void kv_log_destroy(kv_log_t *log);
+
+/*
+ * Starts a batch whose first record will have the LSN state->next_lsn (to be
+ * read after this call: it may have to finish what a dead process began).
+ */
+void kv_log_begin(kv_log_t *log);
+
+/*
+ * Adds a record.  Its key and value must stay as they are until
+ * kv_log_write() returns, unless they are small (then they are copied; the
+ * caller cannot tell).  KV_OK, or KV_AGAIN if the batch would grow beyond
+ * max_batch: write what is there, then begin the next.  A record that does
+ * not even fit an empty batch is the caller's mistake (asserted).
+ */
+kv_rc_t kv_log_add(kv_log_t *log, const kv_record_t *rec);
+
+/*
+ * Writes the batch at the log's end, beginning a new segment first if the
+ * current one has no room (the old one is synced before that).  On KV_OK the
+ * state's offset and next_lsn have moved on, and the batch is empty again; on
+ * any other result next_lsn is where it was (a new segment may have been
+ * begun), and the batch is still there.  KV_NO_SPACE: no room on the disk for
+ * a new segment or the batch; may work later.  KV_ERROR: any other error.
+ * errno and `err` are set in both cases.  An empty batch writes nothing and
+ * is KV_OK.
+ */
+kv_rc_t kv_log_write(kv_log_t *log, kv_err_t *err);
+
+/*
+ * Makes all that was written durable and moves durable_lsn on.  KV_OK or
+ * KV_ERROR (errno set, `err` filled): never to be tried again.
+ */
+kv_rc_t kv_log_sync(kv_log_t *log, kv_err_t *err);
+
+/*
+ * Writes the mark (see kv_format.h) without syncing it.  Its failure loses
+ * nothing and is not reported.
+ */
+void kv_log_mark(kv_log_t *log);
+
+/*
+ * Sees to it that a spare segment is there when the current one is full, so
+ * that no commit has to wait for its preallocation.  Takes as long as writing
+ * a segment; to be called away from the commit path, by one caller at a time,
+ * with a handle of its own; needs no commit lock.  KV_OK, KV_DECLINED (there
+ * is one already), KV_NO_SPACE, KV_CANCELLED, KV_ERROR.
+ */
+kv_rc_t kv_log_prepare(kv_log_t *log, volatile sig_atomic_t *cancel);
+
+/*
+ * Gives up the segments whose records all have LSNs <= `lsn` (never the
+ * current one, which is passed as `current_lsn`: state->segment_lsn read
+ * under the commit lock): they become spares until there are `spares` of
+ * those, the rest is deleted.  One caller at a time, and not beside
+ * kv_log_prepare(); needs no commit lock.  KV_OK or KV_ERROR.
+ */
+kv_rc_t kv_log_purge(kv_log_t *log, uint64_t lsn, uint64_t current_lsn,
+    unsigned spares, kv_err_t *err);
+
+/*
+ * Reads every record with an LSN > `after` in order, checks the whole log
+ * from there on, and leaves the state and the directory such that writing
+ * goes on at its end: next_lsn, durable_lsn, offset and segment are set, what
+ * was torn is cut off, *.tmp logs are deleted.  Where no segment is there,
+ * the state says so (segment_size 0) and next_lsn is after + 1.
+ *
+ * `must_reach` is the LSN that the log has to reach (a snapshot's E), else it
+ * is damaged.  `cb` gets each record.  KV_OK; KV_DAMAGED, with `err` naming
+ * file, offset and way out; KV_ERROR for I/O errors, `err` filled; or what
+ * `cb` returned.  Nothing on disk is changed unless it is KV_OK.  Memory is
+ * bounded by the segment size, time by the bytes in the directory.
+ */
+kv_rc_t kv_log_replay(kv_log_t *log, uint64_t after, uint64_t must_reach,
+    kv_record_pt cb, void *ctx, kv_err_t *err);
+
+
+#endif /* KV_LOG_H */

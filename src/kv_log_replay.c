@@ -1,0 +1,760 @@
+
+/*
+ * The log's reading half.  What ends a segment, what ends the log and what is
+ * damage is said in kv_format.h, "Reading the log back".
+ */
+
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "kv_crc32c.h"
+#include "kv_log_private.h"
+
+
+#define KV_LOG_WINDOW  (1u << 20)
+
+
+typedef struct {
+    kv_log_t       *log;
+    kv_record_pt    cb;
+    void           *ctx;
+    kv_err_t       *err;
+
+    uint64_t        after;
+    uint64_t        must_reach;
+    uint64_t        expected;        /* the LSN that comes next */
+    uint64_t        durable;         /* the highest said to be durable */
+    bool            behind;          /* valid batches lie behind the end */
+
+    /* the segment being read */
+    int             fd;              /* -1: none */
+    char            name[KV_NAME_MAX];
+    uint64_t        lsn;
+    uint64_t        size;
+    uint64_t        salt;
+    uint64_t        offset;          /* of the batch that comes next */
+    uint64_t        doubtful;        /* batches from here on may not be on
+                                        disk, whatever reading them says */
+
+    /* the part of it that is in memory */
+    uint8_t        *buf;
+    size_t          max;
+    uint64_t        start;           /* its offset in the file */
+    size_t          len;
+} kv_log_reader_t;
+
+
+static kv_rc_t kv_log_read_all(kv_log_reader_t *r,
+    const kv_log_name_t *names, size_t n);
+static kv_rc_t kv_log_read_none(kv_log_reader_t *r);
+static kv_rc_t kv_log_read_header(kv_log_reader_t *r, uint64_t lsn);
+static kv_rc_t kv_log_read_segment(kv_log_reader_t *r, uint64_t limit);
+static kv_rc_t kv_log_read_end(kv_log_reader_t *r);
+static kv_rc_t kv_log_scan(kv_log_reader_t *r);
+static kv_rc_t kv_log_batch(kv_log_reader_t *r, uint64_t offset,
+    kv_batch_header_t *h, const uint8_t **records);
+static kv_rc_t kv_log_deliver(kv_log_reader_t *r, const kv_batch_header_t *h,
+    const uint8_t *records);
+static const uint8_t *kv_log_window(kv_log_reader_t *r, uint64_t offset,
+    size_t n);
+
+static kv_rc_t kv_log_read_done(kv_log_reader_t *r,
+    const kv_log_name_t *names, size_t n);
+static kv_rc_t kv_log_rewrite(kv_log_reader_t *r);
+
+static kv_rc_t kv_log_damaged(kv_log_reader_t *r, uint64_t offset,
+    uint64_t lsn, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+static kv_rc_t kv_log_failed(kv_log_reader_t *r, const char *what);
+
+
+kv_rc_t
+kv_log_replay(kv_log_t *log, uint64_t after, uint64_t must_reach,
+    kv_record_pt cb, void *ctx, kv_err_t *err)
+{
+    size_t           n;
+    kv_rc_t          rc;
+    kv_log_name_t   *names;
+    kv_log_reader_t  r;
+
+    assert(after < UINT64_MAX);
+
+    kv_log_close(log);
+
+    memset(&r, 0, sizeof(r));
+
+    r.log = log;
+    r.cb = cb;
+    r.ctx = ctx;
+    r.err = err;
+    r.after = after;
+    r.must_reach = must_reach;
+    r.fd = -1;
+
+    rc = kv_log_list(log, &names, &n);
+
+    if (rc != KV_OK) {
+        kv_err_set(err, "the data directory cannot be listed: %s; see to its "
+                   "permissions and the disk", strerror(errno));
+        return rc;
+    }
+
+    rc = kv_log_read_all(&r, names, n);
+
+    if (rc == KV_OK) {
+        rc = kv_log_read_done(&r, names, n);
+    }
+
+    if (r.fd != -1) {
+        (void) log->io->close(log->io, r.fd);
+    }
+
+    free(r.buf);
+    free(names);
+
+    return rc;
+}
+
+
+static kv_rc_t
+kv_log_read_all(kv_log_reader_t *r, const kv_log_name_t *names, size_t n)
+{
+    size_t    i, segments;
+    kv_rc_t   rc;
+    uint64_t  limit;
+
+    for (segments = 0; segments < n; segments++) {
+        if (names[segments].kind != KV_LOG_SEGMENT) {
+            break;
+        }
+    }
+
+    if (segments == 0) {
+        return kv_log_read_none(r);
+    }
+
+    if (names[0].number - 1 > r->after) {
+        (void) kv_log_name(r->name, KV_LOG_SEGMENT, names[0].number);
+
+        return kv_log_damaged(r, 0, r->after + 1, "the log starts with LSN %"
+                              PRIu64 ", but %" PRIu64 " is needed",
+                              names[0].number, r->after + 1);
+    }
+
+    for (i = segments - 1; names[i].number - 1 > r->after; i--) {
+        /* void */
+    }
+
+    r->expected = names[i].number;
+
+    for ( /* void */ ; i < segments; i++) {
+
+        rc = kv_log_read_header(r, names[i].number);
+
+        if (rc != KV_OK) {
+            return rc;
+        }
+
+        limit = i + 1 < segments ? names[i + 1].number : UINT64_MAX;
+
+        rc = kv_log_read_segment(r, limit);
+
+        if (rc != KV_OK) {
+            return rc;
+        }
+    }
+
+    return kv_log_read_end(r);
+}
+
+
+static kv_rc_t
+kv_log_read_none(kv_log_reader_t *r)
+{
+    if (r->must_reach > r->after) {
+        kv_err_set(r->err, "no log-*.kvl is there, but snap-%016" PRIx64
+                   ".kvs needs the log up to LSN %" PRIu64 "; restore the "
+                   "data directory from a copy, or delete that snapshot to "
+                   "go back to an older one",
+                   r->after, r->must_reach);
+        return KV_DAMAGED;
+    }
+
+    r->expected = r->after + 1;
+
+    return KV_OK;
+}
+
+
+static kv_rc_t
+kv_log_read_header(kv_log_reader_t *r, uint64_t lsn)
+{
+    uint8_t              buf[KV_SEGMENT_HEADER];
+    uint64_t             size;
+    kv_segment_header_t  h;
+
+    if (r->fd != -1) {
+        (void) r->log->io->close(r->log->io, r->fd);
+    }
+
+    (void) kv_log_name(r->name, KV_LOG_SEGMENT, lsn);
+
+    r->lsn = lsn;
+    r->offset = 0;
+    r->len = 0;
+    r->fd = kv_log_open(r->log, lsn, buf, &size);
+
+    if (r->fd == -1) {
+        return kv_log_failed(r, "opening and reading");
+    }
+
+    memcpy(&h, buf, sizeof(h));
+
+    if (memcmp(h.magic, KV_SEGMENT_MAGIC, sizeof(h.magic)) != 0
+        || h.crc != kv_log_header_crc(buf))
+    {
+        return kv_log_damaged(r, 0, lsn,
+                              "the segment's header does not check out");
+    }
+
+    if (h.version != KV_FORMAT_VERSION) {
+        kv_err_set(r->err, "%s: offset %zu: format version %" PRIu32 ", of "
+                   "which this module knows nothing (its own is %u); use the "
+                   "version of the module that wrote it, or another "
+                   "directory", r->name,
+                   offsetof(kv_segment_header_t, version), h.version,
+                   KV_FORMAT_VERSION);
+        return KV_DAMAGED;
+    }
+
+    if (h.first_lsn != lsn) {
+        return kv_log_damaged(r, offsetof(kv_segment_header_t, first_lsn),
+                              lsn, "the segment is misnamed, its first LSN is "
+                              "%" PRIu64, h.first_lsn);
+    }
+
+    if (h.size != size) {
+        kv_err_set(r->err, "%s: offset %" PRIu64 ": the file ends here, but "
+                   "its header says %" PRIu64 "; restore the data directory "
+                   "from a copy, or run \"truncate -s %" PRIu64 " %s\" there "
+                   "and restart, to see whether what it held is missed",
+                   r->name, size, h.size, h.size, r->name);
+        return KV_DAMAGED;
+    }
+
+    r->size = size;
+    r->salt = h.salt;
+    r->offset = KV_SEGMENT_HEADER;
+    r->doubtful = KV_SEGMENT_HEADER;
+
+    return KV_OK;
+}
+
+
+/* Reads on to the LSN `limit`, which the next segment starts with. */
+
+static kv_rc_t
+kv_log_read_segment(kv_log_reader_t *r, uint64_t limit)
+{
+    kv_rc_t             rc;
+    const uint8_t      *records;
+    kv_batch_header_t   h;
+
+    while (r->expected < limit) {
+
+        rc = kv_log_batch(r, r->offset, &h, &records);
+
+        if (rc == KV_NOT_FOUND) {
+            break;
+        }
+
+        if (rc != KV_OK) {
+            return rc;
+        }
+
+        if (h.first_lsn != r->expected) {
+            break;
+        }
+
+        r->durable = kv_max(r->durable, h.durable_lsn);
+
+        if (h.durable_lsn + 1 == r->expected) {
+            r->doubtful = r->offset;
+        }
+
+        if (h.count == 0) {
+            break;
+        }
+
+        if (h.count > limit - r->expected) {
+            return kv_log_damaged(r, r->offset, r->expected, "the batch goes "
+                                  "on to LSN %" PRIu64 ", but the next "
+                                  "segment starts with %" PRIu64,
+                                  r->expected + h.count - 1, limit);
+        }
+
+        rc = kv_log_deliver(r, &h, records);
+
+        if (rc != KV_OK) {
+            return rc;
+        }
+
+        r->offset += sizeof(h) + h.len;
+    }
+
+    if (limit != UINT64_MAX && r->expected != limit) {
+        return kv_log_damaged(r, r->offset, r->expected, "no good batch with "
+                              "LSN %" PRIu64 " is here, and the next segment "
+                              "starts with %" PRIu64, r->expected, limit);
+    }
+
+    return KV_OK;
+}
+
+
+/* The last segment was read: is this the end, or was there more? */
+
+static kv_rc_t
+kv_log_read_end(kv_log_reader_t *r)
+{
+    kv_rc_t   rc;
+    uint64_t  needed;
+
+    rc = kv_log_scan(r);
+
+    if (rc != KV_OK) {
+        return rc;
+    }
+
+    if (r->durable >= r->expected) {
+        return kv_log_damaged(r, r->offset, r->expected, "no good batch with "
+                              "LSN %" PRIu64 " is here, and a later one says "
+                              "that %" PRIu64 " was durable",
+                              r->expected, r->durable);
+    }
+
+    needed = kv_max(r->must_reach, r->after);
+
+    if (needed >= r->expected) {
+        return kv_log_damaged(r, r->offset, r->expected, "the log ends before "
+                              "LSN %" PRIu64 ", but snap-%016" PRIx64 ".kvs "
+                              "needs it up to %" PRIu64,
+                              r->expected, r->after, needed);
+    }
+
+    return KV_OK;
+}
+
+
+/*
+ * Looks for good batches behind the end.  The salt, which no value can hold,
+ * refuses everything else at the cost of a comparison.
+ */
+
+static kv_rc_t
+kv_log_scan(kv_log_reader_t *r)
+{
+    size_t              i, n;
+    kv_rc_t             rc;
+    uint64_t            offset, salt;
+    uint32_t            magic;
+    const uint8_t      *p;
+    kv_batch_header_t   h;
+
+    offset = r->offset;
+
+    while (r->size - offset >= sizeof(h)) {
+
+        p = kv_log_window(r, offset, sizeof(h));
+
+        if (p == NULL) {
+            return kv_log_failed(r, "reading");
+        }
+
+        n = r->len - (size_t) (offset - r->start) - sizeof(h);
+
+        for (i = 0; i <= n; i += 8) {
+
+            memcpy(&magic, p + i, sizeof(magic));
+
+            if (kv_likely(magic != KV_BATCH_MAGIC)) {
+                continue;
+            }
+
+            memcpy(&salt, p + i + offsetof(kv_batch_header_t, salt),
+                   sizeof(salt));
+
+            if (salt == r->salt) {
+                break;
+            }
+        }
+
+        offset += i;
+
+        if (i > n) {
+            continue;
+        }
+
+        rc = kv_log_batch(r, offset, &h, &p);
+
+        if (rc == KV_NOT_FOUND) {
+            offset += 8;
+            continue;
+        }
+
+        if (rc != KV_OK) {
+            return rc;
+        }
+
+        r->durable = kv_max(r->durable, h.durable_lsn);
+
+        /* the mark at the very end is not behind it */
+
+        if (offset != r->offset || h.count || h.first_lsn != r->expected) {
+            r->behind = true;
+        }
+
+        offset += sizeof(h) + h.len;
+    }
+
+    return KV_OK;
+}
+
+
+/*
+ * Reads the batch at `offset`.  KV_OK with its header and a pointer to its
+ * records, KV_NOT_FOUND if no good one is there, or KV_ERROR, reported.
+ */
+
+static kv_rc_t
+kv_log_batch(kv_log_reader_t *r, uint64_t offset, kv_batch_header_t *h,
+    const uint8_t **records)
+{
+    uint64_t        room;
+    const uint8_t  *p;
+
+    room = r->size - offset;
+
+    if (room < sizeof(*h)) {
+        return KV_NOT_FOUND;
+    }
+
+    p = kv_log_window(r, offset, sizeof(*h));
+
+    if (p == NULL) {
+        return kv_log_failed(r, "reading");
+    }
+
+    memcpy(h, p, sizeof(*h));
+
+    if (h->magic != KV_BATCH_MAGIC || h->salt != r->salt
+        || h->len % 8 || h->len > room - sizeof(*h)
+        || h->count > h->len / sizeof(kv_record_header_t)
+        || (h->count == 0 && h->len)
+        || h->first_lsn + h->count < h->first_lsn)
+    {
+        return KV_NOT_FOUND;
+    }
+
+    p = kv_log_window(r, offset, sizeof(*h) + h->len);
+
+    if (p == NULL) {
+        return kv_log_failed(r, "reading");
+    }
+
+    if (h->crc != kv_crc32c(0, p + 8, sizeof(*h) - 8 + h->len)) {
+        return KV_NOT_FOUND;
+    }
+
+    *records = p + sizeof(*h);
+
+    return KV_OK;
+}
+
+
+static kv_rc_t
+kv_log_deliver(kv_log_reader_t *r, const kv_batch_header_t *h,
+    const uint8_t *records)
+{
+    size_t        n, size;
+    kv_rc_t       rc;
+    uint64_t      lsn, end;
+    kv_record_t   rec;
+    struct iovec  value;
+
+    n = h->len;
+    end = h->first_lsn + h->count;
+
+    for (lsn = h->first_lsn; lsn < end; lsn++) {
+
+        size = kv_record_decode(records, n, &rec, &value);
+
+        if (size == 0) {
+            break;
+        }
+
+        if (lsn > r->after) {
+            rc = r->cb(r->ctx, lsn, &rec);
+
+            if (rc != KV_OK) {
+                return rc;
+            }
+        }
+
+        records += size;
+        n -= size;
+    }
+
+    if (lsn < end || n > 0) {
+        return kv_log_damaged(r, r->offset + sizeof(*h) + h->len - n,
+                              h->first_lsn, "the batch is as it was written, "
+                              "but this is no record of format version %u",
+                              KV_FORMAT_VERSION);
+    }
+
+    r->expected = end;
+
+    return KV_OK;
+}
+
+
+/*
+ * A pointer to `n` bytes of the segment from `offset` on, all of them inside
+ * it, valid until the next call; or NULL with errno set.  Reads ahead by the
+ * window, and takes a larger buffer only for a batch that does not fit it.
+ */
+
+static const uint8_t *
+kv_log_window(kv_log_reader_t *r, uint64_t offset, size_t n)
+{
+    size_t    max, kept;
+    ssize_t   rc;
+    uint8_t  *buf;
+
+    if (offset >= r->start && offset + n <= r->start + r->len) {
+        return r->buf + (offset - r->start);
+    }
+
+    kept = 0;
+
+    if (offset >= r->start && offset < r->start + r->len) {
+        kept = (size_t) (r->start + r->len - offset);
+        memmove(r->buf, r->buf + (offset - r->start), kept);
+    }
+
+    r->start = offset;
+    r->len = kept;
+
+    max = (size_t) kv_min(r->size, (uint64_t) KV_LOG_WINDOW);
+    max = kv_max(max, n);
+
+    if (r->max < max) {
+        buf = realloc(r->buf, max);
+
+        if (buf == NULL) {
+            errno = ENOMEM;
+            return NULL;
+        }
+
+        r->buf = buf;
+        r->max = max;
+    }
+
+    max = (size_t) kv_min((uint64_t) r->max, r->size - offset);
+
+    rc = kv_io_read(r->log->io, r->fd, r->buf + kept, max - kept,
+                    (off_t) (offset + kept));
+
+    if (rc == -1) {
+        return NULL;
+    }
+
+    r->len += (size_t) rc;
+
+    if (r->len < n) {
+        errno = EIO;
+        return NULL;
+    }
+
+    return r->buf;
+}
+
+
+/*
+ * All is read, and good.  Before anything is made visible it has to be
+ * durable, which the last process may not have got to: the end of the last
+ * segment, and that segment's name.
+ */
+
+static kv_rc_t
+kv_log_read_done(kv_log_reader_t *r, const kv_log_name_t *names, size_t n)
+{
+    char               name[KV_NAME_MAX];
+    size_t             i;
+    kv_rc_t            rc;
+    uint64_t           segments;
+    kv_log_t          *log;
+    kv_log_position_t  to;
+
+    log = r->log;
+
+    memset(&to, 0, sizeof(to));
+
+    if (r->fd != -1) {
+        rc = kv_log_rewrite(r);
+
+        if (rc != KV_OK) {
+            return rc;
+        }
+
+        to.segment_lsn = r->lsn;
+        to.segment_salt = r->salt;
+        to.segment_size = r->size;
+        to.offset = r->behind ? r->size : r->offset;
+    }
+
+    segments = 0;
+
+    for (i = 0; i < n; i++) {
+        switch (names[i].kind) {
+
+        case KV_LOG_SEGMENT:
+            segments++;
+            break;
+
+        case KV_LOG_SEGMENT_TMP:
+        case KV_LOG_SPARE_TMP:
+            (void) log->io->unlink(log->io, log->dirfd,
+                                   kv_log_name(name, names[i].kind,
+                                               names[i].number));
+            break;
+
+        default:
+            break;
+        }
+    }
+
+    if (kv_io_sync_dir(log->io, log->dirfd) != KV_OK) {
+        kv_err_set(r->err, "the data directory cannot be synced: %s; see to "
+                   "the disk", strerror(errno));
+        return KV_ERROR;
+    }
+
+    to.next_lsn = r->expected;
+
+    kv_log_move(log->state, &to);
+
+    log->state->durable_lsn = r->expected - 1;
+    log->state->segments = segments;
+
+    return KV_OK;
+}
+
+
+/*
+ * After a failed sync the system may hold in memory, and give to whoever
+ * reads, what never reached the disk, and the next sync says nothing of it.
+ * So what nobody says was durable is written once more, then synced.
+ */
+
+static kv_rc_t
+kv_log_rewrite(kv_log_reader_t *r)
+{
+    size_t          n;
+    uint64_t        offset;
+    const uint8_t  *p;
+
+    for (offset = r->doubtful; offset < r->offset; offset += n) {
+
+        n = (size_t) kv_min(r->offset - offset, (uint64_t) KV_LOG_WINDOW);
+        p = kv_log_window(r, offset, n);
+
+        if (p == NULL) {
+            return kv_log_failed(r, "reading");
+        }
+
+        if (kv_io_write(r->log->io, r->fd, p, n, (off_t) offset) != KV_OK) {
+            return kv_log_failed(r, "writing");
+        }
+    }
+
+    if (kv_io_sync(r->log->io, r->fd) != KV_OK) {
+        return kv_log_failed(r, "syncing");
+    }
+
+    return KV_OK;
+}
+
+
+/*
+ * Says what is wrong at `offset` of the segment, and which of the ways out is
+ * open.  `lsn` is the first that is gone.
+ */
+
+static kv_rc_t
+kv_log_damaged(kv_log_reader_t *r, uint64_t offset, uint64_t lsn,
+    const char *fmt, ...)
+{
+    char     what[192], way[320];
+    bool     first;
+    va_list  args;
+
+    va_start(args, fmt);
+    (void) vsnprintf(what, sizeof(what), fmt, args);
+    va_end(args);
+
+    /* a log that ends before it reaches the snapshot will not do either */
+
+    first = offset < KV_SEGMENT_HEADER && r->lsn <= r->after;
+
+    if (r->lsn == 0 || first || lsn <= kv_max(r->after, r->must_reach)) {
+
+        if (r->must_reach > r->after) {
+            (void) snprintf(way, sizeof(way), "delete snap-%016" PRIx64
+                            ".kvs to go back to an older snapshot",
+                            r->after);
+
+        } else {
+            (void) snprintf(way, sizeof(way), "giving up every write after "
+                            "LSN %" PRIu64 ", delete every log-*.kvl",
+                            r->after);
+        }
+
+    } else if (offset < KV_SEGMENT_HEADER) {
+        (void) snprintf(way, sizeof(way), "giving up every write from LSN "
+                        "%" PRIu64 " on, delete it and all segments after it",
+                        lsn);
+
+    } else {
+        (void) snprintf(way, sizeof(way), "giving up every write from LSN "
+                        "%" PRIu64 " on, delete all segments after it and run "
+                        "\"truncate -s %" PRIu64 " %s && truncate -s %" PRIu64
+                        " %s\" there",
+                        lsn, r->offset, r->name, r->size, r->name);
+    }
+
+    kv_err_set(r->err, "%s: offset %" PRIu64 ": %s; restore the data "
+               "directory from a copy, or, %s", r->name, offset, what, way);
+
+    return KV_DAMAGED;
+}
+
+
+static kv_rc_t
+kv_log_failed(kv_log_reader_t *r, const char *what)
+{
+    int  saved;
+
+    saved = errno;
+
+    kv_err_set(r->err, "%s: offset %" PRIu64 ": %s the segment failed: %s; "
+               "see to its permissions and the disk, or restore the data "
+               "directory from a copy", r->name, r->offset, what,
+               strerror(saved));
+
+    errno = saved;
+
+    return KV_ERROR;
+}

@@ -1,0 +1,772 @@
+
+/*
+ * The map; how it works is told in kv_map.h.
+ */
+
+
+#include <assert.h>
+#include <time.h>
+
+#include <sys/random.h>
+
+#include "kv_map.h"
+
+
+#define KV_TAG_SHIFT     48
+#define KV_ADDRESS_MASK  ((UINT64_C(1) << KV_TAG_SHIFT) - 1)
+
+/* entries freed under one hold of the heap's lock */
+#define KV_MAP_STEP      64
+
+#define kv_slot_entry(s)   ((kv_entry_t *) (uintptr_t) ((s) & KV_ADDRESS_MASK))
+#define kv_slot_tag(s)     ((s) >> KV_TAG_SHIFT)
+
+
+static kv_bucket_t *kv_map_bucket(kv_map_root_t *root, uint64_t i);
+static uint64_t kv_map_index(uint64_t buckets, uint64_t hash);
+static _Atomic uint64_t *kv_map_slot(kv_map_t *map, uint64_t hash,
+    const void *key, size_t n, kv_bucket_t **in);
+static bool kv_map_split(kv_map_t *map);
+static void kv_map_unlink_empty(kv_map_t *map, uint64_t hash,
+    kv_bucket_t *empty);
+static kv_rc_t kv_map_take_apart(kv_map_t *map, kv_map_root_t *root);
+
+
+static inline uint64_t
+kv_map_pack(uint64_t hash, kv_entry_t *e)
+{
+    uint64_t  address;
+
+    address = (uint64_t) (uintptr_t) e;
+
+    assert((address & ~KV_ADDRESS_MASK) == 0);
+
+    return (hash >> KV_TAG_SHIFT) << KV_TAG_SHIFT | address;
+}
+
+
+static inline bool
+kv_map_match(const kv_entry_t *e, const void *key, size_t n)
+{
+    return e->key_len == n && memcmp(e->key, key, n) == 0;
+}
+
+
+size_t
+kv_map_directory_size(size_t size)
+{
+    return 2 * kv_align(size / KV_PAGE_SIZE * sizeof(void *), KV_CACHE_LINE);
+}
+
+
+kv_rc_t
+kv_map_create(kv_map_t *map, kv_heap_t *heap, kv_limbo_t *limbo,
+    void *directory, size_t size)
+{
+    size_t        half;
+    unsigned      i;
+    kv_bucket_t  *segment;
+
+    half = kv_map_directory_size(size) / 2;
+
+    map->heap = heap;
+    map->limbo = limbo;
+    map->stock = NULL;
+    map->stocked = 0;
+    map->old = NULL;
+    map->max_segments = (uint32_t) (half / sizeof(void *));
+
+    atomic_store(&map->keys, 0);
+    atomic_store(&map->bytes, 0);
+
+    if (map->seed[0] == 0 && map->seed[1] == 0) {
+        if (getrandom(map->seed, sizeof(map->seed), 0)
+            != (ssize_t) sizeof(map->seed))
+        {
+            return KV_ERROR;
+        }
+    }
+
+    if (kv_heap_lock(heap) != KV_OK) {
+        return KV_DEAD;
+    }
+
+    /* each root keeps its first segment: a clear must not need memory */
+
+    for (i = 0; i < 2; i++) {
+        map->roots[i].segment = (void *) ((char *) directory + i * half);
+        memset((void *) map->roots[i].segment, 0, half);
+
+        segment = kv_heap_alloc(heap, KV_HEAP_SYSTEM, KV_PAGE_SIZE);
+
+        if (segment == NULL) {
+            kv_heap_unlock(heap);
+            return KV_NO_MEMORY;
+        }
+
+        memset(segment, 0, KV_PAGE_SIZE);
+        atomic_store(&map->roots[i].segment[0], segment);
+        atomic_store(&map->roots[i].buckets, KV_SEGMENT_BUCKETS);
+    }
+
+    kv_heap_unlock(heap);
+
+    atomic_store(&map->root, &map->roots[0]);
+
+    return KV_OK;
+}
+
+
+kv_entry_t *
+kv_map_find(kv_map_t *map, uint64_t hash, const void *key, size_t n)
+{
+    uint64_t        buckets, s, tag;
+    unsigned        i;
+    kv_entry_t     *e;
+    kv_bucket_t    *b;
+    kv_map_root_t  *root;
+
+    tag = hash >> KV_TAG_SHIFT;
+
+    root = atomic_load_explicit(&map->root, memory_order_acquire);
+    buckets = atomic_load_explicit(&root->buckets, memory_order_acquire);
+
+    for ( ;; ) {
+        b = kv_map_bucket(root, kv_map_index(buckets, hash));
+
+        do {
+            for (i = 0; i < KV_BUCKET_SLOTS; i++) {
+                s = atomic_load_explicit(&b->slot[i], memory_order_acquire);
+
+                if (kv_slot_tag(s) != tag || s == 0) {
+                    continue;
+                }
+
+                e = kv_slot_entry(s);
+
+                if (e && kv_map_match(e, key, n)) {
+                    return e;
+                }
+            }
+
+            b = atomic_load_explicit(&b->next, memory_order_acquire);
+
+        } while (b);
+
+        s = buckets;
+        buckets = atomic_load_explicit(&root->buckets, memory_order_acquire);
+
+        if (kv_likely(s == buckets)) {
+            return NULL;
+        }
+    }
+}
+
+
+uint64_t
+kv_map_walk(kv_map_t *map, uint64_t from, unsigned n, kv_map_pt cb, void *ctx)
+{
+    uint64_t        s;
+    unsigned        i, seen;
+    kv_bucket_t    *b;
+    kv_map_root_t  *root;
+
+    root = atomic_load_explicit(&map->root, memory_order_acquire);
+
+    /*
+     * Upwards: a split moves entries to a bucket of a higher number, so what
+     * the walk has not seen yet is never behind it.
+     */
+
+    for (seen = 0; seen < n; from++) {
+
+        if (from >= atomic_load_explicit(&root->buckets,
+                                         memory_order_acquire))
+        {
+            return 0;
+        }
+
+        b = kv_map_bucket(root, from);
+
+        do {
+            for (i = 0; i < KV_BUCKET_SLOTS; i++) {
+                s = atomic_load_explicit(&b->slot[i], memory_order_acquire);
+
+                if (s) {
+                    cb(ctx, kv_slot_entry(s));
+                    seen++;
+                }
+            }
+
+            b = atomic_load_explicit(&b->next, memory_order_acquire);
+
+        } while (b);
+
+        seen++;         /* empty buckets take time too */
+    }
+
+    return from;
+}
+
+
+int
+kv_map_reserve(kv_map_t *map, unsigned n)
+{
+    kv_bucket_t  *b;
+
+    if (map->stocked >= n) {
+        return (int) n;
+    }
+
+    if (kv_heap_lock(map->heap) != KV_OK) {
+        return KV_DEAD;
+    }
+
+    while (map->stocked < n) {
+        b = kv_heap_alloc(map->heap, KV_HEAP_SYSTEM, sizeof(kv_bucket_t));
+
+        if (b == NULL) {
+            break;
+        }
+
+        memset(b, 0, sizeof(kv_bucket_t));
+        atomic_store_explicit(&b->next, map->stock, memory_order_relaxed);
+        map->stock = b;
+        map->stocked++;
+    }
+
+    kv_heap_unlock(map->heap);
+
+    return (int) kv_min(n, map->stocked);
+}
+
+
+kv_entry_t *
+kv_map_put(kv_map_t *map, uint64_t hash, kv_entry_t *e)
+{
+    uint64_t           s;
+    unsigned           i;
+    kv_entry_t        *old;
+    kv_bucket_t       *b, *in, *last;
+    kv_map_root_t     *root;
+    _Atomic uint64_t  *slot, *empty;
+
+    kv_set_relaxed(map->bytes, kv_get_relaxed(map->bytes)
+                               + e->key_len + e->value_len);
+
+    slot = kv_map_slot(map, hash, e->key, e->key_len, &in);
+
+    if (slot) {
+        old = kv_slot_entry(atomic_load_explicit(slot, memory_order_relaxed));
+
+        atomic_store_explicit(slot, kv_map_pack(hash, e),
+                              memory_order_release);
+
+        kv_set_relaxed(map->bytes, kv_get_relaxed(map->bytes)
+                                   - old->key_len - old->value_len);
+        return old;
+    }
+
+    kv_set_relaxed(map->keys, kv_get_relaxed(map->keys) + 1);
+
+    root = atomic_load_explicit(&map->root, memory_order_relaxed);
+    b = kv_map_bucket(root,
+                      kv_map_index(kv_get_relaxed(root->buckets), hash));
+
+    empty = NULL;
+    last = NULL;
+
+    for ( /* void */ ; b && empty == NULL; b = kv_get_relaxed(b->next)) {
+        last = b;
+
+        for (i = 0; i < KV_BUCKET_SLOTS; i++) {
+            s = kv_get_relaxed(b->slot[i]);
+
+            if (s == 0) {
+                empty = &b->slot[i];
+                break;
+            }
+        }
+    }
+
+    if (empty) {
+        atomic_store_explicit(empty, kv_map_pack(hash, e),
+                              memory_order_release);
+        return NULL;
+    }
+
+    assert(map->stock);
+
+    b = map->stock;
+    map->stock = kv_get_relaxed(b->next);
+    map->stocked--;
+
+    kv_set_relaxed(b->next, NULL);
+    kv_set_relaxed(b->slot[0], kv_map_pack(hash, e));
+
+    atomic_store_explicit(&last->next, b, memory_order_release);
+
+    return NULL;
+}
+
+
+kv_entry_t *
+kv_map_delete(kv_map_t *map, uint64_t hash, const void *key, size_t n)
+{
+    kv_entry_t        *old;
+    kv_bucket_t       *in;
+    _Atomic uint64_t  *slot;
+
+    slot = kv_map_slot(map, hash, key, n, &in);
+
+    if (slot == NULL) {
+        return NULL;
+    }
+
+    old = kv_slot_entry(kv_get_relaxed(*slot));
+
+    atomic_store_explicit(slot, 0, memory_order_release);
+
+    kv_set_relaxed(map->keys, kv_get_relaxed(map->keys) - 1);
+    kv_set_relaxed(map->bytes, kv_get_relaxed(map->bytes)
+                               - old->key_len - old->value_len);
+
+    kv_map_unlink_empty(map, hash, in);
+
+    return old;
+}
+
+
+bool
+kv_map_relocate(kv_map_t *map, kv_entry_t *from, kv_entry_t *to)
+{
+    uint64_t           hash;
+    kv_bucket_t       *in;
+    _Atomic uint64_t  *slot;
+
+    hash = kv_map_hash(map, from->key, from->key_len);
+    slot = kv_map_slot(map, hash, from->key, from->key_len, &in);
+
+    if (slot == NULL || kv_slot_entry(kv_get_relaxed(*slot)) != from) {
+        return false;
+    }
+
+    atomic_store_explicit(slot, kv_map_pack(hash, to), memory_order_release);
+
+    return true;
+}
+
+
+bool
+kv_map_holds(kv_map_t *map, const kv_entry_t *e)
+{
+    uint64_t           hash;
+    kv_bucket_t       *in;
+    _Atomic uint64_t  *slot;
+
+    hash = kv_map_hash(map, e->key, e->key_len);
+    slot = kv_map_slot(map, hash, e->key, e->key_len, &in);
+
+    return slot && kv_slot_entry(kv_get_relaxed(*slot)) == e;
+}
+
+
+kv_rc_t
+kv_map_clear(kv_map_t *map)
+{
+    kv_rc_t           rc;
+    kv_map_root_t    *root, *empty;
+    struct timespec   pause;
+
+    pause.tv_sec = 0;
+    pause.tv_nsec = 20000;
+
+    while ((rc = kv_map_sweep(map)) != KV_OK) {
+        if (rc == KV_DEAD) {
+            return rc;
+        }
+
+        (void) nanosleep(&pause, NULL);
+    }
+
+    root = atomic_load_explicit(&map->root, memory_order_relaxed);
+    empty = root == &map->roots[0] ? &map->roots[1] : &map->roots[0];
+
+    atomic_store_explicit(&map->root, empty, memory_order_release);
+
+    kv_set_relaxed(map->keys, 0);
+    kv_set_relaxed(map->bytes, 0);
+
+    map->old = root;
+    map->old_epoch = kv_limbo_advance(map->limbo);
+
+    return KV_OK;
+}
+
+
+kv_rc_t
+kv_map_sweep(kv_map_t *map)
+{
+    kv_rc_t  rc;
+
+    if (map->old == NULL) {
+        return KV_OK;
+    }
+
+    if (!kv_limbo_passed(map->limbo, map->old_epoch)) {
+        return KV_AGAIN;
+    }
+
+    rc = kv_map_take_apart(map, map->old);
+
+    if (rc == KV_OK) {
+        map->old = NULL;
+    }
+
+    return rc;
+}
+
+
+void
+kv_map_grow(kv_map_t *map)
+{
+    kv_map_root_t  *root;
+
+    root = kv_get_relaxed(map->root);
+
+    while (kv_get_relaxed(map->keys)
+           > kv_get_relaxed(root->buckets) * KV_MAP_LOAD)
+    {
+        if (!kv_map_split(map)) {
+            return;
+        }
+    }
+}
+
+
+static inline kv_bucket_t *
+kv_map_bucket(kv_map_root_t *root, uint64_t i)
+{
+    kv_bucket_t  *segment;
+
+    segment = atomic_load_explicit(&root->segment[i / KV_SEGMENT_BUCKETS],
+                                   memory_order_acquire);
+
+    return &segment[i % KV_SEGMENT_BUCKETS];
+}
+
+
+/* Linear hashing: one more bit of the hash for buckets already split. */
+
+static inline uint64_t
+kv_map_index(uint64_t buckets, uint64_t hash)
+{
+    uint64_t  half, i;
+
+    half = UINT64_C(1) << (63 - __builtin_clzll(buckets));
+
+    i = hash & (2 * half - 1);
+
+    return i < buckets ? i : i - half;
+}
+
+
+/* Where a key's entry is, and in which bucket; the writer's way to look. */
+
+static _Atomic uint64_t *
+kv_map_slot(kv_map_t *map, uint64_t hash, const void *key, size_t n,
+    kv_bucket_t **in)
+{
+    uint64_t        s;
+    unsigned        i;
+    kv_bucket_t    *b;
+    kv_map_root_t  *root;
+
+    root = kv_get_relaxed(map->root);
+    b = kv_map_bucket(root,
+                      kv_map_index(kv_get_relaxed(root->buckets), hash));
+
+    for ( /* void */ ; b; b = kv_get_relaxed(b->next)) {
+
+        for (i = 0; i < KV_BUCKET_SLOTS; i++) {
+            s = kv_get_relaxed(b->slot[i]);
+
+            if (s && kv_slot_tag(s) == hash >> KV_TAG_SHIFT
+                && kv_map_match(kv_slot_entry(s), key, n))
+            {
+                *in = b;
+                return &b->slot[i];
+            }
+        }
+    }
+
+    return NULL;
+}
+
+
+/*
+ * Splits the next bucket in line.  Returns false, with nothing changed, if
+ * there is no memory.
+ */
+
+static bool
+kv_map_split(kv_map_t *map)
+{
+    bool            ok;
+    uint64_t        buckets, half, s, hash;
+    unsigned        i, k, moves;
+    kv_entry_t     *e;
+    kv_bucket_t    *b, *old, *fresh, *segment, *overflow;
+    kv_map_root_t  *root;
+
+    root = kv_get_relaxed(map->root);
+    buckets = kv_get_relaxed(root->buckets);
+    half = UINT64_C(1) << (63 - __builtin_clzll(buckets));
+
+    if (buckets / KV_SEGMENT_BUCKETS >= map->max_segments) {
+        return false;
+    }
+
+    if (buckets % KV_SEGMENT_BUCKETS == 0) {
+
+        if (kv_heap_lock(map->heap) != KV_OK) {
+            return false;
+        }
+
+        /* not a SYSTEM one: to grow must leave the reserve to deletes */
+
+        segment = kv_heap_alloc(map->heap, KV_HEAP_PIECE, KV_PAGE_SIZE);
+
+        if (segment) {
+            memset(segment, 0, KV_PAGE_SIZE);
+            atomic_store_explicit(
+                              &root->segment[buckets / KV_SEGMENT_BUCKETS],
+                              segment, memory_order_release);
+        }
+
+        kv_heap_unlock(map->heap);
+
+        if (segment == NULL) {
+            return false;
+        }
+    }
+
+    old = kv_map_bucket(root, buckets - half);
+    fresh = kv_map_bucket(root, buckets);
+
+    /* fill the new bucket; nobody looks there yet */
+
+    ok = true;
+    moves = 0;
+    k = 0;
+
+    for (b = old; b; b = kv_get_relaxed(b->next)) {
+
+        for (i = 0; i < KV_BUCKET_SLOTS; i++) {
+            s = kv_get_relaxed(b->slot[i]);
+
+            if (s == 0) {
+                continue;
+            }
+
+            e = kv_slot_entry(s);
+            hash = kv_map_hash(map, e->key, e->key_len);
+
+            if ((hash & (2 * half - 1)) != buckets) {
+                continue;
+            }
+
+            if (k == KV_BUCKET_SLOTS) {
+
+                if (kv_map_reserve(map, map->stocked + 1)
+                    != (int) map->stocked)
+                {
+                    ok = false;
+                    goto done;
+                }
+
+                overflow = map->stock;
+                map->stock = kv_get_relaxed(overflow->next);
+                map->stocked--;
+
+                kv_set_relaxed(overflow->next, NULL);
+                kv_set_relaxed(fresh->next, overflow);
+                fresh = overflow;
+                k = 0;
+            }
+
+            kv_set_relaxed(fresh->slot[k++], s);
+            moves++;
+        }
+    }
+
+done:
+
+    fresh = kv_map_bucket(root, buckets);
+
+    if (!ok) {
+
+        /* unseen, so it can simply be emptied */
+
+        while ((b = kv_get_relaxed(fresh->next)) != NULL) {
+            kv_set_relaxed(fresh->next, kv_get_relaxed(b->next));
+            memset((void *) b, 0, sizeof(kv_bucket_t));
+            kv_set_relaxed(b->next, map->stock);
+            map->stock = b;
+            map->stocked++;
+        }
+
+        memset((void *) fresh, 0, sizeof(kv_bucket_t));
+
+        return false;
+    }
+
+    atomic_store_explicit(&root->buckets, buckets + 1, memory_order_release);
+
+    if (moves == 0) {
+        return true;
+    }
+
+    for (b = old; b; b = kv_get_relaxed(b->next)) {
+
+        for (i = 0; i < KV_BUCKET_SLOTS; i++) {
+            s = kv_get_relaxed(b->slot[i]);
+
+            if (s == 0) {
+                continue;
+            }
+
+            e = kv_slot_entry(s);
+            hash = kv_map_hash(map, e->key, e->key_len);
+
+            if ((hash & (2 * half - 1)) == buckets) {
+                atomic_store_explicit(&b->slot[i], 0, memory_order_release);
+            }
+        }
+    }
+
+    /* overflow buckets that got empty go */
+
+    b = old;
+
+    while ((overflow = kv_get_relaxed(b->next)) != NULL) {
+
+        for (i = 0; i < KV_BUCKET_SLOTS; i++) {
+            if (kv_get_relaxed(overflow->slot[i])) {
+                break;
+            }
+        }
+
+        if (i < KV_BUCKET_SLOTS) {
+            b = overflow;
+            continue;
+        }
+
+        atomic_store_explicit(&b->next, kv_get_relaxed(overflow->next),
+                              memory_order_release);
+        (void) kv_limbo_retire(map->limbo, overflow, KV_RETIRED_OBJECT);
+    }
+
+    return true;
+}
+
+
+/* An overflow bucket without entries is unlinked; readers in it go on. */
+
+static void
+kv_map_unlink_empty(kv_map_t *map, uint64_t hash, kv_bucket_t *empty)
+{
+    unsigned        i;
+    kv_bucket_t    *b;
+    kv_map_root_t  *root;
+
+    for (i = 0; i < KV_BUCKET_SLOTS; i++) {
+        if (kv_get_relaxed(empty->slot[i])) {
+            return;
+        }
+    }
+
+    root = kv_get_relaxed(map->root);
+    b = kv_map_bucket(root,
+                      kv_map_index(kv_get_relaxed(root->buckets), hash));
+
+    if (b == empty) {
+        return;
+    }
+
+    while (kv_get_relaxed(b->next) != empty) {
+        b = kv_get_relaxed(b->next);
+    }
+
+    atomic_store_explicit(&b->next, kv_get_relaxed(empty->next),
+                          memory_order_release);
+
+    (void) kv_limbo_retire(map->limbo, empty, KV_RETIRED_OBJECT);
+}
+
+
+/* Nobody sees this root any more: everything goes back to the heap. */
+
+static kv_rc_t
+kv_map_take_apart(kv_map_t *map, kv_map_root_t *root)
+{
+    uint64_t      i, s, buckets;
+    unsigned      k, freed;
+    kv_bucket_t  *first, *b, *next;
+
+    buckets = kv_get_relaxed(root->buckets);
+    freed = 0;
+
+    if (kv_heap_lock(map->heap) != KV_OK) {
+        return KV_DEAD;
+    }
+
+    for (i = 0; i < buckets; i++) {
+        first = kv_map_bucket(root, i);
+
+        for (b = first; b; b = next) {
+            next = kv_get_relaxed(b->next);
+
+            for (k = 0; k < KV_BUCKET_SLOTS; k++) {
+                s = kv_get_relaxed(b->slot[k]);
+
+                if (s) {
+                    kv_limbo_free_entry(map->limbo, kv_slot_entry(s));
+                    freed++;
+                }
+            }
+
+            if (b != first) {
+                kv_heap_free(map->heap, b);
+            }
+        }
+
+        memset((void *) first, 0, sizeof(kv_bucket_t));
+
+        if (freed >= KV_MAP_STEP) {
+            freed = 0;
+            kv_heap_unlock(map->heap);
+
+            if (kv_heap_lock(map->heap) != KV_OK) {
+                return KV_DEAD;
+            }
+        }
+    }
+
+    for (i = 1; i < map->max_segments; i++) {
+        first = kv_get_relaxed(root->segment[i]);
+
+        if (first == NULL) {
+            break;
+        }
+
+        kv_heap_free(map->heap, first);
+        kv_set_relaxed(root->segment[i], NULL);
+    }
+
+    kv_set_relaxed(root->buckets, KV_SEGMENT_BUCKETS);
+
+    kv_heap_unlock(map->heap);
+
+    return KV_OK;
+}

@@ -1,0 +1,98 @@
+
+/*
+ * A robust, process-shared mutex: when its owner dies, the next to lock it
+ * learns so (KV_DEAD) and holds it.  Thin over pthreads, so that the one
+ * place which must treat EOWNERDEAD rightly is here.
+ */
+
+
+#ifndef KV_MUTEX_H
+#define KV_MUTEX_H
+
+
+#include <errno.h>
+#include <pthread.h>
+
+#include "kv_base.h"
+
+
+typedef struct {
+    pthread_mutex_t  m;
+} kv_mutex_t;
+
+
+/* Makes a mutex in shared memory.  KV_OK or KV_ERROR. */
+static inline kv_rc_t
+kv_mutex_create(kv_mutex_t *mtx)
+{
+    int                  rc;
+    pthread_mutexattr_t  attr;
+
+    if (pthread_mutexattr_init(&attr) != 0) {
+        return KV_ERROR;
+    }
+
+    rc = pthread_mutexattr_setpshared(&attr, PTHREAD_PROCESS_SHARED);
+
+    if (rc == 0) {
+        rc = pthread_mutexattr_setrobust(&attr, PTHREAD_MUTEX_ROBUST);
+    }
+
+    if (rc == 0) {
+        rc = pthread_mutex_init(&mtx->m, &attr);
+    }
+
+    (void) pthread_mutexattr_destroy(&attr);
+
+    return rc == 0 ? KV_OK : KV_ERROR;
+}
+
+
+static inline kv_rc_t
+kv_mutex_result(kv_mutex_t *mtx, int rc)
+{
+    switch (rc) {
+
+    case 0:
+        return KV_OK;
+
+    case EBUSY:
+        return KV_BUSY;
+
+    case EOWNERDEAD:
+        (void) pthread_mutex_consistent(&mtx->m);
+        return KV_DEAD;
+
+    default:
+        return KV_ERROR;
+    }
+}
+
+
+/*
+ * KV_OK: held.  KV_DEAD: held too, and usable again, but the last owner died
+ * with it.  KV_ERROR: not held; cannot happen to a mutex made above.
+ */
+static inline kv_rc_t
+kv_mutex_lock(kv_mutex_t *mtx)
+{
+    return kv_mutex_result(mtx, pthread_mutex_lock(&mtx->m));
+}
+
+
+/* As kv_mutex_lock(), or KV_BUSY at once if a living thread holds it. */
+static inline kv_rc_t
+kv_mutex_trylock(kv_mutex_t *mtx)
+{
+    return kv_mutex_result(mtx, pthread_mutex_trylock(&mtx->m));
+}
+
+
+static inline void
+kv_mutex_unlock(kv_mutex_t *mtx)
+{
+    (void) pthread_mutex_unlock(&mtx->m);
+}
+
+
+#endif /* KV_MUTEX_H */

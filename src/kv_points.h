@@ -1,0 +1,46 @@
+
+/*
+ * Named points at which a test can stop a process.  In a test build
+ * (-DKV_TEST_POINTS) kv_point(KV_POINT_X) kills the process with SIGKILL if
+ * the environment says KV_POINT=X (and, with KV_POINT_AFTER=n, only the n-th
+ * time); else it is nothing.
+ */
+
+
+#ifndef KV_POINTS_H
+#define KV_POINTS_H
+
+
+typedef enum {
+    KV_POINT_QUEUED,        /* state set, not pushed yet */
+    KV_POINT_PUSHED,        /* pushed, nobody told */
+    KV_POINT_NAMED,         /* committer: queue's head named */
+    KV_POINT_SWAPPED,       /* queue swapped out, not marked */
+    KV_POINT_TAKEN,         /* hand marked */
+    KV_POINT_WRITE,         /* before the batch is written */
+    KV_POINT_WRITTEN,       /* written, not synced */
+    KV_POINT_SYNCED,        /* synced, not applied */
+    KV_POINT_APPLYING,      /* one of the batch applied */
+    KV_POINT_APPLIED,       /* all applied, none reported */
+    KV_POINT_REPORTING,     /* one reported */
+    KV_POINT_REPORTED,      /* all reported and woken */
+    KV_POINT_SNAPSHOT_BEGUN,
+    KV_POINT_SNAPSHOT_STEP,     /* a slice of the map copied */
+    KV_POINT_SNAPSHOT_NAMED,    /* renamed, old files still there */
+    KV_POINT_SNAPSHOT_PURGED,
+    KV_POINTS
+} kv_point_t;
+
+
+#ifdef KV_TEST_POINTS
+
+void kv_point(kv_point_t point);
+
+#else
+
+#define kv_point(point)  ((void) (point))
+
+#endif
+
+
+#endif /* KV_POINTS_H */

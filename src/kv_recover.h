@@ -1,0 +1,25 @@
+
+/*
+ * Recovery: from the directory to a zone that serves.
+ */
+
+
+#ifndef KV_RECOVER_H
+#define KV_RECOVER_H
+
+
+#include "kv_store.h"
+
+
+/*
+ * Empties the heap and loads the newest good snapshot and every record after
+ * it; falls back to an older snapshot, with a warning, if the newest is
+ * damaged.  Nobody else may use the zone meanwhile, and the caller holds the
+ * commit and background locks or is alone.  The zone's state is the caller's
+ * to set.  KV_OK; KV_NO_MEMORY, KV_DAMAGED, KV_ERROR with `err` filled;
+ * KV_CANCELLED when the process was asked to stop.
+ */
+kv_rc_t kv_recover(kv_store_t *store, kv_err_t *err);
+
+
+#endif /* KV_RECOVER_H */

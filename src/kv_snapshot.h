@@ -1,0 +1,84 @@
+
+/*
+ * Snapshot files: writing one block by block, reading one back, finding and
+ * deleting them.  The format is in kv_format.h; what goes into one, and when,
+ * is not decided here.
+ */
+
+
+#ifndef KV_SNAPSHOT_H
+#define KV_SNAPSHOT_H
+
+
+#include "kv_io.h"
+#include "kv_record.h"
+
+
+typedef struct kv_snapshot_writer_s  kv_snapshot_writer_t;
+
+
+/* Snapshots in a directory, newest first. */
+
+#define KV_SNAPSHOTS_MAX  64
+
+typedef struct {
+    unsigned  n;
+    uint64_t  lsn[KV_SNAPSHOTS_MAX];      /* the S of each */
+} kv_snapshot_list_t;
+
+
+/*
+ * Begins snap-<lsn>.tmp, replacing one that was left over.  KV_OK with the
+ * writer in *w, KV_NO_SPACE, or KV_ERROR (`err` filled).
+ */
+kv_rc_t kv_snapshot_begin(kv_io_t *io, int dirfd, uint64_t lsn,
+    kv_snapshot_writer_t **w, kv_err_t *err);
+
+/*
+ * Adds a record; its memory is the caller's again on return.  Blocks of about
+ * 1 MiB are written as they fill, so most calls only copy.  KV_OK,
+ * KV_NO_SPACE, KV_ERROR (`err` filled): then call kv_snapshot_abort().
+ */
+kv_rc_t kv_snapshot_add(kv_snapshot_writer_t *w, const kv_record_t *rec,
+    kv_err_t *err);
+
+/*
+ * Writes what is left and the footer with E = `end_lsn`, syncs, renames,
+ * syncs the directory.  The log must be durable up to `end_lsn` before.  On
+ * KV_OK the writer is gone and *bytes is the file's size; else as above.
+ */
+kv_rc_t kv_snapshot_finish(kv_snapshot_writer_t *w, uint64_t end_lsn,
+    uint64_t *bytes, kv_err_t *err);
+
+/*
+ * Deletes the unfinished file and frees the writer.  If finishing failed at
+ * its last step, the sync of the directory, the file is complete and stays.
+ */
+void kv_snapshot_abort(kv_snapshot_writer_t *w);
+
+/* Lists what is there.  KV_OK or KV_ERROR (`err` filled). */
+kv_rc_t kv_snapshot_list(kv_io_t *io, int dirfd, kv_snapshot_list_t *list,
+    kv_err_t *err);
+
+/*
+ * Reads snap-<lsn>.kvs: calls `cb` (LSN argument 0) for every record of each
+ * block that checks out, and at the end sets *end_lsn to E and *bytes to the
+ * file's size.  KV_OK; KV_DAMAGED with `err` naming file and offset (records
+ * of earlier blocks have been delivered by then: throw them away); KV_ERROR;
+ * or what `cb` returned.  Memory is bounded by the largest block, which is
+ * checked against the file's size before it is read.
+ */
+kv_rc_t kv_snapshot_read(kv_io_t *io, int dirfd, uint64_t lsn,
+    kv_record_pt cb, void *ctx, uint64_t *end_lsn, uint64_t *bytes,
+    kv_err_t *err);
+
+/*
+ * Deletes all but the `keep` (below KV_SNAPSHOTS_MAX) newest snapshots, and
+ * left-over snap-*.tmp ones unless `keep_tmp`.  KV_OK or KV_ERROR (`err`
+ * filled).
+ */
+kv_rc_t kv_snapshot_purge(kv_io_t *io, int dirfd, unsigned keep,
+    bool keep_tmp, kv_err_t *err);
+
+
+#endif /* KV_SNAPSHOT_H */

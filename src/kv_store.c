@@ -1,0 +1,738 @@
+
+/*
+ * The store's facade; see kv_store.h.
+ */
+
+
+#include <assert.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "kv_background.h"
+#include "kv_commit.h"
+#include "kv_recover.h"
+
+
+static kv_store_t *kv_store_handle(const kv_store_conf_t *conf,
+    kv_zone_t *zone, kv_io_t *io, int dirfd, kv_err_t *err);
+static bool kv_store_ready(kv_store_t *store);
+static kv_rc_t kv_store_op(kv_store_t *store, uint8_t code, kv_op_t **op);
+static void kv_store_op_free(kv_store_t *store, kv_op_t *op);
+
+
+size_t
+kv_store_overhead(size_t size, unsigned slots)
+{
+    return kv_align(sizeof(kv_zone_t), KV_CACHE_LINE)
+           + slots * sizeof(kv_slot_t) + kv_map_directory_size(size);
+}
+
+
+kv_rc_t
+kv_store_create(kv_store_t **store, const kv_store_conf_t *conf, void *mem,
+    size_t size, unsigned slots, kv_io_t *io, int dirfd, kv_err_t *err)
+{
+    char        *p;
+    size_t       overhead;
+    kv_rc_t      rc;
+    kv_zone_t   *zone;
+    kv_store_t  *st;
+
+    overhead = kv_store_overhead(size, slots);
+
+    if (size < overhead + 16 * KV_PAGE_SIZE) {
+        kv_err_set(err, "zone \"%s\" of %zu bytes is too small: its own "
+                   "tables take %zu", conf->name, size, overhead);
+        return KV_NO_MEMORY;
+    }
+
+    zone = mem;
+    memset((void *) zone, 0, sizeof(kv_zone_t));
+
+    p = (char *) mem + kv_align(sizeof(kv_zone_t), KV_CACHE_LINE);
+
+    zone->slots = (kv_slot_t *) p;
+    p += slots * sizeof(kv_slot_t);
+
+    zone->directory = p;
+    p += kv_map_directory_size(size);
+
+    zone->layout = KV_ZONE_LAYOUT;
+    zone->nslots = slots;
+    zone->size = size;
+    zone->commit_eventfd = -1;
+
+    kv_measure_init(&zone->stats.batch);
+    kv_measure_init(&zone->stats.sync);
+    kv_measure_init(&zone->stats.commit);
+
+    zone->heap = kv_heap_create(p, (size_t) ((char *) mem + size - p));
+
+    if (zone->heap == NULL
+        || kv_slots_create(zone->slots, slots) != KV_OK
+        || kv_mutex_create(&zone->commit_lock) != KV_OK
+        || kv_mutex_create(&zone->background_lock) != KV_OK)
+    {
+        kv_err_set(err, "zone \"%s\" of %zu bytes could not be set up",
+                   conf->name, size);
+        return KV_NO_MEMORY;
+    }
+
+    st = kv_store_handle(conf, zone, io, dirfd, err);
+
+    if (st == NULL) {
+        return KV_ERROR;
+    }
+
+    rc = kv_recover(st, err);
+
+    if (rc != KV_OK) {
+        kv_store_destroy(st);
+        return rc;
+    }
+
+    /*
+     * The first segment is made now rather than by the first write.  Without
+     * room for it there may still be something to read: writes will tell.
+     */
+
+    if (zone->log.segment_size == 0) {
+        (void) kv_log_prepare(st->log, NULL);
+    }
+
+    memcpy(zone->magic, KV_ZONE_MAGIC, sizeof(zone->magic));
+    atomic_store(&zone->state, KV_ZONE_READY);
+
+    *store = st;
+
+    return KV_OK;
+}
+
+
+kv_rc_t
+kv_store_attach(kv_store_t **store, const kv_store_conf_t *conf, void *mem,
+    kv_io_t *io, int dirfd, kv_err_t *err)
+{
+    kv_zone_t  *zone;
+
+    zone = mem;
+
+    if (memcmp(zone->magic, KV_ZONE_MAGIC, sizeof(zone->magic)) != 0
+        || zone->layout != KV_ZONE_LAYOUT)
+    {
+        kv_err_set(err, "zone \"%s\" was made by another version of this "
+                   "module: a reload cannot take it over, restart nginx",
+                   conf->name);
+        return KV_DECLINED;
+    }
+
+    *store = kv_store_handle(conf, zone, io, dirfd, err);
+
+    return *store ? KV_OK : KV_ERROR;
+}
+
+
+static kv_store_t *
+kv_store_handle(const kv_store_conf_t *conf, kv_zone_t *zone, kv_io_t *io,
+    int dirfd, kv_err_t *err)
+{
+    size_t       max_batch;
+    kv_store_t  *store;
+
+    store = calloc(1, sizeof(kv_store_t));
+    if (store == NULL) {
+        goto failed;
+    }
+
+    store->conf = *conf;
+    store->zone = zone;
+    store->io = io;
+    store->dirfd = dirfd;
+
+    max_batch = sizeof(kv_batch_header_t) + 64 + KV_KEY_MAX + conf->max_value;
+    max_batch = kv_max(max_batch, KV_BATCH_BYTES);
+    max_batch = kv_min(max_batch, conf->segment - KV_SEGMENT_HEADER);
+
+    store->log = kv_log_create(io, dirfd, &zone->log, conf->segment,
+                               max_batch);
+    store->background = kv_log_create(io, dirfd, &zone->log, conf->segment,
+                                      max_batch);
+
+    if (store->log && store->background) {
+        return store;
+    }
+
+    kv_store_destroy(store);
+
+failed:
+
+    kv_err_set(err, "out of memory for zone \"%s\"", conf->name);
+
+    return NULL;
+}
+
+
+void
+kv_store_destroy(kv_store_t *store)
+{
+    if (store->log) {
+        kv_log_destroy(store->log);
+    }
+
+    if (store->background) {
+        kv_log_destroy(store->background);
+    }
+
+    free(store);
+}
+
+
+kv_rc_t
+kv_store_enter(kv_store_t *store)
+{
+    kv_rc_t     rc;
+    kv_zone_t  *zone;
+
+    if (store->slot) {
+        return KV_OK;
+    }
+
+    zone = store->zone;
+
+    rc = kv_slot_acquire(zone->slots, zone->nslots, &store->number);
+
+    if (rc != KV_OK) {
+        return rc;
+    }
+
+    store->slot = &zone->slots[store->number];
+    store->free = NULL;
+    store->generation = atomic_load(&zone->generation);
+    atomic_store(&store->slot->generation, store->generation);
+
+    /* whoever starts may take the place of somebody who died */
+
+    atomic_store(&zone->reap, 1);
+
+    return KV_OK;
+}
+
+
+void
+kv_store_leave(kv_store_t *store)
+{
+    kv_slot_t  *slot;
+
+    slot = store->slot;
+
+    if (slot == NULL) {
+        return;
+    }
+
+    /*
+     * Records that are still queued cannot be freed here, and there is one
+     * way to clear up: the committer's.
+     */
+
+    atomic_store(&store->zone->reap, 1);
+
+    store->slot = NULL;
+    store->free = NULL;
+
+    kv_slot_abandon(slot);
+}
+
+
+bool
+kv_store_healthy(kv_store_t *store)
+{
+    kv_zone_t  *zone;
+
+    zone = store->zone;
+
+    if (atomic_load(&zone->disk_full)) {
+        (void) atomic_fetch_or(&zone->wants, KV_WANT_SEGMENT);
+        return false;
+    }
+
+    return store->slot
+           && atomic_load(&zone->state) == KV_ZONE_READY
+           && !kv_heap_broken(zone->heap)
+           && !atomic_load(&zone->failed);
+}
+
+
+kv_rc_t
+kv_store_read(kv_store_t *store, const void *key, size_t len, kv_entry_t **e)
+{
+    kv_map_t  *map;
+
+    if (!kv_store_ready(store)) {
+        return KV_UNAVAILABLE;
+    }
+
+    map = &store->zone->map;
+
+    kv_epoch_enter(store->slot, KV_EPOCH_MAIN, &store->zone->limbo.epoch);
+
+    *e = kv_map_find(map, kv_map_hash(map, key, len), key, len);
+
+    if (*e) {
+        return KV_OK;
+    }
+
+    kv_store_read_done(store);
+
+    return KV_NOT_FOUND;
+}
+
+
+kv_rc_t
+kv_store_pin(kv_store_t *store, kv_entry_t *e, kv_op_t **op)
+{
+    kv_rc_t  rc;
+
+    assert(e->flags & KV_ENTRY_PIECES);
+
+    rc = kv_store_op(store, 0, op);
+
+    if (rc != KV_OK) {
+        return rc;
+    }
+
+    /* never BUILDING with an entry that is not its own: see kv_slot.h */
+
+    atomic_store_explicit(&(*op)->state, KV_OP_PINNED, memory_order_release);
+    __atomic_store_n(&(*op)->entry, e, __ATOMIC_RELEASE);
+    atomic_store_explicit(&e->pinned, 1, memory_order_release);
+
+    return KV_OK;
+}
+
+
+kv_rc_t
+kv_store_put(kv_store_t *store, const void *key, uint16_t key_len,
+    uint32_t value_len, kv_op_t **op)
+{
+    kv_rc_t  rc;
+
+    if (atomic_load_explicit(&store->zone->failed, memory_order_relaxed)) {
+        return KV_UNAVAILABLE;
+    }
+
+    rc = kv_store_op(store, KV_OP_PUT, op);
+
+    if (rc != KV_OK) {
+        return rc;
+    }
+
+    rc = kv_entry_create(store->zone->heap, &(*op)->entry, key, key_len,
+                         value_len, store->conf.max_value);
+
+    if (rc != KV_OK) {
+        kv_store_op_free(store, *op);
+        *op = NULL;
+    }
+
+    return rc == KV_DEAD ? KV_UNAVAILABLE : rc;
+}
+
+
+kv_rc_t
+kv_store_write(kv_store_t *store, kv_op_t *op, uint32_t offset,
+    const void *data, size_t n)
+{
+    kv_rc_t  rc;
+
+    if (!kv_store_ready(store)) {
+        return KV_UNAVAILABLE;
+    }
+
+    rc = kv_entry_write(store->zone->heap, op->entry, offset, data, n);
+
+    return rc == KV_DEAD ? KV_UNAVAILABLE : rc;
+}
+
+
+kv_rc_t
+kv_store_finish(kv_store_t *store, kv_op_t *op, uint32_t value_len)
+{
+    kv_rc_t  rc;
+
+    if (!kv_store_ready(store)) {
+        return KV_UNAVAILABLE;
+    }
+
+    rc = kv_entry_finish(store->zone->heap, &op->entry, value_len);
+
+    return rc == KV_DEAD ? KV_UNAVAILABLE : rc;
+}
+
+
+kv_rc_t
+kv_store_delete(kv_store_t *store, const void *key, uint16_t key_len,
+    kv_op_t **op)
+{
+    kv_rc_t  rc;
+
+    if (atomic_load_explicit(&store->zone->failed, memory_order_relaxed)) {
+        return KV_UNAVAILABLE;
+    }
+
+    rc = kv_store_op(store, KV_OP_DELETE, op);
+
+    if (rc != KV_OK) {
+        return rc;
+    }
+
+    rc = kv_entry_create_key(store->zone->heap, &(*op)->entry, key, key_len);
+
+    if (rc != KV_OK) {
+        kv_store_op_free(store, *op);
+        *op = NULL;
+    }
+
+    return rc == KV_DEAD ? KV_UNAVAILABLE : rc;
+}
+
+
+kv_rc_t
+kv_store_clear(kv_store_t *store, kv_op_t **op)
+{
+    if (atomic_load_explicit(&store->zone->failed, memory_order_relaxed)) {
+        return KV_UNAVAILABLE;
+    }
+
+    return kv_store_op(store, KV_OP_CLEAR, op);
+}
+
+
+kv_rc_t
+kv_store_room(kv_store_t *store, uint32_t need, kv_op_t **op)
+{
+    kv_rc_t  rc;
+
+    rc = kv_store_op(store, KV_OP_ROOM, op);
+
+    if (rc == KV_OK) {
+        (*op)->need = need;
+    }
+
+    return rc;
+}
+
+
+unsigned
+kv_store_submit(kv_store_t *store, kv_op_t *op)
+{
+    op->queued_ns = kv_now_ns();
+
+    kv_commit_push(store->zone, op);
+
+    return kv_commit_claim(store) ? KV_TODO_COMMIT : 0;
+}
+
+
+bool
+kv_store_done(kv_op_t *op, kv_rc_t *rc)
+{
+    if (atomic_load_explicit(&op->state, memory_order_acquire) != KV_OP_DONE) {
+        return false;
+    }
+
+    *rc = (kv_rc_t) op->result;
+
+    return true;
+}
+
+
+void
+kv_store_release(kv_store_t *store, kv_op_t *op)
+{
+    if (atomic_load_explicit(&op->state, memory_order_relaxed)
+        != KV_OP_PINNED)
+    {
+        /* a broken heap is made anew: then there is nothing to free */
+
+        if (op->entry && kv_entry_destroy(store->zone->heap, &op->entry)
+                         != KV_OK)
+        {
+            return;
+        }
+    }
+
+    kv_store_op_free(store, op);
+}
+
+
+unsigned
+kv_store_poll(kv_store_t *store)
+{
+    unsigned    todo;
+    uint32_t    holder, mine;
+    kv_zone_t  *zone;
+
+    zone = store->zone;
+
+    if (store->slot == NULL && kv_store_enter(store) != KV_OK) {
+        return 0;
+    }
+
+    todo = 0;
+
+    if (store->generation != atomic_load(&zone->generation)) {
+        todo |= KV_TODO_RESET;
+    }
+
+    if ((atomic_load(&zone->queue)
+         || atomic_load(&zone->committer)
+         || atomic_load(&zone->reap)
+         || atomic_load(&zone->want_sync)
+         || atomic_load(&zone->state) == KV_ZONE_BROKEN
+         || kv_heap_broken(zone->heap)
+         || kv_store_sync_due(store) == 1)
+        && kv_commit_claim(store))
+    {
+        todo |= KV_TODO_COMMIT;
+    }
+
+    if (atomic_load(&zone->wants)) {
+        mine = store->number + 1;
+        holder = atomic_load(&zone->background);
+
+        if (holder == 0
+            || (holder != mine && kv_slot_lock_dead(&zone->slots[holder - 1])))
+        {
+            if (holder) {
+                kv_slot_unlock(&zone->slots[holder - 1]);
+            }
+
+            if (atomic_compare_exchange_strong(&zone->background, &holder,
+                                               mine))
+            {
+                todo |= KV_TODO_BACKGROUND;
+            }
+        }
+    }
+
+    return todo;
+}
+
+
+void
+kv_store_undo(kv_store_t *store, unsigned todo)
+{
+    if (todo & KV_TODO_COMMIT) {
+        kv_commit_unclaim(store);
+    }
+
+    if (todo & KV_TODO_BACKGROUND) {
+        atomic_store(&store->zone->background, 0);
+    }
+}
+
+
+void
+kv_store_reset(kv_store_t *store)
+{
+    uint64_t  generation;
+
+    generation = atomic_load(&store->zone->generation);
+
+    /* the chunks go with the heap */
+
+    store->free = NULL;
+    store->slot->chunks = NULL;
+    store->generation = generation;
+
+    atomic_store(&store->slot->generation, generation);
+}
+
+
+uint64_t
+kv_store_sync_due(kv_store_t *store)
+{
+    uint64_t    now, due;
+    kv_zone_t  *zone;
+
+    zone = store->zone;
+
+    if (store->conf.sync != KV_SYNC_INTERVAL || !atomic_load(&zone->unsynced)
+        || atomic_load(&zone->failed))
+    {
+        return 0;
+    }
+
+    now = kv_now_ns();
+    due = atomic_load(&zone->synced_ns)
+          + store->conf.sync_interval * 1000000;
+
+    return due > now ? (due - now) / 1000000 + 1 : 1;
+}
+
+
+void
+kv_store_commit(kv_store_t *store)
+{
+    kv_commit_run(store);
+}
+
+
+void
+kv_store_background(kv_store_t *store)
+{
+    kv_background_run(store);
+}
+
+
+void
+kv_store_request_stats(kv_store_t *store, kv_stats_t *sum)
+{
+    unsigned  i;
+
+    kv_stats_init(sum);
+
+    for (i = 0; i < store->zone->nslots; i++) {
+        kv_stats_add(sum, &store->zone->slots[i].stats);
+    }
+}
+
+
+kv_rc_t
+kv_store_heap_stat(kv_store_t *store, kv_heap_stat_t *st)
+{
+    memset(st, 0, sizeof(kv_heap_stat_t));
+
+    if (kv_heap_lock(store->zone->heap) != KV_OK) {
+        return KV_UNAVAILABLE;
+    }
+
+    kv_heap_stat(store->zone->heap, st);
+    kv_heap_unlock(store->zone->heap);
+
+    return KV_OK;
+}
+
+
+void
+kv_store_say(kv_store_t *store, kv_log_level_t level, const char *fmt, ...)
+{
+    char     text[1024];
+    va_list  args;
+
+    if (store->conf.log == NULL) {
+        return;
+    }
+
+    va_start(args, fmt);
+    (void) vsnprintf(text, sizeof(text), fmt, args);
+    va_end(args);
+
+    store->conf.log(store->conf.log_ctx, level, text);
+}
+
+
+uint64_t
+kv_now_ns(void)
+{
+    struct timespec  ts;
+
+    (void) clock_gettime(CLOCK_MONOTONIC, &ts);
+
+    return (uint64_t) ts.tv_sec * 1000000000 + (uint64_t) ts.tv_nsec;
+}
+
+
+void
+kv_store_wake(kv_store_t *store, unsigned slot)
+{
+    int       fd;
+    uint64_t  one;
+
+    fd = store->zone->slots[slot].eventfd;
+
+    if (fd != -1) {
+        one = 1;
+        (void) !write(fd, &one, sizeof(one));
+    }
+}
+
+
+void
+kv_store_wake_all(kv_store_t *store)
+{
+    unsigned  i;
+
+    for (i = 0; i < store->zone->nslots; i++) {
+        if (atomic_load(&store->zone->slots[i].in_use)) {
+            kv_store_wake(store, i);
+        }
+    }
+}
+
+
+static bool
+kv_store_ready(kv_store_t *store)
+{
+    return store->slot
+           && atomic_load_explicit(&store->zone->state, memory_order_acquire)
+              == KV_ZONE_READY
+           && store->generation
+              == atomic_load_explicit(&store->zone->generation,
+                                      memory_order_acquire);
+}
+
+
+/* A record, BUILDING; from the process's own list, or a new chunk. */
+
+static kv_rc_t
+kv_store_op(kv_store_t *store, uint8_t code, kv_op_t **op)
+{
+    kv_rc_t         rc;
+    unsigned        i;
+    kv_op_chunk_t  *chunk;
+
+    if (!kv_store_ready(store)) {
+        return KV_UNAVAILABLE;
+    }
+
+    if (store->free == NULL) {
+
+        rc = kv_slot_add_chunk(store->zone->heap, store->slot, store->number,
+                               &chunk);
+
+        if (rc != KV_OK) {
+            return rc == KV_DEAD ? KV_UNAVAILABLE : rc;
+        }
+
+        for (i = KV_OP_CHUNK; i; i--) {
+            chunk->op[i - 1].next = store->free;
+            store->free = &chunk->op[i - 1];
+        }
+    }
+
+    *op = store->free;
+    store->free = (*op)->next;
+
+    (*op)->code = code;
+    (*op)->result = KV_OK;
+    (*op)->entry = NULL;
+    (*op)->lsn = 0;
+    (*op)->next = NULL;
+    (*op)->data = NULL;
+
+    atomic_store_explicit(&(*op)->state, KV_OP_BUILDING, memory_order_release);
+
+    return KV_OK;
+}
+
+
+static void
+kv_store_op_free(kv_store_t *store, kv_op_t *op)
+{
+    atomic_store_explicit(&op->state, KV_OP_FREE, memory_order_release);
+
+    op->next = store->free;
+    store->free = op;
+}

@@ -1,0 +1,248 @@
+
+/*
+ * The store: what the HTTP face calls.  One kv_store_t a process and store;
+ * it is a process's own and leads to the zone that all of them share.
+ *
+ * Life: the master makes the zone and recovers it (kv_store_create), or finds
+ * it again on a reload (kv_store_attach), and forks.  A worker takes a slot
+ * (kv_store_enter), works, and gives it back (kv_store_leave).
+ *
+ * Threads: every call belongs to the process's main thread and returns at
+ * once, but for the two that do the work and may take long,
+ * kv_store_commit() and kv_store_background(), which belong into a pool's
+ * thread each.  When one of them has to run is what kv_store_submit() and
+ * kv_store_poll() return.
+ *
+ * Waking: a worker sleeps until the eventfd of its slot becomes readable,
+ * then calls kv_store_poll() and looks at its operations.  While it waits for
+ * any it must also call kv_store_poll() every KV_STORE_WATCH ms or so: that
+ * is how it is noticed that the committer died.
+ */
+
+
+#ifndef KV_STORE_H
+#define KV_STORE_H
+
+
+#include "kv_zone.h"
+
+
+#define KV_STORE_WATCH  100          /* milliseconds */
+
+
+typedef enum {
+    KV_SYNC_ALWAYS = 0,              /* before a write is answered */
+    KV_SYNC_INTERVAL,                /* that often */
+    KV_SYNC_OFF                      /* never: the system decides */
+} kv_sync_t;
+
+
+typedef struct {
+    const char     *name;            /* the zone's, for messages */
+    const char     *path;            /* the directory's, for messages */
+    kv_sync_t       sync;
+    uint64_t        sync_interval;   /* milliseconds */
+    uint64_t        delay;           /* milliseconds a batch may wait */
+    unsigned        batch;           /* operations that end the wait */
+    uint64_t        segment;         /* bytes of a log segment */
+    uint64_t        snapshot;        /* bytes of log that start one; 0: none */
+    uint32_t        max_value;       /* bytes */
+    kv_log_pt       log;             /* called from any thread */
+    void           *log_ctx;
+    bool          (*stopping)(void); /* whether the process is to quit; any
+                                        thread; may be NULL */
+} kv_store_conf_t;
+
+
+typedef struct {
+    kv_store_conf_t         conf;
+    kv_zone_t              *zone;
+    kv_io_t                *io;
+    int                     dirfd;
+    kv_log_t               *log;          /* under the commit lock */
+    kv_log_t               *background;   /* under the background lock */
+
+    kv_slot_t              *slot;         /* NULL: none */
+    unsigned                number;
+    uint64_t                generation;
+    kv_op_t                *free;         /* records, linked by next */
+
+    volatile sig_atomic_t   stop;         /* threads: come to an end soon */
+} kv_store_t;
+
+
+/* What to do next; each bit is given to one caller, who must do it. */
+
+#define KV_TODO_COMMIT      1u       /* run kv_store_commit() in a thread */
+#define KV_TODO_BACKGROUND  2u       /* run kv_store_background() in one */
+#define KV_TODO_RESET       4u       /* forget all operations: see below */
+
+
+/*
+ * The bytes of zone that are not for keys and values, with that many slots.
+ */
+size_t kv_store_overhead(size_t size, unsigned slots);
+
+/*
+ * Makes a store in the zone of `size` bytes at `mem` (aligned to 64 bytes,
+ * zeroed) and loads what the directory holds.  `io` and `conf`'s strings must
+ * outlive it.  Eventfds are the caller's to add (zone->slots[i].eventfd).
+ * KV_OK, or, with `err` filled, KV_NO_MEMORY (the zone is too small),
+ * KV_DAMAGED, KV_ERROR; then nothing needs to be undone.
+ */
+kv_rc_t kv_store_create(kv_store_t **store, const kv_store_conf_t *conf,
+    void *mem, size_t size, unsigned slots, kv_io_t *io, int dirfd,
+    kv_err_t *err);
+
+/*
+ * The same for a zone that lives already, with another configuration.
+ * KV_DECLINED with `err` filled if it is of another layout.
+ */
+kv_rc_t kv_store_attach(kv_store_t **store, const kv_store_conf_t *conf,
+    void *mem, kv_io_t *io, int dirfd, kv_err_t *err);
+
+/* Frees the process's own part. */
+void kv_store_destroy(kv_store_t *store);
+
+/*
+ * Takes a slot.  KV_OK or KV_BUSY (all are taken).  To be called in the
+ * worker's main thread; harmless if it has one.
+ */
+kv_rc_t kv_store_enter(kv_store_t *store);
+
+/*
+ * Gives it back.  What the caller still had is taken care of as if it had
+ * died, but without delay.
+ */
+void kv_store_leave(kv_store_t *store);
+
+/*
+ * Whether it is recovered and takes writes: what /health asks.  With a full
+ * disk, asking makes the background task look for room: see kv_store_poll().
+ */
+bool kv_store_healthy(kv_store_t *store);
+
+
+/*
+ * Finds a key.  KV_OK with the entry in *e, which is good to read until
+ * kv_store_read_done(), to be called before the event handler returns.
+ * KV_NOT_FOUND and KV_UNAVAILABLE need none.
+ */
+kv_rc_t kv_store_read(kv_store_t *store, const void *key, size_t len,
+    kv_entry_t **e);
+
+static inline void
+kv_store_read_done(kv_store_t *store)
+{
+    kv_epoch_leave(store->slot, KV_EPOCH_MAIN);
+}
+
+/*
+ * Keeps the entry that was just read until kv_store_release(*op).  Only for
+ * an entry in pieces; others are small enough to copy.  KV_OK, KV_NO_MEMORY,
+ * KV_UNAVAILABLE.
+ */
+kv_rc_t kv_store_pin(kv_store_t *store, kv_entry_t *e, kv_op_t **op);
+
+
+/*
+ * Begins a put of `value_len` bytes, or KV_LENGTH_UNKNOWN.  KV_OK with *op
+ * to write to; KV_UNAVAILABLE; KV_NO_MEMORY: no room now.
+ */
+kv_rc_t kv_store_put(kv_store_t *store, const void *key, uint16_t key_len,
+    uint32_t value_len, kv_op_t **op);
+
+/* Writes the next bytes of the value.  As above. */
+kv_rc_t kv_store_write(kv_store_t *store, kv_op_t *op, uint32_t offset,
+    const void *data, size_t n);
+
+/* Says how long a value of unknown length became.  As above. */
+kv_rc_t kv_store_finish(kv_store_t *store, kv_op_t *op, uint32_t value_len);
+
+kv_rc_t kv_store_delete(kv_store_t *store, const void *key, uint16_t key_len,
+    kv_op_t **op);
+kv_rc_t kv_store_clear(kv_store_t *store, kv_op_t **op);
+
+/*
+ * Asks the committer to make room for `need` bytes: what is free but not
+ * whole is put together.  To be submitted; when it is done, try again once.
+ */
+kv_rc_t kv_store_room(kv_store_t *store, uint32_t need, kv_op_t **op);
+
+/*
+ * Hands an operation to the committer.  It is done when kv_store_done() says
+ * so, in the order of submission.  Returns KV_TODO_... .
+ */
+unsigned kv_store_submit(kv_store_t *store, kv_op_t *op);
+
+/*
+ * Whether it is done, and then its result: KV_OK, KV_NO_MEMORY, KV_NO_SPACE,
+ * KV_UNAVAILABLE (an I/O error, or the store is being rebuilt: it may or may
+ * not have happened).
+ */
+bool kv_store_done(kv_op_t *op, kv_rc_t *rc);
+
+/*
+ * Gives a record back that is not submitted, or done: frees the entry it may
+ * still hold.
+ */
+void kv_store_release(kv_store_t *store, kv_op_t *op);
+
+
+/*
+ * To be called when the eventfd woke the worker, and while it waits: returns
+ * what this process has to do, KV_TODO_... bits.
+ */
+unsigned kv_store_poll(kv_store_t *store);
+
+/* The bits could not be done (no thread took the task): others may try. */
+void kv_store_undo(kv_store_t *store, unsigned todo);
+
+/*
+ * The answer to KV_TODO_RESET: the caller holds no record or entry any more
+ * (those waiting are answered with KV_UNAVAILABLE), so that the zone can be
+ * rebuilt.
+ */
+void kv_store_reset(kv_store_t *store);
+
+/* Milliseconds until kv_store_poll() will have something to sync; 0: never. */
+uint64_t kv_store_sync_due(kv_store_t *store);
+
+
+/*
+ * The committer's work, until there is none left.  In a thread.
+ */
+void kv_store_commit(kv_store_t *store);
+
+/* A spare segment, a snapshot.  In a thread of its own. */
+void kv_store_background(kv_store_t *store);
+
+
+/* The sum of all slots' request counters. */
+void kv_store_request_stats(kv_store_t *store, kv_stats_t *sum);
+
+/* Heap figures; KV_OK or KV_UNAVAILABLE. */
+kv_rc_t kv_store_heap_stat(kv_store_t *store, kv_heap_stat_t *st);
+
+
+/* Inside the core. */
+
+void kv_store_say(kv_store_t *store, kv_log_level_t level, const char *fmt,
+    ...) __attribute__((format(printf, 3, 4)));
+
+/* Nanoseconds, monotonic. */
+uint64_t kv_now_ns(void);
+
+/* Wakes the worker in a slot, or every one. */
+void kv_store_wake(kv_store_t *store, unsigned slot);
+void kv_store_wake_all(kv_store_t *store);
+
+/* Whether threads should come to an end soon. */
+static inline bool
+kv_store_stopping(kv_store_t *store)
+{
+    return store->stop || (store->conf.stopping && store->conf.stopping());
+}
+
+
+#endif /* KV_STORE_H */

@@ -1,0 +1,123 @@
+
+/*
+ * The zone: all that the workers of a store share, laid out in one region of
+ * memory that is mapped at the same address in every process.
+ *
+ *     kv_zone_t | worker slots | the map's directories | heap
+ *
+ * A reload may load this code anew beside old workers, so nothing here points
+ * to code, and `layout` says which version of these structures it is.
+ */
+
+
+#ifndef KV_ZONE_H
+#define KV_ZONE_H
+
+
+#include "kv_log.h"
+#include "kv_map.h"
+
+
+#define KV_ZONE_MAGIC   "KVZONE\r\n"
+#define KV_ZONE_LAYOUT  1u
+
+#define KV_ZONE_MIN     (4u << 20)     /* bytes */
+#define KV_SLOTS_MIN    32u
+#define KV_SLOTS_MAX    1024u
+
+
+typedef enum {
+    KV_ZONE_NEW = 0,         /* nothing loaded yet */
+    KV_ZONE_READY,
+    KV_ZONE_BROKEN,          /* a death left it half changed: to be rebuilt */
+    KV_ZONE_FAILED           /* could not be rebuilt: restart needed */
+} kv_zone_state_t;
+
+
+/* Where the holder of the commit lock is; tells its heir what to do. */
+
+typedef enum {
+    KV_PHASE_IDLE = 0,       /* map and limbo are whole */
+    KV_PHASE_CHANGING        /* they may not be */
+} kv_phase_t;
+
+
+/* Work for the background task (kv_background.c). */
+
+#define KV_WANT_SEGMENT   1u
+#define KV_WANT_SNAPSHOT  2u
+
+
+typedef struct {
+    kv_measure_t      batch;          /* operations per batch */
+    kv_measure_t      sync;           /* microseconds per sync */
+    kv_measure_t      commit;         /* submit to done, microseconds */
+    _Atomic uint64_t  payload;        /* bytes of keys and values logged */
+    _Atomic uint64_t  moved;          /* objects moved by compaction */
+} kv_commit_stats_t;
+
+
+typedef struct {
+    char              magic[8];
+    uint32_t          layout;
+    uint32_t          nslots;
+    size_t            size;
+
+    kv_slot_t        *slots;
+    void             *directory;
+    kv_heap_t        *heap;
+    int               commit_eventfd; /* ends a committer's delay early */
+
+    /* anyone */
+    _Atomic uint32_t  state;          /* kv_zone_state_t */
+    _Atomic uint32_t  failed;         /* an I/O error: no more writes */
+    _Atomic uint32_t  disk_full;      /* the last batch found no room */
+    _Atomic uint64_t  generation;     /* one more for each rebuild */
+
+    /* those who submit push, the committer takes all */
+    _Alignas(KV_CACHE_LINE)
+    _Atomic(kv_op_t *)  queue;
+    _Atomic uint32_t    queued;       /* pushed since the last take */
+
+    /* who has a task for it, slot number + 1; 0: nobody */
+    _Alignas(KV_CACHE_LINE)
+    _Atomic uint32_t  committer;
+    _Atomic uint32_t  background;
+    _Atomic uint32_t  wants;          /* KV_WANT_... */
+    _Atomic uint32_t  reap;           /* somebody may have died */
+    _Atomic uint32_t  want_sync;      /* a snapshot waits for one */
+
+    kv_mutex_t        commit_lock;
+    kv_mutex_t        background_lock;
+
+    /* the holder of the commit lock */
+    uint32_t          phase;          /* kv_phase_t */
+    _Atomic(kv_op_t *)  taken;        /* being taken: see kv_commit.c */
+    kv_log_state_t    log;
+    _Atomic uint64_t  synced_ns;      /* when, monotonic */
+    uint64_t          wanted_segment; /* asked for a spare after this one */
+    _Atomic uint64_t  applied_lsn;
+    _Atomic uint64_t  current_segment; /* log.segment_lsn, for anyone */
+    _Atomic uint32_t  unsynced;       /* written, not synced yet */
+    kv_commit_stats_t stats;
+
+    /* the holder of the background lock */
+    _Atomic uint64_t  snapshot_log_bytes;  /* log.bytes when it was taken */
+    _Atomic uint64_t  snapshot_lsn;
+    _Atomic uint64_t  snapshot_bytes;
+    _Atomic uint64_t  snapshot_ms;
+    _Atomic uint64_t  snapshots;
+    _Atomic uint64_t  snapshots_failed;
+
+    /* whoever recovers */
+    _Atomic uint64_t  recovery_ms;
+    _Atomic uint64_t  recovered_snapshot;  /* records */
+    _Atomic uint64_t  recovered_log;
+    _Atomic uint64_t  rebuilds;
+
+    kv_limbo_t        limbo;
+    kv_map_t          map;
+} kv_zone_t;
+
+
+#endif /* KV_ZONE_H */

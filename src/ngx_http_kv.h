@@ -1,0 +1,218 @@
+
+/*
+ * What the files of the HTTP face share.
+ *
+ *     ../ngx_http_kv_module.c    directives, configuration, handlers
+ *     ngx_http_kv_zone.c         a zone's life: shared memory, directory, lock
+ *     ngx_http_kv_worker.c       a zone in a worker: tasks, wake-ups, exit
+ *     ngx_http_kv_key.c          from the request line to the key
+ *     ngx_http_kv_intake.c       a PUT's body, straight into the zone
+ *     ngx_http_kv_reply.c        answers
+ *     ngx_http_kv_stats.c        /stats and the lines at the end
+ */
+
+
+#ifndef _NGX_HTTP_KV_H_INCLUDED_
+#define _NGX_HTTP_KV_H_INCLUDED_
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_http.h>
+#include <ngx_thread_pool.h>
+
+#include "kv_store.h"
+
+
+/*
+ * Tasks for commits: one runs at a time, but the end of one may still wait to
+ * be noticed by the event loop while the next is needed.
+ */
+#define NGX_HTTP_KV_TASKS  4
+
+
+typedef struct ngx_http_kv_zone_s  ngx_http_kv_zone_t;
+typedef struct ngx_http_kv_ctx_s   ngx_http_kv_ctx_t;
+
+
+/* A kv_zone directive; one per configuration cycle, in the cycle's pool. */
+
+struct ngx_http_kv_zone_s {
+    ngx_str_t                  name;
+    ngx_str_t                  path;          /* with a zero at the end */
+    ngx_cycle_t               *cycle;
+    ngx_log_t                 *log;
+    ngx_shm_zone_t            *shm_zone;
+    kv_store_conf_t            conf;
+    ngx_thread_pool_t         *thread_pool;
+
+    /*
+     * Descriptors that master and workers share.  Who owns them closes them
+     * with its cycle; a reload hands them over once it cannot fail any more.
+     */
+    kv_io_t                    io;
+    int                        dirfd;
+    int                        lockfd;
+    ngx_array_t                eventfds;      /* of int */
+    ngx_http_kv_zone_t        *old;           /* the last cycle's */
+    unsigned                   owner:1;
+
+    kv_store_t                *store;
+
+    /* in a worker */
+    ngx_connection_t          *wake;          /* the slot's eventfd */
+    ngx_event_t                watch;
+    ngx_event_t                sync;
+    ngx_queue_t                waiting;       /* ctx->waiting, oldest first */
+    ngx_queue_t                active;        /* ctx->active: all with an op */
+    ngx_thread_task_t         *commit[NGX_HTTP_KV_TASKS];
+    ngx_thread_task_t         *background;
+    unsigned                   commit_wanted:1;
+};
+
+
+typedef struct {
+    ngx_array_t                zones;         /* of ngx_http_kv_zone_t * */
+} ngx_http_kv_main_conf_t;
+
+
+typedef struct {
+    ngx_http_kv_zone_t        *zone;
+    kv_route_t                 route;
+
+    /* until the zone is looked up, when all of http{} is read */
+    ngx_str_t                  zone_name;
+    ngx_str_t                  file;
+    ngx_uint_t                 line;
+    ngx_http_handler_pt        handler;
+} ngx_http_kv_loc_conf_t;
+
+
+typedef enum {
+    NGX_HTTP_KV_WAIT_DONE = 0,                /* for a commit */
+    NGX_HTTP_KV_WAIT_ROOM                     /* for room in the zone */
+} ngx_http_kv_wait_e;
+
+
+struct ngx_http_kv_ctx_s {
+    ngx_http_request_t        *request;
+    ngx_http_kv_zone_t        *zone;
+    ngx_str_t                  key;
+    kv_op_t                   *op;            /* NULL: none, or gone */
+    ngx_queue_t                active;
+    ngx_queue_t                waiting;
+    uint64_t                   started;       /* ns */
+    uint32_t                   received;      /* bytes of the body */
+    ngx_http_kv_wait_e         wait;
+    unsigned                   route:3;       /* kv_route_t */
+    unsigned                   submitted:1;   /* in the queue `waiting` */
+    unsigned                   sending:1;     /* op pins what is being sent */
+};
+
+
+extern ngx_module_t  ngx_http_kv_module;
+
+
+/* ngx_http_kv_zone.c */
+
+/*
+ * The zone of shared memory's init callback: makes or takes over the store.
+ */
+ngx_int_t ngx_http_kv_init_zone(ngx_shm_zone_t *shm_zone, void *data);
+
+/* After a configuration took effect: descriptors change owners. */
+void ngx_http_kv_adopt(ngx_http_kv_zone_t *zone);
+
+/* Pool cleanup: closes what the zone owns. */
+void ngx_http_kv_cleanup_zone(void *data);
+
+
+/* ngx_http_kv_worker.c */
+
+ngx_int_t ngx_http_kv_enter(ngx_http_kv_zone_t *zone);
+void ngx_http_kv_leave(ngx_http_kv_zone_t *zone);
+
+/*
+ * Whether the worker can use the store now.  Tries to get a slot if it has
+ * none.
+ */
+ngx_int_t ngx_http_kv_attached(ngx_http_kv_zone_t *zone);
+
+/* Gives the context an operation: from now on it is found and cleaned up. */
+ngx_int_t ngx_http_kv_own(ngx_http_kv_ctx_t *ctx, kv_op_t *op);
+
+/* Frees the context's operation, if it has one that is its to free. */
+void ngx_http_kv_disown(ngx_http_kv_ctx_t *ctx);
+
+/*
+ * Submits the context's operation; ngx_http_kv_done() is called when it is
+ * done.
+ */
+void ngx_http_kv_submit(ngx_http_kv_ctx_t *ctx, ngx_http_kv_wait_e wait);
+
+/* One turn: tasks that are due, operations that are done, timers. */
+void ngx_http_kv_turn(ngx_http_kv_zone_t *zone);
+
+
+/* ngx_http_kv_key.c */
+
+/*
+ * Finds the key in the request's path.  NGX_OK with ctx->key set (it may be
+ * of length 0), or NGX_DECLINED if it has other characters than a key may.
+ */
+ngx_int_t ngx_http_kv_key(ngx_http_request_t *r, ngx_str_t *key);
+
+
+/* ngx_http_kv_intake.c */
+
+/* Takes a PUT, up to its answer.  A content handler's result. */
+ngx_int_t ngx_http_kv_put(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx);
+
+/* Goes on with a PUT that had to wait for room. */
+void ngx_http_kv_put_room(ngx_http_kv_ctx_t *ctx);
+
+
+/* ngx_http_kv_reply.c */
+
+/*
+ * Sends an answer without a value: `text` (NULL: an empty body) as one line.
+ * Reads and throws away a body that nobody has read.  A content handler's
+ * result.
+ */
+ngx_int_t ngx_http_kv_reply(ngx_http_request_t *r, ngx_uint_t status,
+    const char *text);
+
+/* The answer that a core's result stands for; KV_OK is an empty 200. */
+ngx_int_t ngx_http_kv_reply_rc(ngx_http_request_t *r, kv_rc_t rc);
+
+/* 405, with the methods that the path takes. */
+ngx_int_t ngx_http_kv_reply_allow(ngx_http_request_t *r, const char *allow);
+
+/*
+ * The same from outside the content handler: finalizes the request and runs
+ * what it posted.
+ */
+void ngx_http_kv_finish(ngx_http_request_t *r, ngx_int_t rc);
+
+/* 200 with the value of an entry that was just read; leaves the epoch. */
+ngx_int_t ngx_http_kv_reply_value(ngx_http_request_t *r,
+    ngx_http_kv_ctx_t *ctx, kv_entry_t *e);
+
+/* 200 with a body of a given type. */
+ngx_int_t ngx_http_kv_reply_buf(ngx_http_request_t *r, const char *type,
+    ngx_buf_t *b);
+
+
+/* ngx_http_kv_stats.c */
+
+ngx_int_t ngx_http_kv_stats_reply(ngx_http_request_t *r,
+    ngx_http_kv_zone_t *zone);
+
+/* Counts a finished request. */
+void ngx_http_kv_stats_count(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx);
+
+/* Writes a line per route and method to the log. */
+void ngx_http_kv_stats_log(ngx_http_kv_zone_t *zone, ngx_log_t *log);
+
+
+#endif /* _NGX_HTTP_KV_H_INCLUDED_ */

@@ -1,0 +1,327 @@
+
+/*
+ * Answers.  Each is in the contract's exact words and of its type; nginx's own
+ * error pages never show.
+ */
+
+
+#include "ngx_http_kv.h"
+
+
+static void ngx_http_kv_type(ngx_http_request_t *r, const char *type);
+static ngx_int_t ngx_http_kv_header(ngx_http_request_t *r, const char *name,
+    const char *value);
+static void ngx_http_kv_discard(ngx_http_request_t *r);
+static ngx_int_t ngx_http_kv_reply_pieces(ngx_http_request_t *r,
+    ngx_http_kv_ctx_t *ctx, kv_entry_t *e);
+
+
+ngx_int_t
+ngx_http_kv_reply(ngx_http_request_t *r, ngx_uint_t status, const char *text)
+{
+    size_t        len;
+    ngx_int_t     rc;
+    ngx_buf_t    *b;
+    ngx_chain_t   out;
+
+    ngx_http_kv_discard(r);
+
+    len = text ? ngx_strlen(text) : 0;
+
+    r->headers_out.status = status;
+    r->headers_out.content_length_n = len;
+    ngx_http_kv_type(r, "text/plain");
+
+    if (status == NGX_HTTP_SERVICE_UNAVAILABLE
+        && ngx_http_kv_header(r, "Retry-After", "1") != NGX_OK)
+    {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    if (len == 0) {
+        r->header_only = 1;
+    }
+
+    rc = ngx_http_send_header(r);
+
+    if (rc == NGX_ERROR || rc > NGX_OK || r->header_only) {
+        return rc;
+    }
+
+    b = ngx_calloc_buf(r->pool);
+    if (b == NULL) {
+        return NGX_ERROR;
+    }
+
+    b->pos = (u_char *) text;
+    b->last = b->pos + len;
+    b->memory = 1;
+    b->last_buf = r == r->main;
+    b->last_in_chain = 1;
+
+    out.buf = b;
+    out.next = NULL;
+
+    return ngx_http_output_filter(r, &out);
+}
+
+
+ngx_int_t
+ngx_http_kv_reply_rc(ngx_http_request_t *r, kv_rc_t rc)
+{
+    switch (rc) {
+
+    case KV_OK:
+        return ngx_http_kv_reply(r, NGX_HTTP_OK, NULL);
+
+    case KV_NOT_FOUND:
+        return ngx_http_kv_reply(r, NGX_HTTP_NOT_FOUND, "key not found\n");
+
+    case KV_NO_MEMORY:
+        return ngx_http_kv_reply(r, NGX_HTTP_INSUFFICIENT_STORAGE,
+                                 "zone is full\n");
+
+    case KV_NO_SPACE:
+        return ngx_http_kv_reply(r, NGX_HTTP_INSUFFICIENT_STORAGE,
+                                 "disk is full\n");
+
+    default:
+        return ngx_http_kv_reply(r, NGX_HTTP_SERVICE_UNAVAILABLE,
+                                 "store is unavailable\n");
+    }
+}
+
+
+ngx_int_t
+ngx_http_kv_reply_allow(ngx_http_request_t *r, const char *allow)
+{
+    if (ngx_http_kv_header(r, "Allow", allow) != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    return ngx_http_kv_reply(r, NGX_HTTP_NOT_ALLOWED, "method not allowed\n");
+}
+
+
+void
+ngx_http_kv_finish(ngx_http_request_t *r, ngx_int_t rc)
+{
+    ngx_connection_t  *c;
+
+    c = r->connection;
+
+    ngx_http_finalize_request(r, rc);
+    ngx_http_run_posted_requests(c);
+}
+
+
+ngx_int_t
+ngx_http_kv_reply_value(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx,
+    kv_entry_t *e)
+{
+    ngx_int_t     rc;
+    ngx_buf_t    *b;
+    ngx_chain_t   out;
+
+    r->headers_out.status = NGX_HTTP_OK;
+    r->headers_out.content_length_n = e->value_len;
+    r->allow_ranges = 1;
+
+    ngx_http_kv_type(r, "text/plain");
+
+    if (e->flags & KV_ENTRY_PIECES && r->method != NGX_HTTP_HEAD) {
+        return ngx_http_kv_reply_pieces(r, ctx, e);
+    }
+
+    b = NULL;
+
+    if (r->method != NGX_HTTP_HEAD) {
+        b = ngx_create_temp_buf(r->pool, e->value_len);
+
+        if (b) {
+            b->last = ngx_cpymem(b->last, kv_entry_value(e), e->value_len);
+        }
+    }
+
+    kv_store_read_done(ctx->zone->store);
+
+    if ((b == NULL && r->method != NGX_HTTP_HEAD)
+        || ngx_http_kv_header(r, "X-Content-Type-Options", "nosniff")
+           != NGX_OK)
+    {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    rc = ngx_http_send_header(r);
+
+    if (rc == NGX_ERROR || rc > NGX_OK || r->header_only) {
+        return rc;
+    }
+
+    b->last_buf = r == r->main;
+    b->last_in_chain = 1;
+
+    out.buf = b;
+    out.next = NULL;
+
+    return ngx_http_output_filter(r, &out);
+}
+
+
+/*
+ * A large value leaves from the zone's own memory.  It stays pinned until the
+ * request goes, so that an overwrite or a slow reader never tears it.
+ */
+
+static ngx_int_t
+ngx_http_kv_reply_pieces(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx,
+    kv_entry_t *e)
+{
+    size_t         i, k, n;
+    kv_op_t       *op;
+    kv_rc_t        rc;
+    ngx_int_t      result;
+    ngx_buf_t     *b;
+    ngx_chain_t   *out, **last, *cl;
+    struct iovec   iov[16];
+
+    rc = kv_store_pin(ctx->zone->store, e, &op);
+
+    kv_store_read_done(ctx->zone->store);
+
+    if (rc != KV_OK) {
+        return ngx_http_kv_reply_rc(r, KV_UNAVAILABLE);
+    }
+
+    ctx->sending = 1;
+
+    if (ngx_http_kv_own(ctx, op) != NGX_OK
+        || ngx_http_kv_header(r, "X-Content-Type-Options", "nosniff")
+           != NGX_OK)
+    {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    /* several ranges at once would need one buffer */
+
+    r->single_range = 1;
+
+    result = ngx_http_send_header(r);
+
+    if (result == NGX_ERROR || result > NGX_OK || r->header_only) {
+        return result;
+    }
+
+    out = NULL;
+    last = &out;
+    b = NULL;
+
+    for (i = 0; (n = kv_entry_iov(e, iov, 16, i)) != 0; i += n) {
+
+        for (k = 0; k < n; k++) {
+            cl = ngx_alloc_chain_link(r->pool);
+            b = ngx_calloc_buf(r->pool);
+
+            if (cl == NULL || b == NULL) {
+                return NGX_ERROR;
+            }
+
+            b->pos = iov[k].iov_base;
+            b->last = b->pos + iov[k].iov_len;
+            b->memory = 1;
+
+            cl->buf = b;
+            cl->next = NULL;
+            *last = cl;
+            last = &cl->next;
+        }
+    }
+
+    b->last_buf = r == r->main;
+    b->last_in_chain = 1;
+
+    return ngx_http_output_filter(r, out);
+}
+
+
+ngx_int_t
+ngx_http_kv_reply_buf(ngx_http_request_t *r, const char *type, ngx_buf_t *b)
+{
+    ngx_int_t    rc;
+    ngx_chain_t  out;
+
+    ngx_http_kv_discard(r);
+
+    r->headers_out.status = NGX_HTTP_OK;
+    r->headers_out.content_length_n = b->last - b->pos;
+    ngx_http_kv_type(r, type);
+
+    rc = ngx_http_send_header(r);
+
+    if (rc == NGX_ERROR || rc > NGX_OK || r->header_only) {
+        return rc;
+    }
+
+    b->last_buf = r == r->main;
+    b->last_in_chain = 1;
+
+    out.buf = b;
+    out.next = NULL;
+
+    return ngx_http_output_filter(r, &out);
+}
+
+
+static void
+ngx_http_kv_type(ngx_http_request_t *r, const char *type)
+{
+    r->headers_out.content_type.data = (u_char *) type;
+    r->headers_out.content_type.len = ngx_strlen(type);
+    r->headers_out.content_type_len = r->headers_out.content_type.len;
+}
+
+
+static ngx_int_t
+ngx_http_kv_header(ngx_http_request_t *r, const char *name, const char *value)
+{
+    ngx_table_elt_t  *h;
+
+    h = ngx_list_push(&r->headers_out.headers);
+    if (h == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_memzero(h, sizeof(ngx_table_elt_t));
+
+    h->hash = 1;
+    h->key.data = (u_char *) name;
+    h->key.len = ngx_strlen(name);
+    h->value.data = (u_char *) value;
+    h->value.len = ngx_strlen(value);
+
+    return NGX_OK;
+}
+
+
+/*
+ * A body that nobody has begun to read.  A client that waits for 100-continue
+ * gets the answer instead; whether it then sends the body is not known, so
+ * the connection cannot be used again.
+ */
+
+static void
+ngx_http_kv_discard(ngx_http_request_t *r)
+{
+    if (r != r->main || r->request_body || r->discard_body) {
+        return;
+    }
+
+    if (r->headers_in.expect && !r->expect_tested) {
+        r->expect_tested = 1;
+        r->keepalive = 0;
+    }
+
+    if (ngx_http_discard_request_body(r) != NGX_OK) {
+        r->keepalive = 0;
+    }
+}

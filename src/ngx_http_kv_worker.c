@@ -1,0 +1,586 @@
+
+/*
+ * A zone in a worker: the commit and background tasks, waking up, delivering
+ * what is done, and the way out.
+ */
+
+
+#include <poll.h>
+
+#include "kv_dir.h"
+#include "ngx_http_kv.h"
+
+
+/* how long accepted writes may take to be answered at exit, milliseconds */
+#define NGX_HTTP_KV_EXIT  5000
+
+
+static ngx_int_t ngx_http_kv_listen(ngx_http_kv_zone_t *zone);
+static void ngx_http_kv_wake_handler(ngx_event_t *ev);
+static void ngx_http_kv_timer_handler(ngx_event_t *ev);
+static void ngx_http_kv_do(ngx_http_kv_zone_t *zone, unsigned todo);
+static void ngx_http_kv_post_commit(ngx_http_kv_zone_t *zone);
+static ngx_thread_task_t *ngx_http_kv_task(ngx_http_kv_zone_t *zone,
+    void (*handler)(void *data, ngx_log_t *log),
+    ngx_event_handler_pt done);
+static void ngx_http_kv_commit_task(void *data, ngx_log_t *log);
+static void ngx_http_kv_commit_over(ngx_event_t *ev);
+static void ngx_http_kv_background_task(void *data, ngx_log_t *log);
+static void ngx_http_kv_background_over(ngx_event_t *ev);
+static void ngx_http_kv_deliver(ngx_http_kv_zone_t *zone);
+static void ngx_http_kv_done(ngx_http_kv_ctx_t *ctx, kv_rc_t rc);
+static void ngx_http_kv_reset(ngx_http_kv_zone_t *zone);
+static void ngx_http_kv_arm(ngx_http_kv_zone_t *zone);
+static void ngx_http_kv_drain(ngx_http_kv_zone_t *zone);
+static void ngx_http_kv_cleanup_ctx(void *data);
+
+
+ngx_int_t
+ngx_http_kv_enter(ngx_http_kv_zone_t *zone)
+{
+    ngx_uint_t  i;
+
+    zone->log = zone->cycle->log;
+
+    ngx_queue_init(&zone->waiting);
+    ngx_queue_init(&zone->active);
+
+    ngx_memzero(&zone->watch, sizeof(ngx_event_t));
+    zone->watch.handler = ngx_http_kv_timer_handler;
+    zone->watch.data = zone;
+    zone->watch.log = zone->log;
+
+    zone->sync = zone->watch;
+    zone->sync.cancelable = 1;
+
+    for (i = 0; i < NGX_HTTP_KV_TASKS; i++) {
+        zone->commit[i] = ngx_http_kv_task(zone, ngx_http_kv_commit_task,
+                                           ngx_http_kv_commit_over);
+        if (zone->commit[i] == NULL) {
+            return NGX_ERROR;
+        }
+    }
+
+    zone->background = ngx_http_kv_task(zone, ngx_http_kv_background_task,
+                                        ngx_http_kv_background_over);
+    if (zone->background == NULL) {
+        return NGX_ERROR;
+    }
+
+    kv_dir_set_holder(zone->lockfd, ngx_process == NGX_PROCESS_SINGLE
+                                    ? (int) ngx_pid : (int) ngx_parent);
+
+    if (ngx_http_kv_attached(zone) == NGX_OK) {
+
+        /* whoever had the slot, or the committer's task, may have died */
+
+        ngx_http_kv_turn(zone);
+    }
+
+    return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_http_kv_attached(ngx_http_kv_zone_t *zone)
+{
+    if (zone->store->slot && zone->wake) {
+        return NGX_OK;
+    }
+
+    if (kv_store_enter(zone->store) != KV_OK) {
+        ngx_log_error(NGX_LOG_ERR, zone->log, 0,
+                      "kv zone \"%V\": all %uD worker slots are taken, by "
+                      "workers of older configurations that still have "
+                      "requests", &zone->name, zone->store->zone->nslots);
+        return NGX_DECLINED;
+    }
+
+    return ngx_http_kv_listen(zone);
+}
+
+
+static ngx_int_t
+ngx_http_kv_listen(ngx_http_kv_zone_t *zone)
+{
+    ngx_event_t       *rev;
+    ngx_connection_t  *c;
+
+    c = ngx_get_connection(zone->store->slot->eventfd, zone->log);
+    if (c == NULL) {
+        return NGX_ERROR;
+    }
+
+    c->pool = NULL;
+    c->data = zone;
+    c->log = zone->log;
+
+    rev = c->read;
+    rev->log = zone->log;
+    rev->handler = ngx_http_kv_wake_handler;
+    rev->channel = 1;
+
+    if (ngx_add_event(rev, NGX_READ_EVENT,
+                      ngx_event_flags & NGX_USE_CLEAR_EVENT ? NGX_CLEAR_EVENT
+                                                            : 0)
+        == NGX_ERROR)
+    {
+        c->fd = (ngx_socket_t) -1;
+        ngx_free_connection(c);
+        return NGX_ERROR;
+    }
+
+    zone->wake = c;
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_http_kv_wake_handler(ngx_event_t *ev)
+{
+    uint64_t             n;
+    ngx_connection_t    *c;
+    ngx_http_kv_zone_t  *zone;
+
+    c = ev->data;
+    zone = c->data;
+
+    /* edge-triggered, each write is an event: the count need not be read */
+
+    if (!(ngx_event_flags & NGX_USE_CLEAR_EVENT)
+        && read(c->fd, &n, sizeof(n)) == -1)
+    {
+        return;
+    }
+
+    ngx_http_kv_turn(zone);
+}
+
+
+static void
+ngx_http_kv_timer_handler(ngx_event_t *ev)
+{
+    ngx_http_kv_turn(ev->data);
+}
+
+
+void
+ngx_http_kv_turn(ngx_http_kv_zone_t *zone)
+{
+    ngx_http_kv_deliver(zone);
+    ngx_http_kv_do(zone, kv_store_poll(zone->store));
+    ngx_http_kv_arm(zone);
+}
+
+
+static void
+ngx_http_kv_do(ngx_http_kv_zone_t *zone, unsigned todo)
+{
+    if (todo & KV_TODO_RESET) {
+        ngx_http_kv_reset(zone);
+    }
+
+    if (todo & KV_TODO_COMMIT) {
+        ngx_http_kv_post_commit(zone);
+    }
+
+    if (todo & KV_TODO_BACKGROUND
+        && ngx_thread_task_post(zone->thread_pool, zone->background) != NGX_OK)
+    {
+        kv_store_undo(zone->store, KV_TODO_BACKGROUND);
+    }
+}
+
+
+static void
+ngx_http_kv_post_commit(ngx_http_kv_zone_t *zone)
+{
+    ngx_uint_t  i;
+
+    for (i = 0; i < NGX_HTTP_KV_TASKS; i++) {
+
+        if (zone->commit[i]->event.active) {
+            continue;
+        }
+
+        if (ngx_thread_task_post(zone->thread_pool, zone->commit[i])
+            != NGX_OK)
+        {
+            kv_store_undo(zone->store, KV_TODO_COMMIT);
+        }
+
+        return;
+    }
+
+    /* all have ended, or will, and the event loop will see one end */
+
+    zone->commit_wanted = 1;
+}
+
+
+static ngx_thread_task_t *
+ngx_http_kv_task(ngx_http_kv_zone_t *zone,
+    void (*handler)(void *data, ngx_log_t *log), ngx_event_handler_pt done)
+{
+    ngx_thread_task_t  *task;
+
+    task = ngx_thread_task_alloc(zone->cycle->pool, 0);
+    if (task == NULL) {
+        return NULL;
+    }
+
+    task->ctx = zone;
+    task->handler = handler;
+    task->event.data = zone;
+    task->event.handler = done;
+    task->event.log = zone->log;
+
+    return task;
+}
+
+
+static void
+ngx_http_kv_commit_task(void *data, ngx_log_t *log)
+{
+    ngx_http_kv_zone_t *zone = data;
+
+    (void) log;
+
+    kv_store_commit(zone->store);
+}
+
+
+static void
+ngx_http_kv_commit_over(ngx_event_t *ev)
+{
+    ngx_http_kv_zone_t *zone = ev->data;
+
+    if (zone->commit_wanted) {
+        zone->commit_wanted = 0;
+        ngx_http_kv_post_commit(zone);
+    }
+
+    ngx_http_kv_arm(zone);
+}
+
+
+static void
+ngx_http_kv_background_task(void *data, ngx_log_t *log)
+{
+    ngx_http_kv_zone_t *zone = data;
+
+    (void) log;
+
+    kv_store_background(zone->store);
+}
+
+
+static void
+ngx_http_kv_background_over(ngx_event_t *ev)
+{
+    ngx_http_kv_zone_t *zone = ev->data;
+
+    ngx_http_kv_turn(zone);
+}
+
+
+ngx_int_t
+ngx_http_kv_own(ngx_http_kv_ctx_t *ctx, kv_op_t *op)
+{
+    ngx_http_cleanup_t  *cln;
+
+    ctx->op = op;
+    op->data = ctx;
+    ngx_queue_insert_tail(&ctx->zone->active, &ctx->active);
+
+    cln = ngx_http_cleanup_add(ctx->request, 0);
+    if (cln == NULL) {
+        ngx_http_kv_disown(ctx);
+        return NGX_ERROR;
+    }
+
+    cln->handler = ngx_http_kv_cleanup_ctx;
+    cln->data = ctx;
+
+    return NGX_OK;
+}
+
+
+void
+ngx_http_kv_disown(ngx_http_kv_ctx_t *ctx)
+{
+    if (ctx->op == NULL) {
+        return;
+    }
+
+    ngx_queue_remove(&ctx->active);
+    kv_store_release(ctx->zone->store, ctx->op);
+    ctx->op = NULL;
+}
+
+
+/*
+ * A request that goes while its operation is in the committer's hands: the
+ * operation stays in the queue of those waiting for, under a context that
+ * outlives the request.
+ */
+
+static void
+ngx_http_kv_cleanup_ctx(void *data)
+{
+    ngx_http_kv_ctx_t *ctx = data;
+
+    ngx_http_kv_ctx_t  *orphan;
+
+    if (ctx->op == NULL) {
+        return;
+    }
+
+    if (!ctx->submitted) {
+        ngx_http_kv_disown(ctx);
+        return;
+    }
+
+    orphan = ngx_alloc(sizeof(ngx_http_kv_ctx_t), ctx->zone->log);
+
+    if (orphan == NULL) {
+
+        /* leaks one record until the worker exits */
+
+        ngx_queue_remove(&ctx->waiting);
+        ngx_queue_remove(&ctx->active);
+        ctx->op = NULL;
+        return;
+    }
+
+    *orphan = *ctx;
+    orphan->request = NULL;
+    orphan->op->data = orphan;
+
+    ngx_queue_insert_after(&ctx->waiting, &orphan->waiting);
+    ngx_queue_remove(&ctx->waiting);
+    ngx_queue_insert_after(&ctx->active, &orphan->active);
+    ngx_queue_remove(&ctx->active);
+
+    ctx->op = NULL;
+}
+
+
+void
+ngx_http_kv_submit(ngx_http_kv_ctx_t *ctx, ngx_http_kv_wait_e wait)
+{
+    ctx->wait = wait;
+    ctx->submitted = 1;
+
+    ngx_queue_insert_tail(&ctx->zone->waiting, &ctx->waiting);
+
+    ngx_http_kv_do(ctx->zone, kv_store_submit(ctx->zone->store, ctx->op));
+    ngx_http_kv_arm(ctx->zone);
+}
+
+
+static void
+ngx_http_kv_deliver(ngx_http_kv_zone_t *zone)
+{
+    kv_rc_t             rc;
+    ngx_queue_t        *q;
+    ngx_http_kv_ctx_t  *ctx;
+
+    /* they get done in the order of submission: see kv_slot.h */
+
+    while (!ngx_queue_empty(&zone->waiting)) {
+
+        q = ngx_queue_head(&zone->waiting);
+        ctx = ngx_queue_data(q, ngx_http_kv_ctx_t, waiting);
+
+        if (!kv_store_done(ctx->op, &rc)) {
+            return;
+        }
+
+        ngx_queue_remove(q);
+        ctx->submitted = 0;
+
+        ngx_http_kv_disown(ctx);
+        ngx_http_kv_done(ctx, rc);
+    }
+}
+
+
+static void
+ngx_http_kv_done(ngx_http_kv_ctx_t *ctx, kv_rc_t rc)
+{
+    ngx_http_request_t  *r;
+
+    r = ctx->request;
+
+    if (r == NULL) {
+        ngx_free(ctx);
+        return;
+    }
+
+    if (ctx->wait == NGX_HTTP_KV_WAIT_ROOM && rc == KV_OK) {
+        ngx_http_kv_put_room(ctx);
+        return;
+    }
+
+    ngx_http_kv_finish(r, ngx_http_kv_reply_rc(r, rc));
+}
+
+
+/*
+ * The zone is to be rebuilt: every operation and entry is given up.  Waiting
+ * requests are answered, uploads are refused, and a value half sent is cut
+ * off, for the memory that it comes from goes away.
+ */
+
+static void
+ngx_http_kv_reset(ngx_http_kv_zone_t *zone)
+{
+    ngx_queue_t         *q;
+    ngx_http_kv_ctx_t   *ctx;
+    ngx_http_request_t  *r;
+
+    while (!ngx_queue_empty(&zone->active)) {
+
+        q = ngx_queue_head(&zone->active);
+        ctx = ngx_queue_data(q, ngx_http_kv_ctx_t, active);
+
+        ngx_queue_remove(q);
+
+        if (ctx->submitted) {
+            ngx_queue_remove(&ctx->waiting);
+            ctx->submitted = 0;
+        }
+
+        ctx->op = NULL;
+        r = ctx->request;
+
+        if (r == NULL) {
+            ngx_free(ctx);
+            continue;
+        }
+
+        if (ctx->sending) {
+            r->connection->error = 1;
+            ngx_http_kv_finish(r, NGX_ERROR);
+            continue;
+        }
+
+        ngx_http_kv_finish(r, ngx_http_kv_reply_rc(r, KV_UNAVAILABLE));
+    }
+
+    kv_store_reset(zone->store);
+}
+
+
+/*
+ * While anything waits, somebody must notice if the committer dies; and the
+ * timer keeps a worker that was asked to quit alive until all is answered.
+ */
+
+static void
+ngx_http_kv_arm(ngx_http_kv_zone_t *zone)
+{
+    uint64_t  due;
+
+    if (zone->store->slot == NULL) {
+        return;
+    }
+
+    if (!ngx_queue_empty(&zone->waiting) && !zone->watch.timer_set) {
+        ngx_add_timer(&zone->watch, KV_STORE_WATCH);
+    }
+
+    if (!zone->sync.timer_set) {
+        due = kv_store_sync_due(zone->store);
+
+        if (due) {
+            ngx_add_timer(&zone->sync, (ngx_msec_t) due);
+        }
+    }
+}
+
+
+void
+ngx_http_kv_leave(ngx_http_kv_zone_t *zone)
+{
+    if (zone->store == NULL || zone->store->slot == NULL) {
+        return;
+    }
+
+    zone->store->stop = 1;
+
+    ngx_http_kv_drain(zone);
+
+    if (zone->watch.timer_set) {
+        ngx_del_timer(&zone->watch);
+    }
+
+    if (zone->sync.timer_set) {
+        ngx_del_timer(&zone->sync);
+    }
+
+    if (zone->wake) {
+        (void) ngx_del_event(zone->wake->read, NGX_READ_EVENT, 0);
+        zone->wake->fd = (ngx_socket_t) -1;
+        ngx_free_connection(zone->wake);
+        zone->wake = NULL;
+    }
+
+    kv_store_leave(zone->store);
+}
+
+
+/*
+ * SIGTERM leaves the event loop at once, and the thread pool is gone when the
+ * exit hooks run: what was accepted is committed and answered from here.
+ */
+
+static void
+ngx_http_kv_drain(ngx_http_kv_zone_t *zone)
+{
+    uint64_t        end;
+    unsigned        todo;
+    struct pollfd   pfd;
+
+    end = kv_now_ns() + (uint64_t) NGX_HTTP_KV_EXIT * 1000000;
+
+    if (zone->store->conf.sync == KV_SYNC_INTERVAL
+        && atomic_load(&zone->store->zone->unsynced))
+    {
+        atomic_store(&zone->store->zone->want_sync, 1);
+    }
+
+    for ( ;; ) {
+        todo = kv_store_poll(zone->store);
+
+        if (zone->commit_wanted) {
+            zone->commit_wanted = 0;
+            todo |= KV_TODO_COMMIT;
+        }
+
+        if (todo & KV_TODO_RESET) {
+            ngx_http_kv_reset(zone);
+        }
+
+        if (todo & KV_TODO_BACKGROUND) {
+            kv_store_undo(zone->store, KV_TODO_BACKGROUND);
+        }
+
+        if (todo & KV_TODO_COMMIT) {
+            kv_store_commit(zone->store);
+        }
+
+        ngx_http_kv_deliver(zone);
+
+        if (ngx_queue_empty(&zone->waiting) || kv_now_ns() >= end) {
+            return;
+        }
+
+        pfd.fd = zone->wake ? zone->wake->fd : -1;
+        pfd.events = POLLIN;
+
+        (void) poll(&pfd, 1, 10);
+    }
+}

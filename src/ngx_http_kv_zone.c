@@ -1,0 +1,353 @@
+
+/*
+ * A zone's life: its shared memory, its directory, the lock on it, and what a
+ * reload hands over.
+ *
+ * All of this runs in the master, as root perhaps, before it forks.  The init
+ * callback is the place where a bad zone can still be refused on a reload:
+ * what fails there leaves the running configuration in place.  nginx calls it
+ * for `nginx -t` too, beside the real server, which must notice nothing.
+ */
+
+
+#include <sys/eventfd.h>
+
+#include "kv_dir.h"
+#include "ngx_http_kv.h"
+
+
+static ngx_int_t ngx_http_kv_create_zone(ngx_http_kv_zone_t *zone,
+    ngx_slab_pool_t *shpool);
+static ngx_int_t ngx_http_kv_inherit_zone(ngx_http_kv_zone_t *zone,
+    ngx_http_kv_zone_t *old, void *mem);
+static ngx_int_t ngx_http_kv_resized(ngx_http_kv_zone_t *zone);
+static ngx_int_t ngx_http_kv_open_dir(ngx_http_kv_zone_t *zone);
+static ngx_int_t ngx_http_kv_eventfds(ngx_http_kv_zone_t *zone, ngx_uint_t n);
+static ngx_uint_t ngx_http_kv_workers(ngx_http_kv_zone_t *zone);
+
+
+ngx_int_t
+ngx_http_kv_init_zone(ngx_shm_zone_t *shm_zone, void *data)
+{
+    ngx_http_kv_zone_t  *zone;
+    ngx_slab_pool_t     *shpool;
+
+    if (ngx_test_config) {
+        return NGX_OK;
+    }
+
+    zone = shm_zone->data;
+    zone->log = shm_zone->shm.log;
+    shpool = (ngx_slab_pool_t *) shm_zone->shm.addr;
+
+    if (data) {
+        return ngx_http_kv_inherit_zone(zone, data, shpool->data);
+    }
+
+    if (ngx_http_kv_resized(zone) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_kv_create_zone(zone, shpool);
+}
+
+
+static ngx_int_t
+ngx_http_kv_create_zone(ngx_http_kv_zone_t *zone, ngx_slab_pool_t *shpool)
+{
+    int        *fd;
+    u_char     *mem;
+    size_t      size;
+    kv_rc_t     rc;
+    kv_err_t    err;
+    ngx_uint_t  i, slots;
+
+    zone->owner = 1;
+
+    if (ngx_http_kv_open_dir(zone) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    slots = 4 * ngx_http_kv_workers(zone);
+    slots = ngx_max(slots, KV_SLOTS_MIN);
+    slots = ngx_min(slots, KV_SLOTS_MAX);
+
+    if (ngx_http_kv_eventfds(zone, slots + 1) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    /* all that nginx's own allocator has, in one piece */
+
+    size = shpool->pfree * ngx_pagesize;
+
+    mem = ngx_slab_alloc(shpool, size);
+    if (mem == NULL) {
+        return NGX_ERROR;
+    }
+
+    rc = kv_store_create(&zone->store, &zone->conf, mem, size, slots,
+                         &zone->io, zone->dirfd, &err);
+
+    if (rc != KV_OK) {
+        ngx_log_error(NGX_LOG_EMERG, zone->log, 0,
+                      "kv zone \"%V\" cannot be loaded from \"%V\": %s",
+                      &zone->name, &zone->path, err.text);
+        return NGX_ERROR;
+    }
+
+    fd = zone->eventfds.elts;
+
+    for (i = 0; i < slots; i++) {
+        zone->store->zone->slots[i].eventfd = fd[i];
+    }
+
+    zone->store->zone->commit_eventfd = fd[slots];
+
+    shpool->data = mem;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_kv_inherit_zone(ngx_http_kv_zone_t *zone, ngx_http_kv_zone_t *old,
+    void *mem)
+{
+    kv_err_t  err;
+
+    if (zone->path.len != old->path.len
+        || ngx_strncmp(zone->path.data, old->path.data, zone->path.len) != 0)
+    {
+        ngx_log_error(NGX_LOG_EMERG, zone->log, 0,
+                      "kv zone \"%V\" uses \"%V\": a reload cannot move it to "
+                      "\"%V\", restart nginx to do so",
+                      &zone->name, &old->path, &zone->path);
+        return NGX_ERROR;
+    }
+
+    zone->dirfd = old->dirfd;
+    zone->lockfd = old->lockfd;
+    zone->eventfds = old->eventfds;
+    zone->io = old->io;
+    zone->old = old;
+
+    if (kv_store_attach(&zone->store, &zone->conf, mem, &zone->io, zone->dirfd,
+                        &err)
+        != KV_OK)
+    {
+        ngx_log_error(NGX_LOG_EMERG, zone->log, 0, "%s", err.text);
+        return NGX_ERROR;
+    }
+
+    /* old and new workers run side by side for a while */
+
+    if (2 * ngx_http_kv_workers(zone) > zone->store->zone->nslots) {
+        ngx_log_error(NGX_LOG_EMERG, zone->log, 0,
+                      "kv zone \"%V\" was made for %uD workers at most: a "
+                      "reload cannot raise them to %ui, restart nginx to do "
+                      "so", &zone->name, zone->store->zone->nslots / 2,
+                      ngx_http_kv_workers(zone));
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
+}
+
+
+/*
+ * nginx gives a zone whose size changed new memory, while the old workers
+ * still use the old one, and the same directory.
+ */
+
+static ngx_int_t
+ngx_http_kv_resized(ngx_http_kv_zone_t *zone)
+{
+    ngx_uint_t        i;
+    ngx_list_part_t  *part;
+    ngx_shm_zone_t   *shm_zone;
+
+    if (ngx_cycle == NULL || ngx_is_init_cycle(ngx_cycle)) {
+        return NGX_OK;
+    }
+
+    part = (ngx_list_part_t *) &ngx_cycle->shared_memory.part;
+    shm_zone = part->elts;
+
+    for (i = 0; /* void */ ; i++) {
+
+        if (i >= part->nelts) {
+            if (part->next == NULL) {
+                break;
+            }
+
+            part = part->next;
+            shm_zone = part->elts;
+            i = 0;
+        }
+
+        if (shm_zone[i].tag == zone->shm_zone->tag
+            && shm_zone[i].shm.name.len == zone->name.len
+            && ngx_strncmp(shm_zone[i].shm.name.data, zone->name.data,
+                           zone->name.len)
+               == 0)
+        {
+            ngx_log_error(NGX_LOG_EMERG, zone->log, 0,
+                          "kv zone \"%V\" has a size of %uz bytes: a reload "
+                          "cannot change it to %uz, restart nginx to do so",
+                          &zone->name, shm_zone[i].shm.size,
+                          zone->shm_zone->shm.size);
+            return NGX_ERROR;
+        }
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_kv_open_dir(ngx_http_kv_zone_t *zone)
+{
+    int               holder;
+    kv_rc_t           rc;
+    kv_err_t          err;
+    ngx_core_conf_t  *ccf;
+
+    kv_io_system(&zone->io);
+
+    if (geteuid() == 0) {
+        ccf = (ngx_core_conf_t *) ngx_get_conf(zone->cycle->conf_ctx,
+                                               ngx_core_module);
+        zone->io.uid = ccf->user;
+        zone->io.gid = ccf->group;
+    }
+
+    rc = kv_dir_open((char *) zone->path.data, zone->io.uid, zone->io.gid,
+                     &zone->dirfd, &err);
+
+    if (rc == KV_OK) {
+        rc = kv_dir_lock(zone->dirfd, (char *) zone->path.data, zone->io.uid,
+                         zone->io.gid, &zone->lockfd, &holder, &err);
+    }
+
+    if (rc == KV_OK) {
+        return NGX_OK;
+    }
+
+    if (rc == KV_BUSY && holder == (int) ngx_pid) {
+        ngx_log_error(NGX_LOG_EMERG, zone->log, 0,
+                      "kv zone \"%V\": \"%V\" is in use by this nginx as "
+                      "another zone: a reload cannot rename it, restart nginx "
+                      "to do so", &zone->name, &zone->path);
+
+    } else if (rc == KV_BUSY) {
+        ngx_log_error(NGX_LOG_EMERG, zone->log, 0,
+                      "kv zone \"%V\": \"%V\" is in use by another nginx, "
+                      "whose master is process %d (or workers that it left): "
+                      "stop it first", &zone->name, &zone->path, holder);
+
+    } else {
+        ngx_log_error(NGX_LOG_EMERG, zone->log, 0, "kv zone \"%V\": %s",
+                      &zone->name, err.text);
+    }
+
+    return NGX_ERROR;
+}
+
+
+static ngx_int_t
+ngx_http_kv_eventfds(ngx_http_kv_zone_t *zone, ngx_uint_t n)
+{
+    int  *fd;
+
+    if (ngx_array_init(&zone->eventfds, zone->cycle->pool, n, sizeof(int))
+        != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    while (n--) {
+        fd = ngx_array_push(&zone->eventfds);
+        *fd = eventfd(0, EFD_NONBLOCK|EFD_CLOEXEC);
+
+        if (*fd == -1) {
+            zone->eventfds.nelts--;
+            ngx_log_error(NGX_LOG_EMERG, zone->log, ngx_errno,
+                          "kv zone \"%V\": eventfd() failed", &zone->name);
+            return NGX_ERROR;
+        }
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_uint_t
+ngx_http_kv_workers(ngx_http_kv_zone_t *zone)
+{
+    ngx_core_conf_t  *ccf;
+
+    ccf = (ngx_core_conf_t *) ngx_get_conf(zone->cycle->conf_ctx,
+                                           ngx_core_module);
+
+    return ccf->worker_processes > 0 ? (ngx_uint_t) ccf->worker_processes : 1;
+}
+
+
+void
+ngx_http_kv_adopt(ngx_http_kv_zone_t *zone)
+{
+    if (zone->old == NULL) {
+        return;
+    }
+
+    /* from the old cycle's pool, which goes, into the new one's */
+
+    zone->eventfds.pool = zone->cycle->pool;
+    zone->eventfds.elts = ngx_pnalloc(zone->cycle->pool,
+                                      zone->eventfds.nelts * sizeof(int));
+
+    if (zone->eventfds.elts == NULL) {
+        zone->eventfds.nelts = 0;
+
+    } else {
+        ngx_memcpy(zone->eventfds.elts, zone->old->eventfds.elts,
+                   zone->eventfds.nelts * sizeof(int));
+    }
+
+    zone->old->owner = 0;
+    zone->owner = 1;
+    zone->old = NULL;
+}
+
+
+void
+ngx_http_kv_cleanup_zone(void *data)
+{
+    ngx_http_kv_zone_t *zone = data;
+
+    int         *fd;
+    ngx_uint_t   i;
+
+    if (zone->store) {
+        kv_store_destroy(zone->store);
+        zone->store = NULL;
+    }
+
+    if (!zone->owner) {
+        return;
+    }
+
+    if (zone->lockfd != -1) {
+        (void) close(zone->lockfd);
+    }
+
+    if (zone->dirfd != -1) {
+        (void) close(zone->dirfd);
+    }
+
+    fd = zone->eventfds.elts;
+
+    for (i = 0; i < zone->eventfds.nelts; i++) {
+        (void) close(fd[i]);
+    }
+}

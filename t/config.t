@@ -1,0 +1,300 @@
+# The configuration: what nginx -t refuses, and why; that it touches nothing;
+# several zones; nginx's own access rules on our locations.
+
+use strict;
+use warnings;
+
+use MIME::Base64 qw(encode_base64);
+use Test::More;
+
+use KV::Test;
+
+my $s = KV::Test->new;
+my $path = $s->{path};
+
+
+# Each bad configuration, "..." for the lines of http{}, is refused with the
+# number of the line that is marked with #!, and words that match.
+
+sub refuses {
+    my ($name, $re, $http) = @_;
+
+    my $t = KV::Test->new(conf => <<"END");
+events { }
+http {
+    access_log off;
+    $http
+    server { listen 127.0.0.1:%%port%%; }
+}
+END
+    my @lines = split /\n/, $t->config;
+    my ($line) = grep { $lines[$_ - 1] =~ /#!/ } 1 .. @lines;
+    my ($rc, $out) = $t->test_config;
+
+    is($rc, 1, "$name: refused");
+    like($out, qr/\[emerg\].*?$re.* in \S+t\.conf:$line$/im, "$name: why");
+    ok(!-e $t->{path}, "$name: nothing is created");
+}
+
+my $p = "path=$path";
+
+# kv_zone's parameters
+
+refuses('no zone', qr/zone/, "kv_zone $p; #!");
+refuses('no path', qr/path/, "kv_zone zone=main:8m; #!");
+refuses('nothing', qr/kv_zone/, "kv_zone; #!");
+refuses('no name', qr/zone/, "kv_zone zone=:8m $p; #!");
+refuses('no size', qr/zone|size/, "kv_zone zone=main $p; #!");
+refuses('an empty size', qr/size/, "kv_zone zone=main: $p; #!");
+refuses('a bad size', qr/size/, "kv_zone zone=main:big $p; #!");
+refuses('a negative size', qr/size/, "kv_zone zone=main:-8m $p; #!");
+refuses('too small a zone', qr/small/, "kv_zone zone=main:3m $p; #!");
+refuses('an empty path', qr/path/, "kv_zone zone=main:8m path=; #!");
+refuses('an unknown parameter', qr/wrong=1/,
+        "kv_zone zone=main:32m $p wrong=1; #!");
+refuses('a stray word', qr/fast/, "kv_zone zone=main:32m $p fast; #!");
+
+for my $bad ('sync=sometimes', 'sync=', 'sync=-1', 'segment=', 'segment=x',
+             'segment=-1m', 'segment=1k', 'snapshot=', 'snapshot=x',
+             'max_value=', 'max_value=x', 'max_value=0', 'max_value=-1',
+             'max_value=100g', 'delay=', 'delay=x', 'delay=-1', 'batch=',
+             'batch=x', 'batch=0', 'batch=-1', 'thread_pool=',
+             'thread_pool=nowhere')
+{
+    my ($name) = split /=/, $bad;
+    refuses($bad, qr/$name|thread pool/, "kv_zone zone=main:32m $p $bad; #!");
+}
+
+refuses('a segment smaller than a value', qr/segment/,
+        "kv_zone zone=main:32m $p segment=1m max_value=2m; #!");
+refuses('a segment smaller than the default value', qr/segment/,
+        "kv_zone zone=main:32m $p segment=1m; #!");
+
+refuses('one zone twice', qr/main/, <<"END");
+    kv_zone zone=main:32m $p;
+    kv_zone zone=main:32m path=$path-2; #!
+END
+refuses('two zones on one path', qr/path|director/, <<"END");
+    kv_zone zone=main:32m $p;
+    kv_zone zone=other:32m $p; #!
+END
+refuses('two zones on one path, differently written', qr/path|director/,
+        <<"END");
+    kv_zone zone=main:32m $p;
+    kv_zone zone=other:32m $p/; #!
+END
+
+# the other directives
+
+for my $directive (qw(kv kv_clear kv_health kv_stats)) {
+    my $location = $directive eq 'kv' ? '/kv/' : '= /x';
+    my $zone = "kv_zone zone=main:32m $p;";
+
+    refuses("$directive of an unknown zone", qr/nowhere/, <<"END");
+    $zone
+    server { location $location {
+        $directive nowhere; #!
+    } }
+END
+    refuses("$directive of no zone", qr/$directive/, <<"END");
+    $zone
+    server { location $location {
+        $directive; #!
+    } }
+END
+    refuses("$directive twice", qr/$directive/, <<"END");
+    $zone
+    server { location $location {
+        $directive main;
+        $directive main; #!
+    } }
+END
+    refuses("$directive outside a location", qr/$directive/, <<"END");
+    $zone
+    server {
+        $directive main; #!
+    }
+END
+}
+
+for my $location ('/kv', '= /kv/', '~ ^/kv/', '~* /kv/', '@kv') {
+    refuses("kv in location $location", qr/location/, <<"END");
+    kv_zone zone=main:32m $p;
+    server { location $location {
+        kv main; #!
+    } }
+END
+}
+
+# good ones
+
+for my $good ('', 'sync=always', 'sync=off', 'sync=100ms', 'sync=1s', 'delay=0',
+              'delay=5ms', 'batch=1', 'batch=100 delay=2ms', 'segment=16m',
+              'segment=1m max_value=256k', 'snapshot=10m', 'max_value=1k',
+              'thread_pool=default', 'thread_pool=ours')
+{
+    my $t = KV::Test->new(kv => $good, main => 'thread_pool ours threads=2;');
+    my ($rc, $out) = $t->test_config;
+    is($rc, 0, "kv_zone ... $good is fine") or diag($out);
+    ok(!-e $t->{path}, "kv_zone ... $good: -t creates nothing");
+}
+
+{
+    my $t = KV::Test->new(http => '} http {');
+    my ($rc, $out) = $t->test_config;
+    isnt($rc, 0, 'the test can tell good from bad');
+}
+
+
+# nginx -t beside the running server
+
+$s->{kv} = 'segment=1m max_value=256k';
+$s->start;
+$s->put("key$_", value("key$_", $_, 1000)) for 1 .. 50;
+
+sub state_of {
+    my ($s) = @_;
+    my $files = list_dir($s->{path});
+    return join "\n", map { "$_ $files->{$_}" } sort keys %$files;
+}
+
+{
+    my $stable = '';
+    wait_for(sub { my $was = $stable; ($stable = state_of($s)) eq $was },
+             5, 0.2);
+    my $lock = read_file("$s->{path}/kv.lock");
+    my $recovery = $s->store->{recovery};
+
+    my ($rc, $out) = $s->test_config;
+    is($rc, 0, 'nginx -t beside the server') or diag($out);
+    is(state_of($s), $stable, 'it touches no file');
+    is(read_file("$s->{path}/kv.lock"), $lock, 'nor the lock');
+
+    $s->{zone} = '64m';
+    ($rc, $out) = $s->test_config;
+    is($rc, 0, 'nginx -t of another size') or diag($out);
+    is(state_of($s), $stable, 'it touches no file');
+    $s->{zone} = '32m';
+
+    is_deeply($s->store->{recovery}, $recovery, 'nothing is recovered');
+    is($s->put('key1', 'changed')->{status}, 200, 'the server takes writes');
+    is($s->get('key50')->{body}, value('key50', 50, 1000), 'and has its data');
+}
+$s->done;
+
+
+# modes and owners
+
+is(sprintf('%04o', (stat $path)[2] & 07777), '0700', 'the directory is 0700');
+is(join(' ', grep { ((stat "$path/$_")[2] & 07777) != 0600 }
+             keys %{list_dir($path)}), '', 'its files are 0600');
+
+
+# several zones, and the host's own rules
+
+{
+    my $t = KV::Test->new(
+        http => <<'END',
+    client_max_body_size 1k;
+    kv_zone zone=two:16m path=%%dir%%/two segment=1m max_value=128k;
+    kv_zone zone=three:16m path=%%dir%%/three segment=1m max_value=256k
+            sync=off;
+END
+        servers => <<'END',
+    server {
+        listen 127.0.0.1:%%port%%;
+        server_name two;
+        location /kv/ { kv two; }
+        location /v3/keys/ { kv three; }
+        location = /clear { kv_clear two; }
+        location = /stats { kv_stats two; }
+
+        location /ro/ { kv two; limit_except GET { deny all; } }
+        location /rw/ { kv two;
+                        limit_except GET { allow 127.0.0.1; deny all; } }
+        location /denied/ { kv two; deny all; }
+        location /allowed/ { kv two; allow 127.0.0.1; deny all; }
+        location /secret/ { kv two; auth_basic "kv";
+                            auth_basic_user_file %%dir%%/passwords; }
+    }
+END
+    );
+    write_file("$t->{dir}/passwords", "me:{PLAIN}secret\n");
+    $t->start;
+
+    my @two = (headers => [ 'Host: two' ]);
+    my $big = value('a', 1, 100_000);
+
+    is($t->put('a', $big)->{status}, 200, 'a body over client_max_body_size');
+    is($t->get('a', @two)->{status}, 404, 'zone two has a key of its own');
+    is($t->put('a', 'second', @two)->{status}, 200, 'PUT to zone two');
+    is($t->http(PUT => '/v3/keys/a', body => 'third', @two)->{status}, 200,
+       'PUT to zone three');
+
+    is($t->get('a')->{body}, $big, 'zone one');
+    is($t->get('a', @two)->{body}, 'second', 'zone two');
+    is($t->http(GET => '/v3/keys/a', @two)->{body}, 'third', 'zone three');
+    is($t->store->{keys}, 1, 'statistics of zone one');
+
+    my $r = $t->put('b', 'x' x 131_073, @two);
+    is("$r->{status} $r->{body}", "413 value too large\n",
+       'each zone has a limit of its own');
+    is($t->put('b', 'x' x 131_073)->{status}, 200, 'the other takes it');
+
+    $t->clear(@two);
+    is($t->get('a', @two)->{status}, 404, 'zone two is cleared');
+    is($t->get('a')->{body}, $big, 'zone one is not');
+    ok(-e "$t->{dir}/two/kv.lock" && -e "$t->{dir}/three/kv.lock",
+       'each has its directory');
+
+    # limit_except, allow and deny, auth_basic
+
+    $t->put('a', 'second', @two);
+    is($t->http(GET => '/ro/a', @two)->{body}, 'second', 'limit_except: GET');
+    is($t->http(HEAD => '/ro/a', @two)->{status}, 200, 'limit_except: HEAD');
+    is($t->http(PUT => '/ro/a', body => 'x', @two)->{status}, 403,
+       'limit_except: PUT');
+    is($t->http(DELETE => '/ro/a', @two)->{status}, 403,
+       'limit_except: DELETE');
+    is($t->get('a', @two)->{body}, 'second', 'limit_except: unchanged');
+
+    is($t->http(PUT => '/rw/b', body => $big, @two)->{status}, 200,
+       'limit_except with allow: PUT');
+    is($t->http(GET => '/rw/b', @two)->{body}, $big,
+       'limit_except with allow: GET');
+    is($t->http(DELETE => '/rw/b', @two)->{status}, 200,
+       'limit_except with allow: DELETE');
+    is($t->http(PUT => '/rw/b', body => 'x' x 131_073, @two)->{status}, 413,
+       'limit_except with allow: too large');
+
+    for my $method (qw(GET PUT DELETE)) {
+        my @body = $method eq 'PUT' ? (body => 'x') : ();
+        is($t->http($method => '/denied/a', @two, @body)->{status}, 403,
+           "deny: $method");
+        is($t->http($method => '/allowed/c', @two, @body)->{status},
+           $method eq 'GET' ? 404 : 200, "allow: $method");
+        is($t->http($method => '/secret/a', @two, @body)->{status}, 401,
+           "auth_basic: $method without a password");
+    }
+
+    my $pass = 'Authorization: Basic ' . encode_base64('me:secret', '');
+    is($t->http(PUT => '/secret/a', body => 'hidden',
+                headers => [ 'Host: two', $pass ])->{status}, 200,
+       'auth_basic: PUT with the password');
+    is($t->http(GET => '/secret/a', headers => [ 'Host: two', $pass ])->{body},
+       'hidden', 'auth_basic: GET with the password');
+    is($t->http(GET => '/secret/', headers => [ 'Host: two', $pass ])->{status},
+       400, 'auth_basic: an empty key');
+
+    # after a restart
+
+    is($t->stop, 0, 'it stops');
+    $t->start;
+    is($t->get('a')->{body}, $big, 'zone one after a restart');
+    is($t->get('a', @two)->{body}, 'hidden', 'zone two after a restart');
+    is($t->http(GET => '/v3/keys/a', @two)->{body}, 'third',
+       'zone three after a restart');
+    $t->done;
+}
+
+done_testing();

@@ -1,0 +1,406 @@
+# Damaged files.  What was never acknowledged may go, quietly; what was is
+# never papered over: the server refuses to start, and says where and why.
+# The formats are in src/kv_format.h.
+
+use strict;
+use warnings;
+
+use File::Copy ();
+use Test::More;
+
+use KV::Load;
+use KV::Test;
+
+my $HEADER = 4096;
+my @KV = (zone => '16m', kv => 'segment=256k max_value=64k snapshot=1000m');
+
+
+# ---- the files
+
+
+my @table = map { my $c = $_; $c = $c & 1 ? $c >> 1 ^ 0x82f63b78 : $c >> 1
+                      for 1 .. 8; $c } 0 .. 255;
+
+sub crc32c {
+    my $crc = 0xffffffff;
+    $crc = $table[($crc ^ $_) & 255] ^ $crc >> 8 for unpack 'C*', $_[0];
+    return $crc ^ 0xffffffff;
+}
+
+is(sprintf('%x', crc32c('123456789')), 'e3069283', 'crc32c');
+
+sub logs { my ($s) = @_; sort grep { /^log-/ } keys %{list_dir($s->{path})} }
+sub snaps { my ($s) = @_; sort grep { /^snap-/ } keys %{list_dir($s->{path})} }
+
+# The batches of a segment: offset, length, count, lsn.  The last one is
+# usually a mark, which has no records.
+
+sub batches {
+    my ($s, $file) = @_;
+    my $data = read_file("$s->{path}/$file");
+    my $lsn = unpack 'x24 Q<', $data;
+    my ($off, @batches) = ($HEADER);
+
+    while ($off + 40 <= length $data) {
+        my ($magic, $crc, $len, $count, $first) =
+            unpack 'V4 Q<', substr($data, $off, 40);
+        last unless $magic == 0x4254564b && $first == $lsn;
+        my $salted = substr($data, 32, 8) . substr($data, $off + 8, 32 + $len);
+        last unless crc32c($salted) == $crc;
+        push @batches, { offset => $off, length => 40 + $len,
+                         count => $count, lsn => $first };
+        last if $count == 0;
+        $off += 40 + $len;
+        $lsn += $count;
+    }
+
+    return @batches;
+}
+
+sub poke {
+    my ($s, $file, $offset, $bytes) = @_;
+    open(my $f, '+<:raw', "$s->{path}/$file") or die "$file: $!";
+    seek($f, $offset, 0);
+    print $f $bytes;
+    close $f or die "$file: $!";
+}
+
+sub flip {
+    my ($s, $file, $offset) = @_;
+    my $byte = substr read_file("$s->{path}/$file"), $offset, 1;
+    poke($s, $file, $offset, $byte ^ "\x10");
+}
+
+# A server, not started, on a copy of another's directory.
+
+sub copy {
+    my ($from) = @_;
+    my $s = KV::Test->new(@KV);
+    mkdir $s->{path}, 0700;
+    for (keys %{list_dir($from->{path})}) {
+        File::Copy::copy("$from->{path}/$_", "$s->{path}/$_") or die "$_: $!";
+        chmod 0600, "$s->{path}/$_";
+    }
+    return $s;
+}
+
+sub good {
+    my ($s, $n) = @_;
+    return scalar grep { $s->get("k$_")->{body} eq value("k$_", $_, 500) }
+                       1 .. $n;
+}
+
+
+# It starts: all of the first $n keys are there, no other; writes go on, and
+# are there after two more restarts.
+
+sub starts {
+    my ($name, $s, $n) = @_;
+
+    if (!eval { $s->start }) {
+        fail("$name: it starts");
+        diag($@);
+        return;
+    }
+
+    is($s->store->{keys}, $n, "$name: it starts");
+    is(good($s, $n), $n, "$name: all is there");
+
+    for my $round (1, 2) {
+        $s->put("more$round", "more $round");
+        $s->stop($round == 1 ? 'KILL' : 'TERM');
+        $s->start;
+        is($s->get("more$round")->{body}, "more $round",
+           "$name: round $round: writes go on");
+        is(good($s, $n), $n, "$name: round $round: all is there");
+        is($s->store->{keys}, $n + $round, "$name: round $round: no more");
+    }
+
+    $s->done;
+}
+
+
+# It refuses to start, with words that match all of these, and changes nothing.
+
+sub refuses {
+    my ($name, $s, @words) = @_;
+    my $before = list_dir($s->{path});
+
+    my ($rc, $out) = $s->refused;
+    ok($rc, "$name: it refuses to start") or return;
+    like($out, qr/\[emerg\].*$_/, "$name: it says $_")
+        for map { ref $_ ? $_ : qr/\b\Q$_\E\b/ } @words;
+
+    my $after = list_dir($s->{path});
+    delete $_->{'kv.lock'} for $before, $after;
+    is_deeply($after, $before, "$name: nothing is changed");
+    $s->expect_log(qr/\[emerg\]/);
+    $s->check_log;
+}
+
+
+# ---- one segment, a batch for each key
+
+
+my $one = KV::Test->new(@KV);
+$one->start;
+$one->put("k$_", value("k$_", $_, 500)) for 1 .. 30;
+$one->stop;
+
+my ($file) = logs($one);
+my @b = batches($one, $file);
+my $mark = pop @b;
+my $end = $mark->{offset} + 40;
+
+is(scalar @b, 30, 'a batch for each of 30 writes');
+is($mark->{count}, 0, 'and a mark');
+
+starts('untouched', copy($one), 30);
+
+for my $what ([ zeroes => "\0" x 5000 ],
+              [ garbage => value('garbage', 1, 5000) ],
+              [ 'an old batch' => substr read_file("$one->{path}/$file"),
+                                         $b[3]{offset}, 2000 ])
+{
+    my ($name, $bytes) = @$what;
+
+    my $s = copy($one);
+    poke($s, $file, $end, $bytes);
+    starts("$name after the end", $s, 30);
+
+    $s = copy($one);
+    poke($s, $file, $mark->{offset}, $bytes);
+    starts("$name over the mark", $s, 30);
+
+    # a write that was under way when the power went: nobody says that it
+    # was durable
+
+    for my $keep (0, 8, 39, 40, 300, $b[29]{length} - 8) {
+        $s = copy($one);
+        poke($s, $file, $b[29]{offset} + $keep, $bytes);
+        starts("$name over the last batch from byte $keep on", $s, 29);
+    }
+}
+
+# the last batch, when the mark behind it says that it was durable
+
+for my $at (0, 4, 16, 24, 40, 60, $b[29]{length} - 20) {
+    my $s = copy($one);
+    flip($s, $file, $b[29]{offset} + $at);
+    refuses("byte $at of the last batch, which was durable", $s, $file,
+            $b[29]{offset});
+}
+
+# the middle
+
+for my $i (0, 1, 10, 28) {
+    my $s = copy($one);
+    flip($s, $file, $b[$i]{offset} + 100);
+    refuses("batch $i damaged", $s, $file, $b[$i]{offset});
+}
+
+{
+    my $s = copy($one);
+    poke($s, $file, $b[10]{offset}, "\0" x $b[10]{length});
+    refuses('a batch zeroed', $s, $file, $b[10]{offset});
+
+    $s = copy($one);
+    poke($s, $file, $b[10]{offset}, "\0" x 4096);
+    refuses('a disk block zeroed', $s, $file, $b[10]{offset});
+
+    $s = copy($one);
+    poke($s, $file, $b[10]{offset} + 8, pack 'V', 0xfffffff0);
+    refuses('an absurd length', $s, $file, $b[10]{offset});
+
+    $s = copy($one);
+    my $bytes = read_file("$s->{path}/$file");
+    poke($s, $file, $b[10]{offset}, substr $bytes, $b[9]{offset},
+         $b[9]{length});
+    refuses('a batch over another', $s, $file, $b[10]{offset});
+
+    # it can be put right, and then nothing is lost
+
+    poke($s, $file, 0, $bytes);
+    $s->expect_log(qr/\[emerg\].*\Q$file\E/);
+    starts('the file brought back', $s, 30);
+}
+
+
+# the segment's header and size
+
+for my $at (0, 8, 16, 24, 32, 100, 4095) {
+    my $s = copy($one);
+    flip($s, $file, $at);
+    refuses("byte $at of the header", $s, $file);
+}
+
+{
+    my $s = copy($one);
+    my $header = substr read_file("$s->{path}/$file"), 0, $HEADER;
+    substr($header, 8, 8) = pack 'V2', 2, 0;
+    substr($header, 12, 4) = pack 'V', crc32c($header);
+    poke($s, $file, 0, $header);
+    refuses('a format of the future', $s, $file, qr/version/);
+
+    for my $size (0, 100, $HEADER, $b[15]{offset} + 50, $end, 256 * 1024 - 8) {
+        $s = copy($one);
+        truncate("$s->{path}/$file", $size) or die;
+        refuses("a segment cut to $size bytes", $s, $file);
+    }
+}
+
+# what is not ours
+
+{
+    my $s = copy($one);
+    write_file("$s->{path}/README", 'not ours');
+    write_file("$s->{path}/log-1.kvl", 'not ours');
+    write_file("$s->{path}/snap-0000000000000005.tmp", 'half a snapshot');
+    write_file("$s->{path}/spare-7.tmp", 'half a spare');
+    starts('strange files', $s, 30);
+    is(read_file("$s->{path}/README"), 'not ours', 'they stay');
+    is(scalar(grep { /\.tmp$/ } keys %{list_dir($s->{path})}), 0,
+       'half files of ours go');
+}
+
+
+# ---- several segments
+
+
+my $many = KV::Test->new(@KV);
+$many->start;
+$many->put("k$_", value("k$_", $_, 500)) for 1 .. 30;
+$many->put("fill$_", value("fill$_", $_, 20_000)) for 1 .. 40;
+$many->stop;
+
+my @logs = logs($many);
+cmp_ok(scalar @logs, '>=', 4, 'several segments');
+
+{
+    my $s = copy($many);
+    $s->start;
+    is(good($s, 30), 30, 'untouched, several segments');
+    is(scalar(grep { $s->get("fill$_")->{body}
+                     eq value("fill$_", $_, 20_000) } 1 .. 40), 40,
+       'untouched, several segments: all of it');
+    $s->done;
+
+    for my $i (0 .. $#logs) {
+        $s = copy($many);
+        unlink "$s->{path}/$logs[$i]";
+        next if $i == $#logs;     # it may never have been written to
+        refuses("segment $i missing", $s, qr/log-/);
+    }
+
+    for my $i (0, 1) {
+        my @b = batches($many, $logs[$i]);
+        pop @b unless $b[-1]{count};
+
+        for my $batch ($b[0], $b[-1]) {
+            $s = copy($many);
+            flip($s, $logs[$i], $batch->{offset} + 60);
+            refuses("segment $i, batch at $batch->{offset}", $s, $logs[$i],
+                    $batch->{offset});
+        }
+    }
+}
+
+
+# ---- snapshots
+
+
+my $snap = KV::Test->new(@KV);
+$snap->{kv} =~ s/1000m/600k/;
+$snap->start;
+$snap->put("k$_", value("k$_", $_, 500)) for 1 .. 30;
+
+my ($n, $ok) = (0);
+while ($n < 400) {
+    $n++;
+    $snap->put("fill$n", value("fill$n", $n, 20_000));
+    $snap->del('fill' . ($n - 50)) if $n > 50;
+    my $st = $snap->store->{snapshots};
+    last if $ok = $st->{completed} >= 3 && snaps($snap) >= 2;
+}
+ok($ok, 'two snapshots');
+$snap->put('last', 'written');
+$snap->stop('KILL');
+
+my @snaps = snaps($snap);
+my $keys;
+
+sub whole {
+    my ($s, $name) = @_;
+    is(good($s, 30), 30, "$name: all is there");
+    is(scalar(grep { $s->get("fill$_")->{body}
+                     eq value("fill$_", $_, 20_000) } $n - 49 .. $n), 50,
+       "$name: all of it");
+    is($s->get('last')->{body}, 'written', "$name: to the last write");
+    is($s->store->{keys}, 81, "$name: and nothing else");
+}
+
+{
+    my $s = copy($snap);
+    $s->start;
+    whole($s, 'untouched snapshots');
+    $s->done;
+
+    my $size = -s "$snap->{path}/$snaps[-1]";
+
+    for my $at (0, 30, 70, 100, int($size / 2), $size - 100, $size - 30) {
+        $s = copy($snap);
+        flip($s, $snaps[-1], $at);
+        ok(eval { $s->start }, "byte $at of the newest snapshot: it starts")
+            or diag($@), next;
+        whole($s, "byte $at of the newest snapshot");
+        like($s->log, qr/\[(?:warn|notice|error)\].*\Q$snaps[-1]\E/,
+             "byte $at of the newest snapshot: it says so");
+        $s->done;
+    }
+
+    for my $cut (0, 63, int($size / 2), $size - 1) {
+        $s = copy($snap);
+        truncate("$s->{path}/$snaps[-1]", $cut);
+        ok(eval { $s->start }, "newest snapshot cut to $cut: it starts")
+            or diag($@), next;
+        whole($s, "newest snapshot cut to $cut");
+        $s->done;
+    }
+
+    # both damaged, or none, and the log before them gone
+
+    cmp_ok(hex((logs($snap))[0] =~ s/^log-|\..*//gr), '>', 1,
+           'the first segments are gone');
+
+    $s = copy($snap);
+    flip($s, $_, 70) for @snaps;
+    refuses('every snapshot damaged', $s, qr/snap-|log-/);
+
+    $s = copy($snap);
+    unlink "$s->{path}/$_" for @snaps;
+    refuses('every snapshot missing', $s, qr/log-|snapshot/);
+
+    # the newest damaged, and the log behind the older one not whole
+
+    $s = copy($snap);
+    flip($s, $snaps[-1], 70);
+    unlink "$s->{path}/$_" for (logs($s))[0, 1];
+    refuses('the newest damaged, and the log of the other missing', $s,
+            qr/log-|snap-/);
+
+    # a snapshot that is ahead of its log
+
+    $s = copy($snap);
+    unlink "$s->{path}/$_" for logs($s);
+    my ($rc) = $s->refused;
+    if (!defined $rc) {
+        # nothing was written while it was taken; then it stands for itself,
+        # but the last write is known to be lost by nobody
+        is(good($s, 30), 30, 'a snapshot without a log');
+        $s->stop;
+    } else {
+        ok($rc, 'a snapshot whose log is missing is refused');
+    }
+}
+
+done_testing();

@@ -1,0 +1,401 @@
+# A full zone, a full disk, a failing disk: what is refused changes nothing,
+# what was acknowledged stays, and what can go on goes on.
+
+use strict;
+use warnings;
+
+use Test::More;
+use Time::HiRes qw(sleep);
+
+use KV::Load;
+use KV::Test;
+
+my @KV = (kv => 'segment=1m max_value=256k');
+
+
+sub answer {
+    my ($r, $status, $body, $name) = @_;
+    return is_deeply([ $r->{status}, $r->{body},
+                       $r->{headers}{'content-type'} ],
+                     [ $status, $body, 'text/plain' ], $name);
+}
+
+# Puts values of this length under name1, name2, ... until one is refused: how
+# many were taken, and the last answer.
+
+sub fill {
+    my ($s, $name, $len) = @_;
+    my $c = $s->connect;
+
+    for my $n (1 .. 200_000) {
+        $c->send(KV::Conn::request(PUT => "/kv/$name$n",
+                                   body => value("$name$n", $n, $len)));
+        my $r = $c->response;
+        return ($n - 1, $r) if $r->{status} != 200;
+    }
+}
+
+sub wrong {
+    my ($s, $name, $len, @n) = @_;
+    my $c = $s->connect;
+    return grep {
+        $c->send(KV::Conn::request(GET => "/kv/$name$_"));
+        $c->response->{body} ne value("$name$_", $_, $len)
+    } @n;
+}
+
+sub note_full { my ($what, $n, $len, $s) = @_;
+    note(sprintf '%s: %d values of %d bytes, %.0f%% of the zone', $what, $n,
+         $len, 100 * $n * $len / $s->store->{zone}{size}) }
+
+
+# ---- the zone
+
+
+for my $len (100_000, 10_000, 300) {
+    my $s = KV::Test->new(zone => '8m', @KV);
+    $s->start;
+
+    my ($n, $r) = fill($s, 'a', $len);
+    answer($r, 507, "zone is full\n", "$len: the zone is full");
+    cmp_ok($n * $len, '>', 0.5 * (8 << 20), "$len: after half of it at least");
+    note_full('full', $n, $len, $s);
+
+    is($s->http(GET => '/health')->{status}, 200, "$len: /health is fine");
+    is(scalar(wrong($s, 'a', $len, 1 .. $n)), 0, "$len: reads go on");
+    is($s->get('a' . ($n + 1))->{status}, 404, "$len: nothing was stored");
+
+    # over an old key, larger
+
+    $r = $s->put('a1', 'x' x ($len * 2));
+    answer($r, 507, "zone is full\n", "$len: the same for an old key");
+    $r = $s->http(PUT => '/kv/a1', chunks => [ ('x' x $len) x 2 ]);
+    answer($r, 507, "zone is full\n", "$len: the same for a chunked body");
+    is(scalar(wrong($s, 'a', $len, 1)), 0, "$len: the old value stays");
+    is($s->store->{keys}, $n, "$len: nothing has changed");
+
+    # Expect: refused before the body
+
+    my $c = $s->connect;
+    $c->send("PUT /kv/e HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n"
+             . "Content-Length: 200000\r\n\r\n");
+    answer($c->response, 507, "zone is full\n",
+           "$len: known before the body comes");
+
+    # deletes make room at once, of any shape
+
+    my $gone = 2 + int(600_000 / $len);
+    $c = $s->connect;
+    my $bad = 0;
+    for (1 .. $gone) {
+        $c->send(KV::Conn::request(DELETE => "/kv/a$_"));
+        $bad++ if $c->response->{status} != 200;
+    }
+    is($bad, 0, "$len: deletes go on");
+
+    is($s->put('big', value('big', 1, 200_000))->{status}, 200,
+       "$len: there is room for a large value at once");
+    is(scalar(grep { $s->put("s$_", value("s$_", $_, 500))->{status} != 200 }
+              1 .. 50), 0, "$len: and for small ones");
+    is($s->get('big')->{body}, value('big', 1, 200_000), "$len: it is there");
+    is(scalar(wrong($s, 'a', $len, $gone + 1 .. $n)), 0,
+       "$len: and so are the others");
+
+    # fuller once more, then all of it is free at once
+
+    fill($s, 'b', 1000);
+    is($s->clear->{status}, 200, "$len: a clear of the full zone");
+    is($s->store->{keys}, 0, "$len: which is empty then");
+    my ($again) = fill($s, 'c', $len);
+    cmp_ok($again, '>=', 0.97 * $n, "$len: and takes as much as before");
+    is(scalar(wrong($s, 'c', $len, 1 .. $again)), 0, "$len: all of it right");
+
+    $s->clear;
+    my ($large) = fill($s, 'd', 200_000);
+    cmp_ok($large * 200_000, '>', 0.5 * (8 << 20),
+           "$len: values of another size have as much room");
+
+    is($s->stop('KILL'), 128 + 9, "$len: killed when full");
+    $s->start;
+    is(scalar(wrong($s, 'd', 200_000, 1 .. $large)), 0,
+       "$len: it starts again, full");
+    is($s->store->{keys}, $large, "$len: with nothing else");
+    $s->done;
+}
+
+
+# the smallest zone works
+
+{
+    my $s = KV::Test->new(zone => '4m', kv => 'segment=256k max_value=64k');
+    $s->start;
+    my ($n, $r) = fill($s, 'a', 1000);
+    answer($r, 507, "zone is full\n", 'the smallest zone is full');
+    cmp_ok($n, '>', 500, 'but not at once');
+    note_full('smallest zone', $n, 1000, $s);
+    is($s->del("a$_")->{status}, 200, 'deletes go on') for 1 .. 3;
+    is($s->put('a', 'x')->{status}, 200, 'there is room');
+    $s->done;
+}
+
+
+# changing sizes for long: a zone that is half full never is
+
+{
+    my $s = KV::Test->new(zone => '8m', @KV);
+    my (%model, $bad) = ();
+    my $total = 0;
+    my $c;
+
+    $s->start;
+    $c = $s->connect;
+    srand(7);
+    $bad = 0;
+
+    for my $i (1 .. 8000) {
+        my $key = 'k' . int rand 400;
+        my $len = int(exp(rand(log(30_000 / 30))) * 30);   # 30 to 30,000
+        my $more = $len - ($model{$key}[1] || 0);
+
+        if ($total + $more > 0.5 * (8 << 20)) {
+            $c->send(KV::Conn::request(DELETE => "/kv/$key"));
+            $total -= $model{$key}[1] if $model{$key};
+            delete $model{$key};
+        } else {
+            $c->send(KV::Conn::request(PUT => "/kv/$key",
+                                       body => value($key, $i, $len)));
+            $model{$key} = [ $i, $len ];
+            $total += $more;
+        }
+
+        $bad++ if $c->response->{status} != 200;
+    }
+
+    is($bad, 0, 'a half full zone takes changing sizes for long');
+    is(scalar(grep { $s->get($_)->{body} ne value($_, @{$model{$_}}) }
+              keys %model), 0, 'every value is right');
+    is($s->store->{keys}, scalar(keys %model), 'and counted');
+    $s->done;
+}
+
+
+# a zone that is too small for what the directory holds
+
+{
+    my $s = KV::Test->new(zone => '32m', @KV);
+    $s->start;
+    $s->put("k$_", value("k$_", $_, 200_000)) for 1 .. 60;
+    $s->stop;
+    $s->{zone} = '8m';
+    my ($rc, $out) = $s->refused;
+    ok($rc, 'a zone too small for its data refuses to start');
+    like($out, qr/\[emerg\].*zone/, 'and says so');
+    $s->expect_log(qr/\[emerg\].*zone/);
+    $s->{zone} = '32m';
+    $s->start;
+    is(scalar(wrong($s, 'k', 200_000, 1 .. 60)), 0,
+       'the old size has all of it');
+    $s->done;
+}
+
+
+# ---- the disk
+
+
+my $mounted;
+
+END { system("umount $mounted") if $mounted }
+
+SKIP: {
+    skip('a full disk needs root, who may mount a tmpfs', 1) if $> != 0;
+
+    my $s = KV::Test->new(kv => 'segment=1m max_value=256k snapshot=1000m');
+    my $mnt = "$s->{dir}/disk";
+    mkdir $mnt;
+    skip('no tmpfs can be mounted here', 1)
+        if system("mount -t tmpfs -o size=10m kvtest $mnt 2>/dev/null") != 0;
+    $mounted = $mnt;
+
+    $s->{path} = "$mnt/data";
+    write_file("$mnt/ballast", 'x' x (3 << 20));
+    $s->start;
+
+    my ($n, $r) = fill($s, 'a', 100_000);
+    answer($r, 507, "disk is full\n", 'the disk is full');
+    cmp_ok($n, '>', 5, 'not at once');
+    is(scalar(wrong($s, 'a', 100_000, 1 .. $n)), 0, 'reads go on');
+    is($s->get('a' . ($n + 1))->{status}, 404, 'nothing was stored');
+
+    # small writes may still fit; a large one over an old key does not
+
+    my ($m, $small) = fill($s, 'b', 20_000);
+    answer($small, 507, "disk is full\n", 'to the last bytes');
+    answer($s->put('a1', 'x' x 200_000), 507, "disk is full\n",
+           'the same for an old key');
+    is(scalar(wrong($s, 'a', 100_000, 1)), 0, 'the old value stays');
+    is($s->store->{keys}, $n + $m, 'nothing has changed');
+
+    # a start on a full disk
+
+    $s->stop('KILL');
+    $s->launch;
+    ok(wait_for(sub { $s->http(GET => '/kv/a1', soft => 1)->{status} == 200 },
+                10), 'it starts on a full disk');
+    is(scalar(wrong($s, 'a', 100_000, 1 .. $n)), 0, 'and reads');
+    is(scalar(wrong($s, 'b', 20_000, 1 .. $m)), 0, 'all of it');
+    is($s->store->{keys}, $n + $m, 'and nothing else');
+
+    # room
+
+    unlink "$mnt/ballast";
+    my $ok = wait_for(sub { $s->put('room', 'x' x 50_000)->{status} == 200 },
+                      5);
+    ok($ok, 'writes work again when there is room');
+    is($s->http(GET => '/health')->{status}, 200, '/health is fine');
+    my ($more, $last) = fill($s, 'c', 100_000);
+    cmp_ok($more, '>', 5, 'as many as there is room for');
+    answer($last, 507, "disk is full\n", 'and full again');
+
+    $s->stop;
+    $s->launch;
+    ok(wait_for(sub { $s->http(GET => '/kv/a1', soft => 1)->{status} == 200 },
+                10), 'after a clean stop it starts');
+    is(scalar(wrong($s, 'a', 100_000, 1 .. $n)), 0, 'with the old');
+    is(scalar(wrong($s, 'c', 100_000, 1 .. $more)), 0, 'and the new');
+    is($s->store->{keys}, $n + $m + $more + 1, 'and nothing else');
+    is($s->stop, 0, 'it stops');
+
+    # under load, with the disk filling up and being freed
+
+    system("rm -rf $mnt/data");
+    write_file("$mnt/ballast", 'x' x (3 << 20));
+    $s->start;
+    my @writers = map { KV::Load->fork(sub {
+        my ($stop) = @_;
+        my $ledger = KV::Ledger->new;
+        my (%counts, @errors, %wait);
+        my $name = "w$_";
+        KV::Load::run(port => $s->{port}, connections => 6,
+            next => sub {
+                my ($c) = @_;
+                return if $$stop;
+                return delete $wait{$c} if $wait{$c};
+                my $key = "$name-$c-" . int rand 10;
+                my $seq = $ledger->try($key, 1);
+                return { method => 'PUT', path => "/kv/$key", key => $key,
+                         seq => $seq, body => value($key, $seq, 5000) };
+            },
+            done => sub {
+                my ($c, $req, $res, $error) = @_;
+                my $got = $res ? "$res->{status} $res->{body}" : $error;
+                $counts{$got =~ s/\s+$//r}++;
+                $ledger->ack($req->{key}, $req->{seq}) if $got eq '200 ';
+                $ledger->never($req->{key}, $req->{seq}) if $got =~ /^507/;
+                $wait{$c} = 0.02 if $got =~ /^507/;
+            });
+        return { ledger => $ledger, counts => \%counts, errors => \@errors };
+    }) } 1 .. 3;
+
+    my $probe = sub { $s->put('probe', 'x' x 20_000)->{status} };
+    ok(wait_for(sub { $probe->() == 507 }, 10, 0.02), 'full under load');
+    sleep(0.3);
+    unlink "$mnt/ballast";
+    ok(wait_for(sub { $probe->() == 200 }, 10, 0.02), 'and room under load');
+    my @results = map { $_->stop } @writers;
+    my %counts;
+    for my $counts (map { $_->{counts} } @results) {
+        $counts{$_} += $counts->{$_} for keys %$counts;
+    }
+    is(join(', ', sort keys %counts), '200, 507 disk is full',
+       'under load: nothing else is answered');
+    my $ledger = KV::Ledger->merge(map { $_->{ledger} } @results);
+    my @errors = KV::Load->verify($s, $ledger, \my $found);
+    is(scalar @errors, 0, 'under load: what was refused did not happen')
+        or diag(join "\n", splice @errors, 0, 10);
+    $s->stop('KILL');
+    $s->launch;
+    wait_for(sub { $s->http(GET => '/kv/x', soft => 1)->{status} == 404 }, 10);
+    @errors = KV::Load->verify($s, $ledger, \$found);
+    is(scalar @errors, 0, 'nor after a restart')
+        or diag(join "\n", splice @errors, 0, 10);
+
+    $s->done;
+    system("umount $mnt") == 0 and undef $mounted;
+}
+
+
+# ---- a failing disk
+
+
+for my $what (qw(fdatasync write)) {
+    my $s = KV::Test->new(zone => '32m', fault => 1, @KV);
+    my $unavailable = "store is unavailable\n";
+    $s->expect_log(qr/Input\/output error/);
+    $s->start;
+    $s->put("k$_", value("k$_", $_, 5000)) for 1 .. 50;
+
+    $s->fault($what => 1);
+
+    # a batch of several
+
+    my @c = map { $s->connect } 1 .. 10;
+    $c[$_ - 1]->send(KV::Conn::request(PUT => "/kv/k$_", body => 'new'))
+        for 1 .. 10;
+    my @answers = map { $_->response } @c;
+    is(scalar(grep { $_ && $_->{status} == 503
+                     && $_->{body} eq $unavailable } @answers), 10,
+       "$what fails: its batch gets 503");
+    $s->fault($what => undef);
+
+    # once is enough: it takes no more writes, even if the disk looks well
+
+    for my $request ([ PUT => '/kv/k1', body => 'newer' ],
+                     [ PUT => '/kv/fresh', body => 'newer' ],
+                     [ PUT => '/kv/k1', chunks => [ 'newer' ] ],
+                     [ DELETE => '/kv/k2' ], [ DELETE => '/kv/nothing' ],
+                     [ DELETE => '/clear' ], [ GET => '/health' ])
+    {
+        my $name = "$what failed: @$request[0, 1]";
+        my $r = $s->http(@$request);
+        answer($r, 503, $unavailable, "$name is refused");
+        like($r->{headers}{'retry-after'}, qr/^\d+$/, "$name: Retry-After");
+    }
+
+    is($s->http(HEAD => '/health')->{status}, 503, "$what failed: HEAD /health");
+    is(scalar(wrong($s, 'k', 5000, 1 .. 50)), 0, "$what failed: reads go on");
+    is($s->get('nothing')->{status}, 404, "$what failed: 404 as well");
+    is($s->put('a b', 'x')->{status}, 400, "$what failed: 400 goes first");
+    is($s->put('k1', '')->{status}, 400, "$what failed: so does no value");
+    is($s->http(POST => '/kv/k1')->{status}, 405, "$what failed: and 405");
+    is($s->put('k1', 'x' x 300_000)->{status}, 413, "$what failed: and 413");
+    isnt($s->store->{state}, 'ready', "$what failed: /stats says so");
+
+    my $c = $s->connect;
+    $c->send("PUT /kv/e HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n"
+             . "Content-Length: 9\r\n\r\n");
+    is($c->response->{status}, 503, "$what failed: known before the body");
+
+    # neither a new worker nor a reload believes the disk again
+
+    ok(defined $s->reload, "$what failed: a reload");
+    is($s->put('k1', 'x')->{status}, 503, "$what failed: still, after it");
+    $s->expect_log(qr/exited on signal 9/);
+    my ($pid) = $s->workers;
+    kill('KILL', $pid);
+    wait_for(sub { 2 == grep { $_ != $pid } $s->workers }, 5);
+    is($s->put('k1', 'x')->{status}, 503, "$what failed: and with a new worker");
+    is(scalar(wrong($s, 'k', 5000, 1 .. 50)), 0, "$what failed: reads go on");
+
+    is($s->stop, 0, "$what failed: it stops");
+    $s->start;
+    is(scalar(wrong($s, 'k', 5000, 11 .. 50)), 0,
+       "$what failed: after a restart all that was acknowledged is there");
+    is(scalar(grep { my $b = $s->get("k$_")->{body};
+                     $b ne 'new' && $b ne value("k$_", $_, 5000) } 1 .. 10), 0,
+       "$what failed: what was not is old or new");
+    is($s->store->{keys}, 50, "$what failed: and nothing else is");
+    is($s->put('k1', 'x')->{status}, 200, "$what failed: writes work again");
+    $s->done;
+}
+
+done_testing();

@@ -1,0 +1,405 @@
+package KV::Test;
+
+# A real nginx with the module, on a port and in a directory of its own, and
+# what a test asks of it:
+#
+#     my $s = KV::Test->new(zone => '16m', kv => 'segment=1m max_value=256k');
+#     $s->start;
+#     is($s->put('a', 'value')->{status}, 200);
+#     $s->stop('KILL'); $s->start;
+#     is($s->get('a')->{body}, 'value');
+#     $s->done;                      # stops it, looks into the error log
+#
+# Everything that was started is killed, by process group, when the object
+# goes; its directory is removed.  Raw requests go through KV::Conn, load
+# through KV::Load; KV::Util's functions are exported from here too.
+
+use strict;
+use warnings;
+
+use Cwd ();
+use Exporter 'import';
+use File::Path ();
+use File::Temp ();
+use JSON::PP ();
+use POSIX qw(:sys_wait_h);
+use Test::More ();
+use Time::HiRes qw(time sleep);
+
+use KV::Conn;
+use KV::Util;
+
+our @EXPORT = @KV::Util::EXPORT;
+
+my $ROOT = Cwd::getcwd();
+
+$SIG{PIPE} = 'IGNORE';
+$SIG{$_} = sub { exit 1 } for qw(INT TERM HUP);
+$SIG{ALRM} = sub { die "this test takes too long\n" };
+alarm($ENV{KV_TIMEOUT} || 600);
+
+
+# ---- the server
+
+
+# Options, which may also be changed in the object before a start or reload:
+#
+#   workers      worker_processes (2)
+#   zone         size of the zone (32m)
+#   path         data directory (data, in the object's own {dir})
+#   kv           further parameters of kv_zone
+#   main, http, server, location, servers
+#                lines for these contexts (the location is /kv/)
+#   connections  worker_connections (2048)
+#   conf         all but the first lines of the configuration; %%name%% in it
+#                becomes the object's {name}
+#   fault        the disk is faulty on demand: see fault()
+
+sub new {
+    my ($class, %o) = @_;
+    my $dir = File::Temp::tempdir('kvtestXXXXXX', TMPDIR => 1);
+
+    my $self = bless {
+        workers => 2, zone => '32m', kv => '', path => "$dir/data",
+        main => '', http => '', server => '', location => '', servers => '',
+        connections => 2048, port => free_port(), owner => $$,
+        expected => [], %o, dir => $dir,
+    }, $class;
+
+    mkdir "$dir/tmp";
+    mkdir "$dir/fault";
+    $self->build_fault if $self->{fault};
+
+    return $self;
+}
+
+
+sub config {
+    my ($self) = @_;
+    my %o = %$self;
+    my $module = $ENV{KV_MODULE} // "$ROOT/.build/ngx_http_kv_module.so";
+    my $fds = $o{connections} + 500;
+    my $temp = join '', map { "${_}_temp_path $o{dir}/tmp/$_;\n" }
+                        qw(client_body proxy fastcgi uwsgi scgi);
+
+    $o{conf} //= <<"END";
+%%main%%
+events { worker_connections %%connections%%; }
+http {
+    access_log off;
+    %%temp%%
+    kv_zone zone=main:%%zone%% path=%%path%% %%kv%%;
+    %%http%%
+    server {
+        listen 127.0.0.1:%%port%% backlog=4096;
+        keepalive_requests 1000000;
+        %%server%%
+        location /kv/ { kv main; %%location%% }
+        location = /clear { kv_clear main; }
+        location = /health { kv_health main; }
+        location = /stats { kv_stats main; }
+    }
+    %%servers%%
+}
+END
+
+    my $text = <<"END";
+@{[ $module eq '' ? '' : 'load_module ' . Cwd::abs_path($module) . ';' ]}
+@{[ $> == 0 ? 'user root;' : '' ]}
+daemon off;
+worker_processes %%workers%%;
+worker_rlimit_nofile $fds;
+pid %%dir%%/nginx.pid;
+error_log %%dir%%/error.log notice;
+$o{conf}
+END
+
+    $o{temp} = $temp;
+    $text =~ s/%%(\w+)%%/$o{$1}/g;
+    return $text;
+}
+
+
+sub nginx {
+    return $ENV{KV_NGINX} if $ENV{KV_NGINX};
+    for (split(/:/, $ENV{PATH} // ''), '/usr/sbin', '/usr/local/sbin') {
+        return "$_/nginx" if -x "$_/nginx";
+    }
+    die "no nginx in PATH; KV_NGINX may name one\n";
+}
+
+
+# Starts nginx in a process group of its own and does not wait.
+
+sub launch {
+    my ($self) = @_;
+    my $dir = $self->{dir};
+
+    write_file("$dir/nginx.conf", $self->config);
+
+    my $pid = fork // die "fork: $!";
+    if ($pid == 0) {
+        alarm(0);
+        setpgrp(0, 0);
+        open(STDIN, '<', '/dev/null');
+        open(STDOUT, '>', "$dir/output");
+        open(STDERR, '>&', \*STDOUT);
+        if ($self->{fault}) {
+            $ENV{LD_PRELOAD} = "$dir/fault.so";
+            $ENV{KV_FAULT_DIR} = "$dir/fault";
+        }
+        { exec $self->nginx, '-p', $dir, '-c', "$dir/nginx.conf" }
+        POSIX::_exit(127);
+    }
+
+    setpgrp($pid, $pid);
+    $self->{pid} = $self->{pgid} = $pid;
+    return $self;
+}
+
+
+# Starts it and waits until it takes writes; dies with what it said if not.
+
+sub start {
+    my ($self, $seconds) = @_;
+
+    $self->launch;
+    wait_for(sub { $self->exited || $self->healthy }, $seconds || 30);
+
+    die "nginx did not start:\n" . $self->output . $self->log
+        if $self->exited || !$self->healthy;
+
+    return $self;
+}
+
+
+# Starts it when it should refuse to: returns its exit status and what it
+# said, or nothing if it runs.
+
+sub refused {
+    my ($self) = @_;
+    my $from = length $self->log;
+
+    $self->launch;
+    wait_for(sub { $self->exited || $self->healthy }, 15);
+    return unless $self->exited;
+
+    return ($self->{status} >> 8, $self->output . substr($self->log, $from));
+}
+
+
+# nginx -t with the configuration: exit status and output.
+
+sub test_config {
+    my ($self) = @_;
+    my $file = "$self->{dir}/t.conf";
+
+    write_file($file, $self->config);
+    my $out = qx(@{[ $self->nginx ]} -t -p $self->{dir} -c $file 2>&1);
+    return ($? >> 8, $out);
+}
+
+
+sub healthy {
+    my ($self) = @_;
+    return $self->http(GET => '/health', soft => 1)->{status} == 200;
+}
+
+
+# Whether the master is gone; {status} is then what waitpid() gave.
+
+sub exited {
+    my ($self) = @_;
+    return 1 unless $self->{pid};
+    return unless waitpid($self->{pid}, WNOHANG) == $self->{pid};
+    $self->{status} = $?;
+    delete $self->{pid};
+    return 1;
+}
+
+
+# Processes of the server other than the master, zombies aside.
+
+sub workers {
+    my ($self) = @_;
+    my @pids;
+
+    for my $stat (glob '/proc/[0-9]*/stat') {
+        open(my $f, '<', $stat) or next;
+        my ($pid, $state, $pgrp) =
+            (readline($f) // '') =~ /^(\d+) \(.*\) (\S) \d+ (\d+)/ or next;
+        next unless $pgrp == $self->{pgid} && $state !~ /[ZX]/;
+        push @pids, $pid unless $pid == ($self->{pid} || 0);
+    }
+
+    return @pids;
+}
+
+
+# Sends the signal to the whole group, as lc does, and waits.  Returns the
+# exit status (or 128 + signal); nothing if somebody is still there then.
+
+sub stop {
+    my ($self, $signal, $seconds) = @_;
+    kill($signal || 'TERM', -$self->{pgid});
+    return $self->wait_exit($seconds);
+}
+
+
+# To the master alone: QUIT is graceful.
+
+sub quit {
+    my ($self, $signal) = @_;
+    kill($signal || 'QUIT', $self->{pid});
+    return $self->wait_exit;
+}
+
+
+sub wait_exit {
+    my ($self, $seconds) = @_;
+
+    wait_for(sub { $self->exited && !$self->workers }, $seconds || 15)
+        or return;
+    my $st = $self->{status};
+    return WIFSIGNALED($st) ? 128 + WTERMSIG($st) : WEXITSTATUS($st);
+}
+
+
+# Writes the configuration anew and reloads it.  Waits until the old workers
+# are gone; if it should be refused, until the error log matches the pattern.
+# Returns what the log says since, or nothing if that did not happen.
+
+sub reload {
+    my ($self, $refused) = @_;
+    my %old = map { $_ => 1 } $self->workers;
+    my $from = length $self->log;
+
+    write_file("$self->{dir}/nginx.conf", $self->config);
+    kill('HUP', $self->{pid});
+
+    wait_for(sub {
+        return substr($self->log, $from) =~ $refused if $refused;
+        my @now = $self->workers;
+        return @now == $self->{workers} && !grep { $old{$_} } @now;
+    }, 15) or return;
+
+    return substr($self->log, $from);
+}
+
+
+# ---- requests
+
+
+# A new connection.  With soft => 1 a refused one gives nothing.
+
+sub connect {
+    my ($self, %o) = @_;
+    return KV::Conn->new(port => $self->{port}, %o);
+}
+
+
+# One request on a connection of its own: the answer, see KV::Conn::parse().
+# With soft => 1 the status is 0 if none came.
+
+sub http {
+    my ($self, $method, $path, %o) = @_;
+    my $none = { status => 0, headers => {}, body => '' };
+
+    my $c = $self->connect(%o) or return $none;
+    my @headers = (@{$o{headers} || []}, 'Connection: close');
+    $c->send(KV::Conn::request($method, $path, %o, headers => \@headers));
+    my $r = eval { $c->response($method, $o{timeout}) };
+    die $@ if $@ && !$o{soft};
+
+    return $r || $none;
+}
+
+
+sub put { my ($s, $k, @o) = @_; $s->http(PUT => "/kv/$k", body => @o) }
+sub get { my ($s, $k, @o) = @_; $s->http(GET => "/kv/$k", @o) }
+sub del { my ($s, $k, @o) = @_; $s->http(DELETE => "/kv/$k", @o) }
+sub clear { my ($s, @o) = @_; $s->http(DELETE => '/clear', @o) }
+
+sub stats {
+    my ($self, $path) = @_;
+    return JSON::PP::decode_json($self->http(GET => $path || '/stats')->{body});
+}
+
+sub store { $_[0]->stats->{store} }
+sub used { $_[0]->store->{zone}{used} }
+
+
+# ---- faults
+
+
+sub build_fault {
+    my ($self) = @_;
+    my $cc = $ENV{CC} || 'cc';
+    system("$cc -O1 -shared -fPIC -o $self->{dir}/fault.so "
+           . "$ROOT/t/lib/fault.c -ldl") == 0 or die "$cc failed on fault.c\n";
+}
+
+
+# Breaks the disk (fdatasync => 1, write => 1, slow => ms), or mends it
+# (fdatasync => undef).
+
+sub fault {
+    my ($self, $what, $value) = @_;
+    my $file = "$self->{dir}/fault/$what";
+    return defined $value ? write_file($file, $value) : unlink $file;
+}
+
+
+# ---- the error log
+
+
+sub log { my ($self) = @_; eval { read_file("$self->{dir}/error.log") } // '' }
+sub output { my ($self) = @_; eval { read_file("$self->{dir}/output") } // '' }
+
+
+# Alarming lines that match one of these are no failure.
+
+sub expect_log { my ($self, @re) = @_; push @{$self->{expected}}, @re }
+
+
+sub check_log {
+    my ($self) = @_;
+    my @bad;
+
+    for my $line (split /\n/, $self->log . $self->output) {
+        push @bad, $line
+            if $line =~ /\[(?:alert|emerg)\]|exited on signal|Sanitizer/
+               && !grep { $line =~ $_ } @{$self->{expected}};
+    }
+
+    Test::More::is(scalar @bad, 0, 'nothing alarming in the error log')
+        or Test::More::diag(join "\n", splice @bad, 0, 10);
+}
+
+
+# The end of a test: a clean exit, and a clean log.
+
+sub done {
+    my ($self) = @_;
+    Test::More::is($self->stop, 0, 'nginx stops with status 0')
+        if $self->{pid};
+    $self->check_log;
+}
+
+
+sub DESTROY {
+    my ($self) = @_;
+    return if $$ != $self->{owner};
+    local ($?, $!, $@);
+
+    if ($self->{pgid} && ($self->{pid} || $self->workers)) {
+        kill('KILL', -$self->{pgid});
+        $self->wait_exit(5);
+    }
+
+    return Test::More::diag("kept: $self->{dir}") if $ENV{KV_KEEP};
+    File::Path::remove_tree($self->{dir});
+}
+
+
+1;

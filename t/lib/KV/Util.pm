@@ -1,0 +1,105 @@
+package KV::Util;
+
+# Small things that every test needs.
+
+use strict;
+use warnings;
+
+use Digest::MD5 qw(md5);
+use Exporter 'import';
+use IO::Socket::INET ();
+use Time::HiRes qw(time sleep);
+
+our @EXPORT = qw(wait_for value check_value read_file write_file list_dir
+                 free_port);
+
+
+# Calls the condition until it gives something true, which it returns; after
+# so many seconds returns nothing.
+
+sub wait_for {
+    my ($condition, $seconds, $step) = @_;
+    my $end = time + $seconds;
+
+    while (1) {
+        my $rc = $condition->();
+        return $rc if $rc;
+        return if time > $end;
+        sleep($step || 0.01);
+    }
+}
+
+
+# A value that says whose it is: its key, a number, its length, then bytes of
+# all kinds that only these three give.  Their period shares no divisor with
+# any block size, so that a piece in a wrong place shows.
+
+sub value {
+    my ($key, $seq, $len) = @_;
+    my $head = "$key $seq $len ";
+
+    return $head if $len <= length $head;
+
+    my $filler = substr(join('', map { md5("$head$_") } 0 .. 15), 0, 251);
+    my $n = $len - length $head;
+
+    return $head . substr($filler x ($n / 251 + 1), 0, $n);
+}
+
+
+# The number in a value of this key, or nothing if it is torn or foreign.
+
+sub check_value {
+    my ($key, $body) = @_;
+
+    my ($of, $seq, $len) = $body =~ /^(\S+) (\d+) (\d+) / or return;
+    return unless $of eq $key && $len <= 20_000_000;
+    return unless value($key, $seq, $len) eq $body;
+
+    return $seq;
+}
+
+
+sub read_file {
+    my ($name) = @_;
+    open(my $f, '<:raw', $name) or die "$name: $!";
+    local $/;
+    return scalar <$f>;
+}
+
+
+sub write_file {
+    my ($name, $text) = @_;
+    open(my $f, '>:raw', $name) or die "$name: $!";
+    print $f $text;
+    close $f or die "$name: $!";
+}
+
+
+# What a directory holds: name => "inode size mtime".
+
+sub list_dir {
+    my ($dir) = @_;
+    opendir(my $d, $dir) or return {};
+    return { map { my @st = Time::HiRes::stat("$dir/$_");
+                   ($_ => sprintf '%d %d %.6f', @st[1, 7, 9]) }
+             grep { !/^\.\.?$/ } readdir $d };
+}
+
+
+# Below the ports that outgoing connections use: nobody takes it while the
+# server is down.
+
+sub free_port {
+    for (1 .. 1000) {
+        my $port = 10_000 + int rand 22_000;
+        my $s = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 1,
+                                      LocalPort => $port);
+        return $port if $s;
+    }
+
+    die "no free port";
+}
+
+
+1;

@@ -1,0 +1,153 @@
+# Restarts of the whole group in the middle of writes, as lc does them: clean
+# ones and SIGKILL.  KV_ROUNDS says how many.
+
+use strict;
+use warnings;
+
+use Test::More;
+use Time::HiRes qw(time sleep);
+
+use KV::Load;
+use KV::Test;
+
+my $ROUNDS = $ENV{KV_ROUNDS} || 12;
+my $WRITERS = 4;
+
+my $s = KV::Test->new(zone => '128m', fault => 1,
+                      kv => 'segment=4m max_value=1m snapshot=24m');
+$s->start;
+
+
+# many cycles
+
+{
+    my @writers = map { KV::Load->writers($s, name => "w$_") } 1 .. $WRITERS;
+    my ($slowest_stop, $slowest_start) = (0, 0);
+    my @bad;
+
+    for my $round (1 .. $ROUNDS) {
+        sleep(0.1 + rand 0.5);
+
+        # half of the deaths find a sync under way
+        $s->fault(slow => $round % 2 ? 20 : undef);
+        sleep(rand 0.1);
+
+        my $signal = (qw(KILL TERM KILL QUIT KILL INT))[$round % 6];
+        my $time = time;
+        my $rc = $signal eq 'QUIT' ? $s->quit : $s->stop($signal);
+        my $took = time - $time;
+
+        if ($signal ne 'KILL') {
+            $slowest_stop = $took if $took > $slowest_stop;
+            push @bad, "round $round: $signal: " . ($rc // 'does not stop')
+                if !defined $rc || $rc != 0;
+        }
+        $s->fault(slow => undef);
+
+        $time = time;
+        $s->start;
+        $took = time - $time;
+        $slowest_start = $took if $took > $slowest_start;
+    }
+
+    sleep(0.3);
+    my @results = map { $_->stop } @writers;
+    my %counts;
+    for my $counts (map { $_->{counts} } @results) {
+        $counts{$_} += $counts->{$_} for keys %$counts;
+    }
+    my @errors = map { @{$_->{errors}} } @results;
+
+    is("@bad", '', 'every clean stop is clean');
+    cmp_ok($slowest_stop, '<', 5.5, 'and done within 5 seconds');
+    cmp_ok($slowest_start, '<', 5, 'every start is quick');
+    cmp_ok($counts{200}, '>', 100 * $ROUNDS, 'there was something to lose');
+    is(scalar @errors, 0, 'nothing lost or torn on the way')
+        or diag(join "\n", splice @errors, 0, 10);
+
+    my $ledger = KV::Ledger->merge(map { $_->{ledger} } @results);
+    @errors = KV::Load->verify($s, $ledger, \my $found);
+    is(scalar @errors, 0, "$ROUNDS restarts lost nothing")
+        or diag(join "\n", splice @errors, 0, 10);
+    is($s->store->{keys}, $found, 'no key came from nowhere');
+
+    $s->stop('KILL');
+    $s->start;
+    @errors = KV::Load->verify($s, $ledger, \$found);
+    is(scalar @errors, 0, 'nor did the last SIGKILL')
+        or diag(join "\n", splice @errors, 0, 10);
+
+    note(join ', ', map { "$_ $counts{$_}" } sort keys %counts);
+    note(sprintf 'slowest stop %.2f s, start %.2f s', $slowest_stop,
+         $slowest_start);
+}
+
+
+# writes that were accepted are answered when the server is told to stop
+
+for my $how ([ 'SIGTERM to the group', sub { kill('TERM', -$s->{pgid}) } ],
+             [ 'SIGINT to the group', sub { kill('INT', -$s->{pgid}) } ],
+             [ 'SIGTERM to the master', sub { kill('TERM', $s->{pid}) } ],
+             [ 'SIGQUIT to the master', sub { kill('QUIT', $s->{pid}) } ])
+{
+    my ($name, $signal) = @$how;
+    my $from = length $s->log;
+    my @c = map { $s->connect } 0 .. 63;
+    my $idle = $s->connect;
+    my $half = $s->connect;
+
+    $half->send("PUT /kv/half HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n"
+                . "\r\nhal") if $name !~ /QUIT/;
+    $s->fault(slow => 250);
+    $c[$_]->send(KV::Conn::request(PUT => "/kv/s$_", body => "$name $_"))
+        for 0 .. 63;
+    sleep(0.1);               # they are read at once, the sync takes longer
+
+    my $time = time;
+    $signal->();
+    my @answers = map { eval { $_->response } } @c;
+    is(scalar(grep { $_ && $_->{status} == 200 } @answers), 64,
+       "$name: accepted writes are answered");
+    is($s->wait_exit, 0, "$name: status 0");
+    cmp_ok(time - $time, '<', 5, "$name: in time");
+    $s->fault(slow => undef);
+
+    my @lines = grep { /kv zone "main": / } split /\n/,
+                substr($s->log, $from);
+    my @put = grep { m{PUT /kv/\{key\}: (\d+) requests?} } @lines;
+    is(scalar @put, 1, "$name: statistics are logged once");
+    cmp_ok(($put[0] // '') =~ /: (\d+) request/ ? $1 : 0, '>=', 64,
+           "$name: and count");
+
+    $s->start;
+    is(scalar(grep { $s->get("s$_")->{body} eq "$name $_" } 0 .. 63), 64,
+       "$name: and the writes are there");
+    is($s->get('half')->{status}, 404, "$name: half an upload is not");
+}
+
+
+# a write that is answered while the group is killed is there afterwards
+
+{
+    my $lost = 0;
+
+    for my $round (1 .. 5) {
+        my @c = map { $s->connect } 0 .. 31;
+        $s->fault(slow => 30);
+        $c[$_]->send(KV::Conn::request(PUT => "/kv/r$round-$_", body => "v$_"))
+            for 0 .. 31;
+        sleep(rand 0.1);
+        $s->stop('KILL');
+        $s->fault(slow => undef);
+
+        my @acked = grep { my $r = eval { $c[$_]->response };
+                           $r && $r->{status} == 200 } 0 .. 31;
+        $s->start;
+        $lost += grep { $s->get("r$round-$_")->{body} ne "v$_" } @acked;
+    }
+
+    is($lost, 0, 'what was answered before a SIGKILL is there');
+}
+
+$s->done;
+done_testing();

@@ -1,0 +1,180 @@
+# Workers that die in the middle of writes: the others go on, what was
+# acknowledged stays, what was half received is freed.  KV_ROUNDS says how
+# many deaths.
+
+use strict;
+use warnings;
+
+use List::Util qw(shuffle);
+use Test::More;
+use Time::HiRes qw(time sleep);
+
+use KV::Load;
+use KV::Test;
+
+my $ROUNDS = $ENV{KV_ROUNDS} || 20;
+
+my $s = KV::Test->new(workers => 3, zone => '128m', fault => 1,
+                      kv => 'segment=4m max_value=1m snapshot=24m');
+$s->expect_log(qr/worker process \d+ exited on signal 9/);
+$s->start;
+
+
+# Whether a write succeeds within so long; how long that took.
+
+sub back {
+    my ($seconds) = @_;
+    my $time = time;
+    my $ok = wait_for(sub { $s->put('back', 'x', soft => 1, timeout => 5)
+                                ->{status} == 200 }, $seconds);
+    return $ok ? time - $time : undef;
+}
+
+sub all_there {
+    return wait_for(sub { $s->workers == $s->{workers} }, 5);
+}
+
+
+{
+    my @writers = map { KV::Load->writers($s, name => "w$_") } 1 .. 4;
+    my ($slowest, @bad) = (0);
+
+    sleep(0.3);
+    for my $round (1 .. $ROUNDS) {
+        $s->fault(slow => $round % 3 == 1 ? 20 : undef);
+        sleep(0.05 + rand 0.2);
+
+        # mostly one, sometimes two, sometimes all
+
+        my @pids = shuffle($s->workers);
+        splice @pids, $round % 10 == 9 ? 3 : $round % 5 == 4 ? 2 : 1;
+        kill('KILL', @pids);
+
+        my $took = back(10);
+        push @bad, $round unless defined $took;
+        $slowest = $took if defined $took && $took > $slowest;
+        push @bad, "$round: a worker is missing" unless all_there();
+    }
+
+    $s->fault(slow => undef);
+    sleep(0.3);
+    my @results = map { $_->stop } @writers;
+    my %counts;
+    for my $counts (map { $_->{counts} } @results) {
+        $counts{$_} += $counts->{$_} for keys %$counts;
+    }
+    my @errors = map { @{$_->{errors}} } @results;
+
+    is("@bad", '', 'the service comes back each time');
+    cmp_ok($slowest, '<', 4, 'within seconds');
+    cmp_ok($counts{200}, '>', 50 * $ROUNDS, 'there was something to lose');
+    is($counts{refused} // 0, 0, 'the port is open all the time');
+    is(scalar @errors, 0, 'nothing lost or torn on the way')
+        or diag(join "\n", splice @errors, 0, 10);
+
+    my $ledger = KV::Ledger->merge(map { $_->{ledger} } @results);
+    @errors = KV::Load->verify($s, $ledger, \my $found);
+    is(scalar @errors, 0, "$ROUNDS deaths lost nothing")
+        or diag(join "\n", splice @errors, 0, 10);
+    is($s->store->{keys}, $found + 1, 'no key came from nowhere');
+    is($s->http(GET => '/health')->{status}, 200, 'it is healthy');
+
+    my $rebuilds = $s->store->{recovery}{rebuilds};
+    is($s->stop, 0, 'it stops cleanly');
+    $s->start;
+    @errors = KV::Load->verify($s, $ledger, \$found);
+    is(scalar @errors, 0, 'all of it is on disk')
+        or diag(join "\n", splice @errors, 0, 10);
+
+    note(join ', ', map { "$_ $counts{$_}" } sort keys %counts);
+    note(sprintf 'slowest return %.2f s, %d rebuilds', $slowest, $rebuilds);
+}
+
+
+# uploads that die with their worker free what they took
+
+{
+    $s->clear;
+    back(5);
+    my $before = $s->used;
+    my @c = map { $s->connect } 1 .. 60;
+
+    $_->send("PUT /kv/half HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n"
+             . "\r\n" . 'x' x 900_000) for @c;
+    ok(wait_for(sub { $s->used > $before + 60 * 900_000 }, 10, 0.05),
+       'half the zone is taken by uploads');
+
+    for my $pid ($s->workers) {
+        kill('KILL', $pid);
+        ok(defined back(5), 'a worker dies with its uploads');
+        all_there();
+    }
+
+    is(scalar(grep { $_->closed(5) } @c), 60, 'all uploads are cut off');
+    my $used;
+    ok(wait_for(sub { ($used = $s->used) <= $before + 1000 }, 5, 0.05),
+       'what they had received is freed') or diag("$before, now $used");
+    is($s->get('half')->{status}, 404, 'and not stored');
+
+    # and can be used: 60 values of 1 MB, more than half of the zone
+
+    my @status = map { $s->put("full$_", 'x' x 1_000_000)->{status} } 1 .. 60;
+    is(scalar(grep { $_ == 200 } @status), 60, 'and can be used again');
+}
+
+
+# slow readers that die with their worker
+
+{
+    $s->clear;
+    my $before = $s->used;
+
+    $s->put('big', value('big', 1, 1_000_000));
+    my @c = map { $s->connect } 1 .. 20;
+    setsockopt($_->{sock}, Socket::SOL_SOCKET(), Socket::SO_RCVBUF(), 4096)
+        for @c;
+    $_->send(KV::Conn::request(GET => '/kv/big')) for @c;
+    $_->ready(0, 5) for @c;
+    $s->del('big');
+
+    kill('KILL', $s->workers);
+    ok(defined back(5), 'workers die with slow readers');
+    $s->del('back');
+    my $used;
+    ok(wait_for(sub { ($used = $s->used) <= $before + 1000 }, 5, 0.05),
+       'what they read is freed') or diag("$before, now $used");
+}
+
+
+# all workers at once, while the committer is in its sync
+
+{
+    my ($lost, $back) = (0, 0);
+
+    all_there();
+    for my $round (1 .. 5) {
+        $s->fault(slow => 100);
+        my @c = map { $s->connect } 0 .. 31;
+        $c[$_]->send(KV::Conn::request(PUT => "/kv/r$round-$_",
+                                       body => "v$_")) for 0 .. 31;
+        sleep(rand 0.15);
+        kill('KILL', $s->workers);
+        $s->fault(slow => undef);
+        my @acked = grep { my $r = eval { $c[$_]->response };
+                           $r && $r->{status} == 200 } 0 .. 31;
+        my $took = back(10) // 10;
+        $back = $took if $took > $back;
+        $lost += grep { $s->get("r$round-$_")->{body} ne "v$_" } @acked;
+
+        for (0 .. 31) {
+            my $r = $s->get("r$round-$_");
+            $lost++ unless $r->{status} == 404 || $r->{body} eq "v$_";
+        }
+    }
+
+    is($lost, 0, 'all workers die in a sync: nothing is lost');
+    cmp_ok($back, '<', 4, 'and the service is back');
+}
+
+$s->done;
+done_testing();
