@@ -143,8 +143,10 @@ kv_rc_t kv_log_purge(kv_log_t *log, uint64_t lsn, uint64_t current_lsn,
  * `must_reach` is the LSN that the log has to reach (a snapshot's E), else it
  * is damaged.  `cb` gets each record.  KV_OK; KV_DAMAGED, with `err` naming
  * file, offset and way out; KV_ERROR for I/O errors, `err` filled; or what
- * `cb` returned.  Nothing on disk is changed unless it is KV_OK.  Memory is
- * bounded by the segment size, time by the bytes in the directory.
+ * `cb` returned.  Nothing on disk is changed unless all of it is good.  Then
+ * what it holds is made durable before KV_OK says so, even after a sync that
+ * failed.  Memory is bounded by the segment size, time by the bytes in the
+ * directory.
  */
 kv_rc_t kv_log_replay(kv_log_t *log, uint64_t after, uint64_t must_reach,
     kv_record_pt cb, void *ctx, kv_err_t *err);

@@ -12,6 +12,7 @@ static void ngx_http_kv_type(ngx_http_request_t *r, const char *type);
 static ngx_int_t ngx_http_kv_header(ngx_http_request_t *r, const char *name,
     const char *value);
 static void ngx_http_kv_discard(ngx_http_request_t *r);
+static ngx_int_t ngx_http_kv_send_header(ngx_http_request_t *r);
 static ngx_int_t ngx_http_kv_reply_pieces(ngx_http_request_t *r,
     ngx_http_kv_ctx_t *ctx, kv_entry_t *e);
 
@@ -152,7 +153,7 @@ ngx_http_kv_reply_value(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx,
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    rc = ngx_http_send_header(r);
+    rc = ngx_http_kv_send_header(r);
 
     if (rc == NGX_ERROR || rc > NGX_OK || r->header_only) {
         return rc;
@@ -206,7 +207,7 @@ ngx_http_kv_reply_pieces(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx,
 
     r->single_range = 1;
 
-    result = ngx_http_send_header(r);
+    result = ngx_http_kv_send_header(r);
 
     if (result == NGX_ERROR || result > NGX_OK || r->header_only) {
         return result;
@@ -241,6 +242,36 @@ ngx_http_kv_reply_pieces(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx,
     b->last_in_chain = 1;
 
     return ngx_http_output_filter(r, out);
+}
+
+
+/*
+ * The header of a value.  A range that it does not have is refused by nginx's
+ * filter, whose page would be HTML: the status and Content-Range are set, the
+ * rest is ours.
+ */
+
+static ngx_int_t
+ngx_http_kv_send_header(ngx_http_request_t *r)
+{
+    ngx_int_t  rc;
+
+    rc = ngx_http_send_header(r);
+
+    if (rc != NGX_HTTP_RANGE_NOT_SATISFIABLE) {
+        return rc;
+    }
+
+    r->allow_ranges = 0;
+
+    rc = ngx_http_kv_reply(r, NGX_HTTP_RANGE_NOT_SATISFIABLE,
+                           "range not satisfiable\n");
+
+    /* the callers are not to send the value behind it */
+
+    r->header_only = 1;
+
+    return rc;
 }
 
 

@@ -62,6 +62,7 @@ typedef struct {
     int              fail_at;         /* the call that fails; 0: none */
     int              fail_count;      /* how many fail from there on */
     size_t           fail_write;      /* writes of so many bytes fail, if set */
+    bool             fail_dir;        /* so do syncs of the directory */
     bool             halved;          /* a write was, and now it fails */
     int              error;
     int              allocations;
@@ -121,6 +122,7 @@ static bool test_exists(test_t *t, const char *name);
 static int test_count(test_t *t, const char *prefix);
 static char *test_name(char *buf, uint64_t lsn);
 static void test_cut(test_t *t);
+static void test_undo(test_t *t, size_t keep);
 static void test_forget(test_t *t, size_t i);
 static void test_rewritten(unsynced_t *lost, const unsynced_t *by);
 
@@ -1401,10 +1403,8 @@ test_unknown_record(void **ctx)
     /* or there is more in the batch than it says */
 
     buf[HEADER] = KV_OP_PUT;
-    h.len = 2 * (h.len / 2 / 8 * 8);
     memcpy(buf + HEADER + h.len, buf + HEADER, h.len);
     h.len *= 2;
-    h.crc = kv_crc32c(0, buf + 8, HEADER - 8 + h.len);
     memcpy(buf, &h, sizeof(h));
     h.crc = kv_crc32c(0, buf + 8, HEADER - 8 + h.len);
     memcpy(buf, &h, sizeof(h));
@@ -1554,6 +1554,63 @@ test_other_files(void **ctx)
     for (i = 0; i < sizeof(keep) / sizeof(keep[0]); i++) {
         assert_true(test_exists(t, keep[i]));
     }
+}
+
+
+/*
+ * A sync failed, and the next process reads what is in memory only: it has to
+ * get it to the disk before it shows it to anybody.
+ */
+
+static void
+test_sync_lost(void **ctx)
+{
+    test_t  *t = *ctx;
+
+    t->keep = true;
+    test_write(t, 1, 100);
+    test_sync(t);
+    test_write(t, 1, 5000);
+    test_write(t, 1, 5000);
+
+    t->fail_at = t->calls + 1;
+    t->fail_count = 1;
+    t->error = EIO;
+    assert_int_equal(kv_log_sync(t->log, &t->err), KV_ERROR);
+    assert_int_equal(t->state.durable_lsn, 1);
+
+    test_replays(t, 3);
+    test_write(t, 1, 100);
+    test_sync(t);
+    test_cut(t);
+    test_replays(t, 4);
+}
+
+
+/* The same of a new segment's name. */
+
+static void
+test_name_lost(void **ctx)
+{
+    test_t  *t = *ctx;
+
+    t->keep = true;
+    test_write(t, 1, 60000);
+    test_sync(t);
+
+    t->fail_dir = true;
+    t->error = EIO;
+    assert_int_equal(test_try(t, t->log, 1, 60000), KV_ERROR);
+    assert_int_equal(t->state.next_lsn, 2);
+    assert_int_equal(test_replay(t, 0, 0), KV_ERROR);
+    t->fail_dir = false;
+
+    test_replays(t, 1);
+    assert_int_equal(t->state.segments, 2);
+    test_write(t, 1, 100);
+    test_sync(t);
+    test_undo(t, 0);
+    test_replays(t, 2);
 }
 
 
@@ -2127,7 +2184,6 @@ static void
 test_cut(test_t *t)
 {
     size_t       i, n;
-    uint64_t     keep;
     unsynced_t  *u;
 
     while (t->unsynced_n) {
@@ -2146,8 +2202,15 @@ test_cut(test_t *t)
         test_forget(t, t->unsynced_n - 1);
     }
 
-    keep = test_random(t, t->renames_n + 1);
+    test_undo(t, test_random(t, t->renames_n + 1));
+}
 
+
+/* Takes back the renames but for the first so many. */
+
+static void
+test_undo(test_t *t, size_t keep)
+{
     while (t->renames_n > keep) {
         t->renames_n--;
         (void) renameat(t->dirfd, t->renames[t->renames_n][1], t->dirfd,
@@ -2290,6 +2353,10 @@ test_io_fdatasync(kv_io_t *io, int fd)
 
     t->syncs++;
     assert_int_equal(fstat(fd, &st), 0);
+
+    if (t->fail_dir && S_ISDIR(st.st_mode)) {
+        fails = true;
+    }
 
     for (i = 0; i < t->unsynced_n; /* void */ ) {
         u = t->unsynced[i];
@@ -2475,6 +2542,8 @@ main(void)
         TEST(test_not_the_next),
         TEST(test_replaced),
         TEST(test_other_files),
+        TEST(test_sync_lost),
+        TEST(test_name_lost),
         TEST(test_power_cuts)
     };
 

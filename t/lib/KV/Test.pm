@@ -115,7 +115,7 @@ $o{conf}
 END
 
     $o{temp} = $temp;
-    $text =~ s/%%(\w+)%%/$o{$1}/g;
+    1 while $text =~ s{%%(\w+)%%}{$o{$1}}g;
     return $text;
 }
 
