@@ -205,7 +205,9 @@ kv_commit_run(kv_store_t *store)
             kv_commit_break(store, "a worker died while it changed the heap");
         }
 
-        if (atomic_load(&zone->state) == KV_ZONE_BROKEN && !kv_store_stopping(store)) {
+        if (atomic_load(&zone->state) == KV_ZONE_BROKEN
+            && !kv_store_stopping(store))
+        {
             kv_commit_rebuild(store);
         }
 
@@ -231,7 +233,8 @@ kv_commit_run(kv_store_t *store)
         none = 0;
         atomic_store(&zone->committer, 0);
 
-        if (kv_store_stopping(store) || atomic_load(&zone->state) != KV_ZONE_READY
+        if (kv_store_stopping(store)
+            || atomic_load(&zone->state) != KV_ZONE_READY
             || (atomic_load(&zone->queue) == NULL
                 && !kv_heap_broken(zone->heap))
             || !atomic_compare_exchange_strong(&zone->committer, &none, mine))

@@ -1,9 +1,8 @@
 
 /*
  * Named points at which a test can stop a process.  In a test build
- * (-DKV_TEST_POINTS) kv_point(KV_POINT_X) kills the process with SIGKILL if
- * the environment says KV_POINT=X (and, with KV_POINT_AFTER=n, only the n-th
- * time); else it is nothing.
+ * (-DKV_TEST_POINTS) a process that called kv_point_arm() kills itself with
+ * SIGKILL when it reaches the point; else kv_point() is nothing.
  */
 
 
@@ -35,6 +34,14 @@ typedef enum {
 #ifdef KV_TEST_POINTS
 
 void kv_point(kv_point_t point);
+
+/*
+ * Dies at the point of that name (KV_POINT_X without its prefix), the
+ * `after`-th time that it is reached, counted from 1.
+ */
+void kv_point_arm(const char *name, int after);
+
+const char *kv_point_name(int point);
 
 #else
 

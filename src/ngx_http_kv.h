@@ -189,8 +189,8 @@ ngx_int_t ngx_http_kv_reply_rc(ngx_http_request_t *r, kv_rc_t rc);
 ngx_int_t ngx_http_kv_reply_allow(ngx_http_request_t *r, const char *allow);
 
 /*
- * The same from outside the content handler: finalizes the request and runs
- * what it posted.
+ * Finalizes a request from an event that is not its connection's, where
+ * nobody else runs the requests that were posted.
  */
 void ngx_http_kv_finish(ngx_http_request_t *r, ngx_int_t rc);
 

@@ -163,7 +163,7 @@ ngx_http_kv_body_read(ngx_http_request_t *r)
 
         if (rc == KV_DECLINED) {
             ngx_http_kv_disown(ctx);
-            ngx_http_kv_finish(r,
+            ngx_http_finalize_request(r,
                          ngx_http_kv_reply(r,
                                            NGX_HTTP_REQUEST_ENTITY_TOO_LARGE,
                                            "value too large\n"));
@@ -172,7 +172,7 @@ ngx_http_kv_body_read(ngx_http_request_t *r)
 
         if (rc != KV_OK) {
             ngx_http_kv_disown(ctx);
-            ngx_http_kv_finish(r, ngx_http_kv_reply_rc(r, rc));
+            ngx_http_finalize_request(r, ngx_http_kv_reply_rc(r, rc));
             return;
         }
 
@@ -185,7 +185,7 @@ ngx_http_kv_body_read(ngx_http_request_t *r)
 
         if (result >= NGX_HTTP_SPECIAL_RESPONSE) {
             ngx_http_kv_disown(ctx);
-            ngx_http_kv_finish(r, ngx_http_kv_body_error(r, result));
+            ngx_http_finalize_request(r, ngx_http_kv_body_error(r, result));
             return;
         }
 
@@ -246,8 +246,9 @@ ngx_http_kv_body_end(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
 
     if (ctx->received == 0) {
         ngx_http_kv_disown(ctx);
-        ngx_http_kv_finish(r, ngx_http_kv_reply(r, NGX_HTTP_BAD_REQUEST,
-                                                "value cannot be empty\n"));
+        ngx_http_finalize_request(r,
+                                  ngx_http_kv_reply(r, NGX_HTTP_BAD_REQUEST,
+                                                 "value cannot be empty\n"));
         return;
     }
 
@@ -256,7 +257,7 @@ ngx_http_kv_body_end(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
 
         if (rc != KV_OK) {
             ngx_http_kv_disown(ctx);
-            ngx_http_kv_finish(r, ngx_http_kv_reply_rc(r, rc));
+            ngx_http_finalize_request(r, ngx_http_kv_reply_rc(r, rc));
             return;
         }
     }

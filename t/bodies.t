@@ -370,11 +370,6 @@ is_value('what', 'the old value stays');
 
     $s->put($KEY, $value);
     my @c = map { $s->connect } 1 .. 3;
-    my $window = sub {
-        setsockopt($_->{sock}, Socket::SOL_SOCKET(), Socket::SO_RCVBUF(),
-                   $_[0]) for @c;
-    };
-    $window->(8192);
     $_->send(KV::Conn::request(GET => "/kv/$KEY")) for @c;
     $_->ready(0, 5) for @c;
 
@@ -385,7 +380,6 @@ is_value('what', 'the old value stays');
         for 1 .. 8;
     is("@status", join(' ', (200) x 12), 'writes go on beside a slow reader');
 
-    $window->(1 << 20);
     answer($c[0]->response, 200, $value, 'it gets the old value, whole');
     $c[1]->close;
     $c[2]->reset;

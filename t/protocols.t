@@ -66,6 +66,18 @@ sub curl {
 }
 
 
+# The same where the answer comes before the body was sent.  nginx then ends
+# the stream, and curl may see that first and know nothing of the answer,
+# whoever gives it: so it is asked again.
+
+sub curl_early {
+    my @answer;
+    my @args = @_;
+    wait_for(sub { (@answer = curl(@args))[0] !~ /^000/ }, 20);
+    return @answer;
+}
+
+
 for my $how (sort keys %url) {
     my $version = $how eq 'https' ? '1.1' : '2';
 
@@ -84,8 +96,10 @@ for my $how (sort keys %url) {
 
         $value = substr(value('h', 2, $len), 0, $len);
         write_file("$dir/in", $value);
-        my ($out) = qx(cat $dir/in | curl -s -k -m 30 $options{$how} -T - -w '%{http_code}' $url{$how}/kv/h);
-        is($out, '200', "$how: PUT of $len, length unknown");
+        is_deeply([ curl($how, '/kv/h', '-T', "$dir/in", '-H',
+                         'Transfer-Encoding: chunked') ],
+                  [ "200 $version text/plain", '' ],
+                  "$how: PUT of $len, length unknown");
         ok((curl($how, '/kv/h'))[1] eq $value, "$how: the value");
     }
 
@@ -102,7 +116,7 @@ for my $how (sort keys %url) {
     is_deeply([ curl($how, '/kv//a') ],
               [ "400 $version text/plain",
                 "key contains invalid characters\n" ], "$how: invalid key");
-    is_deeply([ curl($how, '/kv/h', '-X', 'POST', '-d', 'value') ],
+    is_deeply([ curl_early($how, '/kv/h', '-X', 'POST', '-d', 'value') ],
               [ "405 $version text/plain", "method not allowed\n" ],
               "$how: 405");
 
@@ -113,11 +127,13 @@ for my $how (sort keys %url) {
               "$how: PUT of nothing");
 
     write_file("$dir/in", 'x' x ((4 << 20) + 1));
-    is_deeply([ curl($how, '/kv/h', '-T', "$dir/in") ],
+    is_deeply([ curl_early($how, '/kv/h', '-T', "$dir/in") ],
               [ "413 $version text/plain", "value too large\n" ],
               "$how: too large");
-    is((qx(cat $dir/in | curl -s -k -m 30 $options{$how} -T - -o /dev/null -w '%{http_code}' $url{$how}/kv/h))[0],
-       '413', "$how: too large, length unknown");
+    is_deeply([ curl_early($how, '/kv/h', '-T', "$dir/in", '-H',
+                           'Transfer-Encoding: chunked') ],
+              [ "413 $version text/plain", "value too large\n" ],
+              "$how: too large, length unknown");
 
     is_deeply([ curl($how, '/clear', '-X', 'DELETE') ],
               [ "200 $version text/plain", '' ], "$how: clear");
@@ -136,11 +152,11 @@ for my $how (sort keys %url) {
 
 # many streams of one connection
 
-{
-    my @files = map { "-T $dir/in -o /dev/null -w %{http_code} $url{h2}/kv/m$_" }
-                    1 .. 30;
+SKIP: {
+    skip('no TLS: curl mixes up parallel streams without it', 2)
+        unless $url{'h2 over TLS'};
     write_file("$dir/in", value('m', 1, 100_000));
-    my $out = qx(curl -s -m 30 --http2-prior-knowledge -Z --parallel-max 30 @{[ join ' --next -s ', map { "--http2-prior-knowledge $_" } @files ]} 2>/dev/null);
+    my $out = qx(curl -s -k -m 30 --http2 -Z --parallel-max 30 -T $dir/in -w '%{http_code}' '$url{"h2 over TLS"}/kv/m[1-30]' 2>/dev/null);
     is($out, '200' x 30, '30 PUTs at once on one connection');
     is(scalar(grep { $s->get("m$_")->{body} eq value('m', 1, 100_000) } 1 .. 30),
        30, 'and all of them can be read');

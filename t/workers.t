@@ -11,11 +11,14 @@ use Time::HiRes qw(time sleep);
 
 use KV::Load;
 use KV::Test;
+use KV::Util qw(free_port);
 
 my $ROUNDS = $ENV{KV_ROUNDS} || 20;
 
 my $s = KV::Test->new(workers => 3, zone => '128m', fault => 1,
-                      kv => 'segment=4m max_value=1m snapshot=24m');
+                      kv => 'segment=4m max_value=1m snapshot=24m',
+                      slow_port => free_port(), server =>
+                      'listen 127.0.0.1:%%slow_port%% sndbuf=32k;');
 $s->expect_log(qr/worker process \d+ exited on signal 9/);
 $s->start;
 
@@ -130,9 +133,7 @@ sub all_there {
     my $before = $s->used;
 
     $s->put('big', value('big', 1, 1_000_000));
-    my @c = map { $s->connect } 1 .. 20;
-    setsockopt($_->{sock}, Socket::SOL_SOCKET(), Socket::SO_RCVBUF(), 4096)
-        for @c;
+    my @c = map { $s->connect(port => $s->{slow_port}) } 1 .. 20;
     $_->send(KV::Conn::request(GET => '/kv/big')) for @c;
     $_->ready(0, 5) for @c;
     $s->del('big');
