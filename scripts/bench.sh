@@ -31,6 +31,9 @@ dir=
 pid=
 port=
 
+# What else the machine was doing before the first round.
+load=
+
 # By name: all samples, in one string.
 declare -A samples
 
@@ -41,6 +44,7 @@ main()
 
     parse_arguments "$@"
     prepare
+    read -r load _ </proc/loadavg
     trap clean_up EXIT
     trap 'exit 1' INT TERM HUP
     start_server
@@ -267,7 +271,8 @@ print_report()
     printf '%s, %d cores, Linux %s\n' "$(cpu_name)" "$(nproc)" "$(uname -r)"
     printf '%s, %d workers; data on %s\n' "$(nginx -v 2>&1)" "$workers" \
         "$(df --output=source,fstype "$dir" | awk 'NR == 2 { print $1, $2 }')"
-    printf '%d rounds: median (least .. greatest)\n\n' "$rounds"
+    printf 'load average %s before; %d rounds: median (least .. greatest)\n\n' \
+        "$load" "$rounds"
 
     line 'lone PUT, 100 bytes' lone_put %.0f us
     line 'lone GET, 100 bytes' lone_get %.0f us

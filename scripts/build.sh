@@ -119,8 +119,9 @@ build_static()
 {
     local dir=$build/nginx-static
 
+    # What is said before the configuration is read goes where Debian sends it.
     configure "$tree" "$dir" --add-module --with-threads --with-debug \
-        --with-http_ssl_module --with-http_v2_module
+        --with-http_ssl_module --with-http_v2_module --error-log-path=stderr
     compile "$dir" binary
     publish "$dir/objs/nginx" "$dir/nginx"
 }

@@ -29,7 +29,7 @@ tree=
 # A sanitizer's programs and a whole run of t/*.t, in seconds, are ended after
 # these: a test that hangs is a failure, not a run without an end.
 unit_limit=120
-http_limit=420
+http_limit=400
 lc_limit=100
 
 passed=0

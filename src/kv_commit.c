@@ -180,18 +180,26 @@ kv_commit_run(kv_store_t *store)
     zone = store->zone;
     mine = store->number + 1;
 
-    batch = malloc(sizeof(kv_batch_t));
+    rc = kv_mutex_lock(&zone->commit_lock);
+
+    if (store->batch == NULL) {
+        store->batch = calloc(1, sizeof(kv_batch_t));
+    }
+
+    batch = store->batch;
 
     if (batch == NULL) {
         kv_store_say(store, KV_LOG_ALERT, "kv zone \"%s\": out of memory for "
                      "a batch", store->conf.name);
+
+        if (rc == KV_DEAD) {
+            kv_commit_break(store, "the committer died");
+        }
+
         kv_commit_unclaim(store);
+        kv_mutex_unlock(&zone->commit_lock);
         return;
     }
-
-    memset(batch->wake, 0, sizeof(batch->wake));
-
-    rc = kv_mutex_lock(&zone->commit_lock);
 
     if (rc == KV_DEAD && !kv_commit_inherit(store, batch)) {
         kv_commit_break(store, "the committer died while it changed the map");
@@ -251,8 +259,6 @@ kv_commit_run(kv_store_t *store)
     }
 
     kv_mutex_unlock(&zone->commit_lock);
-
-    free(batch);
 }
 
 
@@ -509,6 +515,8 @@ kv_commit_log(kv_store_t *store, kv_batch_t *batch)
 
     if (rc == KV_OK) {
         atomic_store(&zone->unsynced, 1);
+        atomic_store(&zone->unmarked, 1);
+        atomic_store(&zone->written_ns, kv_now_ns());
         atomic_store(&zone->current_segment, zone->log.segment_lsn);
 
         if (atomic_exchange(&zone->disk_full, 0)) {
@@ -698,7 +706,7 @@ kv_commit_report(kv_store_t *store, kv_batch_t *batch, kv_op_t **op,
 
     for (i = 0; i < n; i++) {
 
-        kv_measure_count(&zone->stats.commit,
+        kv_measure_count(&zone->stats.wait,
                          (now - op[i]->queued_ns) / 1000);
 
         batch->wake[op[i]->slot] = 1;
@@ -886,7 +894,12 @@ kv_commit_idle(kv_store_t *store)
         (void) kv_commit_sync(store);
     }
 
-    kv_log_mark(store->log);
+    if (kv_store_mark_due(store) == 1
+        || (atomic_load(&zone->unmarked) && kv_store_stopping(store)))
+    {
+        kv_log_mark(store->log);
+        atomic_store(&zone->unmarked, 0);
+    }
 }
 
 

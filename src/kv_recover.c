@@ -2,9 +2,23 @@
 /*
  * Recovery; see kv_recover.h.  Replaying from S repairs whatever changed
  * while the snapshot was walked, because records carry results.
+ *
+ *
+ * A zone that was nearly full
+ *
+ * What a snapshot and the log hold can be more, on the way, than the zone
+ * ever had at one time: the walk saw keys that were deleted while it went on,
+ * and others that took their room.  So a put that finds no room is no failure
+ * yet.  Its key's older value goes (it is outdated anyway), the key is
+ * remembered as missing, and the reading goes on; a later record may replace
+ * or delete it.  If keys are missing at the end, when all that was to go is
+ * gone, everything is read again for these keys alone.
  */
 
 
+#include <stdlib.h>
+
+#include "kv_compact.h"
 #include "kv_recover.h"
 #include "kv_snapshot.h"
 
@@ -13,11 +27,29 @@
 #define KV_RECOVER_GROW  16
 
 
+/*
+ * Hashes of keys, in open addressing.  The lowest bit says whether the key is
+ * missing now; a slot of 0 is empty.  Two keys of one hash do no harm: both
+ * are read again.
+ */
+
 typedef struct {
-    kv_store_t  *store;
-    kv_err_t    *err;
-    uint64_t     records;
-    uint64_t     bytes;              /* of the log's records */
+    uint64_t     *slot;
+    size_t        size;              /* a power of two, or 0 */
+    size_t        used;
+    size_t        missing;
+} kv_missing_t;
+
+
+typedef struct {
+    kv_store_t   *store;
+    kv_err_t     *err;
+    uint64_t      records;
+    uint64_t      bytes;             /* of the log's records */
+    uint64_t      cleared_lsn;       /* of the last clear */
+    bool          again;             /* this is not the first reading */
+    kv_missing_t  missing;
+    kv_missing_t  wanted;            /* again: those missing before */
 } kv_recover_ctx_t;
 
 
@@ -26,25 +58,34 @@ static kv_rc_t kv_recover_snapshots(kv_recover_ctx_t *ctx, uint64_t *lsn,
 static kv_rc_t kv_recover_reset(kv_store_t *store, kv_err_t *err);
 static kv_rc_t kv_recover_record(void *data, uint64_t lsn,
     const kv_record_t *rec);
-static kv_rc_t kv_recover_put(kv_recover_ctx_t *ctx, const kv_record_t *rec);
-static kv_rc_t kv_recover_drop(kv_zone_t *zone, kv_entry_t *e);
+static kv_rc_t kv_recover_put(kv_recover_ctx_t *ctx, const kv_record_t *rec,
+    uint64_t hash);
+static kv_rc_t kv_recover_entry(kv_zone_t *zone, const kv_record_t *rec,
+    kv_entry_t **e);
+static bool kv_recover_make_room(kv_store_t *store);
+static kv_rc_t kv_recover_delete(kv_zone_t *zone, const kv_record_t *rec,
+    uint64_t hash);
+static kv_rc_t kv_recover_again(kv_recover_ctx_t *ctx, uint64_t lsn,
+    uint64_t end_lsn);
+static uint64_t *kv_missing_find(kv_missing_t *set, uint64_t hash);
+static bool kv_missing_set(kv_missing_t *set, uint64_t hash, bool missing);
+static bool kv_missing_has(kv_missing_t *set, uint64_t hash);
 
 
 kv_rc_t
 kv_recover(kv_store_t *store, kv_err_t *err)
 {
     kv_rc_t            rc;
-    uint64_t           started, lsn, end_lsn;
+    uint64_t           started, lsn, end_lsn, records;
     kv_zone_t         *zone;
     kv_recover_ctx_t   ctx;
 
     zone = store->zone;
     started = kv_now_ns();
 
+    memset(&ctx, 0, sizeof(ctx));
     ctx.store = store;
     ctx.err = err;
-    ctx.records = 0;
-    ctx.bytes = 0;
 
     rc = kv_recover_snapshots(&ctx, &lsn, &end_lsn);
 
@@ -57,6 +98,23 @@ kv_recover(kv_store_t *store, kv_err_t *err)
     ctx.bytes = 0;
 
     rc = kv_log_replay(store->log, lsn, end_lsn, kv_recover_record, &ctx, err);
+
+    records = ctx.records;
+
+    if (rc == KV_OK && ctx.missing.missing) {
+        rc = kv_recover_again(&ctx, lsn, end_lsn);
+    }
+
+    free(ctx.missing.slot);
+
+    if (rc != KV_OK) {
+        return rc;
+    }
+
+    /* a snapshot that was cut short; none is being made now */
+
+    rc = kv_snapshot_purge(store->io, store->dirfd, KV_SNAPSHOTS_MAX - 1,
+                           false, err);
 
     if (rc != KV_OK) {
         return rc;
@@ -83,7 +141,7 @@ kv_recover(kv_store_t *store, kv_err_t *err)
                  atomic_load(&zone->log.bytes) - ctx.bytes);
     atomic_store(&zone->unsynced, 0);
 
-    atomic_store(&zone->recovered_log, ctx.records);
+    atomic_store(&zone->recovered_log, records);
     atomic_store(&zone->applied_lsn, atomic_load(&zone->log.next_lsn) - 1);
     atomic_store(&zone->current_segment, zone->log.segment_lsn);
     atomic_store(&zone->snapshot_lsn, lsn);
@@ -97,7 +155,7 @@ kv_recover(kv_store_t *store, kv_err_t *err)
                  store->conf.path,
                  (unsigned long long) atomic_load(&zone->recovery_ms),
                  (unsigned long long) atomic_load(&zone->recovered_snapshot),
-                 (unsigned long long) ctx.records,
+                 (unsigned long long) records,
                  (unsigned long long) atomic_load(&zone->log.next_lsn));
 
     return KV_OK;
@@ -207,10 +265,7 @@ kv_recover_record(void *data, uint64_t lsn, const kv_record_t *rec)
     kv_rc_t            rc;
     uint64_t           hash;
     kv_zone_t         *zone;
-    kv_entry_t        *old;
     kv_recover_ctx_t  *ctx;
-
-    (void) lsn;
 
     ctx = data;
     zone = ctx->store->zone;
@@ -222,51 +277,80 @@ kv_recover_record(void *data, uint64_t lsn, const kv_record_t *rec)
     ctx->records++;
     ctx->bytes += kv_record_size(rec);
 
-    switch (rec->op) {
+    if (rec->op == KV_OP_CLEAR) {
 
-    case KV_OP_PUT:
-        return kv_recover_put(ctx, rec);
+        if (ctx->again) {
+            return KV_OK;            /* done the first time */
+        }
 
-    case KV_OP_DELETE:
-        hash = kv_map_hash(&zone->map, rec->key, rec->key_len);
-        old = kv_map_delete(&zone->map, hash, rec->key, rec->key_len);
+        ctx->cleared_lsn = lsn;
 
-        return kv_recover_drop(zone, old);
+        if (ctx->missing.size) {
+            memset(ctx->missing.slot, 0,
+                   ctx->missing.size * sizeof(uint64_t));
+            ctx->missing.used = 0;
+            ctx->missing.missing = 0;
+        }
 
-    case KV_OP_CLEAR:
         rc = kv_map_clear(&zone->map);
 
         return rc == KV_OK ? kv_map_sweep(&zone->map) : rc;
     }
 
-    return KV_DAMAGED;
+    hash = kv_map_hash(&zone->map, rec->key, rec->key_len);
+
+    if (ctx->again
+        && (lsn < ctx->cleared_lsn || !kv_missing_has(&ctx->wanted, hash)))
+    {
+        return KV_OK;
+    }
+
+    if (rec->op == KV_OP_PUT) {
+        return kv_recover_put(ctx, rec, hash);
+    }
+
+    if (ctx->missing.missing) {
+        (void) kv_missing_set(&ctx->missing, hash, false);
+    }
+
+    return kv_recover_delete(zone, rec, hash);
 }
 
 
 static kv_rc_t
-kv_recover_put(kv_recover_ctx_t *ctx, const kv_record_t *rec)
+kv_recover_put(kv_recover_ctx_t *ctx, const kv_record_t *rec, uint64_t hash)
 {
-    size_t        i;
-    kv_rc_t       rc;
-    uint32_t      offset;
-    uint64_t      hash;
-    kv_zone_t    *zone;
-    kv_entry_t   *e, *old;
+    kv_rc_t      rc;
+    kv_zone_t   *zone;
+    kv_entry_t  *e, *old;
 
     zone = ctx->store->zone;
-    e = NULL;
 
-    rc = kv_entry_create(zone->heap, &e, rec->key, rec->key_len,
-                         rec->value_len, 0);
+    rc = kv_recover_entry(zone, rec, &e);
 
-    if (rc == KV_NO_MEMORY || (rc == KV_OK
-                               && kv_map_reserve(&zone->map, 1) != 1))
-    {
-        kv_err_set(ctx->err, "zone \"%s\" of %zu bytes is too small for what "
-                   "\"%s\" holds: full after %llu keys; give it a larger "
-                   "size=", ctx->store->conf.name, zone->size,
-                   ctx->store->conf.path,
-                   (unsigned long long) atomic_load(&zone->map.keys));
+    if (rc == KV_NO_MEMORY) {
+
+        /* the older value is of no use now, and may be all the room */
+
+        rc = kv_recover_delete(zone, rec, hash);
+
+        if (rc == KV_OK) {
+            rc = kv_recover_entry(zone, rec, &e);
+        }
+
+        while (rc == KV_NO_MEMORY && kv_recover_make_room(ctx->store)) {
+            rc = kv_recover_entry(zone, rec, &e);
+        }
+    }
+
+    if (rc == KV_NO_MEMORY) {
+
+        if (kv_missing_set(&ctx->missing, hash, true)) {
+            return KV_OK;
+        }
+
+        kv_err_set(ctx->err, "out of memory for the keys of zone \"%s\"",
+                   ctx->store->conf.name);
         return KV_NO_MEMORY;
     }
 
@@ -274,27 +358,201 @@ kv_recover_put(kv_recover_ctx_t *ctx, const kv_record_t *rec)
         return rc;
     }
 
-    for (i = 0, offset = 0; i < rec->value_n; i++) {
-        (void) kv_entry_write(zone->heap, e, offset, rec->value[i].iov_base,
-                              rec->value[i].iov_len);
-        offset += (uint32_t) rec->value[i].iov_len;
+    if (ctx->missing.missing) {
+        (void) kv_missing_set(&ctx->missing, hash, false);
     }
 
-    hash = kv_map_hash(&zone->map, rec->key, rec->key_len);
     old = kv_map_put(&zone->map, hash, e);
 
     if (ctx->records % KV_RECOVER_GROW == 0) {
         kv_map_grow(&zone->map);
     }
 
-    return kv_recover_drop(zone, old);
+    /* nobody reads yet, so there is no need for limbo */
+
+    return old ? kv_entry_destroy(zone->heap, &old) : KV_OK;
 }
 
 
-/* Nobody reads yet, so there is no need for limbo. */
+/* KV_OK with an entry and the map's reserve for it, KV_NO_MEMORY, KV_DEAD. */
 
 static kv_rc_t
-kv_recover_drop(kv_zone_t *zone, kv_entry_t *e)
+kv_recover_entry(kv_zone_t *zone, const kv_record_t *rec, kv_entry_t **e)
 {
-    return e ? kv_entry_destroy(zone->heap, &e) : KV_OK;
+    size_t    i;
+    kv_rc_t   rc;
+    uint32_t  offset;
+
+    if (kv_map_reserve(&zone->map, 1) != 1) {
+        return KV_NO_MEMORY;
+    }
+
+    rc = kv_entry_create(zone->heap, e, rec->key, rec->key_len, rec->value_len,
+                         0);
+
+    if (rc != KV_OK) {
+        return rc;
+    }
+
+    for (i = 0, offset = 0; i < rec->value_n; i++) {
+        (void) kv_entry_write(zone->heap, *e, offset, rec->value[i].iov_base,
+                              rec->value[i].iov_len);
+        offset += (uint32_t) rec->value[i].iov_len;
+    }
+
+    return KV_OK;
+}
+
+
+/* Whether it is worth another try. */
+
+static bool
+kv_recover_make_room(kv_store_t *store)
+{
+    kv_rc_t     rc;
+    unsigned    waiting;
+    kv_zone_t  *zone;
+
+    zone = store->zone;
+
+    waiting = kv_limbo_count(&zone->limbo);
+
+    rc = kv_compact_page(store);
+
+    (void) kv_limbo_reclaim(&zone->limbo);
+
+    return rc == KV_OK || waiting;
+}
+
+
+static kv_rc_t
+kv_recover_delete(kv_zone_t *zone, const kv_record_t *rec, uint64_t hash)
+{
+    kv_entry_t  *old;
+
+    old = kv_map_delete(&zone->map, hash, rec->key, rec->key_len);
+
+    return old ? kv_entry_destroy(zone->heap, &old) : KV_OK;
+}
+
+
+/* Reads everything again for the keys that are missing. */
+
+static kv_rc_t
+kv_recover_again(kv_recover_ctx_t *ctx, uint64_t lsn, uint64_t end_lsn)
+{
+    kv_rc_t      rc;
+    uint64_t     bytes, end;
+    kv_store_t  *store;
+
+    store = ctx->store;
+    ctx->again = true;
+    rc = KV_OK;
+
+    while (rc == KV_OK && ctx->missing.missing) {
+
+        ctx->wanted = ctx->missing;
+        memset(&ctx->missing, 0, sizeof(kv_missing_t));
+
+        if (lsn && ctx->cleared_lsn == 0) {
+            rc = kv_snapshot_read(store->io, store->dirfd, lsn,
+                                  kv_recover_record, ctx, &end, &bytes,
+                                  ctx->err);
+        }
+
+        if (rc == KV_OK) {
+            rc = kv_log_replay(store->log, lsn, end_lsn, kv_recover_record,
+                               ctx, ctx->err);
+        }
+
+        free(ctx->wanted.slot);
+
+        if (rc == KV_OK && ctx->missing.missing >= ctx->wanted.missing) {
+            kv_err_set(ctx->err, "the zone of %zu bytes is too small for what "
+                       "the directory holds: there is room for %llu keys, "
+                       "and none for %zu more; give it a larger size",
+                       store->zone->size,
+                       (unsigned long long) atomic_load(
+                                                     &store->zone->map.keys),
+                       ctx->missing.missing);
+            rc = KV_NO_MEMORY;
+        }
+    }
+
+    return rc;
+}
+
+
+/* The hash's slot, or the empty one where it would be. */
+
+static uint64_t *
+kv_missing_find(kv_missing_t *set, uint64_t hash)
+{
+    size_t  i;
+
+    for (i = hash >> 1; /* void */ ; i++) {
+        i &= set->size - 1;
+
+        if (set->slot[i] == 0 || (set->slot[i] | 1) == (hash | 1)) {
+            return &set->slot[i];
+        }
+    }
+}
+
+
+/* False if it is out of memory. */
+
+static bool
+kv_missing_set(kv_missing_t *set, uint64_t hash, bool missing)
+{
+    size_t         i;
+    uint64_t      *slot;
+    kv_missing_t   more;
+
+    hash |= 2;                       /* never an empty slot's value */
+
+    if (missing && set->used * 2 >= set->size) {
+        more = *set;
+        more.size = set->size ? set->size * 2 : 1024;
+        more.slot = calloc(more.size, sizeof(uint64_t));
+
+        if (more.slot == NULL) {
+            return false;
+        }
+
+        for (i = 0; i < set->size; i++) {
+            if (set->slot[i]) {
+                *kv_missing_find(&more, set->slot[i]) = set->slot[i];
+            }
+        }
+
+        free(set->slot);
+        *set = more;
+    }
+
+    slot = kv_missing_find(set, hash);
+
+    if (*slot == 0) {
+
+        if (!missing) {
+            return true;
+        }
+
+        set->used++;
+        *slot = hash & ~UINT64_C(1);
+    }
+
+    if ((*slot & 1) != missing) {
+        *slot ^= 1;
+        set->missing += missing ? 1 : (size_t) -1;
+    }
+
+    return true;
+}
+
+
+static bool
+kv_missing_has(kv_missing_t *set, uint64_t hash)
+{
+    return *kv_missing_find(set, hash | 2) & 1;
 }

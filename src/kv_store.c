@@ -16,6 +16,7 @@
 
 static kv_store_t *kv_store_handle(const kv_store_conf_t *conf,
     kv_zone_t *zone, kv_io_t *io, int dirfd, kv_err_t *err);
+static uint64_t kv_store_until(uint64_t ns, uint64_t ms);
 static bool kv_store_ready(kv_store_t *store);
 static kv_rc_t kv_store_op(kv_store_t *store, uint8_t code, kv_op_t **op);
 static void kv_store_op_free(kv_store_t *store, kv_op_t *op);
@@ -65,7 +66,7 @@ kv_store_create(kv_store_t **store, const kv_store_conf_t *conf, void *mem,
 
     kv_measure_init(&zone->stats.batch);
     kv_measure_init(&zone->stats.sync);
-    kv_measure_init(&zone->stats.commit);
+    kv_measure_init(&zone->stats.wait);
 
     zone->heap = kv_heap_create(p, (size_t) ((char *) mem + size - p));
 
@@ -184,6 +185,7 @@ kv_store_destroy(kv_store_t *store)
         kv_log_destroy(store->background);
     }
 
+    free(store->batch);
     free(store);
 }
 
@@ -491,7 +493,7 @@ kv_store_poll(kv_store_t *store)
          || atomic_load(&zone->want_sync)
          || atomic_load(&zone->state) == KV_ZONE_BROKEN
          || kv_heap_broken(zone->heap)
-         || kv_store_sync_due(store) == 1)
+         || kv_store_due(store) == 1)
         && kv_commit_claim(store))
     {
         todo |= KV_TODO_COMMIT;
@@ -551,9 +553,24 @@ kv_store_reset(kv_store_t *store)
 
 
 uint64_t
+kv_store_due(kv_store_t *store)
+{
+    uint64_t  sync, mark;
+
+    sync = kv_store_sync_due(store);
+    mark = kv_store_mark_due(store);
+
+    if (sync == 0 || mark == 0) {
+        return sync + mark;
+    }
+
+    return kv_min(sync, mark);
+}
+
+
+uint64_t
 kv_store_sync_due(kv_store_t *store)
 {
-    uint64_t    now, due;
     kv_zone_t  *zone;
 
     zone = store->zone;
@@ -564,9 +581,35 @@ kv_store_sync_due(kv_store_t *store)
         return 0;
     }
 
+    return kv_store_until(atomic_load(&zone->synced_ns),
+                          store->conf.sync_interval);
+}
+
+
+uint64_t
+kv_store_mark_due(kv_store_t *store)
+{
+    kv_zone_t  *zone;
+
+    zone = store->zone;
+
+    if (!atomic_load(&zone->unmarked) || atomic_load(&zone->failed)) {
+        return 0;
+    }
+
+    return kv_store_until(atomic_load(&zone->written_ns), KV_STORE_QUIET);
+}
+
+
+/* Milliseconds until so many have passed since `ns`, at least 1. */
+
+static uint64_t
+kv_store_until(uint64_t ns, uint64_t ms)
+{
+    uint64_t  now, due;
+
     now = kv_now_ns();
-    due = atomic_load(&zone->synced_ns)
-          + store->conf.sync_interval * 1000000;
+    due = ns + ms * 1000000;
 
     return due > now ? (due - now) / 1000000 + 1 : 1;
 }

@@ -29,6 +29,12 @@
 
 #define KV_STORE_WATCH  100          /* milliseconds */
 
+/*
+ * The log is marked (kv_format.h) once nothing was written for so many
+ * milliseconds, so that a client that writes one by one does not wait for it.
+ */
+#define KV_STORE_QUIET  50
+
 
 typedef enum {
     KV_SYNC_ALWAYS = 0,              /* before a write is answered */
@@ -66,6 +72,7 @@ typedef struct {
     unsigned                number;
     uint64_t                generation;
     kv_op_t                *free;         /* records, linked by next */
+    void                   *batch;        /* kv_commit.c's; commit lock */
 
     volatile sig_atomic_t   stop;         /* threads: come to an end soon */
 } kv_store_t;
@@ -205,8 +212,12 @@ void kv_store_undo(kv_store_t *store, unsigned todo);
  */
 void kv_store_reset(kv_store_t *store);
 
-/* Milliseconds until kv_store_poll() will have something to sync; 0: never. */
-uint64_t kv_store_sync_due(kv_store_t *store);
+/*
+ * Milliseconds until kv_store_poll() will have something to do that nobody
+ * waits for: a sync, the mark at the end of a log that has gone quiet.  0:
+ * never; 1: now.
+ */
+uint64_t kv_store_due(kv_store_t *store);
 
 
 /*
@@ -229,6 +240,10 @@ kv_rc_t kv_store_heap_stat(kv_store_t *store, kv_heap_stat_t *st);
 
 void kv_store_say(kv_store_t *store, kv_log_level_t level, const char *fmt,
     ...) __attribute__((format(printf, 3, 4)));
+
+/* When the log is to be synced (sync=<interval>), and to be marked; the same. */
+uint64_t kv_store_sync_due(kv_store_t *store);
+uint64_t kv_store_mark_due(kv_store_t *store);
 
 /* Nanoseconds, monotonic. */
 uint64_t kv_now_ns(void);

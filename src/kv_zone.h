@@ -51,7 +51,7 @@ typedef enum {
 typedef struct {
     kv_measure_t      batch;          /* operations per batch */
     kv_measure_t      sync;           /* microseconds per sync */
-    kv_measure_t      commit;         /* submit to done, microseconds */
+    kv_measure_t      wait;           /* submit to done, microseconds */
     _Atomic uint64_t  payload;        /* bytes of keys and values logged */
     _Atomic uint64_t  moved;          /* objects moved by compaction */
 } kv_commit_stats_t;
@@ -98,7 +98,9 @@ typedef struct {
     uint64_t          wanted_segment; /* asked for a spare after this one */
     _Atomic uint64_t  applied_lsn;
     _Atomic uint64_t  current_segment; /* log.segment_lsn, for anyone */
+    _Atomic uint64_t  written_ns;     /* the last batch, monotonic */
     _Atomic uint32_t  unsynced;       /* written, not synced yet */
+    _Atomic uint32_t  unmarked;       /* written, no mark behind it yet */
     kv_commit_stats_t stats;
 
     /* the holder of the background lock */

@@ -62,7 +62,7 @@ struct ngx_http_kv_zone_s {
     /* in a worker */
     ngx_connection_t          *wake;          /* the slot's eventfd */
     ngx_event_t                watch;
-    ngx_event_t                sync;
+    ngx_event_t                due;           /* kv_store_due() */
     ngx_queue_t                waiting;       /* ctx->waiting, oldest first */
     ngx_queue_t                active;        /* ctx->active: all with an op */
     ngx_thread_task_t         *commit[NGX_HTTP_KV_TASKS];

@@ -169,17 +169,21 @@ ngx_http_kv_stats_store(u_char *p, u_char *end, ngx_http_kv_zone_t *zone)
 
     p = ngx_slprintf(p, end, "\"zone\":{\"size\":%uL,\"used\":%uL,"
                      "\"held\":%uL,\"free_pages\":%uL},",
-                     (uint64_t) z->size, heap.used, heap.held,
+                     (uint64_t) zone->shm_zone->shm.size, heap.used, heap.held,
                      heap.free_pages);
 
     p = ngx_slprintf(p, end, "\"commit\":{\"batches\":%uL,\"operations\":%uL,"
                      "\"operations_per_batch\":%.2f,\"payload_bytes\":%uL,"
+                     "\"wait_us\":{\"avg\":%.1f,\"min\":%uL,\"max\":%uL},"
                      "\"sync_us\":{\"count\":%uL,\"avg\":%.1f,\"min\":%uL,"
                      "\"max\":%uL},\"moved\":%uL},",
                      (uint64_t) kv_get_relaxed(commit->batch.count),
                      (uint64_t) kv_get_relaxed(commit->batch.sum),
                      kv_measure_mean(&commit->batch),
                      (uint64_t) kv_get_relaxed(commit->payload),
+                     kv_measure_mean(&commit->wait),
+                     kv_measure_min(&commit->wait),
+                     (uint64_t) kv_get_relaxed(commit->wait.max),
                      (uint64_t) kv_get_relaxed(commit->sync.count),
                      kv_measure_mean(&commit->sync),
                      kv_measure_min(&commit->sync),

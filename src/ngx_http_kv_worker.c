@@ -50,8 +50,8 @@ ngx_http_kv_enter(ngx_http_kv_zone_t *zone)
     zone->watch.data = zone;
     zone->watch.log = zone->log;
 
-    zone->sync = zone->watch;
-    zone->sync.cancelable = 1;
+    zone->due = zone->watch;
+    zone->due.cancelable = 1;
 
     for (i = 0; i < NGX_HTTP_KV_TASKS; i++) {
         zone->commit[i] = ngx_http_kv_task(zone, ngx_http_kv_commit_task,
@@ -492,11 +492,11 @@ ngx_http_kv_arm(ngx_http_kv_zone_t *zone)
         ngx_add_timer(&zone->watch, KV_STORE_WATCH);
     }
 
-    if (!zone->sync.timer_set) {
-        due = kv_store_sync_due(zone->store);
+    if (!zone->due.timer_set) {
+        due = kv_store_due(zone->store);
 
         if (due) {
-            ngx_add_timer(&zone->sync, (ngx_msec_t) due);
+            ngx_add_timer(&zone->due, (ngx_msec_t) due);
         }
     }
 }
@@ -517,8 +517,8 @@ ngx_http_kv_leave(ngx_http_kv_zone_t *zone)
         ngx_del_timer(&zone->watch);
     }
 
-    if (zone->sync.timer_set) {
-        ngx_del_timer(&zone->sync);
+    if (zone->due.timer_set) {
+        ngx_del_timer(&zone->due);
     }
 
     if (zone->wake) {

@@ -29,8 +29,14 @@ sub crc32c {
 
 is(sprintf('%x', crc32c('123456789')), 'e3069283', 'crc32c');
 
-sub logs { my ($s) = @_; sort grep { /^log-/ } keys %{list_dir($s->{path})} }
-sub snaps { my ($s) = @_; sort grep { /^snap-/ } keys %{list_dir($s->{path})} }
+sub files {
+    my ($s, $re) = @_;
+    my @files = sort grep { /$re/ } keys %{list_dir($s->{path})};
+    return @files;
+}
+
+sub logs { files($_[0], qr/^log-.*\.kvl$/) }
+sub snaps { files($_[0], qr/^snap-.*\.kvs$/) }
 
 # The batches of a segment: offset, length, count, lsn.  The last one is
 # usually a mark, which has no records.
@@ -45,8 +51,8 @@ sub batches {
         my ($magic, $crc, $len, $count, $first) =
             unpack 'V4 Q<', substr($data, $off, 40);
         last unless $magic == 0x4254564b && $first == $lsn;
-        my $salted = substr($data, 32, 8) . substr($data, $off + 8, 32 + $len);
-        last unless crc32c($salted) == $crc;
+        last unless substr($data, $off + 32, 8) eq substr($data, 32, 8)
+                    && crc32c(substr $data, $off + 8, 32 + $len) == $crc;
         push @batches, { offset => $off, length => 40 + $len,
                          count => $count, lsn => $first };
         last if $count == 0;
@@ -259,7 +265,7 @@ for my $at (0, 8, 16, 24, 32, 100, 4095) {
     write_file("$s->{path}/spare-7.tmp", 'half a spare');
     starts('strange files', $s, 30);
     is(read_file("$s->{path}/README"), 'not ours', 'they stay');
-    is(scalar(grep { /\.tmp$/ } keys %{list_dir($s->{path})}), 0,
+    is(scalar(files($s, qr/^(?:snap|spare).*\.tmp$/)), 0,
        'half files of ours go');
 }
 

@@ -10,7 +10,7 @@ use Time::HiRes qw(sleep);
 use KV::Load;
 use KV::Test;
 
-my @KV = (kv => 'segment=1m max_value=256k');
+my @KV = (kv => 'segment=1m max_value=256k snapshot=1000m');
 
 
 sub answer {
@@ -52,8 +52,9 @@ sub note_full { my ($what, $n, $len, $s) = @_;
 # ---- the zone
 
 
-for my $len (100_000, 10_000, 300) {
+for my $len (100_000, 10_000, 1000) {
     my $s = KV::Test->new(zone => '8m', @KV);
+    $s->{kv} .= ' sync=off' if $len == 1000;       # it is about memory
     $s->start;
 
     my ($n, $r) = fill($s, 'a', $len);
@@ -116,10 +117,52 @@ for my $len (100_000, 10_000, 300) {
            "$len: values of another size have as much room");
 
     is($s->stop('KILL'), 128 + 9, "$len: killed when full");
+    if (ok(eval { $s->start }, "$len: it starts again, full")) {
+        is(scalar(wrong($s, 'd', 200_000, 1 .. $large)), 0,
+           "$len: with all of it");
+        is($s->store->{keys}, $large, "$len: and nothing else");
+    } else {
+        diag($@);
+    }
+    $s->done;
+}
+
+
+# many small values, and again, leave room for large ones; what had room then
+# has it after a restart
+
+{
+    my $s = KV::Test->new(zone => '5m', @KV);
+    my $fill = sub {
+        my ($name, $len, $step) = @_;
+        my ($n, $c, @status) = (0, $s->connect);
+        do {
+            $c->send(join '', map { KV::Conn::request(PUT => "/kv/$name$_",
+                                        body => value("$name$_", $_, $len)) }
+                              $n + 1 .. $n + $step);
+            @status = map { $c->response->{status} } 1 .. $step;
+            $n += $step;
+        } until grep { $_ != 200 } @status;
+    };
+
+    $s->{kv} .= ' sync=off';
     $s->start;
-    is(scalar(wrong($s, 'd', 200_000, 1 .. $large)), 0,
-       "$len: it starts again, full");
-    is($s->store->{keys}, $large, "$len: with nothing else");
+    $fill->('a', 100, 100);
+    cmp_ok($s->store->{keys}, '>', 10_000, 'very many small values');
+    $s->clear;
+    $fill->('b', 300, 100);
+    $s->clear;
+    $fill->('c', 200_000, 1);
+    my $n = $s->store->{keys};
+    cmp_ok($n * 200_000, '>', 0.6 * (5 << 20), 'then large ones');
+
+    $s->stop('KILL');
+    if (ok(eval { $s->start }, 'a restart finds room for all of them')) {
+        is($s->store->{keys}, $n, 'they are there');
+        is(scalar(wrong($s, 'c', 200_000, 1 .. $n)), 0, 'and right');
+    } else {
+        diag($@);
+    }
     $s->done;
 }
 
@@ -127,13 +170,15 @@ for my $len (100_000, 10_000, 300) {
 # the smallest zone works
 
 {
-    my $s = KV::Test->new(zone => '4m', kv => 'segment=256k max_value=64k');
+    my $s = KV::Test->new(zone => '4m', kv => 'segment=256k max_value=64k
+                                               sync=off');
     $s->start;
     my ($n, $r) = fill($s, 'a', 1000);
     answer($r, 507, "zone is full\n", 'the smallest zone is full');
     cmp_ok($n, '>', 500, 'but not at once');
     note_full('smallest zone', $n, 1000, $s);
-    is($s->del("a$_")->{status}, 200, 'deletes go on') for 1 .. 3;
+    is(scalar(grep { $s->del("a$_")->{status} != 200 } 1 .. 200), 0,
+       'deletes go on');
     is($s->put('a', 'x')->{status}, 200, 'there is room');
     $s->done;
 }
@@ -143,14 +188,12 @@ for my $len (100_000, 10_000, 300) {
 
 {
     my $s = KV::Test->new(zone => '8m', @KV);
-    my (%model, $bad) = ();
-    my $total = 0;
-    my $c;
+    my ($bad, $total, %model) = (0, 0);
 
+    $s->{kv} .= ' sync=off';
     $s->start;
-    $c = $s->connect;
+    my $c = $s->connect;
     srand(7);
-    $bad = 0;
 
     for my $i (1 .. 8000) {
         my $key = 'k' . int rand 400;
@@ -374,6 +417,7 @@ for my $what (qw(fdatasync write)) {
     $c->send("PUT /kv/e HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n"
              . "Content-Length: 9\r\n\r\n");
     is($c->response->{status}, 503, "$what failed: known before the body");
+    $_->close for $c, @c;
 
     # neither a new worker nor a reload believes the disk again
 

@@ -11,7 +11,12 @@ use KV::Test;
 
 my @DEFAULT = (zone => '64m');
 
-sub files { my ($s, $re) = @_; sort grep { $_ =~ $re } keys %{list_dir($s->{path})} }
+sub files {
+    my ($s, $re) = @_;
+    my @files = sort grep { /$re/ } keys %{list_dir($s->{path})};
+    return @files;
+}
+
 sub logs { files($_[0], qr/^log-[0-9a-f]{16}\.kvl$/) }
 sub snaps { files($_[0], qr/^snap-[0-9a-f]{16}\.kvs$/) }
 
@@ -53,7 +58,7 @@ sub write_until {
                           kv => 'segment=1m max_value=256k snapshot=1000m');
     $s->start;
     my $ledger = write_until($s, 'log', sub { logs($s) >= 8 });
-    is(scalar(() = snaps($s)), 0, 'no snapshot');
+    is(scalar(snaps($s)), 0, 'no snapshot');
     my $operations = $s->store->{log}{next_lsn} - 1;
 
     my $r = restart($s);
@@ -94,11 +99,11 @@ sub write_until {
     cmp_ok($st->{last_lsn}, '>', 0, 'the last LSN');
     cmp_ok($st->{last_bytes}, '>', 0, 'the last size');
     ok(wait_for(sub { !files($s, qr/\.tmp$/) }, 10), 'no snapshot is left half');
-    cmp_ok(scalar(() = snaps($s)), '>=', 1, 'there is one');
-    cmp_ok(scalar(() = snaps($s)), '<=', 2, 'there are not too many');
+    cmp_ok(scalar(snaps($s)), '>=', 1, 'there is one');
+    cmp_ok(scalar(snaps($s)), '<=', 2, 'there are not too many');
     isnt((logs($s))[0], $first, 'old segments go');
     cmp_ok($most, '<=', 25, 'and do not pile up');
-    cmp_ok(scalar(() = files($s, qr/^spare-/)), '<=', 8, 'nor do spare ones');
+    cmp_ok(scalar(files($s, qr/^spare-/)), '<=', 8, 'nor do spare ones');
 
     my $r = restart($s);
     cmp_ok($r->{snapshot_records}, '>', 0, 'a snapshot is read');
@@ -123,7 +128,7 @@ sub write_until {
         $s->stop('KILL');
         my @results = map { $_->stop } @writers;
         $s->start;
-        is(scalar(() = files($s, qr/\.tmp$/)), 0,
+        is(scalar(files($s, qr/\.tmp$/)), 0,
            "round $round: the half snapshot is gone");
         my $mine = KV::Ledger->merge(map { $_->{ledger} } @results);
         my @errors = (map { @{$_->{errors}} } @results);

@@ -4,6 +4,7 @@ use strict;
 use warnings;
 
 use Test::More;
+use Time::HiRes qw(sleep);
 
 use KV::Test;
 
@@ -139,6 +140,23 @@ cmp_ok($st->{store}{log}{bytes}, '>', 40_000, 'the log has its bytes');
 cmp_ok($st->{store}{log}{segments}, '>=', 1, 'and segments');
 
 
+# A client that keeps its connection open after the answer adds nothing to
+# the time that the answer took.
+
+{
+    my $c = $s->connect;
+    $c->send(KV::Conn::request(PUT => '/kv/k', body => 'x',
+                               headers => [ 'Connection: close' ]));
+    $c->response;
+    sleep(0.5);
+    $c->close;
+    is(puts(57), 57, 'a client that lingers');
+    cmp_ok($s->stats->{routes}{kv}{PUT}{latency_us}{max}, '<', 400_000,
+           'its time is not counted');
+    $operations++;
+}
+
+
 # ---- of another zone, which counts by itself
 
 $s->http(PUT => '/other/a', body => 'x') for 1 .. 3;
@@ -146,7 +164,7 @@ $s->http(GET => '/other/a') for 1 .. 2;
 my $other = $s->stats('/other-stats');
 is($other->{store}{keys}, 1, 'the other zone: keys');
 is($other->{routes}{kv}{PUT}{requests}, 3, 'the other zone: requests');
-is(puts(56), 56, 'not mixed up');
+is(puts(57), 57, 'not mixed up');
 
 
 # ---- they outlive workers
@@ -154,11 +172,11 @@ is(puts(56), 56, 'not mixed up');
 $s->expect_log(qr/exited on signal 9/);
 kill('KILL', ($s->workers)[0]);
 ok(wait_for(sub { $s->workers == 4 }, 5), 'a worker dies and is replaced');
-is(puts(56), 56, 'what it counted stays');
+is(puts(57), 57, 'what it counted stays');
 
 ok(defined $s->reload, 'a reload');
 $s->put('k', 'x');
-is(puts(57), 57, 'counters outlive a reload');
+is(puts(58), 58, 'counters outlive a reload');
 is($s->store->{commit}{operations}, $operations + 1, 'those of the store too');
 
 
@@ -170,7 +188,7 @@ my @lines = $s->log =~ /(kv zone "\w+": .* requests?, .*)/g;
 my %line = map { /^kv zone "(\w+)": (\S+ \S+): (\d+) requests?, (.*)/
                  ? ("$1 $2" => [ $3, $4 ]) : () } @lines;
 
-is($line{'main PUT /kv/{key}'}[0], 57, 'PUT /kv/{key}: requests');
+is($line{'main PUT /kv/{key}'}[0], 58, 'PUT /kv/{key}: requests');
 is($line{'main GET /kv/{key}'}[0], 55, 'GET /kv/{key}: requests');
 is($line{'main HEAD /kv/{key}'}[0], 9, 'HEAD /kv/{key}: requests');
 is($line{'main DELETE /kv/{key}'}[0], 15, 'DELETE /kv/{key}: requests');
@@ -178,7 +196,7 @@ is($line{'main DELETE /clear'}[0], 2, 'DELETE /clear: requests');
 is($line{'other PUT /kv/{key}'}[0], 3, 'the other zone: requests');
 ok($line{'main GET /health'}, 'GET /health has a line');
 ok($line{'main GET /stats'}, 'GET /stats has a line');
-like($line{'main PUT /kv/{key}'}[1] // '', qr/\b200\b.*\b42\b|\b42\b.*\b200\b/,
+like($line{'main PUT /kv/{key}'}[1] // '', qr/\b200\b.*\b43\b|\b43\b.*\b200\b/,
      'a line counts by status');
 like($line{'main PUT /kv/{key}'}[1] // '', qr/avg|average|mean/,
      'and gives latencies');
