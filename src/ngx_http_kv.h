@@ -107,6 +107,7 @@ struct ngx_http_kv_ctx_s {
     unsigned                   route:3;       /* kv_route_t */
     unsigned                   submitted:1;   /* in the queue `waiting` */
     unsigned                   sending:1;     /* op pins what is being sent */
+    unsigned                   counted:1;     /* in the statistics */
 };
 
 
@@ -208,7 +209,7 @@ ngx_int_t ngx_http_kv_reply_buf(ngx_http_request_t *r, const char *type,
 ngx_int_t ngx_http_kv_stats_reply(ngx_http_request_t *r,
     ngx_http_kv_zone_t *zone);
 
-/* Counts a finished request. */
+/* Counts a finished request, once. */
 void ngx_http_kv_stats_count(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx);
 
 /* Writes a line per route and method to the log. */

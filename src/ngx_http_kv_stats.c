@@ -225,9 +225,11 @@ ngx_http_kv_stats_count(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
 
     slot = ctx->zone->store->slot;
 
-    if (slot == NULL) {
+    if (slot == NULL || ctx->counted) {
         return;
     }
+
+    ctx->counted = 1;
 
     switch (r->method) {
 

@@ -185,8 +185,12 @@ ngx_http_kv_do(ngx_http_kv_zone_t *zone, unsigned todo)
         ngx_http_kv_post_commit(zone);
     }
 
+    /* if its end is still to be noticed, that is when we look again */
+
     if (todo & KV_TODO_BACKGROUND
-        && ngx_thread_task_post(zone->thread_pool, zone->background) != NGX_OK)
+        && (zone->background->event.active
+            || ngx_thread_task_post(zone->thread_pool, zone->background)
+               != NGX_OK))
     {
         kv_store_undo(zone->store, KV_TODO_BACKGROUND);
     }
@@ -410,6 +414,7 @@ ngx_http_kv_deliver(ngx_http_kv_zone_t *zone)
 static void
 ngx_http_kv_done(ngx_http_kv_ctx_t *ctx, kv_rc_t rc)
 {
+    ngx_int_t            result;
     ngx_http_request_t  *r;
 
     r = ctx->request;
@@ -424,7 +429,16 @@ ngx_http_kv_done(ngx_http_kv_ctx_t *ctx, kv_rc_t rc)
         return;
     }
 
-    ngx_http_kv_finish(r, ngx_http_kv_reply_rc(r, rc));
+    result = ngx_http_kv_reply_rc(r, rc);
+
+    if (ngx_terminate) {
+
+        /* the connection lingers, and the process ends before its log phase */
+
+        ngx_http_kv_stats_count(r, ctx);
+    }
+
+    ngx_http_kv_finish(r, result);
 }
 
 
