@@ -202,13 +202,10 @@ static ngx_int_t
 ngx_http_kv_get(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
 {
     kv_rc_t      rc;
-    ngx_int_t    result;
     kv_entry_t  *e;
 
-    result = ngx_http_discard_request_body(r);
-
-    if (result != NGX_OK) {
-        return result;
+    if (ngx_http_discard_request_body(r) != NGX_OK) {
+        return ngx_http_kv_reply_body(r);
     }
 
     rc = kv_store_read(ctx->zone->store, ctx->key.data, ctx->key.len, &e);
@@ -326,16 +323,13 @@ ngx_http_kv_stats_handler(ngx_http_request_t *r)
 static ngx_int_t
 ngx_http_kv_start(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx, kv_op_t *op)
 {
-    ngx_int_t  rc;
-
     if (ngx_http_kv_own(ctx, op) != NGX_OK) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    rc = ngx_http_discard_request_body(r);
-
-    if (rc != NGX_OK) {
-        return rc;
+    if (ngx_http_discard_request_body(r) != NGX_OK) {
+        ngx_http_kv_disown(ctx);
+        return ngx_http_kv_reply_body(r);
     }
 
     r->main->count++;
@@ -640,7 +634,7 @@ ngx_http_kv_zone_name(ngx_conf_t *cf, ngx_str_t *value,
     s.data = p + 1;
     s.len = value->data + value->len - s.data;
 
-    *size = ngx_parse_size(&s);
+    *size = (ssize_t) ngx_parse_offset(&s);
 
     if (*size == NGX_ERROR) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,

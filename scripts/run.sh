@@ -289,6 +289,7 @@ http {
     server_tokens off;
     default_type text/plain;
     keepalive_requests 1000000;
+    large_client_header_buffers 4 32k;
 
     client_body_temp_path $(quote "$tmp/body");
     proxy_temp_path $(quote "$tmp/proxy");

@@ -251,8 +251,8 @@ run_units()
 
     export -f run_unit
     printf '%s\0' "${names[@]}" \
-        | xargs -0 -P 2 -I NAME bash -c 'run_unit "$@"' run_unit \
-            NAME "$dir" "$logs/unit-$kind" "$unit_limit" "$(without_aslr)"
+        | xargs -0 -P 2 -I {} bash -c 'run_unit "$@"' run_unit \
+            {} "$dir" "$logs/unit-$kind" "$unit_limit" "$(without_aslr)"
 
     for name in "${names[@]}"; do
         log=$logs/unit-$kind-$name.log

@@ -8,8 +8,9 @@
  * Notes S, the LSN applied last, and walks the map while writes go on.  All
  * up to S is in the map when the walk begins, so whatever the walk misses or
  * sees too new was changed by a record after S, and replaying from S puts it
- * right.  It may have seen all up to E, the LSN applied last when the walk
- * ends: the log must be durable up to there before the snapshot gets its
+ * right.  It may have seen all up to E, the LSN written last when the walk
+ * ends (a batch that is being applied is in the log, but not yet counted as
+ * applied): the log must be durable up to there before the snapshot gets its
  * name, or a power cut could leave later changes without earlier ones.
  *
  * The walk copies a few entries in an epoch, leaves it, and only then writes:
@@ -42,6 +43,7 @@ typedef struct {
 } kv_scan_t;
 
 
+static void kv_background_wanted(kv_store_t *store);
 static kv_rc_t kv_background_snapshot(kv_store_t *store);
 static kv_rc_t kv_background_scan(kv_scan_t *scan, kv_err_t *err);
 static void kv_background_copy(void *data, const kv_entry_t *e);
@@ -49,7 +51,8 @@ static kv_rc_t kv_background_flush(kv_scan_t *scan, kv_err_t *err);
 static kv_rc_t kv_background_large(kv_scan_t *scan, const kv_record_t *key,
     kv_err_t *err);
 static char *kv_background_room(kv_scan_t *scan, size_t n);
-static kv_rc_t kv_background_durable(kv_store_t *store, uint64_t lsn);
+static kv_rc_t kv_background_durable(kv_store_t *store, uint64_t lsn,
+    kv_err_t *err);
 static kv_rc_t kv_background_purge(kv_store_t *store, kv_err_t *err);
 static bool kv_background_stopped(kv_store_t *store);
 
@@ -58,7 +61,6 @@ void
 kv_background_run(kv_store_t *store)
 {
     kv_rc_t     rc;
-    uint32_t    wants;
     kv_zone_t  *zone;
 
     zone = store->zone;
@@ -67,26 +69,8 @@ kv_background_run(kv_store_t *store)
 
     if (rc == KV_OK || rc == KV_DEAD) {
 
-        while (!kv_background_stopped(store)
-               && (wants = atomic_exchange(&zone->wants, 0)) != 0)
-        {
-            if (wants & KV_WANT_SEGMENT) {
-                rc = kv_log_prepare(store->background, &store->stop);
-
-                if (rc == KV_OK || rc == KV_DECLINED) {
-                    atomic_store(&zone->disk_full, 0);
-                }
-            }
-
-            if (wants & KV_WANT_SNAPSHOT) {
-
-                if (kv_background_snapshot(store) == KV_CANCELLED) {
-
-                    /* for another process to take up */
-
-                    (void) atomic_fetch_or(&zone->wants, KV_WANT_SNAPSHOT);
-                }
-            }
+        if (kv_store_fit_background(store) == KV_OK) {
+            kv_background_wanted(store);
         }
 
         kv_mutex_unlock(&zone->background_lock);
@@ -96,12 +80,43 @@ kv_background_run(kv_store_t *store)
 }
 
 
+static void
+kv_background_wanted(kv_store_t *store)
+{
+    kv_rc_t     rc;
+    uint32_t    wants;
+    kv_zone_t  *zone;
+
+    zone = store->zone;
+
+    while (!kv_background_stopped(store)
+           && (wants = atomic_exchange(&zone->wants, 0)) != 0)
+    {
+        if (wants & KV_WANT_SEGMENT) {
+            rc = kv_log_prepare(store->background, &store->stop);
+
+            if (rc == KV_OK || rc == KV_DECLINED) {
+                atomic_store(&zone->disk_full, 0);
+            }
+        }
+
+        if (wants & KV_WANT_SNAPSHOT
+            && kv_background_snapshot(store) == KV_CANCELLED)
+        {
+            /* for another process to take up */
+
+            (void) atomic_fetch_or(&zone->wants, KV_WANT_SNAPSHOT);
+        }
+    }
+}
+
+
 static kv_rc_t
 kv_background_snapshot(kv_store_t *store)
 {
     kv_rc_t      rc;
     kv_err_t     err;
-    uint64_t     lsn, end_lsn, started, log_bytes, bytes;
+    uint64_t     lsn, end_lsn, started, bytes;
     kv_scan_t    scan;
     kv_zone_t   *zone;
 
@@ -111,8 +126,11 @@ kv_background_snapshot(kv_store_t *store)
     memset(&scan, 0, sizeof(scan));
     scan.store = store;
 
-    log_bytes = atomic_load(&zone->log.bytes);
     lsn = atomic_load(&zone->applied_lsn);
+
+    /* now, or the log's growth meanwhile would ask for another at once */
+
+    atomic_store(&zone->snapshot_log_bytes, atomic_load(&zone->log.bytes));
 
     if (lsn == atomic_load(&zone->snapshot_lsn)) {
         return KV_DECLINED;
@@ -129,8 +147,8 @@ kv_background_snapshot(kv_store_t *store)
     rc = kv_background_scan(&scan, &err);
 
     if (rc == KV_OK) {
-        end_lsn = atomic_load(&zone->applied_lsn);
-        rc = kv_background_durable(store, end_lsn);
+        end_lsn = atomic_load(&zone->log.next_lsn) - 1;
+        rc = kv_background_durable(store, end_lsn, &err);
     }
 
     if (rc != KV_OK) {
@@ -148,7 +166,6 @@ kv_background_snapshot(kv_store_t *store)
 
     free(scan.buf);
 
-    atomic_store(&zone->snapshot_log_bytes, log_bytes);
     atomic_store(&zone->snapshot_lsn, lsn);
     atomic_store(&zone->snapshot_bytes, bytes);
     atomic_store(&zone->snapshot_ms, (kv_now_ns() - started) / 1000000);
@@ -188,7 +205,6 @@ failed:
 
     /* the log keeps everything; try again when it has grown by as much */
 
-    atomic_store(&zone->snapshot_log_bytes, log_bytes);
     (void) atomic_fetch_add(&zone->snapshots_failed, 1);
 
     kv_store_say(store, KV_LOG_ERR, "kv zone \"%s\": no snapshot in \"%s\": "
@@ -427,11 +443,11 @@ kv_background_room(kv_scan_t *scan, size_t n)
 
 /*
  * Waits until the log is durable up to an LSN that was applied.  With
- * sync=always it is; else the committer is asked for a sync.
+ * sync=always it is.
  */
 
 static kv_rc_t
-kv_background_durable(kv_store_t *store, uint64_t lsn)
+kv_background_durable(kv_store_t *store, uint64_t lsn, kv_err_t *err)
 {
     kv_zone_t        *zone;
     struct timespec   pause;
@@ -443,15 +459,23 @@ kv_background_durable(kv_store_t *store, uint64_t lsn)
 
     while (atomic_load(&zone->log.durable_lsn) < lsn) {
 
-        if (kv_background_stopped(store) || atomic_load(&zone->failed)) {
+        if (kv_background_stopped(store)) {
             return KV_CANCELLED;
         }
 
-        if (!atomic_exchange(&zone->want_sync, 1)) {
-            kv_store_wake(store, store->number);
+        if (atomic_load(&zone->failed)) {
+            kv_err_set(err, "the log cannot be synced");
+            return KV_ERROR;
         }
 
-        (void) nanosleep(&pause, NULL);
+        /*
+         * Not left to the committer alone: it may need this very thread, if
+         * the pool has no other.
+         */
+
+        if (kv_commit_sync_now(store) == KV_AGAIN) {
+            (void) nanosleep(&pause, NULL);
+        }
     }
 
     return KV_OK;

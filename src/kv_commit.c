@@ -23,9 +23,10 @@
  *     swap it out.  If it is named, it was swapped out exactly if it cannot
  *     be reached from the queue any more.
  *   - The records themselves: what is TAKEN was in the dead one's hand.  One
- *     whose LSN is below the log's next LSN is in the log: it is synced and
- *     applied.  The others go through the usual way again; the log state did
- *     not move, so they write over what the dead one had begun.
+ *     whose LSN is below the log's next LSN is in the log: it is synced and,
+ *     if its LSN is above that of what was applied last, applied.  The others
+ *     go through the usual way again; the log state did not move, so they
+ *     write over what the dead one had begun.
  *
  * Nothing in a hand was reported, and what was reported is not in the hand:
  * an operation becomes DONE by one store.
@@ -84,6 +85,8 @@ static bool kv_commit_tidy(kv_store_t *store);
 static void kv_commit_want(kv_store_t *store);
 static void kv_commit_idle(kv_store_t *store);
 static bool kv_commit_inherit(kv_store_t *store, kv_batch_t *batch);
+static bool kv_commit_finish(kv_store_t *store, kv_batch_t *batch,
+    kv_op_t **op, unsigned n);
 static kv_op_t **kv_commit_find_taken(kv_zone_t *zone, unsigned *n);
 static int kv_commit_by_lsn(const void *one, const void *two);
 static bool kv_commit_lock_dead(kv_zone_t *zone, bool *dead);
@@ -188,7 +191,7 @@ kv_commit_run(kv_store_t *store)
 
     batch = store->batch;
 
-    if (batch == NULL) {
+    if (batch == NULL || kv_store_fit_log(store) != KV_OK) {
         kv_store_say(store, KV_LOG_ALERT, "kv zone \"%s\": out of memory for "
                      "a batch", store->conf.name);
 
@@ -543,6 +546,44 @@ kv_commit_log(kv_store_t *store, kv_batch_t *batch)
                  "until nginx is restarted", store->conf.name, err.text);
 
     return KV_UNAVAILABLE;
+}
+
+
+kv_rc_t
+kv_commit_sync_now(kv_store_t *store)
+{
+    kv_rc_t     rc;
+    kv_zone_t  *zone;
+
+    zone = store->zone;
+
+    rc = kv_mutex_trylock(&zone->commit_lock);
+
+    if (rc != KV_OK && rc != KV_DEAD) {
+        atomic_store(&zone->want_sync, 1);
+        return KV_AGAIN;
+    }
+
+    if (rc == KV_DEAD) {
+
+        /* there is no time here to finish what it had in hand */
+
+        kv_commit_break(store, "the committer died");
+        kv_store_wake_all(store);
+        rc = KV_UNAVAILABLE;
+
+    } else if (atomic_load(&zone->failed)
+               || kv_store_fit_log(store) != KV_OK)
+    {
+        rc = KV_UNAVAILABLE;
+
+    } else {
+        rc = kv_commit_sync(store);
+    }
+
+    kv_mutex_unlock(&zone->commit_lock);
+
+    return rc;
 }
 
 
@@ -913,8 +954,7 @@ kv_commit_inherit(kv_store_t *store, kv_batch_t *batch)
 {
     bool        ok;
     kv_op_t    *op, **taken, *hand, *oldest;
-    kv_rc_t     rc;
-    unsigned    i, k, n, logged;
+    unsigned    i, n, logged;
     kv_zone_t  *zone;
 
     zone = store->zone;
@@ -969,36 +1009,15 @@ kv_commit_inherit(kv_store_t *store, kv_batch_t *batch)
         }
     }
 
-    ok = true;
-
-    if (logged) {
-        rc = KV_OK;
-
-        if (store->conf.sync == KV_SYNC_ALWAYS) {
-            rc = atomic_load(&zone->failed) ? KV_UNAVAILABLE
-                                            : kv_commit_sync(store);
-        }
-
-        for (k = 0; ok && k < logged; k += KV_BATCH_MAX) {
-            i = kv_min(logged - k, KV_BATCH_MAX);
-
-            if (rc == KV_OK) {
-                zone->phase = KV_PHASE_CHANGING;
-                ok = kv_map_reserve(&zone->map, i) == (int) i
-                     && kv_commit_apply(store, taken + k, i);
-            }
-
-            if (ok) {
-                kv_commit_report(store, batch, taken + k, i, rc);
-            }
-        }
-    }
+    ok = kv_commit_finish(store, batch, taken, logged);
 
     if (ok && n > logged) {
 
-        for (i = logged; i < n; i++) {
-            taken[i]->lsn = 0;
-            taken[i]->follow = i + 1 < n ? taken[i + 1] : NULL;
+        /* the last first: an heir of ours, too, is to find them in order */
+
+        for (i = n; i > logged; i--) {
+            taken[i - 1]->lsn = 0;
+            taken[i - 1]->follow = i < n ? taken[i] : NULL;
         }
 
         kv_commit_hand(store, batch, taken[logged]);
@@ -1013,6 +1032,58 @@ kv_commit_inherit(kv_store_t *store, kv_batch_t *batch)
     free(taken);
 
     return ok;
+}
+
+
+/*
+ * Operations in the log, by LSN: those applied already, if the dead one came
+ * that far, are only to be reported.
+ */
+
+static bool
+kv_commit_finish(kv_store_t *store, kv_batch_t *batch, kv_op_t **op,
+    unsigned n)
+{
+    kv_rc_t     rc;
+    unsigned    i, k;
+    kv_zone_t  *zone;
+
+    zone = store->zone;
+
+    for (k = 0; k < n && op[k]->lsn <= atomic_load(&zone->applied_lsn); k++) {
+        /* void */
+    }
+
+    kv_commit_report(store, batch, op, k, KV_OK);
+
+    if (k == n) {
+        return true;
+    }
+
+    rc = KV_OK;
+
+    if (store->conf.sync == KV_SYNC_ALWAYS) {
+        rc = atomic_load(&zone->failed) ? KV_UNAVAILABLE
+                                        : kv_commit_sync(store);
+    }
+
+    for ( /* void */ ; k < n; k += i) {
+        i = kv_min(n - k, KV_BATCH_MAX);
+
+        if (rc == KV_OK) {
+            zone->phase = KV_PHASE_CHANGING;
+
+            if (kv_map_reserve(&zone->map, i) != (int) i
+                || !kv_commit_apply(store, op + k, i))
+            {
+                return false;
+            }
+        }
+
+        kv_commit_report(store, batch, op + k, i, rc);
+    }
+
+    return true;
 }
 
 
@@ -1123,6 +1194,7 @@ static void
 kv_commit_reap(kv_store_t *store, const bool *dead)
 {
     unsigned    i;
+    uint32_t    holder;
     kv_zone_t  *zone;
 
     zone = store->zone;
@@ -1136,6 +1208,12 @@ kv_commit_reap(kv_store_t *store, const bool *dead)
         if (atomic_load(&zone->state) == KV_ZONE_READY
             && kv_commit_reap_slot(store, &zone->slots[i]))
         {
+            /* or the slot's next owner would be taken for the one at work */
+
+            holder = i + 1;
+            (void) atomic_compare_exchange_strong(&zone->background, &holder,
+                                                  0);
+
             kv_slot_reaped(&zone->slots[i]);
             continue;
         }
@@ -1188,6 +1266,8 @@ kv_commit_reap_slot(kv_store_t *store, kv_slot_t *slot)
 
         slot->chunks = chunk->next;
         kv_heap_free(zone->heap, chunk);
+
+        kv_point(KV_POINT_REAPING);
     }
 
     kv_heap_unlock(zone->heap);
@@ -1252,6 +1332,8 @@ kv_commit_rebuild(kv_store_t *store)
     atomic_store(&zone->taken, NULL);
     atomic_store(&zone->reap, 1);
     zone->phase = KV_PHASE_IDLE;
+
+    kv_point(KV_POINT_REBUILDING);
 
     rc = kv_recover(store, &err);
 

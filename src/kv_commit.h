@@ -35,5 +35,12 @@ void kv_commit_unclaim(kv_store_t *store);
  */
 void kv_commit_run(kv_store_t *store);
 
+/*
+ * Makes all that was written durable, from a thread that is not the
+ * committer's.  KV_OK; KV_AGAIN if a committer is at work: it was asked to do
+ * so; KV_UNAVAILABLE.
+ */
+kv_rc_t kv_commit_sync_now(kv_store_t *store);
+
 
 #endif /* KV_COMMIT_H */

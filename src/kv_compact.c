@@ -5,6 +5,7 @@
 
 
 #include "kv_compact.h"
+#include "kv_points.h"
 
 
 static kv_rc_t kv_compact_entry(kv_store_t *store, kv_entry_t *e);
@@ -49,6 +50,7 @@ kv_compact_page(kv_store_t *store)
 
         if (rc == KV_OK) {
             moved++;
+            kv_point(KV_POINT_COMPACTING);
 
         } else if (rc != KV_DECLINED) {
             break;

@@ -22,6 +22,7 @@
 
 #include "kv_heap.h"
 #include "kv_mutex.h"
+#include "kv_points.h"
 
 
 #define KV_HEAP_CLASSES    70
@@ -358,6 +359,8 @@ kv_heap_alloc(kv_heap_t *heap, kv_heap_kind_t kind, size_t size)
     partial->free--;
     heap->used[kind] += cl->size;
 
+    kv_point(KV_POINT_HEAP_ALLOC);
+
     kv_heap_place(heap, n);
 
     return kv_heap_address(heap, n) + cl->start + (size_t) object * cl->size;
@@ -395,6 +398,8 @@ kv_heap_free(kv_heap_t *heap, void *p)
     kv_heap_give(heap, n, object);
 
     heap->used[page->kind] -= cl->size;
+
+    kv_point(KV_POINT_HEAP_FREE);
 
     if (page->state == KV_PAGE_DRAINED) {
 

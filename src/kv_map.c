@@ -514,7 +514,7 @@ kv_map_split(kv_map_t *map)
 {
     bool            ok;
     uint64_t        buckets, half, s, hash;
-    unsigned        i, k, moves;
+    unsigned        i, k, moves, want;
     kv_entry_t     *e;
     kv_bucket_t    *b, *old, *fresh, *segment, *overflow;
     kv_map_root_t  *root;
@@ -527,7 +527,9 @@ kv_map_split(kv_map_t *map)
         return false;
     }
 
-    if (buckets % KV_SEGMENT_BUCKETS == 0) {
+    /* it may be there from a split that then found no memory */
+
+    if (kv_get_relaxed(root->segment[buckets / KV_SEGMENT_BUCKETS]) == NULL) {
 
         if (kv_heap_lock(map->heap) != KV_OK) {
             return false;
@@ -578,9 +580,11 @@ kv_map_split(kv_map_t *map)
 
             if (k == KV_BUCKET_SLOTS) {
 
-                if (kv_map_reserve(map, map->stocked + 1)
-                    != (int) map->stocked)
-                {
+                /* what is set aside for puts stays so */
+
+                want = map->stocked + 1;
+
+                if (kv_map_reserve(map, want) != (int) want) {
                     ok = false;
                     goto done;
                 }

@@ -163,8 +163,8 @@ kv_recover(kv_store_t *store, kv_err_t *err)
 
 
 /*
- * The newest snapshot that checks out; with none, an empty map and LSN 0.
- * If all there are were damaged, the first one's error is what to tell.
+ * The newest snapshot that checks out; with none, an empty map and LSN 0: the
+ * log from its start is kept until there are two snapshots.
  */
 
 static kv_rc_t
@@ -201,6 +201,7 @@ kv_recover_snapshots(kv_recover_ctx_t *ctx, uint64_t *lsn, uint64_t *end_lsn)
 
         if (rc == KV_OK) {
             *lsn = list.lsn[i];
+            *end_lsn = kv_max(*end_lsn, list.lsn[0]);
             atomic_store(&store->zone->snapshot_bytes, bytes);
 
             return KV_OK;
@@ -217,19 +218,22 @@ kv_recover_snapshots(kv_recover_ctx_t *ctx, uint64_t *lsn, uint64_t *end_lsn)
             return rc;
         }
 
-        if (i + 1 == list.n) {
-            *ctx->err = damage;
-            return KV_DAMAGED;
-        }
+        if (i + 1 < list.n) {
+            kv_store_say(store, KV_LOG_WARN, "kv zone \"%s\": %s; trying the "
+                         "older snapshot, of LSN %llu, and its log",
+                         store->conf.name, damage.text,
+                         (unsigned long long) list.lsn[i + 1]);
 
-        kv_store_say(store, KV_LOG_WARN, "kv zone \"%s\": %s; trying the "
-                     "older snapshot, of LSN %llu, and its log",
-                     store->conf.name, damage.text,
-                     (unsigned long long) list.lsn[i + 1]);
+        } else {
+            kv_store_say(store, KV_LOG_WARN, "kv zone \"%s\": %s; trying the "
+                         "log alone", store->conf.name, damage.text);
+        }
     }
 
+    /* without a snapshot; if there were any, the log must reach the newest */
+
     *lsn = 0;
-    *end_lsn = 0;
+    *end_lsn = list.n ? list.lsn[0] : 0;
     atomic_store(&store->zone->snapshot_bytes, 0);
 
     return kv_recover_reset(store, ctx->err);

@@ -33,36 +33,37 @@ kv_slots_create(kv_slot_t *slots, unsigned n)
 kv_rc_t
 kv_slot_acquire(kv_slot_t *slots, unsigned n, unsigned *i)
 {
-    unsigned    k;
+    unsigned    k, dead;
     kv_rc_t     rc;
     kv_slot_t  *slot;
 
-    for (k = 0; k < n; k++) {
-        slot = &slots[k];
+    /* dead ones' only if there are no others: see kv_slot.h */
 
-        rc = kv_mutex_trylock(&slot->alive);
+    for (dead = 0; dead < 2; dead++) {
 
-        if (rc != KV_OK && rc != KV_DEAD) {
-            continue;
+        for (k = 0; k < n; k++) {
+            slot = &slots[k];
+
+            rc = kv_mutex_trylock(&slot->alive);
+
+            if (rc != KV_OK && rc != KV_DEAD) {
+                continue;
+            }
+
+            if (atomic_load(&slot->in_use) != dead) {
+                kv_mutex_unlock(&slot->alive);
+                continue;
+            }
+
+            atomic_store(&slot->epoch[KV_EPOCH_MAIN].value, 0);
+            atomic_store(&slot->epoch[KV_EPOCH_SCAN].value, 0);
+            atomic_store(&slot->pid, (int32_t) getpid());
+            atomic_store(&slot->in_use, 1);
+
+            *i = k;
+
+            return KV_OK;
         }
-
-        if (atomic_load(&slot->in_use)) {
-
-            /* a dead one's: not before it is reaped */
-
-            kv_mutex_unlock(&slot->alive);
-            continue;
-        }
-
-        atomic_store(&slot->epoch[KV_EPOCH_MAIN].value, 0);
-        atomic_store(&slot->epoch[KV_EPOCH_SCAN].value, 0);
-        atomic_store(&slot->pid, (int32_t) getpid());
-        slot->chunks = NULL;
-        atomic_store(&slot->in_use, 1);
-
-        *i = k;
-
-        return KV_OK;
     }
 
     return KV_BUSY;
@@ -95,6 +96,15 @@ kv_slot_lock_dead(kv_slot_t *slot)
     }
 
     if (atomic_load(&slot->in_use)) {
+
+        /*
+         * It reads no more.  Not left to kv_epoch_oldest(): while the caller
+         * holds the slot, that would take it for a living one's.
+         */
+
+        atomic_store(&slot->epoch[KV_EPOCH_MAIN].value, 0);
+        atomic_store(&slot->epoch[KV_EPOCH_SCAN].value, 0);
+
         return true;
     }
 
@@ -148,8 +158,6 @@ kv_epoch_oldest(kv_slot_t *slots, unsigned n)
             dead = kv_slot_lock_dead(&slots[i]);
 
             if (dead) {
-                atomic_store(&slots[i].epoch[KV_EPOCH_MAIN].value, 0);
-                atomic_store(&slots[i].epoch[KV_EPOCH_SCAN].value, 0);
                 kv_slot_unlock(&slots[i]);
                 break;
             }

@@ -165,8 +165,10 @@ kv_rc_t kv_slots_create(kv_slot_t *slots, unsigned n);
 /*
  * Takes a free slot for the calling thread, which must be the process's main
  * one and live as long as the process.  KV_OK with its number in *i, or
- * KV_BUSY if there is none (those of dead processes count as taken until
- * they are reaped).
+ * KV_BUSY if there is none.  Those of dead processes count as taken until
+ * they are reaped, unless there is no other: nobody may be left to reap them.
+ * Then the caller gets one with the records that are in it, which are reaped
+ * with its own.
  */
 kv_rc_t kv_slot_acquire(kv_slot_t *slots, unsigned n, unsigned *i);
 
@@ -177,8 +179,9 @@ kv_rc_t kv_slot_acquire(kv_slot_t *slots, unsigned n, unsigned *i);
 void kv_slot_abandon(kv_slot_t *slot);
 
 /*
- * Whether the slot is in use by a process that is dead.  If so the caller
- * holds the slot (as if acquired) until kv_slot_unlock().
+ * Whether the slot is in use by a process that is dead.  If so it is out of
+ * all epochs, and the caller holds it (as if acquired) until
+ * kv_slot_unlock().
  */
 bool kv_slot_lock_dead(kv_slot_t *slot);
 void kv_slot_unlock(kv_slot_t *slot);

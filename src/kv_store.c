@@ -11,11 +11,13 @@
 
 #include "kv_background.h"
 #include "kv_commit.h"
+#include "kv_points.h"
 #include "kv_recover.h"
 
 
 static kv_store_t *kv_store_handle(const kv_store_conf_t *conf,
     kv_zone_t *zone, kv_io_t *io, int dirfd, kv_err_t *err);
+static kv_rc_t kv_store_fit(kv_store_t *store, kv_log_t **log, uint32_t *max);
 static uint64_t kv_store_until(uint64_t ns, uint64_t ms);
 static bool kv_store_ready(kv_store_t *store);
 static kv_rc_t kv_store_op(kv_store_t *store, uint8_t code, kv_op_t **op);
@@ -138,7 +140,6 @@ static kv_store_t *
 kv_store_handle(const kv_store_conf_t *conf, kv_zone_t *zone, kv_io_t *io,
     int dirfd, kv_err_t *err)
 {
-    size_t       max_batch;
     kv_store_t  *store;
 
     store = calloc(1, sizeof(kv_store_t));
@@ -151,16 +152,13 @@ kv_store_handle(const kv_store_conf_t *conf, kv_zone_t *zone, kv_io_t *io,
     store->io = io;
     store->dirfd = dirfd;
 
-    max_batch = sizeof(kv_batch_header_t) + 64 + KV_KEY_MAX + conf->max_value;
-    max_batch = kv_max(max_batch, KV_BATCH_BYTES);
-    max_batch = kv_min(max_batch, conf->segment - KV_SEGMENT_HEADER);
+    if (conf->max_value > atomic_load(&zone->max_value)) {
+        atomic_store(&zone->max_value, conf->max_value);
+    }
 
-    store->log = kv_log_create(io, dirfd, &zone->log, conf->segment,
-                               max_batch);
-    store->background = kv_log_create(io, dirfd, &zone->log, conf->segment,
-                                      max_batch);
-
-    if (store->log && store->background) {
+    if (kv_store_fit_log(store) == KV_OK
+        && kv_store_fit_background(store) == KV_OK)
+    {
         return store;
     }
 
@@ -171,6 +169,60 @@ failed:
     kv_err_set(err, "out of memory for zone \"%s\"", conf->name);
 
     return NULL;
+}
+
+
+kv_rc_t
+kv_store_fit_log(kv_store_t *store)
+{
+    return kv_store_fit(store, &store->log, &store->log_max);
+}
+
+
+kv_rc_t
+kv_store_fit_background(kv_store_t *store)
+{
+    return kv_store_fit(store, &store->background, &store->background_max);
+}
+
+
+static kv_rc_t
+kv_store_fit(kv_store_t *store, kv_log_t **log, uint32_t *max)
+{
+    size_t     record, batch;
+    uint32_t   max_value;
+    uint64_t   segment;
+    kv_log_t  *fit;
+
+    max_value = atomic_load(&store->zone->max_value);
+
+    if (*log && *max == max_value) {
+        return KV_OK;
+    }
+
+    record = sizeof(kv_batch_header_t) + 64 + KV_KEY_MAX + max_value;
+
+    segment = kv_align(record + 2 * KV_SEGMENT_HEADER, 4096);
+    segment = kv_max(segment, store->conf.segment);
+
+    batch = kv_max(record, KV_BATCH_BYTES);
+    batch = kv_min(batch, segment - KV_SEGMENT_HEADER);
+
+    fit = kv_log_create(store->io, store->dirfd, &store->zone->log, segment,
+                        batch);
+
+    if (fit == NULL) {
+        return KV_NO_MEMORY;
+    }
+
+    if (*log) {
+        kv_log_destroy(*log);
+    }
+
+    *log = fit;
+    *max = max_value;
+
+    return KV_OK;
 }
 
 
@@ -194,6 +246,7 @@ kv_rc_t
 kv_store_enter(kv_store_t *store)
 {
     kv_rc_t     rc;
+    uint32_t    claim;
     kv_zone_t  *zone;
 
     if (store->slot) {
@@ -210,6 +263,15 @@ kv_store_enter(kv_store_t *store)
 
     store->slot = &zone->slots[store->number];
     store->free = NULL;
+
+    /* what whoever had the slot before has claimed */
+
+    claim = store->number + 1;
+    (void) atomic_compare_exchange_strong(&zone->committer, &claim, 0);
+
+    claim = store->number + 1;
+    (void) atomic_compare_exchange_strong(&zone->background, &claim, 0);
+
     store->generation = atomic_load(&zone->generation);
     atomic_store(&store->slot->generation, store->generation);
 
@@ -280,6 +342,8 @@ kv_store_read(kv_store_t *store, const void *key, size_t len, kv_entry_t **e)
 
     *e = kv_map_find(map, kv_map_hash(map, key, len), key, len);
 
+    kv_point(KV_POINT_READING);
+
     if (*e) {
         return KV_OK;
     }
@@ -309,6 +373,8 @@ kv_store_pin(kv_store_t *store, kv_entry_t *e, kv_op_t **op)
     __atomic_store_n(&(*op)->entry, e, __ATOMIC_RELEASE);
     atomic_store_explicit(&e->pinned, 1, memory_order_release);
 
+    kv_point(KV_POINT_PINNED);
+
     return KV_OK;
 }
 
@@ -331,6 +397,8 @@ kv_store_put(kv_store_t *store, const void *key, uint16_t key_len,
 
     rc = kv_entry_create(store->zone->heap, &(*op)->entry, key, key_len,
                          value_len, store->conf.max_value);
+
+    kv_point(KV_POINT_BUILDING);
 
     if (rc != KV_OK) {
         kv_store_op_free(store, *op);

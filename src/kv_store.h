@@ -66,7 +66,9 @@ typedef struct {
     kv_io_t                *io;
     int                     dirfd;
     kv_log_t               *log;          /* under the commit lock */
+    uint32_t                log_max;      /* zone->max_value it is made for */
     kv_log_t               *background;   /* under the background lock */
+    uint32_t                background_max;
 
     kv_slot_t              *slot;         /* NULL: none */
     unsigned                number;
@@ -244,6 +246,14 @@ void kv_store_say(kv_store_t *store, kv_log_level_t level, const char *fmt,
 /* When the log is to be synced (sync=<interval>), and to be marked; the same. */
 uint64_t kv_store_sync_due(kv_store_t *store);
 uint64_t kv_store_mark_due(kv_store_t *store);
+
+/*
+ * Makes the log's handles large enough for every value that may be in the
+ * queue: a worker of another configuration may have taken larger ones than
+ * this one would.  KV_OK or KV_NO_MEMORY.  Under the handle's lock.
+ */
+kv_rc_t kv_store_fit_log(kv_store_t *store);
+kv_rc_t kv_store_fit_background(kv_store_t *store);
 
 /* Nanoseconds, monotonic. */
 uint64_t kv_now_ns(void);

@@ -68,6 +68,9 @@ typedef struct {
     kv_heap_t        *heap;
     int               commit_eventfd; /* ends a committer's delay early */
 
+    /* the master: the largest value that any configuration allowed */
+    _Atomic uint32_t  max_value;
+
     /* anyone */
     _Atomic uint32_t  state;          /* kv_zone_state_t */
     _Atomic uint32_t  failed;         /* an I/O error: no more writes */

@@ -189,6 +189,9 @@ ngx_int_t ngx_http_kv_reply_rc(ngx_http_request_t *r, kv_rc_t rc);
 /* 405, with the methods that the path takes. */
 ngx_int_t ngx_http_kv_reply_allow(ngx_http_request_t *r, const char *allow);
 
+/* 400, for a body that is none; the connection cannot be used again. */
+ngx_int_t ngx_http_kv_reply_body(ngx_http_request_t *r);
+
 /*
  * Finalizes a request from an event that is not its connection's, where
  * nobody else runs the requests that were posted.

@@ -275,11 +275,11 @@ ngx_http_kv_body_error(ngx_http_request_t *r, ngx_int_t rc)
         return rc;
     }
 
-    r->keepalive = 0;
-
     if (rc == NGX_HTTP_BAD_REQUEST) {
-        return ngx_http_kv_reply(r, rc, "invalid request body\n");
+        return ngx_http_kv_reply_body(r);
     }
+
+    r->keepalive = 0;
 
     return ngx_http_kv_reply(r, NGX_HTTP_INTERNAL_SERVER_ERROR,
                              "internal server error\n");

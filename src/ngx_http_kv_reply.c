@@ -104,6 +104,16 @@ ngx_http_kv_reply_allow(ngx_http_request_t *r, const char *allow)
 }
 
 
+ngx_int_t
+ngx_http_kv_reply_body(ngx_http_request_t *r)
+{
+    r->keepalive = 0;
+
+    return ngx_http_kv_reply(r, NGX_HTTP_BAD_REQUEST,
+                             "invalid request body\n");
+}
+
+
 void
 ngx_http_kv_finish(ngx_http_request_t *r, ngx_int_t rc)
 {

@@ -5,10 +5,11 @@
  */
 
 
+#include "ngx_http_kv.h"
+
 #include <poll.h>
 
 #include "kv_dir.h"
-#include "ngx_http_kv.h"
 
 
 /* how long accepted writes may take to be answered at exit, milliseconds */

@@ -10,10 +10,11 @@
  */
 
 
+#include "ngx_http_kv.h"
+
 #include <sys/eventfd.h>
 
 #include "kv_dir.h"
-#include "ngx_http_kv.h"
 
 
 static ngx_int_t ngx_http_kv_create_zone(ngx_http_kv_zone_t *zone,

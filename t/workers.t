@@ -177,5 +177,55 @@ sub all_there {
     cmp_ok($back, '<', 4, 'and the service is back');
 }
 
+# the committer dies some microseconds after its sync: while it changes the
+# map, often enough, so that the zone is rebuilt from disk
+
+{
+    $s->{workers} = 2;
+    ok(defined $s->reload, 'two workers');
+    $s->clear;
+
+    my @writers = map { KV::Load->writers($s, name => "d$_",
+                                          connections => 48, keys => 5) } 1, 2;
+    my ($rebuilds, $round, $back, @bad) = (0, 0, 0);
+
+    while ($round++ < $ROUNDS * 3 && ($round < $ROUNDS || !$rebuilds)) {
+        $s->fault(die => int rand 400);
+        wait_for(sub { !-e "$s->{dir}/fault/die" }, 5, 0.001)
+            or push @bad, "$round: nobody syncs";
+        my $took = back(10) // 10;
+        $back = $took if $took > $back;
+        push @bad, "$round: not back" if $took >= 10;
+        push @bad, "$round: a worker is missing" unless all_there();
+        $rebuilds = $s->store->{recovery}{rebuilds};
+    }
+
+    sleep(0.2);
+    my @results = map { $_->stop } @writers;
+    my @errors = map { @{$_->{errors}} } @results;
+
+    is("@bad", '', 'committers die: the service comes back each time');
+    cmp_ok($back, '<', 4, 'committers die: within seconds');
+    cmp_ok($rebuilds, '>', 0, 'committers die: the zone was rebuilt');
+    is(scalar @errors, 0, 'committers die: nothing lost or torn on the way')
+        or diag(join "\n", splice @errors, 0, 10);
+
+    my $ledger = KV::Ledger->merge(map { $_->{ledger} } @results);
+    @errors = KV::Load->verify($s, $ledger, \my $found);
+    is(scalar @errors, 0, 'committers die: every key is there')
+        or diag(join "\n", splice @errors, 0, 10);
+    $s->del('back');
+    is($s->store->{keys}, $found, 'committers die: and counted');
+
+    $s->stop('KILL');
+    $s->start;
+    @errors = KV::Load->verify($s, $ledger, \$found);
+    is(scalar @errors, 0, 'committers die: all of it is on disk')
+        or diag(join "\n", splice @errors, 0, 10);
+    is($s->store->{keys}, $found, 'committers die: and no more');
+    note(sprintf '%d deaths, %d rebuilds, slowest return %.2f s', $round - 1,
+         $rebuilds, $back);
+}
+
 $s->done;
 done_testing();

@@ -7,6 +7,8 @@
  *     fdatasync   every sync fails with EIO
  *     write       every positioned write fails with EIO
  *     slow        every sync takes as many milliseconds as the file says
+ *     die         the process that syncs next is killed as many microseconds
+ *                 after that sync as the file says; once: the file goes
  */
 
 
@@ -15,6 +17,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/uio.h>
@@ -27,7 +30,7 @@ static int      (*real_fsync)(int);
 static ssize_t  (*real_pwrite)(int, const void *, size_t, off_t);
 static ssize_t  (*real_pwritev)(int, const struct iovec *, int, off_t);
 
-static char  sync_name[512], write_name[512], slow_name[512];
+static char  sync_name[512], write_name[512], slow_name[512], die_name[512];
 
 
 static void __attribute__((constructor))
@@ -52,6 +55,7 @@ fault_init(void)
     snprintf(sync_name, sizeof(sync_name), "%s/fdatasync", dir);
     snprintf(write_name, sizeof(write_name), "%s/write", dir);
     snprintf(slow_name, sizeof(slow_name), "%s/slow", dir);
+    snprintf(die_name, sizeof(die_name), "%s/die", dir);
 }
 
 
@@ -68,23 +72,65 @@ fault_is(const char *name)
 }
 
 
+/* The number in a file, -1 if there is none. */
+
+static long
+fault_number(const char *name)
+{
+    long   n;
+    FILE  *f;
+
+    if (!fault_is(name)) {
+        return -1;
+    }
+
+    f = fopen(name, "re");
+    if (f == NULL) {
+        return -1;
+    }
+
+    if (fscanf(f, "%ld", &n) != 1) {
+        n = -1;
+    }
+
+    fclose(f);
+
+    return n;
+}
+
+
+static void
+fault_die(long us)
+{
+    timer_t            timer;
+    struct sigevent    event = { 0 };
+    struct itimerspec  when = { 0 };
+
+    event.sigev_notify = SIGEV_SIGNAL;
+    event.sigev_signo = SIGKILL;
+
+    when.it_value.tv_sec = us / 1000000;
+    when.it_value.tv_nsec = us % 1000000 * 1000 + 1;
+
+    if (timer_create(CLOCK_MONOTONIC, &event, &timer) == 0) {
+        timer_settime(timer, 0, &when, NULL);
+    }
+}
+
+
 static int
 fault_sync(int (*real)(int), int fd)
 {
-    FILE             *f;
-    long              ms;
-    struct timespec   ts;
+    int              rc;
+    long             ms, us;
+    struct timespec  ts;
 
-    f = fault_is(slow_name) ? fopen(slow_name, "re") : NULL;
+    ms = fault_number(slow_name);
 
-    if (f != NULL) {
-        if (fscanf(f, "%ld", &ms) == 1) {
-            ts.tv_sec = ms / 1000;
-            ts.tv_nsec = (ms % 1000) * 1000000;
-            nanosleep(&ts, NULL);
-        }
-
-        fclose(f);
+    if (ms > 0) {
+        ts.tv_sec = ms / 1000;
+        ts.tv_nsec = ms % 1000 * 1000000;
+        nanosleep(&ts, NULL);
     }
 
     if (fault_is(sync_name)) {
@@ -92,7 +138,14 @@ fault_sync(int (*real)(int), int fd)
         return -1;
     }
 
-    return real(fd);
+    rc = real(fd);
+    us = fault_number(die_name);
+
+    if (us >= 0 && unlink(die_name) == 0) {
+        fault_die(us);
+    }
+
+    return rc;
 }
 
 

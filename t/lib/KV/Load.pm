@@ -232,7 +232,8 @@ sub DESTROY {
 # A process that writes until it is stopped: `connections` of them (8), each
 # with `keys` keys of its own (20), whose names begin with `name`.  `size` is a
 # sub giving lengths, `pause` the seconds between two requests of a
-# connection.  stop() then returns
+# connection, `accept` a pattern of what may be answered (or happen) other than
+# success.  stop() then returns
 #
 #   ledger   of all keys
 #   counts   of answers: 200, 404, 503, ..., refused, dropped, timeout
@@ -242,7 +243,8 @@ sub DESTROY {
 sub writers {
     my ($class, $server, @o) = @_;
     my %o = (connections => 8, keys => 20, name => 'w', size => \&size,
-             pause => 0, keepalive => 1, @o);
+             pause => 0, keepalive => 1,
+             accept => qr/^(?:503|refused|dropped)$/, @o);
 
     return $class->fork(sub {
         my ($stop, $parent) = @_;
@@ -290,9 +292,9 @@ sub writers {
             }
 
             $wait{$n} = 0.02;
-            $ledger->never($key, $seq) if $seq && $status eq 'refused';
+            $ledger->never($key, $seq) if $seq && $status =~ /^(?:refused|507)$/;
             push @errors, "$req->{method} $req->{path}: $status"
-                unless $status =~ /^(?:503|refused|dropped)$/;
+                unless $status =~ $o{accept};
         };
 
         run(port => $server->{port}, connections => $o{connections},

@@ -218,7 +218,8 @@ sub exited {
 }
 
 
-# Processes of the server other than the master, zombies aside.
+# Processes of the server other than the master.  A zombie counts as long as
+# it has threads: one that hangs in a sync still holds the directory's lock.
 
 sub workers {
     my ($self) = @_;
@@ -228,8 +229,9 @@ sub workers {
         open(my $f, '<', $stat) or next;
         my ($pid, $state, $pgrp) =
             (readline($f) // '') =~ /^(\d+) \(.*\) (\S) \d+ (\d+)/ or next;
-        next unless $pgrp == $self->{pgid} && $state !~ /[ZX]/;
-        push @pids, $pid unless $pid == ($self->{pid} || 0);
+        next if $pgrp != $self->{pgid} || $pid == ($self->{pid} || 0);
+        next if $state =~ /[ZX]/ && 1 >= (() = glob "/proc/$pid/task/*");
+        push @pids, $pid;
     }
 
     return @pids;
@@ -340,8 +342,8 @@ sub build_fault {
 }
 
 
-# Breaks the disk (fdatasync => 1, write => 1, slow => ms), or mends it
-# (fdatasync => undef).
+# Breaks the disk (see fault.c: fdatasync => 1, write => 1, slow => ms, die =>
+# us), or mends it (fdatasync => undef).
 
 sub fault {
     my ($self, $what, $value) = @_;

@@ -82,7 +82,7 @@ sub list_dir {
     my ($dir) = @_;
     opendir(my $d, $dir) or return {};
     return { map { my @st = Time::HiRes::stat("$dir/$_");
-                   ($_ => sprintf '%d %d %.6f', @st[1, 7, 9]) }
+                   @st ? ($_ => sprintf '%d %d %.6f', @st[1, 7, 9]) : () }
              grep { !/^\.\.?$/ } readdir $d };
 }
 

@@ -1,0 +1,206 @@
+# Commit: nothing is visible before it is durable, nothing is answered before
+# it is visible; batches, and what delays them.
+
+use strict;
+use warnings;
+
+use Test::More;
+use Time::HiRes qw(time sleep);
+
+use KV::Test;
+
+my @KV = (fault => 1, kv => 'segment=4m max_value=1m');
+
+
+# Sends the requests, each on a connection of its own, and returns these.
+
+sub send_all {
+    my ($s, @requests) = @_;
+    return map { my $c = $s->connect;
+                 $c->send(KV::Conn::request(@$_));
+                 $c } @requests;
+}
+
+sub puts { map { [ PUT => "/kv/$_[0]$_", body => "value $_" ] } 1 .. $_[1] }
+
+# How long until all are answered, each with 200.
+
+sub took {
+    my ($time, @c) = @_;
+    my $bad = grep { my $r = $_->response; !$r || $r->{status} != 200 } @c;
+    return $bad ? "$bad failed" : time - $time;
+}
+
+
+my $s = KV::Test->new(@KV);
+$s->start;
+
+
+# a write that waits for the disk is not seen
+
+{
+    $s->put('old', 'before');
+    $s->put('gone', 'before');
+    $s->put('kept', 'before');
+    $s->fault(slow => 400);
+
+    my $time = time;
+    my ($put, $delete, $new) =
+        send_all($s, [ PUT => '/kv/old', body => 'after' ],
+                     [ DELETE => '/kv/gone' ],
+                     [ PUT => '/kv/new', body => 'after' ]);
+    my (@early, $n);
+
+    while (time - $time < 0.25) {
+        $n++;
+        push @early, 'old' if $s->get('old')->{body} ne 'before';
+        push @early, 'gone' if $s->get('gone')->{body} ne 'before';
+        push @early, 'new' if $s->get('new')->{status} != 404;
+        sleep(0.01);
+    }
+
+    is("@early", '', 'nothing is visible before it is durable');
+    cmp_ok($n, '>', 5, 'reads do not wait for the disk');
+    ok($put->silent(0) && $delete->silent(0) && $new->silent(0),
+       'nor is it answered');
+
+    is($_->response->{status}, 200, 'then it is') for $put, $delete, $new;
+    is($s->get('old')->{body}, 'after', 'and visible: a PUT');
+    is($s->get('gone')->{status}, 404, 'and visible: a DELETE');
+    is($s->get('new')->{body}, 'after', 'and visible: a new key');
+
+    my ($clear) = send_all($s, [ DELETE => '/clear' ]);
+    sleep(0.1);
+    is($s->get('kept')->{body}, 'before', 'a clear waits for the disk as well');
+    is($clear->response->{status}, 200, 'a clear');
+    is($s->get('kept')->{status}, 404, 'a clear is visible');
+    $s->fault(slow => undef);
+}
+
+
+# what waits for the disk shares the next sync
+
+{
+    my $before = $s->store->{commit};
+    $s->fault(slow => 150);
+    my $time = time;
+    my @c = send_all($s, puts('first', 1));
+    sleep(0.05);
+    push @c, send_all($s, puts('next', 100));
+    my $took = took($time, @c);
+    $s->fault(slow => undef);
+    my $after = $s->store->{commit};
+
+    cmp_ok($took, '<', 0.9, '101 writes in the time of few syncs');
+    is($after->{operations} - $before->{operations}, 101, 'all are committed');
+    cmp_ok($after->{batches} - $before->{batches}, '<=', 4, 'in few batches');
+    cmp_ok($after->{sync_us}{max}, '>=', 150_000, 'a slow sync is noticed');
+}
+
+
+# writes to one key in the order of their answers: the last one stays
+
+{
+    my $bad = 0;
+    for my $round (1 .. 30) {
+        my @c = send_all($s, map { [ PUT => '/kv/order', body => "$round.$_" ] }
+                             1 .. 8);
+        $_->response for @c;
+        my ($last) = send_all($s, [ PUT => '/kv/order', body => "$round.last" ]);
+        $last->response;
+        $bad++ if $s->get('order')->{body} ne "$round.last";
+    }
+    is($bad, 0, 'what is sent after an answer comes after it');
+}
+
+is($s->stop, 0, 'it stops');
+
+
+# a delay: a batch waits for company, but not for more than it takes
+
+{
+    $s->{kv} = 'segment=4m max_value=1m delay=300ms batch=10';
+    $s->start;
+    $s->put('warm', 'x');
+
+    my $time = time;
+    my $one = took($time, send_all($s, puts('one', 1)));
+    cmp_ok($one, '>=', 0.25, 'a lone write waits for the delay');
+    cmp_ok($one, '<', 0.6, 'and no longer');
+
+    $time = time;
+    cmp_ok(took($time, send_all($s, puts('ten', 10))), '<', 0.25,
+           'a full batch does not');
+
+    $time = time;
+    my $before = $s->store->{commit}{batches};
+    cmp_ok(took($time, send_all($s, puts('five', 5))), '<', 0.6,
+           'half a batch waits');
+    is($s->store->{commit}{batches} - $before, 1, 'and is one batch');
+
+    # somebody who stops does not wait
+
+    my @c = send_all($s, puts('stop', 3));
+    sleep(0.05);
+    $time = time;
+    kill('TERM', -$s->{pgid});
+    is(scalar(grep { ($_->response || { status => 0 })->{status} == 200 } @c),
+       3, 'what waits for company is answered when the server stops');
+    is($s->wait_exit, 0, 'which it does');
+    cmp_ok(time - $time, '<', 2, 'soon');
+}
+
+
+# sync=<interval> and sync=off answer without the disk
+
+for my $sync ('200ms', 'off') {
+    $s->{kv} = "segment=4m max_value=1m sync=$sync";
+    $s->start;
+    $s->put('warm', 'x');
+    $s->fault(slow => 100);
+
+    my $before = $s->store;
+    my $time = time;
+    $s->put("$sync$_", value("$sync$_", $_, 100)) for 1 .. 50;
+    my $took = time - $time;
+    cmp_ok($took, '<', 2.5, "sync=$sync: 50 writes in less than 50 syncs");
+
+    if ($sync ne 'off') {
+        ok(wait_for(sub { my $log = $s->store->{log};
+                          $log->{durable_lsn} == $log->{next_lsn} - 1 }, 3),
+           "sync=$sync: they are durable soon");
+    }
+
+    $s->fault(slow => undef);
+    $s->stop('KILL');
+    $s->start;
+    is(scalar(grep { $s->get("$sync$_")->{body} ne value("$sync$_", $_, 100) }
+              1 .. 50), 0, "sync=$sync: a SIGKILL loses nothing");
+    $s->put('last', $sync);
+    is($s->stop, 0, "sync=$sync: a clean stop");
+    $s->start;
+    is($s->get('last')->{body}, $sync, "sync=$sync: keeps the last write");
+    is($s->stop, 0, "sync=$sync: it stops");
+}
+
+# a failing sync is noticed there, too
+
+{
+    $s->{kv} = 'segment=4m max_value=1m sync=50ms';
+    $s->expect_log(qr/Input\/output error/);
+    $s->start;
+    $s->put('good', 'x');
+    wait_for(sub { my $log = $s->store->{log};
+                   $log->{durable_lsn} == $log->{next_lsn} - 1 }, 3);
+    $s->fault(fdatasync => 1);
+    $s->put('lost', 'x');
+    ok(wait_for(sub { $s->put('more', 'x')->{status} == 503 }, 3),
+       'sync=50ms: a failed sync ends the writes');
+    is($s->http(GET => '/health')->{status}, 503, 'sync=50ms: /health says so');
+    is($s->get('good')->{body}, 'x', 'sync=50ms: reads go on');
+    $s->fault(fdatasync => undef);
+    is($s->put('more', 'x')->{status}, 503, 'sync=50ms: once is enough');
+}
+
+$s->done;
+done_testing();

@@ -1,0 +1,739 @@
+
+/*
+ * The tests' store; see kit.h.
+ */
+
+
+#define _GNU_SOURCE
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <assert.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "kit.h"
+
+
+static int
+kit_fdatasync(kv_io_t *io, int fd)
+{
+    int              err, us;
+    kit_io_t        *k = (kit_io_t *) io;
+    struct timespec  pause;
+
+    (void) atomic_fetch_add(&k->syncs, 1);
+
+    err = atomic_load(&k->fail_sync);
+    us = atomic_load(&k->slow_sync_us);
+
+    if (us) {
+        pause.tv_sec = 0;
+        pause.tv_nsec = us * 1000;
+        (void) nanosleep(&pause, NULL);
+    }
+
+    if (err) {
+        errno = err;
+        return -1;
+    }
+
+    return k->fast ? 0 : k->base.fdatasync(&k->base, fd);
+}
+
+
+static int
+kit_fsync(kv_io_t *io, int fd)
+{
+    kit_io_t  *k = (kit_io_t *) io;
+
+    return k->fast ? 0 : k->base.fsync(&k->base, fd);
+}
+
+
+static ssize_t
+kit_pwritev(kv_io_t *io, int fd, const struct iovec *iov, int n, off_t offset)
+{
+    int        err;
+    kit_io_t  *k = (kit_io_t *) io;
+
+    err = atomic_load(&k->fail_write);
+
+    if (err) {
+        errno = err;
+        return -1;
+    }
+
+    return k->base.pwritev(&k->base, fd, iov, n, offset);
+}
+
+
+static void
+kit_quiet(void *ctx, kv_log_level_t level, const char *text)
+{
+    (void) ctx;
+
+    if (getenv("KIT_LOG")) {
+        (void) fprintf(stderr, "%d [%d] %s\n", (int) getpid(), level, text);
+    }
+}
+
+
+static void *
+kit_map(size_t size)
+{
+    void  *p;
+
+    p = mmap(NULL, size, PROT_READ|PROT_WRITE, MAP_SHARED|MAP_ANONYMOUS, -1,
+             0);
+    assert_ptr_not_equal(p, MAP_FAILED);
+
+    return p;
+}
+
+
+void
+kit_open(kit_t *kit, size_t size, unsigned slots)
+{
+    const char  *tmp;
+
+    memset(kit, 0, sizeof(*kit));
+
+    tmp = getenv("TMPDIR");
+    (void) snprintf(kit->path, sizeof(kit->path), "%s/kv_test.XXXXXX",
+                    tmp ? tmp : "/tmp");
+
+    assert_non_null(mkdtemp(kit->path));
+
+    kit->dirfd = open(kit->path, O_RDONLY|O_DIRECTORY|O_CLOEXEC);
+    assert_true(kit->dirfd >= 0);
+
+    kit->size = size;
+    kit->slots = slots;
+
+    kit->io = kit_map(sizeof(kit_io_t));
+    kv_io_system(&kit->io->base);
+    kit->io->io = kit->io->base;
+    kit->io->io.fdatasync = kit_fdatasync;
+    kit->io->io.fsync = kit_fsync;
+    kit->io->io.pwritev = kit_pwritev;
+
+    kit->conf.name = "test";
+    kit->conf.path = kit->path;
+    kit->conf.sync = KV_SYNC_ALWAYS;
+    kit->conf.batch = 100;
+    kit->conf.segment = 1 << 20;
+    kit->conf.max_value = 512 << 10;
+    kit->conf.log = kit_quiet;
+}
+
+
+kv_rc_t
+kit_start(kit_t *kit)
+{
+    kv_rc_t   rc;
+    unsigned  i;
+
+    kit->mem = kit_map(kit->size);
+
+    rc = kv_store_create(&kit->store, &kit->conf, kit->mem, kit->size,
+                         kit->slots, &kit->io->io, kit->dirfd, &kit->err);
+
+    if (rc != KV_OK) {
+        kit->store = NULL;
+        (void) munmap(kit->mem, kit->size);
+        kit->mem = NULL;
+
+        return rc;
+    }
+
+    for (i = 0; i < kit->slots; i++) {
+        kit->store->zone->slots[i].eventfd = eventfd(0, EFD_NONBLOCK
+                                                        |EFD_CLOEXEC);
+    }
+
+    kit->store->zone->commit_eventfd = eventfd(0, EFD_NONBLOCK|EFD_CLOEXEC);
+
+    return KV_OK;
+}
+
+
+void
+kit_stop(kit_t *kit)
+{
+    unsigned  i;
+
+    if (kit->store == NULL) {
+        return;
+    }
+
+    for (i = 0; i < kit->slots; i++) {
+        (void) close(kit->store->zone->slots[i].eventfd);
+    }
+
+    (void) close(kit->store->zone->commit_eventfd);
+
+    kv_store_destroy(kit->store);
+    kit->store = NULL;
+
+    (void) munmap(kit->mem, kit->size);
+    kit->mem = NULL;
+}
+
+
+void
+kit_close(kit_t *kit)
+{
+    DIR            *dir;
+    struct dirent  *de;
+
+    kit_stop(kit);
+
+    dir = opendir(kit->path);
+
+    while (dir && (de = readdir(dir)) != NULL) {
+        (void) unlinkat(kit->dirfd, de->d_name, 0);
+    }
+
+    if (dir) {
+        (void) closedir(dir);
+    }
+
+    (void) rmdir(kit->path);
+    (void) close(kit->dirfd);
+    (void) munmap(kit->io, sizeof(kit_io_t));
+}
+
+
+static void *
+host_thread(void *data)
+{
+    unsigned   bit;
+    host_t    *host = data;
+
+    (void) pthread_mutex_lock(&host->lock);
+
+    bit = host->busy;
+    host->busy = 0;
+    (void) pthread_cond_broadcast(&host->cond);
+
+    for ( ;; ) {
+
+        if (host->todo & bit) {
+            host->todo &= ~bit;
+            host->busy |= bit;
+            (void) pthread_mutex_unlock(&host->lock);
+
+            if (bit == KV_TODO_COMMIT) {
+                kv_store_commit(host->store);
+
+            } else {
+                kv_store_background(host->store);
+            }
+
+            (void) pthread_mutex_lock(&host->lock);
+            host->busy &= ~bit;
+            (void) pthread_cond_broadcast(&host->cond);
+            continue;
+        }
+
+        if (host->quit) {
+            break;
+        }
+
+        (void) pthread_cond_wait(&host->cond, &host->lock);
+    }
+
+    (void) pthread_mutex_unlock(&host->lock);
+
+    return NULL;
+}
+
+
+kv_rc_t
+host_start(host_t *host, kv_store_t *store)
+{
+    kv_rc_t  rc;
+
+    static const unsigned  bits[] = { KV_TODO_COMMIT, KV_TODO_BACKGROUND };
+
+    memset(host, 0, sizeof(*host));
+    host->store = store;
+
+    rc = kv_store_enter(store);
+
+    if (rc != KV_OK) {
+        return rc;
+    }
+
+    (void) pthread_mutex_init(&host->lock, NULL);
+    (void) pthread_cond_init(&host->cond, NULL);
+
+    /* each thread takes its bit from `busy`, one after the other */
+
+    for (unsigned i = 0; i < 2; i++) {
+        (void) pthread_mutex_lock(&host->lock);
+        host->busy = bits[i];
+
+        if (pthread_create(&host->thread[i], NULL, host_thread, host) != 0) {
+            abort();
+        }
+
+        while (host->busy) {
+            (void) pthread_cond_wait(&host->cond, &host->lock);
+        }
+
+        (void) pthread_mutex_unlock(&host->lock);
+    }
+
+    return KV_OK;
+}
+
+
+bool
+host_stop(host_t *host)
+{
+    bool             ok;
+    struct timespec  end;
+
+    ok = true;
+    host->store->stop = 1;
+
+    (void) pthread_mutex_lock(&host->lock);
+    host->quit = true;
+    (void) pthread_cond_broadcast(&host->cond);
+    (void) pthread_mutex_unlock(&host->lock);
+
+    (void) clock_gettime(CLOCK_REALTIME, &end);
+    end.tv_sec += 10;
+
+    for (unsigned i = 0; i < 2; i++) {
+        if (pthread_timedjoin_np(host->thread[i], NULL, &end) != 0) {
+            ok = false;
+        }
+    }
+
+    kv_store_leave(host->store);
+    host->store->stop = 0;
+
+    return ok;
+}
+
+
+void
+host_do(host_t *host, unsigned todo)
+{
+    if (todo & KV_TODO_RESET) {
+
+        if (host->on_reset) {
+            host->on_reset(host->ctx);
+        }
+
+        host->resets++;
+        kv_store_reset(host->store);
+        todo &= ~KV_TODO_RESET;
+    }
+
+    if (host->no_background && (todo & KV_TODO_BACKGROUND)) {
+        kv_store_undo(host->store, KV_TODO_BACKGROUND);
+        todo &= ~KV_TODO_BACKGROUND;
+    }
+
+    if (host->hold) {
+        host->held |= todo;
+        return;
+    }
+
+    if (todo) {
+        (void) pthread_mutex_lock(&host->lock);
+        host->todo |= todo;
+        (void) pthread_cond_broadcast(&host->cond);
+        (void) pthread_mutex_unlock(&host->lock);
+    }
+}
+
+
+void
+host_turn(host_t *host, int ms)
+{
+    uint64_t       n;
+    struct pollfd  pfd;
+
+    pfd.fd = host->store->slot->eventfd;
+    pfd.events = POLLIN;
+
+    if (poll(&pfd, 1, ms) == 1) {
+        (void) !read(pfd.fd, &n, sizeof(n));
+    }
+
+    host_do(host, kv_store_poll(host->store));
+}
+
+
+kv_rc_t
+host_run(host_t *host, kv_op_t *op)
+{
+    kv_rc_t   rc;
+    uint64_t  end;
+    unsigned  resets;
+
+    resets = host->resets;
+    end = kit_now_ms() + 10000;
+
+    host_do(host, kv_store_submit(host->store, op));
+
+    while (!kv_store_done(op, &rc)) {
+
+        if (kit_now_ms() > end) {
+            return KV_BUSY;
+        }
+
+        host_turn(host, KV_STORE_WATCH);
+
+        if (host->resets != resets) {
+            return KV_UNAVAILABLE;
+        }
+    }
+
+    kv_store_release(host->store, op);
+
+    return rc;
+}
+
+
+size_t
+kit_key(uint32_t id, char *key)
+{
+    return (size_t) sprintf(key, "key-%u", id);
+}
+
+
+static unsigned char
+kit_fill(uint32_t id, uint32_t version)
+{
+    return (unsigned char) ((id * 31 + version * 2654435761u) >> 7);
+}
+
+
+kv_rc_t
+kit_begin_put(host_t *host, uint32_t id, uint32_t version, uint32_t len,
+    kv_op_t **op)
+{
+    char      key[32];
+    kv_rc_t   rc;
+    uint32_t  at, n, stamp[2];
+
+    char  chunk[16384];
+
+    assert(len >= sizeof(stamp));
+
+    n = (uint32_t) kit_key(id, key);
+    rc = kv_store_put(host->store, key, (uint16_t) n, len, op);
+
+    if (rc != KV_OK) {
+        return rc;
+    }
+
+    stamp[0] = id;
+    stamp[1] = version;
+
+    memset(chunk, kit_fill(id, version), sizeof(chunk));
+
+    rc = kv_store_write(host->store, *op, 0, stamp, sizeof(stamp));
+
+    for (at = sizeof(stamp); rc == KV_OK && at < len; at += n) {
+        n = kv_min((uint32_t) sizeof(chunk), len - at);
+        rc = kv_store_write(host->store, *op, at, chunk, n);
+    }
+
+    if (rc != KV_OK) {
+        kv_store_release(host->store, *op);
+    }
+
+    return rc;
+}
+
+
+kv_rc_t
+kit_put(host_t *host, uint32_t id, uint32_t version, uint32_t len,
+    unsigned *rooms)
+{
+    kv_rc_t   rc;
+    kv_op_t  *op;
+    unsigned  tries;
+
+    for (tries = 0; tries < 2; tries++) {
+
+        rc = kit_begin_put(host, id, version, len, &op);
+
+        if (rc == KV_OK) {
+            rc = host_run(host, op);
+        }
+
+        if (rc != KV_NO_MEMORY || rooms == NULL || tries == 1) {
+            break;
+        }
+
+        (*rooms)++;
+        rc = kv_store_room(host->store, len, &op);
+
+        if (rc == KV_OK) {
+            rc = host_run(host, op);
+        }
+
+        if (rc != KV_OK) {
+            break;
+        }
+    }
+
+    return rc;
+}
+
+
+kv_rc_t
+kit_delete(host_t *host, uint32_t id)
+{
+    char      key[32];
+    size_t    n;
+    kv_rc_t   rc;
+    kv_op_t  *op;
+
+    n = kit_key(id, key);
+    rc = kv_store_delete(host->store, key, (uint16_t) n, &op);
+
+    return rc == KV_OK ? host_run(host, op) : rc;
+}
+
+
+kv_rc_t
+kit_clear(host_t *host)
+{
+    kv_rc_t   rc;
+    kv_op_t  *op;
+
+    rc = kv_store_clear(host->store, &op);
+
+    return rc == KV_OK ? host_run(host, op) : rc;
+}
+
+
+bool
+kit_check(const kv_entry_t *e, uint32_t id, uint32_t *version)
+{
+    char                  key[32];
+    size_t                n, i, at, len;
+    uint32_t              stamp[2];
+    struct iovec          iov[256];
+    const unsigned char  *p;
+
+    n = kit_key(id, key);
+
+    if (e->key_len != n || memcmp(e->key, key, n) != 0
+        || e->value_len < sizeof(stamp))
+    {
+        return false;
+    }
+
+    n = kv_entry_iov(e, iov, 256, 0);
+    len = 0;
+
+    for (i = 0; i < n; i++) {
+        p = iov[i].iov_base;
+        at = 0;
+
+        if (i == 0) {
+            memcpy(stamp, p, sizeof(stamp));
+            at = sizeof(stamp);
+        }
+
+        len += iov[i].iov_len;
+
+        if (at < iov[i].iov_len
+            && (p[at] != kit_fill(stamp[0], stamp[1])
+                || memcmp(p + at, p + at + 1, iov[i].iov_len - at - 1) != 0))
+        {
+            return false;
+        }
+    }
+
+    *version = stamp[1];
+
+    return len == e->value_len && stamp[0] == id;
+}
+
+
+kv_rc_t
+kit_get(host_t *host, uint32_t id, uint32_t *version, uint32_t *len)
+{
+    char         key[32];
+    size_t       n;
+    kv_rc_t      rc;
+    kv_entry_t  *e;
+
+    n = kit_key(id, key);
+    rc = kv_store_read(host->store, key, n, &e);
+
+    if (rc != KV_OK) {
+        return rc;
+    }
+
+    if (len) {
+        *len = e->value_len;
+    }
+
+    rc = kit_check(e, id, version) ? KV_OK : KV_DAMAGED;
+    kv_store_read_done(host->store);
+
+    return rc;
+}
+
+
+static void
+kit_add(void *ctx, const kv_entry_t *e)
+{
+    uint64_t  *sum = ctx;
+
+    sum[0] += kv_entry_footprint(e->key_len, e->value_len);
+    sum[1] += e->key_len + (uint64_t) e->value_len;
+    sum[2]++;
+}
+
+
+const char *
+kit_settle(host_t *host)
+{
+    kv_rc_t          rc;
+    uint64_t         sum[3], want, i, end, from;
+    kv_op_t         *op;
+    kv_err_t         err;
+    unsigned         slot;
+    kv_zone_t       *zone;
+    kv_bucket_t     *b;
+    kv_map_root_t   *root;
+    kv_op_chunk_t   *chunk;
+    kv_heap_stat_t   st;
+
+    static char  text[1024];
+
+    zone = host->store->zone;
+    end = kit_now_ms() + 5000;
+
+    for ( ;; ) {
+        rc = kv_store_room(host->store, 0, &op);
+
+        if (rc == KV_OK) {
+            rc = host_run(host, op);
+        }
+
+        /* the committer is idle now and then: it gives the lock back */
+
+        if (rc == KV_OK && kv_mutex_trylock(&zone->commit_lock) == KV_OK) {
+
+            if (kv_limbo_count(&zone->limbo) == 0 && zone->map.old == NULL
+                && zone->limbo.pinned == NULL && !atomic_load(&zone->reap)
+                && atomic_load(&zone->queue) == NULL)
+            {
+                break;
+            }
+
+            kv_mutex_unlock(&zone->commit_lock);
+        }
+
+        if (kit_now_ms() > end) {
+            (void) snprintf(text, sizeof(text), "it does not settle: rc %d, "
+                            "limbo %u, old %p, pinned %p, reap %u, queue %p",
+                            rc, kv_limbo_count(&zone->limbo),
+                            (void *) zone->map.old,
+                            (void *) zone->limbo.pinned,
+                            atomic_load(&zone->reap),
+                            (void *) atomic_load(&zone->queue));
+            return text;
+        }
+
+        host_turn(host, 5);
+    }
+
+    memset(sum, 0, sizeof(sum));
+    from = 0;
+
+    do {
+        from = kv_map_walk(&zone->map, from, 1000, kit_add, sum);
+    } while (from);
+
+    want = sum[0];
+    root = atomic_load(&zone->map.root);
+
+    for (i = 0; i < atomic_load(&root->buckets); i++) {
+        b = &atomic_load(&root->segment[i / KV_SEGMENT_BUCKETS])
+                                           [i % KV_SEGMENT_BUCKETS];
+
+        while ((b = atomic_load(&b->next)) != NULL) {
+            want += sizeof(kv_bucket_t);
+        }
+    }
+
+    want += zone->map.stocked * sizeof(kv_bucket_t);
+    want += ((i - 1) / KV_SEGMENT_BUCKETS + 2) * KV_PAGE_SIZE;
+
+    text[0] = '\0';
+
+    if (kv_heap_lock(zone->heap) != KV_OK) {
+        (void) snprintf(text, sizeof(text), "the heap is broken");
+        goto done;
+    }
+
+    for (slot = 0; slot < zone->nslots; slot++) {
+        for (chunk = zone->slots[slot].chunks; chunk; chunk = chunk->next) {
+            want += sizeof(kv_op_chunk_t);
+        }
+    }
+
+    rc = kv_heap_check(zone->heap, &err);
+    kv_heap_stat(zone->heap, &st);
+    kv_heap_unlock(zone->heap);
+
+    if (rc != KV_OK) {
+        (void) snprintf(text, sizeof(text), "%s", err.text);
+
+    } else if (st.used != want) {
+        (void) snprintf(text, sizeof(text), "the heap holds %llu bytes, %llu "
+                        "are accounted for (%llu of %llu keys)",
+                        (unsigned long long) st.used,
+                        (unsigned long long) want,
+                        (unsigned long long) sum[0],
+                        (unsigned long long) sum[2]);
+
+    } else if (sum[2] != atomic_load(&zone->map.keys)
+               || sum[1] != atomic_load(&zone->map.bytes))
+    {
+        (void) snprintf(text, sizeof(text), "%llu keys of %llu bytes, the map "
+                        "says %llu of %llu", (unsigned long long) sum[2],
+                        (unsigned long long) sum[1],
+                        (unsigned long long) atomic_load(&zone->map.keys),
+                        (unsigned long long) atomic_load(&zone->map.bytes));
+    }
+
+done:
+
+    kv_mutex_unlock(&zone->commit_lock);
+
+    return text[0] ? text : NULL;
+}
+
+
+uint64_t
+kit_now_ms(void)
+{
+    return kv_now_ns() / 1000000;
+}

@@ -1,0 +1,554 @@
+
+/*
+ * Entries: every shape around the borders, building with unknown length, and
+ * a zone that is full at each single allocation.
+ */
+
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#include "kv_entry.h"
+
+
+#define REGION     ((size_t) 24 << 20)
+#define SMALL      ((size_t) 1 << 20)
+#define MAX_VALUE  (10u << 20)
+#define HALF       (KV_PAGE_SIZE / 2)
+#define PIECE      (HALF - (uint32_t) sizeof(kv_piece_t))
+
+
+static kv_heap_t  *heap;
+static void       *region;
+static char       *value;
+static char        key[KV_KEY_MAX];
+static uint64_t    seed;
+
+
+static const uint16_t  key_lens[] = { 1, 7, 8, 250, 4096, KV_KEY_MAX };
+
+/* borders; each is tried with one less and one more, too */
+
+static const uint32_t  sizes[] = {
+    1, 64, 4096,
+    PIECE, HALF - 8, HALF,
+    2 * PIECE, 2 * HALF,
+    KV_PAGE_SIZE + 1, KV_PAGE_SIZE + PIECE, KV_PAGE_SIZE + 2 * PIECE,
+    2 * KV_PAGE_SIZE, 3 * KV_PAGE_SIZE + PIECE,
+    16 * KV_PAGE_SIZE, 16 * KV_PAGE_SIZE + HALF,
+    MAX_VALUE - 1
+};
+
+#define KEYS   (sizeof(key_lens) / sizeof(key_lens[0]))
+#define SIZES  (sizeof(sizes) / sizeof(sizes[0]))
+
+
+static uint32_t
+rnd(uint32_t n)
+{
+    seed ^= seed << 13;
+    seed ^= seed >> 7;
+    seed ^= seed << 17;
+
+    return (uint32_t) (seed >> 16) % n;
+}
+
+
+static int
+setup_size(size_t size)
+{
+    uint32_t  i;
+
+    seed = 88172645463325252ull;
+
+    region = mmap(NULL, REGION, PROT_READ|PROT_WRITE,
+                  MAP_PRIVATE|MAP_ANONYMOUS, -1, 0);
+    value = malloc(MAX_VALUE + 2);
+
+    if (region == MAP_FAILED || value == NULL) {
+        return -1;
+    }
+
+    for (i = 0; i < MAX_VALUE + 2; i++) {
+        value[i] = (char) (i * 2654435761u >> 23);
+    }
+
+    for (i = 0; i < sizeof(key); i++) {
+        key[i] = (char) ('a' + i % 23);
+    }
+
+    heap = kv_heap_create(region, size);
+
+    return heap ? 0 : -1;
+}
+
+
+static int
+setup(void **state)
+{
+    (void) state;
+
+    return setup_size(REGION);
+}
+
+
+static int
+setup_small(void **state)
+{
+    (void) state;
+
+    return setup_size(SMALL + 3 * KV_PAGE_SIZE);
+}
+
+
+static int
+teardown(void **state)
+{
+    (void) state;
+
+    free(value);
+
+    return munmap(region, REGION);
+}
+
+
+/* Checks the heap, and returns the bytes in use. */
+
+static uint64_t
+used(void)
+{
+    kv_err_t        err;
+    kv_heap_stat_t  st;
+
+    assert_int_equal(kv_heap_lock(heap), KV_OK);
+
+    if (kv_heap_check(heap, &err) != KV_OK) {
+        fail_msg("%s", err.text);
+    }
+
+    kv_heap_stat(heap, &st);
+    kv_heap_unlock(heap);
+
+    return st.used;
+}
+
+
+/* The value comes out the same however few elements are asked for. */
+
+static void
+assert_value(const kv_entry_t *e, uint32_t len)
+{
+    size_t        i, n, k, count, max;
+    uint32_t      at;
+    struct iovec  iov[200];
+
+    static const size_t  widths[] = { 200, 1, 3 };
+
+    assert_int_equal(e->value_len, len);
+
+    count = kv_entry_iov_count(e);
+    assert_true(count <= 200);
+
+    for (k = 0; k < 3; k++) {
+        max = widths[k];
+        at = 0;
+
+        for (i = 0; (n = kv_entry_iov(e, iov, max, i)) != 0; i += n) {
+            assert_true(n <= max);
+
+            for (size_t j = 0; j < n; j++) {
+                assert_true(iov[j].iov_len > 0);
+                assert_true(at + iov[j].iov_len <= len);
+                assert_memory_equal(iov[j].iov_base, value + at,
+                                    iov[j].iov_len);
+                at += (uint32_t) iov[j].iov_len;
+            }
+        }
+
+        assert_int_equal(at, len);
+        assert_int_equal(i, count);
+    }
+}
+
+
+static void
+write_chunks(kv_entry_t *e, uint32_t len, uint32_t chunk)
+{
+    uint32_t  at, n;
+
+    for (at = 0; at < len; at += n) {
+        n = kv_min(chunk, len - at);
+        assert_int_equal(kv_entry_write(heap, e, at, value + at, n), KV_OK);
+    }
+}
+
+
+static void
+one_shape(uint16_t key_len, uint32_t len)
+{
+    bool         small;
+    uint64_t     before;
+    kv_entry_t  *e;
+
+    before = used();
+    e = NULL;
+
+    assert_int_equal(kv_entry_create(heap, &e, key, key_len, len, 0), KV_OK);
+    assert_non_null(e);
+
+    small = sizeof(kv_entry_t) + key_len + (size_t) len <= KV_HEAP_MAX_CLASS;
+    assert_int_equal(small, !(e->flags & KV_ENTRY_PIECES));
+
+    assert_int_equal(used() - before, kv_entry_footprint(key_len, len));
+
+    write_chunks(e, len, len > KV_PAGE_SIZE ? 100003 : 1 + rnd(9000));
+
+    assert_int_equal(e->key_len, key_len);
+    assert_memory_equal(e->key, key, key_len);
+    assert_value(e, len);
+
+    /* out of order, and across the pieces' borders */
+
+    if (len > 2) {
+        assert_int_equal(kv_entry_write(heap, e, len / 2, value + len / 2,
+                                        len - len / 2), KV_OK);
+        assert_int_equal(kv_entry_write(heap, e, 1, value + 1, len - 2),
+                         KV_OK);
+        assert_value(e, len);
+    }
+
+    assert_int_equal(kv_entry_destroy(heap, &e), KV_OK);
+    assert_null(e);
+    assert_int_equal(used(), before);
+}
+
+
+static void
+test_shapes(void **state)
+{
+    size_t  k, s;
+
+    (void) state;
+
+    for (k = 0; k < KEYS; k++) {
+        one_shape(key_lens[k], 0);
+
+        for (s = 0; s < SIZES; s++) {
+            one_shape(key_lens[k], sizes[s] - 1);
+            one_shape(key_lens[k], sizes[s]);
+            one_shape(key_lens[k], sizes[s] + 1);
+        }
+
+        /* where small ends depends on the key */
+
+        if (key_lens[k] + sizeof(kv_entry_t) < HALF) {
+            s = HALF - key_lens[k] - sizeof(kv_entry_t);
+            one_shape(key_lens[k], (uint32_t) s - 1);
+            one_shape(key_lens[k], (uint32_t) s);
+            one_shape(key_lens[k], (uint32_t) s + 1);
+        }
+    }
+}
+
+
+static void
+test_key_only(void **state)
+{
+    size_t       k;
+    uint64_t     before;
+    kv_entry_t  *e;
+
+    (void) state;
+
+    for (k = 0; k < KEYS; k++) {
+        before = used();
+        assert_int_equal(kv_entry_create_key(heap, &e, key, key_lens[k]),
+                         KV_OK);
+        assert_int_equal(used() - before, kv_entry_footprint(key_lens[k], 0));
+        assert_int_equal(kv_entry_iov_count(e), 0);
+        assert_memory_equal(e->key, key, key_lens[k]);
+        assert_int_equal(kv_entry_destroy(heap, &e), KV_OK);
+        assert_int_equal(used(), before);
+    }
+}
+
+
+static void
+one_unknown(uint16_t key_len, uint32_t len, uint32_t chunk)
+{
+    uint64_t     before;
+    kv_entry_t  *e;
+
+    before = used();
+    e = NULL;
+
+    assert_int_equal(kv_entry_create(heap, &e, key, key_len,
+                                     KV_LENGTH_UNKNOWN, MAX_VALUE), KV_OK);
+
+    write_chunks(e, len, chunk);
+
+    assert_int_equal(kv_entry_finish(heap, &e, len), KV_OK);
+
+    assert_int_equal(used() - before, kv_entry_footprint(key_len, len));
+    assert_memory_equal(e->key, key, key_len);
+    assert_value(e, len);
+
+    assert_int_equal(kv_entry_destroy(heap, &e), KV_OK);
+    assert_int_equal(used(), before);
+}
+
+
+static void
+test_unknown(void **state)
+{
+    size_t    s;
+    uint32_t  d;
+
+    (void) state;
+
+    one_unknown(5, 0, 1);
+
+    for (s = 0; s < SIZES; s++) {
+        for (d = 0; d < 3; d++) {
+            one_unknown(9, sizes[s] - 1 + d, 32771);
+            one_unknown(KV_KEY_MAX, sizes[s] - 1 + d, KV_PAGE_SIZE);
+
+            if (sizes[s] <= 2 * KV_PAGE_SIZE) {
+                one_unknown(1, sizes[s] - 1 + d, 1 + rnd(977));
+            }
+        }
+    }
+
+    one_unknown(3, MAX_VALUE, 1000003);
+}
+
+
+/* Given up in the middle, at any length. */
+
+static void
+test_unknown_destroyed(void **state)
+{
+    uint32_t     len;
+    uint64_t     before;
+    kv_entry_t  *e;
+
+    (void) state;
+
+    before = used();
+
+    for (len = 0; len < 5 * KV_PAGE_SIZE; len += 17001) {
+        assert_int_equal(kv_entry_create(heap, &e, key, 10, KV_LENGTH_UNKNOWN,
+                                         MAX_VALUE), KV_OK);
+        write_chunks(e, len, 5003);
+        assert_int_equal(kv_entry_destroy(heap, &e), KV_OK);
+        assert_int_equal(used(), before);
+    }
+}
+
+
+/* A heap with only so many free pages left, of any kind. */
+
+static void
+fill(unsigned left)
+{
+    kv_heap_stat_t  st;
+
+    kv_heap_format(heap);
+    assert_int_equal(kv_heap_lock(heap), KV_OK);
+
+    for ( ;; ) {
+        kv_heap_stat(heap, &st);
+
+        if (st.free_pages <= left) {
+            break;
+        }
+
+        assert_non_null(kv_heap_alloc(heap, KV_HEAP_SYSTEM, KV_PAGE_SIZE));
+    }
+
+    kv_heap_unlock(heap);
+}
+
+
+static void
+test_full_create(void **state)
+{
+    size_t       s;
+    kv_rc_t      rc;
+    unsigned     left, failed;
+    uint64_t     before;
+    kv_entry_t  *e;
+
+    (void) state;
+
+    static const uint32_t  shape[] = {
+        100, HALF - 20, HALF, 2 * PIECE, 2 * HALF, KV_PAGE_SIZE + 5,
+        2 * KV_PAGE_SIZE + 2 * PIECE, 5 * KV_PAGE_SIZE + 100
+    };
+
+    for (s = 0; s < sizeof(shape) / sizeof(shape[0]); s++) {
+        failed = 0;
+
+        for (left = 0; left < 14; left++) {
+            fill(left);
+            before = used();
+            e = NULL;
+
+            rc = kv_entry_create(heap, &e, key, 12, shape[s], 0);
+
+            if (rc == KV_OK) {
+                assert_int_equal(used() - before,
+                                 kv_entry_footprint(12, shape[s]));
+                assert_int_equal(kv_entry_destroy(heap, &e), KV_OK);
+
+            } else {
+                assert_int_equal(rc, KV_NO_MEMORY);
+                assert_null(e);
+                failed++;
+            }
+
+            assert_int_equal(used(), before);
+        }
+
+        /* one page for each allocation, and the reserve */
+
+        assert_true(failed >= 2);
+        assert_true(failed < 14);
+    }
+
+    /* the name of a delete may use the reserve */
+
+    fill(1);
+    assert_int_equal(kv_entry_create(heap, &e, key, 12, 1, 0), KV_NO_MEMORY);
+    assert_int_equal(kv_entry_create_key(heap, &e, key, 12), KV_OK);
+    assert_int_equal(kv_entry_destroy(heap, &e), KV_OK);
+}
+
+
+static void
+test_full_unknown(void **state)
+{
+    void        *page[64];
+    size_t       s;
+    kv_rc_t      rc;
+    uint32_t     at, n;
+    uint64_t     before, building;
+    unsigned     left, pages, i, no_write, no_finish;
+    kv_entry_t  *e, *was;
+
+    (void) state;
+
+    static const uint32_t  shape[] = {
+        0, 100, PIECE + 7, 2 * PIECE, KV_PAGE_SIZE, KV_PAGE_SIZE + PIECE + 1,
+        3 * KV_PAGE_SIZE + 9
+    };
+
+    no_write = 0;
+    no_finish = 0;
+
+    for (s = 0; s < sizeof(shape) / sizeof(shape[0]); s++) {
+
+        for (left = 0; left < 12; left++) {
+            fill(left);
+            before = used();
+            e = NULL;
+
+            rc = kv_entry_create(heap, &e, key, 3, KV_LENGTH_UNKNOWN,
+                                 MAX_VALUE);
+
+            if (rc != KV_OK) {
+                assert_int_equal(rc, KV_NO_MEMORY);
+                assert_int_equal(used(), before);
+                continue;
+            }
+
+            for (at = 0; rc == KV_OK && at < shape[s]; at += n) {
+                n = kv_min(7919u, shape[s] - at);
+                rc = kv_entry_write(heap, e, at, value + at, n);
+            }
+
+            if (rc != KV_OK) {
+                assert_int_equal(rc, KV_NO_MEMORY);
+                no_write++;
+                assert_int_equal(kv_entry_destroy(heap, &e), KV_OK);
+                assert_int_equal(used(), before);
+                continue;
+            }
+
+            /* nothing left for the final form: the old one stays whole */
+
+            building = used();
+            assert_int_equal(kv_heap_lock(heap), KV_OK);
+
+            for (pages = 0; pages < 64; pages++) {
+                page[pages] = kv_heap_alloc(heap, KV_HEAP_SYSTEM,
+                                            KV_PAGE_SIZE);
+                if (page[pages] == NULL) {
+                    break;
+                }
+            }
+
+            kv_heap_unlock(heap);
+
+            was = e;
+            rc = kv_entry_finish(heap, &e, shape[s]);
+
+            if (rc != KV_OK) {
+                no_finish++;
+                assert_int_equal(rc, KV_NO_MEMORY);
+                assert_ptr_equal(e, was);
+                assert_int_equal(used(), building
+                                         + (uint64_t) pages * KV_PAGE_SIZE);
+            }
+
+            assert_int_equal(kv_heap_lock(heap), KV_OK);
+
+            for (i = 0; i < pages; i++) {
+                kv_heap_free(heap, page[i]);
+            }
+
+            kv_heap_unlock(heap);
+
+            if (rc != KV_OK) {
+                rc = kv_entry_finish(heap, &e, shape[s]);
+            }
+
+            if (rc == KV_OK) {
+                assert_int_equal(used() - before,
+                                 kv_entry_footprint(3, shape[s]));
+                assert_value(e, shape[s]);
+            }
+
+            assert_int_equal(kv_entry_destroy(heap, &e), KV_OK);
+            assert_int_equal(used(), before);
+        }
+    }
+
+    assert_true(no_write > 5);
+    assert_true(no_finish > 5);
+}
+
+
+int
+main(void)
+{
+    const struct CMUnitTest  tests[] = {
+        cmocka_unit_test_setup_teardown(test_shapes, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_key_only, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_unknown, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_unknown_destroyed, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_full_create, setup_small,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_full_unknown, setup_small,
+                                        teardown)
+    };
+
+    return cmocka_run_group_tests_name("entry", tests, NULL, NULL);
+}
