@@ -1,0 +1,1170 @@
+
+/*
+ * The store in one process: a main thread that submits, threads that commit
+ * and do the background work, and restarts from disk.
+ */
+
+/* tsan */
+
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "kit.h"
+#include "kv_snapshot.h"
+
+
+#define IDS  2000u
+
+
+/* What there is to be: versions by key, 0 for none. */
+
+static kit_t      kit;
+static host_t     host;
+static uint32_t   shadow[IDS];
+static uint64_t   seed;
+
+
+static uint32_t
+rnd(uint32_t n)
+{
+    seed ^= seed << 13;
+    seed ^= seed >> 7;
+    seed ^= seed << 17;
+
+    return (uint32_t) (seed >> 16) % n;
+}
+
+
+static int
+setup(void **state)
+{
+    (void) state;
+
+    seed = 88172645463325252ull;
+    memset(shadow, 0, sizeof(shadow));
+
+    kit_open(&kit, 16 << 20, 8);
+    kit.io->fast = true;
+
+    return 0;
+}
+
+
+static int
+teardown(void **state)
+{
+    (void) state;
+
+    kit_close(&kit);
+
+    return 0;
+}
+
+
+static void
+start(void)
+{
+    if (kit_start(&kit) != KV_OK) {
+        fail_msg("%s", kit.err.text);
+    }
+
+    assert_int_equal(host_start(&host, kit.store), KV_OK);
+}
+
+
+static void
+settled(void)
+{
+    const char  *wrong;
+
+    wrong = kit_settle(&host);
+
+    if (wrong) {
+        fail_msg("%s", wrong);
+    }
+}
+
+
+static void
+stop(void)
+{
+    assert_true(host_stop(&host));
+    kit_stop(&kit);
+}
+
+
+static void
+verify(void)
+{
+    kv_rc_t   rc;
+    uint32_t  id, version, keys;
+
+    keys = 0;
+
+    for (id = 0; id < IDS; id++) {
+        rc = kit_get(&host, id, &version, NULL);
+
+        if (rc != (shadow[id] ? KV_OK : KV_NOT_FOUND)
+            || (rc == KV_OK && version != shadow[id]))
+        {
+            fail_msg("key %u: rc %d, version %u, not %u", id, rc,
+                     rc == KV_OK ? version : 0, shadow[id]);
+        }
+
+        keys += shadow[id] != 0;
+    }
+
+    assert_int_equal(atomic_load(&kit.store->zone->map.keys), keys);
+}
+
+
+static void
+restart(void)
+{
+    stop();
+    start();
+    verify();
+    settled();
+}
+
+
+static void
+put(uint32_t id, uint32_t version, uint32_t len)
+{
+    assert_int_equal(kit_put(&host, id, version, len, NULL), KV_OK);
+    shadow[id] = version;
+}
+
+
+/* Some of everything, one by one and many at a time. */
+
+static void
+traffic(unsigned rounds)
+{
+    char       key[32];
+    size_t     n;
+    kv_rc_t    rc;
+    kv_op_t   *op[64];
+    uint32_t   id;
+    unsigned   i, k, count;
+
+    static uint32_t  version;
+
+    for (i = 0; i < rounds; i++) {
+        count = 1 + rnd(64);
+
+        for (k = 0; k < count; k++) {
+            id = rnd(IDS);
+            version++;
+
+            if (rnd(4)) {
+                rc = kit_begin_put(&host, id, version,
+                                   rnd(40) ? 8 + rnd(900)
+                                           : 30000 + rnd(100000), &op[k]);
+                shadow[id] = version;
+
+            } else {
+                n = kit_key(id, key);
+                rc = kv_store_delete(kit.store, key, (uint16_t) n, &op[k]);
+                shadow[id] = 0;
+            }
+
+            assert_int_equal(rc, KV_OK);
+            host_do(&host, kv_store_submit(kit.store, op[k]));
+        }
+
+        for (k = 0; k < count; k++) {
+            while (!kv_store_done(op[k], &rc)) {
+                host_turn(&host, KV_STORE_WATCH);
+            }
+
+            assert_int_equal(rc, KV_OK);
+            kv_store_release(kit.store, op[k]);
+        }
+    }
+}
+
+
+/* Makes one, and waits for it. */
+
+static void
+snapshot(void)
+{
+    uint64_t    end, made;
+    kv_zone_t  *zone;
+
+    zone = kit.store->zone;
+    end = kit_now_ms() + 10000;
+    made = atomic_load(&zone->snapshots) + atomic_load(&zone->snapshots_failed);
+
+    (void) atomic_fetch_or(&zone->wants, KV_WANT_SNAPSHOT);
+
+    while (atomic_load(&zone->snapshots)
+           + atomic_load(&zone->snapshots_failed) == made
+           || atomic_load(&zone->background))
+    {
+        assert_true(kit_now_ms() < end);
+        host_turn(&host, 5);
+    }
+}
+
+
+static void
+test_operations(void **state)
+{
+    kv_rc_t       rc;
+    kv_op_t      *op;
+    uint32_t      len, version;
+    kv_entry_t   *e;
+
+    static char  data[100000];
+
+    (void) state;
+
+    start();
+
+    assert_int_equal(kit_get(&host, 1, &version, NULL), KV_NOT_FOUND);
+    put(1, 1, 8);
+    put(2, 2, 300000);
+    assert_int_equal(kit_get(&host, 2, &version, &len), KV_OK);
+    assert_int_equal(len, 300000);
+    put(1, 3, 90000);
+    put(2, 4, 9);
+    verify();
+
+    /* a delete of what is not there is no error; nothing stays of it */
+
+    assert_int_equal(kit_delete(&host, 77), KV_OK);
+    assert_int_equal(kit_delete(&host, 1), KV_OK);
+    shadow[1] = 0;
+    verify();
+
+    /* of unknown length, and empty */
+
+    memset(data, 'x', sizeof(data));
+    assert_int_equal(kv_store_put(kit.store, "chunked", 7, KV_LENGTH_UNKNOWN,
+                                  &op), KV_OK);
+    assert_int_equal(kv_store_write(kit.store, op, 0, data, 70000), KV_OK);
+    assert_int_equal(kv_store_write(kit.store, op, 70000, data, 11), KV_OK);
+    assert_int_equal(kv_store_finish(kit.store, op, 70011), KV_OK);
+    assert_int_equal(host_run(&host, op), KV_OK);
+
+    assert_int_equal(kv_store_put(kit.store, "empty", 5, 0, &op), KV_OK);
+    assert_int_equal(host_run(&host, op), KV_OK);
+
+    for (unsigned i = 0; i < 2; i++) {
+        rc = kv_store_read(kit.store, "chunked", 7, &e);
+        assert_int_equal(rc, KV_OK);
+        assert_int_equal(e->value_len, 70011);
+        kv_store_read_done(kit.store);
+
+        rc = kv_store_read(kit.store, "empty", 5, &e);
+        assert_int_equal(rc, KV_OK);
+        assert_int_equal(e->value_len, 0);
+        kv_store_read_done(kit.store);
+
+        settled();
+        stop();
+        start();
+    }
+
+    /* given up: building, built, and never written */
+
+    assert_int_equal(kit_begin_put(&host, 5, 1, 90000, &op), KV_OK);
+    kv_store_release(kit.store, op);
+    assert_int_equal(kv_store_put(kit.store, "k", 1, KV_LENGTH_UNKNOWN, &op),
+                     KV_OK);
+    assert_int_equal(kv_store_write(kit.store, op, 0, data, 90000), KV_OK);
+    kv_store_release(kit.store, op);
+    settled();
+
+    assert_int_equal(kit_clear(&host), KV_OK);
+    assert_int_equal(kit_clear(&host), KV_OK);
+    memset(shadow, 0, sizeof(shadow));
+    verify();
+    settled();
+    restart();
+
+    assert_int_equal(atomic_load(&kit.store->zone->map.keys), 0);
+    stop();
+}
+
+
+static void
+test_restarts(void **state)
+{
+    unsigned  i;
+
+    (void) state;
+
+    start();
+    traffic(60);
+    verify();
+    settled();
+    restart();
+
+    /* a snapshot and a log; several; with a clear between */
+
+    for (i = 0; i < 5; i++) {
+        snapshot();
+        traffic(30);
+
+        if (i == 2) {
+            assert_int_equal(kit_clear(&host), KV_OK);
+            memset(shadow, 0, sizeof(shadow));
+            traffic(20);
+        }
+
+        restart();
+        assert_true(atomic_load(&kit.store->zone->recovered_snapshot) > 0
+                    || i == 2);
+    }
+
+    stop();
+}
+
+
+static void
+test_damaged_snapshot(void **state)
+{
+    int                  fd;
+    char                 name[64];
+    off_t                size;
+    kv_snapshot_list_t   list;
+
+    (void) state;
+
+    start();
+    traffic(30);
+    snapshot();
+    traffic(30);
+    snapshot();
+    traffic(30);
+    verify();
+    stop();
+
+    assert_int_equal(kv_snapshot_list(&kit.io->io, kit.dirfd, &list, &kit.err),
+                     KV_OK);
+    assert_int_equal(list.n, 2);
+
+    /* the newest one's middle */
+
+    (void) snprintf(name, sizeof(name), "snap-%020llu.kvs",
+                    (unsigned long long) list.lsn[0]);
+    fd = openat(kit.dirfd, name, O_RDWR);
+
+    if (fd == -1) {
+        (void) snprintf(name, sizeof(name), "snap-%016llx.kvs",
+                        (unsigned long long) list.lsn[0]);
+        fd = openat(kit.dirfd, name, O_RDWR);
+    }
+
+    assert_true(fd >= 0);
+    size = lseek(fd, 0, SEEK_END);
+    assert_int_equal(pwrite(fd, "damaged!", 8, size / 2), 8);
+    (void) close(fd);
+
+    start();
+    verify();
+    settled();
+    stop();
+}
+
+
+static void
+test_snapshot_while_writing(void **state)
+{
+    unsigned  i;
+
+    (void) state;
+
+    kit.conf.snapshot = 1 << 20;
+    start();
+
+    for (i = 0; i < 20; i++) {
+        traffic(20);
+        host_turn(&host, 0);
+    }
+
+    while (atomic_load(&kit.store->zone->background)) {
+        host_turn(&host, 5);
+    }
+
+    assert_true(atomic_load(&kit.store->zone->snapshots) >= 3);
+    assert_int_equal(atomic_load(&kit.store->zone->snapshots_failed), 0);
+    verify();
+    restart();
+    stop();
+}
+
+
+static void
+test_delay(void **state)
+{
+    kv_rc_t    rc;
+    kv_op_t   *op[10];
+    uint64_t   began, took;
+    unsigned   i;
+
+    (void) state;
+
+    kit.conf.delay = 300;
+    kit.conf.batch = 10;
+    start();
+
+    /* alone it waits, */
+
+    began = kit_now_ms();
+    put(1, 1, 20);
+    took = kit_now_ms() - began;
+    assert_true(took >= 299 && took < 2000);
+
+    /* in company it does not */
+
+    began = kit_now_ms();
+
+    for (i = 0; i < 10; i++) {
+        assert_int_equal(kit_begin_put(&host, i, 2, 20, &op[i]), KV_OK);
+        host_do(&host, kv_store_submit(kit.store, op[i]));
+        shadow[i] = 2;
+    }
+
+    for (i = 0; i < 10; i++) {
+        while (!kv_store_done(op[i], &rc)) {
+            host_turn(&host, KV_STORE_WATCH);
+        }
+
+        assert_int_equal(rc, KV_OK);
+        kv_store_release(kit.store, op[i]);
+    }
+
+    assert_true(kit_now_ms() - began < 290);
+
+    /* and not when the process is to end */
+
+    verify();
+    restart();
+    stop();
+}
+
+
+static void
+test_sync_modes(void **state)
+{
+    int         syncs;
+    uint64_t    end, lsn;
+    kv_zone_t  *zone;
+
+    (void) state;
+
+    kit.conf.sync = KV_SYNC_ALWAYS;
+    start();
+    syncs = atomic_load(&kit.io->syncs);
+    put(1, 1, 100);
+    put(2, 1, 100);
+    assert_true(atomic_load(&kit.io->syncs) >= syncs + 2);
+    stop();
+
+    kit.conf.sync = KV_SYNC_OFF;
+    start();
+    put(3, 1, 100);
+    syncs = atomic_load(&kit.io->syncs);
+    put(4, 1, 100);
+    host_turn(&host, 60);
+    host_turn(&host, 60);
+    assert_int_equal(atomic_load(&kit.io->syncs), syncs);
+    stop();
+
+    kit.conf.sync = KV_SYNC_INTERVAL;
+    kit.conf.sync_interval = 100;
+    start();
+    zone = kit.store->zone;
+    put(5, 1, 100);
+    put(6, 1, 100);
+    lsn = atomic_load(&zone->log.next_lsn) - 1;
+    end = kit_now_ms() + 3000;
+
+    while (atomic_load(&zone->log.durable_lsn) < lsn) {
+        assert_true(kit_now_ms() < end);
+        host_turn(&host, 20);
+    }
+
+    restart();
+
+    /* a snapshot asks for the sync that it needs */
+
+    kit.conf.sync_interval = 3600 * 1000;
+    restart();
+    traffic(5);
+    snapshot();
+    assert_int_equal(atomic_load(&kit.store->zone->snapshots), 1);
+    traffic(5);
+    restart();
+    stop();
+}
+
+
+/* Deletes and the clear work when nothing else does, and give room at once. */
+
+static void
+test_full(void **state)
+{
+    kv_rc_t   rc;
+    uint32_t  id, n, len;
+    unsigned  rooms, round;
+
+    (void) state;
+
+    kit.size = 6 << 20;
+    start();
+
+    for (round = 0; round < 3; round++) {
+        len = round == 0 ? 900 : round == 1 ? 20000 : 200000;
+        rooms = 0;
+
+        for (n = 0; ; n++) {
+            rc = kit_put(&host, 10000 + n, 1, len, &rooms);
+
+            if (rc != KV_OK) {
+                break;
+            }
+        }
+
+        assert_int_equal(rc, KV_NO_MEMORY);
+        assert_true((uint64_t) n * len > kit.size / 2);
+
+        for (id = 0; id < n; id++) {
+            assert_int_equal(kit_delete(&host, 10000 + id), KV_OK);
+
+            if (id == n / 2) {
+                assert_int_equal(kit_put(&host, 20000, 1, len, &rooms),
+                                 KV_OK);
+                assert_int_equal(kit_delete(&host, 20000), KV_OK);
+            }
+        }
+
+        settled();
+        assert_int_equal(atomic_load(&kit.store->zone->map.keys), 0);
+
+        /* full again, then cleared; room is there when it is answered */
+
+        for (n = 0; kit_put(&host, 10000 + n, 1, len, NULL) == KV_OK; n++) {
+            /* void */
+        }
+
+        assert_int_equal(kit_clear(&host), KV_OK);
+
+        for (id = 0; id < n; id++) {
+            assert_int_equal(kit_put(&host, 10000 + id, 1, len, NULL), KV_OK);
+        }
+
+        assert_int_equal(kit_clear(&host), KV_OK);
+        settled();
+    }
+
+    stop();
+}
+
+
+/* 75 % full, all rewritten ten times with other sizes. */
+
+static void
+test_rewrites(void **state)
+{
+    size_t     total, want;
+    uint32_t   id, n, len, most, round;
+    unsigned   rooms, kind;
+
+    static uint32_t  length[40000];
+
+    (void) state;
+
+    for (kind = 0; kind < 3; kind++) {
+        most = kind == 0 ? 2000 : kind == 1 ? 30000 : 200000;
+
+        kit.size = kind == 2 ? 24 << 20 : 12 << 20;
+        start();
+
+        rooms = 0;
+        total = 0;
+        want = kit.size / 4 * 3;
+
+        for (n = 0; total < want && n < 40000; n++) {
+            length[n] = 8 + rnd(most);
+            total += length[n];
+            assert_int_equal(kit_put(&host, n, 1, length[n], &rooms), KV_OK);
+        }
+
+        for (round = 2; round < 12; round++) {
+
+            for (id = 0; id < n; id++) {
+
+                /* the sum stays about the same */
+
+                len = total > want ? 8 + rnd(length[id])
+                                   : length[id] + rnd(most / 2);
+                len = kv_min(len, 2 * most);
+
+                if (kit_put(&host, id, round, len, &rooms) != KV_OK) {
+                    fail_msg("sizes to %u, rewrite %u, key %u of %u: no room "
+                             "for %u bytes, %zu of %zu in use", most, round,
+                             id, n, len, total, kit.size);
+                }
+
+                total = total - length[id] + len;
+                length[id] = len;
+            }
+        }
+
+        settled();
+
+        for (id = 0; id < n; id++) {
+            assert_int_equal(kit_get(&host, id, &round, &len), KV_OK);
+            assert_int_equal(round, 11);
+            assert_int_equal(len, length[id]);
+        }
+
+        assert_int_equal(kit_clear(&host), KV_OK);
+        stop();
+    }
+}
+
+
+static void
+check_pinned(const kv_entry_t *e, uint32_t id, uint32_t version)
+{
+    uint32_t  got;
+
+    assert_true(kit_check(e, id, &got));
+    assert_int_equal(got, version);
+}
+
+
+static void
+test_pins(void **state)
+{
+    char              key[32];
+    size_t            n;
+    kv_op_t          *pin[3], *op;
+    uint32_t          i;
+    uint64_t          before;
+    kv_entry_t       *e[3];
+    kv_heap_stat_t    st;
+
+    (void) state;
+
+    start();
+    traffic(20);
+    settled();
+
+    for (i = 0; i < 3; i++) {
+        put(i, 1, 90000 + i * 33000);
+        n = kit_key(i, key);
+        assert_int_equal(kv_store_read(kit.store, key, n, &e[i]), KV_OK);
+        assert_int_equal(kv_store_pin(kit.store, e[i], &pin[i]), KV_OK);
+        kv_store_read_done(kit.store);
+    }
+
+    /* overwritten, deleted, cleared */
+
+    put(0, 2, 100000);
+    assert_int_equal(kit_delete(&host, 1), KV_OK);
+    assert_int_equal(kit_clear(&host), KV_OK);
+    memset(shadow, 0, sizeof(shadow));
+    traffic(30);
+
+    for (i = 0; i < 100; i++) {
+        assert_int_equal(kv_store_room(kit.store, 8 << 20, &op), KV_OK);
+        assert_int_equal(host_run(&host, op), KV_OK);
+    }
+
+    check_pinned(e[0], 0, 1);
+    check_pinned(e[1], 1, 1);
+    check_pinned(e[2], 2, 1);
+
+    /* and freed one by one */
+
+    for (i = 0; i < 3; i++) {
+        assert_int_equal(kv_store_room(kit.store, 0, &op), KV_OK);
+        assert_int_equal(host_run(&host, op), KV_OK);
+        assert_int_equal(kv_store_heap_stat(kit.store, &st), KV_OK);
+        before = st.used;
+
+        kv_store_release(kit.store, pin[i]);
+
+        assert_int_equal(kv_store_room(kit.store, 0, &op), KV_OK);
+        assert_int_equal(host_run(&host, op), KV_OK);
+        assert_int_equal(kv_store_heap_stat(kit.store, &st), KV_OK);
+        assert_true(st.used + 90000 <= before);
+    }
+
+    settled();
+    restart();
+    stop();
+}
+
+
+/* Values that were pinned once are no obstacle to putting things together. */
+
+static void
+test_pinned_once(void **state)
+{
+    char         key[32];
+    size_t       n;
+    kv_op_t     *op;
+    uint32_t     id, count;
+    unsigned     rooms;
+    kv_entry_t  *e;
+
+    (void) state;
+
+    kit.size = 8 << 20;
+    start();
+
+    /* two of these share a page */
+
+    for (count = 0; kit_put(&host, count, 1, 32600 + 200, NULL) == KV_OK;
+         count++)
+    {
+        n = kit_key(count, key);
+        assert_int_equal(kv_store_read(kit.store, key, n, &e), KV_OK);
+        assert_int_equal(kv_store_pin(kit.store, e, &op), KV_OK);
+        kv_store_read_done(kit.store);
+        kv_store_release(kit.store, op);
+    }
+
+    for (id = 0; id < count; id += 2) {
+        assert_int_equal(kit_delete(&host, id), KV_OK);
+    }
+
+    /* half of it is free: a third must do for values of whole pages */
+
+    rooms = 0;
+
+    for (id = 0; id < count / 6; id++) {
+        if (kit_put(&host, 10000 + id, 1, KV_PAGE_SIZE, &rooms) != KV_OK) {
+            fail_msg("no room for page %u of %u", id, count / 6);
+        }
+    }
+
+    for (id = 1; id < count; id += 2) {
+        assert_int_equal(kit_get(&host, id, &rooms, NULL), KV_OK);
+    }
+
+    settled();
+    stop();
+}
+
+
+static void
+test_disk_full(void **state)
+{
+    unsigned  i;
+
+    (void) state;
+
+    start();
+    traffic(20);
+    verify();
+
+    for (i = 0; i < 3; i++) {
+        atomic_store(&kit.io->fail_write, i == 1 ? EDQUOT : ENOSPC);
+
+        assert_int_equal(kit_put(&host, 1, 900000, 2000, NULL), KV_NO_SPACE);
+        assert_int_equal(kit_delete(&host, 2), KV_NO_SPACE);
+        assert_int_equal(kit_clear(&host), KV_NO_SPACE);
+        assert_false(kv_store_healthy(kit.store));
+        verify();
+        settled();
+
+        atomic_store(&kit.io->fail_write, 0);
+        traffic(5);
+        assert_true(kv_store_healthy(kit.store));
+        verify();
+    }
+
+    restart();
+    stop();
+}
+
+
+static void
+failing(bool sync)
+{
+    uint32_t   version;
+    uint64_t   end, syncs;
+    unsigned   i;
+    kv_op_t   *op;
+
+    start();
+    traffic(20);
+    verify();
+    settled();
+
+    atomic_store(sync ? &kit.io->fail_sync : &kit.io->fail_write, EIO);
+
+    assert_int_equal(kit_put(&host, 1, 900000, 2000, NULL), KV_UNAVAILABLE);
+
+    atomic_store(&kit.io->fail_sync, 0);
+    atomic_store(&kit.io->fail_write, 0);
+
+    /* from now on nothing, though the disk works again; reads do */
+
+    syncs = (uint64_t) atomic_load(&kit.io->syncs);
+
+    for (i = 0; i < 3; i++) {
+        assert_int_equal(kit_put(&host, 1, 900001, 2000, NULL),
+                         KV_UNAVAILABLE);
+        assert_int_equal(kit_delete(&host, 2), KV_UNAVAILABLE);
+        assert_int_equal(kit_clear(&host), KV_UNAVAILABLE);
+    }
+
+    end = kit_now_ms() + 150;
+
+    while (kit_now_ms() < end) {
+        host_turn(&host, 20);
+    }
+
+    assert_int_equal(atomic_load(&kit.io->syncs), syncs);
+    assert_false(kv_store_healthy(kit.store));
+    verify();
+
+    /* room is no write */
+
+    assert_int_equal(kv_store_room(kit.store, 0, &op), KV_OK);
+    assert_int_equal(host_run(&host, op), KV_OK);
+
+    stop();
+    start();
+
+    /* the failed one may have happened, nothing else */
+
+    if (kit_get(&host, 1, &version, NULL) == KV_OK && version == 900000) {
+        shadow[1] = version;
+    }
+
+    verify();
+    assert_true(kv_store_healthy(kit.store));
+    traffic(5);
+    restart();
+    stop();
+}
+
+
+static void
+test_write_error(void **state)
+{
+    (void) state;
+
+    failing(false);
+}
+
+
+static void
+test_sync_error(void **state)
+{
+    (void) state;
+
+    failing(true);
+}
+
+
+/*
+ * Writes that were answered without a sync, and then it fails: a snapshot
+ * cannot be made, and is not tried over and over.
+ */
+
+static void
+test_snapshot_after_error(void **state)
+{
+    uint64_t    end;
+    kv_zone_t  *zone;
+
+    (void) state;
+
+    kit.conf.sync = KV_SYNC_INTERVAL;
+    kit.conf.sync_interval = 3600 * 1000;
+    start();
+    zone = kit.store->zone;
+
+    put(1, 1, 100);                  /* the first of all is synced */
+    put(2, 1, 100);
+    put(3, 1, 100);
+
+    atomic_store(&kit.io->fail_sync, EIO);
+    (void) atomic_fetch_or(&zone->wants, KV_WANT_SNAPSHOT);
+    end = kit_now_ms() + 3000;
+
+    while (!atomic_load(&zone->failed) || atomic_load(&zone->background)) {
+        if (kit_now_ms() > end) {
+            fail_msg("the background task does not end: %llu snapshots "
+                     "failed", (unsigned long long)
+                     atomic_load(&zone->snapshots_failed));
+        }
+
+        host_turn(&host, 5);
+    }
+
+    assert_int_equal(atomic_load(&zone->snapshots), 0);
+    assert_int_equal(atomic_load(&zone->snapshots_failed), 1);
+    assert_int_equal(atomic_load(&zone->wants) & KV_WANT_SNAPSHOT, 0);
+
+    atomic_store(&kit.io->fail_sync, 0);
+    stop();
+}
+
+
+/* A worker leaves in full flight: its operations end, its memory comes back. */
+
+static void
+test_leave(void **state)
+{
+    kv_rc_t      rc;
+    kv_op_t     *op;
+    uint32_t     i, round, version;
+    unsigned     number;
+
+    static char  data[90000];
+
+    (void) state;
+
+    start();
+
+    for (round = 1; round < 30; round++) {
+        number = kit.store->number;
+        host.hold = round % 3 == 0;
+
+        for (i = 0; i < 20; i++) {
+            rc = kit_begin_put(&host, i, round, i % 5 ? 100 : 50000, &op);
+            assert_int_equal(rc, KV_OK);
+
+            if (i < 15) {
+                host_do(&host, kv_store_submit(kit.store, op));
+            }
+        }
+
+        assert_int_equal(kv_store_put(kit.store, "k", 1, KV_LENGTH_UNKNOWN,
+                                      &op), KV_OK);
+        assert_int_equal(kv_store_write(kit.store, op, 0, data, 70000),
+                         KV_OK);
+
+        /* its claim may stay behind, too */
+
+        assert_true(host_stop(&host));
+        assert_int_equal(host_start(&host, kit.store), KV_OK);
+        assert_true(kit.store->number != number || round > 1);
+
+        assert_int_equal(kit_put(&host, 100, round, 10, NULL), KV_OK);
+        settled();
+
+        for (i = 0; i < 15; i++) {
+            assert_int_equal(kit_get(&host, i, &version, NULL), KV_OK);
+            assert_int_equal(version, round);
+        }
+
+        assert_int_equal(kit_get(&host, 17, &version, NULL), KV_NOT_FOUND);
+    }
+
+    stop();
+}
+
+
+/*
+ * Workers of two configurations: the committer may be one that would not
+ * take such large values itself.
+ */
+
+static void
+test_two_configurations(void **state)
+{
+    kv_op_t          *op;
+    host_t            other;
+    uint32_t          version;
+    kv_store_t       *store;
+    kv_store_conf_t   conf;
+
+    (void) state;
+
+    kit.conf.max_value = 20000;
+    kit.conf.segment = 128 << 10;
+    start();
+    put(1, 1, 20000);
+
+    conf = kit.conf;
+    conf.max_value = 2 << 20;
+    conf.segment = 4 << 20;
+    assert_int_equal(kv_store_attach(&store, &conf, kit.mem, &kit.io->io,
+                                     kit.dirfd, &kit.err), KV_OK);
+    assert_int_equal(host_start(&other, store), KV_OK);
+    other.hold = true;
+
+    for (version = 2; version < 6; version++) {
+        assert_int_equal(kit_begin_put(&other, version, 1, 1 << 20, &op),
+                         KV_OK);
+        host_do(&other, kv_store_submit(store, op));
+        kv_store_undo(store, other.held);
+        other.held = 0;
+
+        /* done by the old one's thread */
+
+        put(1, version, 20000);
+        shadow[version] = 1;
+
+        while (atomic_load(&op->state) != KV_OP_DONE) {
+            host_turn(&host, 5);
+        }
+
+        assert_int_equal(op->result, KV_OK);
+        kv_store_release(store, op);
+    }
+
+    verify();
+    assert_true(host_stop(&other));
+    kv_store_destroy(store);
+    settled();
+
+    kit.conf = conf;
+    restart();
+    stop();
+}
+
+
+/* Two workers, as threads: what ThreadSanitizer is to see. */
+
+typedef struct {
+    pthread_t   thread;
+    unsigned    number;
+    kv_store_t *store;
+    uint64_t    wrong;
+    uint32_t    version[50];
+} crew_t;
+
+
+static void *
+crew_main(void *data)
+{
+    host_t      own;
+    kv_rc_t     rc;
+    uint32_t    i, id, version, got, len;
+    uint64_t    s;
+    crew_t     *crew = data;
+
+    s = 977 + crew->number;
+
+    if (host_start(&own, crew->store) != KV_OK) {
+        crew->wrong = 1;
+        return NULL;
+    }
+
+    for (i = 0; i < 400; i++) {
+        s = s * UINT64_C(6364136223846793005) + 1;
+        id = crew->number * 1000 + (uint32_t) (s >> 33) % 50;
+        version = i + 1;
+        len = s >> 60 ? 8 + (uint32_t) (s >> 40) % 500 : 40000;
+
+        rc = kit_put(&own, id, version, len, NULL);
+        crew->wrong += rc != KV_OK;
+        crew->version[id % 1000] = version;
+
+        rc = kit_get(&own, id, &got, NULL);
+        crew->wrong += rc != KV_OK || got != version;
+
+        /* the other's */
+
+        id = (1 - crew->number) * 1000 + (uint32_t) (s >> 33) % 50;
+        rc = kit_get(&own, id, &got, NULL);
+        crew->wrong += rc != KV_OK && rc != KV_NOT_FOUND;
+    }
+
+    crew->wrong += !host_stop(&own);
+
+    return NULL;
+}
+
+
+static void
+test_crew(void **state)
+{
+    crew_t    crew[2];
+    uint32_t  i, id, version;
+
+    (void) state;
+
+    kit.conf.snapshot = 256 << 10;
+    start();
+
+    memset(crew, 0, sizeof(crew));
+
+    for (i = 0; i < 2; i++) {
+        crew[i].number = i;
+        assert_int_equal(kv_store_attach(&crew[i].store, &kit.conf, kit.mem,
+                                         &kit.io->io, kit.dirfd, &kit.err),
+                         KV_OK);
+    }
+
+    for (i = 0; i < 2; i++) {
+        assert_int_equal(pthread_create(&crew[i].thread, NULL, crew_main,
+                                        &crew[i]), 0);
+    }
+
+    for (i = 0; i < 2; i++) {
+        (void) pthread_join(crew[i].thread, NULL);
+        kv_store_destroy(crew[i].store);
+        assert_int_equal(crew[i].wrong, 0);
+    }
+
+    for (i = 0; i < 2; i++) {
+        for (id = 0; id < 50; id++) {
+            if (crew[i].version[id]) {
+                assert_int_equal(kit_get(&host, i * 1000 + id, &version,
+                                         NULL), KV_OK);
+                assert_int_equal(version, crew[i].version[id]);
+            }
+        }
+    }
+
+    settled();
+    stop();
+}
+
+
+int
+main(void)
+{
+    const struct CMUnitTest  tests[] = {
+        cmocka_unit_test_setup_teardown(test_operations, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_restarts, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_damaged_snapshot, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_snapshot_while_writing, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_delay, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_sync_modes, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_full, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_rewrites, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_pins, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_pinned_once, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_disk_full, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_write_error, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_sync_error, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_snapshot_after_error, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_leave, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_two_configurations, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_crew, setup, teardown)
+    };
+
+    cmocka_set_test_filter(getenv("KIT_TEST"));
+
+    return cmocka_run_group_tests_name("store", tests, NULL, NULL);
+}
