@@ -11,25 +11,7 @@
  * map in LSN order, and only then report.  While a batch is being synced the
  * queue fills again: the disk sets the size of the batches.
  *
- *
- * When a committer dies
- *
- * Its heir, whoever gets the lock next and learns that its owner died, looks
- * at three things.
- *
- *   - The phase.  If the map or limbo was being changed, or the heap's lock
- *     was held, the zone is rebuilt from disk.  Else they are whole.
- *   - zone->taken.  To take the queue is to name its head there and then to
- *     swap it out.  If it is named, it was swapped out exactly if it cannot
- *     be reached from the queue any more.
- *   - The records themselves: what is TAKEN was in the dead one's hand.  One
- *     whose LSN is below the log's next LSN is in the log: it is synced and,
- *     if its LSN is above that of what was applied last, applied.  The others
- *     go through the usual way again; the log state did not move, so they
- *     write over what the dead one had begun.
- *
- * Nothing in a hand was reported, and what was reported is not in the hand:
- * an operation becomes DONE by one store.
+ * What happens when a committer dies is told in kv_heir.c.
  */
 
 
@@ -39,10 +21,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "kv_commit.h"
+#include "kv_commit_private.h"
 #include "kv_compact.h"
 #include "kv_points.h"
-#include "kv_recover.h"
 
 
 /* free pages below one in so many: compact as a matter of course */
@@ -52,49 +33,17 @@
 #define KV_ROOM_PAGES     64
 
 
-/* One batch; in the committer's own memory. */
-
-typedef struct {
-    kv_op_t       *op[KV_BATCH_MAX];
-    unsigned       n;
-    kv_op_t       *refused[KV_BATCH_MAX];   /* no memory for these */
-    unsigned       nrefused;
-    uint8_t        wake[KV_SLOTS_MAX];      /* slots to be woken */
-    struct iovec   iov[KV_VALUE_MAX / KV_PAGE_SIZE + 2];
-} kv_batch_t;
-
-
 static bool kv_commit_round(kv_store_t *store, kv_batch_t *batch);
 static void kv_commit_wait(kv_store_t *store);
 static kv_op_t *kv_commit_take(kv_zone_t *zone);
-static void kv_commit_mark_taken(kv_zone_t *zone, kv_op_t *head,
-    kv_op_t **oldest);
-static void kv_commit_hand(kv_store_t *store, kv_batch_t *batch,
-    kv_op_t *hand);
 static kv_op_t *kv_commit_gather(kv_store_t *store, kv_batch_t *batch,
     kv_op_t *hand);
 static kv_rc_t kv_commit_log(kv_store_t *store, kv_batch_t *batch);
-static kv_rc_t kv_commit_sync(kv_store_t *store);
-static bool kv_commit_apply(kv_store_t *store, kv_op_t **op, unsigned n);
 static bool kv_commit_apply_one(kv_zone_t *zone, kv_op_t *op);
-static void kv_commit_report(kv_store_t *store, kv_batch_t *batch,
-    kv_op_t **op, unsigned n, kv_rc_t rc);
-static void kv_commit_wake(kv_store_t *store, kv_batch_t *batch);
 static kv_rc_t kv_commit_make_room(kv_store_t *store, kv_op_t *op);
 static bool kv_commit_tidy(kv_store_t *store);
 static void kv_commit_want(kv_store_t *store);
 static void kv_commit_idle(kv_store_t *store);
-static bool kv_commit_inherit(kv_store_t *store, kv_batch_t *batch);
-static bool kv_commit_finish(kv_store_t *store, kv_batch_t *batch,
-    kv_op_t **op, unsigned n);
-static kv_op_t **kv_commit_find_taken(kv_zone_t *zone, unsigned *n);
-static int kv_commit_by_lsn(const void *one, const void *two);
-static bool kv_commit_lock_dead(kv_zone_t *zone, bool *dead);
-static void kv_commit_reap(kv_store_t *store, const bool *dead);
-static bool kv_commit_reap_slot(kv_store_t *store, kv_slot_t *slot);
-static void kv_commit_break(kv_store_t *store, const char *why);
-static void kv_commit_rebuild(kv_store_t *store);
-static bool kv_commit_quiesce(kv_store_t *store);
 
 
 void
@@ -347,7 +296,7 @@ kv_commit_take(kv_zone_t *zone)
 }
 
 
-static void
+void
 kv_commit_mark_taken(kv_zone_t *zone, kv_op_t *head, kv_op_t **oldest)
 {
     kv_op_t  *op, *follow;
@@ -366,7 +315,7 @@ kv_commit_mark_taken(kv_zone_t *zone, kv_op_t *head, kv_op_t **oldest)
 }
 
 
-static void
+void
 kv_commit_hand(kv_store_t *store, kv_batch_t *batch, kv_op_t *hand)
 {
     kv_rc_t  rc;
@@ -587,7 +536,7 @@ kv_commit_sync_now(kv_store_t *store)
 }
 
 
-static kv_rc_t
+kv_rc_t
 kv_commit_sync(kv_store_t *store)
 {
     kv_rc_t     rc;
@@ -628,7 +577,7 @@ kv_commit_sync(kv_store_t *store)
 
 /* False if the heap broke: then the zone must be rebuilt. */
 
-static bool
+bool
 kv_commit_apply(kv_store_t *store, kv_op_t **op, unsigned n)
 {
     unsigned    i;
@@ -730,7 +679,7 @@ kv_commit_apply_one(kv_zone_t *zone, kv_op_t *op)
 }
 
 
-static void
+void
 kv_commit_report(kv_store_t *store, kv_batch_t *batch, kv_op_t **op,
     unsigned n, kv_rc_t rc)
 {
@@ -760,7 +709,7 @@ kv_commit_report(kv_store_t *store, kv_batch_t *batch, kv_op_t **op,
 }
 
 
-static void
+void
 kv_commit_wake(kv_store_t *store, kv_batch_t *batch)
 {
     unsigned  i;
@@ -940,472 +889,5 @@ kv_commit_idle(kv_store_t *store)
     {
         kv_log_mark(store->log);
         atomic_store(&zone->unmarked, 0);
-    }
-}
-
-
-/*
- * Finishes what the dead predecessor had in hand.  False if the zone must be
- * rebuilt.
- */
-
-static bool
-kv_commit_inherit(kv_store_t *store, kv_batch_t *batch)
-{
-    bool        ok;
-    kv_op_t    *op, **taken, *hand, *oldest;
-    unsigned    i, n, logged;
-    kv_zone_t  *zone;
-
-    zone = store->zone;
-
-    atomic_store(&zone->reap, 1);
-
-    atomic_store(&zone->unsynced, 1);
-
-    if (zone->phase != KV_PHASE_IDLE || kv_heap_broken(zone->heap)
-        || atomic_load(&zone->state) != KV_ZONE_READY)
-    {
-        return false;
-    }
-
-    /* lets the log finish a move that was begun */
-
-    kv_log_begin(store->log);
-
-    /* had it swapped out what it named? */
-
-    hand = atomic_load(&zone->taken);
-
-    if (hand) {
-
-        for (op = atomic_load(&zone->queue); op && op != hand; op = op->next) {
-            /* void */
-        }
-
-        if (op == NULL) {
-            kv_commit_mark_taken(zone, hand, &oldest);
-        }
-
-        atomic_store(&zone->taken, NULL);
-    }
-
-    taken = kv_commit_find_taken(zone, &n);
-
-    if (taken == NULL) {
-        return false;
-    }
-
-    qsort(taken, n, sizeof(kv_op_t *), kv_commit_by_lsn);
-
-    kv_store_say(store, KV_LOG_NOTICE, "kv zone \"%s\": the committer died; "
-                 "%u operations go on", store->conf.name, n);
-
-    for (logged = 0; logged < n; logged++) {
-        if (taken[logged]->lsn == 0
-            || taken[logged]->lsn >= atomic_load(&zone->log.next_lsn))
-        {
-            break;
-        }
-    }
-
-    ok = kv_commit_finish(store, batch, taken, logged);
-
-    if (ok && n > logged) {
-
-        /* the last first: an heir of ours, too, is to find them in order */
-
-        for (i = n; i > logged; i--) {
-            taken[i - 1]->lsn = 0;
-            taken[i - 1]->follow = i < n ? taken[i] : NULL;
-        }
-
-        kv_commit_hand(store, batch, taken[logged]);
-    }
-
-    kv_commit_wake(store, batch);
-
-    /* it may have died between a report and the wake-up */
-
-    kv_store_wake_all(store);
-
-    free(taken);
-
-    return ok;
-}
-
-
-/*
- * Operations in the log, by LSN: those applied already, if the dead one came
- * that far, are only to be reported.
- */
-
-static bool
-kv_commit_finish(kv_store_t *store, kv_batch_t *batch, kv_op_t **op,
-    unsigned n)
-{
-    kv_rc_t     rc;
-    unsigned    i, k;
-    kv_zone_t  *zone;
-
-    zone = store->zone;
-
-    for (k = 0; k < n && op[k]->lsn <= atomic_load(&zone->applied_lsn); k++) {
-        /* void */
-    }
-
-    kv_commit_report(store, batch, op, k, KV_OK);
-
-    if (k == n) {
-        return true;
-    }
-
-    rc = KV_OK;
-
-    if (store->conf.sync == KV_SYNC_ALWAYS) {
-        rc = atomic_load(&zone->failed) ? KV_UNAVAILABLE
-                                        : kv_commit_sync(store);
-    }
-
-    for ( /* void */ ; k < n; k += i) {
-        i = kv_min(n - k, KV_BATCH_MAX);
-
-        if (rc == KV_OK) {
-            zone->phase = KV_PHASE_CHANGING;
-
-            if (kv_map_reserve(&zone->map, i) != (int) i
-                || !kv_commit_apply(store, op + k, i))
-            {
-                return false;
-            }
-        }
-
-        kv_commit_report(store, batch, op + k, i, rc);
-    }
-
-    return true;
-}
-
-
-static kv_op_t **
-kv_commit_find_taken(kv_zone_t *zone, unsigned *n)
-{
-    kv_op_t        *op, **taken, **more;
-    unsigned        i, k, max;
-    kv_op_chunk_t  *chunk;
-
-    *n = 0;
-    max = KV_BATCH_MAX;
-    taken = malloc(max * sizeof(kv_op_t *));
-
-    if (taken == NULL || kv_heap_lock(zone->heap) != KV_OK) {
-        free(taken);
-        return NULL;
-    }
-
-    for (i = 0; i < zone->nslots; i++) {
-
-        for (chunk = zone->slots[i].chunks; chunk; chunk = chunk->next) {
-
-            for (k = 0; k < KV_OP_CHUNK; k++) {
-                op = &chunk->op[k];
-
-                if (atomic_load_explicit(&op->state, memory_order_acquire)
-                    != KV_OP_TAKEN)
-                {
-                    continue;
-                }
-
-                if (*n == max) {
-                    max *= 2;
-                    more = realloc(taken, max * sizeof(kv_op_t *));
-
-                    if (more == NULL) {
-                        kv_heap_unlock(zone->heap);
-                        free(taken);
-                        return NULL;
-                    }
-
-                    taken = more;
-                }
-
-                taken[(*n)++] = op;
-            }
-        }
-    }
-
-    kv_heap_unlock(zone->heap);
-
-    return taken;
-}
-
-
-/* Those with an LSN first, by LSN; the others by time, which is their order. */
-
-static int
-kv_commit_by_lsn(const void *one, const void *two)
-{
-    uint64_t        a, b;
-    const kv_op_t  *x, *y;
-
-    x = *(kv_op_t *const *) one;
-    y = *(kv_op_t *const *) two;
-
-    a = x->lsn ? x->lsn : UINT64_MAX;
-    b = y->lsn ? y->lsn : UINT64_MAX;
-
-    if (a == b) {
-        a = x->queued_ns;
-        b = y->queued_ns;
-    }
-
-    return a < b ? -1 : a > b;
-}
-
-
-/*
- * Locks the slots of dead workers.  To be called before the queue is taken:
- * once that is worked off, no record of theirs is in the queue or in a hand,
- * and all can be freed.
- */
-
-static bool
-kv_commit_lock_dead(kv_zone_t *zone, bool *dead)
-{
-    bool      some;
-    unsigned  i;
-
-    if (!atomic_exchange(&zone->reap, 0)) {
-        return false;
-    }
-
-    some = false;
-
-    for (i = 0; i < zone->nslots; i++) {
-        dead[i] = kv_slot_lock_dead(&zone->slots[i]);
-        some = some || dead[i];
-    }
-
-    return some;
-}
-
-
-static void
-kv_commit_reap(kv_store_t *store, const bool *dead)
-{
-    unsigned    i;
-    uint32_t    holder;
-    kv_zone_t  *zone;
-
-    zone = store->zone;
-
-    for (i = 0; i < zone->nslots; i++) {
-
-        if (!dead[i]) {
-            continue;
-        }
-
-        if (atomic_load(&zone->state) == KV_ZONE_READY
-            && kv_commit_reap_slot(store, &zone->slots[i]))
-        {
-            /* or the slot's next owner would be taken for the one at work */
-
-            holder = i + 1;
-            (void) atomic_compare_exchange_strong(&zone->background, &holder,
-                                                  0);
-
-            kv_slot_reaped(&zone->slots[i]);
-            continue;
-        }
-
-        /* not now */
-
-        atomic_store(&zone->reap, 1);
-        kv_slot_unlock(&zone->slots[i]);
-    }
-}
-
-
-static bool
-kv_commit_reap_slot(kv_store_t *store, kv_slot_t *slot)
-{
-    kv_op_t        *op;
-    unsigned        k, freed;
-    kv_zone_t      *zone;
-    kv_op_chunk_t  *chunk;
-
-    zone = store->zone;
-    freed = 0;
-
-    if (kv_heap_lock(zone->heap) != KV_OK) {
-        return false;
-    }
-
-    while ((chunk = slot->chunks) != NULL) {
-
-        for (k = 0; k < KV_OP_CHUNK; k++) {
-            op = &chunk->op[k];
-
-            switch (atomic_load(&op->state)) {
-
-            case KV_OP_BUILDING:
-            case KV_OP_QUEUED:
-            case KV_OP_DONE:
-                if (op->entry) {
-                    kv_entry_free_locked(zone->heap, op->entry);
-                    op->entry = NULL;
-                    freed++;
-                }
-
-                break;
-
-            default:
-                break;
-            }
-        }
-
-        slot->chunks = chunk->next;
-        kv_heap_free(zone->heap, chunk);
-
-        kv_point(KV_POINT_REAPING);
-    }
-
-    kv_heap_unlock(zone->heap);
-
-    if (freed) {
-        kv_store_say(store, KV_LOG_INFO, "kv zone \"%s\": freed %u unfinished "
-                     "operations of process %d", store->conf.name, freed,
-                     (int) atomic_load(&slot->pid));
-    }
-
-    return true;
-}
-
-
-static void
-kv_commit_break(kv_store_t *store, const char *why)
-{
-    uint32_t  ready;
-
-    ready = KV_ZONE_READY;
-
-    if (atomic_compare_exchange_strong(&store->zone->state, &ready,
-                                       KV_ZONE_BROKEN))
-    {
-        kv_store_say(store, KV_LOG_WARN, "kv zone \"%s\": %s: it is rebuilt "
-                     "from disk", store->conf.name, why);
-    }
-}
-
-
-/*
- * Everybody lets go of the zone; then it is loaded as at start.  What was
- * queued is answered with KV_UNAVAILABLE by the workers themselves.
- */
-
-static void
-kv_commit_rebuild(kv_store_t *store)
-{
-    kv_rc_t     rc;
-    unsigned    i;
-    kv_err_t    err;
-    kv_zone_t  *zone;
-
-    zone = store->zone;
-
-    (void) atomic_fetch_add(&zone->generation, 1);
-
-    if (!kv_commit_quiesce(store)) {
-        return;
-    }
-
-    /* a snapshot ends when it sees the state */
-
-    (void) kv_mutex_lock(&zone->background_lock);
-
-    for (i = 0; i < zone->nslots; i++) {
-        zone->slots[i].chunks = NULL;
-    }
-
-    atomic_store(&zone->queue, NULL);
-    atomic_store(&zone->queued, 0);
-    atomic_store(&zone->taken, NULL);
-    atomic_store(&zone->reap, 1);
-    zone->phase = KV_PHASE_IDLE;
-
-    kv_point(KV_POINT_REBUILDING);
-
-    rc = kv_recover(store, &err);
-
-    kv_mutex_unlock(&zone->background_lock);
-
-    if (rc == KV_OK) {
-        (void) atomic_fetch_add(&zone->rebuilds, 1);
-        atomic_store(&zone->state, KV_ZONE_READY);
-        return;
-    }
-
-    if (rc == KV_CANCELLED) {
-        return;
-    }
-
-    kv_store_say(store, KV_LOG_ALERT, "kv zone \"%s\" cannot be rebuilt: %s; "
-                 "it stays unavailable until nginx is restarted",
-                 store->conf.name, err.text);
-
-    atomic_store(&zone->state, KV_ZONE_FAILED);
-}
-
-
-/* Waits until every living worker has answered KV_TODO_RESET. */
-
-static bool
-kv_commit_quiesce(kv_store_t *store)
-{
-    bool              all, dead;
-    unsigned          i;
-    uint64_t          generation;
-    kv_slot_t        *slot;
-    kv_zone_t        *zone;
-    struct timespec   pause;
-
-    zone = store->zone;
-    generation = atomic_load(&zone->generation);
-
-    pause.tv_sec = 0;
-    pause.tv_nsec = 1000000;
-
-    for ( ;; ) {
-        all = true;
-
-        for (i = 0; i < zone->nslots; i++) {
-            slot = &zone->slots[i];
-
-            if (!atomic_load(&slot->in_use)
-                || atomic_load(&slot->generation) >= generation)
-            {
-                continue;
-            }
-
-            dead = kv_slot_lock_dead(slot);
-
-            if (dead) {
-                kv_slot_unlock(slot);
-                continue;
-            }
-
-            kv_store_wake(store, i);
-            all = false;
-        }
-
-        if (all) {
-            return true;
-        }
-
-        if (kv_store_stopping(store)) {
-            return false;
-        }
-
-        (void) nanosleep(&pause, NULL);
     }
 }

@@ -16,7 +16,7 @@
 
 static void kv_limbo_free_piece(kv_limbo_t *limbo, kv_piece_t *piece);
 static kv_rc_t kv_limbo_sweep_pinned(kv_limbo_t *limbo);
-static void kv_limbo_mark_pins(kv_limbo_t *limbo);
+static void kv_limbo_mark_pins(kv_limbo_t *limbo, const kv_entry_t *only);
 
 
 void
@@ -200,7 +200,7 @@ kv_limbo_sweep_pinned(kv_limbo_t *limbo)
         atomic_store_explicit(&e->pinned, 0, memory_order_relaxed);
     }
 
-    kv_limbo_mark_pins(limbo);
+    kv_limbo_mark_pins(limbo, NULL);
 
     link = &limbo->pinned;
 
@@ -222,10 +222,35 @@ kv_limbo_sweep_pinned(kv_limbo_t *limbo)
 }
 
 
-/* Chunks come and go under the heap's lock, which the caller holds. */
+/*
+ * The mark stays when a pin is released, and is looked into when it is in the
+ * way.  A reader names the entry in its record first and marks it then, so
+ * that either its mark comes after ours was taken away, or we see its record.
+ */
+
+bool
+kv_limbo_pinned(kv_limbo_t *limbo, kv_entry_t *e)
+{
+    if (!atomic_load_explicit(&e->pinned, memory_order_acquire)) {
+        return false;
+    }
+
+    atomic_store_explicit(&e->pinned, 0, memory_order_relaxed);
+    kv_fence();
+
+    kv_limbo_mark_pins(limbo, e);
+
+    return atomic_load_explicit(&e->pinned, memory_order_relaxed);
+}
+
+
+/*
+ * Marks what records pin, or `only` this entry of all.  Chunks come and go
+ * under the heap's lock, which the caller holds.
+ */
 
 static void
-kv_limbo_mark_pins(kv_limbo_t *limbo)
+kv_limbo_mark_pins(kv_limbo_t *limbo, const kv_entry_t *only)
 {
     kv_op_t        *op;
     unsigned        i, k;
@@ -247,7 +272,7 @@ kv_limbo_mark_pins(kv_limbo_t *limbo)
 
                 e = __atomic_load_n(&op->entry, __ATOMIC_ACQUIRE);
 
-                if (e) {
+                if (e && (only == NULL || e == only)) {
                     atomic_store_explicit(&e->pinned, 1,
                                           memory_order_relaxed);
                 }

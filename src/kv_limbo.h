@@ -76,6 +76,13 @@ bool kv_limbo_passed(kv_limbo_t *limbo, uint64_t epoch);
  */
 void kv_limbo_free_entry(kv_limbo_t *limbo, kv_entry_t *e);
 
+/*
+ * Whether a record pins an entry that is still in the map.  If not, it may be
+ * pinned from now on, but by a reader who sees what is in the map now.  With
+ * the heap's lock held.
+ */
+bool kv_limbo_pinned(kv_limbo_t *limbo, kv_entry_t *e);
+
 /* How many objects wait, pinned ones not counted. */
 static inline unsigned
 kv_limbo_count(const kv_limbo_t *limbo)

@@ -52,6 +52,8 @@ $s->start;
 my %options = ('h2' => '--http2-prior-knowledge', 'https' => '--http1.1',
                'h2 over TLS' => '--http2');
 
+my $failed;
+
 sub curl {
     my ($how, $path, @args) = @_;
     my @command = ('curl', '-s', '-k', '-m', 30, $options{$how},
@@ -62,18 +64,19 @@ sub curl {
     open(my $p, '-|', @command) or die "curl: $!";
     my $line = do { local $/; <$p> };
     close $p;
+    $failed = $?;
     return ($line, -e "$dir/out" ? read_file("$dir/out") : '');
 }
 
 
 # The same where the answer comes before the body was sent.  nginx then ends
-# the stream, and curl may see that first and know nothing of the answer,
-# whoever gives it: so it is asked again.
+# the stream, and curl may see that first and know nothing, or not all, of the
+# answer, whoever gives it: so it is asked again.
 
 sub curl_early {
     my @answer;
     my @args = @_;
-    wait_for(sub { (@answer = curl(@args))[0] !~ /^000/ }, 20);
+    wait_for(sub { @answer = curl(@args); !$failed }, 20);
     return @answer;
 }
 

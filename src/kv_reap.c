@@ -1,0 +1,131 @@
+
+/*
+ * Clearing away after dead workers: what a slot's records say that it was
+ * building, had submitted, or had pinned.
+ */
+
+
+#include "kv_commit_private.h"
+#include "kv_points.h"
+
+
+static bool kv_commit_reap_slot(kv_store_t *store, kv_slot_t *slot);
+
+
+/*
+ * Locks the slots of dead workers.  To be called before the queue is taken:
+ * once that is worked off, no record of theirs is in the queue or in a hand,
+ * and all can be freed.
+ */
+
+bool
+kv_commit_lock_dead(kv_zone_t *zone, bool *dead)
+{
+    bool      some;
+    unsigned  i;
+
+    if (!atomic_exchange(&zone->reap, 0)) {
+        return false;
+    }
+
+    some = false;
+
+    for (i = 0; i < zone->nslots; i++) {
+        dead[i] = kv_slot_lock_dead(&zone->slots[i]);
+        some = some || dead[i];
+    }
+
+    return some;
+}
+
+
+void
+kv_commit_reap(kv_store_t *store, const bool *dead)
+{
+    unsigned    i;
+    uint32_t    holder;
+    kv_zone_t  *zone;
+
+    zone = store->zone;
+
+    for (i = 0; i < zone->nslots; i++) {
+
+        if (!dead[i]) {
+            continue;
+        }
+
+        if (atomic_load(&zone->state) == KV_ZONE_READY
+            && kv_commit_reap_slot(store, &zone->slots[i]))
+        {
+            /* or the slot's next owner would be taken for the one at work */
+
+            holder = i + 1;
+            (void) atomic_compare_exchange_strong(&zone->background, &holder,
+                                                  0);
+
+            kv_slot_reaped(&zone->slots[i]);
+            continue;
+        }
+
+        /* not now */
+
+        atomic_store(&zone->reap, 1);
+        kv_slot_unlock(&zone->slots[i]);
+    }
+}
+
+
+static bool
+kv_commit_reap_slot(kv_store_t *store, kv_slot_t *slot)
+{
+    kv_op_t        *op;
+    unsigned        k, freed;
+    kv_zone_t      *zone;
+    kv_op_chunk_t  *chunk;
+
+    zone = store->zone;
+    freed = 0;
+
+    if (kv_heap_lock(zone->heap) != KV_OK) {
+        return false;
+    }
+
+    while ((chunk = slot->chunks) != NULL) {
+
+        for (k = 0; k < KV_OP_CHUNK; k++) {
+            op = &chunk->op[k];
+
+            switch (atomic_load(&op->state)) {
+
+            case KV_OP_BUILDING:
+            case KV_OP_QUEUED:
+            case KV_OP_DONE:
+                if (op->entry) {
+                    kv_entry_free_locked(zone->heap, op->entry);
+                    op->entry = NULL;
+                    freed++;
+                }
+
+                break;
+
+            default:
+                break;
+            }
+        }
+
+        slot->chunks = chunk->next;
+        kv_heap_free(zone->heap, chunk);
+
+        kv_point(KV_POINT_REAPING);
+    }
+
+    kv_heap_unlock(zone->heap);
+
+    if (freed) {
+        kv_store_say(store, KV_LOG_INFO, "kv zone \"%s\": freed %u unfinished "
+                     "operations of process %d", store->conf.name, freed,
+                     (int) atomic_load(&slot->pid));
+    }
+
+    return true;
+}

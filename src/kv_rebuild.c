@@ -1,0 +1,144 @@
+
+/*
+ * Rebuilding a zone that a death left half changed: everybody lets go of it,
+ * and it is loaded from disk as at start.
+ */
+
+
+#include <time.h>
+
+#include "kv_commit_private.h"
+#include "kv_points.h"
+#include "kv_recover.h"
+
+
+static bool kv_commit_quiesce(kv_store_t *store);
+
+
+void
+kv_commit_break(kv_store_t *store, const char *why)
+{
+    uint32_t  ready;
+
+    ready = KV_ZONE_READY;
+
+    if (atomic_compare_exchange_strong(&store->zone->state, &ready,
+                                       KV_ZONE_BROKEN))
+    {
+        kv_store_say(store, KV_LOG_WARN, "kv zone \"%s\": %s: it is rebuilt "
+                     "from disk", store->conf.name, why);
+    }
+}
+
+
+/*
+ * Everybody lets go of the zone; then it is loaded as at start.  What was
+ * queued is answered with KV_UNAVAILABLE by the workers themselves.
+ */
+
+void
+kv_commit_rebuild(kv_store_t *store)
+{
+    kv_rc_t     rc;
+    unsigned    i;
+    kv_err_t    err;
+    kv_zone_t  *zone;
+
+    zone = store->zone;
+
+    (void) atomic_fetch_add(&zone->generation, 1);
+
+    if (!kv_commit_quiesce(store)) {
+        return;
+    }
+
+    /* a snapshot ends when it sees the state */
+
+    (void) kv_mutex_lock(&zone->background_lock);
+
+    for (i = 0; i < zone->nslots; i++) {
+        zone->slots[i].chunks = NULL;
+    }
+
+    atomic_store(&zone->queue, NULL);
+    atomic_store(&zone->queued, 0);
+    atomic_store(&zone->taken, NULL);
+    atomic_store(&zone->reap, 1);
+    zone->phase = KV_PHASE_IDLE;
+
+    kv_point(KV_POINT_REBUILDING);
+
+    rc = kv_recover(store, &err);
+
+    kv_mutex_unlock(&zone->background_lock);
+
+    if (rc == KV_OK) {
+        (void) atomic_fetch_add(&zone->rebuilds, 1);
+        atomic_store(&zone->state, KV_ZONE_READY);
+        return;
+    }
+
+    if (rc == KV_CANCELLED) {
+        return;
+    }
+
+    kv_store_say(store, KV_LOG_ALERT, "kv zone \"%s\" cannot be rebuilt: %s; "
+                 "it stays unavailable until nginx is restarted",
+                 store->conf.name, err.text);
+
+    atomic_store(&zone->state, KV_ZONE_FAILED);
+}
+
+
+/* Waits until every living worker has answered KV_TODO_RESET. */
+
+static bool
+kv_commit_quiesce(kv_store_t *store)
+{
+    bool              all, dead;
+    unsigned          i;
+    uint64_t          generation;
+    kv_slot_t        *slot;
+    kv_zone_t        *zone;
+    struct timespec   pause;
+
+    zone = store->zone;
+    generation = atomic_load(&zone->generation);
+
+    pause.tv_sec = 0;
+    pause.tv_nsec = 1000000;
+
+    for ( ;; ) {
+        all = true;
+
+        for (i = 0; i < zone->nslots; i++) {
+            slot = &zone->slots[i];
+
+            if (!atomic_load(&slot->in_use)
+                || atomic_load(&slot->generation) >= generation)
+            {
+                continue;
+            }
+
+            dead = kv_slot_lock_dead(slot);
+
+            if (dead) {
+                kv_slot_unlock(slot);
+                continue;
+            }
+
+            kv_store_wake(store, i);
+            all = false;
+        }
+
+        if (all) {
+            return true;
+        }
+
+        if (kv_store_stopping(store)) {
+            return false;
+        }
+
+        (void) nanosleep(&pause, NULL);
+    }
+}
