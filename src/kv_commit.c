@@ -334,6 +334,14 @@ kv_commit_hand(kv_store_t *store, kv_batch_t *batch, kv_op_t *hand)
 
         hand = kv_commit_gather(store, batch, hand);
 
+        if (kv_heap_broken(store->zone->heap)) {
+
+            /* what is in hand is answered when the workers let go of it */
+
+            kv_commit_break(store, "a worker died while it changed the heap");
+            return;
+        }
+
         kv_commit_report(store, batch, batch->refused, batch->nrefused,
                          KV_NO_MEMORY);
 

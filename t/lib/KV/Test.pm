@@ -68,7 +68,11 @@ sub new {
 
     mkdir "$dir/tmp";
     mkdir "$dir/fault";
-    $self->build_fault if $self->{fault};
+    if ($self->{fault}) {
+        system(($ENV{CC} || 'cc') . " -O1 -shared -fPIC -o $dir/fault.so "
+               . "$ROOT/t/lib/fault.c -ldl -lrt") == 0
+            or die "fault.c cannot be compiled\n";
+    }
 
     return $self;
 }
@@ -121,11 +125,9 @@ END
 
 
 sub nginx {
-    return $ENV{KV_NGINX} if $ENV{KV_NGINX};
-    for (split(/:/, $ENV{PATH} // ''), '/usr/sbin', '/usr/local/sbin') {
-        return "$_/nginx" if -x "$_/nginx";
-    }
-    die "no nginx in PATH; KV_NGINX may name one\n";
+    my ($nginx) = grep { -x } map { "$_/nginx" }
+                  split(/:/, $ENV{PATH} // ''), '/usr/sbin';
+    return $ENV{KV_NGINX} || $nginx || die "no nginx; KV_NGINX may name one\n";
 }
 
 
@@ -135,6 +137,7 @@ sub launch {
     my ($self) = @_;
     my $dir = $self->{dir};
 
+    $self->stop('KILL') if $self->{pid};
     write_file("$dir/nginx.conf", $self->config);
 
     my $pid = fork // die "fork: $!";
@@ -332,14 +335,6 @@ sub used { $_[0]->store->{zone}{used} }
 
 
 # ---- faults
-
-
-sub build_fault {
-    my ($self) = @_;
-    my $cc = $ENV{CC} || 'cc';
-    system("$cc -O1 -shared -fPIC -o $self->{dir}/fault.so "
-           . "$ROOT/t/lib/fault.c -ldl") == 0 or die "$cc failed on fault.c\n";
-}
 
 
 # Breaks the disk (see fault.c: fdatasync => 1, write => 1, slow => ms, die =>

@@ -1,0 +1,1375 @@
+
+/*
+ * Processes that die: several workers share a zone and a directory, and one
+ * is killed at a named point, with a lock, while it builds or reads, or
+ * anywhere.  The others go on, and what was acknowledged is there.
+ */
+
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "kit.h"
+#include "kv_points.h"
+#include "kv_snapshot.h"
+
+
+#define WORKERS     3
+#define KEYS        60u            /* each worker's */
+#define FLIGHT      8u             /* operations at a time */
+#define ZONE        ((size_t) 16 << 20)
+#define SLOTS       8
+#define PATIENCE    5000           /* ms until something is called a hang */
+
+
+/*
+ * What each key's owner did: all versions up to `issued` were submitted, up
+ * to `acked` they were acknowledged.  A version's content follows from it.
+ */
+
+typedef struct {
+    _Atomic uint32_t  issued;
+    _Atomic uint32_t  acked;
+} ledger_t;
+
+
+typedef struct {
+    _Atomic uint64_t  acks;
+    _Atomic uint64_t  unavailable;
+    _Atomic uint32_t  resets;
+    _Atomic uint32_t  errors;
+    _Atomic uint32_t  last_error;
+    char              text[256];
+    ledger_t          key[KEYS];
+} worker_t;
+
+
+typedef struct {
+    _Atomic int       stop;
+    _Atomic int       background;  /* victim + 1: only it does that work */
+    worker_t          worker[WORKERS];
+} shared_t;
+
+
+typedef enum {
+    DIE_POINT = 0,
+    DIE_HEAP,
+    DIE_BUILDING,
+    DIE_PINNED,
+    DIE_EPOCH,
+    DIE_LEAVE                      /* gives its slot back in full flight */
+} death_t;
+
+
+/* What a worker that is to die knows. */
+
+typedef struct {
+    death_t      how;
+    const char  *point;
+    int          after;
+} order_t;
+
+
+typedef struct {
+    kv_op_t   *op;
+    uint32_t   key;
+    uint32_t   version;
+} flight_t;
+
+
+typedef struct {
+    host_t     host;
+    worker_t  *me;
+    flight_t   flight[FLIGHT];
+    unsigned   head;
+    unsigned   n;
+} run_t;
+
+
+static kit_t      kit;
+static shared_t  *shared;
+static uint64_t   seed;
+
+
+static uint32_t
+rnd(uint32_t n)
+{
+    seed ^= seed << 13;
+    seed ^= seed >> 7;
+    seed ^= seed << 17;
+
+    return (uint32_t) (seed >> 16) % n;
+}
+
+
+static uint32_t
+mix(uint32_t id, uint32_t version)
+{
+    uint64_t  x;
+
+    x = ((uint64_t) id << 32 | version) * UINT64_C(0x9e3779b97f4a7c15);
+
+    return (uint32_t) (x >> 33);
+}
+
+
+/* A version that deletes; 0, before the first, is one. */
+
+static bool
+deletes(uint32_t id, uint32_t version)
+{
+    return version == 0 || mix(id, version) % 8 == 0;
+}
+
+
+static uint32_t
+length_of(uint32_t id, uint32_t version)
+{
+    uint32_t  m;
+
+    m = mix(id, version) / 8;
+
+    if (m % 16 == 0) {
+        return 33000 + m / 16 % 60000;
+    }
+
+    return 8 + m % 600;
+}
+
+
+static int
+setup(void **state)
+{
+    (void) state;
+
+    seed = 88172645463325252ull;
+
+    shared = mmap(NULL, sizeof(shared_t), PROT_READ|PROT_WRITE,
+                  MAP_SHARED|MAP_ANONYMOUS, -1, 0);
+    if (shared == MAP_FAILED) {
+        return -1;
+    }
+
+    kit_open(&kit, ZONE, SLOTS);
+    kit.io->fast = true;
+    kit.conf.segment = 256 << 10;
+    kit.conf.max_value = 100000;
+    kit.conf.snapshot = 1 << 20;
+
+    return 0;
+}
+
+
+static int
+teardown(void **state)
+{
+    (void) state;
+
+    kit_close(&kit);
+
+    return munmap(shared, sizeof(shared_t));
+}
+
+
+/* ---- the worker */
+
+
+static void
+forget(void *data)
+{
+    run_t  *run = data;
+
+    run->n = 0;
+    (void) atomic_fetch_add(&run->me->resets, 1);
+}
+
+
+static void
+error(worker_t *me, kv_rc_t rc, const char *what)
+{
+    (void) snprintf(me->text, sizeof(me->text), "%s: %d", what, rc);
+    atomic_store(&me->last_error, (uint32_t) -rc);
+    (void) atomic_fetch_add(&me->errors, 1);
+}
+
+
+static void
+deliver(run_t *run)
+{
+    kv_rc_t    rc;
+    flight_t  *f;
+
+    while (run->n) {
+        f = &run->flight[run->head];
+
+        if (!kv_store_done(f->op, &rc)) {
+            return;
+        }
+
+        kv_store_release(run->host.store, f->op);
+
+        if (rc == KV_OK) {
+            if (atomic_load(&run->me->key[f->key].acked) >= f->version) {
+                error(run->me, rc, "acknowledged twice, or out of order");
+            }
+
+            atomic_store(&run->me->key[f->key].acked, f->version);
+            (void) atomic_fetch_add(&run->me->acks, 1);
+
+        } else if (rc == KV_UNAVAILABLE) {
+            (void) atomic_fetch_add(&run->me->unavailable, 1);
+
+        } else {
+            error(run->me, rc, "an operation failed");
+        }
+
+        run->head = (run->head + 1) % FLIGHT;
+        run->n--;
+    }
+}
+
+
+/* Its own keys are read back: nobody else writes them. */
+
+static void
+look(run_t *run, unsigned base, uint32_t k)
+{
+    char         key[32];
+    size_t       n;
+    kv_rc_t      rc;
+    uint32_t     version, low, high;
+    kv_entry_t  *e;
+
+    low = atomic_load(&run->me->key[k].acked);
+    high = atomic_load(&run->me->key[k].issued);
+
+    n = kit_key(base + k, key);
+    rc = kv_store_read(run->host.store, key, n, &e);
+
+    if (rc == KV_UNAVAILABLE) {
+        return;
+    }
+
+    if (rc == KV_OK) {
+        if (!kit_check(e, base + k, &version)) {
+            error(run->me, KV_DAMAGED, "torn");
+
+        } else if (version < low || version > high) {
+            error(run->me, rc, "an old value came back");
+        }
+
+        kv_store_read_done(run->host.store);
+        return;
+    }
+
+    while (low <= high && !deletes(base + k, low)) {
+        low++;
+    }
+
+    if (low > high) {
+        error(run->me, rc, "an acknowledged value is gone");
+    }
+}
+
+
+static void
+submit(run_t *run, unsigned base, uint32_t k)
+{
+    char       key[32];
+    size_t     n;
+    kv_rc_t    rc;
+    uint32_t   version;
+    flight_t  *f;
+
+    version = atomic_load(&run->me->key[k].issued) + 1;
+    f = &run->flight[(run->head + run->n) % FLIGHT];
+
+    if (deletes(base + k, version)) {
+        n = kit_key(base + k, key);
+        rc = kv_store_delete(run->host.store, key, (uint16_t) n, &f->op);
+
+    } else {
+        rc = kit_begin_put(&run->host, base + k, version,
+                           length_of(base + k, version), &f->op);
+    }
+
+    if (rc == KV_UNAVAILABLE) {
+        (void) atomic_fetch_add(&run->me->unavailable, 1);
+        host_turn(&run->host, 2);
+        return;
+    }
+
+    if (rc != KV_OK) {
+        error(run->me, rc, "an operation could not begin");
+        return;
+    }
+
+    f->key = k;
+    f->version = version;
+    run->n++;
+
+    atomic_store(&run->me->key[k].issued, version);
+
+    host_do(&run->host, kv_store_submit(run->host.store, f->op));
+}
+
+
+static void
+die(run_t *run, const order_t *order)
+{
+    kv_rc_t      rc;
+    kv_op_t     *op;
+    char         key[32];
+    size_t       n;
+    kv_entry_t  *e;
+
+    static char  data[150000];
+
+    switch (order->how) {
+
+    case DIE_HEAP:
+        (void) kv_heap_lock(run->host.store->zone->heap);
+        break;
+
+    case DIE_BUILDING:
+        (void) kv_store_put(run->host.store, "unfinished", 10,
+                            KV_LENGTH_UNKNOWN, &op);
+        (void) kv_store_write(run->host.store, op, 0, data, 90000);
+        (void) kv_store_put(run->host.store, "unfinished", 10, 90000, &op);
+        (void) kv_store_put(run->host.store, "unfinished", 10, 90, &op);
+        break;
+
+    case DIE_PINNED:
+    case DIE_EPOCH:
+        do {
+            rc = kit_begin_put(&run->host, 1000000, 1, 90000, &op);
+
+            if (rc == KV_OK) {
+                rc = host_run(&run->host, op);
+            }
+
+        } while (rc != KV_OK);
+
+        n = kit_key(1000000, key);
+
+        if (kv_store_read(run->host.store, key, n, &e) != KV_OK) {
+            error(run->me, KV_NOT_FOUND, "the victim's own key");
+        }
+
+        if (order->how == DIE_PINNED) {
+            if (kv_store_pin(run->host.store, e, &op) != KV_OK) {
+                error(run->me, KV_ERROR, "no pin");
+            }
+
+            kv_store_read_done(run->host.store);
+        }
+
+        break;
+
+    default:
+        return;
+    }
+
+    (void) kill(getpid(), SIGKILL);
+}
+
+
+static void
+work(unsigned number, const order_t *order)
+{
+    run_t     run;
+    uint32_t  base, left;
+
+    (void) prctl(PR_SET_PDEATHSIG, SIGKILL);
+
+    memset(&run, 0, sizeof(run));
+    run.me = &shared->worker[number];
+    base = number * 1000;
+    seed += (uint64_t) getpid() << 20;
+
+    /* slots of the dead come back when the living have reaped them */
+
+    while (host_start(&run.host, kit.store) != KV_OK) {
+        if (atomic_load(&shared->stop)) {
+            _exit(0);
+        }
+
+        (void) usleep(1000);
+    }
+
+    run.host.on_reset = forget;
+    run.host.ctx = &run;
+
+    if (order && order->how == DIE_POINT) {
+        kv_point_arm(order->point, order->after);
+    }
+
+    host_turn(&run.host, 0);
+
+    left = order && order->how != DIE_POINT ? 200 : UINT32_MAX;
+
+    while (!atomic_load(&shared->stop)) {
+
+        run.host.no_background = atomic_load(&shared->background)
+                                 && atomic_load(&shared->background)
+                                    != (int) number + 1;
+
+        if (run.n < FLIGHT && rnd(8)) {
+            submit(&run, base, rnd(KEYS));
+
+        } else {
+            host_turn(&run.host, run.n == FLIGHT ? KV_STORE_WATCH : 0);
+        }
+
+        deliver(&run);
+        look(&run, base, rnd(KEYS));
+
+        if (left-- == 0) {
+
+            if (order->how == DIE_LEAVE) {
+                host_do(&run.host, kv_store_poll(run.host.store));
+                (void) host_stop(&run.host);
+                _exit(0);
+            }
+
+            die(&run, order);
+        }
+    }
+
+    while (run.n) {
+        host_turn(&run.host, KV_STORE_WATCH);
+        deliver(&run);
+    }
+
+    if (!host_stop(&run.host)) {
+        error(run.me, KV_BUSY, "a thread did not end");
+    }
+
+    _exit(0);
+}
+
+
+static pid_t
+spawn(unsigned number, const order_t *order)
+{
+    pid_t  pid;
+
+    pid = fork();
+    assert_true(pid >= 0);
+
+    if (pid == 0) {
+        work(number, order);
+    }
+
+    return pid;
+}
+
+
+/* ---- the parent */
+
+
+/* The status, or -1 if it did not end in time. */
+
+static int
+wait_for(pid_t pid, int ms)
+{
+    int       status;
+    uint64_t  end;
+
+    end = kit_now_ms() + (uint64_t) ms;
+
+    while (waitpid(pid, &status, WNOHANG) != pid) {
+        if (kit_now_ms() > end) {
+            return -1;
+        }
+
+        (void) usleep(500);
+    }
+
+    return status;
+}
+
+
+static bool
+killed(int status)
+{
+    return status != -1 && WIFSIGNALED(status)
+           && WTERMSIG(status) == SIGKILL;
+}
+
+
+/* What the ledger says must be there is, through a worker's eyes. */
+
+static void
+verify(host_t *host, const char *when)
+{
+    kv_rc_t    rc;
+    uint32_t   w, k, id, low, high, version;
+    ledger_t  *l;
+
+    for (w = 0; w < WORKERS; w++) {
+
+        for (k = 0; k < KEYS; k++) {
+            l = &shared->worker[w].key[k];
+            id = w * 1000 + k;
+            low = atomic_load(&l->acked);
+            high = atomic_load(&l->issued);
+
+            rc = kit_get(host, id, &version, NULL);
+
+            if (rc == KV_NOT_FOUND) {
+
+                while (low <= high && !deletes(id, low)) {
+                    low++;
+                }
+
+                if (low <= high) {
+                    continue;
+                }
+            }
+
+            if (rc != KV_OK || version < low || version > high
+                || deletes(id, version))
+            {
+                fail_msg("%s: key %u: rc %d, version %u, acknowledged %u, "
+                         "issued %u", when, id, rc, rc ? 0 : version,
+                         atomic_load(&l->acked), high);
+            }
+        }
+    }
+}
+
+
+static void
+verify_all(const char *when)
+{
+    host_t       host;
+    const char  *wrong;
+    uint64_t     end;
+
+    end = kit_now_ms() + PATIENCE;
+
+    while (host_start(&host, kit.store) != KV_OK) {
+        assert_true(kit_now_ms() < end);
+        (void) usleep(1000);
+    }
+
+    wrong = kit_settle(&host);
+
+    if (wrong) {
+        fail_msg("%s: %s", when, wrong);
+    }
+
+    verify(&host, when);
+
+    assert_int_equal(atomic_load(&kit.store->zone->failed), 0);
+    assert_true(host_stop(&host));
+
+    /* and again from disk */
+
+    kit_stop(&kit);
+
+    if (kit_start(&kit) != KV_OK) {
+        fail_msg("%s: %s", when, kit.err.text);
+    }
+
+    assert_int_equal(host_start(&host, kit.store), KV_OK);
+    verify(&host, when);
+
+    wrong = kit_settle(&host);
+
+    if (wrong) {
+        fail_msg("%s, restarted: %s", when, wrong);
+    }
+
+    assert_true(host_stop(&host));
+    kit_stop(&kit);
+}
+
+
+static void
+dump(void)
+{
+    unsigned    i;
+    kv_zone_t  *zone;
+
+    zone = kit.store->zone;
+
+    (void) fprintf(stderr, "state %u, phase %u, failed %u, generation %llu, "
+                   "queue %p, taken %p, committer %u, background %u, wants "
+                   "%u, reap %u, heap %s, limbo %u, old %p, next LSN %llu, "
+                   "applied %llu\n",
+                   atomic_load(&zone->state), zone->phase,
+                   atomic_load(&zone->failed),
+                   (unsigned long long) atomic_load(&zone->generation),
+                   (void *) atomic_load(&zone->queue),
+                   (void *) atomic_load(&zone->taken),
+                   atomic_load(&zone->committer),
+                   atomic_load(&zone->background),
+                   atomic_load(&zone->wants), atomic_load(&zone->reap),
+                   kv_heap_broken(zone->heap) ? "broken" : "whole",
+                   kv_limbo_count(&zone->limbo), (void *) zone->map.old,
+                   (unsigned long long) atomic_load(&zone->log.next_lsn),
+                   (unsigned long long) atomic_load(&zone->applied_lsn));
+
+    for (i = 0; i < zone->nslots; i++) {
+        (void) fprintf(stderr, "slot %u: in use %u, pid %d, generation %llu, "
+                       "epochs %llu %llu\n", i,
+                       atomic_load(&zone->slots[i].in_use),
+                       atomic_load(&zone->slots[i].pid),
+                       (unsigned long long)
+                       atomic_load(&zone->slots[i].generation),
+                       (unsigned long long)
+                       atomic_load(&zone->slots[i].epoch[0].value),
+                       (unsigned long long)
+                       atomic_load(&zone->slots[i].epoch[1].value));
+    }
+}
+
+
+/* Collects the dead; 0 in `pid` is one to be replaced. */
+
+static unsigned
+collect(pid_t *pid, const char *when)
+{
+    int       status;
+    pid_t     gone;
+    unsigned  w, deaths;
+
+    deaths = 0;
+
+    while ((gone = waitpid(-1, &status, WNOHANG)) > 0) {
+
+        for (w = 0; w < WORKERS && pid[w] != gone; w++) {
+            /* void */
+        }
+
+        if (w == WORKERS || !killed(status)) {
+            fail_msg("%s: a worker ended with %x", when, status);
+        }
+
+        pid[w] = 0;
+        deaths++;
+    }
+
+    return deaths;
+}
+
+
+static void
+replace(pid_t *pid)
+{
+    unsigned  w;
+
+    for (w = 0; w < WORKERS; w++) {
+        if (pid[w] == 0) {
+            pid[w] = spawn(w, NULL);
+        }
+    }
+}
+
+
+/* Every one in the set gets so much further, after some more deaths maybe. */
+
+static void
+progress(pid_t *pid, unsigned from, const char *when)
+{
+    unsigned  w;
+    uint64_t  acks[WORKERS], end;
+
+    for (w = from; w < WORKERS; w++) {
+        acks[w] = atomic_load(&shared->worker[w].acks);
+    }
+
+    end = kit_now_ms() + PATIENCE;
+
+    for (w = from; w < WORKERS; w++) {
+
+        while (atomic_load(&shared->worker[w].acks) < acks[w] + 20) {
+            if (kit_now_ms() > end) {
+                dump();
+
+                if (getenv("KIT_LOG")) {
+                    (void) usleep(20000000);
+                }
+
+                fail_msg("%s: worker %u hangs", when, w);
+            }
+
+            if (from == 0 && collect(pid, when)) {
+                replace(pid);
+            }
+
+            (void) usleep(500);
+        }
+    }
+}
+
+
+static void
+stop_workers(pid_t *pid, bool orders, const char *when)
+{
+    int       status;
+    unsigned  w;
+
+    atomic_store(&shared->stop, 1);
+
+    for (w = 0; w < WORKERS; w++) {
+        status = wait_for(pid[w], PATIENCE);
+
+        if (status == -1) {
+            (void) kill(pid[w], SIGABRT);
+        }
+
+        if (status != 0 && !(orders && killed(status))) {
+            fail_msg("%s: worker %u ended with %x", when, w, status);
+        }
+    }
+
+    for (w = 0; w < WORKERS; w++) {
+        if (atomic_load(&shared->worker[w].errors)) {
+            fail_msg("%s: worker %u: %s", when, w, shared->worker[w].text);
+        }
+    }
+}
+
+
+static void
+one_death(const order_t *order, const char *when)
+{
+    int       status;
+    pid_t     pid[WORKERS];
+    unsigned  w;
+
+    memset((void *) shared, 0, sizeof(shared_t));
+
+    if (kit_start(&kit) != KV_OK) {
+        fail_msg("%s: %s", when, kit.err.text);
+    }
+
+    if (order->how == DIE_POINT && strncmp(order->point, "SNAPSHOT", 8) == 0) {
+        atomic_store(&shared->background, 1);
+    }
+
+    for (w = 0; w < WORKERS; w++) {
+        pid[w] = spawn(w, w == 0 ? order : NULL);
+    }
+
+    status = wait_for(pid[0], PATIENCE);
+    atomic_store(&shared->background, 0);
+
+    if (order->how == DIE_LEAVE ? status != 0 : !killed(status)) {
+        fail_msg("%s: the victim ended with %x", when, status);
+    }
+
+    progress(pid, 1, when);
+
+    /* whoever takes its place */
+
+    pid[0] = spawn(0, NULL);
+    progress(pid, 0, when);
+
+    stop_workers(pid, false, when);
+    verify_all(when);
+}
+
+
+static void
+clean_directory(void)
+{
+    kit_close(&kit);
+    kit_open(&kit, ZONE, SLOTS);
+    kit.io->fast = true;
+    kit.conf.segment = 256 << 10;
+    kit.conf.max_value = 100000;
+    kit.conf.snapshot = 1 << 20;
+}
+
+
+/* Points that the workload here does not reach have tests of their own. */
+
+static bool
+reachable(const char *name)
+{
+    return strcmp(name, "COMPACTING") != 0 && strcmp(name, "REAPING") != 0
+           && strcmp(name, "REBUILDING") != 0 && strcmp(name, "PINNED") != 0;
+}
+
+
+static void
+test_points(void **state)
+{
+    int       i, k;
+    char      when[64];
+    order_t   order;
+
+    static const int  afters[] = { 1, 37 };
+
+    (void) state;
+
+    for (i = 0; i < KV_POINTS; i++) {
+
+        if (!reachable(kv_point_name(i))) {
+            continue;
+        }
+
+        for (k = 0; k < 2; k++) {
+            order.how = DIE_POINT;
+            order.point = kv_point_name(i);
+            order.after = afters[k];
+
+            if (strncmp(order.point, "SNAPSHOT", 8) == 0) {
+                order.after = k + 1;
+            }
+
+            (void) snprintf(when, sizeof(when), "%s, %d", order.point,
+                            order.after);
+
+            if (getenv("KIT_LOG")) {
+                (void) fprintf(stderr, "---- %s\n", when);
+            }
+
+            one_death(&order, when);
+            clean_directory();
+        }
+    }
+}
+
+
+static void
+test_ways(void **state)
+{
+    order_t   order;
+    unsigned  i;
+
+    static const struct {
+        death_t      how;
+        const char  *name;
+    } ways[] = {
+        { DIE_HEAP, "with the heap's lock" },
+        { DIE_BUILDING, "building" },
+        { DIE_PINNED, "pinning" },
+        { DIE_EPOCH, "in an epoch" },
+        { DIE_LEAVE, "leaving" }
+    };
+
+    (void) state;
+
+    memset(&order, 0, sizeof(order));
+
+    for (i = 0; i < sizeof(ways) / sizeof(ways[0]); i++) {
+        order.how = ways[i].how;
+        one_death(&order, ways[i].name);
+        clean_directory();
+    }
+}
+
+
+
+/*
+ * Workers die and are replaced, until the time is over and `least` have died:
+ * at the points that their orders name, and by kills from outside, at most
+ * `every` ms apart.
+ */
+
+static unsigned
+chaos(const order_t *order, int ms, int every, unsigned least,
+    const char *when)
+{
+    pid_t     pid[WORKERS];
+    uint64_t  end, next, late;
+    unsigned  w, deaths;
+
+    memset((void *) shared, 0, sizeof(shared_t));
+
+    if (kit_start(&kit) != KV_OK) {
+        fail_msg("%s: %s", when, kit.err.text);
+    }
+
+    for (w = 0; w < WORKERS; w++) {
+        pid[w] = spawn(w, order && order[w].point ? &order[w] : NULL);
+    }
+
+    deaths = 0;
+    end = kit_now_ms() + (uint64_t) ms;
+    late = kit_now_ms() + PATIENCE;
+    next = kit_now_ms();
+
+    while (kit_now_ms() < end || (deaths < least && kit_now_ms() < late)) {
+
+        if (every && kit_now_ms() >= next) {
+            next = kit_now_ms() + rnd((uint32_t) every);
+            (void) kill(pid[rnd(WORKERS)], SIGKILL);
+        }
+
+        deaths += collect(pid, when);
+
+        /* with orders, the heir must be one who has them */
+
+        if (every || deaths >= least) {
+            replace(pid);
+        }
+
+        (void) usleep(500);
+    }
+
+    replace(pid);
+
+    progress(pid, 0, when);
+    stop_workers(pid, order != NULL, when);
+    verify_all(when);
+
+    return deaths;
+}
+
+
+static void
+test_random_kills(void **state)
+{
+    char      when[64];
+    unsigned  deaths;
+    uint64_t  used;
+
+    (void) state;
+
+    used = getenv("KIT_SEED") ? strtoull(getenv("KIT_SEED"), NULL, 10)
+                              : kv_now_ns() | 1;
+    seed = used;
+
+    (void) snprintf(when, sizeof(when), "random kills, KIT_SEED=%llu",
+                    (unsigned long long) used);
+
+    deaths = chaos(NULL, 3000, 30, 4 * SLOTS, when);
+
+    assert_true(deaths >= 4 * SLOTS);
+}
+
+
+/* One dies with the heap, and who rebuilds, too; or who clears up. */
+
+static void
+test_heirs(void **state)
+{
+    order_t   order[WORKERS];
+    unsigned  i, k;
+
+    static const char *const  points[][2] = {
+        { "HEAP_ALLOC", "REBUILDING" },
+        { "APPLYING", "REBUILDING" },
+        { "WRITTEN", "REAPING" },
+        { "BUILDING", "REAPING" },
+        { "TAKEN", "TAKEN" },
+        { "SWAPPED", "WRITTEN" },
+        { "SYNCED", "APPLIED" },
+        { "WRITTEN", "APPLYING" },
+        { "REPORTING", "NAMED" }
+    };
+
+    (void) state;
+
+    for (i = 0; i < sizeof(points) / sizeof(points[0]); i++) {
+        memset(order, 0, sizeof(order));
+
+        for (k = 0; k < WORKERS; k++) {
+            order[k].how = DIE_POINT;
+            order[k].point = points[i][k != 0];
+            order[k].after = k == 0 ? 20 : 1;
+        }
+
+        if (chaos(order, 50, 0, 2, points[i][0]) < 2) {
+            fail_msg("%s: nobody died at %s", points[i][0], points[i][1]);
+        }
+
+        clean_directory();
+    }
+}
+
+
+/* ---- one thing each */
+
+
+/* Runs `f` in a process that has entered the store, and is killed after. */
+
+static void
+child_dies(void (*f)(host_t *host))
+{
+    pid_t   pid;
+    host_t  host;
+
+    pid = fork();
+    assert_true(pid >= 0);
+
+    if (pid == 0) {
+        (void) prctl(PR_SET_PDEATHSIG, SIGKILL);
+
+        if (host_start(&host, kit.store) != KV_OK) {
+            _exit(1);
+        }
+
+        f(&host);
+        (void) kill(getpid(), SIGKILL);
+    }
+
+    assert_true(killed(wait_for(pid, PATIENCE)));
+}
+
+
+static void
+in_epoch(host_t *host)
+{
+    char         key[32];
+    size_t       n;
+    kv_entry_t  *e;
+
+    n = kit_key(1, key);
+    (void) kv_store_read(host->store, key, n, &e);
+}
+
+
+/* Done in time?  A thread that hangs would keep the test from its end. */
+
+static void
+finish_within(host_t *host, kv_op_t **op, unsigned n, const char *what)
+{
+    kv_rc_t   rc;
+    unsigned  i;
+    uint64_t  end;
+
+    end = kit_now_ms() + PATIENCE;
+
+    for (i = 0; i < n; i++) {
+
+        while (!kv_store_done(op[i], &rc)) {
+            if (kit_now_ms() > end) {
+                (void) fprintf(stderr, "%s: operation %u hangs\n", what, i);
+                abort();
+            }
+
+            host_turn(host, 10);
+        }
+
+        assert_int_equal(rc, KV_OK);
+        kv_store_release(host->store, op[i]);
+    }
+}
+
+
+/*
+ * A reader died in an epoch and its slot is being reaped, while much is freed
+ * in the same round: two clears, or more entries than limbo holds.
+ */
+
+static void
+test_dead_reader(void **state)
+{
+    host_t        host;
+    kv_op_t      *op[2 * KV_LIMBO_MAX];
+    unsigned      i, n;
+    const char   *wrong;
+
+    (void) state;
+
+    kit.size = 32 << 20;
+    assert_int_equal(kit_start(&kit), KV_OK);
+    assert_int_equal(host_start(&host, kit.store), KV_OK);
+
+    assert_int_equal(kit_put(&host, 1, 1, 50000, NULL), KV_OK);
+    assert_true(host_stop(&host));
+
+    child_dies(in_epoch);
+
+    assert_int_equal(host_start(&host, kit.store), KV_OK);
+
+    host.hold = true;
+
+    for (i = 0; i < 3; i++) {
+        assert_int_equal(kv_store_clear(kit.store, &op[i]), KV_OK);
+        host_do(&host, kv_store_submit(kit.store, op[i]));
+    }
+
+    host.hold = false;
+    host_do(&host, host.held);
+    host.held = 0;
+
+    finish_within(&host, op, 3, "clear after clear");
+
+    wrong = kit_settle(&host);
+    assert_string_equal(wrong ? wrong : "", "");
+
+    assert_int_equal(kit_put(&host, 1, 1, 50000, NULL), KV_OK);
+    assert_true(host_stop(&host));
+
+    child_dies(in_epoch);
+
+    assert_int_equal(host_start(&host, kit.store), KV_OK);
+
+    host.hold = true;
+    n = KV_LIMBO_MAX + 1000;
+
+    for (i = 0; i < n; i++) {
+        assert_int_equal(kit_begin_put(&host, 7, i + 1, 20, &op[i]), KV_OK);
+        host_do(&host, kv_store_submit(kit.store, op[i]));
+    }
+
+    host.hold = false;
+    host_do(&host, host.held);
+    host.held = 0;
+
+    finish_within(&host, op, n, "a full limbo");
+
+    wrong = kit_settle(&host);
+    assert_string_equal(wrong ? wrong : "", "");
+
+    assert_true(host_stop(&host));
+}
+
+
+static void
+in_snapshot(host_t *host)
+{
+    kv_point_arm("SNAPSHOT_STEP", 1);
+    (void) atomic_fetch_or(&host->store->zone->wants, KV_WANT_SNAPSHOT);
+
+    for ( ;; ) {
+        host_turn(host, 10);
+    }
+}
+
+
+/*
+ * Somebody died while it made a snapshot; its slot is reaped, and the next
+ * process gets it before anybody wants another one.
+ */
+
+static void
+test_background_claim(void **state)
+{
+    pid_t     pid;
+    host_t    host, other;
+    uint64_t  end;
+
+    (void) state;
+
+    assert_int_equal(kit_start(&kit), KV_OK);
+    assert_int_equal(host_start(&host, kit.store), KV_OK);
+    assert_int_equal(kit_put(&host, 1, 1, 500, NULL), KV_OK);
+    assert_true(host_stop(&host));
+
+    child_dies(in_snapshot);
+
+    assert_int_equal(host_start(&host, kit.store), KV_OK);
+    assert_null(kit_settle(&host));
+
+    /* the free slots there are, the dead one's among them */
+
+    pid = fork();
+    assert_true(pid >= 0);
+
+    if (pid == 0) {
+        (void) prctl(PR_SET_PDEATHSIG, SIGKILL);
+        kit.store->slot = NULL;
+        (void) host_start(&other, kit.store);
+        atomic_store(&shared->background, (int) kit.store->number + 1);
+
+        for ( ;; ) {
+            (void) pause();
+        }
+    }
+
+    end = kit_now_ms() + PATIENCE;
+
+    while (atomic_load(&shared->background) == 0 && kit_now_ms() < end) {
+        (void) usleep(500);
+    }
+
+    (void) atomic_fetch_or(&kit.store->zone->wants, KV_WANT_SNAPSHOT);
+
+    while (atomic_load(&kit.store->zone->snapshots) == 0
+           && kit_now_ms() < end)
+    {
+        host_turn(&host, 10);
+    }
+
+    (void) kill(pid, SIGKILL);
+    assert_true(killed(wait_for(pid, PATIENCE)));
+    assert_true(host_stop(&host));
+    assert_int_equal(atomic_load(&kit.store->zone->snapshots), 1);
+}
+
+
+static void
+half_applied(host_t *host)
+{
+    kv_op_t   *op;
+    unsigned   i;
+
+    kv_point_arm("APPLYING", 5);
+    host->hold = true;
+
+    for (i = 0; i < 10; i++) {
+        (void) kit_begin_put(host, 100 + i, 1, 20, &op);
+        host_do(host, kv_store_submit(host->store, op));
+    }
+
+    host->hold = false;
+    host_do(host, host->held);
+
+    for ( ;; ) {
+        host_turn(host, 10);
+    }
+}
+
+
+/*
+ * A snapshot may see what is being applied, and gets no name before the log
+ * of that is durable.
+ */
+
+static void
+test_snapshot_end(void **state)
+{
+    host_t      host;
+    uint64_t    end;
+    kv_zone_t  *zone;
+
+    (void) state;
+
+    kit.conf.sync = KV_SYNC_OFF;
+    assert_int_equal(kit_start(&kit), KV_OK);
+    assert_int_equal(host_start(&host, kit.store), KV_OK);
+
+    zone = kit.store->zone;
+
+    assert_int_equal(kit_put(&host, 1, 1, 500, NULL), KV_OK);
+
+    end = kit_now_ms() + PATIENCE;
+    atomic_store(&zone->want_sync, 1);
+
+    while (atomic_load(&zone->want_sync) && kit_now_ms() < end) {
+        host_turn(&host, 10);
+    }
+
+    assert_int_equal(atomic_load(&zone->log.durable_lsn), 1);
+    assert_true(host_stop(&host));
+
+    child_dies(half_applied);
+
+    assert_int_equal(host_start(&host, kit.store), KV_OK);
+
+    /* nobody commits for a while */
+
+    host.hold = true;
+    (void) atomic_fetch_or(&zone->wants, KV_WANT_SNAPSHOT);
+    host_do(&host, kv_store_poll(kit.store));
+
+    host.hold = false;
+    host_do(&host, host.held & KV_TODO_BACKGROUND);
+    end = kit_now_ms() + 200;
+
+    while (kit_now_ms() < end && atomic_load(&zone->snapshots) == 0) {
+        (void) usleep(1000);
+    }
+
+    assert_int_equal(atomic_load(&zone->snapshots), 0);
+
+    /* then the zone is rebuilt, and the snapshot given up */
+
+    host_do(&host, host.held & KV_TODO_COMMIT);
+    end = kit_now_ms() + PATIENCE;
+
+    while (atomic_load(&zone->rebuilds) == 0 && kit_now_ms() < end) {
+        host_turn(&host, 10);
+    }
+
+    assert_int_equal(atomic_load(&zone->rebuilds), 1);
+    assert_null(kit_settle(&host));
+    assert_int_equal(atomic_load(&zone->map.keys), 11);
+
+    assert_true(host_stop(&host));
+}
+
+
+static void
+enters_only(host_t *host)
+{
+    (void) host;
+}
+
+
+/* Slots of the dead come back as long as one worker lives. */
+
+static void
+test_slots(void **state)
+{
+    host_t    host;
+    uint64_t  end;
+    unsigned  i;
+
+    (void) state;
+
+    assert_int_equal(kit_start(&kit), KV_OK);
+
+    for (i = 0; i < 4 * SLOTS; i++) {
+        child_dies(enters_only);
+
+        if (i % 3 == 2) {
+            assert_int_equal(host_start(&host, kit.store), KV_OK);
+            assert_null(kit_settle(&host));
+            assert_true(host_stop(&host));
+        }
+    }
+
+    /* all of them dead, and nobody had the time to clear away */
+
+    for (i = 0; i < SLOTS; i++) {
+        atomic_store(&kit.store->zone->reap, 0);
+
+        if (kv_store_enter(kit.store) == KV_OK) {
+            kv_store_leave(kit.store);
+        }
+    }
+
+    end = kit_now_ms() + PATIENCE;
+
+    while (host_start(&host, kit.store) != KV_OK) {
+        assert_true(kit_now_ms() < end);
+        (void) usleep(1000);
+    }
+
+    assert_null(kit_settle(&host));
+    assert_true(host_stop(&host));
+}
+
+
+int
+main(void)
+{
+    const struct CMUnitTest  tests[] = {
+        cmocka_unit_test_setup_teardown(test_dead_reader, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_background_claim, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_snapshot_end, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_slots, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_points, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_ways, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_heirs, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_random_kills, setup, teardown)
+    };
+
+    cmocka_set_test_filter(getenv("KIT_TEST"));
+
+    return cmocka_run_group_tests_name("death", tests, NULL, NULL);
+}
