@@ -68,6 +68,7 @@ struct ngx_http_kv_zone_s {
     ngx_thread_task_t         *commit[NGX_HTTP_KV_TASKS];
     ngx_thread_task_t         *background;
     unsigned                   commit_wanted:1;
+    unsigned                   draining:1;    /* exiting: no thread pool */
 };
 
 
@@ -102,6 +103,7 @@ struct ngx_http_kv_ctx_s {
     ngx_queue_t                active;
     ngx_queue_t                waiting;
     uint64_t                   started;       /* ns */
+    uint64_t                   answered;      /* ns; 0: not yet */
     uint32_t                   received;      /* bytes of the body */
     ngx_http_kv_wait_e         wait;
     unsigned                   route:3;       /* kv_route_t */

@@ -12,6 +12,7 @@ static void ngx_http_kv_type(ngx_http_request_t *r, const char *type);
 static ngx_int_t ngx_http_kv_header(ngx_http_request_t *r, const char *name,
     const char *value);
 static void ngx_http_kv_discard(ngx_http_request_t *r);
+static void ngx_http_kv_answered(ngx_http_request_t *r);
 static ngx_int_t ngx_http_kv_send_header(ngx_http_request_t *r);
 static ngx_int_t ngx_http_kv_reply_pieces(ngx_http_request_t *r,
     ngx_http_kv_ctx_t *ctx, kv_entry_t *e);
@@ -42,6 +43,8 @@ ngx_http_kv_reply(ngx_http_request_t *r, ngx_uint_t status, const char *text)
     if (len == 0) {
         r->header_only = 1;
     }
+
+    ngx_http_kv_answered(r);
 
     rc = ngx_http_send_header(r);
 
@@ -266,6 +269,8 @@ ngx_http_kv_send_header(ngx_http_request_t *r)
 {
     ngx_int_t  rc;
 
+    ngx_http_kv_answered(r);
+
     rc = ngx_http_send_header(r);
 
     if (rc != NGX_HTTP_RANGE_NOT_SATISFIABLE) {
@@ -296,6 +301,8 @@ ngx_http_kv_reply_buf(ngx_http_request_t *r, const char *type, ngx_buf_t *b)
     r->headers_out.status = NGX_HTTP_OK;
     r->headers_out.content_length_n = b->last - b->pos;
     ngx_http_kv_type(r, type);
+
+    ngx_http_kv_answered(r);
 
     rc = ngx_http_send_header(r);
 
@@ -364,5 +371,23 @@ ngx_http_kv_discard(ngx_http_request_t *r)
 
     if (ngx_http_discard_request_body(r) != NGX_OK) {
         r->keepalive = 0;
+    }
+}
+
+
+/*
+ * What comes now takes as long as the client likes: it is no part of the time
+ * that the answer took.
+ */
+
+static void
+ngx_http_kv_answered(ngx_http_request_t *r)
+{
+    ngx_http_kv_ctx_t  *ctx;
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_kv_module);
+
+    if (ctx) {
+        ctx->answered = kv_now_ns();
     }
 }

@@ -219,6 +219,7 @@ ngx_http_kv_stats_store(u_char *p, u_char *end, ngx_http_kv_zone_t *zone)
 void
 ngx_http_kv_stats_count(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
 {
+    uint64_t     end;
     ngx_uint_t   status;
     kv_slot_t   *slot;
     kv_method_t  method;
@@ -259,8 +260,10 @@ ngx_http_kv_stats_count(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
 
     status = status ? status : NGX_HTTP_CLIENT_CLOSED_REQUEST;
 
+    end = ctx->answered ? ctx->answered : kv_now_ns();
+
     kv_stats_count(&slot->stats, ctx->route, method, (unsigned) status,
-                   (kv_now_ns() - ctx->started) / 1000);
+                   (end - ctx->started) / 1000);
 }
 
 
@@ -286,11 +289,12 @@ ngx_http_kv_stats_log(ngx_http_kv_zone_t *zone, ngx_log_t *log)
             p = ngx_http_kv_stats_status(line, line + sizeof(line), row, "");
 
             ngx_log_error(NGX_LOG_NOTICE, log, 0,
-                          "kv zone \"%V\": %s %s: %uL requests, latency %.3f "
-                          "ms avg, %.3f ms min, %.3f ms max, status %*s",
+                          "kv zone \"%V\": %s %s: %uL request%s, latency "
+                          "%.3f ms avg, %.3f ms min, %.3f ms max, status %*s",
                           &zone->name, kv_method_names[method],
                           ngx_http_kv_paths[route],
                           (uint64_t) kv_get_relaxed(row->latency.count),
+                          kv_get_relaxed(row->latency.count) == 1 ? "" : "s",
                           kv_measure_mean(&row->latency) / 1000,
                           (double) kv_measure_min(&row->latency) / 1000,
                           (double) kv_get_relaxed(row->latency.max) / 1000,

@@ -189,7 +189,8 @@ ngx_http_kv_do(ngx_http_kv_zone_t *zone, unsigned todo)
     /* if its end is still to be noticed, that is when we look again */
 
     if (todo & KV_TODO_BACKGROUND
-        && (zone->background->event.active
+        && (zone->draining
+            || zone->background->event.active
             || ngx_thread_task_post(zone->thread_pool, zone->background)
                != NGX_OK))
     {
@@ -203,7 +204,7 @@ ngx_http_kv_post_commit(ngx_http_kv_zone_t *zone)
 {
     ngx_uint_t  i;
 
-    for (i = 0; i < NGX_HTTP_KV_TASKS; i++) {
+    for (i = 0; i < NGX_HTTP_KV_TASKS && !zone->draining; i++) {
 
         if (zone->commit[i]->event.active) {
             continue;
@@ -218,7 +219,10 @@ ngx_http_kv_post_commit(ngx_http_kv_zone_t *zone)
         return;
     }
 
-    /* all have ended, or will, and the event loop will see one end */
+    /*
+     * All have ended, or will, and the event loop will see one end; or there
+     * is no pool any more, and ngx_http_kv_drain() sees to it.
+     */
 
     zone->commit_wanted = 1;
 }
@@ -525,6 +529,7 @@ ngx_http_kv_leave(ngx_http_kv_zone_t *zone)
     }
 
     zone->store->stop = 1;
+    zone->draining = 1;
 
     ngx_http_kv_drain(zone);
 

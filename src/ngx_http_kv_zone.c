@@ -17,6 +17,10 @@
 #include "kv_dir.h"
 
 
+/* how often the lock of a dead master is tried again, every 100 ms */
+#define NGX_HTTP_KV_LOCK_TRIES  20
+
+
 static ngx_int_t ngx_http_kv_create_zone(ngx_http_kv_zone_t *zone,
     ngx_slab_pool_t *shpool);
 static ngx_int_t ngx_http_kv_inherit_zone(ngx_http_kv_zone_t *zone,
@@ -210,6 +214,7 @@ ngx_http_kv_open_dir(ngx_http_kv_zone_t *zone)
 {
     int               holder;
     kv_rc_t           rc;
+    ngx_uint_t        tries;
     kv_err_t          err;
     ngx_core_conf_t  *ccf;
 
@@ -225,9 +230,23 @@ ngx_http_kv_open_dir(ngx_http_kv_zone_t *zone)
     rc = kv_dir_open((char *) zone->path.data, zone->io.uid, zone->io.gid,
                      &zone->dirfd, &err);
 
-    if (rc == KV_OK) {
+    /*
+     * A master that was killed may have left threads that are still in a
+     * sync, and hold the lock until it ends.
+     */
+
+    for (tries = 0; rc == KV_OK; tries++) {
         rc = kv_dir_lock(zone->dirfd, (char *) zone->path.data, zone->io.uid,
                          zone->io.gid, &zone->lockfd, &holder, &err);
+
+        if (rc != KV_BUSY || tries == NGX_HTTP_KV_LOCK_TRIES
+            || kill(holder, 0) == 0 || errno != ESRCH)
+        {
+            break;
+        }
+
+        ngx_msleep(100);
+        rc = KV_OK;
     }
 
     if (rc == KV_OK) {

@@ -16,9 +16,8 @@ my $CLIENTS = 4;
 # as many open files as we may have
 
 if (POSIX::sysconf(POSIX::_SC_OPEN_MAX()) < $N + 600) {
-    my $most = qx(ulimit -Hn);
     plan(skip_all => "needs more than $N open files; see ulimit -Hn")
-        if $most =~ /^(\d+)/ && $1 < $N + 600;
+        if $ENV{KV_RAISED}++;
     exec('sh', '-c', 'ulimit -n $(ulimit -Hn); exec "$@"', 'sh', $^X,
          '-It/lib', $0);
 }

@@ -58,7 +58,6 @@ alarm($ENV{KV_TIMEOUT} || 600);
 sub new {
     my ($class, %o) = @_;
     my $dir = File::Temp::tempdir('kvtestXXXXXX', TMPDIR => 1);
-
     my $self = bless {
         workers => 2, zone => '32m', kv => '', path => "$dir/data",
         main => '', http => '', server => '', location => '', servers => '',
@@ -151,7 +150,7 @@ sub launch {
             $ENV{LD_PRELOAD} = "$dir/fault.so";
             $ENV{KV_FAULT_DIR} = "$dir/fault";
         }
-        { exec $self->nginx, '-p', $dir, '-c', "$dir/nginx.conf" }
+        { exec nginx(), '-p', $dir, '-c', "$dir/nginx.conf" }
         POSIX::_exit(127);
     }
 
@@ -196,9 +195,8 @@ sub refused {
 sub test_config {
     my ($self) = @_;
     my $file = "$self->{dir}/t.conf";
-
     write_file($file, $self->config);
-    my $out = qx(@{[ $self->nginx ]} -t -p $self->{dir} -c $file 2>&1);
+    my $out = qx(@{[ nginx() ]} -t -p $self->{dir} -c $file 2>&1);
     return ($? >> 8, $out);
 }
 
@@ -213,16 +211,16 @@ sub healthy {
 
 sub exited {
     my ($self) = @_;
-    return 1 unless $self->{pid};
-    return unless waitpid($self->{pid}, WNOHANG) == $self->{pid};
-    $self->{status} = $?;
-    delete $self->{pid};
-    return 1;
+    if ($self->{pid} && waitpid($self->{pid}, WNOHANG) == $self->{pid}) {
+        $self->{status} = $?;
+        delete $self->{pid};
+    }
+    return !$self->{pid};
 }
 
 
-# Processes of the server other than the master.  A zombie counts as long as
-# it has threads: one that hangs in a sync still holds the directory's lock.
+# Processes of the server but the master; zombies whose threads still hang in a
+# sync, and hold the lock of the directory, are among them.
 
 sub workers {
     my ($self) = @_;
@@ -270,8 +268,8 @@ sub wait_exit {
 }
 
 
-# Writes the configuration anew and reloads it.  Waits until the old workers
-# are gone; if it should be refused, until the error log matches the pattern.
+# Reloads the configuration, written anew.  Waits until the old workers are
+# gone or, if it should be refused, until the error log matches the pattern.
 # Returns what the log says since, or nothing if that did not happen.
 
 sub reload {
@@ -309,7 +307,6 @@ sub connect {
 sub http {
     my ($self, $method, $path, %o) = @_;
     my $none = { status => 0, headers => {}, body => '' };
-
     my $c = $self->connect(%o) or return $none;
     my @headers = (@{$o{headers} || []}, 'Connection: close');
     $c->send(KV::Conn::request($method, $path, %o, headers => \@headers));
