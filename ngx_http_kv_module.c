@@ -30,6 +30,7 @@ static ngx_int_t ngx_http_kv_health_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_kv_stats_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_kv_log_handler(ngx_http_request_t *r);
 static ngx_http_kv_ctx_t *ngx_http_kv_create_ctx(ngx_http_request_t *r);
+static ngx_int_t ngx_http_kv_conditional(ngx_http_request_t *r);
 static ngx_int_t ngx_http_kv_start(ngx_http_request_t *r,
     ngx_http_kv_ctx_t *ctx, kv_op_t *op);
 
@@ -180,6 +181,13 @@ ngx_http_kv_handler(ngx_http_request_t *r)
         return ngx_http_kv_reply_allow(r, "GET, HEAD, PUT, DELETE");
     }
 
+    if (r->method & (NGX_HTTP_PUT|NGX_HTTP_DELETE)
+        && ngx_http_kv_conditional(r))
+    {
+        return ngx_http_kv_reply(r, NGX_HTTP_NOT_IMPLEMENTED,
+                                 "conditional writes are not supported\n");
+    }
+
     if (ngx_http_kv_attached(ctx->zone) != NGX_OK) {
         return ngx_http_kv_reply_rc(r, KV_UNAVAILABLE);
     }
@@ -256,6 +264,11 @@ ngx_http_kv_clear_handler(ngx_http_request_t *r)
         return ngx_http_kv_reply_allow(r, "DELETE");
     }
 
+    if (ngx_http_kv_conditional(r)) {
+        return ngx_http_kv_reply(r, NGX_HTTP_NOT_IMPLEMENTED,
+                                 "conditional writes are not supported\n");
+    }
+
     if (ngx_http_kv_attached(ctx->zone) != NGX_OK) {
         return ngx_http_kv_reply_rc(r, KV_UNAVAILABLE);
     }
@@ -318,6 +331,19 @@ ngx_http_kv_stats_handler(ngx_http_request_t *r)
 }
 
 
+/*
+ * A write under a condition must not happen if that is false (RFC 9110, section
+ * 13.2), and there is no telling here: it is refused.
+ */
+
+static ngx_int_t
+ngx_http_kv_conditional(ngx_http_request_t *r)
+{
+    return r->headers_in.if_match || r->headers_in.if_none_match
+           || r->headers_in.if_unmodified_since;
+}
+
+
 /* A write without a body: from here on it waits for the committer. */
 
 static ngx_int_t
@@ -373,6 +399,10 @@ ngx_http_kv_create_ctx(ngx_http_request_t *r)
     ctx->started = kv_now_ns();
 
     ngx_http_set_ctx(r, ctx, ngx_http_kv_module);
+
+    /* without validators there is nothing that nginx could compare */
+
+    r->disable_not_modified = 1;
 
     return ctx;
 }
@@ -616,7 +646,8 @@ static char *
 ngx_http_kv_zone_name(ngx_conf_t *cf, ngx_str_t *value,
     ngx_http_kv_zone_t *zone, ssize_t *size)
 {
-    u_char     *p;
+    u_char      c, *p;
+    size_t      i;
     ngx_str_t   s;
 
     p = ngx_strlchr(value->data, value->data + value->len, ':');
@@ -630,6 +661,20 @@ ngx_http_kv_zone_name(ngx_conf_t *cf, ngx_str_t *value,
 
     zone->name.data = value->data;
     zone->name.len = p - value->data;
+
+    for (i = 0; i < zone->name.len; i++) {
+        c = ngx_tolower(zone->name.data[i]);
+
+        if ((c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '_'
+            && c != '-' && c != '.')
+        {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "invalid zone name \"%V\": it may have "
+                               "letters, digits, \"_\", \"-\" and \".\"",
+                               &zone->name);
+            return NGX_CONF_ERROR;
+        }
+    }
 
     s.data = p + 1;
     s.len = value->data + value->len - s.data;

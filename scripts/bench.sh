@@ -196,11 +196,13 @@ warm_up()
 # shared out between the workers, can weigh more than what is compared here.
 measure_round()
 {
-    local turn put=0 get=0 sync=0 puts=0 syncs=0 gets=0 returns=0
+    local turn one two put=0 get=0 sync=0 puts=0 syncs=0 gets=0 returns=0
 
     for (( turn = 0; turn < turns; turn++ )); do
-        put+=+$(first "$bin/httplat" "$port" PUT /kv/lone 500 100)
-        get+=+$(first "$bin/httplat" "$port" GET /kv/lone 500)
+        { read -r one _; read -r two _; } \
+            < <("$bin/httplat" "$port" PUT,GET /kv/lone 500 100)
+        put+=+$one
+        get+=+$two
         sync+=+$(first "$bin/syncprobe" "$dir" 500)
     done
 

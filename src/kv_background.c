@@ -159,6 +159,7 @@ kv_background_snapshot(kv_store_t *store)
     rc = kv_snapshot_finish(scan.writer, end_lsn, &bytes, &err);
 
     if (rc != KV_OK) {
+        kv_snapshot_abort(scan.writer);
         goto failed;
     }
 

@@ -17,6 +17,7 @@
 
 #include <assert.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
@@ -29,10 +30,15 @@
 /* free pages below one in so many: compact as a matter of course */
 #define KV_COMPACT_SHARE  8
 
+/* how long the committer waits for the next write, and what is soon; ns */
+#define KV_LINGER         200000
+#define KV_LINGER_SOON    1000000
+
 /* pages emptied to make room for one request */
 #define KV_ROOM_PAGES     64
 
 
+static bool kv_commit_linger(kv_zone_t *zone);
 static bool kv_commit_round(kv_store_t *store, kv_batch_t *batch);
 static void kv_commit_wait(kv_store_t *store);
 static kv_op_t *kv_commit_take(kv_zone_t *zone);
@@ -183,7 +189,8 @@ kv_commit_run(kv_store_t *store)
                     kv_commit_reap(store, dead);
                 }
 
-            } while (more && !kv_store_stopping(store));
+            } while (!kv_store_stopping(store)
+                     && (more || kv_commit_linger(zone)));
 
             kv_commit_idle(store);
         }
@@ -211,6 +218,44 @@ kv_commit_run(kv_store_t *store)
     }
 
     kv_mutex_unlock(&zone->commit_lock);
+}
+
+
+/*
+ * A client that writes one by one comes back soon after its answer, and to
+ * wake a thread for it again costs about as much as this takes.  So after a
+ * write that came soon after the last the committer stays for a moment,
+ * yielding to whoever wants the processor; once in vain, and it goes to sleep
+ * at once until writes come soon again.  Whether there is something to do.
+ */
+
+static bool
+kv_commit_linger(kv_zone_t *zone)
+{
+    uint64_t  now, end;
+
+    now = kv_now_ns();
+
+    if (!zone->linger) {
+        zone->linger = now - zone->idle_ns < KV_LINGER_SOON;
+        zone->idle_ns = now;
+        return false;
+    }
+
+    end = now + KV_LINGER;
+
+    while (atomic_load_explicit(&zone->queue, memory_order_relaxed) == NULL) {
+
+        if (kv_now_ns() >= end) {
+            zone->linger = 0;
+            zone->idle_ns = end;
+            return false;
+        }
+
+        (void) sched_yield();
+    }
+
+    return true;
 }
 
 
@@ -498,9 +543,16 @@ kv_commit_log(kv_store_t *store, kv_batch_t *batch)
         return KV_OK;
     }
 
+    if (rc == KV_AGAIN) {
+        kv_store_say(store, KV_LOG_ERR, "kv zone \"%s\": %s: %u writes are "
+                     "refused, later ones try again", store->conf.name,
+                     err.text, batch->n);
+        return KV_UNAVAILABLE;
+    }
+
     atomic_store(&zone->failed, 1);
     kv_store_say(store, KV_LOG_ALERT, "kv zone \"%s\": %s: no more writes "
-                 "until nginx is restarted", store->conf.name, err.text);
+                 "until then", store->conf.name, err.text);
 
     return KV_UNAVAILABLE;
 }

@@ -26,6 +26,7 @@
 #define KV_LOG_MARK      sizeof(kv_batch_header_t)
 
 
+static bool kv_log_passing(int error);
 static void kv_log_reset(kv_log_t *log);
 static void kv_log_stage(kv_log_t *log, size_t n);
 static void kv_log_refer(kv_log_t *log, const struct iovec *piece);
@@ -173,6 +174,10 @@ kv_log_write(kv_log_t *log, kv_err_t *err)
     rc = kv_log_full(log) ? kv_log_next_segment(log, err)
                           : kv_log_current(log, err);
 
+    if (rc == KV_ERROR && kv_log_passing(errno)) {
+        return KV_AGAIN;
+    }
+
     if (rc != KV_OK) {
         return rc;
     }
@@ -218,6 +223,31 @@ kv_log_write(kv_log_t *log, kv_err_t *err)
     kv_log_reset(log);
 
     return KV_OK;
+}
+
+
+/*
+ * Whether an error of making or opening a file says nothing about the disk: no
+ * byte of the log was written, and it may go well the next time.
+ */
+
+static bool
+kv_log_passing(int error)
+{
+    switch (error) {
+
+    case EMFILE:
+    case ENFILE:
+    case ENOMEM:
+    case EACCES:
+    case EPERM:
+    case EROFS:
+    case ENOENT:
+        return true;
+
+    default:
+        return false;
+    }
 }
 
 

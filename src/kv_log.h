@@ -96,9 +96,10 @@ kv_rc_t kv_log_add(kv_log_t *log, const kv_record_t *rec);
  * state's offset and next_lsn have moved on, and the batch is empty again; on
  * any other result next_lsn is where it was (a new segment may have been
  * begun), and the batch is still there.  KV_NO_SPACE: no room on the disk for
- * a new segment or the batch; may work later.  KV_ERROR: any other error.
- * errno and `err` are set in both cases.  An empty batch writes nothing and
- * is KV_OK.
+ * a new segment or the batch; may work later.  KV_AGAIN: a file could not be
+ * made or opened for want of descriptors, memory or rights; may work later.
+ * KV_ERROR: any other error.  errno and `err` are set in all these cases.  An
+ * empty batch writes nothing and is KV_OK.
  */
 kv_rc_t kv_log_write(kv_log_t *log, kv_err_t *err);
 

@@ -13,6 +13,8 @@
 #include "ngx_http_kv.h"
 
 
+static ngx_int_t ngx_http_kv_put_read(ngx_http_request_t *r,
+    ngx_http_kv_ctx_t *ctx);
 static ngx_int_t ngx_http_kv_intake(ngx_http_request_t *r,
     ngx_http_kv_ctx_t *ctx);
 static kv_rc_t ngx_http_kv_intake_begin(ngx_http_kv_ctx_t *ctx);
@@ -30,6 +32,18 @@ ngx_http_kv_put(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
 {
     kv_op_t  *op;
     kv_rc_t   rc;
+
+    if (r->headers_in.content_range) {
+
+        /* RFC 9110, section 9.3.4: not to be taken for a whole value */
+
+        return ngx_http_kv_reply(r, NGX_HTTP_BAD_REQUEST,
+                                 "partial values are not supported\n");
+    }
+
+    if (r != r->main || r->request_body || r->discard_body) {
+        return ngx_http_kv_put_read(r, ctx);
+    }
 
     if (!r->headers_in.chunked && r->headers_in.content_length_n <= 0) {
         return ngx_http_kv_reply(r, NGX_HTTP_BAD_REQUEST,
@@ -74,6 +88,80 @@ ngx_http_kv_put(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
 
     r->main->count++;
     ngx_http_kv_submit(ctx, NGX_HTTP_KV_WAIT_ROOM);
+
+    return NGX_DONE;
+}
+
+
+/*
+ * A body that somebody else has read, and may still need: the mirror module,
+ * or the main request of a subrequest.
+ */
+
+static ngx_int_t
+ngx_http_kv_put_read(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
+{
+    off_t         size;
+    kv_op_t      *op;
+    kv_rc_t       rc;
+    uint32_t      offset;
+    ngx_buf_t    *b;
+    ngx_chain_t  *bufs, *cl;
+
+    bufs = r->request_body ? r->request_body->bufs : NULL;
+    size = 0;
+
+    for (cl = bufs; cl; cl = cl->next) {
+        b = cl->buf;
+
+        if (b->in_file && b->file_last > b->file_pos) {
+            ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                          "the request body was read to a file before \"kv\" "
+                          "could take it: raise client_body_buffer_size");
+
+            return ngx_http_kv_reply(r, NGX_HTTP_REQUEST_ENTITY_TOO_LARGE,
+                                     "value too large\n");
+        }
+
+        size += b->last - b->pos;
+    }
+
+    if (size == 0) {
+        return ngx_http_kv_reply(r, NGX_HTTP_BAD_REQUEST,
+                                 "value cannot be empty\n");
+    }
+
+    if (size > (off_t) ctx->zone->store->conf.max_value) {
+        return ngx_http_kv_reply(r, NGX_HTTP_REQUEST_ENTITY_TOO_LARGE,
+                                 "value too large\n");
+    }
+
+    rc = kv_store_put(ctx->zone->store, ctx->key.data,
+                      (uint16_t) ctx->key.len, (uint32_t) size, &op);
+
+    if (rc != KV_OK) {
+        return ngx_http_kv_reply_rc(r, rc);
+    }
+
+    for (cl = bufs, offset = 0; cl && rc == KV_OK; cl = cl->next) {
+        b = cl->buf;
+
+        rc = kv_store_write(ctx->zone->store, op, offset, b->pos,
+                            b->last - b->pos);
+        offset += b->last - b->pos;
+    }
+
+    if (ngx_http_kv_own(ctx, op) != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    if (rc != KV_OK) {
+        ngx_http_kv_disown(ctx);
+        return ngx_http_kv_reply_rc(r, rc);
+    }
+
+    r->main->count++;
+    ngx_http_kv_submit(ctx, NGX_HTTP_KV_WAIT_DONE);
 
     return NGX_DONE;
 }
@@ -249,6 +337,16 @@ ngx_http_kv_body_end(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
         ngx_http_finalize_request(r,
                                   ngx_http_kv_reply(r, NGX_HTTP_BAD_REQUEST,
                                                  "value cannot be empty\n"));
+        return;
+    }
+
+    if (!r->headers_in.chunked
+        && (off_t) ctx->received != r->headers_in.content_length_n)
+    {
+        /* never to be stored, whoever ended the body before its end */
+
+        ngx_http_kv_disown(ctx);
+        ngx_http_finalize_request(r, ngx_http_kv_reply_body(r));
         return;
     }
 

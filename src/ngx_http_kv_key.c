@@ -13,7 +13,7 @@
 #include "ngx_http_kv.h"
 
 
-static ngx_int_t ngx_http_kv_merged(ngx_http_request_t *r, ngx_str_t *prefix);
+static ngx_int_t ngx_http_kv_merged(ngx_http_request_t *r, ngx_str_t *key);
 
 
 /* A-Z a-z 0-9 : _ . - */
@@ -52,56 +52,51 @@ ngx_http_kv_key(ngx_http_request_t *r, ngx_str_t *key)
         }
     }
 
-    return ngx_http_kv_merged(r, &clcf->name);
+    return ngx_http_kv_merged(r, key);
 }
 
 
 /*
- * NGX_DECLINED if the path had an empty segment behind the location's prefix;
- * paths that do not even start with the prefix were changed by a rewrite or
- * before the prefix, and say nothing about the key.
+ * NGX_DECLINED if the key, as the client sent it, followed an empty segment.
+ * After a rewrite the path that was sent says nothing about the key.
  */
 
 static ngx_int_t
-ngx_http_kv_merged(ngx_http_request_t *r, ngx_str_t *prefix)
+ngx_http_kv_merged(ngx_http_request_t *r, ngx_str_t *key)
 {
     size_t   n;
     u_char  *p, *end, *src, *dst;
 
-    /* no escape, and as long: what was sent is what we have */
+    /* no escape, no doubtful segment: what was sent is what we have */
 
     if (!r->valid_unparsed_uri || (!r->complex_uri && !r->quoted_uri)) {
         return NGX_OK;
     }
 
-    n = r->unparsed_uri.len;
+    src = r->unparsed_uri.data;
+    end = src + r->unparsed_uri.len;
 
-    p = ngx_pnalloc(r->pool, n ? n : 1);
+    for (n = 0; src + n < end && src[n] != '?' && src[n] != '#'; n++) {
+        /* void */
+    }
+
+    p = ngx_pnalloc(r->pool, n + 1);
     if (p == NULL) {
         return NGX_DECLINED;
     }
 
-    end = ngx_strlchr(r->unparsed_uri.data, r->unparsed_uri.data + n, '?');
-
-    if (end) {
-        n = end - r->unparsed_uri.data;
-    }
-
-    src = r->unparsed_uri.data;
     dst = p;
 
     ngx_unescape_uri(&dst, &src, n, 0);
 
     n = dst - p;
 
-    if (n < prefix->len || ngx_strncmp(p, prefix->data, prefix->len) != 0) {
-        return NGX_OK;
-    }
-
-    for (src = p + prefix->len; src < dst; src++) {
-        if (src[0] == '/' && src[-1] == '/') {
-            return NGX_DECLINED;
-        }
+    if (n >= key->len + 2
+        && ngx_memcmp(dst - key->len, key->data, key->len) == 0
+        && dst[- (ssize_t) key->len - 1] == '/'
+        && dst[- (ssize_t) key->len - 2] == '/')
+    {
+        return NGX_DECLINED;
     }
 
     return NGX_OK;

@@ -133,7 +133,13 @@ ngx_http_kv_inherit_zone(ngx_http_kv_zone_t *zone, ngx_http_kv_zone_t *old,
     zone->dirfd = old->dirfd;
     zone->lockfd = old->lockfd;
     zone->eventfds = old->eventfds;
-    zone->io = old->io;
+
+    /* its functions may be of a module that goes with the old cycle */
+
+    kv_io_system(&zone->io);
+    zone->io.uid = old->io.uid;
+    zone->io.gid = old->io.gid;
+
     zone->old = old;
 
     if (kv_store_attach(&zone->store, &zone->conf, mem, &zone->io, zone->dirfd,

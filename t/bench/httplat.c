@@ -2,12 +2,16 @@
  * The latency of requests that come one by one, on one kept-alive connection
  * to 127.0.0.1.
  *
- *     httplat PORT METHOD PREFIX COUNT [BODY]
+ *     httplat PORT METHOD[,METHOD] PREFIX COUNT [BODY]
  *
- * sends COUNT requests for PREFIX0 ... PREFIX999, in turn, each with so many
- * bytes of body, and prints the median and the 99th percentile of the time
- * from the first byte sent to the last byte received, in microseconds.  Any
- * answer but 200 ends it.
+ * sends COUNT requests for PREFIX0 ... PREFIX999, in turn, PUTs with so many
+ * bytes of body, and prints a line for each method: the median and the 99th
+ * percentile of the time from the first byte sent to the last byte received,
+ * in microseconds.  Any answer but 200 ends it.
+ *
+ * Two methods take turns, each with COUNT requests: so both meet the same
+ * machine, above all processors that fell idle while a disk was waited for,
+ * whose waking up is much of what one request at a time takes.
  */
 
 
@@ -115,57 +119,86 @@ read_response(int fd)
 }
 
 
+/* One request and its answer; how long that took, in nanoseconds. */
+
+static uint64_t
+measure(int fd, const char *method, const char *prefix, long i, size_t body)
+{
+    size_t    len;
+    uint64_t  start;
+
+    if (strcmp(method, "PUT") != 0) {
+        body = 0;
+    }
+
+    len = snprintf(request, 4096, "%s %s%ld HTTP/1.1\r\n"
+                   "Host: localhost\r\n", method, prefix, i % LAT_KEYS);
+
+    if (body != 0) {
+        len += sprintf(request + len, "Content-Length: %zu\r\n", body);
+    }
+
+    memcpy(request + len, "\r\n", 2);
+    memset(request + len + 2, 'x', body);
+    len += 2 + body;
+
+    start = now();
+
+    if (send(fd, request, len, MSG_NOSIGNAL) != (ssize_t) len) {
+        fail("send");
+    }
+
+    read_response(fd);
+
+    return now() - start;
+}
+
+
 int
 main(int argc, char **argv)
 {
-    int        fd;
+    int        fd, m, methods;
+    char      *method[2];
     long       i, n;
-    size_t     body, len;
-    uint64_t  *took, start;
+    size_t     body;
+    uint64_t  *took[2];
 
     n = argc >= 5 ? atol(argv[4]) : 0;
     body = argc >= 6 ? strtoul(argv[5], NULL, 10) : 0;
 
     if (n <= 0 || body > 1024 * 1024 || strlen(argv[3]) > 1024) {
-        fprintf(stderr, "usage: httplat PORT METHOD PREFIX COUNT [BODY]\n");
+        fprintf(stderr, "usage: httplat PORT METHOD[,METHOD] PREFIX "
+                "COUNT [BODY]\n");
         return 1;
     }
 
-    took = malloc(n * sizeof(uint64_t));
-    if (took == NULL) {
-        fail("malloc");
+    method[0] = strtok(argv[2], ",");
+    method[1] = strtok(NULL, ",");
+    methods = method[1] ? 2 : 1;
+
+    for (m = 0; m < methods; m++) {
+        took[m] = malloc(n * sizeof(uint64_t));
+        if (took[m] == NULL) {
+            fail("malloc");
+        }
     }
 
     fd = open_connection(atoi(argv[1]));
 
     for (i = 0; i < n; i++) {
-        len = snprintf(request, 4096, "%s %s%ld HTTP/1.1\r\n"
-                       "Host: localhost\r\n", argv[2], argv[3], i % LAT_KEYS);
-
-        if (body != 0) {
-            len += sprintf(request + len, "Content-Length: %zu\r\n", body);
+        for (m = 0; m < methods; m++) {
+            took[m][i] = measure(fd, method[m], argv[3], i, body);
         }
-
-        memcpy(request + len, "\r\n", 2);
-        memset(request + len + 2, 'x', body);
-        len += 2 + body;
-
-        start = now();
-
-        if (send(fd, request, len, MSG_NOSIGNAL) != (ssize_t) len) {
-            fail("send");
-        }
-
-        read_response(fd);
-
-        took[i] = now() - start;
     }
 
     close(fd);
 
-    qsort(took, n, sizeof(uint64_t), compare);
+    for (m = 0; m < methods; m++) {
+        qsort(took[m], n, sizeof(uint64_t), compare);
 
-    printf("%.1f %.1f\n", took[n / 2] / 1e3, took[n - n / 100 - 1] / 1e3);
+        printf("%.1f %.1f\n", took[m][n / 2] / 1e3,
+               took[m][n - n / 100 - 1] / 1e3);
+    }
 
     return 0;
 }

@@ -51,6 +51,7 @@ alarm($ENV{KV_TIMEOUT} || 600);
 #   main, http, server, location, servers
 #                lines for these contexts (the location is /kv/)
 #   connections  worker_connections (2048)
+#   files        worker_rlimit_nofile (enough)
 #   conf         all but the first lines of the configuration; %%name%% in it
 #                becomes the object's {name}
 #   fault        the disk is faulty on demand: see fault()
@@ -81,7 +82,7 @@ sub config {
     my ($self) = @_;
     my %o = %$self;
     my $module = $ENV{KV_MODULE} // "$ROOT/.build/ngx_http_kv_module.so";
-    my $fds = $o{connections} + 500;
+    my $fds = $self->{files} // $o{connections} + 500;
     my $temp = join '', map { "${_}_temp_path $o{dir}/tmp/$_;\n" }
                         qw(client_body proxy fastcgi uwsgi scgi);
 

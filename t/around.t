@@ -1,0 +1,143 @@
+# What nginx does around a location, and what clients may add to a request:
+# conditions, ranges, mirrored and subrequests, a shortage of descriptors.
+
+use strict;
+use warnings;
+
+use Test::More;
+use Time::HiRes qw(time sleep);
+
+use KV::Test;
+use KV::Util qw(free_port);
+
+my $s = KV::Test->new(
+    zone => '16m', kv => 'segment=1m max_value=512k',
+    server => 'client_body_buffer_size 64k;
+        location = /copy { internal; proxy_pass http://127.0.0.1:%%port%%/kv/copy; }
+        location /mirrored/ { kv main; mirror /copy; }
+        location /front/ { proxy_pass http://127.0.0.1:%%port%%/kv/; mirror /kv/shadow; }
+        location /bare/ { proxy_pass http://127.0.0.1:%%port%%/kv/; mirror /kv/shadow2;
+                          mirror_request_body off; }');
+$s->start;
+
+sub answer {
+    my ($r, $status, $body, $name) = @_;
+    is($r->{status}, $status, "$name: status");
+    is($r->{body}, $body, "$name: body");
+}
+
+
+# conditions: a write that cannot be judged is not done
+
+{
+    $s->put('c', 'old');
+
+    for my $header ('If-None-Match: *', 'If-Match: "abc"',
+                    'If-Unmodified-Since: Sun, 22 Nov 2020 00:00:00 GMT')
+    {
+        my $r = $s->put('c', 'new', headers => [ $header ]);
+        answer($r, 501, "conditional writes are not supported\n",
+               "PUT, $header");
+        $r = $s->del('c', headers => [ $header ]);
+        answer($r, 501, "conditional writes are not supported\n",
+               "DELETE, $header");
+        $r = $s->clear(headers => [ $header ]);
+        answer($r, 501, "conditional writes are not supported\n",
+               "clear, $header");
+        $r = $s->get('c', headers => [ $header ]);
+        answer($r, 200, 'old', "GET, $header: the value, unchanged");
+        is($s->http(GET => '/health', headers => [ $header ])->{status}, 200,
+           "/health, $header");
+    }
+
+    my $r = $s->put('c', 'ld', headers => [ 'Content-Range: bytes 1-2/3' ]);
+    answer($r, 400, "partial values are not supported\n", 'a part of a value');
+    is($s->get('c')->{body}, 'old', 'is not stored as a whole one');
+}
+
+
+# paths that nginx changes before it finds the location
+
+{
+    $s->put('S', 'x');
+    is($s->http(GET => $_)->{status}, 200, "$_ is key S")
+        for '/kv/S', '//kv/S', '/x/../kv/S', '/kv/S?x//y', '/kv/%53';
+    is($s->http(GET => $_)->{status}, 400, "$_ is not")
+        for '/kv//S', '//kv//S', '/x/../kv//S', '/kv/%2FS', '/kv/%2f%53';
+}
+
+
+# bodies that were read by others before
+
+for my $n (1, 1000, 60_000) {
+    my $value = KV::Util::value('mirror', 1, $n < 100 ? 100 : $n);
+
+    is($s->http(PUT => '/mirrored/m', body => $value)->{status}, 200,
+       "$n: a location that is mirrored");
+    is($s->get('m')->{body}, $value, "$n: its value");
+    ok(wait_for(sub { $s->get('copy')->{body} eq $value }, 5),
+       "$n: the mirror's");
+
+    is($s->http(PUT => '/front/f', body => $value)->{status}, 200,
+       "$n: a mirror of another location");
+    ok(wait_for(sub { $s->get('shadow')->{body} eq $value }, 5),
+       "$n: its value");
+    is($s->get('f')->{body}, $value, "$n: the other's");
+    $s->clear;
+}
+
+{
+    my $value = 'x' x 100_000;
+    my $r = $s->http(PUT => '/mirrored/large', body => $value);
+    answer($r, 413, "value too large\n", 'one that was read to a file');
+    is($s->get('large')->{status}, 404, 'is not stored');
+
+    is($s->http(PUT => '/bare/b', body => 'value')->{status}, 200,
+       'a mirror that gets no body');
+    sleep(0.1);
+    is($s->get('shadow2')->{status}, 404, 'stores nothing');
+    is($s->http(GET => '/health')->{status}, 200, 'nobody died of it');
+}
+
+$s->done;
+
+
+# no descriptor for a new segment: that write is refused, later ones are not
+
+{
+    my $t = KV::Test->new(zone => '16m', workers => 1, connections => 512,
+                          kv => 'segment=256k max_value=128k snapshot=off',
+                          files => 100);
+    $t->expect_log(qr/Too many open files/);
+    $t->start;
+
+    my @writers = map { $t->connect } 1 .. 4;
+    my $value = 'x' x 100_000;
+    for (@writers) {
+        $_->send(KV::Conn::request(GET => '/health'));
+        $_->response;
+    }
+
+    my @idle = map { eval { $t->connect } } 1 .. 150;
+    sleep(0.2);
+
+    my %status;
+    for my $n (1 .. 12) {
+        my $c = $writers[$n % 4];
+        $c->send(KV::Conn::request(PUT => "/kv/k$n", body => $value));
+        $status{$c->response->{status}}++;
+    }
+    cmp_ok($status{503} // 0, '>', 0, 'without descriptors writes are refused');
+
+    $_->close for grep { $_ } @idle;
+    ok(wait_for(sub { $t->put('after', $value, soft => 1)->{status} == 200 },
+                5), 'with descriptors they are taken again');
+    is($t->http(GET => '/health')->{status}, 200, 'and /health is fine');
+
+    $t->stop('KILL');
+    $t->start;
+    is($t->get('after')->{body}, $value, 'what was acknowledged is there');
+    $t->done;
+}
+
+done_testing();
