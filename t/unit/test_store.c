@@ -13,6 +13,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -926,6 +927,77 @@ test_sync_error(void **state)
 }
 
 
+/* The entries of a directory whose name ends so; "" is any. */
+
+static unsigned
+count_names(const char *path, const char *end)
+{
+    DIR            *dir;
+    size_t          n;
+    unsigned        found;
+    struct dirent  *d;
+
+    dir = opendir(path);
+    assert_non_null(dir);
+
+    for (found = 0; (d = readdir(dir)) != NULL; /* void */ ) {
+        n = strlen(d->d_name);
+        found += n >= strlen(end)
+                 && strcmp(d->d_name + n - strlen(end), end) == 0;
+    }
+
+    (void) closedir(dir);
+
+    return found;
+}
+
+
+/* A snapshot that fails at its end leaves nothing: no file, no descriptor. */
+
+static void
+test_snapshot_fails(void **state)
+{
+    unsigned    fds;
+    uint64_t    end;
+    kv_zone_t  *zone;
+
+    (void) state;
+
+    start();
+    zone = kit.store->zone;
+
+    put(1, 1, 100);
+    put(2, 1, 100000);
+
+    fds = count_names("/proc/self/fd", "");
+    atomic_store(&kit.io->fail_sync, ENOSPC);
+    (void) atomic_fetch_or(&zone->wants, KV_WANT_SNAPSHOT);
+    end = kit_now_ms() + 3000;
+
+    while (atomic_load(&zone->snapshots_failed) == 0
+           || atomic_load(&zone->background))
+    {
+        assert_true(kit_now_ms() < end);
+        host_turn(&host, 5);
+    }
+
+    assert_int_equal(count_names(kit.path, ".tmp"), 0);
+    assert_true(count_names("/proc/self/fd", "") <= fds);
+
+    atomic_store(&kit.io->fail_sync, 0);
+    (void) atomic_fetch_or(&zone->wants, KV_WANT_SNAPSHOT);
+
+    while (atomic_load(&zone->snapshots) == 0
+           || atomic_load(&zone->background))
+    {
+        assert_true(kit_now_ms() < end);
+        host_turn(&host, 5);
+    }
+
+    stop();
+}
+
+
 /*
  * Writes that were answered without a sync, and then it fails: a snapshot
  * cannot be made, and is not tried over and over.
@@ -1204,6 +1276,8 @@ main(void)
         cmocka_unit_test_setup_teardown(test_disk_full, setup, teardown),
         cmocka_unit_test_setup_teardown(test_write_error, setup, teardown),
         cmocka_unit_test_setup_teardown(test_sync_error, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_snapshot_fails, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(test_snapshot_after_error, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_leave, setup, teardown),
