@@ -234,6 +234,12 @@ kv_commit_linger(kv_zone_t *zone)
 {
     uint64_t  now, end;
 
+    if (kv_heap_broken(zone->heap)
+        || atomic_load(&zone->state) != KV_ZONE_READY)
+    {
+        return false;
+    }
+
     now = kv_now_ns();
 
     if (!zone->linger) {

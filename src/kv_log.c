@@ -242,7 +242,6 @@ kv_log_passing(int error)
     case EACCES:
     case EPERM:
     case EROFS:
-    case ENOENT:
         return true;
 
     default:
