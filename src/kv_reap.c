@@ -9,6 +9,10 @@
 #include "kv_points.h"
 
 
+/* how often to look for dead workers of which nobody told, nanoseconds */
+#define KV_REAP_INTERVAL  1000000000
+
+
 static bool kv_commit_reap_slot(kv_store_t *store, kv_slot_t *slot);
 
 
@@ -22,11 +26,20 @@ bool
 kv_commit_lock_dead(kv_zone_t *zone, bool *dead)
 {
     bool      some;
+    uint64_t  now;
     unsigned  i;
 
-    if (!atomic_exchange(&zone->reap, 0)) {
+    /* a new worker says so, but without a master there is none */
+
+    now = kv_now_ns();
+
+    if (!atomic_exchange(&zone->reap, 0)
+        && now - zone->looked_ns < KV_REAP_INTERVAL)
+    {
         return false;
     }
+
+    zone->looked_ns = now;
 
     some = false;
 

@@ -98,6 +98,7 @@ typedef struct {
     _Atomic(kv_op_t *)  taken;        /* being taken: see kv_commit.c */
     kv_log_state_t    log;
     _Atomic uint64_t  synced_ns;      /* when, monotonic */
+    uint64_t          looked_ns;      /* when it last looked for the dead */
     uint64_t          idle_ns;        /* when it last had nothing to do */
     uint32_t          linger;         /* whether to wait for more */
     uint64_t          wanted_segment; /* asked for a spare after this one */
