@@ -6,7 +6,7 @@
 
 
 #ifndef _GNU_SOURCE
-#define _GNU_SOURCE                        /* fallocate() */
+#define _GNU_SOURCE                        /* fallocate(), O_DIRECT, statx() */
 #endif
 
 #include <dirent.h>
@@ -24,6 +24,7 @@
 #define IOV_MAX  1024
 #endif
 
+#define KV_IO_BLOCK   4096                 /* that direct I/O keeps to */
 #define KV_IO_ZEROES  65536
 #define KV_IO_STEP    16                   /* zeroes in one write: 1 MiB */
 
@@ -50,6 +51,8 @@ static int kv_io_sys_unlink(kv_io_t *io, int dirfd, const char *name);
 static off_t kv_io_sys_size(kv_io_t *io, int fd);
 static int kv_io_sys_list(kv_io_t *io, int dirfd, kv_io_list_pt cb,
     void *ctx);
+static int kv_io_sys_direct(kv_io_t *io, int fd, bool on);
+static bool kv_io_can_direct(int fd);
 
 static kv_rc_t kv_io_zero(kv_io_t *io, int fd, off_t size,
     volatile sig_atomic_t *cancel);
@@ -74,6 +77,7 @@ kv_io_system(kv_io_t *io)
     io->unlink = kv_io_sys_unlink;
     io->size = kv_io_sys_size;
     io->list = kv_io_sys_list;
+    io->direct = kv_io_sys_direct;
     io->uid = (uid_t) -1;
     io->gid = (gid_t) -1;
 }
@@ -476,4 +480,57 @@ kv_io_sys_list(kv_io_t *io, int dirfd, kv_io_list_pt cb, void *ctx)
     errno = saved;
 
     return saved == 0 ? 0 : -1;
+}
+
+
+static int
+kv_io_sys_direct(kv_io_t *io, int fd, bool on)
+{
+    int  flags;
+
+    (void) io;
+
+    flags = fcntl(fd, F_GETFL);
+
+    if (flags == -1) {
+        return -1;
+    }
+
+    if (!on) {
+        return fcntl(fd, F_SETFL, flags & ~O_DIRECT);
+    }
+
+    if (!kv_io_can_direct(fd)) {
+        errno = EINVAL;
+        return -1;
+    }
+
+    return fcntl(fd, F_SETFL, flags | O_DIRECT);
+}
+
+
+/* Kernels before 6.1 do not tell; what nearly all of them want is a block. */
+
+static bool
+kv_io_can_direct(int fd)
+{
+#ifdef STATX_DIOALIGN
+
+    struct statx  st;
+
+    if (statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &st) == 0
+        && st.stx_mask & STATX_DIOALIGN)
+    {
+        return st.stx_dio_mem_align && st.stx_dio_offset_align
+               && KV_IO_BLOCK % st.stx_dio_mem_align == 0
+               && KV_IO_BLOCK % st.stx_dio_offset_align == 0;
+    }
+
+#else
+
+    (void) fd;
+
+#endif
+
+    return true;
 }

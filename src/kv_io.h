@@ -46,6 +46,12 @@ struct kv_io_s {
     int     (*list)(kv_io_t *io, int dirfd, kv_io_list_pt cb, void *ctx);
 
     /*
+     * Turns O_DIRECT on or off; -1 also where reads and writes would then
+     * have to keep to more than multiples of 4096 bytes.  May be NULL.
+     */
+    int     (*direct)(kv_io_t *io, int fd, bool on);
+
+    /*
      * Who owns the files that open() creates with O_CREAT (mode 0600); -1
      * leaves it to the system.  The master, as root, sets the workers' user.
      */

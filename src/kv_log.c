@@ -34,6 +34,7 @@ static void kv_log_header(kv_log_t *log, kv_batch_header_t *h, size_t len,
     uint32_t count);
 
 static kv_rc_t kv_log_current(kv_log_t *log, kv_err_t *err);
+static void kv_log_use(kv_log_t *log, int fd, uint64_t lsn, uint64_t salt);
 static bool kv_log_full(kv_log_t *log);
 static kv_rc_t kv_log_next_segment(kv_log_t *log, kv_err_t *err);
 static kv_rc_t kv_log_new_file(kv_log_t *log, const char *tmp, int *fd);
@@ -64,6 +65,7 @@ kv_log_create(kv_io_t *io, int dirfd, kv_log_state_t *state,
     log->segment_size = segment_size;
     log->max_batch = max_batch;
     log->fd = -1;
+    kv_direct_init(&log->out, io);
 
     /* each piece that is referred to may have staged bytes before it */
 
@@ -92,9 +94,17 @@ kv_log_destroy(kv_log_t *log)
 {
     kv_log_close(log);
 
+    kv_direct_destroy(&log->out);
     free(log->staging);
     free(log->iov);
     free(log);
+}
+
+
+void
+kv_log_set_direct(kv_log_t *log, bool direct)
+{
+    log->direct = direct;
 }
 
 
@@ -196,8 +206,8 @@ kv_log_write(kv_log_t *log, kv_err_t *err)
     memcpy(log->staging, &h, sizeof(h));
     memcpy(log->iov_copy, log->iov, log->iov_n * sizeof(struct iovec));
 
-    rc = kv_io_writev(log->io, log->fd, log->iov_copy, log->iov_n,
-                      (off_t) state->offset);
+    rc = kv_direct_writev(&log->out, log->iov_copy, log->iov_n,
+                          state->offset);
 
     if (rc != KV_OK) {
         kv_err_set(err, "%s: writing %zu bytes at offset %" PRIu64
@@ -295,6 +305,7 @@ kv_log_sync(kv_log_t *log, kv_err_t *err)
 void
 kv_log_mark(kv_log_t *log)
 {
+    struct iovec       iov;
     kv_log_state_t    *state;
     kv_batch_header_t  h;
 
@@ -312,8 +323,10 @@ kv_log_mark(kv_log_t *log)
     kv_log_header(log, &h, 0, 0);
     h.crc = kv_crc32c(0, (uint8_t *) &h + 8, sizeof(h) - 8);
 
-    (void) kv_io_write(log->io, log->fd, &h, sizeof(h),
-                       (off_t) state->offset);
+    iov.iov_base = &h;
+    iov.iov_len = sizeof(h);
+
+    (void) kv_direct_writev(&log->out, &iov, 1, state->offset);
 }
 
 
@@ -430,11 +443,20 @@ kv_log_current(kv_log_t *log, kv_err_t *err)
         return KV_ERROR;
     }
 
-    log->fd = fd;
-    log->fd_lsn = state->segment_lsn;
-    log->fd_salt = state->segment_salt;
+    kv_log_use(log, fd, state->segment_lsn, state->segment_salt);
 
     return KV_OK;
+}
+
+
+static void
+kv_log_use(kv_log_t *log, int fd, uint64_t lsn, uint64_t salt)
+{
+    log->fd = fd;
+    log->fd_lsn = lsn;
+    log->fd_salt = salt;
+
+    kv_direct_use(&log->out, fd, log->direct);
 }
 
 
@@ -526,10 +548,7 @@ kv_log_next_segment(kv_log_t *log, kv_err_t *err)
     }
 
     kv_log_close(log);
-
-    log->fd = fd;
-    log->fd_lsn = to.segment_lsn;
-    log->fd_salt = to.segment_salt;
+    kv_log_use(log, fd, to.segment_lsn, to.segment_salt);
 
     return KV_OK;
 
@@ -648,6 +667,7 @@ void
 kv_log_close(kv_log_t *log)
 {
     if (log->fd != -1) {
+        kv_direct_use(&log->out, -1, false);
         (void) log->io->close(log->io, log->fd);
         log->fd = -1;
     }

@@ -72,6 +72,13 @@ typedef struct kv_log_s  kv_log_t;
 kv_log_t *kv_log_create(kv_io_t *io, int dirfd, kv_log_state_t *state,
     uint64_t segment_size, size_t max_batch);
 
+/*
+ * Whether batches are written past the page cache (see kv_direct.h), from the
+ * next segment that is opened on: to be said before the first is.  For logs
+ * that are synced after each batch; off at first.
+ */
+void kv_log_set_direct(kv_log_t *log, bool direct);
+
 /* Closes what it has open and frees it.  The state stays. */
 void kv_log_destroy(kv_log_t *log);
 

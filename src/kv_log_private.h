@@ -9,6 +9,7 @@
 #define KV_LOG_PRIVATE_H
 
 
+#include "kv_direct.h"
 #include "kv_log.h"
 
 
@@ -37,6 +38,8 @@ struct kv_log_s {
     int              fd;             /* -1: none */
     uint64_t         fd_lsn;
     uint64_t         fd_salt;
+    kv_direct_t      out;            /* what is written to it */
+    bool             direct;         /* past the page cache, if it can */
 
     /*
      * The batch being built.  Its header and all that is small lie in

@@ -215,6 +215,8 @@ kv_store_fit(kv_store_t *store, kv_log_t **log, uint32_t *max)
         return KV_NO_MEMORY;
     }
 
+    kv_log_set_direct(fit, store->conf.sync == KV_SYNC_ALWAYS);
+
     if (*log) {
         kv_log_destroy(*log);
     }

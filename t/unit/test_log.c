@@ -91,12 +91,18 @@ typedef struct {
 } test_t;
 
 
+/* Both ways of writing: through the page cache, then past it. */
+static bool  test_direct;
+
+
 static int test_setup(void **ctx);
 static void test_table(test_t *t);
 static int test_teardown(void **ctx);
 static void test_empty(test_t *t);
 static void test_unlink(void *ctx, const char *name);
 static void test_open(test_t *t);
+static kv_log_t *test_create(test_t *t, uint64_t segment_size,
+    size_t max_batch);
 static uint64_t test_random(test_t *t, uint64_t n);
 
 static kv_rc_t test_add(test_t *t, kv_log_t *log, uint64_t lsn, size_t len);
@@ -477,7 +483,7 @@ test_two_handles(void **ctx)
     kv_log_t  *other;
     unsigned   i;
 
-    other = kv_log_create(&t->io, t->dirfd, &t->state, SEGMENT, BATCH);
+    other = test_create(t, SEGMENT, BATCH);
     assert_non_null(other);
 
     for (i = 0; i < 200; i++) {
@@ -496,8 +502,7 @@ test_two_handles(void **ctx)
 
         if (test_random(t, 20) == 0) {
             kv_log_destroy(other);
-            other = kv_log_create(&t->io, t->dirfd, &t->state, SEGMENT,
-                                  BATCH);
+            other = test_create(t, SEGMENT, BATCH);
             assert_non_null(other);
         }
     }
@@ -521,7 +526,7 @@ test_changed_behind(void **ctx)
     test_sync(t);
 
     kv_log_destroy(t->log);
-    t->log = kv_log_create(&t->io, t->dirfd, &t->state, SEGMENT, BATCH);
+    t->log = test_create(t, SEGMENT, BATCH);
 
     (void) test_read(t, FIRST, (uint8_t *) &h, sizeof(h));
     h.salt++;
@@ -573,8 +578,7 @@ test_dead_committer(void **ctx)
                 /* all is lost but the state */
 
                 kv_log_destroy(t->log);
-                t->log = kv_log_create(&t->io, t->dirfd, &t->state, SEGMENT,
-                                       BATCH);
+                t->log = test_create(t, SEGMENT, BATCH);
                 t->fail_at = 0;
 
                 assert_true(t->state.next_lsn == before
@@ -705,8 +709,7 @@ test_dead_moving(void **ctx)
 
     t->state.moving = 1;
     t->state.to.offset = 0;
-    kv_log_destroy(kv_log_create(&t->io, t->dirfd, &t->state, SEGMENT,
-                                 BATCH));
+    kv_log_destroy(test_create(t, SEGMENT, BATCH));
     assert_int_equal(t->state.moving, 1);
     assert_int_equal(t->state.offset, new.offset);
     t->state.moving = 0;
@@ -1502,8 +1505,7 @@ test_replaced(void **ctx)
     assert_int_equal(t->state.segments, 2);
     salt = t->state.segment_salt;
 
-    large = kv_log_create(&t->io, t->dirfd, &t->state, 4 * SEGMENT,
-                          3 * SEGMENT);
+    large = test_create(t, 4 * SEGMENT, 3 * SEGMENT);
     assert_non_null(large);
     assert_int_equal(test_try(t, large, 1, 2 * SEGMENT), KV_OK);
     assert_int_equal(t->state.segment_lsn, 2);
@@ -1689,8 +1691,7 @@ test_power_cuts(void **ctx)
                 stop = t->fail_count == 1 || test_random(t, 2);
                 t->fail_at = 0;
                 kv_log_destroy(t->log);
-                t->log = kv_log_create(&t->io, t->dirfd, &t->state, SEGMENT,
-                                       BATCH);
+                t->log = test_create(t, SEGMENT, BATCH);
             }
 
             assert_true(rc == KV_OK || died);
@@ -1812,9 +1813,23 @@ test_open(test_t *t)
     t->acked = 0;
     t->fail_at = 0;
 
-    t->log = kv_log_create(&t->io, t->dirfd, &t->state, t->segment_size,
-                           t->max_batch);
+    t->log = test_create(t, t->segment_size, t->max_batch);
     assert_non_null(t->log);
+}
+
+
+static kv_log_t *
+test_create(test_t *t, uint64_t segment_size, size_t max_batch)
+{
+    kv_log_t  *log;
+
+    log = kv_log_create(&t->io, t->dirfd, &t->state, segment_size, max_batch);
+
+    if (log) {
+        kv_log_set_direct(log, test_direct);
+    }
+
+    return log;
 }
 
 
@@ -1976,8 +1991,7 @@ test_replay(test_t *t, uint64_t after, uint64_t must_reach)
     t->seen = after;
     t->err.text[0] = '\0';
 
-    t->log = kv_log_create(&t->io, t->dirfd, &t->state, t->segment_size,
-                           t->max_batch);
+    t->log = test_create(t, t->segment_size, t->max_batch);
     assert_non_null(t->log);
 
     rc = kv_log_replay(t->log, after, must_reach, test_check, t, &t->err);
@@ -2490,6 +2504,19 @@ test_io_list(kv_io_t *io, int dirfd, kv_io_list_pt cb, void *ctx)
 }
 
 
+/* In name only: the tests look at the file through the same descriptor. */
+
+static int
+test_io_direct(kv_io_t *io, int fd, bool on)
+{
+    (void) io;
+    (void) fd;
+    (void) on;
+
+    return 0;
+}
+
+
 static void
 test_table(test_t *t)
 {
@@ -2504,6 +2531,7 @@ test_table(test_t *t)
     t->io.unlink = test_io_unlink;
     t->io.size = test_io_size;
     t->io.list = test_io_list;
+    t->io.direct = test_io_direct;
 }
 
 
@@ -2547,5 +2575,10 @@ main(void)
         TEST(test_power_cuts)
     };
 
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    int  failed;
+
+    failed = cmocka_run_group_tests_name("cached", tests, NULL, NULL);
+    test_direct = true;
+
+    return failed + cmocka_run_group_tests_name("direct", tests, NULL, NULL);
 }
