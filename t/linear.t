@@ -1,0 +1,470 @@
+# Histories of concurrent GET, PUT, DELETE and CLEAR are linearizable, while
+# workers die, committers at named points (src/kv_points.h) among them, and
+# while the server is reloaded and dies as a whole.
+#
+# First the checker (KV::Linear) is checked, by histories whose answer is known
+# and by comparison with a search through all orders.  KV_ROUNDS says how many
+# long histories are recorded and proved; KV_SEED makes the same requests (not
+# the same history) again.
+#
+# Where writes never cease, a lost one is soon written over and hard to see.
+# So all clients keep the same beat: a while of many writes, at whose end things
+# happen to the server, then a while of many reads and few writes.  And some
+# keys are written often, others less.
+
+use strict;
+use warnings;
+
+use List::Util qw(shuffle);
+use Test::More;
+use Time::HiRes qw(clock_gettime sleep CLOCK_MONOTONIC);
+
+use KV::Linear;
+use KV::Load;
+use KV::Test;
+
+my $ROUNDS = $ENV{KV_ROUNDS} || 1;
+my $SEED = $ENV{KV_SEED} || 1 + int rand 1_000_000;
+
+srand($SEED);
+
+
+# ---- the checker
+
+
+# A history of key k in short: "put1 0 3" from 0 to 3, "get 4 5" finds nothing,
+# "put2 6 -" was never answered.
+
+sub history {
+    return [ map { /^([a-z]+)(\d*) (\S+) (\S+)$/ or die;
+                   [ $1, $1 eq 'clear' ? undef : 'k', length $2 ? $2 : undef,
+                     $3, $4 eq '-' ? undef : $4 ] } split /, */, $_[0] ];
+}
+
+my @good = (
+    [ 'one after the other',
+      'get 0 1, put1 2 3, get1 4 5, put2 6 7, get2 8 9, del 10 11, get 12 13' ],
+    [ 'seen before it is answered',
+      'put1 0 9, get1 2 3, get1 4 5' ],
+    [ 'not seen before it is answered',
+      'put1 0 9, get 2 3, get1 4 5' ],
+    [ 'two puts at once, the one first, then the other',
+      'put1 0 9, put2 0 9, get2 1 2, get1 3 4, get1 10 11' ],
+    [ 'gets at once see both sides of a put',
+      'put1 0 1, put2 2 9, get2 3 8, get1 3 8' ],
+    [ 'a put that is never answered, and happens late',
+      'put1 0 1, put2 2 -, get1 3 4, get1 50 51, get2 60 61' ],
+    [ 'a put that is never answered, and never happens',
+      'put1 0 1, put2 2 -, get1 99 100' ],
+    [ 'a delete that is never answered, and happens late',
+      'put1 0 1, del 2 -, get1 3 4, get 50 51' ],
+    [ 'one delete for two puts',
+      'put1 0 9, put2 0 9, del 0 9, get 10 11' ],
+    [ 'nothing between two values, by a delete at the same time',
+      'put1 0 1, get1 2 3, del 4 9, get 5 6, put2 7 8, get2 10 11' ],
+    [ 'a put that nobody sees, between a value and nothing',
+      'put1 0 1, put2 2 9, del 3 4, get 5 6, get 10 11' ],
+    [ 'a delete must be used early, for a put comes late',
+      'put1 0 1, put2 5 20, del 6 7, get 15 16, get2 21 22' ],
+    [ 'a clear is a delete',
+      'put1 0 1, clear 2 3, get 4 5' ],
+);
+
+my @bad = (
+    [ 'a stale read after an acknowledged put',
+      'put1 0 1, put2 2 3, get1 4 5', qr/PUT of 2.*still there for GET of 1/ ],
+    [ 'a stale read of nothing',
+      'put1 0 1, get 2 3', qr/GET of nothing.*PUT of 1/ ],
+    [ 'a lost put',
+      'put1 0 1, get1 2 3, put2 4 5, get1 6 7', qr/./ ],
+    [ 'a put lost to nothing',
+      'put1 0 1, put2 2 3, get2 4 5, get 6 7', qr/nobody deleted/ ],
+    [ 'a value that nobody put',
+      'put1 0 1, get7 2 3', qr/which nobody put/ ],
+    [ 'a value from the future',
+      'get1 0 1, put1 2 3', qr/before PUT of 1/ ],
+    [ 'new, then old',
+      'put1 0 1, put2 2 9, get2 3 4, get1 5 6', qr/./ ],
+    [ 'new, then old, of two puts at once',
+      'put1 0 9, put2 0 9, get2 1 2, get1 3 4, get2 5 6', qr/./ ],
+    [ 'a delete undone',
+      'put1 0 1, del 2 3, get 4 5, get1 6 7', qr/DEL|nothing/ ],
+    [ 'a delete without effect',
+      'put1 0 1, del 2 3, get1 4 5', qr/DEL/ ],
+    [ 'a delete seen, then not, then seen',
+      'put1 0 1, del 2 99, get 3 4, get1 5 6, get 7 8', qr/./ ],
+    [ 'a delete that happens twice',
+      'put1 0 1, del 2 99, get 3 4, put2 5 6, get2 7 8, get 9 10',
+      qr/nobody deleted/ ],
+    [ 'an unanswered delete that happens twice',
+      'put1 0 1, del 2 -, get 3 4, put2 5 6, get 9 10', qr/nobody deleted/ ],
+    [ 'an unanswered put that happens twice',
+      'put1 0 -, get1 1 2, put2 3 4, get2 5 6, get1 7 8', qr/./ ],
+    [ 'two readers who see two orders',
+      'put1 0 9, put2 0 9, get1 1 2, get2 3 4, get1 5 6', qr/./ ],
+    [ 'a clear without effect',
+      'put1 0 1, clear 2 3, get1 4 5', qr/CLEAR/ ],
+    [ 'a put inside the span of another value',
+      'put1 0 1, put2 3 4, get1 5 6', qr/PUT of 2/ ],
+);
+
+for (@good) {
+    my ($name, $text) = @$_;
+    my @errors = KV::Linear::check(history($text));
+    is("@errors", '', "linearizable: $name");
+}
+
+for (@bad) {
+    my ($name, $text, $why) = @$_;
+    my @errors = KV::Linear::check(history($text));
+    like("@errors", $why, "not linearizable: $name");
+}
+
+is(scalar KV::Linear::check([ [ 'put', 'a', 1, 0, 1 ], [ 'put', 'b', 2, 0, 1 ],
+                              [ 'clear', undef, undef, 2, 3 ],
+                              [ 'get', 'a', undef, 4, 5 ],
+                              [ 'get', 'b', 2, 4, 5 ] ]),
+   1, 'not linearizable: a clear of one key and not of the other');
+
+{
+    my @puts = ([ 'put', 'a', 1, 0, 1 ], [ 'put', 'b', 2, 2, 3 ],
+                [ 'clear', undef, undef, 4, 9 ], [ 'put', 'a', 3, 10, 11 ]);
+    my @seen = ([ 'get', 'b', 2, 1, 2 ], [ 'get', 'b', 2, 4, 6 ],
+                [ 'get', 'a', undef, 5, 7 ], [ 'get', 'b', undef, 8, 9 ]);
+
+    is(scalar KV::Linear::clears([ @puts, @seen ]), 0, 'a clear of all keys');
+    is(scalar KV::Linear::clears([ @puts, @seen, [ 'get', 'b', 2, 7.5, 8 ] ]),
+       1, 'a clear half done');
+    is(scalar KV::Linear::clears([ @puts, [ 'get', 'b', 2, 10, 11 ] ]),
+       1, 'a clear without effect');
+}
+
+
+# The search that needs no proof: tries every order.
+
+sub search {
+    my ($ops) = @_;
+    my %seen;
+    my $try;
+
+    $try = sub {
+        my ($done, $value) = @_;
+        my @left = grep { !($done & 1 << $_) } 0 .. $#$ops;
+        return 1 if !grep { defined $ops->[$_][4] } @left;
+        return 0 if $seen{"$done $value"}++;
+
+        my $end = (sort { $a <=> $b } grep { defined }
+                   map { $ops->[$_][4] } @left)[0];
+        for my $i (@left) {
+            my ($what, undef, $id, $start) = @{$ops->[$i]};
+            next if $start > $end;
+            next if $what eq 'get' && ($id // 0) != $value;
+            return 1 if $try->($done | 1 << $i, $what eq 'get' ? $value
+                                                : $what eq 'put' ? $id : 0);
+        }
+        return 0;
+    };
+
+    return $try->(0, 0);
+}
+
+{
+    my (%count, @differ);
+
+    for my $n (1 .. 6000) {
+        my ($puts, $long, @ops) = (0, 2 + int rand 8);
+        for (1 .. 3 + int rand 6) {
+            my $start = int rand 16;
+            my $end = $start + int rand $long;
+            my $dice = rand;
+            push @ops, $dice < 0.3 ? [ 'put', 'k', ++$puts ]
+                     : $dice < 0.5 ? [ 'del', 'k', undef ]
+                     : $dice < 0.8 ? [ 'get', 'k', 1 + int rand 3 ]
+                     :               [ 'get', 'k', undef ];
+            $end = undef if $dice < 0.5 && rand() < 0.15;
+            push @{$ops[-1]}, $start, $end;
+        }
+        $_->[2] = 1 + int rand $puts
+            for $puts ? grep { $_->[0] eq 'get' && $_->[2] } @ops : ();
+
+        my ($fast, $slow) = (!KV::Linear::check(\@ops), search(\@ops));
+        $count{$slow ? 'yes' : 'no'}++;
+        push @differ, join ', ', map { "$_->[0]" . ($_->[2] // '') . " $_->[3] "
+                                       . ($_->[4] // '-') } @ops
+            if !$fast != !$slow;
+    }
+
+    is(scalar @differ, 0, 'the checker says what a search of all orders says')
+        or diag("seed $SEED: ", join "\n", splice @differ, 0, 5);
+    cmp_ok($count{$_}, '>', 600, "there were enough of $_") for qw(yes no);
+}
+
+
+# ---- the store
+
+
+# A module of its own, with the points compiled in; but an nginx that has the
+# module linked in is taken as it is.
+
+my @points;
+
+if (($ENV{KV_MODULE} // 'none') ne '') {
+    local $ENV{KV_CFLAGS} = '-DKV_TEST_POINTS';
+    system('scripts/build.sh', '--quiet', '--build-dir', '.build/points') == 0
+        or BAIL_OUT('the test build of the module failed');
+    $ENV{KV_MODULE} = '.build/points/ngx_http_kv_module.so';
+    @points = qw(PUSHED WRITE WRITTEN SYNCED APPLYING APPLIED REPORTING);
+}
+
+my $s = KV::Test->new(workers => 3, zone => '64m', fault => 1,
+                      kv => 'segment=4m max_value=1m snapshot=16m',
+                      location => 'add_header X-Worker $pid;');
+$ENV{KV_POINT_DIR} = $s->{dir};
+$s->expect_log(qr/worker process \d+ exited on signal 9/);
+$s->start;
+
+my $PROCESSES = 9;
+my $ENOUGH = 10_000;                # operations, on a poor machine
+
+my $BEAT = 0.6;                     # seconds, $MANY of them of many writes
+my $MANY = 0.25;
+
+
+sub now { return clock_gettime(CLOCK_MONOTONIC) }
+
+sub beat { return now() - $BEAT * int(now() / $BEAT) }
+
+
+# A process of clients that keeps a history: `next` gives a request, with the
+# operation [what, key, id] that it stands for.
+
+sub client {
+    my ($number, $o, $next) = @_;
+
+    return KV::Load->fork(sub {
+        my ($stop, $parent) = @_;
+        my (@ops, %counts, %workers, @errors, %wait);
+
+        srand($SEED * 100 + $number);
+
+        my $begin = sub {
+            my ($n) = @_;
+            return if $$stop;
+            my $wait = delete $wait{$n};
+            return $wait if $wait;
+            my $req = $next->($n) or return;
+            $req->{op}[3] = now();
+            return $req;
+        };
+
+        my $done = sub {
+            my ($n, $req, $res, $error) = @_;
+            my $end = now();
+            my ($op, $status) = ($req->{op}, $res ? $res->{status} : $error);
+
+            $counts{"$op->[0] $status"}++;
+
+            if ($status eq '200') {
+                $op->[4] = $end;
+                $workers{$res->{headers}{'x-worker'} // '-'}++;
+                if ($op->[0] eq 'get') {
+                    $op->[2] = KV::Util::check_value($op->[1], $res->{body})
+                        // 'torn ' . length $res->{body};
+                }
+            } elsif ($status eq '404' && $op->[0] eq 'get') {
+                $op->[4] = $end;
+
+            } else {
+                push @errors, "$req->{method} $req->{path}: $status"
+                    unless $status =~ /^(?:503|refused|dropped)$/;
+                $wait{$n} = 0.02;
+                return if $op->[0] eq 'get' || $status eq 'refused';
+                $op->[4] = undef;
+            }
+
+            push @ops, $op;
+        };
+
+        KV::Load::run(port => $s->{port}, next => $begin, done => $done, %$o,
+                      tick => sub { $$stop = 1 if getppid != $parent });
+
+        return { ops => \@ops, counts => \%counts, workers => \%workers,
+                 errors => \@errors };
+    });
+}
+
+
+sub request {
+    my ($what, $key, $id) = @_;
+    my %method = (put => 'PUT', del => 'DELETE', get => 'GET',
+                  clear => 'DELETE');
+
+    return { method => $method{$what}, op => [ $what, $key, $id ],
+             path => defined $key ? "/kv/$key" : '/clear',
+             $what eq 'put' ? (body => value($key, $id, size())) : () };
+}
+
+
+sub size {
+    my $dice = rand;
+    return $dice < 0.80 ? 20 + int rand 500
+         : $dice < 0.97 ? 1_000 + int rand 10_000
+         :                40_000 + int rand 60_000;
+}
+
+
+# The final state, as one client sees it.
+
+sub look {
+    my (@keys) = @_;
+    return map { my ($key, $start) = ($_, now());
+                 my $r = $s->get($key);
+                 my $id = $r->{status} == 404 ? undef
+                          : KV::Util::check_value($key, $r->{body}) // 'torn';
+                 [ 'get', $key, $id, $start, now() ] } @keys;
+}
+
+
+# What happens to the server.
+
+my %EVENTS = (
+    'nothing' => sub { },
+    'a worker dies' => sub { kill_some(1) },
+    'all workers die' => sub { kill_some(3) },
+    'two workers die in a sync' => sub { kill_in_sync(2) },
+    'all workers die in a sync' => sub { kill_in_sync(3) },
+    'a reload' => sub { $s->reload },
+    'a death in a reload' => sub {
+        kill('HUP', $s->{pid});
+        sleep(rand 0.05);
+        kill_some(1);
+    },
+    'everything dies' => sub { $s->stop('KILL'); $s->start },
+    (map { my $point = $_; ("a death at $point", sub { arm($point) }) }
+         @points),
+);
+
+
+sub kill_some {
+    my ($n) = @_;
+    kill('KILL', (shuffle($s->workers))[0 .. $n - 1]);
+}
+
+
+sub kill_in_sync {
+    my ($n) = @_;
+    $s->fault(slow => 30);
+    sleep(0.05);
+    kill_some($n);
+    sleep(0.05);
+    $s->fault(slow => undef);
+}
+
+
+sub arm {
+    my ($point) = @_;
+    write_file("$s->{dir}/point.new", "$point 1\n");
+    rename("$s->{dir}/point.new", "$s->{dir}/point") or die;
+    wait_for(sub { !-e "$s->{dir}/point" }, 5, 0.001)
+        or fail("$point is not reached");
+}
+
+
+for my $round (1 .. $ROUNDS) {
+    my @keys = map { "r$round-k$_" } 0 .. 5;
+    my $seq = 0;
+
+    my $next = sub {
+        my ($number) = @_;
+        my ($dice, $key) = (rand, $keys[@keys * rand() ** 4]);
+        $dice *= 20 if beat() > $MANY;
+        return $dice > 0.60  ? request('get', $keys[rand @keys])
+             : $dice > 0.18  ? request('put', $key, $number * 1e7 + $seq++)
+             : $dice > 0.004 ? request('del', $key)
+             :                 request('clear');
+    };
+
+    my $begun = now();
+    my @clients = map { my $n = $_;
+                        client($n, { connections => 2, keepalive => $n % 3 },
+                               sub { $next->($n) }) } 1 .. $PROCESSES;
+
+    for my $event (shuffle(sort keys %EVENTS)) {
+        sleep($BEAT - beat() + $MANY * (0.7 + rand 0.3));
+        $EVENTS{$event}->();
+        ok(wait_for(sub { $s->workers == 3 && $s->put('back', 'x', soft => 1,
+                                   timeout => 5)->{status} == 200 }, 10),
+           "$event: the service is back");
+    }
+
+    sleep($BEAT);
+    my @results = map { $_->stop } @clients;
+    my $took = now() - $begun;
+    my @ops = map { @{$_->{ops} || []} } @results;
+
+    push @ops, look(@keys);
+    $s->stop('KILL');
+    $s->start;
+    push @ops, look(@keys);
+
+    my @errors = map { @{$_->{errors}} } @results;
+    is(scalar @errors, 0, 'no answer that is out of place')
+        or diag("seed $SEED: ", join "\n", splice @errors, 0, 10);
+
+    my $proved = now();
+    @errors = KV::Linear::check(\@ops);
+    $proved = now() - $proved;
+    is(scalar @errors, 0, "round $round: " . @ops . ' operations of '
+       . @keys . ' keys are linearizable')
+        or diag("seed $SEED: ", join "\n", @errors);
+
+    cmp_ok(scalar @ops, '>', $ENOUGH, 'there were many');
+    my (%workers, %counts);
+    for (@results) {
+        my ($w, $c) = @$_{qw(workers counts)};
+        $workers{$_} += $w->{$_} for keys %$w;
+        $counts{$_} += $c->{$_} for keys %$c;
+    }
+    delete $workers{'-'};
+    my @shares = sort { $b <=> $a } values %workers;
+    cmp_ok($shares[2] // 0, '>', @ops / 50, 'more than two workers took part');
+
+    my $maybe = grep { !defined $_->[4] } @ops;
+    cmp_ok($maybe, '>', 10, 'some have no answer');
+    note(sprintf 'seed %d: %d operations in %.1f s, %d without an answer, '
+         . 'by %d workers, proved in %.2f s', $SEED, scalar @ops, $took,
+         $maybe, scalar @shares, $proved);
+    note(join ', ', map { "$_: $counts{$_}" } sort keys %counts);
+}
+
+
+# a clear is one instant for all keys
+
+{
+    my @keys = map { "c$_" } 0 .. 3;
+    my ($seq, $pos) = (0, -1);
+
+    my $writer = client(50, { connections => 1 }, sub {
+        $pos = ($pos + 1) % (@keys + 1);
+        return $pos < @keys ? request('put', $keys[$pos], $seq++)
+                            : request('clear');
+    });
+    my @readers = map { client(50 + $_, { connections => 3 }, sub {
+                            return request('get', $keys[rand @keys]);
+                        }) } 1 .. 3;
+    sleep(2);
+    my @results = map { $_->stop } $writer, @readers;
+    my @ops = map { @{$_->{ops} || []} } @results;
+    my @errors = map { @{$_->{errors}} } @results;
+
+    push @errors, KV::Linear::check(\@ops), KV::Linear::clears(\@ops);
+    is(scalar @errors, 0, 'a clear is one instant for all keys')
+        or diag("seed $SEED: ", join "\n", splice @errors, 0, 10);
+
+    my $clears = grep { $_->[0] eq 'clear' } @ops;
+    cmp_ok($clears, '>', 5, 'there were clears');
+    note("$clears clears, " . @ops . ' operations');
+}
+
+$s->done;
+done_testing();
