@@ -3,13 +3,25 @@
 #
 # Installs Debian packages without a question, as root. The scripts beside
 # this one call it for what is missing; there is no need to run it by hand.
-# Where it brings nginx itself, nginx's own service is left stopped and
-# disabled: the packages are wanted for the program, and port 80 is not ours.
+# Where it brings nginx itself, Redis or webdis, their own services are left
+# stopped and disabled: the packages are wanted for the programs, and their
+# ports are not ours.
 
 set -euo pipefail
 
 policy=/usr/sbin/policy-rc.d
 saved=$policy.before-kv
+
+# Services of packages, and by what their being there already shows.
+declare -A programs=(
+    [nginx]=/usr/sbin/nginx
+    [redis-server]=/usr/bin/redis-server
+    [webdis]=/usr/bin/webdis
+)
+
+# Those that are not there yet.
+absent=()
+
 export DEBIAN_FRONTEND=noninteractive
 
 
@@ -27,16 +39,28 @@ main()
     # what matters is whether the packages can be installed.
     apt_get update || true
 
-    if [[ -x /usr/sbin/nginx ]]; then
+    find_absent
+
+    if [[ ${#absent[@]} -eq 0 ]]; then
         apt_get install "$@"
         return
     fi
 
-    forbid_service
-    trap allow_service EXIT
+    forbid_services
+    trap allow_services EXIT
     trap 'exit 1' INT TERM HUP
     apt_get install "$@"
-    disable_service
+    disable_services
+}
+
+
+find_absent()
+{
+    local service
+
+    for service in "${!programs[@]}"; do
+        [[ -x ${programs[$service]} ]] || absent+=("$service")
+    done
 }
 
 
@@ -50,19 +74,23 @@ apt_get()
 
 # Debian's way to say that a service must not start: the exit status of
 # policy-rc.d. Other services keep the answer that they had.
-forbid_service()
+forbid_services()
 {
+    local names
+
+    names=$(printf '%s|' "${absent[@]}" "${absent[@]/%/.service}")
+
     if [[ -e $policy && ! -e $saved ]]; then
         mv "$policy" "$saved"
     fi
 
     cat >"$policy" <<END
 #!/bin/sh
-# For the time of one apt-get run: nginx is not started by its package.
+# For the time of one apt-get run: these are not started by their packages.
 for arg in "\$@"; do
     case \$arg in
         --*) ;;
-        nginx|nginx.service) exit 101 ;;
+        ${names%|}) exit 101 ;;
         *) break ;;
     esac
 done
@@ -72,7 +100,7 @@ END
 }
 
 
-allow_service()
+allow_services()
 {
     if [[ -e $saved ]]; then
         mv "$saved" "$policy"
@@ -82,14 +110,20 @@ allow_service()
 }
 
 
-# The package also sets the service to start with the machine.
-disable_service()
+# The packages also set their services to start with the machine.
+disable_services()
 {
-    if [[ -x /usr/sbin/nginx && -d /run/systemd/system ]]; then
-        systemctl --quiet disable nginx.service || true
-    elif [[ -x /usr/sbin/nginx ]]; then
-        update-rc.d nginx disable || true
-    fi
+    local service
+
+    for service in "${absent[@]}"; do
+        if [[ ! -x ${programs[$service]} ]]; then
+            continue
+        elif [[ -d /run/systemd/system ]]; then
+            systemctl --quiet disable "$service.service" || true
+        else
+            update-rc.d "$service" disable || true
+        fi
+    done
 }
 
 

@@ -121,3 +121,13 @@ user_directive()
         echo "user nobody $(id -gn nobody);"
     fi
 }
+
+
+# Sanitizers of some compilers cannot run where the kernel scatters mappings
+# widely: what to put before their programs; a container may forbid it.
+without_aslr()
+{
+    if setarch -R true 2>/dev/null; then
+        echo 'setarch -R'
+    fi
+}

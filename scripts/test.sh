@@ -6,6 +6,7 @@
 #
 #   build  the module, with this machine's nginx; what ./configure refuses
 #   unit   t/unit/test_*.c: the store core, under sanitizers
+#   fuzz   t/fuzz/fuzz_*.c: what reads files and requests, some seconds each
 #   http   t/*.t: a real nginx with the module
 #   lc     the LittleClusters tool's own stages; needs Go 1.25, or lc itself
 #
@@ -29,6 +30,7 @@ tree=
 # A sanitizer's programs and a whole run of t/*.t, in seconds, are ended after
 # these: a test that hangs is a failure, not a run without an end.
 unit_limit=120
+fuzz_seconds=5
 http_limit=400
 lc_limit=100
 
@@ -65,7 +67,7 @@ parse_arguments()
             --help|-h)           usage_of "$0"; exit ;;
             --with-nginx)        tree=$(next_argument "$@"); shift ;;
             --with-nginx=*)      tree=${1#*=} ;;
-            build|unit|http|lc)  parts+=("$1") ;;
+            build|unit|fuzz|http|lc) parts+=("$1") ;;
             *.t|*test_*.c)       files+=("$(in_repo "$1")") ;;
             *)                   die "unknown argument: $1 (try --help)" ;;
         esac
@@ -81,7 +83,7 @@ parse_arguments()
     elif [[ $tree && ${#parts[@]} -eq 0 ]]; then
         parts=(build http)
     elif [[ ${#parts[@]} -eq 0 ]]; then
-        parts=(build unit http lc)
+        parts=(build unit fuzz http lc)
     fi
 }
 
@@ -287,21 +289,40 @@ run_unit()
 }
 
 
-# The thread sanitizer of this compiler cannot run where the kernel scatters
-# mappings widely; a container may forbid to turn that off.
-without_aslr()
-{
-    if setarch -R true 2>/dev/null; then
-        echo 'setarch -R'
-    fi
-}
-
-
 # count_cmocka LOG: tests passed, failed and skipped, over all its groups.
 count_cmocka()
 {
     awk '/^\[ +[A-Z]+ +\] [0-9]+ test/ { n[$2] += $4 }
          END { print n["PASSED"] + 0, n["FAILED"] + 0, n["SKIPPED"] + 0 }' "$1"
+}
+
+
+# ---- fuzz
+
+
+test_fuzz()
+{
+    local log=$logs/fuzz.out status=0 counts
+
+    "$repo/scripts/fuzz.sh" --seconds $fuzz_seconds >"$log" 2>&1 </dev/null \
+        || status=$?
+
+    if (( status == 77 )); then
+        skipped=$(( skipped + 1 ))
+        printf 'fuzz:  skipped: %s\n' "$(tail -n 1 "$log")"
+        return
+    fi
+
+    # "5 targets, 0 failed, 1234 executions"
+    counts=$(tail -n 1 "$log")
+
+    if (( status == 0 )) && [[ $counts =~ ^([0-9]+)\ targets,\ (0)\ failed, ]]
+    then
+        report fuzz "${BASH_REMATCH[1]}" 0 0 "${counts##*, }"
+    else
+        cat "$log"
+        report fuzz 0 1 0 ""
+    fi
 }
 
 

@@ -19,10 +19,10 @@
  */
 
 
-#include <stdlib.h>
 #include <time.h>
 
 #include "kv_background.h"
+#include "kv_big.h"
 #include "kv_commit.h"
 #include "kv_points.h"
 #include "kv_snapshot.h"
@@ -30,6 +30,15 @@
 
 /* entries up to this footprint are copied at once */
 #define KV_SCAN_SMALL  KV_HEAP_MAX_CLASS
+
+/*
+ * While writes go on, a snapshot gives way: it works for about so long, and
+ * then rests for so many times that.  Both in nanoseconds, at most; else a
+ * disk that is slow for a moment would make it sleep for seconds.
+ */
+#define KV_SCAN_WORK      1000000u
+#define KV_SCAN_REST      2u
+#define KV_SCAN_REST_MAX  50000000u
 
 
 typedef struct {
@@ -40,12 +49,15 @@ typedef struct {
     size_t                 size;
     bool                   no_memory;
     uint64_t               records;
+    uint64_t               rested;       /* ns: when it last had a rest */
+    uint64_t               lsn;          /* the log's next, then */
 } kv_scan_t;
 
 
 static void kv_background_wanted(kv_store_t *store);
 static kv_rc_t kv_background_snapshot(kv_store_t *store);
 static kv_rc_t kv_background_scan(kv_scan_t *scan, kv_err_t *err);
+static void kv_background_rest(kv_scan_t *scan);
 static void kv_background_copy(void *data, const kv_entry_t *e);
 static kv_rc_t kv_background_flush(kv_scan_t *scan, kv_err_t *err);
 static kv_rc_t kv_background_large(kv_scan_t *scan, const kv_record_t *key,
@@ -68,6 +80,8 @@ kv_background_run(kv_store_t *store)
     rc = kv_mutex_trylock(&zone->background_lock);
 
     if (rc == KV_OK || rc == KV_DEAD) {
+
+        kv_point(KV_POINT_BACKGROUND_LOCKED);
 
         if (kv_store_fit_background(store) == KV_OK) {
             kv_background_wanted(store);
@@ -92,6 +106,8 @@ kv_background_wanted(kv_store_t *store)
     while (!kv_background_stopped(store)
            && (wants = atomic_exchange(&zone->wants, 0)) != 0)
     {
+        kv_point(KV_POINT_BACKGROUND_TAKEN);
+
         if (wants & KV_WANT_SEGMENT) {
             rc = kv_log_prepare(store->background, &store->stop);
 
@@ -125,6 +141,7 @@ kv_background_snapshot(kv_store_t *store)
 
     memset(&scan, 0, sizeof(scan));
     scan.store = store;
+    scan.rested = started;
 
     lsn = atomic_load(&zone->applied_lsn);
 
@@ -156,6 +173,8 @@ kv_background_snapshot(kv_store_t *store)
         goto failed;
     }
 
+    kv_point(KV_POINT_SNAPSHOT_WALKED);
+
     rc = kv_snapshot_finish(scan.writer, end_lsn, &bytes, &err);
 
     if (rc != KV_OK) {
@@ -165,7 +184,7 @@ kv_background_snapshot(kv_store_t *store)
 
     kv_point(KV_POINT_SNAPSHOT_NAMED);
 
-    free(scan.buf);
+    kv_big_free(scan.buf, scan.size);
 
     atomic_store(&zone->snapshot_lsn, lsn);
     atomic_store(&zone->snapshot_bytes, bytes);
@@ -191,7 +210,7 @@ kv_background_snapshot(kv_store_t *store)
 
 failed:
 
-    free(scan.buf);
+    kv_big_free(scan.buf, scan.size);
 
     if (rc == KV_CANCELLED) {
         return rc;
@@ -238,6 +257,9 @@ kv_background_scan(kv_scan_t *scan, kv_err_t *err)
         kv_epoch_enter(store->slot, KV_EPOCH_SCAN, &zone->limbo.epoch);
         next = kv_map_walk(&zone->map, next, KV_SCAN_ENTRIES,
                            kv_background_copy, scan);
+
+        kv_point(KV_POINT_SNAPSHOT_COPY);
+
         kv_epoch_leave(store->slot, KV_EPOCH_SCAN);
 
         if (scan->no_memory) {
@@ -252,9 +274,43 @@ kv_background_scan(kv_scan_t *scan, kv_err_t *err)
             return rc;
         }
 
+        kv_background_rest(scan);
+
     } while (next);
 
     return KV_OK;
+}
+
+
+static void
+kv_background_rest(kv_scan_t *scan)
+{
+    uint64_t          now, lsn, rest;
+    kv_zone_t        *zone;
+    struct timespec   pause;
+
+    zone = scan->store->zone;
+    now = kv_now_ns();
+
+    if (now - scan->rested < KV_SCAN_WORK) {
+        return;
+    }
+
+    lsn = atomic_load(&zone->log.next_lsn);
+
+    if (lsn != scan->lsn) {
+        rest = kv_min((now - scan->rested) * KV_SCAN_REST, KV_SCAN_REST_MAX);
+
+        pause.tv_sec = 0;
+        pause.tv_nsec = (long) rest;
+
+        (void) nanosleep(&pause, NULL);
+
+        now = kv_now_ns();
+    }
+
+    scan->rested = now;
+    scan->lsn = lsn;
 }
 
 
@@ -398,6 +454,8 @@ kv_background_large(kv_scan_t *scan, const kv_record_t *key, kv_err_t *err)
 
     rec.value_len = e->value_len;
 
+    kv_point(KV_POINT_SNAPSHOT_LARGE);
+
     kv_epoch_leave(store->slot, KV_EPOCH_SCAN);
 
     value.iov_base = copy;
@@ -424,12 +482,18 @@ kv_background_room(kv_scan_t *scan, size_t n)
         size = kv_max(scan->size * 2, (size_t) 1 << 18);
         size = kv_max(size, scan->len + n);
 
-        p = realloc(scan->buf, size);
+        p = kv_big_alloc(size);
 
         if (p == NULL) {
             scan->no_memory = true;
             return NULL;
         }
+
+        if (scan->len) {
+            memcpy(p, scan->buf, scan->len);
+        }
+
+        kv_big_free(scan->buf, scan->size);
 
         scan->buf = p;
         scan->size = size;
@@ -496,6 +560,8 @@ kv_background_purge(kv_store_t *store, kv_err_t *err)
 
     rc = kv_snapshot_purge(store->io, store->dirfd, KV_SNAPSHOTS_KEPT, false,
                            err);
+
+    kv_point(KV_POINT_PURGING);
 
     if (rc == KV_OK) {
         rc = kv_snapshot_list(store->io, store->dirfd, &list, err);

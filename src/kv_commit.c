@@ -140,6 +140,8 @@ kv_commit_run(kv_store_t *store)
 
     rc = kv_mutex_lock(&zone->commit_lock);
 
+    kv_point(KV_POINT_COMMIT_LOCKED);
+
     if (store->batch == NULL) {
         store->batch = calloc(1, sizeof(kv_batch_t));
     }
@@ -199,6 +201,8 @@ kv_commit_run(kv_store_t *store)
 
         none = 0;
         atomic_store(&zone->committer, 0);
+
+        kv_point(KV_POINT_UNCLAIMED);
 
         if (kv_store_stopping(store)
             || atomic_load(&zone->state) != KV_ZONE_READY
@@ -740,6 +744,8 @@ kv_commit_apply_one(kv_zone_t *zone, kv_op_t *op)
         return !kv_heap_broken(zone->heap);
     }
 
+    kv_point(KV_POINT_LINKED);
+
     return old == NULL
            || kv_limbo_retire(&zone->limbo, old, KV_RETIRED_ENTRY) == KV_OK;
 }
@@ -780,11 +786,15 @@ kv_commit_wake(kv_store_t *store, kv_batch_t *batch)
 {
     unsigned  i;
 
+    kv_point(KV_POINT_WAKE);
+
     for (i = 0; i < store->zone->nslots; i++) {
 
         if (batch->wake[i]) {
             batch->wake[i] = 0;
             kv_store_wake(store, i);
+
+            kv_point(KV_POINT_WAKING);
         }
     }
 }
@@ -818,7 +828,7 @@ kv_commit_make_room(kv_store_t *store, kv_op_t *op)
             break;
         }
 
-        rc = kv_compact_page(store);
+        rc = kv_compact_page(store, true);
 
         if (rc == KV_DEAD) {
             return KV_UNAVAILABLE;
@@ -877,7 +887,7 @@ kv_commit_tidy(kv_store_t *store)
     if (rc == KV_OK
         && st.free_pages * KV_PAGE_SIZE <= st.size / KV_COMPACT_SHARE)
     {
-        rc = kv_compact_page(store);
+        rc = kv_compact_page(store, false);
     }
 
     if (rc == KV_DEAD) {

@@ -14,7 +14,7 @@ static kv_rc_t kv_compact_piece(kv_store_t *store, kv_piece_t *piece,
 
 
 kv_rc_t
-kv_compact_page(kv_store_t *store)
+kv_compact_page(kv_store_t *store, bool dense)
 {
     void            *object;
     kv_rc_t          rc;
@@ -28,7 +28,7 @@ kv_compact_page(kv_store_t *store)
         return KV_DEAD;
     }
 
-    rc = kv_heap_evac_begin(zone->heap, &ev);
+    rc = kv_heap_evac_begin(zone->heap, &ev, dense);
 
     if (rc != KV_OK) {
         kv_heap_unlock(zone->heap);

@@ -15,11 +15,12 @@
 
 
 /*
- * Empties one page.  What was there goes to limbo, so that the page is free
- * once readers have left and kv_limbo_reclaim() ran.  With the commit lock
- * held and the phase set.  KV_OK, KV_DECLINED (no page is worth it), KV_DEAD.
+ * Empties one page: a sparse one, or with `dense` any whose objects find room
+ * elsewhere.  What was there goes to limbo, so that the page is free once
+ * readers have left and kv_limbo_reclaim() ran.  With the commit lock held and
+ * the phase set.  KV_OK, KV_DECLINED (no page is worth it), KV_DEAD.
  */
-kv_rc_t kv_compact_page(kv_store_t *store);
+kv_rc_t kv_compact_page(kv_store_t *store, bool dense);
 
 
 #endif /* KV_COMPACT_H */

@@ -10,6 +10,8 @@
 
 
 static kv_rc_t kv_direct_begin(kv_direct_t *d, uint64_t start, size_t have);
+static ssize_t kv_direct_read(kv_direct_t *d, uint64_t start);
+static bool kv_direct_off(kv_direct_t *d);
 static kv_rc_t kv_direct_flush(kv_direct_t *d, size_t len, uint64_t offset);
 
 
@@ -139,13 +141,7 @@ kv_direct_begin(kv_direct_t *d, uint64_t start, size_t have)
         return KV_OK;
     }
 
-    /* in one call: another could only begin in the middle of a block */
-
-    do {
-        n = d->io->pread(d->io, d->fd, d->buf, KV_DIRECT_BLOCK,
-                         (off_t) start);
-
-    } while (n == -1 && errno == EINTR);
+    n = kv_direct_read(d, start);
 
     if (n >= (ssize_t) have) {
         return KV_OK;
@@ -159,6 +155,50 @@ kv_direct_begin(kv_direct_t *d, uint64_t start, size_t have)
 }
 
 
+/*
+ * One block into the buffer, as much of it as there is.  A direct read is one
+ * call, for another could only begin in the middle of the block.
+ */
+
+static ssize_t
+kv_direct_read(kv_direct_t *d, uint64_t start)
+{
+    ssize_t  n;
+
+    do {
+        n = d->io->pread(d->io, d->fd, d->buf, KV_DIRECT_BLOCK,
+                         (off_t) start);
+
+    } while (n == -1 && errno == EINTR);
+
+    if (n == KV_DIRECT_BLOCK || (n == -1 && errno != EINVAL)
+        || !kv_direct_off(d))
+    {
+        return n;
+    }
+
+    return kv_io_read(d->io, d->fd, d->buf, KV_DIRECT_BLOCK, (off_t) start);
+}
+
+
+/*
+ * The file system said that it could, and cannot; or it did a part of a block,
+ * and nobody can go on from there.
+ */
+
+static bool
+kv_direct_off(kv_direct_t *d)
+{
+    if (!d->on || d->io->direct(d->io, d->fd, false) == -1) {
+        return false;
+    }
+
+    d->on = false;
+
+    return true;
+}
+
+
 static kv_rc_t
 kv_direct_flush(kv_direct_t *d, size_t len, uint64_t offset)
 {
@@ -166,15 +206,7 @@ kv_direct_flush(kv_direct_t *d, size_t len, uint64_t offset)
 
     rc = kv_io_write(d->io, d->fd, d->buf, len, (off_t) offset);
 
-    /*
-     * It said that it could, and cannot; or it wrote a part of a block, and
-     * then could not go on from there.
-     */
-
-    if (rc == KV_ERROR && errno == EINVAL && d->on
-        && d->io->direct(d->io, d->fd, false) == 0)
-    {
-        d->on = false;
+    if (rc == KV_ERROR && errno == EINVAL && kv_direct_off(d)) {
         rc = kv_io_write(d->io, d->fd, d->buf, len, (off_t) offset);
     }
 

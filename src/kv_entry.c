@@ -9,20 +9,39 @@
 #include "kv_entry.h"
 
 
-#define KV_PIECE_DATA  (KV_HEAP_MAX_CLASS - sizeof(kv_piece_t))
+/* pieces for what whole pages do not hold */
+#define KV_ENTRY_TAILS  3
+
+/* what may be lost at the end of a piece: one in so many bytes */
+#define KV_PIECE_LOSS   16
 
 
-/* How a value is cut: `pages` whole ones, then `tail` pieces of `size[]`. */
+/* How a value is cut: `pages` whole ones, then `tails` pieces of `size[]`. */
 
 typedef struct {
     uint32_t  pages;
     uint32_t  tails;
-    uint32_t  size[2];             /* bytes of data, without kv_piece_t */
+    uint32_t  size[KV_ENTRY_TAILS];    /* bytes of data, without kv_piece_t */
 } kv_cut_t;
 
 
-static bool kv_entry_is_small(uint16_t key_len, uint32_t value_len);
+/*
+ * What pieces take: some of the heap's classes.  Not all: each one in use
+ * keeps a page that is not full, which weighs in a small zone.
+ */
+
+static const uint32_t  kv_piece_sizes[] = {
+    512, 1024, 2048, 3072, 4096, 6528, 8192, 13056, 16384, 21824,
+    KV_HEAP_MAX_CLASS
+};
+
+
+_Static_assert(sizeof(kv_entry_t) + KV_KEY_MAX + KV_ENTRY_INLINE
+               <= KV_HEAP_MAX_CLASS, "KV_ENTRY_INLINE");
+
+
 static void kv_entry_cut(uint32_t value_len, kv_cut_t *cut);
+static const uint32_t *kv_piece_size(uint32_t len);
 static size_t kv_entry_head_size(uint16_t key_len, uint32_t pieces);
 static kv_rc_t kv_entry_create_small(kv_heap_t *heap, kv_heap_kind_t kind,
     kv_entry_t **where, const void *key, uint16_t key_len,
@@ -52,7 +71,7 @@ kv_entry_create(kv_heap_t *heap, kv_entry_t **where, const void *key,
                                       max);
     }
 
-    if (kv_entry_is_small(key_len, value_len)) {
+    if (value_len <= KV_ENTRY_INLINE) {
         return kv_entry_create_small(heap, KV_HEAP_ENTRY, where, key, key_len,
                                      value_len);
     }
@@ -118,10 +137,8 @@ kv_entry_write(kv_heap_t *heap, kv_entry_t *e, uint32_t offset,
 
         } else {
 
-            /* only the first tail can be followed by another one */
-
-            if (i == cut.pages && at >= cut.size[0] && cut.tails == 2) {
-                at -= cut.size[0];
+            while (i >= cut.pages && at >= cut.size[i - cut.pages]) {
+                at -= cut.size[i - cut.pages];
                 i++;
             }
 
@@ -165,7 +182,7 @@ kv_entry_finish(kv_heap_t *heap, kv_entry_t **where, uint32_t value_len)
 
     rc = KV_NO_MEMORY;
 
-    if (kv_entry_is_small(old->key_len, value_len)) {
+    if (value_len <= KV_ENTRY_INLINE) {
         e = kv_heap_alloc(heap, KV_HEAP_ENTRY,
                           sizeof(kv_entry_t) + old->key_len + value_len);
         if (e == NULL) {
@@ -361,7 +378,7 @@ kv_entry_footprint(uint16_t key_len, uint32_t value_len)
     uint32_t  i;
     kv_cut_t  cut;
 
-    if (kv_entry_is_small(key_len, value_len)) {
+    if (value_len <= KV_ENTRY_INLINE) {
         return kv_heap_class_size(sizeof(kv_entry_t) + key_len + value_len);
     }
 
@@ -372,49 +389,74 @@ kv_entry_footprint(uint16_t key_len, uint32_t value_len)
     size += (size_t) cut.pages * KV_PAGE_SIZE;
 
     for (i = 0; i < cut.tails; i++) {
-        size += kv_heap_class_size(sizeof(kv_piece_t) + cut.size[i]);
+        size += *kv_piece_size(cut.size[i]);
     }
 
     return size;
 }
 
 
-static bool
-kv_entry_is_small(uint16_t key_len, uint32_t value_len)
-{
-    return sizeof(kv_entry_t) + key_len + (size_t) value_len
-           <= KV_HEAP_MAX_CLASS;
-}
-
+/*
+ * A rest that would leave too much of a piece empty fills the next smaller
+ * one, and what is left of it is cut in turn.
+ */
 
 static void
 kv_entry_cut(uint32_t value_len, kv_cut_t *cut)
 {
-    uint32_t  rest;
+    uint32_t         rest, need, taken;
+    const uint32_t  *size;
+
+    memset(cut, 0, sizeof(kv_cut_t));
 
     cut->pages = value_len / KV_PAGE_SIZE;
-    cut->tails = 0;
-    cut->size[0] = 0;
-    cut->size[1] = 0;
-
     rest = value_len % KV_PAGE_SIZE;
+    taken = 0;
 
-    if (rest > 2 * KV_PIECE_DATA) {
+    while (rest) {
+        need = sizeof(kv_piece_t) + rest;
+        size = kv_piece_size(rest);
 
-        /* two halves of a page hold less than a page: take a whole one */
+        if (size > kv_piece_sizes && *size > need + need / KV_PIECE_LOSS
+            && cut->tails < KV_ENTRY_TAILS - 1)
+        {
+            size--;
+        }
 
-        cut->pages++;
-        return;
+        taken += *size;
+
+        if (taken >= KV_PAGE_SIZE) {
+
+            /* a whole page holds more, and needs no kv_piece_t */
+
+            cut->pages++;
+            cut->tails = 0;
+            return;
+        }
+
+        assert(cut->tails < KV_ENTRY_TAILS);
+
+        need = kv_min(rest, *size - (uint32_t) sizeof(kv_piece_t));
+        cut->size[cut->tails++] = need;
+        rest -= need;
+    }
+}
+
+
+/* The least that holds so many bytes, or the largest there is. */
+
+static const uint32_t *
+kv_piece_size(uint32_t len)
+{
+    const uint32_t  *size;
+
+    size = kv_piece_sizes;
+
+    while (*size < KV_HEAP_MAX_CLASS && *size - sizeof(kv_piece_t) < len) {
+        size++;
     }
 
-    if (rest > KV_PIECE_DATA) {
-        cut->size[cut->tails++] = KV_PIECE_DATA;
-        rest -= KV_PIECE_DATA;
-    }
-
-    if (rest) {
-        cut->size[cut->tails++] = rest;
-    }
+    return size;
 }
 
 
@@ -430,13 +472,25 @@ static kv_rc_t
 kv_entry_create_small(kv_heap_t *heap, kv_heap_kind_t kind, kv_entry_t **where,
     const void *key, uint16_t key_len, uint32_t value_len)
 {
+    size_t       size;
     kv_entry_t  *e;
 
     if (kv_heap_lock(heap) != KV_OK) {
         return KV_DEAD;
     }
 
-    e = kv_heap_alloc(heap, kind, sizeof(kv_entry_t) + key_len + value_len);
+    size = sizeof(kv_entry_t) + key_len + value_len;
+    e = kv_heap_alloc(heap, kind, size);
+
+    /*
+     * There is not a page in reserve for each size that a delete's key may
+     * have, but free objects of larger ones, as in the pages of records.
+     */
+
+    while (e == NULL && kind == KV_HEAP_SYSTEM && size < KV_HEAP_MAX_CLASS) {
+        size = kv_heap_class_size(size) + 1;
+        e = kv_heap_alloc(heap, kind, size);
+    }
 
     if (e) {
         kv_entry_init(e, key, key_len, value_len, 0);
@@ -550,7 +604,7 @@ kv_entry_add_piece(kv_heap_t *heap, kv_entry_t *e, uint32_t size)
         }
 
     } else {
-        piece = kv_heap_alloc(heap, KV_HEAP_PIECE, sizeof(kv_piece_t) + size);
+        piece = kv_heap_alloc(heap, KV_HEAP_PIECE, *kv_piece_size(size));
         if (piece == NULL) {
             return false;
         }

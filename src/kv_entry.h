@@ -2,9 +2,10 @@
 /*
  * An entry: one key and its value, as they stand in the zone.
  *
- * A small entry is one object: header, key, value.  One that would be larger
- * than KV_HEAP_MAX_CLASS keeps its value in pieces: whole pages, then at most
- * two smaller ones for the rest, so that no value needs contiguous memory.
+ * A small entry is one object: header, key, value.  One with a value of more
+ * than KV_ENTRY_INLINE bytes keeps it in pieces: whole pages, then smaller
+ * ones for the rest, so that no value needs contiguous memory, and few bytes
+ * are lost to the distance between size classes, which grows with the size.
  * Its head is a SYSTEM object: it is small beside the pieces, never moved,
  * and must not keep a page of small entries from being emptied.
  *
@@ -28,6 +29,9 @@
 
 
 #define KV_ENTRY_PIECES   0x01u
+
+/* the largest value that lies in its entry */
+#define KV_ENTRY_INLINE   8192u
 
 /* An entry to be built whose length is not known (a chunked body). */
 #define KV_LENGTH_UNKNOWN UINT32_MAX

@@ -33,8 +33,9 @@
 
 #define KV_HEAP_MIN_PAGES  16
 
-/* a page that is at most 6/8 full may be evacuated */
+/* a page that is at most 6/8 full may be evacuated; in need, any */
 #define KV_HEAP_SPARSE     ((1u << 6) - 1)
+#define KV_HEAP_ANY        ((1u << KV_HEAP_BUCKETS) - 1)
 
 /* pages of a list that evacuation compares */
 #define KV_HEAP_LOOK       8
@@ -248,6 +249,8 @@ kv_heap_format(kv_heap_t *heap)
 
     kv_heap_reset(heap);
 
+    kv_point(KV_POINT_HEAP_FORMAT);
+
     atomic_store(&heap->broken, false);
 
     kv_mutex_unlock(&heap->mutex);
@@ -451,7 +454,7 @@ kv_heap_contains(kv_heap_t *heap, const void *p)
 
 
 kv_rc_t
-kv_heap_evac_begin(kv_heap_t *heap, kv_heap_evac_t *ev)
+kv_heap_evac_begin(kv_heap_t *heap, kv_heap_evac_t *ev, bool dense)
 {
     uint32_t                n, best, bytes, least;
     unsigned                kind, class, sparse, looked;
@@ -485,7 +488,7 @@ kv_heap_evac_begin(kv_heap_t *heap, kv_heap_evac_t *ev)
                 continue;
             }
 
-            sparse = partial->filled & KV_HEAP_SPARSE;
+            sparse = partial->filled & (dense ? KV_HEAP_ANY : KV_HEAP_SPARSE);
 
             if (sparse == 0) {
                 continue;

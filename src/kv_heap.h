@@ -124,11 +124,14 @@ bool kv_heap_contains(kv_heap_t *heap, const void *p);
  * about the least copying (it looks at a bounded number of the sparsest), if
  * the free objects in other pages of its class can take what lives in it,
  * and takes it out of use for allocations.  KV_OK, or KV_DECLINED if no page
- * is worth it.  With the lock held, which may be released between the three
- * calls.  One evacuation at a time: if another was begun and not ended, its
- * process died, and its page goes back into use.
+ * is worth it: one that is more than three quarters full never is, unless
+ * `dense` says that a free page is worth any copying.  With the lock held,
+ * which may be released between the three calls.  One evacuation at a time: if
+ * another was begun and not ended, its process died, and its page goes back
+ * into use.
  */
-kv_rc_t kv_heap_evac_begin(kv_heap_t *heap, kv_heap_evac_t *ev);
+kv_rc_t kv_heap_evac_begin(kv_heap_t *heap, kv_heap_evac_t *ev,
+    bool dense);
 
 /*
  * The next live object of the page, or NULL after the last.  The caller

@@ -24,6 +24,7 @@
 #include <stdlib.h>
 
 #include "kv_commit_private.h"
+#include "kv_points.h"
 
 
 static bool kv_commit_finish(kv_store_t *store, kv_batch_t *batch,
@@ -83,6 +84,8 @@ kv_commit_inherit(kv_store_t *store, kv_batch_t *batch)
     if (taken == NULL) {
         return false;
     }
+
+    kv_point(KV_POINT_INHERITING);
 
     qsort(taken, n, sizeof(kv_op_t *), kv_commit_by_lsn);
 

@@ -32,7 +32,7 @@
  * A sync of many MiB at once holds up the commits of others on the same disk,
  * so preallocation syncs whenever this much is dirty.
  */
-#define KV_IO_DIRTY   (8u << 20)
+#define KV_IO_DIRTY   (1u << 20)
 
 
 static int kv_io_sys_open(kv_io_t *io, int dirfd, const char *name, int flags);

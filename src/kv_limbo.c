@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "kv_limbo.h"
+#include "kv_points.h"
 
 
 /* objects freed under one hold of the heap's lock, which event loops want */
@@ -105,6 +106,8 @@ kv_limbo_reclaim(kv_limbo_t *limbo)
                 default:
                     kv_heap_free(limbo->heap, object);
                 }
+
+                kv_point(KV_POINT_FREEING);
 
                 limbo->head++;
             }

@@ -16,6 +16,7 @@
 
 #include "kv_crc32c.h"
 #include "kv_log_private.h"
+#include "kv_points.h"
 
 
 typedef struct {
@@ -101,6 +102,8 @@ kv_log_prepare(kv_log_t *log, volatile sig_atomic_t *cancel)
 
     (void) log->io->close(log->io, fd);
 
+    kv_point(KV_POINT_SPARE_MADE);
+
     if (log->io->rename(log->io, log->dirfd, tmp, name) == -1) {
         rc = kv_log_rc();
         (void) log->io->unlink(log->io, log->dirfd, tmp);
@@ -143,6 +146,10 @@ kv_log_purge(kv_log_t *log, uint64_t lsn, uint64_t current_lsn,
             || names[i + 1].number - 1 > lsn)
         {
             break;
+        }
+
+        if (gone) {
+            kv_point(KV_POINT_PURGING_LOG);
         }
 
         if (have < spares && kv_log_recycle(log, names[i].number, number)) {
@@ -398,7 +405,11 @@ kv_log_parse(const char *name, kv_log_name_t *parsed)
                          : strtoull(name + kv_min(strlen(name), 6u), NULL, 10);
 
         if (strcmp(kv_log_name(again, kind, parsed->number), name) == 0) {
-            return kind != KV_LOG_SEGMENT || parsed->number > 0;
+
+            /* 0 is no LSN, and the reader takes UINT64_MAX for no limit */
+
+            return kind != KV_LOG_SEGMENT
+                   || (parsed->number > 0 && parsed->number < UINT64_MAX);
         }
     }
 

@@ -7,6 +7,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
 
@@ -68,6 +69,7 @@ static kv_rc_t kv_log_rewrite(kv_log_reader_t *r);
 static kv_rc_t kv_log_damaged(kv_log_reader_t *r, uint64_t offset,
     uint64_t lsn, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
 static kv_rc_t kv_log_failed(kv_log_reader_t *r, const char *what);
+static uint64_t kv_log_snapshot(kv_log_reader_t *r);
 
 
 kv_rc_t
@@ -178,7 +180,7 @@ kv_log_read_none(kv_log_reader_t *r)
                    ".kvs needs the log up to LSN %" PRIu64 "; restore the "
                    "data directory from a copy, or delete that snapshot to "
                    "go back to an older one",
-                   r->after, r->must_reach);
+                   kv_log_snapshot(r), r->must_reach);
         return KV_DAMAGED;
     }
 
@@ -341,7 +343,7 @@ kv_log_read_end(kv_log_reader_t *r)
         return kv_log_damaged(r, r->offset, r->expected, "the log ends before "
                               "LSN %" PRIu64 ", but snap-%016" PRIx64 ".kvs "
                               "needs it up to %" PRIu64,
-                              r->expected, r->after, needed);
+                              r->expected, kv_log_snapshot(r), needed);
     }
 
     return KV_OK;
@@ -714,7 +716,7 @@ kv_log_damaged(kv_log_reader_t *r, uint64_t offset, uint64_t lsn,
         if (r->must_reach > r->after) {
             (void) snprintf(way, sizeof(way), "delete snap-%016" PRIx64
                             ".kvs to go back to an older snapshot",
-                            r->after);
+                            kv_log_snapshot(r));
 
         } else {
             (void) snprintf(way, sizeof(way), "giving up every write after "
@@ -757,4 +759,35 @@ kv_log_failed(kv_log_reader_t *r, const char *what)
     errno = saved;
 
     return KV_ERROR;
+}
+
+
+/*
+ * The S of the snapshot that asks for the log up to `must_reach`: the one that
+ * the replay began with, or a newer one, too damaged to be used, whose S that
+ * is.
+ */
+
+static uint64_t
+kv_log_snapshot(kv_log_reader_t *r)
+{
+    int   fd;
+    char  name[KV_NAME_MAX];
+
+    if (r->must_reach <= r->after) {
+        return r->after;
+    }
+
+    (void) snprintf(name, sizeof(name), "snap-%016" PRIx64 ".kvs",
+                    r->must_reach);
+
+    fd = r->log->io->open(r->log->io, r->log->dirfd, name, O_RDONLY);
+
+    if (fd == -1) {
+        return r->after;
+    }
+
+    (void) r->log->io->close(r->log->io, fd);
+
+    return r->must_reach;
 }

@@ -10,6 +10,7 @@
 #include <sys/random.h>
 
 #include "kv_map.h"
+#include "kv_points.h"
 
 
 #define KV_TAG_SHIFT     48
@@ -22,11 +23,13 @@
 #define kv_slot_tag(s)     ((s) >> KV_TAG_SHIFT)
 
 
-static kv_bucket_t *kv_map_bucket(kv_map_root_t *root, uint64_t i);
-static uint64_t kv_map_index(uint64_t buckets, uint64_t hash);
+static inline kv_bucket_t *kv_map_bucket(kv_map_root_t *root, uint64_t i);
+static inline uint64_t kv_map_index(uint64_t buckets, uint64_t hash);
 static _Atomic uint64_t *kv_map_slot(kv_map_t *map, uint64_t hash,
     const void *key, size_t n, kv_bucket_t **in);
 static bool kv_map_split(kv_map_t *map);
+static bool kv_map_segment(kv_map_t *map, kv_map_root_t *root, uint64_t i);
+static bool kv_map_in_bucket(kv_bucket_t *b, uint64_t s);
 static void kv_map_unlink_empty(kv_map_t *map, uint64_t hash,
     kv_bucket_t *empty);
 static kv_rc_t kv_map_take_apart(kv_map_t *map, kv_map_root_t *root);
@@ -49,6 +52,23 @@ static inline bool
 kv_map_match(const kv_entry_t *e, const void *key, size_t n)
 {
     return e->key_len == n && memcmp(e->key, key, n) == 0;
+}
+
+
+/* For who will read them all: to be fetched at once, not one by one. */
+
+static inline void
+kv_map_prefetch_entries(kv_bucket_t *b)
+{
+    unsigned     i;
+    const char  *e;
+
+    for (i = 0; i < KV_BUCKET_SLOTS; i++) {
+        e = (const char *) kv_slot_entry(kv_get_relaxed(b->slot[i]));
+
+        __builtin_prefetch(e);
+        __builtin_prefetch(e + KV_CACHE_LINE);
+    }
 }
 
 
@@ -189,6 +209,8 @@ kv_map_walk(kv_map_t *map, uint64_t from, unsigned n, kv_map_pt cb, void *ctx)
         b = kv_map_bucket(root, from);
 
         do {
+            kv_map_prefetch_entries(b);
+
             for (i = 0; i < KV_BUCKET_SLOTS; i++) {
                 s = atomic_load_explicit(&b->slot[i], memory_order_acquire);
 
@@ -394,6 +416,8 @@ kv_map_clear(kv_map_t *map)
 
     atomic_store_explicit(&map->root, empty, memory_order_release);
 
+    kv_point(KV_POINT_CLEARED);
+
     kv_set_relaxed(map->keys, 0);
     kv_set_relaxed(map->bytes, 0);
 
@@ -441,6 +465,46 @@ kv_map_grow(kv_map_t *map)
             return;
         }
     }
+}
+
+
+void
+kv_map_expect(kv_map_t *map, uint64_t keys)
+{
+    uint64_t        i, segments;
+    kv_map_root_t  *root;
+
+    root = kv_get_relaxed(map->root);
+
+    assert(kv_get_relaxed(map->keys) == 0);
+
+    segments = kv_min(keys / KV_MAP_LOAD / KV_SEGMENT_BUCKETS + 1,
+                      (uint64_t) map->max_segments);
+
+    for (i = 0; i < segments; i++) {
+        if (!kv_map_segment(map, root, i)) {
+            break;
+        }
+    }
+
+    atomic_store_explicit(&root->buckets,
+                          kv_max(i * KV_SEGMENT_BUCKETS,
+                                 kv_get_relaxed(root->buckets)),
+                          memory_order_release);
+}
+
+
+void
+kv_map_prefetch(kv_map_t *map, uint64_t hash)
+{
+    kv_map_root_t  *root;
+
+    root = kv_get_relaxed(map->root);
+
+    __builtin_prefetch(kv_map_bucket(root,
+                                     kv_map_index(kv_get_relaxed(
+                                                        root->buckets),
+                                                  hash)));
 }
 
 
@@ -516,7 +580,7 @@ kv_map_split(kv_map_t *map)
     uint64_t        buckets, half, s, hash;
     unsigned        i, k, moves, want;
     kv_entry_t     *e;
-    kv_bucket_t    *b, *old, *fresh, *segment, *overflow;
+    kv_bucket_t    *b, *old, *fresh, *overflow;
     kv_map_root_t  *root;
 
     root = kv_get_relaxed(map->root);
@@ -527,30 +591,8 @@ kv_map_split(kv_map_t *map)
         return false;
     }
 
-    /* it may be there from a split that then found no memory */
-
-    if (kv_get_relaxed(root->segment[buckets / KV_SEGMENT_BUCKETS]) == NULL) {
-
-        if (kv_heap_lock(map->heap) != KV_OK) {
-            return false;
-        }
-
-        /* not a SYSTEM one: to grow must leave the reserve to deletes */
-
-        segment = kv_heap_alloc(map->heap, KV_HEAP_PIECE, KV_PAGE_SIZE);
-
-        if (segment) {
-            memset(segment, 0, KV_PAGE_SIZE);
-            atomic_store_explicit(
-                              &root->segment[buckets / KV_SEGMENT_BUCKETS],
-                              segment, memory_order_release);
-        }
-
-        kv_heap_unlock(map->heap);
-
-        if (segment == NULL) {
-            return false;
-        }
+    if (!kv_map_segment(map, root, buckets / KV_SEGMENT_BUCKETS)) {
+        return false;
     }
 
     old = kv_map_bucket(root, buckets - half);
@@ -563,6 +605,8 @@ kv_map_split(kv_map_t *map)
     k = 0;
 
     for (b = old; b; b = kv_get_relaxed(b->next)) {
+
+        kv_map_prefetch_entries(b);
 
         for (i = 0; i < KV_BUCKET_SLOTS; i++) {
             s = kv_get_relaxed(b->slot[i]);
@@ -627,6 +671,8 @@ done:
 
     atomic_store_explicit(&root->buckets, buckets + 1, memory_order_release);
 
+    kv_point(KV_POINT_GROWING);
+
     if (moves == 0) {
         return true;
     }
@@ -636,14 +682,7 @@ done:
         for (i = 0; i < KV_BUCKET_SLOTS; i++) {
             s = kv_get_relaxed(b->slot[i]);
 
-            if (s == 0) {
-                continue;
-            }
-
-            e = kv_slot_entry(s);
-            hash = kv_map_hash(map, e->key, e->key_len);
-
-            if ((hash & (2 * half - 1)) == buckets) {
+            if (s && kv_map_in_bucket(fresh, s)) {
                 atomic_store_explicit(&b->slot[i], 0, memory_order_release);
             }
         }
@@ -672,6 +711,60 @@ done:
     }
 
     return true;
+}
+
+
+/*
+ * Sees to it that the root's i-th segment is there.  It may be already, from a
+ * split that then found no memory.
+ */
+
+static bool
+kv_map_segment(kv_map_t *map, kv_map_root_t *root, uint64_t i)
+{
+    kv_bucket_t  *segment;
+
+    if (kv_get_relaxed(root->segment[i])) {
+        return true;
+    }
+
+    if (kv_heap_lock(map->heap) != KV_OK) {
+        return false;
+    }
+
+    /* not a SYSTEM one: to grow must leave the reserve to deletes */
+
+    segment = kv_heap_alloc(map->heap, KV_HEAP_PIECE, KV_PAGE_SIZE);
+
+    if (segment) {
+        memset(segment, 0, KV_PAGE_SIZE);
+        atomic_store_explicit(&root->segment[i], segment,
+                              memory_order_release);
+    }
+
+    kv_heap_unlock(map->heap);
+
+    return segment != NULL;
+}
+
+
+/* Whether a slot of the bucket, or of its overflow, is `s`. */
+
+static bool
+kv_map_in_bucket(kv_bucket_t *b, uint64_t s)
+{
+    unsigned  i;
+
+    for ( /* void */ ; b; b = kv_get_relaxed(b->next)) {
+
+        for (i = 0; i < KV_BUCKET_SLOTS; i++) {
+            if (kv_get_relaxed(b->slot[i]) == s) {
+                return true;
+            }
+        }
+    }
+
+    return false;
 }
 
 
@@ -746,6 +839,8 @@ kv_map_take_apart(kv_map_t *map, kv_map_root_t *root)
         }
 
         memset((void *) first, 0, sizeof(kv_bucket_t));
+
+        kv_point(KV_POINT_SWEEPING);
 
         if (freed >= KV_MAP_STEP) {
             freed = 0;

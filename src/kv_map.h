@@ -163,5 +163,14 @@ kv_rc_t kv_map_sweep(kv_map_t *map);
  */
 void kv_map_grow(kv_map_t *map);
 
+/*
+ * Grows an empty map, which nobody reads, for that many keys at once, as far
+ * as there is memory: so none of them has to be moved later.
+ */
+void kv_map_expect(kv_map_t *map, uint64_t keys);
+
+/* Has the processor fetch what kv_map_put() will look at. */
+void kv_map_prefetch(kv_map_t *map, uint64_t hash);
+
 
 #endif /* KV_MAP_H */

@@ -17,29 +17,68 @@
 
 
 typedef enum {
-    KV_POINT_HEAP_ALLOC,    /* the heap's lock held, an object taken */
-    KV_POINT_HEAP_FREE,     /* the same, one given back */
-    KV_POINT_BUILDING,      /* an entry allocated, nothing in it yet */
-    KV_POINT_PINNED,        /* a value pinned, not sent */
-    KV_POINT_READING,       /* in an epoch */
-    KV_POINT_QUEUED,        /* state set, not pushed yet */
-    KV_POINT_PUSHED,        /* pushed, nobody told */
-    KV_POINT_NAMED,         /* committer: queue's head named */
-    KV_POINT_SWAPPED,       /* queue swapped out, not marked */
-    KV_POINT_TAKEN,         /* hand marked */
-    KV_POINT_WRITE,         /* before the batch is written */
-    KV_POINT_WRITTEN,       /* written, not synced */
-    KV_POINT_SYNCED,        /* synced, not applied */
-    KV_POINT_APPLYING,      /* one of the batch applied */
-    KV_POINT_APPLIED,       /* all applied, none reported */
-    KV_POINT_REPORTING,     /* one reported */
-    KV_POINT_REPORTED,      /* all reported and woken */
-    KV_POINT_COMPACTING,    /* a page being emptied, the heap's lock held */
-    KV_POINT_REAPING,       /* a dead worker's records being freed */
-    KV_POINT_REBUILDING,    /* everybody let go, the zone is empty */
+    /* the heap, its lock held */
+    KV_POINT_HEAP_ALLOC,        /* an object taken, not accounted for */
+    KV_POINT_HEAP_FREE,         /* one given back, the same */
+    KV_POINT_HEAP_FORMAT,       /* emptied, not usable yet */
+
+    /* a worker's event loop */
+    KV_POINT_SLOT_TAKEN,        /* the slot's lock held, the slot not in use */
+    KV_POINT_LEAVING,           /* about to give its slot back */
+    KV_POINT_BUILDING,          /* an entry allocated, nothing in it yet */
+    KV_POINT_RECEIVING,         /* a part of a value written */
+    KV_POINT_PINNED,            /* a value pinned, not sent */
+    KV_POINT_READING,           /* in an epoch */
+    KV_POINT_QUEUED,            /* state set, not pushed yet */
+    KV_POINT_PUSHED,            /* pushed, nobody told */
+    KV_POINT_WOKEN,             /* woken, nothing looked at yet */
+    KV_POINT_ANSWERING,         /* a result seen, nobody told */
+    KV_POINT_RESETTING,         /* records let go, not told yet */
+
+    /* the committer, the commit lock held */
+    KV_POINT_COMMIT_LOCKED,     /* nothing done with it yet */
+    KV_POINT_NAMED,             /* the queue's head named */
+    KV_POINT_SWAPPED,           /* the queue swapped out, not marked */
+    KV_POINT_TAKEN,             /* the hand marked */
+    KV_POINT_WRITE,             /* before the batch is written */
+    KV_POINT_WRITTEN,           /* written, not synced */
+    KV_POINT_SYNCED,            /* synced, not applied */
+    KV_POINT_LINKED,            /* one in the map, the old not in limbo yet */
+    KV_POINT_APPLYING,          /* one of the batch applied */
+    KV_POINT_GROWING,           /* a bucket split, entries in both halves */
+    KV_POINT_CLEARED,           /* the map exchanged, the old one is there */
+    KV_POINT_SWEEPING,          /* the old one half freed, the heap's lock */
+    KV_POINT_FREEING,           /* one of limbo freed, the heap's lock held */
+    KV_POINT_APPLIED,           /* all applied, none reported */
+    KV_POINT_REPORTING,         /* one reported */
+    KV_POINT_WAKE,              /* all reported, nobody woken */
+    KV_POINT_WAKING,            /* one woken */
+    KV_POINT_REPORTED,          /* all reported and woken */
+    KV_POINT_COMPACTING,        /* a page being emptied, the heap's lock held */
+    KV_POINT_UNCLAIMED,         /* no longer the committer, the lock held */
+
+    /* the committer, after a death */
+    KV_POINT_INHERITING,        /* a dead one's hand found */
+    KV_POINT_DEAD_LOCKED,       /* a dead one's slot locked */
+    KV_POINT_REAPING,           /* a dead worker's records being freed */
+    KV_POINT_QUIESCING,         /* some have let go of the zone */
+    KV_POINT_REBUILDING,        /* all have, the zone is empty */
+    KV_POINT_RECOVERING,        /* some of it read back */
+
+    /* background work, its lock held */
+    KV_POINT_BACKGROUND_LOCKED, /* nothing done with it yet */
+    KV_POINT_BACKGROUND_TAKEN,  /* what is wanted taken, none of it done */
+    KV_POINT_SPARE_MADE,        /* a spare segment, without its name */
     KV_POINT_SNAPSHOT_BEGUN,
-    KV_POINT_SNAPSHOT_STEP,     /* a slice of the map copied */
-    KV_POINT_SNAPSHOT_NAMED,    /* renamed, old files still there */
+    KV_POINT_SNAPSHOT_COPY,     /* a slice of the map copied, in its epoch */
+    KV_POINT_SNAPSHOT_STEP,     /* out of it, nothing written */
+    KV_POINT_SNAPSHOT_LARGE,    /* a large value copied, in the epoch */
+    KV_POINT_SNAPSHOT_WALKED,   /* all copied, and durable in the log */
+    KV_POINT_SNAPSHOT_SYNCED,   /* written and synced, without its name */
+    KV_POINT_SNAPSHOT_RENAMED,  /* named, the directory not synced */
+    KV_POINT_SNAPSHOT_NAMED,    /* that, too; old files still there */
+    KV_POINT_PURGING,           /* old snapshots gone, segments still there */
+    KV_POINT_PURGING_LOG,       /* one segment gone */
     KV_POINT_SNAPSHOT_PURGED,
     KV_POINTS
 } kv_point_t;

@@ -129,6 +129,8 @@ kv_commit_quiesce(kv_store_t *store)
 
             kv_store_wake(store, i);
             all = false;
+
+            kv_point(KV_POINT_QUIESCING);
         }
 
         if (all) {

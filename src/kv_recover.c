@@ -19,12 +19,22 @@
 #include <stdlib.h>
 
 #include "kv_compact.h"
+#include "kv_points.h"
 #include "kv_recover.h"
 #include "kv_snapshot.h"
 
 
-/* puts between two looks at the map's load */
-#define KV_RECOVER_GROW  16
+/*
+ * Puts whose entries are made, but not in the map yet: while they gather, the
+ * processor fetches their buckets, and finds them at once in the end.
+ */
+#define KV_RECOVER_AHEAD  16
+
+
+typedef struct {
+    uint64_t      hash;
+    kv_entry_t   *e;
+} kv_ahead_t;
 
 
 /*
@@ -50,17 +60,25 @@ typedef struct {
     bool          again;             /* this is not the first reading */
     kv_missing_t  missing;
     kv_missing_t  wanted;            /* again: those missing before */
+    kv_ahead_t    ahead[KV_RECOVER_AHEAD];
+    unsigned      ahead_n;
 } kv_recover_ctx_t;
 
 
 static kv_rc_t kv_recover_snapshots(kv_recover_ctx_t *ctx, uint64_t *lsn,
     uint64_t *end_lsn);
-static kv_rc_t kv_recover_reset(kv_store_t *store, kv_err_t *err);
+static kv_rc_t kv_recover_reset(kv_recover_ctx_t *ctx);
+static void kv_recover_expect(kv_store_t *store, uint64_t lsn);
+static kv_rc_t kv_recover_read(kv_recover_ctx_t *ctx, uint64_t lsn,
+    uint64_t *end_lsn, uint64_t *bytes, kv_err_t *err);
+static kv_rc_t kv_recover_replay(kv_recover_ctx_t *ctx, uint64_t lsn,
+    uint64_t end_lsn);
 static kv_rc_t kv_recover_record(void *data, uint64_t lsn,
     const kv_record_t *rec);
 static kv_rc_t kv_recover_put(kv_recover_ctx_t *ctx, const kv_record_t *rec,
     uint64_t hash);
-static kv_rc_t kv_recover_entry(kv_zone_t *zone, const kv_record_t *rec,
+static kv_rc_t kv_recover_link(kv_recover_ctx_t *ctx);
+static kv_rc_t kv_recover_entry(kv_recover_ctx_t *ctx, const kv_record_t *rec,
     kv_entry_t **e);
 static bool kv_recover_make_room(kv_store_t *store);
 static kv_rc_t kv_recover_delete(kv_zone_t *zone, const kv_record_t *rec,
@@ -97,7 +115,7 @@ kv_recover(kv_store_t *store, kv_err_t *err)
     ctx.records = 0;
     ctx.bytes = 0;
 
-    rc = kv_log_replay(store->log, lsn, end_lsn, kv_recover_record, &ctx, err);
+    rc = kv_recover_replay(&ctx, lsn, end_lsn);
 
     records = ctx.records;
 
@@ -187,17 +205,17 @@ kv_recover_snapshots(kv_recover_ctx_t *ctx, uint64_t *lsn, uint64_t *end_lsn)
 
     for (i = 0; i < list.n; i++) {
 
-        rc = kv_recover_reset(store, ctx->err);
+        rc = kv_recover_reset(ctx);
 
         if (rc != KV_OK) {
             return rc;
         }
 
+        kv_recover_expect(store, list.lsn[i]);
+
         ctx->records = 0;
 
-        rc = kv_snapshot_read(store->io, store->dirfd, list.lsn[i],
-                              kv_recover_record, ctx, end_lsn, &bytes,
-                              &damage);
+        rc = kv_recover_read(ctx, list.lsn[i], end_lsn, &bytes, &damage);
 
         if (rc == KV_OK) {
             *lsn = list.lsn[i];
@@ -236,17 +254,19 @@ kv_recover_snapshots(kv_recover_ctx_t *ctx, uint64_t *lsn, uint64_t *end_lsn)
     *end_lsn = list.n ? list.lsn[0] : 0;
     atomic_store(&store->zone->snapshot_bytes, 0);
 
-    return kv_recover_reset(store, ctx->err);
+    return kv_recover_reset(ctx);
 }
 
 
 static kv_rc_t
-kv_recover_reset(kv_store_t *store, kv_err_t *err)
+kv_recover_reset(kv_recover_ctx_t *ctx)
 {
     kv_rc_t     rc;
     kv_zone_t  *zone;
 
-    zone = store->zone;
+    zone = ctx->store->zone;
+
+    ctx->ahead_n = 0;
 
     kv_heap_format(zone->heap);
     kv_limbo_create(&zone->limbo, zone->heap, zone->slots, zone->nslots);
@@ -255,11 +275,61 @@ kv_recover_reset(kv_store_t *store, kv_err_t *err)
                        zone->size);
 
     if (rc != KV_OK) {
-        kv_err_set(err, "zone \"%s\" is too small for an empty map",
-                   store->conf.name);
+        kv_err_set(ctx->err, "zone \"%s\" is too small for an empty map",
+                   ctx->store->conf.name);
     }
 
     return rc;
+}
+
+
+/*
+ * Makes the map as large as the snapshot will need it, unless the zone may get
+ * so full that entries need the room more.
+ */
+
+static void
+kv_recover_expect(kv_store_t *store, uint64_t lsn)
+{
+    uint64_t    records, bytes;
+    kv_zone_t  *zone;
+
+    zone = store->zone;
+
+    kv_snapshot_guess(store->io, store->dirfd, lsn, &records, &bytes);
+
+    if (bytes < zone->size / 2) {
+        kv_map_expect(&zone->map, records);
+    }
+}
+
+
+/* All of a snapshot; results as those of kv_snapshot_read(). */
+
+static kv_rc_t
+kv_recover_read(kv_recover_ctx_t *ctx, uint64_t lsn, uint64_t *end_lsn,
+    uint64_t *bytes, kv_err_t *err)
+{
+    kv_rc_t  rc;
+
+    rc = kv_snapshot_read(ctx->store->io, ctx->store->dirfd, lsn,
+                          kv_recover_record, ctx, end_lsn, bytes, err);
+
+    return rc == KV_OK ? kv_recover_link(ctx) : rc;
+}
+
+
+/* The same of the log. */
+
+static kv_rc_t
+kv_recover_replay(kv_recover_ctx_t *ctx, uint64_t lsn, uint64_t end_lsn)
+{
+    kv_rc_t  rc;
+
+    rc = kv_log_replay(ctx->store->log, lsn, end_lsn, kv_recover_record, ctx,
+                       ctx->err);
+
+    return rc == KV_OK ? kv_recover_link(ctx) : rc;
 }
 
 
@@ -277,6 +347,8 @@ kv_recover_record(void *data, uint64_t lsn, const kv_record_t *rec)
     if (kv_store_stopping(ctx->store)) {
         return KV_CANCELLED;
     }
+
+    kv_point(KV_POINT_RECOVERING);
 
     ctx->records++;
     ctx->bytes += kv_record_size(rec);
@@ -296,7 +368,11 @@ kv_recover_record(void *data, uint64_t lsn, const kv_record_t *rec)
             ctx->missing.missing = 0;
         }
 
-        rc = kv_map_clear(&zone->map);
+        rc = kv_recover_link(ctx);
+
+        if (rc == KV_OK) {
+            rc = kv_map_clear(&zone->map);
+        }
 
         return rc == KV_OK ? kv_map_sweep(&zone->map) : rc;
     }
@@ -317,7 +393,9 @@ kv_recover_record(void *data, uint64_t lsn, const kv_record_t *rec)
         (void) kv_missing_set(&ctx->missing, hash, false);
     }
 
-    return kv_recover_delete(zone, rec, hash);
+    rc = kv_recover_link(ctx);
+
+    return rc == KV_OK ? kv_recover_delete(zone, rec, hash) : rc;
 }
 
 
@@ -325,25 +403,27 @@ static kv_rc_t
 kv_recover_put(kv_recover_ctx_t *ctx, const kv_record_t *rec, uint64_t hash)
 {
     kv_rc_t      rc;
-    kv_zone_t   *zone;
-    kv_entry_t  *e, *old;
+    kv_ahead_t  *put;
+    kv_entry_t  *e;
 
-    zone = ctx->store->zone;
-
-    rc = kv_recover_entry(zone, rec, &e);
+    rc = kv_recover_entry(ctx, rec, &e);
 
     if (rc == KV_NO_MEMORY) {
 
         /* the older value is of no use now, and may be all the room */
 
-        rc = kv_recover_delete(zone, rec, hash);
+        rc = kv_recover_link(ctx);
 
         if (rc == KV_OK) {
-            rc = kv_recover_entry(zone, rec, &e);
+            rc = kv_recover_delete(ctx->store->zone, rec, hash);
+        }
+
+        if (rc == KV_OK) {
+            rc = kv_recover_entry(ctx, rec, &e);
         }
 
         while (rc == KV_NO_MEMORY && kv_recover_make_room(ctx->store)) {
-            rc = kv_recover_entry(zone, rec, &e);
+            rc = kv_recover_entry(ctx, rec, &e);
         }
     }
 
@@ -366,28 +446,66 @@ kv_recover_put(kv_recover_ctx_t *ctx, const kv_record_t *rec, uint64_t hash)
         (void) kv_missing_set(&ctx->missing, hash, false);
     }
 
-    old = kv_map_put(&zone->map, hash, e);
+    put = &ctx->ahead[ctx->ahead_n++];
+    put->hash = hash;
+    put->e = e;
 
-    if (ctx->records % KV_RECOVER_GROW == 0) {
-        kv_map_grow(&zone->map);
+    kv_map_prefetch(&ctx->store->zone->map, hash);
+
+    return ctx->ahead_n == KV_RECOVER_AHEAD ? kv_recover_link(ctx) : KV_OK;
+}
+
+
+/* Puts into the map what has gathered.  KV_OK or KV_DEAD. */
+
+static kv_rc_t
+kv_recover_link(kv_recover_ctx_t *ctx)
+{
+    kv_rc_t      rc;
+    unsigned     i;
+    kv_zone_t   *zone;
+    kv_entry_t  *old;
+
+    zone = ctx->store->zone;
+
+    for (i = 0; i < ctx->ahead_n; i++) {
+
+        old = kv_map_put(&zone->map, ctx->ahead[i].hash, ctx->ahead[i].e);
+
+        /* nobody reads yet, so there is no need for limbo */
+
+        if (old) {
+            rc = kv_entry_destroy(zone->heap, &old);
+
+            if (rc != KV_OK) {
+                return rc;
+            }
+        }
     }
 
-    /* nobody reads yet, so there is no need for limbo */
+    ctx->ahead_n = 0;
 
-    return old ? kv_entry_destroy(zone->heap, &old) : KV_OK;
+    kv_map_grow(&zone->map);
+
+    return KV_OK;
 }
 
 
 /* KV_OK with an entry and the map's reserve for it, KV_NO_MEMORY, KV_DEAD. */
 
 static kv_rc_t
-kv_recover_entry(kv_zone_t *zone, const kv_record_t *rec, kv_entry_t **e)
+kv_recover_entry(kv_recover_ctx_t *ctx, const kv_record_t *rec, kv_entry_t **e)
 {
-    size_t    i;
-    kv_rc_t   rc;
-    uint32_t  offset;
+    int         puts;
+    size_t      i;
+    kv_rc_t     rc;
+    uint32_t    offset;
+    kv_zone_t  *zone;
 
-    if (kv_map_reserve(&zone->map, 1) != 1) {
+    zone = ctx->store->zone;
+    puts = (int) ctx->ahead_n + 1;
+
+    if (kv_map_reserve(&zone->map, (unsigned) puts) != puts) {
         return KV_NO_MEMORY;
     }
 
@@ -421,7 +539,7 @@ kv_recover_make_room(kv_store_t *store)
 
     waiting = kv_limbo_count(&zone->limbo);
 
-    rc = kv_compact_page(store);
+    rc = kv_compact_page(store, true);
 
     (void) kv_limbo_reclaim(&zone->limbo);
 
@@ -459,14 +577,11 @@ kv_recover_again(kv_recover_ctx_t *ctx, uint64_t lsn, uint64_t end_lsn)
         memset(&ctx->missing, 0, sizeof(kv_missing_t));
 
         if (lsn && ctx->cleared_lsn == 0) {
-            rc = kv_snapshot_read(store->io, store->dirfd, lsn,
-                                  kv_recover_record, ctx, &end, &bytes,
-                                  ctx->err);
+            rc = kv_recover_read(ctx, lsn, &end, &bytes, ctx->err);
         }
 
         if (rc == KV_OK) {
-            rc = kv_log_replay(store->log, lsn, end_lsn, kv_recover_record,
-                               ctx, ctx->err);
+            rc = kv_recover_replay(ctx, lsn, end_lsn);
         }
 
         free(ctx->wanted.slot);

@@ -7,6 +7,7 @@
 #include <assert.h>
 #include <unistd.h>
 
+#include "kv_points.h"
 #include "kv_slot.h"
 
 
@@ -55,6 +56,8 @@ kv_slot_acquire(kv_slot_t *slots, unsigned n, unsigned *i)
                 continue;
             }
 
+            kv_point(KV_POINT_SLOT_TAKEN);
+
             atomic_store(&slot->epoch[KV_EPOCH_MAIN].value, 0);
             atomic_store(&slot->epoch[KV_EPOCH_SCAN].value, 0);
             atomic_store(&slot->pid, (int32_t) getpid());
@@ -96,6 +99,8 @@ kv_slot_lock_dead(kv_slot_t *slot)
     }
 
     if (atomic_load(&slot->in_use)) {
+
+        kv_point(KV_POINT_DEAD_LOCKED);
 
         /*
          * It reads no more.  Not left to kv_epoch_oldest(): while the caller

@@ -12,7 +12,9 @@
 #include <stdlib.h>
 #include <sys/random.h>
 
+#include "kv_big.h"
 #include "kv_crc32c.h"
+#include "kv_points.h"
 #include "kv_snapshot.h"
 
 
@@ -22,7 +24,7 @@
  * A sync of many MiB at once holds up the commits of the log on the same
  * disk, so the writer syncs whenever this much is dirty.
  */
-#define KV_SNAPSHOT_DIRTY (8u << 20)
+#define KV_SNAPSHOT_DIRTY (1u << 20)
 
 #define KV_SNAPSHOT_LEAST (sizeof(kv_snapshot_header_t)                       \
                            + sizeof(kv_block_header_t)                        \
@@ -130,7 +132,7 @@ kv_snapshot_begin(kv_io_t *io, int dirfd, uint64_t lsn,
 
     kv_snapshot_name(w->tmp, lsn, ".tmp");
 
-    w->block = malloc(KV_BLOCK_SIZE);
+    w->block = kv_big_alloc(KV_BLOCK_SIZE);
     if (w->block == NULL) {
         kv_err_set(err, "no memory to write the snapshot \"%s\"", w->tmp);
         rc = KV_ERROR;
@@ -252,6 +254,8 @@ kv_snapshot_finish(kv_snapshot_writer_t *w, uint64_t end_lsn,
     (void) w->io->close(w->io, w->fd);
     w->fd = -1;
 
+    kv_point(KV_POINT_SNAPSHOT_SYNCED);
+
     kv_snapshot_name(name, w->lsn, ".kvs");
 
     if (w->io->rename(w->io, w->dirfd, w->tmp, name) == -1) {
@@ -259,6 +263,8 @@ kv_snapshot_finish(kv_snapshot_writer_t *w, uint64_t end_lsn,
     }
 
     w->created = false;
+
+    kv_point(KV_POINT_SNAPSHOT_RENAMED);
 
     if (kv_io_sync_dir(w->io, w->dirfd) != KV_OK) {
         (void) kv_snapshot_failed("sync the directory of", name, -1, err);
@@ -268,7 +274,7 @@ kv_snapshot_finish(kv_snapshot_writer_t *w, uint64_t end_lsn,
     *bytes = w->offset;
 
     free(w->iov);
-    free(w->block);
+    kv_big_free(w->block, KV_BLOCK_SIZE);
     free(w);
 
     return KV_OK;
@@ -287,7 +293,7 @@ kv_snapshot_abort(kv_snapshot_writer_t *w)
     }
 
     free(w->iov);
-    free(w->block);
+    kv_big_free(w->block, KV_BLOCK_SIZE);
     free(w);
 }
 
@@ -799,6 +805,39 @@ kv_snapshot_damaged(kv_snapshot_reader_t *r, uint64_t offset,
                KV_SNAPSHOT_HINT, r->name, (unsigned long long) offset, what);
 
     return KV_DAMAGED;
+}
+
+
+void
+kv_snapshot_guess(kv_io_t *io, int dirfd, uint64_t lsn, uint64_t *records,
+    uint64_t *bytes)
+{
+    int                   fd;
+    char                  name[KV_NAME_MAX];
+    off_t                 size;
+    kv_snapshot_footer_t  f;
+
+    *records = 0;
+    *bytes = 0;
+
+    kv_snapshot_name(name, lsn, ".kvs");
+
+    fd = io->open(io, dirfd, name, O_RDONLY);
+    if (fd == -1) {
+        return;
+    }
+
+    size = io->size(io, fd);
+
+    if (size >= (off_t) KV_SNAPSHOT_LEAST
+        && kv_io_read(io, fd, &f, sizeof(f), size - (off_t) sizeof(f))
+           == (ssize_t) sizeof(f))
+    {
+        *bytes = (uint64_t) size;
+        *records = kv_min(f.records, *bytes / 16);     /* the least record */
+    }
+
+    (void) io->close(io, fd);
 }
 
 

@@ -73,6 +73,13 @@ kv_rc_t kv_snapshot_read(kv_io_t *io, int dirfd, uint64_t lsn,
     kv_err_t *err);
 
 /*
+ * The number of records, as the footer has it, and the file's size, both
+ * unchecked: good for a guess.  0 where there is no such file.
+ */
+void kv_snapshot_guess(kv_io_t *io, int dirfd, uint64_t lsn,
+    uint64_t *records, uint64_t *bytes);
+
+/*
  * Deletes all but the `keep` (below KV_SNAPSHOTS_MAX) newest snapshots, and
  * left-over snap-*.tmp ones unless `keep_tmp`.  KV_OK or KV_ERROR (`err`
  * filled).

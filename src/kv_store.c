@@ -306,6 +306,8 @@ kv_store_leave(kv_store_t *store)
     store->slot = NULL;
     store->free = NULL;
 
+    kv_point(KV_POINT_LEAVING);
+
     kv_slot_abandon(slot);
 }
 
@@ -423,6 +425,8 @@ kv_store_write(kv_store_t *store, kv_op_t *op, uint32_t offset,
 
     rc = kv_entry_write(store->zone->heap, op->entry, offset, data, n);
 
+    kv_point(KV_POINT_RECEIVING);
+
     return rc == KV_DEAD ? KV_UNAVAILABLE : rc;
 }
 
@@ -515,6 +519,8 @@ kv_store_done(kv_op_t *op, kv_rc_t *rc)
 
     *rc = (kv_rc_t) op->result;
 
+    kv_point(KV_POINT_ANSWERING);
+
     return true;
 }
 
@@ -546,6 +552,8 @@ kv_store_poll(kv_store_t *store)
     kv_zone_t  *zone;
 
     zone = store->zone;
+
+    kv_point(KV_POINT_WOKEN);
 
     if (store->slot == NULL && kv_store_enter(store) != KV_OK) {
         return 0;
@@ -617,6 +625,8 @@ kv_store_reset(kv_store_t *store)
     store->free = NULL;
     store->slot->chunks = NULL;
     store->generation = generation;
+
+    kv_point(KV_POINT_RESETTING);
 
     atomic_store(&store->slot->generation, generation);
 }

@@ -441,8 +441,6 @@ kit_begin_put(host_t *host, uint32_t id, uint32_t version, uint32_t len,
 
     char  chunk[16384];
 
-    assert(len >= sizeof(stamp));
-
     n = (uint32_t) kit_key(id, key);
     rc = kv_store_put(host->store, key, (uint16_t) n, len, op);
 
@@ -453,11 +451,12 @@ kit_begin_put(host_t *host, uint32_t id, uint32_t version, uint32_t len,
     stamp[0] = id;
     stamp[1] = version;
 
-    memset(chunk, kit_fill(id, version), sizeof(chunk));
+    memset(chunk, kit_fill(id, version), kv_min(len, sizeof(chunk)));
 
-    rc = kv_store_write(host->store, *op, 0, stamp, sizeof(stamp));
+    at = len < sizeof(stamp) ? 0 : sizeof(stamp);
+    rc = kv_store_write(host->store, *op, 0, stamp, at);
 
-    for (at = sizeof(stamp); rc == KV_OK && at < len; at += n) {
+    for ( /* void */ ; rc == KV_OK && at < len; at += n) {
         n = kv_min((uint32_t) sizeof(chunk), len - at);
         rc = kv_store_write(host->store, *op, at, chunk, n);
     }
@@ -575,6 +574,32 @@ kit_check(const kv_entry_t *e, uint32_t id, uint32_t *version)
     *version = stamp[1];
 
     return len == e->value_len && stamp[0] == id;
+}
+
+
+bool
+kit_holds(const kv_entry_t *e, uint32_t id, uint32_t version, uint32_t len)
+{
+    char           key[32];
+    size_t         n;
+    uint32_t       found;
+    struct iovec   iov;
+    unsigned char  fill[8];
+
+    if (e->value_len != len) {
+        return false;
+    }
+
+    if (len >= sizeof(fill)) {
+        return kit_check(e, id, &found) && found == version;
+    }
+
+    n = kit_key(id, key);
+    memset(fill, kit_fill(id, version), sizeof(fill));
+
+    return e->key_len == n && memcmp(e->key, key, n) == 0
+           && kv_entry_iov(e, &iov, 1, 0) == 1
+           && memcmp(iov.iov_base, fill, len) == 0;
 }
 
 

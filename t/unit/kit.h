@@ -106,6 +106,13 @@ kv_rc_t kit_clear(host_t *host);
 kv_rc_t kit_get(host_t *host, uint32_t id, uint32_t *version, uint32_t *len);
 bool kit_check(const kv_entry_t *e, uint32_t id, uint32_t *version);
 
+/*
+ * Whether it is what kit_begin_put() made of these.  Values of less than 8
+ * bytes do not say whose they are, and are for this alone.
+ */
+bool kit_holds(const kv_entry_t *e, uint32_t id, uint32_t version,
+    uint32_t len);
+
 
 /*
  * Waits until nothing is left to free, and compares the heap with what the

@@ -1,8 +1,13 @@
 
 /*
  * Processes that die: several workers share a zone and a directory, and one
- * is killed at a named point, with a lock, while it builds or reads, or
- * anywhere.  The others go on, and what was acknowledged is there.
+ * is killed at a named point, before or after a call to the disk, with a
+ * lock, while it builds or reads, or anywhere.  The others go on within a
+ * second, what was acknowledged is there, in memory and on disk, and what the
+ * dead one had is freed to the byte.
+ *
+ * Every point in kv_points.h is reached: who adds one sees test_all_reached
+ * fail until a test here dies there.
  */
 
 
@@ -15,6 +20,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -33,6 +39,7 @@
 #define ZONE        ((size_t) 16 << 20)
 #define SLOTS       8
 #define PATIENCE    5000           /* ms until something is called a hang */
+#define SOON        1000           /* ms until the others must have gone on */
 
 
 /*
@@ -66,6 +73,7 @@ typedef struct {
 
 typedef enum {
     DIE_POINT = 0,
+    DIE_CALL,                      /* at a call to the disk */
     DIE_HEAP,
     DIE_BUILDING,
     DIE_PINNED,
@@ -79,8 +87,22 @@ typedef enum {
 typedef struct {
     death_t      how;
     const char  *point;
+    int          call;             /* call_t */
+    bool         late;             /* when the call has been made */
     int          after;
 } order_t;
+
+
+/* Calls to the disk; those that write and sync a batch have points. */
+
+typedef enum {
+    CALL_OPEN = 0,                 /* that makes a file */
+    CALL_FALLOCATE,
+    CALL_FSYNC,
+    CALL_RENAME,
+    CALL_UNLINK,
+    CALLS
+} call_t;
 
 
 typedef struct {
@@ -102,6 +124,10 @@ typedef struct {
 static kit_t      kit;
 static shared_t  *shared;
 static uint64_t   seed;
+static kv_io_t    under;           /* the table that ours is put over */
+static order_t    dying;           /* DIE_CALL: what this process is to do */
+static bool       reached[KV_POINTS];
+static uint64_t   slowest;         /* ms until all others had gone on */
 
 
 static uint32_t
@@ -150,6 +176,122 @@ length_of(uint32_t id, uint32_t version)
 }
 
 
+static void
+mark(const char *name)
+{
+    int  i;
+
+    for (i = 0; i < KV_POINTS; i++) {
+        if (strcmp(kv_point_name(i), name) == 0) {
+            reached[i] = true;
+        }
+    }
+}
+
+
+/* ---- the disk */
+
+
+static void
+call(call_t call, bool late)
+{
+    static atomic_int  n;          /* two threads call */
+
+    if (dying.how == DIE_CALL && dying.call == (int) call
+        && dying.late == late && atomic_fetch_add(&n, 1) + 1 == dying.after)
+    {
+        (void) kill(getpid(), SIGKILL);
+    }
+}
+
+
+static int
+die_open(kv_io_t *io, int dirfd, const char *name, int flags)
+{
+    int  fd;
+
+    if (!(flags & O_CREAT)) {
+        return under.open(io, dirfd, name, flags);
+    }
+
+    call(CALL_OPEN, false);
+    fd = under.open(io, dirfd, name, flags);
+    call(CALL_OPEN, true);
+
+    return fd;
+}
+
+
+static int
+die_fallocate(kv_io_t *io, int fd, off_t offset, off_t len)
+{
+    int  rc;
+
+    call(CALL_FALLOCATE, false);
+    rc = under.fallocate(io, fd, offset, len);
+    call(CALL_FALLOCATE, true);
+
+    return rc;
+}
+
+
+static int
+die_fsync(kv_io_t *io, int fd)
+{
+    int  rc;
+
+    call(CALL_FSYNC, false);
+    rc = under.fsync(io, fd);
+    call(CALL_FSYNC, true);
+
+    return rc;
+}
+
+
+static int
+die_rename(kv_io_t *io, int dirfd, const char *from, const char *to)
+{
+    int  rc;
+
+    call(CALL_RENAME, false);
+    rc = under.rename(io, dirfd, from, to);
+    call(CALL_RENAME, true);
+
+    return rc;
+}
+
+
+static int
+die_unlink(kv_io_t *io, int dirfd, const char *name)
+{
+    int  rc;
+
+    call(CALL_UNLINK, false);
+    rc = under.unlink(io, dirfd, name);
+    call(CALL_UNLINK, true);
+
+    return rc;
+}
+
+
+static void
+open_kit(void)
+{
+    kit_open(&kit, ZONE, SLOTS);
+    kit.io->fast = true;
+    kit.conf.segment = 256 << 10;
+    kit.conf.max_value = 100000;
+    kit.conf.snapshot = 1 << 20;
+
+    under = kit.io->io;
+    kit.io->io.open = die_open;
+    kit.io->io.fallocate = die_fallocate;
+    kit.io->io.fsync = die_fsync;
+    kit.io->io.rename = die_rename;
+    kit.io->io.unlink = die_unlink;
+}
+
+
 static int
 setup(void **state)
 {
@@ -163,11 +305,7 @@ setup(void **state)
         return -1;
     }
 
-    kit_open(&kit, ZONE, SLOTS);
-    kit.io->fast = true;
-    kit.conf.segment = 256 << 10;
-    kit.conf.max_value = 100000;
-    kit.conf.snapshot = 1 << 20;
+    open_kit();
 
     return 0;
 }
@@ -250,6 +388,7 @@ look(run_t *run, unsigned base, uint32_t k)
     char         key[32];
     size_t       n;
     kv_rc_t      rc;
+    kv_op_t     *op;
     uint32_t     version, low, high;
     kv_entry_t  *e;
 
@@ -271,7 +410,22 @@ look(run_t *run, unsigned base, uint32_t k)
             error(run->me, rc, "an old value came back");
         }
 
+        /* and a large one is sent */
+
+        op = NULL;
+
+        if (e->flags & KV_ENTRY_PIECES
+            && kv_store_pin(run->host.store, e, &op) != KV_OK)
+        {
+            op = NULL;
+        }
+
         kv_store_read_done(run->host.store);
+
+        if (op) {
+            kv_store_release(run->host.store, op);
+        }
+
         return;
     }
 
@@ -387,6 +541,15 @@ die(run_t *run, const order_t *order)
 }
 
 
+/* Points on the way out. */
+
+static bool
+leaves(const order_t *order)
+{
+    return order->how == DIE_POINT && strcmp(order->point, "LEAVING") == 0;
+}
+
+
 static void
 work(unsigned number, const order_t *order)
 {
@@ -399,6 +562,10 @@ work(unsigned number, const order_t *order)
     run.me = &shared->worker[number];
     base = number * 1000;
     seed += (uint64_t) getpid() << 20;
+
+    if (order && order->how == DIE_POINT) {
+        kv_point_arm(order->point, order->after);
+    }
 
     /* slots of the dead come back when the living have reaped them */
 
@@ -413,13 +580,14 @@ work(unsigned number, const order_t *order)
     run.host.on_reset = forget;
     run.host.ctx = &run;
 
-    if (order && order->how == DIE_POINT) {
-        kv_point_arm(order->point, order->after);
+    if (order && order->how == DIE_CALL) {
+        dying = *order;
     }
 
     host_turn(&run.host, 0);
 
-    left = order && order->how != DIE_POINT ? 200 : UINT32_MAX;
+    left = order && (order->how > DIE_CALL || leaves(order)) ? 200
+                                                             : UINT32_MAX;
 
     while (!atomic_load(&shared->stop)) {
 
@@ -439,7 +607,7 @@ work(unsigned number, const order_t *order)
 
         if (left-- == 0) {
 
-            if (order->how == DIE_LEAVE) {
+            if (order->how == DIE_LEAVE || leaves(order)) {
                 host_do(&run.host, kv_store_poll(run.host.store));
                 (void) host_stop(&run.host);
                 _exit(0);
@@ -719,6 +887,48 @@ progress(pid_t *pid, unsigned from, const char *when)
 }
 
 
+/*
+ * After a death: each of the others gets something done, and soon.  The time in
+ * which the machine does not let us run, who only sleep, is not theirs either.
+ */
+
+static void
+others_go_on(unsigned from, const char *when)
+{
+    bool      all;
+    unsigned  w;
+    uint64_t  now, last, waited, acks[WORKERS];
+
+    last = kit_now_ms();
+    waited = 0;
+
+    for (w = from; w < WORKERS; w++) {
+        acks[w] = atomic_load(&shared->worker[w].acks);
+    }
+
+    do {
+        (void) usleep(500);
+
+        now = kit_now_ms();
+        waited += kv_min(now - last, UINT64_C(10));
+        last = now;
+
+        for (w = from, all = true; w < WORKERS; w++) {
+            all = all && atomic_load(&shared->worker[w].acks) != acks[w];
+        }
+
+    } while (!all && waited <= SOON);
+
+    if (!all) {
+        dump();
+        fail_msg("%s: not all of the others have gone on after %d ms", when,
+                 SOON);
+    }
+
+    slowest = kv_max(slowest, waited);
+}
+
+
 static void
 stop_workers(pid_t *pid, bool orders, const char *when)
 {
@@ -747,6 +957,17 @@ stop_workers(pid_t *pid, bool orders, const char *when)
 }
 
 
+static bool
+in_background(const order_t *order)
+{
+    return order->how == DIE_POINT
+           && (strncmp(order->point, "BACKGROUND", 10) == 0
+               || strncmp(order->point, "SPARE", 5) == 0
+               || strncmp(order->point, "SNAPSHOT", 8) == 0
+               || strncmp(order->point, "PURGING", 7) == 0);
+}
+
+
 static void
 one_death(const order_t *order, const char *when)
 {
@@ -760,7 +981,7 @@ one_death(const order_t *order, const char *when)
         fail_msg("%s: %s", when, kit.err.text);
     }
 
-    if (order->how == DIE_POINT && strncmp(order->point, "SNAPSHOT", 8) == 0) {
+    if (order->how == DIE_CALL || in_background(order)) {
         atomic_store(&shared->background, 1);
     }
 
@@ -775,7 +996,12 @@ one_death(const order_t *order, const char *when)
         fail_msg("%s: the victim ended with %x", when, status);
     }
 
+    others_go_on(1, when);
     progress(pid, 1, when);
+
+    if (order->how == DIE_POINT) {
+        mark(order->point);
+    }
 
     /* whoever takes its place */
 
@@ -791,21 +1017,42 @@ static void
 clean_directory(void)
 {
     kit_close(&kit);
-    kit_open(&kit, ZONE, SLOTS);
-    kit.io->fast = true;
-    kit.conf.segment = 256 << 10;
-    kit.conf.max_value = 100000;
-    kit.conf.snapshot = 1 << 20;
+    open_kit();
 }
 
 
-/* Points that the workload here does not reach have tests of their own. */
+/* Points that are on nobody's usual way have tests of their own. */
 
 static bool
-reachable(const char *name)
+usual(const char *name)
 {
-    return strcmp(name, "COMPACTING") != 0 && strcmp(name, "REAPING") != 0
-           && strcmp(name, "REBUILDING") != 0 && strcmp(name, "PINNED") != 0;
+    unsigned  i;
+
+    static const char *const  others[] = {
+        /* test_heirs */
+        "HEAP_FORMAT", "RESETTING", "INHERITING", "DEAD_LOCKED", "REAPING",
+        "QUIESCING", "REBUILDING", "RECOVERING",
+        /* test_steps */
+        "GROWING", "CLEARED", "SWEEPING", "COMPACTING"
+    };
+
+    for (i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+        if (strcmp(name, others[i]) == 0) {
+            return false;
+        }
+    }
+
+    return true;
+}
+
+
+/* Not by every operation. */
+
+static bool
+seldom(const order_t *order)
+{
+    return in_background(order) || strcmp(order->point, "COMMIT_LOCKED") == 0
+           || strcmp(order->point, "UNCLAIMED") == 0;
 }
 
 
@@ -822,17 +1069,19 @@ test_points(void **state)
 
     for (i = 0; i < KV_POINTS; i++) {
 
-        if (!reachable(kv_point_name(i))) {
+        if (!usual(kv_point_name(i))) {
             continue;
         }
 
         for (k = 0; k < 2; k++) {
             order.how = DIE_POINT;
             order.point = kv_point_name(i);
-            order.after = afters[k];
+            order.after = seldom(&order) ? k + 1 : afters[k];
 
-            if (strncmp(order.point, "SNAPSHOT", 8) == 0) {
-                order.after = k + 1;
+            if (k && (strcmp(order.point, "SLOT_TAKEN") == 0
+                      || leaves(&order)))
+            {
+                continue;            /* once in a life */
             }
 
             (void) snprintf(when, sizeof(when), "%s, %d", order.point,
@@ -845,6 +1094,35 @@ test_points(void **state)
             one_death(&order, when);
             clean_directory();
         }
+    }
+}
+
+
+/* A file half made, a name half changed: by commits and in the background. */
+
+static void
+test_calls(void **state)
+{
+    char      when[64];
+    order_t   order;
+    unsigned  i;
+
+    (void) state;
+
+    memset(&order, 0, sizeof(order));
+    order.how = DIE_CALL;
+
+    for (i = 0; i < 6 * CALLS; i++) {
+        order.call = (int) (i / 6);
+        order.late = i & 1;
+        order.after = 1 + (int) (i % 6 / 2 * 2);
+
+        (void) snprintf(when, sizeof(when), "%s call %d, the %d.",
+                        order.late ? "after" : "before", order.call,
+                        order.after);
+
+        one_death(&order, when);
+        clean_directory();
     }
 }
 
@@ -975,7 +1253,14 @@ test_heirs(void **state)
         { "SWAPPED", "WRITTEN" },
         { "SYNCED", "APPLIED" },
         { "WRITTEN", "APPLYING" },
-        { "REPORTING", "NAMED" }
+        { "REPORTING", "NAMED" },
+        { "LINKED", "HEAP_FORMAT" },
+        { "HEAP_FREE", "RECOVERING" },
+        { "APPLYING", "QUIESCING" },
+        { "FREEING", "RESETTING" },
+        { "TAKEN", "INHERITING" },
+        { "WRITE", "DEAD_LOCKED" },
+        { "SNAPSHOT_COPY", "REAPING" }
     };
 
     (void) state;
@@ -992,6 +1277,9 @@ test_heirs(void **state)
         if (chaos(order, 50, 0, 2, points[i][0]) < 2) {
             fail_msg("%s: nobody died at %s", points[i][0], points[i][1]);
         }
+
+        mark(points[i][0]);
+        mark(points[i][1]);
 
         clean_directory();
     }
@@ -1354,6 +1642,370 @@ test_slots(void **state)
 }
 
 
+/* ---- steps of applying that need a map of their own */
+
+
+#define FEW   300u                 /* keys that are there before */
+#define MANY  9000u                /* and that make the map grow */
+
+
+/* Submits all that `host` was told to hold, as one. */
+
+static void
+let_go(host_t *host, kv_op_t **op, unsigned n)
+{
+    host->hold = false;
+    host_do(host, host->held);
+    host->held = 0;
+
+    finish_within(host, op, n, "all at once");
+}
+
+
+static void
+grows(host_t *host)
+{
+    unsigned   i, n;
+
+    static kv_op_t  *op[500];
+
+    kv_point_arm("GROWING", 3);
+
+    for (i = 0; i < MANY; i += n) {
+        host->hold = true;
+
+        for (n = 0; n < 500; n++) {
+            (void) kit_begin_put(host, 1000000 + i + n, 1, 8, &op[n]);
+            host_do(host, kv_store_submit(host->store, op[n]));
+        }
+
+        let_go(host, op, n);
+    }
+}
+
+
+static void
+clears(host_t *host)
+{
+    kv_point_arm("CLEARED", 1);
+    (void) kit_clear(host);
+}
+
+
+static void
+sweeps(host_t *host)
+{
+    kv_point_arm("SWEEPING", 40);
+    (void) kit_clear(host);
+}
+
+
+static void
+compacts(host_t *host)
+{
+    kv_op_t  *op;
+
+    kv_point_arm("COMPACTING", 5);
+    (void) kv_store_room(host->store, 4 << 20, &op);
+    (void) host_run(host, op);
+}
+
+
+/* How many of the first keys are there, whole. */
+
+static unsigned
+count_few(host_t *host)
+{
+    kv_rc_t   rc;
+    uint32_t  id, version;
+    unsigned  n;
+
+    for (id = 0, n = 0; id < FEW; id++) {
+        rc = kit_get(host, id, &version, NULL);
+
+        if (rc == KV_OK) {
+            assert_int_equal(version, 1);
+            n++;
+
+        } else {
+            assert_int_equal(rc, KV_NOT_FOUND);
+        }
+    }
+
+    return n;
+}
+
+
+static void
+one_step(const char *point, void (*f)(host_t *host))
+{
+    host_t       host;
+    uint32_t     id, n;
+    uint64_t     died;
+    unsigned     few;
+    const char  *wrong;
+
+    kit.size = 8 << 20;
+    assert_int_equal(kit_start(&kit), KV_OK);
+    assert_int_equal(host_start(&host, kit.store), KV_OK);
+
+    for (id = 0; id < FEW; id++) {
+        assert_int_equal(kit_put(&host, id, 1, 500, NULL), KV_OK);
+    }
+
+    /* a zone of sparse pages: those who filled it are gone */
+
+    if (f == compacts) {
+
+        for (n = 0; kit_put(&host, 1000 + n, 1, 3000, NULL) == KV_OK; n++) {
+            /* void */
+        }
+
+        for (id = 0; id < n; id++) {
+            if (id % 10) {
+                assert_int_equal(kit_delete(&host, 1000 + id), KV_OK);
+            }
+        }
+    }
+
+    assert_true(host_stop(&host));
+
+    child_dies(f);
+    died = kit_now_ms();
+    mark(point);
+
+    assert_int_equal(host_start(&host, kit.store), KV_OK);
+
+    while (kit_put(&host, FEW, 1, 500, NULL) != KV_OK
+           && kit_now_ms() - died <= SOON)
+    {
+        host_turn(&host, 1);
+    }
+
+    died = kit_now_ms() - died;
+    slowest = kv_max(slowest, died);
+
+    if (died > SOON) {
+        fail_msg("%s: the next write took %d ms", point, (int) died);
+    }
+
+    /* what was being applied was durable */
+
+    few = count_few(&host);
+    assert_int_equal(few, f == clears || f == sweeps ? 0 : FEW);
+
+    wrong = kit_settle(&host);
+    assert_string_equal(wrong ? wrong : "", "");
+    assert_int_equal(atomic_load(&kit.store->zone->rebuilds), 1);
+    assert_true(host_stop(&host));
+
+    kit_stop(&kit);
+    assert_int_equal(kit_start(&kit), KV_OK);
+    assert_int_equal(host_start(&host, kit.store), KV_OK);
+    assert_int_equal(count_few(&host), few);
+    assert_true(host_stop(&host));
+
+    clean_directory();
+}
+
+
+static void
+test_steps(void **state)
+{
+    (void) state;
+
+    one_step("GROWING", grows);
+    one_step("CLEARED", clears);
+    one_step("SWEEPING", sweeps);
+    one_step("COMPACTING", compacts);
+}
+
+
+/* ---- stuck, and then dead */
+
+
+/* An upload that does not go on, and an answer that nobody reads. */
+
+static void
+stuck_requests(host_t *host)
+{
+    kv_op_t     *op;
+    kv_entry_t  *e;
+
+    static char  data[60000];
+
+    (void) kv_store_put(host->store, "upload", 6, KV_LENGTH_UNKNOWN, &op);
+    (void) kv_store_write(host->store, op, 0, data, sizeof(data));
+
+    if (kv_store_read(host->store, "key-1", 5, &e) == KV_OK) {
+        (void) kv_store_pin(host->store, e, &op);
+        kv_store_read_done(host->store);
+    }
+}
+
+
+/* Stopped at the worst time. */
+
+static void
+stuck_reader(host_t *host)
+{
+    kv_entry_t  *e;
+
+    (void) kv_store_read(host->store, "key-1", 5, &e);
+}
+
+
+static pid_t
+stuck_child(void (*f)(host_t *host))
+{
+    pid_t     pid;
+    host_t    host;
+    uint64_t  end;
+
+    atomic_store(&shared->stop, 0);
+
+    pid = fork();
+    assert_true(pid >= 0);
+
+    if (pid == 0) {
+        (void) prctl(PR_SET_PDEATHSIG, SIGKILL);
+
+        if (host_start(&host, kit.store) != KV_OK) {
+            _exit(1);
+        }
+
+        f(&host);
+        atomic_store(&shared->stop, 1);
+
+        for ( ;; ) {
+            if (f == stuck_requests) {
+                host_turn(&host, 10);
+
+            } else {
+                (void) pause();
+            }
+        }
+    }
+
+    end = kit_now_ms() + PATIENCE;
+
+    while (!atomic_load(&shared->stop)) {
+        assert_true(kit_now_ms() < end);
+        (void) usleep(500);
+    }
+
+    return pid;
+}
+
+
+static uint64_t
+heap_used(void)
+{
+    kv_heap_stat_t  st;
+
+    assert_int_equal(kv_store_heap_stat(kit.store, &st), KV_OK);
+
+    return st.used;
+}
+
+
+/*
+ * While requests are stuck, nothing but what they have themselves is kept:
+ * the zone is written over many times.  A reader that stops within its epoch
+ * does keep what is replaced, but no longer than it lives.
+ */
+
+static void
+test_stuck(void **state)
+{
+    pid_t        pid;
+    host_t       host;
+    uint32_t     i;
+    uint64_t     died, used;
+    unsigned     turn, rooms;
+    const char  *wrong;
+
+    (void) state;
+
+    kit.size = 8 << 20;
+    kit.conf.snapshot = 0;
+    assert_int_equal(kit_start(&kit), KV_OK);
+    assert_int_equal(host_start(&host, kit.store), KV_OK);
+    assert_int_equal(kit_put(&host, 1, 1, 80000, NULL), KV_OK);
+    assert_true(host_stop(&host));
+
+    for (turn = 0; turn < 2; turn++) {
+        pid = stuck_child(turn == 0 ? stuck_requests : stuck_reader);
+
+        assert_int_equal(host_start(&host, kit.store), KV_OK);
+        used = heap_used();
+
+        if (turn == 0) {
+            rooms = 0;
+
+            for (i = 0; i < 400; i++) {
+                assert_int_equal(kit_put(&host, 1, 2 + i, 80000, &rooms),
+                                 KV_OK);
+            }
+
+            /* the pinned value is one more */
+
+            assert_true(heap_used() <= used + 2 * 100000);
+
+        } else {
+            for (i = 0; i < 40; i++) {
+                assert_int_equal(kit_put(&host, 1, 1000 + i, 80000, NULL),
+                                 KV_OK);
+            }
+
+            assert_true(heap_used() >= used + 39 * 80000);
+        }
+
+        (void) kill(pid, SIGKILL);
+        assert_true(killed(wait_for(pid, PATIENCE)));
+        died = kit_now_ms();
+
+        wrong = kit_settle(&host);
+        assert_string_equal(wrong ? wrong : "", "");
+        assert_true(kit_now_ms() - died <= SOON);
+
+        assert_true(host_stop(&host));
+    }
+
+    assert_int_equal(atomic_load(&kit.store->zone->rebuilds), 0);
+}
+
+
+/* By all the tests before. */
+
+static void
+test_all_reached(void **state)
+{
+    int  i, n;
+
+    (void) state;
+
+    if (getenv("KIT_TEST")) {
+        skip();
+    }
+
+    for (i = 0, n = 0; i < KV_POINTS; i++) {
+        if (!reached[i]) {
+            (void) fprintf(stderr, "nobody died at %s\n", kv_point_name(i));
+            n++;
+        }
+    }
+
+    if (getenv("KIT_SUM")) {
+        (void) fprintf(stderr, "%d of %d points reached; the others went on "
+                       "after %d ms at most\n", KV_POINTS - n, KV_POINTS,
+                       (int) slowest);
+    }
+
+    assert_int_equal(n, 0);
+}
+
+
 int
 main(void)
 {
@@ -1364,9 +2016,13 @@ main(void)
         cmocka_unit_test_setup_teardown(test_snapshot_end, setup, teardown),
         cmocka_unit_test_setup_teardown(test_slots, setup, teardown),
         cmocka_unit_test_setup_teardown(test_points, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_steps, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_calls, setup, teardown),
         cmocka_unit_test_setup_teardown(test_ways, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_stuck, setup, teardown),
         cmocka_unit_test_setup_teardown(test_heirs, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_random_kills, setup, teardown)
+        cmocka_unit_test_setup_teardown(test_random_kills, setup, teardown),
+        cmocka_unit_test(test_all_reached)
     };
 
     cmocka_set_test_filter(getenv("KIT_TEST"));

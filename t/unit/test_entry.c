@@ -37,6 +37,7 @@ static const uint16_t  key_lens[] = { 1, 7, 8, 250, 4096, KV_KEY_MAX };
 
 static const uint32_t  sizes[] = {
     1, 64, 4096,
+    KV_ENTRY_INLINE, KV_ENTRY_INLINE + 512, 9000, 12000, 17000, 30000,
     PIECE, HALF - 8, HALF,
     2 * PIECE, 2 * HALF,
     KV_PAGE_SIZE + 1, KV_PAGE_SIZE + PIECE, KV_PAGE_SIZE + 2 * PIECE,
@@ -192,7 +193,6 @@ write_chunks(kv_entry_t *e, uint32_t len, uint32_t chunk)
 static void
 one_shape(uint16_t key_len, uint32_t len)
 {
-    bool         small;
     uint64_t     before;
     kv_entry_t  *e;
 
@@ -202,9 +202,7 @@ one_shape(uint16_t key_len, uint32_t len)
     assert_int_equal(kv_entry_create(heap, &e, key, key_len, len, 0), KV_OK);
     assert_non_null(e);
 
-    small = sizeof(kv_entry_t) + key_len + (size_t) len <= KV_HEAP_MAX_CLASS;
-    assert_int_equal(small, !(e->flags & KV_ENTRY_PIECES));
-
+    assert_int_equal(len > KV_ENTRY_INLINE, e->flags & KV_ENTRY_PIECES);
     assert_int_equal(used() - before, kv_entry_footprint(key_len, len));
 
     write_chunks(e, len, len > KV_PAGE_SIZE ? 100003 : 1 + rnd(9000));
@@ -244,16 +242,60 @@ test_shapes(void **state)
             one_shape(key_lens[k], sizes[s]);
             one_shape(key_lens[k], sizes[s] + 1);
         }
-
-        /* where small ends depends on the key */
-
-        if (key_lens[k] + sizeof(kv_entry_t) < HALF) {
-            s = HALF - key_lens[k] - sizeof(kv_entry_t);
-            one_shape(key_lens[k], (uint32_t) s - 1);
-            one_shape(key_lens[k], (uint32_t) s);
-            one_shape(key_lens[k], (uint32_t) s + 1);
-        }
     }
+}
+
+
+/*
+ * Values in pieces lose little, at any length, and pieces are of few sizes:
+ * each size keeps a page of the heap that is not full.
+ */
+
+static void
+test_loss(void **state)
+{
+    size_t        i, n, last, count, seen[16];
+    uint32_t      len;
+    kv_entry_t   *e;
+    struct iovec  iov[8];
+
+    (void) state;
+
+    count = 0;
+
+    for (len = KV_ENTRY_INLINE + 1; len < KV_PAGE_SIZE; len += 1 + rnd(50)) {
+
+        last = kv_entry_footprint(16, len);
+        assert_true(last - len <= len / 14 + 128);
+
+        assert_int_equal(kv_entry_create(heap, &e, key, 16, len, 0), KV_OK);
+
+        n = kv_entry_iov(e, iov, 8, 0);
+        assert_in_range(n, 1, 3);
+
+        /* all but the last are full, so their lengths tell their sizes */
+
+        last -= kv_heap_class_size(kv_align(sizeof(kv_entry_t) + 16, 8)
+                                   + sizeof(kv_pieces_t)
+                                   + n * sizeof(char *));
+
+        for (i = 0; i < n - 1; i++) {
+            last -= iov[i].iov_len + sizeof(kv_piece_t);
+        }
+
+        assert_int_equal(kv_heap_class_size(last), last);
+
+        for (i = 0; i < count && seen[i] != last; i++) { /* void */ }
+
+        if (i == count) {
+            assert_true(count < 12);
+            seen[count++] = last;
+        }
+
+        assert_int_equal(kv_entry_destroy(heap, &e), KV_OK);
+    }
+
+    assert_true(count > 4);
 }
 
 
@@ -388,7 +430,7 @@ test_full_create(void **state)
     (void) state;
 
     static const uint32_t  shape[] = {
-        100, HALF - 20, HALF, 2 * PIECE, 2 * HALF, KV_PAGE_SIZE + 5,
+        100, 9000, HALF - 20, HALF, 2 * PIECE, 2 * HALF, KV_PAGE_SIZE + 5,
         2 * KV_PAGE_SIZE + 2 * PIECE, 5 * KV_PAGE_SIZE + 100
     };
 
@@ -445,8 +487,8 @@ test_full_unknown(void **state)
     (void) state;
 
     static const uint32_t  shape[] = {
-        0, 100, PIECE + 7, 2 * PIECE, KV_PAGE_SIZE, KV_PAGE_SIZE + PIECE + 1,
-        3 * KV_PAGE_SIZE + 9
+        0, 100, 12000, PIECE + 7, 2 * PIECE, KV_PAGE_SIZE,
+        KV_PAGE_SIZE + PIECE + 1, 3 * KV_PAGE_SIZE + 9
     };
 
     no_write = 0;
@@ -540,6 +582,7 @@ main(void)
 {
     const struct CMUnitTest  tests[] = {
         cmocka_unit_test_setup_teardown(test_shapes, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_loss, setup, teardown),
         cmocka_unit_test_setup_teardown(test_key_only, setup, teardown),
         cmocka_unit_test_setup_teardown(test_unknown, setup, teardown),
         cmocka_unit_test_setup_teardown(test_unknown_destroyed, setup,

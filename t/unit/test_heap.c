@@ -660,7 +660,10 @@ test_evacuate(void **state)
 
         check();
 
-        for (rounds = 0; kv_heap_evac_begin(heap, &ev) == KV_OK; rounds++) {
+        for (rounds = 0;
+             kv_heap_evac_begin(heap, &ev, false) == KV_OK;
+             rounds++)
+        {
             assert_int_equal(ev.kind, KV_HEAP_ENTRY);
             assert_int_equal(ev.size, kv_heap_class_size(size));
 
@@ -725,7 +728,7 @@ test_evac_choice(void **state)
 
     thin(slots, in_page, 0, 1);
     thin(slots, in_page, 1, 1);
-    assert_int_equal(kv_heap_evac_begin(heap, &ev), KV_DECLINED);
+    assert_int_equal(kv_heap_evac_begin(heap, &ev, false), KV_DECLINED);
 
     kv_heap_unlock(heap);
     free(slots);
@@ -733,17 +736,17 @@ test_evac_choice(void **state)
     slots = fill_pages(KV_HEAP_PIECE, EVAC_SIZE, 6, &n);
     lock();
 
-    assert_int_equal(kv_heap_evac_begin(heap, &ev), KV_DECLINED);
+    assert_int_equal(kv_heap_evac_begin(heap, &ev, false), KV_DECLINED);
 
     /* one object has nowhere to go */
 
     thin(slots, in_page, 3, 1);
-    assert_int_equal(kv_heap_evac_begin(heap, &ev), KV_DECLINED);
+    assert_int_equal(kv_heap_evac_begin(heap, &ev, false), KV_DECLINED);
 
     /* until one other is free */
 
     thin(slots, in_page, 5, in_page - 1);
-    assert_int_equal(kv_heap_evac_begin(heap, &ev), KV_OK);
+    assert_int_equal(kv_heap_evac_begin(heap, &ev, false), KV_OK);
     assert_ptr_equal(kv_heap_evac_next(heap, &ev), slots[3 * in_page].p);
     assert_null(kv_heap_evac_next(heap, &ev));
     kv_heap_evac_end(heap, &ev, true);
@@ -757,11 +760,11 @@ test_evac_choice(void **state)
     thin(slots, in_page, 3, 0);
     thin(slots, in_page, 4, in_page / 6);
 
-    assert_int_equal(kv_heap_evac_begin(heap, &ev), KV_OK);
+    assert_int_equal(kv_heap_evac_begin(heap, &ev, false), KV_OK);
     assert_int_equal(evacuate(&ev, slots, n), in_page / 6);
     kv_heap_evac_end(heap, &ev, false);
 
-    assert_int_equal(kv_heap_evac_begin(heap, &ev), KV_OK);
+    assert_int_equal(kv_heap_evac_begin(heap, &ev, false), KV_OK);
     assert_int_equal(evacuate(&ev, slots, n), in_page / 5);
     kv_heap_evac_end(heap, &ev, false);
 
@@ -778,7 +781,7 @@ test_evac_choice(void **state)
         thin(slots, in_page, n, in_page * 4 / 5);
     }
 
-    assert_int_equal(kv_heap_evac_begin(heap, &ev), KV_DECLINED);
+    assert_int_equal(kv_heap_evac_begin(heap, &ev, false), KV_DECLINED);
 
     kv_heap_unlock(heap);
     free(slots);
@@ -786,6 +789,53 @@ test_evac_choice(void **state)
 
 
 /* Others free, and use, the page while it is evacuated. */
+
+/*
+ * Pages of which an eighth at most is free: left alone, but in need all that
+ * is free comes together.
+ */
+
+static void
+test_evac_dense(void **state)
+{
+    unsigned         i, n, in_page, live, held;
+    slot_t          *slots;
+    kv_heap_evac_t   ev;
+
+    (void) state;
+
+    slots = fill_pages(KV_HEAP_ENTRY, EVAC_SIZE, 32, &n);
+    in_page = n / 32;
+    live = n;
+    lock();
+
+    for (i = 0; i < 32; i++) {
+        thin(slots, in_page, i, in_page - in_page / 16 - i % 3);
+        live -= in_page / 16 + i % 3;
+    }
+
+    assert_int_equal(kv_heap_evac_begin(heap, &ev, false), KV_DECLINED);
+
+    while (kv_heap_evac_begin(heap, &ev, true) == KV_OK) {
+        assert_true(evacuate(&ev, slots, n) > in_page / 2);
+        kv_heap_evac_end(heap, &ev, false);
+        check();
+    }
+
+    held = (live + in_page - 1) / in_page;
+
+    assert_int_equal(stat_now().held, held * KV_PAGE_SIZE);
+    assert_true(held <= 30);
+
+    for (i = 0; i < n; i++) {
+        drop(&slots[i]);
+    }
+
+    check();
+    kv_heap_unlock(heap);
+    free(slots);
+}
+
 
 static void
 test_evac_concurrent(void **state)
@@ -805,7 +855,7 @@ test_evac_concurrent(void **state)
     thin(slots, in_page, 1, in_page / 4);
     thin(slots, in_page, 2, in_page / 3);
 
-    assert_int_equal(kv_heap_evac_begin(heap, &ev), KV_OK);
+    assert_int_equal(kv_heap_evac_begin(heap, &ev, false), KV_OK);
     assert_ptr_equal(kv_heap_evac_next(heap, &ev), slots[in_page].p);
 
     /* objects freed before the walk reaches them are not seen */
@@ -838,7 +888,7 @@ test_evac_concurrent(void **state)
     /* the end may come after the page was freed, too */
 
     thin(slots, in_page, 0, in_page / 2);
-    assert_int_equal(kv_heap_evac_begin(heap, &ev), KV_OK);
+    assert_int_equal(kv_heap_evac_begin(heap, &ev, false), KV_OK);
     thin(slots, in_page, 2, 0);
     kv_heap_evac_end(heap, &ev, false);
     kv_heap_evac_end(heap, &ev, true);
@@ -855,7 +905,7 @@ test_evac_concurrent(void **state)
     thin(slots, in_page, 0, in_page / 4);
     thin(slots, in_page, 1, in_page / 2);
 
-    assert_int_equal(kv_heap_evac_begin(heap, &ev), KV_OK);
+    assert_int_equal(kv_heap_evac_begin(heap, &ev, false), KV_OK);
     kv_heap_evac_end(heap, &ev, false);
     assert_null(kv_heap_evac_next(heap, &ev));
 
@@ -883,17 +933,17 @@ test_evac_concurrent(void **state)
         thin(slots, in_page, 0, in_page / 4);
         thin(slots, in_page, 1, in_page - 3);
 
-        assert_int_equal(kv_heap_evac_begin(heap, &stale), KV_DECLINED);
+        assert_int_equal(kv_heap_evac_begin(heap, &stale, false), KV_DECLINED);
 
         thin(slots, in_page, 1, in_page / 2);
 
-        assert_int_equal(kv_heap_evac_begin(heap, &stale), KV_OK);
+        assert_int_equal(kv_heap_evac_begin(heap, &stale, false), KV_OK);
 
         if (i == 0) {
             kv_heap_evac_end(heap, &stale, true);
         }
 
-        assert_int_equal(kv_heap_evac_begin(heap, &ev), KV_OK);
+        assert_int_equal(kv_heap_evac_begin(heap, &ev, false), KV_OK);
         assert_ptr_equal(kv_heap_evac_next(heap, &ev), slots[0].p);
         check();
         kv_heap_evac_end(heap, &ev, true);
@@ -916,7 +966,7 @@ test_evac_concurrent(void **state)
     lock();
     thin(slots, in_page, 0, 1);
     thin(slots, in_page, 1, 1);
-    assert_int_equal(kv_heap_evac_begin(heap, &ev), KV_OK);
+    assert_int_equal(kv_heap_evac_begin(heap, &ev, false), KV_OK);
     kv_heap_unlock(heap);
 
     kv_heap_format(heap);
@@ -976,7 +1026,7 @@ test_evac_random(void **state)
             }
         }
 
-        if (kv_heap_evac_begin(heap, &ev) != KV_OK) {
+        if (kv_heap_evac_begin(heap, &ev, rnd(2)) != KV_OK) {
             continue;
         }
 
@@ -1417,6 +1467,7 @@ main(void)
         kv_test(test_reserve),
         kv_test(test_evacuate),
         kv_test(test_evac_choice),
+        kv_test(test_evac_dense),
         kv_test(test_evac_concurrent),
         kv_test(test_evac_random),
         kv_test(test_death),

@@ -366,7 +366,7 @@ tidy(void)
     assert_true(kv_map_sweep(&zone->map) != KV_DEAD);
 
     if (rnd(4) == 0) {
-        rc = kv_compact_page(store);
+        rc = kv_compact_page(store, rnd(2));
         assert_true(rc == KV_OK || rc == KV_DECLINED);
     }
 }
@@ -560,6 +560,68 @@ test_growth(void **state)
 
     assert_int_equal(kv_map_clear(&zone->map), KV_OK);
     assert_empty();
+}
+
+
+/* Told how many will come: it has its size at once, and keeps it. */
+
+static void
+test_expect(void **state)
+{
+    uint32_t  id;
+    uint64_t  buckets;
+
+    (void) state;
+
+    kv_map_expect(&zone->map, 0);
+    assert_int_equal(atomic_load(&zone->map.roots[0].buckets),
+                     KV_SEGMENT_BUCKETS);
+
+    kv_map_expect(&zone->map, 50000);
+
+    buckets = atomic_load(&zone->map.roots[0].buckets);
+    assert_true(buckets * KV_MAP_LOAD >= 50000);
+    assert_true((buckets - KV_SEGMENT_BUCKETS) * KV_MAP_LOAD <= 50000);
+
+    for (id = 0; id < 50000; id++) {
+        assert_true(put(id, 1, 8));
+        kv_map_grow(&zone->map);
+    }
+
+    assert_int_equal(atomic_load(&zone->map.roots[0].buckets), buckets);
+    assert_int_equal(walk_count(), 50000);
+
+    /* and grows on */
+
+    for (/* void */; id < 100000; id++) {
+        assert_true(put(id, 1, 8));
+        kv_map_grow(&zone->map);
+    }
+
+    for (id = 0; id < 100000; id++) {
+        assert_non_null(find(id));
+    }
+
+    assert_int_equal(walk_count(), 100000);
+}
+
+
+/* More than there is memory for: the map takes what there is, and works. */
+
+static void
+test_expect_too_much(void **state)
+{
+    uint32_t  id;
+
+    (void) state;
+
+    kv_map_expect(&zone->map, UINT64_MAX);
+
+    for (id = 0; put(id, 1, 8); id++) {
+        assert_non_null(find(id));
+    }
+
+    assert_int_equal(walk_count(), id);
 }
 
 
@@ -996,7 +1058,7 @@ run_threads(bool clears, bool walks)
              && kv_map_sweep(&zone->map) != KV_DEAD;
 
         for (i = 0; ok && i < 3; i++) {
-            moved += kv_compact_page(store) == KV_OK;
+            moved += kv_compact_page(store, rnd(2)) == KV_OK;
         }
 
         if (clears && rounds % 40 == 0) {
@@ -1109,6 +1171,9 @@ main(void)
     const struct CMUnitTest  tests[] = {
         cmocka_unit_test_setup_teardown(test_model, setup, teardown),
         cmocka_unit_test_setup_teardown(test_growth, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_expect, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_expect_too_much, setup_small,
+                                        teardown),
         cmocka_unit_test_setup_teardown(test_relocate, setup, teardown),
         cmocka_unit_test_setup_teardown(test_reserve, setup_small, teardown),
         cmocka_unit_test_setup_teardown(test_split_without_memory,

@@ -23,7 +23,7 @@
 
 #define MIB          ((size_t) 1 << 20)
 #define BLOCK_MAX    MIB
-#define DIRTY_MAX    (8 * MIB)
+#define DIRTY_MAX    (1 * MIB)
 #define LSN          0x1234abcdull
 #define NAME         "snap-000000001234abcd.kvs"
 #define TMP          "snap-000000001234abcd.tmp"
@@ -575,6 +575,38 @@ must_be_damaged(image_t *im, const char *text)
 
 
 /* The writer's file is byte for byte what the format says. */
+
+/* A guess is right for a good file, and never more than it can hold. */
+
+static void
+test_guess(void **state)
+{
+    uint64_t        records, bytes, size;
+    kv_err_t        err;
+    unsigned char   junk[1000];
+
+    (void) state;
+
+    kv_snapshot_guess(&io, dirfd_, LSN, &records, &bytes);
+    assert_int_equal(records, 0);
+    assert_int_equal(bytes, 0);
+
+    assert_int_equal(write_snapshot(&io, LSN, small, 8, &size, &err), KV_OK);
+    kv_snapshot_guess(&io, dirfd_, LSN, &records, &bytes);
+    assert_int_equal(records, 8);
+    assert_int_equal(bytes, size);
+
+    memset(junk, 0xff, sizeof(junk));
+    make_file(NAME, junk, sizeof(junk));
+    kv_snapshot_guess(&io, dirfd_, LSN, &records, &bytes);
+    assert_int_equal(bytes, sizeof(junk));
+    assert_true(records <= sizeof(junk));
+
+    make_file(NAME, junk, 10);
+    kv_snapshot_guess(&io, dirfd_, LSN, &records, &bytes);
+    assert_int_equal(records, 0);
+}
+
 
 static void
 test_format(void **state)
@@ -1437,6 +1469,7 @@ main(void)
 
     const struct CMUnitTest  tests[] = {
         kv_test(test_round_trip),
+        kv_test(test_guess),
         kv_test(test_format),
         kv_test(test_truncated),
         kv_test(test_flipped),

@@ -24,8 +24,9 @@ use KV::Util;
 # other:
 #
 #   next => sub { my ($n) = @_; ... }
-#       returns { method, path, body, headers, and what the caller likes },
-#       or a number of seconds to wait before asking again, or undef: no more
+#       returns { method, path, body or chunks, headers, and what the caller
+#       likes }, or a number of seconds to wait before asking again, or undef:
+#       no more
 #   done => sub { my ($n, $request, $answer, $error) = @_; ... }
 #       without an answer the error is "refused" (so nothing was sent),
 #       "dropped" or "timeout" (so nobody knows)
@@ -81,6 +82,7 @@ sub run {
         $c->{req} = $req;
         $c->{out} = KV::Conn::request($req->{method}, $req->{path},
                                       body => $req->{body},
+                                      chunks => $req->{chunks},
                                       headers => \@headers);
         $c->{hold} = $o{hold} ? 1 : 0;
         $c->{in} = '';

@@ -1,0 +1,67 @@
+# Builds the fuzz targets; scripts/fuzz.sh runs them. From the top of the
+# project:
+#
+#     make -f scripts/fuzz.mk DIR=.build/fuzz NGINX=.build/nginx-src
+#
+# makes DIR/fuzz_NAME of every t/fuzz/fuzz_NAME.c, with clang and its
+# libFuzzer. Those that need no nginx are linked with the whole core and with
+# the unit tests' directory in memory; those that do, t/fuzz/fuzz_http_*.c,
+# with the few functions of t/fuzz/ngx.c in place of nginx, whose headers are
+# in the configured source tree NGINX.
+
+CC       := clang
+DIR      ?= .build/fuzz
+NGINX    ?= .build/nginx-src
+TARGETS  ?= $(basename $(notdir $(wildcard t/fuzz/fuzz_*.c)))
+
+CFLAGS   := -std=gnu11 -O1 -g -fno-omit-frame-pointer -pthread \
+            -Wall -Wextra -Werror -Isrc -It/unit -It/fuzz \
+            -fsanitize=address,undefined -fno-sanitize-recover=all \
+            $(KV_CFLAGS)
+
+COVERAGE := -fsanitize=fuzzer-no-link
+
+NGX      := $(addprefix -isystem $(NGINX)/,src/core src/event \
+              src/event/modules src/os/unix src/http src/http/modules \
+              src/http/v2 objs)
+
+CORE     := $(wildcard src/kv_*.c)
+HELPERS  := t/unit/ram.c t/fuzz/fuzz.c
+SHARED   := $(patsubst %.c,$(DIR)/%.o,$(notdir $(CORE) $(HELPERS)))
+
+vpath %.c src t/unit t/fuzz
+
+.PHONY: all
+.SECONDARY:
+
+all: $(addprefix $(DIR)/,$(TARGETS))
+
+# What the functions under test do not call stays unresolved.
+HTTP     := $(addprefix $(DIR)/,ngx.o fuzz.o kv_crc32c.o kv_record.o)
+
+$(DIR)/fuzz_http_%: $(DIR)/fuzz_http_%.o $(HTTP)
+	$(CC) $(CFLAGS) -fsanitize=fuzzer -no-pie \
+	    -Wl,--unresolved-symbols=ignore-all -o $@ $^
+
+$(DIR)/fuzz_http_key: $(DIR)/ngx_http_kv_key.o
+
+$(DIR)/fuzz_%: $(DIR)/fuzz_%.o $(SHARED)
+	$(CC) $(CFLAGS) -fsanitize=fuzzer -o $@ $^ -lcmocka
+
+$(DIR)/ngx.o $(DIR)/ngx_http_%.o $(DIR)/fuzz_http_%.o: INCLUDES = $(NGX)
+
+# A checksum has no branch worth finding, and most of the time goes there.
+$(DIR)/kv_crc32c.o: COVERAGE = -O2
+
+$(DIR)/%.o: %.c $(DIR)/flags
+	$(CC) $(CFLAGS) $(INCLUDES) $(COVERAGE) -MMD -MP -c -o $@ $<
+
+# Objects made with other flags, or by another compiler, are of no use.
+$(DIR)/flags: FORCE
+	@mkdir -p $(DIR)
+	@echo '$(CFLAGS) $(NGX)' "`$(CC) --version | head -n 1`" > $@.new
+	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
+
+.PHONY: FORCE
+
+-include $(wildcard $(DIR)/*.d)

@@ -1,0 +1,150 @@
+
+/*
+ * A data directory in memory, and a store on it that one thread runs: so
+ * every call of the I/O table has its number, can be told to fail, and fails
+ * at the same place again.
+ *
+ * A file has two contents: what reads give, and what is on the disk.  A write
+ * changes the first, a sync that goes well takes its pages to the second, and
+ * one that fails forgets them: they read as if all were well, the next sync
+ * has nothing to do, and they never reach the disk.  That is what Linux does.
+ * Names and sizes are on the disk at once; power cuts at any point are for
+ * another disk.
+ */
+
+
+#ifndef RAM_H
+#define RAM_H
+
+
+#include "kit.h"
+
+
+#define RAM_FILES   64
+#define RAM_FDS     64
+#define RAM_FAULTS  2
+
+
+typedef enum {
+    RAM_OPEN = 0,
+    RAM_CLOSE,
+    RAM_READ,
+    RAM_WRITE,
+    RAM_FDATASYNC,
+    RAM_FSYNC,                       /* of a directory as well */
+    RAM_FALLOCATE,
+    RAM_TRUNCATE,
+    RAM_RENAME,
+    RAM_UNLINK,
+    RAM_SIZE,
+    RAM_LIST,
+    RAM_DIRECT,
+    RAM_CALLS
+} ram_call_t;
+
+
+/* Not errnos: a transfer comes short; a write stores half of it, then EIO. */
+
+#define RAM_SHORT  -1
+#define RAM_HALF   -2
+
+
+/* From the nth call of that kind on, counted from 1, so many fail. */
+
+typedef struct {
+    ram_call_t   call;
+    int          error;              /* an errno, RAM_SHORT, RAM_HALF */
+    unsigned     nth;                /* 0: none */
+    unsigned     times;
+    unsigned     hits;               /* how many did */
+} ram_fault_t;
+
+
+typedef struct {
+    char         name[KV_NAME_MAX];  /* empty: unlinked, or never there */
+    uint8_t     *data;               /* as it is read */
+    uint8_t     *disk;               /* as the machine's restart leaves it */
+    uint8_t     *dirty;              /* for each page of it */
+    size_t       size;
+    size_t       max;                /* allocated; 0: `data` is borrowed */
+} ram_file_t;
+
+
+typedef struct {
+    ram_file_t  *file;               /* NULL: a free descriptor */
+    bool         direct;
+} ram_fd_t;
+
+
+typedef struct {
+    kv_io_t      io;                 /* first */
+    ram_file_t   file[RAM_FILES];
+    ram_fd_t     fd[RAM_FDS];
+    bool         can_direct;         /* O_DIRECT, for multiples of 512 */
+    unsigned     calls[RAM_CALLS];
+    uint64_t     read;               /* bytes */
+    unsigned     changes;            /* calls that changed anything */
+    ram_fault_t  fault[RAM_FAULTS];
+} ram_t;
+
+
+/* An empty directory. */
+void ram_init(ram_t *ram);
+
+/* Frees all of it, for ram_init() or the end. */
+void ram_clear(ram_t *ram);
+
+/* NULL if there is none of that name. */
+ram_file_t *ram_find(ram_t *ram, const char *name);
+
+/*
+ * Adds a file of `size` bytes that stay the caller's: they are copied when
+ * they are written to, not before.
+ */
+void ram_borrow(ram_t *ram, const char *name, const uint8_t *data,
+    size_t size);
+
+/* Makes a file longer, with zeroes, or shorter. */
+void ram_resize(ram_file_t *f, size_t size);
+
+/* The machine starts again: reads give what is on the disk. */
+void ram_reboot(ram_t *ram);
+
+/* How many descriptors are open. */
+unsigned ram_open_fds(ram_t *ram);
+
+
+/* The store: `host` has no threads, kit.h's calls for whole operations not. */
+
+typedef struct {
+    ram_t             ram;
+    kv_store_conf_t   conf;
+    host_t            host;          /* .store NULL: stopped */
+    void             *mem;
+    size_t            size;
+    kv_err_t          err;
+    unsigned          warnings;      /* said at warn or worse since start */
+} solo_t;
+
+
+/* Prepares everything but the store; change conf, then solo_start(). */
+void solo_init(solo_t *solo, size_t zone);
+void solo_done(solo_t *solo);
+
+/* As kv_store_create(), in memory that is zeroed; and a slot. */
+kv_rc_t solo_start(solo_t *solo);
+
+/* Stops it, with the mark at the log's end or as if it had been killed. */
+void solo_stop(solo_t *solo, bool clean);
+
+/*
+ * Submits operations, as one batch if that can hold them, works them off, and
+ * does no background work.  Results go to `rc`; the records are released.
+ */
+void solo_commit(solo_t *solo, kv_op_t **op, unsigned n, kv_rc_t *rc);
+
+/* What the background task was asked for, and `wants` (KV_WANT_...). */
+void solo_background(solo_t *solo, unsigned wants);
+
+
+#endif /* RAM_H */
