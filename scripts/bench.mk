@@ -1,0 +1,38 @@
+# Builds the programs of t/bench, as scripts/bench.sh wants them. From the top
+# of the project:
+#
+#     make -f scripts/bench.mk DIR=.build/bench
+#
+# makes DIR/NAME of every t/bench/NAME.c, optimised as the module is, and each
+# linked with the whole core, src/kv_*.c.
+
+DIR      ?= .build/bench
+
+CFLAGS   := -std=gnu11 -O2 -g -pthread -Wall -Wextra -Werror -Isrc $(KV_CFLAGS)
+
+PROGRAMS := $(basename $(notdir $(wildcard t/bench/*.c)))
+CORE     := $(patsubst src/%.c,$(DIR)/obj/%.o,$(wildcard src/kv_*.c))
+
+.PHONY: all
+.SECONDARY:
+
+all: $(addprefix $(DIR)/,$(PROGRAMS))
+
+$(DIR)/%: $(DIR)/obj/%.o $(CORE)
+	$(CC) $(CFLAGS) -o $@ $^
+
+$(DIR)/obj/%.o: src/%.c $(DIR)/obj/flags
+	$(CC) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+$(DIR)/obj/%.o: t/bench/%.c $(DIR)/obj/flags
+	$(CC) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+# Objects made with other flags, or by another compiler, are of no use.
+$(DIR)/obj/flags: FORCE
+	@mkdir -p $(DIR)/obj
+	@echo '$(CFLAGS)' "`$(CC) --version | head -n 1`" > $@.new
+	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
+
+.PHONY: FORCE
+
+-include $(wildcard $(DIR)/obj/*.d)

@@ -1,0 +1,83 @@
+package Bench::Core;
+
+# The store without nginx: what t/bench/core.c says, which takes its own turns.
+
+use strict;
+use warnings;
+
+use List::Util qw(min sum);
+
+use Bench::Process;
+use Bench::Report;
+
+
+# What a command of it prints: name => number.
+
+sub core {
+    my ($bench, @command) = @_;
+    $bench->{progress}->("core @command");
+    my $out = run({ timeout => 300 }, "$bench->{bin}/core", @command);
+    return $out =~ /^(\S+) ([\d.]+)$/mg;
+}
+
+
+sub measure {
+    my ($bench) = @_;
+    return (lookups($bench), rewrites($bench), log_bytes($bench));
+}
+
+
+sub lookups {
+    my ($bench) = @_;
+    my ($few, $many) = (100_000, $bench->{few} ? 1_000_000 : 10_000_000);
+    my %v = core($bench, 'lookups', "keys=$few,$many",
+                 'rounds=' . min($bench->{rounds}, 3));
+    my @rows = { name => sprintf('lookup among %s keys / %s', short($many),
+                                 short($few)),
+                 unit => ' ns', ours => [$v{"lookups_${many}_ns"}],
+                 peer => [$v{"lookups_${few}_ns"}],
+                 ratio => [$v{"lookups_${many}_ns"} / $v{"lookups_${few}_ns"}],
+                 target => '<= 2.5' };
+
+    for my $n ($few, $many) {
+        my ($one, $two) = map { $v{"lookups_${n}_writer_${_}_per_s"} } 1, 2;
+        push @rows, { name => 'lookups by 2 threads / 1, ' . short($n),
+                      unit => '/s', ours => [$two], peer => [$one],
+                      ratio => [$v{"lookups_${n}_writer_ratio"}],
+                      target => '>= 1.9' },
+                    { name => '  per second of processor time', unit => '/s',
+                      ours => [$v{"lookups_${n}_writer_2_per_cpu_s"}],
+                      peer => [$v{"lookups_${n}_writer_1_per_cpu_s"}],
+                      ratio => [$v{"lookups_${n}_writer_cpu_ratio"}] };
+    }
+
+    return @rows;
+}
+
+
+# All mixes of sizes; a refused put is what a client sees as a 507.
+
+sub rewrites {
+    my ($bench) = @_;
+    my %v = core($bench, 'rewrites', 'zone=32m',
+                 $bench->{quick} ? 'max=30k' : ());
+    my ($refused, $puts) = map { my $what = $_;
+                                 sum map { $v{$_} } grep { /_$what$/ } keys %v }
+                           qw(refused puts);
+
+    return ({ name => 'ten rewrites, 75% full: refused', unit => '',
+              ours => [$refused], peer => [$puts], target => '<= 0' });
+}
+
+
+# With what is written again to fill up the last block.
+
+sub log_bytes {
+    my ($bench) = @_;
+    my %v = core($bench, 'log');
+    return { name => 'log bytes with padding, core alone', unit => '',
+             ours => [$v{log_written_per_payload}], target => '<= 1.15' };
+}
+
+
+1;

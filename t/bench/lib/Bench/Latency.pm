@@ -1,0 +1,124 @@
+package Bench::Latency;
+
+# How long a write takes: one that comes alone, against what it cannot do
+# without; and the slowest of many while a snapshot is being taken.
+
+use strict;
+use warnings;
+
+use Time::HiRes qw(time);
+
+use Bench::Load;
+use Bench::Nginx;
+use Bench::Process;
+use Bench::Report;
+use Bench::Store;
+
+
+sub measure {
+    my ($bench, $field) = @_;
+    return (lone_put($bench, $field), snapshot($bench));
+}
+
+
+# A lone write waits for its request to come and go, and for one sync. Blocks
+# of each take turns, so that each finds the processors as awake as its own
+# kind of load leaves them.
+
+sub lone_put {
+    my ($bench, $field) = @_;
+    my $target = $field->target('always');
+    my ($blocks, $count) = $bench->{quick} ? (1, 200) : (3, 500);
+    my (%sum, @put, @parts, @turn_put, @turn_parts);
+
+    for my $round (1 .. $bench->{rounds}) {
+        $bench->{progress}->("round $round of $bench->{rounds}, lone PUT");
+        %sum = ();
+
+        for (1 .. $blocks) {
+            $sum{put} += lone($bench, $target, 'PUT', $count);
+            $sum{get} += lone($bench, $target, 'GET', $count);
+            $sum{sync} += syncs($bench, $count)->{median};
+            my ($put, $get) = lone($bench, $target, 'PUT,GET', $count);
+            $sum{turn_put} += $put;
+            $sum{turn_get} += $get;
+        }
+
+        $_ /= $blocks for values %sum;
+        push @put, $sum{put};
+        push @parts, $sum{get} + $sum{sync};
+        push @turn_put, $sum{turn_put};
+        push @turn_parts, $sum{turn_get} + $sum{sync};
+    }
+
+    return ({ name => 'lone PUT / (lone GET + one sync)', unit => ' us',
+              ours => \@put, peer => \@parts, ratio => ratios(\@put, \@parts),
+              target => '<= 1.15' },
+            { name => '  taking turns on one connection', unit => ' us',
+              ours => \@turn_put, peer => \@turn_parts,
+              ratio => ratios(\@turn_put, \@turn_parts) });
+}
+
+
+# The store's own snapshots, of all its keys, with 256 connections that write.
+# One is due when the log has grown by the last one's size: large values make it
+# so, and the load begins when the snapshot does and ends with it.
+
+sub snapshot {
+    my ($bench) = @_;
+    my $keys = $bench->{few} ? 200_000 : 1_000_000;
+    my $store = Bench::Store->new($bench, 'snap', $keys);
+    my $nginx = Bench::Nginx->new(
+        bench => $bench, name => 'snapshot', workers => 2,
+        zones => [[snap => $store->zone_size(512),
+                   qq("path=$store->{dir}" snapshot=64k)]]);
+    my (@during, @outside, @took);
+
+    $nginx->start;
+
+    for my $round (1 .. $bench->{rounds}) {
+        $bench->{progress}->("round $round of $bench->{rounds}, snapshots");
+        begin_snapshot($bench, $nginx, $store);
+        my $from = time;
+        push @during, slowest($nginx, $keys, 30, sub { !$store->in_snapshot });
+        push @took, time - $from;
+        push @outside, slowest($nginx, $keys, $took[-1]);
+        die "a snapshot where none should be\n" if $store->in_snapshot;
+    }
+
+    $nginx->stop;
+    $store->remove;
+
+    return { name => 'PUT p99.9 in a snapshot / outside', unit => ' us',
+             ours => \@during, peer => \@outside,
+             ratio => ratios(\@during, \@outside), target => '<= 1.5' },
+           { name => '  seconds of the snapshot meanwhile', unit => ' s',
+             ours => \@took };
+}
+
+
+sub begin_snapshot {
+    my ($bench, $nginx, $store) = @_;
+    my $value = 'x' x 1_048_576;
+
+    for (1 .. 1000) {
+        my $answer = $nginx->request(PUT => '/snap/large', $value);
+        die "PUT of 1 MiB: $answer->{status}\n" unless $answer->{success};
+        return if $store->in_snapshot;
+    }
+
+    die "no snapshot begins\n";
+}
+
+
+sub slowest {
+    my ($nginx, $keys, $seconds, $done) = @_;
+    my (undef, $late) = wrk(
+        op => 'put', size => 100, connections => 256, seconds => $seconds,
+        target => { port => $nginx->{port}, put => '/snap/%016d' },
+        keys => 10_007, stride => int($keys / 10_007), done => $done);
+    return $late;
+}
+
+
+1;
