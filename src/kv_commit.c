@@ -788,11 +788,18 @@ kv_commit_wake(kv_store_t *store, kv_batch_t *batch)
 
     kv_point(KV_POINT_WAKE);
 
+    /* who stops looking sees the results, or we see that it has stopped */
+
+    kv_fence();
+
     for (i = 0; i < store->zone->nslots; i++) {
 
         if (batch->wake[i]) {
             batch->wake[i] = 0;
-            kv_store_wake(store, i);
+
+            if (!atomic_load(&store->zone->slots[i].looking)) {
+                kv_store_wake(store, i);
+            }
 
             kv_point(KV_POINT_WAKING);
         }

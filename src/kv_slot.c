@@ -60,6 +60,7 @@ kv_slot_acquire(kv_slot_t *slots, unsigned n, unsigned *i)
 
             atomic_store(&slot->epoch[KV_EPOCH_MAIN].value, 0);
             atomic_store(&slot->epoch[KV_EPOCH_SCAN].value, 0);
+            atomic_store(&slot->looking, 0);
             atomic_store(&slot->pid, (int32_t) getpid());
             atomic_store(&slot->in_use, 1);
 

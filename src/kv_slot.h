@@ -119,6 +119,9 @@ typedef struct {
     /* the owner; under the heap's lock */
     kv_op_chunk_t            *chunks;
 
+    /* the owner: it needs no waking for results (kv_store_looking()) */
+    _Atomic uint32_t          looking;
+
     /* the owner: the zone's generation it has let go everything before */
     _Atomic uint64_t          generation;
 

@@ -768,6 +768,16 @@ kv_now_ns(void)
 
 
 void
+kv_store_looking(kv_store_t *store, bool looking)
+{
+    if (store->slot) {
+        atomic_store(&store->slot->looking, looking);
+        kv_fence();
+    }
+}
+
+
+void
 kv_store_wake(kv_store_t *store, unsigned slot)
 {
     int       fd;

@@ -204,6 +204,13 @@ void kv_store_release(kv_store_t *store, kv_op_t *op);
  */
 unsigned kv_store_poll(kv_store_t *store);
 
+/*
+ * Whether the worker looks for its results itself, often: then nobody wakes
+ * it for them.  After it has said that it does not any more, it must look once
+ * again.
+ */
+void kv_store_looking(kv_store_t *store, bool looking);
+
 /* The bits could not be done (no thread took the task): others may try. */
 void kv_store_undo(kv_store_t *store, unsigned todo);
 

@@ -63,6 +63,10 @@ struct ngx_http_kv_zone_s {
     ngx_connection_t          *wake;          /* the slot's eventfd */
     ngx_event_t                watch;
     ngx_event_t                due;           /* kv_store_due() */
+    ngx_event_t                look;          /* ngx_http_kv_look.c; times */
+    uint64_t                   look_end;      /* are of kv_now_ns() */
+    uint64_t                   look_last;
+    uint64_t                   look_not_before;
     ngx_queue_t                waiting;       /* ctx->waiting, oldest first */
     ngx_queue_t                active;        /* ctx->active: all with an op */
     ngx_thread_task_t         *commit[NGX_HTTP_KV_TASKS];
@@ -155,6 +159,19 @@ void ngx_http_kv_submit(ngx_http_kv_ctx_t *ctx, ngx_http_kv_wait_e wait);
 
 /* One turn: tasks that are due, operations that are done, timers. */
 void ngx_http_kv_turn(ngx_http_kv_zone_t *zone);
+
+/* Answers what is done. */
+void ngx_http_kv_deliver(ngx_http_kv_zone_t *zone);
+
+
+/* ngx_http_kv_look.c */
+
+void ngx_http_kv_look_init(ngx_http_kv_zone_t *zone);
+
+/* After a write was submitted: looks for its result, if that is worth it. */
+void ngx_http_kv_look(ngx_http_kv_zone_t *zone);
+
+void ngx_http_kv_look_stop(ngx_http_kv_zone_t *zone);
 
 
 /* ngx_http_kv_key.c */

@@ -28,7 +28,6 @@ static void ngx_http_kv_commit_task(void *data, ngx_log_t *log);
 static void ngx_http_kv_commit_over(ngx_event_t *ev);
 static void ngx_http_kv_background_task(void *data, ngx_log_t *log);
 static void ngx_http_kv_background_over(ngx_event_t *ev);
-static void ngx_http_kv_deliver(ngx_http_kv_zone_t *zone);
 static void ngx_http_kv_done(ngx_http_kv_ctx_t *ctx, kv_rc_t rc);
 static void ngx_http_kv_reset(ngx_http_kv_zone_t *zone);
 static void ngx_http_kv_arm(ngx_http_kv_zone_t *zone);
@@ -53,6 +52,8 @@ ngx_http_kv_enter(ngx_http_kv_zone_t *zone)
 
     zone->due = zone->watch;
     zone->due.cancelable = 1;
+
+    ngx_http_kv_look_init(zone);
 
     for (i = 0; i < NGX_HTTP_KV_TASKS; i++) {
         zone->commit[i] = ngx_http_kv_task(zone, ngx_http_kv_commit_task,
@@ -386,10 +387,11 @@ ngx_http_kv_submit(ngx_http_kv_ctx_t *ctx, ngx_http_kv_wait_e wait)
 
     ngx_http_kv_do(ctx->zone, kv_store_submit(ctx->zone->store, ctx->op));
     ngx_http_kv_arm(ctx->zone);
+    ngx_http_kv_look(ctx->zone);
 }
 
 
-static void
+void
 ngx_http_kv_deliver(ngx_http_kv_zone_t *zone)
 {
     kv_rc_t             rc;
@@ -531,6 +533,7 @@ ngx_http_kv_leave(ngx_http_kv_zone_t *zone)
     zone->store->stop = 1;
     zone->draining = 1;
 
+    ngx_http_kv_look_stop(zone);
     ngx_http_kv_drain(zone);
 
     if (zone->watch.timer_set) {

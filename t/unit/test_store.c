@@ -16,6 +16,8 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -586,6 +588,120 @@ test_full(void **state)
         assert_int_equal(kit_clear(&host), KV_OK);
         settled();
     }
+
+    stop();
+}
+
+
+/* Deletes at the same time, with keys that no page of the heap is made for. */
+
+static void
+test_full_deletes(void **state)
+{
+    char      key[2048];
+    kv_rc_t   rc;
+    kv_op_t  *op[12];
+    uint32_t  i, n;
+
+    (void) state;
+
+    kit.size = KV_ZONE_MIN;
+    start();
+
+    for (n = 0; kit_put(&host, n, 1, 900, NULL) == KV_OK; n++) {
+        /* void */
+    }
+
+    memset(key, 'x', sizeof(key));
+
+    for (i = 0; i < 12; i++) {
+        assert_int_equal(kv_store_delete(host.store, key,
+                                         (uint16_t) (10 + 160 * i), &op[i]),
+                         KV_OK);
+    }
+
+    for (i = 0; i < 12; i++) {
+        rc = host_run(&host, op[i]);
+        assert_int_equal(rc, KV_OK);
+    }
+
+    assert_int_equal(kit_delete(&host, 0), KV_OK);
+
+    settled();
+    assert_int_equal(atomic_load(&kit.store->zone->map.keys), n - 1);
+
+    stop();
+}
+
+
+/* Who looks is not woken; who stops looking is, or sees it then. */
+
+static void
+test_looking(void **state)
+{
+    int             i, woken;
+    char            key[32];
+    size_t          n;
+    kv_rc_t         rc;
+    kv_op_t        *op;
+    struct pollfd   pfd;
+
+    (void) state;
+
+    start();
+
+    n = kit_key(1, key);
+    pfd.fd = kit.store->slot->eventfd;
+    pfd.events = POLLIN;
+    woken = 0;
+
+    for (i = 0; i < 300; i++) {
+
+        /* the last one's waking up may still be to come */
+
+        do {
+            host_turn(&host, 0);
+
+        } while (atomic_load(&kit.store->zone->committer));
+
+        kv_store_looking(kit.store, true);
+
+        assert_int_equal(kv_store_delete(kit.store, key, (uint16_t) n, &op),
+                         KV_OK);
+        host_do(&host, kv_store_submit(kit.store, op));
+
+        if (i % 3 == 0) {
+
+            while (!kv_store_done(op, &rc)) {
+                (void) sched_yield();
+            }
+
+            kv_store_looking(kit.store, false);
+            woken += poll(&pfd, 1, 0);
+
+        } else {
+            if (i % 3 == 1) {
+                (void) usleep((unsigned) i);
+            }
+
+            kv_store_looking(kit.store, false);
+
+            if (!kv_store_done(op, &rc)) {
+                assert_int_equal(poll(&pfd, 1, 10000), 1);
+
+                while (!kv_store_done(op, &rc)) {
+                    (void) sched_yield();
+                }
+            }
+        }
+
+        assert_int_equal(rc, KV_OK);
+        kv_store_release(kit.store, op);
+    }
+
+    /* a few for other reasons */
+
+    assert_true(woken < 20);
 
     stop();
 }
@@ -1270,6 +1386,8 @@ main(void)
         cmocka_unit_test_setup_teardown(test_delay, setup, teardown),
         cmocka_unit_test_setup_teardown(test_sync_modes, setup, teardown),
         cmocka_unit_test_setup_teardown(test_full, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_full_deletes, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_looking, setup, teardown),
         cmocka_unit_test_setup_teardown(test_rewrites, setup, teardown),
         cmocka_unit_test_setup_teardown(test_pins, setup, teardown),
         cmocka_unit_test_setup_teardown(test_pinned_once, setup, teardown),
