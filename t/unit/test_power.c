@@ -1,0 +1,1250 @@
+
+/*
+ * Power cuts, for the whole store.
+ *
+ * A seed grows a tree of lives.  The first begins with an empty disk (disk.h)
+ * and does a hundred random things.  Then the power is cut at many moments of
+ * it, and each disk that this may leave begins a life of its own: it is
+ * recovered, and again, writes a little, and is cut in its turn, during its
+ * recovery or later.
+ *
+ * All operations of a life are known by LSN.  What is recovered must be the
+ * state after the first n of them, byte for byte, where n is not below what
+ * was promised when the power went: what was answered or could be read, with
+ * sync=always; what was answered an interval ago; what fills a segment or is
+ * in a snapshot; what was recovered before.
+ *
+ * One thread does everything, the clock and the kernel's randomness are the
+ * test's, so a seed does the same again.  What threads do at the same time is
+ * done inside each other's calls for I/O instead.
+ *
+ *     KIT_SEED=n     that tree alone
+ *     KIT_IMAGES=n   so many disks
+ *     KIT_LOG=1      what the store says
+ */
+
+
+#define _GNU_SOURCE
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/common_interface_defs.h>
+#endif
+
+#include "disk.h"
+#include "kit.h"
+
+
+#define IMAGES     10000u          /* if nothing else is said */
+
+#define SLOTS      2u
+#define KEYS       64u
+#define FLIGHT     24u             /* operations at a time */
+#define DEPTH      4u              /* lives, one after the other */
+#define REGION     (24u << 20)
+#define SEGMENT    (64u << 10)     /* the least; more where values need it */
+
+#define MS         UINT64_C(1000000)
+#define TICK       50000u          /* ns that each look at the clock takes */
+#define JUMP       8u              /* ms between two turns of the loop */
+#define INTERVAL   15u             /* ms, of sync=interval */
+#define SLACK      (JUMP + 4)      /* ms that the sync may be late */
+
+
+/* What a tree is like. */
+
+typedef struct {
+    const char       *name;
+    unsigned          weight;      /* of 16 seeds, so many */
+    unsigned          always;      /* sync=always, in percent */
+    unsigned          keys;
+    unsigned          pages;       /* of the zone's heap */
+    uint32_t          min_value;
+    uint32_t          max_value;
+    uint64_t          snapshot;    /* bytes of log, at most */
+    unsigned          burst;       /* operations at a time, at most */
+    unsigned          restart;     /* after one in so many steps */
+    unsigned          steps;       /* of the first life */
+    unsigned          cuts;        /* of it */
+} profile_t;
+
+
+typedef struct {
+    kv_op_code_t      code;
+    uint32_t          id;
+    uint32_t          version;
+    uint32_t          len;
+} event_t;
+
+
+/* An operation under way. */
+
+typedef struct {
+    kv_op_t          *op;
+    event_t           event;
+    bool              answered;
+} flight_t;
+
+
+typedef struct {
+    uint64_t          lsn;
+    uint64_t          ns;
+} answer_t;
+
+
+typedef enum {
+    AT_NOTHING = 0,
+    AT_COMMIT,
+    AT_BACKGROUND
+} at_t;
+
+
+typedef struct {
+    disk_t            disk;
+    host_t            host;        /* no threads; .store NULL: stopped */
+    at_t              at;
+
+    event_t          *event;       /* by LSN - 1 */
+    uint64_t          events;
+    uint64_t          events_max;
+
+    flight_t          flight[FLIGHT];
+    unsigned          flying;
+    bool              background;  /* claimed, not run yet */
+
+    uint64_t          promised;    /* the LSN that may not be lost */
+    uint64_t          recovered;   /* record from which on it was up */
+
+    /* sync=interval: answers that are no promise yet */
+    answer_t         *answer;
+    size_t            answers;
+    size_t            answers_first;
+    size_t            answers_max;
+} life_t;
+
+
+typedef struct {
+    unsigned          images;
+    unsigned          trees;
+    unsigned          lives;       /* stores started */
+    unsigned          operations;
+    unsigned          refused;     /* the zone is full */
+    unsigned          rooms;
+    unsigned          clears;
+    unsigned          large;       /* values of more than 512 KiB */
+    unsigned          inside;      /* commits inside background work */
+    unsigned          snapshots;
+    unsigned          recycled;
+    unsigned          lossy;       /* images without all that was written */
+    unsigned          more;        /* with more than was promised */
+    unsigned          in_recovery; /* cuts */
+    unsigned          mode[3];     /* images by kv_sync_t */
+    unsigned          kind[DISK_KINDS];   /* cuts before such a record */
+} totals_t;
+
+
+/* Where all batches are of one size, lost ones leave gaps that new ones fit. */
+
+static const profile_t  profiles[] = {
+    { "small", 9, 70, 24, 20, 1, 3000, 24 << 10, 8, 40, 120, 40 },
+    { "even", 2, 20, 9, 20, 500, 500, 24 << 10, 1, 4, 120, 40 },
+    { "many", 2, 70, KEYS, 24, 1, 300, 12 << 10, 8, 40, 200, 40 },
+    { "full", 2, 70, 24, 60, 1, 250000, 1 << 20, 8, 40, 60, 20 },
+    { "large", 1, 70, 8, 100, 1, 1 << 20, 3 << 20, 8, 40, 30, 10 }
+};
+
+
+static kv_store_conf_t   conf;
+static const profile_t  *profile;
+static void             *region;
+static size_t            zone_size;
+static uint64_t          seed;     /* the tree's */
+static uint64_t          chance;   /* its random numbers */
+static uint64_t          salt;     /* the kernel's */
+static uint64_t          now;      /* ns; 0: the system's clock */
+static uint32_t          version;
+static totals_t          totals;
+
+/* one after the other, each cut out of the one before */
+static life_t            lives[DEPTH + 1];
+
+
+static void life_submit(life_t *life);
+static void life_commit(life_t *life);
+
+
+/* ---- what the store gets from the system */
+
+
+int
+clock_gettime(clockid_t id, struct timespec *ts)
+{
+    if (now == 0) {
+        return (int) syscall(SYS_clock_gettime, id, ts);
+    }
+
+    now += TICK;
+    ts->tv_sec = (time_t) (now / (1000 * MS));
+    ts->tv_nsec = (long) (now % (1000 * MS));
+
+    return 0;
+}
+
+
+ssize_t
+getrandom(void *buf, size_t n, unsigned flags)
+{
+    size_t   i;
+    uint8_t  *p = buf;
+
+    (void) flags;
+
+    for (i = 0; i < n; i++) {
+        p[i] = (uint8_t) disk_random(&salt, 256);
+    }
+
+    return (ssize_t) n;
+}
+
+
+/* ---- small things */
+
+
+static uint32_t
+rnd(uint64_t n)
+{
+    return (uint32_t) disk_random(&chance, n);
+}
+
+
+static void
+say(void *ctx, kv_log_level_t level, const char *text)
+{
+    (void) ctx;
+
+    if (getenv("KIT_LOG")) {
+        (void) fprintf(stderr, "[%d] %s\n", level, text);
+    }
+}
+
+
+/* Which seed it was, when the program is about to be ended by others. */
+
+static void
+last_words(void)
+{
+    char  text[64];
+    int   n;
+
+    n = snprintf(text, sizeof(text), "KIT_SEED=%llu\n",
+                 (unsigned long long) seed);
+    (void) !write(STDERR_FILENO, text, (size_t) n);
+}
+
+
+static void
+on_signal(int sig)
+{
+    last_words();
+
+    (void) signal(sig, SIG_DFL);
+    (void) raise(sig);
+}
+
+
+#define broken(fmt, ...)                                                      \
+    fail_msg("KIT_SEED=%llu (%s, sync %d, image %u): " fmt,                   \
+             (unsigned long long) seed, profile->name, (int) conf.sync,       \
+             totals.images, __VA_ARGS__)
+
+
+/* From the least to the largest; all magnitudes alike. */
+
+static uint32_t
+some_length(void)
+{
+    uint32_t  below;
+
+    below = profile->max_value - profile->min_value + 1;
+
+    if (rnd(16) == 0) {
+        return profile->max_value - rnd(kv_min(below, UINT32_C(64)));
+    }
+
+    while (below > 8 && rnd(8)) {
+        below /= 2;
+    }
+
+    return profile->min_value + rnd(below);
+}
+
+
+/* ---- promises */
+
+
+static void
+life_promise(life_t *life, uint64_t lsn)
+{
+    life->promised = kv_max(life->promised, lsn);
+}
+
+
+static void
+life_answered(life_t *life, flight_t *f, kv_rc_t rc)
+{
+    uint64_t  lsn;
+
+    f->answered = true;
+
+    if (f->op->code == KV_OP_ROOM) {
+        assert_int_equal(rc, KV_OK);
+        return;
+    }
+
+    if (rc == KV_NO_MEMORY) {
+        totals.refused++;
+        return;
+    }
+
+    if (rc != KV_OK) {
+        broken("an operation failed: %d", rc);
+    }
+
+    lsn = f->op->lsn;
+    totals.operations++;
+
+    if (lsn > life->events_max) {
+        life->events_max = kv_max(2 * life->events_max, lsn + 64);
+        life->event = realloc(life->event,
+                              life->events_max * sizeof(event_t));
+        assert_non_null(life->event);
+    }
+
+    /* LSNs have no gaps, and operations are answered in their order */
+
+    assert_int_equal(lsn, life->events + 1);
+
+    life->event[life->events++] = f->event;
+
+    if (conf.sync == KV_SYNC_ALWAYS) {
+        life_promise(life, lsn);
+        return;
+    }
+
+    if (life->answers == life->answers_max) {
+        life->answers_max = 2 * life->answers_max + 64;
+        life->answer = realloc(life->answer,
+                               life->answers_max * sizeof(answer_t));
+        assert_non_null(life->answer);
+    }
+
+    life->answer[life->answers].lsn = lsn;
+    life->answer[life->answers++].ns = now;
+}
+
+
+/* Whether somebody could read what the put has written. */
+
+static bool
+life_visible(life_t *life, const event_t *e)
+{
+    char         key[32];
+    bool         visible;
+    size_t       n;
+    kv_entry_t  *entry;
+
+    n = kit_key(e->id, key);
+
+    if (e->code != KV_OP_PUT
+        || kv_store_read(life->host.store, key, n, &entry) != KV_OK)
+    {
+        return false;
+    }
+
+    visible = kit_holds(entry, e->id, e->version, e->len);
+    kv_store_read_done(life->host.store);
+
+    return visible;
+}
+
+
+/* What may not be lost from now on. */
+
+static void
+life_look(life_t *life)
+{
+    kv_rc_t     rc;
+    unsigned    i;
+    flight_t   *f;
+    answer_t   *a;
+    kv_zone_t  *zone;
+
+    for (i = 0; i < life->flying; i++) {
+        f = &life->flight[i];
+
+        if (!f->answered && kv_store_done(f->op, &rc)) {
+            life_answered(life, f, rc);
+
+        } else if (!f->answered && conf.sync == KV_SYNC_ALWAYS
+                   && f->event.len >= 8 && life_visible(life, &f->event))
+        {
+            life_promise(life, f->op->lsn);
+        }
+    }
+
+    while (conf.sync == KV_SYNC_INTERVAL
+           && life->answers_first < life->answers)
+    {
+        a = &life->answer[life->answers_first];
+
+        if (a->ns + (INTERVAL + SLACK) * MS > now) {
+            break;
+        }
+
+        life_promise(life, a->lsn);
+        life->answers_first++;
+    }
+
+    /* whatever the mode: full segments, and snapshots that have ended */
+
+    zone = life->host.store->zone;
+    life_promise(life, kv_max(zone->log.segment_lsn, UINT64_C(1)) - 1);
+    life_promise(life, atomic_load(&zone->snapshot_lsn));
+
+    life->disk.note = life->promised;
+}
+
+
+/* ---- operations */
+
+
+static void
+life_fly(life_t *life, kv_op_t *op, const event_t *event)
+{
+    flight_t  *f;
+
+    f = &life->flight[life->flying++];
+    f->op = op;
+    f->event = *event;
+    f->answered = false;
+
+    if (kv_store_submit(life->host.store, op) & KV_TODO_COMMIT
+        && life->at != AT_NOTHING)
+    {
+        /* the one that is at work takes it */
+
+        kv_store_undo(life->host.store, KV_TODO_COMMIT);
+    }
+}
+
+
+static void
+life_put(life_t *life)
+{
+    kv_rc_t   rc;
+    kv_op_t  *op;
+    event_t   event;
+
+    event.code = KV_OP_PUT;
+    event.id = rnd(profile->keys);
+    event.version = ++version;
+    event.len = some_length();
+
+    rc = kit_begin_put(&life->host, event.id, event.version, event.len, &op);
+
+    if (rc == KV_OK) {
+        totals.large += event.len > 512 << 10;
+        life_fly(life, op, &event);
+        return;
+    }
+
+    assert_int_equal(rc, KV_NO_MEMORY);
+    totals.refused++;
+
+    if (rnd(2) && kv_store_room(life->host.store, event.len, &op) == KV_OK) {
+        totals.rooms++;
+        memset(&event, 0, sizeof(event));
+        life_fly(life, op, &event);
+    }
+}
+
+
+static void
+life_delete(life_t *life)
+{
+    char      key[32];
+    size_t    n;
+    kv_rc_t   rc;
+    kv_op_t  *op;
+    event_t   event;
+
+    memset(&event, 0, sizeof(event));
+    event.code = KV_OP_DELETE;
+    event.id = rnd(profile->keys);
+
+    n = kit_key(event.id, key);
+    rc = kv_store_delete(life->host.store, key, (uint16_t) n, &op);
+
+    if (rc != KV_OK) {
+        broken("a delete was refused: %d", rc);
+    }
+
+    life_fly(life, op, &event);
+}
+
+
+static void
+life_clear(life_t *life)
+{
+    kv_op_t  *op;
+    event_t   event;
+
+    memset(&event, 0, sizeof(event));
+    event.code = KV_OP_CLEAR;
+    totals.clears++;
+
+    assert_int_equal(kv_store_clear(life->host.store, &op), KV_OK);
+    life_fly(life, op, &event);
+}
+
+
+static void
+life_submit(life_t *life)
+{
+    uint32_t  kind;
+
+    if (life->flying == FLIGHT) {
+        return;
+    }
+
+    kind = rnd(200);
+
+    if (kind < 1) {
+        life_clear(life);
+
+    } else if (kind < 30) {
+        life_delete(life);
+
+    } else {
+        life_put(life);
+    }
+}
+
+
+/* Works off all that is queued. */
+
+static void
+life_commit(life_t *life)
+{
+    at_t      at;
+    unsigned  i;
+
+    at = life->at;
+    life->at = AT_COMMIT;
+
+    kv_store_commit(life->host.store);
+
+    life->at = at;
+    life_look(life);
+
+    for (i = 0; i < life->flying; i++) {
+        assert_true(life->flight[i].answered);
+        kv_store_release(life->host.store, life->flight[i].op);
+    }
+
+    life->flying = 0;
+}
+
+
+static void
+life_burst(life_t *life)
+{
+    unsigned  n;
+
+    for (n = 1 + rnd(rnd(2) ? profile->burst : 1); n; n--) {
+        life_submit(life);
+    }
+
+    life_commit(life);
+}
+
+
+static void
+life_background(life_t *life)
+{
+    life->at = AT_BACKGROUND;
+    life->background = false;
+
+    kv_store_background(life->host.store);
+
+    life->at = AT_NOTHING;
+    life_look(life);
+}
+
+
+/* The disk is about to change: what others do meanwhile. */
+
+static void
+life_meanwhile(void *ctx)
+{
+    life_t      *life = ctx;
+    kv_store_t  *store;
+
+    store = life->host.store;
+
+    if (store == NULL) {
+        return;
+    }
+
+    life_look(life);
+
+    if (life->at == AT_COMMIT && rnd(8) == 0) {
+        life_submit(life);
+    }
+
+    if (life->at == AT_BACKGROUND
+        && (rnd(3) == 0 || kv_store_sync_due(store) == 1)
+        && kv_mutex_trylock(&store->zone->commit_lock) == KV_OK)
+    {
+        kv_mutex_unlock(&store->zone->commit_lock);
+        totals.inside++;
+        life_burst(life);
+    }
+
+    life_look(life);
+}
+
+
+/* The event loop: what is to be done. */
+
+static void
+life_turn(life_t *life)
+{
+    unsigned  todo;
+
+    todo = kv_store_poll(life->host.store);
+
+    assert_false(todo & KV_TODO_RESET);
+
+    if (todo & KV_TODO_COMMIT) {
+        life_commit(life);
+    }
+
+    if (todo & KV_TODO_BACKGROUND) {
+        life->background = true;
+    }
+
+    if (life->background && rnd(2)) {
+        life_background(life);
+    }
+}
+
+
+/* ---- the store */
+
+
+/* Compares all of it with the first `n` events. */
+
+static void
+life_verify(life_t *life, uint64_t n, const char *when)
+{
+    char         key[32];
+    bool         good;
+    size_t       len;
+    event_t      state[KEYS];
+    uint32_t     id;
+    uint64_t     i, keys;
+    kv_rc_t      rc;
+    kv_entry_t  *e;
+
+    memset(state, 0, sizeof(state));
+
+    for (i = 0; i < n; i++) {
+
+        if (life->event[i].code == KV_OP_CLEAR) {
+            memset(state, 0, sizeof(state));
+            continue;
+        }
+
+        state[life->event[i].id] = life->event[i];
+    }
+
+    keys = 0;
+
+    for (id = 0; id < profile->keys; id++) {
+
+        len = kit_key(id, key);
+        rc = kv_store_read(life->host.store, key, len, &e);
+
+        if (state[id].code == KV_OP_PUT) {
+            good = rc == KV_OK
+                   && kit_holds(e, id, state[id].version, state[id].len);
+            keys++;
+
+        } else {
+            good = rc == KV_NOT_FOUND;
+        }
+
+        if (rc == KV_OK) {
+            kv_store_read_done(life->host.store);
+        }
+
+        if (!good) {
+            broken("%s: key %u is not what LSN %llu left", when, id,
+                   (unsigned long long) n);
+        }
+    }
+
+    if (atomic_load(&life->host.store->zone->map.keys) != keys) {
+        broken("%s: there are keys that nobody wrote", when);
+    }
+}
+
+
+/* Recovers the disk: LSNs from `least` to `most` may be there. */
+
+static void
+life_start(life_t *life, uint64_t least, uint64_t most, const char *when)
+{
+    kv_rc_t      rc;
+    uint64_t     n;
+    kv_err_t     err;
+    kv_store_t  *store;
+
+    totals.lives++;
+
+    /* all but the heap, which takes any memory */
+
+    memset(region, 0, kv_store_overhead(zone_size, SLOTS));
+
+    life->disk.can_direct = rnd(2);
+
+    rc = kv_store_create(&store, &conf, region, zone_size, SLOTS,
+                         &life->disk.io, DISK_DIR, &err);
+
+    if (rc != KV_OK) {
+        broken("%s: no recovery: %d, %s", when, rc, err.text);
+    }
+
+    memset(&life->host, 0, sizeof(host_t));
+    life->host.store = store;
+
+    assert_int_equal(kv_store_enter(store), KV_OK);
+
+    n = atomic_load(&store->zone->log.next_lsn) - 1;
+
+    if (n < least || n > most) {
+        broken("%s: LSN %llu was recovered, not %llu to %llu", when,
+               (unsigned long long) n, (unsigned long long) least,
+               (unsigned long long) most);
+    }
+
+    life_verify(life, n, when);
+
+    life->events = n;
+    life->answers = 0;
+    life->answers_first = 0;
+
+    /* the new store shows it: so it stays */
+
+    life->promised = n;
+    life->disk.note = n;
+}
+
+
+static void
+life_stop(life_t *life, bool clean)
+{
+    kv_store_t  *store;
+
+    store = life->host.store;
+
+    totals.snapshots += (unsigned) atomic_load(&store->zone->snapshots);
+
+    if (clean) {
+        store->stop = 1;
+        kv_store_commit(store);
+    }
+
+    life->background = false;
+    kv_store_leave(store);
+    kv_store_destroy(store);
+    life->host.store = NULL;
+
+    assert_int_equal(disk_open_fds(&life->disk), 0);
+}
+
+
+/* Nothing is lost when only processes die. */
+
+static void
+life_restart(life_t *life)
+{
+    life_stop(life, rnd(2));
+    life_start(life, life->events, life->events, "started again");
+}
+
+
+static void
+life_work(life_t *life, unsigned steps)
+{
+    while (steps--) {
+
+        if (rnd(5) == 0) {
+            now += 1 + rnd(JUMP * MS);
+
+            if (conf.sync != KV_SYNC_INTERVAL && rnd(2)) {
+                now += KV_STORE_QUIET * MS;
+            }
+
+        } else {
+            life_burst(life);
+        }
+
+        life_turn(life);
+
+        if (rnd(profile->restart) == 0) {
+            life_restart(life);
+        }
+    }
+
+    life_verify(life, life->events, "at work");
+}
+
+
+static void
+life_free(life_t *life)
+{
+    size_t  i;
+
+    for (i = 0; i < life->disk.records; i++) {
+        totals.recycled += life->disk.record[i].kind == DISK_RENAME
+                           && strncmp(life->disk.record[i].name, "log", 3) == 0
+                           && strncmp(life->disk.record[i].to, "spare", 5)
+                              == 0;
+    }
+
+    disk_clear(&life->disk);
+    free(life->event);
+    free(life->answer);
+}
+
+
+/* ---- cuts */
+
+
+/* A moment of the life, not before `least`, not after `most`. */
+
+static size_t
+moment(const life_t *life, size_t least, size_t most)
+{
+    size_t       at;
+    disk_kind_t  from;
+
+    at = least + rnd(most - least + 1);
+
+    /* most records are writes and syncs, and what is between them matters */
+
+    from = rnd(3) == 0 ? DISK_CREATE : rnd(3) == 0 ? DISK_RESIZE : DISK_WRITE;
+
+    while (at < most && life->disk.record[at].kind < from) {
+        at++;
+    }
+
+    return at;
+}
+
+
+/*
+ * The power goes before record `at` of a life that is over; what follows is a
+ * life of its own, and perhaps the next cut.
+ */
+
+static void
+cut(life_t *parent, size_t at, unsigned depth)
+{
+    life_t   *life;
+    disk_t   *disk;
+    uint64_t  least;
+
+    disk = &parent->disk;
+    least = disk->note;
+
+    if (at < disk->records) {
+        least = disk->record[at].note;
+        totals.kind[disk->record[at].kind]++;
+    }
+
+    totals.images++;
+    totals.mode[conf.sync]++;
+    totals.in_recovery += at < parent->recovered;
+
+    life = &lives[depth];
+    memset(life, 0, sizeof(life_t));
+
+    totals.lossy += disk_cut(disk, at, &chance, &life->disk) > 0;
+
+    life->disk.before = life_meanwhile;
+    life->disk.ctx = life;
+    life->disk.note = least;
+
+    life->event = calloc(parent->events + 1, sizeof(event_t));
+    assert_non_null(life->event);
+
+    if (parent->events) {
+        memcpy(life->event, parent->event, parent->events * sizeof(event_t));
+        life->events_max = parent->events;
+    }
+
+    life_start(life, least, parent->events, "after the cut");
+
+    life->recovered = life->disk.records;
+    totals.more += life->events > least;
+
+    life_stop(life, false);
+    life_start(life, life->events, life->events, "recovered again");
+
+    life_work(life, 1 + rnd(rnd(4) ? 3 : profile->steps / 4));
+    life_stop(life, rnd(2));
+
+    if (depth < DEPTH && rnd(3)) {
+        cut(life, moment(life, 0, rnd(2) ? life->recovered
+                                         : life->disk.records), depth + 1);
+    }
+
+    life_free(life);
+}
+
+
+/* ---- trees */
+
+
+static void
+choose_profile(void)
+{
+    size_t    i;
+    uint64_t  n;
+
+    n = seed % 16;
+
+    for (i = 0; n >= profiles[i].weight; i++) {
+        n -= profiles[i].weight;
+    }
+
+    profile = &profiles[i];
+
+    memset(&conf, 0, sizeof(conf));
+    conf.name = "test";
+    conf.path = "disk";
+    conf.sync = rnd(100) < profile->always ? KV_SYNC_ALWAYS
+                                           : KV_SYNC_INTERVAL + rnd(2);
+    conf.sync_interval = INTERVAL;
+    conf.batch = 100;
+    conf.segment = SEGMENT;
+    conf.snapshot = profile->snapshot / 16 + rnd(profile->snapshot);
+    conf.max_value = profile->max_value;
+    conf.log = say;
+
+    zone_size = (profile->pages + 1) * KV_PAGE_SIZE;
+    zone_size += kv_store_overhead(zone_size, SLOTS);
+    assert_in_range(zone_size, 1, REGION);
+}
+
+
+/* One seed's tree. */
+
+static void
+tree(void)
+{
+    size_t     at, end;
+    life_t    *life;
+    unsigned   left;
+
+    chance = seed;
+    salt = ~seed;
+    now = 1000 * MS;
+    version = 0;
+    totals.trees++;
+
+    choose_profile();
+
+    life = &lives[0];
+    memset(life, 0, sizeof(life_t));
+    disk_init(&life->disk);
+    life->disk.before = life_meanwhile;
+    life->disk.ctx = life;
+
+    life_start(life, 0, 0, "empty");
+    life_work(life, profile->steps / 4 + rnd(profile->steps));
+    life_stop(life, rnd(2));
+
+    /* a disk is cut at one moment after the other */
+
+    for (at = 0, left = profile->cuts; left; left--) {
+        end = at + 2 * (life->disk.records - at) / left;
+        at = moment(life, at, kv_min(end, life->disk.records));
+        cut(life, at, 1);
+    }
+
+    life_free(life);
+    now = 0;
+}
+
+
+static void
+test_power_cuts(void **ctx)
+{
+    size_t       i;
+    unsigned     images;
+    const char  *given;
+
+    (void) ctx;
+
+    given = getenv("KIT_SEED");
+
+    if (given) {
+        seed = strtoull(given, NULL, 10);
+        tree();
+        return;
+    }
+
+    given = getenv("KIT_IMAGES");
+    images = given ? (unsigned) strtoul(given, NULL, 10) : IMAGES;
+
+    for (seed = kv_now_ns(); totals.images < images; seed++) {
+        tree();
+    }
+
+    if (images < IMAGES) {
+        return;
+    }
+
+    /* a test that has not been everywhere says nothing */
+
+    assert_true(totals.operations && totals.refused && totals.rooms
+                && totals.clears && totals.large && totals.inside
+                && totals.snapshots && totals.recycled && totals.lossy
+                && totals.more && totals.in_recovery);
+
+    for (i = 0; i < 3; i++) {
+        assert_true(totals.mode[i]);
+    }
+
+    for (i = 0; i < DISK_KINDS; i++) {
+        assert_true(totals.kind[i]);
+    }
+}
+
+
+/* ---- the disk itself */
+
+
+/* A byte of a file's second sector; a blank: it is too short; 0: no file. */
+
+static char
+found(disk_t *disk, const char *name)
+{
+    int   fd;
+    char  byte;
+
+    fd = disk->io.open(&disk->io, DISK_DIR, name, O_RDONLY);
+
+    if (fd == -1) {
+        return 0;
+    }
+
+    byte = ' ';
+    assert_true(disk->io.pread(&disk->io, fd, &byte, 1, DISK_SECTOR) <= 1);
+    (void) disk->io.close(&disk->io, fd);
+
+    return byte;
+}
+
+
+/* Cuts leave one of the letters of the file, and each; "-" stands for none. */
+
+static void
+leaves(disk_t *disk, const char *name, const char *letters)
+{
+    char      byte;
+    disk_t    image;
+    size_t    lost;
+    unsigned  i, seen[128];
+
+    memset(seen, 0, sizeof(seen));
+
+    for (i = 0; i < 400; i++) {
+        lost = disk_cut(disk, disk->records, &chance, &image);
+        byte = found(&image, name);
+
+        if (strchr(letters, byte ? byte : '-') == NULL) {
+            fail_msg("%s: '%c' is there, not one of \"%s\"", name, byte,
+                     letters);
+        }
+
+        assert_true(lost || byte == found(disk, name));
+
+        seen[byte ? (unsigned char) byte : '-']++;
+        disk_clear(&image);
+    }
+
+    for (i = 0; letters[i]; i++) {
+        if (seen[(unsigned char) letters[i]] == 0) {
+            fail_msg("%s: '%c' is never there", name, letters[i]);
+        }
+    }
+}
+
+
+static void
+overwrite(disk_t *disk, int fd, char letter)
+{
+    char  sectors[3 * DISK_SECTOR];
+
+    memset(sectors, letter, sizeof(sectors));
+    assert_int_equal(kv_io_write(&disk->io, fd, sectors, sizeof(sectors), 0),
+                     KV_OK);
+}
+
+
+/* All that may be lost is lost at times, all that may stay stays. */
+
+static void
+test_disk(void **ctx)
+{
+    int       fd;
+    disk_t    disk;
+    kv_io_t  *io;
+
+    (void) ctx;
+
+    chance = kv_now_ns();
+    disk_init(&disk);
+    io = &disk.io;
+
+    fd = io->open(io, DISK_DIR, "a", O_RDWR|O_CREAT|O_EXCL);
+    overwrite(&disk, fd, 'A');
+    leaves(&disk, "a", "- A");
+
+    assert_int_equal(io->fdatasync(io, fd), 0);
+    leaves(&disk, "a", "-A");
+
+    assert_int_equal(io->fsync(io, DISK_DIR), 0);
+    leaves(&disk, "a", "A");
+
+    overwrite(&disk, fd, 'B');
+    overwrite(&disk, fd, 'C');
+    leaves(&disk, "a", "ABC");
+
+    assert_int_equal(io->rename(io, DISK_DIR, "a", "b"), 0);
+    leaves(&disk, "a", "-ABC");
+    leaves(&disk, "b", "-ABC");
+
+    assert_int_equal(io->fsync(io, fd), 0);
+    leaves(&disk, "a", "-C");
+
+    assert_int_equal(io->fsync(io, DISK_DIR), 0);
+    leaves(&disk, "a", "-");
+    leaves(&disk, "b", "C");
+
+    assert_int_equal(io->ftruncate(io, fd, 0), 0);
+    leaves(&disk, "b", "C ");
+
+    assert_int_equal(io->fsync(io, fd), 0);
+    assert_int_equal(io->fallocate(io, fd, 0, 2 * DISK_SECTOR), 0);
+    overwrite(&disk, fd, 'D');
+    assert_int_equal(io->fdatasync(io, fd), 0);
+    assert_int_equal(io->unlink(io, DISK_DIR, "b"), 0);
+    leaves(&disk, "b", "-D");
+
+    assert_int_equal(io->fsync(io, DISK_DIR), 0);
+    leaves(&disk, "b", "-");
+
+    assert_int_equal(io->close(io, fd), 0);
+    disk_clear(&disk);
+}
+
+
+static int
+teardown(void **ctx)
+{
+    unsigned  i;
+
+    (void) ctx;
+
+    if (now) {
+        now = 0;
+        last_words();
+    }
+
+    if (getenv("KIT_IMAGES") == NULL && getenv("KIT_SEED") == NULL) {
+        return 0;
+    }
+
+    (void) printf("%u images of %u trees: %u sync=always, %u interval, %u "
+                  "off; %u lost something, %u kept more than was promised, %u "
+                  "were cut in recovery\n"
+                  "%u recoveries, %u operations (%u refused, %u rooms, %u "
+                  "clears, %u large), %u commits inside %u snapshots, %u "
+                  "segments recycled\ncuts before", totals.images,
+                  totals.trees, totals.mode[0], totals.mode[1],
+                  totals.mode[2], totals.lossy, totals.more, totals.in_recovery,
+                  totals.lives, totals.operations, totals.refused,
+                  totals.rooms, totals.clears, totals.large, totals.inside,
+                  totals.snapshots, totals.recycled);
+
+    for (i = 0; i < DISK_KINDS; i++) {
+        static const char *const  names[] = {
+            "write", "resize", "sync", "create", "rename", "unlink",
+            "sync of names"
+        };
+
+        (void) printf(" %s %u", names[i], totals.kind[i]);
+    }
+
+    (void) printf("\n");
+
+    return 0;
+}
+
+
+int
+main(void)
+{
+    const struct CMUnitTest  tests[] = {
+        cmocka_unit_test(test_disk),
+        cmocka_unit_test_teardown(test_power_cuts, teardown)
+    };
+
+    (void) signal(SIGABRT, on_signal);
+    (void) signal(SIGTERM, on_signal);
+
+#ifdef __SANITIZE_ADDRESS__
+    __sanitizer_set_death_callback(last_words);
+#endif
+
+    region = mmap(NULL, REGION, PROT_READ|PROT_WRITE,
+                  MAP_PRIVATE|MAP_ANONYMOUS, -1, 0);
+
+    if (region == MAP_FAILED) {
+        return 1;
+    }
+
+    cmocka_set_test_filter(getenv("KIT_TEST"));
+
+    return cmocka_run_group_tests_name("power", tests, NULL, NULL);
+}
