@@ -28,17 +28,18 @@
 #include "kv_snapshot.h"
 
 
-/* entries up to this footprint are copied at once */
-#define KV_SCAN_SMALL  KV_HEAP_MAX_CLASS
-
 /*
- * While writes go on, a snapshot gives way: it works for about so long, and
- * then rests for so many times that.  Both in nanoseconds, at most; else a
- * disk that is slow for a moment would make it sleep for seconds.
+ * While writes go on, a snapshot gives way: after so many nanoseconds of work,
+ * or a little more, it rests for so many times that; but not for long when the
+ * disk was slow for a moment.
  */
 #define KV_SCAN_WORK      1000000u
 #define KV_SCAN_REST      2u
 #define KV_SCAN_REST_MAX  50000000u
+
+
+/* between two tries to make room on a full disk; ns */
+#define KV_ROOM_AGAIN     UINT64_C(2000000000)
 
 
 typedef struct {
@@ -55,6 +56,8 @@ typedef struct {
 
 
 static void kv_background_wanted(kv_store_t *store);
+static void kv_background_spare(kv_store_t *store);
+static void kv_background_make_room(kv_store_t *store);
 static kv_rc_t kv_background_snapshot(kv_store_t *store);
 static kv_rc_t kv_background_scan(kv_scan_t *scan, kv_err_t *err);
 static void kv_background_rest(kv_scan_t *scan);
@@ -97,7 +100,6 @@ kv_background_run(kv_store_t *store)
 static void
 kv_background_wanted(kv_store_t *store)
 {
-    kv_rc_t     rc;
     uint32_t    wants;
     kv_zone_t  *zone;
 
@@ -108,12 +110,13 @@ kv_background_wanted(kv_store_t *store)
     {
         kv_point(KV_POINT_BACKGROUND_TAKEN);
 
-        if (wants & KV_WANT_SEGMENT) {
-            rc = kv_log_prepare(store->background, &store->stop);
+        if (wants & KV_WANT_ROOM) {
+            kv_background_make_room(store);
+            wants |= KV_WANT_SEGMENT;
+        }
 
-            if (rc == KV_OK || rc == KV_DECLINED) {
-                atomic_store(&zone->disk_full, 0);
-            }
+        if (wants & KV_WANT_SEGMENT) {
+            kv_background_spare(store);
         }
 
         if (wants & KV_WANT_SNAPSHOT
@@ -124,6 +127,50 @@ kv_background_wanted(kv_store_t *store)
             (void) atomic_fetch_or(&zone->wants, KV_WANT_SNAPSHOT);
         }
     }
+}
+
+
+/* A spare segment, if there is none; it says whether the disk has room. */
+
+static void
+kv_background_spare(kv_store_t *store)
+{
+    kv_rc_t  rc;
+
+    rc = kv_log_prepare(store->background, &store->stop);
+
+    if (rc == KV_OK || rc == KV_DECLINED) {
+        kv_store_room_again(store);
+    }
+}
+
+
+/*
+ * The disk is full, and what can give way is the log: the older snapshot with
+ * the log that only it needs, then, by a new snapshot, the rest.  Not in one
+ * go with each write that is refused.
+ */
+
+static void
+kv_background_make_room(kv_store_t *store)
+{
+    uint64_t    now;
+    kv_err_t    err;
+    kv_zone_t  *zone;
+
+    zone = store->zone;
+    now = kv_now_ns();
+
+    if (store->conf.snapshot == 0 || !atomic_load(&zone->disk_full)
+        || (zone->room_ns && now - zone->room_ns < KV_ROOM_AGAIN))
+    {
+        return;
+    }
+
+    (void) kv_background_purge(store, &err);
+    (void) kv_background_snapshot(store);
+
+    zone->room_ns = kv_now_ns();
 }
 
 
@@ -142,6 +189,7 @@ kv_background_snapshot(kv_store_t *store)
     memset(&scan, 0, sizeof(scan));
     scan.store = store;
     scan.rested = started;
+    scan.lsn = atomic_load(&zone->log.next_lsn);
 
     lsn = atomic_load(&zone->applied_lsn);
 
@@ -217,6 +265,11 @@ failed:
     }
 
     if (rc == KV_NO_SPACE) {
+
+        if (atomic_load(&zone->disk_full)) {
+            return rc;               /* was said, and will be tried again */
+        }
+
         kv_err_set(&err, "the disk is full");
 
     } else if (rc == KV_NO_MEMORY) {
@@ -290,6 +343,13 @@ kv_background_rest(kv_scan_t *scan)
     struct timespec   pause;
 
     zone = scan->store->zone;
+
+    /* whoever commits must not have to make one */
+
+    if (atomic_fetch_and(&zone->wants, ~KV_WANT_SEGMENT) & KV_WANT_SEGMENT) {
+        kv_background_spare(scan->store);
+    }
+
     now = kv_now_ns();
 
     if (now - scan->rested < KV_SCAN_WORK) {
@@ -367,6 +427,12 @@ kv_background_flush(kv_scan_t *scan, kv_err_t *err)
         if (rec.op == KV_OP_DELETE) {
             scan->len = len;
             rc = kv_background_large(scan, &rec, err);
+
+            kv_background_rest(scan);
+
+            if (rc == KV_OK && kv_background_stopped(scan->store)) {
+                rc = KV_CANCELLED;
+            }
 
         } else {
             rc = kv_snapshot_add(scan->writer, &rec, err);
@@ -550,16 +616,22 @@ kv_background_durable(kv_store_t *store, uint64_t lsn, kv_err_t *err)
 static kv_rc_t
 kv_background_purge(kv_store_t *store, kv_err_t *err)
 {
+    bool                 full;
     kv_rc_t              rc;
     uint64_t             current;
+    unsigned             keep;
     kv_snapshot_list_t   list;
 
     /* before the list, so that it cannot be newer than what is in use */
 
     current = atomic_load(&store->zone->current_segment);
 
-    rc = kv_snapshot_purge(store->io, store->dirfd, KV_SNAPSHOTS_KEPT, false,
-                           err);
+    /* a second snapshot is for a rotten disk, and of no use to a full one */
+
+    full = atomic_load(&store->zone->disk_full);
+    keep = full ? 1 : KV_SNAPSHOTS_KEPT;
+
+    rc = kv_snapshot_purge(store->io, store->dirfd, keep, false, err);
 
     kv_point(KV_POINT_PURGING);
 
@@ -567,15 +639,15 @@ kv_background_purge(kv_store_t *store, kv_err_t *err)
         rc = kv_snapshot_list(store->io, store->dirfd, &list, err);
     }
 
-    if (rc != KV_OK || list.n < KV_SNAPSHOTS_KEPT) {
+    if (rc != KV_OK || list.n < keep) {
 
         /* without a second snapshot, the log from its start is the spare */
 
         return rc;
     }
 
-    return kv_log_purge(store->background, list.lsn[KV_SNAPSHOTS_KEPT - 1],
-                        current, KV_SPARES_KEPT, err);
+    return kv_log_purge(store->background, list.lsn[keep - 1], current,
+                        full ? 0 : KV_SPARES_KEPT, err);
 }
 
 

@@ -45,10 +45,15 @@ static kv_op_t *kv_commit_take(kv_zone_t *zone);
 static kv_op_t *kv_commit_gather(kv_store_t *store, kv_batch_t *batch,
     kv_op_t *hand);
 static kv_rc_t kv_commit_log(kv_store_t *store, kv_batch_t *batch);
+static void kv_commit_failed(kv_store_t *store, const kv_err_t *err,
+    const char *so);
+static void kv_commit_no_room(kv_store_t *store, uint64_t bytes);
+static uint64_t kv_commit_bytes(const kv_batch_t *batch);
 static bool kv_commit_apply_one(kv_zone_t *zone, kv_op_t *op);
 static kv_rc_t kv_commit_make_room(kv_store_t *store, kv_op_t *op);
 static bool kv_commit_tidy(kv_store_t *store);
 static void kv_commit_want(kv_store_t *store);
+static void kv_commit_ask(kv_store_t *store, uint32_t wants);
 static void kv_commit_idle(kv_store_t *store);
 
 
@@ -519,12 +524,7 @@ kv_commit_log(kv_store_t *store, kv_batch_t *batch)
     kv_point(KV_POINT_WRITTEN);
 
     if (rc == KV_NO_SPACE) {
-        if (!atomic_exchange(&zone->disk_full, 1)) {
-            kv_store_say(store, KV_LOG_ERR, "kv zone \"%s\": the disk of "
-                         "\"%s\" is full: writes are refused until there is "
-                         "room", store->conf.name, store->conf.path);
-        }
-
+        kv_commit_no_room(store, kv_commit_bytes(batch));
         return KV_NO_SPACE;
     }
 
@@ -534,10 +534,13 @@ kv_commit_log(kv_store_t *store, kv_batch_t *batch)
         atomic_store(&zone->written_ns, kv_now_ns());
         atomic_store(&zone->current_segment, zone->log.segment_lsn);
 
-        if (atomic_exchange(&zone->disk_full, 0)) {
-            kv_store_say(store, KV_LOG_NOTICE, "kv zone \"%s\": the disk of "
-                         "\"%s\" has room again", store->conf.name,
-                         store->conf.path);
+        /* a smaller batch may have fit where the log is, which says little */
+
+        if (atomic_load(&zone->disk_full)
+            && (zone->log.segment_lsn != zone->full_segment
+                || kv_commit_bytes(batch) >= zone->full_bytes))
+        {
+            kv_store_room_again(store);
         }
 
         kv_measure_count(&zone->stats.batch, batch->n);
@@ -560,11 +563,58 @@ kv_commit_log(kv_store_t *store, kv_batch_t *batch)
         return KV_UNAVAILABLE;
     }
 
-    atomic_store(&zone->failed, 1);
-    kv_store_say(store, KV_LOG_ALERT, "kv zone \"%s\": %s: no more writes "
-                 "until then", store->conf.name, err.text);
+    kv_commit_failed(store, &err, "no more writes until then");
 
     return KV_UNAVAILABLE;
+}
+
+
+/* The disk has none for so many bytes at the end of the log. */
+
+static void
+kv_commit_no_room(kv_store_t *store, uint64_t bytes)
+{
+    kv_zone_t  *zone;
+
+    zone = store->zone;
+
+    if (!atomic_exchange(&zone->disk_full, 1)) {
+        zone->full_bytes = bytes;
+
+        kv_store_say(store, KV_LOG_ERR, "kv zone \"%s\": the disk of \"%s\" "
+                     "is full: writes are refused until there is room",
+                     store->conf.name, store->conf.path);
+    }
+
+    zone->full_segment = zone->log.segment_lsn;
+    zone->full_bytes = kv_min(zone->full_bytes, bytes);
+
+    kv_commit_ask(store, KV_WANT_ROOM);
+}
+
+
+/* About what the batch takes in the log. */
+
+static uint64_t
+kv_commit_bytes(const kv_batch_t *batch)
+{
+    uint64_t        bytes;
+    unsigned        i;
+    const kv_op_t  *op;
+
+    bytes = 0;
+
+    for (i = 0; i < batch->n; i++) {
+        op = batch->op[i];
+        bytes += 8;
+
+        if (op->entry) {
+            bytes += op->entry->key_len;
+            bytes += op->code == KV_OP_PUT ? op->entry->value_len : 0;
+        }
+    }
+
+    return bytes;
 }
 
 
@@ -637,11 +687,19 @@ kv_commit_sync(kv_store_t *store)
      * would say that all is well: never again.
      */
 
-    atomic_store(&zone->failed, 1);
-    kv_store_say(store, KV_LOG_ALERT, "kv zone \"%s\": %s: no more writes "
-                 "until nginx is restarted", store->conf.name, err.text);
+    kv_commit_failed(store, &err, "no more writes until nginx is restarted");
 
     return KV_UNAVAILABLE;
+}
+
+
+static void
+kv_commit_failed(kv_store_t *store, const kv_err_t *err, const char *so)
+{
+    atomic_store(&store->zone->failed, 1);
+
+    kv_store_say(store, KV_LOG_ALERT, "kv zone \"%s\": %s: %s",
+                 store->conf.name, err->text, so);
 }
 
 
@@ -831,7 +889,7 @@ kv_commit_make_room(kv_store_t *store, kv_op_t *op)
             return KV_UNAVAILABLE;
         }
 
-        if (st.free_pages > st.reserve_pages + op->need / KV_PAGE_SIZE + 2) {
+        if (st.free_pages > st.reserve_pages + kv_entry_pages_max(op->need)) {
             break;
         }
 
@@ -941,13 +999,17 @@ kv_commit_want(kv_store_t *store)
         }
     }
 
-    if (wants & ~atomic_fetch_or(&zone->wants, wants)) {
+    kv_commit_ask(store, wants);
+}
 
-        /* our event loop is to post the task */
 
-        if (store->slot) {
-            kv_store_wake(store, store->number);
-        }
+/* For background work, which our event loop is to post a task for. */
+
+static void
+kv_commit_ask(kv_store_t *store, uint32_t wants)
+{
+    if (wants & ~atomic_fetch_or(&store->zone->wants, wants) && store->slot) {
+        kv_store_wake(store, store->number);
     }
 }
 
@@ -955,6 +1017,7 @@ kv_commit_want(kv_store_t *store)
 static void
 kv_commit_idle(kv_store_t *store)
 {
+    kv_err_t    err;
     kv_zone_t  *zone;
 
     zone = store->zone;
@@ -970,7 +1033,10 @@ kv_commit_idle(kv_store_t *store)
     if (kv_store_mark_due(store) == 1
         || (atomic_load(&zone->unmarked) && kv_store_stopping(store)))
     {
-        kv_log_mark(store->log);
         atomic_store(&zone->unmarked, 0);
+
+        if (kv_log_mark(store->log, &err) == KV_ERROR) {
+            kv_commit_failed(store, &err, "no more writes until then");
+        }
     }
 }

@@ -21,7 +21,8 @@ typedef struct {
     kv_op_t       *refused[KV_BATCH_MAX];   /* no memory for these */
     unsigned       nrefused;
     uint8_t        wake[KV_SLOTS_MAX];      /* slots to be woken */
-    struct iovec   iov[KV_VALUE_MAX / KV_PAGE_SIZE + 2];
+    struct iovec   iov[KV_VALUE_MAX / KV_PAGE_SIZE
+                       + KV_ENTRY_TAILS];
 } kv_batch_t;
 
 

@@ -54,9 +54,9 @@ void kv_direct_use(kv_direct_t *d, int fd, bool direct);
 
 /*
  * Writes all of `iov`, whose elements are used up, at `offset`.  The file must
- * have the block of the last byte to its end, and nobody else may have written
- * below `offset`, in its block, since the last call.  Results as those of
- * kv_io_writev(), or of reading the beginning of the first block.
+ * have the block of the last byte to its end.  Bytes below `offset` that the
+ * last call wrote must still be what they were; those that others wrote behind
+ * them are read.  Results as those of kv_io_writev(), or of that reading.
  */
 kv_rc_t kv_direct_writev(kv_direct_t *d, struct iovec *iov, size_t n,
     uint64_t offset);

@@ -10,7 +10,6 @@
 
 
 /* pieces for what whole pages do not hold */
-#define KV_ENTRY_TAILS  3
 
 /* what may be lost at the end of a piece: one in so many bytes */
 #define KV_PIECE_LOSS   16

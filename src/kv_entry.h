@@ -33,6 +33,9 @@
 /* the largest value that lies in its entry */
 #define KV_ENTRY_INLINE   8192u
 
+/* the pieces that the rest of a value behind its whole pages is cut into */
+#define KV_ENTRY_TAILS    3u
+
 /* An entry to be built whose length is not known (a chunked body). */
 #define KV_LENGTH_UNKNOWN UINT32_MAX
 
@@ -119,6 +122,17 @@ size_t kv_entry_iov_count(const kv_entry_t *e);
 
 /* Bytes of heap that an entry of this shape takes. */
 size_t kv_entry_footprint(uint16_t key_len, uint32_t value_len);
+
+
+/*
+ * The most free pages that building a value of `value_len` bytes can take: if
+ * each of its tails, and its head, needs a page of its class.
+ */
+static inline size_t
+kv_entry_pages_max(uint32_t value_len)
+{
+    return value_len / KV_PAGE_SIZE + KV_ENTRY_TAILS + 1;
+}
 
 
 static inline const char *

@@ -27,6 +27,8 @@
 
 
 static bool kv_log_passing(int error);
+static void kv_log_write_failed(kv_log_t *log, kv_rc_t rc, size_t len,
+    kv_err_t *err);
 static void kv_log_reset(kv_log_t *log);
 static void kv_log_stage(kv_log_t *log, size_t n);
 static void kv_log_refer(kv_log_t *log, const struct iovec *piece);
@@ -166,7 +168,6 @@ kv_log_add(kv_log_t *log, const kv_record_t *rec)
 kv_rc_t
 kv_log_write(kv_log_t *log, kv_err_t *err)
 {
-    char               name[KV_NAME_MAX];
     size_t             i, skip;
     kv_rc_t            rc;
     kv_log_state_t    *state;
@@ -210,13 +211,7 @@ kv_log_write(kv_log_t *log, kv_err_t *err)
                           state->offset);
 
     if (rc != KV_OK) {
-        kv_err_set(err, "%s: writing %zu bytes at offset %" PRIu64
-                   " failed: %s; %s",
-                   kv_log_name(name, KV_LOG_SEGMENT, state->segment_lsn),
-                   log->len, state->offset, strerror(errno),
-                   rc == KV_NO_SPACE
-                   ? "writes work again when there is room on the disk"
-                   : "see to the disk, then restart");
+        kv_log_write_failed(log, rc, log->len, err);
         return rc;
     }
 
@@ -302,9 +297,10 @@ kv_log_sync(kv_log_t *log, kv_err_t *err)
 }
 
 
-void
-kv_log_mark(kv_log_t *log)
+kv_rc_t
+kv_log_mark(kv_log_t *log, kv_err_t *err)
 {
+    kv_rc_t            rc;
     struct iovec       iov;
     kv_log_state_t    *state;
     kv_batch_header_t  h;
@@ -317,7 +313,7 @@ kv_log_mark(kv_log_t *log)
         || state->offset > state->segment_size - KV_LOG_MARK
         || kv_log_current(log, NULL) != KV_OK)
     {
-        return;
+        return KV_OK;
     }
 
     kv_log_header(log, &h, 0, 0);
@@ -326,7 +322,34 @@ kv_log_mark(kv_log_t *log)
     iov.iov_base = &h;
     iov.iov_len = sizeof(h);
 
-    (void) kv_direct_writev(&log->out, &iov, 1, state->offset);
+    rc = kv_direct_writev(&log->out, &iov, 1, state->offset);
+
+    if (rc != KV_ERROR) {
+        return KV_OK;
+    }
+
+    kv_log_write_failed(log, rc, KV_LOG_MARK, err);
+
+    return rc;
+}
+
+
+/* Names the file, where in it, and what to do. */
+
+static void
+kv_log_write_failed(kv_log_t *log, kv_rc_t rc, size_t len, kv_err_t *err)
+{
+    char             name[KV_NAME_MAX];
+    kv_log_state_t  *state;
+
+    state = log->state;
+
+    kv_err_set(err, "%s: writing %zu bytes at offset %" PRIu64 " failed: %s; "
+               "%s", kv_log_name(name, KV_LOG_SEGMENT, state->segment_lsn),
+               len, state->offset, strerror(errno),
+               rc == KV_NO_SPACE
+               ? "writes work again when there is room on the disk"
+               : "see to the disk, then restart");
 }
 
 

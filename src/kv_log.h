@@ -73,9 +73,9 @@ kv_log_t *kv_log_create(kv_io_t *io, int dirfd, kv_log_state_t *state,
     uint64_t segment_size, size_t max_batch);
 
 /*
- * Whether batches are written past the page cache (see kv_direct.h), from the
- * next segment that is opened on: to be said before the first is.  For logs
- * that are synced after each batch; off at first.
+ * Whether batches are written past the page cache (see kv_direct.h): for logs
+ * that are synced after each batch; off at first.  To be said before anything
+ * is written.
  */
 void kv_log_set_direct(kv_log_t *log, bool direct);
 
@@ -117,10 +117,12 @@ kv_rc_t kv_log_write(kv_log_t *log, kv_err_t *err);
 kv_rc_t kv_log_sync(kv_log_t *log, kv_err_t *err);
 
 /*
- * Writes the mark (see kv_format.h) without syncing it.  Its failure loses
- * nothing and is not reported.
+ * Writes the mark (see kv_format.h) without syncing it.  KV_OK, also where
+ * there is no room for it, for without it nothing is lost.  KV_ERROR, `err`
+ * filled, if the writing failed: it begins with the block that the last batch
+ * ends in, so that is as bad as the failed write of a batch.
  */
-void kv_log_mark(kv_log_t *log);
+kv_rc_t kv_log_mark(kv_log_t *log, kv_err_t *err);
 
 /*
  * Sees to it that a spare segment is there when the current one is full, so

@@ -60,14 +60,14 @@ kv_map_match(const kv_entry_t *e, const void *key, size_t n)
 static inline void
 kv_map_prefetch_entries(kv_bucket_t *b)
 {
-    unsigned     i;
-    const char  *e;
+    unsigned   i;
+    uintptr_t  e;
 
     for (i = 0; i < KV_BUCKET_SLOTS; i++) {
-        e = (const char *) kv_slot_entry(kv_get_relaxed(b->slot[i]));
+        e = (uintptr_t) kv_slot_entry(kv_get_relaxed(b->slot[i]));
 
-        __builtin_prefetch(e);
-        __builtin_prefetch(e + KV_CACHE_LINE);
+        __builtin_prefetch((void *) e);
+        __builtin_prefetch((void *) (e + KV_CACHE_LINE));
     }
 }
 
@@ -260,6 +260,26 @@ kv_map_reserve(kv_map_t *map, unsigned n)
     kv_heap_unlock(map->heap);
 
     return (int) kv_min(n, map->stocked);
+}
+
+
+void
+kv_map_unreserve(kv_map_t *map)
+{
+    kv_bucket_t  *b;
+
+    if (map->stock == NULL || kv_heap_lock(map->heap) != KV_OK) {
+        return;
+    }
+
+    while ((b = map->stock) != NULL) {
+        map->stock = kv_get_relaxed(b->next);
+        map->stocked--;
+
+        kv_heap_free(map->heap, b);
+    }
+
+    kv_heap_unlock(map->heap);
 }
 
 

@@ -127,6 +127,12 @@ uint64_t kv_map_walk(kv_map_t *map, uint64_t from, unsigned n, kv_map_pt cb,
 int kv_map_reserve(kv_map_t *map, unsigned n);
 
 /*
+ * Frees what was set aside: it may keep many pages in use that would be empty
+ * otherwise.
+ */
+void kv_map_unreserve(kv_map_t *map);
+
+/*
  * Makes `e` the entry of its key; there must be a reserve.  Returns the entry
  * that it replaced, which is the caller's to retire, or NULL.
  */

@@ -370,6 +370,8 @@ kv_recover_record(void *data, uint64_t lsn, const kv_record_t *rec)
 
         rc = kv_recover_link(ctx);
 
+        kv_map_unreserve(&zone->map);
+
         if (rc == KV_OK) {
             rc = kv_map_clear(&zone->map);
         }
@@ -413,6 +415,8 @@ kv_recover_put(kv_recover_ctx_t *ctx, const kv_record_t *rec, uint64_t hash)
         /* the older value is of no use now, and may be all the room */
 
         rc = kv_recover_link(ctx);
+
+        kv_map_unreserve(&ctx->store->zone->map);
 
         if (rc == KV_OK) {
             rc = kv_recover_delete(ctx->store->zone, rec, hash);

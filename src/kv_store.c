@@ -320,7 +320,7 @@ kv_store_healthy(kv_store_t *store)
     zone = store->zone;
 
     if (atomic_load(&zone->disk_full)) {
-        (void) atomic_fetch_or(&zone->wants, KV_WANT_SEGMENT);
+        (void) atomic_fetch_or(&zone->wants, KV_WANT_ROOM);
         return false;
     }
 
@@ -328,6 +328,17 @@ kv_store_healthy(kv_store_t *store)
            && atomic_load(&zone->state) == KV_ZONE_READY
            && !kv_heap_broken(zone->heap)
            && !atomic_load(&zone->failed);
+}
+
+
+void
+kv_store_room_again(kv_store_t *store)
+{
+    if (atomic_exchange(&store->zone->disk_full, 0)) {
+        kv_store_say(store, KV_LOG_NOTICE, "kv zone \"%s\": the disk of "
+                     "\"%s\" has room again", store->conf.name,
+                     store->conf.path);
+    }
 }
 
 

@@ -265,6 +265,9 @@ kv_rc_t kv_store_fit_background(kv_store_t *store);
 /* Nanoseconds, monotonic. */
 uint64_t kv_now_ns(void);
 
+/* The disk is full no more, if it was. */
+void kv_store_room_again(kv_store_t *store);
+
 /* Wakes the worker in a slot, or every one. */
 void kv_store_wake(kv_store_t *store, unsigned slot);
 void kv_store_wake_all(kv_store_t *store);

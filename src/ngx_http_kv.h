@@ -166,11 +166,13 @@ void ngx_http_kv_deliver(ngx_http_kv_zone_t *zone);
 
 /* ngx_http_kv_look.c */
 
+/* Before the first of these. */
 void ngx_http_kv_look_init(ngx_http_kv_zone_t *zone);
 
 /* After a write was submitted: looks for its result, if that is worth it. */
 void ngx_http_kv_look(ngx_http_kv_zone_t *zone);
 
+/* Results come by the eventfd again: before the event loop ends. */
 void ngx_http_kv_look_stop(ngx_http_kv_zone_t *zone);
 
 

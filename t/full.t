@@ -411,6 +411,61 @@ SKIP: {
 }
 
 
+# ---- a disk that the store's own log has filled
+
+# What is alive is small, so a snapshot is all the room that it takes to go on;
+# but no write asks for one any more.
+
+SKIP: {
+    skip('a full disk needs root, who may mount a tmpfs', 1) if $> != 0;
+
+    my $s = KV::Test->new(kv => 'segment=1m max_value=256k snapshot=4m');
+    my $mnt = "$s->{dir}/disk";
+    mkdir $mnt;
+    skip('no tmpfs can be mounted here', 1)
+        if system("mount -t tmpfs -o size=20m kvtest $mnt 2>/dev/null") != 0;
+    $mounted = $mnt;
+    $s->{path} = "$mnt/data";
+    $s->start;
+
+    my $n = 0;
+    my $put = sub { $n++;
+        return $s->put('k' . $n % 5, value('k' . $n % 5, $n, 60_000))
+                 ->{status} };
+
+    $put->() for 1 .. 62;                 # nearly enough for a snapshot
+    open my $ball, '>', "$mnt/ballast" or die $!;
+    binmode $ball;
+    1 while syswrite $ball, 'x' x 4096;
+    close $ball;
+    ok(wait_for(sub { $put->() == 507 }, 20, 0), 'the log has filled it');
+    is($s->http(GET => '/health')->{status}, 503, 'and /health says so');
+
+    # as much as a snapshot and a segment take, and no more
+
+    truncate "$mnt/ballast", (-s "$mnt/ballast") - (1800 << 10) or die $!;
+    ok(wait_for(sub { $put->() == 200 }, 15), 'a little room is enough');
+    my $taken = 0;
+    wait_for(sub { $taken += $put->() == 200; $taken >= 150 }, 20, 0);
+    is($taken, 150, 'to go on with, again and again');
+    ok(wait_for(sub { $s->http(GET => '/health')->{status} == 200 }, 10),
+       'and healthy');
+
+    # no refused large write, followed by small ones, is news each time
+
+    my $full = () = $s->log =~ /is full: writes are refused/g;
+    cmp_ok($full, '<=', 20, 'said now and then');
+
+    my @last = map { $s->get("k$_")->{body} } 0 .. 4;
+    $s->stop('KILL');
+    $s->start;
+    is_deeply([ map { $s->get("k$_")->{body} } 0 .. 4 ], \@last,
+              'all is there after a kill');
+    $s->done;
+    system("umount $mnt") == 0 and undef $mounted;
+}
+
+
 # ---- a failing disk
 
 

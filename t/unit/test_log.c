@@ -151,7 +151,7 @@ test_nothing(void **ctx)
     assert_int_equal(t->state.durable_lsn, 41);
     assert_int_equal(kv_log_write(t->log, &t->err), KV_OK);
     assert_int_equal(kv_log_sync(t->log, &t->err), KV_OK);
-    kv_log_mark(t->log);
+    (void) kv_log_mark(t->log, &t->err);
     assert_int_equal(test_count(t, ""), 0);
 
     test_write(t, 3, 100);
@@ -195,7 +195,7 @@ test_round_trips(void **ctx)
     test_write(t, 5000, 100);
     test_write(t, 3000, 0);
     test_sync(t);
-    kv_log_mark(t->log);
+    (void) kv_log_mark(t->log, &t->err);
 
     last = t->state.next_lsn - 1;
     state = t->state;
@@ -245,7 +245,7 @@ test_limits(void **ctx)
 
     /* a full segment has no room for a mark */
 
-    kv_log_mark(t->log);
+    (void) kv_log_mark(t->log, &t->err);
 
     kv_log_begin(t->log);
 
@@ -290,10 +290,10 @@ test_mark_fits(void **ctx)
 
         assert_true(SEGMENT - offset >= HEADER);
 
-        kv_log_mark(t->log);
+        (void) kv_log_mark(t->log, &t->err);
         (void) test_name(name, t->state.segment_lsn);
         test_sync(t);
-        kv_log_mark(t->log);
+        (void) kv_log_mark(t->log, &t->err);
         test_flip(t, name, KV_SEGMENT_HEADER + 60);
         test_damaged(t, name, "durable");
     }
@@ -387,7 +387,7 @@ test_recycled(void **ctx)
         }
 
         if (i % 7 == 0) {
-            kv_log_mark(t->log);
+            (void) kv_log_mark(t->log, &t->err);
         }
 
         assert_int_equal(test_replay(t, last, last), KV_OK);
@@ -497,7 +497,7 @@ test_two_handles(void **ctx)
         }
 
         if (test_random(t, 3) == 0) {
-            kv_log_mark(test_random(t, 2) ? t->log : other);
+            (void) kv_log_mark(test_random(t, 2) ? t->log : other, &t->err);
         }
 
         if (test_random(t, 20) == 0) {
@@ -588,7 +588,7 @@ test_dead_committer(void **ctx)
                 test_write(t, 1, 10);
             }
 
-            kv_log_mark(t->log);
+            (void) kv_log_mark(t->log, &t->err);
         }
 
         if (t->fail_at) {
@@ -694,7 +694,7 @@ test_dead_moving(void **ctx)
             assert_int_equal(kv_log_sync(t->log, &t->err), KV_OK);
             break;
         default:
-            kv_log_mark(t->log);
+            (void) kv_log_mark(t->log, &t->err);
         }
 
         assert_int_equal(t->state.moving, 0);
@@ -847,7 +847,7 @@ test_damaged_last(void **ctx)
     test_flip(t, FIRST, offset + 50);
     test_replays(t, 10);
 
-    kv_log_mark(t->log);
+    (void) kv_log_mark(t->log, &t->err);
     test_replays(t, 10);
     test_flip(t, FIRST, offset + 50);
     test_damaged(t, FIRST, "a later one says that 10 was durable");
@@ -872,7 +872,7 @@ test_truncated(void **ctx)
         test_sync(t);
     }
 
-    kv_log_mark(t->log);
+    (void) kv_log_mark(t->log, &t->err);
     last = t->state.next_lsn - 1;
     used = t->state.offset + HEADER;
 
@@ -932,7 +932,7 @@ test_every_byte(void **ctx)
         test_sync(t);
     }
 
-    kv_log_mark(t->log);
+    (void) kv_log_mark(t->log, &t->err);
     last = t->state.next_lsn - 1;
     used = t->state.offset;
 
@@ -990,7 +990,7 @@ test_gap(void **ctx)
             test_sync(t);
         }
 
-        kv_log_mark(t->log);
+        (void) kv_log_mark(t->log, &t->err);
 
         offset = first ? KV_SEGMENT_HEADER : t->state.offset;
         i = first ? 1 : 3;
@@ -1050,7 +1050,7 @@ test_gap_after_mark(void **ctx)
     file = malloc(SEGMENT);
     test_write(t, 2, 300);
     test_sync(t);
-    kv_log_mark(t->log);
+    (void) kv_log_mark(t->log, &t->err);
     offset = t->state.offset;
     (void) test_read(t, FIRST, file, SEGMENT);
     memcpy(mark, file + offset, HEADER);
@@ -1070,7 +1070,7 @@ test_gap_after_mark(void **ctx)
     test_open(t);
     test_write(t, 2, 300);
     test_sync(t);
-    kv_log_mark(t->log);
+    (void) kv_log_mark(t->log, &t->err);
     offset = t->state.offset;
     (void) test_read(t, FIRST, file, SEGMENT);
     memcpy(mark, file + offset, HEADER);
@@ -1216,7 +1216,7 @@ test_failures(void **ctx)
                                         1, &t->err);
                 }
 
-                kv_log_mark(t->log);
+                (void) kv_log_mark(t->log, &t->err);
             }
 
             if (t->calls < n) {
@@ -1666,7 +1666,7 @@ test_power_cuts(void **ctx)
             }
 
             if (rc == KV_OK && test_random(t, 3) == 0) {
-                kv_log_mark(t->log);
+                (void) kv_log_mark(t->log, &t->err);
             }
 
             if (rc == KV_OK && test_random(t, 12) == 0) {

@@ -930,6 +930,87 @@ test_pinned_once(void **state)
 }
 
 
+/*
+ * A value in several pieces, into a zone where only making room helps: each
+ * piece may need a page of its own.
+ */
+
+static void
+test_room_for_pieces(void **state)
+{
+    kv_rc_t   rc;
+    uint32_t  id, n;
+    unsigned  i, rooms;
+
+    static const uint32_t  lens[] = {
+        9000, 12000, 15500, 20000, 31000, 40000, 45500, 50000, 55000, 60000,
+        100000, 110600, 190000
+    };
+
+    (void) state;
+
+    kit.size = 8 << 20;
+    kit.conf.sync = KV_SYNC_OFF;
+    kit.conf.snapshot = 0;
+    start();
+
+    for (i = 0; i < sizeof(lens) / sizeof(lens[0]); i++) {
+
+        for (n = 0; kit_put(&host, n, 1, 3900, NULL) == KV_OK; n++) {
+            /* void */
+        }
+
+        for (id = 0; id < n; id += 6) {
+            assert_int_equal(kit_delete(&host, id), KV_OK);
+        }
+
+        rc = kit_put(&host, 100000, 1, lens[i], &rooms);
+
+        if (rc != KV_OK) {
+            fail_msg("no room for a value of %u bytes", lens[i]);
+        }
+
+        assert_int_equal(kit_clear(&host), KV_OK);
+    }
+
+    settled();
+    stop();
+}
+
+
+/*
+ * The mark behind a log that has gone quiet is written with the block that the
+ * last batch ends in: if that fails, so has the log.
+ */
+
+static void
+test_mark_fails(void **state)
+{
+    int  i;
+
+    (void) state;
+
+    start();
+    traffic(20);
+    verify();
+
+    atomic_store(&kit.io->fail_write, EIO);
+
+    for (i = 0; i < 500 && kv_store_healthy(kit.store); i++) {
+        host_turn(&host, 10);
+    }
+
+    assert_false(kv_store_healthy(kit.store));
+    atomic_store(&kit.io->fail_write, 0);
+    assert_int_equal(kit_put(&host, 1, 900001, 2000, NULL), KV_UNAVAILABLE);
+
+    restart();
+    traffic(5);
+    verify();
+    stop();
+}
+
+
 static void
 test_disk_full(void **state)
 {
@@ -1391,6 +1472,9 @@ main(void)
         cmocka_unit_test_setup_teardown(test_rewrites, setup, teardown),
         cmocka_unit_test_setup_teardown(test_pins, setup, teardown),
         cmocka_unit_test_setup_teardown(test_pinned_once, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_room_for_pieces, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_mark_fails, setup, teardown),
         cmocka_unit_test_setup_teardown(test_disk_full, setup, teardown),
         cmocka_unit_test_setup_teardown(test_write_error, setup, teardown),
         cmocka_unit_test_setup_teardown(test_sync_error, setup, teardown),
