@@ -530,6 +530,11 @@ test_files()
         run_units asan address,undefined "${units[@]}"
 
         for file in "${units[@]}"; do
+            file=${file##*/}
+            cat "$logs/unit-asan-${file%.c}.log"
+        done
+
+        for file in "${units[@]}"; do
             if grep -qF '/* tsan */' "$file"; then
                 run_units tsan thread "$file"
             fi

@@ -68,7 +68,8 @@ static kv_rc_t kv_background_large(kv_scan_t *scan, const kv_record_t *key,
 static char *kv_background_room(kv_scan_t *scan, size_t n);
 static kv_rc_t kv_background_durable(kv_store_t *store, uint64_t lsn,
     kv_err_t *err);
-static kv_rc_t kv_background_purge(kv_store_t *store, kv_err_t *err);
+static kv_rc_t kv_background_purge(kv_store_t *store, bool full,
+    kv_err_t *err);
 static bool kv_background_stopped(kv_store_t *store);
 
 
@@ -112,7 +113,6 @@ kv_background_wanted(kv_store_t *store)
 
         if (wants & KV_WANT_ROOM) {
             kv_background_make_room(store);
-            wants |= KV_WANT_SEGMENT;
         }
 
         if (wants & KV_WANT_SEGMENT) {
@@ -161,14 +161,17 @@ kv_background_make_room(kv_store_t *store)
     zone = store->zone;
     now = kv_now_ns();
 
-    if (store->conf.snapshot == 0 || !atomic_load(&zone->disk_full)
+    if (store->conf.snapshot == 0
         || (zone->room_ns && now - zone->room_ns < KV_ROOM_AGAIN))
     {
         return;
     }
 
-    (void) kv_background_purge(store, &err);
-    (void) kv_background_snapshot(store);
+    (void) kv_background_purge(store, true, &err);
+
+    if (kv_background_snapshot(store) == KV_OK) {
+        (void) kv_background_purge(store, true, &err);
+    }
 
     zone->room_ns = kv_now_ns();
 }
@@ -245,7 +248,7 @@ kv_background_snapshot(kv_store_t *store)
                  (unsigned long long) bytes,
                  (unsigned long long) atomic_load(&zone->snapshot_ms));
 
-    rc = kv_background_purge(store, &err);
+    rc = kv_background_purge(store, false, &err);
 
     if (rc != KV_OK) {
         kv_store_say(store, KV_LOG_ERR, "kv zone \"%s\": old files stay: %s",
@@ -614,9 +617,8 @@ kv_background_durable(kv_store_t *store, uint64_t lsn, kv_err_t *err)
 
 
 static kv_rc_t
-kv_background_purge(kv_store_t *store, kv_err_t *err)
+kv_background_purge(kv_store_t *store, bool full, kv_err_t *err)
 {
-    bool                 full;
     kv_rc_t              rc;
     uint64_t             current;
     unsigned             keep;
@@ -628,7 +630,6 @@ kv_background_purge(kv_store_t *store, kv_err_t *err)
 
     /* a second snapshot is for a rotten disk, and of no use to a full one */
 
-    full = atomic_load(&store->zone->disk_full);
     keep = full ? 1 : KV_SNAPSHOTS_KEPT;
 
     rc = kv_snapshot_purge(store->io, store->dirfd, keep, false, err);

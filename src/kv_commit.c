@@ -47,8 +47,7 @@ static kv_op_t *kv_commit_gather(kv_store_t *store, kv_batch_t *batch,
 static kv_rc_t kv_commit_log(kv_store_t *store, kv_batch_t *batch);
 static void kv_commit_failed(kv_store_t *store, const kv_err_t *err,
     const char *so);
-static void kv_commit_no_room(kv_store_t *store, uint64_t bytes);
-static uint64_t kv_commit_bytes(const kv_batch_t *batch);
+static void kv_commit_no_room(kv_store_t *store);
 static bool kv_commit_apply_one(kv_zone_t *zone, kv_op_t *op);
 static kv_rc_t kv_commit_make_room(kv_store_t *store, kv_op_t *op);
 static bool kv_commit_tidy(kv_store_t *store);
@@ -524,7 +523,7 @@ kv_commit_log(kv_store_t *store, kv_batch_t *batch)
     kv_point(KV_POINT_WRITTEN);
 
     if (rc == KV_NO_SPACE) {
-        kv_commit_no_room(store, kv_commit_bytes(batch));
+        kv_commit_no_room(store);
         return KV_NO_SPACE;
     }
 
@@ -534,14 +533,7 @@ kv_commit_log(kv_store_t *store, kv_batch_t *batch)
         atomic_store(&zone->written_ns, kv_now_ns());
         atomic_store(&zone->current_segment, zone->log.segment_lsn);
 
-        /* a smaller batch may have fit where the log is, which says little */
-
-        if (atomic_load(&zone->disk_full)
-            && (zone->log.segment_lsn != zone->full_segment
-                || kv_commit_bytes(batch) >= zone->full_bytes))
-        {
-            kv_store_room_again(store);
-        }
+        kv_store_room_again(store);
 
         kv_measure_count(&zone->stats.batch, batch->n);
 
@@ -569,52 +561,18 @@ kv_commit_log(kv_store_t *store, kv_batch_t *batch)
 }
 
 
-/* The disk has none for so many bytes at the end of the log. */
+/* The disk has none for the end of the log. */
 
 static void
-kv_commit_no_room(kv_store_t *store, uint64_t bytes)
+kv_commit_no_room(kv_store_t *store)
 {
-    kv_zone_t  *zone;
-
-    zone = store->zone;
-
-    if (!atomic_exchange(&zone->disk_full, 1)) {
-        zone->full_bytes = bytes;
-
+    if (!atomic_exchange(&store->zone->disk_full, 1)) {
         kv_store_say(store, KV_LOG_ERR, "kv zone \"%s\": the disk of \"%s\" "
                      "is full: writes are refused until there is room",
                      store->conf.name, store->conf.path);
     }
 
-    zone->full_segment = zone->log.segment_lsn;
-    zone->full_bytes = kv_min(zone->full_bytes, bytes);
-
     kv_commit_ask(store, KV_WANT_ROOM);
-}
-
-
-/* About what the batch takes in the log. */
-
-static uint64_t
-kv_commit_bytes(const kv_batch_t *batch)
-{
-    uint64_t        bytes;
-    unsigned        i;
-    const kv_op_t  *op;
-
-    bytes = 0;
-
-    for (i = 0; i < batch->n; i++) {
-        op = batch->op[i];
-        bytes += 8;
-
-        if (op->entry) {
-            bytes += op->entry->key_len;
-            bytes += op->code == KV_OP_PUT ? op->entry->value_len : 0;
-        }
-    }
-
-    return bytes;
 }
 
 

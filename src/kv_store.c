@@ -320,7 +320,7 @@ kv_store_healthy(kv_store_t *store)
     zone = store->zone;
 
     if (atomic_load(&zone->disk_full)) {
-        (void) atomic_fetch_or(&zone->wants, KV_WANT_ROOM);
+        (void) atomic_fetch_or(&zone->wants, KV_WANT_ROOM | KV_WANT_SEGMENT);
         return false;
     }
 
@@ -334,7 +334,9 @@ kv_store_healthy(kv_store_t *store)
 void
 kv_store_room_again(kv_store_t *store)
 {
-    if (atomic_exchange(&store->zone->disk_full, 0)) {
+    if (atomic_load(&store->zone->disk_full)
+        && atomic_exchange(&store->zone->disk_full, 0))
+    {
         kv_store_say(store, KV_LOG_NOTICE, "kv zone \"%s\": the disk of "
                      "\"%s\" has room again", store->conf.name,
                      store->conf.path);

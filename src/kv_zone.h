@@ -75,7 +75,7 @@ typedef struct {
     /* anyone */
     _Atomic uint32_t  state;          /* kv_zone_state_t */
     _Atomic uint32_t  failed;         /* an I/O error: no more writes */
-    _Atomic uint32_t  disk_full;      /* there was no room, nor is since */
+    _Atomic uint32_t  disk_full;      /* the last batch found no room */
     _Atomic uint64_t  generation;     /* one more for each rebuild */
 
     /* those who submit push, the committer takes all */
@@ -103,8 +103,6 @@ typedef struct {
     uint64_t          idle_ns;        /* when it last had nothing to do */
     uint32_t          linger;         /* whether to wait for more */
     uint64_t          wanted_segment; /* asked for a spare after this one */
-    uint64_t          full_segment;   /* the one where there was no room, */
-    uint64_t          full_bytes;     /* for so many bytes, the least */
     _Atomic uint64_t  applied_lsn;
     _Atomic uint64_t  current_segment; /* log.segment_lsn, for anyone */
     _Atomic uint64_t  written_ns;     /* the last batch, monotonic */

@@ -841,7 +841,7 @@ log_check_more(log_dir_t *dir, ram_t *ram, const log_reading_t *r)
         fuzz_check(more.rc == KV_OK, "%s", more.err.text);
         fuzz_check(more.next == r->next + 1 && more.sum == sum);
 
-        kv_log_mark(log);
+        (void) kv_log_mark(log, &err);
     }
 
     kv_log_destroy(log);
