@@ -204,7 +204,8 @@ kv_background_snapshot(kv_store_t *store)
         return KV_DECLINED;
     }
 
-    rc = kv_snapshot_begin(store->io, store->dirfd, lsn, &scan.writer, &err);
+    rc = kv_snapshot_begin(store->io, store->dirfd, lsn, zone->map.seed,
+                           &scan.writer, &err);
 
     if (rc != KV_OK) {
         goto failed;
@@ -267,6 +268,8 @@ failed:
         return rc;
     }
 
+    (void) atomic_fetch_add(&zone->snapshots_failed, 1);
+
     if (rc == KV_NO_SPACE) {
 
         if (atomic_load(&zone->disk_full)) {
@@ -280,8 +283,6 @@ failed:
     }
 
     /* the log keeps everything; try again when it has grown by as much */
-
-    (void) atomic_fetch_add(&zone->snapshots_failed, 1);
 
     kv_store_say(store, KV_LOG_ERR, "kv zone \"%s\": no snapshot in \"%s\": "
                  "%s; the log is kept instead", store->conf.name,

@@ -45,7 +45,7 @@ kv_direct_use(kv_direct_t *d, int fd, bool direct)
     }
 
     if (d->buf == NULL) {
-        d->buf = aligned_alloc(KV_DIRECT_BLOCK, KV_DIRECT_BUF);
+        d->buf = aligned_alloc(KV_IO_BLOCK, KV_DIRECT_BUF);
 
         if (d->buf == NULL) {
             return;
@@ -67,7 +67,7 @@ kv_direct_writev(kv_direct_t *d, struct iovec *iov, size_t n, uint64_t offset)
         return kv_io_writev(d->io, d->fd, iov, n, (off_t) offset);
     }
 
-    used = offset % KV_DIRECT_BLOCK;
+    used = offset % KV_IO_BLOCK;
     start = offset - used;
 
     rc = kv_direct_begin(d, start, used);
@@ -101,7 +101,7 @@ kv_direct_writev(kv_direct_t *d, struct iovec *iov, size_t n, uint64_t offset)
         return rc;
     }
 
-    whole = kv_align(used, KV_DIRECT_BLOCK);
+    whole = kv_align(used, KV_IO_BLOCK);
     memset(d->buf + used, 0, whole - used);
 
     rc = kv_direct_flush(d, whole, start);
@@ -112,7 +112,7 @@ kv_direct_writev(kv_direct_t *d, struct iovec *iov, size_t n, uint64_t offset)
 
     /* the last block, if it is not full, begins the next write */
 
-    d->have = used % KV_DIRECT_BLOCK;
+    d->have = used % KV_IO_BLOCK;
     d->start = start + used - d->have;
     memmove(d->buf, d->buf + used - d->have, d->have);
 
@@ -166,18 +166,18 @@ kv_direct_read(kv_direct_t *d, uint64_t start)
     ssize_t  n;
 
     do {
-        n = d->io->pread(d->io, d->fd, d->buf, KV_DIRECT_BLOCK,
+        n = d->io->pread(d->io, d->fd, d->buf, KV_IO_BLOCK,
                          (off_t) start);
 
     } while (n == -1 && errno == EINTR);
 
-    if (n == KV_DIRECT_BLOCK || (n == -1 && errno != EINVAL)
+    if (n == KV_IO_BLOCK || (n == -1 && errno != EINVAL)
         || !kv_direct_off(d))
     {
         return n;
     }
 
-    return kv_io_read(d->io, d->fd, d->buf, KV_DIRECT_BLOCK, (off_t) start);
+    return kv_io_read(d->io, d->fd, d->buf, KV_IO_BLOCK, (off_t) start);
 }
 
 

@@ -23,7 +23,6 @@
 #include "kv_io.h"
 
 
-#define KV_DIRECT_BLOCK  4096u
 #define KV_DIRECT_BUF    (1u << 20)      /* the most that one call writes */
 
 
@@ -35,7 +34,7 @@ typedef struct {
 
     /* what the file has at `start`, the first `have` bytes of `buf` */
     uint64_t   start;
-    size_t     have;             /* below KV_DIRECT_BLOCK */
+    size_t     have;             /* below KV_IO_BLOCK */
 } kv_direct_t;
 
 

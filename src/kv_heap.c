@@ -453,6 +453,15 @@ kv_heap_contains(kv_heap_t *heap, const void *p)
 }
 
 
+void *
+kv_heap_pages(kv_heap_t *heap, size_t *size)
+{
+    *size = (size_t) heap->pages * KV_PAGE_SIZE;
+
+    return kv_heap_address(heap, 0);
+}
+
+
 kv_rc_t
 kv_heap_evac_begin(kv_heap_t *heap, kv_heap_evac_t *ev, bool dense)
 {

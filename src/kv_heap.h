@@ -120,6 +120,12 @@ kv_heap_kind_t kv_heap_kind(kv_heap_t *heap, const void *p);
 bool kv_heap_contains(kv_heap_t *heap, const void *p);
 
 /*
+ * Where the pages are, and in *size how many bytes they have; a heap that was
+ * just made or formatted hands them out from the first on.  Needs no lock.
+ */
+void *kv_heap_pages(kv_heap_t *heap, size_t *size);
+
+/*
  * Chooses the page of a movable kind whose evacuation frees a page for
  * about the least copying (it looks at a bounded number of the sparsest), if
  * the free objects in other pages of its class can take what lives in it,

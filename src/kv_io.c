@@ -24,7 +24,6 @@
 #define IOV_MAX  1024
 #endif
 
-#define KV_IO_BLOCK   4096                 /* that direct I/O keeps to */
 #define KV_IO_ZEROES  65536
 #define KV_IO_STEP    16                   /* zeroes in one write: 1 MiB */
 

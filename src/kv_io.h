@@ -23,6 +23,7 @@
 
 
 #define KV_NAME_MAX  64           /* bytes of a file name, its end included */
+#define KV_IO_BLOCK  4096u        /* what direct I/O has to keep to, at most */
 
 
 typedef struct kv_io_s  kv_io_t;
@@ -47,7 +48,7 @@ struct kv_io_s {
 
     /*
      * Turns O_DIRECT on or off; -1 also where reads and writes would then
-     * have to keep to more than multiples of 4096 bytes.  May be NULL.
+     * have to keep to more than multiples of KV_IO_BLOCK.  May be NULL.
      */
     int     (*direct)(kv_io_t *io, int fd, bool on);
 

@@ -176,7 +176,7 @@ static kv_rc_t
 kv_log_read_none(kv_log_reader_t *r)
 {
     if (r->must_reach > r->after) {
-        kv_err_set(r->err, "no log-*.kvl is there, but snap-%016" PRIx64
+        kv_err_set(r->err, "no log-*.kvl is there, but " KV_SNAPSHOT_NAME
                    ".kvs needs the log up to LSN %" PRIu64 "; restore the "
                    "data directory from a copy, or delete that snapshot to "
                    "go back to an older one",
@@ -341,7 +341,7 @@ kv_log_read_end(kv_log_reader_t *r)
 
     if (needed >= r->expected) {
         return kv_log_damaged(r, r->offset, r->expected, "the log ends before "
-                              "LSN %" PRIu64 ", but snap-%016" PRIx64 ".kvs "
+                              "LSN %" PRIu64 ", but " KV_SNAPSHOT_NAME ".kvs "
                               "needs it up to %" PRIu64,
                               r->expected, kv_log_snapshot(r), needed);
     }
@@ -714,7 +714,7 @@ kv_log_damaged(kv_log_reader_t *r, uint64_t offset, uint64_t lsn,
     if (r->lsn == 0 || first || lsn <= kv_max(r->after, r->must_reach)) {
 
         if (r->must_reach > r->after) {
-            (void) snprintf(way, sizeof(way), "delete snap-%016" PRIx64
+            (void) snprintf(way, sizeof(way), "delete " KV_SNAPSHOT_NAME
                             ".kvs to go back to an older snapshot",
                             kv_log_snapshot(r));
 
@@ -778,7 +778,7 @@ kv_log_snapshot(kv_log_reader_t *r)
         return r->after;
     }
 
-    (void) snprintf(name, sizeof(name), "snap-%016" PRIx64 ".kvs",
+    (void) snprintf(name, sizeof(name), KV_SNAPSHOT_NAME ".kvs",
                     r->must_reach);
 
     fd = r->log->io->open(r->log->io, r->log->dirfd, name, O_RDONLY);

@@ -20,6 +20,7 @@
 
 #include "kv_compact.h"
 #include "kv_points.h"
+#include "kv_populate.h"
 #include "kv_recover.h"
 #include "kv_snapshot.h"
 
@@ -68,9 +69,11 @@ typedef struct {
 static kv_rc_t kv_recover_snapshots(kv_recover_ctx_t *ctx, uint64_t *lsn,
     uint64_t *end_lsn);
 static kv_rc_t kv_recover_reset(kv_recover_ctx_t *ctx);
-static void kv_recover_expect(kv_store_t *store, uint64_t lsn);
+static void kv_recover_seed(kv_map_t *map, const kv_snapshot_guess_t *guess);
+static void kv_recover_expect(kv_zone_t *zone,
+    const kv_snapshot_guess_t *guess);
 static kv_rc_t kv_recover_read(kv_recover_ctx_t *ctx, uint64_t lsn,
-    uint64_t *end_lsn, uint64_t *bytes, kv_err_t *err);
+    uint64_t room, uint64_t *end_lsn, uint64_t *bytes, kv_err_t *err);
 static kv_rc_t kv_recover_replay(kv_recover_ctx_t *ctx, uint64_t lsn,
     uint64_t end_lsn);
 static kv_rc_t kv_recover_record(void *data, uint64_t lsn,
@@ -194,6 +197,7 @@ kv_recover_snapshots(kv_recover_ctx_t *ctx, uint64_t *lsn, uint64_t *end_lsn)
     kv_err_t             damage;
     kv_store_t          *store;
     kv_snapshot_list_t   list;
+    kv_snapshot_guess_t  guess;
 
     store = ctx->store;
 
@@ -205,17 +209,22 @@ kv_recover_snapshots(kv_recover_ctx_t *ctx, uint64_t *lsn, uint64_t *end_lsn)
 
     for (i = 0; i < list.n; i++) {
 
+        kv_snapshot_guess(store->io, store->dirfd, list.lsn[i], &guess);
+
+        kv_recover_seed(&store->zone->map, &guess);
+
         rc = kv_recover_reset(ctx);
 
         if (rc != KV_OK) {
             return rc;
         }
 
-        kv_recover_expect(store, list.lsn[i]);
+        kv_recover_expect(store->zone, &guess);
 
         ctx->records = 0;
 
-        rc = kv_recover_read(ctx, list.lsn[i], end_lsn, &bytes, &damage);
+        rc = kv_recover_read(ctx, list.lsn[i], guess.bytes, end_lsn, &bytes,
+                             &damage);
 
         if (rc == KV_OK) {
             *lsn = list.lsn[i];
@@ -284,36 +293,64 @@ kv_recover_reset(kv_recover_ctx_t *ctx)
 
 
 /*
+ * A new map takes the seed of the map that the snapshot was made from: so its
+ * keys come in the order of its own buckets, and no access is far from the one
+ * before.  A map that has a seed keeps it, as writes may wait that were hashed
+ * with it.
+ */
+
+static void
+kv_recover_seed(kv_map_t *map, const kv_snapshot_guess_t *guess)
+{
+    if (map->seed[0] == 0 && map->seed[1] == 0) {
+        memcpy(map->seed, guess->seed, sizeof(map->seed));
+    }
+}
+
+
+/*
  * Makes the map as large as the snapshot will need it, unless the zone may get
  * so full that entries need the room more.
  */
 
 static void
-kv_recover_expect(kv_store_t *store, uint64_t lsn)
+kv_recover_expect(kv_zone_t *zone, const kv_snapshot_guess_t *guess)
 {
-    uint64_t    records, bytes;
-    kv_zone_t  *zone;
+    uint64_t  need;
 
-    zone = store->zone;
+    /* an entry may take an eighth more than its record: see kv_heap.c */
 
-    kv_snapshot_guess(store->io, store->dirfd, lsn, &records, &bytes);
+    need = guess->bytes + guess->bytes / 8
+           + guess->records * sizeof(kv_bucket_t) / KV_MAP_LOAD;
 
-    if (bytes < zone->size / 2) {
-        kv_map_expect(&zone->map, records);
+    if (need < zone->size - zone->size / 8) {
+        kv_map_expect(&zone->map, guess->records);
     }
 }
 
 
-/* All of a snapshot; results as those of kv_snapshot_read(). */
+/*
+ * All of a snapshot; results as those of kv_snapshot_read().  `room` is what
+ * its entries will take at the least, or 0 if that is there already.
+ */
 
 static kv_rc_t
-kv_recover_read(kv_recover_ctx_t *ctx, uint64_t lsn, uint64_t *end_lsn,
-    uint64_t *bytes, kv_err_t *err)
+kv_recover_read(kv_recover_ctx_t *ctx, uint64_t lsn, uint64_t room,
+    uint64_t *end_lsn, uint64_t *bytes, kv_err_t *err)
 {
-    kv_rc_t  rc;
+    void           *pages;
+    size_t          size;
+    kv_rc_t         rc;
+    kv_populate_t   pop;
+
+    pages = kv_heap_pages(ctx->store->zone->heap, &size);
+
+    kv_populate_begin(&pop, pages, kv_min(room, size));
 
     rc = kv_snapshot_read(ctx->store->io, ctx->store->dirfd, lsn,
                           kv_recover_record, ctx, end_lsn, bytes, err);
+
+    kv_populate_end(&pop);
 
     return rc == KV_OK ? kv_recover_link(ctx) : rc;
 }
@@ -581,7 +618,7 @@ kv_recover_again(kv_recover_ctx_t *ctx, uint64_t lsn, uint64_t end_lsn)
         memset(&ctx->missing, 0, sizeof(kv_missing_t));
 
         if (lsn && ctx->cleared_lsn == 0) {
-            rc = kv_recover_read(ctx, lsn, &end, &bytes, ctx->err);
+            rc = kv_recover_read(ctx, lsn, 0, &end, &bytes, ctx->err);
         }
 
         if (rc == KV_OK) {

@@ -111,7 +111,7 @@ static kv_rc_t kv_snapshot_delete(kv_io_t *io, int dirfd, unsigned keep,
 
 kv_rc_t
 kv_snapshot_begin(kv_io_t *io, int dirfd, uint64_t lsn,
-    kv_snapshot_writer_t **wp, kv_err_t *err)
+    const uint64_t seed[2], kv_snapshot_writer_t **wp, kv_err_t *err)
 {
     kv_rc_t                rc;
     struct iovec           iov;
@@ -165,6 +165,7 @@ kv_snapshot_begin(kv_io_t *io, int dirfd, uint64_t lsn,
     h.version = KV_FORMAT_VERSION;
     h.lsn = lsn;
     h.salt = w->salt;
+    memcpy(h.seed, seed, sizeof(h.seed));
     h.crc = kv_crc32c(0, &h, sizeof(h));
 
     iov.iov_base = &h;
@@ -301,8 +302,7 @@ kv_snapshot_abort(kv_snapshot_writer_t *w)
 static void
 kv_snapshot_name(char *name, uint64_t lsn, const char *suffix)
 {
-    (void) snprintf(name, KV_NAME_MAX, "snap-%016llx%s",
-                    (unsigned long long) lsn, suffix);
+    (void) snprintf(name, KV_NAME_MAX, KV_SNAPSHOT_NAME "%s", lsn, suffix);
 }
 
 
@@ -607,8 +607,8 @@ kv_snapshot_read_header(kv_snapshot_reader_t *r)
                                    " file's name");
     }
 
-    if (memcmp(h.zero, (uint8_t [32]) { 0 }, sizeof(h.zero)) != 0) {
-        return kv_snapshot_damaged(r, 32, "reserved bytes are not zero");
+    if (memcmp(h.zero, (uint8_t [16]) { 0 }, sizeof(h.zero)) != 0) {
+        return kv_snapshot_damaged(r, 48, "reserved bytes are not zero");
     }
 
     r->salt = h.salt;
@@ -809,16 +809,16 @@ kv_snapshot_damaged(kv_snapshot_reader_t *r, uint64_t offset,
 
 
 void
-kv_snapshot_guess(kv_io_t *io, int dirfd, uint64_t lsn, uint64_t *records,
-    uint64_t *bytes)
+kv_snapshot_guess(kv_io_t *io, int dirfd, uint64_t lsn,
+    kv_snapshot_guess_t *guess)
 {
     int                   fd;
     char                  name[KV_NAME_MAX];
     off_t                 size;
+    kv_snapshot_header_t  h;
     kv_snapshot_footer_t  f;
 
-    *records = 0;
-    *bytes = 0;
+    memset(guess, 0, sizeof(kv_snapshot_guess_t));
 
     kv_snapshot_name(name, lsn, ".kvs");
 
@@ -830,11 +830,13 @@ kv_snapshot_guess(kv_io_t *io, int dirfd, uint64_t lsn, uint64_t *records,
     size = io->size(io, fd);
 
     if (size >= (off_t) KV_SNAPSHOT_LEAST
+        && kv_io_read(io, fd, &h, sizeof(h), 0) == (ssize_t) sizeof(h)
         && kv_io_read(io, fd, &f, sizeof(f), size - (off_t) sizeof(f))
            == (ssize_t) sizeof(f))
     {
-        *bytes = (uint64_t) size;
-        *records = kv_min(f.records, *bytes / 16);     /* the least record */
+        guess->bytes = (uint64_t) size;
+        guess->records = kv_min(f.records, guess->bytes / 16);  /* the least */
+        memcpy(guess->seed, h.seed, sizeof(h.seed));
     }
 
     (void) io->close(io, fd);

@@ -27,12 +27,22 @@ typedef struct {
 } kv_snapshot_list_t;
 
 
+/* What a file says of itself, unchecked; zeroes where it says nothing. */
+
+typedef struct {
+    uint64_t  records;
+    uint64_t  bytes;                      /* of the file */
+    uint64_t  seed[2];                    /* see kv_snapshot_begin() */
+} kv_snapshot_guess_t;
+
+
 /*
- * Begins snap-<lsn>.tmp, replacing one that was left over.  KV_OK with the
+ * Begins snap-<lsn>.tmp, replacing one that was left over.  `seed` is that of
+ * the map whose walk gives the records (kv_map.h), or zeroes.  KV_OK with the
  * writer in *w, KV_NO_SPACE, or KV_ERROR (`err` filled).
  */
 kv_rc_t kv_snapshot_begin(kv_io_t *io, int dirfd, uint64_t lsn,
-    kv_snapshot_writer_t **w, kv_err_t *err);
+    const uint64_t seed[2], kv_snapshot_writer_t **w, kv_err_t *err);
 
 /*
  * Adds a record; its memory is the caller's again on return.  Blocks of about
@@ -73,11 +83,11 @@ kv_rc_t kv_snapshot_read(kv_io_t *io, int dirfd, uint64_t lsn,
     kv_err_t *err);
 
 /*
- * The number of records, as the footer has it, and the file's size, both
- * unchecked: good for a guess.  0 where there is no such file.
+ * Looks at header and footer of snap-<lsn>.kvs, for who prepares to read it.
+ * `records` is never more than the file can hold.
  */
 void kv_snapshot_guess(kv_io_t *io, int dirfd, uint64_t lsn,
-    uint64_t *records, uint64_t *bytes);
+    kv_snapshot_guess_t *guess);
 
 /*
  * Deletes all but the `keep` (below KV_SNAPSHOTS_MAX) newest snapshots, and

@@ -4,7 +4,7 @@
  *
  * A client that writes one by one waits for two threads to be woken: the
  * committer's, and then the worker's event loop.  On processors that fell
- * idle meanwhile, each costs as much as a third of a quick disk's sync.  So
+ * idle meanwhile, each costs as much as a quarter of a quick disk's sync.  So
  * while a worker has just one write under way it looks for the result itself,
  * once in each turn of its event loop, which does not sleep then; all other
  * events are taken as ever.  Between two looks it yields the processor.

@@ -473,11 +473,13 @@ snap_check_copy(ram_t *ram, uint64_t lsn, const snap_reading_t *r)
     snap_reading_t      source, copy;
     kv_snapshot_list_t  list;
 
+    static const uint64_t  seed[2];
+
     memset(&source, 0, sizeof(source));
     memset(&copy, 0, sizeof(copy));
 
-    fuzz_check(kv_snapshot_begin(&ram->io, 3, lsn + 1, &source.copy,
-                                 &source.err)
+    fuzz_check(kv_snapshot_begin(&ram->io, 3, lsn + 1, seed,
+                                 &source.copy, &source.err)
                == KV_OK, "%s", source.err.text);
 
     snap_read(ram, lsn, &source);

@@ -333,9 +333,9 @@ test_pread(kv_io_t *io, int fd, void *buf, size_t n, off_t offset)
         return t->system.pread(&t->system, fd, buf, n, offset);
     }
 
-    assert_int_equal((uintptr_t) buf % KV_DIRECT_BLOCK, 0);
-    assert_int_equal(n, KV_DIRECT_BLOCK);
-    assert_int_equal(offset % KV_DIRECT_BLOCK, 0);
+    assert_int_equal((uintptr_t) buf % KV_IO_BLOCK, 0);
+    assert_int_equal(n, KV_IO_BLOCK);
+    assert_int_equal(offset % KV_IO_BLOCK, 0);
 
     if (t->fail_read && --t->fail_read == 0) {
         errno = t->error;
@@ -372,12 +372,12 @@ test_pwritev(kv_io_t *io, int fd, const struct iovec *iov, int n,
 
     some = iov[0];
 
-    if ((uintptr_t) some.iov_base % KV_DIRECT_BLOCK
-        || some.iov_len % KV_DIRECT_BLOCK || offset % KV_DIRECT_BLOCK)
+    if ((uintptr_t) some.iov_base % KV_IO_BLOCK
+        || some.iov_len % KV_IO_BLOCK || offset % KV_IO_BLOCK)
     {
         /* only after a part of a block */
 
-        assert_int_not_equal(t->most % KV_DIRECT_BLOCK, 0);
+        assert_int_not_equal(t->most % KV_IO_BLOCK, 0);
         errno = EINVAL;
         return -1;
     }

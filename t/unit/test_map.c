@@ -625,6 +625,39 @@ test_expect_too_much(void **state)
 }
 
 
+/* What was set aside and is of no use comes back, all of it. */
+
+static void
+test_unreserve(void **state)
+{
+    uint32_t  id;
+    uint64_t  used;
+
+    (void) state;
+
+    used = heap_stat().used;
+
+    kv_map_unreserve(&zone->map);
+    assert_int_equal(heap_stat().used, used);
+
+    assert_int_equal(kv_map_reserve(&zone->map, 5000), 5000);
+    assert_int_equal(heap_stat().used, used + 5000 * sizeof(kv_bucket_t));
+
+    kv_map_unreserve(&zone->map);
+    assert_int_equal(zone->map.stocked, 0);
+    assert_int_equal(heap_stat().used, used);
+
+    /* and the map works on */
+
+    for (id = 0; id < 5000; id++) {
+        assert_true(put(id, 1, 8));
+    }
+
+    kv_map_unreserve(&zone->map);
+    assert_int_equal(walk_count(), 5000);
+}
+
+
 static void
 test_relocate(void **state)
 {
@@ -1174,6 +1207,7 @@ main(void)
         cmocka_unit_test_setup_teardown(test_expect, setup, teardown),
         cmocka_unit_test_setup_teardown(test_expect_too_much, setup_small,
                                         teardown),
+        cmocka_unit_test_setup_teardown(test_unreserve, setup, teardown),
         cmocka_unit_test_setup_teardown(test_relocate, setup, teardown),
         cmocka_unit_test_setup_teardown(test_reserve, setup_small, teardown),
         cmocka_unit_test_setup_teardown(test_split_without_memory,

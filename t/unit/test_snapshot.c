@@ -89,6 +89,7 @@ static char            path[64];
 static unsigned char   pattern[10 * 1024 * 1024];
 
 static const uint32_t  small[] = { 0, 1, 7, 8, 9, 130, 3, 64 };
+static const uint64_t  seed[2] = { 0x0123456789abcdef, 0xfedcba9876543210 };
 
 
 static int
@@ -280,7 +281,7 @@ write_snapshot(kv_io_t *with, uint64_t lsn, const uint32_t *sizes, unsigned n,
     struct iovec           iov[4], copy[4];
     kv_snapshot_writer_t  *w;
 
-    rc = kv_snapshot_begin(with, dirfd_, lsn, &w, err);
+    rc = kv_snapshot_begin(with, dirfd_, lsn, seed, &w, err);
 
     if (rc != KV_OK) {
         return rc;
@@ -428,6 +429,7 @@ image_begin(image_t *im)
     h.version = 1;
     h.lsn = LSN;
     h.salt = im->salt;
+    memcpy(h.seed, seed, sizeof(seed));
     h.crc = kv_crc32c(0, &h, 64);
 
     memcpy(im->bytes, &h, sizeof(h));
@@ -574,39 +576,43 @@ must_be_damaged(image_t *im, const char *text)
 }
 
 
-/* The writer's file is byte for byte what the format says. */
-
 /* A guess is right for a good file, and never more than it can hold. */
 
 static void
 test_guess(void **state)
 {
-    uint64_t        records, bytes, size;
-    kv_err_t        err;
-    unsigned char   junk[1000];
+    uint64_t              size;
+    kv_err_t              err;
+    unsigned char         junk[1000];
+    kv_snapshot_guess_t   guess;
 
     (void) state;
 
-    kv_snapshot_guess(&io, dirfd_, LSN, &records, &bytes);
-    assert_int_equal(records, 0);
-    assert_int_equal(bytes, 0);
+    kv_snapshot_guess(&io, dirfd_, LSN, &guess);
+    assert_int_equal(guess.records, 0);
+    assert_int_equal(guess.bytes, 0);
+    assert_int_equal(guess.seed[0] | guess.seed[1], 0);
 
     assert_int_equal(write_snapshot(&io, LSN, small, 8, &size, &err), KV_OK);
-    kv_snapshot_guess(&io, dirfd_, LSN, &records, &bytes);
-    assert_int_equal(records, 8);
-    assert_int_equal(bytes, size);
+    kv_snapshot_guess(&io, dirfd_, LSN, &guess);
+    assert_int_equal(guess.records, 8);
+    assert_int_equal(guess.bytes, size);
+    assert_memory_equal(guess.seed, seed, sizeof(seed));
 
     memset(junk, 0xff, sizeof(junk));
     make_file(NAME, junk, sizeof(junk));
-    kv_snapshot_guess(&io, dirfd_, LSN, &records, &bytes);
-    assert_int_equal(bytes, sizeof(junk));
-    assert_true(records <= sizeof(junk));
+    kv_snapshot_guess(&io, dirfd_, LSN, &guess);
+    assert_int_equal(guess.bytes, sizeof(junk));
+    assert_true(guess.records <= sizeof(junk) / 16);
 
     make_file(NAME, junk, 10);
-    kv_snapshot_guess(&io, dirfd_, LSN, &records, &bytes);
-    assert_int_equal(records, 0);
+    kv_snapshot_guess(&io, dirfd_, LSN, &guess);
+    assert_int_equal(guess.records, 0);
+    assert_int_equal(guess.seed[0] | guess.seed[1], 0);
 }
 
+
+/* The writer's file is byte for byte what the format says. */
 
 static void
 test_format(void **state)
@@ -728,11 +734,11 @@ test_well_sealed(void **state)
     image_seal_header(&im);
     must_be_damaged(&im, "offset 16: the LSN");
 
-    for (i = 32; i < 64; i++) {
+    for (i = 48; i < 64; i++) {
         image_make(&im, at);
         im.bytes[i] = 1;
         image_seal_header(&im);
-        must_be_damaged(&im, "offset 32: reserved");
+        must_be_damaged(&im, "offset 48: reserved");
     }
 
     /* what follows the footer */
@@ -1030,7 +1036,8 @@ test_left_over(void **state)
 
     /* a second one of the same LSN stands beside it until it is complete */
 
-    assert_int_equal(kv_snapshot_begin(&io, dirfd_, LSN, &w, &err), KV_OK);
+    assert_int_equal(kv_snapshot_begin(&io, dirfd_, LSN, seed, &w, &err),
+                     KV_OK);
     assert_true(exists(TMP));
     assert_int_equal(fstatat(dirfd_, NAME, &before, 0), 0);
     assert_int_equal(before.st_ino, after.st_ino);

@@ -351,6 +351,47 @@ test_restarts(void **state)
 }
 
 
+/*
+ * A new zone takes over the hash of the map that the snapshot was made from;
+ * without a snapshot it has one of its own.
+ */
+
+static void
+test_seed(void **state)
+{
+    uint64_t  before[2], none[2];
+
+    (void) state;
+
+    memset(none, 0, sizeof(none));
+
+    start();
+    memcpy(before, kit.store->zone->map.seed, sizeof(before));
+    assert_memory_not_equal(before, none, sizeof(before));
+    traffic(20);
+
+    restart();
+    assert_memory_not_equal(kit.store->zone->map.seed, before, sizeof(before));
+    assert_memory_not_equal(kit.store->zone->map.seed, none, sizeof(none));
+
+    memcpy(before, kit.store->zone->map.seed, sizeof(before));
+    snapshot();
+    traffic(20);
+
+    restart();
+    assert_memory_equal(kit.store->zone->map.seed, before, sizeof(before));
+
+    /* the next snapshot hands it on */
+
+    traffic(20);
+    snapshot();
+    restart();
+    assert_memory_equal(kit.store->zone->map.seed, before, sizeof(before));
+
+    stop();
+}
+
+
 static void
 test_damaged_snapshot(void **state)
 {
@@ -376,16 +417,9 @@ test_damaged_snapshot(void **state)
 
     /* the newest one's middle */
 
-    (void) snprintf(name, sizeof(name), "snap-%020llu.kvs",
-                    (unsigned long long) list.lsn[0]);
+    (void) snprintf(name, sizeof(name), KV_SNAPSHOT_NAME ".kvs",
+                    list.lsn[0]);
     fd = openat(kit.dirfd, name, O_RDWR);
-
-    if (fd == -1) {
-        (void) snprintf(name, sizeof(name), "snap-%016llx.kvs",
-                        (unsigned long long) list.lsn[0]);
-        fd = openat(kit.dirfd, name, O_RDWR);
-    }
-
     assert_true(fd >= 0);
     size = lseek(fd, 0, SEEK_END);
     assert_int_equal(pwrite(fd, "damaged!", 8, size / 2), 8);
@@ -421,6 +455,90 @@ test_snapshot_while_writing(void **state)
     assert_int_equal(atomic_load(&kit.store->zone->snapshots_failed), 0);
     verify();
     restart();
+    stop();
+}
+
+
+/* How many files there are whose names begin so; deletes them if told to. */
+
+static unsigned
+files_named(const char *begin, bool delete)
+{
+    DIR            *dir;
+    unsigned        n;
+    struct dirent  *de;
+
+    n = 0;
+    dir = opendir(kit.path);
+    assert_non_null(dir);
+
+    while ((de = readdir(dir)) != NULL) {
+
+        if (strncmp(de->d_name, begin, strlen(begin)) != 0) {
+            continue;
+        }
+
+        n++;
+
+        if (delete) {
+            assert_int_equal(unlinkat(dirfd(dir), de->d_name, 0), 0);
+        }
+    }
+
+    (void) closedir(dir);
+
+    return n;
+}
+
+
+/*
+ * A snapshot takes long.  If the log wants a segment meanwhile, it is made at
+ * once: whoever commits would have to make it otherwise.
+ */
+
+static void
+test_spare_in_snapshot(void **state)
+{
+    uint64_t     end;
+    kv_zone_t   *zone;
+
+    (void) state;
+
+    start();
+    traffic(60);
+
+    while (atomic_load(&kit.store->zone->background)) {
+        host_turn(&host, 5);
+    }
+
+    zone = kit.store->zone;
+    end = kit_now_ms() + 10000;
+
+    (void) files_named("spare-", true);
+
+    atomic_store(&kit.io->slow_sync_us, 100000);
+    (void) atomic_fetch_or(&zone->wants, KV_WANT_SNAPSHOT);
+    host_do(&host, KV_TODO_BACKGROUND);
+
+    while (files_named("snap-", false) == 0) {
+        assert_true(kit_now_ms() < end);
+    }
+
+    (void) atomic_fetch_or(&zone->wants, KV_WANT_SEGMENT);
+
+    while (files_named("spare-", false) == 0) {
+        assert_true(kit_now_ms() < end);
+    }
+
+    assert_int_equal(atomic_load(&zone->snapshots), 0);
+
+    atomic_store(&kit.io->slow_sync_us, 0);
+
+    while (atomic_load(&zone->snapshots) == 0) {
+        assert_true(kit_now_ms() < end);
+        host_turn(&host, 5);
+    }
+
     stop();
 }
 
@@ -1460,9 +1578,12 @@ main(void)
     const struct CMUnitTest  tests[] = {
         cmocka_unit_test_setup_teardown(test_operations, setup, teardown),
         cmocka_unit_test_setup_teardown(test_restarts, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_seed, setup, teardown),
         cmocka_unit_test_setup_teardown(test_damaged_snapshot, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_snapshot_while_writing, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_spare_in_snapshot, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_delay, setup, teardown),
         cmocka_unit_test_setup_teardown(test_sync_modes, setup, teardown),

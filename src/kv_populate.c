@@ -1,0 +1,83 @@
+
+/*
+ * Memory got beforehand; see kv_populate.h.
+ */
+
+
+#include <signal.h>
+#include <sys/mman.h>
+
+#include "kv_populate.h"
+
+
+/* the name is missing in the C library's headers of before Linux 5.14 */
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE  23
+#endif
+
+/* bytes asked for at once: some milliseconds at most */
+#define KV_POPULATE_STEP     (2u << 20)
+
+#define KV_POPULATE_PAGE     4096u
+
+
+static void *kv_populate_run(void *data);
+
+
+void
+kv_populate_begin(kv_populate_t *pop, void *p, size_t n)
+{
+    sigset_t   all, old;
+    uintptr_t  from, to;
+
+    from = (uintptr_t) p & ~(uintptr_t) (KV_POPULATE_PAGE - 1);
+    to = kv_align((uintptr_t) p + n, KV_POPULATE_PAGE);
+
+    pop->p = (char *) from;
+    pop->n = to - from;
+    atomic_init(&pop->stop, false);
+
+    /* signals are for the thread that waits for them */
+
+    (void) sigfillset(&all);
+    (void) pthread_sigmask(SIG_SETMASK, &all, &old);
+
+    pop->running = n > 0 && pthread_create(&pop->thread, NULL,
+                                           kv_populate_run, pop) == 0;
+
+    (void) pthread_sigmask(SIG_SETMASK, &old, NULL);
+}
+
+
+void
+kv_populate_end(kv_populate_t *pop)
+{
+    if (!pop->running) {
+        return;
+    }
+
+    atomic_store(&pop->stop, true);
+    (void) pthread_join(pop->thread, NULL);
+
+    pop->running = false;
+}
+
+
+static void *
+kv_populate_run(void *data)
+{
+    size_t          i, n;
+    kv_populate_t  *pop;
+
+    pop = data;
+
+    for (i = 0; i < pop->n && !atomic_load(&pop->stop); i += n) {
+        n = kv_min(pop->n - i, KV_POPULATE_STEP);
+
+        if (madvise(pop->p + i, n, MADV_POPULATE_WRITE) == -1) {
+            break;
+        }
+    }
+
+    return NULL;
+}

@@ -1,0 +1,43 @@
+
+/*
+ * Memory got from the kernel before it is used, by a thread of its own.  A
+ * page of shared memory costs a fault and its clearing when it is touched for
+ * the first time, more than it takes to fill it: whoever is about to fill very
+ * many does better to have that done beside it.
+ *
+ * The thread changes nothing but page tables, and it is of no consequence if
+ * it cannot be had or the kernel cannot do it (Linux does from 5.14 on,
+ * madvise(2), MADV_POPULATE_WRITE): the memory then comes when it is used.
+ */
+
+
+#ifndef KV_POPULATE_H
+#define KV_POPULATE_H
+
+
+#include <pthread.h>
+
+#include "kv_base.h"
+
+
+typedef struct {
+    char         *p;
+    size_t        n;
+    atomic_bool   stop;
+    bool          running;
+    pthread_t     thread;
+} kv_populate_t;
+
+
+/*
+ * Begins with the `n` bytes at `p`, in order; both are rounded to pages.
+ * Other threads may use them meanwhile.  `pop` is the caller's, and must stay
+ * where it is until kv_populate_end().
+ */
+void kv_populate_begin(kv_populate_t *pop, void *p, size_t n);
+
+/* Gives up what is not done yet, within milliseconds. */
+void kv_populate_end(kv_populate_t *pop);
+
+
+#endif /* KV_POPULATE_H */
