@@ -63,6 +63,20 @@ kv_populate_end(kv_populate_t *pop)
 }
 
 
+void
+kv_populate_huge(void *p, size_t n)
+{
+    uintptr_t  from, to;
+
+    from = kv_align((uintptr_t) p, KV_POPULATE_PAGE);
+    to = ((uintptr_t) p + n) & ~(uintptr_t) (KV_POPULATE_PAGE - 1);
+
+    if (from < to) {
+        (void) madvise((void *) from, to - from, MADV_HUGEPAGE);
+    }
+}
+
+
 static void *
 kv_populate_run(void *data)
 {

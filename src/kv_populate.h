@@ -1,9 +1,11 @@
 
 /*
- * Memory got from the kernel before it is used, by a thread of its own.  A
- * page of shared memory costs a fault and its clearing when it is touched for
- * the first time, more than it takes to fill it: whoever is about to fill very
- * many does better to have that done beside it.
+ * How the kernel gives the zone its memory.
+ *
+ * It can be got before it is used, by a thread of its own.  A page of shared
+ * memory costs a fault and its clearing when it is touched for the first time,
+ * more than it takes to fill it: whoever is about to fill very many does better
+ * to have that done meanwhile.
  *
  * The thread changes nothing but page tables, and it is of no consequence if
  * it cannot be had or the kernel cannot do it (Linux does from 5.14 on,
@@ -38,6 +40,13 @@ void kv_populate_begin(kv_populate_t *pop, void *p, size_t n);
 
 /* Gives up what is not done yet, within milliseconds. */
 void kv_populate_end(kv_populate_t *pop);
+
+/*
+ * Asks for huge pages, where whoever runs the machine lets shared memory have
+ * them that is asked for: /sys/kernel/mm/transparent_hugepage/shmem_enabled
+ * says `advise`.  Lookups among very many keys then spend less on page tables.
+ */
+void kv_populate_huge(void *p, size_t n);
 
 
 #endif /* KV_POPULATE_H */

@@ -12,6 +12,7 @@
 #include "kv_background.h"
 #include "kv_commit.h"
 #include "kv_points.h"
+#include "kv_populate.h"
 #include "kv_recover.h"
 
 
@@ -49,6 +50,8 @@ kv_store_create(kv_store_t **store, const kv_store_conf_t *conf, void *mem,
                    "tables take %zu", conf->name, size, overhead);
         return KV_NO_MEMORY;
     }
+
+    kv_populate_huge(mem, size);
 
     zone = mem;
     memset((void *) zone, 0, sizeof(kv_zone_t));

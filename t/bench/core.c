@@ -961,12 +961,50 @@ race_phase(race_t *race, unsigned readers, bool writer, uint64_t ms,
 }
 
 
+/*
+ * What memory itself takes: reads, two by two, of random words in as many
+ * pages as the zone uses, each of which has to wait for the one before.  A
+ * lookup has two such: the bucket, which names the entry, and the entry.
+ * Returns pairs of reads per second.
+ */
+
+static double
+race_memory(race_t *race, uint64_t ms)
+{
+    size_t          size;
+    uint64_t        i, n, words, state, from, now, *p;
+    kv_heap_stat_t  st;
+
+    bench_heap_stat(race->bench, &st);
+
+    p = kv_heap_pages(race->bench->store->zone->heap, &size);
+    words = st.held / sizeof(uint64_t);
+    state = kv_now_ns() * 2 + 1;
+    from = kv_now_ns();
+    n = 0;
+
+    do {
+        for (i = 0; i < 2 * 1024; i++) {
+            state ^= __atomic_load_n(&p[random_below(&state, words)],
+                                     __ATOMIC_RELAXED);
+        }
+
+        n += 1024;
+        now = kv_now_ns();
+
+    } while (now - from < ms * 1000000);
+
+    return (double) n * 1e9 / (double) (now - from);
+}
+
+
 static void
 race_measure(race_t *race)
 {
     char       name[64];
     double     per_s[4][BENCH_ROUNDS], per_cpu[4][BENCH_ROUNDS];
     double     share[4][BENCH_ROUNDS], wall[4], cpu[4];
+    double     memory[BENCH_ROUNDS];
     unsigned   i, k, rounds;
     uint64_t   ms;
 
@@ -980,6 +1018,8 @@ race_measure(race_t *race)
             race_phase(race, 1 + k % 2, k / 2, ms, &per_s[k][i],
                        &per_cpu[k][i], &share[k][i]);
         }
+
+        memory[i] = race_memory(race, ms);
     }
 
     (void) snprintf(name, sizeof(name), "lookups_%llu",
@@ -1004,6 +1044,7 @@ race_measure(race_t *race)
 
     printf("%s_writer_share %.3f\n", name, figure(share[3], rounds));
     printf("%s_ns %.1f\n", name, 1e9 / cpu[0]);
+    printf("%s_memory_ns %.1f\n", name, 1e9 / figure(memory, rounds));
 
     (void) fflush(stdout);
 }

@@ -180,6 +180,32 @@ test_nothing(void **state)
 }
 
 
+/* It may be had or not: what is there stays, and what is not may be used. */
+
+static void
+test_huge(void **state)
+{
+    char    *p;
+    size_t   n;
+
+    (void) state;
+
+    n = 8 << 20;
+    p = map_shared(n);
+    memset(p + n / 2, 'a', PAGE);
+
+    kv_populate_huge(p + 100, n - 200);
+    kv_populate_huge(p, 0);
+    kv_populate_huge(p + 100, 200);
+
+    assert_int_equal(p[n / 2 + 1], 'a');
+    memset(p, 'b', n);
+    assert_int_equal(p[n - 1], 'b');
+
+    (void) munmap(p, n);
+}
+
+
 static void
 on_signal(int signo)
 {
@@ -231,6 +257,7 @@ main(void)
         cmocka_unit_test(test_all),
         cmocka_unit_test(test_end),
         cmocka_unit_test(test_nothing),
+        cmocka_unit_test(test_huge),
         cmocka_unit_test(test_signals)
     };
 

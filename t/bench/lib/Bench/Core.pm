@@ -5,7 +5,7 @@ package Bench::Core;
 use strict;
 use warnings;
 
-use List::Util qw(min sum);
+use List::Util qw(sum);
 
 use Bench::Process;
 use Bench::Report;
@@ -30,14 +30,13 @@ sub measure {
 sub lookups {
     my ($bench) = @_;
     my ($few, $many) = (100_000, $bench->{few} ? 1_000_000 : 10_000_000);
-    my %v = core($bench, 'lookups', "keys=$few,$many",
-                 'rounds=' . min($bench->{rounds}, 3));
-    my @rows = { name => sprintf('lookup among %s keys / %s', short($many),
-                                 short($few)),
-                 unit => ' ns', ours => [$v{"lookups_${many}_ns"}],
-                 peer => [$v{"lookups_${few}_ns"}],
-                 ratio => [$v{"lookups_${many}_ns"} / $v{"lookups_${few}_ns"}],
-                 target => '<= 2.5' };
+    my %v = core($bench, 'lookups', "keys=$few,$many", 'value=100',
+                 "rounds=$bench->{rounds}");
+    my $name = sprintf 'lookup among %s keys / %s', short($many), short($few);
+    my @rows = (growth(\%v, "lookups_%s_ns", $few, $many, name => $name,
+                       target => '<= 2.5'),
+                growth(\%v, "lookups_%s_memory_ns", $few, $many,
+                       name => '  two reads of that much memory'));
 
     for my $n ($few, $many) {
         my ($one, $two) = map { $v{"lookups_${n}_writer_${_}_per_s"} } 1, 2;
@@ -52,6 +51,16 @@ sub lookups {
     }
 
     return @rows;
+}
+
+
+# What becomes of a time when there are many keys instead of few.
+
+sub growth {
+    my ($v, $format, $few, $many, %row) = @_;
+    my ($peer, $ours) = map { $v->{sprintf $format, $_} } $few, $many;
+    return { %row, unit => ' ns', ours => [$ours], peer => [$peer],
+             ratio => [$ours / $peer] };
 }
 
 
