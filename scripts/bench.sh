@@ -7,7 +7,7 @@
 # targets, each with the ratio to its peer, and a survey of methods, sizes,
 # connections and workers. It takes a little less than ten minutes.
 #
-# Whatever is compared runs in turn, A B A B, so that what else the machine does
+# Whatever is compared runs in turn, A B B A, so that what else the machine does
 # meets all alike; a ratio is taken within each round, and its median and range
 # are printed. All servers run on loopback; their data is below .build, on the
 # project's own disk, and is removed at the end. wrk, Redis and webdis are

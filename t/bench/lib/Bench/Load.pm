@@ -25,18 +25,22 @@ our @EXPORT = qw(turns wrk redis_benchmark lone syncs keys_of);
 my $SCRIPT = dirname(__FILE__) . '/../../load.lua';
 
 
-# Runs each of name => sub in turn, so many rounds, A B A B: whatever else the
-# machine does meets all alike. Returns name => [figures].
+# Runs each of name => sub in turn, so many rounds, A B B A: whatever else the
+# machine does meets all alike, also if it does more and more. Returns
+# name => [figures].
 
 sub turns {
     my ($bench, $rounds, @subs) = @_;
+    my %sub = @subs;
+    my @names = @subs[grep { $_ % 2 == 0 } 0 .. $#subs];
     my %figures;
 
     for my $round (1 .. $rounds) {
-        for (my $i = 0; $i < @subs; $i += 2) {
-            $bench->{progress}->("round $round of $rounds, $subs[$i]");
-            push @{$figures{$subs[$i]}}, scalar $subs[$i + 1]->();
+        for my $name (@names) {
+            $bench->{progress}->("round $round of $rounds, $name");
+            push @{$figures{$name}}, scalar $sub{$name}->();
         }
+        @names = reverse @names;
     }
 
     return %figures;
