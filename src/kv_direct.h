@@ -60,5 +60,13 @@ void kv_direct_use(kv_direct_t *d, int fd, bool direct);
 kv_rc_t kv_direct_writev(kv_direct_t *d, struct iovec *iov, size_t n,
     uint64_t offset);
 
+/* Bytes that a write of `n` bytes at `offset` takes, with what fills blocks. */
+
+static inline size_t
+kv_direct_bytes(const kv_direct_t *d, uint64_t offset, size_t n)
+{
+    return d->on ? kv_align(offset % KV_IO_BLOCK + n, KV_IO_BLOCK) : n;
+}
+
 
 #endif /* KV_DIRECT_H */

@@ -168,7 +168,7 @@ kv_log_add(kv_log_t *log, const kv_record_t *rec)
 kv_rc_t
 kv_log_write(kv_log_t *log, kv_err_t *err)
 {
-    size_t             i, skip;
+    size_t             i, skip, written;
     kv_rc_t            rc;
     kv_log_state_t    *state;
     kv_batch_header_t  h;
@@ -207,6 +207,7 @@ kv_log_write(kv_log_t *log, kv_err_t *err)
     memcpy(log->staging, &h, sizeof(h));
     memcpy(log->iov_copy, log->iov, log->iov_n * sizeof(struct iovec));
 
+    written = kv_direct_bytes(&log->out, state->offset, log->len);
     rc = kv_direct_writev(&log->out, log->iov_copy, log->iov_n,
                           state->offset);
 
@@ -224,6 +225,7 @@ kv_log_write(kv_log_t *log, kv_err_t *err)
     kv_log_move(state, &to);
 
     atomic_fetch_add_explicit(&state->bytes, log->len, memory_order_relaxed);
+    atomic_fetch_add_explicit(&state->written, written, memory_order_relaxed);
 
     kv_log_reset(log);
 

@@ -190,9 +190,11 @@ ngx_http_kv_stats_store(u_char *p, u_char *end, ngx_http_kv_zone_t *zone)
                      (uint64_t) kv_get_relaxed(commit->sync.max),
                      (uint64_t) kv_get_relaxed(commit->moved));
 
-    p = ngx_slprintf(p, end, "\"log\":{\"bytes\":%uL,\"segments\":%uL,"
-                     "\"next_lsn\":%uL,\"durable_lsn\":%uL},",
+    p = ngx_slprintf(p, end, "\"log\":{\"bytes\":%uL,\"written\":%uL,"
+                     "\"segments\":%uL,\"next_lsn\":%uL,"
+                     "\"durable_lsn\":%uL},",
                      (uint64_t) atomic_load(&z->log.bytes),
+                     (uint64_t) atomic_load(&z->log.written),
                      (uint64_t) atomic_load(&z->log.segments),
                      (uint64_t) atomic_load(&z->log.next_lsn),
                      (uint64_t) atomic_load(&z->log.durable_lsn));

@@ -33,7 +33,7 @@ $s->start;
 
     for my $path (qw(commit.batches commit.operations_per_batch
                      commit.sync_us.avg commit.sync_us.min commit.sync_us.max
-                     log.bytes log.segments log.durable_lsn
+                     log.bytes log.written log.segments log.durable_lsn
                      snapshots.completed snapshots.failed snapshots.last_lsn
                      snapshots.last_bytes snapshots.last_ms recovery.ms
                      recovery.snapshot_records recovery.log_records zone.used))

@@ -35,6 +35,7 @@ typedef struct {
     bool          on;                /* what direct() was told last */
     bool          cannot;
     unsigned      reads, writes, offs;
+    size_t        written;           /* bytes, at one go */
     size_t        most;              /* bytes of one write; 0: all */
     unsigned      fail_write;        /* the so-manieth from now; 0: none */
     unsigned      fail_read;
@@ -259,14 +260,25 @@ test_fails(void **ctx)
 static void
 test_append(test_t *t, size_t len)
 {
-    size_t  i;
+    size_t    i, expected;
+    unsigned  gave_up;
 
     for (i = 0; i < len; i++) {
         t->model[t->end + i] = (uint8_t) rand_r(&t->seed);
     }
 
+    expected = kv_direct_bytes(&t->direct, t->end, len);
+    gave_up = t->offs;
+    t->written = 0;
+
     assert_int_equal(test_write(t, t->model + t->end, len), KV_OK);
     t->end += len;
+
+    /* but where a call wrote less than it was given, or direct writing ended */
+
+    if (t->most == 0 && t->offs == gave_up) {
+        assert_int_equal(t->written, expected);
+    }
 }
 
 
@@ -355,6 +367,7 @@ test_pwritev(kv_io_t *io, int fd, const struct iovec *iov, int n,
     off_t offset)
 {
     test_t        *t = (test_t *) io;
+    ssize_t        rc;
     struct iovec   some;
 
     t->writes++;
@@ -365,7 +378,9 @@ test_pwritev(kv_io_t *io, int fd, const struct iovec *iov, int n,
     }
 
     if (!t->on) {
-        return t->system.pwritev(&t->system, fd, iov, n, offset);
+        rc = t->system.pwritev(&t->system, fd, iov, n, offset);
+        t->written += (size_t) kv_max(rc, 0);
+        return rc;
     }
 
     assert_int_equal(n, 1);
@@ -388,7 +403,10 @@ test_pwritev(kv_io_t *io, int fd, const struct iovec *iov, int n,
         some.iov_len = kv_min(some.iov_len, t->most);
     }
 
-    return t->system.pwritev(&t->system, fd, &some, 1, offset);
+    rc = t->system.pwritev(&t->system, fd, &some, 1, offset);
+    t->written += (size_t) kv_max(rc, 0);
+
+    return rc;
 }
 
 

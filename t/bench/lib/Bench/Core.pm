@@ -23,7 +23,7 @@ sub core {
 
 sub measure {
     my ($bench) = @_;
-    return (lookups($bench), rewrites($bench), log_bytes($bench));
+    return (lookups($bench), rewrites($bench));
 }
 
 
@@ -76,16 +76,6 @@ sub rewrites {
 
     return ({ name => 'ten rewrites, 75% full: refused', unit => '',
               ours => [$refused], peer => [$puts], target => '<= 0' });
-}
-
-
-# With what is written again to fill up the last block.
-
-sub log_bytes {
-    my ($bench) = @_;
-    my %v = core($bench, 'log');
-    return { name => 'log bytes with padding, core alone', unit => '',
-             ours => [$v{log_written_per_payload}], target => '<= 1.15' };
 }
 
 
