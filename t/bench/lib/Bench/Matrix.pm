@@ -28,14 +28,14 @@ my %NAMES = (return => 'return 200', dav => 'WebDAV', webdis => 'webdis',
 
 
 # The rates of all: name of the load => server => [rates]. On a machine on which
-# all takes longer, the last loads get one look instead of two.
+# all takes longer, the last loads get one look instead of three.
 
 sub measure {
     my ($bench, $field) = @_;
     my %cells;
 
     for my $load (loads($bench)) {
-        my $rounds = $bench->{quick} || $bench->{hurry}->() ? 1 : 2;
+        my $rounds = $bench->{quick} || $bench->{hurry}->() ? 1 : 3;
         my @subs = map { look($field, $load, $_, seconds($bench, $load)) }
                    @{$COLUMNS{$load->{op}}};
         my %v = turns({ progress => sub {

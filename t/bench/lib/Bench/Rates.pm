@@ -77,7 +77,7 @@ sub writes_many {
 # What the machine does changes from one second to the next: many brief looks
 # tell more than few long ones.
 
-sub rounds { my ($bench) = @_; return $bench->{rounds} * 2 }
+sub rounds { my ($bench) = @_; return $bench->{rounds} * 3 }
 sub look { my ($bench) = @_; return $bench->{look} / 2 }
 
 
