@@ -42,8 +42,9 @@ kv_populate_begin(kv_populate_t *pop, void *p, size_t n)
     (void) sigfillset(&all);
     (void) pthread_sigmask(SIG_SETMASK, &all, &old);
 
-    pop->running = n > 0 && pthread_create(&pop->thread, NULL,
-                                           kv_populate_run, pop) == 0;
+    pop->running = n >= KV_POPULATE_STEP
+                   && pthread_create(&pop->thread, NULL, kv_populate_run, pop)
+                      == 0;
 
     (void) pthread_sigmask(SIG_SETMASK, &old, NULL);
 }

@@ -32,9 +32,10 @@ typedef struct {
 
 
 /*
- * Begins with the `n` bytes at `p`, in order; both are rounded to pages.
- * Other threads may use them meanwhile.  `pop` is the caller's, and must stay
- * where it is until kv_populate_end().
+ * Begins with the `n` bytes at `p`, in order; both are rounded to pages.  Other
+ * threads may use them meanwhile.  Less than 2 MiB are not worth a thread: then
+ * nothing is done.  `pop` is the caller's, and must stay where it is until
+ * kv_populate_end().
  */
 void kv_populate_begin(kv_populate_t *pop, void *p, size_t n);
 

@@ -24,6 +24,7 @@
 
 
 #define PAGE  4096u
+#define LARGE (8ul << 20)
 #define MUCH  (2048ul << 20)
 
 
@@ -99,7 +100,7 @@ test_all(void **state)
         skip();
     }
 
-    n = 9 << 20;
+    n = LARGE;
     p = map_shared(n);
     memset(p + 5 * PAGE, 'a', PAGE);
 
@@ -154,7 +155,7 @@ test_end(void **state)
 }
 
 
-/* Nothing to get, and nothing where it should be. */
+/* Nothing to get, too little, and nothing where it should be. */
 
 static void
 test_nothing(void **state)
@@ -164,19 +165,25 @@ test_nothing(void **state)
 
     (void) state;
 
-    p = map_shared(4 * PAGE);
+    p = map_shared(LARGE);
 
     kv_populate_begin(&pop, p, 0);
     assert_false(pop.running);
     kv_populate_end(&pop);
-    assert_int_equal(present(p, 4 * PAGE), 0);
+
+    kv_populate_begin(&pop, p, 4 * PAGE);
+    assert_false(pop.running);
+    kv_populate_end(&pop);
+
+    assert_int_equal(present(p, LARGE), 0);
 
     assert_int_equal(munmap(p + PAGE, PAGE), 0);
 
-    kv_populate_begin(&pop, p, 4 * PAGE);
+    kv_populate_begin(&pop, p, LARGE);
+    assert_true(pop.running);
     kv_populate_end(&pop);
 
-    (void) munmap(p, 4 * PAGE);
+    (void) munmap(p, LARGE);
 }
 
 
