@@ -73,11 +73,10 @@ sub main {
     show(Bench::Latency::measure(\%bench, $field)) if $part{latency};
     show(Bench::Large::measure(\%bench, $field))
         if $part{large} && !$bench{little};
-    $cells = Bench::Matrix::measure(\%bench, $field) if $part{matrix};
-    $field->stop if $field;
-
     show(Bench::Start::measure(\%bench)) if $part{start};
     show(Bench::Core::measure(\%bench)) if $part{core};
+    $cells = Bench::Matrix::measure(\%bench, $field) if $part{matrix};
+    $field->stop if $field;
 
     progress();
     Bench::Matrix::print_tables(\%bench, $cells) if $cells;
@@ -100,7 +99,7 @@ sub prepare {
 
     # 256 values of 1 MiB on their way, in each server and in the client; and
     # millions of keys
-    $bench{little} = Bench::Machine::free_mib() < 6_000;
+    $bench{little} = Bench::Machine::free_mib() < 8_000;
     pop @{$bench{sizes}} if $bench{little};
     $bench{few} = $bench{quick} || $bench{little};
 }
