@@ -712,6 +712,104 @@ test_full(void **state)
 }
 
 
+/* Puts of new keys, many at a time: those that went well; see `there`. */
+
+static unsigned
+fill(uint32_t id, unsigned count, uint32_t len, bool *there)
+{
+    kv_rc_t    rc;
+    kv_op_t   *op[64];
+    unsigned   i, n, good;
+
+    for (n = 0; n < count; n++) {
+        rc = kit_begin_put(&host, id + n, 1, len, &op[n]);
+
+        if (rc != KV_OK) {
+            assert_int_equal(rc, KV_NO_MEMORY);
+            break;
+        }
+
+        host_do(&host, kv_store_submit(kit.store, op[n]));
+    }
+
+    for (i = 0, good = 0; i < n; i++) {
+
+        while (!kv_store_done(op[i], &rc)) {
+            host_turn(&host, 5);
+        }
+
+        kv_store_release(kit.store, op[i]);
+        there[id + i] = rc == KV_OK;
+        good += there[id + i];
+    }
+
+    return good;
+}
+
+
+/*
+ * A zone that is full to any degree, with values of any size, is there again
+ * after a start from its snapshot, although that makes the map large at once
+ * where it thinks that there is room.
+ */
+
+static void
+test_full_restarts(void **state)
+{
+    bool            full;
+    uint32_t        id, n, keys, version, len;
+    unsigned        i, percent, count;
+    kv_heap_stat_t  st;
+
+    static bool            there[(5 << 20) / 16];
+    static const uint32_t  sizes[] = { 10, 100, 1030, 8500, 70000 };
+
+    (void) state;
+
+    kit.size = 5 << 20;
+
+    for (i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+
+        start();
+        assert_int_equal(kit_clear(&host), KV_OK);
+        memset(there, 0, sizeof(there));
+
+        count = sizes[i] < 2000 ? 64 : 1;
+        full = false;
+        keys = 0;
+        n = 0;
+
+        for (percent = 70; percent <= 100 && !full; percent += 10) {
+
+            do {
+                full = fill(n, count, sizes[i], there) < count;
+                n += count;
+                assert_int_equal(kv_store_heap_stat(kit.store, &st), KV_OK);
+
+            } while (!full && st.used * 100 < kit.size * percent);
+
+            if (atomic_load(&kit.store->zone->map.keys) > keys) {
+                keys = (uint32_t) atomic_load(&kit.store->zone->map.keys);
+                snapshot();
+            }
+
+            stop();
+            start();
+
+            assert_true(atomic_load(&kit.store->zone->recovered_snapshot) > 0);
+            assert_int_equal(atomic_load(&kit.store->zone->map.keys), keys);
+
+            for (id = 0; id < n; id++) {
+                assert_int_equal(kit_get(&host, id, &version, &len),
+                                 there[id] ? KV_OK : KV_NOT_FOUND);
+            }
+        }
+
+        stop();
+    }
+}
+
+
 /* Deletes at the same time, with keys that no page of the heap is made for. */
 
 static void
@@ -1589,6 +1687,7 @@ main(void)
         cmocka_unit_test_setup_teardown(test_delay, setup, teardown),
         cmocka_unit_test_setup_teardown(test_sync_modes, setup, teardown),
         cmocka_unit_test_setup_teardown(test_full, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_full_restarts, setup, teardown),
         cmocka_unit_test_setup_teardown(test_full_deletes, setup, teardown),
         cmocka_unit_test_setup_teardown(test_looking, setup, teardown),
         cmocka_unit_test_setup_teardown(test_rewrites, setup, teardown),
