@@ -34,9 +34,6 @@
 #define KV_LINGER         200000
 #define KV_LINGER_SOON    1000000
 
-/* operations in a batch after which the next one is not begun at once */
-#define KV_YIELD_AFTER    8
-
 /* pages emptied to make room for one request */
 #define KV_ROOM_PAGES     64
 
@@ -294,17 +291,6 @@ kv_commit_round(kv_store_t *store, kv_batch_t *batch)
 
     if (store->conf.delay) {
         kv_commit_wait(store);
-    }
-
-    /*
-     * Those who got many answers will write again.  Where they have to wait
-     * for a processor they get this one first, or a batch would be as small as
-     * what came while the disk was busy, and cost as much as a large one.
-     * Where a processor is idle this takes no time.
-     */
-
-    if (batch->n >= KV_YIELD_AFTER) {
-        (void) sched_yield();
     }
 
     hand = kv_commit_take(zone);

@@ -18,10 +18,14 @@
 /* bytes asked for at once: some milliseconds at most */
 #define KV_POPULATE_STEP     (2u << 20)
 
+/* how far it may be ahead of its use */
+#define KV_POPULATE_LEAD     (64u << 20)
+
 #define KV_POPULATE_PAGE     4096u
 
 
 static void *kv_populate_run(void *data);
+static bool kv_populate_wait(kv_populate_t *pop, size_t i);
 
 
 void
@@ -35,7 +39,11 @@ kv_populate_begin(kv_populate_t *pop, void *p, size_t n)
 
     pop->p = (char *) from;
     pop->n = to - from;
-    atomic_init(&pop->stop, false);
+    pop->used = 0;
+    pop->stop = false;
+
+    (void) pthread_mutex_init(&pop->lock, NULL);
+    (void) pthread_cond_init(&pop->more, NULL);
 
     /* signals are for the thread that waits for them */
 
@@ -51,13 +59,31 @@ kv_populate_begin(kv_populate_t *pop, void *p, size_t n)
 
 
 void
+kv_populate_used(kv_populate_t *pop, size_t used)
+{
+    if (!pop->running) {
+        return;
+    }
+
+    (void) pthread_mutex_lock(&pop->lock);
+    pop->used = used;
+    (void) pthread_cond_signal(&pop->more);
+    (void) pthread_mutex_unlock(&pop->lock);
+}
+
+
+void
 kv_populate_end(kv_populate_t *pop)
 {
     if (!pop->running) {
         return;
     }
 
-    atomic_store(&pop->stop, true);
+    (void) pthread_mutex_lock(&pop->lock);
+    pop->stop = true;
+    (void) pthread_cond_signal(&pop->more);
+    (void) pthread_mutex_unlock(&pop->lock);
+
     (void) pthread_join(pop->thread, NULL);
 
     pop->running = false;
@@ -86,7 +112,7 @@ kv_populate_run(void *data)
 
     pop = data;
 
-    for (i = 0; i < pop->n && !atomic_load(&pop->stop); i += n) {
+    for (i = 0; i < pop->n && kv_populate_wait(pop, i); i += n) {
         n = kv_min(pop->n - i, KV_POPULATE_STEP);
 
         if (madvise(pop->p + i, n, MADV_POPULATE_WRITE) == -1) {
@@ -95,4 +121,25 @@ kv_populate_run(void *data)
     }
 
     return NULL;
+}
+
+
+/* Until byte `i` may be got; false if no more is wanted. */
+
+static bool
+kv_populate_wait(kv_populate_t *pop, size_t i)
+{
+    bool  go;
+
+    (void) pthread_mutex_lock(&pop->lock);
+
+    while (!pop->stop && i >= pop->used + KV_POPULATE_LEAD) {
+        (void) pthread_cond_wait(&pop->more, &pop->lock);
+    }
+
+    go = !pop->stop;
+
+    (void) pthread_mutex_unlock(&pop->lock);
+
+    return go;
 }

@@ -23,11 +23,15 @@
 
 
 typedef struct {
-    char         *p;
-    size_t        n;
-    atomic_bool   stop;
-    bool          running;
-    pthread_t     thread;
+    char             *p;
+    size_t            n;
+    bool              running;
+    pthread_t         thread;
+
+    pthread_mutex_t   lock;
+    pthread_cond_t    more;
+    size_t            used;       /* as kv_populate_used() said last */
+    bool              stop;
 } kv_populate_t;
 
 
@@ -39,7 +43,13 @@ typedef struct {
  */
 void kv_populate_begin(kv_populate_t *pop, void *p, size_t n);
 
-/* Gives up what is not done yet, within milliseconds. */
+/*
+ * So many of these bytes are in use by now.  The thread is never more than
+ * 64 MiB ahead of that, for what is expected may never come.
+ */
+void kv_populate_used(kv_populate_t *pop, size_t used);
+
+/* Gives up what is not done yet; waits for 2 MiB at most. */
 void kv_populate_end(kv_populate_t *pop);
 
 /*

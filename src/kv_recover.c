@@ -31,6 +31,9 @@
  */
 #define KV_RECOVER_AHEAD  16
 
+/* bytes of records after which the thread that gets memory is told */
+#define KV_RECOVER_TELL   (1u << 20)
+
 
 typedef struct {
     uint64_t      hash;
@@ -63,13 +66,14 @@ typedef struct {
     kv_missing_t  wanted;            /* again: those missing before */
     kv_ahead_t    ahead[KV_RECOVER_AHEAD];
     unsigned      ahead_n;
+    kv_populate_t pop;
+    uint64_t      pop_bytes;         /* when it is to be told the next time */
 } kv_recover_ctx_t;
 
 
 static kv_rc_t kv_recover_snapshots(kv_recover_ctx_t *ctx, uint64_t *lsn,
     uint64_t *end_lsn);
 static kv_rc_t kv_recover_reset(kv_recover_ctx_t *ctx);
-static void kv_recover_seed(kv_map_t *map, const kv_snapshot_guess_t *guess);
 static void kv_recover_expect(kv_zone_t *zone,
     const kv_snapshot_guess_t *guess);
 static kv_rc_t kv_recover_read(kv_recover_ctx_t *ctx, uint64_t lsn,
@@ -97,7 +101,7 @@ kv_rc_t
 kv_recover(kv_store_t *store, kv_err_t *err)
 {
     kv_rc_t            rc;
-    uint64_t           started, lsn, end_lsn, records;
+    uint64_t           started, lsn, end_lsn, records, bytes;
     kv_zone_t         *zone;
     kv_recover_ctx_t   ctx;
 
@@ -121,6 +125,7 @@ kv_recover(kv_store_t *store, kv_err_t *err)
     rc = kv_recover_replay(&ctx, lsn, end_lsn);
 
     records = ctx.records;
+    bytes = ctx.bytes;
 
     if (rc == KV_OK && ctx.missing.missing) {
         rc = kv_recover_again(&ctx, lsn, end_lsn);
@@ -159,7 +164,7 @@ kv_recover(kv_store_t *store, kv_err_t *err)
     /* the log since the snapshot counts towards the next one */
 
     atomic_store(&zone->snapshot_log_bytes,
-                 atomic_load(&zone->log.bytes) - ctx.bytes);
+                 atomic_load(&zone->log.bytes) - bytes);
     atomic_store(&zone->unsynced, 0);
 
     atomic_store(&zone->recovered_log, records);
@@ -191,15 +196,19 @@ kv_recover(kv_store_t *store, kv_err_t *err)
 static kv_rc_t
 kv_recover_snapshots(kv_recover_ctx_t *ctx, uint64_t *lsn, uint64_t *end_lsn)
 {
+    bool                 fresh;
     kv_rc_t              rc;
     unsigned             i;
     uint64_t             bytes;
     kv_err_t             damage;
+    kv_map_t            *map;
     kv_store_t          *store;
     kv_snapshot_list_t   list;
     kv_snapshot_guess_t  guess;
 
     store = ctx->store;
+    map = &store->zone->map;
+    fresh = map->seed[0] == 0 && map->seed[1] == 0;
 
     rc = kv_snapshot_list(store->io, store->dirfd, &list, ctx->err);
 
@@ -211,7 +220,16 @@ kv_recover_snapshots(kv_recover_ctx_t *ctx, uint64_t *lsn, uint64_t *end_lsn)
 
         kv_snapshot_guess(store->io, store->dirfd, list.lsn[i], &guess);
 
-        kv_recover_seed(&store->zone->map, &guess);
+        /*
+         * A new map takes the seed of the map that the snapshot was made from:
+         * so its keys come in the order of its own buckets, and no access is
+         * far from the one before.  A map that was in use keeps its seed, as
+         * writes may wait that were hashed with it.
+         */
+
+        if (fresh) {
+            memcpy(map->seed, guess.seed, sizeof(map->seed));
+        }
 
         rc = kv_recover_reset(ctx);
 
@@ -293,22 +311,6 @@ kv_recover_reset(kv_recover_ctx_t *ctx)
 
 
 /*
- * A new map takes the seed of the map that the snapshot was made from: so its
- * keys come in the order of its own buckets, and no access is far from the one
- * before.  A map that has a seed keeps it, as writes may wait that were hashed
- * with it.
- */
-
-static void
-kv_recover_seed(kv_map_t *map, const kv_snapshot_guess_t *guess)
-{
-    if (map->seed[0] == 0 && map->seed[1] == 0) {
-        memcpy(map->seed, guess->seed, sizeof(map->seed));
-    }
-}
-
-
-/*
  * Makes the map as large as the snapshot will need it, unless the zone may get
  * so full that entries need the room more.
  */
@@ -316,41 +318,46 @@ kv_recover_seed(kv_map_t *map, const kv_snapshot_guess_t *guess)
 static void
 kv_recover_expect(kv_zone_t *zone, const kv_snapshot_guess_t *guess)
 {
+    size_t    size;
     uint64_t  need;
 
-    /* an entry may take an eighth more than its record: see kv_heap.c */
+    (void) kv_heap_pages(zone->heap, &size);
+
+    /* an entry may take about an eighth more than its record: see kv_heap.c */
 
     need = guess->bytes + guess->bytes / 8
            + guess->records * sizeof(kv_bucket_t) / KV_MAP_LOAD;
 
-    if (need < zone->size - zone->size / 8) {
+    if (need < size - size / 8) {
         kv_map_expect(&zone->map, guess->records);
     }
 }
 
 
 /*
- * All of a snapshot; results as those of kv_snapshot_read().  `room` is what
- * its entries will take at the least, or 0 if that is there already.
+ * All of a snapshot; results as those of kv_snapshot_read().  `room` is about
+ * what its entries will take, or 0 if that is there already.
  */
 
 static kv_rc_t
 kv_recover_read(kv_recover_ctx_t *ctx, uint64_t lsn, uint64_t room,
     uint64_t *end_lsn, uint64_t *bytes, kv_err_t *err)
 {
-    void           *pages;
-    size_t          size;
-    kv_rc_t         rc;
-    kv_populate_t   pop;
+    void     *pages;
+    size_t    size;
+    kv_rc_t   rc;
 
     pages = kv_heap_pages(ctx->store->zone->heap, &size);
 
-    kv_populate_begin(&pop, pages, kv_min(room, size));
+    ctx->bytes = 0;
+    ctx->pop_bytes = 0;
+
+    kv_populate_begin(&ctx->pop, pages, kv_min(room, size));
 
     rc = kv_snapshot_read(ctx->store->io, ctx->store->dirfd, lsn,
                           kv_recover_record, ctx, end_lsn, bytes, err);
 
-    kv_populate_end(&pop);
+    kv_populate_end(&ctx->pop);
 
     return rc == KV_OK ? kv_recover_link(ctx) : rc;
 }
@@ -389,6 +396,11 @@ kv_recover_record(void *data, uint64_t lsn, const kv_record_t *rec)
 
     ctx->records++;
     ctx->bytes += kv_record_size(rec);
+
+    if (ctx->bytes >= ctx->pop_bytes) {
+        kv_populate_used(&ctx->pop, ctx->bytes);
+        ctx->pop_bytes = ctx->bytes + KV_RECOVER_TELL;
+    }
 
     if (rec->op == KV_OP_CLEAR) {
 

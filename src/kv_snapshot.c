@@ -815,6 +815,7 @@ kv_snapshot_guess(kv_io_t *io, int dirfd, uint64_t lsn,
     int                   fd;
     char                  name[KV_NAME_MAX];
     off_t                 size;
+    uint32_t              crc;
     kv_snapshot_header_t  h;
     kv_snapshot_footer_t  f;
 
@@ -836,7 +837,13 @@ kv_snapshot_guess(kv_io_t *io, int dirfd, uint64_t lsn,
     {
         guess->bytes = (uint64_t) size;
         guess->records = kv_min(f.records, guess->bytes / 16);  /* the least */
-        memcpy(guess->seed, h.seed, sizeof(h.seed));
+
+        crc = h.crc;
+        h.crc = 0;
+
+        if (kv_crc32c(0, &h, sizeof(h)) == crc) {
+            memcpy(guess->seed, h.seed, sizeof(h.seed));
+        }
     }
 
     (void) io->close(io, fd);

@@ -27,7 +27,10 @@ typedef struct {
 } kv_snapshot_list_t;
 
 
-/* What a file says of itself, unchecked; zeroes where it says nothing. */
+/*
+ * What a file says of itself; zeroes where it says nothing.  Only the seed is
+ * checked, as it may stay in use.
+ */
 
 typedef struct {
     uint64_t  records;

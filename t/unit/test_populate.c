@@ -25,6 +25,7 @@
 
 #define PAGE  4096u
 #define LARGE (8ul << 20)
+#define LEAD  (64ul << 20)
 #define MUCH  (2048ul << 20)
 
 
@@ -127,6 +128,51 @@ test_all(void **state)
     assert_int_equal(p[n / 2 + PAGE], 0);
 
     (void) munmap(p, n);
+}
+
+
+static void
+wait_present(char *p, size_t n)
+{
+    uint64_t  end;
+
+    end = kit_now_ms() + 10000;
+
+    while (present(p, MUCH) < n / PAGE) {
+        assert_true(kit_now_ms() < end);
+        (void) sched_yield();
+    }
+}
+
+
+/* It stays near what is in use. */
+
+static void
+test_lead(void **state)
+{
+    char           *p;
+    kv_populate_t   pop;
+
+    (void) state;
+
+    if (!kernel_can()) {
+        skip();
+    }
+
+    p = map_shared(MUCH);
+
+    kv_populate_begin(&pop, p, MUCH);
+    wait_present(p, LEAD);
+    kv_populate_used(&pop, 32 << 20);
+    wait_present(p, LEAD + (32 << 20));
+    kv_populate_end(&pop);
+
+    assert_int_equal(present(p, MUCH), (LEAD + (32 << 20)) / PAGE);
+
+    kv_populate_used(&pop, MUCH);
+    assert_int_equal(present(p, MUCH), (LEAD + (32 << 20)) / PAGE);
+
+    (void) munmap(p, MUCH);
 }
 
 
@@ -262,6 +308,7 @@ main(void)
 {
     const struct CMUnitTest  tests[] = {
         cmocka_unit_test(test_all),
+        cmocka_unit_test(test_lead),
         cmocka_unit_test(test_end),
         cmocka_unit_test(test_nothing),
         cmocka_unit_test(test_huge),

@@ -604,6 +604,7 @@ test_guess(void **state)
     kv_snapshot_guess(&io, dirfd_, LSN, &guess);
     assert_int_equal(guess.bytes, sizeof(junk));
     assert_true(guess.records <= sizeof(junk) / 16);
+    assert_int_equal(guess.seed[0] | guess.seed[1], 0);
 
     make_file(NAME, junk, 10);
     kv_snapshot_guess(&io, dirfd_, LSN, &guess);

@@ -359,7 +359,10 @@ test_restarts(void **state)
 static void
 test_seed(void **state)
 {
-    uint64_t  before[2], none[2];
+    int                  fd;
+    char                 name[64];
+    uint64_t             before[2], none[2];
+    kv_snapshot_list_t   list;
 
     (void) state;
 
@@ -381,13 +384,27 @@ test_seed(void **state)
     restart();
     assert_memory_equal(kit.store->zone->map.seed, before, sizeof(before));
 
-    /* the next snapshot hands it on */
+    /* the next snapshot hands it on; where that is damaged, the older one */
 
     traffic(20);
     snapshot();
     restart();
     assert_memory_equal(kit.store->zone->map.seed, before, sizeof(before));
+    stop();
 
+    assert_int_equal(kv_snapshot_list(&kit.io->io, kit.dirfd, &list, &kit.err),
+                     KV_OK);
+    assert_int_equal(list.n, 2);
+
+    (void) snprintf(name, sizeof(name), KV_SNAPSHOT_NAME ".kvs", list.lsn[0]);
+    fd = openat(kit.dirfd, name, O_RDWR);
+    assert_true(fd >= 0);
+    assert_int_equal(pwrite(fd, "damaged!", 8, 32), 8);
+    (void) close(fd);
+
+    start();
+    verify();
+    assert_memory_equal(kit.store->zone->map.seed, before, sizeof(before));
     stop();
 }
 
