@@ -540,6 +540,10 @@ kv_recover_link(kv_recover_ctx_t *ctx)
 
     kv_map_grow(&zone->map);
 
+    /* what a split emptied is used again, and takes no more pages */
+
+    (void) kv_limbo_reclaim(&zone->limbo);
+
     return KV_OK;
 }
 

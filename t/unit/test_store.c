@@ -827,6 +827,40 @@ test_full_restarts(void **state)
 }
 
 
+/*
+ * The same from the log alone, where keys come in another order than that of
+ * the map, which splits many buckets that have overflowed.
+ */
+
+static void
+test_full_log_restarts(void **state)
+{
+    unsigned  i;
+    uint32_t  n, keys;
+
+    static bool            there[(16 << 20) / 16];
+    static const uint32_t  sizes[] = { 100, 24 };
+
+    (void) state;
+
+    for (i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+
+        start();
+        assert_int_equal(kit_clear(&host), KV_OK);
+
+        for (n = 0; fill(n, 64, sizes[i], there) == 64; n += 64) { /* void */ }
+
+        keys = (uint32_t) atomic_load(&kit.store->zone->map.keys);
+
+        stop();
+        start();
+        assert_int_equal(atomic_load(&kit.store->zone->recovered_snapshot), 0);
+        assert_int_equal(atomic_load(&kit.store->zone->map.keys), keys);
+        stop();
+    }
+}
+
+
 /* Deletes at the same time, with keys that no page of the heap is made for. */
 
 static void
@@ -1705,6 +1739,8 @@ main(void)
         cmocka_unit_test_setup_teardown(test_sync_modes, setup, teardown),
         cmocka_unit_test_setup_teardown(test_full, setup, teardown),
         cmocka_unit_test_setup_teardown(test_full_restarts, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_full_log_restarts, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(test_full_deletes, setup, teardown),
         cmocka_unit_test_setup_teardown(test_looking, setup, teardown),
         cmocka_unit_test_setup_teardown(test_rewrites, setup, teardown),
