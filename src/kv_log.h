@@ -53,7 +53,7 @@ typedef struct {
     _Atomic uint64_t   next_lsn;
     _Atomic uint64_t   durable_lsn;   /* all up to this one are on disk */
     _Atomic uint64_t   bytes;         /* of batches, since the zone was made */
-    _Atomic uint64_t   written;       /* of the blocks that held them */
+    _Atomic uint64_t   written;       /* of whole blocks, where they are */
     _Atomic uint64_t   segments;      /* files with a log-... name */
     kv_log_position_t  to;            /* while moving: the new position */
     _Atomic uint32_t   moving;
