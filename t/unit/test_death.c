@@ -1242,7 +1242,7 @@ static void
 test_heirs(void **state)
 {
     order_t   order[WORKERS];
-    unsigned  i, k;
+    unsigned  i, k, deaths, tries;
 
     static const char *const  points[][2] = {
         { "HEAP_ALLOC", "REBUILDING" },
@@ -1266,22 +1266,29 @@ test_heirs(void **state)
     (void) state;
 
     for (i = 0; i < sizeof(points) / sizeof(points[0]); i++) {
-        memset(order, 0, sizeof(order));
+        deaths = 0;
 
-        for (k = 0; k < WORKERS; k++) {
-            order[k].how = DIE_POINT;
-            order[k].point = points[i][k != 0];
-            order[k].after = k == 0 ? 20 : 1;
+        /* on a busy machine an heir may find that all is done already */
+
+        for (tries = 0; deaths < 2 && tries < 10; tries++) {
+            memset(order, 0, sizeof(order));
+
+            for (k = 0; k < WORKERS; k++) {
+                order[k].how = DIE_POINT;
+                order[k].point = points[i][k != 0];
+                order[k].after = k == 0 ? 20 : 1;
+            }
+
+            deaths = chaos(order, 50, 0, 2, points[i][0]);
+            clean_directory();
         }
 
-        if (chaos(order, 50, 0, 2, points[i][0]) < 2) {
+        if (deaths < 2) {
             fail_msg("%s: nobody died at %s", points[i][0], points[i][1]);
         }
 
         mark(points[i][0]);
         mark(points[i][1]);
-
-        clean_directory();
     }
 }
 
