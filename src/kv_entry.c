@@ -9,8 +9,6 @@
 #include "kv_entry.h"
 
 
-/* pieces for what whole pages do not hold */
-
 /* what may be lost at the end of a piece: one in so many bytes */
 #define KV_PIECE_LOSS   16
 

@@ -92,9 +92,9 @@
  *    12   4   CRC32C of these 64 bytes, these 4 taken as zeroes
  *    16   8   S: replay continues with S + 1
  *    24   8   salt
- *    32  16   seed of the map's hash, in whose order the records are; a map
- *             made with it is filled from its first bucket to its last, which
- *             takes half the time.  Zeroes: not known
+ *    32  16   seed of the map's hash, in whose order the records are: a map
+ *             made with it is filled from its first bucket to its last.
+ *             Zeroes: not known
  *    48  16   zeroes
  *
  *   blocks, one after the other

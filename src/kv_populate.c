@@ -42,6 +42,12 @@ kv_populate_begin(kv_populate_t *pop, void *p, size_t n)
     pop->used = 0;
     pop->stop = false;
 
+    pop->running = false;
+
+    if (n < KV_POPULATE_STEP) {
+        return;
+    }
+
     (void) pthread_mutex_init(&pop->lock, NULL);
     (void) pthread_cond_init(&pop->more, NULL);
 
@@ -50,9 +56,8 @@ kv_populate_begin(kv_populate_t *pop, void *p, size_t n)
     (void) sigfillset(&all);
     (void) pthread_sigmask(SIG_SETMASK, &all, &old);
 
-    pop->running = n >= KV_POPULATE_STEP
-                   && pthread_create(&pop->thread, NULL, kv_populate_run, pop)
-                      == 0;
+    pop->running = pthread_create(&pop->thread, NULL, kv_populate_run, pop)
+                   == 0;
 
     (void) pthread_sigmask(SIG_SETMASK, &old, NULL);
 }

@@ -196,7 +196,6 @@ kv_recover(kv_store_t *store, kv_err_t *err)
 static kv_rc_t
 kv_recover_snapshots(kv_recover_ctx_t *ctx, uint64_t *lsn, uint64_t *end_lsn)
 {
-    bool                 fresh;
     kv_rc_t              rc;
     unsigned             i;
     uint64_t             bytes;
@@ -208,7 +207,6 @@ kv_recover_snapshots(kv_recover_ctx_t *ctx, uint64_t *lsn, uint64_t *end_lsn)
 
     store = ctx->store;
     map = &store->zone->map;
-    fresh = map->seed[0] == 0 && map->seed[1] == 0;
 
     rc = kv_snapshot_list(store->io, store->dirfd, &list, ctx->err);
 
@@ -221,15 +219,12 @@ kv_recover_snapshots(kv_recover_ctx_t *ctx, uint64_t *lsn, uint64_t *end_lsn)
         kv_snapshot_guess(store->io, store->dirfd, list.lsn[i], &guess);
 
         /*
-         * A new map takes the seed of the map that the snapshot was made from:
+         * The map takes the seed of the one that the snapshot was made from:
          * so its keys come in the order of its own buckets, and no access is
-         * far from the one before.  A map that was in use keeps its seed, as
-         * writes may wait that were hashed with it.
+         * far from the one before.  Nobody keeps a hash.
          */
 
-        if (fresh) {
-            memcpy(map->seed, guess.seed, sizeof(map->seed));
-        }
+        memcpy(map->seed, guess.seed, sizeof(map->seed));
 
         rc = kv_recover_reset(ctx);
 

@@ -92,6 +92,8 @@ $s->http(PUT => '/health', body => 'x') for 1 .. 3;
     $bytes += length("k$_") + 1000 for 1 .. 40;
     is($store->{keys}, 40, 'keys are counted');
     is($store->{bytes}, $bytes, 'and their bytes, and those of values');
+    cmp_ok($store->{log}{bytes}, '>', $bytes, 'the log has them');
+    cmp_ok($store->{log}{written}, '>=', $store->{log}{bytes}, 'in blocks');
     cmp_ok($store->{zone}{used}, '>=', $bytes, 'they take room');
     cmp_ok($store->{zone}{used}, '<=', $store->{zone}{size}, 'not too much');
 }

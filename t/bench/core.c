@@ -1770,7 +1770,8 @@ static const command_t  commands[] = {
       "lookups of random keys of 16 bytes by one and by two threads, alone\n"
       "    and beside a writer that overwrites keys at a rate, for each number"
       " of keys;\n"
-      "    per second of the clock and of processor time" },
+      "    per second of the clock and of processor time; and what two random\n"
+      "    reads of the zone's memory take, of which one waits for the other" },
 
     { "commits",
       "flight=1,8,64,256 keys=100000 value=100 rounds=3 ms=500 sync=always"
