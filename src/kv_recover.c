@@ -13,6 +13,11 @@
  * remembered as missing, and the reading goes on; a later record may replace
  * or delete it.  If keys are missing at the end, when all that was to go is
  * gone, everything is read again for these keys alone.
+ *
+ * The map never shrinks, so keys that are gone may still hold the room that is
+ * missing then.  In this case all starts over, with a map that is not made
+ * larger than the keys of the end need it; that of the old zone was not
+ * smaller, so what it had room for is there.
  */
 
 
@@ -61,6 +66,7 @@ typedef struct {
     uint64_t      records;
     uint64_t      bytes;             /* of the log's records */
     uint64_t      cleared_lsn;       /* of the last clear */
+    uint64_t      keys_max;          /* that the map may be made for */
     bool          again;             /* this is not the first reading */
     kv_missing_t  missing;
     kv_missing_t  wanted;            /* again: those missing before */
@@ -92,6 +98,8 @@ static kv_rc_t kv_recover_delete(kv_zone_t *zone, const kv_record_t *rec,
     uint64_t hash);
 static kv_rc_t kv_recover_again(kv_recover_ctx_t *ctx, uint64_t lsn,
     uint64_t end_lsn);
+static kv_rc_t kv_recover_tight(kv_recover_ctx_t *ctx, uint64_t lsn,
+    uint64_t end_lsn);
 static uint64_t *kv_missing_find(kv_missing_t *set, uint64_t hash);
 static bool kv_missing_set(kv_missing_t *set, uint64_t hash, bool missing);
 static bool kv_missing_has(kv_missing_t *set, uint64_t hash);
@@ -111,6 +119,7 @@ kv_recover(kv_store_t *store, kv_err_t *err)
     memset(&ctx, 0, sizeof(ctx));
     ctx.store = store;
     ctx.err = err;
+    ctx.keys_max = UINT64_MAX;
 
     rc = kv_recover_snapshots(&ctx, &lsn, &end_lsn);
 
@@ -533,7 +542,9 @@ kv_recover_link(kv_recover_ctx_t *ctx)
 
     ctx->ahead_n = 0;
 
-    kv_map_grow(&zone->map);
+    if (kv_get_relaxed(zone->map.keys) <= ctx->keys_max) {
+        kv_map_grow(&zone->map);
+    }
 
     /* what a split emptied is used again, and takes no more pages */
 
@@ -615,16 +626,14 @@ kv_recover_delete(kv_zone_t *zone, const kv_record_t *rec, uint64_t hash)
 static kv_rc_t
 kv_recover_again(kv_recover_ctx_t *ctx, uint64_t lsn, uint64_t end_lsn)
 {
-    kv_rc_t      rc;
-    uint64_t     bytes, end;
-    kv_store_t  *store;
+    kv_rc_t    rc;
+    uint64_t   bytes, end, keys;
 
-    store = ctx->store;
-    ctx->again = true;
     rc = KV_OK;
 
     while (rc == KV_OK && ctx->missing.missing) {
 
+        ctx->again = true;
         ctx->wanted = ctx->missing;
         memset(&ctx->missing, 0, sizeof(kv_missing_t));
 
@@ -638,19 +647,52 @@ kv_recover_again(kv_recover_ctx_t *ctx, uint64_t lsn, uint64_t end_lsn)
 
         free(ctx->wanted.slot);
 
-        if (rc == KV_OK && ctx->missing.missing >= ctx->wanted.missing) {
-            kv_err_set(ctx->err, "the zone of %zu bytes is too small for what "
-                       "the directory holds: there is room for %llu keys, "
-                       "and none for %zu more; give it a larger size",
-                       store->zone->size,
-                       (unsigned long long) atomic_load(
-                                                     &store->zone->map.keys),
-                       ctx->missing.missing);
-            rc = KV_NO_MEMORY;
+        if (rc != KV_OK || ctx->missing.missing < ctx->wanted.missing) {
+            continue;
         }
+
+        if (ctx->keys_max == UINT64_MAX) {
+            rc = kv_recover_tight(ctx, lsn, end_lsn);
+            continue;
+        }
+
+        keys = atomic_load(&ctx->store->zone->map.keys);
+
+        kv_err_set(ctx->err, "the zone of %zu bytes is too small for what the "
+                   "directory holds: there is room for %llu keys, and none "
+                   "for %zu more; give it a larger size",
+                   ctx->store->zone->size, (unsigned long long) keys,
+                   ctx->missing.missing);
+        rc = KV_NO_MEMORY;
     }
 
     return rc;
+}
+
+
+/* Starts over, with a map for the keys of the end alone. */
+
+static kv_rc_t
+kv_recover_tight(kv_recover_ctx_t *ctx, uint64_t lsn, uint64_t end_lsn)
+{
+    kv_rc_t   rc;
+    uint64_t  bytes, end;
+
+    ctx->keys_max = atomic_load(&ctx->store->zone->map.keys)
+                    + ctx->missing.missing;
+    ctx->cleared_lsn = 0;
+    ctx->again = false;
+
+    free(ctx->missing.slot);
+    memset(&ctx->missing, 0, sizeof(kv_missing_t));
+
+    rc = kv_recover_reset(ctx);
+
+    if (rc == KV_OK && lsn) {
+        rc = kv_recover_read(ctx, lsn, 0, &end, &bytes, ctx->err);
+    }
+
+    return rc == KV_OK ? kv_recover_replay(ctx, lsn, end_lsn) : rc;
 }
 
 

@@ -861,6 +861,149 @@ test_full_log_restarts(void **state)
 }
 
 
+/* What the walk of a snapshot does when it comes by these keys. */
+
+static void
+walk(kv_snapshot_writer_t *w, uint32_t id, unsigned n)
+{
+    char          key[32];
+    kv_err_t      err;
+    kv_entry_t   *e;
+    kv_record_t   rec;
+    struct iovec  value;
+
+    for ( /* void */ ; n; n--, id++) {
+        memset(&rec, 0, sizeof(rec));
+        rec.op = KV_OP_PUT;
+        rec.key = key;
+        rec.key_len = (uint16_t) kit_key(id, key);
+
+        assert_int_equal(kv_store_read(kit.store, key, rec.key_len, &e),
+                         KV_OK);
+
+        value.iov_base = e->key + e->key_len;
+        value.iov_len = e->value_len;
+        rec.value_len = e->value_len;
+        rec.value = &value;
+        rec.value_n = 1;
+
+        assert_int_equal(kv_snapshot_add(w, &rec, &err), KV_OK);
+
+        kv_store_read_done(kit.store);
+    }
+}
+
+
+static void
+remove_keys(uint32_t id, unsigned n)
+{
+    char       key[32];
+    kv_rc_t    rc;
+    kv_op_t   *op[64];
+    unsigned   i, some;
+
+    for ( /* void */ ; n; n -= some, id += some) {
+        some = kv_min(n, 64);
+
+        for (i = 0; i < some; i++) {
+            assert_int_equal(kv_store_delete(kit.store, key,
+                                             (uint16_t) kit_key(id + i, key),
+                                             &op[i]),
+                             KV_OK);
+            host_do(&host, kv_store_submit(kit.store, op[i]));
+        }
+
+        for (i = 0; i < some; i++) {
+
+            while (!kv_store_done(op[i], &rc)) {
+                host_turn(&host, 5);
+            }
+
+            assert_int_equal(rc, KV_OK);
+            kv_store_release(kit.store, op[i]);
+        }
+    }
+}
+
+
+/*
+ * A snapshot holds twice as many keys as ever lived at one time, since half
+ * of them went, and others came, while it was walked; they are gone in the
+ * log, and large values have all the room.  The map of the next start must
+ * not be larger than what leaves these their room.
+ */
+
+static void
+test_walked_restarts(void **state)
+{
+    uint32_t               id, n, version, len;
+    uint64_t               bytes, buckets;
+    unsigned               i;
+    kv_err_t               err;
+    kv_zone_t             *zone;
+    kv_snapshot_writer_t  *w;
+
+    enum { keys = 30000, next = 100000, large = 200000 };
+
+    static bool  there[large + 1000];
+
+    (void) state;
+
+    kit.size = 4 << 20;
+    start();
+    zone = kit.store->zone;
+
+    for (n = 0; n < keys; n += 50) {
+        assert_int_equal(fill(n, 50, 8, there), 50);
+    }
+
+    assert_int_equal(kv_snapshot_begin(kit.store->io, kit.dirfd,
+                                       atomic_load(&zone->applied_lsn),
+                                       zone->map.seed, &w, &err),
+                     KV_OK);
+
+    walk(w, 0, keys);
+    remove_keys(0, keys);
+
+    for (n = 0; n < keys; n += 50) {
+        assert_int_equal(fill(next + n, 50, 8, there), 50);
+    }
+
+    walk(w, next, keys);
+
+    assert_int_equal(kv_snapshot_finish(w, atomic_load(&zone->applied_lsn),
+                                        &bytes, &err),
+                     KV_OK);
+
+    remove_keys(next, keys - 100);
+
+    for (n = large; fill(n, 1, 60000, there) == 1; n++) { /* void */ }
+
+    buckets = atomic_load(&zone->map.roots[0].buckets);
+
+    /* more than once, as a start may write */
+
+    for (i = 0; i < 2; i++) {
+        stop();
+        start();
+
+        assert_int_equal(atomic_load(&zone->recovered_snapshot), 2 * keys);
+        assert_int_equal(atomic_load(&zone->map.keys), n - large + 100);
+        assert_true(atomic_load(&zone->map.roots[0].buckets) <= buckets);
+
+        for (id = next + keys - 100; id < next + keys; id++) {
+            assert_int_equal(kit_get(&host, id, &version, &len), KV_OK);
+        }
+
+        for (id = large; id < n; id++) {
+            assert_int_equal(kit_get(&host, id, &version, &len), KV_OK);
+        }
+    }
+
+    stop();
+}
+
+
 /* Deletes at the same time, with keys that no page of the heap is made for. */
 
 static void
@@ -1741,6 +1884,7 @@ main(void)
         cmocka_unit_test_setup_teardown(test_full_restarts, setup, teardown),
         cmocka_unit_test_setup_teardown(test_full_log_restarts, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(test_walked_restarts, setup, teardown),
         cmocka_unit_test_setup_teardown(test_full_deletes, setup, teardown),
         cmocka_unit_test_setup_teardown(test_looking, setup, teardown),
         cmocka_unit_test_setup_teardown(test_rewrites, setup, teardown),
