@@ -100,6 +100,8 @@ static kv_rc_t kv_recover_again(kv_recover_ctx_t *ctx, uint64_t lsn,
     uint64_t end_lsn);
 static kv_rc_t kv_recover_tight(kv_recover_ctx_t *ctx, uint64_t lsn,
     uint64_t end_lsn);
+static kv_rc_t kv_recover_all(kv_recover_ctx_t *ctx, uint64_t lsn,
+    uint64_t end_lsn);
 static uint64_t *kv_missing_find(kv_missing_t *set, uint64_t hash);
 static bool kv_missing_set(kv_missing_t *set, uint64_t hash, bool missing);
 static bool kv_missing_has(kv_missing_t *set, uint64_t hash);
@@ -626,8 +628,8 @@ kv_recover_delete(kv_zone_t *zone, const kv_record_t *rec, uint64_t hash)
 static kv_rc_t
 kv_recover_again(kv_recover_ctx_t *ctx, uint64_t lsn, uint64_t end_lsn)
 {
-    kv_rc_t    rc;
-    uint64_t   bytes, end, keys;
+    kv_rc_t   rc;
+    uint64_t  keys;
 
     rc = KV_OK;
 
@@ -637,13 +639,7 @@ kv_recover_again(kv_recover_ctx_t *ctx, uint64_t lsn, uint64_t end_lsn)
         ctx->wanted = ctx->missing;
         memset(&ctx->missing, 0, sizeof(kv_missing_t));
 
-        if (lsn && ctx->cleared_lsn == 0) {
-            rc = kv_recover_read(ctx, lsn, 0, &end, &bytes, ctx->err);
-        }
-
-        if (rc == KV_OK) {
-            rc = kv_recover_replay(ctx, lsn, end_lsn);
-        }
+        rc = kv_recover_all(ctx, lsn, end_lsn);
 
         free(ctx->wanted.slot);
 
@@ -675,12 +671,10 @@ kv_recover_again(kv_recover_ctx_t *ctx, uint64_t lsn, uint64_t end_lsn)
 static kv_rc_t
 kv_recover_tight(kv_recover_ctx_t *ctx, uint64_t lsn, uint64_t end_lsn)
 {
-    kv_rc_t   rc;
-    uint64_t  bytes, end;
+    kv_rc_t  rc;
 
     ctx->keys_max = atomic_load(&ctx->store->zone->map.keys)
                     + ctx->missing.missing;
-    ctx->cleared_lsn = 0;
     ctx->again = false;
 
     free(ctx->missing.slot);
@@ -688,11 +682,27 @@ kv_recover_tight(kv_recover_ctx_t *ctx, uint64_t lsn, uint64_t end_lsn)
 
     rc = kv_recover_reset(ctx);
 
-    if (rc == KV_OK && lsn) {
+    return rc == KV_OK ? kv_recover_all(ctx, lsn, end_lsn) : rc;
+}
+
+
+/* Not for the first time: a clear in the log makes the snapshot useless. */
+
+static kv_rc_t
+kv_recover_all(kv_recover_ctx_t *ctx, uint64_t lsn, uint64_t end_lsn)
+{
+    kv_rc_t   rc;
+    uint64_t  bytes, end;
+
+    if (lsn && ctx->cleared_lsn == 0) {
         rc = kv_recover_read(ctx, lsn, 0, &end, &bytes, ctx->err);
+
+        if (rc != KV_OK) {
+            return rc;
+        }
     }
 
-    return rc == KV_OK ? kv_recover_replay(ctx, lsn, end_lsn) : rc;
+    return kv_recover_replay(ctx, lsn, end_lsn);
 }
 
 
