@@ -138,6 +138,7 @@ ngx_http_kv_stats_status(u_char *p, u_char *end, kv_stats_row_t *row,
 static u_char *
 ngx_http_kv_stats_store(u_char *p, u_char *end, ngx_http_kv_zone_t *zone)
 {
+    uint64_t            since;
     kv_zone_t          *z;
     const char         *state;
     kv_heap_stat_t      heap;
@@ -145,6 +146,11 @@ ngx_http_kv_stats_store(u_char *p, u_char *end, ngx_http_kv_zone_t *zone)
 
     z = zone->store->zone;
     commit = &z->stats;
+
+    /* in this order: the second may grow meanwhile */
+
+    since = atomic_load(&z->snapshot_log_bytes);
+    since = atomic_load(&z->log.bytes) - since;
 
     switch (atomic_load(&z->state)) {
 
@@ -201,12 +207,13 @@ ngx_http_kv_stats_store(u_char *p, u_char *end, ngx_http_kv_zone_t *zone)
 
     p = ngx_slprintf(p, end, "\"snapshots\":{\"completed\":%uL,"
                      "\"failed\":%uL,\"last_lsn\":%uL,\"last_bytes\":%uL,"
-                     "\"last_ms\":%uL},",
+                     "\"last_ms\":%uL,\"log_bytes\":%uL},",
                      (uint64_t) atomic_load(&z->snapshots),
                      (uint64_t) atomic_load(&z->snapshots_failed),
                      (uint64_t) atomic_load(&z->snapshot_lsn),
                      (uint64_t) atomic_load(&z->snapshot_bytes),
-                     (uint64_t) atomic_load(&z->snapshot_ms));
+                     (uint64_t) atomic_load(&z->snapshot_ms),
+                     since);
 
     return ngx_slprintf(p, end, "\"recovery\":{\"ms\":%uL,"
                         "\"snapshot_records\":%uL,\"log_records\":%uL,"

@@ -109,10 +109,14 @@ sub write_until {
     cmp_ok($r->{snapshot_records}, '>', 0, 'a snapshot is read');
     check($s, $ledger, 'both');
 
+    my $since = $s->store->{snapshots}{log_bytes};
     $s->put('one', 'more');
+    cmp_ok($s->store->{snapshots}{log_bytes}, '>', $since, 'the log grows');
+    cmp_ok($s->store->{snapshots}{log_bytes}, '<', 200 << 10, 'a bit');
     $r = restart($s);
     cmp_ok($r->{snapshot_records}, '>', 0, 'a snapshot is read');
     cmp_ok($r->{log_records}, '>', 0, 'and the log');
+    cmp_ok($s->store->{snapshots}{log_bytes}, '>', 0, 'which counts');
     is($s->get('one')->{body}, 'more', 'the log goes over the snapshot');
 
     # SIGKILL at any moment of a snapshot

@@ -35,8 +35,9 @@ $s->start;
                      commit.sync_us.avg commit.sync_us.min commit.sync_us.max
                      log.bytes log.written log.segments log.durable_lsn
                      snapshots.completed snapshots.failed snapshots.last_lsn
-                     snapshots.last_bytes snapshots.last_ms recovery.ms
-                     recovery.snapshot_records recovery.log_records zone.used))
+                     snapshots.last_bytes snapshots.last_ms snapshots.log_bytes
+                     recovery.ms recovery.snapshot_records recovery.log_records
+                     zone.used))
     {
         my $value = $store;
         $value = ref $value ? $value->{$_} : undef for split /\./, $path;
@@ -94,6 +95,7 @@ $s->http(PUT => '/health', body => 'x') for 1 .. 3;
     is($store->{bytes}, $bytes, 'and their bytes, and those of values');
     cmp_ok($store->{log}{bytes}, '>', $bytes, 'the log has them');
     cmp_ok($store->{log}{written}, '>=', $store->{log}{bytes}, 'in blocks');
+    is($store->{snapshots}{log_bytes}, $store->{log}{bytes}, 'no snapshot yet');
     cmp_ok($store->{zone}{used}, '>=', $bytes, 'they take room');
     cmp_ok($store->{zone}{used}, '<=', $store->{zone}{size}, 'not too much');
 }

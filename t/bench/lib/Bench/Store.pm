@@ -50,7 +50,7 @@ sub zone_size {
 sub in_snapshot {
     my ($self) = @_;
     opendir(my $d, $self->{dir}) or die "$self->{dir}: $!\n";
-    return scalar grep { /\.tmp$/ } readdir $d;
+    return scalar grep { /^snap-.*\.tmp$/ } readdir $d;
 }
 
 
