@@ -625,6 +625,8 @@ kv_background_purge(kv_store_t *store, bool full, kv_err_t *err)
     unsigned             keep;
     kv_snapshot_list_t   list;
 
+    volatile sig_atomic_t  *hurry;
+
     /* before the list, so that it cannot be newer than what is in use */
 
     current = atomic_load(&store->zone->current_segment);
@@ -632,8 +634,9 @@ kv_background_purge(kv_store_t *store, bool full, kv_err_t *err)
     /* a second snapshot is for a rotten disk, and of no use to a full one */
 
     keep = full ? 1 : KV_SNAPSHOTS_KEPT;
+    hurry = full ? NULL : &store->stop;
 
-    rc = kv_snapshot_purge(store->io, store->dirfd, keep, false, err);
+    rc = kv_snapshot_purge(store->io, store->dirfd, keep, false, hurry, err);
 
     kv_point(KV_POINT_PURGING);
 
@@ -649,7 +652,7 @@ kv_background_purge(kv_store_t *store, bool full, kv_err_t *err)
     }
 
     return kv_log_purge(store->background, list.lsn[keep - 1], current,
-                        full ? 0 : KV_SPARES_KEPT, err);
+                        full ? 0 : KV_SPARES_KEPT, hurry, err);
 }
 
 

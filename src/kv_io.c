@@ -15,6 +15,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "kv_io.h"
@@ -32,6 +33,14 @@
  * so preallocation syncs whenever this much is dirty.
  */
 #define KV_IO_DIRTY   (1u << 20)
+
+/*
+ * Bytes of a file that are freed at once, and how many times as long as that
+ * took comes a rest; ns at most.
+ */
+#define KV_IO_FREE      (8u << 20)
+#define KV_IO_REST      2
+#define KV_IO_REST_MAX  50000000
 
 
 static int kv_io_sys_open(kv_io_t *io, int dirfd, const char *name, int flags);
@@ -55,6 +64,8 @@ static bool kv_io_can_direct(int fd);
 
 static kv_rc_t kv_io_zero(kv_io_t *io, int fd, off_t size,
     volatile sig_atomic_t *cancel);
+static void kv_io_shrink(kv_io_t *io, int fd, volatile sig_atomic_t *hurry);
+static int64_t kv_io_now_ns(void);
 static kv_rc_t kv_io_rc(void);
 
 
@@ -299,6 +310,77 @@ kv_io_zero(kv_io_t *io, int fd, off_t size, volatile sig_atomic_t *cancel)
     /* nothing is in the file yet, so even a failed sync has lost nothing */
 
     return io->fsync(io, fd) == 0 ? KV_OK : kv_io_rc();
+}
+
+
+int
+kv_io_remove(kv_io_t *io, int dirfd, const char *name,
+    volatile sig_atomic_t *hurry)
+{
+    int  rc, fd, saved;
+
+    fd = hurry && !*hurry ? io->open(io, dirfd, name, O_RDWR) : -1;
+
+    rc = io->unlink(io, dirfd, name);
+
+    if (fd == -1) {
+        return rc;
+    }
+
+    saved = errno;
+
+    /* or the name could be back after a power cut, and half of the file */
+
+    if (rc == 0
+        && io->size(io, fd) > (off_t) KV_IO_FREE
+        && kv_io_sync_dir(io, dirfd) == KV_OK)
+    {
+        kv_io_shrink(io, fd, hurry);
+    }
+
+    (void) io->close(io, fd);
+
+    errno = saved;
+
+    return rc;
+}
+
+
+static void
+kv_io_shrink(kv_io_t *io, int fd, volatile sig_atomic_t *hurry)
+{
+    off_t             size;
+    int64_t           started;
+    struct timespec   rest;
+
+    size = io->size(io, fd);
+
+    while (size > (off_t) KV_IO_FREE && !*hurry) {
+
+        started = kv_io_now_ns();
+        size -= (off_t) KV_IO_FREE;
+
+        if (io->ftruncate(io, fd, size) == -1) {
+            return;
+        }
+
+        rest.tv_sec = 0;
+        rest.tv_nsec = (long) kv_min((kv_io_now_ns() - started) * KV_IO_REST,
+                                     KV_IO_REST_MAX);
+
+        (void) nanosleep(&rest, NULL);
+    }
+}
+
+
+static int64_t
+kv_io_now_ns(void)
+{
+    struct timespec  now;
+
+    (void) clock_gettime(CLOCK_MONOTONIC, &now);
+
+    return (int64_t) now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
 

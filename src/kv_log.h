@@ -138,11 +138,12 @@ kv_rc_t kv_log_prepare(kv_log_t *log, volatile sig_atomic_t *cancel);
  * Gives up the segments whose records all have LSNs <= `lsn` (never the
  * current one, which is passed as `current_lsn`: state->segment_lsn read
  * under the commit lock): they become spares until there are `spares` of
- * those, the rest is deleted.  One caller at a time, and not beside
- * kv_log_prepare(); needs no commit lock.  KV_OK or KV_ERROR.
+ * those, the rest is deleted; `hurry` as for kv_io_remove().  One caller at a
+ * time, and not beside kv_log_prepare(); needs no commit lock.  KV_OK or
+ * KV_ERROR.
  */
 kv_rc_t kv_log_purge(kv_log_t *log, uint64_t lsn, uint64_t current_lsn,
-    unsigned spares, kv_err_t *err);
+    unsigned spares, volatile sig_atomic_t *hurry, kv_err_t *err);
 
 /*
  * Reads every record with an LSN > `after` in order, checks the whole log

@@ -116,7 +116,7 @@ kv_log_prepare(kv_log_t *log, volatile sig_atomic_t *cancel)
 
 kv_rc_t
 kv_log_purge(kv_log_t *log, uint64_t lsn, uint64_t current_lsn,
-    unsigned spares, kv_err_t *err)
+    unsigned spares, volatile sig_atomic_t *hurry, kv_err_t *err)
 {
     char            name[KV_NAME_MAX];
     size_t          i, n, gone;
@@ -161,7 +161,7 @@ kv_log_purge(kv_log_t *log, uint64_t lsn, uint64_t current_lsn,
 
         (void) kv_log_name(name, KV_LOG_SEGMENT, names[i].number);
 
-        if (log->io->unlink(log->io, log->dirfd, name) == -1
+        if (kv_io_remove(log->io, log->dirfd, name, hurry) == -1
             && errno != ENOENT)
         {
             kv_err_set(err, "%s: the segment, no longer needed, cannot be "

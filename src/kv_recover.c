@@ -16,8 +16,7 @@
  *
  * The map never shrinks, so keys that are gone may still hold the room that is
  * missing then.  In this case all starts over, with a map that is not made
- * larger than the keys of the end need it; that of the old zone was not
- * smaller, so what it had room for is there.
+ * larger than it has to be; that of the old zone was hardly smaller.
  */
 
 
@@ -67,6 +66,7 @@ typedef struct {
     uint64_t      bytes;             /* of the log's records */
     uint64_t      cleared_lsn;       /* of the last clear */
     uint64_t      keys_max;          /* that the map may be made for */
+    uint64_t      keys_most;         /* that it had at one time */
     bool          again;             /* this is not the first reading */
     kv_missing_t  missing;
     kv_missing_t  wanted;            /* again: those missing before */
@@ -151,7 +151,7 @@ kv_recover(kv_store_t *store, kv_err_t *err)
     /* a snapshot that was cut short; none is being made now */
 
     rc = kv_snapshot_purge(store->io, store->dirfd, KV_SNAPSHOTS_MAX - 1,
-                           false, err);
+                           false, NULL, err);
 
     if (rc != KV_OK) {
         return rc;
@@ -522,6 +522,7 @@ kv_recover_link(kv_recover_ctx_t *ctx)
 {
     kv_rc_t      rc;
     unsigned     i;
+    uint64_t     keys;
     kv_zone_t   *zone;
     kv_entry_t  *old;
 
@@ -544,7 +545,10 @@ kv_recover_link(kv_recover_ctx_t *ctx)
 
     ctx->ahead_n = 0;
 
-    if (kv_get_relaxed(zone->map.keys) <= ctx->keys_max) {
+    keys = kv_get_relaxed(zone->map.keys);
+    ctx->keys_most = kv_max(ctx->keys_most, keys);
+
+    if (keys <= ctx->keys_max) {
         kv_map_grow(&zone->map);
     }
 
@@ -666,15 +670,18 @@ kv_recover_again(kv_recover_ctx_t *ctx, uint64_t lsn, uint64_t end_lsn)
 }
 
 
-/* Starts over, with a map for the keys of the end alone. */
+/*
+ * Starts over, with a map for the keys of the end, or for an eighth of the most
+ * that there were, as long chains of buckets make it slow.
+ */
 
 static kv_rc_t
 kv_recover_tight(kv_recover_ctx_t *ctx, uint64_t lsn, uint64_t end_lsn)
 {
     kv_rc_t  rc;
 
-    ctx->keys_max = atomic_load(&ctx->store->zone->map.keys)
-                    + ctx->missing.missing;
+    ctx->keys_max = kv_max(atomic_load(&ctx->store->zone->map.keys)
+                           + ctx->missing.missing, ctx->keys_most / 8);
     ctx->again = false;
 
     free(ctx->missing.slot);

@@ -106,7 +106,7 @@ static void kv_snapshot_found(void *ctx, const char *name);
 static bool kv_snapshot_parse(const char *name, const char *suffix,
     uint64_t *lsn);
 static kv_rc_t kv_snapshot_delete(kv_io_t *io, int dirfd, unsigned keep,
-    const char *suffix, kv_err_t *err);
+    const char *suffix, volatile sig_atomic_t *hurry, kv_err_t *err);
 
 
 kv_rc_t
@@ -860,14 +860,14 @@ kv_snapshot_list(kv_io_t *io, int dirfd, kv_snapshot_list_t *list,
 
 kv_rc_t
 kv_snapshot_purge(kv_io_t *io, int dirfd, unsigned keep, bool keep_tmp,
-    kv_err_t *err)
+    volatile sig_atomic_t *hurry, kv_err_t *err)
 {
     kv_rc_t  rc;
 
-    rc = kv_snapshot_delete(io, dirfd, keep, ".kvs", err);
+    rc = kv_snapshot_delete(io, dirfd, keep, ".kvs", hurry, err);
 
     if (rc == KV_OK && !keep_tmp) {
-        rc = kv_snapshot_delete(io, dirfd, 0, ".tmp", err);
+        rc = kv_snapshot_delete(io, dirfd, 0, ".tmp", hurry, err);
     }
 
     return rc;
@@ -964,7 +964,7 @@ kv_snapshot_parse(const char *name, const char *suffix, uint64_t *lsn)
 
 static kv_rc_t
 kv_snapshot_delete(kv_io_t *io, int dirfd, unsigned keep, const char *suffix,
-    kv_err_t *err)
+    volatile sig_atomic_t *hurry, kv_err_t *err)
 {
     char                name[KV_NAME_MAX];
     kv_rc_t             rc;
@@ -988,7 +988,9 @@ kv_snapshot_delete(kv_io_t *io, int dirfd, unsigned keep, const char *suffix,
 
             kv_snapshot_name(name, list.lsn[list.n], suffix);
 
-            if (io->unlink(io, dirfd, name) == -1 && errno != ENOENT) {
+            if (kv_io_remove(io, dirfd, name, hurry) == -1
+                && errno != ENOENT)
+            {
                 (void) kv_snapshot_failed("delete", name, -1, err);
                 return KV_ERROR;
             }

@@ -32,6 +32,7 @@ typedef struct {
     int                     fail_at;       /* this call from now on; 0: none */
     int                     error;
     int                     no_fallocate;
+    int                     no_unlink;
     int                     largest_iov;
     volatile sig_atomic_t   cancel;
     int                     cancel_at;
@@ -49,6 +50,8 @@ static ssize_t test_pwritev(kv_io_t *io, int fd, const struct iovec *iov,
 static int test_fdatasync(kv_io_t *io, int fd);
 static int test_fsync(kv_io_t *io, int fd);
 static int test_fallocate(kv_io_t *io, int fd, off_t offset, off_t len);
+static int test_ftruncate(kv_io_t *io, int fd, off_t len);
+static int test_unlink(kv_io_t *io, int dirfd, const char *name);
 
 
 static void
@@ -301,6 +304,79 @@ test_preallocate_fails(void **ctx)
 }
 
 
+/* Removes a new file; returns how many calls with test_fails() that took. */
+
+static int
+removed(test_t *t, off_t size, volatile sig_atomic_t *hurry)
+{
+    int  fd;
+
+    fd = open("/proc/self/fd", O_RDONLY);        /* the least one that is free */
+    assert_true(fd >= 0);
+    (void) close(fd);
+
+    assert_int_equal(t->system.open(&t->system, t->dirfd, "a",
+                                    O_RDWR | O_CREAT | O_EXCL), fd);
+    assert_int_equal(ftruncate(fd, size), 0);
+    (void) close(fd);
+
+    t->calls = 0;
+    t->cancel = 0;
+    assert_int_equal(kv_io_remove(&t->io, t->dirfd, "a", hurry), 0);
+    assert_int_equal(faccessat(t->dirfd, "a", F_OK, 0), -1);
+
+    /* and nothing stays open */
+
+    assert_int_equal(fcntl(fd, F_GETFD), -1);
+
+    return t->calls;
+}
+
+
+/* Large ones in steps of 8 MiB at most, once the name is gone for good. */
+
+static void
+test_remove(void **ctx)
+{
+    int           fd;
+    test_t       *t = *ctx;
+    struct stat   st;
+
+    assert_int_equal(removed(t, 40 << 20, NULL), 0);
+    assert_int_equal(removed(t, 8 << 20, &t->cancel), 0);
+    assert_int_equal(removed(t, (8 << 20) + 1, &t->cancel), 2);
+    assert_int_equal(removed(t, 40 << 20, &t->cancel), 5);
+
+    t->cancel_at = 3;
+    assert_int_equal(removed(t, 40 << 20, &t->cancel), 3);
+    t->cancel_at = 0;
+
+    t->error = EIO;
+    t->fail_at = 1;
+    assert_int_equal(removed(t, 40 << 20, &t->cancel), 1);
+    t->fail_at = 3;
+    assert_int_equal(removed(t, 40 << 20, &t->cancel), 3);
+    t->fail_at = 0;
+
+    assert_int_equal(kv_io_remove(&t->io, t->dirfd, "a", &t->cancel), -1);
+    assert_int_equal(errno, ENOENT);
+
+    /* if the name stays, so does all that is in it */
+
+    fd = t->system.open(&t->system, t->dirfd, "a", O_RDWR | O_CREAT);
+    assert_int_equal(ftruncate(fd, 40 << 20), 0);
+    t->no_unlink = 1;
+    t->calls = 0;
+
+    assert_int_equal(kv_io_remove(&t->io, t->dirfd, "a", &t->cancel), -1);
+    assert_int_equal(errno, EPERM);
+    assert_int_equal(t->calls, 0);
+    assert_int_equal(fstat(fd, &st), 0);
+    assert_int_equal(st.st_size, 40 << 20);
+    (void) close(fd);
+}
+
+
 static int
 test_setup(void **ctx)
 {
@@ -328,6 +404,8 @@ test_setup(void **ctx)
     t->io.fdatasync = test_fdatasync;
     t->io.fsync = test_fsync;
     t->io.fallocate = test_fallocate;
+    t->io.ftruncate = test_ftruncate;
+    t->io.unlink = test_unlink;
 
     *ctx = t;
 
@@ -450,6 +528,38 @@ test_fsync(kv_io_t *io, int fd)
 
 
 static int
+test_ftruncate(kv_io_t *io, int fd, off_t len)
+{
+    test_t       *t = (test_t *) io;
+    struct stat   st;
+
+    if (test_fails(t)) {
+        return -1;
+    }
+
+    assert_int_equal(fstat(fd, &st), 0);
+    assert_int_equal(st.st_nlink, 0);
+    assert_true(st.st_size - len <= 8 << 20);
+
+    return t->system.ftruncate(&t->system, fd, len);
+}
+
+
+static int
+test_unlink(kv_io_t *io, int dirfd, const char *name)
+{
+    test_t  *t = (test_t *) io;
+
+    if (t->no_unlink) {
+        errno = EPERM;
+        return -1;
+    }
+
+    return t->system.unlink(&t->system, dirfd, name);
+}
+
+
+static int
 test_fallocate(kv_io_t *io, int fd, off_t offset, off_t len)
 {
     test_t  *t = (test_t *) io;
@@ -477,6 +587,8 @@ main(void)
         cmocka_unit_test_setup_teardown(test_sync_fails, test_setup,
                                         test_teardown),
         cmocka_unit_test_setup_teardown(test_preallocate, test_setup,
+                                        test_teardown),
+        cmocka_unit_test_setup_teardown(test_remove, test_setup,
                                         test_teardown),
         cmocka_unit_test_setup_teardown(test_preallocate_fails, test_setup,
                                         test_teardown)

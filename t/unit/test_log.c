@@ -329,23 +329,24 @@ test_segments(void **ctx)
         /* void */
     }
 
-    assert_int_equal(kv_log_purge(t->log, second - 2, first, 0, &t->err),
+    assert_int_equal(kv_log_purge(t->log, second - 2, first, 0, NULL, &t->err),
                      KV_OK);
-    assert_int_equal(kv_log_purge(t->log, lsn, second - 1, 0, &t->err),
+    assert_int_equal(kv_log_purge(t->log, lsn, second - 1, 0, NULL, &t->err),
                      KV_OK);
     assert_int_equal(test_count(t, "log-"), t->state.segments);
     test_replays(t, lsn);
 
-    assert_int_equal(kv_log_purge(t->log, second - 1, first, 0, &t->err),
+    assert_int_equal(kv_log_purge(t->log, second - 1, first, 0, NULL, &t->err),
                      KV_OK);
     assert_false(test_exists(t, FIRST));
     assert_int_equal(test_replay(t, second - 1, lsn), KV_OK);
 
-    assert_int_equal(kv_log_purge(t->log, 0, first, 9, &t->err), KV_OK);
+    assert_int_equal(kv_log_purge(t->log, 0, first, 9, NULL, &t->err), KV_OK);
     assert_int_equal(test_count(t, "spare-"), 0);
 
     for (i = 1; i < 5; i++) {
-        assert_int_equal(kv_log_purge(t->log, lsn * i / 6, first, 2, &t->err),
+        assert_int_equal(kv_log_purge(t->log, lsn * i / 6, first, 2,
+                                      NULL, &t->err),
                          KV_OK);
         assert_int_equal(test_count(t, "log-"), t->state.segments);
         assert_true(test_count(t, "spare-") <= 2);
@@ -357,7 +358,8 @@ test_segments(void **ctx)
     assert_non_null(strstr(t->err.text, "starts with LSN"));
     assert_int_equal(test_replay(t, lsn, lsn), KV_OK);
 
-    assert_int_equal(kv_log_purge(t->log, UINT64_MAX - 1, first, 2, &t->err),
+    assert_int_equal(kv_log_purge(t->log, UINT64_MAX - 1, first, 2,
+                                  NULL, &t->err),
                      KV_OK);
     assert_int_equal(test_count(t, "log-"), 1);
     assert_int_equal(test_count(t, "spare-"), 2);
@@ -396,7 +398,8 @@ test_recycled(void **ctx)
         if (i % 5 == 0) {
             t->allocations = 0;
             assert_int_equal(kv_log_purge(t->log, last,
-                                          t->state.segment_lsn, 3, &t->err),
+                                          t->state.segment_lsn, 3,
+                                          NULL, &t->err),
                              KV_OK);
         }
     }
@@ -452,7 +455,7 @@ test_spares(void **ctx)
     assert_int_equal(test_replay(t, 3, 3), KV_OK);
     test_write(t, 1, 30000);
     assert_int_equal(kv_log_purge(t->log, 3, t->state.segment_lsn, 9,
-                                  &t->err), KV_OK);
+                                  NULL, &t->err), KV_OK);
     assert_int_equal(test_count(t, "spare-"), 0);
     assert_int_equal(test_count(t, "log-"), 1);
     assert_int_equal(t->state.segments, 1);
@@ -568,7 +571,8 @@ test_dead_committer(void **ctx)
             if (test_try(t, t->log, 3, 6000 + 8 * (size_t) i) != KV_OK
                 || kv_log_sync(t->log, &t->err) != KV_OK
                 || (i == 6 && kv_log_purge(t->log, before - 1,
-                                           t->state.segment_lsn, 1, &t->err)
+                                           t->state.segment_lsn, 1,
+                                           NULL, &t->err)
                               != KV_OK)
                 || (i == 3 && kv_log_prepare(t->log, NULL) != KV_OK))
             {
@@ -1213,7 +1217,7 @@ test_failures(void **ctx)
                 if (i == 7 || i == 9) {
                     purged = before - 1;
                     (void) kv_log_purge(t->log, purged, t->state.segment_lsn,
-                                        1, &t->err);
+                                        1, NULL, &t->err);
                 }
 
                 (void) kv_log_mark(t->log, &t->err);
@@ -1677,7 +1681,7 @@ test_power_cuts(void **ctx)
             if (rc == KV_OK && test_random(t, 12) == 0) {
                 base = kv_max(base, t->state.durable_lsn);
                 rc = kv_log_purge(t->log, base, t->state.segment_lsn,
-                                  (unsigned) test_random(t, 3), &t->err);
+                                  (unsigned) test_random(t, 3), NULL, &t->err);
             }
 
             t->acked = t->state.durable_lsn;

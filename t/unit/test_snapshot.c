@@ -991,7 +991,8 @@ test_purge(void **state)
         make_file(name, "", 0);
     }
 
-    assert_int_equal(kv_snapshot_purge(&io, dirfd_, 10, true, &err), KV_OK);
+    assert_int_equal(kv_snapshot_purge(&io, dirfd_, 10, true,
+                                       NULL, &err), KV_OK);
     assert_int_equal(files(), 4 + 10 + 70);
 
     assert_int_equal(kv_snapshot_list(&io, dirfd_, &list, &err), KV_OK);
@@ -999,16 +1000,19 @@ test_purge(void **state)
     assert_true(list.lsn[0] == 150);
     assert_true(list.lsn[9] == 141);
 
-    assert_int_equal(kv_snapshot_purge(&io, dirfd_, 2, false, &err), KV_OK);
+    assert_int_equal(kv_snapshot_purge(&io, dirfd_, 2, false,
+                                       NULL, &err), KV_OK);
     assert_int_equal(files(), 4 + 2);
     assert_true(exists("snap-0000000000000096.kvs"));
     assert_true(exists("snap-0000000000000095.kvs"));
     assert_true(exists("spare-1.tmp"));
 
-    assert_int_equal(kv_snapshot_purge(&io, dirfd_, 5, false, &err), KV_OK);
+    assert_int_equal(kv_snapshot_purge(&io, dirfd_, 5, false,
+                                       NULL, &err), KV_OK);
     assert_int_equal(files(), 4 + 2);
 
-    assert_int_equal(kv_snapshot_purge(&io, dirfd_, 0, false, &err), KV_OK);
+    assert_int_equal(kv_snapshot_purge(&io, dirfd_, 0, false,
+                                       NULL, &err), KV_OK);
     assert_int_equal(files(), 4);
 }
 
@@ -1463,7 +1467,8 @@ test_read_fails(void **state)
         faulty(&f, at, EIO);
         err.text[0] = '\0';
 
-        rc = kv_snapshot_purge(&f.io, dirfd_, at == 2 ? 0 : 1, false, &err);
+        rc = kv_snapshot_purge(&f.io, dirfd_, at == 2 ? 0 : 1, false,
+                               NULL, &err);
         assert_int_equal(rc, KV_ERROR);
         assert_non_null(strstr(err.text, strerror(EIO)));
     }

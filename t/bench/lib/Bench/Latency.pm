@@ -63,7 +63,7 @@ sub lone_put {
 # The store's own snapshots, of all its keys, with 256 connections that write.
 # One is due when the log has grown by the last one's size: large values bring
 # it near that, so that the load itself lets it begin, soon after its own
-# beginning, and the load ends with it.
+# beginning. The load ends when the old files are gone, too.
 
 sub snapshot {
     my ($bench) = @_;
@@ -73,27 +73,29 @@ sub snapshot {
         bench => $bench, name => 'snapshot', workers => 2,
         zones => [[snap => $store->zone_size(512),
                    qq("path=$store->{dir}" snapshot=64k)]]);
-    my $rounds = $bench->{quick} ? 1 : 3 * $bench->{rounds};
-    my (@during, @outside, @took);
+    my $rounds = $bench->{quick} ? 1 : 2 * $bench->{rounds};
+    my (@during, @outside, @took, @share);
 
     $nginx->start;
 
     for my $round (1 .. $rounds) {
         $bench->{progress}->("round $round of $rounds, snapshots");
-        nearly_due($nginx);
-
+        my $made = nearly_due($nginx);
         my $from = time;
-        my ($begun, $ended);
+        my ($begun, $ended, $over);
         push @during, slowest($nginx, $keys, 30, sub {
             if ($store->in_snapshot) { $begun ||= time }
             elsif ($begun)           { $ended ||= time }
-            return $ended;
+            return $over = $ended && time > $ended + 0.25;
         });
-        die "no snapshot begins, or it does not end\n" unless $ended;
+        die "no snapshot begins, or it does not end\n" unless $over;
         push @took, $ended - $begun;
+        push @share, ($ended + 0.25 - $begun) / ($ended + 0.25 - $from);
 
-        push @outside, slowest($nginx, $keys, $ended - $from);
-        die "a snapshot where none should be\n" if $store->in_snapshot;
+        push @outside, slowest($nginx, $keys, $ended + 0.25 - $from);
+        die "not one snapshot, or not when it should be\n"
+            if $nginx->stats('snap')->{store}{snapshots}{completed} != $made + 1
+            || $store->in_snapshot;
     }
 
     $nginx->stop;
@@ -103,11 +105,13 @@ sub snapshot {
              ours => \@during, peer => \@outside,
              ratio => ratios(\@during, \@outside), target => '<= 1.5' },
            { name => '  seconds of the snapshot meanwhile', unit => ' s',
-             ours => \@took };
+             ours => \@took },
+           { name => '  its part of the load', unit => '', ours => \@share };
 }
 
 
-# A fifth of a second before a snapshot, or a bit more.
+# A fifth of a second before a snapshot, or a bit more. Returns how many there
+# were.
 
 sub nearly_due {
     my ($nginx) = @_;
@@ -115,7 +119,8 @@ sub nearly_due {
 
     for (1 .. 10_000) {
         my $had = $nginx->stats('snap')->{store}{snapshots};
-        return if $had->{log_bytes} + 3 * length $value > $had->{last_bytes};
+        return $had->{completed}
+            if $had->{log_bytes} + 3 * length $value > $had->{last_bytes};
 
         my $answer = $nginx->request(PUT => '/snap/large', $value);
         die "PUT of 1 MiB: $answer->{status}\n" unless $answer->{success};
