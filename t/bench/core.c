@@ -39,6 +39,8 @@
 #define BENCH_READERS   2
 #define BENCH_KEY       16           /* bytes of a key, where it is fixed */
 #define BENCH_FLIGHT    1024         /* operations in flight */
+#define BENCH_PRODUCERS 16
+#define BENCH_SLACK     (BENCH_FLIGHT * BENCH_PRODUCERS)
 #define BENCH_TICK      2            /* milliseconds: see race_write() */
 
 #define BENCH_SLOT      16           /* bytes of map a key takes, about */
@@ -120,7 +122,7 @@ struct race_s {
 /* Operations in flight, the oldest first. */
 
 typedef struct {
-    bench_t            *bench;
+    kv_store_t         *store;
     pool_t              pool;
     kv_op_t            *op[BENCH_FLIGHT];
     unsigned            max;          /* in flight */
@@ -129,6 +131,28 @@ typedef struct {
     uint64_t            keys;
     uint32_t            value;
 } stream_t;
+
+
+/* Threads that write, each as much as it can. */
+
+typedef struct crowd_s  crowd_t;
+
+typedef struct {
+    crowd_t            *crowd;
+    pthread_t           thread;
+    uint64_t            done;
+    double              per_s;
+} producer_t;
+
+struct crowd_s {
+    bench_t            *bench;
+    uint64_t            keys;
+    uint32_t            value;
+    uint64_t            ms;
+    unsigned            flight;       /* of each */
+    pthread_barrier_t   gate;
+    producer_t          producer[BENCH_PRODUCERS];
+};
 
 
 /* Keys, numbered without gaps, whose sizes change. */
@@ -582,27 +606,33 @@ bench_size(uint64_t keys, uint64_t key_len, uint64_t value_len)
 /* Fills a store that nobody uses yet, as recovery does. */
 
 static void
-bench_load(bench_t *bench, uint64_t keys, uint32_t value)
+bench_load(bench_t *bench, uint64_t keys, size_t key_len, uint32_t value)
 {
-    char         key[BENCH_KEY];
+    char         key[KV_KEY_MAX], end[BENCH_KEY];
+    size_t       some;
     uint64_t     i, hash;
     kv_zone_t   *zone;
     kv_entry_t  *e;
 
     zone = bench->store->zone;
+    some = kv_min(key_len, sizeof(end));
+
+    memset(key, 'x', sizeof(key));
 
     for (i = 0; i < keys; i++) {
-        key_make(key, i);
+        key_make(end, i);
+        memcpy(key + key_len - some, end + sizeof(end) - some, some);
 
         if (kv_map_reserve(&zone->map, 1) != 1
-            || kv_entry_create(zone->heap, &e, key, sizeof(key), value, 0)
+            || kv_entry_create(zone->heap, &e, key, (uint16_t) key_len, value,
+                               0)
                != KV_OK
             || kv_entry_write(zone->heap, e, 0, filler, value) != KV_OK)
         {
             fail("load", "the zone is full");
         }
 
-        hash = kv_map_hash(&zone->map, key, sizeof(key));
+        hash = kv_map_hash(&zone->map, key, key_len);
         (void) kv_map_put(&zone->map, hash, e);
 
         if (i % 16 == 0) {
@@ -980,7 +1010,7 @@ race_memory(race_t *race, uint64_t ms)
     p = kv_heap_pages(race->bench->store->zone->heap, &size);
     words = st.held / sizeof(uint64_t);
     state = kv_now_ns() * 2 + 1;
-    from = kv_now_ns();
+    from = thread_cpu_ns();
     n = 0;
 
     do {
@@ -990,7 +1020,7 @@ race_memory(race_t *race, uint64_t ms)
         }
 
         n += 1024;
-        now = kv_now_ns();
+        now = thread_cpu_ns();
 
     } while (now - from < ms * 1000000);
 
@@ -1072,7 +1102,7 @@ run_lookups(void)
         bench_dir(&bench, false);
         (void) bench_start(&bench, bench_size(keys[i], BENCH_KEY, race.value),
                            &null_io);
-        bench_load(&bench, keys[i], (uint32_t) race.value);
+        bench_load(&bench, keys[i], BENCH_KEY, (uint32_t) race.value);
 
         (void) pthread_barrier_init(&race.gate, NULL, BENCH_READERS + 2);
 
@@ -1112,7 +1142,7 @@ stream_submit(stream_t *s)
     kv_op_t     *op;
     kv_store_t  *store;
 
-    store = s->bench->store;
+    store = s->store;
     op = bench_put(store, s->begun % s->keys, s->value);
 
     if (op == NULL) {
@@ -1136,7 +1166,7 @@ stream_turn(stream_t *s, bool more)
     kv_store_t     *store;
     struct pollfd   pfd;
 
-    store = s->bench->store;
+    store = s->store;
 
     pfd.fd = store->slot->eventfd;
     pfd.events = POLLIN;
@@ -1163,33 +1193,30 @@ stream_turn(stream_t *s, bool more)
 }
 
 
+/* `store` is one that was attached, or the first. */
+
 static void
-stream_start(stream_t *s, bench_t *bench, kv_sync_t sync, uint64_t keys,
-    uint32_t value, unsigned max)
+stream_start(stream_t *s, kv_store_t *store, uint64_t keys, uint32_t value,
+    unsigned max)
 {
-    memset(bench, 0, sizeof(bench_t));
     memset(s, 0, sizeof(stream_t));
 
     if (max == 0 || max > BENCH_FLIGHT) {
         fail("flight", "not from 1 to 1024");
     }
 
-    bench_dir(bench, false);
-    bench->conf.sync = sync;
-    (void) bench_start(bench, bench_size(keys + max, BENCH_KEY, value), &io);
-
-    if (kv_store_enter(bench->store) != KV_OK) {
+    if (kv_store_enter(store) != KV_OK) {
         fail("start", "no slot");
     }
 
-    bench->store->slot->eventfd = eventfd(0, EFD_NONBLOCK|EFD_CLOEXEC);
+    store->slot->eventfd = eventfd(0, EFD_NONBLOCK|EFD_CLOEXEC);
 
-    s->bench = bench;
+    s->store = store;
     s->keys = keys;
     s->value = value;
     s->max = max;
 
-    pool_start(&s->pool, bench->store);
+    pool_start(&s->pool, store);
 
     while (s->begun < max) {
         stream_submit(s);
@@ -1206,12 +1233,10 @@ stream_stop(stream_t *s)
 
     pool_stop(&s->pool);
 
-    (void) close(s->bench->store->slot->eventfd);
-    s->bench->store->slot->eventfd = -1;
+    (void) close(s->store->slot->eventfd);
+    s->store->slot->eventfd = -1;
 
-    kv_store_leave(s->bench->store);
-    bench_stop(s->bench);
-    bench_remove_dir(s->bench);
+    kv_store_leave(s->store);
 }
 
 
@@ -1227,50 +1252,160 @@ stream_run_ms(stream_t *s, uint64_t ms)
 
 
 static void
-run_commits(void)
+stream_bench(bench_t *bench, kv_sync_t sync, uint64_t keys, uint32_t value)
 {
-    double     per_s[BENCH_LIST][BENCH_ROUNDS], size[BENCH_LIST][BENCH_ROUNDS];
-    bench_t    bench;
-    uint64_t   flight[BENCH_LIST], from, done, ms, batches;
-    unsigned   i, k, n, rounds;
-    kv_sync_t  sync;
-    stream_t   stream;
+    memset(bench, 0, sizeof(bench_t));
 
-    n = option_list("flight", flight);
-    ms = option_number("ms");
-    rounds = rounds_wanted();
-    sync = strcmp(option("sync"), "off") ? KV_SYNC_ALWAYS : KV_SYNC_OFF;
+    bench_dir(bench, false);
+    bench->conf.sync = sync;
+    (void) bench_start(bench, bench_size(keys + BENCH_SLACK, BENCH_KEY, value),
+                       &io);
+}
 
-    for (i = 0; i < rounds; i++) {
-        for (k = 0; k < n; k++) {
-            stream_start(&stream, &bench, sync, option_number("keys"),
-                         (uint32_t) option_number("value"),
-                         (unsigned) flight[k]);
 
-            stream_run_ms(&stream, 100);        /* the first are slow */
+/* Each with a slot and threads of its own, as a worker has them. */
 
-            from = kv_now_ns();
-            done = stream.done;
-            batches = atomic_load(&bench.store->zone->stats.batch.count);
+static void *
+producer_run(void *data)
+{
+    kv_err_t     err;
+    uint64_t     from;
+    crowd_t     *crowd;
+    stream_t     stream;
+    producer_t  *me;
+    kv_store_t  *store;
 
-            stream_run_ms(&stream, ms);
+    me = data;
+    crowd = me->crowd;
 
-            done = stream.done - done;
-            batches = atomic_load(&bench.store->zone->stats.batch.count)
-                      - batches;
+    if (kv_store_attach(&store, &crowd->bench->conf, crowd->bench->mem, &io,
+                        crowd->bench->dirfd, &err)
+        != KV_OK)
+    {
+        fail("producer", err.text);
+    }
 
-            per_s[k][i] = (double) done * 1e9 / (double) (kv_now_ns() - from);
-            size[k][i] = (double) done / (double) kv_max(batches, 1u);
+    stream_start(&stream, store, crowd->keys, crowd->value, crowd->flight);
+    stream_run_ms(&stream, 100);        /* the first are slow */
 
-            stream_stop(&stream);
+    (void) pthread_barrier_wait(&crowd->gate);
+
+    from = kv_now_ns();
+    me->done = stream.done;
+
+    stream_run_ms(&stream, crowd->ms);
+
+    me->done = stream.done - me->done;
+    me->per_s = (double) me->done * 1e9 / (double) (kv_now_ns() - from);
+
+    (void) pthread_barrier_wait(&crowd->gate);
+
+    stream_stop(&stream);
+    kv_store_destroy(store);
+
+    return NULL;
+}
+
+
+/* Puts per second of so many producers; *batch gets how many a batch has. */
+
+static double
+crowd_run(crowd_t *crowd, unsigned n, double *batch)
+{
+    double               per_s;
+    uint64_t             done, batches;
+    unsigned             i;
+    kv_commit_stats_t   *stats;
+
+    stats = &crowd->bench->store->zone->stats;
+
+    (void) pthread_barrier_init(&crowd->gate, NULL, n + 1);
+
+    for (i = 0; i < n; i++) {
+        crowd->producer[i].crowd = crowd;
+
+        if (pthread_create(&crowd->producer[i].thread, NULL, producer_run,
+                           &crowd->producer[i])
+            != 0)
+        {
+            fail("producer", "cannot be made");
         }
     }
 
-    for (k = 0; k < n; k++) {
-        printf("commits_%llu_per_s %.0f\n", (unsigned long long) flight[k],
-               figure(per_s[k], rounds));
-        printf("commits_%llu_per_batch %.1f\n", (unsigned long long) flight[k],
-               figure(size[k], rounds));
+    (void) pthread_barrier_wait(&crowd->gate);
+    batches = atomic_load(&stats->batch.count);
+
+    (void) pthread_barrier_wait(&crowd->gate);
+    batches = atomic_load(&stats->batch.count) - batches;
+
+    per_s = 0;
+    done = 0;
+
+    for (i = 0; i < n; i++) {
+        (void) pthread_join(crowd->producer[i].thread, NULL);
+        per_s += crowd->producer[i].per_s;
+        done += crowd->producer[i].done;
+    }
+
+    (void) pthread_barrier_destroy(&crowd->gate);
+
+    *batch = (double) done / (double) kv_max(batches, 1u);
+
+    return per_s;
+}
+
+
+static void
+run_commits(void)
+{
+    char       name[64];
+    double     per_s[BENCH_LIST][BENCH_LIST][BENCH_ROUNDS];
+    double     batch[BENCH_LIST][BENCH_LIST][BENCH_ROUNDS];
+    bench_t    bench;
+    crowd_t    crowd;
+    uint64_t   producers[BENCH_LIST], flight[BENCH_LIST];
+    unsigned   i, k, p, n, np, rounds;
+    kv_sync_t  sync;
+
+    np = option_list("producers", producers);
+    n = option_list("flight", flight);
+    rounds = rounds_wanted();
+    sync = strcmp(option("sync"), "off") ? KV_SYNC_ALWAYS : KV_SYNC_OFF;
+
+    memset((void *) &crowd, 0, sizeof(crowd));
+    crowd.bench = &bench;
+    crowd.keys = option_number("keys");
+    crowd.value = (uint32_t) option_number("value");
+    crowd.ms = option_number("ms");
+
+    for (i = 0; i < rounds; i++) {
+        for (p = 0; p < np; p++) {
+            for (k = 0; k < n; k++) {
+
+                if (producers[p] == 0 || producers[p] > BENCH_PRODUCERS) {
+                    fail("producers", "not from 1 to 16");
+                }
+
+                crowd.flight = (unsigned) flight[k];
+
+                stream_bench(&bench, sync, crowd.keys, crowd.value);
+                per_s[p][k][i] = crowd_run(&crowd, (unsigned) producers[p],
+                                           &batch[p][k][i]);
+                bench_stop(&bench);
+                bench_remove_dir(&bench);
+            }
+        }
+    }
+
+    for (p = 0; p < np; p++) {
+        for (k = 0; k < n; k++) {
+            (void) snprintf(name, sizeof(name), "commits_%llux%llu",
+                            (unsigned long long) producers[p],
+                            (unsigned long long) flight[k]);
+
+            printf("%s_per_s %.0f\n", name, figure(per_s[p][k], rounds));
+            printf("%s_per_batch %.1f\n", name, figure(batch[p][k], rounds));
+        }
     }
 }
 
@@ -1289,7 +1424,9 @@ run_log(void)
     stream_t   stream;
     kv_zone_t  *zone;
 
-    stream_start(&stream, &bench, KV_SYNC_ALWAYS, option_number("keys"),
+    stream_bench(&bench, KV_SYNC_ALWAYS, option_number("keys"),
+                 (uint32_t) option_number("value"));
+    stream_start(&stream, bench.store, option_number("keys"),
                  (uint32_t) option_number("value"),
                  (unsigned) option_number("flight"));
 
@@ -1321,6 +1458,8 @@ run_log(void)
            / (double) atomic_load(&zone->stats.batch.count));
 
     stream_stop(&stream);
+    bench_stop(&bench);
+    bench_remove_dir(&bench);
 }
 
 
@@ -1466,43 +1605,57 @@ run_recovery(void)
 
 
 static void
-run_bytes(void)
+bytes_of(uint64_t key_len, uint64_t value)
 {
+    char            name[64];
     bench_t         bench;
-    unsigned        i, n;
-    uint64_t        value[BENCH_LIST], keys, most;
+    uint64_t        keys;
     kv_heap_stat_t  before, after;
 
-    n = option_list("value", value);
-    most = option_number("memory");
+    if (key_len < 8 || key_len > KV_KEY_MAX || value > sizeof(filler)) {
+        fail("bytes", "a key has 8 bytes or more; or one of both is too long");
+    }
 
-    for (i = 0; i < n; i++) {
-        memset(&bench, 0, sizeof(bench));
+    memset(&bench, 0, sizeof(bench));
 
-        keys = kv_min(option_number("keys"), most / (value[i] + BENCH_KEY));
+    keys = kv_min(option_number("keys"),
+                  option_number("memory") / (value + key_len));
 
-        if (value[i] > sizeof(filler)) {
-            fail("value", "too long");
+    bench_dir(&bench, false);
+    (void) bench_start(&bench, bench_size(keys, key_len, value), &null_io);
+
+    bench_heap_stat(&bench, &before);
+    bench_load(&bench, keys, key_len, (uint32_t) value);
+    bench_heap_stat(&bench, &after);
+
+    (void) snprintf(name, sizeof(name), "bytes_%llu_%llu",
+                    (unsigned long long) key_len, (unsigned long long) value);
+
+    printf("%s_keys %llu\n", name, (unsigned long long) keys);
+    printf("%s_per_key %.1f\n", name,
+           (double) (after.held - before.held) / (double) keys);
+    printf("%s_used_per_key %.1f\n", name,
+           (double) (after.used - before.used) / (double) keys);
+    (void) fflush(stdout);
+
+    bench_stop(&bench);
+    bench_remove_dir(&bench);
+}
+
+
+static void
+run_bytes(void)
+{
+    unsigned  i, k, nkeys, nvalues;
+    uint64_t  key[BENCH_LIST], value[BENCH_LIST];
+
+    nkeys = option_list("key", key);
+    nvalues = option_list("value", value);
+
+    for (i = 0; i < nkeys; i++) {
+        for (k = 0; k < nvalues; k++) {
+            bytes_of(key[i], value[k]);
         }
-
-        bench_dir(&bench, false);
-        (void) bench_start(&bench, bench_size(keys, BENCH_KEY, value[i]),
-                           &null_io);
-
-        bench_heap_stat(&bench, &before);
-        bench_load(&bench, keys, (uint32_t) value[i]);
-        bench_heap_stat(&bench, &after);
-
-        printf("bytes_%llu_keys %llu\n", (unsigned long long) value[i],
-               (unsigned long long) keys);
-        printf("bytes_%llu_per_key %.1f\n", (unsigned long long) value[i],
-               (double) (after.held - before.held) / (double) keys);
-        printf("bytes_%llu_used_per_key %.1f\n",
-               (unsigned long long) value[i],
-               (double) (after.used - before.used) / (double) keys);
-
-        bench_stop(&bench);
-        bench_remove_dir(&bench);
     }
 }
 
@@ -1774,10 +1927,11 @@ static const command_t  commands[] = {
       "    reads of the zone's memory take, of which one waits for the other" },
 
     { "commits",
-      "flight=1,8,64,256 keys=100000 value=100 rounds=3 ms=500 sync=always"
-      " take=median dir=/dev/shm",
+      "producers=1,2,4,8 flight=1,64,256 keys=100000 value=100 rounds=3 ms=500"
+      " sync=always take=median dir=/dev/shm",
       run_commits,
-      "puts a second with so many in flight, and how many a batch has" },
+      "puts a second by so many threads, each with so many in flight, and how\n"
+      "    many a batch has" },
 
     { "recovery",
       "keys=1000000 key=16 value=100 keep=none dir=/dev/shm",
@@ -1787,10 +1941,12 @@ static const command_t  commands[] = {
       " which must be empty" },
 
     { "bytes",
-      "value=10,100,1000,10000 keys=1000000 memory=1g dir=/dev/shm",
+      "key=8,16,64,250 value=10,100,1000,10000 keys=1000000 memory=1g"
+      " dir=/dev/shm",
       run_bytes,
       "bytes of zone a key, in pages taken and in objects, for each size of\n"
-      "    value; fewer keys where they would take more than the memory" },
+      "    key and value; fewer keys where they would take more than the"
+      " memory" },
 
     { "rewrites",
       "zone=32m,64m,256m max=1k,30k,1m mix=log,even,band full=75 count=used"

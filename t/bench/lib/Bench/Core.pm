@@ -23,7 +23,7 @@ sub core {
 
 sub measure {
     my ($bench) = @_;
-    return (lookups($bench), rewrites($bench));
+    return (lookups($bench), rewrites($bench), commits($bench));
 }
 
 
@@ -76,6 +76,24 @@ sub rewrites {
 
     return ({ name => 'ten rewrites, 75% full: refused', unit => '',
               ours => [$refused], peer => [$puts], target => '<= 0' });
+}
+
+
+# Threads that write, each with 64 in flight; in memory a sync costs nothing.
+
+sub commits {
+    my ($bench) = @_;
+    my @producers = (1, 2, 4);
+    my @to = ('producers=' . join(',', @producers), 'flight=64',
+              $bench->{quick} ? 'rounds=1' : ());
+    my %disk = core($bench, 'commits', @to, "dir=$bench->{dir}");
+    my %memory = core($bench, 'commits', @to);
+
+    return map { my $name = "commits_${_}x64_per_s";
+                 { name => "commits by $_ threads, on disk / tmpfs",
+                   unit => '/s', ours => [$disk{$name}],
+                   peer => [$memory{$name}],
+                   ratio => [$disk{$name} / $memory{$name}] } } @producers;
 }
 
 

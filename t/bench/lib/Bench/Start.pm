@@ -102,8 +102,9 @@ sub populate {
 sub memory {
     my ($bench) = @_;
     my $keys = $bench->{few} ? 200_000 : 1_000_000;
-    my %core = Bench::Core::core($bench, 'bytes', 'value=100', "keys=$keys");
-    my $ours = $core{bytes_100_per_key};
+    my %core = Bench::Core::core($bench, 'bytes', 'key=16',
+                                 'value=100', "keys=$keys");
+    my $ours = $core{bytes_16_100_per_key};
     my @row = (name => 'zone bytes per key / Redis', unit => ' B',
                ours => [$ours]);
 
