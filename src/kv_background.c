@@ -70,7 +70,9 @@ static kv_rc_t kv_background_durable(kv_store_t *store, uint64_t lsn,
     kv_err_t *err);
 static kv_rc_t kv_background_purge(kv_store_t *store, bool full,
     kv_err_t *err);
-static bool kv_background_stopped(kv_store_t *store);
+static void kv_background_asked(kv_store_t *store);
+static bool kv_background_asked_or_stopped(void *data);
+static bool kv_background_stopped(void *data);
 
 
 void
@@ -348,11 +350,7 @@ kv_background_rest(kv_scan_t *scan)
 
     zone = scan->store->zone;
 
-    /* whoever commits must not have to make one */
-
-    if (atomic_fetch_and(&zone->wants, ~KV_WANT_SEGMENT) & KV_WANT_SEGMENT) {
-        kv_background_spare(scan->store);
-    }
+    kv_background_asked(scan->store);
 
     now = kv_now_ns();
 
@@ -375,6 +373,19 @@ kv_background_rest(kv_scan_t *scan)
 
     scan->rested = now;
     scan->lsn = lsn;
+}
+
+
+/* Whoever commits must not have to make a segment. */
+
+static void
+kv_background_asked(kv_store_t *store)
+{
+    if (atomic_fetch_and(&store->zone->wants, ~KV_WANT_SEGMENT)
+        & KV_WANT_SEGMENT)
+    {
+        kv_background_spare(store);
+    }
 }
 
 
@@ -623,9 +634,8 @@ kv_background_purge(kv_store_t *store, bool full, kv_err_t *err)
     kv_rc_t              rc;
     uint64_t             current;
     unsigned             keep;
+    kv_io_hurry_t        stopped, *hurry;
     kv_snapshot_list_t   list;
-
-    volatile sig_atomic_t  *hurry;
 
     /* before the list, so that it cannot be newer than what is in use */
 
@@ -634,7 +644,10 @@ kv_background_purge(kv_store_t *store, bool full, kv_err_t *err)
     /* a second snapshot is for a rotten disk, and of no use to a full one */
 
     keep = full ? 1 : KV_SNAPSHOTS_KEPT;
-    hurry = full ? NULL : &store->stop;
+
+    stopped.check = kv_background_asked_or_stopped;
+    stopped.ctx = store;
+    hurry = full ? NULL : &stopped;
 
     rc = kv_snapshot_purge(store->io, store->dirfd, keep, false, hurry, err);
 
@@ -651,14 +664,31 @@ kv_background_purge(kv_store_t *store, bool full, kv_err_t *err)
         return rc;
     }
 
+    /* this makes spare segments itself, first of all */
+
+    stopped.check = kv_background_stopped;
+
     return kv_log_purge(store->background, list.lsn[keep - 1], current,
                         full ? 0 : KV_SPARES_KEPT, hurry, err);
 }
 
 
 static bool
-kv_background_stopped(kv_store_t *store)
+kv_background_asked_or_stopped(void *data)
 {
+    kv_background_asked(data);
+
+    return kv_background_stopped(data);
+}
+
+
+static bool
+kv_background_stopped(void *data)
+{
+    kv_store_t  *store;
+
+    store = data;
+
     return kv_store_stopping(store)
            || atomic_load(&store->zone->state) != KV_ZONE_READY
            || kv_heap_broken(store->zone->heap);

@@ -64,7 +64,7 @@ static bool kv_io_can_direct(int fd);
 
 static kv_rc_t kv_io_zero(kv_io_t *io, int fd, off_t size,
     volatile sig_atomic_t *cancel);
-static void kv_io_shrink(kv_io_t *io, int fd, volatile sig_atomic_t *hurry);
+static void kv_io_shrink(kv_io_t *io, int fd, const kv_io_hurry_t *hurry);
 static int64_t kv_io_now_ns(void);
 static kv_rc_t kv_io_rc(void);
 
@@ -315,11 +315,11 @@ kv_io_zero(kv_io_t *io, int fd, off_t size, volatile sig_atomic_t *cancel)
 
 int
 kv_io_remove(kv_io_t *io, int dirfd, const char *name,
-    volatile sig_atomic_t *hurry)
+    const kv_io_hurry_t *hurry)
 {
     int  rc, fd, saved;
 
-    fd = hurry && !*hurry ? io->open(io, dirfd, name, O_RDWR) : -1;
+    fd = hurry ? io->open(io, dirfd, name, O_RDWR) : -1;
 
     rc = io->unlink(io, dirfd, name);
 
@@ -347,7 +347,7 @@ kv_io_remove(kv_io_t *io, int dirfd, const char *name,
 
 
 static void
-kv_io_shrink(kv_io_t *io, int fd, volatile sig_atomic_t *hurry)
+kv_io_shrink(kv_io_t *io, int fd, const kv_io_hurry_t *hurry)
 {
     off_t             size;
     int64_t           started;
@@ -355,7 +355,7 @@ kv_io_shrink(kv_io_t *io, int fd, volatile sig_atomic_t *hurry)
 
     size = io->size(io, fd);
 
-    while (size > (off_t) KV_IO_FREE && !*hurry) {
+    while (size > (off_t) KV_IO_FREE && !hurry->check(hurry->ctx)) {
 
         started = kv_io_now_ns();
         size -= (off_t) KV_IO_FREE;

@@ -143,7 +143,7 @@ kv_rc_t kv_log_prepare(kv_log_t *log, volatile sig_atomic_t *cancel);
  * KV_ERROR.
  */
 kv_rc_t kv_log_purge(kv_log_t *log, uint64_t lsn, uint64_t current_lsn,
-    unsigned spares, volatile sig_atomic_t *hurry, kv_err_t *err);
+    unsigned spares, const kv_io_hurry_t *hurry, kv_err_t *err);
 
 /*
  * Reads every record with an LSN > `after` in order, checks the whole log

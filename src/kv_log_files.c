@@ -116,7 +116,7 @@ kv_log_prepare(kv_log_t *log, volatile sig_atomic_t *cancel)
 
 kv_rc_t
 kv_log_purge(kv_log_t *log, uint64_t lsn, uint64_t current_lsn,
-    unsigned spares, volatile sig_atomic_t *hurry, kv_err_t *err)
+    unsigned spares, const kv_io_hurry_t *hurry, kv_err_t *err)
 {
     char            name[KV_NAME_MAX];
     size_t          i, n, gone;

@@ -106,7 +106,7 @@ static void kv_snapshot_found(void *ctx, const char *name);
 static bool kv_snapshot_parse(const char *name, const char *suffix,
     uint64_t *lsn);
 static kv_rc_t kv_snapshot_delete(kv_io_t *io, int dirfd, unsigned keep,
-    const char *suffix, volatile sig_atomic_t *hurry, kv_err_t *err);
+    const char *suffix, const kv_io_hurry_t *hurry, kv_err_t *err);
 
 
 kv_rc_t
@@ -860,7 +860,7 @@ kv_snapshot_list(kv_io_t *io, int dirfd, kv_snapshot_list_t *list,
 
 kv_rc_t
 kv_snapshot_purge(kv_io_t *io, int dirfd, unsigned keep, bool keep_tmp,
-    volatile sig_atomic_t *hurry, kv_err_t *err)
+    const kv_io_hurry_t *hurry, kv_err_t *err)
 {
     kv_rc_t  rc;
 
@@ -964,7 +964,7 @@ kv_snapshot_parse(const char *name, const char *suffix, uint64_t *lsn)
 
 static kv_rc_t
 kv_snapshot_delete(kv_io_t *io, int dirfd, unsigned keep, const char *suffix,
-    volatile sig_atomic_t *hurry, kv_err_t *err)
+    const kv_io_hurry_t *hurry, kv_err_t *err)
 {
     char                name[KV_NAME_MAX];
     kv_rc_t             rc;

@@ -98,7 +98,7 @@ void kv_snapshot_guess(kv_io_t *io, int dirfd, uint64_t lsn,
  * KV_OK or KV_ERROR (`err` filled).
  */
 kv_rc_t kv_snapshot_purge(kv_io_t *io, int dirfd, unsigned keep,
-    bool keep_tmp, volatile sig_atomic_t *hurry, kv_err_t *err);
+    bool keep_tmp, const kv_io_hurry_t *hurry, kv_err_t *err);
 
 
 #endif /* KV_SNAPSHOT_H */

@@ -304,10 +304,17 @@ test_preallocate_fails(void **ctx)
 }
 
 
+static bool
+test_cancelled(void *ctx)
+{
+    return ((test_t *) ctx)->cancel;
+}
+
+
 /* Removes a new file; returns how many calls with test_fails() that took. */
 
 static int
-removed(test_t *t, off_t size, volatile sig_atomic_t *hurry)
+removed(test_t *t, off_t size, const kv_io_hurry_t *hurry)
 {
     int  fd;
 
@@ -342,23 +349,25 @@ test_remove(void **ctx)
     test_t       *t = *ctx;
     struct stat   st;
 
+    const kv_io_hurry_t  hurry = { test_cancelled, t };
+
     assert_int_equal(removed(t, 40 << 20, NULL), 0);
-    assert_int_equal(removed(t, 8 << 20, &t->cancel), 0);
-    assert_int_equal(removed(t, (8 << 20) + 1, &t->cancel), 2);
-    assert_int_equal(removed(t, 40 << 20, &t->cancel), 5);
+    assert_int_equal(removed(t, 8 << 20, &hurry), 0);
+    assert_int_equal(removed(t, (8 << 20) + 1, &hurry), 2);
+    assert_int_equal(removed(t, 40 << 20, &hurry), 5);
 
     t->cancel_at = 3;
-    assert_int_equal(removed(t, 40 << 20, &t->cancel), 3);
+    assert_int_equal(removed(t, 40 << 20, &hurry), 3);
     t->cancel_at = 0;
 
     t->error = EIO;
     t->fail_at = 1;
-    assert_int_equal(removed(t, 40 << 20, &t->cancel), 1);
+    assert_int_equal(removed(t, 40 << 20, &hurry), 1);
     t->fail_at = 3;
-    assert_int_equal(removed(t, 40 << 20, &t->cancel), 3);
+    assert_int_equal(removed(t, 40 << 20, &hurry), 3);
     t->fail_at = 0;
 
-    assert_int_equal(kv_io_remove(&t->io, t->dirfd, "a", &t->cancel), -1);
+    assert_int_equal(kv_io_remove(&t->io, t->dirfd, "a", &hurry), -1);
     assert_int_equal(errno, ENOENT);
 
     /* if the name stays, so does all that is in it */
@@ -368,7 +377,7 @@ test_remove(void **ctx)
     t->no_unlink = 1;
     t->calls = 0;
 
-    assert_int_equal(kv_io_remove(&t->io, t->dirfd, "a", &t->cancel), -1);
+    assert_int_equal(kv_io_remove(&t->io, t->dirfd, "a", &hurry), -1);
     assert_int_equal(errno, EPERM);
     assert_int_equal(t->calls, 0);
     assert_int_equal(fstat(fd, &st), 0);

@@ -42,6 +42,7 @@ static host_t     host;
 static bool       running;          /* the host */
 static uint32_t   shadow[IDS];
 static uint64_t   seed;
+static int        shrinks;          /* files made smaller */
 
 
 static uint32_t
@@ -506,6 +507,51 @@ files_named(const char *begin, bool delete)
     (void) closedir(dir);
 
     return n;
+}
+
+
+static int
+count_shrinks(kv_io_t *io, int fd, off_t len)
+{
+    (void) io;
+    shrinks++;
+
+    return kit.io->base.ftruncate(&kit.io->base, fd, len);
+}
+
+
+/*
+ * Two snapshots stay, and what an older one took is given back in steps, as
+ * writes go on meanwhile.
+ */
+
+static void
+test_old_files(void **state)
+{
+    uint32_t  round, id;
+
+    (void) state;
+
+    kit.size = 64 << 20;
+    kit.io->io.ftruncate = count_shrinks;
+    start();
+    shrinks = 0;
+
+    for (round = 1; round <= 3; round++) {
+        assert_int_equal(shrinks, 0);
+
+        for (id = 0; id < 200; id++) {
+            assert_int_equal(kit_put(&host, 5000 + id, round, 100000, NULL),
+                             KV_OK);
+        }
+
+        snapshot();
+    }
+
+    assert_true(shrinks >= 2);
+    assert_int_equal(files_named("snap-", false), 2);
+
+    stop();
 }
 
 
@@ -1878,6 +1924,7 @@ main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(test_spare_in_snapshot, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(test_old_files, setup, teardown),
         cmocka_unit_test_setup_teardown(test_delay, setup, teardown),
         cmocka_unit_test_setup_teardown(test_sync_modes, setup, teardown),
         cmocka_unit_test_setup_teardown(test_full, setup, teardown),
