@@ -39,6 +39,8 @@
 #define ZONE        ((size_t) 16 << 20)
 #define SLOTS       8
 #define PATIENCE    5000           /* ms until something is called a hang */
+#define LUCK        30000          /* the same of what the victim comes by when
+                                      others leave it to it, as committing */
 #define SOON        1000           /* ms until the others must have gone on */
 
 
@@ -989,7 +991,7 @@ one_death(const order_t *order, const char *when)
         pid[w] = spawn(w, w == 0 ? order : NULL);
     }
 
-    status = wait_for(pid[0], PATIENCE);
+    status = wait_for(pid[0], LUCK);
     atomic_store(&shared->background, 0);
 
     if (order->how == DIE_LEAVE ? status != 0 : !killed(status)) {
