@@ -328,21 +328,13 @@ sleep_ms(uint64_t ms)
 }
 
 
-/*
- * Several readers get a processor each: left alone, they can share one for a
- * while.  A single one may go where there is room.
- */
+/* A reader that moves about loses its caches, and two can share a processor. */
 
 static void
-stay_on_processor(const cpu_set_t *all, unsigned n, unsigned readers)
+stay_on_processor(const cpu_set_t *all, unsigned n)
 {
     int        i;
     cpu_set_t  one;
-
-    if (readers == 1) {
-        (void) sched_setaffinity(0, sizeof(cpu_set_t), all);
-        return;
-    }
 
     n %= (unsigned) CPU_COUNT(all);
 
@@ -942,7 +934,7 @@ race_run(void *data)
             race_write(race, me, store);
 
         } else if (mine) {
-            stay_on_processor(&all, me->number, race->readers);
+            stay_on_processor(&all, me->number);
             race_read(race, me, store);
         }
 
