@@ -17,6 +17,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 
 /*
@@ -73,6 +74,19 @@ kv_fence(void)
 #else
 #define kv_fence()        atomic_thread_fence(memory_order_seq_cst)
 #endif
+
+
+/* Nanoseconds, monotonic. */
+
+static inline uint64_t
+kv_now_ns(void)
+{
+    struct timespec  ts;
+
+    (void) clock_gettime(CLOCK_MONOTONIC, &ts);
+
+    return (uint64_t) ts.tv_sec * 1000000000 + (uint64_t) ts.tv_nsec;
+}
 
 
 /*

@@ -40,7 +40,7 @@
  */
 #define KV_IO_FREE      (8u << 20)
 #define KV_IO_REST      2
-#define KV_IO_REST_MAX  50000000
+#define KV_IO_REST_MAX  50000000u
 
 
 static int kv_io_sys_open(kv_io_t *io, int dirfd, const char *name, int flags);
@@ -65,7 +65,6 @@ static bool kv_io_can_direct(int fd);
 static kv_rc_t kv_io_zero(kv_io_t *io, int fd, off_t size,
     volatile sig_atomic_t *cancel);
 static void kv_io_shrink(kv_io_t *io, int fd, const kv_io_hurry_t *hurry);
-static int64_t kv_io_now_ns(void);
 static kv_rc_t kv_io_rc(void);
 
 
@@ -350,14 +349,14 @@ static void
 kv_io_shrink(kv_io_t *io, int fd, const kv_io_hurry_t *hurry)
 {
     off_t             size;
-    int64_t           started;
+    uint64_t          started;
     struct timespec   rest;
 
     size = io->size(io, fd);
 
     while (size > (off_t) KV_IO_FREE && !hurry->check(hurry->ctx)) {
 
-        started = kv_io_now_ns();
+        started = kv_now_ns();
         size -= (off_t) KV_IO_FREE;
 
         if (io->ftruncate(io, fd, size) == -1) {
@@ -365,22 +364,11 @@ kv_io_shrink(kv_io_t *io, int fd, const kv_io_hurry_t *hurry)
         }
 
         rest.tv_sec = 0;
-        rest.tv_nsec = (long) kv_min((kv_io_now_ns() - started) * KV_IO_REST,
+        rest.tv_nsec = (long) kv_min((kv_now_ns() - started) * KV_IO_REST,
                                      KV_IO_REST_MAX);
 
         (void) nanosleep(&rest, NULL);
     }
-}
-
-
-static int64_t
-kv_io_now_ns(void)
-{
-    struct timespec  now;
-
-    (void) clock_gettime(CLOCK_MONOTONIC, &now);
-
-    return (int64_t) now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
 

@@ -110,8 +110,8 @@ typedef struct {
  * Deletes a file.  A file system that frees very much at once holds up the
  * syncs of all others meanwhile, so with `hurry` a large file is freed bit by
  * bit, with rests in between, when its name is gone for good; until the check
- * says true, then what is left at once.  NULL does so from the start.  0, or
- * -1 with errno set, and then the file is there.
+ * says true, then what is left at once.  NULL does so from the start.  Not for
+ * an event loop.  0, or -1 with errno set, and then the file is there.
  */
 int kv_io_remove(kv_io_t *io, int dirfd, const char *name,
     const kv_io_hurry_t *hurry);

@@ -772,17 +772,6 @@ kv_store_say(kv_store_t *store, kv_log_level_t level, const char *fmt, ...)
 }
 
 
-uint64_t
-kv_now_ns(void)
-{
-    struct timespec  ts;
-
-    (void) clock_gettime(CLOCK_MONOTONIC, &ts);
-
-    return (uint64_t) ts.tv_sec * 1000000000 + (uint64_t) ts.tv_nsec;
-}
-
-
 void
 kv_store_looking(kv_store_t *store, bool looking)
 {

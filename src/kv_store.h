@@ -262,9 +262,6 @@ uint64_t kv_store_mark_due(kv_store_t *store);
 kv_rc_t kv_store_fit_log(kv_store_t *store);
 kv_rc_t kv_store_fit_background(kv_store_t *store);
 
-/* Nanoseconds, monotonic. */
-uint64_t kv_now_ns(void);
-
 /* The disk is full no more, if it was. */
 void kv_store_room_again(kv_store_t *store);
 
