@@ -42,9 +42,13 @@ static host_t     host;
 static bool       running;          /* the host */
 static uint32_t   shadow[IDS];
 static uint64_t   seed;
-static int        shrinks;          /* files made smaller */
-static bool       shrink_stops;     /* what the first one does */
-static bool       shrink_asked;
+
+/* Files made smaller; whether the first is to quit; what the second found. */
+
+static _Atomic int    shrinks;
+static _Atomic bool   shrink_quits;
+static _Atomic bool   shrink_asked;
+static _Atomic bool   quitting;
 
 
 static uint32_t
@@ -512,6 +516,13 @@ files_named(const char *begin, bool delete)
 }
 
 
+static bool
+is_quitting(void)
+{
+    return quitting;
+}
+
+
 static int
 count_shrinks(kv_io_t *io, int fd, off_t len)
 {
@@ -523,7 +534,7 @@ count_shrinks(kv_io_t *io, int fd, off_t len)
     switch (++shrinks) {
 
     case 1:
-        kit.store->stop = shrink_stops;
+        quitting = shrink_quits;
         (void) atomic_fetch_or(&zone->wants, KV_WANT_SEGMENT);
         break;
 
@@ -551,9 +562,11 @@ test_old_files(void **state)
 
     kit.size = 64 << 20;
     kit.io->io.ftruncate = count_shrinks;
+    kit.conf.stopping = is_quitting;
+    quitting = false;
     start();
     shrinks = 0;
-    shrink_stops = false;
+    shrink_quits = false;
     shrink_asked = true;
 
     for (round = 1; round <= 4; round++) {
@@ -564,7 +577,7 @@ test_old_files(void **state)
         } else {
             assert_true(shrinks >= 2);
             assert_false(shrink_asked);
-            shrink_stops = true;
+            shrink_quits = true;
             shrinks = 0;
         }
 
