@@ -38,6 +38,7 @@
 #define KV_ROOM_PAGES     64
 
 
+static bool kv_commit_wanted(kv_zone_t *zone);
 static bool kv_commit_linger(kv_zone_t *zone);
 static bool kv_commit_round(kv_store_t *store, kv_batch_t *batch);
 static void kv_commit_wait(kv_store_t *store);
@@ -210,8 +211,7 @@ kv_commit_run(kv_store_t *store)
 
         if (kv_store_stopping(store)
             || atomic_load(&zone->state) != KV_ZONE_READY
-            || (atomic_load(&zone->queue) == NULL
-                && !kv_heap_broken(zone->heap))
+            || !kv_commit_wanted(zone)
             || !atomic_compare_exchange_strong(&zone->committer, &none, mine))
         {
             break;
@@ -226,6 +226,16 @@ kv_commit_run(kv_store_t *store)
     }
 
     kv_mutex_unlock(&zone->commit_lock);
+}
+
+
+/* Whether somebody asked for something while the claim was being given up. */
+
+static bool
+kv_commit_wanted(kv_zone_t *zone)
+{
+    return atomic_load(&zone->queue) || kv_heap_broken(zone->heap)
+           || (atomic_load(&zone->want_sync) && !atomic_load(&zone->failed));
 }
 
 
@@ -493,11 +503,12 @@ kv_commit_gather(kv_store_t *store, kv_batch_t *batch, kv_op_t *hand)
 }
 
 
-/* KV_OK once the batch is as durable as the configuration wants it. */
+/* KV_OK once the batch is as durable as each of its operations wants it. */
 
 static kv_rc_t
 kv_commit_log(kv_store_t *store, kv_batch_t *batch)
 {
+    bool        sync;
     kv_rc_t     rc;
     unsigned    i;
     uint64_t    lsn;
@@ -528,6 +539,8 @@ kv_commit_log(kv_store_t *store, kv_batch_t *batch)
     }
 
     if (rc == KV_OK) {
+        sync = kv_commit_promised(zone, batch->op, batch->n);
+
         atomic_store(&zone->unsynced, 1);
         atomic_store(&zone->unmarked, 1);
         atomic_store(&zone->written_ns, kv_now_ns());
@@ -537,9 +550,7 @@ kv_commit_log(kv_store_t *store, kv_batch_t *batch)
 
         kv_measure_count(&zone->stats.batch, batch->n);
 
-        if (store->conf.sync == KV_SYNC_ALWAYS
-            || (store->conf.sync == KV_SYNC_INTERVAL
-                && kv_store_sync_due(store) == 1)
+        if (sync || kv_store_sync_due(store) == 1
             || atomic_load(&zone->want_sync))
         {
             return kv_commit_sync(store);
@@ -558,6 +569,31 @@ kv_commit_log(kv_store_t *store, kv_batch_t *batch)
     kv_commit_failed(store, &err, "no more writes until then");
 
     return KV_UNAVAILABLE;
+}
+
+
+bool
+kv_commit_promised(kv_zone_t *zone, kv_op_t **op, unsigned n)
+{
+    unsigned  i;
+    uint32_t  ms;
+
+    ms = atomic_load(&zone->unsynced) ? atomic_load(&zone->sync_ms) : 0;
+
+    for (i = 0; i < n; i++) {
+
+        if (op[i]->flags & KV_OP_SYNC) {
+            return true;
+        }
+
+        if (op[i]->sync_ms && (ms == 0 || op[i]->sync_ms < ms)) {
+            ms = op[i]->sync_ms;
+        }
+    }
+
+    atomic_store(&zone->sync_ms, ms);
+
+    return false;
 }
 
 
@@ -635,6 +671,7 @@ kv_commit_sync(kv_store_t *store)
         kv_measure_count(&zone->stats.sync, (now - start) / 1000);
         atomic_store(&zone->synced_ns, now);
         atomic_store(&zone->unsynced, 0);
+        atomic_store(&zone->sync_ms, 0);
         atomic_store(&zone->want_sync, 0);
 
         return KV_OK;

@@ -35,6 +35,12 @@ void kv_commit_mark_taken(kv_zone_t *zone, kv_op_t *head, kv_op_t **oldest);
 /* Works off operations, from the oldest on, in batches. */
 void kv_commit_hand(kv_store_t *store, kv_batch_t *batch, kv_op_t *hand);
 
+/*
+ * Whether one of the operations, which are in the log, is to be durable before
+ * it is done; if not, the zone knows how soon they are to be.
+ */
+bool kv_commit_promised(kv_zone_t *zone, kv_op_t **op, unsigned n);
+
 /* Makes the log durable.  KV_OK or KV_UNAVAILABLE: no more writes. */
 kv_rc_t kv_commit_sync(kv_store_t *store);
 

@@ -153,7 +153,7 @@ kv_commit_finish(kv_store_t *store, kv_batch_t *batch, kv_op_t **op,
 
     rc = KV_OK;
 
-    if (store->conf.sync == KV_SYNC_ALWAYS) {
+    if (kv_commit_promised(zone, op + k, n - k)) {
         rc = atomic_load(&zone->failed) ? KV_UNAVAILABLE
                                         : kv_commit_sync(store);
     }

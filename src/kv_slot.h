@@ -69,6 +69,12 @@ typedef enum {
 /* Beside what a log record can be (kv_op_code_t): room for `need` bytes. */
 #define KV_OP_ROOM  16
 
+/*
+ * What the operation was promised by its worker's configuration; the committer
+ * may be a worker of another one.
+ */
+#define KV_OP_SYNC  1u             /* durable before it is done */
+
 
 typedef struct kv_op_s  kv_op_t;
 
@@ -76,9 +82,14 @@ struct kv_op_s {
     _Atomic uint32_t   state;      /* kv_op_state_t */
     uint16_t           slot;       /* whose */
     uint8_t            code;       /* kv_op_code_t or KV_OP_ROOM */
-    uint8_t            unused;
+    uint8_t            flags;      /* KV_OP_SYNC */
     int32_t            result;     /* kv_rc_t, once DONE */
-    uint32_t           need;       /* KV_OP_ROOM: bytes asked for */
+
+    union {
+        uint32_t       need;       /* KV_OP_ROOM: bytes asked for */
+        uint32_t       sync_ms;    /* others: durable so soon; 0: any time */
+    };
+
     kv_op_t           *next;       /* queue: the one pushed before */
     kv_op_t           *follow;     /* committer: the one pushed after */
     kv_entry_t        *entry;      /* what it puts, deletes (key), or pins */

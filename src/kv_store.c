@@ -22,6 +22,7 @@ static kv_rc_t kv_store_fit(kv_store_t *store, kv_log_t **log, uint32_t *max);
 static uint64_t kv_store_until(uint64_t ns, uint64_t ms);
 static bool kv_store_ready(kv_store_t *store);
 static kv_rc_t kv_store_op(kv_store_t *store, uint8_t code, kv_op_t **op);
+static void kv_store_promise(kv_store_t *store, kv_op_t *op);
 static void kv_store_op_free(kv_store_t *store, kv_op_t *op);
 
 
@@ -520,9 +521,36 @@ kv_store_submit(kv_store_t *store, kv_op_t *op)
 {
     op->queued_ns = kv_now_ns();
 
+    if (op->code != KV_OP_ROOM) {
+        kv_store_promise(store, op);
+    }
+
     kv_commit_push(store->zone, op);
 
     return kv_commit_claim(store) ? KV_TODO_COMMIT : 0;
+}
+
+
+/* What the configuration says goes with the operation. */
+
+static void
+kv_store_promise(kv_store_t *store, kv_op_t *op)
+{
+    op->sync_ms = 0;
+
+    switch (store->conf.sync) {
+
+    case KV_SYNC_ALWAYS:
+        op->flags |= KV_OP_SYNC;
+        break;
+
+    case KV_SYNC_INTERVAL:
+        op->sync_ms = (uint32_t) kv_min(store->conf.sync_interval, UINT32_MAX);
+        break;
+
+    default:
+        break;
+    }
 }
 
 
@@ -667,18 +695,20 @@ kv_store_due(kv_store_t *store)
 uint64_t
 kv_store_sync_due(kv_store_t *store)
 {
+    uint32_t    ms;
     kv_zone_t  *zone;
 
     zone = store->zone;
 
-    if (store->conf.sync != KV_SYNC_INTERVAL || !atomic_load(&zone->unsynced)
+    ms = atomic_load(&zone->sync_ms);
+
+    if (ms == 0 || !atomic_load(&zone->unsynced)
         || atomic_load(&zone->failed))
     {
         return 0;
     }
 
-    return kv_store_until(atomic_load(&zone->synced_ns),
-                          store->conf.sync_interval);
+    return kv_store_until(atomic_load(&zone->synced_ns), ms);
 }
 
 
@@ -854,6 +884,7 @@ kv_store_op(kv_store_t *store, uint8_t code, kv_op_t **op)
     store->free = (*op)->next;
 
     (*op)->code = code;
+    (*op)->flags = 0;
     (*op)->result = KV_OK;
     (*op)->entry = NULL;
     (*op)->lsn = 0;

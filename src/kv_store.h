@@ -250,7 +250,10 @@ kv_rc_t kv_store_heap_stat(kv_store_t *store, kv_heap_stat_t *st);
 void kv_store_say(kv_store_t *store, kv_log_level_t level, const char *fmt,
     ...) __attribute__((format(printf, 3, 4)));
 
-/* The same for the sync (sync=<interval>) and for the mark alone. */
+/*
+ * The same for the sync alone (where anything unsynced is of a configuration
+ * with sync=<interval>, this process's or another), and for the mark alone.
+ */
 uint64_t kv_store_sync_due(kv_store_t *store);
 uint64_t kv_store_mark_due(kv_store_t *store);
 

@@ -19,7 +19,7 @@
 
 
 #define KV_ZONE_MAGIC   "KVZONE\r\n"
-#define KV_ZONE_LAYOUT  3u
+#define KV_ZONE_LAYOUT  4u
 
 #define KV_ZONE_MIN     (4u << 20)     /* bytes */
 #define KV_SLOTS_MIN    32u
@@ -107,6 +107,8 @@ typedef struct {
     _Atomic uint64_t  current_segment; /* log.segment_lsn, for anyone */
     _Atomic uint64_t  written_ns;     /* the last batch, monotonic */
     _Atomic uint32_t  unsynced;       /* written, not synced yet */
+    _Atomic uint32_t  sync_ms;        /* of these, the shortest kv_op_t.sync_ms
+                                         that is not 0; set before unsynced */
     _Atomic uint32_t  unmarked;       /* written, no mark behind it yet */
     kv_commit_stats_t stats;
 

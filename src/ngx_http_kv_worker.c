@@ -569,7 +569,7 @@ ngx_http_kv_drain(ngx_http_kv_zone_t *zone)
 
     end = kv_now_ns() + (uint64_t) NGX_HTTP_KV_EXIT * 1000000;
 
-    if (zone->store->conf.sync == KV_SYNC_INTERVAL
+    if (atomic_load(&zone->store->zone->sync_ms)
         && atomic_load(&zone->store->zone->unsynced))
     {
         atomic_store(&zone->store->zone->want_sync, 1);

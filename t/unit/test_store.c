@@ -1853,6 +1853,150 @@ test_two_configurations(void **state)
 }
 
 
+/*
+ * What a write was promised goes with it: who commits it may be of another
+ * configuration.
+ */
+
+typedef struct {
+    kv_store_t  *store;
+    host_t       host;
+} other_t;
+
+
+static void
+other_start(other_t *other, const kv_store_conf_t *conf)
+{
+    assert_int_equal(kv_store_attach(&other->store, conf, kit.mem,
+                                     &kit.io->io, kit.dirfd, &kit.err), KV_OK);
+    assert_int_equal(host_start(&other->host, other->store), KV_OK);
+    other->host.hold = true;
+}
+
+
+static void
+other_stop(other_t *other)
+{
+    assert_true(host_stop(&other->host));
+    kv_store_destroy(other->store);
+}
+
+
+/* Queues a put of its own that the kit's host is to commit. */
+
+static kv_op_t *
+other_submit(other_t *other, uint32_t id, uint32_t version, uint32_t len)
+{
+    kv_op_t  *op;
+
+    assert_int_equal(kit_begin_put(&other->host, id, version, len, &op),
+                     KV_OK);
+    host_do(&other->host, kv_store_submit(other->store, op));
+    kv_store_undo(other->store, other->host.held);
+    other->host.held = 0;
+    shadow[id] = version;
+
+    return op;
+}
+
+
+/* Waits until the kit's host has committed it; the LSN that it got. */
+
+static uint64_t
+other_wait(other_t *other, kv_op_t *op)
+{
+    kv_rc_t   rc;
+    uint64_t  lsn, end;
+
+    end = kit_now_ms() + 10000;
+
+    while (!kv_store_done(op, &rc)) {
+        assert_true(kit_now_ms() < end);
+        host_turn(&host, 5);
+    }
+
+    assert_int_equal(rc, KV_OK);
+    lsn = op->lsn;
+    kv_store_release(other->store, op);
+
+    return lsn;
+}
+
+
+static void
+test_sync_of_others(void **state)
+{
+    int               syncs;
+    other_t           other;
+    uint64_t          end, lsn;
+    unsigned          i;
+    kv_zone_t        *zone;
+    kv_store_conf_t   conf;
+
+    (void) state;
+
+    /* an old worker that never syncs commits for new ones that always do */
+
+    kit.conf.sync = KV_SYNC_OFF;
+    start();
+    zone = kit.store->zone;
+
+    conf = kit.conf;
+    conf.sync = KV_SYNC_ALWAYS;
+    other_start(&other, &conf);
+
+    for (i = 1; i < 10; i++) {
+        lsn = other_wait(&other, other_submit(&other, i, i, 100));
+        assert_true(atomic_load(&zone->log.durable_lsn) >= lsn);
+    }
+
+    other_stop(&other);
+
+    /* for such that sync once in a while */
+
+    conf.sync = KV_SYNC_INTERVAL;
+    conf.sync_interval = 50;
+    other_start(&other, &conf);
+
+    lsn = other_wait(&other, other_submit(&other, 10, 1, 100));
+    end = kit_now_ms() + 5000;
+
+    while (atomic_load(&zone->log.durable_lsn) < lsn) {
+        assert_true(kit_now_ms() < end);
+        host_turn(&host, 5);
+    }
+
+    other_stop(&other);
+    verify();
+    stop();
+
+    /* and one that always does makes no others wait that do not */
+
+    kit.conf.sync = KV_SYNC_ALWAYS;
+    start();
+
+    conf.sync = KV_SYNC_OFF;
+    other_start(&other, &conf);
+    put(11, 1, 100);
+    syncs = atomic_load(&kit.io->syncs);
+
+    for (i = 12; i < 20; i++) {
+        (void) other_wait(&other, other_submit(&other, i, i, 100));
+    }
+
+    assert_int_equal(atomic_load(&kit.io->syncs), syncs);
+
+    /* but its own write takes theirs along */
+
+    put(11, 2, 100);
+    assert_true(atomic_load(&kit.io->syncs) > syncs);
+
+    other_stop(&other);
+    verify();
+    stop();
+}
+
+
 /* Two workers, as threads: what ThreadSanitizer is to see. */
 
 typedef struct {
@@ -1991,6 +2135,7 @@ main(void)
         cmocka_unit_test_setup_teardown(test_leave, setup, teardown),
         cmocka_unit_test_setup_teardown(test_two_configurations, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(test_sync_of_others, setup, teardown),
         cmocka_unit_test_setup_teardown(test_crew, setup, teardown)
     };
 
