@@ -112,7 +112,7 @@ struct ngx_http_kv_ctx_s {
     ngx_http_kv_wait_e         wait;
     unsigned                   route:3;       /* kv_route_t */
     unsigned                   submitted:1;   /* in the queue `waiting` */
-    unsigned                   sending:1;     /* op pins what is being sent */
+    unsigned                   sending:1;     /* op pins what is sent */
     unsigned                   counted:1;     /* in the statistics */
 };
 
@@ -145,8 +145,37 @@ void ngx_http_kv_leave(ngx_http_kv_zone_t *zone);
  */
 ngx_int_t ngx_http_kv_attached(ngx_http_kv_zone_t *zone);
 
-/* Gives the context an operation: from now on it is found and cleaned up. */
+/*
+ * Gives the context an operation: from now on it is found, and cleaned up when
+ * the request ends.
+ */
 ngx_int_t ngx_http_kv_own(ngx_http_kv_ctx_t *ctx, kv_op_t *op);
+
+/*
+ * The same for a pin of what is sent: it is released when the request's pool
+ * goes, for nginx may send from the value until then (ngx_http_kv_reply.c).
+ */
+ngx_int_t ngx_http_kv_own_pin(ngx_http_kv_ctx_t *ctx, kv_op_t *op);
+
+/*
+ * Ends the connection of a request that sends a value, for good: once this
+ * returns, no byte that is in the zone now or later leaves through it.  The
+ * request itself ends, and its pool with the pin goes, in this turn of the
+ * event loop or soon after; nothing is finalized from here, so this may be
+ * called from any event handler, more than once, and also while a request
+ * that is over waits for its last frames (which belong to its pool still).
+ *
+ * Why nothing more can leave: a request of HTTP/1 or HTTP/2 has the
+ * descriptor of the real connection (HTTP/2's fake connections are copies of
+ * it, and the real one is not closed while a stream is there), and once that
+ * is shut down, the kernel refuses what nginx still has in r->out, in queued
+ * frames, in TLS or in filters.  What the kernel has already is a copy.  The
+ * other streams of an HTTP/2 connection end with it: part of a frame may have
+ * been sent, so the connection cannot go on.  A stream of HTTP/3 has the
+ * listening socket, which it shares, but QUIC copies what it takes, and takes
+ * nothing more from a request that has ended.
+ */
+void ngx_http_kv_cut_connection(ngx_http_request_t *r);
 
 /* Frees the context's operation, if it has one that is its to free. */
 void ngx_http_kv_disown(ngx_http_kv_ctx_t *ctx);

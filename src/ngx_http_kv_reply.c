@@ -183,8 +183,23 @@ ngx_http_kv_reply_value(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx,
 
 
 /*
- * A large value leaves from the zone's own memory.  It stays pinned until the
- * request goes, so that an overwrite or a slow reader never tears it.
+ * A large value leaves from the zone's own memory, pinned by the request's
+ * pool (ngx_http_kv_own_pin), so that an overwrite or a slow reader never
+ * tears it.  Who may hold its buffers, and until when:
+ *
+ *   - HTTP/1: r->out.  The pool goes after all is sent, or with the
+ *     connection.
+ *   - HTTP/2: the frames of h2c->last_out.  A reset stream takes its frames
+ *     from there in an http cleanup, but for the one that is sent in part;
+ *     ngx_http_v2_close_stream() keeps the pool until that one is gone.
+ *   - HTTP/3 and TLS: nobody, they copy what they take.
+ *   - Filters (gzip, sub_filter, postpone, and those of other modules): in
+ *     contexts and chains of the pool, and nothing runs them after it.
+ *   - Subrequests (addition, SSI, slice, mirror, auth_request) have the pool of
+ *     the main request, whose output theirs becomes.
+ *
+ * An http cleanup would be too early: nginx runs those when it gives a request
+ * up, with its connection and its frames still there.
  */
 
 static ngx_int_t
@@ -207,9 +222,7 @@ ngx_http_kv_reply_pieces(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx,
         return ngx_http_kv_reply_rc(r, KV_UNAVAILABLE);
     }
 
-    ctx->sending = 1;
-
-    if (ngx_http_kv_own(ctx, op) != NGX_OK
+    if (ngx_http_kv_own_pin(ctx, op) != NGX_OK
         || ngx_http_kv_header(r, "X-Content-Type-Options", "nosniff")
            != NGX_OK)
     {

@@ -33,6 +33,7 @@ static void ngx_http_kv_reset(ngx_http_kv_zone_t *zone);
 static void ngx_http_kv_arm(ngx_http_kv_zone_t *zone);
 static void ngx_http_kv_drain(ngx_http_kv_zone_t *zone);
 static void ngx_http_kv_cleanup_ctx(void *data);
+static void ngx_http_kv_cleanup_pin(void *data);
 
 
 ngx_int_t
@@ -304,6 +305,8 @@ ngx_http_kv_own(ngx_http_kv_ctx_t *ctx, kv_op_t *op)
     op->data = ctx;
     ngx_queue_insert_tail(&ctx->zone->active, &ctx->active);
 
+    /* what is not answered yet ends with the request, at once */
+
     cln = ngx_http_cleanup_add(ctx->request, 0);
     if (cln == NULL) {
         ngx_http_kv_disown(ctx);
@@ -311,6 +314,29 @@ ngx_http_kv_own(ngx_http_kv_ctx_t *ctx, kv_op_t *op)
     }
 
     cln->handler = ngx_http_kv_cleanup_ctx;
+    cln->data = ctx;
+
+    return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_http_kv_own_pin(ngx_http_kv_ctx_t *ctx, kv_op_t *op)
+{
+    ngx_pool_cleanup_t  *cln;
+
+    ctx->op = op;
+    ctx->sending = 1;
+    op->data = ctx;
+    ngx_queue_insert_tail(&ctx->zone->active, &ctx->active);
+
+    cln = ngx_pool_cleanup_add(ctx->request->pool, 0);
+    if (cln == NULL) {
+        ngx_http_kv_disown(ctx);
+        return NGX_ERROR;
+    }
+
+    cln->handler = ngx_http_kv_cleanup_pin;
     cln->data = ctx;
 
     return NGX_OK;
@@ -374,6 +400,31 @@ ngx_http_kv_cleanup_ctx(void *data)
     ngx_queue_remove(&ctx->active);
 
     ctx->op = NULL;
+}
+
+
+static void
+ngx_http_kv_cleanup_pin(void *data)
+{
+    ngx_http_kv_disown(data);
+}
+
+
+void
+ngx_http_kv_cut_connection(ngx_http_request_t *r)
+{
+    ngx_connection_t  *c;
+
+    c = r->connection;
+
+    c->error = 1;
+    c->close = 1;
+
+    if (!c->shared) {
+        (void) shutdown(c->fd, SHUT_RDWR);
+    }
+
+    ngx_post_event(c->read, &ngx_posted_events);
 }
 
 
@@ -483,8 +534,10 @@ ngx_http_kv_reset(ngx_http_kv_zone_t *zone)
         }
 
         if (ctx->sending) {
-            r->connection->error = 1;
-            ngx_http_kv_finish(r, NGX_ERROR);
+
+            /* the request may be over, with frames of its value queued */
+
+            ngx_http_kv_cut_connection(r);
             continue;
         }
 
