@@ -31,8 +31,10 @@ main()
         ''|-*) sed -n '2,/^$/s/^# \{0,1\}//p' "$0"; exit ;;
     esac
 
-    # One at a time: two runs would restore each other's policy file.
-    exec 9>/run/lock/ngx-http-kv-apt
+    # One at a time: two runs would restore each other's policy file. Not in
+    # /run/lock, which a container may lack, and where others may write.
+    mkdir -p /run
+    exec 9>/run/ngx-http-kv-apt.lock
     flock 9
 
     # A list that cannot be had (a third party's, say) is no reason to stop:
