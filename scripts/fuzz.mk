@@ -21,9 +21,11 @@ CFLAGS   := -std=gnu11 -O1 -g -fno-omit-frame-pointer -pthread \
 
 COVERAGE := -fsanitize=fuzzer-no-link
 
-NGX      := $(addprefix -isystem $(NGINX)/,src/core src/event \
-              src/event/modules src/os/unix src/http src/http/modules \
-              src/http/v2 objs)
+# The folders that nginx itself is compiled with: which there are depends on its
+# version and configuration. Its makefile has one a line, relative to the tree.
+NGX      := $(shell sed -n '/^ALL_INCS/,/[^\\]$$/{ s/^.*-I *//; s/ *\\$$//; \
+              s,^[^/],$(NGINX)/&,; s/^/-isystem /; p }' \
+              $(NGINX)/objs/Makefile)
 
 CORE     := $(wildcard src/kv_*.c)
 HELPERS  := t/unit/ram.c t/fuzz/fuzz.c

@@ -7,9 +7,11 @@
  */
 
 
-#include <ctype.h>
+/* nginx's headers first: they say which interfaces the system's have. */
 
 #include "../../ngx_http_kv_module.c"
+
+#include <ctype.h>
 
 #include "ngx.h"
 
