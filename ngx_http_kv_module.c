@@ -17,7 +17,7 @@
 #define NGX_HTTP_KV_BATCH       100
 
 /* what a segment needs beside the largest value: headers, a key */
-#define NGX_HTTP_KV_OVERHEAD    (64 * 1024)
+#define NGX_HTTP_KV_OVERHEAD    (32 * 1024)
 
 
 static ngx_int_t ngx_http_kv_handler(ngx_http_request_t *r);
@@ -39,6 +39,8 @@ static char *ngx_http_kv_zone_param(ngx_conf_t *cf, ngx_str_t *arg,
     ngx_http_kv_zone_t *zone, ngx_str_t *pool, ssize_t *size);
 static ngx_int_t ngx_http_kv_param(ngx_str_t *arg, const char *name,
     ngx_str_t *value);
+static ngx_uint_t ngx_http_kv_given(ngx_conf_t *cf, const char *name);
+static char *ngx_http_kv_params_check(ngx_conf_t *cf);
 static char *ngx_http_kv_zone_name(ngx_conf_t *cf, ngx_str_t *value,
     ngx_http_kv_zone_t *zone, ssize_t *size);
 static char *ngx_http_kv_sync(ngx_conf_t *cf, ngx_str_t *value,
@@ -47,6 +49,8 @@ static char *ngx_http_kv_size(ngx_conf_t *cf, const char *name,
     ngx_str_t *value, off_t min, off_t max, off_t *result);
 static char *ngx_http_kv_zone_check(ngx_conf_t *cf, ngx_http_kv_zone_t *zone,
     ssize_t size);
+static char *ngx_http_kv_segment_check(ngx_conf_t *cf, kv_store_conf_t *conf);
+static void ngx_http_kv_print_size(char *buf, uint64_t n);
 static ngx_http_kv_zone_t *ngx_http_kv_create_zone_conf(ngx_conf_t *cf);
 static void ngx_http_kv_log(void *ctx, kv_log_level_t level,
     const char *text);
@@ -439,7 +443,9 @@ ngx_http_kv_zone(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         }
     }
 
-    if (ngx_http_kv_zone_check(cf, zone, size) != NGX_CONF_OK) {
+    if (ngx_http_kv_params_check(cf) != NGX_CONF_OK
+        || ngx_http_kv_zone_check(cf, zone, size) != NGX_CONF_OK)
+    {
         return NGX_CONF_ERROR;
     }
 
@@ -642,6 +648,57 @@ ngx_http_kv_param(ngx_str_t *arg, const char *name, ngx_str_t *value)
 }
 
 
+/* How often the directive being read has the parameter. */
+
+static ngx_uint_t
+ngx_http_kv_given(ngx_conf_t *cf, const char *name)
+{
+    ngx_str_t   *arg, value;
+    ngx_uint_t   i, n;
+
+    arg = cf->args->elts;
+    n = 0;
+
+    for (i = 1; i < cf->args->nelts; i++) {
+        n += ngx_http_kv_param(&arg[i], name, &value) == NGX_OK;
+    }
+
+    return n;
+}
+
+
+/* What no parameter can say of itself. */
+
+static char *
+ngx_http_kv_params_check(ngx_conf_t *cf)
+{
+    ngx_uint_t  i;
+
+    static const char  *names[] = {
+        "zone=", "path=", "delay=", "batch=", "sync=", "segment=",
+        "snapshot=", "max_value=", "thread_pool="
+    };
+
+    for (i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+
+        if (ngx_http_kv_given(cf, names[i]) > 1) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "the parameter \"%s\" is given twice",
+                               names[i]);
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    if (ngx_http_kv_given(cf, "batch=") && !ngx_http_kv_given(cf, "delay=")) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"batch=\" does nothing without \"delay=\"");
+        return NGX_CONF_ERROR;
+    }
+
+    return NGX_CONF_OK;
+}
+
+
 static char *
 ngx_http_kv_zone_name(ngx_conf_t *cf, ngx_str_t *value,
     ngx_http_kv_zone_t *zone, ssize_t *size)
@@ -768,12 +825,7 @@ ngx_http_kv_zone_check(ngx_conf_t *cf, ngx_http_kv_zone_t *zone, ssize_t size)
         return NGX_CONF_ERROR;
     }
 
-    if (zone->conf.segment < zone->conf.max_value + NGX_HTTP_KV_OVERHEAD) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "a segment of %uL bytes cannot hold a value of "
-                           "%uD: segment must be at least 64k larger than "
-                           "max_value", zone->conf.segment,
-                           zone->conf.max_value);
+    if (ngx_http_kv_segment_check(cf, &zone->conf) != NGX_CONF_OK) {
         return NGX_CONF_ERROR;
     }
 
@@ -787,6 +839,57 @@ ngx_http_kv_zone_check(ngx_conf_t *cf, ngx_http_kv_zone_t *zone, ssize_t size)
     zone->conf.path = (char *) zone->path.data;
 
     return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_kv_segment_check(ngx_conf_t *cf, kv_store_conf_t *conf)
+{
+    char         segment[NGX_OFF_T_LEN + 2], value[NGX_OFF_T_LEN + 2];
+    char         need[NGX_OFF_T_LEN + 2], fits[NGX_OFF_T_LEN + 2];
+    const char  *by_default;
+
+    if (conf->segment >= conf->max_value + NGX_HTTP_KV_OVERHEAD) {
+        return NGX_CONF_OK;
+    }
+
+    by_default = ngx_http_kv_given(cf, "max_value=") ? "" : " (the default)";
+
+    ngx_http_kv_print_size(segment, conf->segment);
+    ngx_http_kv_print_size(value, conf->max_value);
+    ngx_http_kv_print_size(need, conf->max_value + NGX_HTTP_KV_OVERHEAD);
+    ngx_http_kv_print_size(fits, conf->segment - NGX_HTTP_KV_OVERHEAD);
+
+    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                       "segment=%s is too small for values of max_value=%s%s: "
+                       "set max_value=%s or less, or segment=%s or more",
+                       segment, value, by_default, fits, need);
+
+    return NGX_CONF_ERROR;
+}
+
+
+/* As a parameter would say it. */
+
+static void
+ngx_http_kv_print_size(char *buf, uint64_t n)
+{
+    const char  *unit;
+
+    unit = "";
+
+    if (n % 1024 == 0) {
+        n /= 1024;
+        unit = "k";
+    }
+
+    if (*unit && n % 1024 == 0) {
+        n /= 1024;
+        unit = "m";
+    }
+
+    (void) snprintf(buf, NGX_OFF_T_LEN + 2, "%llu%s", (unsigned long long) n,
+                    unit);
 }
 
 
@@ -857,6 +960,14 @@ ngx_http_kv_route(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return NGX_CONF_ERROR;
     }
 
+    if (clcf->handler) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"%V\" cannot stand in a location that has "
+                           "another content handler, like proxy_pass",
+                           &cmd->name);
+        return NGX_CONF_ERROR;
+    }
+
     if (cmd->offset == KV_ROUTE_KV
         && (clcf->exact_match || clcf->named
 #if (NGX_PCRE)
@@ -876,6 +987,7 @@ ngx_http_kv_route(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     klcf->route = (kv_route_t) cmd->offset;
     klcf->zone_name = value[1];
+    klcf->directive = cmd->name;
     klcf->file = cf->conf_file->file.name;
     klcf->line = cf->conf_file->line;
     klcf->handler = ngx_http_kv_handlers[klcf->route];
@@ -942,6 +1054,14 @@ ngx_http_kv_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
 
     if (conf->handler == NULL) {
         return NGX_CONF_OK;
+    }
+
+    if (clcf->handler != conf->handler) {
+        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                      "\"%V\" cannot stand in a location that has another "
+                      "content handler, like proxy_pass, in %V:%ui",
+                      &conf->directive, &conf->file, conf->line);
+        return NGX_CONF_ERROR;
     }
 
     kmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_kv_module);

@@ -87,6 +87,7 @@ typedef struct {
 
     /* until the zone is looked up, when all of http{} is read */
     ngx_str_t                  zone_name;
+    ngx_str_t                  directive;
     ngx_str_t                  file;
     ngx_uint_t                 line;
     ngx_http_handler_pt        handler;

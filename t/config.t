@@ -70,6 +70,28 @@ refuses('a segment smaller than a value', qr/segment/,
 refuses('a segment smaller than the default value', qr/segment/,
         "kv_zone zone=main:32m $p segment=1m; #!");
 
+refuses('a segment too small for a value, which says what to set',
+        qr/segment=64k .* max_value=32k .* segment=132k/,
+        "kv_zone zone=main:32m $p segment=64k max_value=100k; #!");
+refuses('a segment too small for the default value, which says so',
+        qr/segment=1m .* default.* max_value=992k .* segment=10272k/,
+        "kv_zone zone=main:32m $p segment=1m; #!");
+
+for my $twice ('zone=main:32m', $p, 'delay=1ms', 'batch=5 delay=1ms', 'sync=off',
+               'segment=16m', 'snapshot=off', 'max_value=1k',
+               'thread_pool=default')
+{
+    my ($name) = $twice =~ /^(\w+)=/;
+    my $once = "zone=main:32m $p $twice";
+    my $again = $twice =~ s/ .*//r;
+    $once =~ s/ \Q$twice\E$// if $name =~ /^(?:zone|path)$/;
+    refuses("$name= twice", qr/"$name=".* twice|twice.*"$name="/,
+            "kv_zone $once $again; #!");
+}
+
+refuses('batch= without delay=', qr/batch.*delay/,
+        "kv_zone zone=main:32m $p batch=10; #!");
+
 refuses('one zone twice', qr/main/, <<"END");
     kv_zone zone=main:32m $p;
     kv_zone zone=main:32m path=$path-2; #!
@@ -117,6 +139,54 @@ END
 END
 }
 
+# another content handler in the same location: the last would win in silence
+
+for my $other ('proxy_pass http://127.0.0.1:9;', 'fastcgi_pass 127.0.0.1:9;',
+               'uwsgi_pass 127.0.0.1:9;', 'empty_gif;', 'stub_status;')
+{
+    my ($name) = $other =~ /^(\w+)/;
+    my %location = (kv => '/kv/');
+    @location{qw(kv_clear kv_health kv_stats)} = ('= /x') x 3
+        if $name eq 'proxy_pass';
+
+    for my $directive (sort keys %location) {
+        refuses("$directive after $name", qr/$directive.*handler/, <<"END");
+    kv_zone zone=main:32m $p;
+    server { location $location{$directive} {
+        $other
+        $directive main; #!
+    } }
+END
+        refuses("$directive before $name", qr/$directive.*handler/, <<"END");
+    kv_zone zone=main:32m $p;
+    server { location $location{$directive} {
+        $directive main; #!
+        $other
+    } }
+END
+    }
+}
+
+# what is no content handler, or has a block of its own, is fine
+
+for my $fine ('return 204;', 'if ($arg_x) { return 403; }',
+              'if ($arg_x) { proxy_pass http://127.0.0.1:9; }',
+              'limit_except GET { deny all; }', 'root /nowhere;')
+{
+    for my $lines ("$fine kv main;", "kv main; $fine") {
+        my $t = KV::Test->new(conf => <<"END");
+events { }
+http {
+    access_log off;
+    kv_zone zone=main:32m $p;
+    server { listen 127.0.0.1:%%port%%; location /kv/ { $lines } }
+}
+END
+        my ($rc, $out) = $t->test_config;
+        is($rc, 0, "location { $lines } is fine") or diag($out);
+    }
+}
+
 for my $location ('/kv', '= /kv/', '~ ^/kv/', '~* /kv/', '@kv') {
     refuses("kv in location $location", qr/location/, <<"END");
     kv_zone zone=main:32m $p;
@@ -129,7 +199,8 @@ END
 # good ones
 
 for my $good ('', 'sync=always', 'sync=off', 'sync=100ms', 'sync=1s', 'delay=0',
-              'delay=5ms', 'batch=1', 'batch=100 delay=2ms', 'segment=16m',
+              'delay=5ms', 'batch=1 delay=0', 'batch=100 delay=2ms',
+              'segment=64k max_value=32k', 'segment=64k max_value=1', 'segment=16m',
               'segment=1m max_value=256k', 'snapshot=10m', 'max_value=1k',
               'thread_pool=default', 'thread_pool=ours')
 {

@@ -32,10 +32,14 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     ssize_t              zone_size;
     unsigned             words;
     ngx_conf_t           cf;
+    ngx_array_t          args;
     ngx_http_kv_zone_t   zone;
 
     memset(&cf, 0, sizeof(cf));
+    memset(&args, 0, sizeof(args));
     memset(&zone, 0, sizeof(zone));
+
+    cf.args = &args;
 
     zone.conf.batch = NGX_HTTP_KV_BATCH;
     zone.conf.segment = NGX_HTTP_KV_SEGMENT;
@@ -114,7 +118,7 @@ conf_check(const ngx_http_kv_zone_t *zone, ssize_t size)
     fuzz_check(conf->sync != KV_SYNC_INTERVAL || conf->sync_interval > 0);
     fuzz_check(conf->max_value >= 1 && conf->max_value <= 256u << 20);
     fuzz_check(conf->segment % 4096 == 0 && conf->segment <= 1u << 30);
-    fuzz_check(conf->segment >= conf->max_value + (64u << 10));
+    fuzz_check(conf->segment >= conf->max_value + (32u << 10));
     fuzz_check(conf->snapshot == 0 || conf->snapshot >= 64 << 10);
     fuzz_check(zone->name.len && strlen(conf->name) == zone->name.len);
 
