@@ -227,9 +227,20 @@ void ngx_http_kv_put_room(ngx_http_kv_ctx_t *ctx);
 /* ngx_http_kv_reply.c */
 
 /*
+ * Decides what becomes of a body that is not all read when the request is
+ * answered, and so of the connection; all replies below call it before they
+ * make their header.  A body that nobody has begun to read is read and thrown
+ * away (nginx gives it `lingering_time`), and the connection goes on.  Where
+ * the next request could not be found - the body is being read, it is not
+ * well-formed, or the client waits for 100-continue - the answer says
+ * "Connection: close", and the connection is closed once the client had time
+ * to read that.  Over HTTP/2 only the stream ends, with NO_ERROR.
+ */
+void ngx_http_kv_early(ngx_http_request_t *r);
+
+/*
  * Sends an answer without a value: `text` (NULL: an empty body) as one line.
- * Reads and throws away a body that nobody has read.  A content handler's
- * result.
+ * The body may be unread, or half read.  A content handler's result.
  */
 ngx_int_t ngx_http_kv_reply(ngx_http_request_t *r, ngx_uint_t status,
     const char *text);

@@ -11,7 +11,6 @@
 static void ngx_http_kv_type(ngx_http_request_t *r, const char *type);
 static ngx_int_t ngx_http_kv_header(ngx_http_request_t *r, const char *name,
     const char *value);
-static void ngx_http_kv_discard(ngx_http_request_t *r);
 static void ngx_http_kv_answered(ngx_http_request_t *r);
 static ngx_int_t ngx_http_kv_send_header(ngx_http_request_t *r);
 static ngx_int_t ngx_http_kv_reply_pieces(ngx_http_request_t *r,
@@ -26,7 +25,7 @@ ngx_http_kv_reply(ngx_http_request_t *r, ngx_uint_t status, const char *text)
     ngx_buf_t    *b;
     ngx_chain_t   out;
 
-    ngx_http_kv_discard(r);
+    ngx_http_kv_early(r);
 
     len = text ? ngx_strlen(text) : 0;
 
@@ -111,6 +110,7 @@ ngx_int_t
 ngx_http_kv_reply_body(ngx_http_request_t *r)
 {
     r->keepalive = 0;
+    r->lingering_close = 1;
 
     return ngx_http_kv_reply(r, NGX_HTTP_BAD_REQUEST,
                              "invalid request body\n");
@@ -309,7 +309,7 @@ ngx_http_kv_reply_buf(ngx_http_request_t *r, const char *type, ngx_buf_t *b)
     ngx_int_t    rc;
     ngx_chain_t  out;
 
-    ngx_http_kv_discard(r);
+    ngx_http_kv_early(r);
 
     r->headers_out.status = NGX_HTTP_OK;
     r->headers_out.content_length_n = b->last - b->pos;
@@ -364,27 +364,39 @@ ngx_http_kv_header(ngx_http_request_t *r, const char *name, const char *value)
 }
 
 
-/*
- * A body that nobody has begun to read.  A client that waits for 100-continue
- * gets the answer instead; whether it then sends the body is not known, so
- * the connection cannot be used again.
- */
-
-static void
-ngx_http_kv_discard(ngx_http_request_t *r)
+void
+ngx_http_kv_early(ngx_http_request_t *r)
 {
-    if (r != r->main || r->request_body || r->discard_body) {
+    if (r != r->main || r->discard_body || (r->request_body && !r->reading_body)
+        || (!r->headers_in.chunked && r->headers_in.content_length_n <= 0))
+    {
         return;
     }
 
-    if (r->headers_in.expect && !r->expect_tested) {
-        r->expect_tested = 1;
+#if (NGX_HTTP_V2)
+
+    if (r->stream) {
+        (void) ngx_http_discard_request_body(r);
+        return;
+    }
+
+#endif
+
+    /*
+     * Whether a client that waits for 100-continue sends its body after another
+     * answer is not known.
+     */
+
+    if (r->reading_body || (r->headers_in.expect && !r->expect_tested)) {
         r->keepalive = 0;
     }
 
-    if (ngx_http_discard_request_body(r) != NGX_OK) {
-        r->keepalive = 0;
+    if (r->keepalive && ngx_http_discard_request_body(r) == NGX_OK) {
+        return;
     }
+
+    r->keepalive = 0;
+    r->lingering_close = 1;
 }
 
 

@@ -65,7 +65,15 @@ sub frame {
 # A request without a body; names and values go as they are, not indexed.
 
 sub request {
-    my ($self, $stream, $method, $path, @headers) = @_;
+    my ($self, @request) = @_;
+    return $self->headers(END_STREAM, @request);
+}
+
+
+# The header alone, of one whose body comes by data().
+
+sub headers {
+    my ($self, $flags, $stream, $method, $path, @headers) = @_;
     my $block = '';
 
     unshift @headers, ':method' => $method, ':scheme' => 'http',
@@ -74,7 +82,27 @@ sub request {
         $block .= pack('CC/aC/a', 0, $name, $value);
     }
 
-    return $self->frame(HEADERS, END_HEADERS | END_STREAM, $stream, $block);
+    return $self->frame(HEADERS, END_HEADERS | $flags, $stream, $block);
+}
+
+
+sub data {
+    my ($self, $stream, $bytes, $flags) = @_;
+    return $self->frame(DATA, $flags || 0, $stream, $bytes);
+}
+
+
+# The status in the block of an answer's HEADERS: its first field, behind a
+# change of the table's size; 0 if it is in none of the forms that nginx uses.
+
+sub status {
+    my ($block) = @_;
+    my @indexed = (200, 204, 206, 304, 400, 404, 500);    # from 8 on
+
+    $block =~ s/^[\x20-\x3f]//;
+    my $first = unpack 'C', $block;
+    return $indexed[$first - 0x88] if $first >= 0x88 && $first <= 0x8e;
+    return $block =~ /^[\x08\x18\x48]\x03(\d{3})/ ? $1 : 0;
 }
 
 
