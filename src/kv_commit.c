@@ -894,11 +894,11 @@ kv_commit_make_room(kv_store_t *store, kv_op_t *op)
             return KV_UNAVAILABLE;
         }
 
-        if (rc != KV_OK && kv_limbo_count(&zone->limbo) == 0) {
+        if (rc == KV_DECLINED && kv_limbo_count(&zone->limbo) == 0) {
             break;
         }
 
-        if (rc != KV_OK) {
+        if (rc == KV_DECLINED) {
             (void) nanosleep(&pause, NULL);
         }
     }

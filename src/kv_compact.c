@@ -18,7 +18,7 @@ kv_compact_page(kv_store_t *store, bool dense)
 {
     void            *object;
     kv_rc_t          rc;
-    unsigned         moved;
+    unsigned         moved, left;
     kv_zone_t       *zone;
     kv_heap_evac_t   ev;
 
@@ -41,6 +41,7 @@ kv_compact_page(kv_store_t *store, bool dense)
      */
 
     moved = 0;
+    left = 0;
 
     while ((object = kv_heap_evac_next(zone->heap, &ev)) != NULL) {
 
@@ -52,19 +53,25 @@ kv_compact_page(kv_store_t *store, bool dense)
             moved++;
             kv_point(KV_POINT_COMPACTING);
 
-        } else if (rc != KV_DECLINED) {
-            break;
+        } else {
+            left++;
+
+            if (rc != KV_DECLINED) {
+                break;
+            }
         }
     }
 
-    kv_heap_evac_end(zone->heap, &ev, rc == KV_NO_MEMORY || moved == 0);
+    /* with something left in it the page may not be free for long */
+
+    kv_heap_evac_end(zone->heap, &ev, left != 0);
     kv_heap_unlock(zone->heap);
 
     if (rc == KV_DEAD) {
         return KV_DEAD;
     }
 
-    return moved ? KV_OK : KV_DECLINED;
+    return moved ? KV_OK : KV_AGAIN;
 }
 
 

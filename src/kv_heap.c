@@ -40,6 +40,13 @@
 /* pages of a list that evacuation compares */
 #define KV_HEAP_LOOK       8
 
+/*
+ * Choices for which a page with objects that could not be moved is passed
+ * over, and what a choice counts that found none.
+ */
+#define KV_HEAP_PASS       1024
+#define KV_HEAP_PASS_NONE  256
+
 /* classes from this size on have their bits in the descriptor */
 #define KV_HEAP_DIRECT     (KV_PAGE_SIZE / 64)
 
@@ -63,16 +70,20 @@ typedef enum {
 typedef struct {
     uint64_t  bits;             /* see above */
     uint32_t  next;             /* in a bucket, or among the free pages */
-    uint32_t  prev;             /* in a bucket */
+    uint32_t  prev;             /* in a bucket; the first one's: the last */
     uint16_t  live;             /* objects handed out */
     uint8_t   state;
     uint8_t   kind;
     uint8_t   class;
     uint8_t   bucket;           /* or KV_HEAP_UNLISTED */
+    uint16_t  passed;           /* not to be evacuated since; 0: may be */
 } kv_heap_page_t;
 
 
-/* The pages of one kind and class that have both live and free objects. */
+/*
+ * The pages of one kind and class that have both live and free objects.  The
+ * lists are double, and the first page's `prev` is the last one.
+ */
 
 typedef struct {
     uint64_t  free;             /* objects in all of them */
@@ -100,6 +111,7 @@ struct kv_heap_s {
     uint32_t           free;        /* the list of those given back */
     uint32_t           free_pages;  /* both sorts */
     uint32_t           evacuated;   /* between evac_begin() and evac_end() */
+    uint16_t           choices;     /* of pages to evacuate; never 0 */
     uint64_t           used[KV_HEAP_KINDS];
 
     kv_heap_partial_t  partial[KV_HEAP_KINDS][KV_HEAP_CLASSES];
@@ -117,7 +129,12 @@ static uint32_t kv_heap_page_get(kv_heap_t *heap, kv_heap_kind_t kind,
     unsigned class);
 static void kv_heap_page_put(kv_heap_t *heap, uint32_t n);
 static inline void kv_heap_place(kv_heap_t *heap, uint32_t n);
-static void kv_heap_link(kv_heap_t *heap, uint32_t n, unsigned bucket);
+static void kv_heap_link(kv_heap_t *heap, uint32_t n, unsigned bucket,
+    bool last);
+static uint32_t kv_heap_sparsest(kv_heap_t *heap, kv_heap_partial_t *partial,
+    uint32_t buckets);
+static bool kv_heap_passed(kv_heap_t *heap, const kv_heap_page_t *page);
+static void kv_heap_choose(kv_heap_t *heap, unsigned n);
 static void kv_heap_unlink(kv_heap_t *heap, uint32_t n);
 static inline uint32_t kv_heap_take(kv_heap_t *heap, uint32_t n);
 static inline void kv_heap_give(kv_heap_t *heap, uint32_t n, uint32_t object);
@@ -267,6 +284,7 @@ kv_heap_reset(kv_heap_t *heap)
     heap->free = KV_HEAP_NONE;
     heap->free_pages = heap->pages;
     heap->evacuated = KV_HEAP_NONE;
+    heap->choices = 1;
 
     for (kind = 0; kind < KV_HEAP_KINDS; kind++) {
         heap->used[kind] = 0;
@@ -466,7 +484,7 @@ kv_rc_t
 kv_heap_evac_begin(kv_heap_t *heap, kv_heap_evac_t *ev, bool dense)
 {
     uint32_t                n, best, bytes, least;
-    unsigned                kind, class, sparse, looked;
+    unsigned                kind, class;
     kv_heap_page_t         *page;
     kv_heap_partial_t      *partial;
     const kv_heap_class_t  *cl;
@@ -476,6 +494,7 @@ kv_heap_evac_begin(kv_heap_t *heap, kv_heap_evac_t *ev, bool dense)
 
         ev->page = heap->evacuated;
         kv_heap_evac_end(heap, ev, true);
+        heap->page[ev->page].passed = 0;
     }
 
     best = KV_HEAP_NONE;
@@ -497,30 +516,23 @@ kv_heap_evac_begin(kv_heap_t *heap, kv_heap_evac_t *ev, bool dense)
                 continue;
             }
 
-            sparse = partial->filled & (dense ? KV_HEAP_ANY : KV_HEAP_SPARSE);
+            n = kv_heap_sparsest(heap, partial,
+                                 dense ? KV_HEAP_ANY : KV_HEAP_SPARSE);
 
-            if (sparse == 0) {
+            if (n == KV_HEAP_NONE) {
                 continue;
             }
 
-            n = partial->head[__builtin_ctz(sparse)];
+            bytes = heap->page[n].live * cl->size;
 
-            for (looked = 0;
-                 looked < KV_HEAP_LOOK && n != KV_HEAP_NONE;
-                 looked++)
-            {
-                page = &heap->page[n];
-                bytes = page->live * cl->size;
-
-                if (bytes < least) {
-                    least = bytes;
-                    best = n;
-                }
-
-                n = page->next;
+            if (bytes < least) {
+                least = bytes;
+                best = n;
             }
         }
     }
+
+    kv_heap_choose(heap, best == KV_HEAP_NONE ? KV_HEAP_PASS_NONE : 1);
 
     if (best == KV_HEAP_NONE) {
         return KV_DECLINED;
@@ -542,6 +554,63 @@ kv_heap_evac_begin(kv_heap_t *heap, kv_heap_evac_t *ev, bool dense)
     ev->size = cl->size;
 
     return KV_OK;
+}
+
+
+/*
+ * Of the sparsest list that has pages that are not passed over, the one with
+ * the least in it.
+ */
+
+static uint32_t
+kv_heap_sparsest(kv_heap_t *heap, kv_heap_partial_t *partial, uint32_t buckets)
+{
+    uint32_t         n, best;
+    unsigned         looked;
+    kv_heap_page_t  *page;
+
+    best = KV_HEAP_NONE;
+
+    for (buckets &= partial->filled;
+         buckets && best == KV_HEAP_NONE;
+         buckets &= buckets - 1)
+    {
+        n = partial->head[__builtin_ctz(buckets)];
+
+        for (looked = 0; looked < KV_HEAP_LOOK && n != KV_HEAP_NONE; looked++) {
+            page = &heap->page[n];
+
+            if (!kv_heap_passed(heap, page)
+                && (best == KV_HEAP_NONE
+                    || page->live < heap->page[best].live))
+            {
+                best = n;
+            }
+
+            n = page->next;
+        }
+    }
+
+    return best;
+}
+
+
+static bool
+kv_heap_passed(kv_heap_t *heap, const kv_heap_page_t *page)
+{
+    return page->passed
+           && (uint16_t) (heap->choices - page->passed) < KV_HEAP_PASS;
+}
+
+
+static void
+kv_heap_choose(kv_heap_t *heap, unsigned n)
+{
+    heap->choices += n;
+
+    if (heap->choices == 0) {
+        heap->choices = 1;
+    }
 }
 
 
@@ -610,9 +679,15 @@ kv_heap_evac_end(kv_heap_t *heap, kv_heap_evac_t *ev, bool reuse)
     cl = &kv_heap_classes[page->class];
 
     page->state = KV_PAGE_USED;
+    page->passed = heap->choices;
     heap->partial[page->kind][page->class].free += cl->objects - page->live;
 
-    kv_heap_place(heap, ev->page);
+    if (page->live < cl->objects) {
+
+        /* behind those that were not tried yet */
+
+        kv_heap_link(heap, ev->page, (page->live * cl->step) >> 16, true);
+    }
 }
 
 
@@ -716,6 +791,7 @@ kv_heap_page_get(kv_heap_t *heap, kv_heap_kind_t kind, unsigned class)
     page->kind = kind;
     page->class = class;
     page->bucket = KV_HEAP_UNLISTED;
+    page->passed = 0;
 
     if (cl->start == 0) {
         page->bits = (cl->objects == 64) ? 0 : ~0ull << cl->objects;
@@ -782,13 +858,13 @@ kv_heap_place(kv_heap_t *heap, uint32_t n)
     kv_heap_unlink(heap, n);
 
     if (bucket != KV_HEAP_UNLISTED) {
-        kv_heap_link(heap, n, bucket);
+        kv_heap_link(heap, n, bucket, false);
     }
 }
 
 
 static void
-kv_heap_link(kv_heap_t *heap, uint32_t n, unsigned bucket)
+kv_heap_link(kv_heap_t *heap, uint32_t n, unsigned bucket, bool last)
 {
     uint32_t            head;
     kv_heap_page_t     *page;
@@ -799,21 +875,33 @@ kv_heap_link(kv_heap_t *heap, uint32_t n, unsigned bucket)
     head = partial->head[bucket];
 
     page->bucket = bucket;
-    page->prev = KV_HEAP_NONE;
-    page->next = head;
 
-    if (head != KV_HEAP_NONE) {
-        heap->page[head].prev = n;
+    if (head == KV_HEAP_NONE) {
+        page->next = KV_HEAP_NONE;
+        page->prev = n;
+        partial->head[bucket] = n;
+        partial->filled |= 1u << bucket;
+        return;
     }
 
-    partial->head[bucket] = n;
-    partial->filled |= 1u << bucket;
+    page->prev = heap->page[head].prev;
+    heap->page[head].prev = n;
+
+    if (last) {
+        page->next = KV_HEAP_NONE;
+        heap->page[page->prev].next = n;
+
+    } else {
+        page->next = head;
+        partial->head[bucket] = n;
+    }
 }
 
 
 static void
 kv_heap_unlink(kv_heap_t *heap, uint32_t n)
 {
+    uint32_t            head;
     kv_heap_page_t     *page;
     kv_heap_partial_t  *partial;
 
@@ -824,20 +912,25 @@ kv_heap_unlink(kv_heap_t *heap, uint32_t n)
     }
 
     partial = &heap->partial[page->kind][page->class];
+    head = partial->head[page->bucket];
 
-    if (page->next != KV_HEAP_NONE) {
-        heap->page[page->next].prev = page->prev;
-    }
-
-    if (page->prev != KV_HEAP_NONE) {
+    if (n != head) {
         heap->page[page->prev].next = page->next;
 
     } else {
-        partial->head[page->bucket] = page->next;
+        head = page->next;
+        partial->head[page->bucket] = head;
 
-        if (page->next == KV_HEAP_NONE) {
+        if (head == KV_HEAP_NONE) {
             partial->filled &= ~(1u << page->bucket);
         }
+    }
+
+    if (page->next != KV_HEAP_NONE) {
+        heap->page[page->next].prev = page->prev;
+
+    } else if (head != KV_HEAP_NONE) {
+        heap->page[head].prev = page->prev;
     }
 
     page->bucket = KV_HEAP_UNLISTED;
@@ -1144,7 +1237,8 @@ kv_heap_check_lists(kv_heap_t *heap, kv_heap_kind_t kind, unsigned class,
 
             if (n >= heap->fresh || page->state != KV_PAGE_USED
                 || page->kind != kind || page->class != class
-                || page->bucket != bucket || page->prev != prev
+                || page->bucket != bucket
+                || (prev != KV_HEAP_NONE && page->prev != prev)
                 || ++*listed > heap->pages)
             {
                 kv_err_set(err, "heap: page %u does not belong in the list"
@@ -1154,6 +1248,14 @@ kv_heap_check_lists(kv_heap_t *heap, kv_heap_kind_t kind, unsigned class,
             }
 
             prev = n;
+        }
+
+        if (prev != KV_HEAP_NONE
+            && heap->page[partial->head[bucket]].prev != prev)
+        {
+            kv_err_set(err, "heap: kind %u class %u bucket %u does not know"
+                       " its last page", kind, class, bucket);
+            return KV_DAMAGED;
         }
     }
 

@@ -149,7 +149,9 @@ void *kv_heap_evac_next(kv_heap_t *heap, kv_heap_evac_t *ev);
 /*
  * Ends it.  A page that is not empty yet goes back into use only when
  * `reuse` is set or when its last object is freed: a page whose movers wait
- * for readers empties by itself.  With the lock held.
+ * for readers empties by itself.  `reuse` is for one with objects that could
+ * not be moved: other pages are chosen before it from now on.  With the lock
+ * held.
  */
 void kv_heap_evac_end(kv_heap_t *heap, kv_heap_evac_t *ev, bool reuse);
 
