@@ -89,9 +89,7 @@ kv_background_run(kv_store_t *store)
 
         kv_point(KV_POINT_BACKGROUND_LOCKED);
 
-        if (kv_store_fit_background(store) == KV_OK) {
-            kv_background_wanted(store);
-        }
+        kv_background_wanted(store);
 
         kv_mutex_unlock(&zone->background_lock);
     }
@@ -109,7 +107,8 @@ kv_background_wanted(kv_store_t *store)
     zone = store->zone;
 
     while (!kv_background_stopped(store)
-           && (wants = atomic_exchange(&zone->wants, 0)) != 0)
+           && (wants = atomic_exchange(&zone->wants, 0)) != 0
+           && kv_store_fit_background(store) == KV_OK)
     {
         kv_point(KV_POINT_BACKGROUND_TAKEN);
 
@@ -163,7 +162,7 @@ kv_background_make_room(kv_store_t *store)
     zone = store->zone;
     now = kv_now_ns();
 
-    if (store->conf.snapshot == 0
+    if (atomic_load(&zone->snapshot) == 0
         || (zone->room_ns && now - zone->room_ns < KV_ROOM_AGAIN))
     {
         return;

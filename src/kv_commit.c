@@ -43,6 +43,8 @@ static bool kv_commit_linger(kv_zone_t *zone);
 static bool kv_commit_round(kv_store_t *store, kv_batch_t *batch);
 static void kv_commit_wait(kv_store_t *store);
 static kv_op_t *kv_commit_take(kv_zone_t *zone);
+static void kv_commit_refuse(kv_store_t *store, kv_batch_t *batch,
+    kv_op_t *hand);
 static kv_op_t *kv_commit_gather(kv_store_t *store, kv_batch_t *batch,
     kv_op_t *hand);
 static kv_rc_t kv_commit_log(kv_store_t *store, kv_batch_t *batch);
@@ -179,6 +181,7 @@ kv_commit_run(kv_store_t *store)
         }
 
         if (atomic_load(&zone->state) == KV_ZONE_BROKEN
+            && kv_store_fit_log(store) == KV_OK
             && !kv_store_stopping(store))
         {
             kv_commit_rebuild(store);
@@ -401,6 +404,11 @@ kv_commit_hand(kv_store_t *store, kv_batch_t *batch, kv_op_t *hand)
             continue;
         }
 
+        if (kv_store_fit_log(store) != KV_OK) {
+            kv_commit_refuse(store, batch, hand);
+            return;
+        }
+
         hand = kv_commit_gather(store, batch, hand);
 
         if (kv_heap_broken(store->zone->heap)) {
@@ -434,6 +442,26 @@ kv_commit_hand(kv_store_t *store, kv_batch_t *batch, kv_op_t *hand)
 
         kv_commit_want(store);
     }
+}
+
+
+/* There is no memory to write the hand from. */
+
+static void
+kv_commit_refuse(kv_store_t *store, kv_batch_t *batch, kv_op_t *hand)
+{
+    kv_store_say(store, KV_LOG_ALERT, "kv zone \"%s\": out of memory for a "
+                 "batch: writes are refused, later ones try again",
+                 store->conf.name);
+
+    while (hand) {
+        batch->op[0] = hand;
+        hand = hand->follow;
+
+        kv_commit_report(store, batch, batch->op, 1, KV_UNAVAILABLE);
+    }
+
+    kv_commit_wake(store, batch);
 }
 
 
@@ -967,7 +995,7 @@ static void
 kv_commit_want(kv_store_t *store)
 {
     uint32_t    wants;
-    uint64_t    grown, size;
+    uint64_t    grown, size, snapshot;
     kv_zone_t  *zone;
 
     zone = store->zone;
@@ -980,14 +1008,15 @@ kv_commit_want(kv_store_t *store)
         wants |= KV_WANT_SEGMENT;
     }
 
-    if (store->conf.snapshot) {
+    snapshot = atomic_load(&zone->snapshot);
+
+    if (snapshot) {
         grown = atomic_load(&zone->log.bytes)
                 - atomic_load(&zone->snapshot_log_bytes);
 
         /* a snapshot costs its size: no more often than the log grows by it */
 
-        size = kv_max(store->conf.snapshot,
-                      atomic_load(&zone->snapshot_bytes));
+        size = kv_max(snapshot, atomic_load(&zone->snapshot_bytes));
 
         if (grown >= size) {
             wants |= KV_WANT_SNAPSHOT;

@@ -18,7 +18,8 @@
 
 static kv_store_t *kv_store_handle(const kv_store_conf_t *conf,
     kv_zone_t *zone, kv_io_t *io, int dirfd, kv_err_t *err);
-static kv_rc_t kv_store_fit(kv_store_t *store, kv_log_t **log, uint32_t *max);
+static kv_rc_t kv_store_fit(kv_store_t *store, kv_log_t **log,
+    kv_store_fit_t *made);
 static uint64_t kv_store_until(uint64_t ns, uint64_t ms);
 static bool kv_store_ready(kv_store_t *store);
 static kv_rc_t kv_store_op(kv_store_t *store, uint8_t code, kv_op_t **op);
@@ -156,6 +157,10 @@ kv_store_handle(const kv_store_conf_t *conf, kv_zone_t *zone, kv_io_t *io,
     store->io = io;
     store->dirfd = dirfd;
 
+    if (atomic_load(&zone->segment) == 0) {
+        kv_store_in_force(store);
+    }
+
     if (conf->max_value > atomic_load(&zone->max_value)) {
         atomic_store(&zone->max_value, conf->max_value);
     }
@@ -176,38 +181,49 @@ failed:
 }
 
 
+void
+kv_store_in_force(kv_store_t *store)
+{
+    atomic_store(&store->zone->segment, store->conf.segment);
+    atomic_store(&store->zone->snapshot, store->conf.snapshot);
+}
+
+
 kv_rc_t
 kv_store_fit_log(kv_store_t *store)
 {
-    return kv_store_fit(store, &store->log, &store->log_max);
+    return kv_store_fit(store, &store->log, &store->log_fit);
 }
 
 
 kv_rc_t
 kv_store_fit_background(kv_store_t *store)
 {
-    return kv_store_fit(store, &store->background, &store->background_max);
+    return kv_store_fit(store, &store->background, &store->background_fit);
 }
 
 
 static kv_rc_t
-kv_store_fit(kv_store_t *store, kv_log_t **log, uint32_t *max)
+kv_store_fit(kv_store_t *store, kv_log_t **log, kv_store_fit_t *made)
 {
-    size_t     record, batch;
-    uint32_t   max_value;
-    uint64_t   segment;
-    kv_log_t  *fit;
+    size_t           record, batch;
+    uint64_t         segment;
+    kv_log_t        *fit;
+    kv_store_fit_t   want;
 
-    max_value = atomic_load(&store->zone->max_value);
+    want.max_value = atomic_load(&store->zone->max_value);
+    want.segment = atomic_load(&store->zone->segment);
 
-    if (*log && *max == max_value) {
+    if (*log && made->max_value == want.max_value
+        && made->segment == want.segment)
+    {
         return KV_OK;
     }
 
-    record = sizeof(kv_batch_header_t) + 64 + KV_KEY_MAX + max_value;
+    record = sizeof(kv_batch_header_t) + 64 + KV_KEY_MAX + want.max_value;
 
     segment = kv_align(record + 2 * KV_SEGMENT_HEADER, 4096);
-    segment = kv_max(segment, store->conf.segment);
+    segment = kv_max(segment, want.segment);
 
     batch = kv_max(record, KV_BATCH_BYTES);
     batch = kv_min(batch, segment - KV_SEGMENT_HEADER);
@@ -226,7 +242,7 @@ kv_store_fit(kv_store_t *store, kv_log_t **log, uint32_t *max)
     }
 
     *log = fit;
-    *max = max_value;
+    *made = want;
 
     return KV_OK;
 }

@@ -60,15 +60,26 @@ typedef struct {
 } kv_store_conf_t;
 
 
+/*
+ * What a log's handle was made for, from the zone: the largest value that may
+ * be in the queue, and the size of new segments.
+ */
+
+typedef struct {
+    uint32_t        max_value;
+    uint64_t        segment;
+} kv_store_fit_t;
+
+
 typedef struct {
     kv_store_conf_t         conf;
     kv_zone_t              *zone;
     kv_io_t                *io;
     int                     dirfd;
     kv_log_t               *log;          /* under the commit lock */
-    uint32_t                log_max;      /* zone->max_value it is made for */
+    kv_store_fit_t          log_fit;
     kv_log_t               *background;   /* under the background lock */
-    uint32_t                background_max;
+    kv_store_fit_t          background_fit;
 
     kv_slot_t              *slot;         /* NULL: none */
     unsigned                number;
@@ -109,6 +120,13 @@ kv_rc_t kv_store_create(kv_store_t **store, const kv_store_conf_t *conf,
  */
 kv_rc_t kv_store_attach(kv_store_t **store, const kv_store_conf_t *conf,
     void *mem, kv_io_t *io, int dirfd, kv_err_t *err);
+
+/*
+ * This store's configuration is the newest that took effect: what belongs to
+ * the store rather than to a request, `segment` and `snapshot`, is as it says
+ * in all processes from now on.  kv_store_create() does it, too.
+ */
+void kv_store_in_force(kv_store_t *store);
 
 /* Frees the process's own part. */
 void kv_store_destroy(kv_store_t *store);
@@ -259,8 +277,10 @@ uint64_t kv_store_mark_due(kv_store_t *store);
 
 /*
  * Makes the log's handles large enough for every value that may be in the
- * queue: a worker of another configuration may have taken larger ones than
- * this one would.  KV_OK or KV_NO_MEMORY.  Under the handle's lock.
+ * queue, and for segments of the size in force: a worker of another
+ * configuration may have taken larger ones than this one would, at any time,
+ * so it is to be called after the queue was taken, with no batch begun.  KV_OK
+ * or KV_NO_MEMORY.  Under the handle's lock.
  */
 kv_rc_t kv_store_fit_log(kv_store_t *store);
 kv_rc_t kv_store_fit_background(kv_store_t *store);

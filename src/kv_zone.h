@@ -72,6 +72,10 @@ typedef struct {
     /* the master: the largest value that any configuration allowed */
     _Atomic uint32_t  max_value;
 
+    /* the master: as in the newest configuration's kv_store_conf_t */
+    _Atomic uint64_t  segment;
+    _Atomic uint64_t  snapshot;
+
     /* anyone */
     _Atomic uint32_t  state;          /* kv_zone_state_t */
     _Atomic uint32_t  failed;         /* an I/O error: no more writes */

@@ -322,6 +322,8 @@ ngx_http_kv_workers(ngx_http_kv_zone_t *zone)
 void
 ngx_http_kv_adopt(ngx_http_kv_zone_t *zone)
 {
+    kv_store_in_force(zone->store);
+
     if (zone->old == NULL) {
         return;
     }

@@ -1997,6 +1997,122 @@ test_sync_of_others(void **state)
 }
 
 
+/* A larger value may come while an old worker is in the middle of its work. */
+
+static void
+test_larger_meanwhile(void **state)
+{
+    kv_rc_t           rc;
+    kv_op_t          *own, *op;
+    other_t           other;
+    uint32_t          larger;
+    kv_store_conf_t   conf;
+
+    (void) state;
+
+    kit.conf.max_value = 20000;
+    kit.conf.segment = 128 << 10;
+    start();
+    put(1, 1, 20000);
+
+    conf = kit.conf;
+
+    for (larger = 1 << 19; larger <= 1 << 21; larger *= 2) {
+        atomic_store(&kit.io->slow_sync_us, 100000);
+        assert_int_equal(kit_begin_put(&host, 1, larger, 20000, &own), KV_OK);
+        host_do(&host, kv_store_submit(kit.store, own));
+        shadow[1] = larger;
+
+        while (atomic_load(&own->state) == KV_OP_QUEUED) {
+            (void) sched_yield();
+        }
+
+        conf.max_value = larger;
+        conf.segment = larger + (128 << 10);
+        other_start(&other, &conf);
+        op = other_submit(&other, 2, larger, larger);
+
+        (void) other_wait(&other, op);
+        atomic_store(&kit.io->slow_sync_us, 0);
+
+        while (!kv_store_done(own, &rc)) {
+            host_turn(&host, 5);
+        }
+
+        assert_int_equal(rc, KV_OK);
+        kv_store_release(kit.store, own);
+        other_stop(&other);
+        verify();
+    }
+
+    settled();
+    kit.conf = conf;
+    restart();
+    stop();
+}
+
+
+/*
+ * What belongs to the store and not to a request, the size of segments and
+ * when a snapshot is taken, is what the newest configuration says, whoever
+ * commits.
+ */
+
+static void
+test_newest_rules(void **state)
+{
+    other_t           other;
+    uint64_t          end;
+    uint32_t          i;
+    kv_zone_t        *zone;
+    kv_store_conf_t   conf;
+
+    (void) state;
+
+    kit.conf.max_value = 20000;
+    kit.conf.segment = 128 << 10;
+    start();
+    put(1, 1, 20000);
+    zone = kit.store->zone;
+
+    conf = kit.conf;
+    conf.segment = 256 << 10;
+    conf.snapshot = 512 << 10;
+    other_start(&other, &conf);
+
+    /* not while it may still be refused */
+
+    for (i = 0; i < 40; i++) {
+        put(2, i + 1, 20000);
+    }
+
+    assert_int_equal(zone->log.segment_size, 128 << 10);
+    assert_int_equal(atomic_load(&zone->snapshots), 0);
+
+    kv_store_in_force(other.store);
+
+    for (i = 0; i < 40; i++) {
+        put(3, i + 1, 20000);
+    }
+
+    assert_int_equal(zone->log.segment_size, 256 << 10);
+
+    end = kit_now_ms() + 10000;
+
+    while (atomic_load(&zone->snapshots) == 0
+           || atomic_load(&zone->background))
+    {
+        assert_true(kit_now_ms() < end);
+        host_turn(&host, 5);
+    }
+
+    other_stop(&other);
+    settled();
+    restart();
+    stop();
+}
+
+
 /* Two workers, as threads: what ThreadSanitizer is to see. */
 
 typedef struct {
@@ -2136,6 +2252,9 @@ main(void)
         cmocka_unit_test_setup_teardown(test_two_configurations, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_sync_of_others, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_larger_meanwhile, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_newest_rules, setup, teardown),
         cmocka_unit_test_setup_teardown(test_crew, setup, teardown)
     };
 
