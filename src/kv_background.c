@@ -631,6 +631,7 @@ static kv_rc_t
 kv_background_purge(kv_store_t *store, bool full, kv_err_t *err)
 {
     kv_rc_t              rc;
+    kv_err_t             other;
     uint64_t             current;
     unsigned             keep;
     kv_io_hurry_t        stopped, *hurry;
@@ -652,11 +653,14 @@ kv_background_purge(kv_store_t *store, bool full, kv_err_t *err)
 
     kv_point(KV_POINT_PURGING);
 
-    if (rc == KV_OK) {
-        rc = kv_snapshot_list(store->io, store->dirfd, &list, err);
+    /* a snapshot that cannot be deleted is no reason to keep the log */
+
+    if (kv_snapshot_list(store->io, store->dirfd, &list, &other) != KV_OK) {
+        *err = other;
+        return KV_ERROR;
     }
 
-    if (rc != KV_OK || list.n < keep) {
+    if (list.n < keep) {
 
         /* without a second snapshot, the log from its start is the spare */
 
@@ -667,8 +671,15 @@ kv_background_purge(kv_store_t *store, bool full, kv_err_t *err)
 
     stopped.check = kv_background_stopped;
 
-    return kv_log_purge(store->background, list.lsn[keep - 1], current,
-                        full ? 0 : KV_SPARES_KEPT, hurry, err);
+    if (kv_log_purge(store->background, list.lsn[keep - 1], current,
+                     full ? 0 : KV_SPARES_KEPT, hurry, &other)
+        != KV_OK)
+    {
+        *err = other;
+        rc = KV_ERROR;
+    }
+
+    return rc;
 }
 
 

@@ -25,6 +25,9 @@
 #define KV_LOG_SIZE_MIN  65536u
 #define KV_LOG_MARK      sizeof(kv_batch_header_t)
 
+/* names that a new file may have until it is complete */
+#define KV_LOG_TMP_TRIES 100u
+
 
 static bool kv_log_passing(int error);
 static void kv_log_write_failed(kv_log_t *log, kv_rc_t rc, size_t len,
@@ -39,7 +42,7 @@ static kv_rc_t kv_log_current(kv_log_t *log, kv_err_t *err);
 static void kv_log_use(kv_log_t *log, int fd, uint64_t lsn, uint64_t salt);
 static bool kv_log_full(kv_log_t *log);
 static kv_rc_t kv_log_next_segment(kv_log_t *log, kv_err_t *err);
-static kv_rc_t kv_log_new_file(kv_log_t *log, const char *tmp, int *fd);
+static kv_rc_t kv_log_new_file(kv_log_t *log, char *tmp, int *fd);
 static kv_rc_t kv_log_new_header(kv_log_t *log, int fd,
     kv_log_position_t *to);
 static void kv_log_settle(kv_log_state_t *state);
@@ -596,10 +599,16 @@ failed:
 }
 
 
+/*
+ * Makes the file `tmp`, or one of another LSN's name, which it then holds: what
+ * a predecessor left there may be impossible to delete.
+ */
+
 static kv_rc_t
-kv_log_new_file(kv_log_t *log, const char *tmp, int *fd)
+kv_log_new_file(kv_log_t *log, char *tmp, int *fd)
 {
-    kv_rc_t  rc;
+    kv_rc_t   rc;
+    uint64_t  number;
 
     rc = kv_log_take_spare(log, tmp, fd);
 
@@ -607,8 +616,18 @@ kv_log_new_file(kv_log_t *log, const char *tmp, int *fd)
         return rc;
     }
 
-    return kv_io_preallocate(log->io, log->dirfd, tmp,
-                             (off_t) log->segment_size, NULL, fd);
+    number = log->state->next_lsn;
+
+    do {
+        (void) kv_log_name(tmp, KV_LOG_SEGMENT_TMP, number++);
+
+        rc = kv_io_preallocate(log->io, log->dirfd, tmp,
+                               (off_t) log->segment_size, NULL, fd);
+
+    } while (rc == KV_ERROR && errno == EEXIST
+             && number - log->state->next_lsn < KV_LOG_TMP_TRIES);
+
+    return rc;
 }
 
 

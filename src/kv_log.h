@@ -139,8 +139,8 @@ kv_rc_t kv_log_prepare(kv_log_t *log, volatile sig_atomic_t *cancel);
  * current one, which is passed as `current_lsn`: state->segment_lsn read
  * under the commit lock): they become spares until there are `spares` of
  * those, the rest is deleted; `hurry` as for kv_io_remove().  One caller at a
- * time, and not beside kv_log_prepare(); needs no commit lock.  KV_OK or
- * KV_ERROR.
+ * time, and not beside kv_log_prepare(); needs no commit lock.  KV_OK, or
+ * KV_ERROR: at least one of them could not be deleted, and stays.
  */
 kv_rc_t kv_log_purge(kv_log_t *log, uint64_t lsn, uint64_t current_lsn,
     unsigned spares, const kv_io_hurry_t *hurry, kv_err_t *err);

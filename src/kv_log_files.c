@@ -67,9 +67,14 @@ kv_log_prepare(kv_log_t *log, volatile sig_atomic_t *cancel)
 
         (void) kv_log_name(name, names[i].kind, names[i].number);
 
-        if (names[i].kind == KV_LOG_SPARE_TMP) {
-            /* what a dead predecessor left */
-            (void) log->io->unlink(log->io, log->dirfd, name);
+        if (names[i].kind == KV_LOG_SPARE_TMP
+
+            /* what a dead predecessor left: out of the way, or we are */
+
+            && log->io->unlink(log->io, log->dirfd, name) == -1
+            && errno != ENOENT)
+        {
+            number = kv_max(number, names[i].number + 1);
         }
 
         if (names[i].kind != KV_LOG_SPARE) {
@@ -165,10 +170,9 @@ kv_log_purge(kv_log_t *log, uint64_t lsn, uint64_t current_lsn,
             && errno != ENOENT)
         {
             kv_err_set(err, "%s: the segment, no longer needed, cannot be "
-                       "deleted: %s; see to the disk, or delete it by hand",
-                       name, strerror(errno));
+                       "deleted: %s; see to the disk", name, strerror(errno));
             rc = KV_ERROR;
-            break;
+            continue;
         }
 
         gone++;

@@ -150,11 +150,12 @@ kv_recover(kv_store_t *store, kv_err_t *err)
 
     /* a snapshot that was cut short; none is being made now */
 
-    rc = kv_snapshot_purge(store->io, store->dirfd, KV_SNAPSHOTS_MAX - 1,
-                           false, NULL, err);
-
-    if (rc != KV_OK) {
-        return rc;
+    if (kv_snapshot_purge(store->io, store->dirfd, KV_SNAPSHOTS_MAX - 1,
+                          false, NULL, err)
+        != KV_OK)
+    {
+        kv_store_say(store, KV_LOG_WARN, "kv zone \"%s\": an unfinished file "
+                     "stays: %s", store->conf.name, err->text);
     }
 
     /*

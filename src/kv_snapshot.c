@@ -26,6 +26,9 @@
  */
 #define KV_SNAPSHOT_DIRTY (1u << 20)
 
+/* names that a snapshot may have until it is complete */
+#define KV_SNAPSHOT_TRIES 100u
+
 #define KV_SNAPSHOT_LEAST (sizeof(kv_snapshot_header_t)                       \
                            + sizeof(kv_block_header_t)                        \
                            + sizeof(kv_snapshot_footer_t))
@@ -80,6 +83,7 @@ typedef struct {
 } kv_snapshot_names_t;
 
 
+static kv_rc_t kv_snapshot_create(kv_snapshot_writer_t *w, kv_err_t *err);
 static void kv_snapshot_name(char *name, uint64_t lsn, const char *suffix);
 static kv_rc_t kv_snapshot_failed(const char *what, const char *name,
     int64_t offset, kv_err_t *err);
@@ -144,20 +148,10 @@ kv_snapshot_begin(kv_io_t *io, int dirfd, uint64_t lsn,
         goto failed;
     }
 
-    /* not O_TRUNC: the old file may be somebody else's */
-
-    if (io->unlink(io, dirfd, w->tmp) == -1 && errno != ENOENT) {
-        rc = kv_snapshot_failed("delete", w->tmp, -1, err);
+    rc = kv_snapshot_create(w, err);
+    if (rc != KV_OK) {
         goto failed;
     }
-
-    w->fd = io->open(io, dirfd, w->tmp, O_WRONLY|O_CREAT|O_EXCL);
-    if (w->fd == -1) {
-        rc = kv_snapshot_failed("create", w->tmp, -1, err);
-        goto failed;
-    }
-
-    w->created = true;
 
     memset(&h, 0, sizeof(h));
 
@@ -185,6 +179,38 @@ failed:
     kv_snapshot_abort(w);
 
     return rc;
+}
+
+
+/*
+ * Not with O_TRUNC: what is there may be somebody else's.  If it cannot be
+ * deleted, ours gets another LSN's name until it is complete.
+ */
+
+static kv_rc_t
+kv_snapshot_create(kv_snapshot_writer_t *w, kv_err_t *err)
+{
+    unsigned  i;
+
+    for (i = 0; i < KV_SNAPSHOT_TRIES; i++) {
+
+        kv_snapshot_name(w->tmp, w->lsn + i, ".tmp");
+
+        (void) w->io->unlink(w->io, w->dirfd, w->tmp);
+
+        w->fd = w->io->open(w->io, w->dirfd, w->tmp, O_WRONLY|O_CREAT|O_EXCL);
+
+        if (w->fd != -1) {
+            w->created = true;
+            return KV_OK;
+        }
+
+        if (errno != EEXIST) {
+            break;
+        }
+    }
+
+    return kv_snapshot_failed("create", w->tmp, -1, err);
 }
 
 
@@ -866,8 +892,10 @@ kv_snapshot_purge(kv_io_t *io, int dirfd, unsigned keep, bool keep_tmp,
 
     rc = kv_snapshot_delete(io, dirfd, keep, ".kvs", hurry, err);
 
-    if (rc == KV_OK && !keep_tmp) {
-        rc = kv_snapshot_delete(io, dirfd, 0, ".tmp", hurry, err);
+    if (!keep_tmp
+        && kv_snapshot_delete(io, dirfd, 0, ".tmp", hurry, err) != KV_OK)
+    {
+        rc = KV_ERROR;
     }
 
     return rc;
@@ -967,18 +995,20 @@ kv_snapshot_delete(kv_io_t *io, int dirfd, unsigned keep, const char *suffix,
     const kv_io_hurry_t *hurry, kv_err_t *err)
 {
     char                name[KV_NAME_MAX];
-    kv_rc_t             rc;
+    kv_rc_t             rc, found;
     unsigned            n;
     kv_snapshot_list_t  list;
 
     assert(keep < KV_SNAPSHOTS_MAX);
 
+    rc = KV_OK;
+
     /* a list that is full may not be all */
 
     do {
-        rc = kv_snapshot_find(io, dirfd, suffix, &list, err);
-        if (rc != KV_OK) {
-            return rc;
+        found = kv_snapshot_find(io, dirfd, suffix, &list, err);
+        if (found != KV_OK) {
+            return found;
         }
 
         n = list.n;
@@ -992,10 +1022,10 @@ kv_snapshot_delete(kv_io_t *io, int dirfd, unsigned keep, const char *suffix,
                 && errno != ENOENT)
             {
                 (void) kv_snapshot_failed("delete", name, -1, err);
-                return KV_ERROR;
+                rc = KV_ERROR;
             }
         }
-    } while (n == KV_SNAPSHOTS_MAX);
+    } while (n == KV_SNAPSHOTS_MAX && rc == KV_OK);
 
-    return KV_OK;
+    return rc;
 }

@@ -40,7 +40,8 @@ typedef struct {
 
 
 /*
- * Begins snap-<lsn>.tmp, replacing one that was left over.  `seed` is that of
+ * Begins snap-<lsn>.tmp, replacing one that was left over (beside it, under
+ * another LSN's name, if that cannot be deleted).  `seed` is that of
  * the map whose walk gives the records (kv_map.h), or zeroes.  KV_OK with the
  * writer in *w, KV_NO_SPACE, or KV_ERROR (`err` filled).
  */
@@ -95,7 +96,7 @@ void kv_snapshot_guess(kv_io_t *io, int dirfd, uint64_t lsn,
 /*
  * Deletes all but the `keep` (below KV_SNAPSHOTS_MAX) newest snapshots, and
  * left-over snap-*.tmp ones unless `keep_tmp`; `hurry` as for kv_io_remove().
- * KV_OK or KV_ERROR (`err` filled).
+ * KV_OK, or KV_ERROR (`err` filled): at least one of them stays.
  */
 kv_rc_t kv_snapshot_purge(kv_io_t *io, int dirfd, unsigned keep,
     bool keep_tmp, const kv_io_hurry_t *hurry, kv_err_t *err);

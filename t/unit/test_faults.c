@@ -113,7 +113,7 @@ static const rule_t  rules[] = {
     { RAM_TRUNCATE, EIO, DONE|FAILED, false },
     { RAM_RENAME, EIO, DONE|FAILED, false },
     { RAM_RENAME, ENOSPC, DONE|FULL, false },
-    { RAM_UNLINK, EIO, DONE|FAILED, false },    /* it may be in the way */
+    { RAM_UNLINK, EIO, DONE, false },
     { RAM_SIZE, EIO, DONE|FAILED, false },
     { RAM_LIST, EIO, DONE|FAILED, false },
     { RAM_LIST, EMFILE, DONE|REFUSED, false },

@@ -63,6 +63,7 @@ typedef struct {
     int              fail_count;      /* how many fail from there on */
     size_t           fail_write;      /* writes of so many bytes fail, if set */
     bool             fail_dir;        /* so do syncs of the directory */
+    const char      *fail_unlink;     /* and deletions of names with this */
     bool             halved;          /* a write was, and now it fails */
     int              error;
     int              allocations;
@@ -645,6 +646,63 @@ test_dead_leftovers(void **ctx)
     assert_int_equal(test_count(t, ""), 2);
     test_sync(t);
     test_replays(t, t->state.next_lsn - 1);
+}
+
+
+/* They cannot be deleted: others are made, under other names. */
+
+static void
+test_stuck_leftovers(void **ctx)
+{
+    char     name[KV_NAME_MAX];
+    test_t  *t = *ctx;
+
+    test_write(t, 3, 19000);
+    test_sync(t);
+
+    t->fail_unlink = ".tmp";
+
+    test_store(t, "spare-0.tmp", 0, "junk", 4);
+    assert_int_equal(kv_log_prepare(t->log, NULL), KV_OK);
+    assert_int_equal(kv_log_prepare(t->log, NULL), KV_DECLINED);
+    assert_int_equal(test_count(t, "spare-"), 2);
+
+    /* from a spare, then without one */
+
+    memcpy(test_name(name, t->state.next_lsn) + 20, ".tmp", 5);
+    test_store(t, name, 0, "junk", 4);
+    test_write(t, 3, 19000);
+    assert_int_equal(t->state.segments, 2);
+    assert_false(test_exists(t, name));
+
+    memcpy(test_name(name, t->state.next_lsn) + 20, ".tmp", 5);
+    test_store(t, name, 0, "junk", 4);
+    memcpy(test_name(name, t->state.next_lsn + 1) + 20, ".tmp", 5);
+    test_store(t, name, 0, "junk", 4);
+    test_write(t, 3, 19000);
+    assert_int_equal(t->state.segments, 3);
+    assert_true(test_exists(t, name));
+    test_sync(t);
+
+    t->fail_unlink = NULL;
+    test_replays(t, 9);
+    assert_int_equal(test_count(t, ""), 3);
+
+    /* a segment that cannot go is no reason to keep the others */
+
+    t->fail_unlink = FIRST;
+    assert_int_equal(kv_log_purge(t->log, 9, t->state.segment_lsn, 0, NULL,
+                                  &t->err), KV_ERROR);
+    assert_non_null(strstr(t->err.text, FIRST));
+    assert_true(test_exists(t, FIRST));
+    assert_int_equal(test_count(t, "log-"), 2);
+    assert_int_equal(t->state.segments, 2);
+
+    t->fail_unlink = NULL;
+    assert_int_equal(kv_log_purge(t->log, 9, t->state.segment_lsn, 0, NULL,
+                                  &t->err), KV_OK);
+    assert_int_equal(test_count(t, "log-"), 1);
+    assert_int_equal(test_replay(t, 6, 9), KV_OK);
 }
 
 
@@ -2483,6 +2541,11 @@ test_io_unlink(kv_io_t *io, int dirfd, const char *name)
         return -1;
     }
 
+    if (t->fail_unlink && strstr(name, t->fail_unlink)) {
+        errno = EIO;
+        return -1;
+    }
+
     /* the directory's changes are on disk in their order */
     t->renames_n = 0;
 
@@ -2558,6 +2621,7 @@ main(void)
         TEST(test_changed_behind),
         TEST(test_dead_committer),
         TEST(test_dead_leftovers),
+        TEST(test_stuck_leftovers),
         TEST(test_dead_moving),
         TEST(test_torn_tail),
         TEST(test_damaged_middle),

@@ -1058,6 +1058,40 @@ test_left_over(void **state)
 }
 
 
+/* What cannot be deleted stops neither the next snapshot nor the purge. */
+
+static void
+test_stuck(void **state)
+{
+    uint64_t  end, bytes;
+    kv_err_t  err;
+
+    (void) state;
+
+    assert_int_equal(mkdirat(dirfd_, TMP, 0700), 0);
+    assert_int_equal(mkdirat(dirfd_, "snap-0000000000000001.kvs", 0700), 0);
+    make_file("snap-0000000000000002.kvs", "", 0);
+    make_file("snap-0000000000000003.tmp", "", 0);
+
+    if (write_snapshot(&io, LSN, small, 5, &bytes, &err) != KV_OK) {
+        fail_msg("%s", err.text);
+    }
+
+    assert_int_equal(read_snapshot(&io, LSN, small, 5, &end, &bytes, &err),
+                     KV_OK);
+
+    assert_int_equal(kv_snapshot_purge(&io, dirfd_, 1, false, NULL, &err),
+                     KV_ERROR);
+    assert_non_null(strstr(err.text, TMP));
+    assert_int_equal(files(), 3);
+    assert_true(exists(NAME));
+
+    assert_int_equal(unlinkat(dirfd_, TMP, AT_REMOVEDIR), 0);
+    assert_int_equal(unlinkat(dirfd_, "snap-0000000000000001.kvs",
+                              AT_REMOVEDIR), 0);
+}
+
+
 /* Notes the call; true if it is the one that fails. */
 
 static bool
@@ -1269,8 +1303,8 @@ test_write_fails(void **state)
                 break;
             }
 
-            if (f.failed == CALL_CLOSE) {
-                /* synced before: nothing is lost */
+            if (f.failed == CALL_CLOSE || f.failed == CALL_UNLINK) {
+                /* synced before: nothing is lost; nothing is in the way */
                 assert_int_equal(rc, KV_OK);
                 assert_int_equal(unlinkat(dirfd_, NAME, 0), 0);
                 continue;
@@ -1491,6 +1525,7 @@ main(void)
         kv_test(test_list),
         kv_test(test_purge),
         kv_test(test_left_over),
+        kv_test(test_stuck),
         kv_test(test_write_fails),
         kv_test(test_sync_order),
         kv_test(test_torn_calls),
