@@ -21,6 +21,7 @@
 
 
 static ngx_int_t ngx_http_kv_handler(ngx_http_request_t *r);
+static ngx_int_t ngx_http_kv_no_key(ngx_http_request_t *r);
 static ngx_int_t ngx_http_kv_get(ngx_http_request_t *r,
     ngx_http_kv_ctx_t *ctx);
 static ngx_int_t ngx_http_kv_delete(ngx_http_request_t *r,
@@ -164,6 +165,10 @@ ngx_http_kv_handler(ngx_http_request_t *r)
 
     rc = ngx_http_kv_key(r, &ctx->key);
 
+    if (rc == NGX_ERROR) {
+        return ngx_http_kv_no_key(r);
+    }
+
     if (rc == NGX_OK && ctx->key.len == 0) {
         return ngx_http_kv_reply(r, NGX_HTTP_BAD_REQUEST,
                                  "key cannot be empty\n");
@@ -207,6 +212,28 @@ ngx_http_kv_handler(ngx_http_request_t *r)
     default:
         return ngx_http_kv_get(r, ctx);
     }
+}
+
+
+/*
+ * A mistake of the configuration, "rewrite" with "break" or "try_files": an
+ * answer about some other key would hide it.
+ */
+
+static ngx_int_t
+ngx_http_kv_no_key(ngx_http_request_t *r)
+{
+    ngx_http_core_loc_conf_t  *clcf;
+
+    clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
+
+    ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                  "the path was changed to \"%V\", which does not begin with "
+                  "\"%V\", the name of the location: there is no key in it",
+                  &r->uri, &clcf->name);
+
+    return ngx_http_kv_reply(r, NGX_HTTP_INTERNAL_SERVER_ERROR,
+                             "internal server error\n");
 }
 
 

@@ -209,8 +209,10 @@ void ngx_http_kv_look_stop(ngx_http_kv_zone_t *zone);
 /* ngx_http_kv_key.c */
 
 /*
- * Finds the key in the request's path.  NGX_OK with ctx->key set (it may be
- * of length 0), or NGX_DECLINED if it has other characters than a key may.
+ * Finds the key in the request's path.  NGX_OK with `key` set, into r->uri (it
+ * may be of length 0); NGX_DECLINED if it has other characters than a key may,
+ * an empty segment before it among them; NGX_ERROR if the path was rewritten
+ * and does not begin with the location's name.
  */
 ngx_int_t ngx_http_kv_key(ngx_http_request_t *r, ngx_str_t *key);
 

@@ -5,15 +5,24 @@
  * nginx decodes and normalises the path into r->uri: it resolves dot segments
  * (as RFC 3986, section 6.2.2.3, says) and also merges slashes, which are not
  * equivalent there: "/kv//a" names the key "/a", which no key may be, and must
- * not be taken for "a".  So the key is what r->uri says, and the path as the
- * client sent it is asked whether an empty segment was merged away.
+ * not be taken for "a".  And a ".." behind an empty segment leads elsewhere
+ * without it than with it.
+ *
+ * So there is one rule: the key is what r->uri has behind the location's name,
+ * and a path that has an empty segment anywhere, as it was sent and once it is
+ * decoded, names no key.  It depends neither on "merge_slashes" nor on what dot
+ * segments there are.
+ *
+ * After a rewrite or an internal redirect the path that was sent says nothing
+ * about the key, and r->uri need not begin with the location's name any more:
+ * to cut it there would make one key of many.
  */
 
 
 #include "ngx_http_kv.h"
 
 
-static ngx_int_t ngx_http_kv_merged(ngx_http_request_t *r, ngx_str_t *key);
+static ngx_uint_t ngx_http_kv_empty_segment(ngx_str_t *path);
 
 
 /* A-Z a-z 0-9 : _ . - */
@@ -36,9 +45,10 @@ ngx_http_kv_key(ngx_http_request_t *r, ngx_str_t *key)
 
     clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
 
-    if (r->uri.len < clcf->name.len) {
-        ngx_str_null(key);
-        return NGX_OK;
+    if (r->uri.len < clcf->name.len
+        || ngx_memcmp(r->uri.data, clcf->name.data, clcf->name.len) != 0)
+    {
+        return NGX_ERROR;
     }
 
     key->data = r->uri.data + clcf->name.len;
@@ -52,52 +62,50 @@ ngx_http_kv_key(ngx_http_request_t *r, ngx_str_t *key)
         }
     }
 
-    return ngx_http_kv_merged(r, key);
-}
+    /* nginx marks each path that has an empty segment as complex */
 
-
-/*
- * NGX_DECLINED if the key, as the client sent it, followed an empty segment.
- * After a rewrite the path that was sent says nothing about the key.
- */
-
-static ngx_int_t
-ngx_http_kv_merged(ngx_http_request_t *r, ngx_str_t *key)
-{
-    size_t   n;
-    u_char  *p, *end, *src, *dst;
-
-    /* no escape, no doubtful segment: what was sent is what we have */
-
-    if (!r->valid_unparsed_uri || (!r->complex_uri && !r->quoted_uri)) {
-        return NGX_OK;
-    }
-
-    src = r->unparsed_uri.data;
-    end = src + r->unparsed_uri.len;
-
-    for (n = 0; src + n < end && src[n] != '?' && src[n] != '#'; n++) {
-        /* void */
-    }
-
-    p = ngx_pnalloc(r->pool, n + 1);
-    if (p == NULL) {
-        return NGX_DECLINED;
-    }
-
-    dst = p;
-
-    ngx_unescape_uri(&dst, &src, n, 0);
-
-    n = dst - p;
-
-    if (n >= key->len + 2
-        && ngx_memcmp(dst - key->len, key->data, key->len) == 0
-        && dst[- (ssize_t) key->len - 1] == '/'
-        && dst[- (ssize_t) key->len - 2] == '/')
+    if (r->valid_unparsed_uri
+        && (r->complex_uri || r->quoted_uri)
+        && ngx_http_kv_empty_segment(&r->unparsed_uri))
     {
         return NGX_DECLINED;
     }
 
     return NGX_OK;
+}
+
+
+static ngx_uint_t
+ngx_http_kv_empty_segment(ngx_str_t *path)
+{
+    u_char     *p, *end, c;
+    ngx_int_t   n;
+    ngx_uint_t  slash;
+
+    slash = 0;
+
+    for (p = path->data, end = p + path->len; p < end; /* void */) {
+        c = *p++;
+
+        if (c == '?' || c == '#') {
+            break;
+        }
+
+        if (c == '%' && end - p >= 2) {
+            n = ngx_hextoi(p, 2);
+
+            if (n != NGX_ERROR) {
+                c = (u_char) n;
+                p += 2;
+            }
+        }
+
+        if (c == '/' && slash) {
+            return 1;
+        }
+
+        slash = (c == '/');
+    }
+
+    return 0;
 }

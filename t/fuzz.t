@@ -40,7 +40,8 @@ http {
     %%temp%%
     log_format kv escape=json
         '{"method":"$request_method","status":"$status",'
-        '"type":"$sent_http_content_type","uri":"$uri"}';
+        '"type":"$sent_http_content_type","uri":"$uri",'
+        '"sent":"$request_uri"}';
     access_log off;
 
     client_header_timeout 1s;
@@ -118,6 +119,12 @@ sub told {
         next if $line =~ m{"uri":"/kv/good-};
         my $r = $json->decode($line);
         my ($key) = $r->{uri} =~ m{^/(?:kv|other)/([A-Za-z0-9:_.-]+)$};
+
+        # an empty segment, anywhere in what was sent
+
+        my $sent = $r->{sent} =~ s/[?#].*//sr;
+        $sent =~ s/%([0-9a-f]{2})/chr hex $1/gie;
+        undef $key if $sent =~ m{//};
 
         $n++;
         push @errors, $line if $r->{type} =~ /html/

@@ -7,9 +7,9 @@
  * an r->uri that need have nothing to do with each other, as after a rewrite.
  *
  * What must hold: a key that is accepted lies in r->uri behind the location's
- * name and has the contract's characters only, and no empty segment was
- * merged away before it; all others are declined.  A key sent as it is names
- * the same key.
+ * name and has the contract's characters only, and the path that was sent has no
+ * empty segment; all others are declined.  A path that does not begin with the
+ * location's name is an error.  A key sent as it is names the same key.
  */
 
 
@@ -24,7 +24,7 @@ static void key_sent(const uint8_t *data, size_t size);
 static void key_rewritten(const uint8_t *data, size_t size, uint8_t flags);
 static void key_normalize(ngx_str_t *uri);
 static bool key_valid(const ngx_str_t *key);
-static bool key_merged(const ngx_str_t *sent, const ngx_str_t *key);
+static bool key_empty_segment(const ngx_str_t *decoded);
 static ngx_int_t key_find(ngx_str_t uri, ngx_str_t unparsed, uint8_t flags,
     ngx_str_t *key);
 
@@ -95,7 +95,7 @@ key_sent(const uint8_t *data, size_t size)
     fuzz_check(key.data == uri.data + PREFIX_LEN
                && key.len == uri.len - PREFIX_LEN);
     fuzz_check((rc == NGX_OK) == (key_valid(&key)
-                                  && !key_merged(&decoded, &key)),
+                                  && !key_empty_segment(&decoded)),
                "rc %d, key \"%.*s\"", (int) rc, (int) key.len, key.data);
 
     if (rc == NGX_OK && key.len) {
@@ -118,13 +118,15 @@ key_rewritten(const uint8_t *data, size_t size, uint8_t flags)
 
     rc = key_find(uri, fuzz_ngx_str(data + n, size - n), flags, &key);
 
-    fuzz_check(rc == NGX_OK || rc == NGX_DECLINED);
+    fuzz_check((rc == NGX_ERROR)
+               == (uri.len < PREFIX_LEN
+                   || memcmp(uri.data, PREFIX, PREFIX_LEN) != 0));
+    fuzz_check(rc == NGX_OK || rc == NGX_DECLINED || rc == NGX_ERROR);
 
     if (rc == NGX_OK) {
         fuzz_check(key_valid(&key));
-        fuzz_check(key.len ? key.data == uri.data + PREFIX_LEN
-                             && key.len == uri.len - PREFIX_LEN
-                           : uri.len <= PREFIX_LEN);
+        fuzz_check(key.data == uri.data + PREFIX_LEN
+                   && key.len == uri.len - PREFIX_LEN);
     }
 }
 
@@ -188,21 +190,18 @@ key_valid(const ngx_str_t *key)
 }
 
 
-/* Whether what was sent ends with an empty segment and the key. */
-
 static bool
-key_merged(const ngx_str_t *decoded, const ngx_str_t *key)
+key_empty_segment(const ngx_str_t *decoded)
 {
-    size_t  at;
+    size_t  i;
 
-    if (decoded->len < key->len + 2) {
-        return false;
+    for (i = 1; i < decoded->len; i++) {
+        if (decoded->data[i - 1] == '/' && decoded->data[i] == '/') {
+            return true;
+        }
     }
 
-    at = decoded->len - key->len;
-
-    return memcmp(decoded->data + at, key->data, key->len) == 0
-           && memcmp(decoded->data + at - 2, "//", 2) == 0;
+    return false;
 }
 
 

@@ -106,45 +106,21 @@ ngx_pnalloc(ngx_pool_t *pool, size_t size)
 }
 
 
-/* Of a "%" that is none, nginx leaves out as much as it could make sense of. */
-
-void
-ngx_unescape_uri(u_char **dst, u_char **src, size_t size, ngx_uint_t type)
+ngx_int_t
+ngx_hextoi(u_char *line, size_t n)
 {
-    u_char  *p, *d, *end;
+    ngx_int_t  value;
 
-    (void) type;
+    for (value = n ? 0 : NGX_ERROR; n--; line++) {
 
-    d = *dst;
-    end = *src + size;
-
-    for (p = *src; p < end; p++) {
-
-        if (*p != '%') {
-            *d++ = *p;
-            continue;
+        if (fuzz_hex(*line) < 0) {
+            return NGX_ERROR;
         }
 
-        if (++p == end) {
-            break;
-        }
-
-        if (fuzz_hex(*p) < 0) {
-            *d++ = *p;
-            continue;
-        }
-
-        if (++p == end) {
-            break;
-        }
-
-        if (fuzz_hex(*p) >= 0) {
-            *d++ = (u_char) (fuzz_hex(p[-1]) << 4 | fuzz_hex(*p));
-        }
+        value = value << 4 | fuzz_hex(*line);
     }
 
-    *dst = d;
-    *src = end;
+    return value;
 }
 
 

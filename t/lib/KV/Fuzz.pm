@@ -204,6 +204,7 @@ sub odd_line {
                   "http://$path", 'http://', 'http:/', 'ftp://x' . $path,
                   'localhost:80', '*', '', '//', "/$path", "/.$path",
                   "/kv/../..$path", "/x/..$path", '/kv/.', '/kv/..', '/kv//f1',
+                  '/kv//./f1', '/kv//x/../f1', "/x/../$path", '/kv/.%2F/f1',
                   "$path#a", "$path?", "$path?" . 'q' x int rand 9000, '?',
                   "$path%", "$path%4", "$path%zz", "$path%00", "\\kv\\f1",
                   '/kv/' . 'f' x int rand 40_000, "/kv/f\xc3\xbc", 'kv/f1',
