@@ -16,9 +16,10 @@
 
 
 #include <assert.h>
-#include <poll.h>
+#include <linux/futex.h>
 #include <sched.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -33,6 +34,9 @@
 /* how long the committer waits for the next write, and what is soon; ns */
 #define KV_LINGER         200000
 #define KV_LINGER_SOON    1000000
+
+/* how soon a committer that waits sees that its process is to end; ns */
+#define KV_WAIT_SLICE     10000000
 
 /* pages emptied to make room for one request */
 #define KV_ROOM_PAGES     64
@@ -81,12 +85,38 @@ kv_commit_push(kv_zone_t *zone, kv_op_t *op)
 }
 
 
+/*
+ * The committer says that it waits and then looks at the time; here it is the
+ * other way round: so one of the two sees the other.
+ */
+
+void
+kv_commit_start_by(kv_zone_t *zone, uint64_t ns)
+{
+    uint64_t  start;
+
+    start = atomic_load(&zone->start_ns);
+
+    do {
+        if (ns >= start) {
+            return;
+        }
+
+    } while (!atomic_compare_exchange_weak(&zone->start_ns, &start, ns));
+
+    if (atomic_load(&zone->waits)) {
+        (void) atomic_fetch_add(&zone->hurried, 1);
+        (void) syscall(SYS_futex, &zone->hurried, FUTEX_WAKE, 1, NULL, NULL,
+                       0);
+    }
+}
+
+
 bool
 kv_commit_claim(kv_store_t *store)
 {
     bool        dead;
     uint32_t    holder, mine;
-    uint64_t    one;
     kv_zone_t  *zone;
 
     zone = store->zone;
@@ -96,13 +126,6 @@ kv_commit_claim(kv_store_t *store)
     if (holder == 0) {
         return atomic_compare_exchange_strong(&zone->committer, &holder,
                                               mine);
-    }
-
-    if (store->conf.delay && zone->commit_eventfd != -1
-        && atomic_load(&zone->queued) >= store->conf.batch)
-    {
-        one = 1;
-        (void) !write(zone->commit_eventfd, &one, sizeof(one));
     }
 
     if (holder == mine) {
@@ -302,7 +325,7 @@ kv_commit_round(kv_store_t *store, kv_batch_t *batch)
         return false;
     }
 
-    if (store->conf.delay) {
+    if (atomic_load(&zone->start_ns)) {
         kv_commit_wait(store);
     }
 
@@ -316,29 +339,49 @@ kv_commit_round(kv_store_t *store, kv_batch_t *batch)
 }
 
 
-/* With a delay: until a batch has gathered, or the time is over. */
+/*
+ * With a delay: until nobody in the queue wants to wait any longer, or this
+ * process is to end, since it may be the last that takes writes.
+ */
 
 static void
 kv_commit_wait(kv_store_t *store)
 {
-    uint64_t        now, end, n;
-    kv_zone_t      *zone;
-    struct pollfd   pfd;
+    uint32_t          hurried;
+    uint64_t          now, began, start;
+    kv_zone_t        *zone;
+    struct timespec   slice;
 
     zone = store->zone;
-    end = kv_now_ns() + store->conf.delay * 1000000;
+    began = kv_now_ns();
+    slice.tv_sec = 0;
 
-    while (!kv_store_stopping(store)
-           && atomic_load(&zone->queued) < store->conf.batch
-           && (now = kv_now_ns()) < end)
-    {
-        pfd.fd = zone->commit_eventfd;
-        pfd.events = POLLIN;
+    atomic_store(&zone->waits, 1);
 
-        if (poll(&pfd, 1, (int) ((end - now) / 1000000) + 1) == 1) {
-            (void) !read(pfd.fd, &n, sizeof(n));
+    for ( ;; ) {
+        hurried = atomic_load(&zone->hurried);
+        start = atomic_load(&zone->start_ns);
+
+        if (start == UINT64_MAX) {
+
+            /* pushed, and about to be said; or it died in between */
+
+            start = began + store->conf.delay * 1000000;
         }
+
+        now = kv_now_ns();
+
+        if (now >= start || kv_store_stopping(store)) {
+            break;
+        }
+
+        slice.tv_nsec = (long) kv_min(start - now, KV_WAIT_SLICE);
+
+        (void) syscall(SYS_futex, &zone->hurried, FUTEX_WAIT, hurried, &slice,
+                       NULL, 0);
     }
+
+    atomic_store(&zone->waits, 0);
 }
 
 
@@ -349,7 +392,10 @@ kv_commit_take(kv_zone_t *zone)
 {
     kv_op_t  *head, *oldest;
 
+    /* before the swap, so that what is pushed later is not forgotten */
+
     atomic_store(&zone->queued, 0);
+    atomic_store(&zone->start_ns, UINT64_MAX);
 
     head = atomic_load(&zone->queue);
 

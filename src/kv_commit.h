@@ -22,6 +22,12 @@
 void kv_commit_push(kv_zone_t *zone, kv_op_t *op);
 
 /*
+ * What is queued is not to wait for company beyond that time, monotonic ns; 0:
+ * not at all.  To be said after the push.  Any thread.
+ */
+void kv_commit_start_by(kv_zone_t *zone, uint64_t ns);
+
+/*
  * Makes the caller responsible for running kv_commit_run(), if nobody is or
  * whoever is died.  True if it is now.
  */

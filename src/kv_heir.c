@@ -49,6 +49,7 @@ kv_commit_inherit(kv_store_t *store, kv_batch_t *batch)
     zone = store->zone;
 
     atomic_store(&zone->reap, 1);
+    atomic_store(&zone->waits, 0);
 
     atomic_store(&zone->unsynced, 1);
 

@@ -24,6 +24,7 @@ static uint64_t kv_store_until(uint64_t ns, uint64_t ms);
 static bool kv_store_ready(kv_store_t *store);
 static kv_rc_t kv_store_op(kv_store_t *store, uint8_t code, kv_op_t **op);
 static void kv_store_promise(kv_store_t *store, kv_op_t *op);
+static uint64_t kv_store_start(kv_store_t *store, kv_op_t *op);
 static void kv_store_op_free(kv_store_t *store, kv_op_t *op);
 
 
@@ -69,7 +70,7 @@ kv_store_create(kv_store_t **store, const kv_store_conf_t *conf, void *mem,
     zone->layout = KV_ZONE_LAYOUT;
     zone->nslots = slots;
     zone->size = size;
-    zone->commit_eventfd = -1;
+    zone->start_ns = UINT64_MAX;
 
     kv_measure_init(&zone->stats.batch);
     kv_measure_init(&zone->stats.sync);
@@ -542,6 +543,7 @@ kv_store_submit(kv_store_t *store, kv_op_t *op)
     }
 
     kv_commit_push(store->zone, op);
+    kv_commit_start_by(store->zone, kv_store_start(store, op));
 
     return kv_commit_claim(store) ? KV_TODO_COMMIT : 0;
 }
@@ -567,6 +569,28 @@ kv_store_promise(kv_store_t *store, kv_op_t *op)
     default:
         break;
     }
+}
+
+
+/* How long it may wait for company; who is to end has no time. */
+
+static uint64_t
+kv_store_start(kv_store_t *store, kv_op_t *op)
+{
+    if (store->conf.delay == 0 || kv_store_stopping(store)
+        || atomic_load(&store->zone->queued) >= store->conf.batch)
+    {
+        return 0;
+    }
+
+    return op->queued_ns + store->conf.delay * 1000000;
+}
+
+
+void
+kv_store_hurry(kv_store_t *store)
+{
+    kv_commit_start_by(store->zone, 0);
 }
 
 

@@ -203,6 +203,12 @@ kv_rc_t kv_store_room(kv_store_t *store, uint32_t need, kv_op_t **op);
 unsigned kv_store_submit(kv_store_t *store, kv_op_t *op);
 
 /*
+ * What is queued waits for no delay any more: the process is to end, and its
+ * clients wait.
+ */
+void kv_store_hurry(kv_store_t *store);
+
+/*
  * Whether it is done, and then its result: KV_OK, KV_NO_MEMORY, KV_NO_SPACE,
  * KV_UNAVAILABLE (an I/O error, or the store is being rebuilt: it may or may
  * not have happened).

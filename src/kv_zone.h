@@ -67,7 +67,6 @@ typedef struct {
     kv_slot_t        *slots;
     void             *directory;
     kv_heap_t        *heap;
-    int               commit_eventfd; /* ends a committer's delay early */
 
     /* the master: the largest value that any configuration allowed */
     _Atomic uint32_t  max_value;
@@ -86,6 +85,10 @@ typedef struct {
     _Alignas(KV_CACHE_LINE)
     _Atomic(kv_op_t *)  queue;
     _Atomic uint32_t    queued;       /* pushed since the last take */
+    _Atomic uint32_t    hurried;      /* a futex: start_ns was made sooner */
+    _Atomic uint32_t    waits;        /* the committer does, for company */
+    _Atomic uint64_t    start_ns;     /* when the batch is to start, monotonic;
+                                         UINT64_MAX: nobody said */
 
     /* who has a task for it, slot number + 1; 0: nobody */
     _Alignas(KV_CACHE_LINE)

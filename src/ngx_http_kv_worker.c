@@ -172,6 +172,11 @@ void
 ngx_http_kv_turn(ngx_http_kv_zone_t *zone)
 {
     ngx_http_kv_deliver(zone);
+
+    if (ngx_exiting && !ngx_queue_empty(&zone->waiting)) {
+        kv_store_hurry(zone->store);
+    }
+
     ngx_http_kv_do(zone, kv_store_poll(zone->store));
     ngx_http_kv_arm(zone);
 }
@@ -621,6 +626,8 @@ ngx_http_kv_drain(ngx_http_kv_zone_t *zone)
     struct pollfd   pfd;
 
     end = kv_now_ns() + (uint64_t) NGX_HTTP_KV_EXIT * 1000000;
+
+    kv_store_hurry(zone->store);
 
     if (atomic_load(&zone->store->zone->sync_ms)
         && atomic_load(&zone->store->zone->unsynced))

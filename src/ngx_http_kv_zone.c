@@ -77,7 +77,7 @@ ngx_http_kv_create_zone(ngx_http_kv_zone_t *zone, ngx_slab_pool_t *shpool)
     slots = ngx_max(slots, KV_SLOTS_MIN);
     slots = ngx_min(slots, KV_SLOTS_MAX);
 
-    if (ngx_http_kv_eventfds(zone, slots + 1) != NGX_OK) {
+    if (ngx_http_kv_eventfds(zone, slots) != NGX_OK) {
         return NGX_ERROR;
     }
 
@@ -105,8 +105,6 @@ ngx_http_kv_create_zone(ngx_http_kv_zone_t *zone, ngx_slab_pool_t *shpool)
     for (i = 0; i < slots; i++) {
         zone->store->zone->slots[i].eventfd = fd[i];
     }
-
-    zone->store->zone->commit_eventfd = fd[slots];
 
     shpool->data = mem;
 

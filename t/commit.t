@@ -151,6 +151,31 @@ is($s->stop, 0, 'it stops');
 }
 
 
+# however long it is, who leaves does not wait for it: nobody else would come
+
+for my $how ([ TERM => sub { kill('TERM', -$s->{pgid}) } ],
+             [ QUIT => sub { kill('QUIT', $s->{pid}) } ],
+             [ HUP => sub { kill('HUP', $s->{pid}) } ])
+{
+    my ($name, $send) = @$how;
+    $s->{kv} = 'segment=4m max_value=1m delay=9s batch=10';
+    $s->start;
+
+    my %old = map { $_ => 1 } $s->workers;
+    my @c = send_all($s, puts('long', 3));
+    ok($c[0]->silent(0.1), "$name: writes wait for company");
+    my $time = time;
+    $send->();
+    is(scalar(grep { (eval { $_->response } || { status => 0 })->{status}
+                     == 200 } @c), 3, "$name: they are answered");
+    cmp_ok(time - $time, '<', 4, "$name: at once");
+
+    @c = ();
+    wait_for(sub { !grep { $old{$_} } $s->workers }, 10) if $name eq 'HUP';
+    is($name eq 'HUP' ? $s->stop : $s->wait_exit, 0, "$name: a clean exit");
+}
+
+
 # sync=<interval> and sync=off answer without the disk
 
 for my $sync ('200ms', 'off') {

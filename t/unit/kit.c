@@ -162,8 +162,6 @@ kit_start(kit_t *kit)
                                                         |EFD_CLOEXEC);
     }
 
-    kit->store->zone->commit_eventfd = eventfd(0, EFD_NONBLOCK|EFD_CLOEXEC);
-
     return KV_OK;
 }
 
@@ -180,8 +178,6 @@ kit_stop(kit_t *kit)
     for (i = 0; i < kit->slots; i++) {
         (void) close(kit->store->zone->slots[i].eventfd);
     }
-
-    (void) close(kit->store->zone->commit_eventfd);
 
     kv_store_destroy(kit->store);
     kit->store = NULL;

@@ -1997,6 +1997,88 @@ test_sync_of_others(void **state)
 }
 
 
+/* A delay is its asker's: who has none does not wait for others' company. */
+
+static void
+test_delay_of_others(void **state)
+{
+    kv_rc_t           rc;
+    kv_op_t          *own, *op;
+    other_t           other;
+    uint64_t          began;
+    kv_store_conf_t   conf;
+
+    (void) state;
+
+    kit.conf.delay = 9000;
+    start();
+
+    conf = kit.conf;
+    conf.delay = 0;
+    other_start(&other, &conf);
+
+    began = kit_now_ms();
+    assert_int_equal(kit_begin_put(&host, 1, 1, 100, &own), KV_OK);
+    host_do(&host, kv_store_submit(kit.store, own));
+    shadow[1] = 1;
+
+    (void) usleep(20000);
+    assert_int_equal(atomic_load(&own->state), KV_OP_QUEUED);
+
+    op = other_submit(&other, 2, 1, 100);
+    (void) other_wait(&other, op);
+
+    /* it took the other along */
+
+    while (!kv_store_done(own, &rc)) {
+        host_turn(&host, 5);
+    }
+
+    assert_int_equal(rc, KV_OK);
+    kv_store_release(kit.store, own);
+    assert_true(kit_now_ms() - began < 5000);
+    other_stop(&other);
+
+    /* nor does who has a smaller batch */
+
+    conf.delay = 9000;
+    conf.batch = 2;
+    other_start(&other, &conf);
+    began = kit_now_ms();
+    assert_int_equal(kit_begin_put(&host, 1, 2, 100, &own), KV_OK);
+    host_do(&host, kv_store_submit(kit.store, own));
+    shadow[1] = 2;
+    (void) other_wait(&other, other_submit(&other, 2, 2, 100));
+
+    while (!kv_store_done(own, &rc)) {
+        host_turn(&host, 5);
+    }
+
+    kv_store_release(kit.store, own);
+    assert_true(kit_now_ms() - began < 5000);
+
+    /* nor somebody who is to end, and tells those who commit */
+
+    began = kit_now_ms();
+    assert_int_equal(kit_begin_put(&host, 1, 3, 100, &own), KV_OK);
+    host_do(&host, kv_store_submit(kit.store, own));
+    shadow[1] = 3;
+    (void) usleep(20000);
+    kv_store_hurry(other.store);
+
+    while (!kv_store_done(own, &rc)) {
+        host_turn(&host, 5);
+    }
+
+    kv_store_release(kit.store, own);
+    assert_true(kit_now_ms() - began < 5000);
+    other_stop(&other);
+
+    verify();
+    stop();
+}
+
+
 /* A larger value may come while an old worker is in the middle of its work. */
 
 static void
@@ -2252,6 +2334,7 @@ main(void)
         cmocka_unit_test_setup_teardown(test_two_configurations, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_sync_of_others, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_delay_of_others, setup, teardown),
         cmocka_unit_test_setup_teardown(test_larger_meanwhile, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_newest_rules, setup, teardown),
