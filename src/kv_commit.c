@@ -535,9 +535,9 @@ kv_commit_gather(kv_store_t *store, kv_batch_t *batch, kv_op_t *hand)
         puts += op->code == KV_OP_PUT;
     }
 
-    zone->phase = KV_PHASE_CHANGING;
+    kv_phase_changing(zone);
     stock = puts ? kv_map_reserve(&zone->map, puts) : 0;
-    zone->phase = KV_PHASE_IDLE;
+    kv_phase_idle(zone);
 
     kv_log_begin(store->log);
 
@@ -781,7 +781,7 @@ kv_commit_apply(kv_store_t *store, kv_op_t **op, unsigned n)
     kv_zone_t  *zone;
 
     zone = store->zone;
-    zone->phase = KV_PHASE_CHANGING;
+    kv_phase_changing(zone);
 
     for (i = 0; i < n; i++) {
 
@@ -808,7 +808,7 @@ kv_commit_apply(kv_store_t *store, kv_op_t **op, unsigned n)
         return false;
     }
 
-    zone->phase = KV_PHASE_IDLE;
+    kv_phase_idle(zone);
 
     kv_point(KV_POINT_APPLIED);
 
@@ -944,7 +944,7 @@ kv_commit_make_room(kv_store_t *store, kv_op_t *op)
     struct timespec   pause;
 
     zone = store->zone;
-    zone->phase = KV_PHASE_CHANGING;
+    kv_phase_changing(zone);
 
     pause.tv_sec = 0;
     pause.tv_nsec = 20000;
@@ -979,7 +979,7 @@ kv_commit_make_room(kv_store_t *store, kv_op_t *op)
 
     (void) kv_limbo_reclaim(&zone->limbo);
 
-    zone->phase = KV_PHASE_IDLE;
+    kv_phase_idle(zone);
 
     return KV_OK;
 }
@@ -1010,7 +1010,7 @@ kv_commit_tidy(kv_store_t *store)
         return true;
     }
 
-    zone->phase = KV_PHASE_CHANGING;
+    kv_phase_changing(zone);
 
     rc = kv_limbo_reclaim(&zone->limbo);
 
@@ -1029,7 +1029,7 @@ kv_commit_tidy(kv_store_t *store)
         return false;
     }
 
-    zone->phase = KV_PHASE_IDLE;
+    kv_phase_idle(zone);
 
     return true;
 }

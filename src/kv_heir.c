@@ -53,7 +53,8 @@ kv_commit_inherit(kv_store_t *store, kv_batch_t *batch)
 
     atomic_store(&zone->unsynced, 1);
 
-    if (zone->phase != KV_PHASE_IDLE || kv_heap_broken(zone->heap)
+    if (atomic_load(&zone->phase) != KV_PHASE_IDLE
+        || kv_heap_broken(zone->heap)
         || atomic_load(&zone->state) != KV_ZONE_READY)
     {
         return false;
@@ -163,7 +164,7 @@ kv_commit_finish(kv_store_t *store, kv_batch_t *batch, kv_op_t **op,
         i = kv_min(n - k, KV_BATCH_MAX);
 
         if (rc == KV_OK) {
-            zone->phase = KV_PHASE_CHANGING;
+            kv_phase_changing(zone);
 
             if (kv_map_reserve(&zone->map, i) != (int) i
                 || !kv_commit_apply(store, op + k, i))

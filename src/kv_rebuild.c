@@ -65,7 +65,7 @@ kv_commit_rebuild(kv_store_t *store)
     atomic_store(&zone->start_ns, UINT64_MAX);
     atomic_store(&zone->taken, NULL);
     atomic_store(&zone->reap, 1);
-    zone->phase = KV_PHASE_IDLE;
+    kv_phase_idle(zone);
 
     kv_point(KV_POINT_REBUILDING);
 

@@ -102,7 +102,7 @@ typedef struct {
     kv_mutex_t        background_lock;
 
     /* the holder of the commit lock */
-    uint32_t          phase;          /* kv_phase_t */
+    _Atomic uint32_t  phase;          /* kv_phase_t */
     _Atomic(kv_op_t *)  taken;        /* being taken: see kv_commit.c */
     kv_log_state_t    log;
     _Atomic uint64_t  synced_ns;      /* when, monotonic */
@@ -137,6 +137,30 @@ typedef struct {
     kv_limbo_t        limbo;
     kv_map_t          map;
 } kv_zone_t;
+
+
+/*
+ * The holder of the commit lock says so before it changes the map or limbo,
+ * and after.  What matters is where in the program a kill finds it: a process
+ * dies between two instructions, and the kernel gives its locks away after all
+ * that it stored, so the machine keeps the order; it is the compiler that must
+ * not move a change out of the two.
+ */
+
+static inline void
+kv_phase_changing(kv_zone_t *zone)
+{
+    kv_set_relaxed(zone->phase, KV_PHASE_CHANGING);
+    atomic_signal_fence(memory_order_seq_cst);
+}
+
+
+static inline void
+kv_phase_idle(kv_zone_t *zone)
+{
+    atomic_signal_fence(memory_order_seq_cst);
+    kv_set_relaxed(zone->phase, KV_PHASE_IDLE);
+}
 
 
 #endif /* KV_ZONE_H */

@@ -782,7 +782,7 @@ dump(void)
                    "queue %p, taken %p, committer %u, background %u, wants "
                    "%u, reap %u, heap %s, limbo %u, old %p, next LSN %llu, "
                    "applied %llu\n",
-                   atomic_load(&zone->state), zone->phase,
+                   atomic_load(&zone->state), atomic_load(&zone->phase),
                    atomic_load(&zone->failed),
                    (unsigned long long) atomic_load(&zone->generation),
                    (void *) atomic_load(&zone->queue),
