@@ -1600,6 +1600,70 @@ test_snapshot_end(void **state)
 
 
 static void
+commits_others(host_t *host)
+{
+    kv_point_arm("WRITTEN", 1);
+
+    for ( ;; ) {
+        host_turn(host, 10);
+    }
+}
+
+
+/* What a write was promised holds for the heir, too, whatever it promises. */
+
+static void
+test_heir_of_others(void **state)
+{
+    kv_rc_t           rc;
+    kv_op_t          *op;
+    host_t            host, other;
+    uint64_t          end;
+    kv_zone_t        *zone;
+    kv_store_t       *store;
+    kv_store_conf_t   conf;
+
+    (void) state;
+
+    kit.conf.sync = KV_SYNC_OFF;
+    assert_int_equal(kit_start(&kit), KV_OK);
+    zone = kit.store->zone;
+
+    conf = kit.conf;
+    conf.sync = KV_SYNC_ALWAYS;
+    assert_int_equal(kv_store_attach(&store, &conf, kit.mem, &kit.io->io,
+                                     kit.dirfd, &kit.err), KV_OK);
+    assert_int_equal(kv_store_enter(store), KV_OK);
+
+    memset(&other, 0, sizeof(other));
+    other.store = store;
+    assert_int_equal(kit_begin_put(&other, 1, 1, 500, &op), KV_OK);
+    kv_store_undo(store, kv_store_submit(store, op));
+
+    child_dies(commits_others);
+    assert_int_equal(atomic_load(&op->state), KV_OP_TAKEN);
+    assert_int_equal(atomic_load(&zone->log.durable_lsn), 0);
+
+    assert_int_equal(host_start(&host, kit.store), KV_OK);
+    end = kit_now_ms() + PATIENCE;
+
+    while (!kv_store_done(op, &rc) && kit_now_ms() < end) {
+        host_turn(&host, 10);
+    }
+
+    assert_int_equal(rc, KV_OK);
+    assert_true(op->lsn > 0);
+    assert_true(atomic_load(&zone->log.durable_lsn) >= op->lsn);
+
+    kv_store_release(store, op);
+    kv_store_leave(store);
+    kv_store_destroy(store);
+    assert_null(kit_settle(&host));
+    assert_true(host_stop(&host));
+}
+
+
+static void
 enters_only(host_t *host)
 {
     (void) host;
@@ -2023,6 +2087,7 @@ main(void)
         cmocka_unit_test_setup_teardown(test_background_claim, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_snapshot_end, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_heir_of_others, setup, teardown),
         cmocka_unit_test_setup_teardown(test_slots, setup, teardown),
         cmocka_unit_test_setup_teardown(test_points, setup, teardown),
         cmocka_unit_test_setup_teardown(test_steps, setup, teardown),
