@@ -1,5 +1,5 @@
 #!/bin/bash
-# Usage: scripts/test.sh [--with-nginx TREE] [PART|FILE]...
+# Usage: scripts/test.sh [--with-nginx TREE|--poison] [PART|FILE]...
 #
 # Runs the tests, after installing through apt-get what they need. The parts,
 # all of them if none is named:
@@ -14,6 +14,8 @@
 #
 #   --with-nginx TREE  the parts build and http only, on an nginx built from
 #                      this source tree with the module linked in
+#   --poison           the part http, with a module that fills what it frees in
+#                      the zone, and looks whether anybody wrote there since
 #
 # Each part says one line when it passes, and what went wrong when it does not;
 # the rest is in .build/logs. The status is 0 if nothing failed.
@@ -26,6 +28,7 @@ logs=$build/logs
 parts=()
 files=()
 tree=
+poison=
 
 # A sanitizer's programs and a whole run of t/*.t, in seconds, are ended after
 # these: a test that hangs is a failure, not a run without an end.
@@ -67,6 +70,7 @@ parse_arguments()
             --help|-h)           usage_of "$0"; exit ;;
             --with-nginx)        tree=$(next_argument "$@"); shift ;;
             --with-nginx=*)      tree=${1#*=} ;;
+            --poison)            poison=yes ;;
             build|unit|fuzz|http|lc) parts+=("$1") ;;
             *.t|*test_*.c)       files+=("$(in_repo "$1")") ;;
             *)                   die "unknown argument: $1 (try --help)" ;;
@@ -76,12 +80,15 @@ parse_arguments()
 
     # The tests run at the top of the project, wherever this was called.
     [[ -z $tree ]] || tree=$(realpath -- "$tree")
+    [[ -z $tree || -z $poison ]] || die "not both --with-nginx and --poison"
 
     if [[ ${#files[@]} -gt 0 ]]; then
         [[ ${#parts[@]} -eq 0 ]] || die "give parts or files, not both"
         parts=(files)
     elif [[ $tree && ${#parts[@]} -eq 0 ]]; then
         parts=(build http)
+    elif [[ $poison && ${#parts[@]} -eq 0 ]]; then
+        parts=(http)
     elif [[ ${#parts[@]} -eq 0 ]]; then
         parts=(build unit fuzz http lc)
     fi
@@ -153,6 +160,14 @@ build_module()
         if [[ $tree ]]; then
             "$repo/scripts/build.sh" --quiet --with-nginx "$tree" || return
             export KV_MODULE='' KV_NGINX=$build/nginx-static/nginx
+        elif [[ $poison ]]; then
+
+            # Also for the tests that build a module of their own.
+            export KV_CFLAGS=-DKV_POISON
+            "$repo/scripts/build.sh" --quiet --build-dir "$build/poison" \
+                || return
+            export KV_MODULE=$build/poison/ngx_http_kv_module.so KV_NGINX
+            KV_NGINX=$(command -v nginx)
         else
             "$repo/scripts/build.sh" --quiet || return
             export KV_MODULE=$build/ngx_http_kv_module.so KV_NGINX

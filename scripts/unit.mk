@@ -13,6 +13,7 @@ TESTS    ?= $(basename $(notdir $(wildcard t/unit/test_*.c)))
 
 CFLAGS   := -std=gnu11 -O1 -g -fno-omit-frame-pointer -pthread \
             -Wall -Wextra -Werror -Isrc -It/unit -DKV_TEST_POINTS \
+            -DKV_POISON \
             -fsanitize=$(SANITIZE) -fno-sanitize-recover=all $(KV_CFLAGS)
 
 CORE     := $(wildcard src/kv_*.c)

@@ -23,6 +23,7 @@
 #include "kv_heap.h"
 #include "kv_mutex.h"
 #include "kv_points.h"
+#include "kv_poison.h"
 
 
 #define KV_HEAP_CLASSES    70
@@ -245,6 +246,9 @@ kv_heap_create(void *mem, size_t size)
     heap->reserve = kv_max(2, n / 64);
     heap->base = base;
 
+    kv_poison_region(kv_heap_address(heap, 0),
+                     (size_t) heap->pages * KV_PAGE_SIZE);
+
     kv_heap_reset(heap);
 
     return heap;
@@ -279,6 +283,9 @@ kv_heap_reset(kv_heap_t *heap)
 {
     unsigned            kind, class, bucket;
     kv_heap_partial_t  *partial;
+
+    kv_poison_unused(kv_heap_address(heap, 0),
+                     (size_t) heap->pages * KV_PAGE_SIZE);
 
     heap->fresh = 0;
     heap->free = KV_HEAP_NONE;
@@ -352,6 +359,7 @@ kv_heap_broken(kv_heap_t *heap)
 void *
 kv_heap_alloc(kv_heap_t *heap, kv_heap_kind_t kind, size_t size)
 {
+    void                   *p;
     uint32_t                n, object;
     unsigned                class, fullest;
     kv_heap_partial_t      *partial;
@@ -384,7 +392,11 @@ kv_heap_alloc(kv_heap_t *heap, kv_heap_kind_t kind, size_t size)
 
     kv_heap_place(heap, n);
 
-    return kv_heap_address(heap, n) + cl->start + (size_t) object * cl->size;
+    p = kv_heap_address(heap, n) + cl->start + (size_t) object * cl->size;
+
+    kv_poison_alloc(p, cl->size);
+
+    return p;
 }
 
 
@@ -417,6 +429,8 @@ kv_heap_free(kv_heap_t *heap, void *p)
     assert(object < cl->objects && object * cl->size == offset);
 
     kv_heap_give(heap, n, object);
+
+    kv_poison_free(p, cl->size);
 
     heap->used[page->kind] -= cl->size;
 
@@ -777,12 +791,15 @@ kv_heap_page_get(kv_heap_t *heap, kv_heap_kind_t kind, unsigned class)
 
     } else {
         n = heap->fresh++;
+        kv_poison_fresh(kv_heap_address(heap, n), KV_PAGE_SIZE);
     }
 
     heap->free_pages--;
 
     page = &heap->page[n];
     cl = &kv_heap_classes[class];
+
+    kv_poison_alloc(kv_heap_address(heap, n), cl->start);
 
     page->next = KV_HEAP_NONE;
     page->prev = KV_HEAP_NONE;
@@ -827,6 +844,9 @@ kv_heap_page_put(kv_heap_t *heap, uint32_t n)
     if (heap->evacuated == n) {
         heap->evacuated = KV_HEAP_NONE;
     }
+
+    kv_poison_free(kv_heap_address(heap, n),
+                   kv_heap_classes[page->class].start);
 
     page->state = KV_PAGE_FREE;
     page->next = heap->free;

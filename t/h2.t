@@ -12,14 +12,7 @@ use KV::Frames;
 use KV::Test;
 use KV::Util qw(free_port);
 
-# with the points at which a worker can die compiled in
-
-{
-    local $ENV{KV_CFLAGS} = '-DKV_TEST_POINTS';
-    system('scripts/build.sh', '--quiet', '--build-dir', '.build/points') == 0
-        or BAIL_OUT('the test build of the module failed');
-}
-$ENV{KV_MODULE} = '.build/points/ngx_http_kv_module.so';
+KV::Test::with_points();
 
 my $s = KV::Test->new(zone => '24m', h2 => free_port(), main =>
                       'error_log %%dir%%/info.log info;',

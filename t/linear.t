@@ -209,10 +209,7 @@ sub search {
 my @points;
 
 if (($ENV{KV_MODULE} // 'none') ne '') {
-    local $ENV{KV_CFLAGS} = '-DKV_TEST_POINTS';
-    system('scripts/build.sh', '--quiet', '--build-dir', '.build/points') == 0
-        or BAIL_OUT('the test build of the module failed');
-    $ENV{KV_MODULE} = '.build/points/ngx_http_kv_module.so';
+    KV::Test::with_points();
     @points = qw(PUSHED WRITE WRITTEN SYNCED APPLYING APPLIED REPORTING);
 }
 

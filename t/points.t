@@ -15,14 +15,7 @@ use KV::Util qw(free_port);
 
 my $ROUNDS = $ENV{KV_ROUNDS} || 1;
 
-# a module of its own, with the points compiled in
-
-{
-    local $ENV{KV_CFLAGS} = '-DKV_TEST_POINTS';
-    system('scripts/build.sh', '--quiet', '--build-dir', '.build/points') == 0
-        or BAIL_OUT('the test build of the module failed');
-}
-$ENV{KV_MODULE} = '.build/points/ngx_http_kv_module.so';
+KV::Test::with_points();
 
 my @points = do {
     open my $f, '<', 'src/kv_points.h' or die;

@@ -22,6 +22,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "kv_poison.h"
 #include "kit.h"
 
 
@@ -151,6 +152,7 @@ kit_start(kit_t *kit)
 
     if (rc != KV_OK) {
         kit->store = NULL;
+        kv_poison_forget(kit->mem, kit->size);
         (void) munmap(kit->mem, kit->size);
         kit->mem = NULL;
 
@@ -182,6 +184,7 @@ kit_stop(kit_t *kit)
     kv_store_destroy(kit->store);
     kit->store = NULL;
 
+    kv_poison_forget(kit->mem, kit->size);
     (void) munmap(kit->mem, kit->size);
     kit->mem = NULL;
 }

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
+#include "kv_poison.h"
 #include "ram.h"
 
 
@@ -689,6 +690,7 @@ solo_done(solo_t *solo)
     }
 
     ram_clear(&solo->ram);
+    kv_poison_forget(solo->mem, solo->size);
     (void) munmap(solo->mem, solo->size);
 }
 

@@ -15,6 +15,7 @@
 #include <sys/mman.h>
 
 #include "kv_entry.h"
+#include "kv_poison.h"
 
 
 #define REGION     ((size_t) 24 << 20)
@@ -115,6 +116,7 @@ teardown(void **state)
 
     free(value);
 
+    kv_poison_forget(region, REGION);
     return munmap(region, REGION);
 }
 

@@ -21,6 +21,11 @@
 #include <unistd.h>
 
 #include "kv_heap.h"
+#include "kv_poison.h"
+
+#if defined __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#endif
 
 
 #define PAGES       256
@@ -77,6 +82,7 @@ teardown(void **state)
 {
     (void) state;
 
+    kv_poison_forget(region, REGION);
     return munmap(region, REGION);
 }
 
@@ -1455,12 +1461,59 @@ test_check_sees(void **state)
 }
 
 
+/* Who still uses freed memory is seen: at once, or when it is needed again. */
+
+static void
+test_poison(void **state)
+{
+    int             status;
+    pid_t           pid;
+    unsigned char  *p, *q;
+
+    (void) state;
+
+    assert_int_equal(kv_heap_lock(heap), KV_OK);
+
+    p = kv_heap_alloc(heap, KV_HEAP_ENTRY, 100);
+    q = kv_heap_alloc(heap, KV_HEAP_ENTRY, 100);
+    assert_non_null(p);
+    assert_non_null(q);
+
+    memset(p, 1, 100);
+    kv_heap_free(heap, p);
+
+#if defined __SANITIZE_ADDRESS__
+    assert_true(__asan_address_is_poisoned(p));
+    assert_true(__asan_address_is_poisoned(p + 99));
+    assert_false(__asan_address_is_poisoned(q));
+    assert_true(__asan_address_is_poisoned(q + KV_PAGE_SIZE));
+#endif
+
+    fflush(NULL);
+    pid = fork();
+    assert_true(pid != -1);
+
+    if (pid == 0) {
+        (void) dup2(open("/dev/null", O_WRONLY), STDERR_FILENO);
+        p[42] = 0;
+        (void) kv_heap_alloc(heap, KV_HEAP_ENTRY, 100);
+        _exit(0);
+    }
+
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+
+    kv_heap_unlock(heap);
+}
+
+
 int
 main(void)
 {
 #define kv_test(f)  cmocka_unit_test_setup_teardown(f, setup, teardown)
 
     const struct CMUnitTest  tests[] = {
+        cmocka_unit_test_setup_teardown(test_poison, setup, teardown),
         kv_test(test_create),
         kv_test(test_untouched),
         kv_test(test_class_sizes),

@@ -39,6 +39,20 @@ $SIG{ALRM} = sub { die "this test takes too long\n" };
 alarm($ENV{KV_TIMEOUT} || 600);
 
 
+# A module of its own, with the points (src/kv_points.h) compiled in, for the
+# servers that are made from now on.
+
+sub with_points {
+    my $flags = $ENV{KV_CFLAGS} // '';
+    my $dir = $flags eq '' ? '.build/points' : '.build/points-poison';
+    local $ENV{KV_CFLAGS} = "$flags -DKV_TEST_POINTS";
+
+    system("$ROOT/scripts/build.sh", '--quiet', '--build-dir', $dir) == 0
+        or Test::More::BAIL_OUT('the test build of the module failed');
+    $ENV{KV_MODULE} = "$dir/ngx_http_kv_module.so";
+}
+
+
 # ---- the server
 
 
