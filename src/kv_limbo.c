@@ -131,10 +131,27 @@ kv_limbo_advance(kv_limbo_t *limbo)
 }
 
 
-bool
-kv_limbo_passed(kv_limbo_t *limbo, uint64_t epoch)
+kv_rc_t
+kv_limbo_emptied(kv_limbo_t *limbo, uint64_t epoch)
 {
-    return epoch < kv_epoch_oldest(limbo->slots, limbo->nslots);
+    if (kv_limbo_reclaim(limbo) != KV_OK) {
+        return KV_DEAD;
+    }
+
+    /*
+     * Not told by the epochs alone: a reader that took its epoch from the
+     * global one long ago may have entered it since, harmlessly, but it keeps
+     * what was retired from being freed.
+     */
+
+    if (kv_limbo_count(limbo)
+        && limbo->ring[limbo->head % KV_LIMBO_MAX].epoch <= epoch)
+    {
+        return KV_AGAIN;
+    }
+
+    return epoch < kv_epoch_oldest(limbo->slots, limbo->nslots) ? KV_OK
+                                                                : KV_AGAIN;
 }
 
 

@@ -64,14 +64,17 @@ kv_rc_t kv_limbo_retire(kv_limbo_t *limbo, void *object,
 kv_rc_t kv_limbo_reclaim(kv_limbo_t *limbo);
 
 /*
- * The epoch to wait for: all that was unlinked before this call can be freed
- * once kv_limbo_passed() is true for the epoch that it returns.
+ * For what is freed past the list.  All that was unlinked before the call of
+ * kv_limbo_advance() can be freed once kv_limbo_emptied() gives KV_OK for the
+ * epoch that it returned: no reader can hold it any more, and nothing that was
+ * retired until then, which may point to it, is in the list any more.  Frees
+ * what it can.  KV_OK, KV_AGAIN (there are readers), KV_DEAD.
  */
 uint64_t kv_limbo_advance(kv_limbo_t *limbo);
-bool kv_limbo_passed(kv_limbo_t *limbo, uint64_t epoch);
+kv_rc_t kv_limbo_emptied(kv_limbo_t *limbo, uint64_t epoch);
 
 /*
- * Frees an entry out of all epochs, or keeps it in the list if it is pinned.
+ * Frees an entry out of all epochs and out of the list, or keeps it in the list if it is pinned.
  * With the heap's lock held.
  */
 void kv_limbo_free_entry(kv_limbo_t *limbo, kv_entry_t *e);

@@ -457,11 +457,11 @@ kv_map_sweep(kv_map_t *map)
         return KV_OK;
     }
 
-    if (!kv_limbo_passed(map->limbo, map->old_epoch)) {
-        return KV_AGAIN;
-    }
+    rc = kv_limbo_emptied(map->limbo, map->old_epoch);
 
-    rc = kv_map_take_apart(map, map->old);
+    if (rc == KV_OK) {
+        rc = kv_map_take_apart(map, map->old);
+    }
 
     if (rc == KV_OK) {
         map->old = NULL;

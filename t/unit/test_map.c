@@ -21,6 +21,7 @@
 #include <time.h>
 
 #include "kv_compact.h"
+#include "kv_poison.h"
 
 
 #define SLOTS    8
@@ -129,6 +130,7 @@ teardown(void **state)
 
     free(store);
 
+    kv_poison_forget(region, region_size);
     return munmap(region, region_size);
 }
 
@@ -1198,10 +1200,61 @@ test_slow_reader(void **state)
 }
 
 
+/*
+ * Pieces that were moved away from name the entry whose they are, which a clear
+ * frees past the list that they are in.
+ */
+
+static void
+test_clear_after_compaction(void **state)
+{
+    uint32_t  id;
+    unsigned  me, i, moved;
+
+    (void) state;
+
+    me = take_slot();
+
+    for (id = 0; id < 200; id++) {
+        assert_true(put(id, 1, 9000));
+    }
+
+    for (id = 0; id < 200; id++) {
+        if (id % 8 != 0) {
+            assert_true(drop(id));
+        }
+    }
+
+    assert_int_equal(kv_limbo_reclaim(&zone->limbo), KV_OK);
+    assert_int_equal(kv_limbo_count(&zone->limbo), 0);
+
+    kv_epoch_enter(&slots[me], KV_EPOCH_MAIN, &zone->limbo.epoch);
+
+    for (i = 0, moved = 0; i < 20; i++) {
+        moved += kv_compact_page(store, true) == KV_OK;
+    }
+
+    assert_true(moved > 0);
+    assert_true(kv_limbo_count(&zone->limbo) > 0);
+
+    assert_int_equal(kv_map_clear(&zone->map), KV_OK);
+    kv_epoch_leave(&slots[me], KV_EPOCH_MAIN);
+
+    while (kv_map_sweep(&zone->map) != KV_OK) { /* void */ }
+
+    assert_int_equal(kv_limbo_reclaim(&zone->limbo), KV_OK);
+
+    kv_slot_reaped(&slots[me]);
+    assert_empty();
+}
+
+
 int
 main(void)
 {
     const struct CMUnitTest  tests[] = {
+        cmocka_unit_test_setup_teardown(test_clear_after_compaction, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(test_model, setup, teardown),
         cmocka_unit_test_setup_teardown(test_growth, setup, teardown),
         cmocka_unit_test_setup_teardown(test_expect, setup, teardown),
