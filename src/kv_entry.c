@@ -40,40 +40,76 @@ _Static_assert(sizeof(kv_entry_t) + KV_KEY_MAX + KV_ENTRY_INLINE
 static void kv_entry_cut(uint32_t value_len, kv_cut_t *cut);
 static const uint32_t *kv_piece_size(uint32_t len);
 static size_t kv_entry_head_size(uint16_t key_len, uint32_t pieces);
-static kv_rc_t kv_entry_create_small(kv_heap_t *heap, kv_heap_kind_t kind,
-    kv_entry_t **where, const void *key, uint16_t key_len,
-    uint32_t value_len);
+static kv_rc_t kv_entry_create_small(kv_heap_t *heap, kv_entry_t **where,
+    const void *key, uint16_t key_len, uint32_t value_len, uint8_t flags);
 static kv_rc_t kv_entry_create_pieces(kv_heap_t *heap, kv_entry_t **where,
-    const void *key, uint16_t key_len, uint32_t value_len, uint32_t max);
+    const void *key, uint16_t key_len, uint32_t value_len);
+static kv_entry_t *kv_entry_alloc_small(kv_heap_t *heap, const void *key,
+    uint16_t key_len, uint32_t value_len, uint8_t flags);
+static kv_entry_t *kv_entry_alloc_head(kv_heap_t *heap, const void *key,
+    uint16_t key_len, uint32_t value_len, uint32_t max, uint8_t flags);
 static void kv_entry_init(kv_entry_t *e, const void *key, uint16_t key_len,
     uint32_t value_len, uint8_t flags);
 static bool kv_entry_add_piece(kv_heap_t *heap, kv_entry_t *e, uint32_t size);
 static uint32_t kv_entry_piece_len(const kv_entry_t *e, uint32_t i,
     const kv_cut_t *cut);
+static void kv_entry_locate(const kv_entry_t *e, const kv_cut_t *cut,
+    uint32_t offset, uint32_t *piece, uint32_t *at, uint32_t *room);
+static uint32_t kv_entry_stage(uint32_t value_len, uint32_t n);
+static kv_rc_t kv_entry_grow(kv_heap_t *heap, kv_entry_t **where,
+    uint32_t value_len, uint32_t max_len, uint32_t filled, uint32_t n);
+static kv_rc_t kv_entry_extend(kv_heap_t *heap, kv_entry_t *e, uint32_t n);
+static bool kv_entry_extend_locked(kv_heap_t *heap, kv_entry_t *e,
+    uint32_t n);
+static void kv_entry_hold(kv_heap_t *heap, const kv_entry_t *e, int sign);
+static kv_entry_t *kv_entry_finish_small(kv_heap_t *heap, kv_entry_t *old,
+    uint32_t value_len);
+static kv_entry_t *kv_entry_finish_pieces(kv_heap_t *heap, kv_entry_t *old,
+    uint32_t value_len);
 
 
 kv_rc_t
 kv_entry_create(kv_heap_t *heap, kv_entry_t **where, const void *key,
-    uint16_t key_len, uint32_t value_len, uint32_t max_len)
+    uint16_t key_len, uint32_t value_len)
 {
-    uint32_t  max;
-
-    if (value_len == KV_LENGTH_UNKNOWN) {
-
-        /* one more than it takes, so that finding out is left to others */
-
-        max = max_len / KV_PAGE_SIZE + 1;
-
-        return kv_entry_create_pieces(heap, where, key, key_len, value_len,
-                                      max);
-    }
-
     if (value_len <= KV_ENTRY_INLINE) {
-        return kv_entry_create_small(heap, KV_HEAP_ENTRY, where, key, key_len,
-                                     value_len);
+        return kv_entry_create_small(heap, where, key, key_len, value_len, 0);
     }
 
-    return kv_entry_create_pieces(heap, where, key, key_len, value_len, 0);
+    return kv_entry_create_pieces(heap, where, key, key_len, value_len);
+}
+
+
+kv_rc_t
+kv_entry_begin(kv_heap_t *heap, kv_entry_t **where, const void *key,
+    uint16_t key_len, uint32_t value_len, uint32_t n)
+{
+    if (n == value_len) {
+        return kv_entry_create(heap, where, key, key_len, value_len);
+    }
+
+    /* what does not fit is made room for when it is written */
+
+    return kv_entry_create_small(heap, where, key, key_len,
+                                 kv_entry_stage(value_len, n),
+                                 KV_ENTRY_PARTIAL);
+}
+
+
+/* The room of an object for the first `n` bytes of a value. */
+
+static uint32_t
+kv_entry_stage(uint32_t value_len, uint32_t n)
+{
+    uint32_t  room;
+
+    n = kv_min(n, KV_ENTRY_INLINE);
+
+    for (room = KV_ENTRY_FIRST; room < n; room *= KV_ENTRY_GROWTH) {
+        /* void */
+    }
+
+    return kv_min(kv_min(room, KV_ENTRY_INLINE), value_len);
 }
 
 
@@ -81,30 +117,53 @@ kv_rc_t
 kv_entry_create_key(kv_heap_t *heap, kv_entry_t **where, const void *key,
     uint16_t key_len)
 {
-    return kv_entry_create_small(heap, KV_HEAP_SYSTEM, where, key, key_len, 0);
+    size_t       size;
+    kv_entry_t  *e;
+
+    if (kv_heap_lock(heap) != KV_OK) {
+        return KV_DEAD;
+    }
+
+    size = sizeof(kv_entry_t) + key_len;
+    e = kv_heap_alloc_leave(heap, KV_HEAP_SYSTEM, size, 0);
+
+    /*
+     * There is not a page in reserve for each size that a delete's key may
+     * have, but free objects of larger ones, as in the pages of records.
+     */
+
+    while (e == NULL && size < KV_HEAP_MAX_CLASS) {
+        size = kv_heap_class_size(size) + 1;
+        e = kv_heap_alloc_leave(heap, KV_HEAP_SYSTEM, size, 0);
+    }
+
+    if (e) {
+        kv_entry_init(e, key, key_len, 0, 0);
+        *where = e;
+    }
+
+    kv_heap_unlock(heap);
+
+    return e ? KV_OK : KV_NO_MEMORY;
 }
 
 
-kv_rc_t
-kv_entry_write(kv_heap_t *heap, kv_entry_t *e, uint32_t offset,
-    const void *data, size_t n)
+void
+kv_entry_write(kv_entry_t *e, uint32_t offset, const void *data, size_t n)
 {
-    size_t        room;
     char         *p;
-    uint32_t      i, at;
+    uint32_t      i, at, room;
     kv_cut_t      cut;
-    kv_pieces_t  *pieces;
     const char   *src;
 
     if (!(e->flags & KV_ENTRY_PIECES)) {
         assert(offset + n <= e->value_len);
 
         memcpy(e->key + e->key_len + offset, data, n);
-        return KV_OK;
+        return;
     }
 
     src = data;
-    pieces = kv_entry_pieces(e);
     memset(&cut, 0, sizeof(cut));
 
     if (e->value_len != KV_LENGTH_UNKNOWN) {
@@ -113,111 +172,341 @@ kv_entry_write(kv_heap_t *heap, kv_entry_t *e, uint32_t offset,
     }
 
     while (n) {
-        i = offset / KV_PAGE_SIZE;
-        at = offset % KV_PAGE_SIZE;
+        kv_entry_locate(e, &cut, offset, &i, &at, &room);
 
-        if (e->value_len == KV_LENGTH_UNKNOWN) {
-            room = KV_PAGE_SIZE - at;
+        assert(i < kv_entry_pieces(e)->n);
 
-            if (i == pieces->n) {
-                if (kv_heap_lock(heap) != KV_OK) {
-                    return KV_DEAD;
-                }
+        room = (uint32_t) kv_min(room, n);
 
-                if (!kv_entry_add_piece(heap, e, KV_PAGE_SIZE)) {
-                    kv_heap_unlock(heap);
-                    return KV_NO_MEMORY;
-                }
-
-                kv_heap_unlock(heap);
-            }
-
-        } else {
-
-            while (i >= cut.pages && at >= cut.size[i - cut.pages]) {
-                at -= cut.size[i - cut.pages];
-                i++;
-            }
-
-            room = kv_entry_piece_len(e, i, &cut) - at;
-        }
-
-        room = kv_min(room, n);
-
-        p = atomic_load_explicit(&pieces->piece[i], memory_order_relaxed);
+        p = atomic_load_explicit(&kv_entry_pieces(e)->piece[i],
+                                 memory_order_relaxed);
         memcpy(p + at, src, room);
 
         src += room;
-        offset += (uint32_t) room;
+        offset += room;
         n -= room;
     }
+}
+
+
+/* In which piece a byte is, where in it, and how many follow there. */
+
+static void
+kv_entry_locate(const kv_entry_t *e, const kv_cut_t *cut, uint32_t offset,
+    uint32_t *piece, uint32_t *at, uint32_t *room)
+{
+    *piece = offset / KV_PAGE_SIZE;
+    *at = offset % KV_PAGE_SIZE;
+
+    if (e->value_len == KV_LENGTH_UNKNOWN) {
+        *room = KV_PAGE_SIZE - *at;
+        return;
+    }
+
+    while (*piece >= cut->pages && *at >= cut->size[*piece - cut->pages]) {
+        *at -= cut->size[*piece - cut->pages];
+        (*piece)++;
+    }
+
+    *room = kv_entry_piece_len(e, *piece, cut) - *at;
+}
+
+
+kv_rc_t
+kv_entry_append(kv_heap_t *heap, kv_entry_t **where, uint32_t value_len,
+    uint32_t max_len, uint32_t offset, const void *data, size_t n)
+{
+    kv_rc_t      rc;
+    uint32_t     end;
+    kv_entry_t  *e;
+
+    e = *where;
+    end = offset + (uint32_t) n;
+
+    if (e->flags & KV_ENTRY_PARTIAL) {
+
+        if (!(e->flags & KV_ENTRY_PIECES) && end > e->value_len) {
+            rc = kv_entry_grow(heap, where, value_len, max_len, offset, end);
+
+            if (rc != KV_OK) {
+                return rc;
+            }
+
+            e = *where;
+        }
+
+        if (e->flags & KV_ENTRY_PIECES) {
+            rc = kv_entry_extend(heap, e, end);
+
+            if (rc != KV_OK) {
+                return rc;
+            }
+        }
+    }
+
+    kv_entry_write(e, offset, data, n);
 
     return KV_OK;
+}
+
+
+/*
+ * An object that has become too small for a value of which `filled` bytes are
+ * there is replaced by a larger one, or by a head and the pieces for those.
+ */
+
+static kv_rc_t
+kv_entry_grow(kv_heap_t *heap, kv_entry_t **where, uint32_t value_len,
+    uint32_t max_len, uint32_t filled, uint32_t n)
+{
+    uint32_t     max;
+    kv_cut_t     cut;
+    kv_entry_t  *e, *old;
+
+    old = *where;
+
+    if (kv_heap_lock(heap) != KV_OK) {
+        return KV_DEAD;
+    }
+
+    if (n <= KV_ENTRY_INLINE) {
+        e = kv_entry_alloc_small(heap, old->key, old->key_len,
+                                 kv_entry_stage(value_len, n),
+                                 KV_ENTRY_PARTIAL);
+
+    } else {
+
+        /* if unknown, one more than it takes: finding out is left to others */
+
+        max = max_len / KV_PAGE_SIZE + 1;
+
+        if (value_len != KV_LENGTH_UNKNOWN) {
+            kv_entry_cut(value_len, &cut);
+            max = cut.pages + cut.tails;
+        }
+
+        e = kv_entry_alloc_head(heap, old->key, old->key_len, value_len, max,
+                                KV_ENTRY_PIECES|KV_ENTRY_PARTIAL);
+
+        if (e && !kv_entry_extend_locked(heap, e, filled)) {
+            kv_entry_free_locked(heap, e);
+            e = NULL;
+        }
+    }
+
+    if (e) {
+        kv_entry_write(e, 0, kv_entry_value(old), filled);
+        kv_entry_free_locked(heap, old);
+        *where = e;
+    }
+
+    kv_heap_unlock(heap);
+
+    return e ? KV_OK : KV_NO_MEMORY;
+}
+
+
+/* Adds pieces until there is memory for the first `n` bytes of the value. */
+
+static kv_rc_t
+kv_entry_extend(kv_heap_t *heap, kv_entry_t *e, uint32_t n)
+{
+    bool      enough;
+    uint32_t  i, at, room;
+    kv_cut_t  cut;
+
+    memset(&cut, 0, sizeof(cut));
+
+    if (e->value_len != KV_LENGTH_UNKNOWN) {
+        kv_entry_cut(e->value_len, &cut);
+    }
+
+    kv_entry_locate(e, &cut, n - 1, &i, &at, &room);
+
+    if (i < kv_entry_pieces(e)->n) {
+        return KV_OK;
+    }
+
+    if (kv_heap_lock(heap) != KV_OK) {
+        return KV_DEAD;
+    }
+
+    enough = kv_entry_extend_locked(heap, e, n);
+
+    kv_heap_unlock(heap);
+
+    return enough ? KV_OK : KV_NO_MEMORY;
+}
+
+
+static bool
+kv_entry_extend_locked(kv_heap_t *heap, kv_entry_t *e, uint32_t n)
+{
+    bool          enough;
+    uint32_t      i, at, room, size;
+    kv_cut_t      cut;
+    kv_pieces_t  *pieces;
+
+    if (n == 0) {
+        return true;
+    }
+
+    memset(&cut, 0, sizeof(cut));
+    cut.pages = UINT32_MAX;
+
+    if (e->value_len != KV_LENGTH_UNKNOWN) {
+        kv_entry_cut(e->value_len, &cut);
+    }
+
+    kv_entry_locate(e, &cut, n - 1, &i, &at, &room);
+
+    pieces = kv_entry_pieces(e);
+    enough = true;
+
+    kv_entry_hold(heap, e, -1);
+
+    while (enough && pieces->n <= i) {
+        size = pieces->n < cut.pages ? KV_PAGE_SIZE
+                                     : cut.size[pieces->n - cut.pages];
+        enough = kv_entry_add_piece(heap, e, size);
+    }
+
+    kv_entry_hold(heap, e, 1);
+
+    return enough;
+}
+
+
+/* Takes what the entry has into the account of uploads, or out of it. */
+
+static void
+kv_entry_hold(kv_heap_t *heap, const kv_entry_t *e, int sign)
+{
+    kv_heap_hold(heap, KV_HELD_UPLOADS,
+                 sign * (int64_t) kv_entry_partial_footprint(e));
+}
+
+
+size_t
+kv_entry_partial_footprint(const kv_entry_t *e)
+{
+    size_t        size;
+    uint32_t      i;
+    kv_cut_t      cut;
+    kv_pieces_t  *pieces;
+
+    if (!(e->flags & KV_ENTRY_PIECES)) {
+        return kv_heap_class_size(sizeof(kv_entry_t) + e->key_len
+                                  + e->value_len);
+    }
+
+    pieces = kv_entry_pieces(e);
+    cut.pages = UINT32_MAX;
+
+    if (e->value_len != KV_LENGTH_UNKNOWN) {
+        kv_entry_cut(e->value_len, &cut);
+    }
+
+    size = kv_heap_class_size(kv_entry_head_size(e->key_len, pieces->max));
+
+    for (i = 0; i < pieces->n; i++) {
+        size += i < cut.pages ? KV_PAGE_SIZE
+                              : *kv_piece_size(cut.size[i - cut.pages]);
+    }
+
+    return size;
 }
 
 
 kv_rc_t
 kv_entry_finish(kv_heap_t *heap, kv_entry_t **where, uint32_t value_len)
 {
-    char         *data, *page;
-    kv_rc_t       rc;
-    uint32_t      i, tail, done;
-    kv_cut_t      cut;
-    kv_entry_t   *old, *e;
-    kv_pieces_t  *from, *to;
+    kv_entry_t  *e, *old;
 
     old = *where;
+
+    assert(old->flags & KV_ENTRY_PARTIAL);
+
+    if (kv_heap_lock(heap) != KV_OK) {
+        return KV_DEAD;
+    }
+
+    if (old->value_len == value_len) {
+
+        /* as it was to be from the beginning */
+
+        kv_entry_hold(heap, old, -1);
+        old->flags &= (uint8_t) ~KV_ENTRY_PARTIAL;
+
+        kv_heap_unlock(heap);
+
+        return KV_OK;
+    }
+
+    e = value_len <= KV_ENTRY_INLINE
+        ? kv_entry_finish_small(heap, old, value_len)
+        : kv_entry_finish_pieces(heap, old, value_len);
+
+    if (e) {
+        kv_entry_free_locked(heap, old);
+        *where = e;
+    }
+
+    kv_heap_unlock(heap);
+
+    return e ? KV_OK : KV_NO_MEMORY;
+}
+
+
+static kv_entry_t *
+kv_entry_finish_small(kv_heap_t *heap, kv_entry_t *old, uint32_t value_len)
+{
+    const char  *from;
+    kv_entry_t  *e;
+
+    e = kv_entry_alloc_small(heap, old->key, old->key_len, value_len, 0);
+
+    if (e && value_len) {
+        from = old->flags & KV_ENTRY_PIECES
+               ? atomic_load_explicit(&kv_entry_pieces(old)->piece[0],
+                                      memory_order_relaxed)
+               : kv_entry_value(old);
+
+        memcpy(e->key + e->key_len, from, value_len);
+    }
+
+    return e;
+}
+
+
+/*
+ * Whole pages change hands.  The last one is not full: what it holds is
+ * copied to pieces of the right size, and it is freed with the old entry.
+ */
+
+static kv_entry_t *
+kv_entry_finish_pieces(kv_heap_t *heap, kv_entry_t *old, uint32_t value_len)
+{
+    char         *data, *page;
+    uint32_t      i, tail, done;
+    kv_cut_t      cut;
+    kv_entry_t   *e;
+    kv_pieces_t  *from, *to;
 
     assert(old->flags & KV_ENTRY_PIECES);
     assert(old->value_len == KV_LENGTH_UNKNOWN);
 
     from = kv_entry_pieces(old);
 
-    if (kv_heap_lock(heap) != KV_OK) {
-        return KV_DEAD;
-    }
-
-    rc = KV_NO_MEMORY;
-
-    if (value_len <= KV_ENTRY_INLINE) {
-        e = kv_heap_alloc(heap, KV_HEAP_ENTRY,
-                          sizeof(kv_entry_t) + old->key_len + value_len);
-        if (e == NULL) {
-            goto done;
-        }
-
-        kv_entry_init(e, old->key, old->key_len, value_len, 0);
-
-        if (value_len) {
-            page = atomic_load_explicit(&from->piece[0],
-                                        memory_order_relaxed);
-            memcpy(e->key + e->key_len, page, value_len);
-        }
-
-        goto replace;
-    }
-
-    /*
-     * Whole pages change hands.  The last one is not full: what it holds is
-     * copied to pieces of the right size, and it is freed.
-     */
-
     kv_entry_cut(value_len, &cut);
 
-    e = kv_heap_alloc(heap, KV_HEAP_SYSTEM,
-                      kv_entry_head_size(old->key_len,
-                                         cut.pages + cut.tails));
+    e = kv_entry_alloc_head(heap, old->key, old->key_len, value_len,
+                            cut.pages + cut.tails, KV_ENTRY_PIECES);
     if (e == NULL) {
-        goto done;
+        return NULL;
     }
 
-    kv_entry_init(e, old->key, old->key_len, value_len, KV_ENTRY_PIECES);
-
     to = kv_entry_pieces(e);
-    to->next = NULL;
-    to->stale = NULL;
-    to->n = 0;
-    to->max = cut.pages + cut.tails;
 
     for (i = 0; i < cut.pages; i++) {
         page = atomic_load_explicit(&from->piece[i], memory_order_relaxed);
@@ -238,7 +527,8 @@ kv_entry_finish(kv_heap_t *heap, kv_entry_t **where, uint32_t value_len)
             }
 
             kv_heap_free(heap, e);
-            goto done;
+
+            return NULL;
         }
 
         data = atomic_load_explicit(&to->piece[to->n - 1],
@@ -251,6 +541,8 @@ kv_entry_finish(kv_heap_t *heap, kv_entry_t **where, uint32_t value_len)
 
     /* the old one keeps only the pages that it did not pass on */
 
+    kv_entry_hold(heap, old, -1);
+
     for (i = cut.pages; i < from->n; i++) {
         page = atomic_load_explicit(&from->piece[i], memory_order_relaxed);
         atomic_store_explicit(&from->piece[i - cut.pages], page,
@@ -259,17 +551,29 @@ kv_entry_finish(kv_heap_t *heap, kv_entry_t **where, uint32_t value_len)
 
     from->n -= cut.pages;
 
-replace:
+    kv_entry_hold(heap, old, 1);
 
-    kv_entry_free_locked(heap, old);
-    *where = e;
-    rc = KV_OK;
+    return e;
+}
 
-done:
+
+kv_rc_t
+kv_entry_fits(kv_heap_t *heap, uint16_t key_len, uint32_t value_len)
+{
+    bool  fits;
+
+    if (kv_heap_lock(heap) != KV_OK) {
+        return KV_DEAD;
+    }
+
+    fits = value_len <= KV_ENTRY_INLINE
+           ? kv_heap_has(heap, KV_HEAP_ENTRY,
+                         sizeof(kv_entry_t) + key_len + value_len)
+           : kv_heap_has_pages(heap, kv_entry_pages_max(value_len));
 
     kv_heap_unlock(heap);
 
-    return rc;
+    return fits ? KV_OK : KV_NO_MEMORY;
 }
 
 
@@ -297,6 +601,10 @@ kv_entry_free_locked(kv_heap_t *heap, kv_entry_t *e)
     kv_cut_t      cut;
     kv_piece_t   *piece;
     kv_pieces_t  *pieces;
+
+    if (e->flags & KV_ENTRY_PARTIAL) {
+        kv_entry_hold(heap, e, -1);
+    }
 
     if (e->flags & KV_ENTRY_PIECES) {
         pieces = kv_entry_pieces(e);
@@ -466,31 +774,18 @@ kv_entry_head_size(uint16_t key_len, uint32_t pieces)
 
 
 static kv_rc_t
-kv_entry_create_small(kv_heap_t *heap, kv_heap_kind_t kind, kv_entry_t **where,
-    const void *key, uint16_t key_len, uint32_t value_len)
+kv_entry_create_small(kv_heap_t *heap, kv_entry_t **where, const void *key,
+    uint16_t key_len, uint32_t value_len, uint8_t flags)
 {
-    size_t       size;
     kv_entry_t  *e;
 
     if (kv_heap_lock(heap) != KV_OK) {
         return KV_DEAD;
     }
 
-    size = sizeof(kv_entry_t) + key_len + value_len;
-    e = kv_heap_alloc(heap, kind, size);
-
-    /*
-     * There is not a page in reserve for each size that a delete's key may
-     * have, but free objects of larger ones, as in the pages of records.
-     */
-
-    while (e == NULL && kind == KV_HEAP_SYSTEM && size < KV_HEAP_MAX_CLASS) {
-        size = kv_heap_class_size(size) + 1;
-        e = kv_heap_alloc(heap, kind, size);
-    }
+    e = kv_entry_alloc_small(heap, key, key_len, value_len, flags);
 
     if (e) {
-        kv_entry_init(e, key, key_len, value_len, 0);
         *where = e;
     }
 
@@ -500,42 +795,52 @@ kv_entry_create_small(kv_heap_t *heap, kv_heap_kind_t kind, kv_entry_t **where,
 }
 
 
-/*
- * With a known length, all pieces at once; else none yet, and room to name
- * `max` of them.
- */
-
-static kv_rc_t
-kv_entry_create_pieces(kv_heap_t *heap, kv_entry_t **where, const void *key,
-    uint16_t key_len, uint32_t value_len, uint32_t max)
+static kv_entry_t *
+kv_entry_alloc_small(kv_heap_t *heap, const void *key, uint16_t key_len,
+    uint32_t value_len, uint8_t flags)
 {
-    uint32_t      i;
-    kv_cut_t      cut;
+    kv_entry_t  *e;
+
+    e = kv_heap_alloc(heap, KV_HEAP_ENTRY,
+                      sizeof(kv_entry_t) + key_len + value_len);
+
+    if (e) {
+        kv_entry_init(e, key, key_len, value_len, flags);
+
+        if (flags & KV_ENTRY_PARTIAL) {
+            kv_entry_hold(heap, e, 1);
+        }
+    }
+
+    return e;
+}
+
+
+/* Without pieces yet, and with room to name `max` of them. */
+
+static kv_entry_t *
+kv_entry_alloc_head(kv_heap_t *heap, const void *key, uint16_t key_len,
+    uint32_t value_len, uint32_t max, uint8_t flags)
+{
+    size_t        size;
     kv_entry_t   *e;
     kv_pieces_t  *pieces;
 
-    memset(&cut, 0, sizeof(cut));
+    size = kv_entry_head_size(key_len, max);
 
-    if (value_len != KV_LENGTH_UNKNOWN) {
-        kv_entry_cut(value_len, &cut);
-        max = cut.pages + cut.tails;
+    if (size > KV_PAGE_SIZE) {
+        return NULL;
     }
 
-    if (kv_entry_head_size(key_len, max) > KV_PAGE_SIZE) {
-        return KV_NO_MEMORY;
-    }
+    /* the reserve is not for values */
 
-    if (kv_heap_lock(heap) != KV_OK) {
-        return KV_DEAD;
-    }
-
-    e = kv_heap_alloc(heap, KV_HEAP_SYSTEM, kv_entry_head_size(key_len, max));
+    e = kv_heap_alloc_leave(heap, KV_HEAP_SYSTEM, size,
+                            kv_heap_reserve(heap));
     if (e == NULL) {
-        kv_heap_unlock(heap);
-        return KV_NO_MEMORY;
+        return NULL;
     }
 
-    kv_entry_init(e, key, key_len, value_len, KV_ENTRY_PIECES);
+    kv_entry_init(e, key, key_len, value_len, flags);
 
     pieces = kv_entry_pieces(e);
     pieces->next = NULL;
@@ -543,15 +848,45 @@ kv_entry_create_pieces(kv_heap_t *heap, kv_entry_t **where, const void *key,
     pieces->n = 0;
     pieces->max = max;
 
-    for (i = 0; i < cut.pages; i++) {
-        if (!kv_entry_add_piece(heap, e, KV_PAGE_SIZE)) {
-            goto failed;
-        }
+    if (flags & KV_ENTRY_PARTIAL) {
+        kv_entry_hold(heap, e, 1);
     }
 
-    for (i = 0; i < cut.tails; i++) {
-        if (!kv_entry_add_piece(heap, e, cut.size[i])) {
-            goto failed;
+    return e;
+}
+
+
+static kv_rc_t
+kv_entry_create_pieces(kv_heap_t *heap, kv_entry_t **where, const void *key,
+    uint16_t key_len, uint32_t value_len)
+{
+    uint32_t     i;
+    kv_cut_t     cut;
+    kv_entry_t  *e;
+
+    kv_entry_cut(value_len, &cut);
+
+    if (kv_heap_lock(heap) != KV_OK) {
+        return KV_DEAD;
+    }
+
+    e = kv_entry_alloc_head(heap, key, key_len, value_len,
+                            cut.pages + cut.tails, KV_ENTRY_PIECES);
+    if (e == NULL) {
+        kv_heap_unlock(heap);
+        return KV_NO_MEMORY;
+    }
+
+    for (i = 0; i < cut.pages + cut.tails; i++) {
+
+        if (!kv_entry_add_piece(heap, e, i < cut.pages
+                                         ? KV_PAGE_SIZE
+                                         : cut.size[i - cut.pages]))
+        {
+            kv_entry_free_locked(heap, e);
+            kv_heap_unlock(heap);
+
+            return KV_NO_MEMORY;
         }
     }
 
@@ -560,13 +895,6 @@ kv_entry_create_pieces(kv_heap_t *heap, kv_entry_t **where, const void *key,
     kv_heap_unlock(heap);
 
     return KV_OK;
-
-failed:
-
-    kv_entry_free_locked(heap, e);
-    kv_heap_unlock(heap);
-
-    return KV_NO_MEMORY;
 }
 
 

@@ -16,6 +16,12 @@
  * never changes once it is published, but for two things: `pinned`, which
  * readers set, and the addresses of pieces, which the committer replaces when
  * it moves them (either address is good to read while in an epoch).
+ *
+ * While the body arrives, the entry has no more memory than its bytes need,
+ * however long the value is said to be: up to KV_ENTRY_INLINE bytes lie in one
+ * object that is replaced by a larger one, then pieces are added one by one.
+ * That memory counts as the uploads' (KV_HELD_UPLOADS of the heap) until the
+ * entry is finished or freed.
  */
 
 
@@ -29,6 +35,7 @@
 
 
 #define KV_ENTRY_PIECES   0x01u
+#define KV_ENTRY_PARTIAL  0x02u      /* its value is arriving */
 
 /* the largest value that lies in its entry */
 #define KV_ENTRY_INLINE   8192u
@@ -39,9 +46,13 @@
 /* An entry to be built whose length is not known (a chunked body). */
 #define KV_LENGTH_UNKNOWN UINT32_MAX
 
+/* what the first bytes of a value get that is arriving, if they fit */
+#define KV_ENTRY_FIRST    512u
+#define KV_ENTRY_GROWTH   4u
+
 
 typedef struct {
-    uint32_t         value_len;
+    uint32_t         value_len;    /* PARTIAL, not in pieces: there is room */
     uint16_t         key_len;
     uint8_t          flags;        /* KV_ENTRY_... */
     _Atomic uint8_t  pinned;       /* somebody pinned it: see kv_slot.h */
@@ -73,33 +84,46 @@ struct kv_piece_s {
 
 
 /*
- * Allocates an entry for a key and a value of `value_len` bytes, or
- * KV_LENGTH_UNKNOWN: then it grows as data comes, up to `max_len` bytes.
+ * Allocates an entry for a key and a value of `value_len` bytes, all of it.
  * Copies the key.  Stores it in *where while it holds the heap's lock, so
  * that at no instant it belongs to nobody.  KV_OK, KV_NO_MEMORY, KV_DEAD.
  */
 kv_rc_t kv_entry_create(kv_heap_t *heap, kv_entry_t **where, const void *key,
-    uint16_t key_len, uint32_t value_len, uint32_t max_len);
+    uint16_t key_len, uint32_t value_len);
 
 /*
- * An entry without a value, which may use the heap's reserve: it names the
+ * An entry whose value arrives, `value_len` bytes in all, or
+ * KV_LENGTH_UNKNOWN; there is memory for the first `n` of them.  If that is
+ * all it is as of kv_entry_create(), else KV_ENTRY_PARTIAL.  As above.
+ */
+kv_rc_t kv_entry_begin(kv_heap_t *heap, kv_entry_t **where, const void *key,
+    uint16_t key_len, uint32_t value_len, uint32_t n);
+
+/*
+ * An entry without a value, which may use the heap's last pages: it names the
  * key of a delete, and deletes must work when the zone is full.  As above.
  */
 kv_rc_t kv_entry_create_key(kv_heap_t *heap, kv_entry_t **where,
     const void *key, uint16_t key_len);
 
-/*
- * Puts `n` bytes at `offset` of the value; for an entry of unknown length
- * `offset` is what it got so far, and the zone may be full.  KV_OK,
- * KV_NO_MEMORY, KV_DEAD.
- */
-kv_rc_t kv_entry_write(kv_heap_t *heap, kv_entry_t *e, uint32_t offset,
-    const void *data, size_t n);
+/* Puts `n` bytes at `offset` of a value for which there is memory. */
+void kv_entry_write(kv_entry_t *e, uint32_t offset, const void *data,
+    size_t n);
 
 /*
- * Gives an entry of unknown length, which got `value_len` bytes, its final
- * form; *where may be another entry afterwards.  KV_OK, KV_NO_MEMORY,
- * KV_DEAD.
+ * Puts `n` bytes at `offset`, which is what the value got so far; its length
+ * is `value_len` or unknown, as it began, and `max_len` at most.  *where may be
+ * another entry afterwards.  KV_OK, KV_NO_MEMORY (nothing is lost, and it may
+ * be tried again with the same bytes), KV_DEAD.
+ */
+kv_rc_t kv_entry_append(kv_heap_t *heap, kv_entry_t **where,
+    uint32_t value_len, uint32_t max_len, uint32_t offset, const void *data,
+    size_t n);
+
+/*
+ * Gives an entry that is KV_ENTRY_PARTIAL, and got `value_len` bytes, its final
+ * form; *where may be another entry afterwards.  KV_OK, KV_NO_MEMORY (it may be
+ * tried again), KV_DEAD.
  */
 kv_rc_t kv_entry_finish(kv_heap_t *heap, kv_entry_t **where,
     uint32_t value_len);
@@ -122,6 +146,15 @@ size_t kv_entry_iov_count(const kv_entry_t *e);
 
 /* Bytes of heap that an entry of this shape takes. */
 size_t kv_entry_footprint(uint16_t key_len, uint32_t value_len);
+
+/* The same for one that is KV_ENTRY_PARTIAL, as it is. */
+size_t kv_entry_partial_footprint(const kv_entry_t *e);
+
+/*
+ * Whether an entry of this shape finds memory now, all of it.  KV_OK,
+ * KV_NO_MEMORY, KV_DEAD.
+ */
+kv_rc_t kv_entry_fits(kv_heap_t *heap, uint16_t key_len, uint32_t value_len);
 
 
 /*

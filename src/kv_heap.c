@@ -114,6 +114,7 @@ struct kv_heap_s {
     uint32_t           evacuated;   /* between evac_begin() and evac_end() */
     uint16_t           choices;     /* of pages to evacuate; never 0 */
     uint64_t           used[KV_HEAP_KINDS];
+    _Atomic uint64_t   held[KV_HELD];
 
     kv_heap_partial_t  partial[KV_HEAP_KINDS][KV_HEAP_CLASSES];
 
@@ -127,7 +128,7 @@ static unsigned kv_heap_class(size_t size);
 static inline unsigned char *kv_heap_address(kv_heap_t *heap, uint32_t n);
 static inline uint32_t kv_heap_page(kv_heap_t *heap, const void *p);
 static uint32_t kv_heap_page_get(kv_heap_t *heap, kv_heap_kind_t kind,
-    unsigned class);
+    unsigned class, uint32_t leave);
 static void kv_heap_page_put(kv_heap_t *heap, uint32_t n);
 static inline void kv_heap_place(kv_heap_t *heap, uint32_t n);
 static void kv_heap_link(kv_heap_t *heap, uint32_t n, unsigned bucket,
@@ -243,7 +244,7 @@ kv_heap_create(void *mem, size_t size)
     atomic_init(&heap->broken, false);
 
     heap->pages = n;
-    heap->reserve = kv_max(2, n / 64);
+    heap->reserve = KV_HEAP_LAST + kv_max(1, n / 64);
     heap->base = base;
 
     kv_poison_region(kv_heap_address(heap, 0),
@@ -292,6 +293,10 @@ kv_heap_reset(kv_heap_t *heap)
     heap->free_pages = heap->pages;
     heap->evacuated = KV_HEAP_NONE;
     heap->choices = 1;
+
+    for (kind = 0; kind < KV_HELD; kind++) {
+        kv_set_relaxed(heap->held[kind], 0);
+    }
 
     for (kind = 0; kind < KV_HEAP_KINDS; kind++) {
         heap->used[kind] = 0;
@@ -359,6 +364,16 @@ kv_heap_broken(kv_heap_t *heap)
 void *
 kv_heap_alloc(kv_heap_t *heap, kv_heap_kind_t kind, size_t size)
 {
+    return kv_heap_alloc_leave(heap, kind, size, kind == KV_HEAP_SYSTEM
+                                                 ? KV_HEAP_LAST
+                                                 : heap->reserve);
+}
+
+
+void *
+kv_heap_alloc_leave(kv_heap_t *heap, kv_heap_kind_t kind, size_t size,
+    uint32_t leave)
+{
     void                   *p;
     uint32_t                n, object;
     unsigned                class, fullest;
@@ -376,7 +391,7 @@ kv_heap_alloc(kv_heap_t *heap, kv_heap_kind_t kind, size_t size)
         n = partial->head[fullest];
 
     } else {
-        n = kv_heap_page_get(heap, kind, class);
+        n = kv_heap_page_get(heap, kind, class, leave);
 
         if (n == KV_HEAP_NONE) {
             return NULL;
@@ -456,6 +471,48 @@ kv_heap_free(kv_heap_t *heap, void *p)
     }
 
     kv_heap_place(heap, n);
+}
+
+
+bool
+kv_heap_has(kv_heap_t *heap, kv_heap_kind_t kind, size_t size)
+{
+    return heap->partial[kind][kv_heap_class(size)].filled != 0
+           || kv_heap_has_pages(heap, 1);
+}
+
+
+bool
+kv_heap_has_pages(kv_heap_t *heap, size_t n)
+{
+    return heap->free_pages >= heap->reserve + n;
+}
+
+
+uint32_t
+kv_heap_reserve(kv_heap_t *heap)
+{
+    return heap->reserve;
+}
+
+
+void
+kv_heap_hold(kv_heap_t *heap, kv_held_t who, int64_t bytes)
+{
+    uint64_t  held;
+
+    held = kv_get_relaxed(heap->held[who]) + (uint64_t) bytes;
+
+    assert((int64_t) held >= 0);
+
+    kv_set_relaxed(heap->held[who], held);
+}
+
+
+uint64_t
+kv_heap_held(kv_heap_t *heap, kv_held_t who)
+{
+    return kv_get_relaxed(heap->held[who]);
 }
 
 
@@ -772,16 +829,15 @@ kv_heap_page(kv_heap_t *heap, const void *p)
 /* A free page, made one of this kind and class; KV_HEAP_NONE if it is full. */
 
 static uint32_t
-kv_heap_page_get(kv_heap_t *heap, kv_heap_kind_t kind, unsigned class)
+kv_heap_page_get(kv_heap_t *heap, kv_heap_kind_t kind, unsigned class,
+    uint32_t leave)
 {
-    uint32_t                n, words, reserve;
+    uint32_t                n, words;
     uint64_t               *bits;
     kv_heap_page_t         *page;
     const kv_heap_class_t  *cl;
 
-    reserve = (kind == KV_HEAP_SYSTEM) ? 0 : heap->reserve;
-
-    if (heap->free_pages <= reserve) {
+    if (heap->free_pages <= leave) {
         return KV_HEAP_NONE;
     }
 

@@ -13,7 +13,9 @@
  * A page is of one kind and one class until its last object is freed.
  * KV_HEAP_ENTRY and KV_HEAP_PIECE objects can be moved; KV_HEAP_SYSTEM ones
  * (map segments, overflow buckets, operation records) stay where they are,
- * and may use the last pages, which the others leave as a reserve.
+ * and may use the pages which the others leave as a reserve.  The last
+ * KV_HEAP_LAST of those are left to deletes, by all who do not do one: they
+ * are what makes room again.
  *
  * Everything lives in the region; nothing in it is an address of code.
  * Never-used pages are not touched, so the region costs memory only as it
@@ -45,6 +47,19 @@ typedef enum {
     KV_HEAP_SYSTEM,
     KV_HEAP_KINDS
 } kv_heap_kind_t;
+
+
+/* the pages that only deletes may use: one for records, one for keys */
+#define KV_HEAP_LAST      2u
+
+
+/* Whose memory is counted beside: see kv_heap_hold(). */
+
+typedef enum {
+    KV_HELD_UPLOADS = 0,          /* values that are arriving (kv_entry.h) */
+    KV_HELD_READERS,              /* what is kept for slow readers only */
+    KV_HELD
+} kv_held_t;
 
 
 typedef struct kv_heap_s  kv_heap_t;
@@ -103,6 +118,32 @@ bool kv_heap_broken(kv_heap_t *heap);
  * is no room for one of this kind.  With the lock held.
  */
 void *kv_heap_alloc(kv_heap_t *heap, kv_heap_kind_t kind, size_t size);
+
+/*
+ * The same, if at least `leave` pages stay free, or none is needed: for those
+ * who may use less of the reserve than their kind, or, with 0, all of it.
+ */
+void *kv_heap_alloc_leave(kv_heap_t *heap, kv_heap_kind_t kind, size_t size,
+    uint32_t leave);
+
+/* Whether kv_heap_alloc() would find one.  With the lock held. */
+bool kv_heap_has(kv_heap_t *heap, kv_heap_kind_t kind, size_t size);
+
+/* Whether so many pages are free beside the reserve.  With the lock held. */
+bool kv_heap_has_pages(kv_heap_t *heap, size_t n);
+
+/* How many pages are the reserve.  Needs no lock. */
+uint32_t kv_heap_reserve(kv_heap_t *heap);
+
+/*
+ * Adds to what somebody holds, in bytes of objects handed out: the heap keeps
+ * the sums, because they change under its lock, with what they count, and are
+ * 0 again when everything is (kv_heap_format()).  With the lock held.
+ */
+void kv_heap_hold(kv_heap_t *heap, kv_held_t who, int64_t bytes);
+
+/* Needs no lock. */
+uint64_t kv_heap_held(kv_heap_t *heap, kv_held_t who);
 
 /* Gives an object back.  With the lock held. */
 void kv_heap_free(kv_heap_t *heap, void *p);

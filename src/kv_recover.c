@@ -579,16 +579,16 @@ kv_recover_entry(kv_recover_ctx_t *ctx, const kv_record_t *rec, kv_entry_t **e)
         return KV_NO_MEMORY;
     }
 
-    rc = kv_entry_create(zone->heap, e, rec->key, rec->key_len, rec->value_len,
-                         0);
+    rc = kv_entry_create(zone->heap, e, rec->key, rec->key_len,
+                         rec->value_len);
 
     if (rc != KV_OK) {
         return rc;
     }
 
     for (i = 0, offset = 0; i < rec->value_n; i++) {
-        (void) kv_entry_write(zone->heap, *e, offset, rec->value[i].iov_base,
-                              rec->value[i].iov_len);
+        kv_entry_write(*e, offset, rec->value[i].iov_base,
+                       rec->value[i].iov_len);
         offset += (uint32_t) rec->value[i].iov_len;
     }
 

@@ -61,6 +61,7 @@ kv_slot_acquire(kv_slot_t *slots, unsigned n, unsigned *i)
             atomic_store(&slot->epoch[KV_EPOCH_MAIN].value, 0);
             atomic_store(&slot->epoch[KV_EPOCH_SCAN].value, 0);
             atomic_store(&slot->looking, 0);
+            atomic_store(&slot->evict, 0);
             atomic_store(&slot->pid, (int32_t) getpid());
             atomic_store(&slot->in_use, 1);
 
@@ -178,7 +179,7 @@ kv_epoch_oldest(kv_slot_t *slots, unsigned n)
 
 kv_rc_t
 kv_slot_add_chunk(kv_heap_t *heap, kv_slot_t *slot, unsigned number,
-    kv_op_chunk_t **chunk)
+    uint32_t leave, kv_op_chunk_t **chunk)
 {
     unsigned  i;
 
@@ -186,7 +187,8 @@ kv_slot_add_chunk(kv_heap_t *heap, kv_slot_t *slot, unsigned number,
         return KV_DEAD;
     }
 
-    *chunk = kv_heap_alloc(heap, KV_HEAP_SYSTEM, sizeof(kv_op_chunk_t));
+    *chunk = kv_heap_alloc_leave(heap, KV_HEAP_SYSTEM, sizeof(kv_op_chunk_t),
+                                 leave);
 
     if (*chunk == NULL) {
         kv_heap_unlock(heap);

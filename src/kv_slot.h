@@ -76,6 +76,14 @@ typedef enum {
 #define KV_OP_SYNC  1u             /* durable before it is done */
 
 
+/*
+ * A holder of memory that somebody else needs is told to go by this bit of its
+ * ticket, whose other bits are another number for each record taken: so that
+ * the word never reaches who has the record next (kv_evict.h).
+ */
+#define KV_TICKET_GO  0x80000000u
+
+
 typedef struct kv_op_s  kv_op_t;
 
 struct kv_op_s {
@@ -88,13 +96,27 @@ struct kv_op_s {
     union {
         uint32_t       need;       /* KV_OP_ROOM: bytes asked for */
         uint32_t       sync_ms;    /* others: durable so soon; 0: any time */
+
+        /* BUILDING, PINNED: which holding it is, and KV_TICKET_GO */
+        _Atomic uint32_t  ticket;
     };
 
     kv_op_t           *next;       /* queue: the one pushed before */
     kv_op_t           *follow;     /* committer: the one pushed after */
     kv_entry_t        *entry;      /* what it puts, deletes (key), or pins */
-    uint64_t           lsn;        /* once it is in a batch, else 0 */
-    uint64_t           queued_ns;  /* when it was submitted, monotonic */
+
+    union {
+        uint64_t       lsn;        /* once it is in a batch, else 0 */
+
+        /* BUILDING: the value's length or KV_LENGTH_UNKNOWN; what came */
+        struct {
+            uint32_t          value_len;
+            _Atomic uint32_t  received;
+        };
+    };
+
+    /* when it was submitted; BUILDING, PINNED: when it began; monotonic */
+    _Atomic uint64_t   queued_ns;
     void              *data;       /* the owner's, of no meaning here */
 };
 
@@ -129,6 +151,9 @@ typedef struct {
 
     /* the owner; under the heap's lock */
     kv_op_chunk_t            *chunks;
+
+    /* the committer sets it, the owner clears it: some are to go */
+    _Atomic uint32_t          evict;
 
     /* the owner: it needs no waking for results (kv_store_looking()) */
     _Atomic uint32_t          looking;
@@ -213,11 +238,11 @@ void kv_slot_reaped(kv_slot_t *slot);
 uint64_t kv_epoch_oldest(kv_slot_t *slots, unsigned n);
 
 /*
- * Adds a chunk of FREE records to the slot.  KV_OK with the chunk in *chunk,
- * KV_NO_MEMORY, KV_DEAD.
+ * Adds a chunk of FREE records to the slot, if so many pages stay free.  KV_OK
+ * with the chunk in *chunk, KV_NO_MEMORY, KV_DEAD.
  */
 kv_rc_t kv_slot_add_chunk(kv_heap_t *heap, kv_slot_t *slot, unsigned number,
-    kv_op_chunk_t **chunk);
+    uint32_t leave, kv_op_chunk_t **chunk);
 
 
 #endif /* KV_SLOT_H */

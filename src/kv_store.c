@@ -16,6 +16,10 @@
 #include "kv_recover.h"
 
 
+/* records that are left to deletes */
+#define KV_STORE_KEPT  8u
+
+
 static kv_store_t *kv_store_handle(const kv_store_conf_t *conf,
     kv_zone_t *zone, kv_io_t *io, int dirfd, kv_err_t *err);
 static kv_rc_t kv_store_fit(kv_store_t *store, kv_log_t **log,
@@ -23,6 +27,7 @@ static kv_rc_t kv_store_fit(kv_store_t *store, kv_log_t **log,
 static uint64_t kv_store_until(uint64_t ns, uint64_t ms);
 static bool kv_store_ready(kv_store_t *store);
 static kv_rc_t kv_store_op(kv_store_t *store, uint8_t code, kv_op_t **op);
+static kv_rc_t kv_store_add_ops(kv_store_t *store, uint32_t leave);
 static void kv_store_promise(kv_store_t *store, kv_op_t *op);
 static uint64_t kv_store_start(kv_store_t *store, kv_op_t *op);
 static void kv_store_op_free(kv_store_t *store, kv_op_t *op);
@@ -286,6 +291,7 @@ kv_store_enter(kv_store_t *store)
 
     store->slot = &zone->slots[store->number];
     store->free = NULL;
+    store->nfree = 0;
 
     /* what whoever had the slot before has claimed */
 
@@ -326,6 +332,7 @@ kv_store_leave(kv_store_t *store)
 
     store->slot = NULL;
     store->free = NULL;
+    store->nfree = 0;
 
     kv_point(KV_POINT_LEAVING);
 
@@ -421,6 +428,15 @@ kv_rc_t
 kv_store_put(kv_store_t *store, const void *key, uint16_t key_len,
     uint32_t value_len, kv_op_t **op)
 {
+    return kv_store_upload(store, key, key_len, value_len,
+                           value_len == KV_LENGTH_UNKNOWN ? 0 : value_len, op);
+}
+
+
+kv_rc_t
+kv_store_upload(kv_store_t *store, const void *key, uint16_t key_len,
+    uint32_t value_len, uint32_t n, kv_op_t **op)
+{
     kv_rc_t  rc;
 
     if (atomic_load_explicit(&store->zone->failed, memory_order_relaxed)) {
@@ -433,8 +449,10 @@ kv_store_put(kv_store_t *store, const void *key, uint16_t key_len,
         return rc;
     }
 
-    rc = kv_entry_create(store->zone->heap, &(*op)->entry, key, key_len,
-                         value_len, store->conf.max_value);
+    (*op)->value_len = value_len;
+
+    rc = kv_entry_begin(store->zone->heap, &(*op)->entry, key, key_len,
+                        value_len, n);
 
     kv_point(KV_POINT_BUILDING);
 
@@ -457,9 +475,14 @@ kv_store_write(kv_store_t *store, kv_op_t *op, uint32_t offset,
         return KV_UNAVAILABLE;
     }
 
-    rc = kv_entry_write(store->zone->heap, op->entry, offset, data, n);
+    rc = kv_entry_append(store->zone->heap, &op->entry, op->value_len,
+                         store->conf.max_value, offset, data, n);
 
     kv_point(KV_POINT_RECEIVING);
+
+    if (rc == KV_OK) {
+        kv_set_relaxed(op->received, offset + (uint32_t) n);
+    }
 
     return rc == KV_DEAD ? KV_UNAVAILABLE : rc;
 }
@@ -474,7 +497,28 @@ kv_store_finish(kv_store_t *store, kv_op_t *op, uint32_t value_len)
         return KV_UNAVAILABLE;
     }
 
+    if (!(op->entry->flags & KV_ENTRY_PARTIAL)) {
+        return KV_OK;
+    }
+
     rc = kv_entry_finish(store->zone->heap, &op->entry, value_len);
+
+    return rc == KV_DEAD ? KV_UNAVAILABLE : rc;
+}
+
+
+kv_rc_t
+kv_store_fits(kv_store_t *store, uint16_t key_len, uint32_t value_len)
+{
+    kv_rc_t  rc;
+
+    if (!kv_store_ready(store)
+        || atomic_load_explicit(&store->zone->failed, memory_order_relaxed))
+    {
+        return KV_UNAVAILABLE;
+    }
+
+    rc = kv_entry_fits(store->zone->heap, key_len, value_len);
 
     return rc == KV_DEAD ? KV_UNAVAILABLE : rc;
 }
@@ -536,7 +580,10 @@ kv_store_room(kv_store_t *store, uint32_t need, kv_op_t **op)
 unsigned
 kv_store_submit(kv_store_t *store, kv_op_t *op)
 {
-    op->queued_ns = kv_now_ns();
+    assert(op->code != KV_OP_PUT || !(op->entry->flags & KV_ENTRY_PARTIAL));
+
+    op->lsn = 0;
+    kv_set_relaxed(op->queued_ns, kv_now_ns());
 
     if (op->code != KV_OP_ROOM) {
         kv_store_promise(store, op);
@@ -707,6 +754,7 @@ kv_store_reset(kv_store_t *store)
     /* the chunks go with the heap */
 
     store->free = NULL;
+    store->nfree = 0;
     store->slot->chunks = NULL;
     store->generation = generation;
 
@@ -892,36 +940,52 @@ kv_store_ready(kv_store_t *store)
 }
 
 
-/* A record, BUILDING; from the process's own list, or a new chunk. */
+/*
+ * A record, BUILDING; from the process's own list, or a new chunk.  Uploads and
+ * readers may be many, and last long: some records, and the pages to make more
+ * of, are left to those who make room.
+ */
 
 static kv_rc_t
 kv_store_op(kv_store_t *store, uint8_t code, kv_op_t **op)
 {
-    kv_rc_t         rc;
-    unsigned        i;
-    kv_op_chunk_t  *chunk;
+    kv_rc_t   rc;
+    uint32_t  kept, leave;
 
     if (!kv_store_ready(store)) {
         return KV_UNAVAILABLE;
     }
 
-    if (store->free == NULL) {
+    switch (code) {
 
-        rc = kv_slot_add_chunk(store->zone->heap, store->slot, store->number,
-                               &chunk);
+    case KV_OP_PUT:
+        kept = KV_STORE_KEPT;
+        leave = kv_heap_reserve(store->zone->heap);
+        break;
+
+    case 0:
+        kept = KV_STORE_KEPT;
+        leave = KV_HEAP_LAST;
+        break;
+
+    default:
+        kept = 0;
+        leave = 0;
+    }
+
+    if (store->nfree <= kept) {
+        rc = kv_store_add_ops(store, leave);
 
         if (rc != KV_OK) {
-            return rc == KV_DEAD ? KV_UNAVAILABLE : rc;
-        }
-
-        for (i = KV_OP_CHUNK; i; i--) {
-            chunk->op[i - 1].next = store->free;
-            store->free = &chunk->op[i - 1];
+            return rc;
         }
     }
 
     *op = store->free;
     store->free = (*op)->next;
+    store->nfree--;
+
+    store->ticket = (store->ticket + 1) & ~KV_TICKET_GO;
 
     (*op)->code = code;
     (*op)->flags = 0;
@@ -931,7 +995,35 @@ kv_store_op(kv_store_t *store, uint8_t code, kv_op_t **op)
     (*op)->next = NULL;
     (*op)->data = NULL;
 
+    kv_set_relaxed((*op)->ticket, store->ticket);
+    kv_set_relaxed((*op)->queued_ns, kv_now_ns());
+
     atomic_store_explicit(&(*op)->state, KV_OP_BUILDING, memory_order_release);
+
+    return KV_OK;
+}
+
+
+static kv_rc_t
+kv_store_add_ops(kv_store_t *store, uint32_t leave)
+{
+    kv_rc_t         rc;
+    unsigned        i;
+    kv_op_chunk_t  *chunk;
+
+    rc = kv_slot_add_chunk(store->zone->heap, store->slot, store->number,
+                           leave, &chunk);
+
+    if (rc != KV_OK) {
+        return rc == KV_DEAD ? KV_UNAVAILABLE : rc;
+    }
+
+    for (i = KV_OP_CHUNK; i; i--) {
+        chunk->op[i - 1].next = store->free;
+        store->free = &chunk->op[i - 1];
+    }
+
+    store->nfree += KV_OP_CHUNK;
 
     return KV_OK;
 }
@@ -944,4 +1036,5 @@ kv_store_op_free(kv_store_t *store, kv_op_t *op)
 
     op->next = store->free;
     store->free = op;
+    store->nfree++;
 }

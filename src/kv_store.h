@@ -85,6 +85,8 @@ typedef struct {
     unsigned                number;
     uint64_t                generation;
     kv_op_t                *free;         /* records, linked by next */
+    unsigned                nfree;
+    uint32_t                ticket;       /* the last one given */
     void                   *batch;        /* kv_commit.c's; commit lock */
 
     volatile sig_atomic_t   stop;         /* threads: come to an end soon */
@@ -173,18 +175,39 @@ kv_rc_t kv_store_pin(kv_store_t *store, kv_entry_t *e, kv_op_t **op);
 
 
 /*
- * Begins a put of `value_len` bytes, or KV_LENGTH_UNKNOWN.  KV_OK with *op
- * to write to; KV_UNAVAILABLE; KV_NO_MEMORY: no room now.
+ * Begins a put of `value_len` bytes, all of which are there, or
+ * KV_LENGTH_UNKNOWN.  KV_OK with *op to write to; KV_UNAVAILABLE;
+ * KV_NO_MEMORY: no room now.
  */
 kv_rc_t kv_store_put(kv_store_t *store, const void *key, uint16_t key_len,
     uint32_t value_len, kv_op_t **op);
 
-/* Writes the next bytes of the value.  As above. */
+/*
+ * The same for a value that arrives, of which the first `n` bytes are there:
+ * it has memory for what came, and no more.  As above.
+ */
+kv_rc_t kv_store_upload(kv_store_t *store, const void *key, uint16_t key_len,
+    uint32_t value_len, uint32_t n, kv_op_t **op);
+
+/*
+ * Writes the next bytes of the value.  As above; after KV_NO_MEMORY the same
+ * bytes may be written again.
+ */
 kv_rc_t kv_store_write(kv_store_t *store, kv_op_t *op, uint32_t offset,
     const void *data, size_t n);
 
-/* Says how long a value of unknown length became.  As above. */
+/*
+ * Says that all `value_len` bytes are there, of a value that arrived or whose
+ * length was not known.  As above; after KV_NO_MEMORY it may be tried again.
+ */
 kv_rc_t kv_store_finish(kv_store_t *store, kv_op_t *op, uint32_t value_len);
+
+/*
+ * Whether a value of that length finds room now, as far as one can tell: 0 if
+ * it is not known.  As above.
+ */
+kv_rc_t kv_store_fits(kv_store_t *store, uint16_t key_len,
+    uint32_t value_len);
 
 kv_rc_t kv_store_delete(kv_store_t *store, const void *key, uint16_t key_len,
     kv_op_t **op);

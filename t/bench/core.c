@@ -616,13 +616,13 @@ bench_load(bench_t *bench, uint64_t keys, size_t key_len, uint32_t value)
         memcpy(key + key_len - some, end + sizeof(end) - some, some);
 
         if (kv_map_reserve(&zone->map, 1) != 1
-            || kv_entry_create(zone->heap, &e, key, (uint16_t) key_len, value,
-                               0)
-               != KV_OK
-            || kv_entry_write(zone->heap, e, 0, filler, value) != KV_OK)
+            || kv_entry_create(zone->heap, &e, key, (uint16_t) key_len, value)
+               != KV_OK)
         {
             fail("load", "the zone is full");
         }
+
+        kv_entry_write(e, 0, filler, value);
 
         hash = kv_map_hash(&zone->map, key, key_len);
         (void) kv_map_put(&zone->map, hash, e);

@@ -459,6 +459,10 @@ kit_begin_put(host_t *host, uint32_t id, uint32_t version, uint32_t len,
         rc = kv_store_write(host->store, *op, at, chunk, n);
     }
 
+    if (rc == KV_OK) {
+        rc = kv_store_finish(host->store, *op, len);
+    }
+
     if (rc != KV_OK) {
         kv_store_release(host->store, *op);
     }
@@ -733,6 +737,15 @@ kit_settle(host_t *host)
 
     if (rc != KV_OK) {
         (void) snprintf(text, sizeof(text), "%s", err.text);
+
+    } else if (kv_heap_held(zone->heap, KV_HELD_UPLOADS)
+               || kv_heap_held(zone->heap, KV_HELD_READERS))
+    {
+        (void) snprintf(text, sizeof(text), "uploads hold %llu bytes, readers "
+                        "%llu", (unsigned long long)
+                        kv_heap_held(zone->heap, KV_HELD_UPLOADS),
+                        (unsigned long long)
+                        kv_heap_held(zone->heap, KV_HELD_READERS));
 
     } else if (st.used != want) {
         (void) snprintf(text, sizeof(text), "the heap holds %llu bytes, %llu "

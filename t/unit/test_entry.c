@@ -187,7 +187,25 @@ write_chunks(kv_entry_t *e, uint32_t len, uint32_t chunk)
 
     for (at = 0; at < len; at += n) {
         n = kv_min(chunk, len - at);
-        assert_int_equal(kv_entry_write(heap, e, at, value + at, n), KV_OK);
+        kv_entry_write(e, at, value + at, n);
+    }
+}
+
+
+/* As it arrives; KV_LENGTH_UNKNOWN, or the length. */
+
+static void
+append_chunks(kv_entry_t **e, uint32_t value_len, uint32_t len, uint32_t chunk)
+{
+    uint32_t  at, n;
+
+    for (at = 0; at < len; at += n) {
+        n = kv_min(chunk, len - at);
+        assert_int_equal(kv_entry_append(heap, e, value_len, MAX_VALUE, at,
+                                         value + at, n), KV_OK);
+        assert_int_equal(kv_heap_held(heap, KV_HELD_UPLOADS),
+                         (*e)->flags & KV_ENTRY_PARTIAL
+                         ? kv_entry_partial_footprint(*e) : 0);
     }
 }
 
@@ -201,7 +219,7 @@ one_shape(uint16_t key_len, uint32_t len)
     before = used();
     e = NULL;
 
-    assert_int_equal(kv_entry_create(heap, &e, key, key_len, len, 0), KV_OK);
+    assert_int_equal(kv_entry_create(heap, &e, key, key_len, len), KV_OK);
     assert_non_null(e);
 
     assert_int_equal(len > KV_ENTRY_INLINE, e->flags & KV_ENTRY_PIECES);
@@ -216,10 +234,8 @@ one_shape(uint16_t key_len, uint32_t len)
     /* out of order, and across the pieces' borders */
 
     if (len > 2) {
-        assert_int_equal(kv_entry_write(heap, e, len / 2, value + len / 2,
-                                        len - len / 2), KV_OK);
-        assert_int_equal(kv_entry_write(heap, e, 1, value + 1, len - 2),
-                         KV_OK);
+        kv_entry_write(e, len / 2, value + len / 2, len - len / 2);
+        kv_entry_write(e, 1, value + 1, len - 2);
         assert_value(e, len);
     }
 
@@ -270,7 +286,7 @@ test_loss(void **state)
         last = kv_entry_footprint(16, len);
         assert_true(last - len <= len / 14 + 128);
 
-        assert_int_equal(kv_entry_create(heap, &e, key, 16, len, 0), KV_OK);
+        assert_int_equal(kv_entry_create(heap, &e, key, 16, len), KV_OK);
 
         n = kv_entry_iov(e, iov, 8, 0);
         assert_in_range(n, 1, 3);
@@ -324,7 +340,8 @@ test_key_only(void **state)
 
 
 static void
-one_unknown(uint16_t key_len, uint32_t len, uint32_t chunk)
+one_arriving(uint16_t key_len, uint32_t len, uint32_t value_len,
+    uint32_t chunk)
 {
     uint64_t     before;
     kv_entry_t  *e;
@@ -332,19 +349,30 @@ one_unknown(uint16_t key_len, uint32_t len, uint32_t chunk)
     before = used();
     e = NULL;
 
-    assert_int_equal(kv_entry_create(heap, &e, key, key_len,
-                                     KV_LENGTH_UNKNOWN, MAX_VALUE), KV_OK);
+    assert_int_equal(kv_entry_begin(heap, &e, key, key_len, value_len, 0),
+                     KV_OK);
 
-    write_chunks(e, len, chunk);
+    append_chunks(&e, value_len, len, chunk);
 
-    assert_int_equal(kv_entry_finish(heap, &e, len), KV_OK);
+    if (e->flags & KV_ENTRY_PARTIAL) {
+        assert_int_equal(kv_entry_finish(heap, &e, len), KV_OK);
+    }
 
+    assert_int_equal(kv_heap_held(heap, KV_HELD_UPLOADS), 0);
     assert_int_equal(used() - before, kv_entry_footprint(key_len, len));
     assert_memory_equal(e->key, key, key_len);
     assert_value(e, len);
 
     assert_int_equal(kv_entry_destroy(heap, &e), KV_OK);
     assert_int_equal(used(), before);
+}
+
+
+static void
+one_unknown(uint16_t key_len, uint32_t len, uint32_t chunk)
+{
+    one_arriving(key_len, len, KV_LENGTH_UNKNOWN, chunk);
+    one_arriving(key_len, len, len, chunk);
 }
 
 
@@ -387,11 +415,43 @@ test_unknown_destroyed(void **state)
     before = used();
 
     for (len = 0; len < 5 * KV_PAGE_SIZE; len += 17001) {
-        assert_int_equal(kv_entry_create(heap, &e, key, 10, KV_LENGTH_UNKNOWN,
-                                         MAX_VALUE), KV_OK);
-        write_chunks(e, len, 5003);
+        assert_int_equal(kv_entry_begin(heap, &e, key, 10, KV_LENGTH_UNKNOWN,
+                                        0), KV_OK);
+        append_chunks(&e, KV_LENGTH_UNKNOWN, len, 5003);
         assert_int_equal(kv_entry_destroy(heap, &e), KV_OK);
         assert_int_equal(used(), before);
+        assert_int_equal(kv_heap_held(heap, KV_HELD_UPLOADS), 0);
+    }
+}
+
+
+/* What came is what is paid for, whatever was said. */
+
+static void
+test_paid(void **state)
+{
+    uint32_t     len, n;
+    uint64_t     before;
+    kv_entry_t  *e;
+
+    (void) state;
+
+    before = used();
+
+    for (len = 1000; len < MAX_VALUE; len *= 3) {
+
+        for (n = 0; n < len; n = n ? n * 5 : 1) {
+            assert_int_equal(kv_entry_begin(heap, &e, key, 10, len, n), KV_OK);
+            assert_int_equal(kv_entry_append(heap, &e, len, MAX_VALUE, 0,
+                                             value, n), KV_OK);
+            assert_int_equal(used() - before,
+                             kv_heap_held(heap, KV_HELD_UPLOADS));
+            assert_true(used() - before
+                        <= (n <= KV_ENTRY_INLINE ? n * 5 + 1024
+                                                 : n + 2 * KV_PAGE_SIZE));
+            assert_int_equal(kv_entry_destroy(heap, &e), KV_OK);
+            assert_int_equal(used(), before);
+        }
     }
 }
 
@@ -413,7 +473,8 @@ fill(unsigned left)
             break;
         }
 
-        assert_non_null(kv_heap_alloc(heap, KV_HEAP_SYSTEM, KV_PAGE_SIZE));
+        assert_non_null(kv_heap_alloc_leave(heap, KV_HEAP_SYSTEM, KV_PAGE_SIZE,
+                                            0));
     }
 
     kv_heap_unlock(heap);
@@ -444,7 +505,7 @@ test_full_create(void **state)
             before = used();
             e = NULL;
 
-            rc = kv_entry_create(heap, &e, key, 12, shape[s], 0);
+            rc = kv_entry_create(heap, &e, key, 12, shape[s]);
 
             if (rc == KV_OK) {
                 assert_int_equal(used() - before,
@@ -469,7 +530,7 @@ test_full_create(void **state)
     /* the name of a delete may use the reserve */
 
     fill(1);
-    assert_int_equal(kv_entry_create(heap, &e, key, 12, 1, 0), KV_NO_MEMORY);
+    assert_int_equal(kv_entry_create(heap, &e, key, 12, 1), KV_NO_MEMORY);
     assert_int_equal(kv_entry_create_key(heap, &e, key, 12), KV_OK);
     assert_int_equal(kv_entry_destroy(heap, &e), KV_OK);
 }
@@ -498,13 +559,12 @@ test_full_unknown(void **state)
 
     for (s = 0; s < sizeof(shape) / sizeof(shape[0]); s++) {
 
-        for (left = 0; left < 12; left++) {
+        for (left = 0; left < 13; left++) {
             fill(left);
             before = used();
             e = NULL;
 
-            rc = kv_entry_create(heap, &e, key, 3, KV_LENGTH_UNKNOWN,
-                                 MAX_VALUE);
+            rc = kv_entry_begin(heap, &e, key, 3, KV_LENGTH_UNKNOWN, 0);
 
             if (rc != KV_OK) {
                 assert_int_equal(rc, KV_NO_MEMORY);
@@ -514,7 +574,8 @@ test_full_unknown(void **state)
 
             for (at = 0; rc == KV_OK && at < shape[s]; at += n) {
                 n = kv_min(7919u, shape[s] - at);
-                rc = kv_entry_write(heap, e, at, value + at, n);
+                rc = kv_entry_append(heap, &e, KV_LENGTH_UNKNOWN, MAX_VALUE,
+                                     at, value + at, n);
             }
 
             if (rc != KV_OK) {
@@ -531,8 +592,8 @@ test_full_unknown(void **state)
             assert_int_equal(kv_heap_lock(heap), KV_OK);
 
             for (pages = 0; pages < 64; pages++) {
-                page[pages] = kv_heap_alloc(heap, KV_HEAP_SYSTEM,
-                                            KV_PAGE_SIZE);
+                page[pages] = kv_heap_alloc_leave(heap, KV_HEAP_SYSTEM,
+                                                  KV_PAGE_SIZE, 0);
                 if (page[pages] == NULL) {
                     break;
                 }
@@ -589,6 +650,7 @@ main(void)
         cmocka_unit_test_setup_teardown(test_unknown, setup, teardown),
         cmocka_unit_test_setup_teardown(test_unknown_destroyed, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(test_paid, setup, teardown),
         cmocka_unit_test_setup_teardown(test_full_create, setup_small,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_full_unknown, setup_small,

@@ -181,7 +181,7 @@ test_create(void **state)
 
     assert_int_equal(st.size, 16 * KV_PAGE_SIZE);
     assert_int_equal(st.free_pages, 16);
-    assert_int_equal(st.reserve_pages, 2);
+    assert_int_equal(st.reserve_pages, KV_HEAP_LAST + 1);
     assert_int_equal(st.used, 0);
     assert_int_equal(st.held, 0);
 
@@ -190,7 +190,9 @@ test_create(void **state)
     start = UINTPTR_MAX;
     end = 0;
 
-    while ((mem = kv_heap_alloc(h, KV_HEAP_SYSTEM, KV_PAGE_SIZE)) != NULL) {
+    while ((mem = kv_heap_alloc_leave(h, KV_HEAP_SYSTEM, KV_PAGE_SIZE, 0))
+           != NULL)
+    {
         start = kv_min(start, (uintptr_t) mem);
         end = kv_max(end, (uintptr_t) mem + KV_PAGE_SIZE);
     }
@@ -501,8 +503,8 @@ test_reserve(void **state)
     pages = st.free_pages;
 
     assert_true(pages > PAGES);
-    assert_int_equal(st.reserve_pages, pages / 64);
-    assert_true(st.reserve_pages > 2);
+    assert_int_equal(st.reserve_pages, KV_HEAP_LAST + pages / 64);
+    assert_true(pages / 64 > 2);
 
     /* one object each in two classes, then all other pages */
 
@@ -535,9 +537,25 @@ test_reserve(void **state)
         }
     }
 
-    assert_int_equal(n, st.reserve_pages);
-    assert_int_equal(stat_now().free_pages, 0);
+    assert_int_equal(n, st.reserve_pages - KV_HEAP_LAST);
     assert_null(kv_heap_alloc(heap, KV_HEAP_SYSTEM, 8));
+
+    /* the last pages are for deletes, in any size */
+
+    assert_true(kv_heap_has(heap, KV_HEAP_PIECE, 1000));
+    assert_false(kv_heap_has(heap, KV_HEAP_PIECE, 2000));
+    assert_false(kv_heap_has_pages(heap, 1));
+
+    for (n = 0; ; n++) {
+        if (kv_heap_alloc_leave(heap, KV_HEAP_SYSTEM, KV_PAGE_SIZE, 0)
+            == NULL)
+        {
+            break;
+        }
+    }
+
+    assert_int_equal(n, KV_HEAP_LAST);
+    assert_int_equal(stat_now().free_pages, 0);
     assert_non_null(kv_heap_alloc(heap, KV_HEAP_PIECE, 1000));
 
     /* the first page given back fills the reserve up again */
@@ -545,7 +563,9 @@ test_reserve(void **state)
     kv_heap_free(heap, last);
 
     assert_null(kv_heap_alloc(heap, KV_HEAP_ENTRY, 100));
-    assert_ptr_equal(kv_heap_alloc(heap, KV_HEAP_SYSTEM, KV_PAGE_SIZE), last);
+    assert_null(kv_heap_alloc(heap, KV_HEAP_SYSTEM, KV_PAGE_SIZE));
+    assert_ptr_equal(kv_heap_alloc_leave(heap, KV_HEAP_SYSTEM, KV_PAGE_SIZE,
+                                         0), last);
 
     check();
     kv_heap_unlock(heap);

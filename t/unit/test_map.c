@@ -273,13 +273,13 @@ make_entry(uint32_t id, uint32_t version, uint32_t len)
     n = key_of(id, key);
     e = NULL;
 
-    rc = kv_entry_create(zone->heap, &e, key, (uint16_t) n, len, 0);
+    rc = kv_entry_create(zone->heap, &e, key, (uint16_t) n, len);
 
     if (rc != KV_OK) {
         return NULL;
     }
 
-    assert(kv_entry_write(zone->heap, e, 0, buf, len) == KV_OK);
+    kv_entry_write(e, 0, buf, len);
 
     return e;
 }

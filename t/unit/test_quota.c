@@ -226,6 +226,129 @@ test_partly_moved(void **state)
 }
 
 
+/* What uploads hold: what came, and nothing once they are over. */
+
+static void
+test_uploads_counted(void **state)
+{
+    kv_op_t    *op[3];
+    uint64_t    held;
+    kv_heap_t  *heap;
+
+    static char  data[1 << 20];
+
+    (void) state;
+
+    heap = kit.store->zone->heap;
+
+    /* announced, and one byte of it */
+
+    assert_int_equal(kv_store_upload(kit.store, "a", 1, 6 << 20, 1, &op[0]),
+                     KV_OK);
+    assert_int_equal(kv_store_write(kit.store, op[0], 0, data, 1), KV_OK);
+    assert_true(kv_heap_held(heap, KV_HELD_UPLOADS) < 1000);
+
+    assert_int_equal(kv_store_put(kit.store, "b", 1, KV_LENGTH_UNKNOWN,
+                                  &op[1]), KV_OK);
+    assert_int_equal(kv_store_write(kit.store, op[1], 0, data, 1), KV_OK);
+    assert_true(kv_heap_held(heap, KV_HELD_UPLOADS) < 2000);
+
+    /* all of a small one is no upload */
+
+    held = kv_heap_held(heap, KV_HELD_UPLOADS);
+    assert_int_equal(kv_store_upload(kit.store, "c", 1, 5000, 5000, &op[2]),
+                     KV_OK);
+    assert_int_equal(kv_store_write(kit.store, op[2], 0, data, 5000), KV_OK);
+    assert_int_equal(kv_store_finish(kit.store, op[2], 5000), KV_OK);
+    assert_int_equal(kv_heap_held(heap, KV_HELD_UPLOADS), held);
+    assert_int_equal(host_run(&host, op[2]), KV_OK);
+
+    /* they go on */
+
+    assert_int_equal(kv_store_write(kit.store, op[0], 1, data, 1 << 20),
+                     KV_OK);
+    assert_true(kv_heap_held(heap, KV_HELD_UPLOADS) > 1 << 20);
+    assert_true(kv_heap_held(heap, KV_HELD_UPLOADS) < (1 << 20) + 200000);
+
+    /* one is given up, one stored */
+
+    kv_store_release(kit.store, op[0]);
+    assert_true(kv_heap_held(heap, KV_HELD_UPLOADS) < 1000);
+    assert_int_equal(kv_store_finish(kit.store, op[1], 1), KV_OK);
+    assert_int_equal(kv_heap_held(heap, KV_HELD_UPLOADS), 0);
+    assert_int_equal(host_run(&host, op[1]), KV_OK);
+
+    settled();
+}
+
+
+/* Whatever others hold, there is memory to delete and to clear. */
+
+static void
+test_deletes_work(void **state)
+{
+    kv_rc_t      rc;
+    kv_op_t     *op;
+    uint32_t     i, k, n;
+    kv_entry_t  *e;
+
+    static char     key[KV_KEY_MAX];
+    static kv_op_t *held[20000];
+
+    (void) state;
+
+    memset(key, 'k', sizeof(key));
+
+    for (i = 0; kit_put(&host, i, 1, 60000, NULL) == KV_OK; i++) {
+        /* void */
+    }
+
+    /* what an upload without a byte has, and an answer that is not read */
+
+    for (n = 0; n < 20000; n++) {
+        rc = kv_store_put(kit.store, key, 8, KV_LENGTH_UNKNOWN, &held[n]);
+
+        if (rc != KV_OK) {
+            break;
+        }
+    }
+
+    assert_int_equal(rc, KV_NO_MEMORY);
+
+    for ( /* void */ ; n < 20000; n++) {
+        assert_int_equal(kv_store_read(kit.store, "key-0", 5, &e), KV_OK);
+        rc = kv_store_pin(kit.store, e, &held[n]);
+        kv_store_read_done(kit.store);
+
+        if (rc != KV_OK) {
+            break;
+        }
+    }
+
+    assert_int_equal(rc, KV_NO_MEMORY);
+    assert_int_equal(kv_store_put(kit.store, "a", 1, 1, &op), KV_NO_MEMORY);
+
+    for (k = 0; k < 3; k++) {
+        assert_int_equal(kv_store_delete(kit.store, key,
+                                         k == 0 ? 1 : k == 1 ? 300
+                                         : KV_KEY_MAX, &op), KV_OK);
+        assert_int_equal(host_run(&host, op), KV_OK);
+    }
+
+    while (i-- > 1) {
+        assert_int_equal(kit_delete(&host, i), KV_OK);
+    }
+
+    assert_int_equal(kit_clear(&host), KV_OK);
+
+    while (n-- > 0) {
+        kv_store_release(kit.store, held[n]);
+    }
+
+    settled();
+}
+
+
 int
 main(void)
 {
@@ -233,6 +356,8 @@ main(void)
         cmocka_unit_test_setup_teardown(test_compact_beside_readers, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_partly_moved, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_uploads_counted, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_deletes_work, setup, teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
