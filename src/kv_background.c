@@ -41,6 +41,9 @@
 /* between two tries to make room on a full disk; ns */
 #define KV_ROOM_AGAIN     UINT64_C(2000000000)
 
+/* between two looks whether writes need be refused; ns */
+#define KV_HARD_AGAIN     UINT64_C(100000000)
+
 
 typedef struct {
     kv_store_t            *store;
@@ -57,6 +60,7 @@ typedef struct {
 
 static void kv_background_wanted(kv_store_t *store);
 static void kv_background_spare(kv_store_t *store);
+static void kv_background_look(kv_store_t *store);
 static void kv_background_make_room(kv_store_t *store);
 static kv_rc_t kv_background_snapshot(kv_store_t *store);
 static kv_rc_t kv_background_scan(kv_scan_t *scan, kv_err_t *err);
@@ -113,7 +117,7 @@ kv_background_wanted(kv_store_t *store)
         kv_point(KV_POINT_BACKGROUND_TAKEN);
 
         if (wants & KV_WANT_ROOM) {
-            kv_background_make_room(store);
+            kv_background_look(store);
         }
 
         if (wants & KV_WANT_SEGMENT) {
@@ -131,7 +135,10 @@ kv_background_wanted(kv_store_t *store)
 }
 
 
-/* A spare segment, if there is none; it says whether the disk has room. */
+/*
+ * A spare segment, if there is none.  If writes are refused, it tells whether
+ * they need be.
+ */
 
 static void
 kv_background_spare(kv_store_t *store)
@@ -140,9 +147,39 @@ kv_background_spare(kv_store_t *store)
 
     rc = kv_log_prepare(store->background, &store->stop);
 
-    if (rc == KV_OK || rc == KV_DECLINED) {
-        kv_store_room_again(store);
+    if ((rc == KV_OK || rc == KV_DECLINED) && kv_state_hard(store->zone)
+        && (kv_state(store->zone) == KV_STATE_DISK_FULL
+            || kv_commit_can_write(store)))
+    {
+        kv_state_works_again(store);
     }
+}
+
+
+/* Writes are refused: whether that can be changed, or has changed. */
+
+static void
+kv_background_look(kv_store_t *store)
+{
+    uint64_t    now;
+    kv_zone_t  *zone;
+
+    zone = store->zone;
+    now = kv_now_ns();
+
+    if (!kv_state_hard(zone)
+        || (zone->hard_ns && now - zone->hard_ns < KV_HARD_AGAIN))
+    {
+        return;
+    }
+
+    zone->hard_ns = now;
+
+    if (kv_state(zone) == KV_STATE_DISK_FULL) {
+        kv_background_make_room(store);
+    }
+
+    kv_background_spare(store);
 }
 
 
@@ -273,7 +310,7 @@ failed:
 
     if (rc == KV_NO_SPACE) {
 
-        if (atomic_load(&zone->disk_full)) {
+        if (kv_state(zone) == KV_STATE_DISK_FULL) {
             return rc;               /* was said, and will be tried again */
         }
 
@@ -594,6 +631,7 @@ kv_background_room(kv_scan_t *scan, size_t n)
 static kv_rc_t
 kv_background_durable(kv_store_t *store, uint64_t lsn, kv_err_t *err)
 {
+    kv_rc_t           rc;
     kv_zone_t        *zone;
     struct timespec   pause;
 
@@ -608,17 +646,19 @@ kv_background_durable(kv_store_t *store, uint64_t lsn, kv_err_t *err)
             return KV_CANCELLED;
         }
 
-        if (atomic_load(&zone->failed)) {
-            kv_err_set(err, "the log cannot be synced");
-            return KV_ERROR;
-        }
-
         /*
          * Not left to the committer alone: it may need this very thread, if
          * the pool has no other.
          */
 
-        if (kv_commit_sync_now(store) == KV_AGAIN) {
+        rc = kv_commit_sync_now(store);
+
+        if (rc == KV_UNAVAILABLE && !kv_background_stopped(store)) {
+            kv_err_set(err, "the log cannot be synced");
+            return KV_ERROR;
+        }
+
+        if (rc == KV_AGAIN) {
             (void) nanosleep(&pause, NULL);
         }
     }
@@ -699,7 +739,5 @@ kv_background_stopped(void *data)
 
     store = data;
 
-    return kv_store_stopping(store)
-           || atomic_load(&store->zone->state) != KV_ZONE_READY
-           || kv_heap_broken(store->zone->heap);
+    return kv_store_stopping(store) || !kv_state_whole(store->zone);
 }

@@ -10,6 +10,7 @@
 #define KV_BASE_H
 
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -28,7 +29,8 @@
 typedef enum {
     KV_OK = 0,
     KV_ERROR = -1,          /* I/O error: the store must stop taking writes */
-    KV_AGAIN = -2,          /* not now: wait, or come back with less */
+    KV_AGAIN = -2,          /* not now: wait, or come back with less; an error
+                               that may pass (kv_io_rc()) */
     KV_NOT_FOUND = -3,
     KV_NO_MEMORY = -4,      /* the zone is full */
     KV_NO_SPACE = -5,       /* the disk is full */
@@ -92,10 +94,12 @@ kv_now_ns(void)
 /*
  * An error for people: one line that says what happened, where, and what to
  * do instead.  The caller owns it; a function that fails fills it, one that
- * succeeds leaves it alone.
+ * succeeds leaves it alone.  `error` is errno as it was when the text was
+ * made: it means something where a call to the system failed.
  */
 
 typedef struct {
+    int   error;
     char  text[768];
 } kv_err_t;
 
@@ -108,6 +112,8 @@ kv_err_set(kv_err_t *err, const char *fmt, ...)
     if (err == NULL) {
         return;
     }
+
+    err->error = errno;
 
     va_start(args, fmt);
     (void) vsnprintf(err->text, sizeof(err->text), fmt, args);

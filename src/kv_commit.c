@@ -52,9 +52,10 @@ static void kv_commit_refuse(kv_store_t *store, kv_batch_t *batch,
 static kv_op_t *kv_commit_gather(kv_store_t *store, kv_batch_t *batch,
     kv_op_t *hand);
 static kv_rc_t kv_commit_log(kv_store_t *store, kv_batch_t *batch);
-static void kv_commit_failed(kv_store_t *store, const kv_err_t *err,
-    const char *so);
-static void kv_commit_no_room(kv_store_t *store);
+static kv_rc_t kv_commit_refused(kv_store_t *store, kv_rc_t rc, size_t len,
+    const kv_err_t *err);
+static void kv_commit_written(kv_store_t *store, size_t len);
+static kv_rc_t kv_commit_borrow(kv_store_t *store);
 static bool kv_commit_apply_one(kv_zone_t *zone, kv_op_t *op);
 static kv_rc_t kv_commit_make_room(kv_store_t *store, kv_op_t *op);
 static bool kv_commit_tidy(kv_store_t *store);
@@ -197,21 +198,18 @@ kv_commit_run(kv_store_t *store)
 
     for ( ;; ) {
 
-        if (kv_heap_broken(zone->heap)
-            && atomic_load(&zone->state) == KV_ZONE_READY)
-        {
+        if (kv_heap_broken(zone->heap) && kv_state_reads(zone)) {
             kv_commit_break(store, "a worker died while it changed the heap");
         }
 
         if (atomic_load(&zone->state) == KV_ZONE_BROKEN
             && kv_store_fit_log(store) == KV_OK
-            && !kv_store_stopping(store))
+            && kv_state_retry_due(zone) && !kv_store_stopping(store))
         {
             kv_commit_rebuild(store);
         }
 
-        whole = atomic_load(&zone->state) == KV_ZONE_READY
-                && !kv_heap_broken(zone->heap);
+        whole = kv_state_whole(zone);
 
         if (whole) {
             do {
@@ -236,7 +234,7 @@ kv_commit_run(kv_store_t *store)
         kv_point(KV_POINT_UNCLAIMED);
 
         if (kv_store_stopping(store)
-            || atomic_load(&zone->state) != KV_ZONE_READY
+            || !kv_state_reads(zone)
             || !kv_commit_wanted(zone)
             || !atomic_compare_exchange_strong(&zone->committer, &none, mine))
         {
@@ -244,8 +242,9 @@ kv_commit_run(kv_store_t *store)
         }
     }
 
-    if (kv_store_stopping(store) && atomic_load(&zone->queue)) {
-
+    if (kv_store_stopping(store)
+        && (atomic_load(&zone->queue) || !kv_state_reads(zone)))
+    {
         /* somebody who stays is to go on */
 
         kv_store_wake_all(store);
@@ -261,7 +260,8 @@ static bool
 kv_commit_wanted(kv_zone_t *zone)
 {
     return atomic_load(&zone->queue) || kv_heap_broken(zone->heap)
-           || (atomic_load(&zone->want_sync) && !atomic_load(&zone->failed));
+           || (atomic_load(&zone->want_sync) && kv_state_writes(zone)
+               && kv_state_retry_due(zone));
 }
 
 
@@ -278,9 +278,7 @@ kv_commit_linger(kv_zone_t *zone)
 {
     uint64_t  now, end;
 
-    if (kv_heap_broken(zone->heap)
-        || atomic_load(&zone->state) != KV_ZONE_READY)
-    {
+    if (!kv_state_whole(zone)) {
         return false;
     }
 
@@ -319,9 +317,7 @@ kv_commit_round(kv_store_t *store, kv_batch_t *batch)
 
     zone = store->zone;
 
-    if (atomic_load(&zone->queue) == NULL || kv_heap_broken(zone->heap)
-        || atomic_load(&zone->state) != KV_ZONE_READY)
-    {
+    if (atomic_load(&zone->queue) == NULL || !kv_state_whole(zone)) {
         return false;
     }
 
@@ -583,6 +579,7 @@ static kv_rc_t
 kv_commit_log(kv_store_t *store, kv_batch_t *batch)
 {
     bool        sync;
+    size_t      len;
     kv_rc_t     rc;
     unsigned    i;
     uint64_t    lsn;
@@ -591,11 +588,12 @@ kv_commit_log(kv_store_t *store, kv_batch_t *batch)
 
     zone = store->zone;
 
-    if (atomic_load(&zone->failed)) {
+    if (!kv_state_writes(zone)) {
         return KV_UNAVAILABLE;
     }
 
     lsn = atomic_load(&zone->log.next_lsn);
+    len = kv_log_pending(store->log);
 
     for (i = 0; i < batch->n; i++) {
         batch->op[i]->lsn = lsn + i;
@@ -607,42 +605,23 @@ kv_commit_log(kv_store_t *store, kv_batch_t *batch)
 
     kv_point(KV_POINT_WRITTEN);
 
-    if (rc == KV_NO_SPACE) {
-        kv_commit_no_room(store);
-        return KV_NO_SPACE;
+    if (rc != KV_OK) {
+        return kv_commit_refused(store, rc, len, &err);
     }
 
-    if (rc == KV_OK) {
-        sync = kv_commit_promised(zone, batch->op, batch->n);
+    sync = kv_commit_promised(zone, batch->op, batch->n);
 
-        atomic_store(&zone->unsynced, 1);
-        atomic_store(&zone->unmarked, 1);
-        atomic_store(&zone->written_ns, kv_now_ns());
-        atomic_store(&zone->current_segment, zone->log.segment_lsn);
+    kv_commit_written(store, len);
 
-        kv_store_room_again(store);
+    kv_measure_count(&zone->stats.batch, batch->n);
 
-        kv_measure_count(&zone->stats.batch, batch->n);
-
-        if (sync || kv_store_sync_due(store) == 1
-            || atomic_load(&zone->want_sync))
-        {
-            return kv_commit_sync(store);
-        }
-
-        return KV_OK;
+    if (sync || kv_store_sync_due(store) == 1
+        || atomic_load(&zone->want_sync))
+    {
+        return kv_commit_sync(store);
     }
 
-    if (rc == KV_AGAIN) {
-        kv_store_say(store, KV_LOG_ERR, "kv zone \"%s\": %s: %u writes are "
-                     "refused, later ones try again", store->conf.name,
-                     err.text, batch->n);
-        return KV_UNAVAILABLE;
-    }
-
-    kv_commit_failed(store, &err, "no more writes until then");
-
-    return KV_UNAVAILABLE;
+    return KV_OK;
 }
 
 
@@ -671,23 +650,95 @@ kv_commit_promised(kv_zone_t *zone, kv_op_t **op, unsigned n)
 }
 
 
-/* The disk has none for the end of the log. */
+/* The answer to those whose batch, of `len` bytes, could not be written. */
 
-static void
-kv_commit_no_room(kv_store_t *store)
+static kv_rc_t
+kv_commit_refused(kv_store_t *store, kv_rc_t rc, size_t len,
+    const kv_err_t *err)
 {
-    if (!atomic_exchange(&store->zone->disk_full, 1)) {
-        kv_store_say(store, KV_LOG_ERR, "kv zone \"%s\": the disk of \"%s\" "
-                     "is full: writes are refused until there is room",
-                     store->conf.name, store->conf.path);
+    if (rc != KV_NO_SPACE && rc != KV_AGAIN) {
+        kv_state_no_writes(store, err);
+        return KV_UNAVAILABLE;
+    }
+
+    kv_state_refused(store, rc, len, err);
+
+    if (rc == KV_AGAIN) {
+        return KV_UNAVAILABLE;
     }
 
     kv_commit_ask(store, KV_WANT_ROOM);
+
+    return KV_NO_SPACE;
+}
+
+
+static void
+kv_commit_written(kv_store_t *store, size_t len)
+{
+    bool        extended;
+    kv_zone_t  *zone;
+
+    zone = store->zone;
+
+    atomic_store(&zone->unsynced, 1);
+    atomic_store(&zone->unmarked, 1);
+    atomic_store(&zone->written_ns, kv_now_ns());
+
+    extended = atomic_load(&zone->current_segment) != zone->log.segment_lsn;
+    atomic_store(&zone->current_segment, zone->log.segment_lsn);
+
+    kv_state_wrote(store, len, extended);
 }
 
 
 kv_rc_t
 kv_commit_sync_now(kv_store_t *store)
+{
+    kv_rc_t  rc;
+
+    rc = kv_commit_borrow(store);
+
+    if (rc == KV_BUSY) {
+        atomic_store(&store->zone->want_sync, 1);
+        return KV_AGAIN;
+    }
+
+    if (rc == KV_OK) {
+        rc = kv_state_writes(store->zone) ? kv_commit_sync(store)
+                                          : KV_UNAVAILABLE;
+        kv_mutex_unlock(&store->zone->commit_lock);
+    }
+
+    return rc;
+}
+
+
+bool
+kv_commit_can_write(kv_store_t *store)
+{
+    kv_rc_t   rc;
+    kv_err_t  err;
+
+    if (kv_commit_borrow(store) != KV_OK) {
+        return false;
+    }
+
+    rc = kv_log_check(store->log, &err);
+
+    kv_mutex_unlock(&store->zone->commit_lock);
+
+    return rc == KV_OK;
+}
+
+
+/*
+ * The commit lock, for a thread that is not the committer's, if nobody holds
+ * it.  KV_OK with the lock and a log; KV_BUSY or KV_UNAVAILABLE without.
+ */
+
+static kv_rc_t
+kv_commit_borrow(kv_store_t *store)
 {
     kv_rc_t     rc;
     kv_zone_t  *zone;
@@ -697,8 +748,7 @@ kv_commit_sync_now(kv_store_t *store)
     rc = kv_mutex_trylock(&zone->commit_lock);
 
     if (rc != KV_OK && rc != KV_DEAD) {
-        atomic_store(&zone->want_sync, 1);
-        return KV_AGAIN;
+        return KV_BUSY;
     }
 
     if (rc == KV_DEAD) {
@@ -707,20 +757,14 @@ kv_commit_sync_now(kv_store_t *store)
 
         kv_commit_break(store, "the committer died");
         kv_store_wake_all(store);
-        rc = KV_UNAVAILABLE;
 
-    } else if (atomic_load(&zone->failed)
-               || kv_store_fit_log(store) != KV_OK)
-    {
-        rc = KV_UNAVAILABLE;
-
-    } else {
-        rc = kv_commit_sync(store);
+    } else if (kv_store_fit_log(store) == KV_OK) {
+        return KV_OK;
     }
 
     kv_mutex_unlock(&zone->commit_lock);
 
-    return rc;
+    return KV_UNAVAILABLE;
 }
 
 
@@ -748,27 +792,21 @@ kv_commit_sync(kv_store_t *store)
         atomic_store(&zone->sync_ms, 0);
         atomic_store(&zone->want_sync, 0);
 
+        kv_state_went_well(zone);
+        kv_state_wrote(store, 0, false);
+
         return KV_OK;
     }
 
-    /*
-     * What a failed sync leaves on the disk is unknown, and the next one
-     * would say that all is well: never again.
-     */
+    if (rc == KV_ERROR) {
+        kv_state_no_writes(store, &err);
 
-    kv_commit_failed(store, &err, "no more writes until nginx is restarted");
+    } else {
+        kv_state_refused(store, KV_AGAIN, 0, &err);
+        kv_state_retry(zone);
+    }
 
     return KV_UNAVAILABLE;
-}
-
-
-static void
-kv_commit_failed(kv_store_t *store, const kv_err_t *err, const char *so)
-{
-    atomic_store(&store->zone->failed, 1);
-
-    kv_store_say(store, KV_LOG_ALERT, "kv zone \"%s\": %s: %s",
-                 store->conf.name, err->text, so);
 }
 
 
@@ -1069,6 +1107,10 @@ kv_commit_want(kv_store_t *store)
         }
     }
 
+    if (kv_state_hard(zone)) {
+        wants |= KV_WANT_ROOM;
+    }
+
     kv_commit_ask(store, wants);
 }
 
@@ -1092,11 +1134,13 @@ kv_commit_idle(kv_store_t *store)
 
     zone = store->zone;
 
-    if (atomic_load(&zone->failed)) {
+    if (!kv_state_writes(zone)) {
         return;
     }
 
-    if (kv_store_sync_due(store) == 1 || atomic_load(&zone->want_sync)) {
+    if (kv_store_sync_due(store) == 1
+        || (atomic_load(&zone->want_sync) && kv_state_retry_due(zone)))
+    {
         (void) kv_commit_sync(store);
     }
 
@@ -1106,7 +1150,7 @@ kv_commit_idle(kv_store_t *store)
         atomic_store(&zone->unmarked, 0);
 
         if (kv_log_mark(store->log, &err) == KV_ERROR) {
-            kv_commit_failed(store, &err, "no more writes until then");
+            kv_state_no_writes(store, &err);
         }
     }
 }

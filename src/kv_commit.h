@@ -44,9 +44,16 @@ void kv_commit_run(kv_store_t *store);
 /*
  * Makes all that was written durable, from a thread that is not the
  * committer's.  KV_OK; KV_AGAIN if a committer is at work: it was asked to do
- * so; KV_UNAVAILABLE.
+ * so; KV_UNAVAILABLE: not now, or never (kv_state.h).
  */
 kv_rc_t kv_commit_sync_now(kv_store_t *store);
+
+
+/*
+ * Whether the log's current segment can be written to, from such a thread.
+ * False also if a committer is at work: that will find out itself.
+ */
+bool kv_commit_can_write(kv_store_t *store);
 
 
 #endif /* KV_COMMIT_H */

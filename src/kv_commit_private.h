@@ -41,7 +41,10 @@ void kv_commit_hand(kv_store_t *store, kv_batch_t *batch, kv_op_t *hand);
  */
 bool kv_commit_promised(kv_zone_t *zone, kv_op_t **op, unsigned n);
 
-/* Makes the log durable.  KV_OK or KV_UNAVAILABLE: no more writes. */
+/*
+ * Makes the log durable.  KV_OK, or KV_UNAVAILABLE: never (kv_state_writes()
+ * says no), or not now.  Not to be called when writes are disabled.
+ */
 kv_rc_t kv_commit_sync(kv_store_t *store);
 
 /*

@@ -151,7 +151,7 @@ kv_direct_begin(kv_direct_t *d, uint64_t start, size_t have)
         errno = EIO;
     }
 
-    return KV_ERROR;
+    return kv_io_rc(errno);
 }
 
 

@@ -53,10 +53,7 @@ kv_commit_inherit(kv_store_t *store, kv_batch_t *batch)
 
     atomic_store(&zone->unsynced, 1);
 
-    if (atomic_load(&zone->phase) != KV_PHASE_IDLE
-        || kv_heap_broken(zone->heap)
-        || atomic_load(&zone->state) != KV_ZONE_READY)
-    {
+    if (atomic_load(&zone->phase) != KV_PHASE_IDLE || !kv_state_whole(zone)) {
         return false;
     }
 
@@ -156,8 +153,16 @@ kv_commit_finish(kv_store_t *store, kv_batch_t *batch, kv_op_t **op,
     rc = KV_OK;
 
     if (kv_commit_promised(zone, op + k, n - k)) {
-        rc = atomic_load(&zone->failed) ? KV_UNAVAILABLE
-                                        : kv_commit_sync(store);
+        rc = kv_state_writes(zone) ? kv_commit_sync(store) : KV_UNAVAILABLE;
+
+        /*
+         * It is in the log, so it must not be left out of the map for an error
+         * that passes.
+         */
+
+        if (rc != KV_OK && kv_state_writes(zone)) {
+            return false;
+        }
     }
 
     for ( /* void */ ; k < n; k += i) {

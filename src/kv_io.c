@@ -65,7 +65,6 @@ static bool kv_io_can_direct(int fd);
 static kv_rc_t kv_io_zero(kv_io_t *io, int fd, off_t size,
     volatile sig_atomic_t *cancel);
 static void kv_io_shrink(kv_io_t *io, int fd, const kv_io_hurry_t *hurry);
-static kv_rc_t kv_io_rc(void);
 
 
 static const uint8_t  kv_io_zeroes[KV_IO_ZEROES];
@@ -89,6 +88,68 @@ kv_io_system(kv_io_t *io)
     io->direct = kv_io_sys_direct;
     io->uid = (uid_t) -1;
     io->gid = (gid_t) -1;
+}
+
+
+kv_rc_t
+kv_io_rc(int error)
+{
+    switch (error) {
+
+    case ENOSPC:
+    case EDQUOT:
+    case EFBIG:
+        return KV_NO_SPACE;
+
+    case EMFILE:
+    case ENFILE:
+    case ENOMEM:
+    case EAGAIN:
+    case EINTR:
+    case EACCES:
+    case EPERM:
+    case EROFS:
+        return KV_AGAIN;
+
+    default:
+        return KV_ERROR;
+    }
+}
+
+
+void
+kv_io_block_signal(sigset_t *saved)
+{
+    sigset_t  set;
+
+    (void) sigemptyset(&set);
+    (void) sigaddset(&set, SIGXFSZ);
+    (void) pthread_sigmask(SIG_BLOCK, &set, saved);
+}
+
+
+void
+kv_io_unblock_signal(const sigset_t *saved)
+{
+    sigset_t         set;
+    struct timespec  now;
+
+    if (sigismember(saved, SIGXFSZ) == 1) {
+        return;
+    }
+
+    /* what was sent meanwhile would kill now */
+
+    (void) sigemptyset(&set);
+    (void) sigaddset(&set, SIGXFSZ);
+
+    memset(&now, 0, sizeof(now));
+
+    while (sigtimedwait(&set, NULL, &now) == -1 && errno == EINTR) {
+        /* void */
+    }
+
+    (void) pthread_sigmask(SIG_SETMASK, saved, NULL);
 }
 
 
@@ -146,7 +207,7 @@ kv_io_writev(kv_io_t *io, int fd, struct iovec *iov, size_t n, off_t offset)
                 continue;
             }
 
-            return kv_io_rc();
+            return kv_io_rc(errno);
         }
 
         if (rc == 0) {
@@ -213,7 +274,7 @@ kv_io_preallocate(kv_io_t *io, int dirfd, const char *name, off_t size,
     *fd = io->open(io, dirfd, name, O_RDWR | O_CREAT | O_EXCL);
 
     if (*fd == -1) {
-        return kv_io_rc();
+        return kv_io_rc(errno);
     }
 
     rc = kv_io_zero(io, *fd, size, cancel);
@@ -263,7 +324,7 @@ kv_io_zero(kv_io_t *io, int fd, off_t size, volatile sig_atomic_t *cancel)
             break;
         }
 
-        return kv_io_rc();
+        return kv_io_rc(errno);
     }
 
     dirty = 0;
@@ -299,7 +360,7 @@ kv_io_zero(kv_io_t *io, int fd, off_t size, volatile sig_atomic_t *cancel)
 
         if (dirty >= KV_IO_DIRTY) {
             if (io->fdatasync(io, fd) == -1) {
-                return kv_io_rc();
+                return kv_io_rc(errno);
             }
 
             dirty = 0;
@@ -308,7 +369,7 @@ kv_io_zero(kv_io_t *io, int fd, off_t size, volatile sig_atomic_t *cancel)
 
     /* nothing is in the file yet, so even a failed sync has lost nothing */
 
-    return io->fsync(io, fd) == 0 ? KV_OK : kv_io_rc();
+    return io->fsync(io, fd) == 0 ? KV_OK : kv_io_rc(errno);
 }
 
 
@@ -369,13 +430,6 @@ kv_io_shrink(kv_io_t *io, int fd, const kv_io_hurry_t *hurry)
 
         (void) nanosleep(&rest, NULL);
     }
-}
-
-
-static kv_rc_t
-kv_io_rc(void)
-{
-    return errno == ENOSPC || errno == EDQUOT ? KV_NO_SPACE : KV_ERROR;
 }
 
 

@@ -65,6 +65,29 @@ struct kv_io_s {
 void kv_io_system(kv_io_t *io);
 
 /*
+ * The result that a call's errno stands for.
+ *
+ * KV_NO_SPACE: ENOSPC and EDQUOT, and EFBIG, which a limit (ulimit -f) gives.
+ * KV_AGAIN: an error that may pass.  The call lacked descriptors, memory,
+ * rights or a writable file system, or was interrupted; that says nothing of
+ * the disk, and the same call may go well later.  KV_ERROR: all others.
+ *
+ * Not for the sync of a file whose content somebody believes in: whatever the
+ * error, the system may have forgotten what it was to write.
+ */
+kv_rc_t kv_io_rc(int error);
+
+/*
+ * A write beyond the limit of a file's size (ulimit -f) sends SIGXFSZ to its
+ * thread, which kills the process.  Between these two calls of one thread it
+ * gets EFBIG alone.  Threads of nginx's pools have all signals blocked anyway;
+ * this is for its main thread, and leaves the disposition, which is the whole
+ * process's, and what it executes inherits, as it is.
+ */
+void kv_io_block_signal(sigset_t *saved);
+void kv_io_unblock_signal(const sigset_t *saved);
+
+/*
  * Reads until `n` bytes or the end of the file.  Returns the bytes read (0
  * to n) or -1 with errno set.
  */
@@ -72,8 +95,8 @@ ssize_t kv_io_read(kv_io_t *io, int fd, void *buf, size_t n, off_t offset);
 
 /*
  * Writes all of `iov` (its elements are used up), in as many calls as it
- * takes, never more than IOV_MAX elements in one.  KV_OK; KV_NO_SPACE for
- * ENOSPC and EDQUOT; else KV_ERROR, with errno set.
+ * takes, never more than IOV_MAX elements in one.  KV_OK, or what kv_io_rc()
+ * says, with errno set; then some of it may have been written.
  */
 kv_rc_t kv_io_writev(kv_io_t *io, int fd, struct iovec *iov, size_t n,
     off_t offset);
@@ -83,8 +106,8 @@ kv_rc_t kv_io_write(kv_io_t *io, int fd, const void *buf, size_t n,
     off_t offset);
 
 /*
- * KV_OK or KV_ERROR (any error, ENOSPC included: a sync that failed leaves
- * nothing to believe in), with errno set.  EINTR is not retried either.
+ * KV_OK or KV_ERROR (any error, ENOSPC, ENOMEM and EINTR included: a sync that
+ * failed leaves nothing to believe in, see kv_state.h), with errno set.
  */
 kv_rc_t kv_io_sync(kv_io_t *io, int fd);
 kv_rc_t kv_io_sync_dir(kv_io_t *io, int dirfd);
@@ -92,9 +115,9 @@ kv_rc_t kv_io_sync_dir(kv_io_t *io, int dirfd);
 /*
  * Makes a file of `size` bytes under `name`, which must not exist: space
  * allocated, zeroes written, file synced (the directory is not).  On failure
- * the file is gone again.  KV_OK with the descriptor in *fd, KV_NO_SPACE,
- * KV_CANCELLED once *cancel is set (`cancel` may be NULL), or KV_ERROR with
- * errno set.
+ * the file is gone again.  KV_OK with the descriptor in *fd, KV_CANCELLED once
+ * *cancel is set (`cancel` may be NULL), or what kv_io_rc() says, with errno
+ * set.
  */
 kv_rc_t kv_io_preallocate(kv_io_t *io, int dirfd, const char *name,
     off_t size, volatile sig_atomic_t *cancel, int *fd);

@@ -29,7 +29,6 @@
 #define KV_LOG_TMP_TRIES 100u
 
 
-static bool kv_log_passing(int error);
 static void kv_log_write_failed(kv_log_t *log, kv_rc_t rc, size_t len,
     kv_err_t *err);
 static void kv_log_reset(kv_log_t *log);
@@ -37,6 +36,7 @@ static void kv_log_stage(kv_log_t *log, size_t n);
 static void kv_log_refer(kv_log_t *log, const struct iovec *piece);
 static void kv_log_header(kv_log_t *log, kv_batch_header_t *h, size_t len,
     uint32_t count);
+static const char *kv_log_advice(kv_rc_t rc);
 
 static kv_rc_t kv_log_current(kv_log_t *log, kv_err_t *err);
 static void kv_log_use(kv_log_t *log, int fd, uint64_t lsn, uint64_t salt);
@@ -188,10 +188,6 @@ kv_log_write(kv_log_t *log, kv_err_t *err)
     rc = kv_log_full(log) ? kv_log_next_segment(log, err)
                           : kv_log_current(log, err);
 
-    if (rc == KV_ERROR && kv_log_passing(errno)) {
-        return KV_AGAIN;
-    }
-
     if (rc != KV_OK) {
         return rc;
     }
@@ -236,27 +232,19 @@ kv_log_write(kv_log_t *log, kv_err_t *err)
 }
 
 
-/*
- * Whether an error of making or opening a file says nothing about the disk: no
- * byte of the log was written, and it may go well the next time.
- */
-
-static bool
-kv_log_passing(int error)
+size_t
+kv_log_pending(const kv_log_t *log)
 {
-    switch (error) {
+    return log->count ? log->len : 0;
+}
 
-    case EMFILE:
-    case ENFILE:
-    case ENOMEM:
-    case EACCES:
-    case EPERM:
-    case EROFS:
-        return true;
 
-    default:
-        return false;
-    }
+kv_rc_t
+kv_log_check(kv_log_t *log, kv_err_t *err)
+{
+    kv_log_settle(log->state);
+
+    return log->state->segment_size ? kv_log_current(log, err) : KV_OK;
 }
 
 
@@ -289,10 +277,9 @@ kv_log_sync(kv_log_t *log, kv_err_t *err)
     rc = kv_io_sync(log->io, log->fd);
 
     if (rc != KV_OK) {
-        kv_err_set(err, "%s: syncing up to offset %" PRIu64 " failed: %s; "
-                   "see to the disk, then restart",
+        kv_err_set(err, "%s: syncing up to offset %" PRIu64 " failed: %s; %s",
                    kv_log_name(name, KV_LOG_SEGMENT, state->segment_lsn),
-                   state->offset, strerror(errno));
+                   state->offset, strerror(errno), kv_log_advice(rc));
         return rc;
     }
 
@@ -351,10 +338,26 @@ kv_log_write_failed(kv_log_t *log, kv_rc_t rc, size_t len, kv_err_t *err)
 
     kv_err_set(err, "%s: writing %zu bytes at offset %" PRIu64 " failed: %s; "
                "%s", kv_log_name(name, KV_LOG_SEGMENT, state->segment_lsn),
-               len, state->offset, strerror(errno),
-               rc == KV_NO_SPACE
-               ? "writes work again when there is room on the disk"
-               : "see to the disk, then restart");
+               len, state->offset, strerror(errno), kv_log_advice(rc));
+}
+
+
+/* What to do about it; see kv_state.h. */
+
+static const char *
+kv_log_advice(kv_rc_t rc)
+{
+    switch (rc) {
+
+    case KV_NO_SPACE:
+        return "writes work again when there is room on the disk";
+
+    case KV_AGAIN:
+        return "writes work again when that has passed";
+
+    default:
+        return "see to the disk, then restart";
+    }
 }
 
 
@@ -436,6 +439,7 @@ kv_log_current(kv_log_t *log, kv_err_t *err)
 {
     int                   fd;
     char                  name[KV_NAME_MAX];
+    kv_rc_t               rc;
     uint8_t               buf[KV_SEGMENT_HEADER];
     uint64_t              size;
     kv_log_state_t       *state;
@@ -456,9 +460,10 @@ kv_log_current(kv_log_t *log, kv_err_t *err)
     fd = kv_log_open(log, state->segment_lsn, buf, &size);
 
     if (fd == -1) {
-        kv_err_set(err, "%s: the current segment cannot be opened: %s; "
-                   "restart, to read the log back", name, strerror(errno));
-        return KV_ERROR;
+        rc = kv_log_rc();
+        kv_err_set(err, "%s: the current segment cannot be opened: %s; %s",
+                   name, strerror(errno), kv_log_advice(rc));
+        return rc;
     }
 
     memcpy(&h, buf, sizeof(h));
@@ -561,13 +566,22 @@ kv_log_next_segment(kv_log_t *log, kv_err_t *err)
         goto half_made;
     }
 
+    more = state->segment_size == 0 || state->segment_lsn != to.segment_lsn;
+
+    /* nobody believes in the name yet: the next try makes it anew */
+
     if (kv_io_sync_dir(log->io, log->dirfd) != KV_OK) {
-        rc = KV_ERROR;
+        rc = kv_log_rc();
+        saved = errno;
         (void) log->io->close(log->io, fd);
+
+        if (more && rc != KV_ERROR) {
+            (void) log->io->unlink(log->io, log->dirfd, name);
+        }
+
+        errno = saved;
         goto failed;
     }
-
-    more = state->segment_size == 0 || state->segment_lsn != to.segment_lsn;
 
     kv_log_move(state, &to);
 
@@ -589,11 +603,8 @@ half_made:
 
 failed:
 
-    kv_err_set(err, "%s: the new segment cannot be made: %s; %s",
-               name, strerror(errno),
-               rc == KV_NO_SPACE
-               ? "writes work again when there is room on the disk"
-               : "see to the disk, then restart");
+    kv_err_set(err, "%s: the new segment cannot be made: %s; %s", name,
+               strerror(errno), kv_log_advice(rc));
 
     return rc;
 }
@@ -649,7 +660,7 @@ kv_log_new_header(kv_log_t *log, int fd, kv_log_position_t *to)
     h.first_lsn = log->state->next_lsn;
 
     if (getrandom(&h.salt, sizeof(h.salt), 0) != sizeof(h.salt)) {
-        return KV_ERROR;
+        return kv_log_rc();
     }
 
     memcpy(buf, &h, sizeof(h));

@@ -104,18 +104,30 @@ kv_rc_t kv_log_add(kv_log_t *log, const kv_record_t *rec);
  * state's offset and next_lsn have moved on, and the batch is empty again; on
  * any other result next_lsn is where it was (a new segment may have been
  * begun), and the batch is still there.  KV_NO_SPACE: no room on the disk for
- * a new segment or the batch; may work later.  KV_AGAIN: a file could not be
- * made or opened for want of descriptors, memory or rights; may work later.
- * KV_ERROR: any other error.  errno and `err` are set in all these cases.  An
- * empty batch writes nothing and is KV_OK.
+ * a new segment or the batch; may work later.  KV_AGAIN: an error that may pass
+ * (kv_io_rc()): what was written of the batch lies behind the log's end, and
+ * the next one goes over it; may work later.  KV_ERROR: any other error, or a
+ * failed sync of the segment before: never to be tried again.  `err` is set in
+ * all these cases.  An empty batch writes nothing and is KV_OK.
  */
 kv_rc_t kv_log_write(kv_log_t *log, kv_err_t *err);
 
 /*
- * Makes all that was written durable and moves durable_lsn on.  KV_OK or
- * KV_ERROR (errno set, `err` filled): never to be tried again.
+ * Makes all that was written durable and moves durable_lsn on.  KV_OK;
+ * KV_ERROR, `err` filled: never to be tried again.  Where this process has the
+ * segment to open first: what kv_io_rc() says, and unless that is KV_ERROR
+ * nothing was synced and nothing is lost, so another try is good.
  */
 kv_rc_t kv_log_sync(kv_log_t *log, kv_err_t *err);
+
+/*
+ * Whether the current segment is open, or can be opened now.  KV_OK, or what
+ * kv_io_rc() says, `err` filled.  Under the commit lock.
+ */
+kv_rc_t kv_log_check(kv_log_t *log, kv_err_t *err);
+
+/* The bytes that the batch being built takes in the log, 0 without records. */
+size_t kv_log_pending(const kv_log_t *log);
 
 /*
  * Writes the mark (see kv_format.h) without syncing it.  KV_OK, also where
@@ -130,7 +142,7 @@ kv_rc_t kv_log_mark(kv_log_t *log, kv_err_t *err);
  * that no commit has to wait for its preallocation.  Takes as long as writing
  * a segment; to be called away from the commit path, by one caller at a time,
  * with a handle of its own; needs no commit lock.  KV_OK, KV_DECLINED (there
- * is one already), KV_NO_SPACE, KV_CANCELLED, KV_ERROR.
+ * is one already), KV_CANCELLED, or what kv_io_rc() says.
  */
 kv_rc_t kv_log_prepare(kv_log_t *log, volatile sig_atomic_t *cancel);
 
@@ -139,8 +151,8 @@ kv_rc_t kv_log_prepare(kv_log_t *log, volatile sig_atomic_t *cancel);
  * current one, which is passed as `current_lsn`: state->segment_lsn read
  * under the commit lock): they become spares until there are `spares` of
  * those, the rest is deleted; `hurry` as for kv_io_remove().  One caller at a
- * time, and not beside kv_log_prepare(); needs no commit lock.  KV_OK, or
- * KV_ERROR: at least one of them could not be deleted, and stays.
+ * time, and not beside kv_log_prepare(); needs no commit lock.  KV_OK; or
+ * KV_ERROR or KV_AGAIN: at least one of them could not be deleted, and stays.
  */
 kv_rc_t kv_log_purge(kv_log_t *log, uint64_t lsn, uint64_t current_lsn,
     unsigned spares, const kv_io_hurry_t *hurry, kv_err_t *err);
@@ -154,8 +166,8 @@ kv_rc_t kv_log_purge(kv_log_t *log, uint64_t lsn, uint64_t current_lsn,
  *
  * `must_reach` is the LSN that the log has to reach (a snapshot's E), else it
  * is damaged.  `cb` gets each record.  KV_OK; KV_DAMAGED, with `err` naming
- * file, offset and way out; KV_ERROR for I/O errors, `err` filled; or what
- * `cb` returned.  Nothing on disk is changed unless all of it is good.  Then
+ * file, offset and way out; KV_ERROR or KV_AGAIN for I/O errors, `err` filled;
+ * or what `cb` returned.  Nothing on disk is changed unless all of it is good.  Then
  * what it holds is made durable before KV_OK says so, even after a sync that
  * failed.  Memory is bounded by the segment size, time by the bytes in the
  * directory.

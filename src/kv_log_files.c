@@ -345,13 +345,13 @@ kv_log_list(kv_log_t *log, kv_log_name_t **names, size_t *n)
         saved = errno;
         free(list.names);
         errno = saved;
-        return KV_ERROR;
+        return kv_log_rc();
     }
 
     if (list.failed) {
         free(list.names);
         errno = ENOMEM;
-        return KV_ERROR;
+        return KV_AGAIN;
     }
 
     if (list.n > 1) {
@@ -487,5 +487,5 @@ kv_log_header_crc(const uint8_t *buf)
 kv_rc_t
 kv_log_rc(void)
 {
-    return errno == ENOSPC || errno == EDQUOT ? KV_NO_SPACE : KV_ERROR;
+    return kv_io_rc(errno);
 }

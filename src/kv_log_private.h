@@ -62,8 +62,8 @@ char *kv_log_name(char *buf, kv_log_file_t kind, uint64_t number);
 
 /*
  * The log's files in the directory by kind and number: an array that the
- * caller frees, in *names, and how many in *n.  KV_OK, or KV_ERROR with errno
- * set.
+ * caller frees, in *names, and how many in *n.  KV_OK, or what kv_io_rc()
+ * says, with errno set.
  */
 kv_rc_t kv_log_list(kv_log_t *log, kv_log_name_t **names, size_t *n);
 
@@ -81,11 +81,11 @@ uint32_t kv_log_header_crc(const uint8_t *buf);
  * Turns a spare into the file `tmp`, opened as *fd, under the commit lock.
  * Spares of another size than the configured one are deleted, and so are
  * segments that a dead process was about to begin.  KV_OK, KV_NOT_FOUND (no
- * spare), KV_NO_SPACE or KV_ERROR, with errno set.
+ * spare), or what kv_io_rc() says, with errno set.
  */
 kv_rc_t kv_log_take_spare(kv_log_t *log, const char *tmp, int *fd);
 
-/* The result that errno stands for: KV_NO_SPACE or KV_ERROR. */
+/* The result that errno stands for (kv_io_rc()). */
 kv_rc_t kv_log_rc(void);
 
 /* Moves the state to *to as one step, whenever the process may be killed. */

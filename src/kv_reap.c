@@ -67,7 +67,7 @@ kv_commit_reap(kv_store_t *store, const bool *dead)
             continue;
         }
 
-        if (atomic_load(&zone->state) == KV_ZONE_READY
+        if (kv_state_reads(zone)
             && kv_commit_reap_slot(store, &zone->slots[i]))
         {
             /* or the slot's next owner would be taken for the one at work */

@@ -18,16 +18,7 @@ static bool kv_commit_quiesce(kv_store_t *store);
 void
 kv_commit_break(kv_store_t *store, const char *why)
 {
-    uint32_t  ready;
-
-    ready = KV_ZONE_READY;
-
-    if (atomic_compare_exchange_strong(&store->zone->state, &ready,
-                                       KV_ZONE_BROKEN))
-    {
-        kv_store_say(store, KV_LOG_WARN, "kv zone \"%s\": %s: it is rebuilt "
-                     "from disk", store->conf.name, why);
-    }
+    kv_state_break(store, why);
 }
 
 
@@ -69,25 +60,15 @@ kv_commit_rebuild(kv_store_t *store)
 
     kv_point(KV_POINT_REBUILDING);
 
+    /* what a worker's death in the heap has nobody to say of */
+
+    kv_err_set(&err, "a worker died meanwhile");
+
     rc = kv_recover(store, &err);
 
     kv_mutex_unlock(&zone->background_lock);
 
-    if (rc == KV_OK) {
-        (void) atomic_fetch_add(&zone->rebuilds, 1);
-        atomic_store(&zone->state, KV_ZONE_READY);
-        return;
-    }
-
-    if (rc == KV_CANCELLED) {
-        return;
-    }
-
-    kv_store_say(store, KV_LOG_ALERT, "kv zone \"%s\" cannot be rebuilt: %s; "
-                 "it stays unavailable until nginx is restarted",
-                 store->conf.name, err.text);
-
-    atomic_store(&zone->state, KV_ZONE_FAILED);
+    kv_state_rebuilt(store, rc, &err);
 }
 
 

@@ -24,8 +24,9 @@ static kv_store_t *kv_store_handle(const kv_store_conf_t *conf,
     kv_zone_t *zone, kv_io_t *io, int dirfd, kv_err_t *err);
 static kv_rc_t kv_store_fit(kv_store_t *store, kv_log_t **log,
     kv_store_fit_t *made);
-static uint64_t kv_store_until(uint64_t ns, uint64_t ms);
+static uint64_t kv_store_until(uint64_t due);
 static bool kv_store_ready(kv_store_t *store);
+static bool kv_store_work(kv_store_t *store);
 static kv_rc_t kv_store_op(kv_store_t *store, uint8_t code, kv_op_t **op);
 static kv_rc_t kv_store_add_ops(kv_store_t *store, uint32_t leave);
 static void kv_store_promise(kv_store_t *store, kv_op_t *op);
@@ -103,7 +104,7 @@ kv_store_create(kv_store_t **store, const kv_store_conf_t *conf, void *mem,
 
     if (rc != KV_OK) {
         kv_store_destroy(st);
-        return rc;
+        return rc == KV_AGAIN ? KV_ERROR : rc;
     }
 
     /*
@@ -116,7 +117,7 @@ kv_store_create(kv_store_t **store, const kv_store_conf_t *conf, void *mem,
     }
 
     memcpy(zone->magic, KV_ZONE_MAGIC, sizeof(zone->magic));
-    atomic_store(&zone->state, KV_ZONE_READY);
+    kv_state_loaded(zone);
 
     *store = st;
 
@@ -347,28 +348,11 @@ kv_store_healthy(kv_store_t *store)
 
     zone = store->zone;
 
-    if (atomic_load(&zone->disk_full)) {
-        (void) atomic_fetch_or(&zone->wants, KV_WANT_ROOM | KV_WANT_SEGMENT);
-        return false;
+    if (kv_state_hard(zone)) {
+        (void) atomic_fetch_or(&zone->wants, KV_WANT_ROOM);
     }
 
-    return store->slot
-           && atomic_load(&zone->state) == KV_ZONE_READY
-           && !kv_heap_broken(zone->heap)
-           && !atomic_load(&zone->failed);
-}
-
-
-void
-kv_store_room_again(kv_store_t *store)
-{
-    if (atomic_load(&store->zone->disk_full)
-        && atomic_exchange(&store->zone->disk_full, 0))
-    {
-        kv_store_say(store, KV_LOG_NOTICE, "kv zone \"%s\": the disk of "
-                     "\"%s\" has room again", store->conf.name,
-                     store->conf.path);
-    }
+    return store->slot && kv_state(zone) == KV_STATE_READY;
 }
 
 
@@ -439,7 +423,7 @@ kv_store_upload(kv_store_t *store, const void *key, uint16_t key_len,
 {
     kv_rc_t  rc;
 
-    if (atomic_load_explicit(&store->zone->failed, memory_order_relaxed)) {
+    if (!kv_state_writes(store->zone)) {
         return KV_UNAVAILABLE;
     }
 
@@ -512,9 +496,7 @@ kv_store_fits(kv_store_t *store, uint16_t key_len, uint32_t value_len)
 {
     kv_rc_t  rc;
 
-    if (!kv_store_ready(store)
-        || atomic_load_explicit(&store->zone->failed, memory_order_relaxed))
-    {
+    if (!kv_store_ready(store) || !kv_state_writes(store->zone)) {
         return KV_UNAVAILABLE;
     }
 
@@ -530,7 +512,7 @@ kv_store_delete(kv_store_t *store, const void *key, uint16_t key_len,
 {
     kv_rc_t  rc;
 
-    if (atomic_load_explicit(&store->zone->failed, memory_order_relaxed)) {
+    if (!kv_state_writes(store->zone)) {
         return KV_UNAVAILABLE;
     }
 
@@ -554,7 +536,7 @@ kv_store_delete(kv_store_t *store, const void *key, uint16_t key_len,
 kv_rc_t
 kv_store_clear(kv_store_t *store, kv_op_t **op)
 {
-    if (atomic_load_explicit(&store->zone->failed, memory_order_relaxed)) {
+    if (!kv_state_writes(store->zone)) {
         return KV_UNAVAILABLE;
     }
 
@@ -696,15 +678,7 @@ kv_store_poll(kv_store_t *store)
         todo |= KV_TODO_RESET;
     }
 
-    if ((atomic_load(&zone->queue)
-         || atomic_load(&zone->committer)
-         || atomic_load(&zone->reap)
-         || atomic_load(&zone->want_sync)
-         || atomic_load(&zone->state) == KV_ZONE_BROKEN
-         || kv_heap_broken(zone->heap)
-         || kv_store_due(store) == 1)
-        && kv_commit_claim(store))
-    {
+    if (kv_store_work(store) && kv_commit_claim(store)) {
         todo |= KV_TODO_COMMIT;
     }
 
@@ -728,6 +702,35 @@ kv_store_poll(kv_store_t *store)
     }
 
     return todo;
+}
+
+
+/* Whether there is something for a committer to do. */
+
+static bool
+kv_store_work(kv_store_t *store)
+{
+    kv_zone_t  *zone;
+
+    zone = store->zone;
+
+    switch (atomic_load(&zone->state)) {
+
+    case KV_ZONE_READY:
+        return atomic_load(&zone->queue)
+               || atomic_load(&zone->committer)
+               || atomic_load(&zone->reap)
+               || (atomic_load(&zone->want_sync) && kv_state_writes(zone)
+                   && kv_state_retry_due(zone))
+               || kv_heap_broken(zone->heap)
+               || kv_store_due(store) == 1;
+
+    case KV_ZONE_BROKEN:
+        return kv_state_retry_due(zone) && !kv_store_stopping(store);
+
+    default:
+        return false;
+    }
 }
 
 
@@ -769,6 +772,17 @@ kv_store_due(kv_store_t *store)
 {
     uint64_t  sync, mark;
 
+    if (!kv_state_reads(store->zone)) {
+
+        /* if whoever rebuilds it gives up, or dies, another goes on */
+
+        return atomic_load(&store->zone->state) == KV_ZONE_BROKEN
+               && !kv_store_stopping(store)
+               ? kv_max(kv_store_until(kv_state_retry_ns(store->zone)),
+                        (uint64_t) KV_STORE_WATCH)
+               : 0;
+    }
+
     sync = kv_store_sync_due(store);
     mark = kv_store_mark_due(store);
 
@@ -784,19 +798,20 @@ uint64_t
 kv_store_sync_due(kv_store_t *store)
 {
     uint32_t    ms;
+    uint64_t    due;
     kv_zone_t  *zone;
 
     zone = store->zone;
 
     ms = atomic_load(&zone->sync_ms);
 
-    if (ms == 0 || !atomic_load(&zone->unsynced)
-        || atomic_load(&zone->failed))
-    {
+    if (ms == 0 || !atomic_load(&zone->unsynced) || !kv_state_writes(zone)) {
         return 0;
     }
 
-    return kv_store_until(atomic_load(&zone->synced_ns), ms);
+    due = atomic_load(&zone->synced_ns) + (uint64_t) ms * 1000000;
+
+    return kv_store_until(kv_max(due, kv_state_retry_ns(zone)));
 }
 
 
@@ -807,23 +822,23 @@ kv_store_mark_due(kv_store_t *store)
 
     zone = store->zone;
 
-    if (!atomic_load(&zone->unmarked) || atomic_load(&zone->failed)) {
+    if (!atomic_load(&zone->unmarked) || !kv_state_writes(zone)) {
         return 0;
     }
 
-    return kv_store_until(atomic_load(&zone->written_ns), KV_STORE_QUIET);
+    return kv_store_until(atomic_load(&zone->written_ns)
+                          + KV_STORE_QUIET * 1000000);
 }
 
 
-/* Milliseconds until so many have passed since `ns`, at least 1. */
+/* Milliseconds until then, at least 1: now. */
 
 static uint64_t
-kv_store_until(uint64_t ns, uint64_t ms)
+kv_store_until(uint64_t due)
 {
-    uint64_t  now, due;
+    uint64_t  now;
 
     now = kv_now_ns();
-    due = ns + ms * 1000000;
 
     return due > now ? (due - now) / 1000000 + 1 : 1;
 }
@@ -932,8 +947,7 @@ static bool
 kv_store_ready(kv_store_t *store)
 {
     return store->slot
-           && atomic_load_explicit(&store->zone->state, memory_order_acquire)
-              == KV_ZONE_READY
+           && kv_state_reads(store->zone)
            && store->generation
               == atomic_load_explicit(&store->zone->generation,
                                       memory_order_acquire);

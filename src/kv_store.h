@@ -24,7 +24,7 @@
 #define KV_STORE_H
 
 
-#include "kv_zone.h"
+#include "kv_state.h"
 
 
 #define KV_STORE_WATCH  100          /* milliseconds */
@@ -71,7 +71,7 @@ typedef struct {
 } kv_store_fit_t;
 
 
-typedef struct {
+typedef struct kv_store_s {
     kv_store_conf_t         conf;
     kv_zone_t              *zone;
     kv_io_t                *io;
@@ -146,8 +146,9 @@ kv_rc_t kv_store_enter(kv_store_t *store);
 void kv_store_leave(kv_store_t *store);
 
 /*
- * Whether it is recovered and takes writes: what /health asks.  With a full
- * disk, asking makes the background task look for room: see kv_store_poll().
+ * Whether it is recovered and takes writes (KV_STATE_READY): what /health
+ * asks.  Where writes are refused for the time being, asking makes the
+ * background task look whether they need be: see kv_store_poll().
  */
 bool kv_store_healthy(kv_store_t *store);
 
@@ -313,9 +314,6 @@ uint64_t kv_store_mark_due(kv_store_t *store);
  */
 kv_rc_t kv_store_fit_log(kv_store_t *store);
 kv_rc_t kv_store_fit_background(kv_store_t *store);
-
-/* The disk is full no more, if it was. */
-void kv_store_room_again(kv_store_t *store);
 
 /* Wakes the worker in a slot, or every one. */
 void kv_store_wake(kv_store_t *store, unsigned slot);

@@ -26,12 +26,21 @@
 #define KV_SLOTS_MAX    1024u
 
 
+/* What may be done with the zone, and with the log: see kv_state.h. */
+
 typedef enum {
     KV_ZONE_NEW = 0,         /* nothing loaded yet */
     KV_ZONE_READY,
     KV_ZONE_BROKEN,          /* a death left it half changed: to be rebuilt */
     KV_ZONE_FAILED           /* could not be rebuilt: restart needed */
 } kv_zone_state_t;
+
+typedef enum {
+    KV_WRITES_OK = 0,
+    KV_WRITES_FULL,          /* the log found no room on the disk */
+    KV_WRITES_REFUSED,       /* it met another error that may pass */
+    KV_WRITES_NEVER          /* it failed: restart needed */
+} kv_writes_t;
 
 
 /* Where the holder of the commit lock is; tells its heir what to do. */
@@ -46,7 +55,7 @@ typedef enum {
 
 #define KV_WANT_SEGMENT   1u
 #define KV_WANT_SNAPSHOT  2u
-#define KV_WANT_ROOM      4u          /* the disk is full */
+#define KV_WANT_ROOM      4u          /* writes are refused: kv_state_hard() */
 
 
 typedef struct {
@@ -76,10 +85,18 @@ typedef struct {
     _Atomic uint64_t  snapshot;
 
     /* anyone */
-    _Atomic uint32_t  state;          /* kv_zone_state_t */
-    _Atomic uint32_t  failed;         /* an I/O error: no more writes */
-    _Atomic uint32_t  disk_full;      /* the last batch found no room */
+    _Atomic uint32_t  state;          /* kv_zone_state_t; kv_state.c alone */
+    _Atomic uint32_t  writes;         /* kv_writes_t; kv_state.c alone */
     _Atomic uint64_t  generation;     /* one more for each rebuild */
+
+    /* kv_state.c; times are monotonic */
+    _Atomic uint64_t  refused_len;    /* bytes of the largest refused batch */
+    _Atomic uint64_t  refused_ns;     /* when that was said */
+    _Atomic int32_t   refused_error;  /* with this errno */
+    _Atomic uint32_t  refused_said;   /* so its end is to be said as well */
+    _Atomic uint64_t  rebuild_ns;     /* when a failed rebuild was said */
+    _Atomic uint64_t  retry_ns;       /* the next try of what failed; 0: now */
+    _Atomic uint64_t  retry_pause;    /* ns before it */
 
     /* those who submit push, the committer takes all */
     _Alignas(KV_CACHE_LINE)
@@ -127,6 +144,7 @@ typedef struct {
     _Atomic uint64_t  snapshots;
     _Atomic uint64_t  snapshots_failed;
     uint64_t          room_ns;        /* when it last made room on the disk */
+    uint64_t          hard_ns;        /* when it last looked for some */
 
     /* whoever recovers */
     _Atomic uint64_t  recovery_ms;

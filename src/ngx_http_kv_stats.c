@@ -152,20 +152,7 @@ ngx_http_kv_stats_store(u_char *p, u_char *end, ngx_http_kv_zone_t *zone)
     since = atomic_load(&z->snapshot_log_bytes);
     since = atomic_load(&z->log.bytes) - since;
 
-    switch (atomic_load(&z->state)) {
-
-    case KV_ZONE_READY:
-        state = atomic_load(&z->failed) ? "read-only"
-                : atomic_load(&z->disk_full) ? "disk full" : "ready";
-        break;
-
-    case KV_ZONE_FAILED:
-        state = "failed";
-        break;
-
-    default:
-        state = "recovering";
-    }
+    state = kv_state_name(kv_state(z));
 
     (void) kv_store_heap_stat(zone->store, &heap);
 

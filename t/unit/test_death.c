@@ -748,7 +748,7 @@ verify_all(const char *when)
 
     verify(&host, when);
 
-    assert_int_equal(atomic_load(&kit.store->zone->failed), 0);
+    assert_int_equal(!kv_state_writes(kit.store->zone), 0);
     assert_true(host_stop(&host));
 
     /* and again from disk */
@@ -786,7 +786,7 @@ dump(void)
                    "%u, reap %u, heap %s, limbo %u, old %p, next LSN %llu, "
                    "applied %llu\n",
                    atomic_load(&zone->state), atomic_load(&zone->phase),
-                   atomic_load(&zone->failed),
+                   !kv_state_writes(zone),
                    (unsigned long long) atomic_load(&zone->generation),
                    (void *) atomic_load(&zone->queue),
                    (void *) atomic_load(&zone->taken),

@@ -11,9 +11,12 @@
  *   - a write is answered as `rules` says: an interruption and a short
  *     transfer are not seen, a full disk is KV_NO_SPACE, and whatever casts
  *     doubt on the log is KV_UNAVAILABLE;
- *   - after KV_NO_SPACE writes work again as soon as the disk has room;
- *   - after an error of writing or syncing all later writes are refused until
- *     a restart, though the disk may be good again;
+ *   - after KV_NO_SPACE, or an error that may pass, writes work again as soon
+ *     as the disk does;
+ *   - after any other error of writing, or an error of syncing what was
+ *     written, all later writes are refused until a restart, though the disk
+ *     may be good again;
+ *   - health says whether writes are refused;
  *   - reads give what was acknowledged, no more and no less, whatever happens;
  *   - a snapshot or a spare that fails costs nothing but itself;
  *   - a start that fails says so (KV_ERROR, never KV_DAMAGED), and goes well
@@ -87,25 +90,31 @@ typedef struct {
 
 static const rule_t  rules[] = {
     { RAM_OPEN, EIO, DONE|FAILED, false },
-    { RAM_OPEN, ENOSPC, DONE|FULL|FAILED, false },
+    { RAM_OPEN, ENOSPC, DONE|FULL, false },
     { RAM_OPEN, EMFILE, DONE|REFUSED, false },
-    { RAM_OPEN, EINTR, DONE|FAILED, false },
+    { RAM_OPEN, EINTR, DONE|REFUSED, false },
     { RAM_CLOSE, EIO, DONE, true },
     { RAM_CLOSE, EINTR, DONE, true },
     { RAM_READ, EIO, DONE|FAILED, false },
+    { RAM_READ, ENOMEM, DONE|REFUSED, false },
     { RAM_READ, EINTR, DONE, true },
     { RAM_READ, RAM_SHORT, DONE, true },
     { RAM_WRITE, EIO, DONE|FAILED, false },
     { RAM_WRITE, RAM_HALF, DONE|FAILED, false },
     { RAM_WRITE, ENOSPC, DONE|FULL, false },
     { RAM_WRITE, EDQUOT, DONE|FULL, false },
+    { RAM_WRITE, EFBIG, DONE|FULL, false },
+    { RAM_WRITE, ENOMEM, DONE|REFUSED, false },
+    { RAM_WRITE, EAGAIN, DONE|REFUSED, false },
     { RAM_WRITE, EINTR, DONE, true },
     { RAM_WRITE, RAM_SHORT, DONE, true },
     { RAM_FDATASYNC, EIO, DONE|FAILED, false },
     { RAM_FDATASYNC, ENOSPC, DONE|FULL|FAILED, false },
-    { RAM_FDATASYNC, EINTR, DONE|FAILED, false },
+    { RAM_FDATASYNC, ENOMEM, DONE|REFUSED|FAILED, false },
+    { RAM_FDATASYNC, EINTR, DONE|REFUSED|FAILED, false },
     { RAM_FSYNC, EIO, DONE|FAILED, false },
-    { RAM_FSYNC, ENOSPC, DONE|FULL|FAILED, false },
+    { RAM_FSYNC, ENOSPC, DONE|FULL, false },
+    { RAM_FSYNC, ENOMEM, DONE|REFUSED, false },
     { RAM_FALLOCATE, EIO, DONE|FAILED, false },
     { RAM_FALLOCATE, ENOSPC, DONE|FULL, false },
     { RAM_FALLOCATE, EINTR, DONE, true },
@@ -113,6 +122,7 @@ static const rule_t  rules[] = {
     { RAM_TRUNCATE, EIO, DONE|FAILED, false },
     { RAM_RENAME, EIO, DONE|FAILED, false },
     { RAM_RENAME, ENOSPC, DONE|FULL, false },
+    { RAM_RENAME, EACCES, DONE|REFUSED, false },
     { RAM_UNLINK, EIO, DONE, false },
     { RAM_SIZE, EIO, DONE|FAILED, false },
     { RAM_LIST, EIO, DONE|FAILED, false },
@@ -274,7 +284,7 @@ judge(kv_rc_t rc, const state_t *next)
         break;
 
     case KV_UNAVAILABLE:
-        answer = atomic_load(&zone->failed) ? FAILED : REFUSED;
+        answer = !kv_state_writes(zone) ? FAILED : REFUSED;
         break;
 
     default:
@@ -294,15 +304,17 @@ judge(kv_rc_t rc, const state_t *next)
 
     if (!(may & answer)) {
         fail_msg("%s: %s: rc %d, failed %u", what, where, rc,
-                 atomic_load(&zone->failed));
+                 !kv_state_writes(zone));
     }
 
     if (answer != DONE && solo.warnings == 0) {
         fail_msg("%s: %s: refused, but nothing was said", what, where);
     }
 
+    /* one that went well may have been smaller than one that was refused */
+
     if (kv_store_healthy(solo.host.store) != (answer == DONE)
-        && answer != REFUSED)
+        && (answer != DONE || !kv_state_hard(zone)))
     {
         fail_msg("%s: %s: rc %d, but health says otherwise", what, where, rc);
     }
@@ -428,7 +440,7 @@ snapshot(void)
     /* what is not on disk cannot be in one either */
 
     if (good + bad > 1 || (bad && unseen && !failed)
-        || (atomic_load(&zone->failed) && !failed))
+        || (!kv_state_writes(zone) && !failed))
     {
         fail_msg("%s: %s: %" PRIu64 " good, %" PRIu64 " failed", what, where,
                  good, bad);
@@ -516,7 +528,7 @@ last_rites(bool reboot)
     run(&(step_t) { SNAPSHOT, 0 });
     run(&(step_t) { LARGE, 4 });
 
-    if (failed) {
+    if (failed || !kv_store_healthy(solo.host.store)) {
         fail_msg("%s: no writes on a good disk", what);
     }
 

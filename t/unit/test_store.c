@@ -1719,7 +1719,7 @@ test_snapshot_after_error(void **state)
     (void) atomic_fetch_or(&zone->wants, KV_WANT_SNAPSHOT);
     end = kit_now_ms() + 3000;
 
-    while (!atomic_load(&zone->failed) || atomic_load(&zone->background)) {
+    while (!!kv_state_writes(zone) || atomic_load(&zone->background)) {
         if (kit_now_ms() > end) {
             fail_msg("the background task does not end: %llu snapshots "
                      "failed", (unsigned long long)

@@ -1,0 +1,300 @@
+
+/*
+ * The table of being down (kv_state.h): which errors lead to which state, what
+ * each kind of request gets there, and what ends it.
+ */
+
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "kv_log_private.h"
+#include "ram.h"
+
+
+static solo_t  solo;
+
+
+static void
+break_call(ram_call_t call, int error, unsigned times)
+{
+    ram_fault_t  *f;
+
+    f = &solo.ram.fault[0];
+    memset(f, 0, sizeof(ram_fault_t));
+
+    f->call = call;
+    f->error = error;
+    f->nth = solo.ram.calls[call] + 1;
+    f->times = times;
+}
+
+
+static void
+mend(void)
+{
+    solo.ram.fault[0].nth = 0;
+}
+
+
+static kv_rc_t
+put(uint32_t id, uint32_t len)
+{
+    kv_rc_t   rc;
+    kv_op_t  *op;
+
+    rc = kit_begin_put(&solo.host, id, 1, len, &op);
+
+    if (rc == KV_OK) {
+        solo_commit(&solo, &op, 1, &rc);
+    }
+
+    return rc;
+}
+
+
+static void
+assert_state(kv_state_t state)
+{
+    assert_string_equal(kv_state_name(kv_state(solo.host.store->zone)),
+                        kv_state_name(state));
+    assert_int_equal(kv_store_healthy(solo.host.store),
+                     state == KV_STATE_READY);
+}
+
+
+/* What a worker does when its timer says that something is due. */
+
+static void
+due(void)
+{
+    struct timespec  pause;
+
+    pause.tv_sec = 0;
+    pause.tv_nsec = (long) kv_store_due(solo.host.store) * 1000000;
+    (void) nanosleep(&pause, NULL);
+
+    if (kv_store_poll(solo.host.store) & KV_TODO_COMMIT) {
+        kv_store_commit(solo.host.store);
+    }
+}
+
+
+static int
+setup(void **state)
+{
+    (void) state;
+
+    solo_init(&solo, 4 << 20);
+
+    return 0;
+}
+
+
+static int
+teardown(void **state)
+{
+    (void) state;
+
+    solo_done(&solo);
+
+    return 0;
+}
+
+
+/*
+ * A sync in a process that has the segment to open first: until it can,
+ * nothing is lost and nothing is final.
+ */
+
+static void
+test_sync_opens(void **state)
+{
+    unsigned    i, calls;
+    kv_zone_t  *zone;
+
+    static const int  errors[] = { EMFILE, ENFILE, ENOMEM, EACCES, EINTR };
+
+    (void) state;
+
+    solo.conf.sync = KV_SYNC_INTERVAL;
+    solo.conf.sync_interval = 1;
+    assert_int_equal(solo_start(&solo), KV_OK);
+    zone = solo.host.store->zone;
+
+    for (i = 0; i < sizeof(errors) / sizeof(errors[0]); i++) {
+        atomic_store(&zone->synced_ns, kv_now_ns() + 1000000000);
+        assert_int_equal(put(i, 100), KV_OK);
+        atomic_store(&zone->synced_ns, 0);
+        kv_log_close(solo.host.store->log);
+        atomic_store(&zone->unmarked, 0);
+
+        break_call(RAM_OPEN, errors[i], 1000);
+        solo.warnings = 0;
+        due();
+        assert_state(KV_STATE_REFUSING);
+
+        /* not at once again, and not a message each time */
+
+        calls = solo.ram.calls[RAM_OPEN];
+        assert_int_equal(kv_store_poll(solo.host.store) & KV_TODO_COMMIT, 0);
+        due();
+        due();
+        assert_int_equal(solo.ram.calls[RAM_OPEN] - calls, 2);
+        assert_true(solo.warnings <= 1);
+        assert_int_equal(put(9, 100), KV_UNAVAILABLE);
+        assert_state(KV_STATE_REFUSING);
+
+        mend();
+        assert_int_equal(put(i, 100), KV_OK);
+        atomic_store(&zone->unmarked, 0);
+        due();
+        assert_state(KV_STATE_READY);
+        assert_int_equal(atomic_load(&zone->log.durable_lsn),
+                         atomic_load(&zone->log.next_lsn) - 1);
+    }
+}
+
+
+/* A sync that failed is believed in no case, whatever it says. */
+
+static void
+test_sync_fails(void **state)
+{
+    unsigned  i;
+
+    static const int  errors[] = { EIO, ENOSPC, EDQUOT, ENOMEM, EAGAIN, EINTR };
+
+    (void) state;
+
+    for (i = 0; i < sizeof(errors) / sizeof(errors[0]); i++) {
+        assert_int_equal(solo_start(&solo), KV_OK);
+        assert_int_equal(put(1, 100), KV_OK);
+
+        break_call(RAM_FDATASYNC, errors[i], 1);
+        assert_int_equal(put(1, 100), KV_UNAVAILABLE);
+        assert_state(KV_STATE_READ_ONLY);
+        mend();
+        assert_int_equal(put(1, 100), KV_UNAVAILABLE);
+        assert_state(KV_STATE_READ_ONLY);
+
+        solo_stop(&solo, true);
+    }
+}
+
+
+/* A write that lacked something is behind the log's end, and forgotten. */
+
+static void
+test_write_lacks(void **state)
+{
+    unsigned  i, direct;
+    uint32_t  version;
+
+    static const int  errors[] = { ENOMEM, EAGAIN, ENOSPC, EDQUOT, EFBIG };
+
+    (void) state;
+
+    for (direct = 0; direct < 2; direct++) {
+        solo.ram.can_direct = direct;
+
+        for (i = 0; i < sizeof(errors) / sizeof(errors[0]); i++) {
+            assert_int_equal(solo_start(&solo), KV_OK);
+            assert_int_equal(put(1, 100), KV_OK);
+
+            break_call(RAM_WRITE, errors[i], 1);
+            assert_int_equal(put(2, 3000), i < 2 ? KV_UNAVAILABLE
+                                                 : KV_NO_SPACE);
+            mend();
+            assert_state(i < 2 ? KV_STATE_REFUSING : KV_STATE_DISK_FULL);
+            assert_int_equal(put(3, 3000), KV_OK);
+            assert_state(KV_STATE_READY);
+
+            solo_stop(&solo, false);
+            assert_int_equal(solo_start(&solo), KV_OK);
+            assert_int_equal(kit_get(&solo.host, 1, &version, NULL), KV_OK);
+            assert_int_equal(kit_get(&solo.host, 3, &version, NULL), KV_OK);
+            assert_int_equal(kit_get(&solo.host, 2, &version, NULL),
+                             KV_NOT_FOUND);
+            solo_stop(&solo, false);
+            ram_clear(&solo.ram);
+        }
+    }
+}
+
+
+/*
+ * At the edge of a full disk small writes fit and large ones do not: one
+ * state, one message, until there is room for a segment.
+ */
+
+static void
+test_edge(void **state)
+{
+    unsigned    i, kind;
+    kv_zone_t  *zone;
+
+    static const int         errors[] = { ENOSPC, EACCES };
+    static const kv_state_t  states[] = { KV_STATE_DISK_FULL,
+                                          KV_STATE_REFUSING };
+    (void) state;
+
+    for (kind = 0; kind < 2; kind++) {
+        assert_int_equal(solo_start(&solo), KV_OK);
+        zone = solo.host.store->zone;
+
+        do {
+            assert_int_equal(put(1, 1000), KV_OK);
+        } while (zone->log.segment_size - zone->log.offset > 4000);
+
+        /* no new segment */
+
+        break_call(RAM_OPEN, errors[kind], 1000);
+        solo.warnings = 0;
+
+        for (i = 0; i < 10; i++) {
+            assert_int_equal(put(1, 4000), kind ? KV_UNAVAILABLE : KV_NO_SPACE);
+            assert_state(states[kind]);
+            assert_int_equal(put(2, 10), KV_OK);
+            assert_state(states[kind]);
+            solo_background(&solo, KV_WANT_ROOM|KV_WANT_SEGMENT);
+            assert_state(states[kind]);
+        }
+
+        assert_int_equal(solo.warnings, 1);
+
+        /* small writes go on, and make it look */
+
+        mend();
+        zone->hard_ns = 0;
+        assert_int_equal(put(2, 10), KV_OK);
+        solo_background(&solo, 0);
+        assert_state(KV_STATE_READY);
+        assert_int_equal(put(1, 4000), KV_OK);
+
+        solo_stop(&solo, true);
+        ram_clear(&solo.ram);
+    }
+}
+
+
+int
+main(void)
+{
+    const struct CMUnitTest  tests[] = {
+        cmocka_unit_test_setup_teardown(test_sync_opens, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_sync_fails, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_write_lacks, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_edge, setup, teardown)
+    };
+
+    cmocka_set_test_filter(getenv("KIT_TEST"));
+
+    return cmocka_run_group_tests_name("state", tests, NULL, NULL);
+}
