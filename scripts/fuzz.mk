@@ -8,6 +8,9 @@
 # the unit tests' directory in memory; those that do, t/fuzz/fuzz_http_*.c,
 # with the few functions of t/fuzz/ngx.c in place of nginx, whose headers are
 # in the configured source tree NGINX.
+#
+# As clang is there: every source file is also compiled as nginx's ./configure
+# does it with clang, which warns of other things than gcc.
 
 CC       := clang
 DIR      ?= .build/fuzz
@@ -36,7 +39,12 @@ vpath %.c src t/unit t/fuzz
 .PHONY: all
 .SECONDARY:
 
-all: $(addprefix $(DIR)/,$(TARGETS))
+SOURCES  := ngx_http_kv_module.c $(wildcard src/*.c)
+WARNINGS := -O -W -Wall -Wextra -Wpointer-arith -Wconditional-uninitialized \
+            -Wno-unused-parameter -Werror
+
+all: $(addprefix $(DIR)/,$(TARGETS)) \
+     $(patsubst %.c,$(DIR)/warnings/%.o,$(SOURCES))
 
 # What the functions under test do not call stays unresolved.
 HTTP     := $(addprefix $(DIR)/,ngx.o fuzz.o kv_crc32c.o kv_record.o)
@@ -58,6 +66,10 @@ $(DIR)/kv_crc32c.o: COVERAGE = -O2
 $(DIR)/%.o: %.c $(DIR)/flags
 	$(CC) $(CFLAGS) $(INCLUDES) $(COVERAGE) -MMD -MP -c -o $@ $<
 
+$(DIR)/warnings/%.o: %.c $(DIR)/flags
+	@mkdir -p $(@D)
+	$(CC) $(WARNINGS) -Isrc $(NGX) $(KV_CFLAGS) -MMD -MP -c -o $@ $<
+
 # Objects made with other flags, or by another compiler, are of no use.
 $(DIR)/flags: FORCE
 	@mkdir -p $(DIR)
@@ -66,4 +78,4 @@ $(DIR)/flags: FORCE
 
 .PHONY: FORCE
 
--include $(wildcard $(DIR)/*.d)
+-include $(wildcard $(DIR)/*.d $(DIR)/warnings/*.d $(DIR)/warnings/src/*.d)

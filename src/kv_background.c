@@ -252,9 +252,9 @@ kv_background_snapshot(kv_store_t *store)
     kv_point(KV_POINT_SNAPSHOT_BEGUN);
 
     rc = kv_background_scan(&scan, &err);
+    end_lsn = atomic_load(&zone->log.next_lsn) - 1;
 
     if (rc == KV_OK) {
-        end_lsn = atomic_load(&zone->log.next_lsn) - 1;
         rc = kv_background_durable(store, end_lsn, &err);
     }
 

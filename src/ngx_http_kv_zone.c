@@ -231,6 +231,7 @@ ngx_http_kv_open_dir(ngx_http_kv_zone_t *zone)
         zone->io.gid = ccf->group;
     }
 
+    holder = 0;
     rc = kv_dir_open((char *) zone->path.data, zone->io.uid, zone->io.gid,
                      &zone->dirfd, &err);
 
