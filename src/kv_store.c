@@ -19,11 +19,15 @@
 /* records that are left to deletes */
 #define KV_STORE_KEPT  8u
 
+/* when to look again whether another's committer has come to it; ms */
+#define KV_STORE_AGAIN  10u
+
 
 static kv_store_t *kv_store_handle(const kv_store_conf_t *conf,
     kv_zone_t *zone, kv_io_t *io, int dirfd, kv_err_t *err);
 static kv_rc_t kv_store_fit(kv_store_t *store, kv_log_t **log,
     kv_store_fit_t *made);
+static bool kv_store_background_can(kv_store_t *store);
 static uint64_t kv_store_until(uint64_t due);
 static bool kv_store_ready(kv_store_t *store);
 static bool kv_store_work(kv_store_t *store);
@@ -682,7 +686,7 @@ kv_store_poll(kv_store_t *store)
         todo |= KV_TODO_COMMIT;
     }
 
-    if (atomic_load(&zone->wants)) {
+    if (atomic_load(&zone->wants) && kv_store_background_can(store)) {
         mine = store->number + 1;
         holder = atomic_load(&zone->background);
 
@@ -734,6 +738,15 @@ kv_store_work(kv_store_t *store)
 }
 
 
+/* Whether its background task would do anything, or return at once. */
+
+static bool
+kv_store_background_can(kv_store_t *store)
+{
+    return kv_state_whole(store->zone) && !kv_store_stopping(store);
+}
+
+
 void
 kv_store_undo(kv_store_t *store, unsigned todo)
 {
@@ -770,15 +783,18 @@ kv_store_reset(kv_store_t *store)
 uint64_t
 kv_store_due(kv_store_t *store)
 {
-    uint64_t  sync, mark;
+    uint64_t    sync, mark, due;
+    kv_zone_t  *zone;
 
-    if (!kv_state_reads(store->zone)) {
+    zone = store->zone;
+
+    if (!kv_state_reads(zone)) {
 
         /* if whoever rebuilds it gives up, or dies, another goes on */
 
-        return atomic_load(&store->zone->state) == KV_ZONE_BROKEN
+        return atomic_load(&zone->state) == KV_ZONE_BROKEN
                && !kv_store_stopping(store)
-               ? kv_max(kv_store_until(kv_state_retry_ns(store->zone)),
+               ? kv_max(kv_store_until(kv_state_retry_ns(zone)),
                         (uint64_t) KV_STORE_WATCH)
                : 0;
     }
@@ -786,11 +802,12 @@ kv_store_due(kv_store_t *store)
     sync = kv_store_sync_due(store);
     mark = kv_store_mark_due(store);
 
-    if (sync == 0 || mark == 0) {
-        return sync + mark;
-    }
+    due = sync == 0 || mark == 0 ? sync + mark : kv_min(sync, mark);
 
-    return kv_min(sync, mark);
+    /* a committer at work looks after it when it comes to that */
+
+    return due && atomic_load(&zone->committer) ? kv_max(due, KV_STORE_AGAIN)
+                                                : due;
 }
 
 

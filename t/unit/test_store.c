@@ -2079,6 +2079,77 @@ test_delay_of_others(void **state)
 }
 
 
+/*
+ * Nobody is told to do what cannot be done now: he would be told again as soon
+ * as he had tried.
+ */
+
+static void
+test_nothing_to_do(void **state)
+{
+    kv_zone_t  *zone;
+
+    (void) state;
+
+    kit.conf.stopping = is_quitting;
+    kit.conf.sync = KV_SYNC_INTERVAL;
+    kit.conf.sync_interval = 10;
+    start();
+    zone = kit.store->zone;
+    put(1, 1, 100);
+    settled();
+
+    /* a snapshot that was given up is for those who stay */
+
+    (void) atomic_fetch_or(&zone->wants, KV_WANT_SNAPSHOT);
+    atomic_store(&quitting, true);
+    assert_int_equal(kv_store_poll(kit.store) & KV_TODO_BACKGROUND, 0);
+    atomic_store(&quitting, false);
+
+    while (atomic_load(&zone->committer)) {
+        (void) sched_yield();
+    }
+
+    /* a zone that is to be rebuilt: only that */
+
+    atomic_store(&zone->state, KV_ZONE_BROKEN);
+    atomic_store(&zone->unsynced, 1);
+    atomic_store(&zone->sync_ms, 10);
+    atomic_store(&zone->unmarked, 1);
+    assert_true(kv_store_due(kit.store) >= KV_STORE_WATCH);
+    assert_int_equal(kv_store_poll(kit.store), KV_TODO_COMMIT);
+    kv_store_undo(kit.store, KV_TODO_COMMIT);
+
+    /* not by who is to quit */
+
+    atomic_store(&quitting, true);
+    assert_int_equal(kv_store_due(kit.store), 0);
+    assert_int_equal(kv_store_poll(kit.store), 0);
+    atomic_store(&quitting, false);
+
+    /* one that cannot be: nothing */
+
+    atomic_store(&zone->state, KV_ZONE_FAILED);
+    atomic_store(&zone->want_sync, 1);
+    atomic_store(&zone->reap, 1);
+    assert_int_equal(kv_store_due(kit.store), 0);
+    assert_int_equal(kv_store_poll(kit.store), 0);
+
+    /* after an error of the disk nothing is synced or marked */
+
+    atomic_store(&zone->state, KV_ZONE_READY);
+    atomic_store(&zone->wants, 0);
+    atomic_store(&zone->reap, 0);
+    atomic_store(&zone->writes, KV_WRITES_NEVER);
+    assert_int_equal(kv_store_due(kit.store), 0);
+    assert_int_equal(kv_store_poll(kit.store), 0);
+    atomic_store(&zone->writes, KV_WRITES_OK);
+
+    settled();
+    stop();
+}
+
+
 /* A larger value may come while an old worker is in the middle of its work. */
 
 static void
@@ -2335,6 +2406,7 @@ main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(test_sync_of_others, setup, teardown),
         cmocka_unit_test_setup_teardown(test_delay_of_others, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_nothing_to_do, setup, teardown),
         cmocka_unit_test_setup_teardown(test_larger_meanwhile, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_newest_rules, setup, teardown),
