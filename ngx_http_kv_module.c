@@ -1139,6 +1139,8 @@ ngx_http_kv_postconfiguration(ngx_conf_t *cf)
 
     *h = ngx_http_kv_log_handler;
 
+    ngx_http_kv_filter_init();
+
     return NGX_OK;
 }
 

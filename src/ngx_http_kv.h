@@ -8,6 +8,7 @@
  *     ngx_http_kv_key.c          from the request line to the key
  *     ngx_http_kv_intake.c       a PUT's body, straight into the zone
  *     ngx_http_kv_reply.c        answers
+ *     ngx_http_kv_filter.c       what caches are told about them
  *     ngx_http_kv_stats.c        /stats and the lines at the end
  */
 
@@ -269,6 +270,12 @@ ngx_int_t ngx_http_kv_reply_value(ngx_http_request_t *r,
 /* 200 with a body of a given type. */
 ngx_int_t ngx_http_kv_reply_buf(ngx_http_request_t *r, const char *type,
     ngx_buf_t *b);
+
+
+/* ngx_http_kv_filter.c */
+
+/* Postconfiguration: adds the header filter. */
+void ngx_http_kv_filter_init(void);
 
 
 /* ngx_http_kv_stats.c */

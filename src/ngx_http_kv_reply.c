@@ -272,17 +272,27 @@ ngx_http_kv_reply_pieces(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx,
 
 
 /*
- * The header of a value.  A range that it does not have is refused by nginx's
- * filter, whose page would be HTML: the status and Content-Range are set, the
- * rest is ours.
+ * The header of a value.  A range that it does not have is refused by one of
+ * nginx's filters, whose page would be HTML: the answer is ours.  The filters
+ * before that one have added their headers by then, and do so again.
  */
 
 static ngx_int_t
 ngx_http_kv_send_header(ngx_http_request_t *r)
 {
-    ngx_int_t  rc;
+    u_char                  *p;
+    ngx_int_t                rc;
+    ngx_uint_t               n;
+    ngx_http_headers_out_t   out;
 
     ngx_http_kv_answered(r);
+
+    if (r->headers_in.range == NULL) {
+        return ngx_http_send_header(r);
+    }
+
+    out = r->headers_out;
+    n = out.headers.last->nelts;
 
     rc = ngx_http_send_header(r);
 
@@ -290,7 +300,21 @@ ngx_http_kv_send_header(ngx_http_request_t *r)
         return rc;
     }
 
+    r->headers_out = out;
+    r->headers_out.headers.last->nelts = n;
+    r->headers_out.headers.last->next = NULL;
     r->allow_ranges = 0;
+
+    p = ngx_pnalloc(r->pool, sizeof("bytes */") + NGX_OFF_T_LEN);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    (void) ngx_sprintf(p, "bytes */%O%Z", out.content_length_n);
+
+    if (ngx_http_kv_header(r, "Content-Range", (char *) p) != NGX_OK) {
+        return NGX_ERROR;
+    }
 
     rc = ngx_http_kv_reply(r, NGX_HTTP_RANGE_NOT_SATISFIABLE,
                            "range not satisfiable\n");

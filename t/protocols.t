@@ -106,8 +106,10 @@ for my $how (sort keys %url) {
         ok((curl($how, '/kv/h'))[1] eq $value, "$how: the value");
     }
 
-    ($_) = curl($how, '/kv/h', '-I');
-    is($_, "200 $version text/plain", "$how: HEAD");
+    my ($line, $head) = curl($how, '/kv/h', '-I');
+    is($line, "200 $version text/plain", "$how: HEAD");
+    is(join(' ', $head =~ /^cache-control: (.*)\r$/mgi), 'no-cache',
+       "$how: caches are told");
 
     is_deeply([ curl($how, '/kv/h', '-X', 'DELETE') ],
               [ "200 $version text/plain", '' ], "$how: DELETE");

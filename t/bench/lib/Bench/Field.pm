@@ -108,6 +108,7 @@ sub start_nginx {
 sub locations {
     my ($self, $dir) = @_;
     my $like_ours = 'add_header X-Content-Type-Options nosniff; '
+                    . 'add_header Cache-Control no-cache; '
                     . 'add_header Accept-Ranges bytes;';
     my ($hundred, $piece) = ('x' x 100, 'x' x 1024);
 
