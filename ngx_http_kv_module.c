@@ -50,6 +50,9 @@ static char *ngx_http_kv_size(ngx_conf_t *cf, const char *name,
     ngx_str_t *value, off_t min, off_t max, off_t *result);
 static char *ngx_http_kv_zone_check(ngx_conf_t *cf, ngx_http_kv_zone_t *zone,
     ssize_t size);
+static char *ngx_http_kv_path_check(ngx_conf_t *cf, ngx_http_kv_zone_t *zone);
+static char *ngx_http_kv_twins_check(ngx_conf_t *cf,
+    ngx_http_kv_main_conf_t *kmcf, ngx_http_kv_zone_t *zone);
 static char *ngx_http_kv_segment_check(ngx_conf_t *cf, kv_store_conf_t *conf);
 static void ngx_http_kv_print_size(char *buf, uint64_t n);
 static ngx_http_kv_zone_t *ngx_http_kv_create_zone_conf(ngx_conf_t *cf);
@@ -471,35 +474,11 @@ ngx_http_kv_zone(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     }
 
     if (ngx_http_kv_params_check(cf) != NGX_CONF_OK
-        || ngx_http_kv_zone_check(cf, zone, size) != NGX_CONF_OK)
+        || ngx_http_kv_zone_check(cf, zone, size) != NGX_CONF_OK
+        || ngx_http_kv_path_check(cf, zone) != NGX_CONF_OK
+        || ngx_http_kv_twins_check(cf, kmcf, zone) != NGX_CONF_OK)
     {
         return NGX_CONF_ERROR;
-    }
-
-    p = kmcf->zones.elts;
-
-    for (i = 0; i < kmcf->zones.nelts; i++) {
-
-        if (p[i]->name.len == zone->name.len
-            && ngx_strncmp(p[i]->name.data, zone->name.data, zone->name.len)
-               == 0)
-        {
-            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "kv zone \"%V\" is already declared",
-                               &zone->name);
-            return NGX_CONF_ERROR;
-        }
-
-        if (p[i]->path.len == zone->path.len
-            && ngx_strncmp(p[i]->path.data, zone->path.data, zone->path.len)
-               == 0)
-        {
-            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "path \"%V\" is already that of kv zone "
-                               "\"%V\": each zone needs a directory of its "
-                               "own", &zone->path, &p[i]->name);
-            return NGX_CONF_ERROR;
-        }
     }
 
     zone->thread_pool = ngx_thread_pool_add(cf, &pool);
@@ -864,6 +843,74 @@ ngx_http_kv_zone_check(ngx_conf_t *cf, ngx_http_kv_zone_t *zone, ssize_t size)
     (void) ngx_cpystrn((u_char *) zone->conf.name, zone->name.data,
                        zone->name.len + 1);
     zone->conf.path = (char *) zone->path.data;
+
+    return NGX_CONF_OK;
+}
+
+
+/* Whether the directory can be it; nothing is changed there. */
+
+static char *
+ngx_http_kv_path_check(ngx_conf_t *cf, ngx_http_kv_zone_t *zone)
+{
+    kv_rc_t   rc;
+    kv_err_t  err;
+
+    rc = kv_dir_check((char *) zone->path.data, &zone->dir, &err);
+
+    if (rc == KV_OK) {
+        zone->dir_known = 1;
+        return NGX_CONF_OK;
+    }
+
+    /* nginx -t may be run by a user who has no right to look */
+
+    if (rc == KV_DECLINED) {
+        ngx_conf_log_error(NGX_LOG_WARN, cf, 0, "%s", err.text);
+        return NGX_CONF_OK;
+    }
+
+    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "%s", err.text);
+
+    return NGX_CONF_ERROR;
+}
+
+
+static char *
+ngx_http_kv_twins_check(ngx_conf_t *cf, ngx_http_kv_main_conf_t *kmcf,
+    ngx_http_kv_zone_t *zone)
+{
+    ngx_uint_t           i;
+    ngx_http_kv_zone_t  *other, **p;
+
+    p = kmcf->zones.elts;
+
+    for (i = 0; i < kmcf->zones.nelts; i++) {
+
+        other = p[i];
+
+        if (other->name.len == zone->name.len
+            && ngx_strncmp(other->name.data, zone->name.data, zone->name.len)
+               == 0)
+        {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "kv zone \"%V\" is already declared",
+                               &zone->name);
+            return NGX_CONF_ERROR;
+        }
+
+        if (ngx_strcmp(other->path.data, zone->path.data) == 0
+            || (other->dir_known && zone->dir_known
+                && kv_dir_same(&other->dir, &zone->dir)))
+        {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "path \"%V\" is the directory of kv zone "
+                               "\"%V\", \"%V\": each zone needs a directory "
+                               "of its own", &zone->path, &other->name,
+                               &other->path);
+            return NGX_CONF_ERROR;
+        }
+    }
 
     return NGX_CONF_OK;
 }

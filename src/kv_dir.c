@@ -4,8 +4,16 @@
  */
 
 
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE                                   /* O_PATH, syncfs() */
+#endif
+
+#include <ctype.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -13,48 +21,204 @@
 #include <sys/stat.h>
 
 #include "kv_dir.h"
+#include "kv_format.h"
+
+
+#define KV_DIR_LINKS  40                 /* symlinks on a path, as in Linux */
+
+
+/* A walk along a path, with the symlinks on it replaced one by one. */
+
+typedef struct {
+    const char  *path;
+    int          fd;                     /* where it is: O_PATH */
+    unsigned     links;
+    char         missing[NAME_MAX + 1];  /* is not there: "" if all is */
+    char         rest[PATH_MAX];         /* still to go */
+} kv_walk_t;
+
+
+/* What a name in the directory says that the file is. */
+
+typedef enum {
+    KV_FILE_OTHER = 0,                   /* nothing of ours */
+    KV_FILE_HARMLESS,                    /* what is in an empty volume */
+    KV_FILE_LOCK,
+    KV_FILE_SEGMENT,
+    KV_FILE_SNAPSHOT,
+    KV_FILE_SCRAP,                       /* can be deleted: spare, temporary */
+    KV_FILE_PUT_ASIDE                    /* of ours, not in use any more */
+} kv_file_t;
+
+
+/* Who holds a lock, as kv.lock says it. */
+
+typedef struct {
+    int          pid;
+    char         boot[40];               /* of the machine */
+    char         space[32];              /* of pids: pid:[4026531836] */
+    char         start[24];              /* of the process, in ticks */
+} kv_identity_t;
+
+
+typedef kv_rc_t (*kv_dir_each_pt)(void *ctx, const char *name);
+
+typedef struct {
+    int          fd;
+    char         stranger[NAME_MAX + 1]; /* a file that is not ours; or "" */
+    bool         ours;                   /* one that surely is */
+} kv_dir_look_t;
+
+typedef struct {
+    int          fd;
+    const char  *path;
+    uid_t        uid;
+    gid_t        gid;
+    kv_err_t    *err;
+} kv_dir_own_t;
+
+
+static kv_rc_t kv_walk(kv_walk_t *w, const char *path, kv_err_t *err);
+static bool kv_walk_next(kv_walk_t *w, char *name);
+static kv_rc_t kv_walk_step(kv_walk_t *w, const char *name, kv_err_t *err);
+static kv_rc_t kv_walk_link(kv_walk_t *w, const char *name, int fd,
+    const struct stat *link, kv_err_t *err);
+static bool kv_walk_trusts(int dirfd, const struct stat *link);
+
+static kv_rc_t kv_dir_sync_parent(int dirfd);
+static kv_rc_t kv_dir_look(int dirfd, const char *path, kv_err_t *err);
+static kv_rc_t kv_dir_look_at(void *ctx, const char *name);
+static kv_rc_t kv_dir_each(int dirfd, kv_dir_each_pt each, void *ctx);
+static kv_file_t kv_dir_file(const char *name);
+static bool kv_dir_magic(int fd, kv_file_t file);
+static int kv_dir_open_file(int dirfd, const char *name, int flags,
+    struct stat *st);
+
+static int kv_dir_open_lock(int dirfd, uid_t uid, gid_t gid, bool *busy);
+static kv_rc_t kv_dir_own_file(void *ctx, const char *name);
+static kv_rc_t kv_dir_adopt(kv_dir_own_t *own, const char *name, int fd,
+    const struct stat *st);
+static kv_rc_t kv_dir_usable(int dirfd, const char *path,
+    const struct stat *st, kv_err_t *err);
+
+static void kv_dir_holder(int dirfd, kv_holder_t *holder);
+static void kv_identity_of(kv_identity_t *who, int pid);
+static void kv_identity_read(int dirfd, kv_identity_t *who);
+static void kv_identity_line(const char *path, char *buf, size_t size);
+
+static kv_rc_t kv_dir_failed(kv_err_t *err, const char *what,
+    const char *path);
 
 
 kv_rc_t
-kv_dir_open(const char *path, uid_t uid, gid_t gid, int *dirfd, kv_err_t *err)
+kv_dir_check(const char *path, kv_dir_id_t *id, kv_err_t *err)
 {
-    int          fd;
-    const char  *what;
+    int        fd, error;
+    kv_rc_t    rc;
+    kv_walk_t  w;
+
+    rc = kv_walk(&w, path, err);
+
+    if (rc != KV_OK) {
+        return rc;
+    }
+
+    rc = kv_dir_id(w.fd, id);
+    error = errno;
+
+    if (rc == KV_OK && w.missing[0]) {
+        (void) snprintf(id->missing, sizeof(id->missing), "%s", w.missing);
+        (void) close(w.fd);
+        return KV_OK;
+    }
+
+    if (rc == KV_OK) {
+        fd = openat(w.fd, ".", O_RDONLY|O_DIRECTORY|O_CLOEXEC);
+        error = errno;
+
+        if (fd != -1) {
+            rc = kv_dir_look(fd, path, err);
+            (void) close(fd);
+            (void) close(w.fd);
+            return rc;
+        }
+    }
+
+    (void) close(w.fd);
+
+    errno = error;
+    (void) kv_dir_failed(err, "look into", path);
+
+    return error == EACCES ? KV_DECLINED : KV_ERROR;
+}
+
+
+kv_rc_t
+kv_dir_id(int dirfd, kv_dir_id_t *id)
+{
     struct stat  st;
+
+    if (fstat(dirfd, &st) == -1) {
+        return KV_ERROR;
+    }
+
+    id->dev = st.st_dev;
+    id->ino = st.st_ino;
+    id->missing[0] = '\0';
+
+    return KV_OK;
+}
+
+
+bool
+kv_dir_same(const kv_dir_id_t *one, const kv_dir_id_t *two)
+{
+    return one->dev == two->dev && one->ino == two->ino
+           && strcmp(one->missing, two->missing) == 0;
+}
+
+
+kv_rc_t
+kv_dir_open(const char *path, int *dirfd, kv_err_t *err)
+{
+    int          fd, saved;
+    kv_rc_t      rc;
+    kv_walk_t    w;
+    const char  *what;
+
+    rc = kv_walk(&w, path, err);
+
+    if (rc != KV_OK) {
+        return KV_ERROR;
+    }
 
     fd = -1;
     what = "make";
 
-    if (mkdir(path, 0700) == -1 && errno != EEXIST) {
+    if (w.missing[0] && mkdirat(w.fd, w.missing, 0700) == -1
+        && errno != EEXIST)
+    {
         goto failed;
     }
 
     what = "open";
 
-    fd = open(path, O_RDONLY|O_DIRECTORY|O_CLOEXEC);
+    fd = openat(w.fd, w.missing[0] ? w.missing : ".",
+                O_RDONLY|O_DIRECTORY|O_NOFOLLOW|O_CLOEXEC);
+
     if (fd == -1) {
         goto failed;
     }
 
-    what = "stat";
+    /* also where it was there: who made it may have died before the sync */
 
-    if (fstat(fd, &st) == -1) {
+    what = "sync the parent of";
+
+    if (kv_dir_sync_parent(fd) != KV_OK) {
         goto failed;
     }
 
-    what = "change the owner of";
-
-    if (uid != (uid_t) -1 && (st.st_uid != uid || st.st_gid != gid)
-        && fchown(fd, uid, gid) == -1)
-    {
-        goto failed;
-    }
-
-    what = "set mode 0700 on";
-
-    if ((st.st_mode & 07777) != 0700 && fchmod(fd, 0700) == -1) {
-        goto failed;
-    }
+    (void) close(w.fd);
 
     *dirfd = fd;
 
@@ -62,74 +226,885 @@ kv_dir_open(const char *path, uid_t uid, gid_t gid, int *dirfd, kv_err_t *err)
 
 failed:
 
-    kv_err_set(err, "cannot %s the directory \"%s\": %s", what, path,
-               strerror(errno));
+    saved = errno;
+    (void) close(w.fd);
 
     if (fd != -1) {
         (void) close(fd);
     }
 
+    errno = saved;
+
+    return kv_dir_failed(err, what, path);
+}
+
+
+/*
+ * Goes to the directory; all but the last component must be there.  On KV_OK
+ * w->fd is the caller's to close: the directory, or the one where w->missing
+ * would be it.  KV_DECLINED: no right to look.
+ */
+
+static kv_rc_t
+kv_walk(kv_walk_t *w, const char *path, kv_err_t *err)
+{
+    char     name[NAME_MAX + 1];
+    kv_rc_t  rc;
+
+    w->path = path;
+    w->links = 0;
+    w->missing[0] = '\0';
+
+    if (strlen(path) >= KV_DIR_PATH_MAX) {
+        kv_err_set(err, "the path is longer than %d bytes",
+                   KV_DIR_PATH_MAX - 1);
+        return KV_ERROR;
+    }
+
+    (void) snprintf(w->rest, sizeof(w->rest), "%s", path);
+
+    w->fd = open(path[0] == '/' ? "/" : ".", O_PATH|O_DIRECTORY|O_CLOEXEC);
+
+    if (w->fd == -1) {
+        return kv_dir_failed(err, "look for", path);
+    }
+
+    while (kv_walk_next(w, name)) {
+
+        rc = kv_walk_step(w, name, err);
+
+        if (rc != KV_OK) {
+            (void) close(w->fd);
+            return rc;
+        }
+    }
+
+    return KV_OK;
+}
+
+
+/* Cuts the next component off the rest; false at the end. */
+
+static bool
+kv_walk_next(kv_walk_t *w, char *name)
+{
+    size_t  len, skip;
+
+    skip = strspn(w->rest, "/");
+    len = strcspn(w->rest + skip, "/");
+
+    if (len == 0) {
+        return false;
+    }
+
+    /* one that is too long stays too long */
+
+    (void) snprintf(name, NAME_MAX + 1, "%.*s", (int) len, w->rest + skip);
+
+    if (len > NAME_MAX) {
+        memset(name, 0, NAME_MAX + 1);
+    }
+
+    memmove(w->rest, w->rest + skip + len, strlen(w->rest + skip + len) + 1);
+
+    return true;
+}
+
+
+static kv_rc_t
+kv_walk_step(kv_walk_t *w, const char *name, kv_err_t *err)
+{
+    int          fd, error;
+    struct stat  st;
+
+    if (w->missing[0]) {
+        kv_err_set(err, "cannot make the directory \"%s\": the directory "
+                   "above it, \"%.100s\", does not exist: make that "
+                   "first",
+                   w->path, w->missing);
+        return KV_ERROR;
+    }
+
+    if (name[0] == '\0') {
+        errno = ENAMETOOLONG;
+        return kv_dir_failed(err, "look for", w->path);
+    }
+
+    /* as a directory, or it would not be mounted where that is automatic */
+
+    fd = openat(w->fd, name, O_PATH|O_DIRECTORY|O_NOFOLLOW|O_CLOEXEC);
+
+    if (fd != -1) {
+        (void) close(w->fd);
+        w->fd = fd;
+        return KV_OK;
+    }
+
+    if (errno == ENOENT) {
+        (void) snprintf(w->missing, sizeof(w->missing), "%s", name);
+        return KV_OK;
+    }
+
+    if (errno == ENOTDIR) {
+        fd = openat(w->fd, name, O_PATH|O_NOFOLLOW|O_CLOEXEC);
+
+        if (fd != -1 && fstat(fd, &st) == 0 && S_ISLNK(st.st_mode)) {
+            return kv_walk_link(w, name, fd, &st, err);
+        }
+
+        if (fd != -1) {
+            (void) close(fd);
+            errno = ENOTDIR;
+        }
+    }
+
+    error = errno;
+    (void) kv_dir_failed(err, "use", w->path);
+
+    return error == EACCES ? KV_DECLINED : KV_ERROR;
+}
+
+
+/* Puts a symlink's target before the rest of the path; closes it. */
+
+static kv_rc_t
+kv_walk_link(kv_walk_t *w, const char *name, int fd, const struct stat *link,
+    kv_err_t *err)
+{
+    char     target[PATH_MAX], rest[PATH_MAX];
+    ssize_t  n;
+
+    if (!kv_walk_trusts(w->fd, link)) {
+        kv_err_set(err, "cannot use \"%s\": \"%.60s\" in it is a symlink that "
+                   "others than root can change: give the path that it leads "
+                   "to, or make its directory writable for root alone",
+                   w->path, name);
+        (void) close(fd);
+        return KV_ERROR;
+    }
+
+    n = readlinkat(fd, "", target, sizeof(target));
+
+    (void) close(fd);
+
+    if (n <= 0 || n == sizeof(target) || ++w->links > KV_DIR_LINKS) {
+        errno = n == -1 ? errno : ELOOP;
+        return kv_dir_failed(err, "look for", w->path);
+    }
+
+    target[n] = '\0';
+
+    (void) memcpy(rest, w->rest, sizeof(rest));
+
+    if ((size_t) n + 1 + strlen(rest) >= sizeof(w->rest)) {
+        errno = ENAMETOOLONG;
+        return kv_dir_failed(err, "look for", w->path);
+    }
+
+    (void) memcpy(w->rest, target, (size_t) n);
+    w->rest[n] = '/';
+    (void) memcpy(w->rest + n + 1, rest, strlen(rest) + 1);
+
+    if (target[0] == '/') {
+        fd = open("/", O_PATH|O_DIRECTORY|O_CLOEXEC);
+
+        if (fd == -1) {
+            return kv_dir_failed(err, "look for", w->path);
+        }
+
+        (void) close(w->fd);
+        w->fd = fd;
+    }
+
+    return KV_OK;
+}
+
+
+/*
+ * Whether root may follow the symlink in that directory: only root can have
+ * made it, and only root can replace it.  Who is not root has nothing to give
+ * away but his own.
+ */
+
+static bool
+kv_walk_trusts(int dirfd, const struct stat *link)
+{
+    struct stat  st;
+
+    if (geteuid() != 0) {
+        return true;
+    }
+
+    if (fstat(dirfd, &st) == -1 || st.st_uid != 0) {
+        return false;
+    }
+
+    if ((st.st_mode & S_IWOTH) || ((st.st_mode & S_IWGRP) && st.st_gid != 0)) {
+        return (st.st_mode & S_ISVTX) && link->st_uid == 0;
+    }
+
+    return true;
+}
+
+
+static kv_rc_t
+kv_dir_sync_parent(int dirfd)
+{
+    int  fd, rc, saved;
+
+    fd = openat(dirfd, "..", O_RDONLY|O_DIRECTORY|O_CLOEXEC);
+
+    if (fd == -1) {
+
+        /* it may be there to pass through only */
+
+        return syncfs(dirfd) == 0 ? KV_OK : KV_ERROR;
+    }
+
+    rc = fsync(fd);
+    saved = errno;
+
+    (void) close(fd);
+
+    /* another file system may not know how to, and then does not need to */
+
+    if (rc == 0 || saved == EINVAL || saved == EROFS) {
+        return KV_OK;
+    }
+
+    errno = saved;
+
     return KV_ERROR;
+}
+
+
+/* Refuses a directory that has files, and none of them is ours for sure. */
+
+static kv_rc_t
+kv_dir_look(int dirfd, const char *path, kv_err_t *err)
+{
+    kv_dir_look_t  look;
+
+    memset(&look, 0, sizeof(look));
+    look.fd = dirfd;
+
+    if (kv_dir_each(dirfd, kv_dir_look_at, &look) != KV_OK) {
+        return kv_dir_failed(err, "list", path);
+    }
+
+    if (look.stranger[0] && !look.ours) {
+        kv_err_set(err, "cannot use the directory \"%s\": it is not empty, "
+                   "and holds \"%.100s\" but no data of a kv_zone: give the "
+                   "zone a directory of its own", path, look.stranger);
+        return KV_ERROR;
+    }
+
+    return KV_OK;
+}
+
+
+static kv_rc_t
+kv_dir_look_at(void *ctx, const char *name)
+{
+    kv_dir_look_t *look = ctx;
+
+    int          fd;
+    kv_file_t    file;
+    struct stat  st;
+
+    file = kv_dir_file(name);
+
+    if (file == KV_FILE_OTHER && look->stranger[0] == '\0') {
+        (void) snprintf(look->stranger, sizeof(look->stranger), "%s", name);
+    }
+
+    if (look->ours
+        || (file != KV_FILE_SEGMENT && file != KV_FILE_SNAPSHOT))
+    {
+        return KV_OK;
+    }
+
+    fd = kv_dir_open_file(look->fd, name, O_RDONLY, &st);
+
+    if (fd != -1) {
+        look->ours = kv_dir_magic(fd, file);
+        (void) close(fd);
+    }
+
+    return KV_OK;
+}
+
+
+/*
+ * Calls for every name until a result is not KV_OK, and returns that; KV_ERROR
+ * with errno set, too, if the directory cannot be listed.
+ */
+
+static kv_rc_t
+kv_dir_each(int dirfd, kv_dir_each_pt each, void *ctx)
+{
+    int             fd, saved;
+    DIR            *dir;
+    kv_rc_t         rc;
+    struct dirent  *entry;
+
+    fd = openat(dirfd, ".", O_RDONLY|O_DIRECTORY|O_CLOEXEC);
+
+    if (fd == -1) {
+        return KV_ERROR;
+    }
+
+    dir = fdopendir(fd);
+
+    if (dir == NULL) {
+        saved = errno;
+        (void) close(fd);
+        errno = saved;
+        return KV_ERROR;
+    }
+
+    rc = KV_OK;
+
+    while (rc == KV_OK) {
+        errno = 0;
+        entry = readdir(dir);
+
+        if (entry == NULL) {
+            rc = errno ? KV_ERROR : KV_OK;
+            break;
+        }
+
+        if (strcmp(entry->d_name, ".") != 0
+            && strcmp(entry->d_name, "..") != 0)
+        {
+            rc = each(ctx, entry->d_name);
+        }
+    }
+
+    saved = errno;
+    (void) closedir(dir);
+    errno = saved;
+
+    return rc;
+}
+
+
+static kv_file_t
+kv_dir_file(const char *name)
+{
+    size_t       i, n;
+    const char  *end;
+
+    static const char  *harmless[] = {
+        "lost+found", ".snapshot", ".zfs", ".gitkeep", ".gitignore", ".keep"
+    };
+
+    if (strcmp(name, KV_DIR_LOCK) == 0) {
+        return KV_FILE_LOCK;
+    }
+
+    for (i = 0; i < sizeof(harmless) / sizeof(harmless[0]); i++) {
+        if (strcmp(name, harmless[i]) == 0) {
+            return KV_FILE_HARMLESS;
+        }
+    }
+
+    if (strncmp(name, "spare-", 6) == 0) {
+        end = name + 6 + strspn(name + 6, "0123456789");
+
+        return end > name + 6 && end[0] == '.' ? KV_FILE_SCRAP : KV_FILE_OTHER;
+    }
+
+    n = strncmp(name, "log-", 4) == 0 ? 4
+        : strncmp(name, "snap-", 5) == 0 ? 5 : 0;
+
+    if (n == 0 || strspn(name + n, "0123456789abcdef") != 16
+        || name[n + 16] != '.')
+    {
+        return KV_FILE_OTHER;
+    }
+
+    end = name + n + 16;
+
+    if (strcmp(end, ".tmp") == 0) {
+        return KV_FILE_SCRAP;
+    }
+
+    if (n == 4 && strcmp(end, ".kvl") == 0) {
+        return KV_FILE_SEGMENT;
+    }
+
+    if (n == 5 && strcmp(end, ".kvs") == 0) {
+        return KV_FILE_SNAPSHOT;
+    }
+
+    return KV_FILE_PUT_ASIDE;
+}
+
+
+static bool
+kv_dir_magic(int fd, kv_file_t file)
+{
+    char  buf[8];
+
+    return pread(fd, buf, sizeof(buf), 0) == (ssize_t) sizeof(buf)
+           && memcmp(buf, file == KV_FILE_SEGMENT ? KV_SEGMENT_MAGIC
+                                                  : KV_SNAPSHOT_MAGIC,
+                     sizeof(buf))
+              == 0;
+}
+
+
+/* A regular file; else -1, with errno EINVAL if it is something else. */
+
+static int
+kv_dir_open_file(int dirfd, const char *name, int flags, struct stat *st)
+{
+    int  fd;
+
+    fd = openat(dirfd, name,
+                flags|O_NOFOLLOW|O_NONBLOCK|O_NOCTTY|O_CLOEXEC, 0600);
+
+    if (fd == -1) {
+        if (errno == ELOOP || errno == ENXIO || errno == EISDIR) {
+            errno = EINVAL;
+        }
+
+        return -1;
+    }
+
+    if (fstat(fd, st) == -1 || !S_ISREG(st->st_mode)) {
+        (void) close(fd);
+        errno = EINVAL;
+        return -1;
+    }
+
+    return fd;
 }
 
 
 kv_rc_t
 kv_dir_lock(int dirfd, const char *path, uid_t uid, gid_t gid, int *lockfd,
-    int *holder, kv_err_t *err)
+    kv_holder_t *holder, kv_err_t *err)
 {
     int      fd;
-    char     buf[32];
-    ssize_t  n;
+    bool     busy;
+    kv_rc_t  rc;
 
-    *holder = 0;
+    if (flock(dirfd, LOCK_EX|LOCK_NB) == -1) {
 
-    fd = openat(dirfd, KV_DIR_LOCK, O_RDWR|O_CREAT|O_CLOEXEC, 0600);
-
-    if (fd == -1) {
-        kv_err_set(err, "cannot open \"%s/" KV_DIR_LOCK "\": %s", path,
-                   strerror(errno));
-        return KV_ERROR;
-    }
-
-    if (flock(fd, LOCK_EX|LOCK_NB) == 0) {
-
-        if (uid != (uid_t) -1) {
-            (void) !fchown(fd, uid, gid);
+        if (errno == EWOULDBLOCK) {
+            kv_dir_holder(dirfd, holder);
+            return KV_BUSY;
         }
 
-        *lockfd = fd;
+        return kv_dir_failed(err, "lock", path);
+    }
+
+    rc = kv_dir_look(dirfd, path, err);
+
+    if (rc == KV_OK) {
+        fd = kv_dir_open_lock(dirfd, uid, gid, &busy);
+
+        if (fd != -1) {
+            *lockfd = fd;
+            return KV_OK;
+        }
+
+        if (busy) {
+            kv_dir_holder(dirfd, holder);
+            rc = KV_BUSY;
+
+        } else {
+            rc = kv_dir_failed(err, "make or lock " KV_DIR_LOCK " in", path);
+        }
+    }
+
+    (void) flock(dirfd, LOCK_UN);
+
+    return rc;
+}
+
+
+/*
+ * The file's descriptor, locked; else -1 with *busy, or errno set.  What is
+ * in its place, or is somebody else's, or has another name somewhere, is left
+ * alone, and a new file put into the place.
+ */
+
+static int
+kv_dir_open_lock(int dirfd, uid_t uid, gid_t gid, bool *busy)
+{
+    int          fd, saved;
+    bool         give;
+    struct stat  st;
+
+    *busy = false;
+    give = uid != (uid_t) -1;
+
+    fd = kv_dir_open_file(dirfd, KV_DIR_LOCK, O_RDWR, &st);
+
+    if (fd != -1) {
+
+        if (flock(fd, LOCK_EX|LOCK_NB) == -1) {
+            *busy = errno == EWOULDBLOCK;
+            goto failed;
+        }
+
+        if (st.st_nlink == 1 && (!give || st.st_uid == uid)) {
+            return fd;
+        }
+
+        (void) close(fd);
+
+    } else if (errno != EINVAL && errno != ENOENT) {
+        return -1;
+    }
+
+    if (unlinkat(dirfd, KV_DIR_LOCK, 0) == -1 && errno != ENOENT) {
+        return -1;
+    }
+
+    fd = kv_dir_open_file(dirfd, KV_DIR_LOCK, O_RDWR|O_CREAT|O_EXCL, &st);
+
+    if (fd == -1) {
+        return -1;
+    }
+
+    if ((!give || fchown(fd, uid, gid) == 0)
+        && flock(fd, LOCK_EX|LOCK_NB) == 0)
+    {
+        return fd;
+    }
+
+failed:
+
+    saved = errno;
+    (void) close(fd);
+    errno = saved;
+
+    return -1;
+}
+
+
+kv_rc_t
+kv_dir_own(int dirfd, const char *path, uid_t uid, gid_t gid, kv_err_t *err)
+{
+    kv_rc_t       rc;
+    struct stat   st;
+    kv_dir_own_t  own;
+
+    if (fstat(dirfd, &st) == -1) {
+        return kv_dir_failed(err, "stat", path);
+    }
+
+    if (uid == (uid_t) -1 && st.st_uid != geteuid()) {
+        return kv_dir_usable(dirfd, path, &st, err);
+    }
+
+    own.fd = dirfd;
+    own.path = path;
+    own.uid = uid;
+    own.gid = gid;
+    own.err = err;
+
+    if (err) {
+        err->text[0] = '\0';
+    }
+
+    /* the files first: it may be root's alone until then */
+
+    rc = kv_dir_each(dirfd, kv_dir_own_file, &own);
+
+    if (rc != KV_OK) {
+        return err && err->text[0] ? rc : kv_dir_failed(err, "list", path);
+    }
+
+    if (uid != (uid_t) -1 && (st.st_uid != uid || st.st_gid != gid)
+        && fchown(dirfd, uid, gid) == -1)
+    {
+        return kv_dir_failed(err, "change the owner of", path);
+    }
+
+    if ((st.st_mode & 07777) != 0700 && fchmod(dirfd, 0700) == -1) {
+        return kv_dir_failed(err, "set mode 0700 on", path);
+    }
+
+    return KV_OK;
+}
+
+
+static kv_rc_t
+kv_dir_own_file(void *ctx, const char *name)
+{
+    kv_dir_own_t *own = ctx;
+
+    int          fd;
+    kv_rc_t      rc;
+    kv_file_t    file;
+    struct stat  st;
+
+    file = kv_dir_file(name);
+
+    if (file == KV_FILE_OTHER || file == KV_FILE_HARMLESS) {
         return KV_OK;
     }
 
-    if (errno != EWOULDBLOCK) {
-        kv_err_set(err, "cannot lock \"%s/" KV_DIR_LOCK "\": %s", path,
-                   strerror(errno));
-        (void) close(fd);
+    fd = kv_dir_open_file(own->fd, name, O_RDONLY, &st);
+
+    if (fd == -1) {
+
+        if (errno == ENOENT) {
+            return KV_OK;
+        }
+
+        kv_err_set(own->err, "cannot use \"%s/%s\": %s", own->path, name,
+                   errno == EINVAL ? "it is no regular file: move it away, "
+                                     "and see who has put it there"
+                                   : strerror(errno));
         return KV_ERROR;
     }
 
-    n = pread(fd, buf, sizeof(buf) - 1, 0);
-
-    if (n > 0) {
-        buf[n] = '\0';
-        *holder = atoi(buf);
-    }
+    rc = kv_dir_adopt(own, name, fd, &st);
 
     (void) close(fd);
 
-    return KV_BUSY;
+    return rc;
+}
+
+
+/*
+ * Gives a file to the workers' user if it is one of ours.  A link, or a file
+ * that he could move to here but not read, must not become his.
+ */
+
+static kv_rc_t
+kv_dir_adopt(kv_dir_own_t *own, const char *name, int fd,
+    const struct stat *st)
+{
+    kv_file_t  file;
+
+    if (own->uid != (uid_t) -1 && st->st_uid != own->uid) {
+
+        file = kv_dir_file(name);
+
+        if (file == KV_FILE_SCRAP) {
+            if (unlinkat(own->fd, name, 0) == 0) {
+                return KV_OK;
+            }
+
+        } else if (file == KV_FILE_PUT_ASIDE) {
+            return KV_OK;
+
+        } else if (st->st_nlink != 1
+                   || (file != KV_FILE_LOCK && !kv_dir_magic(fd, file)))
+        {
+            kv_err_set(own->err, "cannot use \"%s/%s\": it belongs to user %d "
+                       "and not to the workers' user %d, and %s: copy it, or "
+                       "chown it, if it is yours", own->path, name,
+                       (int) st->st_uid, (int) own->uid,
+                       st->st_nlink != 1 ? "has other names elsewhere"
+                                         : "does not begin as such a file");
+            return KV_ERROR;
+
+        } else if (fchown(fd, own->uid, own->gid) == 0
+                   && fchmod(fd, 0600) == 0)
+        {
+            return KV_OK;
+        }
+
+        kv_err_set(own->err, "cannot change the owner of \"%s/%s\": %s",
+                   own->path, name, strerror(errno));
+        return KV_ERROR;
+    }
+
+    if ((st->st_mode & 07777) != 0600
+        && (own->uid != (uid_t) -1 || st->st_uid == geteuid())
+        && fchmod(fd, 0600) == -1)
+    {
+        kv_err_set(own->err, "cannot set mode 0600 on \"%s/%s\": %s",
+                   own->path, name, strerror(errno));
+        return KV_ERROR;
+    }
+
+    return KV_OK;
+}
+
+
+/* A volume of others that is open to this user's group will do. */
+
+static kv_rc_t
+kv_dir_usable(int dirfd, const char *path, const struct stat *st,
+    kv_err_t *err)
+{
+    if (faccessat(dirfd, ".", R_OK|W_OK|X_OK, AT_EACCESS) == 0) {
+        return KV_OK;
+    }
+
+    kv_err_set(err, "cannot use the directory \"%s\": it belongs to user %d, "
+               "and the user who starts nginx, %d, may not write to it: %s",
+               path, (int) st->st_uid, (int) geteuid(), strerror(errno));
+
+    return KV_ERROR;
 }
 
 
 void
 kv_dir_set_holder(int lockfd, int pid)
 {
-    int   n;
-    char  buf[32];
+    int            n;
+    char           buf[128];
+    kv_identity_t  who;
 
-    n = snprintf(buf, sizeof(buf), "%d\n", pid);
+    kv_identity_of(&who, pid);
+
+    n = snprintf(buf, sizeof(buf), "%d\n%s %s %s\n", who.pid, who.boot,
+                 who.space, who.start);
 
     if (pwrite(lockfd, buf, (size_t) n, 0) == n) {
         (void) !ftruncate(lockfd, n);
     }
+}
+
+
+/* Whose pid it is decides what can be said of it. */
+
+static void
+kv_dir_holder(int dirfd, kv_holder_t *holder)
+{
+    kv_identity_t  who, me, now;
+
+    kv_identity_read(dirfd, &who);
+    kv_identity_of(&me, (int) getpid());
+
+    holder->pid = who.pid;
+
+    if (who.pid == 0) {
+        holder->state = KV_HOLDER_UNKNOWN;
+        return;
+    }
+
+    /* what an older version wrote down, or /proc was not to be read */
+
+    if (strcmp(who.boot, "-") == 0 || strcmp(me.boot, "-") == 0) {
+        holder->state = kill(who.pid, 0) == -1 && errno == ESRCH
+                        ? KV_HOLDER_DEAD : KV_HOLDER_UNKNOWN;
+        return;
+    }
+
+    if (strcmp(who.boot, me.boot) != 0 || strcmp(who.space, me.space) != 0) {
+        holder->state = KV_HOLDER_ELSEWHERE;
+        return;
+    }
+
+    kv_identity_of(&now, who.pid);
+
+    holder->state = strcmp(who.start, now.start) != 0 ? KV_HOLDER_DEAD
+                    : who.pid == me.pid ? KV_HOLDER_SELF : KV_HOLDER_ALIVE;
+}
+
+
+/* What cannot be found out is "-". */
+
+static void
+kv_identity_of(kv_identity_t *who, int pid)
+{
+    char     path[64], buf[512], *p;
+    ssize_t  n;
+
+    who->pid = pid;
+
+    kv_identity_line("/proc/sys/kernel/random/boot_id", who->boot,
+                     sizeof(who->boot));
+
+    n = readlink("/proc/self/ns/pid", who->space, sizeof(who->space) - 1);
+
+    if (n <= 0) {
+        n = 0;
+        who->space[n++] = '-';
+    }
+
+    who->space[n] = '\0';
+
+    (void) snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+    kv_identity_line(path, buf, sizeof(buf));
+
+    /* the second field is a name and may hold anything; the 22nd is it */
+
+    p = strrchr(buf, ')');
+
+    if (p == NULL || sscanf(p, ") %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s "
+                            "%*s %*s %*s %*s %*s %*s %*s %*s %23s", who->start)
+                     != 1)
+    {
+        (void) strcpy(who->start, "-");
+    }
+}
+
+
+static void
+kv_identity_read(int dirfd, kv_identity_t *who)
+{
+    int          fd;
+    char         buf[128];
+    ssize_t      n;
+    struct stat  st;
+
+    who->pid = 0;
+    (void) strcpy(who->boot, "-");
+    (void) strcpy(who->space, "-");
+    (void) strcpy(who->start, "-");
+
+    fd = kv_dir_open_file(dirfd, KV_DIR_LOCK, O_RDONLY, &st);
+
+    if (fd == -1) {
+        return;
+    }
+
+    n = pread(fd, buf, sizeof(buf) - 1, 0);
+
+    (void) close(fd);
+
+    buf[n > 0 ? n : 0] = '\0';
+
+    if (sscanf(buf, "%9d %39s %31s %23s", &who->pid, who->boot, who->space,
+               who->start) < 1
+        || who->pid < 0)
+    {
+        who->pid = 0;
+    }
+}
+
+
+static void
+kv_identity_line(const char *path, char *buf, size_t size)
+{
+    int      fd;
+    ssize_t  n;
+
+    n = -1;
+    fd = open(path, O_RDONLY|O_CLOEXEC);
+
+    if (fd != -1) {
+        n = read(fd, buf, size - 1);
+        (void) close(fd);
+    }
+
+    if (n <= 0) {
+        n = 0;
+        buf[n++] = '-';
+    }
+
+    buf[n] = '\0';
+    buf[strcspn(buf, "\n")] = '\0';
+}
+
+
+static kv_rc_t
+kv_dir_failed(kv_err_t *err, const char *what, const char *path)
+{
+    kv_err_set(err, "cannot %s the directory \"%s\": %s", what, path,
+               strerror(errno));
+
+    return KV_ERROR;
 }

@@ -60,6 +60,8 @@ static off_t kv_io_sys_size(kv_io_t *io, int fd);
 static int kv_io_sys_list(kv_io_t *io, int dirfd, kv_io_list_pt cb,
     void *ctx);
 static int kv_io_sys_direct(kv_io_t *io, int fd, bool on);
+static int kv_io_sys_links(kv_io_t *io, int fd);
+static int kv_io_check(kv_io_t *io, int fd, int flags);
 static bool kv_io_can_direct(int fd);
 
 static kv_rc_t kv_io_zero(kv_io_t *io, int fd, off_t size,
@@ -86,6 +88,7 @@ kv_io_system(kv_io_t *io)
     io->size = kv_io_sys_size;
     io->list = kv_io_sys_list;
     io->direct = kv_io_sys_direct;
+    io->links = kv_io_sys_links;
     io->uid = (uid_t) -1;
     io->gid = (gid_t) -1;
 }
@@ -392,6 +395,7 @@ kv_io_remove(kv_io_t *io, int dirfd, const char *name,
     /* or the name could be back after a power cut, and half of the file */
 
     if (rc == 0
+        && (io->links == NULL || io->links(io, fd) == 0)
         && io->size(io, fd) > (off_t) KV_IO_FREE
         && kv_io_sync_dir(io, dirfd) == KV_OK)
     {
@@ -438,15 +442,20 @@ kv_io_sys_open(kv_io_t *io, int dirfd, const char *name, int flags)
 {
     int  fd, saved;
 
-    fd = openat(dirfd, name, flags | O_CLOEXEC, 0600);
+    /* nothing that could hold up or harm who opens it */
 
-    if (fd == -1 || !(flags & O_CREAT)
-        || (io->uid == (uid_t) -1 && io->gid == (gid_t) -1))
-    {
-        return fd;
+    flags |= O_NOFOLLOW|O_NONBLOCK|O_NOCTTY|O_CLOEXEC;
+
+    fd = openat(dirfd, name, flags, 0600);
+
+    if (fd == -1 && errno == EWOULDBLOCK) {
+
+        /* a file server has lent it to somebody, and asks for it back now */
+
+        fd = openat(dirfd, name, flags & ~O_NONBLOCK, 0600);
     }
 
-    if (fchown(fd, io->uid, io->gid) == 0) {
+    if (fd == -1 || kv_io_check(io, fd, flags) == 0) {
         return fd;
     }
 
@@ -461,6 +470,44 @@ kv_io_sys_open(kv_io_t *io, int dirfd, const char *name, int flags)
     errno = saved;
 
     return -1;
+}
+
+
+/*
+ * A new file gets its owner.  An old one that is to be written must have it:
+ * who is in the directory of another user could write to what is none of his.
+ */
+
+static int
+kv_io_check(kv_io_t *io, int fd, int flags)
+{
+    struct stat  st;
+
+    if (fstat(fd, &st) == -1) {
+        return -1;
+    }
+
+    if (!S_ISREG(st.st_mode)) {
+        errno = EINVAL;
+        return -1;
+    }
+
+    if (io->uid == (uid_t) -1) {
+        return 0;
+    }
+
+    if (flags & O_EXCL) {
+        return fchown(fd, io->uid, io->gid);
+    }
+
+    if ((flags & O_ACCMODE) != O_RDONLY && st.st_uid != io->uid
+        && io->uid != geteuid())
+    {
+        errno = EPERM;
+        return -1;
+    }
+
+    return 0;
 }
 
 
@@ -629,6 +676,17 @@ kv_io_sys_direct(kv_io_t *io, int fd, bool on)
     }
 
     return fcntl(fd, F_SETFL, flags | O_DIRECT);
+}
+
+
+static int
+kv_io_sys_links(kv_io_t *io, int fd)
+{
+    struct stat  st;
+
+    (void) io;
+
+    return fstat(fd, &st) == 0 ? (int) st.st_nlink : -1;
 }
 
 

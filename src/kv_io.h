@@ -7,7 +7,8 @@
  *
  * Calls have POSIX's meaning and errors: -1 with errno set.  The
  * implementation restarts nothing: EINTR and short transfers reach the
- * helpers below, which deal with them once for everybody.
+ * helpers below, which deal with them once for everybody.  open() follows no
+ * symlink and gives regular files only (else EINVAL), without waiting.
  */
 
 
@@ -52,9 +53,14 @@ struct kv_io_s {
      */
     int     (*direct)(kv_io_t *io, int fd, bool on);
 
+    /* How many names an open file has, -1 on errors.  May be NULL. */
+    int     (*links)(kv_io_t *io, int fd);
+
     /*
-     * Who owns the files that open() creates with O_CREAT (mode 0600); -1
-     * leaves it to the system.  The master, as root, sets the workers' user.
+     * Who owns the files that open() makes with O_CREAT|O_EXCL (mode 0600),
+     * and those that it opens to be written (else EPERM: in a directory of
+     * another user, root could be led to a file that is not his); -1 leaves
+     * both to the system.  The master, as root, sets the workers' user.
      */
     uid_t     uid;
     gid_t     gid;
@@ -133,8 +139,9 @@ typedef struct {
  * Deletes a file.  A file system that frees very much at once holds up the
  * syncs of all others meanwhile, so with `hurry` a large file is freed bit by
  * bit, with rests in between, when its name is gone for good; until the check
- * says true, then what is left at once.  NULL does so from the start.  Not for
- * an event loop.  0, or -1 with errno set, and then the file is there.
+ * says true, then what is left at once.  NULL does so from the start.  What has
+ * another name elsewhere, a copy of somebody's, stays whole there.  Not for an
+ * event loop.  0, or -1 with errno set, and then the file is there.
  */
 int kv_io_remove(kv_io_t *io, int dirfd, const char *name,
     const kv_io_hurry_t *hurry);

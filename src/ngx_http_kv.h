@@ -22,6 +22,7 @@
 #include <ngx_http.h>
 #include <ngx_thread_pool.h>
 
+#include "kv_dir.h"
 #include "kv_store.h"
 
 
@@ -41,6 +42,7 @@ typedef struct ngx_http_kv_ctx_s   ngx_http_kv_ctx_t;
 struct ngx_http_kv_zone_s {
     ngx_str_t                  name;
     ngx_str_t                  path;          /* with a zero at the end */
+    kv_dir_id_t                dir;           /* when it was read; see below */
     ngx_cycle_t               *cycle;
     ngx_log_t                 *log;
     ngx_shm_zone_t            *shm_zone;
@@ -57,6 +59,7 @@ struct ngx_http_kv_zone_s {
     ngx_array_t                eventfds;      /* of int */
     ngx_http_kv_zone_t        *old;           /* the last cycle's */
     unsigned                   owner:1;
+    unsigned                   dir_known:1;   /* dir is filled */
 
     kv_store_t                *store;
 

@@ -27,6 +27,15 @@ static ngx_int_t ngx_http_kv_inherit_zone(ngx_http_kv_zone_t *zone,
     ngx_http_kv_zone_t *old, void *mem);
 static ngx_int_t ngx_http_kv_resized(ngx_http_kv_zone_t *zone);
 static ngx_int_t ngx_http_kv_open_dir(ngx_http_kv_zone_t *zone);
+static ngx_int_t ngx_http_kv_twin(ngx_http_kv_zone_t *zone);
+static ngx_http_kv_zone_t *ngx_http_kv_zone_at(ngx_cycle_t *cycle,
+    ngx_http_kv_zone_t *zone);
+static ngx_int_t ngx_http_kv_lock_dir(ngx_http_kv_zone_t *zone);
+static void ngx_http_kv_busy(ngx_http_kv_zone_t *zone, kv_holder_t *holder);
+static ngx_int_t ngx_http_kv_same_user(ngx_http_kv_zone_t *zone,
+    ngx_http_kv_zone_t *old);
+static void ngx_http_kv_look_for_dir(ngx_http_kv_zone_t *zone);
+static void ngx_http_kv_user(ngx_http_kv_zone_t *zone);
 static ngx_int_t ngx_http_kv_eventfds(ngx_http_kv_zone_t *zone, ngx_uint_t n);
 static ngx_uint_t ngx_http_kv_workers(ngx_http_kv_zone_t *zone);
 
@@ -128,15 +137,20 @@ ngx_http_kv_inherit_zone(ngx_http_kv_zone_t *zone, ngx_http_kv_zone_t *old,
         return NGX_ERROR;
     }
 
+    /* its functions may be of a module that goes with the old cycle */
+
+    kv_io_system(&zone->io);
+    ngx_http_kv_user(zone);
+
+    if (ngx_http_kv_same_user(zone, old) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
     zone->dirfd = old->dirfd;
     zone->lockfd = old->lockfd;
     zone->eventfds = old->eventfds;
 
-    /* its functions may be of a module that goes with the old cycle */
-
-    kv_io_system(&zone->io);
-    zone->io.uid = old->io.uid;
-    zone->io.gid = old->io.gid;
+    ngx_http_kv_look_for_dir(zone);
 
     zone->old = old;
 
@@ -216,59 +230,165 @@ ngx_http_kv_resized(ngx_http_kv_zone_t *zone)
 static ngx_int_t
 ngx_http_kv_open_dir(ngx_http_kv_zone_t *zone)
 {
-    int               holder;
-    kv_rc_t           rc;
-    ngx_uint_t        tries;
-    kv_err_t          err;
-    ngx_core_conf_t  *ccf;
+    kv_err_t  err;
 
     kv_io_system(&zone->io);
+    ngx_http_kv_user(zone);
 
-    if (geteuid() == 0) {
-        ccf = (ngx_core_conf_t *) ngx_get_conf(zone->cycle->conf_ctx,
-                                               ngx_core_module);
-        zone->io.uid = ccf->user;
-        zone->io.gid = ccf->group;
+    if (kv_dir_open((char *) zone->path.data, &zone->dirfd, &err) != KV_OK) {
+        goto failed;
     }
 
-    holder = 0;
-    rc = kv_dir_open((char *) zone->path.data, zone->io.uid, zone->io.gid,
-                     &zone->dirfd, &err);
+    if (ngx_http_kv_twin(zone) != NGX_OK
+        || ngx_http_kv_lock_dir(zone) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    if (kv_dir_own(zone->dirfd, (char *) zone->path.data, zone->io.uid,
+                   zone->io.gid, &err)
+        == KV_OK)
+    {
+        return NGX_OK;
+    }
+
+failed:
+
+    ngx_log_error(NGX_LOG_EMERG, zone->log, 0, "kv zone \"%V\": %s",
+                  &zone->name, err.text);
+
+    return NGX_ERROR;
+}
+
+
+/* Who is to own the files: the workers' user, if that is not who we are. */
+
+static void
+ngx_http_kv_user(ngx_http_kv_zone_t *zone)
+{
+    ngx_core_conf_t  *ccf;
+
+    if (geteuid() != 0) {
+        return;
+    }
+
+    ccf = (ngx_core_conf_t *) ngx_get_conf(zone->cycle->conf_ctx,
+                                           ngx_core_module);
+    zone->io.uid = ccf->user;
+    zone->io.gid = ccf->group;
+}
+
+
+/* Refuses a directory that another zone of this nginx has. */
+
+static ngx_int_t
+ngx_http_kv_twin(ngx_http_kv_zone_t *zone)
+{
+    ngx_http_kv_zone_t  *twin;
+
+    twin = ngx_http_kv_zone_at(zone->cycle, zone);
+
+    if (twin) {
+        ngx_log_error(NGX_LOG_EMERG, zone->log, 0,
+                      "kv zone \"%V\": \"%V\" is the directory of kv zone "
+                      "\"%V\", \"%V\": each zone needs a directory of its own",
+                      &zone->name, &zone->path, &twin->name, &twin->path);
+        return NGX_ERROR;
+    }
+
+    if (ngx_cycle == NULL || ngx_is_init_cycle(ngx_cycle)) {
+        return NGX_OK;
+    }
+
+    twin = ngx_http_kv_zone_at((ngx_cycle_t *) ngx_cycle, zone);
+
+    if (twin) {
+        ngx_log_error(NGX_LOG_EMERG, zone->log, 0,
+                      "kv zone \"%V\": \"%V\" is in use by this nginx as kv "
+                      "zone \"%V\": a reload cannot rename it, restart nginx "
+                      "to do so", &zone->name, &zone->path, &twin->name);
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
+}
+
+
+/* Another zone of the cycle that has opened the same directory. */
+
+static ngx_http_kv_zone_t *
+ngx_http_kv_zone_at(ngx_cycle_t *cycle, ngx_http_kv_zone_t *zone)
+{
+    ngx_uint_t           i;
+    kv_dir_id_t          id, its;
+    ngx_list_part_t     *part;
+    ngx_shm_zone_t      *shm_zone;
+    ngx_http_kv_zone_t  *other;
+
+    if (kv_dir_id(zone->dirfd, &id) != KV_OK) {
+        return NULL;
+    }
+
+    for (part = &cycle->shared_memory.part; part; part = part->next) {
+
+        shm_zone = part->elts;
+
+        for (i = 0; i < part->nelts; i++) {
+
+            if (shm_zone[i].tag != zone->shm_zone->tag
+                || shm_zone[i].init != zone->shm_zone->init)
+            {
+                continue;
+            }
+
+            other = shm_zone[i].data;
+
+            if (other != zone && other->dirfd != -1
+                && kv_dir_id(other->dirfd, &its) == KV_OK
+                && kv_dir_same(&id, &its))
+            {
+                return other;
+            }
+        }
+    }
+
+    return NULL;
+}
+
+
+static ngx_int_t
+ngx_http_kv_lock_dir(ngx_http_kv_zone_t *zone)
+{
+    kv_rc_t      rc;
+    kv_err_t     err;
+    ngx_uint_t   tries;
+    kv_holder_t  holder;
 
     /*
      * A master that was killed may have left threads that are still in a
      * sync, and hold the lock until it ends.
      */
 
-    for (tries = 0; rc == KV_OK; tries++) {
+    for (tries = 0; /* void */ ; tries++) {
         rc = kv_dir_lock(zone->dirfd, (char *) zone->path.data, zone->io.uid,
                          zone->io.gid, &zone->lockfd, &holder, &err);
 
+        if (rc == KV_OK) {
+            return NGX_OK;
+        }
+
         if (rc != KV_BUSY || tries == NGX_HTTP_KV_LOCK_TRIES
-            || kill(holder, 0) == 0 || errno != ESRCH)
+            || (holder.state != KV_HOLDER_DEAD
+                && holder.state != KV_HOLDER_UNKNOWN))
         {
             break;
         }
 
         ngx_msleep(100);
-        rc = KV_OK;
     }
 
-    if (rc == KV_OK) {
-        return NGX_OK;
-    }
-
-    if (rc == KV_BUSY && holder == (int) ngx_pid) {
-        ngx_log_error(NGX_LOG_EMERG, zone->log, 0,
-                      "kv zone \"%V\": \"%V\" is in use by this nginx as "
-                      "another zone: a reload cannot rename it, restart nginx "
-                      "to do so", &zone->name, &zone->path);
-
-    } else if (rc == KV_BUSY) {
-        ngx_log_error(NGX_LOG_EMERG, zone->log, 0,
-                      "kv zone \"%V\": \"%V\" is in use by another nginx, "
-                      "whose master is process %d (or workers that it left): "
-                      "stop it first", &zone->name, &zone->path, holder);
+    if (rc == KV_BUSY) {
+        ngx_http_kv_busy(zone, &holder);
 
     } else {
         ngx_log_error(NGX_LOG_EMERG, zone->log, 0, "kv zone \"%V\": %s",
@@ -276,6 +396,101 @@ ngx_http_kv_open_dir(ngx_http_kv_zone_t *zone)
     }
 
     return NGX_ERROR;
+}
+
+
+static void
+ngx_http_kv_busy(ngx_http_kv_zone_t *zone, kv_holder_t *holder)
+{
+    u_char       who[128];
+    const char  *advice;
+
+    advice = "stop it first";
+
+    switch (holder->state) {
+
+    case KV_HOLDER_SELF:
+        (void) ngx_sprintf(who, "workers of this nginx that shut down since a "
+                           "reload removed the zone%Z");
+        advice = "reload again when they are gone";
+        break;
+
+    case KV_HOLDER_ALIVE:
+        (void) ngx_sprintf(who, "another nginx, whose master is process %d%Z",
+                           holder->pid);
+        break;
+
+    case KV_HOLDER_DEAD:
+        (void) ngx_sprintf(who, "workers of another nginx, whose master was "
+                           "process %d%Z", holder->pid);
+        advice = "stop them first";
+        break;
+
+    case KV_HOLDER_ELSEWHERE:
+        (void) ngx_sprintf(who, "an nginx in another container or on another "
+                           "machine, whose master is process %d there%Z",
+                           holder->pid);
+        break;
+
+    default:
+        (void) ngx_sprintf(who, "another nginx (or workers that it left)%Z");
+
+        if (holder->pid) {
+            (void) ngx_sprintf(who, "another nginx, whose master is process "
+                               "%d (or workers that it left)%Z", holder->pid);
+        }
+    }
+
+    ngx_log_error(NGX_LOG_EMERG, zone->log, 0,
+                  "kv zone \"%V\": \"%V\" is in use by %s: %s",
+                  &zone->name, &zone->path, who, advice);
+}
+
+
+/* The files are another's already, and old workers make more of them. */
+
+static ngx_int_t
+ngx_http_kv_same_user(ngx_http_kv_zone_t *zone, ngx_http_kv_zone_t *old)
+{
+    ngx_core_conf_t  *ccf;
+
+    if (zone->io.uid == old->io.uid) {
+        return NGX_OK;
+    }
+
+    ccf = (ngx_core_conf_t *) ngx_get_conf(zone->cycle->conf_ctx,
+                                           ngx_core_module);
+
+    ngx_log_error(NGX_LOG_EMERG, zone->log, 0,
+                  "kv zone \"%V\": its files belong to the workers' user, %d: "
+                  "a reload cannot change that to \"%s\" (%d), restart nginx "
+                  "to do so", &zone->name, (int) old->io.uid,
+                  ccf->username ? ccf->username : "", (int) zone->io.uid);
+
+    return NGX_ERROR;
+}
+
+
+/* It may have been moved since; writes go to where it is now. */
+
+static void
+ngx_http_kv_look_for_dir(ngx_http_kv_zone_t *zone)
+{
+    kv_err_t     err;
+    kv_dir_id_t  id, now;
+
+    if (kv_dir_id(zone->dirfd, &id) != KV_OK
+        || kv_dir_check((char *) zone->path.data, &now, &err) != KV_OK
+        || kv_dir_same(&id, &now))
+    {
+        return;
+    }
+
+    ngx_log_error(NGX_LOG_ALERT, zone->log, 0,
+                  "kv zone \"%V\": \"%V\" is not the directory in use any "
+                  "more, which was moved or deleted: writes still go to that "
+                  "one, and a restart will not find them; put it back, or "
+                  "stop nginx", &zone->name, &zone->path);
 }
 
 

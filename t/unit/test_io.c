@@ -126,12 +126,61 @@ test_owner(void **ctx)
     io->uid = 12345;
     io->gid = 54321;
 
-    fd = io->open(io, t->dirfd, "a", O_RDWR | O_CREAT);
+    fd = io->open(io, t->dirfd, "a", O_RDWR | O_CREAT | O_EXCL);
     assert_true(fd >= 0);
     assert_int_equal(fstat(fd, &st), 0);
     assert_int_equal(st.st_uid, 12345);
     assert_int_equal(st.st_gid, 54321);
     assert_int_equal(io->close(io, fd), 0);
+
+    fd = io->open(io, t->dirfd, "a", O_RDWR);
+    assert_true(fd >= 0);
+    assert_int_equal(io->close(io, fd), 0);
+
+    /* root writes no file that is not the user's whose directory it is */
+
+    assert_int_equal(fchownat(t->dirfd, "a", 0, 0, 0), 0);
+    assert_int_equal(io->open(io, t->dirfd, "a", O_RDWR), -1);
+    assert_int_equal(errno, EPERM);
+    fd = io->open(io, t->dirfd, "a", O_RDONLY);
+    assert_true(fd >= 0);
+    assert_int_equal(io->close(io, fd), 0);
+}
+
+
+/* What is no regular file is not opened, and nobody waits for it. */
+
+static void
+test_planted(void **ctx)
+{
+    size_t    i;
+    test_t   *t = *ctx;
+    kv_io_t  *io = &t->system;
+
+    static const int  flags[] = {
+        O_RDONLY, O_RDWR, O_WRONLY, O_RDWR | O_CREAT
+    };
+
+    for (i = 0; i < sizeof(flags) / sizeof(flags[0]); i++) {
+
+        assert_int_equal(symlinkat("/dev/null", t->dirfd, "a"), 0);
+        assert_int_equal(io->open(io, t->dirfd, "a", flags[i]), -1);
+        assert_int_equal(errno, ELOOP);
+        assert_int_equal(unlinkat(t->dirfd, "a", 0), 0);
+
+        assert_int_equal(symlinkat("nowhere", t->dirfd, "a"), 0);
+        assert_int_equal(io->open(io, t->dirfd, "a", flags[i]), -1);
+        assert_int_equal(faccessat(t->dirfd, "nowhere", F_OK, 0), -1);
+        assert_int_equal(unlinkat(t->dirfd, "a", 0), 0);
+
+        assert_int_equal(mkfifoat(t->dirfd, "a", 0600), 0);
+        assert_int_equal(io->open(io, t->dirfd, "a", flags[i]), -1);
+        assert_int_equal(unlinkat(t->dirfd, "a", 0), 0);
+
+        assert_int_equal(mkdirat(t->dirfd, "a", 0700), 0);
+        assert_int_equal(io->open(io, t->dirfd, "a", flags[i]), -1);
+        assert_int_equal(unlinkat(t->dirfd, "a", AT_REMOVEDIR), 0);
+    }
 }
 
 
@@ -370,6 +419,17 @@ test_remove(void **ctx)
     assert_int_equal(kv_io_remove(&t->io, t->dirfd, "a", &hurry), -1);
     assert_int_equal(errno, ENOENT);
 
+    /* what has another name, somebody's copy, stays whole there */
+
+    fd = t->system.open(&t->system, t->dirfd, "a", O_RDWR | O_CREAT);
+    assert_int_equal(ftruncate(fd, 40 << 20), 0);
+    assert_int_equal(linkat(t->dirfd, "a", t->dirfd, "b", 0), 0);
+    assert_int_equal(kv_io_remove(&t->io, t->dirfd, "a", &hurry), 0);
+    assert_int_equal(fstat(fd, &st), 0);
+    assert_int_equal(st.st_size, 40 << 20);
+    assert_int_equal(st.st_nlink, 1);
+    (void) close(fd);
+
     /* if the name stays, so does all that is in it */
 
     fd = t->system.open(&t->system, t->dirfd, "a", O_RDWR | O_CREAT);
@@ -590,6 +650,8 @@ main(void)
         cmocka_unit_test_setup_teardown(test_system, test_setup,
                                         test_teardown),
         cmocka_unit_test_setup_teardown(test_owner, test_setup,
+                                        test_teardown),
+        cmocka_unit_test_setup_teardown(test_planted, test_setup,
                                         test_teardown),
         cmocka_unit_test_setup_teardown(test_writev, test_setup,
                                         test_teardown),

@@ -66,6 +66,7 @@ sub with_points {
 #                lines for these contexts (the location is /kv/)
 #   connections  worker_connections (2048)
 #   files        worker_rlimit_nofile (enough)
+#   user         the workers' user, where the test is root (root)
 #   conf         all but the first lines of the configuration; %%name%% in it
 #                becomes the object's {name}
 #   fault        the disk is faulty on demand: see fault()
@@ -76,7 +77,7 @@ sub new {
     my $self = bless {
         workers => 2, zone => '32m', kv => '', path => "$dir/data",
         main => '', http => '', server => '', location => '', servers => '',
-        connections => 2048, port => free_port(), owner => $$,
+        connections => 2048, port => free_port(), owner => $$, user => 'root',
         expected => [], %o, dir => $dir,
     }, $class;
 
@@ -123,7 +124,7 @@ END
 
     my $text = <<"END";
 @{[ $module eq '' ? '' : 'load_module ' . Cwd::abs_path($module) . ';' ]}
-@{[ $> == 0 ? 'user root;' : '' ]}
+@{[ $> == 0 ? "user $o{user};" : '' ]}
 daemon off;
 worker_processes %%workers%%;
 worker_rlimit_nofile $fds;
