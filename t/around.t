@@ -56,17 +56,6 @@ sub answer {
 }
 
 
-# paths that nginx changes before it finds the location
-
-{
-    $s->put('S', 'x');
-    is($s->http(GET => $_)->{status}, 200, "$_ is key S")
-        for '/kv/S', '//kv/S', '/x/../kv/S', '/kv/S?x//y', '/kv/%53';
-    is($s->http(GET => $_)->{status}, 400, "$_ is not")
-        for '/kv//S', '//kv//S', '/x/../kv//S', '/kv/%2FS', '/kv/%2f%53';
-}
-
-
 # bodies that were read by others before
 
 for my $n (1, 1000, 60_000) {
