@@ -124,7 +124,7 @@ kv_compact_piece(kv_store_t *store, kv_piece_t *piece, size_t size)
     e = piece->owner;
 
     if (e->value_len == KV_LENGTH_UNKNOWN || !kv_map_holds(&zone->map, e)
-        || kv_limbo_pinned(&zone->limbo, e)
+        || kv_limbo_pinned(e)
         || kv_limbo_count(&zone->limbo) == KV_LIMBO_MAX)
     {
         return KV_DECLINED;

@@ -843,6 +843,7 @@ kv_entry_alloc_head(kv_heap_t *heap, const void *key, uint16_t key_len,
     kv_entry_init(e, key, key_len, value_len, flags);
 
     pieces = kv_entry_pieces(e);
+    atomic_init(&pieces->pins, 0);
     pieces->next = NULL;
     pieces->stale = NULL;
     pieces->n = 0;
@@ -905,7 +906,7 @@ kv_entry_init(kv_entry_t *e, const void *key, uint16_t key_len,
     e->value_len = value_len;
     e->key_len = key_len;
     e->flags = flags;
-    atomic_init(&e->pinned, 0);
+    e->seen = 0;
 
     memcpy(e->key, key, key_len);
 }

@@ -13,8 +13,8 @@
  *     in pieces        header | key | pad to 8 | kv_pieces_t
  *
  * An entry is built by one worker, which fills it as the body arrives, and
- * never changes once it is published, but for two things: `pinned`, which
- * readers set, and the addresses of pieces, which the committer replaces when
+ * never changes once it is published, but for two things: `pins`, which
+ * readers count, and the addresses of pieces, which the committer replaces when
  * it moves them (either address is good to read while in an epoch).
  *
  * While the body arrives, the entry has no more memory than its bytes need,
@@ -55,7 +55,7 @@ typedef struct {
     uint32_t         value_len;    /* PARTIAL, not in pieces: there is room */
     uint16_t         key_len;
     uint8_t          flags;        /* KV_ENTRY_... */
-    _Atomic uint8_t  pinned;       /* somebody pinned it: see kv_slot.h */
+    uint8_t          seen;         /* the committer's: see kv_limbo.c */
     char             key[];
 } kv_entry_t;
 
@@ -63,7 +63,12 @@ typedef struct {
 typedef struct kv_piece_s  kv_piece_t;
 
 
+/* In `pins`: it is in the committer's list.  The other bits are the count. */
+#define KV_PINS_LISTED    0x80000000u
+
+
 typedef struct {
+    _Atomic uint32_t pins;         /* readers that pin it: see kv_slot.h */
     kv_entry_t      *next;         /* the committer's list of pinned ones */
     kv_piece_t      *stale;        /* moved away from while it was pinned */
     uint32_t         n;            /* pieces there are */

@@ -14,10 +14,14 @@
 /* objects freed under one hold of the heap's lock, which event loops want */
 #define KV_LIMBO_STEP  64
 
+/* how often pins are looked for that the dead took with them; nanoseconds */
+#define KV_LIMBO_LOST  1000000000u
+
 
 static void kv_limbo_free_piece(kv_limbo_t *limbo, kv_piece_t *piece);
 static kv_rc_t kv_limbo_sweep_pinned(kv_limbo_t *limbo);
-static void kv_limbo_mark_pins(kv_limbo_t *limbo, const kv_entry_t *only);
+static bool kv_limbo_find_lost(kv_limbo_t *limbo);
+static bool kv_limbo_see_records(kv_limbo_t *limbo);
 
 
 void
@@ -28,6 +32,11 @@ kv_limbo_create(kv_limbo_t *limbo, kv_heap_t *heap, kv_slot_t *slots,
     limbo->slots = slots;
     limbo->nslots = nslots;
     limbo->pinned = NULL;
+    limbo->swept = 0;
+    limbo->searched_ns = 0;
+    limbo->lost = false;
+    limbo->looked = 0;
+    atomic_store(&limbo->released, 0);
     limbo->head = 0;
     limbo->tail = 0;
 
@@ -160,14 +169,17 @@ kv_limbo_free_entry(kv_limbo_t *limbo, kv_entry_t *e)
 {
     kv_pieces_t  *pieces;
 
-    if (atomic_load_explicit(&e->pinned, memory_order_acquire)) {
-        assert(e->flags & KV_ENTRY_PIECES);
-
+    if (e->flags & KV_ENTRY_PIECES) {
         pieces = kv_entry_pieces(e);
-        pieces->next = limbo->pinned;
-        limbo->pinned = e;
 
-        return;
+        /* who takes the last pin away sees this mark, or we see no pin */
+
+        if (atomic_fetch_or(&pieces->pins, KV_PINS_LISTED) != 0) {
+            pieces->next = limbo->pinned;
+            limbo->pinned = e;
+
+            return;
+        }
     }
 
     kv_entry_free_locked(limbo->heap, e);
@@ -188,7 +200,7 @@ kv_limbo_free_piece(kv_limbo_t *limbo, kv_piece_t *piece)
 
     e = piece->owner;
 
-    if (atomic_load_explicit(&e->pinned, memory_order_acquire)) {
+    if (kv_limbo_pinned(e)) {
         pieces = kv_entry_pieces(e);
         piece->next = pieces->stale;
         pieces->stale = piece;
@@ -200,34 +212,94 @@ kv_limbo_free_piece(kv_limbo_t *limbo, kv_piece_t *piece)
 }
 
 
+void
+kv_limbo_pin(kv_entry_t *e)
+{
+    (void) atomic_fetch_add(&kv_entry_pieces(e)->pins, 1);
+}
+
+
+void
+kv_limbo_unpin(kv_limbo_t *limbo, kv_entry_t *e)
+{
+    uint32_t  pins;
+
+    /* the entry may be gone right after this */
+
+    pins = atomic_fetch_sub(&kv_entry_pieces(e)->pins, 1);
+
+    assert((pins & ~KV_PINS_LISTED) != 0);
+
+    if (pins == (KV_PINS_LISTED | 1)) {
+        (void) atomic_fetch_add(&limbo->released, 1);
+    }
+}
+
+
+bool
+kv_limbo_pinned(const kv_entry_t *e)
+{
+    return (atomic_load(&kv_entry_pieces(e)->pins) & ~KV_PINS_LISTED) != 0;
+}
+
+
 /*
- * An entry in the list is out of the map and of all epochs, so it gets no new
- * pins; one that no record names is free.  Marks and sweeps, because to look
- * for every entry in every record would not scale with slow readers.
+ * A record that is PINNED and names an entry is counted there.  One that died
+ * on its way to that, or back, may have been: then the entry, once it is in the
+ * list, stays there with a count that no record stands for.
+ */
+
+void
+kv_limbo_reap(kv_limbo_t *limbo, kv_op_t *op)
+{
+    kv_entry_t  *e;
+
+    e = __atomic_load_n(&op->entry, __ATOMIC_ACQUIRE);
+
+    if (atomic_load(&op->state) == KV_OP_PINNED && e) {
+        kv_limbo_unpin(limbo, e);
+    }
+
+    /* also for one that had no time to say that it was the last */
+
+    limbo->lost = true;
+    limbo->swept = UINT64_MAX;
+}
+
+
+/*
+ * Frees what is not pinned any more, if there can be any: a pinned entry costs
+ * nothing while it is.
  */
 
 static kv_rc_t
 kv_limbo_sweep_pinned(kv_limbo_t *limbo)
 {
+    bool          search;
+    uint64_t      released;
     kv_entry_t   *e, **link;
     kv_pieces_t  *pieces;
+
+    released = atomic_load(&limbo->released);
+
+    search = limbo->lost && kv_now_ns() - limbo->searched_ns > KV_LIMBO_LOST;
+
+    if (released == limbo->swept && !search) {
+        return KV_OK;
+    }
 
     if (kv_heap_lock(limbo->heap) != KV_OK) {
         return KV_DEAD;
     }
 
-    for (e = limbo->pinned; e; e = kv_entry_pieces(e)->next) {
-        atomic_store_explicit(&e->pinned, 0, memory_order_relaxed);
-    }
-
-    kv_limbo_mark_pins(limbo, NULL);
-
+    search = search && kv_limbo_find_lost(limbo);
     link = &limbo->pinned;
 
     while ((e = *link) != NULL) {
+        limbo->looked++;
         pieces = kv_entry_pieces(e);
 
-        if (atomic_load_explicit(&e->pinned, memory_order_relaxed)) {
+        if (kv_limbo_pinned(e) && !(search && !e->seen)) {
             link = &pieces->next;
             continue;
         }
@@ -236,6 +308,8 @@ kv_limbo_sweep_pinned(kv_limbo_t *limbo)
         kv_entry_free_locked(limbo->heap, e);
     }
 
+    limbo->swept = released;
+
     kv_heap_unlock(limbo->heap);
 
     return KV_OK;
@@ -243,37 +317,35 @@ kv_limbo_sweep_pinned(kv_limbo_t *limbo)
 
 
 /*
- * The mark stays when a pin is released, and is looked into when it is in the
- * way.  A reader names the entry in its record first and marks it then, so
- * that either its mark comes after ours was taken away, or we see its record.
+ * Sets `seen` in those of the list that a record names.  An entry in the list
+ * gets no new pins, so one that no record names is free, whatever its count
+ * says, unless a worker is just about to take its own away.  Then it returns
+ * false: another time.
  */
 
-bool
-kv_limbo_pinned(kv_limbo_t *limbo, kv_entry_t *e)
+static bool
+kv_limbo_find_lost(kv_limbo_t *limbo)
 {
-    if (!atomic_load_explicit(&e->pinned, memory_order_acquire)) {
-        return false;
+    kv_entry_t  *e;
+
+    limbo->searched_ns = kv_now_ns();
+
+    for (e = limbo->pinned; e; e = kv_entry_pieces(e)->next) {
+        e->seen = 0;
     }
 
-    atomic_store_explicit(&e->pinned, 0, memory_order_relaxed);
-    kv_fence();
-
-    kv_limbo_mark_pins(limbo, e);
-
-    return atomic_load_explicit(&e->pinned, memory_order_relaxed);
+    return kv_limbo_see_records(limbo);
 }
 
 
-/*
- * Marks what records pin, or `only` this entry of all.  Chunks come and go
- * under the heap's lock, which the caller holds.
- */
+/* Chunks come and go under the heap's lock, which the caller holds. */
 
-static void
-kv_limbo_mark_pins(kv_limbo_t *limbo, const kv_entry_t *only)
+static bool
+kv_limbo_see_records(kv_limbo_t *limbo)
 {
     kv_op_t        *op;
     unsigned        i, k;
+    uint32_t        state;
     kv_entry_t     *e;
     kv_op_chunk_t  *chunk;
 
@@ -283,20 +355,24 @@ kv_limbo_mark_pins(kv_limbo_t *limbo, const kv_entry_t *only)
 
             for (k = 0; k < KV_OP_CHUNK; k++) {
                 op = &chunk->op[k];
+                limbo->looked++;
 
-                if (atomic_load_explicit(&op->state, memory_order_acquire)
-                    != KV_OP_PINNED)
-                {
-                    continue;
+                state = atomic_load(&op->state);
+
+                if (state == KV_OP_UNPINNING) {
+                    return false;
                 }
 
                 e = __atomic_load_n(&op->entry, __ATOMIC_ACQUIRE);
 
-                if (e && (only == NULL || e == only)) {
-                    atomic_store_explicit(&e->pinned, 1,
-                                          memory_order_relaxed);
+                /* what is named is there: only we free, and it is counted */
+
+                if (state == KV_OP_PINNED && e) {
+                    e->seen = 1;
                 }
             }
         }
     }
+
+    return true;
 }

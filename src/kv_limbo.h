@@ -41,9 +41,17 @@ typedef struct {
     unsigned          nslots;
 
     kv_entry_t       *pinned;      /* unlinked, out of epochs, but pinned */
+    uint64_t          swept;       /* `released` when it was last swept */
+    uint64_t          searched_ns; /* when it last looked for lost pins */
+    bool              lost;        /* workers died: some may be */
+    uint64_t          looked;      /* entries and records looked at, ever */
     uint64_t          head;        /* the oldest retired object */
     uint64_t          tail;        /* where the next one goes */
     kv_retired_t      ring[KV_LIMBO_MAX];
+
+    /* workers: how often the last pin of an entry in the list went */
+    _Alignas(KV_CACHE_LINE)
+    _Atomic uint64_t  released;
 } kv_limbo_t;
 
 
@@ -80,11 +88,23 @@ kv_rc_t kv_limbo_emptied(kv_limbo_t *limbo, uint64_t epoch);
 void kv_limbo_free_entry(kv_limbo_t *limbo, kv_entry_t *e);
 
 /*
- * Whether a record pins an entry that is still in the map.  If not, it may be
- * pinned from now on, but by a reader who sees what is in the map now.  With
- * the heap's lock held.
+ * Pins an entry in pieces, in the epoch in which it was found, and takes that
+ * back.  Any worker; a record of its names the entry meanwhile (kv_slot.h).
  */
-bool kv_limbo_pinned(kv_limbo_t *limbo, kv_entry_t *e);
+void kv_limbo_pin(kv_entry_t *e);
+void kv_limbo_unpin(kv_limbo_t *limbo, kv_entry_t *e);
+
+/*
+ * Whether an entry in pieces that is still in the map is pinned.  If not, it
+ * may be from now on, but by a reader who sees what is in the map now.
+ */
+bool kv_limbo_pinned(const kv_entry_t *e);
+
+/*
+ * What a dead worker's record pinned is let go: for each record of it, in any
+ * state, with the heap's lock held.
+ */
+void kv_limbo_reap(kv_limbo_t *limbo, kv_op_t *op);
 
 /* How many objects wait, pinned ones not counted. */
 static inline unsigned

@@ -107,6 +107,7 @@ kv_commit_reap_slot(kv_store_t *store, kv_slot_t *slot)
 
         for (k = 0; k < KV_OP_CHUNK; k++) {
             op = &chunk->op[k];
+            kv_limbo_reap(&zone->limbo, op);
 
             switch (atomic_load(&op->state)) {
 

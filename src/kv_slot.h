@@ -20,8 +20,11 @@
  * their load).  A dead reader's epoch does not count.
  *
  * A reader that wants to keep an entry beyond its epoch (a large value on its
- * way to a slow client) pins it: it names the entry in an operation record of
- * its own while still in the epoch.  Pinned entries are not freed.
+ * way to a slow client) pins it while still in the epoch: it takes an operation
+ * record of its own, counts itself in the entry, and names the entry in the
+ * record.  Pinned entries are not freed.  The count is never less than the
+ * number of records that name the entry; the records say which counts a dead
+ * worker leaves behind (kv_limbo.c).
  *
  *
  * Operation records
@@ -31,10 +34,10 @@
  * pinned.  So a death leaves nothing behind that cannot be found.
  *
  *     FREE --> BUILDING --> QUEUED --> TAKEN --> DONE --> FREE
- *        \---> PINNED ------------------------------------/
+ *        \---> PINNED --> UNPINNING ----------------------/
  *
- * The owner moves a record to BUILDING, QUEUED, PINNED and FREE; the
- * committer to TAKEN and DONE.  While it is QUEUED or TAKEN the committer
+ * The owner moves a record to BUILDING, QUEUED, PINNED, UNPINNING (its count is
+ * being taken back) and FREE; the committer to TAKEN and DONE.  While it is QUEUED or TAKEN the committer
  * owns all of it, else the owner does.  DONE is how a result is delivered:
  * the eventfd that follows is only a hint to look.  Records of one worker get
  * done in the order in which they were queued.
@@ -62,7 +65,8 @@ typedef enum {
     KV_OP_QUEUED,
     KV_OP_TAKEN,
     KV_OP_DONE,
-    KV_OP_PINNED
+    KV_OP_PINNED,
+    KV_OP_UNPINNING
 } kv_op_state_t;
 
 

@@ -403,8 +403,8 @@ kv_store_pin(kv_store_t *store, kv_entry_t *e, kv_op_t **op)
     /* never BUILDING with an entry that is not its own: see kv_slot.h */
 
     atomic_store_explicit(&(*op)->state, KV_OP_PINNED, memory_order_release);
+    kv_limbo_pin(e);
     __atomic_store_n(&(*op)->entry, e, __ATOMIC_RELEASE);
-    atomic_store_explicit(&e->pinned, 1, memory_order_release);
 
     kv_point(KV_POINT_PINNED);
 
@@ -646,15 +646,17 @@ void
 kv_store_release(kv_store_t *store, kv_op_t *op)
 {
     if (atomic_load_explicit(&op->state, memory_order_relaxed)
-        != KV_OP_PINNED)
+        == KV_OP_PINNED)
+    {
+        atomic_store(&op->state, KV_OP_UNPINNING);
+        kv_limbo_unpin(&store->zone->limbo, op->entry);
+
+    } else if (op->entry
+               && kv_entry_destroy(store->zone->heap, &op->entry) != KV_OK)
     {
         /* a broken heap is made anew: then there is nothing to free */
 
-        if (op->entry && kv_entry_destroy(store->zone->heap, &op->entry)
-                         != KV_OK)
-        {
-            return;
-        }
+        return;
     }
 
     kv_store_op_free(store, op);

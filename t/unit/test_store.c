@@ -1376,6 +1376,115 @@ test_pins(void **state)
 }
 
 
+/* What is overwritten while it is pinned costs the committer nothing. */
+
+static void
+test_pin_costs(void **state)
+{
+    char          key[32];
+    size_t        n;
+    kv_op_t      *pin[2];
+    uint32_t      i;
+    uint64_t      looked;
+    kv_entry_t   *e;
+    kv_limbo_t   *limbo;
+
+    (void) state;
+
+    start();
+    limbo = &kit.store->zone->limbo;
+
+    for (i = 0; i < 2; i++) {
+        put(i, 1, 90000);
+        n = kit_key(i, key);
+        assert_int_equal(kv_store_read(kit.store, key, n, &e), KV_OK);
+        assert_int_equal(kv_store_pin(kit.store, e, &pin[i]), KV_OK);
+        kv_store_read_done(kit.store);
+        put(i, 2, 100);
+    }
+
+    assert_non_null(limbo->pinned);
+    looked = limbo->looked;
+
+    for (i = 0; i < 300; i++) {
+        put(2 + i % 10, i + 1, i % 3 ? 50 : 20000);
+    }
+
+    assert_non_null(limbo->pinned);
+    assert_int_equal(limbo->looked, looked);
+
+    /* one that goes is looked for in the list, and not in the records */
+
+    kv_store_release(kit.store, pin[0]);
+    put(2, 1000, 50);
+    put(2, 1001, 50);
+    assert_int_equal(limbo->looked, looked + 2);
+
+    kv_store_release(kit.store, pin[1]);
+    settled();
+    stop();
+}
+
+
+/*
+ * A worker that died while it pinned, or let go, leaves a count that no record
+ * stands for.
+ */
+
+static void
+test_lost_pin(void **state)
+{
+    char          key[32];
+    size_t        n;
+    kv_op_t      *pin;
+    kv_entry_t   *e, *lost;
+    kv_limbo_t   *limbo;
+
+    (void) state;
+
+    start();
+    limbo = &kit.store->zone->limbo;
+
+    put(0, 1, 90000);
+    put(1, 1, 90000);
+
+    n = kit_key(0, key);
+    assert_int_equal(kv_store_read(kit.store, key, n, &lost), KV_OK);
+    kv_limbo_pin(lost);
+    kv_store_read_done(kit.store);
+
+    n = kit_key(1, key);
+    assert_int_equal(kv_store_read(kit.store, key, n, &e), KV_OK);
+    assert_int_equal(kv_store_pin(kit.store, e, &pin), KV_OK);
+    kv_store_read_done(kit.store);
+
+    put(0, 2, 100);
+    put(1, 2, 100);
+    assert_ptr_equal(limbo->pinned, e);
+    assert_ptr_equal(kv_entry_pieces(e)->next, lost);
+
+    /* not while somebody is letting go of one */
+
+    atomic_store(&pin->state, KV_OP_UNPINNING);
+    limbo->searched_ns = 0;
+    limbo->lost = true;
+    put(2, 1, 100);
+    assert_ptr_equal(kv_entry_pieces(e)->next, lost);
+
+    atomic_store(&pin->state, KV_OP_PINNED);
+    limbo->searched_ns = 0;
+    put(2, 2, 100);
+    put(2, 3, 100);
+    assert_ptr_equal(limbo->pinned, e);
+    assert_null(kv_entry_pieces(e)->next);
+    check_pinned(e, 1, 1);
+
+    kv_store_release(kit.store, pin);
+    settled();
+    stop();
+}
+
+
 /* Values that were pinned once are no obstacle to putting things together. */
 
 static void
@@ -2390,6 +2499,8 @@ main(void)
         cmocka_unit_test_setup_teardown(test_looking, setup, teardown),
         cmocka_unit_test_setup_teardown(test_rewrites, setup, teardown),
         cmocka_unit_test_setup_teardown(test_pins, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_pin_costs, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_lost_pin, setup, teardown),
         cmocka_unit_test_setup_teardown(test_pinned_once, setup, teardown),
         cmocka_unit_test_setup_teardown(test_room_for_pieces, setup,
                                         teardown),
