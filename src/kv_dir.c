@@ -752,6 +752,11 @@ kv_dir_open_lock(int dirfd, uid_t uid, gid_t gid, bool *busy)
         }
 
         if (st.st_nlink == 1 && (!give || st.st_uid == uid)) {
+
+            /* until the new holder's workers say who that is */
+
+            (void) !ftruncate(fd, 0);
+
             return fd;
         }
 

@@ -1,0 +1,583 @@
+
+/*
+ * The data directory: how it is found, who has it, whose it is.  What only
+ * root can show is shown where root runs the tests; t/directory.t has more.
+ */
+
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "kv_dir.h"
+#include "kv_format.h"
+
+
+#define NOBODY  12345
+
+#define SEGMENT   "log-0000000000000001.kvl"
+#define SNAPSHOT  "snap-0000000000000001.kvs"
+
+
+typedef struct {
+    char     top[200];                   /* a directory to play in */
+    char     path[256];                  /* top/kv */
+    int      topfd;
+} test_t;
+
+
+static int test_lock(const char *path, uid_t uid, int *dirfd, int *lockfd,
+    kv_holder_t *holder);
+static void test_unlock(int dirfd, int lockfd);
+static void test_write(test_t *t, const char *name, const char *text,
+    size_t len);
+static void test_says(test_t *t, const char *text, kv_holder_state_t state,
+    int pid);
+static kv_rc_t test_own(test_t *t, uid_t uid, kv_err_t *err);
+static kv_rc_t test_run_as(test_t *t, uid_t uid, gid_t gid, kv_rc_t (*run)(
+    test_t *t));
+static kv_rc_t test_start(test_t *t);
+static struct stat test_stat(test_t *t, const char *name);
+
+
+/* The lock is the directory's, and lasts as long as a copy of it. */
+
+static void
+test_locks(void **ctx)
+{
+    int           dirfd, lockfd, dir2, lock2, copy;
+    test_t       *t = *ctx;
+    kv_holder_t   holder;
+
+    assert_int_equal(test_lock(t->path, -1, &dirfd, &lockfd, &holder), KV_OK);
+    assert_int_equal(test_stat(t, "kv").st_mode & 07777, 0700);
+
+    assert_int_equal(test_lock(t->path, -1, &dir2, &lock2, &holder), KV_BUSY);
+    assert_int_equal(holder.state, KV_HOLDER_UNKNOWN);
+    assert_int_equal(holder.pid, 0);
+
+    kv_dir_set_holder(lockfd, (int) getpid());
+    assert_int_equal(test_lock(t->path, -1, &dir2, &lock2, &holder), KV_BUSY);
+    assert_int_equal(holder.state, KV_HOLDER_SELF);
+    assert_int_equal(holder.pid, getpid());
+
+    kv_dir_set_holder(lockfd, (int) getppid());
+    assert_int_equal(test_lock(t->path, -1, &dir2, &lock2, &holder), KV_BUSY);
+    assert_int_equal(holder.state, KV_HOLDER_ALIVE);
+    assert_int_equal(holder.pid, getppid());
+
+    /* without kv.lock, by another path */
+
+    assert_int_equal(unlinkat(t->topfd, "kv/kv.lock", 0), 0);
+    assert_int_equal(symlinkat(t->path, t->topfd, "link"), 0);
+    assert_int_equal(test_lock(t->path, -1, &dir2, &lock2, &holder), KV_BUSY);
+    assert_int_equal(holder.pid, 0);
+    assert_int_equal(faccessat(t->topfd, "kv/kv.lock", F_OK, 0), -1);
+
+    copy = dup(dirfd);
+    test_unlock(dirfd, lockfd);
+    assert_int_equal(test_lock(t->path, -1, &dir2, &lock2, &holder), KV_BUSY);
+    (void) close(copy);
+    assert_int_equal(test_lock(t->path, -1, &dir2, &lock2, &holder), KV_OK);
+    test_unlock(dir2, lock2);
+}
+
+
+/* Older versions lock kv.lock alone, and so does another machine, for us. */
+
+static void
+test_old_lock(void **ctx)
+{
+    int           fd, dirfd, lockfd;
+    test_t       *t = *ctx;
+    kv_holder_t   holder;
+
+    assert_int_equal(mkdirat(t->topfd, "kv", 0700), 0);
+    fd = openat(t->topfd, "kv/kv.lock", O_RDWR | O_CREAT, 0600);
+    assert_int_equal(flock(fd, LOCK_EX), 0);
+    assert_int_equal(dprintf(fd, "%d\n", (int) getppid()) > 0, 1);
+
+    assert_int_equal(test_lock(t->path, -1, &dirfd, &lockfd, &holder),
+                     KV_BUSY);
+    assert_int_equal(holder.state, KV_HOLDER_UNKNOWN);
+    assert_int_equal(holder.pid, getppid());
+
+    /* also if somebody has made a link to it */
+
+    assert_int_equal(linkat(t->topfd, "kv/kv.lock", t->topfd, "other", 0), 0);
+    assert_int_equal(test_lock(t->path, -1, &dirfd, &lockfd, &holder),
+                     KV_BUSY);
+
+    (void) close(fd);
+    assert_int_equal(test_lock(t->path, -1, &dirfd, &lockfd, &holder), KV_OK);
+    assert_int_equal(test_stat(t, "other").st_nlink, 1);
+    test_unlock(dirfd, lockfd);
+}
+
+
+static void
+test_holders(void **ctx)
+{
+    int           dirfd, lockfd, n;
+    char          buf[256], line[256], *boot, *space, *start;
+    pid_t         pid;
+    test_t       *t = *ctx;
+    kv_holder_t   holder;
+
+    assert_int_equal(test_lock(t->path, -1, &dirfd, &lockfd, &holder), KV_OK);
+
+    /* the line as it is now, in parts */
+
+    kv_dir_set_holder(lockfd, (int) getpid());
+    n = (int) pread(lockfd, buf, sizeof(buf) - 1, 0);
+    assert_true(n > 0);
+    buf[n] = '\0';
+    boot = strchr(buf, '\n') + 1;
+    space = strchr(boot, ' ') + 1;
+    start = strchr(space, ' ') + 1;
+    space[-1] = start[-1] = '\0';
+    *strchr(start, '\n') = '\0';
+
+    pid = fork();
+
+    if (pid == 0) {
+        _exit(0);
+    }
+
+    assert_int_equal(waitpid(pid, NULL, 0), pid);
+
+    (void) snprintf(line, sizeof(line), "%d\n%s %s %s\n", (int) pid,
+                    boot, space, start);
+    test_says(t, line, KV_HOLDER_DEAD, pid);
+
+    /* the number was given out again */
+
+    (void) snprintf(line, sizeof(line), "%d\n%s %s 1\n",
+                    (int) getpid(), boot, space);
+    test_says(t, line, KV_HOLDER_DEAD, getpid());
+
+    (void) snprintf(line, sizeof(line), "%d\n%s pid:[1] %s\n",
+                    (int) getpid(), boot, start);
+    test_says(t, line, KV_HOLDER_ELSEWHERE, getpid());
+
+    (void) snprintf(line, sizeof(line), "%d\nother %s %s\n",
+                    (int) getpid(), space, start);
+    test_says(t, line, KV_HOLDER_ELSEWHERE, getpid());
+
+    (void) snprintf(line, sizeof(line), "%d\n", (int) pid);
+    test_says(t, line, KV_HOLDER_DEAD, pid);
+
+    test_says(t, "", KV_HOLDER_UNKNOWN, 0);
+    test_says(t, "-17\n", KV_HOLDER_UNKNOWN, 0);
+    test_says(t, "words words words words", KV_HOLDER_UNKNOWN, 0);
+    test_says(t, "99999999999999999999 a b c", KV_HOLDER_ELSEWHERE,
+              999999999);
+
+    test_unlock(dirfd, lockfd);
+}
+
+
+/* What is not empty must hold something that is surely ours. */
+
+static void
+test_foreign(void **ctx)
+{
+    int           dirfd, lockfd;
+    test_t       *t = *ctx;
+    kv_err_t      err;
+    kv_dir_id_t   id;
+    kv_holder_t   holder;
+
+    assert_int_equal(mkdirat(t->topfd, "kv", 0750), 0);
+    assert_int_equal(mkdirat(t->topfd, "kv/lost+found", 0700), 0);
+    assert_int_equal(kv_dir_check(t->path, &id, &err), KV_OK);
+
+    test_write(t, "kv/notes", "x", 1);
+    assert_int_equal(kv_dir_check(t->path, &id, &err), KV_ERROR);
+    assert_non_null(strstr(err.text, "\"notes\""));
+    assert_int_equal(test_lock(t->path, -1, &dirfd, &lockfd, &holder),
+                     KV_ERROR);
+
+    /* names alone are easily made */
+
+    test_write(t, "kv/" SEGMENT, "nothing of ours", 15);
+    test_write(t, "kv/" SNAPSHOT, KV_SNAPSHOT_MAGIC, 7);
+    test_write(t, "kv/kv.lock", "1\n", 2);
+    test_write(t, "kv/spare-0.kvl", KV_SEGMENT_MAGIC, 8);
+    assert_int_equal(kv_dir_check(t->path, &id, &err), KV_ERROR);
+
+    test_write(t, "kv/" SNAPSHOT, KV_SNAPSHOT_MAGIC, 8);
+    assert_int_equal(kv_dir_check(t->path, &id, &err), KV_OK);
+    test_write(t, "kv/" SNAPSHOT, "", 0);
+    test_write(t, "kv/" SEGMENT, KV_SEGMENT_MAGIC, 8);
+    assert_int_equal(kv_dir_check(t->path, &id, &err), KV_OK);
+
+    assert_int_equal(test_stat(t, "kv").st_mode & 07777, 0750);
+    assert_int_equal(test_lock(t->path, -1, &dirfd, &lockfd, &holder), KV_OK);
+    test_unlock(dirfd, lockfd);
+}
+
+
+static void
+test_paths(void **ctx)
+{
+    int           fd;
+    char          path[1200];
+    test_t       *t = *ctx;
+    kv_err_t      err;
+    kv_dir_id_t   one, two;
+
+    assert_int_equal(symlinkat(t->top, t->topfd, "link"), 0);
+
+    /* one that is not there is known by where it would be */
+
+    (void) snprintf(path, sizeof(path), "%s/link/./link//kv/", t->top);
+    assert_int_equal(kv_dir_check(t->path, &one, &err), KV_OK);
+    assert_int_equal(kv_dir_check(path, &two, &err), KV_OK);
+    assert_true(kv_dir_same(&one, &two));
+    assert_int_equal(faccessat(t->topfd, "kv", F_OK, 0), -1);
+
+    (void) snprintf(path, sizeof(path), "%s/kv2", t->top);
+    assert_int_equal(kv_dir_check(path, &two, &err), KV_OK);
+    assert_false(kv_dir_same(&one, &two));
+
+    assert_int_equal(kv_dir_open(path, &fd, &err), KV_OK);
+    assert_int_equal(kv_dir_id(fd, &one), KV_OK);
+    (void) close(fd);
+    assert_int_equal(kv_dir_check(path, &two, &err), KV_OK);
+    assert_true(kv_dir_same(&one, &two));
+
+    (void) snprintf(path, sizeof(path), "%s/a/kv", t->top);
+    assert_int_equal(kv_dir_open(path, &fd, &err), KV_ERROR);
+    assert_non_null(strstr(err.text, "\"a\", does not exist"));
+
+    /* symlinks in a circle */
+
+    assert_int_equal(symlinkat("round", t->topfd, "round"), 0);
+    (void) snprintf(path, sizeof(path), "%s/round", t->top);
+    assert_int_equal(kv_dir_open(path, &fd, &err), KV_ERROR);
+    assert_non_null(strstr(err.text, strerror(ELOOP)));
+
+    memset(path, 'x', sizeof(path) - 1);
+    path[sizeof(path) - 1] = '\0';
+    assert_int_equal(kv_dir_open(path, &fd, &err), KV_ERROR);
+    path[300] = '\0';
+    assert_int_equal(kv_dir_open(path, &fd, &err), KV_ERROR);
+    assert_non_null(strstr(err.text, strerror(ENAMETOOLONG)));
+
+    /* relative ones, up and down */
+
+    assert_int_equal(fchdir(t->topfd), 0);
+    assert_int_equal(kv_dir_open("kv2/../kv3", &fd, &err), KV_OK);
+    (void) close(fd);
+    assert_int_equal(faccessat(t->topfd, "kv3", F_OK, 0), 0);
+    assert_int_equal(chdir("/"), 0);
+}
+
+
+/* Root gives the user what is ours, and nothing else. */
+
+static void
+test_owns(void **ctx)
+{
+    size_t     i;
+    test_t    *t = *ctx;
+    kv_err_t   err;
+
+    static const char  *ours[] = {
+        "kv", "kv/kv.lock", "kv/" SEGMENT, "kv/" SNAPSHOT
+    };
+
+    if (geteuid() != 0) {
+        skip();
+    }
+
+    assert_int_equal(mkdirat(t->topfd, "kv", 0755), 0);
+    test_write(t, "kv/" SEGMENT, KV_SEGMENT_MAGIC, 8);
+    test_write(t, "kv/" SNAPSHOT, KV_SNAPSHOT_MAGIC, 8);
+    test_write(t, "kv/spare-4.kvl", "", 0);
+    test_write(t, "kv/snap-0000000000000002.kvs.bad", "", 0);
+    test_write(t, "kv/notes", "x", 1);
+    assert_int_equal(fchmodat(t->topfd, "kv/" SEGMENT, 04444, 0), 0);
+
+    assert_int_equal(test_own(t, NOBODY, &err), KV_OK);
+
+    for (i = 0; i < sizeof(ours) / sizeof(ours[0]); i++) {
+        assert_int_equal(test_stat(t, ours[i]).st_uid, NOBODY);
+        assert_int_equal(test_stat(t, ours[i]).st_mode & 07777,
+                         i ? 0600 : 0700);
+    }
+
+    assert_int_equal(faccessat(t->topfd, "kv/spare-4.kvl", F_OK, 0), -1);
+    assert_int_equal(test_stat(t, "kv/notes").st_uid, 0);
+    assert_int_equal(test_stat(t, "kv/snap-0000000000000002.kvs.bad").st_uid,
+                     0);
+
+    /* the user's own may have more names */
+
+    assert_int_equal(linkat(t->topfd, "kv/" SEGMENT, t->topfd, "copy", 0), 0);
+    assert_int_equal(test_own(t, NOBODY, &err), KV_OK);
+
+    /* another's may not */
+
+    assert_int_equal(test_own(t, NOBODY + 1, &err), KV_ERROR);
+    assert_non_null(strstr(err.text, SEGMENT));
+    assert_int_equal(test_stat(t, "copy").st_uid, NOBODY);
+    assert_int_equal(unlinkat(t->topfd, "copy", 0), 0);
+    assert_int_equal(test_own(t, NOBODY + 1, &err), KV_OK);
+    assert_int_equal(test_stat(t, "kv/" SEGMENT).st_uid, NOBODY + 1);
+}
+
+
+/* Who is not root takes a volume that is open to his group. */
+
+static void
+test_group(void **ctx)
+{
+    test_t  *t = *ctx;
+
+    if (geteuid() != 0) {
+        skip();
+    }
+
+    assert_int_equal(fchmod(t->topfd, 0755), 0);
+    assert_int_equal(mkdirat(t->topfd, "kv", 0700), 0);
+    assert_int_equal(fchownat(t->topfd, "kv", 0, NOBODY, 0), 0);
+    assert_int_equal(fchmodat(t->topfd, "kv", 02770, 0), 0);
+
+    assert_int_equal(test_run_as(t, NOBODY, NOBODY, test_start), KV_OK);
+    assert_int_equal(test_stat(t, "kv").st_mode & 07777, 02770);
+    assert_int_equal(test_stat(t, "kv").st_uid, 0);
+    assert_int_equal(test_stat(t, "kv/kv.lock").st_uid, NOBODY);
+    assert_int_equal(test_stat(t, "kv/kv.lock").st_mode & 07777, 0600);
+
+    assert_int_equal(unlinkat(t->topfd, "kv/kv.lock", 0), 0);
+    assert_int_equal(test_run_as(t, NOBODY, NOBODY + 1, test_start),
+                     KV_ERROR);
+
+    /* a parent that he may pass through only */
+
+    assert_int_equal(unlinkat(t->topfd, "kv", AT_REMOVEDIR), 0);
+    assert_int_equal(fchown(t->topfd, NOBODY, NOBODY), 0);
+    assert_int_equal(fchmod(t->topfd, 0300), 0);
+    assert_int_equal(test_run_as(t, NOBODY, NOBODY, test_start), KV_OK);
+    assert_int_equal(test_stat(t, "kv").st_uid, NOBODY);
+}
+
+
+static int
+test_setup(void **ctx)
+{
+    test_t      *t;
+    const char  *tmp;
+
+    t = calloc(1, sizeof(test_t));
+    tmp = getenv("TMPDIR");
+
+    (void) snprintf(t->top, sizeof(t->top), "%.180s/kv_dir.XXXXXX",
+                    tmp ? tmp : "/tmp");
+
+    if (mkdtemp(t->top) == NULL) {
+        free(t);
+        return -1;
+    }
+
+    (void) snprintf(t->path, sizeof(t->path), "%s/kv", t->top);
+
+    t->topfd = open(t->top, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    *ctx = t;
+
+    return t->topfd == -1 ? -1 : 0;
+}
+
+
+static int
+test_teardown(void **ctx)
+{
+    char     command[256];
+    test_t  *t = *ctx;
+
+    (void) snprintf(command, sizeof(command), "rm -rf '%s'", t->top);
+    (void) !system(command);
+    (void) close(t->topfd);
+    free(t);
+
+    return 0;
+}
+
+
+static int
+test_lock(const char *path, uid_t uid, int *dirfd, int *lockfd,
+    kv_holder_t *holder)
+{
+    kv_rc_t   rc;
+    kv_err_t  err;
+
+    memset(holder, 0, sizeof(kv_holder_t));
+
+    assert_int_equal(kv_dir_open(path, dirfd, &err), KV_OK);
+
+    rc = kv_dir_lock(*dirfd, path, uid, uid, lockfd, holder, &err);
+
+    if (rc != KV_OK) {
+        (void) close(*dirfd);
+    }
+
+    return rc;
+}
+
+
+static void
+test_unlock(int dirfd, int lockfd)
+{
+    (void) close(dirfd);
+    (void) close(lockfd);
+}
+
+
+static void
+test_write(test_t *t, const char *name, const char *text, size_t len)
+{
+    int  fd;
+
+    fd = openat(t->topfd, name, O_WRONLY | O_CREAT | O_TRUNC, 0644);
+
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, text, len), len);
+    (void) close(fd);
+}
+
+
+/* What kv.lock with this text says of a holder. */
+
+static void
+test_says(test_t *t, const char *text, kv_holder_state_t state, int pid)
+{
+    int           dirfd, lockfd;
+    char          path[256];
+    kv_holder_t   holder;
+
+    (void) snprintf(path, sizeof(path), "%s/kv", t->top);
+    test_write(t, "kv/kv.lock", text, strlen(text));
+
+    assert_int_equal(test_lock(path, -1, &dirfd, &lockfd, &holder), KV_BUSY);
+    assert_int_equal(holder.state, state);
+    assert_int_equal(holder.pid, pid);
+}
+
+
+static kv_rc_t
+test_own(test_t *t, uid_t uid, kv_err_t *err)
+{
+    int           dirfd, lockfd;
+    kv_rc_t       rc;
+    kv_holder_t   holder;
+
+    assert_int_equal(test_lock(t->path, uid, &dirfd, &lockfd, &holder), KV_OK);
+
+    rc = kv_dir_own(dirfd, t->path, uid, uid, err);
+
+    test_unlock(dirfd, lockfd);
+
+    return rc;
+}
+
+
+static kv_rc_t
+test_run_as(test_t *t, uid_t uid, gid_t gid, kv_rc_t (*run)(test_t *t))
+{
+    int    status;
+    pid_t  pid;
+
+    pid = fork();
+
+    if (pid == 0) {
+        if (setgroups(0, NULL) == -1 || setgid(gid) == -1
+            || setuid(uid) == -1)
+        {
+            _exit(100);
+        }
+
+        _exit(-run(t));
+    }
+
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status));
+
+    return -WEXITSTATUS(status);
+}
+
+
+static kv_rc_t
+test_start(test_t *t)
+{
+    int           dirfd, lockfd;
+    kv_rc_t       rc;
+    kv_err_t      err;
+    kv_holder_t   holder;
+
+    rc = kv_dir_open(t->path, &dirfd, &err);
+
+    if (rc == KV_OK) {
+        rc = kv_dir_lock(dirfd, t->path, (uid_t) -1, (gid_t) -1, &lockfd,
+                         &holder, &err);
+    }
+
+    if (rc == KV_OK) {
+        rc = kv_dir_own(dirfd, t->path, (uid_t) -1, (gid_t) -1, &err);
+    }
+
+    return rc;
+}
+
+
+static struct stat
+test_stat(test_t *t, const char *name)
+{
+    struct stat  st;
+
+    assert_int_equal(fstatat(t->topfd, name, &st, AT_SYMLINK_NOFOLLOW), 0);
+
+    return st;
+}
+
+
+int
+main(void)
+{
+    const struct CMUnitTest  tests[] = {
+        cmocka_unit_test_setup_teardown(test_locks, test_setup,
+                                        test_teardown),
+        cmocka_unit_test_setup_teardown(test_old_lock, test_setup,
+                                        test_teardown),
+        cmocka_unit_test_setup_teardown(test_holders, test_setup,
+                                        test_teardown),
+        cmocka_unit_test_setup_teardown(test_foreign, test_setup,
+                                        test_teardown),
+        cmocka_unit_test_setup_teardown(test_paths, test_setup,
+                                        test_teardown),
+        cmocka_unit_test_setup_teardown(test_owns, test_setup,
+                                        test_teardown),
+        cmocka_unit_test_setup_teardown(test_group, test_setup,
+                                        test_teardown),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
