@@ -562,7 +562,7 @@ kv_entry_fits(kv_heap_t *heap, uint16_t key_len, uint32_t value_len)
 {
     bool  fits;
 
-    if (kv_heap_lock(heap) != KV_OK) {
+    if (kv_heap_lock_read(heap) != KV_OK) {
         return KV_DEAD;
     }
 

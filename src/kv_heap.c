@@ -102,6 +102,7 @@ struct kv_heap_s {
     kv_mutex_t         mutex;
 
     alignas(KV_CACHE_LINE)
+    atomic_bool        changing;    /* the holder's death breaks the heap */
     atomic_bool        broken;
     uint32_t           pages;
     uint32_t           reserve;
@@ -241,6 +242,7 @@ kv_heap_create(void *mem, size_t size)
         return NULL;
     }
 
+    atomic_init(&heap->changing, false);
     atomic_init(&heap->broken, false);
 
     heap->pages = n;
@@ -273,6 +275,7 @@ kv_heap_format(kv_heap_t *heap)
 
     kv_point(KV_POINT_HEAP_FORMAT);
 
+    atomic_store(&heap->changing, false);
     atomic_store(&heap->broken, false);
 
     kv_mutex_unlock(&heap->mutex);
@@ -316,7 +319,7 @@ kv_heap_reset(kv_heap_t *heap)
 
 
 kv_rc_t
-kv_heap_lock(kv_heap_t *heap)
+kv_heap_lock_read(kv_heap_t *heap)
 {
     kv_rc_t  rc;
 
@@ -326,17 +329,18 @@ kv_heap_lock(kv_heap_t *heap)
 
     rc = kv_mutex_lock(&heap->mutex);
 
-    if (kv_unlikely(rc != KV_OK)) {
+    if (kv_unlikely(rc == KV_ERROR)) {
         atomic_store(&heap->broken, true);
-
-        if (rc == KV_DEAD) {
-            kv_mutex_unlock(&heap->mutex);
-        }
-
         return KV_DEAD;
     }
 
-    /* it may have been found broken while we waited */
+    if (kv_unlikely(rc == KV_DEAD)
+        && atomic_load_explicit(&heap->changing, memory_order_relaxed))
+    {
+        atomic_store(&heap->broken, true);
+    }
+
+    /* it may also have been found broken while we waited */
 
     if (kv_unlikely(kv_heap_broken(heap))) {
         kv_mutex_unlock(&heap->mutex);
@@ -347,9 +351,30 @@ kv_heap_lock(kv_heap_t *heap)
 }
 
 
+kv_rc_t
+kv_heap_lock(kv_heap_t *heap)
+{
+    kv_rc_t  rc;
+
+    rc = kv_heap_lock_read(heap);
+
+    if (kv_likely(rc == KV_OK)) {
+
+        /* before anything is changed, also as the compiler sees it */
+
+        atomic_store_explicit(&heap->changing, true, memory_order_relaxed);
+        atomic_signal_fence(memory_order_seq_cst);
+    }
+
+    return rc;
+}
+
+
 void
 kv_heap_unlock(kv_heap_t *heap)
 {
+    atomic_store_explicit(&heap->changing, false, memory_order_release);
+
     kv_mutex_unlock(&heap->mutex);
 }
 

@@ -22,9 +22,10 @@
  * fills.
  *
  * One robust process-shared mutex guards all of it.  Whoever finds that its
- * owner died marks the heap broken: from then on kv_heap_lock() fails with
- * KV_DEAD in every process until kv_heap_format(), because what the dead
- * one was changing is unknown and the zone is rebuilt from disk instead.
+ * owner died, and had not said that it only reads, marks the heap broken: from
+ * then on kv_heap_lock() fails with KV_DEAD in every process until
+ * kv_heap_format(), because what the dead one was changing is unknown and the
+ * zone is rebuilt from disk instead.
  */
 
 
@@ -108,6 +109,12 @@ void kv_heap_format(kv_heap_t *heap);
  */
 kv_rc_t kv_heap_lock(kv_heap_t *heap);
 void kv_heap_unlock(kv_heap_t *heap);
+
+/*
+ * The same for who changes nothing, in the heap or in what else the lock
+ * protects: its death leaves all whole.
+ */
+kv_rc_t kv_heap_lock_read(kv_heap_t *heap);
 
 /* Whether kv_heap_lock() would fail; needs no lock. */
 bool kv_heap_broken(kv_heap_t *heap);

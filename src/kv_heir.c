@@ -196,7 +196,7 @@ kv_commit_find_taken(kv_zone_t *zone, unsigned *n)
     max = KV_BATCH_MAX;
     taken = malloc(max * sizeof(kv_op_t *));
 
-    if (taken == NULL || kv_heap_lock(zone->heap) != KV_OK) {
+    if (taken == NULL || kv_heap_lock_read(zone->heap) != KV_OK) {
         free(taken);
         return NULL;
     }

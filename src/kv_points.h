@@ -21,6 +21,7 @@ typedef enum {
     KV_POINT_HEAP_ALLOC,        /* an object taken, not accounted for */
     KV_POINT_HEAP_FREE,         /* one given back, the same */
     KV_POINT_HEAP_FORMAT,       /* emptied, not usable yet */
+    KV_POINT_HEAP_READ,         /* its lock held, to read only */
 
     /* a worker's event loop */
     KV_POINT_SLOT_TAKEN,        /* the slot's lock held, the slot not in use */

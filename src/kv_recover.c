@@ -495,7 +495,7 @@ kv_recover_put(kv_recover_ctx_t *ctx, const kv_record_t *rec, uint64_t hash)
 
         kv_err_set(ctx->err, "out of memory for the keys of zone \"%s\"",
                    ctx->store->conf.name);
-        return KV_NO_MEMORY;
+        return KV_AGAIN;
     }
 
     if (rc != KV_OK) {

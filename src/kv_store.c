@@ -895,11 +895,14 @@ kv_store_heap_stat(kv_store_t *store, kv_heap_stat_t *st)
 {
     memset(st, 0, sizeof(kv_heap_stat_t));
 
-    if (kv_heap_lock(store->zone->heap) != KV_OK) {
+    if (kv_heap_lock_read(store->zone->heap) != KV_OK) {
         return KV_UNAVAILABLE;
     }
 
     kv_heap_stat(store->zone->heap, st);
+
+    kv_point(KV_POINT_HEAP_READ);
+
     kv_heap_unlock(store->zone->heap);
 
     return KV_OK;

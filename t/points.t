@@ -206,6 +206,9 @@ for my $round (1 .. $ROUNDS) {
             ok(wait_for(sub { rebuilds($point) > $before }, 1),
                "$point: the zone was rebuilt");
         }
+
+        is(rebuilds($point), $before, "$point: the zone is whole")
+            if $point eq 'HEAP_READ';
     }
 }
 

@@ -1118,6 +1118,61 @@ left_well(pid_t pid)
 }
 
 
+/* Who only reads leaves all whole, in whatever order it and others come. */
+
+static void
+test_death_of_reader(void **state)
+{
+    pid_t     reader;
+    unsigned  i;
+
+    (void) state;
+
+    for (i = 0; i < 3; i++) {
+
+        if (i == 1) {
+            lock();
+            assert_non_null(kv_heap_alloc(heap, KV_HEAP_ENTRY, 100));
+            kv_heap_unlock(heap);
+        }
+
+        reader = fork();
+
+        if (reader == 0) {
+            _exit(kv_heap_lock_read(heap) == KV_OK ? 0 : 1);
+        }
+
+        assert_true(left_well(reader));
+
+        if (i == 2) {
+            assert_int_equal(kv_heap_lock_read(heap), KV_OK);
+
+        } else {
+            lock();
+        }
+
+        check();
+        kv_heap_unlock(heap);
+        assert_false(kv_heap_broken(heap));
+    }
+
+    /* a reader is no excuse for who changes after it */
+
+    reader = fork();
+
+    if (reader == 0) {
+        (void) kv_heap_lock_read(heap);
+        kv_heap_unlock(heap);
+        _exit(kv_heap_lock(heap) == KV_OK ? 0 : 1);
+    }
+
+    assert_true(left_well(reader));
+    assert_int_equal(kv_heap_lock_read(heap), KV_DEAD);
+    assert_true(kv_heap_broken(heap));
+    kv_heap_format(heap);
+}
+
+
 static void
 test_death(void **state)
 {
@@ -1547,6 +1602,7 @@ main(void)
         kv_test(test_evac_concurrent),
         kv_test(test_evac_random),
         kv_test(test_death),
+        kv_test(test_death_of_reader),
         kv_test(test_processes),
         kv_test(test_kill_anywhere),
         kv_test(test_misuse),

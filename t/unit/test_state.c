@@ -284,6 +284,109 @@ test_edge(void **state)
 }
 
 
+/*
+ * The next try of a rebuild, when a worker's timer says that it is due.  The
+ * one thread is the committer and the worker that lets go: it does so before
+ * it is asked.
+ */
+
+static void
+rebuild(void)
+{
+    kv_store_reset(solo.host.store);
+    atomic_store(&solo.host.store->slot->generation, UINT64_MAX);
+
+    due();
+
+    kv_store_reset(solo.host.store);
+}
+
+
+/*
+ * What may pass in a rebuild only makes it be tried again, with pauses, until
+ * it goes well; what may not, ends it.
+ */
+
+static void
+test_rebuild(void **state)
+{
+    unsigned    i, k, calls;
+    uint64_t    before;
+    uint32_t    version;
+
+    static const struct {
+        ram_call_t  call;
+        int         error;
+        bool        passes;
+    } faults[] = {
+        { RAM_OPEN, EMFILE, true }, { RAM_LIST, ENFILE, true },
+        { RAM_READ, ENOMEM, true }, { RAM_WRITE, ENOSPC, true },
+        { RAM_FSYNC, EINTR, true }, { RAM_OPEN, EACCES, true },
+        { RAM_OPEN, EIO, false }, { RAM_READ, EIO, false }
+    };
+
+    (void) state;
+
+    for (i = 0; i < sizeof(faults) / sizeof(faults[0]); i++) {
+        assert_int_equal(solo_start(&solo), KV_OK);
+        assert_int_equal(put(1, 100), KV_OK);
+
+        /* so that there is an end to be written once more */
+
+        solo_stop(&solo, false);
+        assert_int_equal(solo_start(&solo), KV_OK);
+        assert_int_equal(put(2, 100), KV_OK);
+
+        kv_state_break(solo.host.store, "a test");
+        assert_state(KV_STATE_RECOVERING);
+        break_call(faults[i].call, faults[i].error, 1000);
+        solo.warnings = 0;
+
+        for (k = 0; k < 4; k++) {
+            rebuild();
+
+            if (solo.ram.fault[0].hits == 0) {
+                fail_msg("fault %u: no such call", i);
+            }
+
+            assert_state(faults[i].passes ? KV_STATE_RECOVERING
+                                          : KV_STATE_FAILED);
+            assert_int_equal(kit_get(&solo.host, 1, &version, NULL),
+                             KV_UNAVAILABLE);
+
+            /* not before its time */
+
+            calls = solo.ram.calls[faults[i].call];
+            (void) kv_store_poll(solo.host.store);
+            kv_store_commit(solo.host.store);
+            assert_int_equal(solo.ram.calls[faults[i].call], calls);
+        }
+
+        assert_int_equal(solo.warnings, 1);
+        before = kv_store_due(solo.host.store);
+        mend();
+
+        if (faults[i].passes) {
+            assert_in_range(before, 100, 3300);
+            rebuild();
+            assert_state(KV_STATE_READY);
+            assert_int_equal(kit_get(&solo.host, 1, &version, NULL), KV_OK);
+            assert_int_equal(kit_get(&solo.host, 2, &version, NULL), KV_OK);
+            assert_int_equal(put(3, 100), KV_OK);
+
+        } else {
+            assert_int_equal(before, 0);
+            rebuild();
+            assert_state(KV_STATE_FAILED);
+            assert_int_equal(put(3, 100), KV_UNAVAILABLE);
+        }
+
+        solo_stop(&solo, false);
+        ram_clear(&solo.ram);
+    }
+}
+
+
 int
 main(void)
 {
@@ -291,7 +394,8 @@ main(void)
         cmocka_unit_test_setup_teardown(test_sync_opens, setup, teardown),
         cmocka_unit_test_setup_teardown(test_sync_fails, setup, teardown),
         cmocka_unit_test_setup_teardown(test_write_lacks, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_edge, setup, teardown)
+        cmocka_unit_test_setup_teardown(test_edge, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_rebuild, setup, teardown)
     };
 
     cmocka_set_test_filter(getenv("KIT_TEST"));
