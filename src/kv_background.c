@@ -19,6 +19,7 @@
  */
 
 
+#include <errno.h>
 #include <time.h>
 
 #include "kv_background.h"
@@ -74,6 +75,10 @@ static kv_rc_t kv_background_durable(kv_store_t *store, uint64_t lsn,
     kv_err_t *err);
 static kv_rc_t kv_background_purge(kv_store_t *store, bool full,
     kv_err_t *err);
+static bool kv_background_check(kv_store_t *store);
+static kv_rc_t kv_background_check_record(void *data, uint64_t lsn,
+    const kv_record_t *rec);
+static void kv_background_drop_aside(kv_store_t *store);
 static void kv_background_asked(kv_store_t *store);
 static bool kv_background_asked_or_stopped(void *data);
 static bool kv_background_stopped(void *data);
@@ -692,6 +697,11 @@ kv_background_purge(kv_store_t *store, bool full, kv_err_t *err)
 
     keep = full ? 1 : KV_SNAPSHOTS_KEPT;
 
+    if (full && !kv_background_check(store)) {
+        kv_err_set(err, "no snapshot is good");
+        return KV_DECLINED;
+    }
+
     stopped.check = kv_background_asked_or_stopped;
     stopped.ctx = store;
     hurry = full ? NULL : &stopped;
@@ -727,6 +737,102 @@ kv_background_purge(kv_store_t *store, bool full, kv_err_t *err)
     }
 
     return rc;
+}
+
+
+/*
+ * Whether the newest snapshot is good: before all that could take its place is
+ * deleted it is read back, once.  One that is not good is put aside.
+ */
+
+static bool
+kv_background_check(kv_store_t *store)
+{
+    kv_rc_t              rc;
+    kv_err_t             err, aside;
+    uint64_t             end, bytes;
+    kv_zone_t           *zone;
+    kv_snapshot_list_t   list;
+
+    zone = store->zone;
+
+    for ( ;; ) {
+
+        if (kv_snapshot_list(store->io, store->dirfd, &list, &err) != KV_OK
+            || list.n == 0)
+        {
+            return false;
+        }
+
+        if (list.lsn[0] == zone->checked_lsn) {
+            break;
+        }
+
+        rc = kv_snapshot_read(store->io, store->dirfd, list.lsn[0],
+                              kv_background_check_record, store, &end, &bytes,
+                              &err);
+
+        if (rc == KV_OK) {
+            zone->checked_lsn = list.lsn[0];
+            break;
+        }
+
+        if (rc != KV_DAMAGED && !(rc == KV_ERROR && kv_snapshot_lost(errno))) {
+            return false;
+        }
+
+        if (kv_snapshot_put_aside(store->io, store->dirfd, list.lsn[0], &aside)
+            != KV_OK)
+        {
+            kv_store_say(store, KV_LOG_ERR, "kv zone \"%s\": %s; and %s",
+                         store->conf.name, err.text, aside.text);
+            return false;
+        }
+
+        kv_store_say(store, KV_LOG_ERR, "kv zone \"%s\": %s: it is now called "
+                     "\"" KV_SNAPSHOT_NAME ".kvs.damaged\", and what could take "
+                     "its place is kept", store->conf.name, err.text,
+                     list.lsn[0]);
+
+        /* the next one is due at once */
+
+        atomic_store(&zone->snapshot_lsn, 0);
+        (void) atomic_fetch_or(&zone->wants, KV_WANT_SNAPSHOT);
+    }
+
+    kv_background_drop_aside(store);
+
+    return true;
+}
+
+
+static kv_rc_t
+kv_background_check_record(void *data, uint64_t lsn, const kv_record_t *rec)
+{
+    (void) lsn;
+    (void) rec;
+
+    kv_background_asked(data);
+
+    return kv_background_stopped(data) ? KV_CANCELLED : KV_OK;
+}
+
+
+static void
+kv_background_drop_aside(kv_store_t *store)
+{
+    kv_err_t  err;
+    unsigned  n;
+
+    if (kv_snapshot_drop_aside(store->io, store->dirfd, &n, &err) != KV_OK) {
+        kv_store_say(store, KV_LOG_WARN, "kv zone \"%s\": %s",
+                     store->conf.name, err.text);
+
+    } else if (n) {
+        kv_store_say(store, KV_LOG_NOTICE, "kv zone \"%s\": %u damaged "
+                     "snapshots that were kept are deleted, as the disk is "
+                     "full", store->conf.name, n);
+    }
 }
 
 

@@ -16,6 +16,11 @@
  *                               continues after
  *     spare-<n>.kvl             a segment to be, preallocated or recycled
  *     *.tmp                     not finished: deleted at start
+ *     snap-<LSN>.kvs.damaged    a snapshot that was found damaged: for people,
+ *                               never read; two are kept, none on a full disk
+ *     snap-<LSN>.alone          put there by people: that snapshot stands for
+ *                               the state at its E, though the log up to
+ *                               there is lost; goes with the snapshot
  *
  * <LSN> is 16 lower-case hexadecimal digits.
  *
@@ -30,7 +35,9 @@
  *    32   8   salt: random, new whenever the file is put to use
  *
  * A segment is preallocated and synced before it gets its name, so a file
- * that is shorter than it says was damaged.
+ * that is shorter than it says was damaged: it may pass if all batches up to
+ * the next segment, or a mark at the end, are still there.  What a longer file
+ * has behind that size does not count.
  *
  *
  * Batch (from offset 4096 on, one after the other)
@@ -76,6 +83,9 @@
  *   - damage, if there is a next segment and it starts later (a segment is
  *     synced before the next is begun), or if anything valid after it says
  *     that LSN n was durable: acknowledged data is gone;
+ *   - damage, too, if the segment goes on from the LSN that the next one
+ *     starts with, and says that this one was durable: one of the two is of
+ *     another log;
  *   - else the end of the log: a write that was never acknowledged.
  *
  * After such an end, valid batches may still lie behind the gap (with
@@ -113,7 +123,7 @@
  *
  * The walk is fuzzy: a block may hold anything that was true between S and E.
  * A snapshot is written as snap-<S>.tmp, synced, renamed, and the directory
- * synced.
+ * synced.  It ends with its footer; bytes behind that do not count.
  */
 
 
@@ -139,7 +149,6 @@
 #define KV_BLOCK_MAGIC      0x4253564bu
 
 #define KV_SEGMENT_HEADER   4096u
-#define KV_SEGMENT_MAX      (1u << 30)    /* bytes of a segment */
 
 /* a snapshot's name but for the suffix: for printf(), with its LSN */
 #define KV_SNAPSHOT_NAME    "snap-%016" PRIx64

@@ -468,7 +468,7 @@ kv_log_current(kv_log_t *log, kv_err_t *err)
 
     memcpy(&h, buf, sizeof(h));
 
-    if (h.salt != state->segment_salt || size != state->segment_size) {
+    if (h.salt != state->segment_salt || size < state->segment_size) {
         kv_err_set(err, "%s: offset 0: this is not the segment that was "
                    "being written; restart, to read the log back", name);
         (void) log->io->close(log->io, fd);

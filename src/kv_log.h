@@ -157,23 +157,38 @@ kv_rc_t kv_log_prepare(kv_log_t *log, volatile sig_atomic_t *cancel);
 kv_rc_t kv_log_purge(kv_log_t *log, uint64_t lsn, uint64_t current_lsn,
     unsigned spares, const kv_io_hurry_t *hurry, kv_err_t *err);
 
+/* What a replay begins with, and whom it tells. */
+
+typedef struct {
+    uint64_t       after;          /* the snapshot's S; 0: there is none */
+    uint64_t       must_reach;     /* its E: the LSN that the log has to reach */
+    uint64_t       newer;          /* S of the newest snapshot, if that one is
+                                      too damaged to be used, else 0: the log
+                                      has to reach it, too */
+    kv_record_pt   record;         /* gets each record */
+    void         (*warn)(void *ctx, const char *text);
+                                   /* what is wrong and could be passed over;
+                                      may be NULL */
+    void          *ctx;            /* for both */
+} kv_log_replay_t;
+
+
 /*
- * Reads every record with an LSN > `after` in order, checks the whole log
+ * Reads every record with an LSN > from->after in order, checks the whole log
  * from there on, and leaves the state and the directory such that writing
  * goes on at its end: next_lsn, durable_lsn, offset and segment are set, what
  * was torn is cut off, *.tmp logs are deleted.  Where no segment is there,
  * the state says so (segment_size 0) and next_lsn is after + 1.
  *
- * `must_reach` is the LSN that the log has to reach (a snapshot's E), else it
- * is damaged.  `cb` gets each record.  KV_OK; KV_DAMAGED, with `err` naming
- * file, offset and way out; KV_ERROR or KV_AGAIN for I/O errors, `err` filled;
- * or what `cb` returned.  Nothing on disk is changed unless all of it is good.  Then
- * what it holds is made durable before KV_OK says so, even after a sync that
+ * KV_OK; KV_DAMAGED, with `err` naming file, offset, the ways out and what
+ * they give up; KV_ERROR or KV_AGAIN for I/O errors, `err` filled; or what
+ * from->record returned.  Nothing on disk is changed unless all of it is good.  Then what
+ * it holds is made durable before KV_OK says so, even after a sync that
  * failed.  Memory is bounded by the segment size, time by the bytes in the
  * directory.
  */
-kv_rc_t kv_log_replay(kv_log_t *log, uint64_t after, uint64_t must_reach,
-    kv_record_pt cb, void *ctx, kv_err_t *err);
+kv_rc_t kv_log_replay(kv_log_t *log, const kv_log_replay_t *from,
+    kv_err_t *err);
 
 
 #endif /* KV_LOG_H */

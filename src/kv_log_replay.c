@@ -16,25 +16,26 @@
 
 
 #define KV_LOG_WINDOW  (1u << 20)
+#define KV_LOG_WAY     480            /* bytes of a way out, in words */
 
 
 typedef struct {
     kv_log_t       *log;
-    kv_record_pt    cb;
-    void           *ctx;
+    const kv_log_replay_t  *from;
     kv_err_t       *err;
 
-    uint64_t        after;
-    uint64_t        must_reach;
+    uint64_t        last;            /* first LSN of the last segment */
     uint64_t        expected;        /* the LSN that comes next */
     uint64_t        durable;         /* the highest said to be durable */
-    bool            behind;          /* valid batches lie behind the end */
+    bool            marked;          /* there is a mark at the end */
+    bool            behind;          /* nothing may be written after the end */
 
     /* the segment being read */
     int             fd;              /* -1: none */
     char            name[KV_NAME_MAX];
     uint64_t        lsn;
-    uint64_t        size;
+    uint64_t        segment_size;    /* what its header says, */
+    uint64_t        size;            /* and how much of that there is */
     uint64_t        salt;
     uint64_t        offset;          /* of the batch that comes next */
     uint64_t        doubtful;        /* batches from here on may not be on
@@ -53,7 +54,10 @@ static kv_rc_t kv_log_read_all(kv_log_reader_t *r,
 static kv_rc_t kv_log_read_none(kv_log_reader_t *r);
 static kv_rc_t kv_log_read_header(kv_log_reader_t *r, uint64_t lsn);
 static kv_rc_t kv_log_read_segment(kv_log_reader_t *r, uint64_t limit);
+static kv_rc_t kv_log_read_overlap(kv_log_reader_t *r);
 static kv_rc_t kv_log_read_end(kv_log_reader_t *r);
+static kv_rc_t kv_log_read_short(kv_log_reader_t *r);
+static kv_rc_t kv_log_cut_short(kv_log_reader_t *r);
 static kv_rc_t kv_log_scan(kv_log_reader_t *r);
 static kv_rc_t kv_log_batch(kv_log_reader_t *r, uint64_t offset,
     kv_batch_header_t *h, const uint8_t **records);
@@ -66,33 +70,35 @@ static kv_rc_t kv_log_read_done(kv_log_reader_t *r,
     const kv_log_name_t *names, size_t n);
 static kv_rc_t kv_log_rewrite(kv_log_reader_t *r);
 
+static void kv_log_warn(kv_log_reader_t *r, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3)));
 static kv_rc_t kv_log_damaged(kv_log_reader_t *r, uint64_t offset,
     uint64_t lsn, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+static kv_rc_t kv_log_unreadable(kv_log_reader_t *r, uint64_t offset);
 static kv_rc_t kv_log_failed(kv_log_reader_t *r, const char *what);
-static uint64_t kv_log_snapshot(kv_log_reader_t *r);
+static void kv_log_way_out(kv_log_reader_t *r, uint64_t offset, uint64_t lsn,
+    char *way, size_t size);
+static void kv_log_given_up(kv_log_reader_t *r, uint64_t lsn, char *buf,
+    size_t size);
 
 
 kv_rc_t
-kv_log_replay(kv_log_t *log, uint64_t after, uint64_t must_reach,
-    kv_record_pt cb, void *ctx, kv_err_t *err)
+kv_log_replay(kv_log_t *log, const kv_log_replay_t *from, kv_err_t *err)
 {
     size_t           n;
     kv_rc_t          rc;
     kv_log_name_t   *names;
     kv_log_reader_t  r;
 
-    assert(after < UINT64_MAX);
+    assert(from->after < UINT64_MAX);
 
     kv_log_close(log);
 
     memset(&r, 0, sizeof(r));
 
     r.log = log;
-    r.cb = cb;
-    r.ctx = ctx;
+    r.from = from;
     r.err = err;
-    r.after = after;
-    r.must_reach = must_reach;
     r.fd = -1;
 
     rc = kv_log_list(log, &names, &n);
@@ -125,7 +131,9 @@ kv_log_read_all(kv_log_reader_t *r, const kv_log_name_t *names, size_t n)
 {
     size_t    i, segments;
     kv_rc_t   rc;
-    uint64_t  limit;
+    uint64_t  limit, after;
+
+    after = r->from->after;
 
     for (segments = 0; segments < n; segments++) {
         if (names[segments].kind != KV_LOG_SEGMENT) {
@@ -137,15 +145,17 @@ kv_log_read_all(kv_log_reader_t *r, const kv_log_name_t *names, size_t n)
         return kv_log_read_none(r);
     }
 
-    if (names[0].number - 1 > r->after) {
+    r->last = names[segments - 1].number;
+
+    if (names[0].number - 1 > after) {
         (void) kv_log_name(r->name, KV_LOG_SEGMENT, names[0].number);
 
-        return kv_log_damaged(r, 0, r->after + 1, "the log starts with LSN %"
+        return kv_log_damaged(r, 0, after + 1, "the log starts with LSN %"
                               PRIu64 ", but %" PRIu64 " is needed",
-                              names[0].number, r->after + 1);
+                              names[0].number, after + 1);
     }
 
-    for (i = segments - 1; names[i].number - 1 > r->after; i--) {
+    for (i = segments - 1; names[i].number - 1 > after; i--) {
         /* void */
     }
 
@@ -175,18 +185,24 @@ kv_log_read_all(kv_log_reader_t *r, const kv_log_name_t *names, size_t n)
 static kv_rc_t
 kv_log_read_none(kv_log_reader_t *r)
 {
-    if (r->must_reach > r->after) {
-        kv_err_set(r->err, "no log-*.kvl is there, but " KV_SNAPSHOT_NAME
-                   ".kvs needs the log up to LSN %" PRIu64 "; restore the "
-                   "data directory from a copy, or delete that snapshot to "
-                   "go back to an older one",
-                   kv_log_snapshot(r), r->must_reach);
-        return KV_DAMAGED;
+    char      way[KV_LOG_WAY];
+    uint64_t  needed;
+
+    needed = kv_max(r->from->must_reach, r->from->newer);
+
+    r->expected = r->from->after + 1;
+
+    if (needed < r->expected) {
+        return KV_OK;
     }
 
-    r->expected = r->after + 1;
+    kv_log_way_out(r, 0, r->expected, way, sizeof(way));
 
-    return KV_OK;
+    kv_err_set(r->err, "no log-*.kvl is there, but " KV_SNAPSHOT_NAME ".kvs "
+               "needs the log up to LSN %" PRIu64 "%s",
+               r->from->newer ? r->from->newer : r->from->after, needed, way);
+
+    return KV_DAMAGED;
 }
 
 
@@ -209,7 +225,7 @@ kv_log_read_header(kv_log_reader_t *r, uint64_t lsn)
     r->fd = kv_log_open(r->log, lsn, buf, &size);
 
     if (r->fd == -1) {
-        return kv_log_failed(r, "opening and reading");
+        return kv_log_unreadable(r, 0);
     }
 
     memcpy(&h, buf, sizeof(h));
@@ -237,26 +253,24 @@ kv_log_read_header(kv_log_reader_t *r, uint64_t lsn)
                               "%" PRIu64, h.first_lsn);
     }
 
-    /* whoever puts files there must not keep the start reading for days */
-
-    if (h.size > KV_SEGMENT_MAX) {
-        return kv_log_damaged(r, offsetof(kv_segment_header_t, size), lsn,
-                              "no segment has %" PRIu64 " bytes", h.size);
+    if (size < KV_SEGMENT_HEADER) {
+        return kv_log_damaged(r, size, lsn, "the file ends here, but its "
+                              "header says %" PRIu64, h.size);
     }
 
-    if (h.size != size) {
-        kv_err_set(r->err, "%s: offset %" PRIu64 ": the file ends here, but "
-                   "its header says %" PRIu64 "; restore the data directory "
-                   "from a copy, or run \"truncate -s %" PRIu64 " %s\" there "
-                   "and restart, to see whether what it held is missed",
-                   r->name, size, h.size, h.size, r->name);
-        return KV_DAMAGED;
+    if (size > h.size) {
+        kv_log_warn(r, "%s: offset %" PRIu64 ": the segment ends here, but "
+                    "the file goes on for %" PRIu64 " bytes, which the log "
+                    "did not write: they are ignored",
+                    r->name, h.size, size - h.size);
     }
 
-    r->size = size;
+    r->segment_size = h.size;
+    r->size = kv_min(size, h.size);
     r->salt = h.salt;
     r->offset = KV_SEGMENT_HEADER;
     r->doubtful = KV_SEGMENT_HEADER;
+    r->marked = false;
 
     return KV_OK;
 }
@@ -294,6 +308,7 @@ kv_log_read_segment(kv_log_reader_t *r, uint64_t limit)
         }
 
         if (h.count == 0) {
+            r->marked = true;
             break;
         }
 
@@ -313,13 +328,77 @@ kv_log_read_segment(kv_log_reader_t *r, uint64_t limit)
         r->offset += sizeof(h) + h.len;
     }
 
-    if (limit != UINT64_MAX && r->expected != limit) {
+    if (limit == UINT64_MAX) {
+        return KV_OK;
+    }
+
+    if (r->expected != limit && r->size < r->segment_size) {
+        return kv_log_cut_short(r);
+    }
+
+    if (r->expected != limit) {
         return kv_log_damaged(r, r->offset, r->expected, "no good batch with "
                               "LSN %" PRIu64 " is here, and the next segment "
                               "starts with %" PRIu64, r->expected, limit);
     }
 
-    return KV_OK;
+    if (r->size < r->segment_size) {
+        kv_log_warn(r, "%s: offset %" PRIu64 ": the file ends here, but its "
+                    "header says %" PRIu64 ": no batch is missing",
+                    r->name, r->size, r->segment_size);
+    }
+
+    return kv_log_read_overlap(r);
+}
+
+
+/*
+ * The next segment starts with the LSN that comes next.  A batch with it may
+ * be here as well, one that was never acknowledged; but if a later one says
+ * that it was durable, then one of the two segments is not of this log.
+ */
+
+static kv_rc_t
+kv_log_read_overlap(kv_log_reader_t *r)
+{
+    kv_rc_t             rc;
+    uint64_t            offset, lsn, durable;
+    const uint8_t      *records;
+    kv_batch_header_t   h;
+
+    offset = r->offset;
+    lsn = r->expected;
+    durable = 0;
+
+    for ( ;; ) {
+        rc = kv_log_batch(r, offset, &h, &records);
+
+        if (rc == KV_ERROR) {
+            return rc;
+        }
+
+        if (rc == KV_NOT_FOUND || h.first_lsn != lsn) {
+            break;
+        }
+
+        durable = kv_max(durable, h.durable_lsn);
+
+        if (h.count == 0) {
+            break;
+        }
+
+        offset += sizeof(h) + h.len;
+        lsn += h.count;
+    }
+
+    if (durable < r->expected) {
+        return KV_OK;
+    }
+
+    return kv_log_damaged(r, r->offset, r->expected, "the segment goes on "
+                          "here, to LSN %" PRIu64 " at least, but so does the "
+                          "one that starts with %" PRIu64 ": one of them is "
+                          "of another log", durable, r->expected);
 }
 
 
@@ -337,6 +416,14 @@ kv_log_read_end(kv_log_reader_t *r)
         return rc;
     }
 
+    needed = kv_max(r->from->must_reach, r->from->after);
+
+    if (r->size < r->segment_size) {
+        return r->marked && kv_max(needed, kv_max(r->durable, r->from->newer))
+                            < r->expected
+               ? kv_log_read_short(r) : kv_log_cut_short(r);
+    }
+
     if (r->durable >= r->expected) {
         return kv_log_damaged(r, r->offset, r->expected, "no good batch with "
                               "LSN %" PRIu64 " is here, and a later one says "
@@ -344,16 +431,49 @@ kv_log_read_end(kv_log_reader_t *r)
                               r->expected, r->durable);
     }
 
-    needed = kv_max(r->must_reach, r->after);
-
     if (needed >= r->expected) {
         return kv_log_damaged(r, r->offset, r->expected, "the log ends before "
                               "LSN %" PRIu64 ", but " KV_SNAPSHOT_NAME ".kvs "
                               "needs it up to %" PRIu64,
-                              r->expected, kv_log_snapshot(r), needed);
+                              r->expected, r->from->after, needed);
+    }
+
+    if (r->from->newer >= r->expected) {
+        return kv_log_damaged(r, r->offset, r->expected, "the log ends before "
+                              "LSN %" PRIu64 ", but " KV_SNAPSHOT_NAME ".kvs, "
+                              "which is damaged, was made at %" PRIu64,
+                              r->expected, r->from->newer, r->from->newer);
     }
 
     return KV_OK;
+}
+
+
+/*
+ * Bytes of the last segment are gone, but the mark at the end says that none
+ * of them was in use.
+ */
+
+static kv_rc_t
+kv_log_read_short(kv_log_reader_t *r)
+{
+    kv_log_warn(r, "%s: offset %" PRIu64 ": the file ends here, but its header "
+                "says %" PRIu64 ": the log ended before that, and goes on in "
+                "a new segment", r->name, r->size, r->segment_size);
+
+    r->behind = true;
+
+    return KV_OK;
+}
+
+
+static kv_rc_t
+kv_log_cut_short(kv_log_reader_t *r)
+{
+    return kv_log_damaged(r, r->size, r->expected, "the file ends here, but "
+                          "its header says %" PRIu64 ", and LSN %" PRIu64 " "
+                          "may have been in what is gone",
+                          r->segment_size, r->expected);
 }
 
 
@@ -378,8 +498,19 @@ kv_log_scan(kv_log_reader_t *r)
 
         p = kv_log_window(r, offset, sizeof(h));
 
+        if (p == NULL && r->marked) {
+
+            /* so nothing that counts can be there */
+
+            kv_log_warn(r, "%s: offset %" PRIu64 ": reading the segment "
+                        "failed: %s: the log ended before that, and goes on "
+                        "in a new segment", r->name, offset, strerror(errno));
+            r->behind = true;
+            return KV_OK;
+        }
+
         if (p == NULL) {
-            return kv_log_failed(r, "reading");
+            return kv_log_unreadable(r, offset);
         }
 
         n = r->len - (size_t) (offset - r->start) - sizeof(h);
@@ -453,7 +584,7 @@ kv_log_batch(kv_log_reader_t *r, uint64_t offset, kv_batch_header_t *h,
     p = kv_log_window(r, offset, sizeof(*h));
 
     if (p == NULL) {
-        return kv_log_failed(r, "reading");
+        return kv_log_unreadable(r, offset);
     }
 
     memcpy(h, p, sizeof(*h));
@@ -470,7 +601,7 @@ kv_log_batch(kv_log_reader_t *r, uint64_t offset, kv_batch_header_t *h,
     p = kv_log_window(r, offset, sizeof(*h) + h->len);
 
     if (p == NULL) {
-        return kv_log_failed(r, "reading");
+        return kv_log_unreadable(r, offset);
     }
 
     if (h->crc != kv_crc32c(0, p + 8, sizeof(*h) - 8 + h->len)) {
@@ -504,8 +635,8 @@ kv_log_deliver(kv_log_reader_t *r, const kv_batch_header_t *h,
             break;
         }
 
-        if (lsn > r->after) {
-            rc = r->cb(r->ctx, lsn, &rec);
+        if (lsn > r->from->after) {
+            rc = r->from->record(r->from->ctx, lsn, &rec);
 
             if (rc != KV_OK) {
                 return rc;
@@ -576,6 +707,14 @@ kv_log_window(kv_log_reader_t *r, uint64_t offset, size_t n)
     rc = kv_io_read(r->log->io, r->fd, r->buf + kept, max - kept,
                     (off_t) (offset + kept));
 
+    if (rc == -1 && n < max) {
+
+        /* what cannot be read may lie beyond what is asked for */
+
+        rc = kv_io_read(r->log->io, r->fd, r->buf + kept, n - kept,
+                        (off_t) (offset + kept));
+    }
+
     if (rc == -1) {
         return NULL;
     }
@@ -620,8 +759,8 @@ kv_log_read_done(kv_log_reader_t *r, const kv_log_name_t *names, size_t n)
 
         to.segment_lsn = r->lsn;
         to.segment_salt = r->salt;
-        to.segment_size = r->size;
-        to.offset = r->behind ? r->size : r->offset;
+        to.segment_size = r->segment_size;
+        to.offset = r->behind ? r->segment_size : r->offset;
     }
 
     segments = 0;
@@ -697,57 +836,70 @@ kv_log_rewrite(kv_log_reader_t *r)
 }
 
 
+static void
+kv_log_warn(kv_log_reader_t *r, const char *fmt, ...)
+{
+    va_list   args;
+    kv_err_t  text;
+
+    if (r->from->warn == NULL) {
+        return;
+    }
+
+    va_start(args, fmt);
+    (void) vsnprintf(text.text, sizeof(text.text), fmt, args);
+    va_end(args);
+
+    r->from->warn(r->from->ctx, text.text);
+}
+
+
 /*
- * Says what is wrong at `offset` of the segment, and which of the ways out is
- * open.  `lsn` is the first that is gone.
+ * Says what is wrong at `offset` of the segment, and which way out is open.
+ * `lsn` is the first that is gone.
  */
 
 static kv_rc_t
 kv_log_damaged(kv_log_reader_t *r, uint64_t offset, uint64_t lsn,
     const char *fmt, ...)
 {
-    char     what[192], way[320];
-    bool     first;
+    char     what[256], way[KV_LOG_WAY];
     va_list  args;
 
     va_start(args, fmt);
     (void) vsnprintf(what, sizeof(what), fmt, args);
     va_end(args);
 
-    /* a log that ends before it reaches the snapshot will not do either */
+    kv_log_way_out(r, offset, lsn, way, sizeof(way));
 
-    first = offset < KV_SEGMENT_HEADER && r->lsn <= r->after;
-
-    if (r->lsn == 0 || first || lsn <= kv_max(r->after, r->must_reach)) {
-
-        if (r->must_reach > r->after) {
-            (void) snprintf(way, sizeof(way), "delete " KV_SNAPSHOT_NAME
-                            ".kvs to go back to an older snapshot",
-                            kv_log_snapshot(r));
-
-        } else {
-            (void) snprintf(way, sizeof(way), "giving up every write after "
-                            "LSN %" PRIu64 ", delete every log-*.kvl",
-                            r->after);
-        }
-
-    } else if (offset < KV_SEGMENT_HEADER) {
-        (void) snprintf(way, sizeof(way), "giving up every write from LSN "
-                        "%" PRIu64 " on, delete it and all segments after it",
-                        lsn);
-
-    } else {
-        (void) snprintf(way, sizeof(way), "giving up every write from LSN "
-                        "%" PRIu64 " on, delete all segments after it and run "
-                        "\"truncate -s %" PRIu64 " %s && truncate -s %" PRIu64
-                        " %s\" there",
-                        lsn, r->offset, r->name, r->size, r->name);
-    }
-
-    kv_err_set(r->err, "%s: offset %" PRIu64 ": %s; restore the data "
-               "directory from a copy, or, %s", r->name, offset, what, way);
+    kv_err_set(r->err, "%s: offset %" PRIu64 ": %s%s", r->name, offset, what,
+               way);
 
     return KV_DAMAGED;
+}
+
+
+/* The same of what the disk, or the system, does not give. */
+
+static kv_rc_t
+kv_log_unreadable(kv_log_reader_t *r, uint64_t offset)
+{
+    int   saved;
+    char  way[KV_LOG_WAY];
+
+    saved = errno;
+
+    kv_log_way_out(r, offset, kv_max(r->expected, r->lsn), way, sizeof(way));
+
+    kv_err_set(r->err, "%s: offset %" PRIu64 ": reading the segment failed: "
+               "%s; see to its permissions and the disk%s%s", r->name, offset,
+               strerror(saved), saved == EIO ? ", and if that does not help"
+                                             : "",
+               saved == EIO ? way : "");
+
+    errno = saved;
+
+    return KV_ERROR;
 }
 
 
@@ -759,9 +911,8 @@ kv_log_failed(kv_log_reader_t *r, const char *what)
     saved = errno;
 
     kv_err_set(r->err, "%s: offset %" PRIu64 ": %s the segment failed: %s; "
-               "see to its permissions and the disk, or restore the data "
-               "directory from a copy", r->name, r->offset, what,
-               strerror(saved));
+               "see to its permissions and the disk", r->name, r->offset,
+               what, strerror(saved));
 
     errno = saved;
 
@@ -770,31 +921,92 @@ kv_log_failed(kv_log_reader_t *r, const char *what)
 
 
 /*
- * The S of the snapshot that asks for the log up to `must_reach`: the one that
- * the replay began with, or a newer one, too damaged to be used, whose S that
- * is.
+ * Nothing at or behind `offset` of the segment can be used, and LSN `lsn` is
+ * the first that is gone.  What still gives all before it, or, where the
+ * snapshot needs more of the log than that, the snapshot alone; and what is
+ * given up by that.  Nothing is to be deleted: a better tool may come.
  */
 
-static uint64_t
-kv_log_snapshot(kv_log_reader_t *r)
+static void
+kv_log_way_out(kv_log_reader_t *r, uint64_t offset, uint64_t lsn, char *way,
+    size_t size)
 {
-    int   fd;
-    char  name[KV_NAME_MAX];
+    char                    lost[160], newer[80], logs[80], run[200];
+    uint64_t                after, end;
+    const kv_log_replay_t  *from;
 
-    if (r->must_reach <= r->after) {
-        return r->after;
+    from = r->from;
+    after = from->after;
+    end = kv_max(after, from->must_reach);
+
+    newer[0] = '\0';
+    run[0] = '\0';
+
+    (void) strcpy(logs, "every log-*.kvl");
+
+    if (r->lsn && lsn > end) {
+
+        kv_log_given_up(r, lsn, lost, sizeof(lost));
+
+        if (offset < KV_SEGMENT_HEADER) {
+            (void) strcpy(logs, r->lsn == r->last
+                                ? "this file" : "this file and all segments "
+                                                "after it");
+
+        } else {
+            (void) strcpy(logs, r->lsn == r->last
+                                ? "" : "all segments after it");
+            (void) snprintf(run, sizeof(run), "\"truncate -s %" PRIu64 " %s "
+                            "&& truncate -s %" PRIu64 " %s\"", r->offset,
+                            r->name, r->segment_size, r->name);
+        }
+
+    } else if (end > after) {
+        (void) snprintf(lost, sizeof(lost), "what " KV_SNAPSHOT_NAME ".kvs has "
+                        "not seen of the writes after LSN %" PRIu64 " (it has "
+                        "seen some of those up to %" PRIu64 ")", after, after,
+                        end);
+        (void) snprintf(run, sizeof(run), "\"touch " KV_SNAPSHOT_NAME
+                        ".alone\"", after);
+
+    } else {
+        kv_log_given_up(r, after + 1, lost, sizeof(lost));
     }
 
-    (void) snprintf(name, sizeof(name), KV_SNAPSHOT_NAME ".kvs",
-                    r->must_reach);
-
-    fd = r->log->io->open(r->log->io, r->log->dirfd, name, O_RDONLY);
-
-    if (fd == -1) {
-        return r->after;
+    if (from->newer >= lsn) {
+        (void) snprintf(newer, sizeof(newer), after ? "every snap-*.kvs newer "
+                        "than " KV_SNAPSHOT_NAME ".kvs" : "every snap-*.kvs",
+                        after);
     }
 
-    (void) r->log->io->close(r->log->io, fd);
+    (void) snprintf(way, size, "; restore the data directory from a copy, or, "
+                    "with a copy of it made and giving up %s, %s%s%s%s%s%s%s%s",
+                    lost, logs[0] || newer[0] ? "move " : "", logs,
+                    logs[0] && newer[0] ? " and " : "", newer,
+                    logs[0] || newer[0] ? " away" : "",
+                    (logs[0] || newer[0]) && run[0] ? " and " : "",
+                    run[0] ? "run " : "", run);
+}
 
-    return r->must_reach;
+
+/* In words: the writes from `lsn` on, and how many there are, if it is known. */
+
+static void
+kv_log_given_up(kv_log_reader_t *r, uint64_t lsn, char *buf, size_t size)
+{
+    uint64_t  known;
+
+    known = kv_max(r->durable, kv_max(r->from->must_reach, r->from->newer));
+
+    if (r->last) {
+        known = kv_max(known, r->last - 1);
+    }
+
+    if (known >= lsn) {
+        (void) snprintf(buf, size, "every write from LSN %" PRIu64 " on, at "
+                        "least %" PRIu64 " of them", lsn, known - lsn + 1);
+
+    } else {
+        (void) snprintf(buf, size, "every write from LSN %" PRIu64 " on", lsn);
+    }
 }

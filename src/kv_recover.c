@@ -20,6 +20,7 @@
  */
 
 
+#include <errno.h>
 #include <stdlib.h>
 
 #include "kv_compact.h"
@@ -62,6 +63,10 @@ typedef struct {
 typedef struct {
     kv_store_t   *store;
     kv_err_t     *err;
+    uint64_t      snapshot;          /* the one that is used; 0: none */
+    kv_log_replay_t  from;           /* what the log has to give */
+    kv_snapshot_list_t  bad;         /* snapshots that will not do */
+    kv_err_t      unread;            /* the first that could not be read */
     uint64_t      records;
     uint64_t      bytes;             /* of the log's records */
     uint64_t      cleared_lsn;       /* of the last clear */
@@ -77,15 +82,19 @@ typedef struct {
 } kv_recover_ctx_t;
 
 
-static kv_rc_t kv_recover_snapshots(kv_recover_ctx_t *ctx, uint64_t *lsn,
-    uint64_t *end_lsn);
+static kv_rc_t kv_recover_snapshots(kv_recover_ctx_t *ctx);
+static kv_rc_t kv_recover_snapshot(kv_recover_ctx_t *ctx, uint64_t lsn,
+    kv_err_t *err);
+static void kv_recover_next(kv_recover_ctx_t *ctx,
+    const kv_snapshot_list_t *list, unsigned i, const kv_err_t *err);
+static void kv_recover_put_aside(kv_recover_ctx_t *ctx);
+static void kv_recover_warn(void *data, const char *text);
 static kv_rc_t kv_recover_reset(kv_recover_ctx_t *ctx);
 static void kv_recover_expect(kv_zone_t *zone,
     const kv_snapshot_guess_t *guess);
 static kv_rc_t kv_recover_read(kv_recover_ctx_t *ctx, uint64_t lsn,
     uint64_t room, uint64_t *end_lsn, uint64_t *bytes, kv_err_t *err);
-static kv_rc_t kv_recover_replay(kv_recover_ctx_t *ctx, uint64_t lsn,
-    uint64_t end_lsn);
+static kv_rc_t kv_recover_replay(kv_recover_ctx_t *ctx);
 static kv_rc_t kv_recover_record(void *data, uint64_t lsn,
     const kv_record_t *rec);
 static kv_rc_t kv_recover_put(kv_recover_ctx_t *ctx, const kv_record_t *rec,
@@ -96,12 +105,9 @@ static kv_rc_t kv_recover_entry(kv_recover_ctx_t *ctx, const kv_record_t *rec,
 static bool kv_recover_make_room(kv_store_t *store);
 static kv_rc_t kv_recover_delete(kv_zone_t *zone, const kv_record_t *rec,
     uint64_t hash);
-static kv_rc_t kv_recover_again(kv_recover_ctx_t *ctx, uint64_t lsn,
-    uint64_t end_lsn);
-static kv_rc_t kv_recover_tight(kv_recover_ctx_t *ctx, uint64_t lsn,
-    uint64_t end_lsn);
-static kv_rc_t kv_recover_all(kv_recover_ctx_t *ctx, uint64_t lsn,
-    uint64_t end_lsn);
+static kv_rc_t kv_recover_again(kv_recover_ctx_t *ctx);
+static kv_rc_t kv_recover_tight(kv_recover_ctx_t *ctx);
+static kv_rc_t kv_recover_all(kv_recover_ctx_t *ctx);
 static uint64_t *kv_missing_find(kv_missing_t *set, uint64_t hash);
 static bool kv_missing_set(kv_missing_t *set, uint64_t hash, bool missing);
 static bool kv_missing_has(kv_missing_t *set, uint64_t hash);
@@ -111,7 +117,7 @@ kv_rc_t
 kv_recover(kv_store_t *store, kv_err_t *err)
 {
     kv_rc_t            rc;
-    uint64_t           started, lsn, end_lsn, records, bytes;
+    uint64_t           started, records, bytes;
     kv_zone_t         *zone;
     kv_recover_ctx_t   ctx;
 
@@ -122,8 +128,11 @@ kv_recover(kv_store_t *store, kv_err_t *err)
     ctx.store = store;
     ctx.err = err;
     ctx.keys_max = UINT64_MAX;
+    ctx.from.record = kv_recover_record;
+    ctx.from.warn = kv_recover_warn;
+    ctx.from.ctx = &ctx;
 
-    rc = kv_recover_snapshots(&ctx, &lsn, &end_lsn);
+    rc = kv_recover_snapshots(&ctx);
 
     if (rc != KV_OK) {
         return rc;
@@ -133,13 +142,13 @@ kv_recover(kv_store_t *store, kv_err_t *err)
     ctx.records = 0;
     ctx.bytes = 0;
 
-    rc = kv_recover_replay(&ctx, lsn, end_lsn);
+    rc = kv_recover_replay(&ctx);
 
     records = ctx.records;
     bytes = ctx.bytes;
 
     if (rc == KV_OK && ctx.missing.missing) {
-        rc = kv_recover_again(&ctx, lsn, end_lsn);
+        rc = kv_recover_again(&ctx);
     }
 
     free(ctx.missing.slot);
@@ -147,6 +156,8 @@ kv_recover(kv_store_t *store, kv_err_t *err)
     if (rc != KV_OK) {
         return rc;
     }
+
+    kv_recover_put_aside(&ctx);
 
     /* a snapshot that was cut short; none is being made now */
 
@@ -182,7 +193,8 @@ kv_recover(kv_store_t *store, kv_err_t *err)
     atomic_store(&zone->recovered_log, records);
     atomic_store(&zone->applied_lsn, atomic_load(&zone->log.next_lsn) - 1);
     atomic_store(&zone->current_segment, zone->log.segment_lsn);
-    atomic_store(&zone->snapshot_lsn, lsn);
+    atomic_store(&zone->snapshot_lsn, ctx.from.after);
+    zone->checked_lsn = ctx.snapshot;
     atomic_store(&zone->recovery_ms, (kv_now_ns() - started) / 1000000);
 
     kv_store_say(store, KV_LOG_NOTICE, "kv zone \"%s\": recovered %llu keys "
@@ -206,19 +218,15 @@ kv_recover(kv_store_t *store, kv_err_t *err)
  */
 
 static kv_rc_t
-kv_recover_snapshots(kv_recover_ctx_t *ctx, uint64_t *lsn, uint64_t *end_lsn)
+kv_recover_snapshots(kv_recover_ctx_t *ctx)
 {
     kv_rc_t              rc;
     unsigned             i;
-    uint64_t             bytes;
-    kv_err_t             damage;
-    kv_map_t            *map;
+    kv_err_t             err;
     kv_store_t          *store;
     kv_snapshot_list_t   list;
-    kv_snapshot_guess_t  guess;
 
     store = ctx->store;
-    map = &store->zone->map;
 
     rc = kv_snapshot_list(store->io, store->dirfd, &list, ctx->err);
 
@@ -228,67 +236,177 @@ kv_recover_snapshots(kv_recover_ctx_t *ctx, uint64_t *lsn, uint64_t *end_lsn)
 
     for (i = 0; i < list.n; i++) {
 
-        kv_snapshot_guess(store->io, store->dirfd, list.lsn[i], &guess);
-
-        /*
-         * The map takes the seed of the one that the snapshot was made from:
-         * so its keys come in the order of its own buckets, and no access is
-         * far from the one before.  Nobody keeps a hash.
-         */
-
-        memcpy(map->seed, guess.seed, sizeof(map->seed));
-
-        rc = kv_recover_reset(ctx);
-
-        if (rc != KV_OK) {
-            return rc;
-        }
-
-        kv_recover_expect(store->zone, &guess);
-
-        ctx->records = 0;
-
-        rc = kv_recover_read(ctx, list.lsn[i], guess.bytes, end_lsn, &bytes,
-                             &damage);
+        rc = kv_recover_snapshot(ctx, list.lsn[i], &err);
 
         if (rc == KV_OK) {
-            *lsn = list.lsn[i];
-            *end_lsn = kv_max(*end_lsn, list.lsn[0]);
-            atomic_store(&store->zone->snapshot_bytes, bytes);
-
             return KV_OK;
+        }
+
+        if (rc == KV_ERROR && kv_snapshot_lost(errno)) {
+
+            /* for the refusal, if there is nothing else to begin with */
+
+            if (ctx->unread.text[0] == '\0') {
+                ctx->unread = err;
+            }
+
+            rc = KV_DAMAGED;
         }
 
         if (rc != KV_DAMAGED) {
 
             /* the callback has filled ctx->err itself */
 
-            if (rc == KV_ERROR) {
-                *ctx->err = damage;
+            if (rc == KV_ERROR || rc == KV_DECLINED) {
+                *ctx->err = err;
             }
 
-            return rc;
+            return rc == KV_DECLINED ? KV_DAMAGED : rc;
         }
 
-        if (i + 1 < list.n) {
-            kv_store_say(store, KV_LOG_WARN, "kv zone \"%s\": %s; trying the "
-                         "older snapshot, of LSN %llu, and its log",
-                         store->conf.name, damage.text,
-                         (unsigned long long) list.lsn[i + 1]);
-
-        } else {
-            kv_store_say(store, KV_LOG_WARN, "kv zone \"%s\": %s; trying the "
-                         "log alone", store->conf.name, damage.text);
-        }
+        kv_recover_next(ctx, &list, i, &err);
     }
 
-    /* without a snapshot; if there were any, the log must reach the newest */
-
-    *lsn = 0;
-    *end_lsn = list.n ? list.lsn[0] : 0;
     atomic_store(&store->zone->snapshot_bytes, 0);
 
     return kv_recover_reset(ctx);
+}
+
+
+/* All of one snapshot; results as those of kv_snapshot_read(). */
+
+static kv_rc_t
+kv_recover_snapshot(kv_recover_ctx_t *ctx, uint64_t lsn, kv_err_t *err)
+{
+    kv_rc_t              rc;
+    uint64_t             bytes, end;
+    kv_store_t          *store;
+    kv_snapshot_guess_t  guess;
+
+    store = ctx->store;
+
+    kv_snapshot_guess(store->io, store->dirfd, lsn, &guess);
+
+    /*
+     * The map takes the seed of the one that the snapshot was made from: so
+     * its keys come in the order of its own buckets, and no access is far from
+     * the one before.  Nobody keeps a hash.
+     */
+
+    memcpy(store->zone->map.seed, guess.seed, sizeof(guess.seed));
+
+    rc = kv_recover_reset(ctx);
+
+    if (rc != KV_OK) {
+        return rc;
+    }
+
+    kv_recover_expect(store->zone, &guess);
+
+    ctx->records = 0;
+
+    rc = kv_recover_read(ctx, lsn, guess.bytes, &end, &bytes, err);
+
+    if (rc != KV_OK) {
+        return rc;
+    }
+
+    ctx->snapshot = lsn;
+    ctx->from.after = lsn;
+    ctx->from.must_reach = end;
+    atomic_store(&store->zone->snapshot_bytes, bytes);
+
+    if (bytes < guess.bytes) {
+        kv_store_say(store, KV_LOG_WARN, "kv zone \"%s\": \"" KV_SNAPSHOT_NAME
+                     ".kvs\" ends at offset %llu, but the file goes on for "
+                     "%llu bytes: they are ignored", store->conf.name, lsn,
+                     (unsigned long long) bytes,
+                     (unsigned long long) (guess.bytes - bytes));
+    }
+
+    if (end > lsn && kv_snapshot_alone(store->io, store->dirfd, lsn)) {
+        kv_store_say(store, KV_LOG_WARN, "kv zone \"%s\": \"" KV_SNAPSHOT_NAME
+                     ".alone\" is there: the snapshot is taken for the state "
+                     "at LSN %llu", store->conf.name, lsn,
+                     (unsigned long long) end);
+        ctx->from.after = end;
+    }
+
+    return KV_OK;
+}
+
+
+/* list->lsn[i] will not do. */
+
+static void
+kv_recover_next(kv_recover_ctx_t *ctx, const kv_snapshot_list_t *list,
+    unsigned i, const kv_err_t *err)
+{
+    char         next[80];
+    kv_store_t  *store;
+
+    store = ctx->store;
+
+    ctx->bad.lsn[ctx->bad.n++] = list->lsn[i];
+    ctx->from.newer = list->lsn[0];
+
+    if (i + 1 < list->n) {
+        (void) snprintf(next, sizeof(next), "older snapshot, of LSN %llu, and "
+                        "its log", (unsigned long long) list->lsn[i + 1]);
+
+    } else {
+        (void) snprintf(next, sizeof(next), "log alone");
+    }
+
+    kv_store_say(store, KV_LOG_WARN, "kv zone \"%s\": %s; trying the %s",
+                 store->conf.name, err->text, next);
+}
+
+
+/*
+ * All that was acknowledged was found without them: they must not count as the
+ * snapshots that are kept.
+ */
+
+static void
+kv_recover_put_aside(kv_recover_ctx_t *ctx)
+{
+    unsigned     i;
+    kv_err_t     err;
+    kv_store_t  *store;
+
+    store = ctx->store;
+
+    for (i = ctx->bad.n; i--; /* void */ ) {
+
+        if (kv_snapshot_put_aside(store->io, store->dirfd, ctx->bad.lsn[i],
+                                  &err)
+            == KV_OK)
+        {
+            kv_store_say(store, KV_LOG_WARN, "kv zone \"%s\": nothing is "
+                         "lost; the snapshot is now called \"" KV_SNAPSHOT_NAME
+                         ".kvs.damaged\": the newest %u of these are kept, "
+                         "until the disk is full or you delete them",
+                         store->conf.name, ctx->bad.lsn[i],
+                         KV_SNAPSHOTS_ASIDE);
+            continue;
+        }
+
+        kv_store_say(store, KV_LOG_ERR, "kv zone \"%s\": %s; move the file "
+                     "out of the directory", store->conf.name, err.text);
+    }
+}
+
+
+static void
+kv_recover_warn(void *data, const char *text)
+{
+    kv_recover_ctx_t  *ctx = data;
+
+    if (!ctx->again) {
+        kv_store_say(ctx->store, KV_LOG_WARN, "kv zone \"%s\": %s",
+                     ctx->store->conf.name, text);
+    }
 }
 
 
@@ -350,6 +468,7 @@ static kv_rc_t
 kv_recover_read(kv_recover_ctx_t *ctx, uint64_t lsn, uint64_t room,
     uint64_t *end_lsn, uint64_t *bytes, kv_err_t *err)
 {
+    int       saved;
     void     *pages;
     size_t    size;
     kv_rc_t   rc;
@@ -364,7 +483,9 @@ kv_recover_read(kv_recover_ctx_t *ctx, uint64_t lsn, uint64_t room,
     rc = kv_snapshot_read(ctx->store->io, ctx->store->dirfd, lsn,
                           kv_recover_record, ctx, end_lsn, bytes, err);
 
+    saved = errno;
     kv_populate_end(&ctx->pop);
+    errno = saved;
 
     return rc == KV_OK ? kv_recover_link(ctx) : rc;
 }
@@ -373,12 +494,23 @@ kv_recover_read(kv_recover_ctx_t *ctx, uint64_t lsn, uint64_t room,
 /* The same of the log. */
 
 static kv_rc_t
-kv_recover_replay(kv_recover_ctx_t *ctx, uint64_t lsn, uint64_t end_lsn)
+kv_recover_replay(kv_recover_ctx_t *ctx)
 {
-    kv_rc_t  rc;
+    kv_rc_t   rc;
+    kv_err_t  err;
 
-    rc = kv_log_replay(ctx->store->log, lsn, end_lsn, kv_recover_record, ctx,
-                       ctx->err);
+    rc = kv_log_replay(ctx->store->log, &ctx->from, ctx->err);
+
+    if (rc == KV_DAMAGED && ctx->unread.text[0]) {
+
+        /* the disk may give it another time, and all is well */
+
+        err = *ctx->err;
+        kv_err_set(ctx->err, "%.240s; and without it: %.500s",
+                   ctx->unread.text, err.text);
+        errno = EIO;
+        return KV_ERROR;
+    }
 
     return rc == KV_OK ? kv_recover_link(ctx) : rc;
 }
@@ -631,7 +763,7 @@ kv_recover_delete(kv_zone_t *zone, const kv_record_t *rec, uint64_t hash)
 /* Reads everything again for the keys that are missing. */
 
 static kv_rc_t
-kv_recover_again(kv_recover_ctx_t *ctx, uint64_t lsn, uint64_t end_lsn)
+kv_recover_again(kv_recover_ctx_t *ctx)
 {
     kv_rc_t   rc;
     uint64_t  keys;
@@ -644,7 +776,7 @@ kv_recover_again(kv_recover_ctx_t *ctx, uint64_t lsn, uint64_t end_lsn)
         ctx->wanted = ctx->missing;
         memset(&ctx->missing, 0, sizeof(kv_missing_t));
 
-        rc = kv_recover_all(ctx, lsn, end_lsn);
+        rc = kv_recover_all(ctx);
 
         free(ctx->wanted.slot);
 
@@ -653,7 +785,7 @@ kv_recover_again(kv_recover_ctx_t *ctx, uint64_t lsn, uint64_t end_lsn)
         }
 
         if (ctx->keys_max == UINT64_MAX) {
-            rc = kv_recover_tight(ctx, lsn, end_lsn);
+            rc = kv_recover_tight(ctx);
             continue;
         }
 
@@ -677,7 +809,7 @@ kv_recover_again(kv_recover_ctx_t *ctx, uint64_t lsn, uint64_t end_lsn)
  */
 
 static kv_rc_t
-kv_recover_tight(kv_recover_ctx_t *ctx, uint64_t lsn, uint64_t end_lsn)
+kv_recover_tight(kv_recover_ctx_t *ctx)
 {
     kv_rc_t  rc;
 
@@ -690,27 +822,27 @@ kv_recover_tight(kv_recover_ctx_t *ctx, uint64_t lsn, uint64_t end_lsn)
 
     rc = kv_recover_reset(ctx);
 
-    return rc == KV_OK ? kv_recover_all(ctx, lsn, end_lsn) : rc;
+    return rc == KV_OK ? kv_recover_all(ctx) : rc;
 }
 
 
 /* Not for the first time: a clear in the log makes the snapshot useless. */
 
 static kv_rc_t
-kv_recover_all(kv_recover_ctx_t *ctx, uint64_t lsn, uint64_t end_lsn)
+kv_recover_all(kv_recover_ctx_t *ctx)
 {
     kv_rc_t   rc;
     uint64_t  bytes, end;
 
-    if (lsn && ctx->cleared_lsn == 0) {
-        rc = kv_recover_read(ctx, lsn, 0, &end, &bytes, ctx->err);
+    if (ctx->snapshot && ctx->cleared_lsn == 0) {
+        rc = kv_recover_read(ctx, ctx->snapshot, 0, &end, &bytes, ctx->err);
 
         if (rc != KV_OK) {
             return rc;
         }
     }
 
-    return kv_recover_replay(ctx, lsn, end_lsn);
+    return kv_recover_replay(ctx);
 }
 
 

@@ -29,12 +29,12 @@
 /* names that a snapshot may have until it is complete */
 #define KV_SNAPSHOT_TRIES 100u
 
+#define KV_SNAPSHOT_ALONE ".alone"
+#define KV_SNAPSHOT_ASIDE ".kvs.damaged"
+
 #define KV_SNAPSHOT_LEAST (sizeof(kv_snapshot_header_t)                       \
                            + sizeof(kv_block_header_t)                        \
                            + sizeof(kv_snapshot_footer_t))
-
-#define KV_SNAPSHOT_HINT  "restore it from a copy, or delete it to recover"   \
-                          " from the older snapshot and the log"
 
 
 struct kv_snapshot_writer_s {
@@ -362,6 +362,8 @@ kv_snapshot_failed(const char *what, const char *name, int64_t offset,
     kv_err_set(err, "cannot %s \"%s\"%s: %s; check the disk, and the rights"
                " in the data directory", what, name, at, strerror(e));
 
+    errno = e;
+
     return KV_ERROR;
 }
 
@@ -531,6 +533,7 @@ kv_rc_t
 kv_snapshot_read(kv_io_t *io, int dirfd, uint64_t lsn, kv_record_pt cb,
     void *ctx, uint64_t *end_lsn, uint64_t *bytes, kv_err_t *err)
 {
+    int                   saved;
     char                  name[KV_NAME_MAX];
     off_t                 size;
     kv_rc_t               rc;
@@ -582,13 +585,15 @@ kv_snapshot_read(kv_io_t *io, int dirfd, uint64_t lsn, kv_record_pt cb,
     }
 
     if (rc == KV_OK) {
-        *bytes = r.size;
+        *bytes = r.offset;
     }
 
 done:
 
+    saved = errno;
     (void) io->close(io, r.fd);
     free(r.buf);
+    errno = saved;
 
     return rc;
 }
@@ -622,10 +627,11 @@ kv_snapshot_read_header(kv_snapshot_reader_t *r)
     }
 
     if (h.version != KV_FORMAT_VERSION) {
-        kv_err_set(r->err, "\"%s\" at offset 8: format version %u, not %u;"
-                   " start the version of the module that wrote it, or "
-                   KV_SNAPSHOT_HINT, r->name, h.version, KV_FORMAT_VERSION);
-        return KV_DAMAGED;
+        kv_err_set(r->err, "\"%s\" at offset 8: format version %u, of which"
+                   " this module knows nothing (its own is %u); use the"
+                   " version of the module that wrote it, or another"
+                   " directory", r->name, h.version, KV_FORMAT_VERSION);
+        return KV_DECLINED;
     }
 
     if (h.lsn != r->lsn) {
@@ -764,19 +770,11 @@ static kv_rc_t
 kv_snapshot_read_footer(kv_snapshot_reader_t *r, const kv_block_header_t *h,
     uint64_t *end_lsn)
 {
-    uint64_t              end;
     kv_snapshot_footer_t  f;
 
     if (h->len != sizeof(f)) {
         return kv_snapshot_damaged(r, r->offset, "the footer's length is"
                                    " wrong");
-    }
-
-    end = r->offset + sizeof(*h) + sizeof(f);
-
-    if (end != r->size) {
-        return kv_snapshot_damaged(r, end, "there is something after the"
-                                   " footer");
     }
 
     memcpy(&f, r->buf, sizeof(f));
@@ -796,6 +794,7 @@ kv_snapshot_read_footer(kv_snapshot_reader_t *r, const kv_block_header_t *h,
                                    " the first");
     }
 
+    r->offset += sizeof(*h) + sizeof(f);
     *end_lsn = f.end_lsn;
 
     return KV_OK;
@@ -827,8 +826,8 @@ static kv_rc_t
 kv_snapshot_damaged(kv_snapshot_reader_t *r, uint64_t offset,
     const char *what)
 {
-    kv_err_set(r->err, "\"%s\" is damaged at offset %llu: %s; "
-               KV_SNAPSHOT_HINT, r->name, (unsigned long long) offset, what);
+    kv_err_set(r->err, "\"%s\" is damaged at offset %llu: %s", r->name,
+               (unsigned long long) offset, what);
 
     return KV_DAMAGED;
 }
@@ -899,6 +898,87 @@ kv_snapshot_purge(kv_io_t *io, int dirfd, unsigned keep, bool keep_tmp,
     }
 
     return rc;
+}
+
+
+bool
+kv_snapshot_lost(int error)
+{
+    switch (error) {
+
+    case EIO:
+    case EBADMSG:
+    case EUCLEAN:
+    case ENOENT:
+    case EISDIR:
+    case ELOOP:
+    case ENXIO:
+        return true;
+
+    default:
+        return false;
+    }
+}
+
+
+bool
+kv_snapshot_alone(kv_io_t *io, int dirfd, uint64_t lsn)
+{
+    int   fd;
+    char  name[KV_NAME_MAX];
+
+    kv_snapshot_name(name, lsn, KV_SNAPSHOT_ALONE);
+
+    fd = io->open(io, dirfd, name, O_RDONLY);
+
+    if (fd == -1) {
+        return false;
+    }
+
+    (void) io->close(io, fd);
+
+    return true;
+}
+
+
+kv_rc_t
+kv_snapshot_put_aside(kv_io_t *io, int dirfd, uint64_t lsn, kv_err_t *err)
+{
+    char  name[KV_NAME_MAX], aside[KV_NAME_MAX];
+
+    kv_snapshot_name(name, lsn, ".kvs");
+    kv_snapshot_name(aside, lsn, KV_SNAPSHOT_ASIDE);
+
+    if (io->rename(io, dirfd, name, aside) == -1) {
+        return kv_snapshot_failed("rename the damaged", name, -1, err);
+    }
+
+    if (kv_io_sync_dir(io, dirfd) != KV_OK) {
+        return kv_snapshot_failed("sync the directory of", aside, -1, err);
+    }
+
+    return kv_snapshot_delete(io, dirfd, KV_SNAPSHOTS_ASIDE,
+                              KV_SNAPSHOT_ASIDE, NULL, err);
+}
+
+
+kv_rc_t
+kv_snapshot_drop_aside(kv_io_t *io, int dirfd, unsigned *n, kv_err_t *err)
+{
+    kv_rc_t             rc;
+    kv_snapshot_list_t  list;
+
+    *n = 0;
+
+    rc = kv_snapshot_find(io, dirfd, KV_SNAPSHOT_ASIDE, &list, err);
+
+    if (rc != KV_OK || list.n == 0) {
+        return rc;
+    }
+
+    *n = list.n;
+
+    return kv_snapshot_delete(io, dirfd, 0, KV_SNAPSHOT_ASIDE, NULL, err);
 }
 
 
@@ -1023,7 +1103,11 @@ kv_snapshot_delete(kv_io_t *io, int dirfd, unsigned keep, const char *suffix,
             {
                 (void) kv_snapshot_failed("delete", name, -1, err);
                 rc = KV_ERROR;
+                continue;
             }
+
+            kv_snapshot_name(name, list.lsn[list.n], KV_SNAPSHOT_ALONE);
+            (void) io->unlink(io, dirfd, name);
         }
     } while (n == KV_SNAPSHOTS_MAX && rc == KV_OK);
 

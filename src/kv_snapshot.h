@@ -21,6 +21,9 @@ typedef struct kv_snapshot_writer_s  kv_snapshot_writer_t;
 
 #define KV_SNAPSHOTS_MAX  64
 
+/* damaged ones that are kept */
+#define KV_SNAPSHOTS_ASIDE  2u
+
 typedef struct {
     unsigned  n;
     uint64_t  lsn[KV_SNAPSHOTS_MAX];      /* the S of each */
@@ -77,13 +80,39 @@ kv_rc_t kv_snapshot_list(kv_io_t *io, int dirfd, kv_snapshot_list_t *list,
 /*
  * Reads snap-<lsn>.kvs: calls `cb` (LSN argument 0) for every record of each
  * block that checks out, and at the end sets *end_lsn to E and *bytes to the
- * file's size.  KV_OK; KV_DAMAGED with `err` naming file and offset (records
- * of earlier blocks have been delivered by then: throw them away); KV_ERROR;
- * or what `cb` returned.  Memory is bounded by the largest block, which is
- * checked against the file's size before it is read.
+ * snapshot's size; that of the file may be larger, for what follows the footer
+ * is nobody's and does no harm.  KV_OK; KV_DAMAGED with `err` naming file and
+ * offset (records of earlier blocks have been delivered by then: throw them
+ * away); KV_DECLINED: good, but of another format version; KV_ERROR with errno
+ * set; or what `cb` returned.  Memory is bounded by the largest block, which
+ * is checked against the file's size before it is read.
  */
 kv_rc_t kv_snapshot_read(kv_io_t *io, int dirfd, uint64_t lsn,
     kv_record_pt cb, void *ctx, uint64_t *end_lsn, uint64_t *bytes,
+    kv_err_t *err);
+
+/*
+ * Whether such an error of reading says that the file is not (or no longer)
+ * good, rather than that the process lacks something.
+ */
+bool kv_snapshot_lost(int error);
+
+/*
+ * Whether somebody decided that snap-<lsn>.kvs is to stand for the state at
+ * its E, because the log between S and E is lost: snap-<lsn>.alone is there.
+ */
+bool kv_snapshot_alone(kv_io_t *io, int dirfd, uint64_t lsn);
+
+/*
+ * Renames a damaged snapshot to snap-<lsn>.kvs.damaged, where it counts for
+ * nothing; of these the KV_SNAPSHOTS_ASIDE with the highest LSNs are kept.
+ * KV_OK or KV_ERROR (`err` filled).
+ */
+kv_rc_t kv_snapshot_put_aside(kv_io_t *io, int dirfd, uint64_t lsn,
+    kv_err_t *err);
+
+/* Deletes all of those; *n is how many there were.  KV_OK or KV_ERROR. */
+kv_rc_t kv_snapshot_drop_aside(kv_io_t *io, int dirfd, unsigned *n,
     kv_err_t *err);
 
 /*

@@ -145,6 +145,7 @@ typedef struct {
     _Atomic uint64_t  snapshots_failed;
     uint64_t          room_ns;        /* when it last made room on the disk */
     uint64_t          hard_ns;        /* when it last looked for some */
+    uint64_t          checked_lsn;    /* the snapshot that was read back */
 
     /* whoever recovers */
     _Atomic uint64_t  recovery_ms;

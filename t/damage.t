@@ -248,10 +248,21 @@ for my $at (0, 8, 16, 24, 32, 100, 4095) {
     poke($s, $file, 0, $header);
     refuses('a format of the future', $s, $file, qr/version/);
 
-    for my $size (0, 100, $HEADER, $b[15]{offset} + 50, $end, 256 * 1024 - 8) {
+    for my $size (0, 100, $HEADER, $b[15]{offset} + 50, $end - 1) {
         $s = copy($one);
         truncate("$s->{path}/$file", $size) or die;
         refuses("a segment cut to $size bytes", $s, $file);
+    }
+
+    # the mark says that none of what is gone was used; and what is added to
+    # a file does not touch what is in it
+
+    for my $size ($end, 256 * 1024 - 8, 256 * 1024 + 1, 260 * 1024) {
+        $s = copy($one);
+        truncate("$s->{path}/$file", $size) or die;
+        starts("a segment of $size bytes", $s, 30);
+        like($s->log, qr/\[warn\].*\Q$file\E: offset \d+: the (?:file|segment) ends here/,
+             "a segment of $size bytes: it says so");
     }
 }
 
@@ -361,6 +372,10 @@ sub whole {
         whole($s, "byte $at of the newest snapshot");
         like($s->log, qr/\[(?:warn|notice|error)\].*\Q$snaps[-1]\E/,
              "byte $at of the newest snapshot: it says so");
+        is_deeply([snaps($s)], [@snaps[0 .. $#snaps - 1]],
+                  "byte $at of the newest snapshot: it no longer counts");
+        ok(-e "$s->{path}/$snaps[-1].damaged",
+           "byte $at of the newest snapshot: it is kept");
         $s->done;
     }
 
@@ -372,6 +387,26 @@ sub whole {
         whole($s, "newest snapshot cut to $cut");
         $s->done;
     }
+
+    # nothing is wrong with what is before the footer's end
+
+    $s = copy($snap);
+    truncate("$s->{path}/$snaps[-1]", $size + 100);
+    $s->start;
+    whole($s, 'newest snapshot with more behind it');
+    like($s->log, qr/\[warn\].*\Q$snaps[-1]\E" ends at offset $size/,
+         'newest snapshot with more behind it: it says so');
+    $s->done;
+
+    # a directory in its place
+
+    $s = copy($snap);
+    unlink "$s->{path}/$snaps[-1]";
+    mkdir "$s->{path}/$snaps[-1]";
+    ok(eval { $s->start }, 'a directory as newest snapshot: it starts')
+        or diag($@);
+    whole($s, 'a directory as newest snapshot');
+    $s->done;
 
     # both damaged, or none, and the log before them gone
 

@@ -849,11 +849,21 @@ log_check_more(log_dir_t *dir, ram_t *ram, const log_reading_t *r)
 
 
 static void
+log_warn(void *ctx, const char *text)
+{
+    (void) ctx;
+
+    fuzz_check(text[0] && strchr(text, '\n') == NULL);
+}
+
+
+static void
 log_read(log_dir_t *dir, ram_t *ram, log_reading_t *r)
 {
-    uint64_t   bytes;
-    unsigned   i, fds;
-    kv_log_t  *log;
+    uint64_t          bytes;
+    unsigned          i, fds;
+    kv_log_t         *log;
+    kv_log_replay_t   from;
 
     memset(r, 0, sizeof(*r));
     r->state.next_lsn = 1;
@@ -865,8 +875,14 @@ log_read(log_dir_t *dir, ram_t *ram, log_reading_t *r)
     log = kv_log_create(&ram->io, 3, &r->state, LOG_SEGMENT, LOG_BATCH);
     fuzz_check(log);
 
-    r->rc = kv_log_replay(log, dir->after, dir->must_reach, log_record, r,
-                          &r->err);
+    memset(&from, 0, sizeof(from));
+    from.after = dir->after;
+    from.must_reach = dir->must_reach;
+    from.record = log_record;
+    from.warn = log_warn;
+    from.ctx = r;
+
+    r->rc = kv_log_replay(log, &from, &r->err);
 
     kv_log_destroy(log);
 

@@ -703,6 +703,7 @@ solo_start(solo_t *solo)
 
     /* what is new but for the heap's pages, which a rebuild reuses as well */
 
+    kv_poison_forget(solo->mem, solo->size);
     memset(solo->mem, 0, kv_store_overhead(solo->size, SOLO_SLOTS)
                          + KV_PAGE_SIZE);
 

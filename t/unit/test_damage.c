@@ -16,14 +16,17 @@
  *     known to have been acknowledged, and nothing that never was; then it
  *     takes writes, and a restart gives S(k) and these; or
  *   - it refuses: KV_DAMAGED, nothing in the directory has been changed, and
- *     the text names a file, the offset, and a way out; and whoever takes that
- *     way gets S(k) of the k that it names.
+ *     the text names a file, the offset, a way out, and what that gives up;
+ *     and whoever takes that way gets S(k) of the k that it names, and never
+ *     one that gives up more than the text said.
  *
  * Of a single damage it is known which.  Damage to a snapshot or to a file
  * that recovery has no need of costs nothing: S(n).  Damage to a log segment
  * that is needed (its header, a batch, its length) is refused, with the very
  * offset of the header or batch, but for what has no bearing: marks with
- * nothing to witness, and the space behind the end, S(n).  Only batches above W
+ * nothing to witness, the space behind the end, bytes that the file has too
+ * many, S(n), or too few, if a mark or the next segment says that none of them
+ * was used.  Only batches above W
  * may go, of a log without a mark at its end, as a killed process leaves it:
  * S(k) with k just before the damaged one, as after a power cut; and what lies
  * behind the gap does not come to life when others of the same size fill it.
@@ -39,6 +42,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <errno.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -757,56 +761,54 @@ goes_on(uint64_t k)
 
 
 /*
- * Does what the refusal says: deletes and truncates.  Returns the k of S(k)
- * that it promises, or ANYWHERE if it does not say.
+ * Does what the refusal says: moves files away and truncates.  Returns the k
+ * of S(k) that it promises.
  */
 
 static uint64_t
 take_way_out(const char *text)
 {
     char        name[KV_NAME_MAX], refused[KV_NAME_MAX];
-    bool        all, after;
+    bool        all, after, itself, newer, snaps;
     unsigned    i;
-    uint64_t    k, size, lsn;
+    uint64_t    k, size, lsn, than;
     ram_file_t  *f;
     const char  *p;
 
-    k = ANYWHERE;
     refused[0] = '\0';
     (void) sscanf(text, "%63[^:]", refused);
 
     p = strstr(text, "from LSN ");
-    if (p) {
-        k = strtoull(p + 9, NULL, 10) - 1;
+
+    if (p == NULL) {
+        fail_msg("%s: nobody says what is given up: %s", what, text);
     }
 
-    p = strstr(text, "every write after LSN ");
-    if (p) {
-        k = strtoull(p + 22, NULL, 10);
-    }
+    k = strtoull(p + 9, NULL, 10) - 1;
 
-    all = strstr(text, "delete every log-*.kvl") != NULL;
+    all = strstr(text, "move every log-*.kvl") != NULL;
+    itself = strstr(text, "move this file") != NULL;
     after = strstr(text, "all segments after it") != NULL;
+    snaps = strstr(text, "every snap-*.kvs") != NULL;
+    p = strstr(text, "every snap-*.kvs newer than snap-");
+    newer = p != NULL;
+    than = newer ? strtoull(p + 33, NULL, 16) : 0;
 
     for (i = 0; i < RAM_FILES; i++) {
         f = &solo.ram.file[i];
 
         if (strncmp(f->name, "log-", 4) == 0
-            && (all || (after && strcmp(f->name, refused) > 0)))
+            && (all || (after && strcmp(f->name, refused) > 0)
+                || (itself && strcmp(f->name, refused) == 0)))
         {
             (void) solo.ram.io.unlink(&solo.ram.io, 3, f->name);
         }
-    }
 
-    if (strstr(text, "delete it and all")) {
-        (void) solo.ram.io.unlink(&solo.ram.io, 3, refused);
-    }
-
-    p = strstr(text, "delete that snapshot") ? strstr(text, "snap-")
-                                             : strstr(text, "delete snap-");
-    if (p && sscanf(strstr(p, "snap-") + 5, "%16" SCNx64, &lsn) == 1) {
-        (void) snprintf(name, sizeof(name), "snap-%016" PRIx64 ".kvs", lsn);
-        (void) solo.ram.io.unlink(&solo.ram.io, 3, name);
+        if (snaps && sscanf(f->name, "snap-%16" SCNx64 ".kvs", &lsn) == 1
+            && (!newer || lsn > than))
+        {
+            (void) solo.ram.io.unlink(&solo.ram.io, 3, f->name);
+        }
     }
 
     for (p = text; (p = strstr(p, "truncate -s ")) != NULL; p++) {
@@ -835,7 +837,7 @@ static void
 find_way_out(bool exactly)
 {
     kv_rc_t   rc;
-    uint64_t  k, promised;
+    uint64_t  k, promised, given;
     unsigned  ways;
 
     rc = KV_DAMAGED;
@@ -848,8 +850,17 @@ find_way_out(bool exactly)
                      solo.err.text);
         }
 
-        promised = take_way_out(solo.err.text);
+        given = take_way_out(solo.err.text);
         rc = solo_start(&solo);
+
+        /* what the first text said, or nobody may rely on it */
+
+        if (exactly && promised != ANYWHERE && given != promised) {
+            fail_msg("%s: LSN %" PRIu64 " was promised, then %" PRIu64 ": %s",
+                     what, promised, given, solo.err.text);
+        }
+
+        promised = given;
     }
 
     sum.ways += ways;
@@ -860,7 +871,7 @@ find_way_out(bool exactly)
 
     k = atomic_load(&solo.host.store->zone->log.next_lsn) - 1;
 
-    if (k > before.n || (exactly && k != promised && promised != ANYWHERE)) {
+    if (k > before.n || (exactly && k != promised)) {
         fail_msg("%s: the way out promised LSN %" PRIu64 " and led to %"
                  PRIu64, what, promised, k);
     }
@@ -913,8 +924,9 @@ check_refusal(const char *name, uint64_t offset)
     }
 
     if (strstr(text, "restore the data directory from a copy, or") == NULL
-        || (strstr(text, "delete ") == NULL
-            && strstr(text, "truncate ") == NULL))
+        || (strstr(text, "move ") == NULL
+            && strstr(text, "truncate ") == NULL)
+        || strstr(text, "delete ") != NULL)
     {
         fail_msg("%s: the text names no way out: %s", what, text);
     }
@@ -1211,6 +1223,26 @@ typedef enum {
 } values_t;
 
 
+static uint64_t
+used(unsigned file)
+{
+    unsigned  i;
+    uint64_t  end;
+
+    end = KV_SEGMENT_HEADER;
+
+    for (i = 0; i < before.nplaces; i++) {
+        if (before.place[i].file == file
+            && (before.place[i].count || file == LAST_LOG))
+        {
+            end = before.place[i].offset + before.place[i].len;
+        }
+    }
+
+    return end;
+}
+
+
 static void
 damage_all(values_t bytes)
 {
@@ -1233,10 +1265,11 @@ damage_all(values_t bytes)
         }
 
         (void) strcpy(name, f->name);
-        wanted = before.file[i].needed ? REFUSED : WHOLE;
         size = f->size;
 
         while (f->size--) {
+            wanted = before.file[i].needed && f->size < used(i) ? REFUSED
+                                                                : WHOLE;
             at = f->size < sizeof(kv_segment_header_t) ? ANYWHERE : f->size;
             (void) snprintf(what, sizeof(what), "%s: %s: cut from %zu to %zu",
                             dir.name, name, size, f->size);
@@ -1468,7 +1501,6 @@ test_added(void **state)
     file_t    *f;
     size_t     n;
     unsigned   i, k, kind;
-    outcome_t  wanted;
 
     static const char *const  names[] = {
         "log-0000000000000002.kvl", "log-0000000000000000.kvl",
@@ -1499,11 +1531,10 @@ test_added(void **state)
                     memset(f->data + f->size, kind ? 0xff : 0, n);
                 }
 
-                wanted = before.file[i].needed ? REFUSED : WHOLE;
                 (void) snprintf(what, sizeof(what), "%s: %zu bytes behind "
                                 "its end, %u", f->name, n, kind);
                 f->size += n;
-                recover(wanted, f->name, f->size);
+                recover(WHOLE, f->name, 0);
 
                 if (kind == 2 && n == before.file[i].size) {
                     break;
@@ -1613,10 +1644,383 @@ test_areas(void **state)
 }
 
 
+/* ---- what becomes of what is damaged */
+
+
+static bool
+there(const char *name)
+{
+    return ram_find(&solo.ram, name) != NULL;
+}
+
+
+static const char *
+aside(unsigned file)
+{
+    static char  name[KV_NAME_MAX + 16];
+
+    (void) snprintf(name, sizeof(name), "%s.damaged", before.file[file].name);
+
+    return name;
+}
+
+
+static void
+write_one(uint32_t id, uint32_t version)
+{
+    kv_rc_t      rc;
+    kv_op_t     *op;
+    const step_t  put = { KV_OP_PUT, id, 24 };
+
+    assert_int_equal(begin(&put, version, &op), KV_OK);
+    solo_commit(&solo, &op, 1, &rc);
+    assert_int_equal(rc, KV_OK);
+}
+
+
+static unsigned
+snapshots(void)
+{
+    unsigned  i, n;
+
+    for (i = 0, n = 0; i < RAM_FILES; i++) {
+        n += strncmp(solo.ram.file[i].name, "snap-", 5) == 0
+             && strcmp(solo.ram.file[i].name + 21, ".kvs") == 0;
+    }
+
+    return n;
+}
+
+
+static void
+flip(const char *name, size_t pos)
+{
+    ram_file_t  *f;
+
+    f = ram_find(&solo.ram, name);
+    assert_non_null(f);
+    ram_resize(f, f->size + 1);          /* of its own */
+    ram_resize(f, f->size - 1);
+    f->data[pos] ^= 1;
+    f->disk[pos] ^= 1;
+}
+
+
+/* A snapshot found damaged does not count as one of the two. */
+
+static void
+test_put_aside(void **state)
+{
+    char      newest[KV_NAME_MAX];
+    uint64_t  lsn;
+
+    (void) state;
+
+    make(STOPPED);
+    (void) snprintf(what, sizeof(what), "put aside");
+
+    flip(before.file[NEW_SNAPSHOT].name, 100);
+    start();
+    check_state(&model[steps], steps);
+    assert_true(solo.warnings > 0);
+    assert_false(there(before.file[NEW_SNAPSHOT].name));
+    assert_true(there(aside(NEW_SNAPSHOT)));
+
+    /* the next start has nothing to complain of */
+
+    solo_stop(&solo, true);
+    start();
+    assert_int_equal(solo.warnings, 0);
+
+    /* the next snapshot leaves the good one, and its log */
+
+    write_one(1, 5000);
+    snapshot();
+    assert_true(there(before.file[OLD_SNAPSHOT].name));
+    assert_int_equal(snapshots(), 2);
+
+    lsn = atomic_load(&solo.host.store->zone->snapshot_lsn);
+    (void) snprintf(newest, sizeof(newest), "snap-%016" PRIx64 ".kvs", lsn);
+    solo_stop(&solo, true);
+    flip(newest, 100);
+
+    start();
+    assert_int_equal(atomic_load(&solo.host.store->zone->log.next_lsn) - 1,
+                     lsn);
+    assert_int_equal(snapshots(), 1);
+
+    /* more of them than are kept */
+
+    for (unsigned i = 0; i < 3; i++) {
+        write_one(2, 5001 + i);
+        snapshot();
+        lsn = atomic_load(&solo.host.store->zone->snapshot_lsn);
+        (void) snprintf(newest, sizeof(newest), "snap-%016" PRIx64 ".kvs",
+                        lsn);
+        solo_stop(&solo, true);
+        flip(newest, 100);
+        start();
+    }
+
+    assert_false(there(aside(NEW_SNAPSHOT)));
+    assert_int_equal(snapshots(), 1);
+
+    solo_done(&solo);
+}
+
+
+/* The disk is full: what could take the newest's place goes if that is good. */
+
+static void
+test_full_disk(void **state)
+{
+    ram_fault_t  *f;
+
+    (void) state;
+
+    make(STOPPED);
+    (void) snprintf(what, sizeof(what), "full disk");
+    solo.conf.snapshot = 1 << 30;
+    start();
+    write_one(1, 5000);
+    snapshot();
+    write_one(1, 5001);
+    snapshot();
+    assert_int_equal(snapshots(), 2);
+
+    /* rotten since it was written; no other can be made */
+
+    (void) snprintf(before.file[NEW_SNAPSHOT].name, KV_NAME_MAX,
+                    "snap-%016" PRIx64 ".kvs",
+                    atomic_load(&solo.host.store->zone->snapshot_lsn));
+    flip(before.file[NEW_SNAPSHOT].name, 100);
+
+    f = &solo.ram.fault[0];
+    f->call = RAM_WRITE;
+    f->error = ENOSPC;
+    f->nth = solo.ram.calls[RAM_WRITE] + 1;
+    f->times = 1000;
+
+    atomic_store(&solo.host.store->zone->writes, KV_WRITES_FULL);
+    solo_background(&solo, KV_WANT_ROOM);
+    assert_true(f->hits > 0);
+    assert_int_equal(snapshots(), 1);
+
+    f->nth = 0;
+    solo_stop(&solo, false);
+    start();
+    assert_int_equal(atomic_load(&solo.host.store->zone->log.next_lsn) - 1,
+                     steps + 2);
+
+    /* room: a new one, read back, and what is of no use to anybody goes */
+
+    atomic_store(&solo.host.store->zone->writes, KV_WRITES_FULL);
+    write_one(1, 5002);
+    atomic_store(&solo.host.store->zone->writes, KV_WRITES_FULL);
+    solo.host.store->zone->room_ns = 0;
+    solo.host.store->zone->hard_ns = 0;
+    solo_background(&solo, KV_WANT_ROOM);
+    assert_int_equal(snapshots(), 1);
+    assert_false(there(aside(NEW_SNAPSHOT)));
+
+    solo_stop(&solo, false);
+    start();
+    assert_int_equal(atomic_load(&solo.host.store->zone->log.next_lsn) - 1,
+                     steps + 3);
+    solo_done(&solo);
+}
+
+
+/*
+ * Each reading call of a start fails once, in every way that says that a file
+ * is bad: the snapshot's costs nothing, the log's is refused, and neither is
+ * called damage, for the next start may go well.
+ */
+
+static void
+test_unreadable(void **state)
+{
+    kv_rc_t       rc;
+    unsigned      i, k, nth, passed;
+    ram_fault_t  *f;
+
+    static const ram_call_t  calls[] = { RAM_OPEN, RAM_SIZE, RAM_READ };
+    static const int         errors[] = { EIO, EISDIR, ELOOP, EMFILE };
+
+    (void) state;
+
+    make(STOPPED);
+    unshare();
+    f = &solo.ram.fault[0];
+
+    for (i = 0; i < 3; i++) {
+        for (k = 0; k < 4; k++) {
+
+            passed = 0;
+
+            for (nth = 1; /* void */ ; nth++) {
+                load();
+                memset(solo.ram.calls, 0, sizeof(solo.ram.calls));
+                (void) snprintf(what, sizeof(what), "call %u, error %d, %u",
+                                calls[i], errors[k], nth);
+
+                f->call = calls[i];
+                f->error = errors[k];
+                f->nth = nth;
+                f->times = 1;
+                f->hits = 0;
+
+                rc = solo_start(&solo);
+                f->nth = 0;
+
+                if (rc == KV_OK) {
+                    check_state(&model[steps], steps);
+                    passed += there(aside(NEW_SNAPSHOT));
+                    solo_stop(&solo, false);
+
+                } else if (rc == KV_DAMAGED) {
+                    fail_msg("%s: %s", what, solo.err.text);
+                }
+
+                if (f->hits == 0) {
+                    break;
+                }
+
+                /* what is no fault of the file must not cost it its name */
+
+                if (rc != KV_OK && errors[k] != EMFILE
+                    && strstr(solo.err.text, before.file[NEW_SNAPSHOT].name))
+                {
+                    fail_msg("%s: %s", what, solo.err.text);
+                }
+
+                load();
+                rc = solo_start(&solo);
+                assert_int_equal(rc, KV_OK);
+                solo_stop(&solo, false);
+            }
+
+            assert_int_equal(passed > 0, errors[k] != EMFILE);
+        }
+    }
+
+    drop();
+}
+
+
+/*
+ * The snapshot's walk has seen what the log then lost: what is in it can still
+ * be had, alone, and the log goes on behind what was seen.
+ */
+
+static void
+alone(bool missing)
+{
+    char                   name[KV_NAME_MAX];
+    kv_rc_t                rc;
+    uint32_t               crc;
+    uint64_t               salt, s, e;
+    ram_file_t            *f;
+    kv_block_header_t      h;
+    kv_snapshot_footer_t   footer;
+
+    make(STOPPED);
+    (void) snprintf(what, sizeof(what), "alone, missing %u", missing);
+
+    s = before.file[NEW_SNAPSHOT].lsn;
+    e = steps;
+
+    f = ram_find(&solo.ram, before.file[NEW_SNAPSHOT].name);
+    ram_resize(f, f->size + 1);
+    ram_resize(f, f->size - 1);
+    memcpy(&salt, f->data + 24, sizeof(salt));
+    memcpy(&footer, f->data + f->size - sizeof(footer), sizeof(footer));
+    memcpy(&h, f->data + f->size - sizeof(footer) - sizeof(h), sizeof(h));
+    footer.end_lsn = e;
+    crc = kv_crc32c(0, &salt, sizeof(salt));
+    crc = kv_crc32c(crc, (uint8_t *) &h + 8, sizeof(h) - 8);
+    h.crc = kv_crc32c(crc, &footer, sizeof(footer));
+    memcpy(f->data + f->size - sizeof(footer), &footer, sizeof(footer));
+    memcpy(f->data + f->size - sizeof(footer) - sizeof(h), &h, sizeof(h));
+
+    if (missing) {
+        (void) solo.ram.io.unlink(&solo.ram.io, 3, before.file[LAST_LOG].name);
+
+    } else {
+        flip(before.file[LAST_LOG].name, 8);
+    }
+
+    assert_int_equal(solo_start(&solo), KV_DAMAGED);
+    (void) snprintf(name, sizeof(name), "snap-%016" PRIx64 ".alone", s);
+    assert_null(strstr(solo.err.text, "delete"));
+    assert_non_null(strstr(solo.err.text, "move every log-*.kvl away"));
+    assert_non_null(strstr(solo.err.text, name));
+
+    for (unsigned i = 0; i < before.nfiles; i++) {
+        if (before.file[i].log) {
+            (void) solo.ram.io.unlink(&solo.ram.io, 3, before.file[i].name);
+        }
+    }
+
+    /* one half of it is not enough */
+
+    assert_int_equal(solo_start(&solo), KV_DAMAGED);
+    assert_non_null(strstr(solo.err.text, "no log-*.kvl is there"));
+    assert_non_null(strstr(solo.err.text, name));
+    ram_borrow(&solo.ram, name, (const uint8_t *) "", 0);
+
+    for (unsigned i = 0; i < 3; i++) {
+        rc = solo_start(&solo);
+
+        if (rc != KV_OK) {
+            fail_msg("%s: %s", what, solo.err.text);
+        }
+
+        assert_true(solo.warnings > 0);
+        assert_int_equal(atomic_load(&solo.host.store->zone->log.next_lsn),
+                         e + 1 + i);
+
+        if (i == 0) {
+            check_state(&model[s], s);
+        }
+
+        write_one(1, 6000 + i);
+        solo_stop(&solo, i == 1);
+    }
+
+    /* it goes with its snapshot */
+
+    start();
+    snapshot();
+    write_one(1, 6010);
+    snapshot();
+    assert_false(there(name));
+    solo_stop(&solo, true);
+    start();
+    assert_int_equal(solo.warnings, 0);
+
+    solo_done(&solo);
+}
+
+
+static void
+test_alone(void **state)
+{
+    (void) state;
+
+    alone(false);
+    alone(true);
+}
+
+
 int
 main(void)
 {
     const struct CMUnitTest  tests[] = {
+        cmocka_unit_test(test_put_aside),
+        cmocka_unit_test(test_full_disk),
+        cmocka_unit_test(test_unreadable),
+        cmocka_unit_test(test_alone),
         cmocka_unit_test(test_stopped),
         cmocka_unit_test(test_killed),
         cmocka_unit_test(test_older_snapshot),

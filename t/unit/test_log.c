@@ -14,6 +14,7 @@
 #include <stdint.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -64,6 +65,7 @@ typedef struct {
     size_t           fail_write;      /* writes of so many bytes fail, if set */
     bool             fail_dir;        /* so do syncs of the directory */
     const char      *fail_unlink;     /* and deletions of names with this */
+    uint64_t         fail_from;       /* and reads beyond this, if set */
     bool             halved;          /* a write was, and now it fails */
     int              error;
     int              allocations;
@@ -80,6 +82,9 @@ typedef struct {
     kv_log_state_t   state;
     kv_log_t        *log;
     kv_err_t         err;
+    uint64_t         newer;           /* for replays */
+    unsigned         warnings;        /* of the last one, */
+    char             warned[768];     /* and the last of them */
 
     model_t          model[RECORDS];
     uint64_t         acked;           /* synced up to here */
@@ -115,8 +120,10 @@ static void test_make(const model_t *m, uint64_t lsn, kv_record_t *rec,
 static uint8_t test_byte(const model_t *m, size_t i);
 
 static kv_rc_t test_replay(test_t *t, uint64_t after, uint64_t must_reach);
+static void test_warn(void *ctx, const char *text);
 static void test_replays(test_t *t, uint64_t last);
 static void test_damaged(test_t *t, const char *file, const char *what);
+static void test_way_out(test_t *t);
 static kv_rc_t test_check(void *ctx, uint64_t lsn, const kv_record_t *rec);
 
 static size_t test_read(test_t *t, const char *name, uint8_t *buf,
@@ -839,7 +846,7 @@ test_torn_tail(void **ctx)
 static void
 test_damaged_middle(void **ctx)
 {
-    char        command[1200], *from, *to;
+    char        command[1200];
     test_t     *t = *ctx;
     uint64_t    offset, size;
     unsigned    i;
@@ -865,24 +872,42 @@ test_damaged_middle(void **ctx)
     /* in the records that a snapshot holds, too: there is no way past it */
 
     assert_int_equal(test_replay(t, 40, 0), KV_DAMAGED);
-    assert_non_null(strstr(t->err.text, "giving up every write after LSN 40, "
-                           "delete every log-*.kvl"));
+    assert_non_null(strstr(t->err.text, "giving up every write from LSN 41 "
+                           "on, at least 5 of them, move every log-*.kvl "
+                           "away"));
+
+    /* a walk that has seen up to 40, of which the log has no more than 25 */
+
     assert_int_equal(test_replay(t, 20, 40), KV_DAMAGED);
-    assert_non_null(strstr(t->err.text, "delete snap-0000000000000014.kvs"));
+    assert_non_null(strstr(t->err.text, "giving up what "
+                           "snap-0000000000000014.kvs has not seen of the "
+                           "writes after LSN 20 (it has seen some of those up "
+                           "to 40), move every log-*.kvl away and run \"touch "
+                           "snap-0000000000000014.alone\""));
+
+    /* a damaged snapshot of LSN 40 beside one that the log is enough for */
+
+    t->newer = 40;
+    assert_int_equal(test_replay(t, 20, 25), KV_DAMAGED);
+    assert_non_null(strstr(t->err.text, "giving up every write from LSN 26 "
+                           "on, at least 20 of them, move every snap-*.kvs "
+                           "newer than snap-0000000000000014.kvs away and run "
+                           "\"truncate"));
+    assert_int_equal(test_replay(t, 20, 30), KV_DAMAGED);
+    assert_non_null(strstr(t->err.text, "move every log-*.kvl and every "
+                           "snap-*.kvs newer than snap-0000000000000014.kvs "
+                           "away and run \"touch"));
+    assert_int_equal(test_replay(t, 0, 0), KV_DAMAGED);
+    assert_non_null(strstr(t->err.text, "move every snap-*.kvs away and run "
+                           "\"truncate"));
+    t->newer = 0;
 
     /* the way out is one */
 
     assert_int_equal(test_replay(t, 20, 0), KV_DAMAGED);
     assert_non_null(strstr(t->err.text, "from LSN 26 on"));
 
-    from = strchr(t->err.text, '"');
-    assert_non_null(from);
-    to = strchr(++from, '"');
-    assert_non_null(to);
-    (void) snprintf(command, sizeof(command), "cd %s && %.*s", t->path,
-                    (int) (to - from), from);
-    assert_int_equal(system(command), 0);
-
+    test_way_out(t);
     test_replays(t, 25);
     test_write(t, 5, 500);
     test_sync(t);
@@ -916,17 +941,20 @@ test_damaged_last(void **ctx)
 }
 
 
-/* A file that is too short, whatever it still holds. */
+/*
+ * A file that is too short: it passes if a mark says that nothing but unused
+ * space is gone.  The way out of the others gives just what it says.
+ */
 
 static void
 test_truncated(void **ctx)
 {
     int         fd;
+    char        name[KV_NAME_MAX];
     size_t      len, used;
     test_t     *t = *ctx;
     uint8_t    *file;
-    kv_rc_t     rc;
-    uint64_t    last;
+    uint64_t    last, lsn;
     unsigned    i;
 
     for (i = 0; i < 6; i++) {
@@ -940,40 +968,188 @@ test_truncated(void **ctx)
 
     file = malloc(SEGMENT);
     assert_int_equal(test_read(t, FIRST, file, SEGMENT), SEGMENT);
-    fd = openat(t->dirfd, FIRST, O_RDWR);
 
     for (len = 0; len < SEGMENT; len += len < used ? 1 : 509) {
+
+        fd = openat(t->dirfd, FIRST, O_RDWR);
         assert_int_equal(ftruncate(fd, (off_t) len), 0);
-        test_damaged(t, FIRST, "");
 
-        /* with zeroes instead, as the way out says */
+        if (len >= used) {
+            test_replays(t, last);
+            assert_int_equal(t->warnings, 1);
+            assert_non_null(strstr(t->warned, "the file ends here"));
 
-        if (len >= 40) {
-            assert_non_null(strstr(t->err.text, "truncate -s 65536 log-"));
-            assert_int_equal(ftruncate(fd, SEGMENT), 0);
+            /* the log goes on in another segment, and both are good */
 
-            rc = test_replay(t, 0, 0);
+            test_write(t, 1, 100);
+            test_sync(t);
+            assert_int_equal(t->state.segments, 2);
+            test_replays(t, last + 1);
+            assert_int_equal(t->warnings, 1);
+            assert_int_equal(unlinkat(t->dirfd, test_name(name, last + 1), 0),
+                             0);
 
-            if (rc == KV_OK) {
+        } else {
+            test_damaged(t, FIRST, "");
 
-                /* batch and mark lost together is a torn write's picture */
-
-                assert_true(t->seen == last
-                            || (len < used - HEADER && t->seen >= t->acked - 3)
-                            || len < used);
-                assert_true(t->seen % 3 == 0);
-
-            } else {
-                assert_int_equal(rc, KV_DAMAGED);
+            if (len >= KV_SEGMENT_HEADER) {
+                assert_int_equal(sscanf(strstr(t->err.text, "from LSN "),
+                                        "from LSN %" SCNu64, &lsn), 1);
+                assert_non_null(strstr(t->err.text, "truncate -s 65536 log-"));
+                test_way_out(t);
+                test_replays(t, lsn - 1);
             }
         }
 
+        assert_int_equal(ftruncate(fd, SEGMENT), 0);
         test_store(t, FIRST, 0, file, len < used ? used : SEGMENT);
+        (void) close(fd);
     }
 
-    assert_int_equal(ftruncate(fd, SEGMENT), 0);
+    test_replays(t, last);
+    assert_int_equal(t->warnings, 0);
+
+    /* without the mark, nobody knows */
+
+    memset(file + used - HEADER, 0, HEADER);
+    test_store(t, FIRST, 0, file, SEGMENT);
+    fd = openat(t->dirfd, FIRST, O_RDWR);
+    assert_int_equal(ftruncate(fd, SEGMENT - 1), 0);
+    test_damaged(t, FIRST, "LSN 19 may have been in what is gone");
+    test_way_out(t);
     test_replays(t, last);
     (void) close(fd);
+    free(file);
+}
+
+
+/* One that became longer: nothing is wrong with what is in it. */
+
+static void
+test_longer(void **ctx)
+{
+    int              fd;
+    char             junk[4096];
+    test_t          *t = *ctx;
+    uint64_t         last;
+    unsigned         i;
+    static const int more[] = { 1, 4096, 4 << 20 };
+
+    memset(junk, 0xa5, sizeof(junk));
+
+    for (i = 0; i < 3; i++) {
+        test_write(t, 3, 100);
+        test_sync(t);
+
+        fd = openat(t->dirfd, FIRST, O_RDWR);
+        assert_int_equal(ftruncate(fd, SEGMENT + more[i]), 0);
+        test_store(t, FIRST, SEGMENT, junk, (size_t) kv_min(more[i], 4096));
+        (void) close(fd);
+
+        last = t->state.next_lsn - 1;
+        test_replays(t, last);
+        assert_int_equal(t->warnings, 1);
+        assert_non_null(strstr(t->warned, FIRST ": offset 65536: the segment "
+                               "ends here, but the file goes on for "));
+
+        test_write(t, 1, 100);
+        test_sync(t);
+        assert_int_equal(t->state.segments, 1);
+        test_replays(t, last + 1);
+    }
+
+    /* nor when it is full, and purged */
+
+    test_write(t, 3, 19000);
+    test_write(t, 3, 19000);
+    test_sync(t);
+    last = t->state.next_lsn - 1;
+    test_replays(t, last);
+    assert_int_equal(t->warnings, 1);
+    assert_int_equal(kv_log_purge(t->log, t->state.segment_lsn - 1,
+                                  t->state.segment_lsn, 2, NULL, &t->err),
+                     KV_OK);
+    assert_int_equal(test_count(t, ""), 1);
+    assert_int_equal(test_replay(t, t->state.segment_lsn - 1, 0), KV_OK);
+    assert_int_equal(t->warnings, 0);
+}
+
+
+/* The disk does not give what nobody needs: behind the mark at the end. */
+
+static void
+test_unreadable_tail(void **ctx)
+{
+    test_t   *t = *ctx;
+    uint64_t  last;
+
+    test_write(t, 3, 100);
+    test_sync(t);
+    last = t->state.next_lsn - 1;
+
+    t->fail_from = t->state.offset + HEADER;
+    assert_int_equal(test_replay(t, 0, 0), KV_ERROR);
+    assert_non_null(strstr(t->err.text, "Input/output error"));
+    assert_non_null(strstr(t->err.text, "from LSN 4 on"));
+
+    t->fail_from = 0;
+    test_replays(t, last);
+    (void) kv_log_mark(t->log, &t->err);
+
+    t->fail_from = t->state.offset + HEADER;
+    test_replays(t, last);
+    assert_int_equal(t->warnings, 1);
+    test_write(t, 2, 100);
+    test_sync(t);
+    assert_int_equal(t->state.segments, 2);
+    t->fail_from = 0;
+    test_replays(t, last + 2);
+}
+
+
+/* A segment of another log that is as good as ours, in the midst of ours. */
+
+static void
+test_overlap(void **ctx)
+{
+    char       name[KV_NAME_MAX], spare[KV_NAME_MAX];
+    test_t    *t = *ctx;
+    uint8_t   *file;
+    unsigned   i;
+
+    file = malloc(SEGMENT);
+
+    /* LSNs 1 to 4 and 5 to 8 */
+
+    test_write(t, 4, 10000);
+    test_write(t, 4, 10000);
+    test_sync(t);
+    (void) test_name(name, 5);
+    assert_int_equal(test_read(t, name, file, SEGMENT), SEGMENT);
+
+    test_empty(t);
+    test_open(t);
+
+    for (i = 0; i < 8; i++) {
+        test_write(t, 1, 3000);
+        test_sync(t);
+    }
+
+    test_replays(t, 8);
+    test_store(t, name, 0, file, SEGMENT);
+    test_damaged(t, FIRST, "one of them is of another log");
+
+    /* what was never durable may be there twice: its writer died */
+
+    test_empty(t);
+    test_open(t);
+    test_write(t, 4, 3000);
+    test_sync(t);
+    test_write(t, 4, 3000);
+    test_store(t, name, 0, file, SEGMENT);
+    (void) test_name(spare, 9);
+    assert_int_equal(test_replay(t, 0, 0), KV_NOT_FOUND);
+
     free(file);
 }
 
@@ -1319,7 +1495,7 @@ test_reading_fails(void **ctx)
         test_store(t, "spare-0.tmp", 0, "", 1);
         t->calls = 0;
         t->fail_at = n;
-        t->fail_count = 1;
+        t->fail_count = 2;            /* what is read ahead is tried again */
         t->error = EIO;
 
         rc = test_replay(t, 0, 0);
@@ -1367,7 +1543,7 @@ test_segments_wrong(void **ctx)
 
     assert_int_equal(test_replay(t, 1, lsn), KV_OK);
     assert_int_equal(test_replay(t, 1, lsn + 1), KV_DAMAGED);
-    assert_non_null(strstr(t->err.text, "delete snap-0000000000000001.kvs"));
+    assert_non_null(strstr(t->err.text, "touch snap-0000000000000001.alone"));
     assert_non_null(strstr(t->err.text, names[1]));
     assert_int_equal(test_replay(t, lsn, 0), KV_OK);
     assert_int_equal(test_replay(t, lsn + 1, 0), KV_DAMAGED);
@@ -1390,14 +1566,16 @@ test_segments_wrong(void **ctx)
     test_damaged(t, FIRST, "misnamed, its first LSN is 2");
 
     h = good;
-    h.size = (1u << 30) + 4096;
-    test_reseal(t, FIRST, &h);
-    test_damaged(t, FIRST, "no segment has 1073745920 bytes");
-
-    h = good;
     h.size = SEGMENT - 8;
     test_reseal(t, FIRST, &h);
-    test_damaged(t, FIRST, "the file ends here");
+    test_replays(t, lsn);
+    assert_non_null(strstr(t->warned, "the segment ends here"));
+
+    h = good;
+    h.size = SEGMENT + 8;
+    test_reseal(t, FIRST, &h);
+    test_replays(t, lsn);
+    assert_non_null(strstr(t->warned, "the file ends here"));
 
     h = good;
     h.magic[0] = 'X';
@@ -1435,7 +1613,8 @@ test_segments_wrong(void **ctx)
     assert_int_equal(unlinkat(t->dirfd, FIRST, 0), 0);
     assert_int_equal(test_replay(t, 0, 0), KV_DAMAGED);
     assert_non_null(strstr(t->err.text, "but 1 is needed"));
-    assert_non_null(strstr(t->err.text, "delete every log-*.kvl"));
+    assert_non_null(strstr(t->err.text, "from LSN 1 on, at least 6 of them, "
+                           "move every log-*.kvl away"));
     assert_int_equal(test_replay(t, t->state.next_lsn ? lsn : 0, 0), KV_OK);
 }
 
@@ -2047,7 +2226,8 @@ static kv_rc_t
 test_replay(test_t *t, uint64_t after, uint64_t must_reach)
 {
     kv_rc_t         rc;
-    kv_log_state_t  before;
+    kv_log_state_t   before;
+    kv_log_replay_t  from;
 
     if (t->log) {
         kv_log_destroy(t->log);
@@ -2061,7 +2241,18 @@ test_replay(test_t *t, uint64_t after, uint64_t must_reach)
     t->log = test_create(t, t->segment_size, t->max_batch);
     assert_non_null(t->log);
 
-    rc = kv_log_replay(t->log, after, must_reach, test_check, t, &t->err);
+    memset(&from, 0, sizeof(from));
+    from.after = after;
+    from.must_reach = must_reach;
+    from.newer = t->newer;
+    from.record = test_check;
+    from.warn = test_warn;
+    from.ctx = t;
+
+    t->warnings = 0;
+    t->warned[0] = '\0';
+
+    rc = kv_log_replay(t->log, &from, &t->err);
 
     if (rc == KV_OK) {
         assert_int_equal(t->state.next_lsn, t->seen + 1);
@@ -2076,6 +2267,16 @@ test_replay(test_t *t, uint64_t after, uint64_t must_reach)
     }
 
     return rc;
+}
+
+
+static void
+test_warn(void *ctx, const char *text)
+{
+    test_t  *t = ctx;
+
+    t->warnings++;
+    (void) snprintf(t->warned, sizeof(t->warned), "%s", text);
 }
 
 
@@ -2099,6 +2300,23 @@ test_damaged(test_t *t, const char *file, const char *what)
     assert_non_null(strstr(t->err.text, what));
     assert_true(strstr(t->err.text, "restore the data directory")
                 || strstr(t->err.text, "use the version"));
+}
+
+
+/* Does the commands of the last refusal. */
+
+static void
+test_way_out(test_t *t)
+{
+    char  command[1200], *from, *to;
+
+    from = strchr(t->err.text, '"');
+    assert_non_null(from);
+    to = strchr(++from, '"');
+    assert_non_null(to);
+    (void) snprintf(command, sizeof(command), "cd %s && %.*s", t->path,
+                    (int) (to - from), from);
+    assert_int_equal(system(command), 0);
 }
 
 
@@ -2348,6 +2566,11 @@ static ssize_t
 test_io_pread(kv_io_t *io, int fd, void *buf, size_t n, off_t offset)
 {
     test_t  *t = (test_t *) io;
+
+    if (t->fail_from && (uint64_t) offset + n > t->fail_from) {
+        errno = EIO;
+        return -1;
+    }
 
     return test_fails(io) ? -1
                           : t->system.pread(&t->system, fd, buf, n, offset);
@@ -2632,6 +2855,9 @@ main(void)
         TEST(test_damaged_middle),
         TEST(test_damaged_last),
         TEST(test_truncated),
+        TEST(test_longer),
+        TEST(test_unreadable_tail),
+        TEST(test_overlap),
         TEST(test_every_byte),
         TEST(test_gap),
         TEST(test_gap_after_mark),
