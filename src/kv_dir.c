@@ -96,6 +96,7 @@ static int kv_dir_open_file(int dirfd, const char *name, int flags,
 
 static int kv_dir_open_lock(int dirfd, uid_t uid, gid_t gid, bool *busy);
 static kv_rc_t kv_dir_own_file(void *ctx, const char *name);
+static void kv_dir_refuse(kv_dir_own_t *own, const char *name, int error);
 static kv_rc_t kv_dir_adopt(kv_dir_own_t *own, const char *name, int fd,
     const struct stat *st);
 static kv_rc_t kv_dir_usable(int dirfd, const char *path,
@@ -863,10 +864,7 @@ kv_dir_own_file(void *ctx, const char *name)
             return KV_OK;
         }
 
-        kv_err_set(own->err, "cannot use \"%s/%s\": %s", own->path, name,
-                   errno == EINVAL ? "it is no regular file: move it away, "
-                                     "and see who has put it there"
-                                   : strerror(errno));
+        kv_dir_refuse(own, name, errno);
         return KV_ERROR;
     }
 
@@ -875,6 +873,30 @@ kv_dir_own_file(void *ctx, const char *name)
     (void) close(fd);
 
     return rc;
+}
+
+
+static void
+kv_dir_refuse(kv_dir_own_t *own, const char *name, int error)
+{
+    struct stat  st;
+
+    if (error == EINVAL) {
+        kv_err_set(own->err, "cannot use \"%s/%s\": it is no regular file: "
+                   "move it away, and see who has put it there", own->path,
+                   name);
+
+    } else if (error == EACCES
+               && fstatat(own->fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0)
+    {
+        kv_err_set(own->err, "cannot use \"%s/%s\": it belongs to user %d, "
+                   "and nginx is started by user %d: %s", own->path, name,
+                   (int) st.st_uid, (int) geteuid(), strerror(error));
+
+    } else {
+        kv_err_set(own->err, "cannot use \"%s/%s\": %s", own->path, name,
+                   strerror(error));
+    }
 }
 
 

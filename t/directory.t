@@ -446,6 +446,22 @@ SKIP: {
 }
 
 
+# a directory whose name may not be on disk yet holds nothing
+
+{
+    my $s = server(fault => 1);
+    $s->fault(fdatasync => 1);
+    my ($rc, $out) = $s->refused;
+    ok($rc, 'refused when the directory above cannot be synced');
+    like($out, qr/\[emerg\].*sync the parent of.*\Q$s->{path}\E/, 'and says so');
+    $s->fault(fdatasync => undef);
+    $s->expect_log(qr/sync the parent of/);
+    $s->start;
+    is($s->put('a', 'b')->{status}, 200, 'started again it works');
+    $s->done;
+}
+
+
 # a file system that cannot be written
 
 SKIP: {

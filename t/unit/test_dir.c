@@ -378,6 +378,14 @@ test_group(void **ctx)
     assert_int_equal(fchmod(t->topfd, 0300), 0);
     assert_int_equal(test_run_as(t, NOBODY, NOBODY, test_start), KV_OK);
     assert_int_equal(test_stat(t, "kv").st_uid, NOBODY);
+
+    /* a file that he may not read */
+
+    test_write(t, "kv/" SEGMENT, KV_SEGMENT_MAGIC, 8);
+    assert_int_equal(fchmodat(t->topfd, "kv/" SEGMENT, 0600, 0), 0);
+    assert_int_equal(test_run_as(t, NOBODY, NOBODY, test_start), KV_ERROR);
+    assert_int_equal(fchownat(t->topfd, "kv/" SEGMENT, NOBODY, -1, 0), 0);
+    assert_int_equal(test_run_as(t, NOBODY, NOBODY, test_start), KV_OK);
 }
 
 
