@@ -6,6 +6,7 @@
 
 #include <assert.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -27,6 +28,7 @@ static kv_store_t *kv_store_handle(const kv_store_conf_t *conf,
     kv_zone_t *zone, kv_io_t *io, int dirfd, kv_err_t *err);
 static kv_rc_t kv_store_fit(kv_store_t *store, kv_log_t **log,
     kv_store_fit_t *made);
+static bool kv_store_allowed(const kv_store_conf_t *conf, kv_err_t *err);
 static bool kv_store_background_can(kv_store_t *store);
 static uint64_t kv_store_until(uint64_t due);
 static bool kv_store_ready(kv_store_t *store);
@@ -158,6 +160,10 @@ kv_store_handle(const kv_store_conf_t *conf, kv_zone_t *zone, kv_io_t *io,
 {
     kv_store_t  *store;
 
+    if (!kv_store_allowed(conf, err)) {
+        return NULL;
+    }
+
     store = calloc(1, sizeof(kv_store_t));
     if (store == NULL) {
         goto failed;
@@ -197,6 +203,29 @@ kv_store_in_force(kv_store_t *store)
 {
     atomic_store(&store->zone->segment, store->conf.segment);
     atomic_store(&store->zone->snapshot, store->conf.snapshot);
+}
+
+
+/* Whether a file may become as large as a segment. */
+
+static bool
+kv_store_allowed(const kv_store_conf_t *conf, kv_err_t *err)
+{
+    struct rlimit  limit;
+
+    if (getrlimit(RLIMIT_FSIZE, &limit) == -1
+        || limit.rlim_cur == RLIM_INFINITY || limit.rlim_cur >= conf->segment)
+    {
+        return true;
+    }
+
+    kv_err_set(err, "zone \"%s\": segments have %llu bytes, but a limit "
+               "allows files %llu at most: raise it (ulimit -f, LimitFSIZE=), "
+               "or make segments smaller (segment=)", conf->name,
+               (unsigned long long) conf->segment,
+               (unsigned long long) limit.rlim_cur);
+
+    return false;
 }
 
 

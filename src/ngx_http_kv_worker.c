@@ -584,6 +584,8 @@ ngx_http_kv_arm(ngx_http_kv_zone_t *zone)
 void
 ngx_http_kv_leave(ngx_http_kv_zone_t *zone)
 {
+    sigset_t  signals;
+
     if (zone->store == NULL || zone->store->slot == NULL) {
         return;
     }
@@ -592,7 +594,11 @@ ngx_http_kv_leave(ngx_http_kv_zone_t *zone)
     zone->draining = 1;
 
     ngx_http_kv_look_stop(zone);
+    kv_io_block_signal(&signals);
+
     ngx_http_kv_drain(zone);
+
+    kv_io_unblock_signal(&signals);
 
     if (zone->watch.timer_set) {
         ngx_del_timer(&zone->watch);

@@ -74,6 +74,7 @@ ngx_http_kv_create_zone(ngx_http_kv_zone_t *zone, ngx_slab_pool_t *shpool)
     size_t      size;
     kv_rc_t     rc;
     kv_err_t    err;
+    sigset_t    signals;
     ngx_uint_t  i, slots;
 
     zone->owner = 1;
@@ -99,8 +100,12 @@ ngx_http_kv_create_zone(ngx_http_kv_zone_t *zone, ngx_slab_pool_t *shpool)
         return NGX_ERROR;
     }
 
+    kv_io_block_signal(&signals);
+
     rc = kv_store_create(&zone->store, &zone->conf, mem, size, slots,
                          &zone->io, zone->dirfd, &err);
+
+    kv_io_unblock_signal(&signals);
 
     if (rc != KV_OK) {
         ngx_log_error(NGX_LOG_EMERG, zone->log, 0,

@@ -5,7 +5,9 @@
  * one of these names is there,
  *
  *     fdatasync   every sync fails with EIO
- *     write       every positioned write fails with EIO
+ *     write       every positioned write fails with the error of that number, or
+ *                 EIO if it says 1
+ *     open        every file that is opened below a directory, the same
  *     slow        every sync takes as many milliseconds as the file says
  *     die         the process that syncs next is killed as many microseconds
  *                 after that sync as the file says; once: the file goes
@@ -18,6 +20,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/uio.h>
@@ -30,7 +33,10 @@ static int      (*real_fsync)(int);
 static ssize_t  (*real_pwrite)(int, const void *, size_t, off_t);
 static ssize_t  (*real_pwritev)(int, const struct iovec *, int, off_t);
 
+static int      (*real_openat)(int, const char *, int, ...);
+
 static char  sync_name[512], write_name[512], slow_name[512], die_name[512];
+static char  open_name[512];
 
 
 static void __attribute__((constructor))
@@ -45,6 +51,9 @@ fault_init(void)
     real_pwritev = (ssize_t (*)(int, const struct iovec *, int, off_t))
                    dlsym(RTLD_NEXT, "pwritev64");
 
+    real_openat = (int (*)(int, const char *, int, ...))
+                  dlsym(RTLD_NEXT, "openat64");
+
     /* nginx empties the environment of its workers: now or never */
 
     dir = getenv("KV_FAULT_DIR");
@@ -54,6 +63,7 @@ fault_init(void)
 
     snprintf(sync_name, sizeof(sync_name), "%s/fdatasync", dir);
     snprintf(write_name, sizeof(write_name), "%s/write", dir);
+    snprintf(open_name, sizeof(open_name), "%s/open", dir);
     snprintf(slow_name, sizeof(slow_name), "%s/slow", dir);
     snprintf(die_name, sizeof(die_name), "%s/die", dir);
 }
@@ -96,6 +106,24 @@ fault_number(const char *name)
     fclose(f);
 
     return n;
+}
+
+
+/* Whether a call is to fail; then errno is set. */
+
+static int
+fault_error(const char *name)
+{
+    long  n;
+
+    if (!fault_is(name)) {
+        return 0;
+    }
+
+    n = fault_number(name);
+    errno = n > 1 ? (int) n : EIO;
+
+    return 1;
 }
 
 
@@ -166,8 +194,7 @@ fsync(int fd)
 ssize_t
 pwrite64(int fd, const void *buf, size_t n, off_t offset)
 {
-    if (fault_is(write_name)) {
-        errno = EIO;
+    if (fault_error(write_name)) {
         return -1;
     }
 
@@ -178,13 +205,34 @@ pwrite64(int fd, const void *buf, size_t n, off_t offset)
 ssize_t
 pwritev64(int fd, const struct iovec *iov, int n, off_t offset)
 {
-    if (fault_is(write_name)) {
-        errno = EIO;
+    if (fault_error(write_name)) {
         return -1;
     }
 
     return real_pwritev(fd, iov, n, offset);
 }
+
+
+int
+openat64(int dirfd, const char *name, int flags, ...)
+{
+    mode_t   mode;
+    va_list  args;
+
+    va_start(args, flags);
+    mode = flags & O_CREAT ? va_arg(args, mode_t) : 0;
+    va_end(args);
+
+    if (dirfd != AT_FDCWD && fault_error(open_name)) {
+        return -1;
+    }
+
+    return real_openat(dirfd, name, flags, mode);
+}
+
+
+int  openat(int dirfd, const char *name, int flags, ...)
+    __attribute__((alias("openat64")));
 
 
 /* off_t has 64 bits on every machine that we know */

@@ -70,6 +70,7 @@ sub with_points {
 #   conf         all but the first lines of the configuration; %%name%% in it
 #                becomes the object's {name}
 #   fault        the disk is faulty on demand: see fault()
+#   limit        the largest file that nginx may make, in 512 bytes
 
 sub new {
     my ($class, %o) = @_;
@@ -166,7 +167,10 @@ sub launch {
             $ENV{LD_PRELOAD} = "$dir/fault.so";
             $ENV{KV_FAULT_DIR} = "$dir/fault";
         }
-        { exec nginx(), '-p', $dir, '-c', "$dir/nginx.conf" }
+        my @limit = $self->{limit}
+            ? ('sh', '-c', "ulimit -f $self->{limit} && exec \"\$@\"", 'sh')
+            : ();
+        { exec @limit, nginx(), '-p', $dir, '-c', "$dir/nginx.conf" }
         POSIX::_exit(127);
     }
 
@@ -350,8 +354,8 @@ sub used { $_[0]->store->{zone}{used} }
 # ---- faults
 
 
-# Breaks the disk (see fault.c: fdatasync => 1, write => 1, slow => ms, die =>
-# us), or mends it (fdatasync => undef).
+# Breaks the disk (see fault.c: fdatasync => 1, write => 1 or an errno, open =>
+# the same, slow => ms, die => us), or mends it (fdatasync => undef).
 
 sub fault {
     my ($self, $what, $value) = @_;

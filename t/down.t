@@ -1,0 +1,193 @@
+# The table of being down, seen from outside: what may pass does pass, in every
+# worker, and /health and /stats tell the truth meanwhile.
+
+use strict;
+use warnings;
+
+use Errno qw(EACCES EMFILE ENOMEM);
+use Test::More;
+use Time::HiRes qw(sleep);
+
+use KV::Test;
+
+KV::Test::with_points();
+
+my @KV = (zone => '32m', kv => 'segment=1m max_value=256k snapshot=off');
+
+sub state { $_[0]->store->{state} }
+
+sub health { $_[0]->http(GET => '/health', soft => 1)->{status} }
+
+# Puts until the answer is another; what it is.
+
+sub until_not {
+    my ($s, $status) = @_;
+    for (1 .. 500) {
+        my $now = $s->put("k" . $_ % 20, value("k" . $_ % 20, 1, 50_000))
+                    ->{status};
+        return $now if $now != $status;
+    }
+    return $status;
+}
+
+
+# ---- a limit of the size of files
+
+{
+    my $s = KV::Test->new(@KV, limit => 1000);             # of 512 bytes
+    my ($rc, $out) = $s->refused;
+    ok($rc, 'a limit below a segment: no start');
+    unlike($out, qr/signal/, 'which is no death');
+    like($out, qr/\[emerg\].*1048576 bytes.*512000 at most.*ulimit -f/,
+         'and says which limit it is');
+    $s->expect_log(qr/\[emerg\]/);
+    $s->done;
+}
+
+SKIP: {
+    skip('no prlimit here', 1) if system('prlimit --version >/dev/null 2>&1');
+
+    my $s = KV::Test->new(@KV);
+    $s->start;
+    my @workers = sort $s->workers;
+    system("prlimit --pid $_ --fsize=700000: >/dev/null") for @workers;
+
+    is(until_not($s, 200), 507, 'a limit that comes later: 507');
+    is(state($s), 'disk full', 'as of a full disk');
+    is(health($s), 503, 'and /health says so');
+    is($s->get('k1')->{body}, value('k1', 1, 50_000), 'reads go on');
+    is_deeply([ sort $s->workers ], \@workers, 'nobody was killed');
+    $s->expect_log(qr/ulimit -f/);
+    like($s->log, qr/ulimit -f/, 'the log says what is in the way');
+
+    # the way out as well: what waits is committed by the main thread
+
+    is($s->stop, 0, 'it stops');
+    $s->start;
+    is($s->get('k1')->{body}, value('k1', 1, 50_000), 'and starts');
+    is($s->put('k1', 'x')->{status}, 200, 'without the limit it writes');
+    $s->done;
+}
+
+
+# ---- files that cannot be opened
+
+for my $errno (EACCES, EMFILE) {
+    my $name = $! = $errno;
+    my $s = KV::Test->new(@KV, fault => 1);
+    $s->expect_log(qr/writes are refused/);
+    $s->start;
+    $s->put("k$_", value("k$_", 1, 50_000)) for 1 .. 3;
+
+    $s->fault(open => $errno);
+    is(until_not($s, 200), 503, "$name: refused when a file is needed");
+    is(state($s), 'refusing', "$name: /stats says so");
+    is(health($s), 503, "$name: /health, too");
+    is($s->get('k1')->{body}, value('k1', 1, 50_000), "$name: reads go on");
+
+    # it does not change with each write that fits
+
+    my @got = map { $s->put('small', 'x'); health($s) } 1 .. 20;
+    is_deeply([ grep { $_ != 503 } @got ], [], "$name: nor with small writes");
+    my $said = () = $s->log =~ /writes are refused/g;
+    cmp_ok($said, '<=', 2, "$name: and is said once or so");
+
+    # nobody writes, but somebody asks
+
+    $s->fault(open => undef);
+    ok(wait_for(sub { health($s) == 200 }, 10), "$name: it ends by itself");
+    is(state($s), 'ready', "$name: ready");
+    is($s->put('k1', value('k1', 1, 50_000))->{status}, 200,
+       "$name: writes work again") for 1 .. 30;
+    $s->stop('KILL');
+    $s->start;
+    is($s->get('k1')->{body}, value('k1', 1, 50_000), "$name: nothing lost");
+    $s->done;
+}
+
+
+# memory that a write lacks
+
+{
+    my $s = KV::Test->new(@KV, fault => 1);
+    $s->expect_log(qr/writes are refused/);
+    $s->start;
+    $s->put('k1', 'old');
+    $s->fault(write => ENOMEM);
+    is($s->put('k1', 'new')->{status}, 503, 'ENOMEM: refused');
+    is(state($s), 'refusing', 'ENOMEM: for now');
+    $s->fault(write => undef);
+    is($s->get('k1')->{body}, 'old', 'ENOMEM: nothing has changed');
+    is($s->put('k1', 'new')->{status}, 200, 'ENOMEM: it works again');
+    is(health($s), 200, 'ENOMEM: and is healthy');
+    $s->done;
+}
+
+
+# syncs, in whatever worker, that have a file to open
+
+{
+    my $s = KV::Test->new(@KV, fault => 1);
+    $s->{kv} .= ' sync=20ms';
+    $s->expect_log(qr/writes are refused|exited on signal 9/);
+    $s->start;
+    $s->put("k$_", 'x') for 1 .. 10;
+
+    for (1 .. 5) {
+
+        # the committer goes, and who comes has nothing open
+
+        $s->fault(open => EMFILE);
+        $s->put("k$_", 'x', soft => 1) for 1 .. 4;
+        kill('KILL', ($s->workers)[0]);
+        sleep(0.05);
+        $s->put("k$_", 'x', soft => 1) for 1 .. 4;
+        $s->fault(open => undef);
+        wait_for(sub { $s->workers == 2 }, 5);
+    }
+
+    ok(wait_for(sub { health($s) == 200 }, 10),
+       'syncs that cannot open the segment are not final');
+    is($s->put('k1', 'y')->{status}, 200, 'writes go on');
+    ok(wait_for(sub { my $l = $s->store->{log};
+                      $l->{durable_lsn} == $l->{next_lsn} - 1 }, 5),
+       'and are synced');
+    $s->done;
+}
+
+
+# ---- a rebuild that lacks descriptors
+
+{
+    my $s = KV::Test->new(@KV, fault => 1);
+    $s->expect_log(qr/exited on signal 9|cannot be rebuilt yet/);
+    $ENV{KV_POINT_DIR} = $s->{dir};
+    $s->start;
+    $s->put("k$_", value("k$_", 1, 5000)) for 1 .. 20;
+
+    $s->fault(open => EMFILE);
+    write_file("$s->{dir}/point.new", "APPLYING 1\n");
+    rename("$s->{dir}/point.new", "$s->{dir}/point");
+    $s->put('k1', value('k1', 1, 5000), soft => 1);
+
+    ok(wait_for(sub { $s->log =~ /cannot be rebuilt yet/ }, 10),
+       'a rebuild without descriptors');
+    is(state($s), 'recovering', 'is tried again');
+    is($s->get('k2')->{status}, 503, 'reads wait');
+    is($s->put('k2', 'x')->{status}, 503, 'writes wait');
+    is(health($s), 503, '/health knows');
+
+    # also when another worker has to go on with it
+
+    kill('KILL', ($s->workers)[0]);
+    wait_for(sub { $s->workers == 2 }, 5);
+    $s->fault(open => undef);
+    ok(wait_for(sub { health($s) == 200 }, 10), 'until it goes well');
+    is(scalar(grep { $s->get("k$_")->{body} ne value("k$_", 1, 5000) }
+              1 .. 20), 0, 'and nothing is lost');
+    is($s->store->{recovery}{rebuilds}, 1, 'it was one rebuild');
+    $s->done;
+    delete $ENV{KV_POINT_DIR};
+}
+
+done_testing();
