@@ -54,7 +54,7 @@ static kv_op_t *kv_commit_gather(kv_store_t *store, kv_batch_t *batch,
 static kv_rc_t kv_commit_log(kv_store_t *store, kv_batch_t *batch);
 static kv_rc_t kv_commit_refused(kv_store_t *store, kv_rc_t rc, size_t len,
     const kv_err_t *err);
-static void kv_commit_written(kv_store_t *store, size_t len);
+static void kv_commit_written(kv_store_t *store, uint64_t lsn, size_t len);
 static kv_rc_t kv_commit_borrow(kv_store_t *store);
 static bool kv_commit_apply_one(kv_zone_t *zone, kv_op_t *op);
 static kv_rc_t kv_commit_make_room(kv_store_t *store, kv_op_t *op);
@@ -611,7 +611,7 @@ kv_commit_log(kv_store_t *store, kv_batch_t *batch)
 
     sync = kv_commit_promised(zone, batch->op, batch->n);
 
-    kv_commit_written(store, len);
+    kv_commit_written(store, lsn, len);
 
     kv_measure_count(&zone->stats.batch, batch->n);
 
@@ -673,17 +673,27 @@ kv_commit_refused(kv_store_t *store, kv_rc_t rc, size_t len,
 }
 
 
+/* A batch that begins with `lsn`, of `len` bytes, is in the log. */
+
 static void
-kv_commit_written(kv_store_t *store, size_t len)
+kv_commit_written(kv_store_t *store, uint64_t lsn, size_t len)
 {
     bool        extended;
+    uint64_t    now;
     kv_zone_t  *zone;
 
     zone = store->zone;
+    now = kv_now_ns();
+
+    /* a new segment begins with a sync of the one before */
+
+    if (atomic_load(&zone->log.durable_lsn) + 1 == lsn) {
+        atomic_store(&zone->unsynced_ns, now);
+    }
 
     atomic_store(&zone->unsynced, 1);
     atomic_store(&zone->unmarked, 1);
-    atomic_store(&zone->written_ns, kv_now_ns());
+    atomic_store(&zone->written_ns, now);
 
     extended = atomic_load(&zone->current_segment) != zone->log.segment_lsn;
     atomic_store(&zone->current_segment, zone->log.segment_lsn);

@@ -51,6 +51,12 @@ kv_commit_inherit(kv_store_t *store, kv_batch_t *batch)
     atomic_store(&zone->reap, 1);
     atomic_store(&zone->waits, 0);
 
+    /* what it wrote last it may not have said */
+
+    if (atomic_load(&zone->unsynced) == 0) {
+        atomic_store(&zone->unsynced_ns, kv_now_ns());
+    }
+
     atomic_store(&zone->unsynced, 1);
 
     if (atomic_load(&zone->phase) != KV_PHASE_IDLE || !kv_state_whole(zone)) {

@@ -864,6 +864,27 @@ kv_store_sync_due(kv_store_t *store)
 
 
 uint64_t
+kv_store_unsynced(kv_store_t *store)
+{
+    uint64_t    since, now;
+    kv_zone_t  *zone;
+
+    zone = store->zone;
+
+    if (atomic_load(&zone->log.durable_lsn) + 1
+        >= atomic_load(&zone->log.next_lsn))
+    {
+        return 0;
+    }
+
+    since = atomic_load(&zone->unsynced_ns);
+    now = kv_now_ns();
+
+    return now > since ? (now - since) / 1000000 + 1 : 1;
+}
+
+
+uint64_t
 kv_store_mark_due(kv_store_t *store)
 {
     kv_zone_t  *zone;

@@ -289,6 +289,12 @@ void kv_store_background(kv_store_t *store);
 /* The sum of all slots' request counters. */
 void kv_store_request_stats(kv_store_t *store, kv_stats_t *sum);
 
+/*
+ * How old the oldest write is that is in the log and not synced, from when it
+ * was written: milliseconds, at least 1; 0: there is none.
+ */
+uint64_t kv_store_unsynced(kv_store_t *store);
+
 /* Heap figures; KV_OK or KV_UNAVAILABLE. */
 kv_rc_t kv_store_heap_stat(kv_store_t *store, kv_heap_stat_t *st);
 

@@ -131,6 +131,7 @@ typedef struct {
     _Atomic uint64_t  current_segment; /* log.segment_lsn, for anyone */
     _Atomic uint64_t  written_ns;     /* the last batch, monotonic */
     _Atomic uint32_t  unsynced;       /* written, not synced yet */
+    _Atomic uint64_t  unsynced_ns;    /* when the first of these was */
     _Atomic uint32_t  sync_ms;        /* of these, the shortest kv_op_t.sync_ms
                                          that is not 0; set before unsynced */
     _Atomic uint32_t  unmarked;       /* written, no mark behind it yet */

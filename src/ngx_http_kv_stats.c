@@ -185,12 +185,13 @@ ngx_http_kv_stats_store(u_char *p, u_char *end, ngx_http_kv_zone_t *zone)
 
     p = ngx_slprintf(p, end, "\"log\":{\"bytes\":%uL,\"written\":%uL,"
                      "\"segments\":%uL,\"next_lsn\":%uL,"
-                     "\"durable_lsn\":%uL},",
+                     "\"durable_lsn\":%uL,\"unsynced_ms\":%uL},",
                      (uint64_t) atomic_load(&z->log.bytes),
                      (uint64_t) atomic_load(&z->log.written),
                      (uint64_t) atomic_load(&z->log.segments),
                      (uint64_t) atomic_load(&z->log.next_lsn),
-                     (uint64_t) atomic_load(&z->log.durable_lsn));
+                     (uint64_t) atomic_load(&z->log.durable_lsn),
+                     kv_store_unsynced(zone->store));
 
     p = ngx_slprintf(p, end, "\"snapshots\":{\"completed\":%uL,"
                      "\"failed\":%uL,\"last_lsn\":%uL,\"last_bytes\":%uL,"

@@ -156,6 +156,28 @@ for my $errno (EACCES, EMFILE) {
 }
 
 
+# ---- what a power cut would take, where syncs are slow
+
+{
+    my $s = KV::Test->new(@KV, fault => 1);
+    $s->{kv} .= ' sync=50ms';
+    $s->start;
+    is($s->store->{log}{unsynced_ms}, 0, 'unsynced: nothing yet');
+    $s->fault(slow => 300);
+
+    my $c = $s->connect;
+    for (1 .. 2) {
+        $c->send(KV::Conn::request(PUT => '/kv/k', body => 'x'));
+        ok(wait_for(sub { $s->store->{log}{unsynced_ms} > 200 }, 10, 0.01),
+           'unsynced: older than the interval, while a sync takes its time');
+        is($c->response->{status}, 200, 'unsynced: it is written');
+    }
+    ok(wait_for(sub { $s->store->{log}{unsynced_ms} == 0 }, 10),
+       'unsynced: nothing in the end');
+    $s->done;
+}
+
+
 # ---- a rebuild that lacks descriptors
 
 {

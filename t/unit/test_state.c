@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "kv_commit.h"
 #include "kv_log_private.h"
 #include "ram.h"
 
@@ -387,6 +388,72 @@ test_rebuild(void **state)
 }
 
 
+/* How old the oldest write is that a power cut would take. */
+
+static void
+assert_unsynced(uint64_t since, uint64_t least)
+{
+    assert_in_range(kv_store_unsynced(solo.host.store), least,
+                    kit_now_ms() - since + 2);
+}
+
+
+static void
+test_unsynced(void **state)
+{
+    uint64_t         first, segment;
+    kv_zone_t       *zone;
+    struct timespec  pause;
+
+    (void) state;
+
+    pause.tv_sec = 0;
+    pause.tv_nsec = 20000000;
+
+    solo.conf.sync = KV_SYNC_INTERVAL;
+    solo.conf.sync_interval = 1000000;
+    assert_int_equal(solo_start(&solo), KV_OK);
+    zone = solo.host.store->zone;
+    atomic_store(&zone->synced_ns, kv_now_ns());
+    assert_int_equal(kv_store_unsynced(solo.host.store), 0);
+
+    first = kit_now_ms();
+    assert_int_equal(put(1, 100), KV_OK);
+    assert_unsynced(first, 1);
+    (void) nanosleep(&pause, NULL);
+    assert_int_equal(put(2, 100), KV_OK);
+    assert_unsynced(first, 20);
+
+    /* a new segment: all before it is synced */
+
+    segment = zone->log.segment_lsn;
+
+    while (zone->log.segment_lsn == segment) {
+        first = kit_now_ms();
+        assert_int_equal(put(3, 4000), KV_OK);
+    }
+
+    assert_unsynced(first, 1);
+
+    /* a sync, and what comes after it */
+
+    (void) nanosleep(&pause, NULL);
+    assert_int_equal(kv_commit_sync_now(solo.host.store), KV_OK);
+    assert_int_equal(kv_store_unsynced(solo.host.store), 0);
+    first = kit_now_ms();
+    assert_int_equal(put(4, 100), KV_OK);
+    assert_unsynced(first, 1);
+
+    /* with sync=always there is nothing to be lost */
+
+    solo_stop(&solo, true);
+    solo.conf.sync = KV_SYNC_ALWAYS;
+    assert_int_equal(solo_start(&solo), KV_OK);
+    assert_int_equal(put(5, 100), KV_OK);
+    assert_int_equal(kv_store_unsynced(solo.host.store), 0);
+}
+
+
 int
 main(void)
 {
@@ -395,7 +462,8 @@ main(void)
         cmocka_unit_test_setup_teardown(test_sync_fails, setup, teardown),
         cmocka_unit_test_setup_teardown(test_write_lacks, setup, teardown),
         cmocka_unit_test_setup_teardown(test_edge, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_rebuild, setup, teardown)
+        cmocka_unit_test_setup_teardown(test_rebuild, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_unsynced, setup, teardown)
     };
 
     cmocka_set_test_filter(getenv("KIT_TEST"));
