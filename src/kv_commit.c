@@ -169,7 +169,12 @@ kv_commit_run(kv_store_t *store)
     zone = store->zone;
     mine = store->number + 1;
 
-    rc = kv_mutex_lock(&zone->commit_lock);
+    rc = kv_commit_lock(store, &zone->commit_lock);
+
+    if (rc == KV_BUSY) {
+        kv_commit_unclaim(store);
+        return;
+    }
 
     kv_point(KV_POINT_COMMIT_LOCKED);
 
@@ -251,6 +256,20 @@ kv_commit_run(kv_store_t *store)
     }
 
     kv_mutex_unlock(&zone->commit_lock);
+}
+
+
+kv_rc_t
+kv_commit_lock(kv_store_t *store, kv_mutex_t *lock)
+{
+    kv_rc_t  rc;
+
+    do {
+        rc = kv_mutex_lock_for(lock, KV_STORE_WATCH);
+
+    } while (rc == KV_BUSY && !kv_store_stopping(store));
+
+    return rc;
 }
 
 

@@ -32,6 +32,12 @@ typedef struct {
  */
 void kv_commit_mark_taken(kv_zone_t *zone, kv_op_t *head, kv_op_t **oldest);
 
+/*
+ * Waits for a lock as long as the process need not stop, and for a moment if it
+ * must.  As kv_mutex_lock(), or KV_BUSY.
+ */
+kv_rc_t kv_commit_lock(kv_store_t *store, kv_mutex_t *lock);
+
 /* Works off operations, from the oldest on, in batches. */
 void kv_commit_hand(kv_store_t *store, kv_batch_t *batch, kv_op_t *hand);
 

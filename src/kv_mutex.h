@@ -57,6 +57,7 @@ kv_mutex_result(kv_mutex_t *mtx, int rc)
         return KV_OK;
 
     case EBUSY:
+    case ETIMEDOUT:
         return KV_BUSY;
 
     case EOWNERDEAD:
@@ -77,6 +78,29 @@ static inline kv_rc_t
 kv_mutex_lock(kv_mutex_t *mtx)
 {
     return kv_mutex_result(mtx, pthread_mutex_lock(&mtx->m));
+}
+
+
+/*
+ * As kv_mutex_lock(), or KV_BUSY if a living thread has held it for so many
+ * milliseconds: it may be one of a process that was stopped (SIGSTOP).
+ */
+static inline kv_rc_t
+kv_mutex_lock_for(kv_mutex_t *mtx, unsigned ms)
+{
+    struct timespec  end;
+
+    (void) clock_gettime(CLOCK_REALTIME, &end);
+
+    end.tv_sec += (time_t) (ms / 1000);
+    end.tv_nsec += (long) (ms % 1000) * 1000000;
+
+    if (end.tv_nsec >= 1000000000) {
+        end.tv_nsec -= 1000000000;
+        end.tv_sec++;
+    }
+
+    return kv_mutex_result(mtx, pthread_mutex_timedlock(&mtx->m, &end));
 }
 
 

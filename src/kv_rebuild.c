@@ -12,6 +12,10 @@
 #include "kv_recover.h"
 
 
+/* how long a worker may take to let go before that is said; ns */
+#define KV_QUIESCE_SAY  UINT64_C(1000000000)
+
+
 static bool kv_commit_quiesce(kv_store_t *store);
 
 
@@ -45,7 +49,9 @@ kv_commit_rebuild(kv_store_t *store)
 
     /* a snapshot ends when it sees the state */
 
-    (void) kv_mutex_lock(&zone->background_lock);
+    if (kv_commit_lock(store, &zone->background_lock) == KV_BUSY) {
+        return;
+    }
 
     for (i = 0; i < zone->nslots; i++) {
         zone->slots[i].chunks = NULL;
@@ -72,25 +78,32 @@ kv_commit_rebuild(kv_store_t *store)
 }
 
 
-/* Waits until every living worker has answered KV_TODO_RESET. */
+/*
+ * Waits until every living worker has answered KV_TODO_RESET.  There is no way
+ * around one that was stopped (SIGSTOP): it may be reading what is to be
+ * replaced.
+ */
 
 static bool
 kv_commit_quiesce(kv_store_t *store)
 {
     bool              all, dead;
+    int32_t           pid;
     unsigned          i;
-    uint64_t          generation;
+    uint64_t          generation, since;
     kv_slot_t        *slot;
     kv_zone_t        *zone;
     struct timespec   pause;
 
     zone = store->zone;
     generation = atomic_load(&zone->generation);
+    since = kv_now_ns();
 
     pause.tv_sec = 0;
     pause.tv_nsec = 1000000;
 
     for ( ;; ) {
+        pid = 0;
         all = true;
 
         for (i = 0; i < zone->nslots; i++) {
@@ -111,6 +124,7 @@ kv_commit_quiesce(kv_store_t *store)
 
             kv_store_wake(store, i);
             all = false;
+            pid = atomic_load(&slot->pid);
 
             kv_point(KV_POINT_QUIESCING);
         }
@@ -121,6 +135,13 @@ kv_commit_quiesce(kv_store_t *store)
 
         if (kv_store_stopping(store)) {
             return false;
+        }
+
+        if (kv_now_ns() - since >= KV_QUIESCE_SAY) {
+            since = kv_now_ns();
+            kv_store_say(store, KV_LOG_ERR, "kv zone \"%s\" cannot be rebuilt "
+                         "yet: process %d does not let go of it; continue or "
+                         "kill it", store->conf.name, (int) pid);
         }
 
         (void) nanosleep(&pause, NULL);

@@ -12,7 +12,9 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "kv_commit.h"
 #include "kv_log_private.h"
@@ -343,7 +345,7 @@ test_rebuild(void **state)
         break_call(faults[i].call, faults[i].error, 1000);
         solo.warnings = 0;
 
-        for (k = 0; k < 4; k++) {
+        for (k = 0; k < 2; k++) {
             rebuild();
 
             if (solo.ram.fault[0].hits == 0) {
@@ -368,7 +370,7 @@ test_rebuild(void **state)
         mend();
 
         if (faults[i].passes) {
-            assert_in_range(before, 100, 3300);
+            assert_in_range(before, 100, 500);
             rebuild();
             assert_state(KV_STATE_READY);
             assert_int_equal(kit_get(&solo.host, 1, &version, NULL), KV_OK);
@@ -454,6 +456,166 @@ test_unsynced(void **state)
 }
 
 
+/* Another process, stopped in the middle of something, until it is told. */
+
+static struct {
+    kv_mutex_t  *lock;               /* that it holds, or */
+    kv_slot_t   *slot;               /* a worker's */
+    atomic_int   there;
+    atomic_int   go;
+} stopped;
+
+
+static void *
+stopped_thread(void *data)
+{
+    unsigned  number;
+
+    if (stopped.lock) {
+        (void) kv_mutex_lock(stopped.lock);
+
+    } else {
+        (void) kv_slot_acquire(solo.host.store->zone->slots, 2, &number);
+        stopped.slot = &solo.host.store->zone->slots[number];
+    }
+
+    atomic_store(&stopped.there, 1);
+
+    while (!atomic_load(&stopped.go)) {
+        (void) usleep(1000);
+    }
+
+    if (stopped.lock) {
+        kv_mutex_unlock(stopped.lock);
+
+    } else {
+        atomic_store(&stopped.slot->generation, UINT64_MAX);
+    }
+
+    while (atomic_load(&stopped.go) == 1) {
+        (void) usleep(1000);
+    }
+
+    if (stopped.slot) {
+        kv_slot_abandon(stopped.slot);
+    }
+
+    return data;
+}
+
+
+static void
+stop_another(pthread_t *thread, kv_mutex_t *lock)
+{
+    memset(&stopped, 0, sizeof(stopped));
+    stopped.lock = lock;
+
+    assert_int_equal(pthread_create(thread, NULL, stopped_thread, NULL), 0);
+
+    while (!atomic_load(&stopped.there)) {
+        (void) usleep(1000);
+    }
+}
+
+
+static void
+go_on(pthread_t thread)
+{
+    atomic_store(&stopped.go, 2);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+}
+
+
+/* Asks the process to stop when it waits, or lets the other go on. */
+
+static void *
+later(void *data)
+{
+    while (solo.warnings < 2) {
+        (void) usleep(1000);
+    }
+
+    if (data) {
+        atomic_store(&stopped.go, 1);
+
+    } else {
+        solo.host.store->stop = 1;
+    }
+
+    return NULL;
+}
+
+
+/*
+ * A process that was stopped holds up what must wait for it, but not another's
+ * end; and the log names it.
+ */
+
+static void
+test_stopped(void **state)
+{
+    unsigned    i;
+    kv_op_t    *op;
+    pthread_t   other, helper;
+    kv_zone_t  *zone;
+
+    (void) state;
+
+    /* with the commit lock, as if in a sync of its own */
+
+    assert_int_equal(solo_start(&solo), KV_OK);
+    zone = solo.host.store->zone;
+    assert_int_equal(put(1, 100), KV_OK);
+
+    stop_another(&other, &zone->commit_lock);
+    assert_int_equal(kit_begin_put(&solo.host, 2, 1, 100, &op), KV_OK);
+    assert_true(kv_store_submit(solo.host.store, op) & KV_TODO_COMMIT);
+    solo.host.store->stop = 1;
+    kv_store_commit(solo.host.store);
+    assert_int_equal(atomic_load(&zone->committer), 0);
+    go_on(other);
+
+    kv_store_commit(solo.host.store);
+    assert_int_equal(op->result, KV_OK);
+    kv_store_release(solo.host.store, op);
+    solo_stop(&solo, false);
+
+    /* with the background lock, when a rebuild wants it */
+
+    assert_int_equal(solo_start(&solo), KV_OK);
+    zone = solo.host.store->zone;
+    stop_another(&other, &zone->background_lock);
+    kv_state_break(solo.host.store, "a test");
+    solo.warnings = 2;
+    assert_int_equal(pthread_create(&helper, NULL, later, NULL), 0);
+    rebuild();
+    assert_int_equal(pthread_join(helper, NULL), 0);
+    assert_state(KV_STATE_RECOVERING);
+    go_on(other);
+    solo.host.store->stop = 0;
+    rebuild();
+    assert_state(KV_STATE_READY);
+    solo_stop(&solo, false);
+
+    /* one that does not let go of the zone */
+
+    for (i = 0; i < 2; i++) {
+        assert_int_equal(solo_start(&solo), KV_OK);
+        stop_another(&other, NULL);
+        kv_state_break(solo.host.store, "a test");
+        assert_int_equal(solo.warnings, 1);
+        assert_int_equal(pthread_create(&helper, NULL, later, i ? &i : NULL),
+                         0);
+        rebuild();
+        assert_int_equal(pthread_join(helper, NULL), 0);
+        assert_int_equal(solo.warnings, 2);
+        assert_state(i ? KV_STATE_READY : KV_STATE_RECOVERING);
+        go_on(other);
+        solo_stop(&solo, false);
+    }
+}
+
+
 int
 main(void)
 {
@@ -463,7 +625,8 @@ main(void)
         cmocka_unit_test_setup_teardown(test_write_lacks, setup, teardown),
         cmocka_unit_test_setup_teardown(test_edge, setup, teardown),
         cmocka_unit_test_setup_teardown(test_rebuild, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_unsynced, setup, teardown)
+        cmocka_unit_test_setup_teardown(test_unsynced, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_stopped, setup, teardown)
     };
 
     cmocka_set_test_filter(getenv("KIT_TEST"));
