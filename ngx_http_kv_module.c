@@ -26,6 +26,8 @@ static ngx_int_t ngx_http_kv_get(ngx_http_request_t *r,
     ngx_http_kv_ctx_t *ctx);
 static ngx_int_t ngx_http_kv_delete(ngx_http_request_t *r,
     ngx_http_kv_ctx_t *ctx);
+static kv_rc_t ngx_http_kv_delete_op(ngx_http_kv_ctx_t *ctx, kv_op_t **op);
+static kv_rc_t ngx_http_kv_delete_again(ngx_http_kv_ctx_t *ctx);
 static ngx_int_t ngx_http_kv_clear_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_kv_health_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_kv_stats_handler(ngx_http_request_t *r);
@@ -48,6 +50,8 @@ static char *ngx_http_kv_sync(ngx_conf_t *cf, ngx_str_t *value,
     kv_store_conf_t *conf);
 static char *ngx_http_kv_size(ngx_conf_t *cf, const char *name,
     ngx_str_t *value, off_t min, off_t max, off_t *result);
+static char *ngx_http_kv_share(ngx_conf_t *cf, const char *name,
+    ngx_str_t *value, uint64_t *share);
 static char *ngx_http_kv_zone_check(ngx_conf_t *cf, ngx_http_kv_zone_t *zone,
     ssize_t size);
 static char *ngx_http_kv_path_check(ngx_conf_t *cf, ngx_http_kv_zone_t *zone);
@@ -264,29 +268,73 @@ ngx_http_kv_get(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
 }
 
 
+/* A DELETE, of a key or of all. */
+
 static ngx_int_t
 ngx_http_kv_delete(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
 {
     kv_op_t  *op;
     kv_rc_t   rc;
 
-    rc = kv_store_delete(ctx->zone->store, ctx->key.data,
-                         (uint16_t) ctx->key.len, &op);
+    rc = ngx_http_kv_delete_op(ctx, &op);
 
-    if (rc != KV_OK) {
-        ngx_http_kv_turn(ctx->zone);
-        return ngx_http_kv_reply_rc(r, rc);
+    if (rc == KV_OK) {
+        return ngx_http_kv_start(r, ctx, op);
     }
 
-    return ngx_http_kv_start(r, ctx, op);
+    /* the zone has memory for so many at a time */
+
+    if (rc == KV_NO_MEMORY
+        && ngx_http_kv_room_wait(ctx, 0, ngx_http_kv_delete_again) == NGX_OK)
+    {
+        r->main->count++;
+        return NGX_DONE;
+    }
+
+    ngx_http_kv_turn(ctx->zone);
+
+    return ngx_http_kv_reply_rc(r, rc);
+}
+
+
+static kv_rc_t
+ngx_http_kv_delete_op(ngx_http_kv_ctx_t *ctx, kv_op_t **op)
+{
+    kv_store_t  *store;
+
+    store = ctx->zone->store;
+
+    return ctx->route == KV_ROUTE_CLEAR
+           ? kv_store_clear(store, op)
+           : kv_store_delete(store, ctx->key.data, (uint16_t) ctx->key.len,
+                             op);
+}
+
+
+static kv_rc_t
+ngx_http_kv_delete_again(ngx_http_kv_ctx_t *ctx)
+{
+    kv_op_t             *op;
+    kv_rc_t              rc;
+    ngx_http_request_t  *r;
+
+    r = ctx->request;
+
+    rc = ngx_http_kv_delete_op(ctx, &op);
+
+    if (rc != KV_NO_MEMORY) {
+        ngx_http_kv_finish(r, rc == KV_OK ? ngx_http_kv_start(r, ctx, op)
+                                          : ngx_http_kv_reply_rc(r, rc));
+        rc = KV_OK;
+    }
+
+    return rc;
 }
 
 
 static ngx_int_t
 ngx_http_kv_clear_handler(ngx_http_request_t *r)
 {
-    kv_op_t            *op;
-    kv_rc_t             rc;
     ngx_http_kv_ctx_t  *ctx;
 
     ctx = ngx_http_kv_create_ctx(r);
@@ -307,14 +355,7 @@ ngx_http_kv_clear_handler(ngx_http_request_t *r)
         return ngx_http_kv_reply_rc(r, KV_UNAVAILABLE);
     }
 
-    rc = kv_store_clear(ctx->zone->store, &op);
-
-    if (rc != KV_OK) {
-        ngx_http_kv_turn(ctx->zone);
-        return ngx_http_kv_reply_rc(r, rc);
-    }
-
-    return ngx_http_kv_start(r, ctx, op);
+    return ngx_http_kv_delete(r, ctx);
 }
 
 
@@ -625,6 +666,14 @@ ngx_http_kv_zone_param(ngx_conf_t *cf, ngx_str_t *arg,
         return NGX_CONF_OK;
     }
 
+    if (ngx_http_kv_param(arg, "uploads=", &value) == NGX_OK) {
+        return ngx_http_kv_share(cf, "uploads", &value, &conf->uploads);
+    }
+
+    if (ngx_http_kv_param(arg, "readers=", &value) == NGX_OK) {
+        return ngx_http_kv_share(cf, "readers", &value, &conf->readers);
+    }
+
     if (ngx_http_kv_param(arg, "thread_pool=", &value) == NGX_OK) {
         *pool = value;
         return NGX_CONF_OK;
@@ -814,6 +863,26 @@ ngx_http_kv_size(ngx_conf_t *cf, const char *name, ngx_str_t *value, off_t min,
 }
 
 
+/* A share of the zone that clients may hold, in bytes. */
+
+static char *
+ngx_http_kv_share(ngx_conf_t *cf, const char *name, ngx_str_t *value,
+    uint64_t *share)
+{
+    off_t  n;
+
+    if (ngx_http_kv_size(cf, name, value, 64 * 1024, NGX_MAX_OFF_T_VALUE, &n)
+        != NGX_CONF_OK)
+    {
+        return NGX_CONF_ERROR;
+    }
+
+    *share = n;
+
+    return NGX_CONF_OK;
+}
+
+
 static char *
 ngx_http_kv_zone_check(ngx_conf_t *cf, ngx_http_kv_zone_t *zone, ssize_t size)
 {
@@ -832,6 +901,15 @@ ngx_http_kv_zone_check(ngx_conf_t *cf, ngx_http_kv_zone_t *zone, ssize_t size)
     }
 
     if (ngx_http_kv_segment_check(cf, &zone->conf) != NGX_CONF_OK) {
+        return NGX_CONF_ERROR;
+    }
+
+    if (zone->conf.uploads > (uint64_t) size
+        || zone->conf.readers > (uint64_t) size)
+    {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "uploads and readers are shares of the zone: they "
+                           "cannot be larger than its %uz bytes", size);
         return NGX_CONF_ERROR;
     }
 

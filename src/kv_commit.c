@@ -25,6 +25,7 @@
 
 #include "kv_commit_private.h"
 #include "kv_compact.h"
+#include "kv_evict.h"
 #include "kv_points.h"
 
 
@@ -38,8 +39,8 @@
 /* how soon a committer that waits sees that its process is to end; ns */
 #define KV_WAIT_SLICE     10000000
 
-/* pages emptied to make room for one request */
-#define KV_ROOM_PAGES     64
+/* how long pages are emptied for those who were taken together; ns */
+#define KV_ROOM_NS        3000000
 
 
 static bool kv_commit_wanted(kv_zone_t *zone);
@@ -57,7 +58,11 @@ static kv_rc_t kv_commit_refused(kv_store_t *store, kv_rc_t rc, size_t len,
 static void kv_commit_written(kv_store_t *store, uint64_t lsn, size_t len);
 static kv_rc_t kv_commit_borrow(kv_store_t *store);
 static bool kv_commit_apply_one(kv_zone_t *zone, kv_op_t *op);
-static kv_rc_t kv_commit_make_room(kv_store_t *store, kv_op_t *op);
+static kv_rc_t kv_commit_make_room(kv_store_t *store, kv_batch_t *batch,
+    kv_op_t *op);
+static uint64_t kv_commit_can_free(kv_zone_t *zone);
+static kv_rc_t kv_commit_compact(kv_store_t *store, kv_batch_t *batch,
+    uint32_t need, bool *more, uint64_t *missing);
 static bool kv_commit_tidy(kv_store_t *store);
 static void kv_commit_want(kv_store_t *store);
 static void kv_commit_ask(kv_store_t *store, uint32_t wants);
@@ -345,6 +350,7 @@ kv_commit_round(kv_store_t *store, kv_batch_t *batch)
     }
 
     hand = kv_commit_take(zone);
+    batch->room_ns = 0;
 
     kv_point(KV_POINT_TAKEN);
 
@@ -459,7 +465,7 @@ kv_commit_hand(kv_store_t *store, kv_batch_t *batch, kv_op_t *hand)
             batch->op[0] = hand;
             hand = hand->follow;
 
-            rc = kv_commit_make_room(store, batch->op[0]);
+            rc = kv_commit_make_room(store, batch, batch->op[0]);
             kv_commit_report(store, batch, batch->op, 1, rc);
             kv_commit_wake(store, batch);
             continue;
@@ -1001,22 +1007,96 @@ kv_commit_wake(kv_store_t *store, kv_batch_t *batch)
 }
 
 
+/*
+ * A request for room.  Compaction has so much time for all the requests that
+ * were taken together, which all have what it gains; who still wants more is to
+ * come again.  What it found last holds until something was freed.
+ */
+
 static kv_rc_t
-kv_commit_make_room(kv_store_t *store, kv_op_t *op)
+kv_commit_make_room(kv_store_t *store, kv_batch_t *batch, kv_op_t *op)
+{
+    bool         more;
+    kv_rc_t      rc;
+    uint64_t     missing, own;
+    kv_zone_t   *zone;
+
+    zone = store->zone;
+    own = (uint64_t) op->result * KV_PAGE_SIZE;
+
+    kv_phase_changing(zone);
+
+    more = batch->room_ns < KV_ROOM_NS && !kv_store_full(store, op->need);
+
+    rc = kv_commit_compact(store, batch, op->need, &more, &missing);
+
+    if (rc != KV_OK) {
+        return rc;
+    }
+
+    kv_phase_idle(zone);
+
+    if (missing == 0) {
+        return KV_OK;
+    }
+
+    if (batch->room_ns >= KV_ROOM_NS || more) {
+        return KV_AGAIN;
+    }
+
+    /* holders are not driven away in vain */
+
+    if (kv_commit_can_free(zone) >= missing + own
+        && (kv_evict(store, KV_EVICT_UPLOADS|KV_EVICT_READERS, missing)
+            || kv_commit_can_free(zone) > own))
+    {
+        return KV_AGAIN;
+    }
+
+    atomic_store(&zone->full_used, kv_heap_used(zone->heap));
+    atomic_store(&zone->full_ns, kv_now_ns());
+    atomic_store(&zone->full_need, kv_max(op->need, 1u));
+
+    return KV_NO_MEMORY;
+}
+
+
+/* Bytes that come free if all who hold memory let go of it. */
+
+static uint64_t
+kv_commit_can_free(kv_zone_t *zone)
+{
+    return kv_heap_held(zone->heap, KV_HELD_UPLOADS)
+           + kv_heap_held(zone->heap, KV_HELD_READERS);
+}
+
+
+/*
+ * Frees what readers have left, and as long as there is time and `*more` is
+ * set, empties pages, until there is room for `need` bytes; says how many are
+ * missing then, and whether it could go on.  KV_OK or KV_UNAVAILABLE.
+ */
+
+static kv_rc_t
+kv_commit_compact(kv_store_t *store, kv_batch_t *batch, uint32_t need,
+    bool *more, uint64_t *missing)
 {
     kv_rc_t           rc;
-    unsigned          i;
+    uint64_t          start, pages;
     kv_zone_t        *zone;
     kv_heap_stat_t    st;
     struct timespec   pause;
 
     zone = store->zone;
-    kv_phase_changing(zone);
+    start = kv_now_ns();
 
     pause.tv_sec = 0;
     pause.tv_nsec = 20000;
 
-    for (i = 0; i < KV_ROOM_PAGES; i++) {
+    pages = need <= KV_ENTRY_INLINE ? 1 : kv_entry_pages_max(need);
+    *missing = 0;
+
+    for ( ;; ) {
 
         if (kv_limbo_reclaim(&zone->limbo) != KV_OK
             || kv_map_sweep(&zone->map) == KV_DEAD
@@ -1025,7 +1105,20 @@ kv_commit_make_room(kv_store_t *store, kv_op_t *op)
             return KV_UNAVAILABLE;
         }
 
-        if (st.free_pages > st.reserve_pages + kv_entry_pages_max(op->need)) {
+        pages += st.reserve_pages;
+        *missing = st.free_pages < pages
+                   ? (pages - st.free_pages) * KV_PAGE_SIZE : 0;
+        pages -= st.reserve_pages;
+
+        if (need == 0) {
+            *missing = 0;
+        }
+
+        if (*missing == 0 || !*more) {
+            break;
+        }
+
+        if (batch->room_ns + (kv_now_ns() - start) >= KV_ROOM_NS) {
             break;
         }
 
@@ -1036,6 +1129,7 @@ kv_commit_make_room(kv_store_t *store, kv_op_t *op)
         }
 
         if (rc == KV_DECLINED && kv_limbo_count(&zone->limbo) == 0) {
+            *more = false;
             break;
         }
 
@@ -1044,9 +1138,7 @@ kv_commit_make_room(kv_store_t *store, kv_op_t *op)
         }
     }
 
-    (void) kv_limbo_reclaim(&zone->limbo);
-
-    kv_phase_idle(zone);
+    batch->room_ns += kv_now_ns() - start;
 
     return KV_OK;
 }
@@ -1065,6 +1157,8 @@ kv_commit_tidy(kv_store_t *store)
     kv_heap_stat_t   st;
 
     zone = store->zone;
+
+    kv_evict_over(store);
 
     if (kv_store_heap_stat(store, &st) != KV_OK) {
         return false;
@@ -1162,6 +1256,8 @@ kv_commit_idle(kv_store_t *store)
     kv_zone_t  *zone;
 
     zone = store->zone;
+
+    kv_evict_over(store);
 
     if (!kv_state_writes(zone)) {
         return;

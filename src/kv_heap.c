@@ -116,6 +116,7 @@ struct kv_heap_s {
     uint16_t           choices;     /* of pages to evacuate; never 0 */
     uint64_t           used[KV_HEAP_KINDS];
     _Atomic uint64_t   held[KV_HELD];
+    _Atomic uint64_t   taken;       /* the sum of used[], for anyone */
 
     kv_heap_partial_t  partial[KV_HEAP_KINDS][KV_HEAP_CLASSES];
 
@@ -297,6 +298,8 @@ kv_heap_reset(kv_heap_t *heap)
     heap->evacuated = KV_HEAP_NONE;
     heap->choices = 1;
 
+    kv_set_relaxed(heap->taken, 0);
+
     for (kind = 0; kind < KV_HELD; kind++) {
         kv_set_relaxed(heap->held[kind], 0);
     }
@@ -427,6 +430,7 @@ kv_heap_alloc_leave(kv_heap_t *heap, kv_heap_kind_t kind, size_t size,
 
     partial->free--;
     heap->used[kind] += cl->size;
+    kv_set_relaxed(heap->taken, kv_get_relaxed(heap->taken) + cl->size);
 
     kv_point(KV_POINT_HEAP_ALLOC);
 
@@ -473,6 +477,7 @@ kv_heap_free(kv_heap_t *heap, void *p)
     kv_poison_free(p, cl->size);
 
     heap->used[page->kind] -= cl->size;
+    kv_set_relaxed(heap->taken, kv_get_relaxed(heap->taken) - cl->size);
 
     kv_point(KV_POINT_HEAP_FREE);
 
@@ -531,6 +536,13 @@ kv_heap_hold(kv_heap_t *heap, kv_held_t who, int64_t bytes)
     assert((int64_t) held >= 0);
 
     kv_set_relaxed(heap->held[who], held);
+}
+
+
+uint64_t
+kv_heap_used(kv_heap_t *heap)
+{
+    return kv_get_relaxed(heap->taken);
 }
 
 

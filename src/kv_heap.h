@@ -149,6 +149,9 @@ uint32_t kv_heap_reserve(kv_heap_t *heap);
  */
 void kv_heap_hold(kv_heap_t *heap, kv_held_t who, int64_t bytes);
 
+/* Bytes in objects handed out.  Needs no lock. */
+uint64_t kv_heap_used(kv_heap_t *heap);
+
 /* Needs no lock. */
 uint64_t kv_heap_held(kv_heap_t *heap, kv_held_t who);
 

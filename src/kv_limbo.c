@@ -20,6 +20,7 @@
 
 static void kv_limbo_free_piece(kv_limbo_t *limbo, kv_piece_t *piece);
 static kv_rc_t kv_limbo_sweep_pinned(kv_limbo_t *limbo);
+static void kv_limbo_hold(kv_limbo_t *limbo, const kv_entry_t *e, int sign);
 static bool kv_limbo_find_lost(kv_limbo_t *limbo);
 static bool kv_limbo_see_records(kv_limbo_t *limbo);
 
@@ -178,11 +179,24 @@ kv_limbo_free_entry(kv_limbo_t *limbo, kv_entry_t *e)
             pieces->next = limbo->pinned;
             limbo->pinned = e;
 
+            kv_limbo_hold(limbo, e, 1);
+
             return;
         }
     }
 
     kv_entry_free_locked(limbo->heap, e);
+}
+
+
+/* Takes it into the account of slow readers, or out of it. */
+
+static void
+kv_limbo_hold(kv_limbo_t *limbo, const kv_entry_t *e, int sign)
+{
+    kv_heap_hold(limbo->heap, KV_HELD_READERS,
+                 sign * (int64_t) kv_entry_footprint(e->key_len,
+                                                     e->value_len));
 }
 
 
@@ -305,6 +319,7 @@ kv_limbo_sweep_pinned(kv_limbo_t *limbo)
         }
 
         *link = pieces->next;
+        kv_limbo_hold(limbo, e, -1);
         kv_entry_free_locked(limbo->heap, e);
     }
 

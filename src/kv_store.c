@@ -12,13 +12,21 @@
 
 #include "kv_background.h"
 #include "kv_commit.h"
+#include "kv_evict.h"
 #include "kv_points.h"
 #include "kv_populate.h"
 #include "kv_recover.h"
 
 
 /* records that are left to deletes */
-#define KV_STORE_KEPT  8u
+#define KV_STORE_KEPT     8u
+
+/* how long it is believed that there is no room; how often it is logged; ns */
+#define KV_STORE_FULL     1000000000ull
+#define KV_STORE_REFUSED  60000000000ull
+
+/* what is held for as long as clients like: one in so many, of the zone */
+#define KV_STORE_SHARE    8
 
 /* when to look again whether another's committer has come to it; ms */
 #define KV_STORE_AGAIN  10u
@@ -201,8 +209,23 @@ failed:
 void
 kv_store_in_force(kv_store_t *store)
 {
-    atomic_store(&store->zone->segment, store->conf.segment);
-    atomic_store(&store->zone->snapshot, store->conf.snapshot);
+    uint64_t    size, least;
+    kv_zone_t  *zone;
+
+    zone = store->zone;
+
+    atomic_store(&zone->segment, store->conf.segment);
+    atomic_store(&zone->snapshot, store->conf.snapshot);
+
+    size = zone->size;
+    least = store->conf.max_value + (uint64_t) store->conf.max_value / 8;
+    least = kv_max(size / KV_STORE_SHARE, kv_min(least, size / 4));
+
+    atomic_store(&zone->limit[KV_HELD_UPLOADS],
+                 store->conf.uploads ? store->conf.uploads : least);
+    atomic_store(&zone->limit[KV_HELD_READERS],
+                 store->conf.readers ? store->conf.readers
+                                     : size / KV_STORE_SHARE);
 }
 
 
@@ -533,7 +556,8 @@ kv_store_fits(kv_store_t *store, uint16_t key_len, uint32_t value_len)
         return KV_UNAVAILABLE;
     }
 
-    rc = kv_entry_fits(store->zone->heap, key_len, value_len);
+    rc = value_len ? kv_entry_fits(store->zone->heap, key_len, value_len)
+                   : KV_OK;
 
     return rc == KV_DEAD ? KV_UNAVAILABLE : rc;
 }
@@ -578,7 +602,7 @@ kv_store_clear(kv_store_t *store, kv_op_t **op)
 
 
 kv_rc_t
-kv_store_room(kv_store_t *store, uint32_t need, kv_op_t **op)
+kv_store_room(kv_store_t *store, uint32_t need, uint64_t own, kv_op_t **op)
 {
     kv_rc_t  rc;
 
@@ -586,9 +610,106 @@ kv_store_room(kv_store_t *store, uint32_t need, kv_op_t **op)
 
     if (rc == KV_OK) {
         (*op)->need = need;
+        (*op)->result = (int32_t) kv_min(own / KV_PAGE_SIZE, INT32_MAX);
     }
 
     return rc;
+}
+
+
+bool
+kv_store_full(kv_store_t *store, uint32_t need)
+{
+    uint64_t    full;
+    kv_zone_t  *zone;
+
+    zone = store->zone;
+    full = atomic_load(&zone->full_need);
+
+    return full && need >= full
+           && kv_heap_used(zone->heap) + KV_PAGE_SIZE
+              > atomic_load(&zone->full_used)
+           && kv_now_ns() - atomic_load(&zone->full_ns) < KV_STORE_FULL;
+}
+
+
+/* Once in a while, with what it is that fills it. */
+
+void
+kv_store_refused(kv_store_t *store)
+{
+    uint64_t         now, said, n, size, uploads, readers;
+    kv_zone_t       *zone;
+    kv_heap_stat_t   st;
+
+    zone = store->zone;
+
+    (void) atomic_fetch_add(&zone->full_refused, 1);
+
+    now = kv_now_ns();
+    said = atomic_load(&zone->full_said_ns);
+
+    if ((said && now - said < KV_STORE_REFUSED)
+        || !atomic_compare_exchange_strong(&zone->full_said_ns, &said, now)
+        || kv_store_heap_stat(store, &st) != KV_OK)
+    {
+        return;
+    }
+
+    n = atomic_load(&zone->full_refused);
+    n -= atomic_exchange(&zone->full_said, n);
+
+    size = kv_max(st.size / 100, 1u);
+    uploads = kv_heap_held(zone->heap, KV_HELD_UPLOADS);
+    readers = kv_heap_held(zone->heap, KV_HELD_READERS);
+
+    kv_store_say(store, KV_LOG_WARN, "kv zone \"%s\" is full: %llu write%s "
+                 "refused since this was last said; live data takes %llu %% of "
+                 "it, unfinished uploads %llu %%, values kept for slow readers "
+                 "%llu %%, and %llu %% is free but scattered or in reserve",
+                 store->conf.name, (unsigned long long) n,
+                 n == 1 ? " was" : "s were",
+                 (unsigned long long)
+                 ((st.used - kv_min(st.used, uploads + readers)) / size),
+                 (unsigned long long) (uploads / size),
+                 (unsigned long long) (readers / size),
+                 (unsigned long long) ((st.size - st.used) / size));
+}
+
+
+bool
+kv_store_evicted(kv_store_t *store)
+{
+    return store->slot && atomic_load(&store->slot->evict)
+           && atomic_exchange(&store->slot->evict, 0);
+}
+
+
+uint64_t
+kv_store_held(const kv_op_t *op)
+{
+    return op->entry && (op->entry->flags & KV_ENTRY_PARTIAL)
+           ? kv_entry_partial_footprint(op->entry) : 0;
+}
+
+
+bool
+kv_store_over(kv_store_t *store)
+{
+    unsigned    who;
+    kv_zone_t  *zone;
+
+    zone = store->zone;
+
+    for (who = 0; who < KV_HELD; who++) {
+        if (kv_heap_held(zone->heap, (kv_held_t) who)
+            > atomic_load(&zone->limit[who]))
+        {
+            return true;
+        }
+    }
+
+    return false;
 }
 
 
@@ -814,7 +935,7 @@ kv_store_reset(kv_store_t *store)
 uint64_t
 kv_store_due(kv_store_t *store)
 {
-    uint64_t    sync, mark, due;
+    uint64_t    sync, mark, due, evict;
     kv_zone_t  *zone;
 
     zone = store->zone;
@@ -834,6 +955,12 @@ kv_store_due(kv_store_t *store)
     mark = kv_store_mark_due(store);
 
     due = sync == 0 || mark == 0 ? sync + mark : kv_min(sync, mark);
+
+    if (kv_store_over(store)) {
+        evict = kv_store_until(atomic_load(&zone->evicted_ns)
+                               + KV_EVICT_INTERVAL);
+        due = due ? kv_min(due, evict) : evict;
+    }
 
     /* a committer at work looks after it when it comes to that */
 

@@ -53,6 +53,10 @@ typedef struct {
     uint64_t        segment;         /* bytes of a log segment */
     uint64_t        snapshot;        /* bytes of log that start one; 0: none */
     uint32_t        max_value;       /* bytes */
+    uint64_t        uploads;         /* bytes that unfinished uploads may hold;
+                                        0: a share of the zone */
+    uint64_t        readers;         /* the same for values that were replaced
+                                        and are kept for slow readers */
     kv_log_pt       log;             /* called from any thread */
     void           *log_ctx;
     bool          (*stopping)(void); /* whether the process is to quit; any
@@ -215,10 +219,61 @@ kv_rc_t kv_store_delete(kv_store_t *store, const void *key, uint16_t key_len,
 kv_rc_t kv_store_clear(kv_store_t *store, kv_op_t **op);
 
 /*
- * Asks the committer to make room for `need` bytes: what is free but not
- * whole is put together.  To be submitted; when it is done, try again once.
+ * Asks the committer to make room for `need` bytes (0: to free what nobody
+ * sees any more, and no more than that): what is free but not
+ * whole is put together, and who holds memory for too long is told to go.  To
+ * be submitted.  The caller's own uploads hold `own` bytes, which nobody could
+ * free for him.  Its results: KV_OK (there is room now), KV_AGAIN (there may
+ * be, soon: try, and ask again a little later), KV_NO_MEMORY (try once more;
+ * what is asked for is not there).
  */
-kv_rc_t kv_store_room(kv_store_t *store, uint32_t need, kv_op_t **op);
+kv_rc_t kv_store_room(kv_store_t *store, uint32_t need, uint64_t own,
+    kv_op_t **op);
+
+/*
+ * Whether to ask would be in vain: nothing was freed since the committer found
+ * no room for so much.
+ */
+bool kv_store_full(kv_store_t *store, uint32_t need);
+
+/* Counts a write that is refused because the zone is full, and logs it. */
+void kv_store_refused(kv_store_t *store);
+
+/*
+ * Whether holders of memory are to go, of this process: the caller then looks
+ * at all its operations.
+ */
+bool kv_store_evicted(kv_store_t *store);
+
+/*
+ * Whether this operation, which is not submitted or is a pin, is to be given
+ * up: see kv_evict.h.
+ */
+static inline bool
+kv_store_told(const kv_op_t *op)
+{
+    return kv_get_relaxed(op->ticket) & KV_TICKET_GO;
+}
+
+/*
+ * An upload has lasted so long already, in nanoseconds: the time in which it
+ * waited for us does not count.
+ */
+static inline void
+kv_store_lasted(kv_op_t *op, uint64_t ns)
+{
+    kv_set_relaxed(op->queued_ns, kv_now_ns() - ns);
+}
+
+/* How long it has lasted. */
+static inline uint64_t
+kv_store_age(const kv_op_t *op)
+{
+    return kv_now_ns() - kv_get_relaxed(op->queued_ns);
+}
+
+/* Bytes that it holds, of an upload that is not submitted. */
+uint64_t kv_store_held(const kv_op_t *op);
 
 /*
  * Hands an operation to the committer.  It is done when kv_store_done() says
@@ -320,6 +375,9 @@ uint64_t kv_store_mark_due(kv_store_t *store);
  */
 kv_rc_t kv_store_fit_log(kv_store_t *store);
 kv_rc_t kv_store_fit_background(kv_store_t *store);
+
+/* Whether more is held than the limits allow. */
+bool kv_store_over(kv_store_t *store);
 
 /* Wakes the worker in a slot, or every one. */
 void kv_store_wake(kv_store_t *store, unsigned slot);

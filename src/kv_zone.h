@@ -83,8 +83,12 @@ typedef struct {
     /* the master: as in the newest configuration's kv_store_conf_t */
     _Atomic uint64_t  segment;
     _Atomic uint64_t  snapshot;
+    _Atomic uint64_t  limit[KV_HELD]; /* bytes that may be held */
 
     /* anyone */
+    _Atomic uint64_t  full_refused;   /* writes, for the zone is full */
+    _Atomic uint64_t  full_said;      /* of these, in the log */
+    _Atomic uint64_t  full_said_ns;   /* when, monotonic */
     _Atomic uint32_t  state;          /* kv_zone_state_t; kv_state.c alone */
     _Atomic uint32_t  writes;         /* kv_writes_t; kv_state.c alone */
     _Atomic uint64_t  generation;     /* one more for each rebuild */
@@ -135,6 +139,13 @@ typedef struct {
     _Atomic uint32_t  sync_ms;        /* of these, the shortest kv_op_t.sync_ms
                                          that is not 0; set before unsynced */
     _Atomic uint32_t  unmarked;       /* written, no mark behind it yet */
+    _Atomic uint64_t  evicted[KV_HELD];  /* were told to go */
+    _Atomic uint64_t  evicted_ns;     /* who is over a limit, monotonic */
+
+    /* the last request for room that found none; see kv_store_full() */
+    _Atomic uint64_t  full_need;      /* bytes; 0: none */
+    _Atomic uint64_t  full_used;      /* of the heap then */
+    _Atomic uint64_t  full_ns;        /* monotonic */
     kv_commit_stats_t stats;
 
     /* the holder of the background lock */

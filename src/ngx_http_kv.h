@@ -7,6 +7,7 @@
  *     ngx_http_kv_worker.c       a zone in a worker: tasks, wake-ups, exit
  *     ngx_http_kv_key.c          from the request line to the key
  *     ngx_http_kv_intake.c       a PUT's body, straight into the zone
+ *     ngx_http_kv_room.c         waiting for room in the zone, making room
  *     ngx_http_kv_reply.c        answers
  *     ngx_http_kv_filter.c       what caches are told about them
  *     ngx_http_kv_stats.c        /stats and the lines at the end
@@ -73,10 +74,13 @@ struct ngx_http_kv_zone_s {
     uint64_t                   look_not_before;
     ngx_queue_t                waiting;       /* ctx->waiting, oldest first */
     ngx_queue_t                active;        /* ctx->active: all with an op */
+    ngx_queue_t                starving;      /* ctx->starved, oldest first */
+    ngx_event_t                retry;         /* of these */
     ngx_thread_task_t         *commit[NGX_HTTP_KV_TASKS];
     ngx_thread_task_t         *background;
     unsigned                   commit_wanted:1;
     unsigned                   draining:1;    /* exiting: no thread pool */
+    unsigned                   asking:1;      /* for room */
 };
 
 
@@ -104,6 +108,13 @@ typedef enum {
 } ngx_http_kv_wait_e;
 
 
+/*
+ * Tries again what found no room.  KV_NO_MEMORY: still none, nothing is
+ * changed; KV_OK: all else has been seen to, and the request may be gone.
+ */
+typedef kv_rc_t (*ngx_http_kv_resume_pt)(ngx_http_kv_ctx_t *ctx);
+
+
 struct ngx_http_kv_ctx_s {
     ngx_http_request_t        *request;
     ngx_http_kv_zone_t        *zone;
@@ -114,11 +125,23 @@ struct ngx_http_kv_ctx_s {
     uint64_t                   started;       /* ns */
     uint64_t                   answered;      /* ns; 0: not yet */
     uint32_t                   received;      /* bytes of the body */
+
+    /* ngx_http_kv_room.c; times are of kv_now_ns() */
+    uint32_t                   need;          /* bytes that it waits for */
+    ngx_queue_t                starved;
+    ngx_http_kv_resume_pt      resume;
+    uint64_t                   starves_since;
+    uint64_t                   waited;        /* before that */
+    uint64_t                   lasted;        /* the upload, before that */
+
     ngx_http_kv_wait_e         wait;
     unsigned                   route:3;       /* kv_route_t */
     unsigned                   submitted:1;   /* in the queue `waiting` */
     unsigned                   sending:1;     /* op pins what is sent */
     unsigned                   counted:1;     /* in the statistics */
+    unsigned                   starving:1;    /* in the queue `starving` */
+    unsigned                   may_starve:1;  /* its cleanup is there */
+    unsigned                   cut:1;         /* was told to go */
 };
 
 
@@ -191,6 +214,9 @@ void ngx_http_kv_disown(ngx_http_kv_ctx_t *ctx);
  */
 void ngx_http_kv_submit(ngx_http_kv_ctx_t *ctx, ngx_http_kv_wait_e wait);
 
+/* Sets the timers that the zone needs now. */
+void ngx_http_kv_arm(ngx_http_kv_zone_t *zone);
+
 /* One turn: tasks that are due, operations that are done, timers. */
 void ngx_http_kv_turn(ngx_http_kv_zone_t *zone);
 
@@ -226,8 +252,32 @@ ngx_int_t ngx_http_kv_key(ngx_http_request_t *r, ngx_str_t *key);
 /* Takes a PUT, up to its answer.  A content handler's result. */
 ngx_int_t ngx_http_kv_put(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx);
 
-/* Goes on with a PUT that had to wait for room. */
-void ngx_http_kv_put_room(ngx_http_kv_ctx_t *ctx);
+
+/* ngx_http_kv_room.c */
+
+/* Before the first of these. */
+void ngx_http_kv_room_init(ngx_http_kv_zone_t *zone);
+
+/*
+ * Has a request wait for `need` bytes of room (0: for a delete's key and
+ * record), and `resume` called when there may be.  It stays in the queue until
+ * then, or until it ends.  NGX_OK, or NGX_DECLINED: to wait is in vain, it is
+ * to be refused.
+ */
+ngx_int_t ngx_http_kv_room_wait(ngx_http_kv_ctx_t *ctx, uint32_t need,
+    ngx_http_kv_resume_pt resume);
+
+/* It waits no more. */
+void ngx_http_kv_room_leave(ngx_http_kv_ctx_t *ctx);
+
+/* What was asked for room is done. */
+void ngx_http_kv_room_done(ngx_http_kv_zone_t *zone, kv_rc_t rc);
+
+/* At exit: all who wait are tried a last time, and refused. */
+void ngx_http_kv_room_drain(ngx_http_kv_zone_t *zone);
+
+/* Sees to it that those who were told to go do. */
+void ngx_http_kv_evict(ngx_http_kv_zone_t *zone);
 
 
 /* ngx_http_kv_reply.c */

@@ -2,35 +2,49 @@
 /*
  * A PUT's body, straight into the zone.
  *
- * The entry is made first, where it will stay: Content-Length says how long
- * it is.  Each buffer that nginx reads is copied to its place in it and read
- * into again, so a body of any size takes one small buffer of the worker's
- * memory, and no temporary file.  A chunked body grows page by page and is
- * given its final form at the end.
+ * Each buffer that nginx reads is copied to its place in the zone and read into
+ * again, so a body of any size takes one small buffer of the worker's memory,
+ * and no temporary file.  The entry is begun by the first bytes that come, and
+ * gets memory as more do: what a header announces costs nothing.  If there is
+ * no room for more, reading stops until there is.
  */
 
 
 #include "ngx_http_kv.h"
 
 
+/* what is asked for with a body of which no length is known; bytes */
+#define NGX_HTTP_KV_CHUNKED  KV_PAGE_SIZE
+
+
+static kv_rc_t ngx_http_kv_put_again(ngx_http_kv_ctx_t *ctx);
 static ngx_int_t ngx_http_kv_put_read(ngx_http_request_t *r,
     ngx_http_kv_ctx_t *ctx);
-static ngx_int_t ngx_http_kv_intake(ngx_http_request_t *r,
-    ngx_http_kv_ctx_t *ctx);
-static kv_rc_t ngx_http_kv_intake_begin(ngx_http_kv_ctx_t *ctx);
+static kv_rc_t ngx_http_kv_read_take(ngx_http_kv_ctx_t *ctx);
+static kv_rc_t ngx_http_kv_read_again(ngx_http_kv_ctx_t *ctx);
+static ngx_int_t ngx_http_kv_intake(ngx_http_request_t *r);
+static uint32_t ngx_http_kv_missing(ngx_http_kv_ctx_t *ctx);
 static void ngx_http_kv_body_init(ngx_http_request_t *r);
 static void ngx_http_kv_body_read(ngx_http_request_t *r);
+static void ngx_http_kv_body_stop(ngx_http_kv_ctx_t *ctx,
+    ngx_http_kv_resume_pt resume);
+static kv_rc_t ngx_http_kv_body_again(ngx_http_kv_ctx_t *ctx);
 static kv_rc_t ngx_http_kv_body_take(ngx_http_request_t *r,
     ngx_http_kv_ctx_t *ctx);
+static kv_rc_t ngx_http_kv_body_write(ngx_http_kv_ctx_t *ctx, u_char *data,
+    size_t n);
 static void ngx_http_kv_body_end(ngx_http_request_t *r,
     ngx_http_kv_ctx_t *ctx);
+static kv_rc_t ngx_http_kv_end_again(ngx_http_kv_ctx_t *ctx);
+static void ngx_http_kv_body_refuse(ngx_http_request_t *r,
+    ngx_http_kv_ctx_t *ctx, kv_rc_t rc);
 static ngx_int_t ngx_http_kv_body_error(ngx_http_request_t *r, ngx_int_t rc);
 
 
 ngx_int_t
 ngx_http_kv_put(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
 {
-    kv_op_t  *op;
+    off_t     len;
     kv_rc_t   rc;
 
     if (r->headers_in.content_range) {
@@ -58,38 +72,55 @@ ngx_http_kv_put(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
                                  "value too large\n");
     }
 
-    rc = ngx_http_kv_intake_begin(ctx);
+    /*
+     * A large value for which there is no room, and one that waits for
+     * 100-continue, are refused before the body comes.
+     */
+
+    len = ngx_max(r->headers_in.content_length_n, 0);
+
+    ctx->need = r->headers_in.expect || len > (off_t) KV_ENTRY_INLINE
+                ? (uint32_t) len : 0;
+
+    rc = kv_store_fits(ctx->zone->store, (uint16_t) ctx->key.len, ctx->need);
 
     if (rc == KV_OK) {
-        return ngx_http_kv_intake(r, ctx);
+        return ngx_http_kv_intake(r);
+    }
+
+    if (rc == KV_NO_MEMORY
+        && ngx_http_kv_room_wait(ctx, ctx->need, ngx_http_kv_put_again)
+           == NGX_OK)
+    {
+        r->main->count++;
+        return NGX_DONE;
     }
 
     if (rc != KV_NO_MEMORY) {
         ngx_http_kv_turn(ctx->zone);
-        return ngx_http_kv_reply_rc(r, rc);
     }
 
-    /*
-     * There may be room that only needs to be put together: the committer
-     * does that, and then we know.
-     */
+    return ngx_http_kv_reply_rc(r, rc);
+}
 
-    rc = kv_store_room(ctx->zone->store,
-                       (uint32_t) ngx_max(r->headers_in.content_length_n, 0),
-                       &op);
 
-    if (rc != KV_OK) {
-        return ngx_http_kv_reply_rc(r, KV_NO_MEMORY);
+static kv_rc_t
+ngx_http_kv_put_again(ngx_http_kv_ctx_t *ctx)
+{
+    kv_rc_t              rc;
+    ngx_http_request_t  *r;
+
+    r = ctx->request;
+
+    rc = kv_store_fits(ctx->zone->store, (uint16_t) ctx->key.len, ctx->need);
+
+    if (rc != KV_NO_MEMORY) {
+        ngx_http_kv_finish(r, rc == KV_OK ? ngx_http_kv_intake(r)
+                                          : ngx_http_kv_reply_rc(r, rc));
+        rc = KV_OK;
     }
 
-    if (ngx_http_kv_own(ctx, op) != NGX_OK) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
-
-    r->main->count++;
-    ngx_http_kv_submit(ctx, NGX_HTTP_KV_WAIT_ROOM);
-
-    return NGX_DONE;
+    return rc;
 }
 
 
@@ -102,9 +133,7 @@ static ngx_int_t
 ngx_http_kv_put_read(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
 {
     off_t         size;
-    kv_op_t      *op;
     kv_rc_t       rc;
-    uint32_t      offset;
     ngx_buf_t    *b;
     ngx_chain_t  *bufs, *cl;
 
@@ -136,85 +165,91 @@ ngx_http_kv_put_read(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
                                  "value too large\n");
     }
 
-    rc = kv_store_put(ctx->zone->store, ctx->key.data,
-                      (uint16_t) ctx->key.len, (uint32_t) size, &op);
+    ctx->need = (uint32_t) size;
 
-    if (rc != KV_OK) {
-        return ngx_http_kv_reply_rc(r, rc);
-    }
+    rc = ngx_http_kv_read_take(ctx);
 
-    for (cl = bufs, offset = 0; cl && rc == KV_OK; cl = cl->next) {
-        b = cl->buf;
-
-        rc = kv_store_write(ctx->zone->store, op, offset, b->pos,
-                            b->last - b->pos);
-        offset += b->last - b->pos;
-    }
-
-    if (ngx_http_kv_own(ctx, op) != NGX_OK) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    if (rc == KV_NO_MEMORY
+        && ngx_http_kv_room_wait(ctx, ctx->need, ngx_http_kv_read_again)
+           == NGX_OK)
+    {
+        rc = KV_OK;
     }
 
     if (rc != KV_OK) {
-        ngx_http_kv_disown(ctx);
         return ngx_http_kv_reply_rc(r, rc);
     }
 
     r->main->count++;
-    ngx_http_kv_submit(ctx, NGX_HTTP_KV_WAIT_DONE);
 
     return NGX_DONE;
 }
 
 
-void
-ngx_http_kv_put_room(ngx_http_kv_ctx_t *ctx)
-{
-    kv_rc_t              rc;
-    ngx_int_t            result;
-    ngx_http_request_t  *r;
-
-    r = ctx->request;
-
-    rc = ngx_http_kv_intake_begin(ctx);
-
-    result = rc == KV_OK ? ngx_http_kv_intake(r, ctx)
-                         : ngx_http_kv_reply_rc(r, rc);
-
-    ngx_http_kv_finish(r, result);
-}
-
+/* All of it at once: no part of it waits for the rest. */
 
 static kv_rc_t
-ngx_http_kv_intake_begin(ngx_http_kv_ctx_t *ctx)
+ngx_http_kv_read_take(ngx_http_kv_ctx_t *ctx)
 {
-    kv_op_t             *op;
-    kv_rc_t              rc;
-    uint32_t             len;
-    ngx_http_request_t  *r;
-
-    r = ctx->request;
-
-    len = r->headers_in.chunked ? KV_LENGTH_UNKNOWN
-                                : (uint32_t) r->headers_in.content_length_n;
+    kv_op_t      *op;
+    kv_rc_t       rc;
+    uint32_t      offset;
+    ngx_buf_t    *b;
+    ngx_chain_t  *cl;
 
     rc = kv_store_put(ctx->zone->store, ctx->key.data,
-                      (uint16_t) ctx->key.len, len, &op);
+                      (uint16_t) ctx->key.len, ctx->need, &op);
 
     if (rc != KV_OK) {
         return rc;
     }
 
-    return ngx_http_kv_own(ctx, op) == NGX_OK ? KV_OK : KV_UNAVAILABLE;
+    offset = 0;
+
+    for (cl = ctx->request->request_body->bufs; cl; cl = cl->next) {
+        b = cl->buf;
+
+        rc = kv_store_write(ctx->zone->store, op, offset, b->pos,
+                            b->last - b->pos);
+        if (rc != KV_OK) {
+            kv_store_release(ctx->zone->store, op);
+            return rc;
+        }
+
+        offset += b->last - b->pos;
+    }
+
+    if (ngx_http_kv_own(ctx, op) != NGX_OK) {
+        return KV_UNAVAILABLE;
+    }
+
+    ngx_http_kv_submit(ctx, NGX_HTTP_KV_WAIT_DONE);
+
+    return KV_OK;
+}
+
+
+static kv_rc_t
+ngx_http_kv_read_again(ngx_http_kv_ctx_t *ctx)
+{
+    kv_rc_t  rc;
+
+    rc = ngx_http_kv_read_take(ctx);
+
+    if (rc != KV_OK && rc != KV_NO_MEMORY) {
+        ngx_http_kv_finish(ctx->request,
+                           ngx_http_kv_reply_rc(ctx->request, rc));
+        rc = KV_OK;
+    }
+
+    return rc;
 }
 
 
 static ngx_int_t
-ngx_http_kv_intake(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
+ngx_http_kv_intake(ngx_http_request_t *r)
 {
     ngx_int_t  rc;
-
-    (void) ctx;
 
     r->request_body_no_buffering = 1;
 
@@ -249,18 +284,13 @@ ngx_http_kv_body_read(ngx_http_request_t *r)
     for ( ;; ) {
         rc = ngx_http_kv_body_take(r, ctx);
 
-        if (rc == KV_DECLINED) {
-            ngx_http_kv_disown(ctx);
-            ngx_http_finalize_request(r,
-                         ngx_http_kv_reply(r,
-                                           NGX_HTTP_REQUEST_ENTITY_TOO_LARGE,
-                                           "value too large\n"));
+        if (rc == KV_NO_MEMORY) {
+            ngx_http_kv_body_stop(ctx, ngx_http_kv_body_again);
             return;
         }
 
         if (rc != KV_OK) {
-            ngx_http_kv_disown(ctx);
-            ngx_http_finalize_request(r, ngx_http_kv_reply_rc(r, rc));
+            ngx_http_kv_body_refuse(r, ctx, rc);
             return;
         }
 
@@ -278,13 +308,97 @@ ngx_http_kv_body_read(ngx_http_request_t *r)
         }
 
         if (result == NGX_AGAIN && r->request_body->bufs == NULL) {
+
+            /* what uploads hold may be too much by now */
+
+            ngx_http_kv_arm(ctx->zone);
             return;
         }
     }
 }
 
 
-/* What has been read goes into the entry; the buffers are free again. */
+/*
+ * There is no room for what was read: no more is, until there is.  The client
+ * is not to blame for the time that this takes.
+ */
+
+static void
+ngx_http_kv_body_stop(ngx_http_kv_ctx_t *ctx, ngx_http_kv_resume_pt resume)
+{
+    ngx_event_t         *rev;
+    ngx_http_request_t  *r;
+
+    r = ctx->request;
+    rev = r->connection->read;
+
+    r->read_event_handler = ngx_http_block_reading;
+
+    if (rev->timer_set) {
+        ngx_del_timer(rev);
+    }
+
+    if (ngx_http_kv_room_wait(ctx, ngx_http_kv_missing(ctx), resume)
+        != NGX_OK)
+    {
+        ngx_http_kv_body_refuse(r, ctx, KV_NO_MEMORY);
+    }
+}
+
+
+static kv_rc_t
+ngx_http_kv_body_again(ngx_http_kv_ctx_t *ctx)
+{
+    kv_rc_t              rc;
+    ngx_connection_t    *c;
+    ngx_http_request_t  *r;
+
+    r = ctx->request;
+    c = r->connection;
+
+    rc = ngx_http_kv_body_take(r, ctx);
+
+    if (rc == KV_NO_MEMORY) {
+        return KV_NO_MEMORY;
+    }
+
+    if (rc == KV_OK) {
+        r->read_event_handler = ngx_http_kv_body_read;
+        ngx_http_kv_body_read(r);
+
+    } else {
+        ngx_http_kv_body_refuse(r, ctx, rc);
+    }
+
+    ngx_http_run_posted_requests(c);
+
+    return KV_OK;
+}
+
+
+/* Bytes for which the value needs room yet, as far as that is known. */
+
+static uint32_t
+ngx_http_kv_missing(ngx_http_kv_ctx_t *ctx)
+{
+    ngx_http_request_t  *r;
+
+    r = ctx->request;
+
+    if (r->headers_in.chunked) {
+        return NGX_HTTP_KV_CHUNKED;
+    }
+
+    return (uint32_t) ngx_max(r->headers_in.content_length_n
+                              - (off_t) ctx->received, 1);
+}
+
+
+/*
+ * What has been read goes into the entry; the buffers are free again.  KV_OK,
+ * KV_DECLINED (the value is too large), KV_NO_MEMORY (the rest is still there),
+ * KV_UNAVAILABLE.
+ */
 
 static kv_rc_t
 ngx_http_kv_body_take(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
@@ -305,10 +419,10 @@ ngx_http_kv_body_take(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
         }
 
         if (n) {
-            rc = kv_store_write(ctx->zone->store, ctx->op, ctx->received,
-                                b->pos, n);
+            rc = ngx_http_kv_body_write(ctx, b->pos, n);
 
             if (rc != KV_OK) {
+                r->request_body->bufs = cl;
                 return rc;
             }
         }
@@ -322,6 +436,38 @@ ngx_http_kv_body_take(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
     r->request_body->bufs = NULL;
 
     return KV_OK;
+}
+
+
+static kv_rc_t
+ngx_http_kv_body_write(ngx_http_kv_ctx_t *ctx, u_char *data, size_t n)
+{
+    kv_op_t             *op;
+    kv_rc_t              rc;
+    uint32_t             len;
+    kv_store_t          *store;
+    ngx_http_request_t  *r;
+
+    r = ctx->request;
+    store = ctx->zone->store;
+
+    if (ctx->op == NULL) {
+        len = r->headers_in.chunked ? KV_LENGTH_UNKNOWN
+                                    : (uint32_t) r->headers_in.content_length_n;
+
+        rc = kv_store_upload(store, ctx->key.data, (uint16_t) ctx->key.len,
+                             len, (uint32_t) ngx_min(n, len), &op);
+
+        if (rc != KV_OK) {
+            return rc;
+        }
+
+        if (ngx_http_kv_own(ctx, op) != NGX_OK) {
+            return KV_UNAVAILABLE;
+        }
+    }
+
+    return kv_store_write(store, ctx->op, ctx->received, data, n);
 }
 
 
@@ -350,17 +496,60 @@ ngx_http_kv_body_end(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
         return;
     }
 
-    if (r->headers_in.chunked) {
-        rc = kv_store_finish(ctx->zone->store, ctx->op, ctx->received);
+    rc = kv_store_finish(ctx->zone->store, ctx->op, ctx->received);
 
-        if (rc != KV_OK) {
-            ngx_http_kv_disown(ctx);
-            ngx_http_finalize_request(r, ngx_http_kv_reply_rc(r, rc));
-            return;
-        }
+    if (rc == KV_NO_MEMORY) {
+        ngx_http_kv_body_stop(ctx, ngx_http_kv_end_again);
+        return;
+    }
+
+    if (rc != KV_OK) {
+        ngx_http_kv_body_refuse(r, ctx, rc);
+        return;
     }
 
     ngx_http_kv_submit(ctx, NGX_HTTP_KV_WAIT_DONE);
+}
+
+
+static kv_rc_t
+ngx_http_kv_end_again(ngx_http_kv_ctx_t *ctx)
+{
+    kv_rc_t            rc;
+    ngx_connection_t  *c;
+
+    rc = kv_store_finish(ctx->zone->store, ctx->op, ctx->received);
+
+    if (rc == KV_NO_MEMORY) {
+        return KV_NO_MEMORY;
+    }
+
+    if (rc == KV_OK) {
+        ngx_http_kv_submit(ctx, NGX_HTTP_KV_WAIT_DONE);
+        return KV_OK;
+    }
+
+    c = ctx->request->connection;
+
+    ngx_http_kv_body_refuse(ctx->request, ctx, rc);
+    ngx_http_run_posted_requests(c);
+
+    return KV_OK;
+}
+
+
+/* Of an upload in whose middle it turns out that it cannot be stored. */
+
+static void
+ngx_http_kv_body_refuse(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx,
+    kv_rc_t rc)
+{
+    ngx_http_kv_disown(ctx);
+
+    ngx_http_finalize_request(r, rc == KV_DECLINED
+                    ? ngx_http_kv_reply(r, NGX_HTTP_REQUEST_ENTITY_TOO_LARGE,
+                                        "value too large\n")
+                    : ngx_http_kv_reply_rc(r, rc));
 }
 
 

@@ -72,6 +72,8 @@ ngx_http_kv_reply(ngx_http_request_t *r, ngx_uint_t status, const char *text)
 ngx_int_t
 ngx_http_kv_reply_rc(ngx_http_request_t *r, kv_rc_t rc)
 {
+    ngx_http_kv_ctx_t  *ctx;
+
     switch (rc) {
 
     case KV_OK:
@@ -81,6 +83,9 @@ ngx_http_kv_reply_rc(ngx_http_request_t *r, kv_rc_t rc)
         return ngx_http_kv_reply(r, NGX_HTTP_NOT_FOUND, "key not found\n");
 
     case KV_NO_MEMORY:
+        ctx = ngx_http_get_module_ctx(r, ngx_http_kv_module);
+        kv_store_refused(ctx->zone->store);
+
         return ngx_http_kv_reply(r, NGX_HTTP_INSUFFICIENT_STORAGE,
                                  "zone is full\n");
 

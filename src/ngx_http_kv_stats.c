@@ -22,6 +22,8 @@ static u_char *ngx_http_kv_stats_row(u_char *p, u_char *end,
     kv_stats_row_t *row);
 static u_char *ngx_http_kv_stats_status(u_char *p, u_char *end,
     kv_stats_row_t *row, const char *quote);
+static u_char *ngx_http_kv_stats_held(u_char *p, u_char *end, kv_zone_t *z,
+    kv_held_t who, const char *name);
 static u_char *ngx_http_kv_stats_store(u_char *p, u_char *end,
     ngx_http_kv_zone_t *zone);
 
@@ -161,9 +163,13 @@ ngx_http_kv_stats_store(u_char *p, u_char *end, ngx_http_kv_zone_t *zone)
                      (uint64_t) atomic_load(&z->map.bytes));
 
     p = ngx_slprintf(p, end, "\"zone\":{\"size\":%uL,\"used\":%uL,"
-                     "\"held\":%uL,\"free_pages\":%uL},",
+                     "\"held\":%uL,\"free_pages\":%uL,\"refused\":%uL},",
                      (uint64_t) zone->shm_zone->shm.size, heap.used, heap.held,
-                     heap.free_pages);
+                     heap.free_pages,
+                     (uint64_t) atomic_load(&z->full_refused));
+
+    p = ngx_http_kv_stats_held(p, end, z, KV_HELD_UPLOADS, "uploads");
+    p = ngx_http_kv_stats_held(p, end, z, KV_HELD_READERS, "readers");
 
     p = ngx_slprintf(p, end, "\"commit\":{\"batches\":%uL,\"operations\":%uL,"
                      "\"operations_per_batch\":%.2f,\"payload_bytes\":%uL,"
@@ -210,6 +216,20 @@ ngx_http_kv_stats_store(u_char *p, u_char *end, ngx_http_kv_zone_t *zone)
                         (uint64_t) atomic_load(&z->recovered_snapshot),
                         (uint64_t) atomic_load(&z->recovered_log),
                         (uint64_t) atomic_load(&z->rebuilds));
+}
+
+
+/* What is held for as long as clients like. */
+
+static u_char *
+ngx_http_kv_stats_held(u_char *p, u_char *end, kv_zone_t *z, kv_held_t who,
+    const char *name)
+{
+    return ngx_slprintf(p, end, "\"%s\":{\"bytes\":%uL,\"limit\":%uL,"
+                        "\"evicted\":%uL},", name,
+                        kv_heap_held(z->heap, who),
+                        (uint64_t) atomic_load(&z->limit[who]),
+                        (uint64_t) kv_get_relaxed(z->evicted[who]));
 }
 
 

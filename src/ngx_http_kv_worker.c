@@ -30,7 +30,6 @@ static void ngx_http_kv_background_task(void *data, ngx_log_t *log);
 static void ngx_http_kv_background_over(ngx_event_t *ev);
 static void ngx_http_kv_done(ngx_http_kv_ctx_t *ctx, kv_rc_t rc);
 static void ngx_http_kv_reset(ngx_http_kv_zone_t *zone);
-static void ngx_http_kv_arm(ngx_http_kv_zone_t *zone);
 static void ngx_http_kv_drain(ngx_http_kv_zone_t *zone);
 static void ngx_http_kv_cleanup_ctx(void *data);
 static void ngx_http_kv_cleanup_pin(void *data);
@@ -55,6 +54,7 @@ ngx_http_kv_enter(ngx_http_kv_zone_t *zone)
     zone->due.cancelable = 1;
 
     ngx_http_kv_look_init(zone);
+    ngx_http_kv_room_init(zone);
 
     for (i = 0; i < NGX_HTTP_KV_TASKS; i++) {
         zone->commit[i] = ngx_http_kv_task(zone, ngx_http_kv_commit_task,
@@ -172,6 +172,7 @@ void
 ngx_http_kv_turn(ngx_http_kv_zone_t *zone)
 {
     ngx_http_kv_deliver(zone);
+    ngx_http_kv_evict(zone);
 
     if (ngx_exiting && !ngx_queue_empty(&zone->waiting)) {
         kv_store_hurry(zone->store);
@@ -480,15 +481,16 @@ ngx_http_kv_done(ngx_http_kv_ctx_t *ctx, kv_rc_t rc)
     ngx_int_t            result;
     ngx_http_request_t  *r;
 
-    r = ctx->request;
-
-    if (r == NULL) {
+    if (ctx->wait == NGX_HTTP_KV_WAIT_ROOM) {
+        ngx_http_kv_room_done(ctx->zone, rc);
         ngx_free(ctx);
         return;
     }
 
-    if (ctx->wait == NGX_HTTP_KV_WAIT_ROOM && rc == KV_OK) {
-        ngx_http_kv_put_room(ctx);
+    r = ctx->request;
+
+    if (r == NULL) {
+        ngx_free(ctx);
         return;
     }
 
@@ -534,9 +536,12 @@ ngx_http_kv_reset(ngx_http_kv_zone_t *zone)
         r = ctx->request;
 
         if (r == NULL) {
+            zone->asking &= ctx->wait != NGX_HTTP_KV_WAIT_ROOM;
             ngx_free(ctx);
             continue;
         }
+
+        ngx_http_kv_room_leave(ctx);
 
         if (ctx->sending) {
 
@@ -558,7 +563,7 @@ ngx_http_kv_reset(ngx_http_kv_zone_t *zone)
  * timer keeps a worker that was asked to quit alive until all is answered.
  */
 
-static void
+void
 ngx_http_kv_arm(ngx_http_kv_zone_t *zone)
 {
     uint64_t  due;
@@ -662,6 +667,10 @@ ngx_http_kv_drain(ngx_http_kv_zone_t *zone)
         }
 
         ngx_http_kv_deliver(zone);
+
+        if (ngx_queue_empty(&zone->waiting)) {
+            ngx_http_kv_room_drain(zone);
+        }
 
         if (ngx_queue_empty(&zone->waiting) || kv_now_ns() >= end) {
             return;

@@ -1697,35 +1697,42 @@ herd_delete(herd_t *herd)
 
 
 /*
- * As nginx does it: without room it asks for some, and tries once more.
+ * As nginx does it: without room it asks for some, and tries again.
  * False if that was in vain.
  */
 
 static bool
 herd_put(herd_t *herd, uint64_t id, uint32_t size)
 {
+    kv_rc_t      rc;
     kv_op_t     *op, *room;
-    unsigned     tries;
+    unsigned     tries, last;
     kv_store_t  *store;
 
     store = herd->bench->store;
     herd->puts++;
 
-    for (tries = 0; tries < 2; tries++) {
+    for (tries = 0, last = 1000; tries <= last; tries++) {
         op = bench_put(store, id, size);
 
         if (op && herd_commit(herd, op) == KV_OK) {
             return true;
         }
 
-        if (tries == 0) {
-            herd->rooms++;
+        herd->rooms++;
 
-            if (kv_store_room(store, size, &room) != KV_OK
-                || herd_commit(herd, room) != KV_OK)
-            {
-                break;
-            }
+        if (kv_store_room(store, size, 0, &room) != KV_OK) {
+            break;
+        }
+
+        rc = herd_commit(herd, room);
+
+        if (rc == KV_UNAVAILABLE) {
+            break;
+        }
+
+        if (rc != KV_AGAIN) {
+            last = kv_min(last, tries + 1);
         }
     }
 

@@ -14,6 +14,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <limits.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -477,9 +478,11 @@ kit_put(host_t *host, uint32_t id, uint32_t version, uint32_t len,
 {
     kv_rc_t   rc;
     kv_op_t  *op;
-    unsigned  tries;
+    unsigned  tries, last;
 
-    for (tries = 0; tries < 2; tries++) {
+    last = UINT_MAX;
+
+    for (tries = 0; /* void */; tries++) {
 
         rc = kit_begin_put(host, id, version, len, &op);
 
@@ -487,20 +490,24 @@ kit_put(host_t *host, uint32_t id, uint32_t version, uint32_t len,
             rc = host_run(host, op);
         }
 
-        if (rc != KV_NO_MEMORY || rooms == NULL || tries == 1) {
+        if (rc != KV_NO_MEMORY || rooms == NULL || tries == last) {
             break;
         }
 
         (*rooms)++;
-        rc = kv_store_room(host->store, len, &op);
+        rc = kv_store_room(host->store, len, 0, &op);
 
         if (rc == KV_OK) {
             rc = host_run(host, op);
         }
 
-        if (rc != KV_OK) {
+        if (rc != KV_OK && rc != KV_AGAIN && rc != KV_NO_MEMORY) {
             break;
         }
+
+        /* as long as there is something to do, but not for ever */
+
+        last = rc == KV_AGAIN && tries < 1000 ? UINT_MAX : tries + 1;
     }
 
     return rc;
@@ -662,7 +669,7 @@ kit_settle(host_t *host)
     end = kit_now_ms() + 5000;
 
     for ( ;; ) {
-        rc = kv_store_room(host->store, 0, &op);
+        rc = kv_store_room(host->store, 0, 0, &op);
 
         if (rc == KV_OK) {
             rc = host_run(host, op);

@@ -1782,7 +1782,7 @@ compacts(host_t *host)
     kv_op_t  *op;
 
     kv_point_arm("COMPACTING", 5);
-    (void) kv_store_room(host->store, 4 << 20, &op);
+    (void) kv_store_room(host->store, 4 << 20, 0, &op);
     (void) host_run(host, op);
 }
 

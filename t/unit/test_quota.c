@@ -202,7 +202,7 @@ test_partly_moved(void **state)
     for (k = 0; k < 20; k++) {
         kv_op_t  *op;
 
-        assert_int_equal(kv_store_room(kit.store, 15 << 20, &op), KV_OK);
+        assert_int_equal(kv_store_room(kit.store, 15 << 20, 0, &op), KV_OK);
         (void) host_run(&host, op);
         check_heap();
     }

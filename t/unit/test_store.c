@@ -1346,8 +1346,9 @@ test_pins(void **state)
     traffic(30);
 
     for (i = 0; i < 100; i++) {
-        assert_int_equal(kv_store_room(kit.store, 8 << 20, &op), KV_OK);
-        assert_int_equal(host_run(&host, op), KV_OK);
+        assert_int_equal(kv_store_room(kit.store, 8 << 20, 0, &op),
+                         KV_OK);
+        assert_int_not_equal(host_run(&host, op), KV_UNAVAILABLE);
     }
 
     check_pinned(e[0], 0, 1);
@@ -1357,14 +1358,14 @@ test_pins(void **state)
     /* and freed one by one */
 
     for (i = 0; i < 3; i++) {
-        assert_int_equal(kv_store_room(kit.store, 0, &op), KV_OK);
+        assert_int_equal(kv_store_room(kit.store, 0, 0, &op), KV_OK);
         assert_int_equal(host_run(&host, op), KV_OK);
         assert_int_equal(kv_store_heap_stat(kit.store, &st), KV_OK);
         before = st.used;
 
         kv_store_release(kit.store, pin[i]);
 
-        assert_int_equal(kv_store_room(kit.store, 0, &op), KV_OK);
+        assert_int_equal(kv_store_room(kit.store, 0, 0, &op), KV_OK);
         assert_int_equal(host_run(&host, op), KV_OK);
         assert_int_equal(kv_store_heap_stat(kit.store, &st), KV_OK);
         assert_true(st.used + 90000 <= before);
@@ -1693,7 +1694,7 @@ failing(bool sync)
 
     /* room is no write */
 
-    assert_int_equal(kv_store_room(kit.store, 0, &op), KV_OK);
+    assert_int_equal(kv_store_room(kit.store, 0, 0, &op), KV_OK);
     assert_int_equal(host_run(&host, op), KV_OK);
 
     stop();

@@ -1,0 +1,49 @@
+
+/*
+ * Who holds memory of the zone that others need, and has to go.
+ *
+ * Two sorts of memory are held for as long as a client likes: what an upload
+ * has received, and a value that was overwritten or deleted while it is being
+ * sent.  Each has a limit (kv_store_conf_t), and both are given up when a
+ * write finds no room.  The worst holder pays: who came least far in the time
+ * that he took.  For an upload that is what was received of it a second; for a
+ * reader it is the most that he can have taken, the value over the time.  Who
+ * began less than KV_EVICT_AGE ago is spared, however slow he looks.
+ *
+ * The committer only tells: a bit in the ticket of the holder's record
+ * (kv_slot.h), a flag in his worker's slot, and the worker is woken.  He
+ * answers the upload, or cuts the reader's connection, and releases the
+ * record; then the memory is free, a reader's after the next
+ * kv_limbo_reclaim().
+ */
+
+
+#ifndef KV_EVICT_H
+#define KV_EVICT_H
+
+
+#include "kv_store.h"
+
+
+#define KV_EVICT_AGE       1000000000u     /* nanoseconds */
+
+/* how often it is looked who is over the limits, nanoseconds */
+#define KV_EVICT_INTERVAL  100000000u
+
+#define KV_EVICT_UPLOADS   (1u << KV_HELD_UPLOADS)
+#define KV_EVICT_READERS   (1u << KV_HELD_READERS)
+
+
+/*
+ * Tells the worst holders of these sorts (KV_EVICT_...) to go, until so many
+ * bytes are to come free, or a bounded number was told.  Those that were told
+ * before and have not gone yet count.  Returns the bytes to come: 0 if nobody
+ * is old enough.  With the commit lock held.
+ */
+uint64_t kv_evict(kv_store_t *store, unsigned who, uint64_t bytes);
+
+/* The same for what is over the limits. */
+void kv_evict_over(kv_store_t *store);
+
+
+#endif /* KV_EVICT_H */

@@ -1,0 +1,301 @@
+# Clients that declare, drip or read slowly: what they hold is what they have
+# paid for, and no set of them makes a well-behaved write fail.
+
+use strict;
+use warnings;
+
+use Socket qw(AF_INET SOCK_STREAM SOL_SOCKET SO_RCVBUF inet_aton
+              pack_sockaddr_in);
+use Test::More;
+use Time::HiRes qw(sleep time);
+
+use KV::Frames;
+use KV::Test;
+
+my $MB = 1 << 20;
+
+
+sub server {
+    my ($kv, %o) = @_;
+    my $h2 = qx(@{[ KV::Test->nginx ]} -V 2>&1) =~ /http_v2_module/;
+    return KV::Test->new(zone => '32m', h2 => free_port(), has_h2 => $h2,
+        slow => free_port(),
+        kv => "segment=12m max_value=10m sync=off snapshot=1000m $kv",
+        servers => $h2 ? 'server {
+            listen 127.0.0.1:%%h2%% http2;
+            http2_max_concurrent_streams 256;
+            location /kv/ { kv main; } }' : '',
+        http => 'server { listen 127.0.0.1:%%slow%% sndbuf=32k;
+                          location /kv/ { kv main; } }',
+        %o)->start;
+}
+
+sub held { my ($s, $who) = @_; return $s->store->{$who}{bytes} }
+
+# Live data up to this share of the zone: big values, so that what is left is
+# whole pages.
+
+sub live {
+    my ($s, $share, $len) = @_;
+    my $store = $s->store->{zone};
+    my ($n, $c) = (0, $s->connect);
+    while (($s->used) < $share * $store->{size}) {
+        for (1 .. int($MB / $len) || 1) {
+            $n++;
+            $c->send(KV::Conn::request(PUT => "/kv/live$n",
+                                       body => value("live$n", $n, $len)));
+            return $n if $c->response->{status} != 200;
+        }
+    }
+    return $n;
+}
+
+# Well-behaved writes of all sizes and shapes; how many were not answered 200.
+
+sub well_behaved {
+    my ($s, $name, @len) = @_;
+    my @bad;
+    for my $len (@len) {
+        for my $how ('body', 'chunks') {
+            my $v = value("w$name", $len, $len);
+            my $t = time;
+            my $r = $s->http(PUT => "/kv/w$name", timeout => 20,
+                             $how eq 'body' ? (body => $v)
+                                            : (chunks => [ $v ]));
+            push @bad, "$how of $len: $r->{status}" if $r->{status} != 200;
+        }
+    }
+    return \@bad;
+}
+
+sub upload {
+    my ($s, $n, $len, $first) = @_;
+    my $c = $s->connect(soft => 1) or return;
+    $c->send("PUT /kv/up$n HTTP/1.1\r\nHost: x\r\n"
+             . (defined $len ? "Content-Length: $len"
+                             : 'Transfer-Encoding: chunked')
+             . "\r\n\r\n" . $first);
+    return $c;
+}
+
+# Takes no more than its first bytes.
+
+sub reader {
+    my ($s, $path) = @_;
+    socket(my $sock, AF_INET, SOCK_STREAM, 0) or die "socket: $!";
+    setsockopt($sock, SOL_SOCKET, SO_RCVBUF, 4096);
+    connect($sock, pack_sockaddr_in($s->{slow}, inet_aton('127.0.0.1')))
+        or die "connect: $!";
+    syswrite($sock, "GET $path HTTP/1.1\r\nHost: x\r\n\r\n");
+    sysread($sock, my $first, 1) == 1 or die "no answer: $!";
+    return $sock;
+}
+
+sub chunk { my ($bytes) = @_; return sprintf("%x\r\n%s\r\n", length $bytes, $bytes) }
+
+
+# ---- what is declared costs nothing
+
+{
+    my $s = server('');
+    my $before = $s->used;
+
+    my @c = map { upload($s, $_, 10 * $MB, '') } 1 .. 24;
+    push @c, map { upload($s, $_, undef, '') } 25 .. 200;
+
+    SKIP: {
+        skip('no HTTP/2', 1) if !$s->{has_h2};
+        my $h2 = KV::Frames->new(port => $s->{h2});
+        $h2->headers(0, 2 * $_ - 1, PUT => "/kv/h$_",
+                     'content-length' => 10 * $MB) for 1 .. 128;
+        $h2->frame(KV::Frames::PING, 0, 0, 'x' x 8);
+        ok($h2->read_until(sub { $_[0]{type} == KV::Frames::PING }),
+           'declared: 128 streams');
+        push @c, $h2;
+    }
+
+    cmp_ok($s->used - $before, '<=', 20_000, 'declared: hold nothing');
+    is(held($s, 'uploads'), 0, 'declared: nor is anything counted');
+    is_deeply(well_behaved($s, 'd', 100, 100_000, 10 * $MB), [],
+              'declared: others write');
+
+    # a byte of each, and a byte now and then
+
+    for my $round (1 .. 3) {
+        $_->isa('KV::Frames') || $_->send('x') for @c[0 .. 23];
+    }
+    cmp_ok(held($s, 'uploads'), '<', 24 * 1000, 'declared: a byte each');
+    cmp_ok(held($s, 'uploads'), '>', 0, 'declared: is counted');
+    is_deeply(well_behaved($s, 'd', 100, 10 * $MB), [],
+              'declared: and others write');
+
+    $_->close for @c;
+    ok(wait_for(sub { held($s, 'uploads') == 0 }, 10),
+       'declared: over, nothing is counted');
+    $s->done;
+}
+
+
+# ---- uploads that stop, over the share and in the way
+
+for my $how ('a length', 'chunks') {
+    my $s = server('uploads=8m');
+    my $live = live($s, 0.6, 60_000);
+
+    my $piece = 'x' x (2 * $MB);
+    my @c = map { upload($s, $_, $how eq 'chunks' ? undef : 4 * $MB,
+                         $how eq 'chunks' ? chunk($piece) : $piece) } 1 .. 3;
+    ok(wait_for(sub { held($s, 'uploads') >= 3 * 2 * $MB }, 10),
+       "$how: three uploads hold what came");
+    cmp_ok(held($s, 'uploads'), '<', 3 * 2 * $MB + 400_000,
+           "$how: and little more");
+
+    # over the share: the worst are told to go, once they are a second old
+
+    push @c, map { upload($s, $_, $how eq 'chunks' ? undef : 4 * $MB,
+                          $how eq 'chunks' ? chunk($piece) : $piece) } 4 .. 5;
+    ok(wait_for(sub { $s->store->{uploads}{evicted} }, 10),
+       "$how: over their share some are told to go");
+    ok(wait_for(sub { held($s, 'uploads') <= 8 * $MB }, 10),
+       "$how: until it is kept");
+    my ($gone) = grep { !$_->silent(0) } @c;
+    my $r = $gone && $gone->response;
+    is_deeply($r && [ $r->{status}, $r->{body}, $r->{headers}{connection} ],
+              [ 408, "upload too slow\n", 'close' ], "$how: and answered so");
+
+    # within the share, but in the way of a write
+
+    is_deeply(well_behaved($s, 'u', 5 * $MB), [],
+              "$how: they are in nobody's way");
+
+    $_->close for @c;
+    ok(wait_for(sub { held($s, 'uploads') == 0 }, 10), "$how: all is free");
+    is(scalar(grep { $s->get("live$_")->{body} ne value("live$_", $_, 60_000) }
+              map { 1 + int rand $live } 1 .. 10), 0, "$how: others' are whole");
+    $s->done;
+}
+
+
+# ---- slow readers of old versions
+
+{
+    my $s = server('');
+    my @readers;
+
+    for my $n (1 .. 40) {
+        my $r = $s->put('hot', value('hot', $n, $MB), timeout => 20);
+        is($r->{status}, 200, "readers: version $n") if $r->{status} != 200;
+
+        push @readers, reader($s, '/kv/hot');
+    }
+
+    cmp_ok(held($s, 'readers'), '>', 0, 'readers: keep old versions');
+    cmp_ok(held($s, 'readers'), '<=', 32 * $MB, 'readers: some');
+    is_deeply(well_behaved($s, 'r', 5 * $MB, 9 * $MB), [],
+              'readers: others write');
+    ok(wait_for(sub { $s->put('tick', 'x'); held($s, 'readers')
+                      <= $s->store->{readers}{limit} }, 10),
+       'readers: no more than their share');
+    cmp_ok($s->store->{readers}{evicted}, '>', 0, 'readers: some were cut off');
+    is($s->get('hot')->{body}, value('hot', 40, $MB), 'readers: the last one');
+
+    close $_ for @readers;
+    ok(wait_for(sub { $s->put('tick', 'x'); held($s, 'readers') == 0 }, 10),
+       'readers: over, nothing is counted');
+    $s->done;
+}
+
+
+# ---- deletes always work
+
+{
+    my $s = server('', zone => '16m');
+    my $n = live($s, 2, 60_000);
+    my @c = map { upload($s, $_, undef, $_ % 2 ? '' : chunk('x')) } 1 .. 800;
+
+    is($s->http(PUT => '/kv/more', body => 'x' x 60_000)->{status}, 507,
+       'deletes: the zone is full');
+    is($s->del('nothing')->{status}, 200, 'deletes: one of no key');
+    is($s->del('k' x 2000)->{status}, 200, 'deletes: of a long one');
+
+    my @d = map { my $c = $s->connect;
+                  $c->send(KV::Conn::request(DELETE => "/kv/live$_")); $c }
+            1 .. $n;
+    is(scalar(grep { $_->response->{status} != 200 } @d), 0,
+       'deletes: many at once');
+    live($s, 2, 60_000);
+    is($s->clear->{status}, 200, 'deletes: and a clear');
+    is($s->store->{keys}, 0, 'deletes: of all');
+    $_->close for @c;
+    $s->done;
+}
+
+
+# ---- a zone that is full of holes: each way to write puts them together
+
+for my $how (qw(body chunks late mirror)) {
+    my $s = server('', zone => '16m', servers => 'server {
+            listen 127.0.0.1:%%h2%%;
+            client_body_buffer_size 4m; client_max_body_size 8m;
+            location = /m { mirror /mm/x; proxy_pass http://127.0.0.1:%%port%%/health; }
+            location /mm/ { internal; kv main; } }');
+    my $n = live($s, 2, 3000);
+    my $c = $s->connect;
+    for (1 .. $n) {
+        next if $_ % 4 == 0;
+        $c->send(KV::Conn::request(DELETE => "/kv/live$_"));
+        $c->response;
+    }
+
+    my $body = value('big', 1, 6 * $MB);
+    my $r;
+
+    if ($how eq 'mirror') {
+        $body = value('big', 1, 3 * $MB);
+        my $m = KV::Conn->new(port => $s->{h2});
+        $m->send(KV::Conn::request(PUT => '/m', body => $body));
+        $m->response;
+        ok(wait_for(sub { $s->get('x')->{status} == 200 }, 5),
+           'holes: what a mirror writes');
+        is($s->get('x')->{body}, $body, 'holes: whole');
+    } elsif ($how eq 'late') {
+
+        # there is room for the head when it comes, and none in the middle
+
+        my @u = map { upload($s, "late$_", undef, chunk('x' x $MB)) } 1 .. 3;
+        $r = $s->http(PUT => '/kv/big', chunks => [ $body =~ /(.{1,60000})/gs ]);
+        is($r->{status}, 200, "holes: $how");
+        $_->close for @u;
+    } else {
+        $r = $s->http(PUT => '/kv/big',
+                      $how eq 'body' ? (body => $body)
+                                     : (chunks => [ $body ]));
+        is($r->{status}, 200, "holes: $how");
+        is($s->get('big')->{body}, $body, "holes: $how, whole");
+    }
+    $s->done;
+}
+
+
+# ---- a zone that is full is refused at once, however many come, and logged
+
+{
+    my $s = server('', zone => '16m');
+    live($s, 2, 3000);
+    my $t = time;
+    my @c = map { my $c = $s->connect;
+                  $c->send(KV::Conn::request(PUT => "/kv/n$_",
+                                             body => 'x' x 100_000)); $c }
+            1 .. 300;
+    is(scalar(grep { $_->response->{status} != 507 } @c), 0,
+       'full: 300 are refused');
+    note(sprintf 'full: 300 are refused in %.1f s', time - $t);
+    cmp_ok($s->store->{zone}{refused}, '>=', 300, 'full: and counted');
+    my @said = $s->log =~ /\[warn\].*zone "main" is full: (.*)/g;
+    is(scalar @said, 1, 'full: said once');
+    like($said[0], qr/\d+ writes? w\w+ refused.*live data takes \d+ %/,
+         'full: with the reason');
+    $s->done;
+}
+
+done_testing();
