@@ -522,6 +522,8 @@ ngx_http_kv_zone(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return NGX_CONF_ERROR;
     }
 
+    zone->wakes = &kmcf->wakes;
+
     zone->thread_pool = ngx_thread_pool_add(cf, &pool);
     if (zone->thread_pool == NULL) {
         return NGX_CONF_ERROR;
@@ -1153,6 +1155,7 @@ ngx_http_kv_route(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 static void *
 ngx_http_kv_create_main_conf(ngx_conf_t *cf)
 {
+    ngx_pool_cleanup_t       *cln;
     ngx_http_kv_main_conf_t  *kmcf;
 
     kmcf = ngx_pcalloc(cf->pool, sizeof(ngx_http_kv_main_conf_t));
@@ -1160,12 +1163,20 @@ ngx_http_kv_create_main_conf(ngx_conf_t *cf)
         return NULL;
     }
 
-    if (ngx_array_init(&kmcf->zones, cf->pool, 2,
-                       sizeof(ngx_http_kv_zone_t *))
-        != NGX_OK)
+    cln = ngx_pool_cleanup_add(cf->cycle->pool, 0);
+
+    if (cln == NULL
+        || ngx_array_init(&kmcf->zones, cf->pool, 2,
+                          sizeof(ngx_http_kv_zone_t *))
+           != NGX_OK)
     {
         return NULL;
     }
+
+    kmcf->wakes.zones = &kmcf->zones;
+
+    cln->handler = ngx_http_kv_wakes_cleanup;
+    cln->data = &kmcf->wakes;
 
     return kmcf;
 }
@@ -1282,6 +1293,10 @@ ngx_http_kv_init_module(ngx_cycle_t *cycle)
 
     zone = ngx_http_kv_zones(cycle, &n);
 
+    if (n && ngx_http_kv_wakes_create(zone[0]->wakes, cycle) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
     for (i = 0; i < n; i++) {
         ngx_http_kv_adopt(zone[i]);
     }
@@ -1302,6 +1317,10 @@ ngx_http_kv_init_process(ngx_cycle_t *cycle)
     }
 
     zone = ngx_http_kv_zones(cycle, &n);
+
+    if (n) {
+        ngx_http_kv_wakes_enter(zone[0]->wakes, cycle);
+    }
 
     for (i = 0; i < n; i++) {
         if (ngx_http_kv_enter(zone[i]) != NGX_OK) {
@@ -1328,6 +1347,10 @@ ngx_http_kv_exit_process(ngx_cycle_t *cycle)
 
     for (i = 0; i < n; i++) {
         ngx_http_kv_leave(zone[i]);
+    }
+
+    if (n) {
+        ngx_http_kv_wakes_leave(zone[0]->wakes);
     }
 }
 

@@ -19,7 +19,6 @@ kv_slots_create(kv_slot_t *slots, unsigned n)
     memset(slots, 0, n * sizeof(kv_slot_t));
 
     for (i = 0; i < n; i++) {
-        slots[i].eventfd = -1;
         kv_stats_init(&slots[i].stats);
 
         if (kv_mutex_create(&slots[i].alive) != KV_OK) {
@@ -61,6 +60,7 @@ kv_slot_acquire(kv_slot_t *slots, unsigned n, unsigned *i)
             atomic_store(&slot->epoch[KV_EPOCH_MAIN].value, 0);
             atomic_store(&slot->epoch[KV_EPOCH_SCAN].value, 0);
             atomic_store(&slot->looking, 0);
+            atomic_store(&slot->wake, 0);
             atomic_store(&slot->evict, 0);
             atomic_store(&slot->pid, (int32_t) getpid());
             atomic_store(&slot->in_use, 1);
@@ -134,6 +134,7 @@ kv_slot_reaped(kv_slot_t *slot)
     slot->chunks = NULL;
     atomic_store(&slot->epoch[KV_EPOCH_MAIN].value, 0);
     atomic_store(&slot->epoch[KV_EPOCH_SCAN].value, 0);
+    atomic_store(&slot->wake, 0);
     atomic_store(&slot->pid, 0);
     atomic_store(&slot->in_use, 0);
 

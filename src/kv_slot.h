@@ -151,7 +151,8 @@ typedef struct {
     /* under `alive` */
     _Atomic uint32_t          in_use;
     _Atomic int32_t           pid;
-    int                       eventfd;  /* made by the master; -1: none */
+    _Atomic uint32_t          wake;     /* kv_store_wakes()'s number + 1; 0:
+                                           nobody can wake it */
 
     /* the owner; under the heap's lock */
     kv_op_chunk_t            *chunks;
@@ -202,7 +203,7 @@ kv_epoch_leave(kv_slot_t *slot, unsigned which)
 }
 
 
-/* Makes `n` free slots without eventfds.  KV_OK or KV_ERROR. */
+/* Makes `n` free slots.  KV_OK or KV_ERROR. */
 kv_rc_t kv_slots_create(kv_slot_t *slots, unsigned n);
 
 /*

@@ -38,6 +38,7 @@ static kv_rc_t kv_store_fit(kv_store_t *store, kv_log_t **log,
     kv_store_fit_t *made);
 static bool kv_store_allowed(const kv_store_conf_t *conf, kv_err_t *err);
 static bool kv_store_background_can(kv_store_t *store);
+static void kv_store_show_wake(kv_store_t *store);
 static uint64_t kv_store_until(uint64_t due);
 static bool kv_store_ready(kv_store_t *store);
 static bool kv_store_work(kv_store_t *store);
@@ -327,6 +328,27 @@ kv_store_destroy(kv_store_t *store)
 }
 
 
+void
+kv_store_wakes(kv_store_t *store, const int *fds, unsigned n, unsigned mine)
+{
+    store->wakes = fds;
+    store->nwakes = n;
+    store->wake = mine;
+
+    if (store->slot) {
+        kv_store_show_wake(store);
+    }
+}
+
+
+static void
+kv_store_show_wake(kv_store_t *store)
+{
+    atomic_store(&store->slot->wake,
+                 store->wake < store->nwakes ? store->wake + 1 : 0);
+}
+
+
 kv_rc_t
 kv_store_enter(kv_store_t *store)
 {
@@ -349,6 +371,8 @@ kv_store_enter(kv_store_t *store)
     store->slot = &zone->slots[store->number];
     store->free = NULL;
     store->nfree = 0;
+
+    kv_store_show_wake(store);
 
     /* what whoever had the slot before has claimed */
 
@@ -394,6 +418,37 @@ kv_store_leave(kv_store_t *store)
     kv_point(KV_POINT_LEAVING);
 
     kv_slot_abandon(slot);
+}
+
+
+void
+kv_store_rest(kv_store_t *store)
+{
+    uint64_t  due;
+
+    due = kv_store_due(store);
+
+    kv_store_leave(store);
+
+    if (due) {
+
+        /* so that they have timers for it */
+
+        kv_store_wake_all(store);
+    }
+
+    if (store->log) {
+        kv_log_destroy(store->log);
+        store->log = NULL;
+    }
+
+    if (store->background) {
+        kv_log_destroy(store->background);
+        store->background = NULL;
+    }
+
+    free(store->batch);
+    store->batch = NULL;
 }
 
 
@@ -824,7 +879,7 @@ kv_store_poll(kv_store_t *store)
 
     kv_point(KV_POINT_WOKEN);
 
-    if (store->slot == NULL && kv_store_enter(store) != KV_OK) {
+    if (store->slot == NULL) {
         return 0;
     }
 
@@ -1117,14 +1172,16 @@ kv_store_looking(kv_store_t *store, bool looking)
 void
 kv_store_wake(kv_store_t *store, unsigned slot)
 {
-    int       fd;
+    uint32_t  wake;
     uint64_t  one;
 
-    fd = store->zone->slots[slot].eventfd;
+    wake = atomic_load(&store->zone->slots[slot].wake);
 
-    if (fd != -1) {
+    /* above what is known here it may be anybody's descriptor */
+
+    if (wake && wake <= store->nwakes) {
         one = 1;
-        (void) !write(fd, &one, sizeof(one));
+        (void) !write(store->wakes[wake - 1], &one, sizeof(one));
     }
 }
 

@@ -13,10 +13,11 @@
  * thread each.  When one of them has to run is what kv_store_submit() and
  * kv_store_poll() return.
  *
- * Waking: a worker sleeps until the eventfd of its slot becomes readable,
- * then calls kv_store_poll() and looks at its operations.  While it waits for
- * any it must also call kv_store_poll() every KV_STORE_WATCH ms or so: that
- * is how it is noticed that the committer died.
+ * Waking: a worker sleeps until its eventfd (kv_store_wakes()) becomes
+ * readable, then calls kv_store_poll() and looks at its operations.  While it
+ * waits for any it must also call kv_store_poll() every KV_STORE_WATCH ms or
+ * so: that is how it is noticed that the committer died.  One that cannot be
+ * woken calls it always.
  */
 
 
@@ -85,6 +86,10 @@ typedef struct kv_store_s {
     kv_log_t               *background;   /* under the background lock */
     kv_store_fit_t          background_fit;
 
+    const int              *wakes;        /* kv_store_wakes() */
+    unsigned                nwakes;
+    unsigned                wake;         /* this process's number */
+
     kv_slot_t              *slot;         /* NULL: none */
     unsigned                number;
     uint64_t                generation;
@@ -112,7 +117,7 @@ size_t kv_store_overhead(size_t size, unsigned slots);
 /*
  * Makes a store in the zone of `size` bytes at `mem` (aligned to 64 bytes,
  * zeroed) and loads what the directory holds.  `io` and `conf`'s strings must
- * outlive it.  Eventfds are the caller's to add (zone->slots[i].eventfd).
+ * outlive it.
  * KV_OK, or, with `err` filled, KV_NO_MEMORY (the zone is too small),
  * KV_DAMAGED, KV_ERROR; then nothing needs to be undone.
  */
@@ -138,6 +143,16 @@ void kv_store_in_force(kv_store_t *store);
 void kv_store_destroy(kv_store_t *store);
 
 /*
+ * How processes wake each other: process number i by the eventfd fds[i].  A
+ * number below `n` means the same descriptor in all processes that know it;
+ * processes that were forked earlier may know fewer.  `mine` is the caller's
+ * own number; from `n` on nobody wakes it.  The array is the caller's and must
+ * outlive the store.  To be said before kv_store_enter(), or once more after.
+ */
+void kv_store_wakes(kv_store_t *store, const int *fds, unsigned n,
+    unsigned mine);
+
+/*
  * Takes a slot.  KV_OK or KV_BUSY (all are taken).  To be called in the
  * worker's main thread; harmless if it has one.
  */
@@ -148,6 +163,13 @@ kv_rc_t kv_store_enter(kv_store_t *store);
  * died, but without delay.
  */
 void kv_store_leave(kv_store_t *store);
+
+/*
+ * The same for a process that goes on, with nothing under way here, neither
+ * operations nor threads: it closes its files, and the others look after what
+ * is still to be synced.  It may enter again.
+ */
+void kv_store_rest(kv_store_t *store);
 
 /*
  * Whether it is recovered and takes writes (KV_STATE_READY): what /health
@@ -303,7 +325,7 @@ void kv_store_release(kv_store_t *store, kv_op_t *op);
 
 /*
  * To be called when the eventfd woke the worker, and while it waits: returns
- * what this process has to do, KV_TODO_... bits.
+ * what this process has to do, KV_TODO_... bits.  Nothing without a slot.
  */
 unsigned kv_store_poll(kv_store_t *store);
 

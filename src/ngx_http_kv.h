@@ -4,7 +4,8 @@
  *
  *     ../ngx_http_kv_module.c    directives, configuration, handlers
  *     ngx_http_kv_zone.c         a zone's life: shared memory, directory, lock
- *     ngx_http_kv_worker.c       a zone in a worker: tasks, wake-ups, exit
+ *     ngx_http_kv_wakes.c        how the processes wake each other
+ *     ngx_http_kv_worker.c       a zone in a worker: tasks, timers, exit
  *     ngx_http_kv_key.c          from the request line to the key
  *     ngx_http_kv_intake.c       a PUT's body, straight into the zone
  *     ngx_http_kv_room.c         waiting for room in the zone, making room
@@ -38,6 +39,18 @@ typedef struct ngx_http_kv_zone_s  ngx_http_kv_zone_t;
 typedef struct ngx_http_kv_ctx_s   ngx_http_kv_ctx_t;
 
 
+/* One per configuration cycle; see ngx_http_kv_wakes.c. */
+
+typedef struct {
+    ngx_array_t               *zones;         /* ngx_http_kv_main_conf_t's */
+    int                       *fds;           /* by ngx_process_slot */
+    ngx_uint_t                 n;
+    ngx_uint_t                 sure;          /* so many every process knows */
+    ngx_connection_t          *connection;    /* a worker's own; or NULL */
+    unsigned                   owner:1;       /* closes them with its cycle */
+} ngx_http_kv_wakes_t;
+
+
 /* A kv_zone directive; one per configuration cycle, in the cycle's pool. */
 
 struct ngx_http_kv_zone_s {
@@ -57,7 +70,7 @@ struct ngx_http_kv_zone_s {
     kv_io_t                    io;
     int                        dirfd;
     int                        lockfd;
-    ngx_array_t                eventfds;      /* of int */
+    ngx_http_kv_wakes_t       *wakes;         /* for all zones */
     ngx_http_kv_zone_t        *old;           /* the last cycle's */
     unsigned                   owner:1;
     unsigned                   dir_known:1;   /* dir is filled */
@@ -65,9 +78,9 @@ struct ngx_http_kv_zone_s {
     kv_store_t                *store;
 
     /* in a worker */
-    ngx_connection_t          *wake;          /* the slot's eventfd */
     ngx_event_t                watch;
     ngx_event_t                due;           /* kv_store_due() */
+    ngx_event_t                part;          /* ngx_http_kv_part() */
     ngx_event_t                look;          /* ngx_http_kv_look.c; times */
     uint64_t                   look_end;      /* are of kv_now_ns() */
     uint64_t                   look_last;
@@ -86,6 +99,7 @@ struct ngx_http_kv_zone_s {
 
 typedef struct {
     ngx_array_t                zones;         /* of ngx_http_kv_zone_t * */
+    ngx_http_kv_wakes_t        wakes;
 } ngx_http_kv_main_conf_t;
 
 
@@ -162,6 +176,33 @@ void ngx_http_kv_adopt(ngx_http_kv_zone_t *zone);
 void ngx_http_kv_cleanup_zone(void *data);
 
 
+/* ngx_http_kv_wakes.c */
+
+/*
+ * After a configuration took effect, and before ngx_http_kv_adopt(): takes the
+ * last cycle's table over, or makes one.  With too few descriptors it is
+ * smaller.
+ */
+ngx_int_t ngx_http_kv_wakes_create(ngx_http_kv_wakes_t *wakes,
+    ngx_cycle_t *cycle);
+
+/* Pool cleanup: closes them. */
+void ngx_http_kv_wakes_cleanup(void *data);
+
+/* In a worker, before its zones enter; and when they have left. */
+void ngx_http_kv_wakes_enter(ngx_http_kv_wakes_t *wakes, ngx_cycle_t *cycle);
+void ngx_http_kv_wakes_leave(ngx_http_kv_wakes_t *wakes);
+
+/* Whether this worker is woken by every process, or must look by itself. */
+ngx_uint_t ngx_http_kv_wakes_sure(ngx_http_kv_wakes_t *wakes);
+
+/*
+ * For the time after the event loop: the descriptor to poll, or -1.  What had
+ * woken it until now is taken for seen.
+ */
+int ngx_http_kv_wakes_fd(ngx_http_kv_wakes_t *wakes);
+
+
 /* ngx_http_kv_worker.c */
 
 ngx_int_t ngx_http_kv_enter(ngx_http_kv_zone_t *zone);
@@ -172,6 +213,14 @@ void ngx_http_kv_leave(ngx_http_kv_zone_t *zone);
  * none.
  */
 ngx_int_t ngx_http_kv_attached(ngx_http_kv_zone_t *zone);
+
+/*
+ * A worker that is to quit may have requests of others for hours: once nothing
+ * of ours is under way, soon after this call, it gives its slot back.  It takes
+ * one again for a request (ngx_http_kv_attached()).  Nothing if it is not to
+ * quit.
+ */
+void ngx_http_kv_part(ngx_http_kv_zone_t *zone);
 
 /*
  * Gives the context an operation: from now on it is found, and cleaned up when

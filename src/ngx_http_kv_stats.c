@@ -241,11 +241,14 @@ ngx_http_kv_stats_count(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
     kv_slot_t   *slot;
     kv_method_t  method;
 
-    slot = ctx->zone->store->slot;
-
-    if (slot == NULL || ctx->counted) {
+    if (ctx->counted
+        || (ngx_exiting && ngx_http_kv_attached(ctx->zone) != NGX_OK)
+        || ctx->zone->store->slot == NULL)
+    {
         return;
     }
+
+    slot = ctx->zone->store->slot;
 
     ctx->counted = 1;
 

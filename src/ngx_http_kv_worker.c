@@ -12,12 +12,15 @@
 #include "kv_dir.h"
 
 
+/* how often who is not woken looks for results, milliseconds */
+#define NGX_HTTP_KV_LOOKS  5
+
 /* how long accepted writes may take to be answered at exit, milliseconds */
 #define NGX_HTTP_KV_EXIT  5000
 
 
-static ngx_int_t ngx_http_kv_listen(ngx_http_kv_zone_t *zone);
-static void ngx_http_kv_wake_handler(ngx_event_t *ev);
+static void ngx_http_kv_part_handler(ngx_event_t *ev);
+static ngx_uint_t ngx_http_kv_busy(ngx_http_kv_zone_t *zone);
 static void ngx_http_kv_timer_handler(ngx_event_t *ev);
 static void ngx_http_kv_do(ngx_http_kv_zone_t *zone, unsigned todo);
 static void ngx_http_kv_post_commit(ngx_http_kv_zone_t *zone);
@@ -53,6 +56,9 @@ ngx_http_kv_enter(ngx_http_kv_zone_t *zone)
     zone->due = zone->watch;
     zone->due.cancelable = 1;
 
+    zone->part = zone->watch;
+    zone->part.handler = ngx_http_kv_part_handler;
+
     ngx_http_kv_look_init(zone);
     ngx_http_kv_room_init(zone);
 
@@ -87,7 +93,7 @@ ngx_http_kv_enter(ngx_http_kv_zone_t *zone)
 ngx_int_t
 ngx_http_kv_attached(ngx_http_kv_zone_t *zone)
 {
-    if (zone->store->slot && zone->wake) {
+    if (zone->store->slot) {
         return NGX_OK;
     }
 
@@ -99,65 +105,63 @@ ngx_http_kv_attached(ngx_http_kv_zone_t *zone)
         return NGX_DECLINED;
     }
 
-    return ngx_http_kv_listen(zone);
-}
-
-
-static ngx_int_t
-ngx_http_kv_listen(ngx_http_kv_zone_t *zone)
-{
-    ngx_event_t       *rev;
-    ngx_connection_t  *c;
-
-    c = ngx_get_connection(zone->store->slot->eventfd, zone->log);
-    if (c == NULL) {
-        return NGX_ERROR;
-    }
-
-    c->pool = NULL;
-    c->data = zone;
-    c->log = zone->log;
-
-    rev = c->read;
-    rev->log = zone->log;
-    rev->handler = ngx_http_kv_wake_handler;
-    rev->channel = 1;
-
-    if (ngx_add_event(rev, NGX_READ_EVENT,
-                      ngx_event_flags & NGX_USE_CLEAR_EVENT ? NGX_CLEAR_EVENT
-                                                            : 0)
-        == NGX_ERROR)
-    {
-        c->fd = (ngx_socket_t) -1;
-        ngx_free_connection(c);
-        return NGX_ERROR;
-    }
-
-    zone->wake = c;
+    ngx_http_kv_arm(zone);
+    ngx_http_kv_part(zone);
 
     return NGX_OK;
 }
 
 
-static void
-ngx_http_kv_wake_handler(ngx_event_t *ev)
+void
+ngx_http_kv_part(ngx_http_kv_zone_t *zone)
 {
-    uint64_t             n;
-    ngx_connection_t    *c;
-    ngx_http_kv_zone_t  *zone;
+    if (ngx_exiting && zone->store->slot && !zone->draining) {
+        ngx_post_event(&zone->part, &ngx_posted_events);
+    }
+}
 
-    c = ev->data;
-    zone = c->data;
 
-    /* edge-triggered, each write is an event: the count need not be read */
+static void
+ngx_http_kv_part_handler(ngx_event_t *ev)
+{
+    ngx_http_kv_zone_t *zone = ev->data;
 
-    if (!(ngx_event_flags & NGX_USE_CLEAR_EVENT)
-        && read(c->fd, &n, sizeof(n)) == -1)
-    {
+    if (zone->store->slot == NULL || ngx_http_kv_busy(zone)) {
         return;
     }
 
-    ngx_http_kv_turn(zone);
+    ngx_http_kv_look_stop(zone);
+
+    if (zone->watch.timer_set) {
+        ngx_del_timer(&zone->watch);
+    }
+
+    if (zone->due.timer_set) {
+        ngx_del_timer(&zone->due);
+    }
+
+    kv_store_rest(zone->store);
+}
+
+
+static ngx_uint_t
+ngx_http_kv_busy(ngx_http_kv_zone_t *zone)
+{
+    ngx_uint_t  i;
+
+    if (!ngx_queue_empty(&zone->active) || zone->commit_wanted
+        || zone->background->event.active)
+    {
+        return 1;
+    }
+
+    for (i = 0; i < NGX_HTTP_KV_TASKS; i++) {
+        if (zone->commit[i]->event.active) {
+            return 1;
+        }
+    }
+
+    return 0;
 }
 
 
@@ -278,7 +282,12 @@ ngx_http_kv_commit_over(ngx_event_t *ev)
         ngx_http_kv_post_commit(zone);
     }
 
+    if (!ngx_http_kv_wakes_sure(zone->wakes)) {
+        ngx_http_kv_deliver(zone);
+    }
+
     ngx_http_kv_arm(zone);
+    ngx_http_kv_part(zone);
 }
 
 
@@ -299,6 +308,7 @@ ngx_http_kv_background_over(ngx_event_t *ev)
     ngx_http_kv_zone_t *zone = ev->data;
 
     ngx_http_kv_turn(zone);
+    ngx_http_kv_part(zone);
 }
 
 
@@ -359,6 +369,8 @@ ngx_http_kv_disown(ngx_http_kv_ctx_t *ctx)
     ngx_queue_remove(&ctx->active);
     kv_store_release(ctx->zone->store, ctx->op);
     ctx->op = NULL;
+
+    ngx_http_kv_part(ctx->zone);
 }
 
 
@@ -566,18 +578,25 @@ ngx_http_kv_reset(ngx_http_kv_zone_t *zone)
 void
 ngx_http_kv_arm(ngx_http_kv_zone_t *zone)
 {
-    uint64_t  due;
+    uint64_t    due;
+    ngx_uint_t  sure;
 
     if (zone->store->slot == NULL) {
         return;
     }
 
+    sure = ngx_http_kv_wakes_sure(zone->wakes);
+
     if (!ngx_queue_empty(&zone->waiting) && !zone->watch.timer_set) {
-        ngx_add_timer(&zone->watch, KV_STORE_WATCH);
+        ngx_add_timer(&zone->watch, sure ? KV_STORE_WATCH : NGX_HTTP_KV_LOOKS);
     }
 
     if (!zone->due.timer_set) {
         due = kv_store_due(zone->store);
+
+        if (!sure && (due == 0 || due > KV_STORE_WATCH)) {
+            due = KV_STORE_WATCH;
+        }
 
         if (due) {
             ngx_add_timer(&zone->due, (ngx_msec_t) due);
@@ -613,13 +632,6 @@ ngx_http_kv_leave(ngx_http_kv_zone_t *zone)
         ngx_del_timer(&zone->due);
     }
 
-    if (zone->wake) {
-        (void) ngx_del_event(zone->wake->read, NGX_READ_EVENT, 0);
-        zone->wake->fd = (ngx_socket_t) -1;
-        ngx_free_connection(zone->wake);
-        zone->wake = NULL;
-    }
-
     kv_store_leave(zone->store);
 }
 
@@ -647,6 +659,7 @@ ngx_http_kv_drain(ngx_http_kv_zone_t *zone)
     }
 
     for ( ;; ) {
+        pfd.fd = ngx_http_kv_wakes_fd(zone->wakes);
         todo = kv_store_poll(zone->store);
 
         if (zone->commit_wanted) {
@@ -676,7 +689,6 @@ ngx_http_kv_drain(ngx_http_kv_zone_t *zone)
             return;
         }
 
-        pfd.fd = zone->wake ? zone->wake->fd : -1;
         pfd.events = POLLIN;
 
         (void) poll(&pfd, 1, 10);

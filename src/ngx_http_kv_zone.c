@@ -12,8 +12,6 @@
 
 #include "ngx_http_kv.h"
 
-#include <sys/eventfd.h>
-
 #include "kv_dir.h"
 
 
@@ -36,7 +34,6 @@ static ngx_int_t ngx_http_kv_same_user(ngx_http_kv_zone_t *zone,
     ngx_http_kv_zone_t *old);
 static void ngx_http_kv_look_for_dir(ngx_http_kv_zone_t *zone);
 static void ngx_http_kv_user(ngx_http_kv_zone_t *zone);
-static ngx_int_t ngx_http_kv_eventfds(ngx_http_kv_zone_t *zone, ngx_uint_t n);
 static ngx_uint_t ngx_http_kv_workers(ngx_http_kv_zone_t *zone);
 
 
@@ -69,13 +66,12 @@ ngx_http_kv_init_zone(ngx_shm_zone_t *shm_zone, void *data)
 static ngx_int_t
 ngx_http_kv_create_zone(ngx_http_kv_zone_t *zone, ngx_slab_pool_t *shpool)
 {
-    int        *fd;
     u_char     *mem;
     size_t      size;
     kv_rc_t     rc;
     kv_err_t    err;
     sigset_t    signals;
-    ngx_uint_t  i, slots;
+    ngx_uint_t  slots;
 
     zone->owner = 1;
 
@@ -86,10 +82,6 @@ ngx_http_kv_create_zone(ngx_http_kv_zone_t *zone, ngx_slab_pool_t *shpool)
     slots = 4 * ngx_http_kv_workers(zone);
     slots = ngx_max(slots, KV_SLOTS_MIN);
     slots = ngx_min(slots, KV_SLOTS_MAX);
-
-    if (ngx_http_kv_eventfds(zone, slots) != NGX_OK) {
-        return NGX_ERROR;
-    }
 
     /* all that nginx's own allocator has, in one piece */
 
@@ -112,12 +104,6 @@ ngx_http_kv_create_zone(ngx_http_kv_zone_t *zone, ngx_slab_pool_t *shpool)
                       "kv zone \"%V\" cannot be loaded from \"%V\": %s",
                       &zone->name, &zone->path, err.text);
         return NGX_ERROR;
-    }
-
-    fd = zone->eventfds.elts;
-
-    for (i = 0; i < slots; i++) {
-        zone->store->zone->slots[i].eventfd = fd[i];
     }
 
     shpool->data = mem;
@@ -153,7 +139,6 @@ ngx_http_kv_inherit_zone(ngx_http_kv_zone_t *zone, ngx_http_kv_zone_t *old,
 
     zone->dirfd = old->dirfd;
     zone->lockfd = old->lockfd;
-    zone->eventfds = old->eventfds;
 
     ngx_http_kv_look_for_dir(zone);
 
@@ -499,33 +484,6 @@ ngx_http_kv_look_for_dir(ngx_http_kv_zone_t *zone)
 }
 
 
-static ngx_int_t
-ngx_http_kv_eventfds(ngx_http_kv_zone_t *zone, ngx_uint_t n)
-{
-    int  *fd;
-
-    if (ngx_array_init(&zone->eventfds, zone->cycle->pool, n, sizeof(int))
-        != NGX_OK)
-    {
-        return NGX_ERROR;
-    }
-
-    while (n--) {
-        fd = ngx_array_push(&zone->eventfds);
-        *fd = eventfd(0, EFD_NONBLOCK|EFD_CLOEXEC);
-
-        if (*fd == -1) {
-            zone->eventfds.nelts--;
-            ngx_log_error(NGX_LOG_EMERG, zone->log, ngx_errno,
-                          "kv zone \"%V\": eventfd() failed", &zone->name);
-            return NGX_ERROR;
-        }
-    }
-
-    return NGX_OK;
-}
-
-
 static ngx_uint_t
 ngx_http_kv_workers(ngx_http_kv_zone_t *zone)
 {
@@ -547,20 +505,6 @@ ngx_http_kv_adopt(ngx_http_kv_zone_t *zone)
         return;
     }
 
-    /* from the old cycle's pool, which goes, into the new one's */
-
-    zone->eventfds.pool = zone->cycle->pool;
-    zone->eventfds.elts = ngx_pnalloc(zone->cycle->pool,
-                                      zone->eventfds.nelts * sizeof(int));
-
-    if (zone->eventfds.elts == NULL) {
-        zone->eventfds.nelts = 0;
-
-    } else {
-        ngx_memcpy(zone->eventfds.elts, zone->old->eventfds.elts,
-                   zone->eventfds.nelts * sizeof(int));
-    }
-
     zone->old->owner = 0;
     zone->owner = 1;
     zone->old = NULL;
@@ -571,9 +515,6 @@ void
 ngx_http_kv_cleanup_zone(void *data)
 {
     ngx_http_kv_zone_t *zone = data;
-
-    int         *fd;
-    ngx_uint_t   i;
 
     if (zone->store) {
         kv_store_destroy(zone->store);
@@ -590,11 +531,5 @@ ngx_http_kv_cleanup_zone(void *data)
 
     if (zone->dirfd != -1) {
         (void) close(zone->dirfd);
-    }
-
-    fd = zone->eventfds.elts;
-
-    for (i = 0; i < zone->eventfds.nelts; i++) {
-        (void) close(fd[i]);
     }
 }

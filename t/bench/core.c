@@ -1148,6 +1148,11 @@ stream_submit(stream_t *s)
 }
 
 
+/* The eventfds of all streams, by their slots. */
+
+static int  stream_wakes[KV_SLOTS_MAX];
+
+
 /* Answers those that are done; `more` says whether others take their place. */
 
 static void
@@ -1160,7 +1165,7 @@ stream_turn(stream_t *s, bool more)
 
     store = s->store;
 
-    pfd.fd = store->slot->eventfd;
+    pfd.fd = stream_wakes[store->number];
     pfd.events = POLLIN;
 
     if (poll(&pfd, 1, KV_STORE_WATCH) == 1) {
@@ -1201,7 +1206,8 @@ stream_start(stream_t *s, kv_store_t *store, uint64_t keys, uint32_t value,
         fail("start", "no slot");
     }
 
-    store->slot->eventfd = eventfd(0, EFD_NONBLOCK|EFD_CLOEXEC);
+    stream_wakes[store->number] = eventfd(0, EFD_NONBLOCK|EFD_CLOEXEC);
+    kv_store_wakes(store, stream_wakes, KV_SLOTS_MAX, store->number);
 
     s->store = store;
     s->keys = keys;
@@ -1225,8 +1231,7 @@ stream_stop(stream_t *s)
 
     pool_stop(&s->pool);
 
-    (void) close(s->store->slot->eventfd);
-    s->store->slot->eventfd = -1;
+    (void) close(stream_wakes[s->store->number]);
 
     kv_store_leave(s->store);
 }

@@ -27,6 +27,10 @@
 #include "kit.h"
 
 
+int              kit_wakes[KV_SLOTS_MAX];
+static unsigned  kit_nwakes;
+
+
 static int
 kit_fdatasync(kv_io_t *io, int fd)
 {
@@ -161,9 +165,10 @@ kit_start(kit_t *kit)
     }
 
     for (i = 0; i < kit->slots; i++) {
-        kit->store->zone->slots[i].eventfd = eventfd(0, EFD_NONBLOCK
-                                                        |EFD_CLOEXEC);
+        kit_wakes[i] = eventfd(0, EFD_NONBLOCK|EFD_CLOEXEC);
     }
+
+    kit_nwakes = kit->slots;
 
     return KV_OK;
 }
@@ -179,7 +184,7 @@ kit_stop(kit_t *kit)
     }
 
     for (i = 0; i < kit->slots; i++) {
-        (void) close(kit->store->zone->slots[i].eventfd);
+        (void) close(kit_wakes[i]);
     }
 
     kv_store_destroy(kit->store);
@@ -275,6 +280,8 @@ host_start(host_t *host, kv_store_t *store)
     if (rc != KV_OK) {
         return rc;
     }
+
+    kv_store_wakes(store, kit_wakes, kit_nwakes, store->number);
 
     (void) pthread_mutex_init(&host->lock, NULL);
     (void) pthread_cond_init(&host->cond, NULL);
@@ -374,7 +381,7 @@ host_turn(host_t *host, int ms)
     uint64_t       n;
     struct pollfd  pfd;
 
-    pfd.fd = host->store->slot->eventfd;
+    pfd.fd = kit_wakes[host->store->number];
     pfd.events = POLLIN;
 
     if (poll(&pfd, 1, ms) == 1) {

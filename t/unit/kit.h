@@ -44,6 +44,9 @@ typedef struct {
 void kit_open(kit_t *kit, size_t size, unsigned slots);
 void kit_close(kit_t *kit);
 
+/* The eventfds of those who have a slot, by its number. */
+extern int  kit_wakes[KV_SLOTS_MAX];
+
 /* A new zone from what the directory holds. */
 kv_rc_t kit_start(kit_t *kit);
 void kit_stop(kit_t *kit);

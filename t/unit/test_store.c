@@ -19,6 +19,7 @@
 #include <poll.h>
 #include <sched.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "kit.h"
@@ -1149,7 +1150,7 @@ test_looking(void **state)
     start();
 
     n = kit_key(1, key);
-    pfd.fd = kit.store->slot->eventfd;
+    pfd.fd = kit_wakes[kit.store->number];
     pfd.events = POLLIN;
     woken = 0;
 
@@ -2260,6 +2261,66 @@ test_nothing_to_do(void **state)
 }
 
 
+/*
+ * An older process does not know the newest ones' eventfds: what has that
+ * number there may be anything.
+ */
+
+static void
+test_unknown_wakes(void **state)
+{
+    int              fds[6], few[2];
+    other_t          other;
+    unsigned         i;
+    kv_op_t         *op;
+    struct pollfd    pfd;
+
+    (void) state;
+
+    start();
+
+    for (i = 0; i < 6; i++) {
+        fds[i] = eventfd(0, EFD_NONBLOCK|EFD_CLOEXEC);
+        assert_true(fds[i] >= 0);
+    }
+
+    memcpy(few, fds, sizeof(few));
+    kv_store_wakes(kit.store, few, 2, 0);
+
+    other_start(&other, &kit.conf);
+    pfd.events = POLLIN;
+
+    for (i = 1; i < 7; i++) {
+        kv_store_wakes(other.store, fds, 6, i);
+        op = other_submit(&other, i, 1, 100);
+        (void) other_wait(&other, op);
+
+        /* after the answer, a moment later */
+
+        while (atomic_load(&kit.store->zone->committer)) {
+            (void) sched_yield();
+        }
+
+        pfd.fd = fds[kv_min(i, 5u)];
+        assert_int_equal(poll(&pfd, 1, 0), i == 1);
+    }
+
+    kv_store_wakes(kit.store, fds, 6, 0);
+    kv_store_wakes(other.store, fds, 6, 5);
+    (void) other_wait(&other, other_submit(&other, 9, 1, 100));
+    pfd.fd = fds[5];
+    assert_int_equal(poll(&pfd, 1, 10000), 1);
+
+    other_stop(&other);
+    verify();
+    stop();
+
+    for (i = 0; i < 6; i++) {
+        (void) close(fds[i]);
+    }
+}
+
+
 /* A larger value may come while an old worker is in the middle of its work. */
 
 static void
@@ -2519,6 +2580,7 @@ main(void)
         cmocka_unit_test_setup_teardown(test_sync_of_others, setup, teardown),
         cmocka_unit_test_setup_teardown(test_delay_of_others, setup, teardown),
         cmocka_unit_test_setup_teardown(test_nothing_to_do, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_unknown_wakes, setup, teardown),
         cmocka_unit_test_setup_teardown(test_larger_meanwhile, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_newest_rules, setup, teardown),

@@ -1,0 +1,133 @@
+# Many reloads while requests that are none of ours last: old workers take
+# nothing from the new ones, and can still serve.
+
+use strict;
+use warnings;
+
+use Test::More;
+use Time::HiRes qw(time sleep);
+
+use KV::Test;
+
+my $s = KV::Test->new(zone => '32m', fault => 1,
+                      kv => 'segment=1m max_value=256k snapshot=64k');
+$s->start;
+
+
+# Connections whose requests do not come to an end, one to each worker at least
+# (as likely as may be).
+
+sub unfinished {
+    my ($n) = @_;
+    return map { my $c = $s->connect;
+                 $c->send("PUT /kv/late HTTP/1.1\r\nHost: x\r\n");
+                 $c } 1 .. $n;
+}
+
+
+# A reload that does not wait for the old workers.
+
+sub next_generation {
+    my %old = map { $_ => 1 } $s->workers;
+    kill('HUP', $s->{pid});
+    return wait_for(sub { $s->{workers} == grep { !$old{$_} } $s->workers }, 10)
+}
+
+
+# Processor time of processes, in seconds.
+
+sub cpu {
+    my $ticks = 0;
+    for my $pid (@_) {
+        my $stat = eval { read_file("/proc/$pid/stat") } // next;
+        my @fields = split ' ', $stat =~ s/^.*\) //sr;
+        $ticks += $fields[11] + $fields[12];
+    }
+    return $ticks / POSIX::sysconf(POSIX::_SC_CLK_TCK());
+}
+
+
+# more generations than there are slots for
+
+{
+    my (@held, $failed, $reloads);
+
+    while ($s->workers < 40 && ++$reloads <= 40) {
+        push @held, unfinished(8);
+        $s->get('x') for 1 .. 4;
+        $failed++ unless next_generation();
+        $failed++ if $s->put("r$reloads", $reloads)->{status} != 200
+                  || $s->get("r$reloads")->{body} ne $reloads;
+    }
+
+    cmp_ok(scalar(() = $s->workers), '>=', 40,
+           'there are more workers, of many generations, than slots');
+    ok(!$failed, 'each generation takes writes and gives them back');
+
+    my @c = map { $s->connect } 1 .. 40;
+    $c[$_]->send(KV::Conn::request(PUT => "/kv/many$_", body => "many$_"))
+        for 0 .. $#c;
+    is(scalar(grep { $_->response->{status} == 200 } @c), 40,
+       'so do all workers of the newest');
+
+    # an old one takes a slot again when it needs one, and gives it back
+
+    my $bad = 0;
+    for my $c (@held) {
+        $c->send("Content-Length: 4\r\n\r\nlate");
+        $bad++ if ($c->response || { status => 0 })->{status} != 200;
+    }
+
+    is($bad, 0, 'an old worker still takes a write');
+    is($s->get('late')->{body}, 'late', 'which the new ones see');
+    @held = ();
+    ok(wait_for(sub { 2 == (() = $s->workers) }, 20), 'then the old ones go');
+}
+
+
+# a snapshot that is given up for a reload, while it waits for a slow sync, is
+# made by somebody who stays; the old workers do not spin for want of it
+
+{
+    my @held = unfinished(8);
+    $s->get('x') for 1 .. 4;
+    $s->clear;
+    $s->put('slow', 'x' x 200_000) for 1 .. 20;
+    $s->fault(slow => 400);
+
+    my $before;
+    ok(wait_for(sub { my $now = $s->store->{snapshots};
+                      my $same = $before
+                                 && $now->{completed} == $before->{completed};
+                      $before = $now;
+                      return $same }, 10, 0.3), 'no snapshot is being made');
+
+    my @c = map { my $c = $s->connect;
+                  $c->send(KV::Conn::request(PUT => '/kv/slow',
+                                             body => 'x' x 200_000));
+                  sleep(0.2);
+                  $c } 1 .. 5;
+    ok(next_generation(), 'a reload while one is made');
+    is(scalar(grep { $_->response->{status} == 200 } @c), 5,
+       'what was written meanwhile is answered');
+    $s->fault(slow => undef);
+
+    my @old = sort { $a <=> $b } $s->workers;
+    splice @old, -$s->{workers};
+    cmp_ok(scalar @old, '>', 0, 'old workers wait for requests of others');
+
+    my ($time, $cpu) = (time, cpu(@old));
+    sleep(1);
+    cmp_ok((cpu(@old) - $cpu) / (time - $time), '<', 0.3,
+           'and sleep meanwhile');
+    ok(wait_for(sub { my $now = $s->store;
+                      $now->{snapshots}{last_lsn}
+                      >= $now->{log}{next_lsn} - 2 }, 10),
+       'the snapshot is made');
+
+    @held = ();
+    wait_for(sub { 2 == (() = $s->workers) }, 20);
+}
+
+$s->done;
+done_testing();
