@@ -288,6 +288,7 @@ http {
     access_log off;
     server_tokens off;
     default_type text/plain;
+    charset utf-8;
     keepalive_requests 1000000;
     large_client_header_buffers 4 32k;
 

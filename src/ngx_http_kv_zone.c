@@ -116,10 +116,12 @@ static ngx_int_t
 ngx_http_kv_inherit_zone(ngx_http_kv_zone_t *zone, ngx_http_kv_zone_t *old,
     void *mem)
 {
-    kv_err_t  err;
+    kv_err_t     err;
+    kv_dir_id_t  id;
 
-    if (zone->path.len != old->path.len
-        || ngx_strncmp(zone->path.data, old->path.data, zone->path.len) != 0)
+    if (ngx_strcmp(zone->path.data, old->path.data) != 0
+        && !(zone->dir_known && kv_dir_id(old->dirfd, &id) == KV_OK
+             && kv_dir_same(&zone->dir, &id)))
     {
         ngx_log_error(NGX_LOG_EMERG, zone->log, 0,
                       "kv zone \"%V\" uses \"%V\": a reload cannot move it to "

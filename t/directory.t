@@ -272,6 +272,20 @@ takes('a path with dots', "$dir/./open/../bins/");
     ok(defined $s->reload, 'the old one can be reloaded');
     is($s->put('k3', 'x')->{status}, 200, 'and takes writes');
 
+    # another path to the same directory is no change; to another one it is
+
+    my $path = $s->{path};
+    symlink($path, "$s->{dir}/same");
+    $s->{path} = "$s->{dir}/same";
+    ok(defined $s->reload, 'a reload with another path to the directory');
+    is($s->put('k4', 'x')->{status}, 200, 'it takes writes');
+    $s->{path} = "$s->{dir}/another";
+    $s->expect_log(qr/a reload cannot move it/);
+    ok(defined $s->reload(qr/\[emerg\].*a reload cannot move it to .*another/),
+       'with a path to another one: refused');
+    $s->{path} = $path;
+    ok(defined $s->reload, 'the first path can be reloaded');
+
     # a directory that is moved away under it
 
     rename($s->{path}, "$s->{path}.moved");
@@ -279,7 +293,7 @@ takes('a path with dots', "$dir/./open/../bins/");
     ok(defined $s->reload, 'a reload when the directory was moved');
     like($s->log, qr/\[alert\].*\Q$s->{path}\E" is not the directory in use/,
          'the log says so');
-    is($s->put('k4', 'x')->{status}, 200, 'it still takes writes');
+    is($s->put('k5', 'x')->{status}, 200, 'it still takes writes');
     ok(!-e $s->{path}, 'and makes no other directory');
     rename("$s->{path}.moved", $s->{path});
     $s->done;

@@ -1,0 +1,141 @@
+# The configurations in README.md, as they stand there.
+
+use strict;
+use warnings;
+
+use Test::More;
+
+use KV::Test;
+
+my $README = read_file('README.md');
+my @blocks = $README =~ /^```nginx\n(.*?)^```\n/msg;
+
+
+# The only block that has this; with its paths and ports made ours.
+
+sub block {
+    my ($what) = @_;
+    my @found = grep { /$what/ } @blocks;
+
+    is(scalar @found, 1, "README has a configuration with $what")
+        or BAIL_OUT('which one is meant?');
+    return $found[0];
+}
+
+
+# ---- the example, which is whole
+
+{
+    my $s = KV::Test->new;
+    my $text = block('kv_zone');
+
+    $text =~ s/^load_module .*\n//m or fail('no load_module in the example');
+    $text =~ s{path=/var/lib/nginx/kv}{path=%%path%%} or fail('no path=');
+    $text =~ s/listen 127.0.0.1:8080;/listen 127.0.0.1:%%port%%;/
+        or fail('no listen');
+    $text =~ s/http \{/http { access_log off; %%temp%%/ or fail('no http{}');
+    $s->{conf} = "events { }\n$text";
+    $s->start;
+
+    # its charset
+
+    my $value = "\xc3\xbcml\xc3\xa4ut \xe2\x82\xac \xf0\x9f\x98\x80";
+    my $bytes = join '', map { chr } 0 .. 255;
+
+    for ([ 'UTF-8', $value ], [ 'other bytes', $bytes ],
+         [ 'a large value', $bytes x 1000 ])
+    {
+        my ($what, $v) = @$_;
+        is($s->put('u', $v)->{headers}{'content-type'},
+           'text/plain; charset=utf-8', "$what: PUT");
+        my $r = $s->get('u');
+        is($r->{headers}{'content-type'}, 'text/plain; charset=utf-8',
+           "$what: GET says what it is");
+        ok($r->{body} eq $v, "$what: the same bytes");
+        $r = $s->get('u', headers => [ 'Range: bytes=1-5' ]);
+        ok($r->{status} == 206 && $r->{body} eq substr($v, 1, 5),
+           "$what: a range of it");
+    }
+
+    is($s->get('none')->{headers}{'content-type'}, 'text/plain; charset=utf-8',
+       'errors, too');
+    is($s->http(GET => '/stats')->{headers}{'content-type'},
+       'application/json', 'JSON needs none');
+    is($s->clear->{status}, 200, '/clear');
+    is($s->http(GET => '/health')->{status}, 200, '/health');
+    $s->done;
+}
+
+
+# ---- locations, in place of our own
+
+sub with_location {
+    my ($text) = @_;
+    my $s = KV::Test->new(text => $text);
+    $s->{conf} = <<'END';
+events { }
+http {
+    access_log off;
+    %%temp%%
+    kv_zone zone=main:%%zone%% path=%%path%%;
+    server {
+        listen 127.0.0.1:%%port%%;
+        location = /health { kv_health main; }
+        %%text%%
+    }
+}
+END
+    return $s->start;
+}
+
+
+{
+    my $s = with_location(block('limit_except'));
+    is($s->put('a', 'x')->{status}, 200, 'limit_except: this machine writes');
+    is($s->get('a')->{body}, 'x', 'limit_except: and reads');
+    $s->done;
+}
+
+
+# CORS: what a browser asks, and what it must see
+
+{
+    my $s = with_location(block('Access-Control-Allow-Origin'));
+    my @origin = ('Origin: https://app.example');
+
+    my $r = $s->http(OPTIONS => '/kv/a',
+                     headers => [ @origin, 'Access-Control-Request-Method: PUT',
+                                  'Access-Control-Request-Headers: '
+                                  . 'content-type' ]);
+    is($r->{status}, 204, 'CORS: the preflight');
+    is($r->{headers}{'access-control-allow-origin'}, 'https://app.example',
+       'CORS: its origin');
+    like($r->{headers}{'access-control-allow-methods'}, qr/\bPUT\b/,
+         'CORS: its methods');
+    like($r->{headers}{'access-control-allow-headers'}, qr/^content-type$/i,
+         'CORS: its headers');
+
+    for ([ 'PUT', 200, PUT => '/kv/a', body => 'x' ],
+         [ 'GET', 200, GET => '/kv/a' ],
+         [ 'DELETE', 200, DELETE => '/kv/a' ],
+         [ 'no such key', 404, GET => '/kv/a' ],
+         [ 'a bad key', 400, GET => '/kv/a+b' ],
+         [ 'too large', 413, PUT => '/kv/a',
+           chunks => [ 'x' x 10_485_760, 'y' ] ],
+         [ 'another method', 405, POST => '/kv/a', body => 'x' ])
+    {
+        my ($what, $status, $method, $path, @o) = @$_;
+        $r = $s->http($method, $path, @o, headers => \@origin);
+        is($r->{status}, $status, "CORS, $what: it is done");
+        is($r->{headers}{'access-control-allow-origin'}, 'https://app.example',
+           "CORS, $what: and may be seen");
+    }
+
+    $s->put('a', 'x');
+    $r = $s->get('a', headers => [ @origin, 'Range: bytes=5-' ]);
+    is("$r->{status} $r->{headers}{'access-control-allow-origin'}",
+       '416 https://app.example', 'CORS, no such range: said once');
+    $s->done;
+}
+
+done_testing();
