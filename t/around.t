@@ -11,7 +11,22 @@ use KV::Test;
 use KV::Util qw(free_port);
 
 my $s = KV::Test->new(
-    zone => '16m', kv => 'segment=1m max_value=512k',
+    zone => '16m', kv => 'segment=1m max_value=512k', strict => free_port(),
+    servers => <<'END',
+    server {
+        listen 127.0.0.1:%%strict%%;
+        client_max_body_size 10;
+        large_client_header_buffers 4 64k;
+        client_body_buffer_size 1k;
+        error_page 400 404 405 412 413 414 416 500 501 503 507 /page;
+        location = /page { return 200 '<html>a page</html>'; }
+        location /kv/ { kv main; if ($arg_a) { set $b 1; } }
+        location /cut/ { rewrite ^ /x break; kv main; }
+        location = /clear { kv_clear main; }
+        location = /health { kv_health main; }
+        location = /stats { kv_stats main; }
+    }
+END
     server => 'client_body_buffer_size 64k;
         location = /copy { internal; proxy_pass http://127.0.0.1:%%port%%/kv/copy; }
         location /mirrored/ { kv main; mirror /copy; }
@@ -53,6 +68,54 @@ sub answer {
     my $r = $s->put('c', 'ld', headers => [ 'Content-Range: bytes 1-2/3' ]);
     answer($r, 400, "partial values are not supported\n", 'a part of a value');
     is($s->get('c')->{body}, 'old', 'is not stored as a whole one');
+}
+
+
+# what nginx would say in words of its own: its limit of bodies, its pages
+
+{
+    my $body = 'x' x 100_000;
+    my @cases = (
+        [ 200, '', PUT => '/kv/e', body => $body ],
+        [ 200, '', PUT => '/kv/e?a=1', body => $body ],
+        [ 200, '', PUT => '/kv/e', chunks => [ $body ] ],
+        [ 413, "value too large\n", PUT => '/kv/e', body => $body x 6 ],
+        [ 413, "value too large\n", PUT => '/kv/e', chunks => [ $body x 6 ] ],
+        [ 200, $body, GET => '/kv/e', body => $body ],
+        [ 416, "range not satisfiable\n", GET => '/kv/e',
+          headers => [ 'Range: bytes=100000-' ] ],
+        [ 416, '', HEAD => '/kv/e', headers => [ 'Range: bytes=100000-' ] ],
+        [ 400, "invalid request body\n", PUT => '/kv/e',
+          headers => [ 'Transfer-Encoding: chunked', '', 'Z' ] ],
+        [ 400, "invalid request body\n", GET => '/kv/e',
+          headers => [ 'Transfer-Encoding: chunked', '', 'Z' ] ],
+        [ 400, "value cannot be empty\n", PUT => '/kv/e', body => '' ],
+        [ 400, "key cannot be empty\n", PUT => '/kv/', body => $body ],
+        [ 400, "key contains invalid characters\n", PUT => '/kv/a+b',
+          body => $body ],
+        [ 414, "key too long\n", GET => '/kv/' . '%61' x 20_000 ],
+        [ 405, "method not allowed\n", POST => '/kv/e', body => $body ],
+        [ 405, "method not allowed\n", PUT => '/clear', body => $body ],
+        [ 405, "method not allowed\n", PUT => '/health', body => $body ],
+        [ 405, "method not allowed\n", POST => '/stats', body => $body ],
+        [ 501, "conditional writes are not supported\n", PUT => '/kv/e',
+          headers => [ 'If-Match: *' ], body => $body ],
+        [ 500, "internal server error\n", GET => '/cut/e' ],
+        [ 200, '', DELETE => '/kv/e', body => $body ],
+        [ 404, "key not found\n", GET => '/kv/e', body => $body ],
+        [ 404, '', HEAD => '/kv/e' ],
+    );
+
+    for (@cases) {
+        my ($status, $text, $method, $path, @o) = @$_;
+        my $name = "$method " . substr $path, 0, 20;
+        my $r = $s->http($method, $path, @o, port => $s->{strict});
+        answer($r, $status, $text, "$name: $status, not nginx's");
+        is($r->{headers}{'content-type'}, 'text/plain', "$name: plain text");
+    }
+
+    is($s->http(POST => '/kv/e', port => $s->{strict})->{headers}{allow},
+       'GET, HEAD, PUT, DELETE', 'and Allow');
 }
 
 
