@@ -5,10 +5,9 @@
 
 
 #ifndef _GNU_SOURCE
-#define _GNU_SOURCE                                   /* O_PATH, syncfs() */
+#define _GNU_SOURCE                                          /* syncfs() */
 #endif
 
-#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -22,20 +21,7 @@
 
 #include "kv_dir.h"
 #include "kv_format.h"
-
-
-#define KV_DIR_LINKS  40                 /* symlinks on a path, as in Linux */
-
-
-/* A walk along a path, with the symlinks on it replaced one by one. */
-
-typedef struct {
-    const char  *path;
-    int          fd;                     /* where it is: O_PATH */
-    unsigned     links;
-    char         missing[NAME_MAX + 1];  /* is not there: "" if all is */
-    char         rest[PATH_MAX];         /* still to go */
-} kv_walk_t;
+#include "kv_path.h"
 
 
 /* What a name in the directory says that the file is. */
@@ -78,13 +64,6 @@ typedef struct {
 } kv_dir_own_t;
 
 
-static kv_rc_t kv_walk(kv_walk_t *w, const char *path, kv_err_t *err);
-static bool kv_walk_next(kv_walk_t *w, char *name);
-static kv_rc_t kv_walk_step(kv_walk_t *w, const char *name, kv_err_t *err);
-static kv_rc_t kv_walk_link(kv_walk_t *w, const char *name, int fd,
-    const struct stat *link, kv_err_t *err);
-static bool kv_walk_trusts(int dirfd, const struct stat *link);
-
 static kv_rc_t kv_dir_sync_parent(int dirfd);
 static kv_rc_t kv_dir_look(int dirfd, const char *path, kv_err_t *err);
 static kv_rc_t kv_dir_look_at(void *ctx, const char *name);
@@ -114,43 +93,42 @@ static kv_rc_t kv_dir_failed(kv_err_t *err, const char *what,
 kv_rc_t
 kv_dir_check(const char *path, kv_dir_id_t *id, kv_err_t *err)
 {
-    int        fd, error;
-    kv_rc_t    rc;
-    kv_walk_t  w;
+    int      fd, at, error;
+    char     missing[KV_PATH_NAME];
+    kv_rc_t  rc;
 
-    rc = kv_walk(&w, path, err);
+    rc = kv_path_walk(path, &at, missing, err);
+
+    if (rc == KV_OK) {
+        rc = kv_dir_id(at, id);
+        (void) memcpy(id->missing, missing, sizeof(missing));
+    }
 
     if (rc != KV_OK) {
         return rc;
     }
 
-    rc = kv_dir_id(w.fd, id);
+    fd = missing[0] ? -1 : openat(at, ".", O_RDONLY|O_DIRECTORY|O_CLOEXEC);
     error = errno;
 
-    if (rc == KV_OK && w.missing[0]) {
-        (void) snprintf(id->missing, sizeof(id->missing), "%s", w.missing);
-        (void) close(w.fd);
+    (void) close(at);
+
+    if (missing[0]) {
         return KV_OK;
     }
 
-    if (rc == KV_OK) {
-        fd = openat(w.fd, ".", O_RDONLY|O_DIRECTORY|O_CLOEXEC);
-        error = errno;
+    if (fd == -1) {
+        errno = error;
+        (void) kv_dir_failed(err, "look into", path);
 
-        if (fd != -1) {
-            rc = kv_dir_look(fd, path, err);
-            (void) close(fd);
-            (void) close(w.fd);
-            return rc;
-        }
+        return error == EACCES ? KV_DECLINED : KV_ERROR;
     }
 
-    (void) close(w.fd);
+    rc = kv_dir_look(fd, path, err);
 
-    errno = error;
-    (void) kv_dir_failed(err, "look into", path);
+    (void) close(fd);
 
-    return error == EACCES ? KV_DECLINED : KV_ERROR;
+    return rc;
 }
 
 
@@ -182,29 +160,24 @@ kv_dir_same(const kv_dir_id_t *one, const kv_dir_id_t *two)
 kv_rc_t
 kv_dir_open(const char *path, int *dirfd, kv_err_t *err)
 {
-    int          fd, saved;
-    kv_rc_t      rc;
-    kv_walk_t    w;
+    int          fd, at, saved;
+    char         missing[KV_PATH_NAME];
     const char  *what;
 
-    rc = kv_walk(&w, path, err);
-
-    if (rc != KV_OK) {
+    if (kv_path_walk(path, &at, missing, err) != KV_OK) {
         return KV_ERROR;
     }
 
     fd = -1;
     what = "make";
 
-    if (w.missing[0] && mkdirat(w.fd, w.missing, 0700) == -1
-        && errno != EEXIST)
-    {
+    if (missing[0] && mkdirat(at, missing, 0700) == -1 && errno != EEXIST) {
         goto failed;
     }
 
     what = "open";
 
-    fd = openat(w.fd, w.missing[0] ? w.missing : ".",
+    fd = openat(at, missing[0] ? missing : ".",
                 O_RDONLY|O_DIRECTORY|O_NOFOLLOW|O_CLOEXEC);
 
     if (fd == -1) {
@@ -219,7 +192,7 @@ kv_dir_open(const char *path, int *dirfd, kv_err_t *err)
         goto failed;
     }
 
-    (void) close(w.fd);
+    (void) close(at);
 
     *dirfd = fd;
 
@@ -228,7 +201,7 @@ kv_dir_open(const char *path, int *dirfd, kv_err_t *err)
 failed:
 
     saved = errno;
-    (void) close(w.fd);
+    (void) close(at);
 
     if (fd != -1) {
         (void) close(fd);
@@ -237,214 +210,6 @@ failed:
     errno = saved;
 
     return kv_dir_failed(err, what, path);
-}
-
-
-/*
- * Goes to the directory; all but the last component must be there.  On KV_OK
- * w->fd is the caller's to close: the directory, or the one where w->missing
- * would be it.  KV_DECLINED: no right to look.
- */
-
-static kv_rc_t
-kv_walk(kv_walk_t *w, const char *path, kv_err_t *err)
-{
-    char     name[NAME_MAX + 1];
-    kv_rc_t  rc;
-
-    w->path = path;
-    w->links = 0;
-    w->missing[0] = '\0';
-
-    if (strlen(path) >= KV_DIR_PATH_MAX) {
-        kv_err_set(err, "the path is longer than %d bytes",
-                   KV_DIR_PATH_MAX - 1);
-        return KV_ERROR;
-    }
-
-    (void) snprintf(w->rest, sizeof(w->rest), "%s", path);
-
-    w->fd = open(path[0] == '/' ? "/" : ".", O_PATH|O_DIRECTORY|O_CLOEXEC);
-
-    if (w->fd == -1) {
-        return kv_dir_failed(err, "look for", path);
-    }
-
-    while (kv_walk_next(w, name)) {
-
-        rc = kv_walk_step(w, name, err);
-
-        if (rc != KV_OK) {
-            (void) close(w->fd);
-            return rc;
-        }
-    }
-
-    return KV_OK;
-}
-
-
-/* Cuts the next component off the rest; false at the end. */
-
-static bool
-kv_walk_next(kv_walk_t *w, char *name)
-{
-    size_t  len, skip;
-
-    skip = strspn(w->rest, "/");
-    len = strcspn(w->rest + skip, "/");
-
-    if (len == 0) {
-        return false;
-    }
-
-    /* one that is too long stays too long */
-
-    (void) snprintf(name, NAME_MAX + 1, "%.*s", (int) len, w->rest + skip);
-
-    if (len > NAME_MAX) {
-        memset(name, 0, NAME_MAX + 1);
-    }
-
-    memmove(w->rest, w->rest + skip + len, strlen(w->rest + skip + len) + 1);
-
-    return true;
-}
-
-
-static kv_rc_t
-kv_walk_step(kv_walk_t *w, const char *name, kv_err_t *err)
-{
-    int          fd, error;
-    struct stat  st;
-
-    if (w->missing[0]) {
-        kv_err_set(err, "cannot make the directory \"%s\": the directory "
-                   "above it, \"%.100s\", does not exist: make that "
-                   "first",
-                   w->path, w->missing);
-        return KV_ERROR;
-    }
-
-    if (name[0] == '\0') {
-        errno = ENAMETOOLONG;
-        return kv_dir_failed(err, "look for", w->path);
-    }
-
-    /* as a directory, or it would not be mounted where that is automatic */
-
-    fd = openat(w->fd, name, O_PATH|O_DIRECTORY|O_NOFOLLOW|O_CLOEXEC);
-
-    if (fd != -1) {
-        (void) close(w->fd);
-        w->fd = fd;
-        return KV_OK;
-    }
-
-    if (errno == ENOENT) {
-        (void) snprintf(w->missing, sizeof(w->missing), "%s", name);
-        return KV_OK;
-    }
-
-    if (errno == ENOTDIR) {
-        fd = openat(w->fd, name, O_PATH|O_NOFOLLOW|O_CLOEXEC);
-
-        if (fd != -1 && fstat(fd, &st) == 0 && S_ISLNK(st.st_mode)) {
-            return kv_walk_link(w, name, fd, &st, err);
-        }
-
-        if (fd != -1) {
-            (void) close(fd);
-            errno = ENOTDIR;
-        }
-    }
-
-    error = errno;
-    (void) kv_dir_failed(err, "use", w->path);
-
-    return error == EACCES ? KV_DECLINED : KV_ERROR;
-}
-
-
-/* Puts a symlink's target before the rest of the path; closes it. */
-
-static kv_rc_t
-kv_walk_link(kv_walk_t *w, const char *name, int fd, const struct stat *link,
-    kv_err_t *err)
-{
-    char     target[PATH_MAX], rest[PATH_MAX];
-    ssize_t  n;
-
-    if (!kv_walk_trusts(w->fd, link)) {
-        kv_err_set(err, "cannot use \"%s\": \"%.60s\" in it is a symlink that "
-                   "others than root can change: give the path that it leads "
-                   "to, or make its directory writable for root alone",
-                   w->path, name);
-        (void) close(fd);
-        return KV_ERROR;
-    }
-
-    n = readlinkat(fd, "", target, sizeof(target));
-
-    (void) close(fd);
-
-    if (n <= 0 || n == sizeof(target) || ++w->links > KV_DIR_LINKS) {
-        errno = n == -1 ? errno : ELOOP;
-        return kv_dir_failed(err, "look for", w->path);
-    }
-
-    target[n] = '\0';
-
-    (void) memcpy(rest, w->rest, sizeof(rest));
-
-    if ((size_t) n + 1 + strlen(rest) >= sizeof(w->rest)) {
-        errno = ENAMETOOLONG;
-        return kv_dir_failed(err, "look for", w->path);
-    }
-
-    (void) memcpy(w->rest, target, (size_t) n);
-    w->rest[n] = '/';
-    (void) memcpy(w->rest + n + 1, rest, strlen(rest) + 1);
-
-    if (target[0] == '/') {
-        fd = open("/", O_PATH|O_DIRECTORY|O_CLOEXEC);
-
-        if (fd == -1) {
-            return kv_dir_failed(err, "look for", w->path);
-        }
-
-        (void) close(w->fd);
-        w->fd = fd;
-    }
-
-    return KV_OK;
-}
-
-
-/*
- * Whether root may follow the symlink in that directory: only root can have
- * made it, and only root can replace it.  Who is not root has nothing to give
- * away but his own.
- */
-
-static bool
-kv_walk_trusts(int dirfd, const struct stat *link)
-{
-    struct stat  st;
-
-    if (geteuid() != 0) {
-        return true;
-    }
-
-    if (fstat(dirfd, &st) == -1 || st.st_uid != 0) {
-        return false;
-    }
-
-    if ((st.st_mode & S_IWOTH) || ((st.st_mode & S_IWGRP) && st.st_gid != 0)) {
-        return (st.st_mode & S_ISVTX) && link->st_uid == 0;
-    }
-
-    return true;
 }
 
 

@@ -26,8 +26,7 @@
 #include "kv_io.h"
 
 
-#define KV_DIR_LOCK      "kv.lock"
-#define KV_DIR_PATH_MAX  512         /* bytes of a path, its end included */
+#define KV_DIR_LOCK  "kv.lock"
 
 
 /* Which directory it is, by whatever name. */
