@@ -167,6 +167,7 @@ kv_commit_run(kv_store_t *store)
 {
     bool         dead[KV_SLOTS_MAX], some, more, whole;
     kv_rc_t      rc;
+    kv_err_t     err;
     uint32_t     mine, none;
     kv_zone_t   *zone;
     kv_batch_t  *batch;
@@ -190,8 +191,9 @@ kv_commit_run(kv_store_t *store)
     batch = store->batch;
 
     if (batch == NULL || kv_store_fit_log(store) != KV_OK) {
-        kv_store_say(store, KV_LOG_ALERT, "kv zone \"%s\": out of memory for "
-                     "a batch", store->conf.name);
+        kv_err_set(&err, "out of memory for a batch; what waits is tried "
+                   "again");
+        kv_state_refused(store, KV_AGAIN, 0, &err);
 
         if (rc == KV_DEAD) {
             kv_commit_break(store, "the committer died");

@@ -91,11 +91,15 @@ void
 kv_state_refused(kv_store_t *store, kv_rc_t rc, size_t len,
     const kv_err_t *err)
 {
-    uint32_t    was;
+    uint32_t    was, now;
     uint64_t    most;
     kv_zone_t  *zone;
 
     zone = store->zone;
+
+    if (!kv_state_writes(zone)) {
+        return;
+    }
 
     most = atomic_load(&zone->refused_len);
 
@@ -108,10 +112,10 @@ kv_state_refused(kv_store_t *store, kv_rc_t rc, size_t len,
 
     atomic_store(&zone->refused_len, most);
 
-    was = atomic_exchange(&zone->writes, rc == KV_NO_SPACE ? KV_WRITES_FULL
-                                                           : KV_WRITES_REFUSED);
+    now = rc == KV_NO_SPACE ? KV_WRITES_FULL : KV_WRITES_REFUSED;
+    was = atomic_exchange(&zone->writes, now);
 
-    if (was != (rc == KV_NO_SPACE ? KV_WRITES_FULL : KV_WRITES_REFUSED)
+    if (was != now || !atomic_load(&zone->refused_said)
         || kv_get_relaxed(zone->refused_error) != err->error)
     {
         kv_state_say_refused(store, rc, err);

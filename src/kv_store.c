@@ -36,6 +36,7 @@ static kv_store_t *kv_store_handle(const kv_store_conf_t *conf,
     kv_zone_t *zone, kv_io_t *io, int dirfd, kv_err_t *err);
 static kv_rc_t kv_store_fit(kv_store_t *store, kv_log_t **log,
     kv_store_fit_t *made);
+static void kv_store_first_segment(kv_store_t *store);
 static bool kv_store_allowed(const kv_store_conf_t *conf, kv_err_t *err);
 static bool kv_store_background_can(kv_store_t *store);
 static void kv_store_show_wake(kv_store_t *store);
@@ -122,13 +123,8 @@ kv_store_create(kv_store_t **store, const kv_store_conf_t *conf, void *mem,
         return rc == KV_AGAIN ? KV_ERROR : rc;
     }
 
-    /*
-     * The first segment is made now rather than by the first write.  Without
-     * room for it there may still be something to read: writes will tell.
-     */
-
     if (zone->log.segment_size == 0) {
-        (void) kv_log_prepare(st->log, NULL);
+        kv_store_first_segment(st);
     }
 
     memcpy(zone->magic, KV_ZONE_MAGIC, sizeof(zone->magic));
@@ -137,6 +133,27 @@ kv_store_create(kv_store_t **store, const kv_store_conf_t *conf, void *mem,
     *store = st;
 
     return KV_OK;
+}
+
+
+/*
+ * It is made now rather than by the first write.  Without room for it there
+ * may still be something to read.
+ */
+
+static void
+kv_store_first_segment(kv_store_t *store)
+{
+    kv_rc_t   rc;
+    kv_err_t  err;
+
+    rc = kv_log_prepare(store->log, NULL);
+
+    if (rc == KV_NO_SPACE || rc == KV_AGAIN) {
+        kv_err_set(&err, "the first segment cannot be made: %s",
+                   strerror(errno));
+        kv_state_refused(store, rc, 0, &err);
+    }
 }
 
 

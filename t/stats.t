@@ -34,6 +34,7 @@ $s->start;
     for my $path (qw(commit.batches commit.operations_per_batch
                      commit.sync_us.avg commit.sync_us.min commit.sync_us.max
                      log.bytes log.written log.segments log.durable_lsn
+                     log.unsynced_ms
                      snapshots.completed snapshots.failed snapshots.last_lsn
                      snapshots.last_bytes snapshots.last_ms snapshots.log_bytes
                      recovery.ms recovery.snapshot_records recovery.log_records

@@ -287,6 +287,72 @@ test_edge(void **state)
 }
 
 
+/* What comes back is said again, though not at once. */
+
+static void
+test_said(void **state)
+{
+    unsigned    i;
+    kv_zone_t  *zone;
+
+    (void) state;
+
+    assert_int_equal(solo_start(&solo), KV_OK);
+    zone = solo.host.store->zone;
+    assert_int_equal(put(1, 100), KV_OK);
+
+    for (i = 0; i < 3; i++) {
+        break_call(RAM_WRITE, ENOSPC, 1000);
+        assert_int_equal(put(1, 100), KV_NO_SPACE);
+        assert_int_equal(put(1, 100), KV_NO_SPACE);
+        assert_int_equal(solo.warnings, i < 2 ? 1 : 2);
+
+        if (i == 1) {
+
+            /* it lasts */
+
+            atomic_store(&zone->refused_ns, 1);
+            assert_int_equal(put(1, 100), KV_NO_SPACE);
+            assert_int_equal(put(1, 100), KV_NO_SPACE);
+            assert_int_equal(solo.warnings, 2);
+        }
+
+        mend();
+        assert_int_equal(put(1, 100), KV_OK);
+        assert_state(KV_STATE_READY);
+    }
+}
+
+
+/* A start that finds no room for the first segment says so at once. */
+
+static void
+test_start(void **state)
+{
+    unsigned  i;
+
+    static const int  errors[] = { ENOSPC, EACCES };
+
+    (void) state;
+
+    for (i = 0; i < 2; i++) {
+        break_call(RAM_OPEN, errors[i], 1000);
+        assert_int_equal(solo_start(&solo), KV_OK);
+        assert_state(i ? KV_STATE_REFUSING : KV_STATE_DISK_FULL);
+        assert_int_equal(solo.warnings, 1);
+
+        mend();
+        assert_false(kv_store_healthy(solo.host.store));
+        solo_background(&solo, 0);
+        assert_state(KV_STATE_READY);
+        assert_int_equal(put(1, 100), KV_OK);
+
+        solo_stop(&solo, false);
+        ram_clear(&solo.ram);
+    }
+}
+
+
 /*
  * The next try of a rebuild, when a worker's timer says that it is due.  The
  * one thread is the committer and the worker that lets go: it does so before
@@ -624,6 +690,8 @@ main(void)
         cmocka_unit_test_setup_teardown(test_sync_fails, setup, teardown),
         cmocka_unit_test_setup_teardown(test_write_lacks, setup, teardown),
         cmocka_unit_test_setup_teardown(test_edge, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_said, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_start, setup, teardown),
         cmocka_unit_test_setup_teardown(test_rebuild, setup, teardown),
         cmocka_unit_test_setup_teardown(test_unsynced, setup, teardown),
         cmocka_unit_test_setup_teardown(test_stopped, setup, teardown)
