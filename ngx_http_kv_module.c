@@ -626,7 +626,7 @@ ngx_http_kv_zone_param(ngx_conf_t *cf, ngx_str_t *arg,
 
     if (ngx_http_kv_param(arg, "segment=", &value) == NGX_OK) {
         if (ngx_http_kv_size(cf, "segment", &value, 64 * 1024,
-                             1024 * 1024 * 1024, &n)
+                             KV_SEGMENT_MAX, &n)
             != NGX_CONF_OK)
         {
             return NGX_CONF_ERROR;

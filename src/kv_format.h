@@ -149,6 +149,7 @@
 #define KV_BLOCK_MAGIC      0x4253564bu
 
 #define KV_SEGMENT_HEADER   4096u
+#define KV_SEGMENT_MAX      (1u << 30)    /* bytes of a segment */
 
 /* a snapshot's name but for the suffix: for printf(), with its LSN */
 #define KV_SNAPSHOT_NAME    "snap-%016" PRIx64

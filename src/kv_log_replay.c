@@ -253,6 +253,13 @@ kv_log_read_header(kv_log_reader_t *r, uint64_t lsn)
                               "%" PRIu64, h.first_lsn);
     }
 
+    /* whoever puts files there must not keep the start reading for days */
+
+    if (h.size > KV_SEGMENT_MAX) {
+        return kv_log_damaged(r, offsetof(kv_segment_header_t, size), lsn,
+                              "no segment has %" PRIu64 " bytes", h.size);
+    }
+
     if (size < KV_SEGMENT_HEADER) {
         return kv_log_damaged(r, size, lsn, "the file ends here, but its "
                               "header says %" PRIu64, h.size);

@@ -340,6 +340,30 @@ takes('a path with dots', "$dir/./open/../bins/");
 }
 
 
+# the files are taken from the workers while they serve, and given back
+
+{
+    my $s = server();
+    $s->start;
+    $s->put("k$_", value("k$_", $_, 30_000)) for 1 .. 5;
+
+    my $give = sub { chown($_[0], -1, $s->{path}, glob "$s->{path}/*") };
+    $give->(0);
+    my @status = map { $s->put("k$_", value("k$_", $_, 30_000))->{status} }
+                     1 .. 60;
+    is($status[-1], 503, "root's files: writes are refused");
+    is($s->get('k5')->{body}, value('k5', 5, 30_000), 'reads go on');
+    is($s->http(GET => '/health')->{status}, 503, '/health says so');
+    like($s->log, qr/\[error\].*Permission denied/, 'and the log why');
+
+    $give->($DAEMON);
+    ok(wait_for(sub { $s->put('k6', 'x')->{status} == 200 }, 10),
+       'given back: writes work again');
+    ok(wait_for(sub { $s->healthy }, 10), 'and /health says so');
+    $s->done;
+}
+
+
 # one directory as two zones
 
 {

@@ -1566,6 +1566,11 @@ test_segments_wrong(void **ctx)
     test_damaged(t, FIRST, "misnamed, its first LSN is 2");
 
     h = good;
+    h.size = (1u << 30) + 4096;
+    test_reseal(t, FIRST, &h);
+    test_damaged(t, FIRST, "no segment has 1073745920 bytes");
+
+    h = good;
     h.size = SEGMENT - 8;
     test_reseal(t, FIRST, &h);
     test_replays(t, lsn);
