@@ -423,8 +423,11 @@ my %NGINX = map { $_ => 1 } qw(400 403 404 405 408 413 414 501 505);
 
 sub judge {
     my ($in, $sent, $ended, $counts) = @_;
+    my $closes;
 
     while (length $in) {
+
+        return 'more after "Connection: close"' if $closes;
 
         if ($in !~ /^HTTP/) {
             $counts->{'0.9'}++;
@@ -456,6 +459,8 @@ sub judge {
             return "interim answer $status" if $status != 100;
             next;
         }
+
+        $closes = ($h{connection} // '') eq 'close';
 
         my $rest = $in;
         my ($body, $e) = body(\$in, \%h, $sent, $ended);
