@@ -30,7 +30,8 @@ my %rebuild = map { $_ => 1 } qw(HEAP_ALLOC HEAP_FREE HEAP_FORMAT LINKED
                                  COMPACTING REAPING QUIESCING REBUILDING
                                  RECOVERING RESETTING);
 
-# which are reached only when another one left something to mend
+# which are reached only when another one left something to mend.  It may leave
+# nothing, if all that it had under way was its own: then it dies again.
 
 my %after_death = (
     (map { $_ => 'APPLYING' } qw(HEAP_FORMAT QUIESCING REBUILDING RECOVERING
@@ -64,6 +65,10 @@ sub arm {
     write_file("$s->{dir}/$name.new", "$point $after\n");
     rename("$s->{dir}/$name.new", "$s->{dir}/$name") or die;
 }
+
+# The second name is there while the first is exchanged.
+
+sub armed { return grep { -e "$s->{dir}/$_" } qw(point.next point) }
 
 sub back {
     my ($seconds) = @_;
@@ -189,12 +194,18 @@ for my $round (1 .. $ROUNDS) {
         }
 
         my $ok;
-        for (1 .. 60) {
-            last if $ok = !-e "$s->{dir}/point";
+        my $until = time + 60;
+        for (my $i = 1; time < $until; $i++) {
+            last if $ok = !armed();
+            if ($first && $i % 8 == 0 && !-e "$s->{dir}/point.next") {
+                arm($point, 1, 'point.next');
+                arm($first, 1);
+            }
             kill('TERM', ($s->workers)[0]) if $point eq 'LEAVING';
             ($second{$point} || \&stir)->();
         }
-        ok($ok, "$point: is reached") or unlink "$s->{dir}/point";
+        ok($ok, "$point: is reached")
+            or unlink map { "$s->{dir}/$_" } qw(point.next point);
         $reached += $ok ? 1 : 0;
 
         my $took = back(10);
