@@ -82,20 +82,28 @@ install_missing()
 }
 
 
-# port_is_taken PORT: whether something listens there, on any address.
+# port_is_taken PORT [IPV4_ADDRESS]: whether something listens there: on that
+# address or on all or, without one, on any address.
 port_is_taken()
 {
-    local tables=() table hex
+    local tables=() table hex own=.
 
     for table in /proc/net/tcp /proc/net/tcp6; do
         [[ ! -r $table ]] || tables+=("$table")
     done
 
+    if [[ ${2-} =~ ^([0-9]+)\.([0-9]+)\.([0-9]+)\.([0-9]+)$ ]]; then
+        printf -v own '%02X%02X%02X%02X' "${BASH_REMATCH[4]}" \
+            "${BASH_REMATCH[3]}" "${BASH_REMATCH[2]}" "${BASH_REMATCH[1]}"
+        own="^(0+|$own):"
+    fi
+
     # In these tables, 0A is the state of a listening socket.
     printf -v hex '%04X' "$1"
     [[ ${#tables[@]} -gt 0 ]] \
-        && awk -v port=":$hex\$" '$4 == "0A" && $2 ~ port { found = 1 }
-                                  END { exit !found }' "${tables[@]}"
+        && awk -v port=":$hex\$" -v own="$own" '
+               $4 == "0A" && $2 ~ port && $2 ~ own { found = 1 }
+               END { exit !found }' "${tables[@]}"
 }
 
 

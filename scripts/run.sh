@@ -1,11 +1,16 @@
 #!/bin/bash
-# Usage: scripts/run.sh [--port 8080] [--working-dir ./data]
-#                       [--workers N] [--zone SIZE]
+# Usage: scripts/run.sh [--listen ADDRESS[:PORT]] [--port 8080]
+#                       [--working-dir ./data] [--workers N] [--zone SIZE]
 #
 # Runs a key-value server in the foreground: nginx with this module, built
 # first if need be. Ctrl-C, or SIGTERM, ends it.
 #
-#   --port N           listen on this port of every address (default: 8080)
+#   --listen ADDRESS[:PORT]
+#                      listen there: on an IPv4 address, an IPv6 address in
+#                      brackets, or * for every address of the machine
+#                      (default: $ADDR, else loopback alone). Who reaches the
+#                      port can read, write and clear everything
+#   --port N           the port (default: that of --listen or $ADDR, else 8080)
 #   --working-dir DIR  keep the data there, and the nginx configuration that is
 #                      written at every start (default: $DATA_DIR, else ./data)
 #   --workers N        worker processes (default: one a core, at least 2)
@@ -27,7 +32,8 @@ connections=16384
 # and the like.
 spare_files=512
 
-port=8080
+listen=
+port=
 dir=${DATA_DIR:-./data}
 workers=
 zone=
@@ -36,6 +42,7 @@ zone=
 main()
 {
     parse_arguments "$@"
+    check_listen
     check_port
     check_workers
     check_zone
@@ -62,7 +69,7 @@ parse_arguments()
                 usage_of "$0"
                 exit
                 ;;
-            --port|--working-dir|--workers|--zone)
+            --listen|--port|--working-dir|--workers|--zone)
                 if [[ $1 == *=* ]]; then
                     value=${1#*=}
                 elif [[ $# -gt 1 ]]; then
@@ -78,6 +85,7 @@ parse_arguments()
         esac
 
         case $name in
+            --listen)      listen=${value:- } ;;
             --port)        port=$value ;;
             --working-dir) dir=$value ;;
             --workers)     workers=$value ;;
@@ -89,8 +97,38 @@ parse_arguments()
 }
 
 
+# Splits what was given: listen becomes an address as nginx takes it, or nothing
+# for loopback; port that which comes with it, unless it has an option.
+check_listen()
+{
+    local given=${listen:-${ADDR-}} ipv6='\[[0-9A-Fa-f:.]+\]' octet
+    local wrong="not an IPv4 address, an IPv6 address in brackets, or *"
+
+    [[ $given =~ ^($ipv6|[^]:[]*)(:([^:]+))?$ ]] \
+        || die "$wrong, with :PORT or without: ${given@Q}"
+
+    listen=${BASH_REMATCH[1]}
+    port=${port:-${BASH_REMATCH[3]}}
+
+    case $listen in
+        '')           listen=${given:+*}; return ;;
+        localhost)    listen=; return ;;
+        \*|0.0.0.0)   listen='*'; return ;;
+        \[*)          return ;;
+    esac
+
+    [[ $listen =~ ^([0-9]{1,3}\.){3}[0-9]{1,3}$ ]] || die "$wrong: ${given@Q}"
+
+    for octet in ${listen//./ }; do
+        (( 10#$octet <= 255 )) || die "$wrong: ${given@Q}"
+    done
+}
+
+
 check_port()
 {
+    port=${port:-8080}
+
     if ! [[ $port =~ ^0*([0-9]{1,5})$ ]] \
        || (( BASH_REMATCH[1] < 1 || BASH_REMATCH[1] > 65535 ))
     then
@@ -198,7 +236,8 @@ await_port()
     for tries in {1..20}; do
         pid=$(running_server)
 
-        if [[ -z $pid ]] && ! port_is_taken "$port"; then
+        if [[ -z $pid ]] && ! port_is_taken "$port" "${listen:-127.0.0.1}"
+        then
             return
         fi
 
@@ -334,12 +373,24 @@ END
 # net.core.somaxconn.
 listen_directives()
 {
-    echo "        listen $port backlog=4096;"
+    local addresses=("$listen") address
 
-    # Empty, or not there, where IPv6 is turned off.
-    if grep -q . /proc/net/if_inet6 2>/dev/null; then
-        echo "        listen [::]:$port backlog=4096;"
-    fi
+    case $listen in
+        '')  addresses=(127.0.0.1); ! has_ipv6 '0*1 ' || addresses+=('[::1]') ;;
+        \*) ! has_ipv6 || addresses+=('[::]') ;;
+    esac
+
+    for address in "${addresses[@]}"; do
+        echo "        listen $address:$port backlog=4096;"
+    done
+}
+
+
+# has_ipv6 [PATTERN]: whether the machine has an IPv6 address, or one such. The
+# table is empty, or not there, where IPv6 is turned off.
+has_ipv6()
+{
+    grep -q "^${1-.}" /proc/net/if_inet6 2>/dev/null
 }
 
 

@@ -8,7 +8,7 @@
 #   unit   t/unit/test_*.c: the store core, under sanitizers
 #   fuzz   t/fuzz/fuzz_*.c: what reads files and requests, some seconds each
 #   http   t/*.t: a real nginx with the module
-#   lc     the LittleClusters tool's own stages; needs Go 1.25, or lc itself
+#   lc     the LittleClusters tool's own stages, if lc is in PATH
 #
 # FILE is one of t/*.t or t/unit/test_*.c, to run that alone, with all it says.
 #
@@ -427,11 +427,17 @@ count_tap()
 
 test_lc()
 {
-    local lc stages=(http-api persistence crash-recovery) stage good=0 bad=0
+    local stages=(http-api persistence crash-recovery) stage good=0 bad=0
 
-    if ! lc=$(find_lc); then
+    if ! have lc; then
         skipped=$(( skipped + ${#stages[@]} ))
-        printf 'lc:    skipped: %s\n' "$lc"
+
+        if have clstr; then
+            echo "lc:    skipped: clstr, which is here, needs Docker and an image"
+        else
+            echo "lc:    skipped: neither lc nor clstr is in PATH"
+        fi
+
         return
     fi
 
@@ -443,7 +449,7 @@ test_lc()
     prepare_lc_folder
 
     for stage in "${stages[@]}"; do
-        if (cd "$build/lc" && timeout -k 15 $lc_limit "$lc" test "$stage") \
+        if (cd "$build/lc" && timeout -k 15 $lc_limit lc test "$stage") \
            >"$logs/lc-$stage.log" 2>&1 </dev/null
         then
             good=$(( good + 1 ))
@@ -456,49 +462,6 @@ test_lc()
     done
 
     report lc $good $bad 0 "${stages[*]}"
-}
-
-
-# Prints the path of the tool, installing it if need be; if there is none,
-# prints why and fails.
-find_lc()
-{
-    local lc=$build/bin/lc
-
-    if [[ ! -x $lc ]] && have lc; then
-        lc=$(command -v lc)
-    fi
-
-    if [[ -x $lc ]]; then
-        printf '%s\n' "$lc"
-        return
-    fi
-
-    if ! go_is_recent; then
-        echo "neither lc nor Go 1.25 is on this machine"
-        return 1
-    fi
-
-    # Not a newer Go by itself: that would be a long download.
-    if ! GOBIN=$build/bin GOTOOLCHAIN=local timeout 180 \
-         go install github.com/littleclusters/lc/cmd/lc@latest \
-         >"$logs/go.log" 2>&1 </dev/null
-    then
-        echo "lc cannot be installed: $(head -n 1 "$logs/go.log")"
-        return 1
-    fi
-
-    printf '%s\n' "$lc"
-}
-
-
-go_is_recent()
-{
-    local version
-
-    have go || return
-    version=$(GOTOOLCHAIN=local go env GOVERSION)
-    [[ $version =~ ^go1\.([0-9]+) ]] && (( BASH_REMATCH[1] >= 25 ))
 }
 
 

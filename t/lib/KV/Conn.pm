@@ -14,7 +14,7 @@ use Time::HiRes qw(time);
 
 sub new {
     my ($class, %o) = @_;
-    my $sock = IO::Socket::INET->new(PeerAddr => '127.0.0.1',
+    my $sock = IO::Socket::INET->new(PeerAddr => $o{host} || '127.0.0.1',
                                      PeerPort => $o{port}, Timeout => 10);
     if (!$sock) {
         return if $o{soft};
