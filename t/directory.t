@@ -29,7 +29,7 @@ my $place = server();
 my $dir = $place->{dir};
 chmod(0755, $dir);
 
-sub mode_of { return sprintf('%04o', (stat $_[0])[2] & 07777) }
+sub mode_of { return sprintf('%04o', ((stat $_[0])[2] // 0) & 07777) }
 sub owner_of { return (stat $_[0])[4] // 'none' }
 
 sub look_of {
@@ -438,6 +438,7 @@ takes('a path with dots', "$dir/./open/../bins/");
 
     $c->send('67890');
     is($c->response->{status}, 200, 'the upload ends');
+    undef $c;
     ok(wait_for(sub { !grep { $old{$_} } $s->workers }, 10),
        'the old worker goes');
     ok(defined $s->reload, 'then it can be added');
