@@ -39,6 +39,18 @@
 /* how soon a committer that waits sees that its process is to end; ns */
 #define KV_WAIT_SLICE     10000000
 
+/*
+ * Entries of a cleared map freed at a time: a millisecond, between batches;
+ * and at once, so that who clears a small one finds the room when it is
+ * answered.
+ */
+#define KV_SWEEP_STEP     4096
+#define KV_SWEEP_NOW      16384
+
+/* how long a clear waits for readers to leave what it cleared; tries, ns */
+#define KV_SWEEP_TRIES    20
+#define KV_SWEEP_PAUSE    20000
+
 /* how long pages are emptied for those who were taken together; ns */
 #define KV_ROOM_NS        3000000
 
@@ -58,6 +70,10 @@ static kv_rc_t kv_commit_refused(kv_store_t *store, kv_rc_t rc, size_t len,
 static void kv_commit_written(kv_store_t *store, uint64_t lsn, size_t len);
 static kv_rc_t kv_commit_borrow(kv_store_t *store);
 static bool kv_commit_apply_one(kv_zone_t *zone, kv_op_t *op);
+static int kv_commit_stock(kv_zone_t *zone, unsigned puts);
+static kv_rc_t kv_commit_clearable(kv_zone_t *zone);
+static bool kv_commit_sweep_now(kv_zone_t *zone);
+static bool kv_commit_between(kv_store_t *store);
 static kv_rc_t kv_commit_make_room(kv_store_t *store, kv_batch_t *batch,
     kv_op_t *op);
 static uint64_t kv_commit_can_free(kv_zone_t *zone);
@@ -231,6 +247,8 @@ kv_commit_run(kv_store_t *store)
                 if (some) {
                     kv_commit_reap(store, dead);
                 }
+
+                more = kv_commit_between(store) || more;
 
             } while (!kv_store_stopping(store)
                      && (more || kv_commit_linger(zone)));
@@ -490,6 +508,8 @@ kv_commit_hand(kv_store_t *store, kv_batch_t *batch, kv_op_t *hand)
 
         kv_commit_report(store, batch, batch->refused, batch->nrefused,
                          KV_NO_MEMORY);
+        kv_commit_report(store, batch, &batch->not_cleared,
+                         batch->not_cleared != NULL, KV_UNAVAILABLE);
 
         rc = batch->n ? kv_commit_log(store, batch) : KV_OK;
 
@@ -541,25 +561,32 @@ kv_commit_gather(kv_store_t *store, kv_batch_t *batch, kv_op_t *hand)
 {
     int           stock;
     kv_op_t      *op;
-    unsigned      puts, seen;
+    kv_rc_t       clear;
+    unsigned      puts, clears, seen;
     kv_zone_t    *zone;
     kv_record_t   rec;
 
     zone = store->zone;
     batch->n = 0;
     batch->nrefused = 0;
+    batch->not_cleared = NULL;
 
     /* what the map may need, while an operation can still be refused */
 
-    for (op = hand, puts = 0, seen = 0;
+    for (op = hand, puts = 0, clears = 0, seen = 0;
          op && op->code != KV_OP_ROOM && seen < KV_BATCH_MAX;
          op = op->follow, seen++)
     {
+        if (op->code == KV_OP_CLEAR && clears++) {
+            break;
+        }
+
         puts += op->code == KV_OP_PUT;
     }
 
     kv_phase_changing(zone);
-    stock = puts ? kv_map_reserve(&zone->map, puts) : 0;
+    stock = puts ? kv_commit_stock(zone, puts) : 0;
+    clear = clears ? kv_commit_clearable(zone) : KV_OK;
     kv_phase_idle(zone);
 
     kv_log_begin(store->log);
@@ -584,6 +611,11 @@ kv_commit_gather(kv_store_t *store, kv_batch_t *batch, kv_op_t *hand)
             stock--;
         }
 
+        if (op->code == KV_OP_CLEAR && clear != KV_OK) {
+            batch->not_cleared = op;
+            continue;
+        }
+
         if (op->entry) {
             rec.key = op->entry->key;
             rec.key_len = op->entry->key_len;
@@ -597,6 +629,60 @@ kv_commit_gather(kv_store_t *store, kv_batch_t *batch, kv_op_t *hand)
     }
 
     return op;
+}
+
+
+/*
+ * What a cleared map still holds is free, all but done: a put is not refused
+ * for it.
+ */
+
+static int
+kv_commit_stock(kv_zone_t *zone, unsigned puts)
+{
+    int       stock;
+    unsigned  i;
+
+    stock = 0;
+
+    for (i = 0; i < KV_SWEEP_NOW / KV_SWEEP_STEP; i++) {
+        stock = kv_map_reserve(&zone->map, puts);
+
+        if (stock < 0 || stock == (int) puts
+            || kv_map_sweep(&zone->map, KV_SWEEP_STEP) != KV_AGAIN)
+        {
+            break;
+        }
+    }
+
+    return stock;
+}
+
+
+/*
+ * Whether there is an empty map to take the place of the one to be cleared.  If
+ * a reader stands still in one that was cleared before, there may be none, and
+ * nobody waits for that.
+ */
+
+static kv_rc_t
+kv_commit_clearable(kv_zone_t *zone)
+{
+    kv_rc_t           rc;
+    unsigned          tries;
+    struct timespec   pause;
+
+    pause.tv_sec = 0;
+    pause.tv_nsec = KV_SWEEP_PAUSE;
+
+    rc = kv_map_clearable(&zone->map, 1);
+
+    for (tries = 0; rc == KV_BUSY && tries < KV_SWEEP_TRIES; tries++) {
+        (void) nanosleep(&pause, NULL);
+        rc = kv_map_clearable(&zone->map, 1);
+    }
+
+    return rc;
 }
 
 
@@ -878,7 +964,7 @@ kv_commit_apply(kv_store_t *store, kv_op_t **op, unsigned n)
     /* so that who deletes or clears finds the room when it is answered */
 
     if (kv_limbo_reclaim(&zone->limbo) != KV_OK
-        || kv_map_sweep(&zone->map) == KV_DEAD)
+        || kv_heap_broken(zone->heap))
     {
         return false;
     }
@@ -894,10 +980,8 @@ kv_commit_apply(kv_store_t *store, kv_op_t **op, unsigned n)
 static bool
 kv_commit_apply_one(kv_zone_t *zone, kv_op_t *op)
 {
-    uint64_t          hash, payload;
-    unsigned          tries;
-    kv_entry_t       *old, *e;
-    struct timespec   pause;
+    uint64_t     hash, payload;
+    kv_entry_t  *old, *e;
 
     e = op->entry;
 
@@ -926,24 +1010,9 @@ kv_commit_apply_one(kv_zone_t *zone, kv_op_t *op)
     default:
         assert(op->code == KV_OP_CLEAR);
 
-        if (kv_map_clear(&zone->map) != KV_OK) {
-            return false;
-        }
+        kv_map_clear(&zone->map);
 
-        /* readers leave within microseconds, unless one is stopped */
-
-        pause.tv_sec = 0;
-        pause.tv_nsec = 20000;
-
-        for (tries = 0; tries < 1000; tries++) {
-            if (kv_map_sweep(&zone->map) != KV_AGAIN) {
-                break;
-            }
-
-            (void) nanosleep(&pause, NULL);
-        }
-
-        return !kv_heap_broken(zone->heap);
+        return kv_commit_sweep_now(zone);
     }
 
     kv_point(KV_POINT_LINKED);
@@ -1010,6 +1079,67 @@ kv_commit_wake(kv_store_t *store, kv_batch_t *batch)
 
 
 /*
+ * A part of what a cleared map held is freed now.  Readers leave it within
+ * microseconds, unless one is stopped.
+ */
+
+static bool
+kv_commit_sweep_now(kv_zone_t *zone)
+{
+    kv_rc_t           rc;
+    unsigned          tries;
+    struct timespec   pause;
+
+    pause.tv_sec = 0;
+    pause.tv_nsec = KV_SWEEP_PAUSE;
+
+    rc = kv_map_sweep(&zone->map, KV_SWEEP_NOW);
+
+    for (tries = 0; rc == KV_BUSY && tries < KV_SWEEP_TRIES; tries++) {
+        (void) nanosleep(&pause, NULL);
+        rc = kv_map_sweep(&zone->map, KV_SWEEP_NOW);
+    }
+
+    return rc != KV_DEAD && !kv_heap_broken(zone->heap);
+}
+
+
+/*
+ * What is done between rounds if nobody waits for one: a cleared map is taken
+ * apart.  Whether there is more of it that can be done now.
+ */
+
+static bool
+kv_commit_between(kv_store_t *store)
+{
+    kv_rc_t     rc;
+    kv_zone_t  *zone;
+
+    zone = store->zone;
+
+    if (!kv_map_unswept(&zone->map) || !kv_state_whole(zone)) {
+        return false;
+    }
+
+    if (atomic_load(&zone->queue)) {
+        return true;
+    }
+
+    kv_phase_changing(zone);
+    rc = kv_map_sweep(&zone->map, KV_SWEEP_STEP);
+
+    if (rc == KV_DEAD) {
+        kv_commit_break(store, "a worker died while it changed the heap");
+        return false;
+    }
+
+    kv_phase_idle(zone);
+
+    return rc == KV_AGAIN;
+}
+
+
+/*
  * A request for room.  Compaction has so much time for all the requests that
  * were taken together, which all have what it gains; who still wants more is to
  * come again.  What it found last holds until something was freed.
@@ -1042,7 +1172,7 @@ kv_commit_make_room(kv_store_t *store, kv_batch_t *batch, kv_op_t *op)
         return KV_OK;
     }
 
-    if (batch->room_ns >= KV_ROOM_NS || more) {
+    if (batch->room_ns >= KV_ROOM_NS || more || kv_map_unswept(&zone->map)) {
         return KV_AGAIN;
     }
 
@@ -1083,7 +1213,7 @@ static kv_rc_t
 kv_commit_compact(kv_store_t *store, kv_batch_t *batch, uint32_t need,
     bool *more, uint64_t *missing)
 {
-    kv_rc_t           rc;
+    kv_rc_t           rc, swept;
     uint64_t          start, pages;
     kv_zone_t        *zone;
     kv_heap_stat_t    st;
@@ -1100,8 +1230,10 @@ kv_commit_compact(kv_store_t *store, kv_batch_t *batch, uint32_t need,
 
     for ( ;; ) {
 
-        if (kv_limbo_reclaim(&zone->limbo) != KV_OK
-            || kv_map_sweep(&zone->map) == KV_DEAD
+        swept = kv_map_sweep(&zone->map, KV_SWEEP_STEP);
+
+        if (swept == KV_DEAD
+            || kv_limbo_reclaim(&zone->limbo) != KV_OK
             || kv_store_heap_stat(store, &st) != KV_OK)
         {
             return KV_UNAVAILABLE;
@@ -1122,6 +1254,10 @@ kv_commit_compact(kv_store_t *store, kv_batch_t *batch, uint32_t need,
 
         if (batch->room_ns + (kv_now_ns() - start) >= KV_ROOM_NS) {
             break;
+        }
+
+        if (swept == KV_AGAIN) {
+            continue;
         }
 
         rc = kv_compact_page(store, true);
@@ -1167,7 +1303,7 @@ kv_commit_tidy(kv_store_t *store)
     }
 
     if (kv_limbo_count(&zone->limbo) == 0 && zone->limbo.pinned == NULL
-        && zone->map.old == NULL
+        && !kv_map_unswept(&zone->map)
         && st.free_pages * KV_PAGE_SIZE > st.size / KV_COMPACT_SHARE)
     {
         return true;
@@ -1177,7 +1313,7 @@ kv_commit_tidy(kv_store_t *store)
 
     rc = kv_limbo_reclaim(&zone->limbo);
 
-    if (rc == KV_OK && kv_map_sweep(&zone->map) == KV_DEAD) {
+    if (rc == KV_OK && kv_map_sweep(&zone->map, KV_SWEEP_STEP) == KV_DEAD) {
         rc = KV_DEAD;
     }
 

@@ -5,8 +5,6 @@
 
 
 #include <assert.h>
-#include <time.h>
-
 #include <sys/random.h>
 
 #include "kv_map.h"
@@ -32,7 +30,13 @@ static bool kv_map_segment(kv_map_t *map, kv_map_root_t *root, uint64_t i);
 static bool kv_map_in_bucket(kv_bucket_t *b, uint64_t s);
 static void kv_map_unlink_empty(kv_map_t *map, uint64_t hash,
     kv_bucket_t *empty);
-static kv_rc_t kv_map_take_apart(kv_map_t *map, kv_map_root_t *root);
+static kv_map_root_t *kv_map_empty_root(kv_map_t *map);
+static kv_rc_t kv_map_left_root(kv_map_t *map, kv_map_root_t **root);
+static kv_rc_t kv_map_take_apart(kv_map_t *map, kv_map_root_t *root,
+    unsigned *n);
+static unsigned kv_map_empty_bucket(kv_map_t *map, kv_bucket_t *first);
+static void kv_map_free_segment(kv_map_t *map, kv_map_root_t *root,
+    uint64_t i);
 
 
 static inline uint64_t
@@ -75,7 +79,8 @@ kv_map_prefetch_entries(kv_bucket_t *b)
 size_t
 kv_map_directory_size(size_t size)
 {
-    return 2 * kv_align(size / KV_PAGE_SIZE * sizeof(void *), KV_CACHE_LINE);
+    return KV_MAP_ROOTS
+           * kv_align(size / KV_PAGE_SIZE * sizeof(void *), KV_CACHE_LINE);
 }
 
 
@@ -83,18 +88,19 @@ kv_rc_t
 kv_map_create(kv_map_t *map, kv_heap_t *heap, kv_limbo_t *limbo,
     void *directory, size_t size)
 {
-    size_t        half;
+    size_t        share;
     unsigned      i;
     kv_bucket_t  *segment;
 
-    half = kv_map_directory_size(size) / 2;
+    share = kv_map_directory_size(size) / KV_MAP_ROOTS;
 
     map->heap = heap;
     map->limbo = limbo;
     map->stock = NULL;
     map->stocked = 0;
-    map->old = NULL;
-    map->max_segments = (uint32_t) (half / sizeof(void *));
+    map->max_segments = (uint32_t) (share / sizeof(void *));
+
+    atomic_store(&map->old, 0);
 
     atomic_store(&map->keys, 0);
     atomic_store(&map->bytes, 0);
@@ -113,9 +119,10 @@ kv_map_create(kv_map_t *map, kv_heap_t *heap, kv_limbo_t *limbo,
 
     /* each root keeps its first segment: a clear must not need memory */
 
-    for (i = 0; i < 2; i++) {
-        map->roots[i].segment = (void *) ((char *) directory + i * half);
-        memset((void *) map->roots[i].segment, 0, half);
+    for (i = 0; i < KV_MAP_ROOTS; i++) {
+        map->roots[i].segment = (void *) ((char *) directory + i * share);
+        map->roots[i].state = KV_ROOT_EMPTY;
+        memset((void *) map->roots[i].segment, 0, share);
 
         segment = kv_heap_alloc(heap, KV_HEAP_SYSTEM, KV_PAGE_SIZE);
 
@@ -131,6 +138,7 @@ kv_map_create(kv_map_t *map, kv_heap_t *heap, kv_limbo_t *limbo,
 
     kv_heap_unlock(heap);
 
+    map->roots[0].state = KV_ROOT_CURRENT;
     atomic_store(&map->root, &map->roots[0]);
 
     return KV_OK;
@@ -414,25 +422,51 @@ kv_map_holds(kv_map_t *map, const kv_entry_t *e)
 
 
 kv_rc_t
-kv_map_clear(kv_map_t *map)
+kv_map_clearable(kv_map_t *map, unsigned n)
 {
-    kv_rc_t           rc;
-    kv_map_root_t    *root, *empty;
-    struct timespec   pause;
+    kv_rc_t   rc;
+    unsigned  i, empty;
 
-    pause.tv_sec = 0;
-    pause.tv_nsec = 20000;
+    assert(n < KV_MAP_ROOTS);
 
-    while ((rc = kv_map_sweep(map)) != KV_OK) {
-        if (rc == KV_DEAD) {
-            return rc;
+    for ( ;; ) {
+        for (i = 0, empty = 0; i < KV_MAP_ROOTS; i++) {
+            empty += map->roots[i].state == KV_ROOT_EMPTY;
         }
 
-        (void) nanosleep(&pause, NULL);
+        if (empty >= n) {
+            return KV_OK;
+        }
+
+        rc = kv_map_sweep(map, KV_MAP_STEP);
+
+        if (rc != KV_AGAIN && rc != KV_OK) {
+            return rc;
+        }
     }
+}
+
+
+void
+kv_map_clear(kv_map_t *map)
+{
+    kv_map_root_t  *root, *empty;
 
     root = atomic_load_explicit(&map->root, memory_order_relaxed);
-    empty = root == &map->roots[0] ? &map->roots[1] : &map->roots[0];
+
+    if (kv_get_relaxed(map->keys) == 0
+        && kv_get_relaxed(root->buckets) == KV_SEGMENT_BUCKETS)
+    {
+        return;
+    }
+
+    empty = kv_map_empty_root(map);
+
+    assert(empty);
+
+    empty->state = KV_ROOT_CURRENT;
+    root->state = KV_ROOT_LEFT;
+    root->next = 0;
 
     atomic_store_explicit(&map->root, empty, memory_order_release);
 
@@ -441,33 +475,94 @@ kv_map_clear(kv_map_t *map)
     kv_set_relaxed(map->keys, 0);
     kv_set_relaxed(map->bytes, 0);
 
-    map->old = root;
-    map->old_epoch = kv_limbo_advance(map->limbo);
+    root->epoch = kv_limbo_advance(map->limbo);
+
+    (void) atomic_fetch_add(&map->old, 1);
+}
+
+
+kv_rc_t
+kv_map_sweep(kv_map_t *map, unsigned n)
+{
+    kv_rc_t         rc;
+    kv_map_root_t  *root;
+
+    while (kv_map_unswept(map)) {
+        rc = kv_map_left_root(map, &root);
+
+        if (rc != KV_OK) {
+            return rc;
+        }
+
+        rc = kv_map_take_apart(map, root, &n);
+
+        if (rc != KV_OK) {
+            return rc;
+        }
+
+        root->state = KV_ROOT_EMPTY;
+        (void) atomic_fetch_sub(&map->old, 1);
+    }
 
     return KV_OK;
 }
 
 
-kv_rc_t
-kv_map_sweep(kv_map_t *map)
+static kv_map_root_t *
+kv_map_empty_root(kv_map_t *map)
 {
-    kv_rc_t  rc;
+    unsigned  i;
 
-    if (map->old == NULL) {
-        return KV_OK;
+    for (i = 0; i < KV_MAP_ROOTS; i++) {
+        if (map->roots[i].state == KV_ROOT_EMPTY) {
+            return &map->roots[i];
+        }
     }
 
-    rc = kv_limbo_emptied(map->limbo, map->old_epoch);
+    return NULL;
+}
 
-    if (rc == KV_OK) {
-        rc = kv_map_take_apart(map, map->old);
+
+/*
+ * The one with the least left to do, of those without readers.  KV_OK, KV_BUSY,
+ * KV_DEAD.
+ */
+
+static kv_rc_t
+kv_map_left_root(kv_map_t *map, kv_map_root_t **least)
+{
+    kv_rc_t         rc;
+    uint64_t        left, best;
+    unsigned        i;
+    kv_map_root_t  *root;
+
+    *least = NULL;
+    best = UINT64_MAX;
+
+    for (i = 0; i < KV_MAP_ROOTS; i++) {
+        root = &map->roots[i];
+
+        if (root->state == KV_ROOT_LEFT) {
+            rc = kv_limbo_emptied(map->limbo, root->epoch);
+
+            if (rc == KV_DEAD) {
+                return KV_DEAD;
+            }
+
+            if (rc == KV_OK) {
+                root->state = KV_ROOT_APART;
+            }
+        }
+
+        left = kv_get_relaxed(root->buckets) - root->next;
+
+        if (root->state == KV_ROOT_APART && left < best) {
+            best = left;
+            *least = root;
+        }
     }
 
-    if (rc == KV_OK) {
-        map->old = NULL;
-    }
-
-    return rc;
+    return *least ? KV_OK : KV_BUSY;
 }
 
 
@@ -822,48 +917,47 @@ kv_map_unlink_empty(kv_map_t *map, uint64_t hash, kv_bucket_t *empty)
 }
 
 
-/* Nobody sees this root any more: everything goes back to the heap. */
+/*
+ * Nobody sees this root any more: everything goes back to the heap.  KV_OK (it
+ * is empty), KV_AGAIN (`n` is used up), KV_DEAD.
+ */
 
 static kv_rc_t
-kv_map_take_apart(kv_map_t *map, kv_map_root_t *root)
+kv_map_take_apart(kv_map_t *map, kv_map_root_t *root, unsigned *n)
 {
-    uint64_t      i, s, buckets;
-    unsigned      k, freed;
-    kv_bucket_t  *first, *b, *next;
+    uint64_t  i, buckets;
+    unsigned  work, done;
 
     buckets = kv_get_relaxed(root->buckets);
-    freed = 0;
+    done = 0;
 
     if (kv_heap_lock(map->heap) != KV_OK) {
         return KV_DEAD;
     }
 
-    for (i = 0; i < buckets; i++) {
-        first = kv_map_bucket(root, i);
+    while (root->next < buckets) {
 
-        for (b = first; b; b = next) {
-            next = kv_get_relaxed(b->next);
-
-            for (k = 0; k < KV_BUCKET_SLOTS; k++) {
-                s = kv_get_relaxed(b->slot[k]);
-
-                if (s) {
-                    kv_limbo_free_entry(map->limbo, kv_slot_entry(s));
-                    freed++;
-                }
-            }
-
-            if (b != first) {
-                kv_heap_free(map->heap, b);
-            }
+        if (*n == 0) {
+            kv_heap_unlock(map->heap);
+            return KV_AGAIN;
         }
 
-        memset((void *) first, 0, sizeof(kv_bucket_t));
+        work = 1 + kv_map_empty_bucket(map, kv_map_bucket(root, root->next));
+
+        done += work;
+        *n -= kv_min(*n, work);
+
+        root->next++;
+
+        if (root->next % KV_SEGMENT_BUCKETS == 0) {
+            kv_map_free_segment(map, root,
+                                root->next / KV_SEGMENT_BUCKETS - 1);
+        }
 
         kv_point(KV_POINT_SWEEPING);
 
-        if (freed >= KV_MAP_STEP) {
-            freed = 0;
+        if (done >= KV_MAP_STEP) {
+            done = 0;
             kv_heap_unlock(map->heap);
 
             if (kv_heap_lock(map->heap) != KV_OK) {
@@ -872,15 +966,13 @@ kv_map_take_apart(kv_map_t *map, kv_map_root_t *root)
         }
     }
 
-    for (i = 1; i < map->max_segments; i++) {
-        first = kv_get_relaxed(root->segment[i]);
+    /* the last one, and one more if a split found no memory after it */
 
-        if (first == NULL) {
-            break;
-        }
-
-        kv_heap_free(map->heap, first);
-        kv_set_relaxed(root->segment[i], NULL);
+    for (i = root->next / KV_SEGMENT_BUCKETS;
+         i < map->max_segments && kv_get_relaxed(root->segment[i]);
+         i++)
+    {
+        kv_map_free_segment(map, root, i);
     }
 
     kv_set_relaxed(root->buckets, KV_SEGMENT_BUCKETS);
@@ -888,4 +980,53 @@ kv_map_take_apart(kv_map_t *map, kv_map_root_t *root)
     kv_heap_unlock(map->heap);
 
     return KV_OK;
+}
+
+
+/* Returns how many objects it freed. */
+
+static unsigned
+kv_map_empty_bucket(kv_map_t *map, kv_bucket_t *first)
+{
+    uint64_t      s;
+    unsigned      k, freed;
+    kv_bucket_t  *b, *next;
+
+    freed = 0;
+
+    for (b = first; b; b = next) {
+        next = kv_get_relaxed(b->next);
+
+        kv_map_prefetch_entries(b);
+
+        for (k = 0; k < KV_BUCKET_SLOTS; k++) {
+            s = kv_get_relaxed(b->slot[k]);
+
+            if (s) {
+                kv_limbo_free_entry(map->limbo, kv_slot_entry(s));
+                freed++;
+            }
+        }
+
+        if (b != first) {
+            kv_heap_free(map->heap, b);
+            freed++;
+        }
+    }
+
+    memset((void *) first, 0, sizeof(kv_bucket_t));
+
+    return freed;
+}
+
+
+/* Each root keeps its first. */
+
+static void
+kv_map_free_segment(kv_map_t *map, kv_map_root_t *root, uint64_t i)
+{
+    if (i != 0) {
+        kv_heap_free(map->heap, kv_get_relaxed(root->segment[i]));
+        kv_set_relaxed(root->segment[i], NULL);
+    }
 }

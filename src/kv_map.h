@@ -19,9 +19,11 @@
  * and if so again: the number was published before anything was cleared.
  *
  * Buckets live in segments of one page, which a root's directory names.
- * There are two roots: to clear, the writer makes the empty one current by
+ * There are three roots: to clear, the writer makes an empty one current by
  * one store, which no reader can see half of, and takes the other one apart
- * when its last reader has left.
+ * when its last reader has left, in slices between its other work.  The third
+ * is for who clears again meanwhile; then the smaller one goes first, so that
+ * there is an empty one again soon.
  *
  * A put cannot fail half way: the overflow bucket that it may need is set
  * aside before (kv_map_reserve), when the operation can still be refused.
@@ -56,9 +58,25 @@ struct kv_bucket_s {
 };
 
 
+#define KV_MAP_ROOTS        3
+
+
+typedef enum {
+    KV_ROOT_EMPTY = 0,
+    KV_ROOT_CURRENT,
+    KV_ROOT_LEFT,                          /* cleared; may have readers */
+    KV_ROOT_APART                          /* has none: is taken apart */
+} kv_root_state_t;
+
+
 typedef struct {
     _Atomic uint64_t          buckets;     /* never shrinks but to clear */
     _Atomic(kv_bucket_t *)   *segment;     /* the directory */
+
+    /* the writer's */
+    kv_root_state_t           state;
+    uint64_t                  epoch;       /* when its last reader is gone */
+    uint64_t                  next;        /* bucket to be emptied next */
 } kv_map_root_t;
 
 
@@ -76,9 +94,8 @@ typedef struct {
     kv_limbo_t               *limbo;
     kv_bucket_t              *stock;       /* overflow buckets set aside */
     uint32_t                  stocked;
-    kv_map_root_t            *old;         /* to be taken apart, or NULL */
-    uint64_t                  old_epoch;   /* when its last reader is gone */
-    kv_map_root_t             roots[2];
+    _Atomic uint32_t          old;         /* roots to be taken apart */
+    kv_map_root_t             roots[KV_MAP_ROOTS];
 } kv_map_t;
 
 
@@ -152,16 +169,31 @@ bool kv_map_relocate(kv_map_t *map, kv_entry_t *from, kv_entry_t *to);
 bool kv_map_holds(kv_map_t *map, const kv_entry_t *e);
 
 /*
- * Removes every key at once.  Waits until an earlier clear is done with.
- * The memory comes back by kv_map_sweep().  KV_OK or KV_DEAD.
+ * Sees to it that the next `n` clears, fewer than KV_MAP_ROOTS, find empty
+ * roots: takes apart what earlier ones left, if it must.  KV_OK,
+ * KV_BUSY (readers are in what they left), KV_DEAD.
  */
-kv_rc_t kv_map_clear(kv_map_t *map);
+kv_rc_t kv_map_clearable(kv_map_t *map, unsigned n);
 
 /*
- * Frees what the last clear removed, if its readers are gone.  KV_OK (all is
- * done), KV_AGAIN (there are readers), KV_DEAD.
+ * Removes every key at once; there must be an empty root.  The memory comes
+ * back by kv_map_sweep().
  */
-kv_rc_t kv_map_sweep(kv_map_t *map);
+void kv_map_clear(kv_map_t *map);
+
+/*
+ * Frees what clears removed, if its readers are gone: at most `n` entries and
+ * buckets, and those of one bucket more.  KV_OK (all is done), KV_AGAIN (it
+ * can go on), KV_BUSY (there are readers), KV_DEAD.
+ */
+kv_rc_t kv_map_sweep(kv_map_t *map, unsigned n);
+
+/* Whether there is something left for it.  Anyone. */
+static inline bool
+kv_map_unswept(kv_map_t *map)
+{
+    return atomic_load_explicit(&map->old, memory_order_relaxed) != 0;
+}
 
 /*
  * Splits buckets until the load is right, or there is no memory to: then the

@@ -561,10 +561,16 @@ kv_recover_record(void *data, uint64_t lsn, const kv_record_t *rec)
         kv_map_unreserve(&zone->map);
 
         if (rc == KV_OK) {
-            rc = kv_map_clear(&zone->map);
+            rc = kv_map_clearable(&zone->map, 1);
         }
 
-        return rc == KV_OK ? kv_map_sweep(&zone->map) : rc;
+        if (rc != KV_OK) {
+            return rc;
+        }
+
+        kv_map_clear(&zone->map);
+
+        return kv_map_sweep(&zone->map, UINT32_MAX);
     }
 
     hash = kv_map_hash(&zone->map, rec->key, rec->key_len);

@@ -698,7 +698,9 @@ kv_store_full(kv_store_t *store, uint32_t need)
     zone = store->zone;
     full = atomic_load(&zone->full_need);
 
-    return full && need >= full
+    /* what a clear left comes free without being asked for */
+
+    return full && need >= full && !kv_map_unswept(&zone->map)
            && kv_heap_used(zone->heap) + KV_PAGE_SIZE
               > atomic_load(&zone->full_used)
            && kv_now_ns() - atomic_load(&zone->full_ns) < KV_STORE_FULL;
@@ -948,6 +950,7 @@ kv_store_work(kv_store_t *store)
         return atomic_load(&zone->queue)
                || atomic_load(&zone->committer)
                || atomic_load(&zone->reap)
+               || kv_map_unswept(&zone->map)
                || (atomic_load(&zone->want_sync) && kv_state_writes(zone)
                    && kv_state_retry_due(zone))
                || kv_heap_broken(zone->heap)
@@ -1027,6 +1030,13 @@ kv_store_due(kv_store_t *store)
     mark = kv_store_mark_due(store);
 
     due = sync == 0 || mark == 0 ? sync + mark : kv_min(sync, mark);
+
+    if (kv_map_unswept(&zone->map)) {
+
+        /* whoever took the cleared map apart could not go on, or died */
+
+        due = due ? kv_min(due, (uint64_t) KV_STORE_WATCH) : KV_STORE_WATCH;
+    }
 
     if (kv_store_over(store)) {
         evict = kv_store_until(atomic_load(&zone->evicted_ns)

@@ -686,7 +686,7 @@ kit_settle(host_t *host)
 
         if (rc == KV_OK && kv_mutex_trylock(&zone->commit_lock) == KV_OK) {
 
-            if (kv_limbo_count(&zone->limbo) == 0 && zone->map.old == NULL
+            if (kv_limbo_count(&zone->limbo) == 0 && !kv_map_unswept(&zone->map)
                 && zone->limbo.pinned == NULL && !atomic_load(&zone->reap)
                 && atomic_load(&zone->queue) == NULL)
             {
@@ -698,9 +698,9 @@ kit_settle(host_t *host)
 
         if (kit_now_ms() > end) {
             (void) snprintf(text, sizeof(text), "it does not settle: rc %d, "
-                            "limbo %u, old %p, pinned %p, reap %u, queue %p",
+                            "limbo %u, old %u, pinned %p, reap %u, queue %p",
                             rc, kv_limbo_count(&zone->limbo),
-                            (void *) zone->map.old,
+                            atomic_load(&zone->map.old),
                             (void *) zone->limbo.pinned,
                             atomic_load(&zone->reap),
                             (void *) atomic_load(&zone->queue));
@@ -730,7 +730,8 @@ kit_settle(host_t *host)
     }
 
     want += zone->map.stocked * sizeof(kv_bucket_t);
-    want += ((i - 1) / KV_SEGMENT_BUCKETS + 2) * KV_PAGE_SIZE;
+    want += ((i - 1) / KV_SEGMENT_BUCKETS + KV_MAP_ROOTS)
+            * KV_PAGE_SIZE;
 
     text[0] = '\0';
 

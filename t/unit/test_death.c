@@ -783,7 +783,7 @@ dump(void)
 
     (void) fprintf(stderr, "state %u, phase %u, failed %u, generation %llu, "
                    "queue %p, taken %p, committer %u, background %u, wants "
-                   "%u, reap %u, heap %s, limbo %u, old %p, next LSN %llu, "
+                   "%u, reap %u, heap %s, limbo %u, old %u, next LSN %llu, "
                    "applied %llu\n",
                    atomic_load(&zone->state), atomic_load(&zone->phase),
                    !kv_state_writes(zone),
@@ -794,7 +794,7 @@ dump(void)
                    atomic_load(&zone->background),
                    atomic_load(&zone->wants), atomic_load(&zone->reap),
                    kv_heap_broken(zone->heap) ? "broken" : "whole",
-                   kv_limbo_count(&zone->limbo), (void *) zone->map.old,
+                   kv_limbo_count(&zone->limbo), atomic_load(&zone->map.old),
                    (unsigned long long) atomic_load(&zone->log.next_lsn),
                    (unsigned long long) atomic_load(&zone->applied_lsn));
 

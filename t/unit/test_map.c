@@ -154,19 +154,19 @@ heap_stat(void)
 }
 
 
-/* Without entries there are two segments and the reserve of buckets. */
+/* Without entries there is a segment for each root, and the reserve of buckets. */
 
 static void
 assert_empty(void)
 {
     assert_int_equal(kv_limbo_reclaim(&zone->limbo), KV_OK);
-    assert_int_equal(kv_map_sweep(&zone->map), KV_OK);
+    assert_int_equal(kv_map_sweep(&zone->map, UINT32_MAX), KV_OK);
     assert_int_equal(kv_limbo_count(&zone->limbo), 0);
     assert_int_equal(atomic_load(&zone->map.keys), 0);
     assert_int_equal(atomic_load(&zone->map.bytes), 0);
 
     assert_int_equal(heap_stat().used,
-                     2 * KV_PAGE_SIZE
+                     KV_MAP_ROOTS * KV_PAGE_SIZE
                      + zone->map.stocked * sizeof(kv_bucket_t));
 }
 
@@ -344,6 +344,23 @@ drop(uint32_t id)
 }
 
 
+/* Waits for readers, if it must. */
+
+static void
+clear(void)
+{
+    kv_rc_t  rc;
+
+    while ((rc = kv_map_clearable(&zone->map, 1)) == KV_BUSY) {
+        sched_yield();
+    }
+
+    assert_int_equal(rc, KV_OK);
+
+    kv_map_clear(&zone->map);
+}
+
+
 static kv_entry_t *
 find(uint32_t id)
 {
@@ -365,7 +382,7 @@ tidy(void)
     kv_rc_t  rc;
 
     assert_int_equal(kv_limbo_reclaim(&zone->limbo), KV_OK);
-    assert_true(kv_map_sweep(&zone->map) != KV_DEAD);
+    assert_true(kv_map_sweep(&zone->map, rnd(3000)) != KV_DEAD);
 
     if (rnd(4) == 0) {
         rc = kv_compact_page(store, rnd(2));
@@ -485,7 +502,7 @@ test_model(void **state)
         }
 
         if (rnd(40000) == 0) {
-            assert_int_equal(kv_map_clear(&zone->map), KV_OK);
+            clear();
             memset(shadow, 0, IDS * sizeof(uint32_t));
             keys = 0;
             bytes = 0;
@@ -497,7 +514,7 @@ test_model(void **state)
         assert_int_equal(find(id) != NULL, shadow[id] != 0);
     }
 
-    assert_int_equal(kv_map_clear(&zone->map), KV_OK);
+    clear();
     assert_empty();
 
     free(shadow);
@@ -549,7 +566,8 @@ test_growth(void **state)
 
     assert_int_equal(kv_limbo_reclaim(&zone->limbo), KV_OK);
     assert_int_equal(heap_stat().used,
-                     ((buckets - 1) / KV_SEGMENT_BUCKETS + 2) * KV_PAGE_SIZE
+                     ((buckets - 1) / KV_SEGMENT_BUCKETS + KV_MAP_ROOTS)
+                     * KV_PAGE_SIZE
                      + zone->map.stocked * sizeof(kv_bucket_t));
 
     /* and a second time into a table that is there */
@@ -560,7 +578,7 @@ test_growth(void **state)
 
     assert_int_equal(walk_count(), 5000);
 
-    assert_int_equal(kv_map_clear(&zone->map), KV_OK);
+    clear();
     assert_empty();
 }
 
@@ -839,7 +857,7 @@ test_split_without_memory(void **state)
     assert_int_equal(atomic_load(&zone->map.roots[0].buckets), buckets + 2);
     assert_int_equal(walk_count(), atomic_load(&zone->map.keys));
 
-    assert_int_equal(kv_map_clear(&zone->map), KV_OK);
+    clear();
     assert_empty();
 }
 
@@ -881,7 +899,7 @@ test_full(void **state)
         assert_true(put(id, 2, 100));
     }
 
-    assert_int_equal(kv_map_clear(&zone->map), KV_OK);
+    clear();
     assert_empty();
 }
 
@@ -1090,14 +1108,14 @@ run_threads(bool clears, bool walks)
         }
 
         ok = ok && kv_limbo_reclaim(&zone->limbo) == KV_OK
-             && kv_map_sweep(&zone->map) != KV_DEAD;
+             && kv_map_sweep(&zone->map, rnd(3000)) != KV_DEAD;
 
         for (i = 0; ok && i < 3; i++) {
             moved += kv_compact_page(store, rnd(2)) == KV_OK;
         }
 
         if (clears && rounds % 40 == 0) {
-            ok = kv_map_clear(&zone->map) == KV_OK;
+            clear();
 
             for (id = 0; ok && id < STABLE; id++) {
                 ok = put(id, version, 8 + rnd(100));
@@ -1124,7 +1142,7 @@ run_threads(bool clears, bool walks)
         assert_true(r[i].reads + r[i].walks > 0);
     }
 
-    assert_int_equal(kv_map_clear(&zone->map), KV_OK);
+    clear();
     assert_empty();
 }
 
@@ -1183,9 +1201,9 @@ test_slow_reader(void **state)
         assert_true(put(id, 2, 50));
     }
 
-    assert_int_equal(kv_map_clear(&zone->map), KV_OK);
+    clear();
     assert_int_equal(kv_limbo_reclaim(&zone->limbo), KV_OK);
-    assert_int_equal(kv_map_sweep(&zone->map), KV_AGAIN);
+    assert_int_equal(kv_map_sweep(&zone->map, UINT32_MAX), KV_BUSY);
     assert_int_equal(kv_limbo_count(&zone->limbo), 50);
 
     for (id = 0; id < 100; id++) {
@@ -1237,14 +1255,95 @@ test_clear_after_compaction(void **state)
     assert_true(moved > 0);
     assert_true(kv_limbo_count(&zone->limbo) > 0);
 
-    assert_int_equal(kv_map_clear(&zone->map), KV_OK);
+    clear();
     kv_epoch_leave(&slots[me], KV_EPOCH_MAIN);
 
-    while (kv_map_sweep(&zone->map) != KV_OK) { /* void */ }
+    while (kv_map_sweep(&zone->map, 10) != KV_OK) { /* void */ }
 
     assert_int_equal(kv_limbo_reclaim(&zone->limbo), KV_OK);
 
     kv_slot_reaped(&slots[me]);
+    assert_empty();
+}
+
+
+/*
+ * What a clear removed is freed in slices of the size that was asked for; who
+ * clears again meanwhile finds an empty map, and the smaller one goes first.
+ */
+
+static void
+test_slices(void **state)
+{
+    uint32_t        id;
+    unsigned        slices, me;
+    uint64_t        used, freed;
+    kv_heap_stat_t  st;
+
+    (void) state;
+
+    for (id = 0; id < 60000; id++) {
+        assert_true(put(id, 1, 40));
+
+        if (id % 16 == 0) {
+            kv_map_grow(&zone->map);
+        }
+    }
+
+    kv_map_unreserve(&zone->map);
+    assert_int_equal(kv_limbo_reclaim(&zone->limbo), KV_OK);
+    clear();
+    assert_true(kv_map_unswept(&zone->map));
+
+    used = heap_stat().used;
+
+    for (slices = 0; slices < 20; slices++) {
+        assert_int_equal(kv_map_sweep(&zone->map, 100), KV_AGAIN);
+
+        st = heap_stat();
+        freed = used - st.used;
+        used = st.used;
+
+        assert_true(freed > 0 && freed < 200 * 128);
+    }
+
+    /* a second clear, and a third: what they removed is gone at once */
+
+    for (slices = 0; slices < 5; slices++) {
+        used = heap_stat().used;
+
+        for (id = 0; id < 500; id++) {
+            assert_true(put(id, 2, 40));
+        }
+
+        kv_map_unreserve(&zone->map);
+        clear();
+        assert_null(find(1));
+        assert_int_equal(kv_map_sweep(&zone->map, 3000), KV_AGAIN);
+        assert_true(heap_stat().used < used);
+    }
+
+    /* not even a reader who stands still is waited for */
+
+    me = take_slot();
+    kv_epoch_enter(&slots[me], KV_EPOCH_MAIN, &zone->limbo.epoch);
+
+    assert_int_equal(kv_map_sweep(&zone->map, UINT32_MAX), KV_OK);
+    assert_true(put(1, 3, 40));
+    clear();
+    assert_true(put(2, 3, 40));
+    clear();
+    assert_true(put(3, 3, 40));
+
+    assert_int_equal(kv_map_clearable(&zone->map, 1), KV_BUSY);
+    assert_int_equal(kv_map_sweep(&zone->map, UINT32_MAX), KV_BUSY);
+    assert_non_null(find(3));
+
+    kv_epoch_leave(&slots[me], KV_EPOCH_MAIN);
+    kv_slot_reaped(&slots[me]);
+
+    assert_int_equal(kv_map_clearable(&zone->map, 2), KV_OK);
+    clear();
     assert_empty();
 }
 
@@ -1255,6 +1354,7 @@ main(void)
     const struct CMUnitTest  tests[] = {
         cmocka_unit_test_setup_teardown(test_clear_after_compaction, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(test_slices, setup, teardown),
         cmocka_unit_test_setup_teardown(test_model, setup, teardown),
         cmocka_unit_test_setup_teardown(test_growth, setup, teardown),
         cmocka_unit_test_setup_teardown(test_expect, setup, teardown),

@@ -1378,6 +1378,95 @@ test_pins(void **state)
 }
 
 
+/* Puts until the zone is full, many at a time; how many. */
+
+static uint32_t
+fill_all(uint32_t len)
+{
+    kv_rc_t   rc, done;
+    kv_op_t  *op[500];
+    uint32_t  n, i, k;
+
+    for (n = 0, rc = KV_OK; rc == KV_OK; n += k) {
+        host.hold = true;
+
+        for (k = 0; k < 500 && rc == KV_OK; k++) {
+            rc = kit_begin_put(&host, n + k, 1, len, &op[k]);
+
+            if (rc != KV_OK) {
+                assert_int_equal(rc, KV_NO_MEMORY);
+                break;
+            }
+
+            host_do(&host, kv_store_submit(kit.store, op[k]));
+        }
+
+        host.hold = false;
+        host_do(&host, host.held);
+        host.held = 0;
+
+        for (i = 0; i < k; i++) {
+
+            while (!kv_store_done(op[i], &done)) {
+                host_turn(&host, 1);
+            }
+
+            kv_store_release(kit.store, op[i]);
+        }
+    }
+
+    return n;
+}
+
+
+/*
+ * Room that a cleared map still holds is no reason to refuse a put, of
+ * whatever size, and nobody else waits while that is freed.
+ */
+
+static void
+test_clear_full(void **state)
+{
+    kv_rc_t   rc;
+    kv_op_t  *op;
+    uint32_t  id, round;
+
+    (void) state;
+
+    kit.size = 8 << 20;
+    start();
+
+    for (round = 0; round < 3; round++) {
+
+        assert_true(fill_all(20) > 40000);
+
+        assert_int_equal(kv_store_clear(kit.store, &op), KV_OK);
+        assert_int_equal(host_run(&host, op), KV_OK);
+        assert_int_equal(kit_get(&host, 1, &id, NULL), KV_NOT_FOUND);
+
+        /* there is much to be freed, and nobody is told that it is full */
+
+        do {
+            assert_int_equal(kv_store_room(kit.store, 3 << 20, 0, &op),
+                             KV_OK);
+            rc = host_run(&host, op);
+        } while (rc == KV_AGAIN);
+
+        assert_int_equal(rc, KV_OK);
+
+        for (id = 0; id < 20; id++) {
+            assert_int_equal(kit_put(&host, id, 2, 150000, NULL), KV_OK);
+        }
+
+        assert_int_equal(kit_clear(&host), KV_OK);
+        assert_int_equal(kit_clear(&host), KV_OK);
+        settled();
+    }
+
+    stop();
+}
+
+
 /* What is overwritten while it is pinned costs the committer nothing. */
 
 static void
@@ -2561,6 +2650,7 @@ main(void)
         cmocka_unit_test_setup_teardown(test_looking, setup, teardown),
         cmocka_unit_test_setup_teardown(test_rewrites, setup, teardown),
         cmocka_unit_test_setup_teardown(test_pins, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_clear_full, setup, teardown),
         cmocka_unit_test_setup_teardown(test_pin_costs, setup, teardown),
         cmocka_unit_test_setup_teardown(test_lost_pin, setup, teardown),
         cmocka_unit_test_setup_teardown(test_pinned_once, setup, teardown),
