@@ -347,6 +347,23 @@ SKIP: {
     is(scalar(wrong($s, 'a', 100_000, 1)), 0, 'the old value stays');
     is($s->store->{keys}, $n + $m, 'nothing has changed');
 
+    # no news with each that fits and each that does not
+
+    my $said = () = $s->log =~ /is full: writes are refused|has room again/g;
+    my %seen;
+    for (1 .. 30) {
+        $seen{large}{$s->put('a1', 'x' x 200_000)->{status}} = 1;
+        $seen{small}{$s->put('tiny', 'x')->{status}} = 1;
+        $seen{health}{$s->http(GET => '/health')->{status}} = 1;
+        $seen{state}{$s->store->{state}} = 1;
+    }
+    is_deeply(\%seen, { large => { 507 => 1 }, small => { 200 => 1 },
+                        health => { 503 => 1 }, state => { 'disk full' => 1 } },
+              'at the edge: small ones fit, large ones do not, one state');
+    my $again = () = $s->log =~ /is full: writes are refused|has room again/g;
+    is($again, $said, 'at the edge: said once');
+    $m++;
+
     # a start on a full disk
 
     $s->stop('KILL');
@@ -354,7 +371,7 @@ SKIP: {
     ok(wait_for(sub { $s->http(GET => '/kv/a1', soft => 1)->{status} == 200 },
                 10), 'it starts on a full disk');
     is(scalar(wrong($s, 'a', 100_000, 1 .. $n)), 0, 'and reads');
-    is(scalar(wrong($s, 'b', 20_000, 1 .. $m)), 0, 'all of it');
+    is(scalar(wrong($s, 'b', 20_000, 1 .. $m - 1)), 0, 'all of it');
     is($s->store->{keys}, $n + $m, 'and nothing else');
 
     # room
