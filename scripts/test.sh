@@ -32,10 +32,10 @@ poison=
 
 # A sanitizer's programs and a whole run of t/*.t, in seconds, are ended after
 # these: a test that hangs is a failure, not a run without an end.
-unit_limit=120
+unit_limit=300
 fuzz_seconds=5
-http_limit=400
-lc_limit=100
+http_limit=900
+lc_limit=200
 
 passed=0
 failed=0

@@ -91,7 +91,7 @@ $s->start;
     $s->fault(slow => undef);
     my $after = $s->store->{commit};
 
-    cmp_ok($took, '<', 0.9, '101 writes in the time of few syncs');
+    cmp_ok($took, '<', 0.9 * slowness(), '101 writes in the time of few syncs');
     is($after->{operations} - $before->{operations}, 101, 'all are committed');
     cmp_ok($after->{batches} - $before->{batches}, '<=', 4, 'in few batches');
     cmp_ok($after->{sync_us}{max}, '>=', 150_000, 'a slow sync is noticed');
@@ -147,7 +147,7 @@ is($s->stop, 0, 'it stops');
     is(scalar(grep { ($_->response || { status => 0 })->{status} == 200 } @c),
        3, 'what waits for company is answered when the server stops');
     is($s->wait_exit, 0, 'which it does');
-    cmp_ok(time - $time, '<', 2, 'soon');
+    cmp_ok(time - $time, '<', 2 * slowness(), 'soon');
 }
 
 
@@ -168,7 +168,7 @@ for my $how ([ TERM => sub { kill('TERM', -$s->{pgid}) } ],
     $send->();
     is(scalar(grep { (eval { $_->response } || { status => 0 })->{status}
                      == 200 } @c), 3, "$name: they are answered");
-    cmp_ok(time - $time, '<', 4, "$name: at once");
+    cmp_ok(time - $time, '<', 4 * slowness(), "$name: at once");
 
     @c = ();
     wait_for(sub { !grep { $old{$_} } $s->workers }, 10) if $name eq 'HUP';
@@ -188,7 +188,8 @@ for my $sync ('200ms', 'off') {
     my $time = time;
     $s->put("$sync$_", value("$sync$_", $_, 100)) for 1 .. 50;
     my $took = time - $time;
-    cmp_ok($took, '<', 2.5, "sync=$sync: 50 writes in less than 50 syncs");
+    cmp_ok($took, '<', 2.5 * slowness(),
+           "sync=$sync: 50 writes in less than 50 syncs");
 
     if ($sync ne 'off') {
         ok(wait_for(sub { my $log = $s->store->{log};

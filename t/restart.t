@@ -59,8 +59,8 @@ $s->start;
     my @errors = map { @{$_->{errors}} } @results;
 
     is("@bad", '', 'every clean stop is clean');
-    cmp_ok($slowest_stop, '<', 5.5, 'and done within 5 seconds');
-    cmp_ok($slowest_start, '<', 5, 'every start is quick');
+    cmp_ok($slowest_stop, '<', 5.5 * slowness(), 'and done within 5 seconds');
+    cmp_ok($slowest_start, '<', 5 * slowness(), 'every start is quick');
     cmp_ok($counts{200}, '>', 100 * $ROUNDS, 'there was something to lose');
     is(scalar @errors, 0, 'nothing lost or torn on the way')
         or diag(join "\n", splice @errors, 0, 10);
@@ -116,7 +116,7 @@ for my $how ([ 'SIGTERM to the group', sub { kill('TERM', -$s->{pgid}) } ],
     is(scalar(grep { $_ && $_->{status} == 200 } @answers), 64,
        "$name: accepted writes are answered");
     is($s->wait_exit, 0, "$name: status 0");
-    cmp_ok(time - $time, '<', 5, "$name: in time");
+    cmp_ok(time - $time, '<', 5 * slowness(), "$name: in time");
     $s->fault(slow => undef);
 
     my @lines = grep { /kv zone "main": / } split /\n/,

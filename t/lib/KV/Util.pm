@@ -8,10 +8,10 @@ use warnings;
 use Digest::MD5 qw(md5);
 use Exporter 'import';
 use IO::Socket::INET ();
-use Time::HiRes qw(time sleep);
+use Time::HiRes qw(clock time sleep);
 
 our @EXPORT = qw(wait_for value check_value read_file write_file list_dir
-                 free_port);
+                 free_port slowness);
 
 
 # Calls the condition until it gives something true, which it returns; after
@@ -99,6 +99,24 @@ sub free_port {
     }
 
     die "no free port";
+}
+
+
+# How many times as long as on an idle machine things may take now: the time
+# that passes for a piece of work, to the processor's time that it takes.  What
+# is promised within a second is promised to those who get a processor.
+
+sub slowness {
+    my ($begun, $cpu) = (time, clock);
+    my $x = 0;
+
+    while (clock() - $cpu < 0.05) {
+        $x++ for 1 .. 1000;
+    }
+
+    my $times = (time - $begun) / (clock() - $cpu);
+
+    return $times > 1 ? $times : 1;
 }
 
 
