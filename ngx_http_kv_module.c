@@ -733,7 +733,7 @@ ngx_http_kv_params_check(ngx_conf_t *cf)
 
     static const char  *names[] = {
         "zone=", "path=", "delay=", "batch=", "sync=", "segment=",
-        "snapshot=", "max_value=", "thread_pool="
+        "snapshot=", "max_value=", "uploads=", "readers=", "thread_pool="
     };
 
     for (i = 0; i < sizeof(names) / sizeof(names[0]); i++) {

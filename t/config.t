@@ -58,7 +58,9 @@ for my $bad ('sync=sometimes', 'sync=', 'sync=-1', 'segment=', 'segment=x',
              'segment=-1m', 'segment=1k', 'snapshot=', 'snapshot=x',
              'max_value=', 'max_value=x', 'max_value=0', 'max_value=-1',
              'max_value=100g', 'delay=', 'delay=x', 'delay=-1', 'batch=',
-             'batch=x', 'batch=0', 'batch=-1', 'thread_pool=',
+             'batch=x', 'batch=0', 'batch=-1', 'uploads=', 'uploads=x',
+             'uploads=1k', 'uploads=33m', 'readers=', 'readers=-1m',
+             'readers=1k', 'readers=33m', 'thread_pool=',
              'thread_pool=nowhere')
 {
     my ($name) = split /=/, $bad;
@@ -78,7 +80,8 @@ refuses('a segment too small for the default value, which says so',
         "kv_zone zone=main:32m $p segment=1m; #!");
 
 for my $twice ('zone=main:32m', $p, 'delay=1ms', 'batch=5 delay=1ms', 'sync=off',
-               'segment=16m', 'snapshot=off', 'max_value=1k',
+               'segment=16m', 'snapshot=off', 'max_value=1k', 'uploads=1m',
+               'readers=1m',
                'thread_pool=default')
 {
     my ($name) = $twice =~ /^(\w+)=/;

@@ -209,9 +209,18 @@ for my $how ('a length', 'chunks') {
 # ---- deletes always work
 
 {
-    my $s = server('', zone => '16m');
+    my $s = server('', zone => '16m', workers => 1,
+                   kv => 'segment=32m max_value=30m sync=off');
     my $n = live($s, 2, 60_000);
-    my @c = map { upload($s, $_, undef, $_ % 2 ? '' : chunk('x')) } 1 .. 800;
+    my (@c, @bad);
+
+    for my $i (1 .. 200) {
+        push @c, upload($s, $i, undef, '');
+        push @bad, $i if $s->del('nothing')->{status} != 200;
+    }
+    is_deeply(\@bad, [], 'deletes: beside uploads of which nothing came');
+
+    push @c, map { upload($s, $_, undef, chunk('x')) } 201 .. 800;
 
     is($s->http(PUT => '/kv/more', body => 'x' x 60_000)->{status}, 507,
        'deletes: the zone is full');
@@ -293,6 +302,12 @@ for my $how (qw(body chunks late mirror)) {
     cmp_ok($s->store->{zone}{refused}, '>=', 300, 'full: and counted');
     my @said = $s->log =~ /\[warn\].*zone "main" is full: (.*)/g;
     is(scalar @said, 1, 'full: said once');
+    is_deeply([ map { $s->store->{$_}{limit} > $MB } qw(uploads readers) ],
+              [ 1, 1 ], 'full: there are limits');
+    $s->{kv} .= ' uploads=5m readers=3m';
+    ok(defined $s->reload, 'full: a reload with others');
+    is_deeply([ map { $s->store->{$_}{limit} } qw(uploads readers) ],
+              [ 5 * $MB, 3 * $MB ], 'full: which hold then');
     like($said[0], qr/\d+ writes? w\w+ refused.*live data takes \d+ %/,
          'full: with the reason');
     $s->done;

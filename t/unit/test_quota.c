@@ -14,8 +14,10 @@
 #include <cmocka.h>
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "kit.h"
+#include "kv_evict.h"
 
 
 static kit_t   kit;
@@ -349,6 +351,260 @@ test_deletes_work(void **state)
 }
 
 
+/* An upload of so many bytes of 6 MiB, which has lasted for `seconds`. */
+
+static kv_op_t *
+upload(const char *key, uint32_t received, uint64_t seconds)
+{
+    kv_op_t  *op;
+
+    static char  data[6 << 20];
+
+    assert_int_equal(kv_store_upload(kit.store, key, (uint16_t) strlen(key),
+                                     6 << 20, received, &op), KV_OK);
+    assert_int_equal(kv_store_write(kit.store, op, 0, data, received), KV_OK);
+
+    kv_store_lasted(op, seconds * 1000000000);
+
+    return op;
+}
+
+
+static kv_rc_t
+room(uint32_t need, uint64_t own)
+{
+    kv_op_t  *op;
+
+    assert_int_equal(kv_store_room(kit.store, need, own, &op), KV_OK);
+
+    return host_run(&host, op);
+}
+
+
+static void
+read_again(uint32_t id, uint32_t version)
+{
+    uint32_t  found;
+
+    assert_int_equal(kit_get(&host, id, &found, NULL), KV_OK);
+    assert_int_equal(found, version);
+}
+
+
+/* The worst holder pays, if he is not too young, and nobody in vain. */
+
+static void
+test_evict_uploads(void **state)
+{
+    kv_op_t  *quick, *slow, *young, *next;
+
+    (void) state;
+
+    atomic_store(&kit.store->zone->limit[KV_HELD_UPLOADS], 16 << 20);
+
+    slow = upload("slow", 4 << 20, 100);
+    quick = upload("quick", 4 << 20, 2);
+    young = upload("young", 3 << 20, 0);
+
+    /* more than all of them hold */
+
+    assert_int_equal(room(16 << 20, 0), KV_NO_MEMORY);
+    assert_false(kv_store_told(slow));
+
+    /* or what the asker holds himself */
+
+    assert_int_equal(room(6 << 20, 11 << 20), KV_NO_MEMORY);
+    assert_false(kv_store_told(slow));
+    assert_false(kv_store_evicted(kit.store));
+
+    /* one is enough */
+
+    put(1, 1 << 20);
+    assert_int_equal(room(5 << 20, 0), KV_AGAIN);
+    assert_true(kv_store_told(slow));
+    assert_false(kv_store_told(quick));
+    assert_false(kv_store_told(young));
+    assert_true(kv_store_evicted(kit.store));
+    assert_false(kv_store_evicted(kit.store));
+
+    /* he is on his way: no other has to go */
+
+    assert_int_equal(room(5 << 20, 0), KV_AGAIN);
+    assert_false(kv_store_told(quick));
+    assert_int_equal(kv_get_relaxed(kit.store->zone
+                                    ->evicted[KV_HELD_UPLOADS]), 1);
+
+    /* who has his record next is not meant */
+
+    kv_store_release(kit.store, slow);
+    next = upload("next", 100, 0);
+    assert_ptr_equal(next, slow);
+    assert_false(kv_store_told(next));
+
+    assert_int_equal(room(5 << 20, 0), KV_OK);
+    put(2, 4 << 20);
+
+    /* then the other, and the young one is spared */
+
+    assert_int_equal(room(5 << 20, 0), KV_AGAIN);
+    assert_true(kv_store_told(quick));
+    assert_false(kv_store_told(young));
+
+    kv_store_release(kit.store, quick);
+    kv_store_release(kit.store, young);
+    kv_store_release(kit.store, next);
+    settled();
+}
+
+
+static void
+wait_told(kv_op_t *op)
+{
+    uint64_t  end;
+
+    end = kit_now_ms() + 10000;
+
+    while (!kv_store_told(op) && kit_now_ms() < end) {
+        host_turn(&host, (int) kv_min(kv_store_due(kit.store), 100u));
+    }
+
+    assert_true(kv_store_told(op));
+}
+
+
+/* What is kept for readers is counted, and they are told to go for it. */
+
+static void
+test_evict_readers(void **state)
+{
+    kv_op_t    *old[3], *live, *upl;
+    uint64_t    each;
+    unsigned    i;
+    kv_heap_t  *heap;
+
+    (void) state;
+
+    heap = kit.store->zone->heap;
+    each = kv_entry_footprint(5, 3 << 20);
+
+    atomic_store(&kit.store->zone->limit[KV_HELD_UPLOADS], 16 << 20);
+    atomic_store(&kit.store->zone->limit[KV_HELD_READERS], 16 << 20);
+
+    /* the same version by two, another, and one that is not replaced */
+
+    put(1, 3 << 20);
+    old[0] = pin(1);
+    old[1] = pin(1);
+    put(1, 3 << 20);
+    old[2] = pin(1);
+    assert_int_equal(kv_heap_held(heap, KV_HELD_READERS), each);
+    assert_int_equal(kit_delete(&host, 1), KV_OK);
+    assert_int_equal(kv_heap_held(heap, KV_HELD_READERS), 2 * each);
+
+    put(2, 1 << 20);
+    live = pin(2);
+
+    for (i = 0; i < 3; i++) {
+        kv_store_lasted(old[i], (10 - i) * 1000000000ull);
+    }
+
+    kv_store_lasted(live, 1000000000000ull);
+    upl = upload("u", 3 << 20, 1);
+
+    /* the worst are two, and only together they make room */
+
+    assert_int_equal(room(7 << 20, 0), KV_AGAIN);
+    assert_true(kv_store_told(old[0]));
+    assert_true(kv_store_told(old[1]));
+    assert_false(kv_store_told(old[2]));
+    assert_false(kv_store_told(live));
+    assert_false(kv_store_told(upl));
+
+    kv_store_release(kit.store, old[0]);
+    kv_store_release(kit.store, old[1]);
+    assert_int_equal(room(0, 0), KV_OK);
+    assert_int_equal(kv_heap_held(heap, KV_HELD_READERS), each);
+
+    /* over the limit: at the next write */
+
+    atomic_store(&kit.store->zone->limit[KV_HELD_READERS], each / 2);
+    atomic_store(&kit.store->zone->evicted_ns, 0);
+    put(3, 10);
+    wait_told(old[2]);
+    assert_false(kv_store_told(live));
+
+    kv_store_release(kit.store, old[2]);
+    kv_store_release(kit.store, live);
+    kv_store_release(kit.store, upl);
+    assert_int_equal(room(0, 0), KV_OK);
+    assert_int_equal(kv_heap_held(heap, KV_HELD_READERS), 0);
+    settled();
+}
+
+
+/* Over the limit for uploads: without any write. */
+
+static void
+test_uploads_limit(void **state)
+{
+    kv_op_t   *slow, *quick;
+
+    (void) state;
+
+    atomic_store(&kit.store->zone->limit[KV_HELD_UPLOADS], 5 << 19);
+
+    slow = upload("slow", 1 << 20, 10);
+    quick = upload("quick", 2 << 20, 10);
+
+    wait_told(slow);
+    assert_false(kv_store_told(quick));
+
+    kv_store_release(kit.store, slow);
+    kv_store_release(kit.store, quick);
+    settled();
+}
+
+
+/* What is full is refused without work, until something is freed. */
+
+static void
+test_full_once(void **state)
+{
+    uint32_t   i, n;
+    uint64_t   moved;
+
+    (void) state;
+
+    for (n = 0; kit_put(&host, n, 1, 3000, NULL) == KV_OK; n++) {
+        /* void */
+    }
+
+    assert_false(kv_store_full(kit.store, 100000));
+    assert_int_equal(room(100000, 0), KV_NO_MEMORY);
+    assert_true(kv_store_full(kit.store, 100000));
+    assert_true(kv_store_full(kit.store, 200000));
+    assert_false(kv_store_full(kit.store, 50000));
+
+    moved = kv_get_relaxed(kit.store->zone->stats.moved);
+    assert_int_equal(room(100000, 0), KV_NO_MEMORY);
+    assert_int_equal(kv_get_relaxed(kit.store->zone->stats.moved), moved);
+
+    for (i = 0; i < n; i += 2) {
+        assert_int_equal(kit_delete(&host, i), KV_OK);
+    }
+
+    assert_false(kv_store_full(kit.store, 100000));
+
+    while (room(1 << 20, 0) == KV_AGAIN) {
+        /* void */
+    }
+
+    put(n, 1 << 20);
+    read_again(1, 1);
+    settled();
+}
+
+
 int
 main(void)
 {
@@ -358,7 +614,13 @@ main(void)
         cmocka_unit_test_setup_teardown(test_partly_moved, setup, teardown),
         cmocka_unit_test_setup_teardown(test_uploads_counted, setup, teardown),
         cmocka_unit_test_setup_teardown(test_deletes_work, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_evict_uploads, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_evict_readers, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_uploads_limit, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_full_once, setup, teardown),
     };
 
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    cmocka_set_test_filter(getenv("KIT_TEST"));
+
+    return cmocka_run_group_tests_name("quota", tests, NULL, NULL);
 }
