@@ -1366,6 +1366,7 @@ ngx_http_kv_exit_master(ngx_cycle_t *cycle)
     for (i = 0; i < n; i++) {
         if (zone[i]->store) {
             ngx_http_kv_stats_log(zone[i], cycle->log);
+            ngx_http_kv_close(zone[i]);
         }
     }
 }

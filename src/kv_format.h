@@ -12,6 +12,8 @@
  *     kv.lock                   flock()ed by the master that serves it; holds
  *                               its pid, for people
  *     log-<LSN>.kvl             a log segment, named by its first LSN
+ *     log-<LSN>.closed          the log was closed at a clean stop, and ends
+ *                               with this LSN; deleted at start
  *     snap-<LSN>.kvs            a snapshot, named by the LSN S that replay
  *                               continues after
  *     spare-<n>.kvl             a segment to be, preallocated or recycled
@@ -63,6 +65,24 @@
  * somebody after it who says that it was durable.
  *
  *
+ * Closed log (64 bytes)
+ *
+ *     0   8   magic "KVEND\r\n\032"
+ *     8   4   format version, 1
+ *    12   4   CRC32C of these 64 bytes, these 4 taken as zeroes
+ *    16   8   the last LSN of the log, which is durable up to it
+ *    24   8   first LSN of the segment that it ends in
+ *    32   8   salt of that segment
+ *    40   8   offset in it where the log ends: where the next batch would go
+ *    48  16   zeroes
+ *
+ * Written as log-<LSN>.tmp, synced, renamed, and the directory synced, when
+ * all workers are gone and the log is synced.  The next start deletes it, and
+ * syncs the directory, before anything is written; if it cannot, it begins a
+ * new segment, so that nobody takes an old end for the present one.  That the
+ * log was durable up to that LSN stays true whatever comes after it.
+ *
+ *
  * Record
  *
  *     0   1   operation: 1 put, 2 delete, 3 clear
@@ -81,8 +101,8 @@
  *
  *   - the end of its segment, if the next segment starts with LSN n;
  *   - damage, if there is a next segment and it starts later (a segment is
- *     synced before the next is begun), or if anything valid after it says
- *     that LSN n was durable: acknowledged data is gone;
+ *     synced before the next is begun), or if anything valid after it, or a
+ *     closed log, says that LSN n was durable: acknowledged data is gone;
  *   - damage, too, if the segment goes on from the LSN that the next one
  *     starts with, and says that this one was durable: one of the two is of
  *     another log;
@@ -144,6 +164,7 @@
 #define KV_FORMAT_VERSION   1u
 
 #define KV_SEGMENT_MAGIC    "KVLOG\r\n\032"
+#define KV_CLOSED_MAGIC     "KVEND\r\n\032"
 #define KV_SNAPSHOT_MAGIC   "KVSNAP\r\n"
 #define KV_BATCH_MAGIC      0x4254564bu
 #define KV_BLOCK_MAGIC      0x4253564bu
@@ -174,6 +195,18 @@ typedef struct {
     uint64_t  durable_lsn;
     uint64_t  salt;
 } kv_batch_header_t;
+
+
+typedef struct {
+    char      magic[8];
+    uint32_t  version;
+    uint32_t  crc;
+    uint64_t  lsn;
+    uint64_t  segment_lsn;
+    uint64_t  segment_salt;
+    uint64_t  offset;
+    uint8_t   zero[16];
+} kv_closed_t;
 
 
 typedef enum {
@@ -222,6 +255,7 @@ typedef struct {
 
 _Static_assert(sizeof(kv_segment_header_t) == 40, "segment header");
 _Static_assert(sizeof(kv_batch_header_t) == 40, "batch header");
+_Static_assert(sizeof(kv_closed_t) == 64, "closed log");
 _Static_assert(sizeof(kv_record_header_t) == 8, "record header");
 _Static_assert(sizeof(kv_snapshot_header_t) == 64, "snapshot header");
 _Static_assert(sizeof(kv_block_header_t) == 24, "block header");

@@ -45,7 +45,6 @@ static kv_rc_t kv_log_next_segment(kv_log_t *log, kv_err_t *err);
 static kv_rc_t kv_log_new_file(kv_log_t *log, char *tmp, int *fd);
 static kv_rc_t kv_log_new_header(kv_log_t *log, int fd,
     kv_log_position_t *to);
-static void kv_log_settle(kv_log_state_t *state);
 
 
 kv_log_t *
@@ -701,7 +700,7 @@ kv_log_move(kv_log_state_t *state, const kv_log_position_t *to)
 }
 
 
-static void
+void
 kv_log_settle(kv_log_state_t *state)
 {
     if (atomic_load(&state->moving) == 0) {

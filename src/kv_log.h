@@ -138,6 +138,13 @@ size_t kv_log_pending(const kv_log_t *log);
 kv_rc_t kv_log_mark(kv_log_t *log, kv_err_t *err);
 
 /*
+ * Marks and syncs the log, and leaves log-<LSN>.closed (see kv_format.h): what
+ * a clean stop ends with, when nobody writes any more.  Nothing, where there is
+ * no segment.  KV_OK, or KV_NO_SPACE, KV_AGAIN or KV_ERROR with `err` filled.
+ */
+kv_rc_t kv_log_leave_closed(kv_log_t *log, kv_err_t *err);
+
+/*
  * Sees to it that a spare segment is there when the current one is full, so
  * that no commit has to wait for its preallocation.  Takes as long as writing
  * a segment; to be called away from the commit path, by one caller at a time,

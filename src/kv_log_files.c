@@ -40,7 +40,8 @@ static const char  *kv_log_formats[] = {
     "log-%016" PRIx64 ".kvl",
     "log-%016" PRIx64 ".tmp",
     "spare-%" PRIu64 ".kvl",
-    "spare-%" PRIu64 ".tmp"
+    "spare-%" PRIu64 ".tmp",
+    "log-%016" PRIx64 ".closed"
 };
 
 
@@ -401,10 +402,10 @@ kv_log_parse(const char *name, kv_log_name_t *parsed)
     char      again[KV_NAME_MAX];
     unsigned  kind;
 
-    for (kind = KV_LOG_SEGMENT; kind <= KV_LOG_SPARE_TMP; kind++) {
+    for (kind = KV_LOG_SEGMENT; kind <= KV_LOG_CLOSED; kind++) {
 
         parsed->kind = kind;
-        parsed->number = kind < KV_LOG_SPARE
+        parsed->number = kind < KV_LOG_SPARE || kind == KV_LOG_CLOSED
                          ? strtoull(name + kv_min(strlen(name), 4u), NULL, 16)
                          : strtoull(name + kv_min(strlen(name), 6u), NULL, 10);
 
@@ -466,6 +467,128 @@ kv_log_open(kv_log_t *log, uint64_t lsn, uint8_t *buf, uint64_t *size)
     *size = (uint64_t) bytes;
 
     return fd;
+}
+
+
+kv_rc_t
+kv_log_leave_closed(kv_log_t *log, kv_err_t *err)
+{
+    int              fd, saved;
+    char             tmp[KV_NAME_MAX], name[KV_NAME_MAX];
+    kv_rc_t          rc;
+    kv_closed_t      closed;
+    kv_log_state_t  *state;
+
+    state = log->state;
+
+    kv_log_settle(state);
+
+    if (state->segment_size == 0) {
+        return KV_OK;
+    }
+
+    rc = kv_log_mark(log, err);
+
+    if (rc == KV_OK) {
+        rc = kv_log_sync(log, err);
+    }
+
+    if (rc != KV_OK) {
+        return rc;
+    }
+
+    memset(&closed, 0, sizeof(closed));
+
+    memcpy(closed.magic, KV_CLOSED_MAGIC, sizeof(closed.magic));
+    closed.version = KV_FORMAT_VERSION;
+    closed.lsn = state->next_lsn - 1;
+    closed.segment_lsn = state->segment_lsn;
+    closed.segment_salt = state->segment_salt;
+    closed.offset = state->offset;
+    closed.crc = kv_crc32c(0, &closed, sizeof(closed));
+
+    (void) kv_log_name(tmp, KV_LOG_SEGMENT_TMP, closed.lsn);
+    (void) kv_log_name(name, KV_LOG_CLOSED, closed.lsn);
+
+    (void) log->io->unlink(log->io, log->dirfd, tmp);
+
+    fd = log->io->open(log->io, log->dirfd, tmp, O_WRONLY|O_CREAT|O_EXCL);
+
+    if (fd == -1) {
+        rc = kv_log_rc();
+        goto failed;
+    }
+
+    rc = kv_io_write(log->io, fd, &closed, sizeof(closed), 0);
+
+    if (rc == KV_OK && log->io->fsync(log->io, fd) == -1) {
+        rc = kv_log_rc();
+    }
+
+    saved = errno;
+    (void) log->io->close(log->io, fd);
+    errno = saved;
+
+    if (rc == KV_OK
+        && (log->io->rename(log->io, log->dirfd, tmp, name) == -1
+            || kv_io_sync_dir(log->io, log->dirfd) != KV_OK))
+    {
+        rc = kv_log_rc();
+    }
+
+    if (rc == KV_OK) {
+        return KV_OK;
+    }
+
+    saved = errno;
+    (void) log->io->unlink(log->io, log->dirfd, tmp);
+    errno = saved;
+
+failed:
+
+    kv_err_set(err, "%s: it cannot be written: %s", name, strerror(errno));
+
+    return rc;
+}
+
+
+kv_rc_t
+kv_log_read_closed(kv_log_t *log, uint64_t lsn, kv_closed_t *closed)
+{
+    int       fd, saved;
+    char      name[KV_NAME_MAX];
+    ssize_t   n;
+    uint32_t  crc;
+
+    fd = log->io->open(log->io, log->dirfd,
+                       kv_log_name(name, KV_LOG_CLOSED, lsn), O_RDONLY);
+
+    if (fd == -1) {
+        return KV_ERROR;
+    }
+
+    n = kv_io_read(log->io, fd, closed, sizeof(*closed), 0);
+
+    saved = errno;
+    (void) log->io->close(log->io, fd);
+    errno = saved;
+
+    if (n == -1) {
+        return KV_ERROR;
+    }
+
+    if (n != (ssize_t) sizeof(*closed)) {
+        return KV_DAMAGED;
+    }
+
+    crc = closed->crc;
+    closed->crc = 0;
+
+    return memcmp(closed->magic, KV_CLOSED_MAGIC, sizeof(closed->magic)) == 0
+           && closed->version == KV_FORMAT_VERSION
+           && kv_crc32c(0, closed, sizeof(*closed)) == crc
+           && closed->lsn == lsn
+           ? KV_OK : KV_DAMAGED;
 }
 
 

@@ -17,7 +17,8 @@ typedef enum {
     KV_LOG_SEGMENT = 0,              /* log-<LSN>.kvl */
     KV_LOG_SEGMENT_TMP,              /* log-<LSN>.tmp, a segment being begun */
     KV_LOG_SPARE,                    /* spare-<n>.kvl */
-    KV_LOG_SPARE_TMP                 /* spare-<n>.tmp */
+    KV_LOG_SPARE_TMP,                /* spare-<n>.tmp */
+    KV_LOG_CLOSED                    /* log-<LSN>.closed */
 } kv_log_file_t;
 
 
@@ -74,6 +75,9 @@ kv_rc_t kv_log_list(kv_log_t *log, kv_log_name_t **names, size_t *n);
  */
 int kv_log_open(kv_log_t *log, uint64_t lsn, uint8_t *buf, uint64_t *size);
 
+/* Reads log-<LSN>.closed.  KV_OK, KV_DAMAGED, or KV_ERROR with errno set. */
+kv_rc_t kv_log_read_closed(kv_log_t *log, uint64_t lsn, kv_closed_t *closed);
+
 /* The checksum of a segment's header, all 4096 bytes of it. */
 uint32_t kv_log_header_crc(const uint8_t *buf);
 
@@ -90,6 +94,9 @@ kv_rc_t kv_log_rc(void);
 
 /* Moves the state to *to as one step, whenever the process may be killed. */
 void kv_log_move(kv_log_state_t *state, const kv_log_position_t *to);
+
+/* Finishes a move that a dead process began. */
+void kv_log_settle(kv_log_state_t *state);
 
 /* Forgets, and closes, the descriptor of the current segment. */
 void kv_log_close(kv_log_t *log);

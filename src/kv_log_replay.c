@@ -27,7 +27,9 @@ typedef struct {
     uint64_t        last;            /* first LSN of the last segment */
     uint64_t        expected;        /* the LSN that comes next */
     uint64_t        durable;         /* the highest said to be durable */
-    bool            marked;          /* there is a mark at the end */
+    bool            marked;          /* there is a mark at the end, or the
+                                        log was closed there */
+    kv_closed_t     closed;          /* lsn 0: it was not */
     bool            behind;          /* nothing may be written after the end */
 
     /* the segment being read */
@@ -51,6 +53,8 @@ typedef struct {
 
 static kv_rc_t kv_log_read_all(kv_log_reader_t *r,
     const kv_log_name_t *names, size_t n);
+static void kv_log_find_closed(kv_log_reader_t *r, const kv_log_name_t *names,
+    size_t n);
 static kv_rc_t kv_log_read_none(kv_log_reader_t *r);
 static kv_rc_t kv_log_read_header(kv_log_reader_t *r, uint64_t lsn);
 static kv_rc_t kv_log_read_segment(kv_log_reader_t *r, uint64_t limit);
@@ -68,6 +72,8 @@ static const uint8_t *kv_log_window(kv_log_reader_t *r, uint64_t offset,
 
 static kv_rc_t kv_log_read_done(kv_log_reader_t *r,
     const kv_log_name_t *names, size_t n);
+static void kv_log_open_again(kv_log_reader_t *r, const kv_log_name_t *names,
+    size_t n);
 static kv_rc_t kv_log_rewrite(kv_log_reader_t *r);
 
 static void kv_log_warn(kv_log_reader_t *r, const char *fmt, ...)
@@ -135,6 +141,8 @@ kv_log_read_all(kv_log_reader_t *r, const kv_log_name_t *names, size_t n)
 
     after = r->from->after;
 
+    kv_log_find_closed(r, names, n);
+
     for (segments = 0; segments < n; segments++) {
         if (names[segments].kind != KV_LOG_SEGMENT) {
             break;
@@ -182,21 +190,60 @@ kv_log_read_all(kv_log_reader_t *r, const kv_log_name_t *names, size_t n)
 }
 
 
+/* How far the log went, if it was closed; an old note tells less, not wrong. */
+
+static void
+kv_log_find_closed(kv_log_reader_t *r, const kv_log_name_t *names, size_t n)
+{
+    char          name[KV_NAME_MAX];
+    size_t        i;
+    kv_rc_t       rc;
+    kv_closed_t   closed;
+
+    for (i = 0; i < n; i++) {
+
+        if (names[i].kind != KV_LOG_CLOSED) {
+            continue;
+        }
+
+        rc = kv_log_read_closed(r->log, names[i].number, &closed);
+
+        if (rc == KV_OK) {
+            r->closed = closed;
+            r->durable = closed.lsn;
+            continue;
+        }
+
+        kv_log_warn(r, "%s: %s: what it says of the log's end is not known",
+                    kv_log_name(name, KV_LOG_CLOSED, names[i].number),
+                    rc == KV_ERROR ? strerror(errno) : "it is damaged");
+    }
+}
+
+
 static kv_rc_t
 kv_log_read_none(kv_log_reader_t *r)
 {
-    char      way[KV_LOG_WAY];
+    char      way[KV_LOG_WAY], name[KV_NAME_MAX];
     uint64_t  needed;
 
     needed = kv_max(r->from->must_reach, r->from->newer);
 
     r->expected = r->from->after + 1;
 
-    if (needed < r->expected) {
+    if (kv_max(needed, r->closed.lsn) < r->expected) {
         return KV_OK;
     }
 
     kv_log_way_out(r, 0, r->expected, way, sizeof(way));
+
+    if (r->closed.lsn > needed) {
+        kv_err_set(r->err, "no log-*.kvl is there, but %s says that there was "
+                   "one up to LSN %" PRIu64 "%s",
+                   kv_log_name(name, KV_LOG_CLOSED, r->closed.lsn),
+                   r->closed.lsn, way);
+        return KV_DAMAGED;
+    }
 
     kv_err_set(r->err, "no log-*.kvl is there, but " KV_SNAPSHOT_NAME ".kvs "
                "needs the log up to LSN %" PRIu64 "%s",
@@ -414,8 +461,15 @@ kv_log_read_overlap(kv_log_reader_t *r)
 static kv_rc_t
 kv_log_read_end(kv_log_reader_t *r)
 {
+    char      name[KV_NAME_MAX];
     kv_rc_t   rc;
     uint64_t  needed;
+
+    if (r->closed.lsn == r->expected - 1 && r->closed.segment_lsn == r->lsn
+        && r->closed.segment_salt == r->salt && r->closed.offset == r->offset)
+    {
+        r->marked = true;
+    }
 
     rc = kv_log_scan(r);
 
@@ -429,6 +483,14 @@ kv_log_read_end(kv_log_reader_t *r)
         return r->marked && kv_max(needed, kv_max(r->durable, r->from->newer))
                             < r->expected
                ? kv_log_read_short(r) : kv_log_cut_short(r);
+    }
+
+    if (r->closed.lsn >= r->expected) {
+        return kv_log_damaged(r, r->offset, r->expected, "no good batch with "
+                              "LSN %" PRIu64 " is here, and %s says that the "
+                              "log was closed with %" PRIu64, r->expected,
+                              kv_log_name(name, KV_LOG_CLOSED, r->closed.lsn),
+                              r->closed.lsn);
     }
 
     if (r->durable >= r->expected) {
@@ -757,6 +819,8 @@ kv_log_read_done(kv_log_reader_t *r, const kv_log_name_t *names, size_t n)
 
     memset(&to, 0, sizeof(to));
 
+    kv_log_open_again(r, names, n);
+
     if (r->fd != -1) {
         rc = kv_log_rewrite(r);
 
@@ -805,6 +869,36 @@ kv_log_read_done(kv_log_reader_t *r, const kv_log_name_t *names, size_t n)
     log->state->segments = segments;
 
     return KV_OK;
+}
+
+
+/*
+ * The log goes on: nothing may say that it was closed.  The directory is still
+ * to be synced.
+ */
+
+static void
+kv_log_open_again(kv_log_reader_t *r, const kv_log_name_t *names, size_t n)
+{
+    char    name[KV_NAME_MAX];
+    size_t  i;
+
+    for (i = 0; i < n; i++) {
+
+        if (names[i].kind != KV_LOG_CLOSED) {
+            continue;
+        }
+
+        (void) kv_log_name(name, KV_LOG_CLOSED, names[i].number);
+
+        if (r->log->io->unlink(r->log->io, r->log->dirfd, name) == -1
+            && errno != ENOENT)
+        {
+            kv_log_warn(r, "%s: it cannot be deleted: %s: the log goes on in "
+                        "a new segment", name, strerror(errno));
+            r->behind = true;
+        }
+    }
 }
 
 
@@ -938,7 +1032,9 @@ static void
 kv_log_way_out(kv_log_reader_t *r, uint64_t offset, uint64_t lsn, char *way,
     size_t size)
 {
-    char                    lost[160], newer[80], logs[80], run[200];
+    char                    lost[160], newer[80], logs[120], run[200];
+    char                    closed[KV_NAME_MAX];
+    size_t                  n;
     uint64_t                after, end;
     const kv_log_replay_t  *from;
 
@@ -949,7 +1045,7 @@ kv_log_way_out(kv_log_reader_t *r, uint64_t offset, uint64_t lsn, char *way,
     newer[0] = '\0';
     run[0] = '\0';
 
-    (void) strcpy(logs, "every log-*.kvl");
+    (void) strcpy(logs, "every log-*");
 
     if (r->lsn && lsn > end) {
 
@@ -978,6 +1074,13 @@ kv_log_way_out(kv_log_reader_t *r, uint64_t offset, uint64_t lsn, char *way,
 
     } else {
         kv_log_given_up(r, after + 1, lost, sizeof(lost));
+    }
+
+    if (logs[0] != 'e' && r->closed.lsn >= lsn) {
+        (void) kv_log_name(closed, KV_LOG_CLOSED, r->closed.lsn);
+        n = strlen(logs);
+        (void) snprintf(logs + n, sizeof(logs) - n, "%s%s", n ? " and " : "",
+                        closed);
     }
 
     if (from->newer >= lsn) {

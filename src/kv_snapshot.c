@@ -910,6 +910,10 @@ kv_snapshot_lost(int error)
     case EBADMSG:
     case EUCLEAN:
     case ENOENT:
+
+    /* of something that is no file: see kv_io_check() */
+
+    case EINVAL:
     case EISDIR:
     case ELOOP:
     case ENXIO:

@@ -469,6 +469,59 @@ kv_store_rest(kv_store_t *store)
 }
 
 
+void
+kv_store_close(kv_store_t *store)
+{
+    unsigned    i;
+    kv_err_t    err;
+    kv_slot_t  *slot;
+    kv_zone_t  *zone;
+
+    zone = store->zone;
+
+    if (!kv_state_reads(zone) || !kv_state_writes(zone)) {
+        return;
+    }
+
+    for (i = 0; i < zone->nslots; i++) {
+        slot = &zone->slots[i];
+
+        if (!atomic_load(&slot->in_use)) {
+            continue;
+        }
+
+        if (!kv_slot_lock_dead(slot)) {
+            return;
+        }
+
+        kv_slot_unlock(slot);
+    }
+
+    /* who died with it leaves a log whose end is not known so well */
+
+    switch (kv_mutex_trylock(&zone->commit_lock)) {
+
+    case KV_OK:
+
+        if (kv_store_fit_log(store) == KV_OK
+            && kv_log_leave_closed(store->log, &err) != KV_OK)
+        {
+            kv_store_say(store, KV_LOG_WARN, "kv zone \"%s\": the log is not "
+                         "closed: %s", store->conf.name, err.text);
+        }
+
+        /* fall through */
+
+    case KV_DEAD:
+        kv_mutex_unlock(&zone->commit_lock);
+        break;
+
+    default:
+        break;
+    }
+}
+
+
 bool
 kv_store_healthy(kv_store_t *store)
 {

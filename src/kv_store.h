@@ -172,6 +172,13 @@ void kv_store_leave(kv_store_t *store);
 void kv_store_rest(kv_store_t *store);
 
 /*
+ * The last call of the master, when all workers are gone: notes that the log is
+ * whole and where it ends (kv_log_leave_closed()).  It does nothing if anybody
+ * is still there, or if the log is not what it should be.
+ */
+void kv_store_close(kv_store_t *store);
+
+/*
  * Whether it is recovered and takes writes (KV_STATE_READY): what /health
  * asks.  Where writes are refused for the time being, asking makes the
  * background task look whether they need be: see kv_store_poll().

@@ -172,6 +172,9 @@ ngx_int_t ngx_http_kv_init_zone(ngx_shm_zone_t *shm_zone, void *data);
 /* After a configuration took effect: descriptors change owners. */
 void ngx_http_kv_adopt(ngx_http_kv_zone_t *zone);
 
+/* The master ends, and so do all workers: see kv_store_close(). */
+void ngx_http_kv_close(ngx_http_kv_zone_t *zone);
+
 /* Pool cleanup: closes what the zone owns. */
 void ngx_http_kv_cleanup_zone(void *data);
 

@@ -514,6 +514,17 @@ ngx_http_kv_adopt(ngx_http_kv_zone_t *zone)
 
 
 void
+ngx_http_kv_close(ngx_http_kv_zone_t *zone)
+{
+    sigset_t  saved;
+
+    kv_io_block_signal(&saved);
+    kv_store_close(zone->store);
+    kv_io_unblock_signal(&saved);
+}
+
+
+void
 ngx_http_kv_cleanup_zone(void *data)
 {
     ngx_http_kv_zone_t *zone = data;

@@ -740,6 +740,11 @@ solo_stop(solo_t *solo, bool clean)
     }
 
     kv_store_leave(store);
+
+    if (clean) {
+        kv_store_close(store);
+    }
+
     kv_store_destroy(store);
     solo->host.store = NULL;
 

@@ -134,7 +134,7 @@ void solo_done(solo_t *solo);
 /* As kv_store_create(), in memory that is zeroed; and a slot. */
 kv_rc_t solo_start(solo_t *solo);
 
-/* Stops it, with the mark at the log's end or as if it had been killed. */
+/* Stops it, and the log is closed, or as if it had been killed. */
 void solo_stop(solo_t *solo, bool clean);
 
 /*

@@ -873,7 +873,7 @@ test_damaged_middle(void **ctx)
 
     assert_int_equal(test_replay(t, 40, 0), KV_DAMAGED);
     assert_non_null(strstr(t->err.text, "giving up every write from LSN 41 "
-                           "on, at least 5 of them, move every log-*.kvl "
+                           "on, at least 5 of them, move every log-* "
                            "away"));
 
     /* a walk that has seen up to 40, of which the log has no more than 25 */
@@ -882,7 +882,7 @@ test_damaged_middle(void **ctx)
     assert_non_null(strstr(t->err.text, "giving up what "
                            "snap-0000000000000014.kvs has not seen of the "
                            "writes after LSN 20 (it has seen some of those up "
-                           "to 40), move every log-*.kvl away and run \"touch "
+                           "to 40), move every log-* away and run \"touch "
                            "snap-0000000000000014.alone\""));
 
     /* a damaged snapshot of LSN 40 beside one that the log is enough for */
@@ -894,7 +894,7 @@ test_damaged_middle(void **ctx)
                            "newer than snap-0000000000000014.kvs away and run "
                            "\"truncate"));
     assert_int_equal(test_replay(t, 20, 30), KV_DAMAGED);
-    assert_non_null(strstr(t->err.text, "move every log-*.kvl and every "
+    assert_non_null(strstr(t->err.text, "move every log-* and every "
                            "snap-*.kvs newer than snap-0000000000000014.kvs "
                            "away and run \"touch"));
     assert_int_equal(test_replay(t, 0, 0), KV_DAMAGED);
@@ -1619,7 +1619,7 @@ test_segments_wrong(void **ctx)
     assert_int_equal(test_replay(t, 0, 0), KV_DAMAGED);
     assert_non_null(strstr(t->err.text, "but 1 is needed"));
     assert_non_null(strstr(t->err.text, "from LSN 1 on, at least 6 of them, "
-                           "move every log-*.kvl away"));
+                           "move every log-* away"));
     assert_int_equal(test_replay(t, t->state.next_lsn ? lsn : 0, 0), KV_OK);
 }
 

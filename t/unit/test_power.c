@@ -782,6 +782,16 @@ life_stop(life_t *life, bool clean)
 
     life->background = false;
     kv_store_leave(store);
+
+    if (clean) {
+
+        /* whatever the mode */
+
+        kv_store_close(store);
+        life_promise(life, life->events);
+        life->disk.note = life->promised;
+    }
+
     kv_store_destroy(store);
     life->host.store = NULL;
 
