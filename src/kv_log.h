@@ -157,7 +157,8 @@ kv_rc_t kv_log_prepare(kv_log_t *log, volatile sig_atomic_t *cancel);
  * Gives up the segments whose records all have LSNs <= `lsn` (never the
  * current one, which is passed as `current_lsn`: state->segment_lsn read
  * under the commit lock): they become spares until there are `spares` of
- * those, the rest is deleted; `hurry` as for kv_io_remove().  One caller at a
+ * those, the rest is deleted, and so is what has another name elsewhere, to
+ * stay whole there; `hurry` as for kv_io_remove().  One caller at a
  * time, and not beside kv_log_prepare(); needs no commit lock.  KV_OK; or
  * KV_ERROR or KV_AGAIN: at least one of them could not be deleted, and stays.
  */

@@ -29,6 +29,7 @@ typedef struct {
 
 static bool kv_log_recycle(kv_log_t *log, uint64_t lsn, uint64_t n);
 static int kv_log_usable(kv_log_t *log, const char *name);
+static int kv_log_fits(kv_log_t *log, int fd);
 static uint64_t kv_log_free_spare(const kv_log_name_t *names, size_t n,
     unsigned *spares);
 static void kv_log_list_cb(void *ctx, const char *name);
@@ -252,7 +253,7 @@ kv_log_take_spare(kv_log_t *log, const char *tmp, int *fd)
             break;
         }
 
-        if (log->io->size(log->io, *fd) == (off_t) log->segment_size) {
+        if (kv_log_fits(log, *fd) == 1) {
             rc = KV_OK;
             break;
         }
@@ -282,13 +283,12 @@ kv_log_recycle(kv_log_t *log, uint64_t lsn, uint64_t n)
 }
 
 
-/* 1 if the file has the size of a segment to be, 0 if not, -1 on error. */
+/* 1 if a segment can be made of the file, 0 if not, -1 on error. */
 
 static int
 kv_log_usable(kv_log_t *log, const char *name)
 {
-    int    fd;
-    off_t  size;
+    int  fd, rc;
 
     fd = log->io->open(log->io, log->dirfd, name, O_RDONLY);
 
@@ -296,10 +296,29 @@ kv_log_usable(kv_log_t *log, const char *name)
         return -1;
     }
 
-    size = log->io->size(log->io, fd);
+    rc = kv_log_fits(log, fd);
+
     (void) log->io->close(log->io, fd);
 
-    return size == -1 ? -1 : size == (off_t) log->segment_size;
+    return rc;
+}
+
+
+/* The size must be right, and nobody have a copy that is a name for it. */
+
+static int
+kv_log_fits(kv_log_t *log, int fd)
+{
+    off_t  size;
+
+    size = log->io->size(log->io, fd);
+
+    if (size == -1) {
+        return -1;
+    }
+
+    return size == (off_t) log->segment_size
+           && (log->io->links == NULL || log->io->links(log->io, fd) == 1);
 }
 
 

@@ -485,6 +485,58 @@ test_spares(void **ctx)
 }
 
 
+/*
+ * What has another name, somebody's copy of the directory, is not written over:
+ * neither a segment that nobody needs any more, nor a spare.
+ */
+
+static void
+test_linked(void **ctx)
+{
+    int       i;
+    test_t   *t = *ctx;
+    uint8_t   before[KV_SEGMENT_HEADER], after[KV_SEGMENT_HEADER];
+
+    test_write(t, 1, 50000);
+    assert_int_equal(linkat(t->dirfd, FIRST, t->dirfd, "copy", 0), 0);
+    (void) test_read(t, "copy", before, sizeof(before));
+
+    test_write(t, 1, 50000);
+    test_sync(t);
+    assert_int_equal(kv_log_purge(t->log, 1, t->state.segment_lsn, 9, NULL,
+                                  &t->err), KV_OK);
+    assert_false(test_exists(t, FIRST));
+    assert_int_equal(test_count(t, "spare-"), 0);
+
+    /* one with no other name is recycled; a spare with one is not taken */
+
+    test_write(t, 1, 50000);
+    test_sync(t);
+    assert_int_equal(kv_log_purge(t->log, 2, t->state.segment_lsn, 9, NULL,
+                                  &t->err), KV_OK);
+    assert_int_equal(test_count(t, "spare-"), 1);
+    assert_int_equal(unlinkat(t->dirfd, "spare-0.kvl", 0), 0);
+    assert_int_equal(linkat(t->dirfd, "copy", t->dirfd, "spare-0.kvl", 0), 0);
+
+    for (i = 0; i < 3; i++) {
+        test_write(t, 1, 50000);
+    }
+
+    test_sync(t);
+    assert_false(test_exists(t, "spare-0.kvl"));
+
+    /* and does not count as one */
+
+    assert_int_equal(linkat(t->dirfd, "copy", t->dirfd, "spare-0.kvl", 0), 0);
+    assert_int_equal(kv_log_prepare(t->log, NULL), KV_OK);
+    assert_int_equal(test_count(t, "spare-"), 1);
+
+    (void) test_read(t, "copy", after, sizeof(after));
+    assert_memory_equal(before, after, sizeof(before));
+    assert_int_equal(unlinkat(t->dirfd, "copy", 0), 0);
+}
+
+
 /* Two processes take turns, and the commit lock gives them the state. */
 
 static void
@@ -2850,6 +2902,7 @@ main(void)
         TEST(test_segments),
         TEST(test_recycled),
         TEST(test_spares),
+        TEST(test_linked),
         TEST(test_two_handles),
         TEST(test_changed_behind),
         TEST(test_dead_committer),
