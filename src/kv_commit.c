@@ -559,7 +559,7 @@ kv_commit_refuse(kv_store_t *store, kv_batch_t *batch, kv_op_t *hand)
 static kv_op_t *
 kv_commit_gather(kv_store_t *store, kv_batch_t *batch, kv_op_t *hand)
 {
-    int           stock;
+    int           stock, retire;
     kv_op_t      *op;
     kv_rc_t       clear;
     unsigned      puts, clears, seen;
@@ -586,6 +586,7 @@ kv_commit_gather(kv_store_t *store, kv_batch_t *batch, kv_op_t *hand)
 
     kv_phase_changing(zone);
     stock = puts ? kv_commit_stock(zone, puts) : 0;
+    retire = kv_limbo_reserve(&zone->limbo, seen);
     clear = clears ? kv_commit_clearable(zone) : KV_OK;
     kv_phase_idle(zone);
 
@@ -596,13 +597,14 @@ kv_commit_gather(kv_store_t *store, kv_batch_t *batch, kv_op_t *hand)
         memset(&rec, 0, sizeof(rec));
         rec.op = (kv_op_code_t) op->code;
 
+        if ((op->code == KV_OP_PUT && stock <= 0)
+            || (op->code != KV_OP_CLEAR && retire-- <= 0))
+        {
+            batch->refused[batch->nrefused++] = op;
+            continue;
+        }
+
         if (op->code == KV_OP_PUT) {
-
-            if (stock <= 0) {
-                batch->refused[batch->nrefused++] = op;
-                continue;
-            }
-
             rec.value_len = op->entry->value_len;
             rec.value = batch->iov;
             rec.value_n = kv_entry_iov(op->entry, batch->iov,
@@ -963,7 +965,8 @@ kv_commit_apply(kv_store_t *store, kv_op_t **op, unsigned n)
 
     /* so that who deletes or clears finds the room when it is answered */
 
-    if (kv_limbo_reclaim(&zone->limbo) != KV_OK
+    if (kv_limbo_reserve(&zone->limbo, 0) != 0
+        || kv_limbo_reclaim(&zone->limbo) != KV_OK
         || kv_heap_broken(zone->heap))
     {
         return false;

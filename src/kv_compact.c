@@ -90,7 +90,7 @@ kv_compact_entry(kv_store_t *store, kv_entry_t *e)
     zone = store->zone;
 
     if (!kv_map_holds(&zone->map, e)
-        || kv_limbo_count(&zone->limbo) == KV_LIMBO_MAX)
+        || kv_limbo_count(&zone->limbo) >= KV_LIMBO_MAX)
     {
         return KV_DECLINED;
     }
@@ -125,7 +125,7 @@ kv_compact_piece(kv_store_t *store, kv_piece_t *piece, size_t size)
 
     if (e->value_len == KV_LENGTH_UNKNOWN || !kv_map_holds(&zone->map, e)
         || kv_limbo_pinned(e)
-        || kv_limbo_count(&zone->limbo) == KV_LIMBO_MAX)
+        || kv_limbo_count(&zone->limbo) >= KV_LIMBO_MAX)
     {
         return KV_DECLINED;
     }

@@ -178,6 +178,7 @@ kv_commit_finish(kv_store_t *store, kv_batch_t *batch, kv_op_t **op,
             kv_phase_changing(zone);
 
             if (kv_map_reserve(&zone->map, i) != (int) i
+                || kv_limbo_reserve(&zone->limbo, i) != (int) i
                 || !kv_commit_apply(store, op + k, i))
             {
                 return false;

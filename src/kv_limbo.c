@@ -5,7 +5,6 @@
 
 
 #include <assert.h>
-#include <time.h>
 
 #include "kv_limbo.h"
 #include "kv_points.h"
@@ -19,6 +18,12 @@
 
 
 static void kv_limbo_free_piece(kv_limbo_t *limbo, kv_piece_t *piece);
+static uint64_t kv_limbo_room(const kv_limbo_t *limbo);
+static void kv_limbo_free_some(kv_limbo_t *limbo, uint64_t oldest);
+static bool kv_limbo_refill(kv_limbo_t *limbo);
+static bool kv_limbo_done(const kv_limbo_t *limbo,
+    const kv_limbo_chunk_t *chunk);
+static kv_rc_t kv_limbo_drop_chunks(kv_limbo_t *limbo);
 static kv_rc_t kv_limbo_sweep_pinned(kv_limbo_t *limbo);
 static void kv_limbo_hold(kv_limbo_t *limbo, const kv_entry_t *e, int sign);
 static bool kv_limbo_find_lost(kv_limbo_t *limbo);
@@ -38,6 +43,9 @@ kv_limbo_create(kv_limbo_t *limbo, kv_heap_t *heap, kv_slot_t *slots,
     limbo->lost = false;
     limbo->looked = 0;
     atomic_store(&limbo->released, 0);
+    limbo->chunks = NULL;
+    limbo->behind = 0;
+    limbo->promised = 0;
     limbo->head = 0;
     limbo->tail = 0;
 
@@ -47,88 +55,269 @@ kv_limbo_create(kv_limbo_t *limbo, kv_heap_t *heap, kv_slot_t *slots,
 }
 
 
-kv_rc_t
-kv_limbo_retire(kv_limbo_t *limbo, void *object, kv_retired_kind_t kind)
+int
+kv_limbo_reserve(kv_limbo_t *limbo, unsigned n)
 {
-    kv_retired_t     *r;
-    struct timespec   pause;
+    uint64_t            room;
+    kv_limbo_chunk_t   *chunk, **link;
 
-    while (kv_limbo_count(limbo) == KV_LIMBO_MAX) {
+    limbo->promised = 0;
 
-        if (kv_limbo_reclaim(limbo) != KV_OK) {
+    if (kv_limbo_room(limbo) < n && kv_limbo_reclaim(limbo) != KV_OK) {
+        return KV_DEAD;
+    }
+
+    for ( ;; ) {
+        room = kv_limbo_room(limbo);
+
+        if (room >= n) {
+            break;
+        }
+
+        if (kv_heap_lock(limbo->heap) != KV_OK) {
             return KV_DEAD;
         }
 
-        if (kv_limbo_count(limbo) == KV_LIMBO_MAX) {
-            pause.tv_sec = 0;
-            pause.tv_nsec = 20000;
-            (void) nanosleep(&pause, NULL);
+        chunk = kv_heap_alloc(limbo->heap, KV_HEAP_SYSTEM,
+                              sizeof(kv_limbo_chunk_t));
+        kv_heap_unlock(limbo->heap);
+
+        if (chunk == NULL) {
+            break;
         }
+
+        chunk->next = NULL;
+        chunk->head = 0;
+        chunk->tail = 0;
+
+        for (link = &limbo->chunks; *link; link = &(*link)->next) {
+            /* void */
+        }
+
+        *link = chunk;
     }
 
-    r = &limbo->ring[limbo->tail % KV_LIMBO_MAX];
+    limbo->promised = (unsigned) kv_min(room, (uint64_t) n);
+
+    return (int) limbo->promised;
+}
+
+
+kv_rc_t
+kv_limbo_retire(kv_limbo_t *limbo, void *object, kv_retired_kind_t kind)
+{
+    kv_retired_t      *r;
+    kv_limbo_chunk_t  *chunk;
+
+    if (kv_limbo_count(limbo) >= KV_LIMBO_MAX
+        && kv_limbo_room(limbo) <= limbo->promised
+        && kv_limbo_reclaim(limbo) != KV_OK)
+    {
+        return KV_DEAD;
+    }
+
+    if (kv_limbo_count(limbo) < KV_LIMBO_MAX && limbo->behind == 0) {
+        r = &limbo->ring[limbo->tail % KV_LIMBO_MAX];
+        limbo->tail++;
+
+    } else {
+
+        for (chunk = limbo->chunks;
+             chunk && chunk->tail == KV_LIMBO_CHUNK;
+             chunk = chunk->next)
+        {
+            /* void */
+        }
+
+        if (chunk == NULL) {
+            return KV_NO_MEMORY;
+        }
+
+        r = &chunk->r[chunk->tail++];
+        limbo->behind++;
+    }
+
     r->object = (uintptr_t) object | kind;
     r->epoch = atomic_load_explicit(&limbo->epoch, memory_order_relaxed);
-    limbo->tail++;
+
+    if (kind == KV_RETIRED_ENTRY && limbo->promised) {
+        limbo->promised--;
+    }
 
     return KV_OK;
+}
+
+
+bool
+kv_limbo_spare(kv_limbo_t *limbo)
+{
+    if (kv_limbo_room(limbo) > limbo->promised) {
+        return true;
+    }
+
+    return kv_limbo_reclaim(limbo) == KV_OK
+           && kv_limbo_room(limbo) > limbo->promised;
+}
+
+
+/* How many objects it can take. */
+
+static uint64_t
+kv_limbo_room(const kv_limbo_t *limbo)
+{
+    uint64_t                 room;
+    const kv_limbo_chunk_t  *chunk;
+
+    room = limbo->behind ? 0 : KV_LIMBO_MAX - (limbo->tail - limbo->head);
+
+    for (chunk = limbo->chunks; chunk; chunk = chunk->next) {
+        room += KV_LIMBO_CHUNK - chunk->tail;
+    }
+
+    return room;
 }
 
 
 kv_rc_t
 kv_limbo_reclaim(kv_limbo_t *limbo)
 {
-    void          *object;
-    uint64_t       oldest;
-    unsigned       n;
-    kv_retired_t  *r;
+    uint64_t  oldest;
 
     if (kv_limbo_count(limbo)) {
         (void) kv_limbo_advance(limbo);
         oldest = kv_epoch_oldest(limbo->slots, limbo->nslots);
 
-        while (kv_limbo_count(limbo)
-               && limbo->ring[limbo->head % KV_LIMBO_MAX].epoch < oldest)
-        {
-            if (kv_heap_lock(limbo->heap) != KV_OK) {
-                return KV_DEAD;
-            }
-
-            for (n = 0; n < KV_LIMBO_STEP && kv_limbo_count(limbo); n++) {
-                r = &limbo->ring[limbo->head % KV_LIMBO_MAX];
-
-                if (r->epoch >= oldest) {
-                    break;
+        do {
+            while (limbo->head != limbo->tail
+                   && limbo->ring[limbo->head % KV_LIMBO_MAX].epoch < oldest)
+            {
+                if (kv_heap_lock(limbo->heap) != KV_OK) {
+                    return KV_DEAD;
                 }
 
-                object = (void *) (r->object & ~(uintptr_t) 7);
-
-                switch (r->object & 7) {
-
-                case KV_RETIRED_ENTRY:
-                    kv_limbo_free_entry(limbo, object);
-                    break;
-
-                case KV_RETIRED_PIECE:
-                    kv_limbo_free_piece(limbo, object);
-                    break;
-
-                default:
-                    kv_heap_free(limbo->heap, object);
-                }
-
-                kv_point(KV_POINT_FREEING);
-
-                limbo->head++;
+                kv_limbo_free_some(limbo, oldest);
+                kv_heap_unlock(limbo->heap);
             }
 
-            kv_heap_unlock(limbo->heap);
-        }
+        } while (kv_limbo_refill(limbo));
+    }
+
+    if (kv_limbo_done(limbo, limbo->chunks)
+        && kv_limbo_drop_chunks(limbo) != KV_OK)
+    {
+        return KV_DEAD;
     }
 
     if (limbo->pinned) {
         return kv_limbo_sweep_pinned(limbo);
     }
+
+    return KV_OK;
+}
+
+
+/* With the heap's lock held: so many that event loops need not wait long. */
+
+static void
+kv_limbo_free_some(kv_limbo_t *limbo, uint64_t oldest)
+{
+    void          *object;
+    unsigned       n;
+    kv_retired_t  *r;
+
+    for (n = 0; n < KV_LIMBO_STEP && limbo->head != limbo->tail; n++) {
+        r = &limbo->ring[limbo->head % KV_LIMBO_MAX];
+
+        if (r->epoch >= oldest) {
+            return;
+        }
+
+        object = (void *) (r->object & ~(uintptr_t) 7);
+
+        switch (r->object & 7) {
+
+        case KV_RETIRED_ENTRY:
+            kv_limbo_free_entry(limbo, object);
+            break;
+
+        case KV_RETIRED_PIECE:
+            kv_limbo_free_piece(limbo, object);
+            break;
+
+        default:
+            kv_heap_free(limbo->heap, object);
+        }
+
+        kv_point(KV_POINT_FREEING);
+
+        limbo->head++;
+    }
+}
+
+
+/* The ring takes what waits behind it.  Whether anything did. */
+
+static bool
+kv_limbo_refill(kv_limbo_t *limbo)
+{
+    bool               some;
+    kv_limbo_chunk_t  *chunk;
+
+    some = false;
+    chunk = limbo->chunks;
+
+    while (limbo->behind && limbo->tail - limbo->head < KV_LIMBO_MAX) {
+
+        if (chunk->head == chunk->tail) {
+            chunk = chunk->next;
+            continue;
+        }
+
+        limbo->ring[limbo->tail % KV_LIMBO_MAX] = chunk->r[chunk->head++];
+        limbo->tail++;
+        limbo->behind--;
+        some = true;
+    }
+
+    if (limbo->behind == 0) {
+
+        for (chunk = limbo->chunks; chunk; chunk = chunk->next) {
+            chunk->head = 0;
+            chunk->tail = 0;
+        }
+    }
+
+    return some;
+}
+
+
+/* Whether a chunk, the first, is not needed any more. */
+
+static bool
+kv_limbo_done(const kv_limbo_t *limbo, const kv_limbo_chunk_t *chunk)
+{
+    return chunk
+           && (chunk->head == KV_LIMBO_CHUNK
+               || (limbo->behind == 0 && limbo->promised == 0));
+}
+
+
+static kv_rc_t
+kv_limbo_drop_chunks(kv_limbo_t *limbo)
+{
+    kv_limbo_chunk_t  *chunk;
+
+    if (kv_heap_lock(limbo->heap) != KV_OK) {
+        return KV_DEAD;
+    }
+
+    while (kv_limbo_done(limbo, limbo->chunks)) {
+        chunk = limbo->chunks;
+        limbo->chunks = chunk->next;
+        kv_heap_free(limbo->heap, chunk);
+    }
+
+    kv_heap_unlock(limbo->heap);
 
     return KV_OK;
 }

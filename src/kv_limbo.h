@@ -15,7 +15,7 @@
 #include "kv_slot.h"
 
 
-#define KV_LIMBO_MAX  4096         /* objects; then the committer waits */
+#define KV_LIMBO_MAX  4096         /* objects; more lie in chunks */
 
 
 typedef enum {
@@ -29,6 +29,26 @@ typedef struct {
     uintptr_t         object;      /* its address | kv_retired_kind_t */
     uint64_t          epoch;
 } kv_retired_t;
+
+
+/*
+ * What is retired while a reader stands still (its process may be stopped) and
+ * the ring is full, in order.  Whoever retires must have made room before
+ * (kv_limbo_reserve), when an operation can still be refused: to wait for the
+ * reader would have everybody wait.
+ */
+
+typedef struct kv_limbo_chunk_s  kv_limbo_chunk_t;
+
+#define KV_LIMBO_CHUNK  1022       /* with the header, 16 KiB */
+
+struct kv_limbo_chunk_s {
+    kv_limbo_chunk_t *next;
+    uint32_t          head;
+    uint32_t          tail;
+    uint64_t          unused[2];
+    kv_retired_t      r[KV_LIMBO_CHUNK];
+};
 
 
 typedef struct {
@@ -45,6 +65,9 @@ typedef struct {
     uint64_t          searched_ns; /* when it last looked for lost pins */
     bool              lost;        /* workers died: some may be */
     uint64_t          looked;      /* entries and records looked at, ever */
+    kv_limbo_chunk_t *chunks;      /* the oldest first; empty ones last */
+    uint64_t          behind;      /* objects in them */
+    unsigned          promised;    /* by kv_limbo_reserve(), not used yet */
     uint64_t          head;        /* the oldest retired object */
     uint64_t          tail;        /* where the next one goes */
     kv_retired_t      ring[KV_LIMBO_MAX];
@@ -59,12 +82,24 @@ void kv_limbo_create(kv_limbo_t *limbo, kv_heap_t *heap, kv_slot_t *slots,
     unsigned nslots);
 
 /*
- * Takes over an object that no new reader can find any more.  Waits for
- * readers if KV_LIMBO_MAX others wait already.  KV_OK or KV_DEAD (the heap
- * broke).
+ * Sees to it that `n` entries can be retired, whatever readers do; what was
+ * promised before is forgotten.  Returns for how many there is room, or
+ * KV_DEAD.
+ */
+int kv_limbo_reserve(kv_limbo_t *limbo, unsigned n);
+
+/*
+ * Takes over an object that no new reader can find any more.  KV_OK; KV_DEAD
+ * (the heap broke); KV_NO_MEMORY, if there is no room and none was promised.
  */
 kv_rc_t kv_limbo_retire(kv_limbo_t *limbo, void *object,
     kv_retired_kind_t kind);
+
+/*
+ * Whether there is room for one more object than was promised: to be asked
+ * before anything else is unlinked, which can stay where it is.
+ */
+bool kv_limbo_spare(kv_limbo_t *limbo);
 
 /*
  * Frees what nobody can see any more, without waiting.  KV_OK, or KV_DEAD.
@@ -110,7 +145,7 @@ void kv_limbo_reap(kv_limbo_t *limbo, kv_op_t *op);
 static inline unsigned
 kv_limbo_count(const kv_limbo_t *limbo)
 {
-    return (unsigned) (limbo->tail - limbo->head);
+    return (unsigned) (limbo->tail - limbo->head + limbo->behind);
 }
 
 

@@ -815,7 +815,7 @@ done:
             }
         }
 
-        if (i < KV_BUCKET_SLOTS) {
+        if (i < KV_BUCKET_SLOTS || !kv_limbo_spare(map->limbo)) {
             b = overflow;
             continue;
         }
@@ -902,7 +902,7 @@ kv_map_unlink_empty(kv_map_t *map, uint64_t hash, kv_bucket_t *empty)
     b = kv_map_bucket(root,
                       kv_map_index(kv_get_relaxed(root->buckets), hash));
 
-    if (b == empty) {
+    if (b == empty || !kv_limbo_spare(map->limbo)) {
         return;
     }
 

@@ -316,6 +316,7 @@ put(uint32_t id, uint32_t version, uint32_t len)
     old = kv_map_put(&zone->map, hash, e);
 
     if (old) {
+        assert_int_equal(kv_limbo_reserve(&zone->limbo, 1), 1);
         assert_int_equal(kv_limbo_retire(&zone->limbo, old,
                                          KV_RETIRED_ENTRY), KV_OK);
     }
@@ -336,6 +337,7 @@ drop(uint32_t id)
     old = kv_map_delete(&zone->map, hash, key, n);
 
     if (old) {
+        assert_int_equal(kv_limbo_reserve(&zone->limbo, 1), 1);
         assert_int_equal(kv_limbo_retire(&zone->limbo, old,
                                          KV_RETIRED_ENTRY), KV_OK);
     }

@@ -1467,6 +1467,70 @@ test_clear_full(void **state)
 }
 
 
+/*
+ * A reader whose process was stopped stays in its epoch, so that nothing can be
+ * freed.  Nobody waits for it: writes go on as long as there is memory, are
+ * refused then, and all is well when it goes on.
+ */
+
+static void
+test_stopped_reader(void **state)
+{
+    kv_rc_t      rc;
+    kv_zone_t   *zone;
+    uint32_t     id, version;
+    unsigned     other, i;
+
+    (void) state;
+
+    kit.size = 6 << 20;
+    start();
+    zone = kit.store->zone;
+
+    for (id = 0; id < 100; id++) {
+        put(id, 1, 100);
+    }
+
+    assert_int_equal(kv_slot_acquire(zone->slots, zone->nslots, &other),
+                     KV_OK);
+    kv_epoch_enter(&zone->slots[other], KV_EPOCH_MAIN, &zone->limbo.epoch);
+
+    for (i = 0; i < KV_LIMBO_MAX + 3000; i++) {
+        id = i % 100;
+        assert_int_equal(kit_put(&host, id, 2 + i, 20, NULL), KV_OK);
+    }
+
+    assert_int_equal(kit_delete(&host, 99), KV_OK);
+    assert_int_equal(kit_clear(&host), KV_OK);
+    put(0, 1, 100);
+    assert_int_equal(kit_clear(&host), KV_OK);
+    put(0, 2, 100);
+
+    /* there is no third map to take its place */
+
+    assert_int_equal(kit_clear(&host), KV_UNAVAILABLE);
+    assert_int_equal(kit_get(&host, 0, &version, NULL), KV_OK);
+
+    /* until it is full */
+
+    for (i = 0, rc = KV_OK; rc == KV_OK; i++) {
+        rc = kit_put(&host, i % 10, i, 30000, NULL);
+        assert_true(i < 1000);
+    }
+
+    assert_int_equal(rc, KV_NO_MEMORY);
+
+    kv_epoch_leave(&zone->slots[other], KV_EPOCH_MAIN);
+    kv_slot_abandon(&zone->slots[other]);
+    atomic_store(&zone->reap, 1);
+
+    assert_int_equal(kit_clear(&host), KV_OK);
+    put(1, 1, 30000);
+    settled();
+    stop();
+}
+
+
 /* What is overwritten while it is pinned costs the committer nothing. */
 
 static void
@@ -2651,6 +2715,7 @@ main(void)
         cmocka_unit_test_setup_teardown(test_rewrites, setup, teardown),
         cmocka_unit_test_setup_teardown(test_pins, setup, teardown),
         cmocka_unit_test_setup_teardown(test_clear_full, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_stopped_reader, setup, teardown),
         cmocka_unit_test_setup_teardown(test_pin_costs, setup, teardown),
         cmocka_unit_test_setup_teardown(test_lost_pin, setup, teardown),
         cmocka_unit_test_setup_teardown(test_pinned_once, setup, teardown),
