@@ -2474,6 +2474,69 @@ test_unknown_wakes(void **state)
 }
 
 
+/*
+ * Who rests takes no slot and keeps no file open, and leaves what is to be
+ * synced to others; it works again when it is needed.
+ */
+
+static void
+test_rest(void **state)
+{
+    other_t           other;
+    unsigned          i, number;
+    struct pollfd     pfd;
+    kv_store_conf_t   conf;
+
+    (void) state;
+
+    kit.conf.sync = KV_SYNC_INTERVAL;
+    kit.conf.sync_interval = 3600 * 1000;
+    start();
+
+    conf = kit.conf;
+    other_start(&other, &conf);
+
+    for (i = 1; i < 30; i++) {
+        put(i, i, 100);
+        put(1000 + i, i, 30000);
+
+        while (atomic_load(&kit.store->zone->committer)
+               || atomic_load(&kit.store->zone->background))
+        {
+            host_turn(&host, 1);
+        }
+
+        pfd.fd = kit_wakes[other.store->number];
+        pfd.events = POLLIN;
+
+        while (poll(&pfd, 1, 0) == 1) {
+            host_turn(&other.host, 0);
+            kv_store_undo(other.store, other.host.held);
+            other.host.held = 0;
+        }
+
+        number = kit.store->number;
+        kv_store_rest(kit.store);
+
+        assert_null(kit.store->log);
+        assert_null(kit.store->background);
+        assert_int_equal(poll(&pfd, 1, 0), 1);
+        assert_int_equal(kv_store_poll(kit.store), 0);
+        assert_true(kv_slot_lock_dead(&kit.store->zone->slots[number]));
+        kv_slot_unlock(&kit.store->zone->slots[number]);
+
+        assert_int_equal(kv_store_enter(kit.store), KV_OK);
+        kv_store_wakes(kit.store, kit_wakes, 8, kit.store->number);
+    }
+
+    other_stop(&other);
+    verify();
+    settled();
+    restart();
+    stop();
+}
+
+
 /* A larger value may come while an old worker is in the middle of its work. */
 
 static void
@@ -2736,6 +2799,7 @@ main(void)
         cmocka_unit_test_setup_teardown(test_delay_of_others, setup, teardown),
         cmocka_unit_test_setup_teardown(test_nothing_to_do, setup, teardown),
         cmocka_unit_test_setup_teardown(test_unknown_wakes, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_rest, setup, teardown),
         cmocka_unit_test_setup_teardown(test_larger_meanwhile, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_newest_rules, setup, teardown),
