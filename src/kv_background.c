@@ -105,11 +105,8 @@ kv_background_run(kv_store_t *store)
 
     atomic_store(&zone->background, 0);
 
-    if (kv_store_stopping(store) && atomic_load(&zone->wants)) {
-
-        /* somebody who stays is to take it up */
-
-        kv_store_wake_all(store);
+    if (kv_store_stopping(store)) {
+        kv_store_pass_on(store);
     }
 }
 

@@ -1384,7 +1384,16 @@ kv_commit_want(kv_store_t *store)
 static void
 kv_commit_ask(kv_store_t *store, uint32_t wants)
 {
-    if (wants & ~atomic_fetch_or(&store->zone->wants, wants) && store->slot) {
+    if ((wants & ~atomic_fetch_or(&store->zone->wants, wants)) == 0
+        || store->slot == NULL)
+    {
+        return;
+    }
+
+    if (kv_store_stopping(store)) {
+        kv_store_pass_on(store);
+
+    } else {
         kv_store_wake(store, store->number);
     }
 }

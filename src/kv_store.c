@@ -435,24 +435,24 @@ kv_store_leave(kv_store_t *store)
     kv_point(KV_POINT_LEAVING);
 
     kv_slot_abandon(slot);
+
+    kv_store_pass_on(store);
+}
+
+
+void
+kv_store_pass_on(kv_store_t *store)
+{
+    if (atomic_load(&store->zone->wants) || kv_store_due(store)) {
+        kv_store_wake_all(store);
+    }
 }
 
 
 void
 kv_store_rest(kv_store_t *store)
 {
-    uint64_t  due;
-
-    due = kv_store_due(store);
-
     kv_store_leave(store);
-
-    if (due) {
-
-        /* so that they have timers for it */
-
-        kv_store_wake_all(store);
-    }
 
     if (store->log) {
         kv_log_destroy(store->log);

@@ -179,6 +179,12 @@ void kv_store_rest(kv_store_t *store);
 void kv_store_close(kv_store_t *store);
 
 /*
+ * This process is to quit: the others are woken for work that it leaves, so
+ * that they do it or have timers for it.
+ */
+void kv_store_pass_on(kv_store_t *store);
+
+/*
  * Whether it is recovered and takes writes (KV_STATE_READY): what /health
  * asks.  Where writes are refused for the time being, asking makes the
  * background task look whether they need be: see kv_store_poll().

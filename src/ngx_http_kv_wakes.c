@@ -203,6 +203,7 @@ ngx_http_kv_wakes_handler(ngx_event_t *ev)
         c->close = 0;
 
         for (i = 0; i < wakes->zones->nelts; i++) {
+            kv_store_pass_on(zone[i]->store);
             ngx_http_kv_part(zone[i]);
         }
 

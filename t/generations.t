@@ -7,10 +7,12 @@ use warnings;
 use Test::More;
 use Time::HiRes qw(time sleep);
 
+use KV::Load;
 use KV::Test;
 
 my $s = KV::Test->new(zone => '32m', fault => 1,
                       kv => 'segment=1m max_value=256k snapshot=64k');
+$s->expect_log(qr/worker process \d+ exited on signal 9/);
 $s->start;
 
 
@@ -73,13 +75,35 @@ sub cpu {
     # an old one takes a slot again when it needs one, and gives it back
 
     my $bad = 0;
-    for my $c (@held) {
+    for my $c (@held[grep { $_ % 2 } 0 .. $#held]) {
         $c->send("Content-Length: 4\r\n\r\nlate");
-        $bad++ if ($c->response || { status => 0 })->{status} != 200;
+        my $r = $c->response || { status => 0 };
+        $bad++, diag("$r->{status} $r->{body}") if $r->{status} != 200;
     }
 
     is($bad, 0, 'an old worker still takes a write');
     is($s->get('late')->{body}, 'late', 'which the new ones see');
+
+    # committers die while they change the map, until the zone is rebuilt: all
+    # must let go of it, those among them that not everybody can wake
+
+    my @writers = map { KV::Load->writers($s, name => "d$_",
+                                          connections => 24, keys => 5) } 1, 2;
+    my ($rebuilds, $round, $back) = (0, 0, 1);
+
+    while ($back && !$rebuilds && $round++ < 100) {
+        $s->fault(die => int rand 400);
+        wait_for(sub { !-e "$s->{dir}/fault/die" }, 5, 0.001);
+        $back = wait_for(sub { $s->put('back', 'x', soft => 1, timeout => 5)
+                                   ->{status} == 200 }, 10);
+        $rebuilds = $s->store->{recovery}{rebuilds} if $back;
+    }
+
+    my @errors = map { @{$_->stop->{errors}} } @writers;
+    cmp_ok($rebuilds, '>', 0, 'the zone is rebuilt among them');
+    is(scalar @errors, 0, 'and nothing lost')
+        or diag(join "\n", splice @errors, 0, 10);
+
     @held = ();
     ok(wait_for(sub { 2 == (() = $s->workers) }, 20), 'then the old ones go');
 }
@@ -92,7 +116,13 @@ sub cpu {
     my @held = unfinished(8);
     $s->get('x') for 1 .. 4;
     $s->clear;
-    $s->put('slow', 'x' x 200_000) for 1 .. 20;
+
+    # from now on one of each write or two
+
+    ok(wait_for(sub { $s->put('slow', 'x' x 200_000);
+                      my $last = $s->store->{snapshots}{last_bytes};
+                      return $last > 200_000 && $last < 300_000 }, 20),
+       'snapshots of little');
     $s->fault(slow => 400);
 
     my $before;
@@ -125,7 +155,7 @@ sub cpu {
                       >= $now->{log}{next_lsn} - 2 }, 10),
        'the snapshot is made');
 
-    @held = ();
+    @held = @c = ();
     wait_for(sub { 2 == (() = $s->workers) }, 20);
 }
 
