@@ -215,7 +215,7 @@ configure_says()
     if [[ $3 ]]; then
         [[ $lines == *"$3"* && $lines != *$'\n'* ]]
     else
-        [[ $lines == "HTTP ngx_http_kv_module" ]]
+        [[ $lines == "HTTP_FILTER ngx_http_kv_module" ]]
     fi
 }
 

@@ -57,7 +57,7 @@ is_deeply($s->store->{recovery}, $recovery, 'nothing was recovered');
 
 {
     my $second = KV::Test->new(@KV, path => $s->{path}, port => $s->{port});
-    my $before = list_dir($s->{path});
+    my $before = settled_dir($s->{path});
     $second->launch;
     ok(wait_for(sub { $second->exited }, 15), 'started twice');
     is_deeply(list_dir($s->{path}), $before, 'no file is touched');

@@ -11,7 +11,7 @@ use IO::Socket::INET ();
 use Time::HiRes qw(clock time sleep);
 
 our @EXPORT = qw(wait_for value check_value read_file write_file list_dir
-                 free_port slowness);
+                 settled_dir free_port slowness);
 
 
 # Calls the condition until it gives something true, which it returns; after
@@ -84,6 +84,21 @@ sub list_dir {
     return { map { my @st = Time::HiRes::stat("$dir/$_");
                    @st ? ($_ => sprintf '%d %d %.6f', @st[1, 7, 9]) : () }
              grep { !/^\.\.?$/ } readdir $d };
+}
+
+
+# The same, once a server that nobody writes to has done what it still had to.
+
+sub settled_dir {
+    my ($dir) = @_;
+    my $seen = '';
+
+    return wait_for(sub {
+        my $list = list_dir($dir);
+        my $before = $seen;
+        $seen = join ' ', map { "$_ $list->{$_}" } sort keys %$list;
+        return $seen eq $before && $list;
+    }, 20, 0.3);
 }
 
 
