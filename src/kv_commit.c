@@ -1182,7 +1182,9 @@ kv_commit_make_room(kv_store_t *store, kv_batch_t *batch, kv_op_t *op)
     /* holders are not driven away in vain */
 
     if (kv_commit_can_free(zone) >= missing + own
-        && (kv_evict(store, KV_EVICT_UPLOADS|KV_EVICT_READERS, missing)
+        && (kv_evict(store, KV_EVICT_UPLOADS|KV_EVICT_READERS, missing,
+                     op->flags & KV_OP_URGENT ? KV_EVICT_URGENT
+                                              : KV_EVICT_AGE)
             || kv_commit_can_free(zone) > own))
     {
         return KV_AGAIN;

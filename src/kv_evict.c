@@ -24,6 +24,7 @@ typedef struct {
 
 typedef struct {
     uint64_t      now;
+    uint64_t      age;
     unsigned      who;
     uint64_t      coming;             /* bytes of those told before */
     unsigned      n;
@@ -39,7 +40,7 @@ static bool kv_evict_kept(const kv_entry_t *e);
 
 
 uint64_t
-kv_evict(kv_store_t *store, unsigned who, uint64_t bytes)
+kv_evict(kv_store_t *store, unsigned who, uint64_t bytes, uint64_t age)
 {
     bool           wake[KV_SLOTS_MAX];
     uint64_t       coming;
@@ -53,6 +54,7 @@ kv_evict(kv_store_t *store, unsigned who, uint64_t bytes)
     memset(wake, 0, zone->nslots * sizeof(bool));
 
     holders.now = kv_now_ns();
+    holders.age = age;
     holders.who = who;
     holders.coming = 0;
     holders.n = 0;
@@ -122,7 +124,7 @@ kv_evict_over(kv_store_t *store)
         limit = atomic_load(&zone->limit[who]);
 
         if (held > limit) {
-            (void) kv_evict(store, 1u << who, held - limit);
+            (void) kv_evict(store, 1u << who, held - limit, KV_EVICT_AGE);
         }
     }
 }
@@ -197,7 +199,7 @@ kv_evict_look_at(kv_holders_t *holders, kv_op_t *op)
         return;
     }
 
-    if (holders->now < began || holders->now - began < KV_EVICT_AGE) {
+    if (holders->now < began || holders->now - began < holders->age) {
         return;
     }
 

@@ -8,7 +8,8 @@
  * write finds no room.  The worst holder pays: who came least far in the time
  * that he took.  For an upload that is what was received of it a second; for a
  * reader it is the most that he can have taken, the value over the time.  Who
- * began less than KV_EVICT_AGE ago is spared, however slow he looks.
+ * began less than KV_EVICT_AGE ago is spared, however slow he looks; or, once a
+ * write has waited for that long itself, less than KV_EVICT_URGENT ago.
  *
  * The committer only tells: a bit in the ticket of the holder's record
  * (kv_slot.h), a flag in his worker's slot, and the worker is woken.  He
@@ -26,6 +27,7 @@
 
 
 #define KV_EVICT_AGE       1000000000u     /* nanoseconds */
+#define KV_EVICT_URGENT    100000000u
 
 /* how often it is looked who is over the limits, nanoseconds */
 #define KV_EVICT_INTERVAL  100000000u
@@ -35,12 +37,14 @@
 
 
 /*
- * Tells the worst holders of these sorts (KV_EVICT_...) to go, until so many
- * bytes are to come free, or a bounded number was told.  Those that were told
+ * Tells the worst holders of these sorts (KV_EVICT_...), of at least that age
+ * (nanoseconds), to go, until so many bytes are to come free, or a bounded
+ * number was told.  Those that were told
  * before and have not gone yet count.  Returns the bytes to come: 0 if nobody
  * is old enough.  With the commit lock held.
  */
-uint64_t kv_evict(kv_store_t *store, unsigned who, uint64_t bytes);
+uint64_t kv_evict(kv_store_t *store, unsigned who, uint64_t bytes,
+    uint64_t age);
 
 /* The same for what is over the limits. */
 void kv_evict_over(kv_store_t *store);

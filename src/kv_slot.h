@@ -77,7 +77,8 @@ typedef enum {
  * What the operation was promised by its worker's configuration; the committer
  * may be a worker of another one.
  */
-#define KV_OP_SYNC  1u             /* durable before it is done */
+#define KV_OP_SYNC    1u           /* durable before it is done */
+#define KV_OP_URGENT  2u           /* KV_OP_ROOM: somebody waits for long */
 
 
 /*
@@ -94,7 +95,7 @@ struct kv_op_s {
     _Atomic uint32_t   state;      /* kv_op_state_t */
     uint16_t           slot;       /* whose */
     uint8_t            code;       /* kv_op_code_t or KV_OP_ROOM */
-    uint8_t            flags;      /* KV_OP_SYNC */
+    uint8_t            flags;      /* KV_OP_SYNC, KV_OP_URGENT */
     int32_t            result;     /* kv_rc_t, once DONE */
 
     union {

@@ -265,6 +265,13 @@ kv_rc_t kv_store_clear(kv_store_t *store, kv_op_t **op);
 kv_rc_t kv_store_room(kv_store_t *store, uint32_t need, uint64_t own,
     kv_op_t **op);
 
+/* Says, before it is submitted, that somebody has waited for long. */
+static inline void
+kv_store_urge(kv_op_t *op)
+{
+    op->flags |= KV_OP_URGENT;
+}
+
 /*
  * Whether to ask would be in vain: nothing was freed since the committer found
  * no room for so much.

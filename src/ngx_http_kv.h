@@ -323,7 +323,7 @@ ngx_int_t ngx_http_kv_room_wait(ngx_http_kv_ctx_t *ctx, uint32_t need,
 void ngx_http_kv_room_leave(ngx_http_kv_ctx_t *ctx);
 
 /* What was asked for room is done. */
-void ngx_http_kv_room_done(ngx_http_kv_zone_t *zone, kv_rc_t rc);
+void ngx_http_kv_room_done(ngx_http_kv_ctx_t *ctx, kv_rc_t rc);
 
 /* At exit: all who wait are tried a last time, and refused. */
 void ngx_http_kv_room_drain(ngx_http_kv_zone_t *zone);

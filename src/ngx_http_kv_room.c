@@ -16,19 +16,21 @@
 #include "ngx_http_kv.h"
 
 
-/* how long a request may wait in all, nanoseconds */
-#define NGX_HTTP_KV_ROOM_WAIT   4000000000ull
+/* how long a request may wait in all; what is long; nanoseconds */
+#define NGX_HTTP_KV_ROOM_WAIT    4000000000ull
+#define NGX_HTTP_KV_ROOM_URGENT  1000000000ull
 
 /* when those who wait are tried again, milliseconds; how many of them */
-#define NGX_HTTP_KV_ROOM_RETRY  10
-#define NGX_HTTP_KV_ROOM_TRIES  64
+#define NGX_HTTP_KV_ROOM_RETRY   10
+#define NGX_HTTP_KV_ROOM_TRIES   64
 
 
 static void ngx_http_kv_room_cleanup(void *data);
 static void ngx_http_kv_room_handler(ngx_event_t *ev);
 static void ngx_http_kv_room_ask(ngx_http_kv_zone_t *zone);
-static void ngx_http_kv_room_retry(ngx_http_kv_zone_t *zone,
-    ngx_uint_t refuse, ngx_uint_t tries);
+static void ngx_http_kv_room_retry(ngx_http_kv_zone_t *zone, uint32_t full,
+    ngx_uint_t tries);
+static void ngx_http_kv_room_refuse(ngx_http_kv_ctx_t *ctx);
 static void ngx_http_kv_room_put(ngx_http_kv_ctx_t *ctx, uint64_t now);
 static void ngx_http_kv_room_take(ngx_http_kv_ctx_t *ctx);
 static ngx_http_kv_ctx_t *ngx_http_kv_told(ngx_http_kv_zone_t *zone);
@@ -137,7 +139,7 @@ ngx_http_kv_room_ask(ngx_http_kv_zone_t *zone)
     kv_op_t            *op;
     uint32_t            need;
     uint64_t            own;
-    ngx_uint_t          n;
+    ngx_uint_t          n, urgent;
     ngx_queue_t        *q;
     ngx_http_kv_ctx_t  *ctx;
 
@@ -147,6 +149,7 @@ ngx_http_kv_room_ask(ngx_http_kv_zone_t *zone)
 
     need = 0;
     own = 0;
+    urgent = 0;
 
     for (q = ngx_queue_head(&zone->starving), n = 0;
          q != ngx_queue_sentinel(&zone->starving)
@@ -155,8 +158,12 @@ ngx_http_kv_room_ask(ngx_http_kv_zone_t *zone)
     {
         ctx = ngx_queue_data(q, ngx_http_kv_ctx_t, starved);
 
-        need = ngx_max(need, ctx->need);
-        own += ctx->op ? kv_store_held(ctx->op) : 0;
+        if (ctx->need >= need) {
+            need = ctx->need;
+            own = ctx->op ? kv_store_held(ctx->op) : 0;
+        }
+
+        urgent |= ctx->waited >= NGX_HTTP_KV_ROOM_URGENT;
     }
 
     if (!zone->retry.timer_set) {
@@ -176,8 +183,13 @@ ngx_http_kv_room_ask(ngx_http_kv_zone_t *zone)
         return;
     }
 
+    if (urgent) {
+        kv_store_urge(op);
+    }
+
     zone->asking = 1;
 
+    ctx->need = need;
     ctx->zone = zone;
     ctx->op = op;
     op->data = ctx;
@@ -188,11 +200,12 @@ ngx_http_kv_room_ask(ngx_http_kv_zone_t *zone)
 
 
 void
-ngx_http_kv_room_done(ngx_http_kv_zone_t *zone, kv_rc_t rc)
+ngx_http_kv_room_done(ngx_http_kv_ctx_t *ctx, kv_rc_t rc)
 {
-    zone->asking = 0;
+    ctx->zone->asking = 0;
 
-    ngx_http_kv_room_retry(zone, rc == KV_NO_MEMORY, NGX_HTTP_KV_ROOM_TRIES);
+    ngx_http_kv_room_retry(ctx->zone, rc == KV_NO_MEMORY ? ctx->need : 0,
+                           NGX_HTTP_KV_ROOM_TRIES);
 }
 
 
@@ -212,7 +225,7 @@ void
 ngx_http_kv_room_drain(ngx_http_kv_zone_t *zone)
 {
     while (!ngx_queue_empty(&zone->starving)) {
-        ngx_http_kv_room_retry(zone, 1, NGX_MAX_INT_T_VALUE);
+        ngx_http_kv_room_retry(zone, 0, NGX_MAX_INT_T_VALUE);
     }
 
     if (zone->retry.timer_set) {
@@ -222,19 +235,18 @@ ngx_http_kv_room_drain(ngx_http_kv_zone_t *zone)
 
 
 /*
- * Tries all who wait once more, but gives up after so many in vain.  With
- * `refuse` there is nothing to wait for: those in vain are refused, until one
- * gave memory back by that.  A delete is not: its turn will come.
+ * Tries all who wait once more, but gives up after so many in vain.  There is
+ * nothing to wait for if one needs `full` bytes or more (0: there may be): he
+ * is refused if it was in vain, and so are others until one gave memory back by
+ * that.  A delete is not: its turn will come.
  */
 
 static void
-ngx_http_kv_room_retry(ngx_http_kv_zone_t *zone, ngx_uint_t refuse,
+ngx_http_kv_room_retry(ngx_http_kv_zone_t *zone, uint32_t full,
     ngx_uint_t tries)
 {
-    uint64_t             held;
-    ngx_queue_t          list;
-    ngx_http_kv_ctx_t   *ctx;
-    ngx_http_request_t  *r;
+    ngx_queue_t         list;
+    ngx_http_kv_ctx_t  *ctx;
 
     if (ngx_queue_empty(&zone->starving)) {
         return;
@@ -259,16 +271,12 @@ ngx_http_kv_room_retry(ngx_http_kv_zone_t *zone, ngx_uint_t refuse,
 
         tries--;
 
-        if (ctx->waited >= NGX_HTTP_KV_ROOM_WAIT
-            || (refuse && (ctx->need || zone->draining)))
+        if (ctx->waited >= NGX_HTTP_KV_ROOM_WAIT || zone->draining
+            || (full && ctx->need >= full))
         {
-            held = ctx->op ? kv_store_held(ctx->op) : 0;
-            refuse = held && !zone->draining ? 0 : refuse;
+            full = ctx->op && kv_store_held(ctx->op) ? 0 : full;
 
-            r = ctx->request;
-
-            ngx_http_kv_disown(ctx);
-            ngx_http_kv_finish(r, ngx_http_kv_reply_rc(r, KV_NO_MEMORY));
+            ngx_http_kv_room_refuse(ctx);
             continue;
         }
 
@@ -284,6 +292,18 @@ ngx_http_kv_room_retry(ngx_http_kv_zone_t *zone, ngx_uint_t refuse,
     {
         ngx_add_timer(&zone->retry, NGX_HTTP_KV_ROOM_RETRY);
     }
+}
+
+
+static void
+ngx_http_kv_room_refuse(ngx_http_kv_ctx_t *ctx)
+{
+    ngx_http_request_t  *r;
+
+    r = ctx->request;
+
+    ngx_http_kv_disown(ctx);
+    ngx_http_kv_finish(r, ngx_http_kv_reply_rc(r, KV_NO_MEMORY));
 }
 
 
@@ -316,7 +336,15 @@ ngx_http_kv_evict(ngx_http_kv_zone_t *zone)
                       "kv zone \"%V\": an upload is too slow, it is refused",
                       &zone->name);
 
-        ngx_http_kv_room_leave(ctx);
+        if (ctx->starving) {
+
+            /* the slowest of those that wait for each other, and for us */
+
+            ngx_http_kv_room_leave(ctx);
+            ngx_http_kv_room_refuse(ctx);
+            continue;
+        }
+
         ngx_http_kv_disown(ctx);
 
         r->read_event_handler = ngx_http_block_reading;

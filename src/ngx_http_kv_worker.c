@@ -494,7 +494,7 @@ ngx_http_kv_done(ngx_http_kv_ctx_t *ctx, kv_rc_t rc)
     ngx_http_request_t  *r;
 
     if (ctx->wait == NGX_HTTP_KV_WAIT_ROOM) {
-        ngx_http_kv_room_done(ctx->zone, rc);
+        ngx_http_kv_room_done(ctx, rc);
         ngx_free(ctx);
         return;
     }

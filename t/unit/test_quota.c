@@ -396,7 +396,7 @@ read_again(uint32_t id, uint32_t version)
 static void
 test_evict_uploads(void **state)
 {
-    kv_op_t  *quick, *slow, *young, *next;
+    kv_op_t  *quick, *slow, *young, *next, *op;
 
     (void) state;
 
@@ -448,9 +448,20 @@ test_evict_uploads(void **state)
 
     assert_int_equal(room(5 << 20, 0), KV_AGAIN);
     assert_true(kv_store_told(quick));
+    kv_store_release(kit.store, quick);
+    put(3, 4 << 20);
+
+    kv_store_lasted(young, 500000000);
+    assert_int_equal(room(3 << 20, 0), KV_AGAIN);
     assert_false(kv_store_told(young));
 
-    kv_store_release(kit.store, quick);
+    /* unless somebody has waited for long */
+
+    assert_int_equal(kv_store_room(kit.store, 3 << 20, 0, &op), KV_OK);
+    kv_store_urge(op);
+    assert_int_equal(host_run(&host, op), KV_AGAIN);
+    assert_true(kv_store_told(young));
+
     kv_store_release(kit.store, young);
     kv_store_release(kit.store, next);
     settled();
