@@ -385,8 +385,7 @@ kv_snapshot_write(kv_snapshot_writer_t *w, struct iovec *iov, size_t n,
         rc = kv_io_writev(w->io, w->fd, iov, i, w->offset);
 
         if (rc != KV_OK) {
-            (void) kv_snapshot_failed("write", w->tmp, w->offset, err);
-            return rc;
+            return kv_snapshot_failed("write", w->tmp, w->offset, err);
         }
 
         iov += i;
