@@ -150,10 +150,14 @@ sub cpu {
     sleep(1);
     cmp_ok((cpu(@old) - $cpu) / (time - $time), '<', 0.3,
            'and sleep meanwhile');
+
+    # what was being written when it began is in the log after it
+
     ok(wait_for(sub { my $now = $s->store;
-                      $now->{snapshots}{last_lsn}
-                      >= $now->{log}{next_lsn} - 2 }, 10),
-       'the snapshot is made');
+                      my $made = $now->{snapshots};
+                      return $made->{last_lsn} > $now->{log}{next_lsn} - 6
+                             && $made->{log_bytes} <= $made->{last_bytes};
+                    }, 10), 'the snapshot is made');
 
     @held = @c = ();
     wait_for(sub { 2 == (() = $s->workers) }, 20);
