@@ -70,6 +70,9 @@ static void kv_background_copy(void *data, const kv_entry_t *e);
 static kv_rc_t kv_background_flush(kv_scan_t *scan, kv_err_t *err);
 static kv_rc_t kv_background_large(kv_scan_t *scan, const kv_record_t *key,
     kv_err_t *err);
+static kv_rc_t kv_background_fetch(kv_scan_t *scan, kv_record_t *rec,
+    struct iovec *value);
+static void kv_background_value(const kv_entry_t *e, char *p);
 static char *kv_background_room(kv_scan_t *scan, size_t n);
 static kv_rc_t kv_background_durable(kv_store_t *store, uint64_t lsn,
     kv_err_t *err);
@@ -511,18 +514,10 @@ kv_background_flush(kv_scan_t *scan, kv_err_t *err)
 static kv_rc_t
 kv_background_large(kv_scan_t *scan, const kv_record_t *key, kv_err_t *err)
 {
-    char          *p, *copy;
-    size_t         i, n, size;
-    uint64_t       hash;
-    kv_zone_t     *zone;
-    kv_entry_t    *e;
+    kv_rc_t        rc;
     kv_record_t    rec;
-    kv_store_t    *store;
-    struct iovec   iov[16], value;
+    struct iovec   value;
     char           name[KV_KEY_MAX];
-
-    store = scan->store;
-    zone = store->zone;
 
     /* the buffer that holds the key may move */
 
@@ -532,23 +527,55 @@ kv_background_large(kv_scan_t *scan, const kv_record_t *key, kv_err_t *err)
     rec.op = KV_OP_PUT;
     rec.key = name;
     rec.key_len = key->key_len;
+    rec.value = &value;
+    rec.value_n = 1;
 
-    hash = kv_map_hash(&zone->map, name, rec.key_len);
+    rc = kv_background_fetch(scan, &rec, &value);
+
+    if (rc != KV_OK) {
+
+        /* gone since: so says a record after S */
+
+        return rc == KV_NOT_FOUND ? KV_OK : rc;
+    }
+
+    scan->records++;
+
+    return kv_snapshot_add(scan->writer, &rec, err);
+}
+
+
+/*
+ * Copies the key's value behind what is in the buffer.  A large one is pinned
+ * meanwhile: in an epoch, it would hold up the freeing of everything.  KV_OK,
+ * KV_NOT_FOUND, KV_NO_MEMORY.
+ */
+
+static kv_rc_t
+kv_background_fetch(kv_scan_t *scan, kv_record_t *rec, struct iovec *value)
+{
+    bool          pinned;
+    size_t        n, size;
+    uint64_t      hash;
+    kv_zone_t    *zone;
+    kv_slot_t    *slot;
+    kv_entry_t   *e;
+
+    zone = scan->store->zone;
+    slot = scan->store->slot;
+    hash = kv_map_hash(&zone->map, rec->key, rec->key_len);
     size = 0;
 
     /* memory first, then the epoch: the size may change in between */
 
     for ( ;; ) {
-        kv_epoch_enter(store->slot, KV_EPOCH_SCAN, &zone->limbo.epoch);
+        kv_epoch_enter(slot, KV_EPOCH_SCAN, &zone->limbo.epoch);
 
-        e = kv_map_find(&zone->map, hash, name, rec.key_len);
+        e = kv_map_find(&zone->map, hash, rec->key, rec->key_len);
 
         if (e == NULL) {
-
-            /* gone since: so says a record after S */
-
-            kv_epoch_leave(store->slot, KV_EPOCH_SCAN);
-            return KV_OK;
+            kv_epoch_leave(slot, KV_EPOCH_SCAN);
+            return KV_NOT_FOUND;
         }
 
         if (e->value_len <= size) {
@@ -556,7 +583,7 @@ kv_background_large(kv_scan_t *scan, const kv_record_t *key, kv_err_t *err)
         }
 
         size = e->value_len;
-        kv_epoch_leave(store->slot, KV_EPOCH_SCAN);
+        kv_epoch_leave(slot, KV_EPOCH_SCAN);
 
         n = scan->len;
 
@@ -567,31 +594,45 @@ kv_background_large(kv_scan_t *scan, const kv_record_t *key, kv_err_t *err)
         scan->len = n;
     }
 
-    copy = scan->buf + scan->len;
-    p = copy;
+    pinned = e->flags & KV_ENTRY_PIECES;
+
+    if (pinned) {
+        kv_limbo_pin_scanned(slot, e);
+        kv_epoch_leave(slot, KV_EPOCH_SCAN);
+    }
+
+    value->iov_base = scan->buf + scan->len;
+    value->iov_len = e->value_len;
+    rec->value_len = e->value_len;
+
+    kv_background_value(e, value->iov_base);
+
+    kv_point(KV_POINT_SNAPSHOT_LARGE);
+
+    if (pinned) {
+        kv_limbo_unpin_scanned(&zone->limbo, slot);
+
+    } else {
+        kv_epoch_leave(slot, KV_EPOCH_SCAN);
+    }
+
+    return KV_OK;
+}
+
+
+static void
+kv_background_value(const kv_entry_t *e, char *p)
+{
+    size_t         i, k, n;
+    struct iovec   iov[16];
 
     for (i = 0; (n = kv_entry_iov(e, iov, 16, i)) != 0; i += n) {
 
-        for (size_t k = 0; k < n; k++) {
+        for (k = 0; k < n; k++) {
             memcpy(p, iov[k].iov_base, iov[k].iov_len);
             p += iov[k].iov_len;
         }
     }
-
-    rec.value_len = e->value_len;
-
-    kv_point(KV_POINT_SNAPSHOT_LARGE);
-
-    kv_epoch_leave(store->slot, KV_EPOCH_SCAN);
-
-    value.iov_base = copy;
-    value.iov_len = rec.value_len;
-    rec.value = &value;
-    rec.value_n = 1;
-
-    scan->records++;
-
-    return kv_snapshot_add(scan->writer, &rec, err);
 }
 
 

@@ -470,6 +470,45 @@ kv_limbo_reap(kv_limbo_t *limbo, kv_op_t *op)
 }
 
 
+void
+kv_limbo_pin_scanned(kv_slot_t *slot, kv_entry_t *e)
+{
+    kv_limbo_pin(e);
+    atomic_store(&slot->scanned, (uintptr_t) e);
+}
+
+
+void
+kv_limbo_unpin_scanned(kv_limbo_t *limbo, kv_slot_t *slot)
+{
+    uintptr_t  e;
+
+    e = atomic_load(&slot->scanned);
+
+    atomic_store(&slot->scanned, e | 1);
+    kv_limbo_unpin(limbo, (kv_entry_t *) e);
+    atomic_store(&slot->scanned, 0);
+}
+
+
+void
+kv_limbo_reap_scanned(kv_limbo_t *limbo, kv_slot_t *slot)
+{
+    uintptr_t  e;
+
+    e = atomic_load(&slot->scanned);
+
+    if (e && !(e & 1)) {
+        kv_limbo_unpin(limbo, (kv_entry_t *) e);
+    }
+
+    atomic_store(&slot->scanned, 0);
+
+    limbo->lost = true;
+    limbo->swept = UINT64_MAX;
+}
+
+
 /*
  * Frees what is not pinned any more, if there can be any: a pinned entry costs
  * nothing while it is.
@@ -550,10 +589,21 @@ kv_limbo_see_records(kv_limbo_t *limbo)
     kv_op_t        *op;
     unsigned        i, k;
     uint32_t        state;
+    uintptr_t       scanned;
     kv_entry_t     *e;
     kv_op_chunk_t  *chunk;
 
     for (i = 0; i < limbo->nslots; i++) {
+
+        scanned = atomic_load(&limbo->slots[i].scanned);
+
+        if (scanned & 1) {
+            return false;
+        }
+
+        if (scanned) {
+            ((kv_entry_t *) scanned)->seen = 1;
+        }
 
         for (chunk = limbo->slots[i].chunks; chunk; chunk = chunk->next) {
 

@@ -136,10 +136,18 @@ void kv_limbo_unpin(kv_limbo_t *limbo, kv_entry_t *e);
 bool kv_limbo_pinned(const kv_entry_t *e);
 
 /*
+ * The same for a worker's snapshot, which pins one at a time: the slot names
+ * it.
+ */
+void kv_limbo_pin_scanned(kv_slot_t *slot, kv_entry_t *e);
+void kv_limbo_unpin_scanned(kv_limbo_t *limbo, kv_slot_t *slot);
+
+/*
  * What a dead worker's record pinned is let go: for each record of it, in any
- * state, with the heap's lock held.
+ * state, with the heap's lock held.  And what its snapshot pinned.
  */
 void kv_limbo_reap(kv_limbo_t *limbo, kv_op_t *op);
+void kv_limbo_reap_scanned(kv_limbo_t *limbo, kv_slot_t *slot);
 
 /* How many objects wait, pinned ones not counted. */
 static inline unsigned

@@ -73,7 +73,7 @@ typedef enum {
     KV_POINT_SNAPSHOT_BEGUN,
     KV_POINT_SNAPSHOT_COPY,     /* a slice of the map copied, in its epoch */
     KV_POINT_SNAPSHOT_STEP,     /* out of it, nothing written */
-    KV_POINT_SNAPSHOT_LARGE,    /* a large value copied, in the epoch */
+    KV_POINT_SNAPSHOT_LARGE,    /* a large value copied, pinned */
     KV_POINT_SNAPSHOT_WALKED,   /* all copied, and durable in the log */
     KV_POINT_SNAPSHOT_SYNCED,   /* written and synced, without its name */
     KV_POINT_SNAPSHOT_RENAMED,  /* named, the directory not synced */

@@ -103,6 +103,8 @@ kv_commit_reap_slot(kv_store_t *store, kv_slot_t *slot)
         return false;
     }
 
+    kv_limbo_reap_scanned(&zone->limbo, slot);
+
     while ((chunk = slot->chunks) != NULL) {
 
         for (k = 0; k < KV_OP_CHUNK; k++) {

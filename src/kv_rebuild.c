@@ -55,6 +55,7 @@ kv_commit_rebuild(kv_store_t *store)
 
     for (i = 0; i < zone->nslots; i++) {
         zone->slots[i].chunks = NULL;
+        atomic_store(&zone->slots[i].scanned, 0);
     }
 
     atomic_store(&zone->queue, NULL);

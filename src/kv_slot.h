@@ -167,6 +167,12 @@ typedef struct {
     /* the owner: the zone's generation it has let go everything before */
     _Atomic uint64_t          generation;
 
+    /*
+     * The owner's snapshot: the entry that it pins while it copies it, or 0; bit
+     * 0 is set while the count is being taken back.
+     */
+    _Atomic uintptr_t         scanned;
+
     /* the owner's threads, each its own */
     struct {
         _Alignas(KV_CACHE_LINE)

@@ -1449,6 +1449,58 @@ in_snapshot(host_t *host)
 }
 
 
+static void
+in_large(host_t *host)
+{
+    kv_point_arm("SNAPSHOT_LARGE", 1);
+    (void) atomic_fetch_or(&host->store->zone->wants, KV_WANT_SNAPSHOT);
+
+    for ( ;; ) {
+        host_turn(host, 10);
+    }
+}
+
+
+/*
+ * A snapshot copies a large value outside of all epochs, but pinned: what it
+ * pinned when it died is freed.
+ */
+
+static void
+test_snapshot_pin(void **state)
+{
+    host_t        host;
+    unsigned      i, scanned;
+    kv_slot_t    *slot;
+    const char   *wrong;
+
+    (void) state;
+
+    assert_int_equal(kit_start(&kit), KV_OK);
+    assert_int_equal(host_start(&host, kit.store), KV_OK);
+    assert_int_equal(kit_put(&host, 1, 1, 50000, NULL), KV_OK);
+    assert_true(host_stop(&host));
+
+    child_dies(in_large);
+
+    for (i = 0, scanned = 0; i < kit.store->zone->nslots; i++) {
+        slot = &kit.store->zone->slots[i];
+
+        assert_int_equal(atomic_load(&slot->epoch[KV_EPOCH_SCAN].value), 0);
+        scanned += atomic_load(&slot->scanned) != 0;
+    }
+
+    assert_int_equal(scanned, 1);
+
+    assert_int_equal(host_start(&host, kit.store), KV_OK);
+    assert_int_equal(kit_put(&host, 1, 2, 100, NULL), KV_OK);
+
+    wrong = kit_settle(&host);
+    assert_string_equal(wrong ? wrong : "", "");
+    assert_true(host_stop(&host));
+}
+
+
 /*
  * Somebody died while it made a snapshot; its slot is reaped, and the next
  * process gets it before anybody wants another one.
@@ -2087,6 +2139,8 @@ main(void)
 {
     const struct CMUnitTest  tests[] = {
         cmocka_unit_test_setup_teardown(test_dead_reader, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_snapshot_pin, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(test_background_claim, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_snapshot_end, setup, teardown),
