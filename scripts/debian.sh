@@ -158,6 +158,7 @@ run_command()
         set -e
         top=$1 inside=$2
         shift 2
+        mount --bind "$top" "$top"
         mount -t proc proc "$top/proc"
         mount -t devpts -o newinstance,ptmxmode=0666,mode=620 pts "$top/dev/pts"
         mount -t tmpfs -o mode=1777 shm "$top/dev/shm"
