@@ -206,6 +206,39 @@ for my $how ('a length', 'chunks') {
 }
 
 
+# ---- the same over HTTP/2: what keeps a version is a window
+
+SKIP: {
+    my $s = server('');
+    skip('no HTTP/2', 1) if !$s->{has_h2};
+    my @readers;
+
+    for my $n (1 .. 20) {
+        $s->put('hot', value('hot', $n, $MB), timeout => 20);
+        my $h2 = KV::Frames->new(port => $s->{h2}, window => 70_000);
+        $h2->frame(KV::Frames::SETTINGS, 0, 0, pack('nN', 4, 100));
+        $h2->request(1, GET => '/kv/hot');
+        $h2->read_until(sub { $_[0]{type} == KV::Frames::DATA })
+            or die "no answer\n";
+        push @readers, $h2;
+    }
+
+    cmp_ok(held($s, 'readers'), '>', 0, 'streams: keep old versions');
+    is_deeply(well_behaved($s, 's', 9 * $MB, 9 * $MB), [],
+              'streams: others write');
+    ok(wait_for(sub { $s->put('tick', 'x'); held($s, 'readers')
+                      <= $s->store->{readers}{limit} }, 10),
+       'streams: no more than their share');
+    ok(!defined eval { $readers[0]->read_until(sub { 0 }) } && !$@,
+       'streams: the connection of the first is cut');
+
+    $_->close for @readers;
+    ok(wait_for(sub { $s->put('tick', 'x'); held($s, 'readers') == 0 }, 10),
+       'streams: over, nothing is counted');
+    $s->done;
+}
+
+
 # ---- deletes always work
 
 {
@@ -242,12 +275,15 @@ for my $how ('a length', 'chunks') {
 
 # ---- a zone that is full of holes: each way to write puts them together
 
-for my $how (qw(body chunks late mirror)) {
-    my $s = server('', zone => '16m', servers => 'server {
+my $holes = server('', zone => '16m', servers => 'server {
             listen 127.0.0.1:%%h2%%;
             client_body_buffer_size 4m; client_max_body_size 8m;
             location = /m { mirror /mm/x; proxy_pass http://127.0.0.1:%%port%%/health; }
             location /mm/ { internal; kv main; } }');
+
+for my $how (qw(body chunks late mirror)) {
+    my $s = $holes;
+    $s->clear;
     my $n = live($s, 2, 3000);
     my $c = $s->connect;
     for (1 .. $n) {
@@ -282,8 +318,9 @@ for my $how (qw(body chunks late mirror)) {
         is($r->{status}, 200, "holes: $how");
         is($s->get('big')->{body}, $body, "holes: $how, whole");
     }
-    $s->done;
 }
+
+$holes->done;
 
 
 # ---- a zone that is full is refused at once, however many come, and logged
