@@ -986,7 +986,7 @@ kv_commit_apply_one(kv_zone_t *zone, kv_op_t *op)
     uint64_t     hash, payload;
     kv_entry_t  *old, *e;
 
-    e = op->entry;
+    e = kv_op_entry(op);
 
     switch (op->code) {
 
@@ -996,7 +996,7 @@ kv_commit_apply_one(kv_zone_t *zone, kv_op_t *op)
                        kv_get_relaxed(zone->stats.payload) + payload);
 
         hash = kv_map_hash(&zone->map, e->key, e->key_len);
-        op->entry = NULL;
+        kv_op_set_entry(op, NULL);
         old = kv_map_put(&zone->map, hash, e);
         break;
 

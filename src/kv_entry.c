@@ -68,6 +68,15 @@ static kv_entry_t *kv_entry_finish_pieces(kv_heap_t *heap, kv_entry_t *old,
     uint32_t value_len);
 
 
+/* By one store, in its place: see kv_op_entry(). */
+
+static inline void
+kv_entry_set(kv_entry_t **where, kv_entry_t *e)
+{
+    __atomic_store_n(where, e, __ATOMIC_RELEASE);
+}
+
+
 kv_rc_t
 kv_entry_create(kv_heap_t *heap, kv_entry_t **where, const void *key,
     uint16_t key_len, uint32_t value_len)
@@ -139,7 +148,7 @@ kv_entry_create_key(kv_heap_t *heap, kv_entry_t **where, const void *key,
 
     if (e) {
         kv_entry_init(e, key, key_len, 0, 0);
-        *where = e;
+        kv_entry_set(where, e);
     }
 
     kv_heap_unlock(heap);
@@ -297,7 +306,7 @@ kv_entry_grow(kv_heap_t *heap, kv_entry_t **where, uint32_t value_len,
     if (e) {
         kv_entry_write(e, 0, kv_entry_value(old), filled);
         kv_entry_free_locked(heap, old);
-        *where = e;
+        kv_entry_set(where, e);
     }
 
     kv_heap_unlock(heap);
@@ -449,7 +458,7 @@ kv_entry_finish(kv_heap_t *heap, kv_entry_t **where, uint32_t value_len)
 
     if (e) {
         kv_entry_free_locked(heap, old);
-        *where = e;
+        kv_entry_set(where, e);
     }
 
     kv_heap_unlock(heap);
@@ -585,7 +594,7 @@ kv_entry_destroy(kv_heap_t *heap, kv_entry_t **where)
     }
 
     kv_entry_free_locked(heap, *where);
-    *where = NULL;
+    kv_entry_set(where, NULL);
 
     kv_heap_unlock(heap);
 
@@ -786,7 +795,7 @@ kv_entry_create_small(kv_heap_t *heap, kv_entry_t **where, const void *key,
     e = kv_entry_alloc_small(heap, key, key_len, value_len, flags);
 
     if (e) {
-        *where = e;
+        kv_entry_set(where, e);
     }
 
     kv_heap_unlock(heap);
@@ -891,7 +900,7 @@ kv_entry_create_pieces(kv_heap_t *heap, kv_entry_t **where, const void *key,
         }
     }
 
-    *where = e;
+    kv_entry_set(where, e);
 
     kv_heap_unlock(heap);
 

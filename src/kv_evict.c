@@ -165,7 +165,7 @@ kv_evict_look_at(kv_holders_t *holders, kv_op_t *op)
     }
 
     h.op = op;
-    h.entry = __atomic_load_n(&op->entry, __ATOMIC_ACQUIRE);
+    h.entry = kv_op_entry(op);
     h.ticket = atomic_load(&op->ticket);
     began = kv_get_relaxed(op->queued_ns);
 

@@ -457,7 +457,7 @@ kv_limbo_reap(kv_limbo_t *limbo, kv_op_t *op)
 {
     kv_entry_t  *e;
 
-    e = __atomic_load_n(&op->entry, __ATOMIC_ACQUIRE);
+    e = kv_op_entry(op);
 
     if (atomic_load(&op->state) == KV_OP_PINNED && e) {
         kv_limbo_unpin(limbo, e);
@@ -617,7 +617,7 @@ kv_limbo_see_records(kv_limbo_t *limbo)
                     return false;
                 }
 
-                e = __atomic_load_n(&op->entry, __ATOMIC_ACQUIRE);
+                e = kv_op_entry(op);
 
                 /* what is named is there: only we free, and it is counted */
 

@@ -116,9 +116,9 @@ kv_commit_reap_slot(kv_store_t *store, kv_slot_t *slot)
             case KV_OP_BUILDING:
             case KV_OP_QUEUED:
             case KV_OP_DONE:
-                if (op->entry) {
-                    kv_entry_free_locked(zone->heap, op->entry);
-                    op->entry = NULL;
+                if (kv_op_entry(op)) {
+                    kv_entry_free_locked(zone->heap, kv_op_entry(op));
+                    kv_op_set_entry(op, NULL);
                     freed++;
                 }
 

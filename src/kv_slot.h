@@ -126,6 +126,25 @@ struct kv_op_s {
 };
 
 
+/*
+ * A record's entry: other processes read it after its owner's death, so each
+ * store is one, and in its place between the others.
+ */
+
+static inline kv_entry_t *
+kv_op_entry(const kv_op_t *op)
+{
+    return __atomic_load_n(&op->entry, __ATOMIC_ACQUIRE);
+}
+
+
+static inline void
+kv_op_set_entry(kv_op_t *op, kv_entry_t *e)
+{
+    __atomic_store_n(&op->entry, e, __ATOMIC_RELEASE);
+}
+
+
 typedef struct kv_op_chunk_s  kv_op_chunk_t;
 
 #define KV_OP_CHUNK  63            /* with the header, 4 KiB */

@@ -581,7 +581,7 @@ kv_store_pin(kv_store_t *store, kv_entry_t *e, kv_op_t **op)
 
     atomic_store_explicit(&(*op)->state, KV_OP_PINNED, memory_order_release);
     kv_limbo_pin(e);
-    __atomic_store_n(&(*op)->entry, e, __ATOMIC_RELEASE);
+    kv_op_set_entry(*op, e);
 
     kv_point(KV_POINT_PINNED);
 
@@ -1340,7 +1340,7 @@ kv_store_op(kv_store_t *store, uint8_t code, kv_op_t **op)
     (*op)->code = code;
     (*op)->flags = 0;
     (*op)->result = KV_OK;
-    (*op)->entry = NULL;
+    kv_op_set_entry(*op, NULL);
     (*op)->lsn = 0;
     (*op)->next = NULL;
     (*op)->data = NULL;
