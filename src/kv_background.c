@@ -160,7 +160,8 @@ kv_background_spare(kv_store_t *store)
     rc = kv_log_prepare(store->background, &store->stop);
 
     if ((rc == KV_OK || rc == KV_DECLINED) && kv_state_hard(store->zone)
-        && (kv_state(store->zone) == KV_STATE_DISK_FULL
+        && ((kv_state(store->zone) == KV_STATE_DISK_FULL
+             && store->zone->log.rewrite_end == 0)
             || kv_commit_can_write(store)))
     {
         kv_state_works_again(store);

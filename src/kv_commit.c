@@ -927,7 +927,7 @@ kv_commit_sync(kv_store_t *store)
         kv_state_no_writes(store, &err);
 
     } else {
-        kv_state_refused(store, KV_AGAIN, 0, &err);
+        kv_state_refused(store, rc, 0, &err);
         kv_state_retry(zone);
     }
 

@@ -37,6 +37,7 @@ static void kv_log_refer(kv_log_t *log, const struct iovec *piece);
 static void kv_log_header(kv_log_t *log, kv_batch_header_t *h, size_t len,
     uint32_t count);
 static const char *kv_log_advice(kv_rc_t rc);
+static kv_rc_t kv_log_rewrite_tail(kv_log_t *log, kv_err_t *err);
 
 static kv_rc_t kv_log_current(kv_log_t *log, kv_err_t *err);
 static void kv_log_use(kv_log_t *log, int fd, uint64_t lsn, uint64_t salt);
@@ -243,6 +244,10 @@ kv_log_check(kv_log_t *log, kv_err_t *err)
 {
     kv_log_settle(log->state);
 
+    if (log->state->rewrite_end) {
+        return kv_log_sync(log, err);
+    }
+
     return log->state->segment_size ? kv_log_current(log, err) : KV_OK;
 }
 
@@ -265,6 +270,14 @@ kv_log_sync(kv_log_t *log, kv_err_t *err)
         return KV_OK;
     }
 
+    if (state->rewrite_end) {
+        rc = kv_log_rewrite_tail(log, err);
+
+        if (rc != KV_OK) {
+            return rc;
+        }
+    }
+
     /* all segments before the current one were synced before it was begun */
 
     rc = kv_log_current(log, err);
@@ -285,6 +298,71 @@ kv_log_sync(kv_log_t *log, kv_err_t *err)
     state->durable_lsn = last;
 
     return KV_OK;
+}
+
+
+/*
+ * What the start could not do for want of room: see kv_log_rewrite().  With a
+ * descriptor of its own, as the other one may have to keep to whole blocks.
+ */
+
+static kv_rc_t
+kv_log_rewrite_tail(kv_log_t *log, kv_err_t *err)
+{
+    int              fd, saved;
+    char             name[KV_NAME_MAX];
+    size_t           n;
+    kv_rc_t          rc;
+    uint8_t          buf[KV_SEGMENT_HEADER];
+    ssize_t          got;
+    uint64_t         offset, size;
+    kv_log_state_t  *state;
+
+    state = log->state;
+
+    fd = kv_log_open(log, state->segment_lsn, buf, &size);
+    rc = fd == -1 ? kv_log_rc() : KV_OK;
+
+    for (offset = state->rewrite; rc == KV_OK && offset < state->rewrite_end;
+         offset += n)
+    {
+        n = (size_t) kv_min(state->rewrite_end - offset,
+                            (uint64_t) sizeof(buf));
+        got = kv_io_read(log->io, fd, buf, n, (off_t) offset);
+
+        if (got != (ssize_t) n) {
+            errno = got == -1 ? errno : EIO;
+            rc = KV_ERROR;
+
+        } else {
+            rc = kv_io_write(log->io, fd, buf, n, (off_t) offset);
+        }
+    }
+
+    /* a sync that found no room is not believed: all is written again */
+
+    if (rc == KV_OK && kv_io_sync(log->io, fd) != KV_OK) {
+        rc = kv_log_rc();
+    }
+
+    saved = errno;
+
+    if (fd != -1) {
+        (void) log->io->close(log->io, fd);
+    }
+
+    errno = saved;
+
+    if (rc == KV_OK) {
+        state->rewrite_end = 0;
+        return KV_OK;
+    }
+
+    kv_err_set(err, "%s: writing the log's end once more failed: %s; %s",
+               kv_log_name(name, KV_LOG_SEGMENT, state->segment_lsn),
+               strerror(errno), kv_log_advice(rc));
+
+    return rc;
 }
 
 

@@ -55,6 +55,10 @@ typedef struct {
     _Atomic uint64_t   bytes;         /* of batches, since the zone was made */
     _Atomic uint64_t   written;       /* of whole blocks, where they are */
     _Atomic uint64_t   segments;      /* files with a log-... name */
+    uint64_t           rewrite;       /* bytes of the current segment from here
+                                         on have to be written once more */
+    _Atomic uint64_t   rewrite_end;   /* up to here; 0: none.  Until that is
+                                         done nothing more is written */
     kv_log_position_t  to;            /* while moving: the new position */
     _Atomic uint32_t   moving;
 } kv_log_state_t;
@@ -192,8 +196,9 @@ typedef struct {
  * they give up; KV_ERROR or KV_AGAIN for I/O errors, `err` filled; or what
  * from->record returned.  Nothing on disk is changed unless all of it is good.  Then what
  * it holds is made durable before KV_OK says so, even after a sync that
- * failed.  Memory is bounded by the segment size, time by the bytes in the
- * directory.
+ * failed; or, if the disk is too full for that, by the first sync that finds
+ * room: until then durable_lsn is below next_lsn - 1, and nothing is written.
+ * Memory is bounded by the segment size, time by the bytes in the directory.
  */
 kv_rc_t kv_log_replay(kv_log_t *log, const kv_log_replay_t *from,
     kv_err_t *err);

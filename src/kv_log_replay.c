@@ -811,7 +811,8 @@ kv_log_read_done(kv_log_reader_t *r, const kv_log_name_t *names, size_t n)
     char               name[KV_NAME_MAX];
     size_t             i;
     kv_rc_t            rc;
-    uint64_t           segments;
+    bool               full;
+    uint64_t           segments, known;
     kv_log_t          *log;
     kv_log_position_t  to;
 
@@ -821,10 +822,16 @@ kv_log_read_done(kv_log_reader_t *r, const kv_log_name_t *names, size_t n)
 
     kv_log_open_again(r, names, n);
 
+    full = false;
+
     if (r->fd != -1) {
         rc = kv_log_rewrite(r);
 
-        if (rc != KV_OK) {
+        if (rc == KV_NO_SPACE) {
+            full = true;
+            r->behind = true;
+
+        } else if (rc != KV_OK) {
             return rc;
         }
 
@@ -867,6 +874,15 @@ kv_log_read_done(kv_log_reader_t *r, const kv_log_name_t *names, size_t n)
 
     log->state->durable_lsn = r->expected - 1;
     log->state->segments = segments;
+    log->state->rewrite_end = 0;
+
+    known = kv_max(r->durable, r->from->after);
+
+    if (full && known < r->expected - 1) {
+        log->state->durable_lsn = known;
+        log->state->rewrite = r->doubtful;
+        log->state->rewrite_end = r->offset;
+    }
 
     return KV_OK;
 }
@@ -905,15 +921,20 @@ kv_log_open_again(kv_log_reader_t *r, const kv_log_name_t *names, size_t n)
 /*
  * After a failed sync the system may hold in memory, and give to whoever
  * reads, what never reached the disk, and the next sync says nothing of it.
- * So what nobody says was durable is written once more, then synced.
+ * So what nobody says was durable is written once more, then synced.  For want
+ * of room (KV_NO_SPACE) it is only synced, which does unless a sync has failed
+ * before, and the first sync of the log writes it.
  */
 
 static kv_rc_t
 kv_log_rewrite(kv_log_reader_t *r)
 {
     size_t          n;
+    kv_rc_t         rc;
     uint64_t        offset;
     const uint8_t  *p;
+
+    rc = KV_OK;
 
     for (offset = r->doubtful; offset < r->offset; offset += n) {
 
@@ -924,7 +945,13 @@ kv_log_rewrite(kv_log_reader_t *r)
             return kv_log_failed(r, "reading");
         }
 
-        if (kv_io_write(r->log->io, r->fd, p, n, (off_t) offset) != KV_OK) {
+        rc = kv_io_write(r->log->io, r->fd, p, n, (off_t) offset);
+
+        if (rc == KV_NO_SPACE) {
+            break;
+        }
+
+        if (rc != KV_OK) {
             return kv_log_failed(r, "writing");
         }
     }
@@ -933,7 +960,7 @@ kv_log_rewrite(kv_log_reader_t *r)
         return kv_log_failed(r, "syncing");
     }
 
-    return KV_OK;
+    return rc;
 }
 
 

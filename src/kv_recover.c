@@ -177,7 +177,13 @@ kv_recover(kv_store_t *store, kv_err_t *err)
     if (zone->log.segment_size) {
         rc = kv_log_sync(store->log, err);
 
-        if (rc != KV_OK) {
+        if (rc == KV_NO_SPACE) {
+
+            /* it is read from all the same; writes wait for room */
+
+            kv_state_refused(store, rc, 0, err);
+
+        } else if (rc != KV_OK) {
             return rc;
         }
     }

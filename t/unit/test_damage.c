@@ -1960,6 +1960,95 @@ test_full_disk(void **state)
 
 
 /*
+ * There is no room to write the log's end once more: the start serves what it
+ * has read, and writes when there is room; by then all is on the disk, even if
+ * the sync before had failed, and what the page cache held was never there.
+ */
+
+static void
+start_full(bool failed)
+{
+    kv_rc_t        rc;
+    kv_op_t       *op;
+    uint64_t       n;
+    kv_zone_t     *zone;
+    ram_fault_t   *f;
+    const step_t   put = { KV_OP_PUT, 1, 24 }, gone = { KV_OP_DELETE, 2, 0 };
+
+    make(KILLED);
+    (void) snprintf(what, sizeof(what), "start on a full disk, %u", failed);
+    solo.conf.snapshot = 1 << 30;
+    f = &solo.ram.fault[0];
+    n = steps;
+
+    if (failed) {
+        start();
+        f->call = RAM_FDATASYNC;
+        f->error = EIO;
+        f->nth = solo.ram.calls[RAM_FDATASYNC] + 1;
+        f->times = 1000;
+
+        assert_int_equal(begin(&put, 8000, &op), KV_OK);
+        solo_commit(&solo, &op, 1, &rc);
+        assert_int_equal(rc, KV_UNAVAILABLE);
+        solo_stop(&solo, false);
+        n++;
+    }
+
+    f->call = RAM_WRITE;
+    f->error = ENOSPC;
+    f->nth = solo.ram.calls[RAM_WRITE] + 1;
+    f->times = 100000;
+
+    start();
+    zone = solo.host.store->zone;
+    assert_true(f->hits > 0);
+    assert_int_equal(kv_state(zone), KV_STATE_DISK_FULL);
+    assert_int_equal(atomic_load(&zone->log.next_lsn), n + 1);
+    assert_true(atomic_load(&zone->log.durable_lsn) < n);
+
+    if (!failed) {
+        check_state(&model[steps], steps);
+    }
+
+    assert_int_equal(begin(&put, 8001, &op), KV_OK);
+    solo_commit(&solo, &op, 1, &rc);
+    assert_int_equal(rc, KV_NO_SPACE);
+    assert_int_equal(begin(&gone, 0, &op), KV_OK);
+    solo_commit(&solo, &op, 1, &rc);
+    assert_int_equal(rc, KV_NO_SPACE);
+    solo_background(&solo, KV_WANT_ROOM | KV_WANT_SEGMENT);
+    assert_int_equal(kv_state(zone), KV_STATE_DISK_FULL);
+
+    /* room again */
+
+    f->nth = 0;
+    zone->room_ns = 0;
+    zone->hard_ns = 0;
+    solo_background(&solo, KV_WANT_ROOM | KV_WANT_SEGMENT);
+    assert_int_equal(kv_state(zone), KV_STATE_READY);
+    assert_int_equal(atomic_load(&zone->log.durable_lsn), n);
+    write_one(1, 8002);
+    solo_stop(&solo, false);
+    ram_reboot(&solo.ram);
+
+    start();
+    assert_int_equal(atomic_load(&solo.host.store->zone->log.next_lsn), n + 2);
+    solo_done(&solo);
+}
+
+
+static void
+test_start_full(void **state)
+{
+    (void) state;
+
+    start_full(false);
+    start_full(true);
+}
+
+
+/*
  * Each reading call of a start fails once, in every way that says that a file
  * is bad: the snapshot's costs nothing, the log's is refused, and neither is
  * called damage, for the next start may go well.
@@ -2147,6 +2236,7 @@ main(void)
     const struct CMUnitTest  tests[] = {
         cmocka_unit_test(test_put_aside),
         cmocka_unit_test(test_full_disk),
+        cmocka_unit_test(test_start_full),
         cmocka_unit_test(test_unreadable),
         cmocka_unit_test(test_alone),
         cmocka_unit_test(test_stopped),

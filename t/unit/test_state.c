@@ -389,7 +389,7 @@ test_rebuild(void **state)
         bool        passes;
     } faults[] = {
         { RAM_OPEN, EMFILE, true }, { RAM_LIST, ENFILE, true },
-        { RAM_READ, ENOMEM, true }, { RAM_WRITE, ENOSPC, true },
+        { RAM_READ, ENOMEM, true }, { RAM_WRITE, ENOMEM, true },
         { RAM_FSYNC, EINTR, true }, { RAM_OPEN, EACCES, true },
         { RAM_OPEN, EIO, false }, { RAM_READ, EIO, false }
     };
