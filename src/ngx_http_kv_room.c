@@ -218,6 +218,7 @@ ngx_http_kv_room_handler(ngx_event_t *ev)
 
     ngx_http_kv_room_retry(zone, 0, NGX_HTTP_KV_ROOM_TRIES);
     ngx_http_kv_room_ask(zone);
+    ngx_http_kv_part(zone);
 }
 
 

@@ -149,7 +149,8 @@ ngx_http_kv_busy(ngx_http_kv_zone_t *zone)
 {
     ngx_uint_t  i;
 
-    if (!ngx_queue_empty(&zone->active) || zone->commit_wanted
+    if (!ngx_queue_empty(&zone->active) || !ngx_queue_empty(&zone->starving)
+        || zone->retry.timer_set || zone->commit_wanted
         || zone->background->event.active)
     {
         return 1;
