@@ -86,7 +86,7 @@ sub new {
     mkdir "$dir/fault";
     if ($self->{fault}) {
         system(($ENV{CC} || 'cc') . " -O1 -shared -fPIC -o $dir/fault.so "
-               . "$ROOT/t/lib/fault.c -ldl -lrt") == 0
+               . "'$ROOT/t/lib/fault.c' -ldl -lrt") == 0
             or die "fault.c cannot be compiled\n";
     }
 
@@ -124,7 +124,7 @@ http {
 END
 
     my $text = <<"END";
-@{[ $module eq '' ? '' : 'load_module ' . Cwd::abs_path($module) . ';' ]}
+@{[ $module eq '' ? '' : 'load_module "' . Cwd::abs_path($module) . '";' ]}
 @{[ $> == 0 ? "user $o{user};" : '' ]}
 daemon off;
 worker_processes %%workers%%;
