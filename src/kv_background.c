@@ -829,8 +829,8 @@ kv_background_check(kv_store_t *store)
         }
 
         kv_store_say(store, KV_LOG_ERR, "kv zone \"%s\": %s: it is now called "
-                     "\"" KV_SNAPSHOT_NAME ".kvs.damaged\", and what could take "
-                     "its place is kept", store->conf.name, err.text,
+                     "\"" KV_SNAPSHOT_NAME ".kvs.damaged\", and what could "
+                     "take its place is kept", store->conf.name, err.text,
                      list.lsn[0]);
 
         /* the next one is due at once */

@@ -173,7 +173,7 @@ kv_rc_t kv_log_purge(kv_log_t *log, uint64_t lsn, uint64_t current_lsn,
 
 typedef struct {
     uint64_t       after;          /* the snapshot's S; 0: there is none */
-    uint64_t       must_reach;     /* its E: the LSN that the log has to reach */
+    uint64_t       must_reach;     /* its E: the log has to reach this LSN */
     uint64_t       newer;          /* S of the newest snapshot, if that one is
                                       too damaged to be used, else 0: the log
                                       has to reach it, too */
@@ -194,10 +194,10 @@ typedef struct {
  *
  * KV_OK; KV_DAMAGED, with `err` naming file, offset, the ways out and what
  * they give up; KV_ERROR or KV_AGAIN for I/O errors, `err` filled; or what
- * from->record returned.  Nothing on disk is changed unless all of it is good.  Then what
- * it holds is made durable before KV_OK says so, even after a sync that
- * failed; or, if the disk is too full for that, by the first sync that finds
- * room: until then durable_lsn is below next_lsn - 1, and nothing is written.
+ * from->record returned.  Nothing on disk is changed unless all of it is good.
+ * Then what it holds is made durable before KV_OK says so, even after a sync
+ * that failed; or, if the disk is too full for that, by the first sync that
+ * finds room: until then durable_lsn is below next_lsn - 1, and nothing is written.
  * Memory is bounded by the segment size, time by the bytes in the directory.
  */
 kv_rc_t kv_log_replay(kv_log_t *log, const kv_log_replay_t *from,

@@ -27,6 +27,8 @@ typedef struct {
 } kv_log_names_t;
 
 
+static kv_rc_t kv_log_write_closed(kv_log_t *log, const kv_closed_t *closed,
+    kv_err_t *err);
 static bool kv_log_recycle(kv_log_t *log, uint64_t lsn, uint64_t n);
 static int kv_log_usable(kv_log_t *log, const char *name);
 static int kv_log_fits(kv_log_t *log, int fd);
@@ -492,8 +494,6 @@ kv_log_open(kv_log_t *log, uint64_t lsn, uint8_t *buf, uint64_t *size)
 kv_rc_t
 kv_log_leave_closed(kv_log_t *log, kv_err_t *err)
 {
-    int              fd, saved;
-    char             tmp[KV_NAME_MAX], name[KV_NAME_MAX];
     kv_rc_t          rc;
     kv_closed_t      closed;
     kv_log_state_t  *state;
@@ -526,8 +526,19 @@ kv_log_leave_closed(kv_log_t *log, kv_err_t *err)
     closed.offset = state->offset;
     closed.crc = kv_crc32c(0, &closed, sizeof(closed));
 
-    (void) kv_log_name(tmp, KV_LOG_SEGMENT_TMP, closed.lsn);
-    (void) kv_log_name(name, KV_LOG_CLOSED, closed.lsn);
+    return kv_log_write_closed(log, &closed, err);
+}
+
+
+static kv_rc_t
+kv_log_write_closed(kv_log_t *log, const kv_closed_t *closed, kv_err_t *err)
+{
+    int      fd, saved;
+    char     tmp[KV_NAME_MAX], name[KV_NAME_MAX];
+    kv_rc_t  rc;
+
+    (void) kv_log_name(tmp, KV_LOG_SEGMENT_TMP, closed->lsn);
+    (void) kv_log_name(name, KV_LOG_CLOSED, closed->lsn);
 
     (void) log->io->unlink(log->io, log->dirfd, tmp);
 
@@ -538,7 +549,7 @@ kv_log_leave_closed(kv_log_t *log, kv_err_t *err)
         goto failed;
     }
 
-    rc = kv_io_write(log->io, fd, &closed, sizeof(closed), 0);
+    rc = kv_io_write(log->io, fd, closed, sizeof(*closed), 0);
 
     if (rc == KV_OK && log->io->fsync(log->io, fd) == -1) {
         rc = kv_log_rc();

@@ -1126,7 +1126,7 @@ kv_log_way_out(kv_log_reader_t *r, uint64_t offset, uint64_t lsn, char *way,
 }
 
 
-/* In words: the writes from `lsn` on, and how many there are, if it is known. */
+/* In words: the writes from `lsn` on, and how many there are, if known. */
 
 static void
 kv_log_given_up(kv_log_reader_t *r, uint64_t lsn, char *buf, size_t size)
