@@ -1115,8 +1115,9 @@ kv_commit_sweep_now(kv_zone_t *zone)
 static bool
 kv_commit_between(kv_store_t *store)
 {
-    kv_rc_t     rc;
-    kv_zone_t  *zone;
+    kv_rc_t           rc;
+    kv_zone_t        *zone;
+    struct timespec   pause;
 
     zone = store->zone;
 
@@ -1138,7 +1139,17 @@ kv_commit_between(kv_store_t *store)
 
     kv_phase_idle(zone);
 
-    return rc == KV_AGAIN;
+    if (rc != KV_AGAIN) {
+        return false;
+    }
+
+    /* who never sleeps is made to wait by the system, with the lock held */
+
+    pause.tv_sec = 0;
+    pause.tv_nsec = KV_SWEEP_PAUSE;
+    (void) nanosleep(&pause, NULL);
+
+    return true;
 }
 
 
