@@ -197,8 +197,9 @@ typedef struct {
  * from->record returned.  Nothing on disk is changed unless all of it is good.
  * Then what it holds is made durable before KV_OK says so, even after a sync
  * that failed; or, if the disk is too full for that, by the first sync that
- * finds room: until then durable_lsn is below next_lsn - 1, and nothing is written.
- * Memory is bounded by the segment size, time by the bytes in the directory.
+ * finds room: until then durable_lsn is below next_lsn - 1, and nothing is
+ * written.  Memory is bounded by the segment size, time by the bytes in the
+ * directory.
  */
 kv_rc_t kv_log_replay(kv_log_t *log, const kv_log_replay_t *from,
     kv_err_t *err);
