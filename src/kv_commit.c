@@ -67,7 +67,8 @@ static kv_op_t *kv_commit_gather(kv_store_t *store, kv_batch_t *batch,
 static kv_rc_t kv_commit_log(kv_store_t *store, kv_batch_t *batch);
 static kv_rc_t kv_commit_refused(kv_store_t *store, kv_rc_t rc, size_t len,
     const kv_err_t *err);
-static void kv_commit_written(kv_store_t *store, uint64_t lsn, size_t len);
+static void kv_commit_written(kv_store_t *store, uint64_t lsn, size_t len,
+    bool puts);
 static kv_rc_t kv_commit_borrow(kv_store_t *store);
 static bool kv_commit_apply_one(kv_zone_t *zone, kv_op_t *op);
 static int kv_commit_stock(kv_zone_t *zone, unsigned puts);
@@ -693,7 +694,7 @@ kv_commit_clearable(kv_zone_t *zone)
 static kv_rc_t
 kv_commit_log(kv_store_t *store, kv_batch_t *batch)
 {
-    bool        sync;
+    bool        sync, puts;
     size_t      len;
     kv_rc_t     rc;
     unsigned    i;
@@ -709,9 +710,11 @@ kv_commit_log(kv_store_t *store, kv_batch_t *batch)
 
     lsn = atomic_load(&zone->log.next_lsn);
     len = kv_log_pending(store->log);
+    puts = false;
 
     for (i = 0; i < batch->n; i++) {
         batch->op[i]->lsn = lsn + i;
+        puts = puts || batch->op[i]->code == KV_OP_PUT;
     }
 
     kv_point(KV_POINT_WRITE);
@@ -726,7 +729,7 @@ kv_commit_log(kv_store_t *store, kv_batch_t *batch)
 
     sync = kv_commit_promised(zone, batch->op, batch->n);
 
-    kv_commit_written(store, lsn, len);
+    kv_commit_written(store, lsn, len, puts);
 
     kv_measure_count(&zone->stats.batch, batch->n);
 
@@ -791,7 +794,7 @@ kv_commit_refused(kv_store_t *store, kv_rc_t rc, size_t len,
 /* A batch that begins with `lsn`, of `len` bytes, is in the log. */
 
 static void
-kv_commit_written(kv_store_t *store, uint64_t lsn, size_t len)
+kv_commit_written(kv_store_t *store, uint64_t lsn, size_t len, bool puts)
 {
     bool        extended;
     uint64_t    now;
@@ -813,7 +816,9 @@ kv_commit_written(kv_store_t *store, uint64_t lsn, size_t len)
     extended = atomic_load(&zone->current_segment) != zone->log.segment_lsn;
     atomic_store(&zone->current_segment, zone->log.segment_lsn);
 
-    kv_state_wrote(store, len, extended);
+    /* deletes have a reserve: that they go well says nothing */
+
+    kv_state_wrote(store, puts ? len : 0, extended);
 }
 
 

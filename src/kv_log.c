@@ -41,7 +41,8 @@ static kv_rc_t kv_log_rewrite_tail(kv_log_t *log, kv_err_t *err);
 
 static kv_rc_t kv_log_current(kv_log_t *log, kv_err_t *err);
 static void kv_log_use(kv_log_t *log, int fd, uint64_t lsn, uint64_t salt);
-static bool kv_log_full(kv_log_t *log);
+static kv_rc_t kv_log_place(kv_log_t *log, kv_err_t *err);
+static bool kv_log_full(kv_log_t *log, size_t reserve);
 static kv_rc_t kv_log_next_segment(kv_log_t *log, kv_err_t *err);
 static kv_rc_t kv_log_new_file(kv_log_t *log, char *tmp, int *fd);
 static kv_rc_t kv_log_new_header(kv_log_t *log, int fd,
@@ -114,6 +115,13 @@ kv_log_set_direct(kv_log_t *log, bool direct)
 
 
 void
+kv_log_set_reserve(kv_log_t *log, size_t reserve)
+{
+    log->reserve = reserve;
+}
+
+
+void
 kv_log_begin(kv_log_t *log)
 {
     kv_log_settle(log->state);
@@ -163,6 +171,7 @@ kv_log_add(kv_log_t *log, const kv_record_t *rec)
 
     log->len += size;
     log->count++;
+    log->puts += rec->op == KV_OP_PUT;
 
     return KV_OK;
 }
@@ -185,8 +194,7 @@ kv_log_write(kv_log_t *log, kv_err_t *err)
 
     kv_log_settle(state);
 
-    rc = kv_log_full(log) ? kv_log_next_segment(log, err)
-                          : kv_log_current(log, err);
+    rc = kv_log_place(log, err);
 
     if (rc != KV_OK) {
         return rc;
@@ -445,6 +453,7 @@ kv_log_reset(kv_log_t *log)
     log->iov_n = 0;
     log->len = sizeof(kv_batch_header_t);
     log->count = 0;
+    log->puts = 0;
 
     kv_log_stage(log, sizeof(kv_batch_header_t));
 }
@@ -571,13 +580,40 @@ kv_log_use(kv_log_t *log, int fd, uint64_t lsn, uint64_t salt)
 
 
 /*
+ * Sees to it that the batch fits into the segment that is open.  What puts
+ * leave at a segment's end is for who makes things smaller while there can be
+ * no new one.
+ */
+
+static kv_rc_t
+kv_log_place(kv_log_t *log, kv_err_t *err)
+{
+    kv_rc_t  rc;
+
+    if (!kv_log_full(log, log->reserve)) {
+        return kv_log_current(log, err);
+    }
+
+    rc = kv_log_next_segment(log, err);
+
+    if ((rc == KV_NO_SPACE || rc == KV_AGAIN) && log->puts == 0
+        && !kv_log_full(log, 0))
+    {
+        rc = kv_log_current(log, err);
+    }
+
+    return rc;
+}
+
+
+/*
  * Room is left for the mark behind the last batch, so that this one, too, has
  * somebody to say that it was durable; a batch that fills a segment by itself
  * goes without.
  */
 
 static bool
-kv_log_full(kv_log_t *log)
+kv_log_full(kv_log_t *log, size_t reserve)
 {
     size_t           n;
     kv_log_state_t  *state;
@@ -590,7 +626,7 @@ kv_log_full(kv_log_t *log)
     }
 
     if (state->offset != KV_SEGMENT_HEADER) {
-        n += KV_LOG_MARK;
+        n += KV_LOG_MARK + reserve;
     }
 
     return n > state->segment_size - state->offset;

@@ -84,6 +84,13 @@ kv_log_t *kv_log_create(kv_io_t *io, int dirfd, kv_log_state_t *state,
  */
 void kv_log_set_direct(kv_log_t *log, bool direct);
 
+/*
+ * Batches leave so many bytes at a segment's end, unless they fill one by
+ * themselves; a batch without puts is written there when no new segment can be
+ * made.  0 at first.
+ */
+void kv_log_set_reserve(kv_log_t *log, size_t reserve);
+
 /* Closes what it has open and frees it.  The state stays. */
 void kv_log_destroy(kv_log_t *log);
 

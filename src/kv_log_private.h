@@ -55,6 +55,8 @@ struct kv_log_s {
     size_t           iov_max;
     size_t           len;            /* of the batch with its header */
     uint32_t         count;
+    uint32_t         puts;           /* of these */
+    size_t           reserve;        /* see kv_log_set_reserve() */
 };
 
 

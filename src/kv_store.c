@@ -32,6 +32,10 @@
 #define KV_STORE_AGAIN  10u
 
 
+/* bytes of each segment for deletes on a full disk, at most */
+#define KV_STORE_DELETES  65536u
+
+
 static kv_store_t *kv_store_handle(const kv_store_conf_t *conf,
     kv_zone_t *zone, kv_io_t *io, int dirfd, kv_err_t *err);
 static kv_rc_t kv_store_fit(kv_store_t *store, kv_log_t **log,
@@ -317,6 +321,7 @@ kv_store_fit(kv_store_t *store, kv_log_t **log, kv_store_fit_t *made)
     }
 
     kv_log_set_direct(fit, store->conf.sync == KV_SYNC_ALWAYS);
+    kv_log_set_reserve(fit, kv_min(segment / 16, KV_STORE_DELETES));
 
     if (*log) {
         kv_log_destroy(*log);

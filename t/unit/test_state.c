@@ -254,7 +254,7 @@ test_edge(void **state)
 
         do {
             assert_int_equal(put(1, 1000), KV_OK);
-        } while (zone->log.segment_size - zone->log.offset > 4000);
+        } while (zone->log.segment_size - zone->log.offset > 8000);
 
         /* no new segment */
 
@@ -282,6 +282,75 @@ test_edge(void **state)
         assert_int_equal(put(1, 4000), KV_OK);
 
         solo_stop(&solo, true);
+        ram_clear(&solo.ram);
+    }
+}
+
+
+/*
+ * Deletes, and what makes everything smaller, go on for a while when there can
+ * be no new segment.
+ */
+
+static void
+test_deletes(void **state)
+{
+    char         key[32];
+    kv_rc_t      rc[1];
+    kv_op_t     *op[1];
+    unsigned     i, kind;
+    uint32_t     version;
+
+    static const int         errors[] = { ENOSPC, EACCES };
+    static const kv_state_t  states[] = { KV_STATE_DISK_FULL,
+                                          KV_STATE_REFUSING };
+
+    (void) state;
+
+    for (kind = 0; kind < 2; kind++) {
+        assert_int_equal(solo_start(&solo), KV_OK);
+
+        for (i = 0; i < 10; i++) {
+            assert_int_equal(put(i, 100), KV_OK);
+        }
+
+        /* to the last that fits */
+
+        break_call(RAM_OPEN, errors[kind], 1000000);
+
+        for (i = 4000; i; i -= i > 50 ? 50 : 1) {
+            while (put(99, i) == KV_OK) {
+                /* void */
+            }
+        }
+
+        assert_state(states[kind]);
+
+        for (i = 0; i < 9; i++) {
+            assert_int_equal(kv_store_delete(solo.host.store, key,
+                                             (uint16_t) kit_key(i, key),
+                                             &op[0]), KV_OK);
+            solo_commit(&solo, op, 1, rc);
+            assert_int_equal(rc[0], KV_OK);
+            assert_state(states[kind]);
+            assert_int_equal(put(99, 1000), kind ? KV_UNAVAILABLE
+                                                 : KV_NO_SPACE);
+            assert_state(states[kind]);
+            assert_int_equal(kit_get(&solo.host, i, &version, NULL),
+                             KV_NOT_FOUND);
+        }
+
+        assert_int_equal(kv_store_clear(solo.host.store, &op[0]), KV_OK);
+        solo_commit(&solo, op, 1, rc);
+        assert_int_equal(rc[0], KV_OK);
+
+        mend();
+        solo_stop(&solo, false);
+        ram_reboot(&solo.ram);
+        assert_int_equal(solo_start(&solo), KV_OK);
+        assert_int_equal(atomic_load(&solo.host.store->zone->map.keys), 0);
+        assert_int_equal(put(1, 4000), KV_OK);
+        solo_stop(&solo, false);
         ram_clear(&solo.ram);
     }
 }
@@ -690,6 +759,7 @@ main(void)
         cmocka_unit_test_setup_teardown(test_sync_fails, setup, teardown),
         cmocka_unit_test_setup_teardown(test_write_lacks, setup, teardown),
         cmocka_unit_test_setup_teardown(test_edge, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_deletes, setup, teardown),
         cmocka_unit_test_setup_teardown(test_said, setup, teardown),
         cmocka_unit_test_setup_teardown(test_start, setup, teardown),
         cmocka_unit_test_setup_teardown(test_rebuild, setup, teardown),
