@@ -1983,6 +1983,14 @@ start_full(bool failed)
 
     if (failed) {
         start();
+        zone = solo.host.store->zone;
+
+        /* into the segment that is there, behind something that is durable */
+
+        do {
+            write_one(1, (uint32_t) ++n);
+        } while (zone->log.segment_size - zone->log.offset < 16384);
+
         f->call = RAM_FDATASYNC;
         f->error = EIO;
         f->nth = solo.ram.calls[RAM_FDATASYNC] + 1;
