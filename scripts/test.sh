@@ -32,9 +32,9 @@ poison=
 
 # A sanitizer's programs and a whole run of t/*.t, in seconds, are ended after
 # these: a test that hangs is a failure, not a run without an end.
-unit_limit=300
+unit_limit=600
 fuzz_seconds=5
-http_limit=900
+http_limit=1200
 lc_limit=200
 
 passed=0

@@ -504,9 +504,7 @@ SKIP: {
 # a file system that cannot be written
 
 SKIP: {
-    mkdir "$dir/read-only";
-    skip('nothing can be mounted', 2)
-        if system("mount -t tmpfs -o ro none $dir/read-only 2>/dev/null") != 0;
+    $place->mount('read-only', 'ro') // skip('nothing can be mounted', 2);
 
     for my $path ("$dir/read-only", "$dir/read-only/kv") {
         my ($rc, $out) = server(path => $path)->refused;
@@ -514,7 +512,7 @@ SKIP: {
         like($out, qr/\[emerg\].*\Q$path\E.*Read-only/, 'the reason is said');
     }
 
-    system('umount', "$dir/read-only");
+    $place->unmount;
 }
 
 

@@ -314,19 +314,10 @@ for my $how ('a length', 'chunks') {
 # ---- the disk
 
 
-my $mounted;
-
-END { system("umount $mounted") if $mounted }
-
 SKIP: {
-    skip('a full disk needs root, who may mount a tmpfs', 1) if $> != 0;
-
     my $s = KV::Test->new(kv => 'segment=1m max_value=256k snapshot=1000m');
-    my $mnt = "$s->{dir}/disk";
-    mkdir $mnt;
-    skip('no tmpfs can be mounted here', 1)
-        if system("mount -t tmpfs -o size=10m kvtest $mnt 2>/dev/null") != 0;
-    $mounted = $mnt;
+    my $mnt = $s->mount(disk => 'size=10m')
+        // skip('a full disk needs root, who may mount a tmpfs', 1);
 
     $s->{path} = "$mnt/data";
     write_file("$mnt/ballast", 'x' x (3 << 20));
@@ -424,7 +415,6 @@ SKIP: {
         or diag(join "\n", splice @errors, 0, 10);
 
     $s->done;
-    system("umount $mnt") == 0 and undef $mounted;
 }
 
 
@@ -434,14 +424,9 @@ SKIP: {
 # but no write asks for one any more.
 
 SKIP: {
-    skip('a full disk needs root, who may mount a tmpfs', 1) if $> != 0;
-
     my $s = KV::Test->new(kv => 'segment=1m max_value=256k snapshot=4m');
-    my $mnt = "$s->{dir}/disk";
-    mkdir $mnt;
-    skip('no tmpfs can be mounted here', 1)
-        if system("mount -t tmpfs -o size=20m kvtest $mnt 2>/dev/null") != 0;
-    $mounted = $mnt;
+    my $mnt = $s->mount(disk => 'size=20m')
+        // skip('a full disk needs root, who may mount a tmpfs', 1);
     $s->{path} = "$mnt/data";
     $s->start;
 
@@ -479,7 +464,6 @@ SKIP: {
     is_deeply([ map { $s->get("k$_")->{body} } 0 .. 4 ], \@last,
               'all is there after a kill');
     $s->done;
-    system("umount $mnt") == 0 and undef $mounted;
 }
 
 

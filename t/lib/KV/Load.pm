@@ -188,16 +188,25 @@ sub fork {
     my (undef, $file) = File::Temp::tempfile('kvloadXXXXXX', TMPDIR => 1);
     my $parent = $$;
 
+    # it may be asked to end before it has had a processor at all
+
+    my $term = POSIX::SigSet->new(POSIX::SIGTERM());
+    POSIX::sigprocmask(POSIX::SIG_BLOCK(), $term);
+
     my $pid = CORE::fork() // die "fork: $!";
     if ($pid == 0) {
         my $stop = 0;
         $SIG{TERM} = sub { $stop = 1 };
+        $SIG{$_} = 'DEFAULT' for qw(INT HUP ALRM);
+        POSIX::sigprocmask(POSIX::SIG_UNBLOCK(), $term);
         srand($$ ^ time);
         my $result = eval { $code->(\$stop, $parent) };
-        $result = { errors => [$@], counts => {} } if $@;
+        $result = failed($@) if $@;
         Storable::nstore($result, $file);
         POSIX::_exit(0);
     }
+
+    POSIX::sigprocmask(POSIX::SIG_UNBLOCK(), $term);
 
     return bless { pid => $pid, file => $file, owner => $$ }, $class;
 }
@@ -215,9 +224,16 @@ sub wait {
     my $pid = delete $self->{pid};
     waitpid($pid, 0);
     my $result = eval { Storable::retrieve($self->{file}) }
-                 || { errors => ["a load process died: $?"], counts => {} };
+                 || failed("a load process died: $?");
     unlink $self->{file};
     return $result;
+}
+
+
+sub failed {
+    my ($why) = @_;
+    return { errors => [$why], counts => {}, ledger => KV::Ledger->new,
+             gap => 0 };
 }
 
 

@@ -364,6 +364,29 @@ sub fault {
 }
 
 
+# A tmpfs at {dir}/name until the object goes: its path, or nothing where none
+# can be mounted.
+
+sub mount {
+    my ($self, $name, $options) = @_;
+    my $path = "$self->{dir}/$name";
+
+    mkdir $path;
+    return if $> != 0
+        || system("mount -t tmpfs -o $options kvtest $path 2>/dev/null") != 0;
+    push @{$self->{mounts}}, $path;
+    return $path;
+}
+
+
+# Also when somebody who is to be killed still has files open there.
+
+sub unmount {
+    my ($self) = @_;
+    system('umount', '-l', $_) for splice @{$self->{mounts} || []};
+}
+
+
 # ---- the error log
 
 
@@ -411,6 +434,7 @@ sub DESTROY {
         $self->wait_exit(5);
     }
 
+    $self->unmount;
     return Test::More::diag("kept: $self->{dir}") if $ENV{KV_KEEP};
     File::Path::remove_tree($self->{dir});
 }
