@@ -65,6 +65,8 @@ static void kv_commit_refuse(kv_store_t *store, kv_batch_t *batch,
 static kv_op_t *kv_commit_gather(kv_store_t *store, kv_batch_t *batch,
     kv_op_t *hand);
 static kv_rc_t kv_commit_log(kv_store_t *store, kv_batch_t *batch);
+static bool kv_commit_without_puts(kv_store_t *store, kv_batch_t *batch,
+    kv_rc_t rc);
 static kv_rc_t kv_commit_refused(kv_store_t *store, kv_rc_t rc, size_t len,
     const kv_err_t *err);
 static void kv_commit_written(kv_store_t *store, uint64_t lsn, size_t len,
@@ -514,6 +516,10 @@ kv_commit_hand(kv_store_t *store, kv_batch_t *batch, kv_op_t *hand)
 
         rc = batch->n ? kv_commit_log(store, batch) : KV_OK;
 
+        if (rc != KV_OK && kv_commit_without_puts(store, batch, rc)) {
+            rc = kv_commit_log(store, batch);
+        }
+
         if (rc == KV_OK && batch->n
             && !kv_commit_apply(store, batch->op, batch->n))
         {
@@ -740,6 +746,62 @@ kv_commit_log(kv_store_t *store, kv_batch_t *batch)
     }
 
     return KV_OK;
+}
+
+
+/*
+ * A batch could not be written for want of something: its puts are told `rc`.
+ * Whether there is something else in it, which has the log's reserve: that is
+ * the batch now.
+ */
+
+static bool
+kv_commit_without_puts(kv_store_t *store, kv_batch_t *batch, kv_rc_t rc)
+{
+    kv_op_t      *op;
+    unsigned      i, n, puts;
+    kv_record_t   rec;
+
+    /* not if it is in the log, and the sync failed */
+
+    if (!kv_state_hard(store->zone)
+        || batch->op[0]->lsn < atomic_load(&store->zone->log.next_lsn))
+    {
+        return false;
+    }
+
+    for (i = 0, puts = 0; i < batch->n; i++) {
+        puts += batch->op[i]->code == KV_OP_PUT;
+    }
+
+    if (puts == 0 || puts == batch->n) {
+        return false;
+    }
+
+    kv_log_begin(store->log);
+
+    memset(&rec, 0, sizeof(rec));
+
+    for (i = 0, n = 0; i < batch->n; i++) {
+        op = batch->op[i];
+
+        if (op->code == KV_OP_PUT) {
+            kv_commit_report(store, batch, &op, 1, rc);
+            continue;
+        }
+
+        rec.op = (kv_op_code_t) op->code;
+        rec.key = op->entry ? op->entry->key : NULL;
+        rec.key_len = op->entry ? op->entry->key_len : 0;
+
+        (void) kv_log_add(store->log, &rec);
+
+        batch->op[n++] = op;
+    }
+
+    batch->n = n;
+
+    return true;
 }
 
 

@@ -296,8 +296,8 @@ static void
 test_deletes(void **state)
 {
     char         key[32];
-    kv_rc_t      rc[1];
-    kv_op_t     *op[1];
+    kv_rc_t      rc[3];
+    kv_op_t     *op[3];
     unsigned     i, kind;
     uint32_t     version;
 
@@ -339,6 +339,25 @@ test_deletes(void **state)
             assert_int_equal(kit_get(&solo.host, i, &version, NULL),
                              KV_NOT_FOUND);
         }
+
+        /* nor are they refused with puts that come at the same time */
+
+        assert_int_equal(kit_begin_put(&solo.host, 98, 1, 1000, &op[0]),
+                         KV_OK);
+        assert_int_equal(kv_store_delete(solo.host.store, key,
+                                         (uint16_t) kit_key(9, key), &op[1]),
+                         KV_OK);
+        assert_int_equal(kit_begin_put(&solo.host, 9, 2, 1000, &op[2]),
+                         KV_OK);
+        solo_commit(&solo, op, 3, rc);
+        assert_int_equal(rc[0], kind ? KV_UNAVAILABLE : KV_NO_SPACE);
+        assert_int_equal(rc[1], KV_OK);
+        assert_int_equal(rc[2], rc[0]);
+        assert_state(states[kind]);
+        assert_int_equal(kit_get(&solo.host, 98, &version, NULL),
+                         KV_NOT_FOUND);
+        assert_int_equal(kit_get(&solo.host, 9, &version, NULL),
+                         KV_NOT_FOUND);
 
         assert_int_equal(kv_store_clear(solo.host.store, &op[0]), KV_OK);
         solo_commit(&solo, op, 1, rc);
