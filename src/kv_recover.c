@@ -330,7 +330,10 @@ kv_recover_snapshot(kv_recover_ctx_t *ctx, uint64_t lsn, kv_err_t *err)
                      (unsigned long long) (guess.bytes - bytes));
     }
 
-    if (end > lsn && kv_snapshot_alone(store->io, store->dirfd, lsn)) {
+    rc = end > lsn ? kv_snapshot_alone(store->io, store->dirfd, lsn, ctx->err)
+                   : KV_NOT_FOUND;
+
+    if (rc == KV_OK) {
         kv_store_say(store, KV_LOG_WARN, "kv zone \"%s\": \"" KV_SNAPSHOT_NAME
                      ".alone\" is there: the snapshot is taken for the state "
                      "at LSN %llu", store->conf.name, lsn,
@@ -338,7 +341,7 @@ kv_recover_snapshot(kv_recover_ctx_t *ctx, uint64_t lsn, kv_err_t *err)
         ctx->from.after = end;
     }
 
-    return KV_OK;
+    return rc == KV_NOT_FOUND ? KV_OK : rc;
 }
 
 

@@ -924,8 +924,8 @@ kv_snapshot_lost(int error)
 }
 
 
-bool
-kv_snapshot_alone(kv_io_t *io, int dirfd, uint64_t lsn)
+kv_rc_t
+kv_snapshot_alone(kv_io_t *io, int dirfd, uint64_t lsn, kv_err_t *err)
 {
     int   fd;
     char  name[KV_NAME_MAX];
@@ -934,13 +934,24 @@ kv_snapshot_alone(kv_io_t *io, int dirfd, uint64_t lsn)
 
     fd = io->open(io, dirfd, name, O_RDONLY);
 
-    if (fd == -1) {
-        return false;
+    if (fd != -1) {
+        (void) io->close(io, fd);
+        return KV_OK;
     }
 
-    (void) io->close(io, fd);
+    /* nobody reads it, so root need not think of the workers' rights */
 
-    return true;
+    if (errno == EACCES) {
+        return KV_OK;
+    }
+
+    if (errno != EIO && kv_snapshot_lost(errno)) {
+        return KV_NOT_FOUND;
+    }
+
+    (void) kv_snapshot_failed("open", name, -1, err);
+
+    return KV_AGAIN;
 }
 
 

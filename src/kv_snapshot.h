@@ -100,8 +100,10 @@ bool kv_snapshot_lost(int error);
 /*
  * Whether somebody decided that snap-<lsn>.kvs is to stand for the state at
  * its E, because the log between S and E is lost: snap-<lsn>.alone is there.
+ * KV_OK, KV_NOT_FOUND, or KV_AGAIN (`err` filled): it cannot be told now.
  */
-bool kv_snapshot_alone(kv_io_t *io, int dirfd, uint64_t lsn);
+kv_rc_t kv_snapshot_alone(kv_io_t *io, int dirfd, uint64_t lsn,
+    kv_err_t *err);
 
 /*
  * Renames a damaged snapshot to snap-<lsn>.kvs.damaged, where it counts for

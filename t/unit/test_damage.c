@@ -2133,6 +2133,41 @@ test_unreadable(void **state)
 }
 
 
+/* Each open of a start fails once: nobody takes that for damage. */
+
+static void
+alone_fails(int error, uint64_t next)
+{
+    kv_rc_t       rc;
+    unsigned      nth;
+    ram_fault_t  *f;
+
+    f = &solo.ram.fault[0];
+    f->call = RAM_OPEN;
+    f->error = error;
+    f->times = 1;
+
+    for (nth = 1; nth == 1 || f->hits; nth++) {
+        f->nth = solo.ram.calls[RAM_OPEN] + nth;
+        f->hits = 0;
+
+        rc = solo_start(&solo);
+        f->nth = 0;
+
+        if (rc == KV_DAMAGED) {
+            fail_msg("%s: error %d, open %u: %s", what, error, nth,
+                     solo.err.text);
+        }
+
+        if (rc == KV_OK) {
+            assert_int_equal(atomic_load(&solo.host.store->zone->log.next_lsn),
+                             next);
+            solo_stop(&solo, false);
+        }
+    }
+}
+
+
 /*
  * The snapshot's walk has seen what the log then lost: what is in it can still
  * be had, alone, and the log goes on behind what was seen.
@@ -2148,6 +2183,8 @@ alone(bool missing)
     ram_file_t            *f;
     kv_block_header_t      h;
     kv_snapshot_footer_t   footer;
+
+    static const int       errors[] = { EMFILE, EACCES, EIO };
 
     make(STOPPED);
     (void) snprintf(what, sizeof(what), "alone, missing %u", missing);
@@ -2211,6 +2248,10 @@ alone(bool missing)
 
         write_one(1, 6000 + i);
         solo_stop(&solo, i == 1);
+    }
+
+    for (unsigned k = 0; k < 3; k++) {
+        alone_fails(errors[k], e + 4);
     }
 
     /* it goes with its snapshot */
