@@ -801,7 +801,7 @@ kv_dir_holder(int dirfd, kv_holder_t *holder)
 static void
 kv_identity_of(kv_identity_t *who, int pid)
 {
-    char     path[64], buf[512], *p;
+    char     path[64], buf[512], state, *p;
     ssize_t  n;
 
     who->pid = pid;
@@ -825,11 +825,19 @@ kv_identity_of(kv_identity_t *who, int pid)
 
     p = strrchr(buf, ')');
 
-    if (p == NULL || sscanf(p, ") %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s "
-                            "%*s %*s %*s %*s %*s %*s %*s %*s %23s", who->start)
-                     != 1)
+    if (p == NULL || sscanf(p, ") %c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s "
+                            "%*s %*s %*s %*s %*s %*s %*s %*s %23s", &state,
+                            who->start)
+                     != 2)
     {
         (void) strcpy(who->start, "-");
+        return;
+    }
+
+    /* nobody has waited for it yet, as PID 1 of many a container does not */
+
+    if (state == 'Z' || state == 'X') {
+        (void) strcpy(who->start, "ended");
     }
 }
 

@@ -15,8 +15,8 @@
 #include "kv_dir.h"
 
 
-/* how often the lock of a dead master is tried again, every 100 ms */
-#define NGX_HTTP_KV_LOCK_TRIES  20
+/* how often the lock of another master is tried again, every 20 ms */
+#define NGX_HTTP_KV_LOCK_TRIES  100
 
 
 static ngx_int_t ngx_http_kv_create_zone(ngx_http_kv_zone_t *zone,
@@ -357,8 +357,9 @@ ngx_http_kv_lock_dir(ngx_http_kv_zone_t *zone)
     kv_holder_t  holder;
 
     /*
-     * A master that was killed may have left threads that are still in a
-     * sync, and hold the lock until it ends.
+     * Whoever has just been told to stop holds it until the log is closed, as
+     * it holds its ports, for which nginx waits, too; and a master that was
+     * killed may have left threads that are still in a sync.
      */
 
     for (tries = 0; /* void */ ; tries++) {
@@ -370,13 +371,12 @@ ngx_http_kv_lock_dir(ngx_http_kv_zone_t *zone)
         }
 
         if (rc != KV_BUSY || tries == NGX_HTTP_KV_LOCK_TRIES
-            || (holder.state != KV_HOLDER_DEAD
-                && holder.state != KV_HOLDER_UNKNOWN))
+            || holder.state == KV_HOLDER_SELF)
         {
             break;
         }
 
-        ngx_msleep(100);
+        ngx_msleep(20);
     }
 
     if (rc == KV_BUSY) {

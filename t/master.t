@@ -23,17 +23,25 @@ sub all_there {
                       1 .. 50;
 }
 
-# A second server on that directory refuses to start; its words match.
+# Other servers on that directory, [ name, what each says, options... ], all at
+# once, refuse to start; their words match.
 
 sub refuses {
-    my ($name, $re, %o) = @_;
-    my $second = KV::Test->new(@KV, path => $s->{path}, %o);
-    my ($rc, $out) = $second->refused;
+    my @all = map { [ $_->[0], $_->[1],
+                      KV::Test->new(@KV, path => $s->{path},
+                                    @$_[2 .. $#$_])->launch ] } @_;
 
-    ok($rc, "$name: refused") or return;
-    like($out, qr/\[emerg\].*$re/, "$name: it says why");
-    like($out, qr/\[emerg\].*\Q$second->{path}\E/, "$name: and where");
-    ok(!$second->workers, "$name: nothing is left of it");
+    for (@all) {
+        my ($name, $re, $second) = @$_;
+
+        ok(wait_for(sub { $second->exited || $second->healthy }, 15)
+           && $second->exited && $second->{status} >> 8, "$name: refused")
+            or next;
+        my $out = $second->output . $second->log;
+        like($out, qr/\[emerg\].*$re/, "$name: it says why");
+        like($out, qr/\[emerg\].*\Q$second->{path}\E/, "$name: and where");
+        ok(!$second->workers, "$name: nothing is left of it");
+    }
 }
 
 
@@ -41,12 +49,11 @@ sub refuses {
 
 my $recovery = $s->store->{recovery};
 
-refuses('a second master', qr/\b$s->{pid}\b/);
-refuses('and again', qr/\b$s->{pid}\b/);
-refuses('with another size', qr/\b$s->{pid}\b/, zone => '32m');
-
 symlink($s->{path}, "$s->{dir}/link");
-refuses('through a link', qr/\b$s->{pid}\b/, path => "$s->{dir}/link");
+
+refuses([ 'a second master', qr/\b$s->{pid}\b/ ],
+        [ 'with another size', qr/\b$s->{pid}\b/, zone => '32m' ],
+        [ 'through a link', qr/\b$s->{pid}\b/, path => "$s->{dir}/link" ]);
 
 ok(all_there($s), 'the first one goes on');
 is($s->put('k1', value('k1', 1, 3000))->{status}, 200, 'and takes writes');
@@ -69,7 +76,11 @@ is_deeply($s->store->{recovery}, $recovery, 'nothing was recovered');
 {
     my $old = $s->{pid};
     kill('KILL', $old);
-    ok(wait_for(sub { $s->exited }, 5), 'the master dies');
+    ok(wait_for(sub { read_file("/proc/$old/stat") =~ /\) [ZX] / }, 5),
+       'the master dies');
+    refuses([ 'beside orphans of one that nobody waited for',
+              qr/workers of another nginx, whose master was process $old: / ]);
+    ok(wait_for(sub { $s->exited }, 5), 'the master is gone');
     is(scalar(() = $s->workers), 2, 'its workers do not');
 
     ok(all_there($s), 'they serve on');
@@ -77,12 +88,10 @@ is_deeply($s->store->{recovery}, $recovery, 'nothing was recovered');
     is($s->get('orphan')->{body}, 'x', 'and give them back');
     is($s->http(GET => '/health')->{status}, 200, '/health');
 
-    refuses('a new master beside orphans', qr/\d/);
-
     my ($first, @rest) = $s->workers;
     kill('KILL', $first);
     wait_for(sub { $s->workers == @rest }, 5);
-    refuses('a new master beside one orphan', qr/\d/);
+    refuses([ 'a new master beside one orphan', qr/\d/ ]);
     ok(wait_for(sub { $s->put('orphan', 'y', soft => 1)->{status} == 200 }, 5),
        'the last orphan takes writes');
 
@@ -92,6 +101,31 @@ is_deeply($s->store->{recovery}, $recovery, 'nothing was recovered');
     $s->start;
     ok(all_there($s), 'then a new one may start');
     is($s->get('orphan')->{body}, 'y', 'and has what the orphans took');
+}
+
+
+# one that was told to stop is waited for while it closes the log
+
+{
+    my $first = KV::Test->new(@KV, fault => 1);
+    my $second = KV::Test->new(@KV, path => $first->{path});
+    $first->start;
+    $first->put('k', 'value');
+
+    for my $when ('while its workers end', 'while it closes the log') {
+        $first->fault(slow => 200);
+        kill('TERM', $first->{pid});
+        wait_for(sub { !-e "$first->{dir}/nginx.pid" }, 10) if $when =~ /log/;
+        eval { $second->start };
+        is($@, '', "the next one starts, $when");
+        is($second->get('k', soft => 1)->{body}, 'value', 'and has all');
+        $first->fault(slow => undef);
+        is($first->wait_exit, 0, 'the first one ends well');
+        $second->stop;
+        $first->start if $when !~ /log/;
+    }
+
+    $_->done for $first, $second;
 }
 
 
