@@ -30,6 +30,7 @@ $s->expect_log(qr/worker process \d+ exited on signal 9/);
 $s->start;
 
 my $LEN = 4 << 20;
+my $FRAME = 8192;               # http2_chunk_size, by default
 my $value = noise($LEN);
 
 my $others = 'other bytes ' x (1 << 16);
@@ -144,7 +145,7 @@ for my $path ('/kv/big', '/gz/big') {
 
 
 # The zone is rebuilt under them: with a stream that goes on, and one that was
-# reset and has a frame under way.
+# reset and may have a frame under way.
 
 for my $reset (0, 1) {
     my $what = $reset ? 'a stream that was reset' : 'a stream';
@@ -177,8 +178,13 @@ for my $reset (0, 1) {
     rest($_) for @readers;
     is(scalar(grep { foreign($_) } @readers), 0,
        "rebuild, $what: nobody reads a byte of them");
-    is(scalar(grep { !$_->{c}{eof} } @readers), 0,
-       "rebuild, $what: the connections are ended");
+
+    # on a busy machine the frame may have left before, whole: then nothing
+    # of the value is under way, and the connection goes on
+
+    my @open = grep { !$_->{c}{eof} } @readers;
+    @open = grep { length $_->{got} % $FRAME } @open if $reset;
+    is(scalar @open, 0, "rebuild, $what: the connections are ended");
 
     is($s->clear->{status}, 200, "rebuild, $what: clear");
 }

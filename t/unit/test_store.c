@@ -1074,6 +1074,7 @@ test_walked_restarts(void **state)
     for (i = 0; i < 2; i++) {
         stop();
         start();
+        zone = kit.store->zone;
 
         assert_int_equal(atomic_load(&zone->recovered_snapshot), 2 * keys);
         assert_int_equal(atomic_load(&zone->map.keys), n - large + 100);
