@@ -735,6 +735,8 @@ kv_commit_log(kv_store_t *store, kv_batch_t *batch)
 
     sync = kv_commit_promised(zone, batch->op, batch->n);
 
+    kv_point(KV_POINT_PROMISED);
+
     kv_commit_written(store, lsn, len, puts);
 
     kv_measure_count(&zone->stats.batch, batch->n);

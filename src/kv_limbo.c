@@ -474,6 +474,9 @@ void
 kv_limbo_pin_scanned(kv_slot_t *slot, kv_entry_t *e)
 {
     kv_limbo_pin(e);
+
+    kv_point(KV_POINT_SNAPSHOT_PINNING);
+
     atomic_store(&slot->scanned, (uintptr_t) e);
 }
 
@@ -486,7 +489,13 @@ kv_limbo_unpin_scanned(kv_limbo_t *limbo, kv_slot_t *slot)
     e = atomic_load(&slot->scanned);
 
     atomic_store(&slot->scanned, e | 1);
+
+    kv_point(KV_POINT_SNAPSHOT_UNPINNING);
+
     kv_limbo_unpin(limbo, (kv_entry_t *) e);
+
+    kv_point(KV_POINT_SNAPSHOT_UNPINNED);
+
     atomic_store(&slot->scanned, 0);
 }
 

@@ -117,8 +117,8 @@ uint64_t kv_limbo_advance(kv_limbo_t *limbo);
 kv_rc_t kv_limbo_emptied(kv_limbo_t *limbo, uint64_t epoch);
 
 /*
- * Frees an entry out of all epochs and out of the list, or keeps it in the list if it is pinned.
- * With the heap's lock held.
+ * Frees an entry that is out of all epochs, or, if it is pinned, keeps it in a
+ * list until it is not.  With the heap's lock held.
  */
 void kv_limbo_free_entry(kv_limbo_t *limbo, kv_entry_t *e);
 

@@ -28,7 +28,10 @@ typedef enum {
     KV_POINT_LEAVING,           /* about to give its slot back */
     KV_POINT_BUILDING,          /* an entry allocated, nothing in it yet */
     KV_POINT_RECEIVING,         /* a part of a value written */
+    KV_POINT_PINNING,           /* a pin counted, the entry not named */
     KV_POINT_PINNED,            /* a value pinned, not sent */
+    KV_POINT_UNPINNING,         /* a pin to be taken back, still counted */
+    KV_POINT_UNPINNED,          /* not counted any more, the record not free */
     KV_POINT_READING,           /* in an epoch */
     KV_POINT_QUEUED,            /* state set, not pushed yet */
     KV_POINT_PUSHED,            /* pushed, nobody told */
@@ -43,6 +46,7 @@ typedef enum {
     KV_POINT_TAKEN,             /* the hand marked */
     KV_POINT_WRITE,             /* before the batch is written */
     KV_POINT_WRITTEN,           /* written, not synced */
+    KV_POINT_PROMISED,          /* written, not said to be unsynced */
     KV_POINT_SYNCED,            /* synced, not applied */
     KV_POINT_LINKED,            /* one in the map, the old not in limbo yet */
     KV_POINT_APPLYING,          /* one of the batch applied */
@@ -73,7 +77,10 @@ typedef enum {
     KV_POINT_SNAPSHOT_BEGUN,
     KV_POINT_SNAPSHOT_COPY,     /* a slice of the map copied, in its epoch */
     KV_POINT_SNAPSHOT_STEP,     /* out of it, nothing written */
+    KV_POINT_SNAPSHOT_PINNING,  /* a pin counted, the entry not named */
     KV_POINT_SNAPSHOT_LARGE,    /* a large value copied, pinned */
+    KV_POINT_SNAPSHOT_UNPINNING,    /* to be taken back, still counted */
+    KV_POINT_SNAPSHOT_UNPINNED,     /* not counted any more, still named */
     KV_POINT_SNAPSHOT_WALKED,   /* all copied, and durable in the log */
     KV_POINT_SNAPSHOT_SYNCED,   /* written and synced, without its name */
     KV_POINT_SNAPSHOT_RENAMED,  /* named, the directory not synced */

@@ -37,10 +37,10 @@
  *        \---> PINNED --> UNPINNING ----------------------/
  *
  * The owner moves a record to BUILDING, QUEUED, PINNED, UNPINNING (its count is
- * being taken back) and FREE; the committer to TAKEN and DONE.  While it is QUEUED or TAKEN the committer
- * owns all of it, else the owner does.  DONE is how a result is delivered:
- * the eventfd that follows is only a hint to look.  Records of one worker get
- * done in the order in which they were queued.
+ * being taken back) and FREE; the committer to TAKEN and DONE.  While it is
+ * QUEUED or TAKEN the committer owns all of it, else the owner does.  DONE is
+ * how a result is delivered: the eventfd that follows is only a hint to look.
+ * Records of one worker get done in the order in which they were queued.
  *
  * A record's `entry` changes only while the heap's lock is held, together
  * with the allocation or the free, or by the committer while it changes the
@@ -84,9 +84,13 @@ typedef enum {
 /*
  * A holder of memory that somebody else needs is told to go by this bit of its
  * ticket, whose other bits are another number for each record taken: so that
- * the word never reaches who has the record next (kv_evict.h).
+ * the word never reaches who has the record next (kv_evict.h).  KV_TICKET is in
+ * every ticket, and never in what lies in its place once it is submitted.
  */
 #define KV_TICKET_GO  0x80000000u
+#define KV_TICKET     0x40000000u
+
+_Static_assert(KV_VALUE_MAX < KV_TICKET, "kv_op_t.need is no ticket");
 
 
 typedef struct kv_op_s  kv_op_t;
@@ -187,8 +191,8 @@ typedef struct {
     _Atomic uint64_t          generation;
 
     /*
-     * The owner's snapshot: the entry that it pins while it copies it, or 0; bit
-     * 0 is set while the count is being taken back.
+     * The owner's snapshot: the entry that it pins while it copies it, or 0;
+     * bit 0 is set while the count is being taken back.
      */
     _Atomic uintptr_t         scanned;
 

@@ -586,6 +586,9 @@ kv_store_pin(kv_store_t *store, kv_entry_t *e, kv_op_t **op)
 
     atomic_store_explicit(&(*op)->state, KV_OP_PINNED, memory_order_release);
     kv_limbo_pin(e);
+
+    kv_point(KV_POINT_PINNING);
+
     kv_op_set_entry(*op, e);
 
     kv_point(KV_POINT_PINNED);
@@ -878,7 +881,8 @@ kv_store_promise(kv_store_t *store, kv_op_t *op)
         break;
 
     case KV_SYNC_INTERVAL:
-        op->sync_ms = (uint32_t) kv_min(store->conf.sync_interval, UINT32_MAX);
+        op->sync_ms = (uint32_t) kv_min(store->conf.sync_interval,
+                                        KV_TICKET - 1);
         break;
 
     default:
@@ -931,7 +935,12 @@ kv_store_release(kv_store_t *store, kv_op_t *op)
         == KV_OP_PINNED)
     {
         atomic_store(&op->state, KV_OP_UNPINNING);
+
+        kv_point(KV_POINT_UNPINNING);
+
         kv_limbo_unpin(&store->zone->limbo, op->entry);
+
+        kv_point(KV_POINT_UNPINNED);
 
     } else if (op->entry
                && kv_entry_destroy(store->zone->heap, &op->entry) != KV_OK)
@@ -1340,7 +1349,7 @@ kv_store_op(kv_store_t *store, uint8_t code, kv_op_t **op)
     store->free = (*op)->next;
     store->nfree--;
 
-    store->ticket = (store->ticket + 1) & ~KV_TICKET_GO;
+    store->ticket = ((store->ticket + 1) & ~KV_TICKET_GO) | KV_TICKET;
 
     (*op)->code = code;
     (*op)->flags = 0;

@@ -616,6 +616,55 @@ test_full_once(void **state)
 }
 
 
+/*
+ * Who is told to go may have submitted at that moment: then the word must not
+ * reach what the committer is told in its place, however long a sync may take.
+ */
+
+static void
+test_told_too_late(void **state)
+{
+    kv_rc_t    rc;
+    kv_op_t   *op;
+    uint32_t   ticket;
+
+    (void) state;
+
+    assert_int_equal(kv_store_upload(kit.store, "late", 4, 10000, 1, &op),
+                     KV_OK);
+    assert_int_equal(kv_store_write(kit.store, op, 0, (char [10000]) { 0 },
+                                    10000),
+                     KV_OK);
+
+    ticket = atomic_load(&op->ticket);
+
+    kit.store->conf.sync = KV_SYNC_INTERVAL;
+    kit.store->conf.sync_interval = ticket;
+
+    assert_int_equal(kv_store_finish(kit.store, op, 10000), KV_OK);
+
+    host.hold = true;
+    host_do(&host, kv_store_submit(kit.store, op));
+
+    assert_int_not_equal(op->sync_ms, 0);
+    assert_int_equal(op->sync_ms & KV_TICKET_GO, 0);
+    assert_false(atomic_compare_exchange_strong(&op->ticket, &ticket,
+                                                ticket | KV_TICKET_GO));
+
+    host.hold = false;
+    host_do(&host, host.held);
+    host.held = 0;
+
+    while (!kv_store_done(op, &rc)) {
+        host_turn(&host, 5);
+    }
+
+    assert_int_equal(rc, KV_OK);
+    kv_store_release(kit.store, op);
+    settled();
+}
+
+
 int
 main(void)
 {
@@ -629,6 +678,7 @@ main(void)
         cmocka_unit_test_setup_teardown(test_evict_readers, setup, teardown),
         cmocka_unit_test_setup_teardown(test_uploads_limit, setup, teardown),
         cmocka_unit_test_setup_teardown(test_full_once, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_told_too_late, setup, teardown),
     };
 
     cmocka_set_test_filter(getenv("KIT_TEST"));
