@@ -17,7 +17,7 @@ my $ROUNDS = $ENV{KV_ROUNDS} || 20;
 my $RECORDS = 50_000;     # what workers may have taken for their operations
 
 my $s = KV::Test->new(workers => 3, zone => '128m', fault => 1,
-                      kv => 'segment=4m max_value=1m snapshot=24m',
+                      kv => 'segment=4m max_value=1m snapshot=24m uploads=64m',
                       slow_port => free_port(), server =>
                       'listen 127.0.0.1:%%slow_port%% sndbuf=32k;');
 $s->expect_log(qr/worker process \d+ exited on signal 9/);

@@ -8,6 +8,7 @@ use warnings;
 use Digest::MD5 qw(md5);
 use Exporter 'import';
 use IO::Socket::INET ();
+use List::Util qw(min);
 use Time::HiRes qw(clock time sleep);
 
 our @EXPORT = qw(wait_for value check_value read_file write_file list_dir
@@ -28,7 +29,7 @@ sub wait_for {
 
         if (time - $begun > $seconds * ($times || 1)) {
             return if $times;
-            $times = 2 * slowness() - 1;
+            $times = min(2 * slowness() - 1, 5);
             return if $times < 1.5 || $seconds < 1;
         }
 
