@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
+#include <unistd.h>
 #include <sys/random.h>
 
 #include "kv_crc32c.h"
@@ -41,6 +42,7 @@ static kv_rc_t kv_log_rewrite_tail(kv_log_t *log, kv_err_t *err);
 
 static kv_rc_t kv_log_current(kv_log_t *log, kv_err_t *err);
 static void kv_log_use(kv_log_t *log, int fd, uint64_t lsn, uint64_t salt);
+static kv_rc_t kv_log_there(kv_log_t *log, kv_err_t *err);
 static kv_rc_t kv_log_place(kv_log_t *log, kv_err_t *err);
 static bool kv_log_full(kv_log_t *log, size_t reserve);
 static kv_rc_t kv_log_next_segment(kv_log_t *log, kv_err_t *err);
@@ -548,7 +550,10 @@ kv_log_current(kv_log_t *log, kv_err_t *err)
     if (fd == -1) {
         rc = kv_log_rc();
         kv_err_set(err, "%s: the current segment cannot be opened: %s; %s",
-                   name, strerror(errno), kv_log_advice(rc));
+                   name, strerror(errno), errno == ENOENT
+                   ? "a restart would lose the writes in it: first put it "
+                     "back (another worker's /proc/<pid>/fd may still have it)"
+                   : kv_log_advice(rc));
         return rc;
     }
 
@@ -580,6 +585,36 @@ kv_log_use(kv_log_t *log, int fd, uint64_t lsn, uint64_t salt)
 
 
 /*
+ * A segment that somebody deletes would take every further write along, and
+ * only its descriptors still give what is in it.
+ */
+
+static kv_rc_t
+kv_log_there(kv_log_t *log, kv_err_t *err)
+{
+    char             name[KV_NAME_MAX];
+    kv_log_state_t  *state;
+
+    state = log->state;
+
+    if (log->fd == -1 || log->fd_lsn != state->segment_lsn
+        || log->fd_salt != state->segment_salt
+        || log->io->links == NULL || log->io->links(log->io, log->fd) != 0)
+    {
+        return KV_OK;
+    }
+
+    kv_err_set(err, "%s: the current segment was deleted, and a restart would "
+               "lose the writes in it: first copy \"/proc/%d/fd/%d\" to its "
+               "place", kv_log_name(name, KV_LOG_SEGMENT, state->segment_lsn),
+               (int) getpid(), log->fd);
+    errno = ENOENT;
+
+    return KV_ERROR;
+}
+
+
+/*
  * Sees to it that the batch fits into the segment that is open.  What puts
  * leave at a segment's end is for who makes things smaller while there can be
  * no new one.
@@ -589,6 +624,12 @@ static kv_rc_t
 kv_log_place(kv_log_t *log, kv_err_t *err)
 {
     kv_rc_t  rc;
+
+    rc = kv_log_there(log, err);
+
+    if (rc != KV_OK) {
+        return rc;
+    }
 
     if (!kv_log_full(log, log->reserve)) {
         return kv_log_current(log, err);

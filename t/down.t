@@ -214,4 +214,35 @@ for my $errno (EACCES, EMFILE) {
     delete $ENV{KV_POINT_DIR};
 }
 
+# ---- the current segment is deleted: no write follows it, and what the log
+# says to do gets back all that was acknowledged
+
+{
+    my $s = KV::Test->new(@KV);
+    $s->start;
+    $s->put("k$_", value("k$_", 1, 1000)) for 1 .. 50;
+
+    my ($segment) = glob "$s->{path}/log-*.kvl";
+    unlink($segment) or die "$segment: $!";
+
+    my @got = map { $s->put('k1', 'x')->{status} } 1 .. 10;
+    is_deeply([ grep { $_ != 503 } @got ], [], 'a segment that is gone: 503');
+    is(state($s), 'read-only', '/stats says so');
+    is(health($s), 503, '/health, too');
+
+    like($s->log, qr{\[alert\].*\Q@{[ $segment =~ m,([^/]+)$, ]}\E.*/proc/},
+         'the log says where to find it');
+    my ($from) = grep { (readlink // '') eq "$segment (deleted)" }
+                 map { glob "/proc/$_/fd/*" } $s->workers;
+    system('cp', $from // '/dev/null', $segment);
+
+    $s->expect_log(qr/a restart would lose the writes in it/);
+    $s->stop('KILL');
+    $s->start;
+    is(scalar(grep { $s->get("k$_")->{body} eq value("k$_", 1, 1000) } 1 .. 50),
+       50, 'and from there all comes back');
+    $s->done;
+}
+
+
 done_testing();
