@@ -51,9 +51,10 @@ $s->start;
 # client may be here first.
 
 sub puts {
-    my ($want) = @_;
+    my ($want, @path) = @_;
     my $n;
-    wait_for(sub { ($n = $s->stats->{routes}{kv}{PUT}{requests}) == $want }, 2);
+    wait_for(sub { ($n = $s->stats(@path)->{routes}{kv}{PUT}{requests})
+                   == $want }, 2);
     return $n;
 }
 
@@ -168,7 +169,7 @@ $s->http(PUT => '/other/a', body => 'x') for 1 .. 3;
 $s->http(GET => '/other/a') for 1 .. 2;
 my $other = $s->stats('/other-stats');
 is($other->{store}{keys}, 1, 'the other zone: keys');
-is($other->{routes}{kv}{PUT}{requests}, 3, 'the other zone: requests');
+is(puts(3, '/other-stats'), 3, 'the other zone: requests');
 is(puts(57), 57, 'not mixed up');
 
 
