@@ -80,6 +80,7 @@ static bool kv_commit_between(kv_store_t *store);
 static kv_rc_t kv_commit_make_room(kv_store_t *store, kv_batch_t *batch,
     kv_op_t *op);
 static uint64_t kv_commit_can_free(kv_zone_t *zone);
+static uint64_t kv_commit_can_move(kv_store_t *store);
 static kv_rc_t kv_commit_compact(kv_store_t *store, kv_batch_t *batch,
     uint32_t need, bool *more, uint64_t *missing);
 static bool kv_commit_tidy(kv_store_t *store);
@@ -1231,12 +1232,13 @@ kv_commit_between(kv_store_t *store)
 static kv_rc_t
 kv_commit_make_room(kv_store_t *store, kv_batch_t *batch, kv_op_t *op)
 {
-    bool         more;
+    bool         more, young;
     kv_rc_t      rc;
-    uint64_t     missing, own;
+    uint64_t     missing, own, age;
     kv_zone_t   *zone;
 
     zone = store->zone;
+    age = op->flags & KV_OP_URGENT ? KV_EVICT_URGENT : KV_EVICT_AGE;
     own = (uint64_t) op->result * KV_PAGE_SIZE;
 
     kv_phase_changing(zone);
@@ -1262,10 +1264,18 @@ kv_commit_make_room(kv_store_t *store, kv_batch_t *batch, kv_op_t *op)
     /* holders are not driven away in vain */
 
     if (kv_commit_can_free(zone) >= missing + own
-        && (kv_evict(store, KV_EVICT_UPLOADS|KV_EVICT_READERS, missing,
-                     op->flags & KV_OP_URGENT ? KV_EVICT_URGENT
-                                              : KV_EVICT_AGE)
+        && (kv_evict(store, KV_EVICT_UPLOADS|KV_EVICT_READERS, missing, age,
+                     NULL)
             || kv_commit_can_free(zone) > own))
+    {
+        return KV_AGAIN;
+    }
+
+    if (kv_store_scarce(store) == 0 && kv_commit_can_move(store) >= missing
+        && (kv_evict(store,
+                     KV_EVICT_UPLOADS|KV_EVICT_READERS|KV_EVICT_LIVE, missing,
+                     age, &young)
+            || young))
     {
         return KV_AGAIN;
     }
@@ -1285,6 +1295,18 @@ kv_commit_can_free(kv_zone_t *zone)
 {
     return kv_heap_held(zone->heap, KV_HELD_UPLOADS)
            + kv_heap_held(zone->heap, KV_HELD_READERS);
+}
+
+
+/* Bytes that compaction could put together if nothing stood in its way. */
+
+static uint64_t
+kv_commit_can_move(kv_store_t *store)
+{
+    kv_heap_stat_t  st;
+
+    return kv_store_heap_stat(store, &st) == KV_OK
+           ? st.movable_pages * KV_PAGE_SIZE : 0;
 }
 
 

@@ -27,6 +27,7 @@ typedef struct {
     uint64_t      age;
     unsigned      who;
     uint64_t      coming;             /* bytes of those told before */
+    bool          young;              /* there are readers, but too young */
     unsigned      n;
     kv_holder_t   worst[KV_EVICT_MAX];
 } kv_holders_t;
@@ -36,11 +37,12 @@ static void kv_evict_look(kv_zone_t *zone, kv_holders_t *holders);
 static void kv_evict_look_at(kv_holders_t *holders, kv_op_t *op);
 static void kv_evict_rank(kv_holders_t *holders, const kv_holder_t *holder);
 static uint64_t kv_evict_gain(const kv_holder_t *holder);
-static bool kv_evict_kept(const kv_entry_t *e);
+static unsigned kv_evict_sort(const kv_holder_t *holder);
 
 
 uint64_t
-kv_evict(kv_store_t *store, unsigned who, uint64_t bytes, uint64_t age)
+kv_evict(kv_store_t *store, unsigned who, uint64_t bytes, uint64_t age,
+    bool *young)
 {
     bool           wake[KV_SLOTS_MAX];
     uint64_t       coming;
@@ -57,7 +59,12 @@ kv_evict(kv_store_t *store, unsigned who, uint64_t bytes, uint64_t age)
     holders.age = age;
     holders.who = who;
     holders.coming = 0;
+    holders.young = false;
     holders.n = 0;
+
+    if (young) {
+        *young = false;
+    }
 
     if (kv_heap_lock(zone->heap) != KV_OK) {
         return 0;
@@ -87,6 +94,10 @@ kv_evict(kv_store_t *store, unsigned who, uint64_t bytes, uint64_t age)
 
     kv_heap_unlock(zone->heap);
 
+    if (young) {
+        *young = holders.young;
+    }
+
     for (i = 0; i < zone->nslots; i++) {
         if (wake[i]) {
             atomic_store(&zone->slots[i].evict, 1);
@@ -101,7 +112,7 @@ kv_evict(kv_store_t *store, unsigned who, uint64_t bytes, uint64_t age)
 void
 kv_evict_over(kv_store_t *store)
 {
-    uint64_t    now, held, limit;
+    uint64_t    now, held, limit, scarce;
     unsigned    who;
     kv_zone_t  *zone;
 
@@ -122,9 +133,11 @@ kv_evict_over(kv_store_t *store)
     for (who = 0; who < KV_HELD; who++) {
         held = kv_heap_held(zone->heap, (kv_held_t) who);
         limit = atomic_load(&zone->limit[who]);
+        scarce = kv_store_scarce(store);
 
-        if (held > limit) {
-            (void) kv_evict(store, 1u << who, held - limit, KV_EVICT_AGE);
+        if (held > limit && scarce) {
+            (void) kv_evict(store, 1u << who, kv_min(held - limit, scarce),
+                            KV_EVICT_AGE, NULL);
         }
     }
 }
@@ -182,15 +195,11 @@ kv_evict_look_at(kv_holders_t *holders, kv_op_t *op)
         got = kv_get_relaxed(op->received);
 
     } else {
-        if (!kv_evict_kept(h.entry)) {
-            return;
-        }
-
         h.who = KV_HELD_READERS;
         got = h.entry->value_len;
     }
 
-    if (!(holders->who & 1u << h.who)) {
+    if (!(holders->who & kv_evict_sort(&h))) {
         return;
     }
 
@@ -200,6 +209,7 @@ kv_evict_look_at(kv_holders_t *holders, kv_op_t *op)
     }
 
     if (holders->now < began || holders->now - began < holders->age) {
+        holders->young |= h.who == KV_HELD_READERS;
         return;
     }
 
@@ -255,9 +265,13 @@ kv_evict_gain(const kv_holder_t *holder)
 }
 
 
-static bool
-kv_evict_kept(const kv_entry_t *e)
+static unsigned
+kv_evict_sort(const kv_holder_t *holder)
 {
-    return (e->flags & KV_ENTRY_PIECES)
-           && atomic_load(&kv_entry_pieces(e)->pins) & KV_PINS_LISTED;
+    if (holder->who == KV_HELD_UPLOADS) {
+        return KV_EVICT_UPLOADS;
+    }
+
+    return atomic_load(&kv_entry_pieces(holder->entry)->pins) & KV_PINS_LISTED
+           ? KV_EVICT_READERS : KV_EVICT_LIVE;
 }

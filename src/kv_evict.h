@@ -11,6 +11,15 @@
  * began less than KV_EVICT_AGE ago is spared, however slow he looks; or, once a
  * write has waited for that long itself, less than KV_EVICT_URGENT ago.
  *
+ * The limits count when the zone cannot spare the memory: while a quarter of it
+ * is free nobody needs what uploads and readers hold.
+ *
+ * A reader of a value that is still stored holds no memory, but a value that is
+ * being sent cannot be moved, nor can what an upload has received: a few of
+ * them, one a page, keep compaction from putting free memory together.  Where
+ * only that keeps a write from finding room, and a quarter of the zone is free,
+ * they go too.
+ *
  * The committer only tells: a bit in the ticket of the holder's record
  * (kv_slot.h), a flag in his worker's slot, and the worker is woken.  He
  * answers the upload, or cuts the reader's connection, and releases the
@@ -34,6 +43,7 @@
 
 #define KV_EVICT_UPLOADS   (1u << KV_HELD_UPLOADS)
 #define KV_EVICT_READERS   (1u << KV_HELD_READERS)
+#define KV_EVICT_LIVE      (1u << KV_HELD)     /* readers of what is stored */
 
 
 /*
@@ -41,10 +51,11 @@
  * (nanoseconds), to go, until so many bytes are to come free, or a bounded
  * number was told.  Those that were told
  * before and have not gone yet count.  Returns the bytes to come: 0 if nobody
- * is old enough.  With the commit lock held.
+ * is old enough; `*young` (may be NULL) says whether there are readers who are
+ * not.  With the commit lock held.
  */
 uint64_t kv_evict(kv_store_t *store, unsigned who, uint64_t bytes,
-    uint64_t age);
+    uint64_t age, bool *young);
 
 /* The same for what is over the limits. */
 void kv_evict_over(kv_store_t *store);

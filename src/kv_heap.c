@@ -802,7 +802,7 @@ kv_heap_evac_end(kv_heap_t *heap, kv_heap_evac_t *ev, bool reuse)
 void
 kv_heap_stat(kv_heap_t *heap, kv_heap_stat_t *st)
 {
-    unsigned  kind;
+    unsigned  kind, class;
 
     st->size = (uint64_t) heap->pages * KV_PAGE_SIZE;
     st->used = 0;
@@ -815,6 +815,14 @@ kv_heap_stat(kv_heap_t *heap, kv_heap_stat_t *st)
     st->held = (uint64_t) (heap->pages - heap->free_pages) * KV_PAGE_SIZE;
     st->free_pages = heap->free_pages;
     st->reserve_pages = heap->reserve;
+    st->movable_pages = 0;
+
+    for (kind = KV_HEAP_ENTRY; kind <= KV_HEAP_PIECE; kind++) {
+        for (class = 0; class < KV_HEAP_CLASSES; class++) {
+            st->movable_pages += heap->partial[kind][class].free
+                                 / kv_heap_classes[class].objects;
+        }
+    }
 }
 
 

@@ -85,6 +85,7 @@ typedef struct {
     uint64_t  held;               /* bytes of pages that are not free */
     uint64_t  free_pages;
     uint64_t  reserve_pages;
+    uint64_t  movable_pages;      /* evacuation could empty, if all moves */
 } kv_heap_stat_t;
 
 

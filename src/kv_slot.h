@@ -103,8 +103,8 @@ struct kv_op_s {
     int32_t            result;     /* kv_rc_t, once DONE */
 
     union {
-        uint32_t       need;       /* KV_OP_ROOM: bytes asked for */
-        uint32_t       sync_ms;    /* others: durable so soon; 0: any time */
+        _Atomic uint32_t  need;       /* KV_OP_ROOM: bytes asked for */
+        _Atomic uint32_t  sync_ms;    /* others: durable so soon; 0: any time */
 
         /* BUILDING, PINNED: which holding it is, and KV_TICKET_GO */
         _Atomic uint32_t  ticket;

@@ -742,7 +742,7 @@ kv_store_room(kv_store_t *store, uint32_t need, uint64_t own, kv_op_t **op)
     rc = kv_store_op(store, KV_OP_ROOM, op);
 
     if (rc == KV_OK) {
-        (*op)->need = need;
+        kv_set_relaxed((*op)->need, need);
         (*op)->result = (int32_t) kv_min(own / KV_PAGE_SIZE, INT32_MAX);
     }
 
@@ -836,6 +836,10 @@ kv_store_over(kv_store_t *store)
 
     zone = store->zone;
 
+    if (kv_store_scarce(store) == 0) {
+        return false;
+    }
+
     for (who = 0; who < KV_HELD; who++) {
         if (kv_heap_held(zone->heap, (kv_held_t) who)
             > atomic_load(&zone->limit[who]))
@@ -845,6 +849,21 @@ kv_store_over(kv_store_t *store)
     }
 
     return false;
+}
+
+
+uint64_t
+kv_store_scarce(kv_store_t *store)
+{
+    uint64_t    used, spare;
+    kv_zone_t  *zone;
+
+    zone = store->zone;
+
+    used = kv_heap_used(zone->heap);
+    spare = zone->size - zone->size / 4;
+
+    return used > spare ? used - spare : 0;
 }
 
 
@@ -872,7 +891,7 @@ kv_store_submit(kv_store_t *store, kv_op_t *op)
 static void
 kv_store_promise(kv_store_t *store, kv_op_t *op)
 {
-    op->sync_ms = 0;
+    kv_set_relaxed(op->sync_ms, 0);
 
     switch (store->conf.sync) {
 
@@ -881,8 +900,9 @@ kv_store_promise(kv_store_t *store, kv_op_t *op)
         break;
 
     case KV_SYNC_INTERVAL:
-        op->sync_ms = (uint32_t) kv_min(store->conf.sync_interval,
-                                        KV_TICKET - 1);
+        kv_set_relaxed(op->sync_ms,
+                       (uint32_t) kv_min(store->conf.sync_interval,
+                                         KV_TICKET - 1));
         break;
 
     default:

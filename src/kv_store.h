@@ -418,8 +418,13 @@ uint64_t kv_store_mark_due(kv_store_t *store);
 kv_rc_t kv_store_fit_log(kv_store_t *store);
 kv_rc_t kv_store_fit_background(kv_store_t *store);
 
-/* Whether more is held than the limits allow. */
+/*
+ * Whether more is held than the limits allow, and than the zone can spare.
+ */
 bool kv_store_over(kv_store_t *store);
+
+/* Bytes used of the last quarter of the zone; 0 if it is all free. */
+uint64_t kv_store_scarce(kv_store_t *store);
 
 /* Wakes the worker in a slot, or every one. */
 void kv_store_wake(kv_store_t *store, unsigned slot);

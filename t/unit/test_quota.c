@@ -541,6 +541,8 @@ test_evict_readers(void **state)
     atomic_store(&kit.store->zone->limit[KV_HELD_READERS], each / 2);
     atomic_store(&kit.store->zone->evicted_ns, 0);
     put(3, 10);
+    assert_false(kv_store_over(kit.store));
+    put(4, 6 << 20);
     wait_told(old[2]);
     assert_false(kv_store_told(live));
 
@@ -553,7 +555,7 @@ test_evict_readers(void **state)
 }
 
 
-/* Over the limit for uploads: without any write. */
+/* Over the limit for uploads, and the zone cannot spare it. */
 
 static void
 test_uploads_limit(void **state)
@@ -567,11 +569,142 @@ test_uploads_limit(void **state)
     slow = upload("slow", 1 << 20, 10);
     quick = upload("quick", 2 << 20, 10);
 
+    put(1, 6 << 20);
+    assert_false(kv_store_over(kit.store));
+    assert_false(kv_store_told(slow));
+
+    put(2, 3 << 20);
+    assert_true(kv_store_over(kit.store));
     wait_told(slow);
     assert_false(kv_store_told(quick));
 
     kv_store_release(kit.store, slow);
     kv_store_release(kit.store, quick);
+    settled();
+}
+
+
+/* The zone is filled, and then most is deleted. */
+
+static void
+hold_pages(bool by_uploads, kv_op_t **holder, unsigned *holders)
+{
+    char       key[32];
+    uint32_t   i, n, len;
+
+    *holders = 0;
+    len = by_uploads ? 2048 : 20000;
+
+    for (n = 0; kit_put(&host, n, 1, len, NULL) == KV_OK; n++) {
+
+        if (by_uploads && n % 25 == 0 && n < 5000) {
+            (void) snprintf(key, sizeof(key), "upload%u", n);
+            holder[(*holders)++] = upload(key, 2048, 2);
+        }
+    }
+
+    for (i = 0; i < n; i++) {
+
+        if (!by_uploads && i % 3 == 0) {
+            holder[*holders] = pin(i);
+            kv_store_lasted(holder[(*holders)++], 2000000000);
+
+        } else {
+            assert_int_equal(kit_delete(&host, i), KV_OK);
+        }
+    }
+}
+
+
+/*
+ * Most of the zone is free, but in each page is something that cannot be moved:
+ * a value that is stored, and is being sent, or what an upload has received.
+ */
+
+static void
+check_in_the_way(bool by_uploads)
+{
+    kv_rc_t   rc;
+    kv_op_t  *holder[1000], *young;
+    unsigned  i, holders, rounds;
+
+    hold_pages(by_uploads, holder, &holders);
+    put(10000, 20000);
+    young = pin(10000);
+
+    for (rounds = 0; (rc = room(5 << 20, 0)) != KV_OK; rounds++) {
+
+        assert_int_equal(rc, KV_AGAIN);
+        assert_true(rounds < 100);
+
+        for (i = 0; i < holders; i++) {
+            if (holder[i] && kv_store_told(holder[i])) {
+                kv_store_release(kit.store, holder[i]);
+                holder[i] = NULL;
+            }
+        }
+    }
+
+    assert_true(rounds > 0);
+    assert_false(kv_store_told(young));
+    put(1, 5 << 20);
+
+    for (i = 0; i < holders; i++) {
+        if (holder[i]) {
+            kv_store_release(kit.store, holder[i]);
+        }
+    }
+
+    kv_store_release(kit.store, young);
+    assert_int_equal(kit_clear(&host), KV_OK);
+    settled();
+}
+
+
+static void
+test_readers_in_the_way(void **state)
+{
+    (void) state;
+
+    check_in_the_way(false);
+}
+
+
+static void
+test_uploads_in_the_way(void **state)
+{
+    (void) state;
+
+    check_in_the_way(true);
+}
+
+
+/* Readers of what is stored are left alone where it would help nobody. */
+
+static void
+test_readers_in_no_way(void **state)
+{
+    kv_op_t   *reader[10];
+    uint32_t   i, n;
+
+    (void) state;
+
+    for (n = 0; kit_put(&host, n, 1, 20000, NULL) == KV_OK; n++) {
+        /* void */
+    }
+
+    for (i = 0; i < 10; i++) {
+        reader[i] = pin(i);
+        kv_store_lasted(reader[i], 100000000000);
+    }
+
+    assert_int_equal(room(1 << 20, 0), KV_NO_MEMORY);
+
+    for (i = 0; i < 10; i++) {
+        assert_false(kv_store_told(reader[i]));
+        kv_store_release(kit.store, reader[i]);
+    }
+
     settled();
 }
 
@@ -677,6 +810,12 @@ main(void)
         cmocka_unit_test_setup_teardown(test_evict_uploads, setup, teardown),
         cmocka_unit_test_setup_teardown(test_evict_readers, setup, teardown),
         cmocka_unit_test_setup_teardown(test_uploads_limit, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_readers_in_the_way, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_uploads_in_the_way, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_readers_in_no_way, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(test_full_once, setup, teardown),
         cmocka_unit_test_setup_teardown(test_told_too_late, setup, teardown),
     };
