@@ -685,12 +685,13 @@ kv_dir_adopt(kv_dir_own_t *own, const char *name, int fd,
                 return KV_OK;
             }
 
-        } else if (file == KV_FILE_PUT_ASIDE) {
+        } else if (file == KV_FILE_PUT_ASIDE || file == KV_FILE_LOCK) {
+
+            /* ours is his already: see kv_dir_open_lock() */
+
             return KV_OK;
 
-        } else if (st->st_nlink != 1
-                   || (file != KV_FILE_LOCK && !kv_dir_magic(fd, file)))
-        {
+        } else if (st->st_nlink != 1 || !kv_dir_magic(fd, file)) {
             kv_err_set(own->err, "cannot use \"%s/%s\": it belongs to user %d "
                        "and not to the workers' user %d, and %s: copy it, or "
                        "chown it, if it is yours", own->path, name,

@@ -345,6 +345,43 @@ test_owns(void **ctx)
 }
 
 
+/*
+ * kv.lock is ours when the directory is locked: what takes its place after
+ * that is not, and may be a file that its mover cannot read.
+ */
+
+static void
+test_moved_lock(void **ctx)
+{
+    int           dirfd, lockfd;
+    test_t       *t = *ctx;
+    kv_err_t      err;
+    kv_holder_t   holder;
+
+    if (geteuid() != 0) {
+        skip();
+    }
+
+    assert_int_equal(mkdirat(t->topfd, "kv", 0700), 0);
+    assert_int_equal(test_own(t, NOBODY, &err), KV_OK);
+    test_write(t, "secret", "x", 1);
+    assert_int_equal(fchmodat(t->topfd, "secret", 0600, 0), 0);
+
+    assert_int_equal(test_lock(t->path, NOBODY, &dirfd, &lockfd, &holder),
+                     KV_OK);
+    assert_int_equal(renameat(t->topfd, "secret", dirfd, "kv.lock"), 0);
+    (void) kv_dir_own(dirfd, t->path, NOBODY, NOBODY, &err);
+    test_unlock(dirfd, lockfd);
+
+    assert_int_equal(test_stat(t, "kv/kv.lock").st_uid, 0);
+
+    /* the next start has one of its own again */
+
+    assert_int_equal(test_own(t, NOBODY, &err), KV_OK);
+    assert_int_equal(test_stat(t, "kv/kv.lock").st_uid, NOBODY);
+}
+
+
 /* Who is not root takes a volume that is open to his group. */
 
 static void
@@ -582,6 +619,8 @@ main(void)
         cmocka_unit_test_setup_teardown(test_paths, test_setup,
                                         test_teardown),
         cmocka_unit_test_setup_teardown(test_owns, test_setup,
+                                        test_teardown),
+        cmocka_unit_test_setup_teardown(test_moved_lock, test_setup,
                                         test_teardown),
         cmocka_unit_test_setup_teardown(test_group, test_setup,
                                         test_teardown),
