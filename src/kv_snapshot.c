@@ -83,6 +83,7 @@ typedef struct {
 } kv_snapshot_names_t;
 
 
+static kv_rc_t kv_snapshot_not_alone(kv_snapshot_writer_t *w, kv_err_t *err);
 static kv_rc_t kv_snapshot_create(kv_snapshot_writer_t *w, kv_err_t *err);
 static void kv_snapshot_name(char *name, uint64_t lsn, const char *suffix);
 static kv_rc_t kv_snapshot_failed(const char *what, const char *name,
@@ -148,6 +149,11 @@ kv_snapshot_begin(kv_io_t *io, int dirfd, uint64_t lsn,
         goto failed;
     }
 
+    rc = kv_snapshot_not_alone(w, err);
+    if (rc != KV_OK) {
+        goto failed;
+    }
+
     rc = kv_snapshot_create(w, err);
     if (rc != KV_OK) {
         goto failed;
@@ -179,6 +185,36 @@ failed:
     kv_snapshot_abort(w);
 
     return rc;
+}
+
+
+/*
+ * What somebody decided of another snapshot, which had this LSN before the
+ * directory was given an older state, would have the log passed over.
+ */
+
+static kv_rc_t
+kv_snapshot_not_alone(kv_snapshot_writer_t *w, kv_err_t *err)
+{
+    char  name[KV_NAME_MAX];
+
+    kv_snapshot_name(name, w->lsn, KV_SNAPSHOT_ALONE);
+
+    if (w->io->unlink(w->io, w->dirfd, name) == -1) {
+
+        if (errno == ENOENT) {
+            return KV_OK;
+        }
+
+        (void) kv_snapshot_failed("delete", name, -1, err);
+
+        return kv_snapshot_alone(w->io, w->dirfd, w->lsn, NULL)
+               == KV_NOT_FOUND ? KV_OK : KV_ERROR;
+    }
+
+    return kv_io_sync_dir(w->io, w->dirfd) == KV_OK
+           ? KV_OK : kv_snapshot_failed("sync the directory of", name, -1,
+                                        err);
 }
 
 
@@ -295,6 +331,11 @@ kv_snapshot_finish(kv_snapshot_writer_t *w, uint64_t end_lsn,
 
     if (kv_io_sync_dir(w->io, w->dirfd) != KV_OK) {
         (void) kv_snapshot_failed("sync the directory of", name, -1, err);
+
+        /* who finds it there would take its name for durable */
+
+        (void) w->io->unlink(w->io, w->dirfd, name);
+
         return KV_ERROR;
     }
 

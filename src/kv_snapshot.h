@@ -68,8 +68,7 @@ kv_rc_t kv_snapshot_finish(kv_snapshot_writer_t *w, uint64_t end_lsn,
     uint64_t *bytes, kv_err_t *err);
 
 /*
- * Deletes the unfinished file and frees the writer.  If finishing failed at
- * its last step, the sync of the directory, the file is complete and stays.
+ * Deletes the unfinished file and frees the writer.
  */
 void kv_snapshot_abort(kv_snapshot_writer_t *w);
 

@@ -2279,6 +2279,83 @@ test_alone(void **state)
 }
 
 
+/* What was said of a snapshot is not said of another that gets its LSN. */
+
+static void
+test_not_alone(void **state)
+{
+    char  name[KV_NAME_MAX];
+
+    (void) state;
+
+    make(STOPPED);
+    (void) snprintf(what, sizeof(what), "not alone");
+    start();
+    write_one(1, 5000);
+
+    (void) snprintf(name, sizeof(name), "snap-%016" PRIx64 ".alone",
+                    atomic_load(&solo.host.store->zone->applied_lsn));
+    ram_borrow(&solo.ram, name, (const uint8_t *) "", 0);
+    snapshot();
+
+    assert_true(atomic_load(&solo.host.store->zone->snapshots) > 0);
+    assert_false(there(name));
+    solo_done(&solo);
+}
+
+
+/*
+ * A snapshot whose name may not be on the disk takes the place of no other,
+ * not even when the disk is full.
+ */
+
+static void
+test_not_named(void **state)
+{
+    char          name[KV_NAME_MAX];
+    uint64_t      lsn;
+    ram_fault_t  *f;
+
+    (void) state;
+
+    make(STOPPED);
+    (void) snprintf(what, sizeof(what), "not named");
+    solo.conf.snapshot = 1 << 30;
+    start();
+    write_one(1, 5000);
+    lsn = atomic_load(&solo.host.store->zone->applied_lsn);
+
+    f = &solo.ram.fault[0];
+    f->call = RAM_FSYNC;
+    f->error = EIO;
+    f->nth = solo.ram.calls[RAM_FSYNC] + 1;
+    f->times = 1;
+    snapshot();
+    assert_int_equal(f->hits, 1);
+    f->nth = 0;
+
+    (void) snprintf(name, sizeof(name), "snap-%016" PRIx64 ".kvs", lsn);
+    assert_false(there(name));
+
+    /* now another is due, and no other can be written */
+
+    f->call = RAM_WRITE;
+    f->error = ENOSPC;
+    f->nth = solo.ram.calls[RAM_WRITE] + 1;
+    f->times = 1000;
+    atomic_store(&solo.host.store->zone->writes, KV_WRITES_FULL);
+    solo_background(&solo, KV_WANT_ROOM);
+    f->nth = 0;
+
+    assert_int_equal(snapshots(), 1);
+    assert_true(there(before.file[NEW_SNAPSHOT].name));
+    solo_stop(&solo, false);
+    start();
+    assert_int_equal(atomic_load(&solo.host.store->zone->log.next_lsn), lsn + 1);
+    solo_done(&solo);
+}
+
+
 int
 main(void)
 {
@@ -2288,6 +2365,8 @@ main(void)
         cmocka_unit_test(test_start_full),
         cmocka_unit_test(test_unreadable),
         cmocka_unit_test(test_alone),
+        cmocka_unit_test(test_not_alone),
+        cmocka_unit_test(test_not_named),
         cmocka_unit_test(test_stopped),
         cmocka_unit_test(test_closed),
         cmocka_unit_test(test_closed_stays),
