@@ -409,7 +409,8 @@ sub check_log {
 
     for my $line (split /\n/, $self->log . $self->output) {
         push @bad, $line
-            if $line =~ /\[(?:alert|emerg)\]|exited on signal|Sanitizer/
+            if $line =~ /\[(?:alert|emerg)\]|exited on signal|Sanitizer
+                         |freed\ memory/x
                && !grep { $line =~ $_ } @{$self->{expected}};
     }
 
