@@ -19,15 +19,21 @@ CORE     := $(patsubst src/%.c,$(DIR)/obj/%.o,$(wildcard src/kv_*.c))
 all: $(addprefix $(DIR)/,$(PROGRAMS))
 
 $(DIR)/%: $(DIR)/obj/%.o $(CORE)
-	$(CC) $(CFLAGS) -o $@ $^
+	$(CC) $(CFLAGS) -o $@.new $^
+	mv $@.new $@
 
 $(DIR)/obj/%.o: src/%.c $(DIR)/obj/flags
-	$(CC) $(CFLAGS) -MMD -MP -c -o $@ $<
+	$(CC) $(CFLAGS) -MMD -MP -MF $(@:.o=.d) -MT $@ \
+	    -c -o $@.new $<
+	mv $@.new $@
 
 $(DIR)/obj/%.o: t/bench/%.c $(DIR)/obj/flags
-	$(CC) $(CFLAGS) -MMD -MP -c -o $@ $<
+	$(CC) $(CFLAGS) -MMD -MP -MF $(@:.o=.d) -MT $@ \
+	    -c -o $@.new $<
+	mv $@.new $@
 
-# Objects made with other flags, or by another compiler, are of no use.
+# Objects made with other flags, or by another compiler, are of no use; nor are
+# those that are cut off, which is why each gets its name last.
 $(DIR)/obj/flags: FORCE
 	@mkdir -p $(DIR)/obj
 	@echo '$(CFLAGS)' "`$(CC) --version | head -n 1`" > $@.new

@@ -165,11 +165,11 @@ configure()
         } | sha256sum
     )
 
-    if [[ -f $stamp && $(<"$stamp") == "$key" ]]; then
+    if [[ -f $stamp && $(<"$stamp") == "$key" && ! -e $dir.compiling ]]; then
         return
     fi
 
-    rm -rf "$dir" "$stamp"
+    rm -rf "$dir" "$stamp" "$dir.compiling"
     mkdir -p "$dir"
     cp -R "$source/." "$dir"
     rm -rf "$dir/objs" "$dir/Makefile"
@@ -202,15 +202,24 @@ path_from()
 }
 
 
-# compile DIR TARGET: prints what the compiler says only if it fails.
+# compile DIR TARGET: prints what the compiler says only if it fails. The file
+# DIR.compiling stays if make is killed, or this script: objects may be cut off
+# then, which make would take for done. A make that fails cleans up after
+# itself; its status is at most 2.
 compile()
 {
-    local jobs
+    local jobs status=0
 
     jobs=$(nproc)
+    : >"$1.compiling"
 
     # -s: the log holds messages, not commands.
-    if ! make -s -C "$1" -f objs/Makefile -j "$jobs" -O "$2" >"$log" 2>&1; then
+    make -s -C "$1" -f objs/Makefile -j "$jobs" -O "$2" >"$log" 2>&1 \
+        || status=$?
+
+    (( status > 2 )) || rm "$1.compiling"
+
+    if (( status != 0 )); then
         grep -v '^make' "$log" | sed 's#\.\./\.\./##g' | head -n 60 >&2
         die "the build failed: see $log"
     fi

@@ -51,12 +51,14 @@ HTTP     := $(addprefix $(DIR)/,ngx.o fuzz.o kv_crc32c.o kv_record.o)
 
 $(DIR)/fuzz_http_%: $(DIR)/fuzz_http_%.o $(HTTP)
 	$(CC) $(CFLAGS) -fsanitize=fuzzer -no-pie \
-	    -Wl,--unresolved-symbols=ignore-all -o $@ $^
+	    -Wl,--unresolved-symbols=ignore-all -o $@.new $^
+	mv $@.new $@
 
 $(DIR)/fuzz_http_key: $(DIR)/ngx_http_kv_key.o
 
 $(DIR)/fuzz_%: $(DIR)/fuzz_%.o $(SHARED)
-	$(CC) $(CFLAGS) -fsanitize=fuzzer -o $@ $^ -lcmocka
+	$(CC) $(CFLAGS) -fsanitize=fuzzer -o $@.new $^ -lcmocka
+	mv $@.new $@
 
 $(DIR)/ngx.o $(DIR)/ngx_http_%.o $(DIR)/fuzz_http_%.o: INCLUDES = $(NGX)
 
@@ -64,13 +66,18 @@ $(DIR)/ngx.o $(DIR)/ngx_http_%.o $(DIR)/fuzz_http_%.o: INCLUDES = $(NGX)
 $(DIR)/kv_crc32c.o: COVERAGE = -O2
 
 $(DIR)/%.o: %.c $(DIR)/flags
-	$(CC) $(CFLAGS) $(INCLUDES) $(COVERAGE) -MMD -MP -c -o $@ $<
+	$(CC) $(CFLAGS) $(INCLUDES) $(COVERAGE) -MMD -MP -MF $(@:.o=.d) -MT $@ \
+	    -c -o $@.new $<
+	mv $@.new $@
 
 $(DIR)/warnings/%.o: %.c $(DIR)/flags
 	@mkdir -p $(@D)
-	$(CC) $(WARNINGS) -Isrc $(NGX) $(KV_CFLAGS) -MMD -MP -c -o $@ $<
+	$(CC) $(WARNINGS) -Isrc $(NGX) $(KV_CFLAGS) -MMD -MP -MF $(@:.o=.d) -MT $@ \
+	    -c -o $@.new $<
+	mv $@.new $@
 
-# Objects made with other flags, or by another compiler, are of no use.
+# Objects made with other flags, or by another compiler, are of no use; nor are
+# those that are cut off, which is why each gets its name last.
 $(DIR)/flags: FORCE
 	@mkdir -p $(DIR)
 	@echo '$(CFLAGS) $(NGX)' "`$(CC) --version | head -n 1`" > $@.new

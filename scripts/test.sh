@@ -137,7 +137,9 @@ test_build()
 {
     local failures=0 checks=0 check
 
-    for check in build_module refuses_no_threads refuses_old_nginx; do
+    for check in build_module refuses_no_threads refuses_old_nginx \
+        outlives_a_kill
+    do
         checks=$(( checks + 1 ))
 
         if ! $check; then
@@ -217,6 +219,35 @@ configure_says()
     else
         [[ $lines == "HTTP_FILTER ngx_http_kv_module" ]]
     fi
+}
+
+
+# A build that was killed leaves an object that is cut off, and that make takes
+# for done. In place of nginx there is a tree whose makefile does just that.
+outlives_a_kill()
+{
+    local dir=$build/killed tree=$build/killed/tree
+    local again=(scripts/build.sh --quiet --build-dir "$dir"
+                 --with-nginx "$tree")
+
+    rm -rf "$dir"
+    mkdir -p "$tree/auto" "$tree/src/core"
+    touch "$tree/auto/modules" "$tree/src/core/nginx.c"
+
+    cat >"$tree/configure" <<'END'
+#!/bin/sh
+mkdir objs
+printf 'binary: objs/nginx\nobjs/nginx: objs/a\n\tcp objs/a $@\n' \
+    >objs/Makefile
+printf 'objs/a:\n\t>$@; test ! -e ../kill || { kill -9 $$PPID; exit; }; echo whole >$@\n' \
+    >>objs/Makefile
+END
+    chmod +x "$tree/configure"
+    touch "$dir/kill"
+
+    ! "${again[@]}" 2>/dev/null && [[ -e $dir/nginx-static/objs/a ]] \
+        && rm "$dir/kill" && "${again[@]}" \
+        && [[ $(<"$dir/nginx-static/nginx") == whole ]]
 }
 
 

@@ -28,12 +28,16 @@ vpath %.c src t/unit
 all: $(addprefix $(DIR)/,$(TESTS))
 
 $(DIR)/test_%: $(DIR)/test_%.o $(SHARED)
-	$(CC) $(CFLAGS) -o $@ $^ -lcmocka
+	$(CC) $(CFLAGS) -o $@.new $^ -lcmocka
+	mv $@.new $@
 
 $(DIR)/%.o: %.c $(DIR)/flags
-	$(CC) $(CFLAGS) -MMD -MP -c -o $@ $<
+	$(CC) $(CFLAGS) -MMD -MP -MF $(@:.o=.d) -MT $@ \
+	    -c -o $@.new $<
+	mv $@.new $@
 
-# Objects made with other flags, or by another compiler, are of no use.
+# Objects made with other flags, or by another compiler, are of no use; nor are
+# those that are cut off, which is why each gets its name last.
 $(DIR)/flags: FORCE
 	@mkdir -p $(DIR)
 	@echo '$(CFLAGS)' "`$(CC) --version | head -n 1`" > $@.new
