@@ -63,7 +63,8 @@ install_missing()
     fi
 
     if [[ $EUID -ne 0 ]]; then
-        have sudo || die "run once as root: apt-get install ${missing[*]}"
+        have sudo || die "run once as root:" \
+            "${repo@Q}/scripts/apt-install.sh ${missing[*]}"
         root=(sudo)
     fi
 

@@ -48,7 +48,7 @@ built=
 main()
 {
     parse_arguments "$@"
-    mkdir -p "$logs"
+    mkdir -p "$logs" 2>/dev/null || die "cannot write to $build"
     cd "$repo"
     require_packages
 
