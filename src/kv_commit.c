@@ -54,6 +54,15 @@
 /* how long pages are emptied for those who were taken together; ns */
 #define KV_ROOM_NS        3000000
 
+/* entries that are looked at for what moved away from them, at a time */
+#define KV_STALE_STEP     20000
+
+
+typedef struct {
+    kv_limbo_t  *limbo;
+    unsigned     freed;
+} kv_stale_t;
+
 
 static bool kv_commit_wanted(kv_zone_t *zone);
 static bool kv_commit_linger(kv_zone_t *zone);
@@ -81,6 +90,9 @@ static kv_rc_t kv_commit_make_room(kv_store_t *store, kv_batch_t *batch,
     kv_op_t *op);
 static uint64_t kv_commit_can_free(kv_zone_t *zone);
 static uint64_t kv_commit_can_move(kv_store_t *store);
+static kv_rc_t kv_commit_free_stale(kv_store_t *store);
+static kv_rc_t kv_commit_look_again(kv_store_t *store);
+static void kv_commit_stale(void *data, const kv_entry_t *e);
 static kv_rc_t kv_commit_compact(kv_store_t *store, kv_batch_t *batch,
     uint32_t need, bool *more, uint64_t *missing);
 static bool kv_commit_tidy(kv_store_t *store);
@@ -1247,7 +1259,11 @@ kv_commit_make_room(kv_store_t *store, kv_batch_t *batch, kv_op_t *op)
 
     rc = kv_commit_compact(store, batch, op->need, &more, &missing);
 
-    if (rc != KV_OK) {
+    if (rc == KV_OK && missing && zone->limbo.stale) {
+        rc = kv_commit_free_stale(store);
+    }
+
+    if (rc == KV_UNAVAILABLE) {
         return rc;
     }
 
@@ -1255,6 +1271,10 @@ kv_commit_make_room(kv_store_t *store, kv_batch_t *batch, kv_op_t *op)
 
     if (missing == 0) {
         return KV_OK;
+    }
+
+    if (rc == KV_AGAIN) {
+        return rc;
     }
 
     if (batch->room_ns >= KV_ROOM_NS || more || kv_map_unswept(&zone->map)) {
@@ -1311,6 +1331,56 @@ kv_commit_can_move(kv_store_t *store)
 
 
 /*
+ * Frees what moved away from values while they were sent, where they are not
+ * any more: in some part of the map.  KV_AGAIN if there may be more room now,
+ * or in the next part; KV_OK or KV_UNAVAILABLE.
+ */
+
+static kv_rc_t
+kv_commit_free_stale(kv_store_t *store)
+{
+    kv_zone_t   *zone;
+    kv_limbo_t  *limbo;
+    kv_stale_t   stale;
+
+    zone = store->zone;
+    limbo = &zone->limbo;
+
+    if (limbo->stale_from == 0) {
+        limbo->stale = 0;
+    }
+
+    stale.limbo = limbo;
+    stale.freed = 0;
+
+    if (kv_heap_lock(zone->heap) != KV_OK) {
+        return KV_UNAVAILABLE;
+    }
+
+    limbo->stale_from = kv_map_walk(&zone->map, limbo->stale_from,
+                                    KV_STALE_STEP, kv_commit_stale, &stale);
+    kv_heap_unlock(zone->heap);
+
+    /* what is before that is not counted again, but this is looked at next */
+
+    limbo->stale += limbo->stale_from != 0;
+
+    return stale.freed || limbo->stale_from ? KV_AGAIN : KV_OK;
+}
+
+
+static void
+kv_commit_stale(void *data, const kv_entry_t *e)
+{
+    kv_stale_t *stale = data;
+
+    if (e->flags & KV_ENTRY_PIECES) {
+        stale->freed += kv_limbo_free_stale(stale->limbo, (kv_entry_t *) e);
+    }
+}
+
+
+/*
  * Frees what readers have left, and as long as there is time and `*more` is
  * set, empties pages, until there is room for `need` bytes; says how many are
  * missing then, and whether it could go on.  KV_OK or KV_UNAVAILABLE.
@@ -1320,6 +1390,7 @@ static kv_rc_t
 kv_commit_compact(kv_store_t *store, kv_batch_t *batch, uint32_t need,
     bool *more, uint64_t *missing)
 {
+    bool              again;
     kv_rc_t           rc, swept;
     uint64_t          start, pages;
     kv_zone_t        *zone;
@@ -1328,6 +1399,7 @@ kv_commit_compact(kv_store_t *store, kv_batch_t *batch, uint32_t need,
 
     zone = store->zone;
     start = kv_now_ns();
+    again = kv_store_scarce(store) == 0;
 
     pause.tv_sec = 0;
     pause.tv_nsec = 20000;
@@ -1373,6 +1445,19 @@ kv_commit_compact(kv_store_t *store, kv_batch_t *batch, uint32_t need,
             return KV_UNAVAILABLE;
         }
 
+        if (rc == KV_DECLINED && again
+            && st.movable_pages * KV_PAGE_SIZE >= *missing)
+        {
+            again = false;
+            rc = kv_commit_look_again(store);
+
+            if (rc != KV_OK) {
+                return rc;
+            }
+
+            continue;
+        }
+
         if (rc == KV_DECLINED && kv_limbo_count(&zone->limbo) == 0) {
             *more = false;
             break;
@@ -1384,6 +1469,26 @@ kv_commit_compact(kv_store_t *store, kv_batch_t *batch, uint32_t need,
     }
 
     batch->room_ns += kv_now_ns() - start;
+
+    return KV_OK;
+}
+
+
+/* Before it is said that no page can be emptied, though much is free. */
+
+static kv_rc_t
+kv_commit_look_again(kv_store_t *store)
+{
+    kv_heap_t  *heap;
+
+    heap = store->zone->heap;
+
+    if (kv_heap_lock(heap) != KV_OK) {
+        return KV_UNAVAILABLE;
+    }
+
+    kv_heap_evac_again(heap);
+    kv_heap_unlock(heap);
 
     return KV_OK;
 }

@@ -800,6 +800,13 @@ kv_heap_evac_end(kv_heap_t *heap, kv_heap_evac_t *ev, bool reuse)
 
 
 void
+kv_heap_evac_again(kv_heap_t *heap)
+{
+    kv_heap_choose(heap, KV_HEAP_PASS);
+}
+
+
+void
 kv_heap_stat(kv_heap_t *heap, kv_heap_stat_t *st)
 {
     unsigned  kind, class;

@@ -207,6 +207,12 @@ void *kv_heap_evac_next(kv_heap_t *heap, kv_heap_evac_t *ev);
  */
 void kv_heap_evac_end(kv_heap_t *heap, kv_heap_evac_t *ev, bool reuse);
 
+/*
+ * Pages with objects that could not be moved are chosen like others again:
+ * what held them may have gone.  With the lock held.
+ */
+void kv_heap_evac_again(kv_heap_t *heap);
+
 /* With the lock held. */
 void kv_heap_stat(kv_heap_t *heap, kv_heap_stat_t *st);
 

@@ -43,6 +43,8 @@ kv_limbo_create(kv_limbo_t *limbo, kv_heap_t *heap, kv_slot_t *slots,
     limbo->lost = false;
     limbo->looked = 0;
     atomic_store(&limbo->released, 0);
+    limbo->stale = 0;
+    limbo->stale_from = 0;
     limbo->chunks = NULL;
     limbo->behind = 0;
     limbo->promised = 0;
@@ -407,11 +409,42 @@ kv_limbo_free_piece(kv_limbo_t *limbo, kv_piece_t *piece)
         pieces = kv_entry_pieces(e);
         piece->next = pieces->stale;
         pieces->stale = piece;
+        limbo->stale++;
 
         return;
     }
 
     kv_heap_free(limbo->heap, piece);
+}
+
+
+/* Who pins it from now on finds the pieces that it has now. */
+
+unsigned
+kv_limbo_free_stale(kv_limbo_t *limbo, kv_entry_t *e)
+{
+    unsigned      freed;
+    kv_piece_t   *piece;
+    kv_pieces_t  *pieces;
+
+    freed = 0;
+    pieces = kv_entry_pieces(e);
+
+    if (kv_limbo_pinned(e)) {
+        for (piece = pieces->stale; piece; piece = piece->next) {
+            limbo->stale++;
+        }
+
+        return 0;
+    }
+
+    while ((piece = pieces->stale) != NULL) {
+        pieces->stale = piece->next;
+        kv_heap_free(limbo->heap, piece);
+        freed++;
+    }
+
+    return freed;
 }
 
 

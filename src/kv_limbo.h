@@ -65,6 +65,8 @@ typedef struct {
     uint64_t          searched_ns; /* when it last looked for lost pins */
     bool              lost;        /* workers died: some may be */
     uint64_t          looked;      /* entries and records looked at, ever */
+    uint64_t          stale;       /* pieces kept by entries, at most */
+    uint64_t          stale_from;  /* the bucket to look for them next */
     kv_limbo_chunk_t *chunks;      /* the oldest first; empty ones last */
     uint64_t          behind;      /* objects in them */
     unsigned          promised;    /* by kv_limbo_reserve(), not used yet */
@@ -128,6 +130,14 @@ void kv_limbo_free_entry(kv_limbo_t *limbo, kv_entry_t *e);
  */
 void kv_limbo_pin(kv_entry_t *e);
 void kv_limbo_unpin(kv_limbo_t *limbo, kv_entry_t *e);
+
+/*
+ * What moved away from an entry while it was pinned is kept with it, and goes
+ * with it, or by this, for an entry of the map.  Returns how many pieces it
+ * freed; if the entry is pinned, none, and counts them as `stale` again.  With
+ * the heap's lock held.
+ */
+unsigned kv_limbo_free_stale(kv_limbo_t *limbo, kv_entry_t *e);
 
 /*
  * Whether an entry in pieces that is still in the map is pinned.  If not, it

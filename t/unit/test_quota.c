@@ -679,6 +679,61 @@ test_uploads_in_the_way(void **state)
 }
 
 
+/*
+ * What moved away from a value that was being sent comes free when it is not
+ * any more, though the value stays.
+ */
+
+static void
+test_moved_while_sent(void **state)
+{
+    kv_op_t   *reader[1000];
+    kv_rc_t    rc;
+    uint32_t   i, n;
+    unsigned   readers, rounds;
+
+    (void) state;
+
+    for (n = 0; kit_put(&host, n, 1, 20000, NULL) == KV_OK; n++) {
+        /* void */
+    }
+
+    for (i = 0, readers = 0; i < n; i++) {
+
+        /* between the batch that moves it and the next one */
+
+        if (i % 3 == 0) {
+            reader[readers++] = pin(i);
+
+        } else {
+            assert_int_equal(kit_delete(&host, i), KV_OK);
+        }
+    }
+
+    assert_int_equal(room(0, 0), KV_OK);
+    assert_true(kit.store->zone->limbo.stale > 0);
+
+    for (i = 0; i < readers; i++) {
+        kv_store_release(kit.store, reader[i]);
+    }
+
+    for (rounds = 0; (rc = room(9 << 20, 0)) == KV_AGAIN; rounds++) {
+        assert_true(rounds < 1000);
+    }
+
+    assert_int_equal(rc, KV_OK);
+
+    /* and before it is said that there is no room at all */
+
+    for (rounds = 0; room(14 << 20, 0) == KV_AGAIN; rounds++) {
+        assert_true(rounds < 1000);
+    }
+
+    assert_int_equal(kit.store->zone->limbo.stale, 0);
+    settled();
+}
+
+
 /* Readers of what is stored are left alone where it would help nobody. */
 
 static void
@@ -813,6 +868,8 @@ main(void)
         cmocka_unit_test_setup_teardown(test_readers_in_the_way, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_uploads_in_the_way, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_moved_while_sent, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_readers_in_no_way, setup,
                                         teardown),
