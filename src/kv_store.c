@@ -991,7 +991,12 @@ kv_store_poll(kv_store_t *store)
 
     todo = 0;
 
-    if (store->generation != atomic_load(&zone->generation)) {
+    /* who is to end does not rebuild, and may be the last: so nothing waits */
+
+    if (store->generation != atomic_load(&zone->generation)
+        || (atomic_load(&zone->state) == KV_ZONE_BROKEN
+            && kv_store_stopping(store)))
+    {
         todo |= KV_TODO_RESET;
     }
 

@@ -362,7 +362,8 @@ void kv_store_undo(kv_store_t *store, unsigned todo);
 /*
  * The answer to KV_TODO_RESET: the caller holds no record or entry any more
  * (those waiting are answered with KV_UNAVAILABLE), so that the zone can be
- * rebuilt.
+ * rebuilt.  Who is to end is told so, each time, as soon as that is to be done:
+ * there may be nobody left to do it.
  */
 void kv_store_reset(kv_store_t *store);
 

@@ -41,6 +41,7 @@
 #define PATIENCE    5000           /* ms until something is called a hang */
 #define LUCK        30000          /* the same of what the victim comes by when
                                       others leave it to it, as committing */
+#define ALONE       200            /* ms until the victim is left alone */
 #define SOON        1000           /* ms until the others must have gone on */
 
 
@@ -69,6 +70,7 @@ typedef struct {
 typedef struct {
     _Atomic int       stop;
     _Atomic int       background;  /* victim + 1: only it does that work */
+    _Atomic int       rest;        /* the others begin nothing new */
     worker_t          worker[WORKERS];
 } shared_t;
 
@@ -558,6 +560,7 @@ leaves(const order_t *order)
 static void
 work(unsigned number, const order_t *order)
 {
+    bool      alone;
     run_t     run;
     uint32_t  base, left;
 
@@ -600,7 +603,14 @@ work(unsigned number, const order_t *order)
                                  && atomic_load(&shared->background)
                                     != (int) number + 1;
 
-        if (run.n < FLIGHT && rnd(8)) {
+        alone = atomic_load(&shared->rest);
+
+        if (run.n < FLIGHT && rnd(8) && (order || !alone)) {
+
+            if (alone) {
+                (void) usleep(1000);       /* more than committers linger */
+            }
+
             submit(&run, base, rnd(KEYS));
 
         } else {
@@ -671,6 +681,31 @@ wait_for(pid_t pid, int ms)
 
         (void) usleep(500);
     }
+
+    return status;
+}
+
+
+/*
+ * The victim's status.  As long as there is work another can be the committer
+ * all the time: now and then the victim is left alone, and has pauses.
+ */
+
+static int
+wait_for_victim(pid_t pid)
+{
+    int       status;
+    uint64_t  end;
+
+    end = kit_now_ms() + LUCK;
+    status = wait_for(pid, ALONE);
+
+    while (status == -1 && kit_now_ms() < end) {
+        atomic_store(&shared->rest, !atomic_load(&shared->rest));
+        status = wait_for(pid, ALONE);
+    }
+
+    atomic_store(&shared->rest, 0);
 
     return status;
 }
@@ -994,7 +1029,7 @@ one_death(const order_t *order, const char *when)
         pid[w] = spawn(w, w == 0 ? order : NULL);
     }
 
-    status = wait_for(pid[0], LUCK);
+    status = wait_for_victim(pid[0]);
     atomic_store(&shared->background, 0);
 
     if (order->how == DIE_LEAVE ? status != 0 : !killed(status)) {
