@@ -323,13 +323,17 @@ run_units()
 }
 
 
-# run_unit NAME DIR LOG_PREFIX LIMIT [COMMAND]
+# run_unit NAME DIR LOG_PREFIX LIMIT [COMMAND]: in a place for its files that
+# goes, however it ends.
 run_unit()
 {
-    local log=$3-$1.log status=0
+    local log=$3-$1.log status=0 tmp
 
+    tmp=$(mktemp -d)
     # shellcheck disable=SC2086
-    timeout -k 5 "$4" $5 "$2/$1" >"$log" 2>&1 </dev/null || status=$?
+    TMPDIR=$tmp timeout -k 5 "$4" $5 "$2/$1" >"$log" 2>&1 </dev/null \
+        || status=$?
+    rm -rf -- "$tmp"
     [[ $status -ne 124 ]] || echo "ended after $4 seconds" >>"$log"
     echo $status >"$log.status"
 }

@@ -85,7 +85,7 @@ typedef struct {
 
 static kv_io_t         io;
 static int             dirfd_;
-static char            path[64];
+static char            path[256];
 static unsigned char   pattern[10 * 1024 * 1024];
 
 static const uint32_t  small[] = { 0, 1, 7, 8, 9, 130, 3, 64 };
@@ -95,13 +95,17 @@ static const uint64_t  seed[2] = { 0x0123456789abcdef, 0xfedcba9876543210 };
 static int
 setup(void **state)
 {
-    size_t  i;
+    size_t       i;
+    const char  *tmp;
 
     (void) state;
 
     kv_io_system(&io);
 
-    strcpy(path, "/tmp/kv_snapshot_XXXXXX");
+    tmp = getenv("TMPDIR");
+
+    (void) snprintf(path, sizeof(path), "%s/kv_snapshot.XXXXXX",
+                    tmp ? tmp : "/tmp");
 
     if (mkdtemp(path) == NULL) {
         return -1;
