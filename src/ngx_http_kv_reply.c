@@ -33,6 +33,13 @@ ngx_http_kv_reply(ngx_http_request_t *r, ngx_uint_t status, const char *text)
     r->headers_out.content_length_n = len;
     ngx_http_kv_type(r, "text/plain");
 
+    if (r->err_status && status >= NGX_HTTP_BAD_REQUEST) {
+
+        /* what an "error_page" with a status leads to is no success */
+
+        r->err_status = status;
+    }
+
     if (status == NGX_HTTP_SERVICE_UNAVAILABLE
         && ngx_http_kv_header(r, "Retry-After", "1") != NGX_OK)
     {

@@ -21,6 +21,9 @@ my $s = KV::Test->new(off => free_port(), h2 => free_port(),
     location /try/ { try_files /file =404; kv main; }
     location /last/ { rewrite ^/last/(.*)$ /kv/$1 last; }
     location /page/ { error_page 404 = /kv/y; return 404; }
+    location /page200/ { error_page 404 =200 /kv/y; return 404; }
+    location /none200/ { error_page 404 =200 /kv/none; return 404; }
+    location /none403/ { error_page 403 /kv/none; return 403; }
     location /nest/ {
         kv main;
         location /nest/deep/ { kv main; }
@@ -143,6 +146,11 @@ answer($s->get('c'), 200, 'if', 'an "if" that is false');
 answer($s->http(GET => '/last/y'), 200, 'of y', 'rewrite ... last');
 answer($s->http(GET => '/last/a/b'), 400, $INVALID, 'and its checks');
 answer($s->http(GET => '/page/x'), 200, 'of y', 'error_page');
+answer($s->http(GET => '/page200/x'), 200, 'of y', 'error_page =200');
+answer($s->http(GET => '/none200/x'), 404, "key not found\n",
+       'error_page =200 of a key that is missing');
+answer($s->http(GET => '/none403/x'), 404, "key not found\n",
+       'error_page of a key that is missing');
 
 for my $where (qw(/nest/ /nest/deep/ /nest/first/)) {
     answer($s->http(GET => "${where}a"), 200, 'of a', "GET ${where}a");
