@@ -471,6 +471,14 @@ kv_log_read_end(kv_log_reader_t *r)
         r->marked = true;
     }
 
+    if (r->closed.lsn && r->closed.lsn < r->expected - 1) {
+        kv_log_warn(r, "%s: it says that the log was closed there, but it goes "
+                    "on to LSN %" PRIu64 ", which is used: if a copy was "
+                    "restored, it was not into an empty directory",
+                    kv_log_name(name, KV_LOG_CLOSED, r->closed.lsn),
+                    r->expected - 1);
+    }
+
     rc = kv_log_scan(r);
 
     if (rc != KV_OK) {

@@ -180,6 +180,19 @@ is_deeply([files($one, qr/closed/)], [$note], 'a clean stop closes the log');
     unlink "$s->{path}/$file";
     refuses('closed, and no log', $s, qr/no log-\*\.kvl/, $note);
 
+    # an older copy was put over it: what is newer counts, but not silently
+
+    $s = copy($one);
+    $s->start;
+    $s->put('more', 'more');
+    $s->stop('KILL');
+    write_file("$s->{path}/$note", read_file("$one->{path}/$note"));
+    $s->start;
+    is($s->get('more')->{body}, 'more', 'the note of an older end: all is read');
+    like($s->log, qr/\[warn\].*\Q$note\E.* LSN 31, .*not into an empty/,
+         'and it is said');
+    $s->done;
+
     for my $way (qw(TERM QUIT KILL)) {
         $s = copy($one);
         $s->start;
