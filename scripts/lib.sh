@@ -74,7 +74,8 @@ install_missing()
     if ! "${root[@]}" "$repo/scripts/apt-install.sh" "${missing[@]}" \
          >"$log" 2>&1 </dev/null
     then
-        grep -E '^(E|W|dpkg)|apt-install\.sh:' "$log" | tail -n 5 >&2 || true
+        grep -E '^(E|W|dpkg)|sudo|apt-install\.sh:' "$log" | tail -n 5 >&2 \
+            || true
         die "cannot install ${missing[*]}: see $log"
     fi
 
