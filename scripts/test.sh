@@ -330,6 +330,7 @@ run_unit()
     local log=$3-$1.log status=0 tmp
 
     tmp=$(mktemp -d)
+    chmod 755 "$tmp"                          # other users play in it, too
     # shellcheck disable=SC2086
     TMPDIR=$tmp timeout -k 5 "$4" $5 "$2/$1" >"$log" 2>&1 </dev/null \
         || status=$?
