@@ -466,7 +466,14 @@ sub whole {
 
     $s = copy($snap);
     flip($s, $snaps[-1], 70);
-    unlink "$s->{path}/$_" for (logs($s))[0, 1];
+
+    # those before it may still be there, where the kill came before the purge
+
+    my @logs = logs($s);
+    my ($from) = map { hex } $snaps[-2] =~ /^snap-(\w+)/;
+    shift @logs
+        while @logs > 1 && hex(($logs[1] =~ /^log-(\w+)/)[0]) <= $from + 1;
+    unlink "$s->{path}/$_" for grep { defined } @logs[0, 1];
     refuses('the newest damaged, and the log of the other missing', $s,
             qr/log-|snap-/);
 
