@@ -653,6 +653,7 @@ solo_log(void *ctx, kv_log_level_t level, const char *text)
     solo_t  *solo = ctx;
 
     solo->warnings += level <= KV_LOG_WARN;
+    solo->old_notes += strstr(text, "says that the log was closed") != NULL;
 
     if (getenv("KIT_LOG")) {
         (void) fprintf(stderr, "[%d] %s\n", level, text);
@@ -710,6 +711,7 @@ solo_start(solo_t *solo)
     memset(&solo->host, 0, sizeof(host_t));
     solo->host.hold = true;
     solo->warnings = 0;
+    solo->old_notes = 0;
     solo->err.text[0] = '\0';
 
     rc = kv_store_create(&store, &solo->conf, solo->mem, solo->size,

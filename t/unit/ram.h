@@ -124,6 +124,7 @@ typedef struct {
     size_t            size;
     kv_err_t          err;
     unsigned          warnings;      /* said at warn or worse since start */
+    unsigned          old_notes;     /* of these, of an older clean end */
 } solo_t;
 
 
