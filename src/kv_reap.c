@@ -25,18 +25,24 @@ static bool kv_commit_reap_slot(kv_store_t *store, kv_slot_t *slot);
 bool
 kv_commit_lock_dead(kv_zone_t *zone, bool *dead)
 {
-    bool      some;
+    bool      some, asked;
     uint64_t  now;
     unsigned  i;
 
     /* a new worker says so, but without a master there is none */
 
     now = kv_now_ns();
+    asked = atomic_exchange(&zone->reap, 0);
 
-    if (!atomic_exchange(&zone->reap, 0)
-        && now - zone->looked_ns < KV_REAP_INTERVAL)
-    {
+    if (!asked && now - zone->looked_ns < KV_REAP_INTERVAL) {
         return false;
+    }
+
+    if (asked) {
+
+        /* who got a dead one's slot does not know what that had pinned */
+
+        zone->limbo.lost = true;
     }
 
     zone->looked_ns = now;

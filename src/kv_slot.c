@@ -62,6 +62,7 @@ kv_slot_acquire(kv_slot_t *slots, unsigned n, unsigned *i)
             atomic_store(&slot->looking, 0);
             atomic_store(&slot->wake, 0);
             atomic_store(&slot->evict, 0);
+            atomic_store(&slot->scanned, 0);
             atomic_store(&slot->pid, (int32_t) getpid());
             atomic_store(&slot->in_use, 1);
 

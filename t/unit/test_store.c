@@ -1604,6 +1604,10 @@ test_lost_pin(void **state)
     put(0, 1, 90000);
     put(1, 1, 90000);
 
+    /* as if nobody had started */
+
+    limbo->lost = false;
+
     n = kit_key(0, key);
     assert_int_equal(kv_store_read(kit.store, key, n, &lost), KV_OK);
     kv_limbo_pin(lost);
@@ -2416,6 +2420,39 @@ test_nothing_to_do(void **state)
 
 
 /*
+ * One dies while its snapshot has a value pinned, and nobody is left to reap it:
+ * who gets its slot has not pinned that.
+ */
+
+static void
+test_slot_of_dead(void **state)
+{
+    char         key[32];
+    size_t       n;
+    kv_entry_t  *e;
+
+    (void) state;
+
+    kit.slots = 1;
+    start();
+    put(1, 1, 20000);
+    n = kit_key(1, key);
+
+    assert_int_equal(kv_store_read(kit.store, key, n, &e), KV_OK);
+    kv_limbo_pin_scanned(kit.store->slot, e);
+    kv_store_read_done(kit.store);
+
+    assert_true(host_stop(&host));
+    assert_int_equal(host_start(&host, kit.store), KV_OK);
+
+    put(1, 2, 20000);
+    verify();
+    settled();
+    stop();
+}
+
+
+/*
  * An older process does not know the newest ones' eventfds: what has that
  * number there may be anything.
  */
@@ -2799,6 +2836,7 @@ main(void)
         cmocka_unit_test_setup_teardown(test_sync_of_others, setup, teardown),
         cmocka_unit_test_setup_teardown(test_delay_of_others, setup, teardown),
         cmocka_unit_test_setup_teardown(test_nothing_to_do, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_slot_of_dead, setup, teardown),
         cmocka_unit_test_setup_teardown(test_unknown_wakes, setup, teardown),
         cmocka_unit_test_setup_teardown(test_rest, setup, teardown),
         cmocka_unit_test_setup_teardown(test_larger_meanwhile, setup,
