@@ -21,6 +21,9 @@
 /* records that are left to deletes */
 #define KV_STORE_KEPT     8u
 
+/* of the zone, what the records of readers may take */
+#define KV_STORE_PINS_SHARE  8
+
 /* how long it is believed that there is no room; how often it is logged; ns */
 #define KV_STORE_FULL     1000000000ull
 #define KV_STORE_REFUSED  60000000000ull
@@ -48,6 +51,7 @@ static uint64_t kv_store_until(uint64_t due);
 static bool kv_store_ready(kv_store_t *store);
 static bool kv_store_work(kv_store_t *store);
 static kv_rc_t kv_store_op(kv_store_t *store, uint8_t code, kv_op_t **op);
+static unsigned kv_store_chunks_max(kv_zone_t *zone);
 static kv_rc_t kv_store_add_ops(kv_store_t *store, uint32_t leave);
 static void kv_store_promise(kv_store_t *store, kv_op_t *op);
 static uint64_t kv_store_start(kv_store_t *store, kv_op_t *op);
@@ -393,6 +397,7 @@ kv_store_enter(kv_store_t *store)
     store->slot = &zone->slots[store->number];
     store->free = NULL;
     store->nfree = 0;
+    store->nchunks = 0;
 
     kv_store_show_wake(store);
 
@@ -436,6 +441,7 @@ kv_store_leave(kv_store_t *store)
     store->slot = NULL;
     store->free = NULL;
     store->nfree = 0;
+    store->nchunks = 0;
 
     kv_point(KV_POINT_LEAVING);
 
@@ -1090,6 +1096,7 @@ kv_store_reset(kv_store_t *store)
 
     store->free = NULL;
     store->nfree = 0;
+    store->nchunks = 0;
     store->slot->chunks = NULL;
     store->generation = generation;
 
@@ -1355,6 +1362,13 @@ kv_store_op(kv_store_t *store, uint8_t code, kv_op_t **op)
     case 0:
         kept = KV_STORE_KEPT;
         leave = KV_HEAP_LAST;
+
+        if (store->nfree <= kept
+            && store->nchunks >= kv_store_chunks_max(store->zone))
+        {
+            return KV_NO_MEMORY;
+        }
+
         break;
 
     default:
@@ -1393,6 +1407,25 @@ kv_store_op(kv_store_t *store, uint8_t code, kv_op_t **op)
 }
 
 
+/*
+ * How many chunks a worker may have when a read asks for one more.  A stored
+ * value that is being sent costs its record alone, so nothing else bounds how
+ * many readers there are; all workers together leave 7/8 of the zone.
+ */
+
+static unsigned
+kv_store_chunks_max(kv_zone_t *zone)
+{
+    size_t    all;
+    unsigned  workers;
+
+    all = zone->size / KV_STORE_PINS_SHARE / sizeof(kv_op_chunk_t);
+    workers = kv_max(zone->nslots / 4, 1u);
+
+    return (unsigned) kv_max(all / workers, 2u);
+}
+
+
 static kv_rc_t
 kv_store_add_ops(kv_store_t *store, uint32_t leave)
 {
@@ -1413,6 +1446,7 @@ kv_store_add_ops(kv_store_t *store, uint32_t leave)
     }
 
     store->nfree += KV_OP_CHUNK;
+    store->nchunks++;
 
     return KV_OK;
 }

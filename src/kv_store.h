@@ -95,6 +95,7 @@ typedef struct kv_store_s {
     uint64_t                generation;
     kv_op_t                *free;         /* records, linked by next */
     unsigned                nfree;
+    unsigned                nchunks;      /* that its slot has */
     uint32_t                ticket;       /* the last one given */
     void                   *batch;        /* kv_commit.c's; commit lock */
 

@@ -680,6 +680,64 @@ test_uploads_in_the_way(void **state)
 
 
 /*
+ * A stored value that is sent costs no memory but the reader's record: so many
+ * of these that a zone were full of them are not given out, and writes go on.
+ */
+
+static void
+test_very_many_readers(void **state)
+{
+    char         key[32];
+    size_t       n, before;
+    kv_rc_t      rc;
+    kv_op_t     *op, *all;
+    uint32_t     readers;
+    kv_entry_t  *e;
+
+    (void) state;
+
+    put(1, 20000);
+
+    n = kit_key(1, key);
+    all = NULL;
+    readers = 0;
+    before = kit.size / 64;          /* that would fill it, with 64 bytes each */
+
+    for ( ;; ) {
+        assert_int_equal(kv_store_read(kit.store, key, n, &e), KV_OK);
+        rc = kv_store_pin(kit.store, e, &op);
+        kv_store_read_done(kit.store);
+
+        if (rc != KV_OK) {
+            break;
+        }
+
+        op->data = all;
+        all = op;
+        readers++;
+
+        assert_true(readers < before);
+    }
+
+    assert_int_equal(rc, KV_NO_MEMORY);
+    assert_true(readers > before / 32);
+    assert_true(readers < before / 4);
+
+    put(2, 4 << 20);
+    put(1, 30000);
+    assert_int_equal(kit_delete(&host, 2), KV_OK);
+
+    while (all) {
+        op = all;
+        all = op->data;
+        kv_store_release(kit.store, op);
+    }
+
+    settled();
+}
+
+
+/*
  * What moved away from a value that was being sent comes free when it is not
  * any more, though the value stays.
  */
@@ -872,6 +930,8 @@ main(void)
         cmocka_unit_test_setup_teardown(test_moved_while_sent, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_readers_in_no_way, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_very_many_readers, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_full_once, setup, teardown),
         cmocka_unit_test_setup_teardown(test_told_too_late, setup, teardown),
