@@ -102,7 +102,7 @@ sub start_nginx {
 }
 
 
-# The headers of `return 200` are those of our values. A parameter of nginx's
+# The headers of `return 200` are those of our answers. A parameter of nginx's
 # configuration is shorter than 4 KiB, so the longer body is made of pieces.
 
 sub locations {
@@ -119,7 +119,7 @@ location = /return/100 { $like_ours return 200 "$hundred"; }
             set \$piece "$piece";
             return 200 \$piece\$piece\$piece\$piece;
         }
-        location /discard/ { return 200; }
+        location /discard/ { add_header Cache-Control no-cache; return 200; }
         location /dav/ {
             root "$dir/files";
             dav_methods PUT;
