@@ -3,12 +3,12 @@
  * ngx_http_kv_module: a durable key-value store inside nginx.
  *
  * Here are the directives, the configuration and the request handlers; what
- * they stand on is listed in src/ngx_http_kv.h, and the store itself in
- * src/kv_store.h.
+ * they stand on is listed in src/http/ngx_http_kv.h, and the store itself in
+ * src/store/kv_store.h.
  */
 
 
-#include "src/ngx_http_kv.h"
+#include "http/ngx_http_kv.h"
 
 
 #define NGX_HTTP_KV_SEGMENT     (64 * 1024 * 1024)

@@ -4,30 +4,30 @@
 #     make -f scripts/bench.mk DIR=.build/bench
 #
 # makes DIR/NAME of every t/bench/NAME.c, optimised as the module is, and each
-# linked with the whole core, src/kv_*.c.
+# linked with the whole core.
 
 DIR      ?= .build/bench
 
 CFLAGS   := -std=gnu11 -O2 -g -pthread -Wall -Wextra -Werror -Isrc $(KV_CFLAGS)
 
 PROGRAMS := $(basename $(notdir $(wildcard t/bench/*.c)))
-CORE     := $(patsubst src/%.c,$(DIR)/obj/%.o,$(wildcard src/kv_*.c))
+# The sources' list is in config.
+SOURCES  := $(shell sed -n 's,^ *\(.*\.c\)$$,\1,p' config)
+CORE     := $(filter $(foreach r,base disk memory store,src/$(r)/%),$(SOURCES))
+OBJECTS  := $(patsubst %.c,$(DIR)/obj/%.o,$(notdir $(CORE)))
+
+vpath %.c $(sort $(dir $(CORE))) t/bench
 
 .PHONY: all
 .SECONDARY:
 
 all: $(addprefix $(DIR)/,$(PROGRAMS))
 
-$(DIR)/%: $(DIR)/obj/%.o $(CORE)
+$(DIR)/%: $(DIR)/obj/%.o $(OBJECTS)
 	$(CC) $(CFLAGS) -o $@.new $^
 	mv $@.new $@
 
-$(DIR)/obj/%.o: src/%.c $(DIR)/obj/flags
-	$(CC) $(CFLAGS) -MMD -MP -MF $(@:.o=.d) -MT $@ \
-	    -c -o $@.new $<
-	mv $@.new $@
-
-$(DIR)/obj/%.o: t/bench/%.c $(DIR)/obj/flags
+$(DIR)/obj/%.o: %.c $(DIR)/obj/flags
 	$(CC) $(CFLAGS) -MMD -MP -MF $(@:.o=.d) -MT $@ \
 	    -c -o $@.new $<
 	mv $@.new $@

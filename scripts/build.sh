@@ -161,7 +161,6 @@ configure()
                 "$(command -v "${CC:-cc}")"
             [[ $tree ]] || nginx -V 2>&1
             cat "$repo/config"
-            cd "$repo" && printf '%s\n' ./*.c src/*
         } | sha256sum
     )
 

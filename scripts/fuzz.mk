@@ -30,16 +30,17 @@ NGX      := $(shell sed -n '/^ALL_INCS/,/[^\\]$$/{ s/^.*-I *//; s/ *\\$$//; \
               s,^[^/],$(NGINX)/&,; s/^/-isystem /; p }' \
               $(NGINX)/objs/Makefile)
 
-CORE     := $(wildcard src/kv_*.c)
+# The sources' list is in config.
+SOURCES  := $(shell sed -n 's,^ *\(.*\.c\)$$,\1,p' config)
+CORE     := $(filter $(foreach r,base disk memory store,src/$(r)/%),$(SOURCES))
 HELPERS  := t/unit/ram.c t/fuzz/fuzz.c
 SHARED   := $(patsubst %.c,$(DIR)/%.o,$(notdir $(CORE) $(HELPERS)))
 
-vpath %.c src t/unit t/fuzz
+vpath %.c $(sort $(dir $(CORE))) src/http t/unit t/fuzz
 
 .PHONY: all
 .SECONDARY:
 
-SOURCES  := ngx_http_kv_module.c $(wildcard src/*.c)
 WARNINGS := -O -W -Wall -Wextra -Wpointer-arith -Wconditional-uninitialized \
             -Wno-unused-parameter -Werror
 
@@ -85,4 +86,5 @@ $(DIR)/flags: FORCE
 
 .PHONY: FORCE
 
--include $(wildcard $(DIR)/*.d $(DIR)/warnings/*.d $(DIR)/warnings/src/*.d)
+-include $(wildcard $(DIR)/*.d $(DIR)/warnings/*.d \
+          $(DIR)/warnings/src/*/*.d)

@@ -5,7 +5,7 @@
 #
 # makes DIR/test_NAME of every t/unit/test_NAME.c. Other files in t/unit are
 # helpers that every test is linked with, and so is the whole core, which knows
-# nothing of nginx: src/kv_*.c.
+# nothing of nginx.
 
 DIR      ?= .build/unit-asan
 SANITIZE ?= address,undefined
@@ -16,11 +16,13 @@ CFLAGS   := -std=gnu11 -O1 -g -fno-omit-frame-pointer -pthread \
             -DKV_POISON \
             -fsanitize=$(SANITIZE) -fno-sanitize-recover=all $(KV_CFLAGS)
 
-CORE     := $(wildcard src/kv_*.c)
+# The sources' list is in config.
+SOURCES  := $(shell sed -n 's,^ *\(.*\.c\)$$,\1,p' config)
+CORE     := $(filter $(foreach r,base disk memory store,src/$(r)/%),$(SOURCES))
 HELPERS  := $(filter-out t/unit/test_%,$(wildcard t/unit/*.c))
 SHARED   := $(patsubst %.c,$(DIR)/%.o,$(notdir $(CORE) $(HELPERS)))
 
-vpath %.c src t/unit
+vpath %.c $(sort $(dir $(CORE))) t/unit
 
 .PHONY: all
 .SECONDARY:

@@ -1,6 +1,6 @@
 # Damaged files.  What was never acknowledged may go, quietly; what was is
 # never papered over: the server refuses to start, and says where and why.
-# The formats are in src/kv_format.h.
+# The formats are in src/disk/kv_format.h.
 
 use strict;
 use warnings;

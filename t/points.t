@@ -1,4 +1,4 @@
-# Workers that die at every named point (src/kv_points.h), with writes, reads,
+# Workers that die at every named point (src/base/kv_points.h), with writes, reads,
 # uploads and snapshots going on: the point is reached, the others go on within
 # a second, nothing that was acknowledged is lost, and all that the dead held is
 # freed, while an upload and a download are stuck all the time.
@@ -18,7 +18,7 @@ my $ROUNDS = $ENV{KV_ROUNDS} || 1;
 KV::Test::with_points();
 
 my @points = do {
-    open my $f, '<', 'src/kv_points.h' or die;
+    open my $f, '<', 'src/base/kv_points.h' or die;
     map { /^\s+KV_POINT_(\w+),/ ? $1 : () } <$f>;
 };
 cmp_ok(scalar @points, '>', 50, 'there are points');

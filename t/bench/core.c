@@ -29,8 +29,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "kv_background.h"
-#include "kv_commit.h"
+#include "store/kv_background.h"
+#include "store/kv_commit.h"
 
 
 #define BENCH_LIST      8            /* numbers in an option */

@@ -7,7 +7,7 @@
 #include <ctype.h>
 
 #include "fuzz.h"
-#include "kv_crc32c.h"
+#include "base/kv_crc32c.h"
 
 
 #define FUZZ_ODD      0x80

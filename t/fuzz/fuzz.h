@@ -17,7 +17,7 @@
 
 #include <stdlib.h>
 
-#include "kv_record.h"
+#include "disk/kv_record.h"
 
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

@@ -17,8 +17,8 @@
 #include <inttypes.h>
 
 #include "fuzz.h"
-#include "kv_crc32c.h"
-#include "kv_log.h"
+#include "base/kv_crc32c.h"
+#include "disk/kv_log.h"
 #include "ram.h"
 
 

@@ -16,8 +16,8 @@
 #include <inttypes.h>
 
 #include "fuzz.h"
-#include "kv_crc32c.h"
-#include "kv_snapshot.h"
+#include "base/kv_crc32c.h"
+#include "disk/kv_snapshot.h"
 #include "ram.h"
 
 

@@ -9,7 +9,7 @@
 #define FUZZ_NGX_H
 
 
-#include "ngx_http_kv.h"
+#include "http/ngx_http_kv.h"
 
 #include "fuzz.h"
 

@@ -24,7 +24,7 @@
 #define DISK_H
 
 
-#include "kv_io.h"
+#include "disk/kv_io.h"
 
 
 #define DISK_DIR     900              /* the directory's descriptor */

@@ -23,7 +23,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "kv_poison.h"
+#include "memory/kv_poison.h"
 #include "kit.h"
 
 

@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
-#include "kv_poison.h"
+#include "memory/kv_poison.h"
 #include "ram.h"
 
 

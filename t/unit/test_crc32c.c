@@ -12,7 +12,7 @@
 
 #include <cmocka.h>
 
-#include "kv_crc32c.h"
+#include "base/kv_crc32c.h"
 
 
 typedef uint32_t (*test_crc_pt)(uint32_t crc, const void *data, size_t n);

@@ -50,7 +50,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "kv_crc32c.h"
+#include "base/kv_crc32c.h"
 #include "ram.h"
 
 

@@ -29,8 +29,8 @@
 #include <unistd.h>
 
 #include "kit.h"
-#include "kv_points.h"
-#include "kv_snapshot.h"
+#include "base/kv_points.h"
+#include "disk/kv_snapshot.h"
 
 
 #define WORKERS     3

@@ -25,8 +25,8 @@
 
 #include <cmocka.h>
 
-#include "kv_dir.h"
-#include "kv_format.h"
+#include "disk/kv_dir.h"
+#include "disk/kv_format.h"
 
 
 #define NOBODY  12345

@@ -17,7 +17,7 @@
 
 #include <cmocka.h>
 
-#include "kv_direct.h"
+#include "disk/kv_direct.h"
 
 
 #define FILE_SIZE  (8u << 20)

@@ -14,8 +14,8 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
-#include "kv_entry.h"
-#include "kv_poison.h"
+#include "memory/kv_entry.h"
+#include "memory/kv_poison.h"
 
 
 #define REGION     ((size_t) 24 << 20)

@@ -20,8 +20,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "kv_heap.h"
-#include "kv_poison.h"
+#include "memory/kv_heap.h"
+#include "memory/kv_poison.h"
 
 #if defined __SANITIZE_ADDRESS__
 #include <sanitizer/asan_interface.h>

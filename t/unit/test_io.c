@@ -17,7 +17,7 @@
 
 #include <cmocka.h>
 
-#include "kv_io.h"
+#include "disk/kv_io.h"
 
 
 typedef struct {

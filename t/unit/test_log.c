@@ -21,8 +21,8 @@
 
 #include <cmocka.h>
 
-#include "kv_crc32c.h"
-#include "kv_log.h"
+#include "base/kv_crc32c.h"
+#include "disk/kv_log.h"
 
 
 #define SEGMENT    65536u

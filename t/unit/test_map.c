@@ -20,8 +20,8 @@
 #include <sys/mman.h>
 #include <time.h>
 
-#include "kv_compact.h"
-#include "kv_poison.h"
+#include "store/kv_compact.h"
+#include "memory/kv_poison.h"
 
 
 #define SLOTS    8

@@ -20,7 +20,7 @@
 #include <unistd.h>
 
 #include "kit.h"
-#include "kv_populate.h"
+#include "base/kv_populate.h"
 
 
 #define PAGE  4096u

@@ -17,7 +17,7 @@
 #include <string.h>
 
 #include "kit.h"
-#include "kv_evict.h"
+#include "store/kv_evict.h"
 
 
 static kit_t   kit;

@@ -12,7 +12,7 @@
 
 #include <cmocka.h>
 
-#include "kv_record.h"
+#include "disk/kv_record.h"
 
 
 static void test_round_trip(const kv_record_t *rec);

@@ -17,8 +17,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "kv_crc32c.h"
-#include "kv_snapshot.h"
+#include "base/kv_crc32c.h"
+#include "disk/kv_snapshot.h"
 
 
 #define MIB          ((size_t) 1 << 20)

@@ -16,8 +16,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "kv_commit.h"
-#include "kv_log_private.h"
+#include "store/kv_commit.h"
+#include "disk/kv_log_private.h"
 #include "ram.h"
 
 

@@ -23,7 +23,7 @@
 #include <unistd.h>
 
 #include "kit.h"
-#include "kv_snapshot.h"
+#include "disk/kv_snapshot.h"
 
 
 #define IDS  2000u

@@ -39,7 +39,7 @@ $SIG{ALRM} = sub { die "this test takes too long\n" };
 alarm($ENV{KV_TIMEOUT} || 600);
 
 
-# A module of its own, with the points (src/kv_points.h) compiled in, for the
+# A module of its own, with the points (src/base/kv_points.h) compiled in, for the
 # servers that are made from now on.  Skips a test whose nginx has the module
 # linked in.
 

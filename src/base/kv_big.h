@@ -1,0 +1,44 @@
+
+/*
+ * Memory that a thread needs for the time of one task: straight from the
+ * system, and all of it back.  Much of what goes through malloc() and free()
+ * stays with the thread that used it, and a pool has many threads, each of
+ * which does the task once in a while.
+ */
+
+
+#ifndef KV_BIG_H
+#define KV_BIG_H
+
+
+#include <sys/mman.h>
+
+#include "base/kv_base.h"
+
+
+/* `size` bytes, zeroed, or NULL. */
+
+static inline void *
+kv_big_alloc(size_t size)
+{
+    void  *p;
+
+    p = mmap(NULL, size, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS, -1,
+             0);
+
+    return p == MAP_FAILED ? NULL : p;
+}
+
+
+/* `size` is what was asked for; `p` may be NULL. */
+
+static inline void
+kv_big_free(void *p, size_t size)
+{
+    if (p) {
+        (void) munmap(p, size);
+    }
+}
+
+
+#endif /* KV_BIG_H */

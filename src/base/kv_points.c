@@ -1,0 +1,184 @@
+
+/*
+ * Stopping a process at a named point; see kv_points.h.
+ */
+
+
+#include "base/kv_points.h"
+
+
+#ifdef KV_TEST_POINTS
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+
+static int kv_point_mine(void);
+static void kv_point_look(void);
+
+
+static const char *const  kv_point_names[KV_POINTS] = {
+    "HEAP_ALLOC", "HEAP_FREE", "HEAP_FORMAT", "HEAP_READ", "SLOT_TAKEN",
+    "LEAVING", "BUILDING", "RECEIVING", "PINNING", "PINNED", "UNPINNING",
+    "UNPINNED", "READING", "QUEUED", "PUSHED", "WOKEN", "ANSWERING",
+    "RESETTING", "COMMIT_LOCKED", "NAMED", "SWAPPED", "TAKEN", "WRITE",
+    "WRITTEN", "PROMISED", "SYNCED", "LINKED", "APPLYING", "GROWING",
+    "CLEARED", "SWEEPING", "FREEING", "APPLIED", "REPORTING", "WAKE", "WAKING",
+    "REPORTED", "COMPACTING", "UNCLAIMED", "INHERITING", "DEAD_LOCKED",
+    "REAPING", "QUIESCING", "REBUILDING", "RECOVERING", "BACKGROUND_LOCKED",
+    "BACKGROUND_TAKEN", "SPARE_MADE", "SNAPSHOT_BEGUN", "SNAPSHOT_COPY",
+    "SNAPSHOT_STEP", "SNAPSHOT_PINNING", "SNAPSHOT_LARGE",
+    "SNAPSHOT_UNPINNING", "SNAPSHOT_UNPINNED", "SNAPSHOT_WALKED",
+    "SNAPSHOT_SYNCED", "SNAPSHOT_RENAMED", "SNAPSHOT_NAMED", "PURGING",
+    "PURGING_LOG", "SNAPSHOT_PURGED"
+};
+
+static atomic_int   kv_point_armed = -1;
+static atomic_int   kv_point_after;
+
+static char         kv_point_file[512];
+static struct stat  kv_point_seen;
+
+
+/* nginx clears the environment of its workers, so the master's is kept. */
+
+static void __attribute__((constructor))
+kv_point_init(void)
+{
+    const char  *dir;
+
+    dir = getenv("KV_POINT_DIR");
+
+    if (dir) {
+        (void) snprintf(kv_point_file, sizeof(kv_point_file), "%s/point", dir);
+    }
+}
+
+
+void
+kv_point_arm(const char *name, int after)
+{
+    int  i;
+
+    for (i = 0; i < KV_POINTS; i++) {
+        if (strcmp(kv_point_names[i], name) == 0) {
+            atomic_store(&kv_point_after, after);
+            atomic_store(&kv_point_armed, i);
+            return;
+        }
+    }
+
+    abort();
+}
+
+
+const char *
+kv_point_name(int point)
+{
+    return kv_point_names[point];
+}
+
+
+void
+kv_point(kv_point_t point)
+{
+    if (kv_point_file[0]) {
+        kv_point_look();
+    }
+
+    if (atomic_load_explicit(&kv_point_armed, memory_order_relaxed)
+        != (int) point
+        || atomic_fetch_sub(&kv_point_after, 1) != 1)
+    {
+        return;
+    }
+
+    if (kv_point_file[0] && !kv_point_mine()) {
+        return;                     /* another process was first */
+    }
+
+    (void) kill(getpid(), SIGKILL);
+
+    for ( ;; ) {
+        (void) pause();
+    }
+}
+
+
+/* Takes the file away; what is to follow takes its place. */
+
+static int
+kv_point_mine(void)
+{
+    char  done[sizeof(kv_point_file) + 8], next[sizeof(kv_point_file) + 8];
+
+    (void) snprintf(done, sizeof(done), "%s.done", kv_point_file);
+    (void) snprintf(next, sizeof(next), "%s.next", kv_point_file);
+
+    if (rename(kv_point_file, done) == -1) {
+        return 0;
+    }
+
+    (void) rename(next, kv_point_file);
+
+    return 1;
+}
+
+
+/*
+ * Threads of one process may race here; all they can do to each other is to
+ * read the file twice.
+ */
+
+static void
+kv_point_look(void)
+{
+    int          fd, after;
+    char         buf[64], name[64];
+    ssize_t      n;
+    struct stat  st;
+
+    if (stat(kv_point_file, &st) == -1) {
+        atomic_store(&kv_point_armed, -1);
+        return;
+    }
+
+    if (st.st_ino == kv_point_seen.st_ino
+        && st.st_mtim.tv_sec == kv_point_seen.st_mtim.tv_sec
+        && st.st_mtim.tv_nsec == kv_point_seen.st_mtim.tv_nsec)
+    {
+        return;
+    }
+
+    fd = open(kv_point_file, O_RDONLY|O_CLOEXEC);
+
+    if (fd == -1) {
+        return;
+    }
+
+    n = read(fd, buf, sizeof(buf) - 1);
+    (void) close(fd);
+
+    if (n > 0) {
+        buf[n] = '\0';
+
+        if (sscanf(buf, "%63s %d", name, &after) == 2) {
+            kv_point_seen = st;
+            kv_point_arm(name, after);
+        }
+    }
+}
+
+#else
+
+/* ISO C wants a declaration in every file. */
+
+typedef int  kv_points_unused_t;
+
+#endif

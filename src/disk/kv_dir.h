@@ -1,0 +1,97 @@
+
+/*
+ * The data directory: found, made, locked, taken over.  The master's, at
+ * start, perhaps as root; and nginx -t's.
+ *
+ * The directory belongs to the workers' user, who may have been taken over,
+ * and may put anything into it, at any time.  So root follows no symlink in
+ * it, opens nothing there but regular files, and gives away or writes no file
+ * that may be somebody else's.  On the way to it, a symlink is followed where
+ * only root could have made it.
+ *
+ * The lock is one on the directory itself (flock, held by the descriptor that
+ * master and workers share), which no deletion of a file can undo.  Where the
+ * directory is a network's, such a lock holds on one machine alone; so
+ * kv.lock in it is locked as well, as older versions did.  It also says who
+ * the holder is.
+ *
+ * Messages name the path and what to do.
+ */
+
+
+#ifndef KV_DIR_H
+#define KV_DIR_H
+
+
+#include "disk/kv_io.h"
+
+
+#define KV_DIR_LOCK  "kv.lock"
+
+
+/* Which directory it is, by whatever name. */
+
+typedef struct {
+    dev_t             dev;
+    ino_t             ino;
+    char              missing[256];  /* not there yet: its name in that one */
+} kv_dir_id_t;
+
+
+typedef enum {
+    KV_HOLDER_UNKNOWN = 0,
+    KV_HOLDER_SELF,                  /* this process has, or had, it */
+    KV_HOLDER_ALIVE,
+    KV_HOLDER_DEAD,                  /* but its workers may not be */
+    KV_HOLDER_ELSEWHERE              /* in another container, or machine */
+} kv_holder_state_t;
+
+typedef struct {
+    kv_holder_state_t  state;
+    int                pid;          /* the master's, where that is; or 0 */
+} kv_holder_t;
+
+
+/*
+ * Whether kv_dir_open() and kv_dir_lock() would take `path` if nobody else
+ * has it; changes nothing.  KV_OK; KV_DECLINED, if this user cannot look;
+ * KV_ERROR; both with `err` filled.  *id is filled on KV_OK.
+ */
+kv_rc_t kv_dir_check(const char *path, kv_dir_id_t *id, kv_err_t *err);
+
+/* The same of one that is open.  KV_OK or KV_ERROR. */
+kv_rc_t kv_dir_id(int dirfd, kv_dir_id_t *id);
+
+bool kv_dir_same(const kv_dir_id_t *one, const kv_dir_id_t *two);
+
+/*
+ * Opens `path`, making its last component (mode 0700) if it is missing, and
+ * syncs the directory that it is in.  KV_OK with the descriptor in *dirfd, or
+ * KV_ERROR with `err` filled.
+ */
+kv_rc_t kv_dir_open(const char *path, int *dirfd, kv_err_t *err);
+
+/*
+ * Locks it for the life of both descriptors, and their copies in children.
+ * Until it has the lock nothing is changed in the directory, and then nothing
+ * if it holds files of others and none of ours.  kv.lock is made, of the
+ * given owner (-1: whoever calls), and its descriptor is *lockfd.
+ * KV_OK; KV_BUSY with *holder filled; KV_ERROR with `err` filled.
+ */
+kv_rc_t kv_dir_lock(int dirfd, const char *path, uid_t uid, gid_t gid,
+    int *lockfd, kv_holder_t *holder, kv_err_t *err);
+
+/*
+ * Sees to it that the directory has mode 0700, our files in it 0600, and all
+ * belong to `uid` and `gid`.  With -1, for a caller who may not give files
+ * away: that it can be used.  To be called with the lock held.  KV_OK, or
+ * KV_ERROR with `err` filled: also if a file with a name of ours is none.
+ */
+kv_rc_t kv_dir_own(int dirfd, const char *path, uid_t uid, gid_t gid,
+    kv_err_t *err);
+
+/* Writes down who holds the lock, for those who find it taken. */
+void kv_dir_set_holder(int lockfd, int pid);
+
+
+#endif /* KV_DIR_H */

@@ -1,0 +1,150 @@
+
+/*
+ * All file I/O of the core goes through this table, so that tests can
+ * record, fail, tear and count every call.  Files are named relative to the
+ * data directory's descriptor, which the master opens: workers need no right
+ * to walk the path.
+ *
+ * Calls have POSIX's meaning and errors: -1 with errno set.  The
+ * implementation restarts nothing: EINTR and short transfers reach the
+ * helpers below, which deal with them once for everybody.  open() follows no
+ * symlink and gives regular files only (else EINVAL), without waiting.
+ */
+
+
+#ifndef KV_IO_H
+#define KV_IO_H
+
+
+#include <signal.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#include "base/kv_base.h"
+
+
+#define KV_NAME_MAX  64           /* bytes of a file name, its end included */
+#define KV_IO_BLOCK  4096u        /* what direct I/O has to keep to, at most */
+
+
+typedef struct kv_io_s  kv_io_t;
+
+typedef void (*kv_io_list_pt)(void *ctx, const char *name);
+
+struct kv_io_s {
+    int     (*open)(kv_io_t *io, int dirfd, const char *name, int flags);
+    int     (*close)(kv_io_t *io, int fd);
+    ssize_t (*pread)(kv_io_t *io, int fd, void *buf, size_t n, off_t offset);
+    ssize_t (*pwritev)(kv_io_t *io, int fd, const struct iovec *iov, int n,
+                       off_t offset);
+    int     (*fdatasync)(kv_io_t *io, int fd);
+    int     (*fsync)(kv_io_t *io, int fd);          /* files and directories */
+    int     (*fallocate)(kv_io_t *io, int fd, off_t offset, off_t len);
+    int     (*ftruncate)(kv_io_t *io, int fd, off_t len);
+    int     (*rename)(kv_io_t *io, int dirfd, const char *from,
+                      const char *to);
+    int     (*unlink)(kv_io_t *io, int dirfd, const char *name);
+    off_t   (*size)(kv_io_t *io, int fd);
+    int     (*list)(kv_io_t *io, int dirfd, kv_io_list_pt cb, void *ctx);
+
+    /*
+     * Turns O_DIRECT on or off; -1 also where reads and writes would then
+     * have to keep to more than multiples of KV_IO_BLOCK.  May be NULL.
+     */
+    int     (*direct)(kv_io_t *io, int fd, bool on);
+
+    /* How many names an open file has, -1 on errors.  May be NULL. */
+    int     (*links)(kv_io_t *io, int fd);
+
+    /*
+     * Who owns the files that open() makes with O_CREAT|O_EXCL (mode 0600),
+     * and those that it opens to be written (else EPERM: in a directory of
+     * another user, root could be led to a file that is not his); -1 leaves
+     * both to the system.  The master, as root, sets the workers' user.
+     */
+    uid_t     uid;
+    gid_t     gid;
+};
+
+
+/* Fills the table with the system's own calls; uid and gid are -1. */
+void kv_io_system(kv_io_t *io);
+
+/*
+ * The result that a call's errno stands for.
+ *
+ * KV_NO_SPACE: ENOSPC and EDQUOT, and EFBIG, which a limit (ulimit -f) gives.
+ * KV_AGAIN: an error that may pass.  The call lacked descriptors, memory,
+ * rights or a writable file system, or was interrupted; that says nothing of
+ * the disk, and the same call may go well later.  KV_ERROR: all others.
+ *
+ * Not for the sync of a file whose content somebody believes in: whatever the
+ * error, the system may have forgotten what it was to write.
+ */
+kv_rc_t kv_io_rc(int error);
+
+/*
+ * A write beyond the limit of a file's size (ulimit -f) sends SIGXFSZ to its
+ * thread, which kills the process.  Between these two calls of one thread it
+ * gets EFBIG alone.  Threads of nginx's pools have all signals blocked anyway;
+ * this is for its main thread, and leaves the disposition, which is the whole
+ * process's, and what it executes inherits, as it is.
+ */
+void kv_io_block_signal(sigset_t *saved);
+void kv_io_unblock_signal(const sigset_t *saved);
+
+/*
+ * Reads until `n` bytes or the end of the file.  Returns the bytes read (0
+ * to n) or -1 with errno set.
+ */
+ssize_t kv_io_read(kv_io_t *io, int fd, void *buf, size_t n, off_t offset);
+
+/*
+ * Writes all of `iov` (its elements are used up), in as many calls as it
+ * takes, never more than IOV_MAX elements in one.  KV_OK, or what kv_io_rc()
+ * says, with errno set; then some of it may have been written.
+ */
+kv_rc_t kv_io_writev(kv_io_t *io, int fd, struct iovec *iov, size_t n,
+    off_t offset);
+
+/* The same of one buffer. */
+kv_rc_t kv_io_write(kv_io_t *io, int fd, const void *buf, size_t n,
+    off_t offset);
+
+/*
+ * KV_OK or KV_ERROR (any error, ENOSPC, ENOMEM and EINTR included: a sync that
+ * failed leaves nothing to believe in, see kv_state.h), with errno set.
+ */
+kv_rc_t kv_io_sync(kv_io_t *io, int fd);
+kv_rc_t kv_io_sync_dir(kv_io_t *io, int dirfd);
+
+/*
+ * Makes a file of `size` bytes under `name`, which must not exist: space
+ * allocated, zeroes written, file synced (the directory is not).  On failure
+ * the file is gone again.  KV_OK with the descriptor in *fd, KV_CANCELLED once
+ * *cancel is set (`cancel` may be NULL), or what kv_io_rc() says, with errno
+ * set.
+ */
+kv_rc_t kv_io_preallocate(kv_io_t *io, int dirfd, const char *name,
+    off_t size, volatile sig_atomic_t *cancel, int *fd);
+
+/* Whether somebody waits who must not wait longer. */
+
+typedef struct {
+    bool  (*check)(void *ctx);
+    void   *ctx;
+} kv_io_hurry_t;
+
+/*
+ * Deletes a file.  A file system that frees very much at once holds up the
+ * syncs of all others meanwhile, so with `hurry` a large file is freed bit by
+ * bit, with rests in between, when its name is gone for good; until the check
+ * says true, then what is left at once.  NULL does so from the start.  What has
+ * another name elsewhere, a copy of somebody's, stays whole there.  Not for an
+ * event loop.  0, or -1 with errno set, and then the file is there.
+ */
+int kv_io_remove(kv_io_t *io, int dirfd, const char *name,
+    const kv_io_hurry_t *hurry);
+
+
+#endif /* KV_IO_H */

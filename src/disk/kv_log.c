@@ -1,0 +1,883 @@
+
+/*
+ * The log's writing half: batches and the segments they go to.
+ *
+ * Two things keep it whole when a process dies at any instruction.  Bytes
+ * come first and the state after them, so that what a dead process had begun
+ * lies behind the end of the log.  And a segment is closed to batches before
+ * the name of the next one appears: LSNs of two segments never overlap.
+ */
+
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <unistd.h>
+#include <sys/random.h>
+
+#include "base/kv_crc32c.h"
+#include "disk/kv_log_private.h"
+
+
+/* Pieces of a value from this size on are written from where they lie. */
+#define KV_LOG_COPY      8192
+
+#define KV_LOG_SIZE_MIN  65536u
+#define KV_LOG_MARK      sizeof(kv_batch_header_t)
+
+/* names that a new file may have until it is complete */
+#define KV_LOG_TMP_TRIES 100u
+
+
+static void kv_log_write_failed(kv_log_t *log, kv_rc_t rc, size_t len,
+    kv_err_t *err);
+static void kv_log_reset(kv_log_t *log);
+static void kv_log_stage(kv_log_t *log, size_t n);
+static void kv_log_refer(kv_log_t *log, const struct iovec *piece);
+static void kv_log_header(kv_log_t *log, kv_batch_header_t *h, size_t len,
+    uint32_t count);
+static const char *kv_log_advice(kv_rc_t rc);
+static kv_rc_t kv_log_rewrite_tail(kv_log_t *log, kv_err_t *err);
+
+static kv_rc_t kv_log_current(kv_log_t *log, kv_err_t *err);
+static void kv_log_use(kv_log_t *log, int fd, uint64_t lsn, uint64_t salt);
+static kv_rc_t kv_log_there(kv_log_t *log, kv_err_t *err);
+static kv_rc_t kv_log_place(kv_log_t *log, kv_err_t *err);
+static bool kv_log_full(kv_log_t *log, size_t reserve);
+static kv_rc_t kv_log_next_segment(kv_log_t *log, kv_err_t *err);
+static kv_rc_t kv_log_new_file(kv_log_t *log, char *tmp, int *fd);
+static kv_rc_t kv_log_new_header(kv_log_t *log, int fd,
+    kv_log_position_t *to);
+
+
+kv_log_t *
+kv_log_create(kv_io_t *io, int dirfd, kv_log_state_t *state,
+    uint64_t segment_size, size_t max_batch)
+{
+    kv_log_t  *log;
+
+    assert(segment_size >= KV_LOG_SIZE_MIN && segment_size % 4096 == 0);
+    assert(max_batch > sizeof(kv_batch_header_t) && max_batch <= UINT32_MAX
+           && max_batch <= segment_size - KV_SEGMENT_HEADER);
+
+    log = calloc(1, sizeof(kv_log_t));
+
+    if (log == NULL) {
+        return NULL;
+    }
+
+    log->io = io;
+    log->dirfd = dirfd;
+    log->state = state;
+    log->segment_size = segment_size;
+    log->max_batch = max_batch;
+    log->fd = -1;
+    kv_direct_init(&log->out, io);
+
+    /* each piece that is referred to may have staged bytes before it */
+
+    log->iov_max = 2 * (max_batch / KV_LOG_COPY) + 2;
+    log->iov = calloc(2 * log->iov_max, sizeof(struct iovec));
+
+    /* the system gives the pages of a large block when they are first used */
+
+    log->staging = malloc(max_batch);
+
+    if (log->iov == NULL || log->staging == NULL) {
+        kv_log_destroy(log);
+        return NULL;
+    }
+
+    log->iov_copy = log->iov + log->iov_max;
+
+    kv_log_reset(log);
+
+    return log;
+}
+
+
+void
+kv_log_destroy(kv_log_t *log)
+{
+    kv_log_close(log);
+
+    kv_direct_destroy(&log->out);
+    free(log->staging);
+    free(log->iov);
+    free(log);
+}
+
+
+void
+kv_log_set_direct(kv_log_t *log, bool direct)
+{
+    log->direct = direct;
+}
+
+
+void
+kv_log_set_reserve(kv_log_t *log, size_t reserve)
+{
+    log->reserve = reserve;
+}
+
+
+void
+kv_log_begin(kv_log_t *log)
+{
+    kv_log_settle(log->state);
+    kv_log_reset(log);
+}
+
+
+kv_rc_t
+kv_log_add(kv_log_t *log, const kv_record_t *rec)
+{
+    size_t               i, n, size;
+    const struct iovec  *piece;
+
+    size = kv_record_size(rec);
+
+    if (size > log->max_batch - log->len) {
+        assert(log->count > 0);
+        return KV_AGAIN;
+    }
+
+    n = kv_record_encode_head(rec, log->staging + log->staged);
+    kv_log_stage(log, n);
+
+    for (i = 0; rec->value_len && i < rec->value_n; i++) {
+        piece = &rec->value[i];
+
+        assert(piece->iov_len <= size - n);
+
+        if (piece->iov_len >= KV_LOG_COPY) {
+            kv_log_refer(log, piece);
+
+        } else if (piece->iov_len) {
+            memcpy(log->staging + log->staged, piece->iov_base,
+                   piece->iov_len);
+            kv_log_stage(log, piece->iov_len);
+        }
+
+        n += piece->iov_len;
+    }
+
+    assert(size - n < 8);
+
+    if (n < size) {
+        memset(log->staging + log->staged, 0, size - n);
+        kv_log_stage(log, size - n);
+    }
+
+    log->len += size;
+    log->count++;
+    log->puts += rec->op == KV_OP_PUT;
+
+    return KV_OK;
+}
+
+
+kv_rc_t
+kv_log_write(kv_log_t *log, kv_err_t *err)
+{
+    size_t             i, skip, written;
+    kv_rc_t            rc;
+    kv_log_state_t    *state;
+    kv_batch_header_t  h;
+    kv_log_position_t  to;
+
+    if (log->count == 0) {
+        return KV_OK;
+    }
+
+    state = log->state;
+
+    kv_log_settle(state);
+
+    rc = kv_log_place(log, err);
+
+    if (rc != KV_OK) {
+        return rc;
+    }
+
+    kv_log_header(log, &h, log->len - sizeof(h), log->count);
+
+    h.crc = kv_crc32c(0, (uint8_t *) &h + 8, sizeof(h) - 8);
+    skip = sizeof(h);
+
+    for (i = 0; i < log->iov_n; i++) {
+        h.crc = kv_crc32c(h.crc, (uint8_t *) log->iov[i].iov_base + skip,
+                          log->iov[i].iov_len - skip);
+        skip = 0;
+    }
+
+    memcpy(log->staging, &h, sizeof(h));
+    memcpy(log->iov_copy, log->iov, log->iov_n * sizeof(struct iovec));
+
+    written = kv_direct_bytes(&log->out, state->offset, log->len);
+    rc = kv_direct_writev(&log->out, log->iov_copy, log->iov_n,
+                          state->offset);
+
+    if (rc != KV_OK) {
+        kv_log_write_failed(log, rc, log->len, err);
+        return rc;
+    }
+
+    to.segment_lsn = state->segment_lsn;
+    to.segment_salt = state->segment_salt;
+    to.segment_size = state->segment_size;
+    to.offset = state->offset + log->len;
+    to.next_lsn = state->next_lsn + log->count;
+
+    kv_log_move(state, &to);
+
+    atomic_fetch_add_explicit(&state->bytes, log->len, memory_order_relaxed);
+    atomic_fetch_add_explicit(&state->written, written, memory_order_relaxed);
+
+    kv_log_reset(log);
+
+    return KV_OK;
+}
+
+
+size_t
+kv_log_pending(const kv_log_t *log)
+{
+    return log->count ? log->len : 0;
+}
+
+
+kv_rc_t
+kv_log_check(kv_log_t *log, kv_err_t *err)
+{
+    kv_log_settle(log->state);
+
+    if (log->state->rewrite_end) {
+        return kv_log_sync(log, err);
+    }
+
+    return log->state->segment_size ? kv_log_current(log, err) : KV_OK;
+}
+
+
+kv_rc_t
+kv_log_sync(kv_log_t *log, kv_err_t *err)
+{
+    char             name[KV_NAME_MAX];
+    kv_rc_t          rc;
+    uint64_t         last;
+    kv_log_state_t  *state;
+
+    state = log->state;
+
+    kv_log_settle(state);
+
+    last = state->next_lsn - 1;
+
+    if (state->durable_lsn >= last) {
+        return KV_OK;
+    }
+
+    if (state->rewrite_end) {
+        rc = kv_log_rewrite_tail(log, err);
+
+        if (rc != KV_OK) {
+            return rc;
+        }
+    }
+
+    /* all segments before the current one were synced before it was begun */
+
+    rc = kv_log_current(log, err);
+
+    if (rc != KV_OK) {
+        return rc;
+    }
+
+    rc = kv_io_sync(log->io, log->fd);
+
+    if (rc != KV_OK) {
+        kv_err_set(err, "%s: syncing up to offset %" PRIu64 " failed: %s; %s",
+                   kv_log_name(name, KV_LOG_SEGMENT, state->segment_lsn),
+                   state->offset, strerror(errno), kv_log_advice(rc));
+        return rc;
+    }
+
+    state->durable_lsn = last;
+
+    return KV_OK;
+}
+
+
+/*
+ * What the start could not do for want of room: see kv_log_rewrite().  With a
+ * descriptor of its own, as the other one may have to keep to whole blocks.
+ */
+
+static kv_rc_t
+kv_log_rewrite_tail(kv_log_t *log, kv_err_t *err)
+{
+    int              fd, saved;
+    char             name[KV_NAME_MAX];
+    size_t           n;
+    kv_rc_t          rc;
+    uint8_t          buf[KV_SEGMENT_HEADER];
+    ssize_t          got;
+    uint64_t         offset, size;
+    kv_log_state_t  *state;
+
+    state = log->state;
+
+    fd = kv_log_open(log, state->segment_lsn, buf, &size);
+    rc = fd == -1 ? kv_log_rc() : KV_OK;
+
+    for (offset = state->rewrite; rc == KV_OK && offset < state->rewrite_end;
+         offset += n)
+    {
+        n = (size_t) kv_min(state->rewrite_end - offset,
+                            (uint64_t) sizeof(buf));
+        got = kv_io_read(log->io, fd, buf, n, (off_t) offset);
+
+        if (got != (ssize_t) n) {
+            errno = got == -1 ? errno : EIO;
+            rc = KV_ERROR;
+
+        } else {
+            rc = kv_io_write(log->io, fd, buf, n, (off_t) offset);
+        }
+    }
+
+    /* a sync that found no room is not believed: all is written again */
+
+    if (rc == KV_OK && kv_io_sync(log->io, fd) != KV_OK) {
+        rc = kv_log_rc();
+    }
+
+    saved = errno;
+
+    if (fd != -1) {
+        (void) log->io->close(log->io, fd);
+    }
+
+    errno = saved;
+
+    if (rc == KV_OK) {
+        state->rewrite_end = 0;
+        return KV_OK;
+    }
+
+    kv_err_set(err, "%s: writing the log's end once more failed: %s; %s",
+               kv_log_name(name, KV_LOG_SEGMENT, state->segment_lsn),
+               strerror(errno), kv_log_advice(rc));
+
+    return rc;
+}
+
+
+kv_rc_t
+kv_log_mark(kv_log_t *log, kv_err_t *err)
+{
+    kv_rc_t            rc;
+    struct iovec       iov;
+    kv_log_state_t    *state;
+    kv_batch_header_t  h;
+
+    state = log->state;
+
+    kv_log_settle(state);
+
+    if (state->segment_size < KV_LOG_MARK
+        || state->offset > state->segment_size - KV_LOG_MARK
+        || kv_log_current(log, NULL) != KV_OK)
+    {
+        return KV_OK;
+    }
+
+    kv_log_header(log, &h, 0, 0);
+    h.crc = kv_crc32c(0, (uint8_t *) &h + 8, sizeof(h) - 8);
+
+    iov.iov_base = &h;
+    iov.iov_len = sizeof(h);
+
+    rc = kv_direct_writev(&log->out, &iov, 1, state->offset);
+
+    if (rc != KV_ERROR) {
+        return KV_OK;
+    }
+
+    kv_log_write_failed(log, rc, KV_LOG_MARK, err);
+
+    return rc;
+}
+
+
+/* Names the file, where in it, and what to do. */
+
+static void
+kv_log_write_failed(kv_log_t *log, kv_rc_t rc, size_t len, kv_err_t *err)
+{
+    char             name[KV_NAME_MAX];
+    kv_log_state_t  *state;
+
+    state = log->state;
+
+    kv_err_set(err, "%s: writing %zu bytes at offset %" PRIu64 " failed: %s; "
+               "%s", kv_log_name(name, KV_LOG_SEGMENT, state->segment_lsn),
+               len, state->offset, strerror(errno), kv_log_advice(rc));
+}
+
+
+/* What to do about it; see kv_state.h. */
+
+static const char *
+kv_log_advice(kv_rc_t rc)
+{
+    switch (rc) {
+
+    case KV_NO_SPACE:
+        return "writes work again when there is room on the disk";
+
+    case KV_AGAIN:
+        return "writes work again when that has passed";
+
+    default:
+        return "see to the disk, then restart";
+    }
+}
+
+
+static void
+kv_log_reset(kv_log_t *log)
+{
+    log->staged = 0;
+    log->iov_n = 0;
+    log->len = sizeof(kv_batch_header_t);
+    log->count = 0;
+    log->puts = 0;
+
+    kv_log_stage(log, sizeof(kv_batch_header_t));
+}
+
+
+/* Takes the next `n` bytes of the staging buffer into the batch. */
+
+static void
+kv_log_stage(kv_log_t *log, size_t n)
+{
+    uint8_t       *p;
+    struct iovec  *last;
+
+    assert(n <= log->max_batch - log->staged);
+
+    p = log->staging + log->staged;
+    log->staged += n;
+
+    if (log->iov_n) {
+        last = &log->iov[log->iov_n - 1];
+
+        if ((uint8_t *) last->iov_base + last->iov_len == p) {
+            last->iov_len += n;
+            return;
+        }
+    }
+
+    assert(log->iov_n < log->iov_max);
+
+    log->iov[log->iov_n].iov_base = p;
+    log->iov[log->iov_n].iov_len = n;
+    log->iov_n++;
+}
+
+
+static void
+kv_log_refer(kv_log_t *log, const struct iovec *piece)
+{
+    assert(log->iov_n < log->iov_max);
+
+    log->iov[log->iov_n++] = *piece;
+}
+
+
+/* The header of a batch at the log's end, but for its checksum. */
+
+static void
+kv_log_header(kv_log_t *log, kv_batch_header_t *h, size_t len, uint32_t count)
+{
+    h->magic = KV_BATCH_MAGIC;
+    h->crc = 0;
+    h->len = (uint32_t) len;
+    h->count = count;
+    h->first_lsn = log->state->next_lsn;
+    h->durable_lsn = log->state->durable_lsn;
+    h->salt = log->state->segment_salt;
+
+    assert(h->durable_lsn < h->first_lsn);
+}
+
+
+/*
+ * Sees to it that log->fd is the current segment.  The file is checked: were
+ * it another one, batches would go where no replay looks for them.
+ */
+
+static kv_rc_t
+kv_log_current(kv_log_t *log, kv_err_t *err)
+{
+    int                   fd;
+    char                  name[KV_NAME_MAX];
+    kv_rc_t               rc;
+    uint8_t               buf[KV_SEGMENT_HEADER];
+    uint64_t              size;
+    kv_log_state_t       *state;
+    kv_segment_header_t   h;
+
+    state = log->state;
+
+    if (log->fd != -1 && log->fd_lsn == state->segment_lsn
+        && log->fd_salt == state->segment_salt)
+    {
+        return KV_OK;
+    }
+
+    kv_log_close(log);
+
+    (void) kv_log_name(name, KV_LOG_SEGMENT, state->segment_lsn);
+
+    fd = kv_log_open(log, state->segment_lsn, buf, &size);
+
+    if (fd == -1) {
+        rc = kv_log_rc();
+        kv_err_set(err, "%s: the current segment cannot be opened: %s; %s",
+                   name, strerror(errno), errno == ENOENT
+                   ? "a restart would lose the writes in it: first put it "
+                     "back (another worker's /proc/<pid>/fd may still have it)"
+                   : kv_log_advice(rc));
+        return rc;
+    }
+
+    memcpy(&h, buf, sizeof(h));
+
+    if (h.salt != state->segment_salt || size < state->segment_size) {
+        kv_err_set(err, "%s: offset 0: this is not the segment that was "
+                   "being written; restart, to read the log back", name);
+        (void) log->io->close(log->io, fd);
+        errno = ESTALE;
+        return KV_ERROR;
+    }
+
+    kv_log_use(log, fd, state->segment_lsn, state->segment_salt);
+
+    return KV_OK;
+}
+
+
+static void
+kv_log_use(kv_log_t *log, int fd, uint64_t lsn, uint64_t salt)
+{
+    log->fd = fd;
+    log->fd_lsn = lsn;
+    log->fd_salt = salt;
+
+    kv_direct_use(&log->out, fd, log->direct);
+}
+
+
+/*
+ * A segment that somebody deletes would take every further write along, and
+ * only its descriptors still give what is in it.
+ */
+
+static kv_rc_t
+kv_log_there(kv_log_t *log, kv_err_t *err)
+{
+    char             name[KV_NAME_MAX];
+    kv_log_state_t  *state;
+
+    state = log->state;
+
+    if (log->fd == -1 || log->fd_lsn != state->segment_lsn
+        || log->fd_salt != state->segment_salt
+        || log->io->links == NULL || log->io->links(log->io, log->fd) != 0)
+    {
+        return KV_OK;
+    }
+
+    kv_err_set(err, "%s: the current segment was deleted, and a restart would "
+               "lose the writes in it: first copy \"/proc/%d/fd/%d\" to its "
+               "place", kv_log_name(name, KV_LOG_SEGMENT, state->segment_lsn),
+               (int) getpid(), log->fd);
+    errno = ENOENT;
+
+    return KV_ERROR;
+}
+
+
+/*
+ * Sees to it that the batch fits into the segment that is open.  What puts
+ * leave at a segment's end is for who makes things smaller while there can be
+ * no new one.
+ */
+
+static kv_rc_t
+kv_log_place(kv_log_t *log, kv_err_t *err)
+{
+    kv_rc_t  rc;
+
+    rc = kv_log_there(log, err);
+
+    if (rc != KV_OK) {
+        return rc;
+    }
+
+    if (!kv_log_full(log, log->reserve)) {
+        return kv_log_current(log, err);
+    }
+
+    rc = kv_log_next_segment(log, err);
+
+    if ((rc == KV_NO_SPACE || rc == KV_AGAIN) && log->puts == 0
+        && !kv_log_full(log, 0))
+    {
+        rc = kv_log_current(log, err);
+    }
+
+    return rc;
+}
+
+
+/*
+ * Room is left for the mark behind the last batch, so that this one, too, has
+ * somebody to say that it was durable; a batch that fills a segment by itself
+ * goes without.
+ */
+
+static bool
+kv_log_full(kv_log_t *log, size_t reserve)
+{
+    size_t           n;
+    kv_log_state_t  *state;
+
+    state = log->state;
+    n = log->len;
+
+    if (state->segment_size == 0) {
+        return true;
+    }
+
+    if (state->offset != KV_SEGMENT_HEADER) {
+        n += KV_LOG_MARK + reserve;
+    }
+
+    return n > state->segment_size - state->offset;
+}
+
+
+static kv_rc_t
+kv_log_next_segment(kv_log_t *log, kv_err_t *err)
+{
+    int                fd, saved;
+    char               tmp[KV_NAME_MAX], name[KV_NAME_MAX];
+    bool               more;
+    kv_rc_t            rc;
+    kv_log_state_t    *state;
+    kv_log_position_t  to, closed;
+
+    state = log->state;
+
+    rc = kv_log_sync(log, err);
+
+    if (rc != KV_OK) {
+        return rc;
+    }
+
+    (void) kv_log_name(tmp, KV_LOG_SEGMENT_TMP, state->next_lsn);
+    (void) kv_log_name(name, KV_LOG_SEGMENT, state->next_lsn);
+
+    rc = kv_log_new_file(log, tmp, &fd);
+
+    if (rc != KV_OK) {
+        goto failed;
+    }
+
+    rc = kv_log_new_header(log, fd, &to);
+
+    if (rc != KV_OK) {
+        goto half_made;
+    }
+
+    closed.segment_lsn = state->segment_lsn;
+    closed.segment_salt = state->segment_salt;
+    closed.segment_size = state->segment_size;
+    closed.offset = state->segment_size;
+    closed.next_lsn = state->next_lsn;
+
+    kv_log_move(state, &closed);
+
+    if (log->io->rename(log->io, log->dirfd, tmp, name) == -1) {
+        rc = kv_log_rc();
+        goto half_made;
+    }
+
+    more = state->segment_size == 0 || state->segment_lsn != to.segment_lsn;
+
+    /* nobody believes in the name yet: the next try makes it anew */
+
+    if (kv_io_sync_dir(log->io, log->dirfd) != KV_OK) {
+        rc = kv_log_rc();
+        saved = errno;
+        (void) log->io->close(log->io, fd);
+
+        if (more && rc != KV_ERROR) {
+            (void) log->io->unlink(log->io, log->dirfd, name);
+        }
+
+        errno = saved;
+        goto failed;
+    }
+
+    kv_log_move(state, &to);
+
+    if (more) {
+        atomic_fetch_add_explicit(&state->segments, 1, memory_order_relaxed);
+    }
+
+    kv_log_close(log);
+    kv_log_use(log, fd, to.segment_lsn, to.segment_salt);
+
+    return KV_OK;
+
+half_made:
+
+    saved = errno;
+    (void) log->io->close(log->io, fd);
+    (void) log->io->unlink(log->io, log->dirfd, tmp);
+    errno = saved;
+
+failed:
+
+    kv_err_set(err, "%s: the new segment cannot be made: %s; %s", name,
+               strerror(errno), kv_log_advice(rc));
+
+    return rc;
+}
+
+
+/*
+ * Makes the file `tmp`, or one of another LSN's name, which it then holds: what
+ * a predecessor left there may be impossible to delete.
+ */
+
+static kv_rc_t
+kv_log_new_file(kv_log_t *log, char *tmp, int *fd)
+{
+    kv_rc_t   rc;
+    uint64_t  number;
+
+    rc = kv_log_take_spare(log, tmp, fd);
+
+    if (rc != KV_NOT_FOUND) {
+        return rc;
+    }
+
+    number = log->state->next_lsn;
+
+    do {
+        (void) kv_log_name(tmp, KV_LOG_SEGMENT_TMP, number++);
+
+        rc = kv_io_preallocate(log->io, log->dirfd, tmp,
+                               (off_t) log->segment_size, NULL, fd);
+
+    } while (rc == KV_ERROR && errno == EEXIST
+             && number - log->state->next_lsn < KV_LOG_TMP_TRIES);
+
+    return rc;
+}
+
+
+/* Puts the file to use: header, salt, sync.  *to is its beginning. */
+
+static kv_rc_t
+kv_log_new_header(kv_log_t *log, int fd, kv_log_position_t *to)
+{
+    kv_rc_t              rc;
+    uint8_t              buf[KV_SEGMENT_HEADER];
+    kv_segment_header_t  h;
+
+    memset(buf, 0, sizeof(buf));
+
+    memcpy(h.magic, KV_SEGMENT_MAGIC, sizeof(h.magic));
+    h.version = KV_FORMAT_VERSION;
+    h.crc = 0;
+    h.size = log->segment_size;
+    h.first_lsn = log->state->next_lsn;
+
+    if (getrandom(&h.salt, sizeof(h.salt), 0) != sizeof(h.salt)) {
+        return kv_log_rc();
+    }
+
+    memcpy(buf, &h, sizeof(h));
+
+    h.crc = kv_log_header_crc(buf);
+
+    memcpy(buf, &h, sizeof(h));
+
+    rc = kv_io_write(log->io, fd, buf, sizeof(buf), 0);
+
+    if (rc != KV_OK) {
+        return rc;
+    }
+
+    /* nothing was believed of this file yet: a full disk may pass */
+
+    if (kv_io_sync(log->io, fd) != KV_OK) {
+        return kv_log_rc();
+    }
+
+    to->segment_lsn = h.first_lsn;
+    to->segment_salt = h.salt;
+    to->segment_size = h.size;
+    to->offset = KV_SEGMENT_HEADER;
+    to->next_lsn = h.first_lsn;
+
+    return KV_OK;
+}
+
+
+void
+kv_log_move(kv_log_state_t *state, const kv_log_position_t *to)
+{
+    state->to = *to;
+    atomic_store(&state->moving, 1);
+
+    kv_log_settle(state);
+}
+
+
+void
+kv_log_settle(kv_log_state_t *state)
+{
+    if (atomic_load(&state->moving) == 0) {
+        return;
+    }
+
+    state->segment_lsn = state->to.segment_lsn;
+    state->segment_salt = state->to.segment_salt;
+    state->segment_size = state->to.segment_size;
+    state->offset = state->to.offset;
+    atomic_store(&state->next_lsn, state->to.next_lsn);
+
+    atomic_store(&state->moving, 0);
+}
+
+
+void
+kv_log_close(kv_log_t *log)
+{
+    if (log->fd != -1) {
+        kv_direct_use(&log->out, -1, false);
+        (void) log->io->close(log->io, log->fd);
+        log->fd = -1;
+    }
+}

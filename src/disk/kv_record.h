@@ -1,0 +1,63 @@
+
+/*
+ * A record: one operation as the log and snapshots hold it (kv_format.h),
+ * seen from memory.
+ */
+
+
+#ifndef KV_RECORD_H
+#define KV_RECORD_H
+
+
+#include <sys/uio.h>
+
+#include "disk/kv_format.h"
+
+
+/*
+ * An operation to be written, or one that was read.  It points at memory of
+ * the caller's (when written) or of the reader's (when read: valid until the
+ * callback returns).  When read, the value is one piece.
+ */
+
+typedef struct {
+    kv_op_code_t         op;
+    uint8_t              flags;        /* KV_RECORD_... */
+    uint16_t             key_len;      /* bytes; 0 for a clear */
+    uint32_t             value_len;    /* bytes; 0 but for a put */
+    uint64_t             expires;      /* ms since the epoch, if flagged */
+    const void          *key;
+    const struct iovec  *value;        /* the value's pieces, in order */
+    size_t               value_n;      /* how many */
+} kv_record_t;
+
+
+/* Bytes that the record takes on disk. */
+size_t kv_record_size(const kv_record_t *rec);
+
+/* Writes it to `dst`, which has kv_record_size() bytes. */
+void kv_record_encode(const kv_record_t *rec, void *dst);
+
+/*
+ * Writes all that comes before the value and returns its bytes: for those who
+ * write the value, and the zeroes after it, from where it lies.
+ */
+size_t kv_record_encode_head(const kv_record_t *rec, void *dst);
+
+/*
+ * Reads the record at `src`, of which `n` bytes are there, into `rec` and
+ * `value` (which rec->value then points to).  Returns the bytes it took, or
+ * 0 if this is no record of format version 1 that ends within `n` bytes.
+ */
+size_t kv_record_decode(const void *src, size_t n, kv_record_t *rec,
+    struct iovec *value);
+
+/*
+ * What readers call for each record.  Anything but KV_OK stops the reading
+ * and is what the reader returns.
+ */
+typedef kv_rc_t (*kv_record_pt)(void *ctx, uint64_t lsn,
+    const kv_record_t *rec);
+
+
+#endif /* KV_RECORD_H */

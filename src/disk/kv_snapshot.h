@@ -1,0 +1,135 @@
+
+/*
+ * Snapshot files: writing one block by block, reading one back, finding and
+ * deleting them.  The format is in kv_format.h; what goes into one, and when,
+ * is not decided here.
+ */
+
+
+#ifndef KV_SNAPSHOT_H
+#define KV_SNAPSHOT_H
+
+
+#include "disk/kv_io.h"
+#include "disk/kv_record.h"
+
+
+typedef struct kv_snapshot_writer_s  kv_snapshot_writer_t;
+
+
+/* Snapshots in a directory, newest first. */
+
+#define KV_SNAPSHOTS_MAX  64
+
+/* damaged ones that are kept */
+#define KV_SNAPSHOTS_ASIDE  2u
+
+typedef struct {
+    unsigned  n;
+    uint64_t  lsn[KV_SNAPSHOTS_MAX];      /* the S of each */
+} kv_snapshot_list_t;
+
+
+/*
+ * What a file says of itself; zeroes where it says nothing.  Only the seed is
+ * checked, as it may stay in use.
+ */
+
+typedef struct {
+    uint64_t  records;
+    uint64_t  bytes;                      /* of the file */
+    uint64_t  seed[2];                    /* see kv_snapshot_begin() */
+} kv_snapshot_guess_t;
+
+
+/*
+ * Begins snap-<lsn>.tmp, replacing one that was left over (beside it, under
+ * another LSN's name, if that cannot be deleted).  `seed` is that of
+ * the map whose walk gives the records (kv_map.h), or zeroes.  KV_OK with the
+ * writer in *w, KV_NO_SPACE, or KV_ERROR (`err` filled).
+ */
+kv_rc_t kv_snapshot_begin(kv_io_t *io, int dirfd, uint64_t lsn,
+    const uint64_t seed[2], kv_snapshot_writer_t **w, kv_err_t *err);
+
+/*
+ * Adds a record; its memory is the caller's again on return.  Blocks of about
+ * 1 MiB are written as they fill, so most calls only copy.  KV_OK,
+ * KV_NO_SPACE, KV_ERROR (`err` filled): then call kv_snapshot_abort().
+ */
+kv_rc_t kv_snapshot_add(kv_snapshot_writer_t *w, const kv_record_t *rec,
+    kv_err_t *err);
+
+/*
+ * Writes what is left and the footer with E = `end_lsn`, syncs, renames,
+ * syncs the directory.  The log must be durable up to `end_lsn` before.  On
+ * KV_OK the writer is gone and *bytes is the file's size; else as above.
+ */
+kv_rc_t kv_snapshot_finish(kv_snapshot_writer_t *w, uint64_t end_lsn,
+    uint64_t *bytes, kv_err_t *err);
+
+/*
+ * Deletes the unfinished file and frees the writer.
+ */
+void kv_snapshot_abort(kv_snapshot_writer_t *w);
+
+/* Lists what is there.  KV_OK or KV_ERROR (`err` filled). */
+kv_rc_t kv_snapshot_list(kv_io_t *io, int dirfd, kv_snapshot_list_t *list,
+    kv_err_t *err);
+
+/*
+ * Reads snap-<lsn>.kvs: calls `cb` (LSN argument 0) for every record of each
+ * block that checks out, and at the end sets *end_lsn to E and *bytes to the
+ * snapshot's size; that of the file may be larger, for what follows the footer
+ * is nobody's and does no harm.  KV_OK; KV_DAMAGED with `err` naming file and
+ * offset (records of earlier blocks have been delivered by then: throw them
+ * away); KV_DECLINED: good, but of another format version; KV_ERROR with errno
+ * set; or what `cb` returned.  Memory is bounded by the largest block, which
+ * is checked against the file's size before it is read.
+ */
+kv_rc_t kv_snapshot_read(kv_io_t *io, int dirfd, uint64_t lsn,
+    kv_record_pt cb, void *ctx, uint64_t *end_lsn, uint64_t *bytes,
+    kv_err_t *err);
+
+/*
+ * Whether such an error of reading says that the file is not (or no longer)
+ * good, rather than that the process lacks something.
+ */
+bool kv_snapshot_lost(int error);
+
+/*
+ * Whether somebody decided that snap-<lsn>.kvs is to stand for the state at
+ * its E, because the log between S and E is lost: snap-<lsn>.alone is there.
+ * KV_OK, KV_NOT_FOUND, or KV_AGAIN (`err` filled): it cannot be told now.
+ */
+kv_rc_t kv_snapshot_alone(kv_io_t *io, int dirfd, uint64_t lsn,
+    kv_err_t *err);
+
+/*
+ * Renames a damaged snapshot to snap-<lsn>.kvs.damaged, where it counts for
+ * nothing; of these the KV_SNAPSHOTS_ASIDE with the highest LSNs are kept.
+ * KV_OK or KV_ERROR (`err` filled).
+ */
+kv_rc_t kv_snapshot_put_aside(kv_io_t *io, int dirfd, uint64_t lsn,
+    kv_err_t *err);
+
+/* Deletes all of those; *n is how many there were.  KV_OK or KV_ERROR. */
+kv_rc_t kv_snapshot_drop_aside(kv_io_t *io, int dirfd, unsigned *n,
+    kv_err_t *err);
+
+/*
+ * Looks at header and footer of snap-<lsn>.kvs, for who prepares to read it.
+ * `records` is never more than the file can hold.
+ */
+void kv_snapshot_guess(kv_io_t *io, int dirfd, uint64_t lsn,
+    kv_snapshot_guess_t *guess);
+
+/*
+ * Deletes all but the `keep` (below KV_SNAPSHOTS_MAX) newest snapshots, and
+ * left-over snap-*.tmp ones unless `keep_tmp`; `hurry` as for kv_io_remove().
+ * KV_OK, or KV_ERROR (`err` filled): at least one of them stays.
+ */
+kv_rc_t kv_snapshot_purge(kv_io_t *io, int dirfd, unsigned keep,
+    bool keep_tmp, const kv_io_hurry_t *hurry, kv_err_t *err);
+
+
+#endif /* KV_SNAPSHOT_H */

@@ -1,0 +1,398 @@
+
+/*
+ * What the files of the HTTP face share.
+ *
+ *     ../ngx_http_kv_module.c    directives, configuration, handlers
+ *     ngx_http_kv_zone.c         a zone's life: shared memory, directory, lock
+ *     ngx_http_kv_wakes.c        how the processes wake each other
+ *     ngx_http_kv_worker.c       a zone in a worker: tasks, timers, exit
+ *     ngx_http_kv_key.c          from the request line to the key
+ *     ngx_http_kv_intake.c       a PUT's body, straight into the zone
+ *     ngx_http_kv_room.c         waiting for room in the zone, making room
+ *     ngx_http_kv_reply.c        answers
+ *     ngx_http_kv_filter.c       what caches are told about them
+ *     ngx_http_kv_stats.c        /stats and the lines at the end
+ */
+
+
+#ifndef _NGX_HTTP_KV_H_INCLUDED_
+#define _NGX_HTTP_KV_H_INCLUDED_
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_http.h>
+#include <ngx_thread_pool.h>
+
+#include "disk/kv_dir.h"
+#include "store/kv_store.h"
+
+
+/*
+ * Tasks for commits: one runs at a time, but the end of one may still wait to
+ * be noticed by the event loop while the next is needed.
+ */
+#define NGX_HTTP_KV_TASKS  4
+
+
+typedef struct ngx_http_kv_zone_s  ngx_http_kv_zone_t;
+typedef struct ngx_http_kv_ctx_s   ngx_http_kv_ctx_t;
+
+
+/* One per configuration cycle; see ngx_http_kv_wakes.c. */
+
+typedef struct {
+    ngx_array_t               *zones;         /* ngx_http_kv_main_conf_t's */
+    int                       *fds;           /* by ngx_process_slot */
+    ngx_uint_t                 n;
+    ngx_uint_t                 sure;          /* so many every process knows */
+    ngx_connection_t          *connection;    /* a worker's own; or NULL */
+    unsigned                   owner:1;       /* closes them with its cycle */
+} ngx_http_kv_wakes_t;
+
+
+/* A kv_zone directive; one per configuration cycle, in the cycle's pool. */
+
+struct ngx_http_kv_zone_s {
+    ngx_str_t                  name;
+    ngx_str_t                  path;          /* with a zero at the end */
+    kv_dir_id_t                dir;           /* when it was read; see below */
+    ngx_cycle_t               *cycle;
+    ngx_log_t                 *log;
+    ngx_shm_zone_t            *shm_zone;
+    kv_store_conf_t            conf;
+    ngx_thread_pool_t         *thread_pool;
+
+    /*
+     * Descriptors that master and workers share.  Who owns them closes them
+     * with its cycle; a reload hands them over once it cannot fail any more.
+     */
+    kv_io_t                    io;
+    int                        dirfd;
+    int                        lockfd;
+    ngx_http_kv_wakes_t       *wakes;         /* for all zones */
+    ngx_http_kv_zone_t        *old;           /* the last cycle's */
+    unsigned                   owner:1;
+    unsigned                   dir_known:1;   /* dir is filled */
+
+    kv_store_t                *store;
+
+    /* in a worker */
+    ngx_event_t                watch;
+    ngx_event_t                due;           /* kv_store_due() */
+    ngx_event_t                part;          /* ngx_http_kv_part() */
+    ngx_event_t                look;          /* ngx_http_kv_look.c; times */
+    uint64_t                   look_end;      /* are of kv_now_ns() */
+    uint64_t                   look_last;
+    uint64_t                   look_not_before;
+    ngx_queue_t                waiting;       /* ctx->waiting, oldest first */
+    ngx_queue_t                active;        /* ctx->active: all with an op */
+    ngx_queue_t                starving;      /* ctx->starved, oldest first */
+    ngx_event_t                retry;         /* of these */
+    ngx_thread_task_t         *commit[NGX_HTTP_KV_TASKS];
+    ngx_thread_task_t         *background;
+    unsigned                   commit_wanted:1;
+    unsigned                   draining:1;    /* exiting: no thread pool */
+    unsigned                   asking:1;      /* for room */
+};
+
+
+typedef struct {
+    ngx_array_t                zones;         /* of ngx_http_kv_zone_t * */
+    ngx_http_kv_wakes_t        wakes;
+} ngx_http_kv_main_conf_t;
+
+
+typedef struct {
+    ngx_http_kv_zone_t        *zone;
+    kv_route_t                 route;
+
+    /* until the zone is looked up, when all of http{} is read */
+    ngx_str_t                  zone_name;
+    ngx_str_t                  directive;
+    ngx_str_t                  file;
+    ngx_uint_t                 line;
+    ngx_http_handler_pt        handler;
+} ngx_http_kv_loc_conf_t;
+
+
+typedef enum {
+    NGX_HTTP_KV_WAIT_DONE = 0,                /* for a commit */
+    NGX_HTTP_KV_WAIT_ROOM                     /* for room in the zone */
+} ngx_http_kv_wait_e;
+
+
+/*
+ * Tries again what found no room.  KV_NO_MEMORY: still none, nothing is
+ * changed; KV_OK: all else has been seen to, and the request may be gone.
+ */
+typedef kv_rc_t (*ngx_http_kv_resume_pt)(ngx_http_kv_ctx_t *ctx);
+
+
+struct ngx_http_kv_ctx_s {
+    ngx_http_request_t        *request;
+    ngx_http_kv_zone_t        *zone;
+    ngx_str_t                  key;
+    kv_op_t                   *op;            /* NULL: none, or gone */
+    ngx_queue_t                active;
+    ngx_queue_t                waiting;
+    uint64_t                   started;       /* ns */
+    uint64_t                   answered;      /* ns; 0: not yet */
+    uint32_t                   received;      /* bytes of the body */
+
+    /* ngx_http_kv_room.c; times are of kv_now_ns() */
+    uint32_t                   need;          /* bytes that it waits for */
+    ngx_queue_t                starved;
+    ngx_http_kv_resume_pt      resume;
+    uint64_t                   starves_since;
+    uint64_t                   waited;        /* before that */
+    uint64_t                   lasted;        /* the upload, before that */
+
+    ngx_http_kv_wait_e         wait;
+    unsigned                   route:3;       /* kv_route_t */
+    unsigned                   submitted:1;   /* in the queue `waiting` */
+    unsigned                   sending:1;     /* op pins what is sent */
+    unsigned                   counted:1;     /* in the statistics */
+    unsigned                   starving:1;    /* in the queue `starving` */
+    unsigned                   may_starve:1;  /* its cleanup is there */
+    unsigned                   cut:1;         /* was told to go */
+};
+
+
+extern ngx_module_t  ngx_http_kv_module;
+
+
+/* ngx_http_kv_zone.c */
+
+/*
+ * The zone of shared memory's init callback: makes or takes over the store.
+ */
+ngx_int_t ngx_http_kv_init_zone(ngx_shm_zone_t *shm_zone, void *data);
+
+/* After a configuration took effect: descriptors change owners. */
+void ngx_http_kv_adopt(ngx_http_kv_zone_t *zone);
+
+/* The master ends, and so do all workers: see kv_store_close(). */
+void ngx_http_kv_close(ngx_http_kv_zone_t *zone);
+
+/* Pool cleanup: closes what the zone owns. */
+void ngx_http_kv_cleanup_zone(void *data);
+
+
+/* ngx_http_kv_wakes.c */
+
+/*
+ * After a configuration took effect, and before ngx_http_kv_adopt(): takes the
+ * last cycle's table over, or makes one.  With too few descriptors it is
+ * smaller.
+ */
+ngx_int_t ngx_http_kv_wakes_create(ngx_http_kv_wakes_t *wakes,
+    ngx_cycle_t *cycle);
+
+/* Pool cleanup: closes them. */
+void ngx_http_kv_wakes_cleanup(void *data);
+
+/* In a worker, before its zones enter; and when they have left. */
+void ngx_http_kv_wakes_enter(ngx_http_kv_wakes_t *wakes, ngx_cycle_t *cycle);
+void ngx_http_kv_wakes_leave(ngx_http_kv_wakes_t *wakes);
+
+/* Whether this worker is woken by every process, or must look by itself. */
+ngx_uint_t ngx_http_kv_wakes_sure(ngx_http_kv_wakes_t *wakes);
+
+/*
+ * For the time after the event loop: the descriptor to poll, or -1.  What had
+ * woken it until now is taken for seen.
+ */
+int ngx_http_kv_wakes_fd(ngx_http_kv_wakes_t *wakes);
+
+
+/* ngx_http_kv_worker.c */
+
+ngx_int_t ngx_http_kv_enter(ngx_http_kv_zone_t *zone);
+void ngx_http_kv_leave(ngx_http_kv_zone_t *zone);
+
+/*
+ * Whether the worker can use the store now.  Tries to get a slot if it has
+ * none.
+ */
+ngx_int_t ngx_http_kv_attached(ngx_http_kv_zone_t *zone);
+
+/*
+ * A worker that is to quit may have requests of others for hours: once nothing
+ * of ours is under way, soon after this call, it gives its slot back.  It takes
+ * one again for a request (ngx_http_kv_attached()).  Nothing if it is not to
+ * quit.
+ */
+void ngx_http_kv_part(ngx_http_kv_zone_t *zone);
+
+/*
+ * Gives the context an operation: from now on it is found, and cleaned up when
+ * the request ends.
+ */
+ngx_int_t ngx_http_kv_own(ngx_http_kv_ctx_t *ctx, kv_op_t *op);
+
+/*
+ * The same for a pin of what is sent: it is released when the request's pool
+ * goes, for nginx may send from the value until then (ngx_http_kv_reply.c).
+ */
+ngx_int_t ngx_http_kv_own_pin(ngx_http_kv_ctx_t *ctx, kv_op_t *op);
+
+/*
+ * Ends the connection of a request that sends a value, for good: once this
+ * returns, no byte that is in the zone now or later leaves through it.  The
+ * request itself ends, and its pool with the pin goes, in this turn of the
+ * event loop or soon after; nothing is finalized from here, so this may be
+ * called from any event handler, more than once, and also while a request
+ * that is over waits for its last frames (which belong to its pool still).
+ *
+ * Why nothing more can leave: a request of HTTP/1 or HTTP/2 has the
+ * descriptor of the real connection (HTTP/2's fake connections are copies of
+ * it, and the real one is not closed while a stream is there), and once that
+ * is shut down, the kernel refuses what nginx still has in r->out, in queued
+ * frames, in TLS or in filters.  What the kernel has already is a copy.  The
+ * other streams of an HTTP/2 connection end with it: part of a frame may have
+ * been sent, so the connection cannot go on.  A stream of HTTP/3 has the
+ * listening socket, which it shares, but QUIC copies what it takes, and takes
+ * nothing more from a request that has ended.
+ */
+void ngx_http_kv_cut_connection(ngx_http_request_t *r);
+
+/* Frees the context's operation, if it has one that is its to free. */
+void ngx_http_kv_disown(ngx_http_kv_ctx_t *ctx);
+
+/*
+ * Submits the context's operation; ngx_http_kv_done() is called when it is
+ * done.
+ */
+void ngx_http_kv_submit(ngx_http_kv_ctx_t *ctx, ngx_http_kv_wait_e wait);
+
+/* Sets the timers that the zone needs now. */
+void ngx_http_kv_arm(ngx_http_kv_zone_t *zone);
+
+/* One turn: tasks that are due, operations that are done, timers. */
+void ngx_http_kv_turn(ngx_http_kv_zone_t *zone);
+
+/* Answers what is done. */
+void ngx_http_kv_deliver(ngx_http_kv_zone_t *zone);
+
+
+/* ngx_http_kv_look.c */
+
+/* Before the first of these. */
+void ngx_http_kv_look_init(ngx_http_kv_zone_t *zone);
+
+/* After a write was submitted: looks for its result, if that is worth it. */
+void ngx_http_kv_look(ngx_http_kv_zone_t *zone);
+
+/* Results come by the eventfd again: before the event loop ends. */
+void ngx_http_kv_look_stop(ngx_http_kv_zone_t *zone);
+
+
+/* ngx_http_kv_key.c */
+
+/*
+ * Finds the key in the request's path.  NGX_OK with `key` set, into r->uri (it
+ * may be of length 0); NGX_DECLINED if it has other characters than a key may,
+ * an empty segment before it among them; NGX_ERROR if the path was rewritten
+ * and does not begin with the location's name.
+ */
+ngx_int_t ngx_http_kv_key(ngx_http_request_t *r, ngx_str_t *key);
+
+
+/* ngx_http_kv_intake.c */
+
+/* Takes a PUT, up to its answer.  A content handler's result. */
+ngx_int_t ngx_http_kv_put(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx);
+
+
+/* ngx_http_kv_room.c */
+
+/* Before the first of these. */
+void ngx_http_kv_room_init(ngx_http_kv_zone_t *zone);
+
+/*
+ * Has a request wait for `need` bytes of room (0: for a delete's key and
+ * record), and `resume` called when there may be.  It stays in the queue until
+ * then, or until it ends.  NGX_OK, or NGX_DECLINED: to wait is in vain, it is
+ * to be refused.
+ */
+ngx_int_t ngx_http_kv_room_wait(ngx_http_kv_ctx_t *ctx, uint32_t need,
+    ngx_http_kv_resume_pt resume);
+
+/* It waits no more. */
+void ngx_http_kv_room_leave(ngx_http_kv_ctx_t *ctx);
+
+/* What was asked for room is done. */
+void ngx_http_kv_room_done(ngx_http_kv_ctx_t *ctx, kv_rc_t rc);
+
+/* At exit: all who wait are tried a last time, and refused. */
+void ngx_http_kv_room_drain(ngx_http_kv_zone_t *zone);
+
+/* Sees to it that those who were told to go do. */
+void ngx_http_kv_evict(ngx_http_kv_zone_t *zone);
+
+
+/* ngx_http_kv_reply.c */
+
+/*
+ * Decides what becomes of a body that is not all read when the request is
+ * answered, and so of the connection; all replies below call it before they
+ * make their header.  A body that nobody has begun to read is read and thrown
+ * away (nginx gives it `lingering_time`), and the connection goes on.  Where
+ * the next request could not be found - the body is being read, it is not
+ * well-formed, or the client waits for 100-continue - the answer says
+ * "Connection: close", and the connection is closed once the client had time
+ * to read that.  Over HTTP/2 only the stream ends, with NO_ERROR.
+ */
+void ngx_http_kv_early(ngx_http_request_t *r);
+
+/*
+ * Sends an answer without a value: `text` (NULL: an empty body) as one line.
+ * The body may be unread, or half read.  A content handler's result.
+ */
+ngx_int_t ngx_http_kv_reply(ngx_http_request_t *r, ngx_uint_t status,
+    const char *text);
+
+/* The answer that a core's result stands for; KV_OK is an empty 200. */
+ngx_int_t ngx_http_kv_reply_rc(ngx_http_request_t *r, kv_rc_t rc);
+
+/* 405, with the methods that the path takes. */
+ngx_int_t ngx_http_kv_reply_allow(ngx_http_request_t *r, const char *allow);
+
+/* 400, for a body that is none; the connection cannot be used again. */
+ngx_int_t ngx_http_kv_reply_body(ngx_http_request_t *r);
+
+/*
+ * Finalizes a request from an event that is not its connection's, where
+ * nobody else runs the requests that were posted.
+ */
+void ngx_http_kv_finish(ngx_http_request_t *r, ngx_int_t rc);
+
+/* 200 with the value of an entry that was just read; leaves the epoch. */
+ngx_int_t ngx_http_kv_reply_value(ngx_http_request_t *r,
+    ngx_http_kv_ctx_t *ctx, kv_entry_t *e);
+
+/* 200 with a body of a given type. */
+ngx_int_t ngx_http_kv_reply_buf(ngx_http_request_t *r, const char *type,
+    ngx_buf_t *b);
+
+
+/* ngx_http_kv_filter.c */
+
+/* Postconfiguration: adds the header filter. */
+void ngx_http_kv_filter_init(void);
+
+
+/* ngx_http_kv_stats.c */
+
+ngx_int_t ngx_http_kv_stats_reply(ngx_http_request_t *r,
+    ngx_http_kv_zone_t *zone);
+
+/* Counts a finished request, once. */
+void ngx_http_kv_stats_count(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx);
+
+/* Writes a line per route and method to the log. */
+void ngx_http_kv_stats_log(ngx_http_kv_zone_t *zone, ngx_log_t *log);
+
+
+#endif /* _NGX_HTTP_KV_H_INCLUDED_ */

@@ -1,0 +1,573 @@
+
+/*
+ * A PUT's body, straight into the zone.
+ *
+ * Each buffer that nginx reads is copied to its place in the zone and read into
+ * again, so a body of any size takes one small buffer of the worker's memory,
+ * and no temporary file.  The entry is begun by the first bytes that come, and
+ * gets memory as more do: what a header announces costs nothing.  If there is
+ * no room for more, reading stops until there is.
+ */
+
+
+#include "http/ngx_http_kv.h"
+
+
+/* what is asked for with a body of which no length is known; bytes */
+#define NGX_HTTP_KV_CHUNKED  KV_PAGE_SIZE
+
+
+static kv_rc_t ngx_http_kv_put_again(ngx_http_kv_ctx_t *ctx);
+static ngx_int_t ngx_http_kv_put_read(ngx_http_request_t *r,
+    ngx_http_kv_ctx_t *ctx);
+static kv_rc_t ngx_http_kv_read_take(ngx_http_kv_ctx_t *ctx);
+static kv_rc_t ngx_http_kv_read_again(ngx_http_kv_ctx_t *ctx);
+static ngx_int_t ngx_http_kv_intake(ngx_http_request_t *r);
+static uint32_t ngx_http_kv_missing(ngx_http_kv_ctx_t *ctx);
+static void ngx_http_kv_body_init(ngx_http_request_t *r);
+static void ngx_http_kv_body_read(ngx_http_request_t *r);
+static void ngx_http_kv_body_stop(ngx_http_kv_ctx_t *ctx,
+    ngx_http_kv_resume_pt resume);
+static kv_rc_t ngx_http_kv_body_again(ngx_http_kv_ctx_t *ctx);
+static kv_rc_t ngx_http_kv_body_take(ngx_http_request_t *r,
+    ngx_http_kv_ctx_t *ctx);
+static kv_rc_t ngx_http_kv_body_write(ngx_http_kv_ctx_t *ctx, u_char *data,
+    size_t n);
+static void ngx_http_kv_body_end(ngx_http_request_t *r,
+    ngx_http_kv_ctx_t *ctx);
+static kv_rc_t ngx_http_kv_end_again(ngx_http_kv_ctx_t *ctx);
+static void ngx_http_kv_body_refuse(ngx_http_request_t *r,
+    ngx_http_kv_ctx_t *ctx, kv_rc_t rc);
+static ngx_int_t ngx_http_kv_body_error(ngx_http_request_t *r, ngx_int_t rc);
+
+
+ngx_int_t
+ngx_http_kv_put(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
+{
+    off_t     len;
+    kv_rc_t   rc;
+
+    if (r->headers_in.content_range) {
+
+        /* RFC 9110, section 9.3.4: not to be taken for a whole value */
+
+        return ngx_http_kv_reply(r, NGX_HTTP_BAD_REQUEST,
+                                 "partial values are not supported\n");
+    }
+
+    if (r != r->main || r->request_body || r->discard_body) {
+        return ngx_http_kv_put_read(r, ctx);
+    }
+
+    if (!r->headers_in.chunked && r->headers_in.content_length_n <= 0) {
+        return ngx_http_kv_reply(r, NGX_HTTP_BAD_REQUEST,
+                                 "value cannot be empty\n");
+    }
+
+    if (r->headers_in.content_length_n
+        > (off_t) ctx->zone->store->conf.max_value)
+    {
+        r->keepalive = 0;
+        return ngx_http_kv_reply(r, NGX_HTTP_REQUEST_ENTITY_TOO_LARGE,
+                                 "value too large\n");
+    }
+
+    /*
+     * A large value for which there is no room, and one that waits for
+     * 100-continue, are refused before the body comes.
+     */
+
+    len = ngx_max(r->headers_in.content_length_n, 0);
+
+    ctx->need = r->headers_in.expect || len > (off_t) KV_ENTRY_INLINE
+                ? (uint32_t) len : 0;
+
+    rc = kv_store_fits(ctx->zone->store, (uint16_t) ctx->key.len, ctx->need);
+
+    if (rc == KV_OK) {
+        return ngx_http_kv_intake(r);
+    }
+
+    if (rc == KV_NO_MEMORY
+        && ngx_http_kv_room_wait(ctx, ctx->need, ngx_http_kv_put_again)
+           == NGX_OK)
+    {
+        r->main->count++;
+        return NGX_DONE;
+    }
+
+    if (rc != KV_NO_MEMORY) {
+        ngx_http_kv_turn(ctx->zone);
+    }
+
+    return ngx_http_kv_reply_rc(r, rc);
+}
+
+
+static kv_rc_t
+ngx_http_kv_put_again(ngx_http_kv_ctx_t *ctx)
+{
+    kv_rc_t              rc;
+    ngx_http_request_t  *r;
+
+    r = ctx->request;
+
+    rc = kv_store_fits(ctx->zone->store, (uint16_t) ctx->key.len, ctx->need);
+
+    if (rc != KV_NO_MEMORY) {
+        ngx_http_kv_finish(r, rc == KV_OK ? ngx_http_kv_intake(r)
+                                          : ngx_http_kv_reply_rc(r, rc));
+        rc = KV_OK;
+    }
+
+    return rc;
+}
+
+
+/*
+ * A body that somebody else has read, and may still need: the mirror module,
+ * or the main request of a subrequest.
+ */
+
+static ngx_int_t
+ngx_http_kv_put_read(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
+{
+    off_t         size;
+    kv_rc_t       rc;
+    ngx_buf_t    *b;
+    ngx_chain_t  *bufs, *cl;
+
+    bufs = r->request_body ? r->request_body->bufs : NULL;
+    size = 0;
+
+    for (cl = bufs; cl; cl = cl->next) {
+        b = cl->buf;
+
+        if (b->in_file && b->file_last > b->file_pos) {
+            ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                          "the request body was read to a file before \"kv\" "
+                          "could take it: raise client_body_buffer_size");
+
+            return ngx_http_kv_reply(r, NGX_HTTP_REQUEST_ENTITY_TOO_LARGE,
+                                     "value too large\n");
+        }
+
+        size += b->last - b->pos;
+    }
+
+    if (size == 0) {
+        return ngx_http_kv_reply(r, NGX_HTTP_BAD_REQUEST,
+                                 "value cannot be empty\n");
+    }
+
+    if (size > (off_t) ctx->zone->store->conf.max_value) {
+        return ngx_http_kv_reply(r, NGX_HTTP_REQUEST_ENTITY_TOO_LARGE,
+                                 "value too large\n");
+    }
+
+    ctx->need = (uint32_t) size;
+
+    rc = ngx_http_kv_read_take(ctx);
+
+    if (rc == KV_NO_MEMORY
+        && ngx_http_kv_room_wait(ctx, ctx->need, ngx_http_kv_read_again)
+           == NGX_OK)
+    {
+        rc = KV_OK;
+    }
+
+    if (rc != KV_OK) {
+        return ngx_http_kv_reply_rc(r, rc);
+    }
+
+    r->main->count++;
+
+    return NGX_DONE;
+}
+
+
+/* All of it at once: no part of it waits for the rest. */
+
+static kv_rc_t
+ngx_http_kv_read_take(ngx_http_kv_ctx_t *ctx)
+{
+    kv_op_t      *op;
+    kv_rc_t       rc;
+    uint32_t      offset;
+    ngx_buf_t    *b;
+    ngx_chain_t  *cl;
+
+    rc = kv_store_put(ctx->zone->store, ctx->key.data,
+                      (uint16_t) ctx->key.len, ctx->need, &op);
+
+    if (rc != KV_OK) {
+        return rc;
+    }
+
+    offset = 0;
+
+    for (cl = ctx->request->request_body->bufs; cl; cl = cl->next) {
+        b = cl->buf;
+
+        rc = kv_store_write(ctx->zone->store, op, offset, b->pos,
+                            b->last - b->pos);
+        if (rc != KV_OK) {
+            kv_store_release(ctx->zone->store, op);
+            return rc;
+        }
+
+        offset += b->last - b->pos;
+    }
+
+    if (ngx_http_kv_own(ctx, op) != NGX_OK) {
+        return KV_UNAVAILABLE;
+    }
+
+    ngx_http_kv_submit(ctx, NGX_HTTP_KV_WAIT_DONE);
+
+    return KV_OK;
+}
+
+
+static kv_rc_t
+ngx_http_kv_read_again(ngx_http_kv_ctx_t *ctx)
+{
+    kv_rc_t  rc;
+
+    rc = ngx_http_kv_read_take(ctx);
+
+    if (rc != KV_OK && rc != KV_NO_MEMORY) {
+        ngx_http_kv_finish(ctx->request,
+                           ngx_http_kv_reply_rc(ctx->request, rc));
+        rc = KV_OK;
+    }
+
+    return rc;
+}
+
+
+static ngx_int_t
+ngx_http_kv_intake(ngx_http_request_t *r)
+{
+    ngx_int_t  rc;
+
+    r->request_body_no_buffering = 1;
+
+    rc = ngx_http_read_client_request_body(r, ngx_http_kv_body_init);
+
+    if (rc >= NGX_HTTP_SPECIAL_RESPONSE) {
+        return ngx_http_kv_body_error(r, rc);
+    }
+
+    return NGX_DONE;
+}
+
+
+static void
+ngx_http_kv_body_init(ngx_http_request_t *r)
+{
+    r->read_event_handler = ngx_http_kv_body_read;
+
+    ngx_http_kv_body_read(r);
+}
+
+
+static void
+ngx_http_kv_body_read(ngx_http_request_t *r)
+{
+    kv_rc_t             rc;
+    ngx_int_t           result;
+    ngx_http_kv_ctx_t  *ctx;
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_kv_module);
+
+    for ( ;; ) {
+        rc = ngx_http_kv_body_take(r, ctx);
+
+        if (rc == KV_NO_MEMORY) {
+            ngx_http_kv_body_stop(ctx, ngx_http_kv_body_again);
+            return;
+        }
+
+        if (rc != KV_OK) {
+            ngx_http_kv_body_refuse(r, ctx, rc);
+            return;
+        }
+
+        if (!r->reading_body) {
+            ngx_http_kv_body_end(r, ctx);
+            return;
+        }
+
+        result = ngx_http_read_unbuffered_request_body(r);
+
+        if (result >= NGX_HTTP_SPECIAL_RESPONSE) {
+            ngx_http_kv_disown(ctx);
+            ngx_http_finalize_request(r, ngx_http_kv_body_error(r, result));
+            return;
+        }
+
+        if (result == NGX_AGAIN && r->request_body->bufs == NULL) {
+
+            /* what uploads hold may be too much by now */
+
+            ngx_http_kv_arm(ctx->zone);
+            return;
+        }
+    }
+}
+
+
+/*
+ * There is no room for what was read: no more is, until there is.  The client
+ * is not to blame for the time that this takes.
+ */
+
+static void
+ngx_http_kv_body_stop(ngx_http_kv_ctx_t *ctx, ngx_http_kv_resume_pt resume)
+{
+    ngx_event_t         *rev;
+    ngx_http_request_t  *r;
+
+    r = ctx->request;
+    rev = r->connection->read;
+
+    r->read_event_handler = ngx_http_block_reading;
+
+    if (rev->timer_set) {
+        ngx_del_timer(rev);
+    }
+
+    if (ngx_http_kv_room_wait(ctx, ngx_http_kv_missing(ctx), resume)
+        != NGX_OK)
+    {
+        ngx_http_kv_body_refuse(r, ctx, KV_NO_MEMORY);
+    }
+}
+
+
+static kv_rc_t
+ngx_http_kv_body_again(ngx_http_kv_ctx_t *ctx)
+{
+    kv_rc_t              rc;
+    ngx_connection_t    *c;
+    ngx_http_request_t  *r;
+
+    r = ctx->request;
+    c = r->connection;
+
+    rc = ngx_http_kv_body_take(r, ctx);
+
+    if (rc == KV_NO_MEMORY) {
+        return KV_NO_MEMORY;
+    }
+
+    if (rc == KV_OK) {
+        r->read_event_handler = ngx_http_kv_body_read;
+        ngx_http_kv_body_read(r);
+
+    } else {
+        ngx_http_kv_body_refuse(r, ctx, rc);
+    }
+
+    ngx_http_run_posted_requests(c);
+
+    return KV_OK;
+}
+
+
+/* Bytes for which the value needs room yet, as far as that is known. */
+
+static uint32_t
+ngx_http_kv_missing(ngx_http_kv_ctx_t *ctx)
+{
+    ngx_http_request_t  *r;
+
+    r = ctx->request;
+
+    if (r->headers_in.chunked) {
+        return NGX_HTTP_KV_CHUNKED;
+    }
+
+    return (uint32_t) ngx_max(r->headers_in.content_length_n
+                              - (off_t) ctx->received, 1);
+}
+
+
+/*
+ * What has been read goes into the entry; the buffers are free again.  KV_OK,
+ * KV_DECLINED (the value is too large), KV_NO_MEMORY (the rest is still there),
+ * KV_UNAVAILABLE.
+ */
+
+static kv_rc_t
+ngx_http_kv_body_take(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
+{
+    size_t        n;
+    kv_rc_t       rc;
+    ngx_buf_t    *b;
+    ngx_chain_t  *cl, *next;
+
+    for (cl = r->request_body->bufs; cl; cl = next) {
+        next = cl->next;
+        b = cl->buf;
+
+        n = b->last - b->pos;
+
+        if (n > ctx->zone->store->conf.max_value - ctx->received) {
+            return KV_DECLINED;
+        }
+
+        if (n) {
+            rc = ngx_http_kv_body_write(ctx, b->pos, n);
+
+            if (rc != KV_OK) {
+                r->request_body->bufs = cl;
+                return rc;
+            }
+        }
+
+        ctx->received += n;
+        b->pos = b->last;
+
+        ngx_free_chain(r->pool, cl);
+    }
+
+    r->request_body->bufs = NULL;
+
+    return KV_OK;
+}
+
+
+static kv_rc_t
+ngx_http_kv_body_write(ngx_http_kv_ctx_t *ctx, u_char *data, size_t n)
+{
+    kv_op_t             *op;
+    kv_rc_t              rc;
+    uint32_t             len;
+    kv_store_t          *store;
+    ngx_http_request_t  *r;
+
+    r = ctx->request;
+    store = ctx->zone->store;
+
+    if (ctx->op == NULL) {
+        len = r->headers_in.chunked ? KV_LENGTH_UNKNOWN
+                                    : (uint32_t) r->headers_in.content_length_n;
+
+        rc = kv_store_upload(store, ctx->key.data, (uint16_t) ctx->key.len,
+                             len, (uint32_t) ngx_min(n, len), &op);
+
+        if (rc != KV_OK) {
+            return rc;
+        }
+
+        if (ngx_http_kv_own(ctx, op) != NGX_OK) {
+            return KV_UNAVAILABLE;
+        }
+    }
+
+    return kv_store_write(store, ctx->op, ctx->received, data, n);
+}
+
+
+static void
+ngx_http_kv_body_end(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
+{
+    kv_rc_t  rc;
+
+    r->read_event_handler = ngx_http_block_reading;
+
+    if (ctx->received == 0) {
+        ngx_http_kv_disown(ctx);
+        ngx_http_finalize_request(r,
+                                  ngx_http_kv_reply(r, NGX_HTTP_BAD_REQUEST,
+                                                 "value cannot be empty\n"));
+        return;
+    }
+
+    if (!r->headers_in.chunked
+        && (off_t) ctx->received != r->headers_in.content_length_n)
+    {
+        /* never to be stored, whoever ended the body before its end */
+
+        ngx_http_kv_disown(ctx);
+        ngx_http_finalize_request(r, ngx_http_kv_reply_body(r));
+        return;
+    }
+
+    rc = kv_store_finish(ctx->zone->store, ctx->op, ctx->received);
+
+    if (rc == KV_NO_MEMORY) {
+        ngx_http_kv_body_stop(ctx, ngx_http_kv_end_again);
+        return;
+    }
+
+    if (rc != KV_OK) {
+        ngx_http_kv_body_refuse(r, ctx, rc);
+        return;
+    }
+
+    ngx_http_kv_submit(ctx, NGX_HTTP_KV_WAIT_DONE);
+}
+
+
+static kv_rc_t
+ngx_http_kv_end_again(ngx_http_kv_ctx_t *ctx)
+{
+    kv_rc_t            rc;
+    ngx_connection_t  *c;
+
+    rc = kv_store_finish(ctx->zone->store, ctx->op, ctx->received);
+
+    if (rc == KV_NO_MEMORY) {
+        return KV_NO_MEMORY;
+    }
+
+    if (rc == KV_OK) {
+        ngx_http_kv_submit(ctx, NGX_HTTP_KV_WAIT_DONE);
+        return KV_OK;
+    }
+
+    c = ctx->request->connection;
+
+    ngx_http_kv_body_refuse(ctx->request, ctx, rc);
+    ngx_http_run_posted_requests(c);
+
+    return KV_OK;
+}
+
+
+/* Of an upload in whose middle it turns out that it cannot be stored. */
+
+static void
+ngx_http_kv_body_refuse(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx,
+    kv_rc_t rc)
+{
+    ngx_http_kv_disown(ctx);
+
+    ngx_http_finalize_request(r, rc == KV_DECLINED
+                    ? ngx_http_kv_reply(r, NGX_HTTP_REQUEST_ENTITY_TOO_LARGE,
+                                        "value too large\n")
+                    : ngx_http_kv_reply_rc(r, rc));
+}
+
+
+/* A client that left, or is too slow, gets no answer; a bad one a plain one. */
+
+static ngx_int_t
+ngx_http_kv_body_error(ngx_http_request_t *r, ngx_int_t rc)
+{
+    if (r->connection->error || rc == NGX_HTTP_REQUEST_TIME_OUT) {
+        return rc;
+    }
+
+    if (rc == NGX_HTTP_BAD_REQUEST) {
+        return ngx_http_kv_reply_body(r);
+    }
+
+    r->keepalive = 0;
+
+    return ngx_http_kv_reply(r, NGX_HTTP_INTERNAL_SERVER_ERROR,
+                             "internal server error\n");
+}

@@ -1,0 +1,146 @@
+
+/*
+ * Looking for a result instead of sleeping until it comes.
+ *
+ * A client that writes one by one waits for two threads to be woken: the
+ * committer's, and then the worker's event loop.  On processors that fell
+ * idle meanwhile, each costs as much as a quarter of a quick disk's sync.  So
+ * while a worker has just one write under way it looks for the result itself,
+ * once in each turn of its event loop, which does not sleep then; all other
+ * events are taken as ever.  Between two looks it yields the processor.
+ *
+ * It is for lone writes on quick disks and idle processors, and gives up when
+ * it is not: after a moment, when other writes come, or when the processor was
+ * wanted by somebody else; and for a while it does not try again.
+ */
+
+
+#include "http/ngx_http_kv.h"
+
+#include <sched.h>
+
+
+/*
+ * How long it looks, and how long a turn may take; nanoseconds.  A committer
+ * on the same processor has it for some ten microseconds at a time, who else
+ * wants it for milliseconds.
+ */
+#define NGX_HTTP_KV_LOOK           500000u
+#define NGX_HTTP_KV_LOOK_TURN      300000u
+
+/* how long it does not, after company, and after it was in vain */
+#define NGX_HTTP_KV_LOOK_COMPANY   10000000u
+#define NGX_HTTP_KV_LOOK_VAIN      100000000u
+
+
+static void ngx_http_kv_look_handler(ngx_event_t *ev);
+static ngx_uint_t ngx_http_kv_look_again(ngx_http_kv_zone_t *zone,
+    uint64_t now);
+
+
+void
+ngx_http_kv_look_init(ngx_http_kv_zone_t *zone)
+{
+    ngx_memzero(&zone->look, sizeof(ngx_event_t));
+    zone->look.handler = ngx_http_kv_look_handler;
+    zone->look.data = zone;
+    zone->look.log = zone->log;
+
+    zone->look_not_before = 0;
+}
+
+
+void
+ngx_http_kv_look(ngx_http_kv_zone_t *zone)
+{
+    uint64_t  now;
+
+    if (zone->look.posted
+        || ngx_queue_head(&zone->waiting) != ngx_queue_last(&zone->waiting)
+        || zone->store->conf.delay
+        || ngx_ncpu < 2)
+    {
+        return;
+    }
+
+    now = kv_now_ns();
+
+    if (now < zone->look_not_before) {
+        return;
+    }
+
+    zone->look_end = now + NGX_HTTP_KV_LOOK;
+    zone->look_last = now;
+
+    kv_store_looking(zone->store, true);
+
+    ngx_post_event(&zone->look, &ngx_posted_next_events);
+}
+
+
+void
+ngx_http_kv_look_stop(ngx_http_kv_zone_t *zone)
+{
+    if (zone->look.posted) {
+        ngx_delete_posted_event(&zone->look);
+    }
+
+    kv_store_looking(zone->store, false);
+}
+
+
+static void
+ngx_http_kv_look_handler(ngx_event_t *ev)
+{
+    uint64_t             now;
+    ngx_http_kv_zone_t  *zone;
+
+    zone = ev->data;
+
+    (void) sched_yield();
+
+    ngx_http_kv_deliver(zone);
+
+    /* the next one may have come with the last one's answer */
+
+    if (zone->look.posted) {
+        return;
+    }
+
+    now = kv_now_ns();
+
+    if (ngx_http_kv_look_again(zone, now)) {
+        zone->look_last = now;
+        ngx_post_event(&zone->look, &ngx_posted_next_events);
+        return;
+    }
+
+    kv_store_looking(zone->store, false);
+
+    /* what was done before it was said was reported to nobody */
+
+    ngx_http_kv_deliver(zone);
+}
+
+
+static ngx_uint_t
+ngx_http_kv_look_again(ngx_http_kv_zone_t *zone, uint64_t now)
+{
+    if (ngx_queue_empty(&zone->waiting)) {
+        return 0;
+    }
+
+    if (ngx_queue_head(&zone->waiting) != ngx_queue_last(&zone->waiting)) {
+        zone->look_not_before = now + NGX_HTTP_KV_LOOK_COMPANY;
+        return 0;
+    }
+
+    if (now > zone->look_end
+        || now - zone->look_last > NGX_HTTP_KV_LOOK_TURN)
+    {
+        zone->look_not_before = now + NGX_HTTP_KV_LOOK_VAIN;
+        return 0;
+    }
+
+    return 1;
+}

@@ -1,0 +1,454 @@
+
+/*
+ * Answers.  Each is in the contract's exact words and of its type; nginx's own
+ * error pages never show.
+ */
+
+
+#include "http/ngx_http_kv.h"
+
+
+static void ngx_http_kv_type(ngx_http_request_t *r, const char *type);
+static ngx_int_t ngx_http_kv_header(ngx_http_request_t *r, const char *name,
+    const char *value);
+static void ngx_http_kv_answered(ngx_http_request_t *r);
+static ngx_int_t ngx_http_kv_send_header(ngx_http_request_t *r);
+static ngx_int_t ngx_http_kv_reply_pieces(ngx_http_request_t *r,
+    ngx_http_kv_ctx_t *ctx, kv_entry_t *e);
+
+
+ngx_int_t
+ngx_http_kv_reply(ngx_http_request_t *r, ngx_uint_t status, const char *text)
+{
+    size_t        len;
+    ngx_int_t     rc;
+    ngx_buf_t    *b;
+    ngx_chain_t   out;
+
+    ngx_http_kv_early(r);
+
+    len = text ? ngx_strlen(text) : 0;
+
+    r->headers_out.status = status;
+    r->headers_out.content_length_n = len;
+    ngx_http_kv_type(r, "text/plain");
+
+    if (r->err_status && status >= NGX_HTTP_BAD_REQUEST) {
+
+        /* what an "error_page" with a status leads to is no success */
+
+        r->err_status = status;
+    }
+
+    if (status == NGX_HTTP_SERVICE_UNAVAILABLE
+        && ngx_http_kv_header(r, "Retry-After", "1") != NGX_OK)
+    {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    if (len == 0) {
+        r->header_only = 1;
+    }
+
+    ngx_http_kv_answered(r);
+
+    rc = ngx_http_send_header(r);
+
+    if (rc == NGX_ERROR || rc > NGX_OK || r->header_only) {
+        return rc;
+    }
+
+    b = ngx_calloc_buf(r->pool);
+    if (b == NULL) {
+        return NGX_ERROR;
+    }
+
+    b->pos = (u_char *) text;
+    b->last = b->pos + len;
+    b->memory = 1;
+    b->last_buf = r == r->main;
+    b->last_in_chain = 1;
+
+    out.buf = b;
+    out.next = NULL;
+
+    return ngx_http_output_filter(r, &out);
+}
+
+
+ngx_int_t
+ngx_http_kv_reply_rc(ngx_http_request_t *r, kv_rc_t rc)
+{
+    ngx_http_kv_ctx_t  *ctx;
+
+    switch (rc) {
+
+    case KV_OK:
+        return ngx_http_kv_reply(r, NGX_HTTP_OK, NULL);
+
+    case KV_NOT_FOUND:
+        return ngx_http_kv_reply(r, NGX_HTTP_NOT_FOUND, "key not found\n");
+
+    case KV_NO_MEMORY:
+        ctx = ngx_http_get_module_ctx(r, ngx_http_kv_module);
+        kv_store_refused(ctx->zone->store);
+
+        return ngx_http_kv_reply(r, NGX_HTTP_INSUFFICIENT_STORAGE,
+                                 "zone is full\n");
+
+    case KV_NO_SPACE:
+        return ngx_http_kv_reply(r, NGX_HTTP_INSUFFICIENT_STORAGE,
+                                 "disk is full\n");
+
+    default:
+        return ngx_http_kv_reply(r, NGX_HTTP_SERVICE_UNAVAILABLE,
+                                 "store is unavailable\n");
+    }
+}
+
+
+ngx_int_t
+ngx_http_kv_reply_allow(ngx_http_request_t *r, const char *allow)
+{
+    if (ngx_http_kv_header(r, "Allow", allow) != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    return ngx_http_kv_reply(r, NGX_HTTP_NOT_ALLOWED, "method not allowed\n");
+}
+
+
+ngx_int_t
+ngx_http_kv_reply_body(ngx_http_request_t *r)
+{
+    r->keepalive = 0;
+    r->lingering_close = 1;
+
+    return ngx_http_kv_reply(r, NGX_HTTP_BAD_REQUEST,
+                             "invalid request body\n");
+}
+
+
+void
+ngx_http_kv_finish(ngx_http_request_t *r, ngx_int_t rc)
+{
+    ngx_connection_t  *c;
+
+    c = r->connection;
+
+    ngx_http_finalize_request(r, rc);
+    ngx_http_run_posted_requests(c);
+}
+
+
+ngx_int_t
+ngx_http_kv_reply_value(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx,
+    kv_entry_t *e)
+{
+    ngx_int_t     rc;
+    ngx_buf_t    *b;
+    ngx_chain_t   out;
+
+    r->headers_out.status = NGX_HTTP_OK;
+    r->headers_out.content_length_n = e->value_len;
+    r->allow_ranges = 1;
+
+    ngx_http_kv_type(r, "text/plain");
+
+    if (e->flags & KV_ENTRY_PIECES && r->method != NGX_HTTP_HEAD) {
+        return ngx_http_kv_reply_pieces(r, ctx, e);
+    }
+
+    b = NULL;
+
+    if (r->method != NGX_HTTP_HEAD) {
+        b = ngx_create_temp_buf(r->pool, e->value_len);
+
+        if (b) {
+            b->last = ngx_cpymem(b->last, kv_entry_value(e), e->value_len);
+        }
+    }
+
+    kv_store_read_done(ctx->zone->store);
+
+    if ((b == NULL && r->method != NGX_HTTP_HEAD)
+        || ngx_http_kv_header(r, "X-Content-Type-Options", "nosniff")
+           != NGX_OK)
+    {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    rc = ngx_http_kv_send_header(r);
+
+    if (rc == NGX_ERROR || rc > NGX_OK || r->header_only || b == NULL) {
+        return rc;
+    }
+
+    b->last_buf = r == r->main;
+    b->last_in_chain = 1;
+
+    out.buf = b;
+    out.next = NULL;
+
+    return ngx_http_output_filter(r, &out);
+}
+
+
+/*
+ * A large value leaves from the zone's own memory, pinned by the request's
+ * pool (ngx_http_kv_own_pin), so that an overwrite or a slow reader never
+ * tears it.  Who may hold its buffers, and until when:
+ *
+ *   - HTTP/1: r->out.  The pool goes after all is sent, or with the
+ *     connection.
+ *   - HTTP/2: the frames of h2c->last_out.  A reset stream takes its frames
+ *     from there in an http cleanup, but for the one that is sent in part;
+ *     ngx_http_v2_close_stream() keeps the pool until that one is gone.
+ *   - HTTP/3 and TLS: nobody, they copy what they take.
+ *   - Filters (gzip, sub_filter, postpone, and those of other modules): in
+ *     contexts and chains of the pool, and nothing runs them after it.
+ *   - Subrequests (addition, SSI, slice, mirror, auth_request) have the pool of
+ *     the main request, whose output theirs becomes.
+ *
+ * An http cleanup would be too early: nginx runs those when it gives a request
+ * up, with its connection and its frames still there.
+ */
+
+static ngx_int_t
+ngx_http_kv_reply_pieces(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx,
+    kv_entry_t *e)
+{
+    size_t         i, k, n;
+    kv_op_t       *op;
+    kv_rc_t        rc;
+    ngx_int_t      result;
+    ngx_buf_t     *b;
+    ngx_chain_t   *out, **last, *cl;
+    struct iovec   iov[16];
+
+    rc = kv_store_pin(ctx->zone->store, e, &op);
+
+    kv_store_read_done(ctx->zone->store);
+
+    if (rc != KV_OK) {
+        return ngx_http_kv_reply_rc(r, KV_UNAVAILABLE);
+    }
+
+    if (ngx_http_kv_own_pin(ctx, op) != NGX_OK
+        || ngx_http_kv_header(r, "X-Content-Type-Options", "nosniff")
+           != NGX_OK)
+    {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    /* several ranges at once would need one buffer */
+
+    r->single_range = 1;
+
+    result = ngx_http_kv_send_header(r);
+
+    if (result == NGX_ERROR || result > NGX_OK || r->header_only) {
+        return result;
+    }
+
+    out = NULL;
+    last = &out;
+    b = NULL;
+
+    for (i = 0; (n = kv_entry_iov(e, iov, 16, i)) != 0; i += n) {
+
+        for (k = 0; k < n; k++) {
+            cl = ngx_alloc_chain_link(r->pool);
+            b = ngx_calloc_buf(r->pool);
+
+            if (cl == NULL || b == NULL) {
+                return NGX_ERROR;
+            }
+
+            b->pos = iov[k].iov_base;
+            b->last = b->pos + iov[k].iov_len;
+            b->memory = 1;
+
+            cl->buf = b;
+            cl->next = NULL;
+            *last = cl;
+            last = &cl->next;
+        }
+    }
+
+    b->last_buf = r == r->main;
+    b->last_in_chain = 1;
+
+    return ngx_http_output_filter(r, out);
+}
+
+
+/*
+ * The header of a value.  A range that it does not have is refused by one of
+ * nginx's filters, whose page would be HTML: the answer is ours.  The filters
+ * before that one have added their headers by then, and do so again.
+ */
+
+static ngx_int_t
+ngx_http_kv_send_header(ngx_http_request_t *r)
+{
+    u_char                  *p;
+    ngx_int_t                rc;
+    ngx_uint_t               n;
+    ngx_http_headers_out_t   out;
+
+    ngx_http_kv_answered(r);
+
+    if (r->headers_in.range == NULL) {
+        return ngx_http_send_header(r);
+    }
+
+    out = r->headers_out;
+    n = out.headers.last->nelts;
+
+    rc = ngx_http_send_header(r);
+
+    if (rc != NGX_HTTP_RANGE_NOT_SATISFIABLE) {
+        return rc;
+    }
+
+    r->headers_out = out;
+    r->headers_out.headers.last->nelts = n;
+    r->headers_out.headers.last->next = NULL;
+    r->allow_ranges = 0;
+
+    p = ngx_pnalloc(r->pool, sizeof("bytes */") + NGX_OFF_T_LEN);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    (void) ngx_sprintf(p, "bytes */%O%Z", out.content_length_n);
+
+    if (ngx_http_kv_header(r, "Content-Range", (char *) p) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    rc = ngx_http_kv_reply(r, NGX_HTTP_RANGE_NOT_SATISFIABLE,
+                           "range not satisfiable\n");
+
+    /* the callers are not to send the value behind it */
+
+    r->header_only = 1;
+
+    return rc;
+}
+
+
+ngx_int_t
+ngx_http_kv_reply_buf(ngx_http_request_t *r, const char *type, ngx_buf_t *b)
+{
+    ngx_int_t    rc;
+    ngx_chain_t  out;
+
+    ngx_http_kv_early(r);
+
+    r->headers_out.status = NGX_HTTP_OK;
+    r->headers_out.content_length_n = b->last - b->pos;
+    ngx_http_kv_type(r, type);
+
+    ngx_http_kv_answered(r);
+
+    rc = ngx_http_send_header(r);
+
+    if (rc == NGX_ERROR || rc > NGX_OK || r->header_only) {
+        return rc;
+    }
+
+    b->last_buf = r == r->main;
+    b->last_in_chain = 1;
+
+    out.buf = b;
+    out.next = NULL;
+
+    return ngx_http_output_filter(r, &out);
+}
+
+
+static void
+ngx_http_kv_type(ngx_http_request_t *r, const char *type)
+{
+    r->headers_out.content_type.data = (u_char *) type;
+    r->headers_out.content_type.len = ngx_strlen(type);
+    r->headers_out.content_type_len = r->headers_out.content_type.len;
+}
+
+
+static ngx_int_t
+ngx_http_kv_header(ngx_http_request_t *r, const char *name, const char *value)
+{
+    ngx_table_elt_t  *h;
+
+    h = ngx_list_push(&r->headers_out.headers);
+    if (h == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_memzero(h, sizeof(ngx_table_elt_t));
+
+    h->hash = 1;
+    h->key.data = (u_char *) name;
+    h->key.len = ngx_strlen(name);
+    h->value.data = (u_char *) value;
+    h->value.len = ngx_strlen(value);
+
+    return NGX_OK;
+}
+
+
+void
+ngx_http_kv_early(ngx_http_request_t *r)
+{
+    if (r != r->main || r->discard_body || (r->request_body && !r->reading_body)
+        || (!r->headers_in.chunked && r->headers_in.content_length_n <= 0))
+    {
+        return;
+    }
+
+#if (NGX_HTTP_V2)
+
+    if (r->stream) {
+        (void) ngx_http_discard_request_body(r);
+        return;
+    }
+
+#endif
+
+    /*
+     * Whether a client that waits for 100-continue sends its body after another
+     * answer is not known.
+     */
+
+    if (r->reading_body || (r->headers_in.expect && !r->expect_tested)) {
+        r->keepalive = 0;
+    }
+
+    if (r->keepalive && ngx_http_discard_request_body(r) == NGX_OK) {
+        return;
+    }
+
+    r->keepalive = 0;
+    r->lingering_close = 1;
+}
+
+
+/*
+ * What comes now takes as long as the client likes: it is no part of the time
+ * that the answer took.
+ */
+
+static void
+ngx_http_kv_answered(ngx_http_request_t *r)
+{
+    ngx_http_kv_ctx_t  *ctx;
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_kv_module);
+
+    if (ctx) {
+        ctx->answered = kv_now_ns();
+    }
+}

@@ -1,0 +1,380 @@
+
+/*
+ * Requests that wait for room in the zone, and those that have to make some.
+ *
+ * Who finds no room waits in a queue of the worker's, which asks the committer
+ * for all of them at once: one request for room at a time, so that a full zone
+ * costs the committer little however many there are.  Then all are tried again,
+ * and what still finds none waits on, for NGX_HTTP_KV_ROOM_WAIT in all, unless
+ * the committer says that there is nothing to wait for.
+ *
+ * The other way round, the committer tells holders of memory to go
+ * (kv_evict.h): an upload is answered, a reader's connection cut.
+ */
+
+
+#include "http/ngx_http_kv.h"
+
+
+/* how long a request may wait in all; what is long; nanoseconds */
+#define NGX_HTTP_KV_ROOM_WAIT    4000000000ull
+#define NGX_HTTP_KV_ROOM_URGENT  1000000000ull
+
+/* when those who wait are tried again, milliseconds; how many of them */
+#define NGX_HTTP_KV_ROOM_RETRY   10
+#define NGX_HTTP_KV_ROOM_TRIES   64
+
+
+static void ngx_http_kv_room_cleanup(void *data);
+static void ngx_http_kv_room_handler(ngx_event_t *ev);
+static void ngx_http_kv_room_ask(ngx_http_kv_zone_t *zone);
+static void ngx_http_kv_room_retry(ngx_http_kv_zone_t *zone, uint32_t full,
+    ngx_uint_t tries);
+static void ngx_http_kv_room_refuse(ngx_http_kv_ctx_t *ctx);
+static void ngx_http_kv_room_put(ngx_http_kv_ctx_t *ctx, uint64_t now);
+static void ngx_http_kv_room_take(ngx_http_kv_ctx_t *ctx);
+static ngx_http_kv_ctx_t *ngx_http_kv_told(ngx_http_kv_zone_t *zone);
+
+
+void
+ngx_http_kv_room_init(ngx_http_kv_zone_t *zone)
+{
+    ngx_queue_init(&zone->starving);
+
+    ngx_memzero(&zone->retry, sizeof(ngx_event_t));
+    zone->retry.handler = ngx_http_kv_room_handler;
+    zone->retry.data = zone;
+    zone->retry.log = zone->log;
+
+    zone->asking = 0;
+}
+
+
+ngx_int_t
+ngx_http_kv_room_wait(ngx_http_kv_ctx_t *ctx, uint32_t need,
+    ngx_http_kv_resume_pt resume)
+{
+    ngx_http_cleanup_t  *cln;
+
+    if (ctx->waited >= NGX_HTTP_KV_ROOM_WAIT
+        || (need && kv_store_full(ctx->zone->store, need)))
+    {
+        return NGX_DECLINED;
+    }
+
+    if (!ctx->may_starve) {
+        cln = ngx_http_cleanup_add(ctx->request, 0);
+        if (cln == NULL) {
+            return NGX_DECLINED;
+        }
+
+        cln->handler = ngx_http_kv_room_cleanup;
+        cln->data = ctx;
+
+        ctx->may_starve = 1;
+    }
+
+    ctx->need = need;
+    ctx->resume = resume;
+
+    if (ctx->op) {
+        ctx->lasted = kv_store_age(ctx->op);
+    }
+
+    ngx_http_kv_room_put(ctx, kv_now_ns());
+    ngx_http_kv_room_ask(ctx->zone);
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_http_kv_room_put(ngx_http_kv_ctx_t *ctx, uint64_t now)
+{
+    ctx->starving = 1;
+    ctx->starves_since = now;
+
+    ngx_queue_insert_tail(&ctx->zone->starving, &ctx->starved);
+}
+
+
+/* Out of the queue; an upload's clock stood still meanwhile. */
+
+static void
+ngx_http_kv_room_take(ngx_http_kv_ctx_t *ctx)
+{
+    ngx_queue_remove(&ctx->starved);
+
+    ctx->starving = 0;
+    ctx->waited += kv_now_ns() - ctx->starves_since;
+
+    if (ctx->op) {
+        kv_store_lasted(ctx->op, ctx->lasted);
+    }
+}
+
+
+void
+ngx_http_kv_room_leave(ngx_http_kv_ctx_t *ctx)
+{
+    if (ctx->starving) {
+        ctx->starving = 0;
+        ngx_queue_remove(&ctx->starved);
+    }
+}
+
+
+static void
+ngx_http_kv_room_cleanup(void *data)
+{
+    ngx_http_kv_room_leave(data);
+}
+
+
+/* Asks for all who wait, if nobody has asked yet. */
+
+static void
+ngx_http_kv_room_ask(ngx_http_kv_zone_t *zone)
+{
+    kv_op_t            *op;
+    uint32_t            need;
+    uint64_t            own;
+    ngx_uint_t          n, urgent;
+    ngx_queue_t        *q;
+    ngx_http_kv_ctx_t  *ctx;
+
+    if (zone->asking || zone->draining || ngx_queue_empty(&zone->starving)) {
+        return;
+    }
+
+    need = 0;
+    own = 0;
+    urgent = 0;
+
+    for (q = ngx_queue_head(&zone->starving), n = 0;
+         q != ngx_queue_sentinel(&zone->starving)
+         && n < NGX_HTTP_KV_ROOM_TRIES;
+         q = ngx_queue_next(q), n++)
+    {
+        ctx = ngx_queue_data(q, ngx_http_kv_ctx_t, starved);
+
+        if (ctx->need >= need) {
+            need = ctx->need;
+            own = ctx->op ? kv_store_held(ctx->op) : 0;
+        }
+
+        urgent |= ctx->waited >= NGX_HTTP_KV_ROOM_URGENT;
+    }
+
+    if (!zone->retry.timer_set) {
+        ngx_add_timer(&zone->retry, NGX_HTTP_KV_ROOM_RETRY);
+    }
+
+    /* an operation of nobody's request */
+
+    ctx = ngx_calloc(sizeof(ngx_http_kv_ctx_t), zone->log);
+
+    if (ctx == NULL) {
+        return;
+    }
+
+    if (kv_store_room(zone->store, need, own, &op) != KV_OK) {
+        ngx_free(ctx);
+        return;
+    }
+
+    if (urgent) {
+        kv_store_urge(op);
+    }
+
+    zone->asking = 1;
+
+    ctx->need = need;
+    ctx->zone = zone;
+    ctx->op = op;
+    op->data = ctx;
+    ngx_queue_insert_tail(&zone->active, &ctx->active);
+
+    ngx_http_kv_submit(ctx, NGX_HTTP_KV_WAIT_ROOM);
+}
+
+
+void
+ngx_http_kv_room_done(ngx_http_kv_ctx_t *ctx, kv_rc_t rc)
+{
+    ctx->zone->asking = 0;
+
+    ngx_http_kv_room_retry(ctx->zone, rc == KV_NO_MEMORY ? ctx->need : 0,
+                           NGX_HTTP_KV_ROOM_TRIES);
+}
+
+
+static void
+ngx_http_kv_room_handler(ngx_event_t *ev)
+{
+    ngx_http_kv_zone_t  *zone;
+
+    zone = ev->data;
+
+    ngx_http_kv_room_retry(zone, 0, NGX_HTTP_KV_ROOM_TRIES);
+    ngx_http_kv_room_ask(zone);
+    ngx_http_kv_part(zone);
+}
+
+
+void
+ngx_http_kv_room_drain(ngx_http_kv_zone_t *zone)
+{
+    while (!ngx_queue_empty(&zone->starving)) {
+        ngx_http_kv_room_retry(zone, 0, NGX_MAX_INT_T_VALUE);
+    }
+
+    if (zone->retry.timer_set) {
+        ngx_del_timer(&zone->retry);
+    }
+}
+
+
+/*
+ * Tries all who wait once more, but gives up after so many in vain.  There is
+ * nothing to wait for if one needs `full` bytes or more (0: there may be): he
+ * is refused if it was in vain, and so are others until one gave memory back by
+ * that.  A delete is not: its turn will come.
+ */
+
+static void
+ngx_http_kv_room_retry(ngx_http_kv_zone_t *zone, uint32_t full,
+    ngx_uint_t tries)
+{
+    ngx_queue_t         list;
+    ngx_http_kv_ctx_t  *ctx;
+
+    if (ngx_queue_empty(&zone->starving)) {
+        return;
+    }
+
+    ngx_queue_init(&list);
+    ngx_queue_add(&list, &zone->starving);
+    ngx_queue_init(&zone->starving);
+
+    while (!ngx_queue_empty(&list) && tries) {
+
+        ctx = ngx_queue_data(ngx_queue_head(&list), ngx_http_kv_ctx_t,
+                             starved);
+
+        ngx_http_kv_room_take(ctx);
+
+        /* the request may be gone after anything but KV_NO_MEMORY */
+
+        if (ctx->resume(ctx) != KV_NO_MEMORY) {
+            continue;
+        }
+
+        tries--;
+
+        if (ctx->waited >= NGX_HTTP_KV_ROOM_WAIT || zone->draining
+            || (full && ctx->need >= full))
+        {
+            full = ctx->op && kv_store_held(ctx->op) ? 0 : full;
+
+            ngx_http_kv_room_refuse(ctx);
+            continue;
+        }
+
+        ngx_http_kv_room_put(ctx, kv_now_ns());
+    }
+
+    if (!ngx_queue_empty(&list)) {
+        ngx_queue_add(&zone->starving, &list);
+    }
+
+    if (!ngx_queue_empty(&zone->starving) && !zone->retry.timer_set
+        && !zone->draining)
+    {
+        ngx_add_timer(&zone->retry, NGX_HTTP_KV_ROOM_RETRY);
+    }
+}
+
+
+static void
+ngx_http_kv_room_refuse(ngx_http_kv_ctx_t *ctx)
+{
+    ngx_http_request_t  *r;
+
+    r = ctx->request;
+
+    ngx_http_kv_disown(ctx);
+    ngx_http_kv_finish(r, ngx_http_kv_reply_rc(r, KV_NO_MEMORY));
+}
+
+
+void
+ngx_http_kv_evict(ngx_http_kv_zone_t *zone)
+{
+    ngx_http_kv_ctx_t   *ctx;
+    ngx_http_request_t  *r;
+
+    if (!kv_store_evicted(zone->store)) {
+        return;
+    }
+
+    while ((ctx = ngx_http_kv_told(zone)) != NULL) {
+
+        ctx->cut = 1;
+        r = ctx->request;
+
+        if (ctx->sending) {
+            ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
+                          "kv zone \"%V\": a reader is too slow for a value "
+                          "that was replaced, its connection is cut",
+                          &zone->name);
+
+            ngx_http_kv_cut_connection(r);
+            continue;
+        }
+
+        ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
+                      "kv zone \"%V\": an upload is too slow, it is refused",
+                      &zone->name);
+
+        if (ctx->starving) {
+
+            /* the slowest of those that wait for each other, and for us */
+
+            ngx_http_kv_room_leave(ctx);
+            ngx_http_kv_room_refuse(ctx);
+            continue;
+        }
+
+        ngx_http_kv_disown(ctx);
+
+        r->read_event_handler = ngx_http_block_reading;
+
+        ngx_http_kv_finish(r,
+                           ngx_http_kv_reply(r, NGX_HTTP_REQUEST_TIME_OUT,
+                                             "upload too slow\n"));
+    }
+}
+
+
+/* One of the worker's holders of memory that was told to go. */
+
+static ngx_http_kv_ctx_t *
+ngx_http_kv_told(ngx_http_kv_zone_t *zone)
+{
+    ngx_queue_t        *q;
+    ngx_http_kv_ctx_t  *ctx;
+
+    for (q = ngx_queue_head(&zone->active);
+         q != ngx_queue_sentinel(&zone->active);
+         q = ngx_queue_next(q))
+    {
+        ctx = ngx_queue_data(q, ngx_http_kv_ctx_t, active);
+
+        if (!ctx->submitted && !ctx->cut && kv_store_told(ctx->op)) {
+            return ctx;
+        }
+    }
+
+    return NULL;
+}

@@ -1,0 +1,697 @@
+
+/*
+ * A zone in a worker: the commit and background tasks, waking up, delivering
+ * what is done, and the way out.
+ */
+
+
+#include "http/ngx_http_kv.h"
+
+#include <poll.h>
+
+#include "disk/kv_dir.h"
+
+
+/* how often who is not woken looks for results, milliseconds */
+#define NGX_HTTP_KV_LOOKS  5
+
+/* how long accepted writes may take to be answered at exit, milliseconds */
+#define NGX_HTTP_KV_EXIT  5000
+
+
+static void ngx_http_kv_part_handler(ngx_event_t *ev);
+static ngx_uint_t ngx_http_kv_busy(ngx_http_kv_zone_t *zone);
+static void ngx_http_kv_timer_handler(ngx_event_t *ev);
+static void ngx_http_kv_do(ngx_http_kv_zone_t *zone, unsigned todo);
+static void ngx_http_kv_post_commit(ngx_http_kv_zone_t *zone);
+static ngx_thread_task_t *ngx_http_kv_task(ngx_http_kv_zone_t *zone,
+    void (*handler)(void *data, ngx_log_t *log),
+    ngx_event_handler_pt done);
+static void ngx_http_kv_commit_task(void *data, ngx_log_t *log);
+static void ngx_http_kv_commit_over(ngx_event_t *ev);
+static void ngx_http_kv_background_task(void *data, ngx_log_t *log);
+static void ngx_http_kv_background_over(ngx_event_t *ev);
+static void ngx_http_kv_done(ngx_http_kv_ctx_t *ctx, kv_rc_t rc);
+static void ngx_http_kv_reset(ngx_http_kv_zone_t *zone);
+static void ngx_http_kv_drain(ngx_http_kv_zone_t *zone);
+static void ngx_http_kv_cleanup_ctx(void *data);
+static void ngx_http_kv_cleanup_pin(void *data);
+
+
+ngx_int_t
+ngx_http_kv_enter(ngx_http_kv_zone_t *zone)
+{
+    ngx_uint_t  i;
+
+    zone->log = zone->cycle->log;
+
+    ngx_queue_init(&zone->waiting);
+    ngx_queue_init(&zone->active);
+
+    ngx_memzero(&zone->watch, sizeof(ngx_event_t));
+    zone->watch.handler = ngx_http_kv_timer_handler;
+    zone->watch.data = zone;
+    zone->watch.log = zone->log;
+
+    zone->due = zone->watch;
+    zone->due.cancelable = 1;
+
+    zone->part = zone->watch;
+    zone->part.handler = ngx_http_kv_part_handler;
+
+    ngx_http_kv_look_init(zone);
+    ngx_http_kv_room_init(zone);
+
+    for (i = 0; i < NGX_HTTP_KV_TASKS; i++) {
+        zone->commit[i] = ngx_http_kv_task(zone, ngx_http_kv_commit_task,
+                                           ngx_http_kv_commit_over);
+        if (zone->commit[i] == NULL) {
+            return NGX_ERROR;
+        }
+    }
+
+    zone->background = ngx_http_kv_task(zone, ngx_http_kv_background_task,
+                                        ngx_http_kv_background_over);
+    if (zone->background == NULL) {
+        return NGX_ERROR;
+    }
+
+    kv_dir_set_holder(zone->lockfd, ngx_process == NGX_PROCESS_SINGLE
+                                    ? (int) ngx_pid : (int) ngx_parent);
+
+    if (ngx_http_kv_attached(zone) == NGX_OK) {
+
+        /* whoever had the slot, or the committer's task, may have died */
+
+        ngx_http_kv_turn(zone);
+    }
+
+    return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_http_kv_attached(ngx_http_kv_zone_t *zone)
+{
+    if (zone->store->slot) {
+        return NGX_OK;
+    }
+
+    if (kv_store_enter(zone->store) != KV_OK) {
+        ngx_log_error(NGX_LOG_ERR, zone->log, 0,
+                      "kv zone \"%V\": all %uD worker slots are taken, by "
+                      "workers of older configurations that still have "
+                      "requests", &zone->name, zone->store->zone->nslots);
+        return NGX_DECLINED;
+    }
+
+    ngx_http_kv_arm(zone);
+    ngx_http_kv_part(zone);
+
+    return NGX_OK;
+}
+
+
+void
+ngx_http_kv_part(ngx_http_kv_zone_t *zone)
+{
+    if (ngx_exiting && zone->store->slot && !zone->draining) {
+        ngx_post_event(&zone->part, &ngx_posted_events);
+    }
+}
+
+
+static void
+ngx_http_kv_part_handler(ngx_event_t *ev)
+{
+    ngx_http_kv_zone_t *zone = ev->data;
+
+    if (zone->store->slot == NULL || ngx_http_kv_busy(zone)) {
+        return;
+    }
+
+    ngx_http_kv_look_stop(zone);
+
+    if (zone->watch.timer_set) {
+        ngx_del_timer(&zone->watch);
+    }
+
+    if (zone->due.timer_set) {
+        ngx_del_timer(&zone->due);
+    }
+
+    kv_store_rest(zone->store);
+}
+
+
+static ngx_uint_t
+ngx_http_kv_busy(ngx_http_kv_zone_t *zone)
+{
+    ngx_uint_t  i;
+
+    if (!ngx_queue_empty(&zone->active) || !ngx_queue_empty(&zone->starving)
+        || zone->retry.timer_set || zone->commit_wanted
+        || zone->background->event.active)
+    {
+        return 1;
+    }
+
+    for (i = 0; i < NGX_HTTP_KV_TASKS; i++) {
+        if (zone->commit[i]->event.active) {
+            return 1;
+        }
+    }
+
+    return 0;
+}
+
+
+static void
+ngx_http_kv_timer_handler(ngx_event_t *ev)
+{
+    ngx_http_kv_turn(ev->data);
+}
+
+
+void
+ngx_http_kv_turn(ngx_http_kv_zone_t *zone)
+{
+    ngx_http_kv_deliver(zone);
+    ngx_http_kv_evict(zone);
+
+    if (ngx_exiting && !ngx_queue_empty(&zone->waiting)) {
+        kv_store_hurry(zone->store);
+    }
+
+    ngx_http_kv_do(zone, kv_store_poll(zone->store));
+    ngx_http_kv_arm(zone);
+}
+
+
+static void
+ngx_http_kv_do(ngx_http_kv_zone_t *zone, unsigned todo)
+{
+    if (todo & KV_TODO_RESET) {
+        ngx_http_kv_reset(zone);
+    }
+
+    if (todo & KV_TODO_COMMIT) {
+        ngx_http_kv_post_commit(zone);
+    }
+
+    /* if its end is still to be noticed, that is when we look again */
+
+    if (todo & KV_TODO_BACKGROUND
+        && (zone->draining
+            || zone->background->event.active
+            || ngx_thread_task_post(zone->thread_pool, zone->background)
+               != NGX_OK))
+    {
+        kv_store_undo(zone->store, KV_TODO_BACKGROUND);
+    }
+}
+
+
+static void
+ngx_http_kv_post_commit(ngx_http_kv_zone_t *zone)
+{
+    ngx_uint_t  i;
+
+    for (i = 0; i < NGX_HTTP_KV_TASKS && !zone->draining; i++) {
+
+        if (zone->commit[i]->event.active) {
+            continue;
+        }
+
+        if (ngx_thread_task_post(zone->thread_pool, zone->commit[i])
+            != NGX_OK)
+        {
+            kv_store_undo(zone->store, KV_TODO_COMMIT);
+        }
+
+        return;
+    }
+
+    /*
+     * All have ended, or will, and the event loop will see one end; or there
+     * is no pool any more, and ngx_http_kv_drain() sees to it.
+     */
+
+    zone->commit_wanted = 1;
+}
+
+
+static ngx_thread_task_t *
+ngx_http_kv_task(ngx_http_kv_zone_t *zone,
+    void (*handler)(void *data, ngx_log_t *log), ngx_event_handler_pt done)
+{
+    ngx_thread_task_t  *task;
+
+    task = ngx_thread_task_alloc(zone->cycle->pool, 0);
+    if (task == NULL) {
+        return NULL;
+    }
+
+    task->ctx = zone;
+    task->handler = handler;
+    task->event.data = zone;
+    task->event.handler = done;
+    task->event.log = zone->log;
+
+    return task;
+}
+
+
+static void
+ngx_http_kv_commit_task(void *data, ngx_log_t *log)
+{
+    ngx_http_kv_zone_t *zone = data;
+
+    (void) log;
+
+    kv_store_commit(zone->store);
+}
+
+
+static void
+ngx_http_kv_commit_over(ngx_event_t *ev)
+{
+    ngx_http_kv_zone_t *zone = ev->data;
+
+    if (zone->commit_wanted) {
+        zone->commit_wanted = 0;
+        ngx_http_kv_post_commit(zone);
+    }
+
+    if (!ngx_http_kv_wakes_sure(zone->wakes)) {
+        ngx_http_kv_deliver(zone);
+    }
+
+    ngx_http_kv_arm(zone);
+    ngx_http_kv_part(zone);
+}
+
+
+static void
+ngx_http_kv_background_task(void *data, ngx_log_t *log)
+{
+    ngx_http_kv_zone_t *zone = data;
+
+    (void) log;
+
+    kv_store_background(zone->store);
+}
+
+
+static void
+ngx_http_kv_background_over(ngx_event_t *ev)
+{
+    ngx_http_kv_zone_t *zone = ev->data;
+
+    ngx_http_kv_turn(zone);
+    ngx_http_kv_part(zone);
+}
+
+
+ngx_int_t
+ngx_http_kv_own(ngx_http_kv_ctx_t *ctx, kv_op_t *op)
+{
+    ngx_http_cleanup_t  *cln;
+
+    ctx->op = op;
+    op->data = ctx;
+    ngx_queue_insert_tail(&ctx->zone->active, &ctx->active);
+
+    /* what is not answered yet ends with the request, at once */
+
+    cln = ngx_http_cleanup_add(ctx->request, 0);
+    if (cln == NULL) {
+        ngx_http_kv_disown(ctx);
+        return NGX_ERROR;
+    }
+
+    cln->handler = ngx_http_kv_cleanup_ctx;
+    cln->data = ctx;
+
+    return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_http_kv_own_pin(ngx_http_kv_ctx_t *ctx, kv_op_t *op)
+{
+    ngx_pool_cleanup_t  *cln;
+
+    ctx->op = op;
+    ctx->sending = 1;
+    op->data = ctx;
+    ngx_queue_insert_tail(&ctx->zone->active, &ctx->active);
+
+    cln = ngx_pool_cleanup_add(ctx->request->pool, 0);
+    if (cln == NULL) {
+        ngx_http_kv_disown(ctx);
+        return NGX_ERROR;
+    }
+
+    cln->handler = ngx_http_kv_cleanup_pin;
+    cln->data = ctx;
+
+    return NGX_OK;
+}
+
+
+void
+ngx_http_kv_disown(ngx_http_kv_ctx_t *ctx)
+{
+    if (ctx->op == NULL) {
+        return;
+    }
+
+    ngx_queue_remove(&ctx->active);
+    kv_store_release(ctx->zone->store, ctx->op);
+    ctx->op = NULL;
+
+    ngx_http_kv_part(ctx->zone);
+}
+
+
+/*
+ * A request that goes while its operation is in the committer's hands: the
+ * operation stays in the queue of those waiting for, under a context that
+ * outlives the request.
+ */
+
+static void
+ngx_http_kv_cleanup_ctx(void *data)
+{
+    ngx_http_kv_ctx_t *ctx = data;
+
+    ngx_http_kv_ctx_t  *orphan;
+
+    if (ctx->op == NULL) {
+        return;
+    }
+
+    if (!ctx->submitted) {
+        ngx_http_kv_disown(ctx);
+        return;
+    }
+
+    orphan = ngx_alloc(sizeof(ngx_http_kv_ctx_t), ctx->zone->log);
+
+    if (orphan == NULL) {
+
+        /* leaks one record until the worker exits */
+
+        ngx_queue_remove(&ctx->waiting);
+        ngx_queue_remove(&ctx->active);
+        ctx->op = NULL;
+        return;
+    }
+
+    *orphan = *ctx;
+    orphan->request = NULL;
+    orphan->op->data = orphan;
+
+    ngx_queue_insert_after(&ctx->waiting, &orphan->waiting);
+    ngx_queue_remove(&ctx->waiting);
+    ngx_queue_insert_after(&ctx->active, &orphan->active);
+    ngx_queue_remove(&ctx->active);
+
+    ctx->op = NULL;
+}
+
+
+static void
+ngx_http_kv_cleanup_pin(void *data)
+{
+    ngx_http_kv_disown(data);
+}
+
+
+void
+ngx_http_kv_cut_connection(ngx_http_request_t *r)
+{
+    ngx_connection_t  *c;
+
+    c = r->connection;
+
+    c->error = 1;
+    c->close = 1;
+
+    if (!c->shared) {
+        (void) shutdown(c->fd, SHUT_RDWR);
+    }
+
+    ngx_post_event(c->read, &ngx_posted_events);
+}
+
+
+void
+ngx_http_kv_submit(ngx_http_kv_ctx_t *ctx, ngx_http_kv_wait_e wait)
+{
+    ctx->wait = wait;
+    ctx->submitted = 1;
+
+    ngx_queue_insert_tail(&ctx->zone->waiting, &ctx->waiting);
+
+    ngx_http_kv_do(ctx->zone, kv_store_submit(ctx->zone->store, ctx->op));
+    ngx_http_kv_arm(ctx->zone);
+    ngx_http_kv_look(ctx->zone);
+}
+
+
+void
+ngx_http_kv_deliver(ngx_http_kv_zone_t *zone)
+{
+    kv_rc_t             rc;
+    ngx_queue_t        *q;
+    ngx_http_kv_ctx_t  *ctx;
+
+    /* they get done in the order of submission: see kv_slot.h */
+
+    while (!ngx_queue_empty(&zone->waiting)) {
+
+        q = ngx_queue_head(&zone->waiting);
+        ctx = ngx_queue_data(q, ngx_http_kv_ctx_t, waiting);
+
+        if (!kv_store_done(ctx->op, &rc)) {
+            return;
+        }
+
+        ngx_queue_remove(q);
+        ctx->submitted = 0;
+
+        ngx_http_kv_disown(ctx);
+        ngx_http_kv_done(ctx, rc);
+    }
+}
+
+
+static void
+ngx_http_kv_done(ngx_http_kv_ctx_t *ctx, kv_rc_t rc)
+{
+    ngx_int_t            result;
+    ngx_http_request_t  *r;
+
+    if (ctx->wait == NGX_HTTP_KV_WAIT_ROOM) {
+        ngx_http_kv_room_done(ctx, rc);
+        ngx_free(ctx);
+        return;
+    }
+
+    r = ctx->request;
+
+    if (r == NULL) {
+        ngx_free(ctx);
+        return;
+    }
+
+    result = ngx_http_kv_reply_rc(r, rc);
+
+    if (ngx_terminate) {
+
+        /* the connection lingers, and the process ends before its log phase */
+
+        ngx_http_kv_stats_count(r, ctx);
+    }
+
+    ngx_http_kv_finish(r, result);
+}
+
+
+/*
+ * The zone is to be rebuilt: every operation and entry is given up.  Waiting
+ * requests are answered, uploads are refused, and a value half sent is cut
+ * off, for the memory that it comes from goes away.
+ */
+
+static void
+ngx_http_kv_reset(ngx_http_kv_zone_t *zone)
+{
+    ngx_queue_t         *q;
+    ngx_http_kv_ctx_t   *ctx;
+    ngx_http_request_t  *r;
+
+    while (!ngx_queue_empty(&zone->active)) {
+
+        q = ngx_queue_head(&zone->active);
+        ctx = ngx_queue_data(q, ngx_http_kv_ctx_t, active);
+
+        ngx_queue_remove(q);
+
+        if (ctx->submitted) {
+            ngx_queue_remove(&ctx->waiting);
+            ctx->submitted = 0;
+        }
+
+        ctx->op = NULL;
+        r = ctx->request;
+
+        if (r == NULL) {
+            zone->asking &= ctx->wait != NGX_HTTP_KV_WAIT_ROOM;
+            ngx_free(ctx);
+            continue;
+        }
+
+        ngx_http_kv_room_leave(ctx);
+
+        if (ctx->sending) {
+
+            /* the request may be over, with frames of its value queued */
+
+            ngx_http_kv_cut_connection(r);
+            continue;
+        }
+
+        ngx_http_kv_finish(r, ngx_http_kv_reply_rc(r, KV_UNAVAILABLE));
+    }
+
+    kv_store_reset(zone->store);
+}
+
+
+/*
+ * While anything waits, somebody must notice if the committer dies; and the
+ * timer keeps a worker that was asked to quit alive until all is answered.
+ */
+
+void
+ngx_http_kv_arm(ngx_http_kv_zone_t *zone)
+{
+    uint64_t    due;
+    ngx_uint_t  sure;
+
+    if (zone->store->slot == NULL) {
+        return;
+    }
+
+    sure = ngx_http_kv_wakes_sure(zone->wakes);
+
+    if (!ngx_queue_empty(&zone->waiting) && !zone->watch.timer_set) {
+        ngx_add_timer(&zone->watch, sure ? KV_STORE_WATCH : NGX_HTTP_KV_LOOKS);
+    }
+
+    if (!zone->due.timer_set) {
+        due = kv_store_due(zone->store);
+
+        if (!sure && (due == 0 || due > KV_STORE_WATCH)) {
+            due = KV_STORE_WATCH;
+        }
+
+        if (due) {
+            ngx_add_timer(&zone->due, (ngx_msec_t) due);
+        }
+    }
+}
+
+
+void
+ngx_http_kv_leave(ngx_http_kv_zone_t *zone)
+{
+    sigset_t  signals;
+
+    if (zone->store == NULL || zone->store->slot == NULL) {
+        return;
+    }
+
+    zone->store->stop = 1;
+    zone->draining = 1;
+
+    ngx_http_kv_look_stop(zone);
+    kv_io_block_signal(&signals);
+
+    ngx_http_kv_drain(zone);
+
+    kv_io_unblock_signal(&signals);
+
+    if (zone->watch.timer_set) {
+        ngx_del_timer(&zone->watch);
+    }
+
+    if (zone->due.timer_set) {
+        ngx_del_timer(&zone->due);
+    }
+
+    kv_store_leave(zone->store);
+}
+
+
+/*
+ * SIGTERM leaves the event loop at once, and the thread pool is gone when the
+ * exit hooks run: what was accepted is committed and answered from here.
+ */
+
+static void
+ngx_http_kv_drain(ngx_http_kv_zone_t *zone)
+{
+    uint64_t        end;
+    unsigned        todo;
+    struct pollfd   pfd;
+
+    end = kv_now_ns() + (uint64_t) NGX_HTTP_KV_EXIT * 1000000;
+
+    kv_store_hurry(zone->store);
+
+    if (atomic_load(&zone->store->zone->sync_ms)
+        && atomic_load(&zone->store->zone->unsynced))
+    {
+        atomic_store(&zone->store->zone->want_sync, 1);
+    }
+
+    for ( ;; ) {
+        pfd.fd = ngx_http_kv_wakes_fd(zone->wakes);
+        todo = kv_store_poll(zone->store);
+
+        if (zone->commit_wanted) {
+            zone->commit_wanted = 0;
+            todo |= KV_TODO_COMMIT;
+        }
+
+        if (todo & KV_TODO_RESET) {
+            ngx_http_kv_reset(zone);
+        }
+
+        if (todo & KV_TODO_BACKGROUND) {
+            kv_store_undo(zone->store, KV_TODO_BACKGROUND);
+        }
+
+        if (todo & KV_TODO_COMMIT) {
+            kv_store_commit(zone->store);
+        }
+
+        ngx_http_kv_deliver(zone);
+
+        if (ngx_queue_empty(&zone->waiting)) {
+            ngx_http_kv_room_drain(zone);
+        }
+
+        if (ngx_queue_empty(&zone->waiting) || kv_now_ns() >= end) {
+            return;
+        }
+
+        pfd.events = POLLIN;
+
+        (void) poll(&pfd, 1, 10);
+    }
+}

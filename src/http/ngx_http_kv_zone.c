@@ -1,0 +1,548 @@
+
+/*
+ * A zone's life: its shared memory, its directory, the lock on it, and what a
+ * reload hands over.
+ *
+ * All of this runs in the master, as root perhaps, before it forks.  The init
+ * callback is the place where a bad zone can still be refused on a reload:
+ * what fails there leaves the running configuration in place.  nginx calls it
+ * for `nginx -t` too, beside the real server, which must notice nothing.
+ */
+
+
+#include "http/ngx_http_kv.h"
+
+#include "disk/kv_dir.h"
+
+
+/* how often the lock of another master is tried again, every 20 ms */
+#define NGX_HTTP_KV_LOCK_TRIES  100
+
+
+static ngx_int_t ngx_http_kv_create_zone(ngx_http_kv_zone_t *zone,
+    ngx_slab_pool_t *shpool);
+static ngx_int_t ngx_http_kv_inherit_zone(ngx_http_kv_zone_t *zone,
+    ngx_http_kv_zone_t *old, void *mem);
+static ngx_int_t ngx_http_kv_resized(ngx_http_kv_zone_t *zone);
+static ngx_int_t ngx_http_kv_open_dir(ngx_http_kv_zone_t *zone);
+static ngx_int_t ngx_http_kv_twin(ngx_http_kv_zone_t *zone);
+static ngx_http_kv_zone_t *ngx_http_kv_zone_at(ngx_cycle_t *cycle,
+    ngx_http_kv_zone_t *zone);
+static ngx_int_t ngx_http_kv_lock_dir(ngx_http_kv_zone_t *zone);
+static void ngx_http_kv_busy(ngx_http_kv_zone_t *zone, kv_holder_t *holder);
+static ngx_int_t ngx_http_kv_same_user(ngx_http_kv_zone_t *zone,
+    ngx_http_kv_zone_t *old);
+static void ngx_http_kv_look_for_dir(ngx_http_kv_zone_t *zone);
+static void ngx_http_kv_user(ngx_http_kv_zone_t *zone);
+static ngx_uint_t ngx_http_kv_workers(ngx_http_kv_zone_t *zone);
+
+
+ngx_int_t
+ngx_http_kv_init_zone(ngx_shm_zone_t *shm_zone, void *data)
+{
+    ngx_http_kv_zone_t  *zone;
+    ngx_slab_pool_t     *shpool;
+
+    if (ngx_test_config) {
+        return NGX_OK;
+    }
+
+    zone = shm_zone->data;
+    zone->log = shm_zone->shm.log;
+    shpool = (ngx_slab_pool_t *) shm_zone->shm.addr;
+
+    if (data) {
+        return ngx_http_kv_inherit_zone(zone, data, shpool->data);
+    }
+
+    if (ngx_http_kv_resized(zone) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_kv_create_zone(zone, shpool);
+}
+
+
+static ngx_int_t
+ngx_http_kv_create_zone(ngx_http_kv_zone_t *zone, ngx_slab_pool_t *shpool)
+{
+    u_char     *mem;
+    size_t      size;
+    kv_rc_t     rc;
+    kv_err_t    err;
+    sigset_t    signals;
+    ngx_uint_t  slots;
+
+    zone->owner = 1;
+
+    if (ngx_http_kv_open_dir(zone) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    slots = 4 * ngx_http_kv_workers(zone);
+    slots = ngx_max(slots, KV_SLOTS_MIN);
+    slots = ngx_min(slots, KV_SLOTS_MAX);
+
+    /* all that nginx's own allocator has, in one piece */
+
+    size = shpool->pfree * ngx_pagesize;
+
+    mem = ngx_slab_alloc(shpool, size);
+    if (mem == NULL) {
+        return NGX_ERROR;
+    }
+
+    kv_io_block_signal(&signals);
+
+    rc = kv_store_create(&zone->store, &zone->conf, mem, size, slots,
+                         &zone->io, zone->dirfd, &err);
+
+    kv_io_unblock_signal(&signals);
+
+    if (rc != KV_OK) {
+        ngx_log_error(NGX_LOG_EMERG, zone->log, 0,
+                      "kv zone \"%V\" cannot be loaded from \"%V\": %s",
+                      &zone->name, &zone->path, err.text);
+        return NGX_ERROR;
+    }
+
+    shpool->data = mem;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_kv_inherit_zone(ngx_http_kv_zone_t *zone, ngx_http_kv_zone_t *old,
+    void *mem)
+{
+    kv_err_t     err;
+    kv_dir_id_t  id;
+
+    if (ngx_strcmp(zone->path.data, old->path.data) != 0
+        && !(zone->dir_known && kv_dir_id(old->dirfd, &id) == KV_OK
+             && kv_dir_same(&zone->dir, &id)))
+    {
+        ngx_log_error(NGX_LOG_EMERG, zone->log, 0,
+                      "kv zone \"%V\" uses \"%V\": a reload cannot move it to "
+                      "\"%V\", restart nginx to do so",
+                      &zone->name, &old->path, &zone->path);
+        return NGX_ERROR;
+    }
+
+    /* its functions may be of a module that goes with the old cycle */
+
+    kv_io_system(&zone->io);
+    ngx_http_kv_user(zone);
+
+    if (ngx_http_kv_same_user(zone, old) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    zone->dirfd = old->dirfd;
+    zone->lockfd = old->lockfd;
+
+    ngx_http_kv_look_for_dir(zone);
+
+    zone->old = old;
+
+    if (kv_store_attach(&zone->store, &zone->conf, mem, &zone->io, zone->dirfd,
+                        &err)
+        != KV_OK)
+    {
+        ngx_log_error(NGX_LOG_EMERG, zone->log, 0, "%s", err.text);
+        return NGX_ERROR;
+    }
+
+    /* old and new workers run side by side for a while */
+
+    if (2 * ngx_http_kv_workers(zone) > zone->store->zone->nslots) {
+        ngx_log_error(NGX_LOG_EMERG, zone->log, 0,
+                      "kv zone \"%V\" was made for %uD workers at most: a "
+                      "reload cannot raise them to %ui, restart nginx to do "
+                      "so", &zone->name, zone->store->zone->nslots / 2,
+                      ngx_http_kv_workers(zone));
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
+}
+
+
+/*
+ * nginx gives a zone whose size changed new memory, while the old workers
+ * still use the old one, and the same directory.
+ */
+
+static ngx_int_t
+ngx_http_kv_resized(ngx_http_kv_zone_t *zone)
+{
+    ngx_uint_t        i;
+    ngx_list_part_t  *part;
+    ngx_shm_zone_t   *shm_zone;
+
+    if (ngx_cycle == NULL || ngx_is_init_cycle(ngx_cycle)) {
+        return NGX_OK;
+    }
+
+    part = (ngx_list_part_t *) &ngx_cycle->shared_memory.part;
+    shm_zone = part->elts;
+
+    for (i = 0; /* void */ ; i++) {
+
+        if (i >= part->nelts) {
+            if (part->next == NULL) {
+                break;
+            }
+
+            part = part->next;
+            shm_zone = part->elts;
+            i = 0;
+        }
+
+        if (shm_zone[i].tag == zone->shm_zone->tag
+            && shm_zone[i].shm.name.len == zone->name.len
+            && ngx_strncmp(shm_zone[i].shm.name.data, zone->name.data,
+                           zone->name.len)
+               == 0)
+        {
+            ngx_log_error(NGX_LOG_EMERG, zone->log, 0,
+                          "kv zone \"%V\" has a size of %uz bytes: a reload "
+                          "cannot change it to %uz, restart nginx to do so",
+                          &zone->name, shm_zone[i].shm.size,
+                          zone->shm_zone->shm.size);
+            return NGX_ERROR;
+        }
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_kv_open_dir(ngx_http_kv_zone_t *zone)
+{
+    kv_err_t  err;
+
+    kv_io_system(&zone->io);
+    ngx_http_kv_user(zone);
+
+    if (kv_dir_open((char *) zone->path.data, &zone->dirfd, &err) != KV_OK) {
+        goto failed;
+    }
+
+    if (ngx_http_kv_twin(zone) != NGX_OK
+        || ngx_http_kv_lock_dir(zone) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    if (kv_dir_own(zone->dirfd, (char *) zone->path.data, zone->io.uid,
+                   zone->io.gid, &err)
+        == KV_OK)
+    {
+        return NGX_OK;
+    }
+
+failed:
+
+    ngx_log_error(NGX_LOG_EMERG, zone->log, 0, "kv zone \"%V\": %s",
+                  &zone->name, err.text);
+
+    return NGX_ERROR;
+}
+
+
+/* Who is to own the files: the workers' user, if that is not who we are. */
+
+static void
+ngx_http_kv_user(ngx_http_kv_zone_t *zone)
+{
+    ngx_core_conf_t  *ccf;
+
+    if (geteuid() != 0) {
+        return;
+    }
+
+    ccf = (ngx_core_conf_t *) ngx_get_conf(zone->cycle->conf_ctx,
+                                           ngx_core_module);
+    zone->io.uid = ccf->user;
+    zone->io.gid = ccf->group;
+}
+
+
+/* Refuses a directory that another zone of this nginx has. */
+
+static ngx_int_t
+ngx_http_kv_twin(ngx_http_kv_zone_t *zone)
+{
+    ngx_http_kv_zone_t  *twin;
+
+    twin = ngx_http_kv_zone_at(zone->cycle, zone);
+
+    if (twin) {
+        ngx_log_error(NGX_LOG_EMERG, zone->log, 0,
+                      "kv zone \"%V\": \"%V\" is the directory of kv zone "
+                      "\"%V\", \"%V\": each zone needs a directory of its own",
+                      &zone->name, &zone->path, &twin->name, &twin->path);
+        return NGX_ERROR;
+    }
+
+    if (ngx_cycle == NULL || ngx_is_init_cycle(ngx_cycle)) {
+        return NGX_OK;
+    }
+
+    twin = ngx_http_kv_zone_at((ngx_cycle_t *) ngx_cycle, zone);
+
+    if (twin) {
+        ngx_log_error(NGX_LOG_EMERG, zone->log, 0,
+                      "kv zone \"%V\": \"%V\" is in use by this nginx as kv "
+                      "zone \"%V\": a reload cannot rename it, restart nginx "
+                      "to do so", &zone->name, &zone->path, &twin->name);
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
+}
+
+
+/* Another zone of the cycle that has opened the same directory. */
+
+static ngx_http_kv_zone_t *
+ngx_http_kv_zone_at(ngx_cycle_t *cycle, ngx_http_kv_zone_t *zone)
+{
+    ngx_uint_t           i;
+    kv_dir_id_t          id, its;
+    ngx_list_part_t     *part;
+    ngx_shm_zone_t      *shm_zone;
+    ngx_http_kv_zone_t  *other;
+
+    if (kv_dir_id(zone->dirfd, &id) != KV_OK) {
+        return NULL;
+    }
+
+    for (part = &cycle->shared_memory.part; part; part = part->next) {
+
+        shm_zone = part->elts;
+
+        for (i = 0; i < part->nelts; i++) {
+
+            if (shm_zone[i].tag != zone->shm_zone->tag
+                || shm_zone[i].init != zone->shm_zone->init)
+            {
+                continue;
+            }
+
+            other = shm_zone[i].data;
+
+            if (other != zone && other->dirfd != -1
+                && kv_dir_id(other->dirfd, &its) == KV_OK
+                && kv_dir_same(&id, &its))
+            {
+                return other;
+            }
+        }
+    }
+
+    return NULL;
+}
+
+
+static ngx_int_t
+ngx_http_kv_lock_dir(ngx_http_kv_zone_t *zone)
+{
+    kv_rc_t      rc;
+    kv_err_t     err;
+    ngx_uint_t   tries;
+    kv_holder_t  holder;
+
+    /*
+     * Whoever has just been told to stop holds it until the log is closed, as
+     * it holds its ports, for which nginx waits, too; and a master that was
+     * killed may have left threads that are still in a sync.
+     */
+
+    for (tries = 0; /* void */ ; tries++) {
+        rc = kv_dir_lock(zone->dirfd, (char *) zone->path.data, zone->io.uid,
+                         zone->io.gid, &zone->lockfd, &holder, &err);
+
+        if (rc == KV_OK) {
+            return NGX_OK;
+        }
+
+        if (rc != KV_BUSY || tries == NGX_HTTP_KV_LOCK_TRIES
+            || holder.state == KV_HOLDER_SELF)
+        {
+            break;
+        }
+
+        ngx_msleep(20);
+    }
+
+    if (rc == KV_BUSY) {
+        ngx_http_kv_busy(zone, &holder);
+
+    } else {
+        ngx_log_error(NGX_LOG_EMERG, zone->log, 0, "kv zone \"%V\": %s",
+                      &zone->name, err.text);
+    }
+
+    return NGX_ERROR;
+}
+
+
+static void
+ngx_http_kv_busy(ngx_http_kv_zone_t *zone, kv_holder_t *holder)
+{
+    u_char       who[128];
+    const char  *advice;
+
+    advice = "stop it first";
+
+    switch (holder->state) {
+
+    case KV_HOLDER_SELF:
+        (void) ngx_sprintf(who, "workers of this nginx that shut down since a "
+                           "reload removed the zone%Z");
+        advice = "reload again when they are gone";
+        break;
+
+    case KV_HOLDER_ALIVE:
+        (void) ngx_sprintf(who, "another nginx, whose master is process %d%Z",
+                           holder->pid);
+        break;
+
+    case KV_HOLDER_DEAD:
+        (void) ngx_sprintf(who, "workers of another nginx, whose master was "
+                           "process %d%Z", holder->pid);
+        advice = "stop them first";
+        break;
+
+    case KV_HOLDER_ELSEWHERE:
+        (void) ngx_sprintf(who, "an nginx in another container or on another "
+                           "machine, whose master is process %d there%Z",
+                           holder->pid);
+        break;
+
+    default:
+        (void) ngx_sprintf(who, "another nginx (or workers that it left)%Z");
+
+        if (holder->pid) {
+            (void) ngx_sprintf(who, "another nginx, whose master is process "
+                               "%d (or workers that it left)%Z", holder->pid);
+        }
+    }
+
+    ngx_log_error(NGX_LOG_EMERG, zone->log, 0,
+                  "kv zone \"%V\": \"%V\" is in use by %s: %s",
+                  &zone->name, &zone->path, who, advice);
+}
+
+
+/* The files are another's already, and old workers make more of them. */
+
+static ngx_int_t
+ngx_http_kv_same_user(ngx_http_kv_zone_t *zone, ngx_http_kv_zone_t *old)
+{
+    ngx_core_conf_t  *ccf;
+
+    if (zone->io.uid == old->io.uid) {
+        return NGX_OK;
+    }
+
+    ccf = (ngx_core_conf_t *) ngx_get_conf(zone->cycle->conf_ctx,
+                                           ngx_core_module);
+
+    ngx_log_error(NGX_LOG_EMERG, zone->log, 0,
+                  "kv zone \"%V\": its files belong to the workers' user, %d: "
+                  "a reload cannot change that to \"%s\" (%d), restart nginx "
+                  "to do so", &zone->name, (int) old->io.uid,
+                  ccf->username ? ccf->username : "", (int) zone->io.uid);
+
+    return NGX_ERROR;
+}
+
+
+/* It may have been moved since; writes go to where it is now. */
+
+static void
+ngx_http_kv_look_for_dir(ngx_http_kv_zone_t *zone)
+{
+    kv_err_t     err;
+    kv_dir_id_t  id, now;
+
+    if (kv_dir_id(zone->dirfd, &id) != KV_OK
+        || kv_dir_check((char *) zone->path.data, &now, &err) != KV_OK
+        || kv_dir_same(&id, &now))
+    {
+        return;
+    }
+
+    ngx_log_error(NGX_LOG_ALERT, zone->log, 0,
+                  "kv zone \"%V\": \"%V\" is not the directory in use any "
+                  "more, which was moved or deleted: writes still go to that "
+                  "one, and a restart will not find them; put it back, or "
+                  "stop nginx", &zone->name, &zone->path);
+}
+
+
+static ngx_uint_t
+ngx_http_kv_workers(ngx_http_kv_zone_t *zone)
+{
+    ngx_core_conf_t  *ccf;
+
+    ccf = (ngx_core_conf_t *) ngx_get_conf(zone->cycle->conf_ctx,
+                                           ngx_core_module);
+
+    return ccf->worker_processes > 0 ? (ngx_uint_t) ccf->worker_processes : 1;
+}
+
+
+void
+ngx_http_kv_adopt(ngx_http_kv_zone_t *zone)
+{
+    kv_store_in_force(zone->store);
+
+    if (zone->old == NULL) {
+        return;
+    }
+
+    zone->old->owner = 0;
+    zone->owner = 1;
+    zone->old = NULL;
+}
+
+
+void
+ngx_http_kv_close(ngx_http_kv_zone_t *zone)
+{
+    sigset_t  saved;
+
+    kv_io_block_signal(&saved);
+    kv_store_close(zone->store);
+    kv_io_unblock_signal(&saved);
+}
+
+
+void
+ngx_http_kv_cleanup_zone(void *data)
+{
+    ngx_http_kv_zone_t *zone = data;
+
+    if (zone->store) {
+        kv_store_destroy(zone->store);
+        zone->store = NULL;
+    }
+
+    if (!zone->owner) {
+        return;
+    }
+
+    if (zone->lockfd != -1) {
+        (void) close(zone->lockfd);
+    }
+
+    if (zone->dirfd != -1) {
+        (void) close(zone->dirfd);
+    }
+}

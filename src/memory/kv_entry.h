@@ -1,0 +1,190 @@
+
+/*
+ * An entry: one key and its value, as they stand in the zone.
+ *
+ * A small entry is one object: header, key, value.  One with a value of more
+ * than KV_ENTRY_INLINE bytes keeps it in pieces: whole pages, then smaller
+ * ones for the rest, so that no value needs contiguous memory, and few bytes
+ * are lost to the distance between size classes, which grows with the size.
+ * Its head is a SYSTEM object: it is small beside the pieces, never moved,
+ * and must not keep a page of small entries from being emptied.
+ *
+ *     small            header | key | value
+ *     in pieces        header | key | pad to 8 | kv_pieces_t
+ *
+ * An entry is built by one worker, which fills it as the body arrives, and
+ * never changes once it is published, but for two things: `pins`, which
+ * readers count, and the addresses of pieces, which the committer replaces when
+ * it moves them (either address is good to read while in an epoch).
+ *
+ * While the body arrives, the entry has no more memory than its bytes need,
+ * however long the value is said to be: up to KV_ENTRY_INLINE bytes lie in one
+ * object that is replaced by a larger one, then pieces are added one by one.
+ * That memory counts as the uploads' (KV_HELD_UPLOADS of the heap) until the
+ * entry is finished or freed.
+ */
+
+
+#ifndef KV_ENTRY_H
+#define KV_ENTRY_H
+
+
+#include <sys/uio.h>
+
+#include "memory/kv_heap.h"
+
+
+#define KV_ENTRY_PIECES   0x01u
+#define KV_ENTRY_PARTIAL  0x02u      /* its value is arriving */
+
+/* the largest value that lies in its entry */
+#define KV_ENTRY_INLINE   8192u
+
+/* the pieces that the rest of a value behind its whole pages is cut into */
+#define KV_ENTRY_TAILS    3u
+
+/* An entry to be built whose length is not known (a chunked body). */
+#define KV_LENGTH_UNKNOWN UINT32_MAX
+
+/* what the first bytes of a value get that is arriving, if they fit */
+#define KV_ENTRY_FIRST    512u
+#define KV_ENTRY_GROWTH   4u
+
+
+typedef struct {
+    uint32_t         value_len;    /* PARTIAL, not in pieces: there is room */
+    uint16_t         key_len;
+    uint8_t          flags;        /* KV_ENTRY_... */
+    uint8_t          seen;         /* the committer's: see kv_limbo.c */
+    char             key[];
+} kv_entry_t;
+
+
+typedef struct kv_piece_s  kv_piece_t;
+
+
+/* In `pins`: it is in the committer's list.  The other bits are the count. */
+#define KV_PINS_LISTED    0x80000000u
+
+
+typedef struct {
+    _Atomic uint32_t pins;         /* readers that pin it: see kv_slot.h */
+    kv_entry_t      *next;         /* the committer's list of pinned ones */
+    kv_piece_t      *stale;        /* moved away from while it was pinned */
+    uint32_t         n;            /* pieces there are */
+    uint32_t         max;          /* there is room for */
+    _Atomic(char *)  piece[];      /* where each one's data starts */
+} kv_pieces_t;
+
+
+/*
+ * In front of a piece that is smaller than a page: whose it is, for moving
+ * it.  A whole page needs none: it is never moved.
+ */
+
+struct kv_piece_s {
+    kv_entry_t      *owner;
+    kv_piece_t      *next;         /* once it is stale */
+};
+
+
+/*
+ * Allocates an entry for a key and a value of `value_len` bytes, all of it.
+ * Copies the key.  Stores it in *where while it holds the heap's lock, so
+ * that at no instant it belongs to nobody.  KV_OK, KV_NO_MEMORY, KV_DEAD.
+ */
+kv_rc_t kv_entry_create(kv_heap_t *heap, kv_entry_t **where, const void *key,
+    uint16_t key_len, uint32_t value_len);
+
+/*
+ * An entry whose value arrives, `value_len` bytes in all, or
+ * KV_LENGTH_UNKNOWN; there is memory for the first `n` of them.  If that is
+ * all it is as of kv_entry_create(), else KV_ENTRY_PARTIAL.  As above.
+ */
+kv_rc_t kv_entry_begin(kv_heap_t *heap, kv_entry_t **where, const void *key,
+    uint16_t key_len, uint32_t value_len, uint32_t n);
+
+/*
+ * An entry without a value, which may use the heap's last pages: it names the
+ * key of a delete, and deletes must work when the zone is full.  As above.
+ */
+kv_rc_t kv_entry_create_key(kv_heap_t *heap, kv_entry_t **where,
+    const void *key, uint16_t key_len);
+
+/* Puts `n` bytes at `offset` of a value for which there is memory. */
+void kv_entry_write(kv_entry_t *e, uint32_t offset, const void *data,
+    size_t n);
+
+/*
+ * Puts `n` bytes at `offset`, which is what the value got so far; its length
+ * is `value_len` or unknown, as it began, and `max_len` at most.  *where may be
+ * another entry afterwards.  KV_OK, KV_NO_MEMORY (nothing is lost, and it may
+ * be tried again with the same bytes), KV_DEAD.
+ */
+kv_rc_t kv_entry_append(kv_heap_t *heap, kv_entry_t **where,
+    uint32_t value_len, uint32_t max_len, uint32_t offset, const void *data,
+    size_t n);
+
+/*
+ * Gives an entry that is KV_ENTRY_PARTIAL, and got `value_len` bytes, its final
+ * form; *where may be another entry afterwards.  KV_OK, KV_NO_MEMORY (it may be
+ * tried again), KV_DEAD.
+ */
+kv_rc_t kv_entry_finish(kv_heap_t *heap, kv_entry_t **where,
+    uint32_t value_len);
+
+/* Frees *where and sets it to NULL, both under the lock.  KV_OK, KV_DEAD. */
+kv_rc_t kv_entry_destroy(kv_heap_t *heap, kv_entry_t **where);
+
+/* Frees all its memory; with the heap's lock held. */
+void kv_entry_free_locked(kv_heap_t *heap, kv_entry_t *e);
+
+/*
+ * The value in order.  Fills at most `max` elements of `iov`, starting with
+ * piece `from`; returns how many.  A caller with fewer than
+ * kv_entry_iov_count() elements calls again with `from` moved on.
+ */
+size_t kv_entry_iov(const kv_entry_t *e, struct iovec *iov, size_t max,
+    size_t from);
+
+size_t kv_entry_iov_count(const kv_entry_t *e);
+
+/* Bytes of heap that an entry of this shape takes. */
+size_t kv_entry_footprint(uint16_t key_len, uint32_t value_len);
+
+/* The same for one that is KV_ENTRY_PARTIAL, as it is. */
+size_t kv_entry_partial_footprint(const kv_entry_t *e);
+
+/*
+ * Whether an entry of this shape finds memory now, all of it.  KV_OK,
+ * KV_NO_MEMORY, KV_DEAD.
+ */
+kv_rc_t kv_entry_fits(kv_heap_t *heap, uint16_t key_len, uint32_t value_len);
+
+
+/*
+ * The most free pages that building a value of `value_len` bytes can take: if
+ * each of its tails, and its head, needs a page of its class.
+ */
+static inline size_t
+kv_entry_pages_max(uint32_t value_len)
+{
+    return value_len / KV_PAGE_SIZE + KV_ENTRY_TAILS + 1;
+}
+
+
+static inline const char *
+kv_entry_value(const kv_entry_t *e)
+{
+    return e->key + e->key_len;
+}
+
+
+static inline kv_pieces_t *
+kv_entry_pieces(const kv_entry_t *e)
+{
+    return (kv_pieces_t *) kv_align((uintptr_t) (e->key + e->key_len), 8);
+}
+
+
+#endif /* KV_ENTRY_H */

@@ -1,0 +1,1391 @@
+
+/*
+ * In the region, one after the other: kv_heap_t, a descriptor for each page,
+ * the pages (from a 4096-byte boundary on).
+ *
+ * Which objects of a page are handed out is told by bits.  Where a page has
+ * at most 64 objects, they are the word in its descriptor.  Where it has
+ * more, they are words at the page's start, and the descriptor's word says
+ * which of those are full.  Bits that stand for nothing are always set, so
+ * the first clear one is a free object, and finding it takes the same time
+ * in every page.
+ *
+ * A page with both live and free objects is in one of eight lists of its
+ * kind and class, by how full it is.  Allocations take the fullest page, so
+ * that sparse ones may empty by themselves; evacuation takes a sparse one.
+ * Neither has to search.
+ */
+
+
+#include <assert.h>
+#include <stdalign.h>
+
+#include "memory/kv_heap.h"
+#include "base/kv_mutex.h"
+#include "base/kv_points.h"
+#include "memory/kv_poison.h"
+
+
+#define KV_HEAP_CLASSES    70
+#define KV_HEAP_BUCKETS    8
+#define KV_HEAP_UNLISTED   KV_HEAP_BUCKETS
+
+#define KV_HEAP_NONE       UINT32_MAX
+
+#define KV_HEAP_MIN_PAGES  16
+
+/* a page that is at most 6/8 full may be evacuated; in need, any */
+#define KV_HEAP_SPARSE     ((1u << 6) - 1)
+#define KV_HEAP_ANY        ((1u << KV_HEAP_BUCKETS) - 1)
+
+/* pages of a list that evacuation compares */
+#define KV_HEAP_LOOK       8
+
+/*
+ * Choices for which a page with objects that could not be moved is passed
+ * over, and what a choice counts that found none.
+ */
+#define KV_HEAP_PASS       1024
+#define KV_HEAP_PASS_NONE  256
+
+/* classes from this size on have their bits in the descriptor */
+#define KV_HEAP_DIRECT     (KV_PAGE_SIZE / 64)
+
+
+typedef struct {
+    uint32_t  size;
+    uint32_t  start;            /* where in the page objects begin */
+    uint32_t  objects;          /* in a page */
+    uint32_t  inverse;          /* 2^32 / size, rounded up */
+    uint32_t  step;             /* 2^16 * KV_HEAP_BUCKETS / objects */
+} kv_heap_class_t;
+
+
+typedef enum {
+    KV_PAGE_FREE = 0,
+    KV_PAGE_USED,
+    KV_PAGE_DRAINED             /* nothing is allocated from it */
+} kv_heap_state_t;
+
+
+typedef struct {
+    uint64_t  bits;             /* see above */
+    uint32_t  next;             /* in a bucket, or among the free pages */
+    uint32_t  prev;             /* in a bucket; the first one's: the last */
+    uint16_t  live;             /* objects handed out */
+    uint8_t   state;
+    uint8_t   kind;
+    uint8_t   class;
+    uint8_t   bucket;           /* or KV_HEAP_UNLISTED */
+    uint16_t  passed;           /* not to be evacuated since; 0: may be */
+} kv_heap_page_t;
+
+
+/*
+ * The pages of one kind and class that have both live and free objects.  The
+ * lists are double, and the first page's `prev` is the last one.
+ */
+
+typedef struct {
+    uint64_t  free;             /* objects in all of them */
+    uint32_t  filled;           /* bit n: bucket n has pages */
+    uint32_t  head[KV_HEAP_BUCKETS];
+} kv_heap_partial_t;
+
+
+/*
+ * Written by whoever holds the lock; `broken` is also read without it, and
+ * the geometry is constant.
+ */
+
+struct kv_heap_s {
+    kv_mutex_t         mutex;
+
+    alignas(KV_CACHE_LINE)
+    atomic_bool        changing;    /* the holder's death breaks the heap */
+    atomic_bool        broken;
+    uint32_t           pages;
+    uint32_t           reserve;
+    size_t             base;        /* offset of the first page */
+
+    alignas(KV_CACHE_LINE)
+    uint32_t           fresh;       /* pages from this one on: never used */
+    uint32_t           free;        /* the list of those given back */
+    uint32_t           free_pages;  /* both sorts */
+    uint32_t           evacuated;   /* between evac_begin() and evac_end() */
+    uint16_t           choices;     /* of pages to evacuate; never 0 */
+    uint64_t           used[KV_HEAP_KINDS];
+    _Atomic uint64_t   held[KV_HELD];
+    _Atomic uint64_t   taken;       /* the sum of used[], for anyone */
+
+    kv_heap_partial_t  partial[KV_HEAP_KINDS][KV_HEAP_CLASSES];
+
+    alignas(KV_CACHE_LINE)
+    kv_heap_page_t     page[];
+};
+
+
+static void kv_heap_reset(kv_heap_t *heap);
+static unsigned kv_heap_class(size_t size);
+static inline unsigned char *kv_heap_address(kv_heap_t *heap, uint32_t n);
+static inline uint32_t kv_heap_page(kv_heap_t *heap, const void *p);
+static uint32_t kv_heap_page_get(kv_heap_t *heap, kv_heap_kind_t kind,
+    unsigned class, uint32_t leave);
+static void kv_heap_page_put(kv_heap_t *heap, uint32_t n);
+static inline void kv_heap_place(kv_heap_t *heap, uint32_t n);
+static void kv_heap_link(kv_heap_t *heap, uint32_t n, unsigned bucket,
+    bool last);
+static uint32_t kv_heap_sparsest(kv_heap_t *heap, kv_heap_partial_t *partial,
+    uint32_t buckets);
+static bool kv_heap_passed(kv_heap_t *heap, const kv_heap_page_t *page);
+static void kv_heap_choose(kv_heap_t *heap, unsigned n);
+static void kv_heap_unlink(kv_heap_t *heap, uint32_t n);
+static inline uint32_t kv_heap_take(kv_heap_t *heap, uint32_t n);
+static inline void kv_heap_give(kv_heap_t *heap, uint32_t n, uint32_t object);
+static kv_rc_t kv_heap_check_page(kv_heap_t *heap, uint32_t n,
+    kv_err_t *err);
+static kv_rc_t kv_heap_check_lists(kv_heap_t *heap, kv_heap_kind_t kind,
+    unsigned class, uint32_t *listed, kv_err_t *err);
+
+
+#define kv_heap_start(size)                                                   \
+    ((size) >= KV_HEAP_DIRECT ? 0                                             \
+     : kv_align((KV_PAGE_SIZE / (size) + 63) / 64 * 8, (size) % 64 ? 8 : 64))
+
+#define kv_heap_objects(size)                                                 \
+    ((KV_PAGE_SIZE - kv_heap_start(size)) / (size))
+
+#define kv_heap_of(size)                                                      \
+    { (size), kv_heap_start(size), kv_heap_objects(size),                     \
+      (uint32_t) (((1ull << 32) + (size) - 1) / (size)),                      \
+      (KV_HEAP_BUCKETS << 16) / kv_heap_objects(size) }
+
+
+/*
+ * Every multiple of 64 up to 1024 is here, and beyond there is nothing else:
+ * that is what aligns objects whose size is a multiple of 64.  Above 2048
+ * sizes are those of which a whole number fills the page but for 1.7 %.
+ * kv_heap_class() knows the shape of this table.
+ */
+
+static const kv_heap_class_t  kv_heap_classes[] = {
+    kv_heap_of(16u), kv_heap_of(24u), kv_heap_of(32u), kv_heap_of(40u),
+    kv_heap_of(48u), kv_heap_of(56u), kv_heap_of(64u), kv_heap_of(72u),
+    kv_heap_of(80u), kv_heap_of(88u), kv_heap_of(96u), kv_heap_of(104u),
+    kv_heap_of(112u), kv_heap_of(120u), kv_heap_of(128u),
+
+    kv_heap_of(144u), kv_heap_of(160u), kv_heap_of(176u), kv_heap_of(192u),
+    kv_heap_of(208u), kv_heap_of(224u), kv_heap_of(240u), kv_heap_of(256u),
+
+    kv_heap_of(288u), kv_heap_of(320u), kv_heap_of(352u), kv_heap_of(384u),
+    kv_heap_of(416u), kv_heap_of(448u), kv_heap_of(480u), kv_heap_of(512u),
+
+    kv_heap_of(576u), kv_heap_of(640u), kv_heap_of(704u), kv_heap_of(768u),
+    kv_heap_of(832u), kv_heap_of(896u), kv_heap_of(960u), kv_heap_of(1024u),
+
+    kv_heap_of(1152u), kv_heap_of(1280u), kv_heap_of(1408u),
+    kv_heap_of(1536u), kv_heap_of(1664u), kv_heap_of(1792u),
+    kv_heap_of(1920u), kv_heap_of(2048u),
+
+    kv_heap_of(2240u), kv_heap_of(2496u), kv_heap_of(2816u),
+    kv_heap_of(3072u), kv_heap_of(3392u), kv_heap_of(3584u),
+    kv_heap_of(3840u), kv_heap_of(4096u),
+
+    kv_heap_of(4352u), kv_heap_of(4672u), kv_heap_of(4992u),
+    kv_heap_of(5440u), kv_heap_of(5952u), kv_heap_of(6528u),
+    kv_heap_of(7232u), kv_heap_of(8192u),
+
+    kv_heap_of(9344u), kv_heap_of(10880u), kv_heap_of(13056u),
+    kv_heap_of(16384u), kv_heap_of(21824u), kv_heap_of(KV_HEAP_MAX_CLASS),
+
+    kv_heap_of(KV_PAGE_SIZE)
+};
+
+_Static_assert(sizeof(kv_heap_classes) / sizeof(kv_heap_classes[0])
+               == KV_HEAP_CLASSES, "kv_heap_classes");
+
+
+kv_heap_t *
+kv_heap_create(void *mem, size_t size)
+{
+    size_t      n, base;
+    uintptr_t   start;
+    kv_heap_t  *heap;
+
+    assert((uintptr_t) mem % KV_CACHE_LINE == 0);
+
+    if (size < sizeof(kv_heap_t) + KV_HEAP_MIN_PAGES * KV_PAGE_SIZE) {
+        return NULL;
+    }
+
+    heap = mem;
+    start = (uintptr_t) mem;
+
+    n = (size - sizeof(kv_heap_t)) / (KV_PAGE_SIZE + sizeof(kv_heap_page_t));
+    n = kv_min(n, KV_HEAP_NONE - 1);
+
+    for ( ;; ) {
+        base = start + sizeof(kv_heap_t) + n * sizeof(kv_heap_page_t);
+        base = kv_align(base, 4096) - start;
+
+        if (base + n * KV_PAGE_SIZE <= size) {
+            break;
+        }
+
+        n--;
+    }
+
+    if (n < KV_HEAP_MIN_PAGES) {
+        return NULL;
+    }
+
+    if (kv_mutex_create(&heap->mutex) != KV_OK) {
+        return NULL;
+    }
+
+    atomic_init(&heap->changing, false);
+    atomic_init(&heap->broken, false);
+
+    heap->pages = n;
+    heap->reserve = KV_HEAP_LAST + kv_max(1, n / 64);
+    heap->base = base;
+
+    kv_poison_region(kv_heap_address(heap, 0),
+                     (size_t) heap->pages * KV_PAGE_SIZE);
+
+    kv_heap_reset(heap);
+
+    return heap;
+}
+
+
+void
+kv_heap_format(kv_heap_t *heap)
+{
+    kv_rc_t  rc;
+
+    rc = kv_mutex_lock(&heap->mutex);
+
+    assert(rc == KV_OK || rc == KV_DEAD);
+    (void) rc;
+
+    /* who dies halfway leaves a broken heap, not a seemingly sound one */
+    atomic_store(&heap->broken, true);
+
+    kv_heap_reset(heap);
+
+    kv_point(KV_POINT_HEAP_FORMAT);
+
+    atomic_store(&heap->changing, false);
+    atomic_store(&heap->broken, false);
+
+    kv_mutex_unlock(&heap->mutex);
+}
+
+
+static void
+kv_heap_reset(kv_heap_t *heap)
+{
+    unsigned            kind, class, bucket;
+    kv_heap_partial_t  *partial;
+
+    kv_poison_unused(kv_heap_address(heap, 0),
+                     (size_t) heap->pages * KV_PAGE_SIZE);
+
+    heap->fresh = 0;
+    heap->free = KV_HEAP_NONE;
+    heap->free_pages = heap->pages;
+    heap->evacuated = KV_HEAP_NONE;
+    heap->choices = 1;
+
+    kv_set_relaxed(heap->taken, 0);
+
+    for (kind = 0; kind < KV_HELD; kind++) {
+        kv_set_relaxed(heap->held[kind], 0);
+    }
+
+    for (kind = 0; kind < KV_HEAP_KINDS; kind++) {
+        heap->used[kind] = 0;
+
+        for (class = 0; class < KV_HEAP_CLASSES; class++) {
+            partial = &heap->partial[kind][class];
+
+            partial->free = 0;
+            partial->filled = 0;
+
+            for (bucket = 0; bucket < KV_HEAP_BUCKETS; bucket++) {
+                partial->head[bucket] = KV_HEAP_NONE;
+            }
+        }
+    }
+}
+
+
+kv_rc_t
+kv_heap_lock_read(kv_heap_t *heap)
+{
+    kv_rc_t  rc;
+
+    if (kv_unlikely(kv_heap_broken(heap))) {
+        return KV_DEAD;
+    }
+
+    rc = kv_mutex_lock(&heap->mutex);
+
+    if (kv_unlikely(rc == KV_ERROR)) {
+        atomic_store(&heap->broken, true);
+        return KV_DEAD;
+    }
+
+    if (kv_unlikely(rc == KV_DEAD)
+        && atomic_load_explicit(&heap->changing, memory_order_relaxed))
+    {
+        atomic_store(&heap->broken, true);
+    }
+
+    /* it may also have been found broken while we waited */
+
+    if (kv_unlikely(kv_heap_broken(heap))) {
+        kv_mutex_unlock(&heap->mutex);
+        return KV_DEAD;
+    }
+
+    return KV_OK;
+}
+
+
+kv_rc_t
+kv_heap_lock(kv_heap_t *heap)
+{
+    kv_rc_t  rc;
+
+    rc = kv_heap_lock_read(heap);
+
+    if (kv_likely(rc == KV_OK)) {
+
+        /* before anything is changed, also as the compiler sees it */
+
+        atomic_store_explicit(&heap->changing, true, memory_order_relaxed);
+        atomic_signal_fence(memory_order_seq_cst);
+    }
+
+    return rc;
+}
+
+
+void
+kv_heap_unlock(kv_heap_t *heap)
+{
+    atomic_store_explicit(&heap->changing, false, memory_order_release);
+
+    kv_mutex_unlock(&heap->mutex);
+}
+
+
+bool
+kv_heap_broken(kv_heap_t *heap)
+{
+    return atomic_load_explicit(&heap->broken, memory_order_acquire);
+}
+
+
+void *
+kv_heap_alloc(kv_heap_t *heap, kv_heap_kind_t kind, size_t size)
+{
+    return kv_heap_alloc_leave(heap, kind, size, kind == KV_HEAP_SYSTEM
+                                                 ? KV_HEAP_LAST
+                                                 : heap->reserve);
+}
+
+
+void *
+kv_heap_alloc_leave(kv_heap_t *heap, kv_heap_kind_t kind, size_t size,
+    uint32_t leave)
+{
+    void                   *p;
+    uint32_t                n, object;
+    unsigned                class, fullest;
+    kv_heap_partial_t      *partial;
+    const kv_heap_class_t  *cl;
+
+    assert(kind < KV_HEAP_KINDS);
+
+    class = kv_heap_class(size);
+    cl = &kv_heap_classes[class];
+    partial = &heap->partial[kind][class];
+
+    if (partial->filled != 0) {
+        fullest = 31 - __builtin_clz(partial->filled);
+        n = partial->head[fullest];
+
+    } else {
+        n = kv_heap_page_get(heap, kind, class, leave);
+
+        if (n == KV_HEAP_NONE) {
+            return NULL;
+        }
+    }
+
+    object = kv_heap_take(heap, n);
+
+    partial->free--;
+    heap->used[kind] += cl->size;
+    kv_set_relaxed(heap->taken, kv_get_relaxed(heap->taken) + cl->size);
+
+    kv_point(KV_POINT_HEAP_ALLOC);
+
+    kv_heap_place(heap, n);
+
+    p = kv_heap_address(heap, n) + cl->start + (size_t) object * cl->size;
+
+    kv_poison_alloc(p, cl->size);
+
+    return p;
+}
+
+
+void
+kv_heap_free(kv_heap_t *heap, void *p)
+{
+    uint32_t                n, object, offset;
+    kv_heap_page_t         *page;
+    kv_heap_partial_t      *partial;
+    const kv_heap_class_t  *cl;
+
+    n = kv_heap_page(heap, p);
+
+    assert(n < heap->fresh);
+
+    page = &heap->page[n];
+
+    assert(page->state != KV_PAGE_FREE);
+
+    cl = &kv_heap_classes[page->class];
+    offset = (unsigned char *) p - kv_heap_address(heap, n);
+
+    assert(offset >= cl->start);
+
+    /* exact, because offset and size are at most 2^16 */
+
+    offset -= cl->start;
+    object = ((uint64_t) offset * cl->inverse) >> 32;
+
+    assert(object < cl->objects && object * cl->size == offset);
+
+    kv_heap_give(heap, n, object);
+
+    kv_poison_free(p, cl->size);
+
+    heap->used[page->kind] -= cl->size;
+    kv_set_relaxed(heap->taken, kv_get_relaxed(heap->taken) - cl->size);
+
+    kv_point(KV_POINT_HEAP_FREE);
+
+    if (page->state == KV_PAGE_DRAINED) {
+
+        if (page->live == 0) {
+            kv_heap_page_put(heap, n);
+        }
+
+        return;
+    }
+
+    partial = &heap->partial[page->kind][page->class];
+    partial->free++;
+
+    if (page->live == 0) {
+        kv_heap_unlink(heap, n);
+        partial->free -= cl->objects;
+        kv_heap_page_put(heap, n);
+        return;
+    }
+
+    kv_heap_place(heap, n);
+}
+
+
+bool
+kv_heap_has(kv_heap_t *heap, kv_heap_kind_t kind, size_t size)
+{
+    return heap->partial[kind][kv_heap_class(size)].filled != 0
+           || kv_heap_has_pages(heap, 1);
+}
+
+
+bool
+kv_heap_has_pages(kv_heap_t *heap, size_t n)
+{
+    return heap->free_pages >= heap->reserve + n;
+}
+
+
+uint32_t
+kv_heap_reserve(kv_heap_t *heap)
+{
+    return heap->reserve;
+}
+
+
+void
+kv_heap_hold(kv_heap_t *heap, kv_held_t who, int64_t bytes)
+{
+    uint64_t  held;
+
+    held = kv_get_relaxed(heap->held[who]) + (uint64_t) bytes;
+
+    assert((int64_t) held >= 0);
+
+    kv_set_relaxed(heap->held[who], held);
+}
+
+
+uint64_t
+kv_heap_used(kv_heap_t *heap)
+{
+    return kv_get_relaxed(heap->taken);
+}
+
+
+uint64_t
+kv_heap_held(kv_heap_t *heap, kv_held_t who)
+{
+    return kv_get_relaxed(heap->held[who]);
+}
+
+
+size_t
+kv_heap_class_size(size_t size)
+{
+    return kv_heap_classes[kv_heap_class(size)].size;
+}
+
+
+kv_heap_kind_t
+kv_heap_kind(kv_heap_t *heap, const void *p)
+{
+    return heap->page[kv_heap_page(heap, p)].kind;
+}
+
+
+bool
+kv_heap_contains(kv_heap_t *heap, const void *p)
+{
+    uintptr_t  start;
+
+    start = (uintptr_t) heap + heap->base;
+
+    return (uintptr_t) p >= start
+           && (uintptr_t) p - start < (size_t) heap->pages * KV_PAGE_SIZE;
+}
+
+
+void *
+kv_heap_pages(kv_heap_t *heap, size_t *size)
+{
+    *size = (size_t) heap->pages * KV_PAGE_SIZE;
+
+    return kv_heap_address(heap, 0);
+}
+
+
+kv_rc_t
+kv_heap_evac_begin(kv_heap_t *heap, kv_heap_evac_t *ev, bool dense)
+{
+    uint32_t                n, best, bytes, least;
+    unsigned                kind, class;
+    kv_heap_page_t         *page;
+    kv_heap_partial_t      *partial;
+    const kv_heap_class_t  *cl;
+
+    if (heap->evacuated != KV_HEAP_NONE) {
+        /* whoever began this one died before its end */
+
+        ev->page = heap->evacuated;
+        kv_heap_evac_end(heap, ev, true);
+        heap->page[ev->page].passed = 0;
+    }
+
+    best = KV_HEAP_NONE;
+    least = UINT32_MAX;
+
+    for (kind = KV_HEAP_ENTRY; kind <= KV_HEAP_PIECE; kind++) {
+
+        for (class = 0; class < KV_HEAP_CLASSES; class++) {
+            partial = &heap->partial[kind][class];
+            cl = &kv_heap_classes[class];
+
+            /*
+             * What lives in a page fits into the free objects of the others
+             * if and only if all free objects, its own included, are a
+             * page's worth.
+             */
+
+            if (partial->free < cl->objects) {
+                continue;
+            }
+
+            n = kv_heap_sparsest(heap, partial,
+                                 dense ? KV_HEAP_ANY : KV_HEAP_SPARSE);
+
+            if (n == KV_HEAP_NONE) {
+                continue;
+            }
+
+            bytes = heap->page[n].live * cl->size;
+
+            if (bytes < least) {
+                least = bytes;
+                best = n;
+            }
+        }
+    }
+
+    kv_heap_choose(heap, best == KV_HEAP_NONE ? KV_HEAP_PASS_NONE : 1);
+
+    if (best == KV_HEAP_NONE) {
+        return KV_DECLINED;
+    }
+
+    page = &heap->page[best];
+    cl = &kv_heap_classes[page->class];
+    partial = &heap->partial[page->kind][page->class];
+
+    kv_heap_unlink(heap, best);
+
+    partial->free -= cl->objects - page->live;
+    page->state = KV_PAGE_DRAINED;
+    heap->evacuated = best;
+
+    ev->page = best;
+    ev->next = 0;
+    ev->kind = page->kind;
+    ev->size = cl->size;
+
+    return KV_OK;
+}
+
+
+/*
+ * Of the sparsest list that has pages that are not passed over, the one with
+ * the least in it.
+ */
+
+static uint32_t
+kv_heap_sparsest(kv_heap_t *heap, kv_heap_partial_t *partial, uint32_t buckets)
+{
+    uint32_t         n, best;
+    unsigned         looked;
+    kv_heap_page_t  *page;
+
+    best = KV_HEAP_NONE;
+
+    for (buckets &= partial->filled;
+         buckets && best == KV_HEAP_NONE;
+         buckets &= buckets - 1)
+    {
+        n = partial->head[__builtin_ctz(buckets)];
+
+        for (looked = 0; looked < KV_HEAP_LOOK && n != KV_HEAP_NONE; looked++) {
+            page = &heap->page[n];
+
+            if (!kv_heap_passed(heap, page)
+                && (best == KV_HEAP_NONE
+                    || page->live < heap->page[best].live))
+            {
+                best = n;
+            }
+
+            n = page->next;
+        }
+    }
+
+    return best;
+}
+
+
+static bool
+kv_heap_passed(kv_heap_t *heap, const kv_heap_page_t *page)
+{
+    return page->passed
+           && (uint16_t) (heap->choices - page->passed) < KV_HEAP_PASS;
+}
+
+
+static void
+kv_heap_choose(kv_heap_t *heap, unsigned n)
+{
+    heap->choices += n;
+
+    if (heap->choices == 0) {
+        heap->choices = 1;
+    }
+}
+
+
+void *
+kv_heap_evac_next(kv_heap_t *heap, kv_heap_evac_t *ev)
+{
+    uint32_t                object, words;
+    uint64_t                word, *bits;
+    kv_heap_page_t         *page;
+    const kv_heap_class_t  *cl;
+
+    /* an emptied page is free, and may be somebody's by now */
+
+    if (heap->evacuated != ev->page || ev->page == KV_HEAP_NONE) {
+        return NULL;
+    }
+
+    page = &heap->page[ev->page];
+    cl = &kv_heap_classes[page->class];
+
+    bits = (cl->start == 0) ? &page->bits
+                            : (uint64_t *) kv_heap_address(heap, ev->page);
+    words = (cl->objects + 63) / 64;
+
+    while (ev->next / 64 < words) {
+        word = bits[ev->next / 64] >> (ev->next % 64);
+
+        if (word == 0) {
+            ev->next = (ev->next / 64 + 1) * 64;
+            continue;
+        }
+
+        object = ev->next + __builtin_ctzll(word);
+
+        if (object >= cl->objects) {
+            break;
+        }
+
+        ev->next = object + 1;
+
+        return kv_heap_address(heap, ev->page) + cl->start
+               + (size_t) object * cl->size;
+    }
+
+    return NULL;
+}
+
+
+void
+kv_heap_evac_end(kv_heap_t *heap, kv_heap_evac_t *ev, bool reuse)
+{
+    kv_heap_page_t         *page;
+    const kv_heap_class_t  *cl;
+
+    if (heap->evacuated != ev->page || ev->page == KV_HEAP_NONE) {
+        return;
+    }
+
+    heap->evacuated = KV_HEAP_NONE;
+
+    if (!reuse) {
+        return;
+    }
+
+    page = &heap->page[ev->page];
+    cl = &kv_heap_classes[page->class];
+
+    page->state = KV_PAGE_USED;
+    page->passed = heap->choices;
+    heap->partial[page->kind][page->class].free += cl->objects - page->live;
+
+    if (page->live < cl->objects) {
+
+        /* behind those that were not tried yet */
+
+        kv_heap_link(heap, ev->page, (page->live * cl->step) >> 16, true);
+    }
+}
+
+
+void
+kv_heap_evac_again(kv_heap_t *heap)
+{
+    kv_heap_choose(heap, KV_HEAP_PASS);
+}
+
+
+void
+kv_heap_stat(kv_heap_t *heap, kv_heap_stat_t *st)
+{
+    unsigned  kind, class;
+
+    st->size = (uint64_t) heap->pages * KV_PAGE_SIZE;
+    st->used = 0;
+
+    for (kind = 0; kind < KV_HEAP_KINDS; kind++) {
+        st->kind[kind] = heap->used[kind];
+        st->used += heap->used[kind];
+    }
+
+    st->held = (uint64_t) (heap->pages - heap->free_pages) * KV_PAGE_SIZE;
+    st->free_pages = heap->free_pages;
+    st->reserve_pages = heap->reserve;
+    st->movable_pages = 0;
+
+    for (kind = KV_HEAP_ENTRY; kind <= KV_HEAP_PIECE; kind++) {
+        for (class = 0; class < KV_HEAP_CLASSES; class++) {
+            st->movable_pages += heap->partial[kind][class].free
+                                 / kv_heap_classes[class].objects;
+        }
+    }
+}
+
+
+static unsigned
+kv_heap_class(size_t size)
+{
+    unsigned  log, class;
+
+    assert(size > 0 && size <= KV_PAGE_SIZE);
+
+    if (size <= 128) {
+        return size <= 16 ? 0 : (size - 9) / 8;
+    }
+
+    /* eight classes to each doubling, at equal distances up to 2048 */
+
+    log = 31 - __builtin_clz((uint32_t) size - 1);
+
+    if (size <= 2048) {
+        return 15 + (log - 7) * 8 + (((size - 1) >> (log - 3)) & 7);
+    }
+
+    class = 15 + (kv_min(log, 13) - 7) * 8;
+
+    while (kv_heap_classes[class].size < size) {
+        class++;
+    }
+
+    return class;
+}
+
+
+static inline unsigned char *
+kv_heap_address(kv_heap_t *heap, uint32_t n)
+{
+    return (unsigned char *) heap + heap->base + (size_t) n * KV_PAGE_SIZE;
+}
+
+
+static inline uint32_t
+kv_heap_page(kv_heap_t *heap, const void *p)
+{
+    assert(kv_heap_contains(heap, p));
+
+    return ((uintptr_t) p - (uintptr_t) heap - heap->base) / KV_PAGE_SIZE;
+}
+
+
+/* A free page, made one of this kind and class; KV_HEAP_NONE if it is full. */
+
+static uint32_t
+kv_heap_page_get(kv_heap_t *heap, kv_heap_kind_t kind, unsigned class,
+    uint32_t leave)
+{
+    uint32_t                n, words;
+    uint64_t               *bits;
+    kv_heap_page_t         *page;
+    const kv_heap_class_t  *cl;
+
+    if (heap->free_pages <= leave) {
+        return KV_HEAP_NONE;
+    }
+
+    if (heap->free != KV_HEAP_NONE) {
+        n = heap->free;
+        heap->free = heap->page[n].next;
+
+    } else {
+        n = heap->fresh++;
+        kv_poison_fresh(kv_heap_address(heap, n), KV_PAGE_SIZE);
+    }
+
+    heap->free_pages--;
+
+    page = &heap->page[n];
+    cl = &kv_heap_classes[class];
+
+    kv_poison_alloc(kv_heap_address(heap, n), cl->start);
+
+    page->next = KV_HEAP_NONE;
+    page->prev = KV_HEAP_NONE;
+    page->live = 0;
+    page->state = KV_PAGE_USED;
+    page->kind = kind;
+    page->class = class;
+    page->bucket = KV_HEAP_UNLISTED;
+    page->passed = 0;
+
+    if (cl->start == 0) {
+        page->bits = (cl->objects == 64) ? 0 : ~0ull << cl->objects;
+
+    } else {
+        bits = (uint64_t *) kv_heap_address(heap, n);
+        words = (cl->objects + 63) / 64;
+
+        memset(bits, 0, words * sizeof(uint64_t));
+
+        if (cl->objects % 64 != 0) {
+            bits[words - 1] = ~0ull << (cl->objects % 64);
+        }
+
+        page->bits = (words == 64) ? 0 : ~0ull << words;
+    }
+
+    heap->partial[kind][class].free += cl->objects;
+
+    return n;
+}
+
+
+static void
+kv_heap_page_put(kv_heap_t *heap, uint32_t n)
+{
+    kv_heap_page_t  *page;
+
+    page = &heap->page[n];
+
+    assert(page->live == 0 && page->bucket == KV_HEAP_UNLISTED);
+
+    if (heap->evacuated == n) {
+        heap->evacuated = KV_HEAP_NONE;
+    }
+
+    kv_poison_free(kv_heap_address(heap, n),
+                   kv_heap_classes[page->class].start);
+
+    page->state = KV_PAGE_FREE;
+    page->next = heap->free;
+
+    heap->free = n;
+    heap->free_pages++;
+}
+
+
+/* Moves a page to the list that it belongs to. */
+
+static inline void
+kv_heap_place(kv_heap_t *heap, uint32_t n)
+{
+    unsigned                bucket;
+    kv_heap_page_t         *page;
+    const kv_heap_class_t  *cl;
+
+    page = &heap->page[n];
+    cl = &kv_heap_classes[page->class];
+
+    bucket = (page->live == cl->objects) ? KV_HEAP_UNLISTED
+                                         : (page->live * cl->step) >> 16;
+
+    if (kv_likely(bucket == page->bucket)) {
+        return;
+    }
+
+    kv_heap_unlink(heap, n);
+
+    if (bucket != KV_HEAP_UNLISTED) {
+        kv_heap_link(heap, n, bucket, false);
+    }
+}
+
+
+static void
+kv_heap_link(kv_heap_t *heap, uint32_t n, unsigned bucket, bool last)
+{
+    uint32_t            head;
+    kv_heap_page_t     *page;
+    kv_heap_partial_t  *partial;
+
+    page = &heap->page[n];
+    partial = &heap->partial[page->kind][page->class];
+    head = partial->head[bucket];
+
+    page->bucket = bucket;
+
+    if (head == KV_HEAP_NONE) {
+        page->next = KV_HEAP_NONE;
+        page->prev = n;
+        partial->head[bucket] = n;
+        partial->filled |= 1u << bucket;
+        return;
+    }
+
+    page->prev = heap->page[head].prev;
+    heap->page[head].prev = n;
+
+    if (last) {
+        page->next = KV_HEAP_NONE;
+        heap->page[page->prev].next = n;
+
+    } else {
+        page->next = head;
+        partial->head[bucket] = n;
+    }
+}
+
+
+static void
+kv_heap_unlink(kv_heap_t *heap, uint32_t n)
+{
+    uint32_t            head;
+    kv_heap_page_t     *page;
+    kv_heap_partial_t  *partial;
+
+    page = &heap->page[n];
+
+    if (page->bucket == KV_HEAP_UNLISTED) {
+        return;
+    }
+
+    partial = &heap->partial[page->kind][page->class];
+    head = partial->head[page->bucket];
+
+    if (n != head) {
+        heap->page[page->prev].next = page->next;
+
+    } else {
+        head = page->next;
+        partial->head[page->bucket] = head;
+
+        if (head == KV_HEAP_NONE) {
+            partial->filled &= ~(1u << page->bucket);
+        }
+    }
+
+    if (page->next != KV_HEAP_NONE) {
+        heap->page[page->next].prev = page->prev;
+
+    } else if (head != KV_HEAP_NONE) {
+        heap->page[head].prev = page->prev;
+    }
+
+    page->bucket = KV_HEAP_UNLISTED;
+}
+
+
+/* Marks the first free object of the page, which has one, as handed out. */
+
+static inline uint32_t
+kv_heap_take(kv_heap_t *heap, uint32_t n)
+{
+    uint32_t         word, bit;
+    uint64_t        *bits;
+    kv_heap_page_t  *page;
+
+    page = &heap->page[n];
+
+    assert(page->bits != UINT64_MAX);
+
+    page->live++;
+
+    word = __builtin_ctzll(~page->bits);
+
+    if (kv_heap_classes[page->class].start == 0) {
+        page->bits |= 1ull << word;
+        return word;
+    }
+
+    bits = (uint64_t *) kv_heap_address(heap, n);
+    bit = __builtin_ctzll(~bits[word]);
+    bits[word] |= 1ull << bit;
+
+    if (bits[word] == UINT64_MAX) {
+        page->bits |= 1ull << word;
+    }
+
+    return word * 64 + bit;
+}
+
+
+static inline void
+kv_heap_give(kv_heap_t *heap, uint32_t n, uint32_t object)
+{
+    uint64_t        *bits, bit;
+    kv_heap_page_t  *page;
+
+    page = &heap->page[n];
+    bit = 1ull << (object % 64);
+
+    if (kv_heap_classes[page->class].start == 0) {
+        assert(page->bits & bit);
+
+        page->bits &= ~bit;
+
+    } else {
+        bits = (uint64_t *) kv_heap_address(heap, n) + object / 64;
+
+        assert(*bits & bit);
+
+        *bits &= ~bit;
+        page->bits &= ~(1ull << (object / 64));
+    }
+
+    page->live--;
+}
+
+
+kv_rc_t
+kv_heap_check(kv_heap_t *heap, kv_err_t *err)
+{
+    uint32_t               n, free, listed, expected;
+    uint64_t               used[KV_HEAP_KINDS];
+    uint64_t               objects[KV_HEAP_KINDS][KV_HEAP_CLASSES];
+    unsigned               kind, class;
+    const kv_heap_page_t  *page;
+
+    if (heap->fresh > heap->pages) {
+        kv_err_set(err, "heap: %u pages used of %u", heap->fresh,
+                   heap->pages);
+        return KV_DAMAGED;
+    }
+
+    memset(used, 0, sizeof(used));
+    memset(objects, 0, sizeof(objects));
+
+    free = heap->pages - heap->fresh;
+    expected = 0;
+
+    for (n = 0; n < heap->fresh; n++) {
+        page = &heap->page[n];
+
+        if (page->state == KV_PAGE_FREE) {
+            free++;
+            continue;
+        }
+
+        if (kv_heap_check_page(heap, n, err) != KV_OK) {
+            return KV_DAMAGED;
+        }
+
+        used[page->kind] += (uint64_t) page->live
+                            * kv_heap_classes[page->class].size;
+
+        if (page->state == KV_PAGE_USED) {
+            objects[page->kind][page->class] +=
+                            kv_heap_classes[page->class].objects - page->live;
+        }
+
+        if (page->bucket != KV_HEAP_UNLISTED) {
+            expected++;
+        }
+    }
+
+    if (free != heap->free_pages) {
+        kv_err_set(err, "heap: %u free pages, counted %u", heap->free_pages,
+                   free);
+        return KV_DAMAGED;
+    }
+
+    free -= heap->pages - heap->fresh;
+
+    for (n = heap->free; n != KV_HEAP_NONE; n = heap->page[n].next) {
+
+        if (n >= heap->fresh || heap->page[n].state != KV_PAGE_FREE
+            || free == 0)
+        {
+            kv_err_set(err, "heap: page %u does not belong in the list of"
+                       " free pages", n);
+            return KV_DAMAGED;
+        }
+
+        free--;
+    }
+
+    if (free != 0) {
+        kv_err_set(err, "heap: %u free pages are on no list", free);
+        return KV_DAMAGED;
+    }
+
+    listed = 0;
+
+    for (kind = 0; kind < KV_HEAP_KINDS; kind++) {
+
+        if (used[kind] != heap->used[kind]) {
+            kv_err_set(err, "heap: kind %u has %llu bytes, counted %llu",
+                       kind, (unsigned long long) heap->used[kind],
+                       (unsigned long long) used[kind]);
+            return KV_DAMAGED;
+        }
+
+        for (class = 0; class < KV_HEAP_CLASSES; class++) {
+
+            if (objects[kind][class] != heap->partial[kind][class].free) {
+                kv_err_set(err, "heap: kind %u class %u has %llu free"
+                           " objects, counted %llu", kind, class,
+                           (unsigned long long)
+                           heap->partial[kind][class].free,
+                           (unsigned long long) objects[kind][class]);
+                return KV_DAMAGED;
+            }
+
+            if (kv_heap_check_lists(heap, kind, class, &listed, err)
+                != KV_OK)
+            {
+                return KV_DAMAGED;
+            }
+        }
+    }
+
+    if (listed != expected) {
+        kv_err_set(err, "heap: %u pages in lists, expected %u", listed,
+                   expected);
+        return KV_DAMAGED;
+    }
+
+    if (heap->evacuated != KV_HEAP_NONE
+        && (heap->evacuated >= heap->fresh
+            || heap->page[heap->evacuated].state != KV_PAGE_DRAINED))
+    {
+        kv_err_set(err, "heap: page %u is not being evacuated",
+                   heap->evacuated);
+        return KV_DAMAGED;
+    }
+
+    return KV_OK;
+}
+
+
+static kv_rc_t
+kv_heap_check_page(kv_heap_t *heap, uint32_t n, kv_err_t *err)
+{
+    uint32_t                i, words, live;
+    uint64_t                full, *bits;
+    unsigned                bucket;
+    const char             *what;
+    const kv_heap_page_t   *page;
+    const kv_heap_class_t  *cl;
+
+    page = &heap->page[n];
+
+    if (page->state > KV_PAGE_DRAINED || page->kind >= KV_HEAP_KINDS
+        || page->class >= KV_HEAP_CLASSES)
+    {
+        what = "state, kind or class";
+        goto damaged;
+    }
+
+    cl = &kv_heap_classes[page->class];
+
+    if (page->live == 0 || page->live > cl->objects) {
+        what = "count of live objects";
+        goto damaged;
+    }
+
+    if (cl->start == 0) {
+        live = __builtin_popcountll(page->bits) - (64 - cl->objects);
+
+        if (cl->objects < 64 && page->bits >> cl->objects
+                                != ~0ull >> cl->objects)
+        {
+            what = "bits past the last object";
+            goto damaged;
+        }
+
+    } else {
+        bits = (uint64_t *) kv_heap_address(heap, n);
+        words = (cl->objects + 63) / 64;
+        full = (words == 64) ? 0 : ~0ull << words;
+        live = 0;
+
+        for (i = 0; i < words; i++) {
+            live += __builtin_popcountll(bits[i]);
+
+            if (bits[i] == UINT64_MAX) {
+                full |= 1ull << i;
+            }
+        }
+
+        live -= words * 64 - cl->objects;
+
+        if (cl->objects % 64 != 0
+            && bits[words - 1] >> (cl->objects % 64)
+               != ~0ull >> (cl->objects % 64))
+        {
+            what = "bits past the last object";
+            goto damaged;
+        }
+
+        if (full != page->bits) {
+            what = "word of full words";
+            goto damaged;
+        }
+    }
+
+    if (live != page->live) {
+        what = "number of set bits";
+        goto damaged;
+    }
+
+    bucket = (page->state == KV_PAGE_DRAINED || live == cl->objects)
+             ? KV_HEAP_UNLISTED : (live * cl->step) >> 16;
+
+    if (bucket != page->bucket) {
+        what = "bucket";
+        goto damaged;
+    }
+
+    return KV_OK;
+
+damaged:
+
+    kv_err_set(err, "heap: page %u has a wrong %s (class %u, %u live)", n,
+               what, page->class, page->live);
+
+    return KV_DAMAGED;
+}
+
+
+static kv_rc_t
+kv_heap_check_lists(kv_heap_t *heap, kv_heap_kind_t kind, unsigned class,
+    uint32_t *listed, kv_err_t *err)
+{
+    uint32_t                  n, prev;
+    unsigned                  bucket;
+    const kv_heap_page_t     *page;
+    const kv_heap_partial_t  *partial;
+
+    partial = &heap->partial[kind][class];
+
+    for (bucket = 0; bucket < KV_HEAP_BUCKETS; bucket++) {
+
+        if ((partial->head[bucket] != KV_HEAP_NONE)
+            != ((partial->filled >> bucket) & 1))
+        {
+            kv_err_set(err, "heap: kind %u class %u bucket %u is not what"
+                       " its bit says", kind, class, bucket);
+            return KV_DAMAGED;
+        }
+
+        prev = KV_HEAP_NONE;
+
+        for (n = partial->head[bucket]; n != KV_HEAP_NONE; n = page->next) {
+            page = &heap->page[n];
+
+            if (n >= heap->fresh || page->state != KV_PAGE_USED
+                || page->kind != kind || page->class != class
+                || page->bucket != bucket
+                || (prev != KV_HEAP_NONE && page->prev != prev)
+                || ++*listed > heap->pages)
+            {
+                kv_err_set(err, "heap: page %u does not belong in the list"
+                           " of kind %u class %u bucket %u", n, kind, class,
+                           bucket);
+                return KV_DAMAGED;
+            }
+
+            prev = n;
+        }
+
+        if (prev != KV_HEAP_NONE
+            && heap->page[partial->head[bucket]].prev != prev)
+        {
+            kv_err_set(err, "heap: kind %u class %u bucket %u does not know"
+                       " its last page", kind, class, bucket);
+            return KV_DAMAGED;
+        }
+    }
+
+    return KV_OK;
+}

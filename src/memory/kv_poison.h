@@ -1,0 +1,68 @@
+
+/*
+ * Freed memory of the heap, made to show who still uses it.  For test builds
+ * only, in either of two ways, or both:
+ *
+ *   - Under AddressSanitizer it cannot be touched: an access ends the process
+ *     with a report.  The sanitizer's notes are each process's own, so where
+ *     one frees what another allocates they would be wrong: a process that
+ *     forks gives up the heaps that it has, for itself and its children.
+ *   - With -DKV_POISON it is filled with one byte, in the memory itself, which
+ *     holds between processes.  Whoever is given it again looks whether it is
+ *     all there still, and else ends the process; reads show by what is read.
+ *
+ * All calls are made with the heap's lock held.  In other builds they are
+ * nothing.
+ */
+
+
+#ifndef KV_POISON_H
+#define KV_POISON_H
+
+
+#include "base/kv_base.h"
+
+
+#if defined(__SANITIZE_ADDRESS__)
+#define KV_POISON_ASAN  1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define KV_POISON_ASAN  1
+#endif
+#endif
+
+
+#if defined(KV_POISON) || defined(KV_POISON_ASAN)
+
+/*
+ * The pages of a new heap, which no other process uses yet; and the end of
+ * that, before the memory they are in goes back to the system.
+ */
+void kv_poison_region(void *p, size_t n);
+void kv_poison_forget(void *p, size_t n);
+
+/* Nobody's, and what is in it is unknown. */
+void kv_poison_unused(void *p, size_t n);
+
+/* The same memory before its first use: it gets the byte. */
+void kv_poison_fresh(void *p, size_t n);
+
+/* Freed; `n` bytes at `p` are nobody's from now on. */
+void kv_poison_free(void *p, size_t n);
+
+/* Handed out; aborts if somebody wrote there while it was free. */
+void kv_poison_alloc(void *p, size_t n);
+
+#else
+
+#define kv_poison_region(p, n)  ((void) (p), (void) (n))
+#define kv_poison_forget(p, n)  ((void) (p), (void) (n))
+#define kv_poison_unused(p, n)  ((void) (p), (void) (n))
+#define kv_poison_fresh(p, n)   ((void) (p), (void) (n))
+#define kv_poison_free(p, n)    ((void) (p), (void) (n))
+#define kv_poison_alloc(p, n)   ((void) (p), (void) (n))
+
+#endif
+
+
+#endif /* KV_POISON_H */

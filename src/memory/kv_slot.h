@@ -1,0 +1,283 @@
+
+/*
+ * Worker slots: what the zone knows about each process that uses it.
+ *
+ * A process owns a slot as long as its main thread holds the slot's robust
+ * mutex.  Whoever can lock the mutex of a slot in use knows that its owner is
+ * dead, without pids that may be reused and without timeouts; what it left
+ * behind is then cleared away by the committer (kv_commit.c, reaping).
+ *
+ *
+ * Epochs: who frees what, when
+ *
+ * Readers of the map take no lock.  Before it looks, a reader stores the
+ * global epoch in its own slot, and zero when it is done.  The committer
+ * unlinks an object first, then retires it with the current epoch, and then
+ * moves the global epoch on.  An object retired in epoch r is freed once
+ * every slot's epoch is zero or greater than r: a reader that could still
+ * hold it had stored r or less, and one that stores its epoch later cannot
+ * find it any more (both sides have a full fence between their store and
+ * their load).  A dead reader's epoch does not count.
+ *
+ * A reader that wants to keep an entry beyond its epoch (a large value on its
+ * way to a slow client) pins it while still in the epoch: it takes an operation
+ * record of its own, counts itself in the entry, and names the entry in the
+ * record.  Pinned entries are not freed.  The count is never less than the
+ * number of records that name the entry; the records say which counts a dead
+ * worker leaves behind (kv_limbo.c).
+ *
+ *
+ * Operation records
+ *
+ * A record is a worker's, allocated in chunks that hang on its slot, and the
+ * only shared trace of a request: what it is building, has submitted, or has
+ * pinned.  So a death leaves nothing behind that cannot be found.
+ *
+ *     FREE --> BUILDING --> QUEUED --> TAKEN --> DONE --> FREE
+ *        \---> PINNED --> UNPINNING ----------------------/
+ *
+ * The owner moves a record to BUILDING, QUEUED, PINNED, UNPINNING (its count is
+ * being taken back) and FREE; the committer to TAKEN and DONE.  While it is
+ * QUEUED or TAKEN the committer owns all of it, else the owner does.  DONE is
+ * how a result is delivered: the eventfd that follows is only a hint to look.
+ * Records of one worker get done in the order in which they were queued.
+ *
+ * A record's `entry` changes only while the heap's lock is held, together
+ * with the allocation or the free, or by the committer while it changes the
+ * map: a death in either makes the zone be rebuilt, so that a record found
+ * later always tells the truth about who owns the entry.
+ */
+
+
+#ifndef KV_SLOT_H
+#define KV_SLOT_H
+
+
+#include "memory/kv_entry.h"
+#include "disk/kv_format.h"
+#include "base/kv_mutex.h"
+#include "base/kv_stats.h"
+
+
+typedef enum {
+    KV_OP_FREE = 0,
+    KV_OP_BUILDING,
+    KV_OP_QUEUED,
+    KV_OP_TAKEN,
+    KV_OP_DONE,
+    KV_OP_PINNED,
+    KV_OP_UNPINNING
+} kv_op_state_t;
+
+
+/* Beside what a log record can be (kv_op_code_t): room for `need` bytes. */
+#define KV_OP_ROOM  16
+
+/*
+ * What the operation was promised by its worker's configuration; the committer
+ * may be a worker of another one.
+ */
+#define KV_OP_SYNC    1u           /* durable before it is done */
+#define KV_OP_URGENT  2u           /* KV_OP_ROOM: somebody waits for long */
+
+
+/*
+ * A holder of memory that somebody else needs is told to go by this bit of its
+ * ticket, whose other bits are another number for each record taken: so that
+ * the word never reaches who has the record next (kv_evict.h).  KV_TICKET is in
+ * every ticket, and never in what lies in its place once it is submitted.
+ */
+#define KV_TICKET_GO  0x80000000u
+#define KV_TICKET     0x40000000u
+
+_Static_assert(KV_VALUE_MAX < KV_TICKET, "kv_op_t.need is no ticket");
+
+
+typedef struct kv_op_s  kv_op_t;
+
+struct kv_op_s {
+    _Atomic uint32_t   state;      /* kv_op_state_t */
+    uint16_t           slot;       /* whose */
+    uint8_t            code;       /* kv_op_code_t or KV_OP_ROOM */
+    uint8_t            flags;      /* KV_OP_SYNC, KV_OP_URGENT */
+    int32_t            result;     /* kv_rc_t, once DONE */
+
+    union {
+        _Atomic uint32_t  need;       /* KV_OP_ROOM: bytes asked for */
+        _Atomic uint32_t  sync_ms;    /* others: durable so soon; 0: any time */
+
+        /* BUILDING, PINNED: which holding it is, and KV_TICKET_GO */
+        _Atomic uint32_t  ticket;
+    };
+
+    kv_op_t           *next;       /* queue: the one pushed before */
+    kv_op_t           *follow;     /* committer: the one pushed after */
+    kv_entry_t        *entry;      /* what it puts, deletes (key), or pins */
+
+    union {
+        uint64_t       lsn;        /* once it is in a batch, else 0 */
+
+        /* BUILDING: the value's length or KV_LENGTH_UNKNOWN; what came */
+        struct {
+            uint32_t          value_len;
+            _Atomic uint32_t  received;
+        };
+    };
+
+    /* when it was submitted; BUILDING, PINNED: when it began; monotonic */
+    _Atomic uint64_t   queued_ns;
+    void              *data;       /* the owner's, of no meaning here */
+};
+
+
+/*
+ * A record's entry: other processes read it after its owner's death, so each
+ * store is one, and in its place between the others.
+ */
+
+static inline kv_entry_t *
+kv_op_entry(const kv_op_t *op)
+{
+    return __atomic_load_n(&op->entry, __ATOMIC_ACQUIRE);
+}
+
+
+static inline void
+kv_op_set_entry(kv_op_t *op, kv_entry_t *e)
+{
+    __atomic_store_n(&op->entry, e, __ATOMIC_RELEASE);
+}
+
+
+typedef struct kv_op_chunk_s  kv_op_chunk_t;
+
+#define KV_OP_CHUNK  63            /* with the header, 4 KiB */
+
+struct kv_op_chunk_s {
+    kv_op_chunk_t     *next;
+    uint64_t           unused[7];
+    kv_op_t            op[KV_OP_CHUNK];
+};
+
+_Static_assert(sizeof(kv_op_t) == 64, "an operation is a cache line");
+_Static_assert(sizeof(kv_op_chunk_t) == 4096, "a chunk of operations");
+
+
+#define KV_EPOCHS  2               /* readers a process may have at a time: */
+#define KV_EPOCH_MAIN  0           /* its event loop, */
+#define KV_EPOCH_SCAN  1           /* and its snapshot */
+
+
+typedef struct {
+    /* the owner's main thread, or whoever reaps it */
+    kv_mutex_t                alive;
+
+    /* under `alive` */
+    _Atomic uint32_t          in_use;
+    _Atomic int32_t           pid;
+    _Atomic uint32_t          wake;     /* kv_store_wakes()'s number + 1; 0:
+                                           nobody can wake it */
+
+    /* the owner; under the heap's lock */
+    kv_op_chunk_t            *chunks;
+
+    /* the committer sets it, the owner clears it: some are to go */
+    _Atomic uint32_t          evict;
+
+    /* the owner: it needs no waking for results (kv_store_looking()) */
+    _Atomic uint32_t          looking;
+
+    /* the owner: the zone's generation it has let go everything before */
+    _Atomic uint64_t          generation;
+
+    /*
+     * The owner's snapshot: the entry that it pins while it copies it, or 0;
+     * bit 0 is set while the count is being taken back.
+     */
+    _Atomic uintptr_t         scanned;
+
+    /* the owner's threads, each its own */
+    struct {
+        _Alignas(KV_CACHE_LINE)
+        _Atomic uint64_t      value;
+    } epoch[KV_EPOCHS];
+
+    /* the owner; kept when the slot changes hands */
+    _Alignas(KV_CACHE_LINE)
+    kv_stats_t                stats;
+} kv_slot_t;
+
+
+/*
+ * Enters an epoch: until kv_epoch_leave() nothing that the caller finds in
+ * the map is freed.  Not nested; leave soon: a reader that stays holds up
+ * the freeing of all memory.
+ */
+static inline void
+kv_epoch_enter(kv_slot_t *slot, unsigned which, _Atomic uint64_t *global)
+{
+    uint64_t  now;
+
+    now = atomic_load_explicit(global, memory_order_relaxed);
+
+    atomic_store_explicit(&slot->epoch[which].value, now,
+                          memory_order_relaxed);
+    kv_fence();
+}
+
+
+static inline void
+kv_epoch_leave(kv_slot_t *slot, unsigned which)
+{
+    atomic_store_explicit(&slot->epoch[which].value, 0, memory_order_release);
+}
+
+
+/* Makes `n` free slots.  KV_OK or KV_ERROR. */
+kv_rc_t kv_slots_create(kv_slot_t *slots, unsigned n);
+
+/*
+ * Takes a free slot for the calling thread, which must be the process's main
+ * one and live as long as the process.  KV_OK with its number in *i, or
+ * KV_BUSY if there is none.  Those of dead processes count as taken until
+ * they are reaped, unless there is no other: nobody may be left to reap them.
+ * Then the caller gets one with the records that are in it, which are reaped
+ * with its own.
+ */
+kv_rc_t kv_slot_acquire(kv_slot_t *slots, unsigned n, unsigned *i);
+
+/*
+ * Gives it back, from the same thread, without clearing up: to the others it
+ * is a dead one's from now on, and will be reaped as such.
+ */
+void kv_slot_abandon(kv_slot_t *slot);
+
+/*
+ * Whether the slot is in use by a process that is dead.  If so it is out of
+ * all epochs, and the caller holds it (as if acquired) until
+ * kv_slot_unlock().
+ */
+bool kv_slot_lock_dead(kv_slot_t *slot);
+void kv_slot_unlock(kv_slot_t *slot);
+
+/*
+ * Makes a slot that the caller locked as a dead one's free for others, and
+ * unlocks it.  Its chunks must be gone.
+ */
+void kv_slot_reaped(kv_slot_t *slot);
+
+/*
+ * The least epoch that a living reader is in, or UINT64_MAX.  To be called
+ * after a fence that follows the unlinking.
+ */
+uint64_t kv_epoch_oldest(kv_slot_t *slots, unsigned n);
+
+/*
+ * Adds a chunk of FREE records to the slot, if so many pages stay free.  KV_OK
+ * with the chunk in *chunk, KV_NO_MEMORY, KV_DEAD.
+ */
+kv_rc_t kv_slot_add_chunk(kv_heap_t *heap, kv_slot_t *slot, unsigned number,
+    uint32_t leave, kv_op_chunk_t **chunk);
+
+
+#endif /* KV_SLOT_H */

@@ -1,0 +1,157 @@
+
+/*
+ * Compaction; see kv_compact.h.
+ */
+
+
+#include "store/kv_compact.h"
+#include "base/kv_points.h"
+
+
+static kv_rc_t kv_compact_entry(kv_store_t *store, kv_entry_t *e);
+static kv_rc_t kv_compact_piece(kv_store_t *store, kv_piece_t *piece,
+    size_t size);
+
+
+kv_rc_t
+kv_compact_page(kv_store_t *store, bool dense)
+{
+    void            *object;
+    kv_rc_t          rc;
+    unsigned         moved, left;
+    kv_zone_t       *zone;
+    kv_heap_evac_t   ev;
+
+    zone = store->zone;
+
+    if (kv_heap_lock(zone->heap) != KV_OK) {
+        return KV_DEAD;
+    }
+
+    rc = kv_heap_evac_begin(zone->heap, &ev, dense);
+
+    if (rc != KV_OK) {
+        kv_heap_unlock(zone->heap);
+        return rc;
+    }
+
+    /*
+     * The lock is held throughout, for one page of objects: whoever builds
+     * an entry in this page meanwhile could free it, and we would read it.
+     */
+
+    moved = 0;
+    left = 0;
+
+    while ((object = kv_heap_evac_next(zone->heap, &ev)) != NULL) {
+
+        rc = ev.kind == KV_HEAP_ENTRY
+             ? kv_compact_entry(store, object)
+             : kv_compact_piece(store, object, ev.size);
+
+        if (rc == KV_OK) {
+            moved++;
+            kv_point(KV_POINT_COMPACTING);
+
+        } else {
+            left++;
+
+            if (rc != KV_DECLINED) {
+                break;
+            }
+        }
+    }
+
+    /* with something left in it the page may not be free for long */
+
+    kv_heap_evac_end(zone->heap, &ev, left != 0);
+    kv_heap_unlock(zone->heap);
+
+    if (rc == KV_DEAD) {
+        return KV_DEAD;
+    }
+
+    return moved ? KV_OK : KV_AGAIN;
+}
+
+
+/*
+ * Only what the map holds is moved: the rest belongs to workers, or goes.
+ * KV_OK, KV_DECLINED (left where it is), KV_NO_MEMORY.
+ */
+
+static kv_rc_t
+kv_compact_entry(kv_store_t *store, kv_entry_t *e)
+{
+    size_t       size;
+    kv_zone_t   *zone;
+    kv_entry_t  *copy;
+
+    zone = store->zone;
+
+    if (!kv_map_holds(&zone->map, e)
+        || kv_limbo_count(&zone->limbo) >= KV_LIMBO_MAX)
+    {
+        return KV_DECLINED;
+    }
+
+    size = sizeof(kv_entry_t) + e->key_len + e->value_len;
+
+    copy = kv_heap_alloc(zone->heap, KV_HEAP_ENTRY, size);
+    if (copy == NULL) {
+        return KV_NO_MEMORY;
+    }
+
+    memcpy((void *) copy, (void *) e, size);
+
+    (void) kv_map_relocate(&zone->map, e, copy);
+    kv_set_relaxed(zone->stats.moved, kv_get_relaxed(zone->stats.moved) + 1);
+
+    return kv_limbo_retire(&zone->limbo, e, KV_RETIRED_ENTRY);
+}
+
+
+static kv_rc_t
+kv_compact_piece(kv_store_t *store, kv_piece_t *piece, size_t size)
+{
+    uint32_t      i;
+    kv_zone_t    *zone;
+    kv_piece_t   *copy;
+    kv_entry_t   *e;
+    kv_pieces_t  *pieces;
+
+    zone = store->zone;
+    e = piece->owner;
+
+    if (e->value_len == KV_LENGTH_UNKNOWN || !kv_map_holds(&zone->map, e)
+        || kv_limbo_pinned(e)
+        || kv_limbo_count(&zone->limbo) >= KV_LIMBO_MAX)
+    {
+        return KV_DECLINED;
+    }
+
+    pieces = kv_entry_pieces(e);
+
+    for (i = 0; i < pieces->n; i++) {
+        if (kv_get_relaxed(pieces->piece[i]) == (char *) (piece + 1)) {
+            break;
+        }
+    }
+
+    if (i == pieces->n) {
+        return KV_DECLINED;         /* moved before, and stale */
+    }
+
+    copy = kv_heap_alloc(zone->heap, KV_HEAP_PIECE, size);
+    if (copy == NULL) {
+        return KV_NO_MEMORY;
+    }
+
+    memcpy(copy, piece, size);
+
+    atomic_store_explicit(&pieces->piece[i], (char *) (copy + 1),
+                          memory_order_release);
+    kv_set_relaxed(zone->stats.moved, kv_get_relaxed(zone->stats.moved) + 1);
+
+    return kv_limbo_retire(&zone->limbo, piece, KV_RETIRED_PIECE);
+}

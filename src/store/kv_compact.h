@@ -1,0 +1,29 @@
+
+/*
+ * Compaction: putting together what is free but scattered.  Moves the live
+ * objects of sparse pages into others of their class, so that whole pages
+ * become free.  Part of the committer's work: it is the only one who changes
+ * the map, so it alone can move what the map points to.
+ */
+
+
+#ifndef KV_COMPACT_H
+#define KV_COMPACT_H
+
+
+#include "store/kv_store.h"
+
+
+/*
+ * Empties one page: a sparse one, or with `dense` any whose objects find room
+ * elsewhere.  What was there goes to limbo, so that the page is free once
+ * readers have left and kv_limbo_reclaim() ran; what cannot be moved now (an
+ * upload's, what is being sent) stays, and the page in use.  With the commit
+ * lock held and the phase set.  KV_OK (something was moved), KV_AGAIN (nothing
+ * in that page could be, the next call takes another), KV_DECLINED (no page is
+ * worth it), KV_DEAD.
+ */
+kv_rc_t kv_compact_page(kv_store_t *store, bool dense);
+
+
+#endif /* KV_COMPACT_H */

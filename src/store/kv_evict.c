@@ -1,0 +1,277 @@
+
+/*
+ * Telling holders of memory to go; see kv_evict.h.
+ */
+
+
+#include "store/kv_evict.h"
+
+
+/* how many are told at a time */
+#define KV_EVICT_MAX  32
+
+
+typedef struct {
+    kv_op_t      *op;
+    kv_entry_t   *entry;
+    uint32_t      ticket;
+    kv_held_t     who;
+    uint64_t      rate;               /* bytes a second, at most */
+} kv_holder_t;
+
+
+/* The worst so far, the very worst first. */
+
+typedef struct {
+    uint64_t      now;
+    uint64_t      age;
+    unsigned      who;
+    uint64_t      coming;             /* bytes of those told before */
+    bool          young;              /* there are readers, but too young */
+    unsigned      n;
+    kv_holder_t   worst[KV_EVICT_MAX];
+} kv_holders_t;
+
+
+static void kv_evict_look(kv_zone_t *zone, kv_holders_t *holders);
+static void kv_evict_look_at(kv_holders_t *holders, kv_op_t *op);
+static void kv_evict_rank(kv_holders_t *holders, const kv_holder_t *holder);
+static uint64_t kv_evict_gain(const kv_holder_t *holder);
+static unsigned kv_evict_sort(const kv_holder_t *holder);
+
+
+uint64_t
+kv_evict(kv_store_t *store, unsigned who, uint64_t bytes, uint64_t age,
+    bool *young)
+{
+    bool           wake[KV_SLOTS_MAX];
+    uint64_t       coming;
+    unsigned       i;
+    kv_zone_t     *zone;
+    kv_holder_t   *h;
+    kv_holders_t   holders;
+
+    zone = store->zone;
+
+    memset(wake, 0, zone->nslots * sizeof(bool));
+
+    holders.now = kv_now_ns();
+    holders.age = age;
+    holders.who = who;
+    holders.coming = 0;
+    holders.young = false;
+    holders.n = 0;
+
+    if (young) {
+        *young = false;
+    }
+
+    if (kv_heap_lock(zone->heap) != KV_OK) {
+        return 0;
+    }
+
+    kv_evict_look(zone, &holders);
+
+    coming = holders.coming;
+
+    for (i = 0; i < holders.n && coming < bytes; i++) {
+        h = &holders.worst[i];
+
+        /* not him any more if it is another number */
+
+        if (!atomic_compare_exchange_strong(&h->op->ticket, &h->ticket,
+                                            h->ticket | KV_TICKET_GO))
+        {
+            continue;
+        }
+
+        coming += kv_evict_gain(h);
+        wake[h->op->slot] = true;
+
+        kv_set_relaxed(zone->evicted[h->who],
+                       kv_get_relaxed(zone->evicted[h->who]) + 1);
+    }
+
+    kv_heap_unlock(zone->heap);
+
+    if (young) {
+        *young = holders.young;
+    }
+
+    for (i = 0; i < zone->nslots; i++) {
+        if (wake[i]) {
+            atomic_store(&zone->slots[i].evict, 1);
+            kv_store_wake(store, i);
+        }
+    }
+
+    return coming;
+}
+
+
+void
+kv_evict_over(kv_store_t *store)
+{
+    uint64_t    now, held, limit, scarce;
+    unsigned    who;
+    kv_zone_t  *zone;
+
+    zone = store->zone;
+
+    if (!kv_store_over(store)) {
+        return;
+    }
+
+    now = kv_now_ns();
+
+    if (now - atomic_load(&zone->evicted_ns) < KV_EVICT_INTERVAL) {
+        return;
+    }
+
+    atomic_store(&zone->evicted_ns, now);
+
+    for (who = 0; who < KV_HELD; who++) {
+        held = kv_heap_held(zone->heap, (kv_held_t) who);
+        limit = atomic_load(&zone->limit[who]);
+        scarce = kv_store_scarce(store);
+
+        if (held > limit && scarce) {
+            (void) kv_evict(store, 1u << who, kv_min(held - limit, scarce),
+                            KV_EVICT_AGE, NULL);
+        }
+    }
+}
+
+
+/*
+ * Looks at all records.  What they name is there as long as the heap's lock is
+ * held: it takes that to free it.
+ */
+
+static void
+kv_evict_look(kv_zone_t *zone, kv_holders_t *holders)
+{
+    unsigned        i, k;
+    kv_op_chunk_t  *chunk;
+
+    for (i = 0; i < zone->nslots; i++) {
+        for (chunk = zone->slots[i].chunks; chunk; chunk = chunk->next) {
+            for (k = 0; k < KV_OP_CHUNK; k++) {
+                kv_evict_look_at(holders, &chunk->op[k]);
+            }
+        }
+    }
+}
+
+
+static void
+kv_evict_look_at(kv_holders_t *holders, kv_op_t *op)
+{
+    uint64_t     began, got;
+    uint32_t     state;
+    kv_holder_t  h;
+
+    state = atomic_load_explicit(&op->state, memory_order_acquire);
+
+    if (state != KV_OP_BUILDING && state != KV_OP_PINNED) {
+        return;
+    }
+
+    h.op = op;
+    h.entry = kv_op_entry(op);
+    h.ticket = atomic_load(&op->ticket);
+    began = kv_get_relaxed(op->queued_ns);
+
+    if (h.entry == NULL) {
+        return;
+    }
+
+    if (state == KV_OP_BUILDING) {
+        if (!(h.entry->flags & KV_ENTRY_PARTIAL)) {
+            return;
+        }
+
+        h.who = KV_HELD_UPLOADS;
+        got = kv_get_relaxed(op->received);
+
+    } else {
+        h.who = KV_HELD_READERS;
+        got = h.entry->value_len;
+    }
+
+    if (!(holders->who & kv_evict_sort(&h))) {
+        return;
+    }
+
+    if (h.ticket & KV_TICKET_GO) {
+        holders->coming += kv_evict_gain(&h);
+        return;
+    }
+
+    if (holders->now < began || holders->now - began < holders->age) {
+        holders->young |= h.who == KV_HELD_READERS;
+        return;
+    }
+
+    h.rate = got * 1000 / ((holders->now - began) / 1000000);
+
+    kv_evict_rank(holders, &h);
+}
+
+
+static void
+kv_evict_rank(kv_holders_t *holders, const kv_holder_t *holder)
+{
+    unsigned  i;
+
+    i = holders->n;
+
+    if (i == KV_EVICT_MAX) {
+        if (holders->worst[i - 1].rate <= holder->rate) {
+            return;
+        }
+
+        i--;
+
+    } else {
+        holders->n++;
+    }
+
+    for ( /* void */ ; i && holders->worst[i - 1].rate > holder->rate; i--) {
+        holders->worst[i] = holders->worst[i - 1];
+    }
+
+    holders->worst[i] = *holder;
+}
+
+
+/* What comes free when he goes: his part, if others keep the same value. */
+
+static uint64_t
+kv_evict_gain(const kv_holder_t *holder)
+{
+    uint32_t           pins;
+    const kv_entry_t  *e;
+
+    e = holder->entry;
+
+    if (holder->who == KV_HELD_UPLOADS) {
+        return kv_entry_partial_footprint(e);
+    }
+
+    pins = atomic_load(&kv_entry_pieces(e)->pins) & ~KV_PINS_LISTED;
+
+    return kv_entry_footprint(e->key_len, e->value_len) / kv_max(pins, 1u);
+}
+
+
+static unsigned
+kv_evict_sort(const kv_holder_t *holder)
+{
+    if (holder->who == KV_HELD_UPLOADS) {
+        return KV_EVICT_UPLOADS;
+    }
+
+    return atomic_load(&kv_entry_pieces(holder->entry)->pins) & KV_PINS_LISTED
+           ? KV_EVICT_READERS : KV_EVICT_LIVE;
+}

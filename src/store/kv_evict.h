@@ -1,0 +1,64 @@
+
+/*
+ * Who holds memory of the zone that others need, and has to go.
+ *
+ * Two sorts of memory are held for as long as a client likes: what an upload
+ * has received, and a value that was overwritten or deleted while it is being
+ * sent.  Each has a limit (kv_store_conf_t), and both are given up when a
+ * write finds no room.  The worst holder pays: who came least far in the time
+ * that he took.  For an upload that is what was received of it a second; for a
+ * reader it is the most that he can have taken, the value over the time.  Who
+ * began less than KV_EVICT_AGE ago is spared, however slow he looks; or, once a
+ * write has waited for that long itself, less than KV_EVICT_URGENT ago.
+ *
+ * The limits count when the zone cannot spare the memory: while a quarter of it
+ * is free nobody needs what uploads and readers hold.
+ *
+ * A reader of a value that is still stored holds no memory, but a value that is
+ * being sent cannot be moved, nor can what an upload has received: a few of
+ * them, one a page, keep compaction from putting free memory together.  Where
+ * only that keeps a write from finding room, and a quarter of the zone is free,
+ * they go too.
+ *
+ * The committer only tells: a bit in the ticket of the holder's record
+ * (kv_slot.h), a flag in his worker's slot, and the worker is woken.  He
+ * answers the upload, or cuts the reader's connection, and releases the
+ * record; then the memory is free, a reader's after the next
+ * kv_limbo_reclaim().
+ */
+
+
+#ifndef KV_EVICT_H
+#define KV_EVICT_H
+
+
+#include "store/kv_store.h"
+
+
+#define KV_EVICT_AGE       1000000000u     /* nanoseconds */
+#define KV_EVICT_URGENT    100000000u
+
+/* how often it is looked who is over the limits, nanoseconds */
+#define KV_EVICT_INTERVAL  100000000u
+
+#define KV_EVICT_UPLOADS   (1u << KV_HELD_UPLOADS)
+#define KV_EVICT_READERS   (1u << KV_HELD_READERS)
+#define KV_EVICT_LIVE      (1u << KV_HELD)     /* readers of what is stored */
+
+
+/*
+ * Tells the worst holders of these sorts (KV_EVICT_...), of at least that age
+ * (nanoseconds), to go, until so many bytes are to come free, or a bounded
+ * number was told.  Those that were told
+ * before and have not gone yet count.  Returns the bytes to come: 0 if nobody
+ * is old enough; `*young` (may be NULL) says whether there are readers who are
+ * not.  With the commit lock held.
+ */
+uint64_t kv_evict(kv_store_t *store, unsigned who, uint64_t bytes,
+    uint64_t age, bool *young);
+
+/* The same for what is over the limits. */
+void kv_evict_over(kv_store_t *store);
+
+
+#endif /* KV_EVICT_H */

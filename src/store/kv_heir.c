@@ -1,0 +1,268 @@
+
+/*
+ * The heir of a committer that died.
+ *
+ * Whoever gets the commit lock next learns that its owner died, and looks at
+ * three things.
+ *
+ *   - The phase.  If the map or limbo was being changed, or the heap's lock
+ *     was held, the zone is rebuilt from disk.  Else they are whole.
+ *   - zone->taken.  To take the queue is to name its head there and then to
+ *     swap it out.  If it is named, it was swapped out exactly if it cannot
+ *     be reached from the queue any more.
+ *   - The records themselves: what is TAKEN was in the dead one's hand.  One
+ *     whose LSN is below the log's next LSN is in the log: it is synced and,
+ *     if its LSN is above that of what was applied last, applied.  The others
+ *     go through the usual way again; the log state did not move, so they
+ *     write over what the dead one had begun.
+ *
+ * Nothing in a hand was reported, and what was reported is not in the hand:
+ * an operation becomes DONE by one store.
+ */
+
+
+#include <stdlib.h>
+
+#include "store/kv_commit_private.h"
+#include "base/kv_points.h"
+
+
+static bool kv_commit_finish(kv_store_t *store, kv_batch_t *batch,
+    kv_op_t **op, unsigned n);
+static kv_op_t **kv_commit_find_taken(kv_zone_t *zone, unsigned *n);
+static int kv_commit_by_lsn(const void *one, const void *two);
+
+
+/*
+ * Finishes what the dead predecessor had in hand.  False if the zone must be
+ * rebuilt.
+ */
+
+bool
+kv_commit_inherit(kv_store_t *store, kv_batch_t *batch)
+{
+    bool        ok;
+    kv_op_t    *op, **taken, *hand, *oldest;
+    unsigned    i, n, logged;
+    kv_zone_t  *zone;
+
+    zone = store->zone;
+
+    atomic_store(&zone->reap, 1);
+    atomic_store(&zone->waits, 0);
+
+    /* what it wrote last it may not have said */
+
+    if (atomic_load(&zone->unsynced) == 0) {
+        atomic_store(&zone->unsynced_ns, kv_now_ns());
+    }
+
+    atomic_store(&zone->unsynced, 1);
+
+    if (atomic_load(&zone->phase) != KV_PHASE_IDLE || !kv_state_whole(zone)) {
+        return false;
+    }
+
+    /* lets the log finish a move that was begun */
+
+    kv_log_begin(store->log);
+
+    /* had it swapped out what it named? */
+
+    hand = atomic_load(&zone->taken);
+
+    if (hand) {
+
+        for (op = atomic_load(&zone->queue); op && op != hand; op = op->next) {
+            /* void */
+        }
+
+        if (op == NULL) {
+            kv_commit_mark_taken(zone, hand, &oldest);
+        }
+
+        atomic_store(&zone->taken, NULL);
+    }
+
+    taken = kv_commit_find_taken(zone, &n);
+
+    if (taken == NULL) {
+        return false;
+    }
+
+    kv_point(KV_POINT_INHERITING);
+
+    qsort(taken, n, sizeof(kv_op_t *), kv_commit_by_lsn);
+
+    kv_store_say(store, KV_LOG_NOTICE, "kv zone \"%s\": the committer died; "
+                 "%u operations go on", store->conf.name, n);
+
+    for (logged = 0; logged < n; logged++) {
+        if (taken[logged]->lsn == 0
+            || taken[logged]->lsn >= atomic_load(&zone->log.next_lsn))
+        {
+            break;
+        }
+    }
+
+    ok = kv_commit_finish(store, batch, taken, logged);
+
+    if (ok && n > logged) {
+
+        /* the last first: an heir of ours, too, is to find them in order */
+
+        for (i = n; i > logged; i--) {
+            taken[i - 1]->lsn = 0;
+            taken[i - 1]->follow = i < n ? taken[i] : NULL;
+        }
+
+        kv_commit_hand(store, batch, taken[logged]);
+    }
+
+    kv_commit_wake(store, batch);
+
+    /* it may have died between a report and the wake-up */
+
+    kv_store_wake_all(store);
+
+    free(taken);
+
+    return ok;
+}
+
+
+/*
+ * Operations in the log, by LSN: those applied already, if the dead one came
+ * that far, are only to be reported.
+ */
+
+static bool
+kv_commit_finish(kv_store_t *store, kv_batch_t *batch, kv_op_t **op,
+    unsigned n)
+{
+    kv_rc_t     rc;
+    unsigned    i, k;
+    kv_zone_t  *zone;
+
+    zone = store->zone;
+
+    for (k = 0; k < n && op[k]->lsn <= atomic_load(&zone->applied_lsn); k++) {
+        /* void */
+    }
+
+    kv_commit_report(store, batch, op, k, KV_OK);
+
+    if (k == n) {
+        return true;
+    }
+
+    rc = KV_OK;
+
+    if (kv_commit_promised(zone, op + k, n - k)) {
+        rc = kv_state_writes(zone) ? kv_commit_sync(store) : KV_UNAVAILABLE;
+
+        /*
+         * It is in the log, so it must not be left out of the map for an error
+         * that passes.
+         */
+
+        if (rc != KV_OK && kv_state_writes(zone)) {
+            return false;
+        }
+    }
+
+    for ( /* void */ ; k < n; k += i) {
+        i = kv_min(n - k, KV_BATCH_MAX);
+
+        if (rc == KV_OK) {
+            kv_phase_changing(zone);
+
+            if (kv_map_reserve(&zone->map, i) != (int) i
+                || kv_limbo_reserve(&zone->limbo, i) != (int) i
+                || !kv_commit_apply(store, op + k, i))
+            {
+                return false;
+            }
+        }
+
+        kv_commit_report(store, batch, op + k, i, rc);
+    }
+
+    return true;
+}
+
+
+static kv_op_t **
+kv_commit_find_taken(kv_zone_t *zone, unsigned *n)
+{
+    kv_op_t        *op, **taken, **more;
+    unsigned        i, k, max;
+    kv_op_chunk_t  *chunk;
+
+    *n = 0;
+    max = KV_BATCH_MAX;
+    taken = malloc(max * sizeof(kv_op_t *));
+
+    if (taken == NULL || kv_heap_lock_read(zone->heap) != KV_OK) {
+        free(taken);
+        return NULL;
+    }
+
+    for (i = 0; i < zone->nslots; i++) {
+
+        for (chunk = zone->slots[i].chunks; chunk; chunk = chunk->next) {
+
+            for (k = 0; k < KV_OP_CHUNK; k++) {
+                op = &chunk->op[k];
+
+                if (atomic_load_explicit(&op->state, memory_order_acquire)
+                    != KV_OP_TAKEN)
+                {
+                    continue;
+                }
+
+                if (*n == max) {
+                    max *= 2;
+                    more = realloc(taken, max * sizeof(kv_op_t *));
+
+                    if (more == NULL) {
+                        kv_heap_unlock(zone->heap);
+                        free(taken);
+                        return NULL;
+                    }
+
+                    taken = more;
+                }
+
+                taken[(*n)++] = op;
+            }
+        }
+    }
+
+    kv_heap_unlock(zone->heap);
+
+    return taken;
+}
+
+
+/* Those with an LSN first, by LSN; the others by time, which is their order. */
+
+static int
+kv_commit_by_lsn(const void *one, const void *two)
+{
+    uint64_t        a, b;
+    const kv_op_t  *x, *y;
+
+    x = *(kv_op_t *const *) one;
+    y = *(kv_op_t *const *) two;
+
+    a = x->lsn ? x->lsn : UINT64_MAX;
+    b = y->lsn ? y->lsn : UINT64_MAX;
+
+    if (a == b) {
+        a = x->queued_ns;
+        b = y->queued_ns;
+    }
+
+    return a < b ? -1 : a > b;
+}

@@ -1,0 +1,153 @@
+
+/*
+ * Clearing away after dead workers: what a slot's records say that it was
+ * building, had submitted, or had pinned.
+ */
+
+
+#include "store/kv_commit_private.h"
+#include "base/kv_points.h"
+
+
+/* how often to look for dead workers of which nobody told, nanoseconds */
+#define KV_REAP_INTERVAL  1000000000
+
+
+static bool kv_commit_reap_slot(kv_store_t *store, kv_slot_t *slot);
+
+
+/*
+ * Locks the slots of dead workers.  To be called before the queue is taken:
+ * once that is worked off, no record of theirs is in the queue or in a hand,
+ * and all can be freed.
+ */
+
+bool
+kv_commit_lock_dead(kv_zone_t *zone, bool *dead)
+{
+    bool      some, asked;
+    uint64_t  now;
+    unsigned  i;
+
+    /* a new worker says so, but without a master there is none */
+
+    now = kv_now_ns();
+    asked = atomic_exchange(&zone->reap, 0);
+
+    if (!asked && now - zone->looked_ns < KV_REAP_INTERVAL) {
+        return false;
+    }
+
+    if (asked) {
+
+        /* who got a dead one's slot does not know what that had pinned */
+
+        zone->limbo.lost = true;
+    }
+
+    zone->looked_ns = now;
+
+    some = false;
+
+    for (i = 0; i < zone->nslots; i++) {
+        dead[i] = kv_slot_lock_dead(&zone->slots[i]);
+        some = some || dead[i];
+    }
+
+    return some;
+}
+
+
+void
+kv_commit_reap(kv_store_t *store, const bool *dead)
+{
+    unsigned    i;
+    uint32_t    holder;
+    kv_zone_t  *zone;
+
+    zone = store->zone;
+
+    for (i = 0; i < zone->nslots; i++) {
+
+        if (!dead[i]) {
+            continue;
+        }
+
+        if (kv_state_reads(zone)
+            && kv_commit_reap_slot(store, &zone->slots[i]))
+        {
+            /* or the slot's next owner would be taken for the one at work */
+
+            holder = i + 1;
+            (void) atomic_compare_exchange_strong(&zone->background, &holder,
+                                                  0);
+
+            kv_slot_reaped(&zone->slots[i]);
+            continue;
+        }
+
+        /* not now */
+
+        atomic_store(&zone->reap, 1);
+        kv_slot_unlock(&zone->slots[i]);
+    }
+}
+
+
+static bool
+kv_commit_reap_slot(kv_store_t *store, kv_slot_t *slot)
+{
+    kv_op_t        *op;
+    unsigned        k, freed;
+    kv_zone_t      *zone;
+    kv_op_chunk_t  *chunk;
+
+    zone = store->zone;
+    freed = 0;
+
+    if (kv_heap_lock(zone->heap) != KV_OK) {
+        return false;
+    }
+
+    kv_limbo_reap_scanned(&zone->limbo, slot);
+
+    while ((chunk = slot->chunks) != NULL) {
+
+        for (k = 0; k < KV_OP_CHUNK; k++) {
+            op = &chunk->op[k];
+            kv_limbo_reap(&zone->limbo, op);
+
+            switch (atomic_load(&op->state)) {
+
+            case KV_OP_BUILDING:
+            case KV_OP_QUEUED:
+            case KV_OP_DONE:
+                if (kv_op_entry(op)) {
+                    kv_entry_free_locked(zone->heap, kv_op_entry(op));
+                    kv_op_set_entry(op, NULL);
+                    freed++;
+                }
+
+                break;
+
+            default:
+                break;
+            }
+        }
+
+        slot->chunks = chunk->next;
+        kv_heap_free(zone->heap, chunk);
+
+        kv_point(KV_POINT_REAPING);
+    }
+
+    kv_heap_unlock(zone->heap);
+
+    if (freed) {
+        kv_store_say(store, KV_LOG_INFO, "kv zone \"%s\": freed %u unfinished "
+                     "operations of process %d", store->conf.name, freed,
+                     (int) atomic_load(&slot->pid));
+    }
+
+    return true;
+}

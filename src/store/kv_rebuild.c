@@ -1,0 +1,150 @@
+
+/*
+ * Rebuilding a zone that a death left half changed: everybody lets go of it,
+ * and it is loaded from disk as at start.
+ */
+
+
+#include <time.h>
+
+#include "store/kv_commit_private.h"
+#include "base/kv_points.h"
+#include "store/kv_recover.h"
+
+
+/* how long a worker may take to let go before that is said; ns */
+#define KV_QUIESCE_SAY  UINT64_C(1000000000)
+
+
+static bool kv_commit_quiesce(kv_store_t *store);
+
+
+void
+kv_commit_break(kv_store_t *store, const char *why)
+{
+    kv_state_break(store, why);
+}
+
+
+/*
+ * Everybody lets go of the zone; then it is loaded as at start.  What was
+ * queued is answered with KV_UNAVAILABLE by the workers themselves.
+ */
+
+void
+kv_commit_rebuild(kv_store_t *store)
+{
+    kv_rc_t     rc;
+    unsigned    i;
+    kv_err_t    err;
+    kv_zone_t  *zone;
+
+    zone = store->zone;
+
+    (void) atomic_fetch_add(&zone->generation, 1);
+
+    if (!kv_commit_quiesce(store)) {
+        return;
+    }
+
+    /* a snapshot ends when it sees the state */
+
+    if (kv_commit_lock(store, &zone->background_lock) == KV_BUSY) {
+        return;
+    }
+
+    for (i = 0; i < zone->nslots; i++) {
+        zone->slots[i].chunks = NULL;
+        atomic_store(&zone->slots[i].scanned, 0);
+    }
+
+    atomic_store(&zone->queue, NULL);
+    atomic_store(&zone->queued, 0);
+    atomic_store(&zone->start_ns, UINT64_MAX);
+    atomic_store(&zone->taken, NULL);
+    atomic_store(&zone->reap, 1);
+    kv_phase_idle(zone);
+
+    kv_point(KV_POINT_REBUILDING);
+
+    /* what a worker's death in the heap has nobody to say of */
+
+    kv_err_set(&err, "a worker died meanwhile");
+
+    rc = kv_recover(store, &err);
+
+    kv_mutex_unlock(&zone->background_lock);
+
+    kv_state_rebuilt(store, rc, &err);
+}
+
+
+/*
+ * Waits until every living worker has answered KV_TODO_RESET.  There is no way
+ * around one that was stopped (SIGSTOP): it may be reading what is to be
+ * replaced.
+ */
+
+static bool
+kv_commit_quiesce(kv_store_t *store)
+{
+    bool              all, dead;
+    int32_t           pid;
+    unsigned          i;
+    uint64_t          generation, since;
+    kv_slot_t        *slot;
+    kv_zone_t        *zone;
+    struct timespec   pause;
+
+    zone = store->zone;
+    generation = atomic_load(&zone->generation);
+    since = kv_now_ns();
+
+    pause.tv_sec = 0;
+    pause.tv_nsec = 1000000;
+
+    for ( ;; ) {
+        pid = 0;
+        all = true;
+
+        for (i = 0; i < zone->nslots; i++) {
+            slot = &zone->slots[i];
+
+            if (!atomic_load(&slot->in_use)
+                || atomic_load(&slot->generation) >= generation)
+            {
+                continue;
+            }
+
+            dead = kv_slot_lock_dead(slot);
+
+            if (dead) {
+                kv_slot_unlock(slot);
+                continue;
+            }
+
+            kv_store_wake(store, i);
+            all = false;
+            pid = atomic_load(&slot->pid);
+
+            kv_point(KV_POINT_QUIESCING);
+        }
+
+        if (all) {
+            return true;
+        }
+
+        if (kv_store_stopping(store)) {
+            return false;
+        }
+
+        if (kv_now_ns() - since >= KV_QUIESCE_SAY) {
+            since = kv_now_ns();
+            kv_store_say(store, KV_LOG_ERR, "kv zone \"%s\" cannot be rebuilt "
+                         "yet: process %d does not let go of it; continue or "
+                         "kill it", store->conf.name, (int) pid);
+        }
+
+        (void) nanosleep(&pause, NULL);
+    }
+}

@@ -1,0 +1,171 @@
+
+/*
+ * The one table of being down.
+ *
+ *     state        set when                        cleared when
+ *     -----------  ------------------------------  --------------------------
+ *     ready        nothing below is so             -
+ *     disk full    the log cannot grow for want    there is room again [1]
+ *                  of room: KV_NO_SPACE
+ *     refusing     a write or a sync met an error  the same [1]
+ *                  that may pass: KV_AGAIN
+ *     read-only    a write or a sync failed        nginx is restarted
+ *                  otherwise: KV_ERROR
+ *     recovering   a death left the zone half      it is rebuilt from disk
+ *                  changed
+ *     failed       it cannot be rebuilt: damage,   nginx is restarted
+ *                  KV_ERROR, a zone too small
+ *
+ *     state        reads  writes                       /health
+ *     -----------  -----  ---------------------------  -------
+ *     ready        yes    yes                          200
+ *     disk full    yes    tried; 507 if without room   503
+ *     refusing     yes    tried; 503 if in vain        503
+ *     read-only    yes    503                          503
+ *     recovering   503    503                          503
+ *     failed       503    503                          503
+ *
+ * Who is further down in the first table hides who is further up.
+ *
+ * [1] Writes that fit into the current segment go well on a full disk, and
+ * larger ones do not: the state must not change with each.  So the committer
+ * clears it only when a batch as large as those refused went in, or when the
+ * log began a new segment; and the background task does when there is a spare
+ * segment and the current one can be opened.  That is asked to look by every
+ * refused write, by /health, and by writes that go well meanwhile.
+ *
+ *
+ * Which errors lead where
+ *
+ * kv_io_rc() sorts the errors of all calls.  What may pass (descriptors,
+ * memory, rights, room, an interruption) never leads to a state that only a
+ * restart ends.  A write of the log that failed so has left its bytes, if any,
+ * behind the log's end, which did not move.
+ *
+ * But a failed sync of the log is final whatever it says.  Linux reports an
+ * error of writing back once, and takes the pages for clean: ENOSPC and EDQUOT
+ * mean that delayed allocation, or a server, found no place for what was
+ * written; after ENOMEM, EAGAIN and EINTR it is not known what was written
+ * back.  In all cases the next sync may say that all is well.  What leads to
+ * "refusing" is a sync that did not begin, as its process could not open the
+ * segment.  Of a new segment nobody believes anything before its batch is
+ * synced, so that its own syncs, of the file and of its name, may fail and
+ * pass: it is made once more.
+ *
+ *
+ * Two fields of the zone hold the states, and this file alone changes them:
+ * zone->state (kv_zone_state_t) is about memory, zone->writes (kv_writes_t)
+ * about the log.  A rebuild leaves the latter.
+ */
+
+
+#ifndef KV_STATE_H
+#define KV_STATE_H
+
+
+#include "store/kv_zone.h"
+
+
+typedef enum {
+    KV_STATE_READY = 0,
+    KV_STATE_DISK_FULL,
+    KV_STATE_REFUSING,
+    KV_STATE_READ_ONLY,
+    KV_STATE_RECOVERING,
+    KV_STATE_FAILED
+} kv_state_t;
+
+
+struct kv_store_s;
+
+
+/* The state, and the word for it, as in the table. */
+kv_state_t kv_state(kv_zone_t *zone);
+const char *kv_state_name(kv_state_t state);
+
+/* Whether the map may be read: neither recovering nor failed. */
+static inline bool
+kv_state_reads(kv_zone_t *zone)
+{
+    return atomic_load_explicit(&zone->state, memory_order_acquire)
+           == KV_ZONE_READY;
+}
+
+/* The same, and no worker has died in the heap: committers may go on. */
+bool kv_state_whole(kv_zone_t *zone);
+
+/* Whether writes are tried: not read-only. */
+static inline bool
+kv_state_writes(kv_zone_t *zone)
+{
+    return atomic_load_explicit(&zone->writes, memory_order_relaxed)
+           != KV_WRITES_NEVER;
+}
+
+/* Whether writes are tried, but some were refused: full or refusing. */
+static inline bool
+kv_state_hard(kv_zone_t *zone)
+{
+    uint32_t  writes;
+
+    writes = atomic_load_explicit(&zone->writes, memory_order_relaxed);
+
+    return writes == KV_WRITES_FULL || writes == KV_WRITES_REFUSED;
+}
+
+/*
+ * When a rebuild or a sync that failed is to be tried again: nanoseconds,
+ * monotonic; 0: at once.
+ */
+static inline uint64_t
+kv_state_retry_ns(kv_zone_t *zone)
+{
+    return atomic_load(&zone->retry_ns);
+}
+
+bool kv_state_retry_due(kv_zone_t *zone);
+
+
+/*
+ * What happened to the log.  Under the commit lock, but for
+ * kv_state_works_again().
+ *
+ * kv_state_refused(): a batch of `len` bytes (0: a sync that did not begin)
+ * met `rc`, KV_NO_SPACE or KV_AGAIN.  Says so, but not each time.
+ *
+ * kv_state_wrote(): a batch went in; `extended`: in a segment newly begun.
+ *
+ * kv_state_works_again(): room was found, whatever was refused.
+ *
+ * kv_state_no_writes(): any other error.
+ */
+void kv_state_refused(struct kv_store_s *store, kv_rc_t rc, size_t len,
+    const kv_err_t *err);
+void kv_state_wrote(struct kv_store_s *store, size_t len, bool extended);
+void kv_state_works_again(struct kv_store_s *store);
+void kv_state_no_writes(struct kv_store_s *store, const kv_err_t *err);
+
+/* Puts off the next try; the pauses grow, and end with kv_state_went_well(). */
+void kv_state_retry(kv_zone_t *zone);
+void kv_state_went_well(kv_zone_t *zone);
+
+
+/*
+ * What happened to the zone.  Under the commit lock.
+ *
+ * kv_state_loaded(): it is new, and recovered.
+ *
+ * kv_state_break(): it may be half changed: nobody uses it from now on.
+ *
+ * kv_state_rebuilt(): a rebuild has ended with `rc`: KV_OK: ready.  KV_DEAD (a
+ * worker died meanwhile), KV_AGAIN, KV_NO_SPACE, or KV_ERROR of a call whose
+ * error may pass: still recovering, to be tried again.  KV_CANCELLED: the same
+ * at once, by another process.  Else: failed.
+ */
+void kv_state_loaded(kv_zone_t *zone);
+void kv_state_break(struct kv_store_s *store, const char *why);
+void kv_state_rebuilt(struct kv_store_s *store, kv_rc_t rc,
+    const kv_err_t *err);
+
+
+#endif /* KV_STATE_H */

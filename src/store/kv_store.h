@@ -1,0 +1,443 @@
+
+/*
+ * The store: what the HTTP face calls.  One kv_store_t a process and store;
+ * it is a process's own and leads to the zone that all of them share.
+ *
+ * Life: the master makes the zone and recovers it (kv_store_create), or finds
+ * it again on a reload (kv_store_attach), and forks.  A worker takes a slot
+ * (kv_store_enter), works, and gives it back (kv_store_leave).
+ *
+ * Threads: every call belongs to the process's main thread and returns at
+ * once, but for the two that do the work and may take long,
+ * kv_store_commit() and kv_store_background(), which belong into a pool's
+ * thread each.  When one of them has to run is what kv_store_submit() and
+ * kv_store_poll() return.
+ *
+ * Waking: a worker sleeps until its eventfd (kv_store_wakes()) becomes
+ * readable, then calls kv_store_poll() and looks at its operations.  While it
+ * waits for any it must also call kv_store_poll() every KV_STORE_WATCH ms or
+ * so: that is how it is noticed that the committer died.  One that cannot be
+ * woken calls it always.
+ */
+
+
+#ifndef KV_STORE_H
+#define KV_STORE_H
+
+
+#include "store/kv_state.h"
+
+
+#define KV_STORE_WATCH  100          /* milliseconds */
+
+/*
+ * The log is marked (kv_format.h) once nothing was written for so many
+ * milliseconds, so that a client that writes one by one does not wait for it.
+ */
+#define KV_STORE_QUIET  50
+
+
+typedef enum {
+    KV_SYNC_ALWAYS = 0,              /* before a write is answered */
+    KV_SYNC_INTERVAL,                /* that often */
+    KV_SYNC_OFF                      /* never: the system decides */
+} kv_sync_t;
+
+
+typedef struct {
+    const char     *name;            /* the zone's, for messages */
+    const char     *path;            /* the directory's, for messages */
+    kv_sync_t       sync;
+    uint64_t        sync_interval;   /* milliseconds */
+    uint64_t        delay;           /* milliseconds a batch may wait */
+    unsigned        batch;           /* operations that end the wait */
+    uint64_t        segment;         /* bytes of a log segment */
+    uint64_t        snapshot;        /* bytes of log that start one; 0: none */
+    uint32_t        max_value;       /* bytes */
+    uint64_t        uploads;         /* bytes that unfinished uploads may hold;
+                                        0: a share of the zone */
+    uint64_t        readers;         /* the same for values that were replaced
+                                        and are kept for slow readers */
+    kv_log_pt       log;             /* called from any thread */
+    void           *log_ctx;
+    bool          (*stopping)(void); /* whether the process is to quit; any
+                                        thread; may be NULL */
+} kv_store_conf_t;
+
+
+/*
+ * What a log's handle was made for, from the zone: the largest value that may
+ * be in the queue, and the size of new segments.
+ */
+
+typedef struct {
+    uint32_t        max_value;
+    uint64_t        segment;
+} kv_store_fit_t;
+
+
+typedef struct kv_store_s {
+    kv_store_conf_t         conf;
+    kv_zone_t              *zone;
+    kv_io_t                *io;
+    int                     dirfd;
+    kv_log_t               *log;          /* under the commit lock */
+    kv_store_fit_t          log_fit;
+    kv_log_t               *background;   /* under the background lock */
+    kv_store_fit_t          background_fit;
+
+    const int              *wakes;        /* kv_store_wakes() */
+    unsigned                nwakes;
+    unsigned                wake;         /* this process's number */
+
+    kv_slot_t              *slot;         /* NULL: none */
+    unsigned                number;
+    uint64_t                generation;
+    kv_op_t                *free;         /* records, linked by next */
+    unsigned                nfree;
+    unsigned                nchunks;      /* that its slot has */
+    uint32_t                ticket;       /* the last one given */
+    void                   *batch;        /* kv_commit.c's; commit lock */
+
+    volatile sig_atomic_t   stop;         /* threads: come to an end soon */
+} kv_store_t;
+
+
+/* What to do next; each bit is given to one caller, who must do it. */
+
+#define KV_TODO_COMMIT      1u       /* run kv_store_commit() in a thread */
+#define KV_TODO_BACKGROUND  2u       /* run kv_store_background() in one */
+#define KV_TODO_RESET       4u       /* forget all operations: see below */
+
+
+/*
+ * The bytes of zone that are not for keys and values, with that many slots.
+ */
+size_t kv_store_overhead(size_t size, unsigned slots);
+
+/*
+ * Makes a store in the zone of `size` bytes at `mem` (aligned to 64 bytes,
+ * zeroed) and loads what the directory holds.  `io` and `conf`'s strings must
+ * outlive it.
+ * KV_OK, or, with `err` filled, KV_NO_MEMORY (the zone is too small),
+ * KV_DAMAGED, KV_ERROR; then nothing needs to be undone.
+ */
+kv_rc_t kv_store_create(kv_store_t **store, const kv_store_conf_t *conf,
+    void *mem, size_t size, unsigned slots, kv_io_t *io, int dirfd,
+    kv_err_t *err);
+
+/*
+ * The same for a zone that lives already, with another configuration.
+ * KV_DECLINED with `err` filled if it is of another layout.
+ */
+kv_rc_t kv_store_attach(kv_store_t **store, const kv_store_conf_t *conf,
+    void *mem, kv_io_t *io, int dirfd, kv_err_t *err);
+
+/*
+ * This store's configuration is the newest that took effect: what belongs to
+ * the store rather than to a request, `segment` and `snapshot`, is as it says
+ * in all processes from now on.  kv_store_create() does it, too.
+ */
+void kv_store_in_force(kv_store_t *store);
+
+/* Frees the process's own part. */
+void kv_store_destroy(kv_store_t *store);
+
+/*
+ * How processes wake each other: process number i by the eventfd fds[i].  A
+ * number below `n` means the same descriptor in all processes that know it;
+ * processes that were forked earlier may know fewer.  `mine` is the caller's
+ * own number; from `n` on nobody wakes it.  The array is the caller's and must
+ * outlive the store.  To be said before kv_store_enter(), or once more after.
+ */
+void kv_store_wakes(kv_store_t *store, const int *fds, unsigned n,
+    unsigned mine);
+
+/*
+ * Takes a slot.  KV_OK or KV_BUSY (all are taken).  To be called in the
+ * worker's main thread; harmless if it has one.
+ */
+kv_rc_t kv_store_enter(kv_store_t *store);
+
+/*
+ * Gives it back.  What the caller still had is taken care of as if it had
+ * died, but without delay.
+ */
+void kv_store_leave(kv_store_t *store);
+
+/*
+ * The same for a process that goes on, with nothing under way here, neither
+ * operations nor threads: it closes its files, and the others look after what
+ * is still to be synced.  It may enter again.
+ */
+void kv_store_rest(kv_store_t *store);
+
+/*
+ * The last call of the master, when all workers are gone: notes that the log is
+ * whole and where it ends (kv_log_leave_closed()).  It does nothing if anybody
+ * is still there, or if the log is not what it should be.
+ */
+void kv_store_close(kv_store_t *store);
+
+/*
+ * This process is to quit: the others are woken for work that it leaves, so
+ * that they do it or have timers for it.
+ */
+void kv_store_pass_on(kv_store_t *store);
+
+/*
+ * Whether it is recovered and takes writes (KV_STATE_READY): what /health
+ * asks.  Where writes are refused for the time being, asking makes the
+ * background task look whether they need be: see kv_store_poll().
+ */
+bool kv_store_healthy(kv_store_t *store);
+
+
+/*
+ * Finds a key.  KV_OK with the entry in *e, which is good to read until
+ * kv_store_read_done(), to be called before the event handler returns.
+ * KV_NOT_FOUND and KV_UNAVAILABLE need none.
+ */
+kv_rc_t kv_store_read(kv_store_t *store, const void *key, size_t len,
+    kv_entry_t **e);
+
+static inline void
+kv_store_read_done(kv_store_t *store)
+{
+    kv_epoch_leave(store->slot, KV_EPOCH_MAIN);
+}
+
+/*
+ * Keeps the entry that was just read until kv_store_release(*op).  Only for
+ * an entry in pieces; others are small enough to copy.  KV_OK, KV_NO_MEMORY,
+ * KV_UNAVAILABLE.
+ */
+kv_rc_t kv_store_pin(kv_store_t *store, kv_entry_t *e, kv_op_t **op);
+
+
+/*
+ * Begins a put of `value_len` bytes, all of which are there, or
+ * KV_LENGTH_UNKNOWN.  KV_OK with *op to write to; KV_UNAVAILABLE;
+ * KV_NO_MEMORY: no room now.
+ */
+kv_rc_t kv_store_put(kv_store_t *store, const void *key, uint16_t key_len,
+    uint32_t value_len, kv_op_t **op);
+
+/*
+ * The same for a value that arrives, of which the first `n` bytes are there:
+ * it has memory for what came, and no more.  As above.
+ */
+kv_rc_t kv_store_upload(kv_store_t *store, const void *key, uint16_t key_len,
+    uint32_t value_len, uint32_t n, kv_op_t **op);
+
+/*
+ * Writes the next bytes of the value.  As above; after KV_NO_MEMORY the same
+ * bytes may be written again.
+ */
+kv_rc_t kv_store_write(kv_store_t *store, kv_op_t *op, uint32_t offset,
+    const void *data, size_t n);
+
+/*
+ * Says that all `value_len` bytes are there, of a value that arrived or whose
+ * length was not known.  As above; after KV_NO_MEMORY it may be tried again.
+ */
+kv_rc_t kv_store_finish(kv_store_t *store, kv_op_t *op, uint32_t value_len);
+
+/*
+ * Whether a value of that length finds room now, as far as one can tell: 0 if
+ * it is not known.  As above.
+ */
+kv_rc_t kv_store_fits(kv_store_t *store, uint16_t key_len,
+    uint32_t value_len);
+
+kv_rc_t kv_store_delete(kv_store_t *store, const void *key, uint16_t key_len,
+    kv_op_t **op);
+kv_rc_t kv_store_clear(kv_store_t *store, kv_op_t **op);
+
+/*
+ * Asks the committer to make room for `need` bytes (0: to free what nobody
+ * sees any more, and no more than that): what is free but not
+ * whole is put together, and who holds memory for too long is told to go.  To
+ * be submitted.  The caller's own uploads hold `own` bytes, which nobody could
+ * free for him.  Its results: KV_OK (there is room now), KV_AGAIN (there may
+ * be, soon: try, and ask again a little later), KV_NO_MEMORY (try once more;
+ * what is asked for is not there).
+ */
+kv_rc_t kv_store_room(kv_store_t *store, uint32_t need, uint64_t own,
+    kv_op_t **op);
+
+/* Says, before it is submitted, that somebody has waited for long. */
+static inline void
+kv_store_urge(kv_op_t *op)
+{
+    op->flags |= KV_OP_URGENT;
+}
+
+/*
+ * Whether to ask would be in vain: nothing was freed since the committer found
+ * no room for so much.
+ */
+bool kv_store_full(kv_store_t *store, uint32_t need);
+
+/* Counts a write that is refused because the zone is full, and logs it. */
+void kv_store_refused(kv_store_t *store);
+
+/*
+ * Whether holders of memory are to go, of this process: the caller then looks
+ * at all its operations.
+ */
+bool kv_store_evicted(kv_store_t *store);
+
+/*
+ * Whether this operation, which is not submitted or is a pin, is to be given
+ * up: see kv_evict.h.
+ */
+static inline bool
+kv_store_told(const kv_op_t *op)
+{
+    return kv_get_relaxed(op->ticket) & KV_TICKET_GO;
+}
+
+/*
+ * An upload has lasted so long already, in nanoseconds: the time in which it
+ * waited for us does not count.
+ */
+static inline void
+kv_store_lasted(kv_op_t *op, uint64_t ns)
+{
+    kv_set_relaxed(op->queued_ns, kv_now_ns() - ns);
+}
+
+/* How long it has lasted. */
+static inline uint64_t
+kv_store_age(const kv_op_t *op)
+{
+    return kv_now_ns() - kv_get_relaxed(op->queued_ns);
+}
+
+/* Bytes that it holds, of an upload that is not submitted. */
+uint64_t kv_store_held(const kv_op_t *op);
+
+/*
+ * Hands an operation to the committer.  It is done when kv_store_done() says
+ * so, in the order of submission.  Returns KV_TODO_... .
+ */
+unsigned kv_store_submit(kv_store_t *store, kv_op_t *op);
+
+/*
+ * What is queued waits for no delay any more: the process is to end, and its
+ * clients wait.
+ */
+void kv_store_hurry(kv_store_t *store);
+
+/*
+ * Whether it is done, and then its result: KV_OK, KV_NO_MEMORY, KV_NO_SPACE,
+ * KV_UNAVAILABLE (an I/O error, or the store is being rebuilt: it may or may
+ * not have happened).
+ */
+bool kv_store_done(kv_op_t *op, kv_rc_t *rc);
+
+/*
+ * Gives a record back that is not submitted, or done: frees the entry it may
+ * still hold.
+ */
+void kv_store_release(kv_store_t *store, kv_op_t *op);
+
+
+/*
+ * To be called when the eventfd woke the worker, and while it waits: returns
+ * what this process has to do, KV_TODO_... bits.  Nothing without a slot.
+ */
+unsigned kv_store_poll(kv_store_t *store);
+
+/*
+ * Whether the worker looks for its results itself, often: then nobody wakes
+ * it for them.  After it has said that it does not any more, it must look once
+ * again.
+ */
+void kv_store_looking(kv_store_t *store, bool looking);
+
+/* The bits could not be done (no thread took the task): others may try. */
+void kv_store_undo(kv_store_t *store, unsigned todo);
+
+/*
+ * The answer to KV_TODO_RESET: the caller holds no record or entry any more
+ * (those waiting are answered with KV_UNAVAILABLE), so that the zone can be
+ * rebuilt.  Who is to end is told so, each time, as soon as that is to be done:
+ * there may be nobody left to do it.
+ */
+void kv_store_reset(kv_store_t *store);
+
+/*
+ * Milliseconds until kv_store_poll() will have something to do that nobody
+ * waits for: a sync, the mark at the end of a log that has gone quiet.  0:
+ * never; 1: now.
+ */
+uint64_t kv_store_due(kv_store_t *store);
+
+
+/*
+ * The committer's work, until there is none left.  In a thread.
+ */
+void kv_store_commit(kv_store_t *store);
+
+/* A spare segment, a snapshot.  In a thread of its own. */
+void kv_store_background(kv_store_t *store);
+
+
+/* The sum of all slots' request counters. */
+void kv_store_request_stats(kv_store_t *store, kv_stats_t *sum);
+
+/*
+ * How old the oldest write is that is in the log and not synced, from when it
+ * was written: milliseconds, at least 1; 0: there is none.
+ */
+uint64_t kv_store_unsynced(kv_store_t *store);
+
+/* Heap figures; KV_OK or KV_UNAVAILABLE. */
+kv_rc_t kv_store_heap_stat(kv_store_t *store, kv_heap_stat_t *st);
+
+
+/* Inside the core. */
+
+void kv_store_say(kv_store_t *store, kv_log_level_t level, const char *fmt,
+    ...) __attribute__((format(printf, 3, 4)));
+
+/*
+ * The same for the sync alone (where anything unsynced is of a configuration
+ * with sync=<interval>, this process's or another), and for the mark alone.
+ */
+uint64_t kv_store_sync_due(kv_store_t *store);
+uint64_t kv_store_mark_due(kv_store_t *store);
+
+/*
+ * Makes the log's handles large enough for every value that may be in the
+ * queue, and for segments of the size in force: a worker of another
+ * configuration may have taken larger ones than this one would, at any time,
+ * so it is to be called after the queue was taken, with no batch begun.  KV_OK
+ * or KV_NO_MEMORY.  Under the handle's lock.
+ */
+kv_rc_t kv_store_fit_log(kv_store_t *store);
+kv_rc_t kv_store_fit_background(kv_store_t *store);
+
+/*
+ * Whether more is held than the limits allow, and than the zone can spare.
+ */
+bool kv_store_over(kv_store_t *store);
+
+/* Bytes used of the last quarter of the zone; 0 if it is all free. */
+uint64_t kv_store_scarce(kv_store_t *store);
+
+/* Wakes the worker in a slot, or every one. */
+void kv_store_wake(kv_store_t *store, unsigned slot);
+void kv_store_wake_all(kv_store_t *store);
+
+/* Whether threads should come to an end soon. */
+static inline bool
+kv_store_stopping(kv_store_t *store)
+{
+    return store->stop || (store->conf.stopping && store->conf.stopping());
+}
+
+
+#endif /* KV_STORE_H */

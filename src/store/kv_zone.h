@@ -1,0 +1,197 @@
+
+/*
+ * The zone: all that the workers of a store share, laid out in one region of
+ * memory that is mapped at the same address in every process.
+ *
+ *     kv_zone_t | worker slots | the map's directories | heap
+ *
+ * A reload may load this code anew beside old workers, so nothing here points
+ * to code, and `layout` says which version of these structures it is.
+ */
+
+
+#ifndef KV_ZONE_H
+#define KV_ZONE_H
+
+
+#include "disk/kv_log.h"
+#include "memory/kv_map.h"
+
+
+#define KV_ZONE_MAGIC   "KVZONE\r\n"
+#define KV_ZONE_LAYOUT  4u
+
+#define KV_ZONE_MIN     (4u << 20)     /* bytes */
+#define KV_SLOTS_MIN    32u
+#define KV_SLOTS_MAX    1024u
+
+
+/* What may be done with the zone, and with the log: see kv_state.h. */
+
+typedef enum {
+    KV_ZONE_NEW = 0,         /* nothing loaded yet */
+    KV_ZONE_READY,
+    KV_ZONE_BROKEN,          /* a death left it half changed: to be rebuilt */
+    KV_ZONE_FAILED           /* could not be rebuilt: restart needed */
+} kv_zone_state_t;
+
+typedef enum {
+    KV_WRITES_OK = 0,
+    KV_WRITES_FULL,          /* the log found no room on the disk */
+    KV_WRITES_REFUSED,       /* it met another error that may pass */
+    KV_WRITES_NEVER          /* it failed: restart needed */
+} kv_writes_t;
+
+
+/* Where the holder of the commit lock is; tells its heir what to do. */
+
+typedef enum {
+    KV_PHASE_IDLE = 0,       /* map and limbo are whole */
+    KV_PHASE_CHANGING        /* they may not be */
+} kv_phase_t;
+
+
+/* Work for the background task (kv_background.c). */
+
+#define KV_WANT_SEGMENT   1u
+#define KV_WANT_SNAPSHOT  2u
+#define KV_WANT_ROOM      4u          /* writes are refused: kv_state_hard() */
+
+
+typedef struct {
+    kv_measure_t      batch;          /* operations per batch */
+    kv_measure_t      sync;           /* microseconds per sync */
+    kv_measure_t      wait;           /* submit to done, microseconds */
+    _Atomic uint64_t  payload;        /* bytes of keys and values logged */
+    _Atomic uint64_t  moved;          /* objects moved by compaction */
+} kv_commit_stats_t;
+
+
+typedef struct {
+    char              magic[8];
+    uint32_t          layout;
+    uint32_t          nslots;
+    size_t            size;
+
+    kv_slot_t        *slots;
+    void             *directory;
+    kv_heap_t        *heap;
+
+    /* the master: the largest value that any configuration allowed */
+    _Atomic uint32_t  max_value;
+
+    /* the master: as in the newest configuration's kv_store_conf_t */
+    _Atomic uint64_t  segment;
+    _Atomic uint64_t  snapshot;
+    _Atomic uint64_t  limit[KV_HELD]; /* bytes that may be held */
+
+    /* anyone */
+    _Atomic uint64_t  full_refused;   /* writes, for the zone is full */
+    _Atomic uint64_t  full_said;      /* of these, in the log */
+    _Atomic uint64_t  full_said_ns;   /* when, monotonic */
+    _Atomic uint32_t  state;          /* kv_zone_state_t; kv_state.c alone */
+    _Atomic uint32_t  writes;         /* kv_writes_t; kv_state.c alone */
+    _Atomic uint64_t  generation;     /* one more for each rebuild */
+
+    /* kv_state.c; times are monotonic */
+    _Atomic uint64_t  refused_len;    /* bytes of the largest refused batch */
+    _Atomic uint64_t  refused_ns;     /* when that was said */
+    _Atomic int32_t   refused_error;  /* with this errno */
+    _Atomic uint32_t  refused_said;   /* so its end is to be said as well */
+    _Atomic uint64_t  rebuild_ns;     /* when a failed rebuild was said */
+    _Atomic uint64_t  retry_ns;       /* the next try of what failed; 0: now */
+    _Atomic uint64_t  retry_pause;    /* ns before it */
+
+    /* those who submit push, the committer takes all */
+    _Alignas(KV_CACHE_LINE)
+    _Atomic(kv_op_t *)  queue;
+    _Atomic uint32_t    queued;       /* pushed since the last take */
+    _Atomic uint32_t    hurried;      /* a futex: start_ns was made sooner */
+    _Atomic uint32_t    waits;        /* the committer does, for company */
+    _Atomic uint64_t    start_ns;     /* when the batch is to start, monotonic;
+                                         UINT64_MAX: nobody said */
+
+    /* who has a task for it, slot number + 1; 0: nobody */
+    _Alignas(KV_CACHE_LINE)
+    _Atomic uint32_t  committer;
+    _Atomic uint32_t  background;
+    _Atomic uint32_t  wants;          /* KV_WANT_... */
+    _Atomic uint32_t  reap;           /* somebody may have died */
+    _Atomic uint32_t  want_sync;      /* a snapshot waits for one */
+
+    kv_mutex_t        commit_lock;
+    kv_mutex_t        background_lock;
+
+    /* the holder of the commit lock */
+    _Atomic uint32_t  phase;          /* kv_phase_t */
+    _Atomic(kv_op_t *)  taken;        /* being taken: see kv_commit.c */
+    kv_log_state_t    log;
+    _Atomic uint64_t  synced_ns;      /* when, monotonic */
+    uint64_t          looked_ns;      /* when it last looked for the dead */
+    uint64_t          idle_ns;        /* when it last had nothing to do */
+    uint32_t          linger;         /* whether to wait for more */
+    uint64_t          wanted_segment; /* asked for a spare after this one */
+    _Atomic uint64_t  applied_lsn;
+    _Atomic uint64_t  current_segment; /* log.segment_lsn, for anyone */
+    _Atomic uint64_t  written_ns;     /* the last batch, monotonic */
+    _Atomic uint32_t  unsynced;       /* written, not synced yet */
+    _Atomic uint64_t  unsynced_ns;    /* when the first of these was */
+    _Atomic uint32_t  sync_ms;        /* of these, the shortest kv_op_t.sync_ms
+                                         that is not 0; set before unsynced */
+    _Atomic uint32_t  unmarked;       /* written, no mark behind it yet */
+    _Atomic uint64_t  evicted[KV_HELD];  /* were told to go */
+    _Atomic uint64_t  evicted_ns;     /* who is over a limit, monotonic */
+
+    /* the last request for room that found none; see kv_store_full() */
+    _Atomic uint64_t  full_need;      /* bytes; 0: none */
+    _Atomic uint64_t  full_used;      /* of the heap then */
+    _Atomic uint64_t  full_ns;        /* monotonic */
+    kv_commit_stats_t stats;
+
+    /* the holder of the background lock */
+    _Atomic uint64_t  snapshot_log_bytes;  /* log.bytes when it was taken */
+    _Atomic uint64_t  snapshot_lsn;
+    _Atomic uint64_t  snapshot_bytes;
+    _Atomic uint64_t  snapshot_ms;
+    _Atomic uint64_t  snapshots;
+    _Atomic uint64_t  snapshots_failed;
+    uint64_t          room_ns;        /* when it last made room on the disk */
+    uint64_t          hard_ns;        /* when it last looked for some */
+    uint64_t          checked_lsn;    /* the snapshot that was read back */
+
+    /* whoever recovers */
+    _Atomic uint64_t  recovery_ms;
+    _Atomic uint64_t  recovered_snapshot;  /* records */
+    _Atomic uint64_t  recovered_log;
+    _Atomic uint64_t  rebuilds;
+
+    kv_limbo_t        limbo;
+    kv_map_t          map;
+} kv_zone_t;
+
+
+/*
+ * The holder of the commit lock says so before it changes the map or limbo,
+ * and after.  What matters is where in the program a kill finds it: a process
+ * dies between two instructions, and the kernel gives its locks away after all
+ * that it stored, so the machine keeps the order; it is the compiler that must
+ * not move a change out of the two.
+ */
+
+static inline void
+kv_phase_changing(kv_zone_t *zone)
+{
+    kv_set_relaxed(zone->phase, KV_PHASE_CHANGING);
+    atomic_signal_fence(memory_order_seq_cst);
+}
+
+
+static inline void
+kv_phase_idle(kv_zone_t *zone)
+{
+    atomic_signal_fence(memory_order_seq_cst);
+    kv_set_relaxed(zone->phase, KV_PHASE_IDLE);
+}
+
+
+#endif /* KV_ZONE_H */
