@@ -94,82 +94,82 @@ typedef struct {
 
     uint64_t         seen;            /* by the replay */
     uint64_t         random;
-} test_t;
+} wal_t;
 
 
 /* Both ways of writing: through the page cache, then past it. */
-static bool  test_direct;
+static bool  wal_direct;
 
 
-static int test_setup(void **ctx);
-static void test_table(test_t *t);
-static int test_teardown(void **ctx);
-static void test_empty(test_t *t);
-static void test_unlink(void *ctx, const char *name);
-static void test_open(test_t *t);
-static kv_log_t *test_create(test_t *t, uint64_t segment_size,
+static int wal_setup(void **ctx);
+static void wal_table(wal_t *t);
+static int wal_teardown(void **ctx);
+static void wal_empty(wal_t *t);
+static void wal_unlink(void *ctx, const char *name);
+static void wal_open(wal_t *t);
+static kv_log_t *wal_create(wal_t *t, uint64_t segment_size,
     size_t max_batch);
-static uint64_t test_random(test_t *t, uint64_t n);
+static uint64_t wal_random(wal_t *t, uint64_t n);
 
-static kv_rc_t test_add(test_t *t, kv_log_t *log, uint64_t lsn, size_t len);
-static kv_rc_t test_try(test_t *t, kv_log_t *log, unsigned n, size_t len);
-static void test_write(test_t *t, unsigned n, size_t len);
-static void test_sync(test_t *t);
-static void test_make(const model_t *m, uint64_t lsn, kv_record_t *rec,
+static kv_rc_t wal_add(wal_t *t, kv_log_t *log, uint64_t lsn, size_t len);
+static kv_rc_t wal_try(wal_t *t, kv_log_t *log, unsigned n, size_t len);
+static void wal_write(wal_t *t, unsigned n, size_t len);
+static void wal_sync(wal_t *t);
+static void wal_make(const model_t *m, uint64_t lsn, kv_record_t *rec,
     char *key);
-static uint8_t test_byte(const model_t *m, size_t i);
+static uint8_t wal_byte(const model_t *m, size_t i);
 
-static kv_rc_t test_replay(test_t *t, uint64_t after, uint64_t must_reach);
-static void test_warn(void *ctx, const char *text);
-static void test_replays(test_t *t, uint64_t last);
-static void test_damaged(test_t *t, const char *file, const char *what);
-static void test_way_out(test_t *t);
-static kv_rc_t test_check(void *ctx, uint64_t lsn, const kv_record_t *rec);
+static kv_rc_t wal_replay(wal_t *t, uint64_t after, uint64_t must_reach);
+static void wal_warn(void *ctx, const char *text);
+static void wal_replays(wal_t *t, uint64_t last);
+static void wal_damaged(wal_t *t, const char *file, const char *what);
+static void wal_way_out(wal_t *t);
+static kv_rc_t wal_check(void *ctx, uint64_t lsn, const kv_record_t *rec);
 
-static size_t test_read(test_t *t, const char *name, uint8_t *buf,
+static size_t wal_read(wal_t *t, const char *name, uint8_t *buf,
     size_t max);
-static void test_store(test_t *t, const char *name, uint64_t offset,
+static void wal_store(wal_t *t, const char *name, uint64_t offset,
     const void *data, size_t n);
-static void test_flip(test_t *t, const char *name, uint64_t offset);
-static void test_reseal(test_t *t, const char *name, kv_segment_header_t *h);
-static bool test_exists(test_t *t, const char *name);
-static int test_count(test_t *t, const char *prefix);
-static char *test_name(char *buf, uint64_t lsn);
-static void test_cut(test_t *t);
-static void test_undo(test_t *t, size_t keep);
-static void test_forget(test_t *t, size_t i);
-static void test_rewritten(unsynced_t *lost, const unsynced_t *by);
+static void wal_flip(wal_t *t, const char *name, uint64_t offset);
+static void wal_reseal(wal_t *t, const char *name, kv_segment_header_t *h);
+static bool wal_exists(wal_t *t, const char *name);
+static int wal_count(wal_t *t, const char *prefix);
+static char *wal_name(char *buf, uint64_t lsn);
+static void wal_cut(wal_t *t);
+static void wal_undo(wal_t *t, size_t keep);
+static void wal_forget(wal_t *t, size_t i);
+static void wal_rewritten(unsynced_t *lost, const unsynced_t *by);
 
 
 static void
 test_nothing(void **ctx)
 {
-    test_t  *t = *ctx;
+    wal_t  *t = *ctx;
 
     /* an empty directory is an empty log, wherever the snapshot ends */
 
-    assert_int_equal(test_replay(t, 0, 0), KV_OK);
+    assert_int_equal(wal_replay(t, 0, 0), KV_OK);
     assert_int_equal(t->state.next_lsn, 1);
     assert_int_equal(t->state.durable_lsn, 0);
     assert_int_equal(t->state.segment_size, 0);
 
     t->seen = 41;
-    assert_int_equal(test_replay(t, 41, 41), KV_OK);
+    assert_int_equal(wal_replay(t, 41, 41), KV_OK);
     assert_int_equal(t->state.next_lsn, 42);
     assert_int_equal(t->state.durable_lsn, 41);
     assert_int_equal(kv_log_write(t->log, &t->err), KV_OK);
     assert_int_equal(kv_log_sync(t->log, &t->err), KV_OK);
     (void) kv_log_mark(t->log, &t->err);
-    assert_int_equal(test_count(t, ""), 0);
+    assert_int_equal(wal_count(t, ""), 0);
 
-    test_write(t, 3, 100);
-    test_sync(t);
-    assert_true(test_exists(t, "log-000000000000002a.kvl"));
-    assert_int_equal(test_replay(t, 41, 44), KV_OK);
+    wal_write(t, 3, 100);
+    wal_sync(t);
+    assert_true(wal_exists(t, "log-000000000000002a.kvl"));
+    assert_int_equal(wal_replay(t, 41, 44), KV_OK);
     assert_int_equal(t->seen, 44);
 
-    test_empty(t);
-    assert_int_equal(test_replay(t, 41, 42), KV_DAMAGED);
+    wal_empty(t);
+    assert_int_equal(wal_replay(t, 41, 42), KV_DAMAGED);
     assert_non_null(strstr(t->err.text, "snap-0000000000000029.kvs"));
 }
 
@@ -178,31 +178,31 @@ static void
 test_round_trips(void **ctx)
 {
     size_t            len;
-    test_t           *t = *ctx;
+    wal_t            *t = *ctx;
     uint64_t          after, last;
     kv_log_state_t    state;
 
     t->segment_size = 8 << 20;
     t->max_batch = 7 << 20;
-    test_open(t);
+    wal_open(t);
 
     for (len = 0; len < 100; len++) {
-        test_write(t, 1 + (unsigned) len % 3, len);
+        wal_write(t, 1 + (unsigned) len % 3, len);
     }
 
     for (len = 100; len < 5 << 20; len = len * 3 + 1) {
-        test_write(t, len < 100000 ? 7 : 1, len);
-        test_write(t, 2, 10);
+        wal_write(t, len < 100000 ? 7 : 1, len);
+        wal_write(t, 2, 10);
     }
 
     for (len = 8185; len < 8200; len++) {
-        test_write(t, 1, len);
+        wal_write(t, 1, len);
     }
 
-    test_write(t, 2, 3 << 20);
-    test_write(t, 5000, 100);
-    test_write(t, 3000, 0);
-    test_sync(t);
+    wal_write(t, 2, 3 << 20);
+    wal_write(t, 5000, 100);
+    wal_write(t, 3000, 0);
+    wal_sync(t);
     (void) kv_log_mark(t->log, &t->err);
 
     last = t->state.next_lsn - 1;
@@ -210,11 +210,11 @@ test_round_trips(void **ctx)
     assert_true(state.segments > 1);
 
     for (after = 0; after < last; after += after < 50 ? 1 : 997) {
-        assert_int_equal(test_replay(t, after, last), KV_OK);
+        assert_int_equal(wal_replay(t, after, last), KV_OK);
         assert_int_equal(t->seen, last);
     }
 
-    assert_int_equal(test_replay(t, last, last), KV_OK);
+    assert_int_equal(wal_replay(t, last, last), KV_OK);
     assert_int_equal(t->seen, last);
     assert_int_equal(t->state.durable_lsn, last);
     assert_int_equal(t->state.segment_lsn, state.segment_lsn);
@@ -225,10 +225,10 @@ test_round_trips(void **ctx)
 
     /* it goes on in place */
 
-    test_write(t, 10, 300);
+    wal_write(t, 10, 300);
     assert_int_equal(t->state.segment_lsn, state.segment_lsn);
-    test_sync(t);
-    test_replays(t, last + 10);
+    wal_sync(t);
+    wal_replays(t, last + 10);
 }
 
 
@@ -236,16 +236,16 @@ static void
 test_limits(void **ctx)
 {
     unsigned  n;
-    test_t   *t = *ctx;
+    wal_t    *t = *ctx;
     kv_rc_t   rc;
 
     /* max_batch is exact, and a batch may fill a segment */
 
-    test_write(t, 1, 1);
+    wal_write(t, 1, 1);
 
     kv_log_begin(t->log);
-    assert_int_equal(test_add(t, t->log, 2, BATCH - HEADER - 8 - 32), KV_OK);
-    assert_int_equal(test_add(t, t->log, 3, 1), KV_AGAIN);
+    assert_int_equal(wal_add(t, t->log, 2, BATCH - HEADER - 8 - 32), KV_OK);
+    assert_int_equal(wal_add(t, t->log, 3, 1), KV_AGAIN);
     assert_int_equal(kv_log_write(t->log, &t->err), KV_OK);
     assert_int_equal(t->state.offset, SEGMENT);
     assert_int_equal(t->state.segments, 2);
@@ -258,7 +258,7 @@ test_limits(void **ctx)
     kv_log_begin(t->log);
 
     for (n = 0, rc = KV_OK; rc == KV_OK; n++) {
-        rc = test_add(t, t->log, 3 + n, 1);
+        rc = wal_add(t, t->log, 3 + n, 1);
     }
 
     assert_int_equal(rc, KV_AGAIN);
@@ -270,8 +270,8 @@ test_limits(void **ctx)
     assert_int_equal(kv_log_write(t->log, &t->err), KV_OK);
     assert_int_equal(t->state.next_lsn, 3 + n - 1);
 
-    test_sync(t);
-    test_replays(t, 3 + n - 2);
+    wal_sync(t);
+    wal_replays(t, 3 + n - 2);
 }
 
 
@@ -281,29 +281,29 @@ static void
 test_mark_fits(void **ctx)
 {
     char             name[KV_NAME_MAX];
-    test_t          *t = *ctx;
+    wal_t           *t = *ctx;
     uint64_t         last, offset;
     unsigned         len;
 
     for (len = 0; len < 64; len += 8) {
-        test_empty(t);
-        test_open(t);
-        test_write(t, 1, 1);
+        wal_empty(t);
+        wal_open(t);
+        wal_write(t, 1, 1);
 
         do {
             last = t->state.segment_lsn;
             offset = t->state.offset;
-            test_write(t, 1, 5000 + len);
+            wal_write(t, 1, 5000 + len);
         } while (t->state.segment_lsn == last);
 
         assert_true(SEGMENT - offset >= HEADER);
 
         (void) kv_log_mark(t->log, &t->err);
-        (void) test_name(name, t->state.segment_lsn);
-        test_sync(t);
+        (void) wal_name(name, t->state.segment_lsn);
+        wal_sync(t);
         (void) kv_log_mark(t->log, &t->err);
-        test_flip(t, name, KV_SEGMENT_HEADER + 60);
-        test_damaged(t, name, "durable");
+        wal_flip(t, name, KV_SEGMENT_HEADER + 60);
+        wal_damaged(t, name, "durable");
     }
 }
 
@@ -312,28 +312,28 @@ static void
 test_segments(void **ctx)
 {
     char       name[KV_NAME_MAX];
-    test_t    *t = *ctx;
+    wal_t     *t = *ctx;
     unsigned   i;
     uint64_t   first, second, lsn;
 
     for (i = 0; i < 60; i++) {
-        test_write(t, 1 + i % 40, 300);
+        wal_write(t, 1 + i % 40, 300);
     }
 
-    test_write(t, 3, 15000);
-    test_sync(t);
+    wal_write(t, 3, 15000);
+    wal_sync(t);
 
     assert_true(t->state.segments > 5);
-    assert_int_equal(test_count(t, "log-"), t->state.segments);
+    assert_int_equal(wal_count(t, "log-"), t->state.segments);
 
     lsn = t->state.next_lsn - 1;
-    test_replays(t, lsn);
+    wal_replays(t, lsn);
 
     /* purging keeps all after the LSN, and never takes the current one */
 
     first = t->state.segment_lsn;
 
-    for (second = 2; !test_exists(t, test_name(name, second)); second++) {
+    for (second = 2; !wal_exists(t, wal_name(name, second)); second++) {
         /* void */
     }
 
@@ -341,37 +341,37 @@ test_segments(void **ctx)
                      KV_OK);
     assert_int_equal(kv_log_purge(t->log, lsn, second - 1, 0, NULL, &t->err),
                      KV_OK);
-    assert_int_equal(test_count(t, "log-"), t->state.segments);
-    test_replays(t, lsn);
+    assert_int_equal(wal_count(t, "log-"), t->state.segments);
+    wal_replays(t, lsn);
 
     assert_int_equal(kv_log_purge(t->log, second - 1, first, 0, NULL, &t->err),
                      KV_OK);
-    assert_false(test_exists(t, FIRST));
-    assert_int_equal(test_replay(t, second - 1, lsn), KV_OK);
+    assert_false(wal_exists(t, FIRST));
+    assert_int_equal(wal_replay(t, second - 1, lsn), KV_OK);
 
     assert_int_equal(kv_log_purge(t->log, 0, first, 9, NULL, &t->err), KV_OK);
-    assert_int_equal(test_count(t, "spare-"), 0);
+    assert_int_equal(wal_count(t, "spare-"), 0);
 
     for (i = 1; i < 5; i++) {
         assert_int_equal(kv_log_purge(t->log, lsn * i / 6, first, 2,
                                       NULL, &t->err),
                          KV_OK);
-        assert_int_equal(test_count(t, "log-"), t->state.segments);
-        assert_true(test_count(t, "spare-") <= 2);
-        assert_int_equal(test_replay(t, lsn * i / 6, lsn), KV_OK);
+        assert_int_equal(wal_count(t, "log-"), t->state.segments);
+        assert_true(wal_count(t, "spare-") <= 2);
+        assert_int_equal(wal_replay(t, lsn * i / 6, lsn), KV_OK);
         assert_int_equal(t->seen, lsn);
     }
 
-    assert_int_equal(test_replay(t, 0, lsn), KV_DAMAGED);
+    assert_int_equal(wal_replay(t, 0, lsn), KV_DAMAGED);
     assert_non_null(strstr(t->err.text, "starts with LSN"));
-    assert_int_equal(test_replay(t, lsn, lsn), KV_OK);
+    assert_int_equal(wal_replay(t, lsn, lsn), KV_OK);
 
     assert_int_equal(kv_log_purge(t->log, UINT64_MAX - 1, first, 2,
                                   NULL, &t->err),
                      KV_OK);
-    assert_int_equal(test_count(t, "log-"), 1);
-    assert_int_equal(test_count(t, "spare-"), 2);
-    assert_true(test_exists(t, test_name(name, first)));
+    assert_int_equal(wal_count(t, "log-"), 1);
+    assert_int_equal(wal_count(t, "spare-"), 2);
+    assert_true(wal_exists(t, wal_name(name, first)));
     assert_int_equal(t->state.segments, 1);
 }
 
@@ -384,23 +384,23 @@ test_segments(void **ctx)
 static void
 test_recycled(void **ctx)
 {
-    test_t    *t = *ctx;
+    wal_t     *t = *ctx;
     unsigned   i;
     uint64_t   last;
 
     for (i = 0; i < 200; i++) {
-        test_write(t, 10, 400);
+        wal_write(t, 10, 400);
         last = t->state.next_lsn - 1;
 
         if (i % 3 == 0) {
-            test_sync(t);
+            wal_sync(t);
         }
 
         if (i % 7 == 0) {
             (void) kv_log_mark(t->log, &t->err);
         }
 
-        assert_int_equal(test_replay(t, last, last), KV_OK);
+        assert_int_equal(wal_replay(t, last, last), KV_OK);
         assert_int_equal(t->seen, last);
 
         if (i % 5 == 0) {
@@ -420,68 +420,68 @@ test_recycled(void **ctx)
 static void
 test_spares(void **ctx)
 {
-    test_t                 *t = *ctx;
+    wal_t                  *t = *ctx;
     volatile sig_atomic_t   cancel;
 
     cancel = 1;
     assert_int_equal(kv_log_prepare(t->log, &cancel), KV_CANCELLED);
-    assert_int_equal(test_count(t, ""), 0);
+    assert_int_equal(wal_count(t, ""), 0);
 
     cancel = 0;
-    test_store(t, "spare-0.tmp", 0, "left", 4);
-    test_store(t, "spare-7.tmp", 0, "left", 4);
+    wal_store(t, "spare-0.tmp", 0, "left", 4);
+    wal_store(t, "spare-7.tmp", 0, "left", 4);
     assert_int_equal(kv_log_prepare(t->log, &cancel), KV_OK);
-    assert_true(test_exists(t, "spare-0.kvl"));
-    assert_int_equal(test_count(t, ""), 1);
+    assert_true(wal_exists(t, "spare-0.kvl"));
+    assert_int_equal(wal_count(t, ""), 1);
     assert_int_equal(kv_log_prepare(t->log, NULL), KV_DECLINED);
 
     /* it is used, and nothing allocated */
 
     t->allocations = 0;
-    test_write(t, 1, 1);
+    wal_write(t, 1, 1);
     assert_int_equal(t->allocations, 0);
-    assert_true(test_exists(t, FIRST));
-    assert_int_equal(test_count(t, ""), 1);
+    assert_true(wal_exists(t, FIRST));
+    assert_int_equal(wal_count(t, ""), 1);
 
     /* one of another size is not */
 
-    test_store(t, "spare-3.kvl", 0, "short", 5);
+    wal_store(t, "spare-3.kvl", 0, "short", 5);
     assert_int_equal(kv_log_prepare(t->log, NULL), KV_OK);
-    assert_false(test_exists(t, "spare-3.kvl"));
-    assert_int_equal(test_count(t, "spare-"), 1);
-    test_store(t, "spare-1.kvl", 0, "short", 5);
-    test_write(t, 1, 50000);
-    test_write(t, 1, 50000);
-    assert_int_equal(test_count(t, "spare-"), 0);
-    assert_int_equal(test_count(t, ""), t->state.segments);
-    test_sync(t);
-    test_replays(t, 3);
+    assert_false(wal_exists(t, "spare-3.kvl"));
+    assert_int_equal(wal_count(t, "spare-"), 1);
+    wal_store(t, "spare-1.kvl", 0, "short", 5);
+    wal_write(t, 1, 50000);
+    wal_write(t, 1, 50000);
+    assert_int_equal(wal_count(t, "spare-"), 0);
+    assert_int_equal(wal_count(t, ""), t->state.segments);
+    wal_sync(t);
+    wal_replays(t, 3);
 
     /* nor is a segment of another size recycled */
 
     t->segment_size = 2 * SEGMENT;
-    assert_int_equal(test_replay(t, 3, 3), KV_OK);
-    test_write(t, 1, 30000);
+    assert_int_equal(wal_replay(t, 3, 3), KV_OK);
+    wal_write(t, 1, 30000);
     assert_int_equal(kv_log_purge(t->log, 3, t->state.segment_lsn, 9,
                                   NULL, &t->err), KV_OK);
-    assert_int_equal(test_count(t, "spare-"), 0);
-    assert_int_equal(test_count(t, "log-"), 1);
+    assert_int_equal(wal_count(t, "spare-"), 0);
+    assert_int_equal(wal_count(t, "log-"), 1);
     assert_int_equal(t->state.segments, 1);
     assert_int_equal(t->state.segment_size, 2 * SEGMENT);
 
     /* a batch that an old, smaller segment cannot hold makes a new one */
 
     t->segment_size = SEGMENT;
-    test_empty(t);
-    test_open(t);
-    test_write(t, 1, 1);
+    wal_empty(t);
+    wal_open(t);
+    wal_write(t, 1, 1);
     t->segment_size = 4 * SEGMENT;
     t->max_batch = 3 * SEGMENT;
-    test_sync(t);
-    test_replays(t, 1);
-    test_write(t, 1, 2 * SEGMENT);
-    test_sync(t);
-    test_replays(t, 2);
+    wal_sync(t);
+    wal_replays(t, 1);
+    wal_write(t, 1, 2 * SEGMENT);
+    wal_sync(t);
+    wal_replays(t, 2);
 }
 
 
@@ -494,44 +494,44 @@ static void
 test_linked(void **ctx)
 {
     int       i;
-    test_t   *t = *ctx;
+    wal_t    *t = *ctx;
     uint8_t   before[KV_SEGMENT_HEADER], after[KV_SEGMENT_HEADER];
 
-    test_write(t, 1, 50000);
+    wal_write(t, 1, 50000);
     assert_int_equal(linkat(t->dirfd, FIRST, t->dirfd, "copy", 0), 0);
-    (void) test_read(t, "copy", before, sizeof(before));
+    (void) wal_read(t, "copy", before, sizeof(before));
 
-    test_write(t, 1, 50000);
-    test_sync(t);
+    wal_write(t, 1, 50000);
+    wal_sync(t);
     assert_int_equal(kv_log_purge(t->log, 1, t->state.segment_lsn, 9, NULL,
                                   &t->err), KV_OK);
-    assert_false(test_exists(t, FIRST));
-    assert_int_equal(test_count(t, "spare-"), 0);
+    assert_false(wal_exists(t, FIRST));
+    assert_int_equal(wal_count(t, "spare-"), 0);
 
     /* one with no other name is recycled; a spare with one is not taken */
 
-    test_write(t, 1, 50000);
-    test_sync(t);
+    wal_write(t, 1, 50000);
+    wal_sync(t);
     assert_int_equal(kv_log_purge(t->log, 2, t->state.segment_lsn, 9, NULL,
                                   &t->err), KV_OK);
-    assert_int_equal(test_count(t, "spare-"), 1);
+    assert_int_equal(wal_count(t, "spare-"), 1);
     assert_int_equal(unlinkat(t->dirfd, "spare-0.kvl", 0), 0);
     assert_int_equal(linkat(t->dirfd, "copy", t->dirfd, "spare-0.kvl", 0), 0);
 
     for (i = 0; i < 3; i++) {
-        test_write(t, 1, 50000);
+        wal_write(t, 1, 50000);
     }
 
-    test_sync(t);
-    assert_false(test_exists(t, "spare-0.kvl"));
+    wal_sync(t);
+    assert_false(wal_exists(t, "spare-0.kvl"));
 
     /* and does not count as one */
 
     assert_int_equal(linkat(t->dirfd, "copy", t->dirfd, "spare-0.kvl", 0), 0);
     assert_int_equal(kv_log_prepare(t->log, NULL), KV_OK);
-    assert_int_equal(test_count(t, "spare-"), 1);
+    assert_int_equal(wal_count(t, "spare-"), 1);
 
-    (void) test_read(t, "copy", after, sizeof(after));
+    (void) wal_read(t, "copy", after, sizeof(after));
     assert_memory_equal(before, after, sizeof(before));
     assert_int_equal(unlinkat(t->dirfd, "copy", 0), 0);
 }
@@ -542,38 +542,38 @@ test_linked(void **ctx)
 static void
 test_two_handles(void **ctx)
 {
-    test_t    *t = *ctx;
+    wal_t     *t = *ctx;
     kv_log_t  *other;
     unsigned   i;
 
-    other = test_create(t, SEGMENT, BATCH);
+    other = wal_create(t, SEGMENT, BATCH);
     assert_non_null(other);
 
     for (i = 0; i < 200; i++) {
-        assert_int_equal(test_try(t, test_random(t, 2) ? t->log : other,
-                                  1 + i % 5, test_random(t, 6000)), KV_OK);
+        assert_int_equal(wal_try(t, wal_random(t, 2) ? t->log : other,
+                                 1 + i % 5, wal_random(t, 6000)), KV_OK);
 
-        if (test_random(t, 3) == 0) {
-            assert_int_equal(kv_log_sync(test_random(t, 2) ? t->log : other,
+        if (wal_random(t, 3) == 0) {
+            assert_int_equal(kv_log_sync(wal_random(t, 2) ? t->log : other,
                                          &t->err), KV_OK);
             assert_int_equal(t->state.durable_lsn, t->state.next_lsn - 1);
         }
 
-        if (test_random(t, 3) == 0) {
-            (void) kv_log_mark(test_random(t, 2) ? t->log : other, &t->err);
+        if (wal_random(t, 3) == 0) {
+            (void) kv_log_mark(wal_random(t, 2) ? t->log : other, &t->err);
         }
 
-        if (test_random(t, 20) == 0) {
+        if (wal_random(t, 20) == 0) {
             kv_log_destroy(other);
-            other = test_create(t, SEGMENT, BATCH);
+            other = wal_create(t, SEGMENT, BATCH);
             assert_non_null(other);
         }
     }
 
     assert_true(t->state.segments > 5);
     kv_log_destroy(other);
-    test_sync(t);
-    test_replays(t, t->state.next_lsn - 1);
+    wal_sync(t);
+    wal_replays(t, t->state.next_lsn - 1);
 }
 
 
@@ -582,20 +582,20 @@ test_two_handles(void **ctx)
 static void
 test_changed_behind(void **ctx)
 {
-    test_t               *t = *ctx;
+    wal_t                *t = *ctx;
     kv_segment_header_t   h;
 
-    test_write(t, 1, 1);
-    test_sync(t);
+    wal_write(t, 1, 1);
+    wal_sync(t);
 
     kv_log_destroy(t->log);
-    t->log = test_create(t, SEGMENT, BATCH);
+    t->log = wal_create(t, SEGMENT, BATCH);
 
-    (void) test_read(t, FIRST, (uint8_t *) &h, sizeof(h));
+    (void) wal_read(t, FIRST, (uint8_t *) &h, sizeof(h));
     h.salt++;
-    test_reseal(t, FIRST, &h);
+    wal_reseal(t, FIRST, &h);
 
-    assert_int_equal(test_try(t, t->log, 1, 1), KV_ERROR);
+    assert_int_equal(wal_try(t, t->log, 1, 1), KV_ERROR);
     assert_int_equal(errno, ESTALE);
     assert_non_null(strstr(t->err.text, FIRST));
 
@@ -613,12 +613,12 @@ test_dead_committer(void **ctx)
 {
     int        n, i;
     bool       died;
-    test_t    *t = *ctx;
+    wal_t     *t = *ctx;
     uint64_t   before;
 
     for (n = 1, died = true; died; n++) {
-        test_empty(t);
-        test_open(t);
+        wal_empty(t);
+        wal_open(t);
         t->calls = 0;
         t->fail_at = n;
         t->fail_count = MANY;
@@ -628,7 +628,7 @@ test_dead_committer(void **ctx)
         for (i = 0; i < 9; i++) {
             before = t->state.next_lsn;
 
-            if (test_try(t, t->log, 3, 6000 + 8 * (size_t) i) != KV_OK
+            if (wal_try(t, t->log, 3, 6000 + 8 * (size_t) i) != KV_OK
                 || kv_log_sync(t->log, &t->err) != KV_OK
                 || (i == 6 && kv_log_purge(t->log, before - 1,
                                            t->state.segment_lsn, 1,
@@ -642,14 +642,14 @@ test_dead_committer(void **ctx)
                 /* all is lost but the state */
 
                 kv_log_destroy(t->log);
-                t->log = test_create(t, SEGMENT, BATCH);
+                t->log = wal_create(t, SEGMENT, BATCH);
                 t->fail_at = 0;
 
                 assert_true(t->state.next_lsn == before
                             || t->state.next_lsn == before + 3);
 
                 /* what comes next may fit where the last did not */
-                test_write(t, 1, 10);
+                wal_write(t, 1, 10);
             }
 
             (void) kv_log_mark(t->log, &t->err);
@@ -660,15 +660,15 @@ test_dead_committer(void **ctx)
             assert_false(died);
         }
 
-        test_write(t, 1, 10);
-        test_sync(t);
+        wal_write(t, 1, 10);
+        wal_sync(t);
 
         before = t->state.next_lsn - 1;
-        i = test_exists(t, FIRST);
-        assert_int_equal(test_replay(t, i ? 0 : before, before), KV_OK);
+        i = wal_exists(t, FIRST);
+        assert_int_equal(wal_replay(t, i ? 0 : before, before), KV_OK);
         assert_int_equal(t->seen, before);
-        assert_int_equal(test_count(t, ""),
-                         test_count(t, "log-") + test_count(t, "spare-"));
+        assert_int_equal(wal_count(t, ""),
+                         wal_count(t, "log-") + wal_count(t, "spare-"));
     }
 
     assert_true(n > 50);
@@ -682,29 +682,29 @@ test_dead_leftovers(void **ctx)
 {
     char      name[KV_NAME_MAX];
     uint8_t   junk[3000];
-    test_t   *t = *ctx;
+    wal_t    *t = *ctx;
 
-    test_write(t, 3, 10000);
-    test_sync(t);
+    wal_write(t, 3, 10000);
+    wal_sync(t);
 
     memset(junk, 0xa5, sizeof(junk));
-    test_store(t, FIRST, t->state.offset, junk, sizeof(junk));
-    test_write(t, 1, 100);
-    test_write(t, 2, 10000);
+    wal_store(t, FIRST, t->state.offset, junk, sizeof(junk));
+    wal_write(t, 1, 100);
+    wal_write(t, 2, 10000);
     assert_int_equal(t->state.segments, 1);
 
     /* the next segment is there already: a file, and its predecessor */
 
-    test_store(t, test_name(name, t->state.next_lsn), 0, junk, sizeof(junk));
+    wal_store(t, wal_name(name, t->state.next_lsn), 0, junk, sizeof(junk));
     memcpy(name + 20, ".tmp", 4);
-    test_store(t, name, 0, junk, sizeof(junk));
-    test_store(t, "log-0000000000000002.tmp", 0, junk, sizeof(junk));
+    wal_store(t, name, 0, junk, sizeof(junk));
+    wal_store(t, "log-0000000000000002.tmp", 0, junk, sizeof(junk));
 
-    test_write(t, 2, 10000);
+    wal_write(t, 2, 10000);
     assert_int_equal(t->state.segments, 2);
-    assert_int_equal(test_count(t, ""), 2);
-    test_sync(t);
-    test_replays(t, t->state.next_lsn - 1);
+    assert_int_equal(wal_count(t, ""), 2);
+    wal_sync(t);
+    wal_replays(t, t->state.next_lsn - 1);
 }
 
 
@@ -713,39 +713,39 @@ test_dead_leftovers(void **ctx)
 static void
 test_stuck_leftovers(void **ctx)
 {
-    char     name[KV_NAME_MAX];
-    test_t  *t = *ctx;
+    char    name[KV_NAME_MAX];
+    wal_t  *t = *ctx;
 
-    test_write(t, 3, 19000);
-    test_sync(t);
+    wal_write(t, 3, 19000);
+    wal_sync(t);
 
     t->fail_unlink = ".tmp";
 
-    test_store(t, "spare-0.tmp", 0, "junk", 4);
+    wal_store(t, "spare-0.tmp", 0, "junk", 4);
     assert_int_equal(kv_log_prepare(t->log, NULL), KV_OK);
     assert_int_equal(kv_log_prepare(t->log, NULL), KV_DECLINED);
-    assert_int_equal(test_count(t, "spare-"), 2);
+    assert_int_equal(wal_count(t, "spare-"), 2);
 
     /* from a spare, then without one */
 
-    memcpy(test_name(name, t->state.next_lsn) + 20, ".tmp", 5);
-    test_store(t, name, 0, "junk", 4);
-    test_write(t, 3, 19000);
+    memcpy(wal_name(name, t->state.next_lsn) + 20, ".tmp", 5);
+    wal_store(t, name, 0, "junk", 4);
+    wal_write(t, 3, 19000);
     assert_int_equal(t->state.segments, 2);
-    assert_false(test_exists(t, name));
+    assert_false(wal_exists(t, name));
 
-    memcpy(test_name(name, t->state.next_lsn) + 20, ".tmp", 5);
-    test_store(t, name, 0, "junk", 4);
-    memcpy(test_name(name, t->state.next_lsn + 1) + 20, ".tmp", 5);
-    test_store(t, name, 0, "junk", 4);
-    test_write(t, 3, 19000);
+    memcpy(wal_name(name, t->state.next_lsn) + 20, ".tmp", 5);
+    wal_store(t, name, 0, "junk", 4);
+    memcpy(wal_name(name, t->state.next_lsn + 1) + 20, ".tmp", 5);
+    wal_store(t, name, 0, "junk", 4);
+    wal_write(t, 3, 19000);
     assert_int_equal(t->state.segments, 3);
-    assert_true(test_exists(t, name));
-    test_sync(t);
+    assert_true(wal_exists(t, name));
+    wal_sync(t);
 
     t->fail_unlink = NULL;
-    test_replays(t, 9);
-    assert_int_equal(test_count(t, ""), 3);
+    wal_replays(t, 9);
+    assert_int_equal(wal_count(t, ""), 3);
 
     /* a segment that cannot go is no reason to keep the others */
 
@@ -753,15 +753,15 @@ test_stuck_leftovers(void **ctx)
     assert_int_equal(kv_log_purge(t->log, 9, t->state.segment_lsn, 0, NULL,
                                   &t->err), KV_ERROR);
     assert_non_null(strstr(t->err.text, FIRST));
-    assert_true(test_exists(t, FIRST));
-    assert_int_equal(test_count(t, "log-"), 2);
+    assert_true(wal_exists(t, FIRST));
+    assert_int_equal(wal_count(t, "log-"), 2);
     assert_int_equal(t->state.segments, 2);
 
     t->fail_unlink = NULL;
     assert_int_equal(kv_log_purge(t->log, 9, t->state.segment_lsn, 0, NULL,
                                   &t->err), KV_OK);
-    assert_int_equal(test_count(t, "log-"), 1);
-    assert_int_equal(test_replay(t, 6, 9), KV_OK);
+    assert_int_equal(wal_count(t, "log-"), 1);
+    assert_int_equal(wal_replay(t, 6, 9), KV_OK);
 }
 
 
@@ -771,12 +771,12 @@ static void
 test_dead_moving(void **ctx)
 {
     int              fields;
-    test_t          *t = *ctx;
+    wal_t           *t = *ctx;
     kv_log_state_t   old, new;
 
-    test_write(t, 1, 60000);
+    wal_write(t, 1, 60000);
     old = t->state;
-    test_write(t, 2, 20000);
+    wal_write(t, 2, 20000);
     new = t->state;
 
     assert_int_equal(new.moving, 0);
@@ -830,14 +830,14 @@ test_dead_moving(void **ctx)
 
     t->state.moving = 1;
     t->state.to.offset = 0;
-    kv_log_destroy(test_create(t, SEGMENT, BATCH));
+    kv_log_destroy(wal_create(t, SEGMENT, BATCH));
     assert_int_equal(t->state.moving, 1);
     assert_int_equal(t->state.offset, new.offset);
     t->state.moving = 0;
 
-    test_write(t, 1, 1);
-    test_sync(t);
-    test_replays(t, 4);
+    wal_write(t, 1, 1);
+    wal_sync(t);
+    wal_replays(t, 4);
 }
 
 
@@ -847,32 +847,32 @@ static void
 test_torn_tail(void **ctx)
 {
     size_t           i, len;
-    test_t          *t = *ctx;
+    wal_t           *t = *ctx;
     uint8_t         *file, junk[4096];
     uint64_t         start;
 
-    test_write(t, 3, 50);
-    test_sync(t);
+    wal_write(t, 3, 50);
+    wal_sync(t);
     start = t->state.offset;
-    test_write(t, 4, 60);
+    wal_write(t, 4, 60);
     len = t->state.offset - start;
 
     file = malloc(SEGMENT);
-    assert_int_equal(test_read(t, FIRST, file, SEGMENT), SEGMENT);
+    assert_int_equal(wal_read(t, FIRST, file, SEGMENT), SEGMENT);
 
     for (i = 0; i < 2 * len; i++) {
         memset(junk, i < len ? 0 : 0xc3, len);
 
-        test_store(t, FIRST, start, file + start, i % len);
-        test_store(t, FIRST, start + i % len, junk, len - i % len);
+        wal_store(t, FIRST, start, file + start, i % len);
+        wal_store(t, FIRST, start + i % len, junk, len - i % len);
 
         if (memcmp(junk, file + start + i % len, len - i % len) == 0) {
             /* the record ends with zeroes: nothing is torn */
-            test_replays(t, 7);
+            wal_replays(t, 7);
             continue;
         }
 
-        test_replays(t, 3);
+        wal_replays(t, 3);
         assert_int_equal(t->state.offset, start);
         assert_int_equal(t->state.durable_lsn, 3);
         assert_int_equal(t->state.segments, 1);
@@ -880,14 +880,14 @@ test_torn_tail(void **ctx)
         /* writing goes on over it */
 
         if (i % 16 == 0) {
-            test_write(t, 1, 20);
+            wal_write(t, 1, 20);
             assert_int_equal(t->state.segments, 1);
-            test_replays(t, 4);
-            test_store(t, FIRST, start, file + start, len);
+            wal_replays(t, 4);
+            wal_store(t, FIRST, start, file + start, len);
             t->model[4].seed = 0;
-            assert_int_equal(test_replay(t, 4, 4), KV_OK);
+            assert_int_equal(wal_replay(t, 4, 4), KV_OK);
             assert_int_equal(t->seen, 7);
-            test_store(t, FIRST, 0, file, SEGMENT);
+            wal_store(t, FIRST, 0, file, SEGMENT);
         }
     }
 
@@ -899,15 +899,15 @@ static void
 test_damaged_middle(void **ctx)
 {
     char        command[1200];
-    test_t     *t = *ctx;
+    wal_t      *t = *ctx;
     uint64_t    offset, size;
     unsigned    i;
 
     offset = 0;
 
     for (i = 0; i < 10; i++) {
-        test_write(t, 5, 500);
-        test_sync(t);
+        wal_write(t, 5, 500);
+        wal_sync(t);
 
         if (i == 4) {
             offset = t->state.offset;
@@ -915,22 +915,22 @@ test_damaged_middle(void **ctx)
     }
 
     size = t->state.offset - offset;
-    test_flip(t, FIRST, offset + size / 10);
+    wal_flip(t, FIRST, offset + size / 10);
 
     (void) snprintf(command, sizeof(command), "offset %llu: no good batch "
                     "with LSN 26 ", (unsigned long long) offset);
-    test_damaged(t, FIRST, command);
+    wal_damaged(t, FIRST, command);
 
     /* in the records that a snapshot holds, too: there is no way past it */
 
-    assert_int_equal(test_replay(t, 40, 0), KV_DAMAGED);
+    assert_int_equal(wal_replay(t, 40, 0), KV_DAMAGED);
     assert_non_null(strstr(t->err.text, "giving up every write from LSN 41 "
                            "on, at least 5 of them, move every log-* "
                            "away"));
 
     /* a walk that has seen up to 40, of which the log has no more than 25 */
 
-    assert_int_equal(test_replay(t, 20, 40), KV_DAMAGED);
+    assert_int_equal(wal_replay(t, 20, 40), KV_DAMAGED);
     assert_non_null(strstr(t->err.text, "giving up what "
                            "snap-0000000000000014.kvs has not seen of the "
                            "writes after LSN 20 (it has seen some of those up "
@@ -940,30 +940,30 @@ test_damaged_middle(void **ctx)
     /* a damaged snapshot of LSN 40 beside one that the log is enough for */
 
     t->newer = 40;
-    assert_int_equal(test_replay(t, 20, 25), KV_DAMAGED);
+    assert_int_equal(wal_replay(t, 20, 25), KV_DAMAGED);
     assert_non_null(strstr(t->err.text, "giving up every write from LSN 26 "
                            "on, at least 20 of them, move every snap-*.kvs "
                            "newer than snap-0000000000000014.kvs away and run "
                            "\"truncate"));
-    assert_int_equal(test_replay(t, 20, 30), KV_DAMAGED);
+    assert_int_equal(wal_replay(t, 20, 30), KV_DAMAGED);
     assert_non_null(strstr(t->err.text, "move every log-* and every "
                            "snap-*.kvs newer than snap-0000000000000014.kvs "
                            "away and run \"touch"));
-    assert_int_equal(test_replay(t, 0, 0), KV_DAMAGED);
+    assert_int_equal(wal_replay(t, 0, 0), KV_DAMAGED);
     assert_non_null(strstr(t->err.text, "move every snap-*.kvs away and run "
                            "\"truncate"));
     t->newer = 0;
 
     /* the way out is one */
 
-    assert_int_equal(test_replay(t, 20, 0), KV_DAMAGED);
+    assert_int_equal(wal_replay(t, 20, 0), KV_DAMAGED);
     assert_non_null(strstr(t->err.text, "from LSN 26 on"));
 
-    test_way_out(t);
-    test_replays(t, 25);
-    test_write(t, 5, 500);
-    test_sync(t);
-    test_replays(t, 30);
+    wal_way_out(t);
+    wal_replays(t, 25);
+    wal_write(t, 5, 500);
+    wal_sync(t);
+    wal_replays(t, 30);
 }
 
 
@@ -972,24 +972,24 @@ test_damaged_middle(void **ctx)
 static void
 test_damaged_last(void **ctx)
 {
-    test_t    *t = *ctx;
+    wal_t     *t = *ctx;
     uint64_t   offset;
 
-    test_write(t, 5, 500);
+    wal_write(t, 5, 500);
     offset = t->state.offset;
-    test_write(t, 5, 500);
-    test_sync(t);
+    wal_write(t, 5, 500);
+    wal_sync(t);
 
-    test_flip(t, FIRST, offset + 50);
-    test_replays(t, 5);
+    wal_flip(t, FIRST, offset + 50);
+    wal_replays(t, 5);
 
-    test_flip(t, FIRST, offset + 50);
-    test_replays(t, 10);
+    wal_flip(t, FIRST, offset + 50);
+    wal_replays(t, 10);
 
     (void) kv_log_mark(t->log, &t->err);
-    test_replays(t, 10);
-    test_flip(t, FIRST, offset + 50);
-    test_damaged(t, FIRST, "a later one says that 10 was durable");
+    wal_replays(t, 10);
+    wal_flip(t, FIRST, offset + 50);
+    wal_damaged(t, FIRST, "a later one says that 10 was durable");
 }
 
 
@@ -1004,14 +1004,14 @@ test_truncated(void **ctx)
     int         fd;
     char        name[KV_NAME_MAX];
     size_t      len, used;
-    test_t     *t = *ctx;
+    wal_t      *t = *ctx;
     uint8_t    *file;
     uint64_t    last, lsn;
     unsigned    i;
 
     for (i = 0; i < 6; i++) {
-        test_write(t, 3, 100);
-        test_sync(t);
+        wal_write(t, 3, 100);
+        wal_sync(t);
     }
 
     (void) kv_log_mark(t->log, &t->err);
@@ -1019,7 +1019,7 @@ test_truncated(void **ctx)
     used = t->state.offset + HEADER;
 
     file = malloc(SEGMENT);
-    assert_int_equal(test_read(t, FIRST, file, SEGMENT), SEGMENT);
+    assert_int_equal(wal_read(t, FIRST, file, SEGMENT), SEGMENT);
 
     for (len = 0; len < SEGMENT; len += len < used ? 1 : 509) {
 
@@ -1027,49 +1027,49 @@ test_truncated(void **ctx)
         assert_int_equal(ftruncate(fd, (off_t) len), 0);
 
         if (len >= used) {
-            test_replays(t, last);
+            wal_replays(t, last);
             assert_int_equal(t->warnings, 1);
             assert_non_null(strstr(t->warned, "the file ends here"));
 
             /* the log goes on in another segment, and both are good */
 
-            test_write(t, 1, 100);
-            test_sync(t);
+            wal_write(t, 1, 100);
+            wal_sync(t);
             assert_int_equal(t->state.segments, 2);
-            test_replays(t, last + 1);
+            wal_replays(t, last + 1);
             assert_int_equal(t->warnings, 1);
-            assert_int_equal(unlinkat(t->dirfd, test_name(name, last + 1), 0),
+            assert_int_equal(unlinkat(t->dirfd, wal_name(name, last + 1), 0),
                              0);
 
         } else {
-            test_damaged(t, FIRST, "");
+            wal_damaged(t, FIRST, "");
 
             if (len >= KV_SEGMENT_HEADER) {
                 assert_int_equal(sscanf(strstr(t->err.text, "from LSN "),
                                         "from LSN %" SCNu64, &lsn), 1);
                 assert_non_null(strstr(t->err.text, "truncate -s 65536 log-"));
-                test_way_out(t);
-                test_replays(t, lsn - 1);
+                wal_way_out(t);
+                wal_replays(t, lsn - 1);
             }
         }
 
         assert_int_equal(ftruncate(fd, SEGMENT), 0);
-        test_store(t, FIRST, 0, file, len < used ? used : SEGMENT);
+        wal_store(t, FIRST, 0, file, len < used ? used : SEGMENT);
         (void) close(fd);
     }
 
-    test_replays(t, last);
+    wal_replays(t, last);
     assert_int_equal(t->warnings, 0);
 
     /* without the mark, nobody knows */
 
     memset(file + used - HEADER, 0, HEADER);
-    test_store(t, FIRST, 0, file, SEGMENT);
+    wal_store(t, FIRST, 0, file, SEGMENT);
     fd = openat(t->dirfd, FIRST, O_RDWR);
     assert_int_equal(ftruncate(fd, SEGMENT - 1), 0);
-    test_damaged(t, FIRST, "LSN 19 may have been in what is gone");
-    test_way_out(t);
-    test_replays(t, last);
+    wal_damaged(t, FIRST, "LSN 19 may have been in what is gone");
+    wal_way_out(t);
+    wal_replays(t, last);
     (void) close(fd);
     free(file);
 }
@@ -1082,7 +1082,7 @@ test_longer(void **ctx)
 {
     int              fd;
     char             junk[4096];
-    test_t          *t = *ctx;
+    wal_t           *t = *ctx;
     uint64_t         last;
     unsigned         i;
     static const int more[] = { 1, 4096, 4 << 20 };
@@ -1090,39 +1090,39 @@ test_longer(void **ctx)
     memset(junk, 0xa5, sizeof(junk));
 
     for (i = 0; i < 3; i++) {
-        test_write(t, 3, 100);
-        test_sync(t);
+        wal_write(t, 3, 100);
+        wal_sync(t);
 
         fd = openat(t->dirfd, FIRST, O_RDWR);
         assert_int_equal(ftruncate(fd, SEGMENT + more[i]), 0);
-        test_store(t, FIRST, SEGMENT, junk, (size_t) kv_min(more[i], 4096));
+        wal_store(t, FIRST, SEGMENT, junk, (size_t) kv_min(more[i], 4096));
         (void) close(fd);
 
         last = t->state.next_lsn - 1;
-        test_replays(t, last);
+        wal_replays(t, last);
         assert_int_equal(t->warnings, 1);
         assert_non_null(strstr(t->warned, FIRST ": offset 65536: the segment "
                                "ends here, but the file goes on for "));
 
-        test_write(t, 1, 100);
-        test_sync(t);
+        wal_write(t, 1, 100);
+        wal_sync(t);
         assert_int_equal(t->state.segments, 1);
-        test_replays(t, last + 1);
+        wal_replays(t, last + 1);
     }
 
     /* nor when it is full, and purged */
 
-    test_write(t, 3, 19000);
-    test_write(t, 3, 19000);
-    test_sync(t);
+    wal_write(t, 3, 19000);
+    wal_write(t, 3, 19000);
+    wal_sync(t);
     last = t->state.next_lsn - 1;
-    test_replays(t, last);
+    wal_replays(t, last);
     assert_int_equal(t->warnings, 1);
     assert_int_equal(kv_log_purge(t->log, t->state.segment_lsn - 1,
                                   t->state.segment_lsn, 2, NULL, &t->err),
                      KV_OK);
-    assert_int_equal(test_count(t, ""), 1);
-    assert_int_equal(test_replay(t, t->state.segment_lsn - 1, 0), KV_OK);
+    assert_int_equal(wal_count(t, ""), 1);
+    assert_int_equal(wal_replay(t, t->state.segment_lsn - 1, 0), KV_OK);
     assert_int_equal(t->warnings, 0);
 }
 
@@ -1132,30 +1132,30 @@ test_longer(void **ctx)
 static void
 test_unreadable_tail(void **ctx)
 {
-    test_t   *t = *ctx;
+    wal_t    *t = *ctx;
     uint64_t  last;
 
-    test_write(t, 3, 100);
-    test_sync(t);
+    wal_write(t, 3, 100);
+    wal_sync(t);
     last = t->state.next_lsn - 1;
 
     t->fail_from = t->state.offset + HEADER;
-    assert_int_equal(test_replay(t, 0, 0), KV_ERROR);
+    assert_int_equal(wal_replay(t, 0, 0), KV_ERROR);
     assert_non_null(strstr(t->err.text, "Input/output error"));
     assert_non_null(strstr(t->err.text, "from LSN 4 on"));
 
     t->fail_from = 0;
-    test_replays(t, last);
+    wal_replays(t, last);
     (void) kv_log_mark(t->log, &t->err);
 
     t->fail_from = t->state.offset + HEADER;
-    test_replays(t, last);
+    wal_replays(t, last);
     assert_int_equal(t->warnings, 1);
-    test_write(t, 2, 100);
-    test_sync(t);
+    wal_write(t, 2, 100);
+    wal_sync(t);
     assert_int_equal(t->state.segments, 2);
     t->fail_from = 0;
-    test_replays(t, last + 2);
+    wal_replays(t, last + 2);
 }
 
 
@@ -1165,7 +1165,7 @@ static void
 test_overlap(void **ctx)
 {
     char       name[KV_NAME_MAX], spare[KV_NAME_MAX];
-    test_t    *t = *ctx;
+    wal_t     *t = *ctx;
     uint8_t   *file;
     unsigned   i;
 
@@ -1173,34 +1173,34 @@ test_overlap(void **ctx)
 
     /* LSNs 1 to 4 and 5 to 8 */
 
-    test_write(t, 4, 10000);
-    test_write(t, 4, 10000);
-    test_sync(t);
-    (void) test_name(name, 5);
-    assert_int_equal(test_read(t, name, file, SEGMENT), SEGMENT);
+    wal_write(t, 4, 10000);
+    wal_write(t, 4, 10000);
+    wal_sync(t);
+    (void) wal_name(name, 5);
+    assert_int_equal(wal_read(t, name, file, SEGMENT), SEGMENT);
 
-    test_empty(t);
-    test_open(t);
+    wal_empty(t);
+    wal_open(t);
 
     for (i = 0; i < 8; i++) {
-        test_write(t, 1, 3000);
-        test_sync(t);
+        wal_write(t, 1, 3000);
+        wal_sync(t);
     }
 
-    test_replays(t, 8);
-    test_store(t, name, 0, file, SEGMENT);
-    test_damaged(t, FIRST, "one of them is of another log");
+    wal_replays(t, 8);
+    wal_store(t, name, 0, file, SEGMENT);
+    wal_damaged(t, FIRST, "one of them is of another log");
 
     /* what was never durable may be there twice: its writer died */
 
-    test_empty(t);
-    test_open(t);
-    test_write(t, 4, 3000);
-    test_sync(t);
-    test_write(t, 4, 3000);
-    test_store(t, name, 0, file, SEGMENT);
-    (void) test_name(spare, 9);
-    assert_int_equal(test_replay(t, 0, 0), KV_NOT_FOUND);
+    wal_empty(t);
+    wal_open(t);
+    wal_write(t, 4, 3000);
+    wal_sync(t);
+    wal_write(t, 4, 3000);
+    wal_store(t, name, 0, file, SEGMENT);
+    (void) wal_name(spare, 9);
+    assert_int_equal(wal_replay(t, 0, 0), KV_NOT_FOUND);
 
     free(file);
 }
@@ -1212,14 +1212,14 @@ static void
 test_every_byte(void **ctx)
 {
     size_t     i, used;
-    test_t    *t = *ctx;
+    wal_t     *t = *ctx;
     uint8_t   *file, bad;
     kv_rc_t    rc;
     uint64_t   last;
 
     for (i = 0; i < 8; i++) {
-        test_write(t, 1 + (unsigned) i % 3, 30 * i);
-        test_sync(t);
+        wal_write(t, 1 + (unsigned) i % 3, 30 * i);
+        wal_sync(t);
     }
 
     (void) kv_log_mark(t->log, &t->err);
@@ -1227,13 +1227,13 @@ test_every_byte(void **ctx)
     used = t->state.offset;
 
     file = malloc(SEGMENT);
-    assert_int_equal(test_read(t, FIRST, file, SEGMENT), SEGMENT);
+    assert_int_equal(wal_read(t, FIRST, file, SEGMENT), SEGMENT);
 
     for (i = 0; i < used + HEADER + 64; i++) {
         bad = file[i] ^ (uint8_t) (i % 9 == 8 ? 0xff : 1 << i % 9);
-        test_store(t, FIRST, i, &bad, 1);
+        wal_store(t, FIRST, i, &bad, 1);
 
-        rc = test_replay(t, 0, 0);
+        rc = wal_replay(t, 0, 0);
 
         if (i < used) {
             assert_int_equal(rc, KV_DAMAGED);
@@ -1244,10 +1244,10 @@ test_every_byte(void **ctx)
             assert_int_equal(t->seen, last);
         }
 
-        test_store(t, FIRST, i, &file[i], 1);
+        wal_store(t, FIRST, i, &file[i], 1);
     }
 
-    test_replays(t, last);
+    wal_replays(t, last);
     free(file);
 }
 
@@ -1262,7 +1262,7 @@ static void
 test_gap(void **ctx)
 {
     char       name[KV_NAME_MAX];
-    test_t    *t = *ctx;
+    wal_t     *t = *ctx;
     uint8_t    junk[HEADER], batch[HEADER], *file;
     uint64_t   offset;
     unsigned   first, i;
@@ -1272,12 +1272,12 @@ test_gap(void **ctx)
     memset(batch, 0, sizeof(batch));
 
     for (first = 0; first < 2; first++) {
-        test_empty(t);
-        test_open(t);
+        wal_empty(t);
+        wal_open(t);
 
         if (first == 0) {
-            test_write(t, 2, 300);
-            test_sync(t);
+            wal_write(t, 2, 300);
+            wal_sync(t);
         }
 
         (void) kv_log_mark(t->log, &t->err);
@@ -1285,38 +1285,38 @@ test_gap(void **ctx)
         offset = first ? KV_SEGMENT_HEADER : t->state.offset;
         i = first ? 1 : 3;
 
-        test_write(t, 1, 300);
-        (void) test_name(name, t->state.segment_lsn);
-        test_write(t, 1, 300);
-        test_write(t, 1, 300);
+        wal_write(t, 1, 300);
+        (void) wal_name(name, t->state.segment_lsn);
+        wal_write(t, 1, 300);
+        wal_write(t, 1, 300);
 
         /* the first is torn, or not even begun */
 
         if (first) {
-            test_flip(t, name, offset + 70);
+            wal_flip(t, name, offset + 70);
         } else {
-            (void) test_read(t, name, file, SEGMENT);
+            (void) wal_read(t, name, file, SEGMENT);
             memcpy(batch, file + offset, HEADER);
-            test_store(t, name, offset, junk, HEADER);
+            wal_store(t, name, offset, junk, HEADER);
         }
 
-        test_replays(t, i - 1);
-        test_replays(t, i - 1);
+        wal_replays(t, i - 1);
+        wal_replays(t, i - 1);
 
-        test_write(t, 1, 300);
-        test_replays(t, i);
+        wal_write(t, 1, 300);
+        wal_replays(t, i);
         assert_int_equal(t->state.segment_lsn, i);
         assert_int_equal(t->state.segments, 2 - first);
 
-        test_write(t, 1, 300);
-        test_sync(t);
-        test_replays(t, i + 1);
+        wal_write(t, 1, 300);
+        wal_sync(t);
+        wal_replays(t, i + 1);
 
         /* not even when the first can be read again */
 
         if (first == 0) {
-            test_store(t, name, offset, batch, HEADER);
-            test_replays(t, i + 1);
+            wal_store(t, name, offset, batch, HEADER);
+            wal_replays(t, i + 1);
         }
     }
 
@@ -1332,43 +1332,43 @@ test_gap(void **ctx)
 static void
 test_gap_after_mark(void **ctx)
 {
-    test_t    *t = *ctx;
+    wal_t     *t = *ctx;
     uint8_t    mark[HEADER];
     uint64_t   offset;
     uint8_t   *file;
 
     file = malloc(SEGMENT);
-    test_write(t, 2, 300);
-    test_sync(t);
+    wal_write(t, 2, 300);
+    wal_sync(t);
     (void) kv_log_mark(t->log, &t->err);
     offset = t->state.offset;
-    (void) test_read(t, FIRST, file, SEGMENT);
+    (void) wal_read(t, FIRST, file, SEGMENT);
     memcpy(mark, file + offset, HEADER);
 
-    test_write(t, 1, 300);
-    test_write(t, 1, 300);
-    test_store(t, FIRST, offset, mark, HEADER);
+    wal_write(t, 1, 300);
+    wal_write(t, 1, 300);
+    wal_store(t, FIRST, offset, mark, HEADER);
 
-    test_replays(t, 2);
-    test_write(t, 1, 300);
+    wal_replays(t, 2);
+    wal_write(t, 1, 300);
     assert_int_equal(t->state.segments, 2);
-    test_replays(t, 3);
+    wal_replays(t, 3);
 
     /* the same, but the batch after it tells that the first was durable */
 
-    test_empty(t);
-    test_open(t);
-    test_write(t, 2, 300);
-    test_sync(t);
+    wal_empty(t);
+    wal_open(t);
+    wal_write(t, 2, 300);
+    wal_sync(t);
     (void) kv_log_mark(t->log, &t->err);
     offset = t->state.offset;
-    (void) test_read(t, FIRST, file, SEGMENT);
+    (void) wal_read(t, FIRST, file, SEGMENT);
     memcpy(mark, file + offset, HEADER);
-    test_write(t, 1, 300);
-    test_sync(t);
-    test_write(t, 1, 300);
-    test_store(t, FIRST, offset, mark, HEADER);
-    test_damaged(t, FIRST, "durable");
+    wal_write(t, 1, 300);
+    wal_sync(t);
+    wal_write(t, 1, 300);
+    wal_store(t, FIRST, offset, mark, HEADER);
+    wal_damaged(t, FIRST, "durable");
 
     free(file);
 }
@@ -1381,14 +1381,14 @@ test_forged(void **ctx)
 {
     size_t              i, n;
     uint8_t            *value;
-    test_t             *t = *ctx;
+    wal_t              *t = *ctx;
     uint64_t            offset;
     kv_record_t         rec;
     struct iovec        piece;
     kv_batch_header_t   h;
 
-    test_write(t, 2, 300);
-    test_sync(t);
+    wal_write(t, 2, 300);
+    wal_sync(t);
     offset = t->state.offset;
 
     n = 1000 * HEADER;
@@ -1418,16 +1418,16 @@ test_forged(void **ctx)
     assert_int_equal(kv_log_add(t->log, &rec), KV_OK);
     assert_int_equal(kv_log_write(t->log, &t->err), KV_OK);
 
-    test_flip(t, FIRST, offset);
-    test_replays(t, 2);
+    wal_flip(t, FIRST, offset);
+    wal_replays(t, 2);
     assert_int_equal(t->state.offset, offset);
 
     /* the same would pass with the salt: this test can fail */
 
     h.salt = t->state.segment_salt;
     h.crc = kv_crc32c(0, (uint8_t *) &h + 8, sizeof(h) - 8);
-    test_store(t, FIRST, offset + 800, &h, sizeof(h));
-    test_damaged(t, FIRST, "durable");
+    wal_store(t, FIRST, offset + 800, &h, sizeof(h));
+    wal_damaged(t, FIRST, "durable");
 
     free(value);
 }
@@ -1440,7 +1440,7 @@ test_failures(void **ctx)
 {
     int        n, i, e;
     bool       stop;
-    test_t    *t = *ctx;
+    wal_t     *t = *ctx;
     kv_rc_t    rc;
     uint64_t   before, after, purged;
 
@@ -1449,8 +1449,8 @@ test_failures(void **ctx)
     for (e = 0; e < 2; e++) {
 
         for (n = 1; /* void */ ; n++) {
-            test_empty(t);
-            test_open(t);
+            wal_empty(t);
+            wal_open(t);
             t->calls = 0;
             t->fail_at = n;
             t->fail_count = 1;
@@ -1461,21 +1461,21 @@ test_failures(void **ctx)
             for (i = 0; i < 12 && !stop; i++) {
                 before = t->state.next_lsn;
 
-                rc = test_try(t, t->log, 2, 9000 + 8 * (size_t) i);
+                rc = wal_try(t, t->log, 2, 9000 + 8 * (size_t) i);
 
                 if (rc == KV_NO_SPACE) {
                     assert_int_equal(errors[e], ENOSPC);
                     assert_int_equal(errno, ENOSPC);
                     assert_int_equal(t->state.next_lsn, before);
                     assert_non_null(strstr(t->err.text, "room on the disk"));
-                    assert_int_equal(test_count(t, ""),
+                    assert_int_equal(wal_count(t, ""),
                                      (int) t->state.segments
-                                     + test_count(t, "spare-"));
+                                     + wal_count(t, "spare-"));
 
                     /* the same batch again, or another one */
 
                     rc = i % 2 ? kv_log_write(t->log, &t->err)
-                               : test_try(t, t->log, 2, 20);
+                               : wal_try(t, t->log, 2, 20);
                     assert_int_equal(rc, KV_OK);
                 }
 
@@ -1515,15 +1515,15 @@ test_failures(void **ctx)
 
             t->fail_at = 0;
             before = t->acked;
-            after = test_exists(t, FIRST) ? 0 : purged;
+            after = wal_exists(t, FIRST) ? 0 : purged;
 
-            assert_int_equal(test_replay(t, after, 0), KV_OK);
+            assert_int_equal(wal_replay(t, after, 0), KV_OK);
             assert_true(t->seen >= before);
 
             /* and with the reading disturbed: nothing, or all */
 
-            test_write(t, 2, 20);
-            test_sync(t);
+            wal_write(t, 2, 20);
+            wal_sync(t);
         }
 
         assert_true(n > 60);
@@ -1535,22 +1535,22 @@ static void
 test_reading_fails(void **ctx)
 {
     int        n;
-    test_t    *t = *ctx;
+    wal_t     *t = *ctx;
     kv_rc_t    rc;
     unsigned   i;
 
     for (i = 0; i < 20; i++) {
-        test_write(t, 4, 3000);
+        wal_write(t, 4, 3000);
     }
 
     for (n = 1, rc = KV_ERROR; rc != KV_OK; n++) {
-        test_store(t, "spare-0.tmp", 0, "", 1);
+        wal_store(t, "spare-0.tmp", 0, "", 1);
         t->calls = 0;
         t->fail_at = n;
         t->fail_count = 2;            /* what is read ahead is tried again */
         t->error = EIO;
 
-        rc = test_replay(t, 0, 0);
+        rc = wal_replay(t, 0, 0);
 
         if (rc != KV_OK) {
             assert_int_equal(rc, KV_ERROR);
@@ -1561,13 +1561,13 @@ test_reading_fails(void **ctx)
     t->fail_at = 0;
     assert_true(n > 10);
     assert_int_equal(t->seen, 80);
-    test_replays(t, 80);
+    wal_replays(t, 80);
 
     /* what the callback returns is what replay returns */
 
     t->model[70].seed ^= 1;
-    assert_int_equal(test_replay(t, 0, 0), KV_NOT_FOUND);
-    assert_int_equal(test_replay(t, 70, 0), KV_OK);
+    assert_int_equal(wal_replay(t, 0, 0), KV_NOT_FOUND);
+    assert_int_equal(wal_replay(t, 70, 0), KV_OK);
 }
 
 
@@ -1575,104 +1575,104 @@ static void
 test_segments_wrong(void **ctx)
 {
     char                  names[3][KV_NAME_MAX];
-    test_t               *t = *ctx;
+    wal_t                *t = *ctx;
     uint8_t               buf[KV_SEGMENT_HEADER];
     unsigned              i;
     uint64_t              lsn;
     kv_segment_header_t   h, good;
 
     for (i = 0; i < 3; i++) {
-        test_write(t, 3, 7000);
-        test_sync(t);
+        wal_write(t, 3, 7000);
+        wal_sync(t);
     }
 
     lsn = t->state.next_lsn - 1;
-    test_replays(t, lsn);
+    wal_replays(t, lsn);
     assert_int_equal(t->state.segments, 2);
-    (void) test_name(names[1], t->state.segment_lsn);
+    (void) wal_name(names[1], t->state.segment_lsn);
 
     /* a snapshot that needs more than there is */
 
-    assert_int_equal(test_replay(t, 1, lsn), KV_OK);
-    assert_int_equal(test_replay(t, 1, lsn + 1), KV_DAMAGED);
+    assert_int_equal(wal_replay(t, 1, lsn), KV_OK);
+    assert_int_equal(wal_replay(t, 1, lsn + 1), KV_DAMAGED);
     assert_non_null(strstr(t->err.text, "touch snap-0000000000000001.alone"));
     assert_non_null(strstr(t->err.text, names[1]));
-    assert_int_equal(test_replay(t, lsn, 0), KV_OK);
-    assert_int_equal(test_replay(t, lsn + 1, 0), KV_DAMAGED);
+    assert_int_equal(wal_replay(t, lsn, 0), KV_OK);
+    assert_int_equal(wal_replay(t, lsn + 1, 0), KV_DAMAGED);
 
     /* a newer version */
 
-    (void) test_read(t, FIRST, (uint8_t *) &good, sizeof(good));
+    (void) wal_read(t, FIRST, (uint8_t *) &good, sizeof(good));
 
     h = good;
     h.version = 2;
-    test_reseal(t, FIRST, &h);
-    test_damaged(t, FIRST, "format version 2");
-    assert_int_equal(test_replay(t, lsn, 0), KV_OK);
+    wal_reseal(t, FIRST, &h);
+    wal_damaged(t, FIRST, "format version 2");
+    assert_int_equal(wal_replay(t, lsn, 0), KV_OK);
 
     /* the wrong name, another size, a header that is not ours */
 
     h = good;
     h.first_lsn = 2;
-    test_reseal(t, FIRST, &h);
-    test_damaged(t, FIRST, "misnamed, its first LSN is 2");
+    wal_reseal(t, FIRST, &h);
+    wal_damaged(t, FIRST, "misnamed, its first LSN is 2");
 
     h = good;
     h.size = (1u << 30) + 4096;
-    test_reseal(t, FIRST, &h);
-    test_damaged(t, FIRST, "no segment has 1073745920 bytes");
+    wal_reseal(t, FIRST, &h);
+    wal_damaged(t, FIRST, "no segment has 1073745920 bytes");
 
     h = good;
     h.size = SEGMENT - 8;
-    test_reseal(t, FIRST, &h);
-    test_replays(t, lsn);
+    wal_reseal(t, FIRST, &h);
+    wal_replays(t, lsn);
     assert_non_null(strstr(t->warned, "the segment ends here"));
 
     h = good;
     h.size = SEGMENT + 8;
-    test_reseal(t, FIRST, &h);
-    test_replays(t, lsn);
+    wal_reseal(t, FIRST, &h);
+    wal_replays(t, lsn);
     assert_non_null(strstr(t->warned, "the file ends here"));
 
     h = good;
     h.magic[0] = 'X';
-    test_reseal(t, FIRST, &h);
-    test_damaged(t, FIRST, "header");
+    wal_reseal(t, FIRST, &h);
+    wal_damaged(t, FIRST, "header");
 
     h = good;
-    test_reseal(t, FIRST, &h);
-    test_replays(t, lsn);
+    wal_reseal(t, FIRST, &h);
+    wal_replays(t, lsn);
 
     /* a segment that begins later than the one before it ends, or earlier */
 
-    (void) test_read(t, names[1], (uint8_t *) &h, sizeof(h));
-    (void) test_read(t, names[1], buf, sizeof(buf));
+    (void) wal_read(t, names[1], (uint8_t *) &h, sizeof(h));
+    (void) wal_read(t, names[1], buf, sizeof(buf));
 
     h.first_lsn++;
     assert_int_equal(renameat(t->dirfd, names[1], t->dirfd,
-                              test_name(names[2], h.first_lsn)), 0);
-    test_reseal(t, names[2], &h);
-    test_damaged(t, FIRST, "the next segment starts with");
+                              wal_name(names[2], h.first_lsn)), 0);
+    wal_reseal(t, names[2], &h);
+    wal_damaged(t, FIRST, "the next segment starts with");
 
     h.first_lsn = 2;
     assert_int_equal(renameat(t->dirfd, names[2], t->dirfd,
-                              test_name(names[0], 2)), 0);
-    test_reseal(t, names[0], &h);
-    test_damaged(t, FIRST, "the batch goes on to LSN 3, but the next segment "
-                           "starts with 2");
+                              wal_name(names[0], 2)), 0);
+    wal_reseal(t, names[0], &h);
+    wal_damaged(t, FIRST, "the batch goes on to LSN 3, but the next segment "
+                          "starts with 2");
 
     assert_int_equal(renameat(t->dirfd, names[0], t->dirfd, names[1]), 0);
-    test_store(t, names[1], 0, buf, sizeof(buf));
-    test_replays(t, lsn);
+    wal_store(t, names[1], 0, buf, sizeof(buf));
+    wal_replays(t, lsn);
 
     /* the first is gone */
 
     assert_int_equal(unlinkat(t->dirfd, FIRST, 0), 0);
-    assert_int_equal(test_replay(t, 0, 0), KV_DAMAGED);
+    assert_int_equal(wal_replay(t, 0, 0), KV_DAMAGED);
     assert_non_null(strstr(t->err.text, "but 1 is needed"));
     assert_non_null(strstr(t->err.text, "from LSN 1 on, at least 6 of them, "
                            "move every log-* away"));
-    assert_int_equal(test_replay(t, t->state.next_lsn ? lsn : 0, 0), KV_OK);
+    assert_int_equal(wal_replay(t, t->state.next_lsn ? lsn : 0, 0), KV_OK);
 }
 
 
@@ -1681,19 +1681,19 @@ test_segments_wrong(void **ctx)
 static void
 test_unknown_record(void **ctx)
 {
-    test_t             *t = *ctx;
+    wal_t              *t = *ctx;
     uint8_t             buf[4096], *file;
     uint64_t            offset;
     kv_batch_header_t   h;
 
-    test_write(t, 2, 10);
+    wal_write(t, 2, 10);
     offset = t->state.offset;
-    test_write(t, 1, 10);
+    wal_write(t, 1, 10);
 
     assert_int_equal(t->state.offset - offset < sizeof(buf), 1);
 
     file = malloc(SEGMENT);
-    (void) test_read(t, FIRST, file, SEGMENT);
+    (void) wal_read(t, FIRST, file, SEGMENT);
     memcpy(buf, file + offset, sizeof(buf));
     free(file);
 
@@ -1701,9 +1701,9 @@ test_unknown_record(void **ctx)
     buf[HEADER] = 9;
     h.crc = kv_crc32c(0, buf + 8, HEADER - 8 + h.len);
     memcpy(buf, &h, sizeof(h));
-    test_store(t, FIRST, offset, buf, HEADER + h.len);
+    wal_store(t, FIRST, offset, buf, HEADER + h.len);
 
-    test_damaged(t, FIRST, "no record of format version 1");
+    wal_damaged(t, FIRST, "no record of format version 1");
     assert_non_null(strstr(t->err.text, "from LSN 3 on"));
 
     /* or there is more in the batch than it says */
@@ -1714,9 +1714,9 @@ test_unknown_record(void **ctx)
     memcpy(buf, &h, sizeof(h));
     h.crc = kv_crc32c(0, buf + 8, HEADER - 8 + h.len);
     memcpy(buf, &h, sizeof(h));
-    test_store(t, FIRST, offset, buf, HEADER + h.len);
+    wal_store(t, FIRST, offset, buf, HEADER + h.len);
 
-    test_damaged(t, FIRST, "no record of format version 1");
+    wal_damaged(t, FIRST, "no record of format version 1");
 }
 
 
@@ -1725,20 +1725,20 @@ test_unknown_record(void **ctx)
 static void
 test_not_the_next(void **ctx)
 {
-    test_t             *t = *ctx;
+    wal_t              *t = *ctx;
     uint8_t             buf[128], *file;
     uint64_t            offset, salt;
     unsigned            i;
     kv_batch_header_t   h;
 
-    test_write(t, 2, 20);
-    test_sync(t);
+    wal_write(t, 2, 20);
+    wal_sync(t);
     offset = t->state.offset;
     salt = t->state.segment_salt;
-    test_write(t, 1, 20);
+    wal_write(t, 1, 20);
 
     file = malloc(SEGMENT);
-    (void) test_read(t, FIRST, file, SEGMENT);
+    (void) wal_read(t, FIRST, file, SEGMENT);
     memcpy(buf, file + offset, sizeof(buf));
     free(file);
     memcpy(&h, buf, sizeof(h));
@@ -1770,9 +1770,9 @@ test_not_the_next(void **ctx)
         memcpy(buf, &h, sizeof(h));
         h.crc = kv_crc32c(0, buf + 8, HEADER - 8 + h.len);
         memcpy(buf, &h, sizeof(h));
-        test_store(t, FIRST, offset, buf, HEADER + h.len);
+        wal_store(t, FIRST, offset, buf, HEADER + h.len);
 
-        test_replays(t, i ? 2 : 3);
+        wal_replays(t, i ? 2 : 3);
         assert_int_equal(t->state.offset, i == 2 || i == 3 ? SEGMENT
                          : i ? offset : offset + HEADER + h.len);
     }
@@ -1787,19 +1787,19 @@ test_not_the_next(void **ctx)
 static void
 test_replaced(void **ctx)
 {
-    test_t    *t = *ctx;
+    wal_t     *t = *ctx;
     uint64_t   salt;
     kv_log_t  *large;
 
-    test_write(t, 1, 60000);
-    test_sync(t);
+    wal_write(t, 1, 60000);
+    wal_sync(t);
     assert_int_equal(kv_log_prepare(t->log, NULL), KV_OK);
 
     t->calls = 0;
     t->fail_at = MANY;
     t->fail_write = SEGMENT / 4;
     t->error = ENOSPC;
-    assert_int_equal(test_try(t, t->log, 1, SEGMENT / 2), KV_NO_SPACE);
+    assert_int_equal(wal_try(t, t->log, 1, SEGMENT / 2), KV_NO_SPACE);
     t->fail_write = 0;
     t->fail_at = 0;
 
@@ -1808,18 +1808,18 @@ test_replaced(void **ctx)
     assert_int_equal(t->state.segments, 2);
     salt = t->state.segment_salt;
 
-    large = test_create(t, 4 * SEGMENT, 3 * SEGMENT);
+    large = wal_create(t, 4 * SEGMENT, 3 * SEGMENT);
     assert_non_null(large);
-    assert_int_equal(test_try(t, large, 1, 2 * SEGMENT), KV_OK);
+    assert_int_equal(wal_try(t, large, 1, 2 * SEGMENT), KV_OK);
     assert_int_equal(t->state.segment_lsn, 2);
     assert_int_equal(t->state.segments, 2);
     assert_true(t->state.segment_salt != salt);
 
-    test_write(t, 1, 100);
+    wal_write(t, 1, 100);
     assert_int_equal(t->state.segments, 2);
-    test_sync(t);
+    wal_sync(t);
     kv_log_destroy(large);
-    test_replays(t, 3);
+    wal_replays(t, 3);
 }
 
 
@@ -1828,8 +1828,8 @@ test_replaced(void **ctx)
 static void
 test_other_files(void **ctx)
 {
-    size_t   i;
-    test_t  *t = *ctx;
+    size_t  i;
+    wal_t  *t = *ctx;
 
     static const char  *keep[] = {
         "kv.lock", "snap-0000000000000001.kvs", "snap-0000000000000002.tmp",
@@ -1838,26 +1838,26 @@ test_other_files(void **ctx)
         "log-0000000000000001.kvl.bak", "spare-5.kvl"
     };
 
-    test_write(t, 1, 1);
-    test_sync(t);
+    wal_write(t, 1, 1);
+    wal_sync(t);
 
     for (i = 0; i < sizeof(keep) / sizeof(keep[0]); i++) {
-        test_store(t, keep[i], 0, "x", 1);
+        wal_store(t, keep[i], 0, "x", 1);
     }
 
-    test_store(t, "log-0000000000000009.tmp", 0, "x", 1);
-    test_store(t, "spare-9.tmp", 0, "x", 1);
+    wal_store(t, "log-0000000000000009.tmp", 0, "x", 1);
+    wal_store(t, "spare-9.tmp", 0, "x", 1);
 
-    test_flip(t, FIRST, 0);
-    test_damaged(t, FIRST, "");
-    assert_int_equal(test_count(t, ""), i + 3);
+    wal_flip(t, FIRST, 0);
+    wal_damaged(t, FIRST, "");
+    assert_int_equal(wal_count(t, ""), i + 3);
 
-    test_flip(t, FIRST, 0);
-    test_replays(t, 1);
-    assert_int_equal(test_count(t, ""), i + 1);
+    wal_flip(t, FIRST, 0);
+    wal_replays(t, 1);
+    assert_int_equal(wal_count(t, ""), i + 1);
 
     for (i = 0; i < sizeof(keep) / sizeof(keep[0]); i++) {
-        assert_true(test_exists(t, keep[i]));
+        assert_true(wal_exists(t, keep[i]));
     }
 }
 
@@ -1870,13 +1870,13 @@ test_other_files(void **ctx)
 static void
 test_sync_lost(void **ctx)
 {
-    test_t  *t = *ctx;
+    wal_t  *t = *ctx;
 
     t->keep = true;
-    test_write(t, 1, 100);
-    test_sync(t);
-    test_write(t, 1, 5000);
-    test_write(t, 1, 5000);
+    wal_write(t, 1, 100);
+    wal_sync(t);
+    wal_write(t, 1, 5000);
+    wal_write(t, 1, 5000);
 
     t->fail_at = t->calls + 1;
     t->fail_count = 1;
@@ -1884,11 +1884,11 @@ test_sync_lost(void **ctx)
     assert_int_equal(kv_log_sync(t->log, &t->err), KV_ERROR);
     assert_int_equal(t->state.durable_lsn, 1);
 
-    test_replays(t, 3);
-    test_write(t, 1, 100);
-    test_sync(t);
-    test_cut(t);
-    test_replays(t, 4);
+    wal_replays(t, 3);
+    wal_write(t, 1, 100);
+    wal_sync(t);
+    wal_cut(t);
+    wal_replays(t, 4);
 }
 
 
@@ -1897,25 +1897,25 @@ test_sync_lost(void **ctx)
 static void
 test_name_lost(void **ctx)
 {
-    test_t  *t = *ctx;
+    wal_t  *t = *ctx;
 
     t->keep = true;
-    test_write(t, 1, 60000);
-    test_sync(t);
+    wal_write(t, 1, 60000);
+    wal_sync(t);
 
     t->fail_dir = true;
     t->error = EIO;
-    assert_int_equal(test_try(t, t->log, 1, 60000), KV_ERROR);
+    assert_int_equal(wal_try(t, t->log, 1, 60000), KV_ERROR);
     assert_int_equal(t->state.next_lsn, 2);
-    assert_int_equal(test_replay(t, 0, 0), KV_ERROR);
+    assert_int_equal(wal_replay(t, 0, 0), KV_ERROR);
     t->fail_dir = false;
 
-    test_replays(t, 1);
+    wal_replays(t, 1);
     assert_int_equal(t->state.segments, 2);
-    test_write(t, 1, 100);
-    test_sync(t);
-    test_undo(t, 0);
-    test_replays(t, 2);
+    wal_write(t, 1, 100);
+    wal_sync(t);
+    wal_undo(t, 0);
+    wal_replays(t, 2);
 }
 
 
@@ -1928,7 +1928,7 @@ static void
 test_power_cuts(void **ctx)
 {
     bool       died, stop;
-    test_t    *t = *ctx;
+    wal_t     *t = *ctx;
     kv_rc_t    rc;
     uint64_t   base, round, step, n;
 
@@ -1938,49 +1938,49 @@ test_power_cuts(void **ctx)
 
         if (round % 10 == 0) {
             t->keep = false;
-            test_empty(t);
-            test_open(t);
+            wal_empty(t);
+            wal_open(t);
             t->acked = 0;
             base = 0;
             t->keep = true;
         }
 
-        n = 1 + test_random(t, test_random(t, 2) ? 3 : 40);
+        n = 1 + wal_random(t, wal_random(t, 2) ? 3 : 40);
         died = false;
         stop = false;
 
         t->calls = 0;
         t->fail_at = 0;
 
-        if (test_random(t, 2)) {
-            t->fail_at = 1 + (int) test_random(t, 6 * n);
-            t->fail_count = test_random(t, 2) ? MANY : 1;
+        if (wal_random(t, 2)) {
+            t->fail_at = 1 + (int) wal_random(t, 6 * n);
+            t->fail_count = wal_random(t, 2) ? MANY : 1;
             t->error = EIO;
         }
 
         for (step = 0; step < n && !stop; step++) {
 
-            rc = test_try(t, t->log, 1 + (unsigned) test_random(t, 5),
-                          test_random(t, 3) ? test_random(t, 700)
-                                            : test_random(t, 11000));
+            rc = wal_try(t, t->log, 1 + (unsigned) wal_random(t, 5),
+                         wal_random(t, 3) ? wal_random(t, 700)
+                                          : wal_random(t, 11000));
 
-            if (rc == KV_OK && test_random(t, 3) == 0) {
+            if (rc == KV_OK && wal_random(t, 3) == 0) {
                 rc = kv_log_sync(t->log, &t->err);
             }
 
-            if (rc == KV_OK && test_random(t, 3) == 0) {
+            if (rc == KV_OK && wal_random(t, 3) == 0) {
                 (void) kv_log_mark(t->log, &t->err);
             }
 
-            if (rc == KV_OK && test_random(t, 12) == 0) {
+            if (rc == KV_OK && wal_random(t, 12) == 0) {
                 rc = kv_log_prepare(t->log, NULL);
                 rc = rc == KV_DECLINED ? KV_OK : rc;
             }
 
-            if (rc == KV_OK && test_random(t, 12) == 0) {
+            if (rc == KV_OK && wal_random(t, 12) == 0) {
                 base = kv_max(base, t->state.durable_lsn);
                 rc = kv_log_purge(t->log, base, t->state.segment_lsn,
-                                  (unsigned) test_random(t, 3), NULL, &t->err);
+                                  (unsigned) wal_random(t, 3), NULL, &t->err);
             }
 
             t->acked = t->state.durable_lsn;
@@ -1991,10 +1991,10 @@ test_power_cuts(void **ctx)
                  * or the process is dead, and others may go on.
                  */
                 died = true;
-                stop = t->fail_count == 1 || test_random(t, 2);
+                stop = t->fail_count == 1 || wal_random(t, 2);
                 t->fail_at = 0;
                 kv_log_destroy(t->log);
-                t->log = test_create(t, SEGMENT, BATCH);
+                t->log = wal_create(t, SEGMENT, BATCH);
             }
 
             assert_true(rc == KV_OK || died);
@@ -2002,12 +2002,12 @@ test_power_cuts(void **ctx)
 
         t->fail_at = 0;
 
-        if (test_random(t, 4)) {
-            test_cut(t);
+        if (wal_random(t, 4)) {
+            wal_cut(t);
         }
 
         n = t->acked;
-        rc = test_replay(t, base, base);
+        rc = wal_replay(t, base, base);
 
         if (rc != KV_OK) {
             fail_msg("round %d: %s", (int) round, t->err.text);
@@ -2022,12 +2022,12 @@ test_power_cuts(void **ctx)
 
 
 static int
-test_setup(void **ctx)
+wal_setup(void **ctx)
 {
-    test_t      *t;
+    wal_t       *t;
     const char  *tmp;
 
-    t = calloc(1, sizeof(test_t));
+    t = calloc(1, sizeof(wal_t));
 
     if (t == NULL) {
         return -1;
@@ -2035,7 +2035,7 @@ test_setup(void **ctx)
 
     tmp = getenv("TMPDIR");
 
-    (void) snprintf(t->path, sizeof(t->path), "%s/kv_test_log.XXXXXX",
+    (void) snprintf(t->path, sizeof(t->path), "%s/kv_test_wal.XXXXXX",
                     tmp ? tmp : "/tmp");
 
     if (mkdtemp(t->path) == NULL) {
@@ -2053,19 +2053,19 @@ test_setup(void **ctx)
     kv_io_system(&t->system);
     *ctx = t;
 
-    test_table(t);
-    test_open(t);
+    wal_table(t);
+    wal_open(t);
 
     return 0;
 }
 
 
 static int
-test_teardown(void **ctx)
+wal_teardown(void **ctx)
 {
-    test_t  *t = *ctx;
+    wal_t  *t = *ctx;
 
-    test_empty(t);
+    wal_empty(t);
     (void) close(t->dirfd);
     (void) rmdir(t->path);
     free(t->value);
@@ -2076,10 +2076,10 @@ test_teardown(void **ctx)
 
 
 static void
-test_empty(test_t *t)
+wal_empty(wal_t *t)
 {
     while (t->unsynced_n) {
-        test_forget(t, t->unsynced_n - 1);
+        wal_forget(t, t->unsynced_n - 1);
     }
 
     t->renames_n = 0;
@@ -2089,14 +2089,14 @@ test_empty(test_t *t)
         t->log = NULL;
     }
 
-    (void) t->system.list(&t->system, t->dirfd, test_unlink, t);
+    (void) t->system.list(&t->system, t->dirfd, wal_unlink, t);
 }
 
 
 static void
-test_unlink(void *ctx, const char *name)
+wal_unlink(void *ctx, const char *name)
 {
-    test_t  *t = ctx;
+    wal_t  *t = ctx;
 
     (void) unlinkat(t->dirfd, name, 0);
 }
@@ -2105,7 +2105,7 @@ test_unlink(void *ctx, const char *name)
 /* A handle on a log without anything. */
 
 static void
-test_open(test_t *t)
+wal_open(wal_t *t)
 {
     if (t->log) {
         kv_log_destroy(t->log);
@@ -2116,20 +2116,20 @@ test_open(test_t *t)
     t->acked = 0;
     t->fail_at = 0;
 
-    t->log = test_create(t, t->segment_size, t->max_batch);
+    t->log = wal_create(t, t->segment_size, t->max_batch);
     assert_non_null(t->log);
 }
 
 
 static kv_log_t *
-test_create(test_t *t, uint64_t segment_size, size_t max_batch)
+wal_create(wal_t *t, uint64_t segment_size, size_t max_batch)
 {
     kv_log_t  *log;
 
     log = kv_log_create(&t->io, t->dirfd, &t->state, segment_size, max_batch);
 
     if (log) {
-        kv_log_set_direct(log, test_direct);
+        kv_log_set_direct(log, wal_direct);
     }
 
     return log;
@@ -2137,7 +2137,7 @@ test_create(test_t *t, uint64_t segment_size, size_t max_batch)
 
 
 static uint64_t
-test_random(test_t *t, uint64_t n)
+wal_random(wal_t *t, uint64_t n)
 {
     t->random ^= t->random << 13;
     t->random ^= t->random >> 7;
@@ -2148,7 +2148,7 @@ test_random(test_t *t, uint64_t n)
 
 
 static uint8_t
-test_byte(const model_t *m, size_t i)
+wal_byte(const model_t *m, size_t i)
 {
     return (uint8_t) (m->seed + i + (i >> 8) * 3);
 }
@@ -2157,7 +2157,7 @@ test_byte(const model_t *m, size_t i)
 /* All of a record but its value. */
 
 static void
-test_make(const model_t *m, uint64_t lsn, kv_record_t *rec, char *key)
+wal_make(const model_t *m, uint64_t lsn, kv_record_t *rec, char *key)
 {
     memset(rec, 0, sizeof(*rec));
 
@@ -2185,7 +2185,7 @@ test_make(const model_t *m, uint64_t lsn, kv_record_t *rec, char *key)
 
 
 static kv_rc_t
-test_add(test_t *t, kv_log_t *log, uint64_t lsn, size_t len)
+wal_add(wal_t *t, kv_log_t *log, uint64_t lsn, size_t len)
 {
     char            key[64];
     size_t          i, left;
@@ -2199,23 +2199,23 @@ test_add(test_t *t, kv_log_t *log, uint64_t lsn, size_t len)
     assert_true(t->value_used + len <= t->value_max);
 
     m = &t->model[lsn];
-    m->seed = test_random(t, 1 << 30);
+    m->seed = wal_random(t, 1 << 30);
     m->len = (uint32_t) len;
 
-    test_make(m, lsn, &rec, key);
+    wal_make(m, lsn, &rec, key);
 
     /* the exact size of a record that fills a batch is for one to choose */
 
     if (len > BATCH - 200 && len < BATCH) {
         m->seed = 9;
-        test_make(m, lsn, &rec, key);
+        wal_make(m, lsn, &rec, key);
         rec.key_len = 32;
     }
 
     value = t->value + t->value_used;
 
     for (i = 0; i < len; i++) {
-        value[i] = test_byte(m, i);
+        value[i] = wal_byte(m, i);
     }
 
     rec.value = pieces;
@@ -2223,7 +2223,7 @@ test_add(test_t *t, kv_log_t *log, uint64_t lsn, size_t len)
 
     for (i = 0; i < 8 && left; i++) {
         pieces[i].iov_base = value + (len - left);
-        pieces[i].iov_len = i == 7 ? left : test_random(t, left + 1);
+        pieces[i].iov_len = i == 7 ? left : wal_random(t, left + 1);
         left -= pieces[i].iov_len;
         rec.value_n++;
     }
@@ -2239,7 +2239,7 @@ test_add(test_t *t, kv_log_t *log, uint64_t lsn, size_t len)
 
 
 static kv_rc_t
-test_try(test_t *t, kv_log_t *log, unsigned n, size_t len)
+wal_try(wal_t *t, kv_log_t *log, unsigned n, size_t len)
 {
     unsigned  i;
 
@@ -2249,7 +2249,7 @@ test_try(test_t *t, kv_log_t *log, unsigned n, size_t len)
     kv_log_begin(log);
 
     for (i = 0; i < n; i++) {
-        assert_int_equal(test_add(t, log, t->state.next_lsn + i, len), KV_OK);
+        assert_int_equal(wal_add(t, log, t->state.next_lsn + i, len), KV_OK);
     }
 
     return kv_log_write(log, &t->err);
@@ -2257,19 +2257,19 @@ test_try(test_t *t, kv_log_t *log, unsigned n, size_t len)
 
 
 static void
-test_write(test_t *t, unsigned n, size_t len)
+wal_write(wal_t *t, unsigned n, size_t len)
 {
     uint64_t  before;
 
     before = t->state.next_lsn;
 
-    assert_int_equal(test_try(t, t->log, n, len), KV_OK);
+    assert_int_equal(wal_try(t, t->log, n, len), KV_OK);
     assert_int_equal(t->state.next_lsn, before + n);
 }
 
 
 static void
-test_sync(test_t *t)
+wal_sync(wal_t *t)
 {
     assert_int_equal(kv_log_sync(t->log, &t->err), KV_OK);
     assert_int_equal(t->state.durable_lsn, t->state.next_lsn - 1);
@@ -2280,7 +2280,7 @@ test_sync(test_t *t)
 /* As a new process after all others have gone; t->seen is the last LSN. */
 
 static kv_rc_t
-test_replay(test_t *t, uint64_t after, uint64_t must_reach)
+wal_replay(wal_t *t, uint64_t after, uint64_t must_reach)
 {
     kv_rc_t         rc;
     kv_log_state_t   before;
@@ -2295,15 +2295,15 @@ test_replay(test_t *t, uint64_t after, uint64_t must_reach)
     t->seen = after;
     t->err.text[0] = '\0';
 
-    t->log = test_create(t, t->segment_size, t->max_batch);
+    t->log = wal_create(t, t->segment_size, t->max_batch);
     assert_non_null(t->log);
 
     memset(&from, 0, sizeof(from));
     from.after = after;
     from.must_reach = must_reach;
     from.newer = t->newer;
-    from.record = test_check;
-    from.warn = test_warn;
+    from.record = wal_check;
+    from.warn = wal_warn;
     from.ctx = t;
 
     t->warnings = 0;
@@ -2328,9 +2328,9 @@ test_replay(test_t *t, uint64_t after, uint64_t must_reach)
 
 
 static void
-test_warn(void *ctx, const char *text)
+wal_warn(void *ctx, const char *text)
 {
-    test_t  *t = ctx;
+    wal_t  *t = ctx;
 
     t->warnings++;
     (void) snprintf(t->warned, sizeof(t->warned), "%s", text);
@@ -2338,9 +2338,9 @@ test_warn(void *ctx, const char *text)
 
 
 static void
-test_replays(test_t *t, uint64_t last)
+wal_replays(wal_t *t, uint64_t last)
 {
-    if (test_replay(t, 0, 0) != KV_OK) {
+    if (wal_replay(t, 0, 0) != KV_OK) {
         fail_msg("%s", t->err.text);
     }
 
@@ -2349,9 +2349,9 @@ test_replays(test_t *t, uint64_t last)
 
 
 static void
-test_damaged(test_t *t, const char *file, const char *what)
+wal_damaged(wal_t *t, const char *file, const char *what)
 {
-    assert_int_equal(test_replay(t, 0, 0), KV_DAMAGED);
+    assert_int_equal(wal_replay(t, 0, 0), KV_DAMAGED);
     assert_memory_equal(t->err.text, file, strlen(file));
     assert_non_null(strstr(t->err.text, "offset "));
     assert_non_null(strstr(t->err.text, what));
@@ -2363,7 +2363,7 @@ test_damaged(test_t *t, const char *file, const char *what)
 /* Does the commands of the last refusal. */
 
 static void
-test_way_out(test_t *t)
+wal_way_out(wal_t *t)
 {
     char  command[1200], *from, *to;
 
@@ -2378,11 +2378,11 @@ test_way_out(test_t *t)
 
 
 static kv_rc_t
-test_check(void *ctx, uint64_t lsn, const kv_record_t *rec)
+wal_check(void *ctx, uint64_t lsn, const kv_record_t *rec)
 {
     char            key[64];
     size_t          i;
-    test_t         *t = ctx;
+    wal_t          *t = ctx;
     model_t        *m;
     kv_record_t     expected;
     const uint8_t  *value;
@@ -2398,7 +2398,7 @@ test_check(void *ctx, uint64_t lsn, const kv_record_t *rec)
         return KV_OK;
     }
 
-    test_make(m, lsn, &expected, key);
+    wal_make(m, lsn, &expected, key);
 
     if (rec->key_len == 32 && m->seed == 9) {
         expected.key_len = 32;
@@ -2416,7 +2416,7 @@ test_check(void *ctx, uint64_t lsn, const kv_record_t *rec)
     value = rec->value->iov_base;
 
     for (i = 0; i < rec->value_len; i++) {
-        if (value[i] != test_byte(m, i)) {
+        if (value[i] != wal_byte(m, i)) {
             return KV_NOT_FOUND;
         }
     }
@@ -2428,7 +2428,7 @@ test_check(void *ctx, uint64_t lsn, const kv_record_t *rec)
 
 
 static size_t
-test_read(test_t *t, const char *name, uint8_t *buf, size_t max)
+wal_read(wal_t *t, const char *name, uint8_t *buf, size_t max)
 {
     int      fd;
     ssize_t  n;
@@ -2444,7 +2444,7 @@ test_read(test_t *t, const char *name, uint8_t *buf, size_t max)
 
 
 static void
-test_store(test_t *t, const char *name, uint64_t offset, const void *data,
+wal_store(wal_t *t, const char *name, uint64_t offset, const void *data,
     size_t n)
 {
     int  fd;
@@ -2457,7 +2457,7 @@ test_store(test_t *t, const char *name, uint64_t offset, const void *data,
 
 
 static void
-test_flip(test_t *t, const char *name, uint64_t offset)
+wal_flip(wal_t *t, const char *name, uint64_t offset)
 {
     int      fd;
     uint8_t  byte;
@@ -2474,7 +2474,7 @@ test_flip(test_t *t, const char *name, uint64_t offset)
 /* Gives the segment this header, with the right checksum. */
 
 static void
-test_reseal(test_t *t, const char *name, kv_segment_header_t *h)
+wal_reseal(wal_t *t, const char *name, kv_segment_header_t *h)
 {
     uint8_t  buf[KV_SEGMENT_HEADER];
 
@@ -2483,12 +2483,12 @@ test_reseal(test_t *t, const char *name, kv_segment_header_t *h)
     memcpy(buf, h, sizeof(*h));
     h->crc = kv_crc32c(0, buf, sizeof(buf));
     memcpy(buf, h, sizeof(*h));
-    test_store(t, name, 0, buf, sizeof(buf));
+    wal_store(t, name, 0, buf, sizeof(buf));
 }
 
 
 static bool
-test_exists(test_t *t, const char *name)
+wal_exists(wal_t *t, const char *name)
 {
     return faccessat(t->dirfd, name, F_OK, 0) == 0;
 }
@@ -2501,7 +2501,7 @@ typedef struct {
 
 
 static void
-test_counted(void *ctx, const char *name)
+wal_counted(void *ctx, const char *name)
 {
     counter_t  *c = ctx;
 
@@ -2510,11 +2510,11 @@ test_counted(void *ctx, const char *name)
 
 
 static int
-test_count(test_t *t, const char *prefix)
+wal_count(wal_t *t, const char *prefix)
 {
     counter_t  c = { prefix, 0 };
 
-    assert_int_equal(t->system.list(&t->system, t->dirfd, test_counted, &c),
+    assert_int_equal(t->system.list(&t->system, t->dirfd, wal_counted, &c),
                      0);
 
     return c.n;
@@ -2522,7 +2522,7 @@ test_count(test_t *t, const char *prefix)
 
 
 static char *
-test_name(char *buf, uint64_t lsn)
+wal_name(char *buf, uint64_t lsn)
 {
     (void) snprintf(buf, KV_NAME_MAX, "log-%016llx.kvl",
                     (unsigned long long) lsn);
@@ -2537,7 +2537,7 @@ test_name(char *buf, uint64_t lsn)
  */
 
 static void
-test_cut(test_t *t)
+wal_cut(wal_t *t)
 {
     size_t       i, n;
     unsynced_t  *u;
@@ -2549,23 +2549,23 @@ test_cut(test_t *t)
             n = 512 - ((size_t) u->offset + i) % 512;
             n = kv_min(n, u->len - i);
 
-            if (test_random(t, 2)) {
+            if (wal_random(t, 2)) {
                 assert_int_equal(pwrite(u->fd, u->old + i, n,
                                         u->offset + (off_t) i), n);
             }
         }
 
-        test_forget(t, t->unsynced_n - 1);
+        wal_forget(t, t->unsynced_n - 1);
     }
 
-    test_undo(t, test_random(t, t->renames_n + 1));
+    wal_undo(t, wal_random(t, t->renames_n + 1));
 }
 
 
 /* Takes back the renames but for the first so many. */
 
 static void
-test_undo(test_t *t, size_t keep)
+wal_undo(wal_t *t, size_t keep)
 {
     while (t->renames_n > keep) {
         t->renames_n--;
@@ -2578,7 +2578,7 @@ test_undo(test_t *t, size_t keep)
 
 
 static void
-test_forget(test_t *t, size_t i)
+wal_forget(wal_t *t, size_t i)
 {
     (void) close(t->unsynced[i].fd);
     free(t->unsynced[i].old);
@@ -2592,9 +2592,9 @@ test_forget(test_t *t, size_t i)
 /* The table: the system's, with failures, and without real syncs. */
 
 static bool
-test_fails(kv_io_t *io)
+wal_fails(kv_io_t *io)
 {
-    test_t  *t = (test_t *) io;
+    wal_t  *t = (wal_t *) io;
 
     t->calls++;
 
@@ -2610,43 +2610,43 @@ test_fails(kv_io_t *io)
 
 
 static int
-test_io_open(kv_io_t *io, int dirfd, const char *name, int flags)
+wal_io_open(kv_io_t *io, int dirfd, const char *name, int flags)
 {
-    test_t  *t = (test_t *) io;
+    wal_t  *t = (wal_t *) io;
 
-    return test_fails(io) ? -1
-                          : t->system.open(&t->system, dirfd, name, flags);
+    return wal_fails(io) ? -1
+                         : t->system.open(&t->system, dirfd, name, flags);
 }
 
 
 static ssize_t
-test_io_pread(kv_io_t *io, int fd, void *buf, size_t n, off_t offset)
+wal_io_pread(kv_io_t *io, int fd, void *buf, size_t n, off_t offset)
 {
-    test_t  *t = (test_t *) io;
+    wal_t  *t = (wal_t *) io;
 
     if (t->fail_from && (uint64_t) offset + n > t->fail_from) {
         errno = EIO;
         return -1;
     }
 
-    return test_fails(io) ? -1
-                          : t->system.pread(&t->system, fd, buf, n, offset);
+    return wal_fails(io) ? -1
+                         : t->system.pread(&t->system, fd, buf, n, offset);
 }
 
 
 static ssize_t
-test_io_pwritev(kv_io_t *io, int fd, const struct iovec *iov, int n,
+wal_io_pwritev(kv_io_t *io, int fd, const struct iovec *iov, int n,
     off_t offset)
 {
     int           i;
     bool          fails;
-    test_t       *t = (test_t *) io;
+    wal_t        *t = (wal_t *) io;
     size_t        len;
     unsynced_t   *u;
     struct iovec  half;
     struct stat   st;
 
-    fails = test_fails(io);
+    fails = wal_fails(io);
 
     for (i = 0, len = 0; i < n; i++) {
         len += iov[i].iov_len;
@@ -2698,15 +2698,15 @@ test_io_pwritev(kv_io_t *io, int fd, const struct iovec *iov, int n,
  */
 
 static int
-test_io_fdatasync(kv_io_t *io, int fd)
+wal_io_fdatasync(kv_io_t *io, int fd)
 {
     bool          fails;
     size_t        i, j;
-    test_t       *t = (test_t *) io;
+    wal_t        *t = (wal_t *) io;
     unsynced_t    u;
     struct stat   st;
 
-    fails = test_fails(io);
+    fails = wal_fails(io);
 
     if (fails && t->fail_count > 1) {
         return -1;
@@ -2730,10 +2730,10 @@ test_io_fdatasync(kv_io_t *io, int fd)
 
         } else {
             for (j = 0; j < i; j++) {
-                test_rewritten(&t->unsynced[j], &u);
+                wal_rewritten(&t->unsynced[j], &u);
             }
 
-            test_forget(t, i);
+            wal_forget(t, i);
         }
     }
 
@@ -2753,7 +2753,7 @@ test_io_fdatasync(kv_io_t *io, int fd)
 /* Of a lost write, what a later one covers is not lost any more. */
 
 static void
-test_rewritten(unsynced_t *lost, const unsynced_t *by)
+wal_rewritten(unsynced_t *lost, const unsynced_t *by)
 {
     off_t  end, by_end;
 
@@ -2777,28 +2777,28 @@ test_rewritten(unsynced_t *lost, const unsynced_t *by)
 
 
 static int
-test_io_fallocate(kv_io_t *io, int fd, off_t offset, off_t len)
+wal_io_fallocate(kv_io_t *io, int fd, off_t offset, off_t len)
 {
-    test_t  *t = (test_t *) io;
+    wal_t  *t = (wal_t *) io;
 
     t->allocations++;
 
-    return test_fails(io)
+    return wal_fails(io)
            ? -1 : t->system.fallocate(&t->system, fd, offset, len);
 }
 
 
 static int
-test_io_rename(kv_io_t *io, int dirfd, const char *from, const char *to)
+wal_io_rename(kv_io_t *io, int dirfd, const char *from, const char *to)
 {
-    bool     over;
-    test_t  *t = (test_t *) io;
+    bool    over;
+    wal_t  *t = (wal_t *) io;
 
-    if (test_fails(io)) {
+    if (wal_fails(io)) {
         return -1;
     }
 
-    over = test_exists(t, to);
+    over = wal_exists(t, to);
 
     if (t->system.rename(&t->system, dirfd, from, to) == -1) {
         return -1;
@@ -2818,11 +2818,11 @@ test_io_rename(kv_io_t *io, int dirfd, const char *from, const char *to)
 
 
 static int
-test_io_unlink(kv_io_t *io, int dirfd, const char *name)
+wal_io_unlink(kv_io_t *io, int dirfd, const char *name)
 {
-    test_t  *t = (test_t *) io;
+    wal_t  *t = (wal_t *) io;
 
-    if (test_fails(io)) {
+    if (wal_fails(io)) {
         return -1;
     }
 
@@ -2839,27 +2839,27 @@ test_io_unlink(kv_io_t *io, int dirfd, const char *name)
 
 
 static off_t
-test_io_size(kv_io_t *io, int fd)
+wal_io_size(kv_io_t *io, int fd)
 {
-    test_t  *t = (test_t *) io;
+    wal_t  *t = (wal_t *) io;
 
-    return test_fails(io) ? -1 : t->system.size(&t->system, fd);
+    return wal_fails(io) ? -1 : t->system.size(&t->system, fd);
 }
 
 
 static int
-test_io_list(kv_io_t *io, int dirfd, kv_io_list_pt cb, void *ctx)
+wal_io_list(kv_io_t *io, int dirfd, kv_io_list_pt cb, void *ctx)
 {
-    test_t  *t = (test_t *) io;
+    wal_t  *t = (wal_t *) io;
 
-    return test_fails(io) ? -1 : t->system.list(&t->system, dirfd, cb, ctx);
+    return wal_fails(io) ? -1 : t->system.list(&t->system, dirfd, cb, ctx);
 }
 
 
 /* In name only: the tests look at the file through the same descriptor. */
 
 static int
-test_io_direct(kv_io_t *io, int fd, bool on)
+wal_io_direct(kv_io_t *io, int fd, bool on)
 {
     (void) io;
     (void) fd;
@@ -2870,25 +2870,25 @@ test_io_direct(kv_io_t *io, int fd, bool on)
 
 
 static void
-test_table(test_t *t)
+wal_table(wal_t *t)
 {
     t->io = t->system;
-    t->io.open = test_io_open;
-    t->io.pread = test_io_pread;
-    t->io.pwritev = test_io_pwritev;
-    t->io.fdatasync = test_io_fdatasync;
-    t->io.fsync = test_io_fdatasync;
-    t->io.fallocate = test_io_fallocate;
-    t->io.rename = test_io_rename;
-    t->io.unlink = test_io_unlink;
-    t->io.size = test_io_size;
-    t->io.list = test_io_list;
-    t->io.direct = test_io_direct;
+    t->io.open = wal_io_open;
+    t->io.pread = wal_io_pread;
+    t->io.pwritev = wal_io_pwritev;
+    t->io.fdatasync = wal_io_fdatasync;
+    t->io.fsync = wal_io_fdatasync;
+    t->io.fallocate = wal_io_fallocate;
+    t->io.rename = wal_io_rename;
+    t->io.unlink = wal_io_unlink;
+    t->io.size = wal_io_size;
+    t->io.list = wal_io_list;
+    t->io.direct = wal_io_direct;
 }
 
 
 #define TEST(name)                                                            \
-    cmocka_unit_test_setup_teardown(name, test_setup, test_teardown)
+    cmocka_unit_test_setup_teardown(name, wal_setup, wal_teardown)
 
 
 int
@@ -2935,7 +2935,7 @@ main(void)
     int  failed;
 
     failed = cmocka_run_group_tests_name("cached", tests, NULL, NULL);
-    test_direct = true;
+    wal_direct = true;
 
     return failed + cmocka_run_group_tests_name("direct", tests, NULL, NULL);
 }
