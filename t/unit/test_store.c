@@ -49,11 +49,11 @@ static uint64_t   seed;
 static _Atomic int    shrinks;
 static _Atomic bool   shrink_quits;
 static _Atomic bool   shrink_asked;
-static _Atomic bool   quitting;
+static _Atomic bool   rig_quitting;
 
 
 static uint32_t
-rnd(uint32_t n)
+rig_rnd(uint32_t n)
 {
     seed ^= seed << 13;
     seed ^= seed >> 7;
@@ -64,7 +64,7 @@ rnd(uint32_t n)
 
 
 static int
-setup(void **state)
+rig_setup(void **state)
 {
     (void) state;
 
@@ -79,7 +79,7 @@ setup(void **state)
 
 
 static int
-teardown(void **state)
+rig_teardown(void **state)
 {
     (void) state;
 
@@ -95,7 +95,7 @@ teardown(void **state)
 
 
 static void
-start(void)
+rig_start(void)
 {
     if (kit_start(&kit) != KV_OK) {
         fail_msg("%s", kit.err.text);
@@ -107,7 +107,7 @@ start(void)
 
 
 static void
-settled(void)
+rig_settled(void)
 {
     const char  *wrong;
 
@@ -120,7 +120,7 @@ settled(void)
 
 
 static void
-stop(void)
+rig_stop(void)
 {
     running = false;
     assert_true(host_stop(&host));
@@ -129,7 +129,7 @@ stop(void)
 
 
 static void
-verify(void)
+rig_verify(void)
 {
     kv_rc_t   rc;
     uint32_t  id, version, keys;
@@ -154,17 +154,17 @@ verify(void)
 
 
 static void
-restart(void)
+rig_restart(void)
 {
-    stop();
-    start();
-    verify();
-    settled();
+    rig_stop();
+    rig_start();
+    rig_verify();
+    rig_settled();
 }
 
 
 static void
-put(uint32_t id, uint32_t version, uint32_t len)
+rig_put(uint32_t id, uint32_t version, uint32_t len)
 {
     assert_int_equal(kit_put(&host, id, version, len, NULL), KV_OK);
     shadow[id] = version;
@@ -174,7 +174,7 @@ put(uint32_t id, uint32_t version, uint32_t len)
 /* Some of everything, one by one and many at a time. */
 
 static void
-traffic(unsigned rounds)
+rig_traffic(unsigned rounds)
 {
     char       key[32];
     size_t     n;
@@ -186,16 +186,17 @@ traffic(unsigned rounds)
     static uint32_t  version;
 
     for (i = 0; i < rounds; i++) {
-        count = 1 + rnd(64);
+        count = 1 + rig_rnd(64);
 
         for (k = 0; k < count; k++) {
-            id = rnd(IDS);
+            id = rig_rnd(IDS);
             version++;
 
-            if (rnd(4)) {
+            if (rig_rnd(4)) {
                 rc = kit_begin_put(&host, id, version,
-                                   rnd(40) ? 8 + rnd(900)
-                                           : 30000 + rnd(100000), &op[k]);
+                                   rig_rnd(40) ? 8 + rig_rnd(900)
+                                               : 30000 + rig_rnd(100000),
+                                   &op[k]);
                 shadow[id] = version;
 
             } else {
@@ -223,7 +224,7 @@ traffic(unsigned rounds)
 /* Makes one, and waits for it. */
 
 static void
-snapshot(void)
+rig_snapshot(void)
 {
     uint64_t    end, made;
     kv_zone_t  *zone;
@@ -256,23 +257,23 @@ test_operations(void **state)
 
     (void) state;
 
-    start();
+    rig_start();
 
     assert_int_equal(kit_get(&host, 1, &version, NULL), KV_NOT_FOUND);
-    put(1, 1, 8);
-    put(2, 2, 300000);
+    rig_put(1, 1, 8);
+    rig_put(2, 2, 300000);
     assert_int_equal(kit_get(&host, 2, &version, &len), KV_OK);
     assert_int_equal(len, 300000);
-    put(1, 3, 90000);
-    put(2, 4, 9);
-    verify();
+    rig_put(1, 3, 90000);
+    rig_put(2, 4, 9);
+    rig_verify();
 
     /* a delete of what is not there is no error; nothing stays of it */
 
     assert_int_equal(kit_delete(&host, 77), KV_OK);
     assert_int_equal(kit_delete(&host, 1), KV_OK);
     shadow[1] = 0;
-    verify();
+    rig_verify();
 
     /* of unknown length, and empty */
 
@@ -298,9 +299,9 @@ test_operations(void **state)
         assert_int_equal(e->value_len, 0);
         kv_store_read_done(kit.store);
 
-        settled();
-        stop();
-        start();
+        rig_settled();
+        rig_stop();
+        rig_start();
     }
 
     /* given up: building, built, and never written */
@@ -311,17 +312,17 @@ test_operations(void **state)
                      KV_OK);
     assert_int_equal(kv_store_write(kit.store, op, 0, data, 90000), KV_OK);
     kv_store_release(kit.store, op);
-    settled();
+    rig_settled();
 
     assert_int_equal(kit_clear(&host), KV_OK);
     assert_int_equal(kit_clear(&host), KV_OK);
     memset(shadow, 0, sizeof(shadow));
-    verify();
-    settled();
-    restart();
+    rig_verify();
+    rig_settled();
+    rig_restart();
 
     assert_int_equal(atomic_load(&kit.store->zone->map.keys), 0);
-    stop();
+    rig_stop();
 }
 
 
@@ -332,30 +333,30 @@ test_restarts(void **state)
 
     (void) state;
 
-    start();
-    traffic(60);
-    verify();
-    settled();
-    restart();
+    rig_start();
+    rig_traffic(60);
+    rig_verify();
+    rig_settled();
+    rig_restart();
 
     /* a snapshot and a log; several; with a clear between */
 
     for (i = 0; i < 5; i++) {
-        snapshot();
-        traffic(30);
+        rig_snapshot();
+        rig_traffic(30);
 
         if (i == 2) {
             assert_int_equal(kit_clear(&host), KV_OK);
             memset(shadow, 0, sizeof(shadow));
-            traffic(20);
+            rig_traffic(20);
         }
 
-        restart();
+        rig_restart();
         assert_true(atomic_load(&kit.store->zone->recovered_snapshot) > 0
                     || i == 2);
     }
 
-    stop();
+    rig_stop();
 }
 
 
@@ -376,29 +377,29 @@ test_seed(void **state)
 
     memset(none, 0, sizeof(none));
 
-    start();
+    rig_start();
     memcpy(before, kit.store->zone->map.seed, sizeof(before));
     assert_memory_not_equal(before, none, sizeof(before));
-    traffic(20);
+    rig_traffic(20);
 
-    restart();
+    rig_restart();
     assert_memory_not_equal(kit.store->zone->map.seed, before, sizeof(before));
     assert_memory_not_equal(kit.store->zone->map.seed, none, sizeof(none));
 
     memcpy(before, kit.store->zone->map.seed, sizeof(before));
-    snapshot();
-    traffic(20);
+    rig_snapshot();
+    rig_traffic(20);
 
-    restart();
+    rig_restart();
     assert_memory_equal(kit.store->zone->map.seed, before, sizeof(before));
 
     /* the next snapshot hands it on; where that is damaged, the older one */
 
-    traffic(20);
-    snapshot();
-    restart();
+    rig_traffic(20);
+    rig_snapshot();
+    rig_restart();
     assert_memory_equal(kit.store->zone->map.seed, before, sizeof(before));
-    stop();
+    rig_stop();
 
     assert_int_equal(kv_snapshot_list(&kit.io->io, kit.dirfd, &list, &kit.err),
                      KV_OK);
@@ -410,10 +411,10 @@ test_seed(void **state)
     assert_int_equal(pwrite(fd, "damaged!", 8, 32), 8);
     (void) close(fd);
 
-    start();
-    verify();
+    rig_start();
+    rig_verify();
     assert_memory_equal(kit.store->zone->map.seed, before, sizeof(before));
-    stop();
+    rig_stop();
 }
 
 
@@ -427,14 +428,14 @@ test_damaged_snapshot(void **state)
 
     (void) state;
 
-    start();
-    traffic(30);
-    snapshot();
-    traffic(30);
-    snapshot();
-    traffic(30);
-    verify();
-    stop();
+    rig_start();
+    rig_traffic(30);
+    rig_snapshot();
+    rig_traffic(30);
+    rig_snapshot();
+    rig_traffic(30);
+    rig_verify();
+    rig_stop();
 
     assert_int_equal(kv_snapshot_list(&kit.io->io, kit.dirfd, &list, &kit.err),
                      KV_OK);
@@ -450,10 +451,10 @@ test_damaged_snapshot(void **state)
     assert_int_equal(pwrite(fd, "damaged!", 8, size / 2), 8);
     (void) close(fd);
 
-    start();
-    verify();
-    settled();
-    stop();
+    rig_start();
+    rig_verify();
+    rig_settled();
+    rig_stop();
 }
 
 
@@ -465,12 +466,12 @@ test_snapshot_while_writing(void **state)
     (void) state;
 
     kit.conf.snapshot = 1 << 20;
-    start();
+    rig_start();
     end = kit_now_ms() + 30000;
 
     while (atomic_load(&kit.store->zone->snapshots) < 3) {
         assert_true(kit_now_ms() < end);
-        traffic(20);
+        rig_traffic(20);
         host_turn(&host, 0);
     }
 
@@ -479,9 +480,9 @@ test_snapshot_while_writing(void **state)
     }
 
     assert_int_equal(atomic_load(&kit.store->zone->snapshots_failed), 0);
-    verify();
-    restart();
-    stop();
+    rig_verify();
+    rig_restart();
+    rig_stop();
 }
 
 
@@ -518,9 +519,9 @@ files_named(const char *begin, bool delete)
 
 
 static bool
-is_quitting(void)
+rig_is_quitting(void)
 {
-    return quitting;
+    return rig_quitting;
 }
 
 
@@ -535,7 +536,7 @@ count_shrinks(kv_io_t *io, int fd, off_t len)
     switch (++shrinks) {
 
     case 1:
-        quitting = shrink_quits;
+        rig_quitting = shrink_quits;
         (void) atomic_fetch_or(&zone->wants, KV_WANT_SEGMENT);
         break;
 
@@ -563,9 +564,9 @@ test_old_files(void **state)
 
     kit.size = 64 << 20;
     kit.io->io.ftruncate = count_shrinks;
-    kit.conf.stopping = is_quitting;
-    quitting = false;
-    start();
+    kit.conf.stopping = rig_is_quitting;
+    rig_quitting = false;
+    rig_start();
     shrinks = 0;
     shrink_quits = false;
     shrink_asked = true;
@@ -587,13 +588,13 @@ test_old_files(void **state)
                              KV_OK);
         }
 
-        snapshot();
+        rig_snapshot();
     }
 
     assert_int_equal(shrinks, 1);
     assert_int_equal(files_named("snap-", false), 2);
 
-    stop();
+    rig_stop();
 }
 
 
@@ -610,8 +611,8 @@ test_spare_in_snapshot(void **state)
 
     (void) state;
 
-    start();
-    traffic(60);
+    rig_start();
+    rig_traffic(60);
 
     while (atomic_load(&kit.store->zone->background)) {
         host_turn(&host, 5);
@@ -645,7 +646,7 @@ test_spare_in_snapshot(void **state)
         host_turn(&host, 5);
     }
 
-    stop();
+    rig_stop();
 }
 
 
@@ -661,12 +662,12 @@ test_delay(void **state)
 
     kit.conf.delay = 300;
     kit.conf.batch = 10;
-    start();
+    rig_start();
 
     /* alone it waits, */
 
     began = kit_now_ms();
-    put(1, 1, 20);
+    rig_put(1, 1, 20);
     took = kit_now_ms() - began;
     assert_true(took >= 299 && took < 2000);
 
@@ -693,9 +694,9 @@ test_delay(void **state)
 
     /* and not when the process is to end */
 
-    verify();
-    restart();
-    stop();
+    rig_verify();
+    rig_restart();
+    rig_stop();
 }
 
 
@@ -709,29 +710,29 @@ test_sync_modes(void **state)
     (void) state;
 
     kit.conf.sync = KV_SYNC_ALWAYS;
-    start();
+    rig_start();
     syncs = atomic_load(&kit.io->syncs);
-    put(1, 1, 100);
-    put(2, 1, 100);
+    rig_put(1, 1, 100);
+    rig_put(2, 1, 100);
     assert_true(atomic_load(&kit.io->syncs) >= syncs + 2);
-    stop();
+    rig_stop();
 
     kit.conf.sync = KV_SYNC_OFF;
-    start();
-    put(3, 1, 100);
+    rig_start();
+    rig_put(3, 1, 100);
     syncs = atomic_load(&kit.io->syncs);
-    put(4, 1, 100);
+    rig_put(4, 1, 100);
     host_turn(&host, 60);
     host_turn(&host, 60);
     assert_int_equal(atomic_load(&kit.io->syncs), syncs);
-    stop();
+    rig_stop();
 
     kit.conf.sync = KV_SYNC_INTERVAL;
     kit.conf.sync_interval = 100;
-    start();
+    rig_start();
     zone = kit.store->zone;
-    put(5, 1, 100);
-    put(6, 1, 100);
+    rig_put(5, 1, 100);
+    rig_put(6, 1, 100);
     lsn = atomic_load(&zone->log.next_lsn) - 1;
     end = kit_now_ms() + 3000;
 
@@ -740,18 +741,18 @@ test_sync_modes(void **state)
         host_turn(&host, 20);
     }
 
-    restart();
+    rig_restart();
 
     /* a snapshot asks for the sync that it needs */
 
     kit.conf.sync_interval = 3600 * 1000;
-    restart();
-    traffic(5);
-    snapshot();
+    rig_restart();
+    rig_traffic(5);
+    rig_snapshot();
     assert_int_equal(atomic_load(&kit.store->zone->snapshots), 1);
-    traffic(5);
-    restart();
-    stop();
+    rig_traffic(5);
+    rig_restart();
+    rig_stop();
 }
 
 
@@ -767,7 +768,7 @@ test_full(void **state)
     (void) state;
 
     kit.size = 6 << 20;
-    start();
+    rig_start();
 
     for (round = 0; round < 3; round++) {
         len = round == 0 ? 900 : round == 1 ? 20000 : 200000;
@@ -794,7 +795,7 @@ test_full(void **state)
             }
         }
 
-        settled();
+        rig_settled();
         assert_int_equal(atomic_load(&kit.store->zone->map.keys), 0);
 
         /* full again, then cleared; room is there when it is answered */
@@ -810,10 +811,10 @@ test_full(void **state)
         }
 
         assert_int_equal(kit_clear(&host), KV_OK);
-        settled();
+        rig_settled();
     }
 
-    stop();
+    rig_stop();
 }
 
 
@@ -875,7 +876,7 @@ test_full_restarts(void **state)
 
     for (i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
 
-        start();
+        rig_start();
         assert_int_equal(kit_clear(&host), KV_OK);
         memset(there, 0, sizeof(there));
 
@@ -895,11 +896,11 @@ test_full_restarts(void **state)
 
             if (atomic_load(&kit.store->zone->map.keys) > keys) {
                 keys = (uint32_t) atomic_load(&kit.store->zone->map.keys);
-                snapshot();
+                rig_snapshot();
             }
 
-            stop();
-            start();
+            rig_stop();
+            rig_start();
 
             assert_true(atomic_load(&kit.store->zone->recovered_snapshot) > 0);
             assert_int_equal(atomic_load(&kit.store->zone->map.keys), keys);
@@ -910,7 +911,7 @@ test_full_restarts(void **state)
             }
         }
 
-        stop();
+        rig_stop();
     }
 }
 
@@ -933,18 +934,18 @@ test_full_log_restarts(void **state)
 
     for (i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
 
-        start();
+        rig_start();
         assert_int_equal(kit_clear(&host), KV_OK);
 
         for (n = 0; fill(n, 64, sizes[i], there) == 64; n += 64) { /* void */ }
 
         keys = (uint32_t) atomic_load(&kit.store->zone->map.keys);
 
-        stop();
-        start();
+        rig_stop();
+        rig_start();
         assert_int_equal(atomic_load(&kit.store->zone->recovered_snapshot), 0);
         assert_int_equal(atomic_load(&kit.store->zone->map.keys), keys);
-        stop();
+        rig_stop();
     }
 }
 
@@ -1038,7 +1039,7 @@ test_walked_restarts(void **state)
     (void) state;
 
     kit.size = 4 << 20;
-    start();
+    rig_start();
     zone = kit.store->zone;
 
     for (n = 0; n < keys; n += 50) {
@@ -1072,8 +1073,8 @@ test_walked_restarts(void **state)
     /* more than once, as a start may write */
 
     for (i = 0; i < 2; i++) {
-        stop();
-        start();
+        rig_stop();
+        rig_start();
         zone = kit.store->zone;
 
         assert_int_equal(atomic_load(&zone->recovered_snapshot), 2 * keys);
@@ -1089,7 +1090,7 @@ test_walked_restarts(void **state)
         }
     }
 
-    stop();
+    rig_stop();
 }
 
 
@@ -1106,7 +1107,7 @@ test_full_deletes(void **state)
     (void) state;
 
     kit.size = KV_ZONE_MIN;
-    start();
+    rig_start();
 
     for (n = 0; kit_put(&host, n, 1, 900, NULL) == KV_OK; n++) {
         /* void */
@@ -1127,10 +1128,10 @@ test_full_deletes(void **state)
 
     assert_int_equal(kit_delete(&host, 0), KV_OK);
 
-    settled();
+    rig_settled();
     assert_int_equal(atomic_load(&kit.store->zone->map.keys), n - 1);
 
-    stop();
+    rig_stop();
 }
 
 
@@ -1148,7 +1149,7 @@ test_looking(void **state)
 
     (void) state;
 
-    start();
+    rig_start();
 
     n = kit_key(1, key);
     pfd.fd = kit_wakes[kit.store->number];
@@ -1203,7 +1204,7 @@ test_looking(void **state)
 
     assert_true(woken < 20);
 
-    stop();
+    rig_stop();
 }
 
 
@@ -1242,14 +1243,14 @@ test_rewrites(void **state)
          */
 
         kit.size = kind == 0 ? 12 << 20 : kind == 1 ? 40 << 20 : 24 << 20;
-        start();
+        rig_start();
 
         assert_int_equal(kv_store_heap_stat(kit.store, &st), KV_OK);
         rooms = 0;
         want = st.size / 4 * 3;
 
         for (n = 0; heap_used() < want && n < 40000; n++) {
-            length[n] = 8 + rnd(most);
+            length[n] = 8 + rig_rnd(most);
             assert_int_equal(kit_put(&host, n, 1, length[n], &rooms), KV_OK);
         }
 
@@ -1261,8 +1262,8 @@ test_rewrites(void **state)
 
                 /* the sum stays about the same */
 
-                len = heap_used() > want ? 8 + rnd(length[id])
-                                         : length[id] + rnd(most / 2);
+                len = heap_used() > want ? 8 + rig_rnd(length[id])
+                                         : length[id] + rig_rnd(most / 2);
                 len = kv_min(len, 2 * most);
 
                 rc = kit_put(&host, id, round, len, &rooms);
@@ -1290,7 +1291,7 @@ test_rewrites(void **state)
             }
         }
 
-        settled();
+        rig_settled();
 
         for (id = 0; id < n; id++) {
             assert_int_equal(kit_get(&host, id, &round, &len), KV_OK);
@@ -1299,7 +1300,7 @@ test_rewrites(void **state)
         }
 
         assert_int_equal(kit_clear(&host), KV_OK);
-        stop();
+        rig_stop();
     }
 }
 
@@ -1327,12 +1328,12 @@ test_pins(void **state)
 
     (void) state;
 
-    start();
-    traffic(20);
-    settled();
+    rig_start();
+    rig_traffic(20);
+    rig_settled();
 
     for (i = 0; i < 3; i++) {
-        put(i, 1, 90000 + i * 33000);
+        rig_put(i, 1, 90000 + i * 33000);
         n = kit_key(i, key);
         assert_int_equal(kv_store_read(kit.store, key, n, &e[i]), KV_OK);
         assert_int_equal(kv_store_pin(kit.store, e[i], &pin[i]), KV_OK);
@@ -1341,11 +1342,11 @@ test_pins(void **state)
 
     /* overwritten, deleted, cleared */
 
-    put(0, 2, 100000);
+    rig_put(0, 2, 100000);
     assert_int_equal(kit_delete(&host, 1), KV_OK);
     assert_int_equal(kit_clear(&host), KV_OK);
     memset(shadow, 0, sizeof(shadow));
-    traffic(30);
+    rig_traffic(30);
 
     for (i = 0; i < 100; i++) {
         assert_int_equal(kv_store_room(kit.store, 8 << 20, 0, &op),
@@ -1373,9 +1374,9 @@ test_pins(void **state)
         assert_true(st.used + 90000 <= before);
     }
 
-    settled();
-    restart();
-    stop();
+    rig_settled();
+    rig_restart();
+    rig_stop();
 }
 
 
@@ -1435,7 +1436,7 @@ test_clear_full(void **state)
     (void) state;
 
     kit.size = 8 << 20;
-    start();
+    rig_start();
 
     for (round = 0; round < 3; round++) {
 
@@ -1461,10 +1462,10 @@ test_clear_full(void **state)
 
         assert_int_equal(kit_clear(&host), KV_OK);
         assert_int_equal(kit_clear(&host), KV_OK);
-        settled();
+        rig_settled();
     }
 
-    stop();
+    rig_stop();
 }
 
 
@@ -1485,11 +1486,11 @@ test_stopped_reader(void **state)
     (void) state;
 
     kit.size = 6 << 20;
-    start();
+    rig_start();
     zone = kit.store->zone;
 
     for (id = 0; id < 100; id++) {
-        put(id, 1, 100);
+        rig_put(id, 1, 100);
     }
 
     assert_int_equal(kv_slot_acquire(zone->slots, zone->nslots, &other),
@@ -1503,9 +1504,9 @@ test_stopped_reader(void **state)
 
     assert_int_equal(kit_delete(&host, 99), KV_OK);
     assert_int_equal(kit_clear(&host), KV_OK);
-    put(0, 1, 100);
+    rig_put(0, 1, 100);
     assert_int_equal(kit_clear(&host), KV_OK);
-    put(0, 2, 100);
+    rig_put(0, 2, 100);
 
     /* there is no third map to take its place */
 
@@ -1526,9 +1527,9 @@ test_stopped_reader(void **state)
     atomic_store(&zone->reap, 1);
 
     assert_int_equal(kit_clear(&host), KV_OK);
-    put(1, 1, 30000);
-    settled();
-    stop();
+    rig_put(1, 1, 30000);
+    rig_settled();
+    rig_stop();
 }
 
 
@@ -1547,23 +1548,23 @@ test_pin_costs(void **state)
 
     (void) state;
 
-    start();
+    rig_start();
     limbo = &kit.store->zone->limbo;
 
     for (i = 0; i < 2; i++) {
-        put(i, 1, 90000);
+        rig_put(i, 1, 90000);
         n = kit_key(i, key);
         assert_int_equal(kv_store_read(kit.store, key, n, &e), KV_OK);
         assert_int_equal(kv_store_pin(kit.store, e, &pin[i]), KV_OK);
         kv_store_read_done(kit.store);
-        put(i, 2, 100);
+        rig_put(i, 2, 100);
     }
 
     assert_non_null(limbo->pinned);
     looked = limbo->looked;
 
     for (i = 0; i < 300; i++) {
-        put(2 + i % 10, i + 1, i % 3 ? 50 : 20000);
+        rig_put(2 + i % 10, i + 1, i % 3 ? 50 : 20000);
     }
 
     assert_non_null(limbo->pinned);
@@ -1572,13 +1573,13 @@ test_pin_costs(void **state)
     /* one that goes is looked for in the list, and not in the records */
 
     kv_store_release(kit.store, pin[0]);
-    put(2, 1000, 50);
-    put(2, 1001, 50);
+    rig_put(2, 1000, 50);
+    rig_put(2, 1001, 50);
     assert_int_equal(limbo->looked, looked + 2);
 
     kv_store_release(kit.store, pin[1]);
-    settled();
-    stop();
+    rig_settled();
+    rig_stop();
 }
 
 
@@ -1598,11 +1599,11 @@ test_lost_pin(void **state)
 
     (void) state;
 
-    start();
+    rig_start();
     limbo = &kit.store->zone->limbo;
 
-    put(0, 1, 90000);
-    put(1, 1, 90000);
+    rig_put(0, 1, 90000);
+    rig_put(1, 1, 90000);
 
     /* as if nobody had started */
 
@@ -1618,8 +1619,8 @@ test_lost_pin(void **state)
     assert_int_equal(kv_store_pin(kit.store, e, &pin), KV_OK);
     kv_store_read_done(kit.store);
 
-    put(0, 2, 100);
-    put(1, 2, 100);
+    rig_put(0, 2, 100);
+    rig_put(1, 2, 100);
     assert_ptr_equal(limbo->pinned, e);
     assert_ptr_equal(kv_entry_pieces(e)->next, lost);
 
@@ -1628,20 +1629,20 @@ test_lost_pin(void **state)
     atomic_store(&pin->state, KV_OP_UNPINNING);
     limbo->searched_ns = 0;
     limbo->lost = true;
-    put(2, 1, 100);
+    rig_put(2, 1, 100);
     assert_ptr_equal(kv_entry_pieces(e)->next, lost);
 
     atomic_store(&pin->state, KV_OP_PINNED);
     limbo->searched_ns = 0;
-    put(2, 2, 100);
-    put(2, 3, 100);
+    rig_put(2, 2, 100);
+    rig_put(2, 3, 100);
     assert_ptr_equal(limbo->pinned, e);
     assert_null(kv_entry_pieces(e)->next);
     check_pinned(e, 1, 1);
 
     kv_store_release(kit.store, pin);
-    settled();
-    stop();
+    rig_settled();
+    rig_stop();
 }
 
 
@@ -1660,7 +1661,7 @@ test_pinned_once(void **state)
     (void) state;
 
     kit.size = 8 << 20;
-    start();
+    rig_start();
 
     /* two of these share a page */
 
@@ -1692,8 +1693,8 @@ test_pinned_once(void **state)
         assert_int_equal(kit_get(&host, id, &rooms, NULL), KV_OK);
     }
 
-    settled();
-    stop();
+    rig_settled();
+    rig_stop();
 }
 
 
@@ -1719,7 +1720,7 @@ test_room_for_pieces(void **state)
     kit.size = 8 << 20;
     kit.conf.sync = KV_SYNC_OFF;
     kit.conf.snapshot = 0;
-    start();
+    rig_start();
 
     for (i = 0; i < sizeof(lens) / sizeof(lens[0]); i++) {
 
@@ -1740,8 +1741,8 @@ test_room_for_pieces(void **state)
         assert_int_equal(kit_clear(&host), KV_OK);
     }
 
-    settled();
-    stop();
+    rig_settled();
+    rig_stop();
 }
 
 
@@ -1757,9 +1758,9 @@ test_mark_fails(void **state)
 
     (void) state;
 
-    start();
-    traffic(20);
-    verify();
+    rig_start();
+    rig_traffic(20);
+    rig_verify();
 
     atomic_store(&kit.io->fail_write, EIO);
 
@@ -1771,10 +1772,10 @@ test_mark_fails(void **state)
     atomic_store(&kit.io->fail_write, 0);
     assert_int_equal(kit_put(&host, 1, 900001, 2000, NULL), KV_UNAVAILABLE);
 
-    restart();
-    traffic(5);
-    verify();
-    stop();
+    rig_restart();
+    rig_traffic(5);
+    rig_verify();
+    rig_stop();
 }
 
 
@@ -1785,9 +1786,9 @@ test_disk_full(void **state)
 
     (void) state;
 
-    start();
-    traffic(20);
-    verify();
+    rig_start();
+    rig_traffic(20);
+    rig_verify();
 
     for (i = 0; i < 3; i++) {
         atomic_store(&kit.io->fail_write, i == 1 ? EDQUOT : ENOSPC);
@@ -1796,17 +1797,17 @@ test_disk_full(void **state)
         assert_int_equal(kit_delete(&host, 2), KV_NO_SPACE);
         assert_int_equal(kit_clear(&host), KV_NO_SPACE);
         assert_false(kv_store_healthy(kit.store));
-        verify();
-        settled();
+        rig_verify();
+        rig_settled();
 
         atomic_store(&kit.io->fail_write, 0);
-        traffic(5);
+        rig_traffic(5);
         assert_true(kv_store_healthy(kit.store));
-        verify();
+        rig_verify();
     }
 
-    restart();
-    stop();
+    rig_restart();
+    rig_stop();
 }
 
 
@@ -1818,10 +1819,10 @@ failing(bool sync)
     unsigned   i;
     kv_op_t   *op;
 
-    start();
-    traffic(20);
-    verify();
-    settled();
+    rig_start();
+    rig_traffic(20);
+    rig_verify();
+    rig_settled();
 
     atomic_store(sync ? &kit.io->fail_sync : &kit.io->fail_write, EIO);
 
@@ -1849,15 +1850,15 @@ failing(bool sync)
 
     assert_int_equal(atomic_load(&kit.io->syncs), syncs);
     assert_false(kv_store_healthy(kit.store));
-    verify();
+    rig_verify();
 
     /* room is no write */
 
     assert_int_equal(kv_store_room(kit.store, 0, 0, &op), KV_OK);
     assert_int_equal(host_run(&host, op), KV_OK);
 
-    stop();
-    start();
+    rig_stop();
+    rig_start();
 
     /* the failed one may have happened, nothing else */
 
@@ -1865,11 +1866,11 @@ failing(bool sync)
         shadow[1] = version;
     }
 
-    verify();
+    rig_verify();
     assert_true(kv_store_healthy(kit.store));
-    traffic(5);
-    restart();
-    stop();
+    rig_traffic(5);
+    rig_restart();
+    rig_stop();
 }
 
 
@@ -1927,11 +1928,11 @@ test_snapshot_fails(void **state)
 
     (void) state;
 
-    start();
+    rig_start();
     zone = kit.store->zone;
 
-    put(1, 1, 100);
-    put(2, 1, 100000);
+    rig_put(1, 1, 100);
+    rig_put(2, 1, 100000);
 
     fds = count_names("/proc/self/fd", "");
     atomic_store(&kit.io->fail_sync, ENOSPC);
@@ -1958,7 +1959,7 @@ test_snapshot_fails(void **state)
         host_turn(&host, 5);
     }
 
-    stop();
+    rig_stop();
 }
 
 
@@ -1977,12 +1978,12 @@ test_snapshot_after_error(void **state)
 
     kit.conf.sync = KV_SYNC_INTERVAL;
     kit.conf.sync_interval = 3600 * 1000;
-    start();
+    rig_start();
     zone = kit.store->zone;
 
-    put(1, 1, 100);                  /* the first of all is synced */
-    put(2, 1, 100);
-    put(3, 1, 100);
+    rig_put(1, 1, 100);              /* the first of all is synced */
+    rig_put(2, 1, 100);
+    rig_put(3, 1, 100);
 
     atomic_store(&kit.io->fail_sync, EIO);
     (void) atomic_fetch_or(&zone->wants, KV_WANT_SNAPSHOT);
@@ -2003,7 +2004,7 @@ test_snapshot_after_error(void **state)
     assert_int_equal(atomic_load(&zone->wants) & KV_WANT_SNAPSHOT, 0);
 
     atomic_store(&kit.io->fail_sync, 0);
-    stop();
+    rig_stop();
 }
 
 
@@ -2021,7 +2022,7 @@ test_leave(void **state)
 
     (void) state;
 
-    start();
+    rig_start();
 
     for (round = 1; round < 30; round++) {
         number = kit.store->number;
@@ -2048,7 +2049,7 @@ test_leave(void **state)
         assert_true(kit.store->number != number || round > 1);
 
         assert_int_equal(kit_put(&host, 100, round, 10, NULL), KV_OK);
-        settled();
+        rig_settled();
 
         for (i = 0; i < 15; i++) {
             assert_int_equal(kit_get(&host, i, &version, NULL), KV_OK);
@@ -2058,7 +2059,7 @@ test_leave(void **state)
         assert_int_equal(kit_get(&host, 17, &version, NULL), KV_NOT_FOUND);
     }
 
-    stop();
+    rig_stop();
 }
 
 
@@ -2080,8 +2081,8 @@ test_two_configurations(void **state)
 
     kit.conf.max_value = 20000;
     kit.conf.segment = 128 << 10;
-    start();
-    put(1, 1, 20000);
+    rig_start();
+    rig_put(1, 1, 20000);
 
     conf = kit.conf;
     conf.max_value = 2 << 20;
@@ -2100,7 +2101,7 @@ test_two_configurations(void **state)
 
         /* done by the old one's thread */
 
-        put(1, version, 20000);
+        rig_put(1, version, 20000);
         shadow[version] = 1;
 
         while (atomic_load(&op->state) != KV_OP_DONE) {
@@ -2111,14 +2112,14 @@ test_two_configurations(void **state)
         kv_store_release(store, op);
     }
 
-    verify();
+    rig_verify();
     assert_true(host_stop(&other));
     kv_store_destroy(store);
-    settled();
+    rig_settled();
 
     kit.conf = conf;
-    restart();
-    stop();
+    rig_restart();
+    rig_stop();
 }
 
 
@@ -2207,7 +2208,7 @@ test_sync_of_others(void **state)
     /* an old worker that never syncs commits for new ones that always do */
 
     kit.conf.sync = KV_SYNC_OFF;
-    start();
+    rig_start();
     zone = kit.store->zone;
 
     conf = kit.conf;
@@ -2236,17 +2237,17 @@ test_sync_of_others(void **state)
     }
 
     other_stop(&other);
-    verify();
-    stop();
+    rig_verify();
+    rig_stop();
 
     /* and one that always does makes no others wait that do not */
 
     kit.conf.sync = KV_SYNC_ALWAYS;
-    start();
+    rig_start();
 
     conf.sync = KV_SYNC_OFF;
     other_start(&other, &conf);
-    put(11, 1, 100);
+    rig_put(11, 1, 100);
     syncs = atomic_load(&kit.io->syncs);
 
     for (i = 12; i < 20; i++) {
@@ -2257,12 +2258,12 @@ test_sync_of_others(void **state)
 
     /* but its own write takes theirs along */
 
-    put(11, 2, 100);
+    rig_put(11, 2, 100);
     assert_true(atomic_load(&kit.io->syncs) > syncs);
 
     other_stop(&other);
-    verify();
-    stop();
+    rig_verify();
+    rig_stop();
 }
 
 
@@ -2280,7 +2281,7 @@ test_delay_of_others(void **state)
     (void) state;
 
     kit.conf.delay = 9000;
-    start();
+    rig_start();
 
     conf = kit.conf;
     conf.delay = 0;
@@ -2343,8 +2344,8 @@ test_delay_of_others(void **state)
     assert_true(kit_now_ms() - began < 5000);
     other_stop(&other);
 
-    verify();
-    stop();
+    rig_verify();
+    rig_stop();
 }
 
 
@@ -2360,20 +2361,20 @@ test_nothing_to_do(void **state)
 
     (void) state;
 
-    kit.conf.stopping = is_quitting;
+    kit.conf.stopping = rig_is_quitting;
     kit.conf.sync = KV_SYNC_INTERVAL;
     kit.conf.sync_interval = 10;
-    start();
+    rig_start();
     zone = kit.store->zone;
-    put(1, 1, 100);
-    settled();
+    rig_put(1, 1, 100);
+    rig_settled();
 
     /* a snapshot that was given up is for those who stay */
 
     (void) atomic_fetch_or(&zone->wants, KV_WANT_SNAPSHOT);
-    atomic_store(&quitting, true);
+    atomic_store(&rig_quitting, true);
     assert_int_equal(kv_store_poll(kit.store) & KV_TODO_BACKGROUND, 0);
-    atomic_store(&quitting, false);
+    atomic_store(&rig_quitting, false);
 
     while (atomic_load(&zone->committer)) {
         (void) sched_yield();
@@ -2391,10 +2392,10 @@ test_nothing_to_do(void **state)
 
     /* not by who is to quit: there may be nobody else, so he lets go of all */
 
-    atomic_store(&quitting, true);
+    atomic_store(&rig_quitting, true);
     assert_int_equal(kv_store_due(kit.store), 0);
     assert_int_equal(kv_store_poll(kit.store), KV_TODO_RESET);
-    atomic_store(&quitting, false);
+    atomic_store(&rig_quitting, false);
 
     /* one that cannot be: nothing */
 
@@ -2414,14 +2415,14 @@ test_nothing_to_do(void **state)
     assert_int_equal(kv_store_poll(kit.store), 0);
     atomic_store(&zone->writes, KV_WRITES_OK);
 
-    settled();
-    stop();
+    rig_settled();
+    rig_stop();
 }
 
 
 /*
- * One dies while its snapshot has a value pinned, and nobody is left to reap it:
- * who gets its slot has not pinned that.
+ * One dies while its snapshot has a value pinned, and nobody is left to reap
+ * it: who gets its slot has not pinned that.
  */
 
 static void
@@ -2434,8 +2435,8 @@ test_slot_of_dead(void **state)
     (void) state;
 
     kit.slots = 1;
-    start();
-    put(1, 1, 20000);
+    rig_start();
+    rig_put(1, 1, 20000);
     n = kit_key(1, key);
 
     assert_int_equal(kv_store_read(kit.store, key, n, &e), KV_OK);
@@ -2445,10 +2446,10 @@ test_slot_of_dead(void **state)
     assert_true(host_stop(&host));
     assert_int_equal(host_start(&host, kit.store), KV_OK);
 
-    put(1, 2, 20000);
-    verify();
-    settled();
-    stop();
+    rig_put(1, 2, 20000);
+    rig_verify();
+    rig_settled();
+    rig_stop();
 }
 
 
@@ -2468,7 +2469,7 @@ test_unknown_wakes(void **state)
 
     (void) state;
 
-    start();
+    rig_start();
 
     for (i = 0; i < 6; i++) {
         fds[i] = eventfd(0, EFD_NONBLOCK|EFD_CLOEXEC);
@@ -2503,8 +2504,8 @@ test_unknown_wakes(void **state)
     assert_int_equal(poll(&pfd, 1, 10000), 1);
 
     other_stop(&other);
-    verify();
-    stop();
+    rig_verify();
+    rig_stop();
 
     for (i = 0; i < 6; i++) {
         (void) close(fds[i]);
@@ -2529,14 +2530,14 @@ test_rest(void **state)
 
     kit.conf.sync = KV_SYNC_INTERVAL;
     kit.conf.sync_interval = 3600 * 1000;
-    start();
+    rig_start();
 
     conf = kit.conf;
     other_start(&other, &conf);
 
     for (i = 1; i < 30; i++) {
-        put(i, i, 100);
-        put(1000 + i, i, 30000);
+        rig_put(i, i, 100);
+        rig_put(1000 + i, i, 30000);
 
         while (atomic_load(&kit.store->zone->committer)
                || atomic_load(&kit.store->zone->background))
@@ -2568,10 +2569,10 @@ test_rest(void **state)
     }
 
     other_stop(&other);
-    verify();
-    settled();
-    restart();
-    stop();
+    rig_verify();
+    rig_settled();
+    rig_restart();
+    rig_stop();
 }
 
 
@@ -2590,8 +2591,8 @@ test_larger_meanwhile(void **state)
 
     kit.conf.max_value = 20000;
     kit.conf.segment = 128 << 10;
-    start();
-    put(1, 1, 20000);
+    rig_start();
+    rig_put(1, 1, 20000);
 
     conf = kit.conf;
 
@@ -2620,13 +2621,13 @@ test_larger_meanwhile(void **state)
         assert_int_equal(rc, KV_OK);
         kv_store_release(kit.store, own);
         other_stop(&other);
-        verify();
+        rig_verify();
     }
 
-    settled();
+    rig_settled();
     kit.conf = conf;
-    restart();
-    stop();
+    rig_restart();
+    rig_stop();
 }
 
 
@@ -2649,8 +2650,8 @@ test_newest_rules(void **state)
 
     kit.conf.max_value = 20000;
     kit.conf.segment = 128 << 10;
-    start();
-    put(1, 1, 20000);
+    rig_start();
+    rig_put(1, 1, 20000);
     zone = kit.store->zone;
 
     conf = kit.conf;
@@ -2661,7 +2662,7 @@ test_newest_rules(void **state)
     /* not while it may still be refused */
 
     for (i = 0; i < 40; i++) {
-        put(2, i + 1, 20000);
+        rig_put(2, i + 1, 20000);
     }
 
     assert_int_equal(zone->log.segment_size, 128 << 10);
@@ -2670,7 +2671,7 @@ test_newest_rules(void **state)
     kv_store_in_force(other.store);
 
     for (i = 0; i < 40; i++) {
-        put(3, i + 1, 20000);
+        rig_put(3, i + 1, 20000);
     }
 
     assert_int_equal(zone->log.segment_size, 256 << 10);
@@ -2685,9 +2686,9 @@ test_newest_rules(void **state)
     }
 
     other_stop(&other);
-    settled();
-    restart();
-    stop();
+    rig_settled();
+    rig_restart();
+    rig_stop();
 }
 
 
@@ -2753,7 +2754,7 @@ test_crew(void **state)
     (void) state;
 
     kit.conf.snapshot = 256 << 10;
-    start();
+    rig_start();
 
     memset(crew, 0, sizeof(crew));
 
@@ -2785,64 +2786,59 @@ test_crew(void **state)
         }
     }
 
-    settled();
-    stop();
+    rig_settled();
+    rig_stop();
 }
+
+
+#define TEST(name)                                                            \
+    cmocka_unit_test_setup_teardown(name, rig_setup, rig_teardown)
 
 
 int
 main(void)
 {
     const struct CMUnitTest  tests[] = {
-        cmocka_unit_test_setup_teardown(test_operations, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_restarts, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_seed, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_damaged_snapshot, setup,
-                                        teardown),
-        cmocka_unit_test_setup_teardown(test_snapshot_while_writing, setup,
-                                        teardown),
-        cmocka_unit_test_setup_teardown(test_spare_in_snapshot, setup,
-                                        teardown),
-        cmocka_unit_test_setup_teardown(test_old_files, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_delay, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_sync_modes, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_full, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_full_restarts, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_full_log_restarts, setup,
-                                        teardown),
-        cmocka_unit_test_setup_teardown(test_walked_restarts, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_full_deletes, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_looking, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_rewrites, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_pins, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_clear_full, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_stopped_reader, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_pin_costs, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_lost_pin, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_pinned_once, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_room_for_pieces, setup,
-                                        teardown),
-        cmocka_unit_test_setup_teardown(test_mark_fails, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_disk_full, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_write_error, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_sync_error, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_snapshot_fails, setup,
-                                        teardown),
-        cmocka_unit_test_setup_teardown(test_snapshot_after_error, setup,
-                                        teardown),
-        cmocka_unit_test_setup_teardown(test_leave, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_two_configurations, setup,
-                                        teardown),
-        cmocka_unit_test_setup_teardown(test_sync_of_others, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_delay_of_others, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_nothing_to_do, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_slot_of_dead, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_unknown_wakes, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_rest, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_larger_meanwhile, setup,
-                                        teardown),
-        cmocka_unit_test_setup_teardown(test_newest_rules, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_crew, setup, teardown)
+        TEST(test_operations),
+        TEST(test_restarts),
+        TEST(test_seed),
+        TEST(test_damaged_snapshot),
+        TEST(test_snapshot_while_writing),
+        TEST(test_spare_in_snapshot),
+        TEST(test_old_files),
+        TEST(test_delay),
+        TEST(test_sync_modes),
+        TEST(test_full),
+        TEST(test_full_restarts),
+        TEST(test_full_log_restarts),
+        TEST(test_walked_restarts),
+        TEST(test_full_deletes),
+        TEST(test_looking),
+        TEST(test_rewrites),
+        TEST(test_pins),
+        TEST(test_clear_full),
+        TEST(test_stopped_reader),
+        TEST(test_pin_costs),
+        TEST(test_lost_pin),
+        TEST(test_pinned_once),
+        TEST(test_room_for_pieces),
+        TEST(test_mark_fails),
+        TEST(test_disk_full),
+        TEST(test_write_error),
+        TEST(test_sync_error),
+        TEST(test_snapshot_fails),
+        TEST(test_snapshot_after_error),
+        TEST(test_leave),
+        TEST(test_two_configurations),
+        TEST(test_sync_of_others),
+        TEST(test_delay_of_others),
+        TEST(test_nothing_to_do),
+        TEST(test_slot_of_dead),
+        TEST(test_unknown_wakes),
+        TEST(test_rest),
+        TEST(test_larger_meanwhile),
+        TEST(test_newest_rules),
+        TEST(test_crew)
     };
 
     cmocka_set_test_filter(getenv("KIT_TEST"));
