@@ -1,0 +1,377 @@
+
+/*
+ * Readers that hold what they read: values pinned while they are sent, readers
+ * that were stopped, and what is left by those that died.
+ */
+
+/* tsan */
+
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <stdlib.h>
+
+#include "store_rig.h"
+
+
+static void
+check_pinned(const kv_entry_t *e, uint32_t id, uint32_t version)
+{
+    uint32_t  got;
+
+    assert_true(kit_check(e, id, &got));
+    assert_int_equal(got, version);
+}
+
+
+static void
+test_pins(void **state)
+{
+    char              key[32];
+    size_t            n;
+    kv_op_t          *pin[3], *op;
+    uint32_t          i;
+    uint64_t          before;
+    kv_entry_t       *e[3];
+    kv_heap_stat_t    st;
+
+    (void) state;
+
+    rig_start();
+    rig_traffic(20);
+    rig_settled();
+
+    for (i = 0; i < 3; i++) {
+        rig_put(i, 1, 90000 + i * 33000);
+        n = kit_key(i, key);
+        assert_int_equal(kv_store_read(kit.store, key, n, &e[i]), KV_OK);
+        assert_int_equal(kv_store_pin(kit.store, e[i], &pin[i]), KV_OK);
+        kv_store_read_done(kit.store);
+    }
+
+    /* overwritten, deleted, cleared */
+
+    rig_put(0, 2, 100000);
+    assert_int_equal(kit_delete(&host, 1), KV_OK);
+    assert_int_equal(kit_clear(&host), KV_OK);
+    memset(shadow, 0, sizeof(shadow));
+    rig_traffic(30);
+
+    for (i = 0; i < 100; i++) {
+        assert_int_equal(kv_store_room(kit.store, 8 << 20, 0, &op),
+                         KV_OK);
+        assert_int_not_equal(host_run(&host, op), KV_UNAVAILABLE);
+    }
+
+    check_pinned(e[0], 0, 1);
+    check_pinned(e[1], 1, 1);
+    check_pinned(e[2], 2, 1);
+
+    /* and freed one by one */
+
+    for (i = 0; i < 3; i++) {
+        assert_int_equal(kv_store_room(kit.store, 0, 0, &op), KV_OK);
+        assert_int_equal(host_run(&host, op), KV_OK);
+        assert_int_equal(kv_store_heap_stat(kit.store, &st), KV_OK);
+        before = st.used;
+
+        kv_store_release(kit.store, pin[i]);
+
+        assert_int_equal(kv_store_room(kit.store, 0, 0, &op), KV_OK);
+        assert_int_equal(host_run(&host, op), KV_OK);
+        assert_int_equal(kv_store_heap_stat(kit.store, &st), KV_OK);
+        assert_true(st.used + 90000 <= before);
+    }
+
+    rig_settled();
+    rig_restart();
+    rig_stop();
+}
+
+
+/*
+ * A reader whose process was stopped stays in its epoch, so that nothing can be
+ * freed.  Nobody waits for it: writes go on as long as there is memory, are
+ * refused then, and all is well when it goes on.
+ */
+
+static void
+test_stopped_reader(void **state)
+{
+    kv_rc_t      rc;
+    kv_zone_t   *zone;
+    uint32_t     id, version;
+    unsigned     other, i;
+
+    (void) state;
+
+    kit.size = 6 << 20;
+    rig_start();
+    zone = kit.store->zone;
+
+    for (id = 0; id < 100; id++) {
+        rig_put(id, 1, 100);
+    }
+
+    assert_int_equal(kv_slot_acquire(zone->slots, zone->nslots, &other),
+                     KV_OK);
+    kv_epoch_enter(&zone->slots[other], KV_EPOCH_MAIN, &zone->limbo.epoch);
+
+    for (i = 0; i < KV_LIMBO_MAX + 3000; i++) {
+        id = i % 100;
+        assert_int_equal(kit_put(&host, id, 2 + i, 20, NULL), KV_OK);
+    }
+
+    assert_int_equal(kit_delete(&host, 99), KV_OK);
+    assert_int_equal(kit_clear(&host), KV_OK);
+    rig_put(0, 1, 100);
+    assert_int_equal(kit_clear(&host), KV_OK);
+    rig_put(0, 2, 100);
+
+    /* there is no third map to take its place */
+
+    assert_int_equal(kit_clear(&host), KV_UNAVAILABLE);
+    assert_int_equal(kit_get(&host, 0, &version, NULL), KV_OK);
+
+    /* until it is full */
+
+    for (i = 0, rc = KV_OK; rc == KV_OK; i++) {
+        rc = kit_put(&host, i % 10, i, 30000, NULL);
+        assert_true(i < 1000);
+    }
+
+    assert_int_equal(rc, KV_NO_MEMORY);
+
+    kv_epoch_leave(&zone->slots[other], KV_EPOCH_MAIN);
+    kv_slot_abandon(&zone->slots[other]);
+    atomic_store(&zone->reap, 1);
+
+    assert_int_equal(kit_clear(&host), KV_OK);
+    rig_put(1, 1, 30000);
+    rig_settled();
+    rig_stop();
+}
+
+
+/* What is overwritten while it is pinned costs the committer nothing. */
+
+static void
+test_pin_costs(void **state)
+{
+    char          key[32];
+    size_t        n;
+    kv_op_t      *pin[2];
+    uint32_t      i;
+    uint64_t      looked;
+    kv_entry_t   *e;
+    kv_limbo_t   *limbo;
+
+    (void) state;
+
+    rig_start();
+    limbo = &kit.store->zone->limbo;
+
+    for (i = 0; i < 2; i++) {
+        rig_put(i, 1, 90000);
+        n = kit_key(i, key);
+        assert_int_equal(kv_store_read(kit.store, key, n, &e), KV_OK);
+        assert_int_equal(kv_store_pin(kit.store, e, &pin[i]), KV_OK);
+        kv_store_read_done(kit.store);
+        rig_put(i, 2, 100);
+    }
+
+    assert_non_null(limbo->pinned);
+    looked = limbo->looked;
+
+    for (i = 0; i < 300; i++) {
+        rig_put(2 + i % 10, i + 1, i % 3 ? 50 : 20000);
+    }
+
+    assert_non_null(limbo->pinned);
+    assert_int_equal(limbo->looked, looked);
+
+    /* one that goes is looked for in the list, and not in the records */
+
+    kv_store_release(kit.store, pin[0]);
+    rig_put(2, 1000, 50);
+    rig_put(2, 1001, 50);
+    assert_int_equal(limbo->looked, looked + 2);
+
+    kv_store_release(kit.store, pin[1]);
+    rig_settled();
+    rig_stop();
+}
+
+
+/*
+ * A worker that died while it pinned, or let go, leaves a count that no record
+ * stands for.
+ */
+
+static void
+test_lost_pin(void **state)
+{
+    char          key[32];
+    size_t        n;
+    kv_op_t      *pin;
+    kv_entry_t   *e, *lost;
+    kv_limbo_t   *limbo;
+
+    (void) state;
+
+    rig_start();
+    limbo = &kit.store->zone->limbo;
+
+    rig_put(0, 1, 90000);
+    rig_put(1, 1, 90000);
+
+    /* as if nobody had started */
+
+    limbo->lost = false;
+
+    n = kit_key(0, key);
+    assert_int_equal(kv_store_read(kit.store, key, n, &lost), KV_OK);
+    kv_limbo_pin(lost);
+    kv_store_read_done(kit.store);
+
+    n = kit_key(1, key);
+    assert_int_equal(kv_store_read(kit.store, key, n, &e), KV_OK);
+    assert_int_equal(kv_store_pin(kit.store, e, &pin), KV_OK);
+    kv_store_read_done(kit.store);
+
+    rig_put(0, 2, 100);
+    rig_put(1, 2, 100);
+    assert_ptr_equal(limbo->pinned, e);
+    assert_ptr_equal(kv_entry_pieces(e)->next, lost);
+
+    /* not while somebody is letting go of one */
+
+    atomic_store(&pin->state, KV_OP_UNPINNING);
+    limbo->searched_ns = 0;
+    limbo->lost = true;
+    rig_put(2, 1, 100);
+    assert_ptr_equal(kv_entry_pieces(e)->next, lost);
+
+    atomic_store(&pin->state, KV_OP_PINNED);
+    limbo->searched_ns = 0;
+    rig_put(2, 2, 100);
+    rig_put(2, 3, 100);
+    assert_ptr_equal(limbo->pinned, e);
+    assert_null(kv_entry_pieces(e)->next);
+    check_pinned(e, 1, 1);
+
+    kv_store_release(kit.store, pin);
+    rig_settled();
+    rig_stop();
+}
+
+
+/* Values that were pinned once are no obstacle to putting things together. */
+
+static void
+test_pinned_once(void **state)
+{
+    char         key[32];
+    size_t       n;
+    kv_op_t     *op;
+    uint32_t     id, count;
+    unsigned     rooms;
+    kv_entry_t  *e;
+
+    (void) state;
+
+    kit.size = 8 << 20;
+    rig_start();
+
+    /* two of these share a page */
+
+    for (count = 0; kit_put(&host, count, 1, 32600 + 200, NULL) == KV_OK;
+         count++)
+    {
+        n = kit_key(count, key);
+        assert_int_equal(kv_store_read(kit.store, key, n, &e), KV_OK);
+        assert_int_equal(kv_store_pin(kit.store, e, &op), KV_OK);
+        kv_store_read_done(kit.store);
+        kv_store_release(kit.store, op);
+    }
+
+    for (id = 0; id < count; id += 2) {
+        assert_int_equal(kit_delete(&host, id), KV_OK);
+    }
+
+    /* half of it is free: a third must do for values of whole pages */
+
+    rooms = 0;
+
+    for (id = 0; id < count / 6; id++) {
+        if (kit_put(&host, 10000 + id, 1, KV_PAGE_SIZE, &rooms) != KV_OK) {
+            fail_msg("no room for page %u of %u", id, count / 6);
+        }
+    }
+
+    for (id = 1; id < count; id += 2) {
+        assert_int_equal(kit_get(&host, id, &rooms, NULL), KV_OK);
+    }
+
+    rig_settled();
+    rig_stop();
+}
+
+
+/*
+ * One dies while its snapshot has a value pinned, and nobody is left to reap
+ * it: who gets its slot has not pinned that.
+ */
+
+static void
+test_slot_of_dead(void **state)
+{
+    char         key[32];
+    size_t       n;
+    kv_entry_t  *e;
+
+    (void) state;
+
+    kit.slots = 1;
+    rig_start();
+    rig_put(1, 1, 20000);
+    n = kit_key(1, key);
+
+    assert_int_equal(kv_store_read(kit.store, key, n, &e), KV_OK);
+    kv_limbo_pin_scanned(kit.store->slot, e);
+    kv_store_read_done(kit.store);
+
+    assert_true(host_stop(&host));
+    assert_int_equal(host_start(&host, kit.store), KV_OK);
+
+    rig_put(1, 2, 20000);
+    rig_verify();
+    rig_settled();
+    rig_stop();
+}
+
+
+#define TEST(name)                                                            \
+    cmocka_unit_test_setup_teardown(name, rig_setup, rig_teardown)
+
+
+int
+main(void)
+{
+    const struct CMUnitTest  tests[] = {
+        TEST(test_pins),
+        TEST(test_stopped_reader),
+        TEST(test_pin_costs),
+        TEST(test_lost_pin),
+        TEST(test_pinned_once),
+        TEST(test_slot_of_dead)
+    };
+
+    cmocka_set_test_filter(getenv("KIT_TEST"));
+
+    return cmocka_run_group_tests_name("store readers", tests, NULL, NULL);
+}

@@ -1,0 +1,350 @@
+
+/*
+ * Snapshots beside writes: what they hold, what an older one and the log before
+ * it give back, and what is left of one that fails.
+ */
+
+/* tsan */
+
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "store_rig.h"
+
+
+static void
+test_snapshot_while_writing(void **state)
+{
+    uint64_t  end;
+
+    (void) state;
+
+    kit.conf.snapshot = 1 << 20;
+    rig_start();
+    end = kit_now_ms() + 30000;
+
+    while (atomic_load(&kit.store->zone->snapshots) < 3) {
+        assert_true(kit_now_ms() < end);
+        rig_traffic(20);
+        host_turn(&host, 0);
+    }
+
+    while (atomic_load(&kit.store->zone->background)) {
+        host_turn(&host, 5);
+    }
+
+    assert_int_equal(atomic_load(&kit.store->zone->snapshots_failed), 0);
+    rig_verify();
+    rig_restart();
+    rig_stop();
+}
+
+
+/* Files made smaller; whether the first is to quit; what the second found. */
+
+static _Atomic int    shrinks;
+static _Atomic bool   shrink_quits;
+static _Atomic bool   shrink_asked;
+
+
+/* How many files there are whose names begin so; deletes them if told to. */
+
+static unsigned
+files_named(const char *begin, bool delete)
+{
+    DIR            *dir;
+    unsigned        n;
+    struct dirent  *de;
+
+    n = 0;
+    dir = opendir(kit.path);
+    assert_non_null(dir);
+
+    while ((de = readdir(dir)) != NULL) {
+
+        if (strncmp(de->d_name, begin, strlen(begin)) != 0) {
+            continue;
+        }
+
+        n++;
+
+        if (delete) {
+            assert_int_equal(unlinkat(dirfd(dir), de->d_name, 0), 0);
+        }
+    }
+
+    (void) closedir(dir);
+
+    return n;
+}
+
+
+static int
+count_shrinks(kv_io_t *io, int fd, off_t len)
+{
+    kv_zone_t  *zone;
+
+    (void) io;
+    zone = kit.store->zone;
+
+    switch (++shrinks) {
+
+    case 1:
+        rig_quitting = shrink_quits;
+        (void) atomic_fetch_or(&zone->wants, KV_WANT_SEGMENT);
+        break;
+
+    case 2:
+        shrink_asked = atomic_load(&zone->wants) & KV_WANT_SEGMENT;
+        break;
+    }
+
+    return kit.io->base.ftruncate(&kit.io->base, fd, len);
+}
+
+
+/*
+ * Two snapshots stay, and what an older one took is given back in steps, as
+ * writes go on meanwhile: a segment that they ask for is made in between.  All
+ * the rest is given back at once if the process is to quit.
+ */
+
+static void
+test_old_files(void **state)
+{
+    uint32_t  round, id;
+
+    (void) state;
+
+    kit.size = 64 << 20;
+    kit.io->io.ftruncate = count_shrinks;
+    kit.conf.stopping = rig_is_quitting;
+    rig_quitting = false;
+    rig_start();
+    shrinks = 0;
+    shrink_quits = false;
+    shrink_asked = true;
+
+    for (round = 1; round <= 4; round++) {
+
+        if (round < 4) {
+            assert_int_equal(shrinks, 0);
+
+        } else {
+            assert_true(shrinks >= 2);
+            assert_false(shrink_asked);
+            shrink_quits = true;
+            shrinks = 0;
+        }
+
+        for (id = 0; id < 200; id++) {
+            assert_int_equal(kit_put(&host, 5000 + id, round, 100000, NULL),
+                             KV_OK);
+        }
+
+        rig_snapshot();
+    }
+
+    assert_int_equal(shrinks, 1);
+    assert_int_equal(files_named("snap-", false), 2);
+
+    rig_stop();
+}
+
+
+/*
+ * A snapshot takes long.  If the log wants a segment meanwhile, it is made at
+ * once: whoever commits would have to make it otherwise.
+ */
+
+static void
+test_spare_in_snapshot(void **state)
+{
+    uint64_t     end;
+    kv_zone_t   *zone;
+
+    (void) state;
+
+    rig_start();
+    rig_traffic(60);
+
+    while (atomic_load(&kit.store->zone->background)) {
+        host_turn(&host, 5);
+    }
+
+    zone = kit.store->zone;
+    end = kit_now_ms() + 10000;
+
+    (void) files_named("spare-", true);
+
+    atomic_store(&kit.io->slow_sync_us, 100000);
+    (void) atomic_fetch_or(&zone->wants, KV_WANT_SNAPSHOT);
+    host_do(&host, KV_TODO_BACKGROUND);
+
+    while (files_named("snap-", false) == 0) {
+        assert_true(kit_now_ms() < end);
+    }
+
+    (void) atomic_fetch_or(&zone->wants, KV_WANT_SEGMENT);
+
+    while (files_named("spare-", false) == 0) {
+        assert_true(kit_now_ms() < end);
+    }
+
+    assert_int_equal(atomic_load(&zone->snapshots), 0);
+
+    atomic_store(&kit.io->slow_sync_us, 0);
+
+    while (atomic_load(&zone->snapshots) == 0) {
+        assert_true(kit_now_ms() < end);
+        host_turn(&host, 5);
+    }
+
+    rig_stop();
+}
+
+
+/* The entries of a directory whose name ends so; "" is any. */
+
+static unsigned
+count_names(const char *path, const char *end)
+{
+    DIR            *dir;
+    size_t          n;
+    unsigned        found;
+    struct dirent  *d;
+
+    dir = opendir(path);
+    assert_non_null(dir);
+
+    for (found = 0; (d = readdir(dir)) != NULL; /* void */ ) {
+        n = strlen(d->d_name);
+        found += n >= strlen(end)
+                 && strcmp(d->d_name + n - strlen(end), end) == 0;
+    }
+
+    (void) closedir(dir);
+
+    return found;
+}
+
+
+/* A snapshot that fails at its end leaves nothing: no file, no descriptor. */
+
+static void
+test_snapshot_fails(void **state)
+{
+    unsigned    fds;
+    uint64_t    end;
+    kv_zone_t  *zone;
+
+    (void) state;
+
+    rig_start();
+    zone = kit.store->zone;
+
+    rig_put(1, 1, 100);
+    rig_put(2, 1, 100000);
+
+    fds = count_names("/proc/self/fd", "");
+    atomic_store(&kit.io->fail_sync, ENOSPC);
+    (void) atomic_fetch_or(&zone->wants, KV_WANT_SNAPSHOT);
+    end = kit_now_ms() + 3000;
+
+    while (atomic_load(&zone->snapshots_failed) == 0
+           || atomic_load(&zone->background))
+    {
+        assert_true(kit_now_ms() < end);
+        host_turn(&host, 5);
+    }
+
+    assert_int_equal(count_names(kit.path, ".tmp"), 0);
+    assert_true(count_names("/proc/self/fd", "") <= fds);
+
+    atomic_store(&kit.io->fail_sync, 0);
+    (void) atomic_fetch_or(&zone->wants, KV_WANT_SNAPSHOT);
+
+    while (atomic_load(&zone->snapshots) == 0
+           || atomic_load(&zone->background))
+    {
+        assert_true(kit_now_ms() < end);
+        host_turn(&host, 5);
+    }
+
+    rig_stop();
+}
+
+
+/*
+ * Writes that were answered without a sync, and then it fails: a snapshot
+ * cannot be made, and is not tried over and over.
+ */
+
+static void
+test_snapshot_after_error(void **state)
+{
+    uint64_t    end;
+    kv_zone_t  *zone;
+
+    (void) state;
+
+    kit.conf.sync = KV_SYNC_INTERVAL;
+    kit.conf.sync_interval = 3600 * 1000;
+    rig_start();
+    zone = kit.store->zone;
+
+    rig_put(1, 1, 100);              /* the first of all is synced */
+    rig_put(2, 1, 100);
+    rig_put(3, 1, 100);
+
+    atomic_store(&kit.io->fail_sync, EIO);
+    (void) atomic_fetch_or(&zone->wants, KV_WANT_SNAPSHOT);
+    end = kit_now_ms() + 3000;
+
+    while (!!kv_state_writes(zone) || atomic_load(&zone->background)) {
+        if (kit_now_ms() > end) {
+            fail_msg("the background task does not end: %llu snapshots "
+                     "failed", (unsigned long long)
+                     atomic_load(&zone->snapshots_failed));
+        }
+
+        host_turn(&host, 5);
+    }
+
+    assert_int_equal(atomic_load(&zone->snapshots), 0);
+    assert_int_equal(atomic_load(&zone->snapshots_failed), 1);
+    assert_int_equal(atomic_load(&zone->wants) & KV_WANT_SNAPSHOT, 0);
+
+    atomic_store(&kit.io->fail_sync, 0);
+    rig_stop();
+}
+
+
+#define TEST(name)                                                            \
+    cmocka_unit_test_setup_teardown(name, rig_setup, rig_teardown)
+
+
+int
+main(void)
+{
+    const struct CMUnitTest  tests[] = {
+        TEST(test_snapshot_while_writing),
+        TEST(test_old_files),
+        TEST(test_spare_in_snapshot),
+        TEST(test_snapshot_fails),
+        TEST(test_snapshot_after_error)
+    };
+
+    cmocka_set_test_filter(getenv("KIT_TEST"));
+
+    return cmocka_run_group_tests_name("store snapshot", tests, NULL, NULL);
+}
