@@ -183,7 +183,7 @@ for my $reset (0, 1) {
     # of the value is under way, and the connection goes on
 
     my @open = grep { !$_->{c}{eof} } @readers;
-    @open = grep { length $_->{got} % $FRAME } @open if $reset;
+    @open = grep { length($_->{got}) % $FRAME } @open if $reset;
     is(scalar @open, 0, "rebuild, $what: the connections are ended");
 
     is($s->clear->{status}, 200, "rebuild, $what: clear");
