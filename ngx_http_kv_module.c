@@ -204,7 +204,7 @@ ngx_http_kv_handler(ngx_http_request_t *r)
                                  "conditional writes are not supported\n");
     }
 
-    if (ngx_http_kv_attached(ctx->zone) != NGX_OK) {
+    if (ngx_http_kv_entered(ctx->zone) != NGX_OK) {
         return ngx_http_kv_reply_rc(r, KV_UNAVAILABLE);
     }
 
@@ -261,7 +261,7 @@ ngx_http_kv_get(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
     }
 
     if (rc == KV_UNAVAILABLE) {
-        ngx_http_kv_turn(ctx->zone);
+        ngx_http_kv_process_events(ctx->zone);
     }
 
     return ngx_http_kv_reply_rc(r, rc);
@@ -285,13 +285,13 @@ ngx_http_kv_delete(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
     /* the zone has memory for so many at a time */
 
     if (rc == KV_NO_MEMORY
-        && ngx_http_kv_room_wait(ctx, 0, ngx_http_kv_delete_again) == NGX_OK)
+        && ngx_http_kv_reserve_wait(ctx, 0, ngx_http_kv_delete_again) == NGX_OK)
     {
         r->main->count++;
         return NGX_DONE;
     }
 
-    ngx_http_kv_turn(ctx->zone);
+    ngx_http_kv_process_events(ctx->zone);
 
     return ngx_http_kv_reply_rc(r, rc);
 }
@@ -351,7 +351,7 @@ ngx_http_kv_clear_handler(ngx_http_request_t *r)
                                  "conditional writes are not supported\n");
     }
 
-    if (ngx_http_kv_attached(ctx->zone) != NGX_OK) {
+    if (ngx_http_kv_entered(ctx->zone) != NGX_OK) {
         return ngx_http_kv_reply_rc(r, KV_UNAVAILABLE);
     }
 
@@ -374,14 +374,14 @@ ngx_http_kv_health_handler(ngx_http_request_t *r)
         return ngx_http_kv_reply_allow(r, "GET, HEAD");
     }
 
-    healthy = ngx_http_kv_attached(ctx->zone) == NGX_OK
+    healthy = ngx_http_kv_entered(ctx->zone) == NGX_OK
               && kv_store_healthy(ctx->zone->store);
 
-    if (!healthy && ctx->zone->store->slot) {
+    if (!healthy && ctx->zone->store->worker) {
 
         /* it may need somebody to begin to mend it */
 
-        ngx_http_kv_turn(ctx->zone);
+        ngx_http_kv_process_events(ctx->zone);
     }
 
     return ngx_http_kv_reply_rc(r, healthy ? KV_OK : KV_UNAVAILABLE);
@@ -424,12 +424,12 @@ ngx_http_kv_conditional(ngx_http_request_t *r)
 static ngx_int_t
 ngx_http_kv_start(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx, kv_op_t *op)
 {
-    if (ngx_http_kv_own(ctx, op) != NGX_OK) {
+    if (ngx_http_kv_attach(ctx, op) != NGX_OK) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
     if (ngx_http_discard_request_body(r) != NGX_OK) {
-        ngx_http_kv_disown(ctx);
+        ngx_http_kv_detach(ctx);
         return ngx_http_kv_reply_body(r);
     }
 
@@ -1298,7 +1298,7 @@ ngx_http_kv_init_module(ngx_cycle_t *cycle)
     }
 
     for (i = 0; i < n; i++) {
-        ngx_http_kv_adopt(zone[i]);
+        ngx_http_kv_take_descriptors(zone[i]);
     }
 
     return NGX_OK;

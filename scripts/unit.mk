@@ -12,7 +12,7 @@ SANITIZE ?= address,undefined
 TESTS    ?= $(basename $(notdir $(wildcard t/unit/test_*.c)))
 
 CFLAGS   := -std=gnu11 -O1 -g -fno-omit-frame-pointer -pthread \
-            -Wall -Wextra -Werror -Isrc -It/unit -DKV_TEST_POINTS \
+            -Wall -Wextra -Werror -Isrc -It/unit -DKV_TEST_FAILPOINTS \
             -DKV_POISON \
             -fsanitize=$(SANITIZE) -fno-sanitize-recover=all $(KV_CFLAGS)
 

@@ -185,7 +185,7 @@ for my $errno (EACCES, EMFILE) {
 {
     my $s = KV::Test->new(@KV, fault => 1);
     $s->expect_log(qr/exited on signal 9|cannot be rebuilt yet/);
-    $ENV{KV_POINT_DIR} = $s->{dir};
+    $ENV{KV_FAILPOINT_DIR} = $s->{dir};
     $s->start;
     $s->put("k$_", value("k$_", 1, 5000)) for 1 .. 20;
 
@@ -211,7 +211,7 @@ for my $errno (EACCES, EMFILE) {
               1 .. 20), 0, 'and nothing is lost');
     is($s->store->{recovery}{rebuilds}, 1, 'it was one rebuild');
     $s->done;
-    delete $ENV{KV_POINT_DIR};
+    delete $ENV{KV_FAILPOINT_DIR};
 }
 
 # ---- the current segment is deleted: no write follows it, and what the log

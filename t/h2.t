@@ -25,7 +25,7 @@ my $s = KV::Test->new(zone => '24m', h2 => free_port(), main =>
 plan(skip_all => 'this nginx does not speak HTTP/2')
     if qx(@{[ $s->nginx ]} -V 2>&1) !~ /http_v2_module/;
 
-$ENV{KV_POINT_DIR} = $s->{dir};
+$ENV{KV_FAILPOINT_DIR} = $s->{dir};
 $s->expect_log(qr/worker process \d+ exited on signal 9/);
 $s->start;
 

@@ -1,5 +1,5 @@
 # Histories of concurrent GET, PUT, DELETE and CLEAR are linearizable, while
-# workers die, committers at named points (src/base/kv_points.h) among them, and
+# workers die, committers at named points (src/base/kv_failpoint.h) among them, and
 # while the server is reloaded and dies as a whole.
 #
 # First the checker (KV::Linear) is checked, by histories whose answer is known
@@ -216,7 +216,7 @@ if (($ENV{KV_MODULE} // 'none') ne '') {
 my $s = KV::Test->new(workers => 3, zone => '64m', fault => 1,
                       kv => 'segment=4m max_value=1m snapshot=16m',
                       location => 'add_header X-Worker $pid;');
-$ENV{KV_POINT_DIR} = $s->{dir};
+$ENV{KV_FAILPOINT_DIR} = $s->{dir};
 $s->expect_log(qr/worker process \d+ exited on signal 9/);
 $s->start;
 

@@ -12,7 +12,7 @@ use KV::Test;
 KV::Test::with_points();
 
 my $s = KV::Test->new(server => 'add_header Worker $pid always;');
-$ENV{KV_POINT_DIR} = $s->{dir};
+$ENV{KV_FAILPOINT_DIR} = $s->{dir};
 $s->expect_log(qr/worker process \d+ exited on signal 9/);
 $s->start;
 

@@ -12,9 +12,9 @@
 #include <stdlib.h>
 #include <sys/random.h>
 
-#include "base/kv_big.h"
+#include "base/kv_mmap.h"
 #include "base/kv_crc32c.h"
-#include "base/kv_points.h"
+#include "base/kv_failpoint.h"
 #include "disk/kv_snapshot.h"
 
 
@@ -137,7 +137,7 @@ kv_snapshot_begin(kv_io_t *io, int dirfd, uint64_t lsn,
 
     kv_snapshot_name(w->tmp, lsn, ".tmp");
 
-    w->block = kv_big_alloc(KV_BLOCK_SIZE);
+    w->block = kv_mmap_alloc(KV_BLOCK_SIZE);
     if (w->block == NULL) {
         kv_err_set(err, "no memory to write the snapshot \"%s\"", w->tmp);
         rc = KV_ERROR;
@@ -317,7 +317,7 @@ kv_snapshot_finish(kv_snapshot_writer_t *w, uint64_t end_lsn,
     (void) w->io->close(w->io, w->fd);
     w->fd = -1;
 
-    kv_point(KV_POINT_SNAPSHOT_SYNCED);
+    kv_failpoint(KV_FAILPOINT_SNAPSHOT_SYNCED);
 
     kv_snapshot_name(name, w->lsn, ".kvs");
 
@@ -327,7 +327,7 @@ kv_snapshot_finish(kv_snapshot_writer_t *w, uint64_t end_lsn,
 
     w->created = false;
 
-    kv_point(KV_POINT_SNAPSHOT_RENAMED);
+    kv_failpoint(KV_FAILPOINT_SNAPSHOT_RENAMED);
 
     if (kv_io_sync_dir(w->io, w->dirfd) != KV_OK) {
         (void) kv_snapshot_failed("sync the directory of", name, -1, err);
@@ -342,7 +342,7 @@ kv_snapshot_finish(kv_snapshot_writer_t *w, uint64_t end_lsn,
     *bytes = w->offset;
 
     free(w->iov);
-    kv_big_free(w->block, KV_BLOCK_SIZE);
+    kv_mmap_free(w->block, KV_BLOCK_SIZE);
     free(w);
 
     return KV_OK;
@@ -361,7 +361,7 @@ kv_snapshot_abort(kv_snapshot_writer_t *w)
     }
 
     free(w->iov);
-    kv_big_free(w->block, KV_BLOCK_SIZE);
+    kv_mmap_free(w->block, KV_BLOCK_SIZE);
     free(w);
 }
 

@@ -7,8 +7,8 @@
  *     ngx_http_kv_wakes.c        how the processes wake each other
  *     ngx_http_kv_worker.c       a zone in a worker: tasks, timers, exit
  *     ngx_http_kv_key.c          from the request line to the key
- *     ngx_http_kv_intake.c       a PUT's body, straight into the zone
- *     ngx_http_kv_room.c         waiting for room in the zone, making room
+ *     ngx_http_kv_body.c       a PUT's body, straight into the zone
+ *     ngx_http_kv_reserve.c         waiting for room in the zone, making room
  *     ngx_http_kv_reply.c        answers
  *     ngx_http_kv_filter.c       what caches are told about them
  *     ngx_http_kv_stats.c        /stats and the lines at the end
@@ -79,12 +79,12 @@ struct ngx_http_kv_zone_s {
 
     /* in a worker */
     ngx_event_t                watch;
-    ngx_event_t                due;           /* kv_store_due() */
+    ngx_event_t                due;           /* kv_store_next_timeout() */
     ngx_event_t                part;          /* ngx_http_kv_part() */
-    ngx_event_t                look;          /* ngx_http_kv_look.c; times */
-    uint64_t                   look_end;      /* are of kv_now_ns() */
-    uint64_t                   look_last;
-    uint64_t                   look_not_before;
+    ngx_event_t                poll;          /* ngx_http_kv_poll.c; times */
+    uint64_t                   poll_end;      /* are of kv_now_ns() */
+    uint64_t                   poll_last;
+    uint64_t                   poll_not_before;
     ngx_queue_t                waiting;       /* ctx->waiting, oldest first */
     ngx_queue_t                active;        /* ctx->active: all with an op */
     ngx_queue_t                starving;      /* ctx->starved, oldest first */
@@ -118,7 +118,7 @@ typedef struct {
 
 typedef enum {
     NGX_HTTP_KV_WAIT_DONE = 0,                /* for a commit */
-    NGX_HTTP_KV_WAIT_ROOM                     /* for room in the zone */
+    NGX_HTTP_KV_WAIT_RESERVE                  /* for room in the zone */
 } ngx_http_kv_wait_e;
 
 
@@ -140,7 +140,7 @@ struct ngx_http_kv_ctx_s {
     uint64_t                   answered;      /* ns; 0: not yet */
     uint32_t                   received;      /* bytes of the body */
 
-    /* ngx_http_kv_room.c; times are of kv_now_ns() */
+    /* ngx_http_kv_reserve.c; times are of kv_now_ns() */
     uint32_t                   need;          /* bytes that it waits for */
     ngx_queue_t                starved;
     ngx_http_kv_resume_pt      resume;
@@ -170,7 +170,7 @@ extern ngx_module_t  ngx_http_kv_module;
 ngx_int_t ngx_http_kv_init_zone(ngx_shm_zone_t *shm_zone, void *data);
 
 /* After a configuration took effect: descriptors change owners. */
-void ngx_http_kv_adopt(ngx_http_kv_zone_t *zone);
+void ngx_http_kv_take_descriptors(ngx_http_kv_zone_t *zone);
 
 /* The master ends, and so do all workers: see kv_store_close(). */
 void ngx_http_kv_close(ngx_http_kv_zone_t *zone);
@@ -182,7 +182,7 @@ void ngx_http_kv_cleanup_zone(void *data);
 /* ngx_http_kv_wakes.c */
 
 /*
- * After a configuration took effect, and before ngx_http_kv_adopt(): takes the
+ * After a configuration took effect, and before ngx_http_kv_take_descriptors(): takes the
  * last cycle's table over, or makes one.  With too few descriptors it is
  * smaller.
  */
@@ -215,12 +215,12 @@ void ngx_http_kv_leave(ngx_http_kv_zone_t *zone);
  * Whether the worker can use the store now.  Tries to get a slot if it has
  * none.
  */
-ngx_int_t ngx_http_kv_attached(ngx_http_kv_zone_t *zone);
+ngx_int_t ngx_http_kv_entered(ngx_http_kv_zone_t *zone);
 
 /*
  * A worker that is to quit may have requests of others for hours: once nothing
  * of ours is under way, soon after this call, it gives its slot back.  It takes
- * one again for a request (ngx_http_kv_attached()).  Nothing if it is not to
+ * one again for a request (ngx_http_kv_entered()).  Nothing if it is not to
  * quit.
  */
 void ngx_http_kv_part(ngx_http_kv_zone_t *zone);
@@ -229,13 +229,13 @@ void ngx_http_kv_part(ngx_http_kv_zone_t *zone);
  * Gives the context an operation: from now on it is found, and cleaned up when
  * the request ends.
  */
-ngx_int_t ngx_http_kv_own(ngx_http_kv_ctx_t *ctx, kv_op_t *op);
+ngx_int_t ngx_http_kv_attach(ngx_http_kv_ctx_t *ctx, kv_op_t *op);
 
 /*
  * The same for a pin of what is sent: it is released when the request's pool
  * goes, for nginx may send from the value until then (ngx_http_kv_reply.c).
  */
-ngx_int_t ngx_http_kv_own_pin(ngx_http_kv_ctx_t *ctx, kv_op_t *op);
+ngx_int_t ngx_http_kv_attach_pin(ngx_http_kv_ctx_t *ctx, kv_op_t *op);
 
 /*
  * Ends the connection of a request that sends a value, for good: once this
@@ -258,7 +258,7 @@ ngx_int_t ngx_http_kv_own_pin(ngx_http_kv_ctx_t *ctx, kv_op_t *op);
 void ngx_http_kv_cut_connection(ngx_http_request_t *r);
 
 /* Frees the context's operation, if it has one that is its to free. */
-void ngx_http_kv_disown(ngx_http_kv_ctx_t *ctx);
+void ngx_http_kv_detach(ngx_http_kv_ctx_t *ctx);
 
 /*
  * Submits the context's operation; ngx_http_kv_done() is called when it is
@@ -267,25 +267,25 @@ void ngx_http_kv_disown(ngx_http_kv_ctx_t *ctx);
 void ngx_http_kv_submit(ngx_http_kv_ctx_t *ctx, ngx_http_kv_wait_e wait);
 
 /* Sets the timers that the zone needs now. */
-void ngx_http_kv_arm(ngx_http_kv_zone_t *zone);
+void ngx_http_kv_set_timers(ngx_http_kv_zone_t *zone);
 
 /* One turn: tasks that are due, operations that are done, timers. */
-void ngx_http_kv_turn(ngx_http_kv_zone_t *zone);
+void ngx_http_kv_process_events(ngx_http_kv_zone_t *zone);
 
 /* Answers what is done. */
-void ngx_http_kv_deliver(ngx_http_kv_zone_t *zone);
+void ngx_http_kv_complete(ngx_http_kv_zone_t *zone);
 
 
-/* ngx_http_kv_look.c */
+/* ngx_http_kv_poll.c */
 
 /* Before the first of these. */
-void ngx_http_kv_look_init(ngx_http_kv_zone_t *zone);
+void ngx_http_kv_poll_init(ngx_http_kv_zone_t *zone);
 
 /* After a write was submitted: looks for its result, if that is worth it. */
-void ngx_http_kv_look(ngx_http_kv_zone_t *zone);
+void ngx_http_kv_poll(ngx_http_kv_zone_t *zone);
 
 /* Results come by the eventfd again: before the event loop ends. */
-void ngx_http_kv_look_stop(ngx_http_kv_zone_t *zone);
+void ngx_http_kv_poll_stop(ngx_http_kv_zone_t *zone);
 
 
 /* ngx_http_kv_key.c */
@@ -299,16 +299,16 @@ void ngx_http_kv_look_stop(ngx_http_kv_zone_t *zone);
 ngx_int_t ngx_http_kv_key(ngx_http_request_t *r, ngx_str_t *key);
 
 
-/* ngx_http_kv_intake.c */
+/* ngx_http_kv_body.c */
 
 /* Takes a PUT, up to its answer.  A content handler's result. */
 ngx_int_t ngx_http_kv_put(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx);
 
 
-/* ngx_http_kv_room.c */
+/* ngx_http_kv_reserve.c */
 
 /* Before the first of these. */
-void ngx_http_kv_room_init(ngx_http_kv_zone_t *zone);
+void ngx_http_kv_reserve_init(ngx_http_kv_zone_t *zone);
 
 /*
  * Has a request wait for `need` bytes of room (0: for a delete's key and
@@ -316,17 +316,17 @@ void ngx_http_kv_room_init(ngx_http_kv_zone_t *zone);
  * then, or until it ends.  NGX_OK, or NGX_DECLINED: to wait is in vain, it is
  * to be refused.
  */
-ngx_int_t ngx_http_kv_room_wait(ngx_http_kv_ctx_t *ctx, uint32_t need,
+ngx_int_t ngx_http_kv_reserve_wait(ngx_http_kv_ctx_t *ctx, uint32_t need,
     ngx_http_kv_resume_pt resume);
 
 /* It waits no more. */
-void ngx_http_kv_room_leave(ngx_http_kv_ctx_t *ctx);
+void ngx_http_kv_reserve_leave(ngx_http_kv_ctx_t *ctx);
 
 /* What was asked for room is done. */
-void ngx_http_kv_room_done(ngx_http_kv_ctx_t *ctx, kv_rc_t rc);
+void ngx_http_kv_reserve_done(ngx_http_kv_ctx_t *ctx, kv_rc_t rc);
 
 /* At exit: all who wait are tried a last time, and refused. */
-void ngx_http_kv_room_drain(ngx_http_kv_zone_t *zone);
+void ngx_http_kv_reserve_drain(ngx_http_kv_zone_t *zone);
 
 /* Sees to it that those who were told to go do. */
 void ngx_http_kv_evict(ngx_http_kv_zone_t *zone);

@@ -196,7 +196,7 @@ ngx_http_kv_reply_value(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx,
 
 /*
  * A large value leaves from the zone's own memory, pinned by the request's
- * pool (ngx_http_kv_own_pin), so that an overwrite or a slow reader never
+ * pool (ngx_http_kv_attach_pin), so that an overwrite or a slow reader never
  * tears it.  Who may hold its buffers, and until when:
  *
  *   - HTTP/1: r->out.  The pool goes after all is sent, or with the
@@ -234,7 +234,7 @@ ngx_http_kv_reply_pieces(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx,
         return ngx_http_kv_reply_rc(r, KV_UNAVAILABLE);
     }
 
-    if (ngx_http_kv_own_pin(ctx, op) != NGX_OK
+    if (ngx_http_kv_attach_pin(ctx, op) != NGX_OK
         || ngx_http_kv_header(r, "X-Content-Type-Options", "nosniff")
            != NGX_OK)
     {

@@ -152,7 +152,7 @@ ngx_http_kv_stats_store(u_char *p, u_char *end, ngx_http_kv_zone_t *zone)
     /* in this order: the second may grow meanwhile */
 
     since = atomic_load(&z->snapshot_log_bytes);
-    since = atomic_load(&z->log.bytes) - since;
+    since = atomic_load(&z->wal.bytes) - since;
 
     state = kv_state_name(kv_state(z));
 
@@ -192,11 +192,11 @@ ngx_http_kv_stats_store(u_char *p, u_char *end, ngx_http_kv_zone_t *zone)
     p = ngx_slprintf(p, end, "\"log\":{\"bytes\":%uL,\"written\":%uL,"
                      "\"segments\":%uL,\"next_lsn\":%uL,"
                      "\"durable_lsn\":%uL,\"unsynced_ms\":%uL},",
-                     (uint64_t) atomic_load(&z->log.bytes),
-                     (uint64_t) atomic_load(&z->log.written),
-                     (uint64_t) atomic_load(&z->log.segments),
-                     (uint64_t) atomic_load(&z->log.next_lsn),
-                     (uint64_t) atomic_load(&z->log.durable_lsn),
+                     (uint64_t) atomic_load(&z->wal.bytes),
+                     (uint64_t) atomic_load(&z->wal.written),
+                     (uint64_t) atomic_load(&z->wal.segments),
+                     (uint64_t) atomic_load(&z->wal.next_lsn),
+                     (uint64_t) atomic_load(&z->wal.durable_lsn),
                      kv_store_unsynced(zone->store));
 
     p = ngx_slprintf(p, end, "\"snapshots\":{\"completed\":%uL,"
@@ -236,19 +236,19 @@ ngx_http_kv_stats_held(u_char *p, u_char *end, kv_zone_t *z, kv_held_t who,
 void
 ngx_http_kv_stats_count(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
 {
-    uint64_t     end;
-    ngx_uint_t   status;
-    kv_slot_t   *slot;
-    kv_method_t  method;
+    uint64_t      end;
+    ngx_uint_t    status;
+    kv_worker_t  *worker;
+    kv_method_t   method;
 
     if (ctx->counted
-        || (ngx_exiting && ngx_http_kv_attached(ctx->zone) != NGX_OK)
-        || ctx->zone->store->slot == NULL)
+        || (ngx_exiting && ngx_http_kv_entered(ctx->zone) != NGX_OK)
+        || ctx->zone->store->worker == NULL)
     {
         return;
     }
 
-    slot = ctx->zone->store->slot;
+    worker = ctx->zone->store->worker;
 
     ctx->counted = 1;
 
@@ -282,7 +282,7 @@ ngx_http_kv_stats_count(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
 
     end = ctx->answered ? ctx->answered : kv_now_ns();
 
-    kv_stats_count(&slot->stats, ctx->route, method, (unsigned) status,
+    kv_stats_count(&worker->stats, ctx->route, method, (unsigned) status,
                    (end - ctx->started) / 1000);
 }
 

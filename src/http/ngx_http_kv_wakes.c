@@ -220,8 +220,8 @@ ngx_http_kv_wakes_handler(ngx_event_t *ev)
 
     for (i = 0; i < wakes->zones->nelts; i++) {
 
-        if (zone[i]->store->slot) {
-            ngx_http_kv_turn(zone[i]);
+        if (zone[i]->store->worker) {
+            ngx_http_kv_process_events(zone[i]);
         }
     }
 }

@@ -13,7 +13,7 @@
 
 
 /* how often who is not woken looks for results, milliseconds */
-#define NGX_HTTP_KV_LOOKS  5
+#define NGX_HTTP_KV_POLLS  5
 
 /* how long accepted writes may take to be answered at exit, milliseconds */
 #define NGX_HTTP_KV_EXIT  5000
@@ -22,7 +22,7 @@
 static void ngx_http_kv_part_handler(ngx_event_t *ev);
 static ngx_uint_t ngx_http_kv_busy(ngx_http_kv_zone_t *zone);
 static void ngx_http_kv_timer_handler(ngx_event_t *ev);
-static void ngx_http_kv_do(ngx_http_kv_zone_t *zone, unsigned todo);
+static void ngx_http_kv_post_tasks(ngx_http_kv_zone_t *zone, unsigned todo);
 static void ngx_http_kv_post_commit(ngx_http_kv_zone_t *zone);
 static ngx_thread_task_t *ngx_http_kv_task(ngx_http_kv_zone_t *zone,
     void (*handler)(void *data, ngx_log_t *log),
@@ -59,8 +59,8 @@ ngx_http_kv_enter(ngx_http_kv_zone_t *zone)
     zone->part = zone->watch;
     zone->part.handler = ngx_http_kv_part_handler;
 
-    ngx_http_kv_look_init(zone);
-    ngx_http_kv_room_init(zone);
+    ngx_http_kv_poll_init(zone);
+    ngx_http_kv_reserve_init(zone);
 
     for (i = 0; i < NGX_HTTP_KV_TASKS; i++) {
         zone->commit[i] = ngx_http_kv_task(zone, ngx_http_kv_commit_task,
@@ -79,11 +79,11 @@ ngx_http_kv_enter(ngx_http_kv_zone_t *zone)
     kv_dir_set_holder(zone->lockfd, ngx_process == NGX_PROCESS_SINGLE
                                     ? (int) ngx_pid : (int) ngx_parent);
 
-    if (ngx_http_kv_attached(zone) == NGX_OK) {
+    if (ngx_http_kv_entered(zone) == NGX_OK) {
 
         /* whoever had the slot, or the committer's task, may have died */
 
-        ngx_http_kv_turn(zone);
+        ngx_http_kv_process_events(zone);
     }
 
     return NGX_OK;
@@ -91,9 +91,9 @@ ngx_http_kv_enter(ngx_http_kv_zone_t *zone)
 
 
 ngx_int_t
-ngx_http_kv_attached(ngx_http_kv_zone_t *zone)
+ngx_http_kv_entered(ngx_http_kv_zone_t *zone)
 {
-    if (zone->store->slot) {
+    if (zone->store->worker) {
         return NGX_OK;
     }
 
@@ -101,11 +101,11 @@ ngx_http_kv_attached(ngx_http_kv_zone_t *zone)
         ngx_log_error(NGX_LOG_ERR, zone->log, 0,
                       "kv zone \"%V\": all %uD worker slots are taken, by "
                       "workers of older configurations that still have "
-                      "requests", &zone->name, zone->store->zone->nslots);
+                      "requests", &zone->name, zone->store->zone->nworkers);
         return NGX_DECLINED;
     }
 
-    ngx_http_kv_arm(zone);
+    ngx_http_kv_set_timers(zone);
     ngx_http_kv_part(zone);
 
     return NGX_OK;
@@ -115,7 +115,7 @@ ngx_http_kv_attached(ngx_http_kv_zone_t *zone)
 void
 ngx_http_kv_part(ngx_http_kv_zone_t *zone)
 {
-    if (ngx_exiting && zone->store->slot && !zone->draining) {
+    if (ngx_exiting && zone->store->worker && !zone->draining) {
         ngx_post_event(&zone->part, &ngx_posted_events);
     }
 }
@@ -126,11 +126,11 @@ ngx_http_kv_part_handler(ngx_event_t *ev)
 {
     ngx_http_kv_zone_t *zone = ev->data;
 
-    if (zone->store->slot == NULL || ngx_http_kv_busy(zone)) {
+    if (zone->store->worker == NULL || ngx_http_kv_busy(zone)) {
         return;
     }
 
-    ngx_http_kv_look_stop(zone);
+    ngx_http_kv_poll_stop(zone);
 
     if (zone->watch.timer_set) {
         ngx_del_timer(&zone->watch);
@@ -169,27 +169,27 @@ ngx_http_kv_busy(ngx_http_kv_zone_t *zone)
 static void
 ngx_http_kv_timer_handler(ngx_event_t *ev)
 {
-    ngx_http_kv_turn(ev->data);
+    ngx_http_kv_process_events(ev->data);
 }
 
 
 void
-ngx_http_kv_turn(ngx_http_kv_zone_t *zone)
+ngx_http_kv_process_events(ngx_http_kv_zone_t *zone)
 {
-    ngx_http_kv_deliver(zone);
+    ngx_http_kv_complete(zone);
     ngx_http_kv_evict(zone);
 
     if (ngx_exiting && !ngx_queue_empty(&zone->waiting)) {
-        kv_store_hurry(zone->store);
+        kv_store_start_now(zone->store);
     }
 
-    ngx_http_kv_do(zone, kv_store_poll(zone->store));
-    ngx_http_kv_arm(zone);
+    ngx_http_kv_post_tasks(zone, kv_store_todo(zone->store));
+    ngx_http_kv_set_timers(zone);
 }
 
 
 static void
-ngx_http_kv_do(ngx_http_kv_zone_t *zone, unsigned todo)
+ngx_http_kv_post_tasks(ngx_http_kv_zone_t *zone, unsigned todo)
 {
     if (todo & KV_TODO_RESET) {
         ngx_http_kv_reset(zone);
@@ -207,7 +207,7 @@ ngx_http_kv_do(ngx_http_kv_zone_t *zone, unsigned todo)
             || ngx_thread_task_post(zone->thread_pool, zone->background)
                != NGX_OK))
     {
-        kv_store_undo(zone->store, KV_TODO_BACKGROUND);
+        kv_store_unclaim(zone->store, KV_TODO_BACKGROUND);
     }
 }
 
@@ -226,7 +226,7 @@ ngx_http_kv_post_commit(ngx_http_kv_zone_t *zone)
         if (ngx_thread_task_post(zone->thread_pool, zone->commit[i])
             != NGX_OK)
         {
-            kv_store_undo(zone->store, KV_TODO_COMMIT);
+            kv_store_unclaim(zone->store, KV_TODO_COMMIT);
         }
 
         return;
@@ -284,10 +284,10 @@ ngx_http_kv_commit_over(ngx_event_t *ev)
     }
 
     if (!ngx_http_kv_wakes_sure(zone->wakes)) {
-        ngx_http_kv_deliver(zone);
+        ngx_http_kv_complete(zone);
     }
 
-    ngx_http_kv_arm(zone);
+    ngx_http_kv_set_timers(zone);
     ngx_http_kv_part(zone);
 }
 
@@ -308,13 +308,13 @@ ngx_http_kv_background_over(ngx_event_t *ev)
 {
     ngx_http_kv_zone_t *zone = ev->data;
 
-    ngx_http_kv_turn(zone);
+    ngx_http_kv_process_events(zone);
     ngx_http_kv_part(zone);
 }
 
 
 ngx_int_t
-ngx_http_kv_own(ngx_http_kv_ctx_t *ctx, kv_op_t *op)
+ngx_http_kv_attach(ngx_http_kv_ctx_t *ctx, kv_op_t *op)
 {
     ngx_http_cleanup_t  *cln;
 
@@ -326,7 +326,7 @@ ngx_http_kv_own(ngx_http_kv_ctx_t *ctx, kv_op_t *op)
 
     cln = ngx_http_cleanup_add(ctx->request, 0);
     if (cln == NULL) {
-        ngx_http_kv_disown(ctx);
+        ngx_http_kv_detach(ctx);
         return NGX_ERROR;
     }
 
@@ -338,7 +338,7 @@ ngx_http_kv_own(ngx_http_kv_ctx_t *ctx, kv_op_t *op)
 
 
 ngx_int_t
-ngx_http_kv_own_pin(ngx_http_kv_ctx_t *ctx, kv_op_t *op)
+ngx_http_kv_attach_pin(ngx_http_kv_ctx_t *ctx, kv_op_t *op)
 {
     ngx_pool_cleanup_t  *cln;
 
@@ -349,7 +349,7 @@ ngx_http_kv_own_pin(ngx_http_kv_ctx_t *ctx, kv_op_t *op)
 
     cln = ngx_pool_cleanup_add(ctx->request->pool, 0);
     if (cln == NULL) {
-        ngx_http_kv_disown(ctx);
+        ngx_http_kv_detach(ctx);
         return NGX_ERROR;
     }
 
@@ -361,7 +361,7 @@ ngx_http_kv_own_pin(ngx_http_kv_ctx_t *ctx, kv_op_t *op)
 
 
 void
-ngx_http_kv_disown(ngx_http_kv_ctx_t *ctx)
+ngx_http_kv_detach(ngx_http_kv_ctx_t *ctx)
 {
     if (ctx->op == NULL) {
         return;
@@ -393,7 +393,7 @@ ngx_http_kv_cleanup_ctx(void *data)
     }
 
     if (!ctx->submitted) {
-        ngx_http_kv_disown(ctx);
+        ngx_http_kv_detach(ctx);
         return;
     }
 
@@ -425,7 +425,7 @@ ngx_http_kv_cleanup_ctx(void *data)
 static void
 ngx_http_kv_cleanup_pin(void *data)
 {
-    ngx_http_kv_disown(data);
+    ngx_http_kv_detach(data);
 }
 
 
@@ -455,20 +455,20 @@ ngx_http_kv_submit(ngx_http_kv_ctx_t *ctx, ngx_http_kv_wait_e wait)
 
     ngx_queue_insert_tail(&ctx->zone->waiting, &ctx->waiting);
 
-    ngx_http_kv_do(ctx->zone, kv_store_submit(ctx->zone->store, ctx->op));
-    ngx_http_kv_arm(ctx->zone);
-    ngx_http_kv_look(ctx->zone);
+    ngx_http_kv_post_tasks(ctx->zone, kv_store_submit(ctx->zone->store, ctx->op));
+    ngx_http_kv_set_timers(ctx->zone);
+    ngx_http_kv_poll(ctx->zone);
 }
 
 
 void
-ngx_http_kv_deliver(ngx_http_kv_zone_t *zone)
+ngx_http_kv_complete(ngx_http_kv_zone_t *zone)
 {
     kv_rc_t             rc;
     ngx_queue_t        *q;
     ngx_http_kv_ctx_t  *ctx;
 
-    /* they get done in the order of submission: see kv_slot.h */
+    /* they get done in the order of submission: see kv_worker.h */
 
     while (!ngx_queue_empty(&zone->waiting)) {
 
@@ -482,7 +482,7 @@ ngx_http_kv_deliver(ngx_http_kv_zone_t *zone)
         ngx_queue_remove(q);
         ctx->submitted = 0;
 
-        ngx_http_kv_disown(ctx);
+        ngx_http_kv_detach(ctx);
         ngx_http_kv_done(ctx, rc);
     }
 }
@@ -494,8 +494,8 @@ ngx_http_kv_done(ngx_http_kv_ctx_t *ctx, kv_rc_t rc)
     ngx_int_t            result;
     ngx_http_request_t  *r;
 
-    if (ctx->wait == NGX_HTTP_KV_WAIT_ROOM) {
-        ngx_http_kv_room_done(ctx, rc);
+    if (ctx->wait == NGX_HTTP_KV_WAIT_RESERVE) {
+        ngx_http_kv_reserve_done(ctx, rc);
         ngx_free(ctx);
         return;
     }
@@ -549,12 +549,12 @@ ngx_http_kv_reset(ngx_http_kv_zone_t *zone)
         r = ctx->request;
 
         if (r == NULL) {
-            zone->asking &= ctx->wait != NGX_HTTP_KV_WAIT_ROOM;
+            zone->asking &= ctx->wait != NGX_HTTP_KV_WAIT_RESERVE;
             ngx_free(ctx);
             continue;
         }
 
-        ngx_http_kv_room_leave(ctx);
+        ngx_http_kv_reserve_leave(ctx);
 
         if (ctx->sending) {
 
@@ -577,23 +577,23 @@ ngx_http_kv_reset(ngx_http_kv_zone_t *zone)
  */
 
 void
-ngx_http_kv_arm(ngx_http_kv_zone_t *zone)
+ngx_http_kv_set_timers(ngx_http_kv_zone_t *zone)
 {
     uint64_t    due;
     ngx_uint_t  sure;
 
-    if (zone->store->slot == NULL) {
+    if (zone->store->worker == NULL) {
         return;
     }
 
     sure = ngx_http_kv_wakes_sure(zone->wakes);
 
     if (!ngx_queue_empty(&zone->waiting) && !zone->watch.timer_set) {
-        ngx_add_timer(&zone->watch, sure ? KV_STORE_WATCH : NGX_HTTP_KV_LOOKS);
+        ngx_add_timer(&zone->watch, sure ? KV_STORE_WATCH : NGX_HTTP_KV_POLLS);
     }
 
     if (!zone->due.timer_set) {
-        due = kv_store_due(zone->store);
+        due = kv_store_next_timeout(zone->store);
 
         if (!sure && (due == 0 || due > KV_STORE_WATCH)) {
             due = KV_STORE_WATCH;
@@ -611,14 +611,14 @@ ngx_http_kv_leave(ngx_http_kv_zone_t *zone)
 {
     sigset_t  signals;
 
-    if (zone->store == NULL || zone->store->slot == NULL) {
+    if (zone->store == NULL || zone->store->worker == NULL) {
         return;
     }
 
     zone->store->stop = 1;
     zone->draining = 1;
 
-    ngx_http_kv_look_stop(zone);
+    ngx_http_kv_poll_stop(zone);
     kv_io_block_signal(&signals);
 
     ngx_http_kv_drain(zone);
@@ -651,7 +651,7 @@ ngx_http_kv_drain(ngx_http_kv_zone_t *zone)
 
     end = kv_now_ns() + (uint64_t) NGX_HTTP_KV_EXIT * 1000000;
 
-    kv_store_hurry(zone->store);
+    kv_store_start_now(zone->store);
 
     if (atomic_load(&zone->store->zone->sync_ms)
         && atomic_load(&zone->store->zone->unsynced))
@@ -661,7 +661,7 @@ ngx_http_kv_drain(ngx_http_kv_zone_t *zone)
 
     for ( ;; ) {
         pfd.fd = ngx_http_kv_wakes_fd(zone->wakes);
-        todo = kv_store_poll(zone->store);
+        todo = kv_store_todo(zone->store);
 
         if (zone->commit_wanted) {
             zone->commit_wanted = 0;
@@ -673,17 +673,17 @@ ngx_http_kv_drain(ngx_http_kv_zone_t *zone)
         }
 
         if (todo & KV_TODO_BACKGROUND) {
-            kv_store_undo(zone->store, KV_TODO_BACKGROUND);
+            kv_store_unclaim(zone->store, KV_TODO_BACKGROUND);
         }
 
         if (todo & KV_TODO_COMMIT) {
             kv_store_commit(zone->store);
         }
 
-        ngx_http_kv_deliver(zone);
+        ngx_http_kv_complete(zone);
 
         if (ngx_queue_empty(&zone->waiting)) {
-            ngx_http_kv_room_drain(zone);
+            ngx_http_kv_reserve_drain(zone);
         }
 
         if (ngx_queue_empty(&zone->waiting) || kv_now_ns() >= end) {

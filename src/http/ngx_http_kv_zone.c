@@ -32,7 +32,7 @@ static ngx_int_t ngx_http_kv_lock_dir(ngx_http_kv_zone_t *zone);
 static void ngx_http_kv_busy(ngx_http_kv_zone_t *zone, kv_holder_t *holder);
 static ngx_int_t ngx_http_kv_same_user(ngx_http_kv_zone_t *zone,
     ngx_http_kv_zone_t *old);
-static void ngx_http_kv_look_for_dir(ngx_http_kv_zone_t *zone);
+static void ngx_http_kv_find_dir(ngx_http_kv_zone_t *zone);
 static void ngx_http_kv_user(ngx_http_kv_zone_t *zone);
 static ngx_uint_t ngx_http_kv_workers(ngx_http_kv_zone_t *zone);
 
@@ -80,8 +80,8 @@ ngx_http_kv_create_zone(ngx_http_kv_zone_t *zone, ngx_slab_pool_t *shpool)
     }
 
     slots = 4 * ngx_http_kv_workers(zone);
-    slots = ngx_max(slots, KV_SLOTS_MIN);
-    slots = ngx_min(slots, KV_SLOTS_MAX);
+    slots = ngx_max(slots, KV_WORKERS_MIN);
+    slots = ngx_min(slots, KV_WORKERS_MAX);
 
     /* all that nginx's own allocator has, in one piece */
 
@@ -142,7 +142,7 @@ ngx_http_kv_inherit_zone(ngx_http_kv_zone_t *zone, ngx_http_kv_zone_t *old,
     zone->dirfd = old->dirfd;
     zone->lockfd = old->lockfd;
 
-    ngx_http_kv_look_for_dir(zone);
+    ngx_http_kv_find_dir(zone);
 
     zone->old = old;
 
@@ -156,11 +156,11 @@ ngx_http_kv_inherit_zone(ngx_http_kv_zone_t *zone, ngx_http_kv_zone_t *old,
 
     /* old and new workers run side by side for a while */
 
-    if (2 * ngx_http_kv_workers(zone) > zone->store->zone->nslots) {
+    if (2 * ngx_http_kv_workers(zone) > zone->store->zone->nworkers) {
         ngx_log_error(NGX_LOG_EMERG, zone->log, 0,
                       "kv zone \"%V\" was made for %uD workers at most: a "
                       "reload cannot raise them to %ui, restart nginx to do "
-                      "so", &zone->name, zone->store->zone->nslots / 2,
+                      "so", &zone->name, zone->store->zone->nworkers / 2,
                       ngx_http_kv_workers(zone));
         return NGX_ERROR;
     }
@@ -466,7 +466,7 @@ ngx_http_kv_same_user(ngx_http_kv_zone_t *zone, ngx_http_kv_zone_t *old)
 /* It may have been moved since; writes go to where it is now. */
 
 static void
-ngx_http_kv_look_for_dir(ngx_http_kv_zone_t *zone)
+ngx_http_kv_find_dir(ngx_http_kv_zone_t *zone)
 {
     kv_err_t     err;
     kv_dir_id_t  id, now;
@@ -499,7 +499,7 @@ ngx_http_kv_workers(ngx_http_kv_zone_t *zone)
 
 
 void
-ngx_http_kv_adopt(ngx_http_kv_zone_t *zone)
+ngx_http_kv_take_descriptors(ngx_http_kv_zone_t *zone)
 {
     kv_store_in_force(zone->store);
 

@@ -55,7 +55,7 @@ typedef struct {
     uint32_t         value_len;    /* PARTIAL, not in pieces: there is room */
     uint16_t         key_len;
     uint8_t          flags;        /* KV_ENTRY_... */
-    uint8_t          seen;         /* the committer's: see kv_limbo.c */
+    uint8_t          seen;         /* the committer's: see kv_epoch.c */
     char             key[];
 } kv_entry_t;
 
@@ -68,7 +68,7 @@ typedef struct kv_piece_s  kv_piece_t;
 
 
 typedef struct {
-    _Atomic uint32_t pins;         /* readers that pin it: see kv_slot.h */
+    _Atomic uint32_t pins;         /* readers that pin it: see kv_worker.h */
     kv_entry_t      *next;         /* the committer's list of pinned ones */
     kv_piece_t      *stale;        /* moved away from while it was pinned */
     uint32_t         n;            /* pieces there are */

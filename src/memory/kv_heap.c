@@ -22,7 +22,7 @@
 
 #include "memory/kv_heap.h"
 #include "base/kv_mutex.h"
-#include "base/kv_points.h"
+#include "base/kv_failpoint.h"
 #include "memory/kv_poison.h"
 
 
@@ -274,7 +274,7 @@ kv_heap_format(kv_heap_t *heap)
 
     kv_heap_reset(heap);
 
-    kv_point(KV_POINT_HEAP_FORMAT);
+    kv_failpoint(KV_FAILPOINT_HEAP_FORMAT);
 
     atomic_store(&heap->changing, false);
     atomic_store(&heap->broken, false);
@@ -432,7 +432,7 @@ kv_heap_alloc_leave(kv_heap_t *heap, kv_heap_kind_t kind, size_t size,
     heap->used[kind] += cl->size;
     kv_set_relaxed(heap->taken, kv_get_relaxed(heap->taken) + cl->size);
 
-    kv_point(KV_POINT_HEAP_ALLOC);
+    kv_failpoint(KV_FAILPOINT_HEAP_ALLOC);
 
     kv_heap_place(heap, n);
 
@@ -479,7 +479,7 @@ kv_heap_free(kv_heap_t *heap, void *p)
     heap->used[page->kind] -= cl->size;
     kv_set_relaxed(heap->taken, kv_get_relaxed(heap->taken) - cl->size);
 
-    kv_point(KV_POINT_HEAP_FREE);
+    kv_failpoint(KV_FAILPOINT_HEAP_FREE);
 
     if (page->state == KV_PAGE_DRAINED) {
 

@@ -8,7 +8,7 @@
 #include <sys/random.h>
 
 #include "memory/kv_map.h"
-#include "base/kv_points.h"
+#include "base/kv_failpoint.h"
 
 
 #define KV_TAG_SHIFT     48
@@ -17,13 +17,13 @@
 /* entries freed under one hold of the heap's lock */
 #define KV_MAP_STEP      64
 
-#define kv_slot_entry(s)   ((kv_entry_t *) (uintptr_t) ((s) & KV_ADDRESS_MASK))
-#define kv_slot_tag(s)     ((s) >> KV_TAG_SHIFT)
+#define kv_cell_entry(s)   ((kv_entry_t *) (uintptr_t) ((s) & KV_ADDRESS_MASK))
+#define kv_cell_tag(s)     ((s) >> KV_TAG_SHIFT)
 
 
 static inline kv_bucket_t *kv_map_bucket(kv_map_root_t *root, uint64_t i);
 static inline uint64_t kv_map_index(uint64_t buckets, uint64_t hash);
-static _Atomic uint64_t *kv_map_slot(kv_map_t *map, uint64_t hash,
+static _Atomic uint64_t *kv_map_cell(kv_map_t *map, uint64_t hash,
     const void *key, size_t n, kv_bucket_t **in);
 static bool kv_map_split(kv_map_t *map);
 static bool kv_map_segment(kv_map_t *map, kv_map_root_t *root, uint64_t i);
@@ -67,8 +67,8 @@ kv_map_prefetch_entries(kv_bucket_t *b)
     unsigned   i;
     uintptr_t  e;
 
-    for (i = 0; i < KV_BUCKET_SLOTS; i++) {
-        e = (uintptr_t) kv_slot_entry(kv_get_relaxed(b->slot[i]));
+    for (i = 0; i < KV_BUCKET_CELLS; i++) {
+        e = (uintptr_t) kv_cell_entry(kv_get_relaxed(b->cell[i]));
 
         __builtin_prefetch((void *) e);
         __builtin_prefetch((void *) (e + KV_CACHE_LINE));
@@ -85,7 +85,7 @@ kv_map_directory_size(size_t size)
 
 
 kv_rc_t
-kv_map_create(kv_map_t *map, kv_heap_t *heap, kv_limbo_t *limbo,
+kv_map_create(kv_map_t *map, kv_heap_t *heap, kv_retire_list_t *retired,
     void *directory, size_t size)
 {
     size_t        share;
@@ -95,7 +95,7 @@ kv_map_create(kv_map_t *map, kv_heap_t *heap, kv_limbo_t *limbo,
     share = kv_map_directory_size(size) / KV_MAP_ROOTS;
 
     map->heap = heap;
-    map->limbo = limbo;
+    map->retired = retired;
     map->stock = NULL;
     map->stocked = 0;
     map->max_segments = (uint32_t) (share / sizeof(void *));
@@ -163,14 +163,14 @@ kv_map_find(kv_map_t *map, uint64_t hash, const void *key, size_t n)
         b = kv_map_bucket(root, kv_map_index(buckets, hash));
 
         do {
-            for (i = 0; i < KV_BUCKET_SLOTS; i++) {
-                s = atomic_load_explicit(&b->slot[i], memory_order_acquire);
+            for (i = 0; i < KV_BUCKET_CELLS; i++) {
+                s = atomic_load_explicit(&b->cell[i], memory_order_acquire);
 
-                if (kv_slot_tag(s) != tag || s == 0) {
+                if (kv_cell_tag(s) != tag || s == 0) {
                     continue;
                 }
 
-                e = kv_slot_entry(s);
+                e = kv_cell_entry(s);
 
                 if (e && kv_map_match(e, key, n)) {
                     return e;
@@ -219,11 +219,11 @@ kv_map_walk(kv_map_t *map, uint64_t from, unsigned n, kv_map_pt cb, void *ctx)
         do {
             kv_map_prefetch_entries(b);
 
-            for (i = 0; i < KV_BUCKET_SLOTS; i++) {
-                s = atomic_load_explicit(&b->slot[i], memory_order_acquire);
+            for (i = 0; i < KV_BUCKET_CELLS; i++) {
+                s = atomic_load_explicit(&b->cell[i], memory_order_acquire);
 
                 if (s) {
-                    cb(ctx, kv_slot_entry(s));
+                    cb(ctx, kv_cell_entry(s));
                     seen++;
                 }
             }
@@ -299,17 +299,17 @@ kv_map_put(kv_map_t *map, uint64_t hash, kv_entry_t *e)
     kv_entry_t        *old;
     kv_bucket_t       *b, *in, *last;
     kv_map_root_t     *root;
-    _Atomic uint64_t  *slot, *empty;
+    _Atomic uint64_t  *cell, *empty;
 
     kv_set_relaxed(map->bytes, kv_get_relaxed(map->bytes)
                                + e->key_len + e->value_len);
 
-    slot = kv_map_slot(map, hash, e->key, e->key_len, &in);
+    cell = kv_map_cell(map, hash, e->key, e->key_len, &in);
 
-    if (slot) {
-        old = kv_slot_entry(atomic_load_explicit(slot, memory_order_relaxed));
+    if (cell) {
+        old = kv_cell_entry(atomic_load_explicit(cell, memory_order_relaxed));
 
-        atomic_store_explicit(slot, kv_map_pack(hash, e),
+        atomic_store_explicit(cell, kv_map_pack(hash, e),
                               memory_order_release);
 
         kv_set_relaxed(map->bytes, kv_get_relaxed(map->bytes)
@@ -329,11 +329,11 @@ kv_map_put(kv_map_t *map, uint64_t hash, kv_entry_t *e)
     for ( /* void */ ; b && empty == NULL; b = kv_get_relaxed(b->next)) {
         last = b;
 
-        for (i = 0; i < KV_BUCKET_SLOTS; i++) {
-            s = kv_get_relaxed(b->slot[i]);
+        for (i = 0; i < KV_BUCKET_CELLS; i++) {
+            s = kv_get_relaxed(b->cell[i]);
 
             if (s == 0) {
-                empty = &b->slot[i];
+                empty = &b->cell[i];
                 break;
             }
         }
@@ -352,7 +352,7 @@ kv_map_put(kv_map_t *map, uint64_t hash, kv_entry_t *e)
     map->stocked--;
 
     kv_set_relaxed(b->next, NULL);
-    kv_set_relaxed(b->slot[0], kv_map_pack(hash, e));
+    kv_set_relaxed(b->cell[0], kv_map_pack(hash, e));
 
     atomic_store_explicit(&last->next, b, memory_order_release);
 
@@ -365,17 +365,17 @@ kv_map_delete(kv_map_t *map, uint64_t hash, const void *key, size_t n)
 {
     kv_entry_t        *old;
     kv_bucket_t       *in;
-    _Atomic uint64_t  *slot;
+    _Atomic uint64_t  *cell;
 
-    slot = kv_map_slot(map, hash, key, n, &in);
+    cell = kv_map_cell(map, hash, key, n, &in);
 
-    if (slot == NULL) {
+    if (cell == NULL) {
         return NULL;
     }
 
-    old = kv_slot_entry(kv_get_relaxed(*slot));
+    old = kv_cell_entry(kv_get_relaxed(*cell));
 
-    atomic_store_explicit(slot, 0, memory_order_release);
+    atomic_store_explicit(cell, 0, memory_order_release);
 
     kv_set_relaxed(map->keys, kv_get_relaxed(map->keys) - 1);
     kv_set_relaxed(map->bytes, kv_get_relaxed(map->bytes)
@@ -392,16 +392,16 @@ kv_map_relocate(kv_map_t *map, kv_entry_t *from, kv_entry_t *to)
 {
     uint64_t           hash;
     kv_bucket_t       *in;
-    _Atomic uint64_t  *slot;
+    _Atomic uint64_t  *cell;
 
     hash = kv_map_hash(map, from->key, from->key_len);
-    slot = kv_map_slot(map, hash, from->key, from->key_len, &in);
+    cell = kv_map_cell(map, hash, from->key, from->key_len, &in);
 
-    if (slot == NULL || kv_slot_entry(kv_get_relaxed(*slot)) != from) {
+    if (cell == NULL || kv_cell_entry(kv_get_relaxed(*cell)) != from) {
         return false;
     }
 
-    atomic_store_explicit(slot, kv_map_pack(hash, to), memory_order_release);
+    atomic_store_explicit(cell, kv_map_pack(hash, to), memory_order_release);
 
     return true;
 }
@@ -412,12 +412,12 @@ kv_map_holds(kv_map_t *map, const kv_entry_t *e)
 {
     uint64_t           hash;
     kv_bucket_t       *in;
-    _Atomic uint64_t  *slot;
+    _Atomic uint64_t  *cell;
 
     hash = kv_map_hash(map, e->key, e->key_len);
-    slot = kv_map_slot(map, hash, e->key, e->key_len, &in);
+    cell = kv_map_cell(map, hash, e->key, e->key_len, &in);
 
-    return slot && kv_slot_entry(kv_get_relaxed(*slot)) == e;
+    return cell && kv_cell_entry(kv_get_relaxed(*cell)) == e;
 }
 
 
@@ -470,12 +470,12 @@ kv_map_clear(kv_map_t *map)
 
     atomic_store_explicit(&map->root, empty, memory_order_release);
 
-    kv_point(KV_POINT_CLEARED);
+    kv_failpoint(KV_FAILPOINT_CLEARED);
 
     kv_set_relaxed(map->keys, 0);
     kv_set_relaxed(map->bytes, 0);
 
-    root->epoch = kv_limbo_advance(map->limbo);
+    root->epoch = kv_epoch_advance(map->retired);
 
     (void) atomic_fetch_add(&map->old, 1);
 }
@@ -543,7 +543,7 @@ kv_map_left_root(kv_map_t *map, kv_map_root_t **least)
         root = &map->roots[i];
 
         if (root->state == KV_ROOT_LEFT) {
-            rc = kv_limbo_emptied(map->limbo, root->epoch);
+            rc = kv_epoch_emptied(map->retired, root->epoch);
 
             if (rc == KV_DEAD) {
                 return KV_DEAD;
@@ -653,7 +653,7 @@ kv_map_index(uint64_t buckets, uint64_t hash)
 /* Where a key's entry is, and in which bucket; the writer's way to look. */
 
 static _Atomic uint64_t *
-kv_map_slot(kv_map_t *map, uint64_t hash, const void *key, size_t n,
+kv_map_cell(kv_map_t *map, uint64_t hash, const void *key, size_t n,
     kv_bucket_t **in)
 {
     uint64_t        s;
@@ -667,14 +667,14 @@ kv_map_slot(kv_map_t *map, uint64_t hash, const void *key, size_t n,
 
     for ( /* void */ ; b; b = kv_get_relaxed(b->next)) {
 
-        for (i = 0; i < KV_BUCKET_SLOTS; i++) {
-            s = kv_get_relaxed(b->slot[i]);
+        for (i = 0; i < KV_BUCKET_CELLS; i++) {
+            s = kv_get_relaxed(b->cell[i]);
 
-            if (s && kv_slot_tag(s) == hash >> KV_TAG_SHIFT
-                && kv_map_match(kv_slot_entry(s), key, n))
+            if (s && kv_cell_tag(s) == hash >> KV_TAG_SHIFT
+                && kv_map_match(kv_cell_entry(s), key, n))
             {
                 *in = b;
-                return &b->slot[i];
+                return &b->cell[i];
             }
         }
     }
@@ -723,21 +723,21 @@ kv_map_split(kv_map_t *map)
 
         kv_map_prefetch_entries(b);
 
-        for (i = 0; i < KV_BUCKET_SLOTS; i++) {
-            s = kv_get_relaxed(b->slot[i]);
+        for (i = 0; i < KV_BUCKET_CELLS; i++) {
+            s = kv_get_relaxed(b->cell[i]);
 
             if (s == 0) {
                 continue;
             }
 
-            e = kv_slot_entry(s);
+            e = kv_cell_entry(s);
             hash = kv_map_hash(map, e->key, e->key_len);
 
             if ((hash & (2 * half - 1)) != buckets) {
                 continue;
             }
 
-            if (k == KV_BUCKET_SLOTS) {
+            if (k == KV_BUCKET_CELLS) {
 
                 /* what is set aside for puts stays so */
 
@@ -758,7 +758,7 @@ kv_map_split(kv_map_t *map)
                 k = 0;
             }
 
-            kv_set_relaxed(fresh->slot[k++], s);
+            kv_set_relaxed(fresh->cell[k++], s);
             moves++;
         }
     }
@@ -786,7 +786,7 @@ done:
 
     atomic_store_explicit(&root->buckets, buckets + 1, memory_order_release);
 
-    kv_point(KV_POINT_GROWING);
+    kv_failpoint(KV_FAILPOINT_GROWING);
 
     if (moves == 0) {
         return true;
@@ -794,11 +794,11 @@ done:
 
     for (b = old; b; b = kv_get_relaxed(b->next)) {
 
-        for (i = 0; i < KV_BUCKET_SLOTS; i++) {
-            s = kv_get_relaxed(b->slot[i]);
+        for (i = 0; i < KV_BUCKET_CELLS; i++) {
+            s = kv_get_relaxed(b->cell[i]);
 
             if (s && kv_map_in_bucket(fresh, s)) {
-                atomic_store_explicit(&b->slot[i], 0, memory_order_release);
+                atomic_store_explicit(&b->cell[i], 0, memory_order_release);
             }
         }
     }
@@ -809,20 +809,20 @@ done:
 
     while ((overflow = kv_get_relaxed(b->next)) != NULL) {
 
-        for (i = 0; i < KV_BUCKET_SLOTS; i++) {
-            if (kv_get_relaxed(overflow->slot[i])) {
+        for (i = 0; i < KV_BUCKET_CELLS; i++) {
+            if (kv_get_relaxed(overflow->cell[i])) {
                 break;
             }
         }
 
-        if (i < KV_BUCKET_SLOTS || !kv_limbo_spare(map->limbo)) {
+        if (i < KV_BUCKET_CELLS || !kv_epoch_spare(map->retired)) {
             b = overflow;
             continue;
         }
 
         atomic_store_explicit(&b->next, kv_get_relaxed(overflow->next),
                               memory_order_release);
-        (void) kv_limbo_retire(map->limbo, overflow, KV_RETIRED_OBJECT);
+        (void) kv_epoch_retire(map->retired, overflow, KV_RETIRED_OBJECT);
     }
 
     return true;
@@ -872,8 +872,8 @@ kv_map_in_bucket(kv_bucket_t *b, uint64_t s)
 
     for ( /* void */ ; b; b = kv_get_relaxed(b->next)) {
 
-        for (i = 0; i < KV_BUCKET_SLOTS; i++) {
-            if (kv_get_relaxed(b->slot[i]) == s) {
+        for (i = 0; i < KV_BUCKET_CELLS; i++) {
+            if (kv_get_relaxed(b->cell[i]) == s) {
                 return true;
             }
         }
@@ -892,8 +892,8 @@ kv_map_unlink_empty(kv_map_t *map, uint64_t hash, kv_bucket_t *empty)
     kv_bucket_t    *b;
     kv_map_root_t  *root;
 
-    for (i = 0; i < KV_BUCKET_SLOTS; i++) {
-        if (kv_get_relaxed(empty->slot[i])) {
+    for (i = 0; i < KV_BUCKET_CELLS; i++) {
+        if (kv_get_relaxed(empty->cell[i])) {
             return;
         }
     }
@@ -902,7 +902,7 @@ kv_map_unlink_empty(kv_map_t *map, uint64_t hash, kv_bucket_t *empty)
     b = kv_map_bucket(root,
                       kv_map_index(kv_get_relaxed(root->buckets), hash));
 
-    if (b == empty || !kv_limbo_spare(map->limbo)) {
+    if (b == empty || !kv_epoch_spare(map->retired)) {
         return;
     }
 
@@ -913,7 +913,7 @@ kv_map_unlink_empty(kv_map_t *map, uint64_t hash, kv_bucket_t *empty)
     atomic_store_explicit(&b->next, kv_get_relaxed(empty->next),
                           memory_order_release);
 
-    (void) kv_limbo_retire(map->limbo, empty, KV_RETIRED_OBJECT);
+    (void) kv_epoch_retire(map->retired, empty, KV_RETIRED_OBJECT);
 }
 
 
@@ -954,7 +954,7 @@ kv_map_take_apart(kv_map_t *map, kv_map_root_t *root, unsigned *n)
                                 root->next / KV_SEGMENT_BUCKETS - 1);
         }
 
-        kv_point(KV_POINT_SWEEPING);
+        kv_failpoint(KV_FAILPOINT_SWEEPING);
 
         if (done >= KV_MAP_STEP) {
             done = 0;
@@ -999,11 +999,11 @@ kv_map_empty_bucket(kv_map_t *map, kv_bucket_t *first)
 
         kv_map_prefetch_entries(b);
 
-        for (k = 0; k < KV_BUCKET_SLOTS; k++) {
-            s = kv_get_relaxed(b->slot[k]);
+        for (k = 0; k < KV_BUCKET_CELLS; k++) {
+            s = kv_get_relaxed(b->cell[k]);
 
             if (s) {
-                kv_limbo_free_entry(map->limbo, kv_slot_entry(s));
+                kv_epoch_free_entry(map->retired, kv_cell_entry(s));
                 freed++;
             }
         }

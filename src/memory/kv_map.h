@@ -39,10 +39,10 @@
 
 
 #include "base/kv_hash.h"
-#include "memory/kv_limbo.h"
+#include "memory/kv_epoch.h"
 
 
-#define KV_BUCKET_SLOTS     7
+#define KV_BUCKET_CELLS     7
 #define KV_SEGMENT_BUCKETS  (KV_PAGE_SIZE / KV_CACHE_LINE)
 
 /* entries per bucket, on average, from which on the table grows */
@@ -53,7 +53,7 @@ typedef struct kv_bucket_s  kv_bucket_t;
 
 struct kv_bucket_s {
     _Alignas(KV_CACHE_LINE)
-    _Atomic uint64_t          slot[KV_BUCKET_SLOTS];
+    _Atomic uint64_t          cell[KV_BUCKET_CELLS];
     _Atomic(kv_bucket_t *)    next;
 };
 
@@ -91,7 +91,7 @@ typedef struct {
     _Atomic uint64_t          keys;
     _Atomic uint64_t          bytes;       /* of keys and values */
     kv_heap_t                *heap;
-    kv_limbo_t               *limbo;
+    kv_retire_list_t         *retired;
     kv_bucket_t              *stock;       /* overflow buckets set aside */
     uint32_t                  stocked;
     _Atomic uint32_t          old;         /* roots to be taken apart */
@@ -112,7 +112,7 @@ size_t kv_map_directory_size(size_t size);
  * (`seed` zero), then kept.  KV_OK, or KV_NO_MEMORY if the heap cannot hold
  * even the first segments.
  */
-kv_rc_t kv_map_create(kv_map_t *map, kv_heap_t *heap, kv_limbo_t *limbo,
+kv_rc_t kv_map_create(kv_map_t *map, kv_heap_t *heap, kv_retire_list_t *retired,
     void *directory, size_t size);
 
 static inline uint64_t

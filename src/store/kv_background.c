@@ -23,9 +23,9 @@
 #include <time.h>
 
 #include "store/kv_background.h"
-#include "base/kv_big.h"
+#include "base/kv_mmap.h"
 #include "store/kv_commit.h"
-#include "base/kv_points.h"
+#include "base/kv_failpoint.h"
 #include "disk/kv_snapshot.h"
 
 
@@ -62,7 +62,7 @@ typedef struct {
 static void kv_background_wanted(kv_store_t *store);
 static void kv_background_spare(kv_store_t *store);
 static void kv_background_look(kv_store_t *store);
-static void kv_background_make_room(kv_store_t *store);
+static void kv_background_free_disk(kv_store_t *store);
 static kv_rc_t kv_background_snapshot(kv_store_t *store);
 static kv_rc_t kv_background_scan(kv_scan_t *scan, kv_err_t *err);
 static void kv_background_rest(kv_scan_t *scan);
@@ -99,7 +99,7 @@ kv_background_run(kv_store_t *store)
 
     if (rc == KV_OK || rc == KV_DEAD) {
 
-        kv_point(KV_POINT_BACKGROUND_LOCKED);
+        kv_failpoint(KV_FAILPOINT_BACKGROUND_LOCKED);
 
         kv_background_wanted(store);
 
@@ -117,31 +117,31 @@ kv_background_run(kv_store_t *store)
 static void
 kv_background_wanted(kv_store_t *store)
 {
-    uint32_t    wants;
+    uint32_t    requests;
     kv_zone_t  *zone;
 
     zone = store->zone;
 
     while (!kv_background_stopped(store)
-           && (wants = atomic_exchange(&zone->wants, 0)) != 0
-           && kv_store_fit_background(store) == KV_OK)
+           && (requests = atomic_exchange(&zone->requests, 0)) != 0
+           && kv_store_grow_background(store) == KV_OK)
     {
-        kv_point(KV_POINT_BACKGROUND_TAKEN);
+        kv_failpoint(KV_FAILPOINT_BACKGROUND_TAKEN);
 
-        if (wants & KV_WANT_ROOM) {
+        if (requests & KV_REQUEST_FREE_DISK) {
             kv_background_look(store);
         }
 
-        if (wants & KV_WANT_SEGMENT) {
+        if (requests & KV_REQUEST_SEGMENT) {
             kv_background_spare(store);
         }
 
-        if (wants & KV_WANT_SNAPSHOT
+        if (requests & KV_REQUEST_SNAPSHOT
             && kv_background_snapshot(store) == KV_CANCELLED)
         {
             /* for another process to take up */
 
-            (void) atomic_fetch_or(&zone->wants, KV_WANT_SNAPSHOT);
+            (void) atomic_fetch_or(&zone->requests, KV_REQUEST_SNAPSHOT);
         }
     }
 }
@@ -157,11 +157,11 @@ kv_background_spare(kv_store_t *store)
 {
     kv_rc_t  rc;
 
-    rc = kv_log_prepare(store->background, &store->stop);
+    rc = kv_wal_prepare(store->background, &store->stop);
 
     if ((rc == KV_OK || rc == KV_DECLINED) && kv_state_hard(store->zone)
         && ((kv_state(store->zone) == KV_STATE_DISK_FULL
-             && store->zone->log.rewrite_end == 0)
+             && store->zone->wal.rewrite_end == 0)
             || kv_commit_can_write(store)))
     {
         kv_state_works_again(store);
@@ -189,7 +189,7 @@ kv_background_look(kv_store_t *store)
     zone->hard_ns = now;
 
     if (kv_state(zone) == KV_STATE_DISK_FULL) {
-        kv_background_make_room(store);
+        kv_background_free_disk(store);
     }
 
     kv_background_spare(store);
@@ -203,7 +203,7 @@ kv_background_look(kv_store_t *store)
  */
 
 static void
-kv_background_make_room(kv_store_t *store)
+kv_background_free_disk(kv_store_t *store)
 {
     uint64_t    now;
     kv_err_t    err;
@@ -243,13 +243,13 @@ kv_background_snapshot(kv_store_t *store)
     memset(&scan, 0, sizeof(scan));
     scan.store = store;
     scan.rested = started;
-    scan.lsn = atomic_load(&zone->log.next_lsn);
+    scan.lsn = atomic_load(&zone->wal.next_lsn);
 
     lsn = atomic_load(&zone->applied_lsn);
 
     /* now, or the log's growth meanwhile would ask for another at once */
 
-    atomic_store(&zone->snapshot_log_bytes, atomic_load(&zone->log.bytes));
+    atomic_store(&zone->snapshot_log_bytes, atomic_load(&zone->wal.bytes));
 
     if (lsn == atomic_load(&zone->snapshot_lsn)) {
         return KV_DECLINED;
@@ -262,10 +262,10 @@ kv_background_snapshot(kv_store_t *store)
         goto failed;
     }
 
-    kv_point(KV_POINT_SNAPSHOT_BEGUN);
+    kv_failpoint(KV_FAILPOINT_SNAPSHOT_BEGUN);
 
     rc = kv_background_scan(&scan, &err);
-    end_lsn = atomic_load(&zone->log.next_lsn) - 1;
+    end_lsn = atomic_load(&zone->wal.next_lsn) - 1;
 
     if (rc == KV_OK) {
         rc = kv_background_durable(store, end_lsn, &err);
@@ -276,7 +276,7 @@ kv_background_snapshot(kv_store_t *store)
         goto failed;
     }
 
-    kv_point(KV_POINT_SNAPSHOT_WALKED);
+    kv_failpoint(KV_FAILPOINT_SNAPSHOT_WALKED);
 
     rc = kv_snapshot_finish(scan.writer, end_lsn, &bytes, &err);
 
@@ -285,16 +285,16 @@ kv_background_snapshot(kv_store_t *store)
         goto failed;
     }
 
-    kv_point(KV_POINT_SNAPSHOT_NAMED);
+    kv_failpoint(KV_FAILPOINT_SNAPSHOT_NAMED);
 
-    kv_big_free(scan.buf, scan.size);
+    kv_mmap_free(scan.buf, scan.size);
 
     atomic_store(&zone->snapshot_lsn, lsn);
     atomic_store(&zone->snapshot_bytes, bytes);
     atomic_store(&zone->snapshot_ms, (kv_now_ns() - started) / 1000000);
     (void) atomic_fetch_add(&zone->snapshots, 1);
 
-    kv_store_say(store, KV_LOG_NOTICE, "kv zone \"%s\": snapshot of LSN %llu: "
+    kv_store_log(store, KV_LOG_NOTICE, "kv zone \"%s\": snapshot of LSN %llu: "
                  "%llu records, %llu bytes, %llu ms", store->conf.name,
                  (unsigned long long) lsn, (unsigned long long) scan.records,
                  (unsigned long long) bytes,
@@ -303,17 +303,17 @@ kv_background_snapshot(kv_store_t *store)
     rc = kv_background_purge(store, false, &err);
 
     if (rc != KV_OK) {
-        kv_store_say(store, KV_LOG_ERR, "kv zone \"%s\": old files stay: %s",
+        kv_store_log(store, KV_LOG_ERR, "kv zone \"%s\": old files stay: %s",
                      store->conf.name, err.text);
     }
 
-    kv_point(KV_POINT_SNAPSHOT_PURGED);
+    kv_failpoint(KV_FAILPOINT_SNAPSHOT_PURGED);
 
     return KV_OK;
 
 failed:
 
-    kv_big_free(scan.buf, scan.size);
+    kv_mmap_free(scan.buf, scan.size);
 
     if (rc == KV_CANCELLED) {
         return rc;
@@ -335,7 +335,7 @@ failed:
 
     /* the log keeps everything; try again when it has grown by as much */
 
-    kv_store_say(store, KV_LOG_ERR, "kv zone \"%s\": no snapshot in \"%s\": "
+    kv_store_log(store, KV_LOG_ERR, "kv zone \"%s\": no snapshot in \"%s\": "
                  "%s; the log is kept instead", store->conf.name,
                  store->conf.path, err.text);
 
@@ -362,19 +362,19 @@ kv_background_scan(kv_scan_t *scan, kv_err_t *err)
 
         scan->len = 0;
 
-        kv_epoch_enter(store->slot, KV_EPOCH_SCAN, &zone->limbo.epoch);
+        kv_epoch_enter(store->worker, KV_EPOCH_SCAN, &zone->retired.epoch);
         next = kv_map_walk(&zone->map, next, KV_SCAN_ENTRIES,
                            kv_background_copy, scan);
 
-        kv_point(KV_POINT_SNAPSHOT_COPY);
+        kv_failpoint(KV_FAILPOINT_SNAPSHOT_COPY);
 
-        kv_epoch_leave(store->slot, KV_EPOCH_SCAN);
+        kv_epoch_leave(store->worker, KV_EPOCH_SCAN);
 
         if (scan->no_memory) {
             return KV_NO_MEMORY;
         }
 
-        kv_point(KV_POINT_SNAPSHOT_STEP);
+        kv_failpoint(KV_FAILPOINT_SNAPSHOT_STEP);
 
         rc = kv_background_flush(scan, err);
 
@@ -407,7 +407,7 @@ kv_background_rest(kv_scan_t *scan)
         return;
     }
 
-    lsn = atomic_load(&zone->log.next_lsn);
+    lsn = atomic_load(&zone->wal.next_lsn);
 
     if (lsn != scan->lsn) {
         rest = kv_min((now - scan->rested) * KV_SCAN_REST, KV_SCAN_REST_MAX);
@@ -430,8 +430,8 @@ kv_background_rest(kv_scan_t *scan)
 static void
 kv_background_asked(kv_store_t *store)
 {
-    if (atomic_fetch_and(&store->zone->wants, ~KV_WANT_SEGMENT)
-        & KV_WANT_SEGMENT)
+    if (atomic_fetch_and(&store->zone->requests, ~KV_REQUEST_SEGMENT)
+        & KV_REQUEST_SEGMENT)
     {
         kv_background_spare(store);
     }
@@ -559,23 +559,23 @@ kv_background_fetch(kv_scan_t *scan, kv_record_t *rec, struct iovec *value)
     size_t        n, size;
     uint64_t      hash;
     kv_zone_t    *zone;
-    kv_slot_t    *slot;
+    kv_worker_t  *worker;
     kv_entry_t   *e;
 
     zone = scan->store->zone;
-    slot = scan->store->slot;
+    worker = scan->store->worker;
     hash = kv_map_hash(&zone->map, rec->key, rec->key_len);
     size = 0;
 
     /* memory first, then the epoch: the size may change in between */
 
     for ( ;; ) {
-        kv_epoch_enter(slot, KV_EPOCH_SCAN, &zone->limbo.epoch);
+        kv_epoch_enter(worker, KV_EPOCH_SCAN, &zone->retired.epoch);
 
         e = kv_map_find(&zone->map, hash, rec->key, rec->key_len);
 
         if (e == NULL) {
-            kv_epoch_leave(slot, KV_EPOCH_SCAN);
+            kv_epoch_leave(worker, KV_EPOCH_SCAN);
             return KV_NOT_FOUND;
         }
 
@@ -584,7 +584,7 @@ kv_background_fetch(kv_scan_t *scan, kv_record_t *rec, struct iovec *value)
         }
 
         size = e->value_len;
-        kv_epoch_leave(slot, KV_EPOCH_SCAN);
+        kv_epoch_leave(worker, KV_EPOCH_SCAN);
 
         n = scan->len;
 
@@ -598,8 +598,8 @@ kv_background_fetch(kv_scan_t *scan, kv_record_t *rec, struct iovec *value)
     pinned = e->flags & KV_ENTRY_PIECES;
 
     if (pinned) {
-        kv_limbo_pin_scanned(slot, e);
-        kv_epoch_leave(slot, KV_EPOCH_SCAN);
+        kv_epoch_pin_scanned(worker, e);
+        kv_epoch_leave(worker, KV_EPOCH_SCAN);
     }
 
     value->iov_base = scan->buf + scan->len;
@@ -608,13 +608,13 @@ kv_background_fetch(kv_scan_t *scan, kv_record_t *rec, struct iovec *value)
 
     kv_background_value(e, value->iov_base);
 
-    kv_point(KV_POINT_SNAPSHOT_LARGE);
+    kv_failpoint(KV_FAILPOINT_SNAPSHOT_LARGE);
 
     if (pinned) {
-        kv_limbo_unpin_scanned(&zone->limbo, slot);
+        kv_epoch_unpin_scanned(&zone->retired, worker);
 
     } else {
-        kv_epoch_leave(slot, KV_EPOCH_SCAN);
+        kv_epoch_leave(worker, KV_EPOCH_SCAN);
     }
 
     return KV_OK;
@@ -650,7 +650,7 @@ kv_background_room(kv_scan_t *scan, size_t n)
         size = kv_max(scan->size * 2, (size_t) 1 << 18);
         size = kv_max(size, scan->len + n);
 
-        p = kv_big_alloc(size);
+        p = kv_mmap_alloc(size);
 
         if (p == NULL) {
             scan->no_memory = true;
@@ -661,7 +661,7 @@ kv_background_room(kv_scan_t *scan, size_t n)
             memcpy(p, scan->buf, scan->len);
         }
 
-        kv_big_free(scan->buf, scan->size);
+        kv_mmap_free(scan->buf, scan->size);
 
         scan->buf = p;
         scan->size = size;
@@ -691,7 +691,7 @@ kv_background_durable(kv_store_t *store, uint64_t lsn, kv_err_t *err)
     pause.tv_sec = 0;
     pause.tv_nsec = 2000000;
 
-    while (atomic_load(&zone->log.durable_lsn) < lsn) {
+    while (atomic_load(&zone->wal.durable_lsn) < lsn) {
 
         if (kv_background_stopped(store)) {
             return KV_CANCELLED;
@@ -747,7 +747,7 @@ kv_background_purge(kv_store_t *store, bool full, kv_err_t *err)
 
     rc = kv_snapshot_purge(store->io, store->dirfd, keep, false, hurry, err);
 
-    kv_point(KV_POINT_PURGING);
+    kv_failpoint(KV_FAILPOINT_PURGING);
 
     /* a snapshot that cannot be deleted is no reason to keep the log */
 
@@ -767,7 +767,7 @@ kv_background_purge(kv_store_t *store, bool full, kv_err_t *err)
 
     stopped.check = kv_background_stopped;
 
-    if (kv_log_purge(store->background, list.lsn[keep - 1], current,
+    if (kv_wal_purge(store->background, list.lsn[keep - 1], current,
                      full ? 0 : KV_SPARES_KEPT, hurry, &other)
         != KV_OK)
     {
@@ -823,12 +823,12 @@ kv_background_check(kv_store_t *store)
         if (kv_snapshot_put_aside(store->io, store->dirfd, list.lsn[0], &aside)
             != KV_OK)
         {
-            kv_store_say(store, KV_LOG_ERR, "kv zone \"%s\": %s; and %s",
+            kv_store_log(store, KV_LOG_ERR, "kv zone \"%s\": %s; and %s",
                          store->conf.name, err.text, aside.text);
             return false;
         }
 
-        kv_store_say(store, KV_LOG_ERR, "kv zone \"%s\": %s: it is now called "
+        kv_store_log(store, KV_LOG_ERR, "kv zone \"%s\": %s: it is now called "
                      "\"" KV_SNAPSHOT_NAME ".kvs.damaged\", and what could "
                      "take its place is kept", store->conf.name, err.text,
                      list.lsn[0]);
@@ -836,7 +836,7 @@ kv_background_check(kv_store_t *store)
         /* the next one is due at once */
 
         atomic_store(&zone->snapshot_lsn, 0);
-        (void) atomic_fetch_or(&zone->wants, KV_WANT_SNAPSHOT);
+        (void) atomic_fetch_or(&zone->requests, KV_REQUEST_SNAPSHOT);
     }
 
     kv_background_drop_aside(store);
@@ -864,11 +864,11 @@ kv_background_drop_aside(kv_store_t *store)
     unsigned  n;
 
     if (kv_snapshot_drop_aside(store->io, store->dirfd, &n, &err) != KV_OK) {
-        kv_store_say(store, KV_LOG_WARN, "kv zone \"%s\": %s",
+        kv_store_log(store, KV_LOG_WARN, "kv zone \"%s\": %s",
                      store->conf.name, err.text);
 
     } else if (n) {
-        kv_store_say(store, KV_LOG_NOTICE, "kv zone \"%s\": %u damaged "
+        kv_store_log(store, KV_LOG_NOTICE, "kv zone \"%s\": %u damaged "
                      "snapshots that were kept are deleted, as the disk is "
                      "full", store->conf.name, n);
     }

@@ -11,7 +11,7 @@
  * map in LSN order, and only then report.  While a batch is being synced the
  * queue fills again: the disk sets the size of the batches.
  *
- * What happens when a committer dies is told in kv_heir.c.
+ * What happens when a committer dies is told in kv_takeover.c.
  */
 
 
@@ -26,15 +26,15 @@
 #include "store/kv_commit_private.h"
 #include "store/kv_compact.h"
 #include "store/kv_evict.h"
-#include "base/kv_points.h"
+#include "base/kv_failpoint.h"
 
 
 /* free pages below one in so many: compact as a matter of course */
 #define KV_COMPACT_SHARE  8
 
 /* how long the committer waits for the next write, and what is soon; ns */
-#define KV_LINGER         200000
-#define KV_LINGER_SOON    1000000
+#define KV_SPIN         200000
+#define KV_SPIN_SOON    1000000
 
 /* how soon a committer that waits sees that its process is to end; ns */
 #define KV_WAIT_SLICE     10000000
@@ -52,28 +52,28 @@
 #define KV_SWEEP_PAUSE    20000
 
 /* how long pages are emptied for those who were taken together; ns */
-#define KV_ROOM_NS        3000000
+#define KV_RESERVE_NS        3000000
 
 /* entries that are looked at for what moved away from them, at a time */
 #define KV_STALE_STEP     20000
 
 
 typedef struct {
-    kv_limbo_t  *limbo;
-    unsigned     freed;
+    kv_retire_list_t  *retired;
+    unsigned           freed;
 } kv_stale_t;
 
 
 static bool kv_commit_wanted(kv_zone_t *zone);
-static bool kv_commit_linger(kv_zone_t *zone);
+static bool kv_commit_spin(kv_zone_t *zone);
 static bool kv_commit_round(kv_store_t *store, kv_batch_t *batch);
 static void kv_commit_wait(kv_store_t *store);
 static kv_op_t *kv_commit_take(kv_zone_t *zone);
 static void kv_commit_refuse(kv_store_t *store, kv_batch_t *batch,
     kv_op_t *hand);
-static kv_op_t *kv_commit_gather(kv_store_t *store, kv_batch_t *batch,
+static kv_op_t *kv_batch_build(kv_store_t *store, kv_batch_t *batch,
     kv_op_t *hand);
-static kv_rc_t kv_commit_log(kv_store_t *store, kv_batch_t *batch);
+static kv_rc_t kv_batch_write(kv_store_t *store, kv_batch_t *batch);
 static bool kv_commit_without_puts(kv_store_t *store, kv_batch_t *batch,
     kv_rc_t rc);
 static kv_rc_t kv_commit_refused(kv_store_t *store, kv_rc_t rc, size_t len,
@@ -82,11 +82,11 @@ static void kv_commit_written(kv_store_t *store, uint64_t lsn, size_t len,
     bool puts);
 static kv_rc_t kv_commit_borrow(kv_store_t *store);
 static bool kv_commit_apply_one(kv_zone_t *zone, kv_op_t *op);
-static int kv_commit_stock(kv_zone_t *zone, unsigned puts);
+static int kv_commit_set_reserved(kv_zone_t *zone, unsigned puts);
 static kv_rc_t kv_commit_clearable(kv_zone_t *zone);
 static bool kv_commit_sweep_now(kv_zone_t *zone);
 static bool kv_commit_between(kv_store_t *store);
-static kv_rc_t kv_commit_make_room(kv_store_t *store, kv_batch_t *batch,
+static kv_rc_t kv_commit_reserve(kv_store_t *store, kv_batch_t *batch,
     kv_op_t *op);
 static uint64_t kv_commit_can_free(kv_zone_t *zone);
 static uint64_t kv_commit_can_move(kv_store_t *store);
@@ -95,9 +95,9 @@ static kv_rc_t kv_commit_look_again(kv_store_t *store);
 static void kv_commit_stale(void *data, const kv_entry_t *e);
 static kv_rc_t kv_commit_compact(kv_store_t *store, kv_batch_t *batch,
     uint32_t need, bool *more, uint64_t *missing);
-static bool kv_commit_tidy(kv_store_t *store);
-static void kv_commit_want(kv_store_t *store);
-static void kv_commit_ask(kv_store_t *store, uint32_t wants);
+static bool kv_commit_reclaim(kv_store_t *store);
+static void kv_commit_request(kv_store_t *store);
+static void kv_commit_request_background(kv_store_t *store, uint32_t requests);
 static void kv_commit_idle(kv_store_t *store);
 
 
@@ -108,7 +108,7 @@ kv_commit_push(kv_zone_t *zone, kv_op_t *op)
 
     atomic_store_explicit(&op->state, KV_OP_QUEUED, memory_order_release);
 
-    kv_point(KV_POINT_QUEUED);
+    kv_failpoint(KV_FAILPOINT_QUEUED);
 
     head = kv_get_relaxed(zone->queue);
 
@@ -117,7 +117,7 @@ kv_commit_push(kv_zone_t *zone, kv_op_t *op)
 
     } while (!atomic_compare_exchange_weak(&zone->queue, &head, op));
 
-    kv_point(KV_POINT_PUSHED);
+    kv_failpoint(KV_FAILPOINT_PUSHED);
 
     (void) atomic_fetch_add(&zone->queued, 1);
 }
@@ -170,13 +170,13 @@ kv_commit_claim(kv_store_t *store)
         return false;
     }
 
-    dead = kv_slot_lock_dead(&zone->slots[holder - 1]);
+    dead = kv_worker_lock_dead(&zone->workers[holder - 1]);
 
     if (!dead) {
         return false;
     }
 
-    kv_slot_unlock(&zone->slots[holder - 1]);
+    kv_worker_unlock(&zone->workers[holder - 1]);
     atomic_store(&zone->reap, 1);
 
     return atomic_compare_exchange_strong(&zone->committer, &holder, mine);
@@ -197,7 +197,7 @@ kv_commit_unclaim(kv_store_t *store)
 void
 kv_commit_run(kv_store_t *store)
 {
-    bool         dead[KV_SLOTS_MAX], some, more, whole;
+    bool         dead[KV_WORKERS_MAX], some, more, whole;
     kv_rc_t      rc;
     kv_err_t     err;
     uint32_t     mine, none;
@@ -214,7 +214,7 @@ kv_commit_run(kv_store_t *store)
         return;
     }
 
-    kv_point(KV_POINT_COMMIT_LOCKED);
+    kv_failpoint(KV_FAILPOINT_COMMIT_LOCKED);
 
     if (store->batch == NULL) {
         store->batch = calloc(1, sizeof(kv_batch_t));
@@ -222,7 +222,7 @@ kv_commit_run(kv_store_t *store)
 
     batch = store->batch;
 
-    if (batch == NULL || kv_store_fit_log(store) != KV_OK) {
+    if (batch == NULL || kv_store_grow_wal(store) != KV_OK) {
         kv_err_set(&err, "out of memory for a batch; what waits is tried "
                    "again");
         kv_state_refused(store, KV_AGAIN, 0, &err);
@@ -236,7 +236,7 @@ kv_commit_run(kv_store_t *store)
         return;
     }
 
-    if (rc == KV_DEAD && !kv_commit_inherit(store, batch)) {
+    if (rc == KV_DEAD && !kv_takeover(store, batch)) {
         kv_commit_break(store, "the committer died while it changed the map");
     }
 
@@ -247,7 +247,7 @@ kv_commit_run(kv_store_t *store)
         }
 
         if (atomic_load(&zone->state) == KV_ZONE_BROKEN
-            && kv_store_fit_log(store) == KV_OK
+            && kv_store_grow_wal(store) == KV_OK
             && kv_state_retry_due(zone) && !kv_store_stopping(store))
         {
             kv_commit_rebuild(store);
@@ -267,7 +267,7 @@ kv_commit_run(kv_store_t *store)
                 more = kv_commit_between(store) || more;
 
             } while (!kv_store_stopping(store)
-                     && (more || kv_commit_linger(zone)));
+                     && (more || kv_commit_spin(zone)));
 
             kv_commit_idle(store);
         }
@@ -277,7 +277,7 @@ kv_commit_run(kv_store_t *store)
         none = 0;
         atomic_store(&zone->committer, 0);
 
-        kv_point(KV_POINT_UNCLAIMED);
+        kv_failpoint(KV_FAILPOINT_UNCLAIMED);
 
         if (kv_store_stopping(store)
             || !kv_state_reads(zone)
@@ -334,7 +334,7 @@ kv_commit_wanted(kv_zone_t *zone)
  */
 
 static bool
-kv_commit_linger(kv_zone_t *zone)
+kv_commit_spin(kv_zone_t *zone)
 {
     uint64_t  now, end;
 
@@ -344,18 +344,18 @@ kv_commit_linger(kv_zone_t *zone)
 
     now = kv_now_ns();
 
-    if (!zone->linger) {
-        zone->linger = now - zone->idle_ns < KV_LINGER_SOON;
+    if (!zone->spin) {
+        zone->spin = now - zone->idle_ns < KV_SPIN_SOON;
         zone->idle_ns = now;
         return false;
     }
 
-    end = now + KV_LINGER;
+    end = now + KV_SPIN;
 
     while (atomic_load_explicit(&zone->queue, memory_order_relaxed) == NULL) {
 
         if (kv_now_ns() >= end) {
-            zone->linger = 0;
+            zone->spin = 0;
             zone->idle_ns = end;
             return false;
         }
@@ -388,9 +388,9 @@ kv_commit_round(kv_store_t *store, kv_batch_t *batch)
     hand = kv_commit_take(zone);
     batch->room_ns = 0;
 
-    kv_point(KV_POINT_TAKEN);
+    kv_failpoint(KV_FAILPOINT_TAKEN);
 
-    kv_commit_hand(store, batch, hand);
+    kv_batch_run_all(store, batch, hand);
 
     return true;
 }
@@ -459,11 +459,11 @@ kv_commit_take(kv_zone_t *zone)
     do {
         atomic_store(&zone->taken, head);
 
-        kv_point(KV_POINT_NAMED);
+        kv_failpoint(KV_FAILPOINT_NAMED);
 
     } while (!atomic_compare_exchange_weak(&zone->queue, &head, NULL));
 
-    kv_point(KV_POINT_SWAPPED);
+    kv_failpoint(KV_FAILPOINT_SWAPPED);
 
     kv_commit_mark_taken(zone, head, &oldest);
 
@@ -491,28 +491,28 @@ kv_commit_mark_taken(kv_zone_t *zone, kv_op_t *head, kv_op_t **oldest)
 
 
 void
-kv_commit_hand(kv_store_t *store, kv_batch_t *batch, kv_op_t *hand)
+kv_batch_run_all(kv_store_t *store, kv_batch_t *batch, kv_op_t *hand)
 {
     kv_rc_t  rc;
 
     while (hand) {
 
-        if (hand->code == KV_OP_ROOM) {
+        if (hand->code == KV_OP_RESERVE) {
             batch->op[0] = hand;
             hand = hand->follow;
 
-            rc = kv_commit_make_room(store, batch, batch->op[0]);
+            rc = kv_commit_reserve(store, batch, batch->op[0]);
             kv_commit_report(store, batch, batch->op, 1, rc);
             kv_commit_wake(store, batch);
             continue;
         }
 
-        if (kv_store_fit_log(store) != KV_OK) {
+        if (kv_store_grow_wal(store) != KV_OK) {
             kv_commit_refuse(store, batch, hand);
             return;
         }
 
-        hand = kv_commit_gather(store, batch, hand);
+        hand = kv_batch_build(store, batch, hand);
 
         if (kv_heap_broken(store->zone->heap)) {
 
@@ -527,10 +527,10 @@ kv_commit_hand(kv_store_t *store, kv_batch_t *batch, kv_op_t *hand)
         kv_commit_report(store, batch, &batch->not_cleared,
                          batch->not_cleared != NULL, KV_UNAVAILABLE);
 
-        rc = batch->n ? kv_commit_log(store, batch) : KV_OK;
+        rc = batch->n ? kv_batch_write(store, batch) : KV_OK;
 
         if (rc != KV_OK && kv_commit_without_puts(store, batch, rc)) {
-            rc = kv_commit_log(store, batch);
+            rc = kv_batch_write(store, batch);
         }
 
         if (rc == KV_OK && batch->n
@@ -543,13 +543,13 @@ kv_commit_hand(kv_store_t *store, kv_batch_t *batch, kv_op_t *hand)
         kv_commit_report(store, batch, batch->op, batch->n, rc);
         kv_commit_wake(store, batch);
 
-        kv_point(KV_POINT_REPORTED);
+        kv_failpoint(KV_FAILPOINT_REPORTED);
 
-        if (!kv_commit_tidy(store)) {
+        if (!kv_commit_reclaim(store)) {
             return;
         }
 
-        kv_commit_want(store);
+        kv_commit_request(store);
     }
 }
 
@@ -559,7 +559,7 @@ kv_commit_hand(kv_store_t *store, kv_batch_t *batch, kv_op_t *hand)
 static void
 kv_commit_refuse(kv_store_t *store, kv_batch_t *batch, kv_op_t *hand)
 {
-    kv_store_say(store, KV_LOG_ALERT, "kv zone \"%s\": out of memory for a "
+    kv_store_log(store, KV_LOG_ALERT, "kv zone \"%s\": out of memory for a "
                  "batch: writes are refused, later ones try again",
                  store->conf.name);
 
@@ -577,7 +577,7 @@ kv_commit_refuse(kv_store_t *store, kv_batch_t *batch, kv_op_t *hand)
 /* Fills a batch from the hand; returns what is left of the hand. */
 
 static kv_op_t *
-kv_commit_gather(kv_store_t *store, kv_batch_t *batch, kv_op_t *hand)
+kv_batch_build(kv_store_t *store, kv_batch_t *batch, kv_op_t *hand)
 {
     int           stock, retire;
     kv_op_t      *op;
@@ -594,7 +594,7 @@ kv_commit_gather(kv_store_t *store, kv_batch_t *batch, kv_op_t *hand)
     /* what the map may need, while an operation can still be refused */
 
     for (op = hand, puts = 0, clears = 0, seen = 0;
-         op && op->code != KV_OP_ROOM && seen < KV_BATCH_MAX;
+         op && op->code != KV_OP_RESERVE && seen < KV_BATCH_MAX;
          op = op->follow, seen++)
     {
         if (op->code == KV_OP_CLEAR && clears++) {
@@ -605,12 +605,12 @@ kv_commit_gather(kv_store_t *store, kv_batch_t *batch, kv_op_t *hand)
     }
 
     kv_phase_changing(zone);
-    stock = puts ? kv_commit_stock(zone, puts) : 0;
-    retire = kv_limbo_reserve(&zone->limbo, seen);
+    stock = puts ? kv_commit_set_reserved(zone, puts) : 0;
+    retire = kv_epoch_reserve(&zone->retired, seen);
     clear = clears ? kv_commit_clearable(zone) : KV_OK;
     kv_phase_idle(zone);
 
-    kv_log_begin(store->log);
+    kv_wal_begin(store->wal);
 
     for (op = hand; op && seen; op = op->follow, seen--) {
 
@@ -643,7 +643,7 @@ kv_commit_gather(kv_store_t *store, kv_batch_t *batch, kv_op_t *hand)
             rec.key_len = op->entry->key_len;
         }
 
-        if (kv_log_add(store->log, &rec) != KV_OK) {
+        if (kv_wal_add(store->wal, &rec) != KV_OK) {
             break;
         }
 
@@ -660,7 +660,7 @@ kv_commit_gather(kv_store_t *store, kv_batch_t *batch, kv_op_t *hand)
  */
 
 static int
-kv_commit_stock(kv_zone_t *zone, unsigned puts)
+kv_commit_set_reserved(kv_zone_t *zone, unsigned puts)
 {
     int       stock;
     unsigned  i;
@@ -711,7 +711,7 @@ kv_commit_clearable(kv_zone_t *zone)
 /* KV_OK once the batch is as durable as each of its operations wants it. */
 
 static kv_rc_t
-kv_commit_log(kv_store_t *store, kv_batch_t *batch)
+kv_batch_write(kv_store_t *store, kv_batch_t *batch)
 {
     bool        sync, puts;
     size_t      len;
@@ -727,8 +727,8 @@ kv_commit_log(kv_store_t *store, kv_batch_t *batch)
         return KV_UNAVAILABLE;
     }
 
-    lsn = atomic_load(&zone->log.next_lsn);
-    len = kv_log_pending(store->log);
+    lsn = atomic_load(&zone->wal.next_lsn);
+    len = kv_wal_pending(store->wal);
     puts = false;
 
     for (i = 0; i < batch->n; i++) {
@@ -736,11 +736,11 @@ kv_commit_log(kv_store_t *store, kv_batch_t *batch)
         puts = puts || batch->op[i]->code == KV_OP_PUT;
     }
 
-    kv_point(KV_POINT_WRITE);
+    kv_failpoint(KV_FAILPOINT_WRITE);
 
-    rc = kv_log_write(store->log, &err);
+    rc = kv_wal_write(store->wal, &err);
 
-    kv_point(KV_POINT_WRITTEN);
+    kv_failpoint(KV_FAILPOINT_WRITTEN);
 
     if (rc != KV_OK) {
         return kv_commit_refused(store, rc, len, &err);
@@ -748,7 +748,7 @@ kv_commit_log(kv_store_t *store, kv_batch_t *batch)
 
     sync = kv_commit_promised(zone, batch->op, batch->n);
 
-    kv_point(KV_POINT_PROMISED);
+    kv_failpoint(KV_FAILPOINT_PROMISED);
 
     kv_commit_written(store, lsn, len, puts);
 
@@ -780,7 +780,7 @@ kv_commit_without_puts(kv_store_t *store, kv_batch_t *batch, kv_rc_t rc)
     /* not if it is in the log, and the sync failed */
 
     if (!kv_state_hard(store->zone)
-        || batch->op[0]->lsn < atomic_load(&store->zone->log.next_lsn))
+        || batch->op[0]->lsn < atomic_load(&store->zone->wal.next_lsn))
     {
         return false;
     }
@@ -793,7 +793,7 @@ kv_commit_without_puts(kv_store_t *store, kv_batch_t *batch, kv_rc_t rc)
         return false;
     }
 
-    kv_log_begin(store->log);
+    kv_wal_begin(store->wal);
 
     memset(&rec, 0, sizeof(rec));
 
@@ -809,7 +809,7 @@ kv_commit_without_puts(kv_store_t *store, kv_batch_t *batch, kv_rc_t rc)
         rec.key = op->entry ? op->entry->key : NULL;
         rec.key_len = op->entry ? op->entry->key_len : 0;
 
-        (void) kv_log_add(store->log, &rec);
+        (void) kv_wal_add(store->wal, &rec);
 
         batch->op[n++] = op;
     }
@@ -862,7 +862,7 @@ kv_commit_refused(kv_store_t *store, kv_rc_t rc, size_t len,
         return KV_UNAVAILABLE;
     }
 
-    kv_commit_ask(store, KV_WANT_ROOM);
+    kv_commit_request_background(store, KV_REQUEST_FREE_DISK);
 
     return KV_NO_SPACE;
 }
@@ -882,7 +882,7 @@ kv_commit_written(kv_store_t *store, uint64_t lsn, size_t len, bool puts)
 
     /* a new segment begins with a sync of the one before */
 
-    if (atomic_load(&zone->log.durable_lsn) + 1 == lsn) {
+    if (atomic_load(&zone->wal.durable_lsn) + 1 == lsn) {
         atomic_store(&zone->unsynced_ns, now);
     }
 
@@ -890,8 +890,8 @@ kv_commit_written(kv_store_t *store, uint64_t lsn, size_t len, bool puts)
     atomic_store(&zone->unmarked, 1);
     atomic_store(&zone->written_ns, now);
 
-    extended = atomic_load(&zone->current_segment) != zone->log.segment_lsn;
-    atomic_store(&zone->current_segment, zone->log.segment_lsn);
+    extended = atomic_load(&zone->current_segment) != zone->wal.segment_lsn;
+    atomic_store(&zone->current_segment, zone->wal.segment_lsn);
 
     /* deletes have a reserve: that they go well says nothing */
 
@@ -931,7 +931,7 @@ kv_commit_can_write(kv_store_t *store)
         return false;
     }
 
-    rc = kv_log_check(store->log, &err);
+    rc = kv_wal_check(store->wal, &err);
 
     kv_mutex_unlock(&store->zone->commit_lock);
 
@@ -965,7 +965,7 @@ kv_commit_borrow(kv_store_t *store)
         kv_commit_break(store, "the committer died");
         kv_store_wake_all(store);
 
-    } else if (kv_store_fit_log(store) == KV_OK) {
+    } else if (kv_store_grow_wal(store) == KV_OK) {
         return KV_OK;
     }
 
@@ -986,9 +986,9 @@ kv_commit_sync(kv_store_t *store)
     zone = store->zone;
     start = kv_now_ns();
 
-    rc = kv_log_sync(store->log, &err);
+    rc = kv_wal_sync(store->wal, &err);
 
-    kv_point(KV_POINT_SYNCED);
+    kv_failpoint(KV_FAILPOINT_SYNCED);
 
     if (rc == KV_OK) {
         now = kv_now_ns();
@@ -1034,7 +1034,7 @@ kv_commit_apply(kv_store_t *store, kv_op_t **op, unsigned n)
             return false;
         }
 
-        kv_point(KV_POINT_APPLYING);
+        kv_failpoint(KV_FAILPOINT_APPLYING);
 
         if (i % 32 == 31) {
             kv_map_grow(&zone->map);
@@ -1047,8 +1047,8 @@ kv_commit_apply(kv_store_t *store, kv_op_t **op, unsigned n)
 
     /* so that who deletes or clears finds the room when it is answered */
 
-    if (kv_limbo_reserve(&zone->limbo, 0) != 0
-        || kv_limbo_reclaim(&zone->limbo) != KV_OK
+    if (kv_epoch_reserve(&zone->retired, 0) != 0
+        || kv_epoch_reclaim(&zone->retired) != KV_OK
         || kv_heap_broken(zone->heap))
     {
         return false;
@@ -1056,7 +1056,7 @@ kv_commit_apply(kv_store_t *store, kv_op_t **op, unsigned n)
 
     kv_phase_idle(zone);
 
-    kv_point(KV_POINT_APPLIED);
+    kv_failpoint(KV_FAILPOINT_APPLIED);
 
     return true;
 }
@@ -1100,10 +1100,10 @@ kv_commit_apply_one(kv_zone_t *zone, kv_op_t *op)
         return kv_commit_sweep_now(zone);
     }
 
-    kv_point(KV_POINT_LINKED);
+    kv_failpoint(KV_FAILPOINT_LINKED);
 
     return old == NULL
-           || kv_limbo_retire(&zone->limbo, old, KV_RETIRED_ENTRY) == KV_OK;
+           || kv_epoch_retire(&zone->retired, old, KV_RETIRED_ENTRY) == KV_OK;
 }
 
 
@@ -1127,12 +1127,12 @@ kv_commit_report(kv_store_t *store, kv_batch_t *batch, kv_op_t **op,
         kv_measure_count(&zone->stats.wait,
                          (now - op[i]->queued_ns) / 1000);
 
-        batch->wake[op[i]->slot] = 1;
+        batch->wake[op[i]->worker] = 1;
 
         op[i]->result = rc;
         atomic_store_explicit(&op[i]->state, KV_OP_DONE, memory_order_release);
 
-        kv_point(KV_POINT_REPORTING);
+        kv_failpoint(KV_FAILPOINT_REPORTING);
     }
 }
 
@@ -1142,22 +1142,22 @@ kv_commit_wake(kv_store_t *store, kv_batch_t *batch)
 {
     unsigned  i;
 
-    kv_point(KV_POINT_WAKE);
+    kv_failpoint(KV_FAILPOINT_WAKE);
 
     /* who stops looking sees the results, or we see that it has stopped */
 
     kv_fence();
 
-    for (i = 0; i < store->zone->nslots; i++) {
+    for (i = 0; i < store->zone->nworkers; i++) {
 
         if (batch->wake[i]) {
             batch->wake[i] = 0;
 
-            if (!atomic_load(&store->zone->slots[i].looking)) {
+            if (!atomic_load(&store->zone->workers[i].looking)) {
                 kv_store_wake(store, i);
             }
 
-            kv_point(KV_POINT_WAKING);
+            kv_failpoint(KV_FAILPOINT_WAKING);
         }
     }
 }
@@ -1242,7 +1242,7 @@ kv_commit_between(kv_store_t *store)
  */
 
 static kv_rc_t
-kv_commit_make_room(kv_store_t *store, kv_batch_t *batch, kv_op_t *op)
+kv_commit_reserve(kv_store_t *store, kv_batch_t *batch, kv_op_t *op)
 {
     bool         more, young;
     kv_rc_t      rc;
@@ -1255,11 +1255,11 @@ kv_commit_make_room(kv_store_t *store, kv_batch_t *batch, kv_op_t *op)
 
     kv_phase_changing(zone);
 
-    more = batch->room_ns < KV_ROOM_NS && !kv_store_full(store, op->need);
+    more = batch->room_ns < KV_RESERVE_NS && !kv_store_full(store, op->need);
 
     rc = kv_commit_compact(store, batch, op->need, &more, &missing);
 
-    if (rc == KV_OK && missing && zone->limbo.stale) {
+    if (rc == KV_OK && missing && zone->retired.stale) {
         rc = kv_commit_free_stale(store);
     }
 
@@ -1277,7 +1277,7 @@ kv_commit_make_room(kv_store_t *store, kv_batch_t *batch, kv_op_t *op)
         return rc;
     }
 
-    if (batch->room_ns >= KV_ROOM_NS || more || kv_map_unswept(&zone->map)) {
+    if (batch->room_ns >= KV_RESERVE_NS || more || kv_map_unswept(&zone->map)) {
         return KV_AGAIN;
     }
 
@@ -1339,33 +1339,33 @@ kv_commit_can_move(kv_store_t *store)
 static kv_rc_t
 kv_commit_free_stale(kv_store_t *store)
 {
-    kv_zone_t   *zone;
-    kv_limbo_t  *limbo;
-    kv_stale_t   stale;
+    kv_zone_t         *zone;
+    kv_retire_list_t  *retired;
+    kv_stale_t         stale;
 
     zone = store->zone;
-    limbo = &zone->limbo;
+    retired = &zone->retired;
 
-    if (limbo->stale_from == 0) {
-        limbo->stale = 0;
+    if (retired->stale_from == 0) {
+        retired->stale = 0;
     }
 
-    stale.limbo = limbo;
+    stale.retired = retired;
     stale.freed = 0;
 
     if (kv_heap_lock(zone->heap) != KV_OK) {
         return KV_UNAVAILABLE;
     }
 
-    limbo->stale_from = kv_map_walk(&zone->map, limbo->stale_from,
-                                    KV_STALE_STEP, kv_commit_stale, &stale);
+    retired->stale_from = kv_map_walk(&zone->map, retired->stale_from,
+                                      KV_STALE_STEP, kv_commit_stale, &stale);
     kv_heap_unlock(zone->heap);
 
     /* what is before that is not counted again, but this is looked at next */
 
-    limbo->stale += limbo->stale_from != 0;
+    retired->stale += retired->stale_from != 0;
 
-    return stale.freed || limbo->stale_from ? KV_AGAIN : KV_OK;
+    return stale.freed || retired->stale_from ? KV_AGAIN : KV_OK;
 }
 
 
@@ -1375,7 +1375,7 @@ kv_commit_stale(void *data, const kv_entry_t *e)
     kv_stale_t *stale = data;
 
     if (e->flags & KV_ENTRY_PIECES) {
-        stale->freed += kv_limbo_free_stale(stale->limbo, (kv_entry_t *) e);
+        stale->freed += kv_epoch_free_stale(stale->retired, (kv_entry_t *) e);
     }
 }
 
@@ -1412,7 +1412,7 @@ kv_commit_compact(kv_store_t *store, kv_batch_t *batch, uint32_t need,
         swept = kv_map_sweep(&zone->map, KV_SWEEP_STEP);
 
         if (swept == KV_DEAD
-            || kv_limbo_reclaim(&zone->limbo) != KV_OK
+            || kv_epoch_reclaim(&zone->retired) != KV_OK
             || kv_store_heap_stat(store, &st) != KV_OK)
         {
             return KV_UNAVAILABLE;
@@ -1431,7 +1431,7 @@ kv_commit_compact(kv_store_t *store, kv_batch_t *batch, uint32_t need,
             break;
         }
 
-        if (batch->room_ns + (kv_now_ns() - start) >= KV_ROOM_NS) {
+        if (batch->room_ns + (kv_now_ns() - start) >= KV_RESERVE_NS) {
             break;
         }
 
@@ -1458,7 +1458,7 @@ kv_commit_compact(kv_store_t *store, kv_batch_t *batch, uint32_t need,
             continue;
         }
 
-        if (rc == KV_DECLINED && kv_limbo_count(&zone->limbo) == 0) {
+        if (rc == KV_DECLINED && kv_epoch_count(&zone->retired) == 0) {
             *more = false;
             break;
         }
@@ -1500,7 +1500,7 @@ kv_commit_look_again(kv_store_t *store)
  */
 
 static bool
-kv_commit_tidy(kv_store_t *store)
+kv_commit_reclaim(kv_store_t *store)
 {
     kv_rc_t          rc;
     kv_zone_t       *zone;
@@ -1514,7 +1514,7 @@ kv_commit_tidy(kv_store_t *store)
         return false;
     }
 
-    if (kv_limbo_count(&zone->limbo) == 0 && zone->limbo.pinned == NULL
+    if (kv_epoch_count(&zone->retired) == 0 && zone->retired.pinned == NULL
         && !kv_map_unswept(&zone->map)
         && st.free_pages * KV_PAGE_SIZE > st.size / KV_COMPACT_SHARE)
     {
@@ -1523,7 +1523,7 @@ kv_commit_tidy(kv_store_t *store)
 
     kv_phase_changing(zone);
 
-    rc = kv_limbo_reclaim(&zone->limbo);
+    rc = kv_epoch_reclaim(&zone->retired);
 
     if (rc == KV_OK && kv_map_sweep(&zone->map, KV_SWEEP_STEP) == KV_DEAD) {
         rc = KV_DEAD;
@@ -1549,26 +1549,26 @@ kv_commit_tidy(kv_store_t *store)
 /* Asks for a spare segment in time, and for snapshots. */
 
 static void
-kv_commit_want(kv_store_t *store)
+kv_commit_request(kv_store_t *store)
 {
-    uint32_t    wants;
+    uint32_t    requests;
     uint64_t    grown, size, snapshot;
     kv_zone_t  *zone;
 
     zone = store->zone;
-    wants = 0;
+    requests = 0;
 
-    if (zone->log.segment_lsn != zone->wanted_segment
-        && zone->log.offset > zone->log.segment_size / 2)
+    if (zone->wal.segment_lsn != zone->wanted_segment
+        && zone->wal.offset > zone->wal.segment_size / 2)
     {
-        zone->wanted_segment = zone->log.segment_lsn;
-        wants |= KV_WANT_SEGMENT;
+        zone->wanted_segment = zone->wal.segment_lsn;
+        requests |= KV_REQUEST_SEGMENT;
     }
 
     snapshot = atomic_load(&zone->snapshot);
 
     if (snapshot) {
-        grown = atomic_load(&zone->log.bytes)
+        grown = atomic_load(&zone->wal.bytes)
                 - atomic_load(&zone->snapshot_log_bytes);
 
         /* a snapshot costs its size: no more often than the log grows by it */
@@ -1576,25 +1576,25 @@ kv_commit_want(kv_store_t *store)
         size = kv_max(snapshot, atomic_load(&zone->snapshot_bytes));
 
         if (grown >= size) {
-            wants |= KV_WANT_SNAPSHOT;
+            requests |= KV_REQUEST_SNAPSHOT;
         }
     }
 
     if (kv_state_hard(zone)) {
-        wants |= KV_WANT_ROOM;
+        requests |= KV_REQUEST_FREE_DISK;
     }
 
-    kv_commit_ask(store, wants);
+    kv_commit_request_background(store, requests);
 }
 
 
 /* For background work, which our event loop is to post a task for. */
 
 static void
-kv_commit_ask(kv_store_t *store, uint32_t wants)
+kv_commit_request_background(kv_store_t *store, uint32_t requests)
 {
-    if ((wants & ~atomic_fetch_or(&store->zone->wants, wants)) == 0
-        || store->slot == NULL)
+    if ((requests & ~atomic_fetch_or(&store->zone->requests, requests)) == 0
+        || store->worker == NULL)
     {
         return;
     }
@@ -1633,7 +1633,7 @@ kv_commit_idle(kv_store_t *store)
     {
         atomic_store(&zone->unmarked, 0);
 
-        if (kv_log_mark(store->log, &err) == KV_ERROR) {
+        if (kv_wal_mark(store->wal, &err) == KV_ERROR) {
             kv_state_no_writes(store, &err);
         }
     }

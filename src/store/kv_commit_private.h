@@ -1,6 +1,6 @@
 
 /*
- * What the files of the commit stage share: kv_commit.c (batches), kv_heir.c
+ * What the files of the commit stage share: kv_commit.c (batches), kv_takeover.c
  * (a committer that died), kv_reap.c (workers that died), kv_rebuild.c (a zone
  * that is half changed).  All of it with the commit lock held.
  */
@@ -22,7 +22,7 @@ typedef struct {
     unsigned       nrefused;
     kv_op_t       *not_cleared;             /* no empty map for this one */
     uint64_t       room_ns;                 /* spent on making room */
-    uint8_t        wake[KV_SLOTS_MAX];      /* slots to be woken */
+    uint8_t        wake[KV_WORKERS_MAX];    /* slots to be woken */
     struct iovec   iov[KV_VALUE_MAX / KV_PAGE_SIZE
                        + KV_ENTRY_TAILS];
 } kv_batch_t;
@@ -41,7 +41,7 @@ void kv_commit_mark_taken(kv_zone_t *zone, kv_op_t *head, kv_op_t **oldest);
 kv_rc_t kv_commit_lock(kv_store_t *store, kv_mutex_t *lock);
 
 /* Works off operations, from the oldest on, in batches. */
-void kv_commit_hand(kv_store_t *store, kv_batch_t *batch, kv_op_t *hand);
+void kv_batch_run_all(kv_store_t *store, kv_batch_t *batch, kv_op_t *hand);
 
 /*
  * Whether one of the operations, which are in the log, is to be durable before
@@ -67,13 +67,13 @@ void kv_commit_report(kv_store_t *store, kv_batch_t *batch, kv_op_t **op,
 void kv_commit_wake(kv_store_t *store, kv_batch_t *batch);
 
 
-/* kv_heir.c */
+/* kv_takeover.c */
 
 /*
  * Finishes what the dead predecessor had in hand.  False if the zone must be
  * rebuilt.
  */
-bool kv_commit_inherit(kv_store_t *store, kv_batch_t *batch);
+bool kv_takeover(kv_store_t *store, kv_batch_t *batch);
 
 
 /* kv_reap.c */

@@ -5,7 +5,7 @@
 
 
 #include "store/kv_compact.h"
-#include "base/kv_points.h"
+#include "base/kv_failpoint.h"
 
 
 static kv_rc_t kv_compact_entry(kv_store_t *store, kv_entry_t *e);
@@ -51,7 +51,7 @@ kv_compact_page(kv_store_t *store, bool dense)
 
         if (rc == KV_OK) {
             moved++;
-            kv_point(KV_POINT_COMPACTING);
+            kv_failpoint(KV_FAILPOINT_COMPACTING);
 
         } else {
             left++;
@@ -90,7 +90,7 @@ kv_compact_entry(kv_store_t *store, kv_entry_t *e)
     zone = store->zone;
 
     if (!kv_map_holds(&zone->map, e)
-        || kv_limbo_count(&zone->limbo) >= KV_LIMBO_MAX)
+        || kv_epoch_count(&zone->retired) >= KV_RETIRED_MAX)
     {
         return KV_DECLINED;
     }
@@ -107,7 +107,7 @@ kv_compact_entry(kv_store_t *store, kv_entry_t *e)
     (void) kv_map_relocate(&zone->map, e, copy);
     kv_set_relaxed(zone->stats.moved, kv_get_relaxed(zone->stats.moved) + 1);
 
-    return kv_limbo_retire(&zone->limbo, e, KV_RETIRED_ENTRY);
+    return kv_epoch_retire(&zone->retired, e, KV_RETIRED_ENTRY);
 }
 
 
@@ -124,8 +124,8 @@ kv_compact_piece(kv_store_t *store, kv_piece_t *piece, size_t size)
     e = piece->owner;
 
     if (e->value_len == KV_LENGTH_UNKNOWN || !kv_map_holds(&zone->map, e)
-        || kv_limbo_pinned(e)
-        || kv_limbo_count(&zone->limbo) >= KV_LIMBO_MAX)
+        || kv_epoch_pinned(e)
+        || kv_epoch_count(&zone->retired) >= KV_RETIRED_MAX)
     {
         return KV_DECLINED;
     }
@@ -153,5 +153,5 @@ kv_compact_piece(kv_store_t *store, kv_piece_t *piece, size_t size)
                           memory_order_release);
     kv_set_relaxed(zone->stats.moved, kv_get_relaxed(zone->stats.moved) + 1);
 
-    return kv_limbo_retire(&zone->limbo, piece, KV_RETIRED_PIECE);
+    return kv_epoch_retire(&zone->retired, piece, KV_RETIRED_PIECE);
 }

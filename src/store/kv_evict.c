@@ -44,7 +44,7 @@ uint64_t
 kv_evict(kv_store_t *store, unsigned who, uint64_t bytes, uint64_t age,
     bool *young)
 {
-    bool           wake[KV_SLOTS_MAX];
+    bool           wake[KV_WORKERS_MAX];
     uint64_t       coming;
     unsigned       i;
     kv_zone_t     *zone;
@@ -53,7 +53,7 @@ kv_evict(kv_store_t *store, unsigned who, uint64_t bytes, uint64_t age,
 
     zone = store->zone;
 
-    memset(wake, 0, zone->nslots * sizeof(bool));
+    memset(wake, 0, zone->nworkers * sizeof(bool));
 
     holders.now = kv_now_ns();
     holders.age = age;
@@ -86,7 +86,7 @@ kv_evict(kv_store_t *store, unsigned who, uint64_t bytes, uint64_t age,
         }
 
         coming += kv_evict_gain(h);
-        wake[h->op->slot] = true;
+        wake[h->op->worker] = true;
 
         kv_set_relaxed(zone->evicted[h->who],
                        kv_get_relaxed(zone->evicted[h->who]) + 1);
@@ -98,9 +98,9 @@ kv_evict(kv_store_t *store, unsigned who, uint64_t bytes, uint64_t age,
         *young = holders.young;
     }
 
-    for (i = 0; i < zone->nslots; i++) {
+    for (i = 0; i < zone->nworkers; i++) {
         if (wake[i]) {
-            atomic_store(&zone->slots[i].evict, 1);
+            atomic_store(&zone->workers[i].evict, 1);
             kv_store_wake(store, i);
         }
     }
@@ -154,8 +154,8 @@ kv_evict_look(kv_zone_t *zone, kv_holders_t *holders)
     unsigned        i, k;
     kv_op_chunk_t  *chunk;
 
-    for (i = 0; i < zone->nslots; i++) {
-        for (chunk = zone->slots[i].chunks; chunk; chunk = chunk->next) {
+    for (i = 0; i < zone->nworkers; i++) {
+        for (chunk = zone->workers[i].chunks; chunk; chunk = chunk->next) {
             for (k = 0; k < KV_OP_CHUNK; k++) {
                 kv_evict_look_at(holders, &chunk->op[k]);
             }

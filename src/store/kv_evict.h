@@ -21,10 +21,10 @@
  * they go too.
  *
  * The committer only tells: a bit in the ticket of the holder's record
- * (kv_slot.h), a flag in his worker's slot, and the worker is woken.  He
+ * (kv_worker.h), a flag in his worker's slot, and the worker is woken.  He
  * answers the upload, or cuts the reader's connection, and releases the
  * record; then the memory is free, a reader's after the next
- * kv_limbo_reclaim().
+ * kv_epoch_reclaim().
  */
 
 

@@ -6,14 +6,14 @@
 
 
 #include "store/kv_commit_private.h"
-#include "base/kv_points.h"
+#include "base/kv_failpoint.h"
 
 
 /* how often to look for dead workers of which nobody told, nanoseconds */
 #define KV_REAP_INTERVAL  1000000000
 
 
-static bool kv_commit_reap_slot(kv_store_t *store, kv_slot_t *slot);
+static bool kv_commit_reap_worker(kv_store_t *store, kv_worker_t *worker);
 
 
 /*
@@ -42,15 +42,15 @@ kv_commit_lock_dead(kv_zone_t *zone, bool *dead)
 
         /* who got a dead one's slot does not know what that had pinned */
 
-        zone->limbo.lost = true;
+        zone->retired.lost = true;
     }
 
     zone->looked_ns = now;
 
     some = false;
 
-    for (i = 0; i < zone->nslots; i++) {
-        dead[i] = kv_slot_lock_dead(&zone->slots[i]);
+    for (i = 0; i < zone->nworkers; i++) {
+        dead[i] = kv_worker_lock_dead(&zone->workers[i]);
         some = some || dead[i];
     }
 
@@ -67,14 +67,14 @@ kv_commit_reap(kv_store_t *store, const bool *dead)
 
     zone = store->zone;
 
-    for (i = 0; i < zone->nslots; i++) {
+    for (i = 0; i < zone->nworkers; i++) {
 
         if (!dead[i]) {
             continue;
         }
 
         if (kv_state_reads(zone)
-            && kv_commit_reap_slot(store, &zone->slots[i]))
+            && kv_commit_reap_worker(store, &zone->workers[i]))
         {
             /* or the slot's next owner would be taken for the one at work */
 
@@ -82,20 +82,20 @@ kv_commit_reap(kv_store_t *store, const bool *dead)
             (void) atomic_compare_exchange_strong(&zone->background, &holder,
                                                   0);
 
-            kv_slot_reaped(&zone->slots[i]);
+            kv_worker_reaped(&zone->workers[i]);
             continue;
         }
 
         /* not now */
 
         atomic_store(&zone->reap, 1);
-        kv_slot_unlock(&zone->slots[i]);
+        kv_worker_unlock(&zone->workers[i]);
     }
 }
 
 
 static bool
-kv_commit_reap_slot(kv_store_t *store, kv_slot_t *slot)
+kv_commit_reap_worker(kv_store_t *store, kv_worker_t *worker)
 {
     kv_op_t        *op;
     unsigned        k, freed;
@@ -109,13 +109,13 @@ kv_commit_reap_slot(kv_store_t *store, kv_slot_t *slot)
         return false;
     }
 
-    kv_limbo_reap_scanned(&zone->limbo, slot);
+    kv_epoch_reap_scanned(&zone->retired, worker);
 
-    while ((chunk = slot->chunks) != NULL) {
+    while ((chunk = worker->chunks) != NULL) {
 
         for (k = 0; k < KV_OP_CHUNK; k++) {
             op = &chunk->op[k];
-            kv_limbo_reap(&zone->limbo, op);
+            kv_epoch_reap(&zone->retired, op);
 
             switch (atomic_load(&op->state)) {
 
@@ -135,18 +135,18 @@ kv_commit_reap_slot(kv_store_t *store, kv_slot_t *slot)
             }
         }
 
-        slot->chunks = chunk->next;
+        worker->chunks = chunk->next;
         kv_heap_free(zone->heap, chunk);
 
-        kv_point(KV_POINT_REAPING);
+        kv_failpoint(KV_FAILPOINT_REAPING);
     }
 
     kv_heap_unlock(zone->heap);
 
     if (freed) {
-        kv_store_say(store, KV_LOG_INFO, "kv zone \"%s\": freed %u unfinished "
+        kv_store_log(store, KV_LOG_INFO, "kv zone \"%s\": freed %u unfinished "
                      "operations of process %d", store->conf.name, freed,
-                     (int) atomic_load(&slot->pid));
+                     (int) atomic_load(&worker->pid));
     }
 
     return true;

@@ -8,7 +8,7 @@
 #include <time.h>
 
 #include "store/kv_commit_private.h"
-#include "base/kv_points.h"
+#include "base/kv_failpoint.h"
 #include "store/kv_recover.h"
 
 
@@ -53,9 +53,9 @@ kv_commit_rebuild(kv_store_t *store)
         return;
     }
 
-    for (i = 0; i < zone->nslots; i++) {
-        zone->slots[i].chunks = NULL;
-        atomic_store(&zone->slots[i].scanned, 0);
+    for (i = 0; i < zone->nworkers; i++) {
+        zone->workers[i].chunks = NULL;
+        atomic_store(&zone->workers[i].scanned, 0);
     }
 
     atomic_store(&zone->queue, NULL);
@@ -65,7 +65,7 @@ kv_commit_rebuild(kv_store_t *store)
     atomic_store(&zone->reap, 1);
     kv_phase_idle(zone);
 
-    kv_point(KV_POINT_REBUILDING);
+    kv_failpoint(KV_FAILPOINT_REBUILDING);
 
     /* what a worker's death in the heap has nobody to say of */
 
@@ -92,7 +92,7 @@ kv_commit_quiesce(kv_store_t *store)
     int32_t           pid;
     unsigned          i;
     uint64_t          generation, since;
-    kv_slot_t        *slot;
+    kv_worker_t      *worker;
     kv_zone_t        *zone;
     struct timespec   pause;
 
@@ -107,27 +107,27 @@ kv_commit_quiesce(kv_store_t *store)
         pid = 0;
         all = true;
 
-        for (i = 0; i < zone->nslots; i++) {
-            slot = &zone->slots[i];
+        for (i = 0; i < zone->nworkers; i++) {
+            worker = &zone->workers[i];
 
-            if (!atomic_load(&slot->in_use)
-                || atomic_load(&slot->generation) >= generation)
+            if (!atomic_load(&worker->in_use)
+                || atomic_load(&worker->generation) >= generation)
             {
                 continue;
             }
 
-            dead = kv_slot_lock_dead(slot);
+            dead = kv_worker_lock_dead(worker);
 
             if (dead) {
-                kv_slot_unlock(slot);
+                kv_worker_unlock(worker);
                 continue;
             }
 
             kv_store_wake(store, i);
             all = false;
-            pid = atomic_load(&slot->pid);
+            pid = atomic_load(&worker->pid);
 
-            kv_point(KV_POINT_QUIESCING);
+            kv_failpoint(KV_FAILPOINT_QUIESCING);
         }
 
         if (all) {
@@ -140,7 +140,7 @@ kv_commit_quiesce(kv_store_t *store)
 
         if (kv_now_ns() - since >= KV_QUIESCE_SAY) {
             since = kv_now_ns();
-            kv_store_say(store, KV_LOG_ERR, "kv zone \"%s\" cannot be rebuilt "
+            kv_store_log(store, KV_LOG_ERR, "kv zone \"%s\" cannot be rebuilt "
                          "yet: process %d does not let go of it; continue or "
                          "kill it", store->conf.name, (int) pid);
         }

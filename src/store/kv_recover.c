@@ -24,8 +24,8 @@
 #include <stdlib.h>
 
 #include "store/kv_compact.h"
-#include "base/kv_points.h"
-#include "base/kv_populate.h"
+#include "base/kv_failpoint.h"
+#include "base/kv_prefault.h"
 #include "store/kv_recover.h"
 #include "disk/kv_snapshot.h"
 
@@ -53,7 +53,7 @@ typedef struct {
  */
 
 typedef struct {
-    uint64_t     *slot;
+    uint64_t     *cell;
     size_t        size;              /* a power of two, or 0 */
     size_t        used;
     size_t        missing;
@@ -64,7 +64,7 @@ typedef struct {
     kv_store_t   *store;
     kv_err_t     *err;
     uint64_t      snapshot;          /* the one that is used; 0: none */
-    kv_log_replay_t  from;           /* what the log has to give */
+    kv_wal_replay_t  from;           /* what the log has to give */
     kv_snapshot_list_t  bad;         /* snapshots that will not do */
     kv_err_t      unread;            /* the first that could not be read */
     uint64_t      records;
@@ -77,7 +77,7 @@ typedef struct {
     kv_missing_t  wanted;            /* again: those missing before */
     kv_ahead_t    ahead[KV_RECOVER_AHEAD];
     unsigned      ahead_n;
-    kv_populate_t pop;
+    kv_prefault_t pop;
     uint64_t      pop_bytes;         /* when it is to be told the next time */
 } kv_recover_ctx_t;
 
@@ -151,7 +151,7 @@ kv_recover(kv_store_t *store, kv_err_t *err)
         rc = kv_recover_again(&ctx);
     }
 
-    free(ctx.missing.slot);
+    free(ctx.missing.cell);
 
     if (rc != KV_OK) {
         return rc;
@@ -165,7 +165,7 @@ kv_recover(kv_store_t *store, kv_err_t *err)
                           false, NULL, err)
         != KV_OK)
     {
-        kv_store_say(store, KV_LOG_WARN, "kv zone \"%s\": an unfinished file "
+        kv_store_log(store, KV_LOG_WARN, "kv zone \"%s\": an unfinished file "
                      "stays: %s", store->conf.name, err->text);
     }
 
@@ -174,8 +174,8 @@ kv_recover(kv_store_t *store, kv_err_t *err)
      * died and not the machine.
      */
 
-    if (zone->log.segment_size) {
-        rc = kv_log_sync(store->log, err);
+    if (zone->wal.segment_size) {
+        rc = kv_wal_sync(store->wal, err);
 
         if (rc == KV_NO_SPACE) {
 
@@ -188,22 +188,22 @@ kv_recover(kv_store_t *store, kv_err_t *err)
         }
     }
 
-    (void) kv_limbo_reclaim(&zone->limbo);
+    (void) kv_epoch_reclaim(&zone->retired);
 
     /* the log since the snapshot counts towards the next one */
 
     atomic_store(&zone->snapshot_log_bytes,
-                 atomic_load(&zone->log.bytes) - bytes);
+                 atomic_load(&zone->wal.bytes) - bytes);
     atomic_store(&zone->unsynced, 0);
 
     atomic_store(&zone->recovered_log, records);
-    atomic_store(&zone->applied_lsn, atomic_load(&zone->log.next_lsn) - 1);
-    atomic_store(&zone->current_segment, zone->log.segment_lsn);
+    atomic_store(&zone->applied_lsn, atomic_load(&zone->wal.next_lsn) - 1);
+    atomic_store(&zone->current_segment, zone->wal.segment_lsn);
     atomic_store(&zone->snapshot_lsn, ctx.from.after);
     zone->checked_lsn = ctx.snapshot;
     atomic_store(&zone->recovery_ms, (kv_now_ns() - started) / 1000000);
 
-    kv_store_say(store, KV_LOG_NOTICE, "kv zone \"%s\": recovered %llu keys "
+    kv_store_log(store, KV_LOG_NOTICE, "kv zone \"%s\": recovered %llu keys "
                  "from \"%s\" in %llu ms: %llu records of a snapshot, %llu "
                  "of the log, next LSN %llu",
                  store->conf.name,
@@ -212,7 +212,7 @@ kv_recover(kv_store_t *store, kv_err_t *err)
                  (unsigned long long) atomic_load(&zone->recovery_ms),
                  (unsigned long long) atomic_load(&zone->recovered_snapshot),
                  (unsigned long long) records,
-                 (unsigned long long) atomic_load(&zone->log.next_lsn));
+                 (unsigned long long) atomic_load(&zone->wal.next_lsn));
 
     return KV_OK;
 }
@@ -323,7 +323,7 @@ kv_recover_snapshot(kv_recover_ctx_t *ctx, uint64_t lsn, kv_err_t *err)
     atomic_store(&store->zone->snapshot_bytes, bytes);
 
     if (bytes < guess.bytes) {
-        kv_store_say(store, KV_LOG_WARN, "kv zone \"%s\": \"" KV_SNAPSHOT_NAME
+        kv_store_log(store, KV_LOG_WARN, "kv zone \"%s\": \"" KV_SNAPSHOT_NAME
                      ".kvs\" ends at offset %llu, but the file goes on for "
                      "%llu bytes: they are ignored", store->conf.name, lsn,
                      (unsigned long long) bytes,
@@ -334,7 +334,7 @@ kv_recover_snapshot(kv_recover_ctx_t *ctx, uint64_t lsn, kv_err_t *err)
                    : KV_NOT_FOUND;
 
     if (rc == KV_OK) {
-        kv_store_say(store, KV_LOG_WARN, "kv zone \"%s\": \"" KV_SNAPSHOT_NAME
+        kv_store_log(store, KV_LOG_WARN, "kv zone \"%s\": \"" KV_SNAPSHOT_NAME
                      ".alone\" is there: the snapshot is taken for the state "
                      "at LSN %llu", store->conf.name, lsn,
                      (unsigned long long) end);
@@ -367,7 +367,7 @@ kv_recover_next(kv_recover_ctx_t *ctx, const kv_snapshot_list_t *list,
         (void) snprintf(next, sizeof(next), "log alone");
     }
 
-    kv_store_say(store, KV_LOG_WARN, "kv zone \"%s\": %s; trying the %s",
+    kv_store_log(store, KV_LOG_WARN, "kv zone \"%s\": %s; trying the %s",
                  store->conf.name, err->text, next);
 }
 
@@ -392,7 +392,7 @@ kv_recover_put_aside(kv_recover_ctx_t *ctx)
                                   &err)
             == KV_OK)
         {
-            kv_store_say(store, KV_LOG_WARN, "kv zone \"%s\": nothing is "
+            kv_store_log(store, KV_LOG_WARN, "kv zone \"%s\": nothing is "
                          "lost; the snapshot is now called \"" KV_SNAPSHOT_NAME
                          ".kvs.damaged\": the newest %u of these are kept, "
                          "until the disk is full or you delete them",
@@ -401,7 +401,7 @@ kv_recover_put_aside(kv_recover_ctx_t *ctx)
             continue;
         }
 
-        kv_store_say(store, KV_LOG_ERR, "kv zone \"%s\": %s; move the file "
+        kv_store_log(store, KV_LOG_ERR, "kv zone \"%s\": %s; move the file "
                      "out of the directory", store->conf.name, err.text);
     }
 }
@@ -413,7 +413,7 @@ kv_recover_warn(void *data, const char *text)
     kv_recover_ctx_t  *ctx = data;
 
     if (!ctx->again) {
-        kv_store_say(ctx->store, KV_LOG_WARN, "kv zone \"%s\": %s",
+        kv_store_log(ctx->store, KV_LOG_WARN, "kv zone \"%s\": %s",
                      ctx->store->conf.name, text);
     }
 }
@@ -430,9 +430,9 @@ kv_recover_reset(kv_recover_ctx_t *ctx)
     ctx->ahead_n = 0;
 
     kv_heap_format(zone->heap);
-    kv_limbo_create(&zone->limbo, zone->heap, zone->slots, zone->nslots);
+    kv_retire_list_create(&zone->retired, zone->heap, zone->workers, zone->nworkers);
 
-    rc = kv_map_create(&zone->map, zone->heap, &zone->limbo, zone->directory,
+    rc = kv_map_create(&zone->map, zone->heap, &zone->retired, zone->directory,
                        zone->size);
 
     if (rc != KV_OK) {
@@ -487,13 +487,13 @@ kv_recover_read(kv_recover_ctx_t *ctx, uint64_t lsn, uint64_t room,
     ctx->bytes = 0;
     ctx->pop_bytes = 0;
 
-    kv_populate_begin(&ctx->pop, pages, kv_min(room, size));
+    kv_prefault_begin(&ctx->pop, pages, kv_min(room, size));
 
     rc = kv_snapshot_read(ctx->store->io, ctx->store->dirfd, lsn,
                           kv_recover_record, ctx, end_lsn, bytes, err);
 
     saved = errno;
-    kv_populate_end(&ctx->pop);
+    kv_prefault_end(&ctx->pop);
     errno = saved;
 
     return rc == KV_OK ? kv_recover_link(ctx) : rc;
@@ -508,7 +508,7 @@ kv_recover_replay(kv_recover_ctx_t *ctx)
     kv_rc_t   rc;
     kv_err_t  err;
 
-    rc = kv_log_replay(ctx->store->log, &ctx->from, ctx->err);
+    rc = kv_wal_replay(ctx->store->wal, &ctx->from, ctx->err);
 
     if (rc == KV_DAMAGED && ctx->unread.text[0]) {
 
@@ -540,13 +540,13 @@ kv_recover_record(void *data, uint64_t lsn, const kv_record_t *rec)
         return KV_CANCELLED;
     }
 
-    kv_point(KV_POINT_RECOVERING);
+    kv_failpoint(KV_FAILPOINT_RECOVERING);
 
     ctx->records++;
     ctx->bytes += kv_record_size(rec);
 
     if (ctx->bytes >= ctx->pop_bytes) {
-        kv_populate_used(&ctx->pop, ctx->bytes);
+        kv_prefault_used(&ctx->pop, ctx->bytes);
         ctx->pop_bytes = ctx->bytes + KV_RECOVER_TELL;
     }
 
@@ -559,7 +559,7 @@ kv_recover_record(void *data, uint64_t lsn, const kv_record_t *rec)
         ctx->cleared_lsn = lsn;
 
         if (ctx->missing.size) {
-            memset(ctx->missing.slot, 0,
+            memset(ctx->missing.cell, 0,
                    ctx->missing.size * sizeof(uint64_t));
             ctx->missing.used = 0;
             ctx->missing.missing = 0;
@@ -680,7 +680,7 @@ kv_recover_link(kv_recover_ctx_t *ctx)
 
         old = kv_map_put(&zone->map, ctx->ahead[i].hash, ctx->ahead[i].e);
 
-        /* nobody reads yet, so there is no need for limbo */
+        /* nobody reads yet, so there is no need for the retire list */
 
         if (old) {
             rc = kv_entry_destroy(zone->heap, &old);
@@ -702,7 +702,7 @@ kv_recover_link(kv_recover_ctx_t *ctx)
 
     /* what a split emptied is used again, and takes no more pages */
 
-    (void) kv_limbo_reclaim(&zone->limbo);
+    (void) kv_epoch_reclaim(&zone->retired);
 
     return KV_OK;
 }
@@ -754,11 +754,11 @@ kv_recover_make_room(kv_store_t *store)
 
     zone = store->zone;
 
-    waiting = kv_limbo_count(&zone->limbo);
+    waiting = kv_epoch_count(&zone->retired);
 
     rc = kv_compact_page(store, true);
 
-    (void) kv_limbo_reclaim(&zone->limbo);
+    (void) kv_epoch_reclaim(&zone->retired);
 
     return rc == KV_OK || waiting;
 }
@@ -793,7 +793,7 @@ kv_recover_again(kv_recover_ctx_t *ctx)
 
         rc = kv_recover_all(ctx);
 
-        free(ctx->wanted.slot);
+        free(ctx->wanted.cell);
 
         if (rc != KV_OK || ctx->missing.missing < ctx->wanted.missing) {
             continue;
@@ -832,7 +832,7 @@ kv_recover_tight(kv_recover_ctx_t *ctx)
                            + ctx->missing.missing, ctx->keys_most / 8);
     ctx->again = false;
 
-    free(ctx->missing.slot);
+    free(ctx->missing.cell);
     memset(&ctx->missing, 0, sizeof(kv_missing_t));
 
     rc = kv_recover_reset(ctx);
@@ -871,8 +871,8 @@ kv_missing_find(kv_missing_t *set, uint64_t hash)
     for (i = hash >> 1; /* void */ ; i++) {
         i &= set->size - 1;
 
-        if (set->slot[i] == 0 || (set->slot[i] | 1) == (hash | 1)) {
-            return &set->slot[i];
+        if (set->cell[i] == 0 || (set->cell[i] | 1) == (hash | 1)) {
+            return &set->cell[i];
         }
     }
 }
@@ -884,7 +884,7 @@ static bool
 kv_missing_set(kv_missing_t *set, uint64_t hash, bool missing)
 {
     size_t         i;
-    uint64_t      *slot;
+    uint64_t      *cell;
     kv_missing_t   more;
 
     hash |= 2;                       /* never an empty slot's value */
@@ -892,36 +892,36 @@ kv_missing_set(kv_missing_t *set, uint64_t hash, bool missing)
     if (missing && set->used * 2 >= set->size) {
         more = *set;
         more.size = set->size ? set->size * 2 : 1024;
-        more.slot = calloc(more.size, sizeof(uint64_t));
+        more.cell = calloc(more.size, sizeof(uint64_t));
 
-        if (more.slot == NULL) {
+        if (more.cell == NULL) {
             return false;
         }
 
         for (i = 0; i < set->size; i++) {
-            if (set->slot[i]) {
-                *kv_missing_find(&more, set->slot[i]) = set->slot[i];
+            if (set->cell[i]) {
+                *kv_missing_find(&more, set->cell[i]) = set->cell[i];
             }
         }
 
-        free(set->slot);
+        free(set->cell);
         *set = more;
     }
 
-    slot = kv_missing_find(set, hash);
+    cell = kv_missing_find(set, hash);
 
-    if (*slot == 0) {
+    if (*cell == 0) {
 
         if (!missing) {
             return true;
         }
 
         set->used++;
-        *slot = hash & ~UINT64_C(1);
+        *cell = hash & ~UINT64_C(1);
     }
 
-    if ((*slot & 1) != missing) {
-        *slot ^= 1;
+    if ((*cell & 1) != missing) {
+        *cell ^= 1;
         set->missing += missing ? 1 : (size_t) -1;
     }
 

@@ -138,17 +138,17 @@ kv_state_say_refused(kv_store_t *store, kv_rc_t rc, const kv_err_t *err)
     atomic_store(&zone->refused_said, 1);
 
     if (rc == KV_AGAIN) {
-        kv_store_say(store, KV_LOG_ERR, "kv zone \"%s\": %s; until then "
+        kv_store_log(store, KV_LOG_ERR, "kv zone \"%s\": %s; until then "
                      "writes are refused, and each is tried",
                      store->conf.name, err->text);
 
     } else if (err->error == EFBIG) {
-        kv_store_say(store, KV_LOG_ERR, "kv zone \"%s\": %s; a limit of the "
+        kv_store_log(store, KV_LOG_ERR, "kv zone \"%s\": %s; a limit of the "
                      "size of files (ulimit -f) is in the way",
                      store->conf.name, err->text);
 
     } else {
-        kv_store_say(store, KV_LOG_ERR, "kv zone \"%s\": the disk of \"%s\" "
+        kv_store_log(store, KV_LOG_ERR, "kv zone \"%s\": the disk of \"%s\" "
                      "is full: writes are refused until there is room (%s)",
                      store->conf.name, store->conf.path, err->text);
     }
@@ -189,12 +189,12 @@ kv_state_works_again(kv_store_t *store)
     }
 
     if (was == KV_WRITES_FULL) {
-        kv_store_say(store, KV_LOG_NOTICE, "kv zone \"%s\": the disk of "
+        kv_store_log(store, KV_LOG_NOTICE, "kv zone \"%s\": the disk of "
                      "\"%s\" has room again", store->conf.name,
                      store->conf.path);
 
     } else {
-        kv_store_say(store, KV_LOG_NOTICE, "kv zone \"%s\": writes work again",
+        kv_store_log(store, KV_LOG_NOTICE, "kv zone \"%s\": writes work again",
                      store->conf.name);
     }
 }
@@ -205,7 +205,7 @@ kv_state_no_writes(kv_store_t *store, const kv_err_t *err)
 {
     atomic_store(&store->zone->writes, KV_WRITES_NEVER);
 
-    kv_store_say(store, KV_LOG_ALERT, "kv zone \"%s\": %s: writes are disabled "
+    kv_store_log(store, KV_LOG_ALERT, "kv zone \"%s\": %s: writes are disabled "
                  "until nginx is restarted (a reload is not enough), reads go "
                  "on", store->conf.name, err->text);
 }
@@ -253,7 +253,7 @@ kv_state_break(kv_store_t *store, const char *why)
     {
         kv_state_went_well(store->zone);
 
-        kv_store_say(store, KV_LOG_WARN, "kv zone \"%s\": %s: it is rebuilt "
+        kv_store_log(store, KV_LOG_WARN, "kv zone \"%s\": %s: it is rebuilt "
                      "from disk", store->conf.name, why);
     }
 }
@@ -281,7 +281,7 @@ kv_state_rebuilt(kv_store_t *store, kv_rc_t rc, const kv_err_t *err)
         kv_state_retry(zone);
 
         if (kv_state_say_now(&zone->rebuild_ns)) {
-            kv_store_say(store, KV_LOG_ERR, "kv zone \"%s\" cannot be rebuilt "
+            kv_store_log(store, KV_LOG_ERR, "kv zone \"%s\" cannot be rebuilt "
                          "yet: %s; it is tried again and again",
                          store->conf.name, err->text);
         }
@@ -289,7 +289,7 @@ kv_state_rebuilt(kv_store_t *store, kv_rc_t rc, const kv_err_t *err)
         return;
     }
 
-    kv_store_say(store, KV_LOG_ALERT, "kv zone \"%s\" cannot be rebuilt: %s; "
+    kv_store_log(store, KV_LOG_ALERT, "kv zone \"%s\" cannot be rebuilt: %s; "
                  "it stays unavailable until nginx is restarted",
                  store->conf.name, err->text);
 

@@ -13,8 +13,8 @@
 #include "store/kv_background.h"
 #include "store/kv_commit.h"
 #include "store/kv_evict.h"
-#include "base/kv_points.h"
-#include "base/kv_populate.h"
+#include "base/kv_failpoint.h"
+#include "base/kv_prefault.h"
 #include "store/kv_recover.h"
 
 
@@ -41,8 +41,8 @@
 
 static kv_store_t *kv_store_handle(const kv_store_conf_t *conf,
     kv_zone_t *zone, kv_io_t *io, int dirfd, kv_err_t *err);
-static kv_rc_t kv_store_fit(kv_store_t *store, kv_log_t **log,
-    kv_store_fit_t *made);
+static kv_rc_t kv_store_grow(kv_store_t *store, kv_wal_t **log,
+    kv_store_grow_t *made);
 static void kv_store_first_segment(kv_store_t *store);
 static bool kv_store_allowed(const kv_store_conf_t *conf, kv_err_t *err);
 static bool kv_store_background_can(kv_store_t *store);
@@ -59,16 +59,16 @@ static void kv_store_op_free(kv_store_t *store, kv_op_t *op);
 
 
 size_t
-kv_store_overhead(size_t size, unsigned slots)
+kv_store_overhead(size_t size, unsigned workers)
 {
     return kv_align(sizeof(kv_zone_t), KV_CACHE_LINE)
-           + slots * sizeof(kv_slot_t) + kv_map_directory_size(size);
+           + workers * sizeof(kv_worker_t) + kv_map_directory_size(size);
 }
 
 
 kv_rc_t
 kv_store_create(kv_store_t **store, const kv_store_conf_t *conf, void *mem,
-    size_t size, unsigned slots, kv_io_t *io, int dirfd, kv_err_t *err)
+    size_t size, unsigned workers, kv_io_t *io, int dirfd, kv_err_t *err)
 {
     char        *p;
     size_t       overhead;
@@ -76,7 +76,7 @@ kv_store_create(kv_store_t **store, const kv_store_conf_t *conf, void *mem,
     kv_zone_t   *zone;
     kv_store_t  *st;
 
-    overhead = kv_store_overhead(size, slots);
+    overhead = kv_store_overhead(size, workers);
 
     if (size < overhead + 16 * KV_PAGE_SIZE) {
         kv_err_set(err, "zone \"%s\" of %zu bytes is too small: its own "
@@ -84,21 +84,21 @@ kv_store_create(kv_store_t **store, const kv_store_conf_t *conf, void *mem,
         return KV_NO_MEMORY;
     }
 
-    kv_populate_huge(mem, size);
+    kv_prefault_huge(mem, size);
 
     zone = mem;
     memset((void *) zone, 0, sizeof(kv_zone_t));
 
     p = (char *) mem + kv_align(sizeof(kv_zone_t), KV_CACHE_LINE);
 
-    zone->slots = (kv_slot_t *) p;
-    p += slots * sizeof(kv_slot_t);
+    zone->workers = (kv_worker_t *) p;
+    p += workers * sizeof(kv_worker_t);
 
     zone->directory = p;
     p += kv_map_directory_size(size);
 
     zone->layout = KV_ZONE_LAYOUT;
-    zone->nslots = slots;
+    zone->nworkers = workers;
     zone->size = size;
     zone->start_ns = UINT64_MAX;
 
@@ -109,7 +109,7 @@ kv_store_create(kv_store_t **store, const kv_store_conf_t *conf, void *mem,
     zone->heap = kv_heap_create(p, (size_t) ((char *) mem + size - p));
 
     if (zone->heap == NULL
-        || kv_slots_create(zone->slots, slots) != KV_OK
+        || kv_workers_create(zone->workers, workers) != KV_OK
         || kv_mutex_create(&zone->commit_lock) != KV_OK
         || kv_mutex_create(&zone->background_lock) != KV_OK)
     {
@@ -131,7 +131,7 @@ kv_store_create(kv_store_t **store, const kv_store_conf_t *conf, void *mem,
         return rc == KV_AGAIN ? KV_ERROR : rc;
     }
 
-    if (zone->log.segment_size == 0) {
+    if (zone->wal.segment_size == 0) {
         kv_store_first_segment(st);
     }
 
@@ -155,7 +155,7 @@ kv_store_first_segment(kv_store_t *store)
     kv_rc_t   rc;
     kv_err_t  err;
 
-    rc = kv_log_prepare(store->log, NULL);
+    rc = kv_wal_prepare(store->wal, NULL);
 
     if (rc == KV_NO_SPACE || rc == KV_AGAIN) {
         kv_err_set(&err, "the first segment cannot be made: %s",
@@ -216,8 +216,8 @@ kv_store_handle(const kv_store_conf_t *conf, kv_zone_t *zone, kv_io_t *io,
         atomic_store(&zone->max_value, conf->max_value);
     }
 
-    if (kv_store_fit_log(store) == KV_OK
-        && kv_store_fit_background(store) == KV_OK)
+    if (kv_store_grow_wal(store) == KV_OK
+        && kv_store_grow_background(store) == KV_OK)
     {
         return store;
     }
@@ -279,26 +279,26 @@ kv_store_allowed(const kv_store_conf_t *conf, kv_err_t *err)
 
 
 kv_rc_t
-kv_store_fit_log(kv_store_t *store)
+kv_store_grow_wal(kv_store_t *store)
 {
-    return kv_store_fit(store, &store->log, &store->log_fit);
+    return kv_store_grow(store, &store->wal, &store->log_fit);
 }
 
 
 kv_rc_t
-kv_store_fit_background(kv_store_t *store)
+kv_store_grow_background(kv_store_t *store)
 {
-    return kv_store_fit(store, &store->background, &store->background_fit);
+    return kv_store_grow(store, &store->background, &store->background_fit);
 }
 
 
 static kv_rc_t
-kv_store_fit(kv_store_t *store, kv_log_t **log, kv_store_fit_t *made)
+kv_store_grow(kv_store_t *store, kv_wal_t **log, kv_store_grow_t *made)
 {
     size_t           record, batch;
     uint64_t         segment;
-    kv_log_t        *fit;
-    kv_store_fit_t   want;
+    kv_wal_t        *fit;
+    kv_store_grow_t  want;
 
     want.max_value = atomic_load(&store->zone->max_value);
     want.segment = atomic_load(&store->zone->segment);
@@ -317,18 +317,18 @@ kv_store_fit(kv_store_t *store, kv_log_t **log, kv_store_fit_t *made)
     batch = kv_max(record, KV_BATCH_BYTES);
     batch = kv_min(batch, segment - KV_SEGMENT_HEADER);
 
-    fit = kv_log_create(store->io, store->dirfd, &store->zone->log, segment,
+    fit = kv_wal_create(store->io, store->dirfd, &store->zone->wal, segment,
                         batch);
 
     if (fit == NULL) {
         return KV_NO_MEMORY;
     }
 
-    kv_log_set_direct(fit, store->conf.sync == KV_SYNC_ALWAYS);
-    kv_log_set_reserve(fit, kv_min(segment / 16, KV_STORE_DELETES));
+    kv_wal_set_direct(fit, store->conf.sync == KV_SYNC_ALWAYS);
+    kv_wal_set_reserve(fit, kv_min(segment / 16, KV_STORE_DELETES));
 
     if (*log) {
-        kv_log_destroy(*log);
+        kv_wal_destroy(*log);
     }
 
     *log = fit;
@@ -341,12 +341,12 @@ kv_store_fit(kv_store_t *store, kv_log_t **log, kv_store_fit_t *made)
 void
 kv_store_destroy(kv_store_t *store)
 {
-    if (store->log) {
-        kv_log_destroy(store->log);
+    if (store->wal) {
+        kv_wal_destroy(store->wal);
     }
 
     if (store->background) {
-        kv_log_destroy(store->background);
+        kv_wal_destroy(store->background);
     }
 
     free(store->batch);
@@ -361,7 +361,7 @@ kv_store_wakes(kv_store_t *store, const int *fds, unsigned n, unsigned mine)
     store->nwakes = n;
     store->wake = mine;
 
-    if (store->slot) {
+    if (store->worker) {
         kv_store_show_wake(store);
     }
 }
@@ -370,7 +370,7 @@ kv_store_wakes(kv_store_t *store, const int *fds, unsigned n, unsigned mine)
 static void
 kv_store_show_wake(kv_store_t *store)
 {
-    atomic_store(&store->slot->wake,
+    atomic_store(&store->worker->wake,
                  store->wake < store->nwakes ? store->wake + 1 : 0);
 }
 
@@ -382,19 +382,19 @@ kv_store_enter(kv_store_t *store)
     uint32_t    claim;
     kv_zone_t  *zone;
 
-    if (store->slot) {
+    if (store->worker) {
         return KV_OK;
     }
 
     zone = store->zone;
 
-    rc = kv_slot_acquire(zone->slots, zone->nslots, &store->number);
+    rc = kv_worker_acquire(zone->workers, zone->nworkers, &store->number);
 
     if (rc != KV_OK) {
         return rc;
     }
 
-    store->slot = &zone->slots[store->number];
+    store->worker = &zone->workers[store->number];
     store->free = NULL;
     store->nfree = 0;
     store->nchunks = 0;
@@ -410,7 +410,7 @@ kv_store_enter(kv_store_t *store)
     (void) atomic_compare_exchange_strong(&zone->background, &claim, 0);
 
     store->generation = atomic_load(&zone->generation);
-    atomic_store(&store->slot->generation, store->generation);
+    atomic_store(&store->worker->generation, store->generation);
 
     /* whoever starts may take the place of somebody who died */
 
@@ -423,11 +423,11 @@ kv_store_enter(kv_store_t *store)
 void
 kv_store_leave(kv_store_t *store)
 {
-    kv_slot_t  *slot;
+    kv_worker_t  *worker;
 
-    slot = store->slot;
+    worker = store->worker;
 
-    if (slot == NULL) {
+    if (worker == NULL) {
         return;
     }
 
@@ -438,14 +438,14 @@ kv_store_leave(kv_store_t *store)
 
     atomic_store(&store->zone->reap, 1);
 
-    store->slot = NULL;
+    store->worker = NULL;
     store->free = NULL;
     store->nfree = 0;
     store->nchunks = 0;
 
-    kv_point(KV_POINT_LEAVING);
+    kv_failpoint(KV_FAILPOINT_LEAVING);
 
-    kv_slot_abandon(slot);
+    kv_worker_abandon(worker);
 
     kv_store_pass_on(store);
 }
@@ -454,7 +454,7 @@ kv_store_leave(kv_store_t *store)
 void
 kv_store_pass_on(kv_store_t *store)
 {
-    if (atomic_load(&store->zone->wants) || kv_store_due(store)) {
+    if (atomic_load(&store->zone->requests) || kv_store_next_timeout(store)) {
         kv_store_wake_all(store);
     }
 }
@@ -465,13 +465,13 @@ kv_store_rest(kv_store_t *store)
 {
     kv_store_leave(store);
 
-    if (store->log) {
-        kv_log_destroy(store->log);
-        store->log = NULL;
+    if (store->wal) {
+        kv_wal_destroy(store->wal);
+        store->wal = NULL;
     }
 
     if (store->background) {
-        kv_log_destroy(store->background);
+        kv_wal_destroy(store->background);
         store->background = NULL;
     }
 
@@ -483,10 +483,10 @@ kv_store_rest(kv_store_t *store)
 void
 kv_store_close(kv_store_t *store)
 {
-    unsigned    i;
-    kv_err_t    err;
-    kv_slot_t  *slot;
-    kv_zone_t  *zone;
+    unsigned      i;
+    kv_err_t      err;
+    kv_worker_t  *worker;
+    kv_zone_t    *zone;
 
     zone = store->zone;
 
@@ -494,18 +494,18 @@ kv_store_close(kv_store_t *store)
         return;
     }
 
-    for (i = 0; i < zone->nslots; i++) {
-        slot = &zone->slots[i];
+    for (i = 0; i < zone->nworkers; i++) {
+        worker = &zone->workers[i];
 
-        if (!atomic_load(&slot->in_use)) {
+        if (!atomic_load(&worker->in_use)) {
             continue;
         }
 
-        if (!kv_slot_lock_dead(slot)) {
+        if (!kv_worker_lock_dead(worker)) {
             return;
         }
 
-        kv_slot_unlock(slot);
+        kv_worker_unlock(worker);
     }
 
     /* who died with it leaves a log whose end is not known so well */
@@ -514,10 +514,10 @@ kv_store_close(kv_store_t *store)
 
     case KV_OK:
 
-        if (kv_store_fit_log(store) == KV_OK
-            && kv_log_leave_closed(store->log, &err) != KV_OK)
+        if (kv_store_grow_wal(store) == KV_OK
+            && kv_wal_leave_closed(store->wal, &err) != KV_OK)
         {
-            kv_store_say(store, KV_LOG_WARN, "kv zone \"%s\": the log is not "
+            kv_store_log(store, KV_LOG_WARN, "kv zone \"%s\": the log is not "
                          "closed: %s", store->conf.name, err.text);
         }
 
@@ -541,10 +541,10 @@ kv_store_healthy(kv_store_t *store)
     zone = store->zone;
 
     if (kv_state_hard(zone)) {
-        (void) atomic_fetch_or(&zone->wants, KV_WANT_ROOM);
+        (void) atomic_fetch_or(&zone->requests, KV_REQUEST_FREE_DISK);
     }
 
-    return store->slot && kv_state(zone) == KV_STATE_READY;
+    return store->worker && kv_state(zone) == KV_STATE_READY;
 }
 
 
@@ -559,11 +559,11 @@ kv_store_read(kv_store_t *store, const void *key, size_t len, kv_entry_t **e)
 
     map = &store->zone->map;
 
-    kv_epoch_enter(store->slot, KV_EPOCH_MAIN, &store->zone->limbo.epoch);
+    kv_epoch_enter(store->worker, KV_EPOCH_MAIN, &store->zone->retired.epoch);
 
     *e = kv_map_find(map, kv_map_hash(map, key, len), key, len);
 
-    kv_point(KV_POINT_READING);
+    kv_failpoint(KV_FAILPOINT_READING);
 
     if (*e) {
         return KV_OK;
@@ -588,16 +588,16 @@ kv_store_pin(kv_store_t *store, kv_entry_t *e, kv_op_t **op)
         return rc;
     }
 
-    /* never BUILDING with an entry that is not its own: see kv_slot.h */
+    /* never BUILDING with an entry that is not its own: see kv_worker.h */
 
     atomic_store_explicit(&(*op)->state, KV_OP_PINNED, memory_order_release);
-    kv_limbo_pin(e);
+    kv_epoch_pin(e);
 
-    kv_point(KV_POINT_PINNING);
+    kv_failpoint(KV_FAILPOINT_PINNING);
 
     kv_op_set_entry(*op, e);
 
-    kv_point(KV_POINT_PINNED);
+    kv_failpoint(KV_FAILPOINT_PINNED);
 
     return KV_OK;
 }
@@ -633,7 +633,7 @@ kv_store_upload(kv_store_t *store, const void *key, uint16_t key_len,
     rc = kv_entry_begin(store->zone->heap, &(*op)->entry, key, key_len,
                         value_len, n);
 
-    kv_point(KV_POINT_BUILDING);
+    kv_failpoint(KV_FAILPOINT_BUILDING);
 
     if (rc != KV_OK) {
         kv_store_op_free(store, *op);
@@ -657,7 +657,7 @@ kv_store_write(kv_store_t *store, kv_op_t *op, uint32_t offset,
     rc = kv_entry_append(store->zone->heap, &op->entry, op->value_len,
                          store->conf.max_value, offset, data, n);
 
-    kv_point(KV_POINT_RECEIVING);
+    kv_failpoint(KV_FAILPOINT_RECEIVING);
 
     if (rc == KV_OK) {
         kv_set_relaxed(op->received, offset + (uint32_t) n);
@@ -741,11 +741,11 @@ kv_store_clear(kv_store_t *store, kv_op_t **op)
 
 
 kv_rc_t
-kv_store_room(kv_store_t *store, uint32_t need, uint64_t own, kv_op_t **op)
+kv_store_reserve(kv_store_t *store, uint32_t need, uint64_t own, kv_op_t **op)
 {
     kv_rc_t  rc;
 
-    rc = kv_store_op(store, KV_OP_ROOM, op);
+    rc = kv_store_op(store, KV_OP_RESERVE, op);
 
     if (rc == KV_OK) {
         kv_set_relaxed((*op)->need, need);
@@ -804,7 +804,7 @@ kv_store_refused(kv_store_t *store)
     uploads = kv_heap_held(zone->heap, KV_HELD_UPLOADS);
     readers = kv_heap_held(zone->heap, KV_HELD_READERS);
 
-    kv_store_say(store, KV_LOG_WARN, "kv zone \"%s\" is full: %llu write%s "
+    kv_store_log(store, KV_LOG_WARN, "kv zone \"%s\" is full: %llu write%s "
                  "refused since this was last said; live data takes %llu %% of "
                  "it, unfinished uploads %llu %%, values kept for slow readers "
                  "%llu %%, and %llu %% is free but scattered or in reserve",
@@ -821,8 +821,8 @@ kv_store_refused(kv_store_t *store)
 bool
 kv_store_evicted(kv_store_t *store)
 {
-    return store->slot && atomic_load(&store->slot->evict)
-           && atomic_exchange(&store->slot->evict, 0);
+    return store->worker && atomic_load(&store->worker->evict)
+           && atomic_exchange(&store->worker->evict, 0);
 }
 
 
@@ -881,7 +881,7 @@ kv_store_submit(kv_store_t *store, kv_op_t *op)
     op->lsn = 0;
     kv_set_relaxed(op->queued_ns, kv_now_ns());
 
-    if (op->code != KV_OP_ROOM) {
+    if (op->code != KV_OP_RESERVE) {
         kv_store_promise(store, op);
     }
 
@@ -933,7 +933,7 @@ kv_store_start(kv_store_t *store, kv_op_t *op)
 
 
 void
-kv_store_hurry(kv_store_t *store)
+kv_store_start_now(kv_store_t *store)
 {
     kv_commit_start_by(store->zone, 0);
 }
@@ -948,7 +948,7 @@ kv_store_done(kv_op_t *op, kv_rc_t *rc)
 
     *rc = (kv_rc_t) op->result;
 
-    kv_point(KV_POINT_ANSWERING);
+    kv_failpoint(KV_FAILPOINT_ANSWERING);
 
     return true;
 }
@@ -962,11 +962,11 @@ kv_store_release(kv_store_t *store, kv_op_t *op)
     {
         atomic_store(&op->state, KV_OP_UNPINNING);
 
-        kv_point(KV_POINT_UNPINNING);
+        kv_failpoint(KV_FAILPOINT_UNPINNING);
 
-        kv_limbo_unpin(&store->zone->limbo, op->entry);
+        kv_epoch_unpin(&store->zone->retired, op->entry);
 
-        kv_point(KV_POINT_UNPINNED);
+        kv_failpoint(KV_FAILPOINT_UNPINNED);
 
     } else if (op->entry
                && kv_entry_destroy(store->zone->heap, &op->entry) != KV_OK)
@@ -981,7 +981,7 @@ kv_store_release(kv_store_t *store, kv_op_t *op)
 
 
 unsigned
-kv_store_poll(kv_store_t *store)
+kv_store_todo(kv_store_t *store)
 {
     unsigned    todo;
     uint32_t    holder, mine;
@@ -989,9 +989,9 @@ kv_store_poll(kv_store_t *store)
 
     zone = store->zone;
 
-    kv_point(KV_POINT_WOKEN);
+    kv_failpoint(KV_FAILPOINT_WOKEN);
 
-    if (store->slot == NULL) {
+    if (store->worker == NULL) {
         return 0;
     }
 
@@ -1010,15 +1010,15 @@ kv_store_poll(kv_store_t *store)
         todo |= KV_TODO_COMMIT;
     }
 
-    if (atomic_load(&zone->wants) && kv_store_background_can(store)) {
+    if (atomic_load(&zone->requests) && kv_store_background_can(store)) {
         mine = store->number + 1;
         holder = atomic_load(&zone->background);
 
         if (holder == 0
-            || (holder != mine && kv_slot_lock_dead(&zone->slots[holder - 1])))
+            || (holder != mine && kv_worker_lock_dead(&zone->workers[holder - 1])))
         {
             if (holder) {
-                kv_slot_unlock(&zone->slots[holder - 1]);
+                kv_worker_unlock(&zone->workers[holder - 1]);
             }
 
             if (atomic_compare_exchange_strong(&zone->background, &holder,
@@ -1052,7 +1052,7 @@ kv_store_work(kv_store_t *store)
                || (atomic_load(&zone->want_sync) && kv_state_writes(zone)
                    && kv_state_retry_due(zone))
                || kv_heap_broken(zone->heap)
-               || kv_store_due(store) == 1;
+               || kv_store_next_timeout(store) == 1;
 
     case KV_ZONE_BROKEN:
         return kv_state_retry_due(zone) && !kv_store_stopping(store);
@@ -1073,7 +1073,7 @@ kv_store_background_can(kv_store_t *store)
 
 
 void
-kv_store_undo(kv_store_t *store, unsigned todo)
+kv_store_unclaim(kv_store_t *store, unsigned todo)
 {
     if (todo & KV_TODO_COMMIT) {
         kv_commit_unclaim(store);
@@ -1097,17 +1097,17 @@ kv_store_reset(kv_store_t *store)
     store->free = NULL;
     store->nfree = 0;
     store->nchunks = 0;
-    store->slot->chunks = NULL;
+    store->worker->chunks = NULL;
     store->generation = generation;
 
-    kv_point(KV_POINT_RESETTING);
+    kv_failpoint(KV_FAILPOINT_RESETTING);
 
-    atomic_store(&store->slot->generation, generation);
+    atomic_store(&store->worker->generation, generation);
 }
 
 
 uint64_t
-kv_store_due(kv_store_t *store)
+kv_store_next_timeout(kv_store_t *store)
 {
     uint64_t    sync, mark, due, evict;
     kv_zone_t  *zone;
@@ -1179,8 +1179,8 @@ kv_store_unsynced(kv_store_t *store)
 
     zone = store->zone;
 
-    if (atomic_load(&zone->log.durable_lsn) + 1
-        >= atomic_load(&zone->log.next_lsn))
+    if (atomic_load(&zone->wal.durable_lsn) + 1
+        >= atomic_load(&zone->wal.next_lsn))
     {
         return 0;
     }
@@ -1242,8 +1242,8 @@ kv_store_request_stats(kv_store_t *store, kv_stats_t *sum)
 
     kv_stats_init(sum);
 
-    for (i = 0; i < store->zone->nslots; i++) {
-        kv_stats_add(sum, &store->zone->slots[i].stats);
+    for (i = 0; i < store->zone->nworkers; i++) {
+        kv_stats_add(sum, &store->zone->workers[i].stats);
     }
 }
 
@@ -1259,7 +1259,7 @@ kv_store_heap_stat(kv_store_t *store, kv_heap_stat_t *st)
 
     kv_heap_stat(store->zone->heap, st);
 
-    kv_point(KV_POINT_HEAP_READ);
+    kv_failpoint(KV_FAILPOINT_HEAP_READ);
 
     kv_heap_unlock(store->zone->heap);
 
@@ -1268,7 +1268,7 @@ kv_store_heap_stat(kv_store_t *store, kv_heap_stat_t *st)
 
 
 void
-kv_store_say(kv_store_t *store, kv_log_level_t level, const char *fmt, ...)
+kv_store_log(kv_store_t *store, kv_log_level_t level, const char *fmt, ...)
 {
     char     text[1024];
     va_list  args;
@@ -1286,22 +1286,22 @@ kv_store_say(kv_store_t *store, kv_log_level_t level, const char *fmt, ...)
 
 
 void
-kv_store_looking(kv_store_t *store, bool looking)
+kv_store_polling(kv_store_t *store, bool looking)
 {
-    if (store->slot) {
-        atomic_store(&store->slot->looking, looking);
+    if (store->worker) {
+        atomic_store(&store->worker->looking, looking);
         kv_fence();
     }
 }
 
 
 void
-kv_store_wake(kv_store_t *store, unsigned slot)
+kv_store_wake(kv_store_t *store, unsigned worker)
 {
     uint32_t  wake;
     uint64_t  one;
 
-    wake = atomic_load(&store->zone->slots[slot].wake);
+    wake = atomic_load(&store->zone->workers[worker].wake);
 
     /* above what is known here it may be anybody's descriptor */
 
@@ -1317,8 +1317,8 @@ kv_store_wake_all(kv_store_t *store)
 {
     unsigned  i;
 
-    for (i = 0; i < store->zone->nslots; i++) {
-        if (atomic_load(&store->zone->slots[i].in_use)) {
+    for (i = 0; i < store->zone->nworkers; i++) {
+        if (atomic_load(&store->zone->workers[i].in_use)) {
             kv_store_wake(store, i);
         }
     }
@@ -1328,7 +1328,7 @@ kv_store_wake_all(kv_store_t *store)
 static bool
 kv_store_ready(kv_store_t *store)
 {
-    return store->slot
+    return store->worker
            && kv_state_reads(store->zone)
            && store->generation
               == atomic_load_explicit(&store->zone->generation,
@@ -1420,7 +1420,7 @@ kv_store_chunks_max(kv_zone_t *zone)
     unsigned  workers;
 
     all = zone->size / KV_STORE_PINS_SHARE / sizeof(kv_op_chunk_t);
-    workers = kv_max(zone->nslots / 4, 1u);
+    workers = kv_max(zone->nworkers / 4, 1u);
 
     return (unsigned) kv_max(all / workers, 2u);
 }
@@ -1433,8 +1433,8 @@ kv_store_add_ops(kv_store_t *store, uint32_t leave)
     unsigned        i;
     kv_op_chunk_t  *chunk;
 
-    rc = kv_slot_add_chunk(store->zone->heap, store->slot, store->number,
-                           leave, &chunk);
+    rc = kv_worker_add_chunk(store->zone->heap, store->worker, store->number,
+                             leave, &chunk);
 
     if (rc != KV_OK) {
         return rc == KV_DEAD ? KV_UNAVAILABLE : rc;

@@ -11,11 +11,11 @@
  * once, but for the two that do the work and may take long,
  * kv_store_commit() and kv_store_background(), which belong into a pool's
  * thread each.  When one of them has to run is what kv_store_submit() and
- * kv_store_poll() return.
+ * kv_store_todo() return.
  *
  * Waking: a worker sleeps until its eventfd (kv_store_wakes()) becomes
- * readable, then calls kv_store_poll() and looks at its operations.  While it
- * waits for any it must also call kv_store_poll() every KV_STORE_WATCH ms or
+ * readable, then calls kv_store_todo() and looks at its operations.  While it
+ * waits for any it must also call kv_store_todo() every KV_STORE_WATCH ms or
  * so: that is how it is noticed that the committer died.  One that cannot be
  * woken calls it always.
  */
@@ -73,7 +73,7 @@ typedef struct {
 typedef struct {
     uint32_t        max_value;
     uint64_t        segment;
-} kv_store_fit_t;
+} kv_store_grow_t;
 
 
 typedef struct kv_store_s {
@@ -81,16 +81,16 @@ typedef struct kv_store_s {
     kv_zone_t              *zone;
     kv_io_t                *io;
     int                     dirfd;
-    kv_log_t               *log;          /* under the commit lock */
-    kv_store_fit_t          log_fit;
-    kv_log_t               *background;   /* under the background lock */
-    kv_store_fit_t          background_fit;
+    kv_wal_t               *wal;          /* under the commit lock */
+    kv_store_grow_t         log_fit;
+    kv_wal_t               *background;   /* under the background lock */
+    kv_store_grow_t         background_fit;
 
     const int              *wakes;        /* kv_store_wakes() */
     unsigned                nwakes;
     unsigned                wake;         /* this process's number */
 
-    kv_slot_t              *slot;         /* NULL: none */
+    kv_worker_t            *worker;       /* NULL: none */
     unsigned                number;
     uint64_t                generation;
     kv_op_t                *free;         /* records, linked by next */
@@ -113,7 +113,7 @@ typedef struct kv_store_s {
 /*
  * The bytes of zone that are not for keys and values, with that many slots.
  */
-size_t kv_store_overhead(size_t size, unsigned slots);
+size_t kv_store_overhead(size_t size, unsigned workers);
 
 /*
  * Makes a store in the zone of `size` bytes at `mem` (aligned to 64 bytes,
@@ -123,7 +123,7 @@ size_t kv_store_overhead(size_t size, unsigned slots);
  * KV_DAMAGED, KV_ERROR; then nothing needs to be undone.
  */
 kv_rc_t kv_store_create(kv_store_t **store, const kv_store_conf_t *conf,
-    void *mem, size_t size, unsigned slots, kv_io_t *io, int dirfd,
+    void *mem, size_t size, unsigned workers, kv_io_t *io, int dirfd,
     kv_err_t *err);
 
 /*
@@ -174,7 +174,7 @@ void kv_store_rest(kv_store_t *store);
 
 /*
  * The last call of the master, when all workers are gone: notes that the log is
- * whole and where it ends (kv_log_leave_closed()).  It does nothing if anybody
+ * whole and where it ends (kv_wal_leave_closed()).  It does nothing if anybody
  * is still there, or if the log is not what it should be.
  */
 void kv_store_close(kv_store_t *store);
@@ -188,7 +188,7 @@ void kv_store_pass_on(kv_store_t *store);
 /*
  * Whether it is recovered and takes writes (KV_STATE_READY): what /health
  * asks.  Where writes are refused for the time being, asking makes the
- * background task look whether they need be: see kv_store_poll().
+ * background task look whether they need be: see kv_store_todo().
  */
 bool kv_store_healthy(kv_store_t *store);
 
@@ -204,7 +204,7 @@ kv_rc_t kv_store_read(kv_store_t *store, const void *key, size_t len,
 static inline void
 kv_store_read_done(kv_store_t *store)
 {
-    kv_epoch_leave(store->slot, KV_EPOCH_MAIN);
+    kv_epoch_leave(store->worker, KV_EPOCH_MAIN);
 }
 
 /*
@@ -263,7 +263,7 @@ kv_rc_t kv_store_clear(kv_store_t *store, kv_op_t **op);
  * be, soon: try, and ask again a little later), KV_NO_MEMORY (try once more;
  * what is asked for is not there).
  */
-kv_rc_t kv_store_room(kv_store_t *store, uint32_t need, uint64_t own,
+kv_rc_t kv_store_reserve(kv_store_t *store, uint32_t need, uint64_t own,
     kv_op_t **op);
 
 /* Says, before it is submitted, that somebody has waited for long. */
@@ -293,7 +293,7 @@ bool kv_store_evicted(kv_store_t *store);
  * up: see kv_evict.h.
  */
 static inline bool
-kv_store_told(const kv_op_t *op)
+kv_store_must_go(const kv_op_t *op)
 {
     return kv_get_relaxed(op->ticket) & KV_TICKET_GO;
 }
@@ -328,7 +328,7 @@ unsigned kv_store_submit(kv_store_t *store, kv_op_t *op);
  * What is queued waits for no delay any more: the process is to end, and its
  * clients wait.
  */
-void kv_store_hurry(kv_store_t *store);
+void kv_store_start_now(kv_store_t *store);
 
 /*
  * Whether it is done, and then its result: KV_OK, KV_NO_MEMORY, KV_NO_SPACE,
@@ -348,17 +348,17 @@ void kv_store_release(kv_store_t *store, kv_op_t *op);
  * To be called when the eventfd woke the worker, and while it waits: returns
  * what this process has to do, KV_TODO_... bits.  Nothing without a slot.
  */
-unsigned kv_store_poll(kv_store_t *store);
+unsigned kv_store_todo(kv_store_t *store);
 
 /*
  * Whether the worker looks for its results itself, often: then nobody wakes
  * it for them.  After it has said that it does not any more, it must look once
  * again.
  */
-void kv_store_looking(kv_store_t *store, bool looking);
+void kv_store_polling(kv_store_t *store, bool looking);
 
 /* The bits could not be done (no thread took the task): others may try. */
-void kv_store_undo(kv_store_t *store, unsigned todo);
+void kv_store_unclaim(kv_store_t *store, unsigned todo);
 
 /*
  * The answer to KV_TODO_RESET: the caller holds no record or entry any more
@@ -369,11 +369,11 @@ void kv_store_undo(kv_store_t *store, unsigned todo);
 void kv_store_reset(kv_store_t *store);
 
 /*
- * Milliseconds until kv_store_poll() will have something to do that nobody
+ * Milliseconds until kv_store_todo() will have something to do that nobody
  * waits for: a sync, the mark at the end of a log that has gone quiet.  0:
  * never; 1: now.
  */
-uint64_t kv_store_due(kv_store_t *store);
+uint64_t kv_store_next_timeout(kv_store_t *store);
 
 
 /*
@@ -400,7 +400,7 @@ kv_rc_t kv_store_heap_stat(kv_store_t *store, kv_heap_stat_t *st);
 
 /* Inside the core. */
 
-void kv_store_say(kv_store_t *store, kv_log_level_t level, const char *fmt,
+void kv_store_log(kv_store_t *store, kv_log_level_t level, const char *fmt,
     ...) __attribute__((format(printf, 3, 4)));
 
 /*
@@ -417,8 +417,8 @@ uint64_t kv_store_mark_due(kv_store_t *store);
  * so it is to be called after the queue was taken, with no batch begun.  KV_OK
  * or KV_NO_MEMORY.  Under the handle's lock.
  */
-kv_rc_t kv_store_fit_log(kv_store_t *store);
-kv_rc_t kv_store_fit_background(kv_store_t *store);
+kv_rc_t kv_store_grow_wal(kv_store_t *store);
+kv_rc_t kv_store_grow_background(kv_store_t *store);
 
 /*
  * Whether more is held than the limits allow, and than the zone can spare.
@@ -429,7 +429,7 @@ bool kv_store_over(kv_store_t *store);
 uint64_t kv_store_scarce(kv_store_t *store);
 
 /* Wakes the worker in a slot, or every one. */
-void kv_store_wake(kv_store_t *store, unsigned slot);
+void kv_store_wake(kv_store_t *store, unsigned worker);
 void kv_store_wake_all(kv_store_t *store);
 
 /* Whether threads should come to an end soon. */

@@ -14,7 +14,7 @@
 #define KV_ZONE_H
 
 
-#include "disk/kv_log.h"
+#include "disk/kv_wal.h"
 #include "memory/kv_map.h"
 
 
@@ -22,8 +22,8 @@
 #define KV_ZONE_LAYOUT  4u
 
 #define KV_ZONE_MIN     (4u << 20)     /* bytes */
-#define KV_SLOTS_MIN    32u
-#define KV_SLOTS_MAX    1024u
+#define KV_WORKERS_MIN    32u
+#define KV_WORKERS_MAX    1024u
 
 
 /* What may be done with the zone, and with the log: see kv_state.h. */
@@ -46,16 +46,16 @@ typedef enum {
 /* Where the holder of the commit lock is; tells its heir what to do. */
 
 typedef enum {
-    KV_PHASE_IDLE = 0,       /* map and limbo are whole */
+    KV_PHASE_IDLE = 0,       /* map and the retire list are whole */
     KV_PHASE_CHANGING        /* they may not be */
 } kv_phase_t;
 
 
 /* Work for the background task (kv_background.c). */
 
-#define KV_WANT_SEGMENT   1u
-#define KV_WANT_SNAPSHOT  2u
-#define KV_WANT_ROOM      4u          /* writes are refused: kv_state_hard() */
+#define KV_REQUEST_SEGMENT   1u
+#define KV_REQUEST_SNAPSHOT  2u
+#define KV_REQUEST_FREE_DISK      4u  /* writes are refused: kv_state_hard() */
 
 
 typedef struct {
@@ -70,10 +70,10 @@ typedef struct {
 typedef struct {
     char              magic[8];
     uint32_t          layout;
-    uint32_t          nslots;
+    uint32_t          nworkers;
     size_t            size;
 
-    kv_slot_t        *slots;
+    kv_worker_t      *workers;
     void             *directory;
     kv_heap_t        *heap;
 
@@ -115,7 +115,7 @@ typedef struct {
     _Alignas(KV_CACHE_LINE)
     _Atomic uint32_t  committer;
     _Atomic uint32_t  background;
-    _Atomic uint32_t  wants;          /* KV_WANT_... */
+    _Atomic uint32_t  requests;       /* KV_REQUEST_... */
     _Atomic uint32_t  reap;           /* somebody may have died */
     _Atomic uint32_t  want_sync;      /* a snapshot waits for one */
 
@@ -125,14 +125,14 @@ typedef struct {
     /* the holder of the commit lock */
     _Atomic uint32_t  phase;          /* kv_phase_t */
     _Atomic(kv_op_t *)  taken;        /* being taken: see kv_commit.c */
-    kv_log_state_t    log;
+    kv_wal_state_t    wal;
     _Atomic uint64_t  synced_ns;      /* when, monotonic */
     uint64_t          looked_ns;      /* when it last looked for the dead */
     uint64_t          idle_ns;        /* when it last had nothing to do */
-    uint32_t          linger;         /* whether to wait for more */
-    uint64_t          wanted_segment; /* asked for a spare after this one */
+    uint32_t          spin;           /* whether to wait for more */
+    uint64_t          wanted_segment;  /* asked for a spare after this one */
     _Atomic uint64_t  applied_lsn;
-    _Atomic uint64_t  current_segment; /* log.segment_lsn, for anyone */
+    _Atomic uint64_t  current_segment;  /* log.segment_lsn, for anyone */
     _Atomic uint64_t  written_ns;     /* the last batch, monotonic */
     _Atomic uint32_t  unsynced;       /* written, not synced yet */
     _Atomic uint64_t  unsynced_ns;    /* when the first of these was */
@@ -165,13 +165,13 @@ typedef struct {
     _Atomic uint64_t  recovered_log;
     _Atomic uint64_t  rebuilds;
 
-    kv_limbo_t        limbo;
+    kv_retire_list_t  retired;
     kv_map_t          map;
 } kv_zone_t;
 
 
 /*
- * The holder of the commit lock says so before it changes the map or limbo,
+ * The holder of the commit lock says so before it changes the map or the retire list,
  * and after.  What matters is where in the program a kill finds it: a process
  * dies between two instructions, and the kernel gives its locks away after all
  * that it stored, so the machine keeps the order; it is the compiler that must

@@ -166,7 +166,7 @@ typedef struct {
     uint64_t            full;         /* ... that they are to take */
     bool                payload;      /* keys and values alone count */
     uint64_t            puts;
-    uint64_t            rooms;        /* KV_OP_ROOM */
+    uint64_t            rooms;        /* KV_OP_RESERVE */
     uint64_t            refused;      /* puts, after one, too */
 } herd_t;
 
@@ -567,7 +567,7 @@ bench_start(bench_t *bench, size_t size, kv_io_t *table)
     from = kv_now_ns();
 
     if (kv_store_create(&bench->store, &bench->conf, bench->mem, size,
-                        KV_SLOTS_MIN, table, bench->dirfd, &err)
+                        KV_WORKERS_MIN, table, bench->dirfd, &err)
         != KV_OK)
     {
         fail("start", err.text);
@@ -677,7 +677,7 @@ bench_put(kv_store_t *store, uint64_t id, uint32_t value)
 static void
 bench_commit(kv_store_t *store)
 {
-    store->zone->linger = 0;
+    store->zone->spin = 0;
     kv_store_commit(store);
 }
 
@@ -1150,7 +1150,7 @@ stream_submit(stream_t *s)
 
 /* The eventfds of all streams, by their slots. */
 
-static int  stream_wakes[KV_SLOTS_MAX];
+static int  stream_wakes[KV_WORKERS_MAX];
 
 
 /* Answers those that are done; `more` says whether others take their place. */
@@ -1172,7 +1172,7 @@ stream_turn(stream_t *s, bool more)
         (void) !read(pfd.fd, &n, sizeof(n));
     }
 
-    pool_do(&s->pool, kv_store_poll(store));
+    pool_do(&s->pool, kv_store_todo(store));
 
     while (s->done < s->begun && kv_store_done(s->op[s->done % s->max], &rc)) {
 
@@ -1207,7 +1207,7 @@ stream_start(stream_t *s, kv_store_t *store, uint64_t keys, uint32_t value,
     }
 
     stream_wakes[store->number] = eventfd(0, EFD_NONBLOCK|EFD_CLOEXEC);
-    kv_store_wakes(store, stream_wakes, KV_SLOTS_MAX, store->number);
+    kv_store_wakes(store, stream_wakes, KV_WORKERS_MAX, store->number);
 
     s->store = store;
     s->keys = keys;
@@ -1444,7 +1444,7 @@ run_log(void)
     pool_start(&stream.pool, bench.store);
 
     payload = atomic_load(&zone->stats.payload);
-    logged = atomic_load(&zone->log.bytes);
+    logged = atomic_load(&zone->wal.bytes);
 
     printf("log_payload_bytes %llu\n", (unsigned long long) payload);
     printf("log_written_per_payload %.3f\n",
@@ -1578,7 +1578,7 @@ run_recovery(void)
 
     if (!log_only) {
         from = kv_now_ns();
-        atomic_store(&bench.store->zone->wants, KV_WANT_SNAPSHOT);
+        atomic_store(&bench.store->zone->requests, KV_REQUEST_SNAPSHOT);
         kv_store_background(bench.store);
         printf("recovery_snapshot_s %.3f\n",
                (double) (kv_now_ns() - from) / 1e9);
@@ -1726,7 +1726,7 @@ herd_put(herd_t *herd, uint64_t id, uint32_t size)
 
         herd->rooms++;
 
-        if (kv_store_room(store, size, 0, &room) != KV_OK) {
+        if (kv_store_reserve(store, size, 0, &room) != KV_OK) {
             break;
         }
 

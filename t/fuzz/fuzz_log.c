@@ -1,6 +1,6 @@
 
 /*
- * kv_log_replay() on directories of segments.
+ * kv_wal_replay() on directories of segments.
  *
  * An input is a segment file as the store writes it, without the zeroes at
  * its end, or else describes a directory: segments, batches and marks, each
@@ -18,7 +18,7 @@
 
 #include "fuzz.h"
 #include "base/kv_crc32c.h"
-#include "disk/kv_log.h"
+#include "disk/kv_wal.h"
 #include "ram.h"
 
 
@@ -72,7 +72,7 @@ typedef struct {
 typedef struct {
     kv_rc_t         rc;
     kv_err_t        err;
-    kv_log_state_t  state;
+    kv_wal_state_t  state;
     uint64_t        next;              /* the LSN that has to come next */
     uint64_t        sum;
 } log_reading_t;
@@ -797,12 +797,12 @@ static void
 log_check_more(log_dir_t *dir, ram_t *ram, const log_reading_t *r)
 {
     kv_err_t        err;
-    kv_log_t       *log;
+    kv_wal_t       *log;
     uint64_t        sum;
     unsigned        i;
     kv_record_t     rec;
     struct iovec    value;
-    kv_log_state_t  state;
+    kv_wal_state_t  state;
     log_reading_t   more;
 
     static uint8_t  zeroes[LOG_BATCH];
@@ -822,14 +822,14 @@ log_check_more(log_dir_t *dir, ram_t *ram, const log_reading_t *r)
     value.iov_len = rec.value_len;
 
     state = r->state;
-    log = kv_log_create(&ram->io, 3, &state, LOG_SEGMENT, LOG_BATCH);
+    log = kv_wal_create(&ram->io, 3, &state, LOG_SEGMENT, LOG_BATCH);
     fuzz_check(log);
 
-    kv_log_begin(log);
+    kv_wal_begin(log);
     fuzz_check(state.next_lsn == r->next);
-    fuzz_check(kv_log_add(log, &rec) == KV_OK);
-    fuzz_check(kv_log_write(log, &err) == KV_OK, "%s", err.text);
-    fuzz_check(kv_log_sync(log, &err) == KV_OK, "%s", err.text);
+    fuzz_check(kv_wal_add(log, &rec) == KV_OK);
+    fuzz_check(kv_wal_write(log, &err) == KV_OK, "%s", err.text);
+    fuzz_check(kv_wal_sync(log, &err) == KV_OK, "%s", err.text);
 
     sum = r->sum;
     fuzz_fold(&sum, r->next, &rec);
@@ -841,10 +841,10 @@ log_check_more(log_dir_t *dir, ram_t *ram, const log_reading_t *r)
         fuzz_check(more.rc == KV_OK, "%s", more.err.text);
         fuzz_check(more.next == r->next + 1 && more.sum == sum);
 
-        (void) kv_log_mark(log, &err);
+        (void) kv_wal_mark(log, &err);
     }
 
-    kv_log_destroy(log);
+    kv_wal_destroy(log);
 }
 
 
@@ -862,8 +862,8 @@ log_read(log_dir_t *dir, ram_t *ram, log_reading_t *r)
 {
     uint64_t          bytes;
     unsigned          i, fds;
-    kv_log_t         *log;
-    kv_log_replay_t   from;
+    kv_wal_t         *log;
+    kv_wal_replay_t   from;
 
     memset(r, 0, sizeof(*r));
     r->state.next_lsn = 1;
@@ -872,7 +872,7 @@ log_read(log_dir_t *dir, ram_t *ram, log_reading_t *r)
     ram->read = 0;
     fds = ram_open_fds(ram);
 
-    log = kv_log_create(&ram->io, 3, &r->state, LOG_SEGMENT, LOG_BATCH);
+    log = kv_wal_create(&ram->io, 3, &r->state, LOG_SEGMENT, LOG_BATCH);
     fuzz_check(log);
 
     memset(&from, 0, sizeof(from));
@@ -882,9 +882,9 @@ log_read(log_dir_t *dir, ram_t *ram, log_reading_t *r)
     from.warn = log_warn;
     from.ctx = r;
 
-    r->rc = kv_log_replay(log, &from, &r->err);
+    r->rc = kv_wal_replay(log, &from, &r->err);
 
-    kv_log_destroy(log);
+    kv_wal_destroy(log);
 
     fuzz_check(ram_open_fds(ram) == fds);
 

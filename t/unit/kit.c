@@ -27,7 +27,7 @@
 #include "kit.h"
 
 
-int              kit_wakes[KV_SLOTS_MAX];
+int              kit_wakes[KV_WORKERS_MAX];
 static unsigned  kit_nwakes;
 
 
@@ -109,7 +109,7 @@ kit_map(size_t size)
 
 
 void
-kit_open(kit_t *kit, size_t size, unsigned slots)
+kit_open(kit_t *kit, size_t size, unsigned workers)
 {
     const char  *tmp;
 
@@ -125,7 +125,7 @@ kit_open(kit_t *kit, size_t size, unsigned slots)
     assert_true(kit->dirfd >= 0);
 
     kit->size = size;
-    kit->slots = slots;
+    kit->workers = workers;
 
     kit->io = kit_map(sizeof(kit_io_t));
     kv_io_system(&kit->io->base);
@@ -153,7 +153,7 @@ kit_start(kit_t *kit)
     kit->mem = kit_map(kit->size);
 
     rc = kv_store_create(&kit->store, &kit->conf, kit->mem, kit->size,
-                         kit->slots, &kit->io->io, kit->dirfd, &kit->err);
+                         kit->workers, &kit->io->io, kit->dirfd, &kit->err);
 
     if (rc != KV_OK) {
         kit->store = NULL;
@@ -164,11 +164,11 @@ kit_start(kit_t *kit)
         return rc;
     }
 
-    for (i = 0; i < kit->slots; i++) {
+    for (i = 0; i < kit->workers; i++) {
         kit_wakes[i] = eventfd(0, EFD_NONBLOCK|EFD_CLOEXEC);
     }
 
-    kit_nwakes = kit->slots;
+    kit_nwakes = kit->workers;
 
     return KV_OK;
 }
@@ -183,7 +183,7 @@ kit_stop(kit_t *kit)
         return;
     }
 
-    for (i = 0; i < kit->slots; i++) {
+    for (i = 0; i < kit->workers; i++) {
         (void) close(kit_wakes[i]);
     }
 
@@ -357,7 +357,7 @@ host_do(host_t *host, unsigned todo)
     }
 
     if (host->no_background && (todo & KV_TODO_BACKGROUND)) {
-        kv_store_undo(host->store, KV_TODO_BACKGROUND);
+        kv_store_unclaim(host->store, KV_TODO_BACKGROUND);
         todo &= ~KV_TODO_BACKGROUND;
     }
 
@@ -388,7 +388,7 @@ host_turn(host_t *host, int ms)
         (void) !read(pfd.fd, &n, sizeof(n));
     }
 
-    host_do(host, kv_store_poll(host->store));
+    host_do(host, kv_store_todo(host->store));
 }
 
 
@@ -502,7 +502,7 @@ kit_put(host_t *host, uint32_t id, uint32_t version, uint32_t len,
         }
 
         (*rooms)++;
-        rc = kv_store_room(host->store, len, 0, &op);
+        rc = kv_store_reserve(host->store, len, 0, &op);
 
         if (rc == KV_OK) {
             rc = host_run(host, op);
@@ -663,7 +663,7 @@ kit_settle(host_t *host)
     uint64_t         sum[3], want, i, end, from;
     kv_op_t         *op;
     kv_err_t         err;
-    unsigned         slot;
+    unsigned         worker;
     kv_zone_t       *zone;
     kv_bucket_t     *b;
     kv_map_root_t   *root;
@@ -676,7 +676,7 @@ kit_settle(host_t *host)
     end = kit_now_ms() + 5000;
 
     for ( ;; ) {
-        rc = kv_store_room(host->store, 0, 0, &op);
+        rc = kv_store_reserve(host->store, 0, 0, &op);
 
         if (rc == KV_OK) {
             rc = host_run(host, op);
@@ -686,8 +686,8 @@ kit_settle(host_t *host)
 
         if (rc == KV_OK && kv_mutex_trylock(&zone->commit_lock) == KV_OK) {
 
-            if (kv_limbo_count(&zone->limbo) == 0 && !kv_map_unswept(&zone->map)
-                && zone->limbo.pinned == NULL && !atomic_load(&zone->reap)
+            if (kv_epoch_count(&zone->retired) == 0 && !kv_map_unswept(&zone->map)
+                && zone->retired.pinned == NULL && !atomic_load(&zone->reap)
                 && atomic_load(&zone->queue) == NULL)
             {
                 break;
@@ -699,9 +699,9 @@ kit_settle(host_t *host)
         if (kit_now_ms() > end) {
             (void) snprintf(text, sizeof(text), "it does not settle: rc %d, "
                             "limbo %u, old %u, pinned %p, reap %u, queue %p",
-                            rc, kv_limbo_count(&zone->limbo),
+                            rc, kv_epoch_count(&zone->retired),
                             atomic_load(&zone->map.old),
-                            (void *) zone->limbo.pinned,
+                            (void *) zone->retired.pinned,
                             atomic_load(&zone->reap),
                             (void *) atomic_load(&zone->queue));
             return text;
@@ -740,8 +740,8 @@ kit_settle(host_t *host)
         goto done;
     }
 
-    for (slot = 0; slot < zone->nslots; slot++) {
-        for (chunk = zone->slots[slot].chunks; chunk; chunk = chunk->next) {
+    for (worker = 0; worker < zone->nworkers; worker++) {
+        for (chunk = zone->workers[worker].chunks; chunk; chunk = chunk->next) {
             want += sizeof(kv_op_chunk_t);
         }
     }

@@ -33,7 +33,7 @@ typedef struct {
     int               dirfd;
     void             *mem;
     size_t            size;
-    unsigned          slots;
+    unsigned          workers;
     kit_io_t         *io;
     kv_store_t       *store;
     kv_err_t          err;
@@ -41,11 +41,11 @@ typedef struct {
 
 
 /* Prepares everything but the store; change conf, then kit_start(). */
-void kit_open(kit_t *kit, size_t size, unsigned slots);
+void kit_open(kit_t *kit, size_t size, unsigned workers);
 void kit_close(kit_t *kit);
 
 /* The eventfds of those who have a slot, by its number. */
-extern int  kit_wakes[KV_SLOTS_MAX];
+extern int  kit_wakes[KV_WORKERS_MAX];
 
 /* A new zone from what the directory holds. */
 kv_rc_t kit_start(kit_t *kit);
@@ -99,7 +99,7 @@ size_t kit_key(uint32_t id, char *key);
 kv_rc_t kit_begin_put(host_t *host, uint32_t id, uint32_t version,
     uint32_t len, kv_op_t **op);
 
-/* Whole operations.  `rooms` counts the KV_OP_ROOM that were needed. */
+/* Whole operations.  `rooms` counts the KV_OP_RESERVE that were needed. */
 kv_rc_t kit_put(host_t *host, uint32_t id, uint32_t version, uint32_t len,
     unsigned *rooms);
 kv_rc_t kit_delete(host_t *host, uint32_t id);

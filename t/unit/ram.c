@@ -768,7 +768,7 @@ solo_commit(solo_t *solo, kv_op_t **op, unsigned n, kv_rc_t *rc)
 
     /* nobody else writes: no use in waiting for the next */
 
-    store->zone->linger = 0;
+    store->zone->spin = 0;
     store->zone->idle_ns = 0;
 
     kv_store_commit(store);
@@ -781,15 +781,15 @@ solo_commit(solo_t *solo, kv_op_t **op, unsigned n, kv_rc_t *rc)
 
 
 void
-solo_background(solo_t *solo, unsigned wants)
+solo_background(solo_t *solo, unsigned requests)
 {
     kv_zone_t  *zone;
 
     zone = solo->host.store->zone;
 
-    (void) atomic_fetch_or(&zone->wants, wants);
+    (void) atomic_fetch_or(&zone->requests, requests);
 
-    if (kv_store_poll(solo->host.store) & KV_TODO_BACKGROUND) {
+    if (kv_store_todo(solo->host.store) & KV_TODO_BACKGROUND) {
         kv_store_background(solo->host.store);
     }
 }

@@ -144,8 +144,8 @@ void solo_stop(solo_t *solo, bool clean);
  */
 void solo_commit(solo_t *solo, kv_op_t **op, unsigned n, kv_rc_t *rc);
 
-/* What the background task was asked for, and `wants` (KV_WANT_...). */
-void solo_background(solo_t *solo, unsigned wants);
+/* What the background task was asked for, and `wants` (KV_REQUEST_...). */
+void solo_background(solo_t *solo, unsigned requests);
 
 
 #endif /* RAM_H */

@@ -200,7 +200,7 @@ rig_snapshot(void)
     end = kit_now_ms() + 10000;
     made = atomic_load(&zone->snapshots) + atomic_load(&zone->snapshots_failed);
 
-    (void) atomic_fetch_or(&zone->wants, KV_WANT_SNAPSHOT);
+    (void) atomic_fetch_or(&zone->requests, KV_REQUEST_SNAPSHOT);
 
     while (atomic_load(&zone->snapshots)
            + atomic_load(&zone->snapshots_failed) == made

@@ -355,8 +355,8 @@ cut(bool clean, size_t tail)
     ram_file_t           *f;
     kv_segment_header_t   h;
 
-    lsn = solo.host.store->zone->log.segment_lsn;
-    end = solo.host.store->zone->log.offset;
+    lsn = solo.host.store->zone->wal.segment_lsn;
+    end = solo.host.store->zone->wal.offset;
 
     solo_stop(&solo, clean);
 
@@ -389,7 +389,7 @@ start(void)
 static void
 snapshot(void)
 {
-    solo_background(&solo, KV_WANT_SNAPSHOT);
+    solo_background(&solo, KV_REQUEST_SNAPSHOT);
 }
 
 
@@ -900,7 +900,7 @@ find_way_out(bool exactly)
         fail_msg("%s: the way out ends with %d: %s", what, rc, solo.err.text);
     }
 
-    k = atomic_load(&solo.host.store->zone->log.next_lsn) - 1;
+    k = atomic_load(&solo.host.store->zone->wal.next_lsn) - 1;
 
     if (k > before.n || (exactly && k != promised)) {
         fail_msg("%s: the way out promised LSN %" PRIu64 " and led to %"
@@ -1068,7 +1068,7 @@ recover(outcome_t wanted, const char *name, uint64_t offset)
         fail_msg("%s: rc %d: %s", what, rc, solo.err.text);
     }
 
-    k = atomic_load(&solo.host.store->zone->log.next_lsn) - 1;
+    k = atomic_load(&solo.host.store->zone->wal.next_lsn) - 1;
     w = witnessed();
 
     if (wanted == REFUSED || k < w || k > before.n
@@ -1873,7 +1873,7 @@ test_put_aside(void **state)
     flip(newest, 100);
 
     start();
-    assert_int_equal(atomic_load(&solo.host.store->zone->log.next_lsn) - 1,
+    assert_int_equal(atomic_load(&solo.host.store->zone->wal.next_lsn) - 1,
                      lsn);
     assert_int_equal(snapshots(), 1);
 
@@ -1930,14 +1930,14 @@ test_full_disk(void **state)
     f->times = 1000;
 
     atomic_store(&solo.host.store->zone->writes, KV_WRITES_FULL);
-    solo_background(&solo, KV_WANT_ROOM);
+    solo_background(&solo, KV_REQUEST_FREE_DISK);
     assert_true(f->hits > 0);
     assert_int_equal(snapshots(), 1);
 
     f->nth = 0;
     solo_stop(&solo, false);
     start();
-    assert_int_equal(atomic_load(&solo.host.store->zone->log.next_lsn) - 1,
+    assert_int_equal(atomic_load(&solo.host.store->zone->wal.next_lsn) - 1,
                      steps + 2);
 
     /* room: a new one, read back, and what is of no use to anybody goes */
@@ -1947,13 +1947,13 @@ test_full_disk(void **state)
     atomic_store(&solo.host.store->zone->writes, KV_WRITES_FULL);
     solo.host.store->zone->room_ns = 0;
     solo.host.store->zone->hard_ns = 0;
-    solo_background(&solo, KV_WANT_ROOM);
+    solo_background(&solo, KV_REQUEST_FREE_DISK);
     assert_int_equal(snapshots(), 1);
     assert_false(there(aside(NEW_SNAPSHOT)));
 
     solo_stop(&solo, false);
     start();
-    assert_int_equal(atomic_load(&solo.host.store->zone->log.next_lsn) - 1,
+    assert_int_equal(atomic_load(&solo.host.store->zone->wal.next_lsn) - 1,
                      steps + 3);
     solo_done(&solo);
 }
@@ -1989,7 +1989,7 @@ start_full(bool failed)
 
         do {
             write_one(1, (uint32_t) ++n);
-        } while (zone->log.segment_size - zone->log.offset < 16384);
+        } while (zone->wal.segment_size - zone->wal.offset < 16384);
 
         f->call = RAM_FDATASYNC;
         f->error = EIO;
@@ -2012,8 +2012,8 @@ start_full(bool failed)
     zone = solo.host.store->zone;
     assert_true(f->hits > 0);
     assert_int_equal(kv_state(zone), KV_STATE_DISK_FULL);
-    assert_int_equal(atomic_load(&zone->log.next_lsn), n + 1);
-    assert_true(atomic_load(&zone->log.durable_lsn) < n);
+    assert_int_equal(atomic_load(&zone->wal.next_lsn), n + 1);
+    assert_true(atomic_load(&zone->wal.durable_lsn) < n);
 
     if (!failed) {
         check_state(&model[steps], steps);
@@ -2025,7 +2025,7 @@ start_full(bool failed)
     assert_int_equal(begin(&gone, 0, &op), KV_OK);
     solo_commit(&solo, &op, 1, &rc);
     assert_int_equal(rc, KV_NO_SPACE);
-    solo_background(&solo, KV_WANT_ROOM | KV_WANT_SEGMENT);
+    solo_background(&solo, KV_REQUEST_FREE_DISK | KV_REQUEST_SEGMENT);
     assert_int_equal(kv_state(zone), KV_STATE_DISK_FULL);
 
     /* room again */
@@ -2033,15 +2033,15 @@ start_full(bool failed)
     f->nth = 0;
     zone->room_ns = 0;
     zone->hard_ns = 0;
-    solo_background(&solo, KV_WANT_ROOM | KV_WANT_SEGMENT);
+    solo_background(&solo, KV_REQUEST_FREE_DISK | KV_REQUEST_SEGMENT);
     assert_int_equal(kv_state(zone), KV_STATE_READY);
-    assert_int_equal(atomic_load(&zone->log.durable_lsn), n);
+    assert_int_equal(atomic_load(&zone->wal.durable_lsn), n);
     write_one(1, 8002);
     solo_stop(&solo, false);
     ram_reboot(&solo.ram);
 
     start();
-    assert_int_equal(atomic_load(&solo.host.store->zone->log.next_lsn), n + 2);
+    assert_int_equal(atomic_load(&solo.host.store->zone->wal.next_lsn), n + 2);
     solo_done(&solo);
 }
 
@@ -2160,7 +2160,7 @@ alone_fails(int error, uint64_t next)
         }
 
         if (rc == KV_OK) {
-            assert_int_equal(atomic_load(&solo.host.store->zone->log.next_lsn),
+            assert_int_equal(atomic_load(&solo.host.store->zone->wal.next_lsn),
                              next);
             solo_stop(&solo, false);
         }
@@ -2239,7 +2239,7 @@ alone(bool missing)
         }
 
         assert_true(solo.warnings > 0);
-        assert_int_equal(atomic_load(&solo.host.store->zone->log.next_lsn),
+        assert_int_equal(atomic_load(&solo.host.store->zone->wal.next_lsn),
                          e + 1 + i);
 
         if (i == 0) {
@@ -2344,14 +2344,14 @@ test_not_named(void **state)
     f->nth = solo.ram.calls[RAM_WRITE] + 1;
     f->times = 1000;
     atomic_store(&solo.host.store->zone->writes, KV_WRITES_FULL);
-    solo_background(&solo, KV_WANT_ROOM);
+    solo_background(&solo, KV_REQUEST_FREE_DISK);
     f->nth = 0;
 
     assert_int_equal(snapshots(), 1);
     assert_true(there(before.file[NEW_SNAPSHOT].name));
     solo_stop(&solo, false);
     start();
-    assert_int_equal(atomic_load(&solo.host.store->zone->log.next_lsn), lsn + 1);
+    assert_int_equal(atomic_load(&solo.host.store->zone->wal.next_lsn), lsn + 1);
     solo_done(&solo);
 }
 

@@ -6,7 +6,7 @@
  * second, what was acknowledged is there, in memory and on disk, and what the
  * dead one had is freed to the byte.
  *
- * Every point in kv_points.h is reached: who adds one sees test_all_reached
+ * Every point in kv_failpoint.h is reached: who adds one sees test_all_reached
  * fail until a test here dies there.
  */
 
@@ -29,7 +29,7 @@
 #include <unistd.h>
 
 #include "kit.h"
-#include "base/kv_points.h"
+#include "base/kv_failpoint.h"
 #include "disk/kv_snapshot.h"
 
 
@@ -132,7 +132,7 @@ static uint64_t   seed;
 static pid_t      children[CHILDREN];
 static kv_io_t    under;           /* the table that ours is put over */
 static order_t    dying;           /* DIE_CALL: what this process is to do */
-static bool       reached[KV_POINTS];
+static bool       reached[KV_FAILPOINTS];
 static uint64_t   slowest;         /* ms until all others had gone on */
 static uint64_t   most_acks;       /* of a victim, when it came to its point */
 
@@ -188,8 +188,8 @@ mark(const char *name)
 {
     int  i;
 
-    for (i = 0; i < KV_POINTS; i++) {
-        if (strcmp(kv_point_name(i), name) == 0) {
+    for (i = 0; i < KV_FAILPOINTS; i++) {
+        if (strcmp(kv_failpoint_name(i), name) == 0) {
             reached[i] = true;
         }
     }
@@ -622,7 +622,7 @@ work(unsigned number, const order_t *order)
     seed += (uint64_t) getpid() << 20;
 
     if (order && order->how == DIE_POINT) {
-        kv_point_arm(order->point, order->after);
+        kv_failpoint_arm(order->point, order->after);
     }
 
     /* slots of the dead come back when the living have reaped them */
@@ -679,7 +679,7 @@ work(unsigned number, const order_t *order)
         if (left-- == 0) {
 
             if (order->how == DIE_LEAVE || leaves(order)) {
-                host_do(&run.host, kv_store_poll(run.host.store));
+                host_do(&run.host, kv_store_todo(run.host.store));
                 (void) host_stop(&run.host);
                 _exit(0);
             }
@@ -894,23 +894,23 @@ dump(void)
                    (void *) atomic_load(&zone->taken),
                    atomic_load(&zone->committer),
                    atomic_load(&zone->background),
-                   atomic_load(&zone->wants), atomic_load(&zone->reap),
+                   atomic_load(&zone->requests), atomic_load(&zone->reap),
                    kv_heap_broken(zone->heap) ? "broken" : "whole",
-                   kv_limbo_count(&zone->limbo), atomic_load(&zone->map.old),
-                   (unsigned long long) atomic_load(&zone->log.next_lsn),
+                   kv_epoch_count(&zone->retired), atomic_load(&zone->map.old),
+                   (unsigned long long) atomic_load(&zone->wal.next_lsn),
                    (unsigned long long) atomic_load(&zone->applied_lsn));
 
-    for (i = 0; i < zone->nslots; i++) {
+    for (i = 0; i < zone->nworkers; i++) {
         (void) fprintf(stderr, "slot %u: in use %u, pid %d, generation %llu, "
                        "epochs %llu %llu\n", i,
-                       atomic_load(&zone->slots[i].in_use),
-                       atomic_load(&zone->slots[i].pid),
+                       atomic_load(&zone->workers[i].in_use),
+                       atomic_load(&zone->workers[i].pid),
                        (unsigned long long)
-                       atomic_load(&zone->slots[i].generation),
+                       atomic_load(&zone->workers[i].generation),
                        (unsigned long long)
-                       atomic_load(&zone->slots[i].epoch[0].value),
+                       atomic_load(&zone->workers[i].epoch[0].value),
                        (unsigned long long)
-                       atomic_load(&zone->slots[i].epoch[1].value));
+                       atomic_load(&zone->workers[i].epoch[1].value));
     }
 }
 
@@ -1138,7 +1138,7 @@ usual(const char *name)
 
     static const char *const  others[] = {
         /* test_heirs */
-        "HEAP_FORMAT", "RESETTING", "INHERITING", "DEAD_LOCKED", "REAPING",
+        "HEAP_FORMAT", "RESETTING", "TAKEOVER", "DEAD_LOCKED", "REAPING",
         "QUIESCING", "REBUILDING", "RECOVERING",
         /* test_steps */
         "GROWING", "CLEARED", "SWEEPING", "COMPACTING"
@@ -1175,15 +1175,15 @@ test_points(void **state)
 
     (void) state;
 
-    for (i = 0; i < KV_POINTS; i++) {
+    for (i = 0; i < KV_FAILPOINTS; i++) {
 
-        if (!usual(kv_point_name(i))) {
+        if (!usual(kv_failpoint_name(i))) {
             continue;
         }
 
         for (k = 0; k < 2; k++) {
             order.how = DIE_POINT;
-            order.point = kv_point_name(i);
+            order.point = kv_failpoint_name(i);
             order.after = seldom(&order) ? k + 1 : afters[k];
 
             if (k && (strcmp(order.point, "SLOT_TAKEN") == 0
@@ -1366,7 +1366,7 @@ test_heirs(void **state)
         { "HEAP_FREE", "RECOVERING" },
         { "APPLYING", "QUIESCING" },
         { "FREEING", "RESETTING" },
-        { "TAKEN", "INHERITING" },
+        { "TAKEN", "TAKEOVER" },
         { "WRITE", "DEAD_LOCKED" },
         { "SNAPSHOT_COPY", "REAPING" }
     };
@@ -1469,14 +1469,14 @@ finish_within(host_t *host, kv_op_t **op, unsigned n, const char *what)
 
 /*
  * A reader died in an epoch and its slot is being reaped, while much is freed
- * in the same round: two clears, or more entries than limbo holds.
+ * in the same round: two clears, or more entries than the retire list holds.
  */
 
 static void
 test_dead_reader(void **state)
 {
     host_t        host;
-    kv_op_t      *op[2 * KV_LIMBO_MAX];
+    kv_op_t      *op[2 * KV_RETIRED_MAX];
     unsigned      i, n;
     const char   *wrong;
 
@@ -1517,7 +1517,7 @@ test_dead_reader(void **state)
     assert_int_equal(host_start(&host, kit.store), KV_OK);
 
     host.hold = true;
-    n = KV_LIMBO_MAX + 1000;
+    n = KV_RETIRED_MAX + 1000;
 
     for (i = 0; i < n; i++) {
         assert_int_equal(kit_begin_put(&host, 7, i + 1, 20, &op[i]), KV_OK);
@@ -1540,8 +1540,8 @@ test_dead_reader(void **state)
 static void
 in_snapshot(host_t *host)
 {
-    kv_point_arm("SNAPSHOT_STEP", 1);
-    (void) atomic_fetch_or(&host->store->zone->wants, KV_WANT_SNAPSHOT);
+    kv_failpoint_arm("SNAPSHOT_STEP", 1);
+    (void) atomic_fetch_or(&host->store->zone->requests, KV_REQUEST_SNAPSHOT);
 
     for ( ;; ) {
         host_turn(host, 10);
@@ -1552,8 +1552,8 @@ in_snapshot(host_t *host)
 static void
 in_large(host_t *host)
 {
-    kv_point_arm("SNAPSHOT_LARGE", 1);
-    (void) atomic_fetch_or(&host->store->zone->wants, KV_WANT_SNAPSHOT);
+    kv_failpoint_arm("SNAPSHOT_LARGE", 1);
+    (void) atomic_fetch_or(&host->store->zone->requests, KV_REQUEST_SNAPSHOT);
 
     for ( ;; ) {
         host_turn(host, 10);
@@ -1571,7 +1571,7 @@ test_snapshot_pin(void **state)
 {
     host_t        host;
     unsigned      i, scanned;
-    kv_slot_t    *slot;
+    kv_worker_t  *worker;
     const char   *wrong;
 
     (void) state;
@@ -1583,11 +1583,11 @@ test_snapshot_pin(void **state)
 
     child_dies(in_large);
 
-    for (i = 0, scanned = 0; i < kit.store->zone->nslots; i++) {
-        slot = &kit.store->zone->slots[i];
+    for (i = 0, scanned = 0; i < kit.store->zone->nworkers; i++) {
+        worker = &kit.store->zone->workers[i];
 
-        assert_int_equal(atomic_load(&slot->epoch[KV_EPOCH_SCAN].value), 0);
-        scanned += atomic_load(&slot->scanned) != 0;
+        assert_int_equal(atomic_load(&worker->epoch[KV_EPOCH_SCAN].value), 0);
+        scanned += atomic_load(&worker->scanned) != 0;
     }
 
     assert_int_equal(scanned, 1);
@@ -1630,7 +1630,7 @@ test_background_claim(void **state)
     pid = child();
 
     if (pid == 0) {
-        kit.store->slot = NULL;
+        kit.store->worker = NULL;
         (void) host_start(&other, kit.store);
         atomic_store(&shared->background, (int) kit.store->number + 1);
 
@@ -1645,7 +1645,7 @@ test_background_claim(void **state)
         (void) usleep(500);
     }
 
-    (void) atomic_fetch_or(&kit.store->zone->wants, KV_WANT_SNAPSHOT);
+    (void) atomic_fetch_or(&kit.store->zone->requests, KV_REQUEST_SNAPSHOT);
 
     while (atomic_load(&kit.store->zone->snapshots) == 0
            && kit_now_ms() < end)
@@ -1666,7 +1666,7 @@ half_applied(host_t *host)
     kv_op_t   *op;
     unsigned   i;
 
-    kv_point_arm("APPLYING", 5);
+    kv_failpoint_arm("APPLYING", 5);
     host->hold = true;
 
     for (i = 0; i < 10; i++) {
@@ -1712,7 +1712,7 @@ test_snapshot_end(void **state)
         host_turn(&host, 10);
     }
 
-    assert_int_equal(atomic_load(&zone->log.durable_lsn), 1);
+    assert_int_equal(atomic_load(&zone->wal.durable_lsn), 1);
     assert_true(host_stop(&host));
 
     child_dies(half_applied);
@@ -1722,8 +1722,8 @@ test_snapshot_end(void **state)
     /* nobody commits for a while */
 
     host.hold = true;
-    (void) atomic_fetch_or(&zone->wants, KV_WANT_SNAPSHOT);
-    host_do(&host, kv_store_poll(kit.store));
+    (void) atomic_fetch_or(&zone->requests, KV_REQUEST_SNAPSHOT);
+    host_do(&host, kv_store_todo(kit.store));
 
     host.hold = false;
     host_do(&host, host.held & KV_TODO_BACKGROUND);
@@ -1755,7 +1755,7 @@ test_snapshot_end(void **state)
 static void
 commits_others(host_t *host)
 {
-    kv_point_arm("WRITTEN", 1);
+    kv_failpoint_arm("WRITTEN", 1);
 
     for ( ;; ) {
         host_turn(host, 10);
@@ -1791,11 +1791,11 @@ test_heir_of_others(void **state)
     memset(&other, 0, sizeof(other));
     other.store = store;
     assert_int_equal(kit_begin_put(&other, 1, 1, 500, &op), KV_OK);
-    kv_store_undo(store, kv_store_submit(store, op));
+    kv_store_unclaim(store, kv_store_submit(store, op));
 
     child_dies(commits_others);
     assert_int_equal(atomic_load(&op->state), KV_OP_TAKEN);
-    assert_int_equal(atomic_load(&zone->log.durable_lsn), 0);
+    assert_int_equal(atomic_load(&zone->wal.durable_lsn), 0);
 
     assert_int_equal(host_start(&host, kit.store), KV_OK);
     end = kit_now_ms() + PATIENCE;
@@ -1806,7 +1806,7 @@ test_heir_of_others(void **state)
 
     assert_int_equal(rc, KV_OK);
     assert_true(op->lsn > 0);
-    assert_true(atomic_load(&zone->log.durable_lsn) >= op->lsn);
+    assert_true(atomic_load(&zone->wal.durable_lsn) >= op->lsn);
 
     kv_store_release(store, op);
     kv_store_leave(store);
@@ -1895,7 +1895,7 @@ grows(host_t *host)
 
     static kv_op_t  *op[500];
 
-    kv_point_arm("GROWING", 3);
+    kv_failpoint_arm("GROWING", 3);
 
     for (i = 0; i < MANY; i += n) {
         host->hold = true;
@@ -1913,7 +1913,7 @@ grows(host_t *host)
 static void
 clears(host_t *host)
 {
-    kv_point_arm("CLEARED", 1);
+    kv_failpoint_arm("CLEARED", 1);
     (void) kit_clear(host);
 }
 
@@ -1921,7 +1921,7 @@ clears(host_t *host)
 static void
 sweeps(host_t *host)
 {
-    kv_point_arm("SWEEPING", 40);
+    kv_failpoint_arm("SWEEPING", 40);
     (void) kit_clear(host);
 }
 
@@ -1931,8 +1931,8 @@ compacts(host_t *host)
 {
     kv_op_t  *op;
 
-    kv_point_arm("COMPACTING", 5);
-    (void) kv_store_room(host->store, 4 << 20, 0, &op);
+    kv_failpoint_arm("COMPACTING", 5);
+    (void) kv_store_reserve(host->store, 4 << 20, 0, &op);
     (void) host_run(host, op);
 }
 
@@ -2212,9 +2212,9 @@ test_all_reached(void **state)
         skip();
     }
 
-    for (i = 0, n = 0; i < KV_POINTS; i++) {
+    for (i = 0, n = 0; i < KV_FAILPOINTS; i++) {
         if (!reached[i]) {
-            (void) fprintf(stderr, "nobody died at %s\n", kv_point_name(i));
+            (void) fprintf(stderr, "nobody died at %s\n", kv_failpoint_name(i));
             n++;
         }
     }
@@ -2222,7 +2222,7 @@ test_all_reached(void **state)
     if (getenv("KIT_SUM")) {
         (void) fprintf(stderr, "%d of %d points reached, after %d writes at "
                        "most; the others went on after %d ms at most\n",
-                       KV_POINTS - n, KV_POINTS, (int) most_acks,
+                       KV_FAILPOINTS - n, KV_FAILPOINTS, (int) most_acks,
                        (int) slowest);
     }
 

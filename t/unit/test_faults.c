@@ -323,7 +323,7 @@ judge(kv_rc_t rc, const state_t *next, const state_t *gone)
 
     /* what health asked for is done by nobody here */
 
-    atomic_store(&zone->wants, 0);
+    atomic_store(&zone->requests, 0);
 }
 
 
@@ -479,7 +479,7 @@ snapshot(void)
     good = atomic_load(&zone->snapshots);
     bad = atomic_load(&zone->snapshots_failed);
 
-    solo_background(&solo, KV_WANT_SNAPSHOT);
+    solo_background(&solo, KV_REQUEST_SNAPSHOT);
 
     (void) hits(&unseen);
 
@@ -524,7 +524,7 @@ run(const step_t *s)
         break;
 
     case SPARE:
-        solo_background(&solo, KV_WANT_SEGMENT);
+        solo_background(&solo, KV_REQUEST_SEGMENT);
         (void) hits(&unseen);
         break;
 

@@ -35,13 +35,13 @@
 #endif
 
 
-/* A zone without a log: heap, limbo, slots, map. */
+/* A zone without a log: heap, the retire list, slots, map. */
 
 static char        *region;
 static size_t       region_size;
 static kv_zone_t   *zone;
 static kv_store_t  *store;
-static kv_slot_t   *slots;
+static kv_worker_t   *workers;
 static uint64_t     seed;
 
 
@@ -83,24 +83,24 @@ setup_size(size_t size)
     zone = (kv_zone_t *) region;
     p = region + kv_align(sizeof(kv_zone_t), KV_CACHE_LINE);
 
-    slots = (kv_slot_t *) p;
-    p += SLOTS * sizeof(kv_slot_t);
+    workers = (kv_worker_t *) p;
+    p += SLOTS * sizeof(kv_worker_t);
 
     dir = kv_map_directory_size(size);
 
     zone->heap = kv_heap_create(p + dir, (size_t) (region + size - p) - dir);
     store->zone = zone;
 
-    if (zone->heap == NULL || kv_slots_create(slots, SLOTS) != KV_OK) {
+    if (zone->heap == NULL || kv_workers_create(workers, SLOTS) != KV_OK) {
         return -1;
     }
 
-    zone->slots = slots;
-    zone->nslots = SLOTS;
+    zone->workers = workers;
+    zone->nworkers = SLOTS;
 
-    kv_limbo_create(&zone->limbo, zone->heap, slots, SLOTS);
+    kv_retire_list_create(&zone->retired, zone->heap, workers, SLOTS);
 
-    return kv_map_create(&zone->map, zone->heap, &zone->limbo, p, size)
+    return kv_map_create(&zone->map, zone->heap, &zone->retired, p, size)
            == KV_OK ? 0 : -1;
 }
 
@@ -159,9 +159,9 @@ heap_stat(void)
 static void
 assert_empty(void)
 {
-    assert_int_equal(kv_limbo_reclaim(&zone->limbo), KV_OK);
+    assert_int_equal(kv_epoch_reclaim(&zone->retired), KV_OK);
     assert_int_equal(kv_map_sweep(&zone->map, UINT32_MAX), KV_OK);
-    assert_int_equal(kv_limbo_count(&zone->limbo), 0);
+    assert_int_equal(kv_epoch_count(&zone->retired), 0);
     assert_int_equal(atomic_load(&zone->map.keys), 0);
     assert_int_equal(atomic_load(&zone->map.bytes), 0);
 
@@ -316,8 +316,8 @@ put(uint32_t id, uint32_t version, uint32_t len)
     old = kv_map_put(&zone->map, hash, e);
 
     if (old) {
-        assert_int_equal(kv_limbo_reserve(&zone->limbo, 1), 1);
-        assert_int_equal(kv_limbo_retire(&zone->limbo, old,
+        assert_int_equal(kv_epoch_reserve(&zone->retired, 1), 1);
+        assert_int_equal(kv_epoch_retire(&zone->retired, old,
                                          KV_RETIRED_ENTRY), KV_OK);
     }
 
@@ -337,8 +337,8 @@ drop(uint32_t id)
     old = kv_map_delete(&zone->map, hash, key, n);
 
     if (old) {
-        assert_int_equal(kv_limbo_reserve(&zone->limbo, 1), 1);
-        assert_int_equal(kv_limbo_retire(&zone->limbo, old,
+        assert_int_equal(kv_epoch_reserve(&zone->retired, 1), 1);
+        assert_int_equal(kv_epoch_retire(&zone->retired, old,
                                          KV_RETIRED_ENTRY), KV_OK);
     }
 
@@ -383,7 +383,7 @@ tidy(void)
 {
     kv_rc_t  rc;
 
-    assert_int_equal(kv_limbo_reclaim(&zone->limbo), KV_OK);
+    assert_int_equal(kv_epoch_reclaim(&zone->retired), KV_OK);
     assert_true(kv_map_sweep(&zone->map, rnd(3000)) != KV_DEAD);
 
     if (rnd(4) == 0) {
@@ -562,11 +562,11 @@ test_growth(void **state)
         assert_true(drop(id));
 
         if (id % 1000 == 0) {
-            assert_int_equal(kv_limbo_reclaim(&zone->limbo), KV_OK);
+            assert_int_equal(kv_epoch_reclaim(&zone->retired), KV_OK);
         }
     }
 
-    assert_int_equal(kv_limbo_reclaim(&zone->limbo), KV_OK);
+    assert_int_equal(kv_epoch_reclaim(&zone->retired), KV_OK);
     assert_int_equal(heap_stat().used,
                      ((buckets - 1) / KV_SEGMENT_BUCKETS + KV_MAP_ROOTS)
                      * KV_PAGE_SIZE
@@ -811,7 +811,7 @@ test_split_without_memory(void **state)
 
     /* more than a bucket of keys that the second split will move */
 
-    for (id = 0; crowd < 2 * KV_BUCKET_SLOTS + 1; id++) {
+    for (id = 0; crowd < 2 * KV_BUCKET_CELLS + 1; id++) {
         hash = hash_of(id, key, &n);
 
         if ((hash & (2 * buckets - 1)) == buckets + 1) {
@@ -835,7 +835,7 @@ test_split_without_memory(void **state)
         assert_true(put(id, 1, 8));
     }
 
-    assert_int_equal(kv_limbo_reclaim(&zone->limbo), KV_OK);
+    assert_int_equal(kv_epoch_reclaim(&zone->retired), KV_OK);
 
     for (stocked = zone->map.stocked; stocked < 4; stocked++) {
         hoarded = hoard_all();
@@ -891,11 +891,11 @@ test_full(void **state)
         assert_true(drop(id));
 
         if (id % 512 == 0) {
-            assert_int_equal(kv_limbo_reclaim(&zone->limbo), KV_OK);
+            assert_int_equal(kv_epoch_reclaim(&zone->retired), KV_OK);
         }
     }
 
-    assert_int_equal(kv_limbo_reclaim(&zone->limbo), KV_OK);
+    assert_int_equal(kv_epoch_reclaim(&zone->retired), KV_OK);
 
     for (id = 0; id < n; id += 2) {
         assert_true(put(id, 2, 100));
@@ -935,7 +935,7 @@ take_slot(void)
 {
     unsigned  i;
 
-    while (kv_slot_acquire(slots, SLOTS, &i) != KV_OK) {
+    while (kv_worker_acquire(workers, SLOTS, &i) != KV_OK) {
         sched_yield();
     }
 
@@ -958,7 +958,7 @@ reader(void *data)
         id = rnd_of(&r->seed, 3) ? rnd_of(&r->seed, STABLE)
                                  : STABLE + rnd_of(&r->seed, CHURN);
 
-        kv_epoch_enter(&slots[me], KV_EPOCH_MAIN, &zone->limbo.epoch);
+        kv_epoch_enter(&workers[me], KV_EPOCH_MAIN, &zone->retired.epoch);
 
         e = find(id);
 
@@ -973,12 +973,12 @@ reader(void *data)
             newest[id] = version;
         }
 
-        kv_epoch_leave(&slots[me], KV_EPOCH_MAIN);
+        kv_epoch_leave(&workers[me], KV_EPOCH_MAIN);
         r->reads++;
     }
 
     free(newest);
-    kv_slot_reaped(&slots[me]);
+    kv_worker_reaped(&workers[me]);
 
     return NULL;
 }
@@ -1020,10 +1020,10 @@ walker(void *data)
         from = 0;
 
         do {
-            kv_epoch_enter(&slots[me], KV_EPOCH_SCAN, &zone->limbo.epoch);
+            kv_epoch_enter(&workers[me], KV_EPOCH_SCAN, &zone->retired.epoch);
             from = kv_map_walk(&zone->map, from, 1 + rnd_of(&r->seed, 200),
                                saw, r);
-            kv_epoch_leave(&slots[me], KV_EPOCH_SCAN);
+            kv_epoch_leave(&workers[me], KV_EPOCH_SCAN);
         } while (from);
 
         for (id = 0; id < STABLE; id++) {
@@ -1034,7 +1034,7 @@ walker(void *data)
     }
 
     free(r->seen);
-    kv_slot_reaped(&slots[me]);
+    kv_worker_reaped(&workers[me]);
 
     return NULL;
 }
@@ -1109,7 +1109,7 @@ run_threads(bool clears, bool walks)
             }
         }
 
-        ok = ok && kv_limbo_reclaim(&zone->limbo) == KV_OK
+        ok = ok && kv_epoch_reclaim(&zone->retired) == KV_OK
              && kv_map_sweep(&zone->map, rnd(3000)) != KV_DEAD;
 
         for (i = 0; ok && i < 3; i++) {
@@ -1193,7 +1193,7 @@ test_slow_reader(void **state)
         assert_true(put(id, 1, 40000 * (id % 2) + 100));
     }
 
-    kv_epoch_enter(&slots[me], KV_EPOCH_MAIN, &zone->limbo.epoch);
+    kv_epoch_enter(&workers[me], KV_EPOCH_MAIN, &zone->retired.epoch);
 
     for (id = 0; id < 100; id++) {
         e[id] = find(id);
@@ -1204,17 +1204,17 @@ test_slow_reader(void **state)
     }
 
     clear();
-    assert_int_equal(kv_limbo_reclaim(&zone->limbo), KV_OK);
+    assert_int_equal(kv_epoch_reclaim(&zone->retired), KV_OK);
     assert_int_equal(kv_map_sweep(&zone->map, UINT32_MAX), KV_BUSY);
-    assert_int_equal(kv_limbo_count(&zone->limbo), 50);
+    assert_int_equal(kv_epoch_count(&zone->retired), 50);
 
     for (id = 0; id < 100; id++) {
         assert_true(entry_is(e[id], id, &version) && version == 1);
         assert_null(find(id));
     }
 
-    kv_epoch_leave(&slots[me], KV_EPOCH_MAIN);
-    kv_slot_reaped(&slots[me]);
+    kv_epoch_leave(&workers[me], KV_EPOCH_MAIN);
+    kv_worker_reaped(&workers[me]);
 
     assert_empty();
 }
@@ -1245,26 +1245,26 @@ test_clear_after_compaction(void **state)
         }
     }
 
-    assert_int_equal(kv_limbo_reclaim(&zone->limbo), KV_OK);
-    assert_int_equal(kv_limbo_count(&zone->limbo), 0);
+    assert_int_equal(kv_epoch_reclaim(&zone->retired), KV_OK);
+    assert_int_equal(kv_epoch_count(&zone->retired), 0);
 
-    kv_epoch_enter(&slots[me], KV_EPOCH_MAIN, &zone->limbo.epoch);
+    kv_epoch_enter(&workers[me], KV_EPOCH_MAIN, &zone->retired.epoch);
 
     for (i = 0, moved = 0; i < 20; i++) {
         moved += kv_compact_page(store, true) == KV_OK;
     }
 
     assert_true(moved > 0);
-    assert_true(kv_limbo_count(&zone->limbo) > 0);
+    assert_true(kv_epoch_count(&zone->retired) > 0);
 
     clear();
-    kv_epoch_leave(&slots[me], KV_EPOCH_MAIN);
+    kv_epoch_leave(&workers[me], KV_EPOCH_MAIN);
 
     while (kv_map_sweep(&zone->map, 10) != KV_OK) { /* void */ }
 
-    assert_int_equal(kv_limbo_reclaim(&zone->limbo), KV_OK);
+    assert_int_equal(kv_epoch_reclaim(&zone->retired), KV_OK);
 
-    kv_slot_reaped(&slots[me]);
+    kv_worker_reaped(&workers[me]);
     assert_empty();
 }
 
@@ -1293,7 +1293,7 @@ test_slices(void **state)
     }
 
     kv_map_unreserve(&zone->map);
-    assert_int_equal(kv_limbo_reclaim(&zone->limbo), KV_OK);
+    assert_int_equal(kv_epoch_reclaim(&zone->retired), KV_OK);
     clear();
     assert_true(kv_map_unswept(&zone->map));
 
@@ -1328,7 +1328,7 @@ test_slices(void **state)
     /* not even a reader who stands still is waited for */
 
     me = take_slot();
-    kv_epoch_enter(&slots[me], KV_EPOCH_MAIN, &zone->limbo.epoch);
+    kv_epoch_enter(&workers[me], KV_EPOCH_MAIN, &zone->retired.epoch);
 
     assert_int_equal(kv_map_sweep(&zone->map, UINT32_MAX), KV_OK);
     assert_true(put(1, 3, 40));
@@ -1341,8 +1341,8 @@ test_slices(void **state)
     assert_int_equal(kv_map_sweep(&zone->map, UINT32_MAX), KV_BUSY);
     assert_non_null(find(3));
 
-    kv_epoch_leave(&slots[me], KV_EPOCH_MAIN);
-    kv_slot_reaped(&slots[me]);
+    kv_epoch_leave(&workers[me], KV_EPOCH_MAIN);
+    kv_worker_reaped(&workers[me]);
 
     assert_int_equal(kv_map_clearable(&zone->map, 2), KV_OK);
     clear();

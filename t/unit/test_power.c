@@ -310,7 +310,7 @@ life_answered(life_t *life, flight_t *f, kv_rc_t rc)
 
     f->answered = true;
 
-    if (f->op->code == KV_OP_ROOM) {
+    if (f->op->code == KV_OP_RESERVE) {
         assert_true(rc == KV_OK || rc == KV_AGAIN || rc == KV_NO_MEMORY);
         return;
     }
@@ -422,7 +422,7 @@ life_look(life_t *life)
     /* whatever the mode: full segments, and snapshots that have ended */
 
     zone = life->host.store->zone;
-    life_promise(life, kv_max(zone->log.segment_lsn, UINT64_C(1)) - 1);
+    life_promise(life, kv_max(zone->wal.segment_lsn, UINT64_C(1)) - 1);
     life_promise(life, atomic_load(&zone->snapshot_lsn));
 
     life->disk.note = life->promised;
@@ -447,7 +447,7 @@ life_fly(life_t *life, kv_op_t *op, const event_t *event)
     {
         /* the one that is at work takes it */
 
-        kv_store_undo(life->host.store, KV_TODO_COMMIT);
+        kv_store_unclaim(life->host.store, KV_TODO_COMMIT);
     }
 }
 
@@ -475,7 +475,7 @@ life_put(life_t *life)
     assert_int_equal(rc, KV_NO_MEMORY);
     totals.refused++;
 
-    if (rnd(2) && kv_store_room(life->host.store, event.len, 0, &op) == KV_OK) {
+    if (rnd(2) && kv_store_reserve(life->host.store, event.len, 0, &op) == KV_OK) {
         totals.rooms++;
         memset(&event, 0, sizeof(event));
         life_fly(life, op, &event);
@@ -636,7 +636,7 @@ life_turn(life_t *life)
 {
     unsigned  todo;
 
-    todo = kv_store_poll(life->host.store);
+    todo = kv_store_todo(life->host.store);
 
     assert_false(todo & KV_TODO_RESET);
 
@@ -745,7 +745,7 @@ life_start(life_t *life, uint64_t least, uint64_t most, const char *when)
 
     assert_int_equal(kv_store_enter(store), KV_OK);
 
-    n = atomic_load(&store->zone->log.next_lsn) - 1;
+    n = atomic_load(&store->zone->wal.next_lsn) - 1;
 
     if (n < least || n > most) {
         broken("%s: LSN %llu was recovered, not %llu to %llu", when,

@@ -204,7 +204,7 @@ test_partly_moved(void **state)
     for (k = 0; k < 20; k++) {
         kv_op_t  *op;
 
-        assert_int_equal(kv_store_room(kit.store, 15 << 20, 0, &op), KV_OK);
+        assert_int_equal(kv_store_reserve(kit.store, 15 << 20, 0, &op), KV_OK);
         (void) host_run(&host, op);
         check_heap();
     }
@@ -375,7 +375,7 @@ room(uint32_t need, uint64_t own)
 {
     kv_op_t  *op;
 
-    assert_int_equal(kv_store_room(kit.store, need, own, &op), KV_OK);
+    assert_int_equal(kv_store_reserve(kit.store, need, own, &op), KV_OK);
 
     return host_run(&host, op);
 }
@@ -409,28 +409,28 @@ test_evict_uploads(void **state)
     /* more than all of them hold */
 
     assert_int_equal(room(16 << 20, 0), KV_NO_MEMORY);
-    assert_false(kv_store_told(slow));
+    assert_false(kv_store_must_go(slow));
 
     /* or what the asker holds himself */
 
     assert_int_equal(room(6 << 20, 11 << 20), KV_NO_MEMORY);
-    assert_false(kv_store_told(slow));
+    assert_false(kv_store_must_go(slow));
     assert_false(kv_store_evicted(kit.store));
 
     /* one is enough */
 
     put(1, 1 << 20);
     assert_int_equal(room(5 << 20, 0), KV_AGAIN);
-    assert_true(kv_store_told(slow));
-    assert_false(kv_store_told(quick));
-    assert_false(kv_store_told(young));
+    assert_true(kv_store_must_go(slow));
+    assert_false(kv_store_must_go(quick));
+    assert_false(kv_store_must_go(young));
     assert_true(kv_store_evicted(kit.store));
     assert_false(kv_store_evicted(kit.store));
 
     /* he is on his way: no other has to go */
 
     assert_int_equal(room(5 << 20, 0), KV_AGAIN);
-    assert_false(kv_store_told(quick));
+    assert_false(kv_store_must_go(quick));
     assert_int_equal(kv_get_relaxed(kit.store->zone
                                     ->evicted[KV_HELD_UPLOADS]), 1);
 
@@ -439,7 +439,7 @@ test_evict_uploads(void **state)
     kv_store_release(kit.store, slow);
     next = upload("next", 100, 0);
     assert_ptr_equal(next, slow);
-    assert_false(kv_store_told(next));
+    assert_false(kv_store_must_go(next));
 
     assert_int_equal(room(5 << 20, 0), KV_OK);
     put(2, 4 << 20);
@@ -447,20 +447,20 @@ test_evict_uploads(void **state)
     /* then the other, and the young one is spared */
 
     assert_int_equal(room(5 << 20, 0), KV_AGAIN);
-    assert_true(kv_store_told(quick));
+    assert_true(kv_store_must_go(quick));
     kv_store_release(kit.store, quick);
     put(3, 4 << 20);
 
     kv_store_lasted(young, 500000000);
     assert_int_equal(room(3 << 20, 0), KV_AGAIN);
-    assert_false(kv_store_told(young));
+    assert_false(kv_store_must_go(young));
 
     /* unless somebody has waited for long */
 
-    assert_int_equal(kv_store_room(kit.store, 3 << 20, 0, &op), KV_OK);
+    assert_int_equal(kv_store_reserve(kit.store, 3 << 20, 0, &op), KV_OK);
     kv_store_urge(op);
     assert_int_equal(host_run(&host, op), KV_AGAIN);
-    assert_true(kv_store_told(young));
+    assert_true(kv_store_must_go(young));
 
     kv_store_release(kit.store, young);
     kv_store_release(kit.store, next);
@@ -475,11 +475,11 @@ wait_told(kv_op_t *op)
 
     end = kit_now_ms() + 10000;
 
-    while (!kv_store_told(op) && kit_now_ms() < end) {
-        host_turn(&host, (int) kv_min(kv_store_due(kit.store), 100u));
+    while (!kv_store_must_go(op) && kit_now_ms() < end) {
+        host_turn(&host, (int) kv_min(kv_store_next_timeout(kit.store), 100u));
     }
 
-    assert_true(kv_store_told(op));
+    assert_true(kv_store_must_go(op));
 }
 
 
@@ -525,11 +525,11 @@ test_evict_readers(void **state)
     /* the worst are two, and only together they make room */
 
     assert_int_equal(room(7 << 20, 0), KV_AGAIN);
-    assert_true(kv_store_told(old[0]));
-    assert_true(kv_store_told(old[1]));
-    assert_false(kv_store_told(old[2]));
-    assert_false(kv_store_told(live));
-    assert_false(kv_store_told(upl));
+    assert_true(kv_store_must_go(old[0]));
+    assert_true(kv_store_must_go(old[1]));
+    assert_false(kv_store_must_go(old[2]));
+    assert_false(kv_store_must_go(live));
+    assert_false(kv_store_must_go(upl));
 
     kv_store_release(kit.store, old[0]);
     kv_store_release(kit.store, old[1]);
@@ -544,7 +544,7 @@ test_evict_readers(void **state)
     assert_false(kv_store_over(kit.store));
     put(4, 6 << 20);
     wait_told(old[2]);
-    assert_false(kv_store_told(live));
+    assert_false(kv_store_must_go(live));
 
     kv_store_release(kit.store, old[2]);
     kv_store_release(kit.store, live);
@@ -571,12 +571,12 @@ test_uploads_limit(void **state)
 
     put(1, 6 << 20);
     assert_false(kv_store_over(kit.store));
-    assert_false(kv_store_told(slow));
+    assert_false(kv_store_must_go(slow));
 
     put(2, 3 << 20);
     assert_true(kv_store_over(kit.store));
     wait_told(slow);
-    assert_false(kv_store_told(quick));
+    assert_false(kv_store_must_go(quick));
 
     kv_store_release(kit.store, slow);
     kv_store_release(kit.store, quick);
@@ -638,7 +638,7 @@ check_in_the_way(bool by_uploads)
         assert_true(rounds < 100);
 
         for (i = 0; i < holders; i++) {
-            if (holder[i] && kv_store_told(holder[i])) {
+            if (holder[i] && kv_store_must_go(holder[i])) {
                 kv_store_release(kit.store, holder[i]);
                 holder[i] = NULL;
             }
@@ -646,7 +646,7 @@ check_in_the_way(bool by_uploads)
     }
 
     assert_true(rounds > 0);
-    assert_false(kv_store_told(young));
+    assert_false(kv_store_must_go(young));
     put(1, 5 << 20);
 
     for (i = 0; i < holders; i++) {
@@ -769,7 +769,7 @@ test_moved_while_sent(void **state)
     }
 
     assert_int_equal(room(0, 0), KV_OK);
-    assert_true(kit.store->zone->limbo.stale > 0);
+    assert_true(kit.store->zone->retired.stale > 0);
 
     for (i = 0; i < readers; i++) {
         kv_store_release(kit.store, reader[i]);
@@ -787,7 +787,7 @@ test_moved_while_sent(void **state)
         assert_true(rounds < 1000);
     }
 
-    assert_int_equal(kit.store->zone->limbo.stale, 0);
+    assert_int_equal(kit.store->zone->retired.stale, 0);
     settled();
 }
 
@@ -814,7 +814,7 @@ test_readers_in_no_way(void **state)
     assert_int_equal(room(1 << 20, 0), KV_NO_MEMORY);
 
     for (i = 0; i < 10; i++) {
-        assert_false(kv_store_told(reader[i]));
+        assert_false(kv_store_must_go(reader[i]));
         kv_store_release(kit.store, reader[i]);
     }
 

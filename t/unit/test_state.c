@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 #include "store/kv_commit.h"
-#include "disk/kv_log_private.h"
+#include "disk/kv_wal_private.h"
 #include "ram.h"
 
 
@@ -80,10 +80,10 @@ due(void)
     struct timespec  pause;
 
     pause.tv_sec = 0;
-    pause.tv_nsec = (long) kv_store_due(solo.host.store) * 1000000;
+    pause.tv_nsec = (long) kv_store_next_timeout(solo.host.store) * 1000000;
     (void) nanosleep(&pause, NULL);
 
-    if (kv_store_poll(solo.host.store) & KV_TODO_COMMIT) {
+    if (kv_store_todo(solo.host.store) & KV_TODO_COMMIT) {
         kv_store_commit(solo.host.store);
     }
 }
@@ -135,7 +135,7 @@ test_sync_opens(void **state)
         atomic_store(&zone->synced_ns, kv_now_ns() + 1000000000);
         assert_int_equal(put(i, 100), KV_OK);
         atomic_store(&zone->synced_ns, 0);
-        kv_log_close(solo.host.store->log);
+        kv_wal_close(solo.host.store->wal);
         atomic_store(&zone->unmarked, 0);
 
         break_call(RAM_OPEN, errors[i], 1000);
@@ -146,7 +146,7 @@ test_sync_opens(void **state)
         /* not at once again, and not a message each time */
 
         calls = solo.ram.calls[RAM_OPEN];
-        assert_int_equal(kv_store_poll(solo.host.store) & KV_TODO_COMMIT, 0);
+        assert_int_equal(kv_store_todo(solo.host.store) & KV_TODO_COMMIT, 0);
         due();
         due();
         assert_int_equal(solo.ram.calls[RAM_OPEN] - calls, 2);
@@ -159,8 +159,8 @@ test_sync_opens(void **state)
         atomic_store(&zone->unmarked, 0);
         due();
         assert_state(KV_STATE_READY);
-        assert_int_equal(atomic_load(&zone->log.durable_lsn),
-                         atomic_load(&zone->log.next_lsn) - 1);
+        assert_int_equal(atomic_load(&zone->wal.durable_lsn),
+                         atomic_load(&zone->wal.next_lsn) - 1);
     }
 }
 
@@ -254,7 +254,7 @@ test_edge(void **state)
 
         do {
             assert_int_equal(put(1, 1000), KV_OK);
-        } while (zone->log.segment_size - zone->log.offset > 8000);
+        } while (zone->wal.segment_size - zone->wal.offset > 8000);
 
         /* no new segment */
 
@@ -266,7 +266,7 @@ test_edge(void **state)
             assert_state(states[kind]);
             assert_int_equal(put(2, 10), KV_OK);
             assert_state(states[kind]);
-            solo_background(&solo, KV_WANT_ROOM|KV_WANT_SEGMENT);
+            solo_background(&solo, KV_REQUEST_FREE_DISK|KV_REQUEST_SEGMENT);
             assert_state(states[kind]);
         }
 
@@ -451,7 +451,7 @@ static void
 rebuild(void)
 {
     kv_store_reset(solo.host.store);
-    atomic_store(&solo.host.store->slot->generation, UINT64_MAX);
+    atomic_store(&solo.host.store->worker->generation, UINT64_MAX);
 
     due();
 
@@ -514,13 +514,13 @@ test_rebuild(void **state)
             /* not before its time */
 
             calls = solo.ram.calls[faults[i].call];
-            (void) kv_store_poll(solo.host.store);
+            (void) kv_store_todo(solo.host.store);
             kv_store_commit(solo.host.store);
             assert_int_equal(solo.ram.calls[faults[i].call], calls);
         }
 
         assert_int_equal(solo.warnings, 1);
-        before = kv_store_due(solo.host.store);
+        before = kv_store_next_timeout(solo.host.store);
         mend();
 
         if (faults[i].passes) {
@@ -582,9 +582,9 @@ test_unsynced(void **state)
 
     /* a new segment: all before it is synced */
 
-    segment = zone->log.segment_lsn;
+    segment = zone->wal.segment_lsn;
 
-    while (zone->log.segment_lsn == segment) {
+    while (zone->wal.segment_lsn == segment) {
         first = kit_now_ms();
         assert_int_equal(put(3, 4000), KV_OK);
     }
@@ -613,10 +613,10 @@ test_unsynced(void **state)
 /* Another process, stopped in the middle of something, until it is told. */
 
 static struct {
-    kv_mutex_t  *lock;               /* that it holds, or */
-    kv_slot_t   *slot;               /* a worker's */
-    atomic_int   there;
-    atomic_int   go;
+    kv_mutex_t   *lock;              /* that it holds, or */
+    kv_worker_t  *worker;            /* a worker's */
+    atomic_int    there;
+    atomic_int    go;
 } stopped;
 
 
@@ -629,8 +629,8 @@ stopped_thread(void *data)
         (void) kv_mutex_lock(stopped.lock);
 
     } else {
-        (void) kv_slot_acquire(solo.host.store->zone->slots, 2, &number);
-        stopped.slot = &solo.host.store->zone->slots[number];
+        (void) kv_worker_acquire(solo.host.store->zone->workers, 2, &number);
+        stopped.worker = &solo.host.store->zone->workers[number];
     }
 
     atomic_store(&stopped.there, 1);
@@ -643,15 +643,15 @@ stopped_thread(void *data)
         kv_mutex_unlock(stopped.lock);
 
     } else {
-        atomic_store(&stopped.slot->generation, UINT64_MAX);
+        atomic_store(&stopped.worker->generation, UINT64_MAX);
     }
 
     while (atomic_load(&stopped.go) == 1) {
         (void) usleep(1000);
     }
 
-    if (stopped.slot) {
-        kv_slot_abandon(stopped.slot);
+    if (stopped.worker) {
+        kv_worker_abandon(stopped.worker);
     }
 
     return data;

@@ -105,10 +105,10 @@ test_sync_modes(void **state)
     zone = kit.store->zone;
     rig_put(5, 1, 100);
     rig_put(6, 1, 100);
-    lsn = atomic_load(&zone->log.next_lsn) - 1;
+    lsn = atomic_load(&zone->wal.next_lsn) - 1;
     end = kit_now_ms() + 3000;
 
-    while (atomic_load(&zone->log.durable_lsn) < lsn) {
+    while (atomic_load(&zone->wal.durable_lsn) < lsn) {
         assert_true(kit_now_ms() < end);
         host_turn(&host, 20);
     }
@@ -158,7 +158,7 @@ test_looking(void **state)
 
         } while (atomic_load(&kit.store->zone->committer));
 
-        kv_store_looking(kit.store, true);
+        kv_store_polling(kit.store, true);
 
         assert_int_equal(kv_store_delete(kit.store, key, (uint16_t) n, &op),
                          KV_OK);
@@ -170,7 +170,7 @@ test_looking(void **state)
                 (void) sched_yield();
             }
 
-            kv_store_looking(kit.store, false);
+            kv_store_polling(kit.store, false);
             woken += poll(&pfd, 1, 0);
 
         } else {
@@ -178,7 +178,7 @@ test_looking(void **state)
                 (void) usleep((unsigned) i);
             }
 
-            kv_store_looking(kit.store, false);
+            kv_store_polling(kit.store, false);
 
             if (!kv_store_done(op, &rc)) {
                 assert_int_equal(poll(&pfd, 1, 10000), 1);
@@ -223,9 +223,9 @@ test_nothing_to_do(void **state)
 
     /* a snapshot that was given up is for those who stay */
 
-    (void) atomic_fetch_or(&zone->wants, KV_WANT_SNAPSHOT);
+    (void) atomic_fetch_or(&zone->requests, KV_REQUEST_SNAPSHOT);
     atomic_store(&rig_quitting, true);
-    assert_int_equal(kv_store_poll(kit.store) & KV_TODO_BACKGROUND, 0);
+    assert_int_equal(kv_store_todo(kit.store) & KV_TODO_BACKGROUND, 0);
     atomic_store(&rig_quitting, false);
 
     while (atomic_load(&zone->committer)) {
@@ -238,15 +238,15 @@ test_nothing_to_do(void **state)
     atomic_store(&zone->unsynced, 1);
     atomic_store(&zone->sync_ms, 10);
     atomic_store(&zone->unmarked, 1);
-    assert_true(kv_store_due(kit.store) >= KV_STORE_WATCH);
-    assert_int_equal(kv_store_poll(kit.store), KV_TODO_COMMIT);
-    kv_store_undo(kit.store, KV_TODO_COMMIT);
+    assert_true(kv_store_next_timeout(kit.store) >= KV_STORE_WATCH);
+    assert_int_equal(kv_store_todo(kit.store), KV_TODO_COMMIT);
+    kv_store_unclaim(kit.store, KV_TODO_COMMIT);
 
     /* not by who is to quit: there may be nobody else, so he lets go of all */
 
     atomic_store(&rig_quitting, true);
-    assert_int_equal(kv_store_due(kit.store), 0);
-    assert_int_equal(kv_store_poll(kit.store), KV_TODO_RESET);
+    assert_int_equal(kv_store_next_timeout(kit.store), 0);
+    assert_int_equal(kv_store_todo(kit.store), KV_TODO_RESET);
     atomic_store(&rig_quitting, false);
 
     /* one that cannot be: nothing */
@@ -254,17 +254,17 @@ test_nothing_to_do(void **state)
     atomic_store(&zone->state, KV_ZONE_FAILED);
     atomic_store(&zone->want_sync, 1);
     atomic_store(&zone->reap, 1);
-    assert_int_equal(kv_store_due(kit.store), 0);
-    assert_int_equal(kv_store_poll(kit.store), 0);
+    assert_int_equal(kv_store_next_timeout(kit.store), 0);
+    assert_int_equal(kv_store_todo(kit.store), 0);
 
     /* after an error of the disk nothing is synced or marked */
 
     atomic_store(&zone->state, KV_ZONE_READY);
-    atomic_store(&zone->wants, 0);
+    atomic_store(&zone->requests, 0);
     atomic_store(&zone->reap, 0);
     atomic_store(&zone->writes, KV_WRITES_NEVER);
-    assert_int_equal(kv_store_due(kit.store), 0);
-    assert_int_equal(kv_store_poll(kit.store), 0);
+    assert_int_equal(kv_store_next_timeout(kit.store), 0);
+    assert_int_equal(kv_store_todo(kit.store), 0);
     atomic_store(&zone->writes, KV_WRITES_OK);
 
     rig_settled();
@@ -380,7 +380,7 @@ failing(bool sync)
 
     /* room is no write */
 
-    assert_int_equal(kv_store_room(kit.store, 0, 0, &op), KV_OK);
+    assert_int_equal(kv_store_reserve(kit.store, 0, 0, &op), KV_OK);
     assert_int_equal(host_run(&host, op), KV_OK);
 
     rig_stop();

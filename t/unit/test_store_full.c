@@ -571,7 +571,7 @@ test_clear_full(void **state)
         /* there is much to be freed, and nobody is told that it is full */
 
         do {
-            assert_int_equal(kv_store_room(kit.store, 3 << 20, 0, &op),
+            assert_int_equal(kv_store_reserve(kit.store, 3 << 20, 0, &op),
                              KV_OK);
             rc = host_run(&host, op);
         } while (rc == KV_AGAIN);

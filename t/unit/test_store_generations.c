@@ -110,7 +110,7 @@ test_two_configurations(void **state)
         assert_int_equal(kit_begin_put(&other, version, 1, 1 << 20, &op),
                          KV_OK);
         host_do(&other, kv_store_submit(store, op));
-        kv_store_undo(store, other.held);
+        kv_store_unclaim(store, other.held);
         other.held = 0;
 
         /* done by the old one's thread */
@@ -176,7 +176,7 @@ other_submit(other_t *other, uint32_t id, uint32_t version, uint32_t len)
     assert_int_equal(kit_begin_put(&other->host, id, version, len, &op),
                      KV_OK);
     host_do(&other->host, kv_store_submit(other->store, op));
-    kv_store_undo(other->store, other->host.held);
+    kv_store_unclaim(other->store, other->host.held);
     other->host.held = 0;
     shadow[id] = version;
 
@@ -231,7 +231,7 @@ test_sync_of_others(void **state)
 
     for (i = 1; i < 10; i++) {
         lsn = other_wait(&other, other_submit(&other, i, i, 100));
-        assert_true(atomic_load(&zone->log.durable_lsn) >= lsn);
+        assert_true(atomic_load(&zone->wal.durable_lsn) >= lsn);
     }
 
     other_stop(&other);
@@ -245,7 +245,7 @@ test_sync_of_others(void **state)
     lsn = other_wait(&other, other_submit(&other, 10, 1, 100));
     end = kit_now_ms() + 5000;
 
-    while (atomic_load(&zone->log.durable_lsn) < lsn) {
+    while (atomic_load(&zone->wal.durable_lsn) < lsn) {
         assert_true(kit_now_ms() < end);
         host_turn(&host, 5);
     }
@@ -348,7 +348,7 @@ test_delay_of_others(void **state)
     host_do(&host, kv_store_submit(kit.store, own));
     shadow[1] = 3;
     (void) usleep(20000);
-    kv_store_hurry(other.store);
+    kv_store_start_now(other.store);
 
     while (!kv_store_done(own, &rc)) {
         host_turn(&host, 5);
@@ -460,19 +460,19 @@ test_rest(void **state)
 
         while (poll(&pfd, 1, 0) == 1) {
             host_turn(&other.host, 0);
-            kv_store_undo(other.store, other.host.held);
+            kv_store_unclaim(other.store, other.host.held);
             other.host.held = 0;
         }
 
         number = kit.store->number;
         kv_store_rest(kit.store);
 
-        assert_null(kit.store->log);
+        assert_null(kit.store->wal);
         assert_null(kit.store->background);
         assert_int_equal(poll(&pfd, 1, 0), 1);
-        assert_int_equal(kv_store_poll(kit.store), 0);
-        assert_true(kv_slot_lock_dead(&kit.store->zone->slots[number]));
-        kv_slot_unlock(&kit.store->zone->slots[number]);
+        assert_int_equal(kv_store_todo(kit.store), 0);
+        assert_true(kv_worker_lock_dead(&kit.store->zone->workers[number]));
+        kv_worker_unlock(&kit.store->zone->workers[number]);
 
         assert_int_equal(kv_store_enter(kit.store), KV_OK);
         kv_store_wakes(kit.store, kit_wakes, 8, kit.store->number);
@@ -575,7 +575,7 @@ test_newest_rules(void **state)
         rig_put(2, i + 1, 20000);
     }
 
-    assert_int_equal(zone->log.segment_size, 128 << 10);
+    assert_int_equal(zone->wal.segment_size, 128 << 10);
     assert_int_equal(atomic_load(&zone->snapshots), 0);
 
     kv_store_in_force(other.store);
@@ -584,7 +584,7 @@ test_newest_rules(void **state)
         rig_put(3, i + 1, 20000);
     }
 
-    assert_int_equal(zone->log.segment_size, 256 << 10);
+    assert_int_equal(zone->wal.segment_size, 256 << 10);
 
     end = kit_now_ms() + 10000;
 

@@ -62,7 +62,7 @@ test_pins(void **state)
     rig_traffic(30);
 
     for (i = 0; i < 100; i++) {
-        assert_int_equal(kv_store_room(kit.store, 8 << 20, 0, &op),
+        assert_int_equal(kv_store_reserve(kit.store, 8 << 20, 0, &op),
                          KV_OK);
         assert_int_not_equal(host_run(&host, op), KV_UNAVAILABLE);
     }
@@ -74,14 +74,14 @@ test_pins(void **state)
     /* and freed one by one */
 
     for (i = 0; i < 3; i++) {
-        assert_int_equal(kv_store_room(kit.store, 0, 0, &op), KV_OK);
+        assert_int_equal(kv_store_reserve(kit.store, 0, 0, &op), KV_OK);
         assert_int_equal(host_run(&host, op), KV_OK);
         assert_int_equal(kv_store_heap_stat(kit.store, &st), KV_OK);
         before = st.used;
 
         kv_store_release(kit.store, pin[i]);
 
-        assert_int_equal(kv_store_room(kit.store, 0, 0, &op), KV_OK);
+        assert_int_equal(kv_store_reserve(kit.store, 0, 0, &op), KV_OK);
         assert_int_equal(host_run(&host, op), KV_OK);
         assert_int_equal(kv_store_heap_stat(kit.store, &st), KV_OK);
         assert_true(st.used + 90000 <= before);
@@ -117,11 +117,11 @@ test_stopped_reader(void **state)
         rig_put(id, 1, 100);
     }
 
-    assert_int_equal(kv_slot_acquire(zone->slots, zone->nslots, &other),
+    assert_int_equal(kv_worker_acquire(zone->workers, zone->nworkers, &other),
                      KV_OK);
-    kv_epoch_enter(&zone->slots[other], KV_EPOCH_MAIN, &zone->limbo.epoch);
+    kv_epoch_enter(&zone->workers[other], KV_EPOCH_MAIN, &zone->retired.epoch);
 
-    for (i = 0; i < KV_LIMBO_MAX + 3000; i++) {
+    for (i = 0; i < KV_RETIRED_MAX + 3000; i++) {
         id = i % 100;
         assert_int_equal(kit_put(&host, id, 2 + i, 20, NULL), KV_OK);
     }
@@ -146,8 +146,8 @@ test_stopped_reader(void **state)
 
     assert_int_equal(rc, KV_NO_MEMORY);
 
-    kv_epoch_leave(&zone->slots[other], KV_EPOCH_MAIN);
-    kv_slot_abandon(&zone->slots[other]);
+    kv_epoch_leave(&zone->workers[other], KV_EPOCH_MAIN);
+    kv_worker_abandon(&zone->workers[other]);
     atomic_store(&zone->reap, 1);
 
     assert_int_equal(kit_clear(&host), KV_OK);
@@ -162,18 +162,18 @@ test_stopped_reader(void **state)
 static void
 test_pin_costs(void **state)
 {
-    char          key[32];
-    size_t        n;
-    kv_op_t      *pin[2];
-    uint32_t      i;
-    uint64_t      looked;
-    kv_entry_t   *e;
-    kv_limbo_t   *limbo;
+    char               key[32];
+    size_t             n;
+    kv_op_t           *pin[2];
+    uint32_t           i;
+    uint64_t           looked;
+    kv_entry_t        *e;
+    kv_retire_list_t  *retired;
 
     (void) state;
 
     rig_start();
-    limbo = &kit.store->zone->limbo;
+    retired = &kit.store->zone->retired;
 
     for (i = 0; i < 2; i++) {
         rig_put(i, 1, 90000);
@@ -184,22 +184,22 @@ test_pin_costs(void **state)
         rig_put(i, 2, 100);
     }
 
-    assert_non_null(limbo->pinned);
-    looked = limbo->looked;
+    assert_non_null(retired->pinned);
+    looked = retired->looked;
 
     for (i = 0; i < 300; i++) {
         rig_put(2 + i % 10, i + 1, i % 3 ? 50 : 20000);
     }
 
-    assert_non_null(limbo->pinned);
-    assert_int_equal(limbo->looked, looked);
+    assert_non_null(retired->pinned);
+    assert_int_equal(retired->looked, looked);
 
     /* one that goes is looked for in the list, and not in the records */
 
     kv_store_release(kit.store, pin[0]);
     rig_put(2, 1000, 50);
     rig_put(2, 1001, 50);
-    assert_int_equal(limbo->looked, looked + 2);
+    assert_int_equal(retired->looked, looked + 2);
 
     kv_store_release(kit.store, pin[1]);
     rig_settled();
@@ -215,27 +215,27 @@ test_pin_costs(void **state)
 static void
 test_lost_pin(void **state)
 {
-    char          key[32];
-    size_t        n;
-    kv_op_t      *pin;
-    kv_entry_t   *e, *lost;
-    kv_limbo_t   *limbo;
+    char               key[32];
+    size_t             n;
+    kv_op_t           *pin;
+    kv_entry_t        *e, *lost;
+    kv_retire_list_t  *retired;
 
     (void) state;
 
     rig_start();
-    limbo = &kit.store->zone->limbo;
+    retired = &kit.store->zone->retired;
 
     rig_put(0, 1, 90000);
     rig_put(1, 1, 90000);
 
     /* as if nobody had started */
 
-    limbo->lost = false;
+    retired->lost = false;
 
     n = kit_key(0, key);
     assert_int_equal(kv_store_read(kit.store, key, n, &lost), KV_OK);
-    kv_limbo_pin(lost);
+    kv_epoch_pin(lost);
     kv_store_read_done(kit.store);
 
     n = kit_key(1, key);
@@ -245,22 +245,22 @@ test_lost_pin(void **state)
 
     rig_put(0, 2, 100);
     rig_put(1, 2, 100);
-    assert_ptr_equal(limbo->pinned, e);
+    assert_ptr_equal(retired->pinned, e);
     assert_ptr_equal(kv_entry_pieces(e)->next, lost);
 
     /* not while somebody is letting go of one */
 
     atomic_store(&pin->state, KV_OP_UNPINNING);
-    limbo->searched_ns = 0;
-    limbo->lost = true;
+    retired->searched_ns = 0;
+    retired->lost = true;
     rig_put(2, 1, 100);
     assert_ptr_equal(kv_entry_pieces(e)->next, lost);
 
     atomic_store(&pin->state, KV_OP_PINNED);
-    limbo->searched_ns = 0;
+    retired->searched_ns = 0;
     rig_put(2, 2, 100);
     rig_put(2, 3, 100);
-    assert_ptr_equal(limbo->pinned, e);
+    assert_ptr_equal(retired->pinned, e);
     assert_null(kv_entry_pieces(e)->next);
     check_pinned(e, 1, 1);
 
@@ -336,13 +336,13 @@ test_slot_of_dead(void **state)
 
     (void) state;
 
-    kit.slots = 1;
+    kit.workers = 1;
     rig_start();
     rig_put(1, 1, 20000);
     n = kit_key(1, key);
 
     assert_int_equal(kv_store_read(kit.store, key, n, &e), KV_OK);
-    kv_limbo_pin_scanned(kit.store->slot, e);
+    kv_epoch_pin_scanned(kit.store->worker, e);
     kv_store_read_done(kit.store);
 
     assert_true(host_stop(&host));

@@ -100,11 +100,11 @@ count_shrinks(kv_io_t *io, int fd, off_t len)
 
     case 1:
         rig_quitting = shrink_quits;
-        (void) atomic_fetch_or(&zone->wants, KV_WANT_SEGMENT);
+        (void) atomic_fetch_or(&zone->requests, KV_REQUEST_SEGMENT);
         break;
 
     case 2:
-        shrink_asked = atomic_load(&zone->wants) & KV_WANT_SEGMENT;
+        shrink_asked = atomic_load(&zone->requests) & KV_REQUEST_SEGMENT;
         break;
     }
 
@@ -187,14 +187,14 @@ test_spare_in_snapshot(void **state)
     (void) files_named("spare-", true);
 
     atomic_store(&kit.io->slow_sync_us, 100000);
-    (void) atomic_fetch_or(&zone->wants, KV_WANT_SNAPSHOT);
+    (void) atomic_fetch_or(&zone->requests, KV_REQUEST_SNAPSHOT);
     host_do(&host, KV_TODO_BACKGROUND);
 
     while (files_named("snap-", false) == 0) {
         assert_true(kit_now_ms() < end);
     }
 
-    (void) atomic_fetch_or(&zone->wants, KV_WANT_SEGMENT);
+    (void) atomic_fetch_or(&zone->requests, KV_REQUEST_SEGMENT);
 
     while (files_named("spare-", false) == 0) {
         assert_true(kit_now_ms() < end);
@@ -257,7 +257,7 @@ test_snapshot_fails(void **state)
 
     fds = count_names("/proc/self/fd", "");
     atomic_store(&kit.io->fail_sync, ENOSPC);
-    (void) atomic_fetch_or(&zone->wants, KV_WANT_SNAPSHOT);
+    (void) atomic_fetch_or(&zone->requests, KV_REQUEST_SNAPSHOT);
     end = kit_now_ms() + 3000;
 
     while (atomic_load(&zone->snapshots_failed) == 0
@@ -271,7 +271,7 @@ test_snapshot_fails(void **state)
     assert_true(count_names("/proc/self/fd", "") <= fds);
 
     atomic_store(&kit.io->fail_sync, 0);
-    (void) atomic_fetch_or(&zone->wants, KV_WANT_SNAPSHOT);
+    (void) atomic_fetch_or(&zone->requests, KV_REQUEST_SNAPSHOT);
 
     while (atomic_load(&zone->snapshots) == 0
            || atomic_load(&zone->background))
@@ -307,7 +307,7 @@ test_snapshot_after_error(void **state)
     rig_put(3, 1, 100);
 
     atomic_store(&kit.io->fail_sync, EIO);
-    (void) atomic_fetch_or(&zone->wants, KV_WANT_SNAPSHOT);
+    (void) atomic_fetch_or(&zone->requests, KV_REQUEST_SNAPSHOT);
     end = kit_now_ms() + 3000;
 
     while (!!kv_state_writes(zone) || atomic_load(&zone->background)) {
@@ -322,7 +322,7 @@ test_snapshot_after_error(void **state)
 
     assert_int_equal(atomic_load(&zone->snapshots), 0);
     assert_int_equal(atomic_load(&zone->snapshots_failed), 1);
-    assert_int_equal(atomic_load(&zone->wants) & KV_WANT_SNAPSHOT, 0);
+    assert_int_equal(atomic_load(&zone->requests) & KV_REQUEST_SNAPSHOT, 0);
 
     atomic_store(&kit.io->fail_sync, 0);
     rig_stop();

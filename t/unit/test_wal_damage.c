@@ -17,7 +17,7 @@
 #include <cmocka.h>
 
 #include "base/kv_crc32c.h"
-#include "disk/kv_log.h"
+#include "disk/kv_wal.h"
 #include "wal_rig.h"
 
 
@@ -112,7 +112,7 @@ test_damaged_last(void **ctx)
     wal_flip(t, FIRST, offset + 50);
     wal_replays(t, 10);
 
-    (void) kv_log_mark(t->log, &t->err);
+    (void) kv_wal_mark(t->log, &t->err);
     wal_replays(t, 10);
     wal_flip(t, FIRST, offset + 50);
     wal_damaged(t, FIRST, "a later one says that 10 was durable");
@@ -140,7 +140,7 @@ test_truncated(void **ctx)
         wal_sync(t);
     }
 
-    (void) kv_log_mark(t->log, &t->err);
+    (void) kv_wal_mark(t->log, &t->err);
     last = t->state.next_lsn - 1;
     used = t->state.offset + HEADER;
 
@@ -244,7 +244,7 @@ test_longer(void **ctx)
     last = t->state.next_lsn - 1;
     wal_replays(t, last);
     assert_int_equal(t->warnings, 1);
-    assert_int_equal(kv_log_purge(t->log, t->state.segment_lsn - 1,
+    assert_int_equal(kv_wal_purge(t->log, t->state.segment_lsn - 1,
                                   t->state.segment_lsn, 2, NULL, &t->err),
                      KV_OK);
     assert_int_equal(wal_count(t, ""), 1);
@@ -316,7 +316,7 @@ test_every_byte(void **ctx)
         wal_sync(t);
     }
 
-    (void) kv_log_mark(t->log, &t->err);
+    (void) kv_wal_mark(t->log, &t->err);
     last = t->state.next_lsn - 1;
     used = t->state.offset;
 

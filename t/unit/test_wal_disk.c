@@ -14,7 +14,7 @@
 
 #include <cmocka.h>
 
-#include "disk/kv_log.h"
+#include "disk/kv_wal.h"
 #include "wal_rig.h"
 
 
@@ -59,14 +59,14 @@ test_failures(void **ctx)
 
                     /* the same batch again, or another one */
 
-                    rc = i % 2 ? kv_log_write(t->log, &t->err)
+                    rc = i % 2 ? kv_wal_write(t->log, &t->err)
                                : wal_try(t, t->log, 2, 20);
                     assert_int_equal(rc, KV_OK);
                 }
 
                 if (rc == KV_OK) {
                     assert_int_equal(t->state.next_lsn, before + 2);
-                    rc = kv_log_sync(t->log, &t->err);
+                    rc = kv_wal_sync(t->log, &t->err);
                 }
 
                 if (rc != KV_OK) {
@@ -81,17 +81,17 @@ test_failures(void **ctx)
                 t->acked = t->state.durable_lsn;
 
                 if (i == 3) {
-                    rc = kv_log_prepare(t->log, NULL);
+                    rc = kv_wal_prepare(t->log, NULL);
                     assert_true(rc == KV_OK || errno == errors[e]);
                 }
 
                 if (i == 7 || i == 9) {
                     purged = before - 1;
-                    (void) kv_log_purge(t->log, purged, t->state.segment_lsn,
+                    (void) kv_wal_purge(t->log, purged, t->state.segment_lsn,
                                         1, NULL, &t->err);
                 }
 
-                (void) kv_log_mark(t->log, &t->err);
+                (void) kv_wal_mark(t->log, &t->err);
             }
 
             if (t->calls < n) {
@@ -175,7 +175,7 @@ test_sync_lost(void **ctx)
     t->fail_at = t->calls + 1;
     t->fail_count = 1;
     t->error = EIO;
-    assert_int_equal(kv_log_sync(t->log, &t->err), KV_ERROR);
+    assert_int_equal(kv_wal_sync(t->log, &t->err), KV_ERROR);
     assert_int_equal(t->state.durable_lsn, 1);
 
     wal_replays(t, 3);
@@ -259,21 +259,21 @@ test_power_cuts(void **ctx)
                                           : wal_random(t, 11000));
 
             if (rc == KV_OK && wal_random(t, 3) == 0) {
-                rc = kv_log_sync(t->log, &t->err);
+                rc = kv_wal_sync(t->log, &t->err);
             }
 
             if (rc == KV_OK && wal_random(t, 3) == 0) {
-                (void) kv_log_mark(t->log, &t->err);
+                (void) kv_wal_mark(t->log, &t->err);
             }
 
             if (rc == KV_OK && wal_random(t, 12) == 0) {
-                rc = kv_log_prepare(t->log, NULL);
+                rc = kv_wal_prepare(t->log, NULL);
                 rc = rc == KV_DECLINED ? KV_OK : rc;
             }
 
             if (rc == KV_OK && wal_random(t, 12) == 0) {
                 base = kv_max(base, t->state.durable_lsn);
-                rc = kv_log_purge(t->log, base, t->state.segment_lsn,
+                rc = kv_wal_purge(t->log, base, t->state.segment_lsn,
                                   (unsigned) wal_random(t, 3), NULL, &t->err);
             }
 
@@ -287,7 +287,7 @@ test_power_cuts(void **ctx)
                 died = true;
                 stop = t->fail_count == 1 || wal_random(t, 2);
                 t->fail_at = 0;
-                kv_log_destroy(t->log);
+                kv_wal_destroy(t->log);
                 t->log = wal_create(t, SEGMENT, BATCH);
             }
 

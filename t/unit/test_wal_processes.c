@@ -14,7 +14,7 @@
 
 #include <cmocka.h>
 
-#include "disk/kv_log.h"
+#include "disk/kv_wal.h"
 #include "wal_rig.h"
 
 
@@ -24,7 +24,7 @@ static void
 test_two_handles(void **ctx)
 {
     wal_t     *t = *ctx;
-    kv_log_t  *other;
+    kv_wal_t  *other;
     unsigned   i;
 
     other = wal_create(t, SEGMENT, BATCH);
@@ -35,24 +35,24 @@ test_two_handles(void **ctx)
                                  1 + i % 5, wal_random(t, 6000)), KV_OK);
 
         if (wal_random(t, 3) == 0) {
-            assert_int_equal(kv_log_sync(wal_random(t, 2) ? t->log : other,
+            assert_int_equal(kv_wal_sync(wal_random(t, 2) ? t->log : other,
                                          &t->err), KV_OK);
             assert_int_equal(t->state.durable_lsn, t->state.next_lsn - 1);
         }
 
         if (wal_random(t, 3) == 0) {
-            (void) kv_log_mark(wal_random(t, 2) ? t->log : other, &t->err);
+            (void) kv_wal_mark(wal_random(t, 2) ? t->log : other, &t->err);
         }
 
         if (wal_random(t, 20) == 0) {
-            kv_log_destroy(other);
+            kv_wal_destroy(other);
             other = wal_create(t, SEGMENT, BATCH);
             assert_non_null(other);
         }
     }
 
     assert_true(t->state.segments > 5);
-    kv_log_destroy(other);
+    kv_wal_destroy(other);
     wal_sync(t);
     wal_replays(t, t->state.next_lsn - 1);
 }
@@ -69,7 +69,7 @@ test_changed_behind(void **ctx)
     wal_write(t, 1, 1);
     wal_sync(t);
 
-    kv_log_destroy(t->log);
+    kv_wal_destroy(t->log);
     t->log = wal_create(t, SEGMENT, BATCH);
 
     (void) wal_read(t, FIRST, (uint8_t *) &h, sizeof(h));
@@ -81,7 +81,7 @@ test_changed_behind(void **ctx)
     assert_non_null(strstr(t->err.text, FIRST));
 
     assert_int_equal(unlinkat(t->dirfd, FIRST, 0), 0);
-    assert_int_equal(kv_log_write(t->log, &t->err), KV_ERROR);
+    assert_int_equal(kv_wal_write(t->log, &t->err), KV_ERROR);
     assert_int_equal(errno, ENOENT);
     assert_int_equal(t->state.next_lsn, 2);
 }
@@ -97,11 +97,11 @@ test_replaced(void **ctx)
 {
     wal_t     *t = *ctx;
     uint64_t   salt;
-    kv_log_t  *large;
+    kv_wal_t  *large;
 
     wal_write(t, 1, 60000);
     wal_sync(t);
-    assert_int_equal(kv_log_prepare(t->log, NULL), KV_OK);
+    assert_int_equal(kv_wal_prepare(t->log, NULL), KV_OK);
 
     t->calls = 0;
     t->fail_at = MANY;
@@ -126,7 +126,7 @@ test_replaced(void **ctx)
     wal_write(t, 1, 100);
     assert_int_equal(t->state.segments, 2);
     wal_sync(t);
-    kv_log_destroy(large);
+    kv_wal_destroy(large);
     wal_replays(t, 3);
 }
 
@@ -154,19 +154,19 @@ test_dead_committer(void **ctx)
             before = t->state.next_lsn;
 
             if (wal_try(t, t->log, 3, 6000 + 8 * (size_t) i) != KV_OK
-                || kv_log_sync(t->log, &t->err) != KV_OK
-                || (i == 6 && kv_log_purge(t->log, before - 1,
+                || kv_wal_sync(t->log, &t->err) != KV_OK
+                || (i == 6 && kv_wal_purge(t->log, before - 1,
                                            t->state.segment_lsn, 1,
                                            NULL, &t->err)
                               != KV_OK)
-                || (i == 3 && kv_log_prepare(t->log, NULL) != KV_OK))
+                || (i == 3 && kv_wal_prepare(t->log, NULL) != KV_OK))
             {
                 assert_false(died);
                 died = true;
 
                 /* all is lost but the state */
 
-                kv_log_destroy(t->log);
+                kv_wal_destroy(t->log);
                 t->log = wal_create(t, SEGMENT, BATCH);
                 t->fail_at = 0;
 
@@ -177,7 +177,7 @@ test_dead_committer(void **ctx)
                 wal_write(t, 1, 10);
             }
 
-            (void) kv_log_mark(t->log, &t->err);
+            (void) kv_wal_mark(t->log, &t->err);
         }
 
         if (t->fail_at) {
@@ -247,8 +247,8 @@ test_stuck_leftovers(void **ctx)
     t->fail_unlink = ".tmp";
 
     wal_store(t, "spare-0.tmp", 0, "junk", 4);
-    assert_int_equal(kv_log_prepare(t->log, NULL), KV_OK);
-    assert_int_equal(kv_log_prepare(t->log, NULL), KV_DECLINED);
+    assert_int_equal(kv_wal_prepare(t->log, NULL), KV_OK);
+    assert_int_equal(kv_wal_prepare(t->log, NULL), KV_DECLINED);
     assert_int_equal(wal_count(t, "spare-"), 2);
 
     /* from a spare, then without one */
@@ -275,7 +275,7 @@ test_stuck_leftovers(void **ctx)
     /* a segment that cannot go is no reason to keep the others */
 
     t->fail_unlink = FIRST;
-    assert_int_equal(kv_log_purge(t->log, 9, t->state.segment_lsn, 0, NULL,
+    assert_int_equal(kv_wal_purge(t->log, 9, t->state.segment_lsn, 0, NULL,
                                   &t->err), KV_ERROR);
     assert_non_null(strstr(t->err.text, FIRST));
     assert_true(wal_exists(t, FIRST));
@@ -283,7 +283,7 @@ test_stuck_leftovers(void **ctx)
     assert_int_equal(t->state.segments, 2);
 
     t->fail_unlink = NULL;
-    assert_int_equal(kv_log_purge(t->log, 9, t->state.segment_lsn, 0, NULL,
+    assert_int_equal(kv_wal_purge(t->log, 9, t->state.segment_lsn, 0, NULL,
                                   &t->err), KV_OK);
     assert_int_equal(wal_count(t, "log-"), 1);
     assert_int_equal(wal_replay(t, 6, 9), KV_OK);
@@ -297,7 +297,7 @@ test_dead_moving(void **ctx)
 {
     int              fields;
     wal_t           *t = *ctx;
-    kv_log_state_t   old, new;
+    kv_wal_state_t   old, new;
 
     wal_write(t, 1, 60000);
     old = t->state;
@@ -334,13 +334,13 @@ test_dead_moving(void **ctx)
 
         switch (fields % 3) {
         case 0:
-            kv_log_begin(t->log);
+            kv_wal_begin(t->log);
             break;
         case 1:
-            assert_int_equal(kv_log_sync(t->log, &t->err), KV_OK);
+            assert_int_equal(kv_wal_sync(t->log, &t->err), KV_OK);
             break;
         default:
-            (void) kv_log_mark(t->log, &t->err);
+            (void) kv_wal_mark(t->log, &t->err);
         }
 
         assert_int_equal(t->state.moving, 0);
@@ -355,7 +355,7 @@ test_dead_moving(void **ctx)
 
     t->state.moving = 1;
     t->state.to.offset = 0;
-    kv_log_destroy(wal_create(t, SEGMENT, BATCH));
+    kv_wal_destroy(wal_create(t, SEGMENT, BATCH));
     assert_int_equal(t->state.moving, 1);
     assert_int_equal(t->state.offset, new.offset);
     t->state.moving = 0;

@@ -15,7 +15,7 @@
 #include <cmocka.h>
 
 #include "base/kv_crc32c.h"
-#include "disk/kv_log.h"
+#include "disk/kv_wal.h"
 #include "wal_rig.h"
 
 
@@ -92,7 +92,7 @@ test_unreadable_tail(void **ctx)
 
     t->fail_from = 0;
     wal_replays(t, last);
-    (void) kv_log_mark(t->log, &t->err);
+    (void) kv_wal_mark(t->log, &t->err);
 
     t->fail_from = t->state.offset + HEADER;
     wal_replays(t, last);
@@ -133,7 +133,7 @@ test_gap(void **ctx)
             wal_sync(t);
         }
 
-        (void) kv_log_mark(t->log, &t->err);
+        (void) kv_wal_mark(t->log, &t->err);
 
         offset = first ? KV_SEGMENT_HEADER : t->state.offset;
         i = first ? 1 : 3;
@@ -193,7 +193,7 @@ test_gap_after_mark(void **ctx)
     file = malloc(SEGMENT);
     wal_write(t, 2, 300);
     wal_sync(t);
-    (void) kv_log_mark(t->log, &t->err);
+    (void) kv_wal_mark(t->log, &t->err);
     offset = t->state.offset;
     (void) wal_read(t, FIRST, file, SEGMENT);
     memcpy(mark, file + offset, HEADER);
@@ -213,7 +213,7 @@ test_gap_after_mark(void **ctx)
     wal_open(t);
     wal_write(t, 2, 300);
     wal_sync(t);
-    (void) kv_log_mark(t->log, &t->err);
+    (void) kv_wal_mark(t->log, &t->err);
     offset = t->state.offset;
     (void) wal_read(t, FIRST, file, SEGMENT);
     memcpy(mark, file + offset, HEADER);
@@ -267,9 +267,9 @@ test_forged(void **ctx)
     piece.iov_base = value;
     piece.iov_len = n;
 
-    kv_log_begin(t->log);
-    assert_int_equal(kv_log_add(t->log, &rec), KV_OK);
-    assert_int_equal(kv_log_write(t->log, &t->err), KV_OK);
+    kv_wal_begin(t->log);
+    assert_int_equal(kv_wal_add(t->log, &rec), KV_OK);
+    assert_int_equal(kv_wal_write(t->log, &t->err), KV_OK);
 
     wal_flip(t, FIRST, offset);
     wal_replays(t, 2);

@@ -13,7 +13,7 @@
 
 #include <cmocka.h>
 
-#include "disk/kv_log.h"
+#include "disk/kv_wal.h"
 #include "wal_rig.h"
 
 
@@ -33,9 +33,9 @@ test_nothing(void **ctx)
     assert_int_equal(wal_replay(t, 41, 41), KV_OK);
     assert_int_equal(t->state.next_lsn, 42);
     assert_int_equal(t->state.durable_lsn, 41);
-    assert_int_equal(kv_log_write(t->log, &t->err), KV_OK);
-    assert_int_equal(kv_log_sync(t->log, &t->err), KV_OK);
-    (void) kv_log_mark(t->log, &t->err);
+    assert_int_equal(kv_wal_write(t->log, &t->err), KV_OK);
+    assert_int_equal(kv_wal_sync(t->log, &t->err), KV_OK);
+    (void) kv_wal_mark(t->log, &t->err);
     assert_int_equal(wal_count(t, ""), 0);
 
     wal_write(t, 3, 100);
@@ -56,7 +56,7 @@ test_round_trips(void **ctx)
     size_t            len;
     wal_t            *t = *ctx;
     uint64_t          after, last;
-    kv_log_state_t    state;
+    kv_wal_state_t    state;
 
     t->segment_size = 8 << 20;
     t->max_batch = 7 << 20;
@@ -79,7 +79,7 @@ test_round_trips(void **ctx)
     wal_write(t, 5000, 100);
     wal_write(t, 3000, 0);
     wal_sync(t);
-    (void) kv_log_mark(t->log, &t->err);
+    (void) kv_wal_mark(t->log, &t->err);
 
     last = t->state.next_lsn - 1;
     state = t->state;
@@ -119,31 +119,31 @@ test_limits(void **ctx)
 
     wal_write(t, 1, 1);
 
-    kv_log_begin(t->log);
+    kv_wal_begin(t->log);
     assert_int_equal(wal_add(t, t->log, 2, BATCH - HEADER - 8 - 32), KV_OK);
     assert_int_equal(wal_add(t, t->log, 3, 1), KV_AGAIN);
-    assert_int_equal(kv_log_write(t->log, &t->err), KV_OK);
+    assert_int_equal(kv_wal_write(t->log, &t->err), KV_OK);
     assert_int_equal(t->state.offset, SEGMENT);
     assert_int_equal(t->state.segments, 2);
     t->value_used = 0;
 
     /* a full segment has no room for a mark */
 
-    (void) kv_log_mark(t->log, &t->err);
+    (void) kv_wal_mark(t->log, &t->err);
 
-    kv_log_begin(t->log);
+    kv_wal_begin(t->log);
 
     for (n = 0, rc = KV_OK; rc == KV_OK; n++) {
         rc = wal_add(t, t->log, 3 + n, 1);
     }
 
     assert_int_equal(rc, KV_AGAIN);
-    assert_int_equal(kv_log_write(t->log, &t->err), KV_OK);
+    assert_int_equal(kv_wal_write(t->log, &t->err), KV_OK);
     assert_int_equal(t->state.next_lsn, 3 + n - 1);
 
     /* what is written is not written twice */
 
-    assert_int_equal(kv_log_write(t->log, &t->err), KV_OK);
+    assert_int_equal(kv_wal_write(t->log, &t->err), KV_OK);
     assert_int_equal(t->state.next_lsn, 3 + n - 1);
 
     wal_sync(t);
@@ -174,10 +174,10 @@ test_mark_fits(void **ctx)
 
         assert_true(SEGMENT - offset >= HEADER);
 
-        (void) kv_log_mark(t->log, &t->err);
+        (void) kv_wal_mark(t->log, &t->err);
         (void) wal_name(name, t->state.segment_lsn);
         wal_sync(t);
-        (void) kv_log_mark(t->log, &t->err);
+        (void) kv_wal_mark(t->log, &t->err);
         wal_flip(t, name, KV_SEGMENT_HEADER + 60);
         wal_damaged(t, name, "durable");
     }
@@ -213,23 +213,23 @@ test_segments(void **ctx)
         /* void */
     }
 
-    assert_int_equal(kv_log_purge(t->log, second - 2, first, 0, NULL, &t->err),
+    assert_int_equal(kv_wal_purge(t->log, second - 2, first, 0, NULL, &t->err),
                      KV_OK);
-    assert_int_equal(kv_log_purge(t->log, lsn, second - 1, 0, NULL, &t->err),
+    assert_int_equal(kv_wal_purge(t->log, lsn, second - 1, 0, NULL, &t->err),
                      KV_OK);
     assert_int_equal(wal_count(t, "log-"), t->state.segments);
     wal_replays(t, lsn);
 
-    assert_int_equal(kv_log_purge(t->log, second - 1, first, 0, NULL, &t->err),
+    assert_int_equal(kv_wal_purge(t->log, second - 1, first, 0, NULL, &t->err),
                      KV_OK);
     assert_false(wal_exists(t, FIRST));
     assert_int_equal(wal_replay(t, second - 1, lsn), KV_OK);
 
-    assert_int_equal(kv_log_purge(t->log, 0, first, 9, NULL, &t->err), KV_OK);
+    assert_int_equal(kv_wal_purge(t->log, 0, first, 9, NULL, &t->err), KV_OK);
     assert_int_equal(wal_count(t, "spare-"), 0);
 
     for (i = 1; i < 5; i++) {
-        assert_int_equal(kv_log_purge(t->log, lsn * i / 6, first, 2,
+        assert_int_equal(kv_wal_purge(t->log, lsn * i / 6, first, 2,
                                       NULL, &t->err),
                          KV_OK);
         assert_int_equal(wal_count(t, "log-"), t->state.segments);
@@ -242,7 +242,7 @@ test_segments(void **ctx)
     assert_non_null(strstr(t->err.text, "starts with LSN"));
     assert_int_equal(wal_replay(t, lsn, lsn), KV_OK);
 
-    assert_int_equal(kv_log_purge(t->log, UINT64_MAX - 1, first, 2,
+    assert_int_equal(kv_wal_purge(t->log, UINT64_MAX - 1, first, 2,
                                   NULL, &t->err),
                      KV_OK);
     assert_int_equal(wal_count(t, "log-"), 1);
@@ -273,7 +273,7 @@ test_recycled(void **ctx)
         }
 
         if (i % 7 == 0) {
-            (void) kv_log_mark(t->log, &t->err);
+            (void) kv_wal_mark(t->log, &t->err);
         }
 
         assert_int_equal(wal_replay(t, last, last), KV_OK);
@@ -281,7 +281,7 @@ test_recycled(void **ctx)
 
         if (i % 5 == 0) {
             t->allocations = 0;
-            assert_int_equal(kv_log_purge(t->log, last,
+            assert_int_equal(kv_wal_purge(t->log, last,
                                           t->state.segment_lsn, 3,
                                           NULL, &t->err),
                              KV_OK);
@@ -300,16 +300,16 @@ test_spares(void **ctx)
     volatile sig_atomic_t   cancel;
 
     cancel = 1;
-    assert_int_equal(kv_log_prepare(t->log, &cancel), KV_CANCELLED);
+    assert_int_equal(kv_wal_prepare(t->log, &cancel), KV_CANCELLED);
     assert_int_equal(wal_count(t, ""), 0);
 
     cancel = 0;
     wal_store(t, "spare-0.tmp", 0, "left", 4);
     wal_store(t, "spare-7.tmp", 0, "left", 4);
-    assert_int_equal(kv_log_prepare(t->log, &cancel), KV_OK);
+    assert_int_equal(kv_wal_prepare(t->log, &cancel), KV_OK);
     assert_true(wal_exists(t, "spare-0.kvl"));
     assert_int_equal(wal_count(t, ""), 1);
-    assert_int_equal(kv_log_prepare(t->log, NULL), KV_DECLINED);
+    assert_int_equal(kv_wal_prepare(t->log, NULL), KV_DECLINED);
 
     /* it is used, and nothing allocated */
 
@@ -322,7 +322,7 @@ test_spares(void **ctx)
     /* one of another size is not */
 
     wal_store(t, "spare-3.kvl", 0, "short", 5);
-    assert_int_equal(kv_log_prepare(t->log, NULL), KV_OK);
+    assert_int_equal(kv_wal_prepare(t->log, NULL), KV_OK);
     assert_false(wal_exists(t, "spare-3.kvl"));
     assert_int_equal(wal_count(t, "spare-"), 1);
     wal_store(t, "spare-1.kvl", 0, "short", 5);
@@ -338,7 +338,7 @@ test_spares(void **ctx)
     t->segment_size = 2 * SEGMENT;
     assert_int_equal(wal_replay(t, 3, 3), KV_OK);
     wal_write(t, 1, 30000);
-    assert_int_equal(kv_log_purge(t->log, 3, t->state.segment_lsn, 9,
+    assert_int_equal(kv_wal_purge(t->log, 3, t->state.segment_lsn, 9,
                                   NULL, &t->err), KV_OK);
     assert_int_equal(wal_count(t, "spare-"), 0);
     assert_int_equal(wal_count(t, "log-"), 1);
@@ -379,7 +379,7 @@ test_linked(void **ctx)
 
     wal_write(t, 1, 50000);
     wal_sync(t);
-    assert_int_equal(kv_log_purge(t->log, 1, t->state.segment_lsn, 9, NULL,
+    assert_int_equal(kv_wal_purge(t->log, 1, t->state.segment_lsn, 9, NULL,
                                   &t->err), KV_OK);
     assert_false(wal_exists(t, FIRST));
     assert_int_equal(wal_count(t, "spare-"), 0);
@@ -388,7 +388,7 @@ test_linked(void **ctx)
 
     wal_write(t, 1, 50000);
     wal_sync(t);
-    assert_int_equal(kv_log_purge(t->log, 2, t->state.segment_lsn, 9, NULL,
+    assert_int_equal(kv_wal_purge(t->log, 2, t->state.segment_lsn, 9, NULL,
                                   &t->err), KV_OK);
     assert_int_equal(wal_count(t, "spare-"), 1);
     assert_int_equal(unlinkat(t->dirfd, "spare-0.kvl", 0), 0);
@@ -404,7 +404,7 @@ test_linked(void **ctx)
     /* and does not count as one */
 
     assert_int_equal(linkat(t->dirfd, "copy", t->dirfd, "spare-0.kvl", 0), 0);
-    assert_int_equal(kv_log_prepare(t->log, NULL), KV_OK);
+    assert_int_equal(kv_wal_prepare(t->log, NULL), KV_OK);
     assert_int_equal(wal_count(t, "spare-"), 1);
 
     (void) wal_read(t, "copy", after, sizeof(after));

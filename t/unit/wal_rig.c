@@ -101,7 +101,7 @@ wal_empty(wal_t *t)
     t->renames_n = 0;
 
     if (t->log) {
-        kv_log_destroy(t->log);
+        kv_wal_destroy(t->log);
         t->log = NULL;
     }
 
@@ -122,7 +122,7 @@ void
 wal_open(wal_t *t)
 {
     if (t->log) {
-        kv_log_destroy(t->log);
+        kv_wal_destroy(t->log);
     }
 
     memset(&t->state, 0, sizeof(t->state));
@@ -135,15 +135,15 @@ wal_open(wal_t *t)
 }
 
 
-kv_log_t *
+kv_wal_t *
 wal_create(wal_t *t, uint64_t segment_size, size_t max_batch)
 {
-    kv_log_t  *log;
+    kv_wal_t  *log;
 
-    log = kv_log_create(&t->io, t->dirfd, &t->state, segment_size, max_batch);
+    log = kv_wal_create(&t->io, t->dirfd, &t->state, segment_size, max_batch);
 
     if (log) {
-        kv_log_set_direct(log, wal_direct);
+        kv_wal_set_direct(log, wal_direct);
     }
 
     return log;
@@ -199,7 +199,7 @@ wal_make(const model_t *m, uint64_t lsn, kv_record_t *rec, char *key)
 
 
 kv_rc_t
-wal_add(wal_t *t, kv_log_t *log, uint64_t lsn, size_t len)
+wal_add(wal_t *t, kv_wal_t *log, uint64_t lsn, size_t len)
 {
     char            key[64];
     size_t          i, left;
@@ -244,7 +244,7 @@ wal_add(wal_t *t, kv_log_t *log, uint64_t lsn, size_t len)
 
     t->value_used += len;
 
-    rc = kv_log_add(log, &rec);
+    rc = kv_wal_add(log, &rec);
 
     memset(key, 0, sizeof(key));
 
@@ -253,20 +253,20 @@ wal_add(wal_t *t, kv_log_t *log, uint64_t lsn, size_t len)
 
 
 kv_rc_t
-wal_try(wal_t *t, kv_log_t *log, unsigned n, size_t len)
+wal_try(wal_t *t, kv_wal_t *log, unsigned n, size_t len)
 {
     unsigned  i;
 
     t->value_used = 0;
     t->err.text[0] = '\0';
 
-    kv_log_begin(log);
+    kv_wal_begin(log);
 
     for (i = 0; i < n; i++) {
         assert_int_equal(wal_add(t, log, t->state.next_lsn + i, len), KV_OK);
     }
 
-    return kv_log_write(log, &t->err);
+    return kv_wal_write(log, &t->err);
 }
 
 
@@ -285,7 +285,7 @@ wal_write(wal_t *t, unsigned n, size_t len)
 void
 wal_sync(wal_t *t)
 {
-    assert_int_equal(kv_log_sync(t->log, &t->err), KV_OK);
+    assert_int_equal(kv_wal_sync(t->log, &t->err), KV_OK);
     assert_int_equal(t->state.durable_lsn, t->state.next_lsn - 1);
     t->acked = t->state.durable_lsn;
 }
@@ -295,11 +295,11 @@ kv_rc_t
 wal_replay(wal_t *t, uint64_t after, uint64_t must_reach)
 {
     kv_rc_t         rc;
-    kv_log_state_t   before;
-    kv_log_replay_t  from;
+    kv_wal_state_t   before;
+    kv_wal_replay_t  from;
 
     if (t->log) {
-        kv_log_destroy(t->log);
+        kv_wal_destroy(t->log);
     }
 
     memset(&t->state, 0xdd, sizeof(t->state));
@@ -321,7 +321,7 @@ wal_replay(wal_t *t, uint64_t after, uint64_t must_reach)
     t->warnings = 0;
     t->warned[0] = '\0';
 
-    rc = kv_log_replay(t->log, &from, &t->err);
+    rc = kv_wal_replay(t->log, &from, &t->err);
 
     if (rc == KV_OK) {
         assert_int_equal(t->state.next_lsn, t->seen + 1);

@@ -14,7 +14,7 @@
 
 #include <sys/types.h>
 
-#include "disk/kv_log.h"
+#include "disk/kv_wal.h"
 
 
 #define SEGMENT    65536u
@@ -73,8 +73,8 @@ typedef struct {
 
     uint64_t         segment_size;
     size_t           max_batch;
-    kv_log_state_t   state;
-    kv_log_t        *log;
+    kv_wal_state_t   state;
+    kv_wal_t        *log;
     kv_err_t         err;
     uint64_t         newer;           /* for replays */
     unsigned         warnings;        /* of the last one, */
@@ -106,7 +106,7 @@ void wal_empty(wal_t *t);
 void wal_open(wal_t *t);
 
 /* Another handle, on t->state.  It is the caller's; NULL: no memory. */
-kv_log_t *wal_create(wal_t *t, uint64_t segment_size, size_t max_batch);
+kv_wal_t *wal_create(wal_t *t, uint64_t segment_size, size_t max_batch);
 
 /* Less than n; the same numbers in every run. */
 uint64_t wal_random(wal_t *t, uint64_t n);
@@ -114,15 +114,15 @@ uint64_t wal_random(wal_t *t, uint64_t n);
 
 /*
  * Adds the record of this LSN, with a value of `len` bytes, to the batch that
- * was begun, and notes it in the model.  Returns what kv_log_add() does.
+ * was begun, and notes it in the model.  Returns what kv_wal_add() does.
  */
-kv_rc_t wal_add(wal_t *t, kv_log_t *log, uint64_t lsn, size_t len);
+kv_rc_t wal_add(wal_t *t, kv_wal_t *log, uint64_t lsn, size_t len);
 
 /*
  * One batch of n records whose values have `len` bytes.  Returns what
- * kv_log_write() does.
+ * kv_wal_write() does.
  */
-kv_rc_t wal_try(wal_t *t, kv_log_t *log, unsigned n, size_t len);
+kv_rc_t wal_try(wal_t *t, kv_wal_t *log, unsigned n, size_t len);
 
 /* The same through t->log, and it must go well; a sync, likewise. */
 void wal_write(wal_t *t, unsigned n, size_t len);
@@ -132,7 +132,7 @@ void wal_sync(wal_t *t);
 /*
  * Opens the log as a new process does after all others have gone: records
  * after the LSN `after` are replayed, and the log must reach `must_reach`.
- * t->seen is the last LSN.  Returns what kv_log_replay() does, and
+ * t->seen is the last LSN.  Returns what kv_wal_replay() does, and
  * KV_NOT_FOUND if a record is not the model's.
  */
 kv_rc_t wal_replay(wal_t *t, uint64_t after, uint64_t must_reach);

@@ -39,7 +39,7 @@ $SIG{ALRM} = sub { die "this test takes too long\n" };
 alarm($ENV{KV_TIMEOUT} || 600);
 
 
-# A module of its own, with the points (src/base/kv_points.h) compiled in, for the
+# A module of its own, with the points (src/base/kv_failpoint.h) compiled in, for the
 # servers that are made from now on.  Skips a test whose nginx has the module
 # linked in.
 
@@ -49,7 +49,7 @@ sub with_points {
 
     my $flags = $ENV{KV_CFLAGS} // '';
     my $dir = $flags eq '' ? '.build/points' : '.build/points-poison';
-    local $ENV{KV_CFLAGS} = "$flags -DKV_TEST_POINTS";
+    local $ENV{KV_CFLAGS} = "$flags -DKV_TEST_FAILPOINTS";
 
     system("$ROOT/scripts/build.sh", '--quiet', '--build-dir', $dir) == 0
         or Test::More::BAIL_OUT('the test build of the module failed');

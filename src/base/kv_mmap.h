@@ -7,8 +7,8 @@
  */
 
 
-#ifndef KV_BIG_H
-#define KV_BIG_H
+#ifndef KV_MMAP_H
+#define KV_MMAP_H
 
 
 #include <sys/mman.h>
@@ -19,7 +19,7 @@
 /* `size` bytes, zeroed, or NULL. */
 
 static inline void *
-kv_big_alloc(size_t size)
+kv_mmap_alloc(size_t size)
 {
     void  *p;
 
@@ -33,7 +33,7 @@ kv_big_alloc(size_t size)
 /* `size` is what was asked for; `p` may be NULL. */
 
 static inline void
-kv_big_free(void *p, size_t size)
+kv_mmap_free(void *p, size_t size)
 {
     if (p) {
         (void) munmap(p, size);
@@ -41,4 +41,4 @@ kv_big_free(void *p, size_t size)
 }
 
 
-#endif /* KV_BIG_H */
+#endif /* KV_MMAP_H */

@@ -12,16 +12,16 @@
 #include <stdlib.h>
 
 #include "base/kv_crc32c.h"
-#include "disk/kv_log_private.h"
+#include "disk/kv_wal_private.h"
 
 
-#define KV_LOG_WINDOW  (1u << 20)
-#define KV_LOG_WAY     480            /* bytes of a way out, in words */
+#define KV_WAL_WINDOW  (1u << 20)
+#define KV_WAL_WAY     480            /* bytes of a way out, in words */
 
 
 typedef struct {
-    kv_log_t       *log;
-    const kv_log_replay_t  *from;
+    kv_wal_t       *log;
+    const kv_wal_replay_t  *from;
     kv_err_t       *err;
 
     uint64_t        last;            /* first LSN of the last segment */
@@ -48,57 +48,57 @@ typedef struct {
     size_t          max;
     uint64_t        start;           /* its offset in the file */
     size_t          len;
-} kv_log_reader_t;
+} kv_wal_reader_t;
 
 
-static kv_rc_t kv_log_read_all(kv_log_reader_t *r,
-    const kv_log_name_t *names, size_t n);
-static void kv_log_find_closed(kv_log_reader_t *r, const kv_log_name_t *names,
+static kv_rc_t kv_wal_read_all(kv_wal_reader_t *r,
+    const kv_wal_name_t *names, size_t n);
+static void kv_wal_find_closed(kv_wal_reader_t *r, const kv_wal_name_t *names,
     size_t n);
-static kv_rc_t kv_log_read_none(kv_log_reader_t *r);
-static kv_rc_t kv_log_read_header(kv_log_reader_t *r, uint64_t lsn);
-static kv_rc_t kv_log_read_segment(kv_log_reader_t *r, uint64_t limit);
-static kv_rc_t kv_log_read_overlap(kv_log_reader_t *r);
-static kv_rc_t kv_log_read_end(kv_log_reader_t *r);
-static kv_rc_t kv_log_read_short(kv_log_reader_t *r);
-static kv_rc_t kv_log_cut_short(kv_log_reader_t *r);
-static kv_rc_t kv_log_scan(kv_log_reader_t *r);
-static kv_rc_t kv_log_batch(kv_log_reader_t *r, uint64_t offset,
+static kv_rc_t kv_wal_read_none(kv_wal_reader_t *r);
+static kv_rc_t kv_wal_read_header(kv_wal_reader_t *r, uint64_t lsn);
+static kv_rc_t kv_wal_read_segment(kv_wal_reader_t *r, uint64_t limit);
+static kv_rc_t kv_wal_read_overlap(kv_wal_reader_t *r);
+static kv_rc_t kv_wal_read_end(kv_wal_reader_t *r);
+static kv_rc_t kv_wal_read_short(kv_wal_reader_t *r);
+static kv_rc_t kv_wal_cut_short(kv_wal_reader_t *r);
+static kv_rc_t kv_wal_scan(kv_wal_reader_t *r);
+static kv_rc_t kv_wal_batch(kv_wal_reader_t *r, uint64_t offset,
     kv_batch_header_t *h, const uint8_t **records);
-static kv_rc_t kv_log_deliver(kv_log_reader_t *r, const kv_batch_header_t *h,
+static kv_rc_t kv_wal_deliver(kv_wal_reader_t *r, const kv_batch_header_t *h,
     const uint8_t *records);
-static const uint8_t *kv_log_window(kv_log_reader_t *r, uint64_t offset,
+static const uint8_t *kv_wal_window(kv_wal_reader_t *r, uint64_t offset,
     size_t n);
 
-static kv_rc_t kv_log_read_done(kv_log_reader_t *r,
-    const kv_log_name_t *names, size_t n);
-static void kv_log_open_again(kv_log_reader_t *r, const kv_log_name_t *names,
+static kv_rc_t kv_wal_read_done(kv_wal_reader_t *r,
+    const kv_wal_name_t *names, size_t n);
+static void kv_wal_open_again(kv_wal_reader_t *r, const kv_wal_name_t *names,
     size_t n);
-static kv_rc_t kv_log_rewrite(kv_log_reader_t *r);
+static kv_rc_t kv_wal_rewrite(kv_wal_reader_t *r);
 
-static void kv_log_warn(kv_log_reader_t *r, const char *fmt, ...)
+static void kv_wal_warn(kv_wal_reader_t *r, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
-static kv_rc_t kv_log_damaged(kv_log_reader_t *r, uint64_t offset,
+static kv_rc_t kv_wal_damaged(kv_wal_reader_t *r, uint64_t offset,
     uint64_t lsn, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
-static kv_rc_t kv_log_unreadable(kv_log_reader_t *r, uint64_t offset);
-static kv_rc_t kv_log_failed(kv_log_reader_t *r, const char *what);
-static void kv_log_way_out(kv_log_reader_t *r, uint64_t offset, uint64_t lsn,
+static kv_rc_t kv_wal_unreadable(kv_wal_reader_t *r, uint64_t offset);
+static kv_rc_t kv_wal_failed(kv_wal_reader_t *r, const char *what);
+static void kv_wal_way_out(kv_wal_reader_t *r, uint64_t offset, uint64_t lsn,
     char *way, size_t size);
-static void kv_log_given_up(kv_log_reader_t *r, uint64_t lsn, char *buf,
+static void kv_wal_given_up(kv_wal_reader_t *r, uint64_t lsn, char *buf,
     size_t size);
 
 
 kv_rc_t
-kv_log_replay(kv_log_t *log, const kv_log_replay_t *from, kv_err_t *err)
+kv_wal_replay(kv_wal_t *log, const kv_wal_replay_t *from, kv_err_t *err)
 {
     size_t           n;
     kv_rc_t          rc;
-    kv_log_name_t   *names;
-    kv_log_reader_t  r;
+    kv_wal_name_t   *names;
+    kv_wal_reader_t  r;
 
     assert(from->after < UINT64_MAX);
 
-    kv_log_close(log);
+    kv_wal_close(log);
 
     memset(&r, 0, sizeof(r));
 
@@ -107,7 +107,7 @@ kv_log_replay(kv_log_t *log, const kv_log_replay_t *from, kv_err_t *err)
     r.err = err;
     r.fd = -1;
 
-    rc = kv_log_list(log, &names, &n);
+    rc = kv_wal_list(log, &names, &n);
 
     if (rc != KV_OK) {
         kv_err_set(err, "the data directory cannot be listed: %s; see to its "
@@ -115,10 +115,10 @@ kv_log_replay(kv_log_t *log, const kv_log_replay_t *from, kv_err_t *err)
         return rc;
     }
 
-    rc = kv_log_read_all(&r, names, n);
+    rc = kv_wal_read_all(&r, names, n);
 
     if (rc == KV_OK) {
-        rc = kv_log_read_done(&r, names, n);
+        rc = kv_wal_read_done(&r, names, n);
     }
 
     if (r.fd != -1) {
@@ -133,7 +133,7 @@ kv_log_replay(kv_log_t *log, const kv_log_replay_t *from, kv_err_t *err)
 
 
 static kv_rc_t
-kv_log_read_all(kv_log_reader_t *r, const kv_log_name_t *names, size_t n)
+kv_wal_read_all(kv_wal_reader_t *r, const kv_wal_name_t *names, size_t n)
 {
     size_t    i, segments;
     kv_rc_t   rc;
@@ -141,24 +141,24 @@ kv_log_read_all(kv_log_reader_t *r, const kv_log_name_t *names, size_t n)
 
     after = r->from->after;
 
-    kv_log_find_closed(r, names, n);
+    kv_wal_find_closed(r, names, n);
 
     for (segments = 0; segments < n; segments++) {
-        if (names[segments].kind != KV_LOG_SEGMENT) {
+        if (names[segments].kind != KV_WAL_SEGMENT) {
             break;
         }
     }
 
     if (segments == 0) {
-        return kv_log_read_none(r);
+        return kv_wal_read_none(r);
     }
 
     r->last = names[segments - 1].number;
 
     if (names[0].number - 1 > after) {
-        (void) kv_log_name(r->name, KV_LOG_SEGMENT, names[0].number);
+        (void) kv_wal_name(r->name, KV_WAL_SEGMENT, names[0].number);
 
-        return kv_log_damaged(r, 0, after + 1, "the log starts with LSN %"
+        return kv_wal_damaged(r, 0, after + 1, "the log starts with LSN %"
                               PRIu64 ", but %" PRIu64 " is needed",
                               names[0].number, after + 1);
     }
@@ -171,7 +171,7 @@ kv_log_read_all(kv_log_reader_t *r, const kv_log_name_t *names, size_t n)
 
     for ( /* void */ ; i < segments; i++) {
 
-        rc = kv_log_read_header(r, names[i].number);
+        rc = kv_wal_read_header(r, names[i].number);
 
         if (rc != KV_OK) {
             return rc;
@@ -179,21 +179,21 @@ kv_log_read_all(kv_log_reader_t *r, const kv_log_name_t *names, size_t n)
 
         limit = i + 1 < segments ? names[i + 1].number : UINT64_MAX;
 
-        rc = kv_log_read_segment(r, limit);
+        rc = kv_wal_read_segment(r, limit);
 
         if (rc != KV_OK) {
             return rc;
         }
     }
 
-    return kv_log_read_end(r);
+    return kv_wal_read_end(r);
 }
 
 
 /* How far the log went, if it was closed; an old note tells less, not wrong. */
 
 static void
-kv_log_find_closed(kv_log_reader_t *r, const kv_log_name_t *names, size_t n)
+kv_wal_find_closed(kv_wal_reader_t *r, const kv_wal_name_t *names, size_t n)
 {
     char          name[KV_NAME_MAX];
     size_t        i;
@@ -202,11 +202,11 @@ kv_log_find_closed(kv_log_reader_t *r, const kv_log_name_t *names, size_t n)
 
     for (i = 0; i < n; i++) {
 
-        if (names[i].kind != KV_LOG_CLOSED) {
+        if (names[i].kind != KV_WAL_CLOSED) {
             continue;
         }
 
-        rc = kv_log_read_closed(r->log, names[i].number, &closed);
+        rc = kv_wal_read_closed(r->log, names[i].number, &closed);
 
         if (rc == KV_OK) {
             r->closed = closed;
@@ -214,17 +214,17 @@ kv_log_find_closed(kv_log_reader_t *r, const kv_log_name_t *names, size_t n)
             continue;
         }
 
-        kv_log_warn(r, "%s: %s: what it says of the log's end is not known",
-                    kv_log_name(name, KV_LOG_CLOSED, names[i].number),
+        kv_wal_warn(r, "%s: %s: what it says of the log's end is not known",
+                    kv_wal_name(name, KV_WAL_CLOSED, names[i].number),
                     rc == KV_ERROR ? strerror(errno) : "it is damaged");
     }
 }
 
 
 static kv_rc_t
-kv_log_read_none(kv_log_reader_t *r)
+kv_wal_read_none(kv_wal_reader_t *r)
 {
-    char      way[KV_LOG_WAY], name[KV_NAME_MAX];
+    char      way[KV_WAL_WAY], name[KV_NAME_MAX];
     uint64_t  needed;
 
     needed = kv_max(r->from->must_reach, r->from->newer);
@@ -235,12 +235,12 @@ kv_log_read_none(kv_log_reader_t *r)
         return KV_OK;
     }
 
-    kv_log_way_out(r, 0, r->expected, way, sizeof(way));
+    kv_wal_way_out(r, 0, r->expected, way, sizeof(way));
 
     if (r->closed.lsn > needed) {
         kv_err_set(r->err, "no log-*.kvl is there, but %s says that there was "
                    "one up to LSN %" PRIu64 "%s",
-                   kv_log_name(name, KV_LOG_CLOSED, r->closed.lsn),
+                   kv_wal_name(name, KV_WAL_CLOSED, r->closed.lsn),
                    r->closed.lsn, way);
         return KV_DAMAGED;
     }
@@ -254,7 +254,7 @@ kv_log_read_none(kv_log_reader_t *r)
 
 
 static kv_rc_t
-kv_log_read_header(kv_log_reader_t *r, uint64_t lsn)
+kv_wal_read_header(kv_wal_reader_t *r, uint64_t lsn)
 {
     uint8_t              buf[KV_SEGMENT_HEADER];
     uint64_t             size;
@@ -264,23 +264,23 @@ kv_log_read_header(kv_log_reader_t *r, uint64_t lsn)
         (void) r->log->io->close(r->log->io, r->fd);
     }
 
-    (void) kv_log_name(r->name, KV_LOG_SEGMENT, lsn);
+    (void) kv_wal_name(r->name, KV_WAL_SEGMENT, lsn);
 
     r->lsn = lsn;
     r->offset = 0;
     r->len = 0;
-    r->fd = kv_log_open(r->log, lsn, buf, &size);
+    r->fd = kv_wal_open(r->log, lsn, buf, &size);
 
     if (r->fd == -1) {
-        return kv_log_unreadable(r, 0);
+        return kv_wal_unreadable(r, 0);
     }
 
     memcpy(&h, buf, sizeof(h));
 
     if (memcmp(h.magic, KV_SEGMENT_MAGIC, sizeof(h.magic)) != 0
-        || h.crc != kv_log_header_crc(buf))
+        || h.crc != kv_wal_header_crc(buf))
     {
-        return kv_log_damaged(r, 0, lsn,
+        return kv_wal_damaged(r, 0, lsn,
                               "the segment's header does not check out");
     }
 
@@ -295,7 +295,7 @@ kv_log_read_header(kv_log_reader_t *r, uint64_t lsn)
     }
 
     if (h.first_lsn != lsn) {
-        return kv_log_damaged(r, offsetof(kv_segment_header_t, first_lsn),
+        return kv_wal_damaged(r, offsetof(kv_segment_header_t, first_lsn),
                               lsn, "the segment is misnamed, its first LSN is "
                               "%" PRIu64, h.first_lsn);
     }
@@ -303,17 +303,17 @@ kv_log_read_header(kv_log_reader_t *r, uint64_t lsn)
     /* whoever puts files there must not keep the start reading for days */
 
     if (h.size > KV_SEGMENT_MAX) {
-        return kv_log_damaged(r, offsetof(kv_segment_header_t, size), lsn,
+        return kv_wal_damaged(r, offsetof(kv_segment_header_t, size), lsn,
                               "no segment has %" PRIu64 " bytes", h.size);
     }
 
     if (size < KV_SEGMENT_HEADER) {
-        return kv_log_damaged(r, size, lsn, "the file ends here, but its "
+        return kv_wal_damaged(r, size, lsn, "the file ends here, but its "
                               "header says %" PRIu64, h.size);
     }
 
     if (size > h.size) {
-        kv_log_warn(r, "%s: offset %" PRIu64 ": the segment ends here, but "
+        kv_wal_warn(r, "%s: offset %" PRIu64 ": the segment ends here, but "
                     "the file goes on for %" PRIu64 " bytes, which the log "
                     "did not write: they are ignored",
                     r->name, h.size, size - h.size);
@@ -333,7 +333,7 @@ kv_log_read_header(kv_log_reader_t *r, uint64_t lsn)
 /* Reads on to the LSN `limit`, which the next segment starts with. */
 
 static kv_rc_t
-kv_log_read_segment(kv_log_reader_t *r, uint64_t limit)
+kv_wal_read_segment(kv_wal_reader_t *r, uint64_t limit)
 {
     kv_rc_t             rc;
     const uint8_t      *records;
@@ -341,7 +341,7 @@ kv_log_read_segment(kv_log_reader_t *r, uint64_t limit)
 
     while (r->expected < limit) {
 
-        rc = kv_log_batch(r, r->offset, &h, &records);
+        rc = kv_wal_batch(r, r->offset, &h, &records);
 
         if (rc == KV_NOT_FOUND) {
             break;
@@ -367,13 +367,13 @@ kv_log_read_segment(kv_log_reader_t *r, uint64_t limit)
         }
 
         if (h.count > limit - r->expected) {
-            return kv_log_damaged(r, r->offset, r->expected, "the batch goes "
+            return kv_wal_damaged(r, r->offset, r->expected, "the batch goes "
                                   "on to LSN %" PRIu64 ", but the next "
                                   "segment starts with %" PRIu64,
                                   r->expected + h.count - 1, limit);
         }
 
-        rc = kv_log_deliver(r, &h, records);
+        rc = kv_wal_deliver(r, &h, records);
 
         if (rc != KV_OK) {
             return rc;
@@ -387,22 +387,22 @@ kv_log_read_segment(kv_log_reader_t *r, uint64_t limit)
     }
 
     if (r->expected != limit && r->size < r->segment_size) {
-        return kv_log_cut_short(r);
+        return kv_wal_cut_short(r);
     }
 
     if (r->expected != limit) {
-        return kv_log_damaged(r, r->offset, r->expected, "no good batch with "
+        return kv_wal_damaged(r, r->offset, r->expected, "no good batch with "
                               "LSN %" PRIu64 " is here, and the next segment "
                               "starts with %" PRIu64, r->expected, limit);
     }
 
     if (r->size < r->segment_size) {
-        kv_log_warn(r, "%s: offset %" PRIu64 ": the file ends here, but its "
+        kv_wal_warn(r, "%s: offset %" PRIu64 ": the file ends here, but its "
                     "header says %" PRIu64 ": no batch is missing",
                     r->name, r->size, r->segment_size);
     }
 
-    return kv_log_read_overlap(r);
+    return kv_wal_read_overlap(r);
 }
 
 
@@ -413,7 +413,7 @@ kv_log_read_segment(kv_log_reader_t *r, uint64_t limit)
  */
 
 static kv_rc_t
-kv_log_read_overlap(kv_log_reader_t *r)
+kv_wal_read_overlap(kv_wal_reader_t *r)
 {
     kv_rc_t             rc;
     uint64_t            offset, lsn, durable;
@@ -425,7 +425,7 @@ kv_log_read_overlap(kv_log_reader_t *r)
     durable = 0;
 
     for ( ;; ) {
-        rc = kv_log_batch(r, offset, &h, &records);
+        rc = kv_wal_batch(r, offset, &h, &records);
 
         if (rc == KV_ERROR) {
             return rc;
@@ -449,7 +449,7 @@ kv_log_read_overlap(kv_log_reader_t *r)
         return KV_OK;
     }
 
-    return kv_log_damaged(r, r->offset, r->expected, "the segment goes on "
+    return kv_wal_damaged(r, r->offset, r->expected, "the segment goes on "
                           "here, to LSN %" PRIu64 " at least, but so does the "
                           "one that starts with %" PRIu64 ": one of them is "
                           "of another log", durable, r->expected);
@@ -459,7 +459,7 @@ kv_log_read_overlap(kv_log_reader_t *r)
 /* The last segment was read: is this the end, or was there more? */
 
 static kv_rc_t
-kv_log_read_end(kv_log_reader_t *r)
+kv_wal_read_end(kv_wal_reader_t *r)
 {
     char      name[KV_NAME_MAX];
     kv_rc_t   rc;
@@ -472,14 +472,14 @@ kv_log_read_end(kv_log_reader_t *r)
     }
 
     if (r->closed.lsn && r->closed.lsn < r->expected - 1) {
-        kv_log_warn(r, "%s: it says that the log was closed there, but it goes "
+        kv_wal_warn(r, "%s: it says that the log was closed there, but it goes "
                     "on to LSN %" PRIu64 ", which is used: if a copy was "
                     "restored, it was not into an empty directory",
-                    kv_log_name(name, KV_LOG_CLOSED, r->closed.lsn),
+                    kv_wal_name(name, KV_WAL_CLOSED, r->closed.lsn),
                     r->expected - 1);
     }
 
-    rc = kv_log_scan(r);
+    rc = kv_wal_scan(r);
 
     if (rc != KV_OK) {
         return rc;
@@ -490,33 +490,33 @@ kv_log_read_end(kv_log_reader_t *r)
     if (r->size < r->segment_size) {
         return r->marked && kv_max(needed, kv_max(r->durable, r->from->newer))
                             < r->expected
-               ? kv_log_read_short(r) : kv_log_cut_short(r);
+               ? kv_wal_read_short(r) : kv_wal_cut_short(r);
     }
 
     if (r->closed.lsn >= r->expected) {
-        return kv_log_damaged(r, r->offset, r->expected, "no good batch with "
+        return kv_wal_damaged(r, r->offset, r->expected, "no good batch with "
                               "LSN %" PRIu64 " is here, and %s says that the "
                               "log was closed with %" PRIu64, r->expected,
-                              kv_log_name(name, KV_LOG_CLOSED, r->closed.lsn),
+                              kv_wal_name(name, KV_WAL_CLOSED, r->closed.lsn),
                               r->closed.lsn);
     }
 
     if (r->durable >= r->expected) {
-        return kv_log_damaged(r, r->offset, r->expected, "no good batch with "
+        return kv_wal_damaged(r, r->offset, r->expected, "no good batch with "
                               "LSN %" PRIu64 " is here, and a later one says "
                               "that %" PRIu64 " was durable",
                               r->expected, r->durable);
     }
 
     if (needed >= r->expected) {
-        return kv_log_damaged(r, r->offset, r->expected, "the log ends before "
+        return kv_wal_damaged(r, r->offset, r->expected, "the log ends before "
                               "LSN %" PRIu64 ", but " KV_SNAPSHOT_NAME ".kvs "
                               "needs it up to %" PRIu64,
                               r->expected, r->from->after, needed);
     }
 
     if (r->from->newer >= r->expected) {
-        return kv_log_damaged(r, r->offset, r->expected, "the log ends before "
+        return kv_wal_damaged(r, r->offset, r->expected, "the log ends before "
                               "LSN %" PRIu64 ", but " KV_SNAPSHOT_NAME ".kvs, "
                               "which is damaged, was made at %" PRIu64,
                               r->expected, r->from->newer, r->from->newer);
@@ -532,9 +532,9 @@ kv_log_read_end(kv_log_reader_t *r)
  */
 
 static kv_rc_t
-kv_log_read_short(kv_log_reader_t *r)
+kv_wal_read_short(kv_wal_reader_t *r)
 {
-    kv_log_warn(r, "%s: offset %" PRIu64 ": the file ends here, but its header "
+    kv_wal_warn(r, "%s: offset %" PRIu64 ": the file ends here, but its header "
                 "says %" PRIu64 ": the log ended before that, and goes on in "
                 "a new segment", r->name, r->size, r->segment_size);
 
@@ -545,9 +545,9 @@ kv_log_read_short(kv_log_reader_t *r)
 
 
 static kv_rc_t
-kv_log_cut_short(kv_log_reader_t *r)
+kv_wal_cut_short(kv_wal_reader_t *r)
 {
-    return kv_log_damaged(r, r->size, r->expected, "the file ends here, but "
+    return kv_wal_damaged(r, r->size, r->expected, "the file ends here, but "
                           "its header says %" PRIu64 ", and LSN %" PRIu64 " "
                           "may have been in what is gone",
                           r->segment_size, r->expected);
@@ -560,7 +560,7 @@ kv_log_cut_short(kv_log_reader_t *r)
  */
 
 static kv_rc_t
-kv_log_scan(kv_log_reader_t *r)
+kv_wal_scan(kv_wal_reader_t *r)
 {
     size_t              i, n;
     kv_rc_t             rc;
@@ -573,13 +573,13 @@ kv_log_scan(kv_log_reader_t *r)
 
     while (r->size - offset >= sizeof(h)) {
 
-        p = kv_log_window(r, offset, sizeof(h));
+        p = kv_wal_window(r, offset, sizeof(h));
 
         if (p == NULL && r->marked) {
 
             /* so nothing that counts can be there */
 
-            kv_log_warn(r, "%s: offset %" PRIu64 ": reading the segment "
+            kv_wal_warn(r, "%s: offset %" PRIu64 ": reading the segment "
                         "failed: %s: the log ended before that, and goes on "
                         "in a new segment", r->name, offset, strerror(errno));
             r->behind = true;
@@ -587,7 +587,7 @@ kv_log_scan(kv_log_reader_t *r)
         }
 
         if (p == NULL) {
-            return kv_log_unreadable(r, offset);
+            return kv_wal_unreadable(r, offset);
         }
 
         n = r->len - (size_t) (offset - r->start) - sizeof(h);
@@ -614,7 +614,7 @@ kv_log_scan(kv_log_reader_t *r)
             continue;
         }
 
-        rc = kv_log_batch(r, offset, &h, &p);
+        rc = kv_wal_batch(r, offset, &h, &p);
 
         if (rc == KV_NOT_FOUND) {
             offset += 8;
@@ -646,7 +646,7 @@ kv_log_scan(kv_log_reader_t *r)
  */
 
 static kv_rc_t
-kv_log_batch(kv_log_reader_t *r, uint64_t offset, kv_batch_header_t *h,
+kv_wal_batch(kv_wal_reader_t *r, uint64_t offset, kv_batch_header_t *h,
     const uint8_t **records)
 {
     uint64_t        room;
@@ -658,10 +658,10 @@ kv_log_batch(kv_log_reader_t *r, uint64_t offset, kv_batch_header_t *h,
         return KV_NOT_FOUND;
     }
 
-    p = kv_log_window(r, offset, sizeof(*h));
+    p = kv_wal_window(r, offset, sizeof(*h));
 
     if (p == NULL) {
-        return kv_log_unreadable(r, offset);
+        return kv_wal_unreadable(r, offset);
     }
 
     memcpy(h, p, sizeof(*h));
@@ -675,10 +675,10 @@ kv_log_batch(kv_log_reader_t *r, uint64_t offset, kv_batch_header_t *h,
         return KV_NOT_FOUND;
     }
 
-    p = kv_log_window(r, offset, sizeof(*h) + h->len);
+    p = kv_wal_window(r, offset, sizeof(*h) + h->len);
 
     if (p == NULL) {
-        return kv_log_unreadable(r, offset);
+        return kv_wal_unreadable(r, offset);
     }
 
     if (h->crc != kv_crc32c(0, p + 8, sizeof(*h) - 8 + h->len)) {
@@ -692,7 +692,7 @@ kv_log_batch(kv_log_reader_t *r, uint64_t offset, kv_batch_header_t *h,
 
 
 static kv_rc_t
-kv_log_deliver(kv_log_reader_t *r, const kv_batch_header_t *h,
+kv_wal_deliver(kv_wal_reader_t *r, const kv_batch_header_t *h,
     const uint8_t *records)
 {
     size_t        n, size;
@@ -725,7 +725,7 @@ kv_log_deliver(kv_log_reader_t *r, const kv_batch_header_t *h,
     }
 
     if (lsn < end || n > 0) {
-        return kv_log_damaged(r, r->offset + sizeof(*h) + h->len - n,
+        return kv_wal_damaged(r, r->offset + sizeof(*h) + h->len - n,
                               h->first_lsn, "the batch is as it was written, "
                               "but this is no record of format version %u",
                               KV_FORMAT_VERSION);
@@ -744,7 +744,7 @@ kv_log_deliver(kv_log_reader_t *r, const kv_batch_header_t *h,
  */
 
 static const uint8_t *
-kv_log_window(kv_log_reader_t *r, uint64_t offset, size_t n)
+kv_wal_window(kv_wal_reader_t *r, uint64_t offset, size_t n)
 {
     size_t    max, kept;
     ssize_t   rc;
@@ -764,7 +764,7 @@ kv_log_window(kv_log_reader_t *r, uint64_t offset, size_t n)
     r->start = offset;
     r->len = kept;
 
-    max = (size_t) kv_min(r->size, (uint64_t) KV_LOG_WINDOW);
+    max = (size_t) kv_min(r->size, (uint64_t) KV_WAL_WINDOW);
     max = kv_max(max, n);
 
     if (r->max < max) {
@@ -814,26 +814,26 @@ kv_log_window(kv_log_reader_t *r, uint64_t offset, size_t n)
  */
 
 static kv_rc_t
-kv_log_read_done(kv_log_reader_t *r, const kv_log_name_t *names, size_t n)
+kv_wal_read_done(kv_wal_reader_t *r, const kv_wal_name_t *names, size_t n)
 {
     char               name[KV_NAME_MAX];
     size_t             i;
     kv_rc_t            rc;
     bool               full;
     uint64_t           segments, known;
-    kv_log_t          *log;
-    kv_log_position_t  to;
+    kv_wal_t          *log;
+    kv_wal_position_t  to;
 
     log = r->log;
 
     memset(&to, 0, sizeof(to));
 
-    kv_log_open_again(r, names, n);
+    kv_wal_open_again(r, names, n);
 
     full = false;
 
     if (r->fd != -1) {
-        rc = kv_log_rewrite(r);
+        rc = kv_wal_rewrite(r);
 
         if (rc == KV_NO_SPACE) {
             full = true;
@@ -854,14 +854,14 @@ kv_log_read_done(kv_log_reader_t *r, const kv_log_name_t *names, size_t n)
     for (i = 0; i < n; i++) {
         switch (names[i].kind) {
 
-        case KV_LOG_SEGMENT:
+        case KV_WAL_SEGMENT:
             segments++;
             break;
 
-        case KV_LOG_SEGMENT_TMP:
-        case KV_LOG_SPARE_TMP:
+        case KV_WAL_SEGMENT_TMP:
+        case KV_WAL_SPARE_TMP:
             (void) log->io->unlink(log->io, log->dirfd,
-                                   kv_log_name(name, names[i].kind,
+                                   kv_wal_name(name, names[i].kind,
                                                names[i].number));
             break;
 
@@ -878,7 +878,7 @@ kv_log_read_done(kv_log_reader_t *r, const kv_log_name_t *names, size_t n)
 
     to.next_lsn = r->expected;
 
-    kv_log_move(log->state, &to);
+    kv_wal_move(log->state, &to);
 
     log->state->durable_lsn = r->expected - 1;
     log->state->segments = segments;
@@ -902,23 +902,23 @@ kv_log_read_done(kv_log_reader_t *r, const kv_log_name_t *names, size_t n)
  */
 
 static void
-kv_log_open_again(kv_log_reader_t *r, const kv_log_name_t *names, size_t n)
+kv_wal_open_again(kv_wal_reader_t *r, const kv_wal_name_t *names, size_t n)
 {
     char    name[KV_NAME_MAX];
     size_t  i;
 
     for (i = 0; i < n; i++) {
 
-        if (names[i].kind != KV_LOG_CLOSED) {
+        if (names[i].kind != KV_WAL_CLOSED) {
             continue;
         }
 
-        (void) kv_log_name(name, KV_LOG_CLOSED, names[i].number);
+        (void) kv_wal_name(name, KV_WAL_CLOSED, names[i].number);
 
         if (r->log->io->unlink(r->log->io, r->log->dirfd, name) == -1
             && errno != ENOENT)
         {
-            kv_log_warn(r, "%s: it cannot be deleted: %s: the log goes on in "
+            kv_wal_warn(r, "%s: it cannot be deleted: %s: the log goes on in "
                         "a new segment", name, strerror(errno));
             r->behind = true;
         }
@@ -935,7 +935,7 @@ kv_log_open_again(kv_log_reader_t *r, const kv_log_name_t *names, size_t n)
  */
 
 static kv_rc_t
-kv_log_rewrite(kv_log_reader_t *r)
+kv_wal_rewrite(kv_wal_reader_t *r)
 {
     size_t          n;
     kv_rc_t         rc;
@@ -946,11 +946,11 @@ kv_log_rewrite(kv_log_reader_t *r)
 
     for (offset = r->doubtful; offset < r->offset; offset += n) {
 
-        n = (size_t) kv_min(r->offset - offset, (uint64_t) KV_LOG_WINDOW);
-        p = kv_log_window(r, offset, n);
+        n = (size_t) kv_min(r->offset - offset, (uint64_t) KV_WAL_WINDOW);
+        p = kv_wal_window(r, offset, n);
 
         if (p == NULL) {
-            return kv_log_failed(r, "reading");
+            return kv_wal_failed(r, "reading");
         }
 
         rc = kv_io_write(r->log->io, r->fd, p, n, (off_t) offset);
@@ -960,12 +960,12 @@ kv_log_rewrite(kv_log_reader_t *r)
         }
 
         if (rc != KV_OK) {
-            return kv_log_failed(r, "writing");
+            return kv_wal_failed(r, "writing");
         }
     }
 
     if (kv_io_sync(r->log->io, r->fd) != KV_OK) {
-        return kv_log_failed(r, "syncing");
+        return kv_wal_failed(r, "syncing");
     }
 
     return rc;
@@ -973,7 +973,7 @@ kv_log_rewrite(kv_log_reader_t *r)
 
 
 static void
-kv_log_warn(kv_log_reader_t *r, const char *fmt, ...)
+kv_wal_warn(kv_wal_reader_t *r, const char *fmt, ...)
 {
     va_list   args;
     kv_err_t  text;
@@ -996,17 +996,17 @@ kv_log_warn(kv_log_reader_t *r, const char *fmt, ...)
  */
 
 static kv_rc_t
-kv_log_damaged(kv_log_reader_t *r, uint64_t offset, uint64_t lsn,
+kv_wal_damaged(kv_wal_reader_t *r, uint64_t offset, uint64_t lsn,
     const char *fmt, ...)
 {
-    char     what[256], way[KV_LOG_WAY];
+    char     what[256], way[KV_WAL_WAY];
     va_list  args;
 
     va_start(args, fmt);
     (void) vsnprintf(what, sizeof(what), fmt, args);
     va_end(args);
 
-    kv_log_way_out(r, offset, lsn, way, sizeof(way));
+    kv_wal_way_out(r, offset, lsn, way, sizeof(way));
 
     kv_err_set(r->err, "%s: offset %" PRIu64 ": %s%s", r->name, offset, what,
                way);
@@ -1018,14 +1018,14 @@ kv_log_damaged(kv_log_reader_t *r, uint64_t offset, uint64_t lsn,
 /* The same of what the disk, or the system, does not give. */
 
 static kv_rc_t
-kv_log_unreadable(kv_log_reader_t *r, uint64_t offset)
+kv_wal_unreadable(kv_wal_reader_t *r, uint64_t offset)
 {
     int   saved;
-    char  way[KV_LOG_WAY];
+    char  way[KV_WAL_WAY];
 
     saved = errno;
 
-    kv_log_way_out(r, offset, kv_max(r->expected, r->lsn), way, sizeof(way));
+    kv_wal_way_out(r, offset, kv_max(r->expected, r->lsn), way, sizeof(way));
 
     kv_err_set(r->err, "%s: offset %" PRIu64 ": reading the segment failed: "
                "%s; see to its permissions and the disk%s%s", r->name, offset,
@@ -1040,7 +1040,7 @@ kv_log_unreadable(kv_log_reader_t *r, uint64_t offset)
 
 
 static kv_rc_t
-kv_log_failed(kv_log_reader_t *r, const char *what)
+kv_wal_failed(kv_wal_reader_t *r, const char *what)
 {
     int  saved;
 
@@ -1064,14 +1064,14 @@ kv_log_failed(kv_log_reader_t *r, const char *what)
  */
 
 static void
-kv_log_way_out(kv_log_reader_t *r, uint64_t offset, uint64_t lsn, char *way,
+kv_wal_way_out(kv_wal_reader_t *r, uint64_t offset, uint64_t lsn, char *way,
     size_t size)
 {
     char                    lost[160], newer[80], logs[120], run[200];
     char                    closed[KV_NAME_MAX];
     size_t                  n;
     uint64_t                after, end;
-    const kv_log_replay_t  *from;
+    const kv_wal_replay_t  *from;
 
     from = r->from;
     after = from->after;
@@ -1084,7 +1084,7 @@ kv_log_way_out(kv_log_reader_t *r, uint64_t offset, uint64_t lsn, char *way,
 
     if (r->lsn && lsn > end) {
 
-        kv_log_given_up(r, lsn, lost, sizeof(lost));
+        kv_wal_given_up(r, lsn, lost, sizeof(lost));
 
         if (offset < KV_SEGMENT_HEADER) {
             (void) strcpy(logs, r->lsn == r->last
@@ -1108,11 +1108,11 @@ kv_log_way_out(kv_log_reader_t *r, uint64_t offset, uint64_t lsn, char *way,
                         ".alone\"", after);
 
     } else {
-        kv_log_given_up(r, after + 1, lost, sizeof(lost));
+        kv_wal_given_up(r, after + 1, lost, sizeof(lost));
     }
 
     if (logs[0] != 'e' && r->closed.lsn >= lsn) {
-        (void) kv_log_name(closed, KV_LOG_CLOSED, r->closed.lsn);
+        (void) kv_wal_name(closed, KV_WAL_CLOSED, r->closed.lsn);
         n = strlen(logs);
         (void) snprintf(logs + n, sizeof(logs) - n, "%s%s", n ? " and " : "",
                         closed);
@@ -1137,7 +1137,7 @@ kv_log_way_out(kv_log_reader_t *r, uint64_t offset, uint64_t lsn, char *way,
 /* In words: the writes from `lsn` on, and how many there are, if known. */
 
 static void
-kv_log_given_up(kv_log_reader_t *r, uint64_t lsn, char *buf, size_t size)
+kv_wal_given_up(kv_wal_reader_t *r, uint64_t lsn, char *buf, size_t size)
 {
     uint64_t  known;
 

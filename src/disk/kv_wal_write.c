@@ -17,51 +17,51 @@
 #include <sys/random.h>
 
 #include "base/kv_crc32c.h"
-#include "disk/kv_log_private.h"
+#include "disk/kv_wal_private.h"
 
 
 /* Pieces of a value from this size on are written from where they lie. */
-#define KV_LOG_COPY      8192
+#define KV_WAL_COPY      8192
 
-#define KV_LOG_SIZE_MIN  65536u
-#define KV_LOG_MARK      sizeof(kv_batch_header_t)
+#define KV_WAL_SIZE_MIN  65536u
+#define KV_WAL_MARK      sizeof(kv_batch_header_t)
 
 /* names that a new file may have until it is complete */
-#define KV_LOG_TMP_TRIES 100u
+#define KV_WAL_TMP_TRIES 100u
 
 
-static void kv_log_write_failed(kv_log_t *log, kv_rc_t rc, size_t len,
+static void kv_wal_write_failed(kv_wal_t *log, kv_rc_t rc, size_t len,
     kv_err_t *err);
-static void kv_log_reset(kv_log_t *log);
-static void kv_log_stage(kv_log_t *log, size_t n);
-static void kv_log_refer(kv_log_t *log, const struct iovec *piece);
-static void kv_log_header(kv_log_t *log, kv_batch_header_t *h, size_t len,
+static void kv_wal_reset(kv_wal_t *log);
+static void kv_wal_stage(kv_wal_t *log, size_t n);
+static void kv_wal_refer(kv_wal_t *log, const struct iovec *piece);
+static void kv_wal_header(kv_wal_t *log, kv_batch_header_t *h, size_t len,
     uint32_t count);
-static const char *kv_log_advice(kv_rc_t rc);
-static kv_rc_t kv_log_rewrite_tail(kv_log_t *log, kv_err_t *err);
+static const char *kv_wal_advice(kv_rc_t rc);
+static kv_rc_t kv_wal_rewrite_tail(kv_wal_t *log, kv_err_t *err);
 
-static kv_rc_t kv_log_current(kv_log_t *log, kv_err_t *err);
-static void kv_log_use(kv_log_t *log, int fd, uint64_t lsn, uint64_t salt);
-static kv_rc_t kv_log_there(kv_log_t *log, kv_err_t *err);
-static kv_rc_t kv_log_place(kv_log_t *log, kv_err_t *err);
-static bool kv_log_full(kv_log_t *log, size_t reserve);
-static kv_rc_t kv_log_next_segment(kv_log_t *log, kv_err_t *err);
-static kv_rc_t kv_log_new_file(kv_log_t *log, char *tmp, int *fd);
-static kv_rc_t kv_log_new_header(kv_log_t *log, int fd,
-    kv_log_position_t *to);
+static kv_rc_t kv_wal_current(kv_wal_t *log, kv_err_t *err);
+static void kv_wal_use(kv_wal_t *log, int fd, uint64_t lsn, uint64_t salt);
+static kv_rc_t kv_wal_there(kv_wal_t *log, kv_err_t *err);
+static kv_rc_t kv_wal_place(kv_wal_t *log, kv_err_t *err);
+static bool kv_wal_full(kv_wal_t *log, size_t reserve);
+static kv_rc_t kv_wal_next_segment(kv_wal_t *log, kv_err_t *err);
+static kv_rc_t kv_wal_new_file(kv_wal_t *log, char *tmp, int *fd);
+static kv_rc_t kv_wal_new_header(kv_wal_t *log, int fd,
+    kv_wal_position_t *to);
 
 
-kv_log_t *
-kv_log_create(kv_io_t *io, int dirfd, kv_log_state_t *state,
+kv_wal_t *
+kv_wal_create(kv_io_t *io, int dirfd, kv_wal_state_t *state,
     uint64_t segment_size, size_t max_batch)
 {
-    kv_log_t  *log;
+    kv_wal_t  *log;
 
-    assert(segment_size >= KV_LOG_SIZE_MIN && segment_size % 4096 == 0);
+    assert(segment_size >= KV_WAL_SIZE_MIN && segment_size % 4096 == 0);
     assert(max_batch > sizeof(kv_batch_header_t) && max_batch <= UINT32_MAX
            && max_batch <= segment_size - KV_SEGMENT_HEADER);
 
-    log = calloc(1, sizeof(kv_log_t));
+    log = calloc(1, sizeof(kv_wal_t));
 
     if (log == NULL) {
         return NULL;
@@ -77,7 +77,7 @@ kv_log_create(kv_io_t *io, int dirfd, kv_log_state_t *state,
 
     /* each piece that is referred to may have staged bytes before it */
 
-    log->iov_max = 2 * (max_batch / KV_LOG_COPY) + 2;
+    log->iov_max = 2 * (max_batch / KV_WAL_COPY) + 2;
     log->iov = calloc(2 * log->iov_max, sizeof(struct iovec));
 
     /* the system gives the pages of a large block when they are first used */
@@ -85,22 +85,22 @@ kv_log_create(kv_io_t *io, int dirfd, kv_log_state_t *state,
     log->staging = malloc(max_batch);
 
     if (log->iov == NULL || log->staging == NULL) {
-        kv_log_destroy(log);
+        kv_wal_destroy(log);
         return NULL;
     }
 
     log->iov_copy = log->iov + log->iov_max;
 
-    kv_log_reset(log);
+    kv_wal_reset(log);
 
     return log;
 }
 
 
 void
-kv_log_destroy(kv_log_t *log)
+kv_wal_destroy(kv_wal_t *log)
 {
-    kv_log_close(log);
+    kv_wal_close(log);
 
     kv_direct_destroy(&log->out);
     free(log->staging);
@@ -110,29 +110,29 @@ kv_log_destroy(kv_log_t *log)
 
 
 void
-kv_log_set_direct(kv_log_t *log, bool direct)
+kv_wal_set_direct(kv_wal_t *log, bool direct)
 {
     log->direct = direct;
 }
 
 
 void
-kv_log_set_reserve(kv_log_t *log, size_t reserve)
+kv_wal_set_reserve(kv_wal_t *log, size_t reserve)
 {
     log->reserve = reserve;
 }
 
 
 void
-kv_log_begin(kv_log_t *log)
+kv_wal_begin(kv_wal_t *log)
 {
-    kv_log_settle(log->state);
-    kv_log_reset(log);
+    kv_wal_settle(log->state);
+    kv_wal_reset(log);
 }
 
 
 kv_rc_t
-kv_log_add(kv_log_t *log, const kv_record_t *rec)
+kv_wal_add(kv_wal_t *log, const kv_record_t *rec)
 {
     size_t               i, n, size;
     const struct iovec  *piece;
@@ -145,20 +145,20 @@ kv_log_add(kv_log_t *log, const kv_record_t *rec)
     }
 
     n = kv_record_encode_head(rec, log->staging + log->staged);
-    kv_log_stage(log, n);
+    kv_wal_stage(log, n);
 
     for (i = 0; rec->value_len && i < rec->value_n; i++) {
         piece = &rec->value[i];
 
         assert(piece->iov_len <= size - n);
 
-        if (piece->iov_len >= KV_LOG_COPY) {
-            kv_log_refer(log, piece);
+        if (piece->iov_len >= KV_WAL_COPY) {
+            kv_wal_refer(log, piece);
 
         } else if (piece->iov_len) {
             memcpy(log->staging + log->staged, piece->iov_base,
                    piece->iov_len);
-            kv_log_stage(log, piece->iov_len);
+            kv_wal_stage(log, piece->iov_len);
         }
 
         n += piece->iov_len;
@@ -168,7 +168,7 @@ kv_log_add(kv_log_t *log, const kv_record_t *rec)
 
     if (n < size) {
         memset(log->staging + log->staged, 0, size - n);
-        kv_log_stage(log, size - n);
+        kv_wal_stage(log, size - n);
     }
 
     log->len += size;
@@ -180,13 +180,13 @@ kv_log_add(kv_log_t *log, const kv_record_t *rec)
 
 
 kv_rc_t
-kv_log_write(kv_log_t *log, kv_err_t *err)
+kv_wal_write(kv_wal_t *log, kv_err_t *err)
 {
     size_t             i, skip, written;
     kv_rc_t            rc;
-    kv_log_state_t    *state;
+    kv_wal_state_t    *state;
     kv_batch_header_t  h;
-    kv_log_position_t  to;
+    kv_wal_position_t  to;
 
     if (log->count == 0) {
         return KV_OK;
@@ -194,15 +194,15 @@ kv_log_write(kv_log_t *log, kv_err_t *err)
 
     state = log->state;
 
-    kv_log_settle(state);
+    kv_wal_settle(state);
 
-    rc = kv_log_place(log, err);
+    rc = kv_wal_place(log, err);
 
     if (rc != KV_OK) {
         return rc;
     }
 
-    kv_log_header(log, &h, log->len - sizeof(h), log->count);
+    kv_wal_header(log, &h, log->len - sizeof(h), log->count);
 
     h.crc = kv_crc32c(0, (uint8_t *) &h + 8, sizeof(h) - 8);
     skip = sizeof(h);
@@ -221,7 +221,7 @@ kv_log_write(kv_log_t *log, kv_err_t *err)
                           state->offset);
 
     if (rc != KV_OK) {
-        kv_log_write_failed(log, rc, log->len, err);
+        kv_wal_write_failed(log, rc, log->len, err);
         return rc;
     }
 
@@ -231,48 +231,48 @@ kv_log_write(kv_log_t *log, kv_err_t *err)
     to.offset = state->offset + log->len;
     to.next_lsn = state->next_lsn + log->count;
 
-    kv_log_move(state, &to);
+    kv_wal_move(state, &to);
 
     atomic_fetch_add_explicit(&state->bytes, log->len, memory_order_relaxed);
     atomic_fetch_add_explicit(&state->written, written, memory_order_relaxed);
 
-    kv_log_reset(log);
+    kv_wal_reset(log);
 
     return KV_OK;
 }
 
 
 size_t
-kv_log_pending(const kv_log_t *log)
+kv_wal_pending(const kv_wal_t *log)
 {
     return log->count ? log->len : 0;
 }
 
 
 kv_rc_t
-kv_log_check(kv_log_t *log, kv_err_t *err)
+kv_wal_check(kv_wal_t *log, kv_err_t *err)
 {
-    kv_log_settle(log->state);
+    kv_wal_settle(log->state);
 
     if (log->state->rewrite_end) {
-        return kv_log_sync(log, err);
+        return kv_wal_sync(log, err);
     }
 
-    return log->state->segment_size ? kv_log_current(log, err) : KV_OK;
+    return log->state->segment_size ? kv_wal_current(log, err) : KV_OK;
 }
 
 
 kv_rc_t
-kv_log_sync(kv_log_t *log, kv_err_t *err)
+kv_wal_sync(kv_wal_t *log, kv_err_t *err)
 {
     char             name[KV_NAME_MAX];
     kv_rc_t          rc;
     uint64_t         last;
-    kv_log_state_t  *state;
+    kv_wal_state_t  *state;
 
     state = log->state;
 
-    kv_log_settle(state);
+    kv_wal_settle(state);
 
     last = state->next_lsn - 1;
 
@@ -281,7 +281,7 @@ kv_log_sync(kv_log_t *log, kv_err_t *err)
     }
 
     if (state->rewrite_end) {
-        rc = kv_log_rewrite_tail(log, err);
+        rc = kv_wal_rewrite_tail(log, err);
 
         if (rc != KV_OK) {
             return rc;
@@ -290,7 +290,7 @@ kv_log_sync(kv_log_t *log, kv_err_t *err)
 
     /* all segments before the current one were synced before it was begun */
 
-    rc = kv_log_current(log, err);
+    rc = kv_wal_current(log, err);
 
     if (rc != KV_OK) {
         return rc;
@@ -300,8 +300,8 @@ kv_log_sync(kv_log_t *log, kv_err_t *err)
 
     if (rc != KV_OK) {
         kv_err_set(err, "%s: syncing up to offset %" PRIu64 " failed: %s; %s",
-                   kv_log_name(name, KV_LOG_SEGMENT, state->segment_lsn),
-                   state->offset, strerror(errno), kv_log_advice(rc));
+                   kv_wal_name(name, KV_WAL_SEGMENT, state->segment_lsn),
+                   state->offset, strerror(errno), kv_wal_advice(rc));
         return rc;
     }
 
@@ -312,12 +312,12 @@ kv_log_sync(kv_log_t *log, kv_err_t *err)
 
 
 /*
- * What the start could not do for want of room: see kv_log_rewrite().  With a
+ * What the start could not do for want of room: see kv_wal_rewrite().  With a
  * descriptor of its own, as the other one may have to keep to whole blocks.
  */
 
 static kv_rc_t
-kv_log_rewrite_tail(kv_log_t *log, kv_err_t *err)
+kv_wal_rewrite_tail(kv_wal_t *log, kv_err_t *err)
 {
     int              fd, saved;
     char             name[KV_NAME_MAX];
@@ -326,12 +326,12 @@ kv_log_rewrite_tail(kv_log_t *log, kv_err_t *err)
     uint8_t          buf[KV_SEGMENT_HEADER];
     ssize_t          got;
     uint64_t         offset, size;
-    kv_log_state_t  *state;
+    kv_wal_state_t  *state;
 
     state = log->state;
 
-    fd = kv_log_open(log, state->segment_lsn, buf, &size);
-    rc = fd == -1 ? kv_log_rc() : KV_OK;
+    fd = kv_wal_open(log, state->segment_lsn, buf, &size);
+    rc = fd == -1 ? kv_wal_rc() : KV_OK;
 
     for (offset = state->rewrite; rc == KV_OK && offset < state->rewrite_end;
          offset += n)
@@ -352,7 +352,7 @@ kv_log_rewrite_tail(kv_log_t *log, kv_err_t *err)
     /* a sync that found no room is not believed: all is written again */
 
     if (rc == KV_OK && kv_io_sync(log->io, fd) != KV_OK) {
-        rc = kv_log_rc();
+        rc = kv_wal_rc();
     }
 
     saved = errno;
@@ -369,33 +369,33 @@ kv_log_rewrite_tail(kv_log_t *log, kv_err_t *err)
     }
 
     kv_err_set(err, "%s: writing the log's end once more failed: %s; %s",
-               kv_log_name(name, KV_LOG_SEGMENT, state->segment_lsn),
-               strerror(errno), kv_log_advice(rc));
+               kv_wal_name(name, KV_WAL_SEGMENT, state->segment_lsn),
+               strerror(errno), kv_wal_advice(rc));
 
     return rc;
 }
 
 
 kv_rc_t
-kv_log_mark(kv_log_t *log, kv_err_t *err)
+kv_wal_mark(kv_wal_t *log, kv_err_t *err)
 {
     kv_rc_t            rc;
     struct iovec       iov;
-    kv_log_state_t    *state;
+    kv_wal_state_t    *state;
     kv_batch_header_t  h;
 
     state = log->state;
 
-    kv_log_settle(state);
+    kv_wal_settle(state);
 
-    if (state->segment_size < KV_LOG_MARK
-        || state->offset > state->segment_size - KV_LOG_MARK
-        || kv_log_current(log, NULL) != KV_OK)
+    if (state->segment_size < KV_WAL_MARK
+        || state->offset > state->segment_size - KV_WAL_MARK
+        || kv_wal_current(log, NULL) != KV_OK)
     {
         return KV_OK;
     }
 
-    kv_log_header(log, &h, 0, 0);
+    kv_wal_header(log, &h, 0, 0);
     h.crc = kv_crc32c(0, (uint8_t *) &h + 8, sizeof(h) - 8);
 
     iov.iov_base = &h;
@@ -407,7 +407,7 @@ kv_log_mark(kv_log_t *log, kv_err_t *err)
         return KV_OK;
     }
 
-    kv_log_write_failed(log, rc, KV_LOG_MARK, err);
+    kv_wal_write_failed(log, rc, KV_WAL_MARK, err);
 
     return rc;
 }
@@ -416,23 +416,23 @@ kv_log_mark(kv_log_t *log, kv_err_t *err)
 /* Names the file, where in it, and what to do. */
 
 static void
-kv_log_write_failed(kv_log_t *log, kv_rc_t rc, size_t len, kv_err_t *err)
+kv_wal_write_failed(kv_wal_t *log, kv_rc_t rc, size_t len, kv_err_t *err)
 {
     char             name[KV_NAME_MAX];
-    kv_log_state_t  *state;
+    kv_wal_state_t  *state;
 
     state = log->state;
 
     kv_err_set(err, "%s: writing %zu bytes at offset %" PRIu64 " failed: %s; "
-               "%s", kv_log_name(name, KV_LOG_SEGMENT, state->segment_lsn),
-               len, state->offset, strerror(errno), kv_log_advice(rc));
+               "%s", kv_wal_name(name, KV_WAL_SEGMENT, state->segment_lsn),
+               len, state->offset, strerror(errno), kv_wal_advice(rc));
 }
 
 
 /* What to do about it; see kv_state.h. */
 
 static const char *
-kv_log_advice(kv_rc_t rc)
+kv_wal_advice(kv_rc_t rc)
 {
     switch (rc) {
 
@@ -449,7 +449,7 @@ kv_log_advice(kv_rc_t rc)
 
 
 static void
-kv_log_reset(kv_log_t *log)
+kv_wal_reset(kv_wal_t *log)
 {
     log->staged = 0;
     log->iov_n = 0;
@@ -457,14 +457,14 @@ kv_log_reset(kv_log_t *log)
     log->count = 0;
     log->puts = 0;
 
-    kv_log_stage(log, sizeof(kv_batch_header_t));
+    kv_wal_stage(log, sizeof(kv_batch_header_t));
 }
 
 
 /* Takes the next `n` bytes of the staging buffer into the batch. */
 
 static void
-kv_log_stage(kv_log_t *log, size_t n)
+kv_wal_stage(kv_wal_t *log, size_t n)
 {
     uint8_t       *p;
     struct iovec  *last;
@@ -492,7 +492,7 @@ kv_log_stage(kv_log_t *log, size_t n)
 
 
 static void
-kv_log_refer(kv_log_t *log, const struct iovec *piece)
+kv_wal_refer(kv_wal_t *log, const struct iovec *piece)
 {
     assert(log->iov_n < log->iov_max);
 
@@ -503,7 +503,7 @@ kv_log_refer(kv_log_t *log, const struct iovec *piece)
 /* The header of a batch at the log's end, but for its checksum. */
 
 static void
-kv_log_header(kv_log_t *log, kv_batch_header_t *h, size_t len, uint32_t count)
+kv_wal_header(kv_wal_t *log, kv_batch_header_t *h, size_t len, uint32_t count)
 {
     h->magic = KV_BATCH_MAGIC;
     h->crc = 0;
@@ -523,14 +523,14 @@ kv_log_header(kv_log_t *log, kv_batch_header_t *h, size_t len, uint32_t count)
  */
 
 static kv_rc_t
-kv_log_current(kv_log_t *log, kv_err_t *err)
+kv_wal_current(kv_wal_t *log, kv_err_t *err)
 {
     int                   fd;
     char                  name[KV_NAME_MAX];
     kv_rc_t               rc;
     uint8_t               buf[KV_SEGMENT_HEADER];
     uint64_t              size;
-    kv_log_state_t       *state;
+    kv_wal_state_t       *state;
     kv_segment_header_t   h;
 
     state = log->state;
@@ -541,19 +541,19 @@ kv_log_current(kv_log_t *log, kv_err_t *err)
         return KV_OK;
     }
 
-    kv_log_close(log);
+    kv_wal_close(log);
 
-    (void) kv_log_name(name, KV_LOG_SEGMENT, state->segment_lsn);
+    (void) kv_wal_name(name, KV_WAL_SEGMENT, state->segment_lsn);
 
-    fd = kv_log_open(log, state->segment_lsn, buf, &size);
+    fd = kv_wal_open(log, state->segment_lsn, buf, &size);
 
     if (fd == -1) {
-        rc = kv_log_rc();
+        rc = kv_wal_rc();
         kv_err_set(err, "%s: the current segment cannot be opened: %s; %s",
                    name, strerror(errno), errno == ENOENT
                    ? "a restart would lose the writes in it: first put it "
                      "back (another worker's /proc/<pid>/fd may still have it)"
-                   : kv_log_advice(rc));
+                   : kv_wal_advice(rc));
         return rc;
     }
 
@@ -567,14 +567,14 @@ kv_log_current(kv_log_t *log, kv_err_t *err)
         return KV_ERROR;
     }
 
-    kv_log_use(log, fd, state->segment_lsn, state->segment_salt);
+    kv_wal_use(log, fd, state->segment_lsn, state->segment_salt);
 
     return KV_OK;
 }
 
 
 static void
-kv_log_use(kv_log_t *log, int fd, uint64_t lsn, uint64_t salt)
+kv_wal_use(kv_wal_t *log, int fd, uint64_t lsn, uint64_t salt)
 {
     log->fd = fd;
     log->fd_lsn = lsn;
@@ -590,10 +590,10 @@ kv_log_use(kv_log_t *log, int fd, uint64_t lsn, uint64_t salt)
  */
 
 static kv_rc_t
-kv_log_there(kv_log_t *log, kv_err_t *err)
+kv_wal_there(kv_wal_t *log, kv_err_t *err)
 {
     char             name[KV_NAME_MAX];
-    kv_log_state_t  *state;
+    kv_wal_state_t  *state;
 
     state = log->state;
 
@@ -606,7 +606,7 @@ kv_log_there(kv_log_t *log, kv_err_t *err)
 
     kv_err_set(err, "%s: the current segment was deleted, and a restart would "
                "lose the writes in it: first copy \"/proc/%d/fd/%d\" to its "
-               "place", kv_log_name(name, KV_LOG_SEGMENT, state->segment_lsn),
+               "place", kv_wal_name(name, KV_WAL_SEGMENT, state->segment_lsn),
                (int) getpid(), log->fd);
     errno = ENOENT;
 
@@ -621,26 +621,26 @@ kv_log_there(kv_log_t *log, kv_err_t *err)
  */
 
 static kv_rc_t
-kv_log_place(kv_log_t *log, kv_err_t *err)
+kv_wal_place(kv_wal_t *log, kv_err_t *err)
 {
     kv_rc_t  rc;
 
-    rc = kv_log_there(log, err);
+    rc = kv_wal_there(log, err);
 
     if (rc != KV_OK) {
         return rc;
     }
 
-    if (!kv_log_full(log, log->reserve)) {
-        return kv_log_current(log, err);
+    if (!kv_wal_full(log, log->reserve)) {
+        return kv_wal_current(log, err);
     }
 
-    rc = kv_log_next_segment(log, err);
+    rc = kv_wal_next_segment(log, err);
 
     if ((rc == KV_NO_SPACE || rc == KV_AGAIN) && log->puts == 0
-        && !kv_log_full(log, 0))
+        && !kv_wal_full(log, 0))
     {
-        rc = kv_log_current(log, err);
+        rc = kv_wal_current(log, err);
     }
 
     return rc;
@@ -654,10 +654,10 @@ kv_log_place(kv_log_t *log, kv_err_t *err)
  */
 
 static bool
-kv_log_full(kv_log_t *log, size_t reserve)
+kv_wal_full(kv_wal_t *log, size_t reserve)
 {
     size_t           n;
-    kv_log_state_t  *state;
+    kv_wal_state_t  *state;
 
     state = log->state;
     n = log->len;
@@ -667,7 +667,7 @@ kv_log_full(kv_log_t *log, size_t reserve)
     }
 
     if (state->offset != KV_SEGMENT_HEADER) {
-        n += KV_LOG_MARK + reserve;
+        n += KV_WAL_MARK + reserve;
     }
 
     return n > state->segment_size - state->offset;
@@ -675,33 +675,33 @@ kv_log_full(kv_log_t *log, size_t reserve)
 
 
 static kv_rc_t
-kv_log_next_segment(kv_log_t *log, kv_err_t *err)
+kv_wal_next_segment(kv_wal_t *log, kv_err_t *err)
 {
     int                fd, saved;
     char               tmp[KV_NAME_MAX], name[KV_NAME_MAX];
     bool               more;
     kv_rc_t            rc;
-    kv_log_state_t    *state;
-    kv_log_position_t  to, closed;
+    kv_wal_state_t    *state;
+    kv_wal_position_t  to, closed;
 
     state = log->state;
 
-    rc = kv_log_sync(log, err);
+    rc = kv_wal_sync(log, err);
 
     if (rc != KV_OK) {
         return rc;
     }
 
-    (void) kv_log_name(tmp, KV_LOG_SEGMENT_TMP, state->next_lsn);
-    (void) kv_log_name(name, KV_LOG_SEGMENT, state->next_lsn);
+    (void) kv_wal_name(tmp, KV_WAL_SEGMENT_TMP, state->next_lsn);
+    (void) kv_wal_name(name, KV_WAL_SEGMENT, state->next_lsn);
 
-    rc = kv_log_new_file(log, tmp, &fd);
+    rc = kv_wal_new_file(log, tmp, &fd);
 
     if (rc != KV_OK) {
         goto failed;
     }
 
-    rc = kv_log_new_header(log, fd, &to);
+    rc = kv_wal_new_header(log, fd, &to);
 
     if (rc != KV_OK) {
         goto half_made;
@@ -713,10 +713,10 @@ kv_log_next_segment(kv_log_t *log, kv_err_t *err)
     closed.offset = state->segment_size;
     closed.next_lsn = state->next_lsn;
 
-    kv_log_move(state, &closed);
+    kv_wal_move(state, &closed);
 
     if (log->io->rename(log->io, log->dirfd, tmp, name) == -1) {
-        rc = kv_log_rc();
+        rc = kv_wal_rc();
         goto half_made;
     }
 
@@ -725,7 +725,7 @@ kv_log_next_segment(kv_log_t *log, kv_err_t *err)
     /* nobody believes in the name yet: the next try makes it anew */
 
     if (kv_io_sync_dir(log->io, log->dirfd) != KV_OK) {
-        rc = kv_log_rc();
+        rc = kv_wal_rc();
         saved = errno;
         (void) log->io->close(log->io, fd);
 
@@ -737,14 +737,14 @@ kv_log_next_segment(kv_log_t *log, kv_err_t *err)
         goto failed;
     }
 
-    kv_log_move(state, &to);
+    kv_wal_move(state, &to);
 
     if (more) {
         atomic_fetch_add_explicit(&state->segments, 1, memory_order_relaxed);
     }
 
-    kv_log_close(log);
-    kv_log_use(log, fd, to.segment_lsn, to.segment_salt);
+    kv_wal_close(log);
+    kv_wal_use(log, fd, to.segment_lsn, to.segment_salt);
 
     return KV_OK;
 
@@ -758,7 +758,7 @@ half_made:
 failed:
 
     kv_err_set(err, "%s: the new segment cannot be made: %s; %s", name,
-               strerror(errno), kv_log_advice(rc));
+               strerror(errno), kv_wal_advice(rc));
 
     return rc;
 }
@@ -770,12 +770,12 @@ failed:
  */
 
 static kv_rc_t
-kv_log_new_file(kv_log_t *log, char *tmp, int *fd)
+kv_wal_new_file(kv_wal_t *log, char *tmp, int *fd)
 {
     kv_rc_t   rc;
     uint64_t  number;
 
-    rc = kv_log_take_spare(log, tmp, fd);
+    rc = kv_wal_take_spare(log, tmp, fd);
 
     if (rc != KV_NOT_FOUND) {
         return rc;
@@ -784,13 +784,13 @@ kv_log_new_file(kv_log_t *log, char *tmp, int *fd)
     number = log->state->next_lsn;
 
     do {
-        (void) kv_log_name(tmp, KV_LOG_SEGMENT_TMP, number++);
+        (void) kv_wal_name(tmp, KV_WAL_SEGMENT_TMP, number++);
 
         rc = kv_io_preallocate(log->io, log->dirfd, tmp,
                                (off_t) log->segment_size, NULL, fd);
 
     } while (rc == KV_ERROR && errno == EEXIST
-             && number - log->state->next_lsn < KV_LOG_TMP_TRIES);
+             && number - log->state->next_lsn < KV_WAL_TMP_TRIES);
 
     return rc;
 }
@@ -799,7 +799,7 @@ kv_log_new_file(kv_log_t *log, char *tmp, int *fd)
 /* Puts the file to use: header, salt, sync.  *to is its beginning. */
 
 static kv_rc_t
-kv_log_new_header(kv_log_t *log, int fd, kv_log_position_t *to)
+kv_wal_new_header(kv_wal_t *log, int fd, kv_wal_position_t *to)
 {
     kv_rc_t              rc;
     uint8_t              buf[KV_SEGMENT_HEADER];
@@ -814,12 +814,12 @@ kv_log_new_header(kv_log_t *log, int fd, kv_log_position_t *to)
     h.first_lsn = log->state->next_lsn;
 
     if (getrandom(&h.salt, sizeof(h.salt), 0) != sizeof(h.salt)) {
-        return kv_log_rc();
+        return kv_wal_rc();
     }
 
     memcpy(buf, &h, sizeof(h));
 
-    h.crc = kv_log_header_crc(buf);
+    h.crc = kv_wal_header_crc(buf);
 
     memcpy(buf, &h, sizeof(h));
 
@@ -832,7 +832,7 @@ kv_log_new_header(kv_log_t *log, int fd, kv_log_position_t *to)
     /* nothing was believed of this file yet: a full disk may pass */
 
     if (kv_io_sync(log->io, fd) != KV_OK) {
-        return kv_log_rc();
+        return kv_wal_rc();
     }
 
     to->segment_lsn = h.first_lsn;
@@ -846,17 +846,17 @@ kv_log_new_header(kv_log_t *log, int fd, kv_log_position_t *to)
 
 
 void
-kv_log_move(kv_log_state_t *state, const kv_log_position_t *to)
+kv_wal_move(kv_wal_state_t *state, const kv_wal_position_t *to)
 {
     state->to = *to;
     atomic_store(&state->moving, 1);
 
-    kv_log_settle(state);
+    kv_wal_settle(state);
 }
 
 
 void
-kv_log_settle(kv_log_state_t *state)
+kv_wal_settle(kv_wal_state_t *state)
 {
     if (atomic_load(&state->moving) == 0) {
         return;
@@ -873,7 +873,7 @@ kv_log_settle(kv_log_state_t *state)
 
 
 void
-kv_log_close(kv_log_t *log)
+kv_wal_close(kv_wal_t *log)
 {
     if (log->fd != -1) {
         kv_direct_use(&log->out, -1, false);

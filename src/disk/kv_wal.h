@@ -3,20 +3,20 @@
  * The write-ahead log: segments of a fixed size, preallocated and recycled.
  * The format, and what makes a batch the end or a damage, is in kv_format.h.
  *
- * Two parts.  kv_log_state_t is in the zone, belongs to whoever holds the
+ * Two parts.  kv_wal_state_t is in the zone, belongs to whoever holds the
  * commit lock, and says where the log ends; it changes only after the bytes
  * are where it says, so a committer that dies leaves the end of the last
  * good batch, and the next one writes over what the dead one began: that is
- * how the log is cut back.  kv_log_t is a process's own handle: a descriptor
+ * how the log is cut back.  kv_wal_t is a process's own handle: a descriptor
  * of the current segment and a buffer.
  *
- * A batch is built (kv_log_begin, kv_log_add), written (kv_log_write) and
- * synced (kv_log_sync).  Nothing here decides when.
+ * A batch is built (kv_wal_begin, kv_wal_add), written (kv_wal_write) and
+ * synced (kv_wal_sync).  Nothing here decides when.
  */
 
 
-#ifndef KV_LOG_H
-#define KV_LOG_H
+#ifndef KV_WAL_H
+#define KV_WAL_H
 
 
 #include <signal.h>
@@ -32,13 +32,13 @@ typedef struct {
     uint64_t          offset;         /* where the next batch goes; the size
                                          if no more may go there */
     uint64_t          next_lsn;       /* the LSN it will have */
-} kv_log_position_t;
+} kv_wal_position_t;
 
 
 /*
  * Where the log stands.  In shared memory; written by the holder of the
  * commit lock alone, read by anyone (for statistics).  All zeroes, but for
- * next_lsn = 1, is a log without anything; else kv_log_replay() fills it.
+ * next_lsn = 1, is a log without anything; else kv_wal_replay() fills it.
  *
  * The first five fields move together, and a process can be killed between
  * two of them: the new position is put aside first, and `moving` set, so that
@@ -46,7 +46,7 @@ typedef struct {
  */
 
 typedef struct {
-    uint64_t           segment_lsn;   /* as in kv_log_position_t */
+    uint64_t           segment_lsn;   /* as in kv_wal_position_t */
     uint64_t           segment_salt;
     uint64_t           segment_size;
     uint64_t           offset;
@@ -59,12 +59,12 @@ typedef struct {
                                          on have to be written once more */
     _Atomic uint64_t   rewrite_end;   /* up to here; 0: none.  Until that is
                                          done nothing more is written */
-    kv_log_position_t  to;            /* while moving: the new position */
+    kv_wal_position_t  to;            /* while moving: the new position */
     _Atomic uint32_t   moving;
-} kv_log_state_t;
+} kv_wal_state_t;
 
 
-typedef struct kv_log_s  kv_log_t;
+typedef struct kv_wal_s  kv_wal_t;
 
 
 /*
@@ -74,7 +74,7 @@ typedef struct kv_log_s  kv_log_t;
  * that one batch may have, its header included; at most segment_size - 4096.
  * Returns NULL when out of memory.  Not for two threads at once.
  */
-kv_log_t *kv_log_create(kv_io_t *io, int dirfd, kv_log_state_t *state,
+kv_wal_t *kv_wal_create(kv_io_t *io, int dirfd, kv_wal_state_t *state,
     uint64_t segment_size, size_t max_batch);
 
 /*
@@ -82,32 +82,32 @@ kv_log_t *kv_log_create(kv_io_t *io, int dirfd, kv_log_state_t *state,
  * that are synced after each batch; off at first.  To be said before anything
  * is written.
  */
-void kv_log_set_direct(kv_log_t *log, bool direct);
+void kv_wal_set_direct(kv_wal_t *log, bool direct);
 
 /*
  * Batches leave so many bytes at a segment's end, unless they fill one by
  * themselves; a batch without puts is written there when no new segment can be
  * made.  0 at first.
  */
-void kv_log_set_reserve(kv_log_t *log, size_t reserve);
+void kv_wal_set_reserve(kv_wal_t *log, size_t reserve);
 
 /* Closes what it has open and frees it.  The state stays. */
-void kv_log_destroy(kv_log_t *log);
+void kv_wal_destroy(kv_wal_t *log);
 
 /*
  * Starts a batch whose first record will have the LSN state->next_lsn (to be
  * read after this call: it may have to finish what a dead process began).
  */
-void kv_log_begin(kv_log_t *log);
+void kv_wal_begin(kv_wal_t *log);
 
 /*
  * Adds a record.  Its key and value must stay as they are until
- * kv_log_write() returns, unless they are small (then they are copied; the
+ * kv_wal_write() returns, unless they are small (then they are copied; the
  * caller cannot tell).  KV_OK, or KV_AGAIN if the batch would grow beyond
  * max_batch: write what is there, then begin the next.  A record that does
  * not even fit an empty batch is the caller's mistake (asserted).
  */
-kv_rc_t kv_log_add(kv_log_t *log, const kv_record_t *rec);
+kv_rc_t kv_wal_add(kv_wal_t *log, const kv_record_t *rec);
 
 /*
  * Writes the batch at the log's end, beginning a new segment first if the
@@ -121,7 +121,7 @@ kv_rc_t kv_log_add(kv_log_t *log, const kv_record_t *rec);
  * failed sync of the segment before: never to be tried again.  `err` is set in
  * all these cases.  An empty batch writes nothing and is KV_OK.
  */
-kv_rc_t kv_log_write(kv_log_t *log, kv_err_t *err);
+kv_rc_t kv_wal_write(kv_wal_t *log, kv_err_t *err);
 
 /*
  * Makes all that was written durable and moves durable_lsn on.  KV_OK;
@@ -129,16 +129,16 @@ kv_rc_t kv_log_write(kv_log_t *log, kv_err_t *err);
  * segment to open first: what kv_io_rc() says, and unless that is KV_ERROR
  * nothing was synced and nothing is lost, so another try is good.
  */
-kv_rc_t kv_log_sync(kv_log_t *log, kv_err_t *err);
+kv_rc_t kv_wal_sync(kv_wal_t *log, kv_err_t *err);
 
 /*
  * Whether the current segment is open, or can be opened now.  KV_OK, or what
  * kv_io_rc() says, `err` filled.  Under the commit lock.
  */
-kv_rc_t kv_log_check(kv_log_t *log, kv_err_t *err);
+kv_rc_t kv_wal_check(kv_wal_t *log, kv_err_t *err);
 
 /* The bytes that the batch being built takes in the log, 0 without records. */
-size_t kv_log_pending(const kv_log_t *log);
+size_t kv_wal_pending(const kv_wal_t *log);
 
 /*
  * Writes the mark (see kv_format.h) without syncing it.  KV_OK, also where
@@ -146,14 +146,14 @@ size_t kv_log_pending(const kv_log_t *log);
  * filled, if the writing failed: it begins with the block that the last batch
  * ends in, so that is as bad as the failed write of a batch.
  */
-kv_rc_t kv_log_mark(kv_log_t *log, kv_err_t *err);
+kv_rc_t kv_wal_mark(kv_wal_t *log, kv_err_t *err);
 
 /*
  * Marks and syncs the log, and leaves log-<LSN>.closed (see kv_format.h): what
  * a clean stop ends with, when nobody writes any more.  Nothing, where there is
  * no segment.  KV_OK, or KV_NO_SPACE, KV_AGAIN or KV_ERROR with `err` filled.
  */
-kv_rc_t kv_log_leave_closed(kv_log_t *log, kv_err_t *err);
+kv_rc_t kv_wal_leave_closed(kv_wal_t *log, kv_err_t *err);
 
 /*
  * Sees to it that a spare segment is there when the current one is full, so
@@ -162,7 +162,7 @@ kv_rc_t kv_log_leave_closed(kv_log_t *log, kv_err_t *err);
  * with a handle of its own; needs no commit lock.  KV_OK, KV_DECLINED (there
  * is one already), KV_CANCELLED, or what kv_io_rc() says.
  */
-kv_rc_t kv_log_prepare(kv_log_t *log, volatile sig_atomic_t *cancel);
+kv_rc_t kv_wal_prepare(kv_wal_t *log, volatile sig_atomic_t *cancel);
 
 /*
  * Gives up the segments whose records all have LSNs <= `lsn` (never the
@@ -170,10 +170,10 @@ kv_rc_t kv_log_prepare(kv_log_t *log, volatile sig_atomic_t *cancel);
  * under the commit lock): they become spares until there are `spares` of
  * those, the rest is deleted, and so is what has another name elsewhere, to
  * stay whole there; `hurry` as for kv_io_remove().  One caller at a
- * time, and not beside kv_log_prepare(); needs no commit lock.  KV_OK; or
+ * time, and not beside kv_wal_prepare(); needs no commit lock.  KV_OK; or
  * KV_ERROR or KV_AGAIN: at least one of them could not be deleted, and stays.
  */
-kv_rc_t kv_log_purge(kv_log_t *log, uint64_t lsn, uint64_t current_lsn,
+kv_rc_t kv_wal_purge(kv_wal_t *log, uint64_t lsn, uint64_t current_lsn,
     unsigned spares, const kv_io_hurry_t *hurry, kv_err_t *err);
 
 /* What a replay begins with, and whom it tells. */
@@ -189,7 +189,7 @@ typedef struct {
                                    /* what is wrong and could be passed over;
                                       may be NULL */
     void          *ctx;            /* for both */
-} kv_log_replay_t;
+} kv_wal_replay_t;
 
 
 /*
@@ -208,8 +208,8 @@ typedef struct {
  * written.  Memory is bounded by the segment size, time by the bytes in the
  * directory.
  */
-kv_rc_t kv_log_replay(kv_log_t *log, const kv_log_replay_t *from,
+kv_rc_t kv_wal_replay(kv_wal_t *log, const kv_wal_replay_t *from,
     kv_err_t *err);
 
 
-#endif /* KV_LOG_H */
+#endif /* KV_WAL_H */

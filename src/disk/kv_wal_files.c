@@ -3,7 +3,7 @@
  * The log's files: their names, spares to take segments from, and what to do
  * with segments that nobody needs any more.
  *
- * kv_log_prepare() and kv_log_purge() run beside commits of other processes.
+ * kv_wal_prepare() and kv_wal_purge() run beside commits of other processes.
  * What makes that safe: they touch no segment from the current one on, and a
  * spare belongs to whoever renamed it.
  */
@@ -15,31 +15,31 @@
 #include <stdlib.h>
 
 #include "base/kv_crc32c.h"
-#include "disk/kv_log_private.h"
-#include "base/kv_points.h"
+#include "disk/kv_wal_private.h"
+#include "base/kv_failpoint.h"
 
 
 typedef struct {
-    kv_log_name_t  *names;
+    kv_wal_name_t  *names;
     size_t          n;
     size_t          max;
     bool            failed;
-} kv_log_names_t;
+} kv_wal_names_t;
 
 
-static kv_rc_t kv_log_write_closed(kv_log_t *log, const kv_closed_t *closed,
+static kv_rc_t kv_wal_write_closed(kv_wal_t *log, const kv_closed_t *closed,
     kv_err_t *err);
-static bool kv_log_recycle(kv_log_t *log, uint64_t lsn, uint64_t n);
-static int kv_log_usable(kv_log_t *log, const char *name);
-static int kv_log_fits(kv_log_t *log, int fd);
-static uint64_t kv_log_free_spare(const kv_log_name_t *names, size_t n,
+static bool kv_wal_recycle(kv_wal_t *log, uint64_t lsn, uint64_t n);
+static int kv_wal_usable(kv_wal_t *log, const char *name);
+static int kv_wal_fits(kv_wal_t *log, int fd);
+static uint64_t kv_wal_free_spare(const kv_wal_name_t *names, size_t n,
     unsigned *spares);
-static void kv_log_list_cb(void *ctx, const char *name);
-static bool kv_log_parse(const char *name, kv_log_name_t *parsed);
-static int kv_log_compare(const void *one, const void *two);
+static void kv_wal_list_cb(void *ctx, const char *name);
+static bool kv_wal_parse(const char *name, kv_wal_name_t *parsed);
+static int kv_wal_compare(const void *one, const void *two);
 
 
-static const char  *kv_log_formats[] = {
+static const char  *kv_wal_formats[] = {
     "log-%016" PRIx64 ".kvl",
     "log-%016" PRIx64 ".tmp",
     "spare-%" PRIu64 ".kvl",
@@ -49,7 +49,7 @@ static const char  *kv_log_formats[] = {
 
 
 kv_rc_t
-kv_log_prepare(kv_log_t *log, volatile sig_atomic_t *cancel)
+kv_wal_prepare(kv_wal_t *log, volatile sig_atomic_t *cancel)
 {
     int             fd;
     char            tmp[KV_NAME_MAX], name[KV_NAME_MAX];
@@ -57,21 +57,21 @@ kv_log_prepare(kv_log_t *log, volatile sig_atomic_t *cancel)
     kv_rc_t         rc;
     uint64_t        number;
     unsigned        spares;
-    kv_log_name_t  *names;
+    kv_wal_name_t  *names;
 
-    rc = kv_log_list(log, &names, &n);
+    rc = kv_wal_list(log, &names, &n);
 
     if (rc != KV_OK) {
         return rc;
     }
 
-    number = kv_log_free_spare(names, n, &spares);
+    number = kv_wal_free_spare(names, n, &spares);
 
     for (i = 0; i < n; i++) {
 
-        (void) kv_log_name(name, names[i].kind, names[i].number);
+        (void) kv_wal_name(name, names[i].kind, names[i].number);
 
-        if (names[i].kind == KV_LOG_SPARE_TMP
+        if (names[i].kind == KV_WAL_SPARE_TMP
 
             /* what a dead predecessor left: out of the way, or we are */
 
@@ -81,11 +81,11 @@ kv_log_prepare(kv_log_t *log, volatile sig_atomic_t *cancel)
             number = kv_max(number, names[i].number + 1);
         }
 
-        if (names[i].kind != KV_LOG_SPARE) {
+        if (names[i].kind != KV_WAL_SPARE) {
             continue;
         }
 
-        switch (kv_log_usable(log, name)) {
+        switch (kv_wal_usable(log, name)) {
 
         case 1:
             free(names);
@@ -99,8 +99,8 @@ kv_log_prepare(kv_log_t *log, volatile sig_atomic_t *cancel)
 
     free(names);
 
-    (void) kv_log_name(tmp, KV_LOG_SPARE_TMP, number);
-    (void) kv_log_name(name, KV_LOG_SPARE, number);
+    (void) kv_wal_name(tmp, KV_WAL_SPARE_TMP, number);
+    (void) kv_wal_name(name, KV_WAL_SPARE, number);
 
     rc = kv_io_preallocate(log->io, log->dirfd, tmp,
                            (off_t) log->segment_size, cancel, &fd);
@@ -111,10 +111,10 @@ kv_log_prepare(kv_log_t *log, volatile sig_atomic_t *cancel)
 
     (void) log->io->close(log->io, fd);
 
-    kv_point(KV_POINT_SPARE_MADE);
+    kv_failpoint(KV_FAILPOINT_SPARE_MADE);
 
     if (log->io->rename(log->io, log->dirfd, tmp, name) == -1) {
-        rc = kv_log_rc();
+        rc = kv_wal_rc();
         (void) log->io->unlink(log->io, log->dirfd, tmp);
         return rc;
     }
@@ -124,7 +124,7 @@ kv_log_prepare(kv_log_t *log, volatile sig_atomic_t *cancel)
 
 
 kv_rc_t
-kv_log_purge(kv_log_t *log, uint64_t lsn, uint64_t current_lsn,
+kv_wal_purge(kv_wal_t *log, uint64_t lsn, uint64_t current_lsn,
     unsigned spares, const kv_io_hurry_t *hurry, kv_err_t *err)
 {
     char            name[KV_NAME_MAX];
@@ -132,9 +132,9 @@ kv_log_purge(kv_log_t *log, uint64_t lsn, uint64_t current_lsn,
     kv_rc_t         rc;
     uint64_t        number;
     unsigned        have;
-    kv_log_name_t  *names;
+    kv_wal_name_t  *names;
 
-    rc = kv_log_list(log, &names, &n);
+    rc = kv_wal_list(log, &names, &n);
 
     if (rc != KV_OK) {
         kv_err_set(err, "the data directory cannot be listed: %s; see to its "
@@ -142,15 +142,15 @@ kv_log_purge(kv_log_t *log, uint64_t lsn, uint64_t current_lsn,
         return rc;
     }
 
-    number = kv_log_free_spare(names, n, &have);
+    number = kv_wal_free_spare(names, n, &have);
     gone = 0;
 
     /* the next segment's first LSN says where one ends */
 
     for (i = 0; i + 1 < n; i++) {
 
-        if (names[i].kind != KV_LOG_SEGMENT
-            || names[i + 1].kind != KV_LOG_SEGMENT
+        if (names[i].kind != KV_WAL_SEGMENT
+            || names[i + 1].kind != KV_WAL_SEGMENT
             || names[i + 1].number > current_lsn
             || names[i + 1].number - 1 > lsn)
         {
@@ -158,17 +158,17 @@ kv_log_purge(kv_log_t *log, uint64_t lsn, uint64_t current_lsn,
         }
 
         if (gone) {
-            kv_point(KV_POINT_PURGING_LOG);
+            kv_failpoint(KV_FAILPOINT_PURGING_LOG);
         }
 
-        if (have < spares && kv_log_recycle(log, names[i].number, number)) {
+        if (have < spares && kv_wal_recycle(log, names[i].number, number)) {
             have++;
             number++;
             gone++;
             continue;
         }
 
-        (void) kv_log_name(name, KV_LOG_SEGMENT, names[i].number);
+        (void) kv_wal_name(name, KV_WAL_SEGMENT, names[i].number);
 
         if (kv_io_remove(log->io, log->dirfd, name, hurry) == -1
             && errno != ENOENT)
@@ -207,15 +207,15 @@ kv_log_purge(kv_log_t *log, uint64_t lsn, uint64_t current_lsn,
  */
 
 kv_rc_t
-kv_log_take_spare(kv_log_t *log, const char *tmp, int *fd)
+kv_wal_take_spare(kv_wal_t *log, const char *tmp, int *fd)
 {
     int             saved;
     char            name[KV_NAME_MAX];
     size_t          i, n;
     kv_rc_t         rc;
-    kv_log_name_t  *names;
+    kv_wal_name_t  *names;
 
-    rc = kv_log_list(log, &names, &n);
+    rc = kv_wal_list(log, &names, &n);
 
     if (rc != KV_OK) {
         return rc;
@@ -225,14 +225,14 @@ kv_log_take_spare(kv_log_t *log, const char *tmp, int *fd)
 
     for (i = 0; i < n; i++) {
 
-        (void) kv_log_name(name, names[i].kind, names[i].number);
+        (void) kv_wal_name(name, names[i].kind, names[i].number);
 
-        if (names[i].kind == KV_LOG_SEGMENT_TMP) {
+        if (names[i].kind == KV_WAL_SEGMENT_TMP) {
             /* what a dead predecessor left */
             (void) log->io->unlink(log->io, log->dirfd, name);
         }
 
-        if (names[i].kind != KV_LOG_SPARE) {
+        if (names[i].kind != KV_WAL_SPARE) {
             continue;
         }
 
@@ -241,7 +241,7 @@ kv_log_take_spare(kv_log_t *log, const char *tmp, int *fd)
                 continue;
             }
 
-            rc = kv_log_rc();
+            rc = kv_wal_rc();
             break;
         }
 
@@ -251,11 +251,11 @@ kv_log_take_spare(kv_log_t *log, const char *tmp, int *fd)
             saved = errno;
             (void) log->io->unlink(log->io, log->dirfd, tmp);
             errno = saved;
-            rc = kv_log_rc();
+            rc = kv_wal_rc();
             break;
         }
 
-        if (kv_log_fits(log, *fd) == 1) {
+        if (kv_wal_fits(log, *fd) == 1) {
             rc = KV_OK;
             break;
         }
@@ -273,14 +273,14 @@ kv_log_take_spare(kv_log_t *log, const char *tmp, int *fd)
 /* Turns a segment into the spare `n`, if its size is right. */
 
 static bool
-kv_log_recycle(kv_log_t *log, uint64_t lsn, uint64_t n)
+kv_wal_recycle(kv_wal_t *log, uint64_t lsn, uint64_t n)
 {
     char  name[KV_NAME_MAX], spare[KV_NAME_MAX];
 
-    (void) kv_log_name(name, KV_LOG_SEGMENT, lsn);
-    (void) kv_log_name(spare, KV_LOG_SPARE, n);
+    (void) kv_wal_name(name, KV_WAL_SEGMENT, lsn);
+    (void) kv_wal_name(spare, KV_WAL_SPARE, n);
 
-    return kv_log_usable(log, name) == 1
+    return kv_wal_usable(log, name) == 1
            && log->io->rename(log->io, log->dirfd, name, spare) == 0;
 }
 
@@ -288,7 +288,7 @@ kv_log_recycle(kv_log_t *log, uint64_t lsn, uint64_t n)
 /* 1 if a segment can be made of the file, 0 if not, -1 on error. */
 
 static int
-kv_log_usable(kv_log_t *log, const char *name)
+kv_wal_usable(kv_wal_t *log, const char *name)
 {
     int  fd, rc;
 
@@ -298,7 +298,7 @@ kv_log_usable(kv_log_t *log, const char *name)
         return -1;
     }
 
-    rc = kv_log_fits(log, fd);
+    rc = kv_wal_fits(log, fd);
 
     (void) log->io->close(log->io, fd);
 
@@ -309,7 +309,7 @@ kv_log_usable(kv_log_t *log, const char *name)
 /* The size must be right, and nobody have a copy that is a name for it. */
 
 static int
-kv_log_fits(kv_log_t *log, int fd)
+kv_wal_fits(kv_wal_t *log, int fd)
 {
     off_t  size;
 
@@ -327,7 +327,7 @@ kv_log_fits(kv_log_t *log, int fd)
 /* How many spares there are, and a number above all of theirs. */
 
 static uint64_t
-kv_log_free_spare(const kv_log_name_t *names, size_t n, unsigned *spares)
+kv_wal_free_spare(const kv_wal_name_t *names, size_t n, unsigned *spares)
 {
     size_t    i;
     uint64_t  number;
@@ -336,7 +336,7 @@ kv_log_free_spare(const kv_log_name_t *names, size_t n, unsigned *spares)
     number = 0;
 
     for (i = 0; i < n; i++) {
-        if (names[i].kind == KV_LOG_SPARE) {
+        if (names[i].kind == KV_WAL_SPARE) {
             number = names[i].number + 1;
             (*spares)++;
         }
@@ -347,27 +347,27 @@ kv_log_free_spare(const kv_log_name_t *names, size_t n, unsigned *spares)
 
 
 char *
-kv_log_name(char *buf, kv_log_file_t kind, uint64_t number)
+kv_wal_name(char *buf, kv_wal_file_t kind, uint64_t number)
 {
-    (void) snprintf(buf, KV_NAME_MAX, kv_log_formats[kind], number);
+    (void) snprintf(buf, KV_NAME_MAX, kv_wal_formats[kind], number);
 
     return buf;
 }
 
 
 kv_rc_t
-kv_log_list(kv_log_t *log, kv_log_name_t **names, size_t *n)
+kv_wal_list(kv_wal_t *log, kv_wal_name_t **names, size_t *n)
 {
     int             saved;
-    kv_log_names_t  list;
+    kv_wal_names_t  list;
 
     memset(&list, 0, sizeof(list));
 
-    if (log->io->list(log->io, log->dirfd, kv_log_list_cb, &list) == -1) {
+    if (log->io->list(log->io, log->dirfd, kv_wal_list_cb, &list) == -1) {
         saved = errno;
         free(list.names);
         errno = saved;
-        return kv_log_rc();
+        return kv_wal_rc();
     }
 
     if (list.failed) {
@@ -377,7 +377,7 @@ kv_log_list(kv_log_t *log, kv_log_name_t **names, size_t *n)
     }
 
     if (list.n > 1) {
-        qsort(list.names, list.n, sizeof(kv_log_name_t), kv_log_compare);
+        qsort(list.names, list.n, sizeof(kv_wal_name_t), kv_wal_compare);
     }
 
     *names = list.names;
@@ -388,19 +388,19 @@ kv_log_list(kv_log_t *log, kv_log_name_t **names, size_t *n)
 
 
 static void
-kv_log_list_cb(void *ctx, const char *name)
+kv_wal_list_cb(void *ctx, const char *name)
 {
     size_t           max;
-    kv_log_name_t    parsed, *names;
-    kv_log_names_t  *list = ctx;
+    kv_wal_name_t    parsed, *names;
+    kv_wal_names_t  *list = ctx;
 
-    if (!kv_log_parse(name, &parsed)) {
+    if (!kv_wal_parse(name, &parsed)) {
         return;
     }
 
     if (list->n == list->max) {
         max = list->max ? 2 * list->max : 32;
-        names = realloc(list->names, max * sizeof(kv_log_name_t));
+        names = realloc(list->names, max * sizeof(kv_wal_name_t));
 
         if (names == NULL) {
             list->failed = true;
@@ -415,26 +415,26 @@ kv_log_list_cb(void *ctx, const char *name)
 }
 
 
-/* Only names that kv_log_name() makes are the log's. */
+/* Only names that kv_wal_name() makes are the log's. */
 
 static bool
-kv_log_parse(const char *name, kv_log_name_t *parsed)
+kv_wal_parse(const char *name, kv_wal_name_t *parsed)
 {
     char      again[KV_NAME_MAX];
     unsigned  kind;
 
-    for (kind = KV_LOG_SEGMENT; kind <= KV_LOG_CLOSED; kind++) {
+    for (kind = KV_WAL_SEGMENT; kind <= KV_WAL_CLOSED; kind++) {
 
         parsed->kind = kind;
-        parsed->number = kind < KV_LOG_SPARE || kind == KV_LOG_CLOSED
+        parsed->number = kind < KV_WAL_SPARE || kind == KV_WAL_CLOSED
                          ? strtoull(name + kv_min(strlen(name), 4u), NULL, 16)
                          : strtoull(name + kv_min(strlen(name), 6u), NULL, 10);
 
-        if (strcmp(kv_log_name(again, kind, parsed->number), name) == 0) {
+        if (strcmp(kv_wal_name(again, kind, parsed->number), name) == 0) {
 
             /* 0 is no LSN, and the reader takes UINT64_MAX for no limit */
 
-            return kind != KV_LOG_SEGMENT
+            return kind != KV_WAL_SEGMENT
                    || (parsed->number > 0 && parsed->number < UINT64_MAX);
         }
     }
@@ -444,10 +444,10 @@ kv_log_parse(const char *name, kv_log_name_t *parsed)
 
 
 static int
-kv_log_compare(const void *one, const void *two)
+kv_wal_compare(const void *one, const void *two)
 {
-    const kv_log_name_t  *a = one;
-    const kv_log_name_t  *b = two;
+    const kv_wal_name_t  *a = one;
+    const kv_wal_name_t  *b = two;
 
     if (a->kind != b->kind) {
         return a->kind < b->kind ? -1 : 1;
@@ -458,14 +458,14 @@ kv_log_compare(const void *one, const void *two)
 
 
 int
-kv_log_open(kv_log_t *log, uint64_t lsn, uint8_t *buf, uint64_t *size)
+kv_wal_open(kv_wal_t *log, uint64_t lsn, uint8_t *buf, uint64_t *size)
 {
     int      fd, saved;
     char     name[KV_NAME_MAX];
     off_t    bytes;
     ssize_t  n;
 
-    (void) kv_log_name(name, KV_LOG_SEGMENT, lsn);
+    (void) kv_wal_name(name, KV_WAL_SEGMENT, lsn);
 
     fd = log->io->open(log->io, log->dirfd, name, O_RDWR);
 
@@ -492,24 +492,24 @@ kv_log_open(kv_log_t *log, uint64_t lsn, uint8_t *buf, uint64_t *size)
 
 
 kv_rc_t
-kv_log_leave_closed(kv_log_t *log, kv_err_t *err)
+kv_wal_leave_closed(kv_wal_t *log, kv_err_t *err)
 {
     kv_rc_t          rc;
     kv_closed_t      closed;
-    kv_log_state_t  *state;
+    kv_wal_state_t  *state;
 
     state = log->state;
 
-    kv_log_settle(state);
+    kv_wal_settle(state);
 
     if (state->segment_size == 0) {
         return KV_OK;
     }
 
-    rc = kv_log_mark(log, err);
+    rc = kv_wal_mark(log, err);
 
     if (rc == KV_OK) {
-        rc = kv_log_sync(log, err);
+        rc = kv_wal_sync(log, err);
     }
 
     if (rc != KV_OK) {
@@ -526,33 +526,33 @@ kv_log_leave_closed(kv_log_t *log, kv_err_t *err)
     closed.offset = state->offset;
     closed.crc = kv_crc32c(0, &closed, sizeof(closed));
 
-    return kv_log_write_closed(log, &closed, err);
+    return kv_wal_write_closed(log, &closed, err);
 }
 
 
 static kv_rc_t
-kv_log_write_closed(kv_log_t *log, const kv_closed_t *closed, kv_err_t *err)
+kv_wal_write_closed(kv_wal_t *log, const kv_closed_t *closed, kv_err_t *err)
 {
     int      fd, saved;
     char     tmp[KV_NAME_MAX], name[KV_NAME_MAX];
     kv_rc_t  rc;
 
-    (void) kv_log_name(tmp, KV_LOG_SEGMENT_TMP, closed->lsn);
-    (void) kv_log_name(name, KV_LOG_CLOSED, closed->lsn);
+    (void) kv_wal_name(tmp, KV_WAL_SEGMENT_TMP, closed->lsn);
+    (void) kv_wal_name(name, KV_WAL_CLOSED, closed->lsn);
 
     (void) log->io->unlink(log->io, log->dirfd, tmp);
 
     fd = log->io->open(log->io, log->dirfd, tmp, O_WRONLY|O_CREAT|O_EXCL);
 
     if (fd == -1) {
-        rc = kv_log_rc();
+        rc = kv_wal_rc();
         goto failed;
     }
 
     rc = kv_io_write(log->io, fd, closed, sizeof(*closed), 0);
 
     if (rc == KV_OK && log->io->fsync(log->io, fd) == -1) {
-        rc = kv_log_rc();
+        rc = kv_wal_rc();
     }
 
     saved = errno;
@@ -563,7 +563,7 @@ kv_log_write_closed(kv_log_t *log, const kv_closed_t *closed, kv_err_t *err)
         && (log->io->rename(log->io, log->dirfd, tmp, name) == -1
             || kv_io_sync_dir(log->io, log->dirfd) != KV_OK))
     {
-        rc = kv_log_rc();
+        rc = kv_wal_rc();
     }
 
     if (rc == KV_OK) {
@@ -583,7 +583,7 @@ failed:
 
 
 kv_rc_t
-kv_log_read_closed(kv_log_t *log, uint64_t lsn, kv_closed_t *closed)
+kv_wal_read_closed(kv_wal_t *log, uint64_t lsn, kv_closed_t *closed)
 {
     int       fd, saved;
     char      name[KV_NAME_MAX];
@@ -591,7 +591,7 @@ kv_log_read_closed(kv_log_t *log, uint64_t lsn, kv_closed_t *closed)
     uint32_t  crc;
 
     fd = log->io->open(log->io, log->dirfd,
-                       kv_log_name(name, KV_LOG_CLOSED, lsn), O_RDONLY);
+                       kv_wal_name(name, KV_WAL_CLOSED, lsn), O_RDONLY);
 
     if (fd == -1) {
         return KV_ERROR;
@@ -623,7 +623,7 @@ kv_log_read_closed(kv_log_t *log, uint64_t lsn, kv_closed_t *closed)
 
 
 uint32_t
-kv_log_header_crc(const uint8_t *buf)
+kv_wal_header_crc(const uint8_t *buf)
 {
     uint32_t      crc;
     const size_t  field = offsetof(kv_segment_header_t, crc);
@@ -638,7 +638,7 @@ kv_log_header_crc(const uint8_t *buf)
 
 
 kv_rc_t
-kv_log_rc(void)
+kv_wal_rc(void)
 {
     return kv_io_rc(errno);
 }

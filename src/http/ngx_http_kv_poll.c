@@ -25,37 +25,37 @@
  * on the same processor has it for some ten microseconds at a time, who else
  * wants it for milliseconds.
  */
-#define NGX_HTTP_KV_LOOK           500000u
-#define NGX_HTTP_KV_LOOK_TURN      300000u
+#define NGX_HTTP_KV_POLL           500000u
+#define NGX_HTTP_KV_POLL_TURN      300000u
 
 /* how long it does not, after company, and after it was in vain */
-#define NGX_HTTP_KV_LOOK_COMPANY   10000000u
-#define NGX_HTTP_KV_LOOK_VAIN      100000000u
+#define NGX_HTTP_KV_POLL_COMPANY   10000000u
+#define NGX_HTTP_KV_POLL_VAIN      100000000u
 
 
-static void ngx_http_kv_look_handler(ngx_event_t *ev);
-static ngx_uint_t ngx_http_kv_look_again(ngx_http_kv_zone_t *zone,
+static void ngx_http_kv_poll_handler(ngx_event_t *ev);
+static ngx_uint_t ngx_http_kv_poll_again(ngx_http_kv_zone_t *zone,
     uint64_t now);
 
 
 void
-ngx_http_kv_look_init(ngx_http_kv_zone_t *zone)
+ngx_http_kv_poll_init(ngx_http_kv_zone_t *zone)
 {
-    ngx_memzero(&zone->look, sizeof(ngx_event_t));
-    zone->look.handler = ngx_http_kv_look_handler;
-    zone->look.data = zone;
-    zone->look.log = zone->log;
+    ngx_memzero(&zone->poll, sizeof(ngx_event_t));
+    zone->poll.handler = ngx_http_kv_poll_handler;
+    zone->poll.data = zone;
+    zone->poll.log = zone->log;
 
-    zone->look_not_before = 0;
+    zone->poll_not_before = 0;
 }
 
 
 void
-ngx_http_kv_look(ngx_http_kv_zone_t *zone)
+ngx_http_kv_poll(ngx_http_kv_zone_t *zone)
 {
     uint64_t  now;
 
-    if (zone->look.posted
+    if (zone->poll.posted
         || ngx_queue_head(&zone->waiting) != ngx_queue_last(&zone->waiting)
         || zone->store->conf.delay
         || ngx_ncpu < 2)
@@ -65,32 +65,32 @@ ngx_http_kv_look(ngx_http_kv_zone_t *zone)
 
     now = kv_now_ns();
 
-    if (now < zone->look_not_before) {
+    if (now < zone->poll_not_before) {
         return;
     }
 
-    zone->look_end = now + NGX_HTTP_KV_LOOK;
-    zone->look_last = now;
+    zone->poll_end = now + NGX_HTTP_KV_POLL;
+    zone->poll_last = now;
 
-    kv_store_looking(zone->store, true);
+    kv_store_polling(zone->store, true);
 
-    ngx_post_event(&zone->look, &ngx_posted_next_events);
+    ngx_post_event(&zone->poll, &ngx_posted_next_events);
 }
 
 
 void
-ngx_http_kv_look_stop(ngx_http_kv_zone_t *zone)
+ngx_http_kv_poll_stop(ngx_http_kv_zone_t *zone)
 {
-    if (zone->look.posted) {
-        ngx_delete_posted_event(&zone->look);
+    if (zone->poll.posted) {
+        ngx_delete_posted_event(&zone->poll);
     }
 
-    kv_store_looking(zone->store, false);
+    kv_store_polling(zone->store, false);
 }
 
 
 static void
-ngx_http_kv_look_handler(ngx_event_t *ev)
+ngx_http_kv_poll_handler(ngx_event_t *ev)
 {
     uint64_t             now;
     ngx_http_kv_zone_t  *zone;
@@ -99,46 +99,46 @@ ngx_http_kv_look_handler(ngx_event_t *ev)
 
     (void) sched_yield();
 
-    ngx_http_kv_deliver(zone);
+    ngx_http_kv_complete(zone);
 
     /* the next one may have come with the last one's answer */
 
-    if (zone->look.posted) {
+    if (zone->poll.posted) {
         return;
     }
 
     now = kv_now_ns();
 
-    if (ngx_http_kv_look_again(zone, now)) {
-        zone->look_last = now;
-        ngx_post_event(&zone->look, &ngx_posted_next_events);
+    if (ngx_http_kv_poll_again(zone, now)) {
+        zone->poll_last = now;
+        ngx_post_event(&zone->poll, &ngx_posted_next_events);
         return;
     }
 
-    kv_store_looking(zone->store, false);
+    kv_store_polling(zone->store, false);
 
     /* what was done before it was said was reported to nobody */
 
-    ngx_http_kv_deliver(zone);
+    ngx_http_kv_complete(zone);
 }
 
 
 static ngx_uint_t
-ngx_http_kv_look_again(ngx_http_kv_zone_t *zone, uint64_t now)
+ngx_http_kv_poll_again(ngx_http_kv_zone_t *zone, uint64_t now)
 {
     if (ngx_queue_empty(&zone->waiting)) {
         return 0;
     }
 
     if (ngx_queue_head(&zone->waiting) != ngx_queue_last(&zone->waiting)) {
-        zone->look_not_before = now + NGX_HTTP_KV_LOOK_COMPANY;
+        zone->poll_not_before = now + NGX_HTTP_KV_POLL_COMPANY;
         return 0;
     }
 
-    if (now > zone->look_end
-        || now - zone->look_last > NGX_HTTP_KV_LOOK_TURN)
+    if (now > zone->poll_end
+        || now - zone->poll_last > NGX_HTTP_KV_POLL_TURN)
     {
-        zone->look_not_before = now + NGX_HTTP_KV_LOOK_VAIN;
+        zone->poll_not_before = now + NGX_HTTP_KV_POLL_VAIN;
         return 0;
     }
 

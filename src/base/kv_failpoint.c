@@ -1,13 +1,13 @@
 
 /*
- * Stopping a process at a named point; see kv_points.h.
+ * Stopping a process at a named point; see kv_failpoint.h.
  */
 
 
-#include "base/kv_points.h"
+#include "base/kv_failpoint.h"
 
 
-#ifdef KV_TEST_POINTS
+#ifdef KV_TEST_FAILPOINTS
 
 #include <fcntl.h>
 #include <signal.h>
@@ -19,18 +19,18 @@
 #include <unistd.h>
 
 
-static int kv_point_mine(void);
-static void kv_point_look(void);
+static int kv_failpoint_mine(void);
+static void kv_failpoint_look(void);
 
 
-static const char *const  kv_point_names[KV_POINTS] = {
+static const char *const  kv_failpoint_names[KV_FAILPOINTS] = {
     "HEAP_ALLOC", "HEAP_FREE", "HEAP_FORMAT", "HEAP_READ", "SLOT_TAKEN",
     "LEAVING", "BUILDING", "RECEIVING", "PINNING", "PINNED", "UNPINNING",
     "UNPINNED", "READING", "QUEUED", "PUSHED", "WOKEN", "ANSWERING",
     "RESETTING", "COMMIT_LOCKED", "NAMED", "SWAPPED", "TAKEN", "WRITE",
     "WRITTEN", "PROMISED", "SYNCED", "LINKED", "APPLYING", "GROWING",
     "CLEARED", "SWEEPING", "FREEING", "APPLIED", "REPORTING", "WAKE", "WAKING",
-    "REPORTED", "COMPACTING", "UNCLAIMED", "INHERITING", "DEAD_LOCKED",
+    "REPORTED", "COMPACTING", "UNCLAIMED", "TAKEOVER", "DEAD_LOCKED",
     "REAPING", "QUIESCING", "REBUILDING", "RECOVERING", "BACKGROUND_LOCKED",
     "BACKGROUND_TAKEN", "SPARE_MADE", "SNAPSHOT_BEGUN", "SNAPSHOT_COPY",
     "SNAPSHOT_STEP", "SNAPSHOT_PINNING", "SNAPSHOT_LARGE",
@@ -39,37 +39,37 @@ static const char *const  kv_point_names[KV_POINTS] = {
     "PURGING_LOG", "SNAPSHOT_PURGED"
 };
 
-static atomic_int   kv_point_armed = -1;
-static atomic_int   kv_point_after;
+static atomic_int   kv_failpoint_armed = -1;
+static atomic_int   kv_failpoint_after;
 
-static char         kv_point_file[512];
-static struct stat  kv_point_seen;
+static char         kv_failpoint_file[512];
+static struct stat  kv_failpoint_seen;
 
 
 /* nginx clears the environment of its workers, so the master's is kept. */
 
 static void __attribute__((constructor))
-kv_point_init(void)
+kv_failpoint_init(void)
 {
     const char  *dir;
 
-    dir = getenv("KV_POINT_DIR");
+    dir = getenv("KV_FAILPOINT_DIR");
 
     if (dir) {
-        (void) snprintf(kv_point_file, sizeof(kv_point_file), "%s/point", dir);
+        (void) snprintf(kv_failpoint_file, sizeof(kv_failpoint_file), "%s/point", dir);
     }
 }
 
 
 void
-kv_point_arm(const char *name, int after)
+kv_failpoint_arm(const char *name, int after)
 {
     int  i;
 
-    for (i = 0; i < KV_POINTS; i++) {
-        if (strcmp(kv_point_names[i], name) == 0) {
-            atomic_store(&kv_point_after, after);
-            atomic_store(&kv_point_armed, i);
+    for (i = 0; i < KV_FAILPOINTS; i++) {
+        if (strcmp(kv_failpoint_names[i], name) == 0) {
+            atomic_store(&kv_failpoint_after, after);
+            atomic_store(&kv_failpoint_armed, i);
             return;
         }
     }
@@ -79,27 +79,27 @@ kv_point_arm(const char *name, int after)
 
 
 const char *
-kv_point_name(int point)
+kv_failpoint_name(int point)
 {
-    return kv_point_names[point];
+    return kv_failpoint_names[point];
 }
 
 
 void
-kv_point(kv_point_t point)
+kv_failpoint(kv_failpoint_t point)
 {
-    if (kv_point_file[0]) {
-        kv_point_look();
+    if (kv_failpoint_file[0]) {
+        kv_failpoint_look();
     }
 
-    if (atomic_load_explicit(&kv_point_armed, memory_order_relaxed)
+    if (atomic_load_explicit(&kv_failpoint_armed, memory_order_relaxed)
         != (int) point
-        || atomic_fetch_sub(&kv_point_after, 1) != 1)
+        || atomic_fetch_sub(&kv_failpoint_after, 1) != 1)
     {
         return;
     }
 
-    if (kv_point_file[0] && !kv_point_mine()) {
+    if (kv_failpoint_file[0] && !kv_failpoint_mine()) {
         return;                     /* another process was first */
     }
 
@@ -114,18 +114,18 @@ kv_point(kv_point_t point)
 /* Takes the file away; what is to follow takes its place. */
 
 static int
-kv_point_mine(void)
+kv_failpoint_mine(void)
 {
-    char  done[sizeof(kv_point_file) + 8], next[sizeof(kv_point_file) + 8];
+    char  done[sizeof(kv_failpoint_file) + 8], next[sizeof(kv_failpoint_file) + 8];
 
-    (void) snprintf(done, sizeof(done), "%s.done", kv_point_file);
-    (void) snprintf(next, sizeof(next), "%s.next", kv_point_file);
+    (void) snprintf(done, sizeof(done), "%s.done", kv_failpoint_file);
+    (void) snprintf(next, sizeof(next), "%s.next", kv_failpoint_file);
 
-    if (rename(kv_point_file, done) == -1) {
+    if (rename(kv_failpoint_file, done) == -1) {
         return 0;
     }
 
-    (void) rename(next, kv_point_file);
+    (void) rename(next, kv_failpoint_file);
 
     return 1;
 }
@@ -137,26 +137,26 @@ kv_point_mine(void)
  */
 
 static void
-kv_point_look(void)
+kv_failpoint_look(void)
 {
     int          fd, after;
     char         buf[64], name[64];
     ssize_t      n;
     struct stat  st;
 
-    if (stat(kv_point_file, &st) == -1) {
-        atomic_store(&kv_point_armed, -1);
+    if (stat(kv_failpoint_file, &st) == -1) {
+        atomic_store(&kv_failpoint_armed, -1);
         return;
     }
 
-    if (st.st_ino == kv_point_seen.st_ino
-        && st.st_mtim.tv_sec == kv_point_seen.st_mtim.tv_sec
-        && st.st_mtim.tv_nsec == kv_point_seen.st_mtim.tv_nsec)
+    if (st.st_ino == kv_failpoint_seen.st_ino
+        && st.st_mtim.tv_sec == kv_failpoint_seen.st_mtim.tv_sec
+        && st.st_mtim.tv_nsec == kv_failpoint_seen.st_mtim.tv_nsec)
     {
         return;
     }
 
-    fd = open(kv_point_file, O_RDONLY|O_CLOEXEC);
+    fd = open(kv_failpoint_file, O_RDONLY|O_CLOEXEC);
 
     if (fd == -1) {
         return;
@@ -169,8 +169,8 @@ kv_point_look(void)
         buf[n] = '\0';
 
         if (sscanf(buf, "%63s %d", name, &after) == 2) {
-            kv_point_seen = st;
-            kv_point_arm(name, after);
+            kv_failpoint_seen = st;
+            kv_failpoint_arm(name, after);
         }
     }
 }
@@ -179,6 +179,6 @@ kv_point_look(void)
 
 /* ISO C wants a declaration in every file. */
 
-typedef int  kv_points_unused_t;
+typedef int  kv_failpoint_unused_t;
 
 #endif

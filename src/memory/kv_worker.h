@@ -24,7 +24,7 @@
  * record of its own, counts itself in the entry, and names the entry in the
  * record.  Pinned entries are not freed.  The count is never less than the
  * number of records that name the entry; the records say which counts a dead
- * worker leaves behind (kv_limbo.c).
+ * worker leaves behind (kv_epoch.c).
  *
  *
  * Operation records
@@ -49,8 +49,8 @@
  */
 
 
-#ifndef KV_SLOT_H
-#define KV_SLOT_H
+#ifndef KV_WORKER_H
+#define KV_WORKER_H
 
 
 #include "memory/kv_entry.h"
@@ -71,14 +71,14 @@ typedef enum {
 
 
 /* Beside what a log record can be (kv_op_code_t): room for `need` bytes. */
-#define KV_OP_ROOM  16
+#define KV_OP_RESERVE  16
 
 /*
  * What the operation was promised by its worker's configuration; the committer
  * may be a worker of another one.
  */
 #define KV_OP_SYNC    1u           /* durable before it is done */
-#define KV_OP_URGENT  2u           /* KV_OP_ROOM: somebody waits for long */
+#define KV_OP_URGENT  2u           /* KV_OP_RESERVE: somebody waits for long */
 
 
 /*
@@ -97,13 +97,13 @@ typedef struct kv_op_s  kv_op_t;
 
 struct kv_op_s {
     _Atomic uint32_t   state;      /* kv_op_state_t */
-    uint16_t           slot;       /* whose */
-    uint8_t            code;       /* kv_op_code_t or KV_OP_ROOM */
+    uint16_t           worker;     /* whose */
+    uint8_t            code;       /* kv_op_code_t or KV_OP_RESERVE */
     uint8_t            flags;      /* KV_OP_SYNC, KV_OP_URGENT */
     int32_t            result;     /* kv_rc_t, once DONE */
 
     union {
-        _Atomic uint32_t  need;       /* KV_OP_ROOM: bytes asked for */
+        _Atomic uint32_t  need;       /* KV_OP_RESERVE: bytes asked for */
         _Atomic uint32_t  sync_ms;    /* others: durable so soon; 0: any time */
 
         /* BUILDING, PINNED: which holding it is, and KV_TICKET_GO */
@@ -184,7 +184,7 @@ typedef struct {
     /* the committer sets it, the owner clears it: some are to go */
     _Atomic uint32_t          evict;
 
-    /* the owner: it needs no waking for results (kv_store_looking()) */
+    /* the owner: it needs no waking for results (kv_store_polling()) */
     _Atomic uint32_t          looking;
 
     /* the owner: the zone's generation it has let go everything before */
@@ -205,7 +205,7 @@ typedef struct {
     /* the owner; kept when the slot changes hands */
     _Alignas(KV_CACHE_LINE)
     kv_stats_t                stats;
-} kv_slot_t;
+} kv_worker_t;
 
 
 /*
@@ -214,27 +214,27 @@ typedef struct {
  * the freeing of all memory.
  */
 static inline void
-kv_epoch_enter(kv_slot_t *slot, unsigned which, _Atomic uint64_t *global)
+kv_epoch_enter(kv_worker_t *worker, unsigned which, _Atomic uint64_t *global)
 {
     uint64_t  now;
 
     now = atomic_load_explicit(global, memory_order_relaxed);
 
-    atomic_store_explicit(&slot->epoch[which].value, now,
+    atomic_store_explicit(&worker->epoch[which].value, now,
                           memory_order_relaxed);
     kv_fence();
 }
 
 
 static inline void
-kv_epoch_leave(kv_slot_t *slot, unsigned which)
+kv_epoch_leave(kv_worker_t *worker, unsigned which)
 {
-    atomic_store_explicit(&slot->epoch[which].value, 0, memory_order_release);
+    atomic_store_explicit(&worker->epoch[which].value, 0, memory_order_release);
 }
 
 
 /* Makes `n` free slots.  KV_OK or KV_ERROR. */
-kv_rc_t kv_slots_create(kv_slot_t *slots, unsigned n);
+kv_rc_t kv_workers_create(kv_worker_t *workers, unsigned n);
 
 /*
  * Takes a free slot for the calling thread, which must be the process's main
@@ -244,40 +244,40 @@ kv_rc_t kv_slots_create(kv_slot_t *slots, unsigned n);
  * Then the caller gets one with the records that are in it, which are reaped
  * with its own.
  */
-kv_rc_t kv_slot_acquire(kv_slot_t *slots, unsigned n, unsigned *i);
+kv_rc_t kv_worker_acquire(kv_worker_t *workers, unsigned n, unsigned *i);
 
 /*
  * Gives it back, from the same thread, without clearing up: to the others it
  * is a dead one's from now on, and will be reaped as such.
  */
-void kv_slot_abandon(kv_slot_t *slot);
+void kv_worker_abandon(kv_worker_t *worker);
 
 /*
  * Whether the slot is in use by a process that is dead.  If so it is out of
  * all epochs, and the caller holds it (as if acquired) until
- * kv_slot_unlock().
+ * kv_worker_unlock().
  */
-bool kv_slot_lock_dead(kv_slot_t *slot);
-void kv_slot_unlock(kv_slot_t *slot);
+bool kv_worker_lock_dead(kv_worker_t *worker);
+void kv_worker_unlock(kv_worker_t *worker);
 
 /*
  * Makes a slot that the caller locked as a dead one's free for others, and
  * unlocks it.  Its chunks must be gone.
  */
-void kv_slot_reaped(kv_slot_t *slot);
+void kv_worker_reaped(kv_worker_t *worker);
 
 /*
  * The least epoch that a living reader is in, or UINT64_MAX.  To be called
  * after a fence that follows the unlinking.
  */
-uint64_t kv_epoch_oldest(kv_slot_t *slots, unsigned n);
+uint64_t kv_epoch_oldest(kv_worker_t *workers, unsigned n);
 
 /*
  * Adds a chunk of FREE records to the slot, if so many pages stay free.  KV_OK
  * with the chunk in *chunk, KV_NO_MEMORY, KV_DEAD.
  */
-kv_rc_t kv_slot_add_chunk(kv_heap_t *heap, kv_slot_t *slot, unsigned number,
+kv_rc_t kv_worker_add_chunk(kv_heap_t *heap, kv_worker_t *worker, unsigned number,
     uint32_t leave, kv_op_chunk_t **chunk);
 
 
-#endif /* KV_SLOT_H */
+#endif /* KV_WORKER_H */

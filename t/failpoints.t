@@ -1,4 +1,4 @@
-# Workers that die at every named point (src/base/kv_points.h), with writes, reads,
+# Workers that die at every named point (src/base/kv_failpoint.h), with writes, reads,
 # uploads and snapshots going on: the point is reached, the others go on within
 # a second, nothing that was acknowledged is lost, and all that the dead held is
 # freed, while an upload and a download are stuck all the time.
@@ -18,8 +18,8 @@ my $ROUNDS = $ENV{KV_ROUNDS} || 1;
 KV::Test::with_points();
 
 my @points = do {
-    open my $f, '<', 'src/base/kv_points.h' or die;
-    map { /^\s+KV_POINT_(\w+),/ ? $1 : () } <$f>;
+    open my $f, '<', 'src/base/kv_failpoint.h' or die;
+    map { /^\s+KV_FAILPOINT_(\w+),/ ? $1 : () } <$f>;
 };
 cmp_ok(scalar @points, '>', 50, 'there are points');
 
@@ -37,7 +37,7 @@ my %after_death = (
     (map { $_ => 'APPLYING' } qw(HEAP_FORMAT QUIESCING REBUILDING RECOVERING
                                  RESETTING)),
     (map { $_ => 'WRITE' } qw(SLOT_TAKEN DEAD_LOCKED REAPING)),
-    INHERITING => 'TAKEN',
+    TAKEOVER => 'TAKEN',
 );
 
 # and those which take more than the usual traffic: in a second store
@@ -55,7 +55,7 @@ my $s = KV::Test->new(workers => 3, zone => '24m', fault => 1,
                       location /two/ { kv two; }
                       location = /two-clear { kv_clear two; }
                       location = /two-stats { kv_stats two; }');
-$ENV{KV_POINT_DIR} = $s->{dir};
+$ENV{KV_FAILPOINT_DIR} = $s->{dir};
 $s->expect_log(qr/worker process \d+ exited on signal 9/);
 $s->start;
 

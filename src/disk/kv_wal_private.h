@@ -1,37 +1,37 @@
 
 /*
- * What the two halves of the log share: kv_log.c writes, kv_log_replay.c
+ * What the two halves of the log share: kv_wal_write.c writes, kv_wal_replay.c
  * reads back.
  */
 
 
-#ifndef KV_LOG_PRIVATE_H
-#define KV_LOG_PRIVATE_H
+#ifndef KV_WAL_PRIVATE_H
+#define KV_WAL_PRIVATE_H
 
 
 #include "disk/kv_direct.h"
-#include "disk/kv_log.h"
+#include "disk/kv_wal.h"
 
 
 typedef enum {
-    KV_LOG_SEGMENT = 0,              /* log-<LSN>.kvl */
-    KV_LOG_SEGMENT_TMP,              /* log-<LSN>.tmp, a segment being begun */
-    KV_LOG_SPARE,                    /* spare-<n>.kvl */
-    KV_LOG_SPARE_TMP,                /* spare-<n>.tmp */
-    KV_LOG_CLOSED                    /* log-<LSN>.closed */
-} kv_log_file_t;
+    KV_WAL_SEGMENT = 0,              /* log-<LSN>.kvl */
+    KV_WAL_SEGMENT_TMP,              /* log-<LSN>.tmp, a segment being begun */
+    KV_WAL_SPARE,                    /* spare-<n>.kvl */
+    KV_WAL_SPARE_TMP,                /* spare-<n>.tmp */
+    KV_WAL_CLOSED                    /* log-<LSN>.closed */
+} kv_wal_file_t;
 
 
 typedef struct {
-    kv_log_file_t  kind;
+    kv_wal_file_t  kind;
     uint64_t       number;           /* the LSN or n of the name */
-} kv_log_name_t;
+} kv_wal_name_t;
 
 
-struct kv_log_s {
+struct kv_wal_s {
     kv_io_t         *io;
     int              dirfd;
-    kv_log_state_t  *state;
+    kv_wal_state_t  *state;
     uint64_t         segment_size;
     size_t           max_batch;
 
@@ -56,32 +56,32 @@ struct kv_log_s {
     size_t           len;            /* of the batch with its header */
     uint32_t         count;
     uint32_t         puts;           /* of these */
-    size_t           reserve;        /* see kv_log_set_reserve() */
+    size_t           reserve;        /* see kv_wal_set_reserve() */
 };
 
 
 /* Writes the name of the file to `buf`, of KV_NAME_MAX bytes; returns it. */
-char *kv_log_name(char *buf, kv_log_file_t kind, uint64_t number);
+char *kv_wal_name(char *buf, kv_wal_file_t kind, uint64_t number);
 
 /*
  * The log's files in the directory by kind and number: an array that the
  * caller frees, in *names, and how many in *n.  KV_OK, or what kv_io_rc()
  * says, with errno set.
  */
-kv_rc_t kv_log_list(kv_log_t *log, kv_log_name_t **names, size_t *n);
+kv_rc_t kv_wal_list(kv_wal_t *log, kv_wal_name_t **names, size_t *n);
 
 /*
  * Opens a segment and reads its header, which is not judged here (as many
  * bytes as there are; zeroes follow): the 4096 bytes go to `buf`, the file's
  * own size to *size.  Returns the descriptor or -1 with errno set.
  */
-int kv_log_open(kv_log_t *log, uint64_t lsn, uint8_t *buf, uint64_t *size);
+int kv_wal_open(kv_wal_t *log, uint64_t lsn, uint8_t *buf, uint64_t *size);
 
 /* Reads log-<LSN>.closed.  KV_OK, KV_DAMAGED, or KV_ERROR with errno set. */
-kv_rc_t kv_log_read_closed(kv_log_t *log, uint64_t lsn, kv_closed_t *closed);
+kv_rc_t kv_wal_read_closed(kv_wal_t *log, uint64_t lsn, kv_closed_t *closed);
 
 /* The checksum of a segment's header, all 4096 bytes of it. */
-uint32_t kv_log_header_crc(const uint8_t *buf);
+uint32_t kv_wal_header_crc(const uint8_t *buf);
 
 /*
  * Turns a spare into the file `tmp`, opened as *fd, under the commit lock.
@@ -89,19 +89,19 @@ uint32_t kv_log_header_crc(const uint8_t *buf);
  * segments that a dead process was about to begin.  KV_OK, KV_NOT_FOUND (no
  * spare), or what kv_io_rc() says, with errno set.
  */
-kv_rc_t kv_log_take_spare(kv_log_t *log, const char *tmp, int *fd);
+kv_rc_t kv_wal_take_spare(kv_wal_t *log, const char *tmp, int *fd);
 
 /* The result that errno stands for (kv_io_rc()). */
-kv_rc_t kv_log_rc(void);
+kv_rc_t kv_wal_rc(void);
 
 /* Moves the state to *to as one step, whenever the process may be killed. */
-void kv_log_move(kv_log_state_t *state, const kv_log_position_t *to);
+void kv_wal_move(kv_wal_state_t *state, const kv_wal_position_t *to);
 
 /* Finishes a move that a dead process began. */
-void kv_log_settle(kv_log_state_t *state);
+void kv_wal_settle(kv_wal_state_t *state);
 
 /* Forgets, and closes, the descriptor of the current segment. */
-void kv_log_close(kv_log_t *log);
+void kv_wal_close(kv_wal_t *log);
 
 
-#endif /* KV_LOG_PRIVATE_H */
+#endif /* KV_WAL_PRIVATE_H */

@@ -1,13 +1,13 @@
 
 /*
- * Memory got beforehand; see kv_populate.h.
+ * Memory got beforehand; see kv_prefault.h.
  */
 
 
 #include <signal.h>
 #include <sys/mman.h>
 
-#include "base/kv_populate.h"
+#include "base/kv_prefault.h"
 
 
 /* the name is missing in the C library's headers of before Linux 5.14 */
@@ -16,26 +16,26 @@
 #endif
 
 /* bytes asked for at once: some milliseconds at most */
-#define KV_POPULATE_STEP     (2u << 20)
+#define KV_PREFAULT_STEP     (2u << 20)
 
 /* how far it may be ahead of its use */
-#define KV_POPULATE_LEAD     (64u << 20)
+#define KV_PREFAULT_LEAD     (64u << 20)
 
-#define KV_POPULATE_PAGE     4096u
+#define KV_PREFAULT_PAGE     4096u
 
 
-static void *kv_populate_run(void *data);
-static bool kv_populate_wait(kv_populate_t *pop, size_t i);
+static void *kv_prefault_run(void *data);
+static bool kv_prefault_wait(kv_prefault_t *pop, size_t i);
 
 
 void
-kv_populate_begin(kv_populate_t *pop, void *p, size_t n)
+kv_prefault_begin(kv_prefault_t *pop, void *p, size_t n)
 {
     sigset_t   all, old;
     uintptr_t  from, to;
 
-    from = (uintptr_t) p & ~(uintptr_t) (KV_POPULATE_PAGE - 1);
-    to = kv_align((uintptr_t) p + n, KV_POPULATE_PAGE);
+    from = (uintptr_t) p & ~(uintptr_t) (KV_PREFAULT_PAGE - 1);
+    to = kv_align((uintptr_t) p + n, KV_PREFAULT_PAGE);
 
     pop->p = (char *) from;
     pop->n = to - from;
@@ -44,7 +44,7 @@ kv_populate_begin(kv_populate_t *pop, void *p, size_t n)
 
     pop->running = false;
 
-    if (n < KV_POPULATE_STEP) {
+    if (n < KV_PREFAULT_STEP) {
         return;
     }
 
@@ -56,7 +56,7 @@ kv_populate_begin(kv_populate_t *pop, void *p, size_t n)
     (void) sigfillset(&all);
     (void) pthread_sigmask(SIG_SETMASK, &all, &old);
 
-    pop->running = pthread_create(&pop->thread, NULL, kv_populate_run, pop)
+    pop->running = pthread_create(&pop->thread, NULL, kv_prefault_run, pop)
                    == 0;
 
     (void) pthread_sigmask(SIG_SETMASK, &old, NULL);
@@ -64,7 +64,7 @@ kv_populate_begin(kv_populate_t *pop, void *p, size_t n)
 
 
 void
-kv_populate_used(kv_populate_t *pop, size_t used)
+kv_prefault_used(kv_prefault_t *pop, size_t used)
 {
     if (!pop->running) {
         return;
@@ -78,7 +78,7 @@ kv_populate_used(kv_populate_t *pop, size_t used)
 
 
 void
-kv_populate_end(kv_populate_t *pop)
+kv_prefault_end(kv_prefault_t *pop)
 {
     if (!pop->running) {
         return;
@@ -96,12 +96,12 @@ kv_populate_end(kv_populate_t *pop)
 
 
 void
-kv_populate_huge(void *p, size_t n)
+kv_prefault_huge(void *p, size_t n)
 {
     uintptr_t  from, to;
 
-    from = kv_align((uintptr_t) p, KV_POPULATE_PAGE);
-    to = ((uintptr_t) p + n) & ~(uintptr_t) (KV_POPULATE_PAGE - 1);
+    from = kv_align((uintptr_t) p, KV_PREFAULT_PAGE);
+    to = ((uintptr_t) p + n) & ~(uintptr_t) (KV_PREFAULT_PAGE - 1);
 
     if (from < to) {
         (void) madvise((void *) from, to - from, MADV_HUGEPAGE);
@@ -110,15 +110,15 @@ kv_populate_huge(void *p, size_t n)
 
 
 static void *
-kv_populate_run(void *data)
+kv_prefault_run(void *data)
 {
     size_t          i, n;
-    kv_populate_t  *pop;
+    kv_prefault_t  *pop;
 
     pop = data;
 
-    for (i = 0; i < pop->n && kv_populate_wait(pop, i); i += n) {
-        n = kv_min(pop->n - i, KV_POPULATE_STEP);
+    for (i = 0; i < pop->n && kv_prefault_wait(pop, i); i += n) {
+        n = kv_min(pop->n - i, KV_PREFAULT_STEP);
 
         if (madvise(pop->p + i, n, MADV_POPULATE_WRITE) == -1) {
             break;
@@ -132,13 +132,13 @@ kv_populate_run(void *data)
 /* Until byte `i` may be got; false if no more is wanted. */
 
 static bool
-kv_populate_wait(kv_populate_t *pop, size_t i)
+kv_prefault_wait(kv_prefault_t *pop, size_t i)
 {
     bool  go;
 
     (void) pthread_mutex_lock(&pop->lock);
 
-    while (!pop->stop && i >= pop->used + KV_POPULATE_LEAD) {
+    while (!pop->stop && i >= pop->used + KV_PREFAULT_LEAD) {
         (void) pthread_cond_wait(&pop->more, &pop->lock);
     }
 

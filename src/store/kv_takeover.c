@@ -5,7 +5,7 @@
  * Whoever gets the commit lock next learns that its owner died, and looks at
  * three things.
  *
- *   - The phase.  If the map or limbo was being changed, or the heap's lock
+ *   - The phase.  If the map or the retire list was being changed, or the heap's lock
  *     was held, the zone is rebuilt from disk.  Else they are whole.
  *   - zone->taken.  To take the queue is to name its head there and then to
  *     swap it out.  If it is named, it was swapped out exactly if it cannot
@@ -24,7 +24,7 @@
 #include <stdlib.h>
 
 #include "store/kv_commit_private.h"
-#include "base/kv_points.h"
+#include "base/kv_failpoint.h"
 
 
 static bool kv_commit_finish(kv_store_t *store, kv_batch_t *batch,
@@ -39,7 +39,7 @@ static int kv_commit_by_lsn(const void *one, const void *two);
  */
 
 bool
-kv_commit_inherit(kv_store_t *store, kv_batch_t *batch)
+kv_takeover(kv_store_t *store, kv_batch_t *batch)
 {
     bool        ok;
     kv_op_t    *op, **taken, *hand, *oldest;
@@ -65,7 +65,7 @@ kv_commit_inherit(kv_store_t *store, kv_batch_t *batch)
 
     /* lets the log finish a move that was begun */
 
-    kv_log_begin(store->log);
+    kv_wal_begin(store->wal);
 
     /* had it swapped out what it named? */
 
@@ -90,16 +90,16 @@ kv_commit_inherit(kv_store_t *store, kv_batch_t *batch)
         return false;
     }
 
-    kv_point(KV_POINT_INHERITING);
+    kv_failpoint(KV_FAILPOINT_TAKEOVER);
 
     qsort(taken, n, sizeof(kv_op_t *), kv_commit_by_lsn);
 
-    kv_store_say(store, KV_LOG_NOTICE, "kv zone \"%s\": the committer died; "
+    kv_store_log(store, KV_LOG_NOTICE, "kv zone \"%s\": the committer died; "
                  "%u operations go on", store->conf.name, n);
 
     for (logged = 0; logged < n; logged++) {
         if (taken[logged]->lsn == 0
-            || taken[logged]->lsn >= atomic_load(&zone->log.next_lsn))
+            || taken[logged]->lsn >= atomic_load(&zone->wal.next_lsn))
         {
             break;
         }
@@ -116,7 +116,7 @@ kv_commit_inherit(kv_store_t *store, kv_batch_t *batch)
             taken[i - 1]->follow = i < n ? taken[i] : NULL;
         }
 
-        kv_commit_hand(store, batch, taken[logged]);
+        kv_batch_run_all(store, batch, taken[logged]);
     }
 
     kv_commit_wake(store, batch);
@@ -178,7 +178,7 @@ kv_commit_finish(kv_store_t *store, kv_batch_t *batch, kv_op_t **op,
             kv_phase_changing(zone);
 
             if (kv_map_reserve(&zone->map, i) != (int) i
-                || kv_limbo_reserve(&zone->limbo, i) != (int) i
+                || kv_epoch_reserve(&zone->retired, i) != (int) i
                 || !kv_commit_apply(store, op + k, i))
             {
                 return false;
@@ -208,9 +208,9 @@ kv_commit_find_taken(kv_zone_t *zone, unsigned *n)
         return NULL;
     }
 
-    for (i = 0; i < zone->nslots; i++) {
+    for (i = 0; i < zone->nworkers; i++) {
 
-        for (chunk = zone->slots[i].chunks; chunk; chunk = chunk->next) {
+        for (chunk = zone->workers[i].chunks; chunk; chunk = chunk->next) {
 
             for (k = 0; k < KV_OP_CHUNK; k++) {
                 op = &chunk->op[k];

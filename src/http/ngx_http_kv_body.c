@@ -22,7 +22,7 @@ static ngx_int_t ngx_http_kv_put_read(ngx_http_request_t *r,
     ngx_http_kv_ctx_t *ctx);
 static kv_rc_t ngx_http_kv_read_take(ngx_http_kv_ctx_t *ctx);
 static kv_rc_t ngx_http_kv_read_again(ngx_http_kv_ctx_t *ctx);
-static ngx_int_t ngx_http_kv_intake(ngx_http_request_t *r);
+static ngx_int_t ngx_http_kv_body_start(ngx_http_request_t *r);
 static uint32_t ngx_http_kv_missing(ngx_http_kv_ctx_t *ctx);
 static void ngx_http_kv_body_init(ngx_http_request_t *r);
 static void ngx_http_kv_body_read(ngx_http_request_t *r);
@@ -85,11 +85,11 @@ ngx_http_kv_put(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
     rc = kv_store_fits(ctx->zone->store, (uint16_t) ctx->key.len, ctx->need);
 
     if (rc == KV_OK) {
-        return ngx_http_kv_intake(r);
+        return ngx_http_kv_body_start(r);
     }
 
     if (rc == KV_NO_MEMORY
-        && ngx_http_kv_room_wait(ctx, ctx->need, ngx_http_kv_put_again)
+        && ngx_http_kv_reserve_wait(ctx, ctx->need, ngx_http_kv_put_again)
            == NGX_OK)
     {
         r->main->count++;
@@ -97,7 +97,7 @@ ngx_http_kv_put(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
     }
 
     if (rc != KV_NO_MEMORY) {
-        ngx_http_kv_turn(ctx->zone);
+        ngx_http_kv_process_events(ctx->zone);
     }
 
     return ngx_http_kv_reply_rc(r, rc);
@@ -115,7 +115,7 @@ ngx_http_kv_put_again(ngx_http_kv_ctx_t *ctx)
     rc = kv_store_fits(ctx->zone->store, (uint16_t) ctx->key.len, ctx->need);
 
     if (rc != KV_NO_MEMORY) {
-        ngx_http_kv_finish(r, rc == KV_OK ? ngx_http_kv_intake(r)
+        ngx_http_kv_finish(r, rc == KV_OK ? ngx_http_kv_body_start(r)
                                           : ngx_http_kv_reply_rc(r, rc));
         rc = KV_OK;
     }
@@ -170,7 +170,7 @@ ngx_http_kv_put_read(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
     rc = ngx_http_kv_read_take(ctx);
 
     if (rc == KV_NO_MEMORY
-        && ngx_http_kv_room_wait(ctx, ctx->need, ngx_http_kv_read_again)
+        && ngx_http_kv_reserve_wait(ctx, ctx->need, ngx_http_kv_read_again)
            == NGX_OK)
     {
         rc = KV_OK;
@@ -219,7 +219,7 @@ ngx_http_kv_read_take(ngx_http_kv_ctx_t *ctx)
         offset += b->last - b->pos;
     }
 
-    if (ngx_http_kv_own(ctx, op) != NGX_OK) {
+    if (ngx_http_kv_attach(ctx, op) != NGX_OK) {
         return KV_UNAVAILABLE;
     }
 
@@ -247,7 +247,7 @@ ngx_http_kv_read_again(ngx_http_kv_ctx_t *ctx)
 
 
 static ngx_int_t
-ngx_http_kv_intake(ngx_http_request_t *r)
+ngx_http_kv_body_start(ngx_http_request_t *r)
 {
     ngx_int_t  rc;
 
@@ -302,7 +302,7 @@ ngx_http_kv_body_read(ngx_http_request_t *r)
         result = ngx_http_read_unbuffered_request_body(r);
 
         if (result >= NGX_HTTP_SPECIAL_RESPONSE) {
-            ngx_http_kv_disown(ctx);
+            ngx_http_kv_detach(ctx);
             ngx_http_finalize_request(r, ngx_http_kv_body_error(r, result));
             return;
         }
@@ -311,7 +311,7 @@ ngx_http_kv_body_read(ngx_http_request_t *r)
 
             /* what uploads hold may be too much by now */
 
-            ngx_http_kv_arm(ctx->zone);
+            ngx_http_kv_set_timers(ctx->zone);
             return;
         }
     }
@@ -338,7 +338,7 @@ ngx_http_kv_body_stop(ngx_http_kv_ctx_t *ctx, ngx_http_kv_resume_pt resume)
         ngx_del_timer(rev);
     }
 
-    if (ngx_http_kv_room_wait(ctx, ngx_http_kv_missing(ctx), resume)
+    if (ngx_http_kv_reserve_wait(ctx, ngx_http_kv_missing(ctx), resume)
         != NGX_OK)
     {
         ngx_http_kv_body_refuse(r, ctx, KV_NO_MEMORY);
@@ -462,7 +462,7 @@ ngx_http_kv_body_write(ngx_http_kv_ctx_t *ctx, u_char *data, size_t n)
             return rc;
         }
 
-        if (ngx_http_kv_own(ctx, op) != NGX_OK) {
+        if (ngx_http_kv_attach(ctx, op) != NGX_OK) {
             return KV_UNAVAILABLE;
         }
     }
@@ -479,7 +479,7 @@ ngx_http_kv_body_end(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
     r->read_event_handler = ngx_http_block_reading;
 
     if (ctx->received == 0) {
-        ngx_http_kv_disown(ctx);
+        ngx_http_kv_detach(ctx);
         ngx_http_finalize_request(r,
                                   ngx_http_kv_reply(r, NGX_HTTP_BAD_REQUEST,
                                                  "value cannot be empty\n"));
@@ -491,7 +491,7 @@ ngx_http_kv_body_end(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
     {
         /* never to be stored, whoever ended the body before its end */
 
-        ngx_http_kv_disown(ctx);
+        ngx_http_kv_detach(ctx);
         ngx_http_finalize_request(r, ngx_http_kv_reply_body(r));
         return;
     }
@@ -544,7 +544,7 @@ static void
 ngx_http_kv_body_refuse(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx,
     kv_rc_t rc)
 {
-    ngx_http_kv_disown(ctx);
+    ngx_http_kv_detach(ctx);
 
     ngx_http_finalize_request(r, rc == KV_DECLINED
                     ? ngx_http_kv_reply(r, NGX_HTTP_REQUEST_ENTITY_TOO_LARGE,

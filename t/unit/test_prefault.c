@@ -20,7 +20,7 @@
 #include <unistd.h>
 
 #include "kit.h"
-#include "base/kv_populate.h"
+#include "base/kv_prefault.h"
 
 
 #define PAGE  4096u
@@ -93,7 +93,7 @@ test_all(void **state)
     char           *p;
     size_t          n;
     uint64_t        end;
-    kv_populate_t   pop;
+    kv_prefault_t   pop;
 
     (void) state;
 
@@ -105,7 +105,7 @@ test_all(void **state)
     p = map_shared(n);
     memset(p + 5 * PAGE, 'a', PAGE);
 
-    kv_populate_begin(&pop, p + PAGE + 100, n - 3 * PAGE);
+    kv_prefault_begin(&pop, p + PAGE + 100, n - 3 * PAGE);
 
     /* somebody uses it meanwhile */
 
@@ -117,7 +117,7 @@ test_all(void **state)
         (void) sched_yield();
     }
 
-    kv_populate_end(&pop);
+    kv_prefault_end(&pop);
 
     assert_int_equal(present(p, n), n / PAGE - 2);
     assert_int_equal(present(p, PAGE), 0);
@@ -151,7 +151,7 @@ static void
 test_lead(void **state)
 {
     char           *p;
-    kv_populate_t   pop;
+    kv_prefault_t   pop;
 
     (void) state;
 
@@ -161,15 +161,15 @@ test_lead(void **state)
 
     p = map_shared(MUCH);
 
-    kv_populate_begin(&pop, p, MUCH);
+    kv_prefault_begin(&pop, p, MUCH);
     wait_present(p, LEAD);
-    kv_populate_used(&pop, 32 << 20);
+    kv_prefault_used(&pop, 32 << 20);
     wait_present(p, LEAD + (32 << 20));
-    kv_populate_end(&pop);
+    kv_prefault_end(&pop);
 
     assert_int_equal(present(p, MUCH), (LEAD + (32 << 20)) / PAGE);
 
-    kv_populate_used(&pop, MUCH);
+    kv_prefault_used(&pop, MUCH);
     assert_int_equal(present(p, MUCH), (LEAD + (32 << 20)) / PAGE);
 
     (void) munmap(p, MUCH);
@@ -182,20 +182,20 @@ static void
 test_end(void **state)
 {
     char           *p;
-    kv_populate_t   pop;
+    kv_prefault_t   pop;
 
     (void) state;
 
     p = map_shared(MUCH);
 
-    kv_populate_begin(&pop, p, MUCH);
-    kv_populate_end(&pop);
+    kv_prefault_begin(&pop, p, MUCH);
+    kv_prefault_end(&pop);
 
     assert_true(present(p, MUCH) < MUCH / PAGE);
 
     /* a second time is no harm */
 
-    kv_populate_end(&pop);
+    kv_prefault_end(&pop);
 
     (void) munmap(p, MUCH);
 }
@@ -207,27 +207,27 @@ static void
 test_nothing(void **state)
 {
     char           *p;
-    kv_populate_t   pop;
+    kv_prefault_t   pop;
 
     (void) state;
 
     p = map_shared(LARGE);
 
-    kv_populate_begin(&pop, p, 0);
+    kv_prefault_begin(&pop, p, 0);
     assert_false(pop.running);
-    kv_populate_end(&pop);
+    kv_prefault_end(&pop);
 
-    kv_populate_begin(&pop, p, 4 * PAGE);
+    kv_prefault_begin(&pop, p, 4 * PAGE);
     assert_false(pop.running);
-    kv_populate_end(&pop);
+    kv_prefault_end(&pop);
 
     assert_int_equal(present(p, LARGE), 0);
 
     assert_int_equal(munmap(p + PAGE, PAGE), 0);
 
-    kv_populate_begin(&pop, p, LARGE);
+    kv_prefault_begin(&pop, p, LARGE);
     assert_true(pop.running);
-    kv_populate_end(&pop);
+    kv_prefault_end(&pop);
 
     (void) munmap(p, LARGE);
 }
@@ -247,9 +247,9 @@ test_huge(void **state)
     p = map_shared(n);
     memset(p + n / 2, 'a', PAGE);
 
-    kv_populate_huge(p + 100, n - 200);
-    kv_populate_huge(p, 0);
-    kv_populate_huge(p + 100, 200);
+    kv_prefault_huge(p + 100, n - 200);
+    kv_prefault_huge(p, 0);
+    kv_prefault_huge(p + 100, 200);
 
     assert_int_equal(p[n / 2 + 1], 'a');
     memset(p, 'b', n);
@@ -276,7 +276,7 @@ test_signals(void **state)
 {
     char           *p;
     sigset_t        usr1, before;
-    kv_populate_t   pop;
+    kv_prefault_t   pop;
 
     (void) state;
 
@@ -286,12 +286,12 @@ test_signals(void **state)
     (void) sigaddset(&usr1, SIGUSR1);
     (void) signal(SIGUSR1, on_signal);
 
-    kv_populate_begin(&pop, p, MUCH);
+    kv_prefault_begin(&pop, p, MUCH);
 
     assert_int_equal(pthread_sigmask(SIG_BLOCK, &usr1, &before), 0);
     assert_int_equal(kill(getpid(), SIGUSR1), 0);
 
-    kv_populate_end(&pop);
+    kv_prefault_end(&pop);
 
     assert_int_equal(signals, 0);
     assert_int_equal(sigismember(&before, SIGUSR1), 0);

@@ -1,21 +1,21 @@
 
 /*
- * Limbo: what is unlinked but may still be seen by a reader.  The argument
- * about epochs and pins is in kv_slot.h.
+ * The retire list: what is unlinked but may still be seen by a reader.  The argument
+ * about epochs and pins is in kv_worker.h.
  *
  * Everything here belongs to the holder of the commit lock, but the global
  * epoch, which readers load.
  */
 
 
-#ifndef KV_LIMBO_H
-#define KV_LIMBO_H
+#ifndef KV_EPOCH_H
+#define KV_EPOCH_H
 
 
-#include "memory/kv_slot.h"
+#include "memory/kv_worker.h"
 
 
-#define KV_LIMBO_MAX  4096         /* objects; more lie in chunks */
+#define KV_RETIRED_MAX  4096       /* objects; more lie in chunks */
 
 
 typedef enum {
@@ -34,20 +34,20 @@ typedef struct {
 /*
  * What is retired while a reader stands still (its process may be stopped) and
  * the ring is full, in order.  Whoever retires must have made room before
- * (kv_limbo_reserve), when an operation can still be refused: to wait for the
+ * (kv_epoch_reserve), when an operation can still be refused: to wait for the
  * reader would have everybody wait.
  */
 
-typedef struct kv_limbo_chunk_s  kv_limbo_chunk_t;
+typedef struct kv_retired_chunk_s  kv_retired_chunk_t;
 
-#define KV_LIMBO_CHUNK  1022       /* with the header, 16 KiB */
+#define KV_RETIRED_CHUNK  1022     /* with the header, 16 KiB */
 
-struct kv_limbo_chunk_s {
-    kv_limbo_chunk_t *next;
+struct kv_retired_chunk_s {
+    kv_retired_chunk_t *next;
     uint32_t          head;
     uint32_t          tail;
     uint64_t          unused[2];
-    kv_retired_t      r[KV_LIMBO_CHUNK];
+    kv_retired_t      r[KV_RETIRED_CHUNK];
 };
 
 
@@ -57,8 +57,8 @@ typedef struct {
 
     _Alignas(KV_CACHE_LINE)
     kv_heap_t        *heap;
-    kv_slot_t        *slots;
-    unsigned          nslots;
+    kv_worker_t      *workers;
+    unsigned          nworkers;
 
     kv_entry_t       *pinned;      /* unlinked, out of epochs, but pinned */
     uint64_t          swept;       /* `released` when it was last swept */
@@ -67,69 +67,69 @@ typedef struct {
     uint64_t          looked;      /* entries and records looked at, ever */
     uint64_t          stale;       /* pieces kept by entries, at most */
     uint64_t          stale_from;  /* the bucket to look for them next */
-    kv_limbo_chunk_t *chunks;      /* the oldest first; empty ones last */
+    kv_retired_chunk_t *chunks;    /* the oldest first; empty ones last */
     uint64_t          behind;      /* objects in them */
-    unsigned          promised;    /* by kv_limbo_reserve(), not used yet */
+    unsigned          promised;    /* by kv_epoch_reserve(), not used yet */
     uint64_t          head;        /* the oldest retired object */
     uint64_t          tail;        /* where the next one goes */
-    kv_retired_t      ring[KV_LIMBO_MAX];
+    kv_retired_t      ring[KV_RETIRED_MAX];
 
     /* workers: how often the last pin of an entry in the list went */
     _Alignas(KV_CACHE_LINE)
     _Atomic uint64_t  released;
-} kv_limbo_t;
+} kv_retire_list_t;
 
 
-void kv_limbo_create(kv_limbo_t *limbo, kv_heap_t *heap, kv_slot_t *slots,
-    unsigned nslots);
+void kv_retire_list_create(kv_retire_list_t *retired, kv_heap_t *heap, kv_worker_t *workers,
+    unsigned nworkers);
 
 /*
  * Sees to it that `n` entries can be retired, whatever readers do; what was
  * promised before is forgotten.  Returns for how many there is room, or
  * KV_DEAD.
  */
-int kv_limbo_reserve(kv_limbo_t *limbo, unsigned n);
+int kv_epoch_reserve(kv_retire_list_t *retired, unsigned n);
 
 /*
  * Takes over an object that no new reader can find any more.  KV_OK; KV_DEAD
  * (the heap broke); KV_NO_MEMORY, if there is no room and none was promised.
  */
-kv_rc_t kv_limbo_retire(kv_limbo_t *limbo, void *object,
+kv_rc_t kv_epoch_retire(kv_retire_list_t *retired, void *object,
     kv_retired_kind_t kind);
 
 /*
  * Whether there is room for one more object than was promised: to be asked
  * before anything else is unlinked, which can stay where it is.
  */
-bool kv_limbo_spare(kv_limbo_t *limbo);
+bool kv_epoch_spare(kv_retire_list_t *retired);
 
 /*
  * Frees what nobody can see any more, without waiting.  KV_OK, or KV_DEAD.
  */
-kv_rc_t kv_limbo_reclaim(kv_limbo_t *limbo);
+kv_rc_t kv_epoch_reclaim(kv_retire_list_t *retired);
 
 /*
  * For what is freed past the list.  All that was unlinked before the call of
- * kv_limbo_advance() can be freed once kv_limbo_emptied() gives KV_OK for the
+ * kv_epoch_advance() can be freed once kv_epoch_emptied() gives KV_OK for the
  * epoch that it returned: no reader can hold it any more, and nothing that was
  * retired until then, which may point to it, is in the list any more.  Frees
  * what it can.  KV_OK, KV_AGAIN (there are readers), KV_DEAD.
  */
-uint64_t kv_limbo_advance(kv_limbo_t *limbo);
-kv_rc_t kv_limbo_emptied(kv_limbo_t *limbo, uint64_t epoch);
+uint64_t kv_epoch_advance(kv_retire_list_t *retired);
+kv_rc_t kv_epoch_emptied(kv_retire_list_t *retired, uint64_t epoch);
 
 /*
  * Frees an entry that is out of all epochs, or, if it is pinned, keeps it in a
  * list until it is not.  With the heap's lock held.
  */
-void kv_limbo_free_entry(kv_limbo_t *limbo, kv_entry_t *e);
+void kv_epoch_free_entry(kv_retire_list_t *retired, kv_entry_t *e);
 
 /*
  * Pins an entry in pieces, in the epoch in which it was found, and takes that
- * back.  Any worker; a record of its names the entry meanwhile (kv_slot.h).
+ * back.  Any worker; a record of its names the entry meanwhile (kv_worker.h).
  */
-void kv_limbo_pin(kv_entry_t *e);
-void kv_limbo_unpin(kv_limbo_t *limbo, kv_entry_t *e);
+void kv_epoch_pin(kv_entry_t *e);
+void kv_epoch_unpin(kv_retire_list_t *retired, kv_entry_t *e);
 
 /*
  * What moved away from an entry while it was pinned is kept with it, and goes
@@ -137,34 +137,34 @@ void kv_limbo_unpin(kv_limbo_t *limbo, kv_entry_t *e);
  * freed; if the entry is pinned, none, and counts them as `stale` again.  With
  * the heap's lock held.
  */
-unsigned kv_limbo_free_stale(kv_limbo_t *limbo, kv_entry_t *e);
+unsigned kv_epoch_free_stale(kv_retire_list_t *retired, kv_entry_t *e);
 
 /*
  * Whether an entry in pieces that is still in the map is pinned.  If not, it
  * may be from now on, but by a reader who sees what is in the map now.
  */
-bool kv_limbo_pinned(const kv_entry_t *e);
+bool kv_epoch_pinned(const kv_entry_t *e);
 
 /*
  * The same for a worker's snapshot, which pins one at a time: the slot names
  * it.
  */
-void kv_limbo_pin_scanned(kv_slot_t *slot, kv_entry_t *e);
-void kv_limbo_unpin_scanned(kv_limbo_t *limbo, kv_slot_t *slot);
+void kv_epoch_pin_scanned(kv_worker_t *worker, kv_entry_t *e);
+void kv_epoch_unpin_scanned(kv_retire_list_t *retired, kv_worker_t *worker);
 
 /*
  * What a dead worker's record pinned is let go: for each record of it, in any
  * state, with the heap's lock held.  And what its snapshot pinned.
  */
-void kv_limbo_reap(kv_limbo_t *limbo, kv_op_t *op);
-void kv_limbo_reap_scanned(kv_limbo_t *limbo, kv_slot_t *slot);
+void kv_epoch_reap(kv_retire_list_t *retired, kv_op_t *op);
+void kv_epoch_reap_scanned(kv_retire_list_t *retired, kv_worker_t *worker);
 
 /* How many objects wait, pinned ones not counted. */
 static inline unsigned
-kv_limbo_count(const kv_limbo_t *limbo)
+kv_epoch_count(const kv_retire_list_t *retired)
 {
-    return (unsigned) (limbo->tail - limbo->head + limbo->behind);
+    return (unsigned) (retired->tail - retired->head + retired->behind);
 }
 
 
-#endif /* KV_LIMBO_H */
+#endif /* KV_EPOCH_H */

@@ -13,8 +13,8 @@
  */
 
 
-#ifndef KV_POPULATE_H
-#define KV_POPULATE_H
+#ifndef KV_PREFAULT_H
+#define KV_PREFAULT_H
 
 
 #include <pthread.h>
@@ -30,34 +30,34 @@ typedef struct {
 
     pthread_mutex_t   lock;
     pthread_cond_t    more;
-    size_t            used;       /* as kv_populate_used() said last */
+    size_t            used;       /* as kv_prefault_used() said last */
     bool              stop;
-} kv_populate_t;
+} kv_prefault_t;
 
 
 /*
  * Begins with the `n` bytes at `p`, in order; both are rounded to pages.  Other
  * threads may use them meanwhile.  Less than 2 MiB are not worth a thread: then
  * nothing is done.  `pop` is the caller's, and must stay where it is until
- * kv_populate_end().
+ * kv_prefault_end().
  */
-void kv_populate_begin(kv_populate_t *pop, void *p, size_t n);
+void kv_prefault_begin(kv_prefault_t *pop, void *p, size_t n);
 
 /*
  * So many of these bytes are in use by now.  The thread is never more than
  * 64 MiB ahead of that, for what is expected may never come.
  */
-void kv_populate_used(kv_populate_t *pop, size_t used);
+void kv_prefault_used(kv_prefault_t *pop, size_t used);
 
 /* Gives up what is not done yet; waits for 2 MiB at most. */
-void kv_populate_end(kv_populate_t *pop);
+void kv_prefault_end(kv_prefault_t *pop);
 
 /*
  * Asks for huge pages, where whoever runs the machine lets shared memory have
  * them that is asked for: /sys/kernel/mm/transparent_hugepage/shmem_enabled
  * says `advise`.  Lookups among very many keys then spend less on page tables.
  */
-void kv_populate_huge(void *p, size_t n);
+void kv_prefault_huge(void *p, size_t n);
 
 
-#endif /* KV_POPULATE_H */
+#endif /* KV_PREFAULT_H */

@@ -5,7 +5,7 @@
  * Who finds no room waits in a queue of the worker's, which asks the committer
  * for all of them at once: one request for room at a time, so that a full zone
  * costs the committer little however many there are.  Then all are tried again,
- * and what still finds none waits on, for NGX_HTTP_KV_ROOM_WAIT in all, unless
+ * and what still finds none waits on, for NGX_HTTP_KV_RESERVE_WAIT in all, unless
  * the committer says that there is nothing to wait for.
  *
  * The other way round, the committer tells holders of memory to go
@@ -17,32 +17,32 @@
 
 
 /* how long a request may wait in all; what is long; nanoseconds */
-#define NGX_HTTP_KV_ROOM_WAIT    4000000000ull
-#define NGX_HTTP_KV_ROOM_URGENT  1000000000ull
+#define NGX_HTTP_KV_RESERVE_WAIT    4000000000ull
+#define NGX_HTTP_KV_RESERVE_URGENT  1000000000ull
 
 /* when those who wait are tried again, milliseconds; how many of them */
-#define NGX_HTTP_KV_ROOM_RETRY   10
-#define NGX_HTTP_KV_ROOM_TRIES   64
+#define NGX_HTTP_KV_RESERVE_RETRY   10
+#define NGX_HTTP_KV_RESERVE_TRIES   64
 
 
-static void ngx_http_kv_room_cleanup(void *data);
-static void ngx_http_kv_room_handler(ngx_event_t *ev);
-static void ngx_http_kv_room_ask(ngx_http_kv_zone_t *zone);
-static void ngx_http_kv_room_retry(ngx_http_kv_zone_t *zone, uint32_t full,
+static void ngx_http_kv_reserve_cleanup(void *data);
+static void ngx_http_kv_reserve_handler(ngx_event_t *ev);
+static void ngx_http_kv_reserve_ask(ngx_http_kv_zone_t *zone);
+static void ngx_http_kv_reserve_retry(ngx_http_kv_zone_t *zone, uint32_t full,
     ngx_uint_t tries);
-static void ngx_http_kv_room_refuse(ngx_http_kv_ctx_t *ctx);
-static void ngx_http_kv_room_put(ngx_http_kv_ctx_t *ctx, uint64_t now);
-static void ngx_http_kv_room_take(ngx_http_kv_ctx_t *ctx);
+static void ngx_http_kv_reserve_refuse(ngx_http_kv_ctx_t *ctx);
+static void ngx_http_kv_reserve_put(ngx_http_kv_ctx_t *ctx, uint64_t now);
+static void ngx_http_kv_reserve_take(ngx_http_kv_ctx_t *ctx);
 static ngx_http_kv_ctx_t *ngx_http_kv_told(ngx_http_kv_zone_t *zone);
 
 
 void
-ngx_http_kv_room_init(ngx_http_kv_zone_t *zone)
+ngx_http_kv_reserve_init(ngx_http_kv_zone_t *zone)
 {
     ngx_queue_init(&zone->starving);
 
     ngx_memzero(&zone->retry, sizeof(ngx_event_t));
-    zone->retry.handler = ngx_http_kv_room_handler;
+    zone->retry.handler = ngx_http_kv_reserve_handler;
     zone->retry.data = zone;
     zone->retry.log = zone->log;
 
@@ -51,12 +51,12 @@ ngx_http_kv_room_init(ngx_http_kv_zone_t *zone)
 
 
 ngx_int_t
-ngx_http_kv_room_wait(ngx_http_kv_ctx_t *ctx, uint32_t need,
+ngx_http_kv_reserve_wait(ngx_http_kv_ctx_t *ctx, uint32_t need,
     ngx_http_kv_resume_pt resume)
 {
     ngx_http_cleanup_t  *cln;
 
-    if (ctx->waited >= NGX_HTTP_KV_ROOM_WAIT
+    if (ctx->waited >= NGX_HTTP_KV_RESERVE_WAIT
         || (need && kv_store_full(ctx->zone->store, need)))
     {
         return NGX_DECLINED;
@@ -68,7 +68,7 @@ ngx_http_kv_room_wait(ngx_http_kv_ctx_t *ctx, uint32_t need,
             return NGX_DECLINED;
         }
 
-        cln->handler = ngx_http_kv_room_cleanup;
+        cln->handler = ngx_http_kv_reserve_cleanup;
         cln->data = ctx;
 
         ctx->may_starve = 1;
@@ -81,15 +81,15 @@ ngx_http_kv_room_wait(ngx_http_kv_ctx_t *ctx, uint32_t need,
         ctx->lasted = kv_store_age(ctx->op);
     }
 
-    ngx_http_kv_room_put(ctx, kv_now_ns());
-    ngx_http_kv_room_ask(ctx->zone);
+    ngx_http_kv_reserve_put(ctx, kv_now_ns());
+    ngx_http_kv_reserve_ask(ctx->zone);
 
     return NGX_OK;
 }
 
 
 static void
-ngx_http_kv_room_put(ngx_http_kv_ctx_t *ctx, uint64_t now)
+ngx_http_kv_reserve_put(ngx_http_kv_ctx_t *ctx, uint64_t now)
 {
     ctx->starving = 1;
     ctx->starves_since = now;
@@ -101,7 +101,7 @@ ngx_http_kv_room_put(ngx_http_kv_ctx_t *ctx, uint64_t now)
 /* Out of the queue; an upload's clock stood still meanwhile. */
 
 static void
-ngx_http_kv_room_take(ngx_http_kv_ctx_t *ctx)
+ngx_http_kv_reserve_take(ngx_http_kv_ctx_t *ctx)
 {
     ngx_queue_remove(&ctx->starved);
 
@@ -115,7 +115,7 @@ ngx_http_kv_room_take(ngx_http_kv_ctx_t *ctx)
 
 
 void
-ngx_http_kv_room_leave(ngx_http_kv_ctx_t *ctx)
+ngx_http_kv_reserve_leave(ngx_http_kv_ctx_t *ctx)
 {
     if (ctx->starving) {
         ctx->starving = 0;
@@ -125,16 +125,16 @@ ngx_http_kv_room_leave(ngx_http_kv_ctx_t *ctx)
 
 
 static void
-ngx_http_kv_room_cleanup(void *data)
+ngx_http_kv_reserve_cleanup(void *data)
 {
-    ngx_http_kv_room_leave(data);
+    ngx_http_kv_reserve_leave(data);
 }
 
 
 /* Asks for all who wait, if nobody has asked yet. */
 
 static void
-ngx_http_kv_room_ask(ngx_http_kv_zone_t *zone)
+ngx_http_kv_reserve_ask(ngx_http_kv_zone_t *zone)
 {
     kv_op_t            *op;
     uint32_t            need;
@@ -153,7 +153,7 @@ ngx_http_kv_room_ask(ngx_http_kv_zone_t *zone)
 
     for (q = ngx_queue_head(&zone->starving), n = 0;
          q != ngx_queue_sentinel(&zone->starving)
-         && n < NGX_HTTP_KV_ROOM_TRIES;
+         && n < NGX_HTTP_KV_RESERVE_TRIES;
          q = ngx_queue_next(q), n++)
     {
         ctx = ngx_queue_data(q, ngx_http_kv_ctx_t, starved);
@@ -163,11 +163,11 @@ ngx_http_kv_room_ask(ngx_http_kv_zone_t *zone)
             own = ctx->op ? kv_store_held(ctx->op) : 0;
         }
 
-        urgent |= ctx->waited >= NGX_HTTP_KV_ROOM_URGENT;
+        urgent |= ctx->waited >= NGX_HTTP_KV_RESERVE_URGENT;
     }
 
     if (!zone->retry.timer_set) {
-        ngx_add_timer(&zone->retry, NGX_HTTP_KV_ROOM_RETRY);
+        ngx_add_timer(&zone->retry, NGX_HTTP_KV_RESERVE_RETRY);
     }
 
     /* an operation of nobody's request */
@@ -178,7 +178,7 @@ ngx_http_kv_room_ask(ngx_http_kv_zone_t *zone)
         return;
     }
 
-    if (kv_store_room(zone->store, need, own, &op) != KV_OK) {
+    if (kv_store_reserve(zone->store, need, own, &op) != KV_OK) {
         ngx_free(ctx);
         return;
     }
@@ -195,38 +195,38 @@ ngx_http_kv_room_ask(ngx_http_kv_zone_t *zone)
     op->data = ctx;
     ngx_queue_insert_tail(&zone->active, &ctx->active);
 
-    ngx_http_kv_submit(ctx, NGX_HTTP_KV_WAIT_ROOM);
+    ngx_http_kv_submit(ctx, NGX_HTTP_KV_WAIT_RESERVE);
 }
 
 
 void
-ngx_http_kv_room_done(ngx_http_kv_ctx_t *ctx, kv_rc_t rc)
+ngx_http_kv_reserve_done(ngx_http_kv_ctx_t *ctx, kv_rc_t rc)
 {
     ctx->zone->asking = 0;
 
-    ngx_http_kv_room_retry(ctx->zone, rc == KV_NO_MEMORY ? ctx->need : 0,
-                           NGX_HTTP_KV_ROOM_TRIES);
+    ngx_http_kv_reserve_retry(ctx->zone, rc == KV_NO_MEMORY ? ctx->need : 0,
+                              NGX_HTTP_KV_RESERVE_TRIES);
 }
 
 
 static void
-ngx_http_kv_room_handler(ngx_event_t *ev)
+ngx_http_kv_reserve_handler(ngx_event_t *ev)
 {
     ngx_http_kv_zone_t  *zone;
 
     zone = ev->data;
 
-    ngx_http_kv_room_retry(zone, 0, NGX_HTTP_KV_ROOM_TRIES);
-    ngx_http_kv_room_ask(zone);
+    ngx_http_kv_reserve_retry(zone, 0, NGX_HTTP_KV_RESERVE_TRIES);
+    ngx_http_kv_reserve_ask(zone);
     ngx_http_kv_part(zone);
 }
 
 
 void
-ngx_http_kv_room_drain(ngx_http_kv_zone_t *zone)
+ngx_http_kv_reserve_drain(ngx_http_kv_zone_t *zone)
 {
     while (!ngx_queue_empty(&zone->starving)) {
-        ngx_http_kv_room_retry(zone, 0, NGX_MAX_INT_T_VALUE);
+        ngx_http_kv_reserve_retry(zone, 0, NGX_MAX_INT_T_VALUE);
     }
 
     if (zone->retry.timer_set) {
@@ -243,7 +243,7 @@ ngx_http_kv_room_drain(ngx_http_kv_zone_t *zone)
  */
 
 static void
-ngx_http_kv_room_retry(ngx_http_kv_zone_t *zone, uint32_t full,
+ngx_http_kv_reserve_retry(ngx_http_kv_zone_t *zone, uint32_t full,
     ngx_uint_t tries)
 {
     ngx_queue_t         list;
@@ -262,7 +262,7 @@ ngx_http_kv_room_retry(ngx_http_kv_zone_t *zone, uint32_t full,
         ctx = ngx_queue_data(ngx_queue_head(&list), ngx_http_kv_ctx_t,
                              starved);
 
-        ngx_http_kv_room_take(ctx);
+        ngx_http_kv_reserve_take(ctx);
 
         /* the request may be gone after anything but KV_NO_MEMORY */
 
@@ -272,16 +272,16 @@ ngx_http_kv_room_retry(ngx_http_kv_zone_t *zone, uint32_t full,
 
         tries--;
 
-        if (ctx->waited >= NGX_HTTP_KV_ROOM_WAIT || zone->draining
+        if (ctx->waited >= NGX_HTTP_KV_RESERVE_WAIT || zone->draining
             || (full && ctx->need >= full))
         {
             full = ctx->op && kv_store_held(ctx->op) ? 0 : full;
 
-            ngx_http_kv_room_refuse(ctx);
+            ngx_http_kv_reserve_refuse(ctx);
             continue;
         }
 
-        ngx_http_kv_room_put(ctx, kv_now_ns());
+        ngx_http_kv_reserve_put(ctx, kv_now_ns());
     }
 
     if (!ngx_queue_empty(&list)) {
@@ -291,19 +291,19 @@ ngx_http_kv_room_retry(ngx_http_kv_zone_t *zone, uint32_t full,
     if (!ngx_queue_empty(&zone->starving) && !zone->retry.timer_set
         && !zone->draining)
     {
-        ngx_add_timer(&zone->retry, NGX_HTTP_KV_ROOM_RETRY);
+        ngx_add_timer(&zone->retry, NGX_HTTP_KV_RESERVE_RETRY);
     }
 }
 
 
 static void
-ngx_http_kv_room_refuse(ngx_http_kv_ctx_t *ctx)
+ngx_http_kv_reserve_refuse(ngx_http_kv_ctx_t *ctx)
 {
     ngx_http_request_t  *r;
 
     r = ctx->request;
 
-    ngx_http_kv_disown(ctx);
+    ngx_http_kv_detach(ctx);
     ngx_http_kv_finish(r, ngx_http_kv_reply_rc(r, KV_NO_MEMORY));
 }
 
@@ -341,12 +341,12 @@ ngx_http_kv_evict(ngx_http_kv_zone_t *zone)
 
             /* the slowest of those that wait for each other, and for us */
 
-            ngx_http_kv_room_leave(ctx);
-            ngx_http_kv_room_refuse(ctx);
+            ngx_http_kv_reserve_leave(ctx);
+            ngx_http_kv_reserve_refuse(ctx);
             continue;
         }
 
-        ngx_http_kv_disown(ctx);
+        ngx_http_kv_detach(ctx);
 
         r->read_event_handler = ngx_http_block_reading;
 
@@ -371,7 +371,7 @@ ngx_http_kv_told(ngx_http_kv_zone_t *zone)
     {
         ctx = ngx_queue_data(q, ngx_http_kv_ctx_t, active);
 
-        if (!ctx->submitted && !ctx->cut && kv_store_told(ctx->op)) {
+        if (!ctx->submitted && !ctx->cut && kv_store_must_go(ctx->op)) {
             return ctx;
         }
     }
