@@ -71,6 +71,8 @@ static char *ngx_http_kv_merge_loc_conf(ngx_conf_t *cf, void *parent,
 static ngx_int_t ngx_http_kv_postconfiguration(ngx_conf_t *cf);
 static ngx_int_t ngx_http_kv_init_module(ngx_cycle_t *cycle);
 static ngx_int_t ngx_http_kv_init_process(ngx_cycle_t *cycle);
+static void ngx_http_kv_exit_first(ngx_cycle_t *cycle);
+static void ngx_http_kv_exit_pools(ngx_cycle_t *cycle);
 static void ngx_http_kv_exit_process(ngx_cycle_t *cycle);
 static void ngx_http_kv_exit_master(ngx_cycle_t *cycle);
 static ngx_http_kv_zone_t **ngx_http_kv_zones(ngx_cycle_t *cycle,
@@ -147,6 +149,13 @@ ngx_module_t  ngx_http_kv_module = {
     ngx_http_kv_exit_master,               /* exit master */
     NGX_MODULE_V1_PADDING
 };
+
+
+/* a worker's own: see ngx_http_kv_exit_first() */
+
+extern ngx_module_t  ngx_thread_pool_module;
+
+static ngx_module_t  ngx_http_kv_pools_module;
 
 
 /* by route, in the order of kv_route_t */
@@ -1328,7 +1337,47 @@ ngx_http_kv_init_process(ngx_cycle_t *cycle)
         }
     }
 
+    if (n) {
+        ngx_http_kv_exit_first(cycle);
+    }
+
     return NGX_OK;
+}
+
+
+/*
+ * The exit hook of nginx's thread pools waits for their threads, so for every
+ * disk that hangs, and it runs before ours.  The worker's list of modules, which
+ * no other process has, gets another hook in its place, which answers first.
+ */
+
+static void
+ngx_http_kv_exit_first(ngx_cycle_t *cycle)
+{
+    ngx_uint_t  i;
+
+    for (i = 0; cycle->modules[i]; i++) {
+
+        if (cycle->modules[i] == &ngx_thread_pool_module) {
+            ngx_http_kv_pools_module = ngx_thread_pool_module;
+            ngx_http_kv_pools_module.exit_process = ngx_http_kv_exit_pools;
+            cycle->modules[i] = &ngx_http_kv_pools_module;
+            return;
+        }
+    }
+}
+
+
+static void
+ngx_http_kv_exit_pools(ngx_cycle_t *cycle)
+{
+    ngx_uint_t            n;
+    ngx_http_kv_zone_t  **zone;
+
+    zone = ngx_http_kv_zones(cycle, &n);
+    ngx_http_kv_drain(zone, n);
+
+    ngx_thread_pool_module.exit_process(cycle);
 }
 
 

@@ -92,7 +92,7 @@ struct ngx_http_kv_zone_s {
     ngx_thread_task_t         *commit[NGX_HTTP_KV_TASKS];
     ngx_thread_task_t         *background;
     unsigned                   commit_wanted:1;
-    unsigned                   draining:1;    /* exiting: no thread pool */
+    unsigned                   draining:1;    /* exiting: no event loop */
     unsigned                   asking:1;      /* for room */
 };
 
@@ -209,6 +209,15 @@ int ngx_http_kv_wakes_fd(ngx_http_kv_wakes_t *wakes);
 /* ngx_http_kv_worker.c */
 
 ngx_int_t ngx_http_kv_enter(ngx_http_kv_zone_t *zone);
+
+/*
+ * The worker's exit, after the event loop and before the thread pools are
+ * destroyed: all zones of the cycle take no more work, and accepted writes are
+ * committed and answered, for 5 seconds at most in all.
+ */
+void ngx_http_kv_drain(ngx_http_kv_zone_t **zone, ngx_uint_t n);
+
+/* After that, with no thread left: answers what is done, gives the slot back. */
 void ngx_http_kv_leave(ngx_http_kv_zone_t *zone);
 
 /*

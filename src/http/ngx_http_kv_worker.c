@@ -18,6 +18,9 @@
 /* how long accepted writes may take to be answered at exit, milliseconds */
 #define NGX_HTTP_KV_EXIT  5000
 
+/* how often who exits looks without being woken, milliseconds */
+#define NGX_HTTP_KV_EXIT_LOOKS  10
+
 
 static void ngx_http_kv_part_handler(ngx_event_t *ev);
 static ngx_uint_t ngx_http_kv_busy(ngx_http_kv_zone_t *zone);
@@ -33,7 +36,8 @@ static void ngx_http_kv_background_task(void *data, ngx_log_t *log);
 static void ngx_http_kv_background_over(ngx_event_t *ev);
 static void ngx_http_kv_done(ngx_http_kv_ctx_t *ctx, kv_rc_t rc);
 static void ngx_http_kv_reset(ngx_http_kv_zone_t *zone);
-static void ngx_http_kv_drain(ngx_http_kv_zone_t *zone);
+static void ngx_http_kv_drain_begin(ngx_http_kv_zone_t *zone);
+static ngx_uint_t ngx_http_kv_drain_turn(ngx_http_kv_zone_t *zone);
 static void ngx_http_kv_cleanup_ctx(void *data);
 static void ngx_http_kv_cleanup_pin(void *data);
 
@@ -215,29 +219,37 @@ ngx_http_kv_post_tasks(ngx_http_kv_zone_t *zone, unsigned todo)
 static void
 ngx_http_kv_post_commit(ngx_http_kv_zone_t *zone)
 {
-    ngx_uint_t  i;
+    ngx_uint_t          i;
+    ngx_thread_task_t  *task;
 
-    for (i = 0; i < NGX_HTTP_KV_TASKS && !zone->draining; i++) {
+    task = NULL;
 
-        if (zone->commit[i]->event.active) {
-            continue;
+    if (zone->draining) {
+
+        /* no event loop sees a task's end any more: each is used once */
+
+        task = ngx_http_kv_task(zone, ngx_http_kv_commit_task,
+                                ngx_http_kv_commit_over);
+
+    } else {
+        for (i = 0; i < NGX_HTTP_KV_TASKS && task == NULL; i++) {
+            task = zone->commit[i]->event.active ? NULL : zone->commit[i];
         }
 
-        if (ngx_thread_task_post(zone->thread_pool, zone->commit[i])
-            != NGX_OK)
-        {
-            kv_store_unclaim(zone->store, KV_TODO_COMMIT);
-        }
+        if (task == NULL) {
 
-        return;
+            /* all have ended, or will, and the event loop will see one end */
+
+            zone->commit_wanted = 1;
+            return;
+        }
     }
 
-    /*
-     * All have ended, or will, and the event loop will see one end; or there
-     * is no pool any more, and ngx_http_kv_drain() sees to it.
-     */
-
-    zone->commit_wanted = 1;
+    if (task == NULL
+        || ngx_thread_task_post(zone->thread_pool, task) != NGX_OK)
+    {
+        kv_store_unclaim(zone->store, KV_TODO_COMMIT);
+    }
 }
 
 
@@ -606,24 +618,103 @@ ngx_http_kv_set_timers(ngx_http_kv_zone_t *zone)
 }
 
 
-void
-ngx_http_kv_leave(ngx_http_kv_zone_t *zone)
-{
-    sigset_t  signals;
+/*
+ * SIGTERM leaves the event loop at once: what was accepted is committed, by the
+ * threads that are still there, and answered from here, all stores side by
+ * side.
+ */
 
-    if (zone->store == NULL || zone->store->worker == NULL) {
-        return;
+void
+ngx_http_kv_drain(ngx_http_kv_zone_t **zone, ngx_uint_t n)
+{
+    uint64_t        end;
+    ngx_uint_t      i, left;
+    struct pollfd   pfd;
+
+    end = kv_now_ns() + (uint64_t) NGX_HTTP_KV_EXIT * 1000000;
+
+    for (i = 0; i < n; i++) {
+        ngx_http_kv_drain_begin(zone[i]);
     }
 
+    for ( ;; ) {
+        pfd.fd = n ? ngx_http_kv_wakes_fd(zone[0]->wakes) : -1;
+        pfd.events = POLLIN;
+
+        for (i = 0, left = 0; i < n; i++) {
+            left += ngx_http_kv_drain_turn(zone[i]);
+        }
+
+        if (left == 0 || kv_now_ns() >= end) {
+            return;
+        }
+
+        (void) poll(&pfd, 1, NGX_HTTP_KV_EXIT_LOOKS);
+    }
+}
+
+
+static void
+ngx_http_kv_drain_begin(ngx_http_kv_zone_t *zone)
+{
     zone->store->stop = 1;
     zone->draining = 1;
 
+    if (zone->store->worker == NULL) {
+        return;
+    }
+
     ngx_http_kv_poll_stop(zone);
-    kv_io_block_signal(&signals);
+    kv_store_start_now(zone->store);
 
-    ngx_http_kv_drain(zone);
+    if (atomic_load(&zone->store->zone->sync_ms)
+        && atomic_load(&zone->store->zone->unsynced))
+    {
+        atomic_store(&zone->store->zone->want_sync, 1);
+    }
 
-    kv_io_unblock_signal(&signals);
+    if (zone->commit_wanted) {
+        zone->commit_wanted = 0;
+        ngx_http_kv_post_commit(zone);
+    }
+
+    ngx_http_kv_post_tasks(zone, kv_store_todo(zone->store));
+}
+
+
+/* Whether anything of ours is not done yet. */
+
+static ngx_uint_t
+ngx_http_kv_drain_turn(ngx_http_kv_zone_t *zone)
+{
+    if (zone->store->worker == NULL) {
+        return 0;
+    }
+
+    if (!ngx_queue_empty(&zone->waiting)) {
+        ngx_http_kv_post_tasks(zone, kv_store_todo(zone->store));
+    }
+
+    ngx_http_kv_complete(zone);
+
+    if (ngx_queue_empty(&zone->waiting)) {
+        ngx_http_kv_reserve_drain(zone);
+    }
+
+    return !ngx_queue_empty(&zone->waiting) || kv_store_commits(zone->store);
+}
+
+
+void
+ngx_http_kv_leave(ngx_http_kv_zone_t *zone)
+{
+    if (zone->store->worker == NULL) {
+        return;
+    }
+
+    /* what came to its end while nginx waited for the threads */
+
+    ngx_http_kv_complete(zone);
 
     if (zone->watch.timer_set) {
         ngx_del_timer(&zone->watch);
@@ -634,64 +725,4 @@ ngx_http_kv_leave(ngx_http_kv_zone_t *zone)
     }
 
     kv_store_leave(zone->store);
-}
-
-
-/*
- * SIGTERM leaves the event loop at once, and the thread pool is gone when the
- * exit hooks run: what was accepted is committed and answered from here.
- */
-
-static void
-ngx_http_kv_drain(ngx_http_kv_zone_t *zone)
-{
-    uint64_t        end;
-    unsigned        todo;
-    struct pollfd   pfd;
-
-    end = kv_now_ns() + (uint64_t) NGX_HTTP_KV_EXIT * 1000000;
-
-    kv_store_start_now(zone->store);
-
-    if (atomic_load(&zone->store->zone->sync_ms)
-        && atomic_load(&zone->store->zone->unsynced))
-    {
-        atomic_store(&zone->store->zone->want_sync, 1);
-    }
-
-    for ( ;; ) {
-        pfd.fd = ngx_http_kv_wakes_fd(zone->wakes);
-        todo = kv_store_todo(zone->store);
-
-        if (zone->commit_wanted) {
-            zone->commit_wanted = 0;
-            todo |= KV_TODO_COMMIT;
-        }
-
-        if (todo & KV_TODO_RESET) {
-            ngx_http_kv_reset(zone);
-        }
-
-        if (todo & KV_TODO_BACKGROUND) {
-            kv_store_unclaim(zone->store, KV_TODO_BACKGROUND);
-        }
-
-        if (todo & KV_TODO_COMMIT) {
-            kv_store_commit(zone->store);
-        }
-
-        ngx_http_kv_complete(zone);
-
-        if (ngx_queue_empty(&zone->waiting)) {
-            ngx_http_kv_reserve_drain(zone);
-        }
-
-        if (ngx_queue_empty(&zone->waiting) || kv_now_ns() >= end) {
-            return;
-        }
-
-        pfd.events = POLLIN;
-
-        (void) poll(&pfd, 1, 10);
-    }
 }

@@ -1085,6 +1085,14 @@ kv_store_unclaim(kv_store_t *store, unsigned todo)
 }
 
 
+bool
+kv_store_commits(kv_store_t *store)
+{
+    return store->worker
+           && atomic_load(&store->zone->committer) == store->number + 1;
+}
+
+
 void
 kv_store_reset(kv_store_t *store)
 {

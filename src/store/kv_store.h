@@ -360,6 +360,9 @@ void kv_store_polling(kv_store_t *store, bool looking);
 /* The bits could not be done (no thread took the task): others may try. */
 void kv_store_unclaim(kv_store_t *store, unsigned todo);
 
+/* Whether the process has the committer's claim: its commit is not over. */
+bool kv_store_commits(kv_store_t *store);
+
 /*
  * The answer to KV_TODO_RESET: the caller holds no record or entry any more
  * (those waiting are answered with KV_UNAVAILABLE), so that the zone can be

@@ -8,7 +8,8 @@
  *     write       every positioned write fails with the error of that number, or
  *                 EIO if it says 1
  *     open        every file that is opened below a directory, the same
- *     slow        every sync takes as many milliseconds as the file says
+ *     slow        every sync takes as many milliseconds as the file says; where
+ *                 it also names a part of a path, only those of such files
  *     die         the process that syncs next is killed as many microseconds
  *                 after that sync as the file says; once: the file goes
  */
@@ -23,6 +24,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
@@ -127,6 +129,37 @@ fault_error(const char *name)
 }
 
 
+/* Whether the path of an open file has what is behind the number in `name`. */
+
+static int
+fault_hits(const char *name, int fd)
+{
+    int      n;
+    char     link[64], path[512], part[512];
+    FILE    *f;
+    ssize_t  len;
+
+    f = fopen(name, "re");
+    if (f == NULL) {
+        return 0;
+    }
+
+    n = fscanf(f, "%*d %511s", part);
+    fclose(f);
+
+    if (n != 1) {
+        return 1;
+    }
+
+    snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+
+    len = readlink(link, path, sizeof(path) - 1);
+    path[len > 0 ? len : 0] = '\0';
+
+    return strstr(path, part) != NULL;
+}
+
+
 static void
 fault_die(long us)
 {
@@ -155,7 +188,7 @@ fault_sync(int (*real)(int), int fd)
 
     ms = fault_number(slow_name);
 
-    if (ms > 0) {
+    if (ms > 0 && fault_hits(slow_name, fd)) {
         ts.tv_sec = ms / 1000;
         ts.tv_nsec = ms % 1000 * 1000000;
         nanosleep(&ts, NULL);

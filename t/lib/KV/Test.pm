@@ -359,7 +359,8 @@ sub used { $_[0]->store->{zone}{used} }
 
 
 # Breaks the disk (see fault.c: fdatasync => 1, write => 1 or an errno, open =>
-# the same, slow => ms, die => us), or mends it (fdatasync => undef).
+# the same, slow => ms or "ms part-of-path", die => us), or mends it
+# (fdatasync => undef).
 
 sub fault {
     my ($self, $what, $value) = @_;

@@ -1,0 +1,126 @@
+# The end of a worker with several stores, when the disks of some hang: each
+# store's writes are answered as soon as its own disk allows.
+
+use strict;
+use warnings;
+
+use Test::More;
+use Time::HiRes qw(time);
+
+use KV::Test;
+
+
+# One worker with the stores s1, s2, s3, ..., whose directories have these names and
+# whose zones these parameters.
+
+sub stores {
+    my ($names, %kv) = @_;
+    my $s = KV::Test->new(fault => 1, workers => 1, zone => '8m',
+                          path => '%%dir%%/' . $names->[0],
+                          kv => 'segment=1m max_value=64k '
+                                . ($kv{$names->[0]} // ''));
+
+    $s->{server} = 'location /s1/ { kv main; }
+                    location = /stats1 { kv_stats main; }';
+
+    for my $i (2 .. @$names) {
+        my $name = $names->[$i - 1];
+        $s->{http} .= "kv_zone zone=s$i:8m path=%%dir%%/$name segment=1m
+                       max_value=64k @{[ $kv{$name} // '' ]};\n";
+        $s->{server} .= "location /s$i/ { kv s$i; }
+                         location = /stats$i { kv_stats s$i; }\n";
+    }
+
+    $s->start;
+
+    # the first write of each store opens its log
+
+    $s->http(PUT => "/s$_/first", body => 'x')->{status} == 200 or die
+        for 1 .. @$names;
+
+    return $s;
+}
+
+
+# A write that the only worker has taken; with `written`, whose batch waits for
+# its sync now.
+
+sub taken {
+    my ($s, $i, $key, $written) = @_;
+    my $lsn = sub { $s->stats("/stats$i")->{store}{log}{next_lsn} };
+    my $before = $lsn->();
+    my $c = $s->connect;
+
+    $c->send(KV::Conn::request(PUT => "/s$i/$key", body => 'value'));
+    if ($written) {
+        wait_for(sub { $lsn->() > $before }, 10) or die "not written\n";
+    } else {
+        $s->healthy for 1 .. 3;
+    }
+
+    return $c;
+}
+
+
+sub status {
+    my ($c) = @_;
+    my $r = eval { $c->response('PUT', 20) };
+    return $r ? $r->{status} : 0;
+}
+
+
+# Two stores hang, each with one write in a sync and one behind it.  The third,
+# whose write waits for company, answers, wherever it stands among them.
+
+for my $well (1 .. 3) {
+    my @names = qw(hang1 hang2);
+    splice @names, $well - 1, 0, 'well';
+
+    my $s = stores(\@names, well => 'delay=8s');
+    my @hang = grep { $_ != $well } 1 .. 3;
+    my @c;
+
+    $s->expect_log(qr/worker process \d+ exited on signal 9/);
+    $s->fault(slow => '20000 /hang');
+
+    push @c, taken($s, $_, 'a', 1), taken($s, $_, 'b') for @hang;
+    my $c = taken($s, $well, 'a');
+
+    kill 'TERM', $s->{pid};
+    is(status($c), 200, "the healthy store, number $well of 3, answers");
+    is($s->wait_exit, 0, 'and nginx ends');
+    $s->check_log;
+
+    $s->fault(slow => undef);
+    $s->start;
+    is($s->http(GET => "/s$well/a")->{body}, 'value', 'the write is there');
+    $s->done;
+}
+
+
+# Slow ones are served side by side.  The worker alone is told, for the master
+# would not wait.  One after the other they would take 9 seconds, these 3.
+
+{
+    my $s = stores([map { "slow$_" } 1 .. 5]);
+    my ($worker) = $s->workers;
+    my @c;
+
+    $s->fault(slow => '1500 /slow');
+
+    push @c, taken($s, $_, 'a', 1) for 1 .. 5;
+    push @c, taken($s, $_, 'b') for 1 .. 5;
+
+    my $time = time;
+    kill 'TERM', $worker;
+    my %status;
+    $status{status($_)}++ for @c;
+    my $took = time - $time;
+
+    is_deeply(\%status, { 200 => 10 }, 'all writes are answered');
+    cmp_ok($took, '<', 6.5, 'in the time of one store: two syncs of each');
+    $s->fault(slow => undef);
+    $s->done;
+}
+
+done_testing();
