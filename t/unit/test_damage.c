@@ -148,7 +148,7 @@ static state_t     model[OPS + 1];   /* S(k) */
 static unsigned    steps;
 static dir_t       before;           /* undamaged */
 static dir_t       dir;
-static uint64_t    seed = 88172645463325252ull;
+static uint64_t    damage_seed = 88172645463325252ull;
 static char        what[256];        /* is being done to it */
 
 static struct {
@@ -164,13 +164,13 @@ static struct {
 
 
 static uint32_t
-rnd(uint32_t n)
+damage_rnd(uint32_t n)
 {
-    seed ^= seed << 13;
-    seed ^= seed >> 7;
-    seed ^= seed << 17;
+    damage_seed ^= damage_seed << 13;
+    damage_seed ^= damage_seed >> 7;
+    damage_seed ^= damage_seed << 17;
 
-    return (uint32_t) (seed >> 16) % n;
+    return (uint32_t) (damage_seed >> 16) % n;
 }
 
 
@@ -234,7 +234,7 @@ last_signal(int signo)
 
 
 static int
-setup_all(void **state)
+damage_setup(void **state)
 {
     (void) state;
 
@@ -250,7 +250,7 @@ setup_all(void **state)
     (void) signal(SIGPROF, last_signal);
 
     if (getenv("KIT_SEED")) {
-        seed = strtoull(getenv("KIT_SEED"), NULL, 10);
+        damage_seed = strtoull(getenv("KIT_SEED"), NULL, 10);
     }
 
     return 0;
@@ -261,7 +261,7 @@ setup_all(void **state)
 
 
 static kv_rc_t
-begin(const step_t *s, uint32_t version, kv_op_t **op)
+damage_begin(const step_t *s, uint32_t version, kv_op_t **op)
 {
     char     key[32];
     size_t   n;
@@ -283,7 +283,7 @@ begin(const step_t *s, uint32_t version, kv_op_t **op)
 
 
 static void
-apply(state_t *s, const step_t *st, uint32_t version)
+damage_apply(state_t *s, const step_t *st, uint32_t version)
 {
     if (st->code == KV_OP_CLEAR) {
         memset(s, 0, sizeof(state_t));
@@ -310,18 +310,18 @@ batch(unsigned n)
         assert_true(steps <= OPS);
 
         s = &step[steps];
-        s->code = rnd(5) ? KV_OP_PUT : KV_OP_DELETE;
-        s->id = rnd(IDS);
-        s->len = 8 + rnd(48);
+        s->code = damage_rnd(5) ? KV_OP_PUT : KV_OP_DELETE;
+        s->id = damage_rnd(IDS);
+        s->len = 8 + damage_rnd(48);
 
         if (steps == 18) {
             s->code = KV_OP_CLEAR;
         }
 
         model[steps] = model[steps - 1];
-        apply(&model[steps], s, steps);
+        damage_apply(&model[steps], s, steps);
 
-        assert_int_equal(begin(s, steps, &op[i]), KV_OK);
+        assert_int_equal(damage_begin(s, steps, &op[i]), KV_OK);
     }
 
     solo_commit(&solo, op, n, rc);
@@ -336,7 +336,7 @@ static void
 batches(unsigned n)
 {
     while (n--) {
-        batch(1 + rnd(3));
+        batch(1 + damage_rnd(3));
     }
 }
 
@@ -378,7 +378,7 @@ cut(bool clean, size_t tail)
 
 
 static void
-start(void)
+damage_start(void)
 {
     if (solo_start(&solo) != KV_OK) {
         fail_msg("%s", solo.err.text);
@@ -387,7 +387,7 @@ start(void)
 
 
 static void
-snapshot(void)
+damage_snapshot(void)
 {
     solo_background(&solo, KV_REQUEST_SNAPSHOT);
 }
@@ -527,7 +527,7 @@ take(const char *name)
  */
 
 static void
-make(end_t end)
+damage_make(end_t end)
 {
     char  closed[KV_NAME_MAX];
 
@@ -537,18 +537,18 @@ make(end_t end)
     solo_init(&solo, 2 << 20);
 
     steps = 0;
-    seed = 88172645463325252ull;
+    damage_seed = 88172645463325252ull;
     memset(&model[0], 0, sizeof(state_t));
 
-    start();
+    damage_start();
     batches(3);
-    snapshot();
+    damage_snapshot();
     batches(5);
     cut(true, 0);
 
-    start();
+    damage_start();
     batches(3);
-    snapshot();
+    damage_snapshot();
     batches(3);
 
     /* killed: its last batch has no witness but the next segment */
@@ -557,7 +557,7 @@ make(end_t end)
 
     solo.conf.sync = end == IN_FLIGHT ? KV_SYNC_OFF : KV_SYNC_ALWAYS;
 
-    start();
+    damage_start();
     batches(5);
     cut(end <= CLOSED, TAIL);
 
@@ -580,7 +580,7 @@ make(end_t end)
 
 
 static void
-load(void)
+damage_load(void)
 {
     unsigned  i;
 
@@ -596,7 +596,7 @@ load(void)
 
 
 static void
-check_state(const state_t *s, uint64_t k)
+damage_check_state(const state_t *s, uint64_t k)
 {
     kv_rc_t     rc;
     uint32_t    id, version, len, keys;
@@ -711,8 +711,9 @@ fill_gap(uint64_t k)
     s = model[k];
 
     for (i = 0; i < n; i++) {
-        assert_int_equal(begin(&step[k + 1 + i], 2000 + i, &op[i]), KV_OK);
-        apply(&s, &step[k + 1 + i], 2000 + i);
+        assert_int_equal(damage_begin(&step[k + 1 + i], 2000 + i, &op[i]),
+                         KV_OK);
+        damage_apply(&s, &step[k + 1 + i], 2000 + i);
     }
 
     solo_commit(&solo, op, n, rc);
@@ -723,12 +724,12 @@ fill_gap(uint64_t k)
                  solo.err.text);
     }
 
-    check_state(&s, k);
+    damage_check_state(&s, k);
 
     /* and back */
 
     solo_stop(&solo, false);
-    load();
+    damage_load();
     assert_int_equal(solo_start(&solo), KV_OK);
 }
 
@@ -749,7 +750,7 @@ goes_on(uint64_t k)
     s = model[k];
 
     for (unsigned i = 0; i < 3; i++) {
-        if (begin(&more[i], 1000 + i, &op) != KV_OK) {
+        if (damage_begin(&more[i], 1000 + i, &op) != KV_OK) {
             fail_msg("%s: no write can begin", what);
         }
 
@@ -759,10 +760,10 @@ goes_on(uint64_t k)
             fail_msg("%s: a write is refused: %d", what, rc);
         }
 
-        apply(&s, &more[i], 1000 + i);
+        damage_apply(&s, &more[i], 1000 + i);
     }
 
-    check_state(&s, k);
+    damage_check_state(&s, k);
 
     for (unsigned i = 0; i < 2; i++) {
         solo_stop(&solo, i == 0);
@@ -772,7 +773,7 @@ goes_on(uint64_t k)
                      solo.err.text);
         }
 
-        check_state(&s, k);
+        damage_check_state(&s, k);
     }
 
     sum.written++;
@@ -907,7 +908,7 @@ find_way_out(bool exactly)
                  PRIu64, what, promised, k);
     }
 
-    check_state(&model[k], k);
+    damage_check_state(&model[k], k);
     solo_stop(&solo, false);
 }
 
@@ -987,7 +988,7 @@ cpu_ns(void)
 /* One that does not end is not waited for. */
 
 static void
-watch(unsigned seconds)
+damage_watch(unsigned seconds)
 {
     struct itimerval  timer;
 
@@ -1030,12 +1031,12 @@ bounded(uint64_t started)
  */
 
 static void
-recover(outcome_t wanted, const char *name, uint64_t offset)
+damage_recover(outcome_t wanted, const char *name, uint64_t offset)
 {
     kv_rc_t   rc;
     uint64_t  k, w, started;
 
-    load();
+    damage_load();
 
     memset(solo.ram.calls, 0, sizeof(solo.ram.calls));
     solo.ram.read = 0;
@@ -1044,7 +1045,7 @@ recover(outcome_t wanted, const char *name, uint64_t offset)
     most = 0;
 
     if (sum.tried % 1024 == 0) {
-        watch(60);
+        damage_watch(60);
     }
 
     started = cpu_ns();
@@ -1079,7 +1080,7 @@ recover(outcome_t wanted, const char *name, uint64_t offset)
                  PRIu64 " are witnessed", what, k, before.n, w);
     }
 
-    check_state(&model[k], k);
+    damage_check_state(&model[k], k);
 
     sum.whole += k == before.n;
     sum.prefix += k != before.n;
@@ -1172,7 +1173,7 @@ change_bytes(unsigned file, bool all)
                             "to %02x", dir.name, f->name, pos, was, value);
 
             f->data[pos] = value;
-            recover(wanted, f->name, offset);
+            damage_recover(wanted, f->name, offset);
         }
 
         f->data[pos] = was;
@@ -1183,7 +1184,7 @@ change_bytes(unsigned file, bool all)
 /* `dir` gets bytes of its own. */
 
 static void
-unshare(void)
+damage_unshare(void)
 {
     unsigned  i;
 
@@ -1198,7 +1199,7 @@ unshare(void)
 
 
 static void
-reset(void)
+damage_reset(void)
 {
     unsigned  i;
     uint8_t  *data;
@@ -1215,7 +1216,7 @@ reset(void)
 
 
 static void
-drop(void)
+damage_drop(void)
 {
     unsigned  i;
 
@@ -1228,29 +1229,29 @@ drop(void)
 
 
 static bool
-there(const char *name)
+damage_there(const char *name)
 {
     return ram_find(&solo.ram, name) != NULL;
 }
 
 
 static void
-write_one(uint32_t id, uint32_t version)
+damage_write_one(uint32_t id, uint32_t version)
 {
     kv_rc_t      rc;
     kv_op_t     *op;
     const step_t  put = { KV_OP_PUT, id, 24 };
 
-    assert_int_equal(begin(&put, version, &op), KV_OK);
+    assert_int_equal(damage_begin(&put, version, &op), KV_OK);
     solo_commit(&solo, &op, 1, &rc);
     assert_int_equal(rc, KV_OK);
 }
 
 
 static void
-sum_up(const char *of)
+damage_sum_up(const char *of)
 {
-    watch(0);
+    damage_watch(0);
 
     if (getenv("KIT_SUM")) {
         (void) fprintf(stderr, "%s: %" PRIu64 " damages: %" PRIu64 " whole, %"
@@ -1325,7 +1326,7 @@ damage_all(values_t bytes)
             at = f->size < sizeof(kv_segment_header_t) ? ANYWHERE : f->size;
             (void) snprintf(what, sizeof(what), "%s: %s: cut from %zu to %zu",
                             dir.name, name, size, f->size);
-            recover(wanted, name, at);
+            damage_recover(wanted, name, at);
         }
 
         f->size = size;
@@ -1338,16 +1339,16 @@ test_stopped(void **state)
 {
     (void) state;
 
-    make(STOPPED);
-    unshare();
+    damage_make(STOPPED);
+    damage_unshare();
 
     (void) snprintf(what, sizeof(what), "undamaged");
-    recover(WHOLE, NULL, 0);
+    damage_recover(WHOLE, NULL, 0);
 
     damage_all(ALL);
 
-    drop();
-    sum_up("stopped");
+    damage_drop();
+    damage_sum_up("stopped");
 }
 
 
@@ -1361,17 +1362,17 @@ test_killed(void **state)
     (void) state;
 
     for (end = KILLED; end <= IN_FLIGHT; end++) {
-        make(end);
-        unshare();
+        damage_make(end);
+        damage_unshare();
 
         (void) snprintf(what, sizeof(what), "undamaged");
-        recover(WHOLE, NULL, 0);
+        damage_recover(WHOLE, NULL, 0);
 
         change_bytes(LAST_LOG, end == KILLED);
         assert_true(sum.prefix > (end == KILLED ? 500 : 2000));
 
-        drop();
-        sum_up(before.name);
+        damage_drop();
+        damage_sum_up(before.name);
     }
 }
 
@@ -1391,11 +1392,11 @@ test_closed(void **state)
 
     (void) state;
 
-    make(CLOSED);
-    unshare();
+    damage_make(CLOSED);
+    damage_unshare();
 
     (void) snprintf(what, sizeof(what), "closed");
-    recover(WHOLE, NULL, 0);
+    damage_recover(WHOLE, NULL, 0);
 
     damage_all(SOME);
 
@@ -1404,7 +1405,7 @@ test_closed(void **state)
           + before.place[before.nplaces - 1].len;
 
     for (n = 1; n <= end - KV_SEGMENT_HEADER; n++) {
-        reset();
+        damage_reset();
         memset(f->data + end - n, 0, n);
         (void) snprintf(what, sizeof(what), "closed, the last %zu bytes are "
                         "zeroes", n);
@@ -1424,12 +1425,12 @@ test_closed(void **state)
             }
         }
 
-        recover(before.place[i].count ? REFUSED : WHOLE, f->name, k);
+        damage_recover(before.place[i].count ? REFUSED : WHOLE, f->name, k);
     }
 
-    reset();
-    drop();
-    sum_up("closed");
+    damage_reset();
+    damage_drop();
+    damage_sum_up("closed");
 }
 
 
@@ -1444,7 +1445,7 @@ test_closed_stays(void **state)
 
     (void) state;
 
-    make(CLOSED);
+    damage_make(CLOSED);
     (void) snprintf(what, sizeof(what), "closed stays");
 
     f = &solo.ram.fault[0];
@@ -1453,13 +1454,13 @@ test_closed_stays(void **state)
     f->nth = solo.ram.calls[RAM_UNLINK] + 1;
     f->times = 1000;
 
-    start();
+    damage_start();
     assert_true(solo.warnings > 0);
     f->nth = 0;
-    check_state(&model[steps], steps);
-    write_one(1, 7000);
+    damage_check_state(&model[steps], steps);
+    damage_write_one(1, 7000);
     (void) snprintf(name, sizeof(name), "log-%016x.kvl", steps + 1);
-    assert_true(there(name));
+    assert_true(damage_there(name));
     solo_stop(&solo, false);
 
     /* the write's own segment ends early: the old note does not excuse it */
@@ -1490,19 +1491,19 @@ test_older_snapshot(void **state)
 {
     (void) state;
 
-    make(STOPPED);
+    damage_make(STOPPED);
     before.name = "newest snapshot damaged";
     before.file[NEW_SNAPSHOT].data[100] ^= 1;
     need_all_logs();
-    unshare();
+    damage_unshare();
 
     (void) snprintf(what, sizeof(what), "%s", dir.name);
-    recover(WHOLE, NULL, 0);
+    damage_recover(WHOLE, NULL, 0);
 
     damage_all(SOME);
 
-    drop();
-    sum_up("older snapshot");
+    damage_drop();
+    damage_sum_up("older snapshot");
 }
 
 
@@ -1513,20 +1514,20 @@ test_log_alone(void **state)
 {
     (void) state;
 
-    make(STOPPED);
+    damage_make(STOPPED);
     before.name = "no snapshot";
     before.file[OLD_SNAPSHOT].name[0] = '\0';
     before.file[NEW_SNAPSHOT].name[0] = '\0';
     need_all_logs();
-    unshare();
+    damage_unshare();
 
     (void) snprintf(what, sizeof(what), "%s", dir.name);
-    recover(WHOLE, NULL, 0);
+    damage_recover(WHOLE, NULL, 0);
 
     damage_all(NONE);
 
-    drop();
-    sum_up("log alone");
+    damage_drop();
+    damage_sum_up("log alone");
 }
 
 
@@ -1539,8 +1540,8 @@ test_missing(void **state)
 
     (void) state;
 
-    make(STOPPED);
-    unshare();
+    damage_make(STOPPED);
+    damage_unshare();
 
     for (sets = 1, i = 0; i < dir.nfiles; i++) {
         sets *= 3;
@@ -1548,7 +1549,7 @@ test_missing(void **state)
 
     for (set = 0; set < sets; set++) {
 
-        reset();
+        damage_reset();
 
         for (left = set, i = 0; i < dir.nfiles; left /= 3, i++) {
             if (left % 3) {
@@ -1562,12 +1563,12 @@ test_missing(void **state)
 
         (void) snprintf(what, sizeof(what), "missing and empty files, set %u",
                         set);
-        recover(ANY, NULL, 0);
+        damage_recover(ANY, NULL, 0);
     }
 
-    reset();
-    drop();
-    sum_up("missing");
+    damage_reset();
+    damage_drop();
+    damage_sum_up("missing");
 }
 
 
@@ -1589,14 +1590,14 @@ test_swapped(void **state)
 
     (void) state;
 
-    make(STOPPED);
-    unshare();
+    damage_make(STOPPED);
+    damage_unshare();
 
     for (i = 0; i < dir.nfiles; i++) {
         for (k = 0; k < dir.nfiles; k++) {
 
             for (turn = 0; turn < 2 && i != k; turn++) {
-                reset();
+                damage_reset();
                 put_in(i, &before.file[k]);
 
                 if (turn) {
@@ -1606,7 +1607,7 @@ test_swapped(void **state)
                 (void) snprintf(what, sizeof(what), "%s has what %s had%s",
                                 dir.file[i].name, dir.file[k].name,
                                 turn ? ", and the other way round" : "");
-                recover(ANY, NULL, 0);
+                damage_recover(ANY, NULL, 0);
             }
         }
     }
@@ -1615,7 +1616,7 @@ test_swapped(void **state)
 
     for (i = 0; i < dir.nfiles; i++) {
         for (k = 0; k <= steps + 2; k++) {
-            reset();
+            damage_reset();
             f = &dir.file[i];
 
             (void) snprintf(f->name, sizeof(f->name), f->log
@@ -1631,13 +1632,13 @@ test_swapped(void **state)
 
             (void) snprintf(what, sizeof(what), "%s is called %s",
                             before.file[i].name, f->name);
-            recover(ANY, NULL, 0);
+            damage_recover(ANY, NULL, 0);
         }
     }
 
-    reset();
-    drop();
-    sum_up("swapped");
+    damage_reset();
+    damage_drop();
+    damage_sum_up("swapped");
 }
 
 
@@ -1662,13 +1663,13 @@ test_added(void **state)
 
     (void) state;
 
-    make(STOPPED);
-    unshare();
+    damage_make(STOPPED);
+    damage_unshare();
 
     for (i = 0; i < dir.nfiles; i++) {
         for (kind = 0; kind < 3; kind++) {
             for (n = 1; n <= 8192; n += n < 80 ? 1 : n) {
-                reset();
+                damage_reset();
                 f = &dir.file[i];
                 n = kind == 2 ? kv_min(n, f->size) : n;
 
@@ -1682,7 +1683,7 @@ test_added(void **state)
                 (void) snprintf(what, sizeof(what), "%s: %zu bytes behind "
                                 "its end, %u", f->name, n, kind);
                 f->size += n;
-                recover(WHOLE, f->name, 0);
+                damage_recover(WHOLE, f->name, 0);
 
                 if (kind == 2 && n == before.file[i].size) {
                     break;
@@ -1693,7 +1694,7 @@ test_added(void **state)
 
     for (i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         for (k = 0; k <= before.nfiles; k++) {
-            reset();
+            damage_reset();
             f = &dir.file[dir.nfiles++];
             *f = before.file[k % before.nfiles];
             (void) strcpy(f->name, names[i]);
@@ -1702,13 +1703,13 @@ test_added(void **state)
             (void) snprintf(what, sizeof(what), "%s is there, of %zu bytes "
                             "of %s", f->name, f->size,
                             before.file[k % before.nfiles].name);
-            recover(ANY, NULL, 0);
+            damage_recover(ANY, NULL, 0);
         }
     }
 
-    reset();
-    drop();
-    sum_up("added");
+    damage_reset();
+    damage_drop();
+    damage_sum_up("added");
 }
 
 
@@ -1722,7 +1723,7 @@ damage_area(file_t *f, size_t pos, size_t n)
 
     n = kv_min(n, f->size - pos);
 
-    switch (rnd(4)) {
+    switch (damage_rnd(4)) {
 
     case 0:
         memset(f->data + pos, 0, n);
@@ -1734,14 +1735,14 @@ damage_area(file_t *f, size_t pos, size_t n)
 
     case 2:
         for (i = 0; i < n; i++) {
-            f->data[pos + i] = (uint8_t) rnd(256);
+            f->data[pos + i] = (uint8_t) damage_rnd(256);
         }
 
         break;
 
     default:
-        from = &before.file[rnd(before.nfiles)];
-        i = rnd((uint32_t) from->size) & ~7u;
+        from = &before.file[damage_rnd(before.nfiles)];
+        i = damage_rnd((uint32_t) from->size) & ~7u;
         memcpy(f->data + pos, from->data + i, kv_min(n, from->size - i));
         break;
     }
@@ -1761,19 +1762,19 @@ test_areas(void **state)
     (void) state;
 
     for (end = STOPPED; end <= IN_FLIGHT; end++) {
-        used = seed;
-        make(end);
-        seed = used;
-        unshare();
+        used = damage_seed;
+        damage_make(end);
+        damage_seed = used;
+        damage_unshare();
 
         for (turn = 0; turn < 8000; turn++) {
-            used = seed;
-            reset();
+            used = damage_seed;
+            damage_reset();
 
-            for (damages = 1 + rnd(4); damages; damages--) {
-                f = &dir.file[rnd(dir.nfiles)];
-                n = rnd(2) ? 512 : 1 + rnd(80);
-                pos = rnd((uint32_t) f->size);
+            for (damages = 1 + damage_rnd(4); damages; damages--) {
+                f = &dir.file[damage_rnd(dir.nfiles)];
+                n = damage_rnd(2) ? 512 : 1 + damage_rnd(80);
+                pos = damage_rnd((uint32_t) f->size);
                 pos = n == 512 ? pos & ~511u : pos;
 
                 damage_area(f, pos, n);
@@ -1781,14 +1782,14 @@ test_areas(void **state)
 
             (void) snprintf(what, sizeof(what), "%s: areas, KIT_SEED=%" PRIu64,
                             dir.name, used);
-            recover(ANY, NULL, 0);
+            damage_recover(ANY, NULL, 0);
         }
 
-        reset();
-        drop();
+        damage_reset();
+        damage_drop();
     }
 
-    sum_up("areas");
+    damage_sum_up("areas");
 }
 
 
@@ -1844,27 +1845,27 @@ test_put_aside(void **state)
 
     (void) state;
 
-    make(STOPPED);
+    damage_make(STOPPED);
     (void) snprintf(what, sizeof(what), "put aside");
 
     flip(before.file[NEW_SNAPSHOT].name, 100);
-    start();
-    check_state(&model[steps], steps);
+    damage_start();
+    damage_check_state(&model[steps], steps);
     assert_true(solo.warnings > 0);
-    assert_false(there(before.file[NEW_SNAPSHOT].name));
-    assert_true(there(aside(NEW_SNAPSHOT)));
+    assert_false(damage_there(before.file[NEW_SNAPSHOT].name));
+    assert_true(damage_there(aside(NEW_SNAPSHOT)));
 
     /* the next start has nothing to complain of */
 
     solo_stop(&solo, true);
-    start();
+    damage_start();
     assert_int_equal(solo.warnings, 0);
 
     /* the next snapshot leaves the good one, and its log */
 
-    write_one(1, 5000);
-    snapshot();
-    assert_true(there(before.file[OLD_SNAPSHOT].name));
+    damage_write_one(1, 5000);
+    damage_snapshot();
+    assert_true(damage_there(before.file[OLD_SNAPSHOT].name));
     assert_int_equal(snapshots(), 2);
 
     lsn = atomic_load(&solo.host.store->zone->snapshot_lsn);
@@ -1872,7 +1873,7 @@ test_put_aside(void **state)
     solo_stop(&solo, true);
     flip(newest, 100);
 
-    start();
+    damage_start();
     assert_int_equal(atomic_load(&solo.host.store->zone->wal.next_lsn) - 1,
                      lsn);
     assert_int_equal(snapshots(), 1);
@@ -1880,17 +1881,17 @@ test_put_aside(void **state)
     /* more of them than are kept */
 
     for (unsigned i = 0; i < 3; i++) {
-        write_one(2, 5001 + i);
-        snapshot();
+        damage_write_one(2, 5001 + i);
+        damage_snapshot();
         lsn = atomic_load(&solo.host.store->zone->snapshot_lsn);
         (void) snprintf(newest, sizeof(newest), "snap-%016" PRIx64 ".kvs",
                         lsn);
         solo_stop(&solo, true);
         flip(newest, 100);
-        start();
+        damage_start();
     }
 
-    assert_false(there(aside(NEW_SNAPSHOT)));
+    assert_false(damage_there(aside(NEW_SNAPSHOT)));
     assert_int_equal(snapshots(), 1);
 
     solo_done(&solo);
@@ -1906,14 +1907,14 @@ test_full_disk(void **state)
 
     (void) state;
 
-    make(STOPPED);
+    damage_make(STOPPED);
     (void) snprintf(what, sizeof(what), "full disk");
     solo.conf.snapshot = 1 << 30;
-    start();
-    write_one(1, 5000);
-    snapshot();
-    write_one(1, 5001);
-    snapshot();
+    damage_start();
+    damage_write_one(1, 5000);
+    damage_snapshot();
+    damage_write_one(1, 5001);
+    damage_snapshot();
     assert_int_equal(snapshots(), 2);
 
     /* rotten since it was written; no other can be made */
@@ -1936,23 +1937,23 @@ test_full_disk(void **state)
 
     f->nth = 0;
     solo_stop(&solo, false);
-    start();
+    damage_start();
     assert_int_equal(atomic_load(&solo.host.store->zone->wal.next_lsn) - 1,
                      steps + 2);
 
     /* room: a new one, read back, and what is of no use to anybody goes */
 
     atomic_store(&solo.host.store->zone->writes, KV_WRITES_FULL);
-    write_one(1, 5002);
+    damage_write_one(1, 5002);
     atomic_store(&solo.host.store->zone->writes, KV_WRITES_FULL);
     solo.host.store->zone->room_ns = 0;
     solo.host.store->zone->hard_ns = 0;
     solo_background(&solo, KV_REQUEST_FREE_DISK);
     assert_int_equal(snapshots(), 1);
-    assert_false(there(aside(NEW_SNAPSHOT)));
+    assert_false(damage_there(aside(NEW_SNAPSHOT)));
 
     solo_stop(&solo, false);
-    start();
+    damage_start();
     assert_int_equal(atomic_load(&solo.host.store->zone->wal.next_lsn) - 1,
                      steps + 3);
     solo_done(&solo);
@@ -1975,20 +1976,20 @@ start_full(bool failed)
     ram_fault_t   *f;
     const step_t   put = { KV_OP_PUT, 1, 24 }, gone = { KV_OP_DELETE, 2, 0 };
 
-    make(KILLED);
+    damage_make(KILLED);
     (void) snprintf(what, sizeof(what), "start on a full disk, %u", failed);
     solo.conf.snapshot = 1 << 30;
     f = &solo.ram.fault[0];
     n = steps;
 
     if (failed) {
-        start();
+        damage_start();
         zone = solo.host.store->zone;
 
         /* into the segment that is there, behind something that is durable */
 
         do {
-            write_one(1, (uint32_t) ++n);
+            damage_write_one(1, (uint32_t) ++n);
         } while (zone->wal.segment_size - zone->wal.offset < 16384);
 
         f->call = RAM_FDATASYNC;
@@ -1996,7 +1997,7 @@ start_full(bool failed)
         f->nth = solo.ram.calls[RAM_FDATASYNC] + 1;
         f->times = 1000;
 
-        assert_int_equal(begin(&put, 8000, &op), KV_OK);
+        assert_int_equal(damage_begin(&put, 8000, &op), KV_OK);
         solo_commit(&solo, &op, 1, &rc);
         assert_int_equal(rc, KV_UNAVAILABLE);
         solo_stop(&solo, false);
@@ -2008,7 +2009,7 @@ start_full(bool failed)
     f->nth = solo.ram.calls[RAM_WRITE] + 1;
     f->times = 100000;
 
-    start();
+    damage_start();
     zone = solo.host.store->zone;
     assert_true(f->hits > 0);
     assert_int_equal(kv_state(zone), KV_STATE_DISK_FULL);
@@ -2016,13 +2017,13 @@ start_full(bool failed)
     assert_true(atomic_load(&zone->wal.durable_lsn) < n);
 
     if (!failed) {
-        check_state(&model[steps], steps);
+        damage_check_state(&model[steps], steps);
     }
 
-    assert_int_equal(begin(&put, 8001, &op), KV_OK);
+    assert_int_equal(damage_begin(&put, 8001, &op), KV_OK);
     solo_commit(&solo, &op, 1, &rc);
     assert_int_equal(rc, KV_NO_SPACE);
-    assert_int_equal(begin(&gone, 0, &op), KV_OK);
+    assert_int_equal(damage_begin(&gone, 0, &op), KV_OK);
     solo_commit(&solo, &op, 1, &rc);
     assert_int_equal(rc, KV_NO_SPACE);
     solo_background(&solo, KV_REQUEST_FREE_DISK | KV_REQUEST_SEGMENT);
@@ -2036,11 +2037,11 @@ start_full(bool failed)
     solo_background(&solo, KV_REQUEST_FREE_DISK | KV_REQUEST_SEGMENT);
     assert_int_equal(kv_state(zone), KV_STATE_READY);
     assert_int_equal(atomic_load(&zone->wal.durable_lsn), n);
-    write_one(1, 8002);
+    damage_write_one(1, 8002);
     solo_stop(&solo, false);
     ram_reboot(&solo.ram);
 
-    start();
+    damage_start();
     assert_int_equal(atomic_load(&solo.host.store->zone->wal.next_lsn), n + 2);
     solo_done(&solo);
 }
@@ -2074,8 +2075,8 @@ test_unreadable(void **state)
 
     (void) state;
 
-    make(STOPPED);
-    unshare();
+    damage_make(STOPPED);
+    damage_unshare();
     f = &solo.ram.fault[0];
 
     for (i = 0; i < 3; i++) {
@@ -2084,7 +2085,7 @@ test_unreadable(void **state)
             passed = 0;
 
             for (nth = 1; /* void */ ; nth++) {
-                load();
+                damage_load();
                 memset(solo.ram.calls, 0, sizeof(solo.ram.calls));
                 (void) snprintf(what, sizeof(what), "call %u, error %d, %u",
                                 calls[i], errors[k], nth);
@@ -2099,8 +2100,8 @@ test_unreadable(void **state)
                 f->nth = 0;
 
                 if (rc == KV_OK) {
-                    check_state(&model[steps], steps);
-                    passed += there(aside(NEW_SNAPSHOT));
+                    damage_check_state(&model[steps], steps);
+                    passed += damage_there(aside(NEW_SNAPSHOT));
                     solo_stop(&solo, false);
 
                 } else if (rc == KV_DAMAGED) {
@@ -2119,7 +2120,7 @@ test_unreadable(void **state)
                     fail_msg("%s: %s", what, solo.err.text);
                 }
 
-                load();
+                damage_load();
                 rc = solo_start(&solo);
                 assert_int_equal(rc, KV_OK);
                 solo_stop(&solo, false);
@@ -2129,7 +2130,7 @@ test_unreadable(void **state)
         }
     }
 
-    drop();
+    damage_drop();
 }
 
 
@@ -2186,7 +2187,7 @@ alone(bool missing)
 
     static const int       errors[] = { EMFILE, EACCES, EIO };
 
-    make(STOPPED);
+    damage_make(STOPPED);
     (void) snprintf(what, sizeof(what), "alone, missing %u", missing);
 
     s = before.file[NEW_SNAPSHOT].lsn;
@@ -2243,10 +2244,10 @@ alone(bool missing)
                          e + 1 + i);
 
         if (i == 0) {
-            check_state(&model[s], s);
+            damage_check_state(&model[s], s);
         }
 
-        write_one(1, 6000 + i);
+        damage_write_one(1, 6000 + i);
         solo_stop(&solo, i == 1);
     }
 
@@ -2256,13 +2257,13 @@ alone(bool missing)
 
     /* it goes with its snapshot */
 
-    start();
-    snapshot();
-    write_one(1, 6010);
-    snapshot();
-    assert_false(there(name));
+    damage_start();
+    damage_snapshot();
+    damage_write_one(1, 6010);
+    damage_snapshot();
+    assert_false(damage_there(name));
     solo_stop(&solo, true);
-    start();
+    damage_start();
     assert_int_equal(solo.warnings, 0);
 
     solo_done(&solo);
@@ -2288,18 +2289,18 @@ test_not_alone(void **state)
 
     (void) state;
 
-    make(STOPPED);
+    damage_make(STOPPED);
     (void) snprintf(what, sizeof(what), "not alone");
-    start();
-    write_one(1, 5000);
+    damage_start();
+    damage_write_one(1, 5000);
 
     (void) snprintf(name, sizeof(name), "snap-%016" PRIx64 ".alone",
                     atomic_load(&solo.host.store->zone->applied_lsn));
     ram_borrow(&solo.ram, name, (const uint8_t *) "", 0);
-    snapshot();
+    damage_snapshot();
 
     assert_true(atomic_load(&solo.host.store->zone->snapshots) > 0);
-    assert_false(there(name));
+    assert_false(damage_there(name));
     solo_done(&solo);
 }
 
@@ -2318,11 +2319,11 @@ test_not_named(void **state)
 
     (void) state;
 
-    make(STOPPED);
+    damage_make(STOPPED);
     (void) snprintf(what, sizeof(what), "not named");
     solo.conf.snapshot = 1 << 30;
-    start();
-    write_one(1, 5000);
+    damage_start();
+    damage_write_one(1, 5000);
     lsn = atomic_load(&solo.host.store->zone->applied_lsn);
 
     f = &solo.ram.fault[0];
@@ -2330,12 +2331,12 @@ test_not_named(void **state)
     f->error = EIO;
     f->nth = solo.ram.calls[RAM_FSYNC] + 1;
     f->times = 1;
-    snapshot();
+    damage_snapshot();
     assert_int_equal(f->hits, 1);
     f->nth = 0;
 
     (void) snprintf(name, sizeof(name), "snap-%016" PRIx64 ".kvs", lsn);
-    assert_false(there(name));
+    assert_false(damage_there(name));
 
     /* now another is due, and no other can be written */
 
@@ -2348,10 +2349,11 @@ test_not_named(void **state)
     f->nth = 0;
 
     assert_int_equal(snapshots(), 1);
-    assert_true(there(before.file[NEW_SNAPSHOT].name));
+    assert_true(damage_there(before.file[NEW_SNAPSHOT].name));
     solo_stop(&solo, false);
-    start();
-    assert_int_equal(atomic_load(&solo.host.store->zone->wal.next_lsn), lsn + 1);
+    damage_start();
+    assert_int_equal(atomic_load(&solo.host.store->zone->wal.next_lsn),
+                     lsn + 1);
     solo_done(&solo);
 }
 
@@ -2381,5 +2383,5 @@ main(void)
 
     cmocka_set_test_filter(getenv("KIT_TEST"));
 
-    return cmocka_run_group_tests_name("damage", tests, setup_all, NULL);
+    return cmocka_run_group_tests_name("damage", tests, damage_setup, NULL);
 }
