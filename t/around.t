@@ -171,7 +171,7 @@ $s->done;
     }
 
     my @idle = map { eval { $t->connect } } 1 .. 150;
-    sleep(0.2);
+    wait_for(sub { $t->log =~ /accept4?\(\) failed/ }, 10);
 
     my %status;
     for my $n (1 .. 12) {

@@ -79,8 +79,9 @@ $s->start;
     is($s->get('gone')->{status}, 404, 'and visible: a DELETE');
     is($s->get('new')->{body}, 'after', 'and visible: a new key');
 
+    $s->fault(slow => 2000);
     my ($clear) = send_all($s, [ DELETE => '/clear' ]);
-    sleep(0.1);
+    $s->has_read;
     is($s->get('kept')->{body}, 'before', 'a clear waits for the disk as well');
     is($clear->response->{status}, 200, 'a clear');
     is($s->get('kept')->{status}, 404, 'a clear is visible');
@@ -95,7 +96,7 @@ $s->start;
     $s->fault(slow => 150);
     my $time = time;
     my @c = send_all($s, puts('first', 1));
-    sleep(0.05);
+    $s->has_read;
     push @c, send_all($s, puts('next', 100));
     my $took = took($time, @c);
     $s->fault(slow => undef);
@@ -154,7 +155,7 @@ is($s->stop, 0, 'it stops');
     # somebody who stops does not wait
 
     my @c = send_all($s, puts('stop', 3));
-    sleep(0.05);
+    $s->has_read;
     my $time = time;
     kill('TERM', -$s->{pgid});
     is(scalar(grep { ($_->response || { status => 0 })->{status} == 200 } @c),
@@ -176,6 +177,7 @@ for my $how ([ TERM => sub { kill('TERM', -$s->{pgid}) } ],
 
     my %old = map { $_ => 1 } $s->workers;
     my @c = send_all($s, puts('long', 3));
+    $s->has_read;
     ok($c[0]->silent(0.1), "$name: writes wait for company");
     my $time = time;
     $send->();

@@ -133,8 +133,9 @@ sub chunk { my ($bytes) = @_; return sprintf("%x\r\n%s\r\n", length $bytes, $byt
     for my $round (1 .. 3) {
         $_->isa('KV::Frames') || $_->send('x') for @c[0 .. 23];
     }
+    ok(wait_for(sub { held($s, 'uploads') > 0 }, 10), 'declared: is counted');
+    $s->has_read;
     cmp_ok(held($s, 'uploads'), '<', 24 * 1000, 'declared: a byte each');
-    cmp_ok(held($s, 'uploads'), '>', 0, 'declared: is counted');
     is_deeply(well_behaved($s, 'd', 100, 10 * $MB), [],
               'declared: and others write');
 
@@ -166,7 +167,8 @@ for my $how ('a length', 'chunks') {
     ok(wait_for(sub { $s->store->{uploads}{evicted} }, 10),
        "$how: over their share some are told to go");
     ok(wait_for(sub { spared($s, 'uploads') }, 10), "$how: until it is kept");
-    my ($gone) = grep { !$_->silent(0) } @c;
+    my $gone;
+    wait_for(sub { ($gone) = grep { !$_->silent(0) } @c }, 10);
     my $r = $gone && $gone->response;
     is_deeply($r && [ $r->{status}, $r->{body}, $r->{headers}{connection} ],
               [ 408, "upload too slow\n", 'close' ], "$how: and answered so");

@@ -97,7 +97,7 @@ is($s->get('stays')->{body}, value('stays', 1, 100_000), 'old data is there');
     $s->fault(slow => 300);
     $c[$_]->send(KV::Conn::request(PUT => "/kv/w$_", body => "w$_"))
         for 0 .. 31;
-    sleep(0.05);
+    $s->has_read;
     my $reloaded = defined $s->reload;
     my @answers = map { $_->response } @c;
     $s->fault(slow => undef);

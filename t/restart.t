@@ -107,7 +107,7 @@ for my $how ([ 'SIGTERM to the group', sub { kill('TERM', -$s->{pgid}) } ],
     $s->fault(slow => 250);
     $c[$_]->send(KV::Conn::request(PUT => "/kv/s$_", body => "$name $_"))
         for 0 .. 63;
-    sleep(0.1);               # they are read at once, the sync takes longer
+    $s->has_read;
 
     my $time = time;
     $signal->();

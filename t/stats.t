@@ -154,10 +154,10 @@ cmp_ok($st->{store}{log}{segments}, '>=', 1, 'and segments');
     $c->send(KV::Conn::request(PUT => '/kv/k', body => 'x',
                                headers => [ 'Connection: close' ]));
     $c->response;
-    sleep(0.5);
+    sleep(2);
     $c->close;
     is(puts(57), 57, 'a client that lingers');
-    cmp_ok($s->stats->{routes}{kv}{PUT}{latency_us}{max}, '<', 400_000,
+    cmp_ok($s->stats->{routes}{kv}{PUT}{latency_us}{max}, '<', 1_900_000,
            'its time is not counted');
     $operations++;
 }

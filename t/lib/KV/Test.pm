@@ -355,6 +355,25 @@ sub store { $_[0]->stats->{store} }
 sub used { $_[0]->store->{zone}{used} }
 
 
+# Waits until the workers have read all that was sent to the port: before that
+# they know nothing of it, and a signal may come first.
+
+sub has_read {
+    my ($self) = @_;
+    my $port = sprintf '%04X', $self->{port};
+
+    return wait_for(sub {
+        for (split /\n/, read_file('/proc/net/tcp')) {
+            my ($local, $remote, $sent, $got) =
+                /^ *\d+: \S+:(\S+) \S+:(\S+) \S+ (\S+):(\S+)/ or next;
+            return if $local eq $port && hex $got
+                   || $remote eq $port && hex $sent;
+        }
+        return 1;
+    }, 10, 0.002);
+}
+
+
 # ---- faults
 
 
