@@ -15,8 +15,10 @@ our @EXPORT = qw(wait_for value check_value read_file write_file list_dir
                  settled_dir free_port slowness quickest);
 
 
-# Calls the condition until it gives something true, which it returns; after
-# so many seconds, or as many times more as the machine is slow then, nothing.
+# Calls the condition until it gives something true, which it returns; nothing
+# if that takes more than three times so many seconds, or up to five times as
+# many on a slow machine.  Less than a second is not more: a test that asks for
+# so little expects that it may be false.
 
 sub wait_for {
     my ($condition, $seconds, $step) = @_;
@@ -28,9 +30,8 @@ sub wait_for {
         return $rc if $rc;
 
         if (time - $begun > $seconds * ($times || 1)) {
-            return if $times;
-            $times = min(2 * slowness() - 1, 5);
-            return if $times < 1.5 || $seconds < 1;
+            return if $times || $seconds < 1;
+            $times = max(3, min(2 * slowness() - 1, 5));
         }
 
         sleep($step || 0.01);
@@ -146,11 +147,13 @@ sub free_port {
 
 
 # How many times as long as on an idle machine things may take: the time that
-# passes for a piece of work, to the processor's time that it takes, now or, if
-# that was more, when it was asked for before, first at the start.  What is
-# promised within a second is promised to those who get a processor.
+# passes for a piece of work, to the processor's time that it takes, now; or
+# what we had to wait for the processor since we were asked last, or before, if
+# that was more.  What is promised within a second is promised to those who get
+# a processor.
 
 my $slowest = 1;
+my ($ran, $waited) = scheduled();
 
 sub slowness {
     my ($begun, $cpu) = (time, clock);
@@ -162,7 +165,20 @@ sub slowness {
 
     $slowest = max($slowest, (time - $begun) / (clock() - $cpu));
 
+    my @now = scheduled();
+    my $run = $now[0] - $ran;
+    $slowest = max($slowest, 1 + ($now[1] - $waited) / $run) if $run > 0.05;
+    ($ran, $waited) = @now;
+
     return $slowest;
+}
+
+
+# Seconds for which this process ran, and could have run; Linux may not tell.
+
+sub scheduled {
+    open(my $f, '<', '/proc/self/schedstat') or return (0, 0);
+    return map { $_ / 1e9 } (split ' ', readline $f)[0, 1];
 }
 
 slowness();
