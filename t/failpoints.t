@@ -1,7 +1,7 @@
-# Workers that die at every named point (src/base/kv_failpoint.h), with writes, reads,
-# uploads and snapshots going on: the point is reached, the others go on within
-# a second, nothing that was acknowledged is lost, and all that the dead held is
-# freed, while an upload and a download are stuck all the time.
+# Workers that die at every failpoint (src/base/kv_failpoint.h), with writes,
+# reads, uploads and snapshots going on: the point is reached, the others go on
+# within a second, nothing that was acknowledged is lost, and all that the dead
+# held is freed, while an upload and a download are stuck all the time.
 
 use strict;
 use warnings;

@@ -1,5 +1,5 @@
 # Histories of concurrent GET, PUT, DELETE and CLEAR are linearizable, while
-# workers die, committers at named points (src/base/kv_failpoint.h) among them, and
+# workers die, committers at failpoints (src/base/kv_failpoint.h) among them, and
 # while the server is reloaded and dies as a whole.
 #
 # First the checker (KV::Linear) is checked, by histories whose answer is known

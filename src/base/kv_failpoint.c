@@ -56,7 +56,8 @@ kv_failpoint_init(void)
     dir = getenv("KV_FAILPOINT_DIR");
 
     if (dir) {
-        (void) snprintf(kv_failpoint_file, sizeof(kv_failpoint_file), "%s/point", dir);
+        (void) snprintf(kv_failpoint_file, sizeof(kv_failpoint_file),
+                        "%s/point", dir);
     }
 }
 
@@ -116,7 +117,8 @@ kv_failpoint(kv_failpoint_t point)
 static int
 kv_failpoint_mine(void)
 {
-    char  done[sizeof(kv_failpoint_file) + 8], next[sizeof(kv_failpoint_file) + 8];
+    char  done[sizeof(kv_failpoint_file) + 8];
+    char  next[sizeof(kv_failpoint_file) + 8];
 
     (void) snprintf(done, sizeof(done), "%s.done", kv_failpoint_file);
     (void) snprintf(next, sizeof(next), "%s.next", kv_failpoint_file);

@@ -1,14 +1,15 @@
 
 /*
  * Named points at which a test can stop a process.  In a test build
- * (-DKV_TEST_FAILPOINTS) a process kills itself with SIGKILL when it reaches the
- * point that it was armed with; else kv_failpoint() is nothing.
+ * (-DKV_TEST_FAILPOINTS) a process kills itself with SIGKILL when it reaches
+ * the point that it was armed with; else kv_failpoint() is nothing.
  *
- * A process arms itself with kv_failpoint_arm().  Those of an nginx are armed by
- * a file, "point" in the directory that KV_FAILPOINT_DIR names in the environment
- * of the master: whoever reaches the point that stands in it (read again when
- * the file changes) takes it away and dies, so that one process does; a file
- * "point.next" takes its place, for whoever mends what the first one left.
+ * A process arms itself with kv_failpoint_arm().  Those of an nginx are armed
+ * by a file, "point" in the directory that KV_FAILPOINT_DIR names in the
+ * environment of the master: the first process that reaches the point that
+ * stands in it (read again when the file changes) takes the file away and dies;
+ * a file "point.next" takes its place, for the process that repairs what the
+ * first one left.
  */
 
 
@@ -48,12 +49,12 @@ typedef enum {
     KV_FAILPOINT_WRITTEN,       /* written, not synced */
     KV_FAILPOINT_PROMISED,      /* written, not said to be unsynced */
     KV_FAILPOINT_SYNCED,        /* synced, not applied */
-    KV_FAILPOINT_LINKED,        /* one in the map, the old not in the retire list yet */
+    KV_FAILPOINT_LINKED,        /* one in the map, the old not retired */
     KV_FAILPOINT_APPLYING,      /* one of the batch applied */
     KV_FAILPOINT_GROWING,       /* a bucket split, entries in both halves */
     KV_FAILPOINT_CLEARED,       /* the map exchanged, the old one is there */
     KV_FAILPOINT_SWEEPING,      /* the old one half freed, the heap's lock */
-    KV_FAILPOINT_FREEING,       /* one of the retire list freed, the heap's lock held */
+    KV_FAILPOINT_FREEING,       /* one retired freed, the heap's lock held */
     KV_FAILPOINT_APPLIED,       /* all applied, none reported */
     KV_FAILPOINT_REPORTING,     /* one reported */
     KV_FAILPOINT_WAKE,          /* all reported, nobody woken */

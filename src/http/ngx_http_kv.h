@@ -182,9 +182,9 @@ void ngx_http_kv_cleanup_zone(void *data);
 /* ngx_http_kv_wakes.c */
 
 /*
- * After a configuration took effect, and before ngx_http_kv_take_descriptors(): takes the
- * last cycle's table over, or makes one.  With too few descriptors it is
- * smaller.
+ * After a configuration took effect, and before
+ * ngx_http_kv_take_descriptors(): takes the last cycle's table over, or makes
+ * one.  With too few descriptors it is smaller.
  */
 ngx_int_t ngx_http_kv_wakes_create(ngx_http_kv_wakes_t *wakes,
     ngx_cycle_t *cycle);

@@ -5,8 +5,8 @@
  * Who finds no room waits in a queue of the worker's, which asks the committer
  * for all of them at once: one request for room at a time, so that a full zone
  * costs the committer little however many there are.  Then all are tried again,
- * and what still finds none waits on, for NGX_HTTP_KV_RESERVE_WAIT in all, unless
- * the committer says that there is nothing to wait for.
+ * and what still finds none waits on, for NGX_HTTP_KV_RESERVE_WAIT in all,
+ * unless the committer says that there is nothing to wait for.
  *
  * The other way round, the committer tells holders of memory to go
  * (kv_evict.h): an upload is answered, a reader's connection cut.

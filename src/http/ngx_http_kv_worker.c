@@ -467,7 +467,8 @@ ngx_http_kv_submit(ngx_http_kv_ctx_t *ctx, ngx_http_kv_wait_e wait)
 
     ngx_queue_insert_tail(&ctx->zone->waiting, &ctx->waiting);
 
-    ngx_http_kv_post_tasks(ctx->zone, kv_store_submit(ctx->zone->store, ctx->op));
+    ngx_http_kv_post_tasks(ctx->zone,
+                           kv_store_submit(ctx->zone->store, ctx->op));
     ngx_http_kv_set_timers(ctx->zone);
     ngx_http_kv_poll(ctx->zone);
 }

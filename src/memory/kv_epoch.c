@@ -25,14 +25,15 @@ static bool kv_epoch_done(const kv_retire_list_t *retired,
     const kv_retired_chunk_t *chunk);
 static kv_rc_t kv_epoch_drop_chunks(kv_retire_list_t *retired);
 static kv_rc_t kv_epoch_sweep_pinned(kv_retire_list_t *retired);
-static void kv_epoch_hold(kv_retire_list_t *retired, const kv_entry_t *e, int sign);
+static void kv_epoch_hold(kv_retire_list_t *retired, const kv_entry_t *e,
+    int sign);
 static bool kv_epoch_find_lost(kv_retire_list_t *retired);
 static bool kv_epoch_see_records(kv_retire_list_t *retired);
 
 
 void
-kv_retire_list_create(kv_retire_list_t *retired, kv_heap_t *heap, kv_worker_t *workers,
-    unsigned nworkers)
+kv_retire_list_create(kv_retire_list_t *retired, kv_heap_t *heap,
+    kv_worker_t *workers, unsigned nworkers)
 {
     retired->heap = heap;
     retired->workers = workers;
@@ -170,7 +171,8 @@ kv_epoch_room(const kv_retire_list_t *retired)
     uint64_t                   room;
     const kv_retired_chunk_t  *chunk;
 
-    room = retired->behind ? 0 : KV_RETIRED_MAX - (retired->tail - retired->head);
+    room = retired->behind ? 0
+                           : KV_RETIRED_MAX - (retired->tail - retired->head);
 
     for (chunk = retired->chunks; chunk; chunk = chunk->next) {
         room += KV_RETIRED_CHUNK - chunk->tail;
@@ -191,7 +193,8 @@ kv_epoch_reclaim(kv_retire_list_t *retired)
 
         do {
             while (retired->head != retired->tail
-                   && retired->ring[retired->head % KV_RETIRED_MAX].epoch < oldest)
+                   && retired->ring[retired->head % KV_RETIRED_MAX].epoch
+                      < oldest)
             {
                 if (kv_heap_lock(retired->heap) != KV_OK) {
                     return KV_DEAD;
@@ -566,7 +569,8 @@ kv_epoch_sweep_pinned(kv_retire_list_t *retired)
 
     released = atomic_load(&retired->released);
 
-    search = retired->lost && kv_now_ns() - retired->searched_ns > KV_RETIRED_LOST;
+    search = retired->lost
+             && kv_now_ns() - retired->searched_ns > KV_RETIRED_LOST;
 
     if (released == retired->swept && !search) {
         return KV_OK;

@@ -1,7 +1,7 @@
 
 /*
- * The retire list: what is unlinked but may still be seen by a reader.  The argument
- * about epochs and pins is in kv_worker.h.
+ * The retire list: what is unlinked but may still be seen by a reader.  The
+ * argument about epochs and pins is in kv_worker.h.
  *
  * Everything here belongs to the holder of the commit lock, but the global
  * epoch, which readers load.
@@ -80,8 +80,8 @@ typedef struct {
 } kv_retire_list_t;
 
 
-void kv_retire_list_create(kv_retire_list_t *retired, kv_heap_t *heap, kv_worker_t *workers,
-    unsigned nworkers);
+void kv_retire_list_create(kv_retire_list_t *retired, kv_heap_t *heap,
+    kv_worker_t *workers, unsigned nworkers);
 
 /*
  * Sees to it that `n` entries can be retired, whatever readers do; what was

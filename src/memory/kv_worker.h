@@ -276,8 +276,8 @@ uint64_t kv_epoch_oldest(kv_worker_t *workers, unsigned n);
  * Adds a chunk of FREE records to the slot, if so many pages stay free.  KV_OK
  * with the chunk in *chunk, KV_NO_MEMORY, KV_DEAD.
  */
-kv_rc_t kv_worker_add_chunk(kv_heap_t *heap, kv_worker_t *worker, unsigned number,
-    uint32_t leave, kv_op_chunk_t **chunk);
+kv_rc_t kv_worker_add_chunk(kv_heap_t *heap, kv_worker_t *worker,
+    unsigned number, uint32_t leave, kv_op_chunk_t **chunk);
 
 
 #endif /* KV_WORKER_H */

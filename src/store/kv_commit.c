@@ -33,8 +33,8 @@
 #define KV_COMPACT_SHARE  8
 
 /* how long the committer waits for the next write, and what is soon; ns */
-#define KV_SPIN         200000
-#define KV_SPIN_SOON    1000000
+#define KV_SPIN           200000
+#define KV_SPIN_SOON      1000000
 
 /* how soon a committer that waits sees that its process is to end; ns */
 #define KV_WAIT_SLICE     10000000
@@ -52,7 +52,7 @@
 #define KV_SWEEP_PAUSE    20000
 
 /* how long pages are emptied for those who were taken together; ns */
-#define KV_RESERVE_NS        3000000
+#define KV_RESERVE_NS     3000000
 
 /* entries that are looked at for what moved away from them, at a time */
 #define KV_STALE_STEP     20000

@@ -1,8 +1,9 @@
 
 /*
- * What the files of the commit stage share: kv_commit.c (batches), kv_takeover.c
- * (a committer that died), kv_reap.c (workers that died), kv_rebuild.c (a zone
- * that is half changed).  All of it with the commit lock held.
+ * What the files of the commit stage share: kv_commit.c (batches),
+ * kv_takeover.c (a committer that died), kv_reap.c (workers that died),
+ * kv_rebuild.c (a zone that is half changed).  All of it with the commit lock
+ * held.
  */
 
 

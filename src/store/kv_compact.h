@@ -16,12 +16,12 @@
 
 /*
  * Empties one page: a sparse one, or with `dense` any whose objects find room
- * elsewhere.  What was there goes to the retire list, so that the page is free once
- * readers have left and kv_epoch_reclaim() ran; what cannot be moved now (an
- * upload's, what is being sent) stays, and the page in use.  With the commit
- * lock held and the phase set.  KV_OK (something was moved), KV_AGAIN (nothing
- * in that page could be, the next call takes another), KV_DECLINED (no page is
- * worth it), KV_DEAD.
+ * elsewhere.  What was there goes to the retire list, so that the page is free
+ * once readers have left and kv_epoch_reclaim() ran; what cannot be moved now
+ * (an upload's, what is being sent) stays, and the page in use.  With the
+ * commit lock held and the phase set.  KV_OK (something was moved), KV_AGAIN
+ * (nothing in that page could be, the next call takes another), KV_DECLINED (no
+ * page is worth it), KV_DEAD.
  */
 kv_rc_t kv_compact_page(kv_store_t *store, bool dense);
 

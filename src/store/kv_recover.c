@@ -430,7 +430,8 @@ kv_recover_reset(kv_recover_ctx_t *ctx)
     ctx->ahead_n = 0;
 
     kv_heap_format(zone->heap);
-    kv_retire_list_create(&zone->retired, zone->heap, zone->workers, zone->nworkers);
+    kv_retire_list_create(&zone->retired, zone->heap, zone->workers,
+                          zone->nworkers);
 
     rc = kv_map_create(&zone->map, zone->heap, &zone->retired, zone->directory,
                        zone->size);

@@ -1015,7 +1015,8 @@ kv_store_todo(kv_store_t *store)
         holder = atomic_load(&zone->background);
 
         if (holder == 0
-            || (holder != mine && kv_worker_lock_dead(&zone->workers[holder - 1])))
+            || (holder != mine
+                && kv_worker_lock_dead(&zone->workers[holder - 1])))
         {
             if (holder) {
                 kv_worker_unlock(&zone->workers[holder - 1]);

@@ -5,8 +5,9 @@
  * Whoever gets the commit lock next learns that its owner died, and looks at
  * three things.
  *
- *   - The phase.  If the map or the retire list was being changed, or the heap's lock
- *     was held, the zone is rebuilt from disk.  Else they are whole.
+ *   - The phase.  If the map or the retire list was being changed, or the
+ *     heap's lock was held, the zone is rebuilt from disk.  Else they are
+ *     whole.
  *   - zone->taken.  To take the queue is to name its head there and then to
  *     swap it out.  If it is named, it was swapped out exactly if it cannot
  *     be reached from the queue any more.

@@ -171,11 +171,11 @@ typedef struct {
 
 
 /*
- * The holder of the commit lock says so before it changes the map or the retire list,
- * and after.  What matters is where in the program a kill finds it: a process
- * dies between two instructions, and the kernel gives its locks away after all
- * that it stored, so the machine keeps the order; it is the compiler that must
- * not move a change out of the two.
+ * The holder of the commit lock says so before it changes the map or the retire
+ * list, and after.  What matters is where in the program a kill finds it: a
+ * process dies between two instructions, and the kernel gives its locks away
+ * after all that it stored, so the machine keeps the order; it is the compiler
+ * that must not move a change out of the two.
  */
 
 static inline void

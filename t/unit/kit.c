@@ -686,7 +686,8 @@ kit_settle(host_t *host)
 
         if (rc == KV_OK && kv_mutex_trylock(&zone->commit_lock) == KV_OK) {
 
-            if (kv_epoch_count(&zone->retired) == 0 && !kv_map_unswept(&zone->map)
+            if (kv_epoch_count(&zone->retired) == 0
+                && !kv_map_unswept(&zone->map)
                 && zone->retired.pinned == NULL && !atomic_load(&zone->reap)
                 && atomic_load(&zone->queue) == NULL)
             {

@@ -475,7 +475,9 @@ life_put(life_t *life)
     assert_int_equal(rc, KV_NO_MEMORY);
     totals.refused++;
 
-    if (rnd(2) && kv_store_reserve(life->host.store, event.len, 0, &op) == KV_OK) {
+    if (rnd(2)
+        && kv_store_reserve(life->host.store, event.len, 0, &op) == KV_OK)
+    {
         totals.rooms++;
         memset(&event, 0, sizeof(event));
         life_fly(life, op, &event);

@@ -39,9 +39,9 @@ $SIG{ALRM} = sub { die "this test takes too long\n" };
 alarm($ENV{KV_TIMEOUT} || 600);
 
 
-# A module of its own, with the points (src/base/kv_failpoint.h) compiled in, for the
-# servers that are made from now on.  Skips a test whose nginx has the module
-# linked in.
+# A module of its own, with the points (src/base/kv_failpoint.h) compiled in,
+# for the servers that are made from now on.  Skips a test whose nginx has the
+# module linked in.
 
 sub with_points {
     Test::More::plan(skip_all => 'the module is linked into this nginx')
