@@ -1,4 +1,5 @@
-# The configurations in README.md, as they stand there.
+# The configurations in README.md and src/http/README.md, as they stand there,
+# and what these pages say of parameters and statistics.
 
 use strict;
 use warnings;
@@ -8,7 +9,8 @@ use Test::More;
 use KV::Test;
 
 my $README = read_file('README.md');
-my @blocks = $README =~ /^```nginx\n(.*?)^```\n/msg;
+my $HTTP = read_file('src/http/README.md');
+my @blocks = "$README$HTTP" =~ /^```nginx\n(.*?)^```\n/msg;
 
 
 # The only block that has this; with its paths and ports made ours.
@@ -17,7 +19,7 @@ sub block {
     my ($what) = @_;
     my @found = grep { /$what/ } @blocks;
 
-    is(scalar @found, 1, "README has a configuration with $what")
+    is(scalar @found, 1, "there is one configuration with $what")
         or BAIL_OUT('which one is meant?');
     return $found[0];
 }
@@ -135,6 +137,65 @@ END
     $r = $s->get('a', headers => [ @origin, 'Range: bytes=5-' ]);
     is("$r->{status} $r->{headers}{'access-control-allow-origin'}",
        '416 https://app.example', 'CORS, no such range: said once');
+    $s->done;
+}
+
+
+# ---- the parameters of kv_zone: a table here, all of it there
+
+sub section {
+    my ($text, $title) = @_;
+    my ($section) = $text =~ /^##+ \Q$title\E\n(.*?)(?=^##+ |\z)/ms;
+    return $section // BAIL_OUT("no section $title");
+}
+
+
+{
+    my %default = section($README, 'Directives')
+                  =~ /^\| `(\w+)=\S*` \| ([^|]+) \|/mg;
+    my ($syntax) = section($HTTP, 'kv_zone') =~ /Syntax:(.*?);/s;
+    my %full = map { $_ => 1 } $syntax =~ /(\w+)=/g;
+    my %described = section($HTTP, 'kv_zone')
+                    =~ /^- `(\w+)=\S*` - (required|default `[^`]+`|default 1)/mg;
+
+    is_deeply([ sort keys %default ], [ sort keys %full ],
+              'README names each parameter of the syntax');
+    is_deeply([ sort keys %described ], [ sort keys %full ],
+              'each parameter is described');
+
+    my @kv;
+    for my $name (sort keys %default) {
+        my ($value) = $default{$name} =~ /^`(.+)`$/ or next;
+        is($described{$name}, "default `$value`", "$name=: one default");
+        push @kv, "$name=$value";
+    }
+
+    my $s = KV::Test->new(kv => "@kv");
+    my ($status, $said) = $s->test_config;
+    is($status, 0, "nginx takes @kv") or diag($said);
+}
+
+
+# ---- the statistics: each field is in the page, and each in the page is there
+
+sub fields {
+    my ($value, @path) = @_;
+    return join '.', @path unless ref $value;
+    return map { fields($value->{$_}, @path, $_) } sort keys %$value;
+}
+
+
+{
+    my ($table) = section($HTTP, 'Statistics') =~ /^`store` has:\n\n(.*?)\n\n/ms;
+    my @told = map { /`([\w.]+)`/g } $table =~ /^\| (.*?) \|/mg;
+    my %told = map { $_ => 1 } @told;
+    my $s = KV::Test->new->start;
+    my @there = fields($s->store);
+
+    is_deeply([ grep { !$told{$_} && !$told{s/\.\w+$//r} } @there ], [],
+              '/stats has no field that the page does not tell');
+    is_deeply([ grep { my $name = $_; !grep { /^\Q$name\E(?:\.|$)/ } @there }
+                @told ], [], 'the page tells no field that /stats does not have');
     $s->done;
 }
 
