@@ -43,59 +43,59 @@ typedef struct {
 
 
 static kv_heap_t  *heap;
-static void       *region;
-static uint64_t    seed;
+static void       *heap_region;
+static uint64_t    heap_seed;
 
 
 static uint32_t
-rnd(uint32_t n)
+heap_rnd(uint32_t n)
 {
-    seed ^= seed << 13;
-    seed ^= seed >> 7;
-    seed ^= seed << 17;
+    heap_seed ^= heap_seed << 13;
+    heap_seed ^= heap_seed >> 7;
+    heap_seed ^= heap_seed << 17;
 
-    return (seed >> 16) % n;
+    return (heap_seed >> 16) % n;
 }
 
 
 static int
-setup(void **state)
+heap_setup(void **state)
 {
     (void) state;
 
-    seed = 88172645463325252ull;
+    heap_seed = 88172645463325252ull;
 
-    region = mmap(NULL, REGION, PROT_READ|PROT_WRITE,
-                  MAP_SHARED|MAP_ANONYMOUS, -1, 0);
-    if (region == MAP_FAILED) {
+    heap_region = mmap(NULL, REGION, PROT_READ|PROT_WRITE,
+                       MAP_SHARED|MAP_ANONYMOUS, -1, 0);
+    if (heap_region == MAP_FAILED) {
         return -1;
     }
 
-    heap = kv_heap_create(region, REGION);
+    heap = kv_heap_create(heap_region, REGION);
 
     return heap == NULL ? -1 : 0;
 }
 
 
 static int
-teardown(void **state)
+heap_teardown(void **state)
 {
     (void) state;
 
-    kv_poison_forget(region, REGION);
-    return munmap(region, REGION);
+    kv_poison_forget(heap_region, REGION);
+    return munmap(heap_region, REGION);
 }
 
 
 static void
-lock(void)
+heap_lock(void)
 {
     assert_int_equal(kv_heap_lock(heap), KV_OK);
 }
 
 
 static void
-check(void)
+heap_check(void)
 {
     kv_err_t  err;
 
@@ -106,7 +106,7 @@ check(void)
 
 
 static kv_heap_stat_t
-stat_now(void)
+heap_stat_now(void)
 {
     kv_heap_stat_t  st;
 
@@ -117,7 +117,7 @@ stat_now(void)
 
 
 static bool
-filled(const unsigned char *p, size_t n, unsigned char c)
+heap_filled(const unsigned char *p, size_t n, unsigned char c)
 {
     return n == 0 || (p[0] == c && memcmp(p, p + 1, n - 1) == 0);
 }
@@ -126,14 +126,14 @@ filled(const unsigned char *p, size_t n, unsigned char c)
 /* Objects of a class that come out of the first page. */
 
 static uint32_t
-objects_in_page(size_t size)
+heap_objects_in_page(size_t size)
 {
     uint32_t  n;
 
     kv_heap_format(heap);
-    lock();
+    heap_lock();
 
-    for (n = 0; stat_now().held <= KV_PAGE_SIZE; n++) {
+    for (n = 0; heap_stat_now().held <= KV_PAGE_SIZE; n++) {
         assert_non_null(kv_heap_alloc(heap, KV_HEAP_ENTRY, size));
     }
 
@@ -165,7 +165,7 @@ test_create(void **state)
 
         h = kv_heap_create(mem, size);
 
-        assert_true(filled(mem + size, limit + 64 - size, 0xa5));
+        assert_true(heap_filled(mem + size, limit + 64 - size, 0xa5));
 
         if (h != NULL) {
             break;
@@ -219,16 +219,16 @@ test_untouched(void **state)
 
     (void) state;
 
-    lock();
+    heap_lock();
 
     for (i = 0; i < 100; i++) {
         assert_non_null(kv_heap_alloc(heap, KV_HEAP_ENTRY, 100));
     }
 
-    check();
+    heap_check();
     kv_heap_unlock(heap);
 
-    assert_int_equal(mincore(region, REGION, vec), 0);
+    assert_int_equal(mincore(heap_region, REGION, vec), 0);
 
     for (n = 0, i = 0; i < REGION / 4096; i++) {
         n += vec[i] & 1;
@@ -295,14 +295,14 @@ test_classes(void **state)
 
     for (class = 0; class < KV_PAGE_SIZE; least = class + 1) {
         class = kv_heap_class_size(least);
-        in_page = objects_in_page(class);
+        in_page = heap_objects_in_page(class);
 
         /* the rest of a page, and its bits, are at most 4 % of it */
 
         assert_true((KV_PAGE_SIZE - in_page * class) * 25 <= KV_PAGE_SIZE);
 
         kv_heap_format(heap);
-        lock();
+        heap_lock();
 
         n = in_page * 3 + 1;
         used = 0;
@@ -327,27 +327,27 @@ test_classes(void **state)
             used += class;
         }
 
-        check();
+        heap_check();
 
-        assert_int_equal(stat_now().used, used);
-        assert_int_equal(stat_now().kind[KV_HEAP_ENTRY], 0);
+        assert_int_equal(heap_stat_now().used, used);
+        assert_int_equal(heap_stat_now().kind[KV_HEAP_ENTRY], 0);
 
         for (i = 0; i < n; i++) {
-            assert_true(filled(all[i], class, i % 251));
+            assert_true(heap_filled(all[i], class, i % 251));
             kv_heap_free(heap, all[i]);
         }
 
-        check();
+        heap_check();
 
-        assert_int_equal(stat_now().used, 0);
-        assert_int_equal(stat_now().held, 0);
+        assert_int_equal(heap_stat_now().used, 0);
+        assert_int_equal(heap_stat_now().held, 0);
 
         kv_heap_unlock(heap);
     }
 
     free(all);
 
-    assert_true(objects_in_page(128) >= 508);
+    assert_true(heap_objects_in_page(128) >= 508);
 }
 
 
@@ -363,11 +363,11 @@ test_alignment(void **state)
 
     for (size = 64; size <= KV_PAGE_SIZE; size += 64) {
 
-        if (stat_now().free_pages < 8) {
+        if (heap_stat_now().free_pages < 8) {
             kv_heap_format(heap);
         }
 
-        lock();
+        heap_lock();
 
         p = kv_heap_alloc(heap, KV_HEAP_ENTRY, size - 8);
         assert_non_null(p);
@@ -382,22 +382,22 @@ test_alignment(void **state)
 
 
 static size_t
-random_size(void)
+heap_random_size(void)
 {
-    switch (rnd(16)) {
+    switch (heap_rnd(16)) {
 
     case 0:
-        return 1 + rnd(KV_PAGE_SIZE);
+        return 1 + heap_rnd(KV_PAGE_SIZE);
 
     case 1:
     case 2:
-        return 1 + rnd(8192);
+        return 1 + heap_rnd(8192);
 
     case 3:
-        return (1 + rnd(64)) * 64;
+        return (1 + heap_rnd(64)) * 64;
 
     default:
-        return 1 + rnd(400);
+        return 1 + heap_rnd(400);
     }
 }
 
@@ -417,15 +417,15 @@ test_random(void **state)
     memset(used, 0, sizeof(used));
 
     for (round = 0; round < 40; round++) {
-        lock();
+        heap_lock();
 
         /* it swells and shrinks */
 
         for (n = 0; n < 4000; n++) {
-            s = &slots[rnd(round % 8 < 5 ? SLOTS : SLOTS / 8)];
+            s = &slots[heap_rnd(round % 8 < 5 ? SLOTS : SLOTS / 8)];
 
             if (s->p != NULL) {
-                assert_true(filled(s->p, s->size, s->fill));
+                assert_true(heap_filled(s->p, s->size, s->fill));
                 assert_int_equal(kv_heap_kind(heap, s->p), s->kind);
 
                 used[s->kind] -= kv_heap_class_size(s->size);
@@ -434,14 +434,14 @@ test_random(void **state)
                 continue;
             }
 
-            s->size = random_size();
-            s->kind = rnd(KV_HEAP_KINDS);
-            s->fill = rnd(256);
+            s->size = heap_random_size();
+            s->kind = heap_rnd(KV_HEAP_KINDS);
+            s->fill = heap_rnd(256);
             s->p = kv_heap_alloc(heap, s->kind, s->size);
 
             if (s->p == NULL) {
-                assert_true(stat_now().free_pages
-                            <= stat_now().reserve_pages);
+                assert_true(heap_stat_now().free_pages
+                            <= heap_stat_now().reserve_pages);
                 continue;
             }
 
@@ -459,28 +459,29 @@ test_random(void **state)
             }
         }
 
-        check();
+        heap_check();
 
         for (i = 0; i < KV_HEAP_KINDS; i++) {
-            assert_int_equal(stat_now().kind[i], used[i]);
+            assert_int_equal(heap_stat_now().kind[i], used[i]);
         }
 
         kv_heap_unlock(heap);
     }
 
-    lock();
+    heap_lock();
 
     for (i = 0; i < SLOTS; i++) {
         if (slots[i].p != NULL) {
-            assert_true(filled(slots[i].p, slots[i].size, slots[i].fill));
+            assert_true(heap_filled(slots[i].p, slots[i].size, slots[i].fill));
             kv_heap_free(heap, slots[i].p);
         }
     }
 
-    check();
+    heap_check();
 
-    assert_int_equal(stat_now().used, 0);
-    assert_int_equal(stat_now().free_pages * KV_PAGE_SIZE, stat_now().size);
+    assert_int_equal(heap_stat_now().used, 0);
+    assert_int_equal(heap_stat_now().free_pages * KV_PAGE_SIZE,
+                     heap_stat_now().size);
 
     kv_heap_unlock(heap);
 
@@ -497,9 +498,9 @@ test_reserve(void **state)
 
     (void) state;
 
-    lock();
+    heap_lock();
 
-    st = stat_now();
+    st = heap_stat_now();
     pages = st.free_pages;
 
     assert_true(pages > PAGES);
@@ -522,7 +523,7 @@ test_reserve(void **state)
     }
 
     assert_int_equal(n, pages - st.reserve_pages);
-    assert_int_equal(stat_now().free_pages, st.reserve_pages);
+    assert_int_equal(heap_stat_now().free_pages, st.reserve_pages);
 
     assert_null(kv_heap_alloc(heap, KV_HEAP_ENTRY, 1));
     assert_null(kv_heap_alloc(heap, KV_HEAP_PIECE, 2000));
@@ -555,7 +556,7 @@ test_reserve(void **state)
     }
 
     assert_int_equal(n, KV_HEAP_LAST);
-    assert_int_equal(stat_now().free_pages, 0);
+    assert_int_equal(heap_stat_now().free_pages, 0);
     assert_non_null(kv_heap_alloc(heap, KV_HEAP_PIECE, 1000));
 
     /* the first page given back fills the reserve up again */
@@ -567,14 +568,14 @@ test_reserve(void **state)
     assert_ptr_equal(kv_heap_alloc_leave(heap, KV_HEAP_SYSTEM, KV_PAGE_SIZE,
                                          0), last);
 
-    check();
+    heap_check();
     kv_heap_unlock(heap);
 
     kv_heap_format(heap);
 
-    lock();
-    check();
-    assert_int_equal(stat_now().free_pages, pages);
+    heap_lock();
+    heap_check();
+    assert_int_equal(heap_stat_now().free_pages, pages);
     kv_heap_unlock(heap);
 }
 
@@ -587,7 +588,7 @@ fill_pages(kv_heap_kind_t kind, size_t size, unsigned pages, unsigned *n)
     unsigned  i, in_page;
     slot_t   *slots;
 
-    in_page = objects_in_page(size);
+    in_page = heap_objects_in_page(size);
 
     kv_heap_format(heap);
 
@@ -595,18 +596,18 @@ fill_pages(kv_heap_kind_t kind, size_t size, unsigned pages, unsigned *n)
     slots = calloc(*n, sizeof(slot_t));
     assert_non_null(slots);
 
-    lock();
+    heap_lock();
 
     for (i = 0; i < *n; i++) {
         slots[i].p = kv_heap_alloc(heap, kind, size);
         assert_non_null(slots[i].p);
 
         slots[i].size = size;
-        slots[i].fill = rnd(256);
+        slots[i].fill = heap_rnd(256);
         memset(slots[i].p, slots[i].fill, size);
     }
 
-    assert_int_equal(stat_now().held, pages * KV_PAGE_SIZE);
+    assert_int_equal(heap_stat_now().held, pages * KV_PAGE_SIZE);
 
     kv_heap_unlock(heap);
 
@@ -618,7 +619,7 @@ static void
 drop(slot_t *s)
 {
     if (s->p != NULL) {
-        assert_true(filled(s->p, s->size, s->fill));
+        assert_true(heap_filled(s->p, s->size, s->fill));
         kv_heap_free(heap, s->p);
         s->p = NULL;
     }
@@ -653,7 +654,7 @@ evacuate(kv_heap_evac_t *ev, slot_t *slots, unsigned n)
         kv_heap_free(heap, p);
 
         kv_heap_unlock(heap);
-        lock();
+        heap_lock();
     }
 
     return moved;
@@ -675,16 +676,16 @@ test_evacuate(void **state)
         slots = fill_pages(KV_HEAP_ENTRY, size, 24, &n);
         live = n;
 
-        lock();
+        heap_lock();
 
         for (i = 0; i < n; i++) {
-            if (rnd(100) < 70) {
+            if (heap_rnd(100) < 70) {
                 drop(&slots[i]);
                 live--;
             }
         }
 
-        check();
+        heap_check();
 
         for (rounds = 0;
              kv_heap_evac_begin(heap, &ev, false) == KV_OK;
@@ -693,13 +694,13 @@ test_evacuate(void **state)
             assert_int_equal(ev.kind, KV_HEAP_ENTRY);
             assert_int_equal(ev.size, kv_heap_class_size(size));
 
-            check();
+            heap_check();
 
             assert_true(evacuate(&ev, slots, n) > 0);
             assert_null(kv_heap_evac_next(heap, &ev));
 
             kv_heap_evac_end(heap, &ev, false);
-            check();
+            heap_check();
 
             assert_true(rounds < 24);
         }
@@ -708,15 +709,15 @@ test_evacuate(void **state)
 
         least = (live * 4 / 3) / (n / 24) + 2;
 
-        assert_true(stat_now().held <= least * KV_PAGE_SIZE);
-        assert_int_equal(stat_now().used, live * kv_heap_class_size(size));
+        assert_true(heap_stat_now().held <= least * KV_PAGE_SIZE);
+        assert_int_equal(heap_stat_now().used, live * kv_heap_class_size(size));
 
         for (i = 0; i < n; i++) {
             drop(&slots[i]);
         }
 
-        check();
-        assert_int_equal(stat_now().held, 0);
+        heap_check();
+        assert_int_equal(heap_stat_now().held, 0);
 
         kv_heap_unlock(heap);
         free(slots);
@@ -748,7 +749,7 @@ test_evac_choice(void **state)
 
     slots = fill_pages(KV_HEAP_SYSTEM, EVAC_SIZE, 6, &n);
     in_page = n / 6;
-    lock();
+    heap_lock();
 
     /* the system's objects do not move */
 
@@ -760,7 +761,7 @@ test_evac_choice(void **state)
     free(slots);
 
     slots = fill_pages(KV_HEAP_PIECE, EVAC_SIZE, 6, &n);
-    lock();
+    heap_lock();
 
     assert_int_equal(kv_heap_evac_begin(heap, &ev, false), KV_DECLINED);
 
@@ -776,7 +777,7 @@ test_evac_choice(void **state)
     assert_ptr_equal(kv_heap_evac_next(heap, &ev), slots[3 * in_page].p);
     assert_null(kv_heap_evac_next(heap, &ev));
     kv_heap_evac_end(heap, &ev, true);
-    check();
+    heap_check();
 
     /* the sparsest one goes first */
 
@@ -794,14 +795,14 @@ test_evac_choice(void **state)
     assert_int_equal(evacuate(&ev, slots, n), in_page / 5);
     kv_heap_evac_end(heap, &ev, false);
 
-    check();
+    heap_check();
     kv_heap_unlock(heap);
     free(slots);
 
     /* pages that are nearly full are left alone */
 
     slots = fill_pages(KV_HEAP_ENTRY, EVAC_SIZE, 6, &n);
-    lock();
+    heap_lock();
 
     for (n = 0; n < 6; n++) {
         thin(slots, in_page, n, in_page * 4 / 5);
@@ -833,7 +834,7 @@ test_evac_dense(void **state)
     slots = fill_pages(KV_HEAP_ENTRY, EVAC_SIZE, 32, &n);
     in_page = n / 32;
     live = n;
-    lock();
+    heap_lock();
 
     for (i = 0; i < 32; i++) {
         thin(slots, in_page, i, in_page - in_page / 16 - i % 3);
@@ -845,19 +846,19 @@ test_evac_dense(void **state)
     while (kv_heap_evac_begin(heap, &ev, true) == KV_OK) {
         assert_true(evacuate(&ev, slots, n) > in_page / 2);
         kv_heap_evac_end(heap, &ev, false);
-        check();
+        heap_check();
     }
 
     held = (live + in_page - 1) / in_page;
 
-    assert_int_equal(stat_now().held, held * KV_PAGE_SIZE);
+    assert_int_equal(heap_stat_now().held, held * KV_PAGE_SIZE);
     assert_true(held <= 30);
 
     for (i = 0; i < n; i++) {
         drop(&slots[i]);
     }
 
-    check();
+    heap_check();
     kv_heap_unlock(heap);
     free(slots);
 }
@@ -876,7 +877,7 @@ test_evac_concurrent(void **state)
 
     slots = fill_pages(KV_HEAP_ENTRY, EVAC_SIZE, 3, &n);
     in_page = n / 3;
-    lock();
+    heap_lock();
 
     thin(slots, in_page, 1, in_page / 4);
     thin(slots, in_page, 2, in_page / 3);
@@ -892,10 +893,10 @@ test_evac_concurrent(void **state)
 
     /* it empties, and becomes a free page, within the evacuation */
 
-    free_pages = stat_now().free_pages;
+    free_pages = heap_stat_now().free_pages;
     thin(slots, in_page, 1, 0);
-    assert_int_equal(stat_now().free_pages, free_pages + 1);
-    check();
+    assert_int_equal(heap_stat_now().free_pages, free_pages + 1);
+    heap_check();
 
     assert_null(kv_heap_evac_next(heap, &ev));
 
@@ -907,7 +908,7 @@ test_evac_concurrent(void **state)
 
     assert_null(kv_heap_evac_next(heap, &ev));
     kv_heap_evac_end(heap, &ev, true);
-    check();
+    heap_check();
 
     kv_heap_free(heap, p);
 
@@ -918,7 +919,7 @@ test_evac_concurrent(void **state)
     thin(slots, in_page, 2, 0);
     kv_heap_evac_end(heap, &ev, false);
     kv_heap_evac_end(heap, &ev, true);
-    check();
+    heap_check();
 
     kv_heap_unlock(heap);
     free(slots);
@@ -926,7 +927,7 @@ test_evac_concurrent(void **state)
     /* without `reuse` nothing is allocated from it until it is empty */
 
     slots = fill_pages(KV_HEAP_ENTRY, EVAC_SIZE, 2, &n);
-    lock();
+    heap_lock();
 
     thin(slots, in_page, 0, in_page / 4);
     thin(slots, in_page, 1, in_page / 2);
@@ -939,14 +940,14 @@ test_evac_concurrent(void **state)
         assert_non_null(kv_heap_alloc(heap, KV_HEAP_ENTRY, EVAC_SIZE));
     }
 
-    assert_int_equal(stat_now().held, 2 * KV_PAGE_SIZE);
+    assert_int_equal(heap_stat_now().held, 2 * KV_PAGE_SIZE);
     assert_non_null(kv_heap_alloc(heap, KV_HEAP_ENTRY, EVAC_SIZE));
-    assert_int_equal(stat_now().held, 3 * KV_PAGE_SIZE);
+    assert_int_equal(heap_stat_now().held, 3 * KV_PAGE_SIZE);
 
     thin(slots, in_page, 0, 0);
-    assert_int_equal(stat_now().held, 2 * KV_PAGE_SIZE);
+    assert_int_equal(heap_stat_now().held, 2 * KV_PAGE_SIZE);
 
-    check();
+    heap_check();
     kv_heap_unlock(heap);
     free(slots);
 
@@ -954,7 +955,7 @@ test_evac_concurrent(void **state)
 
     for (i = 0; i < 2; i++) {
         slots = fill_pages(KV_HEAP_ENTRY, EVAC_SIZE, 2, &n);
-        lock();
+        heap_lock();
 
         thin(slots, in_page, 0, in_page / 4);
         thin(slots, in_page, 1, in_page - 3);
@@ -974,17 +975,17 @@ test_evac_concurrent(void **state)
         assert_int_equal(kv_heap_evac_begin(heap, &ev, false), KV_OK);
         assert_ptr_equal(kv_heap_evac_next(heap, &ev),
                          slots[i == 0 ? in_page : 0].p);
-        check();
+        heap_check();
         kv_heap_evac_end(heap, &ev, true);
-        check();
+        heap_check();
 
         for (n = in_page / 4 + in_page / 2; n < 2 * in_page; n++) {
             assert_non_null(kv_heap_alloc(heap, KV_HEAP_ENTRY, EVAC_SIZE));
         }
 
-        assert_int_equal(stat_now().held, 2 * KV_PAGE_SIZE);
+        assert_int_equal(heap_stat_now().held, 2 * KV_PAGE_SIZE);
 
-        check();
+        heap_check();
         kv_heap_unlock(heap);
         free(slots);
     }
@@ -992,7 +993,7 @@ test_evac_concurrent(void **state)
     /* an evacuation that outlives its heap */
 
     slots = fill_pages(KV_HEAP_ENTRY, EVAC_SIZE, 2, &n);
-    lock();
+    heap_lock();
     thin(slots, in_page, 0, 1);
     thin(slots, in_page, 1, 1);
     assert_int_equal(kv_heap_evac_begin(heap, &ev, false), KV_OK);
@@ -1000,10 +1001,10 @@ test_evac_concurrent(void **state)
 
     kv_heap_format(heap);
 
-    lock();
+    heap_lock();
     assert_null(kv_heap_evac_next(heap, &ev));
     kv_heap_evac_end(heap, &ev, true);
-    check();
+    heap_check();
     kv_heap_unlock(heap);
 
     free(slots);
@@ -1025,21 +1026,21 @@ test_evac_random(void **state)
     slots = calloc(SLOTS, sizeof(slot_t));
     assert_non_null(slots);
 
-    lock();
+    heap_lock();
 
     for (step = 0; step < 200; step++) {
 
         for (n = 0; n < 300; n++) {
-            s = &slots[rnd(step % 40 < 20 ? SLOTS : SLOTS / 6)];
+            s = &slots[heap_rnd(step % 40 < 20 ? SLOTS : SLOTS / 6)];
 
             if (s->p != NULL) {
                 drop(s);
                 continue;
             }
 
-            s->size = 1 + rnd(rnd(8) ? 200 : 9000);
-            s->fill = rnd(256);
-            s->kind = rnd(2);
+            s->size = 1 + heap_rnd(heap_rnd(8) ? 200 : 9000);
+            s->fill = heap_rnd(256);
+            s->kind = heap_rnd(2);
             s->p = kv_heap_alloc(heap, s->kind, s->size);
 
             if (s->p != NULL) {
@@ -1049,13 +1050,13 @@ test_evac_random(void **state)
 
         if (step % 40 == 19) {
             for (i = SLOTS / 6; i < SLOTS; i++) {
-                if (rnd(3)) {
+                if (heap_rnd(3)) {
                     drop(&slots[i]);
                 }
             }
         }
 
-        if (kv_heap_evac_begin(heap, &ev, rnd(2)) != KV_OK) {
+        if (kv_heap_evac_begin(heap, &ev, heap_rnd(2)) != KV_OK) {
             continue;
         }
 
@@ -1070,7 +1071,7 @@ test_evac_random(void **state)
             s = &slots[i];
             assert_int_equal(s->kind, ev.kind);
 
-            if (rnd(10) == 0) {
+            if (heap_rnd(10) == 0) {
                 drop(s);
                 continue;
             }
@@ -1086,19 +1087,19 @@ test_evac_random(void **state)
             kv_heap_free(heap, p);
             moved++;
 
-            drop(&slots[rnd(SLOTS)]);
+            drop(&slots[heap_rnd(SLOTS)]);
         }
 
         kv_heap_evac_end(heap, &ev, step % 2);
-        check();
+        heap_check();
     }
 
     for (i = 0; i < SLOTS; i++) {
         drop(&slots[i]);
     }
 
-    check();
-    assert_int_equal(stat_now().held, 0);
+    heap_check();
+    assert_int_equal(heap_stat_now().held, 0);
 
     kv_heap_unlock(heap);
     free(slots);
@@ -1131,7 +1132,7 @@ test_death_of_reader(void **state)
     for (i = 0; i < 3; i++) {
 
         if (i == 1) {
-            lock();
+            heap_lock();
             assert_non_null(kv_heap_alloc(heap, KV_HEAP_ENTRY, 100));
             kv_heap_unlock(heap);
         }
@@ -1148,10 +1149,10 @@ test_death_of_reader(void **state)
             assert_int_equal(kv_heap_lock_read(heap), KV_OK);
 
         } else {
-            lock();
+            heap_lock();
         }
 
-        check();
+        heap_check();
         kv_heap_unlock(heap);
         assert_false(kv_heap_broken(heap));
     }
@@ -1182,7 +1183,7 @@ test_death(void **state)
 
     (void) state;
 
-    lock();
+    heap_lock();
     assert_non_null(kv_heap_alloc(heap, KV_HEAP_ENTRY, 100));
     kv_heap_unlock(heap);
 
@@ -1212,9 +1213,9 @@ test_death(void **state)
     kv_heap_format(heap);
 
     assert_false(kv_heap_broken(heap));
-    lock();
-    check();
-    assert_int_equal(stat_now().used, 0);
+    heap_lock();
+    heap_check();
+    assert_int_equal(heap_stat_now().used, 0);
     kv_heap_unlock(heap);
 
     /* who is killed, with others waiting for the lock */
@@ -1269,7 +1270,7 @@ test_death(void **state)
     assert_true(left_well(owner));
 
     kv_heap_format(heap);
-    lock();
+    heap_lock();
     kv_heap_unlock(heap);
 
     (void) close(fds[0]);
@@ -1285,18 +1286,18 @@ churn(unsigned id, unsigned n)
     slot_t    slots[64], *s;
     unsigned  i;
 
-    seed = 88172645463325252ull + id * 7919;
+    heap_seed = 88172645463325252ull + id * 7919;
     memset(slots, 0, sizeof(slots));
 
     for (i = 0; i < n; i++) {
-        s = &slots[rnd(64)];
+        s = &slots[heap_rnd(64)];
 
         if (kv_heap_lock(heap) != KV_OK) {
             _exit(2);
         }
 
         if (s->p != NULL) {
-            if (!filled(s->p, s->size, s->fill)) {
+            if (!heap_filled(s->p, s->size, s->fill)) {
                 _exit(3);
             }
 
@@ -1304,9 +1305,9 @@ churn(unsigned id, unsigned n)
             s->p = NULL;
 
         } else {
-            s->size = random_size();
-            s->fill = rnd(256);
-            s->p = kv_heap_alloc(heap, rnd(KV_HEAP_KINDS), s->size);
+            s->size = heap_random_size();
+            s->fill = heap_rnd(256);
+            s->p = kv_heap_alloc(heap, heap_rnd(KV_HEAP_KINDS), s->size);
         }
 
         kv_heap_unlock(heap);
@@ -1318,7 +1319,7 @@ churn(unsigned id, unsigned n)
 
     for (i = 0; i < 64; i++) {
         if (slots[i].p != NULL) {
-            if (!filled(slots[i].p, slots[i].size, slots[i].fill)
+            if (!heap_filled(slots[i].p, slots[i].size, slots[i].fill)
                 || kv_heap_lock(heap) != KV_OK)
             {
                 _exit(4);
@@ -1353,10 +1354,10 @@ test_processes(void **state)
         assert_true(left_well(pid[i]));
     }
 
-    lock();
-    check();
-    assert_int_equal(stat_now().used, 0);
-    assert_int_equal(stat_now().held, 0);
+    heap_lock();
+    heap_check();
+    assert_int_equal(heap_stat_now().used, 0);
+    assert_int_equal(heap_stat_now().held, 0);
     kv_heap_unlock(heap);
 }
 
@@ -1379,7 +1380,7 @@ test_kill_anywhere(void **state)
             churn(i, UINT32_MAX);
         }
 
-        (void) usleep(300 + rnd(3000));
+        (void) usleep(300 + heap_rnd(3000));
 
         assert_int_equal(kill(pid, SIGKILL), 0);
         assert_false(left_well(pid));
@@ -1390,11 +1391,11 @@ test_kill_anywhere(void **state)
             assert_true(kv_heap_broken(heap));
             kv_heap_format(heap);
             rc = kv_heap_lock(heap);
-            assert_int_equal(stat_now().used, 0);
+            assert_int_equal(heap_stat_now().used, 0);
         }
 
         assert_int_equal(rc, KV_OK);
-        check();
+        heap_check();
         kv_heap_unlock(heap);
     }
 }
@@ -1425,7 +1426,7 @@ misuse(misuse_t what)
     (void) setrlimit(RLIMIT_CORE, &(struct rlimit) { 0, 0 });
     (void) signal(SIGABRT, SIG_DFL);
 
-    lock();
+    heap_lock();
 
     p = kv_heap_alloc(heap, KV_HEAP_ENTRY, 104);
     q = kv_heap_alloc(heap, KV_HEAP_ENTRY, 5000);
@@ -1521,16 +1522,16 @@ test_check_sees(void **state)
 
     (void) state;
 
-    lock();
+    heap_lock();
 
     p = kv_heap_alloc(heap, KV_HEAP_ENTRY, 100);
     bits = (uint64_t *) ((uintptr_t) p & ~(uintptr_t) 4095);
-    check();
+    heap_check();
 
     *bits ^= 4;
     assert_int_equal(kv_heap_check(heap, &err), KV_DAMAGED);
     *bits ^= 4;
-    check();
+    heap_check();
 
     kv_heap_unlock(heap);
 }
@@ -1582,31 +1583,33 @@ test_poison(void **state)
 }
 
 
+#define TEST(name)                                                            \
+    cmocka_unit_test_setup_teardown(name, heap_setup, heap_teardown)
+
+
 int
 main(void)
 {
-#define kv_test(f)  cmocka_unit_test_setup_teardown(f, setup, teardown)
-
     const struct CMUnitTest  tests[] = {
-        cmocka_unit_test_setup_teardown(test_poison, setup, teardown),
-        kv_test(test_create),
-        kv_test(test_untouched),
-        kv_test(test_class_sizes),
-        kv_test(test_classes),
-        kv_test(test_alignment),
-        kv_test(test_random),
-        kv_test(test_reserve),
-        kv_test(test_evacuate),
-        kv_test(test_evac_choice),
-        kv_test(test_evac_dense),
-        kv_test(test_evac_concurrent),
-        kv_test(test_evac_random),
-        kv_test(test_death),
-        kv_test(test_death_of_reader),
-        kv_test(test_processes),
-        kv_test(test_kill_anywhere),
-        kv_test(test_misuse),
-        kv_test(test_check_sees)
+        TEST(test_poison),
+        TEST(test_create),
+        TEST(test_untouched),
+        TEST(test_class_sizes),
+        TEST(test_classes),
+        TEST(test_alignment),
+        TEST(test_random),
+        TEST(test_reserve),
+        TEST(test_evacuate),
+        TEST(test_evac_choice),
+        TEST(test_evac_dense),
+        TEST(test_evac_concurrent),
+        TEST(test_evac_random),
+        TEST(test_death),
+        TEST(test_death_of_reader),
+        TEST(test_processes),
+        TEST(test_kill_anywhere),
+        TEST(test_misuse),
+        TEST(test_check_sees)
     };
 
     return cmocka_run_group_tests_name("heap", tests, NULL, NULL);
