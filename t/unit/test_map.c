@@ -42,11 +42,11 @@ static size_t       region_size;
 static kv_zone_t   *zone;
 static kv_store_t  *store;
 static kv_worker_t   *workers;
-static uint64_t     seed;
+static uint64_t     map_seed;
 
 
 static uint32_t
-rnd_of(uint64_t *s, uint32_t n)
+map_rnd_of(uint64_t *s, uint32_t n)
 {
     *s ^= *s << 13;
     *s ^= *s >> 7;
@@ -57,9 +57,9 @@ rnd_of(uint64_t *s, uint32_t n)
 
 
 static uint32_t
-rnd(uint32_t n)
+map_rnd(uint32_t n)
 {
-    return rnd_of(&seed, n);
+    return map_rnd_of(&map_seed, n);
 }
 
 
@@ -69,7 +69,7 @@ setup_size(size_t size)
     char    *p;
     size_t   dir;
 
-    seed = 88172645463325252ull;
+    map_seed = 88172645463325252ull;
     region_size = size;
 
     region = mmap(NULL, size, PROT_READ|PROT_WRITE,
@@ -106,7 +106,7 @@ setup_size(size_t size)
 
 
 static int
-setup(void **state)
+map_setup(void **state)
 {
     (void) state;
 
@@ -115,7 +115,7 @@ setup(void **state)
 
 
 static int
-setup_small(void **state)
+map_setup_small(void **state)
 {
     (void) state;
 
@@ -124,7 +124,7 @@ setup_small(void **state)
 
 
 static int
-teardown(void **state)
+map_teardown(void **state)
 {
     (void) state;
 
@@ -136,7 +136,7 @@ teardown(void **state)
 
 
 static kv_heap_stat_t
-heap_stat(void)
+map_heap_stat(void)
 {
     kv_err_t        err;
     kv_heap_stat_t  st;
@@ -154,10 +154,13 @@ heap_stat(void)
 }
 
 
-/* Without entries there is a segment for each root, and the reserve of buckets. */
+/*
+ * Without entries there is a segment for each root, and the reserve of
+ * buckets.
+ */
 
 static void
-assert_empty(void)
+map_assert_empty(void)
 {
     assert_int_equal(kv_epoch_reclaim(&zone->retired), KV_OK);
     assert_int_equal(kv_map_sweep(&zone->map, UINT32_MAX), KV_OK);
@@ -165,7 +168,7 @@ assert_empty(void)
     assert_int_equal(atomic_load(&zone->map.keys), 0);
     assert_int_equal(atomic_load(&zone->map.bytes), 0);
 
-    assert_int_equal(heap_stat().used,
+    assert_int_equal(map_heap_stat().used,
                      KV_MAP_ROOTS * KV_PAGE_SIZE
                      + zone->map.stocked * sizeof(kv_bucket_t));
 }
@@ -183,7 +186,7 @@ typedef struct {
 
 
 static size_t
-key_of(uint32_t id, char *key)
+map_key_of(uint32_t id, char *key)
 {
     return (size_t) sprintf(key, "key-%u", id);
 }
@@ -199,7 +202,7 @@ fill_of(uint32_t id, uint32_t version)
 /* Sets *version and says whether the entry is in order. */
 
 static bool
-entry_is(const kv_entry_t *e, uint32_t id, uint32_t *version)
+map_entry_is(const kv_entry_t *e, uint32_t id, uint32_t *version)
 {
     char           key[32];
     size_t         n, len, i, k;
@@ -207,7 +210,7 @@ entry_is(const kv_entry_t *e, uint32_t id, uint32_t *version)
     struct iovec   iov[64];
     unsigned char  fill, *p;
 
-    n = key_of(id, key);
+    n = map_key_of(id, key);
 
     if (e->key_len != n || memcmp(e->key, key, n) != 0) {
         return false;
@@ -252,7 +255,7 @@ entry_is(const kv_entry_t *e, uint32_t id, uint32_t *version)
 
 
 static kv_entry_t *
-make_entry(uint32_t id, uint32_t version, uint32_t len)
+map_make_entry(uint32_t id, uint32_t version, uint32_t len)
 {
     char         key[32];
     size_t       n;
@@ -270,7 +273,7 @@ make_entry(uint32_t id, uint32_t version, uint32_t len)
     memcpy(buf, &stamp, sizeof(stamp));
     memset(buf + sizeof(stamp), fill_of(id, version), len - sizeof(stamp));
 
-    n = key_of(id, key);
+    n = map_key_of(id, key);
     e = NULL;
 
     rc = kv_entry_create(zone->heap, &e, key, (uint16_t) n, len);
@@ -286,16 +289,16 @@ make_entry(uint32_t id, uint32_t version, uint32_t len)
 
 
 static uint64_t
-hash_of(uint32_t id, char *key, size_t *n)
+map_hash_of(uint32_t id, char *key, size_t *n)
 {
-    *n = key_of(id, key);
+    *n = map_key_of(id, key);
 
     return kv_map_hash(&zone->map, key, *n);
 }
 
 
 static bool
-put(uint32_t id, uint32_t version, uint32_t len)
+map_put(uint32_t id, uint32_t version, uint32_t len)
 {
     char         key[32];
     size_t       n;
@@ -306,13 +309,13 @@ put(uint32_t id, uint32_t version, uint32_t len)
         return false;
     }
 
-    e = make_entry(id, version, len);
+    e = map_make_entry(id, version, len);
 
     if (e == NULL) {
         return false;
     }
 
-    hash = hash_of(id, key, &n);
+    hash = map_hash_of(id, key, &n);
     old = kv_map_put(&zone->map, hash, e);
 
     if (old) {
@@ -326,14 +329,14 @@ put(uint32_t id, uint32_t version, uint32_t len)
 
 
 static bool
-drop(uint32_t id)
+map_drop(uint32_t id)
 {
     char         key[32];
     size_t       n;
     uint64_t     hash;
     kv_entry_t  *old;
 
-    hash = hash_of(id, key, &n);
+    hash = map_hash_of(id, key, &n);
     old = kv_map_delete(&zone->map, hash, key, n);
 
     if (old) {
@@ -349,7 +352,7 @@ drop(uint32_t id)
 /* Waits for readers, if it must. */
 
 static void
-clear(void)
+map_clear(void)
 {
     kv_rc_t  rc;
 
@@ -364,13 +367,13 @@ clear(void)
 
 
 static kv_entry_t *
-find(uint32_t id)
+map_find(uint32_t id)
 {
     char      key[32];
     size_t    n;
     uint64_t  hash;
 
-    hash = hash_of(id, key, &n);
+    hash = map_hash_of(id, key, &n);
 
     return kv_map_find(&zone->map, hash, key, n);
 }
@@ -384,27 +387,27 @@ tidy(void)
     kv_rc_t  rc;
 
     assert_int_equal(kv_epoch_reclaim(&zone->retired), KV_OK);
-    assert_true(kv_map_sweep(&zone->map, rnd(3000)) != KV_DEAD);
+    assert_true(kv_map_sweep(&zone->map, map_rnd(3000)) != KV_DEAD);
 
-    if (rnd(4) == 0) {
-        rc = kv_compact_page(store, rnd(2));
+    if (map_rnd(4) == 0) {
+        rc = kv_compact_page(store, map_rnd(2));
         assert_true(rc == KV_OK || rc == KV_DECLINED);
     }
 }
 
 
 static uint32_t
-some_length(uint64_t *s)
+map_some_length(uint64_t *s)
 {
     uint32_t  r;
 
-    r = rnd_of(s, 1000);
+    r = map_rnd_of(s, 1000);
 
     if (r < 900) {
-        return 8 + rnd_of(s, 200);
+        return 8 + map_rnd_of(s, 200);
     }
 
-    return r < 996 ? 8 + rnd_of(s, 5000) : 8 + rnd_of(s, 150000);
+    return r < 996 ? 8 + map_rnd_of(s, 5000) : 8 + map_rnd_of(s, 150000);
 }
 
 
@@ -453,18 +456,18 @@ test_model(void **state)
     bytes = 0;
 
     for (i = 1; i <= SCALE(120000); i++) {
-        id = rnd(IDS);
+        id = map_rnd(IDS);
 
-        if (rnd(3)) {
-            len = some_length(&seed);
-            assert_true(put(id, i, len));
+        if (map_rnd(3)) {
+            len = map_some_length(&map_seed);
+            assert_true(map_put(id, i, len));
 
             if (shadow[id]) {
                 bytes -= length[id];
 
             } else {
                 keys++;
-                bytes += key_of(id, key);
+                bytes += map_key_of(id, key);
             }
 
             shadow[id] = i;
@@ -472,11 +475,11 @@ test_model(void **state)
             bytes += len;
 
         } else {
-            assert_int_equal(drop(id), shadow[id] != 0);
+            assert_int_equal(map_drop(id), shadow[id] != 0);
 
             if (shadow[id]) {
                 keys--;
-                bytes -= key_of(id, key) + length[id];
+                bytes -= map_key_of(id, key) + length[id];
                 shadow[id] = 0;
             }
         }
@@ -486,12 +489,12 @@ test_model(void **state)
             tidy();
         }
 
-        id = rnd(IDS);
-        e = find(id);
+        id = map_rnd(IDS);
+        e = map_find(id);
         assert_int_equal(e != NULL, shadow[id] != 0);
 
         if (e) {
-            assert_true(entry_is(e, id, &version));
+            assert_true(map_entry_is(e, id, &version));
             assert_int_equal(version, shadow[id]);
             assert_int_equal(e->value_len, length[id]);
         }
@@ -503,8 +506,8 @@ test_model(void **state)
             assert_int_equal(walk_count(), keys);
         }
 
-        if (rnd(40000) == 0) {
-            clear();
+        if (map_rnd(40000) == 0) {
+            map_clear();
             memset(shadow, 0, IDS * sizeof(uint32_t));
             keys = 0;
             bytes = 0;
@@ -513,11 +516,11 @@ test_model(void **state)
     }
 
     for (id = 0; id < IDS; id++) {
-        assert_int_equal(find(id) != NULL, shadow[id] != 0);
+        assert_int_equal(map_find(id) != NULL, shadow[id] != 0);
     }
 
-    clear();
-    assert_empty();
+    map_clear();
+    map_assert_empty();
 
     free(shadow);
     free(length);
@@ -535,7 +538,7 @@ test_growth(void **state)
     n = SCALE(600000);
 
     for (id = 0; id < n; id++) {
-        assert_true(put(id, 1, 8));
+        assert_true(map_put(id, 1, 8));
 
         if (id % 32 == 0) {
             kv_map_grow(&zone->map);
@@ -550,16 +553,16 @@ test_growth(void **state)
                 || buckets == KV_SEGMENT_BUCKETS);
 
     for (id = 0; id < n; id++) {
-        assert_non_null(find(id));
+        assert_non_null(map_find(id));
     }
 
-    assert_null(find(n));
+    assert_null(map_find(n));
     assert_int_equal(walk_count(), n);
 
     /* deleted one by one: the table stays, its overflow buckets go */
 
     for (id = 0; id < n; id++) {
-        assert_true(drop(id));
+        assert_true(map_drop(id));
 
         if (id % 1000 == 0) {
             assert_int_equal(kv_epoch_reclaim(&zone->retired), KV_OK);
@@ -567,7 +570,7 @@ test_growth(void **state)
     }
 
     assert_int_equal(kv_epoch_reclaim(&zone->retired), KV_OK);
-    assert_int_equal(heap_stat().used,
+    assert_int_equal(map_heap_stat().used,
                      ((buckets - 1) / KV_SEGMENT_BUCKETS + KV_MAP_ROOTS)
                      * KV_PAGE_SIZE
                      + zone->map.stocked * sizeof(kv_bucket_t));
@@ -575,13 +578,13 @@ test_growth(void **state)
     /* and a second time into a table that is there */
 
     for (id = 0; id < 5000; id++) {
-        assert_true(put(id, 2, 8));
+        assert_true(map_put(id, 2, 8));
     }
 
     assert_int_equal(walk_count(), 5000);
 
-    clear();
-    assert_empty();
+    map_clear();
+    map_assert_empty();
 }
 
 
@@ -606,7 +609,7 @@ test_expect(void **state)
     assert_true((buckets - KV_SEGMENT_BUCKETS) * KV_MAP_LOAD <= 50000);
 
     for (id = 0; id < 50000; id++) {
-        assert_true(put(id, 1, 8));
+        assert_true(map_put(id, 1, 8));
         kv_map_grow(&zone->map);
     }
 
@@ -616,12 +619,12 @@ test_expect(void **state)
     /* and grows on */
 
     for (/* void */; id < 100000; id++) {
-        assert_true(put(id, 1, 8));
+        assert_true(map_put(id, 1, 8));
         kv_map_grow(&zone->map);
     }
 
     for (id = 0; id < 100000; id++) {
-        assert_non_null(find(id));
+        assert_non_null(map_find(id));
     }
 
     assert_int_equal(walk_count(), 100000);
@@ -639,8 +642,8 @@ test_expect_too_much(void **state)
 
     kv_map_expect(&zone->map, UINT64_MAX);
 
-    for (id = 0; put(id, 1, 8); id++) {
-        assert_non_null(find(id));
+    for (id = 0; map_put(id, 1, 8); id++) {
+        assert_non_null(map_find(id));
     }
 
     assert_int_equal(walk_count(), id);
@@ -657,22 +660,22 @@ test_unreserve(void **state)
 
     (void) state;
 
-    used = heap_stat().used;
+    used = map_heap_stat().used;
 
     kv_map_unreserve(&zone->map);
-    assert_int_equal(heap_stat().used, used);
+    assert_int_equal(map_heap_stat().used, used);
 
     assert_int_equal(kv_map_reserve(&zone->map, 5000), 5000);
-    assert_int_equal(heap_stat().used, used + 5000 * sizeof(kv_bucket_t));
+    assert_int_equal(map_heap_stat().used, used + 5000 * sizeof(kv_bucket_t));
 
     kv_map_unreserve(&zone->map);
     assert_int_equal(zone->map.stocked, 0);
-    assert_int_equal(heap_stat().used, used);
+    assert_int_equal(map_heap_stat().used, used);
 
     /* and the map works on */
 
     for (id = 0; id < 5000; id++) {
-        assert_true(put(id, 1, 8));
+        assert_true(map_put(id, 1, 8));
     }
 
     kv_map_unreserve(&zone->map);
@@ -689,35 +692,35 @@ test_relocate(void **state)
     (void) state;
 
     for (id = 0; id < 2000; id++) {
-        assert_true(put(id, 1, 50));
+        assert_true(map_put(id, 1, 50));
     }
 
     for (id = 0; id < 2000; id++) {
-        from = find(id);
+        from = map_find(id);
         assert_true(kv_map_holds(&zone->map, from));
 
-        to = make_entry(id, 2, 70);
+        to = map_make_entry(id, 2, 70);
         assert_false(kv_map_holds(&zone->map, to));
 
         assert_true(kv_map_relocate(&zone->map, from, to));
         assert_false(kv_map_holds(&zone->map, from));
-        assert_ptr_equal(find(id), to);
+        assert_ptr_equal(map_find(id), to);
 
         /* no longer there; what replaced it stays */
 
         assert_false(kv_map_relocate(&zone->map, from, from));
-        assert_ptr_equal(find(id), to);
-        assert_true(entry_is(find(id), id, &version) && version == 2);
+        assert_ptr_equal(map_find(id), to);
+        assert_true(map_entry_is(map_find(id), id, &version) && version == 2);
 
         assert_int_equal(kv_entry_destroy(zone->heap, &from), KV_OK);
     }
 
     /* an entry of the same key that is in nobody's map */
 
-    from = make_entry(5000, 1, 20);
-    to = make_entry(5000, 1, 20);
+    from = map_make_entry(5000, 1, 20);
+    to = map_make_entry(5000, 1, 20);
     assert_false(kv_map_relocate(&zone->map, from, to));
-    assert_null(find(5000));
+    assert_null(map_find(5000));
     assert_int_equal(kv_entry_destroy(zone->heap, &from), KV_OK);
     assert_int_equal(kv_entry_destroy(zone->heap, &to), KV_OK);
 }
@@ -786,7 +789,7 @@ test_reserve(void **state)
     assert_int_equal(i, 15);
 
     hoard_free(5, n);
-    assert_empty();
+    map_assert_empty();
 }
 
 
@@ -812,10 +815,10 @@ test_split_without_memory(void **state)
     /* more than a bucket of keys that the second split will move */
 
     for (id = 0; crowd < 2 * KV_BUCKET_CELLS + 1; id++) {
-        hash = hash_of(id, key, &n);
+        hash = map_hash_of(id, key, &n);
 
         if ((hash & (2 * buckets - 1)) == buckets + 1) {
-            assert_true(put(id, 1, 8));
+            assert_true(map_put(id, 1, 8));
             crowd++;
         }
     }
@@ -823,7 +826,7 @@ test_split_without_memory(void **state)
     for ( /* void */ ; atomic_load(&zone->map.keys) <= buckets * KV_MAP_LOAD;
          id++)
     {
-        assert_true(put(id, 1, 8));
+        assert_true(map_put(id, 1, 8));
     }
 
     kv_map_grow(&zone->map);
@@ -832,7 +835,7 @@ test_split_without_memory(void **state)
     for ( /* void */ ;
          atomic_load(&zone->map.keys) <= (buckets + 1) * KV_MAP_LOAD; id++)
     {
-        assert_true(put(id, 1, 8));
+        assert_true(map_put(id, 1, 8));
     }
 
     assert_int_equal(kv_epoch_reclaim(&zone->retired), KV_OK);
@@ -859,8 +862,8 @@ test_split_without_memory(void **state)
     assert_int_equal(atomic_load(&zone->map.roots[0].buckets), buckets + 2);
     assert_int_equal(walk_count(), atomic_load(&zone->map.keys));
 
-    clear();
-    assert_empty();
+    map_clear();
+    map_assert_empty();
 }
 
 
@@ -873,7 +876,7 @@ test_full(void **state)
 
     (void) state;
 
-    for (id = 0; put(id, 1, 100); id++) {
+    for (id = 0; map_put(id, 1, 100); id++) {
         if (id % 32 == 0) {
             kv_map_grow(&zone->map);
         }
@@ -884,11 +887,11 @@ test_full(void **state)
     kv_map_grow(&zone->map);
 
     for (id = 0; id < n; id++) {
-        assert_non_null(find(id));
+        assert_non_null(map_find(id));
     }
 
     for (id = 0; id < n; id += 2) {
-        assert_true(drop(id));
+        assert_true(map_drop(id));
 
         if (id % 512 == 0) {
             assert_int_equal(kv_epoch_reclaim(&zone->retired), KV_OK);
@@ -898,11 +901,11 @@ test_full(void **state)
     assert_int_equal(kv_epoch_reclaim(&zone->retired), KV_OK);
 
     for (id = 0; id < n; id += 2) {
-        assert_true(put(id, 2, 100));
+        assert_true(map_put(id, 2, 100));
     }
 
-    clear();
-    assert_empty();
+    map_clear();
+    map_assert_empty();
 }
 
 
@@ -955,17 +958,17 @@ reader(void *data)
     newest = calloc(STABLE + CHURN, sizeof(uint32_t));
 
     while (!atomic_load(&stop)) {
-        id = rnd_of(&r->seed, 3) ? rnd_of(&r->seed, STABLE)
-                                 : STABLE + rnd_of(&r->seed, CHURN);
+        id = map_rnd_of(&r->seed, 3) ? map_rnd_of(&r->seed, STABLE)
+                                     : STABLE + map_rnd_of(&r->seed, CHURN);
 
         kv_epoch_enter(&workers[me], KV_EPOCH_MAIN, &zone->retired.epoch);
 
-        e = find(id);
+        e = map_find(id);
 
         if (e == NULL) {
             r->missed += id < STABLE && !atomic_load(&cleared);
 
-        } else if (!entry_is(e, id, &version)) {
+        } else if (!map_entry_is(e, id, &version)) {
             r->torn++;
 
         } else {
@@ -994,7 +997,7 @@ saw(void *ctx, const kv_entry_t *e)
     (void) snprintf(key, sizeof(key), "%.*s", e->key_len, e->key);
     id = (uint32_t) strtoul(key + 4, NULL, 10);
 
-    if (!entry_is(e, id, &version)) {
+    if (!map_entry_is(e, id, &version)) {
         r->torn++;
     }
 
@@ -1021,7 +1024,7 @@ walker(void *data)
 
         do {
             kv_epoch_enter(&workers[me], KV_EPOCH_SCAN, &zone->retired.epoch);
-            from = kv_map_walk(&zone->map, from, 1 + rnd_of(&r->seed, 200),
+            from = kv_map_walk(&zone->map, from, 1 + map_rnd_of(&r->seed, 200),
                                saw, r);
             kv_epoch_leave(&workers[me], KV_EPOCH_SCAN);
         } while (from);
@@ -1066,7 +1069,7 @@ run_threads(bool clears, bool walks)
     moved = 0;
 
     for (id = 0; id < STABLE; id++) {
-        assert_true(put(id, version, some_length(&seed)));
+        assert_true(map_put(id, version, map_some_length(&map_seed)));
     }
 
     atomic_store(&stop, 0);
@@ -1090,18 +1093,20 @@ run_threads(bool clears, bool walks)
 
         for (i = 0; ok && i < 200; i++) {
 
-            switch (rnd(4)) {
+            switch (map_rnd(4)) {
 
             case 0:
-                ok = put(rnd(STABLE), version, some_length(&seed));
+                ok = map_put(map_rnd(STABLE), version,
+                             map_some_length(&map_seed));
                 break;
 
             case 1:
-                (void) drop(STABLE + rnd(CHURN));
+                (void) map_drop(STABLE + map_rnd(CHURN));
                 break;
 
             default:
-                ok = put(STABLE + rnd(CHURN), version, some_length(&seed));
+                ok = map_put(STABLE + map_rnd(CHURN), version,
+                             map_some_length(&map_seed));
             }
 
             if (i % 16 == 0) {
@@ -1110,17 +1115,17 @@ run_threads(bool clears, bool walks)
         }
 
         ok = ok && kv_epoch_reclaim(&zone->retired) == KV_OK
-             && kv_map_sweep(&zone->map, rnd(3000)) != KV_DEAD;
+             && kv_map_sweep(&zone->map, map_rnd(3000)) != KV_DEAD;
 
         for (i = 0; ok && i < 3; i++) {
-            moved += kv_compact_page(store, rnd(2)) == KV_OK;
+            moved += kv_compact_page(store, map_rnd(2)) == KV_OK;
         }
 
         if (clears && rounds % 40 == 0) {
-            clear();
+            map_clear();
 
             for (id = 0; ok && id < STABLE; id++) {
-                ok = put(id, version, 8 + rnd(100));
+                ok = map_put(id, version, 8 + map_rnd(100));
             }
         }
     }
@@ -1144,8 +1149,8 @@ run_threads(bool clears, bool walks)
         assert_true(r[i].reads + r[i].walks > 0);
     }
 
-    clear();
-    assert_empty();
+    map_clear();
+    map_assert_empty();
 }
 
 
@@ -1190,33 +1195,33 @@ test_slow_reader(void **state)
     me = take_slot();
 
     for (id = 0; id < 100; id++) {
-        assert_true(put(id, 1, 40000 * (id % 2) + 100));
+        assert_true(map_put(id, 1, 40000 * (id % 2) + 100));
     }
 
     kv_epoch_enter(&workers[me], KV_EPOCH_MAIN, &zone->retired.epoch);
 
     for (id = 0; id < 100; id++) {
-        e[id] = find(id);
+        e[id] = map_find(id);
     }
 
     for (id = 0; id < 50; id++) {
-        assert_true(put(id, 2, 50));
+        assert_true(map_put(id, 2, 50));
     }
 
-    clear();
+    map_clear();
     assert_int_equal(kv_epoch_reclaim(&zone->retired), KV_OK);
     assert_int_equal(kv_map_sweep(&zone->map, UINT32_MAX), KV_BUSY);
     assert_int_equal(kv_epoch_count(&zone->retired), 50);
 
     for (id = 0; id < 100; id++) {
-        assert_true(entry_is(e[id], id, &version) && version == 1);
-        assert_null(find(id));
+        assert_true(map_entry_is(e[id], id, &version) && version == 1);
+        assert_null(map_find(id));
     }
 
     kv_epoch_leave(&workers[me], KV_EPOCH_MAIN);
     kv_worker_reaped(&workers[me]);
 
-    assert_empty();
+    map_assert_empty();
 }
 
 
@@ -1236,12 +1241,12 @@ test_clear_after_compaction(void **state)
     me = take_slot();
 
     for (id = 0; id < 200; id++) {
-        assert_true(put(id, 1, 9000));
+        assert_true(map_put(id, 1, 9000));
     }
 
     for (id = 0; id < 200; id++) {
         if (id % 8 != 0) {
-            assert_true(drop(id));
+            assert_true(map_drop(id));
         }
     }
 
@@ -1257,7 +1262,7 @@ test_clear_after_compaction(void **state)
     assert_true(moved > 0);
     assert_true(kv_epoch_count(&zone->retired) > 0);
 
-    clear();
+    map_clear();
     kv_epoch_leave(&workers[me], KV_EPOCH_MAIN);
 
     while (kv_map_sweep(&zone->map, 10) != KV_OK) { /* void */ }
@@ -1265,7 +1270,7 @@ test_clear_after_compaction(void **state)
     assert_int_equal(kv_epoch_reclaim(&zone->retired), KV_OK);
 
     kv_worker_reaped(&workers[me]);
-    assert_empty();
+    map_assert_empty();
 }
 
 
@@ -1285,7 +1290,7 @@ test_slices(void **state)
     (void) state;
 
     for (id = 0; id < 60000; id++) {
-        assert_true(put(id, 1, 40));
+        assert_true(map_put(id, 1, 40));
 
         if (id % 16 == 0) {
             kv_map_grow(&zone->map);
@@ -1294,15 +1299,15 @@ test_slices(void **state)
 
     kv_map_unreserve(&zone->map);
     assert_int_equal(kv_epoch_reclaim(&zone->retired), KV_OK);
-    clear();
+    map_clear();
     assert_true(kv_map_unswept(&zone->map));
 
-    used = heap_stat().used;
+    used = map_heap_stat().used;
 
     for (slices = 0; slices < 20; slices++) {
         assert_int_equal(kv_map_sweep(&zone->map, 100), KV_AGAIN);
 
-        st = heap_stat();
+        st = map_heap_stat();
         freed = used - st.used;
         used = st.used;
 
@@ -1312,17 +1317,17 @@ test_slices(void **state)
     /* a second clear, and a third: what they removed is gone at once */
 
     for (slices = 0; slices < 5; slices++) {
-        used = heap_stat().used;
+        used = map_heap_stat().used;
 
         for (id = 0; id < 500; id++) {
-            assert_true(put(id, 2, 40));
+            assert_true(map_put(id, 2, 40));
         }
 
         kv_map_unreserve(&zone->map);
-        clear();
-        assert_null(find(1));
+        map_clear();
+        assert_null(map_find(1));
         assert_int_equal(kv_map_sweep(&zone->map, 3000), KV_AGAIN);
-        assert_true(heap_stat().used < used);
+        assert_true(map_heap_stat().used < used);
     }
 
     /* not even a reader who stands still is waited for */
@@ -1331,47 +1336,52 @@ test_slices(void **state)
     kv_epoch_enter(&workers[me], KV_EPOCH_MAIN, &zone->retired.epoch);
 
     assert_int_equal(kv_map_sweep(&zone->map, UINT32_MAX), KV_OK);
-    assert_true(put(1, 3, 40));
-    clear();
-    assert_true(put(2, 3, 40));
-    clear();
-    assert_true(put(3, 3, 40));
+    assert_true(map_put(1, 3, 40));
+    map_clear();
+    assert_true(map_put(2, 3, 40));
+    map_clear();
+    assert_true(map_put(3, 3, 40));
 
     assert_int_equal(kv_map_clearable(&zone->map, 1), KV_BUSY);
     assert_int_equal(kv_map_sweep(&zone->map, UINT32_MAX), KV_BUSY);
-    assert_non_null(find(3));
+    assert_non_null(map_find(3));
 
     kv_epoch_leave(&workers[me], KV_EPOCH_MAIN);
     kv_worker_reaped(&workers[me]);
 
     assert_int_equal(kv_map_clearable(&zone->map, 2), KV_OK);
-    clear();
-    assert_empty();
+    map_clear();
+    map_assert_empty();
 }
+
+
+#define TEST(name)                                                            \
+    cmocka_unit_test_setup_teardown(name, map_setup, map_teardown)
 
 
 int
 main(void)
 {
     const struct CMUnitTest  tests[] = {
-        cmocka_unit_test_setup_teardown(test_clear_after_compaction, setup,
-                                        teardown),
-        cmocka_unit_test_setup_teardown(test_slices, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_model, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_growth, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_expect, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_expect_too_much, setup_small,
-                                        teardown),
-        cmocka_unit_test_setup_teardown(test_unreserve, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_relocate, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_reserve, setup_small, teardown),
+        TEST(test_clear_after_compaction),
+        TEST(test_slices),
+        TEST(test_model),
+        TEST(test_growth),
+        TEST(test_expect),
+        cmocka_unit_test_setup_teardown(test_expect_too_much, map_setup_small,
+                                        map_teardown),
+        TEST(test_unreserve),
+        TEST(test_relocate),
+        cmocka_unit_test_setup_teardown(test_reserve, map_setup_small,
+                                        map_teardown),
         cmocka_unit_test_setup_teardown(test_split_without_memory,
-                                        setup_small, teardown),
-        cmocka_unit_test_setup_teardown(test_full, setup_small, teardown),
-        cmocka_unit_test_setup_teardown(test_slow_reader, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_readers, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_readers_clear, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_walker, setup, teardown)
+                                        map_setup_small, map_teardown),
+        cmocka_unit_test_setup_teardown(test_full, map_setup_small,
+                                        map_teardown),
+        TEST(test_slow_reader),
+        TEST(test_readers),
+        TEST(test_readers_clear),
+        TEST(test_walker)
     };
 
     return cmocka_run_group_tests_name("map", tests, NULL, NULL);
