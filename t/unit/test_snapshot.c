@@ -57,7 +57,7 @@ typedef enum {
 
 
 typedef struct {
-    kv_io_t   io;               /* the first field */
+    kv_io_t   io;           /* the first field */
     kv_io_t   sys;
     unsigned  calls;
     unsigned  fail_at;          /* this call fails, counted from 1 */
@@ -83,24 +83,25 @@ typedef struct {
 } image_t;
 
 
-static kv_io_t         io;
-static int             dirfd_;
+static kv_io_t         snap_io;
+static int             snap_dirfd;
 static char            path[256];
 static unsigned char   pattern[10 * 1024 * 1024];
 
-static const uint32_t  small[] = { 0, 1, 7, 8, 9, 130, 3, 64 };
-static const uint64_t  seed[2] = { 0x0123456789abcdef, 0xfedcba9876543210 };
+static const uint32_t  snap_small[] = { 0, 1, 7, 8, 9, 130, 3, 64 };
+static const uint64_t  snap_seed[2] = { 0x0123456789abcdef,
+                                        0xfedcba9876543210 };
 
 
 static int
-setup(void **state)
+snap_setup(void **state)
 {
     size_t       i;
     const char  *tmp;
 
     (void) state;
 
-    kv_io_system(&io);
+    kv_io_system(&snap_io);
 
     tmp = getenv("TMPDIR");
 
@@ -115,9 +116,9 @@ setup(void **state)
         pattern[i] = (i * 2654435761u) >> 13;
     }
 
-    dirfd_ = open(path, O_RDONLY|O_DIRECTORY|O_CLOEXEC);
+    snap_dirfd = open(path, O_RDONLY|O_DIRECTORY|O_CLOEXEC);
 
-    return dirfd_ == -1 ? -1 : 0;
+    return snap_dirfd == -1 ? -1 : 0;
 }
 
 
@@ -125,26 +126,26 @@ static void
 wipe_name(void *ctx, const char *name)
 {
     (void) ctx;
-    (void) unlinkat(dirfd_, name, 0);
+    (void) unlinkat(snap_dirfd, name, 0);
 }
 
 
 static int
-teardown(void **state)
+snap_teardown(void **state)
 {
     (void) state;
 
-    (void) io.list(&io, dirfd_, wipe_name, NULL);
-    (void) close(dirfd_);
+    (void) snap_io.list(&snap_io, snap_dirfd, wipe_name, NULL);
+    (void) close(snap_dirfd);
 
     return rmdir(path);
 }
 
 
 static bool
-exists(const char *name)
+snap_exists(const char *name)
 {
-    return faccessat(dirfd_, name, F_OK, 0) == 0;
+    return faccessat(snap_dirfd, name, F_OK, 0) == 0;
 }
 
 
@@ -158,23 +159,23 @@ count_name(void *ctx, const char *name)
 
 
 static unsigned
-files(void)
+snap_files(void)
 {
     unsigned  n;
 
     n = 0;
-    assert_int_equal(io.list(&io, dirfd_, count_name, &n), 0);
+    assert_int_equal(snap_io.list(&snap_io, snap_dirfd, count_name, &n), 0);
 
     return n;
 }
 
 
 static void
-make_file(const char *name, const void *data, size_t n)
+snap_make_file(const char *name, const void *data, size_t n)
 {
     int  fd;
 
-    fd = openat(dirfd_, name, O_WRONLY|O_CREAT|O_TRUNC|O_CLOEXEC, 0600);
+    fd = openat(snap_dirfd, name, O_WRONLY|O_CREAT|O_TRUNC|O_CLOEXEC, 0600);
     assert_int_not_equal(fd, -1);
     assert_int_equal(write(fd, data, n), n);
     assert_int_equal(close(fd), 0);
@@ -186,7 +187,7 @@ truncateat(const char *name, off_t n)
 {
     int  fd, rc;
 
-    fd = openat(dirfd_, name, O_WRONLY|O_CLOEXEC);
+    fd = openat(snap_dirfd, name, O_WRONLY|O_CLOEXEC);
     rc = ftruncate(fd, n);
     (void) close(fd);
 
@@ -200,7 +201,7 @@ load_file(const char *name, void *data, size_t n)
     int      fd;
     ssize_t  got;
 
-    fd = openat(dirfd_, name, O_RDONLY|O_CLOEXEC);
+    fd = openat(snap_dirfd, name, O_RDONLY|O_CLOEXEC);
     assert_int_not_equal(fd, -1);
     got = read(fd, data, n);
     assert_true(got >= 0);
@@ -213,7 +214,7 @@ load_file(const char *name, void *data, size_t n)
 /* The i-th record; every third expires, and values come in pieces. */
 
 static void
-make_record(unsigned i, uint32_t size, kv_record_t *rec, char *key,
+snap_make_record(unsigned i, uint32_t size, kv_record_t *rec, char *key,
     struct iovec iov[4])
 {
     uint32_t  first, second;
@@ -245,7 +246,7 @@ make_record(unsigned i, uint32_t size, kv_record_t *rec, char *key,
 
 
 static kv_rc_t
-same_record(void *ctx, uint64_t lsn, const kv_record_t *rec)
+snap_same_record(void *ctx, uint64_t lsn, const kv_record_t *rec)
 {
     char           key[64];
     content_t     *c = ctx;
@@ -255,7 +256,7 @@ same_record(void *ctx, uint64_t lsn, const kv_record_t *rec)
     assert_int_equal(lsn, 0);
     assert_in_range(c->seen, 0, c->n - 1);
 
-    make_record(c->seen, c->sizes[c->seen], &want, key, iov);
+    snap_make_record(c->seen, c->sizes[c->seen], &want, key, iov);
 
     assert_int_equal(rec->op, KV_OP_PUT);
     assert_int_equal(rec->flags, want.flags);
@@ -275,7 +276,7 @@ same_record(void *ctx, uint64_t lsn, const kv_record_t *rec)
 
 
 static kv_rc_t
-write_snapshot(kv_io_t *with, uint64_t lsn, const uint32_t *sizes, unsigned n,
+snap_write(kv_io_t *with, uint64_t lsn, const uint32_t *sizes, unsigned n,
     uint64_t *bytes, kv_err_t *err)
 {
     char                   key[64];
@@ -285,14 +286,14 @@ write_snapshot(kv_io_t *with, uint64_t lsn, const uint32_t *sizes, unsigned n,
     struct iovec           iov[4], copy[4];
     kv_snapshot_writer_t  *w;
 
-    rc = kv_snapshot_begin(with, dirfd_, lsn, seed, &w, err);
+    rc = kv_snapshot_begin(with, snap_dirfd, lsn, snap_seed, &w, err);
 
     if (rc != KV_OK) {
         return rc;
     }
 
     for (i = 0; i < n && rc == KV_OK; i++) {
-        make_record(i, sizes[i], &rec, key, iov);
+        snap_make_record(i, sizes[i], &rec, key, iov);
         memcpy(copy, iov, sizeof(iov));
 
         rc = kv_snapshot_add(w, &rec, err);
@@ -316,7 +317,7 @@ write_snapshot(kv_io_t *with, uint64_t lsn, const uint32_t *sizes, unsigned n,
 
 
 static kv_rc_t
-read_snapshot(kv_io_t *with, uint64_t lsn, const uint32_t *sizes, unsigned n,
+snap_read(kv_io_t *with, uint64_t lsn, const uint32_t *sizes, unsigned n,
     uint64_t *end_lsn, uint64_t *bytes, kv_err_t *err)
 {
     kv_rc_t    rc;
@@ -326,8 +327,8 @@ read_snapshot(kv_io_t *with, uint64_t lsn, const uint32_t *sizes, unsigned n,
     c.sizes = sizes;
     c.n = n;
 
-    rc = kv_snapshot_read(with, dirfd_, lsn, same_record, &c, end_lsn, bytes,
-                          err);
+    rc = kv_snapshot_read(with, snap_dirfd, lsn, snap_same_record, &c, end_lsn,
+                          bytes, err);
 
     if (rc == KV_OK) {
         assert_int_equal(c.seen, n);
@@ -346,16 +347,16 @@ round_trip(const uint32_t *sizes, unsigned n)
 
     strcpy(err.text, "none");
 
-    if (write_snapshot(&io, LSN, sizes, n, &written, &err) != KV_OK) {
+    if (snap_write(&snap_io, LSN, sizes, n, &written, &err) != KV_OK) {
         fail_msg("%s", err.text);
     }
 
-    assert_int_equal(files(), 1);
-    assert_int_equal(fstatat(dirfd_, NAME, &st, 0), 0);
+    assert_int_equal(snap_files(), 1);
+    assert_int_equal(fstatat(snap_dirfd, NAME, &st, 0), 0);
     assert_int_equal(st.st_mode & 07777, 0600);
     assert_int_equal(st.st_size, written);
 
-    if (read_snapshot(&io, LSN, sizes, n, &end, &read, &err) != KV_OK) {
+    if (snap_read(&snap_io, LSN, sizes, n, &end, &read, &err) != KV_OK) {
         fail_msg("%s", err.text);
     }
 
@@ -363,7 +364,7 @@ round_trip(const uint32_t *sizes, unsigned n)
     assert_int_equal(read, written);
     assert_int_equal(end, LSN + 99);
 
-    assert_int_equal(unlinkat(dirfd_, NAME, 0), 0);
+    assert_int_equal(unlinkat(snap_dirfd, NAME, 0), 0);
 }
 
 
@@ -377,7 +378,7 @@ test_round_trip(void **state)
     (void) state;
 
     round_trip(NULL, 0);
-    round_trip(small, 8);
+    round_trip(snap_small, 8);
 
     for (i = 0; i < 40; i++) {
         sizes[i] = i;
@@ -433,7 +434,7 @@ image_begin(image_t *im)
     h.version = 1;
     h.lsn = LSN;
     h.salt = im->salt;
-    memcpy(h.seed, seed, sizeof(seed));
+    memcpy(h.seed, snap_seed, sizeof(snap_seed));
     h.crc = kv_crc32c(0, &h, 64);
 
     memcpy(im->bytes, &h, sizeof(h));
@@ -484,7 +485,7 @@ image_block(image_t *im, unsigned from, unsigned count)
     im->n += sizeof(h);
 
     for (i = from; i < from + count; i++) {
-        make_record(i, small[i], &rec, key, iov);
+        snap_make_record(i, snap_small[i], &rec, key, iov);
         kv_record_encode(&rec, im->bytes + im->n);
         im->n += kv_record_size(&rec);
     }
@@ -548,11 +549,11 @@ image_read(image_t *im, kv_err_t *err)
 {
     uint64_t  end, bytes;
 
-    make_file(NAME, im->bytes, im->n);
+    snap_make_file(NAME, im->bytes, im->n);
 
     err->text[0] = '\0';
 
-    return read_snapshot(&io, LSN, small, 8, &end, &bytes, err);
+    return snap_read(&snap_io, LSN, snap_small, 8, &end, &bytes, err);
 }
 
 
@@ -588,9 +589,10 @@ must_be_whole(image_t *im, size_t n)
     uint64_t  end, bytes;
     kv_err_t  err;
 
-    make_file(NAME, im->bytes, im->n);
+    snap_make_file(NAME, im->bytes, im->n);
 
-    assert_int_equal(read_snapshot(&io, LSN, small, 8, &end, &bytes, &err),
+    assert_int_equal(snap_read(&snap_io, LSN, snap_small, 8, &end, &bytes,
+                               &err),
                      KV_OK);
     assert_int_equal(bytes, n);
 }
@@ -608,26 +610,27 @@ test_guess(void **state)
 
     (void) state;
 
-    kv_snapshot_guess(&io, dirfd_, LSN, &guess);
+    kv_snapshot_guess(&snap_io, snap_dirfd, LSN, &guess);
     assert_int_equal(guess.records, 0);
     assert_int_equal(guess.bytes, 0);
     assert_int_equal(guess.seed[0] | guess.seed[1], 0);
 
-    assert_int_equal(write_snapshot(&io, LSN, small, 8, &size, &err), KV_OK);
-    kv_snapshot_guess(&io, dirfd_, LSN, &guess);
+    assert_int_equal(snap_write(&snap_io, LSN, snap_small, 8, &size, &err),
+                     KV_OK);
+    kv_snapshot_guess(&snap_io, snap_dirfd, LSN, &guess);
     assert_int_equal(guess.records, 8);
     assert_int_equal(guess.bytes, size);
-    assert_memory_equal(guess.seed, seed, sizeof(seed));
+    assert_memory_equal(guess.seed, snap_seed, sizeof(snap_seed));
 
     memset(junk, 0xff, sizeof(junk));
-    make_file(NAME, junk, sizeof(junk));
-    kv_snapshot_guess(&io, dirfd_, LSN, &guess);
+    snap_make_file(NAME, junk, sizeof(junk));
+    kv_snapshot_guess(&snap_io, snap_dirfd, LSN, &guess);
     assert_int_equal(guess.bytes, sizeof(junk));
     assert_true(guess.records <= sizeof(junk) / 16);
     assert_int_equal(guess.seed[0] | guess.seed[1], 0);
 
-    make_file(NAME, junk, 10);
-    kv_snapshot_guess(&io, dirfd_, LSN, &guess);
+    snap_make_file(NAME, junk, 10);
+    kv_snapshot_guess(&snap_io, snap_dirfd, LSN, &guess);
     assert_int_equal(guess.records, 0);
     assert_int_equal(guess.seed[0] | guess.seed[1], 0);
 }
@@ -649,7 +652,8 @@ test_format(void **state)
     file = malloc(IMAGE_MAX);
     assert_non_null(file);
 
-    assert_int_equal(write_snapshot(&io, LSN, small, 8, &bytes, &err), KV_OK);
+    assert_int_equal(snap_write(&snap_io, LSN, snap_small, 8, &bytes, &err),
+                     KV_OK);
 
     n = load_file(NAME, file, IMAGE_MAX);
     assert_int_equal(n, bytes);
@@ -666,7 +670,8 @@ test_format(void **state)
 
     /* the salt differs from one to the next */
 
-    assert_int_equal(write_snapshot(&io, LSN, small, 8, &bytes, &err), KV_OK);
+    assert_int_equal(snap_write(&snap_io, LSN, snap_small, 8, &bytes, &err),
+                     KV_OK);
     assert_int_equal(load_file(NAME, file, IMAGE_MAX), n);
     assert_memory_not_equal(im.bytes + 24, file + 24, 8);
 
@@ -915,15 +920,15 @@ test_callback_stops(void **state)
     (void) state;
 
     image_make(&im, at);
-    make_file(NAME, im.bytes, im.n);
+    snap_make_file(NAME, im.bytes, im.n);
 
     memset(&c, 0, sizeof(c));
-    c.sizes = small;
+    c.sizes = snap_small;
     c.n = 8;
     c.stop_at = 5;
 
-    assert_int_equal(kv_snapshot_read(&io, dirfd_, LSN, same_record, &c,
-                                      &end, &bytes, &err),
+    assert_int_equal(kv_snapshot_read(&snap_io, snap_dirfd, LSN,
+                                      snap_same_record, &c, &end, &bytes, &err),
                      KV_CANCELLED);
     assert_int_equal(c.seen, 5);
 }
@@ -950,22 +955,25 @@ test_list(void **state)
 
     (void) state;
 
-    assert_int_equal(kv_snapshot_list(&io, dirfd_, &list, &err), KV_OK);
+    assert_int_equal(kv_snapshot_list(&snap_io, snap_dirfd, &list, &err),
+                     KV_OK);
     assert_int_equal(list.n, 0);
 
     for (i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
-        make_file(others[i], "", 0);
+        snap_make_file(others[i], "", 0);
     }
 
-    assert_int_equal(kv_snapshot_list(&io, dirfd_, &list, &err), KV_OK);
+    assert_int_equal(kv_snapshot_list(&snap_io, snap_dirfd, &list, &err),
+                     KV_OK);
     assert_int_equal(list.n, 0);
 
-    make_file("snap-0000000000000010.kvs", "", 0);
-    make_file("snap-ffffffffffffffff.kvs", "", 0);
-    make_file("snap-0000000000000000.kvs", "", 0);
-    make_file("snap-0123456789abcdef.kvs", "", 0);
+    snap_make_file("snap-0000000000000010.kvs", "", 0);
+    snap_make_file("snap-ffffffffffffffff.kvs", "", 0);
+    snap_make_file("snap-0000000000000000.kvs", "", 0);
+    snap_make_file("snap-0123456789abcdef.kvs", "", 0);
 
-    assert_int_equal(kv_snapshot_list(&io, dirfd_, &list, &err), KV_OK);
+    assert_int_equal(kv_snapshot_list(&snap_io, snap_dirfd, &list, &err),
+                     KV_OK);
     assert_int_equal(list.n, 4);
     assert_true(list.lsn[0] == UINT64_MAX);
     assert_true(list.lsn[1] == 0x0123456789abcdefull);
@@ -977,10 +985,11 @@ test_list(void **state)
     for (i = 1000; i < 1100; i++) {
         (void) snprintf(name, sizeof(name), "snap-%016x.kvs",
                         1000 + i * 37 % 100);
-        make_file(name, "", 0);
+        snap_make_file(name, "", 0);
     }
 
-    assert_int_equal(kv_snapshot_list(&io, dirfd_, &list, &err), KV_OK);
+    assert_int_equal(kv_snapshot_list(&snap_io, snap_dirfd, &list, &err),
+                     KV_OK);
     assert_int_equal(list.n, KV_SNAPSHOTS_MAX);
 
     for (i = 2; i < KV_SNAPSHOTS_MAX; i++) {
@@ -999,44 +1008,45 @@ test_purge(void **state)
 
     (void) state;
 
-    make_file("kv.lock", "", 0);
-    make_file("log-0000000000000001.kvl", "", 0);
-    make_file("spare-1.tmp", "", 0);
-    make_file("snap-000000000000000F.kvs", "", 0);
+    snap_make_file("kv.lock", "", 0);
+    snap_make_file("log-0000000000000001.kvl", "", 0);
+    snap_make_file("spare-1.tmp", "", 0);
+    snap_make_file("snap-000000000000000F.kvs", "", 0);
 
     for (i = 1; i <= 150; i++) {
         (void) snprintf(name, sizeof(name), "snap-%016x.kvs", i);
-        make_file(name, "", 0);
+        snap_make_file(name, "", 0);
     }
 
     for (i = 1; i <= 70; i++) {
         (void) snprintf(name, sizeof(name), "snap-%016x.tmp", i);
-        make_file(name, "", 0);
+        snap_make_file(name, "", 0);
     }
 
-    assert_int_equal(kv_snapshot_purge(&io, dirfd_, 10, true,
+    assert_int_equal(kv_snapshot_purge(&snap_io, snap_dirfd, 10, true,
                                        NULL, &err), KV_OK);
-    assert_int_equal(files(), 4 + 10 + 70);
+    assert_int_equal(snap_files(), 4 + 10 + 70);
 
-    assert_int_equal(kv_snapshot_list(&io, dirfd_, &list, &err), KV_OK);
+    assert_int_equal(kv_snapshot_list(&snap_io, snap_dirfd, &list, &err),
+                     KV_OK);
     assert_int_equal(list.n, 10);
     assert_true(list.lsn[0] == 150);
     assert_true(list.lsn[9] == 141);
 
-    assert_int_equal(kv_snapshot_purge(&io, dirfd_, 2, false,
+    assert_int_equal(kv_snapshot_purge(&snap_io, snap_dirfd, 2, false,
                                        NULL, &err), KV_OK);
-    assert_int_equal(files(), 4 + 2);
-    assert_true(exists("snap-0000000000000096.kvs"));
-    assert_true(exists("snap-0000000000000095.kvs"));
-    assert_true(exists("spare-1.tmp"));
+    assert_int_equal(snap_files(), 4 + 2);
+    assert_true(snap_exists("snap-0000000000000096.kvs"));
+    assert_true(snap_exists("snap-0000000000000095.kvs"));
+    assert_true(snap_exists("spare-1.tmp"));
 
-    assert_int_equal(kv_snapshot_purge(&io, dirfd_, 5, false,
+    assert_int_equal(kv_snapshot_purge(&snap_io, snap_dirfd, 5, false,
                                        NULL, &err), KV_OK);
-    assert_int_equal(files(), 4 + 2);
+    assert_int_equal(snap_files(), 4 + 2);
 
-    assert_int_equal(kv_snapshot_purge(&io, dirfd_, 0, false,
+    assert_int_equal(kv_snapshot_purge(&snap_io, snap_dirfd, 0, false,
                                        NULL, &err), KV_OK);
-    assert_int_equal(files(), 4);
+    assert_int_equal(snap_files(), 4);
 }
 
 
@@ -1052,31 +1062,36 @@ test_left_over(void **state)
     (void) state;
 
     memset(junk, 'j', sizeof(junk));
-    make_file(TMP, junk, sizeof(junk));
-    assert_int_equal(fchmodat(dirfd_, TMP, 0644, 0), 0);
+    snap_make_file(TMP, junk, sizeof(junk));
+    assert_int_equal(fchmodat(snap_dirfd, TMP, 0644, 0), 0);
 
-    assert_int_equal(write_snapshot(&io, LSN, small, 3, &bytes, &err), KV_OK);
-    assert_int_equal(files(), 1);
-    assert_int_equal(fstatat(dirfd_, NAME, &after, 0), 0);
+    assert_int_equal(snap_write(&snap_io, LSN, snap_small, 3, &bytes, &err),
+                     KV_OK);
+    assert_int_equal(snap_files(), 1);
+    assert_int_equal(fstatat(snap_dirfd, NAME, &after, 0), 0);
     assert_int_equal(after.st_mode & 07777, 0600);
-    assert_int_equal(read_snapshot(&io, LSN, small, 3, &end, &bytes, &err),
+    assert_int_equal(snap_read(&snap_io, LSN, snap_small, 3, &end, &bytes,
+                               &err),
                      KV_OK);
 
     /* a second one of the same LSN stands beside it until it is complete */
 
-    assert_int_equal(kv_snapshot_begin(&io, dirfd_, LSN, seed, &w, &err),
+    assert_int_equal(kv_snapshot_begin(&snap_io, snap_dirfd, LSN, snap_seed, &w,
+                                       &err),
                      KV_OK);
-    assert_true(exists(TMP));
-    assert_int_equal(fstatat(dirfd_, NAME, &before, 0), 0);
+    assert_true(snap_exists(TMP));
+    assert_int_equal(fstatat(snap_dirfd, NAME, &before, 0), 0);
     assert_int_equal(before.st_ino, after.st_ino);
 
     kv_snapshot_abort(w);
-    assert_false(exists(TMP));
-    assert_true(exists(NAME));
+    assert_false(snap_exists(TMP));
+    assert_true(snap_exists(NAME));
 
-    assert_int_equal(write_snapshot(&io, LSN, small, 5, &bytes, &err), KV_OK);
-    assert_int_equal(files(), 1);
-    assert_int_equal(read_snapshot(&io, LSN, small, 5, &end, &bytes, &err),
+    assert_int_equal(snap_write(&snap_io, LSN, snap_small, 5, &bytes, &err),
+                     KV_OK);
+    assert_int_equal(snap_files(), 1);
+    assert_int_equal(snap_read(&snap_io, LSN, snap_small, 5, &end, &bytes,
+                               &err),
                      KV_OK);
 }
 
@@ -1091,26 +1106,28 @@ test_stuck(void **state)
 
     (void) state;
 
-    assert_int_equal(mkdirat(dirfd_, TMP, 0700), 0);
-    assert_int_equal(mkdirat(dirfd_, "snap-0000000000000001.kvs", 0700), 0);
-    make_file("snap-0000000000000002.kvs", "", 0);
-    make_file("snap-0000000000000003.tmp", "", 0);
+    assert_int_equal(mkdirat(snap_dirfd, TMP, 0700), 0);
+    assert_int_equal(mkdirat(snap_dirfd, "snap-0000000000000001.kvs", 0700), 0);
+    snap_make_file("snap-0000000000000002.kvs", "", 0);
+    snap_make_file("snap-0000000000000003.tmp", "", 0);
 
-    if (write_snapshot(&io, LSN, small, 5, &bytes, &err) != KV_OK) {
+    if (snap_write(&snap_io, LSN, snap_small, 5, &bytes, &err) != KV_OK) {
         fail_msg("%s", err.text);
     }
 
-    assert_int_equal(read_snapshot(&io, LSN, small, 5, &end, &bytes, &err),
+    assert_int_equal(snap_read(&snap_io, LSN, snap_small, 5, &end, &bytes,
+                               &err),
                      KV_OK);
 
-    assert_int_equal(kv_snapshot_purge(&io, dirfd_, 1, false, NULL, &err),
+    assert_int_equal(kv_snapshot_purge(&snap_io, snap_dirfd, 1, false, NULL,
+                                       &err),
                      KV_ERROR);
     assert_non_null(strstr(err.text, TMP));
-    assert_int_equal(files(), 3);
-    assert_true(exists(NAME));
+    assert_int_equal(snap_files(), 3);
+    assert_true(snap_exists(NAME));
 
-    assert_int_equal(unlinkat(dirfd_, TMP, AT_REMOVEDIR), 0);
-    assert_int_equal(unlinkat(dirfd_, "snap-0000000000000001.kvs",
+    assert_int_equal(unlinkat(snap_dirfd, TMP, AT_REMOVEDIR), 0);
+    assert_int_equal(unlinkat(snap_dirfd, "snap-0000000000000001.kvs",
                               AT_REMOVEDIR), 0);
 }
 
@@ -1228,7 +1245,7 @@ faulty_fsync(kv_io_t *with, int fd)
 {
     faulty_t  *f = (faulty_t *) with;
 
-    return call(with, fd == dirfd_ ? CALL_SYNC_DIR : CALL_SYNC)
+    return call(with, fd == snap_dirfd ? CALL_SYNC_DIR : CALL_SYNC)
            ? -1 : f->sys.fsync(&f->sys, fd);
 }
 
@@ -1317,7 +1334,7 @@ test_write_fails(void **state)
             faulty(&f, at, errors[e]);
             err.text[0] = '\0';
 
-            rc = write_snapshot(&f.io, LSN, sizes, 6, &bytes, &err);
+            rc = snap_write(&f.io, LSN, sizes, 6, &bytes, &err);
 
             assert_int_equal(f.open_files, 0);
 
@@ -1329,7 +1346,7 @@ test_write_fails(void **state)
             if (f.failed == CALL_CLOSE || f.failed == CALL_UNLINK) {
                 /* synced before: nothing is lost; nothing is in the way */
                 assert_int_equal(rc, KV_OK);
-                assert_int_equal(unlinkat(dirfd_, NAME, 0), 0);
+                assert_int_equal(unlinkat(snap_dirfd, NAME, 0), 0);
                 continue;
             }
 
@@ -1355,12 +1372,12 @@ test_write_fails(void **state)
 
             /* nor a name that may not be on the disk */
 
-            assert_false(exists(TMP));
-            assert_false(exists(NAME));
+            assert_false(snap_exists(TMP));
+            assert_false(snap_exists(NAME));
         }
 
         assert_true(at > 12);
-        assert_int_equal(unlinkat(dirfd_, NAME, 0), 0);
+        assert_int_equal(unlinkat(snap_dirfd, NAME, 0), 0);
     }
 }
 
@@ -1385,7 +1402,7 @@ test_sync_order(void **state)
 
     faulty(&f, 0, 0);
 
-    assert_int_equal(write_snapshot(&f.io, LSN, sizes, 40, &bytes, &err),
+    assert_int_equal(snap_write(&f.io, LSN, sizes, 40, &bytes, &err),
                      KV_OK);
 
     assert_true(bytes > 2 * DIRTY_MAX);
@@ -1405,7 +1422,7 @@ test_sync_order(void **state)
         sizes[i] = (i < 2) ? 3 * MIB : 19 * MIB / 2;
     }
 
-    assert_int_equal(write_snapshot(&f.io, LSN, sizes, 4, &bytes, &err),
+    assert_int_equal(snap_write(&f.io, LSN, sizes, 4, &bytes, &err),
                      KV_OK);
     assert_true(f.most_dirty <= DIRTY_MAX + 5 * MIB);
 }
@@ -1425,11 +1442,11 @@ test_torn_calls(void **state)
     faulty(&f, 0, 0);
     f.tear = true;
 
-    assert_int_equal(write_snapshot(&f.io, LSN, sizes, 4, &bytes, &err),
+    assert_int_equal(snap_write(&f.io, LSN, sizes, 4, &bytes, &err),
                      KV_OK);
-    assert_int_equal(read_snapshot(&f.io, LSN, sizes, 4, &end, &bytes, &err),
+    assert_int_equal(snap_read(&f.io, LSN, sizes, 4, &end, &bytes, &err),
                      KV_OK);
-    assert_int_equal(read_snapshot(&io, LSN, sizes, 4, &end, &bytes, &err),
+    assert_int_equal(snap_read(&snap_io, LSN, sizes, 4, &end, &bytes, &err),
                      KV_OK);
 }
 
@@ -1446,17 +1463,18 @@ test_read_fails(void **state)
     (void) state;
 
     err.text[0] = '\0';
-    rc = read_snapshot(&io, LSN, small, 8, &end, &bytes, &err);
+    rc = snap_read(&snap_io, LSN, snap_small, 8, &end, &bytes, &err);
     assert_int_equal(rc, KV_ERROR);
     assert_non_null(strstr(err.text, NAME));
 
-    assert_int_equal(write_snapshot(&io, LSN, small, 8, &bytes, &err), KV_OK);
+    assert_int_equal(snap_write(&snap_io, LSN, snap_small, 8, &bytes, &err),
+                     KV_OK);
 
     for (at = 1; ; at++) {
         faulty(&f, at, EIO);
         err.text[0] = '\0';
 
-        rc = read_snapshot(&f.io, LSN, small, 8, &end, &bytes, &err);
+        rc = snap_read(&f.io, LSN, snap_small, 8, &end, &bytes, &err);
 
         assert_int_equal(f.open_files, 0);
 
@@ -1480,25 +1498,26 @@ test_read_fails(void **state)
     /* a file that shrinks while it is read */
 
     for (at = 1; at < 120; at++) {
-        assert_int_equal(write_snapshot(&io, LSN, small, 8, &bytes, &err),
+        assert_int_equal(snap_write(&snap_io, LSN, snap_small, 8, &bytes, &err),
                          KV_OK);
         assert_int_equal(truncateat(NAME, bytes - at), 0);
 
         faulty(&f, 0, 0);
         f.lie = at;
 
-        rc = read_snapshot(&f.io, LSN, small, 8, &end, &bytes, &err);
+        rc = snap_read(&f.io, LSN, snap_small, 8, &end, &bytes, &err);
         assert_int_equal(rc, KV_DAMAGED);
         assert_non_null(strstr(err.text, "has become shorter"));
     }
 
-    assert_int_equal(write_snapshot(&io, LSN, small, 8, &bytes, &err), KV_OK);
+    assert_int_equal(snap_write(&snap_io, LSN, snap_small, 8, &bytes, &err),
+                     KV_OK);
 
     /* a signal is no failure */
 
     for (at = 1; at < 9; at++) {
         faulty(&f, at, EINTR);
-        rc = read_snapshot(&f.io, LSN, small, 8, &end, &bytes, &err);
+        rc = snap_read(&f.io, LSN, snap_small, 8, &end, &bytes, &err);
 
         if (f.failed == CALL_READ) {
             assert_int_equal(rc, KV_OK);
@@ -1508,16 +1527,16 @@ test_read_fails(void **state)
     /* neither do listing and purging hide one */
 
     faulty(&f, 1, EIO);
-    assert_int_equal(kv_snapshot_list(&f.io, dirfd_,
+    assert_int_equal(kv_snapshot_list(&f.io, snap_dirfd,
                                       &(kv_snapshot_list_t) { 0 }, &err),
                      KV_ERROR);
 
     for (at = 1; at <= 3; at++) {
-        make_file(TMP, "", 0);
+        snap_make_file(TMP, "", 0);
         faulty(&f, at, EIO);
         err.text[0] = '\0';
 
-        rc = kv_snapshot_purge(&f.io, dirfd_, at == 2 ? 0 : 1, false,
+        rc = kv_snapshot_purge(&f.io, snap_dirfd, at == 2 ? 0 : 1, false,
                                NULL, &err);
         assert_int_equal(rc, KV_ERROR);
         assert_non_null(strstr(err.text, strerror(EIO)));
@@ -1525,27 +1544,29 @@ test_read_fails(void **state)
 }
 
 
+#define TEST(name)                                                            \
+    cmocka_unit_test_setup_teardown(name, snap_setup, snap_teardown)
+
+
 int
 main(void)
 {
-#define kv_test(f)  cmocka_unit_test_setup_teardown(f, setup, teardown)
-
     const struct CMUnitTest  tests[] = {
-        kv_test(test_round_trip),
-        kv_test(test_guess),
-        kv_test(test_format),
-        kv_test(test_truncated),
-        kv_test(test_flipped),
-        kv_test(test_well_sealed),
-        kv_test(test_callback_stops),
-        kv_test(test_list),
-        kv_test(test_purge),
-        kv_test(test_left_over),
-        kv_test(test_stuck),
-        kv_test(test_write_fails),
-        kv_test(test_sync_order),
-        kv_test(test_torn_calls),
-        kv_test(test_read_fails)
+        TEST(test_round_trip),
+        TEST(test_guess),
+        TEST(test_format),
+        TEST(test_truncated),
+        TEST(test_flipped),
+        TEST(test_well_sealed),
+        TEST(test_callback_stops),
+        TEST(test_list),
+        TEST(test_purge),
+        TEST(test_left_over),
+        TEST(test_stuck),
+        TEST(test_write_fails),
+        TEST(test_sync_order),
+        TEST(test_torn_calls),
+        TEST(test_read_fails)
     };
 
     return cmocka_run_group_tests_name("snapshot", tests, NULL, NULL);
