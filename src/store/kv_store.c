@@ -779,7 +779,7 @@ kv_store_full(kv_store_t *store, uint32_t need)
 void
 kv_store_refused(kv_store_t *store)
 {
-    uint64_t         now, said, n, size, uploads, readers;
+    uint64_t         now, said, n, size, data, uploads, readers, other;
     kv_zone_t       *zone;
     kv_heap_stat_t   st;
 
@@ -803,17 +803,23 @@ kv_store_refused(kv_store_t *store)
     size = kv_max(st.size / 100, 1u);
     uploads = kv_heap_held(zone->heap, KV_HELD_UPLOADS);
     readers = kv_heap_held(zone->heap, KV_HELD_READERS);
+    data = atomic_load(&zone->map.bytes);
+
+    /* tables, records, what is larger than asked for, copies still sent */
+
+    other = st.used - kv_min(st.used, data + uploads + readers);
 
     kv_store_log(store, KV_LOG_WARN, "kv zone \"%s\" is full: %llu write%s "
-                 "refused since this was last said; live data takes %llu %% of "
-                 "it, unfinished uploads %llu %%, values kept for slow readers "
-                 "%llu %%, and %llu %% is free but scattered or in reserve",
-                 store->conf.name, (unsigned long long) n,
+                 "refused since this was last said; keys and values take "
+                 "%llu %% of it, unfinished uploads %llu %%, values kept for "
+                 "slow readers %llu %%, tables, records of requests and the "
+                 "like %llu %%, and %llu %% is free but scattered or in "
+                 "reserve", store->conf.name, (unsigned long long) n,
                  n == 1 ? " was" : "s were",
-                 (unsigned long long)
-                 ((st.used - kv_min(st.used, uploads + readers)) / size),
+                 (unsigned long long) (data / size),
                  (unsigned long long) (uploads / size),
                  (unsigned long long) (readers / size),
+                 (unsigned long long) (other / size),
                  (unsigned long long) ((st.size - st.used) / size));
 }
 
