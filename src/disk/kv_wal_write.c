@@ -51,6 +51,11 @@ static kv_rc_t kv_wal_new_header(kv_wal_t *log, int fd,
     kv_wal_position_t *to);
 
 
+static const char  kv_wal_put_back[] =
+    "a restart would lose the writes in it: first put it back (another "
+    "worker's /proc/<pid>/fd may still have it)";
+
+
 kv_wal_t *
 kv_wal_create(kv_io_t *io, int dirfd, kv_wal_state_t *state,
     uint64_t segment_size, size_t max_batch)
@@ -551,17 +556,22 @@ kv_wal_current(kv_wal_t *log, kv_err_t *err)
         rc = kv_wal_rc();
         kv_err_set(err, "%s: the current segment cannot be opened: %s; %s",
                    name, strerror(errno), errno == ENOENT
-                   ? "a restart would lose the writes in it: first put it "
-                     "back (another worker's /proc/<pid>/fd may still have it)"
-                   : kv_wal_advice(rc));
+                   ? kv_wal_put_back : kv_wal_advice(rc));
         return rc;
     }
 
     memcpy(&h, buf, sizeof(h));
 
     if (h.salt != state->segment_salt || size < state->segment_size) {
-        kv_err_set(err, "%s: offset 0: this is not the segment that was "
-                   "being written; restart, to read the log back", name);
+
+        if (h.salt != state->segment_salt) {
+            kv_err_set(err, "%s: offset 0: this is not the segment that was "
+                       "being written; %s", name, kv_wal_put_back);
+        } else {
+            kv_err_set(err, "%s: the current segment became shorter; restart, "
+                       "to read the log back", name);
+        }
+
         (void) log->io->close(log->io, fd);
         errno = ESTALE;
         return KV_ERROR;

@@ -80,9 +80,14 @@ test_changed_behind(void **ctx)
     assert_int_equal(errno, ESTALE);
     assert_non_null(strstr(t->err.text, FIRST));
 
+    /* a restart would not find what was written: that is not the first advice */
+
+    assert_non_null(strstr(t->err.text, "first put it back"));
+
     assert_int_equal(unlinkat(t->dirfd, FIRST, 0), 0);
     assert_int_equal(kv_wal_write(t->log, &t->err), KV_ERROR);
     assert_int_equal(errno, ENOENT);
+    assert_non_null(strstr(t->err.text, "first put it back"));
     assert_int_equal(t->state.next_lsn, 2);
 }
 
