@@ -6,6 +6,7 @@ use strict;
 use warnings;
 
 use File::Copy ();
+use IO::Socket::INET;
 use Test::More;
 
 use KV::Load;
@@ -180,6 +181,18 @@ is_deeply([files($one, qr/closed/)], [$note], 'a clean stop closes the log');
     unlink "$s->{path}/$file";
     refuses('closed, and no log', $s, qr/no log-\*\.kvl/, $note);
 
+    # what a start that fails at the port leaves
+
+    $s = copy($one);
+    my $taken = IO::Socket::INET->new(Listen => 1, LocalAddr => '127.0.0.1',
+                                      LocalPort => $s->{port}) or die;
+    like(($s->refused)[1] // '', qr/bind\(\) to .* failed/, 'a port in use');
+    close $taken;
+    is_deeply([files($s, qr/closed/)], [$note], 'the note is still there');
+    poke($s, $file, $end - 600, "\0" x 600);
+    refuses('closed, a start failed, the last 600 bytes are gone', $s, $file,
+            $b[28]{offset}, $note);
+
     # an older copy was put over it: what is newer counts, but not silently
 
     $s = copy($one);
@@ -196,8 +209,9 @@ is_deeply([files($one, qr/closed/)], [$note], 'a clean stop closes the log');
     for my $way (qw(TERM QUIT KILL)) {
         $s = copy($one);
         $s->start;
-        is_deeply([files($s, qr/closed/)], [], "$way: not while it is served");
+        is_deeply([files($s, qr/closed/)], [$note], "$way: a start keeps it");
         $s->put('more', 'more');
+        is_deeply([files($s, qr/closed/)], [], "$way: a write does not");
         $s->stop($way);
         is_deeply([files($s, qr/closed/)],
                   [$way eq 'KILL' ? () : 'log-000000000000001f.closed'],

@@ -13,7 +13,7 @@
  *                               its pid, for people
  *     log-<LSN>.kvl             a log segment, named by its first LSN
  *     log-<LSN>.closed          the log was closed at a clean stop, and ends
- *                               with this LSN; deleted at start
+ *                               with this LSN; deleted before more is written
  *     snap-<LSN>.kvs            a snapshot, named by the LSN S that replay
  *                               continues after
  *     spare-<n>.kvl             a segment to be, preallocated or recycled

@@ -59,6 +59,8 @@ typedef struct {
                                          on have to be written once more */
     _Atomic uint64_t   rewrite_end;   /* up to here; 0: none.  Until that is
                                          done nothing more is written */
+    _Atomic uint32_t   closed;        /* log-<LSN>.closed may be there, which
+                                         goes before more is written */
     kv_wal_position_t  to;            /* while moving: the new position */
     _Atomic uint32_t   moving;
 } kv_wal_state_t;

@@ -530,6 +530,71 @@ kv_wal_leave_closed(kv_wal_t *log, kv_err_t *err)
 }
 
 
+kv_rc_t
+kv_wal_open_again(kv_wal_t *log, kv_err_t *err)
+{
+    bool                stays;
+    char                name[KV_NAME_MAX];
+    size_t              i, n;
+    kv_rc_t             rc;
+    kv_wal_name_t      *names;
+    kv_wal_state_t     *state;
+    kv_wal_position_t   to;
+
+    state = log->state;
+    stays = false;
+
+    rc = kv_wal_list(log, &names, &n);
+
+    if (rc != KV_OK) {
+        goto failed;
+    }
+
+    for (i = 0; i < n; i++) {
+
+        if (names[i].kind != KV_WAL_CLOSED) {
+            continue;
+        }
+
+        (void) kv_wal_name(name, KV_WAL_CLOSED, names[i].number);
+
+        if (log->io->unlink(log->io, log->dirfd, name) == -1
+            && errno != ENOENT)
+        {
+            stays = true;
+        }
+    }
+
+    free(names);
+
+    if (kv_io_sync_dir(log->io, log->dirfd) != KV_OK) {
+        rc = kv_wal_rc();
+        goto failed;
+    }
+
+    if (stays) {
+        to.segment_lsn = state->segment_lsn;
+        to.segment_salt = state->segment_salt;
+        to.segment_size = state->segment_size;
+        to.offset = state->segment_size;
+        to.next_lsn = state->next_lsn;
+
+        kv_wal_move(state, &to);
+    }
+
+    atomic_store(&state->closed, 0);
+
+    return KV_OK;
+
+failed:
+
+    kv_err_set(err, "the note of the log's last end, log-*.closed, cannot be "
+               "deleted: %s", strerror(errno));
+
+    return rc;
+}
+
+
 static kv_rc_t
 kv_wal_write_closed(kv_wal_t *log, const kv_closed_t *closed, kv_err_t *err)
 {

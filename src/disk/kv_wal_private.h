@@ -80,6 +80,14 @@ int kv_wal_open(kv_wal_t *log, uint64_t lsn, uint8_t *buf, uint64_t *size);
 /* Reads log-<LSN>.closed.  KV_OK, KV_DAMAGED, or KV_ERROR with errno set. */
 kv_rc_t kv_wal_read_closed(kv_wal_t *log, uint64_t lsn, kv_closed_t *closed);
 
+/*
+ * Before the first batch after a start: deletes log-<LSN>.closed, for good.
+ * One that cannot be deleted stays, and the log goes on in a new segment, of
+ * whose end it says nothing.  KV_OK, or what kv_io_rc() says, with `err`
+ * filled.
+ */
+kv_rc_t kv_wal_open_again(kv_wal_t *log, kv_err_t *err);
+
 /* The checksum of a segment's header, all 4096 bytes of it. */
 uint32_t kv_wal_header_crc(const uint8_t *buf);
 

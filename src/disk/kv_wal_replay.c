@@ -72,8 +72,6 @@ static const uint8_t *kv_wal_window(kv_wal_reader_t *r, uint64_t offset,
 
 static kv_rc_t kv_wal_read_done(kv_wal_reader_t *r,
     const kv_wal_name_t *names, size_t n);
-static void kv_wal_open_again(kv_wal_reader_t *r, const kv_wal_name_t *names,
-    size_t n);
 static kv_rc_t kv_wal_rewrite(kv_wal_reader_t *r);
 
 static void kv_wal_warn(kv_wal_reader_t *r, const char *fmt, ...)
@@ -820,6 +818,7 @@ kv_wal_read_done(kv_wal_reader_t *r, const kv_wal_name_t *names, size_t n)
     size_t             i;
     kv_rc_t            rc;
     bool               full;
+    uint32_t           closed;
     uint64_t           segments, known;
     kv_wal_t          *log;
     kv_wal_position_t  to;
@@ -827,8 +826,6 @@ kv_wal_read_done(kv_wal_reader_t *r, const kv_wal_name_t *names, size_t n)
     log = r->log;
 
     memset(&to, 0, sizeof(to));
-
-    kv_wal_open_again(r, names, n);
 
     full = false;
 
@@ -850,12 +847,17 @@ kv_wal_read_done(kv_wal_reader_t *r, const kv_wal_name_t *names, size_t n)
     }
 
     segments = 0;
+    closed = 0;
 
     for (i = 0; i < n; i++) {
         switch (names[i].kind) {
 
         case KV_WAL_SEGMENT:
             segments++;
+            break;
+
+        case KV_WAL_CLOSED:
+            closed = 1;
             break;
 
         case KV_WAL_SEGMENT_TMP:
@@ -882,6 +884,7 @@ kv_wal_read_done(kv_wal_reader_t *r, const kv_wal_name_t *names, size_t n)
 
     log->state->durable_lsn = r->expected - 1;
     log->state->segments = segments;
+    log->state->closed = closed;
     log->state->rewrite_end = 0;
 
     known = kv_max(r->durable, r->from->after);
@@ -893,36 +896,6 @@ kv_wal_read_done(kv_wal_reader_t *r, const kv_wal_name_t *names, size_t n)
     }
 
     return KV_OK;
-}
-
-
-/*
- * The log goes on: nothing may say that it was closed.  The directory is still
- * to be synced.
- */
-
-static void
-kv_wal_open_again(kv_wal_reader_t *r, const kv_wal_name_t *names, size_t n)
-{
-    char    name[KV_NAME_MAX];
-    size_t  i;
-
-    for (i = 0; i < n; i++) {
-
-        if (names[i].kind != KV_WAL_CLOSED) {
-            continue;
-        }
-
-        (void) kv_wal_name(name, KV_WAL_CLOSED, names[i].number);
-
-        if (r->log->io->unlink(r->log->io, r->log->dirfd, name) == -1
-            && errno != ENOENT)
-        {
-            kv_wal_warn(r, "%s: it cannot be deleted: %s: the log goes on in "
-                        "a new segment", name, strerror(errno));
-            r->behind = true;
-        }
-    }
 }
 
 

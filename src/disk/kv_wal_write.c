@@ -201,7 +201,11 @@ kv_wal_write(kv_wal_t *log, kv_err_t *err)
 
     kv_wal_settle(state);
 
-    rc = kv_wal_place(log, err);
+    rc = atomic_load(&state->closed) ? kv_wal_open_again(log, err) : KV_OK;
+
+    if (rc == KV_OK) {
+        rc = kv_wal_place(log, err);
+    }
 
     if (rc != KV_OK) {
         return rc;

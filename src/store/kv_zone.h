@@ -19,7 +19,7 @@
 
 
 #define KV_ZONE_MAGIC   "KVZONE\r\n"
-#define KV_ZONE_LAYOUT  4u
+#define KV_ZONE_LAYOUT  5u
 
 #define KV_ZONE_MIN     (4u << 20)     /* bytes */
 #define KV_WORKERS_MIN    32u
