@@ -209,12 +209,6 @@ typedef struct {
 } kv_closed_t;
 
 
-typedef enum {
-    KV_OP_PUT = 1,
-    KV_OP_DELETE = 2,
-    KV_OP_CLEAR = 3
-} kv_op_code_t;
-
 #define KV_RECORD_EXPIRES   0x01u
 
 

@@ -11,6 +11,7 @@
 
 #include <sys/uio.h>
 
+#include "base/kv_opcode.h"
 #include "disk/kv_format.h"
 
 

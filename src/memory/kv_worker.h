@@ -54,8 +54,8 @@
 
 
 #include "memory/kv_entry.h"
-#include "disk/kv_format.h"
 #include "base/kv_mutex.h"
+#include "base/kv_opcode.h"
 #include "base/kv_stats.h"
 
 
