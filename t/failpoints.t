@@ -19,7 +19,7 @@ KV::Test::with_points();
 
 my @points = do {
     open my $f, '<', 'src/base/kv_failpoint.h' or die;
-    map { /^\s+KV_FAILPOINT_(\w+),/ ? $1 : () } <$f>;
+    map { /^\s+X\((\w+),/ ? $1 : () } <$f>;
 };
 cmp_ok(scalar @points, '>', 50, 'there are points');
 

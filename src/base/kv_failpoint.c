@@ -19,24 +19,14 @@
 #include <unistd.h>
 
 
-static int kv_failpoint_mine(void);
-static void kv_failpoint_look(void);
+static int kv_failpoint_claim(void);
+static void kv_failpoint_read(void);
 
+
+#define kv_failpoint_string(name, what)  #name,
 
 static const char *const  kv_failpoint_names[KV_FAILPOINTS] = {
-    "HEAP_ALLOC", "HEAP_FREE", "HEAP_FORMAT", "HEAP_READ", "SLOT_TAKEN",
-    "LEAVING", "BUILDING", "RECEIVING", "PINNING", "PINNED", "UNPINNING",
-    "UNPINNED", "READING", "QUEUED", "PUSHED", "WOKEN", "ANSWERING",
-    "RESETTING", "COMMIT_LOCKED", "NAMED", "SWAPPED", "TAKEN", "WRITE",
-    "WRITTEN", "PROMISED", "SYNCED", "LINKED", "APPLYING", "GROWING",
-    "CLEARED", "SWEEPING", "FREEING", "APPLIED", "REPORTING", "WAKE", "WAKING",
-    "REPORTED", "COMPACTING", "UNCLAIMED", "TAKEOVER", "DEAD_LOCKED",
-    "REAPING", "QUIESCING", "REBUILDING", "RECOVERING", "BACKGROUND_LOCKED",
-    "BACKGROUND_TAKEN", "SPARE_MADE", "SNAPSHOT_BEGUN", "SNAPSHOT_COPY",
-    "SNAPSHOT_STEP", "SNAPSHOT_PINNING", "SNAPSHOT_LARGE",
-    "SNAPSHOT_UNPINNING", "SNAPSHOT_UNPINNED", "SNAPSHOT_WALKED",
-    "SNAPSHOT_SYNCED", "SNAPSHOT_RENAMED", "SNAPSHOT_NAMED", "PURGING",
-    "PURGING_LOG", "SNAPSHOT_PURGED"
+    KV_FAILPOINT_LIST(kv_failpoint_string)
 };
 
 static atomic_int   kv_failpoint_armed = -1;
@@ -90,7 +80,7 @@ void
 kv_failpoint(kv_failpoint_t point)
 {
     if (kv_failpoint_file[0]) {
-        kv_failpoint_look();
+        kv_failpoint_read();
     }
 
     if (atomic_load_explicit(&kv_failpoint_armed, memory_order_relaxed)
@@ -100,8 +90,8 @@ kv_failpoint(kv_failpoint_t point)
         return;
     }
 
-    if (kv_failpoint_file[0] && !kv_failpoint_mine()) {
-        return;                     /* another process was first */
+    if (kv_failpoint_file[0] && !kv_failpoint_claim()) {
+        return;
     }
 
     (void) kill(getpid(), SIGKILL);
@@ -112,10 +102,13 @@ kv_failpoint(kv_failpoint_t point)
 }
 
 
-/* Takes the file away; what is to follow takes its place. */
+/*
+ * Takes the file away, for this process alone; the next order, if there is one,
+ * takes its place.  0 if another process was first.
+ */
 
 static int
-kv_failpoint_mine(void)
+kv_failpoint_claim(void)
 {
     char  done[sizeof(kv_failpoint_file) + 8];
     char  next[sizeof(kv_failpoint_file) + 8];
@@ -139,7 +132,7 @@ kv_failpoint_mine(void)
  */
 
 static void
-kv_failpoint_look(void)
+kv_failpoint_read(void)
 {
     int          fd, after;
     char         buf[64], name[64];

@@ -17,78 +17,89 @@
 #define KV_FAILPOINT_H
 
 
+/*
+ * All of them: X(NAME, what a process that dies there has done, or holds).
+ * NAME gives KV_FAILPOINT_NAME, and is what kv_failpoint_arm() takes.
+ */
+
+#define KV_FAILPOINT_LIST(X)                                                  \
+    /* the heap, its lock held */                                             \
+    X(HEAP_ALLOC, "an object taken, not accounted for")                       \
+    X(HEAP_FREE, "one given back, not accounted for")                         \
+    X(HEAP_FORMAT, "the heap emptied, not usable yet")                        \
+    X(HEAP_READ, "its lock held, to read only")                               \
+                                                                              \
+    /* a worker's event loop */                                               \
+    X(SLOT_TAKEN, "the lock of a kv_worker_t held, which is not in use")      \
+    X(LEAVING, "about to give its kv_worker_t back")                          \
+    X(BUILDING, "an entry allocated, nothing in it yet")                      \
+    X(RECEIVING, "a part of a value written")                                 \
+    X(PINNING, "a pin counted, the entry not named")                          \
+    X(PINNED, "a value pinned, not sent")                                     \
+    X(UNPINNING, "a pin to be taken back, still counted")                     \
+    X(UNPINNED, "not counted any more, the record not free")                  \
+    X(READING, "in an epoch")                                                 \
+    X(QUEUED, "state set, not pushed yet")                                    \
+    X(PUSHED, "pushed, nobody told")                                          \
+    X(WOKEN, "woken, nothing looked at yet")                                  \
+    X(ANSWERING, "a result seen, nobody told")                                \
+    X(RESETTING, "records let go, not told yet")                              \
+                                                                              \
+    /* the committer, the commit lock held */                                 \
+    X(COMMIT_LOCKED, "nothing done with it yet")                              \
+    X(NAMED, "the queue's head named")                                        \
+    X(SWAPPED, "the queue swapped out, not marked")                           \
+    X(TAKEN, "the taken list marked")                                         \
+    X(WRITE, "before the batch is written")                                   \
+    X(WRITTEN, "written, not synced")                                         \
+    X(PROMISED, "written, not said to be unsynced")                           \
+    X(SYNCED, "synced, not applied")                                          \
+    X(LINKED, "one in the map, the old not retired")                          \
+    X(APPLYING, "one of the batch applied")                                   \
+    X(GROWING, "a bucket split, entries in both halves")                      \
+    X(CLEARED, "the map exchanged, the old one is there")                     \
+    X(SWEEPING, "the old one half freed, the heap's lock held")               \
+    X(FREEING, "one retired freed, the heap's lock held")                     \
+    X(APPLIED, "all applied, none reported")                                  \
+    X(REPORTING, "one reported")                                              \
+    X(WAKE, "all reported, nobody woken")                                     \
+    X(WAKING, "one woken")                                                    \
+    X(REPORTED, "all reported and woken")                                     \
+    X(COMPACTING, "a chunk being emptied, the heap's lock held")              \
+    X(UNCLAIMED, "no longer the committer, the lock held")                    \
+                                                                              \
+    /* the committer, after a death */                                        \
+    X(TAKEOVER, "a dead committer's taken list found")                        \
+    X(DEAD_LOCKED, "a dead worker's record locked")                           \
+    X(REAPING, "a dead worker's records being freed")                         \
+    X(QUIESCING, "some have let go of the zone")                              \
+    X(REBUILDING, "all have, the zone is empty")                              \
+    X(RECOVERING, "some of it read back")                                     \
+                                                                              \
+    /* background work, its lock held */                                      \
+    X(BACKGROUND_LOCKED, "nothing done with it yet")                          \
+    X(BACKGROUND_TAKEN, "the requests taken, none of them done")              \
+    X(SPARE_MADE, "a spare segment, without its name")                        \
+    X(SNAPSHOT_BEGUN, "nothing copied yet")                                   \
+    X(SNAPSHOT_COPY, "a slice of the map copied, in its epoch")               \
+    X(SNAPSHOT_STEP, "out of it, nothing written")                            \
+    X(SNAPSHOT_PINNING, "a pin counted, the entry not named")                 \
+    X(SNAPSHOT_LARGE, "a large value copied, pinned")                         \
+    X(SNAPSHOT_UNPINNING, "to be taken back, still counted")                  \
+    X(SNAPSHOT_UNPINNED, "not counted any more, still named")                 \
+    X(SNAPSHOT_WALKED, "all copied, and durable in the log")                  \
+    X(SNAPSHOT_SYNCED, "written and synced, without its name")                \
+    X(SNAPSHOT_RENAMED, "named, the directory not synced")                    \
+    X(SNAPSHOT_NAMED, "that, too; old files still there")                     \
+    X(PURGING, "old snapshots gone, segments still there")                    \
+    X(PURGING_LOG, "one segment gone")                                        \
+    X(SNAPSHOT_PURGED, "all old files gone")
+
+
+#define kv_failpoint_constant(name, what)  KV_FAILPOINT_##name,
+
 typedef enum {
-    /* the heap, its lock held */
-    KV_FAILPOINT_HEAP_ALLOC,    /* an object taken, not accounted for */
-    KV_FAILPOINT_HEAP_FREE,     /* one given back, the same */
-    KV_FAILPOINT_HEAP_FORMAT,   /* emptied, not usable yet */
-    KV_FAILPOINT_HEAP_READ,     /* its lock held, to read only */
-
-    /* a worker's event loop */
-    KV_FAILPOINT_SLOT_TAKEN,    /* the slot's lock held, the slot not in use */
-    KV_FAILPOINT_LEAVING,       /* about to give its slot back */
-    KV_FAILPOINT_BUILDING,      /* an entry allocated, nothing in it yet */
-    KV_FAILPOINT_RECEIVING,     /* a part of a value written */
-    KV_FAILPOINT_PINNING,       /* a pin counted, the entry not named */
-    KV_FAILPOINT_PINNED,        /* a value pinned, not sent */
-    KV_FAILPOINT_UNPINNING,     /* a pin to be taken back, still counted */
-    KV_FAILPOINT_UNPINNED,      /* not counted any more, the record not free */
-    KV_FAILPOINT_READING,       /* in an epoch */
-    KV_FAILPOINT_QUEUED,        /* state set, not pushed yet */
-    KV_FAILPOINT_PUSHED,        /* pushed, nobody told */
-    KV_FAILPOINT_WOKEN,         /* woken, nothing looked at yet */
-    KV_FAILPOINT_ANSWERING,     /* a result seen, nobody told */
-    KV_FAILPOINT_RESETTING,     /* records let go, not told yet */
-
-    /* the committer, the commit lock held */
-    KV_FAILPOINT_COMMIT_LOCKED, /* nothing done with it yet */
-    KV_FAILPOINT_NAMED,         /* the queue's head named */
-    KV_FAILPOINT_SWAPPED,       /* the queue swapped out, not marked */
-    KV_FAILPOINT_TAKEN,         /* the hand marked */
-    KV_FAILPOINT_WRITE,         /* before the batch is written */
-    KV_FAILPOINT_WRITTEN,       /* written, not synced */
-    KV_FAILPOINT_PROMISED,      /* written, not said to be unsynced */
-    KV_FAILPOINT_SYNCED,        /* synced, not applied */
-    KV_FAILPOINT_LINKED,        /* one in the map, the old not retired */
-    KV_FAILPOINT_APPLYING,      /* one of the batch applied */
-    KV_FAILPOINT_GROWING,       /* a bucket split, entries in both halves */
-    KV_FAILPOINT_CLEARED,       /* the map exchanged, the old one is there */
-    KV_FAILPOINT_SWEEPING,      /* the old one half freed, the heap's lock */
-    KV_FAILPOINT_FREEING,       /* one retired freed, the heap's lock held */
-    KV_FAILPOINT_APPLIED,       /* all applied, none reported */
-    KV_FAILPOINT_REPORTING,     /* one reported */
-    KV_FAILPOINT_WAKE,          /* all reported, nobody woken */
-    KV_FAILPOINT_WAKING,        /* one woken */
-    KV_FAILPOINT_REPORTED,      /* all reported and woken */
-    KV_FAILPOINT_COMPACTING,    /* a page being emptied, the heap's lock held */
-    KV_FAILPOINT_UNCLAIMED,     /* no longer the committer, the lock held */
-
-    /* the committer, after a death */
-    KV_FAILPOINT_TAKEOVER,      /* a dead one's hand found */
-    KV_FAILPOINT_DEAD_LOCKED,   /* a dead one's slot locked */
-    KV_FAILPOINT_REAPING,       /* a dead worker's records being freed */
-    KV_FAILPOINT_QUIESCING,     /* some have let go of the zone */
-    KV_FAILPOINT_REBUILDING,    /* all have, the zone is empty */
-    KV_FAILPOINT_RECOVERING,    /* some of it read back */
-
-    /* background work, its lock held */
-    KV_FAILPOINT_BACKGROUND_LOCKED, /* nothing done with it yet */
-    KV_FAILPOINT_BACKGROUND_TAKEN, /* what is wanted taken, none of it done */
-    KV_FAILPOINT_SPARE_MADE,    /* a spare segment, without its name */
-    KV_FAILPOINT_SNAPSHOT_BEGUN,
-    KV_FAILPOINT_SNAPSHOT_COPY, /* a slice of the map copied, in its epoch */
-    KV_FAILPOINT_SNAPSHOT_STEP, /* out of it, nothing written */
-    KV_FAILPOINT_SNAPSHOT_PINNING, /* a pin counted, the entry not named */
-    KV_FAILPOINT_SNAPSHOT_LARGE, /* a large value copied, pinned */
-    KV_FAILPOINT_SNAPSHOT_UNPINNING, /* to be taken back, still counted */
-    KV_FAILPOINT_SNAPSHOT_UNPINNED, /* not counted any more, still named */
-    KV_FAILPOINT_SNAPSHOT_WALKED, /* all copied, and durable in the log */
-    KV_FAILPOINT_SNAPSHOT_SYNCED, /* written and synced, without its name */
-    KV_FAILPOINT_SNAPSHOT_RENAMED, /* named, the directory not synced */
-    KV_FAILPOINT_SNAPSHOT_NAMED, /* that, too; old files still there */
-    KV_FAILPOINT_PURGING,       /* old snapshots gone, segments still there */
-    KV_FAILPOINT_PURGING_LOG,   /* one segment gone */
-    KV_FAILPOINT_SNAPSHOT_PURGED,
+    KV_FAILPOINT_LIST(kv_failpoint_constant)
     KV_FAILPOINTS
 } kv_failpoint_t;
 
@@ -98,11 +109,12 @@ typedef enum {
 void kv_failpoint(kv_failpoint_t point);
 
 /*
- * Dies at the point of that name (KV_FAILPOINT_X without its prefix), the
- * `after`-th time that it is reached, counted from 1.
+ * The process dies at the point of that name, the `after`-th time that it
+ * reaches it, counted from 1.  A name that is not in the list aborts.
  */
 void kv_failpoint_arm(const char *name, int after);
 
+/* The name of a kv_failpoint_t. */
 const char *kv_failpoint_name(int point);
 
 #else
