@@ -84,23 +84,23 @@ kv_wal_t *kv_wal_create(kv_io_t *io, int dirfd, kv_wal_state_t *state,
  * that are synced after each batch; off at first.  To be said before anything
  * is written.
  */
-void kv_wal_set_direct(kv_wal_t *log, bool direct);
+void kv_wal_set_direct(kv_wal_t *wal, bool direct);
 
 /*
  * Batches leave so many bytes at a segment's end, unless they fill one by
  * themselves; a batch without puts is written there when no new segment can be
  * made.  0 at first.
  */
-void kv_wal_set_reserve(kv_wal_t *log, size_t reserve);
+void kv_wal_set_reserve(kv_wal_t *wal, size_t reserve);
 
 /* Closes what it has open and frees it.  The state stays. */
-void kv_wal_destroy(kv_wal_t *log);
+void kv_wal_destroy(kv_wal_t *wal);
 
 /*
  * Starts a batch whose first record will have the LSN state->next_lsn (to be
  * read after this call: it may have to finish what a dead process began).
  */
-void kv_wal_begin(kv_wal_t *log);
+void kv_wal_begin(kv_wal_t *wal);
 
 /*
  * Adds a record.  Its key and value must stay as they are until
@@ -109,7 +109,7 @@ void kv_wal_begin(kv_wal_t *log);
  * max_batch: write what is there, then begin the next.  A record that does
  * not even fit an empty batch is the caller's mistake (asserted).
  */
-kv_rc_t kv_wal_add(kv_wal_t *log, const kv_record_t *rec);
+kv_rc_t kv_wal_add(kv_wal_t *wal, const kv_record_t *rec);
 
 /*
  * Writes the batch at the log's end, beginning a new segment first if the
@@ -123,7 +123,7 @@ kv_rc_t kv_wal_add(kv_wal_t *log, const kv_record_t *rec);
  * failed sync of the segment before: never to be tried again.  `err` is set in
  * all these cases.  An empty batch writes nothing and is KV_OK.
  */
-kv_rc_t kv_wal_write(kv_wal_t *log, kv_err_t *err);
+kv_rc_t kv_wal_write(kv_wal_t *wal, kv_err_t *err);
 
 /*
  * Makes all that was written durable and moves durable_lsn on.  KV_OK;
@@ -131,16 +131,16 @@ kv_rc_t kv_wal_write(kv_wal_t *log, kv_err_t *err);
  * segment to open first: what kv_io_rc() says, and unless that is KV_ERROR
  * nothing was synced and nothing is lost, so another try is good.
  */
-kv_rc_t kv_wal_sync(kv_wal_t *log, kv_err_t *err);
+kv_rc_t kv_wal_sync(kv_wal_t *wal, kv_err_t *err);
 
 /*
  * Whether the current segment is open, or can be opened now.  KV_OK, or what
  * kv_io_rc() says, `err` filled.  Under the commit lock.
  */
-kv_rc_t kv_wal_check(kv_wal_t *log, kv_err_t *err);
+kv_rc_t kv_wal_check(kv_wal_t *wal, kv_err_t *err);
 
 /* The bytes that the batch being built takes in the log, 0 without records. */
-size_t kv_wal_pending(const kv_wal_t *log);
+size_t kv_wal_pending(const kv_wal_t *wal);
 
 /*
  * Writes the mark (see kv_format.h) without syncing it.  KV_OK, also where
@@ -148,14 +148,14 @@ size_t kv_wal_pending(const kv_wal_t *log);
  * filled, if the writing failed: it begins with the block that the last batch
  * ends in, so that is as bad as the failed write of a batch.
  */
-kv_rc_t kv_wal_mark(kv_wal_t *log, kv_err_t *err);
+kv_rc_t kv_wal_mark(kv_wal_t *wal, kv_err_t *err);
 
 /*
  * Marks and syncs the log, and leaves log-<LSN>.closed (see kv_format.h): what
  * a clean stop ends with, when nobody writes any more.  Nothing, where there is
  * no segment.  KV_OK, or KV_NO_SPACE, KV_AGAIN or KV_ERROR with `err` filled.
  */
-kv_rc_t kv_wal_leave_closed(kv_wal_t *log, kv_err_t *err);
+kv_rc_t kv_wal_leave_closed(kv_wal_t *wal, kv_err_t *err);
 
 /*
  * Sees to it that a spare segment is there when the current one is full, so
@@ -164,7 +164,7 @@ kv_rc_t kv_wal_leave_closed(kv_wal_t *log, kv_err_t *err);
  * with a handle of its own; needs no commit lock.  KV_OK, KV_DECLINED (there
  * is one already), KV_CANCELLED, or what kv_io_rc() says.
  */
-kv_rc_t kv_wal_prepare(kv_wal_t *log, volatile sig_atomic_t *cancel);
+kv_rc_t kv_wal_prepare(kv_wal_t *wal, volatile sig_atomic_t *cancel);
 
 /*
  * Gives up the segments whose records all have LSNs <= `lsn` (never the
@@ -175,7 +175,7 @@ kv_rc_t kv_wal_prepare(kv_wal_t *log, volatile sig_atomic_t *cancel);
  * time, and not beside kv_wal_prepare(); needs no commit lock.  KV_OK; or
  * KV_ERROR or KV_AGAIN: at least one of them could not be deleted, and stays.
  */
-kv_rc_t kv_wal_purge(kv_wal_t *log, uint64_t lsn, uint64_t current_lsn,
+kv_rc_t kv_wal_purge(kv_wal_t *wal, uint64_t lsn, uint64_t current_lsn,
     unsigned spares, const kv_io_hurry_t *hurry, kv_err_t *err);
 
 /* What a replay begins with, and whom it tells. */
@@ -210,7 +210,7 @@ typedef struct {
  * written.  Memory is bounded by the segment size, time by the bytes in the
  * directory.
  */
-kv_rc_t kv_wal_replay(kv_wal_t *log, const kv_wal_replay_t *from,
+kv_rc_t kv_wal_replay(kv_wal_t *wal, const kv_wal_replay_t *from,
     kv_err_t *err);
 
 

@@ -27,11 +27,11 @@ typedef struct {
 } kv_wal_names_t;
 
 
-static kv_rc_t kv_wal_write_closed(kv_wal_t *log, const kv_closed_t *closed,
+static kv_rc_t kv_wal_write_closed(kv_wal_t *wal, const kv_closed_t *closed,
     kv_err_t *err);
-static bool kv_wal_recycle(kv_wal_t *log, uint64_t lsn, uint64_t n);
-static int kv_wal_usable(kv_wal_t *log, const char *name);
-static int kv_wal_fits(kv_wal_t *log, int fd);
+static bool kv_wal_recycle(kv_wal_t *wal, uint64_t lsn, uint64_t n);
+static int kv_wal_usable(kv_wal_t *wal, const char *name);
+static int kv_wal_fits(kv_wal_t *wal, int fd);
 static uint64_t kv_wal_free_spare(const kv_wal_name_t *names, size_t n,
     unsigned *spares);
 static void kv_wal_list_cb(void *ctx, const char *name);
@@ -49,7 +49,7 @@ static const char  *kv_wal_formats[] = {
 
 
 kv_rc_t
-kv_wal_prepare(kv_wal_t *log, volatile sig_atomic_t *cancel)
+kv_wal_prepare(kv_wal_t *wal, volatile sig_atomic_t *cancel)
 {
     int             fd;
     char            tmp[KV_NAME_MAX], name[KV_NAME_MAX];
@@ -59,7 +59,7 @@ kv_wal_prepare(kv_wal_t *log, volatile sig_atomic_t *cancel)
     unsigned        spares;
     kv_wal_name_t  *names;
 
-    rc = kv_wal_list(log, &names, &n);
+    rc = kv_wal_list(wal, &names, &n);
 
     if (rc != KV_OK) {
         return rc;
@@ -75,7 +75,7 @@ kv_wal_prepare(kv_wal_t *log, volatile sig_atomic_t *cancel)
 
             /* what a dead predecessor left: out of the way, or we are */
 
-            && log->io->unlink(log->io, log->dirfd, name) == -1
+            && wal->io->unlink(wal->io, wal->dirfd, name) == -1
             && errno != ENOENT)
         {
             number = kv_max(number, names[i].number + 1);
@@ -85,14 +85,14 @@ kv_wal_prepare(kv_wal_t *log, volatile sig_atomic_t *cancel)
             continue;
         }
 
-        switch (kv_wal_usable(log, name)) {
+        switch (kv_wal_usable(wal, name)) {
 
         case 1:
             free(names);
             return KV_DECLINED;
 
         case 0:
-            (void) log->io->unlink(log->io, log->dirfd, name);
+            (void) wal->io->unlink(wal->io, wal->dirfd, name);
             break;
         }
     }
@@ -102,20 +102,20 @@ kv_wal_prepare(kv_wal_t *log, volatile sig_atomic_t *cancel)
     (void) kv_wal_name(tmp, KV_WAL_SPARE_TMP, number);
     (void) kv_wal_name(name, KV_WAL_SPARE, number);
 
-    rc = kv_io_preallocate(log->io, log->dirfd, tmp,
-                           (off_t) log->segment_size, cancel, &fd);
+    rc = kv_io_preallocate(wal->io, wal->dirfd, tmp,
+                           (off_t) wal->segment_size, cancel, &fd);
 
     if (rc != KV_OK) {
         return rc;
     }
 
-    (void) log->io->close(log->io, fd);
+    (void) wal->io->close(wal->io, fd);
 
     kv_failpoint(KV_FAILPOINT_SPARE_MADE);
 
-    if (log->io->rename(log->io, log->dirfd, tmp, name) == -1) {
+    if (wal->io->rename(wal->io, wal->dirfd, tmp, name) == -1) {
         rc = kv_wal_rc();
-        (void) log->io->unlink(log->io, log->dirfd, tmp);
+        (void) wal->io->unlink(wal->io, wal->dirfd, tmp);
         return rc;
     }
 
@@ -124,7 +124,7 @@ kv_wal_prepare(kv_wal_t *log, volatile sig_atomic_t *cancel)
 
 
 kv_rc_t
-kv_wal_purge(kv_wal_t *log, uint64_t lsn, uint64_t current_lsn,
+kv_wal_purge(kv_wal_t *wal, uint64_t lsn, uint64_t current_lsn,
     unsigned spares, const kv_io_hurry_t *hurry, kv_err_t *err)
 {
     char            name[KV_NAME_MAX];
@@ -134,7 +134,7 @@ kv_wal_purge(kv_wal_t *log, uint64_t lsn, uint64_t current_lsn,
     unsigned        have;
     kv_wal_name_t  *names;
 
-    rc = kv_wal_list(log, &names, &n);
+    rc = kv_wal_list(wal, &names, &n);
 
     if (rc != KV_OK) {
         kv_err_set(err, "the data directory cannot be listed: %s; see to its "
@@ -161,7 +161,7 @@ kv_wal_purge(kv_wal_t *log, uint64_t lsn, uint64_t current_lsn,
             kv_failpoint(KV_FAILPOINT_PURGING_LOG);
         }
 
-        if (have < spares && kv_wal_recycle(log, names[i].number, number)) {
+        if (have < spares && kv_wal_recycle(wal, names[i].number, number)) {
             have++;
             number++;
             gone++;
@@ -170,7 +170,7 @@ kv_wal_purge(kv_wal_t *log, uint64_t lsn, uint64_t current_lsn,
 
         (void) kv_wal_name(name, KV_WAL_SEGMENT, names[i].number);
 
-        if (kv_io_remove(log->io, log->dirfd, name, hurry) == -1
+        if (kv_io_remove(wal->io, wal->dirfd, name, hurry) == -1
             && errno != ENOENT)
         {
             kv_err_set(err, "%s: the segment, no longer needed, cannot be "
@@ -188,10 +188,10 @@ kv_wal_purge(kv_wal_t *log, uint64_t lsn, uint64_t current_lsn,
         return rc;
     }
 
-    atomic_fetch_sub_explicit(&log->state->segments, gone,
+    atomic_fetch_sub_explicit(&wal->state->segments, gone,
                               memory_order_relaxed);
 
-    if (kv_io_sync_dir(log->io, log->dirfd) != KV_OK && rc == KV_OK) {
+    if (kv_io_sync_dir(wal->io, wal->dirfd) != KV_OK && rc == KV_OK) {
         kv_err_set(err, "the data directory cannot be synced: %s; see to the "
                    "disk", strerror(errno));
         rc = KV_ERROR;
@@ -207,7 +207,7 @@ kv_wal_purge(kv_wal_t *log, uint64_t lsn, uint64_t current_lsn,
  */
 
 kv_rc_t
-kv_wal_take_spare(kv_wal_t *log, const char *tmp, int *fd)
+kv_wal_take_spare(kv_wal_t *wal, const char *tmp, int *fd)
 {
     int             saved;
     char            name[KV_NAME_MAX];
@@ -215,7 +215,7 @@ kv_wal_take_spare(kv_wal_t *log, const char *tmp, int *fd)
     kv_rc_t         rc;
     kv_wal_name_t  *names;
 
-    rc = kv_wal_list(log, &names, &n);
+    rc = kv_wal_list(wal, &names, &n);
 
     if (rc != KV_OK) {
         return rc;
@@ -229,14 +229,14 @@ kv_wal_take_spare(kv_wal_t *log, const char *tmp, int *fd)
 
         if (names[i].kind == KV_WAL_SEGMENT_TMP) {
             /* what a dead predecessor left */
-            (void) log->io->unlink(log->io, log->dirfd, name);
+            (void) wal->io->unlink(wal->io, wal->dirfd, name);
         }
 
         if (names[i].kind != KV_WAL_SPARE) {
             continue;
         }
 
-        if (log->io->rename(log->io, log->dirfd, name, tmp) == -1) {
+        if (wal->io->rename(wal->io, wal->dirfd, name, tmp) == -1) {
             if (errno == ENOENT) {
                 continue;
             }
@@ -245,23 +245,23 @@ kv_wal_take_spare(kv_wal_t *log, const char *tmp, int *fd)
             break;
         }
 
-        *fd = log->io->open(log->io, log->dirfd, tmp, O_RDWR);
+        *fd = wal->io->open(wal->io, wal->dirfd, tmp, O_RDWR);
 
         if (*fd == -1) {
             saved = errno;
-            (void) log->io->unlink(log->io, log->dirfd, tmp);
+            (void) wal->io->unlink(wal->io, wal->dirfd, tmp);
             errno = saved;
             rc = kv_wal_rc();
             break;
         }
 
-        if (kv_wal_fits(log, *fd) == 1) {
+        if (kv_wal_fits(wal, *fd) == 1) {
             rc = KV_OK;
             break;
         }
 
-        (void) log->io->close(log->io, *fd);
-        (void) log->io->unlink(log->io, log->dirfd, tmp);
+        (void) wal->io->close(wal->io, *fd);
+        (void) wal->io->unlink(wal->io, wal->dirfd, tmp);
     }
 
     free(names);
@@ -273,34 +273,34 @@ kv_wal_take_spare(kv_wal_t *log, const char *tmp, int *fd)
 /* Turns a segment into the spare `n`, if its size is right. */
 
 static bool
-kv_wal_recycle(kv_wal_t *log, uint64_t lsn, uint64_t n)
+kv_wal_recycle(kv_wal_t *wal, uint64_t lsn, uint64_t n)
 {
     char  name[KV_NAME_MAX], spare[KV_NAME_MAX];
 
     (void) kv_wal_name(name, KV_WAL_SEGMENT, lsn);
     (void) kv_wal_name(spare, KV_WAL_SPARE, n);
 
-    return kv_wal_usable(log, name) == 1
-           && log->io->rename(log->io, log->dirfd, name, spare) == 0;
+    return kv_wal_usable(wal, name) == 1
+           && wal->io->rename(wal->io, wal->dirfd, name, spare) == 0;
 }
 
 
 /* 1 if a segment can be made of the file, 0 if not, -1 on error. */
 
 static int
-kv_wal_usable(kv_wal_t *log, const char *name)
+kv_wal_usable(kv_wal_t *wal, const char *name)
 {
     int  fd, rc;
 
-    fd = log->io->open(log->io, log->dirfd, name, O_RDONLY);
+    fd = wal->io->open(wal->io, wal->dirfd, name, O_RDONLY);
 
     if (fd == -1) {
         return -1;
     }
 
-    rc = kv_wal_fits(log, fd);
+    rc = kv_wal_fits(wal, fd);
 
-    (void) log->io->close(log->io, fd);
+    (void) wal->io->close(wal->io, fd);
 
     return rc;
 }
@@ -309,18 +309,18 @@ kv_wal_usable(kv_wal_t *log, const char *name)
 /* The size must be right, and nobody have a copy that is a name for it. */
 
 static int
-kv_wal_fits(kv_wal_t *log, int fd)
+kv_wal_fits(kv_wal_t *wal, int fd)
 {
     off_t  size;
 
-    size = log->io->size(log->io, fd);
+    size = wal->io->size(wal->io, fd);
 
     if (size == -1) {
         return -1;
     }
 
-    return size == (off_t) log->segment_size
-           && (log->io->links == NULL || log->io->links(log->io, fd) == 1);
+    return size == (off_t) wal->segment_size
+           && (wal->io->links == NULL || wal->io->links(wal->io, fd) == 1);
 }
 
 
@@ -356,14 +356,14 @@ kv_wal_name(char *buf, kv_wal_file_t kind, uint64_t number)
 
 
 kv_rc_t
-kv_wal_list(kv_wal_t *log, kv_wal_name_t **names, size_t *n)
+kv_wal_list(kv_wal_t *wal, kv_wal_name_t **names, size_t *n)
 {
     int             saved;
     kv_wal_names_t  list;
 
     memset(&list, 0, sizeof(list));
 
-    if (log->io->list(log->io, log->dirfd, kv_wal_list_cb, &list) == -1) {
+    if (wal->io->list(wal->io, wal->dirfd, kv_wal_list_cb, &list) == -1) {
         saved = errno;
         free(list.names);
         errno = saved;
@@ -458,7 +458,7 @@ kv_wal_compare(const void *one, const void *two)
 
 
 int
-kv_wal_open(kv_wal_t *log, uint64_t lsn, uint8_t *buf, uint64_t *size)
+kv_wal_open(kv_wal_t *wal, uint64_t lsn, uint8_t *buf, uint64_t *size)
 {
     int      fd, saved;
     char     name[KV_NAME_MAX];
@@ -467,19 +467,19 @@ kv_wal_open(kv_wal_t *log, uint64_t lsn, uint8_t *buf, uint64_t *size)
 
     (void) kv_wal_name(name, KV_WAL_SEGMENT, lsn);
 
-    fd = log->io->open(log->io, log->dirfd, name, O_RDWR);
+    fd = wal->io->open(wal->io, wal->dirfd, name, O_RDWR);
 
     if (fd == -1) {
         return -1;
     }
 
-    bytes = log->io->size(log->io, fd);
+    bytes = wal->io->size(wal->io, fd);
     n = bytes == -1 ? -1
-                    : kv_io_read(log->io, fd, buf, KV_SEGMENT_HEADER, 0);
+                    : kv_io_read(wal->io, fd, buf, KV_SEGMENT_HEADER, 0);
 
     if (n == -1) {
         saved = errno;
-        (void) log->io->close(log->io, fd);
+        (void) wal->io->close(wal->io, fd);
         errno = saved;
         return -1;
     }
@@ -492,13 +492,13 @@ kv_wal_open(kv_wal_t *log, uint64_t lsn, uint8_t *buf, uint64_t *size)
 
 
 kv_rc_t
-kv_wal_leave_closed(kv_wal_t *log, kv_err_t *err)
+kv_wal_leave_closed(kv_wal_t *wal, kv_err_t *err)
 {
     kv_rc_t          rc;
     kv_closed_t      closed;
     kv_wal_state_t  *state;
 
-    state = log->state;
+    state = wal->state;
 
     kv_wal_settle(state);
 
@@ -506,10 +506,10 @@ kv_wal_leave_closed(kv_wal_t *log, kv_err_t *err)
         return KV_OK;
     }
 
-    rc = kv_wal_mark(log, err);
+    rc = kv_wal_mark(wal, err);
 
     if (rc == KV_OK) {
-        rc = kv_wal_sync(log, err);
+        rc = kv_wal_sync(wal, err);
     }
 
     if (rc != KV_OK) {
@@ -526,12 +526,12 @@ kv_wal_leave_closed(kv_wal_t *log, kv_err_t *err)
     closed.offset = state->offset;
     closed.crc = kv_crc32c(0, &closed, sizeof(closed));
 
-    return kv_wal_write_closed(log, &closed, err);
+    return kv_wal_write_closed(wal, &closed, err);
 }
 
 
 kv_rc_t
-kv_wal_open_again(kv_wal_t *log, kv_err_t *err)
+kv_wal_open_again(kv_wal_t *wal, kv_err_t *err)
 {
     bool                stays;
     char                name[KV_NAME_MAX];
@@ -541,10 +541,10 @@ kv_wal_open_again(kv_wal_t *log, kv_err_t *err)
     kv_wal_state_t     *state;
     kv_wal_position_t   to;
 
-    state = log->state;
+    state = wal->state;
     stays = false;
 
-    rc = kv_wal_list(log, &names, &n);
+    rc = kv_wal_list(wal, &names, &n);
 
     if (rc != KV_OK) {
         goto failed;
@@ -558,7 +558,7 @@ kv_wal_open_again(kv_wal_t *log, kv_err_t *err)
 
         (void) kv_wal_name(name, KV_WAL_CLOSED, names[i].number);
 
-        if (log->io->unlink(log->io, log->dirfd, name) == -1
+        if (wal->io->unlink(wal->io, wal->dirfd, name) == -1
             && errno != ENOENT)
         {
             stays = true;
@@ -567,7 +567,7 @@ kv_wal_open_again(kv_wal_t *log, kv_err_t *err)
 
     free(names);
 
-    if (kv_io_sync_dir(log->io, log->dirfd) != KV_OK) {
+    if (kv_io_sync_dir(wal->io, wal->dirfd) != KV_OK) {
         rc = kv_wal_rc();
         goto failed;
     }
@@ -596,7 +596,7 @@ failed:
 
 
 static kv_rc_t
-kv_wal_write_closed(kv_wal_t *log, const kv_closed_t *closed, kv_err_t *err)
+kv_wal_write_closed(kv_wal_t *wal, const kv_closed_t *closed, kv_err_t *err)
 {
     int      fd, saved;
     char     tmp[KV_NAME_MAX], name[KV_NAME_MAX];
@@ -605,28 +605,28 @@ kv_wal_write_closed(kv_wal_t *log, const kv_closed_t *closed, kv_err_t *err)
     (void) kv_wal_name(tmp, KV_WAL_SEGMENT_TMP, closed->lsn);
     (void) kv_wal_name(name, KV_WAL_CLOSED, closed->lsn);
 
-    (void) log->io->unlink(log->io, log->dirfd, tmp);
+    (void) wal->io->unlink(wal->io, wal->dirfd, tmp);
 
-    fd = log->io->open(log->io, log->dirfd, tmp, O_WRONLY|O_CREAT|O_EXCL);
+    fd = wal->io->open(wal->io, wal->dirfd, tmp, O_WRONLY|O_CREAT|O_EXCL);
 
     if (fd == -1) {
         rc = kv_wal_rc();
         goto failed;
     }
 
-    rc = kv_io_write(log->io, fd, closed, sizeof(*closed), 0);
+    rc = kv_io_write(wal->io, fd, closed, sizeof(*closed), 0);
 
-    if (rc == KV_OK && log->io->fsync(log->io, fd) == -1) {
+    if (rc == KV_OK && wal->io->fsync(wal->io, fd) == -1) {
         rc = kv_wal_rc();
     }
 
     saved = errno;
-    (void) log->io->close(log->io, fd);
+    (void) wal->io->close(wal->io, fd);
     errno = saved;
 
     if (rc == KV_OK
-        && (log->io->rename(log->io, log->dirfd, tmp, name) == -1
-            || kv_io_sync_dir(log->io, log->dirfd) != KV_OK))
+        && (wal->io->rename(wal->io, wal->dirfd, tmp, name) == -1
+            || kv_io_sync_dir(wal->io, wal->dirfd) != KV_OK))
     {
         rc = kv_wal_rc();
     }
@@ -636,7 +636,7 @@ kv_wal_write_closed(kv_wal_t *log, const kv_closed_t *closed, kv_err_t *err)
     }
 
     saved = errno;
-    (void) log->io->unlink(log->io, log->dirfd, tmp);
+    (void) wal->io->unlink(wal->io, wal->dirfd, tmp);
     errno = saved;
 
 failed:
@@ -648,24 +648,24 @@ failed:
 
 
 kv_rc_t
-kv_wal_read_closed(kv_wal_t *log, uint64_t lsn, kv_closed_t *closed)
+kv_wal_read_closed(kv_wal_t *wal, uint64_t lsn, kv_closed_t *closed)
 {
     int       fd, saved;
     char      name[KV_NAME_MAX];
     ssize_t   n;
     uint32_t  crc;
 
-    fd = log->io->open(log->io, log->dirfd,
+    fd = wal->io->open(wal->io, wal->dirfd,
                        kv_wal_name(name, KV_WAL_CLOSED, lsn), O_RDONLY);
 
     if (fd == -1) {
         return KV_ERROR;
     }
 
-    n = kv_io_read(log->io, fd, closed, sizeof(*closed), 0);
+    n = kv_io_read(wal->io, fd, closed, sizeof(*closed), 0);
 
     saved = errno;
-    (void) log->io->close(log->io, fd);
+    (void) wal->io->close(wal->io, fd);
     errno = saved;
 
     if (n == -1) {

@@ -68,17 +68,17 @@ char *kv_wal_name(char *buf, kv_wal_file_t kind, uint64_t number);
  * caller frees, in *names, and how many in *n.  KV_OK, or what kv_io_rc()
  * says, with errno set.
  */
-kv_rc_t kv_wal_list(kv_wal_t *log, kv_wal_name_t **names, size_t *n);
+kv_rc_t kv_wal_list(kv_wal_t *wal, kv_wal_name_t **names, size_t *n);
 
 /*
  * Opens a segment and reads its header, which is not judged here (as many
  * bytes as there are; zeroes follow): the 4096 bytes go to `buf`, the file's
  * own size to *size.  Returns the descriptor or -1 with errno set.
  */
-int kv_wal_open(kv_wal_t *log, uint64_t lsn, uint8_t *buf, uint64_t *size);
+int kv_wal_open(kv_wal_t *wal, uint64_t lsn, uint8_t *buf, uint64_t *size);
 
 /* Reads log-<LSN>.closed.  KV_OK, KV_DAMAGED, or KV_ERROR with errno set. */
-kv_rc_t kv_wal_read_closed(kv_wal_t *log, uint64_t lsn, kv_closed_t *closed);
+kv_rc_t kv_wal_read_closed(kv_wal_t *wal, uint64_t lsn, kv_closed_t *closed);
 
 /*
  * Before the first batch after a start: deletes log-<LSN>.closed, for good.
@@ -86,7 +86,7 @@ kv_rc_t kv_wal_read_closed(kv_wal_t *log, uint64_t lsn, kv_closed_t *closed);
  * whose end it says nothing.  KV_OK, or what kv_io_rc() says, with `err`
  * filled.
  */
-kv_rc_t kv_wal_open_again(kv_wal_t *log, kv_err_t *err);
+kv_rc_t kv_wal_open_again(kv_wal_t *wal, kv_err_t *err);
 
 /* The checksum of a segment's header, all 4096 bytes of it. */
 uint32_t kv_wal_header_crc(const uint8_t *buf);
@@ -97,7 +97,7 @@ uint32_t kv_wal_header_crc(const uint8_t *buf);
  * segments that a dead process was about to begin.  KV_OK, KV_NOT_FOUND (no
  * spare), or what kv_io_rc() says, with errno set.
  */
-kv_rc_t kv_wal_take_spare(kv_wal_t *log, const char *tmp, int *fd);
+kv_rc_t kv_wal_take_spare(kv_wal_t *wal, const char *tmp, int *fd);
 
 /* The result that errno stands for (kv_io_rc()). */
 kv_rc_t kv_wal_rc(void);
@@ -109,7 +109,7 @@ void kv_wal_move(kv_wal_state_t *state, const kv_wal_position_t *to);
 void kv_wal_settle(kv_wal_state_t *state);
 
 /* Forgets, and closes, the descriptor of the current segment. */
-void kv_wal_close(kv_wal_t *log);
+void kv_wal_close(kv_wal_t *wal);
 
 
 #endif /* KV_WAL_PRIVATE_H */

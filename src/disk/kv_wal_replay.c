@@ -20,9 +20,9 @@
 
 
 typedef struct {
-    kv_wal_t       *log;
+    kv_wal_t               *wal;
     const kv_wal_replay_t  *from;
-    kv_err_t       *err;
+    kv_err_t               *err;
 
     uint64_t        last;            /* first LSN of the last segment */
     uint64_t        expected;        /* the LSN that comes next */
@@ -87,7 +87,7 @@ static void kv_wal_given_up(kv_wal_reader_t *r, uint64_t lsn, char *buf,
 
 
 kv_rc_t
-kv_wal_replay(kv_wal_t *log, const kv_wal_replay_t *from, kv_err_t *err)
+kv_wal_replay(kv_wal_t *wal, const kv_wal_replay_t *from, kv_err_t *err)
 {
     size_t           n;
     kv_rc_t          rc;
@@ -96,16 +96,16 @@ kv_wal_replay(kv_wal_t *log, const kv_wal_replay_t *from, kv_err_t *err)
 
     assert(from->after < UINT64_MAX);
 
-    kv_wal_close(log);
+    kv_wal_close(wal);
 
     memset(&r, 0, sizeof(r));
 
-    r.log = log;
+    r.wal = wal;
     r.from = from;
     r.err = err;
     r.fd = -1;
 
-    rc = kv_wal_list(log, &names, &n);
+    rc = kv_wal_list(wal, &names, &n);
 
     if (rc != KV_OK) {
         kv_err_set(err, "the data directory cannot be listed: %s; see to its "
@@ -120,7 +120,7 @@ kv_wal_replay(kv_wal_t *log, const kv_wal_replay_t *from, kv_err_t *err)
     }
 
     if (r.fd != -1) {
-        (void) log->io->close(log->io, r.fd);
+        (void) wal->io->close(wal->io, r.fd);
     }
 
     free(r.buf);
@@ -204,7 +204,7 @@ kv_wal_find_closed(kv_wal_reader_t *r, const kv_wal_name_t *names, size_t n)
             continue;
         }
 
-        rc = kv_wal_read_closed(r->log, names[i].number, &closed);
+        rc = kv_wal_read_closed(r->wal, names[i].number, &closed);
 
         if (rc == KV_OK) {
             r->closed = closed;
@@ -259,7 +259,7 @@ kv_wal_read_header(kv_wal_reader_t *r, uint64_t lsn)
     kv_segment_header_t  h;
 
     if (r->fd != -1) {
-        (void) r->log->io->close(r->log->io, r->fd);
+        (void) r->wal->io->close(r->wal->io, r->fd);
     }
 
     (void) kv_wal_name(r->name, KV_WAL_SEGMENT, lsn);
@@ -267,7 +267,7 @@ kv_wal_read_header(kv_wal_reader_t *r, uint64_t lsn)
     r->lsn = lsn;
     r->offset = 0;
     r->len = 0;
-    r->fd = kv_wal_open(r->log, lsn, buf, &size);
+    r->fd = kv_wal_open(r->wal, lsn, buf, &size);
 
     if (r->fd == -1) {
         return kv_wal_unreadable(r, 0);
@@ -779,14 +779,14 @@ kv_wal_window(kv_wal_reader_t *r, uint64_t offset, size_t n)
 
     max = (size_t) kv_min((uint64_t) r->max, r->size - offset);
 
-    rc = kv_io_read(r->log->io, r->fd, r->buf + kept, max - kept,
+    rc = kv_io_read(r->wal->io, r->fd, r->buf + kept, max - kept,
                     (off_t) (offset + kept));
 
     if (rc == -1 && n < max) {
 
         /* what cannot be read may lie beyond what is asked for */
 
-        rc = kv_io_read(r->log->io, r->fd, r->buf + kept, n - kept,
+        rc = kv_io_read(r->wal->io, r->fd, r->buf + kept, n - kept,
                         (off_t) (offset + kept));
     }
 
@@ -820,10 +820,10 @@ kv_wal_read_done(kv_wal_reader_t *r, const kv_wal_name_t *names, size_t n)
     bool               full;
     uint32_t           closed;
     uint64_t           segments, known;
-    kv_wal_t          *log;
+    kv_wal_t          *wal;
     kv_wal_position_t  to;
 
-    log = r->log;
+    wal = r->wal;
 
     memset(&to, 0, sizeof(to));
 
@@ -862,7 +862,7 @@ kv_wal_read_done(kv_wal_reader_t *r, const kv_wal_name_t *names, size_t n)
 
         case KV_WAL_SEGMENT_TMP:
         case KV_WAL_SPARE_TMP:
-            (void) log->io->unlink(log->io, log->dirfd,
+            (void) wal->io->unlink(wal->io, wal->dirfd,
                                    kv_wal_name(name, names[i].kind,
                                                names[i].number));
             break;
@@ -872,7 +872,7 @@ kv_wal_read_done(kv_wal_reader_t *r, const kv_wal_name_t *names, size_t n)
         }
     }
 
-    if (kv_io_sync_dir(log->io, log->dirfd) != KV_OK) {
+    if (kv_io_sync_dir(wal->io, wal->dirfd) != KV_OK) {
         kv_err_set(r->err, "the data directory cannot be synced: %s; see to "
                    "the disk", strerror(errno));
         return KV_ERROR;
@@ -880,19 +880,19 @@ kv_wal_read_done(kv_wal_reader_t *r, const kv_wal_name_t *names, size_t n)
 
     to.next_lsn = r->expected;
 
-    kv_wal_move(log->state, &to);
+    kv_wal_move(wal->state, &to);
 
-    log->state->durable_lsn = r->expected - 1;
-    log->state->segments = segments;
-    log->state->closed = closed;
-    log->state->rewrite_end = 0;
+    wal->state->durable_lsn = r->expected - 1;
+    wal->state->segments = segments;
+    wal->state->closed = closed;
+    wal->state->rewrite_end = 0;
 
     known = kv_max(r->durable, r->from->after);
 
     if (full && known < r->expected - 1) {
-        log->state->durable_lsn = known;
-        log->state->rewrite = r->doubtful;
-        log->state->rewrite_end = r->offset;
+        wal->state->durable_lsn = known;
+        wal->state->rewrite = r->doubtful;
+        wal->state->rewrite_end = r->offset;
     }
 
     return KV_OK;
@@ -926,7 +926,7 @@ kv_wal_rewrite(kv_wal_reader_t *r)
             return kv_wal_failed(r, "reading");
         }
 
-        rc = kv_io_write(r->log->io, r->fd, p, n, (off_t) offset);
+        rc = kv_io_write(r->wal->io, r->fd, p, n, (off_t) offset);
 
         if (rc == KV_NO_SPACE) {
             break;
@@ -937,7 +937,7 @@ kv_wal_rewrite(kv_wal_reader_t *r)
         }
     }
 
-    if (kv_io_sync(r->log->io, r->fd) != KV_OK) {
+    if (kv_io_sync(r->wal->io, r->fd) != KV_OK) {
         return kv_wal_failed(r, "syncing");
     }
 

@@ -30,24 +30,24 @@
 #define KV_WAL_TMP_TRIES 100u
 
 
-static void kv_wal_write_failed(kv_wal_t *log, kv_rc_t rc, size_t len,
+static void kv_wal_write_failed(kv_wal_t *wal, kv_rc_t rc, size_t len,
     kv_err_t *err);
-static void kv_wal_reset(kv_wal_t *log);
-static void kv_wal_stage(kv_wal_t *log, size_t n);
-static void kv_wal_refer(kv_wal_t *log, const struct iovec *piece);
-static void kv_wal_header(kv_wal_t *log, kv_batch_header_t *h, size_t len,
+static void kv_wal_reset(kv_wal_t *wal);
+static void kv_wal_stage(kv_wal_t *wal, size_t n);
+static void kv_wal_refer(kv_wal_t *wal, const struct iovec *piece);
+static void kv_wal_header(kv_wal_t *wal, kv_batch_header_t *h, size_t len,
     uint32_t count);
 static const char *kv_wal_advice(kv_rc_t rc);
-static kv_rc_t kv_wal_rewrite_tail(kv_wal_t *log, kv_err_t *err);
+static kv_rc_t kv_wal_rewrite_tail(kv_wal_t *wal, kv_err_t *err);
 
-static kv_rc_t kv_wal_current(kv_wal_t *log, kv_err_t *err);
-static void kv_wal_use(kv_wal_t *log, int fd, uint64_t lsn, uint64_t salt);
-static kv_rc_t kv_wal_there(kv_wal_t *log, kv_err_t *err);
-static kv_rc_t kv_wal_place(kv_wal_t *log, kv_err_t *err);
-static bool kv_wal_full(kv_wal_t *log, size_t reserve);
-static kv_rc_t kv_wal_next_segment(kv_wal_t *log, kv_err_t *err);
-static kv_rc_t kv_wal_new_file(kv_wal_t *log, char *tmp, int *fd);
-static kv_rc_t kv_wal_new_header(kv_wal_t *log, int fd,
+static kv_rc_t kv_wal_current(kv_wal_t *wal, kv_err_t *err);
+static void kv_wal_use(kv_wal_t *wal, int fd, uint64_t lsn, uint64_t salt);
+static kv_rc_t kv_wal_there(kv_wal_t *wal, kv_err_t *err);
+static kv_rc_t kv_wal_place(kv_wal_t *wal, kv_err_t *err);
+static bool kv_wal_full(kv_wal_t *wal, size_t reserve);
+static kv_rc_t kv_wal_next_segment(kv_wal_t *wal, kv_err_t *err);
+static kv_rc_t kv_wal_new_file(kv_wal_t *wal, char *tmp, int *fd);
+static kv_rc_t kv_wal_new_header(kv_wal_t *wal, int fd,
     kv_wal_position_t *to);
 
 
@@ -60,97 +60,97 @@ kv_wal_t *
 kv_wal_create(kv_io_t *io, int dirfd, kv_wal_state_t *state,
     uint64_t segment_size, size_t max_batch)
 {
-    kv_wal_t  *log;
+    kv_wal_t  *wal;
 
     assert(segment_size >= KV_WAL_SIZE_MIN && segment_size % 4096 == 0);
     assert(max_batch > sizeof(kv_batch_header_t) && max_batch <= UINT32_MAX
            && max_batch <= segment_size - KV_SEGMENT_HEADER);
 
-    log = calloc(1, sizeof(kv_wal_t));
+    wal = calloc(1, sizeof(kv_wal_t));
 
-    if (log == NULL) {
+    if (wal == NULL) {
         return NULL;
     }
 
-    log->io = io;
-    log->dirfd = dirfd;
-    log->state = state;
-    log->segment_size = segment_size;
-    log->max_batch = max_batch;
-    log->fd = -1;
-    kv_direct_init(&log->out, io);
+    wal->io = io;
+    wal->dirfd = dirfd;
+    wal->state = state;
+    wal->segment_size = segment_size;
+    wal->max_batch = max_batch;
+    wal->fd = -1;
+    kv_direct_init(&wal->out, io);
 
     /* each piece that is referred to may have staged bytes before it */
 
-    log->iov_max = 2 * (max_batch / KV_WAL_COPY) + 2;
-    log->iov = calloc(2 * log->iov_max, sizeof(struct iovec));
+    wal->iov_max = 2 * (max_batch / KV_WAL_COPY) + 2;
+    wal->iov = calloc(2 * wal->iov_max, sizeof(struct iovec));
 
     /* the system gives the pages of a large block when they are first used */
 
-    log->staging = malloc(max_batch);
+    wal->staging = malloc(max_batch);
 
-    if (log->iov == NULL || log->staging == NULL) {
-        kv_wal_destroy(log);
+    if (wal->iov == NULL || wal->staging == NULL) {
+        kv_wal_destroy(wal);
         return NULL;
     }
 
-    log->iov_copy = log->iov + log->iov_max;
+    wal->iov_copy = wal->iov + wal->iov_max;
 
-    kv_wal_reset(log);
+    kv_wal_reset(wal);
 
-    return log;
+    return wal;
 }
 
 
 void
-kv_wal_destroy(kv_wal_t *log)
+kv_wal_destroy(kv_wal_t *wal)
 {
-    kv_wal_close(log);
+    kv_wal_close(wal);
 
-    kv_direct_destroy(&log->out);
-    free(log->staging);
-    free(log->iov);
-    free(log);
+    kv_direct_destroy(&wal->out);
+    free(wal->staging);
+    free(wal->iov);
+    free(wal);
 }
 
 
 void
-kv_wal_set_direct(kv_wal_t *log, bool direct)
+kv_wal_set_direct(kv_wal_t *wal, bool direct)
 {
-    log->direct = direct;
+    wal->direct = direct;
 }
 
 
 void
-kv_wal_set_reserve(kv_wal_t *log, size_t reserve)
+kv_wal_set_reserve(kv_wal_t *wal, size_t reserve)
 {
-    log->reserve = reserve;
+    wal->reserve = reserve;
 }
 
 
 void
-kv_wal_begin(kv_wal_t *log)
+kv_wal_begin(kv_wal_t *wal)
 {
-    kv_wal_settle(log->state);
-    kv_wal_reset(log);
+    kv_wal_settle(wal->state);
+    kv_wal_reset(wal);
 }
 
 
 kv_rc_t
-kv_wal_add(kv_wal_t *log, const kv_record_t *rec)
+kv_wal_add(kv_wal_t *wal, const kv_record_t *rec)
 {
     size_t               i, n, size;
     const struct iovec  *piece;
 
     size = kv_record_size(rec);
 
-    if (size > log->max_batch - log->len) {
-        assert(log->count > 0);
+    if (size > wal->max_batch - wal->len) {
+        assert(wal->count > 0);
         return KV_AGAIN;
     }
 
-    n = kv_record_encode_head(rec, log->staging + log->staged);
-    kv_wal_stage(log, n);
+    n = kv_record_encode_head(rec, wal->staging + wal->staged);
+    kv_wal_stage(wal, n);
 
     for (i = 0; rec->value_len && i < rec->value_n; i++) {
         piece = &rec->value[i];
@@ -158,12 +158,12 @@ kv_wal_add(kv_wal_t *log, const kv_record_t *rec)
         assert(piece->iov_len <= size - n);
 
         if (piece->iov_len >= KV_WAL_COPY) {
-            kv_wal_refer(log, piece);
+            kv_wal_refer(wal, piece);
 
         } else if (piece->iov_len) {
-            memcpy(log->staging + log->staged, piece->iov_base,
+            memcpy(wal->staging + wal->staged, piece->iov_base,
                    piece->iov_len);
-            kv_wal_stage(log, piece->iov_len);
+            kv_wal_stage(wal, piece->iov_len);
         }
 
         n += piece->iov_len;
@@ -172,20 +172,20 @@ kv_wal_add(kv_wal_t *log, const kv_record_t *rec)
     assert(size - n < 8);
 
     if (n < size) {
-        memset(log->staging + log->staged, 0, size - n);
-        kv_wal_stage(log, size - n);
+        memset(wal->staging + wal->staged, 0, size - n);
+        kv_wal_stage(wal, size - n);
     }
 
-    log->len += size;
-    log->count++;
-    log->puts += rec->op == KV_OP_PUT;
+    wal->len += size;
+    wal->count++;
+    wal->puts += rec->op == KV_OP_PUT;
 
     return KV_OK;
 }
 
 
 kv_rc_t
-kv_wal_write(kv_wal_t *log, kv_err_t *err)
+kv_wal_write(kv_wal_t *wal, kv_err_t *err)
 {
     size_t             i, skip, written;
     kv_rc_t            rc;
@@ -193,93 +193,93 @@ kv_wal_write(kv_wal_t *log, kv_err_t *err)
     kv_batch_header_t  h;
     kv_wal_position_t  to;
 
-    if (log->count == 0) {
+    if (wal->count == 0) {
         return KV_OK;
     }
 
-    state = log->state;
+    state = wal->state;
 
     kv_wal_settle(state);
 
-    rc = atomic_load(&state->closed) ? kv_wal_open_again(log, err) : KV_OK;
+    rc = atomic_load(&state->closed) ? kv_wal_open_again(wal, err) : KV_OK;
 
     if (rc == KV_OK) {
-        rc = kv_wal_place(log, err);
+        rc = kv_wal_place(wal, err);
     }
 
     if (rc != KV_OK) {
         return rc;
     }
 
-    kv_wal_header(log, &h, log->len - sizeof(h), log->count);
+    kv_wal_header(wal, &h, wal->len - sizeof(h), wal->count);
 
     h.crc = kv_crc32c(0, (uint8_t *) &h + 8, sizeof(h) - 8);
     skip = sizeof(h);
 
-    for (i = 0; i < log->iov_n; i++) {
-        h.crc = kv_crc32c(h.crc, (uint8_t *) log->iov[i].iov_base + skip,
-                          log->iov[i].iov_len - skip);
+    for (i = 0; i < wal->iov_n; i++) {
+        h.crc = kv_crc32c(h.crc, (uint8_t *) wal->iov[i].iov_base + skip,
+                          wal->iov[i].iov_len - skip);
         skip = 0;
     }
 
-    memcpy(log->staging, &h, sizeof(h));
-    memcpy(log->iov_copy, log->iov, log->iov_n * sizeof(struct iovec));
+    memcpy(wal->staging, &h, sizeof(h));
+    memcpy(wal->iov_copy, wal->iov, wal->iov_n * sizeof(struct iovec));
 
-    written = kv_direct_bytes(&log->out, state->offset, log->len);
-    rc = kv_direct_writev(&log->out, log->iov_copy, log->iov_n,
+    written = kv_direct_bytes(&wal->out, state->offset, wal->len);
+    rc = kv_direct_writev(&wal->out, wal->iov_copy, wal->iov_n,
                           state->offset);
 
     if (rc != KV_OK) {
-        kv_wal_write_failed(log, rc, log->len, err);
+        kv_wal_write_failed(wal, rc, wal->len, err);
         return rc;
     }
 
     to.segment_lsn = state->segment_lsn;
     to.segment_salt = state->segment_salt;
     to.segment_size = state->segment_size;
-    to.offset = state->offset + log->len;
-    to.next_lsn = state->next_lsn + log->count;
+    to.offset = state->offset + wal->len;
+    to.next_lsn = state->next_lsn + wal->count;
 
     kv_wal_move(state, &to);
 
-    atomic_fetch_add_explicit(&state->bytes, log->len, memory_order_relaxed);
+    atomic_fetch_add_explicit(&state->bytes, wal->len, memory_order_relaxed);
     atomic_fetch_add_explicit(&state->written, written, memory_order_relaxed);
 
-    kv_wal_reset(log);
+    kv_wal_reset(wal);
 
     return KV_OK;
 }
 
 
 size_t
-kv_wal_pending(const kv_wal_t *log)
+kv_wal_pending(const kv_wal_t *wal)
 {
-    return log->count ? log->len : 0;
+    return wal->count ? wal->len : 0;
 }
 
 
 kv_rc_t
-kv_wal_check(kv_wal_t *log, kv_err_t *err)
+kv_wal_check(kv_wal_t *wal, kv_err_t *err)
 {
-    kv_wal_settle(log->state);
+    kv_wal_settle(wal->state);
 
-    if (log->state->rewrite_end) {
-        return kv_wal_sync(log, err);
+    if (wal->state->rewrite_end) {
+        return kv_wal_sync(wal, err);
     }
 
-    return log->state->segment_size ? kv_wal_current(log, err) : KV_OK;
+    return wal->state->segment_size ? kv_wal_current(wal, err) : KV_OK;
 }
 
 
 kv_rc_t
-kv_wal_sync(kv_wal_t *log, kv_err_t *err)
+kv_wal_sync(kv_wal_t *wal, kv_err_t *err)
 {
     char             name[KV_NAME_MAX];
     kv_rc_t          rc;
     uint64_t         last;
     kv_wal_state_t  *state;
 
-    state = log->state;
+    state = wal->state;
 
     kv_wal_settle(state);
 
@@ -290,7 +290,7 @@ kv_wal_sync(kv_wal_t *log, kv_err_t *err)
     }
 
     if (state->rewrite_end) {
-        rc = kv_wal_rewrite_tail(log, err);
+        rc = kv_wal_rewrite_tail(wal, err);
 
         if (rc != KV_OK) {
             return rc;
@@ -299,13 +299,13 @@ kv_wal_sync(kv_wal_t *log, kv_err_t *err)
 
     /* all segments before the current one were synced before it was begun */
 
-    rc = kv_wal_current(log, err);
+    rc = kv_wal_current(wal, err);
 
     if (rc != KV_OK) {
         return rc;
     }
 
-    rc = kv_io_sync(log->io, log->fd);
+    rc = kv_io_sync(wal->io, wal->fd);
 
     if (rc != KV_OK) {
         kv_err_set(err, "%s: syncing up to offset %" PRIu64 " failed: %s; %s",
@@ -326,7 +326,7 @@ kv_wal_sync(kv_wal_t *log, kv_err_t *err)
  */
 
 static kv_rc_t
-kv_wal_rewrite_tail(kv_wal_t *log, kv_err_t *err)
+kv_wal_rewrite_tail(kv_wal_t *wal, kv_err_t *err)
 {
     int              fd, saved;
     char             name[KV_NAME_MAX];
@@ -337,9 +337,9 @@ kv_wal_rewrite_tail(kv_wal_t *log, kv_err_t *err)
     uint64_t         offset, size;
     kv_wal_state_t  *state;
 
-    state = log->state;
+    state = wal->state;
 
-    fd = kv_wal_open(log, state->segment_lsn, buf, &size);
+    fd = kv_wal_open(wal, state->segment_lsn, buf, &size);
     rc = fd == -1 ? kv_wal_rc() : KV_OK;
 
     for (offset = state->rewrite; rc == KV_OK && offset < state->rewrite_end;
@@ -347,27 +347,27 @@ kv_wal_rewrite_tail(kv_wal_t *log, kv_err_t *err)
     {
         n = (size_t) kv_min(state->rewrite_end - offset,
                             (uint64_t) sizeof(buf));
-        got = kv_io_read(log->io, fd, buf, n, (off_t) offset);
+        got = kv_io_read(wal->io, fd, buf, n, (off_t) offset);
 
         if (got != (ssize_t) n) {
             errno = got == -1 ? errno : EIO;
             rc = KV_ERROR;
 
         } else {
-            rc = kv_io_write(log->io, fd, buf, n, (off_t) offset);
+            rc = kv_io_write(wal->io, fd, buf, n, (off_t) offset);
         }
     }
 
     /* a sync that found no room is not believed: all is written again */
 
-    if (rc == KV_OK && kv_io_sync(log->io, fd) != KV_OK) {
+    if (rc == KV_OK && kv_io_sync(wal->io, fd) != KV_OK) {
         rc = kv_wal_rc();
     }
 
     saved = errno;
 
     if (fd != -1) {
-        (void) log->io->close(log->io, fd);
+        (void) wal->io->close(wal->io, fd);
     }
 
     errno = saved;
@@ -386,37 +386,37 @@ kv_wal_rewrite_tail(kv_wal_t *log, kv_err_t *err)
 
 
 kv_rc_t
-kv_wal_mark(kv_wal_t *log, kv_err_t *err)
+kv_wal_mark(kv_wal_t *wal, kv_err_t *err)
 {
     kv_rc_t            rc;
     struct iovec       iov;
     kv_wal_state_t    *state;
     kv_batch_header_t  h;
 
-    state = log->state;
+    state = wal->state;
 
     kv_wal_settle(state);
 
     if (state->segment_size < KV_WAL_MARK
         || state->offset > state->segment_size - KV_WAL_MARK
-        || kv_wal_current(log, NULL) != KV_OK)
+        || kv_wal_current(wal, NULL) != KV_OK)
     {
         return KV_OK;
     }
 
-    kv_wal_header(log, &h, 0, 0);
+    kv_wal_header(wal, &h, 0, 0);
     h.crc = kv_crc32c(0, (uint8_t *) &h + 8, sizeof(h) - 8);
 
     iov.iov_base = &h;
     iov.iov_len = sizeof(h);
 
-    rc = kv_direct_writev(&log->out, &iov, 1, state->offset);
+    rc = kv_direct_writev(&wal->out, &iov, 1, state->offset);
 
     if (rc != KV_ERROR) {
         return KV_OK;
     }
 
-    kv_wal_write_failed(log, rc, KV_WAL_MARK, err);
+    kv_wal_write_failed(wal, rc, KV_WAL_MARK, err);
 
     return rc;
 }
@@ -425,12 +425,12 @@ kv_wal_mark(kv_wal_t *log, kv_err_t *err)
 /* Names the file, where in it, and what to do. */
 
 static void
-kv_wal_write_failed(kv_wal_t *log, kv_rc_t rc, size_t len, kv_err_t *err)
+kv_wal_write_failed(kv_wal_t *wal, kv_rc_t rc, size_t len, kv_err_t *err)
 {
     char             name[KV_NAME_MAX];
     kv_wal_state_t  *state;
 
-    state = log->state;
+    state = wal->state;
 
     kv_err_set(err, "%s: writing %zu bytes at offset %" PRIu64 " failed: %s; "
                "%s", kv_wal_name(name, KV_WAL_SEGMENT, state->segment_lsn),
@@ -458,33 +458,33 @@ kv_wal_advice(kv_rc_t rc)
 
 
 static void
-kv_wal_reset(kv_wal_t *log)
+kv_wal_reset(kv_wal_t *wal)
 {
-    log->staged = 0;
-    log->iov_n = 0;
-    log->len = sizeof(kv_batch_header_t);
-    log->count = 0;
-    log->puts = 0;
+    wal->staged = 0;
+    wal->iov_n = 0;
+    wal->len = sizeof(kv_batch_header_t);
+    wal->count = 0;
+    wal->puts = 0;
 
-    kv_wal_stage(log, sizeof(kv_batch_header_t));
+    kv_wal_stage(wal, sizeof(kv_batch_header_t));
 }
 
 
 /* Takes the next `n` bytes of the staging buffer into the batch. */
 
 static void
-kv_wal_stage(kv_wal_t *log, size_t n)
+kv_wal_stage(kv_wal_t *wal, size_t n)
 {
     uint8_t       *p;
     struct iovec  *last;
 
-    assert(n <= log->max_batch - log->staged);
+    assert(n <= wal->max_batch - wal->staged);
 
-    p = log->staging + log->staged;
-    log->staged += n;
+    p = wal->staging + wal->staged;
+    wal->staged += n;
 
-    if (log->iov_n) {
-        last = &log->iov[log->iov_n - 1];
+    if (wal->iov_n) {
+        last = &wal->iov[wal->iov_n - 1];
 
         if ((uint8_t *) last->iov_base + last->iov_len == p) {
             last->iov_len += n;
@@ -492,47 +492,47 @@ kv_wal_stage(kv_wal_t *log, size_t n)
         }
     }
 
-    assert(log->iov_n < log->iov_max);
+    assert(wal->iov_n < wal->iov_max);
 
-    log->iov[log->iov_n].iov_base = p;
-    log->iov[log->iov_n].iov_len = n;
-    log->iov_n++;
+    wal->iov[wal->iov_n].iov_base = p;
+    wal->iov[wal->iov_n].iov_len = n;
+    wal->iov_n++;
 }
 
 
 static void
-kv_wal_refer(kv_wal_t *log, const struct iovec *piece)
+kv_wal_refer(kv_wal_t *wal, const struct iovec *piece)
 {
-    assert(log->iov_n < log->iov_max);
+    assert(wal->iov_n < wal->iov_max);
 
-    log->iov[log->iov_n++] = *piece;
+    wal->iov[wal->iov_n++] = *piece;
 }
 
 
 /* The header of a batch at the log's end, but for its checksum. */
 
 static void
-kv_wal_header(kv_wal_t *log, kv_batch_header_t *h, size_t len, uint32_t count)
+kv_wal_header(kv_wal_t *wal, kv_batch_header_t *h, size_t len, uint32_t count)
 {
     h->magic = KV_BATCH_MAGIC;
     h->crc = 0;
     h->len = (uint32_t) len;
     h->count = count;
-    h->first_lsn = log->state->next_lsn;
-    h->durable_lsn = log->state->durable_lsn;
-    h->salt = log->state->segment_salt;
+    h->first_lsn = wal->state->next_lsn;
+    h->durable_lsn = wal->state->durable_lsn;
+    h->salt = wal->state->segment_salt;
 
     assert(h->durable_lsn < h->first_lsn);
 }
 
 
 /*
- * Sees to it that log->fd is the current segment.  The file is checked: were
+ * Sees to it that wal->fd is the current segment.  The file is checked: were
  * it another one, batches would go where no replay looks for them.
  */
 
 static kv_rc_t
-kv_wal_current(kv_wal_t *log, kv_err_t *err)
+kv_wal_current(kv_wal_t *wal, kv_err_t *err)
 {
     int                   fd;
     char                  name[KV_NAME_MAX];
@@ -542,19 +542,19 @@ kv_wal_current(kv_wal_t *log, kv_err_t *err)
     kv_wal_state_t       *state;
     kv_segment_header_t   h;
 
-    state = log->state;
+    state = wal->state;
 
-    if (log->fd != -1 && log->fd_lsn == state->segment_lsn
-        && log->fd_salt == state->segment_salt)
+    if (wal->fd != -1 && wal->fd_lsn == state->segment_lsn
+        && wal->fd_salt == state->segment_salt)
     {
         return KV_OK;
     }
 
-    kv_wal_close(log);
+    kv_wal_close(wal);
 
     (void) kv_wal_name(name, KV_WAL_SEGMENT, state->segment_lsn);
 
-    fd = kv_wal_open(log, state->segment_lsn, buf, &size);
+    fd = kv_wal_open(wal, state->segment_lsn, buf, &size);
 
     if (fd == -1) {
         rc = kv_wal_rc();
@@ -576,25 +576,25 @@ kv_wal_current(kv_wal_t *log, kv_err_t *err)
                        "to read the log back", name);
         }
 
-        (void) log->io->close(log->io, fd);
+        (void) wal->io->close(wal->io, fd);
         errno = ESTALE;
         return KV_ERROR;
     }
 
-    kv_wal_use(log, fd, state->segment_lsn, state->segment_salt);
+    kv_wal_use(wal, fd, state->segment_lsn, state->segment_salt);
 
     return KV_OK;
 }
 
 
 static void
-kv_wal_use(kv_wal_t *log, int fd, uint64_t lsn, uint64_t salt)
+kv_wal_use(kv_wal_t *wal, int fd, uint64_t lsn, uint64_t salt)
 {
-    log->fd = fd;
-    log->fd_lsn = lsn;
-    log->fd_salt = salt;
+    wal->fd = fd;
+    wal->fd_lsn = lsn;
+    wal->fd_salt = salt;
 
-    kv_direct_use(&log->out, fd, log->direct);
+    kv_direct_use(&wal->out, fd, wal->direct);
 }
 
 
@@ -604,16 +604,16 @@ kv_wal_use(kv_wal_t *log, int fd, uint64_t lsn, uint64_t salt)
  */
 
 static kv_rc_t
-kv_wal_there(kv_wal_t *log, kv_err_t *err)
+kv_wal_there(kv_wal_t *wal, kv_err_t *err)
 {
     char             name[KV_NAME_MAX];
     kv_wal_state_t  *state;
 
-    state = log->state;
+    state = wal->state;
 
-    if (log->fd == -1 || log->fd_lsn != state->segment_lsn
-        || log->fd_salt != state->segment_salt
-        || log->io->links == NULL || log->io->links(log->io, log->fd) != 0)
+    if (wal->fd == -1 || wal->fd_lsn != state->segment_lsn
+        || wal->fd_salt != state->segment_salt
+        || wal->io->links == NULL || wal->io->links(wal->io, wal->fd) != 0)
     {
         return KV_OK;
     }
@@ -621,7 +621,7 @@ kv_wal_there(kv_wal_t *log, kv_err_t *err)
     kv_err_set(err, "%s: the current segment was deleted, and a restart would "
                "lose the writes in it: first copy \"/proc/%d/fd/%d\" to its "
                "place", kv_wal_name(name, KV_WAL_SEGMENT, state->segment_lsn),
-               (int) getpid(), log->fd);
+               (int) getpid(), wal->fd);
     errno = ENOENT;
 
     return KV_ERROR;
@@ -635,26 +635,26 @@ kv_wal_there(kv_wal_t *log, kv_err_t *err)
  */
 
 static kv_rc_t
-kv_wal_place(kv_wal_t *log, kv_err_t *err)
+kv_wal_place(kv_wal_t *wal, kv_err_t *err)
 {
     kv_rc_t  rc;
 
-    rc = kv_wal_there(log, err);
+    rc = kv_wal_there(wal, err);
 
     if (rc != KV_OK) {
         return rc;
     }
 
-    if (!kv_wal_full(log, log->reserve)) {
-        return kv_wal_current(log, err);
+    if (!kv_wal_full(wal, wal->reserve)) {
+        return kv_wal_current(wal, err);
     }
 
-    rc = kv_wal_next_segment(log, err);
+    rc = kv_wal_next_segment(wal, err);
 
-    if ((rc == KV_NO_SPACE || rc == KV_AGAIN) && log->puts == 0
-        && !kv_wal_full(log, 0))
+    if ((rc == KV_NO_SPACE || rc == KV_AGAIN) && wal->puts == 0
+        && !kv_wal_full(wal, 0))
     {
-        rc = kv_wal_current(log, err);
+        rc = kv_wal_current(wal, err);
     }
 
     return rc;
@@ -668,13 +668,13 @@ kv_wal_place(kv_wal_t *log, kv_err_t *err)
  */
 
 static bool
-kv_wal_full(kv_wal_t *log, size_t reserve)
+kv_wal_full(kv_wal_t *wal, size_t reserve)
 {
     size_t           n;
     kv_wal_state_t  *state;
 
-    state = log->state;
-    n = log->len;
+    state = wal->state;
+    n = wal->len;
 
     if (state->segment_size == 0) {
         return true;
@@ -689,7 +689,7 @@ kv_wal_full(kv_wal_t *log, size_t reserve)
 
 
 static kv_rc_t
-kv_wal_next_segment(kv_wal_t *log, kv_err_t *err)
+kv_wal_next_segment(kv_wal_t *wal, kv_err_t *err)
 {
     int                fd, saved;
     char               tmp[KV_NAME_MAX], name[KV_NAME_MAX];
@@ -698,9 +698,9 @@ kv_wal_next_segment(kv_wal_t *log, kv_err_t *err)
     kv_wal_state_t    *state;
     kv_wal_position_t  to, closed;
 
-    state = log->state;
+    state = wal->state;
 
-    rc = kv_wal_sync(log, err);
+    rc = kv_wal_sync(wal, err);
 
     if (rc != KV_OK) {
         return rc;
@@ -709,13 +709,13 @@ kv_wal_next_segment(kv_wal_t *log, kv_err_t *err)
     (void) kv_wal_name(tmp, KV_WAL_SEGMENT_TMP, state->next_lsn);
     (void) kv_wal_name(name, KV_WAL_SEGMENT, state->next_lsn);
 
-    rc = kv_wal_new_file(log, tmp, &fd);
+    rc = kv_wal_new_file(wal, tmp, &fd);
 
     if (rc != KV_OK) {
         goto failed;
     }
 
-    rc = kv_wal_new_header(log, fd, &to);
+    rc = kv_wal_new_header(wal, fd, &to);
 
     if (rc != KV_OK) {
         goto half_made;
@@ -729,7 +729,7 @@ kv_wal_next_segment(kv_wal_t *log, kv_err_t *err)
 
     kv_wal_move(state, &closed);
 
-    if (log->io->rename(log->io, log->dirfd, tmp, name) == -1) {
+    if (wal->io->rename(wal->io, wal->dirfd, tmp, name) == -1) {
         rc = kv_wal_rc();
         goto half_made;
     }
@@ -738,13 +738,13 @@ kv_wal_next_segment(kv_wal_t *log, kv_err_t *err)
 
     /* nobody believes in the name yet: the next try makes it anew */
 
-    if (kv_io_sync_dir(log->io, log->dirfd) != KV_OK) {
+    if (kv_io_sync_dir(wal->io, wal->dirfd) != KV_OK) {
         rc = kv_wal_rc();
         saved = errno;
-        (void) log->io->close(log->io, fd);
+        (void) wal->io->close(wal->io, fd);
 
         if (more && rc != KV_ERROR) {
-            (void) log->io->unlink(log->io, log->dirfd, name);
+            (void) wal->io->unlink(wal->io, wal->dirfd, name);
         }
 
         errno = saved;
@@ -757,16 +757,16 @@ kv_wal_next_segment(kv_wal_t *log, kv_err_t *err)
         atomic_fetch_add_explicit(&state->segments, 1, memory_order_relaxed);
     }
 
-    kv_wal_close(log);
-    kv_wal_use(log, fd, to.segment_lsn, to.segment_salt);
+    kv_wal_close(wal);
+    kv_wal_use(wal, fd, to.segment_lsn, to.segment_salt);
 
     return KV_OK;
 
 half_made:
 
     saved = errno;
-    (void) log->io->close(log->io, fd);
-    (void) log->io->unlink(log->io, log->dirfd, tmp);
+    (void) wal->io->close(wal->io, fd);
+    (void) wal->io->unlink(wal->io, wal->dirfd, tmp);
     errno = saved;
 
 failed:
@@ -784,27 +784,27 @@ failed:
  */
 
 static kv_rc_t
-kv_wal_new_file(kv_wal_t *log, char *tmp, int *fd)
+kv_wal_new_file(kv_wal_t *wal, char *tmp, int *fd)
 {
     kv_rc_t   rc;
     uint64_t  number;
 
-    rc = kv_wal_take_spare(log, tmp, fd);
+    rc = kv_wal_take_spare(wal, tmp, fd);
 
     if (rc != KV_NOT_FOUND) {
         return rc;
     }
 
-    number = log->state->next_lsn;
+    number = wal->state->next_lsn;
 
     do {
         (void) kv_wal_name(tmp, KV_WAL_SEGMENT_TMP, number++);
 
-        rc = kv_io_preallocate(log->io, log->dirfd, tmp,
-                               (off_t) log->segment_size, NULL, fd);
+        rc = kv_io_preallocate(wal->io, wal->dirfd, tmp,
+                               (off_t) wal->segment_size, NULL, fd);
 
     } while (rc == KV_ERROR && errno == EEXIST
-             && number - log->state->next_lsn < KV_WAL_TMP_TRIES);
+             && number - wal->state->next_lsn < KV_WAL_TMP_TRIES);
 
     return rc;
 }
@@ -813,7 +813,7 @@ kv_wal_new_file(kv_wal_t *log, char *tmp, int *fd)
 /* Puts the file to use: header, salt, sync.  *to is its beginning. */
 
 static kv_rc_t
-kv_wal_new_header(kv_wal_t *log, int fd, kv_wal_position_t *to)
+kv_wal_new_header(kv_wal_t *wal, int fd, kv_wal_position_t *to)
 {
     kv_rc_t              rc;
     uint8_t              buf[KV_SEGMENT_HEADER];
@@ -824,8 +824,8 @@ kv_wal_new_header(kv_wal_t *log, int fd, kv_wal_position_t *to)
     memcpy(h.magic, KV_SEGMENT_MAGIC, sizeof(h.magic));
     h.version = KV_FORMAT_VERSION;
     h.crc = 0;
-    h.size = log->segment_size;
-    h.first_lsn = log->state->next_lsn;
+    h.size = wal->segment_size;
+    h.first_lsn = wal->state->next_lsn;
 
     if (getrandom(&h.salt, sizeof(h.salt), 0) != sizeof(h.salt)) {
         return kv_wal_rc();
@@ -837,7 +837,7 @@ kv_wal_new_header(kv_wal_t *log, int fd, kv_wal_position_t *to)
 
     memcpy(buf, &h, sizeof(h));
 
-    rc = kv_io_write(log->io, fd, buf, sizeof(buf), 0);
+    rc = kv_io_write(wal->io, fd, buf, sizeof(buf), 0);
 
     if (rc != KV_OK) {
         return rc;
@@ -845,7 +845,7 @@ kv_wal_new_header(kv_wal_t *log, int fd, kv_wal_position_t *to)
 
     /* nothing was believed of this file yet: a full disk may pass */
 
-    if (kv_io_sync(log->io, fd) != KV_OK) {
+    if (kv_io_sync(wal->io, fd) != KV_OK) {
         return kv_wal_rc();
     }
 
@@ -887,11 +887,11 @@ kv_wal_settle(kv_wal_state_t *state)
 
 
 void
-kv_wal_close(kv_wal_t *log)
+kv_wal_close(kv_wal_t *wal)
 {
-    if (log->fd != -1) {
-        kv_direct_use(&log->out, -1, false);
-        (void) log->io->close(log->io, log->fd);
-        log->fd = -1;
+    if (wal->fd != -1) {
+        kv_direct_use(&wal->out, -1, false);
+        (void) wal->io->close(wal->io, wal->fd);
+        wal->fd = -1;
     }
 }
