@@ -126,25 +126,25 @@ typedef struct {
 } run_t;
 
 
-static kit_t      kit;
-static shared_t  *shared;
-static uint64_t   seed;
+static kit_t      death_kit;
+static shared_t  *death_shared;
+static uint64_t   death_seed;
 static pid_t      children[CHILDREN];
 static kv_io_t    under;           /* the table that ours is put over */
 static order_t    dying;           /* DIE_CALL: what this process is to do */
-static bool       reached[KV_FAILPOINTS];
-static uint64_t   slowest;         /* ms until all others had gone on */
-static uint64_t   most_acks;       /* of a victim, when it came to its point */
+static bool       death_reached[KV_FAILPOINTS];
+static uint64_t   death_slowest;   /* ms until all others had gone on */
+static uint64_t   death_most_acks;  /* of a victim, when it came to its point */
 
 
 static uint32_t
-rnd(uint32_t n)
+death_rnd(uint32_t n)
 {
-    seed ^= seed << 13;
-    seed ^= seed >> 7;
-    seed ^= seed << 17;
+    death_seed ^= death_seed << 13;
+    death_seed ^= death_seed >> 7;
+    death_seed ^= death_seed << 17;
 
-    return (uint32_t) (seed >> 16) % n;
+    return (uint32_t) (death_seed >> 16) % n;
 }
 
 
@@ -162,7 +162,7 @@ mix(uint32_t id, uint32_t version)
 /* A version that deletes; 0, before the first, is one. */
 
 static bool
-deletes(uint32_t id, uint32_t version)
+death_deletes(uint32_t id, uint32_t version)
 {
     return version == 0 || mix(id, version) % 8 == 0;
 }
@@ -184,13 +184,13 @@ length_of(uint32_t id, uint32_t version)
 
 
 static void
-mark(const char *name)
+death_mark(const char *name)
 {
     int  i;
 
     for (i = 0; i < KV_FAILPOINTS; i++) {
         if (strcmp(kv_failpoint_name(i), name) == 0) {
-            reached[i] = true;
+            death_reached[i] = true;
         }
     }
 }
@@ -282,37 +282,37 @@ die_unlink(kv_io_t *io, int dirfd, const char *name)
 
 
 static void
-open_kit(void)
+death_open_kit(void)
 {
-    kit_open(&kit, ZONE, SLOTS);
-    kit.io->fast = true;
-    kit.conf.segment = 256 << 10;
-    kit.conf.max_value = 100000;
-    kit.conf.snapshot = 1 << 20;
+    kit_open(&death_kit, ZONE, SLOTS);
+    death_kit.io->fast = true;
+    death_kit.conf.segment = 256 << 10;
+    death_kit.conf.max_value = 100000;
+    death_kit.conf.snapshot = 1 << 20;
 
-    under = kit.io->io;
-    kit.io->io.open = die_open;
-    kit.io->io.fallocate = die_fallocate;
-    kit.io->io.fsync = die_fsync;
-    kit.io->io.rename = die_rename;
-    kit.io->io.unlink = die_unlink;
+    under = death_kit.io->io;
+    death_kit.io->io.open = die_open;
+    death_kit.io->io.fallocate = die_fallocate;
+    death_kit.io->io.fsync = die_fsync;
+    death_kit.io->io.rename = die_rename;
+    death_kit.io->io.unlink = die_unlink;
 }
 
 
 static int
-setup(void **state)
+death_setup(void **state)
 {
     (void) state;
 
-    seed = 88172645463325252ull;
+    death_seed = 88172645463325252ull;
 
-    shared = mmap(NULL, sizeof(shared_t), PROT_READ|PROT_WRITE,
-                  MAP_SHARED|MAP_ANONYMOUS, -1, 0);
-    if (shared == MAP_FAILED) {
+    death_shared = mmap(NULL, sizeof(shared_t), PROT_READ|PROT_WRITE,
+                        MAP_SHARED|MAP_ANONYMOUS, -1, 0);
+    if (death_shared == MAP_FAILED) {
         return -1;
     }
 
-    open_kit();
+    death_open_kit();
 
     return 0;
 }
@@ -321,7 +321,7 @@ setup(void **state)
 /* A process of ours, which is ended if the test fails. */
 
 static pid_t
-child(void)
+death_child(void)
 {
     pid_t     pid;
     unsigned  i;
@@ -358,7 +358,7 @@ reaped(pid_t pid)
 
 
 static int
-teardown(void **state)
+death_teardown(void **state)
 {
     unsigned  i;
 
@@ -372,9 +372,9 @@ teardown(void **state)
         }
     }
 
-    kit_close(&kit);
+    kit_close(&death_kit);
 
-    return munmap(shared, sizeof(shared_t));
+    return munmap(death_shared, sizeof(shared_t));
 }
 
 
@@ -485,7 +485,7 @@ look(run_t *run, unsigned base, uint32_t k)
         return;
     }
 
-    while (low <= high && !deletes(base + k, low)) {
+    while (low <= high && !death_deletes(base + k, low)) {
         low++;
     }
 
@@ -507,7 +507,7 @@ submit(run_t *run, unsigned base, uint32_t k)
     version = atomic_load(&run->me->key[k].issued) + 1;
     f = &run->flight[(run->head + run->n) % FLIGHT];
 
-    if (deletes(base + k, version)) {
+    if (death_deletes(base + k, version)) {
         n = kit_key(base + k, key);
         rc = kv_store_delete(run->host.store, key, (uint16_t) n, &f->op);
 
@@ -603,7 +603,7 @@ die(run_t *run, const order_t *order)
 /* Points on the way out. */
 
 static bool
-leaves(const order_t *order)
+death_leaves(const order_t *order)
 {
     return order->how == DIE_POINT && strcmp(order->point, "LEAVING") == 0;
 }
@@ -617,9 +617,9 @@ work(unsigned number, const order_t *order)
     uint32_t  base, left;
 
     memset(&run, 0, sizeof(run));
-    run.me = &shared->worker[number];
+    run.me = &death_shared->worker[number];
     base = number * 1000;
-    seed += (uint64_t) getpid() << 20;
+    death_seed += (uint64_t) getpid() << 20;
 
     if (order && order->how == DIE_POINT) {
         kv_failpoint_arm(order->point, order->after);
@@ -627,8 +627,8 @@ work(unsigned number, const order_t *order)
 
     /* slots of the dead come back when the living have reaped them */
 
-    while (host_start(&run.host, kit.store) != KV_OK) {
-        if (atomic_load(&shared->stop)) {
+    while (host_start(&run.host, death_kit.store) != KV_OK) {
+        if (atomic_load(&death_shared->stop)) {
             _exit(0);
         }
 
@@ -644,26 +644,26 @@ work(unsigned number, const order_t *order)
 
     host_turn(&run.host, 0);
 
-    left = order && (order->how > DIE_CALL || leaves(order)) ? 200
-                                                             : UINT32_MAX;
+    left = order && (order->how > DIE_CALL || death_leaves(order)) ? 200
+                                                                   : UINT32_MAX;
 
-    while (!atomic_load(&shared->stop)) {
+    while (!atomic_load(&death_shared->stop)) {
 
-        run.host.no_background = atomic_load(&shared->background)
-                                 && atomic_load(&shared->background)
+        run.host.no_background = atomic_load(&death_shared->background)
+                                 && atomic_load(&death_shared->background)
                                     != (int) number + 1;
 
-        alone = atomic_load(&shared->rest);
+        alone = atomic_load(&death_shared->rest);
 
-        if (run.n < FLIGHT && rnd(8) && (order || !alone)) {
+        if (run.n < FLIGHT && death_rnd(8) && (order || !alone)) {
 
             /* a committer that lingers would keep the role for the next */
 
-            if (alone && atomic_load(&kit.store->zone->committer)) {
+            if (alone && atomic_load(&death_kit.store->zone->committer)) {
                 host_turn(&run.host, 1);
 
             } else {
-                submit(&run, base, rnd(KEYS));
+                submit(&run, base, death_rnd(KEYS));
             }
 
         } else if (run.n == FLIGHT) {
@@ -674,11 +674,11 @@ work(unsigned number, const order_t *order)
         }
 
         deliver(&run);
-        look(&run, base, rnd(KEYS));
+        look(&run, base, death_rnd(KEYS));
 
         if (left-- == 0) {
 
-            if (order->how == DIE_LEAVE || leaves(order)) {
+            if (order->how == DIE_LEAVE || death_leaves(order)) {
                 host_do(&run.host, kv_store_todo(run.host.store));
                 (void) host_stop(&run.host);
                 _exit(0);
@@ -702,11 +702,11 @@ work(unsigned number, const order_t *order)
 
 
 static pid_t
-spawn(unsigned number, const order_t *order)
+death_spawn(unsigned number, const order_t *order)
 {
     pid_t  pid;
 
-    pid = child();
+    pid = death_child();
 
     if (pid == 0) {
         work(number, order);
@@ -722,7 +722,7 @@ spawn(unsigned number, const order_t *order)
 /* The status, or -1 if it did not end in time. */
 
 static int
-wait_for(pid_t pid, int ms)
+death_wait_for(pid_t pid, int ms)
 {
     int       status;
     uint64_t  end;
@@ -758,12 +758,12 @@ wait_for_victim(pid_t pid)
 
     last = 0;
     end = kit_now_ms() + STUCK;
-    status = wait_for(pid, ALONE);
+    status = death_wait_for(pid, ALONE);
 
     while (status == -1 && kit_now_ms() < end && last < ENOUGH) {
-        atomic_store(&shared->rest, !atomic_load(&shared->rest));
-        status = wait_for(pid, ALONE);
-        acks = atomic_load(&shared->worker[0].acks);
+        atomic_store(&death_shared->rest, !atomic_load(&death_shared->rest));
+        status = death_wait_for(pid, ALONE);
+        acks = atomic_load(&death_shared->worker[0].acks);
 
         if (acks != last) {
             last = acks;
@@ -771,15 +771,16 @@ wait_for_victim(pid_t pid)
         }
     }
 
-    atomic_store(&shared->rest, 0);
-    most_acks = kv_max(most_acks, atomic_load(&shared->worker[0].acks));
+    atomic_store(&death_shared->rest, 0);
+    death_most_acks = kv_max(death_most_acks,
+                             atomic_load(&death_shared->worker[0].acks));
 
     return status;
 }
 
 
 static bool
-killed(int status)
+death_killed(int status)
 {
     return status != -1 && WIFSIGNALED(status)
            && WTERMSIG(status) == SIGKILL;
@@ -798,7 +799,7 @@ verify(host_t *host, const char *when)
     for (w = 0; w < WORKERS; w++) {
 
         for (k = 0; k < KEYS; k++) {
-            l = &shared->worker[w].key[k];
+            l = &death_shared->worker[w].key[k];
             id = w * 1000 + k;
             low = atomic_load(&l->acked);
             high = atomic_load(&l->issued);
@@ -807,7 +808,7 @@ verify(host_t *host, const char *when)
 
             if (rc == KV_NOT_FOUND) {
 
-                while (low <= high && !deletes(id, low)) {
+                while (low <= high && !death_deletes(id, low)) {
                     low++;
                 }
 
@@ -817,7 +818,7 @@ verify(host_t *host, const char *when)
             }
 
             if (rc != KV_OK || version < low || version > high
-                || deletes(id, version))
+                || death_deletes(id, version))
             {
                 fail_msg("%s: key %u: rc %d, version %u, acknowledged %u, "
                          "issued %u", when, id, rc, rc ? 0 : version,
@@ -837,7 +838,7 @@ verify_all(const char *when)
 
     end = kit_now_ms() + PATIENCE;
 
-    while (host_start(&host, kit.store) != KV_OK) {
+    while (host_start(&host, death_kit.store) != KV_OK) {
         assert_true(kit_now_ms() < end);
         (void) usleep(1000);
     }
@@ -850,18 +851,18 @@ verify_all(const char *when)
 
     verify(&host, when);
 
-    assert_int_equal(!kv_state_writes(kit.store->zone), 0);
+    assert_int_equal(!kv_state_writes(death_kit.store->zone), 0);
     assert_true(host_stop(&host));
 
     /* and again from disk */
 
-    kit_stop(&kit);
+    kit_stop(&death_kit);
 
-    if (kit_start(&kit) != KV_OK) {
-        fail_msg("%s: %s", when, kit.err.text);
+    if (kit_start(&death_kit) != KV_OK) {
+        fail_msg("%s: %s", when, death_kit.err.text);
     }
 
-    assert_int_equal(host_start(&host, kit.store), KV_OK);
+    assert_int_equal(host_start(&host, death_kit.store), KV_OK);
     verify(&host, when);
 
     wrong = kit_settle(&host);
@@ -871,7 +872,7 @@ verify_all(const char *when)
     }
 
     assert_true(host_stop(&host));
-    kit_stop(&kit);
+    kit_stop(&death_kit);
 }
 
 
@@ -881,7 +882,7 @@ dump(void)
     unsigned    i;
     kv_zone_t  *zone;
 
-    zone = kit.store->zone;
+    zone = death_kit.store->zone;
 
     (void) fprintf(stderr, "state %u, phase %u, failed %u, generation %llu, "
                    "queue %p, taken %p, committer %u, background %u, wants "
@@ -932,7 +933,7 @@ collect(pid_t *pid, const char *when)
             /* void */
         }
 
-        if (w == WORKERS || !killed(status)) {
+        if (w == WORKERS || !death_killed(status)) {
             fail_msg("%s: a worker ended with %x", when, status);
         }
 
@@ -952,7 +953,7 @@ replace(pid_t *pid)
 
     for (w = 0; w < WORKERS; w++) {
         if (pid[w] == 0) {
-            pid[w] = spawn(w, NULL);
+            pid[w] = death_spawn(w, NULL);
         }
     }
 }
@@ -967,14 +968,14 @@ progress(pid_t *pid, unsigned from, const char *when)
     uint64_t  acks[WORKERS], end;
 
     for (w = from; w < WORKERS; w++) {
-        acks[w] = atomic_load(&shared->worker[w].acks);
+        acks[w] = atomic_load(&death_shared->worker[w].acks);
     }
 
     end = kit_now_ms() + PATIENCE;
 
     for (w = from; w < WORKERS; w++) {
 
-        while (atomic_load(&shared->worker[w].acks) < acks[w] + 20) {
+        while (atomic_load(&death_shared->worker[w].acks) < acks[w] + 20) {
             if (kit_now_ms() > end) {
                 dump();
 
@@ -1011,7 +1012,7 @@ others_go_on(unsigned from, const char *when)
     waited = 0;
 
     for (w = from; w < WORKERS; w++) {
-        acks[w] = atomic_load(&shared->worker[w].acks);
+        acks[w] = atomic_load(&death_shared->worker[w].acks);
     }
 
     do {
@@ -1022,7 +1023,7 @@ others_go_on(unsigned from, const char *when)
         last = now;
 
         for (w = from, all = true; w < WORKERS; w++) {
-            all = all && atomic_load(&shared->worker[w].acks) != acks[w];
+            all = all && atomic_load(&death_shared->worker[w].acks) != acks[w];
         }
 
     } while (!all && waited <= SOON);
@@ -1033,7 +1034,7 @@ others_go_on(unsigned from, const char *when)
                  SOON);
     }
 
-    slowest = kv_max(slowest, waited);
+    death_slowest = kv_max(death_slowest, waited);
 }
 
 
@@ -1043,30 +1044,31 @@ stop_workers(pid_t *pid, bool orders, const char *when)
     int       status;
     unsigned  w;
 
-    atomic_store(&shared->stop, 1);
+    atomic_store(&death_shared->stop, 1);
 
     for (w = 0; w < WORKERS; w++) {
-        status = wait_for(pid[w], PATIENCE);
+        status = death_wait_for(pid[w], PATIENCE);
 
         if (status == -1) {
             (void) kill(pid[w], SIGABRT);
         }
 
-        if (status != 0 && !(orders && killed(status))) {
+        if (status != 0 && !(orders && death_killed(status))) {
             fail_msg("%s: worker %u ended with %x", when, w, status);
         }
     }
 
     for (w = 0; w < WORKERS; w++) {
-        if (atomic_load(&shared->worker[w].errors)) {
-            fail_msg("%s: worker %u: %s", when, w, shared->worker[w].text);
+        if (atomic_load(&death_shared->worker[w].errors)) {
+            fail_msg("%s: worker %u: %s", when, w,
+                     death_shared->worker[w].text);
         }
     }
 }
 
 
 static bool
-in_background(const order_t *order)
+death_in_background(const order_t *order)
 {
     return order->how == DIE_POINT
            && (strncmp(order->point, "BACKGROUND", 10) == 0
@@ -1077,30 +1079,30 @@ in_background(const order_t *order)
 
 
 static void
-one_death(const order_t *order, const char *when)
+death_one_death(const order_t *order, const char *when)
 {
     int       status;
     pid_t     pid[WORKERS];
     unsigned  w;
 
-    memset((void *) shared, 0, sizeof(shared_t));
+    memset((void *) death_shared, 0, sizeof(shared_t));
 
-    if (kit_start(&kit) != KV_OK) {
-        fail_msg("%s: %s", when, kit.err.text);
+    if (kit_start(&death_kit) != KV_OK) {
+        fail_msg("%s: %s", when, death_kit.err.text);
     }
 
-    if (order->how == DIE_CALL || in_background(order)) {
-        atomic_store(&shared->background, 1);
+    if (order->how == DIE_CALL || death_in_background(order)) {
+        atomic_store(&death_shared->background, 1);
     }
 
     for (w = 0; w < WORKERS; w++) {
-        pid[w] = spawn(w, w == 0 ? order : NULL);
+        pid[w] = death_spawn(w, w == 0 ? order : NULL);
     }
 
     status = wait_for_victim(pid[0]);
-    atomic_store(&shared->background, 0);
+    atomic_store(&death_shared->background, 0);
 
-    if (order->how == DIE_LEAVE ? status != 0 : !killed(status)) {
+    if (order->how == DIE_LEAVE ? status != 0 : !death_killed(status)) {
         fail_msg("%s: the victim ended with %x", when, status);
     }
 
@@ -1108,12 +1110,12 @@ one_death(const order_t *order, const char *when)
     progress(pid, 1, when);
 
     if (order->how == DIE_POINT) {
-        mark(order->point);
+        death_mark(order->point);
     }
 
     /* whoever takes its place */
 
-    pid[0] = spawn(0, NULL);
+    pid[0] = death_spawn(0, NULL);
     progress(pid, 0, when);
 
     stop_workers(pid, false, when);
@@ -1122,10 +1124,10 @@ one_death(const order_t *order, const char *when)
 
 
 static void
-clean_directory(void)
+death_clean_directory(void)
 {
-    kit_close(&kit);
-    open_kit();
+    kit_close(&death_kit);
+    death_open_kit();
 }
 
 
@@ -1159,7 +1161,8 @@ usual(const char *name)
 static bool
 seldom(const order_t *order)
 {
-    return in_background(order) || strcmp(order->point, "COMMIT_LOCKED") == 0
+    return death_in_background(order) || strcmp(order->point,
+                                                "COMMIT_LOCKED") == 0
            || strcmp(order->point, "UNCLAIMED") == 0;
 }
 
@@ -1187,7 +1190,7 @@ test_points(void **state)
             order.after = seldom(&order) ? k + 1 : afters[k];
 
             if (k && (strcmp(order.point, "SLOT_TAKEN") == 0
-                      || leaves(&order)))
+                      || death_leaves(&order)))
             {
                 continue;            /* once in a life */
             }
@@ -1199,8 +1202,8 @@ test_points(void **state)
                 (void) fprintf(stderr, "---- %s\n", when);
             }
 
-            one_death(&order, when);
-            clean_directory();
+            death_one_death(&order, when);
+            death_clean_directory();
         }
     }
 }
@@ -1229,8 +1232,8 @@ test_calls(void **state)
                         order.late ? "after" : "before", order.call,
                         order.after);
 
-        one_death(&order, when);
-        clean_directory();
+        death_one_death(&order, when);
+        death_clean_directory();
     }
 }
 
@@ -1258,8 +1261,8 @@ test_ways(void **state)
 
     for (i = 0; i < sizeof(ways) / sizeof(ways[0]); i++) {
         order.how = ways[i].how;
-        one_death(&order, ways[i].name);
-        clean_directory();
+        death_one_death(&order, ways[i].name);
+        death_clean_directory();
     }
 }
 
@@ -1272,21 +1275,21 @@ test_ways(void **state)
  */
 
 static unsigned
-chaos(const order_t *order, int ms, int every, unsigned least,
+death_chaos(const order_t *order, int ms, int every, unsigned least,
     const char *when)
 {
     pid_t     pid[WORKERS];
     uint64_t  end, next, late;
     unsigned  w, deaths;
 
-    memset((void *) shared, 0, sizeof(shared_t));
+    memset((void *) death_shared, 0, sizeof(shared_t));
 
-    if (kit_start(&kit) != KV_OK) {
-        fail_msg("%s: %s", when, kit.err.text);
+    if (kit_start(&death_kit) != KV_OK) {
+        fail_msg("%s: %s", when, death_kit.err.text);
     }
 
     for (w = 0; w < WORKERS; w++) {
-        pid[w] = spawn(w, order && order[w].point ? &order[w] : NULL);
+        pid[w] = death_spawn(w, order && order[w].point ? &order[w] : NULL);
     }
 
     deaths = 0;
@@ -1297,8 +1300,8 @@ chaos(const order_t *order, int ms, int every, unsigned least,
     while (kit_now_ms() < end || (deaths < least && kit_now_ms() < late)) {
 
         if (every && kit_now_ms() >= next) {
-            next = kit_now_ms() + rnd((uint32_t) every);
-            (void) kill(pid[rnd(WORKERS)], SIGKILL);
+            next = kit_now_ms() + death_rnd((uint32_t) every);
+            (void) kill(pid[death_rnd(WORKERS)], SIGKILL);
         }
 
         deaths += collect(pid, when);
@@ -1333,12 +1336,12 @@ test_random_kills(void **state)
 
     used = getenv("KIT_SEED") ? strtoull(getenv("KIT_SEED"), NULL, 10)
                               : kv_now_ns() | 1;
-    seed = used;
+    death_seed = used;
 
     (void) snprintf(when, sizeof(when), "random kills, KIT_SEED=%llu",
                     (unsigned long long) used);
 
-    deaths = chaos(NULL, 3000, 30, 4 * SLOTS, when);
+    deaths = death_chaos(NULL, 3000, 30, 4 * SLOTS, when);
 
     assert_true(deaths >= 4 * SLOTS);
 }
@@ -1387,16 +1390,16 @@ test_heirs(void **state)
                 order[k].after = k == 0 ? 20 : 1;
             }
 
-            deaths = chaos(order, 50, 0, 2, points[i][0]);
-            clean_directory();
+            deaths = death_chaos(order, 50, 0, 2, points[i][0]);
+            death_clean_directory();
         }
 
         if (deaths < 2) {
             fail_msg("%s: nobody died at %s", points[i][0], points[i][1]);
         }
 
-        mark(points[i][0]);
-        mark(points[i][1]);
+        death_mark(points[i][0]);
+        death_mark(points[i][1]);
     }
 }
 
@@ -1407,15 +1410,15 @@ test_heirs(void **state)
 /* Runs `f` in a process that has entered the store, and is killed after. */
 
 static void
-child_dies(void (*f)(host_t *host))
+death_child_dies(void (*f)(host_t *host))
 {
     pid_t   pid;
     host_t  host;
 
-    pid = child();
+    pid = death_child();
 
     if (pid == 0) {
-        if (host_start(&host, kit.store) != KV_OK) {
+        if (host_start(&host, death_kit.store) != KV_OK) {
             _exit(1);
         }
 
@@ -1423,7 +1426,7 @@ child_dies(void (*f)(host_t *host))
         (void) kill(getpid(), SIGKILL);
     }
 
-    assert_true(killed(wait_for(pid, PATIENCE)));
+    assert_true(death_killed(death_wait_for(pid, PATIENCE)));
 }
 
 
@@ -1442,7 +1445,7 @@ in_epoch(host_t *host)
 /* Done in time?  A thread that hangs would keep the test from its end. */
 
 static void
-finish_within(host_t *host, kv_op_t **op, unsigned n, const char *what)
+death_finish_within(host_t *host, kv_op_t **op, unsigned n, const char *what)
 {
     kv_rc_t   rc;
     unsigned  i;
@@ -1482,29 +1485,29 @@ test_dead_reader(void **state)
 
     (void) state;
 
-    kit.size = 32 << 20;
-    assert_int_equal(kit_start(&kit), KV_OK);
-    assert_int_equal(host_start(&host, kit.store), KV_OK);
+    death_kit.size = 32 << 20;
+    assert_int_equal(kit_start(&death_kit), KV_OK);
+    assert_int_equal(host_start(&host, death_kit.store), KV_OK);
 
     assert_int_equal(kit_put(&host, 1, 1, 50000, NULL), KV_OK);
     assert_true(host_stop(&host));
 
-    child_dies(in_epoch);
+    death_child_dies(in_epoch);
 
-    assert_int_equal(host_start(&host, kit.store), KV_OK);
+    assert_int_equal(host_start(&host, death_kit.store), KV_OK);
 
     host.hold = true;
 
     for (i = 0; i < 3; i++) {
-        assert_int_equal(kv_store_clear(kit.store, &op[i]), KV_OK);
-        host_do(&host, kv_store_submit(kit.store, op[i]));
+        assert_int_equal(kv_store_clear(death_kit.store, &op[i]), KV_OK);
+        host_do(&host, kv_store_submit(death_kit.store, op[i]));
     }
 
     host.hold = false;
     host_do(&host, host.held);
     host.held = 0;
 
-    finish_within(&host, op, 3, "clear after clear");
+    death_finish_within(&host, op, 3, "clear after clear");
 
     wrong = kit_settle(&host);
     assert_string_equal(wrong ? wrong : "", "");
@@ -1512,23 +1515,23 @@ test_dead_reader(void **state)
     assert_int_equal(kit_put(&host, 1, 1, 50000, NULL), KV_OK);
     assert_true(host_stop(&host));
 
-    child_dies(in_epoch);
+    death_child_dies(in_epoch);
 
-    assert_int_equal(host_start(&host, kit.store), KV_OK);
+    assert_int_equal(host_start(&host, death_kit.store), KV_OK);
 
     host.hold = true;
     n = KV_RETIRED_MAX + 1000;
 
     for (i = 0; i < n; i++) {
         assert_int_equal(kit_begin_put(&host, 7, i + 1, 20, &op[i]), KV_OK);
-        host_do(&host, kv_store_submit(kit.store, op[i]));
+        host_do(&host, kv_store_submit(death_kit.store, op[i]));
     }
 
     host.hold = false;
     host_do(&host, host.held);
     host.held = 0;
 
-    finish_within(&host, op, n, "a full limbo");
+    death_finish_within(&host, op, n, "a full limbo");
 
     wrong = kit_settle(&host);
     assert_string_equal(wrong ? wrong : "", "");
@@ -1576,15 +1579,15 @@ test_snapshot_pin(void **state)
 
     (void) state;
 
-    assert_int_equal(kit_start(&kit), KV_OK);
-    assert_int_equal(host_start(&host, kit.store), KV_OK);
+    assert_int_equal(kit_start(&death_kit), KV_OK);
+    assert_int_equal(host_start(&host, death_kit.store), KV_OK);
     assert_int_equal(kit_put(&host, 1, 1, 50000, NULL), KV_OK);
     assert_true(host_stop(&host));
 
-    child_dies(in_large);
+    death_child_dies(in_large);
 
-    for (i = 0, scanned = 0; i < kit.store->zone->nworkers; i++) {
-        worker = &kit.store->zone->workers[i];
+    for (i = 0, scanned = 0; i < death_kit.store->zone->nworkers; i++) {
+        worker = &death_kit.store->zone->workers[i];
 
         assert_int_equal(atomic_load(&worker->epoch[KV_EPOCH_SCAN].value), 0);
         scanned += atomic_load(&worker->scanned) != 0;
@@ -1592,7 +1595,7 @@ test_snapshot_pin(void **state)
 
     assert_int_equal(scanned, 1);
 
-    assert_int_equal(host_start(&host, kit.store), KV_OK);
+    assert_int_equal(host_start(&host, death_kit.store), KV_OK);
     assert_int_equal(kit_put(&host, 1, 2, 100, NULL), KV_OK);
 
     wrong = kit_settle(&host);
@@ -1615,24 +1618,25 @@ test_background_claim(void **state)
 
     (void) state;
 
-    assert_int_equal(kit_start(&kit), KV_OK);
-    assert_int_equal(host_start(&host, kit.store), KV_OK);
+    assert_int_equal(kit_start(&death_kit), KV_OK);
+    assert_int_equal(host_start(&host, death_kit.store), KV_OK);
     assert_int_equal(kit_put(&host, 1, 1, 500, NULL), KV_OK);
     assert_true(host_stop(&host));
 
-    child_dies(in_snapshot);
+    death_child_dies(in_snapshot);
 
-    assert_int_equal(host_start(&host, kit.store), KV_OK);
+    assert_int_equal(host_start(&host, death_kit.store), KV_OK);
     assert_null(kit_settle(&host));
 
     /* the free slots there are, the dead one's among them */
 
-    pid = child();
+    pid = death_child();
 
     if (pid == 0) {
-        kit.store->worker = NULL;
-        (void) host_start(&other, kit.store);
-        atomic_store(&shared->background, (int) kit.store->number + 1);
+        death_kit.store->worker = NULL;
+        (void) host_start(&other, death_kit.store);
+        atomic_store(&death_shared->background,
+                     (int) death_kit.store->number + 1);
 
         for ( ;; ) {
             (void) pause();
@@ -1641,22 +1645,23 @@ test_background_claim(void **state)
 
     end = kit_now_ms() + PATIENCE;
 
-    while (atomic_load(&shared->background) == 0 && kit_now_ms() < end) {
+    while (atomic_load(&death_shared->background) == 0 && kit_now_ms() < end) {
         (void) usleep(500);
     }
 
-    (void) atomic_fetch_or(&kit.store->zone->requests, KV_REQUEST_SNAPSHOT);
+    (void) atomic_fetch_or(&death_kit.store->zone->requests,
+                           KV_REQUEST_SNAPSHOT);
 
-    while (atomic_load(&kit.store->zone->snapshots) == 0
+    while (atomic_load(&death_kit.store->zone->snapshots) == 0
            && kit_now_ms() < end)
     {
         host_turn(&host, 10);
     }
 
     (void) kill(pid, SIGKILL);
-    assert_true(killed(wait_for(pid, PATIENCE)));
+    assert_true(death_killed(death_wait_for(pid, PATIENCE)));
     assert_true(host_stop(&host));
-    assert_int_equal(atomic_load(&kit.store->zone->snapshots), 1);
+    assert_int_equal(atomic_load(&death_kit.store->zone->snapshots), 1);
 }
 
 
@@ -1697,11 +1702,11 @@ test_snapshot_end(void **state)
 
     (void) state;
 
-    kit.conf.sync = KV_SYNC_OFF;
-    assert_int_equal(kit_start(&kit), KV_OK);
-    assert_int_equal(host_start(&host, kit.store), KV_OK);
+    death_kit.conf.sync = KV_SYNC_OFF;
+    assert_int_equal(kit_start(&death_kit), KV_OK);
+    assert_int_equal(host_start(&host, death_kit.store), KV_OK);
 
-    zone = kit.store->zone;
+    zone = death_kit.store->zone;
 
     assert_int_equal(kit_put(&host, 1, 1, 500, NULL), KV_OK);
 
@@ -1715,15 +1720,15 @@ test_snapshot_end(void **state)
     assert_int_equal(atomic_load(&zone->wal.durable_lsn), 1);
     assert_true(host_stop(&host));
 
-    child_dies(half_applied);
+    death_child_dies(half_applied);
 
-    assert_int_equal(host_start(&host, kit.store), KV_OK);
+    assert_int_equal(host_start(&host, death_kit.store), KV_OK);
 
     /* nobody commits for a while */
 
     host.hold = true;
     (void) atomic_fetch_or(&zone->requests, KV_REQUEST_SNAPSHOT);
-    host_do(&host, kv_store_todo(kit.store));
+    host_do(&host, kv_store_todo(death_kit.store));
 
     host.hold = false;
     host_do(&host, host.held & KV_TODO_BACKGROUND);
@@ -1778,14 +1783,15 @@ test_heir_of_others(void **state)
 
     (void) state;
 
-    kit.conf.sync = KV_SYNC_OFF;
-    assert_int_equal(kit_start(&kit), KV_OK);
-    zone = kit.store->zone;
+    death_kit.conf.sync = KV_SYNC_OFF;
+    assert_int_equal(kit_start(&death_kit), KV_OK);
+    zone = death_kit.store->zone;
 
-    conf = kit.conf;
+    conf = death_kit.conf;
     conf.sync = KV_SYNC_ALWAYS;
-    assert_int_equal(kv_store_attach(&store, &conf, kit.mem, &kit.io->io,
-                                     kit.dirfd, &kit.err), KV_OK);
+    assert_int_equal(kv_store_attach(&store, &conf, death_kit.mem,
+                                     &death_kit.io->io,
+                                     death_kit.dirfd, &death_kit.err), KV_OK);
     assert_int_equal(kv_store_enter(store), KV_OK);
 
     memset(&other, 0, sizeof(other));
@@ -1793,11 +1799,11 @@ test_heir_of_others(void **state)
     assert_int_equal(kit_begin_put(&other, 1, 1, 500, &op), KV_OK);
     kv_store_unclaim(store, kv_store_submit(store, op));
 
-    child_dies(commits_others);
+    death_child_dies(commits_others);
     assert_int_equal(atomic_load(&op->state), KV_OP_TAKEN);
     assert_int_equal(atomic_load(&zone->wal.durable_lsn), 0);
 
-    assert_int_equal(host_start(&host, kit.store), KV_OK);
+    assert_int_equal(host_start(&host, death_kit.store), KV_OK);
     end = kit_now_ms() + PATIENCE;
 
     while (!kv_store_done(op, &rc) && kit_now_ms() < end) {
@@ -1834,13 +1840,13 @@ test_slots(void **state)
 
     (void) state;
 
-    assert_int_equal(kit_start(&kit), KV_OK);
+    assert_int_equal(kit_start(&death_kit), KV_OK);
 
     for (i = 0; i < 4 * SLOTS; i++) {
-        child_dies(enters_only);
+        death_child_dies(enters_only);
 
         if (i % 3 == 2) {
-            assert_int_equal(host_start(&host, kit.store), KV_OK);
+            assert_int_equal(host_start(&host, death_kit.store), KV_OK);
             assert_null(kit_settle(&host));
             assert_true(host_stop(&host));
         }
@@ -1849,16 +1855,16 @@ test_slots(void **state)
     /* all of them dead, and nobody had the time to clear away */
 
     for (i = 0; i < SLOTS; i++) {
-        atomic_store(&kit.store->zone->reap, 0);
+        atomic_store(&death_kit.store->zone->reap, 0);
 
-        if (kv_store_enter(kit.store) == KV_OK) {
-            kv_store_leave(kit.store);
+        if (kv_store_enter(death_kit.store) == KV_OK) {
+            kv_store_leave(death_kit.store);
         }
     }
 
     end = kit_now_ms() + PATIENCE;
 
-    while (host_start(&host, kit.store) != KV_OK) {
+    while (host_start(&host, death_kit.store) != KV_OK) {
         assert_true(kit_now_ms() < end);
         (void) usleep(1000);
     }
@@ -1884,7 +1890,7 @@ let_go(host_t *host, kv_op_t **op, unsigned n)
     host_do(host, host->held);
     host->held = 0;
 
-    finish_within(host, op, n, "all at once");
+    death_finish_within(host, op, n, "all at once");
 }
 
 
@@ -1971,9 +1977,9 @@ one_step(const char *point, void (*f)(host_t *host))
     unsigned     few;
     const char  *wrong;
 
-    kit.size = 8 << 20;
-    assert_int_equal(kit_start(&kit), KV_OK);
-    assert_int_equal(host_start(&host, kit.store), KV_OK);
+    death_kit.size = 8 << 20;
+    assert_int_equal(kit_start(&death_kit), KV_OK);
+    assert_int_equal(host_start(&host, death_kit.store), KV_OK);
 
     for (id = 0; id < FEW; id++) {
         assert_int_equal(kit_put(&host, id, 1, 500, NULL), KV_OK);
@@ -1996,11 +2002,11 @@ one_step(const char *point, void (*f)(host_t *host))
 
     assert_true(host_stop(&host));
 
-    child_dies(f);
+    death_child_dies(f);
     died = kit_now_ms();
-    mark(point);
+    death_mark(point);
 
-    assert_int_equal(host_start(&host, kit.store), KV_OK);
+    assert_int_equal(host_start(&host, death_kit.store), KV_OK);
 
     while (kit_put(&host, FEW, 1, 500, NULL) != KV_OK
            && kit_now_ms() - died <= SOON)
@@ -2009,7 +2015,7 @@ one_step(const char *point, void (*f)(host_t *host))
     }
 
     died = kit_now_ms() - died;
-    slowest = kv_max(slowest, died);
+    death_slowest = kv_max(death_slowest, died);
 
     if (died > SOON) {
         fail_msg("%s: the next write took %d ms", point, (int) died);
@@ -2022,16 +2028,16 @@ one_step(const char *point, void (*f)(host_t *host))
 
     wrong = kit_settle(&host);
     assert_string_equal(wrong ? wrong : "", "");
-    assert_int_equal(atomic_load(&kit.store->zone->rebuilds), 1);
+    assert_int_equal(atomic_load(&death_kit.store->zone->rebuilds), 1);
     assert_true(host_stop(&host));
 
-    kit_stop(&kit);
-    assert_int_equal(kit_start(&kit), KV_OK);
-    assert_int_equal(host_start(&host, kit.store), KV_OK);
+    kit_stop(&death_kit);
+    assert_int_equal(kit_start(&death_kit), KV_OK);
+    assert_int_equal(host_start(&host, death_kit.store), KV_OK);
     assert_int_equal(count_few(&host), few);
     assert_true(host_stop(&host));
 
-    clean_directory();
+    death_clean_directory();
 }
 
 
@@ -2088,17 +2094,17 @@ stuck_child(void (*f)(host_t *host))
     host_t    host;
     uint64_t  end;
 
-    atomic_store(&shared->stop, 0);
+    atomic_store(&death_shared->stop, 0);
 
-    pid = child();
+    pid = death_child();
 
     if (pid == 0) {
-        if (host_start(&host, kit.store) != KV_OK) {
+        if (host_start(&host, death_kit.store) != KV_OK) {
             _exit(1);
         }
 
         f(&host);
-        atomic_store(&shared->stop, 1);
+        atomic_store(&death_shared->stop, 1);
 
         for ( ;; ) {
             if (f == stuck_requests) {
@@ -2112,7 +2118,7 @@ stuck_child(void (*f)(host_t *host))
 
     end = kit_now_ms() + PATIENCE;
 
-    while (!atomic_load(&shared->stop)) {
+    while (!atomic_load(&death_shared->stop)) {
         assert_true(kit_now_ms() < end);
         (void) usleep(500);
     }
@@ -2126,7 +2132,7 @@ heap_used(void)
 {
     kv_heap_stat_t  st;
 
-    assert_int_equal(kv_store_heap_stat(kit.store, &st), KV_OK);
+    assert_int_equal(kv_store_heap_stat(death_kit.store, &st), KV_OK);
 
     return st.used;
 }
@@ -2150,17 +2156,17 @@ test_stuck(void **state)
 
     (void) state;
 
-    kit.size = 8 << 20;
-    kit.conf.snapshot = 0;
-    assert_int_equal(kit_start(&kit), KV_OK);
-    assert_int_equal(host_start(&host, kit.store), KV_OK);
+    death_kit.size = 8 << 20;
+    death_kit.conf.snapshot = 0;
+    assert_int_equal(kit_start(&death_kit), KV_OK);
+    assert_int_equal(host_start(&host, death_kit.store), KV_OK);
     assert_int_equal(kit_put(&host, 1, 1, 80000, NULL), KV_OK);
     assert_true(host_stop(&host));
 
     for (turn = 0; turn < 2; turn++) {
         pid = stuck_child(turn == 0 ? stuck_requests : stuck_reader);
 
-        assert_int_equal(host_start(&host, kit.store), KV_OK);
+        assert_int_equal(host_start(&host, death_kit.store), KV_OK);
         used = heap_used();
 
         if (turn == 0) {
@@ -2185,7 +2191,7 @@ test_stuck(void **state)
         }
 
         (void) kill(pid, SIGKILL);
-        assert_true(killed(wait_for(pid, PATIENCE)));
+        assert_true(death_killed(death_wait_for(pid, PATIENCE)));
         died = kit_now_ms();
 
         wrong = kit_settle(&host);
@@ -2195,7 +2201,7 @@ test_stuck(void **state)
         assert_true(host_stop(&host));
     }
 
-    assert_int_equal(atomic_load(&kit.store->zone->rebuilds), 0);
+    assert_int_equal(atomic_load(&death_kit.store->zone->rebuilds), 0);
 }
 
 
@@ -2213,7 +2219,7 @@ test_all_reached(void **state)
     }
 
     for (i = 0, n = 0; i < KV_FAILPOINTS; i++) {
-        if (!reached[i]) {
+        if (!death_reached[i]) {
             (void) fprintf(stderr, "nobody died at %s\n", kv_failpoint_name(i));
             n++;
         }
@@ -2222,33 +2228,35 @@ test_all_reached(void **state)
     if (getenv("KIT_SUM")) {
         (void) fprintf(stderr, "%d of %d points reached, after %d writes at "
                        "most; the others went on after %d ms at most\n",
-                       KV_FAILPOINTS - n, KV_FAILPOINTS, (int) most_acks,
-                       (int) slowest);
+                       KV_FAILPOINTS - n, KV_FAILPOINTS, (int) death_most_acks,
+                       (int) death_slowest);
     }
 
     assert_int_equal(n, 0);
 }
 
 
+#define TEST(name)                                                            \
+    cmocka_unit_test_setup_teardown(name, death_setup, death_teardown)
+
+
 int
 main(void)
 {
     const struct CMUnitTest  tests[] = {
-        cmocka_unit_test_setup_teardown(test_dead_reader, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_snapshot_pin, setup,
-                                        teardown),
-        cmocka_unit_test_setup_teardown(test_background_claim, setup,
-                                        teardown),
-        cmocka_unit_test_setup_teardown(test_snapshot_end, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_heir_of_others, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_slots, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_points, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_steps, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_calls, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_ways, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_stuck, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_heirs, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_random_kills, setup, teardown),
+        TEST(test_dead_reader),
+        TEST(test_snapshot_pin),
+        TEST(test_background_claim),
+        TEST(test_snapshot_end),
+        TEST(test_heir_of_others),
+        TEST(test_slots),
+        TEST(test_points),
+        TEST(test_steps),
+        TEST(test_calls),
+        TEST(test_ways),
+        TEST(test_stuck),
+        TEST(test_heirs),
+        TEST(test_random_kills),
         cmocka_unit_test(test_all_reached)
     };
 
