@@ -1,0 +1,634 @@
+
+/*
+ * The parent of the workers: it waits for deaths, sees that the others go on,
+ * and verifies what all of them noted.
+ */
+
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/kv_failpoint.h"
+#include "death_rig.h"
+
+
+#define STUCK     30000            /* ms in which the victim does nothing */
+#define ENOUGH    20000            /* writes of the victim to reach its point */
+#define ALONE     200              /* ms until the victim is left alone */
+#define CHILDREN  16               /* at a time, at most */
+
+
+shared_t  *death_shared;
+bool       death_reached[KV_FAILPOINTS];
+uint64_t   death_slowest;
+uint64_t   death_most_acks;
+
+static pid_t  children[CHILDREN];
+
+
+void
+death_mark(const char *name)
+{
+    int  i;
+
+    for (i = 0; i < KV_FAILPOINTS; i++) {
+        if (strcmp(kv_failpoint_name(i), name) == 0) {
+            death_reached[i] = true;
+        }
+    }
+}
+
+
+int
+death_setup(void **state)
+{
+    (void) state;
+
+    death_seed = 88172645463325252ull;
+
+    death_shared = mmap(NULL, sizeof(shared_t), PROT_READ|PROT_WRITE,
+                        MAP_SHARED|MAP_ANONYMOUS, -1, 0);
+    if (death_shared == MAP_FAILED) {
+        return -1;
+    }
+
+    death_open_kit();
+
+    return 0;
+}
+
+
+pid_t
+death_child(void)
+{
+    pid_t     pid;
+    unsigned  i;
+
+    for (i = 0; children[i]; i++) {
+        assert_true(i + 1 < CHILDREN);
+    }
+
+    pid = fork();
+    assert_true(pid >= 0);
+
+    if (pid == 0) {
+        (void) prctl(PR_SET_PDEATHSIG, SIGKILL);
+
+    } else {
+        children[i] = pid;
+    }
+
+    return pid;
+}
+
+
+static void
+reaped(pid_t pid)
+{
+    unsigned  i;
+
+    for (i = 0; i < CHILDREN; i++) {
+        if (children[i] == pid) {
+            children[i] = 0;
+        }
+    }
+}
+
+
+int
+death_teardown(void **state)
+{
+    unsigned  i;
+
+    (void) state;
+
+    for (i = 0; i < CHILDREN; i++) {
+        if (children[i]) {
+            (void) kill(children[i], SIGKILL);
+            (void) waitpid(children[i], NULL, 0);
+            children[i] = 0;
+        }
+    }
+
+    kit_close(&death_kit);
+
+    return munmap(death_shared, sizeof(shared_t));
+}
+
+
+int
+death_wait_for(pid_t pid, int ms)
+{
+    int       status;
+    uint64_t  end;
+
+    end = kit_now_ms() + (uint64_t) ms;
+
+    while (waitpid(pid, &status, WNOHANG) != pid) {
+        if (kit_now_ms() > end) {
+            return -1;
+        }
+
+        (void) usleep(500);
+    }
+
+    reaped(pid);
+
+    return status;
+}
+
+
+/*
+ * The victim's status.  As long as there is work another can be the committer
+ * all the time: now and then the victim is left alone, and then it writes
+ * only when the role is free, and so is given it.  How soon it gets to its
+ * point is the machine's affair, with how many writes is not.
+ */
+
+static int
+wait_for_victim(pid_t pid)
+{
+    int       status;
+    uint64_t  end, acks, last;
+
+    last = 0;
+    end = kit_now_ms() + STUCK;
+    status = death_wait_for(pid, ALONE);
+
+    while (status == -1 && kit_now_ms() < end && last < ENOUGH) {
+        atomic_store(&death_shared->rest, !atomic_load(&death_shared->rest));
+        status = death_wait_for(pid, ALONE);
+        acks = atomic_load(&death_shared->worker[0].acks);
+
+        if (acks != last) {
+            last = acks;
+            end = kit_now_ms() + STUCK;
+        }
+    }
+
+    atomic_store(&death_shared->rest, 0);
+    death_most_acks = kv_max(death_most_acks,
+                             atomic_load(&death_shared->worker[0].acks));
+
+    return status;
+}
+
+
+bool
+death_killed(int status)
+{
+    return status != -1 && WIFSIGNALED(status)
+           && WTERMSIG(status) == SIGKILL;
+}
+
+
+/* What the ledger says must be there is, through a worker's eyes. */
+
+static void
+verify(host_t *host, const char *when)
+{
+    kv_rc_t    rc;
+    uint32_t   w, k, id, low, high, version;
+    ledger_t  *l;
+
+    for (w = 0; w < WORKERS; w++) {
+
+        for (k = 0; k < KEYS; k++) {
+            l = &death_shared->worker[w].key[k];
+            id = w * 1000 + k;
+            low = atomic_load(&l->acked);
+            high = atomic_load(&l->issued);
+
+            rc = kit_get(host, id, &version, NULL);
+
+            if (rc == KV_NOT_FOUND) {
+
+                while (low <= high && !death_deletes(id, low)) {
+                    low++;
+                }
+
+                if (low <= high) {
+                    continue;
+                }
+            }
+
+            if (rc != KV_OK || version < low || version > high
+                || death_deletes(id, version))
+            {
+                fail_msg("%s: key %u: rc %d, version %u, acknowledged %u, "
+                         "issued %u", when, id, rc, rc ? 0 : version,
+                         atomic_load(&l->acked), high);
+            }
+        }
+    }
+}
+
+
+static void
+verify_all(const char *when)
+{
+    host_t       host;
+    const char  *wrong;
+    uint64_t     end;
+
+    end = kit_now_ms() + PATIENCE;
+
+    while (host_start(&host, death_kit.store) != KV_OK) {
+        assert_true(kit_now_ms() < end);
+        (void) usleep(1000);
+    }
+
+    wrong = kit_settle(&host);
+
+    if (wrong) {
+        fail_msg("%s: %s", when, wrong);
+    }
+
+    verify(&host, when);
+
+    assert_int_equal(!kv_state_writes(death_kit.store->zone), 0);
+    assert_true(host_stop(&host));
+
+    /* and again from disk */
+
+    kit_stop(&death_kit);
+
+    if (kit_start(&death_kit) != KV_OK) {
+        fail_msg("%s: %s", when, death_kit.err.text);
+    }
+
+    assert_int_equal(host_start(&host, death_kit.store), KV_OK);
+    verify(&host, when);
+
+    wrong = kit_settle(&host);
+
+    if (wrong) {
+        fail_msg("%s, restarted: %s", when, wrong);
+    }
+
+    assert_true(host_stop(&host));
+    kit_stop(&death_kit);
+}
+
+
+static void
+dump(void)
+{
+    unsigned    i;
+    kv_zone_t  *zone;
+
+    zone = death_kit.store->zone;
+
+    (void) fprintf(stderr, "state %u, phase %u, failed %u, generation %llu, "
+                   "queue %p, taken %p, committer %u, background %u, wants "
+                   "%u, reap %u, heap %s, limbo %u, old %u, next LSN %llu, "
+                   "applied %llu\n",
+                   atomic_load(&zone->state), atomic_load(&zone->phase),
+                   !kv_state_writes(zone),
+                   (unsigned long long) atomic_load(&zone->generation),
+                   (void *) atomic_load(&zone->queue),
+                   (void *) atomic_load(&zone->taken),
+                   atomic_load(&zone->committer),
+                   atomic_load(&zone->background),
+                   atomic_load(&zone->requests), atomic_load(&zone->reap),
+                   kv_heap_broken(zone->heap) ? "broken" : "whole",
+                   kv_epoch_count(&zone->retired), atomic_load(&zone->map.old),
+                   (unsigned long long) atomic_load(&zone->wal.next_lsn),
+                   (unsigned long long) atomic_load(&zone->applied_lsn));
+
+    for (i = 0; i < zone->nworkers; i++) {
+        (void) fprintf(stderr, "slot %u: in use %u, pid %d, generation %llu, "
+                       "epochs %llu %llu\n", i,
+                       atomic_load(&zone->workers[i].in_use),
+                       atomic_load(&zone->workers[i].pid),
+                       (unsigned long long)
+                       atomic_load(&zone->workers[i].generation),
+                       (unsigned long long)
+                       atomic_load(&zone->workers[i].epoch[0].value),
+                       (unsigned long long)
+                       atomic_load(&zone->workers[i].epoch[1].value));
+    }
+}
+
+
+/* Collects the dead; 0 in `pid` is one to be replaced. */
+
+static unsigned
+collect(pid_t *pid, const char *when)
+{
+    int       status;
+    pid_t     gone;
+    unsigned  w, deaths;
+
+    deaths = 0;
+
+    while ((gone = waitpid(-1, &status, WNOHANG)) > 0) {
+
+        for (w = 0; w < WORKERS && pid[w] != gone; w++) {
+            /* void */
+        }
+
+        if (w == WORKERS || !death_killed(status)) {
+            fail_msg("%s: a worker ended with %x", when, status);
+        }
+
+        reaped(gone);
+        pid[w] = 0;
+        deaths++;
+    }
+
+    return deaths;
+}
+
+
+static void
+replace(pid_t *pid)
+{
+    unsigned  w;
+
+    for (w = 0; w < WORKERS; w++) {
+        if (pid[w] == 0) {
+            pid[w] = death_spawn(w, NULL);
+        }
+    }
+}
+
+
+/* Every one in the set gets so much further, after some more deaths maybe. */
+
+static void
+progress(pid_t *pid, unsigned from, const char *when)
+{
+    unsigned  w;
+    uint64_t  acks[WORKERS], end;
+
+    for (w = from; w < WORKERS; w++) {
+        acks[w] = atomic_load(&death_shared->worker[w].acks);
+    }
+
+    end = kit_now_ms() + PATIENCE;
+
+    for (w = from; w < WORKERS; w++) {
+
+        while (atomic_load(&death_shared->worker[w].acks) < acks[w] + 20) {
+            if (kit_now_ms() > end) {
+                dump();
+
+                if (getenv("KIT_LOG")) {
+                    (void) usleep(20000000);
+                }
+
+                fail_msg("%s: worker %u hangs", when, w);
+            }
+
+            if (from == 0 && collect(pid, when)) {
+                replace(pid);
+            }
+
+            (void) usleep(500);
+        }
+    }
+}
+
+
+/*
+ * After a death: each of the others gets something done, and soon.  The time in
+ * which the machine does not let us run, who only sleep, is not theirs either.
+ */
+
+static void
+others_go_on(unsigned from, const char *when)
+{
+    bool      all;
+    unsigned  w;
+    uint64_t  now, last, waited, acks[WORKERS];
+
+    last = kit_now_ms();
+    waited = 0;
+
+    for (w = from; w < WORKERS; w++) {
+        acks[w] = atomic_load(&death_shared->worker[w].acks);
+    }
+
+    do {
+        (void) usleep(500);
+
+        now = kit_now_ms();
+        waited += kv_min(now - last, UINT64_C(10));
+        last = now;
+
+        for (w = from, all = true; w < WORKERS; w++) {
+            all = all && atomic_load(&death_shared->worker[w].acks) != acks[w];
+        }
+
+    } while (!all && waited <= SOON);
+
+    if (!all) {
+        dump();
+        fail_msg("%s: not all of the others have gone on after %d ms", when,
+                 SOON);
+    }
+
+    death_slowest = kv_max(death_slowest, waited);
+}
+
+
+static void
+stop_workers(pid_t *pid, bool orders, const char *when)
+{
+    int       status;
+    unsigned  w;
+
+    atomic_store(&death_shared->stop, 1);
+
+    for (w = 0; w < WORKERS; w++) {
+        status = death_wait_for(pid[w], PATIENCE);
+
+        if (status == -1) {
+            (void) kill(pid[w], SIGABRT);
+        }
+
+        if (status != 0 && !(orders && death_killed(status))) {
+            fail_msg("%s: worker %u ended with %x", when, w, status);
+        }
+    }
+
+    for (w = 0; w < WORKERS; w++) {
+        if (atomic_load(&death_shared->worker[w].errors)) {
+            fail_msg("%s: worker %u: %s", when, w,
+                     death_shared->worker[w].text);
+        }
+    }
+}
+
+
+bool
+death_in_background(const order_t *order)
+{
+    return order->how == DIE_POINT
+           && (strncmp(order->point, "BACKGROUND", 10) == 0
+               || strncmp(order->point, "SPARE", 5) == 0
+               || strncmp(order->point, "SNAPSHOT", 8) == 0
+               || strncmp(order->point, "PURGING", 7) == 0);
+}
+
+
+void
+death_one_death(const order_t *order, const char *when)
+{
+    int       status;
+    pid_t     pid[WORKERS];
+    unsigned  w;
+
+    memset((void *) death_shared, 0, sizeof(shared_t));
+
+    if (kit_start(&death_kit) != KV_OK) {
+        fail_msg("%s: %s", when, death_kit.err.text);
+    }
+
+    if (order->how == DIE_CALL || death_in_background(order)) {
+        atomic_store(&death_shared->background, 1);
+    }
+
+    for (w = 0; w < WORKERS; w++) {
+        pid[w] = death_spawn(w, w == 0 ? order : NULL);
+    }
+
+    status = wait_for_victim(pid[0]);
+    atomic_store(&death_shared->background, 0);
+
+    if (order->how == DIE_LEAVE ? status != 0 : !death_killed(status)) {
+        fail_msg("%s: the victim ended with %x", when, status);
+    }
+
+    others_go_on(1, when);
+    progress(pid, 1, when);
+
+    if (order->how == DIE_POINT) {
+        death_mark(order->point);
+    }
+
+    /* whoever takes its place */
+
+    pid[0] = death_spawn(0, NULL);
+    progress(pid, 0, when);
+
+    stop_workers(pid, false, when);
+    verify_all(when);
+}
+
+
+void
+death_clean_directory(void)
+{
+    kit_close(&death_kit);
+    death_open_kit();
+}
+
+
+unsigned
+death_chaos(const order_t *order, int ms, int every, unsigned least,
+    const char *when)
+{
+    pid_t     pid[WORKERS];
+    uint64_t  end, next, late;
+    unsigned  w, deaths;
+
+    memset((void *) death_shared, 0, sizeof(shared_t));
+
+    if (kit_start(&death_kit) != KV_OK) {
+        fail_msg("%s: %s", when, death_kit.err.text);
+    }
+
+    for (w = 0; w < WORKERS; w++) {
+        pid[w] = death_spawn(w, order && order[w].point ? &order[w] : NULL);
+    }
+
+    deaths = 0;
+    end = kit_now_ms() + (uint64_t) ms;
+    late = kit_now_ms() + PATIENCE;
+    next = kit_now_ms();
+
+    while (kit_now_ms() < end || (deaths < least && kit_now_ms() < late)) {
+
+        if (every && kit_now_ms() >= next) {
+            next = kit_now_ms() + death_rnd((uint32_t) every);
+            (void) kill(pid[death_rnd(WORKERS)], SIGKILL);
+        }
+
+        deaths += collect(pid, when);
+
+        /* with orders, the heir must be one who has them */
+
+        if (every || deaths >= least) {
+            replace(pid);
+        }
+
+        (void) usleep(500);
+    }
+
+    replace(pid);
+
+    progress(pid, 0, when);
+    stop_workers(pid, order != NULL, when);
+    verify_all(when);
+
+    return deaths;
+}
+
+
+void
+death_child_dies(void (*f)(host_t *host))
+{
+    pid_t   pid;
+    host_t  host;
+
+    pid = death_child();
+
+    if (pid == 0) {
+        if (host_start(&host, death_kit.store) != KV_OK) {
+            _exit(1);
+        }
+
+        f(&host);
+        (void) kill(getpid(), SIGKILL);
+    }
+
+    assert_true(death_killed(death_wait_for(pid, PATIENCE)));
+}
+
+
+void
+death_finish_within(host_t *host, kv_op_t **op, unsigned n, const char *what)
+{
+    kv_rc_t   rc;
+    unsigned  i;
+    uint64_t  end;
+
+    end = kit_now_ms() + PATIENCE;
+
+    for (i = 0; i < n; i++) {
+
+        while (!kv_store_done(op[i], &rc)) {
+            if (kit_now_ms() > end) {
+                (void) fprintf(stderr, "%s: operation %u hangs\n", what, i);
+                abort();
+            }
+
+            host_turn(host, 10);
+        }
+
+        assert_int_equal(rc, KV_OK);
+        kv_store_release(host->store, op[i]);
+    }
+}

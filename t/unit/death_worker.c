@@ -1,0 +1,520 @@
+
+/*
+ * A worker as the tests of death start them: it puts, deletes and reads its own
+ * keys, notes what was acknowledged, and dies as it is told.
+ */
+
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <unistd.h>
+
+#include "base/kv_failpoint.h"
+#include "death_rig.h"
+
+
+typedef struct {
+    kv_op_t   *op;
+    uint32_t   key;
+    uint32_t   version;
+} flight_t;
+
+
+typedef struct {
+    host_t     host;
+    worker_t  *me;
+    flight_t   flight[FLIGHT];
+    unsigned   head;
+    unsigned   n;
+} run_t;
+
+
+kit_t     death_kit;
+uint64_t  death_seed;
+
+static kv_io_t  under;             /* the table that ours is put over */
+static order_t  dying;             /* DIE_CALL: what this process is to do */
+
+
+uint32_t
+death_rnd(uint32_t n)
+{
+    death_seed ^= death_seed << 13;
+    death_seed ^= death_seed >> 7;
+    death_seed ^= death_seed << 17;
+
+    return (uint32_t) (death_seed >> 16) % n;
+}
+
+
+static uint32_t
+mix(uint32_t id, uint32_t version)
+{
+    uint64_t  x;
+
+    x = ((uint64_t) id << 32 | version) * UINT64_C(0x9e3779b97f4a7c15);
+
+    return (uint32_t) (x >> 33);
+}
+
+
+bool
+death_deletes(uint32_t id, uint32_t version)
+{
+    return version == 0 || mix(id, version) % 8 == 0;
+}
+
+
+static uint32_t
+length_of(uint32_t id, uint32_t version)
+{
+    uint32_t  m;
+
+    m = mix(id, version) / 8;
+
+    if (m % 16 == 0) {
+        return 33000 + m / 16 % 60000;
+    }
+
+    return 8 + m % 600;
+}
+
+
+static void
+call(call_t call, bool late)
+{
+    static atomic_int  n;          /* two threads call */
+
+    if (dying.how == DIE_CALL && dying.call == (int) call
+        && dying.late == late && atomic_fetch_add(&n, 1) + 1 == dying.after)
+    {
+        (void) kill(getpid(), SIGKILL);
+    }
+}
+
+
+static int
+die_open(kv_io_t *io, int dirfd, const char *name, int flags)
+{
+    int  fd;
+
+    if (!(flags & O_CREAT)) {
+        return under.open(io, dirfd, name, flags);
+    }
+
+    call(CALL_OPEN, false);
+    fd = under.open(io, dirfd, name, flags);
+    call(CALL_OPEN, true);
+
+    return fd;
+}
+
+
+static int
+die_fallocate(kv_io_t *io, int fd, off_t offset, off_t len)
+{
+    int  rc;
+
+    call(CALL_FALLOCATE, false);
+    rc = under.fallocate(io, fd, offset, len);
+    call(CALL_FALLOCATE, true);
+
+    return rc;
+}
+
+
+static int
+die_fsync(kv_io_t *io, int fd)
+{
+    int  rc;
+
+    call(CALL_FSYNC, false);
+    rc = under.fsync(io, fd);
+    call(CALL_FSYNC, true);
+
+    return rc;
+}
+
+
+static int
+die_rename(kv_io_t *io, int dirfd, const char *from, const char *to)
+{
+    int  rc;
+
+    call(CALL_RENAME, false);
+    rc = under.rename(io, dirfd, from, to);
+    call(CALL_RENAME, true);
+
+    return rc;
+}
+
+
+static int
+die_unlink(kv_io_t *io, int dirfd, const char *name)
+{
+    int  rc;
+
+    call(CALL_UNLINK, false);
+    rc = under.unlink(io, dirfd, name);
+    call(CALL_UNLINK, true);
+
+    return rc;
+}
+
+
+void
+death_open_kit(void)
+{
+    kit_open(&death_kit, ZONE, SLOTS);
+    death_kit.io->fast = true;
+    death_kit.conf.segment = 256 << 10;
+    death_kit.conf.max_value = 100000;
+    death_kit.conf.snapshot = 1 << 20;
+
+    under = death_kit.io->io;
+    death_kit.io->io.open = die_open;
+    death_kit.io->io.fallocate = die_fallocate;
+    death_kit.io->io.fsync = die_fsync;
+    death_kit.io->io.rename = die_rename;
+    death_kit.io->io.unlink = die_unlink;
+}
+
+
+static void
+forget(void *data)
+{
+    run_t  *run = data;
+
+    run->n = 0;
+    (void) atomic_fetch_add(&run->me->resets, 1);
+}
+
+
+static void
+error(worker_t *me, kv_rc_t rc, const char *what)
+{
+    (void) snprintf(me->text, sizeof(me->text), "%s: %d", what, rc);
+    atomic_store(&me->last_error, (uint32_t) -rc);
+    (void) atomic_fetch_add(&me->errors, 1);
+}
+
+
+static void
+deliver(run_t *run)
+{
+    kv_rc_t    rc;
+    flight_t  *f;
+
+    while (run->n) {
+        f = &run->flight[run->head];
+
+        if (!kv_store_done(f->op, &rc)) {
+            return;
+        }
+
+        kv_store_release(run->host.store, f->op);
+
+        if (rc == KV_OK) {
+            if (atomic_load(&run->me->key[f->key].acked) >= f->version) {
+                error(run->me, rc, "acknowledged twice, or out of order");
+            }
+
+            atomic_store(&run->me->key[f->key].acked, f->version);
+            (void) atomic_fetch_add(&run->me->acks, 1);
+
+        } else if (rc == KV_UNAVAILABLE) {
+            (void) atomic_fetch_add(&run->me->unavailable, 1);
+
+        } else {
+            error(run->me, rc, "an operation failed");
+        }
+
+        run->head = (run->head + 1) % FLIGHT;
+        run->n--;
+    }
+}
+
+
+/* Its own keys are read back: nobody else writes them. */
+
+static void
+look(run_t *run, unsigned base, uint32_t k)
+{
+    char         key[32];
+    size_t       n;
+    kv_rc_t      rc;
+    kv_op_t     *op;
+    uint32_t     version, low, high;
+    kv_entry_t  *e;
+
+    low = atomic_load(&run->me->key[k].acked);
+    high = atomic_load(&run->me->key[k].issued);
+
+    n = kit_key(base + k, key);
+    rc = kv_store_read(run->host.store, key, n, &e);
+
+    if (rc == KV_UNAVAILABLE) {
+        return;
+    }
+
+    if (rc == KV_OK) {
+        if (!kit_check(e, base + k, &version)) {
+            error(run->me, KV_DAMAGED, "torn");
+
+        } else if (version < low || version > high) {
+            error(run->me, rc, "an old value came back");
+        }
+
+        /* and a large one is sent */
+
+        op = NULL;
+
+        if (e->flags & KV_ENTRY_PIECES
+            && kv_store_pin(run->host.store, e, &op) != KV_OK)
+        {
+            op = NULL;
+        }
+
+        kv_store_read_done(run->host.store);
+
+        if (op) {
+            kv_store_release(run->host.store, op);
+        }
+
+        return;
+    }
+
+    while (low <= high && !death_deletes(base + k, low)) {
+        low++;
+    }
+
+    if (low > high) {
+        error(run->me, rc, "an acknowledged value is gone");
+    }
+}
+
+
+static void
+submit(run_t *run, unsigned base, uint32_t k)
+{
+    char       key[32];
+    size_t     n;
+    kv_rc_t    rc;
+    uint32_t   version;
+    flight_t  *f;
+
+    version = atomic_load(&run->me->key[k].issued) + 1;
+    f = &run->flight[(run->head + run->n) % FLIGHT];
+
+    if (death_deletes(base + k, version)) {
+        n = kit_key(base + k, key);
+        rc = kv_store_delete(run->host.store, key, (uint16_t) n, &f->op);
+
+    } else {
+        rc = kit_begin_put(&run->host, base + k, version,
+                           length_of(base + k, version), &f->op);
+    }
+
+    if (rc == KV_UNAVAILABLE) {
+        (void) atomic_fetch_add(&run->me->unavailable, 1);
+        host_turn(&run->host, 2);
+        return;
+    }
+
+    if (rc != KV_OK) {
+        error(run->me, rc, "an operation could not begin");
+        return;
+    }
+
+    f->key = k;
+    f->version = version;
+    run->n++;
+
+    atomic_store(&run->me->key[k].issued, version);
+
+    host_do(&run->host, kv_store_submit(run->host.store, f->op));
+}
+
+
+static void
+die(run_t *run, const order_t *order)
+{
+    kv_rc_t      rc;
+    kv_op_t     *op;
+    char         key[32];
+    size_t       n;
+    kv_entry_t  *e;
+
+    static char  data[150000];
+
+    switch (order->how) {
+
+    case DIE_HEAP:
+        (void) kv_heap_lock(run->host.store->zone->heap);
+        break;
+
+    case DIE_BUILDING:
+        (void) kv_store_put(run->host.store, "unfinished", 10,
+                            KV_LENGTH_UNKNOWN, &op);
+        (void) kv_store_write(run->host.store, op, 0, data, 90000);
+        (void) kv_store_put(run->host.store, "unfinished", 10, 90000, &op);
+        (void) kv_store_put(run->host.store, "unfinished", 10, 90, &op);
+        (void) kv_store_upload(run->host.store, "unfinished", 10, 150000, 10,
+                               &op);
+        (void) kv_store_write(run->host.store, op, 0, data, 80000);
+        break;
+
+    case DIE_PINNED:
+    case DIE_EPOCH:
+        do {
+            rc = kit_begin_put(&run->host, 1000000, 1, 90000, &op);
+
+            if (rc == KV_OK) {
+                rc = host_run(&run->host, op);
+            }
+
+        } while (rc != KV_OK);
+
+        n = kit_key(1000000, key);
+
+        if (kv_store_read(run->host.store, key, n, &e) != KV_OK) {
+            error(run->me, KV_NOT_FOUND, "the victim's own key");
+        }
+
+        if (order->how == DIE_PINNED) {
+            if (kv_store_pin(run->host.store, e, &op) != KV_OK) {
+                error(run->me, KV_ERROR, "no pin");
+            }
+
+            kv_store_read_done(run->host.store);
+        }
+
+        break;
+
+    default:
+        return;
+    }
+
+    (void) kill(getpid(), SIGKILL);
+}
+
+
+bool
+death_leaves(const order_t *order)
+{
+    return order->how == DIE_POINT && strcmp(order->point, "LEAVING") == 0;
+}
+
+
+static void
+work(unsigned number, const order_t *order)
+{
+    bool      alone;
+    run_t     run;
+    uint32_t  base, left;
+
+    memset(&run, 0, sizeof(run));
+    run.me = &death_shared->worker[number];
+    base = number * 1000;
+    death_seed += (uint64_t) getpid() << 20;
+
+    if (order && order->how == DIE_POINT) {
+        kv_failpoint_arm(order->point, order->after);
+    }
+
+    /* slots of the dead come back when the living have reaped them */
+
+    while (host_start(&run.host, death_kit.store) != KV_OK) {
+        if (atomic_load(&death_shared->stop)) {
+            _exit(0);
+        }
+
+        (void) usleep(1000);
+    }
+
+    run.host.on_reset = forget;
+    run.host.ctx = &run;
+
+    if (order && order->how == DIE_CALL) {
+        dying = *order;
+    }
+
+    host_turn(&run.host, 0);
+
+    left = order && (order->how > DIE_CALL || death_leaves(order)) ? 200
+                                                                   : UINT32_MAX;
+
+    while (!atomic_load(&death_shared->stop)) {
+
+        run.host.no_background = atomic_load(&death_shared->background)
+                                 && atomic_load(&death_shared->background)
+                                    != (int) number + 1;
+
+        alone = atomic_load(&death_shared->rest);
+
+        if (run.n < FLIGHT && death_rnd(8) && (order || !alone)) {
+
+            /* a committer that lingers would keep the role for the next */
+
+            if (alone && atomic_load(&death_kit.store->zone->committer)) {
+                host_turn(&run.host, 1);
+
+            } else {
+                submit(&run, base, death_rnd(KEYS));
+            }
+
+        } else if (run.n == FLIGHT) {
+            host_turn(&run.host, KV_STORE_WATCH);
+
+        } else {
+            host_turn(&run.host, alone && !order ? 10 : 0);
+        }
+
+        deliver(&run);
+        look(&run, base, death_rnd(KEYS));
+
+        if (left-- == 0) {
+
+            if (order->how == DIE_LEAVE || death_leaves(order)) {
+                host_do(&run.host, kv_store_todo(run.host.store));
+                (void) host_stop(&run.host);
+                _exit(0);
+            }
+
+            die(&run, order);
+        }
+    }
+
+    while (run.n) {
+        host_turn(&run.host, KV_STORE_WATCH);
+        deliver(&run);
+    }
+
+    if (!host_stop(&run.host)) {
+        error(run.me, KV_BUSY, "a thread did not end");
+    }
+
+    _exit(0);
+}
+
+
+pid_t
+death_spawn(unsigned number, const order_t *order)
+{
+    pid_t  pid;
+
+    pid = death_child();
+
+    if (pid == 0) {
+        work(number, order);
+    }
+
+    return pid;
+}

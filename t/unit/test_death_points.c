@@ -1,0 +1,380 @@
+
+/*
+ * A worker dies at a named point.  The others go on within a second, what was
+ * acknowledged is there, in memory and on disk, and what the dead one had is
+ * freed to the byte.  Every point in kv_failpoint.h is reached: who adds one
+ * sees test_all_reached fail until a test here dies there.
+ */
+
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <stdlib.h>
+
+#include "death_rig.h"
+
+
+/* Points that are on nobody's usual way have tests of their own. */
+
+static bool
+usual(const char *name)
+{
+    unsigned  i;
+
+    static const char *const  others[] = {
+        /* test_heirs */
+        "HEAP_FORMAT", "RESETTING", "TAKEOVER", "DEAD_LOCKED", "REAPING",
+        "QUIESCING", "REBUILDING", "RECOVERING",
+        /* test_steps */
+        "GROWING", "CLEARED", "SWEEPING", "COMPACTING"
+    };
+
+    for (i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+        if (strcmp(name, others[i]) == 0) {
+            return false;
+        }
+    }
+
+    return true;
+}
+
+
+/* Not by every operation. */
+
+static bool
+seldom(const order_t *order)
+{
+    return death_in_background(order) || strcmp(order->point,
+                                                "COMMIT_LOCKED") == 0
+           || strcmp(order->point, "UNCLAIMED") == 0;
+}
+
+
+static void
+test_points(void **state)
+{
+    int       i, k;
+    char      when[64];
+    order_t   order;
+
+    static const int  afters[] = { 1, 37 };
+
+    (void) state;
+
+    for (i = 0; i < KV_FAILPOINTS; i++) {
+
+        if (!usual(kv_failpoint_name(i))) {
+            continue;
+        }
+
+        for (k = 0; k < 2; k++) {
+            order.how = DIE_POINT;
+            order.point = kv_failpoint_name(i);
+            order.after = seldom(&order) ? k + 1 : afters[k];
+
+            if (k && (strcmp(order.point, "SLOT_TAKEN") == 0
+                      || death_leaves(&order)))
+            {
+                continue;            /* once in a life */
+            }
+
+            (void) snprintf(when, sizeof(when), "%s, %d", order.point,
+                            order.after);
+
+            if (getenv("KIT_LOG")) {
+                (void) fprintf(stderr, "---- %s\n", when);
+            }
+
+            death_one_death(&order, when);
+            death_clean_directory();
+        }
+    }
+}
+
+
+#define FEW   300u                 /* keys that are there before */
+#define MANY  9000u                /* and that make the map grow */
+
+
+/* Submits all that `host` was told to hold, as one. */
+
+static void
+let_go(host_t *host, kv_op_t **op, unsigned n)
+{
+    host->hold = false;
+    host_do(host, host->held);
+    host->held = 0;
+
+    death_finish_within(host, op, n, "all at once");
+}
+
+
+static void
+grows(host_t *host)
+{
+    unsigned   i, n;
+
+    static kv_op_t  *op[500];
+
+    kv_failpoint_arm("GROWING", 3);
+
+    for (i = 0; i < MANY; i += n) {
+        host->hold = true;
+
+        for (n = 0; n < 500; n++) {
+            (void) kit_begin_put(host, 1000000 + i + n, 1, 8, &op[n]);
+            host_do(host, kv_store_submit(host->store, op[n]));
+        }
+
+        let_go(host, op, n);
+    }
+}
+
+
+static void
+clears(host_t *host)
+{
+    kv_failpoint_arm("CLEARED", 1);
+    (void) kit_clear(host);
+}
+
+
+static void
+sweeps(host_t *host)
+{
+    kv_failpoint_arm("SWEEPING", 40);
+    (void) kit_clear(host);
+}
+
+
+static void
+compacts(host_t *host)
+{
+    kv_op_t  *op;
+
+    kv_failpoint_arm("COMPACTING", 5);
+    (void) kv_store_reserve(host->store, 4 << 20, 0, &op);
+    (void) host_run(host, op);
+}
+
+
+/* How many of the first keys are there, whole. */
+
+static unsigned
+count_few(host_t *host)
+{
+    kv_rc_t   rc;
+    uint32_t  id, version;
+    unsigned  n;
+
+    for (id = 0, n = 0; id < FEW; id++) {
+        rc = kit_get(host, id, &version, NULL);
+
+        if (rc == KV_OK) {
+            assert_int_equal(version, 1);
+            n++;
+
+        } else {
+            assert_int_equal(rc, KV_NOT_FOUND);
+        }
+    }
+
+    return n;
+}
+
+
+static void
+one_step(const char *point, void (*f)(host_t *host))
+{
+    host_t       host;
+    uint32_t     id, n;
+    uint64_t     died;
+    unsigned     few;
+    const char  *wrong;
+
+    death_kit.size = 8 << 20;
+    assert_int_equal(kit_start(&death_kit), KV_OK);
+    assert_int_equal(host_start(&host, death_kit.store), KV_OK);
+
+    for (id = 0; id < FEW; id++) {
+        assert_int_equal(kit_put(&host, id, 1, 500, NULL), KV_OK);
+    }
+
+    /* a zone of sparse pages: those who filled it are gone */
+
+    if (f == compacts) {
+
+        for (n = 0; kit_put(&host, 1000 + n, 1, 3000, NULL) == KV_OK; n++) {
+            /* void */
+        }
+
+        for (id = 0; id < n; id++) {
+            if (id % 10) {
+                assert_int_equal(kit_delete(&host, 1000 + id), KV_OK);
+            }
+        }
+    }
+
+    assert_true(host_stop(&host));
+
+    death_child_dies(f);
+    died = kit_now_ms();
+    death_mark(point);
+
+    assert_int_equal(host_start(&host, death_kit.store), KV_OK);
+
+    while (kit_put(&host, FEW, 1, 500, NULL) != KV_OK
+           && kit_now_ms() - died <= SOON)
+    {
+        host_turn(&host, 1);
+    }
+
+    died = kit_now_ms() - died;
+    death_slowest = kv_max(death_slowest, died);
+
+    if (died > SOON) {
+        fail_msg("%s: the next write took %d ms", point, (int) died);
+    }
+
+    /* what was being applied was durable */
+
+    few = count_few(&host);
+    assert_int_equal(few, f == clears || f == sweeps ? 0 : FEW);
+
+    wrong = kit_settle(&host);
+    assert_string_equal(wrong ? wrong : "", "");
+    assert_int_equal(atomic_load(&death_kit.store->zone->rebuilds), 1);
+    assert_true(host_stop(&host));
+
+    kit_stop(&death_kit);
+    assert_int_equal(kit_start(&death_kit), KV_OK);
+    assert_int_equal(host_start(&host, death_kit.store), KV_OK);
+    assert_int_equal(count_few(&host), few);
+    assert_true(host_stop(&host));
+
+    death_clean_directory();
+}
+
+
+static void
+test_steps(void **state)
+{
+    (void) state;
+
+    one_step("GROWING", grows);
+    one_step("CLEARED", clears);
+    one_step("SWEEPING", sweeps);
+    one_step("COMPACTING", compacts);
+}
+
+
+/* One dies with the heap, and who rebuilds, too; or who clears up. */
+
+static void
+test_heirs(void **state)
+{
+    order_t   order[WORKERS];
+    unsigned  i, k, deaths, tries;
+
+    static const char *const  points[][2] = {
+        { "HEAP_ALLOC", "REBUILDING" },
+        { "APPLYING", "REBUILDING" },
+        { "WRITTEN", "REAPING" },
+        { "BUILDING", "REAPING" },
+        { "TAKEN", "TAKEN" },
+        { "SWAPPED", "WRITTEN" },
+        { "SYNCED", "APPLIED" },
+        { "WRITTEN", "APPLYING" },
+        { "REPORTING", "NAMED" },
+        { "LINKED", "HEAP_FORMAT" },
+        { "HEAP_FREE", "RECOVERING" },
+        { "APPLYING", "QUIESCING" },
+        { "FREEING", "RESETTING" },
+        { "TAKEN", "TAKEOVER" },
+        { "WRITE", "DEAD_LOCKED" },
+        { "SNAPSHOT_COPY", "REAPING" }
+    };
+
+    (void) state;
+
+    for (i = 0; i < sizeof(points) / sizeof(points[0]); i++) {
+        deaths = 0;
+
+        /* on a busy machine an heir may find that all is done already */
+
+        for (tries = 0; deaths < 2 && tries < 10; tries++) {
+            memset(order, 0, sizeof(order));
+
+            for (k = 0; k < WORKERS; k++) {
+                order[k].how = DIE_POINT;
+                order[k].point = points[i][k != 0];
+                order[k].after = k == 0 ? 20 : 1;
+            }
+
+            deaths = death_chaos(order, 50, 0, 2, points[i][0]);
+            death_clean_directory();
+        }
+
+        if (deaths < 2) {
+            fail_msg("%s: nobody died at %s", points[i][0], points[i][1]);
+        }
+
+        death_mark(points[i][0]);
+        death_mark(points[i][1]);
+    }
+}
+
+
+/* By all the tests before. */
+
+static void
+test_all_reached(void **state)
+{
+    int  i, n;
+
+    (void) state;
+
+    if (getenv("KIT_TEST")) {
+        skip();
+    }
+
+    for (i = 0, n = 0; i < KV_FAILPOINTS; i++) {
+        if (!death_reached[i]) {
+            (void) fprintf(stderr, "nobody died at %s\n", kv_failpoint_name(i));
+            n++;
+        }
+    }
+
+    if (getenv("KIT_SUM")) {
+        (void) fprintf(stderr, "%d of %d points reached, after %d writes at "
+                       "most; the others went on after %d ms at most\n",
+                       KV_FAILPOINTS - n, KV_FAILPOINTS, (int) death_most_acks,
+                       (int) death_slowest);
+    }
+
+    assert_int_equal(n, 0);
+}
+
+
+#define TEST(name)                                                            \
+    cmocka_unit_test_setup_teardown(name, death_setup, death_teardown)
+
+
+int
+main(void)
+{
+    const struct CMUnitTest  tests[] = {
+        TEST(test_points),
+        TEST(test_steps),
+        TEST(test_heirs),
+        cmocka_unit_test(test_all_reached)
+    };
+
+    cmocka_set_test_filter(getenv("KIT_TEST"));
+
+    return cmocka_run_group_tests_name("death points", tests, NULL, NULL);
+}
