@@ -239,7 +239,9 @@ outlives_a_kill()
 mkdir objs
 printf 'binary: objs/nginx\nobjs/nginx: objs/a\n\tcp objs/a $@\n' \
     >objs/Makefile
-printf 'objs/a:\n\t>$@; test ! -e ../kill || { kill -9 $$PPID; exit; }; echo whole >$@\n' \
+printf 'objs/a:\n\t>$@; test ! -e ../kill || { kill -9 $$PPID; exit; }; ' \
+    >>objs/Makefile
+printf 'echo whole >$@\n' \
     >>objs/Makefile
 END
     chmod +x "$tree/configure"
@@ -469,7 +471,7 @@ test_lc()
         skipped=$(( skipped + ${#stages[@]} ))
 
         if have clstr; then
-            echo "lc:    skipped: clstr, which is here, needs Docker and an image"
+            echo "lc:    skipped: clstr needs Docker and an image"
         else
             echo "lc:    skipped: neither lc nor clstr is in PATH"
         fi

@@ -28,10 +28,18 @@ my $s = KV::Test->new(
     }
 END
     server => 'client_body_buffer_size 64k;
-        location = /copy { internal; proxy_pass http://127.0.0.1:%%port%%/kv/copy; }
+        location = /copy {
+            internal;
+            proxy_pass http://127.0.0.1:%%port%%/kv/copy;
+        }
         location /mirrored/ { kv main; mirror /copy; }
-        location /front/ { proxy_pass http://127.0.0.1:%%port%%/kv/; mirror /kv/shadow; }
-        location /bare/ { proxy_pass http://127.0.0.1:%%port%%/kv/; mirror /kv/shadow2;
+        location /front/ {
+            proxy_pass http://127.0.0.1:%%port%%/kv/;
+            mirror /kv/shadow;
+        }
+        location /bare/ {
+            proxy_pass http://127.0.0.1:%%port%%/kv/;
+            mirror /kv/shadow2;
                           mirror_request_body off; }');
 $s->start;
 

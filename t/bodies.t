@@ -99,7 +99,8 @@ for my $pieces (2, 7, 50) {
 
 my $edge = 32768 - length($KEY) - 8;
 
-for my $len (1, 2, 7, 8, 9, 4095 .. 4097, 16383 .. 16385, $edge - 8 .. $edge + 8,
+for my $len (1, 2, 7, 8, 9, 4095 .. 4097, 16383 .. 16385,
+             $edge - 8 .. $edge + 8,
              32767 .. 32769, 65535 .. 65537, 65536 - 8, 131071 .. 131073,
              1048575 .. 1048577, $MAX - 1, $MAX)
 {
@@ -294,7 +295,8 @@ sub expecting {
     is_value('what', 'PUT with Expect that does not wait');
 }
 
-answer(expecting(PUT => "/kv/$KEY", "Content-Length: @{[ $MAX + 1 ]}")->response,
+answer(expecting(PUT => "/kv/$KEY",
+                 "Content-Length: @{[ $MAX + 1 ]}")->response,
        413, "value too large\n", 'Expect: too large');
 answer(expecting(PUT => '/kv/', 'Content-Length: 5')->response, 400,
        "key cannot be empty\n", 'Expect: empty key');

@@ -24,7 +24,9 @@ my $s = KV::Test->new(
     location /denied/ { kv main; deny all; }
     location /limited/ { kv main; limit_except GET { deny all; } }
     location /if/ { if ($request_method = OPTIONS) { return 204; } kv main; }
-    location /slow/ { kv main; expires 60s; error_page 404 = /other; return 404; }
+    location /slow/ {
+        kv main; expires 60s; error_page 404 = /other; return 404;
+    }
     location /other { return 200 other; }
 END
     server {

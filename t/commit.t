@@ -117,7 +117,8 @@ $s->start;
         my @c = send_all($s, map { [ PUT => '/kv/order', body => "$round.$_" ] }
                              1 .. 8);
         $_->response for @c;
-        my ($last) = send_all($s, [ PUT => '/kv/order', body => "$round.last" ]);
+        my ($last) = send_all($s,
+                              [ PUT => '/kv/order', body => "$round.last" ]);
         $last->response;
         $bad++ if $s->get('order')->{body} ne "$round.last";
     }

@@ -95,7 +95,9 @@ sub put {
 sub get {
     my ($i, $seq) = @_;
     return { method => 'GET', path => "/kv/k$i",
-             check => sub { $_[0]{body} eq value("k$i", $seq, 100 + $i % 400) } };
+             check => sub {
+                 $_[0]{body} eq value("k$i", $seq, 100 + $i % 400);
+             } };
 }
 
 

@@ -79,7 +79,8 @@ refuses('a segment too small for the default value, which says so',
         qr/segment=1m .* default.* max_value=992k .* segment=10272k/,
         "kv_zone zone=main:32m $p segment=1m; #!");
 
-for my $twice ('zone=main:32m', $p, 'delay=1ms', 'batch=5 delay=1ms', 'sync=off',
+for my $twice ('zone=main:32m', $p, 'delay=1ms', 'batch=5 delay=1ms',
+               'sync=off',
                'segment=16m', 'snapshot=off', 'max_value=1k', 'uploads=1m',
                'readers=1m',
                'thread_pool=default')
@@ -205,7 +206,8 @@ END
 
 for my $good ('', 'sync=always', 'sync=off', 'sync=100ms', 'sync=1s', 'delay=0',
               'delay=5ms', 'batch=1 delay=0', 'batch=100 delay=2ms',
-              'segment=64k max_value=32k', 'segment=64k max_value=1', 'segment=16m',
+              'segment=64k max_value=32k', 'segment=64k max_value=1',
+              'segment=16m',
               'segment=1m max_value=256k', 'snapshot=10m', 'max_value=1k',
               'thread_pool=default', 'thread_pool=ours')
 {

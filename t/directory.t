@@ -400,7 +400,9 @@ takes('a path with dots', "$dir/./open/../bins/");
     write_file("$s->{dir}/nginx.conf", $conf);
     $s->expect_log(qr/as kv zone "main": a reload cannot rename/);
     kill('HUP', $s->{pid});
-    ok(wait_for(sub { $s->log =~ /\[emerg\].*as kv zone "main": a reload/ }, 10),
+    ok(wait_for(sub {
+           $s->log =~ /\[emerg\].*as kv zone "main": a reload/
+       }, 10),
        'a zone that a reload renames is refused, and its name said');
     is($s->get('a')->{body}, 'b', 'it goes on');
     $s->done;
@@ -492,7 +494,8 @@ SKIP: {
     $s->fault(fdatasync => 1);
     my ($rc, $out) = $s->refused;
     ok($rc, 'refused when the directory above cannot be synced');
-    like($out, qr/\[emerg\].*sync the parent of.*\Q$s->{path}\E/, 'and says so');
+    like($out, qr/\[emerg\].*sync the parent of.*\Q$s->{path}\E/,
+         'and says so');
     $s->fault(fdatasync => undef);
     $s->expect_log(qr/sync the parent of/);
     $s->start;

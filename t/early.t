@@ -74,7 +74,8 @@ my $CHUNKED = 'Transfer-Encoding: chunked';
 for my $n (1, 5) {
     my $chunk = sprintf("%x\r\n", $n * 600_000) . 'x' x ($n * 600_000) . "\r\n";
 
-    in_step("$n: too large, chunked", method => 'PUT', status => 413, close => 1,
+    in_step("$n: too large, chunked", method => 'PUT', status => 413,
+            close => 1,
             head => head(PUT => '/kv/a', $CHUNKED) . $chunk x 2,
             rest => "${chunk}0\r\n\r\n");
     in_step("$n: too large, all of it sent", method => 'PUT', status => 413,

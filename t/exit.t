@@ -10,8 +10,8 @@ use Time::HiRes qw(time);
 use KV::Test;
 
 
-# One worker with the stores s1, s2, s3, ..., whose directories have these names and
-# whose zones these parameters.
+# One worker with the stores s1, s2, s3, ..., whose directories have these
+# names and whose zones these parameters.
 
 sub stores {
     my ($names, %kv) = @_;

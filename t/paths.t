@@ -50,7 +50,7 @@ my $INVALID = "key contains invalid characters\n";
 
 sub answer {
     my ($r, $status, $body, $name) = @_;
-    return is_deeply([ $r->{status}, $r->{body}, $r->{headers}{'content-type'} ],
+    return is_deeply([ @$r{qw(status body)}, $r->{headers}{'content-type'} ],
                      [ $status, $body, 'text/plain' ], $name);
 }
 

@@ -100,7 +100,10 @@ sub reader {
     return $sock;
 }
 
-sub chunk { my ($bytes) = @_; return sprintf("%x\r\n%s\r\n", length $bytes, $bytes) }
+sub chunk {
+    my ($bytes) = @_;
+    return sprintf("%x\r\n%s\r\n", length $bytes, $bytes);
+}
 
 
 # ---- what is declared costs nothing
@@ -181,7 +184,8 @@ for my $how ('a length', 'chunks') {
     $_->close for @c;
     ok(wait_for(sub { held($s, 'uploads') == 0 }, 10), "$how: all is free");
     is(scalar(grep { $s->get("live$_")->{body} ne value("live$_", $_, 60_000) }
-              map { 1 + int rand $live } 1 .. 10), 0, "$how: others' are whole");
+              map { 1 + int rand $live } 1 .. 10), 0,
+       "$how: others' are whole");
     $s->done;
 }
 
@@ -254,7 +258,8 @@ SKIP: {
 {
     my $s = server('', zone => '16m');
     my $n = live($s, 2, 60_000);
-    my @readers = map { reader($s, "/kv/live$_") } grep { $_ % 3 == 0 } 1 .. $n - 1;
+    my @readers = map { reader($s, "/kv/live$_") }
+                  grep { $_ % 3 == 0 } 1 .. $n - 1;
     $s->del("live$_") for grep { $_ % 3 } 1 .. $n;
 
     is_deeply(well_behaved($s, 'l', 100, 10_000, 100_000, 3 * $MB), [],
@@ -270,7 +275,8 @@ SKIP: {
 {
     my $s = server('uploads=1m', zone => '16m');
     my @c = map { upload($s, $_, 5 * $MB, 'x' x (4 * $MB)) } 1 .. 2;
-    ok(wait_for(sub { held($s, 'uploads') >= 8 * $MB }, 10), 'empty: two uploads');
+    ok(wait_for(sub { held($s, 'uploads') >= 8 * $MB }, 10),
+       'empty: two uploads');
     sleep 1.2;
     is($s->put('other', 'x')->{status}, 200, 'empty: and a write');
     $_->send('x' x $MB) for @c;
@@ -319,7 +325,10 @@ SKIP: {
 my $holes = server('', zone => '16m', servers => 'server {
             listen 127.0.0.1:%%h2%%;
             client_body_buffer_size 4m; client_max_body_size 8m;
-            location = /m { mirror /mm/x; proxy_pass http://127.0.0.1:%%port%%/health; }
+            location = /m {
+                mirror /mm/x;
+                proxy_pass http://127.0.0.1:%%port%%/health;
+            }
             location /mm/ { internal; kv main; } }');
 
 for my $how (qw(body chunks late mirror)) {
@@ -349,7 +358,8 @@ for my $how (qw(body chunks late mirror)) {
         # there is room for the head when it comes, and none in the middle
 
         my @u = map { upload($s, "late$_", undef, chunk('x' x $MB)) } 1 .. 3;
-        $r = $s->http(PUT => '/kv/big', chunks => [ $body =~ /(.{1,60000})/gs ]);
+        $r = $s->http(PUT => '/kv/big',
+                      chunks => [ $body =~ /(.{1,60000})/gs ]);
         is($r->{status}, 200, "holes: $how");
         $_->close for @u;
     } else {

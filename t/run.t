@@ -60,7 +60,8 @@ sub exited {
 
 sub ask {
     my ($port, $method, $path, %o) = @_;
-    my $c = KV::Conn->new(port => $port, soft => 1, %o) or return { status => 0 };
+    my $c = KV::Conn->new(port => $port, soft => 1, %o)
+        or return { status => 0 };
     $c->send(KV::Conn::request($method, $path, %o,
                                headers => ['Connection: close']));
     return eval { $c->response($method) } || { status => 0 };
@@ -151,7 +152,8 @@ for my $case (
 
 for my $case (['::1', qr/not an IPv4 address, an IPv6 address in brackets/],
               ['127.0.0.1:', qr/not an IPv4/], ['[::1', qr/not an IPv4/],
-              ['127.0.0.256', qr/not an IPv4/], ['example.org', qr/not an IPv4/],
+              ['127.0.0.256', qr/not an IPv4/],
+              ['example.org', qr/not an IPv4/],
               ['', qr/not an IPv4/], ["127.0.0.1\n127.0.0.2", qr/not an IPv4/],
               ['127.0.0.1;', qr/not an IPv4/],
               ['127.0.0.1:http', qr/not a port/], [':0', qr/not a port/],

@@ -96,7 +96,8 @@ sub write_until {
     is($st->{failed}, 0, 'no snapshot failed');
     cmp_ok($st->{last_lsn}, '>', 0, 'the last LSN');
     cmp_ok($st->{last_bytes}, '>', 0, 'the last size');
-    ok(wait_for(sub { !files($s, qr/\.tmp$/) }, 10), 'no snapshot is left half');
+    ok(wait_for(sub { !files($s, qr/\.tmp$/) }, 10),
+       'no snapshot is left half');
     cmp_ok(scalar(snaps($s)), '>=', 1, 'there is one');
     ok(wait_for(sub { snaps($s) <= 2 }, 10), 'there are not too many');
     isnt((logs($s))[0], $first, 'old segments go');

@@ -124,7 +124,8 @@ for my $name (sort keys %want) {
     is_deeply($row->{status}, $want{$name}, "$name: by status");
 
     my $us = $row->{latency_us};
-    cmp_ok($us->{min}, '<=', $us->{avg}, "$name: the least is not above the mean");
+    cmp_ok($us->{min}, '<=', $us->{avg},
+           "$name: the least is not above the mean");
     cmp_ok($us->{avg}, '<=', $us->{max}, "$name: nor that above the most");
     cmp_ok($us->{max}, '<', 10_000_000, "$name: nor that above ten seconds");
 }

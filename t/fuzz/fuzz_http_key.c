@@ -7,9 +7,9 @@
  * an r->uri that need have nothing to do with each other, as after a rewrite.
  *
  * What must hold: a key that is accepted lies in r->uri behind the location's
- * name and has the contract's characters only, and the path that was sent has no
- * empty segment; all others are declined.  A path that does not begin with the
- * location's name is an error.  A key sent as it is names the same key.
+ * name and has the contract's characters only, and the path that was sent has
+ * no empty segment; all others are declined.  A path that does not begin with
+ * the location's name is an error.  A key sent as it is names the same key.
  */
 
 

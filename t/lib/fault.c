@@ -5,8 +5,8 @@
  * one of these names is there,
  *
  *     fdatasync   every sync fails with EIO
- *     write       every positioned write fails with the error of that number, or
- *                 EIO if it says 1
+ *     write       every positioned write fails with the error of that number,
+ *                 or EIO if it says 1
  *     open        every file that is opened below a directory, the same
  *     slow        every sync takes as many milliseconds as the file says; where
  *                 it also names a part of a path, only those of such files

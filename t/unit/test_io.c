@@ -367,7 +367,7 @@ removed(test_t *t, off_t size, const kv_io_hurry_t *hurry)
 {
     int  fd;
 
-    fd = open("/proc/self/fd", O_RDONLY);        /* the least one that is free */
+    fd = open("/proc/self/fd", O_RDONLY);   /* the least one that is free */
     assert_true(fd >= 0);
     (void) close(fd);
 

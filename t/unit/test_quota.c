@@ -701,7 +701,7 @@ test_very_many_readers(void **state)
     n = kit_key(1, key);
     all = NULL;
     readers = 0;
-    before = kit.size / 64;          /* that would fill it, with 64 bytes each */
+    before = kit.size / 64;        /* that would fill it, with 64 bytes each */
 
     for ( ;; ) {
         assert_int_equal(kv_store_read(kit.store, key, n, &e), KV_OK);

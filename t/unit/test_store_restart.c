@@ -1,7 +1,8 @@
 
 /*
- * The store's operations, and what is there after restarts: from the log, from a
- * snapshot, from both, and from the older snapshot where the newest is damaged.
+ * The store's operations, and what is there after restarts: from the log, from
+ * a snapshot, from both, and from the older snapshot where the newest is
+ * damaged.
  */
 
 /* tsan */

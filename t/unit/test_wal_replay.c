@@ -1,8 +1,8 @@
 
 /*
  * Which batches a replay takes: the end of the log may be torn, have gaps, or
- * look like a batch.  What was acknowledged is replayed; what was not may be, but
- * is never seen after something else has taken its LSNs.
+ * look like a batch.  What was acknowledged is replayed; what was not may be,
+ * but is never seen after something else has taken its LSNs.
  */
 
 

@@ -310,7 +310,8 @@ sub writers {
             }
 
             $wait{$n} = 0.02;
-            $ledger->never($key, $seq) if $seq && $status =~ /^(?:refused|507)$/;
+            $ledger->never($key, $seq)
+                if $seq && $status =~ /^(?:refused|507)$/;
             push @errors, "$req->{method} $req->{path}: $status"
                 unless $status =~ $o{accept};
         };

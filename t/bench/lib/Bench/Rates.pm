@@ -149,7 +149,8 @@ sub log_bytes {
 sub counts {
     my ($field) = @_;
     my $stats = $field->{two}->stats('always')->{store};
-    return ($stats->{commit}{payload_bytes}, @{$stats->{log}}{qw(bytes written)});
+    return ($stats->{commit}{payload_bytes},
+            @{$stats->{log}}{qw(bytes written)});
 }
 
 
