@@ -179,10 +179,12 @@ sub counts {
             }
 
             if ($line =~ /nginx (\d+)\.(\d+)(?:\.(\d+))? or newer/) {
-                my $said = sprintf '%d%03d%03d', $1, $2, $3 // 0;
+                my ($major, $minor, $patch) = ($1, $2, $3 // 0);
+                my $said = sprintf '%d%03d%03d', $major, $minor, $patch;
                 my ($is) = text('config') =~ /-lt (\d+)/;
 
-                finding($file, $n, "says nginx $1.$2, but config wants $is")
+                finding($file, $n,
+                        "says nginx $major.$minor, but config wants $is")
                     if $said != $is;
             }
         }
