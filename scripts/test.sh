@@ -1,9 +1,11 @@
 #!/bin/bash
 # Usage: scripts/test.sh [--with-nginx TREE|--poison] [PART|FILE]...
+#        scripts/test.sh --fast
 #
 # Runs the tests, after installing through apt-get what they need. The parts,
 # all of them if none is named:
 #
+#   lint   scripts/lint.sh: what breaks a rule of the house
 #   build  the module, with this machine's nginx; what ./configure refuses
 #   unit   t/unit/test_*.c: the store core, under sanitizers
 #   fuzz   t/fuzz/fuzz_*.c: what reads files and requests, some seconds each
@@ -14,6 +16,10 @@
 #
 #   --with-nginx TREE  the parts build and http only, on an nginx built from
 #                      this source tree with the module linked in
+#   --fast             in a minute: lint without cppcheck, the module, a few
+#                      of t/*.t, and the tests that belong to what changed,
+#                      by their names, since this branch left the main one,
+#                      there since the last commit
 #   --poison           the part http, with a module that fills what it frees in
 #                      the zone, and looks whether anybody wrote there since
 #
@@ -71,7 +77,8 @@ parse_arguments()
             --with-nginx)        tree=$(next_argument "$@"); shift ;;
             --with-nginx=*)      tree=${1#*=} ;;
             --poison)            poison=yes ;;
-            build|unit|fuzz|http|lc) parts+=("$1") ;;
+            --fast)              parts=(fast) ;;
+            lint|build|unit|fuzz|http|lc) parts+=("$1") ;;
             *.t|*test_*.c)       files+=("$(in_repo "$1")") ;;
             *)                   die "unknown argument: $1 (try --help)" ;;
         esac
@@ -90,7 +97,7 @@ parse_arguments()
     elif [[ $poison && ${#parts[@]} -eq 0 ]]; then
         parts=(http)
     elif [[ ${#parts[@]} -eq 0 ]]; then
-        parts=(build unit fuzz http lc)
+        parts=(lint build unit fuzz http lc)
     fi
 }
 
@@ -127,6 +134,23 @@ report()
     (( $3 == 0 )) || printf ', %d FAILED' "$3"
     (( $4 == 0 )) || printf ', %d skipped' "$4"
     printf '%s\n' "${5:+ ($5)}"
+}
+
+
+# ---- lint
+
+
+# test_lint [OPTION]...
+test_lint()
+{
+    local log=$logs/lint.log
+
+    if "$repo/scripts/lint.sh" "$@" >"$log" 2>&1 </dev/null; then
+        report lint 1 0 0 "no findings"
+    else
+        cat "$log"
+        report lint 0 1 0 ""
+    fi
 }
 
 
@@ -525,6 +549,65 @@ stop_lc_servers()
             kill -KILL -- "-$pid" || true
         fi
     done
+}
+
+
+# ---- what changed
+
+
+# Beside what changed itself, those few that would notice most.
+test_fast()
+{
+    local units=() tests=(t/contract.t t/restart.t) file name test
+
+    while IFS= read -r file; do
+        name=${file##*/}
+
+        case $file in
+            t/lint.t)        [[ -f $file ]] && tests+=("$file") ;;
+            t/contract.t|t/restart.t) ;;
+            t/*/*.t)         ;;
+            t/*.t)           [[ ! -f $file ]] || tests+=("$file") ;;
+            t/unit/test_*.c) [[ ! -f $file ]] || units+=("$file") ;;
+            scripts/lint*)   tests+=(t/lint.t) ;;
+            src/*/kv_*)
+                name=${name#kv_}
+                name=${name%%[_.]*}
+
+                for test in t/unit/test_"$name"*.c; do
+                    [[ ! -f $test ]] || units+=("$test")
+                done ;;
+        esac
+    done < <(changed_files)
+
+    test_lint --quick
+
+    if [[ ${#units[@]} -gt 0 ]]; then
+        mapfile -t units < <(printf '%s\n' "${units[@]}" | sort -u)
+        run_units asan address,undefined "${units[@]}"
+    fi
+
+    mapfile -t tests < <(printf '%s\n' "${tests[@]}" | sort -u)
+    run_prove "${tests[@]}"
+}
+
+
+# Since the branch left origin's main one or ours; if it did not, by the last
+# commit and after it.
+changed_files()
+{
+    local base='' main
+
+    for main in origin/HEAD origin/main main; do
+        base=$(git merge-base HEAD "$main" 2>/dev/null) && break
+    done
+
+    if [[ -z $base || $base == "$(git rev-parse HEAD)" ]]; then
+        base=HEAD~1
+    fi
+
+    git diff --name-only "$base" --
+    git ls-files --others --exclude-standard
 }
 
 
