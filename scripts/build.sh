@@ -13,6 +13,9 @@
 #                      .build/nginx-static/nginx
 #   --quiet            print nothing unless it fails
 #
+# How each source is compiled is then in .build/compile_commands.json, for
+# editors and tools (clangd, clang-tidy).
+#
 # KV_CFLAGS in the environment adds compiler flags (KV_CFLAGS=-DNAME).
 #
 # To build into an nginx of your own, no script is needed: in its source tree,
@@ -111,6 +114,7 @@ build_dynamic()
 
     configure $sdk "$dir" --add-dynamic-module "${NGX_CONF_FLAGS[@]}"
     compile "$dir" modules
+    write_commands "$dir" modules
     publish "$dir/objs/ngx_http_kv_module.so" "$build/ngx_http_kv_module.so"
 }
 
@@ -123,6 +127,7 @@ build_static()
     configure "$tree" "$dir" --add-module --with-threads --with-debug \
         --with-http_ssl_module --with-http_v2_module --error-log-path=stderr
     compile "$dir" binary
+    write_commands "$dir" binary
     publish "$dir/objs/nginx" "$dir/nginx"
 }
 
@@ -222,6 +227,21 @@ compile()
         grep -v '^make' "$log" | sed 's#\.\./\.\./##g' | head -n 60 >&2
         die "the build failed: see $log"
     fi
+}
+
+
+# write_commands DIR TARGET: what make would do for our sources, all anew.
+write_commands()
+{
+    local file=$build/compile_commands.json
+
+    if [[ $file -nt $1/objs/Makefile ]]; then
+        return
+    fi
+
+    make -s -n -B -C "$1" -f objs/Makefile "$2" 2>/dev/null \
+        | awk -v dir="$1" -f "$repo/scripts/commands.awk" >"$file.new"
+    mv "$file.new" "$file"
 }
 
 
