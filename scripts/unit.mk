@@ -13,8 +13,8 @@ TESTS    ?= $(basename $(notdir $(wildcard t/unit/test_*.c)))
 
 CFLAGS   := -std=gnu11 -O1 -g -fno-omit-frame-pointer -pthread \
             -Wall -Wextra -Werror -Isrc -It/unit -DKV_TEST_FAILPOINTS \
-            -DKV_POISON \
-            -fsanitize=$(SANITIZE) -fno-sanitize-recover=all $(KV_CFLAGS)
+            -DKV_POISON $(if $(SANITIZE),-fsanitize=$(SANITIZE) \
+            -fno-sanitize-recover=all) $(KV_CFLAGS)
 
 # The sources' list is in config.
 SOURCES  := $(shell sed -n 's,^ *\(.*\.c\)$$,\1,p' config)
@@ -30,7 +30,7 @@ vpath %.c $(sort $(dir $(CORE))) t/unit
 all: $(addprefix $(DIR)/,$(TESTS))
 
 $(DIR)/test_%: $(DIR)/test_%.o $(SHARED)
-	$(CC) $(CFLAGS) -o $@.new $^ -lcmocka
+	$(CC) $(CFLAGS) -o $@.new $^ -lcmocka $(KV_LDFLAGS)
 	mv $@.new $@
 
 $(DIR)/%.o: %.c $(DIR)/flags

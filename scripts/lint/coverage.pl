@@ -96,7 +96,8 @@ sub share {
 sub print_table {
     for my $path (sort keys %lines) {
         printf "%-36s lines %s  branches %s\n", $path,
-            share(reached($lines{$path})), share(reached($branches{$path} // {}));
+            share(reached($lines{$path})),
+            share(reached($branches{$path} // {}));
     }
 
     printf "%-36s lines %s  branches %s\n", 'in all',
@@ -117,7 +118,8 @@ sub print_missing {
             $at{$n}++ if $branches{$path}{$branch} == 0;
         }
 
-        $at{$_} //= 0 for grep { $lines{$path}{$_} == 0 } keys %{ $lines{$path} };
+        my $counts = $lines{$path};
+        $at{$_} //= 0 for grep { $counts->{$_} == 0 } keys %$counts;
 
         for my $n (sort { $a <=> $b } keys %at) {
             printf "%s:%d: %s %s", $path, $n,
