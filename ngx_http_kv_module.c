@@ -1347,8 +1347,9 @@ ngx_http_kv_init_process(ngx_cycle_t *cycle)
 
 /*
  * The exit hook of nginx's thread pools waits for their threads, so for every
- * disk that hangs, and it runs before ours.  The worker's list of modules, which
- * no other process has, gets another hook in its place, which answers first.
+ * disk that hangs, and it runs before ours.  The worker's list of modules,
+ * which no other process has, gets another hook in its place, which answers
+ * first.
  */
 
 static void

@@ -506,7 +506,8 @@ for my $what (qw(fdatasync write)) {
         like($r->{headers}{'retry-after'}, qr/^\d+$/, "$name: Retry-After");
     }
 
-    is($s->http(HEAD => '/health')->{status}, 503, "$what failed: HEAD /health");
+    is($s->http(HEAD => '/health')->{status}, 503,
+       "$what failed: HEAD /health");
     is(scalar(wrong($s, 'k', 5000, 1 .. 50)), 0, "$what failed: reads go on");
     is($s->get('nothing')->{status}, 404, "$what failed: 404 as well");
     is($s->put('a~b', 'x')->{status}, 400, "$what failed: 400 goes first");
@@ -529,7 +530,8 @@ for my $what (qw(fdatasync write)) {
     my ($pid) = $s->workers;
     kill('KILL', $pid);
     wait_for(sub { 2 == grep { $_ != $pid } $s->workers }, 5);
-    is($s->put('k1', 'x')->{status}, 503, "$what failed: and with a new worker");
+    is($s->put('k1', 'x')->{status}, 503,
+       "$what failed: and with a new worker");
     is(scalar(wrong($s, 'k', 5000, 1 .. 50)), 0, "$what failed: reads go on");
 
     is($s->stop, 0, "$what failed: it stops");

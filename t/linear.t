@@ -1,6 +1,6 @@
 # Histories of concurrent GET, PUT, DELETE and CLEAR are linearizable, while
-# workers die, committers at failpoints (src/base/kv_failpoint.h) among them, and
-# while the server is reloaded and dies as a whole.
+# workers die, committers at failpoints (src/base/kv_failpoint.h) among them,
+# and while the server is reloaded and dies as a whole.
 #
 # First the checker (KV::Linear) is checked, by histories whose answer is known
 # and by comparison with a search through all orders.  KV_ROUNDS says how many

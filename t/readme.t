@@ -156,7 +156,8 @@ sub section {
     my ($syntax) = section($HTTP, 'kv_zone') =~ /Syntax:(.*?);/s;
     my %full = map { $_ => 1 } $syntax =~ /(\w+)=/g;
     my %described = section($HTTP, 'kv_zone')
-                    =~ /^- `(\w+)=\S*` - (required|default `[^`]+`|default 1)/mg;
+                    =~ /^-[ ]`(\w+)=\S*`[ ]-[ ]
+                         (required|default[ ]`[^`]+`|default[ ]1)/mgx;
 
     is_deeply([ sort keys %default ], [ sort keys %full ],
               'README names each parameter of the syntax');
@@ -186,7 +187,8 @@ sub fields {
 
 
 {
-    my ($table) = section($HTTP, 'Statistics') =~ /^`store` has:\n\n(.*?)\n\n/ms;
+    my ($table) = section($HTTP, 'Statistics')
+                  =~ /^`store` has:\n\n(.*?)\n\n/ms;
     my @told = map { /`([\w.]+)`/g } $table =~ /^\| (.*?) \|/mg;
     my %told = map { $_ => 1 } @told;
     my $s = KV::Test->new->start;
@@ -195,7 +197,8 @@ sub fields {
     is_deeply([ grep { !$told{$_} && !$told{s/\.\w+$//r} } @there ], [],
               '/stats has no field that the page does not tell');
     is_deeply([ grep { my $name = $_; !grep { /^\Q$name\E(?:\.|$)/ } @there }
-                @told ], [], 'the page tells no field that /stats does not have');
+                @told ], [],
+              'the page tells no field that /stats does not have');
     $s->done;
 }
 

@@ -217,7 +217,7 @@ ngx_int_t ngx_http_kv_enter(ngx_http_kv_zone_t *zone);
  */
 void ngx_http_kv_drain(ngx_http_kv_zone_t **zone, ngx_uint_t n);
 
-/* After that, with no thread left: answers what is done, gives the slot back. */
+/* After that, with no thread left: answers what is done, leaves the slot. */
 void ngx_http_kv_leave(ngx_http_kv_zone_t *zone);
 
 /*
