@@ -80,7 +80,7 @@ test_changed_behind(void **ctx)
     assert_int_equal(errno, ESTALE);
     assert_non_null(strstr(t->err.text, FIRST));
 
-    /* a restart would not find what was written: that is not the first advice */
+    /* a restart would not find what was written: it is not advised first */
 
     assert_non_null(strstr(t->err.text, "first put it back"));
 
