@@ -93,6 +93,7 @@ struct ngx_http_kv_zone_s {
     ngx_thread_task_t         *background;
     unsigned                   commit_wanted:1;
     unsigned                   draining:1;    /* exiting: no event loop */
+    unsigned                   resetting:1;   /* gives all operations up */
     unsigned                   asking:1;      /* for room */
 };
 

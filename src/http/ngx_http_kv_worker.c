@@ -546,6 +546,15 @@ ngx_http_kv_reset(ngx_http_kv_zone_t *zone)
     ngx_http_kv_ctx_t   *ctx;
     ngx_http_request_t  *r;
 
+    if (zone->resetting) {
+
+        /* a request that was ended here led back here: the loop goes on */
+
+        return;
+    }
+
+    zone->resetting = 1;
+
     while (!ngx_queue_empty(&zone->active)) {
 
         q = ngx_queue_head(&zone->active);
@@ -581,6 +590,8 @@ ngx_http_kv_reset(ngx_http_kv_zone_t *zone)
     }
 
     kv_store_reset(zone->store);
+
+    zone->resetting = 0;
 }
 
 

@@ -1,0 +1,64 @@
+# The zone is rebuilt while many requests wait whose end leads back to the store:
+# each is answered, and none of them begins to give up the others.
+
+use strict;
+use warnings;
+
+use Test::More;
+
+use KV::Test;
+
+KV::Test::with_points();
+
+# Every DELETE that has ended is followed by another of the same worker's.  With
+# so small a stack what nests for each of them does not get far.
+
+my $s = KV::Test->new(kv => 'delay=4s batch=100000',
+                      server => 'add_header Worker $pid always;
+                                 location /after/ { internal; kv main; }',
+                      location => 'post_action /after/k;');
+my $wrapper = "$s->{dir}/small";
+
+write_file($wrapper, "#!/bin/sh\nulimit -s 128\nexec " . KV::Test::nginx()
+                     . ' "$@"' . "\n");
+chmod 0755, $wrapper;
+
+$ENV{KV_NGINX} = $wrapper;
+$ENV{KV_FAILPOINT_DIR} = $s->{dir};
+$s->expect_log(qr/worker process \d+ exited on signal 9/);
+$s->start;
+
+my (@c, %on);
+
+for my $i (1 .. 3000) {
+    my $c = $s->connect;
+    $c->send("GET /health HTTP/1.1\r\nHost: x\r\n\r\n");
+    my $worker = $c->response('GET')->{headers}{worker};
+    next if $on{$worker}++ >= 400;
+    push @c, $c;
+    last if @c == 800;
+}
+
+is(scalar @c, 800, 'both workers have clients');
+
+$_->send("DELETE /kv/k HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    for @c;
+$s->healthy for 1 .. 20;
+
+write_file("$s->{dir}/point.new", "LINKED 1\n");
+rename("$s->{dir}/point.new", "$s->{dir}/point") or die;
+
+my %answers;
+
+for my $c (@c) {
+    my $r = eval { $c->response('DELETE', 20) };
+    $answers{$r ? $r->{status} : $c->{eof} ? 'ended' : 'none'}++;
+}
+
+is($answers{none}, undef, 'every client is told');
+cmp_ok($answers{503} || 0, '>=', 400, 'those on the worker that lives get 503')
+    or diag(join ', ', map { "$_: $answers{$_}" } sort keys %answers);
+ok(wait_for(sub { $s->healthy }, 20), 'the store is back');
+is($s->put('a', 'b')->{status}, 200, 'and takes writes');
+$s->done;
+done_testing();
