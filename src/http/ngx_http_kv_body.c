@@ -186,7 +186,11 @@ ngx_http_kv_put_read(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
 }
 
 
-/* All of it at once: no part of it waits for the rest. */
+/*
+ * All of it at once: no part of it waits for the rest.  It belongs to another,
+ * who may have done something with it while it waited for room: then it is not
+ * the value any more.
+ */
 
 static kv_rc_t
 ngx_http_kv_read_take(ngx_http_kv_ctx_t *ctx)
@@ -195,7 +199,21 @@ ngx_http_kv_read_take(ngx_http_kv_ctx_t *ctx)
     kv_rc_t       rc;
     uint32_t      offset;
     ngx_buf_t    *b;
-    ngx_chain_t  *cl;
+    ngx_chain_t  *bufs, *cl;
+
+    bufs = ctx->request->request_body->bufs;
+    offset = 0;
+
+    for (cl = bufs; cl; cl = cl->next) {
+        offset += cl->buf->last - cl->buf->pos;
+    }
+
+    if (offset != ctx->need) {
+        ngx_log_error(NGX_LOG_ERR, ctx->request->connection->log, 0,
+                      "kv zone \"%V\": the request body was changed while it "
+                      "waited for room, it is not stored", &ctx->zone->name);
+        return KV_UNAVAILABLE;
+    }
 
     rc = kv_store_put(ctx->zone->store, ctx->key.data,
                       (uint16_t) ctx->key.len, ctx->need, &op);
@@ -206,7 +224,7 @@ ngx_http_kv_read_take(ngx_http_kv_ctx_t *ctx)
 
     offset = 0;
 
-    for (cl = ctx->request->request_body->bufs; cl; cl = cl->next) {
+    for (cl = bufs; cl; cl = cl->next) {
         b = cl->buf;
 
         rc = kv_store_write(ctx->zone->store, op, offset, b->pos,
