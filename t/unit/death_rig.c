@@ -24,6 +24,7 @@
 
 #define STUCK     30000            /* ms in which the victim does nothing */
 #define ENOUGH    20000            /* writes of the victim to reach its point */
+#define TRY       5000             /* ms for one to die after the other */
 #define ALONE     200              /* ms until the victim is left alone */
 #define CHILDREN  16               /* at a time, at most */
 
@@ -556,7 +557,7 @@ death_chaos(const order_t *order, int ms, int every, unsigned least,
 
     deaths = 0;
     end = kit_now_ms() + (uint64_t) ms;
-    late = kit_now_ms() + PATIENCE;
+    late = kit_now_ms() + (every ? PATIENCE : TRY);
     next = kit_now_ms();
 
     while (kit_now_ms() < end || (deaths < least && kit_now_ms() < late)) {

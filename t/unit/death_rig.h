@@ -20,7 +20,7 @@
 #define FLIGHT      8u             /* operations at a time */
 #define ZONE        ((size_t) 16 << 20)
 #define SLOTS       8
-#define PATIENCE    5000           /* ms until something is called a hang */
+#define PATIENCE    30000          /* ms until something is called a hang */
 #define SOON        1000           /* ms until the others must have gone on */
 
 
@@ -154,7 +154,7 @@ void death_one_death(const order_t *order, const char *when);
 void death_child_dies(void (*f)(host_t *host));
 
 /*
- * All workers run for `ms`, and until `least` have died, or PATIENCE: by what
+ * All workers run for `ms`, and until `least` have died, or for long: by what
  * `order` says, one for each of them, and if `every` is not 0 by kills from
  * outside, at most so many ms apart.  The dead are replaced, and all that was
  * acknowledged is there.  Returns how many died.

@@ -400,7 +400,7 @@ host_run(host_t *host, kv_op_t *op)
     unsigned  resets;
 
     resets = host->resets;
-    end = kit_now_ms() + 10000;
+    end = kit_now_ms() + 30000;
 
     host_do(host, kv_store_submit(host->store, op));
 
@@ -673,7 +673,7 @@ kit_settle(host_t *host)
     static char  text[1024];
 
     zone = host->store->zone;
-    end = kit_now_ms() + 5000;
+    end = kit_now_ms() + 30000;
 
     for ( ;; ) {
         rc = kv_store_reserve(host->store, 0, 0, &op);

@@ -197,7 +197,7 @@ rig_snapshot(void)
     kv_zone_t  *zone;
 
     zone = kit.store->zone;
-    end = kit_now_ms() + 10000;
+    end = kit_now_ms() + 30000;
     made = atomic_load(&zone->snapshots) + atomic_load(&zone->snapshots_failed);
 
     (void) atomic_fetch_or(&zone->requests, KV_REQUEST_SNAPSHOT);

@@ -111,7 +111,7 @@ test_all(void **state)
 
     memset(p + n / 2, 'b', PAGE);
 
-    end = kit_now_ms() + 10000;
+    end = kit_now_ms() + 30000;
 
     while (present(p, n) < n / PAGE - 2 && kit_now_ms() < end) {
         (void) sched_yield();
@@ -136,7 +136,7 @@ wait_present(char *p, size_t n)
 {
     uint64_t  end;
 
-    end = kit_now_ms() + 10000;
+    end = kit_now_ms() + 30000;
 
     while (present(p, MUCH) < n / PAGE) {
         assert_true(kit_now_ms() < end);

@@ -473,7 +473,7 @@ wait_told(kv_op_t *op)
 {
     uint64_t  end;
 
-    end = kit_now_ms() + 10000;
+    end = kit_now_ms() + 30000;
 
     while (!kv_store_must_go(op) && kit_now_ms() < end) {
         host_turn(&host, (int) kv_min(kv_store_next_timeout(kit.store), 100u));

@@ -549,8 +549,11 @@ test_rebuild(void **state)
 static void
 assert_unsynced(uint64_t since, uint64_t least)
 {
-    assert_in_range(kv_store_unsynced(solo.host.store), least,
-                    kit_now_ms() - since + 2);
+    uint64_t  age;
+
+    age = kv_store_unsynced(solo.host.store);
+
+    assert_in_range(age, least, kit_now_ms() - since + 2);
 }
 
 

@@ -41,10 +41,13 @@ test_delay(void **state)
     began = kit_now_ms();
     rig_put(1, 1, 20);
     took = kit_now_ms() - began;
-    assert_true(took >= 299 && took < 2000);
+    assert_true(took >= 299);
+    rig_stop();
 
     /* in company it does not */
 
+    kit.conf.delay = 60000;
+    rig_start();
     began = kit_now_ms();
 
     for (i = 0; i < 10; i++) {
@@ -62,11 +65,12 @@ test_delay(void **state)
         kv_store_release(kit.store, op[i]);
     }
 
-    assert_true(kit_now_ms() - began < 290);
+    assert_true(kit_now_ms() - began < 30000);
 
     /* and not when the process is to end */
 
     rig_verify();
+    kit.conf.delay = 300;
     rig_restart();
     rig_stop();
 }
@@ -106,7 +110,7 @@ test_sync_modes(void **state)
     rig_put(5, 1, 100);
     rig_put(6, 1, 100);
     lsn = atomic_load(&zone->wal.next_lsn) - 1;
-    end = kit_now_ms() + 3000;
+    end = kit_now_ms() + 30000;
 
     while (atomic_load(&zone->wal.durable_lsn) < lsn) {
         assert_true(kit_now_ms() < end);

@@ -182,7 +182,7 @@ test_spare_in_snapshot(void **state)
     }
 
     zone = kit.store->zone;
-    end = kit_now_ms() + 10000;
+    end = kit_now_ms() + 30000;
 
     (void) files_named("spare-", true);
 
@@ -258,7 +258,7 @@ test_snapshot_fails(void **state)
     fds = count_names("/proc/self/fd", "");
     atomic_store(&kit.io->fail_sync, ENOSPC);
     (void) atomic_fetch_or(&zone->requests, KV_REQUEST_SNAPSHOT);
-    end = kit_now_ms() + 3000;
+    end = kit_now_ms() + 30000;
 
     while (atomic_load(&zone->snapshots_failed) == 0
            || atomic_load(&zone->background))
@@ -308,7 +308,7 @@ test_snapshot_after_error(void **state)
 
     atomic_store(&kit.io->fail_sync, EIO);
     (void) atomic_fetch_or(&zone->requests, KV_REQUEST_SNAPSHOT);
-    end = kit_now_ms() + 3000;
+    end = kit_now_ms() + 30000;
 
     while (!!kv_state_writes(zone) || atomic_load(&zone->background)) {
         if (kit_now_ms() > end) {
