@@ -22,6 +22,7 @@
 
 
 #define STOP_MS  1200
+#define LATE_MS  60000             /* more, until there was enough */
 
 
 static unsigned
@@ -174,7 +175,7 @@ run_threads(bool clears, bool walks)
 {
     bool      ok;
     uint32_t  id, version, splits;
-    uint64_t  end, rounds, moved;
+    uint64_t  end, late, rounds, moved;
     unsigned  i;
     reader_t  r[3];
 
@@ -198,11 +199,14 @@ run_threads(bool clears, bool walks)
     }
 
     end = now_ms() + STOP_MS;
+    late = end + LATE_MS;
     ok = true;
 
     /* no assertion while threads run: they must be joined */
 
-    while (ok && now_ms() < end) {
+    while (ok && (now_ms() < end
+                  || ((rounds <= 3 || moved == 0) && now_ms() < late)))
+    {
         version++;
         rounds++;
 
