@@ -4,8 +4,8 @@
 #     make -f scripts/unit.mk DIR=.build/unit-asan SANITIZE=address,undefined
 #
 # makes DIR/test_NAME of every t/unit/test_NAME.c. Other files in t/unit are
-# helpers that every test is linked with, and so is the whole core, which knows
-# nothing of nginx.
+# helpers. They and the core, which knows nothing of nginx, are one archive, of
+# which each test is linked with what it uses.
 
 DIR      ?= .build/unit-asan
 SANITIZE ?= address,undefined
@@ -29,8 +29,13 @@ vpath %.c $(sort $(dir $(CORE))) t/unit
 
 all: $(addprefix $(DIR)/,$(TESTS))
 
-$(DIR)/test_%: $(DIR)/test_%.o $(SHARED)
+$(DIR)/test_%: $(DIR)/test_%.o $(DIR)/shared.a
 	$(CC) $(CFLAGS) -o $@.new $^ -lcmocka $(KV_LDFLAGS)
+	mv $@.new $@
+
+$(DIR)/shared.a: $(SHARED)
+	rm -f $@.new
+	$(AR) rc $@.new $^
 	mv $@.new $@
 
 $(DIR)/%.o: %.c $(DIR)/flags
