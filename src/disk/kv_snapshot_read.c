@@ -1,0 +1,395 @@
+
+/*
+ * Reading a snapshot back, block by block, and looking at what one says of
+ * itself.  What the format does not allow is damage.
+ */
+
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+
+#include "base/kv_crc32c.h"
+#include "disk/kv_snapshot_private.h"
+
+
+#define KV_SNAPSHOT_LEAST (sizeof(kv_snapshot_header_t)                       \
+                           + sizeof(kv_block_header_t)                        \
+                           + sizeof(kv_snapshot_footer_t))
+
+
+/* A snapshot being read. */
+
+typedef struct {
+    kv_io_t           *io;
+    int                fd;
+    const char        *name;
+    uint64_t           lsn;
+    uint64_t           size;            /* of the file */
+    uint64_t           salt;
+    uint64_t           offset;          /* of the block being read */
+    uint64_t           number;          /* of that block */
+    uint64_t           records;         /* delivered */
+    unsigned char     *buf;
+    size_t             room;            /* bytes of `buf` */
+    kv_err_t          *err;
+} kv_snapshot_reader_t;
+
+
+static kv_rc_t kv_snapshot_read_header(kv_snapshot_reader_t *r);
+static kv_rc_t kv_snapshot_read_block(kv_snapshot_reader_t *r,
+    kv_block_header_t *h);
+static kv_rc_t kv_snapshot_deliver(kv_snapshot_reader_t *r,
+    const kv_block_header_t *h, kv_record_pt cb, void *ctx);
+static kv_rc_t kv_snapshot_read_footer(kv_snapshot_reader_t *r,
+    const kv_block_header_t *h, uint64_t *end_lsn);
+static kv_rc_t kv_snapshot_get(kv_snapshot_reader_t *r, void *buf, size_t n,
+    uint64_t offset);
+static kv_rc_t kv_snapshot_damaged(kv_snapshot_reader_t *r, uint64_t offset,
+    const char *what);
+
+
+kv_rc_t
+kv_snapshot_read(kv_io_t *io, int dirfd, uint64_t lsn, kv_record_pt cb,
+    void *ctx, uint64_t *end_lsn, uint64_t *bytes, kv_err_t *err)
+{
+    int                   saved;
+    char                  name[KV_NAME_MAX];
+    off_t                 size;
+    kv_rc_t               rc;
+    kv_block_header_t     h;
+    kv_snapshot_reader_t  r;
+
+    kv_snapshot_name(name, lsn, ".kvs");
+
+    memset(&r, 0, sizeof(r));
+
+    r.io = io;
+    r.name = name;
+    r.lsn = lsn;
+    r.err = err;
+
+    r.fd = io->open(io, dirfd, name, O_RDONLY);
+    if (r.fd == -1) {
+        (void) kv_snapshot_failed("open", name, -1, err);
+        return KV_ERROR;
+    }
+
+    size = io->size(io, r.fd);
+    if (size == -1) {
+        (void) kv_snapshot_failed("get the size of", name, -1, err);
+        rc = KV_ERROR;
+        goto done;
+    }
+
+    r.size = size;
+
+    rc = kv_snapshot_read_header(&r);
+
+    while (rc == KV_OK) {
+        rc = kv_snapshot_read_block(&r, &h);
+
+        if (rc != KV_OK) {
+            break;
+        }
+
+        if (h.count == 0) {
+            rc = kv_snapshot_read_footer(&r, &h, end_lsn);
+            break;
+        }
+
+        rc = kv_snapshot_deliver(&r, &h, cb, ctx);
+
+        r.offset += sizeof(h) + h.len;
+        r.number++;
+    }
+
+    if (rc == KV_OK) {
+        *bytes = r.offset;
+    }
+
+done:
+
+    saved = errno;
+    (void) io->close(io, r.fd);
+    free(r.buf);
+    errno = saved;
+
+    return rc;
+}
+
+
+static kv_rc_t
+kv_snapshot_read_header(kv_snapshot_reader_t *r)
+{
+    uint32_t              crc;
+    kv_rc_t               rc;
+    kv_snapshot_header_t  h;
+
+    if (r->size < KV_SNAPSHOT_LEAST) {
+        return kv_snapshot_damaged(r, r->size, "the file ends too early");
+    }
+
+    rc = kv_snapshot_get(r, &h, sizeof(h), 0);
+    if (rc != KV_OK) {
+        return rc;
+    }
+
+    if (memcmp(h.magic, KV_SNAPSHOT_MAGIC, sizeof(h.magic)) != 0) {
+        return kv_snapshot_damaged(r, 0, "this is no snapshot");
+    }
+
+    crc = h.crc;
+    h.crc = 0;
+
+    if (kv_crc32c(0, &h, sizeof(h)) != crc) {
+        return kv_snapshot_damaged(r, 0, "the header's checksum is wrong");
+    }
+
+    if (h.version != KV_FORMAT_VERSION) {
+        kv_err_set(r->err, "\"%s\" at offset 8: format version %u, of which"
+                   " this module knows nothing (its own is %u); use the"
+                   " version of the module that wrote it, or another"
+                   " directory", r->name, h.version, KV_FORMAT_VERSION);
+        return KV_DECLINED;
+    }
+
+    if (h.lsn != r->lsn) {
+        return kv_snapshot_damaged(r, 16, "the LSN is not the one in the"
+                                   " file's name");
+    }
+
+    if (memcmp(h.zero, (uint8_t [16]) { 0 }, sizeof(h.zero)) != 0) {
+        return kv_snapshot_damaged(r, 48, "reserved bytes are not zero");
+    }
+
+    r->salt = h.salt;
+    r->offset = sizeof(h);
+
+    return KV_OK;
+}
+
+
+/* Reads one block, header and records, as far as its checksum vouches. */
+
+static kv_rc_t
+kv_snapshot_read_block(kv_snapshot_reader_t *r, kv_block_header_t *h)
+{
+    void      *p;
+    size_t     room;
+    kv_rc_t    rc;
+    uint32_t   crc;
+    uint64_t   left;
+
+    left = r->size - r->offset;
+
+    if (left < sizeof(kv_block_header_t)) {
+        return kv_snapshot_damaged(r, r->offset, "the file ends before the"
+                                   " footer");
+    }
+
+    rc = kv_snapshot_get(r, h, sizeof(kv_block_header_t), r->offset);
+    if (rc != KV_OK) {
+        return rc;
+    }
+
+    left -= sizeof(kv_block_header_t);
+
+    if (h->magic != KV_BLOCK_MAGIC) {
+        return kv_snapshot_damaged(r, r->offset, "there is no block");
+    }
+
+    if (h->len == 0 || h->len % 8 != 0 || h->len > left) {
+        return kv_snapshot_damaged(r, r->offset, "the block's length is"
+                                   " wrong");
+    }
+
+    if (h->len > r->room) {
+        room = kv_min(kv_max((uint64_t) h->len, KV_BLOCK_SIZE), left);
+
+        free(r->buf);
+        r->room = 0;
+        r->buf = malloc(room);
+
+        if (r->buf == NULL) {
+            kv_err_set(r->err, "\"%s\" at offset %llu: no memory for a block"
+                       " of %u bytes", r->name,
+                       (unsigned long long) r->offset, h->len);
+            return KV_ERROR;
+        }
+
+        r->room = room;
+    }
+
+    p = r->buf;
+
+    rc = kv_snapshot_get(r, p, h->len, r->offset + sizeof(kv_block_header_t));
+    if (rc != KV_OK) {
+        return rc;
+    }
+
+    crc = kv_crc32c(0, &r->salt, sizeof(r->salt));
+    crc = kv_crc32c(crc, (unsigned char *) h + 8,
+                    sizeof(kv_block_header_t) - 8);
+    crc = kv_crc32c(crc, p, h->len);
+
+    if (crc != h->crc) {
+        return kv_snapshot_damaged(r, r->offset, "the block's checksum is"
+                                   " wrong");
+    }
+
+    if (h->number != r->number) {
+        return kv_snapshot_damaged(r, r->offset, "the block is not the one"
+                                   " that belongs here");
+    }
+
+    return KV_OK;
+}
+
+
+static kv_rc_t
+kv_snapshot_deliver(kv_snapshot_reader_t *r, const kv_block_header_t *h,
+    kv_record_pt cb, void *ctx)
+{
+    size_t        n;
+    kv_rc_t       rc;
+    uint32_t      i, used;
+    kv_record_t   rec;
+    struct iovec  value;
+
+    used = 0;
+
+    for (i = 0; i < h->count; i++) {
+        n = kv_record_decode(r->buf + used, h->len - used, &rec, &value);
+
+        if (n == 0 || rec.op != KV_OP_PUT) {
+            return kv_snapshot_damaged(r, r->offset + sizeof(*h) + used,
+                                       "this is no record of a snapshot");
+        }
+
+        rc = cb(ctx, 0, &rec);
+        if (rc != KV_OK) {
+            return rc;
+        }
+
+        used += n;
+    }
+
+    if (used != h->len) {
+        return kv_snapshot_damaged(r, r->offset + sizeof(*h) + used,
+                                   "the block holds more than its records");
+    }
+
+    r->records += h->count;
+
+    return KV_OK;
+}
+
+
+static kv_rc_t
+kv_snapshot_read_footer(kv_snapshot_reader_t *r, const kv_block_header_t *h,
+    uint64_t *end_lsn)
+{
+    kv_snapshot_footer_t  f;
+
+    if (h->len != sizeof(f)) {
+        return kv_snapshot_damaged(r, r->offset, "the footer's length is"
+                                   " wrong");
+    }
+
+    memcpy(&f, r->buf, sizeof(f));
+
+    if (f.zero != 0) {
+        return kv_snapshot_damaged(r, r->offset + 40, "reserved bytes are"
+                                   " not zero");
+    }
+
+    if (f.records != r->records) {
+        return kv_snapshot_damaged(r, r->offset + 32, "the number of records"
+                                   " is wrong");
+    }
+
+    if (f.end_lsn < r->lsn) {
+        return kv_snapshot_damaged(r, r->offset + 24, "the last LSN is below"
+                                   " the first");
+    }
+
+    r->offset += sizeof(*h) + sizeof(f);
+    *end_lsn = f.end_lsn;
+
+    return KV_OK;
+}
+
+
+static kv_rc_t
+kv_snapshot_get(kv_snapshot_reader_t *r, void *buf, size_t n, uint64_t offset)
+{
+    ssize_t  got;
+
+    got = kv_io_read(r->io, r->fd, buf, n, offset);
+
+    if (got == -1) {
+        (void) kv_snapshot_failed("read", r->name, offset, r->err);
+        return KV_ERROR;
+    }
+
+    if ((size_t) got != n) {
+        return kv_snapshot_damaged(r, offset + got, "the file has become"
+                                   " shorter");
+    }
+
+    return KV_OK;
+}
+
+
+static kv_rc_t
+kv_snapshot_damaged(kv_snapshot_reader_t *r, uint64_t offset,
+    const char *what)
+{
+    kv_err_set(r->err, "\"%s\" is damaged at offset %llu: %s", r->name,
+               (unsigned long long) offset, what);
+
+    return KV_DAMAGED;
+}
+
+
+void
+kv_snapshot_guess(kv_io_t *io, int dirfd, uint64_t lsn,
+    kv_snapshot_guess_t *guess)
+{
+    int                   fd;
+    char                  name[KV_NAME_MAX];
+    off_t                 size;
+    uint32_t              crc;
+    kv_snapshot_header_t  h;
+    kv_snapshot_footer_t  f;
+
+    memset(guess, 0, sizeof(kv_snapshot_guess_t));
+
+    kv_snapshot_name(name, lsn, ".kvs");
+
+    fd = io->open(io, dirfd, name, O_RDONLY);
+    if (fd == -1) {
+        return;
+    }
+
+    size = io->size(io, fd);
+
+    if (size >= (off_t) KV_SNAPSHOT_LEAST
+        && kv_io_read(io, fd, &h, sizeof(h), 0) == (ssize_t) sizeof(h)
+        && kv_io_read(io, fd, &f, sizeof(f), size - (off_t) sizeof(f))
+           == (ssize_t) sizeof(f))
+    {
+        guess->bytes = (uint64_t) size;
+        guess->records = kv_min(f.records, guess->bytes / 16);  /* the least */
+
+        crc = h.crc;
+        h.crc = 0;
+
+        if (kv_crc32c(0, &h, sizeof(h)) == crc) {
+            memcpy(guess->seed, h.seed, sizeof(h.seed));
+        }
+    }
+
+    (void) io->close(io, fd);
+}
