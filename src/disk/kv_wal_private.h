@@ -1,7 +1,13 @@
 
 /*
- * What the two halves of the log share: kv_wal_write.c writes, kv_wal_replay.c
- * reads back.
+ * What the files of the log share.  None calls one that stands above it:
+ *
+ *     kv_wal_write.c          batches
+ *     kv_wal_replay.c         reading back (see kv_wal_reader.h)
+ *     kv_wal_closed.c         the note of a clean end
+ *     kv_wal_segment.c        the current segment, the log's end
+ *     kv_wal_spare.c          spares, segments no longer needed
+ *     kv_wal_files.c          names and headers
  */
 
 
@@ -60,6 +66,8 @@ struct kv_wal_s {
 };
 
 
+/* ---- kv_wal_files.c */
+
 /* Writes the name of the file to `buf`, of KV_NAME_MAX bytes; returns it. */
 char *kv_wal_name(char *buf, kv_wal_file_t kind, uint64_t number);
 
@@ -77,6 +85,69 @@ kv_rc_t kv_wal_list(kv_wal_t *wal, kv_wal_name_t **names, size_t *n);
  */
 int kv_wal_open(kv_wal_t *wal, uint64_t lsn, uint8_t *buf, uint64_t *size);
 
+/* The checksum of a segment's header, all 4096 bytes of it. */
+uint32_t kv_wal_header_crc(const uint8_t *buf);
+
+/* The result that errno stands for (kv_io_rc()). */
+kv_rc_t kv_wal_rc(void);
+
+
+/* ---- kv_wal_spare.c */
+
+/*
+ * Turns a spare into the file `tmp`, opened as *fd, under the commit lock.
+ * Spares of another size than the configured one are deleted, and so are
+ * segments that a dead process was about to begin.  KV_OK, KV_NOT_FOUND (no
+ * spare), or what kv_io_rc() says, with errno set.
+ */
+kv_rc_t kv_wal_take_spare(kv_wal_t *wal, const char *tmp, int *fd);
+
+
+/* ---- kv_wal_segment.c */
+
+/* Moves the state to *to as one step, whenever the process may be killed. */
+void kv_wal_move(kv_wal_state_t *state, const kv_wal_position_t *to);
+
+/* Finishes a move that a dead process began. */
+void kv_wal_settle(kv_wal_state_t *state);
+
+/*
+ * Sees to it that wal->fd is the current segment, which there is.  The file is
+ * checked: were it another one, batches would go where no replay looks for
+ * them.  KV_OK, or what kv_io_rc() says, with `err` filled.
+ */
+kv_rc_t kv_wal_current(kv_wal_t *wal, kv_err_t *err);
+
+/*
+ * Whether the current segment still has its name, as far as this process has
+ * it open: a segment that is deleted would take every further write along, and
+ * only its descriptors still give what is in it.  KV_OK, or KV_ERROR with `err`
+ * filled.
+ */
+kv_rc_t kv_wal_there(kv_wal_t *wal, kv_err_t *err);
+
+/*
+ * Syncs the current segment, closes it to batches, and begins the next one,
+ * which is then open.  Results as those of kv_wal_write().
+ */
+kv_rc_t kv_wal_next_segment(kv_wal_t *wal, kv_err_t *err);
+
+/* Forgets, and closes, the descriptor of the current segment. */
+void kv_wal_close(kv_wal_t *wal);
+
+/* What the operator can do about such a failure of writing or syncing. */
+const char *kv_wal_advice(kv_rc_t rc);
+
+
+/* ---- kv_wal_closed.c */
+
+/*
+ * Writes log-<LSN>.closed, of the LSN that `closed` names, for good.  KV_OK, or
+ * what kv_io_rc() says, with `err` filled.
+ */
+kv_rc_t kv_wal_write_closed(kv_wal_t *wal, const kv_closed_t *closed,
+    kv_err_t *err);
+
 /* Reads log-<LSN>.closed.  KV_OK, KV_DAMAGED, or KV_ERROR with errno set. */
 kv_rc_t kv_wal_read_closed(kv_wal_t *wal, uint64_t lsn, kv_closed_t *closed);
 
@@ -87,29 +158,6 @@ kv_rc_t kv_wal_read_closed(kv_wal_t *wal, uint64_t lsn, kv_closed_t *closed);
  * filled.
  */
 kv_rc_t kv_wal_open_again(kv_wal_t *wal, kv_err_t *err);
-
-/* The checksum of a segment's header, all 4096 bytes of it. */
-uint32_t kv_wal_header_crc(const uint8_t *buf);
-
-/*
- * Turns a spare into the file `tmp`, opened as *fd, under the commit lock.
- * Spares of another size than the configured one are deleted, and so are
- * segments that a dead process was about to begin.  KV_OK, KV_NOT_FOUND (no
- * spare), or what kv_io_rc() says, with errno set.
- */
-kv_rc_t kv_wal_take_spare(kv_wal_t *wal, const char *tmp, int *fd);
-
-/* The result that errno stands for (kv_io_rc()). */
-kv_rc_t kv_wal_rc(void);
-
-/* Moves the state to *to as one step, whenever the process may be killed. */
-void kv_wal_move(kv_wal_state_t *state, const kv_wal_position_t *to);
-
-/* Finishes a move that a dead process began. */
-void kv_wal_settle(kv_wal_state_t *state);
-
-/* Forgets, and closes, the descriptor of the current segment. */
-void kv_wal_close(kv_wal_t *wal);
 
 
 #endif /* KV_WAL_PRIVATE_H */

@@ -1,0 +1,170 @@
+
+/*
+ * log-<LSN>.closed, the note of a clean end: written, read, and deleted before
+ * the log is written on.
+ */
+
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+
+#include "base/kv_crc32c.h"
+#include "disk/kv_wal_private.h"
+
+
+kv_rc_t
+kv_wal_open_again(kv_wal_t *wal, kv_err_t *err)
+{
+    bool                stays;
+    char                name[KV_NAME_MAX];
+    size_t              i, n;
+    kv_rc_t             rc;
+    kv_wal_name_t      *names;
+    kv_wal_state_t     *state;
+    kv_wal_position_t   to;
+
+    state = wal->state;
+    stays = false;
+
+    rc = kv_wal_list(wal, &names, &n);
+
+    if (rc != KV_OK) {
+        goto failed;
+    }
+
+    for (i = 0; i < n; i++) {
+
+        if (names[i].kind != KV_WAL_CLOSED) {
+            continue;
+        }
+
+        (void) kv_wal_name(name, KV_WAL_CLOSED, names[i].number);
+
+        if (wal->io->unlink(wal->io, wal->dirfd, name) == -1
+            && errno != ENOENT)
+        {
+            stays = true;
+        }
+    }
+
+    free(names);
+
+    if (kv_io_sync_dir(wal->io, wal->dirfd) != KV_OK) {
+        rc = kv_wal_rc();
+        goto failed;
+    }
+
+    if (stays) {
+        to.segment_lsn = state->segment_lsn;
+        to.segment_salt = state->segment_salt;
+        to.segment_size = state->segment_size;
+        to.offset = state->segment_size;
+        to.next_lsn = state->next_lsn;
+
+        kv_wal_move(state, &to);
+    }
+
+    atomic_store(&state->closed, 0);
+
+    return KV_OK;
+
+failed:
+
+    kv_err_set(err, "the note of the log's last end, log-*.closed, cannot be "
+               "deleted: %s", strerror(errno));
+
+    return rc;
+}
+
+
+kv_rc_t
+kv_wal_write_closed(kv_wal_t *wal, const kv_closed_t *closed, kv_err_t *err)
+{
+    int      fd, saved;
+    char     tmp[KV_NAME_MAX], name[KV_NAME_MAX];
+    kv_rc_t  rc;
+
+    (void) kv_wal_name(tmp, KV_WAL_SEGMENT_TMP, closed->lsn);
+    (void) kv_wal_name(name, KV_WAL_CLOSED, closed->lsn);
+
+    (void) wal->io->unlink(wal->io, wal->dirfd, tmp);
+
+    fd = wal->io->open(wal->io, wal->dirfd, tmp, O_WRONLY|O_CREAT|O_EXCL);
+
+    if (fd == -1) {
+        rc = kv_wal_rc();
+        goto failed;
+    }
+
+    rc = kv_io_write(wal->io, fd, closed, sizeof(*closed), 0);
+
+    if (rc == KV_OK && wal->io->fsync(wal->io, fd) == -1) {
+        rc = kv_wal_rc();
+    }
+
+    saved = errno;
+    (void) wal->io->close(wal->io, fd);
+    errno = saved;
+
+    if (rc == KV_OK
+        && (wal->io->rename(wal->io, wal->dirfd, tmp, name) == -1
+            || kv_io_sync_dir(wal->io, wal->dirfd) != KV_OK))
+    {
+        rc = kv_wal_rc();
+    }
+
+    if (rc == KV_OK) {
+        return KV_OK;
+    }
+
+    saved = errno;
+    (void) wal->io->unlink(wal->io, wal->dirfd, tmp);
+    errno = saved;
+
+failed:
+
+    kv_err_set(err, "%s: it cannot be written: %s", name, strerror(errno));
+
+    return rc;
+}
+
+
+kv_rc_t
+kv_wal_read_closed(kv_wal_t *wal, uint64_t lsn, kv_closed_t *closed)
+{
+    int       fd, saved;
+    char      name[KV_NAME_MAX];
+    ssize_t   n;
+    uint32_t  crc;
+
+    fd = wal->io->open(wal->io, wal->dirfd,
+                       kv_wal_name(name, KV_WAL_CLOSED, lsn), O_RDONLY);
+
+    if (fd == -1) {
+        return KV_ERROR;
+    }
+
+    n = kv_io_read(wal->io, fd, closed, sizeof(*closed), 0);
+
+    saved = errno;
+    (void) wal->io->close(wal->io, fd);
+    errno = saved;
+
+    if (n == -1) {
+        return KV_ERROR;
+    }
+
+    if (n != (ssize_t) sizeof(*closed)) {
+        return KV_DAMAGED;
+    }
+
+    crc = closed->crc;
+    closed->crc = 0;
+
+    return memcmp(closed->magic, KV_CLOSED_MAGIC, sizeof(closed->magic)) == 0
+           && closed->version == KV_FORMAT_VERSION
+           && kv_crc32c(0, closed, sizeof(*closed)) == crc
+           && closed->lsn == lsn
+           ? KV_OK : KV_DAMAGED;
+}

@@ -1,0 +1,195 @@
+
+/*
+ * What a reader of the log says: warnings, and refusals with the way out.
+ */
+
+
+#include <errno.h>
+#include <inttypes.h>
+
+#include "disk/kv_wal_reader.h"
+
+
+static void kv_wal_given_up(kv_wal_reader_t *r, uint64_t lsn, char *buf,
+    size_t size);
+
+
+void
+kv_wal_warn(kv_wal_reader_t *r, const char *fmt, ...)
+{
+    va_list   args;
+    kv_err_t  text;
+
+    if (r->from->warn == NULL) {
+        return;
+    }
+
+    va_start(args, fmt);
+    (void) vsnprintf(text.text, sizeof(text.text), fmt, args);
+    va_end(args);
+
+    r->from->warn(r->from->ctx, text.text);
+}
+
+
+kv_rc_t
+kv_wal_damaged(kv_wal_reader_t *r, uint64_t offset, uint64_t lsn,
+    const char *fmt, ...)
+{
+    char     what[256], way[KV_WAL_WAY];
+    va_list  args;
+
+    va_start(args, fmt);
+    (void) vsnprintf(what, sizeof(what), fmt, args);
+    va_end(args);
+
+    kv_wal_way_out(r, offset, lsn, way, sizeof(way));
+
+    kv_err_set(r->err, "%s: offset %" PRIu64 ": %s%s", r->name, offset, what,
+               way);
+
+    return KV_DAMAGED;
+}
+
+
+kv_rc_t
+kv_wal_cut_short(kv_wal_reader_t *r)
+{
+    return kv_wal_damaged(r, r->size, r->expected, "the file ends here, but "
+                          "its header says %" PRIu64 ", and LSN %" PRIu64 " "
+                          "may have been in what is gone",
+                          r->segment_size, r->expected);
+}
+
+
+kv_rc_t
+kv_wal_unreadable(kv_wal_reader_t *r, uint64_t offset)
+{
+    int   saved;
+    char  way[KV_WAL_WAY];
+
+    saved = errno;
+
+    kv_wal_way_out(r, offset, kv_max(r->expected, r->lsn), way, sizeof(way));
+
+    kv_err_set(r->err, "%s: offset %" PRIu64 ": reading the segment failed: "
+               "%s; see to its permissions and the disk%s%s", r->name, offset,
+               strerror(saved), saved == EIO ? ", and if that does not help"
+                                             : "",
+               saved == EIO ? way : "");
+
+    errno = saved;
+
+    return KV_ERROR;
+}
+
+
+kv_rc_t
+kv_wal_failed(kv_wal_reader_t *r, const char *what)
+{
+    int  saved;
+
+    saved = errno;
+
+    kv_err_set(r->err, "%s: offset %" PRIu64 ": %s the segment failed: %s; "
+               "see to its permissions and the disk", r->name, r->offset,
+               what, strerror(saved));
+
+    errno = saved;
+
+    return KV_ERROR;
+}
+
+
+void
+kv_wal_way_out(kv_wal_reader_t *r, uint64_t offset, uint64_t lsn, char *way,
+    size_t size)
+{
+    char                    lost[160], newer[80], logs[120], run[200];
+    char                    closed[KV_NAME_MAX];
+    size_t                  n;
+    uint64_t                after, end;
+    const kv_wal_replay_t  *from;
+
+    from = r->from;
+    after = from->after;
+    end = kv_max(after, from->must_reach);
+
+    newer[0] = '\0';
+    run[0] = '\0';
+
+    (void) strcpy(logs, "every log-*");
+
+    if (r->lsn && lsn > end) {
+
+        kv_wal_given_up(r, lsn, lost, sizeof(lost));
+
+        if (offset < KV_SEGMENT_HEADER) {
+            (void) strcpy(logs, r->lsn == r->last
+                                ? "this file" : "this file and all segments "
+                                                "after it");
+
+        } else {
+            (void) strcpy(logs, r->lsn == r->last
+                                ? "" : "all segments after it");
+            (void) snprintf(run, sizeof(run), "\"truncate -s %" PRIu64 " %s "
+                            "&& truncate -s %" PRIu64 " %s\"", r->offset,
+                            r->name, r->segment_size, r->name);
+        }
+
+    } else if (end > after) {
+        (void) snprintf(lost, sizeof(lost), "what " KV_SNAPSHOT_NAME ".kvs has "
+                        "not seen of the writes after LSN %" PRIu64 " (it has "
+                        "seen some of those up to %" PRIu64 ")", after, after,
+                        end);
+        (void) snprintf(run, sizeof(run), "\"touch " KV_SNAPSHOT_NAME
+                        ".alone\"", after);
+
+    } else {
+        kv_wal_given_up(r, after + 1, lost, sizeof(lost));
+    }
+
+    if (logs[0] != 'e' && r->closed.lsn >= lsn) {
+        (void) kv_wal_name(closed, KV_WAL_CLOSED, r->closed.lsn);
+        n = strlen(logs);
+        (void) snprintf(logs + n, sizeof(logs) - n, "%s%s", n ? " and " : "",
+                        closed);
+    }
+
+    if (from->newer >= lsn) {
+        (void) snprintf(newer, sizeof(newer), after ? "every snap-*.kvs newer "
+                        "than " KV_SNAPSHOT_NAME ".kvs" : "every snap-*.kvs",
+                        after);
+    }
+
+    (void) snprintf(way, size, "; restore the data directory from a copy, or, "
+                    "with a copy of it made and giving up %s, %s%s%s%s%s%s%s%s",
+                    lost, logs[0] || newer[0] ? "move " : "", logs,
+                    logs[0] && newer[0] ? " and " : "", newer,
+                    logs[0] || newer[0] ? " away" : "",
+                    (logs[0] || newer[0]) && run[0] ? " and " : "",
+                    run[0] ? "run " : "", run);
+}
+
+
+/* In words: the writes from `lsn` on, and how many there are, if known. */
+
+static void
+kv_wal_given_up(kv_wal_reader_t *r, uint64_t lsn, char *buf, size_t size)
+{
+    uint64_t  known;
+
+    known = kv_max(r->durable, kv_max(r->from->must_reach, r->from->newer));
+
+    if (r->last) {
+        known = kv_max(known, r->last - 1);
+    }
+
+    if (known >= lsn) {
+        (void) snprintf(buf, size, "every write from LSN %" PRIu64 " on, at "
+                        "least %" PRIu64 " of them", lsn, known - lsn + 1);
+
+    } else {
+        (void) snprintf(buf, size, "every write from LSN %" PRIu64 " on", lsn);
+    }
+}

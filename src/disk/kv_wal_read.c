@@ -1,0 +1,463 @@
+
+/*
+ * Reading one segment back: its header, its batches, and what lies behind the
+ * last good one.
+ */
+
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "base/kv_crc32c.h"
+#include "disk/kv_wal_reader.h"
+
+
+static kv_rc_t kv_wal_read_overlap(kv_wal_reader_t *r);
+static kv_rc_t kv_wal_batch(kv_wal_reader_t *r, uint64_t offset,
+    kv_batch_header_t *h, const uint8_t **records);
+static kv_rc_t kv_wal_deliver(kv_wal_reader_t *r, const kv_batch_header_t *h,
+    const uint8_t *records);
+
+
+kv_rc_t
+kv_wal_read_header(kv_wal_reader_t *r, uint64_t lsn)
+{
+    uint8_t              buf[KV_SEGMENT_HEADER];
+    uint64_t             size;
+    kv_segment_header_t  h;
+
+    if (r->fd != -1) {
+        (void) r->wal->io->close(r->wal->io, r->fd);
+    }
+
+    (void) kv_wal_name(r->name, KV_WAL_SEGMENT, lsn);
+
+    r->lsn = lsn;
+    r->offset = 0;
+    r->len = 0;
+    r->fd = kv_wal_open(r->wal, lsn, buf, &size);
+
+    if (r->fd == -1) {
+        return kv_wal_unreadable(r, 0);
+    }
+
+    memcpy(&h, buf, sizeof(h));
+
+    if (memcmp(h.magic, KV_SEGMENT_MAGIC, sizeof(h.magic)) != 0
+        || h.crc != kv_wal_header_crc(buf))
+    {
+        return kv_wal_damaged(r, 0, lsn,
+                              "the segment's header does not check out");
+    }
+
+    if (h.version != KV_FORMAT_VERSION) {
+        kv_err_set(r->err, "%s: offset %zu: format version %" PRIu32 ", of "
+                   "which this module knows nothing (its own is %u); use the "
+                   "version of the module that wrote it, or another "
+                   "directory", r->name,
+                   offsetof(kv_segment_header_t, version), h.version,
+                   KV_FORMAT_VERSION);
+        return KV_DAMAGED;
+    }
+
+    if (h.first_lsn != lsn) {
+        return kv_wal_damaged(r, offsetof(kv_segment_header_t, first_lsn),
+                              lsn, "the segment is misnamed, its first LSN is "
+                              "%" PRIu64, h.first_lsn);
+    }
+
+    /* whoever puts files there must not keep the start reading for days */
+
+    if (h.size > KV_SEGMENT_MAX) {
+        return kv_wal_damaged(r, offsetof(kv_segment_header_t, size), lsn,
+                              "no segment has %" PRIu64 " bytes", h.size);
+    }
+
+    if (size < KV_SEGMENT_HEADER) {
+        return kv_wal_damaged(r, size, lsn, "the file ends here, but its "
+                              "header says %" PRIu64, h.size);
+    }
+
+    if (size > h.size) {
+        kv_wal_warn(r, "%s: offset %" PRIu64 ": the segment ends here, but "
+                    "the file goes on for %" PRIu64 " bytes, which the log "
+                    "did not write: they are ignored",
+                    r->name, h.size, size - h.size);
+    }
+
+    r->segment_size = h.size;
+    r->size = kv_min(size, h.size);
+    r->salt = h.salt;
+    r->offset = KV_SEGMENT_HEADER;
+    r->doubtful = KV_SEGMENT_HEADER;
+    r->marked = false;
+
+    return KV_OK;
+}
+
+
+kv_rc_t
+kv_wal_read_segment(kv_wal_reader_t *r, uint64_t limit)
+{
+    kv_rc_t             rc;
+    const uint8_t      *records;
+    kv_batch_header_t   h;
+
+    while (r->expected < limit) {
+
+        rc = kv_wal_batch(r, r->offset, &h, &records);
+
+        if (rc == KV_NOT_FOUND) {
+            break;
+        }
+
+        if (rc != KV_OK) {
+            return rc;
+        }
+
+        if (h.first_lsn != r->expected) {
+            break;
+        }
+
+        r->durable = kv_max(r->durable, h.durable_lsn);
+
+        if (h.durable_lsn + 1 == r->expected) {
+            r->doubtful = r->offset;
+        }
+
+        if (h.count == 0) {
+            r->marked = true;
+            break;
+        }
+
+        if (h.count > limit - r->expected) {
+            return kv_wal_damaged(r, r->offset, r->expected, "the batch goes "
+                                  "on to LSN %" PRIu64 ", but the next "
+                                  "segment starts with %" PRIu64,
+                                  r->expected + h.count - 1, limit);
+        }
+
+        rc = kv_wal_deliver(r, &h, records);
+
+        if (rc != KV_OK) {
+            return rc;
+        }
+
+        r->offset += sizeof(h) + h.len;
+    }
+
+    if (limit == UINT64_MAX) {
+        return KV_OK;
+    }
+
+    if (r->expected != limit && r->size < r->segment_size) {
+        return kv_wal_cut_short(r);
+    }
+
+    if (r->expected != limit) {
+        return kv_wal_damaged(r, r->offset, r->expected, "no good batch with "
+                              "LSN %" PRIu64 " is here, and the next segment "
+                              "starts with %" PRIu64, r->expected, limit);
+    }
+
+    if (r->size < r->segment_size) {
+        kv_wal_warn(r, "%s: offset %" PRIu64 ": the file ends here, but its "
+                    "header says %" PRIu64 ": no batch is missing",
+                    r->name, r->size, r->segment_size);
+    }
+
+    return kv_wal_read_overlap(r);
+}
+
+
+/*
+ * The next segment starts with the LSN that comes next.  A batch with it may
+ * be here as well, one that was never acknowledged; but if a later one says
+ * that it was durable, then one of the two segments is not of this log.
+ */
+
+static kv_rc_t
+kv_wal_read_overlap(kv_wal_reader_t *r)
+{
+    kv_rc_t             rc;
+    uint64_t            offset, lsn, durable;
+    const uint8_t      *records;
+    kv_batch_header_t   h;
+
+    offset = r->offset;
+    lsn = r->expected;
+    durable = 0;
+
+    for ( ;; ) {
+        rc = kv_wal_batch(r, offset, &h, &records);
+
+        if (rc == KV_ERROR) {
+            return rc;
+        }
+
+        if (rc == KV_NOT_FOUND || h.first_lsn != lsn) {
+            break;
+        }
+
+        durable = kv_max(durable, h.durable_lsn);
+
+        if (h.count == 0) {
+            break;
+        }
+
+        offset += sizeof(h) + h.len;
+        lsn += h.count;
+    }
+
+    if (durable < r->expected) {
+        return KV_OK;
+    }
+
+    return kv_wal_damaged(r, r->offset, r->expected, "the segment goes on "
+                          "here, to LSN %" PRIu64 " at least, but so does the "
+                          "one that starts with %" PRIu64 ": one of them is "
+                          "of another log", durable, r->expected);
+}
+
+
+kv_rc_t
+kv_wal_scan(kv_wal_reader_t *r)
+{
+    size_t              i, n;
+    kv_rc_t             rc;
+    uint64_t            offset, salt;
+    uint32_t            magic;
+    const uint8_t      *p;
+    kv_batch_header_t   h;
+
+    offset = r->offset;
+
+    while (r->size - offset >= sizeof(h)) {
+
+        p = kv_wal_window(r, offset, sizeof(h));
+
+        if (p == NULL && r->marked) {
+
+            /* so nothing that counts can be there */
+
+            kv_wal_warn(r, "%s: offset %" PRIu64 ": reading the segment "
+                        "failed: %s: the log ended before that, and goes on "
+                        "in a new segment", r->name, offset, strerror(errno));
+            r->behind = true;
+            return KV_OK;
+        }
+
+        if (p == NULL) {
+            return kv_wal_unreadable(r, offset);
+        }
+
+        n = r->len - (size_t) (offset - r->start) - sizeof(h);
+
+        for (i = 0; i <= n; i += 8) {
+
+            memcpy(&magic, p + i, sizeof(magic));
+
+            if (kv_likely(magic != KV_BATCH_MAGIC)) {
+                continue;
+            }
+
+            memcpy(&salt, p + i + offsetof(kv_batch_header_t, salt),
+                   sizeof(salt));
+
+            if (salt == r->salt) {
+                break;
+            }
+        }
+
+        offset += i;
+
+        if (i > n) {
+            continue;
+        }
+
+        rc = kv_wal_batch(r, offset, &h, &p);
+
+        if (rc == KV_NOT_FOUND) {
+            offset += 8;
+            continue;
+        }
+
+        if (rc != KV_OK) {
+            return rc;
+        }
+
+        r->durable = kv_max(r->durable, h.durable_lsn);
+
+        /* the mark at the very end is not behind it */
+
+        if (offset != r->offset || h.count || h.first_lsn != r->expected) {
+            r->behind = true;
+        }
+
+        offset += sizeof(h) + h.len;
+    }
+
+    return KV_OK;
+}
+
+
+/*
+ * Reads the batch at `offset`.  KV_OK with its header and a pointer to its
+ * records, KV_NOT_FOUND if no good one is there, or KV_ERROR, reported.
+ */
+
+static kv_rc_t
+kv_wal_batch(kv_wal_reader_t *r, uint64_t offset, kv_batch_header_t *h,
+    const uint8_t **records)
+{
+    uint64_t        room;
+    const uint8_t  *p;
+
+    room = r->size - offset;
+
+    if (room < sizeof(*h)) {
+        return KV_NOT_FOUND;
+    }
+
+    p = kv_wal_window(r, offset, sizeof(*h));
+
+    if (p == NULL) {
+        return kv_wal_unreadable(r, offset);
+    }
+
+    memcpy(h, p, sizeof(*h));
+
+    if (h->magic != KV_BATCH_MAGIC || h->salt != r->salt
+        || h->len % 8 || h->len > room - sizeof(*h)
+        || h->count > h->len / sizeof(kv_record_header_t)
+        || (h->count == 0 && h->len)
+        || h->first_lsn + h->count < h->first_lsn)
+    {
+        return KV_NOT_FOUND;
+    }
+
+    p = kv_wal_window(r, offset, sizeof(*h) + h->len);
+
+    if (p == NULL) {
+        return kv_wal_unreadable(r, offset);
+    }
+
+    if (h->crc != kv_crc32c(0, p + 8, sizeof(*h) - 8 + h->len)) {
+        return KV_NOT_FOUND;
+    }
+
+    *records = p + sizeof(*h);
+
+    return KV_OK;
+}
+
+
+static kv_rc_t
+kv_wal_deliver(kv_wal_reader_t *r, const kv_batch_header_t *h,
+    const uint8_t *records)
+{
+    size_t        n, size;
+    kv_rc_t       rc;
+    uint64_t      lsn, end;
+    kv_record_t   rec;
+    struct iovec  value;
+
+    n = h->len;
+    end = h->first_lsn + h->count;
+
+    for (lsn = h->first_lsn; lsn < end; lsn++) {
+
+        size = kv_record_decode(records, n, &rec, &value);
+
+        if (size == 0) {
+            break;
+        }
+
+        if (lsn > r->from->after) {
+            rc = r->from->record(r->from->ctx, lsn, &rec);
+
+            if (rc != KV_OK) {
+                return rc;
+            }
+        }
+
+        records += size;
+        n -= size;
+    }
+
+    if (lsn < end || n > 0) {
+        return kv_wal_damaged(r, r->offset + sizeof(*h) + h->len - n,
+                              h->first_lsn, "the batch is as it was written, "
+                              "but this is no record of format version %u",
+                              KV_FORMAT_VERSION);
+    }
+
+    r->expected = end;
+
+    return KV_OK;
+}
+
+
+const uint8_t *
+kv_wal_window(kv_wal_reader_t *r, uint64_t offset, size_t n)
+{
+    size_t    max, kept;
+    ssize_t   rc;
+    uint8_t  *buf;
+
+    if (offset >= r->start && offset + n <= r->start + r->len) {
+        return r->buf + (offset - r->start);
+    }
+
+    kept = 0;
+
+    if (offset >= r->start && offset < r->start + r->len) {
+        kept = (size_t) (r->start + r->len - offset);
+        memmove(r->buf, r->buf + (offset - r->start), kept);
+    }
+
+    r->start = offset;
+    r->len = kept;
+
+    max = (size_t) kv_min(r->size, (uint64_t) KV_WAL_WINDOW);
+    max = kv_max(max, n);
+
+    if (r->max < max) {
+        buf = realloc(r->buf, max);
+
+        if (buf == NULL) {
+            errno = ENOMEM;
+            return NULL;
+        }
+
+        r->buf = buf;
+        r->max = max;
+    }
+
+    max = (size_t) kv_min((uint64_t) r->max, r->size - offset);
+
+    rc = kv_io_read(r->wal->io, r->fd, r->buf + kept, max - kept,
+                    (off_t) (offset + kept));
+
+    if (rc == -1 && n < max) {
+
+        /* what cannot be read may lie beyond what is asked for */
+
+        rc = kv_io_read(r->wal->io, r->fd, r->buf + kept, n - kept,
+                        (off_t) (offset + kept));
+    }
+
+    if (rc == -1) {
+        return NULL;
+    }
+
+    r->len += (size_t) rc;
+
+    if (r->len < n) {
+        errno = EIO;
+        return NULL;
+    }
+
+    return r->buf;
+}

@@ -1,0 +1,116 @@
+
+/*
+ * The log being read back.  kv_wal_replay.c goes through the segments and
+ * decides what the end means, kv_wal_read.c reads a segment, kv_wal_damage.c
+ * words what is wrong and the way out.
+ */
+
+
+#ifndef KV_WAL_READER_H
+#define KV_WAL_READER_H
+
+
+#include "disk/kv_wal_private.h"
+
+
+#define KV_WAL_WINDOW  (1u << 20)
+#define KV_WAL_WAY     480            /* bytes of a way out, in words */
+
+
+typedef struct {
+    kv_wal_t               *wal;
+    const kv_wal_replay_t  *from;
+    kv_err_t               *err;
+
+    uint64_t        last;            /* first LSN of the last segment */
+    uint64_t        expected;        /* the LSN that comes next */
+    uint64_t        durable;         /* the highest said to be durable */
+    bool            marked;          /* there is a mark at the end, or the
+                                        log was closed there */
+    kv_closed_t     closed;          /* lsn 0: it was not */
+    bool            behind;          /* nothing may be written after the end */
+
+    /* the segment being read */
+    int             fd;              /* -1: none */
+    char            name[KV_NAME_MAX];
+    uint64_t        lsn;
+    uint64_t        segment_size;    /* what its header says, */
+    uint64_t        size;            /* and how much of that there is */
+    uint64_t        salt;
+    uint64_t        offset;          /* of the batch that comes next */
+    uint64_t        doubtful;        /* batches from here on may not be on
+                                        disk, whatever reading them says */
+
+    /* the part of it that is in memory */
+    uint8_t        *buf;
+    size_t          max;
+    uint64_t        start;           /* its offset in the file */
+    size_t          len;
+} kv_wal_reader_t;
+
+
+/* ---- kv_wal_read.c */
+
+/*
+ * Opens the segment that begins with this LSN, in place of the one that is
+ * open, and checks its header.  KV_OK; KV_DAMAGED or KV_ERROR, reported.
+ */
+kv_rc_t kv_wal_read_header(kv_wal_reader_t *r, uint64_t lsn);
+
+/*
+ * Reads on to the LSN `limit`, which the next segment starts with (UINT64_MAX:
+ * there is none, and the first batch that is not good ends the reading), and
+ * gives each record to the caller of kv_wal_replay().  KV_OK; KV_DAMAGED or
+ * KV_ERROR, reported; or what that caller returned.
+ */
+kv_rc_t kv_wal_read_segment(kv_wal_reader_t *r, uint64_t limit);
+
+/*
+ * Looks for good batches behind the end, in r->durable and r->behind.  The
+ * salt, which no value can hold, refuses everything else at the cost of a
+ * comparison.  KV_OK or KV_ERROR, reported.
+ */
+kv_rc_t kv_wal_scan(kv_wal_reader_t *r);
+
+/*
+ * A pointer to `n` bytes of the segment from `offset` on, all of them inside
+ * it, valid until the next call; or NULL with errno set.  Reads ahead by the
+ * window, and takes a larger buffer only for a batch that does not fit it.
+ */
+const uint8_t *kv_wal_window(kv_wal_reader_t *r, uint64_t offset, size_t n);
+
+
+/* ---- kv_wal_damage.c */
+
+/* Tells the caller of kv_wal_replay() what is wrong and is passed over. */
+void kv_wal_warn(kv_wal_reader_t *r, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3)));
+
+/*
+ * Says what is wrong at `offset` of the segment, and which way out is open.
+ * `lsn` is the first that is gone.  Returns KV_DAMAGED.
+ */
+kv_rc_t kv_wal_damaged(kv_wal_reader_t *r, uint64_t offset, uint64_t lsn,
+    const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+
+/* The same of a file that ends too early. */
+kv_rc_t kv_wal_cut_short(kv_wal_reader_t *r);
+
+/* The same of what the disk, or the system, does not give: KV_ERROR. */
+kv_rc_t kv_wal_unreadable(kv_wal_reader_t *r, uint64_t offset);
+
+/* The same of reading, writing or syncing what was read already: KV_ERROR. */
+kv_rc_t kv_wal_failed(kv_wal_reader_t *r, const char *what);
+
+/*
+ * Nothing at or behind `offset` of the segment can be used, and LSN `lsn` is
+ * the first that is gone.  Writes to `way`, of `size` bytes, what still gives
+ * all before it, or, where the snapshot needs more of the log than that, the
+ * snapshot alone; and what is given up by that.  Nothing is to be deleted: a
+ * better tool may come.
+ */
+void kv_wal_way_out(kv_wal_reader_t *r, uint64_t offset, uint64_t lsn,
+    char *way, size_t size);
+
+
+#endif /* KV_WAL_READER_H */

@@ -1,0 +1,464 @@
+
+/*
+ * The segment that batches go to: opened, synced, and followed by a new one;
+ * and where the log ends.
+ *
+ * Two things keep it whole when a process dies at any instruction.  The state
+ * moves as one step.  And a segment is closed to batches before the name of the
+ * next one appears: LSNs of two segments never overlap.
+ */
+
+
+#include <errno.h>
+#include <inttypes.h>
+#include <unistd.h>
+#include <sys/random.h>
+
+#include "disk/kv_wal_private.h"
+
+
+/* names that a new file may have until it is complete */
+#define KV_WAL_TMP_TRIES 100u
+
+
+static kv_rc_t kv_wal_rewrite_tail(kv_wal_t *wal, kv_err_t *err);
+static void kv_wal_use(kv_wal_t *wal, int fd, uint64_t lsn, uint64_t salt);
+static kv_rc_t kv_wal_new_file(kv_wal_t *wal, char *tmp, int *fd);
+static kv_rc_t kv_wal_new_header(kv_wal_t *wal, int fd, kv_wal_position_t *to);
+
+
+static const char  kv_wal_put_back[] =
+    "a restart would lose the writes in it: first put it back (another "
+    "worker's /proc/<pid>/fd may still have it)";
+
+
+kv_rc_t
+kv_wal_sync(kv_wal_t *wal, kv_err_t *err)
+{
+    char             name[KV_NAME_MAX];
+    kv_rc_t          rc;
+    uint64_t         last;
+    kv_wal_state_t  *state;
+
+    state = wal->state;
+
+    kv_wal_settle(state);
+
+    last = state->next_lsn - 1;
+
+    if (state->durable_lsn >= last) {
+        return KV_OK;
+    }
+
+    if (state->rewrite_end) {
+        rc = kv_wal_rewrite_tail(wal, err);
+
+        if (rc != KV_OK) {
+            return rc;
+        }
+    }
+
+    /* all segments before the current one were synced before it was begun */
+
+    rc = kv_wal_current(wal, err);
+
+    if (rc != KV_OK) {
+        return rc;
+    }
+
+    rc = kv_io_sync(wal->io, wal->fd);
+
+    if (rc != KV_OK) {
+        kv_err_set(err, "%s: syncing up to offset %" PRIu64 " failed: %s; %s",
+                   kv_wal_name(name, KV_WAL_SEGMENT, state->segment_lsn),
+                   state->offset, strerror(errno), kv_wal_advice(rc));
+        return rc;
+    }
+
+    state->durable_lsn = last;
+
+    return KV_OK;
+}
+
+
+/*
+ * What the start could not do for want of room: see kv_wal_rewrite().  With a
+ * descriptor of its own, as the other one may have to keep to whole blocks.
+ */
+
+static kv_rc_t
+kv_wal_rewrite_tail(kv_wal_t *wal, kv_err_t *err)
+{
+    int              fd, saved;
+    char             name[KV_NAME_MAX];
+    size_t           n;
+    kv_rc_t          rc;
+    uint8_t          buf[KV_SEGMENT_HEADER];
+    ssize_t          got;
+    uint64_t         offset, size;
+    kv_wal_state_t  *state;
+
+    state = wal->state;
+
+    fd = kv_wal_open(wal, state->segment_lsn, buf, &size);
+    rc = fd == -1 ? kv_wal_rc() : KV_OK;
+
+    for (offset = state->rewrite; rc == KV_OK && offset < state->rewrite_end;
+         offset += n)
+    {
+        n = (size_t) kv_min(state->rewrite_end - offset,
+                            (uint64_t) sizeof(buf));
+        got = kv_io_read(wal->io, fd, buf, n, (off_t) offset);
+
+        if (got != (ssize_t) n) {
+            errno = got == -1 ? errno : EIO;
+            rc = KV_ERROR;
+
+        } else {
+            rc = kv_io_write(wal->io, fd, buf, n, (off_t) offset);
+        }
+    }
+
+    /* a sync that found no room is not believed: all is written again */
+
+    if (rc == KV_OK && kv_io_sync(wal->io, fd) != KV_OK) {
+        rc = kv_wal_rc();
+    }
+
+    saved = errno;
+
+    if (fd != -1) {
+        (void) wal->io->close(wal->io, fd);
+    }
+
+    errno = saved;
+
+    if (rc == KV_OK) {
+        state->rewrite_end = 0;
+        return KV_OK;
+    }
+
+    kv_err_set(err, "%s: writing the log's end once more failed: %s; %s",
+               kv_wal_name(name, KV_WAL_SEGMENT, state->segment_lsn),
+               strerror(errno), kv_wal_advice(rc));
+
+    return rc;
+}
+
+
+kv_rc_t
+kv_wal_current(kv_wal_t *wal, kv_err_t *err)
+{
+    int                   fd;
+    char                  name[KV_NAME_MAX];
+    kv_rc_t               rc;
+    uint8_t               buf[KV_SEGMENT_HEADER];
+    uint64_t              size;
+    kv_wal_state_t       *state;
+    kv_segment_header_t   h;
+
+    state = wal->state;
+
+    if (wal->fd != -1 && wal->fd_lsn == state->segment_lsn
+        && wal->fd_salt == state->segment_salt)
+    {
+        return KV_OK;
+    }
+
+    kv_wal_close(wal);
+
+    (void) kv_wal_name(name, KV_WAL_SEGMENT, state->segment_lsn);
+
+    fd = kv_wal_open(wal, state->segment_lsn, buf, &size);
+
+    if (fd == -1) {
+        rc = kv_wal_rc();
+        kv_err_set(err, "%s: the current segment cannot be opened: %s; %s",
+                   name, strerror(errno), errno == ENOENT
+                   ? kv_wal_put_back : kv_wal_advice(rc));
+        return rc;
+    }
+
+    memcpy(&h, buf, sizeof(h));
+
+    if (h.salt != state->segment_salt || size < state->segment_size) {
+
+        if (h.salt != state->segment_salt) {
+            kv_err_set(err, "%s: offset 0: this is not the segment that was "
+                       "being written; %s", name, kv_wal_put_back);
+        } else {
+            kv_err_set(err, "%s: the current segment became shorter; restart, "
+                       "to read the log back", name);
+        }
+
+        (void) wal->io->close(wal->io, fd);
+        errno = ESTALE;
+        return KV_ERROR;
+    }
+
+    kv_wal_use(wal, fd, state->segment_lsn, state->segment_salt);
+
+    return KV_OK;
+}
+
+
+static void
+kv_wal_use(kv_wal_t *wal, int fd, uint64_t lsn, uint64_t salt)
+{
+    wal->fd = fd;
+    wal->fd_lsn = lsn;
+    wal->fd_salt = salt;
+
+    kv_direct_use(&wal->out, fd, wal->direct);
+}
+
+
+kv_rc_t
+kv_wal_there(kv_wal_t *wal, kv_err_t *err)
+{
+    char             name[KV_NAME_MAX];
+    kv_wal_state_t  *state;
+
+    state = wal->state;
+
+    if (wal->fd == -1 || wal->fd_lsn != state->segment_lsn
+        || wal->fd_salt != state->segment_salt
+        || wal->io->links == NULL || wal->io->links(wal->io, wal->fd) != 0)
+    {
+        return KV_OK;
+    }
+
+    kv_err_set(err, "%s: the current segment was deleted, and a restart would "
+               "lose the writes in it: first copy \"/proc/%d/fd/%d\" to its "
+               "place", kv_wal_name(name, KV_WAL_SEGMENT, state->segment_lsn),
+               (int) getpid(), wal->fd);
+    errno = ENOENT;
+
+    return KV_ERROR;
+}
+
+
+kv_rc_t
+kv_wal_next_segment(kv_wal_t *wal, kv_err_t *err)
+{
+    int                fd, saved;
+    char               tmp[KV_NAME_MAX], name[KV_NAME_MAX];
+    bool               more;
+    kv_rc_t            rc;
+    kv_wal_state_t    *state;
+    kv_wal_position_t  to, closed;
+
+    state = wal->state;
+
+    rc = kv_wal_sync(wal, err);
+
+    if (rc != KV_OK) {
+        return rc;
+    }
+
+    (void) kv_wal_name(tmp, KV_WAL_SEGMENT_TMP, state->next_lsn);
+    (void) kv_wal_name(name, KV_WAL_SEGMENT, state->next_lsn);
+
+    rc = kv_wal_new_file(wal, tmp, &fd);
+
+    if (rc != KV_OK) {
+        goto failed;
+    }
+
+    rc = kv_wal_new_header(wal, fd, &to);
+
+    if (rc != KV_OK) {
+        goto half_made;
+    }
+
+    closed.segment_lsn = state->segment_lsn;
+    closed.segment_salt = state->segment_salt;
+    closed.segment_size = state->segment_size;
+    closed.offset = state->segment_size;
+    closed.next_lsn = state->next_lsn;
+
+    kv_wal_move(state, &closed);
+
+    if (wal->io->rename(wal->io, wal->dirfd, tmp, name) == -1) {
+        rc = kv_wal_rc();
+        goto half_made;
+    }
+
+    more = state->segment_size == 0 || state->segment_lsn != to.segment_lsn;
+
+    /* nobody believes in the name yet: the next try makes it anew */
+
+    if (kv_io_sync_dir(wal->io, wal->dirfd) != KV_OK) {
+        rc = kv_wal_rc();
+        saved = errno;
+        (void) wal->io->close(wal->io, fd);
+
+        if (more && rc != KV_ERROR) {
+            (void) wal->io->unlink(wal->io, wal->dirfd, name);
+        }
+
+        errno = saved;
+        goto failed;
+    }
+
+    kv_wal_move(state, &to);
+
+    if (more) {
+        atomic_fetch_add_explicit(&state->segments, 1, memory_order_relaxed);
+    }
+
+    kv_wal_close(wal);
+    kv_wal_use(wal, fd, to.segment_lsn, to.segment_salt);
+
+    return KV_OK;
+
+half_made:
+
+    saved = errno;
+    (void) wal->io->close(wal->io, fd);
+    (void) wal->io->unlink(wal->io, wal->dirfd, tmp);
+    errno = saved;
+
+failed:
+
+    kv_err_set(err, "%s: the new segment cannot be made: %s; %s", name,
+               strerror(errno), kv_wal_advice(rc));
+
+    return rc;
+}
+
+
+/*
+ * Makes the file `tmp`, or one of another LSN's name, which it then holds: what
+ * a predecessor left there may be impossible to delete.
+ */
+
+static kv_rc_t
+kv_wal_new_file(kv_wal_t *wal, char *tmp, int *fd)
+{
+    kv_rc_t   rc;
+    uint64_t  number;
+
+    rc = kv_wal_take_spare(wal, tmp, fd);
+
+    if (rc != KV_NOT_FOUND) {
+        return rc;
+    }
+
+    number = wal->state->next_lsn;
+
+    do {
+        (void) kv_wal_name(tmp, KV_WAL_SEGMENT_TMP, number++);
+
+        rc = kv_io_preallocate(wal->io, wal->dirfd, tmp,
+                               (off_t) wal->segment_size, NULL, fd);
+
+    } while (rc == KV_ERROR && errno == EEXIST
+             && number - wal->state->next_lsn < KV_WAL_TMP_TRIES);
+
+    return rc;
+}
+
+
+/* Puts the file to use: header, salt, sync.  *to is its beginning. */
+
+static kv_rc_t
+kv_wal_new_header(kv_wal_t *wal, int fd, kv_wal_position_t *to)
+{
+    kv_rc_t              rc;
+    uint8_t              buf[KV_SEGMENT_HEADER];
+    kv_segment_header_t  h;
+
+    memset(buf, 0, sizeof(buf));
+
+    memcpy(h.magic, KV_SEGMENT_MAGIC, sizeof(h.magic));
+    h.version = KV_FORMAT_VERSION;
+    h.crc = 0;
+    h.size = wal->segment_size;
+    h.first_lsn = wal->state->next_lsn;
+
+    if (getrandom(&h.salt, sizeof(h.salt), 0) != sizeof(h.salt)) {
+        return kv_wal_rc();
+    }
+
+    memcpy(buf, &h, sizeof(h));
+
+    h.crc = kv_wal_header_crc(buf);
+
+    memcpy(buf, &h, sizeof(h));
+
+    rc = kv_io_write(wal->io, fd, buf, sizeof(buf), 0);
+
+    if (rc != KV_OK) {
+        return rc;
+    }
+
+    /* nothing was believed of this file yet: a full disk may pass */
+
+    if (kv_io_sync(wal->io, fd) != KV_OK) {
+        return kv_wal_rc();
+    }
+
+    to->segment_lsn = h.first_lsn;
+    to->segment_salt = h.salt;
+    to->segment_size = h.size;
+    to->offset = KV_SEGMENT_HEADER;
+    to->next_lsn = h.first_lsn;
+
+    return KV_OK;
+}
+
+
+void
+kv_wal_move(kv_wal_state_t *state, const kv_wal_position_t *to)
+{
+    state->to = *to;
+    atomic_store(&state->moving, 1);
+
+    kv_wal_settle(state);
+}
+
+
+void
+kv_wal_settle(kv_wal_state_t *state)
+{
+    if (atomic_load(&state->moving) == 0) {
+        return;
+    }
+
+    state->segment_lsn = state->to.segment_lsn;
+    state->segment_salt = state->to.segment_salt;
+    state->segment_size = state->to.segment_size;
+    state->offset = state->to.offset;
+    atomic_store(&state->next_lsn, state->to.next_lsn);
+
+    atomic_store(&state->moving, 0);
+}
+
+
+void
+kv_wal_close(kv_wal_t *wal)
+{
+    if (wal->fd != -1) {
+        kv_direct_use(&wal->out, -1, false);
+        (void) wal->io->close(wal->io, wal->fd);
+        wal->fd = -1;
+    }
+}
+
+
+const char *
+kv_wal_advice(kv_rc_t rc)
+{
+    switch (rc) {
+
+    case KV_NO_SPACE:
+        return "writes work again when there is room on the disk";
+
+    case KV_AGAIN:
+        return "writes work again when that has passed";
+
+    default:
+        return "see to the disk, then restart";
+    }
+}

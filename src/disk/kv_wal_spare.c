@@ -1,0 +1,322 @@
+
+/*
+ * Spares to make segments of, and what becomes of segments that nobody needs
+ * any more.
+ *
+ * kv_wal_prepare() and kv_wal_purge() run beside commits of other processes.
+ * What makes that safe: they touch no segment from the current one on, and a
+ * spare belongs to the process that renamed it.
+ */
+
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+
+#include "base/kv_failpoint.h"
+#include "disk/kv_wal_private.h"
+
+
+static bool kv_wal_recycle(kv_wal_t *wal, uint64_t lsn, uint64_t n);
+static int kv_wal_usable(kv_wal_t *wal, const char *name);
+static int kv_wal_fits(kv_wal_t *wal, int fd);
+static uint64_t kv_wal_free_spare(const kv_wal_name_t *names, size_t n,
+    unsigned *spares);
+
+
+kv_rc_t
+kv_wal_prepare(kv_wal_t *wal, volatile sig_atomic_t *cancel)
+{
+    int             fd;
+    char            tmp[KV_NAME_MAX], name[KV_NAME_MAX];
+    size_t          i, n;
+    kv_rc_t         rc;
+    uint64_t        number;
+    unsigned        spares;
+    kv_wal_name_t  *names;
+
+    rc = kv_wal_list(wal, &names, &n);
+
+    if (rc != KV_OK) {
+        return rc;
+    }
+
+    number = kv_wal_free_spare(names, n, &spares);
+
+    for (i = 0; i < n; i++) {
+
+        (void) kv_wal_name(name, names[i].kind, names[i].number);
+
+        if (names[i].kind == KV_WAL_SPARE_TMP
+
+            /* what a dead predecessor left: out of the way, or we are */
+
+            && wal->io->unlink(wal->io, wal->dirfd, name) == -1
+            && errno != ENOENT)
+        {
+            number = kv_max(number, names[i].number + 1);
+        }
+
+        if (names[i].kind != KV_WAL_SPARE) {
+            continue;
+        }
+
+        switch (kv_wal_usable(wal, name)) {
+
+        case 1:
+            free(names);
+            return KV_DECLINED;
+
+        case 0:
+            (void) wal->io->unlink(wal->io, wal->dirfd, name);
+            break;
+        }
+    }
+
+    free(names);
+
+    (void) kv_wal_name(tmp, KV_WAL_SPARE_TMP, number);
+    (void) kv_wal_name(name, KV_WAL_SPARE, number);
+
+    rc = kv_io_preallocate(wal->io, wal->dirfd, tmp,
+                           (off_t) wal->segment_size, cancel, &fd);
+
+    if (rc != KV_OK) {
+        return rc;
+    }
+
+    (void) wal->io->close(wal->io, fd);
+
+    kv_failpoint(KV_FAILPOINT_SPARE_MADE);
+
+    if (wal->io->rename(wal->io, wal->dirfd, tmp, name) == -1) {
+        rc = kv_wal_rc();
+        (void) wal->io->unlink(wal->io, wal->dirfd, tmp);
+        return rc;
+    }
+
+    return KV_OK;
+}
+
+
+kv_rc_t
+kv_wal_purge(kv_wal_t *wal, uint64_t lsn, uint64_t current_lsn,
+    unsigned spares, const kv_io_hurry_t *hurry, kv_err_t *err)
+{
+    char            name[KV_NAME_MAX];
+    size_t          i, n, gone;
+    kv_rc_t         rc;
+    uint64_t        number;
+    unsigned        have;
+    kv_wal_name_t  *names;
+
+    rc = kv_wal_list(wal, &names, &n);
+
+    if (rc != KV_OK) {
+        kv_err_set(err, "the data directory cannot be listed: %s; see to its "
+                   "permissions and the disk", strerror(errno));
+        return rc;
+    }
+
+    number = kv_wal_free_spare(names, n, &have);
+    gone = 0;
+
+    /* the next segment's first LSN says where one ends */
+
+    for (i = 0; i + 1 < n; i++) {
+
+        if (names[i].kind != KV_WAL_SEGMENT
+            || names[i + 1].kind != KV_WAL_SEGMENT
+            || names[i + 1].number > current_lsn
+            || names[i + 1].number - 1 > lsn)
+        {
+            break;
+        }
+
+        if (gone) {
+            kv_failpoint(KV_FAILPOINT_PURGING_LOG);
+        }
+
+        if (have < spares && kv_wal_recycle(wal, names[i].number, number)) {
+            have++;
+            number++;
+            gone++;
+            continue;
+        }
+
+        (void) kv_wal_name(name, KV_WAL_SEGMENT, names[i].number);
+
+        if (kv_io_remove(wal->io, wal->dirfd, name, hurry) == -1
+            && errno != ENOENT)
+        {
+            kv_err_set(err, "%s: the segment, no longer needed, cannot be "
+                       "deleted: %s; see to the disk", name, strerror(errno));
+            rc = KV_ERROR;
+            continue;
+        }
+
+        gone++;
+    }
+
+    free(names);
+
+    if (gone == 0) {
+        return rc;
+    }
+
+    atomic_fetch_sub_explicit(&wal->state->segments, gone,
+                              memory_order_relaxed);
+
+    if (kv_io_sync_dir(wal->io, wal->dirfd) != KV_OK && rc == KV_OK) {
+        kv_err_set(err, "the data directory cannot be synced: %s; see to the "
+                   "disk", strerror(errno));
+        rc = KV_ERROR;
+    }
+
+    return rc;
+}
+
+
+/*
+ * The renaming comes first, then the opening: another process may put another
+ * file under the spare's name at any time.
+ */
+
+kv_rc_t
+kv_wal_take_spare(kv_wal_t *wal, const char *tmp, int *fd)
+{
+    int             saved;
+    char            name[KV_NAME_MAX];
+    size_t          i, n;
+    kv_rc_t         rc;
+    kv_wal_name_t  *names;
+
+    rc = kv_wal_list(wal, &names, &n);
+
+    if (rc != KV_OK) {
+        return rc;
+    }
+
+    rc = KV_NOT_FOUND;
+
+    for (i = 0; i < n; i++) {
+
+        (void) kv_wal_name(name, names[i].kind, names[i].number);
+
+        if (names[i].kind == KV_WAL_SEGMENT_TMP) {
+            /* what a dead predecessor left */
+            (void) wal->io->unlink(wal->io, wal->dirfd, name);
+        }
+
+        if (names[i].kind != KV_WAL_SPARE) {
+            continue;
+        }
+
+        if (wal->io->rename(wal->io, wal->dirfd, name, tmp) == -1) {
+            if (errno == ENOENT) {
+                continue;
+            }
+
+            rc = kv_wal_rc();
+            break;
+        }
+
+        *fd = wal->io->open(wal->io, wal->dirfd, tmp, O_RDWR);
+
+        if (*fd == -1) {
+            saved = errno;
+            (void) wal->io->unlink(wal->io, wal->dirfd, tmp);
+            errno = saved;
+            rc = kv_wal_rc();
+            break;
+        }
+
+        if (kv_wal_fits(wal, *fd) == 1) {
+            rc = KV_OK;
+            break;
+        }
+
+        (void) wal->io->close(wal->io, *fd);
+        (void) wal->io->unlink(wal->io, wal->dirfd, tmp);
+    }
+
+    free(names);
+
+    return rc;
+}
+
+
+/* Turns a segment into the spare `n`, if its size is right. */
+
+static bool
+kv_wal_recycle(kv_wal_t *wal, uint64_t lsn, uint64_t n)
+{
+    char  name[KV_NAME_MAX], spare[KV_NAME_MAX];
+
+    (void) kv_wal_name(name, KV_WAL_SEGMENT, lsn);
+    (void) kv_wal_name(spare, KV_WAL_SPARE, n);
+
+    return kv_wal_usable(wal, name) == 1
+           && wal->io->rename(wal->io, wal->dirfd, name, spare) == 0;
+}
+
+
+/* 1 if a segment can be made of the file, 0 if not, -1 on error. */
+
+static int
+kv_wal_usable(kv_wal_t *wal, const char *name)
+{
+    int  fd, rc;
+
+    fd = wal->io->open(wal->io, wal->dirfd, name, O_RDONLY);
+
+    if (fd == -1) {
+        return -1;
+    }
+
+    rc = kv_wal_fits(wal, fd);
+
+    (void) wal->io->close(wal->io, fd);
+
+    return rc;
+}
+
+
+/* The size must be right, and nobody have a copy that is a name for it. */
+
+static int
+kv_wal_fits(kv_wal_t *wal, int fd)
+{
+    off_t  size;
+
+    size = wal->io->size(wal->io, fd);
+
+    if (size == -1) {
+        return -1;
+    }
+
+    return size == (off_t) wal->segment_size
+           && (wal->io->links == NULL || wal->io->links(wal->io, fd) == 1);
+}
+
+
+/* How many spares there are, and a number above all of theirs. */
+
+static uint64_t
+kv_wal_free_spare(const kv_wal_name_t *names, size_t n, unsigned *spares)
+{
+    size_t    i;
+    uint64_t  number;
+
+    *spares = 0;
+    number = 0;
+
+    for (i = 0; i < n; i++) {
+        if (names[i].kind == KV_WAL_SPARE) {
+            number = names[i].number + 1;
+            (*spares)++;
+        }
+    }
+
+    return number;
+}
