@@ -1,0 +1,238 @@
+
+/*
+ * What is in the data directory: names of ours and of others, and files that
+ * root can open without harm.
+ */
+
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <sys/stat.h>
+
+#include "disk/kv_dir_private.h"
+#include "disk/kv_format.h"
+
+
+typedef struct {
+    int          fd;
+    char         stranger[NAME_MAX + 1]; /* a file that is not ours; or "" */
+    bool         ours;                   /* one that surely is */
+} kv_dir_look_t;
+
+
+static kv_rc_t kv_dir_look_at(void *ctx, const char *name);
+
+
+kv_rc_t
+kv_dir_look(int dirfd, const char *path, kv_err_t *err)
+{
+    kv_dir_look_t  look;
+
+    memset(&look, 0, sizeof(look));
+    look.fd = dirfd;
+
+    if (kv_dir_each(dirfd, kv_dir_look_at, &look) != KV_OK) {
+        return kv_dir_failed(err, "list", path);
+    }
+
+    if (look.stranger[0] && !look.ours) {
+        kv_err_set(err, "cannot use the directory \"%s\": it is not empty, "
+                   "and holds \"%.100s\" but no data of a kv_zone: give the "
+                   "zone a directory of its own", path, look.stranger);
+        return KV_ERROR;
+    }
+
+    return KV_OK;
+}
+
+
+static kv_rc_t
+kv_dir_look_at(void *ctx, const char *name)
+{
+    kv_dir_look_t *look = ctx;
+
+    int          fd;
+    kv_file_t    file;
+    struct stat  st;
+
+    file = kv_dir_file(name);
+
+    if (file == KV_FILE_OTHER && look->stranger[0] == '\0') {
+        (void) snprintf(look->stranger, sizeof(look->stranger), "%s", name);
+    }
+
+    if (look->ours
+        || (file != KV_FILE_SEGMENT && file != KV_FILE_SNAPSHOT))
+    {
+        return KV_OK;
+    }
+
+    fd = kv_dir_open_file(look->fd, name, O_RDONLY, &st);
+
+    if (fd != -1) {
+        look->ours = kv_dir_magic(fd, file);
+        (void) close(fd);
+    }
+
+    return KV_OK;
+}
+
+
+kv_rc_t
+kv_dir_each(int dirfd, kv_dir_each_pt each, void *ctx)
+{
+    int             fd, saved;
+    DIR            *dir;
+    kv_rc_t         rc;
+    struct dirent  *entry;
+
+    fd = openat(dirfd, ".", O_RDONLY|O_DIRECTORY|O_CLOEXEC);
+
+    if (fd == -1) {
+        return KV_ERROR;
+    }
+
+    dir = fdopendir(fd);
+
+    if (dir == NULL) {
+        saved = errno;
+        (void) close(fd);
+        errno = saved;
+        return KV_ERROR;
+    }
+
+    rc = KV_OK;
+
+    while (rc == KV_OK) {
+        errno = 0;
+        entry = readdir(dir);
+
+        if (entry == NULL) {
+            rc = errno ? KV_ERROR : KV_OK;
+            break;
+        }
+
+        if (strcmp(entry->d_name, ".") != 0
+            && strcmp(entry->d_name, "..") != 0)
+        {
+            rc = each(ctx, entry->d_name);
+        }
+    }
+
+    saved = errno;
+    (void) closedir(dir);
+    errno = saved;
+
+    return rc;
+}
+
+
+kv_file_t
+kv_dir_file(const char *name)
+{
+    size_t       i, n;
+    const char  *end;
+
+    static const char  *harmless[] = {
+        "lost+found", ".snapshot", ".zfs", ".gitkeep", ".gitignore", ".keep"
+    };
+
+    if (strcmp(name, KV_DIR_LOCK) == 0) {
+        return KV_FILE_LOCK;
+    }
+
+    for (i = 0; i < sizeof(harmless) / sizeof(harmless[0]); i++) {
+        if (strcmp(name, harmless[i]) == 0) {
+            return KV_FILE_HARMLESS;
+        }
+    }
+
+    if (strncmp(name, "spare-", 6) == 0) {
+        end = name + 6 + strspn(name + 6, "0123456789");
+
+        return end > name + 6 && end[0] == '.' ? KV_FILE_SCRAP : KV_FILE_OTHER;
+    }
+
+    n = strncmp(name, "log-", 4) == 0 ? 4
+        : strncmp(name, "snap-", 5) == 0 ? 5 : 0;
+
+    if (n == 0 || strspn(name + n, "0123456789abcdef") != 16
+        || name[n + 16] != '.')
+    {
+        return KV_FILE_OTHER;
+    }
+
+    end = name + n + 16;
+
+    if (strcmp(end, ".tmp") == 0) {
+        return KV_FILE_SCRAP;
+    }
+
+    if (n == 4 && strcmp(end, ".kvl") == 0) {
+        return KV_FILE_SEGMENT;
+    }
+
+    if (n == 5 && strcmp(end, ".kvs") == 0) {
+        return KV_FILE_SNAPSHOT;
+    }
+
+    return KV_FILE_PUT_ASIDE;
+}
+
+
+bool
+kv_dir_magic(int fd, kv_file_t file)
+{
+    char  buf[8];
+
+    return pread(fd, buf, sizeof(buf), 0) == (ssize_t) sizeof(buf)
+           && memcmp(buf, file == KV_FILE_SEGMENT ? KV_SEGMENT_MAGIC
+                                                  : KV_SNAPSHOT_MAGIC,
+                     sizeof(buf))
+              == 0;
+}
+
+
+int
+kv_dir_open_file(int dirfd, const char *name, int flags, struct stat *st)
+{
+    int  fd;
+
+    fd = openat(dirfd, name,
+                flags|O_NOFOLLOW|O_NONBLOCK|O_NOCTTY|O_CLOEXEC, 0600);
+
+    if (fd == -1) {
+        if (errno == ELOOP || errno == ENXIO || errno == EISDIR) {
+            errno = EINVAL;
+        }
+
+        return -1;
+    }
+
+    if (fstat(fd, st) == -1 || !S_ISREG(st->st_mode)) {
+        (void) close(fd);
+        errno = EINVAL;
+        return -1;
+    }
+
+    return fd;
+}
+
+
+kv_rc_t
+kv_dir_failed(kv_err_t *err, const char *what, const char *path)
+{
+    kv_err_set(err, "cannot %s the directory \"%s\": %s", what, path,
+               strerror(errno));
+
+    return KV_ERROR;
+}

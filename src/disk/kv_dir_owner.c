@@ -1,0 +1,218 @@
+
+/*
+ * The data directory and its files, given to the workers' user.
+ */
+
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <sys/stat.h>
+
+#include "disk/kv_dir_private.h"
+
+
+typedef struct {
+    int          fd;
+    const char  *path;
+    uid_t        uid;
+    gid_t        gid;
+    kv_err_t    *err;
+} kv_dir_own_t;
+
+
+static kv_rc_t kv_dir_own_file(void *ctx, const char *name);
+static void kv_dir_refuse(kv_dir_own_t *own, const char *name, int error);
+static kv_rc_t kv_dir_adopt(kv_dir_own_t *own, const char *name, int fd,
+    const struct stat *st);
+static kv_rc_t kv_dir_usable(int dirfd, const char *path,
+    const struct stat *st, kv_err_t *err);
+
+
+kv_rc_t
+kv_dir_own(int dirfd, const char *path, uid_t uid, gid_t gid, kv_err_t *err)
+{
+    kv_rc_t       rc;
+    struct stat   st;
+    kv_dir_own_t  own;
+
+    if (fstat(dirfd, &st) == -1) {
+        return kv_dir_failed(err, "stat", path);
+    }
+
+    if (uid == (uid_t) -1 && st.st_uid != geteuid()) {
+        return kv_dir_usable(dirfd, path, &st, err);
+    }
+
+    own.fd = dirfd;
+    own.path = path;
+    own.uid = uid;
+    own.gid = gid;
+    own.err = err;
+
+    if (err) {
+        err->text[0] = '\0';
+    }
+
+    /* the files first: it may be root's alone until then */
+
+    rc = kv_dir_each(dirfd, kv_dir_own_file, &own);
+
+    if (rc != KV_OK) {
+        return err && err->text[0] ? rc : kv_dir_failed(err, "list", path);
+    }
+
+    if (uid != (uid_t) -1 && (st.st_uid != uid || st.st_gid != gid)
+        && fchown(dirfd, uid, gid) == -1)
+    {
+        return kv_dir_failed(err, "change the owner of", path);
+    }
+
+    if ((st.st_mode & 07777) != 0700 && fchmod(dirfd, 0700) == -1) {
+        return kv_dir_failed(err, "set mode 0700 on", path);
+    }
+
+    return KV_OK;
+}
+
+
+static kv_rc_t
+kv_dir_own_file(void *ctx, const char *name)
+{
+    kv_dir_own_t *own = ctx;
+
+    int          fd;
+    kv_rc_t      rc;
+    kv_file_t    file;
+    struct stat  st;
+
+    file = kv_dir_file(name);
+
+    if (file == KV_FILE_OTHER || file == KV_FILE_HARMLESS) {
+        return KV_OK;
+    }
+
+    fd = kv_dir_open_file(own->fd, name, O_RDONLY, &st);
+
+    if (fd == -1) {
+
+        if (errno == ENOENT) {
+            return KV_OK;
+        }
+
+        kv_dir_refuse(own, name, errno);
+        return KV_ERROR;
+    }
+
+    rc = kv_dir_adopt(own, name, fd, &st);
+
+    (void) close(fd);
+
+    return rc;
+}
+
+
+static void
+kv_dir_refuse(kv_dir_own_t *own, const char *name, int error)
+{
+    struct stat  st;
+
+    if (error == EINVAL) {
+        kv_err_set(own->err, "cannot use \"%s/%s\": it is no regular file: "
+                   "move it away, and see who has put it there", own->path,
+                   name);
+
+    } else if (error == EACCES
+               && fstatat(own->fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0)
+    {
+        kv_err_set(own->err, "cannot use \"%s/%s\": it belongs to user %d, "
+                   "and nginx is started by user %d: %s", own->path, name,
+                   (int) st.st_uid, (int) geteuid(), strerror(error));
+
+    } else {
+        kv_err_set(own->err, "cannot use \"%s/%s\": %s", own->path, name,
+                   strerror(error));
+    }
+}
+
+
+/*
+ * Gives a file to the workers' user if it is one of ours.  A link, or a file
+ * that he could move to here but not read, must not become his.
+ */
+
+static kv_rc_t
+kv_dir_adopt(kv_dir_own_t *own, const char *name, int fd,
+    const struct stat *st)
+{
+    kv_file_t  file;
+
+    if (own->uid != (uid_t) -1 && st->st_uid != own->uid) {
+
+        file = kv_dir_file(name);
+
+        if (file == KV_FILE_SCRAP) {
+            if (unlinkat(own->fd, name, 0) == 0) {
+                return KV_OK;
+            }
+
+        } else if (file == KV_FILE_PUT_ASIDE || file == KV_FILE_LOCK) {
+
+            /* ours is his already: see kv_dir_open_lock() */
+
+            return KV_OK;
+
+        } else if (st->st_nlink != 1 || !kv_dir_magic(fd, file)) {
+            kv_err_set(own->err, "cannot use \"%s/%s\": it belongs to user %d "
+                       "and not to the workers' user %d, and %s: copy it, or "
+                       "chown it, if it is yours", own->path, name,
+                       (int) st->st_uid, (int) own->uid,
+                       st->st_nlink != 1 ? "has other names elsewhere"
+                                         : "does not begin as such a file");
+            return KV_ERROR;
+
+        } else if (fchown(fd, own->uid, own->gid) == 0
+                   && fchmod(fd, 0600) == 0)
+        {
+            return KV_OK;
+        }
+
+        kv_err_set(own->err, "cannot change the owner of \"%s/%s\": %s",
+                   own->path, name, strerror(errno));
+        return KV_ERROR;
+    }
+
+    if ((st->st_mode & 07777) != 0600
+        && (own->uid != (uid_t) -1 || st->st_uid == geteuid())
+        && fchmod(fd, 0600) == -1)
+    {
+        kv_err_set(own->err, "cannot set mode 0600 on \"%s/%s\": %s",
+                   own->path, name, strerror(errno));
+        return KV_ERROR;
+    }
+
+    return KV_OK;
+}
+
+
+/* A volume of others that is open to this user's group will do. */
+
+static kv_rc_t
+kv_dir_usable(int dirfd, const char *path, const struct stat *st,
+    kv_err_t *err)
+{
+    if (faccessat(dirfd, ".", R_OK|W_OK|X_OK, AT_EACCESS) == 0) {
+        return KV_OK;
+    }
+
+    kv_err_set(err, "cannot use the directory \"%s\": it belongs to user %d, "
+               "and the user who starts nginx, %d, may not write to it: %s",
+               path, (int) st->st_uid, (int) geteuid(), strerror(errno));
+
+    return KV_ERROR;
+}
