@@ -4,6 +4,7 @@
 use strict;
 use warnings;
 
+use POSIX ();
 use Socket qw(AF_INET SOCK_STREAM SOL_SOCKET SO_RCVBUF inet_aton
               pack_sockaddr_in);
 use Test::More;
@@ -282,6 +283,84 @@ SKIP: {
     $_->send('x' x $MB) for @c;
     is_deeply([ map { $_->response->{status} } @c ], [ 200, 200 ],
               'empty: nobody has to go');
+    $s->done;
+}
+
+
+# ---- uploads that are sent fast, and given up, again and again
+
+# Processes of `n` clients each; every one sends so many bytes of a value that
+# is never complete, holds them for some seconds, and starts anew.
+
+sub bursts {
+    my ($s, $n, $bytes, $seconds) = @_;
+    my @pids;
+    for my $i (1 .. $n) {
+        my $pid = fork // die "fork: $!";
+        push @pids, $pid;
+        next if $pid;
+        for ( ;; ) {
+            my $c = $s->connect(soft => 1) or POSIX::_exit(0);
+            my $end = time + $seconds;
+            $c->{sock}->blocking(0);
+            my $out = "PUT /kv/burst$i HTTP/1.1\r\nHost: x\r\nContent-Length: "
+                      . 2 * $bytes . "\r\n\r\n" . 'x' x $bytes;
+            while ((my $left = $end - time) > 0) {
+                my $n = length $out && $c->ready(1, $left)
+                        && syswrite($c->{sock}, $out, 1 << 18);
+                substr($out, 0, $n) = '' if $n;
+                sleep($n ? 0 : 0.02);
+            }
+            $c->close;
+        }
+    }
+    return @pids;
+}
+
+# A value at that many bytes a second; the answer's status.
+
+sub steady {
+    my ($s, $key, $len, $rate) = @_;
+    my $c = $s->connect;
+    my $began = time;
+    my $step = int($rate / 20);
+    $c->send("PUT /kv/$key HTTP/1.1\r\nHost: x\r\n"
+             . "Content-Length: $len\r\n\r\n");
+    for (my $at = 0; $at < $len && $c->silent(0); $at += $step) {
+        $c->send('y' x ($len - $at < $step ? $len - $at : $step));
+        my $early = $began + ($at + $step) / $rate - time;
+        sleep($early) if $early > 0;
+    }
+    my $status = $c->response->{status};
+    $s->del($key);
+    return $status;
+}
+
+for my $case ([ 'bursts that are held', '64m', 8, 4_800_000, 1.5,
+                [ 9 * $MB, 2 * $MB ] ],
+              [ 'bursts of less than a second', '16m', 40, 900_000, 0.9,
+                [ 2 * $MB, 50 * $MB ], [ 2 * $MB, 2 * $MB ] ]) {
+    my ($name, $zone, $n, $bytes, $seconds, @honest) = @$case;
+    my $s = server('', zone => $zone);
+    live($s, 0.6, 60_000);
+
+    my @pids = bursts($s, $n, $bytes, $seconds);
+    ok(wait_for(sub { held($s, 'uploads') > $MB }, 10),
+       "$name: they are there");
+
+    my (@got, @small);
+    for my $round (1 .. 3) {
+        push @got, map { steady($s, "honest$round", @$_) } @honest;
+        push @small, $s->put('small', 'x' x 1000)->{status};
+    }
+    is_deeply([ grep { $_ != 200 } @got ], [],
+              "$name: others' uploads go well");
+    is_deeply([ grep { $_ != 200 } @small ], [], "$name: and small values");
+    is($s->del('small')->{status}, 200, "$name: and deletes");
+
+    kill 'KILL', @pids;
+    waitpid($_, 0) for @pids;
+    ok(wait_for(sub { held($s, 'uploads') == 0 }, 10), "$name: all is free");
     $s->done;
 }
 

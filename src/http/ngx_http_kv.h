@@ -87,7 +87,9 @@ struct ngx_http_kv_zone_s {
     uint64_t                   poll_not_before;
     ngx_queue_t                waiting;       /* ctx->waiting, oldest first */
     ngx_queue_t                active;        /* ctx->active: all with an op */
-    ngx_queue_t                starving;      /* ctx->starved, oldest first */
+    ngx_queue_t                starving;      /* ctx->starved: small values,
+                                                 then the oldest first */
+    ngx_queue_t                hungry;        /* ctx->hungers, oldest first */
     ngx_event_t                retry;         /* of these */
     ngx_thread_task_t         *commit[NGX_HTTP_KV_TASKS];
     ngx_thread_task_t         *background;
@@ -95,6 +97,7 @@ struct ngx_http_kv_zone_s {
     unsigned                   draining:1;    /* exiting: no event loop */
     unsigned                   resetting:1;   /* gives all operations up */
     unsigned                   asking:1;      /* for room */
+    unsigned                   ask_first:1;   /* the next time: see _room.c */
 };
 
 
@@ -145,9 +148,11 @@ struct ngx_http_kv_ctx_s {
     uint32_t                   need;          /* bytes that it waits for */
     ngx_queue_t                starved;
     ngx_http_kv_resume_pt      resume;
-    uint64_t                   starves_since;
+    uint64_t                   stuck_since;   /* without any memory */
+    uint64_t                   starves_since; /* in the queue, this time */
     uint64_t                   waited;        /* before that */
-    uint64_t                   lasted;        /* the upload, before that */
+    ngx_queue_t                hungers;
+    uint64_t                   fed;           /* when it last got memory */
 
     ngx_http_kv_wait_e         wait;
     unsigned                   route:3;       /* kv_route_t */
@@ -155,6 +160,8 @@ struct ngx_http_kv_ctx_s {
     unsigned                   sending:1;     /* op pins what is sent */
     unsigned                   counted:1;     /* in the statistics */
     unsigned                   starving:1;    /* in the queue `starving` */
+    unsigned                   hungry:1;      /* in the queue `hungry` */
+    unsigned                   paid:1;        /* its bytes are here */
     unsigned                   may_starve:1;  /* its cleanup is there */
     unsigned                   cut:1;         /* was told to go */
 };
@@ -329,8 +336,14 @@ void ngx_http_kv_reserve_init(ngx_http_kv_zone_t *zone);
 ngx_int_t ngx_http_kv_reserve_wait(ngx_http_kv_ctx_t *ctx, uint32_t need,
     ngx_http_kv_resume_pt resume);
 
-/* It waits no more. */
+/* It waits no more, and needs none. */
 void ngx_http_kv_reserve_leave(ngx_http_kv_ctx_t *ctx);
+
+/* It was given memory for some more of its bytes. */
+void ngx_http_kv_reserve_fed(ngx_http_kv_ctx_t *ctx);
+
+/* Bytes for which the value needs room yet, as far as that is known. */
+uint32_t ngx_http_kv_missing(ngx_http_kv_ctx_t *ctx);
 
 /* What was asked for room is done. */
 void ngx_http_kv_reserve_done(ngx_http_kv_ctx_t *ctx, kv_rc_t rc);

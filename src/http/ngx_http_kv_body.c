@@ -16,6 +16,9 @@
 /* what is asked for with a body of which no length is known; bytes */
 #define NGX_HTTP_KV_CHUNKED  KV_PAGE_SIZE
 
+/* how long a body waits for all its room before it begins without; ns */
+#define NGX_HTTP_KV_PATIENCE  250000000ull
+
 
 static kv_rc_t ngx_http_kv_put_again(ngx_http_kv_ctx_t *ctx);
 static ngx_int_t ngx_http_kv_put_read(ngx_http_request_t *r,
@@ -23,7 +26,6 @@ static ngx_int_t ngx_http_kv_put_read(ngx_http_request_t *r,
 static kv_rc_t ngx_http_kv_read_take(ngx_http_kv_ctx_t *ctx);
 static kv_rc_t ngx_http_kv_read_again(ngx_http_kv_ctx_t *ctx);
 static ngx_int_t ngx_http_kv_body_start(ngx_http_request_t *r);
-static uint32_t ngx_http_kv_missing(ngx_http_kv_ctx_t *ctx);
 static void ngx_http_kv_body_init(ngx_http_request_t *r);
 static void ngx_http_kv_body_read(ngx_http_request_t *r);
 static void ngx_http_kv_body_stop(ngx_http_kv_ctx_t *ctx,
@@ -112,7 +114,10 @@ ngx_http_kv_put_again(ngx_http_kv_ctx_t *ctx)
 
     r = ctx->request;
 
-    rc = kv_store_fits(ctx->zone->store, (uint16_t) ctx->key.len, ctx->need);
+    /* so much at once may never be free: then it takes its turns for it */
+
+    rc = kv_store_fits(ctx->zone->store, (uint16_t) ctx->key.len,
+                       ctx->waited < NGX_HTTP_KV_PATIENCE ? ctx->need : 0);
 
     if (rc != KV_NO_MEMORY) {
         ngx_http_kv_finish(r, rc == KV_OK ? ngx_http_kv_body_start(r)
@@ -166,6 +171,7 @@ ngx_http_kv_put_read(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
     }
 
     ctx->need = (uint32_t) size;
+    ctx->paid = 1;
 
     rc = ngx_http_kv_read_take(ctx);
 
@@ -356,6 +362,8 @@ ngx_http_kv_body_stop(ngx_http_kv_ctx_t *ctx, ngx_http_kv_resume_pt resume)
         ngx_del_timer(rev);
     }
 
+    ctx->paid = 1;
+
     if (ngx_http_kv_reserve_wait(ctx, ngx_http_kv_missing(ctx), resume)
         != NGX_OK)
     {
@@ -394,9 +402,7 @@ ngx_http_kv_body_again(ngx_http_kv_ctx_t *ctx)
 }
 
 
-/* Bytes for which the value needs room yet, as far as that is known. */
-
-static uint32_t
+uint32_t
 ngx_http_kv_missing(ngx_http_kv_ctx_t *ctx)
 {
     ngx_http_request_t  *r;
@@ -448,6 +454,8 @@ ngx_http_kv_body_take(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
         ctx->received += n;
         b->pos = b->last;
 
+        ngx_http_kv_reserve_fed(ctx);
+
         ngx_free_chain(r->pool, cl);
     }
 
@@ -483,6 +491,8 @@ ngx_http_kv_body_write(ngx_http_kv_ctx_t *ctx, u_char *data, size_t n)
         if (ngx_http_kv_attach(ctx, op) != NGX_OK) {
             return KV_UNAVAILABLE;
         }
+
+        kv_store_began(op, ctx->started);
     }
 
     return kv_store_write(store, ctx->op, ctx->received, data, n);

@@ -379,6 +379,8 @@ ngx_http_kv_detach(ngx_http_kv_ctx_t *ctx)
         return;
     }
 
+    ngx_http_kv_reserve_leave(ctx);
+
     ngx_queue_remove(&ctx->active);
     kv_store_release(ctx->zone->store, ctx->op);
     ctx->op = NULL;
@@ -462,6 +464,8 @@ ngx_http_kv_cut_connection(ngx_http_request_t *r)
 void
 ngx_http_kv_submit(ngx_http_kv_ctx_t *ctx, ngx_http_kv_wait_e wait)
 {
+    ngx_http_kv_reserve_leave(ctx);
+
     ctx->wait = wait;
     ctx->submitted = 1;
 

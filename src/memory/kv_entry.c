@@ -427,6 +427,35 @@ kv_entry_partial_footprint(const kv_entry_t *e)
 }
 
 
+size_t
+kv_entry_partial_room(const kv_entry_t *e)
+{
+    size_t       room;
+    uint32_t     i, n;
+    kv_cut_t     cut;
+
+    if (!(e->flags & KV_ENTRY_PIECES)) {
+        return e->value_len;
+    }
+
+    n = kv_entry_pieces(e)->n;
+
+    if (e->value_len == KV_LENGTH_UNKNOWN) {
+        return (size_t) n * KV_PAGE_SIZE;
+    }
+
+    kv_entry_cut(e->value_len, &cut);
+
+    room = (size_t) kv_min(n, cut.pages) * KV_PAGE_SIZE;
+
+    for (i = cut.pages; i < n; i++) {
+        room += cut.size[i - cut.pages];
+    }
+
+    return kv_min(room, e->value_len);
+}
+
+
 kv_rc_t
 kv_entry_finish(kv_heap_t *heap, kv_entry_t **where, uint32_t value_len)
 {

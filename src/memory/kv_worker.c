@@ -62,6 +62,7 @@ kv_worker_acquire(kv_worker_t *workers, unsigned n, unsigned *i)
             atomic_store(&worker->looking, 0);
             atomic_store(&worker->wake, 0);
             atomic_store(&worker->evict, 0);
+            atomic_store(&worker->hungry[0], 0);
             atomic_store(&worker->scanned, 0);
             atomic_store(&worker->pid, (int32_t) getpid());
             atomic_store(&worker->in_use, 1);
@@ -81,6 +82,7 @@ kv_worker_abandon(kv_worker_t *worker)
 {
     atomic_store(&worker->epoch[KV_EPOCH_MAIN].value, 0);
     atomic_store(&worker->epoch[KV_EPOCH_SCAN].value, 0);
+    atomic_store(&worker->hungry[0], 0);
 
     kv_mutex_unlock(&worker->alive);
 }
@@ -136,6 +138,7 @@ kv_worker_reaped(kv_worker_t *worker)
     atomic_store(&worker->epoch[KV_EPOCH_MAIN].value, 0);
     atomic_store(&worker->epoch[KV_EPOCH_SCAN].value, 0);
     atomic_store(&worker->wake, 0);
+    atomic_store(&worker->hungry[0], 0);
     atomic_store(&worker->pid, 0);
     atomic_store(&worker->in_use, 0);
 

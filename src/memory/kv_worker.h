@@ -78,7 +78,8 @@ typedef enum {
  * may be a worker of another one.
  */
 #define KV_OP_SYNC    1u           /* durable before it is done */
-#define KV_OP_URGENT  2u           /* KV_OP_RESERVE: somebody waits for long */
+#define KV_OP_URGENT  2u           /* KV_OP_RESERVE: a request waited long */
+#define KV_OP_STUCK   4u           /* an upload does, for its next bytes */
 
 
 /*
@@ -99,8 +100,12 @@ struct kv_op_s {
     _Atomic uint32_t   state;      /* kv_op_state_t */
     uint16_t           worker;     /* whose */
     uint8_t            code;       /* kv_op_code_t or KV_OP_RESERVE */
-    uint8_t            flags;      /* KV_OP_SYNC, KV_OP_URGENT */
-    int32_t            result;     /* kv_rc_t, once DONE */
+    uint8_t            flags;      /* KV_OP_SYNC, KV_OP_URGENT, _STUCK */
+
+    union {
+        int32_t           result;     /* kv_rc_t, once DONE */
+        _Atomic uint32_t  began;      /* upload: kv_began() of its request */
+    };
 
     union {
         _Atomic uint32_t  need;       /* KV_OP_RESERVE: bytes asked for */
@@ -110,8 +115,25 @@ struct kv_op_s {
         _Atomic uint32_t  ticket;
     };
 
-    kv_op_t           *next;       /* queue: the one pushed before */
-    kv_op_t           *follow;     /* committer: the one pushed after */
+    union {
+        kv_op_t          *next;       /* queue: the one pushed before */
+
+        /*
+         * Upload: what it had received (low half) when it had lasted for so
+         * many milliseconds (high half); see kv_op_received().
+         */
+        _Atomic uint64_t  mark;
+    };
+
+    union {
+        kv_op_t          *follow;     /* committer: the one pushed after */
+
+        struct {
+            _Atomic uint32_t  pace;   /* upload: bytes a second up to `mark` */
+            _Atomic uint32_t  last;   /* the last bytes came, as in `mark` */
+        };
+    };
+
     kv_entry_t        *entry;      /* what it puts, deletes (key), or pins */
 
     union {
@@ -124,7 +146,10 @@ struct kv_op_s {
         };
     };
 
-    /* when it was submitted; BUILDING, PINNED: when it began; monotonic */
+    /*
+     * When it was submitted; BUILDING, PINNED: when it began, monotonic, or
+     * KV_OP_STOPPED and how long it had lasted when it began to wait for us.
+     */
     _Atomic uint64_t   queued_ns;
     void              *data;       /* the owner's, of no meaning here */
 };
@@ -149,6 +174,72 @@ kv_op_set_entry(kv_op_t *op, kv_entry_t *e)
 }
 
 
+/* What an upload receives is counted over at least so many milliseconds. */
+#define KV_OP_PACE     500u
+
+#define KV_OP_STOPPED  0x8000000000000000u
+
+
+/*
+ * When a request began, in units of 2^16 ns: to be compared by kv_older(), as
+ * it starts over every three days.
+ */
+static inline uint32_t
+kv_began(uint64_t ns)
+{
+    return (uint32_t) (ns >> 16);
+}
+
+
+static inline bool
+kv_older(uint32_t a, uint32_t b)
+{
+    return (int32_t) (a - b) < 0;
+}
+
+
+/* How long a BUILDING or PINNED one has lasted, nanoseconds. */
+
+static inline uint64_t
+kv_op_lasted(const kv_op_t *op, uint64_t now)
+{
+    uint64_t  since;
+
+    since = kv_get_relaxed(op->queued_ns);
+
+    if (since & KV_OP_STOPPED) {
+        return since & ~KV_OP_STOPPED;
+    }
+
+    return now > since ? now - since : 0;
+}
+
+
+/*
+ * The owner: an upload has received so many bytes by now.  Once KV_OP_PACE is
+ * over since the mark, what came since then is its pace, and the mark moves.
+ */
+static inline void
+kv_op_received(kv_op_t *op, uint32_t received, uint64_t now)
+{
+    uint64_t  mark, ms, took;
+
+    mark = kv_get_relaxed(op->mark);
+    ms = kv_op_lasted(op, now) / 1000000;
+    took = ms - kv_min(ms, mark >> 32);
+
+    if (took >= KV_OP_PACE) {
+        kv_set_relaxed(op->pace,
+                       (uint32_t) kv_min((received - (uint32_t) mark) * 1000ull
+                                         / took, UINT32_MAX));
+        kv_set_relaxed(op->mark, ms << 32 | received);
+    }
+
+    kv_set_relaxed(op->last, (uint32_t) ms);
+    kv_set_relaxed(op->received, received);
+}
+
+
 typedef struct kv_op_chunk_s  kv_op_chunk_t;
 
 #define KV_OP_CHUNK  63            /* with the header, 4 KiB */
@@ -162,6 +253,8 @@ struct kv_op_chunk_s {
 _Static_assert(sizeof(kv_op_t) == 64, "an operation is a cache line");
 _Static_assert(sizeof(kv_op_chunk_t) == 4096, "a chunk of operations");
 
+
+#define KV_HUNGRY  4               /* how many hungry uploads a slot shows */
 
 #define KV_EPOCHS  2               /* readers a process may have at a time: */
 #define KV_EPOCH_MAIN  0           /* its event loop, */
@@ -183,6 +276,14 @@ typedef struct {
 
     /* the committer sets it, the owner clears it: some are to go */
     _Atomic uint32_t          evict;
+
+    /*
+     * The owner, see kv_fair.h: of its hungry uploads the oldest, each by
+     * kv_began() (high half) and the bytes that it is still to get, then 0; and
+     * when it said so, monotonic.
+     */
+    _Atomic uint64_t          hungry[KV_HUNGRY];
+    _Atomic uint64_t          hungry_ns;
 
     /* the owner: it needs no waking for results (kv_store_polling()) */
     _Atomic uint32_t          looking;

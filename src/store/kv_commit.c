@@ -26,6 +26,7 @@
 #include "store/kv_commit_private.h"
 #include "store/kv_compact.h"
 #include "store/kv_evict.h"
+#include "store/kv_fair.h"
 #include "base/kv_failpoint.h"
 
 
@@ -88,6 +89,7 @@ static bool kv_commit_sweep_now(kv_zone_t *zone);
 static bool kv_commit_between(kv_store_t *store);
 static kv_rc_t kv_commit_reserve(kv_store_t *store, kv_batch_t *batch,
     kv_op_t *op);
+static bool kv_commit_stuck(kv_zone_t *zone, const kv_op_t *op);
 static uint64_t kv_commit_can_free(kv_zone_t *zone);
 static uint64_t kv_commit_can_move(kv_store_t *store);
 static kv_rc_t kv_commit_free_stale(kv_store_t *store);
@@ -1246,10 +1248,13 @@ kv_commit_reserve(kv_store_t *store, kv_batch_t *batch, kv_op_t *op)
 {
     bool         more, young;
     kv_rc_t      rc;
+    unsigned     who;
     uint64_t     missing, own, age;
     kv_zone_t   *zone;
 
     zone = store->zone;
+    who = KV_EVICT_UPLOADS|KV_EVICT_READERS
+          |(kv_commit_stuck(zone, op) ? KV_EVICT_LARGE : 0);
     age = op->flags & KV_OP_URGENT ? KV_EVICT_URGENT : KV_EVICT_AGE;
     own = (uint64_t) op->result * KV_PAGE_SIZE;
 
@@ -1284,17 +1289,14 @@ kv_commit_reserve(kv_store_t *store, kv_batch_t *batch, kv_op_t *op)
     /* holders are not driven away in vain */
 
     if (kv_commit_can_free(zone) >= missing + own
-        && (kv_evict(store, KV_EVICT_UPLOADS|KV_EVICT_READERS, missing, age,
-                     NULL)
+        && (kv_evict(store, who, missing, age, NULL)
             || kv_commit_can_free(zone) > own))
     {
         return KV_AGAIN;
     }
 
     if (kv_store_scarce(store) == 0 && kv_commit_can_move(store) >= missing
-        && (kv_evict(store,
-                     KV_EVICT_UPLOADS|KV_EVICT_READERS|KV_EVICT_LIVE, missing,
-                     age, &young)
+        && (kv_evict(store, who|KV_EVICT_LIVE, missing, age, &young)
             || young))
     {
         return KV_AGAIN;
@@ -1305,6 +1307,20 @@ kv_commit_reserve(kv_store_t *store, kv_batch_t *batch, kv_op_t *op)
     atomic_store(&zone->full_need, kv_max(op->need, 1u));
 
     return KV_NO_MEMORY;
+}
+
+
+/* Whether who stands for lack of memory is the one that is first to get any. */
+
+static bool
+kv_commit_stuck(kv_zone_t *zone, const kv_op_t *op)
+{
+    uint32_t  oldest;
+
+    return (op->flags & KV_OP_STUCK)
+           && kv_fair_oldest(zone, &oldest)
+           && kv_get_relaxed(zone->workers[op->worker].hungry[0]) >> 32
+              == oldest;
 }
 
 

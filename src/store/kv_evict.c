@@ -5,10 +5,17 @@
 
 
 #include "store/kv_evict.h"
+#include "store/kv_fair.h"
 
 
 /* how many are told at a time */
 #define KV_EVICT_MAX  32
+
+/* milliseconds without a byte */
+#define KV_EVICT_STILL  500u
+
+/* what stood so long ranks like one that is so many times slower */
+#define KV_EVICT_STOOD  4096u
 
 
 typedef struct {
@@ -16,7 +23,7 @@ typedef struct {
     kv_entry_t   *entry;
     uint32_t      ticket;
     kv_held_t     who;
-    uint64_t      rate;               /* bytes a second, at most */
+    uint64_t      rank;               /* the least goes first */
 } kv_holder_t;
 
 
@@ -26,6 +33,8 @@ typedef struct {
     uint64_t      now;
     uint64_t      age;
     unsigned      who;
+    bool          some;               /* an upload is hungry, since: */
+    uint32_t      began;
     uint64_t      coming;             /* bytes of those told before */
     bool          young;              /* there are readers, but too young */
     unsigned      n;
@@ -35,6 +44,8 @@ typedef struct {
 
 static void kv_evict_look(kv_zone_t *zone, kv_holders_t *holders);
 static void kv_evict_look_at(kv_holders_t *holders, kv_op_t *op);
+static bool kv_evict_upload(const kv_holders_t *holders, kv_holder_t *h,
+    uint64_t lasted);
 static void kv_evict_rank(kv_holders_t *holders, const kv_holder_t *holder);
 static uint64_t kv_evict_gain(const kv_holder_t *holder);
 static unsigned kv_evict_sort(const kv_holder_t *holder);
@@ -58,6 +69,7 @@ kv_evict(kv_store_t *store, unsigned who, uint64_t bytes, uint64_t age,
     holders.now = kv_now_ns();
     holders.age = age;
     holders.who = who;
+    holders.some = kv_fair_oldest(zone, &holders.began);
     holders.coming = 0;
     holders.young = false;
     holders.n = 0;
@@ -76,6 +88,12 @@ kv_evict(kv_store_t *store, unsigned who, uint64_t bytes, uint64_t age,
 
     for (i = 0; i < holders.n && coming < bytes; i++) {
         h = &holders.worst[i];
+
+        /* who comes well is not to blame: one is enough for now */
+
+        if (h->rank >= KV_EVICT_WELL && coming) {
+            break;
+        }
 
         /* not him any more if it is another number */
 
@@ -167,7 +185,7 @@ kv_evict_look(kv_zone_t *zone, kv_holders_t *holders)
 static void
 kv_evict_look_at(kv_holders_t *holders, kv_op_t *op)
 {
-    uint64_t     began, got;
+    uint64_t     lasted;
     uint32_t     state;
     kv_holder_t  h;
 
@@ -180,7 +198,7 @@ kv_evict_look_at(kv_holders_t *holders, kv_op_t *op)
     h.op = op;
     h.entry = kv_op_entry(op);
     h.ticket = atomic_load(&op->ticket);
-    began = kv_get_relaxed(op->queued_ns);
+    lasted = kv_op_lasted(op, holders->now);
 
     if (h.entry == NULL) {
         return;
@@ -192,11 +210,9 @@ kv_evict_look_at(kv_holders_t *holders, kv_op_t *op)
         }
 
         h.who = KV_HELD_UPLOADS;
-        got = kv_get_relaxed(op->received);
 
     } else {
         h.who = KV_HELD_READERS;
-        got = h.entry->value_len;
     }
 
     if (!(holders->who & kv_evict_sort(&h))) {
@@ -208,14 +224,77 @@ kv_evict_look_at(kv_holders_t *holders, kv_op_t *op)
         return;
     }
 
-    if (holders->now < began || holders->now - began < holders->age) {
-        holders->young |= h.who == KV_HELD_READERS;
+    if (h.who == KV_HELD_UPLOADS) {
+        if (kv_evict_upload(holders, &h, lasted)) {
+            kv_evict_rank(holders, &h);
+        }
+
         return;
     }
 
-    h.rate = got * 1000 / ((holders->now - began) / 1000000);
+    if (lasted < holders->age) {
+        holders->young = true;
+        return;
+    }
+
+    h.rank = kv_min(h.entry->value_len * 1000ull / (lasted / 1000000),
+                    KV_EVICT_WELL - 1);
 
     kv_evict_rank(holders, &h);
+}
+
+
+/*
+ * Whether an upload may be told to go, and its rank: the lesser of what it got
+ * a second all the time, and of twice that lately, for a network has its
+ * moments; of those that come well, the one that holds most is first.
+ */
+
+static bool
+kv_evict_upload(const kv_holders_t *holders, kv_holder_t *h, uint64_t lasted)
+{
+    uint32_t  got, pace;
+    uint64_t  ms, mark, since;
+
+    ms = lasted / 1000000;
+    got = kv_get_relaxed(h->op->received);
+    mark = kv_get_relaxed(h->op->mark);
+
+    if (ms >= kv_get_relaxed(h->op->last) + KV_EVICT_STILL) {
+
+        /* of those that stand still, still the one that was slower before */
+
+        h->rank = got * 1000ull / ms / KV_EVICT_STOOD;
+        return true;
+    }
+
+    if (lasted >= holders->age) {
+        pace = kv_get_relaxed(h->op->pace);
+        since = ms - kv_min(ms, mark >> 32);
+
+        if (since >= KV_OP_PACE) {
+            pace = (uint32_t) ((got - kv_min(got, (uint32_t) mark)) * 1000ull
+                               / since);
+        }
+
+        h->rank = kv_min(got * 1000ull / ms, 2ull * pace);
+
+        if (lasted >= KV_EVICT_LONG) {
+            h->rank = kv_min(h->rank, KV_EVICT_WELL - 1);
+        }
+
+        if (h->rank < KV_EVICT_WELL) {
+            return true;
+        }
+    }
+
+    /* or who waits for us since he began has not shown yet how he comes */
+
+    h->rank = KV_EVICT_WELL + UINT32_MAX - kv_evict_gain(h);
+
+    return (holders->who & KV_EVICT_LARGE) && holders->some
+           && (h->entry->flags & KV_ENTRY_PIECES)
+           && kv_older(holders->began, kv_get_relaxed(h->op->began));
 }
 
 
@@ -227,7 +306,7 @@ kv_evict_rank(kv_holders_t *holders, const kv_holder_t *holder)
     i = holders->n;
 
     if (i == KV_EVICT_MAX) {
-        if (holders->worst[i - 1].rate <= holder->rate) {
+        if (holders->worst[i - 1].rank <= holder->rank) {
             return;
         }
 
@@ -237,7 +316,7 @@ kv_evict_rank(kv_holders_t *holders, const kv_holder_t *holder)
         holders->n++;
     }
 
-    for ( /* void */ ; i && holders->worst[i - 1].rate > holder->rate; i--) {
+    for ( /* void */ ; i && holders->worst[i - 1].rank > holder->rank; i--) {
         holders->worst[i] = holders->worst[i - 1];
     }
 

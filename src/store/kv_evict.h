@@ -4,12 +4,23 @@
  *
  * Two sorts of memory are held for as long as a client likes: what an upload
  * has received, and a value that was overwritten or deleted while it is being
- * sent.  Each has a limit (kv_store_conf_t), and both are given up when a
- * write finds no room.  The worst holder pays: who came least far in the time
- * that he took.  For an upload that is what was received of it a second; for a
+ * sent.  Each has a limit (kv_store_conf_t), and both are given up when a write
+ * finds no room.  The worst holder pays: who came least far in the time that he
+ * took.  For an upload that is what was received of it a second, all the time,
+ * or twice that in the last half second to second, whichever is less; for a
  * reader it is the most that he can have taken, the value over the time.  Who
  * began less than KV_EVICT_AGE ago is spared, however slow he looks; or, once a
- * write has waited for that long itself, less than KV_EVICT_URGENT ago.
+ * write has waited for that long itself, less than KV_EVICT_URGENT ago.  An
+ * upload that was sent nothing for half a second is not.  The time in which an
+ * upload had to wait for memory is none in which it was slow.
+ *
+ * Uploads that come with KV_EVICT_WELL or more, for KV_EVICT_LONG at most, are
+ * not compared by that: they come well, and go neither for a limit nor for who
+ * came later.  Only where an older upload that was sent more than it has memory
+ * for (kv_fair.h), and has waited for KV_EVICT_AGE, stands for lack of any
+ * other, the largest one goes. So who sends fast, stops, and starts anew drives
+ * none away that has been there for longer, and who came later without a hurry
+ * is not the first to go.
  *
  * The limits count when the zone cannot spare the memory: while a quarter of it
  * is free nobody needs what uploads and readers hold.
@@ -22,9 +33,8 @@
  *
  * The committer only tells: a bit in the ticket of the holder's record
  * (kv_worker.h), a flag in his worker's slot, and the worker is woken.  He
- * answers the upload, or cuts the reader's connection, and releases the
- * record; then the memory is free, a reader's after the next
- * kv_epoch_reclaim().
+ * answers the upload, or cuts the reader's connection, and releases the record;
+ * then the memory is free, a reader's after the next kv_epoch_reclaim().
  */
 
 
@@ -38,12 +48,17 @@
 #define KV_EVICT_AGE       1000000000u     /* nanoseconds */
 #define KV_EVICT_URGENT    100000000u
 
+/* bytes a second */
+#define KV_EVICT_WELL      1572864u
+#define KV_EVICT_LONG      8000000000ull   /* nanoseconds */
+
 /* how often it is looked who is over the limits, nanoseconds */
 #define KV_EVICT_INTERVAL  100000000u
 
 #define KV_EVICT_UPLOADS   (1u << KV_HELD_UPLOADS)
 #define KV_EVICT_READERS   (1u << KV_HELD_READERS)
 #define KV_EVICT_LIVE      (1u << KV_HELD)     /* readers of what is stored */
+#define KV_EVICT_LARGE     (1u << (KV_HELD + 1))  /* uploads that come well */
 
 
 /*

@@ -13,6 +13,7 @@
 #include "store/kv_background.h"
 #include "store/kv_commit.h"
 #include "store/kv_evict.h"
+#include "store/kv_fair.h"
 #include "base/kv_failpoint.h"
 #include "base/kv_prefault.h"
 #include "store/kv_recover.h"
@@ -53,6 +54,8 @@ static bool kv_store_work(kv_store_t *store);
 static kv_rc_t kv_store_op(kv_store_t *store, uint8_t code, kv_op_t **op);
 static unsigned kv_store_chunks_max(kv_zone_t *zone);
 static kv_rc_t kv_store_add_ops(kv_store_t *store, uint32_t leave);
+static bool kv_store_may_take(kv_store_t *store, const kv_op_t *op,
+    uint32_t end);
 static void kv_store_promise(kv_store_t *store, kv_op_t *op);
 static uint64_t kv_store_start(kv_store_t *store, kv_op_t *op);
 static void kv_store_op_free(kv_store_t *store, kv_op_t *op);
@@ -630,6 +633,11 @@ kv_store_upload(kv_store_t *store, const void *key, uint16_t key_len,
 
     (*op)->value_len = value_len;
 
+    kv_store_began(*op, kv_now_ns());
+    kv_set_relaxed((*op)->mark, 0);
+    kv_set_relaxed((*op)->pace, UINT32_MAX);
+    kv_set_relaxed((*op)->last, 0);
+
     rc = kv_entry_begin(store->zone->heap, &(*op)->entry, key, key_len,
                         value_len, n);
 
@@ -648,10 +656,19 @@ kv_rc_t
 kv_store_write(kv_store_t *store, kv_op_t *op, uint32_t offset,
     const void *data, size_t n)
 {
-    kv_rc_t  rc;
+    bool        arrives;
+    kv_rc_t     rc;
+    uint32_t    end;
 
     if (!kv_store_ready(store)) {
         return KV_UNAVAILABLE;
+    }
+
+    end = offset + (uint32_t) n;
+    arrives = op->entry->flags & KV_ENTRY_PARTIAL;
+
+    if (arrives && !kv_store_may_take(store, op, end)) {
+        return KV_NO_MEMORY;
     }
 
     rc = kv_entry_append(store->zone->heap, &op->entry, op->value_len,
@@ -659,11 +676,49 @@ kv_store_write(kv_store_t *store, kv_op_t *op, uint32_t offset,
 
     kv_failpoint(KV_FAILPOINT_RECEIVING);
 
-    if (rc == KV_OK) {
-        kv_set_relaxed(op->received, offset + (uint32_t) n);
+    if (rc == KV_OK && arrives) {
+        kv_op_received(op, end, kv_now_ns());
     }
 
     return rc == KV_DEAD ? KV_UNAVAILABLE : rc;
+}
+
+
+/* Whether an upload may have memory for so much of its value now. */
+
+static bool
+kv_store_may_take(kv_store_t *store, const kv_op_t *op, uint32_t end)
+{
+    size_t  room;
+
+    if (end <= KV_ENTRY_INLINE) {
+        return true;
+    }
+
+    room = kv_entry_partial_room(op->entry);
+
+    return end <= room
+           || kv_fair_may_take(store, kv_get_relaxed(op->began),
+                               (uint32_t) (end - room));
+}
+
+
+uint32_t
+kv_store_pace(const kv_op_t *op)
+{
+    uint64_t  ms, pace;
+
+    ms = kv_op_lasted(op, kv_now_ns()) / 1000000;
+    pace = kv_get_relaxed(op->received) * 1000ull / kv_max(ms, 1u);
+
+    return (uint32_t) kv_max(kv_min(pace, KV_VALUE_MAX), KV_PAGE_SIZE);
+}
+
+
+void
+kv_store_hungry(kv_store_t *store, const kv_hungry_t *hungry, unsigned n)
+{
+    kv_fair_show(store, hungry, n);
 }
 
 
@@ -888,6 +943,7 @@ kv_store_submit(kv_store_t *store, kv_op_t *op)
     kv_set_relaxed(op->queued_ns, kv_now_ns());
 
     if (op->code != KV_OP_RESERVE) {
+        op->result = KV_OK;
         kv_store_promise(store, op);
     }
 

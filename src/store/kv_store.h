@@ -231,8 +231,8 @@ kv_rc_t kv_store_upload(kv_store_t *store, const void *key, uint16_t key_len,
     uint32_t value_len, uint32_t n, kv_op_t **op);
 
 /*
- * Writes the next bytes of the value.  As above; after KV_NO_MEMORY the same
- * bytes may be written again.
+ * Writes the next bytes of the value.  As above; after KV_NO_MEMORY, which also
+ * says that it is an older upload's turn, the same bytes may be written again.
  */
 kv_rc_t kv_store_write(kv_store_t *store, kv_op_t *op, uint32_t offset,
     const void *data, size_t n);
@@ -266,11 +266,14 @@ kv_rc_t kv_store_clear(kv_store_t *store, kv_op_t **op);
 kv_rc_t kv_store_reserve(kv_store_t *store, uint32_t need, uint64_t own,
     kv_op_t **op);
 
-/* Says, before it is submitted, that somebody has waited for long. */
+/*
+ * Says, before it is submitted, that a request has waited for long in all
+ * (KV_OP_URGENT), or an upload for its next bytes alone (KV_OP_STUCK).
+ */
 static inline void
-kv_store_urge(kv_op_t *op)
+kv_store_urge(kv_op_t *op, uint8_t flags)
 {
-    op->flags |= KV_OP_URGENT;
+    op->flags |= flags;
 }
 
 /*
@@ -298,22 +301,52 @@ kv_store_must_go(const kv_op_t *op)
     return kv_get_relaxed(op->ticket) & KV_TICKET_GO;
 }
 
-/*
- * An upload has lasted so long already, in nanoseconds: the time in which it
- * waited for us does not count.
- */
+/* An upload or a reader has lasted so long already, in nanoseconds. */
 static inline void
 kv_store_lasted(kv_op_t *op, uint64_t ns)
 {
     kv_set_relaxed(op->queued_ns, kv_now_ns() - ns);
 }
 
-/* How long it has lasted. */
-static inline uint64_t
-kv_store_age(const kv_op_t *op)
+/*
+ * The time from now on in which an upload waits for us does not count; and it
+ * does again.
+ */
+static inline void
+kv_store_stop_clock(kv_op_t *op)
 {
-    return kv_now_ns() - kv_get_relaxed(op->queued_ns);
+    kv_set_relaxed(op->queued_ns,
+                   kv_op_lasted(op, kv_now_ns()) | KV_OP_STOPPED);
 }
+
+static inline void
+kv_store_go_on(kv_op_t *op)
+{
+    kv_store_lasted(op, kv_op_lasted(op, kv_now_ns()));
+}
+
+/*
+ * An upload's request began then, monotonic, nanoseconds, and not just now:
+ * its age counts where memory is short (kv_fair.h).
+ */
+static inline void
+kv_store_began(kv_op_t *op, uint64_t ns)
+{
+    kv_set_relaxed(op->began, kv_began(ns));
+}
+
+/* What an upload has received a second, bytes: at least a page. */
+uint32_t kv_store_pace(const kv_op_t *op);
+
+/* An upload that lacks memory for what it was sent. */
+
+typedef struct {
+    uint64_t        began_ns;        /* its request, monotonic */
+    uint32_t        bytes;           /* what is to stay free for it, > 0 */
+} kv_hungry_t;
+
+/* The oldest of these that the process has: see kv_fair_show(). */
+void kv_store_hungry(kv_store_t *store, const kv_hungry_t *hungry, unsigned n);
 
 /* Bytes that it holds, of an upload that is not submitted. */
 uint64_t kv_store_held(const kv_op_t *op);

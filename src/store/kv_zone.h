@@ -92,6 +92,7 @@ typedef struct {
     _Atomic uint32_t  state;          /* kv_zone_state_t; kv_state.c alone */
     _Atomic uint32_t  writes;         /* kv_writes_t; kv_state.c alone */
     _Atomic uint64_t  generation;     /* one more for each rebuild */
+    _Atomic uint32_t  hungry;         /* a slot may show one; kv_fair.c alone */
 
     /* kv_state.c; times are monotonic */
     _Atomic uint64_t  refused_len;    /* bytes of the largest refused batch */

@@ -370,6 +370,17 @@ upload(const char *key, uint32_t received, uint64_t seconds)
 }
 
 
+/* What an upload did: it got `mark` bytes in `at` ms, all in `last`. */
+
+static void
+history(kv_op_t *op, uint32_t pace, uint64_t at, uint32_t mark, uint32_t last)
+{
+    kv_set_relaxed(op->pace, pace);
+    kv_set_relaxed(op->mark, at << 32 | mark);
+    kv_set_relaxed(op->last, last);
+}
+
+
 static kv_rc_t
 room(uint32_t need, uint64_t own)
 {
@@ -451,19 +462,203 @@ test_evict_uploads(void **state)
     kv_store_release(kit.store, quick);
     put(3, 4 << 20);
 
-    kv_store_lasted(young, 500000000);
+    kv_set_relaxed(young->received, 100000);
+    kv_store_lasted(young, 300000000);
     assert_int_equal(room(3 << 20, 0), KV_AGAIN);
     assert_false(kv_store_must_go(young));
 
     /* unless somebody has waited for long */
 
     assert_int_equal(kv_store_reserve(kit.store, 3 << 20, 0, &op), KV_OK);
-    kv_store_urge(op);
+    kv_store_urge(op, KV_OP_URGENT);
     assert_int_equal(host_run(&host, op), KV_AGAIN);
     assert_true(kv_store_must_go(young));
 
     kv_store_release(kit.store, young);
     kv_store_release(kit.store, next);
+    settled();
+}
+
+
+/*
+ * Who sent a burst and holds it still, or drips since, goes before who comes
+ * steadily, though on the average he was quicker.  Who waits for us is not
+ * slow.
+ */
+
+static void
+test_evict_burst(void **state)
+{
+    kv_op_t  *burst, *drip, *steady, *waits;
+
+    (void) state;
+
+    atomic_store(&kit.store->zone->limit[KV_HELD_UPLOADS], 16 << 20);
+
+    steady = upload("steady", 3 << 20, 0);
+    kv_store_lasted(steady, 1500000000);
+    history(steady, 2 << 20, 1000, 2 << 20, 1500);
+
+    waits = upload("waits", 1 << 20, 0);
+    kv_store_lasted(waits, 400000000);
+    history(waits, UINT32_MAX, 0, 0, 400);
+    kv_store_stop_clock(waits);
+
+    burst = upload("burst", 5 << 20, 0);
+    kv_store_lasted(burst, 600000000);
+    history(burst, UINT32_MAX, 0, 0, 100);
+
+    drip = upload("drip", 4 << 20, 0);
+    kv_store_lasted(drip, 1500000000);
+    history(drip, 100000, 1400, 4 << 20, 1490);
+
+    /* the one that stands still, though it is less than a second old */
+
+    assert_int_equal(room(4 << 20, 0), KV_AGAIN);
+    assert_true(kv_store_must_go(burst));
+    assert_false(kv_store_must_go(drip));
+    kv_store_release(kit.store, burst);
+    put(1, 5 << 20);
+
+    assert_int_equal(room(4 << 20, 0), KV_AGAIN);
+    assert_true(kv_store_must_go(drip));
+    kv_store_release(kit.store, drip);
+    put(2, 4 << 20);
+
+    /* who comes well stays, whoever asks, and so does who waits */
+
+    kv_store_lasted(steady, 1500000000);
+    assert_int_equal(room(3 << 20, 0), KV_AGAIN);
+    assert_false(kv_store_must_go(steady));
+    assert_false(kv_store_must_go(waits));
+
+    kv_store_release(kit.store, steady);
+    kv_store_release(kit.store, waits);
+    settled();
+}
+
+
+static void
+show(uint64_t began, uint32_t bytes)
+{
+    kv_hungry_t  hungry;
+
+    hungry.began_ns = began;
+    hungry.bytes = bytes;
+
+    kv_store_hungry(kit.store, &hungry, bytes ? 1 : 0);
+}
+
+
+/*
+ * Where memory is short the oldest upload is served first: a younger one leaves
+ * what that is to get, small values do not, and a word that was said too long
+ * ago keeps none waiting.
+ */
+
+static void
+test_order_of_age(void **state)
+{
+    uint64_t   now;
+    kv_op_t   *old, *young, *small;
+    kv_zone_t *zone;
+
+    static char  data[1 << 20];
+
+    (void) state;
+
+    zone = kit.store->zone;
+    now = kv_now_ns();
+
+    put(1, 6 << 20);
+
+    old = upload("old", 1 << 20, 0);
+    young = upload("young", 1 << 20, 0);
+    kv_store_began(old, now - 2000000000);
+    kv_store_began(young, now - 1000000000);
+
+    /* as long as none is hungry, and while there is enough for both */
+
+    assert_int_equal(kv_store_write(kit.store, young, 1 << 20, data, 100000),
+                     KV_OK);
+    show(now - 2000000000, 1 << 20);
+    assert_int_equal(kv_store_write(kit.store, young, (1 << 20) + 100000, data,
+                                    100000), KV_OK);
+
+    /* all that is free is for the older one, and for what is small */
+
+    show(now - 2000000000, 12 << 20);
+    assert_int_equal(kv_store_write(kit.store, young, (1 << 20) + 200000, data,
+                                    100000), KV_NO_MEMORY);
+    assert_int_equal(kv_store_write(kit.store, old, 1 << 20, data, 100000),
+                     KV_OK);
+    assert_int_equal(kv_store_upload(kit.store, "s", 1, 8000, 10, &small),
+                     KV_OK);
+    assert_int_equal(kv_store_write(kit.store, small, 0, data, 8000), KV_OK);
+    assert_int_equal(kit_delete(&host, 1), KV_OK);
+    put(1, 3 << 20);
+
+    /* a worker that is stopped, and then one that has none any more */
+
+    show(now - 2000000000, 14 << 20);
+    assert_int_equal(kv_store_write(kit.store, young, (1 << 20) + 200000, data,
+                                    100000), KV_NO_MEMORY);
+    kv_set_relaxed(kit.store->worker->hungry_ns, kv_now_ns() - 600000000);
+    assert_int_equal(kv_store_write(kit.store, young, (1 << 20) + 200000, data,
+                                    100000), KV_OK);
+    assert_int_equal(atomic_load(&zone->hungry), 0);
+
+    show(now - 2000000000, 14 << 20);
+    assert_int_equal(kv_store_write(kit.store, young, (1 << 20) + 300000, data,
+                                    100000), KV_NO_MEMORY);
+    show(0, 0);
+    assert_int_equal(kv_store_write(kit.store, young, (1 << 20) + 300000, data,
+                                    100000), KV_OK);
+
+    kv_store_release(kit.store, old);
+    kv_store_release(kit.store, young);
+    kv_store_release(kit.store, small);
+    settled();
+}
+
+
+/* For the oldest that is stuck, and for no other, who comes well may go. */
+
+static void
+test_evict_stuck(void **state)
+{
+    uint64_t   now;
+    kv_op_t   *old, *large, *little, *op;
+
+    (void) state;
+
+    atomic_store(&kit.store->zone->limit[KV_HELD_UPLOADS], 16 << 20);
+    now = kv_now_ns();
+
+    old = upload("old", 5 << 20, 0);
+    large = upload("large", 5 << 20, 0);
+    little = upload("little", 3 << 20, 0);
+    kv_store_began(old, now - 2000000000);
+    kv_store_stop_clock(old);
+    kv_store_stop_clock(large);
+    kv_store_stop_clock(little);
+
+    show(now - 2000000000, 1 << 20);
+    assert_int_equal(room(3 << 20, 5 << 20), KV_AGAIN);
+    assert_false(kv_store_must_go(large));
+
+    assert_int_equal(kv_store_reserve(kit.store, 3 << 20, 5 << 20, &op),
+                     KV_OK);
+    kv_store_urge(op, KV_OP_STUCK);
+    assert_int_equal(host_run(&host, op), KV_AGAIN);
+    assert_true(kv_store_must_go(large));
+    assert_false(kv_store_must_go(little));
+    assert_false(kv_store_must_go(old));
+
+    show(0, 0);
+    kv_store_release(kit.store, old);
+    kv_store_release(kit.store, large);
+    kv_store_release(kit.store, little);
     settled();
 }
 
@@ -521,6 +716,7 @@ test_evict_readers(void **state)
 
     kv_store_lasted(live, 1000000000000ull);
     upl = upload("u", 3 << 20, 1);
+    history(upl, UINT32_MAX, 0, 0, 1000);
 
     /* the worst are two, and only together they make room */
 
@@ -921,6 +1117,9 @@ main(void)
         cmocka_unit_test_setup_teardown(test_uploads_counted, setup, teardown),
         cmocka_unit_test_setup_teardown(test_deletes_work, setup, teardown),
         cmocka_unit_test_setup_teardown(test_evict_uploads, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_evict_burst, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_order_of_age, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_evict_stuck, setup, teardown),
         cmocka_unit_test_setup_teardown(test_evict_readers, setup, teardown),
         cmocka_unit_test_setup_teardown(test_uploads_limit, setup, teardown),
         cmocka_unit_test_setup_teardown(test_readers_in_the_way, setup,
