@@ -77,10 +77,11 @@
  *    48  16   zeroes
  *
  * Written as log-<LSN>.tmp, synced, renamed, and the directory synced, when
- * all workers are gone and the log is synced.  The next start deletes it, and
- * syncs the directory, before anything is written; if it cannot, it begins a
- * new segment, so that nobody takes an old end for the present one.  That the
- * log was durable up to that LSN stays true whatever comes after it.
+ * all workers are gone and the log is synced.  The committer deletes it, and
+ * syncs the directory, before the next batch is written; if it cannot delete
+ * it, it begins a new segment, so that an old end never passes for the present
+ * one.  That the log was durable up to that LSN stays true whatever comes after
+ * it.
  *
  *
  * Record
