@@ -2,13 +2,16 @@
 /*
  * What the files of the HTTP face share.
  *
- *     ../ngx_http_kv_module.c    directives, configuration, handlers
+ *     ../ngx_http_kv_module.c    table of directives, what nginx calls
+ *     ngx_http_kv_conf.c         configuration: kv_zone's parameters, locations
+ *     ngx_http_kv_handler.c      what a request does, by route and method
  *     ngx_http_kv_zone.c         a zone's life: shared memory, directory, lock
  *     ngx_http_kv_wakes.c        how the processes wake each other
  *     ngx_http_kv_worker.c       a zone in a worker: tasks, timers, exit
  *     ngx_http_kv_key.c          from the request line to the key
- *     ngx_http_kv_body.c       a PUT's body, straight into the zone
- *     ngx_http_kv_reserve.c         waiting for room in the zone, making room
+ *     ngx_http_kv_poll.c         a worker that looks for a lone write's result
+ *     ngx_http_kv_body.c         a PUT's body, straight into the zone
+ *     ngx_http_kv_reserve.c      waiting for room in the zone, making room
  *     ngx_http_kv_reply.c        answers
  *     ngx_http_kv_filter.c       what caches are told about them
  *     ngx_http_kv_stats.c        /stats and the lines at the end
@@ -168,6 +171,26 @@ struct ngx_http_kv_ctx_s {
 
 
 extern ngx_module_t  ngx_http_kv_module;
+
+
+/* ngx_http_kv_conf.c */
+
+/* The directive kv_zone. */
+char *ngx_http_kv_conf_zone(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+
+/* The directives of locations; cmd->offset is the route. */
+char *ngx_http_kv_conf_route(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+
+/* The callbacks of ngx_http_module_t. */
+void *ngx_http_kv_create_main_conf(ngx_conf_t *cf);
+void *ngx_http_kv_create_loc_conf(ngx_conf_t *cf);
+char *ngx_http_kv_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child);
+
+
+/* ngx_http_kv_handler.c */
+
+/* The content handlers, by route. */
+extern ngx_http_handler_pt  ngx_http_kv_handlers[KV_ROUTES];
 
 
 /* ngx_http_kv_zone.c */

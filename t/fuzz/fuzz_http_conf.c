@@ -9,7 +9,7 @@
 
 /* nginx's headers first: they say which interfaces the system's have. */
 
-#include "../../ngx_http_kv_module.c"
+#include "http/ngx_http_kv_conf.c"
 
 #include <ctype.h>
 

@@ -1,0 +1,344 @@
+
+/*
+ * What happens to a request, by route and method: up to its answer, or to the
+ * file that goes on with it.
+ */
+
+
+#include "http/ngx_http_kv.h"
+
+
+static ngx_int_t ngx_http_kv_handler(ngx_http_request_t *r);
+static ngx_int_t ngx_http_kv_no_key(ngx_http_request_t *r);
+static ngx_int_t ngx_http_kv_get(ngx_http_request_t *r,
+    ngx_http_kv_ctx_t *ctx);
+static ngx_int_t ngx_http_kv_delete(ngx_http_request_t *r,
+    ngx_http_kv_ctx_t *ctx);
+static kv_rc_t ngx_http_kv_delete_op(ngx_http_kv_ctx_t *ctx, kv_op_t **op);
+static kv_rc_t ngx_http_kv_delete_again(ngx_http_kv_ctx_t *ctx);
+static ngx_int_t ngx_http_kv_clear_handler(ngx_http_request_t *r);
+static ngx_int_t ngx_http_kv_health_handler(ngx_http_request_t *r);
+static ngx_int_t ngx_http_kv_stats_handler(ngx_http_request_t *r);
+static ngx_int_t ngx_http_kv_conditional(ngx_http_request_t *r);
+static ngx_int_t ngx_http_kv_start(ngx_http_request_t *r,
+    ngx_http_kv_ctx_t *ctx, kv_op_t *op);
+static ngx_http_kv_ctx_t *ngx_http_kv_create_ctx(ngx_http_request_t *r);
+
+
+/* by route, in the order of kv_route_t */
+
+ngx_http_handler_pt  ngx_http_kv_handlers[KV_ROUTES] = {
+    ngx_http_kv_handler,
+    ngx_http_kv_clear_handler,
+    ngx_http_kv_health_handler,
+    ngx_http_kv_stats_handler
+};
+
+
+static ngx_int_t
+ngx_http_kv_handler(ngx_http_request_t *r)
+{
+    ngx_int_t           rc;
+    ngx_http_kv_ctx_t  *ctx;
+
+    ctx = ngx_http_kv_create_ctx(r);
+    if (ctx == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    rc = ngx_http_kv_key(r, &ctx->key);
+
+    if (rc == NGX_ERROR) {
+        return ngx_http_kv_no_key(r);
+    }
+
+    if (rc == NGX_OK && ctx->key.len == 0) {
+        return ngx_http_kv_reply(r, NGX_HTTP_BAD_REQUEST,
+                                 "key cannot be empty\n");
+    }
+
+    if (rc != NGX_OK) {
+        return ngx_http_kv_reply(r, NGX_HTTP_BAD_REQUEST,
+                                 "key contains invalid characters\n");
+    }
+
+    if (ctx->key.len > KV_KEY_MAX) {
+        return ngx_http_kv_reply(r, NGX_HTTP_REQUEST_URI_TOO_LARGE,
+                                 "key too long\n");
+    }
+
+    if (!(r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD|NGX_HTTP_PUT
+                       |NGX_HTTP_DELETE)))
+    {
+        return ngx_http_kv_reply_allow(r, "GET, HEAD, PUT, DELETE");
+    }
+
+    if (r->method & (NGX_HTTP_PUT|NGX_HTTP_DELETE)
+        && ngx_http_kv_conditional(r))
+    {
+        return ngx_http_kv_reply(r, NGX_HTTP_NOT_IMPLEMENTED,
+                                 "conditional writes are not supported\n");
+    }
+
+    if (ngx_http_kv_entered(ctx->zone) != NGX_OK) {
+        return ngx_http_kv_reply_rc(r, KV_UNAVAILABLE);
+    }
+
+    switch (r->method) {
+
+    case NGX_HTTP_PUT:
+        return ngx_http_kv_put(r, ctx);
+
+    case NGX_HTTP_DELETE:
+        return ngx_http_kv_delete(r, ctx);
+
+    default:
+        return ngx_http_kv_get(r, ctx);
+    }
+}
+
+
+/*
+ * A mistake of the configuration, "rewrite" with "break" or "try_files": an
+ * answer about some other key would hide it.
+ */
+
+static ngx_int_t
+ngx_http_kv_no_key(ngx_http_request_t *r)
+{
+    ngx_http_core_loc_conf_t  *clcf;
+
+    clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
+
+    ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                  "the path was changed to \"%V\", which does not begin with "
+                  "\"%V\", the name of the location: there is no key in it",
+                  &r->uri, &clcf->name);
+
+    return ngx_http_kv_reply(r, NGX_HTTP_INTERNAL_SERVER_ERROR,
+                             "internal server error\n");
+}
+
+
+static ngx_int_t
+ngx_http_kv_get(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
+{
+    kv_rc_t      rc;
+    kv_entry_t  *e;
+
+    if (ngx_http_discard_request_body(r) != NGX_OK) {
+        return ngx_http_kv_reply_body(r);
+    }
+
+    rc = kv_store_read(ctx->zone->store, ctx->key.data, ctx->key.len, &e);
+
+    if (rc == KV_OK) {
+        return ngx_http_kv_reply_value(r, ctx, e);
+    }
+
+    if (rc == KV_UNAVAILABLE) {
+        ngx_http_kv_process_events(ctx->zone);
+    }
+
+    return ngx_http_kv_reply_rc(r, rc);
+}
+
+
+/* A DELETE, of a key or of all. */
+
+static ngx_int_t
+ngx_http_kv_delete(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
+{
+    kv_op_t  *op;
+    kv_rc_t   rc;
+
+    rc = ngx_http_kv_delete_op(ctx, &op);
+
+    if (rc == KV_OK) {
+        return ngx_http_kv_start(r, ctx, op);
+    }
+
+    /* the zone has memory for so many at a time */
+
+    if (rc == KV_NO_MEMORY
+        && ngx_http_kv_reserve_wait(ctx, 0, ngx_http_kv_delete_again) == NGX_OK)
+    {
+        r->main->count++;
+        return NGX_DONE;
+    }
+
+    ngx_http_kv_process_events(ctx->zone);
+
+    return ngx_http_kv_reply_rc(r, rc);
+}
+
+
+static kv_rc_t
+ngx_http_kv_delete_op(ngx_http_kv_ctx_t *ctx, kv_op_t **op)
+{
+    kv_store_t  *store;
+
+    store = ctx->zone->store;
+
+    return ctx->route == KV_ROUTE_CLEAR
+           ? kv_store_clear(store, op)
+           : kv_store_delete(store, ctx->key.data, (uint16_t) ctx->key.len,
+                             op);
+}
+
+
+static kv_rc_t
+ngx_http_kv_delete_again(ngx_http_kv_ctx_t *ctx)
+{
+    kv_op_t             *op;
+    kv_rc_t              rc;
+    ngx_http_request_t  *r;
+
+    r = ctx->request;
+
+    rc = ngx_http_kv_delete_op(ctx, &op);
+
+    if (rc != KV_NO_MEMORY) {
+        ngx_http_kv_finish(r, rc == KV_OK ? ngx_http_kv_start(r, ctx, op)
+                                          : ngx_http_kv_reply_rc(r, rc));
+        rc = KV_OK;
+    }
+
+    return rc;
+}
+
+
+static ngx_int_t
+ngx_http_kv_clear_handler(ngx_http_request_t *r)
+{
+    ngx_http_kv_ctx_t  *ctx;
+
+    ctx = ngx_http_kv_create_ctx(r);
+    if (ctx == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    if (r->method != NGX_HTTP_DELETE) {
+        return ngx_http_kv_reply_allow(r, "DELETE");
+    }
+
+    if (ngx_http_kv_conditional(r)) {
+        return ngx_http_kv_reply(r, NGX_HTTP_NOT_IMPLEMENTED,
+                                 "conditional writes are not supported\n");
+    }
+
+    if (ngx_http_kv_entered(ctx->zone) != NGX_OK) {
+        return ngx_http_kv_reply_rc(r, KV_UNAVAILABLE);
+    }
+
+    return ngx_http_kv_delete(r, ctx);
+}
+
+
+static ngx_int_t
+ngx_http_kv_health_handler(ngx_http_request_t *r)
+{
+    bool                healthy;
+    ngx_http_kv_ctx_t  *ctx;
+
+    ctx = ngx_http_kv_create_ctx(r);
+    if (ctx == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    if (!(r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD))) {
+        return ngx_http_kv_reply_allow(r, "GET, HEAD");
+    }
+
+    healthy = ngx_http_kv_entered(ctx->zone) == NGX_OK
+              && kv_store_healthy(ctx->zone->store);
+
+    if (!healthy && ctx->zone->store->worker) {
+
+        /* it may need somebody to begin to mend it */
+
+        ngx_http_kv_process_events(ctx->zone);
+    }
+
+    return ngx_http_kv_reply_rc(r, healthy ? KV_OK : KV_UNAVAILABLE);
+}
+
+
+static ngx_int_t
+ngx_http_kv_stats_handler(ngx_http_request_t *r)
+{
+    ngx_http_kv_ctx_t  *ctx;
+
+    ctx = ngx_http_kv_create_ctx(r);
+    if (ctx == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    if (!(r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD))) {
+        return ngx_http_kv_reply_allow(r, "GET, HEAD");
+    }
+
+    return ngx_http_kv_stats_reply(r, ctx->zone);
+}
+
+
+/*
+ * A write under a condition must not happen if that is false (RFC 9110, section
+ * 13.2), and there is no telling here: it is refused.
+ */
+
+static ngx_int_t
+ngx_http_kv_conditional(ngx_http_request_t *r)
+{
+    return r->headers_in.if_match || r->headers_in.if_none_match
+           || r->headers_in.if_unmodified_since;
+}
+
+
+/* A write without a body: from here on it waits for the committer. */
+
+static ngx_int_t
+ngx_http_kv_start(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx, kv_op_t *op)
+{
+    if (ngx_http_kv_attach(ctx, op) != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    if (ngx_http_discard_request_body(r) != NGX_OK) {
+        ngx_http_kv_detach(ctx);
+        return ngx_http_kv_reply_body(r);
+    }
+
+    r->main->count++;
+    ngx_http_kv_submit(ctx, NGX_HTTP_KV_WAIT_DONE);
+
+    return NGX_DONE;
+}
+
+
+static ngx_http_kv_ctx_t *
+ngx_http_kv_create_ctx(ngx_http_request_t *r)
+{
+    ngx_http_kv_ctx_t       *ctx;
+    ngx_http_kv_loc_conf_t  *klcf;
+
+    ctx = ngx_pcalloc(r->pool, sizeof(ngx_http_kv_ctx_t));
+    if (ctx == NULL) {
+        return NULL;
+    }
+
+    klcf = ngx_http_get_module_loc_conf(r, ngx_http_kv_module);
+
+    ctx->request = r;
+    ctx->zone = klcf->zone;
+    ctx->route = klcf->route;
+    ctx->started = kv_now_ns();
+
+    ngx_http_set_ctx(r, ctx, ngx_http_kv_module);
+
+    /* without validators there is nothing that nginx could compare */
+
+    r->disable_not_modified = 1;
+
+    return ctx;
+}
