@@ -26,7 +26,7 @@ static inline uint64_t kv_map_index(uint64_t buckets, uint64_t hash);
 static _Atomic uint64_t *kv_map_cell(kv_map_t *map, uint64_t hash,
     const void *key, size_t n, kv_bucket_t **in);
 static bool kv_map_split(kv_map_t *map);
-static bool kv_map_segment(kv_map_t *map, kv_map_root_t *root, uint64_t i);
+static bool kv_map_add_chunk(kv_map_t *map, kv_map_root_t *root, uint64_t i);
 static bool kv_map_in_bucket(kv_bucket_t *b, uint64_t s);
 static void kv_map_unlink_empty(kv_map_t *map, uint64_t hash,
     kv_bucket_t *empty);
@@ -35,7 +35,7 @@ static kv_rc_t kv_map_left_root(kv_map_t *map, kv_map_root_t **root);
 static kv_rc_t kv_map_take_apart(kv_map_t *map, kv_map_root_t *root,
     unsigned *n);
 static unsigned kv_map_empty_bucket(kv_map_t *map, kv_bucket_t *first);
-static void kv_map_free_segment(kv_map_t *map, kv_map_root_t *root,
+static void kv_map_free_chunk(kv_map_t *map, kv_map_root_t *root,
     uint64_t i);
 
 
@@ -90,15 +90,15 @@ kv_map_create(kv_map_t *map, kv_heap_t *heap, kv_retire_list_t *retired,
 {
     size_t        share;
     unsigned      i;
-    kv_bucket_t  *segment;
+    kv_bucket_t  *chunk;
 
     share = kv_map_directory_size(size) / KV_MAP_ROOTS;
 
     map->heap = heap;
     map->retired = retired;
-    map->stock = NULL;
-    map->stocked = 0;
-    map->max_segments = (uint32_t) (share / sizeof(void *));
+    map->reserved = NULL;
+    map->nreserved = 0;
+    map->max_chunks = (uint32_t) (share / sizeof(void *));
 
     atomic_store(&map->old, 0);
 
@@ -117,23 +117,23 @@ kv_map_create(kv_map_t *map, kv_heap_t *heap, kv_retire_list_t *retired,
         return KV_DEAD;
     }
 
-    /* each root keeps its first segment: a clear must not need memory */
+    /* each root keeps its first chunk: a clear must not need memory */
 
     for (i = 0; i < KV_MAP_ROOTS; i++) {
-        map->roots[i].segment = (void *) ((char *) directory + i * share);
+        map->roots[i].chunk = (void *) ((char *) directory + i * share);
         map->roots[i].state = KV_ROOT_EMPTY;
-        memset((void *) map->roots[i].segment, 0, share);
+        memset((void *) map->roots[i].chunk, 0, share);
 
-        segment = kv_heap_alloc(heap, KV_HEAP_SYSTEM, KV_PAGE_SIZE);
+        chunk = kv_heap_alloc(heap, KV_HEAP_SYSTEM, KV_PAGE_SIZE);
 
-        if (segment == NULL) {
+        if (chunk == NULL) {
             kv_heap_unlock(heap);
             return KV_NO_MEMORY;
         }
 
-        memset(segment, 0, KV_PAGE_SIZE);
-        atomic_store(&map->roots[i].segment[0], segment);
-        atomic_store(&map->roots[i].buckets, KV_SEGMENT_BUCKETS);
+        memset(chunk, 0, KV_PAGE_SIZE);
+        atomic_store(&map->roots[i].chunk[0], chunk);
+        atomic_store(&map->roots[i].buckets, KV_CHUNK_BUCKETS);
     }
 
     kv_heap_unlock(heap);
@@ -244,7 +244,7 @@ kv_map_reserve(kv_map_t *map, unsigned n)
 {
     kv_bucket_t  *b;
 
-    if (map->stocked >= n) {
+    if (map->nreserved >= n) {
         return (int) n;
     }
 
@@ -252,7 +252,7 @@ kv_map_reserve(kv_map_t *map, unsigned n)
         return KV_DEAD;
     }
 
-    while (map->stocked < n) {
+    while (map->nreserved < n) {
         b = kv_heap_alloc(map->heap, KV_HEAP_SYSTEM, sizeof(kv_bucket_t));
 
         if (b == NULL) {
@@ -260,14 +260,14 @@ kv_map_reserve(kv_map_t *map, unsigned n)
         }
 
         memset(b, 0, sizeof(kv_bucket_t));
-        atomic_store_explicit(&b->next, map->stock, memory_order_relaxed);
-        map->stock = b;
-        map->stocked++;
+        atomic_store_explicit(&b->next, map->reserved, memory_order_relaxed);
+        map->reserved = b;
+        map->nreserved++;
     }
 
     kv_heap_unlock(map->heap);
 
-    return (int) kv_min(n, map->stocked);
+    return (int) kv_min(n, map->nreserved);
 }
 
 
@@ -276,13 +276,13 @@ kv_map_unreserve(kv_map_t *map)
 {
     kv_bucket_t  *b;
 
-    if (map->stock == NULL || kv_heap_lock(map->heap) != KV_OK) {
+    if (map->reserved == NULL || kv_heap_lock(map->heap) != KV_OK) {
         return;
     }
 
-    while ((b = map->stock) != NULL) {
-        map->stock = kv_get_relaxed(b->next);
-        map->stocked--;
+    while ((b = map->reserved) != NULL) {
+        map->reserved = kv_get_relaxed(b->next);
+        map->nreserved--;
 
         kv_heap_free(map->heap, b);
     }
@@ -345,11 +345,11 @@ kv_map_put(kv_map_t *map, uint64_t hash, kv_entry_t *e)
         return NULL;
     }
 
-    assert(map->stock);
+    assert(map->reserved);
 
-    b = map->stock;
-    map->stock = kv_get_relaxed(b->next);
-    map->stocked--;
+    b = map->reserved;
+    map->reserved = kv_get_relaxed(b->next);
+    map->nreserved--;
 
     kv_set_relaxed(b->next, NULL);
     kv_set_relaxed(b->cell[0], kv_map_pack(hash, e));
@@ -455,7 +455,7 @@ kv_map_clear(kv_map_t *map)
     root = atomic_load_explicit(&map->root, memory_order_relaxed);
 
     if (kv_get_relaxed(map->keys) == 0
-        && kv_get_relaxed(root->buckets) == KV_SEGMENT_BUCKETS)
+        && kv_get_relaxed(root->buckets) == KV_CHUNK_BUCKETS)
     {
         return;
     }
@@ -586,24 +586,24 @@ kv_map_grow(kv_map_t *map)
 void
 kv_map_expect(kv_map_t *map, uint64_t keys)
 {
-    uint64_t        i, segments;
+    uint64_t        i, chunks;
     kv_map_root_t  *root;
 
     root = kv_get_relaxed(map->root);
 
     assert(kv_get_relaxed(map->keys) == 0);
 
-    segments = kv_min(keys / KV_MAP_LOAD / KV_SEGMENT_BUCKETS + 1,
-                      (uint64_t) map->max_segments);
+    chunks = kv_min(keys / KV_MAP_LOAD / KV_CHUNK_BUCKETS + 1,
+                    (uint64_t) map->max_chunks);
 
-    for (i = 0; i < segments; i++) {
-        if (!kv_map_segment(map, root, i)) {
+    for (i = 0; i < chunks; i++) {
+        if (!kv_map_add_chunk(map, root, i)) {
             break;
         }
     }
 
     atomic_store_explicit(&root->buckets,
-                          kv_max(i * KV_SEGMENT_BUCKETS,
+                          kv_max(i * KV_CHUNK_BUCKETS,
                                  kv_get_relaxed(root->buckets)),
                           memory_order_release);
 }
@@ -626,12 +626,12 @@ kv_map_prefetch(kv_map_t *map, uint64_t hash)
 static inline kv_bucket_t *
 kv_map_bucket(kv_map_root_t *root, uint64_t i)
 {
-    kv_bucket_t  *segment;
+    kv_bucket_t  *chunk;
 
-    segment = atomic_load_explicit(&root->segment[i / KV_SEGMENT_BUCKETS],
-                                   memory_order_acquire);
+    chunk = atomic_load_explicit(&root->chunk[i / KV_CHUNK_BUCKETS],
+                                 memory_order_acquire);
 
-    return &segment[i % KV_SEGMENT_BUCKETS];
+    return &chunk[i % KV_CHUNK_BUCKETS];
 }
 
 
@@ -702,11 +702,11 @@ kv_map_split(kv_map_t *map)
     buckets = kv_get_relaxed(root->buckets);
     half = UINT64_C(1) << (63 - __builtin_clzll(buckets));
 
-    if (buckets / KV_SEGMENT_BUCKETS >= map->max_segments) {
+    if (buckets / KV_CHUNK_BUCKETS >= map->max_chunks) {
         return false;
     }
 
-    if (!kv_map_segment(map, root, buckets / KV_SEGMENT_BUCKETS)) {
+    if (!kv_map_add_chunk(map, root, buckets / KV_CHUNK_BUCKETS)) {
         return false;
     }
 
@@ -741,16 +741,16 @@ kv_map_split(kv_map_t *map)
 
                 /* what is set aside for puts stays so */
 
-                want = map->stocked + 1;
+                want = map->nreserved + 1;
 
                 if (kv_map_reserve(map, want) != (int) want) {
                     ok = false;
                     goto done;
                 }
 
-                overflow = map->stock;
-                map->stock = kv_get_relaxed(overflow->next);
-                map->stocked--;
+                overflow = map->reserved;
+                map->reserved = kv_get_relaxed(overflow->next);
+                map->nreserved--;
 
                 kv_set_relaxed(overflow->next, NULL);
                 kv_set_relaxed(fresh->next, overflow);
@@ -774,9 +774,9 @@ done:
         while ((b = kv_get_relaxed(fresh->next)) != NULL) {
             kv_set_relaxed(fresh->next, kv_get_relaxed(b->next));
             memset((void *) b, 0, sizeof(kv_bucket_t));
-            kv_set_relaxed(b->next, map->stock);
-            map->stock = b;
-            map->stocked++;
+            kv_set_relaxed(b->next, map->reserved);
+            map->reserved = b;
+            map->nreserved++;
         }
 
         memset((void *) fresh, 0, sizeof(kv_bucket_t));
@@ -830,16 +830,16 @@ done:
 
 
 /*
- * Sees to it that the root's i-th segment is there.  It may be already, from a
+ * Sees to it that the root's i-th chunk is there.  It may be already, from a
  * split that then found no memory.
  */
 
 static bool
-kv_map_segment(kv_map_t *map, kv_map_root_t *root, uint64_t i)
+kv_map_add_chunk(kv_map_t *map, kv_map_root_t *root, uint64_t i)
 {
-    kv_bucket_t  *segment;
+    kv_bucket_t  *chunk;
 
-    if (kv_get_relaxed(root->segment[i])) {
+    if (kv_get_relaxed(root->chunk[i])) {
         return true;
     }
 
@@ -849,21 +849,21 @@ kv_map_segment(kv_map_t *map, kv_map_root_t *root, uint64_t i)
 
     /* not a SYSTEM one: to grow must leave the reserve to deletes */
 
-    segment = kv_heap_alloc(map->heap, KV_HEAP_PIECE, KV_PAGE_SIZE);
+    chunk = kv_heap_alloc(map->heap, KV_HEAP_PIECE, KV_PAGE_SIZE);
 
-    if (segment) {
-        memset(segment, 0, KV_PAGE_SIZE);
-        atomic_store_explicit(&root->segment[i], segment,
+    if (chunk) {
+        memset(chunk, 0, KV_PAGE_SIZE);
+        atomic_store_explicit(&root->chunk[i], chunk,
                               memory_order_release);
     }
 
     kv_heap_unlock(map->heap);
 
-    return segment != NULL;
+    return chunk != NULL;
 }
 
 
-/* Whether a slot of the bucket, or of its overflow, is `s`. */
+/* Whether a cell of the bucket, or of its overflow, is `s`. */
 
 static bool
 kv_map_in_bucket(kv_bucket_t *b, uint64_t s)
@@ -949,9 +949,9 @@ kv_map_take_apart(kv_map_t *map, kv_map_root_t *root, unsigned *n)
 
         root->next++;
 
-        if (root->next % KV_SEGMENT_BUCKETS == 0) {
-            kv_map_free_segment(map, root,
-                                root->next / KV_SEGMENT_BUCKETS - 1);
+        if (root->next % KV_CHUNK_BUCKETS == 0) {
+            kv_map_free_chunk(map, root,
+                              root->next / KV_CHUNK_BUCKETS - 1);
         }
 
         kv_failpoint(KV_FAILPOINT_SWEEPING);
@@ -968,14 +968,14 @@ kv_map_take_apart(kv_map_t *map, kv_map_root_t *root, unsigned *n)
 
     /* the last one, and one more if a split found no memory after it */
 
-    for (i = root->next / KV_SEGMENT_BUCKETS;
-         i < map->max_segments && kv_get_relaxed(root->segment[i]);
+    for (i = root->next / KV_CHUNK_BUCKETS;
+         i < map->max_chunks && kv_get_relaxed(root->chunk[i]);
          i++)
     {
-        kv_map_free_segment(map, root, i);
+        kv_map_free_chunk(map, root, i);
     }
 
-    kv_set_relaxed(root->buckets, KV_SEGMENT_BUCKETS);
+    kv_set_relaxed(root->buckets, KV_CHUNK_BUCKETS);
 
     kv_heap_unlock(map->heap);
 
@@ -1023,10 +1023,10 @@ kv_map_empty_bucket(kv_map_t *map, kv_bucket_t *first)
 /* Each root keeps its first. */
 
 static void
-kv_map_free_segment(kv_map_t *map, kv_map_root_t *root, uint64_t i)
+kv_map_free_chunk(kv_map_t *map, kv_map_root_t *root, uint64_t i)
 {
     if (i != 0) {
-        kv_heap_free(map->heap, kv_get_relaxed(root->segment[i]));
-        kv_set_relaxed(root->segment[i], NULL);
+        kv_heap_free(map->heap, kv_get_relaxed(root->chunk[i]));
+        kv_set_relaxed(root->chunk[i], NULL);
     }
 }

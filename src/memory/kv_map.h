@@ -18,7 +18,7 @@
  * the old number and did not find its key looks whether the number changed,
  * and if so again: the number was published before anything was cleared.
  *
- * Buckets live in segments of one page, which a root's directory names.
+ * Buckets live in chunks of one page, which a root's directory names.
  * There are three roots: to clear, the writer makes an empty one current by
  * one store, which no reader can see half of, and takes the other one apart
  * when its last reader has left, in slices between its other work.  The third
@@ -42,8 +42,8 @@
 #include "memory/kv_epoch.h"
 
 
-#define KV_BUCKET_CELLS     7
-#define KV_SEGMENT_BUCKETS  (KV_PAGE_SIZE / KV_CACHE_LINE)
+#define KV_BUCKET_CELLS   7
+#define KV_CHUNK_BUCKETS  (KV_PAGE_SIZE / KV_CACHE_LINE)
 
 /* entries per bucket, on average, from which on the table grows */
 #define KV_MAP_LOAD         5
@@ -71,7 +71,7 @@ typedef enum {
 
 typedef struct {
     _Atomic uint64_t          buckets;     /* never shrinks but to clear */
-    _Atomic(kv_bucket_t *)   *segment;     /* the directory */
+    _Atomic(kv_bucket_t *)   *chunk;       /* the directory */
 
     /* the writer's */
     kv_root_state_t           state;
@@ -84,7 +84,7 @@ typedef struct {
     _Alignas(KV_CACHE_LINE)
     _Atomic(kv_map_root_t *)  root;
     uint64_t                  seed[2];
-    uint32_t                  max_segments;
+    uint32_t                  max_chunks;
 
     /* the writer's */
     _Alignas(KV_CACHE_LINE)
@@ -92,8 +92,8 @@ typedef struct {
     _Atomic uint64_t          bytes;       /* of keys and values */
     kv_heap_t                *heap;
     kv_retire_list_t         *retired;
-    kv_bucket_t              *stock;       /* overflow buckets set aside */
-    uint32_t                  stocked;
+    kv_bucket_t              *reserved;    /* overflow buckets set aside */
+    uint32_t                  nreserved;
     _Atomic uint32_t          old;         /* roots to be taken apart */
     kv_map_root_t             roots[KV_MAP_ROOTS];
 } kv_map_t;
@@ -110,7 +110,7 @@ size_t kv_map_directory_size(size_t size);
  * Makes an empty map.  `directory` has kv_map_directory_size(size) bytes and
  * belongs to the map from now on.  The seed is new and random the first time
  * (`seed` zero), then kept.  KV_OK, or KV_NO_MEMORY if the heap cannot hold
- * even the first segments.
+ * even the first chunks.
  */
 kv_rc_t kv_map_create(kv_map_t *map, kv_heap_t *heap, kv_retire_list_t *retired,
     void *directory, size_t size);

@@ -722,16 +722,16 @@ kit_settle(host_t *host)
     root = atomic_load(&zone->map.root);
 
     for (i = 0; i < atomic_load(&root->buckets); i++) {
-        b = &atomic_load(&root->segment[i / KV_SEGMENT_BUCKETS])
-                                           [i % KV_SEGMENT_BUCKETS];
+        b = &atomic_load(&root->chunk[i / KV_CHUNK_BUCKETS])
+                                           [i % KV_CHUNK_BUCKETS];
 
         while ((b = atomic_load(&b->next)) != NULL) {
             want += sizeof(kv_bucket_t);
         }
     }
 
-    want += zone->map.stocked * sizeof(kv_bucket_t);
-    want += ((i - 1) / KV_SEGMENT_BUCKETS + KV_MAP_ROOTS)
+    want += zone->map.nreserved * sizeof(kv_bucket_t);
+    want += ((i - 1) / KV_CHUNK_BUCKETS + KV_MAP_ROOTS)
             * KV_PAGE_SIZE;
 
     text[0] = '\0';

@@ -159,7 +159,7 @@ map_assert_empty(void)
 
     assert_int_equal(map_heap_stat().used,
                      KV_MAP_ROOTS * KV_PAGE_SIZE
-                     + zone->map.stocked * sizeof(kv_bucket_t));
+                     + zone->map.nreserved * sizeof(kv_bucket_t));
 }
 
 

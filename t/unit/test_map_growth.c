@@ -175,7 +175,7 @@ test_growth(void **state)
     buckets = atomic_load(&zone->map.roots[0].buckets);
     assert_true(buckets * KV_MAP_LOAD >= n);
     assert_true(buckets * KV_MAP_LOAD < n + KV_MAP_LOAD
-                || buckets == KV_SEGMENT_BUCKETS);
+                || buckets == KV_CHUNK_BUCKETS);
 
     for (id = 0; id < n; id++) {
         assert_non_null(map_find(id));
@@ -196,9 +196,9 @@ test_growth(void **state)
 
     assert_int_equal(kv_epoch_reclaim(&zone->retired), KV_OK);
     assert_int_equal(map_heap_stat().used,
-                     ((buckets - 1) / KV_SEGMENT_BUCKETS + KV_MAP_ROOTS)
+                     ((buckets - 1) / KV_CHUNK_BUCKETS + KV_MAP_ROOTS)
                      * KV_PAGE_SIZE
-                     + zone->map.stocked * sizeof(kv_bucket_t));
+                     + zone->map.nreserved * sizeof(kv_bucket_t));
 
     /* and a second time into a table that is there */
 
@@ -225,13 +225,13 @@ test_expect(void **state)
 
     kv_map_expect(&zone->map, 0);
     assert_int_equal(atomic_load(&zone->map.roots[0].buckets),
-                     KV_SEGMENT_BUCKETS);
+                     KV_CHUNK_BUCKETS);
 
     kv_map_expect(&zone->map, 50000);
 
     buckets = atomic_load(&zone->map.roots[0].buckets);
     assert_true(buckets * KV_MAP_LOAD >= 50000);
-    assert_true((buckets - KV_SEGMENT_BUCKETS) * KV_MAP_LOAD <= 50000);
+    assert_true((buckets - KV_CHUNK_BUCKETS) * KV_MAP_LOAD <= 50000);
 
     for (id = 0; id < 50000; id++) {
         assert_true(map_put(id, 1, 8));
@@ -294,7 +294,7 @@ test_unreserve(void **state)
     assert_int_equal(map_heap_stat().used, used + 5000 * sizeof(kv_bucket_t));
 
     kv_map_unreserve(&zone->map);
-    assert_int_equal(zone->map.stocked, 0);
+    assert_int_equal(zone->map.nreserved, 0);
     assert_int_equal(map_heap_stat().used, used);
 
     /* and the map works on */
@@ -399,7 +399,7 @@ test_reserve(void **state)
     (void) state;
 
     assert_int_equal(kv_map_reserve(&zone->map, 10), 10);
-    assert_int_equal(zone->map.stocked, 10);
+    assert_int_equal(zone->map.nreserved, 10);
 
     n = hoard_all();
 
@@ -434,7 +434,7 @@ test_split_without_memory(void **state)
 
     (void) state;
 
-    buckets = KV_SEGMENT_BUCKETS;
+    buckets = KV_CHUNK_BUCKETS;
     crowd = 0;
 
     /* more than a bucket of keys that the second split will move */
@@ -465,14 +465,14 @@ test_split_without_memory(void **state)
 
     assert_int_equal(kv_epoch_reclaim(&zone->retired), KV_OK);
 
-    for (stocked = zone->map.stocked; stocked < 4; stocked++) {
+    for (stocked = zone->map.nreserved; stocked < 4; stocked++) {
         hoarded = hoard_all();
 
         kv_map_grow(&zone->map);
 
         assert_int_equal(atomic_load(&zone->map.roots[0].buckets),
                          buckets + 1);
-        assert_int_equal(zone->map.stocked, stocked);
+        assert_int_equal(zone->map.nreserved, stocked);
         assert_int_equal(walk_count(), atomic_load(&zone->map.keys));
 
         hoard_free(0, hoarded);

@@ -259,7 +259,7 @@ run_threads(bool clears, bool walks)
     assert_true(ok);
     assert_true(rounds > 3);
     assert_true(moved > 0);
-    assert_true(clears || splits > KV_SEGMENT_BUCKETS);
+    assert_true(clears || splits > KV_CHUNK_BUCKETS);
 
     for (i = 0; i < 3; i++) {
         assert_int_equal(r[i].torn, 0);
