@@ -491,11 +491,16 @@ SKIP: {
 
 {
     my $s = server(fault => 1);
-    $s->fault(fdatasync => 1);
-    my ($rc, $out) = $s->refused;
-    ok($rc, 'refused when the directory above cannot be synced');
-    like($out, qr/\[emerg\].*sync the parent of.*\Q$s->{path}\E/,
-         'and says so');
+    my ($above) = $s->{path} =~ m{^(.*)/};
+    $s->fault(fdatasync => "1 $above\$");
+
+    for my $when ('the first time', 'when it is there already') {
+        my ($rc, $out) = $s->refused;
+        ok($rc, "refused when the directory above cannot be synced, $when");
+        like($out, qr/\[emerg\].*sync the parent of.*\Q$s->{path}\E/,
+             'and says so');
+    }
+
     $s->fault(fdatasync => undef);
     $s->expect_log(qr/sync the parent of/);
     $s->start;

@@ -4,12 +4,14 @@
  * directory that KV_FAULT_DIR named when nginx was started.  While a file of
  * one of these names is there,
  *
- *     fdatasync   every sync fails with EIO
+ *     fdatasync   every sync fails with EIO; where the file also names a part of
+ *                 a path, only those of such files; with a $ behind it, the
+ *                 path ends there
  *     write       every positioned write fails with the error of that number,
  *                 or EIO if it says 1
  *     open        every file that is opened below a directory, the same
- *     slow        every sync takes as many milliseconds as the file says; where
- *                 it also names a part of a path, only those of such files
+ *     slow        every sync takes as many milliseconds as the file says; of
+ *                 such files only, where it names some
  *     die         the process that syncs next is killed as many microseconds
  *                 after that sync as the file says; once: the file goes
  */
@@ -137,7 +139,7 @@ fault_hits(const char *name, int fd)
     int      n;
     char     link[64], path[512], part[512];
     FILE    *f;
-    ssize_t  len;
+    ssize_t  len, end;
 
     f = fopen(name, "re");
     if (f == NULL) {
@@ -154,7 +156,14 @@ fault_hits(const char *name, int fd)
     snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
 
     len = readlink(link, path, sizeof(path) - 1);
-    path[len > 0 ? len : 0] = '\0';
+    len = len > 0 ? len : 0;
+    path[len] = '\0';
+
+    end = strlen(part) - 1;
+
+    if (part[end] == '$') {
+        return len >= end && memcmp(path + len - end, part, (size_t) end) == 0;
+    }
 
     return strstr(path, part) != NULL;
 }
@@ -194,7 +203,7 @@ fault_sync(int (*real)(int), int fd)
         nanosleep(&ts, NULL);
     }
 
-    if (fault_is(sync_name)) {
+    if (fault_is(sync_name) && fault_hits(sync_name, fd)) {
         errno = EIO;
         return -1;
     }
