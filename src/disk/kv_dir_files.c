@@ -181,6 +181,10 @@ kv_dir_file(const char *name)
         return KV_FILE_SEGMENT;
     }
 
+    if (n == 4 && strcmp(end, ".closed") == 0) {
+        return KV_FILE_CLOSED;
+    }
+
     if (n == 5 && strcmp(end, ".kvs") == 0) {
         return KV_FILE_SNAPSHOT;
     }
@@ -192,13 +196,15 @@ kv_dir_file(const char *name)
 bool
 kv_dir_magic(int fd, kv_file_t file)
 {
-    char  buf[8];
+    char         buf[8];
+    const char  *magic;
+
+    magic = file == KV_FILE_SEGMENT  ? KV_SEGMENT_MAGIC
+          : file == KV_FILE_SNAPSHOT ? KV_SNAPSHOT_MAGIC
+                                     : KV_CLOSED_MAGIC;
 
     return pread(fd, buf, sizeof(buf), 0) == (ssize_t) sizeof(buf)
-           && memcmp(buf, file == KV_FILE_SEGMENT ? KV_SEGMENT_MAGIC
-                                                  : KV_SNAPSHOT_MAGIC,
-                     sizeof(buf))
-              == 0;
+           && memcmp(buf, magic, sizeof(buf)) == 0;
 }
 
 

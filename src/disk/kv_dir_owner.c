@@ -167,6 +167,13 @@ kv_dir_adopt(kv_dir_own_t *own, const char *name, int fd,
 
             return KV_OK;
 
+        } else if (file == KV_FILE_CLOSED
+                   && (st->st_nlink != 1 || !kv_dir_magic(fd, file)))
+        {
+            /* a start can do without it, and says what is wrong with it */
+
+            return KV_OK;
+
         } else if (st->st_nlink != 1 || !kv_dir_magic(fd, file)) {
             kv_err_set(own->err, "cannot use \"%s/%s\": it belongs to user %d "
                        "and not to the workers' user %d, and %s: copy it, or "

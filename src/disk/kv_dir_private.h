@@ -23,6 +23,7 @@ typedef enum {
     KV_FILE_LOCK,
     KV_FILE_SEGMENT,
     KV_FILE_SNAPSHOT,
+    KV_FILE_CLOSED,                      /* the note of a clean end */
     KV_FILE_SCRAP,                       /* can be deleted: spare, temporary */
     KV_FILE_PUT_ASIDE                    /* of ours, not in use any more */
 } kv_file_t;
@@ -45,7 +46,7 @@ kv_rc_t kv_dir_each(int dirfd, kv_dir_each_pt each, void *ctx);
 
 kv_file_t kv_dir_file(const char *name);
 
-/* Whether the file begins as a segment, or else as a snapshot, does. */
+/* Whether the file begins as a segment, a snapshot or a note does. */
 bool kv_dir_magic(int fd, kv_file_t file);
 
 /*
