@@ -1,151 +1,26 @@
 
 /*
- * In the region, one after the other: kv_heap_t, a descriptor for each page,
- * the pages (from a 4096-byte boundary on).
- *
- * Which objects of a page are handed out is told by bits.  Where a page has
- * at most 64 objects, they are the word in its descriptor.  Where it has
- * more, they are words at the page's start, and the descriptor's word says
- * which of those are full.  Bits that stand for nothing are always set, so
- * the first clear one is a free object, and finding it takes the same time
- * in every page.
- *
- * A page with both live and free objects is in one of eight lists of its
- * kind and class, by how full it is.  Allocations take the fullest page, so
- * that sparse ones may empty by themselves; evacuation takes a sparse one.
- * Neither has to search.
+ * The heap: allocation and freeing.  What it is made of is told in
+ * kv_heap_private.h.
  */
 
 
 #include <assert.h>
-#include <stdalign.h>
 
-#include "memory/kv_heap.h"
-#include "base/kv_mutex.h"
+#include "memory/kv_heap_private.h"
 #include "base/kv_failpoint.h"
 #include "memory/kv_poison.h"
 
 
-#define KV_HEAP_CLASSES    70
-#define KV_HEAP_BUCKETS    8
-#define KV_HEAP_UNLISTED   KV_HEAP_BUCKETS
-
-#define KV_HEAP_NONE       UINT32_MAX
-
-#define KV_HEAP_MIN_PAGES  16
-
-/* a page that is at most 6/8 full may be evacuated; in need, any */
-#define KV_HEAP_SPARSE     ((1u << 6) - 1)
-#define KV_HEAP_ANY        ((1u << KV_HEAP_BUCKETS) - 1)
-
-/* pages of a list that evacuation compares */
-#define KV_HEAP_LOOK       8
-
-/*
- * Choices for which a page with objects that could not be moved is passed
- * over, and what a choice counts that found none.
- */
-#define KV_HEAP_PASS       1024
-#define KV_HEAP_PASS_NONE  256
-
-/* classes from this size on have their bits in the descriptor */
-#define KV_HEAP_DIRECT     (KV_PAGE_SIZE / 64)
-
-
-typedef struct {
-    uint32_t  size;
-    uint32_t  start;            /* where in the page objects begin */
-    uint32_t  objects;          /* in a page */
-    uint32_t  inverse;          /* 2^32 / size, rounded up */
-    uint32_t  step;             /* 2^16 * KV_HEAP_BUCKETS / objects */
-} kv_heap_class_t;
-
-
-typedef enum {
-    KV_PAGE_FREE = 0,
-    KV_PAGE_USED,
-    KV_PAGE_DRAINED             /* nothing is allocated from it */
-} kv_heap_state_t;
-
-
-typedef struct {
-    uint64_t  bits;             /* see above */
-    uint32_t  next;             /* in a bucket, or among the free pages */
-    uint32_t  prev;             /* in a bucket; the first one's: the last */
-    uint16_t  live;             /* objects handed out */
-    uint8_t   state;
-    uint8_t   kind;
-    uint8_t   class;
-    uint8_t   bucket;           /* or KV_HEAP_UNLISTED */
-    uint16_t  passed;           /* not to be evacuated since; 0: may be */
-} kv_heap_page_t;
-
-
-/*
- * The pages of one kind and class that have both live and free objects.  The
- * lists are double, and the first page's `prev` is the last one.
- */
-
-typedef struct {
-    uint64_t  free;             /* objects in all of them */
-    uint32_t  filled;           /* bit n: bucket n has pages */
-    uint32_t  head[KV_HEAP_BUCKETS];
-} kv_heap_partial_t;
-
-
-/*
- * Written by whoever holds the lock; `broken` is also read without it, and
- * the geometry is constant.
- */
-
-struct kv_heap_s {
-    kv_mutex_t         mutex;
-
-    alignas(KV_CACHE_LINE)
-    atomic_bool        changing;    /* the holder's death breaks the heap */
-    atomic_bool        broken;
-    uint32_t           pages;
-    uint32_t           reserve;
-    size_t             base;        /* offset of the first page */
-
-    alignas(KV_CACHE_LINE)
-    uint32_t           fresh;       /* pages from this one on: never used */
-    uint32_t           free;        /* the list of those given back */
-    uint32_t           free_pages;  /* both sorts */
-    uint32_t           evacuated;   /* between evac_begin() and evac_end() */
-    uint16_t           choices;     /* of pages to evacuate; never 0 */
-    uint64_t           used[KV_HEAP_KINDS];
-    _Atomic uint64_t   held[KV_HELD];
-    _Atomic uint64_t   taken;       /* the sum of used[], for anyone */
-
-    kv_heap_partial_t  partial[KV_HEAP_KINDS][KV_HEAP_CLASSES];
-
-    alignas(KV_CACHE_LINE)
-    kv_heap_page_t     page[];
-};
-
-
 static void kv_heap_reset(kv_heap_t *heap);
 static unsigned kv_heap_class(size_t size);
-static inline unsigned char *kv_heap_address(kv_heap_t *heap, uint32_t n);
 static inline uint32_t kv_heap_page(kv_heap_t *heap, const void *p);
 static uint32_t kv_heap_page_get(kv_heap_t *heap, kv_heap_kind_t kind,
     unsigned class, uint32_t leave);
 static void kv_heap_page_put(kv_heap_t *heap, uint32_t n);
 static inline void kv_heap_place(kv_heap_t *heap, uint32_t n);
-static void kv_heap_link(kv_heap_t *heap, uint32_t n, unsigned bucket,
-    bool last);
-static uint32_t kv_heap_sparsest(kv_heap_t *heap, kv_heap_partial_t *partial,
-    uint32_t buckets);
-static bool kv_heap_passed(kv_heap_t *heap, const kv_heap_page_t *page);
-static void kv_heap_choose(kv_heap_t *heap, unsigned n);
-static void kv_heap_unlink(kv_heap_t *heap, uint32_t n);
 static inline uint32_t kv_heap_take(kv_heap_t *heap, uint32_t n);
 static inline void kv_heap_give(kv_heap_t *heap, uint32_t n, uint32_t object);
-static kv_rc_t kv_heap_check_page(kv_heap_t *heap, uint32_t n,
-    kv_err_t *err);
-static kv_rc_t kv_heap_check_lists(kv_heap_t *heap, kv_heap_kind_t kind,
-    unsigned class, uint32_t *listed, kv_err_t *err);
 
 
 #define kv_heap_start(size)                                                   \
@@ -168,7 +43,7 @@ static kv_rc_t kv_heap_check_lists(kv_heap_t *heap, kv_heap_kind_t kind,
  * kv_heap_class() knows the shape of this table.
  */
 
-static const kv_heap_class_t  kv_heap_classes[] = {
+const kv_heap_class_t  kv_heap_classes[KV_HEAP_CLASSES] = {
     kv_heap_of(16u), kv_heap_of(24u), kv_heap_of(32u), kv_heap_of(40u),
     kv_heap_of(48u), kv_heap_of(56u), kv_heap_of(64u), kv_heap_of(72u),
     kv_heap_of(80u), kv_heap_of(88u), kv_heap_of(96u), kv_heap_of(104u),
@@ -200,10 +75,6 @@ static const kv_heap_class_t  kv_heap_classes[] = {
 
     kv_heap_of(KV_PAGE_SIZE)
 };
-
-_Static_assert(sizeof(kv_heap_classes) / sizeof(kv_heap_classes[0])
-               == KV_HEAP_CLASSES, "kv_heap_classes");
-
 
 kv_heap_t *
 kv_heap_create(void *mem, size_t size)
@@ -588,224 +459,6 @@ kv_heap_pages(kv_heap_t *heap, size_t *size)
 }
 
 
-kv_rc_t
-kv_heap_evac_begin(kv_heap_t *heap, kv_heap_evac_t *ev, bool dense)
-{
-    uint32_t                n, best, bytes, least;
-    unsigned                kind, class;
-    kv_heap_page_t         *page;
-    kv_heap_partial_t      *partial;
-    const kv_heap_class_t  *cl;
-
-    if (heap->evacuated != KV_HEAP_NONE) {
-        /* whoever began this one died before its end */
-
-        ev->page = heap->evacuated;
-        kv_heap_evac_end(heap, ev, true);
-        heap->page[ev->page].passed = 0;
-    }
-
-    best = KV_HEAP_NONE;
-    least = UINT32_MAX;
-
-    for (kind = KV_HEAP_ENTRY; kind <= KV_HEAP_PIECE; kind++) {
-
-        for (class = 0; class < KV_HEAP_CLASSES; class++) {
-            partial = &heap->partial[kind][class];
-            cl = &kv_heap_classes[class];
-
-            /*
-             * What lives in a page fits into the free objects of the others
-             * if and only if all free objects, its own included, are a
-             * page's worth.
-             */
-
-            if (partial->free < cl->objects) {
-                continue;
-            }
-
-            n = kv_heap_sparsest(heap, partial,
-                                 dense ? KV_HEAP_ANY : KV_HEAP_SPARSE);
-
-            if (n == KV_HEAP_NONE) {
-                continue;
-            }
-
-            bytes = heap->page[n].live * cl->size;
-
-            if (bytes < least) {
-                least = bytes;
-                best = n;
-            }
-        }
-    }
-
-    kv_heap_choose(heap, best == KV_HEAP_NONE ? KV_HEAP_PASS_NONE : 1);
-
-    if (best == KV_HEAP_NONE) {
-        return KV_DECLINED;
-    }
-
-    page = &heap->page[best];
-    cl = &kv_heap_classes[page->class];
-    partial = &heap->partial[page->kind][page->class];
-
-    kv_heap_unlink(heap, best);
-
-    partial->free -= cl->objects - page->live;
-    page->state = KV_PAGE_DRAINED;
-    heap->evacuated = best;
-
-    ev->page = best;
-    ev->next = 0;
-    ev->kind = page->kind;
-    ev->size = cl->size;
-
-    return KV_OK;
-}
-
-
-/*
- * Of the sparsest list that has pages that are not passed over, the one with
- * the least in it.
- */
-
-static uint32_t
-kv_heap_sparsest(kv_heap_t *heap, kv_heap_partial_t *partial, uint32_t buckets)
-{
-    uint32_t         n, best;
-    unsigned         looked;
-    kv_heap_page_t  *page;
-
-    best = KV_HEAP_NONE;
-
-    for (buckets &= partial->filled;
-         buckets && best == KV_HEAP_NONE;
-         buckets &= buckets - 1)
-    {
-        n = partial->head[__builtin_ctz(buckets)];
-
-        for (looked = 0; looked < KV_HEAP_LOOK && n != KV_HEAP_NONE; looked++) {
-            page = &heap->page[n];
-
-            if (!kv_heap_passed(heap, page)
-                && (best == KV_HEAP_NONE
-                    || page->live < heap->page[best].live))
-            {
-                best = n;
-            }
-
-            n = page->next;
-        }
-    }
-
-    return best;
-}
-
-
-static bool
-kv_heap_passed(kv_heap_t *heap, const kv_heap_page_t *page)
-{
-    return page->passed
-           && (uint16_t) (heap->choices - page->passed) < KV_HEAP_PASS;
-}
-
-
-static void
-kv_heap_choose(kv_heap_t *heap, unsigned n)
-{
-    heap->choices += n;
-
-    if (heap->choices == 0) {
-        heap->choices = 1;
-    }
-}
-
-
-void *
-kv_heap_evac_next(kv_heap_t *heap, kv_heap_evac_t *ev)
-{
-    uint32_t                object, words;
-    uint64_t                word, *bits;
-    kv_heap_page_t         *page;
-    const kv_heap_class_t  *cl;
-
-    /* an emptied page is free, and may be somebody's by now */
-
-    if (heap->evacuated != ev->page || ev->page == KV_HEAP_NONE) {
-        return NULL;
-    }
-
-    page = &heap->page[ev->page];
-    cl = &kv_heap_classes[page->class];
-
-    bits = (cl->start == 0) ? &page->bits
-                            : (uint64_t *) kv_heap_address(heap, ev->page);
-    words = (cl->objects + 63) / 64;
-
-    while (ev->next / 64 < words) {
-        word = bits[ev->next / 64] >> (ev->next % 64);
-
-        if (word == 0) {
-            ev->next = (ev->next / 64 + 1) * 64;
-            continue;
-        }
-
-        object = ev->next + __builtin_ctzll(word);
-
-        if (object >= cl->objects) {
-            break;
-        }
-
-        ev->next = object + 1;
-
-        return kv_heap_address(heap, ev->page) + cl->start
-               + (size_t) object * cl->size;
-    }
-
-    return NULL;
-}
-
-
-void
-kv_heap_evac_end(kv_heap_t *heap, kv_heap_evac_t *ev, bool reuse)
-{
-    kv_heap_page_t         *page;
-    const kv_heap_class_t  *cl;
-
-    if (heap->evacuated != ev->page || ev->page == KV_HEAP_NONE) {
-        return;
-    }
-
-    heap->evacuated = KV_HEAP_NONE;
-
-    if (!reuse) {
-        return;
-    }
-
-    page = &heap->page[ev->page];
-    cl = &kv_heap_classes[page->class];
-
-    page->state = KV_PAGE_USED;
-    page->passed = heap->choices;
-    heap->partial[page->kind][page->class].free += cl->objects - page->live;
-
-    if (page->live < cl->objects) {
-
-        /* behind those that were not tried yet */
-
-        kv_heap_link(heap, ev->page, (page->live * cl->step) >> 16, true);
-    }
-}
-
-
-void
-kv_heap_evac_again(kv_heap_t *heap)
-{
-    kv_heap_choose(heap, KV_HEAP_PASS);
-}
-
-
 void
 kv_heap_stat(kv_heap_t *heap, kv_heap_stat_t *st)
 {
@@ -859,13 +512,6 @@ kv_heap_class(size_t size)
     }
 
     return class;
-}
-
-
-static inline unsigned char *
-kv_heap_address(kv_heap_t *heap, uint32_t n)
-{
-    return (unsigned char *) heap + heap->base + (size_t) n * KV_PAGE_SIZE;
 }
 
 
@@ -991,7 +637,7 @@ kv_heap_place(kv_heap_t *heap, uint32_t n)
 }
 
 
-static void
+void
 kv_heap_link(kv_heap_t *heap, uint32_t n, unsigned bucket, bool last)
 {
     uint32_t            head;
@@ -1026,7 +672,7 @@ kv_heap_link(kv_heap_t *heap, uint32_t n, unsigned bucket, bool last)
 }
 
 
-static void
+void
 kv_heap_unlink(kv_heap_t *heap, uint32_t n)
 {
     uint32_t            head;
@@ -1123,269 +769,4 @@ kv_heap_give(kv_heap_t *heap, uint32_t n, uint32_t object)
     }
 
     page->live--;
-}
-
-
-kv_rc_t
-kv_heap_check(kv_heap_t *heap, kv_err_t *err)
-{
-    uint32_t               n, free, listed, expected;
-    uint64_t               used[KV_HEAP_KINDS];
-    uint64_t               objects[KV_HEAP_KINDS][KV_HEAP_CLASSES];
-    unsigned               kind, class;
-    const kv_heap_page_t  *page;
-
-    if (heap->fresh > heap->pages) {
-        kv_err_set(err, "heap: %u pages used of %u", heap->fresh,
-                   heap->pages);
-        return KV_DAMAGED;
-    }
-
-    memset(used, 0, sizeof(used));
-    memset(objects, 0, sizeof(objects));
-
-    free = heap->pages - heap->fresh;
-    expected = 0;
-
-    for (n = 0; n < heap->fresh; n++) {
-        page = &heap->page[n];
-
-        if (page->state == KV_PAGE_FREE) {
-            free++;
-            continue;
-        }
-
-        if (kv_heap_check_page(heap, n, err) != KV_OK) {
-            return KV_DAMAGED;
-        }
-
-        used[page->kind] += (uint64_t) page->live
-                            * kv_heap_classes[page->class].size;
-
-        if (page->state == KV_PAGE_USED) {
-            objects[page->kind][page->class] +=
-                            kv_heap_classes[page->class].objects - page->live;
-        }
-
-        if (page->bucket != KV_HEAP_UNLISTED) {
-            expected++;
-        }
-    }
-
-    if (free != heap->free_pages) {
-        kv_err_set(err, "heap: %u free pages, counted %u", heap->free_pages,
-                   free);
-        return KV_DAMAGED;
-    }
-
-    free -= heap->pages - heap->fresh;
-
-    for (n = heap->free; n != KV_HEAP_NONE; n = heap->page[n].next) {
-
-        if (n >= heap->fresh || heap->page[n].state != KV_PAGE_FREE
-            || free == 0)
-        {
-            kv_err_set(err, "heap: page %u does not belong in the list of"
-                       " free pages", n);
-            return KV_DAMAGED;
-        }
-
-        free--;
-    }
-
-    if (free != 0) {
-        kv_err_set(err, "heap: %u free pages are on no list", free);
-        return KV_DAMAGED;
-    }
-
-    listed = 0;
-
-    for (kind = 0; kind < KV_HEAP_KINDS; kind++) {
-
-        if (used[kind] != heap->used[kind]) {
-            kv_err_set(err, "heap: kind %u has %llu bytes, counted %llu",
-                       kind, (unsigned long long) heap->used[kind],
-                       (unsigned long long) used[kind]);
-            return KV_DAMAGED;
-        }
-
-        for (class = 0; class < KV_HEAP_CLASSES; class++) {
-
-            if (objects[kind][class] != heap->partial[kind][class].free) {
-                kv_err_set(err, "heap: kind %u class %u has %llu free"
-                           " objects, counted %llu", kind, class,
-                           (unsigned long long)
-                           heap->partial[kind][class].free,
-                           (unsigned long long) objects[kind][class]);
-                return KV_DAMAGED;
-            }
-
-            if (kv_heap_check_lists(heap, kind, class, &listed, err)
-                != KV_OK)
-            {
-                return KV_DAMAGED;
-            }
-        }
-    }
-
-    if (listed != expected) {
-        kv_err_set(err, "heap: %u pages in lists, expected %u", listed,
-                   expected);
-        return KV_DAMAGED;
-    }
-
-    if (heap->evacuated != KV_HEAP_NONE
-        && (heap->evacuated >= heap->fresh
-            || heap->page[heap->evacuated].state != KV_PAGE_DRAINED))
-    {
-        kv_err_set(err, "heap: page %u is not being evacuated",
-                   heap->evacuated);
-        return KV_DAMAGED;
-    }
-
-    return KV_OK;
-}
-
-
-static kv_rc_t
-kv_heap_check_page(kv_heap_t *heap, uint32_t n, kv_err_t *err)
-{
-    uint32_t                i, words, live;
-    uint64_t                full, *bits;
-    unsigned                bucket;
-    const char             *what;
-    const kv_heap_page_t   *page;
-    const kv_heap_class_t  *cl;
-
-    page = &heap->page[n];
-
-    if (page->state > KV_PAGE_DRAINED || page->kind >= KV_HEAP_KINDS
-        || page->class >= KV_HEAP_CLASSES)
-    {
-        what = "state, kind or class";
-        goto damaged;
-    }
-
-    cl = &kv_heap_classes[page->class];
-
-    if (page->live == 0 || page->live > cl->objects) {
-        what = "count of live objects";
-        goto damaged;
-    }
-
-    if (cl->start == 0) {
-        live = __builtin_popcountll(page->bits) - (64 - cl->objects);
-
-        if (cl->objects < 64 && page->bits >> cl->objects
-                                != ~0ull >> cl->objects)
-        {
-            what = "bits past the last object";
-            goto damaged;
-        }
-
-    } else {
-        bits = (uint64_t *) kv_heap_address(heap, n);
-        words = (cl->objects + 63) / 64;
-        full = (words == 64) ? 0 : ~0ull << words;
-        live = 0;
-
-        for (i = 0; i < words; i++) {
-            live += __builtin_popcountll(bits[i]);
-
-            if (bits[i] == UINT64_MAX) {
-                full |= 1ull << i;
-            }
-        }
-
-        live -= words * 64 - cl->objects;
-
-        if (cl->objects % 64 != 0
-            && bits[words - 1] >> (cl->objects % 64)
-               != ~0ull >> (cl->objects % 64))
-        {
-            what = "bits past the last object";
-            goto damaged;
-        }
-
-        if (full != page->bits) {
-            what = "word of full words";
-            goto damaged;
-        }
-    }
-
-    if (live != page->live) {
-        what = "number of set bits";
-        goto damaged;
-    }
-
-    bucket = (page->state == KV_PAGE_DRAINED || live == cl->objects)
-             ? KV_HEAP_UNLISTED : (live * cl->step) >> 16;
-
-    if (bucket != page->bucket) {
-        what = "bucket";
-        goto damaged;
-    }
-
-    return KV_OK;
-
-damaged:
-
-    kv_err_set(err, "heap: page %u has a wrong %s (class %u, %u live)", n,
-               what, page->class, page->live);
-
-    return KV_DAMAGED;
-}
-
-
-static kv_rc_t
-kv_heap_check_lists(kv_heap_t *heap, kv_heap_kind_t kind, unsigned class,
-    uint32_t *listed, kv_err_t *err)
-{
-    uint32_t                  n, prev;
-    unsigned                  bucket;
-    const kv_heap_page_t     *page;
-    const kv_heap_partial_t  *partial;
-
-    partial = &heap->partial[kind][class];
-
-    for (bucket = 0; bucket < KV_HEAP_BUCKETS; bucket++) {
-
-        if ((partial->head[bucket] != KV_HEAP_NONE)
-            != ((partial->filled >> bucket) & 1))
-        {
-            kv_err_set(err, "heap: kind %u class %u bucket %u is not what"
-                       " its bit says", kind, class, bucket);
-            return KV_DAMAGED;
-        }
-
-        prev = KV_HEAP_NONE;
-
-        for (n = partial->head[bucket]; n != KV_HEAP_NONE; n = page->next) {
-            page = &heap->page[n];
-
-            if (n >= heap->fresh || page->state != KV_PAGE_USED
-                || page->kind != kind || page->class != class
-                || page->bucket != bucket
-                || (prev != KV_HEAP_NONE && page->prev != prev)
-                || ++*listed > heap->pages)
-            {
-                kv_err_set(err, "heap: page %u does not belong in the list"
-                           " of kind %u class %u bucket %u", n, kind, class,
-                           bucket);
-                return KV_DAMAGED;
-            }
-
-            prev = n;
-        }
-
-        if (prev != KV_HEAP_NONE
-            && heap->page[partial->head[bucket]].prev != prev)
-        {
-            kv_err_set(err, "heap: kind %u class %u bucket %u does not know"
-                       " its last page", kind, class, bucket);
-            return KV_DAMAGED;
-        }
-    }
-
-    return KV_OK;
 }
