@@ -368,7 +368,7 @@ settled(void)
     /* the map keeps some buckets, now more and now less */
 
     left = kv_heap_used(zone->heap)
-           - zone->map.stocked * sizeof(kv_bucket_t);
+           - zone->map.nreserved * sizeof(kv_bucket_t);
     failing.armed = armed;
 
     return left;
