@@ -170,6 +170,13 @@ now_ms(void)
 }
 
 
+static uint32_t
+zone_buckets(void)
+{
+    return (uint32_t) atomic_load(&zone->map.root)->buckets;
+}
+
+
 static void
 run_threads(bool clears, bool walks)
 {
@@ -205,7 +212,9 @@ run_threads(bool clears, bool walks)
     /* no assertion while threads run: they must be joined */
 
     while (ok && (now_ms() < end
-                  || ((rounds <= 3 || moved == 0) && now_ms() < late)))
+                  || ((rounds <= 3 || moved == 0
+                       || (!clears && zone_buckets() <= KV_CHUNK_BUCKETS))
+                      && now_ms() < late)))
     {
         version++;
         rounds++;
@@ -250,7 +259,7 @@ run_threads(bool clears, bool walks)
     }
 
     atomic_store(&stop, 1);
-    splits = (uint32_t) (atomic_load(&zone->map.root)->buckets);
+    splits = zone_buckets();
 
     for (i = 0; i < 3; i++) {
         (void) pthread_join(r[i].thread, NULL);
