@@ -17,16 +17,57 @@
 #define NGX_HTTP_KV_OVERHEAD    (32 * 1024)
 
 
-static char *ngx_http_kv_zone_param(ngx_conf_t *cf, ngx_str_t *arg,
-    ngx_http_kv_zone_t *zone, ngx_str_t *pool, ssize_t *size);
-static ngx_int_t ngx_http_kv_param(ngx_str_t *arg, const char *name,
+/* What the parameters of a kv_zone say. */
+
+typedef struct {
+    ngx_http_kv_zone_t    *zone;
+    ngx_str_t              thread_pool;
+    ssize_t                size;          /* bytes; 0: not given */
+} ngx_http_kv_params_t;
+
+
+/*
+ * A parameter.  The parser takes what is behind the "=", and logs why if it
+ * returns NGX_CONF_ERROR.
+ */
+
+typedef struct {
+    const char            *name;          /* with the "=" */
+    char                *(*parse)(ngx_conf_t *cf,
+        ngx_http_kv_params_t *params, ngx_str_t *value);
+} ngx_http_kv_param_t;
+
+
+static char *ngx_http_kv_parse(ngx_conf_t *cf, ngx_http_kv_params_t *params,
+    ngx_str_t *arg);
+static ngx_int_t ngx_http_kv_param_value(ngx_str_t *arg, const char *name,
     ngx_str_t *value);
 static ngx_uint_t ngx_http_kv_given(ngx_conf_t *cf, const char *name);
 static char *ngx_http_kv_params_check(ngx_conf_t *cf);
-static char *ngx_http_kv_zone_name(ngx_conf_t *cf, ngx_str_t *value,
-    ngx_http_kv_zone_t *zone, ssize_t *size);
-static char *ngx_http_kv_sync(ngx_conf_t *cf, ngx_str_t *value,
-    kv_store_conf_t *conf);
+static char *ngx_http_kv_parse_zone(ngx_conf_t *cf,
+    ngx_http_kv_params_t *params, ngx_str_t *value);
+static char *ngx_http_kv_name_check(ngx_conf_t *cf, ngx_str_t *name);
+static char *ngx_http_kv_parse_path(ngx_conf_t *cf,
+    ngx_http_kv_params_t *params, ngx_str_t *value);
+static char *ngx_http_kv_parse_delay(ngx_conf_t *cf,
+    ngx_http_kv_params_t *params, ngx_str_t *value);
+static char *ngx_http_kv_parse_batch(ngx_conf_t *cf,
+    ngx_http_kv_params_t *params, ngx_str_t *value);
+static char *ngx_http_kv_parse_sync(ngx_conf_t *cf,
+    ngx_http_kv_params_t *params, ngx_str_t *value);
+static char *ngx_http_kv_parse_segment(ngx_conf_t *cf,
+    ngx_http_kv_params_t *params, ngx_str_t *value);
+static char *ngx_http_kv_parse_snapshot(ngx_conf_t *cf,
+    ngx_http_kv_params_t *params, ngx_str_t *value);
+static char *ngx_http_kv_parse_max_value(ngx_conf_t *cf,
+    ngx_http_kv_params_t *params, ngx_str_t *value);
+static char *ngx_http_kv_parse_uploads(ngx_conf_t *cf,
+    ngx_http_kv_params_t *params, ngx_str_t *value);
+static char *ngx_http_kv_parse_readers(ngx_conf_t *cf,
+    ngx_http_kv_params_t *params, ngx_str_t *value);
+static char *ngx_http_kv_parse_thread_pool(ngx_conf_t *cf,
+    ngx_http_kv_params_t *params, ngx_str_t *value);
+static ngx_uint_t ngx_http_kv_is(ngx_str_t *value, const char *word);
 static char *ngx_http_kv_size(ngx_conf_t *cf, const char *name,
     ngx_str_t *value, off_t min, off_t max, off_t *result);
 static char *ngx_http_kv_share(ngx_conf_t *cf, const char *name,
@@ -44,16 +85,31 @@ static void ngx_http_kv_log(void *ctx, kv_log_level_t level,
 static bool ngx_http_kv_stopping(void);
 
 
+static const ngx_http_kv_param_t  ngx_http_kv_params[] = {
+    { "zone=",        ngx_http_kv_parse_zone },
+    { "path=",        ngx_http_kv_parse_path },
+    { "delay=",       ngx_http_kv_parse_delay },
+    { "batch=",       ngx_http_kv_parse_batch },
+    { "sync=",        ngx_http_kv_parse_sync },
+    { "segment=",     ngx_http_kv_parse_segment },
+    { "snapshot=",    ngx_http_kv_parse_snapshot },
+    { "max_value=",   ngx_http_kv_parse_max_value },
+    { "uploads=",     ngx_http_kv_parse_uploads },
+    { "readers=",     ngx_http_kv_parse_readers },
+    { "thread_pool=", ngx_http_kv_parse_thread_pool },
+    { NULL, NULL }
+};
+
+
 char *
 ngx_http_kv_conf_zone(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_http_kv_main_conf_t *kmcf = conf;
 
-    char                *rv;
-    ssize_t              size;
-    ngx_str_t           *value, pool;
-    ngx_uint_t           i;
-    ngx_http_kv_zone_t  *zone, **p;
+    ngx_str_t             *arg;
+    ngx_uint_t             i;
+    ngx_http_kv_zone_t    *zone, **p;
+    ngx_http_kv_params_t   params;
 
     (void) cmd;
 
@@ -62,21 +118,20 @@ ngx_http_kv_conf_zone(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return NGX_CONF_ERROR;
     }
 
-    size = 0;
-    ngx_str_set(&pool, "default");
+    params.zone = zone;
+    params.size = 0;
+    ngx_str_set(&params.thread_pool, "default");
 
-    value = cf->args->elts;
+    arg = cf->args->elts;
 
     for (i = 1; i < cf->args->nelts; i++) {
-        rv = ngx_http_kv_zone_param(cf, &value[i], zone, &pool, &size);
-
-        if (rv != NGX_CONF_OK) {
-            return rv;
+        if (ngx_http_kv_parse(cf, &params, &arg[i]) != NGX_CONF_OK) {
+            return NGX_CONF_ERROR;
         }
     }
 
     if (ngx_http_kv_params_check(cf) != NGX_CONF_OK
-        || ngx_http_kv_zone_check(cf, zone, size) != NGX_CONF_OK
+        || ngx_http_kv_zone_check(cf, zone, params.size) != NGX_CONF_OK
         || ngx_http_kv_path_check(cf, zone) != NGX_CONF_OK
         || ngx_http_kv_twins_check(cf, kmcf, zone) != NGX_CONF_OK)
     {
@@ -85,7 +140,7 @@ ngx_http_kv_conf_zone(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     zone->wakes = &kmcf->wakes;
 
-    zone->thread_pool = ngx_thread_pool_add(cf, &pool);
+    zone->thread_pool = ngx_thread_pool_add(cf, &params.thread_pool);
     if (zone->thread_pool == NULL) {
         return NGX_CONF_ERROR;
     }
@@ -96,7 +151,7 @@ ngx_http_kv_conf_zone(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
      * address, and the zone is to be found again.
      */
 
-    zone->shm_zone = ngx_shared_memory_add(cf, &zone->name, size,
+    zone->shm_zone = ngx_shared_memory_add(cf, &zone->name, params.size,
                                            &ngx_http_core_module);
     if (zone->shm_zone == NULL) {
         return NGX_CONF_ERROR;
@@ -117,129 +172,17 @@ ngx_http_kv_conf_zone(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
 
 static char *
-ngx_http_kv_zone_param(ngx_conf_t *cf, ngx_str_t *arg,
-    ngx_http_kv_zone_t *zone, ngx_str_t *pool, ssize_t *size)
+ngx_http_kv_parse(ngx_conf_t *cf, ngx_http_kv_params_t *params, ngx_str_t *arg)
 {
-    off_t             n;
-    ngx_int_t         num;
-    ngx_str_t         value;
-    kv_store_conf_t  *conf;
+    ngx_str_t                   value;
+    const ngx_http_kv_param_t  *param;
 
-    conf = &zone->conf;
+    for (param = ngx_http_kv_params; param->name; param++) {
 
-    if (ngx_http_kv_param(arg, "zone=", &value) == NGX_OK) {
-        return ngx_http_kv_zone_name(cf, &value, zone, size);
-    }
-
-    if (ngx_http_kv_param(arg, "path=", &value) == NGX_OK) {
-
-        while (value.len > 1 && value.data[value.len - 1] == '/') {
-            value.data[--value.len] = '\0';
+        if (ngx_http_kv_param_value(arg, param->name, &value) == NGX_OK) {
+            return param->parse(cf, params, &value) == NGX_CONF_OK
+                   ? NGX_CONF_OK : NGX_CONF_ERROR;
         }
-
-        if (value.len == 0) {
-            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "path= is empty");
-            return NGX_CONF_ERROR;
-        }
-
-        zone->path = value;
-
-        if (ngx_conf_full_name(cf->cycle, &zone->path, 0) != NGX_OK) {
-            return NGX_CONF_ERROR;
-        }
-
-        return NGX_CONF_OK;
-    }
-
-    if (ngx_http_kv_param(arg, "delay=", &value) == NGX_OK) {
-        num = ngx_parse_time(&value, 0);
-
-        if (num == NGX_ERROR || num > 10000) {
-            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "invalid delay \"%V\": it must be a time from "
-                               "0 to 10s", &value);
-            return NGX_CONF_ERROR;
-        }
-
-        conf->delay = num;
-
-        return NGX_CONF_OK;
-    }
-
-    if (ngx_http_kv_param(arg, "batch=", &value) == NGX_OK) {
-        num = ngx_atoi(value.data, value.len);
-
-        if (num == NGX_ERROR || num < 1 || num > 1000000) {
-            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "invalid batch \"%V\": it must be a number "
-                               "from 1 to 1000000", &value);
-            return NGX_CONF_ERROR;
-        }
-
-        conf->batch = num;
-
-        return NGX_CONF_OK;
-    }
-
-    if (ngx_http_kv_param(arg, "sync=", &value) == NGX_OK) {
-        return ngx_http_kv_sync(cf, &value, conf);
-    }
-
-    if (ngx_http_kv_param(arg, "segment=", &value) == NGX_OK) {
-        if (ngx_http_kv_size(cf, "segment", &value, 64 * 1024,
-                             KV_SEGMENT_MAX, &n)
-            != NGX_CONF_OK)
-        {
-            return NGX_CONF_ERROR;
-        }
-
-        conf->segment = kv_align((uint64_t) n, 4096);
-
-        return NGX_CONF_OK;
-    }
-
-    if (ngx_http_kv_param(arg, "snapshot=", &value) == NGX_OK) {
-
-        if (value.len == 3 && ngx_strncmp(value.data, "off", 3) == 0) {
-            conf->snapshot = 0;
-            return NGX_CONF_OK;
-        }
-
-        if (ngx_http_kv_size(cf, "snapshot", &value, 64 * 1024,
-                             NGX_MAX_OFF_T_VALUE, &n)
-            != NGX_CONF_OK)
-        {
-            return NGX_CONF_ERROR;
-        }
-
-        conf->snapshot = n;
-
-        return NGX_CONF_OK;
-    }
-
-    if (ngx_http_kv_param(arg, "max_value=", &value) == NGX_OK) {
-        if (ngx_http_kv_size(cf, "max_value", &value, 1, KV_VALUE_MAX, &n)
-            != NGX_CONF_OK)
-        {
-            return NGX_CONF_ERROR;
-        }
-
-        conf->max_value = n;
-
-        return NGX_CONF_OK;
-    }
-
-    if (ngx_http_kv_param(arg, "uploads=", &value) == NGX_OK) {
-        return ngx_http_kv_share(cf, "uploads", &value, &conf->uploads);
-    }
-
-    if (ngx_http_kv_param(arg, "readers=", &value) == NGX_OK) {
-        return ngx_http_kv_share(cf, "readers", &value, &conf->readers);
-    }
-
-    if (ngx_http_kv_param(arg, "thread_pool=", &value) == NGX_OK) {
-        *pool = value;
-        return NGX_CONF_OK;
     }
 
     ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "unknown parameter \"%V\"", arg);
@@ -249,7 +192,7 @@ ngx_http_kv_zone_param(ngx_conf_t *cf, ngx_str_t *arg,
 
 
 static ngx_int_t
-ngx_http_kv_param(ngx_str_t *arg, const char *name, ngx_str_t *value)
+ngx_http_kv_param_value(ngx_str_t *arg, const char *name, ngx_str_t *value)
 {
     size_t  len;
 
@@ -266,7 +209,7 @@ ngx_http_kv_param(ngx_str_t *arg, const char *name, ngx_str_t *value)
 }
 
 
-/* How often the directive being read has the parameter. */
+/* How often the directive that is read has the parameter. */
 
 static ngx_uint_t
 ngx_http_kv_given(ngx_conf_t *cf, const char *name)
@@ -278,31 +221,26 @@ ngx_http_kv_given(ngx_conf_t *cf, const char *name)
     n = 0;
 
     for (i = 1; i < cf->args->nelts; i++) {
-        n += ngx_http_kv_param(&arg[i], name, &value) == NGX_OK;
+        n += ngx_http_kv_param_value(&arg[i], name, &value) == NGX_OK;
     }
 
     return n;
 }
 
 
-/* What no parameter can say of itself. */
+/* What a parameter's own parser cannot see. */
 
 static char *
 ngx_http_kv_params_check(ngx_conf_t *cf)
 {
-    ngx_uint_t  i;
+    const ngx_http_kv_param_t  *param;
 
-    static const char  *names[] = {
-        "zone=", "path=", "delay=", "batch=", "sync=", "segment=",
-        "snapshot=", "max_value=", "uploads=", "readers=", "thread_pool="
-    };
+    for (param = ngx_http_kv_params; param->name; param++) {
 
-    for (i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-
-        if (ngx_http_kv_given(cf, names[i]) > 1) {
+        if (ngx_http_kv_given(cf, param->name) > 1) {
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                                "the parameter \"%s\" is given twice",
-                               names[i]);
+                               param->name);
             return NGX_CONF_ERROR;
         }
     }
@@ -318,12 +256,14 @@ ngx_http_kv_params_check(ngx_conf_t *cf)
 
 
 static char *
-ngx_http_kv_zone_name(ngx_conf_t *cf, ngx_str_t *value,
-    ngx_http_kv_zone_t *zone, ssize_t *size)
+ngx_http_kv_parse_zone(ngx_conf_t *cf, ngx_http_kv_params_t *params,
+    ngx_str_t *value)
 {
-    u_char      c, *p;
-    size_t      i;
-    ngx_str_t   s;
+    u_char              *p;
+    ngx_str_t            s;
+    ngx_http_kv_zone_t  *zone;
+
+    zone = params->zone;
 
     p = ngx_strlchr(value->data, value->data + value->len, ':');
 
@@ -337,33 +277,23 @@ ngx_http_kv_zone_name(ngx_conf_t *cf, ngx_str_t *value,
     zone->name.data = value->data;
     zone->name.len = p - value->data;
 
-    for (i = 0; i < zone->name.len; i++) {
-        c = ngx_tolower(zone->name.data[i]);
-
-        if ((c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '_'
-            && c != '-' && c != '.')
-        {
-            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "invalid zone name \"%V\": it may have "
-                               "letters, digits, \"_\", \"-\" and \".\"",
-                               &zone->name);
-            return NGX_CONF_ERROR;
-        }
+    if (ngx_http_kv_name_check(cf, &zone->name) != NGX_CONF_OK) {
+        return NGX_CONF_ERROR;
     }
 
     s.data = p + 1;
     s.len = value->data + value->len - s.data;
 
-    *size = (ssize_t) ngx_parse_offset(&s);
+    params->size = (ssize_t) ngx_parse_offset(&s);
 
-    if (*size == NGX_ERROR) {
+    if (params->size == NGX_ERROR) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "invalid size \"%V\" of zone \"%V\"", &s,
                            &zone->name);
         return NGX_CONF_ERROR;
     }
 
-    if (*size < (ssize_t) KV_ZONE_MIN) {
+    if (params->size < (ssize_t) KV_ZONE_MIN) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "zone \"%V\" is too small: it needs at least 4m",
                            &zone->name);
@@ -375,16 +305,109 @@ ngx_http_kv_zone_name(ngx_conf_t *cf, ngx_str_t *value,
 
 
 static char *
-ngx_http_kv_sync(ngx_conf_t *cf, ngx_str_t *value, kv_store_conf_t *conf)
+ngx_http_kv_name_check(ngx_conf_t *cf, ngx_str_t *name)
+{
+    u_char  c;
+    size_t  i;
+
+    for (i = 0; i < name->len; i++) {
+        c = ngx_tolower(name->data[i]);
+
+        if ((c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '_'
+            && c != '-' && c != '.')
+        {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "invalid zone name \"%V\": it may have "
+                               "letters, digits, \"_\", \"-\" and \".\"",
+                               name);
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_kv_parse_path(ngx_conf_t *cf, ngx_http_kv_params_t *params,
+    ngx_str_t *value)
+{
+    while (value->len > 1 && value->data[value->len - 1] == '/') {
+        value->data[--value->len] = '\0';
+    }
+
+    if (value->len == 0) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "path= is empty");
+        return NGX_CONF_ERROR;
+    }
+
+    params->zone->path = *value;
+
+    if (ngx_conf_full_name(cf->cycle, &params->zone->path, 0) != NGX_OK) {
+        return NGX_CONF_ERROR;
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_kv_parse_delay(ngx_conf_t *cf, ngx_http_kv_params_t *params,
+    ngx_str_t *value)
 {
     ngx_int_t  n;
 
-    if (value->len == 6 && ngx_strncmp(value->data, "always", 6) == 0) {
+    n = ngx_parse_time(value, 0);
+
+    if (n == NGX_ERROR || n > 10000) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid delay \"%V\": it must be a time from "
+                           "0 to 10s", value);
+        return NGX_CONF_ERROR;
+    }
+
+    params->zone->conf.delay = n;
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_kv_parse_batch(ngx_conf_t *cf, ngx_http_kv_params_t *params,
+    ngx_str_t *value)
+{
+    ngx_int_t  n;
+
+    n = ngx_atoi(value->data, value->len);
+
+    if (n == NGX_ERROR || n < 1 || n > 1000000) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid batch \"%V\": it must be a number "
+                           "from 1 to 1000000", value);
+        return NGX_CONF_ERROR;
+    }
+
+    params->zone->conf.batch = n;
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_kv_parse_sync(ngx_conf_t *cf, ngx_http_kv_params_t *params,
+    ngx_str_t *value)
+{
+    ngx_int_t         n;
+    kv_store_conf_t  *conf;
+
+    conf = &params->zone->conf;
+
+    if (ngx_http_kv_is(value, "always")) {
         conf->sync = KV_SYNC_ALWAYS;
         return NGX_CONF_OK;
     }
 
-    if (value->len == 3 && ngx_strncmp(value->data, "off", 3) == 0) {
+    if (ngx_http_kv_is(value, "off")) {
         conf->sync = KV_SYNC_OFF;
         return NGX_CONF_OK;
     }
@@ -402,6 +425,104 @@ ngx_http_kv_sync(ngx_conf_t *cf, ngx_str_t *value, kv_store_conf_t *conf)
     conf->sync_interval = n;
 
     return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_kv_parse_segment(ngx_conf_t *cf, ngx_http_kv_params_t *params,
+    ngx_str_t *value)
+{
+    off_t  n;
+
+    if (ngx_http_kv_size(cf, "segment", value, 64 * 1024, KV_SEGMENT_MAX, &n)
+        != NGX_CONF_OK)
+    {
+        return NGX_CONF_ERROR;
+    }
+
+    params->zone->conf.segment = kv_align((uint64_t) n, 4096);
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_kv_parse_snapshot(ngx_conf_t *cf, ngx_http_kv_params_t *params,
+    ngx_str_t *value)
+{
+    off_t  n;
+
+    if (ngx_http_kv_is(value, "off")) {
+        params->zone->conf.snapshot = 0;
+        return NGX_CONF_OK;
+    }
+
+    if (ngx_http_kv_size(cf, "snapshot", value, 64 * 1024,
+                         NGX_MAX_OFF_T_VALUE, &n)
+        != NGX_CONF_OK)
+    {
+        return NGX_CONF_ERROR;
+    }
+
+    params->zone->conf.snapshot = n;
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_kv_parse_max_value(ngx_conf_t *cf, ngx_http_kv_params_t *params,
+    ngx_str_t *value)
+{
+    off_t  n;
+
+    if (ngx_http_kv_size(cf, "max_value", value, 1, KV_VALUE_MAX, &n)
+        != NGX_CONF_OK)
+    {
+        return NGX_CONF_ERROR;
+    }
+
+    params->zone->conf.max_value = n;
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_kv_parse_uploads(ngx_conf_t *cf, ngx_http_kv_params_t *params,
+    ngx_str_t *value)
+{
+    return ngx_http_kv_share(cf, "uploads", value,
+                             &params->zone->conf.uploads);
+}
+
+
+static char *
+ngx_http_kv_parse_readers(ngx_conf_t *cf, ngx_http_kv_params_t *params,
+    ngx_str_t *value)
+{
+    return ngx_http_kv_share(cf, "readers", value,
+                             &params->zone->conf.readers);
+}
+
+
+static char *
+ngx_http_kv_parse_thread_pool(ngx_conf_t *cf, ngx_http_kv_params_t *params,
+    ngx_str_t *value)
+{
+    (void) cf;
+
+    params->thread_pool = *value;
+
+    return NGX_CONF_OK;
+}
+
+
+static ngx_uint_t
+ngx_http_kv_is(ngx_str_t *value, const char *word)
+{
+    return value->len == ngx_strlen(word)
+           && ngx_strncmp(value->data, word, value->len) == 0;
 }
 
 
@@ -489,7 +610,7 @@ ngx_http_kv_zone_check(ngx_conf_t *cf, ngx_http_kv_zone_t *zone, ssize_t size)
 }
 
 
-/* Whether the directory can be it; nothing is changed there. */
+/* Whether the store can use the directory.  Nothing is changed there. */
 
 static char *
 ngx_http_kv_path_check(ngx_conf_t *cf, ngx_http_kv_zone_t *zone)
@@ -584,7 +705,7 @@ ngx_http_kv_segment_check(ngx_conf_t *cf, kv_store_conf_t *conf)
 }
 
 
-/* As a parameter would say it. */
+/* In the form of a parameter's value. */
 
 static void
 ngx_http_kv_print_size(char *buf, uint64_t n)

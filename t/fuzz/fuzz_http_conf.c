@@ -86,7 +86,9 @@ static bool
 conf_word(ngx_conf_t *cf, ngx_http_kv_zone_t *zone, const uint8_t *data,
     size_t len, ssize_t *size)
 {
-    ngx_str_t  word, pool;
+    bool                  accepted;
+    ngx_str_t             word;
+    ngx_http_kv_params_t  params;
 
     word.len = len;
     word.data = ngx_pnalloc(NULL, len + 1);
@@ -94,10 +96,15 @@ conf_word(ngx_conf_t *cf, ngx_http_kv_zone_t *zone, const uint8_t *data,
     memcpy(word.data, data, len);
     word.data[len] = '\0';
 
-    ngx_str_set(&pool, "default");
+    params.zone = zone;
+    params.size = *size;
+    ngx_str_set(&params.thread_pool, "default");
 
-    return ngx_http_kv_zone_param(cf, &word, zone, &pool, size)
-           == NGX_CONF_OK;
+    accepted = ngx_http_kv_parse(cf, &params, &word) == NGX_CONF_OK;
+
+    *size = params.size;
+
+    return accepted;
 }
 
 
