@@ -1,20 +1,23 @@
 
 /*
- * What the files of the HTTP face share.
+ * What the files of the HTTP side share.  No file calls one above it:
  *
  *     ../ngx_http_kv_module.c    table of directives, what nginx calls
  *     ngx_http_kv_conf.c         configuration: kv_zone's parameters, locations
  *     ngx_http_kv_handler.c      what a request does, by route and method
- *     ngx_http_kv_zone.c         a zone's life: shared memory, directory, lock
- *     ngx_http_kv_wakes.c        how the processes wake each other
- *     ngx_http_kv_worker.c       a zone in a worker: tasks, timers, exit
- *     ngx_http_kv_key.c          from the request line to the key
- *     ngx_http_kv_poll.c         a worker that looks for a lone write's result
  *     ngx_http_kv_body.c         a PUT's body, straight into the zone
- *     ngx_http_kv_reserve.c      waiting for room in the zone, making room
+ *     ngx_http_kv_worker.c       a zone in a worker: tasks, events, exit
+ *     ngx_http_kv_poll.c         a worker that looks for a lone write's result
+ *     ngx_http_kv_reserve.c      asking for memory in the zone; evicting
  *     ngx_http_kv_reply.c        answers
- *     ngx_http_kv_filter.c       what caches are told about them
  *     ngx_http_kv_stats.c        /stats and the lines at the end
+ *     ngx_http_kv_op.c           a request and its operation
+ *     ngx_http_kv_wait.c         the order of those that wait for memory
+ *     ngx_http_kv_place.c        a worker's place in a zone, its timers
+ *     ngx_http_kv_wakes.c        how the processes wake each other
+ *     ngx_http_kv_key.c          from the request line to the key
+ *     ngx_http_kv_filter.c       what caches are told about answers
+ *     ngx_http_kv_zone.c         a zone's life: shared memory, directory, lock
  */
 
 
@@ -41,6 +44,8 @@
 typedef struct ngx_http_kv_zone_s  ngx_http_kv_zone_t;
 typedef struct ngx_http_kv_ctx_s   ngx_http_kv_ctx_t;
 
+typedef void (*ngx_http_kv_wakes_pt)(ngx_http_kv_zone_t *zone);
+
 
 /* One per configuration cycle; see ngx_http_kv_wakes.c. */
 
@@ -50,6 +55,8 @@ typedef struct {
     ngx_uint_t                 n;
     ngx_uint_t                 sure;          /* so many every process knows */
     ngx_connection_t          *connection;    /* a worker's own; or NULL */
+    ngx_http_kv_wakes_pt       woken;         /* in a worker */
+    ngx_http_kv_wakes_pt       quit;
     unsigned                   owner:1;       /* closes them with its cycle */
 } ngx_http_kv_wakes_t;
 
@@ -81,6 +88,8 @@ struct ngx_http_kv_zone_s {
     kv_store_t                *store;
 
     /* in a worker */
+    void                     (*submitted)(ngx_http_kv_zone_t *zone,
+                                   unsigned todo);  /* of kv_store_submit() */
     ngx_event_t                watch;
     ngx_event_t                due;           /* kv_store_next_timeout() */
     ngx_event_t                part;          /* ngx_http_kv_part() */
@@ -100,7 +109,7 @@ struct ngx_http_kv_zone_s {
     unsigned                   draining:1;    /* exiting: no event loop */
     unsigned                   resetting:1;   /* gives all operations up */
     unsigned                   asking:1;      /* for room */
-    unsigned                   ask_first:1;   /* the next time: see _room.c */
+    unsigned                   ask_first:1;   /* in the next one */
 };
 
 
@@ -123,11 +132,11 @@ typedef struct {
 } ngx_http_kv_loc_conf_t;
 
 
-typedef enum {
-    NGX_HTTP_KV_WAIT_DONE = 0,                /* for a commit */
-    NGX_HTTP_KV_WAIT_RESERVE                  /* for room in the zone */
-} ngx_http_kv_wait_e;
-
+/*
+ * An operation that was submitted is done, and released.  Is called once, but
+ * not if the zone is to be rebuilt or the request ends before.
+ */
+typedef void (*ngx_http_kv_done_pt)(ngx_http_kv_ctx_t *ctx, kv_rc_t rc);
 
 /*
  * Tries again what found no room.  KV_NO_MEMORY: still none, nothing is
@@ -147,7 +156,7 @@ struct ngx_http_kv_ctx_s {
     uint64_t                   answered;      /* ns; 0: not yet */
     uint32_t                   received;      /* bytes of the body */
 
-    /* ngx_http_kv_reserve.c; times are of kv_now_ns() */
+    /* ngx_http_kv_wait.c, _reserve.c; times are of kv_now_ns() */
     uint32_t                   need;          /* bytes that it waits for */
     ngx_queue_t                starved;
     ngx_http_kv_resume_pt      resume;
@@ -157,11 +166,12 @@ struct ngx_http_kv_ctx_s {
     ngx_queue_t                hungers;
     uint64_t                   fed;           /* when it last got memory */
 
-    ngx_http_kv_wait_e         wait;
+    ngx_http_kv_done_pt        done;
     unsigned                   route:3;       /* kv_route_t */
     unsigned                   submitted:1;   /* in the queue `waiting` */
     unsigned                   sending:1;     /* op pins what is sent */
     unsigned                   counted:1;     /* in the statistics */
+    unsigned                   asking:1;      /* of no request: for memory */
     unsigned                   starving:1;    /* in the queue `starving` */
     unsigned                   hungry:1;      /* in the queue `hungry` */
     unsigned                   paid:1;        /* its bytes are here */
@@ -223,8 +233,13 @@ ngx_int_t ngx_http_kv_wakes_create(ngx_http_kv_wakes_t *wakes,
 /* Pool cleanup: closes them. */
 void ngx_http_kv_wakes_cleanup(void *data);
 
-/* In a worker, before its zones enter; and when they have left. */
-void ngx_http_kv_wakes_enter(ngx_http_kv_wakes_t *wakes, ngx_cycle_t *cycle);
+/*
+ * In a worker, before its zones enter; and when they have left.  Between them,
+ * `woken` is called for each zone when a process wakes the worker, and `quit`
+ * when nginx asks it to quit.
+ */
+void ngx_http_kv_wakes_enter(ngx_http_kv_wakes_t *wakes, ngx_cycle_t *cycle,
+    ngx_http_kv_wakes_pt woken, ngx_http_kv_wakes_pt quit);
 void ngx_http_kv_wakes_leave(ngx_http_kv_wakes_t *wakes);
 
 /* Whether this worker is woken by every process, or must look by itself. */
@@ -237,19 +252,37 @@ ngx_uint_t ngx_http_kv_wakes_sure(ngx_http_kv_wakes_t *wakes);
 int ngx_http_kv_wakes_fd(ngx_http_kv_wakes_t *wakes);
 
 
-/* ngx_http_kv_worker.c */
+/* ngx_http_kv_wait.c */
 
-ngx_int_t ngx_http_kv_enter(ngx_http_kv_zone_t *zone);
+/* Into the queue, at `now`; an upload's clock stands still until it leaves. */
+void ngx_http_kv_wait_put(ngx_http_kv_ctx_t *ctx, uint64_t now);
 
-/*
- * The worker's exit, after the event loop and before the thread pools are
- * destroyed: all zones of the cycle take no more work, and accepted writes are
- * committed and answered, for 5 seconds at most in all.
- */
-void ngx_http_kv_drain(ngx_http_kv_zone_t **zone, ngx_uint_t n);
+/* The same, for one that was in it: its times go on. */
+void ngx_http_kv_wait_queue(ngx_http_kv_ctx_t *ctx);
 
-/* After that, with no thread left: answers what is done, leaves the slot. */
-void ngx_http_kv_leave(ngx_http_kv_zone_t *zone);
+/* Out of the queue, to be tried again. */
+void ngx_http_kv_wait_take(ngx_http_kv_ctx_t *ctx);
+
+/* The request waits no more, and needs no memory. */
+void ngx_http_kv_wait_leave(ngx_http_kv_ctx_t *ctx);
+
+/* Bytes of the request's value are here, and have no memory: it is hungry. */
+void ngx_http_kv_wait_hunger(ngx_http_kv_ctx_t *ctx);
+
+/* The request was given memory for more of its bytes. */
+void ngx_http_kv_wait_fed(ngx_http_kv_ctx_t *ctx);
+
+/* Shows the other workers the oldest of the hungry requests. */
+void ngx_http_kv_wait_show(ngx_http_kv_zone_t *zone);
+
+/* Whether the oldest of the hungry requests has got nothing for `ns`. */
+ngx_uint_t ngx_http_kv_wait_stuck(ngx_http_kv_zone_t *zone, uint64_t ns);
+
+/* Bytes for which the value still needs memory, as far as that is known. */
+uint32_t ngx_http_kv_missing(ngx_http_kv_ctx_t *ctx);
+
+
+/* ngx_http_kv_place.c */
 
 /*
  * Whether the worker can use the store now.  Tries to get a slot if it has
@@ -265,6 +298,12 @@ ngx_int_t ngx_http_kv_entered(ngx_http_kv_zone_t *zone);
  */
 void ngx_http_kv_part(ngx_http_kv_zone_t *zone);
 
+/* Sets the timers that the zone needs now. */
+void ngx_http_kv_set_timers(ngx_http_kv_zone_t *zone);
+
+
+/* ngx_http_kv_op.c */
+
 /*
  * Gives the context an operation: from now on it is found, and cleaned up when
  * the request ends.
@@ -276,6 +315,17 @@ ngx_int_t ngx_http_kv_attach(ngx_http_kv_ctx_t *ctx, kv_op_t *op);
  * goes, for nginx may send from the value until then (ngx_http_kv_reply.c).
  */
 ngx_int_t ngx_http_kv_attach_pin(ngx_http_kv_ctx_t *ctx, kv_op_t *op);
+
+/* Frees the context's operation, if it has one that is its to free. */
+void ngx_http_kv_detach(ngx_http_kv_ctx_t *ctx);
+
+/*
+ * Submits the context's operation; `done` is called when it is done.
+ */
+void ngx_http_kv_submit(ngx_http_kv_ctx_t *ctx, ngx_http_kv_done_pt done);
+
+/* Calls `done` for each operation that is done. */
+void ngx_http_kv_complete(ngx_http_kv_zone_t *zone);
 
 /*
  * Ends the connection of a request that sends a value, for good: once this
@@ -297,24 +347,27 @@ ngx_int_t ngx_http_kv_attach_pin(ngx_http_kv_ctx_t *ctx, kv_op_t *op);
  */
 void ngx_http_kv_cut_connection(ngx_http_request_t *r);
 
-/* Frees the context's operation, if it has one that is its to free. */
-void ngx_http_kv_detach(ngx_http_kv_ctx_t *ctx);
+
+/* ngx_http_kv_worker.c */
+
+ngx_int_t ngx_http_kv_enter(ngx_http_kv_zone_t *zone);
 
 /*
- * Submits the context's operation; ngx_http_kv_done() is called when it is
- * done.
+ * The worker's exit, after the event loop and before the thread pools are
+ * destroyed: all zones of the cycle take no more work, and accepted writes are
+ * committed and answered, for 5 seconds at most in all.
  */
-void ngx_http_kv_submit(ngx_http_kv_ctx_t *ctx, ngx_http_kv_wait_e wait);
+void ngx_http_kv_drain(ngx_http_kv_zone_t **zone, ngx_uint_t n);
 
-/* Sets the timers that the zone needs now. */
-void ngx_http_kv_set_timers(ngx_http_kv_zone_t *zone);
+/* After that, with no thread left: answers what is done, leaves the slot. */
+void ngx_http_kv_leave(ngx_http_kv_zone_t *zone);
 
-/* One turn: tasks that are due, operations that are done, timers. */
+/* Completes operations, starts the tasks that are due, sets timers. */
 void ngx_http_kv_process_events(ngx_http_kv_zone_t *zone);
 
-/* Answers what is done. */
-void ngx_http_kv_complete(ngx_http_kv_zone_t *zone);
-
+/* For ngx_http_kv_wakes_enter(). */
+void ngx_http_kv_woken(ngx_http_kv_zone_t *zone);
+void ngx_http_kv_quit(ngx_http_kv_zone_t *zone);
 
 /* ngx_http_kv_poll.c */
 
@@ -359,18 +412,6 @@ void ngx_http_kv_reserve_init(ngx_http_kv_zone_t *zone);
 ngx_int_t ngx_http_kv_reserve_wait(ngx_http_kv_ctx_t *ctx, uint32_t need,
     ngx_http_kv_resume_pt resume);
 
-/* It waits no more, and needs none. */
-void ngx_http_kv_reserve_leave(ngx_http_kv_ctx_t *ctx);
-
-/* It was given memory for some more of its bytes. */
-void ngx_http_kv_reserve_fed(ngx_http_kv_ctx_t *ctx);
-
-/* Bytes for which the value needs room yet, as far as that is known. */
-uint32_t ngx_http_kv_missing(ngx_http_kv_ctx_t *ctx);
-
-/* What was asked for room is done. */
-void ngx_http_kv_reserve_done(ngx_http_kv_ctx_t *ctx, kv_rc_t rc);
-
 /* At exit: all who wait are tried a last time, and refused. */
 void ngx_http_kv_reserve_drain(ngx_http_kv_zone_t *zone);
 
@@ -414,6 +455,11 @@ ngx_int_t ngx_http_kv_reply_body(ngx_http_request_t *r);
  */
 void ngx_http_kv_finish(ngx_http_request_t *r, ngx_int_t rc);
 
+/*
+ * The `done` of a request's operation: answers it.
+ */
+void ngx_http_kv_reply_done(ngx_http_kv_ctx_t *ctx, kv_rc_t rc);
+
 /* 200 with the value of an entry that was just read; leaves the epoch. */
 ngx_int_t ngx_http_kv_reply_value(ngx_http_request_t *r,
     ngx_http_kv_ctx_t *ctx, kv_entry_t *e);
@@ -431,8 +477,8 @@ void ngx_http_kv_filter_init(void);
 
 /* ngx_http_kv_stats.c */
 
-ngx_int_t ngx_http_kv_stats_reply(ngx_http_request_t *r,
-    ngx_http_kv_zone_t *zone);
+/* What /stats says, in a buffer of the pool's; NULL: no memory. */
+ngx_buf_t *ngx_http_kv_stats_json(ngx_pool_t *pool, ngx_http_kv_zone_t *zone);
 
 /* Counts a finished request, once. */
 void ngx_http_kv_stats_count(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx);

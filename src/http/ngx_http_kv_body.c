@@ -13,9 +13,6 @@
 #include "http/ngx_http_kv.h"
 
 
-/* what is asked for with a body of which no length is known; bytes */
-#define NGX_HTTP_KV_CHUNKED  KV_PAGE_SIZE
-
 /* how long a body waits for all its room before it begins without; ns */
 #define NGX_HTTP_KV_PATIENCE  250000000ull
 
@@ -247,7 +244,7 @@ ngx_http_kv_read_take(ngx_http_kv_ctx_t *ctx)
         return KV_UNAVAILABLE;
     }
 
-    ngx_http_kv_submit(ctx, NGX_HTTP_KV_WAIT_DONE);
+    ngx_http_kv_submit(ctx, ngx_http_kv_reply_done);
 
     return KV_OK;
 }
@@ -402,22 +399,6 @@ ngx_http_kv_body_again(ngx_http_kv_ctx_t *ctx)
 }
 
 
-uint32_t
-ngx_http_kv_missing(ngx_http_kv_ctx_t *ctx)
-{
-    ngx_http_request_t  *r;
-
-    r = ctx->request;
-
-    if (r->headers_in.chunked) {
-        return NGX_HTTP_KV_CHUNKED;
-    }
-
-    return (uint32_t) ngx_max(r->headers_in.content_length_n
-                              - (off_t) ctx->received, 1);
-}
-
-
 /*
  * What has been read goes into the entry; the buffers are free again.  KV_OK,
  * KV_DECLINED (the value is too large), KV_NO_MEMORY (the rest is still there),
@@ -454,7 +435,7 @@ ngx_http_kv_body_take(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
         ctx->received += n;
         b->pos = b->last;
 
-        ngx_http_kv_reserve_fed(ctx);
+        ngx_http_kv_wait_fed(ctx);
 
         ngx_free_chain(r->pool, cl);
     }
@@ -536,7 +517,7 @@ ngx_http_kv_body_end(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
         return;
     }
 
-    ngx_http_kv_submit(ctx, NGX_HTTP_KV_WAIT_DONE);
+    ngx_http_kv_submit(ctx, ngx_http_kv_reply_done);
 }
 
 
@@ -553,7 +534,7 @@ ngx_http_kv_end_again(ngx_http_kv_ctx_t *ctx)
     }
 
     if (rc == KV_OK) {
-        ngx_http_kv_submit(ctx, NGX_HTTP_KV_WAIT_DONE);
+        ngx_http_kv_submit(ctx, ngx_http_kv_reply_done);
         return KV_OK;
     }
 

@@ -267,6 +267,7 @@ ngx_http_kv_health_handler(ngx_http_request_t *r)
 static ngx_int_t
 ngx_http_kv_stats_handler(ngx_http_request_t *r)
 {
+    ngx_buf_t          *b;
     ngx_http_kv_ctx_t  *ctx;
 
     ctx = ngx_http_kv_create_ctx(r);
@@ -278,7 +279,12 @@ ngx_http_kv_stats_handler(ngx_http_request_t *r)
         return ngx_http_kv_reply_allow(r, "GET, HEAD");
     }
 
-    return ngx_http_kv_stats_reply(r, ctx->zone);
+    b = ngx_http_kv_stats_json(r->pool, ctx->zone);
+    if (b == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    return ngx_http_kv_reply_buf(r, "application/json", b);
 }
 
 
@@ -310,7 +316,7 @@ ngx_http_kv_start(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx, kv_op_t *op)
     }
 
     r->main->count++;
-    ngx_http_kv_submit(ctx, NGX_HTTP_KV_WAIT_DONE);
+    ngx_http_kv_submit(ctx, ngx_http_kv_reply_done);
 
     return NGX_DONE;
 }

@@ -141,6 +141,27 @@ ngx_http_kv_finish(ngx_http_request_t *r, ngx_int_t rc)
 }
 
 
+void
+ngx_http_kv_reply_done(ngx_http_kv_ctx_t *ctx, kv_rc_t rc)
+{
+    ngx_int_t            result;
+    ngx_http_request_t  *r;
+
+    r = ctx->request;
+
+    result = ngx_http_kv_reply_rc(r, rc);
+
+    if (ngx_terminate) {
+
+        /* the connection lingers, and the process ends before its log phase */
+
+        ngx_http_kv_stats_count(r, ctx);
+    }
+
+    ngx_http_kv_finish(r, result);
+}
+
+
 ngx_int_t
 ngx_http_kv_reply_value(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx,
     kv_entry_t *e)

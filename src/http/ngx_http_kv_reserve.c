@@ -8,11 +8,6 @@
  * and what still finds none waits on, for NGX_HTTP_KV_RESERVE_WAIT in all,
  * unless the committer says that there is nothing to wait for.
  *
- * Deletes and small values are tried first, then the oldest requests.  Whose
- * bytes are here, and have no room, is hungry: the oldest of these is shown to
- * the other workers, which leave it what comes free (kv_fair.h); it is hungry
- * until its value is complete, lest it waits for each page anew.
- *
  * The other way round, the committer tells holders of memory to go
  * (kv_evict.h): an upload is answered, a reader's connection cut.
  */
@@ -29,26 +24,14 @@
 #define NGX_HTTP_KV_RESERVE_RETRY   10
 #define NGX_HTTP_KV_RESERVE_TRIES   64
 
-/* how long who is hungry, and gets memory, keeps his place without bytes; ns */
-#define NGX_HTTP_KV_RESERVE_FED     500000000ull
-
 
 static void ngx_http_kv_reserve_cleanup(void *data);
 static void ngx_http_kv_reserve_handler(ngx_event_t *ev);
 static void ngx_http_kv_reserve_ask(ngx_http_kv_zone_t *zone);
+static void ngx_http_kv_reserve_done(ngx_http_kv_ctx_t *ctx, kv_rc_t rc);
 static void ngx_http_kv_reserve_retry(ngx_http_kv_zone_t *zone, uint32_t full,
     ngx_uint_t tries);
 static void ngx_http_kv_reserve_refuse(ngx_http_kv_ctx_t *ctx);
-static void ngx_http_kv_reserve_put(ngx_http_kv_ctx_t *ctx, uint64_t now);
-static void ngx_http_kv_reserve_queue(ngx_http_kv_ctx_t *ctx);
-static ngx_uint_t ngx_http_kv_reserve_first(ngx_http_kv_ctx_t *one,
-    ngx_http_kv_ctx_t *two);
-static void ngx_http_kv_reserve_take(ngx_http_kv_ctx_t *ctx);
-static void ngx_http_kv_reserve_hunger(ngx_http_kv_ctx_t *ctx);
-static void ngx_http_kv_reserve_show(ngx_http_kv_zone_t *zone);
-static ngx_uint_t ngx_http_kv_reserve_keeps(ngx_http_kv_ctx_t *ctx,
-    uint64_t now);
-static ngx_uint_t ngx_http_kv_reserve_stuck(ngx_http_kv_zone_t *zone);
 static ngx_http_kv_ctx_t *ngx_http_kv_told(ngx_http_kv_zone_t *zone);
 
 
@@ -96,10 +79,10 @@ ngx_http_kv_reserve_wait(ngx_http_kv_ctx_t *ctx, uint32_t need,
 
     ctx->stuck_since = kv_now_ns();
 
-    ngx_http_kv_reserve_put(ctx, ctx->stuck_since);
+    ngx_http_kv_wait_put(ctx, ctx->stuck_since);
 
     if (ctx->paid) {
-        ngx_http_kv_reserve_hunger(ctx);
+        ngx_http_kv_wait_hunger(ctx);
     }
 
     ngx_http_kv_reserve_ask(ctx->zone);
@@ -108,200 +91,10 @@ ngx_http_kv_reserve_wait(ngx_http_kv_ctx_t *ctx, uint32_t need,
 }
 
 
-/* Into the queue; an upload's clock stands still meanwhile. */
-
-static void
-ngx_http_kv_reserve_put(ngx_http_kv_ctx_t *ctx, uint64_t now)
-{
-    ctx->starving = 1;
-    ctx->starves_since = now;
-
-    if (ctx->op) {
-        kv_store_stop_clock(ctx->op);
-    }
-
-    ngx_http_kv_reserve_queue(ctx);
-}
-
-
-static void
-ngx_http_kv_reserve_queue(ngx_http_kv_ctx_t *ctx)
-{
-    ngx_queue_t  *q, *starving;
-
-    starving = &ctx->zone->starving;
-
-    /* those who come are mostly the youngest */
-
-    for (q = ngx_queue_last(starving);
-         q != starving
-         && ngx_http_kv_reserve_first(ctx, ngx_queue_data(q, ngx_http_kv_ctx_t,
-                                                          starved));
-         q = ngx_queue_prev(q))
-    {
-        /* void */
-    }
-
-    ngx_queue_insert_after(q, &ctx->starved);
-}
-
-
-static ngx_uint_t
-ngx_http_kv_reserve_first(ngx_http_kv_ctx_t *one, ngx_http_kv_ctx_t *two)
-{
-    ngx_uint_t  large[2];
-
-    large[0] = one->need > KV_ENTRY_INLINE;
-    large[1] = two->need > KV_ENTRY_INLINE;
-
-    return large[0] == large[1] ? one->started < two->started
-                                : large[0] < large[1];
-}
-
-
-/* Out of the queue. */
-
-static void
-ngx_http_kv_reserve_take(ngx_http_kv_ctx_t *ctx)
-{
-    ngx_queue_remove(&ctx->starved);
-
-    ctx->starving = 0;
-    ctx->waited += kv_now_ns() - ctx->starves_since;
-
-    if (ctx->op) {
-        kv_store_go_on(ctx->op);
-    }
-}
-
-
-void
-ngx_http_kv_reserve_leave(ngx_http_kv_ctx_t *ctx)
-{
-    if (ctx->starving) {
-        ctx->starving = 0;
-        ngx_queue_remove(&ctx->starved);
-    }
-
-    if (ctx->hungry) {
-        ctx->hungry = 0;
-        ngx_queue_remove(&ctx->hungers);
-        ngx_http_kv_reserve_show(ctx->zone);
-    }
-}
-
-
-static void
-ngx_http_kv_reserve_hunger(ngx_http_kv_ctx_t *ctx)
-{
-    ngx_queue_t        *q, *hungry;
-    ngx_http_kv_ctx_t  *other;
-
-    hungry = &ctx->zone->hungry;
-
-    if (!ctx->hungry) {
-
-        for (q = ngx_queue_last(hungry); q != hungry; q = ngx_queue_prev(q)) {
-            other = ngx_queue_data(q, ngx_http_kv_ctx_t, hungers);
-
-            if (other->started <= ctx->started) {
-                break;
-            }
-        }
-
-        ngx_queue_insert_after(q, &ctx->hungers);
-        ctx->hungry = 1;
-    }
-
-    ngx_http_kv_reserve_show(ctx->zone);
-}
-
-
-void
-ngx_http_kv_reserve_fed(ngx_http_kv_ctx_t *ctx)
-{
-    if (ctx->hungry) {
-        ctx->fed = kv_now_ns();
-        ngx_http_kv_reserve_show(ctx->zone);
-    }
-}
-
-
-static void
-ngx_http_kv_reserve_show(ngx_http_kv_zone_t *zone)
-{
-    unsigned            n;
-    uint64_t            now;
-    kv_hungry_t         hungry[KV_HUNGRY];
-    ngx_queue_t        *q;
-    ngx_http_kv_ctx_t  *ctx;
-
-    now = kv_now_ns();
-    n = 0;
-
-    for (q = ngx_queue_head(&zone->hungry);
-         q != ngx_queue_sentinel(&zone->hungry) && n < KV_HUNGRY;
-         q = ngx_queue_next(q))
-    {
-        ctx = ngx_queue_data(q, ngx_http_kv_ctx_t, hungers);
-
-        if (ngx_http_kv_reserve_keeps(ctx, now)) {
-            hungry[n].began_ns = ctx->started;
-            hungry[n].bytes = ngx_http_kv_missing(ctx);
-
-            if (ctx->op) {
-                hungry[n].bytes = ngx_min(hungry[n].bytes,
-                                          kv_store_pace(ctx->op));
-            }
-
-            n++;
-        }
-    }
-
-    kv_store_hungry(zone->store, hungry, n);
-}
-
-
-/* Whether who is hungry waits, or gets memory for what keeps coming. */
-
-static ngx_uint_t
-ngx_http_kv_reserve_keeps(ngx_http_kv_ctx_t *ctx, uint64_t now)
-{
-    return ctx->starving || now - ctx->fed < NGX_HTTP_KV_RESERVE_FED;
-}
-
-
-/* Whether the oldest of these has got nothing for long. */
-
-static ngx_uint_t
-ngx_http_kv_reserve_stuck(ngx_http_kv_zone_t *zone)
-{
-    uint64_t            now;
-    ngx_queue_t        *q;
-    ngx_http_kv_ctx_t  *ctx;
-
-    now = kv_now_ns();
-
-    for (q = ngx_queue_head(&zone->hungry);
-         q != ngx_queue_sentinel(&zone->hungry);
-         q = ngx_queue_next(q))
-    {
-        ctx = ngx_queue_data(q, ngx_http_kv_ctx_t, hungers);
-
-        if (ngx_http_kv_reserve_keeps(ctx, now)) {
-            return ctx->starving
-                   && now - ctx->stuck_since >= NGX_HTTP_KV_RESERVE_URGENT;
-        }
-    }
-
-    return 0;
-}
-
-
 static void
 ngx_http_kv_reserve_cleanup(void *data)
 {
-    ngx_http_kv_reserve_leave(data);
+    ngx_http_kv_wait_leave(data);
 }
 
 
@@ -345,7 +138,8 @@ ngx_http_kv_reserve_ask(ngx_http_kv_zone_t *zone)
         urgent |= ctx->waited >= NGX_HTTP_KV_RESERVE_URGENT ? KV_OP_URGENT : 0;
     }
 
-    urgent |= ngx_http_kv_reserve_stuck(zone) ? KV_OP_STUCK : 0;
+    urgent |= ngx_http_kv_wait_stuck(zone, NGX_HTTP_KV_RESERVE_URGENT)
+              ? KV_OP_STUCK : 0;
 
     if (!zone->retry.timer_set) {
         ngx_add_timer(&zone->retry, NGX_HTTP_KV_RESERVE_RETRY);
@@ -369,23 +163,25 @@ ngx_http_kv_reserve_ask(ngx_http_kv_zone_t *zone)
     zone->asking = 1;
     zone->ask_first = !zone->ask_first;
 
+    ctx->asking = 1;
     ctx->need = need;
     ctx->zone = zone;
     ctx->op = op;
     op->data = ctx;
     ngx_queue_insert_tail(&zone->active, &ctx->active);
 
-    ngx_http_kv_submit(ctx, NGX_HTTP_KV_WAIT_RESERVE);
+    ngx_http_kv_submit(ctx, ngx_http_kv_reserve_done);
 }
 
 
-void
+static void
 ngx_http_kv_reserve_done(ngx_http_kv_ctx_t *ctx, kv_rc_t rc)
 {
     ctx->zone->asking = 0;
 
     ngx_http_kv_reserve_retry(ctx->zone, rc == KV_NO_MEMORY ? ctx->need : 0,
                               NGX_HTTP_KV_RESERVE_TRIES);
+    ngx_free(ctx);
 }
 
 
@@ -442,7 +238,7 @@ ngx_http_kv_reserve_retry(ngx_http_kv_zone_t *zone, uint32_t full,
         ctx = ngx_queue_data(ngx_queue_head(&list), ngx_http_kv_ctx_t,
                              starved);
 
-        ngx_http_kv_reserve_take(ctx);
+        ngx_http_kv_wait_take(ctx);
 
         /* the request may be gone after anything but KV_NO_MEMORY */
 
@@ -461,7 +257,7 @@ ngx_http_kv_reserve_retry(ngx_http_kv_zone_t *zone, uint32_t full,
             continue;
         }
 
-        ngx_http_kv_reserve_put(ctx, kv_now_ns());
+        ngx_http_kv_wait_put(ctx, kv_now_ns());
     }
 
     while (!ngx_queue_empty(&list)) {
@@ -469,10 +265,10 @@ ngx_http_kv_reserve_retry(ngx_http_kv_zone_t *zone, uint32_t full,
                              starved);
 
         ngx_queue_remove(&ctx->starved);
-        ngx_http_kv_reserve_queue(ctx);
+        ngx_http_kv_wait_queue(ctx);
     }
 
-    ngx_http_kv_reserve_show(zone);
+    ngx_http_kv_wait_show(zone);
 
     if (!ngx_queue_empty(&zone->starving) && !zone->retry.timer_set
         && !zone->draining)
@@ -527,7 +323,7 @@ ngx_http_kv_evict(ngx_http_kv_zone_t *zone)
 
             /* the slowest of those that wait for each other, and for us */
 
-            ngx_http_kv_reserve_leave(ctx);
+            ngx_http_kv_wait_leave(ctx);
             ngx_http_kv_reserve_refuse(ctx);
             continue;
         }

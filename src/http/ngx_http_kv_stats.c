@@ -28,17 +28,17 @@ static u_char *ngx_http_kv_stats_store(u_char *p, u_char *end,
     ngx_http_kv_zone_t *zone);
 
 
-ngx_int_t
-ngx_http_kv_stats_reply(ngx_http_request_t *r, ngx_http_kv_zone_t *zone)
+ngx_buf_t *
+ngx_http_kv_stats_json(ngx_pool_t *pool, ngx_http_kv_zone_t *zone)
 {
     u_char      *p, *end;
     ngx_buf_t   *b;
     ngx_uint_t   i;
     kv_stats_t   stats;
 
-    b = ngx_create_temp_buf(r->pool, NGX_HTTP_KV_STATS_SIZE);
+    b = ngx_create_temp_buf(pool, NGX_HTTP_KV_STATS_SIZE);
     if (b == NULL) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        return NULL;
     }
 
     kv_store_request_stats(zone->store, &stats);
@@ -59,7 +59,7 @@ ngx_http_kv_stats_reply(ngx_http_request_t *r, ngx_http_kv_zone_t *zone)
 
     b->last = p;
 
-    return ngx_http_kv_reply_buf(r, "application/json", b);
+    return b;
 }
 
 

@@ -128,10 +128,14 @@ ngx_http_kv_wakes_cleanup(void *data)
 
 
 void
-ngx_http_kv_wakes_enter(ngx_http_kv_wakes_t *wakes, ngx_cycle_t *cycle)
+ngx_http_kv_wakes_enter(ngx_http_kv_wakes_t *wakes, ngx_cycle_t *cycle,
+    ngx_http_kv_wakes_pt woken, ngx_http_kv_wakes_pt quit)
 {
     ngx_uint_t            i, mine;
     ngx_http_kv_zone_t  **zone;
+
+    wakes->woken = woken;
+    wakes->quit = quit;
 
     ngx_http_kv_wakes_listen(wakes, cycle);
 
@@ -203,8 +207,7 @@ ngx_http_kv_wakes_handler(ngx_event_t *ev)
         c->close = 0;
 
         for (i = 0; i < wakes->zones->nelts; i++) {
-            kv_store_pass_on(zone[i]->store);
-            ngx_http_kv_part(zone[i]);
+            wakes->quit(zone[i]);
         }
 
         return;
@@ -219,10 +222,7 @@ ngx_http_kv_wakes_handler(ngx_event_t *ev)
     }
 
     for (i = 0; i < wakes->zones->nelts; i++) {
-
-        if (zone[i]->store->worker) {
-            ngx_http_kv_process_events(zone[i]);
-        }
+        wakes->woken(zone[i]);
     }
 }
 

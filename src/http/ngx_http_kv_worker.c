@@ -12,9 +12,6 @@
 #include "disk/kv_dir.h"
 
 
-/* how often who is not woken looks for results, milliseconds */
-#define NGX_HTTP_KV_POLLS  5
-
 /* how long accepted writes may take to be answered at exit, milliseconds */
 #define NGX_HTTP_KV_EXIT  5000
 
@@ -25,6 +22,7 @@
 static void ngx_http_kv_part_handler(ngx_event_t *ev);
 static ngx_uint_t ngx_http_kv_busy(ngx_http_kv_zone_t *zone);
 static void ngx_http_kv_timer_handler(ngx_event_t *ev);
+static void ngx_http_kv_submitted(ngx_http_kv_zone_t *zone, unsigned todo);
 static void ngx_http_kv_post_tasks(ngx_http_kv_zone_t *zone, unsigned todo);
 static void ngx_http_kv_post_commit(ngx_http_kv_zone_t *zone);
 static ngx_thread_task_t *ngx_http_kv_task(ngx_http_kv_zone_t *zone,
@@ -34,12 +32,9 @@ static void ngx_http_kv_commit_task(void *data, ngx_log_t *log);
 static void ngx_http_kv_commit_over(ngx_event_t *ev);
 static void ngx_http_kv_background_task(void *data, ngx_log_t *log);
 static void ngx_http_kv_background_over(ngx_event_t *ev);
-static void ngx_http_kv_done(ngx_http_kv_ctx_t *ctx, kv_rc_t rc);
 static void ngx_http_kv_reset(ngx_http_kv_zone_t *zone);
 static void ngx_http_kv_drain_begin(ngx_http_kv_zone_t *zone);
 static ngx_uint_t ngx_http_kv_drain_turn(ngx_http_kv_zone_t *zone);
-static void ngx_http_kv_cleanup_ctx(void *data);
-static void ngx_http_kv_cleanup_pin(void *data);
 
 
 ngx_int_t
@@ -51,6 +46,8 @@ ngx_http_kv_enter(ngx_http_kv_zone_t *zone)
 
     ngx_queue_init(&zone->waiting);
     ngx_queue_init(&zone->active);
+
+    zone->submitted = ngx_http_kv_submitted;
 
     ngx_memzero(&zone->watch, sizeof(ngx_event_t));
     zone->watch.handler = ngx_http_kv_timer_handler;
@@ -91,37 +88,6 @@ ngx_http_kv_enter(ngx_http_kv_zone_t *zone)
     }
 
     return NGX_OK;
-}
-
-
-ngx_int_t
-ngx_http_kv_entered(ngx_http_kv_zone_t *zone)
-{
-    if (zone->store->worker) {
-        return NGX_OK;
-    }
-
-    if (kv_store_enter(zone->store) != KV_OK) {
-        ngx_log_error(NGX_LOG_ERR, zone->log, 0,
-                      "kv zone \"%V\": all %uD worker slots are taken, by "
-                      "workers of older configurations that still have "
-                      "requests", &zone->name, zone->store->zone->nworkers);
-        return NGX_DECLINED;
-    }
-
-    ngx_http_kv_set_timers(zone);
-    ngx_http_kv_part(zone);
-
-    return NGX_OK;
-}
-
-
-void
-ngx_http_kv_part(ngx_http_kv_zone_t *zone)
-{
-    if (ngx_exiting && zone->store->worker && !zone->draining) {
-        ngx_post_event(&zone->part, &ngx_posted_events);
-    }
 }
 
 
@@ -170,6 +136,23 @@ ngx_http_kv_busy(ngx_http_kv_zone_t *zone)
 }
 
 
+void
+ngx_http_kv_woken(ngx_http_kv_zone_t *zone)
+{
+    if (zone->store->worker) {
+        ngx_http_kv_process_events(zone);
+    }
+}
+
+
+void
+ngx_http_kv_quit(ngx_http_kv_zone_t *zone)
+{
+    kv_store_pass_on(zone->store);
+    ngx_http_kv_part(zone);
+}
+
+
 static void
 ngx_http_kv_timer_handler(ngx_event_t *ev)
 {
@@ -189,6 +172,15 @@ ngx_http_kv_process_events(ngx_http_kv_zone_t *zone)
 
     ngx_http_kv_post_tasks(zone, kv_store_todo(zone->store));
     ngx_http_kv_set_timers(zone);
+}
+
+
+static void
+ngx_http_kv_submitted(ngx_http_kv_zone_t *zone, unsigned todo)
+{
+    ngx_http_kv_post_tasks(zone, todo);
+    ngx_http_kv_set_timers(zone);
+    ngx_http_kv_poll(zone);
 }
 
 
@@ -325,218 +317,6 @@ ngx_http_kv_background_over(ngx_event_t *ev)
 }
 
 
-ngx_int_t
-ngx_http_kv_attach(ngx_http_kv_ctx_t *ctx, kv_op_t *op)
-{
-    ngx_http_cleanup_t  *cln;
-
-    ctx->op = op;
-    op->data = ctx;
-    ngx_queue_insert_tail(&ctx->zone->active, &ctx->active);
-
-    /* what is not answered yet ends with the request, at once */
-
-    cln = ngx_http_cleanup_add(ctx->request, 0);
-    if (cln == NULL) {
-        ngx_http_kv_detach(ctx);
-        return NGX_ERROR;
-    }
-
-    cln->handler = ngx_http_kv_cleanup_ctx;
-    cln->data = ctx;
-
-    return NGX_OK;
-}
-
-
-ngx_int_t
-ngx_http_kv_attach_pin(ngx_http_kv_ctx_t *ctx, kv_op_t *op)
-{
-    ngx_pool_cleanup_t  *cln;
-
-    ctx->op = op;
-    ctx->sending = 1;
-    op->data = ctx;
-    ngx_queue_insert_tail(&ctx->zone->active, &ctx->active);
-
-    cln = ngx_pool_cleanup_add(ctx->request->pool, 0);
-    if (cln == NULL) {
-        ngx_http_kv_detach(ctx);
-        return NGX_ERROR;
-    }
-
-    cln->handler = ngx_http_kv_cleanup_pin;
-    cln->data = ctx;
-
-    return NGX_OK;
-}
-
-
-void
-ngx_http_kv_detach(ngx_http_kv_ctx_t *ctx)
-{
-    if (ctx->op == NULL) {
-        return;
-    }
-
-    ngx_http_kv_reserve_leave(ctx);
-
-    ngx_queue_remove(&ctx->active);
-    kv_store_release(ctx->zone->store, ctx->op);
-    ctx->op = NULL;
-
-    ngx_http_kv_part(ctx->zone);
-}
-
-
-/*
- * A request that goes while its operation is in the committer's hands: the
- * operation stays in the queue of those waiting for, under a context that
- * outlives the request.
- */
-
-static void
-ngx_http_kv_cleanup_ctx(void *data)
-{
-    ngx_http_kv_ctx_t *ctx = data;
-
-    ngx_http_kv_ctx_t  *orphan;
-
-    if (ctx->op == NULL) {
-        return;
-    }
-
-    if (!ctx->submitted) {
-        ngx_http_kv_detach(ctx);
-        return;
-    }
-
-    orphan = ngx_alloc(sizeof(ngx_http_kv_ctx_t), ctx->zone->log);
-
-    if (orphan == NULL) {
-
-        /* leaks one record until the worker exits */
-
-        ngx_queue_remove(&ctx->waiting);
-        ngx_queue_remove(&ctx->active);
-        ctx->op = NULL;
-        return;
-    }
-
-    *orphan = *ctx;
-    orphan->request = NULL;
-    orphan->op->data = orphan;
-
-    ngx_queue_insert_after(&ctx->waiting, &orphan->waiting);
-    ngx_queue_remove(&ctx->waiting);
-    ngx_queue_insert_after(&ctx->active, &orphan->active);
-    ngx_queue_remove(&ctx->active);
-
-    ctx->op = NULL;
-}
-
-
-static void
-ngx_http_kv_cleanup_pin(void *data)
-{
-    ngx_http_kv_detach(data);
-}
-
-
-void
-ngx_http_kv_cut_connection(ngx_http_request_t *r)
-{
-    ngx_connection_t  *c;
-
-    c = r->connection;
-
-    c->error = 1;
-    c->close = 1;
-
-    if (!c->shared) {
-        (void) shutdown(c->fd, SHUT_RDWR);
-    }
-
-    ngx_post_event(c->read, &ngx_posted_events);
-}
-
-
-void
-ngx_http_kv_submit(ngx_http_kv_ctx_t *ctx, ngx_http_kv_wait_e wait)
-{
-    ngx_http_kv_reserve_leave(ctx);
-
-    ctx->wait = wait;
-    ctx->submitted = 1;
-
-    ngx_queue_insert_tail(&ctx->zone->waiting, &ctx->waiting);
-
-    ngx_http_kv_post_tasks(ctx->zone,
-                           kv_store_submit(ctx->zone->store, ctx->op));
-    ngx_http_kv_set_timers(ctx->zone);
-    ngx_http_kv_poll(ctx->zone);
-}
-
-
-void
-ngx_http_kv_complete(ngx_http_kv_zone_t *zone)
-{
-    kv_rc_t             rc;
-    ngx_queue_t        *q;
-    ngx_http_kv_ctx_t  *ctx;
-
-    /* they get done in the order of submission: see kv_worker.h */
-
-    while (!ngx_queue_empty(&zone->waiting)) {
-
-        q = ngx_queue_head(&zone->waiting);
-        ctx = ngx_queue_data(q, ngx_http_kv_ctx_t, waiting);
-
-        if (!kv_store_done(ctx->op, &rc)) {
-            return;
-        }
-
-        ngx_queue_remove(q);
-        ctx->submitted = 0;
-
-        ngx_http_kv_detach(ctx);
-        ngx_http_kv_done(ctx, rc);
-    }
-}
-
-
-static void
-ngx_http_kv_done(ngx_http_kv_ctx_t *ctx, kv_rc_t rc)
-{
-    ngx_int_t            result;
-    ngx_http_request_t  *r;
-
-    if (ctx->wait == NGX_HTTP_KV_WAIT_RESERVE) {
-        ngx_http_kv_reserve_done(ctx, rc);
-        ngx_free(ctx);
-        return;
-    }
-
-    r = ctx->request;
-
-    if (r == NULL) {
-        ngx_free(ctx);
-        return;
-    }
-
-    result = ngx_http_kv_reply_rc(r, rc);
-
-    if (ngx_terminate) {
-
-        /* the connection lingers, and the process ends before its log phase */
-
-        ngx_http_kv_stats_count(r, ctx);
-    }
-
-    ngx_http_kv_finish(r, result);
-}
-
-
 /*
  * The zone is to be rebuilt: every operation and entry is given up.  Waiting
  * requests are answered, uploads are refused, and a value half sent is cut
@@ -575,12 +355,12 @@ ngx_http_kv_reset(ngx_http_kv_zone_t *zone)
         r = ctx->request;
 
         if (r == NULL) {
-            zone->asking &= ctx->wait != NGX_HTTP_KV_WAIT_RESERVE;
+            zone->asking &= !ctx->asking;
             ngx_free(ctx);
             continue;
         }
 
-        ngx_http_kv_reserve_leave(ctx);
+        ngx_http_kv_wait_leave(ctx);
 
         if (ctx->sending) {
 
@@ -596,41 +376,6 @@ ngx_http_kv_reset(ngx_http_kv_zone_t *zone)
     kv_store_reset(zone->store);
 
     zone->resetting = 0;
-}
-
-
-/*
- * While anything waits, somebody must notice if the committer dies; and the
- * timer keeps a worker that was asked to quit alive until all is answered.
- */
-
-void
-ngx_http_kv_set_timers(ngx_http_kv_zone_t *zone)
-{
-    uint64_t    due;
-    ngx_uint_t  sure;
-
-    if (zone->store->worker == NULL) {
-        return;
-    }
-
-    sure = ngx_http_kv_wakes_sure(zone->wakes);
-
-    if (!ngx_queue_empty(&zone->waiting) && !zone->watch.timer_set) {
-        ngx_add_timer(&zone->watch, sure ? KV_STORE_WATCH : NGX_HTTP_KV_POLLS);
-    }
-
-    if (!zone->due.timer_set) {
-        due = kv_store_next_timeout(zone->store);
-
-        if (!sure && (due == 0 || due > KV_STORE_WATCH)) {
-            due = KV_STORE_WATCH;
-        }
-
-        if (due) {
-            ngx_add_timer(&zone->due, (ngx_msec_t) due);
-        }
-    }
 }
 
 

@@ -1,0 +1,203 @@
+
+/*
+ * A request and its operation: from the moment when the request has one until
+ * the operation is done, or the request ends.
+ *
+ * Calls no file above: what comes next is in ctx->done, which runs when the
+ * operation is done, and in zone->submitted, which starts the committer.
+ */
+
+
+#include "http/ngx_http_kv.h"
+
+
+static void ngx_http_kv_cleanup_ctx(void *data);
+static void ngx_http_kv_orphan_done(ngx_http_kv_ctx_t *ctx, kv_rc_t rc);
+static void ngx_http_kv_cleanup_pin(void *data);
+
+
+ngx_int_t
+ngx_http_kv_attach(ngx_http_kv_ctx_t *ctx, kv_op_t *op)
+{
+    ngx_http_cleanup_t  *cln;
+
+    ctx->op = op;
+    op->data = ctx;
+    ngx_queue_insert_tail(&ctx->zone->active, &ctx->active);
+
+    /* what is not answered yet ends with the request, at once */
+
+    cln = ngx_http_cleanup_add(ctx->request, 0);
+    if (cln == NULL) {
+        ngx_http_kv_detach(ctx);
+        return NGX_ERROR;
+    }
+
+    cln->handler = ngx_http_kv_cleanup_ctx;
+    cln->data = ctx;
+
+    return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_http_kv_attach_pin(ngx_http_kv_ctx_t *ctx, kv_op_t *op)
+{
+    ngx_pool_cleanup_t  *cln;
+
+    ctx->op = op;
+    ctx->sending = 1;
+    op->data = ctx;
+    ngx_queue_insert_tail(&ctx->zone->active, &ctx->active);
+
+    cln = ngx_pool_cleanup_add(ctx->request->pool, 0);
+    if (cln == NULL) {
+        ngx_http_kv_detach(ctx);
+        return NGX_ERROR;
+    }
+
+    cln->handler = ngx_http_kv_cleanup_pin;
+    cln->data = ctx;
+
+    return NGX_OK;
+}
+
+
+void
+ngx_http_kv_detach(ngx_http_kv_ctx_t *ctx)
+{
+    if (ctx->op == NULL) {
+        return;
+    }
+
+    ngx_http_kv_wait_leave(ctx);
+
+    ngx_queue_remove(&ctx->active);
+    kv_store_release(ctx->zone->store, ctx->op);
+    ctx->op = NULL;
+
+    ngx_http_kv_part(ctx->zone);
+}
+
+
+/*
+ * If the committer has the operation of a request that ends, the operation
+ * stays in the queue, under a context that outlives the request.
+ */
+
+static void
+ngx_http_kv_cleanup_ctx(void *data)
+{
+    ngx_http_kv_ctx_t *ctx = data;
+
+    ngx_http_kv_ctx_t  *orphan;
+
+    if (ctx->op == NULL) {
+        return;
+    }
+
+    if (!ctx->submitted) {
+        ngx_http_kv_detach(ctx);
+        return;
+    }
+
+    orphan = ngx_alloc(sizeof(ngx_http_kv_ctx_t), ctx->zone->log);
+
+    if (orphan == NULL) {
+
+        /* leaks one record until the worker exits */
+
+        ngx_queue_remove(&ctx->waiting);
+        ngx_queue_remove(&ctx->active);
+        ctx->op = NULL;
+        return;
+    }
+
+    *orphan = *ctx;
+    orphan->request = NULL;
+    orphan->done = ngx_http_kv_orphan_done;
+    orphan->op->data = orphan;
+
+    ngx_queue_insert_after(&ctx->waiting, &orphan->waiting);
+    ngx_queue_remove(&ctx->waiting);
+    ngx_queue_insert_after(&ctx->active, &orphan->active);
+    ngx_queue_remove(&ctx->active);
+
+    ctx->op = NULL;
+}
+
+
+static void
+ngx_http_kv_orphan_done(ngx_http_kv_ctx_t *ctx, kv_rc_t rc)
+{
+    (void) rc;
+
+    ngx_free(ctx);
+}
+
+
+static void
+ngx_http_kv_cleanup_pin(void *data)
+{
+    ngx_http_kv_detach(data);
+}
+
+
+void
+ngx_http_kv_cut_connection(ngx_http_request_t *r)
+{
+    ngx_connection_t  *c;
+
+    c = r->connection;
+
+    c->error = 1;
+    c->close = 1;
+
+    if (!c->shared) {
+        (void) shutdown(c->fd, SHUT_RDWR);
+    }
+
+    ngx_post_event(c->read, &ngx_posted_events);
+}
+
+
+void
+ngx_http_kv_submit(ngx_http_kv_ctx_t *ctx, ngx_http_kv_done_pt done)
+{
+    ngx_http_kv_wait_leave(ctx);
+
+    ctx->done = done;
+    ctx->submitted = 1;
+
+    ngx_queue_insert_tail(&ctx->zone->waiting, &ctx->waiting);
+
+    ctx->zone->submitted(ctx->zone,
+                         kv_store_submit(ctx->zone->store, ctx->op));
+}
+
+
+void
+ngx_http_kv_complete(ngx_http_kv_zone_t *zone)
+{
+    kv_rc_t             rc;
+    ngx_queue_t        *q;
+    ngx_http_kv_ctx_t  *ctx;
+
+    /* they get done in the order of submission: see kv_worker.h */
+
+    while (!ngx_queue_empty(&zone->waiting)) {
+
+        q = ngx_queue_head(&zone->waiting);
+        ctx = ngx_queue_data(q, ngx_http_kv_ctx_t, waiting);
+
+        if (!kv_store_done(ctx->op, &rc)) {
+            return;
+        }
+
+        ngx_queue_remove(q);
+        ctx->submitted = 0;
+
+        ngx_http_kv_detach(ctx);
+        ctx->done(ctx, rc);
+    }
+}

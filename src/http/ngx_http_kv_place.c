@@ -1,0 +1,78 @@
+
+/*
+ * A worker's place in a zone: taking it, giving it up, and the timers that the
+ * zone needs while the worker has it.
+ */
+
+
+#include "http/ngx_http_kv.h"
+
+
+/* how often a worker that is not woken looks for results, milliseconds */
+#define NGX_HTTP_KV_POLLS  5
+
+
+ngx_int_t
+ngx_http_kv_entered(ngx_http_kv_zone_t *zone)
+{
+    if (zone->store->worker) {
+        return NGX_OK;
+    }
+
+    if (kv_store_enter(zone->store) != KV_OK) {
+        ngx_log_error(NGX_LOG_ERR, zone->log, 0,
+                      "kv zone \"%V\": all %uD worker slots are taken, by "
+                      "workers of older configurations that still have "
+                      "requests", &zone->name, zone->store->zone->nworkers);
+        return NGX_DECLINED;
+    }
+
+    ngx_http_kv_set_timers(zone);
+    ngx_http_kv_part(zone);
+
+    return NGX_OK;
+}
+
+
+void
+ngx_http_kv_part(ngx_http_kv_zone_t *zone)
+{
+    if (ngx_exiting && zone->store->worker && !zone->draining) {
+        ngx_post_event(&zone->part, &ngx_posted_events);
+    }
+}
+
+
+/*
+ * While an operation waits, its worker must notice if the committer dies; and
+ * the timer keeps a worker that was asked to quit alive until all is answered.
+ */
+
+void
+ngx_http_kv_set_timers(ngx_http_kv_zone_t *zone)
+{
+    uint64_t    due;
+    ngx_uint_t  sure;
+
+    if (zone->store->worker == NULL) {
+        return;
+    }
+
+    sure = ngx_http_kv_wakes_sure(zone->wakes);
+
+    if (!ngx_queue_empty(&zone->waiting) && !zone->watch.timer_set) {
+        ngx_add_timer(&zone->watch, sure ? KV_STORE_WATCH : NGX_HTTP_KV_POLLS);
+    }
+
+    if (!zone->due.timer_set) {
+        due = kv_store_next_timeout(zone->store);
+
+        if (!sure && (due == 0 || due > KV_STORE_WATCH)) {
+            due = KV_STORE_WATCH;
+        }
+
+        if (due) {
+            ngx_add_timer(&zone->due, (ngx_msec_t) due);
+        }
+    }
+}
