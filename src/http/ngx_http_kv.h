@@ -7,7 +7,7 @@
  *     ngx_http_kv_handler.c      what a request does, by route and method
  *     ngx_http_kv_body.c         a PUT's body, straight into the zone
  *     ngx_http_kv_worker.c       a zone in a worker: tasks, events, exit
- *     ngx_http_kv_poll.c         a worker that looks for a lone write's result
+ *     ngx_http_kv_poll.c         a worker that polls for a lone write's result
  *     ngx_http_kv_reserve.c      asking for memory in the zone; evicting
  *     ngx_http_kv_reply.c        answers
  *     ngx_http_kv_stats.c        /stats and the lines at the end
@@ -53,7 +53,7 @@ typedef struct {
     ngx_array_t               *zones;         /* ngx_http_kv_main_conf_t's */
     int                       *fds;           /* by ngx_process_slot */
     ngx_uint_t                 n;
-    ngx_uint_t                 sure;          /* so many every process knows */
+    ngx_uint_t                 sure;          /* how many all processes know */
     ngx_connection_t          *connection;    /* a worker's own; or NULL */
     ngx_http_kv_wakes_pt       woken;         /* in a worker */
     ngx_http_kv_wakes_pt       quit;
@@ -74,8 +74,9 @@ struct ngx_http_kv_zone_s {
     ngx_thread_pool_t         *thread_pool;
 
     /*
-     * Descriptors that master and workers share.  Who owns them closes them
-     * with its cycle; a reload hands them over once it cannot fail any more.
+     * Descriptors that master and workers share.  The zone that owns them
+     * closes them with its cycle; a reload hands them over once it cannot fail
+     * any more.
      */
     kv_io_t                    io;
     int                        dirfd;
@@ -108,7 +109,7 @@ struct ngx_http_kv_zone_s {
     unsigned                   commit_wanted:1;
     unsigned                   draining:1;    /* exiting: no event loop */
     unsigned                   resetting:1;   /* gives all operations up */
-    unsigned                   asking:1;      /* for room */
+    unsigned                   asking:1;      /* for memory in the zone */
     unsigned                   ask_first:1;   /* in the next one */
 };
 
@@ -139,8 +140,8 @@ typedef struct {
 typedef void (*ngx_http_kv_done_pt)(ngx_http_kv_ctx_t *ctx, kv_rc_t rc);
 
 /*
- * Tries again what found no room.  KV_NO_MEMORY: still none, nothing is
- * changed; KV_OK: all else has been seen to, and the request may be gone.
+ * Tries again what found no memory in the zone.  KV_NO_MEMORY: there is still
+ * none, nothing is changed; KV_OK: the rest is done, the request may be gone.
  */
 typedef kv_rc_t (*ngx_http_kv_resume_pt)(ngx_http_kv_ctx_t *ctx);
 
@@ -176,7 +177,7 @@ struct ngx_http_kv_ctx_s {
     unsigned                   hungry:1;      /* in the queue `hungry` */
     unsigned                   paid:1;        /* its bytes are here */
     unsigned                   may_starve:1;  /* its cleanup is there */
-    unsigned                   cut:1;         /* was told to go */
+    unsigned                   cut:1;         /* evicted */
 };
 
 
@@ -242,7 +243,7 @@ void ngx_http_kv_wakes_enter(ngx_http_kv_wakes_t *wakes, ngx_cycle_t *cycle,
     ngx_http_kv_wakes_pt woken, ngx_http_kv_wakes_pt quit);
 void ngx_http_kv_wakes_leave(ngx_http_kv_wakes_t *wakes);
 
-/* Whether this worker is woken by every process, or must look by itself. */
+/* Whether every process wakes this worker; if not, it must poll. */
 ngx_uint_t ngx_http_kv_wakes_sure(ngx_http_kv_wakes_t *wakes);
 
 /*
@@ -285,16 +286,16 @@ uint32_t ngx_http_kv_missing(ngx_http_kv_ctx_t *ctx);
 /* ngx_http_kv_place.c */
 
 /*
- * Whether the worker can use the store now.  Tries to get a slot if it has
- * none.
+ * Whether the worker can use the store now.  Tries to get a place in the zone
+ * if the worker has none.
  */
 ngx_int_t ngx_http_kv_entered(ngx_http_kv_zone_t *zone);
 
 /*
- * A worker that is to quit may have requests of others for hours: once nothing
- * of ours is under way, soon after this call, it gives its slot back.  It takes
- * one again for a request (ngx_http_kv_entered()).  Nothing if it is not to
- * quit.
+ * A worker that is to quit may have requests of others for hours.  Once it has
+ * nothing of ours under way, soon after this call, it gives its place back, and
+ * takes one again for a request (ngx_http_kv_entered()).  Nothing if the worker
+ * is not to quit.
  */
 void ngx_http_kv_part(ngx_http_kv_zone_t *zone);
 
@@ -330,7 +331,7 @@ void ngx_http_kv_complete(ngx_http_kv_zone_t *zone);
 /*
  * Ends the connection of a request that sends a value, for good: once this
  * returns, no byte that is in the zone now or later leaves through it.  The
- * request itself ends, and its pool with the pin goes, in this turn of the
+ * request itself ends, and its pool with the pin goes, in this round of the
  * event loop or soon after; nothing is finalized from here, so this may be
  * called from any event handler, more than once, and also while a request
  * that is over waits for its last frames (which belong to its pool still).
@@ -359,7 +360,7 @@ ngx_int_t ngx_http_kv_enter(ngx_http_kv_zone_t *zone);
  */
 void ngx_http_kv_drain(ngx_http_kv_zone_t **zone, ngx_uint_t n);
 
-/* After that, with no thread left: answers what is done, leaves the slot. */
+/* After that, with no thread left: answers what is done, gives the place up. */
 void ngx_http_kv_leave(ngx_http_kv_zone_t *zone);
 
 /* Completes operations, starts the tasks that are due, sets timers. */
@@ -374,7 +375,7 @@ void ngx_http_kv_quit(ngx_http_kv_zone_t *zone);
 /* Before the first of these. */
 void ngx_http_kv_poll_init(ngx_http_kv_zone_t *zone);
 
-/* After a write was submitted: looks for its result, if that is worth it. */
+/* After a write was submitted: polls for its result, if that is worth it. */
 void ngx_http_kv_poll(ngx_http_kv_zone_t *zone);
 
 /* Results come by the eventfd again: before the event loop ends. */
@@ -404,7 +405,7 @@ ngx_int_t ngx_http_kv_put(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx);
 void ngx_http_kv_reserve_init(ngx_http_kv_zone_t *zone);
 
 /*
- * Has a request wait for `need` bytes of room (0: for a delete's key and
+ * Has a request wait for `need` bytes of memory (0: for a delete's key and
  * record), and `resume` called when there may be.  It stays in the queue until
  * then, or until it ends.  NGX_OK, or NGX_DECLINED: to wait is in vain, it is
  * to be refused.
@@ -412,10 +413,10 @@ void ngx_http_kv_reserve_init(ngx_http_kv_zone_t *zone);
 ngx_int_t ngx_http_kv_reserve_wait(ngx_http_kv_ctx_t *ctx, uint32_t need,
     ngx_http_kv_resume_pt resume);
 
-/* At exit: all who wait are tried a last time, and refused. */
+/* At exit: all requests that wait are tried a last time, and refused. */
 void ngx_http_kv_reserve_drain(ngx_http_kv_zone_t *zone);
 
-/* Sees to it that those who were told to go do. */
+/* Ends the uploads and readers that the committer evicts. */
 void ngx_http_kv_evict(ngx_http_kv_zone_t *zone);
 
 
@@ -424,7 +425,7 @@ void ngx_http_kv_evict(ngx_http_kv_zone_t *zone);
 /*
  * Decides what becomes of a body that is not all read when the request is
  * answered, and so of the connection; all replies below call it before they
- * make their header.  A body that nobody has begun to read is read and thrown
+ * make their header.  A body that is not read yet is read and thrown
  * away (nginx gives it `lingering_time`), and the connection goes on.  Where
  * the next request could not be found - the body is being read, it is not
  * well-formed, or the client waits for 100-continue - the answer says
@@ -450,8 +451,8 @@ ngx_int_t ngx_http_kv_reply_allow(ngx_http_request_t *r, const char *allow);
 ngx_int_t ngx_http_kv_reply_body(ngx_http_request_t *r);
 
 /*
- * Finalizes a request from an event that is not its connection's, where
- * nobody else runs the requests that were posted.
+ * Finalizes a request from an event that is not its connection's, where nginx
+ * does not run the requests that were posted.
  */
 void ngx_http_kv_finish(ngx_http_request_t *r, ngx_int_t rc);
 

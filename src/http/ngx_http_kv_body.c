@@ -6,14 +6,14 @@
  * again, so a body of any size takes one small buffer of the worker's memory,
  * and no temporary file.  The entry is begun by the first bytes that come, and
  * gets memory as more do: what a header announces costs nothing.  If there is
- * no room for more, reading stops until there is.
+ * no memory for more, reading stops until there is.
  */
 
 
 #include "http/ngx_http_kv.h"
 
 
-/* how long a body waits for all its room before it begins without; ns */
+/* how long a body waits for all its memory before it begins without; ns */
 #define NGX_HTTP_KV_PATIENCE  250000000ull
 
 
@@ -72,7 +72,7 @@ ngx_http_kv_put(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
     }
 
     /*
-     * A large value for which there is no room, and one that waits for
+     * A large value for which there is no memory, and one that waits for
      * 100-continue, are refused before the body comes.
      */
 
@@ -127,7 +127,7 @@ ngx_http_kv_put_again(ngx_http_kv_ctx_t *ctx)
 
 
 /*
- * A body that somebody else has read, and may still need: the mirror module,
+ * A body that another has read, and may still need: the mirror module,
  * or the main request of a subrequest.
  */
 
@@ -190,9 +190,9 @@ ngx_http_kv_put_read(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
 
 
 /*
- * All of it at once: no part of it waits for the rest.  It belongs to another,
- * who may have done something with it while it waited for room: then it is not
- * the value any more.
+ * All of it at once: no part of it waits for the rest.  It belongs to another
+ * request or module, which may have changed it while it waited for memory: then
+ * it is not the value any more.
  */
 
 static kv_rc_t
@@ -340,8 +340,8 @@ ngx_http_kv_body_read(ngx_http_request_t *r)
 
 
 /*
- * There is no room for what was read: no more is, until there is.  The client
- * is not to blame for the time that this takes.
+ * There is no memory for what was read: reading stops until there is.  The time
+ * that this takes is not the client's.
  */
 
 static void
@@ -498,7 +498,7 @@ ngx_http_kv_body_end(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
     if (!r->headers_in.chunked
         && (off_t) ctx->received != r->headers_in.content_length_n)
     {
-        /* never to be stored, whoever ended the body before its end */
+        /* a body that was cut short must never be stored */
 
         ngx_http_kv_detach(ctx);
         ngx_http_finalize_request(r, ngx_http_kv_reply_body(r));

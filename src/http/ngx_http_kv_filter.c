@@ -4,8 +4,9 @@
  *
  * A value may be another the next moment, and an answer without a word about
  * it may be kept: by a cache's own guess (RFC 9111, section 4.2.2) or its
- * configuration, nginx's "proxy_cache_valid" for one.  So each says "no-cache",
- * whoever made it, unless the configuration has put something else there.
+ * configuration, nginx's "proxy_cache_valid" for one.  So each answer says
+ * "no-cache", also one that nginx made, unless the configuration has put
+ * something else there.
  *
  * That is only known behind nginx's headers filter, which "expires" and
  * "add_header" are of: ../config has our module registered before it, as

@@ -158,7 +158,7 @@ ngx_http_kv_delete(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
         return ngx_http_kv_start(r, ctx, op);
     }
 
-    /* the zone has memory for so many at a time */
+    /* the zone has memory for a limited number at a time */
 
     if (rc == KV_NO_MEMORY
         && ngx_http_kv_reserve_wait(ctx, 0, ngx_http_kv_delete_again) == NGX_OK)
@@ -255,7 +255,7 @@ ngx_http_kv_health_handler(ngx_http_request_t *r)
 
     if (!healthy && ctx->zone->store->worker) {
 
-        /* it may need somebody to begin to mend it */
+        /* a rebuild may have to be started from here */
 
         ngx_http_kv_process_events(ctx->zone);
     }

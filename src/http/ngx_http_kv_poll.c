@@ -1,17 +1,17 @@
 
 /*
- * Looking for a result instead of sleeping until it comes.
+ * Polling for a result instead of sleeping until it comes.
  *
  * A client that writes one by one waits for two threads to be woken: the
  * committer's, and then the worker's event loop.  On processors that fell
  * idle meanwhile, each costs as much as a quarter of a quick disk's sync.  So
- * while a worker has just one write under way it looks for the result itself,
- * once in each turn of its event loop, which does not sleep then; all other
- * events are taken as ever.  Between two looks it yields the processor.
+ * while a worker has just one write under way it polls for the result, once in
+ * each round of its event loop, which does not sleep then and takes all other
+ * events as usual.  Between two polls the worker yields the processor.
  *
- * It is for lone writes on quick disks and idle processors, and gives up when
- * it is not: after a moment, when other writes come, or when the processor was
- * wanted by somebody else; and for a while it does not try again.
+ * This pays for lone writes on quick disks and idle processors.  The worker
+ * stops after a moment, when other writes come, or when another thread wanted
+ * the processor; and for a while it does not begin again.
  */
 
 
@@ -21,9 +21,9 @@
 
 
 /*
- * How long it looks, and how long a turn may take; nanoseconds.  A committer
- * on the same processor has it for some ten microseconds at a time, who else
- * wants it for milliseconds.
+ * How long it polls, and how long a round may take; nanoseconds.  A committer
+ * on the same processor has it for some ten microseconds at a time, another
+ * thread for milliseconds.
  */
 #define NGX_HTTP_KV_POLL           500000u
 #define NGX_HTTP_KV_POLL_TURN      300000u
@@ -117,7 +117,7 @@ ngx_http_kv_poll_handler(ngx_event_t *ev)
 
     kv_store_polling(zone->store, false);
 
-    /* what was done before it was said was reported to nobody */
+    /* what the committer did before that line woke no one */
 
     ngx_http_kv_complete(zone);
 }

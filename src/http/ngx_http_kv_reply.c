@@ -225,7 +225,7 @@ ngx_http_kv_reply_value(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx,
  *   - HTTP/2: the frames of h2c->last_out.  A reset stream takes its frames
  *     from there in an http cleanup, but for the one that is sent in part;
  *     ngx_http_v2_close_stream() keeps the pool until that one is gone.
- *   - HTTP/3 and TLS: nobody, they copy what they take.
+ *   - HTTP/3 and TLS: none, they copy what they take.
  *   - Filters (gzip, sub_filter, postpone, and those of other modules): in
  *     contexts and chains of the pool, and nothing runs them after it.
  *   - Subrequests (addition, SSI, slice, mirror, auth_request) have the pool of

@@ -1,15 +1,16 @@
 
 /*
- * Requests that wait for room in the zone, and those that have to make some.
+ * Requests that wait for memory in the zone, and those that have to give some.
  *
- * Who finds no room waits in a queue of the worker's, which asks the committer
- * for all of them at once: one request for room at a time, so that a full zone
- * costs the committer little however many there are.  Then all are tried again,
- * and what still finds none waits on, for NGX_HTTP_KV_RESERVE_WAIT in all,
- * unless the committer says that there is nothing to wait for.
+ * A request that finds no memory waits in a queue of its worker, which asks the
+ * committer for all of them at once: one operation at a time, so that a full
+ * zone costs the committer little however many requests wait.  Then all are
+ * tried again, and a request that still finds none waits on, for
+ * NGX_HTTP_KV_RESERVE_WAIT in all, unless the committer says that there is
+ * nothing to wait for.
  *
- * The other way round, the committer tells holders of memory to go
- * (kv_evict.h): an upload is answered, a reader's connection cut.
+ * The other way round, the committer evicts holders of memory (kv_evict.h): an
+ * upload is answered, a reader's connection is cut.
  */
 
 
@@ -20,7 +21,7 @@
 #define NGX_HTTP_KV_RESERVE_WAIT    4000000000ull
 #define NGX_HTTP_KV_RESERVE_URGENT  1000000000ull
 
-/* when those who wait are tried again, milliseconds; how many of them */
+/* when requests that wait are tried again, milliseconds; how many of them */
 #define NGX_HTTP_KV_RESERVE_RETRY   10
 #define NGX_HTTP_KV_RESERVE_TRIES   64
 
@@ -99,9 +100,9 @@ ngx_http_kv_reserve_cleanup(void *data)
 
 
 /*
- * Asks for all who wait, if nobody has asked yet: for who needs most, or every
- * other time for the first of them, lest a large request that has to be refused
- * keeps him from being asked for.
+ * Asks for all requests that wait, unless the worker has asked already: for the
+ * one that needs most, or every other time for the first of them, lest a large
+ * one that has to be refused keeps the first from being asked for.
  */
 
 static void
@@ -145,7 +146,7 @@ ngx_http_kv_reserve_ask(ngx_http_kv_zone_t *zone)
         ngx_add_timer(&zone->retry, NGX_HTTP_KV_RESERVE_RETRY);
     }
 
-    /* an operation of nobody's request */
+    /* an operation of no request */
 
     ctx = ngx_calloc(sizeof(ngx_http_kv_ctx_t), zone->log);
 
@@ -212,10 +213,10 @@ ngx_http_kv_reserve_drain(ngx_http_kv_zone_t *zone)
 
 
 /*
- * Tries all who wait once more, but gives up after so many in vain.  There is
- * nothing to wait for if one needs `full` bytes or more (0: there may be): he
- * is refused if it was in vain, and so are others until one gave memory back by
- * that.  A delete is not: its turn will come.
+ * Tries all requests that wait once more, but stops when `tries` of them found
+ * no memory.  With `full`, the committer found that `full` bytes cannot be had:
+ * a request that needs as many is refused, and so are others until one gave
+ * memory back by that.  A delete is not refused: it will find memory.
  */
 
 static void
@@ -339,7 +340,7 @@ ngx_http_kv_evict(ngx_http_kv_zone_t *zone)
 }
 
 
-/* One of the worker's holders of memory that was told to go. */
+/* One of the worker's holders of memory that the committer evicts. */
 
 static ngx_http_kv_ctx_t *
 ngx_http_kv_told(ngx_http_kv_zone_t *zone)

@@ -48,7 +48,7 @@ ngx_http_kv_wait_queue(ngx_http_kv_ctx_t *ctx)
 
     starving = &ctx->zone->starving;
 
-    /* those who come are mostly the youngest */
+    /* requests that come are mostly the youngest */
 
     for (q = ngx_queue_last(starving);
          q != starving

@@ -5,12 +5,12 @@
  * The master makes a table of them before it forks and hands it on over
  * reloads.  A process has the place in it that it has in nginx's own table of
  * processes, which no other living child of the master has.  So what this
- * takes of the descriptors does not grow with stores, or with their slots.
+ * takes of the descriptors does not grow with stores, or with their places.
  *
  * The table only grows, at reloads, and is made large enough for the next one.
- * Workers that were forked before know the part that was there then.  Who has
- * a place behind the end of the first one, or none at all, cannot be sure to be
- * woken by everybody, and also looks by itself.
+ * Workers that were forked before know the part that was there then.  A
+ * worker with a place behind the end of the first table, or with none, cannot
+ * be sure that every process wakes it, and also polls.
  */
 
 
@@ -69,7 +69,7 @@ ngx_http_kv_wakes_create(ngx_http_kv_wakes_t *wakes, ngx_cycle_t *cycle)
 }
 
 
-/* Into memory of this cycle's, and with room for the next reload's workers. */
+/* Into memory of this cycle's, large enough for the next reload's workers. */
 
 static ngx_int_t
 ngx_http_kv_wakes_grow(ngx_http_kv_wakes_t *wakes, ngx_cycle_t *cycle)

@@ -15,8 +15,8 @@
 /* how long accepted writes may take to be answered at exit, milliseconds */
 #define NGX_HTTP_KV_EXIT  5000
 
-/* how often who exits looks without being woken, milliseconds */
-#define NGX_HTTP_KV_EXIT_LOOKS  10
+/* how often a worker that exits polls without being woken, milliseconds */
+#define NGX_HTTP_KV_EXIT_POLLS  10
 
 
 static void ngx_http_kv_part_handler(ngx_event_t *ev);
@@ -82,7 +82,7 @@ ngx_http_kv_enter(ngx_http_kv_zone_t *zone)
 
     if (ngx_http_kv_entered(zone) == NGX_OK) {
 
-        /* whoever had the slot, or the committer's task, may have died */
+        /* the last one here, or one with the committer's task, may be dead */
 
         ngx_http_kv_process_events(zone);
     }
@@ -195,7 +195,7 @@ ngx_http_kv_post_tasks(ngx_http_kv_zone_t *zone, unsigned todo)
         ngx_http_kv_post_commit(zone);
     }
 
-    /* if its end is still to be noticed, that is when we look again */
+    /* if the last task's end is still to be noticed, that is the next time */
 
     if (todo & KV_TODO_BACKGROUND
         && (zone->draining
@@ -410,7 +410,7 @@ ngx_http_kv_drain(ngx_http_kv_zone_t **zone, ngx_uint_t n)
             return;
         }
 
-        (void) poll(&pfd, 1, NGX_HTTP_KV_EXIT_LOOKS);
+        (void) poll(&pfd, 1, NGX_HTTP_KV_EXIT_POLLS);
     }
 }
 

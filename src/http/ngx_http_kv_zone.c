@@ -253,7 +253,7 @@ failed:
 }
 
 
-/* Who is to own the files: the workers' user, if that is not who we are. */
+/* The files belong to the workers' user, if the master is another one. */
 
 static void
 ngx_http_kv_user(ngx_http_kv_zone_t *zone)
@@ -357,9 +357,9 @@ ngx_http_kv_lock_dir(ngx_http_kv_zone_t *zone)
     kv_holder_t  holder;
 
     /*
-     * Whoever has just been told to stop holds it until the log is closed, as
-     * it holds its ports, for which nginx waits, too; and a master that was
-     * killed may have left threads that are still in a sync.
+     * A master that was just told to stop holds it until the log is closed, as
+     * it holds its ports, for which nginx waits, too; and one that was killed
+     * may have left threads that are still in a sync.
      */
 
     for (tries = 0; /* void */ ; tries++) {
