@@ -407,6 +407,19 @@ test_unknown_wakes(void **state)
         assert_int_equal(poll(&pfd, 1, 0), i == 1);
     }
 
+    /* nor does a process show a number that it does not know itself */
+
+    kv_store_wakes(kit.store, fds, 6, 0);
+    kv_store_wakes(other.store, few, 2, 4);
+    (void) other_wait(&other, other_submit(&other, 8, 1, 100));
+
+    while (atomic_load(&kit.store->zone->committer)) {
+        (void) sched_yield();
+    }
+
+    pfd.fd = fds[4];
+    assert_int_equal(poll(&pfd, 1, 0), 0);
+
     kv_store_wakes(kit.store, fds, 6, 0);
     kv_store_wakes(other.store, fds, 6, 5);
     (void) other_wait(&other, other_submit(&other, 9, 1, 100));
