@@ -12,16 +12,15 @@ CFLAGS   := -std=gnu11 -O2 -g -pthread -Wall -Wextra -Werror -Isrc \
             -It/bench $(KV_CFLAGS)
 
 PROGRAMS := $(basename $(notdir $(wildcard t/bench/*.c)))
-# The sources' list is in config.
-SOURCES  := $(shell sed -n 's,^ *\(.*\.c\)$$,\1,p' config)
-CORE     := $(filter $(foreach r,base disk memory store,src/$(r)/%),$(SOURCES))
+
+OBJ      := $(DIR)/obj
+
+include scripts/common.mk
+
 OBJECTS  := $(patsubst %.c,$(DIR)/obj/%.o,$(notdir $(CORE)))
 PARTS    := clears commits lookups memory options recovery store stream
 
-vpath %.c $(sort $(dir $(CORE))) t/bench t/bench/core
-
-.PHONY: all
-.SECONDARY:
+vpath %.c t/bench t/bench/core
 
 all: $(addprefix $(DIR)/,$(PROGRAMS))
 
@@ -30,19 +29,3 @@ $(DIR)/core: $(addprefix $(DIR)/obj/,$(addsuffix .o,$(PARTS)))
 $(DIR)/%: $(DIR)/obj/%.o $(OBJECTS)
 	$(CC) $(CFLAGS) -o $@.new $^
 	mv $@.new $@
-
-$(DIR)/obj/%.o: %.c $(DIR)/obj/flags
-	$(CC) $(CFLAGS) -MMD -MP -MF $(@:.o=.d) -MT $@ \
-	    -c -o $@.new $<
-	mv $@.new $@
-
-# Objects made with other flags, or by another compiler, are of no use; nor are
-# those that are cut off, which is why each gets its name last.
-$(DIR)/obj/flags: FORCE
-	@mkdir -p $(DIR)/obj
-	@echo '$(CFLAGS)' "`$(CC) --version | head -n 1`" > $@.new
-	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
-
-.PHONY: FORCE
-
--include $(wildcard $(DIR)/obj/*.d)

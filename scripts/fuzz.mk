@@ -30,16 +30,14 @@ NGX      := $(shell sed -n '/^ALL_INCS/,/[^\\]$$/{ s/^.*-I *//; s/ *\\$$//; \
               s,^[^/],$(NGINX)/&,; s/^/-isystem /; p }' \
               $(NGINX)/objs/Makefile)
 
-# The sources' list is in config.
-SOURCES  := $(shell sed -n 's,^ *\(.*\.c\)$$,\1,p' config)
-CORE     := $(filter $(foreach r,base disk memory store,src/$(r)/%),$(SOURCES))
+OBJ      := $(DIR)
+
+include scripts/common.mk
+
 HELPERS  := t/unit/ram.c t/fuzz/fuzz.c
 SHARED   := $(patsubst %.c,$(DIR)/%.o,$(notdir $(CORE) $(HELPERS)))
 
-vpath %.c $(sort $(dir $(CORE))) src/http t/unit t/fuzz
-
-.PHONY: all
-.SECONDARY:
+vpath %.c src/http t/unit t/fuzz
 
 WARNINGS := -O -W -Wall -Wextra -Wpointer-arith -Wconditional-uninitialized \
             -Wno-unused-parameter -Werror
@@ -66,25 +64,10 @@ $(DIR)/ngx.o $(DIR)/ngx_http_%.o $(DIR)/fuzz_http_%.o: INCLUDES = $(NGX)
 # A checksum has no branch worth finding, and most of the time goes there.
 $(DIR)/kv_crc32c.o: COVERAGE = -O2
 
-$(DIR)/%.o: %.c $(DIR)/flags
-	$(CC) $(CFLAGS) $(INCLUDES) $(COVERAGE) -MMD -MP -MF $(@:.o=.d) -MT $@ \
-	    -c -o $@.new $<
-	mv $@.new $@
-
 $(DIR)/warnings/%.o: %.c $(DIR)/flags
 	@mkdir -p $(@D)
 	$(CC) $(WARNINGS) -Isrc $(NGX) $(KV_CFLAGS) -MMD -MP -MF $(@:.o=.d) -MT $@ \
 	    -c -o $@.new $<
 	mv $@.new $@
 
-# Objects made with other flags, or by another compiler, are of no use; nor are
-# those that are cut off, which is why each gets its name last.
-$(DIR)/flags: FORCE
-	@mkdir -p $(DIR)
-	@echo '$(CFLAGS) $(NGX)' "`$(CC) --version | head -n 1`" > $@.new
-	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
-
-.PHONY: FORCE
-
--include $(wildcard $(DIR)/*.d $(DIR)/warnings/*.d \
-          $(DIR)/warnings/src/*/*.d)
+-include $(wildcard $(DIR)/warnings/*.d $(DIR)/warnings/src/*/*.d)

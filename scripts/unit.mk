@@ -16,21 +16,19 @@ CFLAGS   := -std=gnu11 -O1 -g -fno-omit-frame-pointer -pthread \
             -DKV_POISON $(if $(SANITIZE),-fsanitize=$(SANITIZE) \
             -fno-sanitize-recover=all) $(KV_CFLAGS)
 
-# The sources' list is in config.
-SOURCES  := $(shell sed -n 's,^ *\(.*\.c\)$$,\1,p' config)
-CORE     := $(filter $(foreach r,base disk memory store,src/$(r)/%),$(SOURCES))
+OBJ      := $(DIR)
+
+include scripts/common.mk
+
 HELPERS  := $(filter-out t/unit/test_%,$(wildcard t/unit/*.c))
 SHARED   := $(patsubst %.c,$(DIR)/%.o,$(notdir $(CORE) $(HELPERS)))
 
-vpath %.c $(sort $(dir $(CORE))) t/unit
-
-.PHONY: all
-.SECONDARY:
+vpath %.c t/unit
 
 all: $(addprefix $(DIR)/,$(TESTS))
 
 $(DIR)/test_%: $(DIR)/test_%.o $(DIR)/shared.a
-	$(CC) $(CFLAGS) -o $@.new $^ -lcmocka $(KV_LDFLAGS)
+	$(CC) $(CFLAGS) -o $@.new $^ -lcmocka $(WRAP) $(KV_LDFLAGS)
 	mv $@.new $@
 
 $(DIR)/shared.a: $(SHARED)
@@ -39,21 +37,5 @@ $(DIR)/shared.a: $(SHARED)
 	mv $@.new $@
 
 # Its allocations fail to order.
-$(DIR)/test_allocations: KV_LDFLAGS += -Wl,--wrap=kv_heap_alloc,$\
+$(DIR)/test_allocations: WRAP = -Wl,--wrap=kv_heap_alloc,$\
     --wrap=kv_heap_alloc_leave,--wrap=malloc,--wrap=calloc,--wrap=realloc
-
-$(DIR)/%.o: %.c $(DIR)/flags
-	$(CC) $(CFLAGS) -MMD -MP -MF $(@:.o=.d) -MT $@ \
-	    -c -o $@.new $<
-	mv $@.new $@
-
-# Objects made with other flags, or by another compiler, are of no use; nor are
-# those that are cut off, which is why each gets its name last.
-$(DIR)/flags: FORCE
-	@mkdir -p $(DIR)
-	@echo '$(CFLAGS)' "`$(CC) --version | head -n 1`" > $@.new
-	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
-
-.PHONY: FORCE
-
--include $(wildcard $(DIR)/*.d)

@@ -564,5 +564,7 @@ main(void)
         cmocka_unit_test(test_compaction)
     };
 
+    cmocka_set_test_filter(getenv("KIT_TEST"));
+
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,27 @@
+# What unit.mk, fuzz.mk and bench.mk have in common. They include it when they
+# have set CFLAGS, and OBJ, the folder of the objects.
+
+.DEFAULT_GOAL := all
+
+# The sources' list is in config.
+SOURCES  := $(shell sed -n 's,^ *\(.*\.c\)$$,\1,p' config)
+CORE     := $(filter $(foreach r,base disk memory store,src/$(r)/%),$(SOURCES))
+
+vpath %.c $(sort $(dir $(CORE)))
+
+.PHONY: all FORCE
+.SECONDARY:
+
+$(OBJ)/%.o: %.c $(OBJ)/flags
+	$(CC) $(CFLAGS) $(INCLUDES) $(COVERAGE) -MMD -MP -MF $(@:.o=.d) -MT $@ \
+	    -c -o $@.new $<
+	mv $@.new $@
+
+# Objects made with other flags, or by another compiler, are of no use; nor are
+# those that are cut off, which is why each gets its name last.
+$(OBJ)/flags: FORCE
+	@mkdir -p $(OBJ)
+	@echo '$(CFLAGS) $(NGX)' "`$(CC) --version | head -n 1`" > $@.new
+	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
+
+-include $(wildcard $(OBJ)/*.d)
