@@ -31,7 +31,7 @@ typedef struct {
     uint64_t           number;          /* of that block */
     uint64_t           records;         /* delivered */
     unsigned char     *buf;
-    size_t             room;            /* bytes of `buf` */
+    size_t             max;             /* bytes that `buf` has */
     kv_err_t          *err;
 } kv_snapshot_reader_t;
 
@@ -39,6 +39,8 @@ typedef struct {
 static kv_rc_t kv_snapshot_read_header(kv_snapshot_reader_t *r);
 static kv_rc_t kv_snapshot_read_block(kv_snapshot_reader_t *r,
     kv_block_header_t *h);
+static kv_rc_t kv_snapshot_reserve(kv_snapshot_reader_t *r, uint32_t len,
+    uint64_t left);
 static kv_rc_t kv_snapshot_deliver(kv_snapshot_reader_t *r,
     const kv_block_header_t *h, kv_record_pt cb, void *ctx);
 static kv_rc_t kv_snapshot_read_footer(kv_snapshot_reader_t *r,
@@ -175,11 +177,9 @@ kv_snapshot_read_header(kv_snapshot_reader_t *r)
 static kv_rc_t
 kv_snapshot_read_block(kv_snapshot_reader_t *r, kv_block_header_t *h)
 {
-    void      *p;
-    size_t     room;
-    kv_rc_t    rc;
-    uint32_t   crc;
-    uint64_t   left;
+    kv_rc_t   rc;
+    uint32_t  crc;
+    uint64_t  left;
 
     left = r->size - r->offset;
 
@@ -204,26 +204,13 @@ kv_snapshot_read_block(kv_snapshot_reader_t *r, kv_block_header_t *h)
                                    " wrong");
     }
 
-    if (h->len > r->room) {
-        room = kv_min(kv_max((uint64_t) h->len, KV_BLOCK_SIZE), left);
+    rc = kv_snapshot_reserve(r, h->len, left);
 
-        free(r->buf);
-        r->room = 0;
-        r->buf = malloc(room);
-
-        if (r->buf == NULL) {
-            kv_err_set(r->err, "\"%s\" at offset %llu: no memory for a block"
-                       " of %u bytes", r->name,
-                       (unsigned long long) r->offset, h->len);
-            return KV_ERROR;
-        }
-
-        r->room = room;
+    if (rc == KV_OK) {
+        rc = kv_snapshot_get(r, r->buf, h->len,
+                             r->offset + sizeof(kv_block_header_t));
     }
 
-    p = r->buf;
-
-    rc = kv_snapshot_get(r, p, h->len, r->offset + sizeof(kv_block_header_t));
     if (rc != KV_OK) {
         return rc;
     }
@@ -231,7 +218,7 @@ kv_snapshot_read_block(kv_snapshot_reader_t *r, kv_block_header_t *h)
     crc = kv_crc32c(0, &r->salt, sizeof(r->salt));
     crc = kv_crc32c(crc, (unsigned char *) h + 8,
                     sizeof(kv_block_header_t) - 8);
-    crc = kv_crc32c(crc, p, h->len);
+    crc = kv_crc32c(crc, r->buf, h->len);
 
     if (crc != h->crc) {
         return kv_snapshot_damaged(r, r->offset, "the block's checksum is"
@@ -242,6 +229,39 @@ kv_snapshot_read_block(kv_snapshot_reader_t *r, kv_block_header_t *h)
         return kv_snapshot_damaged(r, r->offset, "the block is not the one"
                                    " that belongs here");
     }
+
+    return KV_OK;
+}
+
+
+/*
+ * A buffer for the `len` bytes of a block, of the `left` bytes of the file from
+ * there on.
+ */
+
+static kv_rc_t
+kv_snapshot_reserve(kv_snapshot_reader_t *r, uint32_t len, uint64_t left)
+{
+    size_t  max;
+
+    if (len <= r->max) {
+        return KV_OK;
+    }
+
+    max = kv_min(kv_max((uint64_t) len, KV_BLOCK_SIZE), left);
+
+    free(r->buf);
+    r->max = 0;
+    r->buf = malloc(max);
+
+    if (r->buf == NULL) {
+        kv_err_set(r->err, "\"%s\" at offset %llu: no memory for a block"
+                   " of %u bytes", r->name, (unsigned long long) r->offset,
+                   len);
+        return KV_ERROR;
+    }
+
+    r->max = max;
 
     return KV_OK;
 }

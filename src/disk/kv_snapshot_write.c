@@ -50,6 +50,8 @@ struct kv_snapshot_writer_s {
 };
 
 
+static kv_rc_t kv_snapshot_write_header(kv_snapshot_writer_t *w,
+    const uint64_t seed[2], kv_err_t *err);
 static kv_rc_t kv_snapshot_not_alone(kv_snapshot_writer_t *w, kv_err_t *err);
 static kv_rc_t kv_snapshot_create(kv_snapshot_writer_t *w, kv_err_t *err);
 static kv_rc_t kv_snapshot_write(kv_snapshot_writer_t *w, struct iovec *iov,
@@ -65,8 +67,6 @@ kv_snapshot_begin(kv_io_t *io, int dirfd, uint64_t lsn,
     const uint64_t seed[2], kv_snapshot_writer_t **wp, kv_err_t *err)
 {
     kv_rc_t                rc;
-    struct iovec           iov;
-    kv_snapshot_header_t   h;
     kv_snapshot_writer_t  *w;
 
     w = calloc(1, sizeof(kv_snapshot_writer_t));
@@ -96,20 +96,40 @@ kv_snapshot_begin(kv_io_t *io, int dirfd, uint64_t lsn,
     }
 
     rc = kv_snapshot_not_alone(w, err);
-    if (rc != KV_OK) {
-        goto failed;
+
+    if (rc == KV_OK) {
+        rc = kv_snapshot_create(w, err);
     }
 
-    rc = kv_snapshot_create(w, err);
-    if (rc != KV_OK) {
-        goto failed;
+    if (rc == KV_OK) {
+        rc = kv_snapshot_write_header(w, seed, err);
     }
+
+    if (rc == KV_OK) {
+        *wp = w;
+        return KV_OK;
+    }
+
+failed:
+
+    kv_snapshot_abort(w);
+
+    return rc;
+}
+
+
+static kv_rc_t
+kv_snapshot_write_header(kv_snapshot_writer_t *w, const uint64_t seed[2],
+    kv_err_t *err)
+{
+    struct iovec          iov;
+    kv_snapshot_header_t  h;
 
     memset(&h, 0, sizeof(h));
 
     memcpy(h.magic, KV_SNAPSHOT_MAGIC, sizeof(h.magic));
     h.version = KV_FORMAT_VERSION;
-    h.lsn = lsn;
+    h.lsn = w->lsn;
     h.salt = w->salt;
     memcpy(h.seed, seed, sizeof(h.seed));
     h.crc = kv_crc32c(0, &h, sizeof(h));
@@ -117,20 +137,7 @@ kv_snapshot_begin(kv_io_t *io, int dirfd, uint64_t lsn,
     iov.iov_base = &h;
     iov.iov_len = sizeof(h);
 
-    rc = kv_snapshot_write(w, &iov, 1, err);
-    if (rc != KV_OK) {
-        goto failed;
-    }
-
-    *wp = w;
-
-    return KV_OK;
-
-failed:
-
-    kv_snapshot_abort(w);
-
-    return rc;
+    return kv_snapshot_write(w, &iov, 1, err);
 }
 
 

@@ -16,13 +16,12 @@
 kv_rc_t
 kv_wal_open_again(kv_wal_t *wal, kv_err_t *err)
 {
-    bool                stays;
-    char                name[KV_NAME_MAX];
-    size_t              i, n;
-    kv_rc_t             rc;
-    kv_wal_name_t      *names;
-    kv_wal_state_t     *state;
-    kv_wal_position_t   to;
+    bool             stays;
+    char             name[KV_NAME_MAX];
+    size_t           i, n;
+    kv_rc_t          rc;
+    kv_wal_name_t   *names;
+    kv_wal_state_t  *state;
 
     state = wal->state;
     stays = false;
@@ -56,13 +55,7 @@ kv_wal_open_again(kv_wal_t *wal, kv_err_t *err)
     }
 
     if (stays) {
-        to.segment_lsn = state->segment_lsn;
-        to.segment_salt = state->segment_salt;
-        to.segment_size = state->segment_size;
-        to.offset = state->segment_size;
-        to.next_lsn = state->next_lsn;
-
-        kv_wal_move(state, &to);
+        kv_wal_seal(state);
     }
 
     atomic_store(&state->closed, 0);

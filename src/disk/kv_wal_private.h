@@ -108,6 +108,9 @@ kv_rc_t kv_wal_take_spare(kv_wal_t *wal, const char *tmp, int *fd);
 /* Moves the state to *to as one step, whenever the process may be killed. */
 void kv_wal_move(kv_wal_state_t *state, const kv_wal_position_t *to);
 
+/* Closes the current segment to batches: the next one goes to a new one. */
+void kv_wal_seal(kv_wal_state_t *state);
+
 /* Finishes a move that a dead process began. */
 void kv_wal_settle(kv_wal_state_t *state);
 

@@ -14,6 +14,11 @@
 
 
 static kv_rc_t kv_wal_read_overlap(kv_wal_reader_t *r);
+static kv_rc_t kv_wal_judge_header(kv_wal_reader_t *r,
+    const kv_segment_header_t *h, uint64_t size);
+static kv_rc_t kv_wal_read_last(kv_wal_reader_t *r, uint64_t limit);
+static size_t kv_wal_find_batch(const kv_wal_reader_t *r, const uint8_t *p,
+    size_t n);
 static kv_rc_t kv_wal_batch(kv_wal_reader_t *r, uint64_t offset,
     kv_batch_header_t *h, const uint8_t **records);
 static kv_rc_t kv_wal_deliver(kv_wal_reader_t *r, const kv_batch_header_t *h,
@@ -23,6 +28,7 @@ static kv_rc_t kv_wal_deliver(kv_wal_reader_t *r, const kv_batch_header_t *h,
 kv_rc_t
 kv_wal_read_header(kv_wal_reader_t *r, uint64_t lsn)
 {
+    kv_rc_t              rc;
     uint8_t              buf[KV_SEGMENT_HEADER];
     uint64_t             size;
     kv_segment_header_t  h;
@@ -51,39 +57,10 @@ kv_wal_read_header(kv_wal_reader_t *r, uint64_t lsn)
                               "the segment's header does not check out");
     }
 
-    if (h.version != KV_FORMAT_VERSION) {
-        kv_err_set(r->err, "%s: offset %zu: format version %" PRIu32 ", of "
-                   "which this module knows nothing (its own is %u); use the "
-                   "version of the module that wrote it, or another "
-                   "directory", r->name,
-                   offsetof(kv_segment_header_t, version), h.version,
-                   KV_FORMAT_VERSION);
-        return KV_DAMAGED;
-    }
+    rc = kv_wal_judge_header(r, &h, size);
 
-    if (h.first_lsn != lsn) {
-        return kv_wal_damaged(r, offsetof(kv_segment_header_t, first_lsn),
-                              lsn, "the segment is misnamed, its first LSN is "
-                              "%" PRIu64, h.first_lsn);
-    }
-
-    /* whoever puts files there must not keep the start reading for days */
-
-    if (h.size > KV_SEGMENT_MAX) {
-        return kv_wal_damaged(r, offsetof(kv_segment_header_t, size), lsn,
-                              "no segment has %" PRIu64 " bytes", h.size);
-    }
-
-    if (size < KV_SEGMENT_HEADER) {
-        return kv_wal_damaged(r, size, lsn, "the file ends here, but its "
-                              "header says %" PRIu64, h.size);
-    }
-
-    if (size > h.size) {
-        kv_wal_warn(r, "%s: offset %" PRIu64 ": the segment ends here, but "
-                    "the file goes on for %" PRIu64 " bytes, which the log "
-                    "did not write: they are ignored",
-                    r->name, h.size, size - h.size);
+    if (rc != KV_OK) {
+        return rc;
     }
 
     r->segment_size = h.size;
@@ -92,6 +69,51 @@ kv_wal_read_header(kv_wal_reader_t *r, uint64_t lsn)
     r->offset = KV_SEGMENT_HEADER;
     r->doubtful = KV_SEGMENT_HEADER;
     r->marked = false;
+
+    return KV_OK;
+}
+
+
+/* What a good header says, of a segment whose file has `size` bytes. */
+
+static kv_rc_t
+kv_wal_judge_header(kv_wal_reader_t *r, const kv_segment_header_t *h,
+    uint64_t size)
+{
+    if (h->version != KV_FORMAT_VERSION) {
+        kv_err_set(r->err, "%s: offset %zu: format version %" PRIu32 ", of "
+                   "which this module knows nothing (its own is %u); use the "
+                   "version of the module that wrote it, or another "
+                   "directory", r->name,
+                   offsetof(kv_segment_header_t, version), h->version,
+                   KV_FORMAT_VERSION);
+        return KV_DAMAGED;
+    }
+
+    if (h->first_lsn != r->lsn) {
+        return kv_wal_damaged(r, offsetof(kv_segment_header_t, first_lsn),
+                              r->lsn, "the segment is misnamed, its first LSN "
+                              "is %" PRIu64, h->first_lsn);
+    }
+
+    /* a file that was put there must not keep the start reading for days */
+
+    if (h->size > KV_SEGMENT_MAX) {
+        return kv_wal_damaged(r, offsetof(kv_segment_header_t, size), r->lsn,
+                              "no segment has %" PRIu64 " bytes", h->size);
+    }
+
+    if (size < KV_SEGMENT_HEADER) {
+        return kv_wal_damaged(r, size, r->lsn, "the file ends here, but its "
+                              "header says %" PRIu64, h->size);
+    }
+
+    if (size > h->size) {
+        kv_wal_warn(r, "%s: offset %" PRIu64 ": the segment ends here, but "
+                    "the file goes on for %" PRIu64 " bytes, which the log "
+                    "did not write: they are ignored",
+                    r->name, h->size, size - h->size);
+    }
 
     return KV_OK;
 }
@@ -147,10 +169,15 @@ kv_wal_read_segment(kv_wal_reader_t *r, uint64_t limit)
         r->offset += sizeof(h) + h.len;
     }
 
-    if (limit == UINT64_MAX) {
-        return KV_OK;
-    }
+    return limit == UINT64_MAX ? KV_OK : kv_wal_read_last(r, limit);
+}
 
+
+/* The last batch was read of a segment that others follow. */
+
+static kv_rc_t
+kv_wal_read_last(kv_wal_reader_t *r, uint64_t limit)
+{
     if (r->expected != limit && r->size < r->segment_size) {
         return kv_wal_cut_short(r);
     }
@@ -226,8 +253,7 @@ kv_wal_scan(kv_wal_reader_t *r)
 {
     size_t              i, n;
     kv_rc_t             rc;
-    uint64_t            offset, salt;
-    uint32_t            magic;
+    uint64_t            offset;
     const uint8_t      *p;
     kv_batch_header_t   h;
 
@@ -253,22 +279,7 @@ kv_wal_scan(kv_wal_reader_t *r)
         }
 
         n = r->len - (size_t) (offset - r->start) - sizeof(h);
-
-        for (i = 0; i <= n; i += 8) {
-
-            memcpy(&magic, p + i, sizeof(magic));
-
-            if (kv_likely(magic != KV_BATCH_MAGIC)) {
-                continue;
-            }
-
-            memcpy(&salt, p + i + offsetof(kv_batch_header_t, salt),
-                   sizeof(salt));
-
-            if (salt == r->salt) {
-                break;
-            }
-        }
+        i = kv_wal_find_batch(r, p, n);
 
         offset += i;
 
@@ -299,6 +310,37 @@ kv_wal_scan(kv_wal_reader_t *r)
     }
 
     return KV_OK;
+}
+
+
+/*
+ * The first of the offsets 0 to `n` from `p` where the header of a batch may
+ * lie, as far as magic and salt tell; above `n`, if there is none.
+ */
+
+static size_t
+kv_wal_find_batch(const kv_wal_reader_t *r, const uint8_t *p, size_t n)
+{
+    size_t    i;
+    uint32_t  magic;
+    uint64_t  salt;
+
+    for (i = 0; i <= n; i += 8) {
+
+        memcpy(&magic, p + i, sizeof(magic));
+
+        if (kv_likely(magic != KV_BATCH_MAGIC)) {
+            continue;
+        }
+
+        memcpy(&salt, p + i + offsetof(kv_batch_header_t, salt), sizeof(salt));
+
+        if (salt == r->salt) {
+            break;
+        }
+    }
+
+    return i;
 }
 
 

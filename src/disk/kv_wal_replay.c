@@ -23,6 +23,10 @@ static kv_rc_t kv_wal_read_end(kv_wal_reader_t *r);
 static kv_rc_t kv_wal_read_short(kv_wal_reader_t *r);
 static kv_rc_t kv_wal_read_done(kv_wal_reader_t *r, const kv_wal_name_t *names,
     size_t n);
+static void kv_wal_delete_unfinished(kv_wal_t *wal, const kv_wal_name_t *names,
+    size_t n);
+static uint32_t kv_wal_count(const kv_wal_name_t *names, size_t n,
+    kv_wal_file_t kind);
 static kv_rc_t kv_wal_rewrite(kv_wal_reader_t *r);
 
 
@@ -288,12 +292,9 @@ kv_wal_read_short(kv_wal_reader_t *r)
 static kv_rc_t
 kv_wal_read_done(kv_wal_reader_t *r, const kv_wal_name_t *names, size_t n)
 {
-    char               name[KV_NAME_MAX];
-    size_t             i;
-    kv_rc_t            rc;
     bool               full;
-    uint32_t           closed;
-    uint64_t           segments, known;
+    kv_rc_t            rc;
+    uint64_t           known;
     kv_wal_t          *wal;
     kv_wal_position_t  to;
 
@@ -320,31 +321,7 @@ kv_wal_read_done(kv_wal_reader_t *r, const kv_wal_name_t *names, size_t n)
         to.offset = r->behind ? r->segment_size : r->offset;
     }
 
-    segments = 0;
-    closed = 0;
-
-    for (i = 0; i < n; i++) {
-        switch (names[i].kind) {
-
-        case KV_WAL_SEGMENT:
-            segments++;
-            break;
-
-        case KV_WAL_CLOSED:
-            closed = 1;
-            break;
-
-        case KV_WAL_SEGMENT_TMP:
-        case KV_WAL_SPARE_TMP:
-            (void) wal->io->unlink(wal->io, wal->dirfd,
-                                   kv_wal_name(name, names[i].kind,
-                                               names[i].number));
-            break;
-
-        default:
-            break;
-        }
-    }
+    kv_wal_delete_unfinished(wal, names, n);
 
     if (kv_io_sync_dir(wal->io, wal->dirfd) != KV_OK) {
         kv_err_set(r->err, "the data directory cannot be synced: %s; see to "
@@ -357,8 +334,8 @@ kv_wal_read_done(kv_wal_reader_t *r, const kv_wal_name_t *names, size_t n)
     kv_wal_move(wal->state, &to);
 
     wal->state->durable_lsn = r->expected - 1;
-    wal->state->segments = segments;
-    wal->state->closed = closed;
+    wal->state->segments = kv_wal_count(names, n, KV_WAL_SEGMENT);
+    wal->state->closed = kv_wal_count(names, n, KV_WAL_CLOSED) > 0;
     wal->state->rewrite_end = 0;
 
     known = kv_max(r->durable, r->from->after);
@@ -370,6 +347,40 @@ kv_wal_read_done(kv_wal_reader_t *r, const kv_wal_name_t *names, size_t n)
     }
 
     return KV_OK;
+}
+
+
+static void
+kv_wal_delete_unfinished(kv_wal_t *wal, const kv_wal_name_t *names, size_t n)
+{
+    char    name[KV_NAME_MAX];
+    size_t  i;
+
+    for (i = 0; i < n; i++) {
+
+        if (names[i].kind == KV_WAL_SEGMENT_TMP
+            || names[i].kind == KV_WAL_SPARE_TMP)
+        {
+            (void) kv_wal_name(name, names[i].kind, names[i].number);
+            (void) wal->io->unlink(wal->io, wal->dirfd, name);
+        }
+    }
+}
+
+
+static uint32_t
+kv_wal_count(const kv_wal_name_t *names, size_t n, kv_wal_file_t kind)
+{
+    size_t    i;
+    uint32_t  count;
+
+    count = 0;
+
+    for (i = 0; i < n; i++) {
+        count += names[i].kind == kind;
+    }
+
+    return count;
 }
 
 

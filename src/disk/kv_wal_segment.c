@@ -23,6 +23,8 @@
 
 static kv_rc_t kv_wal_rewrite_tail(kv_wal_t *wal, kv_err_t *err);
 static void kv_wal_use(kv_wal_t *wal, int fd, uint64_t lsn, uint64_t salt);
+static kv_rc_t kv_wal_begin_segment(kv_wal_t *wal, int fd, const char *tmp,
+    const char *name);
 static kv_rc_t kv_wal_new_file(kv_wal_t *wal, char *tmp, int *fd);
 static kv_rc_t kv_wal_new_header(kv_wal_t *wal, int fd, kv_wal_position_t *to);
 
@@ -241,14 +243,10 @@ kv_wal_there(kv_wal_t *wal, kv_err_t *err)
 kv_rc_t
 kv_wal_next_segment(kv_wal_t *wal, kv_err_t *err)
 {
-    int                fd, saved;
-    char               tmp[KV_NAME_MAX], name[KV_NAME_MAX];
-    bool               more;
-    kv_rc_t            rc;
-    kv_wal_state_t    *state;
-    kv_wal_position_t  to, closed;
-
-    state = wal->state;
+    int       fd;
+    char      tmp[KV_NAME_MAX], name[KV_NAME_MAX];
+    kv_rc_t   rc;
+    uint64_t  lsn;
 
     rc = kv_wal_sync(wal, err);
 
@@ -256,37 +254,65 @@ kv_wal_next_segment(kv_wal_t *wal, kv_err_t *err)
         return rc;
     }
 
-    (void) kv_wal_name(tmp, KV_WAL_SEGMENT_TMP, state->next_lsn);
-    (void) kv_wal_name(name, KV_WAL_SEGMENT, state->next_lsn);
+    lsn = wal->state->next_lsn;
+
+    (void) kv_wal_name(tmp, KV_WAL_SEGMENT_TMP, lsn);
+    (void) kv_wal_name(name, KV_WAL_SEGMENT, lsn);
 
     rc = kv_wal_new_file(wal, tmp, &fd);
 
-    if (rc != KV_OK) {
-        goto failed;
+    if (rc == KV_OK) {
+        rc = kv_wal_begin_segment(wal, fd, tmp, name);
     }
+
+    if (rc != KV_OK) {
+        kv_err_set(err, "%s: the new segment cannot be made: %s; %s", name,
+                   strerror(errno), kv_wal_advice(rc));
+    }
+
+    return rc;
+}
+
+
+/*
+ * Makes the file `tmp`, open as `fd`, the current segment `name`.  On failure
+ * the file is closed and, but for a name that was not synced, gone; errno is
+ * set.
+ */
+
+static kv_rc_t
+kv_wal_begin_segment(kv_wal_t *wal, int fd, const char *tmp, const char *name)
+{
+    int                saved;
+    bool               more;
+    kv_rc_t            rc;
+    kv_wal_state_t    *state;
+    kv_wal_position_t  to;
+
+    state = wal->state;
 
     rc = kv_wal_new_header(wal, fd, &to);
 
-    if (rc != KV_OK) {
-        goto half_made;
+    if (rc == KV_OK) {
+        kv_wal_seal(state);
+
+        if (wal->io->rename(wal->io, wal->dirfd, tmp, name) == -1) {
+            rc = kv_wal_rc();
+        }
     }
 
-    closed.segment_lsn = state->segment_lsn;
-    closed.segment_salt = state->segment_salt;
-    closed.segment_size = state->segment_size;
-    closed.offset = state->segment_size;
-    closed.next_lsn = state->next_lsn;
+    if (rc != KV_OK) {
+        saved = errno;
+        (void) wal->io->close(wal->io, fd);
+        (void) wal->io->unlink(wal->io, wal->dirfd, tmp);
+        errno = saved;
 
-    kv_wal_move(state, &closed);
-
-    if (wal->io->rename(wal->io, wal->dirfd, tmp, name) == -1) {
-        rc = kv_wal_rc();
-        goto half_made;
+        return rc;
     }
 
     more = state->segment_size == 0 || state->segment_lsn != to.segment_lsn;
 
-    /* nobody believes in the name yet: the next try makes it anew */
+    /* no batch is in it yet: the next try makes the name anew */
 
     if (kv_io_sync_dir(wal->io, wal->dirfd) != KV_OK) {
         rc = kv_wal_rc();
@@ -298,7 +324,8 @@ kv_wal_next_segment(kv_wal_t *wal, kv_err_t *err)
         }
 
         errno = saved;
-        goto failed;
+
+        return rc;
     }
 
     kv_wal_move(state, &to);
@@ -311,20 +338,6 @@ kv_wal_next_segment(kv_wal_t *wal, kv_err_t *err)
     kv_wal_use(wal, fd, to.segment_lsn, to.segment_salt);
 
     return KV_OK;
-
-half_made:
-
-    saved = errno;
-    (void) wal->io->close(wal->io, fd);
-    (void) wal->io->unlink(wal->io, wal->dirfd, tmp);
-    errno = saved;
-
-failed:
-
-    kv_err_set(err, "%s: the new segment cannot be made: %s; %s", name,
-               strerror(errno), kv_wal_advice(rc));
-
-    return rc;
 }
 
 
@@ -406,6 +419,21 @@ kv_wal_new_header(kv_wal_t *wal, int fd, kv_wal_position_t *to)
     to->next_lsn = h.first_lsn;
 
     return KV_OK;
+}
+
+
+void
+kv_wal_seal(kv_wal_state_t *state)
+{
+    kv_wal_position_t  to;
+
+    to.segment_lsn = state->segment_lsn;
+    to.segment_salt = state->segment_salt;
+    to.segment_size = state->segment_size;
+    to.offset = state->segment_size;
+    to.next_lsn = state->next_lsn;
+
+    kv_wal_move(state, &to);
 }
 
 

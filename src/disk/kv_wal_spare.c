@@ -17,7 +17,15 @@
 #include "disk/kv_wal_private.h"
 
 
+static kv_rc_t kv_wal_find_spare(kv_wal_t *wal, const kv_wal_name_t *names,
+    size_t n, uint64_t *number);
+static kv_rc_t kv_wal_make_spare(kv_wal_t *wal, uint64_t number,
+    volatile sig_atomic_t *cancel);
+static bool kv_wal_below(const kv_wal_name_t *name, uint64_t lsn,
+    uint64_t current_lsn);
 static bool kv_wal_recycle(kv_wal_t *wal, uint64_t lsn, uint64_t n);
+static kv_rc_t kv_wal_delete(kv_wal_t *wal, uint64_t lsn,
+    const kv_io_hurry_t *hurry, kv_err_t *err);
 static int kv_wal_usable(kv_wal_t *wal, const char *name);
 static int kv_wal_fits(kv_wal_t *wal, int fd);
 static uint64_t kv_wal_free_spare(const kv_wal_name_t *names, size_t n,
@@ -27,12 +35,9 @@ static uint64_t kv_wal_free_spare(const kv_wal_name_t *names, size_t n,
 kv_rc_t
 kv_wal_prepare(kv_wal_t *wal, volatile sig_atomic_t *cancel)
 {
-    int             fd;
-    char            tmp[KV_NAME_MAX], name[KV_NAME_MAX];
-    size_t          i, n;
+    size_t          n;
     kv_rc_t         rc;
     uint64_t        number;
-    unsigned        spares;
     kv_wal_name_t  *names;
 
     rc = kv_wal_list(wal, &names, &n);
@@ -41,7 +46,28 @@ kv_wal_prepare(kv_wal_t *wal, volatile sig_atomic_t *cancel)
         return rc;
     }
 
-    number = kv_wal_free_spare(names, n, &spares);
+    rc = kv_wal_find_spare(wal, names, n, &number);
+
+    free(names);
+
+    return rc == KV_OK ? KV_DECLINED : kv_wal_make_spare(wal, number, cancel);
+}
+
+
+/*
+ * KV_OK if there is a spare that can be used, else KV_NOT_FOUND and *number for
+ * a new one; what cannot be used, or is not finished, is deleted.
+ */
+
+static kv_rc_t
+kv_wal_find_spare(kv_wal_t *wal, const kv_wal_name_t *names, size_t n,
+    uint64_t *number)
+{
+    char      name[KV_NAME_MAX];
+    size_t    i;
+    unsigned  spares;
+
+    *number = kv_wal_free_spare(names, n, &spares);
 
     for (i = 0; i < n; i++) {
 
@@ -54,7 +80,7 @@ kv_wal_prepare(kv_wal_t *wal, volatile sig_atomic_t *cancel)
             && wal->io->unlink(wal->io, wal->dirfd, name) == -1
             && errno != ENOENT)
         {
-            number = kv_max(number, names[i].number + 1);
+            *number = kv_max(*number, names[i].number + 1);
         }
 
         if (names[i].kind != KV_WAL_SPARE) {
@@ -64,8 +90,7 @@ kv_wal_prepare(kv_wal_t *wal, volatile sig_atomic_t *cancel)
         switch (kv_wal_usable(wal, name)) {
 
         case 1:
-            free(names);
-            return KV_DECLINED;
+            return KV_OK;
 
         case 0:
             (void) wal->io->unlink(wal->io, wal->dirfd, name);
@@ -73,7 +98,17 @@ kv_wal_prepare(kv_wal_t *wal, volatile sig_atomic_t *cancel)
         }
     }
 
-    free(names);
+    return KV_NOT_FOUND;
+}
+
+
+static kv_rc_t
+kv_wal_make_spare(kv_wal_t *wal, uint64_t number,
+    volatile sig_atomic_t *cancel)
+{
+    int      fd;
+    char     tmp[KV_NAME_MAX], name[KV_NAME_MAX];
+    kv_rc_t  rc;
 
     (void) kv_wal_name(tmp, KV_WAL_SPARE_TMP, number);
     (void) kv_wal_name(name, KV_WAL_SPARE, number);
@@ -103,7 +138,6 @@ kv_rc_t
 kv_wal_purge(kv_wal_t *wal, uint64_t lsn, uint64_t current_lsn,
     unsigned spares, const kv_io_hurry_t *hurry, kv_err_t *err)
 {
-    char            name[KV_NAME_MAX];
     size_t          i, n, gone;
     kv_rc_t         rc;
     uint64_t        number;
@@ -121,15 +155,9 @@ kv_wal_purge(kv_wal_t *wal, uint64_t lsn, uint64_t current_lsn,
     number = kv_wal_free_spare(names, n, &have);
     gone = 0;
 
-    /* the next segment's first LSN says where one ends */
-
     for (i = 0; i + 1 < n; i++) {
 
-        if (names[i].kind != KV_WAL_SEGMENT
-            || names[i + 1].kind != KV_WAL_SEGMENT
-            || names[i + 1].number > current_lsn
-            || names[i + 1].number - 1 > lsn)
-        {
+        if (!kv_wal_below(&names[i], lsn, current_lsn)) {
             break;
         }
 
@@ -141,21 +169,13 @@ kv_wal_purge(kv_wal_t *wal, uint64_t lsn, uint64_t current_lsn,
             have++;
             number++;
             gone++;
-            continue;
-        }
 
-        (void) kv_wal_name(name, KV_WAL_SEGMENT, names[i].number);
+        } else if (kv_wal_delete(wal, names[i].number, hurry, err) == KV_OK) {
+            gone++;
 
-        if (kv_io_remove(wal->io, wal->dirfd, name, hurry) == -1
-            && errno != ENOENT)
-        {
-            kv_err_set(err, "%s: the segment, no longer needed, cannot be "
-                       "deleted: %s; see to the disk", name, strerror(errno));
+        } else {
             rc = KV_ERROR;
-            continue;
         }
-
-        gone++;
     }
 
     free(names);
@@ -174,6 +194,21 @@ kv_wal_purge(kv_wal_t *wal, uint64_t lsn, uint64_t current_lsn,
     }
 
     return rc;
+}
+
+
+/*
+ * Whether name[0] is a segment whose records all have LSNs <= `lsn`, and not
+ * the current one: the first LSN of the next, name[1], says where it ends.
+ */
+
+static bool
+kv_wal_below(const kv_wal_name_t *name, uint64_t lsn, uint64_t current_lsn)
+{
+    return name[0].kind == KV_WAL_SEGMENT
+           && name[1].kind == KV_WAL_SEGMENT
+           && name[1].number <= current_lsn
+           && name[1].number - 1 <= lsn;
 }
 
 
@@ -258,6 +293,27 @@ kv_wal_recycle(kv_wal_t *wal, uint64_t lsn, uint64_t n)
 
     return kv_wal_usable(wal, name) == 1
            && wal->io->rename(wal->io, wal->dirfd, name, spare) == 0;
+}
+
+
+static kv_rc_t
+kv_wal_delete(kv_wal_t *wal, uint64_t lsn, const kv_io_hurry_t *hurry,
+    kv_err_t *err)
+{
+    char  name[KV_NAME_MAX];
+
+    (void) kv_wal_name(name, KV_WAL_SEGMENT, lsn);
+
+    if (kv_io_remove(wal->io, wal->dirfd, name, hurry) == 0
+        || errno == ENOENT)
+    {
+        return KV_OK;
+    }
+
+    kv_err_set(err, "%s: the segment, no longer needed, cannot be deleted: "
+               "%s; see to the disk", name, strerror(errno));
+
+    return KV_ERROR;
 }
 
 
