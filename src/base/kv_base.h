@@ -10,6 +10,13 @@
 #define KV_BASE_H
 
 
+/*
+ * Assertions stay on in every build: they are what keeps a broken invariant
+ * from the disk.
+ */
+#undef NDEBUG
+
+#include <assert.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <stdatomic.h>

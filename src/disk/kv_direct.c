@@ -204,6 +204,9 @@ kv_direct_flush(kv_direct_t *d, size_t len, uint64_t offset)
 {
     kv_rc_t  rc;
 
+    assert(len % KV_IO_BLOCK == 0 && offset % KV_IO_BLOCK == 0);
+    assert(len > 0 && len <= KV_DIRECT_BUF);
+
     rc = kv_io_write(d->io, d->fd, d->buf, len, (off_t) offset);
 
     if (rc == KV_ERROR && errno == EINVAL && kv_direct_off(d)) {

@@ -5,6 +5,7 @@
  */
 
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -181,6 +182,8 @@ kv_snapshot_read_block(kv_snapshot_reader_t *r, kv_block_header_t *h)
     uint32_t  crc;
     uint64_t  left;
 
+    assert(r->offset % 8 == 0 && r->offset <= r->size);
+
     left = r->size - r->offset;
 
     if (left < sizeof(kv_block_header_t)) {
@@ -280,6 +283,8 @@ kv_snapshot_deliver(kv_snapshot_reader_t *r, const kv_block_header_t *h,
     used = 0;
 
     for (i = 0; i < h->count; i++) {
+        assert(used <= h->len);
+
         n = kv_record_decode(r->buf + used, h->len - used, &rec, &value);
 
         if (n == 0 || rec.op != KV_OP_PUT) {

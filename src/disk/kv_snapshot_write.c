@@ -42,7 +42,7 @@ struct kv_snapshot_writer_s {
     uint64_t           records;         /* in all blocks */
 
     struct iovec      *iov;             /* for a block of one record */
-    size_t             iov_n;           /* room for so many */
+    size_t             iov_max;         /* how many there can be */
 
     uint32_t           count;           /* records in the block */
     size_t             used;            /* bytes of the block */
@@ -58,6 +58,8 @@ static kv_rc_t kv_snapshot_write(kv_snapshot_writer_t *w, struct iovec *iov,
     size_t n, kv_err_t *err);
 static kv_rc_t kv_snapshot_sync(kv_snapshot_writer_t *w, kv_err_t *err);
 static kv_rc_t kv_snapshot_flush(kv_snapshot_writer_t *w, kv_err_t *err);
+static kv_block_header_t *kv_snapshot_block(kv_snapshot_writer_t *w,
+    size_t len, uint32_t count);
 static kv_rc_t kv_snapshot_add_large(kv_snapshot_writer_t *w,
     const kv_record_t *rec, size_t size, kv_err_t *err);
 
@@ -386,13 +388,8 @@ kv_snapshot_flush(kv_snapshot_writer_t *w, kv_err_t *err)
     }
 
     bytes = w->used;
-    h = (kv_block_header_t *) w->block;
 
-    h->magic = KV_BLOCK_MAGIC;
-    h->len = bytes - sizeof(kv_block_header_t);
-    h->count = w->count;
-    h->number = w->number;
-    h->crc = kv_crc32c(0, &w->salt, sizeof(w->salt));
+    h = kv_snapshot_block(w, bytes - sizeof(kv_block_header_t), w->count);
     h->crc = kv_crc32c(h->crc, w->block + 8, bytes - 8);
 
     iov.iov_base = w->block;
@@ -408,6 +405,33 @@ kv_snapshot_flush(kv_snapshot_writer_t *w, kv_err_t *err)
     w->used = sizeof(kv_block_header_t);
 
     return KV_OK;
+}
+
+
+/*
+ * The header of the next block, with `len` bytes of records; its checksum is
+ * that of the salt alone.  What kv_snapshot_read.c asks of a block holds.
+ */
+
+static kv_block_header_t *
+kv_snapshot_block(kv_snapshot_writer_t *w, size_t len, uint32_t count)
+{
+    kv_block_header_t  *h;
+
+    assert(len > 0 && len % 8 == 0 && len <= UINT32_MAX);
+    assert(count <= len / sizeof(kv_record_header_t));
+    assert(count > 0 || len == sizeof(kv_snapshot_footer_t));
+    assert(w->offset >= sizeof(kv_snapshot_header_t) && w->offset % 8 == 0);
+
+    h = (kv_block_header_t *) w->block;
+
+    h->magic = KV_BLOCK_MAGIC;
+    h->len = (uint32_t) len;
+    h->count = count;
+    h->number = w->number;
+    h->crc = kv_crc32c(0, &w->salt, sizeof(w->salt));
+
+    return h;
 }
 
 
@@ -427,7 +451,7 @@ kv_snapshot_add_large(kv_snapshot_writer_t *w, const kv_record_t *rec,
 
     n = rec->value_n + 2;
 
-    if (w->iov_n < n) {
+    if (w->iov_max < n) {
         iov = realloc(w->iov, n * sizeof(struct iovec));
         if (iov == NULL) {
             kv_err_set(err, "no memory to write the snapshot \"%s\"",
@@ -436,7 +460,7 @@ kv_snapshot_add_large(kv_snapshot_writer_t *w, const kv_record_t *rec,
         }
 
         w->iov = iov;
-        w->iov_n = n;
+        w->iov_max = n;
     }
 
     head = kv_record_encode_head(rec, w->block + w->used);
@@ -451,13 +475,7 @@ kv_snapshot_add_large(kv_snapshot_writer_t *w, const kv_record_t *rec,
     iov[n - 1].iov_base = (void *) zeroes;
     iov[n - 1].iov_len = size - head - rec->value_len;
 
-    h = (kv_block_header_t *) w->block;
-
-    h->magic = KV_BLOCK_MAGIC;
-    h->len = size;
-    h->count = 1;
-    h->number = w->number;
-    h->crc = kv_crc32c(0, &w->salt, sizeof(w->salt));
+    h = kv_snapshot_block(w, size, 1);
     h->crc = kv_crc32c(h->crc, w->block + 8, len - 8);
 
     for (i = 1; i < n; i++) {

@@ -5,6 +5,7 @@
  */
 
 
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -98,7 +99,7 @@ kv_wal_judge_header(kv_wal_reader_t *r, const kv_segment_header_t *h,
 
     /* a file that was put there must not keep the start reading for days */
 
-    if (h->size > KV_SEGMENT_MAX) {
+    if (h->size < KV_SEGMENT_HEADER || h->size > KV_SEGMENT_MAX) {
         return kv_wal_damaged(r, offsetof(kv_segment_header_t, size), r->lsn,
                               "no segment has %" PRIu64 " bytes", h->size);
     }
@@ -140,6 +141,13 @@ kv_wal_read_segment(kv_wal_reader_t *r, uint64_t limit)
 
         if (h.first_lsn != r->expected) {
             break;
+        }
+
+        if (h.durable_lsn >= h.first_lsn) {
+            return kv_wal_damaged(r, r->offset, r->expected, "the batch says "
+                                  "that LSN %" PRIu64 " was durable before "
+                                  "it, and begins with %" PRIu64,
+                                  h.durable_lsn, h.first_lsn);
         }
 
         r->durable = kv_max(r->durable, h.durable_lsn);
@@ -353,12 +361,15 @@ static kv_rc_t
 kv_wal_batch(kv_wal_reader_t *r, uint64_t offset, kv_batch_header_t *h,
     const uint8_t **records)
 {
-    uint64_t        room;
+    uint64_t        left;
     const uint8_t  *p;
 
-    room = r->size - offset;
+    assert(offset % 8 == 0 && offset >= KV_SEGMENT_HEADER);
+    assert(offset <= r->size);
 
-    if (room < sizeof(*h)) {
+    left = r->size - offset;
+
+    if (left < sizeof(*h)) {
         return KV_NOT_FOUND;
     }
 
@@ -371,7 +382,7 @@ kv_wal_batch(kv_wal_reader_t *r, uint64_t offset, kv_batch_header_t *h,
     memcpy(h, p, sizeof(*h));
 
     if (h->magic != KV_BATCH_MAGIC || h->salt != r->salt
-        || h->len % 8 || h->len > room - sizeof(*h)
+        || h->len % 8 || h->len > left - sizeof(*h)
         || h->count > h->len / sizeof(kv_record_header_t)
         || (h->count == 0 && h->len)
         || h->first_lsn + h->count < h->first_lsn)
@@ -404,6 +415,8 @@ kv_wal_deliver(kv_wal_reader_t *r, const kv_batch_header_t *h,
     uint64_t      lsn, end;
     kv_record_t   rec;
     struct iovec  value;
+
+    assert(h->first_lsn == r->expected);
 
     n = h->len;
     end = h->first_lsn + h->count;
@@ -451,6 +464,8 @@ kv_wal_window(kv_wal_reader_t *r, uint64_t offset, size_t n)
     if (offset >= r->start && offset + n <= r->start + r->len) {
         return r->buf + (offset - r->start);
     }
+
+    assert(offset + n <= r->size);
 
     kept = 0;
 

@@ -300,6 +300,9 @@ kv_wal_read_done(kv_wal_reader_t *r, const kv_wal_name_t *names, size_t n)
 
     wal = r->wal;
 
+    assert(r->durable < r->expected);
+    assert(r->expected > kv_max(r->from->after, r->from->must_reach));
+
     memset(&to, 0, sizeof(to));
 
     full = false;

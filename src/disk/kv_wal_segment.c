@@ -9,6 +9,7 @@
  */
 
 
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <unistd.h>
@@ -256,6 +257,8 @@ kv_wal_next_segment(kv_wal_t *wal, kv_err_t *err)
 
     lsn = wal->state->next_lsn;
 
+    assert(wal->state->durable_lsn == lsn - 1);
+
     (void) kv_wal_name(tmp, KV_WAL_SEGMENT_TMP, lsn);
     (void) kv_wal_name(name, KV_WAL_SEGMENT, lsn);
 
@@ -440,6 +443,8 @@ kv_wal_seal(kv_wal_state_t *state)
 void
 kv_wal_move(kv_wal_state_t *state, const kv_wal_position_t *to)
 {
+    assert(to->offset <= to->segment_size && to->next_lsn >= to->segment_lsn);
+
     state->to = *to;
     atomic_store(&state->moving, 1);
 

@@ -29,6 +29,7 @@ static void kv_wal_stage(kv_wal_t *wal, size_t n);
 static void kv_wal_refer(kv_wal_t *wal, const struct iovec *piece);
 static void kv_wal_header(kv_wal_t *wal, kv_batch_header_t *h, size_t len,
     uint32_t count);
+static void kv_wal_assert(const kv_wal_t *wal, const kv_batch_header_t *h);
 static void kv_wal_write_failed(kv_wal_t *wal, kv_rc_t rc, size_t len,
     kv_err_t *err);
 
@@ -164,7 +165,7 @@ kv_wal_add(kv_wal_t *wal, const kv_record_t *rec)
 kv_rc_t
 kv_wal_write(kv_wal_t *wal, kv_err_t *err)
 {
-    size_t             i, skip, written;
+    size_t             i, len, skip, written;
     kv_rc_t            rc;
     kv_wal_state_t    *state;
     kv_batch_header_t  h;
@@ -189,15 +190,20 @@ kv_wal_write(kv_wal_t *wal, kv_err_t *err)
     }
 
     kv_wal_header(wal, &h, wal->len - sizeof(h), wal->count);
+    kv_wal_assert(wal, &h);
 
     h.crc = kv_crc32c(0, (uint8_t *) &h + 8, sizeof(h) - 8);
     skip = sizeof(h);
+    len = 0;
 
     for (i = 0; i < wal->iov_n; i++) {
         h.crc = kv_crc32c(h.crc, (uint8_t *) wal->iov[i].iov_base + skip,
                           wal->iov[i].iov_len - skip);
+        len += wal->iov[i].iov_len;
         skip = 0;
     }
+
+    assert(len == wal->len);
 
     memcpy(wal->staging, &h, sizeof(h));
     memcpy(wal->iov_copy, wal->iov, wal->iov_n * sizeof(struct iovec));
@@ -216,6 +222,8 @@ kv_wal_write(kv_wal_t *wal, kv_err_t *err)
     to.segment_size = state->segment_size;
     to.offset = state->offset + wal->len;
     to.next_lsn = state->next_lsn + wal->count;
+
+    assert(to.next_lsn == h.first_lsn + h.count);
 
     kv_wal_move(state, &to);
 
@@ -268,6 +276,8 @@ kv_wal_mark(kv_wal_t *wal, kv_err_t *err)
     }
 
     kv_wal_header(wal, &h, 0, 0);
+    kv_wal_assert(wal, &h);
+
     h.crc = kv_crc32c(0, (uint8_t *) &h + 8, sizeof(h) - 8);
 
     iov.iov_base = &h;
@@ -448,8 +458,32 @@ kv_wal_header(kv_wal_t *wal, kv_batch_header_t *h, size_t len, uint32_t count)
     h->first_lsn = wal->state->next_lsn;
     h->durable_lsn = wal->state->durable_lsn;
     h->salt = wal->state->segment_salt;
+}
 
+
+/*
+ * What kv_wal_read.c asks of a batch holds for this one before it is written,
+ * and it goes where a reader looks for it.
+ */
+
+static void
+kv_wal_assert(const kv_wal_t *wal, const kv_batch_header_t *h)
+{
+    const kv_wal_state_t  *state;
+
+    state = wal->state;
+
+    assert(h->len % 8 == 0);
+    assert(h->count <= h->len / sizeof(kv_record_header_t));
+    assert((h->count == 0) == (h->len == 0));
     assert(h->durable_lsn < h->first_lsn);
+
+    assert(wal->fd_lsn == state->segment_lsn
+           && wal->fd_salt == state->segment_salt);
+    assert(state->offset >= KV_SEGMENT_HEADER && state->offset % 8 == 0);
+    assert((state->offset == KV_SEGMENT_HEADER)
+           == (h->first_lsn == state->segment_lsn));
+    assert(sizeof(*h) + h->len <= state->segment_size - state->offset);
 }
 
 

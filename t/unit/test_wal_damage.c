@@ -495,6 +495,46 @@ test_unknown_record(void **ctx)
 }
 
 
+/* Checksums are right, and what they cover was never written so. */
+
+static void
+test_never_written(void **ctx)
+{
+    wal_t                *t = *ctx;
+    uint64_t              offset;
+    kv_batch_header_t     mark;
+    kv_segment_header_t   h, good;
+
+    wal_write(t, 2, 10);
+    wal_sync(t);
+    offset = t->state.offset;
+
+    (void) wal_read(t, FIRST, (uint8_t *) &good, sizeof(good));
+
+    h = good;
+    h.size = KV_SEGMENT_HEADER - 8;
+    wal_reseal(t, FIRST, &h);
+    wal_damaged(t, FIRST, "no segment has 4088 bytes");
+
+    h = good;
+    wal_reseal(t, FIRST, &h);
+    wal_replays(t, 2);
+
+    /* a mark that says of itself that it is durable */
+
+    memset(&mark, 0, sizeof(mark));
+    mark.magic = KV_BATCH_MAGIC;
+    mark.first_lsn = 3;
+    mark.durable_lsn = 3;
+    mark.salt = good.salt;
+    mark.crc = kv_crc32c(0, (uint8_t *) &mark + 8, sizeof(mark) - 8);
+    wal_store(t, FIRST, offset, (uint8_t *) &mark, sizeof(mark));
+
+    wal_damaged(t, FIRST, "the batch says that LSN 3 was durable before it, "
+                          "and begins with 3");
+}
+
+
 #define TEST(name)                                                            \
     cmocka_unit_test_setup_teardown(name, wal_setup, wal_teardown)
 
@@ -510,7 +550,8 @@ main(void)
         TEST(test_overlap),
         TEST(test_every_byte),
         TEST(test_segments_wrong),
-        TEST(test_unknown_record)
+        TEST(test_unknown_record),
+        TEST(test_never_written)
     };
 
     int  failed;
