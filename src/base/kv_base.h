@@ -41,10 +41,10 @@ typedef enum {
     KV_NOT_FOUND = -3,
     KV_NO_MEMORY = -4,      /* the zone is full */
     KV_NO_SPACE = -5,       /* the disk is full */
-    KV_DAMAGED = -6,        /* a file holds what nobody wrote; see kv_err_t */
+    KV_DAMAGED = -6,        /* a file is not as it was written; see kv_err_t */
     KV_DEAD = -7,           /* a lock's owner died in a change: rebuild */
     KV_DECLINED = -8,       /* nothing to do */
-    KV_BUSY = -9,           /* somebody else holds it */
+    KV_BUSY = -9,           /* another process holds it */
     KV_UNAVAILABLE = -10,   /* recovering, or no longer taking writes */
     KV_CANCELLED = -11      /* given up because the process was asked to quit */
 } kv_rc_t;

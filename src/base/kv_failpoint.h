@@ -40,9 +40,9 @@
     X(UNPINNED, "not counted any more, the record not free")                  \
     X(READING, "in an epoch")                                                 \
     X(QUEUED, "state set, not pushed yet")                                    \
-    X(PUSHED, "pushed, nobody told")                                          \
+    X(PUSHED, "pushed, no committer told")                                    \
     X(WOKEN, "woken, nothing looked at yet")                                  \
-    X(ANSWERING, "a result seen, nobody told")                                \
+    X(ANSWERING, "a result seen, no client told")                             \
     X(RESETTING, "records let go, not told yet")                              \
                                                                               \
     /* the committer, the commit lock held */                                 \
@@ -62,7 +62,7 @@
     X(FREEING, "one retired freed, the heap's lock held")                     \
     X(APPLIED, "all applied, none reported")                                  \
     X(REPORTING, "one reported")                                              \
-    X(WAKE, "all reported, nobody woken")                                     \
+    X(WAKE, "all reported, no worker woken")                                  \
     X(WAKING, "one woken")                                                    \
     X(REPORTED, "all reported and woken")                                     \
     X(COMPACTING, "a chunk being emptied, the heap's lock held")              \

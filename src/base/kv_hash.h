@@ -2,7 +2,7 @@
 /*
  * SipHash-1-3 (Aumasson and Bernstein, "SipHash: a fast short-input PRF",
  * 2012; the 1-3 variant is what Rust, Python and Ruby use for their tables).
- * Keyed, so that nobody outside can choose keys that collide.
+ * Keyed, so that no client can choose keys that collide.
  */
 
 

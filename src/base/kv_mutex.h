@@ -82,7 +82,7 @@ kv_mutex_lock(kv_mutex_t *mtx)
 
 
 /*
- * As kv_mutex_lock(), or KV_BUSY if a living thread has held it for so many
+ * As kv_mutex_lock(), or KV_BUSY if a living thread has held it for `ms`
  * milliseconds: it may be one of a process that was stopped (SIGSTOP).
  */
 static inline kv_rc_t

@@ -4,8 +4,8 @@
  *
  * It can be got before it is used, by a thread of its own.  A page of shared
  * memory costs a fault and its clearing when it is touched for the first time,
- * more than it takes to fill it: whoever is about to fill very many does better
- * to have that done meanwhile.
+ * more than it takes to fill it: a process that is about to fill very many does
+ * better to have that done meanwhile.
  *
  * The thread changes nothing but page tables, and it is of no consequence if
  * it cannot be had or the kernel cannot do it (Linux does from 5.14 on,
@@ -44,7 +44,7 @@ typedef struct {
 void kv_prefault_begin(kv_prefault_t *pop, void *p, size_t n);
 
 /*
- * So many of these bytes are in use by now.  The thread is never more than
+ * `used` of these bytes are in use by now.  The thread is never more than
  * 64 MiB ahead of that, for what is expected may never come.
  */
 void kv_prefault_used(kv_prefault_t *pop, size_t used);
@@ -53,8 +53,8 @@ void kv_prefault_used(kv_prefault_t *pop, size_t used);
 void kv_prefault_end(kv_prefault_t *pop);
 
 /*
- * Asks for huge pages, where whoever runs the machine lets shared memory have
- * them that is asked for: /sys/kernel/mm/transparent_hugepage/shmem_enabled
+ * Asks for huge pages, where the administrator lets shared memory have them on
+ * request: /sys/kernel/mm/transparent_hugepage/shmem_enabled
  * says `advise`.  Lookups among very many keys then spend less on page tables.
  */
 void kv_prefault_huge(void *p, size_t n);

@@ -1,6 +1,6 @@
 
 /*
- * Counters of requests, one set per worker slot, so that no cache line is
+ * Counters of requests, one set per worker, so that no cache line is
  * fought over.  The owner writes, anyone reads and adds up; a counter is
  * always whole but a set may be seen in the middle of an update.
  */
@@ -68,7 +68,7 @@ void kv_stats_init(kv_stats_t *stats);
 void kv_stats_count(kv_stats_t *stats, kv_route_t route, kv_method_t method,
     unsigned status, uint64_t us);
 
-/* Adds `from` to `to`, which nobody else uses. */
+/* Adds `from` to `to`, which no other thread uses. */
 void kv_stats_add(kv_stats_t *to, const kv_stats_t *from);
 
 void kv_measure_init(kv_measure_t *m);

@@ -6,7 +6,7 @@
  * The directory belongs to the workers' user, who may have been taken over,
  * and may put anything into it, at any time.  So root follows no symlink in
  * it, opens nothing there but regular files, and gives away or writes no file
- * that may be somebody else's.  On the way to it, a symlink is followed where
+ * that may be another user's.  On the way to it, a symlink is followed where
  * only root could have made it.
  *
  * The lock is one on the directory itself (flock, held by the descriptor that
@@ -53,8 +53,8 @@ typedef struct {
 
 
 /*
- * Whether kv_dir_open() and kv_dir_lock() would take `path` if nobody else
- * has it; changes nothing.  KV_OK; KV_DECLINED, if this user cannot look;
+ * Whether kv_dir_open() and kv_dir_lock() would take `path` if no other master
+ * has it; changes nothing.  KV_OK; KV_DECLINED, if this user may not look;
  * KV_ERROR; both with `err` filled.  *id is filled on KV_OK.
  */
 kv_rc_t kv_dir_check(const char *path, kv_dir_id_t *id, kv_err_t *err);
@@ -75,7 +75,7 @@ kv_rc_t kv_dir_open(const char *path, int *dirfd, kv_err_t *err);
  * Locks it for the life of both descriptors, and their copies in children.
  * Until it has the lock nothing is changed in the directory, and then nothing
  * if it holds files of others and none of ours.  kv.lock is made, of the
- * given owner (-1: whoever calls), and its descriptor is *lockfd.
+ * given owner (-1: the caller), and its descriptor is *lockfd.
  * KV_OK; KV_BUSY with *holder filled; KV_ERROR with `err` filled.
  */
 kv_rc_t kv_dir_lock(int dirfd, const char *path, uid_t uid, gid_t gid,
@@ -84,7 +84,7 @@ kv_rc_t kv_dir_lock(int dirfd, const char *path, uid_t uid, gid_t gid,
 /*
  * Sees to it that the directory has mode 0700, our files in it 0600, and all
  * belong to `uid` and `gid`.  With -1, for a caller who may not give files
- * away: that it can be used.  To be called with the lock held.  KV_OK, or
+ * away: that it can be used.  The caller holds the lock.  KV_OK, or
  * KV_ERROR with `err` filled: also if a file with a name of ours is none.
  */
 kv_rc_t kv_dir_own(int dirfd, const char *path, uid_t uid, gid_t gid,

@@ -81,7 +81,7 @@ kv_dir_lock(int dirfd, const char *path, uid_t uid, gid_t gid, int *lockfd,
 
 /*
  * The file's descriptor, locked; else -1 with *busy, or errno set.  What is
- * in its place, or is somebody else's, or has another name somewhere, is left
+ * in its place, or is another user's, or has another name somewhere, is left
  * alone, and a new file put into the place.
  */
 
@@ -238,7 +238,7 @@ kv_identity_of(kv_identity_t *who, int pid)
         return;
     }
 
-    /* nobody has waited for it yet, as PID 1 of many a container does not */
+    /* its parent has not waited for it: PID 1 of many a container never does */
 
     if (state == 'Z' || state == 'X') {
         (void) strcpy(who->start, "ended");

@@ -183,7 +183,7 @@ kv_direct_read(kv_direct_t *d, uint64_t start)
 
 /*
  * The file system said that it could, and cannot; or it did a part of a block,
- * and nobody can go on from there.
+ * and a direct write cannot go on from there.
  */
 
 static bool

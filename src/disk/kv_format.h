@@ -54,15 +54,15 @@
  *    40       records
  *
  * The batches of one segment, and of one segment and the next, have
- * consecutive LSNs.  Because of the salt, which nobody outside knows, neither
+ * consecutive LSNs.  Because of the salt, which no client knows, neither
  * what a recycled file held before nor a value that looks like a batch ever
  * passes for one.  It is in the clear, not only in the checksum, so that a
  * scan need not sum up each of a million forged headers to refuse it.
  *
  * A batch without records is a mark: its LSN is the next one to be given.  It
  * is written, not synced, where the next batch will overwrite it, when the
- * committer falls idle or the server stops, so that even the last batch has
- * somebody after it who says that it was durable.
+ * committer falls idle or the server stops, so that even after the last batch
+ * something says that it was durable.
  *
  *
  * Closed log (64 bytes)

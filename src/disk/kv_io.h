@@ -7,7 +7,7 @@
  *
  * Calls have POSIX's meaning and errors: -1 with errno set.  The
  * implementation restarts nothing: EINTR and short transfers reach the
- * helpers below, which deal with them once for everybody.  open() follows no
+ * helpers below, which deal with them once for all callers.  open() follows no
  * symlink and gives regular files only (else EINVAL), without waiting.
  */
 
@@ -78,7 +78,7 @@ void kv_io_system(kv_io_t *io);
  * rights or a writable file system, or was interrupted; that says nothing of
  * the disk, and the same call may go well later.  KV_ERROR: all others.
  *
- * Not for the sync of a file whose content somebody believes in: whatever the
+ * Not for the sync of a file whose content is relied on: whatever the
  * error, the system may have forgotten what it was to write.
  */
 kv_rc_t kv_io_rc(int error);
@@ -128,7 +128,7 @@ kv_rc_t kv_io_sync_dir(kv_io_t *io, int dirfd);
 kv_rc_t kv_io_preallocate(kv_io_t *io, int dirfd, const char *name,
     off_t size, volatile sig_atomic_t *cancel, int *fd);
 
-/* Whether somebody waits who must not wait longer. */
+/* True once what waits for the deletion must not wait longer. */
 
 typedef struct {
     bool  (*check)(void *ctx);
@@ -140,7 +140,7 @@ typedef struct {
  * syncs of all others meanwhile, so with `hurry` a large file is freed bit by
  * bit, with rests in between, when its name is gone for good; until the check
  * says true, then what is left at once.  NULL does so from the start.  What has
- * another name elsewhere, a copy of somebody's, stays whole there.  Not for an
+ * another name elsewhere, as a copy may, stays whole there.  Not for an
  * event loop.  0, or -1 with errno set, and then the file is there.
  */
 int kv_io_remove(kv_io_t *io, int dirfd, const char *name,

@@ -74,7 +74,7 @@ kv_io_sys_open(kv_io_t *io, int dirfd, const char *name, int flags)
 
     if (fd == -1 && errno == EWOULDBLOCK) {
 
-        /* a file server has lent it to somebody, and asks for it back now */
+        /* a file server has lent it to a client, and asks for it back now */
 
         fd = openat(dirfd, name, flags & ~O_NONBLOCK, 0600);
     }
@@ -237,7 +237,7 @@ kv_io_sys_list(kv_io_t *io, int dirfd, kv_io_list_pt cb, void *ctx)
 
     (void) io;
 
-    /* a descriptor of its own: the position is not shared with anybody */
+    /* a descriptor of its own: others may share the position of `dirfd` */
 
     fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 

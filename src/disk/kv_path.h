@@ -1,8 +1,8 @@
 
 /*
  * The way to a directory, for a process that may be root: symlinks on it are
- * followed one by one, and by root only where nobody but root could have made
- * them, so that nobody leads root elsewhere.
+ * followed one by one, and by root only where root alone could have made them,
+ * so that no other user leads root elsewhere.
  */
 
 

@@ -80,7 +80,7 @@ kv_rc_t kv_snapshot_list(kv_io_t *io, int dirfd, kv_snapshot_list_t *list,
  * Reads snap-<lsn>.kvs: calls `cb` (LSN argument 0) for every record of each
  * block that checks out, and at the end sets *end_lsn to E and *bytes to the
  * snapshot's size; that of the file may be larger, for what follows the footer
- * is nobody's and does no harm.  KV_OK; KV_DAMAGED with `err` naming file and
+ * does not count.  KV_OK; KV_DAMAGED with `err` naming file and
  * offset (records of earlier blocks have been delivered by then: throw them
  * away); KV_DECLINED: good, but of another format version; KV_ERROR with errno
  * set; or what `cb` returned.  Memory is bounded by the largest block, which
@@ -97,7 +97,7 @@ kv_rc_t kv_snapshot_read(kv_io_t *io, int dirfd, uint64_t lsn,
 bool kv_snapshot_lost(int error);
 
 /*
- * Whether somebody decided that snap-<lsn>.kvs is to stand for the state at
+ * Whether people decided that snap-<lsn>.kvs is to stand for the state at
  * its E, because the log between S and E is lost: snap-<lsn>.alone is there.
  * KV_OK, KV_NOT_FOUND, or KV_AGAIN (`err` filled): it cannot be told now.
  */

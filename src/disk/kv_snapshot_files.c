@@ -95,7 +95,7 @@ kv_snapshot_alone(kv_io_t *io, int dirfd, uint64_t lsn, kv_err_t *err)
         return KV_OK;
     }
 
-    /* nobody reads it, so root need not think of the workers' rights */
+    /* it is never read, so root need not think of the workers' rights */
 
     if (errno == EACCES) {
         return KV_OK;

@@ -144,7 +144,7 @@ kv_snapshot_write_header(kv_snapshot_writer_t *w, const uint64_t seed[2],
 
 
 /*
- * What somebody decided of another snapshot, which had this LSN before the
+ * What people decided of another snapshot, which had this LSN before the
  * directory was given an older state, would have the log passed over.
  */
 
@@ -174,7 +174,7 @@ kv_snapshot_not_alone(kv_snapshot_writer_t *w, kv_err_t *err)
 
 
 /*
- * Not with O_TRUNC: what is there may be somebody else's.  If it cannot be
+ * Not with O_TRUNC: what is there may be another user's.  If it cannot be
  * deleted, ours gets another LSN's name until it is complete.
  */
 

@@ -3,7 +3,7 @@
  * The write-ahead log: segments of a fixed size, preallocated and recycled.
  * The format, and what makes a batch the end or a damage, is in kv_format.h.
  *
- * Two parts.  kv_wal_state_t is in the zone, belongs to whoever holds the
+ * Two parts.  kv_wal_state_t is in the zone, belongs to the holder of the
  * commit lock, and says where the log ends; it changes only after the bytes
  * are where it says, so a committer that dies leaves the end of the last
  * good batch, and the next one writes over what the dead one began: that is
@@ -87,7 +87,7 @@ kv_wal_t *kv_wal_create(kv_io_t *io, int dirfd, kv_wal_state_t *state,
 void kv_wal_set_direct(kv_wal_t *wal, bool direct);
 
 /*
- * Batches leave so many bytes at a segment's end, unless they fill one by
+ * Batches leave `reserve` bytes at a segment's end, unless they fill one by
  * themselves; a batch without puts is written there when no new segment can be
  * made.  0 at first.
  */
@@ -113,10 +113,10 @@ kv_rc_t kv_wal_add(kv_wal_t *wal, const kv_record_t *rec);
 
 /*
  * Writes the batch at the log's end, beginning a new segment first if the
- * current one has no room (the old one is synced before that).  On KV_OK the
+ * current one has no space (the old one is synced before that).  On KV_OK the
  * state's offset and next_lsn have moved on, and the batch is empty again; on
  * any other result next_lsn is where it was (a new segment may have been
- * begun), and the batch is still there.  KV_NO_SPACE: no room on the disk for
+ * begun), and the batch is still there.  KV_NO_SPACE: no space on the disk for
  * a new segment or the batch; may work later.  KV_AGAIN: an error that may pass
  * (kv_io_rc()): what was written of the batch lies behind the log's end, and
  * the next one goes over it; may work later.  KV_ERROR: any other error, or a
@@ -144,7 +144,7 @@ size_t kv_wal_pending(const kv_wal_t *wal);
 
 /*
  * Writes the mark (see kv_format.h) without syncing it.  KV_OK, also where
- * there is no room for it, for without it nothing is lost.  KV_ERROR, `err`
+ * there is no space for it, for without it nothing is lost.  KV_ERROR, `err`
  * filled, if the writing failed: it begins with the block that the last batch
  * ends in, so that is as bad as the failed write of a batch.
  */
@@ -152,16 +152,17 @@ kv_rc_t kv_wal_mark(kv_wal_t *wal, kv_err_t *err);
 
 /*
  * Marks and syncs the log, and leaves log-<LSN>.closed (see kv_format.h): what
- * a clean stop ends with, when nobody writes any more.  Nothing, where there is
- * no segment.  KV_OK, or KV_NO_SPACE, KV_AGAIN or KV_ERROR with `err` filled.
+ * a clean stop ends with, when no process writes any more.  Nothing, where
+ * there is no segment.  KV_OK, or KV_NO_SPACE, KV_AGAIN or KV_ERROR with `err`
+ * filled.
  */
 kv_rc_t kv_wal_leave_closed(kv_wal_t *wal, kv_err_t *err);
 
 /*
  * Sees to it that a spare segment is there when the current one is full, so
  * that no commit has to wait for its preallocation.  Takes as long as writing
- * a segment; to be called away from the commit path, by one caller at a time,
- * with a handle of its own; needs no commit lock.  KV_OK, KV_DECLINED (there
+ * a segment: not for the commit path.  One caller at a time, with a handle of
+ * its own; needs no commit lock.  KV_OK, KV_DECLINED (there
  * is one already), KV_CANCELLED, or what kv_io_rc() says.
  */
 kv_rc_t kv_wal_prepare(kv_wal_t *wal, volatile sig_atomic_t *cancel);
@@ -206,7 +207,7 @@ typedef struct {
  * from->record returned.  Nothing on disk is changed unless all of it is good.
  * Then what it holds is made durable before KV_OK says so, even after a sync
  * that failed; or, if the disk is too full for that, by the first sync that
- * finds room: until then durable_lsn is below next_lsn - 1, and nothing is
+ * finds space: until then durable_lsn is below next_lsn - 1, and nothing is
  * written.  Memory is bounded by the segment size, time by the bytes in the
  * directory.
  */

@@ -388,10 +388,10 @@ kv_wal_count(const kv_wal_name_t *names, size_t n, kv_wal_file_t kind)
 
 
 /*
- * After a failed sync the system may hold in memory, and give to whoever
- * reads, what never reached the disk, and the next sync says nothing of it.
- * So what nobody says was durable is written once more, then synced.  For want
- * of room (KV_NO_SPACE) it is only synced, which does unless a sync has failed
+ * After a failed sync the system may hold in memory, and give to every
+ * reader, what never reached the disk, and the next sync says nothing of it.
+ * So what nothing says was durable is written once more, then synced.  For want
+ * of space (KV_NO_SPACE) it is only synced, which does unless a sync has failed
  * before, and the first sync of the log writes it.
  */
 

@@ -85,7 +85,7 @@ kv_wal_sync(kv_wal_t *wal, kv_err_t *err)
 
 
 /*
- * What the start could not do for want of room: see kv_wal_rewrite().  With a
+ * What the start could not do for want of space: see kv_wal_rewrite().  With a
  * descriptor of its own, as the other one may have to keep to whole blocks.
  */
 
@@ -122,7 +122,7 @@ kv_wal_rewrite_tail(kv_wal_t *wal, kv_err_t *err)
         }
     }
 
-    /* a sync that found no room is not believed: all is written again */
+    /* a sync that found no space is not believed: all is written again */
 
     if (rc == KV_OK && kv_io_sync(wal->io, fd) != KV_OK) {
         rc = kv_wal_rc();

@@ -1,6 +1,6 @@
 
 /*
- * Spares to make segments of, and what becomes of segments that nobody needs
+ * Spares to make segments of, and what becomes of segments that are not needed
  * any more.
  *
  * kv_wal_prepare() and kv_wal_purge() run beside commits of other processes.
@@ -338,7 +338,7 @@ kv_wal_usable(kv_wal_t *wal, const char *name)
 }
 
 
-/* The size must be right, and nobody have a copy that is a name for it. */
+/* The size must be right, and no copy be another name for it. */
 
 static int
 kv_wal_fits(kv_wal_t *wal, int fd)

@@ -368,8 +368,8 @@ kv_wal_place(kv_wal_t *wal, kv_err_t *err)
 
 
 /*
- * Room is left for the mark behind the last batch, so that this one, too, has
- * somebody to say that it was durable; a batch that fills a segment by itself
+ * Space is left for the mark behind the last batch, so that something says of
+ * this one, too, that it was durable; a batch that fills a segment by itself
  * goes without.
  */
 
