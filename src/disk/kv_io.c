@@ -38,7 +38,7 @@
 
 static kv_rc_t kv_io_zero(kv_io_t *io, int fd, off_t size,
     volatile sig_atomic_t *cancel);
-static void kv_io_shrink(kv_io_t *io, int fd, const kv_io_hurry_t *hurry);
+static void kv_io_shrink(kv_io_t *io, int fd, const kv_io_pace_t *pace);
 
 
 static const uint8_t  kv_io_zeroes[KV_IO_ZEROES];
@@ -328,11 +328,11 @@ kv_io_zero(kv_io_t *io, int fd, off_t size, volatile sig_atomic_t *cancel)
 
 int
 kv_io_remove(kv_io_t *io, int dirfd, const char *name,
-    const kv_io_hurry_t *hurry)
+    const kv_io_pace_t *pace)
 {
     int  rc, fd, saved;
 
-    fd = hurry ? io->open(io, dirfd, name, O_RDWR) : -1;
+    fd = pace ? io->open(io, dirfd, name, O_RDWR) : -1;
 
     rc = io->unlink(io, dirfd, name);
 
@@ -349,7 +349,7 @@ kv_io_remove(kv_io_t *io, int dirfd, const char *name,
         && io->size(io, fd) > (off_t) KV_IO_FREE
         && kv_io_sync_dir(io, dirfd) == KV_OK)
     {
-        kv_io_shrink(io, fd, hurry);
+        kv_io_shrink(io, fd, pace);
     }
 
     (void) io->close(io, fd);
@@ -361,7 +361,7 @@ kv_io_remove(kv_io_t *io, int dirfd, const char *name,
 
 
 static void
-kv_io_shrink(kv_io_t *io, int fd, const kv_io_hurry_t *hurry)
+kv_io_shrink(kv_io_t *io, int fd, const kv_io_pace_t *pace)
 {
     off_t             size;
     uint64_t          started;
@@ -369,7 +369,7 @@ kv_io_shrink(kv_io_t *io, int fd, const kv_io_hurry_t *hurry)
 
     size = io->size(io, fd);
 
-    while (size > (off_t) KV_IO_FREE && !hurry->check(hurry->ctx)) {
+    while (size > (off_t) KV_IO_FREE && !pace->check(pace->ctx)) {
 
         started = kv_now_ns();
         size -= (off_t) KV_IO_FREE;

@@ -128,23 +128,26 @@ kv_rc_t kv_io_sync_dir(kv_io_t *io, int dirfd);
 kv_rc_t kv_io_preallocate(kv_io_t *io, int dirfd, const char *name,
     off_t size, volatile sig_atomic_t *cancel, int *fd);
 
-/* True once what waits for the deletion must not wait longer. */
+/*
+ * How a file is deleted bit by bit: check(ctx), called between two bits, says
+ * true once what waits for the deletion must not wait longer.
+ */
 
 typedef struct {
     bool  (*check)(void *ctx);
     void   *ctx;
-} kv_io_hurry_t;
+} kv_io_pace_t;
 
 /*
  * Deletes a file.  A file system that frees very much at once holds up the
- * syncs of all others meanwhile, so with `hurry` a large file is freed bit by
+ * syncs of all others meanwhile, so with `pace` a large file is freed bit by
  * bit, with rests in between, when its name is gone for good; until the check
  * says true, then what is left at once.  NULL does so from the start.  What has
  * another name elsewhere, as a copy may, stays whole there.  Not for an
  * event loop.  0, or -1 with errno set, and then the file is there.
  */
 int kv_io_remove(kv_io_t *io, int dirfd, const char *name,
-    const kv_io_hurry_t *hurry);
+    const kv_io_pace_t *pace);
 
 
 #endif /* KV_IO_H */

@@ -125,11 +125,11 @@ void kv_snapshot_guess(kv_io_t *io, int dirfd, uint64_t lsn,
 
 /*
  * Deletes all but the `keep` (below KV_SNAPSHOTS_MAX) newest snapshots, and
- * left-over snap-*.tmp ones unless `keep_tmp`; `hurry` as for kv_io_remove().
+ * left-over snap-*.tmp ones unless `keep_tmp`; `pace` as for kv_io_remove().
  * KV_OK, or KV_ERROR (`err` filled): at least one of them stays.
  */
 kv_rc_t kv_snapshot_purge(kv_io_t *io, int dirfd, unsigned keep,
-    bool keep_tmp, const kv_io_hurry_t *hurry, kv_err_t *err);
+    bool keep_tmp, const kv_io_pace_t *pace, kv_err_t *err);
 
 
 #endif /* KV_SNAPSHOT_H */

@@ -27,7 +27,7 @@ static void kv_snapshot_found(void *ctx, const char *name);
 static bool kv_snapshot_parse(const char *name, const char *suffix,
     uint64_t *lsn);
 static kv_rc_t kv_snapshot_delete(kv_io_t *io, int dirfd, unsigned keep,
-    const char *suffix, const kv_io_hurry_t *hurry, kv_err_t *err);
+    const char *suffix, const kv_io_pace_t *pace, kv_err_t *err);
 
 
 kv_rc_t
@@ -40,14 +40,14 @@ kv_snapshot_list(kv_io_t *io, int dirfd, kv_snapshot_list_t *list,
 
 kv_rc_t
 kv_snapshot_purge(kv_io_t *io, int dirfd, unsigned keep, bool keep_tmp,
-    const kv_io_hurry_t *hurry, kv_err_t *err)
+    const kv_io_pace_t *pace, kv_err_t *err)
 {
     kv_rc_t  rc;
 
-    rc = kv_snapshot_delete(io, dirfd, keep, ".kvs", hurry, err);
+    rc = kv_snapshot_delete(io, dirfd, keep, ".kvs", pace, err);
 
     if (!keep_tmp
-        && kv_snapshot_delete(io, dirfd, 0, ".tmp", hurry, err) != KV_OK)
+        && kv_snapshot_delete(io, dirfd, 0, ".tmp", pace, err) != KV_OK)
     {
         rc = KV_ERROR;
     }
@@ -280,7 +280,7 @@ kv_snapshot_parse(const char *name, const char *suffix, uint64_t *lsn)
 
 static kv_rc_t
 kv_snapshot_delete(kv_io_t *io, int dirfd, unsigned keep, const char *suffix,
-    const kv_io_hurry_t *hurry, kv_err_t *err)
+    const kv_io_pace_t *pace, kv_err_t *err)
 {
     char                name[KV_NAME_MAX];
     kv_rc_t             rc, found;
@@ -306,7 +306,7 @@ kv_snapshot_delete(kv_io_t *io, int dirfd, unsigned keep, const char *suffix,
 
             kv_snapshot_name(name, list.lsn[list.n], suffix);
 
-            if (kv_io_remove(io, dirfd, name, hurry) == -1
+            if (kv_io_remove(io, dirfd, name, pace) == -1
                 && errno != ENOENT)
             {
                 (void) kv_snapshot_failed("delete", name, -1, err);

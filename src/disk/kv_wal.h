@@ -172,12 +172,12 @@ kv_rc_t kv_wal_prepare(kv_wal_t *wal, volatile sig_atomic_t *cancel);
  * current one, which is passed as `current_lsn`: state->segment_lsn read
  * under the commit lock): they become spares until there are `spares` of
  * those, the rest is deleted, and so is what has another name elsewhere, to
- * stay whole there; `hurry` as for kv_io_remove().  One caller at a
+ * stay whole there; `pace` as for kv_io_remove().  One caller at a
  * time, and not beside kv_wal_prepare(); needs no commit lock.  KV_OK; or
  * KV_ERROR or KV_AGAIN: at least one of them could not be deleted, and stays.
  */
 kv_rc_t kv_wal_purge(kv_wal_t *wal, uint64_t lsn, uint64_t current_lsn,
-    unsigned spares, const kv_io_hurry_t *hurry, kv_err_t *err);
+    unsigned spares, const kv_io_pace_t *pace, kv_err_t *err);
 
 /* What a replay begins with, and whom it tells. */
 

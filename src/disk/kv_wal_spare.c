@@ -25,7 +25,7 @@ static bool kv_wal_below(const kv_wal_name_t *name, uint64_t lsn,
     uint64_t current_lsn);
 static bool kv_wal_recycle(kv_wal_t *wal, uint64_t lsn, uint64_t n);
 static kv_rc_t kv_wal_delete(kv_wal_t *wal, uint64_t lsn,
-    const kv_io_hurry_t *hurry, kv_err_t *err);
+    const kv_io_pace_t *pace, kv_err_t *err);
 static int kv_wal_usable(kv_wal_t *wal, const char *name);
 static int kv_wal_fits(kv_wal_t *wal, int fd);
 static uint64_t kv_wal_free_spare(const kv_wal_name_t *names, size_t n,
@@ -136,7 +136,7 @@ kv_wal_make_spare(kv_wal_t *wal, uint64_t number,
 
 kv_rc_t
 kv_wal_purge(kv_wal_t *wal, uint64_t lsn, uint64_t current_lsn,
-    unsigned spares, const kv_io_hurry_t *hurry, kv_err_t *err)
+    unsigned spares, const kv_io_pace_t *pace, kv_err_t *err)
 {
     size_t          i, n, gone;
     kv_rc_t         rc;
@@ -170,7 +170,7 @@ kv_wal_purge(kv_wal_t *wal, uint64_t lsn, uint64_t current_lsn,
             number++;
             gone++;
 
-        } else if (kv_wal_delete(wal, names[i].number, hurry, err) == KV_OK) {
+        } else if (kv_wal_delete(wal, names[i].number, pace, err) == KV_OK) {
             gone++;
 
         } else {
@@ -297,14 +297,14 @@ kv_wal_recycle(kv_wal_t *wal, uint64_t lsn, uint64_t n)
 
 
 static kv_rc_t
-kv_wal_delete(kv_wal_t *wal, uint64_t lsn, const kv_io_hurry_t *hurry,
+kv_wal_delete(kv_wal_t *wal, uint64_t lsn, const kv_io_pace_t *pace,
     kv_err_t *err)
 {
     char  name[KV_NAME_MAX];
 
     (void) kv_wal_name(name, KV_WAL_SEGMENT, lsn);
 
-    if (kv_io_remove(wal->io, wal->dirfd, name, hurry) == 0
+    if (kv_io_remove(wal->io, wal->dirfd, name, pace) == 0
         || errno == ENOENT)
     {
         return KV_OK;

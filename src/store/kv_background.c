@@ -725,7 +725,7 @@ kv_background_purge(kv_store_t *store, bool full, kv_err_t *err)
     kv_err_t             other;
     uint64_t             current;
     unsigned             keep;
-    kv_io_hurry_t        stopped, *hurry;
+    kv_io_pace_t         stopped, *pace;
     kv_snapshot_list_t   list;
 
     /* before the list, so that it cannot be newer than what is in use */
@@ -743,9 +743,9 @@ kv_background_purge(kv_store_t *store, bool full, kv_err_t *err)
 
     stopped.check = kv_background_asked_or_stopped;
     stopped.ctx = store;
-    hurry = full ? NULL : &stopped;
+    pace = full ? NULL : &stopped;
 
-    rc = kv_snapshot_purge(store->io, store->dirfd, keep, false, hurry, err);
+    rc = kv_snapshot_purge(store->io, store->dirfd, keep, false, pace, err);
 
     kv_failpoint(KV_FAILPOINT_PURGING);
 
@@ -768,7 +768,7 @@ kv_background_purge(kv_store_t *store, bool full, kv_err_t *err)
     stopped.check = kv_background_stopped;
 
     if (kv_wal_purge(store->background, list.lsn[keep - 1], current,
-                     full ? 0 : KV_SPARES_KEPT, hurry, &other)
+                     full ? 0 : KV_SPARES_KEPT, pace, &other)
         != KV_OK)
     {
         *err = other;

@@ -363,7 +363,7 @@ test_cancelled(void *ctx)
 /* Removes a new file; returns how many calls with test_fails() that took. */
 
 static int
-removed(test_t *t, off_t size, const kv_io_hurry_t *hurry)
+removed(test_t *t, off_t size, const kv_io_pace_t *pace)
 {
     int  fd;
 
@@ -378,7 +378,7 @@ removed(test_t *t, off_t size, const kv_io_hurry_t *hurry)
 
     t->calls = 0;
     t->cancel = 0;
-    assert_int_equal(kv_io_remove(&t->io, t->dirfd, "a", hurry), 0);
+    assert_int_equal(kv_io_remove(&t->io, t->dirfd, "a", pace), 0);
     assert_int_equal(faccessat(t->dirfd, "a", F_OK, 0), -1);
 
     /* and nothing stays open */
@@ -398,25 +398,25 @@ test_remove(void **ctx)
     test_t       *t = *ctx;
     struct stat   st;
 
-    const kv_io_hurry_t  hurry = { test_cancelled, t };
+    const kv_io_pace_t  pace = { test_cancelled, t };
 
     assert_int_equal(removed(t, 40 << 20, NULL), 0);
-    assert_int_equal(removed(t, 8 << 20, &hurry), 0);
-    assert_int_equal(removed(t, (8 << 20) + 1, &hurry), 2);
-    assert_int_equal(removed(t, 40 << 20, &hurry), 5);
+    assert_int_equal(removed(t, 8 << 20, &pace), 0);
+    assert_int_equal(removed(t, (8 << 20) + 1, &pace), 2);
+    assert_int_equal(removed(t, 40 << 20, &pace), 5);
 
     t->cancel_at = 3;
-    assert_int_equal(removed(t, 40 << 20, &hurry), 3);
+    assert_int_equal(removed(t, 40 << 20, &pace), 3);
     t->cancel_at = 0;
 
     t->error = EIO;
     t->fail_at = 1;
-    assert_int_equal(removed(t, 40 << 20, &hurry), 1);
+    assert_int_equal(removed(t, 40 << 20, &pace), 1);
     t->fail_at = 3;
-    assert_int_equal(removed(t, 40 << 20, &hurry), 3);
+    assert_int_equal(removed(t, 40 << 20, &pace), 3);
     t->fail_at = 0;
 
-    assert_int_equal(kv_io_remove(&t->io, t->dirfd, "a", &hurry), -1);
+    assert_int_equal(kv_io_remove(&t->io, t->dirfd, "a", &pace), -1);
     assert_int_equal(errno, ENOENT);
 
     /* what has another name, somebody's copy, stays whole there */
@@ -424,7 +424,7 @@ test_remove(void **ctx)
     fd = t->system.open(&t->system, t->dirfd, "a", O_RDWR | O_CREAT);
     assert_int_equal(ftruncate(fd, 40 << 20), 0);
     assert_int_equal(linkat(t->dirfd, "a", t->dirfd, "b", 0), 0);
-    assert_int_equal(kv_io_remove(&t->io, t->dirfd, "a", &hurry), 0);
+    assert_int_equal(kv_io_remove(&t->io, t->dirfd, "a", &pace), 0);
     assert_int_equal(fstat(fd, &st), 0);
     assert_int_equal(st.st_size, 40 << 20);
     assert_int_equal(st.st_nlink, 1);
@@ -437,7 +437,7 @@ test_remove(void **ctx)
     t->no_unlink = 1;
     t->calls = 0;
 
-    assert_int_equal(kv_io_remove(&t->io, t->dirfd, "a", &hurry), -1);
+    assert_int_equal(kv_io_remove(&t->io, t->dirfd, "a", &pace), -1);
     assert_int_equal(errno, EPERM);
     assert_int_equal(t->calls, 0);
     assert_int_equal(fstat(fd, &st), 0);
