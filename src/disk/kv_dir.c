@@ -55,7 +55,7 @@ kv_dir_check(const char *path, kv_dir_id_t *id, kv_err_t *err)
         return error == EACCES ? KV_DECLINED : KV_ERROR;
     }
 
-    rc = kv_dir_look(fd, path, err);
+    rc = kv_dir_inspect(fd, path, err);
 
     (void) close(fd);
 

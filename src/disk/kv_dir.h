@@ -87,7 +87,7 @@ kv_rc_t kv_dir_lock(int dirfd, const char *path, uid_t uid, gid_t gid,
  * away: that it can be used.  The caller holds the lock.  KV_OK, or
  * KV_ERROR with `err` filled: also if a file with a name of ours is none.
  */
-kv_rc_t kv_dir_own(int dirfd, const char *path, uid_t uid, gid_t gid,
+kv_rc_t kv_dir_set_owner(int dirfd, const char *path, uid_t uid, gid_t gid,
     kv_err_t *err);
 
 /* Writes down who holds the lock, for those who find it taken. */

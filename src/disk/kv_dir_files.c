@@ -26,28 +26,28 @@ typedef struct {
     int          fd;
     char         stranger[NAME_MAX + 1]; /* a file that is not ours; or "" */
     bool         ours;                   /* one that surely is */
-} kv_dir_look_t;
+} kv_dir_found_t;
 
 
-static kv_rc_t kv_dir_look_at(void *ctx, const char *name);
+static kv_rc_t kv_dir_inspect_file(void *ctx, const char *name);
 
 
 kv_rc_t
-kv_dir_look(int dirfd, const char *path, kv_err_t *err)
+kv_dir_inspect(int dirfd, const char *path, kv_err_t *err)
 {
-    kv_dir_look_t  look;
+    kv_dir_found_t  found;
 
-    memset(&look, 0, sizeof(look));
-    look.fd = dirfd;
+    memset(&found, 0, sizeof(found));
+    found.fd = dirfd;
 
-    if (kv_dir_each(dirfd, kv_dir_look_at, &look) != KV_OK) {
+    if (kv_dir_each(dirfd, kv_dir_inspect_file, &found) != KV_OK) {
         return kv_dir_failed(err, "list", path);
     }
 
-    if (look.stranger[0] && !look.ours) {
+    if (found.stranger[0] && !found.ours) {
         kv_err_set(err, "cannot use the directory \"%s\": it is not empty, "
                    "and holds \"%.100s\" but no data of a kv_zone: give the "
-                   "zone a directory of its own", path, look.stranger);
+                   "zone a directory of its own", path, found.stranger);
         return KV_ERROR;
     }
 
@@ -56,9 +56,9 @@ kv_dir_look(int dirfd, const char *path, kv_err_t *err)
 
 
 static kv_rc_t
-kv_dir_look_at(void *ctx, const char *name)
+kv_dir_inspect_file(void *ctx, const char *name)
 {
-    kv_dir_look_t *look = ctx;
+    kv_dir_found_t *found = ctx;
 
     int          fd;
     kv_file_t    file;
@@ -66,20 +66,20 @@ kv_dir_look_at(void *ctx, const char *name)
 
     file = kv_dir_file(name);
 
-    if (file == KV_FILE_OTHER && look->stranger[0] == '\0') {
-        (void) snprintf(look->stranger, sizeof(look->stranger), "%s", name);
+    if (file == KV_FILE_OTHER && found->stranger[0] == '\0') {
+        (void) snprintf(found->stranger, sizeof(found->stranger), "%s", name);
     }
 
-    if (look->ours
+    if (found->ours
         || (file != KV_FILE_SEGMENT && file != KV_FILE_SNAPSHOT))
     {
         return KV_OK;
     }
 
-    fd = kv_dir_open_file(look->fd, name, O_RDONLY, &st);
+    fd = kv_dir_open_file(found->fd, name, O_RDONLY, &st);
 
     if (fd != -1) {
-        look->ours = kv_dir_magic(fd, file);
+        found->ours = kv_dir_magic(fd, file);
         (void) close(fd);
     }
 

@@ -54,7 +54,7 @@ kv_dir_lock(int dirfd, const char *path, uid_t uid, gid_t gid, int *lockfd,
         return kv_dir_failed(err, "lock", path);
     }
 
-    rc = kv_dir_look(dirfd, path, err);
+    rc = kv_dir_inspect(dirfd, path, err);
 
     if (rc == KV_OK) {
         fd = kv_dir_open_lock(dirfd, uid, gid, &busy);

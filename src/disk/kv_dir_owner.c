@@ -23,23 +23,24 @@ typedef struct {
     uid_t        uid;
     gid_t        gid;
     kv_err_t    *err;
-} kv_dir_own_t;
+} kv_dir_owner_t;
 
 
-static kv_rc_t kv_dir_own_file(void *ctx, const char *name);
-static void kv_dir_refuse(kv_dir_own_t *own, const char *name, int error);
-static kv_rc_t kv_dir_adopt(kv_dir_own_t *own, const char *name, int fd,
-    const struct stat *st);
+static kv_rc_t kv_dir_set_file_owner(void *ctx, const char *name);
+static void kv_dir_refuse(kv_dir_owner_t *owner, const char *name, int error);
+static kv_rc_t kv_dir_give_file(kv_dir_owner_t *owner, const char *name,
+    int fd, const struct stat *st);
 static kv_rc_t kv_dir_usable(int dirfd, const char *path,
     const struct stat *st, kv_err_t *err);
 
 
 kv_rc_t
-kv_dir_own(int dirfd, const char *path, uid_t uid, gid_t gid, kv_err_t *err)
+kv_dir_set_owner(int dirfd, const char *path, uid_t uid, gid_t gid,
+    kv_err_t *err)
 {
-    kv_rc_t       rc;
-    struct stat   st;
-    kv_dir_own_t  own;
+    kv_rc_t         rc;
+    struct stat     st;
+    kv_dir_owner_t  owner;
 
     if (fstat(dirfd, &st) == -1) {
         return kv_dir_failed(err, "stat", path);
@@ -49,11 +50,11 @@ kv_dir_own(int dirfd, const char *path, uid_t uid, gid_t gid, kv_err_t *err)
         return kv_dir_usable(dirfd, path, &st, err);
     }
 
-    own.fd = dirfd;
-    own.path = path;
-    own.uid = uid;
-    own.gid = gid;
-    own.err = err;
+    owner.fd = dirfd;
+    owner.path = path;
+    owner.uid = uid;
+    owner.gid = gid;
+    owner.err = err;
 
     if (err) {
         err->text[0] = '\0';
@@ -61,7 +62,7 @@ kv_dir_own(int dirfd, const char *path, uid_t uid, gid_t gid, kv_err_t *err)
 
     /* the files first: it may be root's alone until then */
 
-    rc = kv_dir_each(dirfd, kv_dir_own_file, &own);
+    rc = kv_dir_each(dirfd, kv_dir_set_file_owner, &owner);
 
     if (rc != KV_OK) {
         return err && err->text[0] ? rc : kv_dir_failed(err, "list", path);
@@ -82,9 +83,9 @@ kv_dir_own(int dirfd, const char *path, uid_t uid, gid_t gid, kv_err_t *err)
 
 
 static kv_rc_t
-kv_dir_own_file(void *ctx, const char *name)
+kv_dir_set_file_owner(void *ctx, const char *name)
 {
-    kv_dir_own_t *own = ctx;
+    kv_dir_owner_t *owner = ctx;
 
     int          fd;
     kv_rc_t      rc;
@@ -97,7 +98,7 @@ kv_dir_own_file(void *ctx, const char *name)
         return KV_OK;
     }
 
-    fd = kv_dir_open_file(own->fd, name, O_RDONLY, &st);
+    fd = kv_dir_open_file(owner->fd, name, O_RDONLY, &st);
 
     if (fd == -1) {
 
@@ -105,11 +106,11 @@ kv_dir_own_file(void *ctx, const char *name)
             return KV_OK;
         }
 
-        kv_dir_refuse(own, name, errno);
+        kv_dir_refuse(owner, name, errno);
         return KV_ERROR;
     }
 
-    rc = kv_dir_adopt(own, name, fd, &st);
+    rc = kv_dir_give_file(owner, name, fd, &st);
 
     (void) close(fd);
 
@@ -118,24 +119,24 @@ kv_dir_own_file(void *ctx, const char *name)
 
 
 static void
-kv_dir_refuse(kv_dir_own_t *own, const char *name, int error)
+kv_dir_refuse(kv_dir_owner_t *owner, const char *name, int error)
 {
     struct stat  st;
 
     if (error == EINVAL) {
-        kv_err_set(own->err, "cannot use \"%s/%s\": it is no regular file: "
-                   "move it away, and see who has put it there", own->path,
+        kv_err_set(owner->err, "cannot use \"%s/%s\": it is no regular file: "
+                   "move it away, and see who has put it there", owner->path,
                    name);
 
     } else if (error == EACCES
-               && fstatat(own->fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0)
+               && fstatat(owner->fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0)
     {
-        kv_err_set(own->err, "cannot use \"%s/%s\": it belongs to user %d, "
-                   "and nginx is started by user %d: %s", own->path, name,
+        kv_err_set(owner->err, "cannot use \"%s/%s\": it belongs to user %d, "
+                   "and nginx is started by user %d: %s", owner->path, name,
                    (int) st.st_uid, (int) geteuid(), strerror(error));
 
     } else {
-        kv_err_set(own->err, "cannot use \"%s/%s\": %s", own->path, name,
+        kv_err_set(owner->err, "cannot use \"%s/%s\": %s", owner->path, name,
                    strerror(error));
     }
 }
@@ -147,17 +148,17 @@ kv_dir_refuse(kv_dir_own_t *own, const char *name, int error)
  */
 
 static kv_rc_t
-kv_dir_adopt(kv_dir_own_t *own, const char *name, int fd,
+kv_dir_give_file(kv_dir_owner_t *owner, const char *name, int fd,
     const struct stat *st)
 {
     kv_file_t  file;
 
-    if (own->uid != (uid_t) -1 && st->st_uid != own->uid) {
+    if (owner->uid != (uid_t) -1 && st->st_uid != owner->uid) {
 
         file = kv_dir_file(name);
 
         if (file == KV_FILE_SCRAP) {
-            if (unlinkat(own->fd, name, 0) == 0) {
+            if (unlinkat(owner->fd, name, 0) == 0) {
                 return KV_OK;
             }
 
@@ -175,31 +176,31 @@ kv_dir_adopt(kv_dir_own_t *own, const char *name, int fd,
             return KV_OK;
 
         } else if (st->st_nlink != 1 || !kv_dir_magic(fd, file)) {
-            kv_err_set(own->err, "cannot use \"%s/%s\": it belongs to user %d "
-                       "and not to the workers' user %d, and %s: copy it, or "
-                       "chown it, if it is yours", own->path, name,
-                       (int) st->st_uid, (int) own->uid,
+            kv_err_set(owner->err, "cannot use \"%s/%s\": it belongs to user "
+                       "%d and not to the workers' user %d, and %s: copy it, "
+                       "or chown it, if it is yours", owner->path, name,
+                       (int) st->st_uid, (int) owner->uid,
                        st->st_nlink != 1 ? "has other names elsewhere"
                                          : "does not begin as such a file");
             return KV_ERROR;
 
-        } else if (fchown(fd, own->uid, own->gid) == 0
+        } else if (fchown(fd, owner->uid, owner->gid) == 0
                    && fchmod(fd, 0600) == 0)
         {
             return KV_OK;
         }
 
-        kv_err_set(own->err, "cannot change the owner of \"%s/%s\": %s",
-                   own->path, name, strerror(errno));
+        kv_err_set(owner->err, "cannot change the owner of \"%s/%s\": %s",
+                   owner->path, name, strerror(errno));
         return KV_ERROR;
     }
 
     if ((st->st_mode & 07777) != 0600
-        && (own->uid != (uid_t) -1 || st->st_uid == geteuid())
+        && (owner->uid != (uid_t) -1 || st->st_uid == geteuid())
         && fchmod(fd, 0600) == -1)
     {
-        kv_err_set(own->err, "cannot set mode 0600 on \"%s/%s\": %s",
-                   own->path, name, strerror(errno));
+        kv_err_set(owner->err, "cannot set mode 0600 on \"%s/%s\": %s",
+                   owner->path, name, strerror(errno));
         return KV_ERROR;
     }
 

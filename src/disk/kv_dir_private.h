@@ -36,7 +36,7 @@ typedef kv_rc_t (*kv_dir_each_pt)(void *ctx, const char *name);
  * Refuses a directory that has files, and none of them is ours for sure.  KV_OK
  * or KV_ERROR, with `err` filled.
  */
-kv_rc_t kv_dir_look(int dirfd, const char *path, kv_err_t *err);
+kv_rc_t kv_dir_inspect(int dirfd, const char *path, kv_err_t *err);
 
 /*
  * Calls for every name until a result is not KV_OK, and returns that; KV_ERROR

@@ -237,8 +237,8 @@ ngx_http_kv_open_dir(ngx_http_kv_zone_t *zone)
         return NGX_ERROR;
     }
 
-    if (kv_dir_own(zone->dirfd, (char *) zone->path.data, zone->io.uid,
-                   zone->io.gid, &err)
+    if (kv_dir_set_owner(zone->dirfd, (char *) zone->path.data, zone->io.uid,
+                         zone->io.gid, &err)
         == KV_OK)
     {
         return NGX_OK;

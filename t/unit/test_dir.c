@@ -370,7 +370,7 @@ test_moved_lock(void **ctx)
     assert_int_equal(test_lock(t->path, NOBODY, &dirfd, &lockfd, &holder),
                      KV_OK);
     assert_int_equal(renameat(t->topfd, "secret", dirfd, "kv.lock"), 0);
-    (void) kv_dir_own(dirfd, t->path, NOBODY, NOBODY, &err);
+    (void) kv_dir_set_owner(dirfd, t->path, NOBODY, NOBODY, &err);
     test_unlock(dirfd, lockfd);
 
     assert_int_equal(test_stat(t, "kv/kv.lock").st_uid, 0);
@@ -537,7 +537,7 @@ test_own(test_t *t, uid_t uid, kv_err_t *err)
 
     assert_int_equal(test_lock(t->path, uid, &dirfd, &lockfd, &holder), KV_OK);
 
-    rc = kv_dir_own(dirfd, t->path, uid, uid, err);
+    rc = kv_dir_set_owner(dirfd, t->path, uid, uid, err);
 
     test_unlock(dirfd, lockfd);
 
@@ -586,7 +586,7 @@ test_start(test_t *t)
     }
 
     if (rc == KV_OK) {
-        rc = kv_dir_own(dirfd, t->path, (uid_t) -1, (gid_t) -1, &err);
+        rc = kv_dir_set_owner(dirfd, t->path, (uid_t) -1, (gid_t) -1, &err);
     }
 
     return rc;
