@@ -27,6 +27,7 @@ static bool kv_wal_full(kv_wal_t *wal, size_t reserve);
 static void kv_wal_reset(kv_wal_t *wal);
 static void kv_wal_stage(kv_wal_t *wal, size_t n);
 static void kv_wal_refer(kv_wal_t *wal, const struct iovec *piece);
+static void kv_wal_finish(kv_wal_t *wal, kv_batch_header_t *h);
 static void kv_wal_header(kv_wal_t *wal, kv_batch_header_t *h, size_t len,
     uint32_t count);
 static void kv_wal_assert(const kv_wal_t *wal, const kv_batch_header_t *h);
@@ -165,7 +166,7 @@ kv_wal_add(kv_wal_t *wal, const kv_record_t *rec)
 kv_rc_t
 kv_wal_write(kv_wal_t *wal, kv_err_t *err)
 {
-    size_t             i, len, skip, written;
+    size_t             written;
     kv_rc_t            rc;
     kv_wal_state_t    *state;
     kv_batch_header_t  h;
@@ -189,23 +190,8 @@ kv_wal_write(kv_wal_t *wal, kv_err_t *err)
         return rc;
     }
 
-    kv_wal_header(wal, &h, wal->len - sizeof(h), wal->count);
-    kv_wal_assert(wal, &h);
+    kv_wal_finish(wal, &h);
 
-    h.crc = kv_crc32c(0, (uint8_t *) &h + 8, sizeof(h) - 8);
-    skip = sizeof(h);
-    len = 0;
-
-    for (i = 0; i < wal->iov_n; i++) {
-        h.crc = kv_crc32c(h.crc, (uint8_t *) wal->iov[i].iov_base + skip,
-                          wal->iov[i].iov_len - skip);
-        len += wal->iov[i].iov_len;
-        skip = 0;
-    }
-
-    assert(len == wal->len);
-
-    memcpy(wal->staging, &h, sizeof(h));
     memcpy(wal->iov_copy, wal->iov, wal->iov_n * sizeof(struct iovec));
 
     written = kv_direct_bytes(&wal->out, state->offset, wal->len);
@@ -443,6 +429,33 @@ kv_wal_refer(kv_wal_t *wal, const struct iovec *piece)
     assert(wal->iov_n < wal->iov_max);
 
     wal->iov[wal->iov_n++] = *piece;
+}
+
+
+/* Puts its header, with the checksum, before the batch that is built. */
+
+static void
+kv_wal_finish(kv_wal_t *wal, kv_batch_header_t *h)
+{
+    size_t  i, len, skip;
+
+    kv_wal_header(wal, h, wal->len - sizeof(*h), wal->count);
+    kv_wal_assert(wal, h);
+
+    h->crc = kv_crc32c(0, (uint8_t *) h + 8, sizeof(*h) - 8);
+    skip = sizeof(*h);
+    len = 0;
+
+    for (i = 0; i < wal->iov_n; i++) {
+        h->crc = kv_crc32c(h->crc, (uint8_t *) wal->iov[i].iov_base + skip,
+                           wal->iov[i].iov_len - skip);
+        len += wal->iov[i].iov_len;
+        skip = 0;
+    }
+
+    assert(len == wal->len);
+
+    memcpy(wal->staging, h, sizeof(*h));
 }
 
 
