@@ -36,7 +36,7 @@ my %rebuild = map { $_ => 1 } qw(HEAP_ALLOC HEAP_FREE HEAP_FORMAT LINKED
 my %after_death = (
     (map { $_ => 'APPLYING' } qw(HEAP_FORMAT QUIESCING REBUILDING RECOVERING
                                  RESETTING)),
-    (map { $_ => 'WRITE' } qw(SLOT_TAKEN DEAD_LOCKED REAPING)),
+    (map { $_ => 'WRITE' } qw(WORKER_TAKEN DEAD_LOCKED REAPING)),
     TAKEOVER => 'TAKEN',
 );
 

@@ -30,7 +30,7 @@
     X(HEAP_READ, "its lock held, to read only")                               \
                                                                               \
     /* a worker's event loop */                                               \
-    X(SLOT_TAKEN, "the lock of a kv_worker_t held, which is not in use")      \
+    X(WORKER_TAKEN, "the lock of a kv_worker_t held, which is not in use")    \
     X(LEAVING, "about to give its kv_worker_t back")                          \
     X(BUILDING, "an entry allocated, nothing in it yet")                      \
     X(RECEIVING, "a part of a value written")                                 \

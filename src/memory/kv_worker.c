@@ -55,7 +55,7 @@ kv_worker_acquire(kv_worker_t *workers, unsigned n, unsigned *i)
                 continue;
             }
 
-            kv_failpoint(KV_FAILPOINT_SLOT_TAKEN);
+            kv_failpoint(KV_FAILPOINT_WORKER_TAKEN);
 
             atomic_store(&worker->epoch[KV_EPOCH_MAIN].value, 0);
             atomic_store(&worker->epoch[KV_EPOCH_SCAN].value, 0);

@@ -76,7 +76,7 @@ test_points(void **state)
             order.point = kv_failpoint_name(i);
             order.after = seldom(&order) ? k + 1 : afters[k];
 
-            if (k && (strcmp(order.point, "SLOT_TAKEN") == 0
+            if (k && (strcmp(order.point, "WORKER_TAKEN") == 0
                       || death_leaves(&order)))
             {
                 continue;            /* once in a life */
