@@ -1,7 +1,7 @@
 
 /*
  * Writing past the page cache: bytes at any offset reach the file in whole
- * blocks, from an aligned buffer of our owner.
+ * blocks, from an aligned buffer of our own.
  *
  * Where every write is synced anyway, the page cache only adds to what a sync
  * has to do: find the dirty pages, lock them, write them, clean them.  A
