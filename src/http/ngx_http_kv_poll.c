@@ -26,7 +26,7 @@
  * thread for milliseconds.
  */
 #define NGX_HTTP_KV_POLL           500000u
-#define NGX_HTTP_KV_POLL_TURN      300000u
+#define NGX_HTTP_KV_POLL_ROUND     300000u
 
 /* how long it does not, after company, and after it was in vain */
 #define NGX_HTTP_KV_POLL_COMPANY   10000000u
@@ -136,7 +136,7 @@ ngx_http_kv_poll_again(ngx_http_kv_zone_t *zone, uint64_t now)
     }
 
     if (now > zone->poll_end
-        || now - zone->poll_last > NGX_HTTP_KV_POLL_TURN)
+        || now - zone->poll_last > NGX_HTTP_KV_POLL_ROUND)
     {
         zone->poll_not_before = now + NGX_HTTP_KV_POLL_VAIN;
         return 0;

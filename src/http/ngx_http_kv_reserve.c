@@ -33,7 +33,7 @@ static void ngx_http_kv_reserve_done(ngx_http_kv_ctx_t *ctx, kv_rc_t rc);
 static void ngx_http_kv_reserve_retry(ngx_http_kv_zone_t *zone, uint32_t full,
     ngx_uint_t tries);
 static void ngx_http_kv_reserve_refuse(ngx_http_kv_ctx_t *ctx);
-static ngx_http_kv_ctx_t *ngx_http_kv_told(ngx_http_kv_zone_t *zone);
+static ngx_http_kv_ctx_t *ngx_http_kv_evicted(ngx_http_kv_zone_t *zone);
 
 
 void
@@ -301,7 +301,7 @@ ngx_http_kv_evict(ngx_http_kv_zone_t *zone)
         return;
     }
 
-    while ((ctx = ngx_http_kv_told(zone)) != NULL) {
+    while ((ctx = ngx_http_kv_evicted(zone)) != NULL) {
 
         ctx->cut = 1;
         r = ctx->request;
@@ -343,7 +343,7 @@ ngx_http_kv_evict(ngx_http_kv_zone_t *zone)
 /* One of the worker's holders of memory that the committer evicts. */
 
 static ngx_http_kv_ctx_t *
-ngx_http_kv_told(ngx_http_kv_zone_t *zone)
+ngx_http_kv_evicted(ngx_http_kv_zone_t *zone)
 {
     ngx_queue_t        *q;
     ngx_http_kv_ctx_t  *ctx;

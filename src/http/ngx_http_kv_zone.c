@@ -21,7 +21,7 @@
 
 static ngx_int_t ngx_http_kv_create_zone(ngx_http_kv_zone_t *zone,
     ngx_slab_pool_t *shpool);
-static ngx_int_t ngx_http_kv_inherit_zone(ngx_http_kv_zone_t *zone,
+static ngx_int_t ngx_http_kv_reload_zone(ngx_http_kv_zone_t *zone,
     ngx_http_kv_zone_t *old, void *mem);
 static ngx_int_t ngx_http_kv_resized(ngx_http_kv_zone_t *zone);
 static ngx_int_t ngx_http_kv_open_dir(ngx_http_kv_zone_t *zone);
@@ -52,7 +52,7 @@ ngx_http_kv_init_zone(ngx_shm_zone_t *shm_zone, void *data)
     shpool = (ngx_slab_pool_t *) shm_zone->shm.addr;
 
     if (data) {
-        return ngx_http_kv_inherit_zone(zone, data, shpool->data);
+        return ngx_http_kv_reload_zone(zone, data, shpool->data);
     }
 
     if (ngx_http_kv_resized(zone) != NGX_OK) {
@@ -71,7 +71,7 @@ ngx_http_kv_create_zone(ngx_http_kv_zone_t *zone, ngx_slab_pool_t *shpool)
     kv_rc_t     rc;
     kv_err_t    err;
     sigset_t    signals;
-    ngx_uint_t  slots;
+    ngx_uint_t  places;
 
     zone->owner = 1;
 
@@ -79,9 +79,9 @@ ngx_http_kv_create_zone(ngx_http_kv_zone_t *zone, ngx_slab_pool_t *shpool)
         return NGX_ERROR;
     }
 
-    slots = 4 * ngx_http_kv_workers(zone);
-    slots = ngx_max(slots, KV_WORKERS_MIN);
-    slots = ngx_min(slots, KV_WORKERS_MAX);
+    places = 4 * ngx_http_kv_workers(zone);
+    places = ngx_max(places, KV_WORKERS_MIN);
+    places = ngx_min(places, KV_WORKERS_MAX);
 
     /* all that nginx's own allocator has, in one piece */
 
@@ -94,7 +94,7 @@ ngx_http_kv_create_zone(ngx_http_kv_zone_t *zone, ngx_slab_pool_t *shpool)
 
     kv_io_block_signal(&signals);
 
-    rc = kv_store_create(&zone->store, &zone->conf, mem, size, slots,
+    rc = kv_store_create(&zone->store, &zone->conf, mem, size, places,
                          &zone->io, zone->dirfd, &err);
 
     kv_io_unblock_signal(&signals);
@@ -113,7 +113,7 @@ ngx_http_kv_create_zone(ngx_http_kv_zone_t *zone, ngx_slab_pool_t *shpool)
 
 
 static ngx_int_t
-ngx_http_kv_inherit_zone(ngx_http_kv_zone_t *zone, ngx_http_kv_zone_t *old,
+ngx_http_kv_reload_zone(ngx_http_kv_zone_t *zone, ngx_http_kv_zone_t *old,
     void *mem)
 {
     kv_err_t     err;
