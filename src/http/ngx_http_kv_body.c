@@ -320,6 +320,14 @@ ngx_http_kv_body_read(ngx_http_request_t *r)
             return;
         }
 
+        if (ctx->zone->draining) {
+
+            /* the rest would take what others need, and the worker's time */
+
+            ngx_http_kv_body_refuse(r, ctx, KV_NO_MEMORY);
+            return;
+        }
+
         result = ngx_http_read_unbuffered_request_body(r);
 
         if (result >= NGX_HTTP_SPECIAL_RESPONSE) {
