@@ -365,6 +365,37 @@ for my $case ([ 'bursts that are held', '64m', 8, 4_800_000, 1.5,
 }
 
 
+# ---- nobody is to blame for what his worker, which is stopped, does not see
+
+{
+    my $s = server('', zone => '64m', workers => 2);
+    live($s, 0.6, 60_000);
+
+    my @pids = bursts($s, 8, 4_800_000, 1.5);
+    ok(wait_for(sub { held($s, 'uploads') > $MB }, 10),
+       'stopped: others hold memory');
+
+    my $stopper = fork // die "fork: $!";
+    if (!$stopper) {
+        for my $worker (($s->workers) x 2) {
+            sleep 0.4;
+            kill 'STOP', $worker;
+            sleep 0.9;
+            kill 'CONT', $worker;
+        }
+        POSIX::_exit(0);
+    }
+
+    is(steady($s, 'honest', 9 * $MB, 2 * $MB), 200,
+       'stopped: an upload to one of these workers goes well');
+    waitpid($stopper, 0);
+
+    kill 'KILL', @pids;
+    waitpid($_, 0) for @pids;
+    $s->done;
+}
+
+
 # ---- deletes always work
 
 {

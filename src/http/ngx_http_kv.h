@@ -93,6 +93,7 @@ struct ngx_http_kv_zone_s {
                                    unsigned todo);  /* of kv_store_submit() */
     ngx_event_t                watch;
     ngx_event_t                due;           /* kv_store_next_timeout() */
+    ngx_event_t                beat;          /* kv_store_beat() */
     ngx_event_t                part;          /* ngx_http_kv_part() */
     ngx_event_t                poll;          /* ngx_http_kv_poll.c; times */
     uint64_t                   poll_end;      /* are of kv_now_ns() */
@@ -301,6 +302,12 @@ void ngx_http_kv_part(ngx_http_kv_zone_t *zone);
 
 /* Sets the timers that the zone needs now. */
 void ngx_http_kv_set_timers(ngx_http_kv_zone_t *zone);
+
+/*
+ * Sets the timer of the next kv_store_beat(), as long as the worker has
+ * operations: clients are judged by what it sees of them.
+ */
+void ngx_http_kv_beat(ngx_http_kv_zone_t *zone);
 
 
 /* ngx_http_kv_op.c */

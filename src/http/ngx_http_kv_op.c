@@ -24,6 +24,7 @@ ngx_http_kv_attach(ngx_http_kv_ctx_t *ctx, kv_op_t *op)
     ctx->op = op;
     op->data = ctx;
     ngx_queue_insert_tail(&ctx->zone->active, &ctx->active);
+    ngx_http_kv_beat(ctx->zone);
 
     /* what is not answered yet ends with the request, at once */
 
@@ -49,6 +50,7 @@ ngx_http_kv_attach_pin(ngx_http_kv_ctx_t *ctx, kv_op_t *op)
     ctx->sending = 1;
     op->data = ctx;
     ngx_queue_insert_tail(&ctx->zone->active, &ctx->active);
+    ngx_http_kv_beat(ctx->zone);
 
     cln = ngx_pool_cleanup_add(ctx->request->pool, 0);
     if (cln == NULL) {

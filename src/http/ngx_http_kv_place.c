@@ -76,3 +76,14 @@ ngx_http_kv_set_timers(ngx_http_kv_zone_t *zone)
         }
     }
 }
+
+
+void
+ngx_http_kv_beat(ngx_http_kv_zone_t *zone)
+{
+    if (!zone->beat.timer_set && !zone->draining
+        && !ngx_queue_empty(&zone->active))
+    {
+        ngx_add_timer(&zone->beat, KV_STORE_BEAT);
+    }
+}

@@ -22,6 +22,7 @@
 static void ngx_http_kv_part_handler(ngx_event_t *ev);
 static ngx_uint_t ngx_http_kv_busy(ngx_http_kv_zone_t *zone);
 static void ngx_http_kv_timer_handler(ngx_event_t *ev);
+static void ngx_http_kv_beat_handler(ngx_event_t *ev);
 static void ngx_http_kv_submitted(ngx_http_kv_zone_t *zone, unsigned todo);
 static void ngx_http_kv_post_tasks(ngx_http_kv_zone_t *zone, unsigned todo);
 static void ngx_http_kv_post_commit(ngx_http_kv_zone_t *zone);
@@ -56,6 +57,9 @@ ngx_http_kv_enter(ngx_http_kv_zone_t *zone)
 
     zone->due = zone->watch;
     zone->due.cancelable = 1;
+
+    zone->beat = zone->due;
+    zone->beat.handler = ngx_http_kv_beat_handler;
 
     zone->part = zone->watch;
     zone->part.handler = ngx_http_kv_part_handler;
@@ -110,6 +114,10 @@ ngx_http_kv_part_handler(ngx_event_t *ev)
         ngx_del_timer(&zone->due);
     }
 
+    if (zone->beat.timer_set) {
+        ngx_del_timer(&zone->beat);
+    }
+
     kv_store_rest(zone->store);
 }
 
@@ -157,6 +165,16 @@ static void
 ngx_http_kv_timer_handler(ngx_event_t *ev)
 {
     ngx_http_kv_process_events(ev->data);
+}
+
+
+static void
+ngx_http_kv_beat_handler(ngx_event_t *ev)
+{
+    ngx_http_kv_zone_t *zone = ev->data;
+
+    kv_store_beat(zone->store);
+    ngx_http_kv_beat(zone);
 }
 
 
@@ -483,6 +501,10 @@ ngx_http_kv_leave(ngx_http_kv_zone_t *zone)
 
     if (zone->due.timer_set) {
         ngx_del_timer(&zone->due);
+    }
+
+    if (zone->beat.timer_set) {
+        ngx_del_timer(&zone->beat);
     }
 
     kv_store_leave(zone->store);

@@ -285,6 +285,9 @@ typedef struct {
     _Atomic uint64_t          hungry[KV_HUNGRY];
     _Atomic uint64_t          hungry_ns;
 
+    /* the owner: when it last ran, monotonic; see kv_store_beat() */
+    _Atomic uint64_t          beat_ns;
+
     /* the owner: it needs no waking for results (kv_store_polling()) */
     _Atomic uint32_t          looking;
 

@@ -17,6 +17,8 @@
 /* what stood so long ranks like one that is so many times slower */
 #define KV_EVICT_STOOD  4096u
 
+#define KV_EVICT_LATE  (KV_STORE_LATE * 1000000ull)
+
 
 typedef struct {
     kv_op_t      *op;
@@ -42,6 +44,7 @@ typedef struct {
 } kv_holders_t;
 
 
+static void kv_evict_take_out(kv_op_t *op, uint64_t now, uint64_t ns);
 static void kv_evict_look(kv_zone_t *zone, kv_holders_t *holders);
 static void kv_evict_look_at(kv_holders_t *holders, kv_op_t *op);
 static bool kv_evict_upload(const kv_holders_t *holders, kv_holder_t *h,
@@ -161,6 +164,56 @@ kv_evict_over(kv_store_t *store)
 }
 
 
+void
+kv_evict_beat(kv_store_t *store)
+{
+    uint64_t        now, before;
+    unsigned        k;
+    kv_worker_t    *worker;
+    kv_op_chunk_t  *chunk;
+
+    worker = store->worker;
+
+    if (worker == NULL) {
+        return;
+    }
+
+    now = kv_now_ns();
+    before = kv_get_relaxed(worker->beat_ns);
+
+    if (now > before + KV_EVICT_LATE) {
+        for (chunk = worker->chunks; chunk; chunk = chunk->next) {
+            for (k = 0; k < KV_OP_CHUNK; k++) {
+                kv_evict_take_out(&chunk->op[k], now,
+                                  now - before - KV_EVICT_LATE);
+            }
+        }
+    }
+
+    /* the clocks are right before anybody goes by them */
+
+    atomic_store_explicit(&worker->beat_ns, now, memory_order_release);
+}
+
+
+static void
+kv_evict_take_out(kv_op_t *op, uint64_t now, uint64_t ns)
+{
+    uint32_t  state;
+    uint64_t  since;
+
+    state = kv_get_relaxed(op->state);
+    since = kv_get_relaxed(op->queued_ns);
+
+    if ((state == KV_OP_BUILDING || state == KV_OP_PINNED)
+        && !(since & KV_OP_STOPPED))
+    {
+        kv_set_relaxed(op->queued_ns,
+                       kv_min(kv_max(now, since), since + ns));
+    }
+}
+
+
 /*
  * Looks at all records.  What they name is there as long as the heap's lock is
  * held: it takes that to free it.
@@ -169,10 +222,18 @@ kv_evict_over(kv_store_t *store)
 static void
 kv_evict_look(kv_zone_t *zone, kv_holders_t *holders)
 {
+    uint64_t        beat;
     unsigned        i, k;
     kv_op_chunk_t  *chunk;
 
     for (i = 0; i < zone->nworkers; i++) {
+        beat = atomic_load_explicit(&zone->workers[i].beat_ns,
+                                    memory_order_acquire);
+
+        if (holders->now > beat + KV_EVICT_LATE) {
+            continue;
+        }
+
         for (chunk = zone->workers[i].chunks; chunk; chunk = chunk->next) {
             for (k = 0; k < KV_OP_CHUNK; k++) {
                 kv_evict_look_at(holders, &chunk->op[k]);

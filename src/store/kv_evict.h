@@ -35,6 +35,10 @@
  * (kv_worker.h), a flag in his worker's slot, and the worker is woken.  He
  * answers the upload, or cuts the reader's connection, and releases the record;
  * then the memory is free, a reader's after the next kv_epoch_reclaim().
+ *
+ * Nothing of that is asked of a worker that does not run, for what its clients
+ * send is not seen: it is neither told, nor waited for.  Once it runs again the
+ * time in which it did not is taken out of its holders' clocks.
  */
 
 
@@ -72,7 +76,10 @@
 uint64_t kv_evict(kv_store_t *store, unsigned who, uint64_t bytes,
     uint64_t age, bool *young);
 
-/* The same for what is over the limits. */
+/* For kv_store_beat(). */
+void kv_evict_beat(kv_store_t *store);
+
+/* The same as kv_evict() for what is over the limits. */
 void kv_evict_over(kv_store_t *store);
 
 

@@ -664,6 +664,8 @@ kv_store_write(kv_store_t *store, kv_op_t *op, uint32_t offset,
         return KV_UNAVAILABLE;
     }
 
+    kv_evict_beat(store);
+
     end = offset + (uint32_t) n;
     arrives = op->entry->flags & KV_ENTRY_PARTIAL;
 
@@ -700,6 +702,13 @@ kv_store_may_take(kv_store_t *store, const kv_op_t *op, uint32_t end)
     return end <= room
            || kv_fair_may_take(store, kv_get_relaxed(op->began),
                                (uint32_t) (end - room));
+}
+
+
+void
+kv_store_beat(kv_store_t *store)
+{
+    kv_evict_beat(store);
 }
 
 
@@ -1454,6 +1463,8 @@ kv_store_op(kv_store_t *store, uint8_t code, kv_op_t **op)
             return rc;
         }
     }
+
+    kv_evict_beat(store);
 
     *op = store->free;
     store->free = (*op)->next;

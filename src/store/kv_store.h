@@ -30,6 +30,10 @@
 
 #define KV_STORE_WATCH  100          /* milliseconds */
 
+/* see kv_store_beat(); milliseconds */
+#define KV_STORE_BEAT  100
+#define KV_STORE_LATE  250
+
 /*
  * The log is marked (kv_format.h) once nothing was written for so many
  * milliseconds, so that a client that writes one by one does not wait for it.
@@ -324,6 +328,14 @@ kv_store_go_on(kv_op_t *op)
 {
     kv_store_lasted(op, kv_op_lasted(op, kv_now_ns()));
 }
+
+/*
+ * Says that the worker runs; to be called every KV_STORE_BEAT ms while it has
+ * uploads or pins, and before it takes what a client sent.  Where it has not
+ * been for longer than KV_STORE_LATE, the worker was stopped: its clients are
+ * not to blame for the rest of that time.
+ */
+void kv_store_beat(kv_store_t *store);
 
 /*
  * An upload's request began then, monotonic, nanoseconds, and not just now:

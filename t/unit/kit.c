@@ -388,6 +388,7 @@ host_turn(host_t *host, int ms)
         (void) !read(pfd.fd, &n, sizeof(n));
     }
 
+    kv_store_beat(host->store);
     host_do(host, kv_store_todo(host->store));
 }
 

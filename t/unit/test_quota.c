@@ -663,6 +663,59 @@ test_evict_stuck(void **state)
 }
 
 
+/*
+ * A worker that does not run sees nothing of what its clients send: they are
+ * not to blame for it, and nobody waits for what those hold that were told.
+ */
+
+static void
+test_worker_stopped(void **state)
+{
+    kv_op_t           *op;
+    const uint64_t     ns = 1000000;
+    _Atomic uint64_t  *beat;
+
+    (void) state;
+
+    beat = &kit.store->worker->beat_ns;
+    op = upload("stopped", 5 << 20, 0);
+
+    kv_store_beat(kit.store);
+    kv_store_lasted(op, 1000 * ns);
+    history(op, 5 << 20, 300, 4 << 20, 400);
+    atomic_store(beat, atomic_load(beat) - 600 * ns);
+
+    assert_int_equal(kv_evict(kit.store, KV_EVICT_UPLOADS, 1, KV_EVICT_AGE,
+                              NULL), 0);
+    assert_false(kv_store_must_go(op));
+
+    /* it runs again: of 600 ms those that it took to be missed are left */
+
+    kv_store_beat(kit.store);
+    assert_in_range(kv_op_lasted(op, kv_now_ns()), 650 * ns, 850 * ns);
+    assert_int_equal(kv_evict(kit.store, KV_EVICT_UPLOADS, 1, KV_EVICT_AGE,
+                              NULL), 0);
+
+    /* it runs, and still nothing comes */
+
+    kv_store_beat(kit.store);
+    kv_store_lasted(op, 1000 * ns);
+    assert_true(kv_evict(kit.store, KV_EVICT_UPLOADS, 1, KV_EVICT_AGE, NULL)
+                > 0);
+    assert_true(kv_store_must_go(op));
+    assert_true(kv_evict(kit.store, KV_EVICT_UPLOADS, 1, KV_EVICT_AGE, NULL)
+                > 0);
+
+    atomic_store(beat, atomic_load(beat) - 600 * ns);
+    assert_int_equal(kv_evict(kit.store, KV_EVICT_UPLOADS, 1, KV_EVICT_AGE,
+                              NULL), 0);
+
+    kv_store_beat(kit.store);
+    kv_store_release(kit.store, op);
+    settled();
+}
+
+
 static void
 wait_told(kv_op_t *op)
 {
@@ -1120,6 +1173,7 @@ main(void)
         cmocka_unit_test_setup_teardown(test_evict_burst, setup, teardown),
         cmocka_unit_test_setup_teardown(test_order_of_age, setup, teardown),
         cmocka_unit_test_setup_teardown(test_evict_stuck, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_worker_stopped, setup, teardown),
         cmocka_unit_test_setup_teardown(test_evict_readers, setup, teardown),
         cmocka_unit_test_setup_teardown(test_uploads_limit, setup, teardown),
         cmocka_unit_test_setup_teardown(test_readers_in_the_way, setup,
