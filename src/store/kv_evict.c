@@ -35,7 +35,7 @@ typedef struct {
     uint64_t      now;
     uint64_t      age;
     unsigned      who;
-    bool          some;               /* an upload is hungry, since: */
+    unsigned      oldest;             /* hungry uploads that began then: */
     uint32_t      began;
     uint64_t      coming;             /* bytes of those told before */
     bool          young;              /* there are readers, but too young */
@@ -72,7 +72,7 @@ kv_evict(kv_store_t *store, unsigned who, uint64_t bytes, uint64_t age,
     holders.now = kv_now_ns();
     holders.age = age;
     holders.who = who;
-    holders.some = kv_fair_oldest(zone, &holders.began);
+    holders.oldest = kv_fair_oldest(zone, &holders.began);
     holders.coming = 0;
     holders.young = false;
     holders.n = 0;
@@ -314,7 +314,7 @@ kv_evict_look_at(kv_holders_t *holders, kv_op_t *op)
 static bool
 kv_evict_upload(const kv_holders_t *holders, kv_holder_t *h, uint64_t lasted)
 {
-    uint32_t  got, pace;
+    uint32_t  got, pace, began;
     uint64_t  ms, mark, since;
 
     ms = lasted / 1000000;
@@ -353,9 +353,12 @@ kv_evict_upload(const kv_holders_t *holders, kv_holder_t *h, uint64_t lasted)
 
     h->rank = KV_EVICT_WELL + UINT32_MAX - kv_evict_gain(h);
 
-    return (holders->who & KV_EVICT_LARGE) && holders->some
+    began = kv_get_relaxed(h->op->began);
+
+    return (holders->who & KV_EVICT_LARGE) && holders->oldest
            && (h->entry->flags & KV_ENTRY_PIECES)
-           && kv_older(holders->began, kv_get_relaxed(h->op->began));
+           && (kv_older(holders->began, began)
+               || (holders->oldest > 1 && began == holders->began));
 }
 
 

@@ -18,7 +18,8 @@
  * not compared by that: they come well, and go neither for a limit nor for who
  * came later.  Only where an older upload that was sent more than it has memory
  * for (kv_fair.h), and has waited for KV_EVICT_AGE, stands for lack of any
- * other, the largest one goes. So who sends fast, stops, and starts anew drives
+ * other, the largest one goes; of several that began at the very same time one
+ * is enough of an older one for the others.  So who sends fast, stops, and starts anew drives
  * none away that has been there for longer, and who came later without a hurry
  * is not the first to go.
  *

@@ -104,35 +104,47 @@ kv_fair_may_take(kv_store_t *store, uint32_t began, uint32_t bytes)
 }
 
 
-bool
+unsigned
 kv_fair_oldest(kv_zone_t *zone, uint32_t *began)
 {
-    bool       some;
-    unsigned   i;
-    uint32_t   first;
-    uint64_t   now;
+    unsigned   i, k, n;
+    uint32_t   one;
+    uint64_t   now, shown;
 
     if (!kv_get_relaxed(zone->hungry)) {
-        return false;
+        return 0;
     }
 
     now = kv_now_ns();
-    some = false;
+    n = 0;
 
     for (i = 0; i < zone->nworkers; i++) {
         if (!kv_fair_counts(&zone->workers[i], now)) {
             continue;
         }
 
-        first = (uint32_t) (kv_get_relaxed(zone->workers[i].hungry[0]) >> 32);
+        for (k = 0; k < KV_HUNGRY; k++) {
 
-        if (!some || kv_older(first, *began)) {
-            *began = first;
-            some = true;
+            /* read once: its owner may clear it at any time */
+
+            shown = kv_get_relaxed(zone->workers[i].hungry[k]);
+            one = (uint32_t) (shown >> 32);
+
+            if (shown == 0) {
+                continue;
+            }
+
+            if (n == 0 || kv_older(one, *began)) {
+                *began = one;
+                n = 1;
+
+            } else if (one == *began) {
+                n++;
+            }
         }
     }
 
-    return some;
+    return n;
 }
 
 

@@ -43,8 +43,11 @@ void kv_fair_show(kv_store_t *store, const kv_hungry_t *hungry, unsigned n);
  */
 bool kv_fair_may_take(kv_store_t *store, uint32_t began, uint32_t bytes);
 
-/* Whether there is a hungry upload at all; the oldest one's kv_began(). */
-bool kv_fair_oldest(kv_zone_t *zone, uint32_t *began);
+/*
+ * How many hungry uploads began at the same time as the oldest, in *began by
+ * kv_began(): 0 if there is none at all.
+ */
+unsigned kv_fair_oldest(kv_zone_t *zone, uint32_t *began);
 
 
 #endif /* KV_FAIR_H */

@@ -663,6 +663,46 @@ test_evict_stuck(void **state)
 }
 
 
+/* Of two that began at the very same time, and wait for each other, one goes. */
+
+static void
+test_evict_twins(void **state)
+{
+    uint64_t      now;
+    kv_op_t      *twin[2], *op;
+    kv_hungry_t   hungry[2];
+
+    (void) state;
+
+    atomic_store(&kit.store->zone->limit[KV_HELD_UPLOADS], 16 << 20);
+    now = kv_now_ns();
+
+    put(1, 2 << 20);
+    twin[0] = upload("one", 5 << 20, 0);
+    twin[1] = upload("two", 11 << 19, 0);
+    kv_store_began(twin[0], now - 2000000000);
+    kv_store_began(twin[1], now - 2000000000);
+    kv_store_stop_clock(twin[0]);
+    kv_store_stop_clock(twin[1]);
+
+    hungry[0].began_ns = hungry[1].began_ns = now - 2000000000;
+    hungry[0].bytes = hungry[1].bytes = 1 << 20;
+    kv_store_hungry(kit.store, hungry, 2);
+
+    assert_int_equal(kv_store_reserve(kit.store, 3 << 20, 5 << 20, &op),
+                     KV_OK);
+    kv_store_urge(op, KV_OP_STUCK);
+    assert_int_equal(host_run(&host, op), KV_AGAIN);
+    assert_true(kv_store_must_go(twin[1]));
+    assert_false(kv_store_must_go(twin[0]));
+
+    show(0, 0);
+    kv_store_release(kit.store, twin[0]);
+    kv_store_release(kit.store, twin[1]);
+    settled();
+}
+
+
 /*
  * A worker that does not run sees nothing of what its clients send: they are
  * not to blame for it, and nobody waits for what those hold that were told.
@@ -1173,6 +1213,7 @@ main(void)
         cmocka_unit_test_setup_teardown(test_evict_burst, setup, teardown),
         cmocka_unit_test_setup_teardown(test_order_of_age, setup, teardown),
         cmocka_unit_test_setup_teardown(test_evict_stuck, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_evict_twins, setup, teardown),
         cmocka_unit_test_setup_teardown(test_worker_stopped, setup, teardown),
         cmocka_unit_test_setup_teardown(test_evict_readers, setup, teardown),
         cmocka_unit_test_setup_teardown(test_uploads_limit, setup, teardown),
