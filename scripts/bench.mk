@@ -18,7 +18,7 @@ OBJ      := $(DIR)/obj
 include scripts/common.mk
 
 OBJECTS  := $(patsubst %.c,$(DIR)/obj/%.o,$(notdir $(CORE)))
-PARTS    := clears commits lookups memory options recovery store stream
+PARTS    := clears commits lookups memory options puts recovery store stream
 
 vpath %.c t/bench t/bench/core
 

@@ -62,6 +62,7 @@ typedef struct {
 
 /* The commands. */
 void run_lookups(void);
+void run_puts(void);
 void run_commits(void);
 void run_log(void);
 void run_recovery(void);
@@ -106,6 +107,9 @@ extern kv_io_t                 null_io;      /* and writes nothing */
 extern _Thread_local uint64_t  written;      /* by this thread, to files */
 extern _Atomic uint64_t        committer_written;
 extern char                    filler[1u << 20];
+
+/* Nanoseconds of processor time that this thread has had. */
+uint64_t thread_cpu_ns(void);
 
 /* Counts in `written`, and writes. */
 ssize_t count_pwritev(kv_io_t *table, int fd, const struct iovec *iov, int n,

@@ -44,17 +44,6 @@ struct race_s {
 };
 
 
-static uint64_t
-thread_cpu_ns(void)
-{
-    struct timespec  ts;
-
-    (void) clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
-
-    return (uint64_t) ts.tv_sec * 1000000000 + (uint64_t) ts.tv_nsec;
-}
-
-
 static void
 sleep_ms(uint64_t ms)
 {

@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "core/core.h"
@@ -22,6 +23,17 @@ _Thread_local uint64_t  written;
 _Atomic uint64_t        committer_written;
 
 char  filler[1u << 20];
+
+
+uint64_t
+thread_cpu_ns(void)
+{
+    struct timespec  ts;
+
+    (void) clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+
+    return (uint64_t) ts.tv_sec * 1000000000 + (uint64_t) ts.tv_nsec;
+}
 
 
 ssize_t
