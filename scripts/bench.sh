@@ -1,5 +1,6 @@
 #!/bin/bash
 # Usage: scripts/bench.sh [--quick] [--only PART,...] [--rounds N] [--markdown]
+#        scripts/bench.sh --plots [DIR] [--quick] [--most KEYS] [--redraw]
 #
 # Measures the module on this machine, side by side with nginx's own answers,
 # with Redis (every write synced) by its own protocol and behind the HTTP bridge
@@ -26,8 +27,15 @@
 #                  core     the store without nginx
 #                  matrix   the survey
 #                  targets  all but the survey
-#   --rounds N   rounds of the targets (default: 5)
+#   --rounds N   rounds of the targets (default: 5), or of plots (default: 3)
 #   --markdown   print tables as in a README
+#   --plots DIR  measure instead how cost grows with the number of keys, and
+#                draw it with gnuplot, which is installed where it is missing:
+#                DIR/growth.dat and DIR/growth-*.svg (default: t/bench). It
+#                needs up to 7 GB of memory, or stops at fewer keys, and takes
+#                about two minutes on a machine that has nothing else to do
+#   --most KEYS  no more keys than that (default: 10000000)
+#   --redraw     draw what DIR/growth.dat has from before
 
 set -euo pipefail
 . "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
@@ -49,6 +57,10 @@ user=
 # Those that are there to compare with.
 peers=()
 
+# Where plots go, if they are wanted, and what else was said of them.
+plots=
+plot_arguments=()
+
 
 main()
 {
@@ -56,8 +68,10 @@ main()
         --help|-h) usage_of "$0"; exit ;;
     esac
 
+    command="scripts/bench.sh $*"
     check_arguments "$@"
     mkdir -p "$build/logs" "$bin"
+    [[ ! $plots ]] || draw_plots
     "$repo/scripts/build.sh" --quiet >&2
 
     need wrk wrk
@@ -66,9 +80,7 @@ main()
     install_missing "$build/logs/apt.log"
     install_peers
 
-    make -s -C "$repo" -f scripts/bench.mk DIR="$bin" \
-        ${CC:+"CC=$CC"} >"$build/logs/bench.log" 2>&1 \
-        || die "t/bench cannot be compiled: see $build/logs/bench.log"
+    compile
 
     BENCH_BIN=$bin BENCH_MODULE=$build/ngx_http_kv_module.so \
     BENCH_USER=$user BENCH_PEERS=${peers[*]} BENCH_LOAD=$load \
@@ -79,23 +91,91 @@ main()
 
 check_arguments()
 {
+    local only_plots='' only_tables=''
+
     while [[ $# -gt 0 ]]; do
         case $1 in
-            --quick|--markdown) ;;
-            --only)     check_parts "$(next_argument "$@")"; shift ;;
-            --only=*)   check_parts "${1#*=}" ;;
+            --quick)    plot_arguments+=("$1") ;;
+            --markdown) only_tables=$1 ;;
+            --only)     check_parts "$(next_argument "$@")"
+                        only_tables=$1; shift ;;
+            --only=*)   check_parts "${1#*=}"; only_tables=${1%%=*} ;;
             --rounds)   check_rounds "$(next_argument "$@")"; shift ;;
             --rounds=*) check_rounds "${1#*=}" ;;
+            --plots)    plots=$repo/t/bench
+                        if [[ ${2-} && $2 != -* ]]; then
+                            plots=$2; shift
+                        fi ;;
+            --plots=*)  plots=${1#*=} ;;
+            --most)     check_most "$(next_argument "$@")"
+                        only_plots=$1; shift ;;
+            --most=*)   check_most "${1#*=}"; only_plots=${1%%=*} ;;
+            --redraw)   plot_arguments+=("$1"); only_plots=$1 ;;
             *)          die "unknown argument: $1 (try --help)" ;;
         esac
         shift
     done
+
+    if [[ $plots ]]; then
+        [[ ! $only_tables ]] || die "$only_tables does not go with --plots"
+        [[ -d $plots ]] || die "not a directory: $plots"
+    else
+        [[ ! $only_plots ]] || die "$only_plots needs --plots"
+    fi
+}
+
+
+check_most()
+{
+    [[ $1 =~ ^[1-9][0-9]{0,9}$ ]] || die "not a number of keys: $1"
+    plot_arguments+=("--most=$1")
 }
 
 
 check_rounds()
 {
     [[ $1 =~ ^[1-9][0-9]?$ ]] || die "not a number of rounds: $1"
+    plot_arguments+=("--rounds=$1")
+}
+
+
+# Draws plots, and ends.
+draw_plots()
+{
+    need gcc "${CC:-cc}"
+    need make make
+    need perl prove
+    need gnuplot-nox gnuplot
+    install_missing "$build/logs/apt.log"
+    compile
+
+    BENCH_BIN=$bin BENCH_LOAD=$load BENCH_COMMIT=$(commit_name) \
+    BENCH_COMMAND=$command \
+        exec timeout --foreground -k 30 "$limit" \
+        perl "$repo/t/bench/growth.pl" "${plot_arguments[@]}" "$plots"
+}
+
+
+compile()
+{
+    make -s -C "$repo" -f scripts/bench.mk DIR="$bin" \
+        ${CC:+"CC=$CC"} >"$build/logs/bench.log" 2>&1 \
+        || die "t/bench cannot be compiled: see $build/logs/bench.log"
+}
+
+
+# What is measured; drawings of an earlier state change nothing in it.
+commit_name()
+{
+    local name
+
+    if ! name=$(git -C "$repo" rev-parse --short=12 HEAD 2>/dev/null); then
+        echo unknown
+    elif git -C "$repo" diff --quiet HEAD -- src t/bench/core; then
+        echo "$name"
+    else
+        echo "$name, with changes"
+    fi
 }
 
 

@@ -42,6 +42,19 @@ sub describe {
 }
 
 
+# The same without what is free, which changes.
+
+sub brief {
+    return sprintf '%s, %d cores, Linux %s', cpu(), cores(),
+        first('/proc/sys/kernel/osrelease', qr/^(\d+\.\d+)/);
+}
+
+
+# The load average of one minute.
+
+sub load { return first('/proc/loadavg', qr/^(\S+)/) }
+
+
 sub cpu { return first('/proc/cpuinfo', qr/^model name\s*:\s*(.*)/) }
 
 
