@@ -5,7 +5,7 @@
  * A process owns a slot as long as its main thread holds the slot's robust
  * mutex.  Whoever can lock the mutex of a slot in use knows that its owner is
  * dead, without pids that may be reused and without timeouts; what it left
- * behind is then cleared away by the committer (kv_commit.c, reaping).
+ * behind is then cleared away by the committer (kv_reap.c).
  *
  *
  * Epochs: who frees what, when

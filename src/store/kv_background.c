@@ -24,7 +24,8 @@
 
 #include "store/kv_background.h"
 #include "base/kv_mmap.h"
-#include "store/kv_commit.h"
+#include "store/kv_committer.h"
+#include "store/kv_handle.h"
 #include "base/kv_failpoint.h"
 #include "disk/kv_snapshot.h"
 

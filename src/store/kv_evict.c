@@ -214,6 +214,45 @@ kv_evict_take_out(kv_op_t *op, uint64_t now, uint64_t ns)
 }
 
 
+bool
+kv_store_over(kv_store_t *store)
+{
+    unsigned    who;
+    kv_zone_t  *zone;
+
+    zone = store->zone;
+
+    if (kv_store_scarce(store) == 0) {
+        return false;
+    }
+
+    for (who = 0; who < KV_HELD; who++) {
+        if (kv_heap_held(zone->heap, (kv_held_t) who)
+            > atomic_load(&zone->limit[who]))
+        {
+            return true;
+        }
+    }
+
+    return false;
+}
+
+
+uint64_t
+kv_store_scarce(kv_store_t *store)
+{
+    uint64_t    used, spare;
+    kv_zone_t  *zone;
+
+    zone = store->zone;
+
+    used = kv_heap_used(zone->heap);
+    spare = zone->size - zone->size / 4;
+
+    return used > spare ? used - spare : 0;
+}
+
+
 /*
  * Looks at all records.  What they name is there as long as the heap's lock is
  * held: it takes that to free it.

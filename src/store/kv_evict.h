@@ -47,7 +47,7 @@
 #define KV_EVICT_H
 
 
-#include "store/kv_store.h"
+#include "store/kv_handle.h"
 
 
 #define KV_EVICT_AGE       1000000000u     /* nanoseconds */
@@ -82,6 +82,14 @@ void kv_evict_beat(kv_store_t *store);
 
 /* The same as kv_evict() for what is over the limits. */
 void kv_evict_over(kv_store_t *store);
+
+/*
+ * Whether more is held than the limits allow, and than the zone can spare.
+ */
+bool kv_store_over(kv_store_t *store);
+
+/* Bytes used of the last quarter of the zone; 0 if it is all free. */
+uint64_t kv_store_scarce(kv_store_t *store);
 
 
 #endif /* KV_EVICT_H */

@@ -5,7 +5,7 @@
  */
 
 
-#include "store/kv_commit_private.h"
+#include "store/kv_reap.h"
 #include "base/kv_failpoint.h"
 
 

@@ -7,7 +7,7 @@
 
 #include <time.h>
 
-#include "store/kv_commit_private.h"
+#include "store/kv_rebuild.h"
 #include "base/kv_failpoint.h"
 #include "store/kv_recover.h"
 
@@ -17,13 +17,6 @@
 
 
 static bool kv_commit_quiesce(kv_store_t *store);
-
-
-void
-kv_commit_break(kv_store_t *store, const char *why)
-{
-    kv_state_break(store, why);
-}
 
 
 /*

@@ -24,6 +24,7 @@
 #include <stdlib.h>
 
 #include "store/kv_compact.h"
+#include "store/kv_handle.h"
 #include "base/kv_failpoint.h"
 #include "base/kv_prefault.h"
 #include "store/kv_recover.h"

@@ -5,7 +5,7 @@
 
 
 #include "store/kv_state.h"
-#include "store/kv_store.h"
+#include "store/kv_handle.h"
 
 
 /* between two messages of the same sort; ns */

@@ -101,7 +101,7 @@ typedef struct kv_store_s {
     unsigned                nfree;
     unsigned                nchunks;      /* that its slot has */
     uint32_t                ticket;       /* the last one given */
-    void                   *batch;        /* kv_commit.c's; commit lock */
+    void                   *batch;        /* kv_batch_t; commit lock */
 
     volatile sig_atomic_t   stop;         /* threads: come to an end soon */
 } kv_store_t;
@@ -444,48 +444,6 @@ uint64_t kv_store_unsynced(kv_store_t *store);
 
 /* Heap figures; KV_OK or KV_UNAVAILABLE. */
 kv_rc_t kv_store_heap_stat(kv_store_t *store, kv_heap_stat_t *st);
-
-
-/* Inside the core. */
-
-void kv_store_log(kv_store_t *store, kv_log_level_t level, const char *fmt,
-    ...) __attribute__((format(printf, 3, 4)));
-
-/*
- * The same for the sync alone (where anything unsynced is of a configuration
- * with sync=<interval>, this process's or another), and for the mark alone.
- */
-uint64_t kv_store_sync_due(kv_store_t *store);
-uint64_t kv_store_mark_due(kv_store_t *store);
-
-/*
- * Makes the log's handles large enough for every value that may be in the
- * queue, and for segments of the size in force: a worker of another
- * configuration may have taken larger ones than this one would, at any time,
- * so it is to be called after the queue was taken, with no batch begun.  KV_OK
- * or KV_NO_MEMORY.  Under the handle's lock.
- */
-kv_rc_t kv_store_grow_wal(kv_store_t *store);
-kv_rc_t kv_store_grow_background(kv_store_t *store);
-
-/*
- * Whether more is held than the limits allow, and than the zone can spare.
- */
-bool kv_store_over(kv_store_t *store);
-
-/* Bytes used of the last quarter of the zone; 0 if it is all free. */
-uint64_t kv_store_scarce(kv_store_t *store);
-
-/* Wakes the worker in a slot, or every one. */
-void kv_store_wake(kv_store_t *store, unsigned worker);
-void kv_store_wake_all(kv_store_t *store);
-
-/* Whether threads should come to an end soon. */
-static inline bool
-kv_store_stopping(kv_store_t *store)
-{
-    return store->stop || (store->conf.stopping && store->conf.stopping());
-}
 
 
 #endif /* KV_STORE_H */

@@ -24,7 +24,8 @@
 
 #include <stdlib.h>
 
-#include "store/kv_commit_private.h"
+#include "store/kv_takeover.h"
+#include "store/kv_queue.h"
 #include "base/kv_failpoint.h"
 
 

@@ -125,7 +125,7 @@ typedef struct {
 
     /* the holder of the commit lock */
     _Atomic uint32_t  phase;          /* kv_phase_t */
-    _Atomic(kv_op_t *)  taken;        /* being taken: see kv_commit.c */
+    _Atomic(kv_op_t *)  taken;        /* being taken: kv_queue.c */
     kv_wal_state_t    wal;
     _Atomic uint64_t  synced_ns;      /* when, monotonic */
     uint64_t          looked_ns;      /* when it last looked for the dead */

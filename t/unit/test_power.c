@@ -47,6 +47,7 @@
 
 #include "disk.h"
 #include "kit.h"
+#include "store/kv_timeout.h"
 
 
 #define IMAGES     10000u          /* if nothing else is said */

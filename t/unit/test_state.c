@@ -16,7 +16,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "store/kv_commit.h"
+#include "store/kv_committer.h"
 #include "disk/kv_wal_private.h"
 #include "ram.h"
 

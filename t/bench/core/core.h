@@ -12,7 +12,7 @@
 #include <pthread.h>
 
 #include "store/kv_background.h"
-#include "store/kv_commit.h"
+#include "store/kv_batch.h"
 
 
 #define BENCH_LIST      8            /* numbers in an option */

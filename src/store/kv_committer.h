@@ -1,31 +1,17 @@
 
 /*
- * Commit: queue -> durable -> applied.  The narrow place that every write
- * passes, and the one that a replicated log will replace: from outside it is
- * kv_commit_push(), and operations that become DONE.
+ * The committer: queue -> durable -> applied.  The narrow place that every
+ * write passes, and the one that a replicated log will replace: from outside it
+ * is kv_commit_push(), and operations that become DONE.
  */
 
 
-#ifndef KV_COMMIT_H
-#define KV_COMMIT_H
+#ifndef KV_COMMITTER_H
+#define KV_COMMITTER_H
 
 
 #include "store/kv_store.h"
 
-
-/* the most operations in a batch, so that no answer waits for too many */
-#define KV_BATCH_MAX       1024u
-#define KV_BATCH_BYTES     (4u << 20)
-
-
-/* Queues an operation.  Any worker's main thread; takes no lock. */
-void kv_commit_push(kv_zone_t *zone, kv_op_t *op);
-
-/*
- * What is queued is not to wait for company beyond that time, monotonic ns; 0:
- * not at all.  To be said after the push.  Any thread.
- */
-void kv_commit_start_by(kv_zone_t *zone, uint64_t ns);
 
 /*
  * Makes the caller responsible for running kv_commit_run(), if nobody is or
@@ -48,7 +34,6 @@ void kv_commit_run(kv_store_t *store);
  */
 kv_rc_t kv_commit_sync_now(kv_store_t *store);
 
-
 /*
  * Whether the log's current segment can be written to, from such a thread.
  * False also if a committer is at work: that will find out itself.
@@ -56,4 +41,4 @@ kv_rc_t kv_commit_sync_now(kv_store_t *store);
 bool kv_commit_can_write(kv_store_t *store);
 
 
-#endif /* KV_COMMIT_H */
+#endif /* KV_COMMITTER_H */

@@ -1,0 +1,693 @@
+
+/*
+ * Batches: see kv_batch.h.
+ */
+
+
+#include <assert.h>
+
+#include "store/kv_batch.h"
+#include "store/kv_compact.h"
+#include "store/kv_evict.h"
+#include "store/kv_reserve.h"
+#include "store/kv_sweep.h"
+#include "store/kv_timeout.h"
+#include "base/kv_failpoint.h"
+
+
+/* free pages below one in so many: compact as a matter of course */
+#define KV_COMPACT_SHARE  8
+
+
+static void kv_commit_refuse(kv_store_t *store, kv_batch_t *batch,
+    kv_op_t *hand);
+static kv_op_t *kv_batch_build(kv_store_t *store, kv_batch_t *batch,
+    kv_op_t *hand);
+static kv_rc_t kv_batch_write(kv_store_t *store, kv_batch_t *batch);
+static bool kv_commit_without_puts(kv_store_t *store, kv_batch_t *batch,
+    kv_rc_t rc);
+static kv_rc_t kv_commit_refused(kv_store_t *store, kv_rc_t rc, size_t len,
+    const kv_err_t *err);
+static void kv_commit_written(kv_store_t *store, uint64_t lsn, size_t len,
+    bool puts);
+static bool kv_commit_apply_one(kv_zone_t *zone, kv_op_t *op);
+static bool kv_commit_reclaim(kv_store_t *store);
+static void kv_commit_request(kv_store_t *store);
+static void kv_commit_request_background(kv_store_t *store, uint32_t requests);
+
+
+void
+kv_batch_run_all(kv_store_t *store, kv_batch_t *batch, kv_op_t *hand)
+{
+    kv_rc_t  rc;
+
+    while (hand) {
+
+        if (hand->code == KV_OP_RESERVE) {
+            batch->op[0] = hand;
+            hand = hand->follow;
+
+            rc = kv_commit_reserve(store, batch->op[0], &batch->room_ns);
+            kv_commit_report(store, batch, batch->op, 1, rc);
+            kv_commit_wake(store, batch);
+            continue;
+        }
+
+        if (kv_store_grow_wal(store) != KV_OK) {
+            kv_commit_refuse(store, batch, hand);
+            return;
+        }
+
+        hand = kv_batch_build(store, batch, hand);
+
+        if (kv_heap_broken(store->zone->heap)) {
+
+            /* what is in hand is answered when the workers let go of it */
+
+            kv_state_break(store, "a worker died while it changed the heap");
+            return;
+        }
+
+        kv_commit_report(store, batch, batch->refused, batch->nrefused,
+                         KV_NO_MEMORY);
+        kv_commit_report(store, batch, &batch->not_cleared,
+                         batch->not_cleared != NULL, KV_UNAVAILABLE);
+
+        rc = batch->n ? kv_batch_write(store, batch) : KV_OK;
+
+        if (rc != KV_OK && kv_commit_without_puts(store, batch, rc)) {
+            rc = kv_batch_write(store, batch);
+        }
+
+        if (rc == KV_OK && batch->n
+            && !kv_commit_apply(store, batch->op, batch->n))
+        {
+            kv_state_break(store, "the heap broke while a batch was applied");
+            return;
+        }
+
+        kv_commit_report(store, batch, batch->op, batch->n, rc);
+        kv_commit_wake(store, batch);
+
+        kv_failpoint(KV_FAILPOINT_REPORTED);
+
+        if (!kv_commit_reclaim(store)) {
+            return;
+        }
+
+        kv_commit_request(store);
+    }
+}
+
+
+/* There is no memory to write the hand from. */
+
+static void
+kv_commit_refuse(kv_store_t *store, kv_batch_t *batch, kv_op_t *hand)
+{
+    kv_store_log(store, KV_LOG_ALERT, "kv zone \"%s\": out of memory for a "
+                 "batch: writes are refused, later ones try again",
+                 store->conf.name);
+
+    while (hand) {
+        batch->op[0] = hand;
+        hand = hand->follow;
+
+        kv_commit_report(store, batch, batch->op, 1, KV_UNAVAILABLE);
+    }
+
+    kv_commit_wake(store, batch);
+}
+
+
+/* Fills a batch from the hand; returns what is left of the hand. */
+
+static kv_op_t *
+kv_batch_build(kv_store_t *store, kv_batch_t *batch, kv_op_t *hand)
+{
+    int           stock, retire;
+    kv_op_t      *op;
+    kv_rc_t       clear;
+    unsigned      puts, clears, seen;
+    kv_zone_t    *zone;
+    kv_record_t   rec;
+
+    zone = store->zone;
+    batch->n = 0;
+    batch->nrefused = 0;
+    batch->not_cleared = NULL;
+
+    /* what the map may need, while an operation can still be refused */
+
+    for (op = hand, puts = 0, clears = 0, seen = 0;
+         op && op->code != KV_OP_RESERVE && seen < KV_BATCH_MAX;
+         op = op->follow, seen++)
+    {
+        if (op->code == KV_OP_CLEAR && clears++) {
+            break;
+        }
+
+        puts += op->code == KV_OP_PUT;
+    }
+
+    kv_phase_changing(zone);
+    stock = puts ? kv_commit_set_reserved(zone, puts) : 0;
+    retire = kv_epoch_reserve(&zone->retired, seen);
+    clear = clears ? kv_commit_clearable(zone) : KV_OK;
+    kv_phase_idle(zone);
+
+    kv_wal_begin(store->wal);
+
+    for (op = hand; op && seen; op = op->follow, seen--) {
+
+        memset(&rec, 0, sizeof(rec));
+        rec.op = (kv_op_code_t) op->code;
+
+        if ((op->code == KV_OP_PUT && stock <= 0)
+            || (op->code != KV_OP_CLEAR && retire-- <= 0))
+        {
+            batch->refused[batch->nrefused++] = op;
+            continue;
+        }
+
+        if (op->code == KV_OP_PUT) {
+            rec.value_len = op->entry->value_len;
+            rec.value = batch->iov;
+            rec.value_n = kv_entry_iov(op->entry, batch->iov,
+                                       sizeof(batch->iov)
+                                       / sizeof(batch->iov[0]), 0);
+            stock--;
+        }
+
+        if (op->code == KV_OP_CLEAR && clear != KV_OK) {
+            batch->not_cleared = op;
+            continue;
+        }
+
+        if (op->entry) {
+            rec.key = op->entry->key;
+            rec.key_len = op->entry->key_len;
+        }
+
+        if (kv_wal_add(store->wal, &rec) != KV_OK) {
+            break;
+        }
+
+        batch->op[batch->n++] = op;
+    }
+
+    return op;
+}
+
+
+/* KV_OK once the batch is as durable as each of its operations wants it. */
+
+static kv_rc_t
+kv_batch_write(kv_store_t *store, kv_batch_t *batch)
+{
+    bool        sync, puts;
+    size_t      len;
+    kv_rc_t     rc;
+    unsigned    i;
+    uint64_t    lsn;
+    kv_err_t    err;
+    kv_zone_t  *zone;
+
+    zone = store->zone;
+
+    if (!kv_state_writes(zone)) {
+        return KV_UNAVAILABLE;
+    }
+
+    lsn = atomic_load(&zone->wal.next_lsn);
+    len = kv_wal_pending(store->wal);
+    puts = false;
+
+    for (i = 0; i < batch->n; i++) {
+        batch->op[i]->lsn = lsn + i;
+        puts = puts || batch->op[i]->code == KV_OP_PUT;
+    }
+
+    kv_failpoint(KV_FAILPOINT_WRITE);
+
+    rc = kv_wal_write(store->wal, &err);
+
+    kv_failpoint(KV_FAILPOINT_WRITTEN);
+
+    if (rc != KV_OK) {
+        return kv_commit_refused(store, rc, len, &err);
+    }
+
+    sync = kv_commit_promised(zone, batch->op, batch->n);
+
+    kv_failpoint(KV_FAILPOINT_PROMISED);
+
+    kv_commit_written(store, lsn, len, puts);
+
+    kv_measure_count(&zone->stats.batch, batch->n);
+
+    if (sync || kv_store_sync_due(store) == 1
+        || atomic_load(&zone->want_sync))
+    {
+        return kv_commit_sync(store);
+    }
+
+    return KV_OK;
+}
+
+
+/*
+ * A batch could not be written for want of something: its puts are told `rc`.
+ * Whether there is something else in it, which has the log's reserve: that is
+ * the batch now.
+ */
+
+static bool
+kv_commit_without_puts(kv_store_t *store, kv_batch_t *batch, kv_rc_t rc)
+{
+    kv_op_t      *op;
+    unsigned      i, n, puts;
+    kv_record_t   rec;
+
+    /* not if it is in the log, and the sync failed */
+
+    if (!kv_state_hard(store->zone)
+        || batch->op[0]->lsn < atomic_load(&store->zone->wal.next_lsn))
+    {
+        return false;
+    }
+
+    for (i = 0, puts = 0; i < batch->n; i++) {
+        puts += batch->op[i]->code == KV_OP_PUT;
+    }
+
+    if (puts == 0 || puts == batch->n) {
+        return false;
+    }
+
+    kv_wal_begin(store->wal);
+
+    memset(&rec, 0, sizeof(rec));
+
+    for (i = 0, n = 0; i < batch->n; i++) {
+        op = batch->op[i];
+
+        if (op->code == KV_OP_PUT) {
+            kv_commit_report(store, batch, &op, 1, rc);
+            continue;
+        }
+
+        rec.op = (kv_op_code_t) op->code;
+        rec.key = op->entry ? op->entry->key : NULL;
+        rec.key_len = op->entry ? op->entry->key_len : 0;
+
+        (void) kv_wal_add(store->wal, &rec);
+
+        batch->op[n++] = op;
+    }
+
+    batch->n = n;
+
+    return true;
+}
+
+
+bool
+kv_commit_promised(kv_zone_t *zone, kv_op_t **op, unsigned n)
+{
+    unsigned  i;
+    uint32_t  ms;
+
+    ms = atomic_load(&zone->unsynced) ? atomic_load(&zone->sync_ms) : 0;
+
+    for (i = 0; i < n; i++) {
+
+        if (op[i]->flags & KV_OP_SYNC) {
+            return true;
+        }
+
+        if (op[i]->sync_ms && (ms == 0 || op[i]->sync_ms < ms)) {
+            ms = op[i]->sync_ms;
+        }
+    }
+
+    atomic_store(&zone->sync_ms, ms);
+
+    return false;
+}
+
+
+/* The answer to those whose batch, of `len` bytes, could not be written. */
+
+static kv_rc_t
+kv_commit_refused(kv_store_t *store, kv_rc_t rc, size_t len,
+    const kv_err_t *err)
+{
+    if (rc != KV_NO_SPACE && rc != KV_AGAIN) {
+        kv_state_no_writes(store, err);
+        return KV_UNAVAILABLE;
+    }
+
+    kv_state_refused(store, rc, len, err);
+
+    if (rc == KV_AGAIN) {
+        return KV_UNAVAILABLE;
+    }
+
+    kv_commit_request_background(store, KV_REQUEST_FREE_DISK);
+
+    return KV_NO_SPACE;
+}
+
+
+/* A batch that begins with `lsn`, of `len` bytes, is in the log. */
+
+static void
+kv_commit_written(kv_store_t *store, uint64_t lsn, size_t len, bool puts)
+{
+    bool        extended;
+    uint64_t    now;
+    kv_zone_t  *zone;
+
+    zone = store->zone;
+    now = kv_now_ns();
+
+    /* a new segment begins with a sync of the one before */
+
+    if (atomic_load(&zone->wal.durable_lsn) + 1 == lsn) {
+        atomic_store(&zone->unsynced_ns, now);
+    }
+
+    atomic_store(&zone->unsynced, 1);
+    atomic_store(&zone->unmarked, 1);
+    atomic_store(&zone->written_ns, now);
+
+    extended = atomic_load(&zone->current_segment) != zone->wal.segment_lsn;
+    atomic_store(&zone->current_segment, zone->wal.segment_lsn);
+
+    /* deletes have a reserve: that they go well says nothing */
+
+    kv_state_wrote(store, puts ? len : 0, extended);
+}
+
+
+kv_rc_t
+kv_commit_sync(kv_store_t *store)
+{
+    kv_rc_t     rc;
+    uint64_t    start, now;
+    kv_err_t    err;
+    kv_zone_t  *zone;
+
+    zone = store->zone;
+    start = kv_now_ns();
+
+    rc = kv_wal_sync(store->wal, &err);
+
+    kv_failpoint(KV_FAILPOINT_SYNCED);
+
+    if (rc == KV_OK) {
+        now = kv_now_ns();
+
+        kv_measure_count(&zone->stats.sync, (now - start) / 1000);
+        atomic_store(&zone->synced_ns, now);
+        atomic_store(&zone->unsynced, 0);
+        atomic_store(&zone->sync_ms, 0);
+        atomic_store(&zone->want_sync, 0);
+
+        kv_state_went_well(zone);
+        kv_state_wrote(store, 0, false);
+
+        return KV_OK;
+    }
+
+    if (rc == KV_ERROR) {
+        kv_state_no_writes(store, &err);
+
+    } else {
+        kv_state_refused(store, rc, 0, &err);
+        kv_state_retry(zone);
+    }
+
+    return KV_UNAVAILABLE;
+}
+
+
+/* False if the heap broke: then the zone must be rebuilt. */
+
+bool
+kv_commit_apply(kv_store_t *store, kv_op_t **op, unsigned n)
+{
+    unsigned    i;
+    kv_zone_t  *zone;
+
+    zone = store->zone;
+    kv_phase_changing(zone);
+
+    for (i = 0; i < n; i++) {
+
+        if (!kv_commit_apply_one(zone, op[i])) {
+            return false;
+        }
+
+        kv_failpoint(KV_FAILPOINT_APPLYING);
+
+        if (i % 32 == 31) {
+            kv_map_grow(&zone->map);
+        }
+    }
+
+    kv_map_grow(&zone->map);
+
+    atomic_store(&zone->applied_lsn, op[n - 1]->lsn);
+
+    /* so that who deletes or clears finds the room when it is answered */
+
+    if (kv_epoch_reserve(&zone->retired, 0) != 0
+        || kv_epoch_reclaim(&zone->retired) != KV_OK
+        || kv_heap_broken(zone->heap))
+    {
+        return false;
+    }
+
+    kv_phase_idle(zone);
+
+    kv_failpoint(KV_FAILPOINT_APPLIED);
+
+    return true;
+}
+
+
+static bool
+kv_commit_apply_one(kv_zone_t *zone, kv_op_t *op)
+{
+    uint64_t     hash, payload;
+    kv_entry_t  *old, *e;
+
+    e = kv_op_entry(op);
+
+    switch (op->code) {
+
+    case KV_OP_PUT:
+        payload = e->key_len + (uint64_t) e->value_len;
+        kv_set_relaxed(zone->stats.payload,
+                       kv_get_relaxed(zone->stats.payload) + payload);
+
+        hash = kv_map_hash(&zone->map, e->key, e->key_len);
+        kv_op_set_entry(op, NULL);
+        old = kv_map_put(&zone->map, hash, e);
+        break;
+
+    case KV_OP_DELETE:
+        hash = kv_map_hash(&zone->map, e->key, e->key_len);
+        old = kv_map_delete(&zone->map, hash, e->key, e->key_len);
+
+        if (kv_entry_destroy(zone->heap, &op->entry) != KV_OK) {
+            return false;
+        }
+
+        break;
+
+    default:
+        assert(op->code == KV_OP_CLEAR);
+
+        kv_map_clear(&zone->map);
+
+        return kv_commit_sweep_now(zone);
+    }
+
+    kv_failpoint(KV_FAILPOINT_LINKED);
+
+    return old == NULL
+           || kv_epoch_retire(&zone->retired, old, KV_RETIRED_ENTRY) == KV_OK;
+}
+
+
+void
+kv_commit_report(kv_store_t *store, kv_batch_t *batch, kv_op_t **op,
+    unsigned n, kv_rc_t rc)
+{
+    unsigned    i;
+    uint64_t    now;
+    kv_zone_t  *zone;
+
+    if (n == 0) {
+        return;
+    }
+
+    zone = store->zone;
+    now = kv_now_ns();
+
+    for (i = 0; i < n; i++) {
+
+        kv_measure_count(&zone->stats.wait,
+                         (now - op[i]->queued_ns) / 1000);
+
+        batch->wake[op[i]->worker] = 1;
+
+        op[i]->result = rc;
+        atomic_store_explicit(&op[i]->state, KV_OP_DONE, memory_order_release);
+
+        kv_failpoint(KV_FAILPOINT_REPORTING);
+    }
+}
+
+
+void
+kv_commit_wake(kv_store_t *store, kv_batch_t *batch)
+{
+    unsigned  i;
+
+    kv_failpoint(KV_FAILPOINT_WAKE);
+
+    /* who stops looking sees the results, or we see that it has stopped */
+
+    kv_fence();
+
+    for (i = 0; i < store->zone->nworkers; i++) {
+
+        if (batch->wake[i]) {
+            batch->wake[i] = 0;
+
+            if (!atomic_load(&store->zone->workers[i].looking)) {
+                kv_store_wake(store, i);
+            }
+
+            kv_failpoint(KV_FAILPOINT_WAKING);
+        }
+    }
+}
+
+
+/*
+ * After each batch: what readers have left is freed, and, when free pages get
+ * few, a sparse one is emptied.  False if the zone broke.
+ */
+
+static bool
+kv_commit_reclaim(kv_store_t *store)
+{
+    kv_rc_t          rc;
+    kv_zone_t       *zone;
+    kv_heap_stat_t   st;
+
+    zone = store->zone;
+
+    kv_evict_over(store);
+
+    if (kv_store_heap_stat(store, &st) != KV_OK) {
+        return false;
+    }
+
+    if (kv_epoch_count(&zone->retired) == 0 && zone->retired.pinned == NULL
+        && !kv_map_unswept(&zone->map)
+        && st.free_pages * KV_PAGE_SIZE > st.size / KV_COMPACT_SHARE)
+    {
+        return true;
+    }
+
+    kv_phase_changing(zone);
+
+    rc = kv_epoch_reclaim(&zone->retired);
+
+    if (rc == KV_OK && kv_map_sweep(&zone->map, KV_SWEEP_STEP) == KV_DEAD) {
+        rc = KV_DEAD;
+    }
+
+    if (rc == KV_OK
+        && st.free_pages * KV_PAGE_SIZE <= st.size / KV_COMPACT_SHARE)
+    {
+        rc = kv_compact_page(store, false);
+    }
+
+    if (rc == KV_DEAD) {
+        kv_state_break(store, "a worker died while it changed the heap");
+        return false;
+    }
+
+    kv_phase_idle(zone);
+
+    return true;
+}
+
+
+/* Asks for a spare segment in time, and for snapshots. */
+
+static void
+kv_commit_request(kv_store_t *store)
+{
+    uint32_t    requests;
+    uint64_t    grown, size, snapshot;
+    kv_zone_t  *zone;
+
+    zone = store->zone;
+    requests = 0;
+
+    if (zone->wal.segment_lsn != zone->wanted_segment
+        && zone->wal.offset > zone->wal.segment_size / 2)
+    {
+        zone->wanted_segment = zone->wal.segment_lsn;
+        requests |= KV_REQUEST_SEGMENT;
+    }
+
+    snapshot = atomic_load(&zone->snapshot);
+
+    if (snapshot) {
+        grown = atomic_load(&zone->wal.bytes)
+                - atomic_load(&zone->snapshot_log_bytes);
+
+        /* a snapshot costs its size: no more often than the log grows by it */
+
+        size = kv_max(snapshot, atomic_load(&zone->snapshot_bytes));
+
+        if (grown >= size) {
+            requests |= KV_REQUEST_SNAPSHOT;
+        }
+    }
+
+    if (kv_state_hard(zone)) {
+        requests |= KV_REQUEST_FREE_DISK;
+    }
+
+    kv_commit_request_background(store, requests);
+}
+
+
+/* For background work, which our event loop is to post a task for. */
+
+static void
+kv_commit_request_background(kv_store_t *store, uint32_t requests)
+{
+    if ((requests & ~atomic_fetch_or(&store->zone->requests, requests)) == 0
+        || store->worker == NULL)
+    {
+        return;
+    }
+
+    if (kv_store_stopping(store)) {
+        kv_store_pass_on(store);
+
+    } else {
+        kv_store_wake(store, store->number);
+    }
+}

@@ -1,0 +1,62 @@
+
+/*
+ * A batch: what it consists of, and its way from the queue into the log and
+ * the map.  Give LSNs, write, sync, and only then apply to the map in LSN
+ * order, and only then report.  All of it with the commit lock held.
+ */
+
+
+#ifndef KV_BATCH_H
+#define KV_BATCH_H
+
+
+#include "store/kv_handle.h"
+
+
+/* the most operations in a batch, so that no answer waits for too many */
+#define KV_BATCH_MAX       1024u
+
+
+/* In the committer's own memory. */
+
+typedef struct {
+    kv_op_t       *op[KV_BATCH_MAX];
+    unsigned       n;
+    kv_op_t       *refused[KV_BATCH_MAX];   /* no memory for these */
+    unsigned       nrefused;
+    kv_op_t       *not_cleared;             /* no empty map for this one */
+    uint64_t       room_ns;                 /* spent on making room */
+    uint8_t        wake[KV_WORKERS_MAX];    /* slots to be woken */
+    struct iovec   iov[KV_VALUE_MAX / KV_PAGE_SIZE
+                       + KV_ENTRY_TAILS];
+} kv_batch_t;
+
+
+/* Works off operations, from the oldest on, in batches. */
+void kv_batch_run_all(kv_store_t *store, kv_batch_t *batch, kv_op_t *hand);
+
+/*
+ * Whether one of the operations, which are in the log, is to be durable before
+ * it is done; if not, the zone knows how soon they are to be.
+ */
+bool kv_commit_promised(kv_zone_t *zone, kv_op_t **op, unsigned n);
+
+/*
+ * Makes the log durable.  KV_OK, or KV_UNAVAILABLE: never (kv_state_writes()
+ * says no), or not now.  Not to be called when writes are disabled.
+ */
+kv_rc_t kv_commit_sync(kv_store_t *store);
+
+/*
+ * Applies logged operations to the map; there is a reserve for them.  False
+ * if the heap broke: then the zone must be rebuilt.
+ */
+bool kv_commit_apply(kv_store_t *store, kv_op_t **op, unsigned n);
+
+/* Delivers results; the workers are woken by kv_commit_wake(). */
+void kv_commit_report(kv_store_t *store, kv_batch_t *batch, kv_op_t **op,
+    unsigned n, kv_rc_t rc);
+void kv_commit_wake(kv_store_t *store, kv_batch_t *batch);
+
+
+#endif /* KV_BATCH_H */

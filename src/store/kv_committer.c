@@ -1,0 +1,432 @@
+
+/*
+ * The committer; see kv_committer.h.  At any time at most one thread of one
+ * process is it: the holder of the commit lock.
+ *
+ * A round takes all that is queued, oldest first, and works it off in batches
+ * (kv_batch.c).  While a batch is being synced the queue fills again: the disk
+ * sets the size of the batches.
+ *
+ * What happens when a committer dies is told in kv_takeover.c.
+ */
+
+
+#include <linux/futex.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "store/kv_committer.h"
+#include "store/kv_batch.h"
+#include "store/kv_evict.h"
+#include "store/kv_queue.h"
+#include "store/kv_reap.h"
+#include "store/kv_rebuild.h"
+#include "store/kv_sweep.h"
+#include "store/kv_takeover.h"
+#include "store/kv_timeout.h"
+#include "base/kv_failpoint.h"
+
+
+/* how long the committer waits for the next write, and what is soon; ns */
+#define KV_SPIN           200000
+#define KV_SPIN_SOON      1000000
+
+/* how soon a committer that waits sees that its process is to end; ns */
+#define KV_WAIT_SLICE     10000000
+
+
+static bool kv_commit_wanted(kv_zone_t *zone);
+static bool kv_commit_spin(kv_zone_t *zone);
+static bool kv_commit_round(kv_store_t *store, kv_batch_t *batch);
+static void kv_commit_wait(kv_store_t *store);
+static void kv_commit_idle(kv_store_t *store);
+static kv_rc_t kv_commit_borrow(kv_store_t *store);
+
+
+bool
+kv_commit_claim(kv_store_t *store)
+{
+    bool        dead;
+    uint32_t    holder, mine;
+    kv_zone_t  *zone;
+
+    zone = store->zone;
+    mine = store->number + 1;
+    holder = atomic_load(&zone->committer);
+
+    if (holder == 0) {
+        return atomic_compare_exchange_strong(&zone->committer, &holder,
+                                              mine);
+    }
+
+    if (holder == mine) {
+        return false;
+    }
+
+    dead = kv_worker_lock_dead(&zone->workers[holder - 1]);
+
+    if (!dead) {
+        return false;
+    }
+
+    kv_worker_unlock(&zone->workers[holder - 1]);
+    atomic_store(&zone->reap, 1);
+
+    return atomic_compare_exchange_strong(&zone->committer, &holder, mine);
+}
+
+
+void
+kv_commit_unclaim(kv_store_t *store)
+{
+    uint32_t  mine;
+
+    mine = store->number + 1;
+
+    (void) atomic_compare_exchange_strong(&store->zone->committer, &mine, 0);
+}
+
+
+void
+kv_commit_run(kv_store_t *store)
+{
+    bool         dead[KV_WORKERS_MAX], some, more, whole;
+    kv_rc_t      rc;
+    kv_err_t     err;
+    uint32_t     mine, none;
+    kv_zone_t   *zone;
+    kv_batch_t  *batch;
+
+    zone = store->zone;
+    mine = store->number + 1;
+
+    rc = kv_commit_lock(store, &zone->commit_lock);
+
+    if (rc == KV_BUSY) {
+        kv_commit_unclaim(store);
+        return;
+    }
+
+    kv_failpoint(KV_FAILPOINT_COMMIT_LOCKED);
+
+    if (store->batch == NULL) {
+        store->batch = calloc(1, sizeof(kv_batch_t));
+    }
+
+    batch = store->batch;
+
+    if (batch == NULL || kv_store_grow_wal(store) != KV_OK) {
+        kv_err_set(&err, "out of memory for a batch; what waits is tried "
+                   "again");
+        kv_state_refused(store, KV_AGAIN, 0, &err);
+
+        if (rc == KV_DEAD) {
+            kv_state_break(store, "the committer died");
+        }
+
+        kv_commit_unclaim(store);
+        kv_mutex_unlock(&zone->commit_lock);
+        return;
+    }
+
+    if (rc == KV_DEAD && !kv_takeover(store, batch)) {
+        kv_state_break(store, "the committer died while it changed the map");
+    }
+
+    for ( ;; ) {
+
+        if (kv_heap_broken(zone->heap) && kv_state_reads(zone)) {
+            kv_state_break(store, "a worker died while it changed the heap");
+        }
+
+        if (atomic_load(&zone->state) == KV_ZONE_BROKEN
+            && kv_store_grow_wal(store) == KV_OK
+            && kv_state_retry_due(zone) && !kv_store_stopping(store))
+        {
+            kv_commit_rebuild(store);
+        }
+
+        whole = kv_state_whole(zone);
+
+        if (whole) {
+            do {
+                some = kv_commit_lock_dead(zone, dead);
+                more = kv_commit_round(store, batch);
+
+                if (some) {
+                    kv_commit_reap(store, dead);
+                }
+
+                more = kv_commit_between(store) || more;
+
+            } while (!kv_store_stopping(store)
+                     && (more || kv_commit_spin(zone)));
+
+            kv_commit_idle(store);
+        }
+
+        /* the claim goes before the last look: whoever pushes later sees it */
+
+        none = 0;
+        atomic_store(&zone->committer, 0);
+
+        kv_failpoint(KV_FAILPOINT_UNCLAIMED);
+
+        if (kv_store_stopping(store)
+            || !kv_state_reads(zone)
+            || !kv_commit_wanted(zone)
+            || !atomic_compare_exchange_strong(&zone->committer, &none, mine))
+        {
+            break;
+        }
+    }
+
+    if (kv_store_stopping(store)
+        && (atomic_load(&zone->queue) || !kv_state_reads(zone)))
+    {
+        /* somebody who stays is to go on */
+
+        kv_store_wake_all(store);
+    }
+
+    kv_mutex_unlock(&zone->commit_lock);
+}
+
+
+/* Whether somebody asked for something while the claim was being given up. */
+
+static bool
+kv_commit_wanted(kv_zone_t *zone)
+{
+    return atomic_load(&zone->queue) || kv_heap_broken(zone->heap)
+           || (atomic_load(&zone->want_sync) && kv_state_writes(zone)
+               && kv_state_retry_due(zone));
+}
+
+
+/*
+ * A client that writes one by one comes back soon after its answer, and to
+ * wake a thread for it again costs about as much as this takes.  So after a
+ * write that came soon after the last the committer stays for a moment,
+ * yielding to whoever wants the processor; once in vain, and it goes to sleep
+ * at once until writes come soon again.  Whether there is something to do.
+ */
+
+static bool
+kv_commit_spin(kv_zone_t *zone)
+{
+    uint64_t  now, end;
+
+    if (!kv_state_whole(zone)) {
+        return false;
+    }
+
+    now = kv_now_ns();
+
+    if (!zone->spin) {
+        zone->spin = now - zone->idle_ns < KV_SPIN_SOON;
+        zone->idle_ns = now;
+        return false;
+    }
+
+    end = now + KV_SPIN;
+
+    while (atomic_load_explicit(&zone->queue, memory_order_relaxed) == NULL) {
+
+        if (kv_now_ns() >= end) {
+            zone->spin = 0;
+            zone->idle_ns = end;
+            return false;
+        }
+
+        (void) sched_yield();
+    }
+
+    return true;
+}
+
+
+/* Whether there was anything to do. */
+
+static bool
+kv_commit_round(kv_store_t *store, kv_batch_t *batch)
+{
+    kv_op_t    *hand;
+    kv_zone_t  *zone;
+
+    zone = store->zone;
+
+    if (atomic_load(&zone->queue) == NULL || !kv_state_whole(zone)) {
+        return false;
+    }
+
+    if (atomic_load(&zone->start_ns)) {
+        kv_commit_wait(store);
+    }
+
+    hand = kv_commit_take(zone);
+    batch->room_ns = 0;
+
+    kv_failpoint(KV_FAILPOINT_TAKEN);
+
+    kv_batch_run_all(store, batch, hand);
+
+    return true;
+}
+
+
+/*
+ * With a delay: until nobody in the queue wants to wait any longer, or this
+ * process is to end, since it may be the last that takes writes.
+ */
+
+static void
+kv_commit_wait(kv_store_t *store)
+{
+    uint32_t          hurried;
+    uint64_t          now, began, start;
+    kv_zone_t        *zone;
+    struct timespec   slice;
+
+    zone = store->zone;
+    began = kv_now_ns();
+    slice.tv_sec = 0;
+
+    atomic_store(&zone->waits, 1);
+
+    for ( ;; ) {
+        hurried = atomic_load(&zone->hurried);
+        start = atomic_load(&zone->start_ns);
+
+        if (start == UINT64_MAX) {
+
+            /* pushed, and about to be said; or it died in between */
+
+            start = began + store->conf.delay * 1000000;
+        }
+
+        now = kv_now_ns();
+
+        if (now >= start || kv_store_stopping(store)) {
+            break;
+        }
+
+        slice.tv_nsec = (long) kv_min(start - now, KV_WAIT_SLICE);
+
+        (void) syscall(SYS_futex, &zone->hurried, FUTEX_WAIT, hurried, &slice,
+                       NULL, 0);
+    }
+
+    atomic_store(&zone->waits, 0);
+}
+
+
+static void
+kv_commit_idle(kv_store_t *store)
+{
+    kv_err_t    err;
+    kv_zone_t  *zone;
+
+    zone = store->zone;
+
+    kv_evict_over(store);
+
+    if (!kv_state_writes(zone)) {
+        return;
+    }
+
+    if (kv_store_sync_due(store) == 1
+        || (atomic_load(&zone->want_sync) && kv_state_retry_due(zone)))
+    {
+        (void) kv_commit_sync(store);
+    }
+
+    if (kv_store_mark_due(store) == 1
+        || (atomic_load(&zone->unmarked) && kv_store_stopping(store)))
+    {
+        atomic_store(&zone->unmarked, 0);
+
+        if (kv_wal_mark(store->wal, &err) == KV_ERROR) {
+            kv_state_no_writes(store, &err);
+        }
+    }
+}
+
+
+kv_rc_t
+kv_commit_sync_now(kv_store_t *store)
+{
+    kv_rc_t  rc;
+
+    rc = kv_commit_borrow(store);
+
+    if (rc == KV_BUSY) {
+        atomic_store(&store->zone->want_sync, 1);
+        return KV_AGAIN;
+    }
+
+    if (rc == KV_OK) {
+        rc = kv_state_writes(store->zone) ? kv_commit_sync(store)
+                                          : KV_UNAVAILABLE;
+        kv_mutex_unlock(&store->zone->commit_lock);
+    }
+
+    return rc;
+}
+
+
+bool
+kv_commit_can_write(kv_store_t *store)
+{
+    kv_rc_t   rc;
+    kv_err_t  err;
+
+    if (kv_commit_borrow(store) != KV_OK) {
+        return false;
+    }
+
+    rc = kv_wal_check(store->wal, &err);
+
+    kv_mutex_unlock(&store->zone->commit_lock);
+
+    return rc == KV_OK;
+}
+
+
+/*
+ * The commit lock, for a thread that is not the committer's, if nobody holds
+ * it.  KV_OK with the lock and a log; KV_BUSY or KV_UNAVAILABLE without.
+ */
+
+static kv_rc_t
+kv_commit_borrow(kv_store_t *store)
+{
+    kv_rc_t     rc;
+    kv_zone_t  *zone;
+
+    zone = store->zone;
+
+    rc = kv_mutex_trylock(&zone->commit_lock);
+
+    if (rc != KV_OK && rc != KV_DEAD) {
+        return KV_BUSY;
+    }
+
+    if (rc == KV_DEAD) {
+
+        /* there is no time here to finish what it had in hand */
+
+        kv_state_break(store, "the committer died");
+        kv_store_wake_all(store);
+
+    } else if (kv_store_grow_wal(store) == KV_OK) {
+        return KV_OK;
+    }
+
+    kv_mutex_unlock(&zone->commit_lock);
+
+    return KV_UNAVAILABLE;
+}

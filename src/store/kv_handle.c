@@ -1,0 +1,159 @@
+
+/*
+ * The process's handle of a store; see kv_handle.h.
+ */
+
+
+#include <unistd.h>
+
+#include "store/kv_handle.h"
+#include "base/kv_failpoint.h"
+
+
+/* bytes of each segment for deletes on a full disk, at most */
+#define KV_STORE_DELETES  65536u
+
+
+static kv_rc_t kv_store_grow(kv_store_t *store, kv_wal_t **log,
+    kv_store_grow_t *made);
+
+
+kv_rc_t
+kv_store_grow_wal(kv_store_t *store)
+{
+    return kv_store_grow(store, &store->wal, &store->log_fit);
+}
+
+
+kv_rc_t
+kv_store_grow_background(kv_store_t *store)
+{
+    return kv_store_grow(store, &store->background, &store->background_fit);
+}
+
+
+static kv_rc_t
+kv_store_grow(kv_store_t *store, kv_wal_t **log, kv_store_grow_t *made)
+{
+    size_t           record, batch;
+    uint64_t         segment;
+    kv_wal_t        *fit;
+    kv_store_grow_t  want;
+
+    want.max_value = atomic_load(&store->zone->max_value);
+    want.segment = atomic_load(&store->zone->segment);
+
+    if (*log && made->max_value == want.max_value
+        && made->segment == want.segment)
+    {
+        return KV_OK;
+    }
+
+    record = sizeof(kv_batch_header_t) + 64 + KV_KEY_MAX + want.max_value;
+
+    segment = kv_align(record + 2 * KV_SEGMENT_HEADER, 4096);
+    segment = kv_max(segment, want.segment);
+
+    batch = kv_max(record, KV_BATCH_BYTES);
+    batch = kv_min(batch, segment - KV_SEGMENT_HEADER);
+
+    fit = kv_wal_create(store->io, store->dirfd, &store->zone->wal, segment,
+                        batch);
+
+    if (fit == NULL) {
+        return KV_NO_MEMORY;
+    }
+
+    kv_wal_set_direct(fit, store->conf.sync == KV_SYNC_ALWAYS);
+    kv_wal_set_reserve(fit, kv_min(segment / 16, KV_STORE_DELETES));
+
+    if (*log) {
+        kv_wal_destroy(*log);
+    }
+
+    *log = fit;
+    *made = want;
+
+    return KV_OK;
+}
+
+
+void
+kv_store_log(kv_store_t *store, kv_log_level_t level, const char *fmt, ...)
+{
+    char     text[1024];
+    va_list  args;
+
+    if (store->conf.log == NULL) {
+        return;
+    }
+
+    va_start(args, fmt);
+    (void) vsnprintf(text, sizeof(text), fmt, args);
+    va_end(args);
+
+    store->conf.log(store->conf.log_ctx, level, text);
+}
+
+
+kv_rc_t
+kv_commit_lock(kv_store_t *store, kv_mutex_t *lock)
+{
+    kv_rc_t  rc;
+
+    do {
+        rc = kv_mutex_lock_for(lock, KV_STORE_WATCH);
+
+    } while (rc == KV_BUSY && !kv_store_stopping(store));
+
+    return rc;
+}
+
+
+void
+kv_store_wake(kv_store_t *store, unsigned worker)
+{
+    uint32_t  wake;
+    uint64_t  one;
+
+    wake = atomic_load(&store->zone->workers[worker].wake);
+
+    /* above what is known here it may be anybody's descriptor */
+
+    if (wake && wake <= store->nwakes) {
+        one = 1;
+        (void) !write(store->wakes[wake - 1], &one, sizeof(one));
+    }
+}
+
+
+void
+kv_store_wake_all(kv_store_t *store)
+{
+    unsigned  i;
+
+    for (i = 0; i < store->zone->nworkers; i++) {
+        if (atomic_load(&store->zone->workers[i].in_use)) {
+            kv_store_wake(store, i);
+        }
+    }
+}
+
+
+kv_rc_t
+kv_store_heap_stat(kv_store_t *store, kv_heap_stat_t *st)
+{
+    memset(st, 0, sizeof(kv_heap_stat_t));
+
+    if (kv_heap_lock_read(store->zone->heap) != KV_OK) {
+        return KV_UNAVAILABLE;
+    }
+
+    kv_heap_stat(store->zone->heap, st);
+
+    kv_failpoint(KV_FAILPOINT_HEAP_READ);
+
+    kv_heap_unlock(store->zone->heap);
+
+    return KV_OK;
+}

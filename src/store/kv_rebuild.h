@@ -1,0 +1,21 @@
+
+/*
+ * Rebuilding a zone that a death left half changed.  With the commit lock held.
+ */
+
+
+#ifndef KV_REBUILD_H
+#define KV_REBUILD_H
+
+
+#include "store/kv_handle.h"
+
+
+/*
+ * Loads a broken zone from disk.  What was queued is answered by the workers
+ * themselves, with KV_UNAVAILABLE.
+ */
+void kv_commit_rebuild(kv_store_t *store);
+
+
+#endif /* KV_REBUILD_H */

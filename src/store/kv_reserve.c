@@ -1,0 +1,324 @@
+
+/*
+ * Requests for room; see kv_reserve.h.
+ */
+
+
+#include <time.h>
+
+#include "store/kv_reserve.h"
+#include "store/kv_compact.h"
+#include "store/kv_evict.h"
+#include "store/kv_fair.h"
+#include "store/kv_sweep.h"
+
+
+/* how long it is believed that there is no room; ns */
+#define KV_STORE_FULL     1000000000ull
+
+/* how long pages are emptied for those who were taken together; ns */
+#define KV_RESERVE_NS     3000000
+
+/* entries that are looked at for what moved away from them, at a time */
+#define KV_STALE_STEP     20000
+
+
+typedef struct {
+    kv_retire_list_t  *retired;
+    unsigned           freed;
+} kv_stale_t;
+
+
+static bool kv_commit_stuck(kv_zone_t *zone, const kv_op_t *op);
+static uint64_t kv_commit_can_free(kv_zone_t *zone);
+static uint64_t kv_commit_can_move(kv_store_t *store);
+static kv_rc_t kv_commit_free_stale(kv_store_t *store);
+static void kv_commit_stale(void *data, const kv_entry_t *e);
+static kv_rc_t kv_commit_compact(kv_store_t *store, uint32_t need,
+    uint64_t *spent_ns, bool *more, uint64_t *missing);
+static kv_rc_t kv_commit_look_again(kv_store_t *store);
+
+
+kv_rc_t
+kv_commit_reserve(kv_store_t *store, kv_op_t *op, uint64_t *spent_ns)
+{
+    bool         more, young;
+    kv_rc_t      rc;
+    unsigned     who;
+    uint64_t     missing, own, age;
+    kv_zone_t   *zone;
+
+    zone = store->zone;
+    who = KV_EVICT_UPLOADS|KV_EVICT_READERS
+          |(kv_commit_stuck(zone, op) ? KV_EVICT_LARGE : 0);
+    age = op->flags & KV_OP_URGENT ? KV_EVICT_URGENT : KV_EVICT_AGE;
+    own = (uint64_t) op->result * KV_PAGE_SIZE;
+
+    kv_phase_changing(zone);
+
+    more = *spent_ns < KV_RESERVE_NS && !kv_store_full(store, op->need);
+
+    rc = kv_commit_compact(store, op->need, spent_ns, &more, &missing);
+
+    if (rc == KV_OK && missing && zone->retired.stale) {
+        rc = kv_commit_free_stale(store);
+    }
+
+    if (rc == KV_UNAVAILABLE) {
+        return rc;
+    }
+
+    kv_phase_idle(zone);
+
+    if (missing == 0) {
+        return KV_OK;
+    }
+
+    if (rc == KV_AGAIN) {
+        return rc;
+    }
+
+    if (*spent_ns >= KV_RESERVE_NS || more || kv_map_unswept(&zone->map)) {
+        return KV_AGAIN;
+    }
+
+    /* holders are not driven away in vain */
+
+    if (kv_commit_can_free(zone) >= missing + own
+        && (kv_evict(store, who, missing, age, NULL)
+            || kv_commit_can_free(zone) > own))
+    {
+        return KV_AGAIN;
+    }
+
+    if (kv_store_scarce(store) == 0 && kv_commit_can_move(store) >= missing
+        && (kv_evict(store, who|KV_EVICT_LIVE, missing, age, &young)
+            || young))
+    {
+        return KV_AGAIN;
+    }
+
+    atomic_store(&zone->full_used, kv_heap_used(zone->heap));
+    atomic_store(&zone->full_ns, kv_now_ns());
+    atomic_store(&zone->full_need, kv_max(op->need, 1u));
+
+    return KV_NO_MEMORY;
+}
+
+
+bool
+kv_store_full(kv_store_t *store, uint32_t need)
+{
+    uint64_t    full;
+    kv_zone_t  *zone;
+
+    zone = store->zone;
+    full = atomic_load(&zone->full_need);
+
+    /* what a clear left comes free without being asked for */
+
+    return full && need >= full && !kv_map_unswept(&zone->map)
+           && kv_heap_used(zone->heap) + KV_PAGE_SIZE
+              > atomic_load(&zone->full_used)
+           && kv_now_ns() - atomic_load(&zone->full_ns) < KV_STORE_FULL;
+}
+
+
+/* Whether who stands for lack of memory is the one that is first to get any. */
+
+static bool
+kv_commit_stuck(kv_zone_t *zone, const kv_op_t *op)
+{
+    uint32_t  oldest;
+
+    return (op->flags & KV_OP_STUCK)
+           && kv_fair_oldest(zone, &oldest)
+           && kv_get_relaxed(zone->workers[op->worker].hungry[0]) >> 32
+              == oldest;
+}
+
+
+/* Bytes that come free if all who hold memory let go of it. */
+
+static uint64_t
+kv_commit_can_free(kv_zone_t *zone)
+{
+    return kv_heap_held(zone->heap, KV_HELD_UPLOADS)
+           + kv_heap_held(zone->heap, KV_HELD_READERS);
+}
+
+
+/* Bytes that compaction could put together if nothing stood in its way. */
+
+static uint64_t
+kv_commit_can_move(kv_store_t *store)
+{
+    kv_heap_stat_t  st;
+
+    return kv_store_heap_stat(store, &st) == KV_OK
+           ? st.movable_pages * KV_PAGE_SIZE : 0;
+}
+
+
+/*
+ * Frees what moved away from values while they were sent, where they are not
+ * any more: in some part of the map.  KV_AGAIN if there may be more room now,
+ * or in the next part; KV_OK or KV_UNAVAILABLE.
+ */
+
+static kv_rc_t
+kv_commit_free_stale(kv_store_t *store)
+{
+    kv_zone_t         *zone;
+    kv_retire_list_t  *retired;
+    kv_stale_t         stale;
+
+    zone = store->zone;
+    retired = &zone->retired;
+
+    if (retired->stale_from == 0) {
+        retired->stale = 0;
+    }
+
+    stale.retired = retired;
+    stale.freed = 0;
+
+    if (kv_heap_lock(zone->heap) != KV_OK) {
+        return KV_UNAVAILABLE;
+    }
+
+    retired->stale_from = kv_map_walk(&zone->map, retired->stale_from,
+                                      KV_STALE_STEP, kv_commit_stale, &stale);
+    kv_heap_unlock(zone->heap);
+
+    /* what is before that is not counted again, but this is looked at next */
+
+    retired->stale += retired->stale_from != 0;
+
+    return stale.freed || retired->stale_from ? KV_AGAIN : KV_OK;
+}
+
+
+static void
+kv_commit_stale(void *data, const kv_entry_t *e)
+{
+    kv_stale_t *stale = data;
+
+    if (e->flags & KV_ENTRY_PIECES) {
+        stale->freed += kv_epoch_free_stale(stale->retired, (kv_entry_t *) e);
+    }
+}
+
+
+/*
+ * Frees what readers have left, and as long as there is time and `*more` is
+ * set, empties pages, until there is room for `need` bytes; says how many are
+ * missing then, and whether it could go on.  KV_OK or KV_UNAVAILABLE.
+ */
+
+static kv_rc_t
+kv_commit_compact(kv_store_t *store, uint32_t need, uint64_t *spent_ns,
+    bool *more, uint64_t *missing)
+{
+    bool              again;
+    kv_rc_t           rc, swept;
+    uint64_t          start, pages;
+    kv_zone_t        *zone;
+    kv_heap_stat_t    st;
+    struct timespec   pause;
+
+    zone = store->zone;
+    start = kv_now_ns();
+    again = kv_store_scarce(store) == 0;
+
+    pause.tv_sec = 0;
+    pause.tv_nsec = 20000;
+
+    pages = need <= KV_ENTRY_INLINE ? 1 : kv_entry_pages_max(need);
+    *missing = 0;
+
+    for ( ;; ) {
+
+        swept = kv_map_sweep(&zone->map, KV_SWEEP_STEP);
+
+        if (swept == KV_DEAD
+            || kv_epoch_reclaim(&zone->retired) != KV_OK
+            || kv_store_heap_stat(store, &st) != KV_OK)
+        {
+            return KV_UNAVAILABLE;
+        }
+
+        pages += st.reserve_pages;
+        *missing = st.free_pages < pages
+                   ? (pages - st.free_pages) * KV_PAGE_SIZE : 0;
+        pages -= st.reserve_pages;
+
+        if (need == 0) {
+            *missing = 0;
+        }
+
+        if (*missing == 0 || !*more) {
+            break;
+        }
+
+        if (*spent_ns + (kv_now_ns() - start) >= KV_RESERVE_NS) {
+            break;
+        }
+
+        if (swept == KV_AGAIN) {
+            continue;
+        }
+
+        rc = kv_compact_page(store, true);
+
+        if (rc == KV_DEAD) {
+            return KV_UNAVAILABLE;
+        }
+
+        if (rc == KV_DECLINED && again
+            && st.movable_pages * KV_PAGE_SIZE >= *missing)
+        {
+            again = false;
+            rc = kv_commit_look_again(store);
+
+            if (rc != KV_OK) {
+                return rc;
+            }
+
+            continue;
+        }
+
+        if (rc == KV_DECLINED && kv_epoch_count(&zone->retired) == 0) {
+            *more = false;
+            break;
+        }
+
+        if (rc == KV_DECLINED) {
+            (void) nanosleep(&pause, NULL);
+        }
+    }
+
+    *spent_ns += kv_now_ns() - start;
+
+    return KV_OK;
+}
+
+
+/* Before it is said that no page can be emptied, though much is free. */
+
+static kv_rc_t
+kv_commit_look_again(kv_store_t *store)
+{
+    kv_heap_t  *heap;
+
+    heap = store->zone->heap;
+
+    if (kv_heap_lock(heap) != KV_OK) {
+        return KV_UNAVAILABLE;
+    }
+
+    kv_heap_evac_again(heap);
+    kv_heap_unlock(heap);
+
+    return KV_OK;
+}

@@ -1,0 +1,620 @@
+
+/*
+ * Operations on a store: reads, writes, and what goes with them; see
+ * kv_store.h.
+ */
+
+
+#include <assert.h>
+
+#include "store/kv_store.h"
+#include "store/kv_committer.h"
+#include "store/kv_evict.h"
+#include "store/kv_fair.h"
+#include "store/kv_handle.h"
+#include "store/kv_queue.h"
+#include "base/kv_failpoint.h"
+
+
+/* records that are left to deletes */
+#define KV_STORE_KEPT     8u
+
+/* of the zone, what the records of readers may take */
+#define KV_STORE_PINS_SHARE  8
+
+/* how often it is logged that there is no room; ns */
+#define KV_STORE_REFUSED  60000000000ull
+
+
+static bool kv_store_may_take(kv_store_t *store, const kv_op_t *op,
+    uint32_t end);
+static void kv_store_promise(kv_store_t *store, kv_op_t *op);
+static uint64_t kv_store_start(kv_store_t *store, kv_op_t *op);
+static bool kv_store_ready(kv_store_t *store);
+static kv_rc_t kv_store_op(kv_store_t *store, uint8_t code, kv_op_t **op);
+static unsigned kv_store_chunks_max(kv_zone_t *zone);
+static kv_rc_t kv_store_add_ops(kv_store_t *store, uint32_t leave);
+static void kv_store_op_free(kv_store_t *store, kv_op_t *op);
+
+
+kv_rc_t
+kv_store_read(kv_store_t *store, const void *key, size_t len, kv_entry_t **e)
+{
+    kv_map_t  *map;
+
+    if (!kv_store_ready(store)) {
+        return KV_UNAVAILABLE;
+    }
+
+    map = &store->zone->map;
+
+    kv_epoch_enter(store->worker, KV_EPOCH_MAIN, &store->zone->retired.epoch);
+
+    *e = kv_map_find(map, kv_map_hash(map, key, len), key, len);
+
+    kv_failpoint(KV_FAILPOINT_READING);
+
+    if (*e) {
+        return KV_OK;
+    }
+
+    kv_store_read_done(store);
+
+    return KV_NOT_FOUND;
+}
+
+
+kv_rc_t
+kv_store_pin(kv_store_t *store, kv_entry_t *e, kv_op_t **op)
+{
+    kv_rc_t  rc;
+
+    assert(e->flags & KV_ENTRY_PIECES);
+
+    rc = kv_store_op(store, 0, op);
+
+    if (rc != KV_OK) {
+        return rc;
+    }
+
+    /* never BUILDING with an entry that is not its own: see kv_worker.h */
+
+    atomic_store_explicit(&(*op)->state, KV_OP_PINNED, memory_order_release);
+    kv_epoch_pin(e);
+
+    kv_failpoint(KV_FAILPOINT_PINNING);
+
+    kv_op_set_entry(*op, e);
+
+    kv_failpoint(KV_FAILPOINT_PINNED);
+
+    return KV_OK;
+}
+
+
+kv_rc_t
+kv_store_put(kv_store_t *store, const void *key, uint16_t key_len,
+    uint32_t value_len, kv_op_t **op)
+{
+    return kv_store_upload(store, key, key_len, value_len,
+                           value_len == KV_LENGTH_UNKNOWN ? 0 : value_len, op);
+}
+
+
+kv_rc_t
+kv_store_upload(kv_store_t *store, const void *key, uint16_t key_len,
+    uint32_t value_len, uint32_t n, kv_op_t **op)
+{
+    kv_rc_t  rc;
+
+    if (!kv_state_writes(store->zone)) {
+        return KV_UNAVAILABLE;
+    }
+
+    rc = kv_store_op(store, KV_OP_PUT, op);
+
+    if (rc != KV_OK) {
+        return rc;
+    }
+
+    (*op)->value_len = value_len;
+
+    kv_store_began(*op, kv_now_ns());
+    kv_set_relaxed((*op)->mark, 0);
+    kv_set_relaxed((*op)->pace, UINT32_MAX);
+    kv_set_relaxed((*op)->last, 0);
+
+    rc = kv_entry_begin(store->zone->heap, &(*op)->entry, key, key_len,
+                        value_len, n);
+
+    kv_failpoint(KV_FAILPOINT_BUILDING);
+
+    if (rc != KV_OK) {
+        kv_store_op_free(store, *op);
+        *op = NULL;
+    }
+
+    return rc == KV_DEAD ? KV_UNAVAILABLE : rc;
+}
+
+
+kv_rc_t
+kv_store_write(kv_store_t *store, kv_op_t *op, uint32_t offset,
+    const void *data, size_t n)
+{
+    bool        arrives;
+    kv_rc_t     rc;
+    uint32_t    end;
+
+    if (!kv_store_ready(store)) {
+        return KV_UNAVAILABLE;
+    }
+
+    kv_evict_beat(store);
+
+    end = offset + (uint32_t) n;
+    arrives = op->entry->flags & KV_ENTRY_PARTIAL;
+
+    if (arrives && !kv_store_may_take(store, op, end)) {
+        return KV_NO_MEMORY;
+    }
+
+    rc = kv_entry_append(store->zone->heap, &op->entry, op->value_len,
+                         store->conf.max_value, offset, data, n);
+
+    kv_failpoint(KV_FAILPOINT_RECEIVING);
+
+    if (rc == KV_OK && arrives) {
+        kv_op_received(op, end, kv_now_ns());
+    }
+
+    return rc == KV_DEAD ? KV_UNAVAILABLE : rc;
+}
+
+
+/* Whether an upload may have memory for so much of its value now. */
+
+static bool
+kv_store_may_take(kv_store_t *store, const kv_op_t *op, uint32_t end)
+{
+    size_t  room;
+
+    if (end <= KV_ENTRY_INLINE) {
+        return true;
+    }
+
+    room = kv_entry_partial_room(op->entry);
+
+    return end <= room
+           || kv_fair_may_take(store, kv_get_relaxed(op->began),
+                               (uint32_t) (end - room));
+}
+
+
+void
+kv_store_beat(kv_store_t *store)
+{
+    kv_evict_beat(store);
+}
+
+
+uint32_t
+kv_store_pace(const kv_op_t *op)
+{
+    uint64_t  ms, pace;
+
+    ms = kv_op_lasted(op, kv_now_ns()) / 1000000;
+    pace = kv_get_relaxed(op->received) * 1000ull / kv_max(ms, 1u);
+
+    return (uint32_t) kv_max(kv_min(pace, KV_VALUE_MAX), KV_PAGE_SIZE);
+}
+
+
+void
+kv_store_hungry(kv_store_t *store, const kv_hungry_t *hungry, unsigned n)
+{
+    kv_fair_show(store, hungry, n);
+}
+
+
+kv_rc_t
+kv_store_finish(kv_store_t *store, kv_op_t *op, uint32_t value_len)
+{
+    kv_rc_t  rc;
+
+    if (!kv_store_ready(store)) {
+        return KV_UNAVAILABLE;
+    }
+
+    if (!(op->entry->flags & KV_ENTRY_PARTIAL)) {
+        return KV_OK;
+    }
+
+    rc = kv_entry_finish(store->zone->heap, &op->entry, value_len);
+
+    return rc == KV_DEAD ? KV_UNAVAILABLE : rc;
+}
+
+
+kv_rc_t
+kv_store_fits(kv_store_t *store, uint16_t key_len, uint32_t value_len)
+{
+    kv_rc_t  rc;
+
+    if (!kv_store_ready(store) || !kv_state_writes(store->zone)) {
+        return KV_UNAVAILABLE;
+    }
+
+    rc = value_len ? kv_entry_fits(store->zone->heap, key_len, value_len)
+                   : KV_OK;
+
+    return rc == KV_DEAD ? KV_UNAVAILABLE : rc;
+}
+
+
+kv_rc_t
+kv_store_delete(kv_store_t *store, const void *key, uint16_t key_len,
+    kv_op_t **op)
+{
+    kv_rc_t  rc;
+
+    if (!kv_state_writes(store->zone)) {
+        return KV_UNAVAILABLE;
+    }
+
+    rc = kv_store_op(store, KV_OP_DELETE, op);
+
+    if (rc != KV_OK) {
+        return rc;
+    }
+
+    rc = kv_entry_create_key(store->zone->heap, &(*op)->entry, key, key_len);
+
+    if (rc != KV_OK) {
+        kv_store_op_free(store, *op);
+        *op = NULL;
+    }
+
+    return rc == KV_DEAD ? KV_UNAVAILABLE : rc;
+}
+
+
+kv_rc_t
+kv_store_clear(kv_store_t *store, kv_op_t **op)
+{
+    if (!kv_state_writes(store->zone)) {
+        return KV_UNAVAILABLE;
+    }
+
+    return kv_store_op(store, KV_OP_CLEAR, op);
+}
+
+
+kv_rc_t
+kv_store_reserve(kv_store_t *store, uint32_t need, uint64_t own, kv_op_t **op)
+{
+    kv_rc_t  rc;
+
+    rc = kv_store_op(store, KV_OP_RESERVE, op);
+
+    if (rc == KV_OK) {
+        kv_set_relaxed((*op)->need, need);
+        (*op)->result = (int32_t) kv_min(own / KV_PAGE_SIZE, INT32_MAX);
+    }
+
+    return rc;
+}
+
+
+/* Once in a while, with what it is that fills it. */
+
+void
+kv_store_refused(kv_store_t *store)
+{
+    uint64_t         now, said, n, size, data, uploads, readers, other;
+    kv_zone_t       *zone;
+    kv_heap_stat_t   st;
+
+    zone = store->zone;
+
+    (void) atomic_fetch_add(&zone->full_refused, 1);
+
+    now = kv_now_ns();
+    said = atomic_load(&zone->full_said_ns);
+
+    if ((said && now - said < KV_STORE_REFUSED)
+        || !atomic_compare_exchange_strong(&zone->full_said_ns, &said, now)
+        || kv_store_heap_stat(store, &st) != KV_OK)
+    {
+        return;
+    }
+
+    n = atomic_load(&zone->full_refused);
+    n -= atomic_exchange(&zone->full_said, n);
+
+    size = kv_max(st.size / 100, 1u);
+    uploads = kv_heap_held(zone->heap, KV_HELD_UPLOADS);
+    readers = kv_heap_held(zone->heap, KV_HELD_READERS);
+    data = atomic_load(&zone->map.bytes);
+
+    /* tables, records, what is larger than asked for, copies still sent */
+
+    other = st.used - kv_min(st.used, data + uploads + readers);
+
+    kv_store_log(store, KV_LOG_WARN, "kv zone \"%s\" is full: %llu write%s "
+                 "refused since this was last said; keys and values take "
+                 "%llu %% of it, unfinished uploads %llu %%, values kept for "
+                 "slow readers %llu %%, tables, records of requests and the "
+                 "like %llu %%, and %llu %% is free but scattered or in "
+                 "reserve", store->conf.name, (unsigned long long) n,
+                 n == 1 ? " was" : "s were",
+                 (unsigned long long) (data / size),
+                 (unsigned long long) (uploads / size),
+                 (unsigned long long) (readers / size),
+                 (unsigned long long) (other / size),
+                 (unsigned long long) ((st.size - st.used) / size));
+}
+
+
+bool
+kv_store_evicted(kv_store_t *store)
+{
+    return store->worker && atomic_load(&store->worker->evict)
+           && atomic_exchange(&store->worker->evict, 0);
+}
+
+
+uint64_t
+kv_store_held(const kv_op_t *op)
+{
+    return op->entry && (op->entry->flags & KV_ENTRY_PARTIAL)
+           ? kv_entry_partial_footprint(op->entry) : 0;
+}
+
+
+unsigned
+kv_store_submit(kv_store_t *store, kv_op_t *op)
+{
+    assert(op->code != KV_OP_PUT || !(op->entry->flags & KV_ENTRY_PARTIAL));
+
+    op->lsn = 0;
+    kv_set_relaxed(op->queued_ns, kv_now_ns());
+
+    if (op->code != KV_OP_RESERVE) {
+        op->result = KV_OK;
+        kv_store_promise(store, op);
+    }
+
+    kv_commit_push(store->zone, op);
+    kv_commit_start_by(store->zone, kv_store_start(store, op));
+
+    return kv_commit_claim(store) ? KV_TODO_COMMIT : 0;
+}
+
+
+/* What the configuration says goes with the operation. */
+
+static void
+kv_store_promise(kv_store_t *store, kv_op_t *op)
+{
+    kv_set_relaxed(op->sync_ms, 0);
+
+    switch (store->conf.sync) {
+
+    case KV_SYNC_ALWAYS:
+        op->flags |= KV_OP_SYNC;
+        break;
+
+    case KV_SYNC_INTERVAL:
+        kv_set_relaxed(op->sync_ms,
+                       (uint32_t) kv_min(store->conf.sync_interval,
+                                         KV_TICKET - 1));
+        break;
+
+    default:
+        break;
+    }
+}
+
+
+/* How long it may wait for company; who is to end has no time. */
+
+static uint64_t
+kv_store_start(kv_store_t *store, kv_op_t *op)
+{
+    if (store->conf.delay == 0 || kv_store_stopping(store)
+        || atomic_load(&store->zone->queued) >= store->conf.batch)
+    {
+        return 0;
+    }
+
+    return op->queued_ns + store->conf.delay * 1000000;
+}
+
+
+void
+kv_store_start_now(kv_store_t *store)
+{
+    kv_commit_start_by(store->zone, 0);
+}
+
+
+bool
+kv_store_done(kv_op_t *op, kv_rc_t *rc)
+{
+    if (atomic_load_explicit(&op->state, memory_order_acquire) != KV_OP_DONE) {
+        return false;
+    }
+
+    *rc = (kv_rc_t) op->result;
+
+    kv_failpoint(KV_FAILPOINT_ANSWERING);
+
+    return true;
+}
+
+
+void
+kv_store_release(kv_store_t *store, kv_op_t *op)
+{
+    if (atomic_load_explicit(&op->state, memory_order_relaxed)
+        == KV_OP_PINNED)
+    {
+        atomic_store(&op->state, KV_OP_UNPINNING);
+
+        kv_failpoint(KV_FAILPOINT_UNPINNING);
+
+        kv_epoch_unpin(&store->zone->retired, op->entry);
+
+        kv_failpoint(KV_FAILPOINT_UNPINNED);
+
+    } else if (op->entry
+               && kv_entry_destroy(store->zone->heap, &op->entry) != KV_OK)
+    {
+        /* a broken heap is made anew: then there is nothing to free */
+
+        return;
+    }
+
+    kv_store_op_free(store, op);
+}
+
+
+static bool
+kv_store_ready(kv_store_t *store)
+{
+    return store->worker
+           && kv_state_reads(store->zone)
+           && store->generation
+              == atomic_load_explicit(&store->zone->generation,
+                                      memory_order_acquire);
+}
+
+
+/*
+ * A record, BUILDING; from the process's own list, or a new chunk.  Uploads and
+ * readers may be many, and last long: some records, and the pages to make more
+ * of, are left to those who make room.
+ */
+
+static kv_rc_t
+kv_store_op(kv_store_t *store, uint8_t code, kv_op_t **op)
+{
+    kv_rc_t   rc;
+    uint32_t  kept, leave;
+
+    if (!kv_store_ready(store)) {
+        return KV_UNAVAILABLE;
+    }
+
+    switch (code) {
+
+    case KV_OP_PUT:
+        kept = KV_STORE_KEPT;
+        leave = kv_heap_reserve(store->zone->heap);
+        break;
+
+    case 0:
+        kept = KV_STORE_KEPT;
+        leave = KV_HEAP_LAST;
+
+        if (store->nfree <= kept
+            && store->nchunks >= kv_store_chunks_max(store->zone))
+        {
+            return KV_NO_MEMORY;
+        }
+
+        break;
+
+    default:
+        kept = 0;
+        leave = 0;
+    }
+
+    if (store->nfree <= kept) {
+        rc = kv_store_add_ops(store, leave);
+
+        if (rc != KV_OK) {
+            return rc;
+        }
+    }
+
+    kv_evict_beat(store);
+
+    *op = store->free;
+    store->free = (*op)->next;
+    store->nfree--;
+
+    store->ticket = ((store->ticket + 1) & ~KV_TICKET_GO) | KV_TICKET;
+
+    (*op)->code = code;
+    (*op)->flags = 0;
+    (*op)->result = KV_OK;
+    kv_op_set_entry(*op, NULL);
+    (*op)->lsn = 0;
+    (*op)->next = NULL;
+    (*op)->data = NULL;
+
+    kv_set_relaxed((*op)->ticket, store->ticket);
+    kv_set_relaxed((*op)->queued_ns, kv_now_ns());
+
+    atomic_store_explicit(&(*op)->state, KV_OP_BUILDING, memory_order_release);
+
+    return KV_OK;
+}
+
+
+/*
+ * How many chunks a worker may have when a read asks for one more.  A stored
+ * value that is being sent costs its record alone, so nothing else bounds how
+ * many readers there are; all workers together leave 7/8 of the zone.
+ */
+
+static unsigned
+kv_store_chunks_max(kv_zone_t *zone)
+{
+    size_t    all;
+    unsigned  workers;
+
+    all = zone->size / KV_STORE_PINS_SHARE / sizeof(kv_op_chunk_t);
+    workers = kv_max(zone->nworkers / 4, 1u);
+
+    return (unsigned) kv_max(all / workers, 2u);
+}
+
+
+static kv_rc_t
+kv_store_add_ops(kv_store_t *store, uint32_t leave)
+{
+    kv_rc_t         rc;
+    unsigned        i;
+    kv_op_chunk_t  *chunk;
+
+    rc = kv_worker_add_chunk(store->zone->heap, store->worker, store->number,
+                             leave, &chunk);
+
+    if (rc != KV_OK) {
+        return rc == KV_DEAD ? KV_UNAVAILABLE : rc;
+    }
+
+    for (i = KV_OP_CHUNK; i; i--) {
+        chunk->op[i - 1].next = store->free;
+        store->free = &chunk->op[i - 1];
+    }
+
+    store->nfree += KV_OP_CHUNK;
+    store->nchunks++;
+
+    return KV_OK;
+}
+
+
+static void
+kv_store_op_free(kv_store_t *store, kv_op_t *op)
+{
+    atomic_store_explicit(&op->state, KV_OP_FREE, memory_order_release);
+
+    op->next = store->free;
+    store->free = op;
+    store->nfree++;
+}

@@ -1,0 +1,175 @@
+
+/*
+ * The work that a worker has to do for the store, and who takes it; see
+ * kv_store.h.
+ */
+
+
+#include "store/kv_store.h"
+#include "store/kv_background.h"
+#include "store/kv_committer.h"
+#include "store/kv_timeout.h"
+#include "base/kv_failpoint.h"
+
+
+static bool kv_store_work(kv_store_t *store);
+static bool kv_store_background_can(kv_store_t *store);
+
+
+unsigned
+kv_store_todo(kv_store_t *store)
+{
+    unsigned    todo;
+    uint32_t    holder, mine;
+    kv_zone_t  *zone;
+
+    zone = store->zone;
+
+    kv_failpoint(KV_FAILPOINT_WOKEN);
+
+    if (store->worker == NULL) {
+        return 0;
+    }
+
+    todo = 0;
+
+    /* who is to end does not rebuild, and may be the last: so nothing waits */
+
+    if (store->generation != atomic_load(&zone->generation)
+        || (atomic_load(&zone->state) == KV_ZONE_BROKEN
+            && kv_store_stopping(store)))
+    {
+        todo |= KV_TODO_RESET;
+    }
+
+    if (kv_store_work(store) && kv_commit_claim(store)) {
+        todo |= KV_TODO_COMMIT;
+    }
+
+    if (atomic_load(&zone->requests) && kv_store_background_can(store)) {
+        mine = store->number + 1;
+        holder = atomic_load(&zone->background);
+
+        if (holder == 0
+            || (holder != mine
+                && kv_worker_lock_dead(&zone->workers[holder - 1])))
+        {
+            if (holder) {
+                kv_worker_unlock(&zone->workers[holder - 1]);
+            }
+
+            if (atomic_compare_exchange_strong(&zone->background, &holder,
+                                               mine))
+            {
+                todo |= KV_TODO_BACKGROUND;
+            }
+        }
+    }
+
+    return todo;
+}
+
+
+/* Whether there is something for a committer to do. */
+
+static bool
+kv_store_work(kv_store_t *store)
+{
+    kv_zone_t  *zone;
+
+    zone = store->zone;
+
+    switch (atomic_load(&zone->state)) {
+
+    case KV_ZONE_READY:
+        return atomic_load(&zone->queue)
+               || atomic_load(&zone->committer)
+               || atomic_load(&zone->reap)
+               || kv_map_unswept(&zone->map)
+               || (atomic_load(&zone->want_sync) && kv_state_writes(zone)
+                   && kv_state_retry_due(zone))
+               || kv_heap_broken(zone->heap)
+               || kv_store_next_timeout(store) == 1;
+
+    case KV_ZONE_BROKEN:
+        return kv_state_retry_due(zone) && !kv_store_stopping(store);
+
+    default:
+        return false;
+    }
+}
+
+
+/* Whether its background task would do anything, or return at once. */
+
+static bool
+kv_store_background_can(kv_store_t *store)
+{
+    return kv_state_whole(store->zone) && !kv_store_stopping(store);
+}
+
+
+void
+kv_store_unclaim(kv_store_t *store, unsigned todo)
+{
+    if (todo & KV_TODO_COMMIT) {
+        kv_commit_unclaim(store);
+    }
+
+    if (todo & KV_TODO_BACKGROUND) {
+        atomic_store(&store->zone->background, 0);
+    }
+}
+
+
+bool
+kv_store_commits(kv_store_t *store)
+{
+    return store->worker
+           && atomic_load(&store->zone->committer) == store->number + 1;
+}
+
+
+void
+kv_store_reset(kv_store_t *store)
+{
+    uint64_t  generation;
+
+    generation = atomic_load(&store->zone->generation);
+
+    /* the chunks go with the heap */
+
+    store->free = NULL;
+    store->nfree = 0;
+    store->nchunks = 0;
+    store->worker->chunks = NULL;
+    store->generation = generation;
+
+    kv_failpoint(KV_FAILPOINT_RESETTING);
+
+    atomic_store(&store->worker->generation, generation);
+}
+
+
+void
+kv_store_polling(kv_store_t *store, bool looking)
+{
+    if (store->worker) {
+        atomic_store(&store->worker->looking, looking);
+        kv_fence();
+    }
+}
+
+
+void
+kv_store_commit(kv_store_t *store)
+{
+    kv_commit_run(store);
+}
+
+
+void
+kv_store_background(kv_store_t *store)
+{
+    kv_background_run(store);
+}

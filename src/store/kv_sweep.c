@@ -1,0 +1,123 @@
+
+/*
+ * Freeing what cleared maps held; see kv_sweep.h.
+ */
+
+
+#include <time.h>
+
+#include "store/kv_sweep.h"
+#include "store/kv_handle.h"
+
+
+/* entries freed at once, so that a small map is free when the clear is done */
+#define KV_SWEEP_NOW      16384
+
+/* how long a clear waits for readers to leave what it cleared; tries, ns */
+#define KV_SWEEP_TRIES    20
+#define KV_SWEEP_PAUSE    20000
+
+
+int
+kv_commit_set_reserved(kv_zone_t *zone, unsigned puts)
+{
+    int       stock;
+    unsigned  i;
+
+    stock = 0;
+
+    for (i = 0; i < KV_SWEEP_NOW / KV_SWEEP_STEP; i++) {
+        stock = kv_map_reserve(&zone->map, puts);
+
+        if (stock < 0 || stock == (int) puts
+            || kv_map_sweep(&zone->map, KV_SWEEP_STEP) != KV_AGAIN)
+        {
+            break;
+        }
+    }
+
+    return stock;
+}
+
+
+kv_rc_t
+kv_commit_clearable(kv_zone_t *zone)
+{
+    kv_rc_t           rc;
+    unsigned          tries;
+    struct timespec   pause;
+
+    pause.tv_sec = 0;
+    pause.tv_nsec = KV_SWEEP_PAUSE;
+
+    rc = kv_map_clearable(&zone->map, 1);
+
+    for (tries = 0; rc == KV_BUSY && tries < KV_SWEEP_TRIES; tries++) {
+        (void) nanosleep(&pause, NULL);
+        rc = kv_map_clearable(&zone->map, 1);
+    }
+
+    return rc;
+}
+
+
+bool
+kv_commit_sweep_now(kv_zone_t *zone)
+{
+    kv_rc_t           rc;
+    unsigned          tries;
+    struct timespec   pause;
+
+    pause.tv_sec = 0;
+    pause.tv_nsec = KV_SWEEP_PAUSE;
+
+    rc = kv_map_sweep(&zone->map, KV_SWEEP_NOW);
+
+    for (tries = 0; rc == KV_BUSY && tries < KV_SWEEP_TRIES; tries++) {
+        (void) nanosleep(&pause, NULL);
+        rc = kv_map_sweep(&zone->map, KV_SWEEP_NOW);
+    }
+
+    return rc != KV_DEAD && !kv_heap_broken(zone->heap);
+}
+
+
+bool
+kv_commit_between(kv_store_t *store)
+{
+    kv_rc_t           rc;
+    kv_zone_t        *zone;
+    struct timespec   pause;
+
+    zone = store->zone;
+
+    if (!kv_map_unswept(&zone->map) || !kv_state_whole(zone)) {
+        return false;
+    }
+
+    if (atomic_load(&zone->queue)) {
+        return true;
+    }
+
+    kv_phase_changing(zone);
+    rc = kv_map_sweep(&zone->map, KV_SWEEP_STEP);
+
+    if (rc == KV_DEAD) {
+        kv_state_break(store, "a worker died while it changed the heap");
+        return false;
+    }
+
+    kv_phase_idle(zone);
+
+    if (rc != KV_AGAIN) {
+        return false;
+    }
+
+    /* who never sleeps is made to wait by the system, with the lock held */
+
+    pause.tv_sec = 0;
+    pause.tv_nsec = KV_SWEEP_PAUSE;
+    (void) nanosleep(&pause, NULL);
+
+    return true;
+}

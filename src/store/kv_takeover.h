@@ -1,0 +1,21 @@
+
+/*
+ * Taking over from a committer that died.
+ */
+
+
+#ifndef KV_TAKEOVER_H
+#define KV_TAKEOVER_H
+
+
+#include "store/kv_batch.h"
+
+
+/*
+ * Finishes what the dead predecessor had in hand.  With the commit lock held.
+ * False if the zone must be rebuilt.
+ */
+bool kv_takeover(kv_store_t *store, kv_batch_t *batch);
+
+
+#endif /* KV_TAKEOVER_H */
