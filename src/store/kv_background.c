@@ -163,7 +163,7 @@ kv_background_spare(kv_store_t *store)
     if ((rc == KV_OK || rc == KV_DECLINED) && kv_state_hard(store->zone)
         && ((kv_state(store->zone) == KV_STATE_DISK_FULL
              && store->zone->wal.rewrite_end == 0)
-            || kv_commit_can_write(store)))
+            || kv_committer_can_write(store)))
     {
         kv_state_works_again(store);
     }
@@ -703,7 +703,7 @@ kv_background_durable(kv_store_t *store, uint64_t lsn, kv_err_t *err)
          * the pool has no other.
          */
 
-        rc = kv_commit_sync_now(store);
+        rc = kv_committer_sync_now(store);
 
         if (rc == KV_UNAVAILABLE && !kv_background_stopped(store)) {
             kv_err_set(err, "the log cannot be synced");

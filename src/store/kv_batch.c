@@ -19,21 +19,21 @@
 #define KV_COMPACT_SHARE  8
 
 
-static void kv_commit_refuse(kv_store_t *store, kv_batch_t *batch,
+static void kv_batch_refuse_all(kv_store_t *store, kv_batch_t *batch,
     kv_op_t *hand);
 static kv_op_t *kv_batch_build(kv_store_t *store, kv_batch_t *batch,
     kv_op_t *hand);
 static kv_rc_t kv_batch_write(kv_store_t *store, kv_batch_t *batch);
-static bool kv_commit_without_puts(kv_store_t *store, kv_batch_t *batch,
+static bool kv_batch_drop_puts(kv_store_t *store, kv_batch_t *batch,
     kv_rc_t rc);
-static kv_rc_t kv_commit_refused(kv_store_t *store, kv_rc_t rc, size_t len,
+static kv_rc_t kv_batch_refused(kv_store_t *store, kv_rc_t rc, size_t len,
     const kv_err_t *err);
-static void kv_commit_written(kv_store_t *store, uint64_t lsn, size_t len,
+static void kv_batch_written(kv_store_t *store, uint64_t lsn, size_t len,
     bool puts);
-static bool kv_commit_apply_one(kv_zone_t *zone, kv_op_t *op);
-static bool kv_commit_reclaim(kv_store_t *store);
-static void kv_commit_request(kv_store_t *store);
-static void kv_commit_request_background(kv_store_t *store, uint32_t requests);
+static bool kv_batch_apply_one(kv_zone_t *zone, kv_op_t *op);
+static bool kv_batch_reclaim(kv_store_t *store);
+static void kv_batch_request(kv_store_t *store);
+static void kv_batch_request_background(kv_store_t *store, uint32_t requests);
 
 
 void
@@ -47,14 +47,14 @@ kv_batch_run_all(kv_store_t *store, kv_batch_t *batch, kv_op_t *hand)
             batch->op[0] = hand;
             hand = hand->follow;
 
-            rc = kv_commit_reserve(store, batch->op[0], &batch->room_ns);
-            kv_commit_report(store, batch, batch->op, 1, rc);
-            kv_commit_wake(store, batch);
+            rc = kv_reserve(store, batch->op[0], &batch->room_ns);
+            kv_batch_report(store, batch, batch->op, 1, rc);
+            kv_batch_wake(store, batch);
             continue;
         }
 
         if (kv_store_grow_wal(store) != KV_OK) {
-            kv_commit_refuse(store, batch, hand);
+            kv_batch_refuse_all(store, batch, hand);
             return;
         }
 
@@ -68,34 +68,34 @@ kv_batch_run_all(kv_store_t *store, kv_batch_t *batch, kv_op_t *hand)
             return;
         }
 
-        kv_commit_report(store, batch, batch->refused, batch->nrefused,
-                         KV_NO_MEMORY);
-        kv_commit_report(store, batch, &batch->not_cleared,
-                         batch->not_cleared != NULL, KV_UNAVAILABLE);
+        kv_batch_report(store, batch, batch->refused, batch->nrefused,
+                        KV_NO_MEMORY);
+        kv_batch_report(store, batch, &batch->not_cleared,
+                        batch->not_cleared != NULL, KV_UNAVAILABLE);
 
         rc = batch->n ? kv_batch_write(store, batch) : KV_OK;
 
-        if (rc != KV_OK && kv_commit_without_puts(store, batch, rc)) {
+        if (rc != KV_OK && kv_batch_drop_puts(store, batch, rc)) {
             rc = kv_batch_write(store, batch);
         }
 
         if (rc == KV_OK && batch->n
-            && !kv_commit_apply(store, batch->op, batch->n))
+            && !kv_batch_apply(store, batch->op, batch->n))
         {
             kv_state_break(store, "the heap broke while a batch was applied");
             return;
         }
 
-        kv_commit_report(store, batch, batch->op, batch->n, rc);
-        kv_commit_wake(store, batch);
+        kv_batch_report(store, batch, batch->op, batch->n, rc);
+        kv_batch_wake(store, batch);
 
         kv_failpoint(KV_FAILPOINT_REPORTED);
 
-        if (!kv_commit_reclaim(store)) {
+        if (!kv_batch_reclaim(store)) {
             return;
         }
 
-        kv_commit_request(store);
+        kv_batch_request(store);
     }
 }
 
@@ -103,7 +103,7 @@ kv_batch_run_all(kv_store_t *store, kv_batch_t *batch, kv_op_t *hand)
 /* There is no memory to write the hand from. */
 
 static void
-kv_commit_refuse(kv_store_t *store, kv_batch_t *batch, kv_op_t *hand)
+kv_batch_refuse_all(kv_store_t *store, kv_batch_t *batch, kv_op_t *hand)
 {
     kv_store_log(store, KV_LOG_ALERT, "kv zone \"%s\": out of memory for a "
                  "batch: writes are refused, later ones try again",
@@ -113,10 +113,10 @@ kv_commit_refuse(kv_store_t *store, kv_batch_t *batch, kv_op_t *hand)
         batch->op[0] = hand;
         hand = hand->follow;
 
-        kv_commit_report(store, batch, batch->op, 1, KV_UNAVAILABLE);
+        kv_batch_report(store, batch, batch->op, 1, KV_UNAVAILABLE);
     }
 
-    kv_commit_wake(store, batch);
+    kv_batch_wake(store, batch);
 }
 
 
@@ -151,9 +151,9 @@ kv_batch_build(kv_store_t *store, kv_batch_t *batch, kv_op_t *hand)
     }
 
     kv_phase_changing(zone);
-    stock = puts ? kv_commit_set_reserved(zone, puts) : 0;
+    stock = puts ? kv_sweep_reserve(zone, puts) : 0;
     retire = kv_epoch_reserve(&zone->retired, seen);
-    clear = clears ? kv_commit_clearable(zone) : KV_OK;
+    clear = clears ? kv_sweep_clearable(zone) : KV_OK;
     kv_phase_idle(zone);
 
     kv_wal_begin(store->wal);
@@ -235,21 +235,21 @@ kv_batch_write(kv_store_t *store, kv_batch_t *batch)
     kv_failpoint(KV_FAILPOINT_WRITTEN);
 
     if (rc != KV_OK) {
-        return kv_commit_refused(store, rc, len, &err);
+        return kv_batch_refused(store, rc, len, &err);
     }
 
-    sync = kv_commit_promised(zone, batch->op, batch->n);
+    sync = kv_batch_must_sync(zone, batch->op, batch->n);
 
     kv_failpoint(KV_FAILPOINT_PROMISED);
 
-    kv_commit_written(store, lsn, len, puts);
+    kv_batch_written(store, lsn, len, puts);
 
     kv_measure_count(&zone->stats.batch, batch->n);
 
     if (sync || kv_store_sync_due(store) == 1
         || atomic_load(&zone->want_sync))
     {
-        return kv_commit_sync(store);
+        return kv_batch_sync(store);
     }
 
     return KV_OK;
@@ -263,7 +263,7 @@ kv_batch_write(kv_store_t *store, kv_batch_t *batch)
  */
 
 static bool
-kv_commit_without_puts(kv_store_t *store, kv_batch_t *batch, kv_rc_t rc)
+kv_batch_drop_puts(kv_store_t *store, kv_batch_t *batch, kv_rc_t rc)
 {
     kv_op_t      *op;
     unsigned      i, n, puts;
@@ -293,7 +293,7 @@ kv_commit_without_puts(kv_store_t *store, kv_batch_t *batch, kv_rc_t rc)
         op = batch->op[i];
 
         if (op->code == KV_OP_PUT) {
-            kv_commit_report(store, batch, &op, 1, rc);
+            kv_batch_report(store, batch, &op, 1, rc);
             continue;
         }
 
@@ -313,7 +313,7 @@ kv_commit_without_puts(kv_store_t *store, kv_batch_t *batch, kv_rc_t rc)
 
 
 bool
-kv_commit_promised(kv_zone_t *zone, kv_op_t **op, unsigned n)
+kv_batch_must_sync(kv_zone_t *zone, kv_op_t **op, unsigned n)
 {
     unsigned  i;
     uint32_t  ms;
@@ -340,7 +340,7 @@ kv_commit_promised(kv_zone_t *zone, kv_op_t **op, unsigned n)
 /* The answer to those whose batch, of `len` bytes, could not be written. */
 
 static kv_rc_t
-kv_commit_refused(kv_store_t *store, kv_rc_t rc, size_t len,
+kv_batch_refused(kv_store_t *store, kv_rc_t rc, size_t len,
     const kv_err_t *err)
 {
     if (rc != KV_NO_SPACE && rc != KV_AGAIN) {
@@ -354,7 +354,7 @@ kv_commit_refused(kv_store_t *store, kv_rc_t rc, size_t len,
         return KV_UNAVAILABLE;
     }
 
-    kv_commit_request_background(store, KV_REQUEST_FREE_DISK);
+    kv_batch_request_background(store, KV_REQUEST_FREE_DISK);
 
     return KV_NO_SPACE;
 }
@@ -363,7 +363,7 @@ kv_commit_refused(kv_store_t *store, kv_rc_t rc, size_t len,
 /* A batch that begins with `lsn`, of `len` bytes, is in the log. */
 
 static void
-kv_commit_written(kv_store_t *store, uint64_t lsn, size_t len, bool puts)
+kv_batch_written(kv_store_t *store, uint64_t lsn, size_t len, bool puts)
 {
     bool        extended;
     uint64_t    now;
@@ -392,7 +392,7 @@ kv_commit_written(kv_store_t *store, uint64_t lsn, size_t len, bool puts)
 
 
 kv_rc_t
-kv_commit_sync(kv_store_t *store)
+kv_batch_sync(kv_store_t *store)
 {
     kv_rc_t     rc;
     uint64_t    start, now;
@@ -436,7 +436,7 @@ kv_commit_sync(kv_store_t *store)
 /* False if the heap broke: then the zone must be rebuilt. */
 
 bool
-kv_commit_apply(kv_store_t *store, kv_op_t **op, unsigned n)
+kv_batch_apply(kv_store_t *store, kv_op_t **op, unsigned n)
 {
     unsigned    i;
     kv_zone_t  *zone;
@@ -446,7 +446,7 @@ kv_commit_apply(kv_store_t *store, kv_op_t **op, unsigned n)
 
     for (i = 0; i < n; i++) {
 
-        if (!kv_commit_apply_one(zone, op[i])) {
+        if (!kv_batch_apply_one(zone, op[i])) {
             return false;
         }
 
@@ -479,7 +479,7 @@ kv_commit_apply(kv_store_t *store, kv_op_t **op, unsigned n)
 
 
 static bool
-kv_commit_apply_one(kv_zone_t *zone, kv_op_t *op)
+kv_batch_apply_one(kv_zone_t *zone, kv_op_t *op)
 {
     uint64_t     hash, payload;
     kv_entry_t  *old, *e;
@@ -513,7 +513,7 @@ kv_commit_apply_one(kv_zone_t *zone, kv_op_t *op)
 
         kv_map_clear(&zone->map);
 
-        return kv_commit_sweep_now(zone);
+        return kv_sweep_now(zone);
     }
 
     kv_failpoint(KV_FAILPOINT_LINKED);
@@ -524,7 +524,7 @@ kv_commit_apply_one(kv_zone_t *zone, kv_op_t *op)
 
 
 void
-kv_commit_report(kv_store_t *store, kv_batch_t *batch, kv_op_t **op,
+kv_batch_report(kv_store_t *store, kv_batch_t *batch, kv_op_t **op,
     unsigned n, kv_rc_t rc)
 {
     unsigned    i;
@@ -554,7 +554,7 @@ kv_commit_report(kv_store_t *store, kv_batch_t *batch, kv_op_t **op,
 
 
 void
-kv_commit_wake(kv_store_t *store, kv_batch_t *batch)
+kv_batch_wake(kv_store_t *store, kv_batch_t *batch)
 {
     unsigned  i;
 
@@ -585,7 +585,7 @@ kv_commit_wake(kv_store_t *store, kv_batch_t *batch)
  */
 
 static bool
-kv_commit_reclaim(kv_store_t *store)
+kv_batch_reclaim(kv_store_t *store)
 {
     kv_rc_t          rc;
     kv_zone_t       *zone;
@@ -634,7 +634,7 @@ kv_commit_reclaim(kv_store_t *store)
 /* Asks for a spare segment in time, and for snapshots. */
 
 static void
-kv_commit_request(kv_store_t *store)
+kv_batch_request(kv_store_t *store)
 {
     uint32_t    requests;
     uint64_t    grown, size, snapshot;
@@ -669,14 +669,14 @@ kv_commit_request(kv_store_t *store)
         requests |= KV_REQUEST_FREE_DISK;
     }
 
-    kv_commit_request_background(store, requests);
+    kv_batch_request_background(store, requests);
 }
 
 
 /* For background work, which our event loop is to post a task for. */
 
 static void
-kv_commit_request_background(kv_store_t *store, uint32_t requests)
+kv_batch_request_background(kv_store_t *store, uint32_t requests)
 {
     if ((requests & ~atomic_fetch_or(&store->zone->requests, requests)) == 0
         || store->worker == NULL)

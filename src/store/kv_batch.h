@@ -39,24 +39,24 @@ void kv_batch_run_all(kv_store_t *store, kv_batch_t *batch, kv_op_t *hand);
  * Whether one of the operations, which are in the log, is to be durable before
  * it is done; if not, the zone knows how soon they are to be.
  */
-bool kv_commit_promised(kv_zone_t *zone, kv_op_t **op, unsigned n);
+bool kv_batch_must_sync(kv_zone_t *zone, kv_op_t **op, unsigned n);
 
 /*
  * Makes the log durable.  KV_OK, or KV_UNAVAILABLE: never (kv_state_writes()
  * says no), or not now.  Not to be called when writes are disabled.
  */
-kv_rc_t kv_commit_sync(kv_store_t *store);
+kv_rc_t kv_batch_sync(kv_store_t *store);
 
 /*
  * Applies logged operations to the map; there is a reserve for them.  False
  * if the heap broke: then the zone must be rebuilt.
  */
-bool kv_commit_apply(kv_store_t *store, kv_op_t **op, unsigned n);
+bool kv_batch_apply(kv_store_t *store, kv_op_t **op, unsigned n);
 
-/* Delivers results; the workers are woken by kv_commit_wake(). */
-void kv_commit_report(kv_store_t *store, kv_batch_t *batch, kv_op_t **op,
+/* Delivers results; the workers are woken by kv_batch_wake(). */
+void kv_batch_report(kv_store_t *store, kv_batch_t *batch, kv_op_t **op,
     unsigned n, kv_rc_t rc);
-void kv_commit_wake(kv_store_t *store, kv_batch_t *batch);
+void kv_batch_wake(kv_store_t *store, kv_batch_t *batch);
 
 
 #endif /* KV_BATCH_H */

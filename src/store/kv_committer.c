@@ -38,16 +38,16 @@
 #define KV_WAIT_SLICE     10000000
 
 
-static bool kv_commit_wanted(kv_zone_t *zone);
-static bool kv_commit_spin(kv_zone_t *zone);
-static bool kv_commit_round(kv_store_t *store, kv_batch_t *batch);
-static void kv_commit_wait(kv_store_t *store);
-static void kv_commit_idle(kv_store_t *store);
-static kv_rc_t kv_commit_borrow(kv_store_t *store);
+static bool kv_committer_needed(kv_zone_t *zone);
+static bool kv_committer_spin(kv_zone_t *zone);
+static bool kv_committer_round(kv_store_t *store, kv_batch_t *batch);
+static void kv_committer_wait(kv_store_t *store);
+static void kv_committer_idle(kv_store_t *store);
+static kv_rc_t kv_committer_borrow(kv_store_t *store);
 
 
 bool
-kv_commit_claim(kv_store_t *store)
+kv_committer_claim(kv_store_t *store)
 {
     bool        dead;
     uint32_t    holder, mine;
@@ -80,7 +80,7 @@ kv_commit_claim(kv_store_t *store)
 
 
 void
-kv_commit_unclaim(kv_store_t *store)
+kv_committer_unclaim(kv_store_t *store)
 {
     uint32_t  mine;
 
@@ -91,7 +91,7 @@ kv_commit_unclaim(kv_store_t *store)
 
 
 void
-kv_commit_run(kv_store_t *store)
+kv_committer_run(kv_store_t *store)
 {
     bool         dead[KV_WORKERS_MAX], some, more, whole;
     kv_rc_t      rc;
@@ -103,10 +103,10 @@ kv_commit_run(kv_store_t *store)
     zone = store->zone;
     mine = store->number + 1;
 
-    rc = kv_commit_lock(store, &zone->commit_lock);
+    rc = kv_store_lock(store, &zone->commit_lock);
 
     if (rc == KV_BUSY) {
-        kv_commit_unclaim(store);
+        kv_committer_unclaim(store);
         return;
     }
 
@@ -127,7 +127,7 @@ kv_commit_run(kv_store_t *store)
             kv_state_break(store, "the committer died");
         }
 
-        kv_commit_unclaim(store);
+        kv_committer_unclaim(store);
         kv_mutex_unlock(&zone->commit_lock);
         return;
     }
@@ -146,26 +146,26 @@ kv_commit_run(kv_store_t *store)
             && kv_store_grow_wal(store) == KV_OK
             && kv_state_retry_due(zone) && !kv_store_stopping(store))
         {
-            kv_commit_rebuild(store);
+            kv_rebuild(store);
         }
 
         whole = kv_state_whole(zone);
 
         if (whole) {
             do {
-                some = kv_commit_lock_dead(zone, dead);
-                more = kv_commit_round(store, batch);
+                some = kv_reap_lock_dead(zone, dead);
+                more = kv_committer_round(store, batch);
 
                 if (some) {
-                    kv_commit_reap(store, dead);
+                    kv_reap(store, dead);
                 }
 
-                more = kv_commit_between(store) || more;
+                more = kv_sweep_between(store) || more;
 
             } while (!kv_store_stopping(store)
-                     && (more || kv_commit_spin(zone)));
+                     && (more || kv_committer_spin(zone)));
 
-            kv_commit_idle(store);
+            kv_committer_idle(store);
         }
 
         /* the claim goes before the last look: whoever pushes later sees it */
@@ -177,7 +177,7 @@ kv_commit_run(kv_store_t *store)
 
         if (kv_store_stopping(store)
             || !kv_state_reads(zone)
-            || !kv_commit_wanted(zone)
+            || !kv_committer_needed(zone)
             || !atomic_compare_exchange_strong(&zone->committer, &none, mine))
         {
             break;
@@ -199,7 +199,7 @@ kv_commit_run(kv_store_t *store)
 /* Whether somebody asked for something while the claim was being given up. */
 
 static bool
-kv_commit_wanted(kv_zone_t *zone)
+kv_committer_needed(kv_zone_t *zone)
 {
     return atomic_load(&zone->queue) || kv_heap_broken(zone->heap)
            || (atomic_load(&zone->want_sync) && kv_state_writes(zone)
@@ -216,7 +216,7 @@ kv_commit_wanted(kv_zone_t *zone)
  */
 
 static bool
-kv_commit_spin(kv_zone_t *zone)
+kv_committer_spin(kv_zone_t *zone)
 {
     uint64_t  now, end;
 
@@ -252,7 +252,7 @@ kv_commit_spin(kv_zone_t *zone)
 /* Whether there was anything to do. */
 
 static bool
-kv_commit_round(kv_store_t *store, kv_batch_t *batch)
+kv_committer_round(kv_store_t *store, kv_batch_t *batch)
 {
     kv_op_t    *hand;
     kv_zone_t  *zone;
@@ -264,10 +264,10 @@ kv_commit_round(kv_store_t *store, kv_batch_t *batch)
     }
 
     if (atomic_load(&zone->start_ns)) {
-        kv_commit_wait(store);
+        kv_committer_wait(store);
     }
 
-    hand = kv_commit_take(zone);
+    hand = kv_queue_take(zone);
     batch->room_ns = 0;
 
     kv_failpoint(KV_FAILPOINT_TAKEN);
@@ -284,7 +284,7 @@ kv_commit_round(kv_store_t *store, kv_batch_t *batch)
  */
 
 static void
-kv_commit_wait(kv_store_t *store)
+kv_committer_wait(kv_store_t *store)
 {
     uint32_t          hurried;
     uint64_t          now, began, start;
@@ -325,7 +325,7 @@ kv_commit_wait(kv_store_t *store)
 
 
 static void
-kv_commit_idle(kv_store_t *store)
+kv_committer_idle(kv_store_t *store)
 {
     kv_err_t    err;
     kv_zone_t  *zone;
@@ -341,7 +341,7 @@ kv_commit_idle(kv_store_t *store)
     if (kv_store_sync_due(store) == 1
         || (atomic_load(&zone->want_sync) && kv_state_retry_due(zone)))
     {
-        (void) kv_commit_sync(store);
+        (void) kv_batch_sync(store);
     }
 
     if (kv_store_mark_due(store) == 1
@@ -357,11 +357,11 @@ kv_commit_idle(kv_store_t *store)
 
 
 kv_rc_t
-kv_commit_sync_now(kv_store_t *store)
+kv_committer_sync_now(kv_store_t *store)
 {
     kv_rc_t  rc;
 
-    rc = kv_commit_borrow(store);
+    rc = kv_committer_borrow(store);
 
     if (rc == KV_BUSY) {
         atomic_store(&store->zone->want_sync, 1);
@@ -369,7 +369,7 @@ kv_commit_sync_now(kv_store_t *store)
     }
 
     if (rc == KV_OK) {
-        rc = kv_state_writes(store->zone) ? kv_commit_sync(store)
+        rc = kv_state_writes(store->zone) ? kv_batch_sync(store)
                                           : KV_UNAVAILABLE;
         kv_mutex_unlock(&store->zone->commit_lock);
     }
@@ -379,12 +379,12 @@ kv_commit_sync_now(kv_store_t *store)
 
 
 bool
-kv_commit_can_write(kv_store_t *store)
+kv_committer_can_write(kv_store_t *store)
 {
     kv_rc_t   rc;
     kv_err_t  err;
 
-    if (kv_commit_borrow(store) != KV_OK) {
+    if (kv_committer_borrow(store) != KV_OK) {
         return false;
     }
 
@@ -402,7 +402,7 @@ kv_commit_can_write(kv_store_t *store)
  */
 
 static kv_rc_t
-kv_commit_borrow(kv_store_t *store)
+kv_committer_borrow(kv_store_t *store)
 {
     kv_rc_t     rc;
     kv_zone_t  *zone;

@@ -2,7 +2,7 @@
 /*
  * The committer: queue -> durable -> applied.  The narrow place that every
  * write passes, and the one that a replicated log will replace: from outside it
- * is kv_commit_push(), and operations that become DONE.
+ * is kv_queue_push(), and operations that become DONE.
  */
 
 
@@ -14,31 +14,31 @@
 
 
 /*
- * Makes the caller responsible for running kv_commit_run(), if nobody is or
+ * Makes the caller responsible for running kv_committer_run(), if nobody is or
  * whoever is died.  True if it is now.
  */
-bool kv_commit_claim(kv_store_t *store);
-void kv_commit_unclaim(kv_store_t *store);
+bool kv_committer_claim(kv_store_t *store);
+void kv_committer_unclaim(kv_store_t *store);
 
 /*
  * Commits until the queue is empty, or the process is asked to stop.  Finishes
  * first what a dead predecessor left, rebuilds the zone if it must, and clears
  * away after dead workers.
  */
-void kv_commit_run(kv_store_t *store);
+void kv_committer_run(kv_store_t *store);
 
 /*
  * Makes all that was written durable, from a thread that is not the
  * committer's.  KV_OK; KV_AGAIN if a committer is at work: it was asked to do
  * so; KV_UNAVAILABLE: not now, or never (kv_state.h).
  */
-kv_rc_t kv_commit_sync_now(kv_store_t *store);
+kv_rc_t kv_committer_sync_now(kv_store_t *store);
 
 /*
  * Whether the log's current segment can be written to, from such a thread.
  * False also if a committer is at work: that will find out itself.
  */
-bool kv_commit_can_write(kv_store_t *store);
+bool kv_committer_can_write(kv_store_t *store);
 
 
 #endif /* KV_COMMITTER_H */

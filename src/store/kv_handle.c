@@ -97,7 +97,7 @@ kv_store_log(kv_store_t *store, kv_log_level_t level, const char *fmt, ...)
 
 
 kv_rc_t
-kv_commit_lock(kv_store_t *store, kv_mutex_t *lock)
+kv_store_lock(kv_store_t *store, kv_mutex_t *lock)
 {
     kv_rc_t  rc;
 

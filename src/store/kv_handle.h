@@ -34,7 +34,7 @@ kv_store_stopping(kv_store_t *store)
  * Waits for a lock as long as the process need not stop, and for a moment if it
  * must.  As kv_mutex_lock(), or KV_BUSY.
  */
-kv_rc_t kv_commit_lock(kv_store_t *store, kv_mutex_t *lock);
+kv_rc_t kv_store_lock(kv_store_t *store, kv_mutex_t *lock);
 
 /*
  * Makes the log's handles large enough for every value that may be in the

@@ -13,7 +13,7 @@
 
 
 void
-kv_commit_push(kv_zone_t *zone, kv_op_t *op)
+kv_queue_push(kv_zone_t *zone, kv_op_t *op)
 {
     kv_op_t  *head;
 
@@ -40,7 +40,7 @@ kv_commit_push(kv_zone_t *zone, kv_op_t *op)
  */
 
 void
-kv_commit_start_by(kv_zone_t *zone, uint64_t ns)
+kv_queue_start_by(kv_zone_t *zone, uint64_t ns)
 {
     uint64_t  start;
 
@@ -62,7 +62,7 @@ kv_commit_start_by(kv_zone_t *zone, uint64_t ns)
 
 
 kv_op_t *
-kv_commit_take(kv_zone_t *zone)
+kv_queue_take(kv_zone_t *zone)
 {
     kv_op_t  *head, *oldest;
 
@@ -82,14 +82,14 @@ kv_commit_take(kv_zone_t *zone)
 
     kv_failpoint(KV_FAILPOINT_SWAPPED);
 
-    kv_commit_mark_taken(zone, head, &oldest);
+    kv_queue_mark_taken(zone, head, &oldest);
 
     return oldest;
 }
 
 
 void
-kv_commit_mark_taken(kv_zone_t *zone, kv_op_t *head, kv_op_t **oldest)
+kv_queue_mark_taken(kv_zone_t *zone, kv_op_t *head, kv_op_t **oldest)
 {
     kv_op_t  *op, *follow;
 

@@ -12,25 +12,25 @@
 
 
 /* Queues an operation.  Any worker's main thread; takes no lock. */
-void kv_commit_push(kv_zone_t *zone, kv_op_t *op);
+void kv_queue_push(kv_zone_t *zone, kv_op_t *op);
 
 /*
  * What is queued is not to wait for company beyond that time, monotonic ns; 0:
  * not at all.  To be said after the push.  Any thread.
  */
-void kv_commit_start_by(kv_zone_t *zone, uint64_t ns);
+void kv_queue_start_by(kv_zone_t *zone, uint64_t ns);
 
 /*
  * Takes all that is queued, with the commit lock held.  Returns the oldest,
  * from which `follow` leads on.
  */
-kv_op_t *kv_commit_take(kv_zone_t *zone);
+kv_op_t *kv_queue_take(kv_zone_t *zone);
 
 /*
  * Takes over operations that were swapped out of the queue: links them from
  * the oldest on and marks them.
  */
-void kv_commit_mark_taken(kv_zone_t *zone, kv_op_t *head, kv_op_t **oldest);
+void kv_queue_mark_taken(kv_zone_t *zone, kv_op_t *head, kv_op_t **oldest);
 
 
 #endif /* KV_QUEUE_H */

@@ -13,7 +13,7 @@
 #define KV_REAP_INTERVAL  1000000000
 
 
-static bool kv_commit_reap_worker(kv_store_t *store, kv_worker_t *worker);
+static bool kv_reap_worker(kv_store_t *store, kv_worker_t *worker);
 
 
 /*
@@ -23,7 +23,7 @@ static bool kv_commit_reap_worker(kv_store_t *store, kv_worker_t *worker);
  */
 
 bool
-kv_commit_lock_dead(kv_zone_t *zone, bool *dead)
+kv_reap_lock_dead(kv_zone_t *zone, bool *dead)
 {
     bool      some, asked;
     uint64_t  now;
@@ -59,7 +59,7 @@ kv_commit_lock_dead(kv_zone_t *zone, bool *dead)
 
 
 void
-kv_commit_reap(kv_store_t *store, const bool *dead)
+kv_reap(kv_store_t *store, const bool *dead)
 {
     unsigned    i;
     uint32_t    holder;
@@ -74,7 +74,7 @@ kv_commit_reap(kv_store_t *store, const bool *dead)
         }
 
         if (kv_state_reads(zone)
-            && kv_commit_reap_worker(store, &zone->workers[i]))
+            && kv_reap_worker(store, &zone->workers[i]))
         {
             /* or the slot's next owner would be taken for the one at work */
 
@@ -95,7 +95,7 @@ kv_commit_reap(kv_store_t *store, const bool *dead)
 
 
 static bool
-kv_commit_reap_worker(kv_store_t *store, kv_worker_t *worker)
+kv_reap_worker(kv_store_t *store, kv_worker_t *worker)
 {
     kv_op_t        *op;
     unsigned        k, freed;

@@ -16,10 +16,10 @@
  * To be called before the queue is taken: once that is worked off, no record
  * of theirs is in the queue or in a hand, and all can be freed.
  */
-bool kv_commit_lock_dead(kv_zone_t *zone, bool *dead);
+bool kv_reap_lock_dead(kv_zone_t *zone, bool *dead);
 
 /* Frees what they had, and the slots; or unlocks them for the next time. */
-void kv_commit_reap(kv_store_t *store, const bool *dead);
+void kv_reap(kv_store_t *store, const bool *dead);
 
 
 #endif /* KV_REAP_H */

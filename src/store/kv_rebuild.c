@@ -16,7 +16,7 @@
 #define KV_QUIESCE_SAY  UINT64_C(1000000000)
 
 
-static bool kv_commit_quiesce(kv_store_t *store);
+static bool kv_rebuild_quiesce(kv_store_t *store);
 
 
 /*
@@ -25,7 +25,7 @@ static bool kv_commit_quiesce(kv_store_t *store);
  */
 
 void
-kv_commit_rebuild(kv_store_t *store)
+kv_rebuild(kv_store_t *store)
 {
     kv_rc_t     rc;
     unsigned    i;
@@ -36,13 +36,13 @@ kv_commit_rebuild(kv_store_t *store)
 
     (void) atomic_fetch_add(&zone->generation, 1);
 
-    if (!kv_commit_quiesce(store)) {
+    if (!kv_rebuild_quiesce(store)) {
         return;
     }
 
     /* a snapshot ends when it sees the state */
 
-    if (kv_commit_lock(store, &zone->background_lock) == KV_BUSY) {
+    if (kv_store_lock(store, &zone->background_lock) == KV_BUSY) {
         return;
     }
 
@@ -79,7 +79,7 @@ kv_commit_rebuild(kv_store_t *store)
  */
 
 static bool
-kv_commit_quiesce(kv_store_t *store)
+kv_rebuild_quiesce(kv_store_t *store)
 {
     bool              all, dead;
     int32_t           pid;

@@ -15,7 +15,7 @@
  * Loads a broken zone from disk.  What was queued is answered by the workers
  * themselves, with KV_UNAVAILABLE.
  */
-void kv_commit_rebuild(kv_store_t *store);
+void kv_rebuild(kv_store_t *store);
 
 
 #endif /* KV_REBUILD_H */

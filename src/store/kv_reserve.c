@@ -29,18 +29,18 @@ typedef struct {
 } kv_stale_t;
 
 
-static bool kv_commit_stuck(kv_zone_t *zone, const kv_op_t *op);
-static uint64_t kv_commit_can_free(kv_zone_t *zone);
-static uint64_t kv_commit_can_move(kv_store_t *store);
-static kv_rc_t kv_commit_free_stale(kv_store_t *store);
-static void kv_commit_stale(void *data, const kv_entry_t *e);
-static kv_rc_t kv_commit_compact(kv_store_t *store, uint32_t need,
+static bool kv_reserve_stuck(kv_zone_t *zone, const kv_op_t *op);
+static uint64_t kv_reserve_can_free(kv_zone_t *zone);
+static uint64_t kv_reserve_can_move(kv_store_t *store);
+static kv_rc_t kv_reserve_free_stale(kv_store_t *store);
+static void kv_reserve_stale(void *data, const kv_entry_t *e);
+static kv_rc_t kv_reserve_compact(kv_store_t *store, uint32_t need,
     uint64_t *spent_ns, bool *more, uint64_t *missing);
-static kv_rc_t kv_commit_look_again(kv_store_t *store);
+static kv_rc_t kv_reserve_look_again(kv_store_t *store);
 
 
 kv_rc_t
-kv_commit_reserve(kv_store_t *store, kv_op_t *op, uint64_t *spent_ns)
+kv_reserve(kv_store_t *store, kv_op_t *op, uint64_t *spent_ns)
 {
     bool         more, young;
     kv_rc_t      rc;
@@ -50,7 +50,7 @@ kv_commit_reserve(kv_store_t *store, kv_op_t *op, uint64_t *spent_ns)
 
     zone = store->zone;
     who = KV_EVICT_UPLOADS|KV_EVICT_READERS
-          |(kv_commit_stuck(zone, op) ? KV_EVICT_LARGE : 0);
+          |(kv_reserve_stuck(zone, op) ? KV_EVICT_LARGE : 0);
     age = op->flags & KV_OP_URGENT ? KV_EVICT_URGENT : KV_EVICT_AGE;
     own = (uint64_t) op->result * KV_PAGE_SIZE;
 
@@ -58,10 +58,10 @@ kv_commit_reserve(kv_store_t *store, kv_op_t *op, uint64_t *spent_ns)
 
     more = *spent_ns < KV_RESERVE_NS && !kv_store_full(store, op->need);
 
-    rc = kv_commit_compact(store, op->need, spent_ns, &more, &missing);
+    rc = kv_reserve_compact(store, op->need, spent_ns, &more, &missing);
 
     if (rc == KV_OK && missing && zone->retired.stale) {
-        rc = kv_commit_free_stale(store);
+        rc = kv_reserve_free_stale(store);
     }
 
     if (rc == KV_UNAVAILABLE) {
@@ -84,14 +84,14 @@ kv_commit_reserve(kv_store_t *store, kv_op_t *op, uint64_t *spent_ns)
 
     /* holders are not driven away in vain */
 
-    if (kv_commit_can_free(zone) >= missing + own
+    if (kv_reserve_can_free(zone) >= missing + own
         && (kv_evict(store, who, missing, age, NULL)
-            || kv_commit_can_free(zone) > own))
+            || kv_reserve_can_free(zone) > own))
     {
         return KV_AGAIN;
     }
 
-    if (kv_store_scarce(store) == 0 && kv_commit_can_move(store) >= missing
+    if (kv_store_scarce(store) == 0 && kv_reserve_can_move(store) >= missing
         && (kv_evict(store, who|KV_EVICT_LIVE, missing, age, &young)
             || young))
     {
@@ -127,7 +127,7 @@ kv_store_full(kv_store_t *store, uint32_t need)
 /* Whether who stands for lack of memory is the one that is first to get any. */
 
 static bool
-kv_commit_stuck(kv_zone_t *zone, const kv_op_t *op)
+kv_reserve_stuck(kv_zone_t *zone, const kv_op_t *op)
 {
     uint32_t  oldest;
 
@@ -141,7 +141,7 @@ kv_commit_stuck(kv_zone_t *zone, const kv_op_t *op)
 /* Bytes that come free if all who hold memory let go of it. */
 
 static uint64_t
-kv_commit_can_free(kv_zone_t *zone)
+kv_reserve_can_free(kv_zone_t *zone)
 {
     return kv_heap_held(zone->heap, KV_HELD_UPLOADS)
            + kv_heap_held(zone->heap, KV_HELD_READERS);
@@ -151,7 +151,7 @@ kv_commit_can_free(kv_zone_t *zone)
 /* Bytes that compaction could put together if nothing stood in its way. */
 
 static uint64_t
-kv_commit_can_move(kv_store_t *store)
+kv_reserve_can_move(kv_store_t *store)
 {
     kv_heap_stat_t  st;
 
@@ -167,7 +167,7 @@ kv_commit_can_move(kv_store_t *store)
  */
 
 static kv_rc_t
-kv_commit_free_stale(kv_store_t *store)
+kv_reserve_free_stale(kv_store_t *store)
 {
     kv_zone_t         *zone;
     kv_retire_list_t  *retired;
@@ -188,7 +188,7 @@ kv_commit_free_stale(kv_store_t *store)
     }
 
     retired->stale_from = kv_map_walk(&zone->map, retired->stale_from,
-                                      KV_STALE_STEP, kv_commit_stale, &stale);
+                                      KV_STALE_STEP, kv_reserve_stale, &stale);
     kv_heap_unlock(zone->heap);
 
     /* what is before that is not counted again, but this is looked at next */
@@ -200,7 +200,7 @@ kv_commit_free_stale(kv_store_t *store)
 
 
 static void
-kv_commit_stale(void *data, const kv_entry_t *e)
+kv_reserve_stale(void *data, const kv_entry_t *e)
 {
     kv_stale_t *stale = data;
 
@@ -217,7 +217,7 @@ kv_commit_stale(void *data, const kv_entry_t *e)
  */
 
 static kv_rc_t
-kv_commit_compact(kv_store_t *store, uint32_t need, uint64_t *spent_ns,
+kv_reserve_compact(kv_store_t *store, uint32_t need, uint64_t *spent_ns,
     bool *more, uint64_t *missing)
 {
     bool              again;
@@ -279,7 +279,7 @@ kv_commit_compact(kv_store_t *store, uint32_t need, uint64_t *spent_ns,
             && st.movable_pages * KV_PAGE_SIZE >= *missing)
         {
             again = false;
-            rc = kv_commit_look_again(store);
+            rc = kv_reserve_look_again(store);
 
             if (rc != KV_OK) {
                 return rc;
@@ -307,7 +307,7 @@ kv_commit_compact(kv_store_t *store, uint32_t need, uint64_t *spent_ns,
 /* Before it is said that no page can be emptied, though much is free. */
 
 static kv_rc_t
-kv_commit_look_again(kv_store_t *store)
+kv_reserve_look_again(kv_store_t *store)
 {
     kv_heap_t  *heap;
 

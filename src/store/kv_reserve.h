@@ -19,7 +19,7 @@
  * something was freed.  With the commit lock held.  KV_OK: there is room;
  * KV_AGAIN: there may be, soon; KV_NO_MEMORY; KV_UNAVAILABLE: the heap broke.
  */
-kv_rc_t kv_commit_reserve(kv_store_t *store, kv_op_t *op, uint64_t *spent_ns);
+kv_rc_t kv_reserve(kv_store_t *store, kv_op_t *op, uint64_t *spent_ns);
 
 
 #endif /* KV_RESERVE_H */

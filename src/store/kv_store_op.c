@@ -385,10 +385,10 @@ kv_store_submit(kv_store_t *store, kv_op_t *op)
         kv_store_promise(store, op);
     }
 
-    kv_commit_push(store->zone, op);
-    kv_commit_start_by(store->zone, kv_store_start(store, op));
+    kv_queue_push(store->zone, op);
+    kv_queue_start_by(store->zone, kv_store_start(store, op));
 
-    return kv_commit_claim(store) ? KV_TODO_COMMIT : 0;
+    return kv_committer_claim(store) ? KV_TODO_COMMIT : 0;
 }
 
 
@@ -435,7 +435,7 @@ kv_store_start(kv_store_t *store, kv_op_t *op)
 void
 kv_store_start_now(kv_store_t *store)
 {
-    kv_commit_start_by(store->zone, 0);
+    kv_queue_start_by(store->zone, 0);
 }
 
 

@@ -42,7 +42,7 @@ kv_store_todo(kv_store_t *store)
         todo |= KV_TODO_RESET;
     }
 
-    if (kv_store_work(store) && kv_commit_claim(store)) {
+    if (kv_store_work(store) && kv_committer_claim(store)) {
         todo |= KV_TODO_COMMIT;
     }
 
@@ -113,7 +113,7 @@ void
 kv_store_unclaim(kv_store_t *store, unsigned todo)
 {
     if (todo & KV_TODO_COMMIT) {
-        kv_commit_unclaim(store);
+        kv_committer_unclaim(store);
     }
 
     if (todo & KV_TODO_BACKGROUND) {
@@ -164,7 +164,7 @@ kv_store_polling(kv_store_t *store, bool looking)
 void
 kv_store_commit(kv_store_t *store)
 {
-    kv_commit_run(store);
+    kv_committer_run(store);
 }
 
 

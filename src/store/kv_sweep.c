@@ -19,7 +19,7 @@
 
 
 int
-kv_commit_set_reserved(kv_zone_t *zone, unsigned puts)
+kv_sweep_reserve(kv_zone_t *zone, unsigned puts)
 {
     int       stock;
     unsigned  i;
@@ -41,7 +41,7 @@ kv_commit_set_reserved(kv_zone_t *zone, unsigned puts)
 
 
 kv_rc_t
-kv_commit_clearable(kv_zone_t *zone)
+kv_sweep_clearable(kv_zone_t *zone)
 {
     kv_rc_t           rc;
     unsigned          tries;
@@ -62,7 +62,7 @@ kv_commit_clearable(kv_zone_t *zone)
 
 
 bool
-kv_commit_sweep_now(kv_zone_t *zone)
+kv_sweep_now(kv_zone_t *zone)
 {
     kv_rc_t           rc;
     unsigned          tries;
@@ -83,7 +83,7 @@ kv_commit_sweep_now(kv_zone_t *zone)
 
 
 bool
-kv_commit_between(kv_store_t *store)
+kv_sweep_between(kv_store_t *store)
 {
     kv_rc_t           rc;
     kv_zone_t        *zone;

@@ -29,10 +29,10 @@
 #include "base/kv_failpoint.h"
 
 
-static bool kv_commit_finish(kv_store_t *store, kv_batch_t *batch,
+static bool kv_takeover_finish(kv_store_t *store, kv_batch_t *batch,
     kv_op_t **op, unsigned n);
-static kv_op_t **kv_commit_find_taken(kv_zone_t *zone, unsigned *n);
-static int kv_commit_by_lsn(const void *one, const void *two);
+static kv_op_t **kv_takeover_find(kv_zone_t *zone, unsigned *n);
+static int kv_takeover_by_lsn(const void *one, const void *two);
 
 
 /*
@@ -80,13 +80,13 @@ kv_takeover(kv_store_t *store, kv_batch_t *batch)
         }
 
         if (op == NULL) {
-            kv_commit_mark_taken(zone, hand, &oldest);
+            kv_queue_mark_taken(zone, hand, &oldest);
         }
 
         atomic_store(&zone->taken, NULL);
     }
 
-    taken = kv_commit_find_taken(zone, &n);
+    taken = kv_takeover_find(zone, &n);
 
     if (taken == NULL) {
         return false;
@@ -94,7 +94,7 @@ kv_takeover(kv_store_t *store, kv_batch_t *batch)
 
     kv_failpoint(KV_FAILPOINT_TAKEOVER);
 
-    qsort(taken, n, sizeof(kv_op_t *), kv_commit_by_lsn);
+    qsort(taken, n, sizeof(kv_op_t *), kv_takeover_by_lsn);
 
     kv_store_log(store, KV_LOG_NOTICE, "kv zone \"%s\": the committer died; "
                  "%u operations go on", store->conf.name, n);
@@ -107,7 +107,7 @@ kv_takeover(kv_store_t *store, kv_batch_t *batch)
         }
     }
 
-    ok = kv_commit_finish(store, batch, taken, logged);
+    ok = kv_takeover_finish(store, batch, taken, logged);
 
     if (ok && n > logged) {
 
@@ -121,7 +121,7 @@ kv_takeover(kv_store_t *store, kv_batch_t *batch)
         kv_batch_run_all(store, batch, taken[logged]);
     }
 
-    kv_commit_wake(store, batch);
+    kv_batch_wake(store, batch);
 
     /* it may have died between a report and the wake-up */
 
@@ -139,7 +139,7 @@ kv_takeover(kv_store_t *store, kv_batch_t *batch)
  */
 
 static bool
-kv_commit_finish(kv_store_t *store, kv_batch_t *batch, kv_op_t **op,
+kv_takeover_finish(kv_store_t *store, kv_batch_t *batch, kv_op_t **op,
     unsigned n)
 {
     kv_rc_t     rc;
@@ -152,7 +152,7 @@ kv_commit_finish(kv_store_t *store, kv_batch_t *batch, kv_op_t **op,
         /* void */
     }
 
-    kv_commit_report(store, batch, op, k, KV_OK);
+    kv_batch_report(store, batch, op, k, KV_OK);
 
     if (k == n) {
         return true;
@@ -160,8 +160,8 @@ kv_commit_finish(kv_store_t *store, kv_batch_t *batch, kv_op_t **op,
 
     rc = KV_OK;
 
-    if (kv_commit_promised(zone, op + k, n - k)) {
-        rc = kv_state_writes(zone) ? kv_commit_sync(store) : KV_UNAVAILABLE;
+    if (kv_batch_must_sync(zone, op + k, n - k)) {
+        rc = kv_state_writes(zone) ? kv_batch_sync(store) : KV_UNAVAILABLE;
 
         /*
          * It is in the log, so it must not be left out of the map for an error
@@ -181,13 +181,13 @@ kv_commit_finish(kv_store_t *store, kv_batch_t *batch, kv_op_t **op,
 
             if (kv_map_reserve(&zone->map, i) != (int) i
                 || kv_epoch_reserve(&zone->retired, i) != (int) i
-                || !kv_commit_apply(store, op + k, i))
+                || !kv_batch_apply(store, op + k, i))
             {
                 return false;
             }
         }
 
-        kv_commit_report(store, batch, op + k, i, rc);
+        kv_batch_report(store, batch, op + k, i, rc);
     }
 
     return true;
@@ -195,7 +195,7 @@ kv_commit_finish(kv_store_t *store, kv_batch_t *batch, kv_op_t **op,
 
 
 static kv_op_t **
-kv_commit_find_taken(kv_zone_t *zone, unsigned *n)
+kv_takeover_find(kv_zone_t *zone, unsigned *n)
 {
     kv_op_t        *op, **taken, **more;
     unsigned        i, k, max;
@@ -250,7 +250,7 @@ kv_commit_find_taken(kv_zone_t *zone, unsigned *n)
 /* Those with an LSN first, by LSN; the others by time, which is their order. */
 
 static int
-kv_commit_by_lsn(const void *one, const void *two)
+kv_takeover_by_lsn(const void *one, const void *two)
 {
     uint64_t        a, b;
     const kv_op_t  *x, *y;

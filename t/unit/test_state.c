@@ -597,7 +597,7 @@ test_unsynced(void **state)
     /* a sync, and what comes after it */
 
     (void) nanosleep(&pause, NULL);
-    assert_int_equal(kv_commit_sync_now(solo.host.store), KV_OK);
+    assert_int_equal(kv_committer_sync_now(solo.host.store), KV_OK);
     assert_int_equal(kv_store_unsynced(solo.host.store), 0);
     first = kit_now_ms();
     assert_int_equal(put(4, 100), KV_OK);
