@@ -617,7 +617,7 @@ kv_batch_reclaim(kv_store_t *store)
     if (rc == KV_OK
         && st.free_pages * KV_PAGE_SIZE <= st.size / KV_COMPACT_SHARE)
     {
-        rc = kv_compact_page(store, false);
+        rc = kv_compact_page(zone, false);
     }
 
     if (rc == KV_DEAD) {

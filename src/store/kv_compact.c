@@ -8,21 +8,18 @@
 #include "base/kv_failpoint.h"
 
 
-static kv_rc_t kv_compact_entry(kv_store_t *store, kv_entry_t *e);
-static kv_rc_t kv_compact_piece(kv_store_t *store, kv_piece_t *piece,
+static kv_rc_t kv_compact_entry(kv_zone_t *zone, kv_entry_t *e);
+static kv_rc_t kv_compact_piece(kv_zone_t *zone, kv_piece_t *piece,
     size_t size);
 
 
 kv_rc_t
-kv_compact_page(kv_store_t *store, bool dense)
+kv_compact_page(kv_zone_t *zone, bool dense)
 {
     void            *object;
     kv_rc_t          rc;
     unsigned         moved, left;
-    kv_zone_t       *zone;
     kv_heap_evac_t   ev;
-
-    zone = store->zone;
 
     if (kv_heap_lock(zone->heap) != KV_OK) {
         return KV_DEAD;
@@ -46,8 +43,8 @@ kv_compact_page(kv_store_t *store, bool dense)
     while ((object = kv_heap_evac_next(zone->heap, &ev)) != NULL) {
 
         rc = ev.kind == KV_HEAP_ENTRY
-             ? kv_compact_entry(store, object)
-             : kv_compact_piece(store, object, ev.size);
+             ? kv_compact_entry(zone, object)
+             : kv_compact_piece(zone, object, ev.size);
 
         if (rc == KV_OK) {
             moved++;
@@ -81,13 +78,10 @@ kv_compact_page(kv_store_t *store, bool dense)
  */
 
 static kv_rc_t
-kv_compact_entry(kv_store_t *store, kv_entry_t *e)
+kv_compact_entry(kv_zone_t *zone, kv_entry_t *e)
 {
     size_t       size;
-    kv_zone_t   *zone;
     kv_entry_t  *copy;
-
-    zone = store->zone;
 
     if (!kv_map_holds(&zone->map, e)
         || kv_epoch_count(&zone->retired) >= KV_RETIRED_MAX)
@@ -112,15 +106,13 @@ kv_compact_entry(kv_store_t *store, kv_entry_t *e)
 
 
 static kv_rc_t
-kv_compact_piece(kv_store_t *store, kv_piece_t *piece, size_t size)
+kv_compact_piece(kv_zone_t *zone, kv_piece_t *piece, size_t size)
 {
     uint32_t      i;
-    kv_zone_t    *zone;
     kv_piece_t   *copy;
     kv_entry_t   *e;
     kv_pieces_t  *pieces;
 
-    zone = store->zone;
     e = piece->owner;
 
     if (e->value_len == KV_LENGTH_UNKNOWN || !kv_map_holds(&zone->map, e)

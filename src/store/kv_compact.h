@@ -11,7 +11,7 @@
 #define KV_COMPACT_H
 
 
-#include "store/kv_store.h"
+#include "store/kv_zone.h"
 
 
 /*
@@ -23,7 +23,7 @@
  * (nothing in that page could be, the next call takes another), KV_DECLINED (no
  * page is worth it), KV_DEAD.
  */
-kv_rc_t kv_compact_page(kv_store_t *store, bool dense);
+kv_rc_t kv_compact_page(kv_zone_t *zone, bool dense);
 
 
 #endif /* KV_COMPACT_H */

@@ -758,7 +758,7 @@ kv_recover_make_room(kv_store_t *store)
 
     waiting = kv_epoch_count(&zone->retired);
 
-    rc = kv_compact_page(store, true);
+    rc = kv_compact_page(zone, true);
 
     (void) kv_epoch_reclaim(&zone->retired);
 

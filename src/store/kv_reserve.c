@@ -269,7 +269,7 @@ kv_reserve_compact(kv_store_t *store, uint32_t need, uint64_t *spent_ns,
             continue;
         }
 
-        rc = kv_compact_page(store, true);
+        rc = kv_compact_page(zone, true);
 
         if (rc == KV_DEAD) {
             return KV_UNAVAILABLE;

@@ -31,7 +31,6 @@ typedef struct {
 
 
 kv_zone_t    *zone;
-kv_store_t   *store;
 kv_worker_t  *workers;
 uint64_t      map_seed;
 
@@ -68,9 +67,8 @@ setup_size(size_t size)
 
     region = mmap(NULL, size, PROT_READ|PROT_WRITE,
                   MAP_SHARED|MAP_ANONYMOUS, -1, 0);
-    store = calloc(1, sizeof(kv_store_t));
 
-    if (region == MAP_FAILED || store == NULL) {
+    if (region == MAP_FAILED) {
         return -1;
     }
 
@@ -83,7 +81,6 @@ setup_size(size_t size)
     dir = kv_map_directory_size(size);
 
     zone->heap = kv_heap_create(p + dir, (size_t) (region + size - p) - dir);
-    store->zone = zone;
 
     if (zone->heap == NULL || kv_workers_create(workers, SLOTS) != KV_OK) {
         return -1;
@@ -121,8 +118,6 @@ int
 map_teardown(void **state)
 {
     (void) state;
-
-    free(store);
 
     kv_poison_forget(region, region_size);
     return munmap(region, region_size);

@@ -23,7 +23,6 @@
 
 
 extern kv_zone_t    *zone;
-extern kv_store_t   *store;          /* it has a zone, and nothing else */
 extern kv_worker_t  *workers;        /* SLOTS of them */
 extern uint64_t      map_seed;
 

@@ -30,7 +30,7 @@ tidy(void)
     assert_true(kv_map_sweep(&zone->map, map_rnd(3000)) != KV_DEAD);
 
     if (map_rnd(4) == 0) {
-        rc = kv_compact_page(store, map_rnd(2));
+        rc = kv_compact_page(zone, map_rnd(2));
         assert_true(rc == KV_OK || rc == KV_DECLINED);
     }
 }

@@ -246,7 +246,7 @@ run_threads(bool clears, bool walks)
              && kv_map_sweep(&zone->map, map_rnd(3000)) != KV_DEAD;
 
         for (i = 0; ok && i < 3; i++) {
-            moved += kv_compact_page(store, map_rnd(2)) == KV_OK;
+            moved += kv_compact_page(zone, map_rnd(2)) == KV_OK;
         }
 
         if (clears && rounds % 40 == 0) {
@@ -384,7 +384,7 @@ test_clear_after_compaction(void **state)
     kv_epoch_enter(&workers[me], KV_EPOCH_MAIN, &zone->retired.epoch);
 
     for (i = 0, moved = 0; i < 20; i++) {
-        moved += kv_compact_page(store, true) == KV_OK;
+        moved += kv_compact_page(zone, true) == KV_OK;
     }
 
     assert_true(moved > 0);
