@@ -36,28 +36,28 @@ static ngx_command_t  ngx_http_kv_commands[] = {
       NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
       ngx_http_kv_conf_route,
       NGX_HTTP_LOC_CONF_OFFSET,
-      KV_ROUTE_KV,
+      NGX_HTTP_KV_ROUTE_KV,
       NULL },
 
     { ngx_string("kv_clear"),
       NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
       ngx_http_kv_conf_route,
       NGX_HTTP_LOC_CONF_OFFSET,
-      KV_ROUTE_CLEAR,
+      NGX_HTTP_KV_ROUTE_CLEAR,
       NULL },
 
     { ngx_string("kv_health"),
       NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
       ngx_http_kv_conf_route,
       NGX_HTTP_LOC_CONF_OFFSET,
-      KV_ROUTE_HEALTH,
+      NGX_HTTP_KV_ROUTE_HEALTH,
       NULL },
 
     { ngx_string("kv_stats"),
       NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
       ngx_http_kv_conf_route,
       NGX_HTTP_LOC_CONF_OFFSET,
-      KV_ROUTE_STATS,
+      NGX_HTTP_KV_ROUTE_STATS,
       NULL },
 
       ngx_null_command

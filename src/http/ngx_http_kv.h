@@ -11,6 +11,7 @@
  *     ngx_http_kv_reserve.c      asking for memory in the zone; evicting
  *     ngx_http_kv_reply.c        answers
  *     ngx_http_kv_stats.c        /stats and the lines at the end
+ *     ngx_http_kv_counts.c       what it counts: routes, methods, statuses
  *     ngx_http_kv_op.c           a request and its operation
  *     ngx_http_kv_wait.c         the order of those that wait for memory
  *     ngx_http_kv_place.c        a worker's place in a zone, its timers
@@ -31,6 +32,7 @@
 #include <ngx_thread_pool.h>
 
 #include "disk/kv_dir.h"
+#include "http/ngx_http_kv_counts.h"
 #include "store/kv_store.h"
 
 
@@ -123,7 +125,7 @@ typedef struct {
 
 typedef struct {
     ngx_http_kv_zone_t        *zone;
-    kv_route_t                 route;
+    ngx_http_kv_route_t        route;
 
     /* until the zone is looked up, when all of http{} is read */
     ngx_str_t                  zone_name;
@@ -169,7 +171,7 @@ struct ngx_http_kv_ctx_s {
     uint64_t                   fed;           /* when it last got memory */
 
     ngx_http_kv_done_pt        done;
-    unsigned                   route:3;       /* kv_route_t */
+    unsigned                   route:3;       /* ngx_http_kv_route_t */
     unsigned                   submitted:1;   /* in the queue `waiting` */
     unsigned                   sending:1;     /* op pins what is sent */
     unsigned                   counted:1;     /* in the statistics */
@@ -202,7 +204,7 @@ char *ngx_http_kv_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child);
 /* ngx_http_kv_handler.c */
 
 /* The content handlers, by route. */
-extern ngx_http_handler_pt  ngx_http_kv_handlers[KV_ROUTES];
+extern ngx_http_handler_pt  ngx_http_kv_handlers[NGX_HTTP_KV_ROUTES];
 
 
 /* ngx_http_kv_zone.c */

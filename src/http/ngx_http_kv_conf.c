@@ -434,7 +434,8 @@ ngx_http_kv_parse_segment(ngx_conf_t *cf, ngx_http_kv_params_t *params,
 {
     off_t  n;
 
-    if (ngx_http_kv_size(cf, "segment", value, 64 * 1024, KV_SEGMENT_MAX, &n)
+    if (ngx_http_kv_size(cf, "segment", value, 64 * 1024, KV_STORE_SEGMENT_MAX,
+                         &n)
         != NGX_CONF_OK)
     {
         return NGX_CONF_ERROR;
@@ -804,7 +805,7 @@ ngx_http_kv_conf_route(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return NGX_CONF_ERROR;
     }
 
-    if (cmd->offset == KV_ROUTE_KV
+    if (cmd->offset == NGX_HTTP_KV_ROUTE_KV
         && (clcf->exact_match || clcf->named
 #if (NGX_PCRE)
             || clcf->regex
@@ -821,7 +822,7 @@ ngx_http_kv_conf_route(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     value = cf->args->elts;
 
-    klcf->route = (kv_route_t) cmd->offset;
+    klcf->route = (ngx_http_kv_route_t) cmd->offset;
     klcf->zone_name = value[1];
     klcf->directive = cmd->name;
     klcf->file = cf->conf_file->file.name;

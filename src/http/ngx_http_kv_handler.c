@@ -25,9 +25,9 @@ static ngx_int_t ngx_http_kv_start(ngx_http_request_t *r,
 static ngx_http_kv_ctx_t *ngx_http_kv_create_ctx(ngx_http_request_t *r);
 
 
-/* by route, in the order of kv_route_t */
+/* by route, in the order of ngx_http_kv_route_t */
 
-ngx_http_handler_pt  ngx_http_kv_handlers[KV_ROUTES] = {
+ngx_http_handler_pt  ngx_http_kv_handlers[NGX_HTTP_KV_ROUTES] = {
     ngx_http_kv_handler,
     ngx_http_kv_clear_handler,
     ngx_http_kv_health_handler,
@@ -180,7 +180,7 @@ ngx_http_kv_delete_op(ngx_http_kv_ctx_t *ctx, kv_op_t **op)
 
     store = ctx->zone->store;
 
-    return ctx->route == KV_ROUTE_CLEAR
+    return ctx->route == NGX_HTTP_KV_ROUTE_CLEAR
            ? kv_store_clear(store, op)
            : kv_store_delete(store, ctx->key.data, (uint16_t) ctx->key.len,
                              op);
@@ -253,7 +253,7 @@ ngx_http_kv_health_handler(ngx_http_request_t *r)
     healthy = ngx_http_kv_entered(ctx->zone) == NGX_OK
               && kv_store_healthy(ctx->zone->store);
 
-    if (!healthy && ctx->zone->store->worker) {
+    if (!healthy && kv_store_entered(ctx->zone->store)) {
 
         /* a rebuild may have to be started from here */
 

@@ -15,7 +15,7 @@
 ngx_int_t
 ngx_http_kv_entered(ngx_http_kv_zone_t *zone)
 {
-    if (zone->store->worker) {
+    if (kv_store_entered(zone->store)) {
         return NGX_OK;
     }
 
@@ -23,7 +23,7 @@ ngx_http_kv_entered(ngx_http_kv_zone_t *zone)
         ngx_log_error(NGX_LOG_ERR, zone->log, 0,
                       "kv zone \"%V\": all %uD worker slots are taken, by "
                       "workers of older configurations that still have "
-                      "requests", &zone->name, zone->store->zone->nworkers);
+                      "requests", &zone->name, kv_store_workers(zone->store));
         return NGX_DECLINED;
     }
 
@@ -37,7 +37,7 @@ ngx_http_kv_entered(ngx_http_kv_zone_t *zone)
 void
 ngx_http_kv_part(ngx_http_kv_zone_t *zone)
 {
-    if (ngx_exiting && zone->store->worker && !zone->draining) {
+    if (ngx_exiting && kv_store_entered(zone->store) && !zone->draining) {
         ngx_post_event(&zone->part, &ngx_posted_events);
     }
 }
@@ -54,7 +54,7 @@ ngx_http_kv_set_timers(ngx_http_kv_zone_t *zone)
     uint64_t    due;
     ngx_uint_t  sure;
 
-    if (zone->store->worker == NULL) {
+    if (!kv_store_entered(zone->store)) {
         return;
     }
 

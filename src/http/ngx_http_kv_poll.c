@@ -57,7 +57,7 @@ ngx_http_kv_poll(ngx_http_kv_zone_t *zone)
 
     if (zone->poll.posted
         || ngx_queue_head(&zone->waiting) != ngx_queue_last(&zone->waiting)
-        || zone->store->conf.delay
+        || zone->conf.delay
         || ngx_ncpu < 2)
     {
         return;

@@ -186,7 +186,7 @@ ngx_http_kv_reply_value(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx,
         b = ngx_create_temp_buf(r->pool, e->value_len);
 
         if (b) {
-            b->last = ngx_cpymem(b->last, kv_entry_value(e), e->value_len);
+            b->last = ngx_cpymem(b->last, kv_store_value(e), e->value_len);
         }
     }
 
@@ -276,7 +276,7 @@ ngx_http_kv_reply_pieces(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx,
     last = &out;
     b = NULL;
 
-    for (i = 0; (n = kv_entry_iov(e, iov, 16, i)) != 0; i += n) {
+    for (i = 0; (n = kv_store_value_iov(e, iov, 16, i)) != 0; i += n) {
 
         for (k = 0; k < n; k++) {
             cl = ngx_alloc_chain_link(r->pool);

@@ -11,19 +11,19 @@
 #define NGX_HTTP_KV_STATS_SIZE  32768
 
 
-static const char *const  ngx_http_kv_paths[KV_ROUTES] = {
+static const char *const  ngx_http_kv_paths[NGX_HTTP_KV_ROUTES] = {
     "/kv/{key}", "/clear", "/health", "/stats"
 };
 
 
 static u_char *ngx_http_kv_stats_route(u_char *p, u_char *end,
-    kv_stats_t *stats, ngx_uint_t route);
+    ngx_http_kv_counts_t *stats, ngx_uint_t route);
 static u_char *ngx_http_kv_stats_row(u_char *p, u_char *end,
-    kv_stats_row_t *row);
+    ngx_http_kv_row_t *row);
 static u_char *ngx_http_kv_stats_status(u_char *p, u_char *end,
-    kv_stats_row_t *row, const char *quote);
-static u_char *ngx_http_kv_stats_held(u_char *p, u_char *end, kv_zone_t *z,
-    kv_held_t who, const char *name);
+    ngx_http_kv_row_t *row, const char *quote);
+static u_char *ngx_http_kv_stats_held(u_char *p, u_char *end,
+    const kv_figures_held_t *held, const char *name);
 static u_char *ngx_http_kv_stats_store(u_char *p, u_char *end,
     ngx_http_kv_zone_t *zone);
 
@@ -31,25 +31,26 @@ static u_char *ngx_http_kv_stats_store(u_char *p, u_char *end,
 ngx_buf_t *
 ngx_http_kv_stats_json(ngx_pool_t *pool, ngx_http_kv_zone_t *zone)
 {
-    u_char      *p, *end;
-    ngx_buf_t   *b;
-    ngx_uint_t   i;
-    kv_stats_t   stats;
+    u_char                *p, *end;
+    ngx_buf_t             *b;
+    ngx_uint_t             i;
+    ngx_http_kv_counts_t   stats;
 
     b = ngx_create_temp_buf(pool, NGX_HTTP_KV_STATS_SIZE);
     if (b == NULL) {
         return NULL;
     }
 
-    kv_store_request_stats(zone->store, &stats);
+    ngx_http_kv_counts_sum(zone->store, &stats);
 
     p = b->last;
     end = b->end;
 
     p = ngx_slprintf(p, end, "{\"zone\":\"%V\",\"routes\":{", &zone->name);
 
-    for (i = 0; i < KV_ROUTES; i++) {
-        p = ngx_slprintf(p, end, "%s\"%s\":", i ? "," : "", kv_route_names[i]);
+    for (i = 0; i < NGX_HTTP_KV_ROUTES; i++) {
+        p = ngx_slprintf(p, end, "%s\"%s\":", i ? "," : "",
+                         ngx_http_kv_route_names[i]);
         p = ngx_http_kv_stats_route(p, end, &stats, i);
     }
 
@@ -64,15 +65,15 @@ ngx_http_kv_stats_json(ngx_pool_t *pool, ngx_http_kv_zone_t *zone)
 
 
 static u_char *
-ngx_http_kv_stats_route(u_char *p, u_char *end, kv_stats_t *stats,
+ngx_http_kv_stats_route(u_char *p, u_char *end, ngx_http_kv_counts_t *stats,
     ngx_uint_t route)
 {
-    ngx_uint_t       i, n;
-    kv_stats_row_t  *row;
+    ngx_uint_t          i, n;
+    ngx_http_kv_row_t  *row;
 
     p = ngx_slprintf(p, end, "{");
 
-    for (i = 0, n = 0; i < KV_METHODS; i++) {
+    for (i = 0, n = 0; i < NGX_HTTP_KV_METHODS; i++) {
         row = &stats->row[route][i];
 
         if (kv_get_relaxed(row->latency.count) == 0) {
@@ -80,7 +81,7 @@ ngx_http_kv_stats_route(u_char *p, u_char *end, kv_stats_t *stats,
         }
 
         p = ngx_slprintf(p, end, "%s\"%s\":", n++ ? "," : "",
-                         kv_method_names[i]);
+                         ngx_http_kv_method_names[i]);
         p = ngx_http_kv_stats_row(p, end, row);
     }
 
@@ -89,7 +90,7 @@ ngx_http_kv_stats_route(u_char *p, u_char *end, kv_stats_t *stats,
 
 
 static u_char *
-ngx_http_kv_stats_row(u_char *p, u_char *end, kv_stats_row_t *row)
+ngx_http_kv_stats_row(u_char *p, u_char *end, ngx_http_kv_row_t *row)
 {
     p = ngx_slprintf(p, end, "{\"requests\":%uL,\"latency_us\":{\"avg\":%.1f,"
                      "\"min\":%uL,\"max\":%uL},\"status\":{",
@@ -105,7 +106,7 @@ ngx_http_kv_stats_row(u_char *p, u_char *end, kv_stats_row_t *row)
 
 
 static u_char *
-ngx_http_kv_stats_status(u_char *p, u_char *end, kv_stats_row_t *row,
+ngx_http_kv_stats_status(u_char *p, u_char *end, ngx_http_kv_row_t *row,
     const char *quote)
 {
     uint64_t     count;
@@ -114,7 +115,7 @@ ngx_http_kv_stats_status(u_char *p, u_char *end, kv_stats_row_t *row,
 
     sep = *quote ? "," : ", ";
 
-    for (i = 0, n = 0; i <= KV_STATUSES; i++) {
+    for (i = 0, n = 0; i <= NGX_HTTP_KV_STATUSES; i++) {
         count = kv_get_relaxed(row->status[i]);
 
         if (count == 0) {
@@ -123,8 +124,9 @@ ngx_http_kv_stats_status(u_char *p, u_char *end, kv_stats_row_t *row,
 
         p = ngx_slprintf(p, end, "%s%s", n++ ? sep : "", quote);
 
-        if (i < KV_STATUSES) {
-            p = ngx_slprintf(p, end, "%ui", (ngx_uint_t) kv_statuses[i]);
+        if (i < NGX_HTTP_KV_STATUSES) {
+            p = ngx_slprintf(p, end, "%ui",
+                             (ngx_uint_t) ngx_http_kv_statuses[i]);
 
         } else {
             p = ngx_slprintf(p, end, "other");
@@ -140,138 +142,99 @@ ngx_http_kv_stats_status(u_char *p, u_char *end, kv_stats_row_t *row,
 static u_char *
 ngx_http_kv_stats_store(u_char *p, u_char *end, ngx_http_kv_zone_t *zone)
 {
-    uint64_t            since;
-    kv_zone_t          *z;
-    const char         *state;
-    kv_heap_stat_t      heap;
-    kv_commit_stats_t  *commit;
+    kv_figures_t  f;
 
-    z = zone->store->zone;
-    commit = &z->stats;
-
-    /* in this order: the second may grow meanwhile */
-
-    since = atomic_load(&z->snapshot_log_bytes);
-    since = atomic_load(&z->wal.bytes) - since;
-
-    state = kv_state_name(kv_state(z));
-
-    (void) kv_store_heap_stat(zone->store, &heap);
+    kv_store_figures(zone->store, &f);
 
     p = ngx_slprintf(p, end, "{\"state\":\"%s\",\"keys\":%uL,\"bytes\":%uL,",
-                     state, (uint64_t) atomic_load(&z->map.keys),
-                     (uint64_t) atomic_load(&z->map.bytes));
+                     f.state, f.keys, f.bytes);
 
     p = ngx_slprintf(p, end, "\"zone\":{\"size\":%uL,\"used\":%uL,"
                      "\"held\":%uL,\"free_pages\":%uL,\"refused\":%uL},",
-                     (uint64_t) zone->shm_zone->shm.size, heap.used, heap.held,
-                     heap.free_pages,
-                     (uint64_t) atomic_load(&z->full_refused));
+                     (uint64_t) zone->shm_zone->shm.size, f.used, f.held,
+                     f.free_pages, f.refused);
 
-    p = ngx_http_kv_stats_held(p, end, z, KV_HELD_UPLOADS, "uploads");
-    p = ngx_http_kv_stats_held(p, end, z, KV_HELD_READERS, "readers");
+    p = ngx_http_kv_stats_held(p, end, &f.uploads, "uploads");
+    p = ngx_http_kv_stats_held(p, end, &f.readers, "readers");
 
     p = ngx_slprintf(p, end, "\"commit\":{\"batches\":%uL,\"operations\":%uL,"
                      "\"operations_per_batch\":%.2f,\"payload_bytes\":%uL,"
                      "\"wait_us\":{\"avg\":%.1f,\"min\":%uL,\"max\":%uL},"
                      "\"sync_us\":{\"count\":%uL,\"avg\":%.1f,\"min\":%uL,"
                      "\"max\":%uL},\"moved\":%uL},",
-                     (uint64_t) kv_get_relaxed(commit->batch.count),
-                     (uint64_t) kv_get_relaxed(commit->batch.sum),
-                     kv_measure_mean(&commit->batch),
-                     (uint64_t) kv_get_relaxed(commit->payload),
-                     kv_measure_mean(&commit->wait),
-                     kv_measure_min(&commit->wait),
-                     (uint64_t) kv_get_relaxed(commit->wait.max),
-                     (uint64_t) kv_get_relaxed(commit->sync.count),
-                     kv_measure_mean(&commit->sync),
-                     kv_measure_min(&commit->sync),
-                     (uint64_t) kv_get_relaxed(commit->sync.max),
-                     (uint64_t) kv_get_relaxed(commit->moved));
+                     f.batch.count, f.batch.sum, f.batch.mean, f.payload,
+                     f.wait.mean, f.wait.min, f.wait.max,
+                     f.sync.count, f.sync.mean, f.sync.min, f.sync.max,
+                     f.moved);
 
     p = ngx_slprintf(p, end, "\"log\":{\"bytes\":%uL,\"written\":%uL,"
                      "\"segments\":%uL,\"next_lsn\":%uL,"
                      "\"durable_lsn\":%uL,\"unsynced_ms\":%uL},",
-                     (uint64_t) atomic_load(&z->wal.bytes),
-                     (uint64_t) atomic_load(&z->wal.written),
-                     (uint64_t) atomic_load(&z->wal.segments),
-                     (uint64_t) atomic_load(&z->wal.next_lsn),
-                     (uint64_t) atomic_load(&z->wal.durable_lsn),
-                     kv_store_unsynced(zone->store));
+                     f.log_bytes, f.log_written, f.log_segments, f.next_lsn,
+                     f.durable_lsn, f.unsynced_ms);
 
     p = ngx_slprintf(p, end, "\"snapshots\":{\"completed\":%uL,"
                      "\"failed\":%uL,\"last_lsn\":%uL,\"last_bytes\":%uL,"
                      "\"last_ms\":%uL,\"log_bytes\":%uL},",
-                     (uint64_t) atomic_load(&z->snapshots),
-                     (uint64_t) atomic_load(&z->snapshots_failed),
-                     (uint64_t) atomic_load(&z->snapshot_lsn),
-                     (uint64_t) atomic_load(&z->snapshot_bytes),
-                     (uint64_t) atomic_load(&z->snapshot_ms),
-                     since);
+                     f.snapshots, f.snapshots_failed, f.snapshot_lsn,
+                     f.snapshot_bytes, f.snapshot_ms, f.snapshot_log_bytes);
 
     return ngx_slprintf(p, end, "\"recovery\":{\"ms\":%uL,"
                         "\"snapshot_records\":%uL,\"log_records\":%uL,"
                         "\"rebuilds\":%uL}}",
-                        (uint64_t) atomic_load(&z->recovery_ms),
-                        (uint64_t) atomic_load(&z->recovered_snapshot),
-                        (uint64_t) atomic_load(&z->recovered_log),
-                        (uint64_t) atomic_load(&z->rebuilds));
+                        f.recovery_ms, f.recovered_snapshot, f.recovered_log,
+                        f.rebuilds);
 }
 
 
 /* What is held for as long as clients like. */
 
 static u_char *
-ngx_http_kv_stats_held(u_char *p, u_char *end, kv_zone_t *z, kv_held_t who,
+ngx_http_kv_stats_held(u_char *p, u_char *end, const kv_figures_held_t *held,
     const char *name)
 {
     return ngx_slprintf(p, end, "\"%s\":{\"bytes\":%uL,\"limit\":%uL,"
-                        "\"evicted\":%uL},", name,
-                        kv_heap_held(z->heap, who),
-                        (uint64_t) atomic_load(&z->limit[who]),
-                        (uint64_t) kv_get_relaxed(z->evicted[who]));
+                        "\"evicted\":%uL},", name, held->bytes, held->limit,
+                        held->evicted);
 }
 
 
 void
 ngx_http_kv_stats_count(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
 {
-    uint64_t      end;
-    ngx_uint_t    status;
-    kv_worker_t  *worker;
-    kv_method_t   method;
+    uint64_t              end;
+    ngx_uint_t            status;
+    ngx_http_kv_method_t  method;
 
     if (ctx->counted
         || (ngx_exiting && ngx_http_kv_entered(ctx->zone) != NGX_OK)
-        || ctx->zone->store->worker == NULL)
+        || !kv_store_entered(ctx->zone->store))
     {
         return;
     }
-
-    worker = ctx->zone->store->worker;
 
     ctx->counted = 1;
 
     switch (r->method) {
 
     case NGX_HTTP_GET:
-        method = KV_METHOD_GET;
+        method = NGX_HTTP_KV_METHOD_GET;
         break;
 
     case NGX_HTTP_HEAD:
-        method = KV_METHOD_HEAD;
+        method = NGX_HTTP_KV_METHOD_HEAD;
         break;
 
     case NGX_HTTP_PUT:
-        method = KV_METHOD_PUT;
+        method = NGX_HTTP_KV_METHOD_PUT;
         break;
 
     case NGX_HTTP_DELETE:
-        method = KV_METHOD_DELETE;
+        method = NGX_HTTP_KV_METHOD_DELETE;
         break;
 
     default:
-        method = KV_METHOD_OTHER;
+        method = NGX_HTTP_KV_METHOD_OTHER;
     }
 
     status = r->err_status ? r->err_status : r->headers_out.status;
@@ -282,24 +245,24 @@ ngx_http_kv_stats_count(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
 
     end = ctx->answered ? ctx->answered : kv_now_ns();
 
-    kv_stats_count(&worker->stats, ctx->route, method, (unsigned) status,
-                   (end - ctx->started) / 1000);
+    ngx_http_kv_counts_add(ctx->zone->store, ctx->route, method,
+                           (unsigned) status, (end - ctx->started) / 1000);
 }
 
 
 void
 ngx_http_kv_stats_log(ngx_http_kv_zone_t *zone, ngx_log_t *log)
 {
-    u_char           line[1024], *p;
-    ngx_uint_t       route, method;
-    kv_stats_t       stats;
-    kv_stats_row_t  *row;
+    u_char                 line[1024], *p;
+    ngx_uint_t             route, method;
+    ngx_http_kv_row_t     *row;
+    ngx_http_kv_counts_t   stats;
 
-    kv_store_request_stats(zone->store, &stats);
+    ngx_http_kv_counts_sum(zone->store, &stats);
 
-    for (route = 0; route < KV_ROUTES; route++) {
+    for (route = 0; route < NGX_HTTP_KV_ROUTES; route++) {
 
-        for (method = 0; method < KV_METHODS; method++) {
+        for (method = 0; method < NGX_HTTP_KV_METHODS; method++) {
             row = &stats.row[route][method];
 
             if (kv_get_relaxed(row->latency.count) == 0) {
@@ -311,7 +274,7 @@ ngx_http_kv_stats_log(ngx_http_kv_zone_t *zone, ngx_log_t *log)
             ngx_log_error(NGX_LOG_NOTICE, log, 0,
                           "kv zone \"%V\": %s %s: %uL request%s, latency "
                           "%.3f ms avg, %.3f ms min, %.3f ms max, status %*s",
-                          &zone->name, kv_method_names[method],
+                          &zone->name, ngx_http_kv_method_names[method],
                           ngx_http_kv_paths[route],
                           (uint64_t) kv_get_relaxed(row->latency.count),
                           kv_get_relaxed(row->latency.count) == 1 ? "" : "s",

@@ -100,7 +100,7 @@ ngx_http_kv_part_handler(ngx_event_t *ev)
 {
     ngx_http_kv_zone_t *zone = ev->data;
 
-    if (zone->store->worker == NULL || ngx_http_kv_busy(zone)) {
+    if (!kv_store_entered(zone->store) || ngx_http_kv_busy(zone)) {
         return;
     }
 
@@ -147,7 +147,7 @@ ngx_http_kv_busy(ngx_http_kv_zone_t *zone)
 void
 ngx_http_kv_woken(ngx_http_kv_zone_t *zone)
 {
-    if (zone->store->worker) {
+    if (kv_store_entered(zone->store)) {
         ngx_http_kv_process_events(zone);
     }
 }
@@ -436,21 +436,14 @@ ngx_http_kv_drain(ngx_http_kv_zone_t **zone, ngx_uint_t n)
 static void
 ngx_http_kv_drain_begin(ngx_http_kv_zone_t *zone)
 {
-    zone->store->stop = 1;
+    kv_store_stop(zone->store);
     zone->draining = 1;
 
-    if (zone->store->worker == NULL) {
+    if (!kv_store_entered(zone->store)) {
         return;
     }
 
     ngx_http_kv_poll_stop(zone);
-    kv_store_start_now(zone->store);
-
-    if (atomic_load(&zone->store->zone->sync_ms)
-        && atomic_load(&zone->store->zone->unsynced))
-    {
-        atomic_store(&zone->store->zone->want_sync, 1);
-    }
 
     if (zone->commit_wanted) {
         zone->commit_wanted = 0;
@@ -466,7 +459,7 @@ ngx_http_kv_drain_begin(ngx_http_kv_zone_t *zone)
 static ngx_uint_t
 ngx_http_kv_drain_turn(ngx_http_kv_zone_t *zone)
 {
-    if (zone->store->worker == NULL) {
+    if (!kv_store_entered(zone->store)) {
         return 0;
     }
 
@@ -487,7 +480,7 @@ ngx_http_kv_drain_turn(ngx_http_kv_zone_t *zone)
 void
 ngx_http_kv_leave(ngx_http_kv_zone_t *zone)
 {
-    if (zone->store->worker == NULL) {
+    if (!kv_store_entered(zone->store)) {
         return;
     }
 

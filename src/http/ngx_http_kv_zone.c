@@ -156,11 +156,11 @@ ngx_http_kv_reload_zone(ngx_http_kv_zone_t *zone, ngx_http_kv_zone_t *old,
 
     /* old and new workers run side by side for a while */
 
-    if (2 * ngx_http_kv_workers(zone) > zone->store->zone->nworkers) {
+    if (2 * ngx_http_kv_workers(zone) > kv_store_workers(zone->store)) {
         ngx_log_error(NGX_LOG_EMERG, zone->log, 0,
                       "kv zone \"%V\" was made for %uD workers at most: a "
                       "reload cannot raise them to %ui, restart nginx to do "
-                      "so", &zone->name, zone->store->zone->nworkers / 2,
+                      "so", &zone->name, kv_store_workers(zone->store) / 2,
                       ngx_http_kv_workers(zone));
         return NGX_ERROR;
     }

@@ -19,8 +19,6 @@ kv_workers_create(kv_worker_t *workers, unsigned n)
     memset(workers, 0, n * sizeof(kv_worker_t));
 
     for (i = 0; i < n; i++) {
-        kv_stats_init(&workers[i].stats);
-
         if (kv_mutex_create(&workers[i].alive) != KV_OK) {
             return KV_ERROR;
         }

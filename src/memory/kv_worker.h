@@ -56,7 +56,6 @@
 #include "memory/kv_entry.h"
 #include "base/kv_mutex.h"
 #include "base/kv_opcode.h"
-#include "base/kv_stats.h"
 
 
 typedef enum {
@@ -256,6 +255,15 @@ _Static_assert(sizeof(kv_op_chunk_t) == 4096, "a chunk of operations");
 
 #define KV_HUNGRY  4               /* how many hungry uploads a slot shows */
 
+/*
+ * Counters of the store's caller, whose meaning the core does not know: zero in
+ * a new zone.
+ */
+#define KV_COUNTERS  448
+
+typedef _Atomic uint64_t  kv_counter_t;
+
+
 #define KV_EPOCHS  2               /* readers a process may have at a time: */
 #define KV_EPOCH_MAIN  0           /* its event loop, */
 #define KV_EPOCH_SCAN  1           /* and its snapshot */
@@ -306,9 +314,9 @@ typedef struct {
         _Atomic uint64_t      value;
     } epoch[KV_EPOCHS];
 
-    /* the owner; kept when the slot changes hands */
+    /* the owner's caller; kept when the slot changes hands */
     _Alignas(KV_CACHE_LINE)
-    kv_stats_t                stats;
+    kv_counter_t              counter[KV_COUNTERS];
 } kv_worker_t;
 
 

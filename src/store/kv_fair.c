@@ -5,6 +5,7 @@
 
 
 #include "store/kv_fair.h"
+#include "store/kv_store_private.h"
 
 
 /* how often a worker says the same again, nanoseconds */

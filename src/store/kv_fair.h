@@ -25,6 +25,7 @@
 
 
 #include "store/kv_store.h"
+#include "store/kv_zone.h"
 
 
 #define KV_FAIR_SHOWN  500000000u      /* nanoseconds */

@@ -9,7 +9,7 @@
 #define KV_HANDLE_H
 
 
-#include "store/kv_store.h"
+#include "store/kv_store_private.h"
 
 
 /* a batch ends before it gets larger than that, if it has two operations */
@@ -45,6 +45,9 @@ kv_rc_t kv_store_lock(kv_store_t *store, kv_mutex_t *lock);
  */
 kv_rc_t kv_store_grow_wal(kv_store_t *store);
 kv_rc_t kv_store_grow_background(kv_store_t *store);
+
+/* Heap figures; KV_OK or KV_UNAVAILABLE, then all of them are 0. */
+kv_rc_t kv_store_heap_stat(kv_store_t *store, kv_heap_stat_t *st);
 
 
 #endif /* KV_HANDLE_H */

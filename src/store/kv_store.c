@@ -18,6 +18,9 @@
 #define KV_STORE_SHARE    8
 
 
+_Static_assert(KV_STORE_SEGMENT_MAX == KV_SEGMENT_MAX, "see kv_format.h");
+
+
 static kv_store_t *kv_store_handle(const kv_store_conf_t *conf,
     kv_zone_t *zone, kv_io_t *io, int dirfd, kv_err_t *err);
 static void kv_store_first_segment(kv_store_t *store);
@@ -68,10 +71,6 @@ kv_store_create(kv_store_t **store, const kv_store_conf_t *conf, void *mem,
     zone->nworkers = workers;
     zone->size = size;
     zone->start_ns = UINT64_MAX;
-
-    kv_measure_init(&zone->stats.batch);
-    kv_measure_init(&zone->stats.sync);
-    kv_measure_init(&zone->stats.wait);
 
     zone->heap = kv_heap_create(p, (size_t) ((char *) mem + size - p));
 
@@ -327,6 +326,20 @@ kv_store_enter(kv_store_t *store)
 }
 
 
+bool
+kv_store_entered(const kv_store_t *store)
+{
+    return store->worker != NULL;
+}
+
+
+unsigned
+kv_store_workers(const kv_store_t *store)
+{
+    return store->zone->nworkers;
+}
+
+
 void
 kv_store_leave(kv_store_t *store)
 {
@@ -443,17 +456,4 @@ kv_store_healthy(kv_store_t *store)
     }
 
     return store->worker && kv_state(zone) == KV_STATE_READY;
-}
-
-
-void
-kv_store_request_stats(kv_store_t *store, kv_stats_t *sum)
-{
-    unsigned  i;
-
-    kv_stats_init(sum);
-
-    for (i = 0; i < store->zone->nworkers; i++) {
-        kv_stats_add(sum, &store->zone->workers[i].stats);
-    }
 }

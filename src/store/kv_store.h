@@ -25,8 +25,16 @@
 #define KV_STORE_H
 
 
-#include "store/kv_state.h"
+#include "disk/kv_io.h"
+#include "memory/kv_worker.h"
 
+
+#define KV_ZONE_MIN           (4u << 20)  /* bytes */
+#define KV_STORE_SEGMENT_MAX  (1u << 30)  /* bytes of a log segment */
+
+/* slots for workers, of a zone */
+#define KV_WORKERS_MIN   32u
+#define KV_WORKERS_MAX   1024u
 
 #define KV_STORE_WATCH  100          /* milliseconds */
 
@@ -69,42 +77,7 @@ typedef struct {
 } kv_store_conf_t;
 
 
-/*
- * What a log's handle was made for, from the zone: the largest value that may
- * be in the queue, and the size of new segments.
- */
-
-typedef struct {
-    uint32_t        max_value;
-    uint64_t        segment;
-} kv_store_grow_t;
-
-
-typedef struct kv_store_s {
-    kv_store_conf_t         conf;
-    kv_zone_t              *zone;
-    kv_io_t                *io;
-    int                     dirfd;
-    kv_wal_t               *wal;          /* under the commit lock */
-    kv_store_grow_t         log_fit;
-    kv_wal_t               *background;   /* under the background lock */
-    kv_store_grow_t         background_fit;
-
-    const int              *wakes;        /* kv_store_wakes() */
-    unsigned                nwakes;
-    unsigned                wake;         /* this process's number */
-
-    kv_worker_t            *worker;       /* NULL: none */
-    unsigned                number;
-    uint64_t                generation;
-    kv_op_t                *free;         /* records, linked by next */
-    unsigned                nfree;
-    unsigned                nchunks;      /* that its slot has */
-    uint32_t                ticket;       /* the last one given */
-    void                   *batch;        /* kv_batch_t; commit lock */
-
-    volatile sig_atomic_t   stop;         /* threads: come to an end soon */
-} kv_store_t;
+typedef struct kv_store_s  kv_store_t;
 
 
 /* What to do next; each bit is given to one caller, who must do it. */
@@ -163,6 +136,12 @@ void kv_store_wakes(kv_store_t *store, const int *fds, unsigned n,
  */
 kv_rc_t kv_store_enter(kv_store_t *store);
 
+/* Whether the process has one. */
+bool kv_store_entered(const kv_store_t *store);
+
+/* How many there are, of all processes. */
+unsigned kv_store_workers(const kv_store_t *store);
+
 /*
  * Gives it back.  What the caller still had is taken care of as if it had
  * died, but without delay.
@@ -205,11 +184,15 @@ bool kv_store_healthy(kv_store_t *store);
 kv_rc_t kv_store_read(kv_store_t *store, const void *key, size_t len,
     kv_entry_t **e);
 
-static inline void
-kv_store_read_done(kv_store_t *store)
-{
-    kv_epoch_leave(store->worker, KV_EPOCH_MAIN);
-}
+void kv_store_read_done(kv_store_t *store);
+
+/*
+ * The bytes of a value that is not in pieces; of any other, up to `n` parts of
+ * it from part `first` on.  As kv_entry_value() and kv_entry_iov().
+ */
+const void *kv_store_value(const kv_entry_t *e);
+size_t kv_store_value_iov(const kv_entry_t *e, struct iovec *iov, size_t n,
+    size_t first);
 
 /*
  * Keeps the entry that was just read until kv_store_release(*op).  Only for
@@ -376,6 +359,12 @@ unsigned kv_store_submit(kv_store_t *store, kv_op_t *op);
 void kv_store_start_now(kv_store_t *store);
 
 /*
+ * The process is to end: its threads come to an end soon, what is queued waits
+ * for no delay any more, and what was written is to be synced.
+ */
+void kv_store_stop(kv_store_t *store);
+
+/*
  * Whether it is done, and then its result: KV_OK, KV_NO_MEMORY, KV_NO_SPACE,
  * KV_UNAVAILABLE (an I/O error, or the store is being rebuilt: it may or may
  * not have happened).
@@ -433,17 +422,88 @@ void kv_store_commit(kv_store_t *store);
 void kv_store_background(kv_store_t *store);
 
 
-/* The sum of all slots' request counters. */
-void kv_store_request_stats(kv_store_t *store, kv_stats_t *sum);
+/*
+ * The KV_COUNTERS counters of this process, NULL without a slot; of worker
+ * `number`, which is below kv_store_workers().  They are the caller's: zero in
+ * a new zone, kept when a slot changes hands, and of no meaning here.
+ */
+kv_counter_t *kv_store_counters(kv_store_t *store);
+const kv_counter_t *kv_store_counters_of(kv_store_t *store, unsigned number);
+
+
+/* Plain figures of a store, for people. */
+
+typedef struct {
+    uint64_t        count;
+    uint64_t        sum;
+    uint64_t        min;
+    uint64_t        max;
+    double          mean;
+} kv_figure_t;
+
+
+typedef struct {
+    uint64_t        bytes;           /* held now */
+    uint64_t        limit;
+    uint64_t        evicted;         /* holders that were told to go */
+} kv_figures_held_t;
+
+
+typedef struct {
+    const char     *state;           /* as in kv_state.h */
+    uint64_t        keys;
+    uint64_t        bytes;           /* of keys and values */
+
+    /* the zone; bytes of it */
+    uint64_t        used;
+    uint64_t        held;
+    uint64_t        free_pages;
+    uint64_t        refused;         /* writes, since the zone was full */
+    kv_figures_held_t  uploads;
+    kv_figures_held_t  readers;
+
+    /* commits */
+    kv_figure_t     batch;           /* operations */
+    kv_figure_t     wait;            /* microseconds from submit to done */
+    kv_figure_t     sync;            /* microseconds */
+    uint64_t        payload;         /* bytes of keys and values logged */
+    uint64_t        moved;           /* objects, by compaction */
+
+    /* the log */
+    uint64_t        log_bytes;
+    uint64_t        log_written;
+    uint64_t        log_segments;
+    uint64_t        next_lsn;
+    uint64_t        durable_lsn;
+    uint64_t        unsynced_ms;     /* kv_store_unsynced() */
+
+    /* snapshots */
+    uint64_t        snapshots;
+    uint64_t        snapshots_failed;
+    uint64_t        snapshot_lsn;    /* of the last one */
+    uint64_t        snapshot_bytes;
+    uint64_t        snapshot_ms;
+    uint64_t        snapshot_log_bytes;  /* of the log since */
+
+    /* recovery */
+    uint64_t        recovery_ms;
+    uint64_t        recovered_snapshot;  /* records */
+    uint64_t        recovered_log;
+    uint64_t        rebuilds;
+} kv_figures_t;
+
+
+/*
+ * Fills `f`.  Each figure is whole, but they are not of one moment.  Those of
+ * the heap are 0 if it is broken.
+ */
+void kv_store_figures(kv_store_t *store, kv_figures_t *f);
 
 /*
  * How old the oldest write is that is in the log and not synced, from when it
  * was written: milliseconds, at least 1; 0: there is none.
  */
 uint64_t kv_store_unsynced(kv_store_t *store);
-
-/* Heap figures; KV_OK or KV_UNAVAILABLE. */
-kv_rc_t kv_store_heap_stat(kv_store_t *store, kv_heap_stat_t *st);
 
 
 #endif /* KV_STORE_H */

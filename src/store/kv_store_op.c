@@ -7,7 +7,6 @@
 
 #include <assert.h>
 
-#include "store/kv_store.h"
 #include "store/kv_committer.h"
 #include "store/kv_evict.h"
 #include "store/kv_fair.h"
@@ -61,6 +60,28 @@ kv_store_read(kv_store_t *store, const void *key, size_t len, kv_entry_t **e)
     kv_store_read_done(store);
 
     return KV_NOT_FOUND;
+}
+
+
+void
+kv_store_read_done(kv_store_t *store)
+{
+    kv_epoch_leave(store->worker, KV_EPOCH_MAIN);
+}
+
+
+const void *
+kv_store_value(const kv_entry_t *e)
+{
+    return kv_entry_value(e);
+}
+
+
+size_t
+kv_store_value_iov(const kv_entry_t *e, struct iovec *iov, size_t n,
+    size_t first)
+{
+    return kv_entry_iov(e, iov, n, first);
 }
 
 
@@ -436,6 +457,26 @@ void
 kv_store_start_now(kv_store_t *store)
 {
     kv_queue_start_by(store->zone, 0);
+}
+
+
+void
+kv_store_stop(kv_store_t *store)
+{
+    kv_zone_t  *zone;
+
+    zone = store->zone;
+    store->stop = 1;
+
+    if (store->worker == NULL) {
+        return;
+    }
+
+    kv_store_start_now(store);
+
+    if (atomic_load(&zone->sync_ms) && atomic_load(&zone->unsynced)) {
+        atomic_store(&zone->want_sync, 1);
+    }
 }
 
 

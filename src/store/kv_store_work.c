@@ -5,7 +5,6 @@
  */
 
 
-#include "store/kv_store.h"
 #include "store/kv_background.h"
 #include "store/kv_committer.h"
 #include "store/kv_timeout.h"

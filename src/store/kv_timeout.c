@@ -109,27 +109,6 @@ kv_store_until(uint64_t due)
 }
 
 
-uint64_t
-kv_store_unsynced(kv_store_t *store)
-{
-    uint64_t    since, now;
-    kv_zone_t  *zone;
-
-    zone = store->zone;
-
-    if (atomic_load(&zone->wal.durable_lsn) + 1
-        >= atomic_load(&zone->wal.next_lsn))
-    {
-        return 0;
-    }
-
-    since = atomic_load(&zone->unsynced_ns);
-    now = kv_now_ns();
-
-    return now > since ? (now - since) / 1000000 + 1 : 1;
-}
-
-
 void
 kv_store_pass_on(kv_store_t *store)
 {

@@ -14,16 +14,13 @@
 #define KV_ZONE_H
 
 
+#include "base/kv_measure.h"
 #include "disk/kv_wal.h"
 #include "memory/kv_map.h"
 
 
 #define KV_ZONE_MAGIC   "KVZONE\r\n"
-#define KV_ZONE_LAYOUT  5u
-
-#define KV_ZONE_MIN     (4u << 20)     /* bytes */
-#define KV_WORKERS_MIN    32u
-#define KV_WORKERS_MAX    1024u
+#define KV_ZONE_LAYOUT  6u
 
 
 /* What may be done with the zone, and with the log: see kv_state.h. */

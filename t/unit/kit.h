@@ -11,7 +11,7 @@
 
 #include <pthread.h>
 
-#include "store/kv_store.h"
+#include "store/kv_handle.h"
 
 
 /* A kv_io_t that can be told to fail; in shared memory, for all processes. */

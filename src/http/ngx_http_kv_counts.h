@@ -1,0 +1,70 @@
+
+/*
+ * Counters of requests by route, method and status.  Each worker has a set, in
+ * its counters of the store (kv_store_counters()), so that no cache line is
+ * fought over.  The owner writes, anyone reads and adds up; a counter is always
+ * whole but a set may be seen in the middle of an update.
+ */
+
+
+#ifndef _NGX_HTTP_KV_COUNTS_H_INCLUDED_
+#define _NGX_HTTP_KV_COUNTS_H_INCLUDED_
+
+
+#include "base/kv_measure.h"
+#include "store/kv_store.h"
+
+
+typedef enum {
+    NGX_HTTP_KV_ROUTE_KV = 0,
+    NGX_HTTP_KV_ROUTE_CLEAR,
+    NGX_HTTP_KV_ROUTE_HEALTH,
+    NGX_HTTP_KV_ROUTE_STATS,
+    NGX_HTTP_KV_ROUTES
+} ngx_http_kv_route_t;
+
+
+typedef enum {
+    NGX_HTTP_KV_METHOD_GET = 0,
+    NGX_HTTP_KV_METHOD_HEAD,
+    NGX_HTTP_KV_METHOD_PUT,
+    NGX_HTTP_KV_METHOD_DELETE,
+    NGX_HTTP_KV_METHOD_OTHER,
+    NGX_HTTP_KV_METHODS
+} ngx_http_kv_method_t;
+
+
+/* The status codes that are counted one by one; the rest is "other". */
+
+#define NGX_HTTP_KV_STATUSES  16
+
+extern const uint16_t     ngx_http_kv_statuses[NGX_HTTP_KV_STATUSES];
+extern const char *const  ngx_http_kv_route_names[NGX_HTTP_KV_ROUTES];
+extern const char *const  ngx_http_kv_method_names[NGX_HTTP_KV_METHODS];
+
+
+typedef struct {
+    kv_measure_t              latency;         /* microseconds */
+    _Atomic uint64_t          status[NGX_HTTP_KV_STATUSES + 1];
+} ngx_http_kv_row_t;
+
+
+/* All zero without requests, as the store's counters are. */
+
+typedef struct {
+    ngx_http_kv_row_t         row[NGX_HTTP_KV_ROUTES][NGX_HTTP_KV_METHODS];
+} ngx_http_kv_counts_t;
+
+
+/*
+ * Counts a request that took `us` microseconds in the worker's set.  Nothing if
+ * the worker has not entered the store.
+ */
+void ngx_http_kv_counts_add(kv_store_t *store, ngx_http_kv_route_t route,
+    ngx_http_kv_method_t method, unsigned status, uint64_t us);
+
+/* The sum of all workers' sets, also of those that are gone. */
+void ngx_http_kv_counts_sum(kv_store_t *store, ngx_http_kv_counts_t *sum);
+
+
+#endif /* _NGX_HTTP_KV_COUNTS_H_INCLUDED_ */

@@ -1,0 +1,139 @@
+
+/*
+ * Figures and counters; see kv_store.h.
+ */
+
+
+#include <assert.h>
+
+#include "store/kv_handle.h"
+
+
+static void kv_store_figure(kv_figure_t *f, const kv_measure_t *m);
+static void kv_store_figures_held(kv_zone_t *zone, kv_held_t who,
+    kv_figures_held_t *held);
+static void kv_store_figures_log(kv_store_t *store, kv_figures_t *f);
+
+
+void
+kv_store_figures(kv_store_t *store, kv_figures_t *f)
+{
+    kv_zone_t       *zone;
+    kv_heap_stat_t   heap;
+
+    zone = store->zone;
+
+    (void) kv_store_heap_stat(store, &heap);
+
+    f->state = kv_state_name(kv_state(zone));
+    f->keys = atomic_load(&zone->map.keys);
+    f->bytes = atomic_load(&zone->map.bytes);
+
+    f->used = heap.used;
+    f->held = heap.held;
+    f->free_pages = heap.free_pages;
+    f->refused = atomic_load(&zone->full_refused);
+
+    kv_store_figures_held(zone, KV_HELD_UPLOADS, &f->uploads);
+    kv_store_figures_held(zone, KV_HELD_READERS, &f->readers);
+
+    kv_store_figure(&f->batch, &zone->stats.batch);
+    kv_store_figure(&f->wait, &zone->stats.wait);
+    kv_store_figure(&f->sync, &zone->stats.sync);
+    f->payload = kv_get_relaxed(zone->stats.payload);
+    f->moved = kv_get_relaxed(zone->stats.moved);
+
+    kv_store_figures_log(store, f);
+
+    f->recovery_ms = atomic_load(&zone->recovery_ms);
+    f->recovered_snapshot = atomic_load(&zone->recovered_snapshot);
+    f->recovered_log = atomic_load(&zone->recovered_log);
+    f->rebuilds = atomic_load(&zone->rebuilds);
+}
+
+
+static void
+kv_store_figure(kv_figure_t *f, const kv_measure_t *m)
+{
+    f->count = kv_get_relaxed(m->count);
+    f->sum = kv_get_relaxed(m->sum);
+    f->min = kv_measure_min(m);
+    f->max = kv_get_relaxed(m->max);
+    f->mean = kv_measure_mean(m);
+}
+
+
+static void
+kv_store_figures_held(kv_zone_t *zone, kv_held_t who, kv_figures_held_t *held)
+{
+    held->bytes = kv_heap_held(zone->heap, who);
+    held->limit = atomic_load(&zone->limit[who]);
+    held->evicted = kv_get_relaxed(zone->evicted[who]);
+}
+
+
+/* The log, and the snapshots. */
+
+static void
+kv_store_figures_log(kv_store_t *store, kv_figures_t *f)
+{
+    uint64_t    since;
+    kv_zone_t  *zone;
+
+    zone = store->zone;
+
+    /* in this order: the second may grow meanwhile */
+
+    since = atomic_load(&zone->snapshot_log_bytes);
+    f->snapshot_log_bytes = atomic_load(&zone->wal.bytes) - since;
+
+    f->log_bytes = atomic_load(&zone->wal.bytes);
+    f->log_written = atomic_load(&zone->wal.written);
+    f->log_segments = atomic_load(&zone->wal.segments);
+    f->next_lsn = atomic_load(&zone->wal.next_lsn);
+    f->durable_lsn = atomic_load(&zone->wal.durable_lsn);
+    f->unsynced_ms = kv_store_unsynced(store);
+
+    f->snapshots = atomic_load(&zone->snapshots);
+    f->snapshots_failed = atomic_load(&zone->snapshots_failed);
+    f->snapshot_lsn = atomic_load(&zone->snapshot_lsn);
+    f->snapshot_bytes = atomic_load(&zone->snapshot_bytes);
+    f->snapshot_ms = atomic_load(&zone->snapshot_ms);
+}
+
+
+uint64_t
+kv_store_unsynced(kv_store_t *store)
+{
+    uint64_t    since, now;
+    kv_zone_t  *zone;
+
+    zone = store->zone;
+
+    if (atomic_load(&zone->wal.durable_lsn) + 1
+        >= atomic_load(&zone->wal.next_lsn))
+    {
+        return 0;
+    }
+
+    since = atomic_load(&zone->unsynced_ns);
+    now = kv_now_ns();
+
+    return now > since ? (now - since) / 1000000 + 1 : 1;
+}
+
+
+kv_counter_t *
+kv_store_counters(kv_store_t *store)
+{
+    return store->worker ? store->worker->counter : NULL;
+}
+
+
+const kv_counter_t *
+kv_store_counters_of(kv_store_t *store, unsigned number)
+{
+    assert(number < store->zone->nworkers);
+
+    return store->zone->workers[number].counter;
+}

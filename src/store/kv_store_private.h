@@ -1,0 +1,53 @@
+
+/*
+ * The inside of a process's handle, for the files of this room and for tests.
+ */
+
+
+#ifndef KV_STORE_PRIVATE_H
+#define KV_STORE_PRIVATE_H
+
+
+#include "store/kv_state.h"
+#include "store/kv_store.h"
+
+
+/*
+ * What a log's handle was made for, from the zone: the largest value that may
+ * be in the queue, and the size of new segments.
+ */
+
+typedef struct {
+    uint32_t        max_value;
+    uint64_t        segment;
+} kv_store_grow_t;
+
+
+struct kv_store_s {
+    kv_store_conf_t         conf;
+    kv_zone_t              *zone;
+    kv_io_t                *io;
+    int                     dirfd;
+    kv_wal_t               *wal;          /* under the commit lock */
+    kv_store_grow_t         log_fit;
+    kv_wal_t               *background;   /* under the background lock */
+    kv_store_grow_t         background_fit;
+
+    const int              *wakes;        /* kv_store_wakes() */
+    unsigned                nwakes;
+    unsigned                wake;         /* this process's number */
+
+    kv_worker_t            *worker;       /* NULL: none */
+    unsigned                number;
+    uint64_t                generation;
+    kv_op_t                *free;         /* records, linked by next */
+    unsigned                nfree;
+    unsigned                nchunks;      /* that its slot has */
+    uint32_t                ticket;       /* the last one given */
+    void                   *batch;        /* kv_batch_t; commit lock */
+
+    volatile sig_atomic_t   stop;         /* threads: come to an end soon */
+};
+
+
+#endif /* KV_STORE_PRIVATE_H */
