@@ -19,10 +19,26 @@
 #define KV_COMPACT_SHARE  8
 
 
+/* What is reserved for a batch. */
+
+typedef struct {
+    unsigned      ops;               /* operations that it may have at most */
+    int           puts;              /* for so many puts the map has memory */
+    int           retired;           /* so many objects may leave the map */
+    kv_rc_t       clear;             /* whether there is an empty map */
+} kv_batch_reserve_t;
+
+
 static void kv_batch_refuse_all(kv_store_t *store, kv_batch_t *batch,
-    kv_op_t *hand);
+    kv_op_t *taken);
 static kv_op_t *kv_batch_build(kv_store_t *store, kv_batch_t *batch,
-    kv_op_t *hand);
+    kv_op_t *taken);
+static void kv_batch_reserve(kv_zone_t *zone, const kv_op_t *taken,
+    kv_batch_reserve_t *reserved);
+static bool kv_batch_admit(kv_batch_t *batch, kv_op_t *op,
+    kv_batch_reserve_t *reserved);
+static void kv_batch_record(kv_batch_t *batch, const kv_op_t *op,
+    kv_record_t *rec);
 static kv_rc_t kv_batch_write(kv_store_t *store, kv_batch_t *batch);
 static bool kv_batch_drop_puts(kv_store_t *store, kv_batch_t *batch,
     kv_rc_t rc);
@@ -37,15 +53,15 @@ static void kv_batch_request_background(kv_store_t *store, uint32_t requests);
 
 
 void
-kv_batch_run_all(kv_store_t *store, kv_batch_t *batch, kv_op_t *hand)
+kv_batch_run_all(kv_store_t *store, kv_batch_t *batch, kv_op_t *taken)
 {
     kv_rc_t  rc;
 
-    while (hand) {
+    while (taken) {
 
-        if (hand->code == KV_OP_RESERVE) {
-            batch->op[0] = hand;
-            hand = hand->follow;
+        if (taken->code == KV_OP_RESERVE) {
+            batch->op[0] = taken;
+            taken = taken->follow;
 
             rc = kv_reserve(store, batch->op[0], &batch->room_ns);
             kv_batch_report(store, batch, batch->op, 1, rc);
@@ -54,15 +70,15 @@ kv_batch_run_all(kv_store_t *store, kv_batch_t *batch, kv_op_t *hand)
         }
 
         if (kv_store_grow_wal(store) != KV_OK) {
-            kv_batch_refuse_all(store, batch, hand);
+            kv_batch_refuse_all(store, batch, taken);
             return;
         }
 
-        hand = kv_batch_build(store, batch, hand);
+        taken = kv_batch_build(store, batch, taken);
 
         if (kv_heap_broken(store->zone->heap)) {
 
-            /* what is in hand is answered when the workers let go of it */
+            /* what is left of the list is answered when the workers reset */
 
             kv_state_break(store, "a worker died while it changed the heap");
             return;
@@ -100,18 +116,18 @@ kv_batch_run_all(kv_store_t *store, kv_batch_t *batch, kv_op_t *hand)
 }
 
 
-/* There is no memory to write the hand from. */
+/* There is no memory to write the taken list from. */
 
 static void
-kv_batch_refuse_all(kv_store_t *store, kv_batch_t *batch, kv_op_t *hand)
+kv_batch_refuse_all(kv_store_t *store, kv_batch_t *batch, kv_op_t *taken)
 {
     kv_store_log(store, KV_LOG_ALERT, "kv zone \"%s\": out of memory for a "
                  "batch: writes are refused, later ones try again",
                  store->conf.name);
 
-    while (hand) {
-        batch->op[0] = hand;
-        hand = hand->follow;
+    while (taken) {
+        batch->op[0] = taken;
+        taken = taken->follow;
 
         kv_batch_report(store, batch, batch->op, 1, KV_UNAVAILABLE);
     }
@@ -120,74 +136,30 @@ kv_batch_refuse_all(kv_store_t *store, kv_batch_t *batch, kv_op_t *hand)
 }
 
 
-/* Fills a batch from the hand; returns what is left of the hand. */
+/* Fills a batch from the taken list; returns what is left of the list. */
 
 static kv_op_t *
-kv_batch_build(kv_store_t *store, kv_batch_t *batch, kv_op_t *hand)
+kv_batch_build(kv_store_t *store, kv_batch_t *batch, kv_op_t *taken)
 {
-    int           stock, retire;
-    kv_op_t      *op;
-    kv_rc_t       clear;
-    unsigned      puts, clears, seen;
-    kv_zone_t    *zone;
-    kv_record_t   rec;
+    kv_op_t          *op;
+    kv_record_t       rec;
+    kv_batch_reserve_t   reserved;
 
-    zone = store->zone;
     batch->n = 0;
     batch->nrefused = 0;
     batch->not_cleared = NULL;
 
-    /* what the map may need, while an operation can still be refused */
-
-    for (op = hand, puts = 0, clears = 0, seen = 0;
-         op && op->code != KV_OP_RESERVE && seen < KV_BATCH_MAX;
-         op = op->follow, seen++)
-    {
-        if (op->code == KV_OP_CLEAR && clears++) {
-            break;
-        }
-
-        puts += op->code == KV_OP_PUT;
-    }
-
-    kv_phase_changing(zone);
-    stock = puts ? kv_sweep_reserve(zone, puts) : 0;
-    retire = kv_epoch_reserve(&zone->retired, seen);
-    clear = clears ? kv_sweep_clearable(zone) : KV_OK;
-    kv_phase_idle(zone);
+    kv_batch_reserve(store->zone, taken, &reserved);
 
     kv_wal_begin(store->wal);
 
-    for (op = hand; op && seen; op = op->follow, seen--) {
+    for (op = taken; op && reserved.ops; op = op->follow, reserved.ops--) {
 
-        memset(&rec, 0, sizeof(rec));
-        rec.op = (kv_op_code_t) op->code;
-
-        if ((op->code == KV_OP_PUT && stock <= 0)
-            || (op->code != KV_OP_CLEAR && retire-- <= 0))
-        {
-            batch->refused[batch->nrefused++] = op;
+        if (!kv_batch_admit(batch, op, &reserved)) {
             continue;
         }
 
-        if (op->code == KV_OP_PUT) {
-            rec.value_len = op->entry->value_len;
-            rec.value = batch->iov;
-            rec.value_n = kv_entry_iov(op->entry, batch->iov,
-                                       sizeof(batch->iov)
-                                       / sizeof(batch->iov[0]), 0);
-            stock--;
-        }
-
-        if (op->code == KV_OP_CLEAR && clear != KV_OK) {
-            batch->not_cleared = op;
-            continue;
-        }
-
-        if (op->entry) {
-            rec.key = op->entry->key;
-            rec.key_len = op->entry->key_len;
-        }
+        kv_batch_record(batch, op, &rec);
 
         if (kv_wal_add(store->wal, &rec) != KV_OK) {
             break;
@@ -197,6 +169,88 @@ kv_batch_build(kv_store_t *store, kv_batch_t *batch, kv_op_t *hand)
     }
 
     return op;
+}
+
+
+/* Reserves what the map may need, while operations can still be refused. */
+
+static void
+kv_batch_reserve(kv_zone_t *zone, const kv_op_t *taken,
+    kv_batch_reserve_t *reserved)
+{
+    unsigned        puts, clears, ops;
+    const kv_op_t  *op;
+
+    for (op = taken, puts = 0, clears = 0, ops = 0;
+         op && op->code != KV_OP_RESERVE && ops < KV_BATCH_MAX;
+         op = op->follow, ops++)
+    {
+        if (op->code == KV_OP_CLEAR && clears++) {
+            break;
+        }
+
+        puts += op->code == KV_OP_PUT;
+    }
+
+    kv_phase_changing(zone);
+    reserved->ops = ops;
+    reserved->puts = puts ? kv_sweep_reserve(zone, puts) : 0;
+    reserved->retired = kv_epoch_reserve(&zone->retired, ops);
+    reserved->clear = clears ? kv_sweep_clearable(zone) : KV_OK;
+    kv_phase_idle(zone);
+}
+
+
+/* Takes an operation's part of the reserve, or puts it with the refused. */
+
+static bool
+kv_batch_admit(kv_batch_t *batch, kv_op_t *op, kv_batch_reserve_t *reserved)
+{
+    if (op->code == KV_OP_CLEAR) {
+
+        if (reserved->clear != KV_OK) {
+            batch->not_cleared = op;
+            return false;
+        }
+
+        return true;
+    }
+
+    if ((op->code == KV_OP_PUT && reserved->puts <= 0)
+        || reserved->retired-- <= 0)
+    {
+        batch->refused[batch->nrefused++] = op;
+        return false;
+    }
+
+    if (op->code == KV_OP_PUT) {
+        reserved->puts--;
+    }
+
+    return true;
+}
+
+
+/* The record of an operation; its value is in batch->iov until the next. */
+
+static void
+kv_batch_record(kv_batch_t *batch, const kv_op_t *op, kv_record_t *rec)
+{
+    memset(rec, 0, sizeof(kv_record_t));
+    rec->op = (kv_op_code_t) op->code;
+
+    if (op->code == KV_OP_PUT) {
+        rec->value_len = op->entry->value_len;
+        rec->value = batch->iov;
+        rec->value_n = kv_entry_iov(op->entry, batch->iov,
+                                    sizeof(batch->iov) / sizeof(batch->iov[0]),
+                                    0);
+    }
+
+    if (op->entry) {
+        rec->key = op->entry->key;
+        rec->key_len = op->entry->key_len;
+    }
 }
 
 
@@ -287,8 +341,6 @@ kv_batch_drop_puts(kv_store_t *store, kv_batch_t *batch, kv_rc_t rc)
 
     kv_wal_begin(store->wal);
 
-    memset(&rec, 0, sizeof(rec));
-
     for (i = 0, n = 0; i < batch->n; i++) {
         op = batch->op[i];
 
@@ -297,9 +349,7 @@ kv_batch_drop_puts(kv_store_t *store, kv_batch_t *batch, kv_rc_t rc)
             continue;
         }
 
-        rec.op = (kv_op_code_t) op->code;
-        rec.key = op->entry ? op->entry->key : NULL;
-        rec.key_len = op->entry ? op->entry->key_len : 0;
+        kv_batch_record(batch, op, &rec);
 
         (void) kv_wal_add(store->wal, &rec);
 

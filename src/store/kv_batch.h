@@ -32,8 +32,8 @@ typedef struct {
 } kv_batch_t;
 
 
-/* Works off operations, from the oldest on, in batches. */
-void kv_batch_run_all(kv_store_t *store, kv_batch_t *batch, kv_op_t *hand);
+/* Commits a taken list, from the oldest operation on, in batches. */
+void kv_batch_run_all(kv_store_t *store, kv_batch_t *batch, kv_op_t *taken);
 
 /*
  * Whether one of the operations, which are in the log, is to be durable before

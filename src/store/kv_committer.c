@@ -38,6 +38,9 @@
 #define KV_WAIT_SLICE     10000000
 
 
+static bool kv_committer_begin(kv_store_t *store, bool died);
+static void kv_committer_work(kv_store_t *store);
+static bool kv_committer_claim_again(kv_store_t *store);
 static bool kv_committer_needed(kv_zone_t *zone);
 static bool kv_committer_spin(kv_zone_t *zone);
 static bool kv_committer_round(kv_store_t *store, kv_batch_t *batch);
@@ -93,15 +96,10 @@ kv_committer_unclaim(kv_store_t *store)
 void
 kv_committer_run(kv_store_t *store)
 {
-    bool         dead[KV_WORKERS_MAX], some, more, whole;
-    kv_rc_t      rc;
-    kv_err_t     err;
-    uint32_t     mine, none;
-    kv_zone_t   *zone;
-    kv_batch_t  *batch;
+    kv_rc_t     rc;
+    kv_zone_t  *zone;
 
     zone = store->zone;
-    mine = store->number + 1;
 
     rc = kv_store_lock(store, &zone->commit_lock);
 
@@ -112,91 +110,129 @@ kv_committer_run(kv_store_t *store)
 
     kv_failpoint(KV_FAILPOINT_COMMIT_LOCKED);
 
-    if (store->batch == NULL) {
-        store->batch = calloc(1, sizeof(kv_batch_t));
-    }
+    if (kv_committer_begin(store, rc == KV_DEAD)) {
 
-    batch = store->batch;
+        do {
+            kv_committer_work(store);
 
-    if (batch == NULL || kv_store_grow_wal(store) != KV_OK) {
-        kv_err_set(&err, "out of memory for a batch; what waits is tried "
-                   "again");
-        kv_state_refused(store, KV_AGAIN, 0, &err);
-
-        if (rc == KV_DEAD) {
-            kv_state_break(store, "the committer died");
-        }
-
-        kv_committer_unclaim(store);
-        kv_mutex_unlock(&zone->commit_lock);
-        return;
-    }
-
-    if (rc == KV_DEAD && !kv_takeover(store, batch)) {
-        kv_state_break(store, "the committer died while it changed the map");
-    }
-
-    for ( ;; ) {
-
-        if (kv_heap_broken(zone->heap) && kv_state_reads(zone)) {
-            kv_state_break(store, "a worker died while it changed the heap");
-        }
-
-        if (atomic_load(&zone->state) == KV_ZONE_BROKEN
-            && kv_store_grow_wal(store) == KV_OK
-            && kv_state_retry_due(zone) && !kv_store_stopping(store))
-        {
-            kv_rebuild(store);
-        }
-
-        whole = kv_state_whole(zone);
-
-        if (whole) {
-            do {
-                some = kv_reap_lock_dead(zone, dead);
-                more = kv_committer_round(store, batch);
-
-                if (some) {
-                    kv_reap(store, dead);
-                }
-
-                more = kv_sweep_between(store) || more;
-
-            } while (!kv_store_stopping(store)
-                     && (more || kv_committer_spin(zone)));
-
-            kv_committer_idle(store);
-        }
-
-        /* the claim goes before the last look: whoever pushes later sees it */
-
-        none = 0;
-        atomic_store(&zone->committer, 0);
-
-        kv_failpoint(KV_FAILPOINT_UNCLAIMED);
+        } while (kv_committer_claim_again(store));
 
         if (kv_store_stopping(store)
-            || !kv_state_reads(zone)
-            || !kv_committer_needed(zone)
-            || !atomic_compare_exchange_strong(&zone->committer, &none, mine))
+            && (atomic_load(&zone->queue) || !kv_state_reads(zone)))
         {
-            break;
+            /* a worker that stays goes on */
+
+            kv_store_wake_all(store);
         }
-    }
-
-    if (kv_store_stopping(store)
-        && (atomic_load(&zone->queue) || !kv_state_reads(zone)))
-    {
-        /* somebody who stays is to go on */
-
-        kv_store_wake_all(store);
     }
 
     kv_mutex_unlock(&zone->commit_lock);
 }
 
 
-/* Whether somebody asked for something while the claim was being given up. */
+/*
+ * Makes the buffers, and takes over from a committer that died.  False, without
+ * the claim, if there is no memory for the buffers.
+ */
+
+static bool
+kv_committer_begin(kv_store_t *store, bool died)
+{
+    kv_err_t  err;
+
+    if (store->batch == NULL) {
+        store->batch = calloc(1, sizeof(kv_batch_t));
+    }
+
+    if (store->batch == NULL || kv_store_grow_wal(store) != KV_OK) {
+        kv_err_set(&err, "out of memory for a batch; what waits is tried "
+                   "again");
+        kv_state_refused(store, KV_AGAIN, 0, &err);
+
+        if (died) {
+            kv_state_break(store, "the committer died");
+        }
+
+        kv_committer_unclaim(store);
+        return false;
+    }
+
+    if (died && !kv_takeover(store, store->batch)) {
+        kv_state_break(store, "the committer died while it changed the map");
+    }
+
+    return true;
+}
+
+
+/* Rebuilds the zone if it is broken, and commits all that is queued. */
+
+static void
+kv_committer_work(kv_store_t *store)
+{
+    bool        dead[KV_WORKERS_MAX], some, more;
+    kv_zone_t  *zone;
+
+    zone = store->zone;
+
+    if (kv_heap_broken(zone->heap) && kv_state_reads(zone)) {
+        kv_state_break(store, "a worker died while it changed the heap");
+    }
+
+    if (atomic_load(&zone->state) == KV_ZONE_BROKEN
+        && kv_store_grow_wal(store) == KV_OK
+        && kv_state_retry_due(zone) && !kv_store_stopping(store))
+    {
+        kv_rebuild(store);
+    }
+
+    if (!kv_state_whole(zone)) {
+        return;
+    }
+
+    do {
+        some = kv_reap_lock_dead(zone, dead);
+        more = kv_committer_round(store, store->batch);
+
+        if (some) {
+            kv_reap(store, dead);
+        }
+
+        more = kv_sweep_between(store) || more;
+
+    } while (!kv_store_stopping(store) && (more || kv_committer_spin(zone)));
+
+    kv_committer_idle(store);
+}
+
+
+/*
+ * Gives the claim up, and takes it again if there is work for it.  The claim
+ * goes before the last look: a worker that pushes later finds it free.
+ */
+
+static bool
+kv_committer_claim_again(kv_store_t *store)
+{
+    uint32_t    none;
+    kv_zone_t  *zone;
+
+    zone = store->zone;
+    none = 0;
+
+    atomic_store(&zone->committer, 0);
+
+    kv_failpoint(KV_FAILPOINT_UNCLAIMED);
+
+    return !kv_store_stopping(store)
+           && kv_state_reads(zone)
+           && kv_committer_needed(zone)
+           && atomic_compare_exchange_strong(&zone->committer, &none,
+                                             store->number + 1);
+}
+
+
+/* Whether work came while the claim was being given up. */
 
 static bool
 kv_committer_needed(kv_zone_t *zone)
@@ -254,7 +290,7 @@ kv_committer_spin(kv_zone_t *zone)
 static bool
 kv_committer_round(kv_store_t *store, kv_batch_t *batch)
 {
-    kv_op_t    *hand;
+    kv_op_t    *taken;
     kv_zone_t  *zone;
 
     zone = store->zone;
@@ -267,12 +303,12 @@ kv_committer_round(kv_store_t *store, kv_batch_t *batch)
         kv_committer_wait(store);
     }
 
-    hand = kv_queue_take(zone);
+    taken = kv_queue_take(zone);
     batch->room_ns = 0;
 
     kv_failpoint(KV_FAILPOINT_TAKEN);
 
-    kv_batch_run_all(store, batch, hand);
+    kv_batch_run_all(store, batch, taken);
 
     return true;
 }
@@ -417,7 +453,7 @@ kv_committer_borrow(kv_store_t *store)
 
     if (rc == KV_DEAD) {
 
-        /* there is no time here to finish what it had in hand */
+        /* there is no time here to finish what it had taken */
 
         kv_state_break(store, "the committer died");
         kv_store_wake_all(store);

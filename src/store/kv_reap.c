@@ -18,7 +18,7 @@ static bool kv_reap_worker(kv_store_t *store, kv_worker_t *worker);
 
 /*
  * Locks the slots of dead workers.  To be called before the queue is taken:
- * once that is worked off, no record of theirs is in the queue or in a hand,
+ * once that is worked off, no record of theirs is in the queue or taken,
  * and all can be freed.
  */
 

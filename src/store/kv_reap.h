@@ -14,7 +14,7 @@
 /*
  * Locks the slots of dead workers, dead[i] for slot i; whether there are any.
  * To be called before the queue is taken: once that is worked off, no record
- * of theirs is in the queue or in a hand, and all can be freed.
+ * of theirs is in the queue or taken, and all can be freed.
  */
 bool kv_reap_lock_dead(kv_zone_t *zone, bool *dead);
 

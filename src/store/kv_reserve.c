@@ -19,6 +19,9 @@
 /* how long pages are emptied for those who were taken together; ns */
 #define KV_RESERVE_NS     3000000
 
+/* how long it waits for readers to leave what was moved; ns */
+#define KV_RESERVE_PAUSE  20000
+
 /* entries that are looked at for what moved away from them, at a time */
 #define KV_STALE_STEP     20000
 
@@ -36,6 +39,9 @@ static kv_rc_t kv_reserve_free_stale(kv_store_t *store);
 static void kv_reserve_stale(void *data, const kv_entry_t *e);
 static kv_rc_t kv_reserve_compact(kv_store_t *store, uint32_t need,
     uint64_t *spent_ns, bool *more, uint64_t *missing);
+static uint64_t kv_reserve_missing(const kv_heap_stat_t *st, uint32_t need);
+static kv_rc_t kv_reserve_page(kv_store_t *store, uint64_t missing,
+    const kv_heap_stat_t *st, bool *again);
 static kv_rc_t kv_reserve_look_again(kv_store_t *store);
 
 
@@ -220,48 +226,31 @@ static kv_rc_t
 kv_reserve_compact(kv_store_t *store, uint32_t need, uint64_t *spent_ns,
     bool *more, uint64_t *missing)
 {
-    bool              again;
-    kv_rc_t           rc, swept;
-    uint64_t          start, pages;
-    kv_zone_t        *zone;
-    kv_heap_stat_t    st;
-    struct timespec   pause;
+    bool             again;
+    kv_rc_t          rc, swept;
+    uint64_t         start;
+    kv_heap_stat_t   st;
 
-    zone = store->zone;
     start = kv_now_ns();
     again = kv_store_scarce(store) == 0;
-
-    pause.tv_sec = 0;
-    pause.tv_nsec = 20000;
-
-    pages = need <= KV_ENTRY_INLINE ? 1 : kv_entry_pages_max(need);
     *missing = 0;
 
     for ( ;; ) {
 
-        swept = kv_map_sweep(&zone->map, KV_SWEEP_STEP);
+        swept = kv_map_sweep(&store->zone->map, KV_SWEEP_STEP);
 
         if (swept == KV_DEAD
-            || kv_epoch_reclaim(&zone->retired) != KV_OK
+            || kv_epoch_reclaim(&store->zone->retired) != KV_OK
             || kv_store_heap_stat(store, &st) != KV_OK)
         {
             return KV_UNAVAILABLE;
         }
 
-        pages += st.reserve_pages;
-        *missing = st.free_pages < pages
-                   ? (pages - st.free_pages) * KV_PAGE_SIZE : 0;
-        pages -= st.reserve_pages;
+        *missing = kv_reserve_missing(&st, need);
 
-        if (need == 0) {
-            *missing = 0;
-        }
-
-        if (*missing == 0 || !*more) {
-            break;
-        }
-
-        if (*spent_ns + (kv_now_ns() - start) >= KV_RESERVE_NS) {
+        if (*missing == 0 || !*more
+            || *spent_ns + (kv_now_ns() - start) >= KV_RESERVE_NS)
+        {
             break;
         }
 
@@ -269,36 +258,81 @@ kv_reserve_compact(kv_store_t *store, uint32_t need, uint64_t *spent_ns,
             continue;
         }
 
-        rc = kv_compact_page(zone, true);
+        rc = kv_reserve_page(store, *missing, &st, &again);
 
-        if (rc == KV_DEAD) {
-            return KV_UNAVAILABLE;
-        }
-
-        if (rc == KV_DECLINED && again
-            && st.movable_pages * KV_PAGE_SIZE >= *missing)
-        {
-            again = false;
-            rc = kv_reserve_look_again(store);
-
-            if (rc != KV_OK) {
-                return rc;
-            }
-
-            continue;
-        }
-
-        if (rc == KV_DECLINED && kv_epoch_count(&zone->retired) == 0) {
-            *more = false;
-            break;
+        if (rc == KV_UNAVAILABLE) {
+            return rc;
         }
 
         if (rc == KV_DECLINED) {
-            (void) nanosleep(&pause, NULL);
+            *more = false;
+            break;
         }
     }
 
     *spent_ns += kv_now_ns() - start;
+
+    return KV_OK;
+}
+
+
+/* Bytes of free pages that a value of `need` bytes lacks. */
+
+static uint64_t
+kv_reserve_missing(const kv_heap_stat_t *st, uint32_t need)
+{
+    uint64_t  pages;
+
+    if (need == 0) {
+        return 0;
+    }
+
+    pages = need <= KV_ENTRY_INLINE ? 1 : kv_entry_pages_max(need);
+    pages += st->reserve_pages;
+
+    return st->free_pages < pages ? (pages - st->free_pages) * KV_PAGE_SIZE : 0;
+}
+
+
+/*
+ * Empties a page.  If there is none to empty it looks `*again` at those that
+ * were passed over, once, or waits a moment for readers to leave what was
+ * moved.  KV_OK, KV_UNAVAILABLE; KV_DECLINED: nothing more can be done.
+ */
+
+static kv_rc_t
+kv_reserve_page(kv_store_t *store, uint64_t missing, const kv_heap_stat_t *st,
+    bool *again)
+{
+    kv_rc_t           rc;
+    kv_zone_t        *zone;
+    struct timespec   pause;
+
+    zone = store->zone;
+
+    rc = kv_compact_page(zone, true);
+
+    if (rc == KV_DEAD) {
+        return KV_UNAVAILABLE;
+    }
+
+    if (rc != KV_DECLINED) {
+        return KV_OK;
+    }
+
+    if (*again && st->movable_pages * KV_PAGE_SIZE >= missing) {
+        *again = false;
+        return kv_reserve_look_again(store);
+    }
+
+    if (kv_epoch_count(&zone->retired) == 0) {
+        return KV_DECLINED;
+    }
+
+    pause.tv_sec = 0;
+    pause.tv_nsec = KV_RESERVE_PAUSE;
+
+    (void) nanosleep(&pause, NULL);
 
     return KV_OK;
 }

@@ -23,6 +23,7 @@ _Static_assert(KV_STORE_SEGMENT_MAX == KV_SEGMENT_MAX, "see kv_format.h");
 
 static kv_store_t *kv_store_handle(const kv_store_conf_t *conf,
     kv_zone_t *zone, kv_io_t *io, int dirfd, kv_err_t *err);
+static kv_zone_t *kv_store_lay_out(void *mem, size_t size, unsigned workers);
 static void kv_store_first_segment(kv_store_t *store);
 static bool kv_store_allowed(const kv_store_conf_t *conf, kv_err_t *err);
 static void kv_store_show_wake(kv_store_t *store);
@@ -40,7 +41,6 @@ kv_rc_t
 kv_store_create(kv_store_t **store, const kv_store_conf_t *conf, void *mem,
     size_t size, unsigned workers, kv_io_t *io, int dirfd, kv_err_t *err)
 {
-    char        *p;
     size_t       overhead;
     kv_rc_t      rc;
     kv_zone_t   *zone;
@@ -54,31 +54,9 @@ kv_store_create(kv_store_t **store, const kv_store_conf_t *conf, void *mem,
         return KV_NO_MEMORY;
     }
 
-    kv_prefault_huge(mem, size);
+    zone = kv_store_lay_out(mem, size, workers);
 
-    zone = mem;
-    memset((void *) zone, 0, sizeof(kv_zone_t));
-
-    p = (char *) mem + kv_align(sizeof(kv_zone_t), KV_CACHE_LINE);
-
-    zone->workers = (kv_worker_t *) p;
-    p += workers * sizeof(kv_worker_t);
-
-    zone->directory = p;
-    p += kv_map_directory_size(size);
-
-    zone->layout = KV_ZONE_LAYOUT;
-    zone->nworkers = workers;
-    zone->size = size;
-    zone->start_ns = UINT64_MAX;
-
-    zone->heap = kv_heap_create(p, (size_t) ((char *) mem + size - p));
-
-    if (zone->heap == NULL
-        || kv_workers_create(zone->workers, workers) != KV_OK
-        || kv_mutex_create(&zone->commit_lock) != KV_OK
-        || kv_mutex_create(&zone->background_lock) != KV_OK)
-    {
+    if (zone == NULL) {
         kv_err_set(err, "zone \"%s\" of %zu bytes could not be set up",
                    conf->name, size);
         return KV_NO_MEMORY;
@@ -107,6 +85,46 @@ kv_store_create(kv_store_t **store, const kv_store_conf_t *conf, void *mem,
     *store = st;
 
     return KV_OK;
+}
+
+
+/* Gives each part of the zone its place; NULL if it cannot be set up. */
+
+static kv_zone_t *
+kv_store_lay_out(void *mem, size_t size, unsigned workers)
+{
+    char       *p;
+    kv_zone_t  *zone;
+
+    kv_prefault_huge(mem, size);
+
+    zone = mem;
+    memset((void *) zone, 0, sizeof(kv_zone_t));
+
+    p = (char *) mem + kv_align(sizeof(kv_zone_t), KV_CACHE_LINE);
+
+    zone->workers = (kv_worker_t *) p;
+    p += workers * sizeof(kv_worker_t);
+
+    zone->directory = p;
+    p += kv_map_directory_size(size);
+
+    zone->layout = KV_ZONE_LAYOUT;
+    zone->nworkers = workers;
+    zone->size = size;
+    zone->start_ns = UINT64_MAX;
+
+    zone->heap = kv_heap_create(p, (size_t) ((char *) mem + size - p));
+
+    if (zone->heap == NULL
+        || kv_workers_create(zone->workers, workers) != KV_OK
+        || kv_mutex_create(&zone->commit_lock) != KV_OK
+        || kv_mutex_create(&zone->background_lock) != KV_OK)
+    {
+        return NULL;
+    }
+
+    return zone;
 }
 
 

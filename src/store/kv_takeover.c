@@ -1,9 +1,9 @@
 
 /*
- * The heir of a committer that died.
+ * Taking over from a committer that died.
  *
- * Whoever gets the commit lock next learns that its owner died, and looks at
- * three things.
+ * The worker that gets the commit lock next learns that its owner died, and
+ * looks at three things.
  *
  *   - The phase.  If the map or the retire list was being changed, or the
  *     heap's lock was held, the zone is rebuilt from disk.  Else they are
@@ -11,14 +11,14 @@
  *   - zone->taken.  To take the queue is to name its head there and then to
  *     swap it out.  If it is named, it was swapped out exactly if it cannot
  *     be reached from the queue any more.
- *   - The records themselves: what is TAKEN was in the dead one's hand.  One
+ *   - The records themselves: what is TAKEN is the dead one's taken list.  One
  *     whose LSN is below the log's next LSN is in the log: it is synced and,
  *     if its LSN is above that of what was applied last, applied.  The others
  *     go through the usual way again; the log state did not move, so they
  *     write over what the dead one had begun.
  *
- * Nothing in a hand was reported, and what was reported is not in the hand:
- * an operation becomes DONE by one store.
+ * Nothing that is TAKEN was reported, and what was reported is not TAKEN: an
+ * operation becomes DONE by one store.
  */
 
 
@@ -29,37 +29,29 @@
 #include "base/kv_failpoint.h"
 
 
+static void kv_takeover_unsaid(kv_zone_t *zone);
+static void kv_takeover_queue(kv_zone_t *zone);
+static unsigned kv_takeover_logged(kv_zone_t *zone, kv_op_t **taken,
+    unsigned n);
+static void kv_takeover_rest(kv_store_t *store, kv_batch_t *batch,
+    kv_op_t **taken, unsigned n);
 static bool kv_takeover_finish(kv_store_t *store, kv_batch_t *batch,
     kv_op_t **op, unsigned n);
 static kv_op_t **kv_takeover_find(kv_zone_t *zone, unsigned *n);
 static int kv_takeover_by_lsn(const void *one, const void *two);
 
 
-/*
- * Finishes what the dead predecessor had in hand.  False if the zone must be
- * rebuilt.
- */
-
 bool
 kv_takeover(kv_store_t *store, kv_batch_t *batch)
 {
     bool        ok;
-    kv_op_t    *op, **taken, *hand, *oldest;
-    unsigned    i, n, logged;
+    kv_op_t   **taken;
+    unsigned    n, logged;
     kv_zone_t  *zone;
 
     zone = store->zone;
 
-    atomic_store(&zone->reap, 1);
-    atomic_store(&zone->waits, 0);
-
-    /* what it wrote last it may not have said */
-
-    if (atomic_load(&zone->unsynced) == 0) {
-        atomic_store(&zone->unsynced_ns, kv_now_ns());
-    }
-
-    atomic_store(&zone->unsynced, 1);
+    kv_takeover_unsaid(zone);
 
     if (atomic_load(&zone->phase) != KV_PHASE_IDLE || !kv_state_whole(zone)) {
         return false;
@@ -69,22 +61,7 @@ kv_takeover(kv_store_t *store, kv_batch_t *batch)
 
     kv_wal_begin(store->wal);
 
-    /* had it swapped out what it named? */
-
-    hand = atomic_load(&zone->taken);
-
-    if (hand) {
-
-        for (op = atomic_load(&zone->queue); op && op != hand; op = op->next) {
-            /* void */
-        }
-
-        if (op == NULL) {
-            kv_queue_mark_taken(zone, hand, &oldest);
-        }
-
-        atomic_store(&zone->taken, NULL);
-    }
+    kv_takeover_queue(zone);
 
     taken = kv_takeover_find(zone, &n);
 
@@ -99,26 +76,12 @@ kv_takeover(kv_store_t *store, kv_batch_t *batch)
     kv_store_log(store, KV_LOG_NOTICE, "kv zone \"%s\": the committer died; "
                  "%u operations go on", store->conf.name, n);
 
-    for (logged = 0; logged < n; logged++) {
-        if (taken[logged]->lsn == 0
-            || taken[logged]->lsn >= atomic_load(&zone->wal.next_lsn))
-        {
-            break;
-        }
-    }
+    logged = kv_takeover_logged(zone, taken, n);
 
     ok = kv_takeover_finish(store, batch, taken, logged);
 
     if (ok && n > logged) {
-
-        /* the last first: an heir of ours, too, is to find them in order */
-
-        for (i = n; i > logged; i--) {
-            taken[i - 1]->lsn = 0;
-            taken[i - 1]->follow = i < n ? taken[i] : NULL;
-        }
-
-        kv_batch_run_all(store, batch, taken[logged]);
+        kv_takeover_rest(store, batch, taken + logged, n - logged);
     }
 
     kv_batch_wake(store, batch);
@@ -130,6 +93,86 @@ kv_takeover(kv_store_t *store, kv_batch_t *batch)
     free(taken);
 
     return ok;
+}
+
+
+/* What the dead one may have done last, without saying so in the zone. */
+
+static void
+kv_takeover_unsaid(kv_zone_t *zone)
+{
+    atomic_store(&zone->reap, 1);
+    atomic_store(&zone->waits, 0);
+
+    if (atomic_load(&zone->unsynced) == 0) {
+        atomic_store(&zone->unsynced_ns, kv_now_ns());
+    }
+
+    atomic_store(&zone->unsynced, 1);
+}
+
+
+/* Marks what the dead one named, if it had swapped that out of the queue. */
+
+static void
+kv_takeover_queue(kv_zone_t *zone)
+{
+    kv_op_t  *op, *head, *oldest;
+
+    head = atomic_load(&zone->taken);
+
+    if (head == NULL) {
+        return;
+    }
+
+    for (op = atomic_load(&zone->queue); op && op != head; op = op->next) {
+        /* void */
+    }
+
+    if (op == NULL) {
+        kv_queue_mark_taken(zone, head, &oldest);
+    }
+
+    atomic_store(&zone->taken, NULL);
+}
+
+
+/* How many of these, which are sorted, are in the log. */
+
+static unsigned
+kv_takeover_logged(kv_zone_t *zone, kv_op_t **taken, unsigned n)
+{
+    unsigned  logged;
+
+    for (logged = 0; logged < n; logged++) {
+        if (taken[logged]->lsn == 0
+            || taken[logged]->lsn >= atomic_load(&zone->wal.next_lsn))
+        {
+            break;
+        }
+    }
+
+    return logged;
+}
+
+
+/*
+ * Commits what is not in the log.  The last first: a committer that takes over
+ * from this one, too, finds them in order.
+ */
+
+static void
+kv_takeover_rest(kv_store_t *store, kv_batch_t *batch, kv_op_t **taken,
+    unsigned n)
+{
+    unsigned  i;
+
+    for (i = n; i; i--) {
+        taken[i - 1]->lsn = 0;
+        taken[i - 1]->follow = i < n ? taken[i] : NULL;
+    }
+
+    kv_batch_run_all(store, batch, taken[0]);
 }
 
 

@@ -12,7 +12,7 @@
 
 
 /*
- * Finishes what the dead predecessor had in hand.  With the commit lock held.
+ * Finishes what the dead predecessor had taken.  With the commit lock held.
  * False if the zone must be rebuilt.
  */
 bool kv_takeover(kv_store_t *store, kv_batch_t *batch);
