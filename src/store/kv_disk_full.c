@@ -1,0 +1,195 @@
+
+/*
+ * What is done when the disk is full; see kv_disk_full.h.
+ */
+
+
+#include <errno.h>
+
+#include "store/kv_disk_full.h"
+#include "disk/kv_snapshot.h"
+#include "store/kv_background_snapshot.h"
+#include "store/kv_spare.h"
+
+
+/* between two tries to free disk; ns */
+#define KV_FREE_DISK_AGAIN  UINT64_C(2000000000)
+
+/* between two looks whether writes need be refused; ns */
+#define KV_HARD_AGAIN       UINT64_C(100000000)
+
+
+static void kv_disk_full_free(kv_store_t *store);
+static void kv_disk_full_give_way(kv_store_t *store);
+static bool kv_disk_full_check(kv_store_t *store);
+static kv_rc_t kv_disk_full_check_record(void *data, uint64_t lsn,
+    const kv_record_t *rec);
+static void kv_disk_full_drop_aside(kv_store_t *store);
+
+
+void
+kv_disk_full_look(kv_store_t *store)
+{
+    uint64_t    now;
+    kv_zone_t  *zone;
+
+    zone = store->zone;
+    now = kv_now_ns();
+
+    if (!kv_state_hard(zone)
+        || (zone->hard_ns && now - zone->hard_ns < KV_HARD_AGAIN))
+    {
+        return;
+    }
+
+    zone->hard_ns = now;
+
+    if (kv_state(zone) == KV_STATE_DISK_FULL) {
+        kv_disk_full_free(store);
+    }
+
+    kv_spare_make(store);
+}
+
+
+/*
+ * The disk is full, and what can give way is the log: the older snapshot with
+ * the log that only it needs, then, by a new snapshot, the rest.  Not in one
+ * go with each write that is refused.
+ */
+
+static void
+kv_disk_full_free(kv_store_t *store)
+{
+    uint64_t    now;
+    kv_zone_t  *zone;
+
+    zone = store->zone;
+    now = kv_now_ns();
+
+    if (atomic_load(&zone->snapshot) == 0
+        || (zone->room_ns && now - zone->room_ns < KV_FREE_DISK_AGAIN))
+    {
+        return;
+    }
+
+    kv_disk_full_give_way(store);
+
+    if (kv_background_snapshot(store) == KV_OK) {
+        kv_disk_full_give_way(store);
+    }
+
+    zone->room_ns = kv_now_ns();
+}
+
+
+/*
+ * Deletes all that the newest snapshot makes superfluous.  A second snapshot is
+ * for a rotten disk, and of no use to a full one.
+ */
+
+static void
+kv_disk_full_give_way(kv_store_t *store)
+{
+    kv_err_t  err;
+
+    if (kv_disk_full_check(store)) {
+        (void) kv_background_purge(store, 1, 0, false, &err);
+    }
+}
+
+
+/*
+ * Whether the newest snapshot is good: before all that could take its place is
+ * deleted it is read back, once.  One that is not good is put aside.
+ */
+
+static bool
+kv_disk_full_check(kv_store_t *store)
+{
+    kv_rc_t              rc;
+    kv_err_t             err, aside;
+    uint64_t             end, bytes;
+    kv_zone_t           *zone;
+    kv_snapshot_list_t   list;
+
+    zone = store->zone;
+
+    for ( ;; ) {
+
+        if (kv_snapshot_list(store->io, store->dirfd, &list, &err) != KV_OK
+            || list.n == 0)
+        {
+            return false;
+        }
+
+        if (list.lsn[0] == zone->checked_lsn) {
+            break;
+        }
+
+        rc = kv_snapshot_read(store->io, store->dirfd, list.lsn[0],
+                              kv_disk_full_check_record, store, &end, &bytes,
+                              &err);
+
+        if (rc == KV_OK) {
+            zone->checked_lsn = list.lsn[0];
+            break;
+        }
+
+        if (rc != KV_DAMAGED && !(rc == KV_ERROR && kv_snapshot_lost(errno))) {
+            return false;
+        }
+
+        if (kv_snapshot_put_aside(store->io, store->dirfd, list.lsn[0], &aside)
+            != KV_OK)
+        {
+            kv_store_log(store, KV_LOG_ERR, "kv zone \"%s\": %s; and %s",
+                         store->conf.name, err.text, aside.text);
+            return false;
+        }
+
+        kv_store_log(store, KV_LOG_ERR, "kv zone \"%s\": %s: it is now called "
+                     "\"" KV_SNAPSHOT_NAME ".kvs.damaged\", and what could "
+                     "take its place is kept", store->conf.name, err.text,
+                     list.lsn[0]);
+
+        /* the next one is due at once */
+
+        atomic_store(&zone->snapshot_lsn, 0);
+        (void) atomic_fetch_or(&zone->requests, KV_REQUEST_SNAPSHOT);
+    }
+
+    kv_disk_full_drop_aside(store);
+
+    return true;
+}
+
+
+static kv_rc_t
+kv_disk_full_check_record(void *data, uint64_t lsn, const kv_record_t *rec)
+{
+    (void) lsn;
+    (void) rec;
+
+    kv_spare_if_asked(data);
+
+    return kv_spare_stopped(data) ? KV_CANCELLED : KV_OK;
+}
+
+
+static void
+kv_disk_full_drop_aside(kv_store_t *store)
+{
+    kv_err_t  err;
+    unsigned  n;
+
+    if (kv_snapshot_drop_aside(store->io, store->dirfd, &n, &err) != KV_OK) {
+        kv_store_log(store, KV_LOG_WARN, "kv zone \"%s\": %s",
+                     store->conf.name, err.text);
+
+    } else if (n) {
+        kv_store_log(store, KV_LOG_NOTICE, "kv zone \"%s\": %u damaged "
+                     "snapshots that were kept are deleted, as the disk is "
+                     "full", store->conf.name, n);
+    }
+}
