@@ -1,0 +1,247 @@
+
+/*
+ * Recovery: how often snapshot and log are read, and for which keys.
+ *
+ *
+ * A zone that was nearly full
+ *
+ * What a snapshot and the log hold can be more, on the way, than the zone
+ * ever had at one time: the walk saw keys that were deleted while it went on,
+ * and others that took their room.  So a put that finds no room is no failure
+ * yet.  Its key's older value goes (it is outdated anyway), the key is
+ * remembered as missing, and the reading goes on; a later record may replace
+ * or delete it.  If keys are missing at the end, when all that was to go is
+ * gone, everything is read again for these keys alone.
+ *
+ * The map never shrinks, so keys that are gone may still hold the room that is
+ * missing then.  In this case all starts over, with a map that is not made
+ * larger than it has to be; that of the old zone was hardly smaller.
+ */
+
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "store/kv_recover_private.h"
+#include "disk/kv_snapshot.h"
+
+
+static kv_recover_pass_t kv_recover_next_pass(const kv_recover_ctx_t *ctx,
+    size_t before);
+static kv_rc_t kv_recover_missing(kv_recover_ctx_t *ctx);
+static kv_rc_t kv_recover_tight(kv_recover_ctx_t *ctx);
+static kv_rc_t kv_recover_all(kv_recover_ctx_t *ctx);
+
+
+kv_rc_t
+kv_recover_again(kv_recover_ctx_t *ctx)
+{
+    size_t     before;
+    kv_rc_t    rc;
+    uint64_t   keys;
+
+    for (before = 0, rc = KV_OK; rc == KV_OK; /* void */ ) {
+
+        ctx->pass = kv_recover_next_pass(ctx, before);
+        before = ctx->missing.missing;
+
+        switch (ctx->pass) {
+
+        case KV_RECOVER_DONE:
+            return KV_OK;
+
+        case KV_RECOVER_MISSING:
+            rc = kv_recover_missing(ctx);
+            break;
+
+        case KV_RECOVER_TIGHT:
+            rc = kv_recover_tight(ctx);
+            break;
+
+        default:
+            keys = atomic_load(&ctx->store->zone->map.keys);
+
+            kv_err_set(ctx->err, "the zone of %zu bytes is too small for what "
+                       "the directory holds: there is room for %llu keys, and "
+                       "none for %zu more; give it a larger size",
+                       ctx->store->zone->size, (unsigned long long) keys,
+                       ctx->missing.missing);
+            return KV_NO_MEMORY;
+        }
+    }
+
+    return rc;
+}
+
+
+/* `before`: how many keys were missing before the last pass. */
+
+static kv_recover_pass_t
+kv_recover_next_pass(const kv_recover_ctx_t *ctx, size_t before)
+{
+    if (ctx->missing.missing == 0) {
+        return KV_RECOVER_DONE;
+    }
+
+    if (ctx->pass != KV_RECOVER_MISSING || ctx->missing.missing < before) {
+        return KV_RECOVER_MISSING;
+    }
+
+    /* the last pass found room for none: then once with a smaller map */
+
+    return ctx->keys_max == UINT64_MAX ? KV_RECOVER_TIGHT
+                                       : KV_RECOVER_TOO_SMALL;
+}
+
+
+static kv_rc_t
+kv_recover_missing(kv_recover_ctx_t *ctx)
+{
+    kv_rc_t  rc;
+
+    ctx->wanted = ctx->missing;
+    memset(&ctx->missing, 0, sizeof(kv_missing_t));
+
+    rc = kv_recover_all(ctx);
+
+    free(ctx->wanted.cell);
+
+    return rc;
+}
+
+
+/*
+ * Starts over, with a map for the keys of the end, or for an eighth of the most
+ * that there were, as long chains of buckets make it slow.
+ */
+
+static kv_rc_t
+kv_recover_tight(kv_recover_ctx_t *ctx)
+{
+    kv_rc_t  rc;
+
+    ctx->keys_max = kv_max(atomic_load(&ctx->store->zone->map.keys)
+                           + ctx->missing.missing, ctx->keys_most / 8);
+
+    free(ctx->missing.cell);
+    memset(&ctx->missing, 0, sizeof(kv_missing_t));
+
+    rc = kv_recover_reset(ctx);
+
+    return rc == KV_OK ? kv_recover_all(ctx) : rc;
+}
+
+
+/* Not for the first time: a clear in the log makes the snapshot useless. */
+
+static kv_rc_t
+kv_recover_all(kv_recover_ctx_t *ctx)
+{
+    kv_rc_t   rc;
+    uint64_t  bytes, end;
+
+    if (ctx->snapshot && ctx->cleared_lsn == 0) {
+        rc = kv_recover_read(ctx, ctx->snapshot, 0, &end, &bytes, ctx->err);
+
+        if (rc != KV_OK) {
+            return rc;
+        }
+    }
+
+    return kv_recover_replay(ctx);
+}
+
+
+kv_rc_t
+kv_recover_replay(kv_recover_ctx_t *ctx)
+{
+    kv_rc_t   rc;
+    kv_err_t  err;
+
+    rc = kv_wal_replay(ctx->store->wal, &ctx->from, ctx->err);
+
+    if (rc == KV_DAMAGED && ctx->unread.text[0]) {
+
+        /* the disk may give it another time, and all is well */
+
+        err = *ctx->err;
+        kv_err_set(ctx->err, "%.240s; and without it: %.500s",
+                   ctx->unread.text, err.text);
+        errno = EIO;
+        return KV_ERROR;
+    }
+
+    return rc == KV_OK ? kv_recover_link(ctx) : rc;
+}
+
+
+kv_rc_t
+kv_recover_read(kv_recover_ctx_t *ctx, uint64_t lsn, uint64_t room,
+    uint64_t *end_lsn, uint64_t *bytes, kv_err_t *err)
+{
+    int       saved;
+    void     *pages;
+    size_t    size;
+    kv_rc_t   rc;
+
+    pages = kv_heap_pages(ctx->store->zone->heap, &size);
+
+    ctx->bytes = 0;
+    ctx->pop_bytes = 0;
+
+    kv_prefault_begin(&ctx->pop, pages, kv_min(room, size));
+
+    rc = kv_snapshot_read(ctx->store->io, ctx->store->dirfd, lsn,
+                          kv_recover_record, ctx, end_lsn, bytes, err);
+
+    saved = errno;
+    kv_prefault_end(&ctx->pop);
+    errno = saved;
+
+    return rc == KV_OK ? kv_recover_link(ctx) : rc;
+}
+
+
+kv_rc_t
+kv_recover_reset(kv_recover_ctx_t *ctx)
+{
+    kv_rc_t     rc;
+    kv_zone_t  *zone;
+
+    zone = ctx->store->zone;
+
+    ctx->ahead_n = 0;
+
+    kv_heap_format(zone->heap);
+    kv_retire_list_create(&zone->retired, zone->heap, zone->workers,
+                          zone->nworkers);
+
+    rc = kv_map_create(&zone->map, zone->heap, &zone->retired, zone->directory,
+                       zone->size);
+
+    if (rc != KV_OK) {
+        kv_err_set(ctx->err, "zone \"%s\" is too small for an empty map",
+                   ctx->store->conf.name);
+    }
+
+    return rc;
+}
+
+
+void
+kv_recover_expect(kv_zone_t *zone, const kv_snapshot_guess_t *guess)
+{
+    size_t    size;
+    uint64_t  need;
+
+    (void) kv_heap_pages(zone->heap, &size);
+
+    /* an entry may take about an eighth more than its record: see kv_heap.c */
+
+    need = guess->bytes + guess->bytes / 8
+           + guess->records * sizeof(kv_bucket_t) / KV_MAP_LOAD;
+
+    if (need < size - size / 8) {
+        kv_map_expect(&zone->map, guess->records);
+    }
+}

@@ -1,0 +1,96 @@
+
+/*
+ * What the files of recovery share: kv_recover.c, kv_recover_passes.c and
+ * kv_recover_record.c.
+ */
+
+
+#ifndef KV_RECOVER_PRIVATE_H
+#define KV_RECOVER_PRIVATE_H
+
+
+#include "base/kv_prefault.h"
+#include "disk/kv_snapshot.h"
+#include "store/kv_handle.h"
+#include "store/kv_missing.h"
+
+
+/*
+ * Puts whose entries are made, but not in the map yet: while they gather, the
+ * processor fetches their buckets, and finds them at once in the end.
+ */
+#define KV_RECOVER_AHEAD  16
+
+
+typedef enum {
+    KV_RECOVER_FIRST = 0,            /* all records */
+    KV_RECOVER_MISSING,              /* again, for missing keys alone */
+    KV_RECOVER_TIGHT,                /* all over, with a small map */
+    KV_RECOVER_DONE,                 /* no key is missing */
+    KV_RECOVER_TOO_SMALL             /* the zone has no room for all keys */
+} kv_recover_pass_t;
+
+
+typedef struct {
+    uint64_t      hash;
+    kv_entry_t   *e;
+} kv_ahead_t;
+
+
+typedef struct {
+    kv_store_t   *store;
+    kv_err_t     *err;
+    uint64_t      snapshot;          /* the one that is used; 0: none */
+    kv_wal_replay_t  from;           /* what the log has to give */
+    kv_snapshot_list_t  bad;         /* snapshots that will not do */
+    kv_err_t      unread;            /* the first that could not be read */
+    uint64_t      records;
+    uint64_t      bytes;             /* of the log's records */
+    uint64_t      cleared_lsn;       /* of the last clear */
+    uint64_t      keys_max;          /* that the map may be made for */
+    uint64_t      keys_most;         /* that it had at one time */
+    kv_recover_pass_t  pass;
+    kv_missing_t  missing;
+    kv_missing_t  wanted;            /* KV_RECOVER_MISSING: those before */
+    kv_ahead_t    ahead[KV_RECOVER_AHEAD];
+    unsigned      ahead_n;
+    kv_prefault_t pop;
+    uint64_t      pop_bytes;         /* when it is to be told the next time */
+} kv_recover_ctx_t;
+
+
+/* kv_recover_passes.c; all of them as kv_recover(), with ctx->err filled */
+
+/* Empties heap and map. */
+kv_rc_t kv_recover_reset(kv_recover_ctx_t *ctx);
+
+/*
+ * Makes the map as large as the snapshot will need it, unless the zone may get
+ * so full that entries need the memory more.
+ */
+void kv_recover_expect(kv_zone_t *zone, const kv_snapshot_guess_t *guess);
+
+/*
+ * Reads all of a snapshot; results as those of kv_snapshot_read().  `room` is
+ * about what its entries will take, or 0 if that is there already.
+ */
+kv_rc_t kv_recover_read(kv_recover_ctx_t *ctx, uint64_t lsn, uint64_t room,
+    uint64_t *end_lsn, uint64_t *bytes, kv_err_t *err);
+
+/* Reads the log from there on. */
+kv_rc_t kv_recover_replay(kv_recover_ctx_t *ctx);
+
+/* Reads everything again for the keys that are missing, until none is. */
+kv_rc_t kv_recover_again(kv_recover_ctx_t *ctx);
+
+
+/* kv_recover_record.c */
+
+/* One record, `data` being the context: for kv_snapshot_read() and the log. */
+kv_rc_t kv_recover_record(void *data, uint64_t lsn, const kv_record_t *rec);
+
+/* Puts into the map what has gathered.  KV_OK or KV_DEAD. */
+kv_rc_t kv_recover_link(kv_recover_ctx_t *ctx);
+
+
+#endif /* KV_RECOVER_PRIVATE_H */

@@ -1,0 +1,282 @@
+
+/*
+ * Recovery: what a record of a snapshot or of the log does to the map.  Those
+ * of the log repair whatever changed while the snapshot was walked, because
+ * records carry results.
+ */
+
+
+#include "store/kv_recover_private.h"
+#include "base/kv_failpoint.h"
+#include "store/kv_compact.h"
+
+
+/* bytes of records after which the thread that gets memory is told */
+#define KV_RECOVER_TELL   (1u << 20)
+
+
+static kv_rc_t kv_recover_clear(kv_recover_ctx_t *ctx, uint64_t lsn);
+static kv_rc_t kv_recover_put(kv_recover_ctx_t *ctx, const kv_record_t *rec,
+    uint64_t hash);
+static kv_rc_t kv_recover_entry(kv_recover_ctx_t *ctx, const kv_record_t *rec,
+    kv_entry_t **e);
+static bool kv_recover_compact(kv_store_t *store);
+static kv_rc_t kv_recover_delete(kv_zone_t *zone, const kv_record_t *rec,
+    uint64_t hash);
+
+
+kv_rc_t
+kv_recover_record(void *data, uint64_t lsn, const kv_record_t *rec)
+{
+    kv_rc_t            rc;
+    uint64_t           hash;
+    kv_zone_t         *zone;
+    kv_recover_ctx_t  *ctx;
+
+    ctx = data;
+    zone = ctx->store->zone;
+
+    if (kv_store_stopping(ctx->store)) {
+        return KV_CANCELLED;
+    }
+
+    kv_failpoint(KV_FAILPOINT_RECOVERING);
+
+    ctx->records++;
+    ctx->bytes += kv_record_size(rec);
+
+    if (ctx->bytes >= ctx->pop_bytes) {
+        kv_prefault_used(&ctx->pop, ctx->bytes);
+        ctx->pop_bytes = ctx->bytes + KV_RECOVER_TELL;
+    }
+
+    if (rec->op == KV_OP_CLEAR) {
+        return kv_recover_clear(ctx, lsn);
+    }
+
+    hash = kv_map_hash(&zone->map, rec->key, rec->key_len);
+
+    if (ctx->pass == KV_RECOVER_MISSING
+        && (lsn < ctx->cleared_lsn || !kv_missing_has(&ctx->wanted, hash)))
+    {
+        return KV_OK;
+    }
+
+    if (rec->op == KV_OP_PUT) {
+        return kv_recover_put(ctx, rec, hash);
+    }
+
+    if (ctx->missing.missing) {
+        (void) kv_missing_set(&ctx->missing, hash, false);
+    }
+
+    rc = kv_recover_link(ctx);
+
+    return rc == KV_OK ? kv_recover_delete(zone, rec, hash) : rc;
+}
+
+
+static kv_rc_t
+kv_recover_clear(kv_recover_ctx_t *ctx, uint64_t lsn)
+{
+    kv_rc_t     rc;
+    kv_zone_t  *zone;
+
+    if (ctx->pass == KV_RECOVER_MISSING) {
+        return KV_OK;                /* done the first time */
+    }
+
+    zone = ctx->store->zone;
+    ctx->cleared_lsn = lsn;
+
+    if (ctx->missing.size) {
+        memset(ctx->missing.cell, 0, ctx->missing.size * sizeof(uint64_t));
+        ctx->missing.used = 0;
+        ctx->missing.missing = 0;
+    }
+
+    rc = kv_recover_link(ctx);
+
+    kv_map_unreserve(&zone->map);
+
+    if (rc == KV_OK) {
+        rc = kv_map_clearable(&zone->map, 1);
+    }
+
+    if (rc != KV_OK) {
+        return rc;
+    }
+
+    kv_map_clear(&zone->map);
+
+    return kv_map_sweep(&zone->map, UINT32_MAX);
+}
+
+
+static kv_rc_t
+kv_recover_put(kv_recover_ctx_t *ctx, const kv_record_t *rec, uint64_t hash)
+{
+    kv_rc_t      rc;
+    kv_ahead_t  *put;
+    kv_entry_t  *e;
+
+    rc = kv_recover_entry(ctx, rec, &e);
+
+    if (rc == KV_NO_MEMORY) {
+
+        /* the older value is of no use now, and may be all the room */
+
+        rc = kv_recover_link(ctx);
+
+        kv_map_unreserve(&ctx->store->zone->map);
+
+        if (rc == KV_OK) {
+            rc = kv_recover_delete(ctx->store->zone, rec, hash);
+        }
+
+        if (rc == KV_OK) {
+            rc = kv_recover_entry(ctx, rec, &e);
+        }
+
+        while (rc == KV_NO_MEMORY && kv_recover_compact(ctx->store)) {
+            rc = kv_recover_entry(ctx, rec, &e);
+        }
+    }
+
+    if (rc == KV_NO_MEMORY) {
+
+        if (kv_missing_set(&ctx->missing, hash, true)) {
+            return KV_OK;
+        }
+
+        kv_err_set(ctx->err, "out of memory for the keys of zone \"%s\"",
+                   ctx->store->conf.name);
+        return KV_AGAIN;
+    }
+
+    if (rc != KV_OK) {
+        return rc;
+    }
+
+    if (ctx->missing.missing) {
+        (void) kv_missing_set(&ctx->missing, hash, false);
+    }
+
+    put = &ctx->ahead[ctx->ahead_n++];
+    put->hash = hash;
+    put->e = e;
+
+    kv_map_prefetch(&ctx->store->zone->map, hash);
+
+    return ctx->ahead_n == KV_RECOVER_AHEAD ? kv_recover_link(ctx) : KV_OK;
+}
+
+
+kv_rc_t
+kv_recover_link(kv_recover_ctx_t *ctx)
+{
+    kv_rc_t      rc;
+    unsigned     i;
+    uint64_t     keys;
+    kv_zone_t   *zone;
+    kv_entry_t  *old;
+
+    zone = ctx->store->zone;
+
+    for (i = 0; i < ctx->ahead_n; i++) {
+
+        old = kv_map_put(&zone->map, ctx->ahead[i].hash, ctx->ahead[i].e);
+
+        /* nobody reads yet, so there is no need for the retire list */
+
+        if (old) {
+            rc = kv_entry_destroy(zone->heap, &old);
+
+            if (rc != KV_OK) {
+                return rc;
+            }
+        }
+    }
+
+    ctx->ahead_n = 0;
+
+    keys = kv_get_relaxed(zone->map.keys);
+    ctx->keys_most = kv_max(ctx->keys_most, keys);
+
+    if (keys <= ctx->keys_max) {
+        kv_map_grow(&zone->map);
+    }
+
+    /* what a split emptied is used again, and takes no more pages */
+
+    (void) kv_epoch_reclaim(&zone->retired);
+
+    return KV_OK;
+}
+
+
+/* KV_OK with an entry and the map's reserve for it, KV_NO_MEMORY, KV_DEAD. */
+
+static kv_rc_t
+kv_recover_entry(kv_recover_ctx_t *ctx, const kv_record_t *rec, kv_entry_t **e)
+{
+    int         puts;
+    size_t      i;
+    kv_rc_t     rc;
+    uint32_t    offset;
+    kv_zone_t  *zone;
+
+    zone = ctx->store->zone;
+    puts = (int) ctx->ahead_n + 1;
+
+    if (kv_map_reserve(&zone->map, (unsigned) puts) != puts) {
+        return KV_NO_MEMORY;
+    }
+
+    rc = kv_entry_create(zone->heap, e, rec->key, rec->key_len,
+                         rec->value_len);
+
+    if (rc != KV_OK) {
+        return rc;
+    }
+
+    for (i = 0, offset = 0; i < rec->value_n; i++) {
+        kv_entry_write(*e, offset, rec->value[i].iov_base,
+                       rec->value[i].iov_len);
+        offset += (uint32_t) rec->value[i].iov_len;
+    }
+
+    return KV_OK;
+}
+
+
+/* Whether it is worth another try. */
+
+static bool
+kv_recover_compact(kv_store_t *store)
+{
+    kv_rc_t     rc;
+    unsigned    waiting;
+    kv_zone_t  *zone;
+
+    zone = store->zone;
+
+    waiting = kv_epoch_count(&zone->retired);
+
+    rc = kv_compact_page(zone, true);
+
+    (void) kv_epoch_reclaim(&zone->retired);
+
+    return rc == KV_OK || waiting;
+}
+
+
+static kv_rc_t
+kv_recover_delete(kv_zone_t *zone, const kv_record_t *rec, uint64_t hash)
+{
+    kv_entry_t  *old;
+
+    old = kv_map_delete(&zone->map, hash, rec->key, rec->key_len);
+
+    return old ? kv_entry_destroy(zone->heap, &old) : KV_OK;
+}
