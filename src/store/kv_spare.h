@@ -26,7 +26,7 @@ void kv_spare_make(kv_store_t *store);
 void kv_spare_if_asked(kv_store_t *store);
 
 /*
- * For kv_io_hurry_t and the like, with the store as `data`: whether background
+ * For kv_io_pace_t and the like, with the store as `data`: whether background
  * work is to end, because the process is or the zone broke; and the same after
  * kv_spare_if_asked().
  */
