@@ -21,6 +21,9 @@ our @COLUMNS = qw(keys bytes lookup two_reads put from_log from_snapshot
 # and in two snapshots, as all files are in memory.
 use constant MEMORY => 640;
 
+# Starts with more keys than that are not tried again.
+use constant MANY => 1_000_000;
+
 # The directory of those files.
 use constant FILES => '/dev/shm';
 
@@ -45,13 +48,22 @@ sub measure {
 }
 
 
+# What else the machine does can only make it slower: the best of all rounds.
+
 sub row {
     my ($bench, $keys, $dir) = @_;
     my @to = ('value=100', "dir=$dir");
-    my @rounds = ("rounds=$bench->{rounds}", 'ms=100');
+    my @rounds = ("rounds=$bench->{rounds}", 'ms=100', 'take=best');
     my %v = (Bench::Core::core($bench, 'lookups', "keys=$keys", @rounds, @to),
-             Bench::Core::core($bench, 'puts', "keys=$keys", @rounds, @to),
-             Bench::Core::core($bench, 'recovery', "keys=$keys", @to));
+             Bench::Core::core($bench, 'puts', "keys=$keys", @rounds, @to));
+
+    for my $round (1 .. $keys > MANY ? 1 : $bench->{rounds}) {
+        my %again = Bench::Core::core($bench, 'recovery', "keys=$keys", @to);
+
+        for (keys %again) {
+            $v{$_} = $again{$_} if !defined $v{$_} || $again{$_} < $v{$_};
+        }
+    }
 
     return [$keys, @v{"puts_${keys}_bytes_per_key", "lookups_${keys}_ns",
                       "lookups_${keys}_memory_ns", "puts_${keys}_ns",
@@ -90,6 +102,8 @@ sub save {
         'two_reads (of that memory, one waits for the other), put (64 in a',
         'batch, no disk): ns of processor time. from_log and from_snapshot (a',
         'start), snapshot (to write one): seconds, all files in memory.',
+        sprintf('The best of %d rounds; with more than %d keys, seconds are of'
+                . ' one.', $bench->{rounds}, MANY),
     );
 
     open(my $f, '>', "$name.new") or die "$name.new: $!\n";
