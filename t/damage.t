@@ -193,6 +193,30 @@ is_deeply([files($one, qr/closed/)], [$note], 'a clean stop closes the log');
     refuses('closed, a start failed, the last 600 bytes are gone', $s, $file,
             $b[28]{offset}, $note);
 
+    # a write that finds no log leaves it, too: the next start must know
+
+    $s = copy($one);
+    $s->start;
+    unlink "$s->{path}/$file";
+    is($s->put('more', 'more')->{status}, 503, 'no log to write to');
+    is_deeply([files($s, qr/closed/)], [$note], 'the note stays');
+    $s->expect_log(qr/\[(?:crit|error|alert)\].*\Q$file\E/);
+    $s->stop;
+    refuses('closed, started, and no log', $s, qr/no log-\*\.kvl/, $note);
+
+    # where the file ends with the last batch only the note says so, however
+    # often it is started
+
+    $s = copy($one);
+    truncate("$s->{path}/$file", $mark->{offset}) or die;
+    for my $way (qw(TERM QUIT KILL TERM)) {
+        ok(eval { $s->start }, "closed, and cut there: it starts, $way")
+            or diag($@), last;
+        is($s->store->{keys}, 30, "closed, and cut there: all is there, $way");
+        $s->stop($way);
+    }
+    starts('closed, and cut there', $s, 30);
+
     # an older copy was put over it: what is newer counts, but not silently
 
     $s = copy($one);

@@ -45,6 +45,15 @@ typedef struct {
  * the next to begin, write, mark or sync finishes the move.
  */
 
+/* Whether log-<LSN>.closed is there, which goes before more is written. */
+
+typedef enum {
+    KV_WAL_NOTE_NONE = 0,
+    KV_WAL_NOTE_OLD,               /* it may be, and say anything */
+    KV_WAL_NOTE_END                /* it says where the log ends */
+} kv_wal_note_t;
+
+
 typedef struct {
     uint64_t           segment_lsn;   /* as in kv_wal_position_t */
     uint64_t           segment_salt;
@@ -59,8 +68,7 @@ typedef struct {
                                          on have to be written once more */
     _Atomic uint64_t   rewrite_end;   /* up to here; 0: none.  Until that is
                                          done nothing more is written */
-    _Atomic uint32_t   closed;        /* log-<LSN>.closed may be there, which
-                                         goes before more is written */
+    _Atomic uint32_t   closed;        /* kv_wal_note_t */
     kv_wal_position_t  to;            /* while moving: the new position */
     _Atomic uint32_t   moving;
 } kv_wal_state_t;
@@ -153,8 +161,8 @@ kv_rc_t kv_wal_mark(kv_wal_t *wal, kv_err_t *err);
 /*
  * Marks and syncs the log, and leaves log-<LSN>.closed (see kv_format.h): what
  * a clean stop ends with, when no process writes any more.  Nothing, where
- * there is no segment.  KV_OK, or KV_NO_SPACE, KV_AGAIN or KV_ERROR with `err`
- * filled.
+ * there is no segment, or where nothing was written since a start that found
+ * the note.  KV_OK, or KV_NO_SPACE, KV_AGAIN or KV_ERROR with `err` filled.
  */
 kv_rc_t kv_wal_leave_closed(kv_wal_t *wal, kv_err_t *err);
 

@@ -28,6 +28,7 @@ typedef struct {
     bool            marked;          /* there is a mark at the end, or the
                                         log was closed there */
     kv_closed_t     closed;          /* lsn 0: it was not */
+    bool            noted;           /* there, and nowhere else */
     bool            behind;          /* nothing may be written after the end */
 
     /* the segment being read */

@@ -208,6 +208,7 @@ kv_wal_read_end(kv_wal_reader_t *r)
         && r->closed.segment_salt == r->salt && r->closed.offset == r->offset)
     {
         r->marked = true;
+        r->noted = true;
     }
 
     if (r->closed.lsn && r->closed.lsn < r->expected - 1) {
@@ -338,7 +339,15 @@ kv_wal_read_done(kv_wal_reader_t *r, const kv_wal_name_t *names, size_t n)
 
     wal->state->durable_lsn = r->expected - 1;
     wal->state->segments = kv_wal_count(names, n, KV_WAL_SEGMENT);
-    wal->state->closed = kv_wal_count(names, n, KV_WAL_CLOSED) > 0;
+
+    if (r->noted) {
+        wal->state->closed = KV_WAL_NOTE_END;
+
+    } else {
+        wal->state->closed = kv_wal_count(names, n, KV_WAL_CLOSED)
+                             ? KV_WAL_NOTE_OLD : KV_WAL_NOTE_NONE;
+    }
+
     wal->state->rewrite_end = 0;
 
     known = kv_max(r->durable, r->from->after);

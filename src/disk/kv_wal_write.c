@@ -180,10 +180,17 @@ kv_wal_write(kv_wal_t *wal, kv_err_t *err)
 
     kv_wal_settle(state);
 
-    rc = atomic_load(&state->closed) ? kv_wal_open_again(wal, err) : KV_OK;
+    rc = kv_wal_place(wal, err);
 
-    if (rc == KV_OK) {
-        rc = kv_wal_place(wal, err);
+    if (rc == KV_OK && atomic_load(&state->closed) != KV_WAL_NOTE_NONE) {
+
+        /* not before: what can take no batch needs the note as it is */
+
+        rc = kv_wal_open_again(wal, err);
+
+        if (rc == KV_OK) {
+            rc = kv_wal_place(wal, err);
+        }
     }
 
     if (rc != KV_OK) {
@@ -292,7 +299,14 @@ kv_wal_leave_closed(kv_wal_t *wal, kv_err_t *err)
 
     kv_wal_settle(state);
 
-    if (state->segment_size == 0) {
+    /*
+     * Where the rest of a segment was given up the state does not know where
+     * the batches end, but the note that was found does.
+     */
+
+    if (state->segment_size == 0
+        || atomic_load(&state->closed) == KV_WAL_NOTE_END)
+    {
         return KV_OK;
     }
 
@@ -315,6 +329,8 @@ kv_wal_leave_closed(kv_wal_t *wal, kv_err_t *err)
     closed.segment_salt = state->segment_salt;
     closed.offset = state->offset;
     closed.crc = kv_crc32c(0, &closed, sizeof(closed));
+
+    atomic_store(&state->closed, KV_WAL_NOTE_OLD);
 
     return kv_wal_write_closed(wal, &closed, err);
 }
