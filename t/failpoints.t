@@ -23,6 +23,11 @@ my @points = do {
 };
 cmp_ok(scalar @points, '>', 50, 'there are points');
 
+# which only the first write after a clean stop and a start reaches
+
+my @noted = grep { /^NOTE_/ } @points;
+@points = grep { !/^NOTE_/ } @points;
+
 # which leave the zone half changed: it must be rebuilt
 
 my %rebuild = map { $_ => 1 } qw(HEAP_ALLOC HEAP_FREE HEAP_FORMAT LINKED
@@ -76,6 +81,22 @@ sub back {
     my $ok = wait_for(sub { $s->put('back', 'x', soft => 1, timeout => 5)
                                 ->{status} == 200 }, $seconds, 0.01);
     return $ok ? time - $time : undef;
+}
+
+
+for my $point (@noted) {
+    my $closed = sub { grep { /^log-.*closed$/ } keys %{list_dir($s->{path})} };
+
+    $s->put('noted', $point);
+    $s->stop;
+    $s->start;
+    is(scalar $closed->(), 1, "$point: a note");
+    arm($point, 1);
+    $s->put('noted', 'no', soft => 1, timeout => 5);
+    ok(wait_for(sub { !armed() }, 20), "$point: is reached");
+    ok(defined back(10), "$point: the service is back");
+    ok(wait_for(sub { $s->workers == 3 }, 20), "$point: all workers are");
+    is(scalar $closed->(), 0, "$point: no note");
 }
 
 

@@ -51,6 +51,8 @@
     X(SWAPPED, "the queue swapped out, not marked")                           \
     X(TAKEN, "the taken list marked")                                         \
     X(WRITE, "before the batch is written")                                   \
+    X(NOTE_DELETED, "the note of a clean end deleted, not for good")          \
+    X(NOTE_GONE, "for good, the log's state still has it")                    \
     X(WRITTEN, "written, not synced")                                         \
     X(PROMISED, "written, not said to be unsynced")                           \
     X(SYNCED, "synced, not applied")                                          \

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 
 #include "base/kv_crc32c.h"
+#include "base/kv_failpoint.h"
 #include "disk/kv_wal_private.h"
 
 
@@ -49,16 +50,20 @@ kv_wal_open_again(kv_wal_t *wal, kv_err_t *err)
 
     free(names);
 
+    kv_failpoint(KV_FAILPOINT_NOTE_DELETED);
+
     if (kv_io_sync_dir(wal->io, wal->dirfd) != KV_OK) {
         rc = kv_wal_rc();
         goto failed;
     }
 
+    kv_failpoint(KV_FAILPOINT_NOTE_GONE);
+
     if (stays) {
         kv_wal_seal(state);
     }
 
-    atomic_store(&state->closed, 0);
+    atomic_store(&state->closed, KV_WAL_NOTE_NONE);
 
     return KV_OK;
 

@@ -13,7 +13,9 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <fcntl.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "death_rig.h"
 
@@ -30,7 +32,9 @@ usual(const char *name)
         "HEAP_FORMAT", "RESETTING", "TAKEOVER", "DEAD_LOCKED", "REAPING",
         "QUIESCING", "REBUILDING", "RECOVERING",
         /* test_steps */
-        "GROWING", "CLEARED", "SWEEPING", "COMPACTING"
+        "GROWING", "CLEARED", "SWEEPING", "COMPACTING",
+        /* test_note */
+        "NOTE_DELETED", "NOTE_GONE"
     };
 
     for (i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
@@ -272,6 +276,86 @@ test_steps(void **state)
 }
 
 
+static const char  *note_point;
+
+
+static void
+first_put(host_t *host)
+{
+    kv_failpoint_arm(note_point, 1);
+    (void) kit_put(host, 0, 2, 500, NULL);
+}
+
+
+static bool
+note_is_there(void)
+{
+    return faccessat(death_kit.dirfd, "log-0000000000000001.closed", F_OK, 0)
+           == 0;
+}
+
+
+/* The first write after a clean stop and a start. */
+
+static void
+test_note(void **state)
+{
+    host_t       host;
+    unsigned     i;
+    uint32_t     version;
+    uint64_t     died;
+    const char  *wrong;
+
+    static const char *const  points[] = { "NOTE_DELETED", "NOTE_GONE" };
+
+    (void) state;
+
+    for (i = 0; i < 2; i++) {
+        assert_int_equal(kit_start(&death_kit), KV_OK);
+        assert_int_equal(host_start(&host, death_kit.store), KV_OK);
+        assert_int_equal(kit_put(&host, 0, 1, 500, NULL), KV_OK);
+        assert_true(host_stop(&host));
+        kv_store_close(death_kit.store);
+        kit_stop(&death_kit);
+
+        assert_int_equal(kit_start(&death_kit), KV_OK);
+        assert_true(note_is_there());
+
+        note_point = points[i];
+        death_child_dies(first_put);
+        death_mark(note_point);
+        died = kit_now_ms();
+
+        assert_int_equal(host_start(&host, death_kit.store), KV_OK);
+        assert_int_equal(kit_put(&host, 0, 3, 500, NULL), KV_OK);
+        died = kit_now_ms() - died;
+        death_slowest = kv_max(death_slowest, died);
+
+        if (died > SOON) {
+            fail_msg("%s: the next write took %d ms", note_point, (int) died);
+        }
+
+        assert_false(note_is_there());
+        assert_int_equal(atomic_load(&death_kit.store->zone->wal.closed),
+                         KV_WAL_NOTE_NONE);
+        assert_int_equal(atomic_load(&death_kit.store->zone->rebuilds), 0);
+
+        wrong = kit_settle(&host);
+        assert_string_equal(wrong ? wrong : "", "");
+        assert_true(host_stop(&host));
+        kit_stop(&death_kit);
+
+        assert_int_equal(kit_start(&death_kit), KV_OK);
+        assert_int_equal(host_start(&host, death_kit.store), KV_OK);
+        assert_int_equal(kit_get(&host, 0, &version, NULL), KV_OK);
+        assert_int_equal(version, 3);
+        assert_true(host_stop(&host));
+
+        death_clean_directory();
+    }
+}
+
+
 /* One dies with the heap, and who rebuilds, too; or who clears up. */
 
 static void
@@ -370,6 +454,7 @@ main(void)
     const struct CMUnitTest  tests[] = {
         TEST(test_points),
         TEST(test_steps),
+        TEST(test_note),
         TEST(test_heirs),
         cmocka_unit_test(test_all_reached)
     };
