@@ -150,6 +150,8 @@ typedef struct {
     unsigned          inside;      /* commits inside background work */
     unsigned          snapshots;
     unsigned          recycled;
+    unsigned          notes;       /* stores started with such a file, */
+    unsigned          old_notes;   /* of an end that the log went on after */
     unsigned          lossy;       /* images without all that was written */
     unsigned          more;        /* with more than was promised */
     unsigned          in_recovery; /* cuts */
@@ -236,6 +238,8 @@ static void
 say(void *ctx, kv_log_level_t level, const char *text)
 {
     (void) ctx;
+
+    totals.old_notes += strstr(text, "says that the log was closed") != NULL;
 
     if (getenv("KIT_LOG")) {
         (void) fprintf(stderr, "[%d] %s\n", level, text);
@@ -743,6 +747,12 @@ life_start(life_t *life, uint64_t least, uint64_t most, const char *when)
         broken("%s: no recovery: %d, %s", when, rc, err.text);
     }
 
+    totals.notes += atomic_load(&store->zone->wal.closed) != KV_WAL_NOTE_NONE;
+
+    if (totals.old_notes) {
+        broken("%s: the log goes on after the note of its end", when);
+    }
+
     memset(&life->host, 0, sizeof(host_t));
     life->host.store = store;
 
@@ -1051,7 +1061,7 @@ test_power_cuts(void **ctx)
     assert_true(totals.operations && totals.refused && totals.rooms
                 && totals.clears && totals.large && totals.inside
                 && totals.snapshots && totals.recycled && totals.lossy
-                && totals.more && totals.in_recovery);
+                && totals.more && totals.in_recovery && totals.notes);
 
     for (i = 0; i < 3; i++) {
         assert_true(totals.mode[i]);
