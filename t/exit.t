@@ -123,4 +123,34 @@ for my $well (1 .. 3) {
     $s->done;
 }
 
+
+# A sync that takes longer than the worker drains, but ends: what it answers
+# then leads back to the store, which has no threads any more.
+
+{
+    my $s = KV::Test->new(fault => 1, workers => 1, zone => '8m',
+                          kv => 'segment=1m max_value=64k', server =>
+                          'location /after/ { internal; kv main; }',
+                          location => 'post_action /after/k;');
+    $s->start;
+    $s->put('first', 'x');
+    my ($worker) = $s->workers;
+    my $next = $s->store->{log}{next_lsn};
+
+    $s->fault(slow => '6500');
+    my $c = $s->connect;
+    $c->send(KV::Conn::request(DELETE => '/kv/first'));
+    wait_for(sub { $s->store->{log}{next_lsn} > $next }, 10) or die;
+
+    kill 'TERM', $worker;
+    is(eval { $c->response('DELETE', 20)->{status} }, 200,
+       'a sync of 6.5 seconds: answered');
+    $s->fault(slow => undef);
+    ok(wait_for(sub { my @now = $s->workers;
+                      @now == 1 && $now[0] != $worker }, 20),
+       'and another worker takes its place');
+    is($s->get('first')->{status}, 404, 'deleted');
+    $s->done;
+}
+
 done_testing();

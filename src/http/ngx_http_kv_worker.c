@@ -255,7 +255,7 @@ ngx_http_kv_post_commit(ngx_http_kv_zone_t *zone)
         }
     }
 
-    if (task == NULL
+    if (task == NULL || zone->thread_pool == NULL
         || ngx_thread_task_post(zone->thread_pool, task) != NGX_OK)
     {
         kv_store_unclaim(zone->store, KV_TODO_COMMIT);
@@ -484,8 +484,12 @@ ngx_http_kv_leave(ngx_http_kv_zone_t *zone)
         return;
     }
 
-    /* what came to its end while nginx waited for the threads */
+    /*
+     * What came to its end while nginx waited for the threads.  A request that
+     * ends may begin another, which no pool would take any more.
+     */
 
+    zone->thread_pool = NULL;
     ngx_http_kv_complete(zone);
 
     if (zone->watch.timer_set) {
