@@ -1,5 +1,5 @@
-# The zone is rebuilt while many requests wait whose end leads back to the store:
-# each is answered, and none of them begins to give up the others.
+# The zone is rebuilt while many requests wait whose end leads back to the
+# store: each is answered, and none of them begins to give up the others.
 
 use strict;
 use warnings;

@@ -4,8 +4,8 @@
  * directory that KV_FAULT_DIR named when nginx was started.  While a file of
  * one of these names is there,
  *
- *     fdatasync   every sync fails with EIO; where the file also names a part of
- *                 a path, only those of such files; with a $ behind it, the
+ *     fdatasync   every sync fails with EIO; where the file also names a part
+ *                 of a path, only those of such files; with a $ behind it, the
  *                 path ends there
  *     write       every positioned write fails with the error of that number,
  *                 or EIO if it says 1

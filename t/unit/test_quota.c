@@ -663,7 +663,7 @@ test_evict_stuck(void **state)
 }
 
 
-/* Of two that began at the very same time, and wait for each other, one goes. */
+/* Of two that began at the same time, and wait for each other, one goes. */
 
 static void
 test_evict_twins(void **state)
