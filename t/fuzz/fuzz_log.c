@@ -83,6 +83,7 @@ static void log_describe(log_dir_t *dir, fuzz_feed_t *feed);
 static void log_begin(log_dir_t *dir, fuzz_feed_t *feed);
 static void log_end(log_dir_t *dir, fuzz_feed_t *feed);
 static void log_batch(log_dir_t *dir, fuzz_feed_t *feed, bool mark);
+static void log_spoil(kv_batch_header_t *h, fuzz_feed_t *feed, uint8_t flags);
 static void log_bytes(log_dir_t *dir, fuzz_feed_t *feed);
 static void log_stale(log_dir_t *dir, fuzz_feed_t *feed);
 static void log_other(log_dir_t *dir, fuzz_feed_t *feed);
@@ -377,26 +378,7 @@ log_batch(log_dir_t *dir, fuzz_feed_t *feed, bool mark)
 
     h.durable_lsn -= kv_min((uint64_t) late, dir->lsn - dir->first);
 
-    if (flags & 0x01) {
-        h.first_lsn += (uint64_t) fuzz_drift(feed);
-    }
-
-    if (flags & 0x02) {
-        h.durable_lsn += (uint64_t) fuzz_drift(feed);
-    }
-
-    if (flags & 0x04) {
-        h.count += (uint32_t) fuzz_drift(feed);
-    }
-
-    if (flags & 0x08) {
-        h.len += (uint32_t) fuzz_drift(feed) * 8;
-    }
-
-    if (flags & 0x10) {
-        h.salt ^= fuzz_u8(feed);
-    }
-
+    log_spoil(&h, feed, flags);
     memcpy(p, &h, sizeof(h));
 
     if (h.len <= LOG_FILE - f->end - sizeof(h)) {
@@ -436,6 +418,33 @@ log_batch(log_dir_t *dir, fuzz_feed_t *feed, bool mark)
 
     dir->lsn += i;
     f->end = end;
+}
+
+
+/* Makes wrong what the flags name, before the checksum is taken. */
+
+static void
+log_spoil(kv_batch_header_t *h, fuzz_feed_t *feed, uint8_t flags)
+{
+    if (flags & 0x01) {
+        h->first_lsn += (uint64_t) fuzz_drift(feed);
+    }
+
+    if (flags & 0x02) {
+        h->durable_lsn += (uint64_t) fuzz_drift(feed);
+    }
+
+    if (flags & 0x04) {
+        h->count += (uint32_t) fuzz_drift(feed);
+    }
+
+    if (flags & 0x08) {
+        h->len += (uint32_t) fuzz_drift(feed) * 8;
+    }
+
+    if (flags & 0x10) {
+        h->salt ^= fuzz_u8(feed);
+    }
 }
 
 

@@ -657,21 +657,18 @@ kit_add(void *ctx, const kv_entry_t *e)
 }
 
 
-const char *
-kit_settle(host_t *host)
-{
-    kv_rc_t          rc;
-    uint64_t         sum[3], want, i, end, from;
-    kv_op_t         *op;
-    kv_err_t         err;
-    unsigned         worker;
-    kv_zone_t       *zone;
-    kv_bucket_t     *b;
-    kv_map_root_t   *root;
-    kv_op_chunk_t   *chunk;
-    kv_heap_stat_t   st;
+/*
+ * Waits until the committer has nothing left to do and to free; true with the
+ * committer's lock.
+ */
 
-    static char  text[1024];
+static bool
+kit_idle(host_t *host, char *text, size_t size)
+{
+    kv_rc_t     rc;
+    kv_op_t    *op;
+    uint64_t    end;
+    kv_zone_t  *zone;
 
     zone = host->store->zone;
     end = kit_now_ms() + 30000;
@@ -692,25 +689,86 @@ kit_settle(host_t *host)
                 && zone->retired.pinned == NULL && !atomic_load(&zone->reap)
                 && atomic_load(&zone->queue) == NULL)
             {
-                break;
+                return true;
             }
 
             kv_mutex_unlock(&zone->commit_lock);
         }
 
         if (kit_now_ms() > end) {
-            (void) snprintf(text, sizeof(text), "it does not settle: rc %d, "
+            (void) snprintf(text, size, "it does not settle: rc %d, "
                             "limbo %u, old %u, pinned %p, reap %u, queue %p",
                             rc, kv_epoch_count(&zone->retired),
                             atomic_load(&zone->map.old),
                             (void *) zone->retired.pinned,
                             atomic_load(&zone->reap),
                             (void *) atomic_load(&zone->queue));
-            return text;
+            return false;
         }
 
         host_turn(host, 5);
     }
+}
+
+
+/* The bytes of the heap that the map takes without its entries. */
+
+static uint64_t
+kit_map_bytes(kv_zone_t *zone)
+{
+    uint64_t        i, bytes;
+    kv_bucket_t    *b;
+    kv_map_root_t  *root;
+
+    bytes = 0;
+    root = atomic_load(&zone->map.root);
+
+    for (i = 0; i < atomic_load(&root->buckets); i++) {
+        b = &atomic_load(&root->chunk[i / KV_CHUNK_BUCKETS])
+                                           [i % KV_CHUNK_BUCKETS];
+
+        while ((b = atomic_load(&b->next)) != NULL) {
+            bytes += sizeof(kv_bucket_t);
+        }
+    }
+
+    bytes += zone->map.nreserved * sizeof(kv_bucket_t);
+    bytes += ((i - 1) / KV_CHUNK_BUCKETS + KV_MAP_ROOTS) * KV_PAGE_SIZE;
+
+    return bytes;
+}
+
+
+/* The same of the workers' records; the caller has locked the heap. */
+
+static uint64_t
+kit_op_bytes(kv_zone_t *zone)
+{
+    uint64_t        bytes;
+    unsigned        worker;
+    kv_op_chunk_t  *chunk;
+
+    bytes = 0;
+
+    for (worker = 0; worker < zone->nworkers; worker++) {
+        for (chunk = zone->workers[worker].chunks; chunk; chunk = chunk->next) {
+            bytes += sizeof(kv_op_chunk_t);
+        }
+    }
+
+    return bytes;
+}
+
+
+/* Compares the heap with what is accounted for; the committer must not run. */
+
+static bool
+kit_balanced(kv_zone_t *zone, char *text, size_t size)
+{
+    kv_rc_t         rc;
+    uint64_t        sum[3], want, from, uploads, readers;
+    kv_err_t        err;
+    kv_heap_stat_t  st;
 
     memset(sum, 0, sizeof(sum));
     from = 0;
@@ -719,74 +777,75 @@ kit_settle(host_t *host)
         from = kv_map_walk(&zone->map, from, 1000, kit_add, sum);
     } while (from);
 
-    want = sum[0];
-    root = atomic_load(&zone->map.root);
-
-    for (i = 0; i < atomic_load(&root->buckets); i++) {
-        b = &atomic_load(&root->chunk[i / KV_CHUNK_BUCKETS])
-                                           [i % KV_CHUNK_BUCKETS];
-
-        while ((b = atomic_load(&b->next)) != NULL) {
-            want += sizeof(kv_bucket_t);
-        }
-    }
-
-    want += zone->map.nreserved * sizeof(kv_bucket_t);
-    want += ((i - 1) / KV_CHUNK_BUCKETS + KV_MAP_ROOTS)
-            * KV_PAGE_SIZE;
-
-    text[0] = '\0';
+    want = sum[0] + kit_map_bytes(zone);
 
     if (kv_heap_lock(zone->heap) != KV_OK) {
-        (void) snprintf(text, sizeof(text), "the heap is broken");
-        goto done;
+        (void) snprintf(text, size, "the heap is broken");
+        return false;
     }
 
-    for (worker = 0; worker < zone->nworkers; worker++) {
-        for (chunk = zone->workers[worker].chunks; chunk; chunk = chunk->next) {
-            want += sizeof(kv_op_chunk_t);
-        }
-    }
-
+    want += kit_op_bytes(zone);
     rc = kv_heap_check(zone->heap, &err);
     kv_heap_stat(zone->heap, &st);
     kv_heap_unlock(zone->heap);
 
     if (rc != KV_OK) {
-        (void) snprintf(text, sizeof(text), "%s", err.text);
+        (void) snprintf(text, size, "%s", err.text);
+        return false;
+    }
 
-    } else if (kv_heap_held(zone->heap, KV_HELD_UPLOADS)
-               || kv_heap_held(zone->heap, KV_HELD_READERS))
-    {
-        (void) snprintf(text, sizeof(text), "uploads hold %llu bytes, readers "
-                        "%llu", (unsigned long long)
-                        kv_heap_held(zone->heap, KV_HELD_UPLOADS),
-                        (unsigned long long)
-                        kv_heap_held(zone->heap, KV_HELD_READERS));
+    uploads = kv_heap_held(zone->heap, KV_HELD_UPLOADS);
+    readers = kv_heap_held(zone->heap, KV_HELD_READERS);
 
-    } else if (st.used != want) {
-        (void) snprintf(text, sizeof(text), "the heap holds %llu bytes, %llu "
+    if (uploads || readers) {
+        (void) snprintf(text, size, "uploads hold %llu bytes, readers %llu",
+                        (unsigned long long) uploads,
+                        (unsigned long long) readers);
+        return false;
+    }
+
+    if (st.used != want) {
+        (void) snprintf(text, size, "the heap holds %llu bytes, %llu "
                         "are accounted for (%llu of %llu keys)",
                         (unsigned long long) st.used,
                         (unsigned long long) want,
                         (unsigned long long) sum[0],
                         (unsigned long long) sum[2]);
+        return false;
+    }
 
-    } else if (sum[2] != atomic_load(&zone->map.keys)
-               || sum[1] != atomic_load(&zone->map.bytes))
+    if (sum[2] != atomic_load(&zone->map.keys)
+        || sum[1] != atomic_load(&zone->map.bytes))
     {
-        (void) snprintf(text, sizeof(text), "%llu keys of %llu bytes, the map "
+        (void) snprintf(text, size, "%llu keys of %llu bytes, the map "
                         "says %llu of %llu", (unsigned long long) sum[2],
                         (unsigned long long) sum[1],
                         (unsigned long long) atomic_load(&zone->map.keys),
                         (unsigned long long) atomic_load(&zone->map.bytes));
+        return false;
     }
 
-done:
+    return true;
+}
 
+
+const char *
+kit_settle(host_t *host)
+{
+    bool        balanced;
+    kv_zone_t  *zone;
+
+    static char  text[1024];
+
+    if (!kit_idle(host, text, sizeof(text))) {
+        return text;
+    }
+
+    zone = host->store->zone;
+    balanced = kit_balanced(zone, text, sizeof(text));
     kv_mutex_unlock(&zone->commit_lock);
 
-    return text[0] ? text : NULL;
+    return balanced ? NULL : text;
 }
 
 

@@ -536,16 +536,124 @@ test_full_create(void **state)
 }
 
 
+/* Appends the first `len` bytes of the value; stops at what fails. */
+
+static kv_rc_t
+append_until_full(kv_entry_t **e, uint32_t len)
+{
+    kv_rc_t   rc;
+    uint32_t  at, n;
+
+    rc = KV_OK;
+
+    for (at = 0; rc == KV_OK && at < len; at += n) {
+        n = kv_min(7919u, len - at);
+        rc = kv_entry_append(heap, e, KV_LENGTH_UNKNOWN, MAX_VALUE, at,
+                             value + at, n);
+    }
+
+    return rc;
+}
+
+
+/* Nothing is left for the final form: if it fails, the old one stays whole. */
+
+static kv_rc_t
+finish_without_pages(kv_entry_t **e, uint32_t len)
+{
+    void        *page[64];
+    kv_rc_t      rc;
+    uint64_t     building;
+    unsigned     pages, i;
+    kv_entry_t  *was;
+
+    building = used();
+    assert_int_equal(kv_heap_lock(heap), KV_OK);
+
+    for (pages = 0; pages < 64; pages++) {
+        page[pages] = kv_heap_alloc_leave(heap, KV_HEAP_SYSTEM,
+                                          KV_PAGE_SIZE, 0);
+        if (page[pages] == NULL) {
+            break;
+        }
+    }
+
+    kv_heap_unlock(heap);
+
+    was = *e;
+    rc = kv_entry_finish(heap, e, len);
+
+    if (rc != KV_OK) {
+        assert_int_equal(rc, KV_NO_MEMORY);
+        assert_ptr_equal(*e, was);
+        assert_int_equal(used(), building + (uint64_t) pages * KV_PAGE_SIZE);
+    }
+
+    assert_int_equal(kv_heap_lock(heap), KV_OK);
+
+    for (i = 0; i < pages; i++) {
+        kv_heap_free(heap, page[i]);
+    }
+
+    kv_heap_unlock(heap);
+
+    return rc;
+}
+
+
+/* Builds one in a heap with `left` left; counts what failed. */
+
+static void
+build_full(uint32_t len, unsigned left, unsigned *no_write, unsigned *no_finish)
+{
+    kv_rc_t      rc;
+    uint64_t     before;
+    kv_entry_t  *e;
+
+    fill(left);
+    before = used();
+    e = NULL;
+
+    rc = kv_entry_begin(heap, &e, key, 3, KV_LENGTH_UNKNOWN, 0);
+
+    if (rc != KV_OK) {
+        assert_int_equal(rc, KV_NO_MEMORY);
+        assert_int_equal(used(), before);
+        return;
+    }
+
+    rc = append_until_full(&e, len);
+
+    if (rc != KV_OK) {
+        assert_int_equal(rc, KV_NO_MEMORY);
+        (*no_write)++;
+        assert_int_equal(kv_entry_destroy(heap, &e), KV_OK);
+        assert_int_equal(used(), before);
+        return;
+    }
+
+    rc = finish_without_pages(&e, len);
+
+    if (rc != KV_OK) {
+        (*no_finish)++;
+        rc = kv_entry_finish(heap, &e, len);
+    }
+
+    if (rc == KV_OK) {
+        assert_int_equal(used() - before, kv_entry_footprint(3, len));
+        assert_value(e, len);
+    }
+
+    assert_int_equal(kv_entry_destroy(heap, &e), KV_OK);
+    assert_int_equal(used(), before);
+}
+
+
 static void
 test_full_unknown(void **state)
 {
-    void        *page[64];
-    size_t       s;
-    kv_rc_t      rc;
-    uint32_t     at, n;
-    uint64_t     before, building;
-    unsigned     left, pages, i, no_write, no_finish;
-    kv_entry_t  *e, *was;
+    size_t    s;
+    unsigned  left, no_write, no_finish;
 
     (void) state;
 
@@ -558,80 +666,8 @@ test_full_unknown(void **state)
     no_finish = 0;
 
     for (s = 0; s < sizeof(shape) / sizeof(shape[0]); s++) {
-
         for (left = 0; left < 13; left++) {
-            fill(left);
-            before = used();
-            e = NULL;
-
-            rc = kv_entry_begin(heap, &e, key, 3, KV_LENGTH_UNKNOWN, 0);
-
-            if (rc != KV_OK) {
-                assert_int_equal(rc, KV_NO_MEMORY);
-                assert_int_equal(used(), before);
-                continue;
-            }
-
-            for (at = 0; rc == KV_OK && at < shape[s]; at += n) {
-                n = kv_min(7919u, shape[s] - at);
-                rc = kv_entry_append(heap, &e, KV_LENGTH_UNKNOWN, MAX_VALUE,
-                                     at, value + at, n);
-            }
-
-            if (rc != KV_OK) {
-                assert_int_equal(rc, KV_NO_MEMORY);
-                no_write++;
-                assert_int_equal(kv_entry_destroy(heap, &e), KV_OK);
-                assert_int_equal(used(), before);
-                continue;
-            }
-
-            /* nothing left for the final form: the old one stays whole */
-
-            building = used();
-            assert_int_equal(kv_heap_lock(heap), KV_OK);
-
-            for (pages = 0; pages < 64; pages++) {
-                page[pages] = kv_heap_alloc_leave(heap, KV_HEAP_SYSTEM,
-                                                  KV_PAGE_SIZE, 0);
-                if (page[pages] == NULL) {
-                    break;
-                }
-            }
-
-            kv_heap_unlock(heap);
-
-            was = e;
-            rc = kv_entry_finish(heap, &e, shape[s]);
-
-            if (rc != KV_OK) {
-                no_finish++;
-                assert_int_equal(rc, KV_NO_MEMORY);
-                assert_ptr_equal(e, was);
-                assert_int_equal(used(), building
-                                         + (uint64_t) pages * KV_PAGE_SIZE);
-            }
-
-            assert_int_equal(kv_heap_lock(heap), KV_OK);
-
-            for (i = 0; i < pages; i++) {
-                kv_heap_free(heap, page[i]);
-            }
-
-            kv_heap_unlock(heap);
-
-            if (rc != KV_OK) {
-                rc = kv_entry_finish(heap, &e, shape[s]);
-            }
-
-            if (rc == KV_OK) {
-                assert_int_equal(used() - before,
-                                 kv_entry_footprint(3, shape[s]));
-                assert_value(e, shape[s]);
-            }
-
-            assert_int_equal(kv_entry_destroy(heap, &e), KV_OK);
-            assert_int_equal(used(), before);
+            build_full(shape[s], left, &no_write, &no_finish);
         }
     }
 

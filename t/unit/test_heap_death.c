@@ -86,20 +86,18 @@ test_death_of_reader(void **state)
 }
 
 
+/* Who leaves with the lock, as a whole. */
+
 static void
-test_death(void **state)
+test_death_of_owner(void **state)
 {
-    int      fds[2], i;
-    char     c;
-    pid_t    owner, waiter[2];
+    pid_t  owner;
 
     (void) state;
 
     heap_lock();
     assert_non_null(kv_heap_alloc(heap, KV_HEAP_ENTRY, 100));
     kv_heap_unlock(heap);
-
-    /* who leaves with the lock, as a whole */
 
     owner = fork();
 
@@ -129,8 +127,19 @@ test_death(void **state)
     heap_check();
     assert_int_equal(heap_stat_now().used, 0);
     kv_heap_unlock(heap);
+}
 
-    /* who is killed, with others waiting for the lock */
+
+/* Who is killed, with others waiting for the lock. */
+
+static void
+test_death_awaited(void **state)
+{
+    int    fds[2], i;
+    char   c;
+    pid_t  owner, waiter[2];
+
+    (void) state;
 
     assert_int_equal(pipe(fds), 0);
 
@@ -171,7 +180,19 @@ test_death(void **state)
 
     kv_heap_format(heap);
 
-    /* nobody has noticed yet when it is formatted */
+    (void) close(fds[0]);
+    (void) close(fds[1]);
+}
+
+
+/* The heap is formatted before a process has noticed the death. */
+
+static void
+test_death_unnoticed(void **state)
+{
+    pid_t  owner;
+
+    (void) state;
 
     owner = fork();
 
@@ -184,9 +205,6 @@ test_death(void **state)
     kv_heap_format(heap);
     heap_lock();
     kv_heap_unlock(heap);
-
-    (void) close(fds[0]);
-    (void) close(fds[1]);
 }
 
 
@@ -322,7 +340,9 @@ main(void)
 {
     const struct CMUnitTest  tests[] = {
         TEST(test_death_of_reader),
-        TEST(test_death),
+        TEST(test_death_of_owner),
+        TEST(test_death_awaited),
+        TEST(test_death_unnoticed),
         TEST(test_processes),
         TEST(test_kill_anywhere)
     };

@@ -307,10 +307,10 @@ static void
 test_evac_concurrent(void **state)
 {
     void            *p, *first;
-    unsigned         i, n, in_page;
+    unsigned         n, in_page;
     slot_t          *slots;
     uint64_t         free_pages;
-    kv_heap_evac_t   ev, stale;
+    kv_heap_evac_t   ev;
 
     (void) state;
 
@@ -362,10 +362,22 @@ test_evac_concurrent(void **state)
 
     kv_heap_unlock(heap);
     free(slots);
+}
 
-    /* without `reuse` nothing is allocated from it until it is empty */
+
+/* Without `reuse` nothing is allocated from the page until it is empty. */
+
+static void
+test_evac_kept(void **state)
+{
+    unsigned         i, n, in_page;
+    slot_t          *slots;
+    kv_heap_evac_t   ev;
+
+    (void) state;
 
     slots = fill_pages(KV_HEAP_ENTRY, EVAC_SIZE, 2, &n);
+    in_page = n / 2;
     heap_lock();
 
     thin(slots, in_page, 0, in_page / 4);
@@ -389,11 +401,23 @@ test_evac_concurrent(void **state)
     heap_check();
     kv_heap_unlock(heap);
     free(slots);
+}
 
-    /* with it the page is used again, also when the evacuator just died */
+
+/* With it the page is used again, also when the evacuator just died. */
+
+static void
+test_evac_reused(void **state)
+{
+    unsigned         i, n, in_page;
+    slot_t          *slots;
+    kv_heap_evac_t   ev, stale;
+
+    (void) state;
 
     for (i = 0; i < 2; i++) {
         slots = fill_pages(KV_HEAP_ENTRY, EVAC_SIZE, 2, &n);
+        in_page = n / 2;
         heap_lock();
 
         thin(slots, in_page, 0, in_page / 4);
@@ -428,10 +452,20 @@ test_evac_concurrent(void **state)
         kv_heap_unlock(heap);
         free(slots);
     }
+}
 
-    /* an evacuation that outlives its heap */
+
+static void
+test_evac_outlives_heap(void **state)
+{
+    unsigned         n, in_page;
+    slot_t          *slots;
+    kv_heap_evac_t   ev;
+
+    (void) state;
 
     slots = fill_pages(KV_HEAP_ENTRY, EVAC_SIZE, 2, &n);
+    in_page = n / 2;
     heap_lock();
     thin(slots, in_page, 0, 1);
     thin(slots, in_page, 1, 1);
@@ -557,6 +591,9 @@ main(void)
         TEST(test_evac_choice),
         TEST(test_evac_dense),
         TEST(test_evac_concurrent),
+        TEST(test_evac_kept),
+        TEST(test_evac_reused),
+        TEST(test_evac_outlives_heap),
         TEST(test_evac_random)
     };
 

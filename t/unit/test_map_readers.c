@@ -177,6 +177,43 @@ zone_buckets(void)
 }
 
 
+/* Stores, deletes and grows; false if a store failed. */
+
+static bool
+churn(uint32_t version)
+{
+    bool      ok;
+    unsigned  i;
+
+    ok = true;
+
+    for (i = 0; ok && i < 200; i++) {
+
+        switch (map_rnd(4)) {
+
+        case 0:
+            ok = map_put(map_rnd(STABLE), version,
+                         map_some_length(&map_seed));
+            break;
+
+        case 1:
+            (void) map_drop(STABLE + map_rnd(CHURN));
+            break;
+
+        default:
+            ok = map_put(STABLE + map_rnd(CHURN), version,
+                         map_some_length(&map_seed));
+        }
+
+        if (i % 16 == 0) {
+            kv_map_grow(&zone->map);
+        }
+    }
+
+    return ok;
+}
+
+
 static void
 run_threads(bool clears, bool walks)
 {
@@ -219,30 +256,8 @@ run_threads(bool clears, bool walks)
         version++;
         rounds++;
 
-        for (i = 0; ok && i < 200; i++) {
-
-            switch (map_rnd(4)) {
-
-            case 0:
-                ok = map_put(map_rnd(STABLE), version,
-                             map_some_length(&map_seed));
-                break;
-
-            case 1:
-                (void) map_drop(STABLE + map_rnd(CHURN));
-                break;
-
-            default:
-                ok = map_put(STABLE + map_rnd(CHURN), version,
-                             map_some_length(&map_seed));
-            }
-
-            if (i % 16 == 0) {
-                kv_map_grow(&zone->map);
-            }
-        }
-
-        ok = ok && kv_epoch_reclaim(&zone->retired) == KV_OK
+        ok = churn(version)
+             && kv_epoch_reclaim(&zone->retired) == KV_OK
              && kv_map_sweep(&zone->map, map_rnd(3000)) != KV_DEAD;
 
         for (i = 0; ok && i < 3; i++) {

@@ -446,20 +446,17 @@ patch(image_t *im, size_t at, uint64_t value, size_t n)
 }
 
 
-/* Checksums that are right do not make a file right. */
+/* Checksums that are right do not make a file right; first, its header. */
 
 static void
-test_well_sealed(void **state)
+test_sealed_header(void **state)
 {
-    size_t          at[4], n;
-    image_t         im;
-    kv_err_t        err;
-    unsigned        i;
-    unsigned char   swap[1024];
+    size_t     at[4];
+    image_t    im;
+    kv_err_t   err;
+    unsigned   i;
 
     (void) state;
-
-    /* the header */
 
     image_make(&im, at);
     patch(&im, 8, 2, 4);
@@ -479,8 +476,18 @@ test_well_sealed(void **state)
         image_seal_header(&im);
         must_be_damaged(&im, "offset 48: reserved");
     }
+}
 
-    /* what follows the footer */
+
+/* What follows the footer has no bearing. */
+
+static void
+test_sealed_end(void **state)
+{
+    size_t    at[4], n;
+    image_t   im;
+
+    (void) state;
 
     image_make(&im, at);
     n = im.n;
@@ -490,8 +497,19 @@ test_well_sealed(void **state)
     image_make(&im, at);
     (void) image_end(&im, 8);
     must_be_whole(&im, n);
+}
 
-    /* blocks that are not where they belong */
+
+/* Blocks that are not where they belong, or of another file. */
+
+static void
+test_sealed_place(void **state)
+{
+    size_t          at[4], n;
+    image_t         im;
+    unsigned char   swap[1024];
+
+    (void) state;
 
     image_make(&im, at);
     patch(&im, at[1] + 16, 2, 8);
@@ -516,8 +534,16 @@ test_well_sealed(void **state)
     im.salt++;
     image_seal(&im, at[1]);
     must_be_damaged(&im, "checksum");
+}
 
-    /* numbers of records */
+
+static void
+test_sealed_counts(void **state)
+{
+    size_t    at[4];
+    image_t   im;
+
+    (void) state;
 
     image_make(&im, at);
     patch(&im, at[0] + 12, 2, 4);
@@ -547,8 +573,19 @@ test_well_sealed(void **state)
     image_begin(&im);
     (void) image_end(&im, 1);
     must_be_damaged(&im, "number of records");
+}
 
-    /* lengths, however large */
+
+/* Lengths, however large. */
+
+static void
+test_sealed_lengths(void **state)
+{
+    size_t     at[4];
+    image_t    im;
+    unsigned   i;
+
+    (void) state;
 
     for (i = 0; i < 32; i++) {
         image_make(&im, at);
@@ -568,8 +605,16 @@ test_well_sealed(void **state)
     image_seal(&im, at[3]);
     im.n -= 8;
     must_be_damaged(&im, "the footer's length");
+}
 
-    /* the footer */
+
+static void
+test_sealed_footer(void **state)
+{
+    size_t    at[4];
+    image_t   im;
+
+    (void) state;
 
     image_make(&im, at);
     patch(&im, at[3] + 40, 1, 8);
@@ -584,8 +629,20 @@ test_well_sealed(void **state)
     image_make(&im, at);
     im.n = at[3];
     must_be_damaged(&im, "before the footer");
+}
 
-    /* records: a delete, a clear, unknown ones, flags, padding */
+
+/* A delete, a clear, unknown ones, flags, padding. */
+
+static void
+test_sealed_records(void **state)
+{
+    size_t     at[4];
+    image_t    im;
+    kv_err_t   err;
+    unsigned   i;
+
+    (void) state;
 
     for (i = 0; i < 256; i++) {
         image_make(&im, at);
@@ -658,7 +715,13 @@ main(void)
         TEST(test_format),
         TEST(test_truncated),
         TEST(test_flipped),
-        TEST(test_well_sealed),
+        TEST(test_sealed_header),
+        TEST(test_sealed_end),
+        TEST(test_sealed_place),
+        TEST(test_sealed_counts),
+        TEST(test_sealed_lengths),
+        TEST(test_sealed_footer),
+        TEST(test_sealed_records),
         TEST(test_callback_stops)
     };
 

@@ -346,15 +346,13 @@ test_every_byte(void **ctx)
 }
 
 
-static void
-test_segments_wrong(void **ctx)
+/* Writes two segments; returns the last LSN, and the second one's name. */
+
+static uint64_t
+two_segments(wal_t *t, char *second)
 {
-    char                  names[3][KV_NAME_MAX];
-    wal_t                *t = *ctx;
-    uint8_t               buf[KV_SEGMENT_HEADER];
-    unsigned              i;
-    uint64_t              lsn;
-    kv_segment_header_t   h, good;
+    uint64_t  lsn;
+    unsigned  i;
 
     for (i = 0; i < 3; i++) {
         wal_write(t, 3, 7000);
@@ -364,16 +362,41 @@ test_segments_wrong(void **ctx)
     lsn = t->state.next_lsn - 1;
     wal_replays(t, lsn);
     assert_int_equal(t->state.segments, 2);
-    (void) wal_name(names[1], t->state.segment_lsn);
+    (void) wal_name(second, t->state.segment_lsn);
 
-    /* a snapshot that needs more than there is */
+    return lsn;
+}
+
+
+/* A snapshot that needs more than there is. */
+
+static void
+test_segments_short(void **ctx)
+{
+    char       second[KV_NAME_MAX];
+    wal_t     *t = *ctx;
+    uint64_t   lsn;
+
+    lsn = two_segments(t, second);
 
     assert_int_equal(wal_replay(t, 1, lsn), KV_OK);
     assert_int_equal(wal_replay(t, 1, lsn + 1), KV_DAMAGED);
     assert_non_null(strstr(t->err.text, "touch snap-0000000000000001.alone"));
-    assert_non_null(strstr(t->err.text, names[1]));
+    assert_non_null(strstr(t->err.text, second));
     assert_int_equal(wal_replay(t, lsn, 0), KV_OK);
     assert_int_equal(wal_replay(t, lsn + 1, 0), KV_DAMAGED);
+}
+
+
+static void
+test_segment_header(void **ctx)
+{
+    char                  second[KV_NAME_MAX];
+    wal_t                *t = *ctx;
+    uint64_t              lsn;
+    kv_segment_header_t   h, good;
+
+    lsn = two_segments(t, second);
 
     /* a newer version */
 
@@ -417,30 +440,53 @@ test_segments_wrong(void **ctx)
     h = good;
     wal_reseal(t, FIRST, &h);
     wal_replays(t, lsn);
+}
 
-    /* a segment that begins later than the one before it ends, or earlier */
 
-    (void) wal_read(t, names[1], (uint8_t *) &h, sizeof(h));
-    (void) wal_read(t, names[1], buf, sizeof(buf));
+/* A segment that begins later than the one before it ends, or earlier. */
+
+static void
+test_segments_apart(void **ctx)
+{
+    char                  second[KV_NAME_MAX], later[KV_NAME_MAX];
+    char                  earlier[KV_NAME_MAX];
+    wal_t                *t = *ctx;
+    uint8_t               buf[KV_SEGMENT_HEADER];
+    uint64_t              lsn;
+    kv_segment_header_t   h;
+
+    lsn = two_segments(t, second);
+
+    (void) wal_read(t, second, (uint8_t *) &h, sizeof(h));
+    (void) wal_read(t, second, buf, sizeof(buf));
 
     h.first_lsn++;
-    assert_int_equal(renameat(t->dirfd, names[1], t->dirfd,
-                              wal_name(names[2], h.first_lsn)), 0);
-    wal_reseal(t, names[2], &h);
+    assert_int_equal(renameat(t->dirfd, second, t->dirfd,
+                              wal_name(later, h.first_lsn)), 0);
+    wal_reseal(t, later, &h);
     wal_damaged(t, FIRST, "the next segment starts with");
 
     h.first_lsn = 2;
-    assert_int_equal(renameat(t->dirfd, names[2], t->dirfd,
-                              wal_name(names[0], 2)), 0);
-    wal_reseal(t, names[0], &h);
+    assert_int_equal(renameat(t->dirfd, later, t->dirfd,
+                              wal_name(earlier, 2)), 0);
+    wal_reseal(t, earlier, &h);
     wal_damaged(t, FIRST, "the batch goes on to LSN 3, but the next segment "
                           "starts with 2");
 
-    assert_int_equal(renameat(t->dirfd, names[0], t->dirfd, names[1]), 0);
-    wal_store(t, names[1], 0, buf, sizeof(buf));
+    assert_int_equal(renameat(t->dirfd, earlier, t->dirfd, second), 0);
+    wal_store(t, second, 0, buf, sizeof(buf));
     wal_replays(t, lsn);
+}
 
-    /* the first is gone */
+
+static void
+test_first_segment_gone(void **ctx)
+{
+    char       second[KV_NAME_MAX];
+    wal_t     *t = *ctx;
+    uint64_t   lsn;
+
+    lsn = two_segments(t, second);
 
     assert_int_equal(unlinkat(t->dirfd, FIRST, 0), 0);
     assert_int_equal(wal_replay(t, 0, 0), KV_DAMAGED);
@@ -549,7 +595,10 @@ main(void)
         TEST(test_longer),
         TEST(test_overlap),
         TEST(test_every_byte),
-        TEST(test_segments_wrong),
+        TEST(test_segments_short),
+        TEST(test_segment_header),
+        TEST(test_segments_apart),
+        TEST(test_first_segment_gone),
         TEST(test_unknown_record),
         TEST(test_never_written)
     };
