@@ -57,11 +57,12 @@ sub row {
     my %v = (Bench::Core::core($bench, 'lookups', "keys=$keys", @rounds, @to),
              Bench::Core::core($bench, 'puts', "keys=$keys", @rounds, @to));
 
-    for my $round (1 .. $keys > MANY ? 1 : $bench->{rounds}) {
+    for (1 .. ($keys > MANY ? 1 : $bench->{rounds})) {
         my %again = Bench::Core::core($bench, 'recovery', "keys=$keys", @to);
 
-        for (keys %again) {
-            $v{$_} = $again{$_} if !defined $v{$_} || $again{$_} < $v{$_};
+        for my $name (keys %again) {
+            $v{$name} = $again{$name}
+                if !defined $v{$name} || $again{$name} < $v{$name};
         }
     }
 
