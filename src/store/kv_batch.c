@@ -277,7 +277,11 @@ kv_batch_write(kv_store_t *store, kv_batch_t *batch)
     len = kv_wal_pending(store->wal);
     puts = false;
 
+    assert(lsn > atomic_load(&zone->applied_lsn));
+
     for (i = 0; i < batch->n; i++) {
+        assert(kv_get_relaxed(batch->op[i]->state) == KV_OP_TAKEN);
+
         batch->op[i]->lsn = lsn + i;
         puts = puts || batch->op[i]->code == KV_OP_PUT;
     }
@@ -489,12 +493,23 @@ bool
 kv_batch_apply(kv_store_t *store, kv_op_t **op, unsigned n)
 {
     unsigned    i;
+    uint64_t    lsn;
     kv_zone_t  *zone;
 
     zone = store->zone;
+    lsn = atomic_load(&zone->applied_lsn);
+
     kv_phase_changing(zone);
 
     for (i = 0; i < n; i++) {
+
+        /* in the log, in its order, and not applied yet */
+
+        assert(op[i]->lsn > lsn);
+        assert(op[i]->lsn < atomic_load(&zone->wal.next_lsn));
+        assert(kv_get_relaxed(op[i]->state) == KV_OP_TAKEN);
+
+        lsn = op[i]->lsn;
 
         if (!kv_batch_apply_one(zone, op[i])) {
             return false;
@@ -509,7 +524,7 @@ kv_batch_apply(kv_store_t *store, kv_op_t **op, unsigned n)
 
     kv_map_grow(&zone->map);
 
-    atomic_store(&zone->applied_lsn, op[n - 1]->lsn);
+    atomic_store(&zone->applied_lsn, lsn);
 
     /* so that who deletes or clears finds the room when it is answered */
 
@@ -589,6 +604,8 @@ kv_batch_report(kv_store_t *store, kv_batch_t *batch, kv_op_t **op,
     now = kv_now_ns();
 
     for (i = 0; i < n; i++) {
+
+        assert(kv_get_relaxed(op[i]->state) == KV_OP_TAKEN);
 
         kv_measure_count(&zone->stats.wait,
                          (now - op[i]->queued_ns) / 1000);

@@ -49,6 +49,7 @@ static void kv_evict_look(kv_zone_t *zone, kv_holders_t *holders);
 static void kv_evict_look_at(kv_holders_t *holders, kv_op_t *op);
 static bool kv_evict_upload(const kv_holders_t *holders, kv_holder_t *h,
     uint64_t lasted);
+static void kv_evict_wake(kv_store_t *store, const bool *wake);
 static void kv_evict_rank(kv_holders_t *holders, const kv_holder_t *holder);
 static uint64_t kv_evict_gain(const kv_holder_t *holder);
 static unsigned kv_evict_sort(const kv_holder_t *holder);
@@ -119,14 +120,26 @@ kv_evict(kv_store_t *store, unsigned who, uint64_t bytes, uint64_t age,
         *young = holders.young;
     }
 
+    kv_evict_wake(store, wake);
+
+    return coming;
+}
+
+
+static void
+kv_evict_wake(kv_store_t *store, const bool *wake)
+{
+    unsigned    i;
+    kv_zone_t  *zone;
+
+    zone = store->zone;
+
     for (i = 0; i < zone->nworkers; i++) {
         if (wake[i]) {
             atomic_store(&zone->workers[i].evict, 1);
             kv_store_wake(store, i);
         }
     }
-
-    return coming;
 }
 
 

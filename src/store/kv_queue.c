@@ -4,6 +4,7 @@
  */
 
 
+#include <assert.h>
 #include <linux/futex.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -12,10 +13,16 @@
 #include "base/kv_failpoint.h"
 
 
+static void kv_queue_check(const kv_zone_t *zone, const kv_op_t *op);
+
+
 void
 kv_queue_push(kv_zone_t *zone, kv_op_t *op)
 {
     kv_op_t  *head;
+
+    assert(kv_get_relaxed(op->state) == KV_OP_BUILDING);
+    kv_queue_check(zone, op);
 
     atomic_store_explicit(&op->state, KV_OP_QUEUED, memory_order_release);
 
@@ -91,11 +98,19 @@ kv_queue_take(kv_zone_t *zone)
 void
 kv_queue_mark_taken(kv_zone_t *zone, kv_op_t *head, kv_op_t **oldest)
 {
-    kv_op_t  *op, *follow;
+    kv_op_t   *op, *follow;
+    uint32_t   state;
 
     follow = NULL;
 
     for (op = head; op; op = op->next) {
+
+        /* a committer that died may have marked some */
+
+        state = kv_get_relaxed(op->state);
+        assert(state == KV_OP_QUEUED || state == KV_OP_TAKEN);
+        kv_queue_check(zone, op);
+
         op->follow = follow;
         follow = op;
         atomic_store_explicit(&op->state, KV_OP_TAKEN, memory_order_release);
@@ -104,4 +119,25 @@ kv_queue_mark_taken(kv_zone_t *zone, kv_op_t *head, kv_op_t **oldest)
     *oldest = follow;
 
     atomic_store(&zone->taken, NULL);
+}
+
+
+/* What is so of each operation, pushed or taken. */
+
+static void
+kv_queue_check(const kv_zone_t *zone, const kv_op_t *op)
+{
+    assert(op->worker < zone->nworkers);
+
+    switch (op->code) {
+
+    case KV_OP_PUT:
+    case KV_OP_DELETE:
+        assert(op->entry != NULL);
+        break;
+
+    default:
+        assert(op->code == KV_OP_CLEAR || op->code == KV_OP_RESERVE);
+        assert(op->entry == NULL);
+    }
 }

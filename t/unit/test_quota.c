@@ -732,7 +732,7 @@ test_worker_stopped(void **state)
     /* it runs again: of 600 ms those that it took to be missed are left */
 
     kv_store_beat(kit.store);
-    assert_in_range(kv_op_lasted(op, kv_now_ns()), 650 * ns, 850 * ns);
+    assert_in_range(kv_op_lasted(op, kv_now_ns()), 640 * ns, 850 * ns);
     assert_int_equal(kv_evict(kit.store, KV_EVICT_UPLOADS, 1, KV_EVICT_AGE,
                               NULL), 0);
 
