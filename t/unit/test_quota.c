@@ -1057,8 +1057,12 @@ test_moved_while_sent(void **state)
         }
     }
 
-    assert_int_equal(room(0, 0), KV_OK);
-    assert_true(kit.store->zone->retired.stale > 0);
+    /* a busy machine may move nothing in the time that one batch takes */
+
+    for (rounds = 0; kit.store->zone->retired.stale == 0; rounds++) {
+        assert_true(rounds < 1000);
+        assert_int_equal(room(0, 0), KV_OK);
+    }
 
     for (i = 0; i < readers; i++) {
         kv_store_release(kit.store, reader[i]);
