@@ -53,9 +53,9 @@ sub columns {
         for my $line (lines($file)) {
             $n++;
 
-            # A row of a table cannot be broken, nor can an address.
+            # A row of a table cannot be broken, nor a picture, nor an address.
 
-            if (length $line > $most && !($page && $line =~ /^\|/)
+            if (length $line > $most && !($page && $line =~ /^(?:\||!\[)/)
                 && $line !~ m{^\W*\w+://\S+\W*$})
             {
                 my $columns = length $line;

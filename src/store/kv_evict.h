@@ -14,14 +14,14 @@
  * upload that was sent nothing for half a second is not.  The time in which an
  * upload had to wait for memory is none in which it was slow.
  *
- * Uploads that come with KV_EVICT_WELL or more, for KV_EVICT_LONG at most, are
- * not compared by that: they come well, and go neither for a limit nor for who
- * came later.  Only where an older upload that was sent more than it has memory
- * for (kv_fair.h), and has waited for KV_EVICT_AGE, stands for lack of any
- * other, the largest one goes; of several that began at the very same time one
- * is enough of an older one for the others.  So who sends fast, stops, and starts anew drives
- * none away that has been there for longer, and who came later without a hurry
- * is not the first to go.
+ * An upload that receives KV_EVICT_WELL or more, and began at most
+ * KV_EVICT_LONG ago, is not ranked like that: it goes neither for a limit nor
+ * for a younger upload.  Only if an older upload was sent more than it has
+ * memory for (kv_fair.h), has waited for KV_EVICT_AGE, and there is no other
+ * victim, the largest of them goes; of several that began at the same time one
+ * counts as older than the others.  So a client that sends fast, stops and
+ * starts anew cannot push out an upload that was there before it, and a younger
+ * upload that is slower is not the first to go.
  *
  * The limits count when the zone cannot spare the memory: while a quarter of it
  * is free nobody needs what uploads and readers hold.
