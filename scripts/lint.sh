@@ -152,34 +152,16 @@ run_check()
 
 show_findings()
 {
-    local check n known sum=0
+    local check n sum=0
 
     for check in "${wanted[@]}"; do
         [[ $check ]] || continue
         n=$(wc -l <"$tmp/$check")
-        known=$(known_findings "$check")
-
-        if (( n > known )); then
-            (( known == 0 )) \
-                || printf 'lint: %s: %d findings, %d are known:\n' \
-                   "$check" "$n" "$known"
-            cat "$tmp/$check"
-            sum=$(( sum + n ))
-        fi
+        cat "$tmp/$check"
+        sum=$(( sum + n ))
     done
 
     (( sum == 0 )) || die "$sum findings"
-}
-
-
-# known_findings CHECK: how many there may be, while the house is being put in
-# order.
-known_findings()
-{
-    local file=scripts/lint/known
-
-    [[ -r $file ]] || file=/dev/null
-    awk -v check="$1" '$1 == check { n = $2 } END { print n + 0 }' "$file"
 }
 
 

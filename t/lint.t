@@ -181,12 +181,4 @@ finds('cppcheck', 'src/base/kv_a\.c:\d: Array .*out of bounds',
       'src/base/kv_a.c' => function('kv_a', 5, '    int a[2] = { 0, 0 };',
                                     '    return a[2];'));
 
-
-# ---- what is known
-
-passes('columns', 'findings that are known', 'src/base/kv_a.c' => 'x' x 81,
-       'scripts/lint/known' => "columns 1\n");
-finds('columns', 'src/base/kv_b\.c:1: 81', 'src/base/kv_a.c' => 'x' x 81,
-      'src/base/kv_b.c' => 'x' x 81, 'scripts/lint/known' => "columns 1\n");
-
 done_testing();

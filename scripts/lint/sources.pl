@@ -22,7 +22,7 @@ my %MAY = (
     feed   => [ qw(feed memory disk base) ],
     raft   => [ qw(raft memory disk base) ],
     store  => [ qw(store index feed raft memory disk base) ],
-    http   => [ qw(http store/kv_store.h base) ],
+    http   => [ qw(http store/kv_store.h store/kv_store_dir.h base) ],
     tool   => [ qw(tool disk base) ],
 );
 

@@ -31,7 +31,6 @@
 #include <ngx_http.h>
 #include <ngx_thread_pool.h>
 
-#include "disk/kv_dir.h"
 #include "http/ngx_http_kv_counts.h"
 #include "store/kv_store.h"
 
@@ -68,7 +67,7 @@ typedef struct {
 struct ngx_http_kv_zone_s {
     ngx_str_t                  name;
     ngx_str_t                  path;          /* with a zero at the end */
-    kv_dir_id_t                dir;           /* when it was read; see below */
+    kv_dir_id_t                dir_id;        /* when it was read; see below */
     ngx_cycle_t               *cycle;
     ngx_log_t                 *log;
     ngx_shm_zone_t            *shm_zone;
@@ -80,13 +79,11 @@ struct ngx_http_kv_zone_s {
      * closes them with its cycle; a reload hands them over once it cannot fail
      * any more.
      */
-    kv_io_t                    io;
-    int                        dirfd;
-    int                        lockfd;
+    kv_store_dir_t             dir;
     ngx_http_kv_wakes_t       *wakes;         /* for all zones */
     ngx_http_kv_zone_t        *old;           /* the last cycle's */
     unsigned                   owner:1;
-    unsigned                   dir_known:1;   /* dir is filled */
+    unsigned                   dir_known:1;   /* dir_id is filled */
 
     kv_store_t                *store;
 

@@ -619,7 +619,7 @@ ngx_http_kv_path_check(ngx_conf_t *cf, ngx_http_kv_zone_t *zone)
     kv_rc_t   rc;
     kv_err_t  err;
 
-    rc = kv_dir_check((char *) zone->path.data, &zone->dir, &err);
+    rc = kv_store_dir_check((char *) zone->path.data, &zone->dir_id, &err);
 
     if (rc == KV_OK) {
         zone->dir_known = 1;
@@ -664,7 +664,7 @@ ngx_http_kv_twins_check(ngx_conf_t *cf, ngx_http_kv_main_conf_t *kmcf,
 
         if (ngx_strcmp(other->path.data, zone->path.data) == 0
             || (other->dir_known && zone->dir_known
-                && kv_dir_same(&other->dir, &zone->dir)))
+                && kv_store_dir_same(&other->dir_id, &zone->dir_id)))
         {
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                                "path \"%V\" is the directory of kv zone "
@@ -745,8 +745,7 @@ ngx_http_kv_create_zone_conf(ngx_conf_t *cf)
 
     zone->cycle = cf->cycle;
     zone->log = cf->log;
-    zone->dirfd = -1;
-    zone->lockfd = -1;
+    kv_store_dir_init(&zone->dir);
 
     zone->conf.sync = KV_SYNC_ALWAYS;
     zone->conf.batch = NGX_HTTP_KV_BATCH;

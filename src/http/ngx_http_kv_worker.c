@@ -9,7 +9,6 @@
 
 #include <poll.h>
 
-#include "disk/kv_dir.h"
 
 
 /* how long accepted writes may take to be answered at exit, milliseconds */
@@ -81,8 +80,8 @@ ngx_http_kv_enter(ngx_http_kv_zone_t *zone)
         return NGX_ERROR;
     }
 
-    kv_dir_set_holder(zone->lockfd, ngx_process == NGX_PROCESS_SINGLE
-                                    ? (int) ngx_pid : (int) ngx_parent);
+    kv_store_dir_set_holder(&zone->dir, ngx_process == NGX_PROCESS_SINGLE
+                                        ? (int) ngx_pid : (int) ngx_parent);
 
     if (ngx_http_kv_entered(zone) == NGX_OK) {
 

@@ -12,7 +12,6 @@
 
 #include "http/ngx_http_kv.h"
 
-#include "disk/kv_dir.h"
 
 
 /* how often the lock of another master is tried again, every 20 ms */
@@ -70,7 +69,6 @@ ngx_http_kv_create_zone(ngx_http_kv_zone_t *zone, ngx_slab_pool_t *shpool)
     size_t      size;
     kv_rc_t     rc;
     kv_err_t    err;
-    sigset_t    signals;
     ngx_uint_t  places;
 
     zone->owner = 1;
@@ -92,12 +90,8 @@ ngx_http_kv_create_zone(ngx_http_kv_zone_t *zone, ngx_slab_pool_t *shpool)
         return NGX_ERROR;
     }
 
-    kv_io_block_signal(&signals);
-
     rc = kv_store_create(&zone->store, &zone->conf, mem, size, places,
-                         &zone->io, zone->dirfd, &err);
-
-    kv_io_unblock_signal(&signals);
+                         &zone->dir.io, zone->dir.fd, &err);
 
     if (rc != KV_OK) {
         ngx_log_error(NGX_LOG_EMERG, zone->log, 0,
@@ -120,8 +114,8 @@ ngx_http_kv_reload_zone(ngx_http_kv_zone_t *zone, ngx_http_kv_zone_t *old,
     kv_dir_id_t  id;
 
     if (ngx_strcmp(zone->path.data, old->path.data) != 0
-        && !(zone->dir_known && kv_dir_id(old->dirfd, &id) == KV_OK
-             && kv_dir_same(&zone->dir, &id)))
+        && !(zone->dir_known && kv_store_dir_id(&old->dir, &id) == KV_OK
+             && kv_store_dir_same(&zone->dir_id, &id)))
     {
         ngx_log_error(NGX_LOG_EMERG, zone->log, 0,
                       "kv zone \"%V\" uses \"%V\": a reload cannot move it to "
@@ -130,24 +124,23 @@ ngx_http_kv_reload_zone(ngx_http_kv_zone_t *zone, ngx_http_kv_zone_t *old,
         return NGX_ERROR;
     }
 
-    /* its functions may be of a module that goes with the old cycle */
-
-    kv_io_system(&zone->io);
     ngx_http_kv_user(zone);
 
     if (ngx_http_kv_same_user(zone, old) != NGX_OK) {
         return NGX_ERROR;
     }
 
-    zone->dirfd = old->dirfd;
-    zone->lockfd = old->lockfd;
+    /* its calls may be of a module that goes with the old cycle */
+
+    zone->dir.fd = old->dir.fd;
+    zone->dir.lockfd = old->dir.lockfd;
 
     ngx_http_kv_find_dir(zone);
 
     zone->old = old;
 
-    if (kv_store_attach(&zone->store, &zone->conf, mem, &zone->io, zone->dirfd,
-                        &err)
+    if (kv_store_attach(&zone->store, &zone->conf, mem, &zone->dir.io,
+                        zone->dir.fd, &err)
         != KV_OK)
     {
         ngx_log_error(NGX_LOG_EMERG, zone->log, 0, "%s", err.text);
@@ -224,10 +217,11 @@ ngx_http_kv_open_dir(ngx_http_kv_zone_t *zone)
 {
     kv_err_t  err;
 
-    kv_io_system(&zone->io);
     ngx_http_kv_user(zone);
 
-    if (kv_dir_open((char *) zone->path.data, &zone->dirfd, &err) != KV_OK) {
+    if (kv_store_dir_open(&zone->dir, (char *) zone->path.data, &err)
+        != KV_OK)
+    {
         goto failed;
     }
 
@@ -237,8 +231,7 @@ ngx_http_kv_open_dir(ngx_http_kv_zone_t *zone)
         return NGX_ERROR;
     }
 
-    if (kv_dir_set_owner(zone->dirfd, (char *) zone->path.data, zone->io.uid,
-                         zone->io.gid, &err)
+    if (kv_store_dir_take(&zone->dir, (char *) zone->path.data, &err)
         == KV_OK)
     {
         return NGX_OK;
@@ -266,8 +259,8 @@ ngx_http_kv_user(ngx_http_kv_zone_t *zone)
 
     ccf = (ngx_core_conf_t *) ngx_get_conf(zone->cycle->conf_ctx,
                                            ngx_core_module);
-    zone->io.uid = ccf->user;
-    zone->io.gid = ccf->group;
+    zone->dir.io.uid = ccf->user;
+    zone->dir.io.gid = ccf->group;
 }
 
 
@@ -317,7 +310,7 @@ ngx_http_kv_zone_at(ngx_cycle_t *cycle, ngx_http_kv_zone_t *zone)
     ngx_shm_zone_t      *shm_zone;
     ngx_http_kv_zone_t  *other;
 
-    if (kv_dir_id(zone->dirfd, &id) != KV_OK) {
+    if (kv_store_dir_id(&zone->dir, &id) != KV_OK) {
         return NULL;
     }
 
@@ -335,9 +328,9 @@ ngx_http_kv_zone_at(ngx_cycle_t *cycle, ngx_http_kv_zone_t *zone)
 
             other = shm_zone[i].data;
 
-            if (other != zone && other->dirfd != -1
-                && kv_dir_id(other->dirfd, &its) == KV_OK
-                && kv_dir_same(&id, &its))
+            if (other != zone && other->dir.fd != -1
+                && kv_store_dir_id(&other->dir, &its) == KV_OK
+                && kv_store_dir_same(&id, &its))
             {
                 return other;
             }
@@ -363,8 +356,8 @@ ngx_http_kv_lock_dir(ngx_http_kv_zone_t *zone)
      */
 
     for (tries = 0; /* void */ ; tries++) {
-        rc = kv_dir_lock(zone->dirfd, (char *) zone->path.data, zone->io.uid,
-                         zone->io.gid, &zone->lockfd, &holder, &err);
+        rc = kv_store_dir_lock(&zone->dir, (char *) zone->path.data, &holder,
+                               &err);
 
         if (rc == KV_OK) {
             return NGX_OK;
@@ -446,7 +439,7 @@ ngx_http_kv_same_user(ngx_http_kv_zone_t *zone, ngx_http_kv_zone_t *old)
 {
     ngx_core_conf_t  *ccf;
 
-    if (zone->io.uid == old->io.uid) {
+    if (zone->dir.io.uid == old->dir.io.uid) {
         return NGX_OK;
     }
 
@@ -456,8 +449,9 @@ ngx_http_kv_same_user(ngx_http_kv_zone_t *zone, ngx_http_kv_zone_t *old)
     ngx_log_error(NGX_LOG_EMERG, zone->log, 0,
                   "kv zone \"%V\": its files belong to the workers' user, %d: "
                   "a reload cannot change that to \"%s\" (%d), restart nginx "
-                  "to do so", &zone->name, (int) old->io.uid,
-                  ccf->username ? ccf->username : "", (int) zone->io.uid);
+                  "to do so", &zone->name, (int) old->dir.io.uid,
+                  ccf->username ? ccf->username : "",
+                  (int) zone->dir.io.uid);
 
     return NGX_ERROR;
 }
@@ -471,9 +465,9 @@ ngx_http_kv_find_dir(ngx_http_kv_zone_t *zone)
     kv_err_t     err;
     kv_dir_id_t  id, now;
 
-    if (kv_dir_id(zone->dirfd, &id) != KV_OK
-        || kv_dir_check((char *) zone->path.data, &now, &err) != KV_OK
-        || kv_dir_same(&id, &now))
+    if (kv_store_dir_id(&zone->dir, &id) != KV_OK
+        || kv_store_dir_check((char *) zone->path.data, &now, &err) != KV_OK
+        || kv_store_dir_same(&id, &now))
     {
         return;
     }
@@ -516,11 +510,7 @@ ngx_http_kv_take_descriptors(ngx_http_kv_zone_t *zone)
 void
 ngx_http_kv_close(ngx_http_kv_zone_t *zone)
 {
-    sigset_t  saved;
-
-    kv_io_block_signal(&saved);
     kv_store_close(zone->store);
-    kv_io_unblock_signal(&saved);
 }
 
 
@@ -534,15 +524,7 @@ ngx_http_kv_cleanup_zone(void *data)
         zone->store = NULL;
     }
 
-    if (!zone->owner) {
-        return;
-    }
-
-    if (zone->lockfd != -1) {
-        (void) close(zone->lockfd);
-    }
-
-    if (zone->dirfd != -1) {
-        (void) close(zone->dirfd);
+    if (zone->owner) {
+        kv_store_dir_close(&zone->dir);
     }
 }

@@ -26,45 +26,46 @@ typedef struct {
     uint32_t      ticket;
     kv_held_t     who;
     uint64_t      rank;               /* the least goes first */
-} kv_holder_t;
+} kv_candidate_t;
 
 
 /* The worst so far, the very worst first. */
 
 typedef struct {
-    uint64_t      now;
-    uint64_t      age;
-    unsigned      who;
-    unsigned      oldest;             /* hungry uploads that began then: */
-    uint32_t      began;
-    uint64_t      coming;             /* bytes of those told before */
-    bool          young;              /* there are readers, but too young */
-    unsigned      n;
-    kv_holder_t   worst[KV_EVICT_MAX];
-} kv_holders_t;
+    uint64_t         now;
+    uint64_t         age;
+    unsigned         who;
+    unsigned         oldest;          /* hungry uploads that began then: */
+    uint32_t         began;
+    uint64_t         coming;          /* bytes of those told before */
+    bool             young;           /* there are readers, but too young */
+    unsigned         n;
+    kv_candidate_t   worst[KV_EVICT_MAX];
+} kv_candidates_t;
 
 
 static void kv_evict_take_out(kv_op_t *op, uint64_t now, uint64_t ns);
-static void kv_evict_look(kv_zone_t *zone, kv_holders_t *holders);
-static void kv_evict_look_at(kv_holders_t *holders, kv_op_t *op);
-static bool kv_evict_upload(const kv_holders_t *holders, kv_holder_t *h,
+static void kv_evict_look(kv_zone_t *zone, kv_candidates_t *holders);
+static void kv_evict_look_at(kv_candidates_t *holders, kv_op_t *op);
+static bool kv_evict_upload(const kv_candidates_t *holders, kv_candidate_t *h,
     uint64_t lasted);
 static void kv_evict_wake(kv_store_t *store, const bool *wake);
-static void kv_evict_rank(kv_holders_t *holders, const kv_holder_t *holder);
-static uint64_t kv_evict_gain(const kv_holder_t *holder);
-static unsigned kv_evict_sort(const kv_holder_t *holder);
+static void kv_evict_rank(kv_candidates_t *holders,
+    const kv_candidate_t *holder);
+static uint64_t kv_evict_gain(const kv_candidate_t *holder);
+static unsigned kv_evict_sort(const kv_candidate_t *holder);
 
 
 uint64_t
 kv_evict(kv_store_t *store, unsigned who, uint64_t bytes, uint64_t age,
     bool *young)
 {
-    bool           wake[KV_WORKERS_MAX];
-    uint64_t       coming;
-    unsigned       i;
-    kv_zone_t     *zone;
-    kv_holder_t   *h;
-    kv_holders_t   holders;
+    bool              wake[KV_WORKERS_MAX];
+    uint64_t          coming;
+    unsigned          i;
+    kv_zone_t        *zone;
+    kv_candidate_t   *h;
+    kv_candidates_t   holders;
 
     zone = store->zone;
 
@@ -272,7 +273,7 @@ kv_store_scarce(kv_store_t *store)
  */
 
 static void
-kv_evict_look(kv_zone_t *zone, kv_holders_t *holders)
+kv_evict_look(kv_zone_t *zone, kv_candidates_t *holders)
 {
     uint64_t        beat;
     unsigned        i, k;
@@ -296,11 +297,11 @@ kv_evict_look(kv_zone_t *zone, kv_holders_t *holders)
 
 
 static void
-kv_evict_look_at(kv_holders_t *holders, kv_op_t *op)
+kv_evict_look_at(kv_candidates_t *holders, kv_op_t *op)
 {
-    uint64_t     lasted;
-    uint32_t     state;
-    kv_holder_t  h;
+    uint64_t        lasted;
+    uint32_t        state;
+    kv_candidate_t  h;
 
     state = atomic_load_explicit(&op->state, memory_order_acquire);
 
@@ -364,7 +365,8 @@ kv_evict_look_at(kv_holders_t *holders, kv_op_t *op)
  */
 
 static bool
-kv_evict_upload(const kv_holders_t *holders, kv_holder_t *h, uint64_t lasted)
+kv_evict_upload(const kv_candidates_t *holders, kv_candidate_t *h,
+    uint64_t lasted)
 {
     uint32_t  got, pace, began;
     uint64_t  ms, mark, since;
@@ -415,7 +417,7 @@ kv_evict_upload(const kv_holders_t *holders, kv_holder_t *h, uint64_t lasted)
 
 
 static void
-kv_evict_rank(kv_holders_t *holders, const kv_holder_t *holder)
+kv_evict_rank(kv_candidates_t *holders, const kv_candidate_t *holder)
 {
     unsigned  i;
 
@@ -443,7 +445,7 @@ kv_evict_rank(kv_holders_t *holders, const kv_holder_t *holder)
 /* What comes free when he goes: his part, if others keep the same value. */
 
 static uint64_t
-kv_evict_gain(const kv_holder_t *holder)
+kv_evict_gain(const kv_candidate_t *holder)
 {
     uint32_t           pins;
     const kv_entry_t  *e;
@@ -461,7 +463,7 @@ kv_evict_gain(const kv_holder_t *holder)
 
 
 static unsigned
-kv_evict_sort(const kv_holder_t *holder)
+kv_evict_sort(const kv_candidate_t *holder)
 {
     if (holder->who == KV_HELD_UPLOADS) {
         return KV_EVICT_UPLOADS;

@@ -43,6 +43,7 @@ kv_store_create(kv_store_t **store, const kv_store_conf_t *conf, void *mem,
 {
     size_t       overhead;
     kv_rc_t      rc;
+    sigset_t     saved;
     kv_zone_t   *zone;
     kv_store_t  *st;
 
@@ -68,15 +69,19 @@ kv_store_create(kv_store_t **store, const kv_store_conf_t *conf, void *mem,
         return KV_ERROR;
     }
 
+    kv_io_block_signal(&saved);
+
     rc = kv_recover(st, err);
+
+    if (rc == KV_OK && zone->wal.segment_size == 0) {
+        kv_store_first_segment(st);
+    }
+
+    kv_io_unblock_signal(&saved);
 
     if (rc != KV_OK) {
         kv_store_destroy(st);
         return rc == KV_AGAIN ? KV_ERROR : rc;
-    }
-
-    if (zone->wal.segment_size == 0) {
-        kv_store_first_segment(st);
     }
 
     memcpy(zone->magic, KV_ZONE_MAGIC, sizeof(zone->magic));
@@ -412,6 +417,8 @@ kv_store_rest(kv_store_t *store)
 void
 kv_store_close(kv_store_t *store)
 {
+    kv_rc_t       rc;
+    sigset_t      saved;
     unsigned      i;
     kv_err_t      err;
     kv_worker_t  *worker;
@@ -443,9 +450,14 @@ kv_store_close(kv_store_t *store)
 
     case KV_OK:
 
-        if (kv_store_grow_wal(store) == KV_OK
-            && kv_wal_leave_closed(store->wal, &err) != KV_OK)
-        {
+        kv_io_block_signal(&saved);
+
+        rc = kv_store_grow_wal(store) == KV_OK
+             ? kv_wal_leave_closed(store->wal, &err) : KV_OK;
+
+        kv_io_unblock_signal(&saved);
+
+        if (rc != KV_OK) {
             kv_store_log(store, KV_LOG_WARN, "kv zone \"%s\": the log is not "
                          "closed: %s", store->conf.name, err.text);
         }

@@ -25,7 +25,7 @@
 #define KV_STORE_H
 
 
-#include "disk/kv_io.h"
+#include "store/kv_store_dir.h"
 #include "memory/kv_worker.h"
 
 
