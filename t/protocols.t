@@ -147,7 +147,7 @@ for my $how (sort keys %url) {
 
     my $before = $s->used;
     write_file("$dir/in", 'x' x 3_000_000);
-    qx(curl -s -k -m 1 --limit-rate 500k $options{$how} -T $dir/in \
+    qx(curl -s -k -m 1 --limit-rate 500k $options{$how} -T $dir/in \\
            $url{$how}/kv/h);
     is((curl($how, '/kv/h'))[1], "key not found\n",
        "$how: cut off, nothing is stored");
@@ -162,8 +162,8 @@ SKIP: {
     skip('no TLS: curl mixes up parallel streams without it', 2)
         unless $url{'h2 over TLS'};
     write_file("$dir/in", value('m', 1, 100_000));
-    my $out = qx(curl -s -k -m 30 --http2 -Z --parallel-max 30 -T $dir/in \
-                     -w '%{http_code}' '$url{"h2 over TLS"}/kv/m[1-30]' \
+    my $out = qx(curl -s -k -m 30 --http2 -Z --parallel-max 30 -T $dir/in \\
+                     -w '%{http_code}' '$url{"h2 over TLS"}/kv/m[1-30]' \\
                      2>/dev/null);
     is($out, '200' x 30, '30 PUTs at once on one connection');
     is(scalar(grep { $s->get("m$_")->{body} eq value('m', 1, 100_000) }
