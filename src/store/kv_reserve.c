@@ -41,14 +41,14 @@ static kv_rc_t kv_reserve_compact(kv_store_t *store, uint32_t need,
     uint64_t *spent_ns, bool *more, uint64_t *missing);
 static uint64_t kv_reserve_missing(const kv_heap_stat_t *st, uint32_t need);
 static kv_rc_t kv_reserve_page(kv_store_t *store, uint64_t missing,
-    const kv_heap_stat_t *st, bool *again);
+    const kv_heap_stat_t *st, bool *again, bool *vain);
 static kv_rc_t kv_reserve_look_again(kv_store_t *store);
 
 
 kv_rc_t
 kv_reserve(kv_store_t *store, kv_op_t *op, uint64_t *spent_ns)
 {
-    bool         more, young;
+    bool         more, vain, young;
     kv_rc_t      rc;
     unsigned     who;
     uint64_t     missing, own, age;
@@ -65,8 +65,9 @@ kv_reserve(kv_store_t *store, kv_op_t *op, uint64_t *spent_ns)
     more = *spent_ns < KV_RESERVE_NS && !kv_store_full(store, op->need);
 
     rc = kv_reserve_compact(store, op->need, spent_ns, &more, &missing);
+    vain = rc == KV_DECLINED;
 
-    if (rc == KV_OK && missing && zone->retired.stale) {
+    if (rc != KV_UNAVAILABLE && missing && zone->retired.stale) {
         rc = kv_reserve_free_stale(store);
     }
 
@@ -80,11 +81,9 @@ kv_reserve(kv_store_t *store, kv_op_t *op, uint64_t *spent_ns)
         return KV_OK;
     }
 
-    if (rc == KV_AGAIN) {
-        return rc;
-    }
+    more = more || *spent_ns >= KV_RESERVE_NS || kv_map_unswept(&zone->map);
 
-    if (*spent_ns >= KV_RESERVE_NS || more || kv_map_unswept(&zone->map)) {
+    if (rc == KV_AGAIN || (more && !vain)) {
         return KV_AGAIN;
     }
 
@@ -101,6 +100,10 @@ kv_reserve(kv_store_t *store, kv_op_t *op, uint64_t *spent_ns)
         && (kv_evict(store, who|KV_EVICT_LIVE, missing, age, &young)
             || young))
     {
+        return KV_AGAIN;
+    }
+
+    if (more) {
         return KV_AGAIN;
     }
 
@@ -219,20 +222,23 @@ kv_reserve_stale(void *data, const kv_entry_t *e)
 /*
  * Frees what readers have left, and as long as there is time and `*more` is
  * set, empties pages, until there is room for `need` bytes; says how many are
- * missing then, and whether it could go on.  KV_OK or KV_UNAVAILABLE.
+ * missing then, and whether it could go on.  KV_OK; KV_DECLINED: of the pages
+ * that there was time for none could be emptied; KV_UNAVAILABLE.
  */
 
 static kv_rc_t
 kv_reserve_compact(kv_store_t *store, uint32_t need, uint64_t *spent_ns,
     bool *more, uint64_t *missing)
 {
-    bool             again;
+    bool             again, tried, vain;
     kv_rc_t          rc, swept;
     uint64_t         start;
     kv_heap_stat_t   st;
 
     start = kv_now_ns();
     again = kv_store_scarce(store) == 0;
+    tried = false;
+    vain = true;
     *missing = 0;
 
     for ( ;; ) {
@@ -258,7 +264,8 @@ kv_reserve_compact(kv_store_t *store, uint32_t need, uint64_t *spent_ns,
             continue;
         }
 
-        rc = kv_reserve_page(store, *missing, &st, &again);
+        tried = true;
+        rc = kv_reserve_page(store, *missing, &st, &again, &vain);
 
         if (rc == KV_UNAVAILABLE) {
             return rc;
@@ -272,7 +279,10 @@ kv_reserve_compact(kv_store_t *store, uint32_t need, uint64_t *spent_ns,
 
     *spent_ns += kv_now_ns() - start;
 
-    return KV_OK;
+    /* there may be more pages with something in the way than time for them */
+
+    return tried && vain && kv_epoch_count(&store->zone->retired) == 0
+           ? KV_DECLINED : KV_OK;
 }
 
 
@@ -302,7 +312,7 @@ kv_reserve_missing(const kv_heap_stat_t *st, uint32_t need)
 
 static kv_rc_t
 kv_reserve_page(kv_store_t *store, uint64_t missing, const kv_heap_stat_t *st,
-    bool *again)
+    bool *again, bool *vain)
 {
     kv_rc_t           rc;
     kv_zone_t        *zone;
@@ -317,6 +327,7 @@ kv_reserve_page(kv_store_t *store, uint64_t missing, const kv_heap_stat_t *st,
     }
 
     if (rc != KV_DECLINED) {
+        *vain = *vain && rc == KV_AGAIN;
         return KV_OK;
     }
 

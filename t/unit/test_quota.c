@@ -20,6 +20,13 @@
 #include "store/kv_evict.h"
 
 
+/*
+ * How often the committer is asked for memory at most: each time it works for
+ * some milliseconds, and how much it does then is the machine's affair.
+ */
+#define ROUNDS  20000
+
+
 static kit_t   kit;
 static host_t  host;
 
@@ -924,7 +931,7 @@ check_in_the_way(bool by_uploads)
     for (rounds = 0; (rc = room(5 << 20, 0)) != KV_OK; rounds++) {
 
         assert_int_equal(rc, KV_AGAIN);
-        assert_true(rounds < 100);
+        assert_true(rounds < ROUNDS);
 
         for (i = 0; i < holders; i++) {
             if (holder[i] && kv_store_must_go(holder[i])) {
@@ -1096,7 +1103,7 @@ test_moved_while_sent(void **state)
     }
 
     for (rounds = 0; (rc = room(9 << 20, 0)) == KV_AGAIN; rounds++) {
-        assert_true(rounds < 1000);
+        assert_true(rounds < ROUNDS);
     }
 
     assert_int_equal(rc, KV_OK);
@@ -1104,7 +1111,7 @@ test_moved_while_sent(void **state)
     /* and before it is said that there is no room at all */
 
     for (rounds = 0; room(14 << 20, 0) == KV_AGAIN; rounds++) {
-        assert_true(rounds < 1000);
+        assert_true(rounds < ROUNDS);
     }
 
     assert_int_equal(kit.store->zone->retired.stale, 0);
