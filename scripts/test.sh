@@ -431,11 +431,12 @@ run_prove()
 
     [[ ${*: -1} != --verbose ]] || shown=/dev/stdout
 
-    # prove leaves there what each test printed, to be counted.
+    # prove leaves there what each test printed, to be counted. Two at a time:
+    # much of a test is to wait for a disk that hangs, or a time to be over.
     rm -rf "$tap"
     mkdir -p "$tap"
     PERL_TEST_HARNESS_DUMP_TAP=$tap timeout -k 15 "$http_limit" \
-        prove -It/lib -j1 "$@" >"$shown" 2>&1 </dev/null || status=$?
+        prove -It/lib -j2 "$@" >"$shown" 2>&1 </dev/null || status=$?
 
     read -ra counts < <(count_tap "$tap")
 
