@@ -23,6 +23,8 @@
  *     KIT_LOG=1      what the store says
  */
 
+/* long */
+
 
 #define _GNU_SOURCE
 
@@ -203,6 +205,20 @@ clock_gettime(clockid_t id, struct timespec *ts)
     now += TICK;
     ts->tv_sec = (time_t) (now / (1000 * MS));
     ts->tv_nsec = (long) (now % (1000 * MS));
+
+    return 0;
+}
+
+
+int
+nanosleep(const struct timespec *pause, struct timespec *left)
+{
+    if (now == 0) {
+        return (int) syscall(SYS_clock_nanosleep, CLOCK_MONOTONIC, 0, pause,
+                             left);
+    }
+
+    now += (uint64_t) pause->tv_sec * 1000 * MS + (uint64_t) pause->tv_nsec;
 
     return 0;
 }
