@@ -296,8 +296,20 @@ test_unit()
         fi
     done
 
+    mapfile -t all < <(long_first "${all[@]}")
+    mapfile -t threaded < <(long_first "${threaded[@]}")
+
     run_units asan address,undefined "${all[@]}"
     [[ ${#threaded[@]} -eq 0 ]] || run_units tsan thread "${threaded[@]}"
+}
+
+
+# long_first FILE...: those that say so come first, so that none of them is
+# still busy when the others have long been ready.
+long_first()
+{
+    grep -lF '/* long */' "$@" || true
+    grep -LF '/* long */' "$@" || true
 }
 
 
@@ -431,12 +443,12 @@ run_prove()
 
     [[ ${*: -1} != --verbose ]] || shown=/dev/stdout
 
-    # prove leaves there what each test printed, to be counted. Two at a time:
+    # prove leaves there what each test printed, to be counted. Some at a time:
     # much of a test is to wait for a disk that hangs, or a time to be over.
     rm -rf "$tap"
     mkdir -p "$tap"
     PERL_TEST_HARNESS_DUMP_TAP=$tap timeout -k 15 "$http_limit" \
-        prove -It/lib -j2 "$@" >"$shown" 2>&1 </dev/null || status=$?
+        prove -It/lib -j3 "$@" >"$shown" 2>&1 </dev/null || status=$?
 
     read -ra counts < <(count_tap "$tap")
 

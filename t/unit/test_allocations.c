@@ -12,6 +12,8 @@
  * The linker leads the core's allocations here (scripts/unit.mk).
  */
 
+/* long */
+
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -13,6 +13,8 @@
  * gap does not come to life when others of the same size fill it.
  */
 
+/* long */
+
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -4,6 +4,8 @@
  * them, and several damages at once: the store is whole, a prefix, or refused.
  */
 
+/* long */
+
 
 #include <setjmp.h>
 #include <stdarg.h>

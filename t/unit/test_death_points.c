@@ -6,6 +6,8 @@
  * sees test_all_reached fail until a test here dies there.
  */
 
+/* long */
+
 
 #include <setjmp.h>
 #include <stdarg.h>

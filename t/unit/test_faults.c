@@ -29,6 +29,8 @@
  * is there after the second.
  */
 
+/* long */
+
 
 #include <setjmp.h>
 #include <stdarg.h>

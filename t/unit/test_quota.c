@@ -5,6 +5,7 @@
  */
 
 /* tsan */
+/* long */
 
 
 #include <setjmp.h>

@@ -4,6 +4,8 @@
  * names file, offset and a way out that gives what it says.
  */
 
+/* long */
+
 
 #include <setjmp.h>
 #include <stdarg.h>
