@@ -53,6 +53,8 @@ $(DIR)/fuzz_http_%: $(DIR)/fuzz_http_%.o $(HTTP)
 	    -Wl,--unresolved-symbols=ignore-all -o $@.new $^
 	mv $@.new $@
 
+$(DIR)/fuzz_http_conf: $(DIR)/ngx_http_kv_conf_check.o \
+                       $(DIR)/ngx_http_kv_conf_params.o
 $(DIR)/fuzz_http_key: $(DIR)/ngx_http_kv_key.o
 
 $(DIR)/fuzz_%: $(DIR)/fuzz_%.o $(SHARED)

@@ -3,7 +3,10 @@
  * What the files of the HTTP side share.  No file calls one above it:
  *
  *     ../ngx_http_kv_module.c    table of directives, what nginx calls
- *     ngx_http_kv_conf.c         configuration: kv_zone's parameters, locations
+ *     ngx_http_kv_conf.c         configuration: the directive kv_zone
+ *     ngx_http_kv_conf_check.c       ... what it must fulfil as a whole
+ *     ngx_http_kv_conf_params.c      ... its parameters
+ *     ngx_http_kv_conf_location.c    ... the directives of locations
  *     ngx_http_kv_handler.c      what a request does, by route and method
  *     ngx_http_kv_body.c         a PUT's body, straight into the zone
  *     ngx_http_kv_worker.c       a zone in a worker: tasks, events, exit
@@ -186,14 +189,19 @@ extern ngx_module_t  ngx_http_kv_module;
 
 /* ngx_http_kv_conf.c */
 
+/* A callback of ngx_http_module_t. */
+void *ngx_http_kv_create_main_conf(ngx_conf_t *cf);
+
 /* The directive kv_zone. */
 char *ngx_http_kv_conf_zone(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+
+
+/* ngx_http_kv_conf_location.c */
 
 /* The directives of locations; cmd->offset is the route. */
 char *ngx_http_kv_conf_route(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 
-/* The callbacks of ngx_http_module_t. */
-void *ngx_http_kv_create_main_conf(ngx_conf_t *cf);
+/* Callbacks of ngx_http_module_t. */
 void *ngx_http_kv_create_loc_conf(ngx_conf_t *cf);
 char *ngx_http_kv_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child);
 

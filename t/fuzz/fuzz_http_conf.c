@@ -9,7 +9,7 @@
 
 /* nginx's headers first: they say which interfaces the system's have. */
 
-#include "http/ngx_http_kv_conf.c"
+#include "http/ngx_http_kv_conf_private.h"
 
 #include <ctype.h>
 
@@ -19,59 +19,60 @@
 #define CONF_WORDS  16
 
 
-static bool conf_word(ngx_conf_t *cf, ngx_http_kv_zone_t *zone,
-    const uint8_t *data, size_t len, ssize_t *size);
+static ngx_str_t conf_word(const uint8_t *data, size_t len);
 static void conf_check(const ngx_http_kv_zone_t *zone, ssize_t size);
 
 
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    bool                 accepted;
-    size_t               n;
-    ssize_t              zone_size;
-    unsigned             words;
-    ngx_conf_t           cf;
-    ngx_array_t          args;
-    ngx_http_kv_zone_t   zone;
+    bool                  accepted;
+    size_t                n;
+    ngx_str_t             words[1 + CONF_WORDS];
+    ngx_conf_t            cf;
+    ngx_array_t           args;
+    ngx_http_kv_zone_t    zone;
+    ngx_http_kv_params_t  params;
 
     memset(&cf, 0, sizeof(cf));
     memset(&args, 0, sizeof(args));
     memset(&zone, 0, sizeof(zone));
-
-    cf.args = &args;
 
     zone.conf.batch = NGX_HTTP_KV_BATCH;
     zone.conf.segment = NGX_HTTP_KV_SEGMENT;
     zone.conf.snapshot = NGX_HTTP_KV_SNAPSHOT;
     zone.conf.max_value = NGX_HTTP_KV_MAX_VALUE;
 
-    zone_size = 0;
-    accepted = true;
+    params.zone = &zone;
+    params.size = 0;
+    ngx_str_set(&params.thread_pool, "default");
 
-    for (words = 0; size && words < CONF_WORDS && accepted; words++) {
+    ngx_str_set(&words[0], "kv_zone");
+
+    for (args.nelts = 1; size && args.nelts <= CONF_WORDS; args.nelts++) {
 
         for (n = 0; n < size && data[n] != ' '; n++) {
             /* void */
         }
 
-        accepted = conf_word(&cf, &zone, data, n, &zone_size);
+        words[args.nelts] = conf_word(data, n);
 
         n += n < size;
         data += n;
         size -= n;
     }
 
-    if (accepted) {
-        accepted = ngx_http_kv_zone_check(&cf, &zone, zone_size)
-                   == NGX_CONF_OK;
-    }
+    args.elts = words;
+    cf.args = &args;
+
+    accepted = ngx_http_kv_params_read(&cf, &params) == NGX_CONF_OK
+               && ngx_http_kv_check_params(&cf, &params) == NGX_CONF_OK;
 
     fuzz_check(fuzz_ngx_errors == !accepted, "%u messages, the last \"%s\"",
                fuzz_ngx_errors, fuzz_ngx_error);
 
     if (accepted) {
-        conf_check(&zone, zone_size);
+        conf_check(&zone, params.size);
     }
 
     fuzz_ngx_done();
@@ -82,13 +83,10 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 /* nginx's words have a zero behind them. */
 
-static bool
-conf_word(ngx_conf_t *cf, ngx_http_kv_zone_t *zone, const uint8_t *data,
-    size_t len, ssize_t *size)
+static ngx_str_t
+conf_word(const uint8_t *data, size_t len)
 {
-    bool                  accepted;
-    ngx_str_t             word;
-    ngx_http_kv_params_t  params;
+    ngx_str_t  word;
 
     word.len = len;
     word.data = ngx_pnalloc(NULL, len + 1);
@@ -96,15 +94,7 @@ conf_word(ngx_conf_t *cf, ngx_http_kv_zone_t *zone, const uint8_t *data,
     memcpy(word.data, data, len);
     word.data[len] = '\0';
 
-    params.zone = zone;
-    params.size = *size;
-    ngx_str_set(&params.thread_pool, "default");
-
-    accepted = ngx_http_kv_parse(cf, &params, &word) == NGX_CONF_OK;
-
-    *size = params.size;
-
-    return accepted;
+    return word;
 }
 
 

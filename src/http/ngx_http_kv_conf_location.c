@@ -1,0 +1,140 @@
+
+/*
+ * The directives of locations: kv, kv_clear, kv_health, kv_stats.
+ */
+
+
+#include "http/ngx_http_kv.h"
+
+
+char *
+ngx_http_kv_conf_route(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_kv_loc_conf_t *klcf = conf;
+
+    ngx_str_t                 *value;
+    ngx_http_core_loc_conf_t  *clcf;
+
+    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+
+    if (klcf->handler) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"%V\" cannot stand in a location that has "
+                           "another kv directive", &cmd->name);
+        return NGX_CONF_ERROR;
+    }
+
+    if (clcf->handler) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"%V\" cannot stand in a location that has "
+                           "another content handler, like proxy_pass",
+                           &cmd->name);
+        return NGX_CONF_ERROR;
+    }
+
+    if (cmd->offset == NGX_HTTP_KV_ROUTE_KV
+        && (clcf->exact_match || clcf->named
+#if (NGX_PCRE)
+            || clcf->regex
+#endif
+            || clcf->name.len == 0
+            || clcf->name.data[clcf->name.len - 1] != '/'))
+    {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"kv\" needs a prefix location that ends in "
+                           "\"/\", like \"location /kv/\": what follows it is "
+                           "the key");
+        return NGX_CONF_ERROR;
+    }
+
+    value = cf->args->elts;
+
+    klcf->route = (ngx_http_kv_route_t) cmd->offset;
+    klcf->zone_name = value[1];
+    klcf->directive = cmd->name;
+    klcf->file = cf->conf_file->file.name;
+    klcf->line = cf->conf_file->line;
+    klcf->handler = ngx_http_kv_handlers[klcf->route];
+
+    clcf->handler = klcf->handler;
+
+    return NGX_CONF_OK;
+}
+
+
+void *
+ngx_http_kv_create_loc_conf(ngx_conf_t *cf)
+{
+    return ngx_pcalloc(cf->pool, sizeof(ngx_http_kv_loc_conf_t));
+}
+
+
+char *
+ngx_http_kv_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
+{
+    ngx_http_kv_loc_conf_t *prev = parent;
+    ngx_http_kv_loc_conf_t *conf = child;
+
+    ngx_uint_t                 i;
+    ngx_http_kv_zone_t       **zone;
+    ngx_http_kv_main_conf_t   *kmcf;
+    ngx_http_core_loc_conf_t  *clcf;
+
+    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+
+    if (clcf->noname && conf->handler == NULL) {
+
+        /* limit_except{} and if{} are parts of their location */
+
+        if (prev->handler && clcf->handler == NULL) {
+            *conf = *prev;
+            clcf->handler = conf->handler;
+            clcf->client_max_body_size = 0;
+        }
+
+        return NGX_CONF_OK;
+    }
+
+    if (conf->handler == NULL) {
+        return NGX_CONF_OK;
+    }
+
+    if (clcf->handler != conf->handler) {
+        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                      "\"%V\" cannot stand in a location that has another "
+                      "content handler, like proxy_pass, in %V:%ui",
+                      &conf->directive, &conf->file, conf->line);
+        return NGX_CONF_ERROR;
+    }
+
+    kmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_kv_module);
+    zone = kmcf->zones.elts;
+
+    for (i = 0; i < kmcf->zones.nelts; i++) {
+
+        if (zone[i]->name.len == conf->zone_name.len
+            && ngx_strncmp(zone[i]->name.data, conf->zone_name.data,
+                           conf->zone_name.len)
+               == 0)
+        {
+            conf->zone = zone[i];
+        }
+    }
+
+    if (conf->zone == NULL) {
+        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                      "unknown kv zone \"%V\": there is no \"kv_zone "
+                      "zone=%V:...\" in %V:%ui", &conf->zone_name,
+                      &conf->zone_name, &conf->file, conf->line);
+        return NGX_CONF_ERROR;
+    }
+
+    /*
+     * The limit is max_value, which is checked where the answer can be ours:
+     * nginx would answer with a page of HTML.
+     */
+
+    clcf->client_max_body_size = 0;
+
+    return NGX_CONF_OK;
+}

@@ -1,0 +1,68 @@
+
+/*
+ * What the files of kv_zone share:
+ *
+ *     ngx_http_kv_conf.c           the directive
+ *     ngx_http_kv_conf_check.c     what it must fulfil as a whole
+ *     ngx_http_kv_conf_params.c    its parameters
+ */
+
+
+#ifndef _NGX_HTTP_KV_CONF_PRIVATE_H_INCLUDED_
+#define _NGX_HTTP_KV_CONF_PRIVATE_H_INCLUDED_
+
+
+#include "http/ngx_http_kv.h"
+
+
+/* the defaults */
+#define NGX_HTTP_KV_BATCH       100
+#define NGX_HTTP_KV_SEGMENT     (64 * 1024 * 1024)
+#define NGX_HTTP_KV_SNAPSHOT    (256 * 1024 * 1024)
+#define NGX_HTTP_KV_MAX_VALUE   (10 * 1024 * 1024)
+
+
+/* What the parameters of a kv_zone say. */
+
+typedef struct {
+    ngx_http_kv_zone_t    *zone;
+    ngx_str_t              thread_pool;
+    ssize_t                size;          /* bytes; 0: not given */
+} ngx_http_kv_params_t;
+
+
+/*
+ * All functions below that return a string return NGX_CONF_OK, or
+ * NGX_CONF_ERROR once they have logged why.
+ */
+
+
+/* ngx_http_kv_conf_params.c */
+
+/*
+ * Reads the directive's parameters.  `params` has the defaults; the zone's
+ * strings go on pointing into cf->args.
+ */
+char *ngx_http_kv_params_read(ngx_conf_t *cf, ngx_http_kv_params_t *params);
+
+/* How often the directive that is read has the parameter, as in "path=". */
+ngx_uint_t ngx_http_kv_param_given(ngx_conf_t *cf, const char *name);
+
+
+/* ngx_http_kv_conf_check.c */
+
+/* Checks what a parameter's own parser cannot see: the others. */
+char *ngx_http_kv_check_params(ngx_conf_t *cf, ngx_http_kv_params_t *params);
+
+/*
+ * Checks that the store can use the zone's directory, and sets zone->dir_id if
+ * it could see that.  Changes nothing in the directory.
+ */
+char *ngx_http_kv_check_directory(ngx_conf_t *cf, ngx_http_kv_zone_t *zone);
+
+/* Checks that no zone of `kmcf` has the name or the directory of this one. */
+char *ngx_http_kv_check_unique(ngx_conf_t *cf, ngx_http_kv_main_conf_t *kmcf,
+    ngx_http_kv_zone_t *zone);
+
+
+#endif /* _NGX_HTTP_KV_CONF_PRIVATE_H_INCLUDED_ */
