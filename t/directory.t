@@ -32,7 +32,7 @@ chmod(0755, $dir);
 sub mode_of { return sprintf('%04o', ((stat $_[0])[2] // 0) & 07777) }
 sub owner_of { return (stat $_[0])[4] // 'none' }
 
-sub look_of {
+sub state_of {
     my ($path) = @_;
     my $files = list_dir($path);
     return join ' ', mode_of($path), owner_of($path),
@@ -50,7 +50,7 @@ sub owners {
 
 sub refuses {
     my ($name, $re, $path, %o) = @_;
-    my $before = look_of($path);
+    my $before = state_of($path);
     my $s = server(path => $path);
 
     unless ($o{start_only}) {
@@ -62,7 +62,7 @@ sub refuses {
     my ($rc, $out) = $s->refused;
     ok($rc, "$name: a start is refused") or return $s->stop;
     like($out, qr/\[emerg\].*$re/, "$name: and says why");
-    is(look_of($path), $before, "$name: nothing is changed")
+    is(state_of($path), $before, "$name: nothing is changed")
         unless $o{changes};
 }
 

@@ -10,7 +10,7 @@ use Time::HiRes qw(sleep);
 
 use KV::Test;
 
-KV::Test::with_points();
+KV::Test::with_failpoints();
 
 my @KV = (zone => '32m', kv => 'segment=1m max_value=256k snapshot=off');
 

@@ -15,18 +15,18 @@ use KV::Util qw(free_port);
 
 my $ROUNDS = $ENV{KV_ROUNDS} || 1;
 
-KV::Test::with_points();
+KV::Test::with_failpoints();
 
-my @points = do {
+my @failpoints = do {
     open my $f, '<', 'src/base/kv_failpoint.h' or die;
     map { /^\s+X\((\w+),/ ? $1 : () } <$f>;
 };
-cmp_ok(scalar @points, '>', 50, 'there are points');
+cmp_ok(scalar @failpoints, '>', 50, 'there are points');
 
 # which only the first write after a clean stop and a start reaches
 
-my @noted = grep { /^NOTE_/ } @points;
-@points = grep { !/^NOTE_/ } @points;
+my @noted = grep { /^NOTE_/ } @failpoints;
+@failpoints = grep { !/^NOTE_/ } @failpoints;
 
 # which leave the zone half changed: it must be rebuilt
 
@@ -200,7 +200,7 @@ sub rebuilds {
 my ($slowest, $reached) = (0, 0);
 
 for my $round (1 .. $ROUNDS) {
-    for my $point (@points) {
+    for my $point (@failpoints) {
         my $first = $after_death{$point};
         my $before = rebuilds($point);
 

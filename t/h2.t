@@ -12,7 +12,7 @@ use KV::Frames;
 use KV::Test;
 use KV::Util qw(free_port);
 
-KV::Test::with_points();
+KV::Test::with_failpoints();
 
 my $s = KV::Test->new(zone => '24m', h2 => free_port(), main =>
                       'error_log %%dir%%/info.log info;',

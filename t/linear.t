@@ -206,11 +206,11 @@ sub search {
 # A module of its own, with the points compiled in; but an nginx that has the
 # module linked in is taken as it is.
 
-my @points;
+my @failpoints;
 
 if (($ENV{KV_MODULE} // 'none') ne '') {
-    KV::Test::with_points();
-    @points = qw(PUSHED WRITE WRITTEN SYNCED APPLYING APPLIED REPORTING);
+    KV::Test::with_failpoints();
+    @failpoints = qw(PUSHED WRITE WRITTEN SYNCED APPLYING APPLIED REPORTING);
 }
 
 my $s = KV::Test->new(workers => 3, zone => '64m', fault => 1,
@@ -338,7 +338,7 @@ my %EVENTS = (
     },
     'everything dies' => sub { $s->stop('KILL'); $s->start },
     (map { my $point = $_; ("a death at $point", sub { arm($point) }) }
-         @points),
+         @failpoints),
 );
 
 

@@ -128,7 +128,7 @@ finds('layers', 'src/store/kv_a\.c:1: includes nginx\'s ngx_core\.h outside',
       'src/store/kv_a.c' => "#include <ngx_core.h>\n");
 finds('layers', 'src/store/kv_a\.c:1: includes kv_store\.h without its folder',
       'src/store/kv_a.c' => qq(#include "kv_store.h"\n));
-finds('layers', 'src/kv_a\.c:1: is in no room', 'src/kv_a.c' => "\n");
+finds('layers', 'src/kv_a\.c:1: is in no folder', 'src/kv_a.c' => "\n");
 finds('layers', 'src/http/ngx_http_kv\.c:6: src/http may not use kv_map_find',
       'src/store/kv_store.h' => qq(#include "memory/kv_map.h"\n),
       'src/http/ngx_http_kv.c' =>

@@ -9,7 +9,7 @@ use Test::More;
 
 use KV::Test;
 
-KV::Test::with_points();
+KV::Test::with_failpoints();
 
 my $s = KV::Test->new(server => 'add_header Worker $pid always;');
 $ENV{KV_FAILPOINT_DIR} = $s->{dir};

@@ -8,7 +8,7 @@ use Test::More;
 
 use KV::Test;
 
-KV::Test::with_points();
+KV::Test::with_failpoints();
 
 # Every DELETE that has ended is followed by another of the same worker's.  With
 # so small a stack what nests for each of them does not get far.

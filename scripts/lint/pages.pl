@@ -193,15 +193,15 @@ sub counts {
 
 
 sub failpoints {
-    my %points;
+    my %failpoints;
 
     for my $file (files(qr{^(?:src/|ngx_).*\.c$})) {
         my $code = code($file);
-        $points{$1} = 1
+        $failpoints{$1} = 1
             while $code =~ /\bkv_(?:fail)?point\(\s*([A-Z]\w+)\s*\)/g;
     }
 
-    return scalar keys %points;
+    return scalar keys %failpoints;
 }
 
 

@@ -13,7 +13,7 @@ use Lint;
 # test is a list of facts, those of tests.
 my %MOST = (src => 70, t => 100);
 
-# What a room may include; DESIGN says why. A file may stand for a room.
+# What a folder may include; DESIGN says why. A file may stand for a folder.
 my %MAY = (
     base   => [ qw(base) ],
     memory => [ qw(memory base) ],
@@ -118,9 +118,9 @@ sub lengths {
 
 # ---- layers
 
-# The room of a file, or of what an #include names.
+# The folder of a file, or of what an #include names.
 
-sub room {
+sub folder {
     my ($path) = @_;
     return 'http' if $path eq 'ngx_http_kv_module.c';
     return $path =~ m{^src/(\w+)/} ? $1 : undef;
@@ -128,8 +128,8 @@ sub room {
 
 
 sub may {
-    my ($room, $path) = @_;
-    return grep { $path eq $_ || $path =~ m{^\Q$_\E/} } @{ $MAY{$room} };
+    my ($folder, $path) = @_;
+    return grep { $path eq $_ || $path =~ m{^\Q$_\E/} } @{ $MAY{$folder} };
 }
 
 
@@ -137,11 +137,11 @@ sub layers {
     my @files = files($PRODUCT);
 
     for my $file (@files) {
-        my $room = room($file);
+        my $folder = folder($file);
         my $n = 0;
 
-        if (!defined $room || !$MAY{$room}) {
-            finding($file, 1, 'is in no room of src/ that is known');
+        if (!defined $folder || !$MAY{$folder}) {
+            finding($file, 1, 'is in no folder of src/ that is known');
             next;
         }
 
@@ -152,7 +152,7 @@ sub layers {
 
             if ($path =~ m{^(?:ngx_(?!http_kv)|nginx)}) {
                 finding($file, $n, "includes nginx's $path outside src/http")
-                    if $room ne 'http';
+                    if $folder ne 'http';
 
             } elsif (!$local) {
                 next;
@@ -163,8 +163,8 @@ sub layers {
             } elsif (!-f "src/$path") {
                 finding($file, $n, "includes $path, which is not in src/");
 
-            } elsif (!may($room, $path)) {
-                finding($file, $n, "src/$room may not include $path");
+            } elsif (!may($folder, $path)) {
+                finding($file, $n, "src/$folder may not include $path");
             }
         }
     }
@@ -188,21 +188,21 @@ sub layers_of_calls {
     }
 
     for my $file (@files) {
-        my $room = room($file);
+        my $folder = folder($file);
         my %told;
 
-        next if !defined $room || !$MAY{$room};
+        next if !defined $folder || !$MAY{$folder};
 
         for my $use (uses($file, $defines)) {
             my ($name, $line) = @$use;
             my $there = $where->{$name};
-            my $other = room($there);
+            my $other = folder($there);
 
             next if !defined $other || $told{$name}++;
             (my $path = $there) =~ s{^src/}{};
-            next if $other eq $room || may($room, $path);
-            next if $declared{$name} && may($room, $declared{$name});
-            finding($file, $line, "src/$room may not use $name() of $there");
+            next if $other eq $folder || may($folder, $path);
+            next if $declared{$name} && may($folder, $declared{$name});
+            finding($file, $line, "src/$folder may not use $name() of $there");
         }
     }
 }

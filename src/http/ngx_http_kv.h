@@ -94,9 +94,9 @@ struct ngx_http_kv_zone_s {
     void                     (*submitted)(ngx_http_kv_zone_t *zone,
                                    unsigned todo);  /* of kv_store_submit() */
     ngx_event_t                watch;
-    ngx_event_t                due;           /* kv_store_next_timeout() */
+    ngx_event_t                timeout;       /* kv_store_next_timeout() */
     ngx_event_t                beat;          /* kv_store_beat() */
-    ngx_event_t                part;          /* ngx_http_kv_part() */
+    ngx_event_t                rest;          /* ngx_http_kv_rest() */
     ngx_event_t                poll;          /* ngx_http_kv_poll.c; times */
     uint64_t                   poll_end;      /* are of kv_now_ns() */
     uint64_t                   poll_last;
@@ -109,11 +109,11 @@ struct ngx_http_kv_zone_s {
     ngx_event_t                retry;         /* of these */
     ngx_thread_task_t         *commit[NGX_HTTP_KV_TASKS];
     ngx_thread_task_t         *background;
-    unsigned                   commit_wanted:1;
+    unsigned                   commit_pending:1;
     unsigned                   draining:1;    /* exiting: no event loop */
     unsigned                   resetting:1;   /* gives all operations up */
-    unsigned                   asking:1;      /* for memory in the zone */
-    unsigned                   ask_first:1;   /* in the next one */
+    unsigned                   reserving:1;   /* for memory in the zone */
+    unsigned                   reserve_first:1; /* in the next one */
 };
 
 
@@ -175,10 +175,10 @@ struct ngx_http_kv_ctx_s {
     unsigned                   submitted:1;   /* in the queue `waiting` */
     unsigned                   sending:1;     /* op pins what is sent */
     unsigned                   counted:1;     /* in the statistics */
-    unsigned                   asking:1;      /* of no request: for memory */
+    unsigned                   reserving:1;   /* of no request: for memory */
     unsigned                   starving:1;    /* in the queue `starving` */
     unsigned                   hungry:1;      /* in the queue `hungry` */
-    unsigned                   paid:1;        /* its bytes are here */
+    unsigned                   arrived:1;     /* its bytes are here */
     unsigned                   may_starve:1;  /* its cleanup is there */
     unsigned                   cut:1;         /* evicted */
 };
@@ -305,7 +305,7 @@ ngx_int_t ngx_http_kv_entered(ngx_http_kv_zone_t *zone);
  * takes one again for a request (ngx_http_kv_entered()).  Nothing if the worker
  * is not to quit.
  */
-void ngx_http_kv_part(ngx_http_kv_zone_t *zone);
+void ngx_http_kv_rest(ngx_http_kv_zone_t *zone);
 
 /* Sets the timers that the zone needs now. */
 void ngx_http_kv_set_timers(ngx_http_kv_zone_t *zone);

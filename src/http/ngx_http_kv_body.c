@@ -168,7 +168,7 @@ ngx_http_kv_put_read(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
     }
 
     ctx->need = (uint32_t) size;
-    ctx->paid = 1;
+    ctx->arrived = 1;
 
     rc = ngx_http_kv_read_take(ctx);
 
@@ -367,7 +367,7 @@ ngx_http_kv_body_stop(ngx_http_kv_ctx_t *ctx, ngx_http_kv_resume_pt resume)
         ngx_del_timer(rev);
     }
 
-    ctx->paid = 1;
+    ctx->arrived = 1;
 
     if (ngx_http_kv_reserve_wait(ctx, ngx_http_kv_missing(ctx), resume)
         != NGX_OK)

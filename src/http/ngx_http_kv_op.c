@@ -78,7 +78,7 @@ ngx_http_kv_detach(ngx_http_kv_ctx_t *ctx)
     kv_store_release(ctx->zone->store, ctx->op);
     ctx->op = NULL;
 
-    ngx_http_kv_part(ctx->zone);
+    ngx_http_kv_rest(ctx->zone);
 }
 
 

@@ -28,17 +28,17 @@ ngx_http_kv_entered(ngx_http_kv_zone_t *zone)
     }
 
     ngx_http_kv_set_timers(zone);
-    ngx_http_kv_part(zone);
+    ngx_http_kv_rest(zone);
 
     return NGX_OK;
 }
 
 
 void
-ngx_http_kv_part(ngx_http_kv_zone_t *zone)
+ngx_http_kv_rest(ngx_http_kv_zone_t *zone)
 {
     if (ngx_exiting && kv_store_entered(zone->store) && !zone->draining) {
-        ngx_post_event(&zone->part, &ngx_posted_events);
+        ngx_post_event(&zone->rest, &ngx_posted_events);
     }
 }
 
@@ -51,7 +51,7 @@ ngx_http_kv_part(ngx_http_kv_zone_t *zone)
 void
 ngx_http_kv_set_timers(ngx_http_kv_zone_t *zone)
 {
-    uint64_t    due;
+    uint64_t    timeout;
     ngx_uint_t  sure;
 
     if (!kv_store_entered(zone->store)) {
@@ -64,15 +64,15 @@ ngx_http_kv_set_timers(ngx_http_kv_zone_t *zone)
         ngx_add_timer(&zone->watch, sure ? KV_STORE_WATCH : NGX_HTTP_KV_POLLS);
     }
 
-    if (!zone->due.timer_set) {
-        due = kv_store_next_timeout(zone->store);
+    if (!zone->timeout.timer_set) {
+        timeout = kv_store_next_timeout(zone->store);
 
-        if (!sure && (due == 0 || due > KV_STORE_WATCH)) {
-            due = KV_STORE_WATCH;
+        if (!sure && (timeout == 0 || timeout > KV_STORE_WATCH)) {
+            timeout = KV_STORE_WATCH;
         }
 
-        if (due) {
-            ngx_add_timer(&zone->due, (ngx_msec_t) due);
+        if (timeout) {
+            ngx_add_timer(&zone->timeout, (ngx_msec_t) timeout);
         }
     }
 }

@@ -28,7 +28,7 @@
 
 static void ngx_http_kv_reserve_cleanup(void *data);
 static void ngx_http_kv_reserve_handler(ngx_event_t *ev);
-static void ngx_http_kv_reserve_ask(ngx_http_kv_zone_t *zone);
+static void ngx_http_kv_reserve_submit(ngx_http_kv_zone_t *zone);
 static void ngx_http_kv_reserve_done(ngx_http_kv_ctx_t *ctx, kv_rc_t rc);
 static void ngx_http_kv_reserve_retry(ngx_http_kv_zone_t *zone, uint32_t full,
     ngx_uint_t tries);
@@ -47,7 +47,7 @@ ngx_http_kv_reserve_init(ngx_http_kv_zone_t *zone)
     zone->retry.data = zone;
     zone->retry.log = zone->log;
 
-    zone->asking = 0;
+    zone->reserving = 0;
 }
 
 
@@ -82,11 +82,11 @@ ngx_http_kv_reserve_wait(ngx_http_kv_ctx_t *ctx, uint32_t need,
 
     ngx_http_kv_wait_put(ctx, ctx->stuck_since);
 
-    if (ctx->paid) {
+    if (ctx->arrived) {
         ngx_http_kv_wait_hunger(ctx);
     }
 
-    ngx_http_kv_reserve_ask(ctx->zone);
+    ngx_http_kv_reserve_submit(ctx->zone);
 
     return NGX_OK;
 }
@@ -106,7 +106,7 @@ ngx_http_kv_reserve_cleanup(void *data)
  */
 
 static void
-ngx_http_kv_reserve_ask(ngx_http_kv_zone_t *zone)
+ngx_http_kv_reserve_submit(ngx_http_kv_zone_t *zone)
 {
     kv_op_t            *op;
     uint32_t            need;
@@ -116,7 +116,7 @@ ngx_http_kv_reserve_ask(ngx_http_kv_zone_t *zone)
     ngx_queue_t        *q;
     ngx_http_kv_ctx_t  *ctx;
 
-    if (zone->asking || zone->draining || ngx_queue_empty(&zone->starving)) {
+    if (zone->reserving || zone->draining || ngx_queue_empty(&zone->starving)) {
         return;
     }
 
@@ -131,7 +131,7 @@ ngx_http_kv_reserve_ask(ngx_http_kv_zone_t *zone)
     {
         ctx = ngx_queue_data(q, ngx_http_kv_ctx_t, starved);
 
-        if (n == 0 || (ctx->need >= need && !zone->ask_first)) {
+        if (n == 0 || (ctx->need >= need && !zone->reserve_first)) {
             need = ctx->need;
             own = ctx->op ? kv_store_held(ctx->op) : 0;
         }
@@ -161,10 +161,10 @@ ngx_http_kv_reserve_ask(ngx_http_kv_zone_t *zone)
 
     kv_store_urge(op, urgent);
 
-    zone->asking = 1;
-    zone->ask_first = !zone->ask_first;
+    zone->reserving = 1;
+    zone->reserve_first = !zone->reserve_first;
 
-    ctx->asking = 1;
+    ctx->reserving = 1;
     ctx->need = need;
     ctx->zone = zone;
     ctx->op = op;
@@ -178,7 +178,7 @@ ngx_http_kv_reserve_ask(ngx_http_kv_zone_t *zone)
 static void
 ngx_http_kv_reserve_done(ngx_http_kv_ctx_t *ctx, kv_rc_t rc)
 {
-    ctx->zone->asking = 0;
+    ctx->zone->reserving = 0;
 
     ngx_http_kv_reserve_retry(ctx->zone, rc == KV_NO_MEMORY ? ctx->need : 0,
                               NGX_HTTP_KV_RESERVE_TRIES);
@@ -194,8 +194,8 @@ ngx_http_kv_reserve_handler(ngx_event_t *ev)
     zone = ev->data;
 
     ngx_http_kv_reserve_retry(zone, 0, NGX_HTTP_KV_RESERVE_TRIES);
-    ngx_http_kv_reserve_ask(zone);
-    ngx_http_kv_part(zone);
+    ngx_http_kv_reserve_submit(zone);
+    ngx_http_kv_rest(zone);
 }
 
 

@@ -18,8 +18,8 @@
 #define NGX_HTTP_KV_EXIT_POLLS  10
 
 
-static void ngx_http_kv_part_handler(ngx_event_t *ev);
-static ngx_uint_t ngx_http_kv_busy(ngx_http_kv_zone_t *zone);
+static void ngx_http_kv_rest_handler(ngx_event_t *ev);
+static ngx_uint_t ngx_http_kv_has_work(ngx_http_kv_zone_t *zone);
 static void ngx_http_kv_timer_handler(ngx_event_t *ev);
 static void ngx_http_kv_beat_handler(ngx_event_t *ev);
 static void ngx_http_kv_submitted(ngx_http_kv_zone_t *zone, unsigned todo);
@@ -34,7 +34,7 @@ static void ngx_http_kv_background_task(void *data, ngx_log_t *log);
 static void ngx_http_kv_background_over(ngx_event_t *ev);
 static void ngx_http_kv_reset(ngx_http_kv_zone_t *zone);
 static void ngx_http_kv_drain_begin(ngx_http_kv_zone_t *zone);
-static ngx_uint_t ngx_http_kv_drain_turn(ngx_http_kv_zone_t *zone);
+static ngx_uint_t ngx_http_kv_drain_step(ngx_http_kv_zone_t *zone);
 
 
 ngx_int_t
@@ -54,14 +54,14 @@ ngx_http_kv_enter(ngx_http_kv_zone_t *zone)
     zone->watch.data = zone;
     zone->watch.log = zone->log;
 
-    zone->due = zone->watch;
-    zone->due.cancelable = 1;
+    zone->timeout = zone->watch;
+    zone->timeout.cancelable = 1;
 
-    zone->beat = zone->due;
+    zone->beat = zone->timeout;
     zone->beat.handler = ngx_http_kv_beat_handler;
 
-    zone->part = zone->watch;
-    zone->part.handler = ngx_http_kv_part_handler;
+    zone->rest = zone->watch;
+    zone->rest.handler = ngx_http_kv_rest_handler;
 
     ngx_http_kv_poll_init(zone);
     ngx_http_kv_reserve_init(zone);
@@ -95,11 +95,11 @@ ngx_http_kv_enter(ngx_http_kv_zone_t *zone)
 
 
 static void
-ngx_http_kv_part_handler(ngx_event_t *ev)
+ngx_http_kv_rest_handler(ngx_event_t *ev)
 {
     ngx_http_kv_zone_t *zone = ev->data;
 
-    if (!kv_store_entered(zone->store) || ngx_http_kv_busy(zone)) {
+    if (!kv_store_entered(zone->store) || ngx_http_kv_has_work(zone)) {
         return;
     }
 
@@ -109,8 +109,8 @@ ngx_http_kv_part_handler(ngx_event_t *ev)
         ngx_del_timer(&zone->watch);
     }
 
-    if (zone->due.timer_set) {
-        ngx_del_timer(&zone->due);
+    if (zone->timeout.timer_set) {
+        ngx_del_timer(&zone->timeout);
     }
 
     if (zone->beat.timer_set) {
@@ -122,12 +122,12 @@ ngx_http_kv_part_handler(ngx_event_t *ev)
 
 
 static ngx_uint_t
-ngx_http_kv_busy(ngx_http_kv_zone_t *zone)
+ngx_http_kv_has_work(ngx_http_kv_zone_t *zone)
 {
     ngx_uint_t  i;
 
     if (!ngx_queue_empty(&zone->active) || !ngx_queue_empty(&zone->starving)
-        || zone->retry.timer_set || zone->commit_wanted
+        || zone->retry.timer_set || zone->commit_pending
         || zone->background->event.active)
     {
         return 1;
@@ -156,7 +156,7 @@ void
 ngx_http_kv_quit(ngx_http_kv_zone_t *zone)
 {
     kv_store_pass_on(zone->store);
-    ngx_http_kv_part(zone);
+    ngx_http_kv_rest(zone);
 }
 
 
@@ -249,7 +249,7 @@ ngx_http_kv_post_commit(ngx_http_kv_zone_t *zone)
 
             /* all have ended, or will, and the event loop will see one end */
 
-            zone->commit_wanted = 1;
+            zone->commit_pending = 1;
             return;
         }
     }
@@ -299,8 +299,8 @@ ngx_http_kv_commit_over(ngx_event_t *ev)
 {
     ngx_http_kv_zone_t *zone = ev->data;
 
-    if (zone->commit_wanted) {
-        zone->commit_wanted = 0;
+    if (zone->commit_pending) {
+        zone->commit_pending = 0;
         ngx_http_kv_post_commit(zone);
     }
 
@@ -309,7 +309,7 @@ ngx_http_kv_commit_over(ngx_event_t *ev)
     }
 
     ngx_http_kv_set_timers(zone);
-    ngx_http_kv_part(zone);
+    ngx_http_kv_rest(zone);
 }
 
 
@@ -330,7 +330,7 @@ ngx_http_kv_background_over(ngx_event_t *ev)
     ngx_http_kv_zone_t *zone = ev->data;
 
     ngx_http_kv_process_events(zone);
-    ngx_http_kv_part(zone);
+    ngx_http_kv_rest(zone);
 }
 
 
@@ -372,7 +372,7 @@ ngx_http_kv_reset(ngx_http_kv_zone_t *zone)
         r = ctx->request;
 
         if (r == NULL) {
-            zone->asking &= !ctx->asking;
+            zone->reserving &= !ctx->reserving;
             ngx_free(ctx);
             continue;
         }
@@ -420,7 +420,7 @@ ngx_http_kv_drain(ngx_http_kv_zone_t **zone, ngx_uint_t n)
         pfd.events = POLLIN;
 
         for (i = 0, left = 0; i < n; i++) {
-            left += ngx_http_kv_drain_turn(zone[i]);
+            left += ngx_http_kv_drain_step(zone[i]);
         }
 
         if (left == 0 || kv_now_ns() >= end) {
@@ -444,8 +444,8 @@ ngx_http_kv_drain_begin(ngx_http_kv_zone_t *zone)
 
     ngx_http_kv_poll_stop(zone);
 
-    if (zone->commit_wanted) {
-        zone->commit_wanted = 0;
+    if (zone->commit_pending) {
+        zone->commit_pending = 0;
         ngx_http_kv_post_commit(zone);
     }
 
@@ -456,7 +456,7 @@ ngx_http_kv_drain_begin(ngx_http_kv_zone_t *zone)
 /* Whether anything of ours is not done yet. */
 
 static ngx_uint_t
-ngx_http_kv_drain_turn(ngx_http_kv_zone_t *zone)
+ngx_http_kv_drain_step(ngx_http_kv_zone_t *zone)
 {
     if (!kv_store_entered(zone->store)) {
         return 0;
@@ -495,8 +495,8 @@ ngx_http_kv_leave(ngx_http_kv_zone_t *zone)
         ngx_del_timer(&zone->watch);
     }
 
-    if (zone->due.timer_set) {
-        ngx_del_timer(&zone->due);
+    if (zone->timeout.timer_set) {
+        ngx_del_timer(&zone->timeout);
     }
 
     if (zone->beat.timer_set) {

@@ -28,7 +28,8 @@ static ngx_int_t ngx_http_kv_twin(ngx_http_kv_zone_t *zone);
 static ngx_http_kv_zone_t *ngx_http_kv_zone_at(ngx_cycle_t *cycle,
     ngx_http_kv_zone_t *zone);
 static ngx_int_t ngx_http_kv_lock_dir(ngx_http_kv_zone_t *zone);
-static void ngx_http_kv_busy(ngx_http_kv_zone_t *zone, kv_holder_t *holder);
+static void ngx_http_kv_log_holder(ngx_http_kv_zone_t *zone,
+    kv_holder_t *holder);
 static ngx_int_t ngx_http_kv_same_user(ngx_http_kv_zone_t *zone,
     ngx_http_kv_zone_t *old);
 static void ngx_http_kv_find_dir(ngx_http_kv_zone_t *zone);
@@ -373,7 +374,7 @@ ngx_http_kv_lock_dir(ngx_http_kv_zone_t *zone)
     }
 
     if (rc == KV_BUSY) {
-        ngx_http_kv_busy(zone, &holder);
+        ngx_http_kv_log_holder(zone, &holder);
 
     } else {
         ngx_log_error(NGX_LOG_EMERG, zone->log, 0, "kv zone \"%V\": %s",
@@ -385,7 +386,7 @@ ngx_http_kv_lock_dir(ngx_http_kv_zone_t *zone)
 
 
 static void
-ngx_http_kv_busy(ngx_http_kv_zone_t *zone, kv_holder_t *holder)
+ngx_http_kv_log_holder(ngx_http_kv_zone_t *zone, kv_holder_t *holder)
 {
     u_char       who[128];
     const char  *advice;

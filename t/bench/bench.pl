@@ -35,7 +35,7 @@ use Bench::Start;
 my @PARTS = qw(rates latency large start core matrix);
 
 # Ten minutes are all there is: from then on, what can be is cut short.
-use constant HURRY => 450;
+use constant LATE_AFTER => 450;
 
 my $began = time;
 my %bench = (rounds => 5, only => join(',', @PARTS));
@@ -94,7 +94,7 @@ sub prepare {
     $bench{rounds} = 1 if $bench{quick};
     $bench{look} = $bench{quick} ? 0.4 : 0.8;     # seconds that a load lasts
     $bench{progress} = \&progress;
-    $bench{hurry} = sub { time - $began > HURRY };
+    $bench{late} = sub { time - $began > LATE_AFTER };
     $bench{sizes} = [100, 4096, 1_048_576];
 
     # 256 values of 1 MiB on their way, in each server and in the client; and

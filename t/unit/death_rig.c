@@ -476,11 +476,11 @@ stop_workers(pid_t *pid, bool orders, const char *when)
 bool
 death_in_background(const order_t *order)
 {
-    return order->how == DIE_POINT
-           && (strncmp(order->point, "BACKGROUND", 10) == 0
-               || strncmp(order->point, "SPARE", 5) == 0
-               || strncmp(order->point, "SNAPSHOT", 8) == 0
-               || strncmp(order->point, "PURGING", 7) == 0);
+    return order->how == DIE_FAILPOINT
+           && (strncmp(order->failpoint, "BACKGROUND", 10) == 0
+               || strncmp(order->failpoint, "SPARE", 5) == 0
+               || strncmp(order->failpoint, "SNAPSHOT", 8) == 0
+               || strncmp(order->failpoint, "PURGING", 7) == 0);
 }
 
 
@@ -515,8 +515,8 @@ death_one_death(const order_t *order, const char *when)
     others_go_on(1, when);
     progress(pid, 1, when);
 
-    if (order->how == DIE_POINT) {
-        death_mark(order->point);
+    if (order->how == DIE_FAILPOINT) {
+        death_mark(order->failpoint);
     }
 
     /* whoever takes its place */
@@ -552,7 +552,7 @@ death_chaos(const order_t *order, int ms, int every, unsigned least,
     }
 
     for (w = 0; w < WORKERS; w++) {
-        pid[w] = death_spawn(w, order && order[w].point ? &order[w] : NULL);
+        pid[w] = death_spawn(w, order && order[w].failpoint ? &order[w] : NULL);
     }
 
     deaths = 0;
@@ -626,7 +626,7 @@ death_finish_within(host_t *host, kv_op_t **op, unsigned n, const char *what)
                 abort();
             }
 
-            host_turn(host, 10);
+            host_process_events(host, 10);
         }
 
         assert_int_equal(rc, KV_OK);

@@ -19,7 +19,7 @@
 #define KEYS        60u            /* each worker's */
 #define FLIGHT      8u             /* operations at a time */
 #define ZONE        ((size_t) 16 << 20)
-#define SLOTS       8
+#define PLACES      8
 #define PATIENCE    30000          /* ms until something is called a hang */
 #define SOON        1000           /* ms until the others must have gone on */
 
@@ -55,7 +55,7 @@ typedef struct {
 
 
 typedef enum {
-    DIE_POINT = 0,
+    DIE_FAILPOINT = 0,
     DIE_CALL,                      /* at a call to the disk */
     DIE_HEAP,
     DIE_BUILDING,
@@ -69,7 +69,7 @@ typedef enum {
 
 typedef struct {
     death_t      how;
-    const char  *point;
+    const char  *failpoint;
     int          call;             /* call_t */
     bool         late;             /* when the call has been made */
     int          after;

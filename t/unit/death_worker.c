@@ -172,7 +172,7 @@ die_unlink(kv_io_t *io, int dirfd, const char *name)
 void
 death_open_kit(void)
 {
-    kit_open(&death_kit, ZONE, SLOTS);
+    kit_open(&death_kit, ZONE, PLACES);
     death_kit.io->fast = true;
     death_kit.conf.segment = 256 << 10;
     death_kit.conf.max_value = 100000;
@@ -207,7 +207,7 @@ error(worker_t *me, kv_rc_t rc, const char *what)
 
 
 static void
-deliver(run_t *run)
+complete(run_t *run)
 {
     kv_rc_t    rc;
     flight_t  *f;
@@ -324,7 +324,7 @@ submit(run_t *run, unsigned base, uint32_t k)
 
     if (rc == KV_UNAVAILABLE) {
         (void) atomic_fetch_add(&run->me->unavailable, 1);
-        host_turn(&run->host, 2);
+        host_process_events(&run->host, 2);
         return;
     }
 
@@ -339,7 +339,7 @@ submit(run_t *run, unsigned base, uint32_t k)
 
     atomic_store(&run->me->key[k].issued, version);
 
-    host_do(&run->host, kv_store_submit(run->host.store, f->op));
+    host_post_tasks(&run->host, kv_store_submit(run->host.store, f->op));
 }
 
 
@@ -409,7 +409,8 @@ die(run_t *run, const order_t *order)
 bool
 death_leaves(const order_t *order)
 {
-    return order->how == DIE_POINT && strcmp(order->point, "LEAVING") == 0;
+    return order->how == DIE_FAILPOINT
+           && strcmp(order->failpoint, "LEAVING") == 0;
 }
 
 
@@ -425,8 +426,8 @@ work(unsigned number, const order_t *order)
     base = number * 1000;
     death_seed += (uint64_t) getpid() << 20;
 
-    if (order && order->how == DIE_POINT) {
-        kv_failpoint_arm(order->point, order->after);
+    if (order && order->how == DIE_FAILPOINT) {
+        kv_failpoint_arm(order->failpoint, order->after);
     }
 
     /* slots of the dead come back when the living have reaped them */
@@ -446,7 +447,7 @@ work(unsigned number, const order_t *order)
         dying = *order;
     }
 
-    host_turn(&run.host, 0);
+    host_process_events(&run.host, 0);
 
     left = order && (order->how > DIE_CALL || death_leaves(order)) ? 200
                                                                    : UINT32_MAX;
@@ -464,26 +465,26 @@ work(unsigned number, const order_t *order)
             /* a committer that lingers would keep the role for the next */
 
             if (alone && atomic_load(&death_kit.store->zone->committer)) {
-                host_turn(&run.host, 1);
+                host_process_events(&run.host, 1);
 
             } else {
                 submit(&run, base, death_rnd(KEYS));
             }
 
         } else if (run.n == FLIGHT) {
-            host_turn(&run.host, KV_STORE_WATCH);
+            host_process_events(&run.host, KV_STORE_WATCH);
 
         } else {
-            host_turn(&run.host, alone && !order ? 10 : 0);
+            host_process_events(&run.host, alone && !order ? 10 : 0);
         }
 
-        deliver(&run);
+        complete(&run);
         look(&run, base, death_rnd(KEYS));
 
         if (left-- == 0) {
 
             if (order->how == DIE_LEAVE || death_leaves(order)) {
-                host_do(&run.host, kv_store_todo(run.host.store));
+                host_post_tasks(&run.host, kv_store_todo(run.host.store));
                 (void) host_stop(&run.host);
                 _exit(0);
             }
@@ -493,8 +494,8 @@ work(unsigned number, const order_t *order)
     }
 
     while (run.n) {
-        host_turn(&run.host, KV_STORE_WATCH);
-        deliver(&run);
+        host_process_events(&run.host, KV_STORE_WATCH);
+        complete(&run);
     }
 
     if (!host_stop(&run.host)) {

@@ -13,7 +13,7 @@
 
 
 #define REGION  ((size_t) 17 << 20)
-#define SLOTS   6000
+#define OBJECTS 6000
 
 
 /* What was allocated: filled with one byte, or not there. */
@@ -23,7 +23,7 @@ typedef struct {
     size_t           size;
     kv_heap_kind_t   kind;
     unsigned char    fill;
-} slot_t;
+} object_t;
 
 
 extern kv_heap_t  *heap;

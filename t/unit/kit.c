@@ -343,7 +343,7 @@ host_stop(host_t *host)
 
 
 void
-host_do(host_t *host, unsigned todo)
+host_post_tasks(host_t *host, unsigned todo)
 {
     if (todo & KV_TODO_RESET) {
 
@@ -376,7 +376,7 @@ host_do(host_t *host, unsigned todo)
 
 
 void
-host_turn(host_t *host, int ms)
+host_process_events(host_t *host, int ms)
 {
     uint64_t       n;
     struct pollfd  pfd;
@@ -389,7 +389,7 @@ host_turn(host_t *host, int ms)
     }
 
     kv_store_beat(host->store);
-    host_do(host, kv_store_todo(host->store));
+    host_post_tasks(host, kv_store_todo(host->store));
 }
 
 
@@ -403,7 +403,7 @@ host_run(host_t *host, kv_op_t *op)
     resets = host->resets;
     end = kit_now_ms() + 30000;
 
-    host_do(host, kv_store_submit(host->store, op));
+    host_post_tasks(host, kv_store_submit(host->store, op));
 
     while (!kv_store_done(op, &rc)) {
 
@@ -411,7 +411,7 @@ host_run(host_t *host, kv_op_t *op)
             return KV_BUSY;
         }
 
-        host_turn(host, KV_STORE_WATCH);
+        host_process_events(host, KV_STORE_WATCH);
 
         if (host->resets != resets) {
             return KV_UNAVAILABLE;
@@ -482,7 +482,7 @@ kit_begin_put(host_t *host, uint32_t id, uint32_t version, uint32_t len,
 
 kv_rc_t
 kit_put(host_t *host, uint32_t id, uint32_t version, uint32_t len,
-    unsigned *rooms)
+    unsigned *reserves)
 {
     kv_rc_t   rc;
     kv_op_t  *op;
@@ -498,11 +498,11 @@ kit_put(host_t *host, uint32_t id, uint32_t version, uint32_t len,
             rc = host_run(host, op);
         }
 
-        if (rc != KV_NO_MEMORY || rooms == NULL || tries == last) {
+        if (rc != KV_NO_MEMORY || reserves == NULL || tries == last) {
             break;
         }
 
-        (*rooms)++;
+        (*reserves)++;
         rc = kv_store_reserve(host->store, len, 0, &op);
 
         if (rc == KV_OK) {
@@ -706,7 +706,7 @@ kit_idle(host_t *host, char *text, size_t size)
             return false;
         }
 
-        host_turn(host, 5);
+        host_process_events(host, 5);
     }
 }
 

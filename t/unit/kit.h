@@ -79,10 +79,10 @@ kv_rc_t host_start(host_t *host, kv_store_t *store);
 /* False if a thread did not come to its end in time. */
 bool host_stop(host_t *host);
 
-void host_do(host_t *host, unsigned todo);
+void host_post_tasks(host_t *host, unsigned todo);
 
 /* Sleeps until it is woken or the time is over, then polls. */
-void host_turn(host_t *host, int ms);
+void host_process_events(host_t *host, int ms);
 
 /* Submits, waits (10 s at most), releases.  KV_BUSY: it did not end. */
 kv_rc_t host_run(host_t *host, kv_op_t *op);
@@ -101,7 +101,7 @@ kv_rc_t kit_begin_put(host_t *host, uint32_t id, uint32_t version,
 
 /* Whole operations.  `rooms` counts the KV_OP_RESERVE that were needed. */
 kv_rc_t kit_put(host_t *host, uint32_t id, uint32_t version, uint32_t len,
-    unsigned *rooms);
+    unsigned *reserves);
 kv_rc_t kit_delete(host_t *host, uint32_t id);
 kv_rc_t kit_clear(host_t *host);
 

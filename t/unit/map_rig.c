@@ -76,20 +76,20 @@ setup_size(size_t size)
     p = region + kv_align(sizeof(kv_zone_t), KV_CACHE_LINE);
 
     workers = (kv_worker_t *) p;
-    p += SLOTS * sizeof(kv_worker_t);
+    p += PLACES * sizeof(kv_worker_t);
 
     dir = kv_map_directory_size(size);
 
     zone->heap = kv_heap_create(p + dir, (size_t) (region + size - p) - dir);
 
-    if (zone->heap == NULL || kv_workers_create(workers, SLOTS) != KV_OK) {
+    if (zone->heap == NULL || kv_workers_create(workers, PLACES) != KV_OK) {
         return -1;
     }
 
     zone->workers = workers;
-    zone->nworkers = SLOTS;
+    zone->nworkers = PLACES;
 
-    kv_retire_list_create(&zone->retired, zone->heap, workers, SLOTS);
+    kv_retire_list_create(&zone->retired, zone->heap, workers, PLACES);
 
     return kv_map_create(&zone->map, zone->heap, &zone->retired, p, size)
            == KV_OK ? 0 : -1;

@@ -12,7 +12,7 @@
 #include "store/kv_compact.h"
 
 
-#define SLOTS  8
+#define PLACES  8
 
 
 #if defined __SANITIZE_THREAD__
@@ -23,7 +23,7 @@
 
 
 extern kv_zone_t    *zone;
-extern kv_worker_t  *workers;        /* SLOTS of them */
+extern kv_worker_t  *workers;        /* PLACES of them */
 extern uint64_t      map_seed;
 
 

@@ -23,7 +23,7 @@
 #define RAM_SECTOR  512u
 #define RAM_FD      1000             /* the first one */
 
-#define SOLO_SLOTS  2
+#define SOLO_PLACES  2
 
 
 /* Counts the call; what is wrong with it, or 0. */
@@ -705,7 +705,7 @@ solo_start(solo_t *solo)
     /* what is new but for the heap's pages, which a rebuild reuses as well */
 
     kv_poison_forget(solo->mem, solo->size);
-    memset(solo->mem, 0, kv_store_overhead(solo->size, SOLO_SLOTS)
+    memset(solo->mem, 0, kv_store_overhead(solo->size, SOLO_PLACES)
                          + KV_PAGE_SIZE);
 
     memset(&solo->host, 0, sizeof(host_t));
@@ -715,7 +715,7 @@ solo_start(solo_t *solo)
     solo->err.text[0] = '\0';
 
     rc = kv_store_create(&store, &solo->conf, solo->mem, solo->size,
-                         SOLO_SLOTS, &solo->ram.io, 3, &solo->err);
+                         SOLO_PLACES, &solo->ram.io, 3, &solo->err);
 
     if (rc != KV_OK) {
         assert_int_equal(ram_open_fds(&solo->ram), 0);

@@ -175,12 +175,12 @@ rig_traffic(unsigned rounds)
             }
 
             assert_int_equal(rc, KV_OK);
-            host_do(&host, kv_store_submit(kit.store, op[k]));
+            host_post_tasks(&host, kv_store_submit(kit.store, op[k]));
         }
 
         for (k = 0; k < count; k++) {
             while (!kv_store_done(op[k], &rc)) {
-                host_turn(&host, KV_STORE_WATCH);
+                host_process_events(&host, KV_STORE_WATCH);
             }
 
             assert_int_equal(rc, KV_OK);
@@ -207,7 +207,7 @@ rig_snapshot(void)
            || atomic_load(&zone->background))
     {
         assert_true(kit_now_ms() < end);
-        host_turn(&host, 5);
+        host_process_events(&host, 5);
     }
 }
 

@@ -90,9 +90,9 @@ test_random_kills(void **state)
     (void) snprintf(when, sizeof(when), "random kills, KIT_SEED=%llu",
                     (unsigned long long) used);
 
-    deaths = death_chaos(NULL, 3000, 30, 4 * SLOTS, when);
+    deaths = death_chaos(NULL, 3000, 30, 4 * PLACES, when);
 
-    assert_true(deaths >= 4 * SLOTS);
+    assert_true(deaths >= 4 * PLACES);
 }
 
 

@@ -62,11 +62,11 @@ test_dead_reader(void **state)
 
     for (i = 0; i < 3; i++) {
         assert_int_equal(kv_store_clear(death_kit.store, &op[i]), KV_OK);
-        host_do(&host, kv_store_submit(death_kit.store, op[i]));
+        host_post_tasks(&host, kv_store_submit(death_kit.store, op[i]));
     }
 
     host.hold = false;
-    host_do(&host, host.held);
+    host_post_tasks(&host, host.held);
     host.held = 0;
 
     death_finish_within(&host, op, 3, "clear after clear");
@@ -86,11 +86,11 @@ test_dead_reader(void **state)
 
     for (i = 0; i < n; i++) {
         assert_int_equal(kit_begin_put(&host, 7, i + 1, 20, &op[i]), KV_OK);
-        host_do(&host, kv_store_submit(death_kit.store, op[i]));
+        host_post_tasks(&host, kv_store_submit(death_kit.store, op[i]));
     }
 
     host.hold = false;
-    host_do(&host, host.held);
+    host_post_tasks(&host, host.held);
     host.held = 0;
 
     death_finish_within(&host, op, n, "a full limbo");
@@ -109,7 +109,7 @@ in_snapshot(host_t *host)
     (void) atomic_fetch_or(&host->store->zone->requests, KV_REQUEST_SNAPSHOT);
 
     for ( ;; ) {
-        host_turn(host, 10);
+        host_process_events(host, 10);
     }
 }
 
@@ -121,7 +121,7 @@ in_large(host_t *host)
     (void) atomic_fetch_or(&host->store->zone->requests, KV_REQUEST_SNAPSHOT);
 
     for ( ;; ) {
-        host_turn(host, 10);
+        host_process_events(host, 10);
     }
 }
 
@@ -217,7 +217,7 @@ test_background_claim(void **state)
     while (atomic_load(&death_kit.store->zone->snapshots) == 0
            && kit_now_ms() < end)
     {
-        host_turn(&host, 10);
+        host_process_events(&host, 10);
     }
 
     (void) kill(pid, SIGKILL);
@@ -238,14 +238,14 @@ half_applied(host_t *host)
 
     for (i = 0; i < 10; i++) {
         (void) kit_begin_put(host, 100 + i, 1, 20, &op);
-        host_do(host, kv_store_submit(host->store, op));
+        host_post_tasks(host, kv_store_submit(host->store, op));
     }
 
     host->hold = false;
-    host_do(host, host->held);
+    host_post_tasks(host, host->held);
 
     for ( ;; ) {
-        host_turn(host, 10);
+        host_process_events(host, 10);
     }
 }
 
@@ -276,7 +276,7 @@ test_snapshot_end(void **state)
     atomic_store(&zone->want_sync, 1);
 
     while (atomic_load(&zone->want_sync) && kit_now_ms() < end) {
-        host_turn(&host, 10);
+        host_process_events(&host, 10);
     }
 
     assert_int_equal(atomic_load(&zone->wal.durable_lsn), 1);
@@ -290,10 +290,10 @@ test_snapshot_end(void **state)
 
     host.hold = true;
     (void) atomic_fetch_or(&zone->requests, KV_REQUEST_SNAPSHOT);
-    host_do(&host, kv_store_todo(death_kit.store));
+    host_post_tasks(&host, kv_store_todo(death_kit.store));
 
     host.hold = false;
-    host_do(&host, host.held & KV_TODO_BACKGROUND);
+    host_post_tasks(&host, host.held & KV_TODO_BACKGROUND);
     end = kit_now_ms() + 200;
 
     while (kit_now_ms() < end && atomic_load(&zone->snapshots) == 0) {
@@ -304,11 +304,11 @@ test_snapshot_end(void **state)
 
     /* then the zone is rebuilt, and the snapshot given up */
 
-    host_do(&host, host.held & KV_TODO_COMMIT);
+    host_post_tasks(&host, host.held & KV_TODO_COMMIT);
     end = kit_now_ms() + PATIENCE;
 
     while (atomic_load(&zone->rebuilds) == 0 && kit_now_ms() < end) {
-        host_turn(&host, 10);
+        host_process_events(&host, 10);
     }
 
     assert_int_equal(atomic_load(&zone->rebuilds), 1);
@@ -325,7 +325,7 @@ commits_others(host_t *host)
     kv_failpoint_arm("WRITTEN", 1);
 
     for ( ;; ) {
-        host_turn(host, 10);
+        host_process_events(host, 10);
     }
 }
 
@@ -333,7 +333,7 @@ commits_others(host_t *host)
 /* What a write was promised holds for the heir, too, whatever it promises. */
 
 static void
-test_heir_of_others(void **state)
+test_takeover_of_others(void **state)
 {
     kv_rc_t           rc;
     kv_op_t          *op;
@@ -369,7 +369,7 @@ test_heir_of_others(void **state)
     end = kit_now_ms() + PATIENCE;
 
     while (!kv_store_done(op, &rc) && kit_now_ms() < end) {
-        host_turn(&host, 10);
+        host_process_events(&host, 10);
     }
 
     assert_int_equal(rc, KV_OK);
@@ -394,7 +394,7 @@ enters_only(host_t *host)
 /* Slots of the dead come back as long as one worker lives. */
 
 static void
-test_slots(void **state)
+test_places(void **state)
 {
     host_t    host;
     uint64_t  end;
@@ -404,7 +404,7 @@ test_slots(void **state)
 
     assert_int_equal(kit_start(&death_kit), KV_OK);
 
-    for (i = 0; i < 4 * SLOTS; i++) {
+    for (i = 0; i < 4 * PLACES; i++) {
         death_child_dies(enters_only);
 
         if (i % 3 == 2) {
@@ -416,7 +416,7 @@ test_slots(void **state)
 
     /* all of them dead, and nobody had the time to clear away */
 
-    for (i = 0; i < SLOTS; i++) {
+    for (i = 0; i < PLACES; i++) {
         atomic_store(&death_kit.store->zone->reap, 0);
 
         if (kv_store_enter(death_kit.store) == KV_OK) {
@@ -488,7 +488,7 @@ stuck_child(void (*f)(host_t *host))
 
         for ( ;; ) {
             if (f == stuck_requests) {
-                host_turn(&host, 10);
+                host_process_events(&host, 10);
 
             } else {
                 (void) pause();
@@ -531,7 +531,7 @@ test_stuck(void **state)
     host_t       host;
     uint32_t     i;
     uint64_t     died, used;
-    unsigned     turn, rooms;
+    unsigned     turn, reserves;
     const char  *wrong;
 
     (void) state;
@@ -550,10 +550,10 @@ test_stuck(void **state)
         used = heap_used();
 
         if (turn == 0) {
-            rooms = 0;
+            reserves = 0;
 
             for (i = 0; i < 400; i++) {
-                assert_int_equal(kit_put(&host, 1, 2 + i, 80000, &rooms),
+                assert_int_equal(kit_put(&host, 1, 2 + i, 80000, &reserves),
                                  KV_OK);
             }
 
@@ -597,8 +597,8 @@ main(void)
         TEST(test_snapshot_pin),
         TEST(test_background_claim),
         TEST(test_snapshot_end),
-        TEST(test_heir_of_others),
-        TEST(test_slots),
+        TEST(test_takeover_of_others),
+        TEST(test_places),
         TEST(test_stuck)
     };
 

@@ -261,14 +261,14 @@ test_alignment(void **state)
 static void
 test_random(void **state)
 {
-    unsigned  i, n, round;
-    slot_t   *slots, *s;
-    uint64_t  used[KV_HEAP_KINDS];
+    unsigned   i, n, round;
+    object_t  *objects, *s;
+    uint64_t   used[KV_HEAP_KINDS];
 
     (void) state;
 
-    slots = calloc(SLOTS, sizeof(slot_t));
-    assert_non_null(slots);
+    objects = calloc(OBJECTS, sizeof(object_t));
+    assert_non_null(objects);
 
     memset(used, 0, sizeof(used));
 
@@ -278,7 +278,7 @@ test_random(void **state)
         /* it swells and shrinks */
 
         for (n = 0; n < 4000; n++) {
-            s = &slots[heap_rnd(round % 8 < 5 ? SLOTS : SLOTS / 8)];
+            s = &objects[heap_rnd(round % 8 < 5 ? OBJECTS : OBJECTS / 8)];
 
             if (s->p != NULL) {
                 assert_true(heap_filled(s->p, s->size, s->fill));
@@ -306,11 +306,12 @@ test_random(void **state)
         }
 
         if (round % 8 == 5) {
-            for (i = SLOTS / 4; i < SLOTS; i++) {
-                if (slots[i].p != NULL) {
-                    used[slots[i].kind] -= kv_heap_class_size(slots[i].size);
-                    kv_heap_free(heap, slots[i].p);
-                    slots[i].p = NULL;
+            for (i = OBJECTS / 4; i < OBJECTS; i++) {
+                if (objects[i].p != NULL) {
+                    used[objects[i].kind] -=
+                        kv_heap_class_size(objects[i].size);
+                    kv_heap_free(heap, objects[i].p);
+                    objects[i].p = NULL;
                 }
             }
         }
@@ -326,10 +327,11 @@ test_random(void **state)
 
     heap_lock();
 
-    for (i = 0; i < SLOTS; i++) {
-        if (slots[i].p != NULL) {
-            assert_true(heap_filled(slots[i].p, slots[i].size, slots[i].fill));
-            kv_heap_free(heap, slots[i].p);
+    for (i = 0; i < OBJECTS; i++) {
+        if (objects[i].p != NULL) {
+            assert_true(heap_filled(objects[i].p, objects[i].size,
+                                    objects[i].fill));
+            kv_heap_free(heap, objects[i].p);
         }
     }
 
@@ -341,7 +343,7 @@ test_random(void **state)
 
     kv_heap_unlock(heap);
 
-    free(slots);
+    free(objects);
 }
 
 

@@ -213,14 +213,14 @@ test_death_unnoticed(void **state)
 static void
 churn(unsigned id, unsigned n)
 {
-    slot_t    slots[64], *s;
+    object_t  objects[64], *s;
     unsigned  i;
 
     heap_seed = 88172645463325252ull + id * 7919;
-    memset(slots, 0, sizeof(slots));
+    memset(objects, 0, sizeof(objects));
 
     for (i = 0; i < n; i++) {
-        s = &slots[heap_rnd(64)];
+        s = &objects[heap_rnd(64)];
 
         if (kv_heap_lock(heap) != KV_OK) {
             _exit(2);
@@ -248,14 +248,14 @@ churn(unsigned id, unsigned n)
     }
 
     for (i = 0; i < 64; i++) {
-        if (slots[i].p != NULL) {
-            if (!heap_filled(slots[i].p, slots[i].size, slots[i].fill)
+        if (objects[i].p != NULL) {
+            if (!heap_filled(objects[i].p, objects[i].size, objects[i].fill)
                 || kv_heap_lock(heap) != KV_OK)
             {
                 _exit(4);
             }
 
-            kv_heap_free(heap, slots[i].p);
+            kv_heap_free(heap, objects[i].p);
             kv_heap_unlock(heap);
         }
     }

@@ -21,41 +21,41 @@
 
 /* The first `pages` pages full of objects of one size. */
 
-static slot_t *
+static object_t *
 fill_pages(kv_heap_kind_t kind, size_t size, unsigned pages, unsigned *n)
 {
-    unsigned  i, in_page;
-    slot_t   *slots;
+    unsigned   i, in_page;
+    object_t  *objects;
 
     in_page = heap_objects_in_page(size);
 
     kv_heap_format(heap);
 
     *n = in_page * pages;
-    slots = calloc(*n, sizeof(slot_t));
-    assert_non_null(slots);
+    objects = calloc(*n, sizeof(object_t));
+    assert_non_null(objects);
 
     heap_lock();
 
     for (i = 0; i < *n; i++) {
-        slots[i].p = kv_heap_alloc(heap, kind, size);
-        assert_non_null(slots[i].p);
+        objects[i].p = kv_heap_alloc(heap, kind, size);
+        assert_non_null(objects[i].p);
 
-        slots[i].size = size;
-        slots[i].fill = heap_rnd(256);
-        memset(slots[i].p, slots[i].fill, size);
+        objects[i].size = size;
+        objects[i].fill = heap_rnd(256);
+        memset(objects[i].p, objects[i].fill, size);
     }
 
     assert_int_equal(heap_stat_now().held, pages * KV_PAGE_SIZE);
 
     kv_heap_unlock(heap);
 
-    return slots;
+    return objects;
 }
 
 
 static void
-drop(slot_t *s)
+drop(object_t *s)
 {
     if (s->p != NULL) {
         assert_true(heap_filled(s->p, s->size, s->fill));
@@ -68,7 +68,7 @@ drop(slot_t *s)
 /* Moves all of a page's objects; returns how many there were. */
 
 static unsigned
-evacuate(kv_heap_evac_t *ev, slot_t *slots, unsigned n)
+evacuate(kv_heap_evac_t *ev, object_t *objects, unsigned n)
 {
     unsigned        i, moved;
     uintptr_t       first;
@@ -78,7 +78,7 @@ evacuate(kv_heap_evac_t *ev, slot_t *slots, unsigned n)
 
     for (moved = 0; (p = kv_heap_evac_next(heap, ev)) != NULL; moved++) {
 
-        for (i = 0; i < n && slots[i].p != p; i++) { /* void */ }
+        for (i = 0; i < n && objects[i].p != p; i++) { /* void */ }
 
         assert_true(i < n);
 
@@ -88,8 +88,8 @@ evacuate(kv_heap_evac_t *ev, slot_t *slots, unsigned n)
         first = first ? first : (uintptr_t) p;
         assert_false((uintptr_t) q - first < KV_PAGE_SIZE / 2);
 
-        memcpy(q, p, slots[i].size);
-        slots[i].p = q;
+        memcpy(q, p, objects[i].size);
+        objects[i].p = q;
         kv_heap_free(heap, p);
 
         kv_heap_unlock(heap);
@@ -106,20 +106,20 @@ test_evacuate(void **state)
     size_t           size;
     uint64_t         least;
     unsigned         i, n, live, rounds;
-    slot_t          *slots;
+    object_t        *objects;
     kv_heap_evac_t   ev;
 
     (void) state;
 
     for (size = 100; size < KV_HEAP_MAX_CLASS; size = size * 7 / 3) {
-        slots = fill_pages(KV_HEAP_ENTRY, size, 24, &n);
+        objects = fill_pages(KV_HEAP_ENTRY, size, 24, &n);
         live = n;
 
         heap_lock();
 
         for (i = 0; i < n; i++) {
             if (heap_rnd(100) < 70) {
-                drop(&slots[i]);
+                drop(&objects[i]);
                 live--;
             }
         }
@@ -135,7 +135,7 @@ test_evacuate(void **state)
 
             heap_check();
 
-            assert_true(evacuate(&ev, slots, n) > 0);
+            assert_true(evacuate(&ev, objects, n) > 0);
             assert_null(kv_heap_evac_next(heap, &ev));
 
             kv_heap_evac_end(heap, &ev, false);
@@ -152,14 +152,14 @@ test_evacuate(void **state)
         assert_int_equal(heap_stat_now().used, live * kv_heap_class_size(size));
 
         for (i = 0; i < n; i++) {
-            drop(&slots[i]);
+            drop(&objects[i]);
         }
 
         heap_check();
         assert_int_equal(heap_stat_now().held, 0);
 
         kv_heap_unlock(heap);
-        free(slots);
+        free(objects);
     }
 }
 
@@ -167,12 +167,12 @@ test_evacuate(void **state)
 /* Frees objects of one page until `left` are there. */
 
 static void
-thin(slot_t *slots, unsigned in_page, unsigned page, unsigned left)
+thin(object_t *objects, unsigned in_page, unsigned page, unsigned left)
 {
     unsigned  i;
 
     for (i = left; i < in_page; i++) {
-        drop(&slots[page * in_page + i]);
+        drop(&objects[page * in_page + i]);
     }
 }
 
@@ -181,76 +181,76 @@ static void
 test_evac_choice(void **state)
 {
     unsigned         n, in_page;
-    slot_t          *slots;
+    object_t        *objects;
     kv_heap_evac_t   ev;
 
     (void) state;
 
-    slots = fill_pages(KV_HEAP_SYSTEM, EVAC_SIZE, 6, &n);
+    objects = fill_pages(KV_HEAP_SYSTEM, EVAC_SIZE, 6, &n);
     in_page = n / 6;
     heap_lock();
 
     /* the system's objects do not move */
 
-    thin(slots, in_page, 0, 1);
-    thin(slots, in_page, 1, 1);
+    thin(objects, in_page, 0, 1);
+    thin(objects, in_page, 1, 1);
     assert_int_equal(kv_heap_evac_begin(heap, &ev, false), KV_DECLINED);
 
     kv_heap_unlock(heap);
-    free(slots);
+    free(objects);
 
-    slots = fill_pages(KV_HEAP_PIECE, EVAC_SIZE, 6, &n);
+    objects = fill_pages(KV_HEAP_PIECE, EVAC_SIZE, 6, &n);
     heap_lock();
 
     assert_int_equal(kv_heap_evac_begin(heap, &ev, false), KV_DECLINED);
 
     /* one object has nowhere to go */
 
-    thin(slots, in_page, 3, 1);
+    thin(objects, in_page, 3, 1);
     assert_int_equal(kv_heap_evac_begin(heap, &ev, false), KV_DECLINED);
 
     /* until one other is free */
 
-    thin(slots, in_page, 5, in_page - 1);
+    thin(objects, in_page, 5, in_page - 1);
     assert_int_equal(kv_heap_evac_begin(heap, &ev, false), KV_OK);
-    assert_ptr_equal(kv_heap_evac_next(heap, &ev), slots[3 * in_page].p);
+    assert_ptr_equal(kv_heap_evac_next(heap, &ev), objects[3 * in_page].p);
     assert_null(kv_heap_evac_next(heap, &ev));
     kv_heap_evac_end(heap, &ev, true);
     heap_check();
 
     /* the sparsest one goes first */
 
-    thin(slots, in_page, 0, in_page / 3);
-    thin(slots, in_page, 1, in_page / 4);
-    thin(slots, in_page, 2, in_page / 5);
-    thin(slots, in_page, 3, 0);
-    thin(slots, in_page, 4, in_page / 6);
+    thin(objects, in_page, 0, in_page / 3);
+    thin(objects, in_page, 1, in_page / 4);
+    thin(objects, in_page, 2, in_page / 5);
+    thin(objects, in_page, 3, 0);
+    thin(objects, in_page, 4, in_page / 6);
 
     assert_int_equal(kv_heap_evac_begin(heap, &ev, false), KV_OK);
-    assert_int_equal(evacuate(&ev, slots, n), in_page / 6);
+    assert_int_equal(evacuate(&ev, objects, n), in_page / 6);
     kv_heap_evac_end(heap, &ev, false);
 
     assert_int_equal(kv_heap_evac_begin(heap, &ev, false), KV_OK);
-    assert_int_equal(evacuate(&ev, slots, n), in_page / 5);
+    assert_int_equal(evacuate(&ev, objects, n), in_page / 5);
     kv_heap_evac_end(heap, &ev, false);
 
     heap_check();
     kv_heap_unlock(heap);
-    free(slots);
+    free(objects);
 
     /* pages that are nearly full are left alone */
 
-    slots = fill_pages(KV_HEAP_ENTRY, EVAC_SIZE, 6, &n);
+    objects = fill_pages(KV_HEAP_ENTRY, EVAC_SIZE, 6, &n);
     heap_lock();
 
     for (n = 0; n < 6; n++) {
-        thin(slots, in_page, n, in_page * 4 / 5);
+        thin(objects, in_page, n, in_page * 4 / 5);
     }
 
     assert_int_equal(kv_heap_evac_begin(heap, &ev, false), KV_DECLINED);
 
     kv_heap_unlock(heap);
-    free(slots);
+    free(objects);
 }
 
 
@@ -265,25 +265,25 @@ static void
 test_evac_dense(void **state)
 {
     unsigned         i, n, in_page, live, held;
-    slot_t          *slots;
+    object_t        *objects;
     kv_heap_evac_t   ev;
 
     (void) state;
 
-    slots = fill_pages(KV_HEAP_ENTRY, EVAC_SIZE, 32, &n);
+    objects = fill_pages(KV_HEAP_ENTRY, EVAC_SIZE, 32, &n);
     in_page = n / 32;
     live = n;
     heap_lock();
 
     for (i = 0; i < 32; i++) {
-        thin(slots, in_page, i, in_page - in_page / 16 - i % 3);
+        thin(objects, in_page, i, in_page - in_page / 16 - i % 3);
         live -= in_page / 16 + i % 3;
     }
 
     assert_int_equal(kv_heap_evac_begin(heap, &ev, false), KV_DECLINED);
 
     while (kv_heap_evac_begin(heap, &ev, true) == KV_OK) {
-        assert_true(evacuate(&ev, slots, n) > in_page / 2);
+        assert_true(evacuate(&ev, objects, n) > in_page / 2);
         kv_heap_evac_end(heap, &ev, false);
         heap_check();
     }
@@ -294,12 +294,12 @@ test_evac_dense(void **state)
     assert_true(held <= 30);
 
     for (i = 0; i < n; i++) {
-        drop(&slots[i]);
+        drop(&objects[i]);
     }
 
     heap_check();
     kv_heap_unlock(heap);
-    free(slots);
+    free(objects);
 }
 
 
@@ -308,32 +308,32 @@ test_evac_concurrent(void **state)
 {
     void            *p, *first;
     unsigned         n, in_page;
-    slot_t          *slots;
+    object_t        *objects;
     uint64_t         free_pages;
     kv_heap_evac_t   ev;
 
     (void) state;
 
-    slots = fill_pages(KV_HEAP_ENTRY, EVAC_SIZE, 3, &n);
+    objects = fill_pages(KV_HEAP_ENTRY, EVAC_SIZE, 3, &n);
     in_page = n / 3;
     heap_lock();
 
-    thin(slots, in_page, 1, in_page / 4);
-    thin(slots, in_page, 2, in_page / 3);
+    thin(objects, in_page, 1, in_page / 4);
+    thin(objects, in_page, 2, in_page / 3);
 
     assert_int_equal(kv_heap_evac_begin(heap, &ev, false), KV_OK);
-    assert_ptr_equal(kv_heap_evac_next(heap, &ev), slots[in_page].p);
+    assert_ptr_equal(kv_heap_evac_next(heap, &ev), objects[in_page].p);
 
     /* objects freed before the walk reaches them are not seen */
 
-    first = slots[in_page].p;
-    drop(&slots[in_page + 1]);
-    assert_ptr_equal(kv_heap_evac_next(heap, &ev), slots[in_page + 2].p);
+    first = objects[in_page].p;
+    drop(&objects[in_page + 1]);
+    assert_ptr_equal(kv_heap_evac_next(heap, &ev), objects[in_page + 2].p);
 
     /* it empties, and becomes a free page, within the evacuation */
 
     free_pages = heap_stat_now().free_pages;
-    thin(slots, in_page, 1, 0);
+    thin(objects, in_page, 1, 0);
     assert_int_equal(heap_stat_now().free_pages, free_pages + 1);
     heap_check();
 
@@ -353,15 +353,15 @@ test_evac_concurrent(void **state)
 
     /* the end may come after the page was freed, too */
 
-    thin(slots, in_page, 0, in_page / 2);
+    thin(objects, in_page, 0, in_page / 2);
     assert_int_equal(kv_heap_evac_begin(heap, &ev, false), KV_OK);
-    thin(slots, in_page, 2, 0);
+    thin(objects, in_page, 2, 0);
     kv_heap_evac_end(heap, &ev, false);
     kv_heap_evac_end(heap, &ev, true);
     heap_check();
 
     kv_heap_unlock(heap);
-    free(slots);
+    free(objects);
 }
 
 
@@ -371,17 +371,17 @@ static void
 test_evac_kept(void **state)
 {
     unsigned         i, n, in_page;
-    slot_t          *slots;
+    object_t        *objects;
     kv_heap_evac_t   ev;
 
     (void) state;
 
-    slots = fill_pages(KV_HEAP_ENTRY, EVAC_SIZE, 2, &n);
+    objects = fill_pages(KV_HEAP_ENTRY, EVAC_SIZE, 2, &n);
     in_page = n / 2;
     heap_lock();
 
-    thin(slots, in_page, 0, in_page / 4);
-    thin(slots, in_page, 1, in_page / 2);
+    thin(objects, in_page, 0, in_page / 4);
+    thin(objects, in_page, 1, in_page / 2);
 
     assert_int_equal(kv_heap_evac_begin(heap, &ev, false), KV_OK);
     kv_heap_evac_end(heap, &ev, false);
@@ -395,12 +395,12 @@ test_evac_kept(void **state)
     assert_non_null(kv_heap_alloc(heap, KV_HEAP_ENTRY, EVAC_SIZE));
     assert_int_equal(heap_stat_now().held, 3 * KV_PAGE_SIZE);
 
-    thin(slots, in_page, 0, 0);
+    thin(objects, in_page, 0, 0);
     assert_int_equal(heap_stat_now().held, 2 * KV_PAGE_SIZE);
 
     heap_check();
     kv_heap_unlock(heap);
-    free(slots);
+    free(objects);
 }
 
 
@@ -410,22 +410,22 @@ static void
 test_evac_reused(void **state)
 {
     unsigned         i, n, in_page;
-    slot_t          *slots;
+    object_t        *objects;
     kv_heap_evac_t   ev, stale;
 
     (void) state;
 
     for (i = 0; i < 2; i++) {
-        slots = fill_pages(KV_HEAP_ENTRY, EVAC_SIZE, 2, &n);
+        objects = fill_pages(KV_HEAP_ENTRY, EVAC_SIZE, 2, &n);
         in_page = n / 2;
         heap_lock();
 
-        thin(slots, in_page, 0, in_page / 4);
-        thin(slots, in_page, 1, in_page - 3);
+        thin(objects, in_page, 0, in_page / 4);
+        thin(objects, in_page, 1, in_page - 3);
 
         assert_int_equal(kv_heap_evac_begin(heap, &stale, false), KV_DECLINED);
 
-        thin(slots, in_page, 1, in_page / 2);
+        thin(objects, in_page, 1, in_page / 2);
 
         assert_int_equal(kv_heap_evac_begin(heap, &stale, false), KV_OK);
 
@@ -437,7 +437,7 @@ test_evac_reused(void **state)
 
         assert_int_equal(kv_heap_evac_begin(heap, &ev, false), KV_OK);
         assert_ptr_equal(kv_heap_evac_next(heap, &ev),
-                         slots[i == 0 ? in_page : 0].p);
+                         objects[i == 0 ? in_page : 0].p);
         heap_check();
         kv_heap_evac_end(heap, &ev, true);
         heap_check();
@@ -450,7 +450,7 @@ test_evac_reused(void **state)
 
         heap_check();
         kv_heap_unlock(heap);
-        free(slots);
+        free(objects);
     }
 }
 
@@ -459,16 +459,16 @@ static void
 test_evac_outlives_heap(void **state)
 {
     unsigned         n, in_page;
-    slot_t          *slots;
+    object_t        *objects;
     kv_heap_evac_t   ev;
 
     (void) state;
 
-    slots = fill_pages(KV_HEAP_ENTRY, EVAC_SIZE, 2, &n);
+    objects = fill_pages(KV_HEAP_ENTRY, EVAC_SIZE, 2, &n);
     in_page = n / 2;
     heap_lock();
-    thin(slots, in_page, 0, 1);
-    thin(slots, in_page, 1, 1);
+    thin(objects, in_page, 0, 1);
+    thin(objects, in_page, 1, 1);
     assert_int_equal(kv_heap_evac_begin(heap, &ev, false), KV_OK);
     kv_heap_unlock(heap);
 
@@ -480,7 +480,7 @@ test_evac_outlives_heap(void **state)
     heap_check();
     kv_heap_unlock(heap);
 
-    free(slots);
+    free(objects);
 }
 
 
@@ -491,20 +491,20 @@ test_evac_random(void **state)
 {
     void            *p, *q;
     unsigned         i, n, step, moved;
-    slot_t          *slots, *s;
+    object_t        *objects, *s;
     kv_heap_evac_t   ev;
 
     (void) state;
 
-    slots = calloc(SLOTS, sizeof(slot_t));
-    assert_non_null(slots);
+    objects = calloc(OBJECTS, sizeof(object_t));
+    assert_non_null(objects);
 
     heap_lock();
 
     for (step = 0; step < 200; step++) {
 
         for (n = 0; n < 300; n++) {
-            s = &slots[heap_rnd(step % 40 < 20 ? SLOTS : SLOTS / 6)];
+            s = &objects[heap_rnd(step % 40 < 20 ? OBJECTS : OBJECTS / 6)];
 
             if (s->p != NULL) {
                 drop(s);
@@ -522,9 +522,9 @@ test_evac_random(void **state)
         }
 
         if (step % 40 == 19) {
-            for (i = SLOTS / 6; i < SLOTS; i++) {
+            for (i = OBJECTS / 6; i < OBJECTS; i++) {
                 if (heap_rnd(3)) {
-                    drop(&slots[i]);
+                    drop(&objects[i]);
                 }
             }
         }
@@ -537,11 +537,11 @@ test_evac_random(void **state)
 
         while ((p = kv_heap_evac_next(heap, &ev)) != NULL) {
 
-            for (i = 0; slots[i].p != p; i++) {
-                assert_true(i < SLOTS - 1);
+            for (i = 0; objects[i].p != p; i++) {
+                assert_true(i < OBJECTS - 1);
             }
 
-            s = &slots[i];
+            s = &objects[i];
             assert_int_equal(s->kind, ev.kind);
 
             if (heap_rnd(10) == 0) {
@@ -560,22 +560,22 @@ test_evac_random(void **state)
             kv_heap_free(heap, p);
             moved++;
 
-            drop(&slots[heap_rnd(SLOTS)]);
+            drop(&objects[heap_rnd(OBJECTS)]);
         }
 
         kv_heap_evac_end(heap, &ev, step % 2);
         heap_check();
     }
 
-    for (i = 0; i < SLOTS; i++) {
-        drop(&slots[i]);
+    for (i = 0; i < OBJECTS; i++) {
+        drop(&objects[i]);
     }
 
     heap_check();
     assert_int_equal(heap_stat_now().held, 0);
 
     kv_heap_unlock(heap);
-    free(slots);
+    free(objects);
 }
 
 

@@ -22,7 +22,7 @@
 /* Frees, and sometimes empties a page. */
 
 static void
-tidy(void)
+reclaim(void)
 {
     kv_rc_t  rc;
 
@@ -111,7 +111,7 @@ test_model(void **state)
 
         if (i % 64 == 0) {
             kv_map_grow(&zone->map);
-            tidy();
+            reclaim();
         }
 
         id = map_rnd(IDS);
@@ -430,7 +430,7 @@ test_split_without_memory(void **state)
     size_t    n;
     uint32_t  id, crowd;
     uint64_t  hash, buckets;
-    unsigned  hoarded, stocked;
+    unsigned  hoarded, reserved;
 
     (void) state;
 
@@ -465,21 +465,21 @@ test_split_without_memory(void **state)
 
     assert_int_equal(kv_epoch_reclaim(&zone->retired), KV_OK);
 
-    for (stocked = zone->map.nreserved; stocked < 4; stocked++) {
+    for (reserved = zone->map.nreserved; reserved < 4; reserved++) {
         hoarded = hoard_all();
 
         kv_map_grow(&zone->map);
 
         assert_int_equal(atomic_load(&zone->map.roots[0].buckets),
                          buckets + 1);
-        assert_int_equal(zone->map.nreserved, stocked);
+        assert_int_equal(zone->map.nreserved, reserved);
         assert_int_equal(walk_count(), atomic_load(&zone->map.keys));
 
         hoard_free(0, hoarded);
 
-        if (stocked < 3) {
-            assert_int_equal(kv_map_reserve(&zone->map, stocked + 1),
-                             stocked + 1);
+        if (reserved < 3) {
+            assert_int_equal(kv_map_reserve(&zone->map, reserved + 1),
+                             reserved + 1);
         }
     }
 

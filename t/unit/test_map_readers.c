@@ -26,11 +26,11 @@
 
 
 static unsigned
-take_slot(void)
+take_place(void)
 {
     unsigned  i;
 
-    while (kv_worker_acquire(workers, SLOTS, &i) != KV_OK) {
+    while (kv_worker_acquire(workers, PLACES, &i) != KV_OK) {
         sched_yield();
     }
 
@@ -70,7 +70,7 @@ reader(void *data)
     reader_t   *r = data;
     kv_entry_t  *e;
 
-    me = take_slot();
+    me = take_place();
     newest = calloc(STABLE + CHURN, sizeof(uint32_t));
 
     while (!atomic_load(&stop)) {
@@ -131,7 +131,7 @@ walker(void *data)
     unsigned   me;
     reader_t  *r = data;
 
-    me = take_slot();
+    me = take_place();
     r->seen = calloc(STABLE, 1);
 
     while (!atomic_load(&stop)) {
@@ -335,7 +335,7 @@ test_slow_reader(void **state)
 
     (void) state;
 
-    me = take_slot();
+    me = take_place();
 
     for (id = 0; id < 100; id++) {
         assert_true(map_put(id, 1, 40000 * (id % 2) + 100));
@@ -381,7 +381,7 @@ test_clear_after_compaction(void **state)
 
     (void) state;
 
-    me = take_slot();
+    me = take_place();
 
     for (id = 0; id < 200; id++) {
         assert_true(map_put(id, 1, 9000));
@@ -475,7 +475,7 @@ test_slices(void **state)
 
     /* not even a reader who stands still is waited for */
 
-    me = take_slot();
+    me = take_place();
     kv_epoch_enter(&workers[me], KV_EPOCH_MAIN, &zone->retired.epoch);
 
     assert_int_equal(kv_map_sweep(&zone->map, UINT32_MAX), KV_OK);

@@ -54,7 +54,7 @@
 
 #define IMAGES     10000u          /* if nothing else is said */
 
-#define SLOTS      2u
+#define PLACES     2u
 #define KEYS       64u
 #define FLIGHT     24u             /* operations at a time */
 #define DEPTH      4u              /* lives, one after the other */
@@ -146,7 +146,7 @@ typedef struct {
     unsigned          lives;       /* stores started */
     unsigned          operations;
     unsigned          refused;     /* the zone is full */
-    unsigned          rooms;
+    unsigned          reserves;
     unsigned          clears;
     unsigned          large;       /* values of more than 512 KiB */
     unsigned          inside;      /* commits inside background work */
@@ -406,7 +406,7 @@ life_visible(life_t *life, const event_t *e)
 /* What may not be lost from now on. */
 
 static void
-life_look(life_t *life)
+life_note(life_t *life)
 {
     kv_rc_t     rc;
     unsigned    i;
@@ -499,7 +499,7 @@ life_put(life_t *life)
     if (rnd(2)
         && kv_store_reserve(life->host.store, event.len, 0, &op) == KV_OK)
     {
-        totals.rooms++;
+        totals.reserves++;
         memset(&event, 0, sizeof(event));
         life_fly(life, op, &event);
     }
@@ -582,7 +582,7 @@ life_commit(life_t *life)
     kv_store_commit(life->host.store);
 
     life->at = at;
-    life_look(life);
+    life_note(life);
 
     for (i = 0; i < life->flying; i++) {
         assert_true(life->flight[i].answered);
@@ -615,7 +615,7 @@ life_background(life_t *life)
     kv_store_background(life->host.store);
 
     life->at = AT_NOTHING;
-    life_look(life);
+    life_note(life);
 }
 
 
@@ -633,7 +633,7 @@ life_meanwhile(void *ctx)
         return;
     }
 
-    life_look(life);
+    life_note(life);
 
     if (life->at == AT_COMMIT && rnd(8) == 0) {
         life_submit(life);
@@ -648,14 +648,14 @@ life_meanwhile(void *ctx)
         life_burst(life);
     }
 
-    life_look(life);
+    life_note(life);
 }
 
 
 /* The event loop: what is to be done. */
 
 static void
-life_turn(life_t *life)
+life_process_events(life_t *life)
 {
     unsigned  todo;
 
@@ -752,11 +752,11 @@ life_start(life_t *life, uint64_t least, uint64_t most, const char *when)
 
     /* all but the heap, which takes any memory */
 
-    memset(region, 0, kv_store_overhead(zone_size, SLOTS));
+    memset(region, 0, kv_store_overhead(zone_size, PLACES));
 
     life->disk.can_direct = rnd(2);
 
-    rc = kv_store_create(&store, &conf, region, zone_size, SLOTS,
+    rc = kv_store_create(&store, &conf, region, zone_size, PLACES,
                          &life->disk.io, DISK_DIR, &err);
 
     if (rc != KV_OK) {
@@ -854,7 +854,7 @@ life_work(life_t *life, unsigned steps)
             life_burst(life);
         }
 
-        life_turn(life);
+        life_process_events(life);
 
         if (rnd(profile->restart) == 0) {
             life_restart(life);
@@ -999,7 +999,7 @@ choose_profile(void)
     conf.log = say;
 
     zone_size = (profile->pages + 1) * KV_PAGE_SIZE;
-    zone_size += kv_store_overhead(zone_size, SLOTS);
+    zone_size += kv_store_overhead(zone_size, PLACES);
     assert_in_range(zone_size, 1, REGION);
 }
 
@@ -1074,7 +1074,7 @@ test_power_cuts(void **ctx)
 
     /* a test that has not been everywhere says nothing */
 
-    assert_true(totals.operations && totals.refused && totals.rooms
+    assert_true(totals.operations && totals.refused && totals.reserves
                 && totals.clears && totals.large && totals.inside
                 && totals.snapshots && totals.recycled && totals.lossy
                 && totals.more && totals.in_recovery && totals.notes);
@@ -1243,7 +1243,7 @@ teardown(void **ctx)
                   totals.trees, totals.mode[0], totals.mode[1],
                   totals.mode[2], totals.lossy, totals.more, totals.in_recovery,
                   totals.lives, totals.operations, totals.refused,
-                  totals.rooms, totals.clears, totals.large, totals.inside,
+                  totals.reserves, totals.clears, totals.large, totals.inside,
                   totals.snapshots, totals.recycled);
 
     for (i = 0; i < DISK_KINDS; i++) {

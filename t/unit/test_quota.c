@@ -130,7 +130,7 @@ test_compact_beside_readers(void **state)
 {
     kv_op_t   *reader[40];
     uint32_t   i;
-    unsigned   rooms, readers;
+    unsigned   reserves, readers;
 
     (void) state;
 
@@ -164,9 +164,9 @@ test_compact_beside_readers(void **state)
 
     /* half of the zone is free then, and so it has to be taken */
 
-    rooms = 0;
-    assert_int_equal(kit_put(&host, 5000, 1, 5 << 20, &rooms), KV_OK);
-    assert_true(rooms > 0);
+    reserves = 0;
+    assert_int_equal(kit_put(&host, 5000, 1, 5 << 20, &reserves), KV_OK);
+    assert_true(reserves > 0);
 
     for (i = 0; i < readers; i++) {
         kv_store_release(kit.store, reader[i]);
@@ -390,7 +390,7 @@ history(kv_op_t *op, uint32_t pace, uint64_t at, uint32_t mark, uint32_t last)
 
 
 static kv_rc_t
-room(uint32_t need, uint64_t own)
+reserve(uint32_t need, uint64_t own)
 {
     kv_op_t  *op;
 
@@ -427,19 +427,19 @@ test_evict_uploads(void **state)
 
     /* more than all of them hold */
 
-    assert_int_equal(room(16 << 20, 0), KV_NO_MEMORY);
+    assert_int_equal(reserve(16 << 20, 0), KV_NO_MEMORY);
     assert_false(kv_store_must_go(slow));
 
     /* or what the asker holds himself */
 
-    assert_int_equal(room(6 << 20, 11 << 20), KV_NO_MEMORY);
+    assert_int_equal(reserve(6 << 20, 11 << 20), KV_NO_MEMORY);
     assert_false(kv_store_must_go(slow));
     assert_false(kv_store_evicted(kit.store));
 
     /* one is enough */
 
     put(1, 1 << 20);
-    assert_int_equal(room(5 << 20, 0), KV_AGAIN);
+    assert_int_equal(reserve(5 << 20, 0), KV_AGAIN);
     assert_true(kv_store_must_go(slow));
     assert_false(kv_store_must_go(quick));
     assert_false(kv_store_must_go(young));
@@ -448,7 +448,7 @@ test_evict_uploads(void **state)
 
     /* he is on his way: no other has to go */
 
-    assert_int_equal(room(5 << 20, 0), KV_AGAIN);
+    assert_int_equal(reserve(5 << 20, 0), KV_AGAIN);
     assert_false(kv_store_must_go(quick));
     assert_int_equal(kv_get_relaxed(kit.store->zone
                                     ->evicted[KV_HELD_UPLOADS]), 1);
@@ -460,19 +460,19 @@ test_evict_uploads(void **state)
     assert_ptr_equal(next, slow);
     assert_false(kv_store_must_go(next));
 
-    assert_int_equal(room(5 << 20, 0), KV_OK);
+    assert_int_equal(reserve(5 << 20, 0), KV_OK);
     put(2, 4 << 20);
 
     /* then the other, and the young one is spared */
 
-    assert_int_equal(room(5 << 20, 0), KV_AGAIN);
+    assert_int_equal(reserve(5 << 20, 0), KV_AGAIN);
     assert_true(kv_store_must_go(quick));
     kv_store_release(kit.store, quick);
     put(3, 4 << 20);
 
     kv_set_relaxed(young->received, 100000);
     kv_store_lasted(young, 300000000);
-    assert_int_equal(room(3 << 20, 0), KV_AGAIN);
+    assert_int_equal(reserve(3 << 20, 0), KV_AGAIN);
     assert_false(kv_store_must_go(young));
 
     /* unless somebody has waited for long */
@@ -522,13 +522,13 @@ test_evict_burst(void **state)
 
     /* the one that stands still, though it is less than a second old */
 
-    assert_int_equal(room(4 << 20, 0), KV_AGAIN);
+    assert_int_equal(reserve(4 << 20, 0), KV_AGAIN);
     assert_true(kv_store_must_go(burst));
     assert_false(kv_store_must_go(drip));
     kv_store_release(kit.store, burst);
     put(1, 5 << 20);
 
-    assert_int_equal(room(4 << 20, 0), KV_AGAIN);
+    assert_int_equal(reserve(4 << 20, 0), KV_AGAIN);
     assert_true(kv_store_must_go(drip));
     kv_store_release(kit.store, drip);
     put(2, 4 << 20);
@@ -536,7 +536,7 @@ test_evict_burst(void **state)
     /* who comes well stays, whoever asks, and so does who waits */
 
     kv_store_lasted(steady, 1500000000);
-    assert_int_equal(room(3 << 20, 0), KV_AGAIN);
+    assert_int_equal(reserve(3 << 20, 0), KV_AGAIN);
     assert_false(kv_store_must_go(steady));
     assert_false(kv_store_must_go(waits));
 
@@ -652,7 +652,7 @@ test_evict_stuck(void **state)
     kv_store_stop_clock(little);
 
     show(now - 2000000000, 1 << 20);
-    assert_int_equal(room(3 << 20, 5 << 20), KV_AGAIN);
+    assert_int_equal(reserve(3 << 20, 5 << 20), KV_AGAIN);
     assert_false(kv_store_must_go(large));
 
     assert_int_equal(kv_store_reserve(kit.store, 3 << 20, 5 << 20, &op),
@@ -765,14 +765,16 @@ test_worker_stopped(void **state)
 
 
 static void
-wait_told(kv_op_t *op)
+wait_evicted(kv_op_t *op)
 {
     uint64_t  end;
 
     end = kit_now_ms() + 30000;
 
     while (!kv_store_must_go(op) && kit_now_ms() < end) {
-        host_turn(&host, (int) kv_min(kv_store_next_timeout(kit.store), 100u));
+        host_process_events(&host,
+                            (int) kv_min(kv_store_next_timeout(kit.store),
+                                         100u));
     }
 
     assert_true(kv_store_must_go(op));
@@ -821,7 +823,7 @@ test_evict_readers(void **state)
 
     /* the worst are two, and only together they make room */
 
-    assert_int_equal(room(7 << 20, 0), KV_AGAIN);
+    assert_int_equal(reserve(7 << 20, 0), KV_AGAIN);
     assert_true(kv_store_must_go(old[0]));
     assert_true(kv_store_must_go(old[1]));
     assert_false(kv_store_must_go(old[2]));
@@ -830,7 +832,7 @@ test_evict_readers(void **state)
 
     kv_store_release(kit.store, old[0]);
     kv_store_release(kit.store, old[1]);
-    assert_int_equal(room(0, 0), KV_OK);
+    assert_int_equal(reserve(0, 0), KV_OK);
     assert_int_equal(kv_heap_held(heap, KV_HELD_READERS), each);
 
     /* over the limit: at the next write */
@@ -840,13 +842,13 @@ test_evict_readers(void **state)
     put(3, 10);
     assert_false(kv_store_over(kit.store));
     put(4, 6 << 20);
-    wait_told(old[2]);
+    wait_evicted(old[2]);
     assert_false(kv_store_must_go(live));
 
     kv_store_release(kit.store, old[2]);
     kv_store_release(kit.store, live);
     kv_store_release(kit.store, upl);
-    assert_int_equal(room(0, 0), KV_OK);
+    assert_int_equal(reserve(0, 0), KV_OK);
     assert_int_equal(kv_heap_held(heap, KV_HELD_READERS), 0);
     settled();
 }
@@ -872,7 +874,7 @@ test_uploads_limit(void **state)
 
     put(2, 3 << 20);
     assert_true(kv_store_over(kit.store));
-    wait_told(slow);
+    wait_evicted(slow);
     assert_false(kv_store_must_go(quick));
 
     kv_store_release(kit.store, slow);
@@ -929,7 +931,7 @@ check_in_the_way(bool by_uploads)
     put(10000, 20000);
     young = pin(10000);
 
-    for (rounds = 0; (rc = room(5 << 20, 0)) != KV_OK; rounds++) {
+    for (rounds = 0; (rc = reserve(5 << 20, 0)) != KV_OK; rounds++) {
 
         assert_int_equal(rc, KV_AGAIN);
         assert_true(rounds < ROUNDS);
@@ -1064,7 +1066,7 @@ pin_what_moves(kv_op_t **reader)
             }
         }
 
-        assert_int_equal(room(0, 0), KV_OK);
+        assert_int_equal(reserve(0, 0), KV_OK);
 
         if (kit.store->zone->retired.stale > 0) {
             return readers;
@@ -1074,7 +1076,7 @@ pin_what_moves(kv_op_t **reader)
             kv_store_release(kit.store, reader[--readers]);
         }
 
-        assert_int_not_equal(room(9 << 20, 0), KV_NO_MEMORY);
+        assert_int_not_equal(reserve(9 << 20, 0), KV_NO_MEMORY);
     }
 
     fail_msg("nothing that is pinned was ever moved");
@@ -1103,7 +1105,7 @@ test_moved_while_sent(void **state)
         kv_store_release(kit.store, reader[i]);
     }
 
-    for (rounds = 0; (rc = room(9 << 20, 0)) == KV_AGAIN; rounds++) {
+    for (rounds = 0; (rc = reserve(9 << 20, 0)) == KV_AGAIN; rounds++) {
         assert_true(rounds < ROUNDS);
     }
 
@@ -1111,7 +1113,7 @@ test_moved_while_sent(void **state)
 
     /* and before it is said that there is no room at all */
 
-    for (rounds = 0; room(14 << 20, 0) == KV_AGAIN; rounds++) {
+    for (rounds = 0; reserve(14 << 20, 0) == KV_AGAIN; rounds++) {
         assert_true(rounds < ROUNDS);
     }
 
@@ -1139,7 +1141,7 @@ test_readers_in_no_way(void **state)
         kv_store_lasted(reader[i], 100000000000);
     }
 
-    assert_int_equal(room(1 << 20, 0), KV_NO_MEMORY);
+    assert_int_equal(reserve(1 << 20, 0), KV_NO_MEMORY);
 
     for (i = 0; i < 10; i++) {
         assert_false(kv_store_must_go(reader[i]));
@@ -1165,13 +1167,13 @@ test_full_once(void **state)
     }
 
     assert_false(kv_store_full(kit.store, 100000));
-    assert_int_equal(room(100000, 0), KV_NO_MEMORY);
+    assert_int_equal(reserve(100000, 0), KV_NO_MEMORY);
     assert_true(kv_store_full(kit.store, 100000));
     assert_true(kv_store_full(kit.store, 200000));
     assert_false(kv_store_full(kit.store, 50000));
 
     moved = kv_get_relaxed(kit.store->zone->stats.moved);
-    assert_int_equal(room(100000, 0), KV_NO_MEMORY);
+    assert_int_equal(reserve(100000, 0), KV_NO_MEMORY);
     assert_int_equal(kv_get_relaxed(kit.store->zone->stats.moved), moved);
 
     for (i = 0; i < n; i += 2) {
@@ -1180,7 +1182,7 @@ test_full_once(void **state)
 
     assert_false(kv_store_full(kit.store, 100000));
 
-    while (room(1 << 20, 0) == KV_AGAIN) {
+    while (reserve(1 << 20, 0) == KV_AGAIN) {
         /* void */
     }
 
@@ -1196,7 +1198,7 @@ test_full_once(void **state)
  */
 
 static void
-test_told_too_late(void **state)
+test_evicted_too_late(void **state)
 {
     kv_rc_t    rc;
     kv_op_t   *op;
@@ -1218,7 +1220,7 @@ test_told_too_late(void **state)
     assert_int_equal(kv_store_finish(kit.store, op, 10000), KV_OK);
 
     host.hold = true;
-    host_do(&host, kv_store_submit(kit.store, op));
+    host_post_tasks(&host, kv_store_submit(kit.store, op));
 
     assert_int_not_equal(op->sync_ms, 0);
     assert_int_equal(op->sync_ms & KV_TICKET_GO, 0);
@@ -1226,11 +1228,11 @@ test_told_too_late(void **state)
                                                 ticket | KV_TICKET_GO));
 
     host.hold = false;
-    host_do(&host, host.held);
+    host_post_tasks(&host, host.held);
     host.held = 0;
 
     while (!kv_store_done(op, &rc)) {
-        host_turn(&host, 5);
+        host_process_events(&host, 5);
     }
 
     assert_int_equal(rc, KV_OK);
@@ -1267,7 +1269,7 @@ main(void)
         cmocka_unit_test_setup_teardown(test_very_many_readers, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_full_once, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_told_too_late, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_evicted_too_late, setup, teardown),
     };
 
     cmocka_set_test_filter(getenv("KIT_TEST"));

@@ -40,7 +40,7 @@ break_call(ram_call_t call, int error, unsigned times)
 
 
 static void
-mend(void)
+repair(void)
 {
     solo.ram.fault[0].nth = 0;
 }
@@ -154,7 +154,7 @@ test_sync_opens(void **state)
         assert_int_equal(put(9, 100), KV_UNAVAILABLE);
         assert_state(KV_STATE_REFUSING);
 
-        mend();
+        repair();
         assert_int_equal(put(i, 100), KV_OK);
         atomic_store(&zone->unmarked, 0);
         due();
@@ -183,7 +183,7 @@ test_sync_fails(void **state)
         break_call(RAM_FDATASYNC, errors[i], 1);
         assert_int_equal(put(1, 100), KV_UNAVAILABLE);
         assert_state(KV_STATE_READ_ONLY);
-        mend();
+        repair();
         assert_int_equal(put(1, 100), KV_UNAVAILABLE);
         assert_state(KV_STATE_READ_ONLY);
 
@@ -214,7 +214,7 @@ test_write_lacks(void **state)
             break_call(RAM_WRITE, errors[i], 1);
             assert_int_equal(put(2, 3000), i < 2 ? KV_UNAVAILABLE
                                                  : KV_NO_SPACE);
-            mend();
+            repair();
             assert_state(i < 2 ? KV_STATE_REFUSING : KV_STATE_DISK_FULL);
             assert_int_equal(put(3, 3000), KV_OK);
             assert_state(KV_STATE_READY);
@@ -274,7 +274,7 @@ test_edge(void **state)
 
         /* small writes go on, and make it look */
 
-        mend();
+        repair();
         zone->hard_ns = 0;
         assert_int_equal(put(2, 10), KV_OK);
         solo_background(&solo, 0);
@@ -363,7 +363,7 @@ test_deletes(void **state)
         solo_commit(&solo, op, 1, rc);
         assert_int_equal(rc[0], KV_OK);
 
-        mend();
+        repair();
         solo_stop(&solo, false);
         ram_reboot(&solo.ram);
         assert_int_equal(solo_start(&solo), KV_OK);
@@ -405,7 +405,7 @@ test_said(void **state)
             assert_int_equal(solo.warnings, 2);
         }
 
-        mend();
+        repair();
         assert_int_equal(put(1, 100), KV_OK);
         assert_state(KV_STATE_READY);
     }
@@ -429,7 +429,7 @@ test_start(void **state)
         assert_state(i ? KV_STATE_REFUSING : KV_STATE_DISK_FULL);
         assert_int_equal(solo.warnings, 1);
 
-        mend();
+        repair();
         assert_false(kv_store_healthy(solo.host.store));
         solo_background(&solo, 0);
         assert_state(KV_STATE_READY);
@@ -521,7 +521,7 @@ test_rebuild(void **state)
 
         assert_int_equal(solo.warnings, 1);
         before = kv_store_next_timeout(solo.host.store);
-        mend();
+        repair();
 
         if (faults[i].passes) {
             assert_in_range(before, 100, 500);

@@ -52,13 +52,13 @@ test_delay(void **state)
 
     for (i = 0; i < 10; i++) {
         assert_int_equal(kit_begin_put(&host, i, 2, 20, &op[i]), KV_OK);
-        host_do(&host, kv_store_submit(kit.store, op[i]));
+        host_post_tasks(&host, kv_store_submit(kit.store, op[i]));
         shadow[i] = 2;
     }
 
     for (i = 0; i < 10; i++) {
         while (!kv_store_done(op[i], &rc)) {
-            host_turn(&host, KV_STORE_WATCH);
+            host_process_events(&host, KV_STORE_WATCH);
         }
 
         assert_int_equal(rc, KV_OK);
@@ -98,8 +98,8 @@ test_sync_modes(void **state)
     rig_put(3, 1, 100);
     syncs = atomic_load(&kit.io->syncs);
     rig_put(4, 1, 100);
-    host_turn(&host, 60);
-    host_turn(&host, 60);
+    host_process_events(&host, 60);
+    host_process_events(&host, 60);
     assert_int_equal(atomic_load(&kit.io->syncs), syncs);
     rig_stop();
 
@@ -114,7 +114,7 @@ test_sync_modes(void **state)
 
     while (atomic_load(&zone->wal.durable_lsn) < lsn) {
         assert_true(kit_now_ms() < end);
-        host_turn(&host, 20);
+        host_process_events(&host, 20);
     }
 
     rig_restart();
@@ -135,7 +135,7 @@ test_sync_modes(void **state)
 /* Who looks is not woken; who stops looking is, or sees it then. */
 
 static void
-test_looking(void **state)
+test_polling(void **state)
 {
     int             i, woken;
     char            key[32];
@@ -158,7 +158,7 @@ test_looking(void **state)
         /* the last one's waking up may still be to come */
 
         do {
-            host_turn(&host, 0);
+            host_process_events(&host, 0);
 
         } while (atomic_load(&kit.store->zone->committer));
 
@@ -166,7 +166,7 @@ test_looking(void **state)
 
         assert_int_equal(kv_store_delete(kit.store, key, (uint16_t) n, &op),
                          KV_OK);
-        host_do(&host, kv_store_submit(kit.store, op));
+        host_post_tasks(&host, kv_store_submit(kit.store, op));
 
         if (i % 3 == 0) {
 
@@ -295,7 +295,7 @@ test_mark_fails(void **state)
     atomic_store(&kit.io->fail_write, EIO);
 
     for (i = 0; i < 500 && kv_store_healthy(kit.store); i++) {
-        host_turn(&host, 10);
+        host_process_events(&host, 10);
     }
 
     assert_false(kv_store_healthy(kit.store));
@@ -375,7 +375,7 @@ failing(bool sync)
     end = kit_now_ms() + 150;
 
     while (kit_now_ms() < end) {
-        host_turn(&host, 20);
+        host_process_events(&host, 20);
     }
 
     assert_int_equal(atomic_load(&kit.io->syncs), syncs);
@@ -531,7 +531,7 @@ main(void)
     const struct CMUnitTest  tests[] = {
         TEST(test_delay),
         TEST(test_sync_modes),
-        TEST(test_looking),
+        TEST(test_polling),
         TEST(test_nothing_to_do),
         TEST(test_mark_fails),
         TEST(test_disk_full),

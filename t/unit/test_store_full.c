@@ -33,7 +33,7 @@ test_full(void **state)
 {
     kv_rc_t   rc;
     uint32_t  id, n, len;
-    unsigned  rooms, round;
+    unsigned  reserves, round;
 
     (void) state;
 
@@ -42,10 +42,10 @@ test_full(void **state)
 
     for (round = 0; round < 3; round++) {
         len = round == 0 ? 900 : round == 1 ? 20000 : 200000;
-        rooms = 0;
+        reserves = 0;
 
         for (n = 0; ; n++) {
-            rc = kit_put(&host, 10000 + n, 1, len, &rooms);
+            rc = kit_put(&host, 10000 + n, 1, len, &reserves);
 
             if (rc != KV_OK) {
                 break;
@@ -59,7 +59,7 @@ test_full(void **state)
             assert_int_equal(kit_delete(&host, 10000 + id), KV_OK);
 
             if (id == n / 2) {
-                assert_int_equal(kit_put(&host, 20000, 1, len, &rooms),
+                assert_int_equal(kit_put(&host, 20000, 1, len, &reserves),
                                  KV_OK);
                 assert_int_equal(kit_delete(&host, 20000), KV_OK);
             }
@@ -147,7 +147,7 @@ test_rewrites(void **state)
 {
     kv_rc_t          rc;
     uint32_t         id, n, len, most, round, last;
-    unsigned         rooms, kind, more;
+    unsigned         reserves, kind, more;
     uint64_t         want;
     kv_heap_stat_t   st;
 
@@ -167,12 +167,12 @@ test_rewrites(void **state)
         rig_start();
 
         assert_int_equal(kv_store_heap_stat(kit.store, &st), KV_OK);
-        rooms = 0;
+        reserves = 0;
         want = st.size / 4 * 3;
 
         for (n = 0; heap_used() < want && n < 40000; n++) {
             length[n] = 8 + rig_rnd(most);
-            assert_int_equal(kit_put(&host, n, 1, length[n], &rooms), KV_OK);
+            assert_int_equal(kit_put(&host, n, 1, length[n], &reserves), KV_OK);
         }
 
         last = kind == 0 ? 1 + REWRITES / 5 : 1 + REWRITES;
@@ -187,13 +187,15 @@ test_rewrites(void **state)
                                          : length[id] + rig_rnd(most / 2);
                 len = kv_min(len, 2 * most);
 
-                rc = kit_put(&host, id, round, len, &rooms);
+                rc = kit_put(&host, id, round, len, &reserves);
 
                 if (rc != KV_OK) {
                     (void) kv_store_heap_stat(kit.store, &st);
 
                     for (more = 0; more < 5; more++) {
-                        if (kit_put(&host, id, round, len, &rooms) == KV_OK) {
+                        if (kit_put(&host, id, round, len, &reserves)
+                            == KV_OK)
+                        {
                             break;
                         }
                     }
@@ -246,17 +248,17 @@ fill_all(uint32_t len)
                 break;
             }
 
-            host_do(&host, kv_store_submit(kit.store, op[k]));
+            host_post_tasks(&host, kv_store_submit(kit.store, op[k]));
         }
 
         host.hold = false;
-        host_do(&host, host.held);
+        host_post_tasks(&host, host.held);
         host.held = 0;
 
         for (i = 0; i < k; i++) {
 
             while (!kv_store_done(op[i], &done)) {
-                host_turn(&host, 1);
+                host_process_events(&host, 1);
             }
 
             kv_store_release(kit.store, op[i]);
@@ -321,11 +323,11 @@ test_clear_full(void **state)
  */
 
 static void
-test_room_for_pieces(void **state)
+test_reserve_for_pieces(void **state)
 {
     kv_rc_t   rc;
     uint32_t  id, n;
-    unsigned  i, rooms;
+    unsigned  i, reserves;
 
     static const uint32_t  lens[] = {
         9000, 12000, 15500, 20000, 31000, 40000, 45500, 50000, 55000, 60000,
@@ -349,7 +351,7 @@ test_room_for_pieces(void **state)
             assert_int_equal(kit_delete(&host, id), KV_OK);
         }
 
-        rc = kit_put(&host, 100000, 1, lens[i], &rooms);
+        rc = kit_put(&host, 100000, 1, lens[i], &reserves);
 
         if (rc != KV_OK) {
             fail_msg("no room for a value of %u bytes", lens[i]);
@@ -375,7 +377,7 @@ main(void)
         TEST(test_full_deletes),
         TEST(test_rewrites),
         TEST(test_clear_full),
-        TEST(test_room_for_pieces)
+        TEST(test_reserve_for_pieces)
     };
 
     cmocka_set_test_filter(getenv("KIT_TEST"));

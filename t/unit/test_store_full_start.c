@@ -35,13 +35,13 @@ fill(uint32_t id, unsigned count, uint32_t len, bool *there)
             break;
         }
 
-        host_do(&host, kv_store_submit(kit.store, op[n]));
+        host_post_tasks(&host, kv_store_submit(kit.store, op[n]));
     }
 
     for (i = 0, good = 0; i < n; i++) {
 
         while (!kv_store_done(op[i], &rc)) {
-            host_turn(&host, 5);
+            host_process_events(&host, 5);
         }
 
         kv_store_release(kit.store, op[i]);
@@ -199,13 +199,13 @@ remove_keys(uint32_t id, unsigned n)
                                              (uint16_t) kit_key(id + i, key),
                                              &op[i]),
                              KV_OK);
-            host_do(&host, kv_store_submit(kit.store, op[i]));
+            host_post_tasks(&host, kv_store_submit(kit.store, op[i]));
         }
 
         for (i = 0; i < some; i++) {
 
             while (!kv_store_done(op[i], &rc)) {
-                host_turn(&host, 5);
+                host_process_events(&host, 5);
             }
 
             assert_int_equal(rc, KV_OK);

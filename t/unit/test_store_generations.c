@@ -47,7 +47,7 @@ test_leave(void **state)
             assert_int_equal(rc, KV_OK);
 
             if (i < 15) {
-                host_do(&host, kv_store_submit(kit.store, op));
+                host_post_tasks(&host, kv_store_submit(kit.store, op));
             }
         }
 
@@ -109,7 +109,7 @@ test_two_configurations(void **state)
     for (version = 2; version < 6; version++) {
         assert_int_equal(kit_begin_put(&other, version, 1, 1 << 20, &op),
                          KV_OK);
-        host_do(&other, kv_store_submit(store, op));
+        host_post_tasks(&other, kv_store_submit(store, op));
         kv_store_unclaim(store, other.held);
         other.held = 0;
 
@@ -119,7 +119,7 @@ test_two_configurations(void **state)
         shadow[version] = 1;
 
         while (atomic_load(&op->state) != KV_OP_DONE) {
-            host_turn(&host, 5);
+            host_process_events(&host, 5);
         }
 
         assert_int_equal(op->result, KV_OK);
@@ -175,7 +175,7 @@ other_submit(other_t *other, uint32_t id, uint32_t version, uint32_t len)
 
     assert_int_equal(kit_begin_put(&other->host, id, version, len, &op),
                      KV_OK);
-    host_do(&other->host, kv_store_submit(other->store, op));
+    host_post_tasks(&other->host, kv_store_submit(other->store, op));
     kv_store_unclaim(other->store, other->host.held);
     other->host.held = 0;
     shadow[id] = version;
@@ -196,7 +196,7 @@ other_wait(other_t *other, kv_op_t *op)
 
     while (!kv_store_done(op, &rc)) {
         assert_true(kit_now_ms() < end);
-        host_turn(&host, 5);
+        host_process_events(&host, 5);
     }
 
     assert_int_equal(rc, KV_OK);
@@ -247,7 +247,7 @@ test_sync_of_others(void **state)
 
     while (atomic_load(&zone->wal.durable_lsn) < lsn) {
         assert_true(kit_now_ms() < end);
-        host_turn(&host, 5);
+        host_process_events(&host, 5);
     }
 
     other_stop(&other);
@@ -303,7 +303,7 @@ test_delay_of_others(void **state)
 
     began = kit_now_ms();
     assert_int_equal(kit_begin_put(&host, 1, 1, 100, &own), KV_OK);
-    host_do(&host, kv_store_submit(kit.store, own));
+    host_post_tasks(&host, kv_store_submit(kit.store, own));
     shadow[1] = 1;
 
     (void) usleep(20000);
@@ -315,7 +315,7 @@ test_delay_of_others(void **state)
     /* it took the other along */
 
     while (!kv_store_done(own, &rc)) {
-        host_turn(&host, 5);
+        host_process_events(&host, 5);
     }
 
     assert_int_equal(rc, KV_OK);
@@ -330,12 +330,12 @@ test_delay_of_others(void **state)
     other_start(&other, &conf);
     began = kit_now_ms();
     assert_int_equal(kit_begin_put(&host, 1, 2, 100, &own), KV_OK);
-    host_do(&host, kv_store_submit(kit.store, own));
+    host_post_tasks(&host, kv_store_submit(kit.store, own));
     shadow[1] = 2;
     (void) other_wait(&other, other_submit(&other, 2, 2, 100));
 
     while (!kv_store_done(own, &rc)) {
-        host_turn(&host, 5);
+        host_process_events(&host, 5);
     }
 
     kv_store_release(kit.store, own);
@@ -345,13 +345,13 @@ test_delay_of_others(void **state)
 
     began = kit_now_ms();
     assert_int_equal(kit_begin_put(&host, 1, 3, 100, &own), KV_OK);
-    host_do(&host, kv_store_submit(kit.store, own));
+    host_post_tasks(&host, kv_store_submit(kit.store, own));
     shadow[1] = 3;
     (void) usleep(20000);
     kv_store_start_now(other.store);
 
     while (!kv_store_done(own, &rc)) {
-        host_turn(&host, 5);
+        host_process_events(&host, 5);
     }
 
     kv_store_release(kit.store, own);
@@ -465,14 +465,14 @@ test_rest(void **state)
         while (atomic_load(&kit.store->zone->committer)
                || atomic_load(&kit.store->zone->background))
         {
-            host_turn(&host, 1);
+            host_process_events(&host, 1);
         }
 
         pfd.fd = kit_wakes[other.store->number];
         pfd.events = POLLIN;
 
         while (poll(&pfd, 1, 0) == 1) {
-            host_turn(&other.host, 0);
+            host_process_events(&other.host, 0);
             kv_store_unclaim(other.store, other.host.held);
             other.host.held = 0;
         }
@@ -522,7 +522,7 @@ test_larger_meanwhile(void **state)
     for (larger = 1 << 19; larger <= 1 << 21; larger *= 2) {
         atomic_store(&kit.io->slow_sync_us, 100000);
         assert_int_equal(kit_begin_put(&host, 1, larger, 20000, &own), KV_OK);
-        host_do(&host, kv_store_submit(kit.store, own));
+        host_post_tasks(&host, kv_store_submit(kit.store, own));
         shadow[1] = larger;
 
         while (atomic_load(&own->state) == KV_OP_QUEUED) {
@@ -538,7 +538,7 @@ test_larger_meanwhile(void **state)
         atomic_store(&kit.io->slow_sync_us, 0);
 
         while (!kv_store_done(own, &rc)) {
-            host_turn(&host, 5);
+            host_process_events(&host, 5);
         }
 
         assert_int_equal(rc, KV_OK);
@@ -605,7 +605,7 @@ test_newest_rules(void **state)
            || atomic_load(&zone->background))
     {
         assert_true(kit_now_ms() < end);
-        host_turn(&host, 5);
+        host_process_events(&host, 5);
     }
 
     other_stop(&other);

@@ -279,7 +279,7 @@ test_pinned_once(void **state)
     size_t       n;
     kv_op_t     *op;
     uint32_t     id, count;
-    unsigned     rooms;
+    unsigned     reserves;
     kv_entry_t  *e;
 
     (void) state;
@@ -305,16 +305,16 @@ test_pinned_once(void **state)
 
     /* half of it is free: a third must do for values of whole pages */
 
-    rooms = 0;
+    reserves = 0;
 
     for (id = 0; id < count / 6; id++) {
-        if (kit_put(&host, 10000 + id, 1, KV_PAGE_SIZE, &rooms) != KV_OK) {
+        if (kit_put(&host, 10000 + id, 1, KV_PAGE_SIZE, &reserves) != KV_OK) {
             fail_msg("no room for page %u of %u", id, count / 6);
         }
     }
 
     for (id = 1; id < count; id += 2) {
-        assert_int_equal(kit_get(&host, id, &rooms, NULL), KV_OK);
+        assert_int_equal(kit_get(&host, id, &reserves, NULL), KV_OK);
     }
 
     rig_settled();
@@ -328,7 +328,7 @@ test_pinned_once(void **state)
  */
 
 static void
-test_slot_of_dead(void **state)
+test_place_of_dead(void **state)
 {
     char         key[32];
     size_t       n;
@@ -368,7 +368,7 @@ main(void)
         TEST(test_pin_costs),
         TEST(test_lost_pin),
         TEST(test_pinned_once),
-        TEST(test_slot_of_dead)
+        TEST(test_place_of_dead)
     };
 
     cmocka_set_test_filter(getenv("KIT_TEST"));

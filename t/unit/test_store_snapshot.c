@@ -35,11 +35,11 @@ test_snapshot_while_writing(void **state)
     while (atomic_load(&kit.store->zone->snapshots) < 3) {
         assert_true(kit_now_ms() < end);
         rig_traffic(20);
-        host_turn(&host, 0);
+        host_process_events(&host, 0);
     }
 
     while (atomic_load(&kit.store->zone->background)) {
-        host_turn(&host, 5);
+        host_process_events(&host, 5);
     }
 
     assert_int_equal(atomic_load(&kit.store->zone->snapshots_failed), 0);
@@ -53,7 +53,7 @@ test_snapshot_while_writing(void **state)
 
 static _Atomic int    shrinks;
 static _Atomic bool   shrink_quits;
-static _Atomic bool   shrink_asked;
+static _Atomic bool   shrink_requested;
 
 
 /* How many files there are whose names begin so; deletes them if told to. */
@@ -104,7 +104,7 @@ count_shrinks(kv_io_t *io, int fd, off_t len)
         break;
 
     case 2:
-        shrink_asked = atomic_load(&zone->requests) & KV_REQUEST_SEGMENT;
+        shrink_requested = atomic_load(&zone->requests) & KV_REQUEST_SEGMENT;
         break;
     }
 
@@ -132,7 +132,7 @@ test_old_files(void **state)
     rig_start();
     shrinks = 0;
     shrink_quits = false;
-    shrink_asked = true;
+    shrink_requested = true;
 
     for (round = 1; round <= 4; round++) {
 
@@ -141,7 +141,7 @@ test_old_files(void **state)
 
         } else {
             assert_true(shrinks >= 2);
-            assert_false(shrink_asked);
+            assert_false(shrink_requested);
             shrink_quits = true;
             shrinks = 0;
         }
@@ -178,7 +178,7 @@ test_spare_in_snapshot(void **state)
     rig_traffic(60);
 
     while (atomic_load(&kit.store->zone->background)) {
-        host_turn(&host, 5);
+        host_process_events(&host, 5);
     }
 
     zone = kit.store->zone;
@@ -188,7 +188,7 @@ test_spare_in_snapshot(void **state)
 
     atomic_store(&kit.io->slow_sync_us, 100000);
     (void) atomic_fetch_or(&zone->requests, KV_REQUEST_SNAPSHOT);
-    host_do(&host, KV_TODO_BACKGROUND);
+    host_post_tasks(&host, KV_TODO_BACKGROUND);
 
     while (files_named("snap-", false) == 0) {
         assert_true(kit_now_ms() < end);
@@ -206,7 +206,7 @@ test_spare_in_snapshot(void **state)
 
     while (atomic_load(&zone->snapshots) == 0) {
         assert_true(kit_now_ms() < end);
-        host_turn(&host, 5);
+        host_process_events(&host, 5);
     }
 
     rig_stop();
@@ -264,7 +264,7 @@ test_snapshot_fails(void **state)
            || atomic_load(&zone->background))
     {
         assert_true(kit_now_ms() < end);
-        host_turn(&host, 5);
+        host_process_events(&host, 5);
     }
 
     assert_int_equal(count_names(kit.path, ".tmp"), 0);
@@ -277,7 +277,7 @@ test_snapshot_fails(void **state)
            || atomic_load(&zone->background))
     {
         assert_true(kit_now_ms() < end);
-        host_turn(&host, 5);
+        host_process_events(&host, 5);
     }
 
     rig_stop();
@@ -317,7 +317,7 @@ test_snapshot_after_error(void **state)
                      atomic_load(&zone->snapshots_failed));
         }
 
-        host_turn(&host, 5);
+        host_process_events(&host, 5);
     }
 
     assert_int_equal(atomic_load(&zone->snapshots), 0);

@@ -44,7 +44,7 @@ clear_longest(stream_t *s, uint64_t ms, size_t used, uint64_t *freed_ns)
 
     for ( ;; ) {
         done = s->done;
-        stream_turn(s, true);
+        stream_process_events(s, true);
         now = kv_now_ns();
 
         /* one is in flight, and the next is submitted when it is done */
@@ -121,7 +121,7 @@ run_clears(void)
                 fail("clear", "it was refused");
             }
 
-            pool_do(&s.pool, kv_store_submit(bench.store, op));
+            pool_post_tasks(&s.pool, kv_store_submit(bench.store, op));
 
             beside[k][i] = clear_longest(&s, ms, clear_limit(empty, full),
                                          &ns);

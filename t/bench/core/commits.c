@@ -41,7 +41,7 @@ stream_run_ms(stream_t *s, uint64_t ms)
     uint64_t  end;
 
     for (end = kv_now_ns() + ms * 1000000; kv_now_ns() < end; /* void */ ) {
-        stream_turn(s, true);
+        stream_process_events(s, true);
     }
 }
 
@@ -224,11 +224,11 @@ run_log(void)
     end = option_number("puts");
 
     while (stream.begun < end) {
-        stream_turn(&stream, true);
+        stream_process_events(&stream, true);
     }
 
     while (stream.done < stream.begun) {
-        stream_turn(&stream, false);
+        stream_process_events(&stream, false);
     }
 
     pool_stop(&stream.pool);

@@ -165,7 +165,7 @@ void pool_start(pool_t *pool, kv_store_t *store);
 void pool_stop(pool_t *pool);
 
 /* Gives the threads work: KV_TODO_...; returns at once. */
-void pool_do(pool_t *pool, unsigned todo);
+void pool_post_tasks(pool_t *pool, unsigned todo);
 
 /* `store` is one that was attached, or the first. */
 void stream_start(stream_t *s, kv_store_t *store, uint64_t keys,
@@ -175,7 +175,7 @@ void stream_start(stream_t *s, kv_store_t *store, uint64_t keys,
 void stream_stop(stream_t *s);
 
 /* Answers those that are done; `more` says whether others take their place. */
-void stream_turn(stream_t *s, bool more);
+void stream_process_events(stream_t *s, bool more);
 
 
 /* ---- keys and numbers */

@@ -88,7 +88,7 @@ race_enter(race_t *race)
         != KV_OK
         || kv_store_enter(store) != KV_OK)
     {
-        fail("thread", "no slot");
+        fail("thread", "no place");
     }
 
     return store;

@@ -10,7 +10,7 @@
 #include "core/core.h"
 
 
-#define BENCH_SLOT      16           /* bytes of map a key takes, about */
+#define BENCH_CELL      16           /* bytes of map a key takes, about */
 
 
 /* Keys, numbered without gaps, whose sizes change. */
@@ -24,7 +24,7 @@ typedef struct {
     uint64_t            full;         /* ... that they are to take */
     bool                payload;      /* keys and values alone count */
     uint64_t            puts;
-    uint64_t            rooms;        /* KV_OP_RESERVE */
+    uint64_t            reserves;     /* KV_OP_RESERVE */
     uint64_t            refused;      /* puts, after one, too */
 } herd_t;
 
@@ -106,7 +106,7 @@ static uint64_t
 herd_bytes(const herd_t *herd, uint32_t size)
 {
     return herd->payload ? BENCH_KEY + (uint64_t) size
-                         : BENCH_SLOT + kv_entry_footprint(BENCH_KEY, size);
+                         : BENCH_CELL + kv_entry_footprint(BENCH_KEY, size);
 }
 
 
@@ -164,7 +164,7 @@ herd_put(herd_t *herd, uint64_t id, uint32_t size)
             return true;
         }
 
-        herd->rooms++;
+        herd->reserves++;
 
         if (kv_store_reserve(store, size, 0, &room) != KV_OK) {
             break;
@@ -283,7 +283,7 @@ herd_run(uint64_t zone, uint64_t max, const char *mix)
     (void) bench_start(&bench, zone, &null_io);
 
     if (kv_store_enter(bench.store) != KV_OK) {
-        fail("start", "no slot");
+        fail("start", "no place");
     }
 
     herd.bench = &bench;
@@ -309,7 +309,7 @@ herd_run(uint64_t zone, uint64_t max, const char *mix)
                     (unsigned long long) max >> 10);
 
     printf("%s_puts %llu\n", name, (unsigned long long) herd.puts);
-    printf("%s_rooms %llu\n", name, (unsigned long long) herd.rooms);
+    printf("%s_rooms %llu\n", name, (unsigned long long) herd.reserves);
     printf("%s_refused %llu\n", name, (unsigned long long) herd.refused);
     printf("%s_used %.3f\n", name, (double) st.used / (double) zone);
     printf("%s_payload %.3f\n", name,

@@ -77,7 +77,7 @@ puts_measure(uint64_t keys)
     bench_heap_stat(&bench, &after);
 
     if (kv_store_enter(bench.store) != KV_OK) {
-        fail("start", "no slot");
+        fail("start", "no place");
     }
 
     for (i = 0; i < rounds; i++) {

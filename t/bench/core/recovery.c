@@ -62,7 +62,7 @@ recovery_start(bench_t *bench, size_t size, uint64_t keys)
     }
 
     if (kv_store_enter(bench->store) != KV_OK) {
-        fail("start", "no slot");
+        fail("start", "no place");
     }
 
     return seconds;

@@ -93,7 +93,7 @@ pool_start(pool_t *pool, kv_store_t *store)
 
 
 void
-pool_do(pool_t *pool, unsigned todo)
+pool_post_tasks(pool_t *pool, unsigned todo)
 {
     if (todo & KV_TODO_RESET) {
         fail("zone", "it had to be rebuilt");
@@ -145,12 +145,12 @@ stream_submit(stream_t *s)
     s->op[s->begun % s->max] = op;
     s->begun++;
 
-    pool_do(&s->pool, kv_store_submit(store, op));
+    pool_post_tasks(&s->pool, kv_store_submit(store, op));
 }
 
 
 void
-stream_turn(stream_t *s, bool more)
+stream_process_events(stream_t *s, bool more)
 {
     kv_rc_t         rc;
     uint64_t        n;
@@ -166,7 +166,7 @@ stream_turn(stream_t *s, bool more)
         (void) !read(pfd.fd, &n, sizeof(n));
     }
 
-    pool_do(&s->pool, kv_store_todo(store));
+    pool_post_tasks(&s->pool, kv_store_todo(store));
 
     while (s->done < s->begun && kv_store_done(s->op[s->done % s->max], &rc)) {
 
@@ -195,7 +195,7 @@ stream_start(stream_t *s, kv_store_t *store, uint64_t keys, uint32_t value,
     }
 
     if (kv_store_enter(store) != KV_OK) {
-        fail("start", "no slot");
+        fail("start", "no place");
     }
 
     stream_wakes[store->number] = eventfd(0, EFD_NONBLOCK|EFD_CLOEXEC);
@@ -218,7 +218,7 @@ void
 stream_stop(stream_t *s)
 {
     while (s->done < s->begun) {
-        stream_turn(s, false);
+        stream_process_events(s, false);
     }
 
     pool_stop(&s->pool);

@@ -80,7 +80,7 @@ sub check {
 sub check_key {
     my ($ops) = @_;
     my $zero = min(map { $_->[3] } @$ops);
-    my ($error, $spans, $loose) = gather($ops, $zero);
+    my ($error, $spans, $loose) = collect($ops, $zero);
 
     @$spans = sort { $a->{f} <=> $b->{f} || $a->{s} <=> $b->{s} } @$spans;
 
@@ -91,7 +91,7 @@ sub check_key {
 # A complaint, or the spans { f, s, first, last } and what has to find its
 # place outside of them: [what, start, end, operation] with a flash for "put".
 
-sub gather {
+sub collect {
     my ($ops, $zero) = @_;
     my (%put, %gets, @spans, @loose);
 

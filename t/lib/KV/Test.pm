@@ -43,12 +43,12 @@ alarm($ENV{KV_TIMEOUT} || 600);
 # for the servers that are made from now on.  Skips a test whose nginx has the
 # module linked in.
 
-sub with_points {
+sub with_failpoints {
     Test::More::plan(skip_all => 'the module is linked into this nginx')
         if ($ENV{KV_MODULE} // 'x') eq '';
 
     my $flags = $ENV{KV_CFLAGS} // '';
-    my $dir = $flags eq '' ? '.build/points' : '.build/points-poison';
+    my $dir = $flags eq '' ? '.build/failpoints' : '.build/failpoints-poison';
     local $ENV{KV_CFLAGS} = "$flags -DKV_TEST_FAILPOINTS";
 
     system("$ROOT/scripts/build.sh", '--quiet', '--build-dir', $dir) == 0

@@ -37,7 +37,7 @@ sub measure {
     my @rows;
 
     for my $keys (@{$bench->{keys}}) {
-        if ($keys * MEMORY > room()) {
+        if ($keys * MEMORY > free_memory()) {
             warn 'no memory for ' . short($keys) . " keys\n";
             last;
         }
@@ -75,7 +75,7 @@ sub row {
 
 # Bytes that programs and files in memory can still take.
 
-sub room {
+sub free_memory {
     my ($files) = run({ timeout => 10 }, 'df', '-B1', '--output=avail', FILES)
         =~ /(\d+)/;
     my $free = Bench::Machine::free_mib() * 1_048_576;

@@ -80,7 +80,7 @@ sub snapshot {
 
     for my $round (1 .. $rounds) {
         $bench->{progress}->("round $round of $rounds, snapshots");
-        my $made = nearly_due($nginx);
+        my $made = nearly_snapshot($nginx);
         my $from = time;
         my ($begun, $ended, $over);
         push @during, slowest($nginx, $keys, 30, sub {
@@ -121,7 +121,7 @@ sub snapshot {
 # A fifth of a second before a snapshot, or a bit more. Returns how many there
 # were.
 
-sub nearly_due {
+sub nearly_snapshot {
     my ($nginx) = @_;
     my $value = 'x' x 1_048_576;
 

@@ -35,7 +35,7 @@ sub measure {
     my %cells;
 
     for my $load (loads($bench)) {
-        my $rounds = $bench->{quick} || $bench->{hurry}->() ? 1 : 3;
+        my $rounds = $bench->{quick} || $bench->{late}->() ? 1 : 3;
         my @subs = map { look($field, $load, $_, seconds($bench, $load)) }
                    @{$COLUMNS{$load->{op}}};
         my %v = turns({ progress => sub {

@@ -25,7 +25,7 @@ sub start {
     my $keys = $bench->{few} ? 500_000 : 5_000_000;
     my $redis = $bench->{have}{redis} && filled_redis($bench, $keys);
     my $store = Bench::Store->new($bench, 'start', $keys);
-    my $rounds = $bench->{quick} ? 1 : $bench->{hurry}->() ? 2 : 3;
+    my $rounds = $bench->{quick} ? 1 : $bench->{late}->() ? 2 : 3;
     my (@ours, @redis);
 
     for my $round (1 .. $rounds) {

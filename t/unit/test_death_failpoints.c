@@ -30,7 +30,7 @@ usual(const char *name)
     unsigned  i;
 
     static const char *const  others[] = {
-        /* test_heirs */
+        /* test_takeovers */
         "HEAP_FORMAT", "RESETTING", "TAKEOVER", "DEAD_LOCKED", "REAPING",
         "QUIESCING", "REBUILDING", "RECOVERING",
         /* test_steps */
@@ -54,14 +54,14 @@ usual(const char *name)
 static bool
 seldom(const order_t *order)
 {
-    return death_in_background(order) || strcmp(order->point,
+    return death_in_background(order) || strcmp(order->failpoint,
                                                 "COMMIT_LOCKED") == 0
-           || strcmp(order->point, "UNCLAIMED") == 0;
+           || strcmp(order->failpoint, "UNCLAIMED") == 0;
 }
 
 
 static void
-test_points(void **state)
+test_failpoints(void **state)
 {
     int       i, k;
     char      when[64];
@@ -78,17 +78,17 @@ test_points(void **state)
         }
 
         for (k = 0; k < 2; k++) {
-            order.how = DIE_POINT;
-            order.point = kv_failpoint_name(i);
+            order.how = DIE_FAILPOINT;
+            order.failpoint = kv_failpoint_name(i);
             order.after = seldom(&order) ? k + 1 : afters[k];
 
-            if (k && (strcmp(order.point, "WORKER_TAKEN") == 0
+            if (k && (strcmp(order.failpoint, "WORKER_TAKEN") == 0
                       || death_leaves(&order)))
             {
                 continue;            /* once in a life */
             }
 
-            (void) snprintf(when, sizeof(when), "%s, %d", order.point,
+            (void) snprintf(when, sizeof(when), "%s, %d", order.failpoint,
                             order.after);
 
             if (getenv("KIT_LOG")) {
@@ -112,7 +112,7 @@ static void
 let_go(host_t *host, kv_op_t **op, unsigned n)
 {
     host->hold = false;
-    host_do(host, host->held);
+    host_post_tasks(host, host->held);
     host->held = 0;
 
     death_finish_within(host, op, n, "all at once");
@@ -133,7 +133,7 @@ grows(host_t *host)
 
         for (n = 0; n < 500; n++) {
             (void) kit_begin_put(host, 1000000 + i + n, 1, 8, &op[n]);
-            host_do(host, kv_store_submit(host->store, op[n]));
+            host_post_tasks(host, kv_store_submit(host->store, op[n]));
         }
 
         let_go(host, op, n);
@@ -194,7 +194,7 @@ count_few(host_t *host)
 
 
 static void
-one_step(const char *point, void (*f)(host_t *host))
+one_step(const char *failpoint, void (*f)(host_t *host))
 {
     host_t       host;
     uint32_t     id, n;
@@ -229,21 +229,21 @@ one_step(const char *point, void (*f)(host_t *host))
 
     death_child_dies(f);
     died = kit_now_ms();
-    death_mark(point);
+    death_mark(failpoint);
 
     assert_int_equal(host_start(&host, death_kit.store), KV_OK);
 
     while (kit_put(&host, FEW, 1, 500, NULL) != KV_OK
            && kit_now_ms() - died <= SOON)
     {
-        host_turn(&host, 1);
+        host_process_events(&host, 1);
     }
 
     died = kit_now_ms() - died;
     death_slowest = kv_max(death_slowest, died);
 
     if (died > SOON) {
-        fail_msg("%s: the next write took %d ms", point, (int) died);
+        fail_msg("%s: the next write took %d ms", failpoint, (int) died);
     }
 
     /* what was being applied was durable */
@@ -278,13 +278,13 @@ test_steps(void **state)
 }
 
 
-static const char  *note_point;
+static const char  *note_failpoint;
 
 
 static void
 first_put(host_t *host)
 {
-    kv_failpoint_arm(note_point, 1);
+    kv_failpoint_arm(note_failpoint, 1);
     (void) kit_put(host, 0, 2, 500, NULL);
 }
 
@@ -308,7 +308,7 @@ test_note(void **state)
     uint64_t     died;
     const char  *wrong;
 
-    static const char *const  points[] = { "NOTE_DELETED", "NOTE_GONE" };
+    static const char *const  failpoints[] = { "NOTE_DELETED", "NOTE_GONE" };
 
     (void) state;
 
@@ -323,9 +323,9 @@ test_note(void **state)
         assert_int_equal(kit_start(&death_kit), KV_OK);
         assert_true(note_is_there());
 
-        note_point = points[i];
+        note_failpoint = failpoints[i];
         death_child_dies(first_put);
-        death_mark(note_point);
+        death_mark(note_failpoint);
         died = kit_now_ms();
 
         assert_int_equal(host_start(&host, death_kit.store), KV_OK);
@@ -334,7 +334,8 @@ test_note(void **state)
         death_slowest = kv_max(death_slowest, died);
 
         if (died > SOON) {
-            fail_msg("%s: the next write took %d ms", note_point, (int) died);
+            fail_msg("%s: the next write took %d ms", note_failpoint,
+                     (int) died);
         }
 
         assert_false(note_is_there());
@@ -361,12 +362,12 @@ test_note(void **state)
 /* One dies with the heap, and who rebuilds, too; or who clears up. */
 
 static void
-test_heirs(void **state)
+test_takeovers(void **state)
 {
     order_t   order[WORKERS];
     unsigned  i, k, deaths, tries;
 
-    static const char *const  points[][2] = {
+    static const char *const  failpoints[][2] = {
         { "HEAP_ALLOC", "REBUILDING" },
         { "APPLYING", "REBUILDING" },
         { "WRITTEN", "REAPING" },
@@ -387,7 +388,7 @@ test_heirs(void **state)
 
     (void) state;
 
-    for (i = 0; i < sizeof(points) / sizeof(points[0]); i++) {
+    for (i = 0; i < sizeof(failpoints) / sizeof(failpoints[0]); i++) {
         deaths = 0;
 
         /* on a busy machine an heir may find that all is done already */
@@ -396,21 +397,22 @@ test_heirs(void **state)
             memset(order, 0, sizeof(order));
 
             for (k = 0; k < WORKERS; k++) {
-                order[k].how = DIE_POINT;
-                order[k].point = points[i][k != 0];
+                order[k].how = DIE_FAILPOINT;
+                order[k].failpoint = failpoints[i][k != 0];
                 order[k].after = k == 0 ? 20 : 1;
             }
 
-            deaths = death_chaos(order, 50, 0, 2, points[i][0]);
+            deaths = death_chaos(order, 50, 0, 2, failpoints[i][0]);
             death_clean_directory();
         }
 
         if (deaths < 2) {
-            fail_msg("%s: nobody died at %s", points[i][0], points[i][1]);
+            fail_msg("%s: no worker died at %s", failpoints[i][0],
+                     failpoints[i][1]);
         }
 
-        death_mark(points[i][0]);
-        death_mark(points[i][1]);
+        death_mark(failpoints[i][0]);
+        death_mark(failpoints[i][1]);
     }
 }
 
@@ -454,10 +456,10 @@ int
 main(void)
 {
     const struct CMUnitTest  tests[] = {
-        TEST(test_points),
+        TEST(test_failpoints),
         TEST(test_steps),
         TEST(test_note),
-        TEST(test_heirs),
+        TEST(test_takeovers),
         cmocka_unit_test(test_all_reached)
     };
 
