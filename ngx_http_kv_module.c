@@ -2,8 +2,8 @@
 /*
  * ngx_http_kv_module: a durable key-value store inside nginx.
  *
- * Here are the table of directives and the functions that nginx calls; what
- * they stand on is listed in src/http/ngx_http_kv.h, and the store itself in
+ * Here are the table of directives and the functions that nginx calls.  They
+ * call the files that src/http/ngx_http_kv.h lists, and these call the store,
  * src/store/kv_store.h.
  */
 
@@ -195,10 +195,9 @@ ngx_http_kv_init_process(ngx_cycle_t *cycle)
 
 
 /*
- * The exit hook of nginx's thread pools waits for their threads, so for every
- * disk that hangs, and it runs before ours.  The worker's list of modules,
- * which no other process has, gets another hook in its place, which answers
- * first.
+ * The exit hook of nginx's thread pools runs before ours, and waits for their
+ * threads, so for every disk that hangs.  We put a hook in its place that
+ * answers requests first.  The list of modules is this worker's own.
  */
 
 static void

@@ -11,12 +11,12 @@
  *     ngx_http_kv_body.c         a PUT's body, straight into the zone
  *     ngx_http_kv_worker.c       a zone in a worker: tasks, events, exit
  *     ngx_http_kv_poll.c         a worker that polls for a lone write's result
- *     ngx_http_kv_reserve.c      asking for memory in the zone; evicting
+ *     ngx_http_kv_reserve.c      waiting for memory in the zone; evicting
  *     ngx_http_kv_reply.c        answers
  *     ngx_http_kv_stats.c        /stats and the lines at the end
  *     ngx_http_kv_counts.c       what it counts: routes, methods, statuses
  *     ngx_http_kv_op.c           a request and its operation
- *     ngx_http_kv_wait.c         the order of those that wait for memory
+ *     ngx_http_kv_wait.c         the order of requests that wait for memory
  *     ngx_http_kv_place.c        a worker's place in a zone, its timers
  *     ngx_http_kv_wakes.c        how the processes wake each other
  *     ngx_http_kv_key.c          from the request line to the key
@@ -39,8 +39,8 @@
 
 
 /*
- * Tasks for commits: one runs at a time, but the end of one may still wait to
- * be noticed by the event loop while the next is needed.
+ * Tasks for commits.  One runs at a time, but the worker may need the next
+ * before its event loop has noticed the end of the last.
  */
 #define NGX_HTTP_KV_TASKS  4
 
@@ -79,8 +79,8 @@ struct ngx_http_kv_zone_s {
 
     /*
      * Descriptors that master and workers share.  The zone that owns them
-     * closes them with its cycle; a reload hands them over once it cannot fail
-     * any more.
+     * closes them with its cycle; a reload passes them to the new zone once it
+     * cannot fail any more.
      */
     kv_store_dir_t             dir;
     ngx_http_kv_wakes_t       *wakes;         /* for all zones */
@@ -112,8 +112,8 @@ struct ngx_http_kv_zone_s {
     unsigned                   commit_pending:1;
     unsigned                   draining:1;    /* exiting: no event loop */
     unsigned                   resetting:1;   /* gives all operations up */
-    unsigned                   reserving:1;   /* for memory in the zone */
-    unsigned                   reserve_first:1; /* in the next one */
+    unsigned                   reserving:1;   /* KV_OP_RESERVE under way */
+    unsigned                   reserve_first:1; /* the next, for the first */
 };
 
 
@@ -127,7 +127,7 @@ typedef struct {
     ngx_http_kv_zone_t        *zone;
     ngx_http_kv_route_t        route;
 
-    /* until the zone is looked up, when all of http{} is read */
+    /* until nginx has read all of http{}, when the zone is looked up */
     ngx_str_t                  zone_name;
     ngx_str_t                  directive;
     ngx_str_t                  file;
@@ -137,14 +137,14 @@ typedef struct {
 
 
 /*
- * An operation that was submitted is done, and released.  Is called once, but
- * not if the zone is to be rebuilt or the request ends before.
+ * Called once when a submitted operation is done and released; not called if
+ * the zone is rebuilt, or the request ends, before that.
  */
 typedef void (*ngx_http_kv_done_pt)(ngx_http_kv_ctx_t *ctx, kv_rc_t rc);
 
 /*
  * Tries again what found no memory in the zone.  KV_NO_MEMORY: there is still
- * none, nothing is changed; KV_OK: the rest is done, the request may be gone.
+ * none, and nothing has changed.  KV_OK: it went on, the request may be gone.
  */
 typedef kv_rc_t (*ngx_http_kv_resume_pt)(ngx_http_kv_ctx_t *ctx);
 
@@ -175,7 +175,7 @@ struct ngx_http_kv_ctx_s {
     unsigned                   submitted:1;   /* in the queue `waiting` */
     unsigned                   sending:1;     /* op pins what is sent */
     unsigned                   counted:1;     /* in the statistics */
-    unsigned                   reserving:1;   /* of no request: for memory */
+    unsigned                   reserving:1;   /* KV_OP_RESERVE, no request */
     unsigned                   starving:1;    /* in the queue `starving` */
     unsigned                   hungry:1;      /* in the queue `hungry` */
     unsigned                   arrived:1;     /* its bytes are here */
@@ -219,7 +219,7 @@ extern ngx_http_handler_pt  ngx_http_kv_handlers[NGX_HTTP_KV_ROUTES];
  */
 ngx_int_t ngx_http_kv_init_zone(ngx_shm_zone_t *shm_zone, void *data);
 
-/* After a configuration took effect: descriptors change owners. */
+/* After a configuration took effect: takes the old zone's descriptors over. */
 void ngx_http_kv_take_descriptors(ngx_http_kv_zone_t *zone);
 
 /* The master ends, and so do all workers: see kv_store_close(). */
@@ -239,7 +239,7 @@ void ngx_http_kv_cleanup_zone(void *data);
 ngx_int_t ngx_http_kv_wakes_create(ngx_http_kv_wakes_t *wakes,
     ngx_cycle_t *cycle);
 
-/* Pool cleanup: closes them. */
+/* Pool cleanup: closes the eventfds, if this table owns them. */
 void ngx_http_kv_wakes_cleanup(void *data);
 
 /*
@@ -255,30 +255,30 @@ void ngx_http_kv_wakes_leave(ngx_http_kv_wakes_t *wakes);
 ngx_uint_t ngx_http_kv_wakes_sure(ngx_http_kv_wakes_t *wakes);
 
 /*
- * For the time after the event loop: the descriptor to poll, or -1.  What had
- * woken it until now is taken for seen.
+ * For the time after the event loop: the descriptor to poll, or -1.  Forgets
+ * what has woken the worker until now.
  */
 int ngx_http_kv_wakes_fd(ngx_http_kv_wakes_t *wakes);
 
 
 /* ngx_http_kv_wait.c */
 
-/* Into the queue, at `now`; an upload's clock stands still until it leaves. */
+/* Puts the request into the queue, at `now`, and stops its upload's clock. */
 void ngx_http_kv_wait_put(ngx_http_kv_ctx_t *ctx, uint64_t now);
 
-/* The same, for one that was in it: its times go on. */
+/* Puts a request back that was in the queue: its times go on. */
 void ngx_http_kv_wait_queue(ngx_http_kv_ctx_t *ctx);
 
-/* Out of the queue, to be tried again. */
+/* Takes the request out of the queue, so that the caller tries it again. */
 void ngx_http_kv_wait_take(ngx_http_kv_ctx_t *ctx);
 
-/* The request waits no more, and needs no memory. */
+/* Takes the request out of all queues: it needs no memory any more. */
 void ngx_http_kv_wait_leave(ngx_http_kv_ctx_t *ctx);
 
-/* Bytes of the request's value are here, and have no memory: it is hungry. */
+/* Makes the request hungry: bytes of its value are here, without memory. */
 void ngx_http_kv_wait_hunger(ngx_http_kv_ctx_t *ctx);
 
-/* The request was given memory for more of its bytes. */
+/* Notes that the request got memory for more of its bytes. */
 void ngx_http_kv_wait_fed(ngx_http_kv_ctx_t *ctx);
 
 /* Shows the other workers the oldest of the hungry requests. */
@@ -300,10 +300,10 @@ uint32_t ngx_http_kv_missing(ngx_http_kv_ctx_t *ctx);
 ngx_int_t ngx_http_kv_entered(ngx_http_kv_zone_t *zone);
 
 /*
- * A worker that is to quit may have requests of others for hours.  Once it has
- * nothing of ours under way, soon after this call, it gives its place back, and
- * takes one again for a request (ngx_http_kv_entered()).  Nothing if the worker
- * is not to quit.
+ * In a worker that nginx has asked to quit: gives the worker's place back, soon
+ * after this call, unless it has work of ours then.  The worker may serve other
+ * locations for hours; for a request of ours it takes a place again
+ * (ngx_http_kv_entered()).  In other workers, nothing.
  */
 void ngx_http_kv_rest(ngx_http_kv_zone_t *zone);
 
@@ -320,18 +320,18 @@ void ngx_http_kv_beat(ngx_http_kv_zone_t *zone);
 /* ngx_http_kv_op.c */
 
 /*
- * Gives the context an operation: from now on it is found, and cleaned up when
- * the request ends.
+ * Gives the context an operation, which is released when the request ends.
+ * NGX_ERROR: no memory, the operation is released.
  */
 ngx_int_t ngx_http_kv_attach(ngx_http_kv_ctx_t *ctx, kv_op_t *op);
 
 /*
- * The same for a pin of what is sent: it is released when the request's pool
- * goes, for nginx may send from the value until then (ngx_http_kv_reply.c).
+ * The same for a pin of what is sent.  It is released when the request's pool
+ * goes, because nginx may send from the value until then (ngx_http_kv_reply.c).
  */
 ngx_int_t ngx_http_kv_attach_pin(ngx_http_kv_ctx_t *ctx, kv_op_t *op);
 
-/* Frees the context's operation, if it has one that is its to free. */
+/* Releases the context's operation, if it has one. */
 void ngx_http_kv_detach(ngx_http_kv_ctx_t *ctx);
 
 /*
@@ -365,6 +365,10 @@ void ngx_http_kv_cut_connection(ngx_http_request_t *r);
 
 /* ngx_http_kv_worker.c */
 
+/*
+ * The worker's start: prepares the zone, and takes a place in it if one is
+ * free.  NGX_ERROR: no memory.
+ */
 ngx_int_t ngx_http_kv_enter(ngx_http_kv_zone_t *zone);
 
 /*
@@ -377,7 +381,7 @@ void ngx_http_kv_drain(ngx_http_kv_zone_t **zone, ngx_uint_t n);
 /* After that, with no thread left: answers what is done, gives the place up. */
 void ngx_http_kv_leave(ngx_http_kv_zone_t *zone);
 
-/* Completes operations, starts the tasks that are due, sets timers. */
+/* Completes operations, evicts, posts tasks, sets timers. */
 void ngx_http_kv_process_events(ngx_http_kv_zone_t *zone);
 
 /* For ngx_http_kv_wakes_enter(). */
@@ -386,13 +390,13 @@ void ngx_http_kv_quit(ngx_http_kv_zone_t *zone);
 
 /* ngx_http_kv_poll.c */
 
-/* Before the first of these. */
+/* Prepares the zone for the functions below. */
 void ngx_http_kv_poll_init(ngx_http_kv_zone_t *zone);
 
-/* After a write was submitted: polls for its result, if that is worth it. */
+/* After a write was submitted: begins to poll for its result, if that pays. */
 void ngx_http_kv_poll(ngx_http_kv_zone_t *zone);
 
-/* Results come by the eventfd again: before the event loop ends. */
+/* Stops polling, before the event loop ends: the eventfd tells of results. */
 void ngx_http_kv_poll_stop(ngx_http_kv_zone_t *zone);
 
 
@@ -415,19 +419,19 @@ ngx_int_t ngx_http_kv_put(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx);
 
 /* ngx_http_kv_reserve.c */
 
-/* Before the first of these. */
+/* Prepares the zone for the functions below. */
 void ngx_http_kv_reserve_init(ngx_http_kv_zone_t *zone);
 
 /*
  * Has a request wait for `need` bytes of memory (0: for a delete's key and
  * record), and `resume` called when there may be.  It stays in the queue until
- * then, or until it ends.  NGX_OK, or NGX_DECLINED: to wait is in vain, it is
- * to be refused.
+ * then, or until it ends.  NGX_OK, or NGX_DECLINED: waiting is in vain, the
+ * caller refuses the request.
  */
 ngx_int_t ngx_http_kv_reserve_wait(ngx_http_kv_ctx_t *ctx, uint32_t need,
     ngx_http_kv_resume_pt resume);
 
-/* At exit: all requests that wait are tried a last time, and refused. */
+/* At exit: tries all requests that wait a last time, and refuses them. */
 void ngx_http_kv_reserve_drain(ngx_http_kv_zone_t *zone);
 
 /* Ends the uploads and readers that the committer evicts. */
@@ -455,13 +459,13 @@ void ngx_http_kv_early(ngx_http_request_t *r);
 ngx_int_t ngx_http_kv_reply(ngx_http_request_t *r, ngx_uint_t status,
     const char *text);
 
-/* The answer that a core's result stands for; KV_OK is an empty 200. */
+/* The answer for a result of the store; KV_OK is an empty 200. */
 ngx_int_t ngx_http_kv_reply_rc(ngx_http_request_t *r, kv_rc_t rc);
 
 /* 405, with the methods that the path takes. */
 ngx_int_t ngx_http_kv_reply_allow(ngx_http_request_t *r, const char *allow);
 
-/* 400, for a body that is none; the connection cannot be used again. */
+/* 400, for a malformed body; the connection closes. */
 ngx_int_t ngx_http_kv_reply_body(ngx_http_request_t *r);
 
 /*

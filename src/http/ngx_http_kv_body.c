@@ -5,8 +5,8 @@
  * Each buffer that nginx reads is copied to its place in the zone and read into
  * again, so a body of any size takes one small buffer of the worker's memory,
  * and no temporary file.  The entry is begun by the first bytes that come, and
- * gets memory as more do: what a header announces costs nothing.  If there is
- * no memory for more, reading stops until there is.
+ * gets memory as more come: what a header announces costs nothing.  If there is
+ * no memory for more, the worker stops reading until there is.
  */
 
 
@@ -111,7 +111,7 @@ ngx_http_kv_put_again(ngx_http_kv_ctx_t *ctx)
 
     r = ctx->request;
 
-    /* so much at once may never be free: then it takes its turns for it */
+    /* that much may never be free at once: after a while it begins without */
 
     rc = kv_store_fits(ctx->zone->store, (uint16_t) ctx->key.len,
                        ctx->waited < NGX_HTTP_KV_PATIENCE ? ctx->need : 0);
@@ -127,8 +127,8 @@ ngx_http_kv_put_again(ngx_http_kv_ctx_t *ctx)
 
 
 /*
- * A body that another has read, and may still need: the mirror module,
- * or the main request of a subrequest.
+ * A body that has been read before, for the mirror module or the main request
+ * of a subrequest, which may still need it.
  */
 
 static ngx_int_t
@@ -190,9 +190,9 @@ ngx_http_kv_put_read(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
 
 
 /*
- * All of it at once: no part of it waits for the rest.  It belongs to another
- * request or module, which may have changed it while it waited for memory: then
- * it is not the value any more.
+ * Takes the whole body at once.  It belongs to another request or module: if
+ * that has changed it while this request waited for memory, it is not the value
+ * any more.
  */
 
 static kv_rc_t
@@ -322,7 +322,7 @@ ngx_http_kv_body_read(ngx_http_request_t *r)
 
         if (ctx->zone->draining) {
 
-            /* the rest would take what others need, and the worker's time */
+            /* reading on would take others' memory, and the worker's time */
 
             ngx_http_kv_body_refuse(r, ctx, KV_NO_MEMORY);
             return;
@@ -338,7 +338,7 @@ ngx_http_kv_body_read(ngx_http_request_t *r)
 
         if (result == NGX_AGAIN && r->request_body->bufs == NULL) {
 
-            /* what uploads hold may be too much by now */
+            /* uploads may hold too much by now, which a timer checks */
 
             ngx_http_kv_set_timers(ctx->zone);
             return;
@@ -348,8 +348,8 @@ ngx_http_kv_body_read(ngx_http_request_t *r)
 
 
 /*
- * There is no memory for what was read: reading stops until there is.  The time
- * that this takes is not the client's.
+ * Stops reading until there is memory for what was read.  The client's timeout
+ * stands still: it is not the client that is slow.
  */
 
 static void
@@ -408,9 +408,8 @@ ngx_http_kv_body_again(ngx_http_kv_ctx_t *ctx)
 
 
 /*
- * What has been read goes into the entry; the buffers are free again.  KV_OK,
- * KV_DECLINED (the value is too large), KV_NO_MEMORY (the rest is still there),
- * KV_UNAVAILABLE.
+ * Copies what was read into the entry.  KV_OK, KV_DECLINED (the value is too
+ * large), KV_NO_MEMORY (the rest stays in the buffers), KV_UNAVAILABLE.
  */
 
 static kv_rc_t
@@ -555,7 +554,7 @@ ngx_http_kv_end_again(ngx_http_kv_ctx_t *ctx)
 }
 
 
-/* Of an upload in whose middle it turns out that it cannot be stored. */
+/* Refuses an upload in the middle of its body. */
 
 static void
 ngx_http_kv_body_refuse(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx,
@@ -570,7 +569,7 @@ ngx_http_kv_body_refuse(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx,
 }
 
 
-/* A client that left, or is too slow, gets no answer; a bad one a plain one. */
+/* A client that left, or is too slow, gets no answer; others get plain text. */
 
 static ngx_int_t
 ngx_http_kv_body_error(ngx_http_request_t *r, ngx_int_t rc)

@@ -1,7 +1,7 @@
 
 /*
- * Counters of requests; see ngx_http_kv_counts.h.  One writer each, so that
- * relaxed loads and stores do, without a locked instruction.
+ * Counters of requests; see ngx_http_kv_counts.h.  Each has one writer, so
+ * relaxed loads and stores are enough, without a locked instruction.
  */
 
 

@@ -1,9 +1,10 @@
 
 /*
  * Counters of requests by route, method and status.  Each worker has a set, in
- * its counters of the store (kv_store_counters()), so that no cache line is
- * fought over.  The owner writes, anyone reads and adds up; a counter is always
- * whole but a set may be seen in the middle of an update.
+ * its counters of the store (kv_store_counters()), so that no two workers write
+ * to one cache line.  The owner writes; every process may read and add up.  A
+ * counter is always whole, but a reader may see a set in the middle of an
+ * update.
  */
 
 

@@ -8,9 +8,9 @@
  * "no-cache", also one that nginx made, unless the configuration has put
  * something else there.
  *
- * That is only known behind nginx's headers filter, which "expires" and
- * "add_header" are of: ../config has our module registered before it, as
- * filters run in the order opposite to that.
+ * Our filter can only see that behind nginx's headers filter, which "expires"
+ * and "add_header" belong to.  So the file config registers our module
+ * before that one: filters run in the opposite order.
  */
 
 

@@ -289,8 +289,8 @@ ngx_http_kv_stats_handler(ngx_http_request_t *r)
 
 
 /*
- * A write under a condition must not happen if that is false (RFC 9110, section
- * 13.2), and there is no telling here: it is refused.
+ * A conditional write must not happen if its condition is false (RFC 9110,
+ * section 13.2).  Without validators we cannot tell, so it is refused.
  */
 
 static ngx_int_t

@@ -26,7 +26,7 @@ ngx_http_kv_attach(ngx_http_kv_ctx_t *ctx, kv_op_t *op)
     ngx_queue_insert_tail(&ctx->zone->active, &ctx->active);
     ngx_http_kv_beat(ctx->zone);
 
-    /* what is not answered yet ends with the request, at once */
+    /* an operation that is not answered yet ends with its request */
 
     cln = ngx_http_cleanup_add(ctx->request, 0);
     if (cln == NULL) {
@@ -185,7 +185,7 @@ ngx_http_kv_complete(ngx_http_kv_zone_t *zone)
     ngx_queue_t        *q;
     ngx_http_kv_ctx_t  *ctx;
 
-    /* they get done in the order of submission: see kv_worker.h */
+    /* they are done in the order of submission: see kv_worker.h */
 
     while (!ngx_queue_empty(&zone->waiting)) {
 

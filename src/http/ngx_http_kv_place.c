@@ -8,7 +8,7 @@
 #include "http/ngx_http_kv.h"
 
 
-/* how often a worker that is not woken looks for results, milliseconds */
+/* how often a worker that is not woken polls for results, milliseconds */
 #define NGX_HTTP_KV_POLLS  5
 
 

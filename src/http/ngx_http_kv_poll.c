@@ -11,7 +11,7 @@
  *
  * This pays for lone writes on quick disks and idle processors.  The worker
  * stops after a moment, when other writes come, or when another thread wanted
- * the processor; and for a while it does not begin again.
+ * the processor, and does not begin again for a while.
  */
 
 
@@ -28,7 +28,7 @@
 #define NGX_HTTP_KV_POLL           500000u
 #define NGX_HTTP_KV_POLL_ROUND     300000u
 
-/* how long it does not, after company, and after it was in vain */
+/* how long it does not poll, after other writes came; after it was in vain */
 #define NGX_HTTP_KV_POLL_COMPANY   10000000u
 #define NGX_HTTP_KV_POLL_VAIN      100000000u
 
@@ -101,7 +101,7 @@ ngx_http_kv_poll_handler(ngx_event_t *ev)
 
     ngx_http_kv_complete(zone);
 
-    /* the next one may have come with the last one's answer */
+    /* the answer may have brought the client's next write, which polls */
 
     if (zone->poll.posted) {
         return;
@@ -117,7 +117,7 @@ ngx_http_kv_poll_handler(ngx_event_t *ev)
 
     kv_store_polling(zone->store, false);
 
-    /* what the committer did before that line woke no one */
+    /* the committer woke no worker for what it did before that line */
 
     ngx_http_kv_complete(zone);
 }

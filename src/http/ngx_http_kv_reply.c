@@ -153,7 +153,7 @@ ngx_http_kv_reply_done(ngx_http_kv_ctx_t *ctx, kv_rc_t rc)
 
     if (ngx_terminate) {
 
-        /* the connection lingers, and the process ends before its log phase */
+        /* the process ends before nginx gets to the request's log phase */
 
         ngx_http_kv_stats_count(r, ctx);
     }
@@ -352,7 +352,7 @@ ngx_http_kv_send_header(ngx_http_request_t *r)
     rc = ngx_http_kv_reply(r, NGX_HTTP_RANGE_NOT_SATISFIABLE,
                            "range not satisfiable\n");
 
-    /* the callers are not to send the value behind it */
+    /* callers must not send the value behind it */
 
     r->header_only = 1;
 
@@ -457,10 +457,7 @@ ngx_http_kv_early(ngx_http_request_t *r)
 }
 
 
-/*
- * What comes now takes as long as the client likes: it is no part of the time
- * that the answer took.
- */
+/* Ends the measured time: how long sending takes is up to the client. */
 
 static void
 ngx_http_kv_answered(ngx_http_request_t *r)

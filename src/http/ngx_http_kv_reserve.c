@@ -5,19 +5,19 @@
  * A request that finds no memory waits in a queue of its worker, which asks the
  * committer for all of them at once: one operation at a time, so that a full
  * zone costs the committer little however many requests wait.  Then all are
- * tried again, and a request that still finds none waits on, for
+ * tried again, and a request that still finds none goes on waiting, for
  * NGX_HTTP_KV_RESERVE_WAIT in all, unless the committer says that there is
  * nothing to wait for.
  *
- * The other way round, the committer evicts holders of memory (kv_evict.h): an
- * upload is answered, a reader's connection is cut.
+ * The other way round, the committer evicts holders of memory (kv_evict.h): the
+ * worker answers an upload, and cuts a reader's connection.
  */
 
 
 #include "http/ngx_http_kv.h"
 
 
-/* how long a request may wait in all; what is long; nanoseconds */
+/* how long a request may wait in all; from when it is urgent; nanoseconds */
 #define NGX_HTTP_KV_RESERVE_WAIT    4000000000ull
 #define NGX_HTTP_KV_RESERVE_URGENT  1000000000ull
 
@@ -100,9 +100,10 @@ ngx_http_kv_reserve_cleanup(void *data)
 
 
 /*
- * Asks for all requests that wait, unless the worker has asked already: for the
- * one that needs most, or every other time for the first of them, lest a large
- * one that has to be refused keeps the first from being asked for.
+ * Submits one operation for all requests that wait, unless one is under way.
+ * It asks for as much as the largest of them needs, and every other time for as
+ * much as the first needs: a large request that has to be refused must not keep
+ * the first from its memory.
  */
 
 static void
@@ -215,8 +216,8 @@ ngx_http_kv_reserve_drain(ngx_http_kv_zone_t *zone)
 /*
  * Tries all requests that wait once more, but stops when `tries` of them found
  * no memory.  With `full`, the committer found that `full` bytes cannot be had:
- * a request that needs as many is refused, and so are others until one gave
- * memory back by that.  A delete is not refused: it will find memory.
+ * requests that need as many are refused, until the refusal of one has given
+ * memory back.  A delete is not refused: it will find memory.
  */
 
 static void
@@ -322,7 +323,7 @@ ngx_http_kv_evict(ngx_http_kv_zone_t *zone)
 
         if (ctx->starving) {
 
-            /* the slowest of those that wait for each other, and for us */
+            /* uploads wait for each other's memory: this is the slowest */
 
             ngx_http_kv_wait_leave(ctx);
             ngx_http_kv_reserve_refuse(ctx);

@@ -187,7 +187,7 @@ ngx_http_kv_stats_store(u_char *p, u_char *end, ngx_http_kv_zone_t *zone)
 }
 
 
-/* What is held for as long as clients like. */
+/* Memory that clients hold, for as long as they like. */
 
 static u_char *
 ngx_http_kv_stats_held(u_char *p, u_char *end, const kv_figures_held_t *held,

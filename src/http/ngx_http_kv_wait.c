@@ -1,20 +1,20 @@
 
 /*
  * The requests of a worker that wait for memory in the zone: their order, and
- * what the other workers are shown of it.
+ * what the other workers see of it.
  *
  * Deletes and small values are tried first, then the oldest requests.  A
  * request is hungry if bytes of its value are here and have no memory: the
- * oldest of these are shown to the other workers, which leave them what comes
- * free (kv_fair.h).  A request stays hungry until its value is complete, lest
- * it waits for each page anew.
+ * worker shows the oldest of these to the others, which leave them what comes
+ * free (kv_fair.h).  A request stays hungry until its value is complete, or it
+ * would wait for each page anew.
  */
 
 
 #include "http/ngx_http_kv.h"
 
 
-/* how much a body needs whose length is not known; bytes */
+/* how much a body of unknown length needs; bytes */
 #define NGX_HTTP_KV_CHUNKED   KV_PAGE_SIZE
 
 /* how long a hungry request that gets memory keeps its place without bytes */

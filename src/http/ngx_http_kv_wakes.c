@@ -2,15 +2,15 @@
 /*
  * How processes wake each other: one eventfd a process, for all its stores.
  *
- * The master makes a table of them before it forks and hands it on over
- * reloads.  A process has the place in it that it has in nginx's own table of
- * processes, which no other living child of the master has.  So what this
- * takes of the descriptors does not grow with stores, or with their places.
+ * The master makes a table of them before it forks, and keeps it over reloads.
+ * A process has the index in it that it has in nginx's own table of processes,
+ * which no other living child of the master has.  So the number of descriptors
+ * does not grow with stores, or with their places.
  *
  * The table only grows, at reloads, and is made large enough for the next one.
- * Workers that were forked before know the part that was there then.  A
- * worker with a place behind the end of the first table, or with none, cannot
- * be sure that every process wakes it, and also polls.
+ * Workers that were forked before know the part that was there then.  So a
+ * worker whose index is behind the end of the first table, or that has none,
+ * cannot be sure that every process wakes it, and also polls.
  */
 
 
@@ -21,7 +21,7 @@
 
 #define NGX_HTTP_KV_WAKES_MIN    32
 
-/* processes of nginx's that are no workers, and some more */
+/* nginx's processes that are no workers, and some more */
 #define NGX_HTTP_KV_WAKES_SPARE  8
 
 
@@ -69,7 +69,7 @@ ngx_http_kv_wakes_create(ngx_http_kv_wakes_t *wakes, ngx_cycle_t *cycle)
 }
 
 
-/* Into memory of this cycle's, large enough for the next reload's workers. */
+/* Grows the table for the next reload's workers, in this cycle's memory. */
 
 static ngx_int_t
 ngx_http_kv_wakes_grow(ngx_http_kv_wakes_t *wakes, ngx_cycle_t *cycle)

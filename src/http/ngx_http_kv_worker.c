@@ -1,7 +1,7 @@
 
 /*
- * A zone in a worker: the commit and background tasks, waking up, delivering
- * what is done, and the way out.
+ * A zone in a worker: commit and background tasks, wake-ups, results, and the
+ * worker's exit.
  */
 
 
@@ -10,8 +10,7 @@
 #include <poll.h>
 
 
-
-/* how long accepted writes may take to be answered at exit, milliseconds */
+/* how long the answers to accepted writes may take at exit, milliseconds */
 #define NGX_HTTP_KV_EXIT  5000
 
 /* how often a worker that exits polls without being woken, milliseconds */
@@ -85,7 +84,7 @@ ngx_http_kv_enter(ngx_http_kv_zone_t *zone)
 
     if (ngx_http_kv_entered(zone) == NGX_OK) {
 
-        /* the last one here, or one with the committer's task, may be dead */
+        /* the place's last worker may be dead, or the committer */
 
         ngx_http_kv_process_events(zone);
     }
@@ -212,7 +211,7 @@ ngx_http_kv_post_tasks(ngx_http_kv_zone_t *zone, unsigned todo)
         ngx_http_kv_post_commit(zone);
     }
 
-    /* if the last task's end is still to be noticed, that is the next time */
+    /* until the event loop has seen the last task's end, it is not posted */
 
     if (todo & KV_TODO_BACKGROUND
         && (zone->draining
@@ -247,7 +246,7 @@ ngx_http_kv_post_commit(ngx_http_kv_zone_t *zone)
 
         if (task == NULL) {
 
-            /* all have ended, or will, and the event loop will see one end */
+            /* the event loop will see the end of one, and post it again */
 
             zone->commit_pending = 1;
             return;
@@ -335,9 +334,9 @@ ngx_http_kv_background_over(ngx_event_t *ev)
 
 
 /*
- * The zone is to be rebuilt: every operation and entry is given up.  Waiting
- * requests are answered, uploads are refused, and a value half sent is cut
- * off, for the memory that it comes from goes away.
+ * The zone is to be rebuilt: gives up every operation and entry.  Answers
+ * requests that wait, refuses uploads, and cuts off values that are half sent,
+ * because their memory goes away.
  */
 
 static void
@@ -349,7 +348,7 @@ ngx_http_kv_reset(ngx_http_kv_zone_t *zone)
 
     if (zone->resetting) {
 
-        /* a request that was ended here led back here: the loop goes on */
+        /* a request that ended below led back here: the loop below goes on */
 
         return;
     }
@@ -397,9 +396,9 @@ ngx_http_kv_reset(ngx_http_kv_zone_t *zone)
 
 
 /*
- * SIGTERM leaves the event loop at once: what was accepted is committed, by the
- * threads that are still there, and answered from here, all stores side by
- * side.
+ * At SIGTERM nginx leaves the event loop at once.  The pools' threads, which
+ * are still there, commit what was accepted, and this loop answers it, for all
+ * stores side by side.
  */
 
 void
@@ -453,7 +452,7 @@ ngx_http_kv_drain_begin(ngx_http_kv_zone_t *zone)
 }
 
 
-/* Whether anything of ours is not done yet. */
+/* Returns whether the zone still has work. */
 
 static ngx_uint_t
 ngx_http_kv_drain_step(ngx_http_kv_zone_t *zone)
@@ -484,8 +483,8 @@ ngx_http_kv_leave(ngx_http_kv_zone_t *zone)
     }
 
     /*
-     * What came to its end while nginx waited for the threads.  A request that
-     * ends may begin another, which no pool would take any more.
+     * Answers what ended while nginx waited for the threads.  A request that
+     * ends may begin another, for which there is no pool any more.
      */
 
     zone->thread_pool = NULL;

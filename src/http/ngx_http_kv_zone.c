@@ -1,7 +1,7 @@
 
 /*
  * A zone's life: its shared memory, its directory, the lock on it, and what a
- * reload hands over.
+ * new configuration takes over.
  *
  * All of this runs in the master, as root perhaps, before it forks.  The init
  * callback is the place where a bad zone can still be refused on a reload:
@@ -11,7 +11,6 @@
 
 
 #include "http/ngx_http_kv.h"
-
 
 
 /* how often the lock of another master is tried again, every 20 ms */
@@ -131,7 +130,7 @@ ngx_http_kv_reload_zone(ngx_http_kv_zone_t *zone, ngx_http_kv_zone_t *old,
         return NGX_ERROR;
     }
 
-    /* its calls may be of a module that goes with the old cycle */
+    /* but not dir.io: its functions may go with the old cycle's module */
 
     zone->dir.fd = old->dir.fd;
     zone->dir.lockfd = old->dir.lockfd;
@@ -247,7 +246,7 @@ failed:
 }
 
 
-/* The files belong to the workers' user, if the master is another one. */
+/* If the master is root, the files belong to the workers' user. */
 
 static void
 ngx_http_kv_user(ngx_http_kv_zone_t *zone)
@@ -300,7 +299,7 @@ ngx_http_kv_twin(ngx_http_kv_zone_t *zone)
 }
 
 
-/* Another zone of the cycle that has opened the same directory. */
+/* Returns another zone of the cycle that has opened the directory, or NULL. */
 
 static ngx_http_kv_zone_t *
 ngx_http_kv_zone_at(ngx_cycle_t *cycle, ngx_http_kv_zone_t *zone)
@@ -351,9 +350,9 @@ ngx_http_kv_lock_dir(ngx_http_kv_zone_t *zone)
     kv_holder_t  holder;
 
     /*
-     * A master that was just told to stop holds it until the log is closed, as
-     * it holds its ports, for which nginx waits, too; and one that was killed
-     * may have left threads that are still in a sync.
+     * A master that was told to stop holds the lock until it has closed the
+     * log, as it holds its ports, for which nginx waits as well.  One that was
+     * killed may have left threads that are still in a sync.
      */
 
     for (tries = 0; /* void */ ; tries++) {
@@ -433,7 +432,7 @@ ngx_http_kv_log_holder(ngx_http_kv_zone_t *zone, kv_holder_t *holder)
 }
 
 
-/* The files are another's already, and old workers make more of them. */
+/* Refuses another user: the old workers go on making files of theirs. */
 
 static ngx_int_t
 ngx_http_kv_same_user(ngx_http_kv_zone_t *zone, ngx_http_kv_zone_t *old)
@@ -458,7 +457,7 @@ ngx_http_kv_same_user(ngx_http_kv_zone_t *zone, ngx_http_kv_zone_t *old)
 }
 
 
-/* It may have been moved since; writes go to where it is now. */
+/* Warns if the open directory, where writes go, is not at its path any more. */
 
 static void
 ngx_http_kv_find_dir(ngx_http_kv_zone_t *zone)
