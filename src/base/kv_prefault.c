@@ -25,11 +25,11 @@
 
 
 static void *kv_prefault_run(void *data);
-static bool kv_prefault_wait(kv_prefault_t *pop, size_t i);
+static bool kv_prefault_wait(kv_prefault_t *pf, size_t i);
 
 
 void
-kv_prefault_begin(kv_prefault_t *pop, void *p, size_t n)
+kv_prefault_begin(kv_prefault_t *pf, void *p, size_t n)
 {
     sigset_t   all, old;
     uintptr_t  from, to;
@@ -37,26 +37,26 @@ kv_prefault_begin(kv_prefault_t *pop, void *p, size_t n)
     from = (uintptr_t) p & ~(uintptr_t) (KV_PREFAULT_PAGE - 1);
     to = kv_align((uintptr_t) p + n, KV_PREFAULT_PAGE);
 
-    pop->p = (char *) from;
-    pop->n = to - from;
-    pop->used = 0;
-    pop->stop = false;
+    pf->p = (char *) from;
+    pf->n = to - from;
+    pf->used = 0;
+    pf->stop = false;
 
-    pop->running = false;
+    pf->running = false;
 
     if (n < KV_PREFAULT_STEP) {
         return;
     }
 
-    (void) pthread_mutex_init(&pop->lock, NULL);
-    (void) pthread_cond_init(&pop->more, NULL);
+    (void) pthread_mutex_init(&pf->lock, NULL);
+    (void) pthread_cond_init(&pf->more, NULL);
 
     /* signals are for the thread that waits for them */
 
     (void) sigfillset(&all);
     (void) pthread_sigmask(SIG_SETMASK, &all, &old);
 
-    pop->running = pthread_create(&pop->thread, NULL, kv_prefault_run, pop)
+    pf->running = pthread_create(&pf->thread, NULL, kv_prefault_run, pf)
                    == 0;
 
     (void) pthread_sigmask(SIG_SETMASK, &old, NULL);
@@ -64,34 +64,34 @@ kv_prefault_begin(kv_prefault_t *pop, void *p, size_t n)
 
 
 void
-kv_prefault_used(kv_prefault_t *pop, size_t used)
+kv_prefault_used(kv_prefault_t *pf, size_t used)
 {
-    if (!pop->running) {
+    if (!pf->running) {
         return;
     }
 
-    (void) pthread_mutex_lock(&pop->lock);
-    pop->used = used;
-    (void) pthread_cond_signal(&pop->more);
-    (void) pthread_mutex_unlock(&pop->lock);
+    (void) pthread_mutex_lock(&pf->lock);
+    pf->used = used;
+    (void) pthread_cond_signal(&pf->more);
+    (void) pthread_mutex_unlock(&pf->lock);
 }
 
 
 void
-kv_prefault_end(kv_prefault_t *pop)
+kv_prefault_end(kv_prefault_t *pf)
 {
-    if (!pop->running) {
+    if (!pf->running) {
         return;
     }
 
-    (void) pthread_mutex_lock(&pop->lock);
-    pop->stop = true;
-    (void) pthread_cond_signal(&pop->more);
-    (void) pthread_mutex_unlock(&pop->lock);
+    (void) pthread_mutex_lock(&pf->lock);
+    pf->stop = true;
+    (void) pthread_cond_signal(&pf->more);
+    (void) pthread_mutex_unlock(&pf->lock);
 
-    (void) pthread_join(pop->thread, NULL);
+    (void) pthread_join(pf->thread, NULL);
 
-    pop->running = false;
+    pf->running = false;
 }
 
 
@@ -113,14 +113,14 @@ static void *
 kv_prefault_run(void *data)
 {
     size_t          i, n;
-    kv_prefault_t  *pop;
+    kv_prefault_t  *pf;
 
-    pop = data;
+    pf = data;
 
-    for (i = 0; i < pop->n && kv_prefault_wait(pop, i); i += n) {
-        n = kv_min(pop->n - i, KV_PREFAULT_STEP);
+    for (i = 0; i < pf->n && kv_prefault_wait(pf, i); i += n) {
+        n = kv_min(pf->n - i, KV_PREFAULT_STEP);
 
-        if (madvise(pop->p + i, n, MADV_POPULATE_WRITE) == -1) {
+        if (madvise(pf->p + i, n, MADV_POPULATE_WRITE) == -1) {
             break;
         }
     }
@@ -132,19 +132,19 @@ kv_prefault_run(void *data)
 /* Until byte `i` may be got; false if no more is wanted. */
 
 static bool
-kv_prefault_wait(kv_prefault_t *pop, size_t i)
+kv_prefault_wait(kv_prefault_t *pf, size_t i)
 {
     bool  go;
 
-    (void) pthread_mutex_lock(&pop->lock);
+    (void) pthread_mutex_lock(&pf->lock);
 
-    while (!pop->stop && i >= pop->used + KV_PREFAULT_LEAD) {
-        (void) pthread_cond_wait(&pop->more, &pop->lock);
+    while (!pf->stop && i >= pf->used + KV_PREFAULT_LEAD) {
+        (void) pthread_cond_wait(&pf->more, &pf->lock);
     }
 
-    go = !pop->stop;
+    go = !pf->stop;
 
-    (void) pthread_mutex_unlock(&pop->lock);
+    (void) pthread_mutex_unlock(&pf->lock);
 
     return go;
 }

@@ -41,16 +41,16 @@ typedef struct {
  * nothing is done.  `pop` is the caller's, and must stay where it is until
  * kv_prefault_end().
  */
-void kv_prefault_begin(kv_prefault_t *pop, void *p, size_t n);
+void kv_prefault_begin(kv_prefault_t *pf, void *p, size_t n);
 
 /*
  * `used` of these bytes are in use by now.  The thread is never more than
  * 64 MiB ahead of that, for what is expected may never come.
  */
-void kv_prefault_used(kv_prefault_t *pop, size_t used);
+void kv_prefault_used(kv_prefault_t *pf, size_t used);
 
 /* Gives up what is not done yet; waits for 2 MiB at most. */
-void kv_prefault_end(kv_prefault_t *pop);
+void kv_prefault_end(kv_prefault_t *pf);
 
 /*
  * Asks for huge pages, where the administrator lets shared memory have them on

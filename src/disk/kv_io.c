@@ -32,8 +32,8 @@
  * took comes a rest; ns at most.
  */
 #define KV_IO_FREE      (8u << 20)
-#define KV_IO_REST      2
-#define KV_IO_REST_MAX  50000000u
+#define KV_IO_PAUSE      2
+#define KV_IO_PAUSE_MAX  50000000u
 
 
 static kv_rc_t kv_io_zero(kv_io_t *io, int fd, off_t size,
@@ -379,8 +379,8 @@ kv_io_shrink(kv_io_t *io, int fd, const kv_io_pace_t *pace)
         }
 
         rest.tv_sec = 0;
-        rest.tv_nsec = (long) kv_min((kv_now_ns() - started) * KV_IO_REST,
-                                     KV_IO_REST_MAX);
+        rest.tv_nsec = (long) kv_min((kv_now_ns() - started) * KV_IO_PAUSE,
+                                     KV_IO_PAUSE_MAX);
 
         (void) nanosleep(&rest, NULL);
     }

@@ -42,7 +42,7 @@ static kv_rc_t kv_snapshot_read_block(kv_snapshot_reader_t *r,
     kv_block_header_t *h);
 static kv_rc_t kv_snapshot_reserve(kv_snapshot_reader_t *r, uint32_t len,
     uint64_t left);
-static kv_rc_t kv_snapshot_deliver(kv_snapshot_reader_t *r,
+static kv_rc_t kv_snapshot_give_records(kv_snapshot_reader_t *r,
     const kv_block_header_t *h, kv_record_pt cb, void *ctx);
 static kv_rc_t kv_snapshot_read_footer(kv_snapshot_reader_t *r,
     const kv_block_header_t *h, uint64_t *end_lsn);
@@ -101,7 +101,7 @@ kv_snapshot_read(kv_io_t *io, int dirfd, uint64_t lsn, kv_record_pt cb,
             break;
         }
 
-        rc = kv_snapshot_deliver(&r, &h, cb, ctx);
+        rc = kv_snapshot_give_records(&r, &h, cb, ctx);
 
         r.offset += sizeof(h) + h.len;
         r.number++;
@@ -271,7 +271,7 @@ kv_snapshot_reserve(kv_snapshot_reader_t *r, uint32_t len, uint64_t left)
 
 
 static kv_rc_t
-kv_snapshot_deliver(kv_snapshot_reader_t *r, const kv_block_header_t *h,
+kv_snapshot_give_records(kv_snapshot_reader_t *r, const kv_block_header_t *h,
     kv_record_pt cb, void *ctx)
 {
     size_t        n;

@@ -127,7 +127,7 @@ kv_rc_t kv_wal_current(kv_wal_t *wal, kv_err_t *err);
  * only its descriptors still give what is in it.  KV_OK, or KV_ERROR with `err`
  * filled.
  */
-kv_rc_t kv_wal_there(kv_wal_t *wal, kv_err_t *err);
+kv_rc_t kv_wal_check_name(kv_wal_t *wal, kv_err_t *err);
 
 /*
  * Syncs the current segment, closes it to batches, and begins the next one,

@@ -22,8 +22,8 @@ static size_t kv_wal_find_batch(const kv_wal_reader_t *r, const uint8_t *p,
     size_t n);
 static kv_rc_t kv_wal_batch(kv_wal_reader_t *r, uint64_t offset,
     kv_batch_header_t *h, const uint8_t **records);
-static kv_rc_t kv_wal_deliver(kv_wal_reader_t *r, const kv_batch_header_t *h,
-    const uint8_t *records);
+static kv_rc_t kv_wal_give_records(kv_wal_reader_t *r,
+    const kv_batch_header_t *h, const uint8_t *records);
 
 
 kv_rc_t
@@ -168,7 +168,7 @@ kv_wal_read_segment(kv_wal_reader_t *r, uint64_t limit)
                                   r->expected + h.count - 1, limit);
         }
 
-        rc = kv_wal_deliver(r, &h, records);
+        rc = kv_wal_give_records(r, &h, records);
 
         if (rc != KV_OK) {
             return rc;
@@ -407,7 +407,7 @@ kv_wal_batch(kv_wal_reader_t *r, uint64_t offset, kv_batch_header_t *h,
 
 
 static kv_rc_t
-kv_wal_deliver(kv_wal_reader_t *r, const kv_batch_header_t *h,
+kv_wal_give_records(kv_wal_reader_t *r, const kv_batch_header_t *h,
     const uint8_t *records)
 {
     size_t        n, size;

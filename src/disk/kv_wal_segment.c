@@ -217,7 +217,7 @@ kv_wal_use(kv_wal_t *wal, int fd, uint64_t lsn, uint64_t salt)
 
 
 kv_rc_t
-kv_wal_there(kv_wal_t *wal, kv_err_t *err)
+kv_wal_check_name(kv_wal_t *wal, kv_err_t *err)
 {
     char             name[KV_NAME_MAX];
     kv_wal_state_t  *state;

@@ -347,7 +347,7 @@ kv_wal_place(kv_wal_t *wal, kv_err_t *err)
 {
     kv_rc_t  rc;
 
-    rc = kv_wal_there(wal, err);
+    rc = kv_wal_check_name(wal, err);
 
     if (rc != KV_OK) {
         return rc;

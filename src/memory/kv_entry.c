@@ -54,7 +54,7 @@ static bool kv_entry_add_piece(kv_heap_t *heap, kv_entry_t *e, uint32_t size);
 static uint32_t kv_entry_piece_len(const kv_entry_t *e, uint32_t i,
     const kv_cut_t *cut);
 static void kv_entry_locate(const kv_entry_t *e, const kv_cut_t *cut,
-    uint32_t offset, uint32_t *piece, uint32_t *at, uint32_t *room);
+    uint32_t offset, uint32_t *piece, uint32_t *at, uint32_t *space);
 static uint32_t kv_entry_stage(uint32_t value_len, uint32_t n);
 static kv_rc_t kv_entry_grow(kv_heap_t *heap, kv_entry_t **where,
     uint32_t value_len, uint32_t max_len, uint32_t filled, uint32_t n);
@@ -110,15 +110,15 @@ kv_entry_begin(kv_heap_t *heap, kv_entry_t **where, const void *key,
 static uint32_t
 kv_entry_stage(uint32_t value_len, uint32_t n)
 {
-    uint32_t  room;
+    uint32_t  space;
 
     n = kv_min(n, KV_ENTRY_INLINE);
 
-    for (room = KV_ENTRY_FIRST; room < n; room *= KV_ENTRY_GROWTH) {
+    for (space = KV_ENTRY_FIRST; space < n; space *= KV_ENTRY_GROWTH) {
         /* void */
     }
 
-    return kv_min(kv_min(room, KV_ENTRY_INLINE), value_len);
+    return kv_min(kv_min(space, KV_ENTRY_INLINE), value_len);
 }
 
 
@@ -161,7 +161,7 @@ void
 kv_entry_write(kv_entry_t *e, uint32_t offset, const void *data, size_t n)
 {
     char         *p;
-    uint32_t      i, at, room;
+    uint32_t      i, at, space;
     kv_cut_t      cut;
     const char   *src;
 
@@ -181,19 +181,19 @@ kv_entry_write(kv_entry_t *e, uint32_t offset, const void *data, size_t n)
     }
 
     while (n) {
-        kv_entry_locate(e, &cut, offset, &i, &at, &room);
+        kv_entry_locate(e, &cut, offset, &i, &at, &space);
 
         assert(i < kv_entry_pieces(e)->n);
 
-        room = (uint32_t) kv_min(room, n);
+        space = (uint32_t) kv_min(space, n);
 
         p = atomic_load_explicit(&kv_entry_pieces(e)->piece[i],
                                  memory_order_relaxed);
-        memcpy(p + at, src, room);
+        memcpy(p + at, src, space);
 
-        src += room;
-        offset += room;
-        n -= room;
+        src += space;
+        offset += space;
+        n -= space;
     }
 }
 
@@ -202,13 +202,13 @@ kv_entry_write(kv_entry_t *e, uint32_t offset, const void *data, size_t n)
 
 static void
 kv_entry_locate(const kv_entry_t *e, const kv_cut_t *cut, uint32_t offset,
-    uint32_t *piece, uint32_t *at, uint32_t *room)
+    uint32_t *piece, uint32_t *at, uint32_t *space)
 {
     *piece = offset / KV_PAGE_SIZE;
     *at = offset % KV_PAGE_SIZE;
 
     if (e->value_len == KV_LENGTH_UNKNOWN) {
-        *room = KV_PAGE_SIZE - *at;
+        *space = KV_PAGE_SIZE - *at;
         return;
     }
 
@@ -217,7 +217,7 @@ kv_entry_locate(const kv_entry_t *e, const kv_cut_t *cut, uint32_t offset,
         (*piece)++;
     }
 
-    *room = kv_entry_piece_len(e, *piece, cut) - *at;
+    *space = kv_entry_piece_len(e, *piece, cut) - *at;
 }
 
 
@@ -321,7 +321,7 @@ static kv_rc_t
 kv_entry_extend(kv_heap_t *heap, kv_entry_t *e, uint32_t n)
 {
     bool      enough;
-    uint32_t  i, at, room;
+    uint32_t  i, at, space;
     kv_cut_t  cut;
 
     memset(&cut, 0, sizeof(cut));
@@ -330,7 +330,7 @@ kv_entry_extend(kv_heap_t *heap, kv_entry_t *e, uint32_t n)
         kv_entry_cut(e->value_len, &cut);
     }
 
-    kv_entry_locate(e, &cut, n - 1, &i, &at, &room);
+    kv_entry_locate(e, &cut, n - 1, &i, &at, &space);
 
     if (i < kv_entry_pieces(e)->n) {
         return KV_OK;
@@ -352,7 +352,7 @@ static bool
 kv_entry_extend_locked(kv_heap_t *heap, kv_entry_t *e, uint32_t n)
 {
     bool          enough;
-    uint32_t      i, at, room, size;
+    uint32_t      i, at, space, size;
     kv_cut_t      cut;
     kv_pieces_t  *pieces;
 
@@ -367,7 +367,7 @@ kv_entry_extend_locked(kv_heap_t *heap, kv_entry_t *e, uint32_t n)
         kv_entry_cut(e->value_len, &cut);
     }
 
-    kv_entry_locate(e, &cut, n - 1, &i, &at, &room);
+    kv_entry_locate(e, &cut, n - 1, &i, &at, &space);
 
     pieces = kv_entry_pieces(e);
     enough = true;
@@ -428,9 +428,9 @@ kv_entry_partial_footprint(const kv_entry_t *e)
 
 
 size_t
-kv_entry_partial_room(const kv_entry_t *e)
+kv_entry_partial_space(const kv_entry_t *e)
 {
-    size_t       room;
+    size_t       space;
     uint32_t     i, n;
     kv_cut_t     cut;
 
@@ -446,13 +446,13 @@ kv_entry_partial_room(const kv_entry_t *e)
 
     kv_entry_cut(e->value_len, &cut);
 
-    room = (size_t) kv_min(n, cut.pages) * KV_PAGE_SIZE;
+    space = (size_t) kv_min(n, cut.pages) * KV_PAGE_SIZE;
 
     for (i = cut.pages; i < n; i++) {
-        room += cut.size[i - cut.pages];
+        space += cut.size[i - cut.pages];
     }
 
-    return kv_min(room, e->value_len);
+    return kv_min(space, e->value_len);
 }
 
 

@@ -156,7 +156,7 @@ size_t kv_entry_footprint(uint16_t key_len, uint32_t value_len);
 size_t kv_entry_partial_footprint(const kv_entry_t *e);
 
 /* Bytes of its value for which one that is KV_ENTRY_PARTIAL has memory. */
-size_t kv_entry_partial_room(const kv_entry_t *e);
+size_t kv_entry_partial_space(const kv_entry_t *e);
 
 /*
  * Whether an entry of this shape finds memory now, all of it.  KV_OK,

@@ -18,7 +18,7 @@
 
 
 static void kv_epoch_free_piece(kv_retire_list_t *retired, kv_piece_t *piece);
-static uint64_t kv_epoch_room(const kv_retire_list_t *retired);
+static uint64_t kv_epoch_space(const kv_retire_list_t *retired);
 static void kv_epoch_free_some(kv_retire_list_t *retired, uint64_t oldest);
 static bool kv_epoch_refill(kv_retire_list_t *retired);
 static bool kv_epoch_done(const kv_retire_list_t *retired,
@@ -42,13 +42,13 @@ kv_retire_list_create(kv_retire_list_t *retired, kv_heap_t *heap,
     retired->swept = 0;
     retired->searched_ns = 0;
     retired->lost = false;
-    retired->looked = 0;
+    retired->examined = 0;
     atomic_store(&retired->released, 0);
     retired->stale = 0;
     retired->stale_from = 0;
     retired->chunks = NULL;
     retired->behind = 0;
-    retired->promised = 0;
+    retired->reserved = 0;
     retired->head = 0;
     retired->tail = 0;
 
@@ -61,19 +61,19 @@ kv_retire_list_create(kv_retire_list_t *retired, kv_heap_t *heap,
 int
 kv_epoch_reserve(kv_retire_list_t *retired, unsigned n)
 {
-    uint64_t             room;
+    uint64_t             space;
     kv_retired_chunk_t  *chunk, **link;
 
-    retired->promised = 0;
+    retired->reserved = 0;
 
-    if (kv_epoch_room(retired) < n && kv_epoch_reclaim(retired) != KV_OK) {
+    if (kv_epoch_space(retired) < n && kv_epoch_reclaim(retired) != KV_OK) {
         return KV_DEAD;
     }
 
     for ( ;; ) {
-        room = kv_epoch_room(retired);
+        space = kv_epoch_space(retired);
 
-        if (room >= n) {
+        if (space >= n) {
             break;
         }
 
@@ -100,9 +100,9 @@ kv_epoch_reserve(kv_retire_list_t *retired, unsigned n)
         *link = chunk;
     }
 
-    retired->promised = (unsigned) kv_min(room, (uint64_t) n);
+    retired->reserved = (unsigned) kv_min(space, (uint64_t) n);
 
-    return (int) retired->promised;
+    return (int) retired->reserved;
 }
 
 
@@ -113,7 +113,7 @@ kv_epoch_retire(kv_retire_list_t *retired, void *object, kv_retired_kind_t kind)
     kv_retired_chunk_t  *chunk;
 
     if (kv_epoch_count(retired) >= KV_RETIRED_MAX
-        && kv_epoch_room(retired) <= retired->promised
+        && kv_epoch_space(retired) <= retired->reserved
         && kv_epoch_reclaim(retired) != KV_OK)
     {
         return KV_DEAD;
@@ -143,8 +143,8 @@ kv_epoch_retire(kv_retire_list_t *retired, void *object, kv_retired_kind_t kind)
     r->object = (uintptr_t) object | kind;
     r->epoch = atomic_load_explicit(&retired->epoch, memory_order_relaxed);
 
-    if (kind == KV_RETIRED_ENTRY && retired->promised) {
-        retired->promised--;
+    if (kind == KV_RETIRED_ENTRY && retired->reserved) {
+        retired->reserved--;
     }
 
     return KV_OK;
@@ -154,31 +154,31 @@ kv_epoch_retire(kv_retire_list_t *retired, void *object, kv_retired_kind_t kind)
 bool
 kv_epoch_spare(kv_retire_list_t *retired)
 {
-    if (kv_epoch_room(retired) > retired->promised) {
+    if (kv_epoch_space(retired) > retired->reserved) {
         return true;
     }
 
     return kv_epoch_reclaim(retired) == KV_OK
-           && kv_epoch_room(retired) > retired->promised;
+           && kv_epoch_space(retired) > retired->reserved;
 }
 
 
 /* How many objects it can take. */
 
 static uint64_t
-kv_epoch_room(const kv_retire_list_t *retired)
+kv_epoch_space(const kv_retire_list_t *retired)
 {
-    uint64_t                   room;
+    uint64_t                   space;
     const kv_retired_chunk_t  *chunk;
 
-    room = retired->behind ? 0
+    space = retired->behind ? 0
                            : KV_RETIRED_MAX - (retired->tail - retired->head);
 
     for (chunk = retired->chunks; chunk; chunk = chunk->next) {
-        room += KV_RETIRED_CHUNK - chunk->tail;
+        space += KV_RETIRED_CHUNK - chunk->tail;
     }
 
-    return room;
+    return space;
 }
 
 
@@ -303,7 +303,7 @@ kv_epoch_done(const kv_retire_list_t *retired, const kv_retired_chunk_t *chunk)
 {
     return chunk
            && (chunk->head == KV_RETIRED_CHUNK
-               || (retired->behind == 0 && retired->promised == 0));
+               || (retired->behind == 0 && retired->reserved == 0));
 }
 
 
@@ -584,7 +584,7 @@ kv_epoch_sweep_pinned(kv_retire_list_t *retired)
     link = &retired->pinned;
 
     while ((e = *link) != NULL) {
-        retired->looked++;
+        retired->examined++;
         pieces = kv_entry_pieces(e);
 
         if (kv_epoch_pinned(e) && !(search && !e->seen)) {
@@ -655,7 +655,7 @@ kv_epoch_see_records(kv_retire_list_t *retired)
 
             for (k = 0; k < KV_OP_CHUNK; k++) {
                 op = &chunk->op[k];
-                retired->looked++;
+                retired->examined++;
 
                 state = atomic_load(&op->state);
 

@@ -64,12 +64,12 @@ typedef struct {
     uint64_t          swept;       /* `released` when it was last swept */
     uint64_t          searched_ns; /* when it last looked for lost pins */
     bool              lost;        /* workers died: some may be */
-    uint64_t          looked;      /* entries and records looked at, ever */
+    uint64_t          examined;    /* entries and records looked at, ever */
     uint64_t          stale;       /* pieces kept by entries, at most */
     uint64_t          stale_from;  /* the bucket to look for them next */
     kv_retired_chunk_t *chunks;    /* the oldest first; empty ones last */
     uint64_t          behind;      /* objects in them */
-    unsigned          promised;    /* by kv_epoch_reserve(), not used yet */
+    unsigned          reserved;    /* by kv_epoch_reserve(), not used yet */
     uint64_t          head;        /* the oldest retired object */
     uint64_t          tail;        /* where the next one goes */
     kv_retired_t      ring[KV_RETIRED_MAX];

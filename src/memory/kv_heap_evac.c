@@ -15,7 +15,7 @@
 #define KV_HEAP_ANY        ((1u << KV_HEAP_BUCKETS) - 1)
 
 /* pages of a list that evacuation compares */
-#define KV_HEAP_LOOK       8
+#define KV_HEAP_CANDIDATES  8
 
 /*
  * Choices for which a page with objects that could not be moved is passed
@@ -135,7 +135,7 @@ static uint32_t
 kv_heap_sparsest(kv_heap_t *heap, kv_heap_partial_t *partial, uint32_t buckets)
 {
     uint32_t         n, best;
-    unsigned         looked;
+    unsigned         examined;
     kv_heap_page_t  *page;
 
     best = KV_HEAP_NONE;
@@ -146,7 +146,10 @@ kv_heap_sparsest(kv_heap_t *heap, kv_heap_partial_t *partial, uint32_t buckets)
     {
         n = partial->head[__builtin_ctz(buckets)];
 
-        for (looked = 0; looked < KV_HEAP_LOOK && n != KV_HEAP_NONE; looked++) {
+        for (examined = 0;
+             examined < KV_HEAP_CANDIDATES && n != KV_HEAP_NONE;
+             examined++)
+        {
             page = &heap->page[n];
 
             if (!kv_heap_passed(heap, page)

@@ -20,7 +20,7 @@ static inline uint64_t kv_map_half(uint64_t buckets);
 static int kv_map_copy(kv_map_t *map, kv_bucket_t *old, kv_bucket_t *fresh,
     uint64_t number);
 static kv_bucket_t *kv_map_add_overflow(kv_map_t *map, kv_bucket_t *tail);
-static void kv_map_undo(kv_map_t *map, kv_bucket_t *fresh);
+static void kv_map_unsplit(kv_map_t *map, kv_bucket_t *fresh);
 static void kv_map_drop_moved(kv_bucket_t *old, kv_bucket_t *fresh);
 static void kv_map_unlink_all_empty(kv_map_t *map, kv_bucket_t *b);
 static bool kv_map_in_bucket(kv_bucket_t *b, uint64_t s);
@@ -103,7 +103,7 @@ kv_map_split(kv_map_t *map)
     moves = kv_map_copy(map, old, fresh, buckets);
 
     if (moves == -1) {
-        kv_map_undo(map, fresh);
+        kv_map_unsplit(map, fresh);
         return false;
     }
 
@@ -217,7 +217,7 @@ kv_map_add_overflow(kv_map_t *map, kv_bucket_t *tail)
 /* Empties a bucket that no reader has seen; its overflow is reserved again. */
 
 static void
-kv_map_undo(kv_map_t *map, kv_bucket_t *fresh)
+kv_map_unsplit(kv_map_t *map, kv_bucket_t *fresh)
 {
     kv_bucket_t  *b;
 

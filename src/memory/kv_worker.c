@@ -57,7 +57,7 @@ kv_worker_acquire(kv_worker_t *workers, unsigned n, unsigned *i)
 
             atomic_store(&worker->epoch[KV_EPOCH_MAIN].value, 0);
             atomic_store(&worker->epoch[KV_EPOCH_SCAN].value, 0);
-            atomic_store(&worker->looking, 0);
+            atomic_store(&worker->polling, 0);
             atomic_store(&worker->wake, 0);
             atomic_store(&worker->evict, 0);
             atomic_store(&worker->hungry[0], 0);

@@ -297,7 +297,7 @@ typedef struct {
     _Atomic uint64_t          beat_ns;
 
     /* the owner: it needs no waking for results (kv_store_polling()) */
-    _Atomic uint32_t          looking;
+    _Atomic uint32_t          polling;
 
     /* the owner: the zone's generation it has let go everything before */
     _Atomic uint64_t          generation;

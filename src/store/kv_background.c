@@ -58,7 +58,7 @@ kv_background_work(kv_store_t *store)
         kv_failpoint(KV_FAILPOINT_BACKGROUND_TAKEN);
 
         if (requests & KV_REQUEST_FREE_DISK) {
-            kv_disk_full_look(store);
+            kv_disk_full_retry(store);
         }
 
         if (requests & KV_REQUEST_SEGMENT) {

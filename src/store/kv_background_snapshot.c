@@ -39,8 +39,8 @@
  * disk was slow for a moment.
  */
 #define KV_SCAN_WORK      1000000u
-#define KV_SCAN_REST      2u
-#define KV_SCAN_REST_MAX  50000000u
+#define KV_SCAN_PAUSE     2u
+#define KV_SCAN_PAUSE_MAX  50000000u
 
 
 typedef struct {
@@ -60,7 +60,7 @@ static kv_rc_t kv_background_write(kv_scan_t *scan, uint64_t lsn,
     uint64_t *bytes, kv_err_t *err);
 static void kv_background_failed(kv_store_t *store, kv_rc_t rc, kv_err_t *err);
 static kv_rc_t kv_background_scan(kv_scan_t *scan, kv_err_t *err);
-static void kv_background_rest(kv_scan_t *scan);
+static void kv_background_pause(kv_scan_t *scan);
 static void kv_background_copy(void *data, const kv_entry_t *e);
 static kv_rc_t kv_background_flush(kv_scan_t *scan, kv_err_t *err);
 static kv_rc_t kv_background_large(kv_scan_t *scan, const kv_record_t *key,
@@ -253,7 +253,7 @@ kv_background_scan(kv_scan_t *scan, kv_err_t *err)
             return rc;
         }
 
-        kv_background_rest(scan);
+        kv_background_pause(scan);
 
     } while (next);
 
@@ -262,7 +262,7 @@ kv_background_scan(kv_scan_t *scan, kv_err_t *err)
 
 
 static void
-kv_background_rest(kv_scan_t *scan)
+kv_background_pause(kv_scan_t *scan)
 {
     uint64_t          now, lsn, rest;
     kv_zone_t        *zone;
@@ -281,7 +281,7 @@ kv_background_rest(kv_scan_t *scan)
     lsn = atomic_load(&zone->wal.next_lsn);
 
     if (lsn != scan->lsn) {
-        rest = kv_min((now - scan->rested) * KV_SCAN_REST, KV_SCAN_REST_MAX);
+        rest = kv_min((now - scan->rested) * KV_SCAN_PAUSE, KV_SCAN_PAUSE_MAX);
 
         pause.tv_sec = 0;
         pause.tv_nsec = (long) rest;
@@ -350,7 +350,7 @@ kv_background_flush(kv_scan_t *scan, kv_err_t *err)
             scan->len = len;
             rc = kv_background_large(scan, &rec, err);
 
-            kv_background_rest(scan);
+            kv_background_pause(scan);
 
             if (rc == KV_OK && kv_spare_stopped(scan->store)) {
                 rc = KV_CANCELLED;

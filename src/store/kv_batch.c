@@ -63,7 +63,7 @@ kv_batch_run_all(kv_store_t *store, kv_batch_t *batch, kv_op_t *taken)
             batch->op[0] = taken;
             taken = taken->follow;
 
-            rc = kv_reserve(store, batch->op[0], &batch->room_ns);
+            rc = kv_reserve(store, batch->op[0], &batch->reserve_ns);
             kv_batch_report(store, batch, batch->op, 1, rc);
             kv_batch_wake(store, batch);
             continue;
@@ -304,8 +304,8 @@ kv_batch_write(kv_store_t *store, kv_batch_t *batch)
 
     kv_measure_count(&zone->stats.batch, batch->n);
 
-    if (sync || kv_store_sync_due(store) == 1
-        || atomic_load(&zone->want_sync))
+    if (sync || kv_timeout_sync(store) == 1
+        || atomic_load(&zone->sync_requested))
     {
         return kv_batch_sync(store);
     }
@@ -329,7 +329,7 @@ kv_batch_drop_puts(kv_store_t *store, kv_batch_t *batch, kv_rc_t rc)
 
     /* not if it is in the log, and the sync failed */
 
-    if (!kv_state_hard(store->zone)
+    if (!kv_state_refuses(store->zone)
         || batch->op[0]->lsn < atomic_load(&store->zone->wal.next_lsn))
     {
         return false;
@@ -467,7 +467,7 @@ kv_batch_sync(kv_store_t *store)
         atomic_store(&zone->synced_ns, now);
         atomic_store(&zone->unsynced, 0);
         atomic_store(&zone->sync_ms, 0);
-        atomic_store(&zone->want_sync, 0);
+        atomic_store(&zone->sync_requested, 0);
 
         kv_state_went_well(zone);
         kv_state_wrote(store, 0, false);
@@ -636,7 +636,7 @@ kv_batch_wake(kv_store_t *store, kv_batch_t *batch)
         if (batch->wake[i]) {
             batch->wake[i] = 0;
 
-            if (!atomic_load(&store->zone->workers[i].looking)) {
+            if (!atomic_load(&store->zone->workers[i].polling)) {
                 kv_store_wake(store, i);
             }
 
@@ -710,10 +710,10 @@ kv_batch_request(kv_store_t *store)
     zone = store->zone;
     requests = 0;
 
-    if (zone->wal.segment_lsn != zone->wanted_segment
+    if (zone->wal.segment_lsn != zone->spare_requested
         && zone->wal.offset > zone->wal.segment_size / 2)
     {
-        zone->wanted_segment = zone->wal.segment_lsn;
+        zone->spare_requested = zone->wal.segment_lsn;
         requests |= KV_REQUEST_SEGMENT;
     }
 
@@ -732,7 +732,7 @@ kv_batch_request(kv_store_t *store)
         }
     }
 
-    if (kv_state_hard(zone)) {
+    if (kv_state_refuses(zone)) {
         requests |= KV_REQUEST_FREE_DISK;
     }
 

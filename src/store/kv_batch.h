@@ -25,7 +25,7 @@ typedef struct {
     kv_op_t       *refused[KV_BATCH_MAX];   /* no memory for these */
     unsigned       nrefused;
     kv_op_t       *not_cleared;             /* no empty map for this one */
-    uint64_t       room_ns;                 /* spent on making room */
+    uint64_t       reserve_ns;              /* spent on making room */
     uint8_t        wake[KV_WORKERS_MAX];    /* slots to be woken */
     struct iovec   iov[KV_VALUE_MAX / KV_PAGE_SIZE
                        + KV_ENTRY_TAILS];

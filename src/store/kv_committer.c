@@ -181,7 +181,7 @@ kv_committer_work(kv_store_t *store)
 
     if (atomic_load(&zone->state) == KV_ZONE_BROKEN
         && kv_store_grow_wal(store) == KV_OK
-        && kv_state_retry_due(zone) && !kv_store_stopping(store))
+        && kv_state_may_retry(zone) && !kv_store_stopping(store))
     {
         kv_rebuild(store);
     }
@@ -238,8 +238,8 @@ static bool
 kv_committer_needed(kv_zone_t *zone)
 {
     return atomic_load(&zone->queue) || kv_heap_broken(zone->heap)
-           || (atomic_load(&zone->want_sync) && kv_state_writes(zone)
-               && kv_state_retry_due(zone));
+           || (atomic_load(&zone->sync_requested) && kv_state_writes(zone)
+               && kv_state_may_retry(zone));
 }
 
 
@@ -304,7 +304,7 @@ kv_committer_round(kv_store_t *store, kv_batch_t *batch)
     }
 
     taken = kv_queue_take(zone);
-    batch->room_ns = 0;
+    batch->reserve_ns = 0;
 
     kv_failpoint(KV_FAILPOINT_TAKEN);
 
@@ -322,7 +322,7 @@ kv_committer_round(kv_store_t *store, kv_batch_t *batch)
 static void
 kv_committer_wait(kv_store_t *store)
 {
-    uint32_t          hurried;
+    uint32_t          changes;
     uint64_t          now, began, start;
     kv_zone_t        *zone;
     struct timespec   slice;
@@ -334,7 +334,7 @@ kv_committer_wait(kv_store_t *store)
     atomic_store(&zone->waits, 1);
 
     for ( ;; ) {
-        hurried = atomic_load(&zone->hurried);
+        changes = atomic_load(&zone->start_futex);
         start = atomic_load(&zone->start_ns);
 
         if (start == UINT64_MAX) {
@@ -352,8 +352,8 @@ kv_committer_wait(kv_store_t *store)
 
         slice.tv_nsec = (long) kv_min(start - now, KV_WAIT_SLICE);
 
-        (void) syscall(SYS_futex, &zone->hurried, FUTEX_WAIT, hurried, &slice,
-                       NULL, 0);
+        (void) syscall(SYS_futex, &zone->start_futex, FUTEX_WAIT, changes,
+                       &slice, NULL, 0);
     }
 
     atomic_store(&zone->waits, 0);
@@ -374,13 +374,13 @@ kv_committer_idle(kv_store_t *store)
         return;
     }
 
-    if (kv_store_sync_due(store) == 1
-        || (atomic_load(&zone->want_sync) && kv_state_retry_due(zone)))
+    if (kv_timeout_sync(store) == 1
+        || (atomic_load(&zone->sync_requested) && kv_state_may_retry(zone)))
     {
         (void) kv_batch_sync(store);
     }
 
-    if (kv_store_mark_due(store) == 1
+    if (kv_timeout_mark(store) == 1
         || (atomic_load(&zone->unmarked) && kv_store_stopping(store)))
     {
         atomic_store(&zone->unmarked, 0);
@@ -400,7 +400,7 @@ kv_committer_sync_now(kv_store_t *store)
     rc = kv_committer_borrow(store);
 
     if (rc == KV_BUSY) {
-        atomic_store(&store->zone->want_sync, 1);
+        atomic_store(&store->zone->sync_requested, 1);
         return KV_AGAIN;
     }
 

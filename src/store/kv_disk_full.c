@@ -13,10 +13,10 @@
 
 
 /* between two tries to free disk; ns */
-#define KV_FREE_DISK_AGAIN  UINT64_C(2000000000)
+#define KV_FREE_DISK_INTERVAL  UINT64_C(2000000000)
 
 /* between two looks whether writes need be refused; ns */
-#define KV_HARD_AGAIN       UINT64_C(100000000)
+#define KV_DISK_FULL_INTERVAL  UINT64_C(100000000)
 
 
 static void kv_disk_full_free(kv_store_t *store);
@@ -28,7 +28,7 @@ static void kv_disk_full_drop_aside(kv_store_t *store);
 
 
 void
-kv_disk_full_look(kv_store_t *store)
+kv_disk_full_retry(kv_store_t *store)
 {
     uint64_t    now;
     kv_zone_t  *zone;
@@ -36,13 +36,13 @@ kv_disk_full_look(kv_store_t *store)
     zone = store->zone;
     now = kv_now_ns();
 
-    if (!kv_state_hard(zone)
-        || (zone->hard_ns && now - zone->hard_ns < KV_HARD_AGAIN))
+    if (!kv_state_refuses(zone)
+        || (zone->retried_ns && now - zone->retried_ns < KV_DISK_FULL_INTERVAL))
     {
         return;
     }
 
-    zone->hard_ns = now;
+    zone->retried_ns = now;
 
     if (kv_state(zone) == KV_STATE_DISK_FULL) {
         kv_disk_full_free(store);
@@ -68,7 +68,8 @@ kv_disk_full_free(kv_store_t *store)
     now = kv_now_ns();
 
     if (atomic_load(&zone->snapshot) == 0
-        || (zone->room_ns && now - zone->room_ns < KV_FREE_DISK_AGAIN))
+        || (zone->free_disk_ns
+            && now - zone->free_disk_ns < KV_FREE_DISK_INTERVAL))
     {
         return;
     }
@@ -79,7 +80,7 @@ kv_disk_full_free(kv_store_t *store)
         kv_disk_full_give_way(store);
     }
 
-    zone->room_ns = kv_now_ns();
+    zone->free_disk_ns = kv_now_ns();
 }
 
 

@@ -13,7 +13,7 @@
 
 
 /* Writes are refused: sees whether that can be changed, or has changed. */
-void kv_disk_full_look(kv_store_t *store);
+void kv_disk_full_retry(kv_store_t *store);
 
 
 #endif /* KV_DISK_FULL_H */

@@ -45,8 +45,8 @@ typedef struct {
 
 
 static void kv_evict_take_out(kv_op_t *op, uint64_t now, uint64_t ns);
-static void kv_evict_look(kv_zone_t *zone, kv_candidates_t *holders);
-static void kv_evict_look_at(kv_candidates_t *holders, kv_op_t *op);
+static void kv_evict_scan(kv_zone_t *zone, kv_candidates_t *holders);
+static void kv_evict_scan_record(kv_candidates_t *holders, kv_op_t *op);
 static bool kv_evict_upload(const kv_candidates_t *holders, kv_candidate_t *h,
     uint64_t lasted);
 static void kv_evict_wake(kv_store_t *store, const bool *wake);
@@ -87,7 +87,7 @@ kv_evict(kv_store_t *store, unsigned who, uint64_t bytes, uint64_t age,
         return 0;
     }
 
-    kv_evict_look(zone, &holders);
+    kv_evict_scan(zone, &holders);
 
     coming = holders.coming;
 
@@ -273,7 +273,7 @@ kv_store_scarce(kv_store_t *store)
  */
 
 static void
-kv_evict_look(kv_zone_t *zone, kv_candidates_t *holders)
+kv_evict_scan(kv_zone_t *zone, kv_candidates_t *holders)
 {
     uint64_t        beat;
     unsigned        i, k;
@@ -289,7 +289,7 @@ kv_evict_look(kv_zone_t *zone, kv_candidates_t *holders)
 
         for (chunk = zone->workers[i].chunks; chunk; chunk = chunk->next) {
             for (k = 0; k < KV_OP_CHUNK; k++) {
-                kv_evict_look_at(holders, &chunk->op[k]);
+                kv_evict_scan_record(holders, &chunk->op[k]);
             }
         }
     }
@@ -297,7 +297,7 @@ kv_evict_look(kv_zone_t *zone, kv_candidates_t *holders)
 
 
 static void
-kv_evict_look_at(kv_candidates_t *holders, kv_op_t *op)
+kv_evict_scan_record(kv_candidates_t *holders, kv_op_t *op)
 {
     uint64_t        lasted;
     uint32_t        state;

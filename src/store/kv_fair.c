@@ -9,7 +9,7 @@
 
 
 /* how often a worker says the same again, nanoseconds */
-#define KV_FAIR_AGAIN  (KV_FAIR_SHOWN / 10)
+#define KV_FAIR_INTERVAL  (KV_FAIR_SHOWN / 10)
 
 
 static bool kv_fair_counts(const kv_worker_t *worker, uint64_t now);
@@ -33,7 +33,7 @@ kv_fair_show(kv_store_t *store, const kv_hungry_t *hungry, unsigned n)
     if (n) {
         now = kv_now_ns();
 
-        if (now - kv_get_relaxed(worker->hungry_ns) >= KV_FAIR_AGAIN) {
+        if (now - kv_get_relaxed(worker->hungry_ns) >= KV_FAIR_INTERVAL) {
             kv_set_relaxed(worker->hungry_ns, now);
         }
     }

@@ -15,64 +15,64 @@
 
 
 static kv_rc_t kv_store_grow(kv_store_t *store, kv_wal_t **log,
-    kv_store_grow_t *made);
+    kv_store_sizes_t *sizes);
 
 
 kv_rc_t
 kv_store_grow_wal(kv_store_t *store)
 {
-    return kv_store_grow(store, &store->wal, &store->log_fit);
+    return kv_store_grow(store, &store->wal, &store->wal_sizes);
 }
 
 
 kv_rc_t
 kv_store_grow_background(kv_store_t *store)
 {
-    return kv_store_grow(store, &store->background, &store->background_fit);
+    return kv_store_grow(store, &store->background, &store->background_sizes);
 }
 
 
 static kv_rc_t
-kv_store_grow(kv_store_t *store, kv_wal_t **log, kv_store_grow_t *made)
+kv_store_grow(kv_store_t *store, kv_wal_t **log, kv_store_sizes_t *sizes)
 {
-    size_t           record, batch;
-    uint64_t         segment;
-    kv_wal_t        *fit;
-    kv_store_grow_t  want;
+    size_t            record, batch;
+    uint64_t          segment;
+    kv_wal_t         *grown;
+    kv_store_sizes_t  needed;
 
-    want.max_value = atomic_load(&store->zone->max_value);
-    want.segment = atomic_load(&store->zone->segment);
+    needed.max_value = atomic_load(&store->zone->max_value);
+    needed.segment = atomic_load(&store->zone->segment);
 
-    if (*log && made->max_value == want.max_value
-        && made->segment == want.segment)
+    if (*log && sizes->max_value == needed.max_value
+        && sizes->segment == needed.segment)
     {
         return KV_OK;
     }
 
-    record = sizeof(kv_batch_header_t) + 64 + KV_KEY_MAX + want.max_value;
+    record = sizeof(kv_batch_header_t) + 64 + KV_KEY_MAX + needed.max_value;
 
     segment = kv_align(record + 2 * KV_SEGMENT_HEADER, 4096);
-    segment = kv_max(segment, want.segment);
+    segment = kv_max(segment, needed.segment);
 
     batch = kv_max(record, KV_BATCH_BYTES);
     batch = kv_min(batch, segment - KV_SEGMENT_HEADER);
 
-    fit = kv_wal_create(store->io, store->dirfd, &store->zone->wal, segment,
-                        batch);
+    grown = kv_wal_create(store->io, store->dirfd, &store->zone->wal, segment,
+                          batch);
 
-    if (fit == NULL) {
+    if (grown == NULL) {
         return KV_NO_MEMORY;
     }
 
-    kv_wal_set_direct(fit, store->conf.sync == KV_SYNC_ALWAYS);
-    kv_wal_set_reserve(fit, kv_min(segment / 16, KV_STORE_DELETES));
+    kv_wal_set_direct(grown, store->conf.sync == KV_SYNC_ALWAYS);
+    kv_wal_set_reserve(grown, kv_min(segment / 16, KV_STORE_DELETES));
 
     if (*log) {
         kv_wal_destroy(*log);
     }
 
-    *log = fit;
-    *made = want;
+    *log = grown;
+    *sizes = needed;
 
     return KV_OK;
 }

@@ -61,8 +61,8 @@ kv_queue_start_by(kv_zone_t *zone, uint64_t ns)
     } while (!atomic_compare_exchange_weak(&zone->start_ns, &start, ns));
 
     if (atomic_load(&zone->waits)) {
-        (void) atomic_fetch_add(&zone->hurried, 1);
-        (void) syscall(SYS_futex, &zone->hurried, FUTEX_WAKE, 1, NULL, NULL,
+        (void) atomic_fetch_add(&zone->start_futex, 1);
+        (void) syscall(SYS_futex, &zone->start_futex, FUTEX_WAKE, 1, NULL, NULL,
                        0);
     }
 }

@@ -34,7 +34,7 @@ kv_reap_lock_dead(kv_zone_t *zone, bool *dead)
     now = kv_now_ns();
     asked = atomic_exchange(&zone->reap, 0);
 
-    if (!asked && now - zone->looked_ns < KV_REAP_INTERVAL) {
+    if (!asked && now - zone->reaped_ns < KV_REAP_INTERVAL) {
         return false;
     }
 
@@ -45,7 +45,7 @@ kv_reap_lock_dead(kv_zone_t *zone, bool *dead)
         zone->retired.lost = true;
     }
 
-    zone->looked_ns = now;
+    zone->reaped_ns = now;
 
     some = false;
 

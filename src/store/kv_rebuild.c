@@ -13,7 +13,7 @@
 
 
 /* how long a worker may take to let go before that is said; ns */
-#define KV_QUIESCE_SAY  UINT64_C(1000000000)
+#define KV_QUIESCE_LOG_INTERVAL  UINT64_C(1000000000)
 
 
 static bool kv_rebuild_quiesce(kv_store_t *store);
@@ -131,7 +131,7 @@ kv_rebuild_quiesce(kv_store_t *store)
             return false;
         }
 
-        if (kv_now_ns() - since >= KV_QUIESCE_SAY) {
+        if (kv_now_ns() - since >= KV_QUIESCE_LOG_INTERVAL) {
             since = kv_now_ns();
             kv_store_log(store, KV_LOG_ERR, "kv zone \"%s\" cannot be rebuilt "
                          "yet: process %d does not let go of it; continue or "

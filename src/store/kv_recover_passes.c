@@ -99,12 +99,12 @@ kv_recover_missing(kv_recover_ctx_t *ctx)
 {
     kv_rc_t  rc;
 
-    ctx->wanted = ctx->missing;
+    ctx->missing_before = ctx->missing;
     memset(&ctx->missing, 0, sizeof(kv_missing_t));
 
     rc = kv_recover_all(ctx);
 
-    free(ctx->wanted.cell);
+    free(ctx->missing_before.cell);
 
     return rc;
 }
@@ -176,7 +176,7 @@ kv_recover_replay(kv_recover_ctx_t *ctx)
 
 
 kv_rc_t
-kv_recover_read(kv_recover_ctx_t *ctx, uint64_t lsn, uint64_t room,
+kv_recover_read(kv_recover_ctx_t *ctx, uint64_t lsn, uint64_t memory,
     uint64_t *end_lsn, uint64_t *bytes, kv_err_t *err)
 {
     int       saved;
@@ -187,15 +187,15 @@ kv_recover_read(kv_recover_ctx_t *ctx, uint64_t lsn, uint64_t room,
     pages = kv_heap_pages(ctx->store->zone->heap, &size);
 
     ctx->bytes = 0;
-    ctx->pop_bytes = 0;
+    ctx->prefault_bytes = 0;
 
-    kv_prefault_begin(&ctx->pop, pages, kv_min(room, size));
+    kv_prefault_begin(&ctx->prefault, pages, kv_min(memory, size));
 
     rc = kv_snapshot_read(ctx->store->io, ctx->store->dirfd, lsn,
                           kv_recover_record, ctx, end_lsn, bytes, err);
 
     saved = errno;
-    kv_prefault_end(&ctx->pop);
+    kv_prefault_end(&ctx->prefault);
     errno = saved;
 
     return rc == KV_OK ? kv_recover_link(ctx) : rc;

@@ -51,11 +51,11 @@ typedef struct {
     uint64_t      keys_most;         /* that it had at one time */
     kv_recover_pass_t  pass;
     kv_missing_t  missing;
-    kv_missing_t  wanted;            /* KV_RECOVER_MISSING: those before */
+    kv_missing_t  missing_before;    /* KV_RECOVER_MISSING: those before */
     kv_ahead_t    ahead[KV_RECOVER_AHEAD];
     unsigned      ahead_n;
-    kv_prefault_t pop;
-    uint64_t      pop_bytes;         /* when it is to be told the next time */
+    kv_prefault_t prefault;
+    uint64_t      prefault_bytes;    /* when it is to be told the next time */
 } kv_recover_ctx_t;
 
 
@@ -74,7 +74,7 @@ void kv_recover_expect(kv_zone_t *zone, const kv_snapshot_guess_t *guess);
  * Reads all of a snapshot; results as those of kv_snapshot_read().  `room` is
  * about what its entries will take, or 0 if that is there already.
  */
-kv_rc_t kv_recover_read(kv_recover_ctx_t *ctx, uint64_t lsn, uint64_t room,
+kv_rc_t kv_recover_read(kv_recover_ctx_t *ctx, uint64_t lsn, uint64_t memory,
     uint64_t *end_lsn, uint64_t *bytes, kv_err_t *err);
 
 /* Reads the log from there on. */

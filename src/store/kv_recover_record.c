@@ -12,7 +12,7 @@
 
 
 /* bytes of records after which the thread that gets memory is told */
-#define KV_RECOVER_TELL   (1u << 20)
+#define KV_RECOVER_PREFAULT  (1u << 20)
 
 
 static kv_rc_t kv_recover_clear(kv_recover_ctx_t *ctx, uint64_t lsn);
@@ -45,9 +45,9 @@ kv_recover_record(void *data, uint64_t lsn, const kv_record_t *rec)
     ctx->records++;
     ctx->bytes += kv_record_size(rec);
 
-    if (ctx->bytes >= ctx->pop_bytes) {
-        kv_prefault_used(&ctx->pop, ctx->bytes);
-        ctx->pop_bytes = ctx->bytes + KV_RECOVER_TELL;
+    if (ctx->bytes >= ctx->prefault_bytes) {
+        kv_prefault_used(&ctx->prefault, ctx->bytes);
+        ctx->prefault_bytes = ctx->bytes + KV_RECOVER_PREFAULT;
     }
 
     if (rec->op == KV_OP_CLEAR) {
@@ -57,7 +57,8 @@ kv_recover_record(void *data, uint64_t lsn, const kv_record_t *rec)
     hash = kv_map_hash(&zone->map, rec->key, rec->key_len);
 
     if (ctx->pass == KV_RECOVER_MISSING
-        && (lsn < ctx->cleared_lsn || !kv_missing_has(&ctx->wanted, hash)))
+        && (lsn < ctx->cleared_lsn
+            || !kv_missing_has(&ctx->missing_before, hash)))
     {
         return KV_OK;
     }

@@ -42,7 +42,7 @@ static kv_rc_t kv_reserve_compact(kv_store_t *store, uint32_t need,
 static uint64_t kv_reserve_missing(const kv_heap_stat_t *st, uint32_t need);
 static kv_rc_t kv_reserve_page(kv_store_t *store, uint64_t missing,
     const kv_heap_stat_t *st, bool *again, bool *vain);
-static kv_rc_t kv_reserve_look_again(kv_store_t *store);
+static kv_rc_t kv_reserve_recheck(kv_store_t *store);
 
 
 kv_rc_t
@@ -333,7 +333,7 @@ kv_reserve_page(kv_store_t *store, uint64_t missing, const kv_heap_stat_t *st,
 
     if (*again && st->movable_pages * KV_PAGE_SIZE >= missing) {
         *again = false;
-        return kv_reserve_look_again(store);
+        return kv_reserve_recheck(store);
     }
 
     if (kv_epoch_count(&zone->retired) == 0) {
@@ -352,7 +352,7 @@ kv_reserve_page(kv_store_t *store, uint64_t missing, const kv_heap_stat_t *st,
 /* Before it is said that no page can be emptied, though much is free. */
 
 static kv_rc_t
-kv_reserve_look_again(kv_store_t *store)
+kv_reserve_recheck(kv_store_t *store)
 {
     kv_heap_t  *heap;
 

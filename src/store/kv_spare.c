@@ -15,7 +15,7 @@ kv_spare_make(kv_store_t *store)
 
     rc = kv_wal_prepare(store->background, &store->stop);
 
-    if ((rc == KV_OK || rc == KV_DECLINED) && kv_state_hard(store->zone)
+    if ((rc == KV_OK || rc == KV_DECLINED) && kv_state_refuses(store->zone)
         && ((kv_state(store->zone) == KV_STATE_DISK_FULL
              && store->zone->wal.rewrite_end == 0)
             || kv_committer_can_write(store)))

@@ -9,16 +9,16 @@
 
 
 /* between two messages of the same sort; ns */
-#define KV_STATE_SAY        UINT64_C(10000000000)
+#define KV_STATE_LOG_INTERVAL  UINT64_C(10000000000)
 
 /* the first pause before another try, and the longest; ns */
 #define KV_STATE_PAUSE      UINT64_C(100000000)
 #define KV_STATE_PAUSE_MAX  UINT64_C(3200000000)
 
 
-static void kv_state_say_refused(kv_store_t *store, kv_rc_t rc,
+static void kv_state_log_refused(kv_store_t *store, kv_rc_t rc,
     const kv_err_t *err);
-static bool kv_state_say_now(_Atomic uint64_t *last);
+static bool kv_state_log_now(_Atomic uint64_t *last);
 static bool kv_state_passes(kv_rc_t rc, const kv_err_t *err);
 
 
@@ -77,7 +77,7 @@ kv_state_whole(kv_zone_t *zone)
 
 
 bool
-kv_state_retry_due(kv_zone_t *zone)
+kv_state_may_retry(kv_zone_t *zone)
 {
     uint64_t  retry;
 
@@ -103,7 +103,7 @@ kv_state_refused(kv_store_t *store, kv_rc_t rc, size_t len,
 
     most = atomic_load(&zone->refused_len);
 
-    if (kv_state_hard(zone)) {
+    if (kv_state_refuses(zone)) {
         most = kv_max(most, len);
 
     } else {
@@ -115,27 +115,27 @@ kv_state_refused(kv_store_t *store, kv_rc_t rc, size_t len,
     now = rc == KV_NO_SPACE ? KV_WRITES_FULL : KV_WRITES_REFUSED;
     was = atomic_exchange(&zone->writes, now);
 
-    if (was != now || !atomic_load(&zone->refused_said)
+    if (was != now || !atomic_load(&zone->refused_logged)
         || kv_get_relaxed(zone->refused_error) != err->error)
     {
-        kv_state_say_refused(store, rc, err);
+        kv_state_log_refused(store, rc, err);
     }
 }
 
 
 static void
-kv_state_say_refused(kv_store_t *store, kv_rc_t rc, const kv_err_t *err)
+kv_state_log_refused(kv_store_t *store, kv_rc_t rc, const kv_err_t *err)
 {
     kv_zone_t  *zone;
 
     zone = store->zone;
 
-    if (!kv_state_say_now(&zone->refused_ns)) {
+    if (!kv_state_log_now(&zone->refused_ns)) {
         return;
     }
 
     kv_set_relaxed(zone->refused_error, err->error);
-    atomic_store(&zone->refused_said, 1);
+    atomic_store(&zone->refused_logged, 1);
 
     if (rc == KV_AGAIN) {
         kv_store_log(store, KV_LOG_ERR, "kv zone \"%s\": %s; until then "
@@ -162,7 +162,7 @@ kv_state_wrote(kv_store_t *store, size_t len, bool extended)
 
     zone = store->zone;
 
-    if (kv_state_hard(zone)
+    if (kv_state_refuses(zone)
         && (extended || len >= atomic_load(&zone->refused_len)))
     {
         kv_state_works_again(store);
@@ -183,7 +183,7 @@ kv_state_works_again(kv_store_t *store)
 
     if ((was != KV_WRITES_FULL && was != KV_WRITES_REFUSED)
         || !atomic_compare_exchange_strong(&zone->writes, &was, KV_WRITES_OK)
-        || !atomic_exchange(&zone->refused_said, 0))
+        || !atomic_exchange(&zone->refused_logged, 0))
     {
         return;
     }
@@ -280,7 +280,7 @@ kv_state_rebuilt(kv_store_t *store, kv_rc_t rc, const kv_err_t *err)
     if (kv_state_passes(rc, err)) {
         kv_state_retry(zone);
 
-        if (kv_state_say_now(&zone->rebuild_ns)) {
+        if (kv_state_log_now(&zone->rebuild_ns)) {
             kv_store_log(store, KV_LOG_ERR, "kv zone \"%s\" cannot be rebuilt "
                          "yet: %s; it is tried again and again",
                          store->conf.name, err->text);
@@ -319,13 +319,13 @@ kv_state_passes(kv_rc_t rc, const kv_err_t *err)
 /* Whether the last message of this sort is old enough for another. */
 
 static bool
-kv_state_say_now(_Atomic uint64_t *last)
+kv_state_log_now(_Atomic uint64_t *last)
 {
     uint64_t  now, then;
 
     now = kv_now_ns();
     then = atomic_load(last);
 
-    return (then == 0 || now - then >= KV_STATE_SAY)
+    return (then == 0 || now - then >= KV_STATE_LOG_INTERVAL)
            && atomic_compare_exchange_strong(last, &then, now);
 }

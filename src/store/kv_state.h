@@ -104,7 +104,7 @@ kv_state_writes(kv_zone_t *zone)
 
 /* Whether writes are tried, but some were refused: full or refusing. */
 static inline bool
-kv_state_hard(kv_zone_t *zone)
+kv_state_refuses(kv_zone_t *zone)
 {
     uint32_t  writes;
 
@@ -123,7 +123,7 @@ kv_state_retry_ns(kv_zone_t *zone)
     return atomic_load(&zone->retry_ns);
 }
 
-bool kv_state_retry_due(kv_zone_t *zone);
+bool kv_state_may_retry(kv_zone_t *zone);
 
 
 /*

@@ -481,7 +481,7 @@ kv_store_healthy(kv_store_t *store)
 
     zone = store->zone;
 
-    if (kv_state_hard(zone)) {
+    if (kv_state_refuses(zone)) {
         (void) atomic_fetch_or(&zone->requests, KV_REQUEST_FREE_DISK);
     }
 

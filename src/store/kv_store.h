@@ -389,7 +389,7 @@ unsigned kv_store_todo(kv_store_t *store);
  * it for them.  After it has said that it does not any more, it must look once
  * again.
  */
-void kv_store_polling(kv_store_t *store, bool looking);
+void kv_store_polling(kv_store_t *store, bool polling);
 
 /* The bits could not be done (no thread took the task): others may try. */
 void kv_store_unclaim(kv_store_t *store, unsigned todo);

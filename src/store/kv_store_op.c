@@ -27,7 +27,7 @@
 
 static bool kv_store_may_take(kv_store_t *store, const kv_op_t *op,
     uint32_t end);
-static void kv_store_promise(kv_store_t *store, kv_op_t *op);
+static void kv_store_set_durability(kv_store_t *store, kv_op_t *op);
 static uint64_t kv_store_start(kv_store_t *store, kv_op_t *op);
 static bool kv_store_ready(kv_store_t *store);
 static kv_rc_t kv_store_op(kv_store_t *store, uint8_t code, kv_op_t **op);
@@ -198,17 +198,17 @@ kv_store_write(kv_store_t *store, kv_op_t *op, uint32_t offset,
 static bool
 kv_store_may_take(kv_store_t *store, const kv_op_t *op, uint32_t end)
 {
-    size_t  room;
+    size_t  space;
 
     if (end <= KV_ENTRY_INLINE) {
         return true;
     }
 
-    room = kv_entry_partial_room(op->entry);
+    space = kv_entry_partial_space(op->entry);
 
-    return end <= room
+    return end <= space
            || kv_fair_may_take(store, kv_get_relaxed(op->began),
-                               (uint32_t) (end - room));
+                               (uint32_t) (end - space));
 }
 
 
@@ -341,17 +341,17 @@ kv_store_refused(kv_store_t *store)
     (void) atomic_fetch_add(&zone->full_refused, 1);
 
     now = kv_now_ns();
-    said = atomic_load(&zone->full_said_ns);
+    said = atomic_load(&zone->full_logged_ns);
 
     if ((said && now - said < KV_STORE_REFUSED)
-        || !atomic_compare_exchange_strong(&zone->full_said_ns, &said, now)
+        || !atomic_compare_exchange_strong(&zone->full_logged_ns, &said, now)
         || kv_store_heap_stat(store, &st) != KV_OK)
     {
         return;
     }
 
     n = atomic_load(&zone->full_refused);
-    n -= atomic_exchange(&zone->full_said, n);
+    n -= atomic_exchange(&zone->full_logged, n);
 
     size = kv_max(st.size / 100, 1u);
     uploads = kv_heap_held(zone->heap, KV_HELD_UPLOADS);
@@ -403,7 +403,7 @@ kv_store_submit(kv_store_t *store, kv_op_t *op)
 
     if (op->code != KV_OP_RESERVE) {
         op->result = KV_OK;
-        kv_store_promise(store, op);
+        kv_store_set_durability(store, op);
     }
 
     kv_queue_push(store->zone, op);
@@ -416,7 +416,7 @@ kv_store_submit(kv_store_t *store, kv_op_t *op)
 /* What the configuration says goes with the operation. */
 
 static void
-kv_store_promise(kv_store_t *store, kv_op_t *op)
+kv_store_set_durability(kv_store_t *store, kv_op_t *op)
 {
     kv_set_relaxed(op->sync_ms, 0);
 
@@ -475,7 +475,7 @@ kv_store_stop(kv_store_t *store)
     kv_store_start_now(store);
 
     if (atomic_load(&zone->sync_ms) && atomic_load(&zone->unsynced)) {
-        atomic_store(&zone->want_sync, 1);
+        atomic_store(&zone->sync_requested, 1);
     }
 }
 

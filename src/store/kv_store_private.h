@@ -20,7 +20,7 @@
 typedef struct {
     uint32_t        max_value;
     uint64_t        segment;
-} kv_store_grow_t;
+} kv_store_sizes_t;
 
 
 struct kv_store_s {
@@ -29,9 +29,9 @@ struct kv_store_s {
     kv_io_t                *io;
     int                     dirfd;
     kv_wal_t               *wal;          /* under the commit lock */
-    kv_store_grow_t         log_fit;
+    kv_store_sizes_t        wal_sizes;
     kv_wal_t               *background;   /* under the background lock */
-    kv_store_grow_t         background_fit;
+    kv_store_sizes_t        background_sizes;
 
     const int              *wakes;        /* kv_store_wakes() */
     unsigned                nwakes;

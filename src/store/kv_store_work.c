@@ -85,13 +85,13 @@ kv_store_work(kv_store_t *store)
                || atomic_load(&zone->committer)
                || atomic_load(&zone->reap)
                || kv_map_unswept(&zone->map)
-               || (atomic_load(&zone->want_sync) && kv_state_writes(zone)
-                   && kv_state_retry_due(zone))
+               || (atomic_load(&zone->sync_requested) && kv_state_writes(zone)
+                   && kv_state_may_retry(zone))
                || kv_heap_broken(zone->heap)
                || kv_store_next_timeout(store) == 1;
 
     case KV_ZONE_BROKEN:
-        return kv_state_retry_due(zone) && !kv_store_stopping(store);
+        return kv_state_may_retry(zone) && !kv_store_stopping(store);
 
     default:
         return false;
@@ -151,10 +151,10 @@ kv_store_reset(kv_store_t *store)
 
 
 void
-kv_store_polling(kv_store_t *store, bool looking)
+kv_store_polling(kv_store_t *store, bool polling)
 {
     if (store->worker) {
-        atomic_store(&store->worker->looking, looking);
+        atomic_store(&store->worker->polling, polling);
         kv_fence();
     }
 }

@@ -21,22 +21,22 @@
 int
 kv_sweep_reserve(kv_zone_t *zone, unsigned puts)
 {
-    int       stock;
+    int       reserved;
     unsigned  i;
 
-    stock = 0;
+    reserved = 0;
 
     for (i = 0; i < KV_SWEEP_NOW / KV_SWEEP_STEP; i++) {
-        stock = kv_map_reserve(&zone->map, puts);
+        reserved = kv_map_reserve(&zone->map, puts);
 
-        if (stock < 0 || stock == (int) puts
+        if (reserved < 0 || reserved == (int) puts
             || kv_map_sweep(&zone->map, KV_SWEEP_STEP) != KV_AGAIN)
         {
             break;
         }
     }
 
-    return stock;
+    return reserved;
 }
 
 

@@ -29,11 +29,11 @@
 #include "base/kv_failpoint.h"
 
 
-static void kv_takeover_unsaid(kv_zone_t *zone);
+static void kv_takeover_batch_end(kv_zone_t *zone);
 static void kv_takeover_queue(kv_zone_t *zone);
 static unsigned kv_takeover_logged(kv_zone_t *zone, kv_op_t **taken,
     unsigned n);
-static void kv_takeover_rest(kv_store_t *store, kv_batch_t *batch,
+static void kv_takeover_remaining(kv_store_t *store, kv_batch_t *batch,
     kv_op_t **taken, unsigned n);
 static bool kv_takeover_finish(kv_store_t *store, kv_batch_t *batch,
     kv_op_t **op, unsigned n);
@@ -51,7 +51,7 @@ kv_takeover(kv_store_t *store, kv_batch_t *batch)
 
     zone = store->zone;
 
-    kv_takeover_unsaid(zone);
+    kv_takeover_batch_end(zone);
 
     if (atomic_load(&zone->phase) != KV_PHASE_IDLE || !kv_state_whole(zone)) {
         return false;
@@ -81,7 +81,7 @@ kv_takeover(kv_store_t *store, kv_batch_t *batch)
     ok = kv_takeover_finish(store, batch, taken, logged);
 
     if (ok && n > logged) {
-        kv_takeover_rest(store, batch, taken + logged, n - logged);
+        kv_takeover_remaining(store, batch, taken + logged, n - logged);
     }
 
     kv_batch_wake(store, batch);
@@ -99,7 +99,7 @@ kv_takeover(kv_store_t *store, kv_batch_t *batch)
 /* What the dead one may have done last, without saying so in the zone. */
 
 static void
-kv_takeover_unsaid(kv_zone_t *zone)
+kv_takeover_batch_end(kv_zone_t *zone)
 {
     atomic_store(&zone->reap, 1);
     atomic_store(&zone->waits, 0);
@@ -162,7 +162,7 @@ kv_takeover_logged(kv_zone_t *zone, kv_op_t **taken, unsigned n)
  */
 
 static void
-kv_takeover_rest(kv_store_t *store, kv_batch_t *batch, kv_op_t **taken,
+kv_takeover_remaining(kv_store_t *store, kv_batch_t *batch, kv_op_t **taken,
     unsigned n)
 {
     unsigned  i;

@@ -9,10 +9,10 @@
 
 
 /* when to look again whether another's committer has come to it; ms */
-#define KV_STORE_AGAIN  10u
+#define KV_TIMEOUT_COMMITTER  10u
 
 
-static uint64_t kv_store_until(uint64_t due);
+static uint64_t kv_timeout_until(uint64_t due);
 
 
 uint64_t
@@ -29,13 +29,13 @@ kv_store_next_timeout(kv_store_t *store)
 
         return atomic_load(&zone->state) == KV_ZONE_BROKEN
                && !kv_store_stopping(store)
-               ? kv_max(kv_store_until(kv_state_retry_ns(zone)),
+               ? kv_max(kv_timeout_until(kv_state_retry_ns(zone)),
                         (uint64_t) KV_STORE_WATCH)
                : 0;
     }
 
-    sync = kv_store_sync_due(store);
-    mark = kv_store_mark_due(store);
+    sync = kv_timeout_sync(store);
+    mark = kv_timeout_mark(store);
 
     due = sync == 0 || mark == 0 ? sync + mark : kv_min(sync, mark);
 
@@ -47,20 +47,21 @@ kv_store_next_timeout(kv_store_t *store)
     }
 
     if (kv_store_over(store)) {
-        evict = kv_store_until(atomic_load(&zone->evicted_ns)
+        evict = kv_timeout_until(atomic_load(&zone->evicted_ns)
                                + KV_EVICT_INTERVAL);
         due = due ? kv_min(due, evict) : evict;
     }
 
     /* a committer at work looks after it when it comes to that */
 
-    return due && atomic_load(&zone->committer) ? kv_max(due, KV_STORE_AGAIN)
-                                                : due;
+    return due && atomic_load(&zone->committer)
+           ? kv_max(due, KV_TIMEOUT_COMMITTER)
+           : due;
 }
 
 
 uint64_t
-kv_store_sync_due(kv_store_t *store)
+kv_timeout_sync(kv_store_t *store)
 {
     uint32_t    ms;
     uint64_t    due;
@@ -76,12 +77,12 @@ kv_store_sync_due(kv_store_t *store)
 
     due = atomic_load(&zone->synced_ns) + (uint64_t) ms * 1000000;
 
-    return kv_store_until(kv_max(due, kv_state_retry_ns(zone)));
+    return kv_timeout_until(kv_max(due, kv_state_retry_ns(zone)));
 }
 
 
 uint64_t
-kv_store_mark_due(kv_store_t *store)
+kv_timeout_mark(kv_store_t *store)
 {
     kv_zone_t  *zone;
 
@@ -91,7 +92,7 @@ kv_store_mark_due(kv_store_t *store)
         return 0;
     }
 
-    return kv_store_until(atomic_load(&zone->written_ns)
+    return kv_timeout_until(atomic_load(&zone->written_ns)
                           + KV_STORE_QUIET * 1000000);
 }
 
@@ -99,7 +100,7 @@ kv_store_mark_due(kv_store_t *store)
 /* Milliseconds until then, at least 1: now. */
 
 static uint64_t
-kv_store_until(uint64_t due)
+kv_timeout_until(uint64_t due)
 {
     uint64_t  now;
 

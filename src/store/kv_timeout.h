@@ -17,8 +17,8 @@
  * configuration with sync=<interval>, this process's or another), and for the
  * mark alone.  0: never; 1: now.
  */
-uint64_t kv_store_sync_due(kv_store_t *store);
-uint64_t kv_store_mark_due(kv_store_t *store);
+uint64_t kv_timeout_sync(kv_store_t *store);
+uint64_t kv_timeout_mark(kv_store_t *store);
 
 
 #endif /* KV_TIMEOUT_H */

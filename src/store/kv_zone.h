@@ -50,9 +50,10 @@ typedef enum {
 
 /* Work for the background task (kv_background.c). */
 
-#define KV_REQUEST_SEGMENT   1u
-#define KV_REQUEST_SNAPSHOT  2u
-#define KV_REQUEST_FREE_DISK      4u  /* writes are refused: kv_state_hard() */
+#define KV_REQUEST_SEGMENT    1u
+#define KV_REQUEST_SNAPSHOT   2u
+/* writes are refused: kv_state_refuses() */
+#define KV_REQUEST_FREE_DISK  4u
 
 
 typedef struct {
@@ -84,8 +85,8 @@ typedef struct {
 
     /* anyone */
     _Atomic uint64_t  full_refused;   /* writes, for the zone is full */
-    _Atomic uint64_t  full_said;      /* of these, in the log */
-    _Atomic uint64_t  full_said_ns;   /* when, monotonic */
+    _Atomic uint64_t  full_logged;    /* of these, in the log */
+    _Atomic uint64_t  full_logged_ns; /* when, monotonic */
     _Atomic uint32_t  state;          /* kv_zone_state_t; kv_state.c alone */
     _Atomic uint32_t  writes;         /* kv_writes_t; kv_state.c alone */
     _Atomic uint64_t  generation;     /* one more for each rebuild */
@@ -95,7 +96,7 @@ typedef struct {
     _Atomic uint64_t  refused_len;    /* bytes of the largest refused batch */
     _Atomic uint64_t  refused_ns;     /* when that was said */
     _Atomic int32_t   refused_error;  /* with this errno */
-    _Atomic uint32_t  refused_said;   /* so its end is to be said as well */
+    _Atomic uint32_t  refused_logged; /* so its end is to be said as well */
     _Atomic uint64_t  rebuild_ns;     /* when a failed rebuild was said */
     _Atomic uint64_t  retry_ns;       /* the next try of what failed; 0: now */
     _Atomic uint64_t  retry_pause;    /* ns before it */
@@ -104,7 +105,7 @@ typedef struct {
     _Alignas(KV_CACHE_LINE)
     _Atomic(kv_op_t *)  queue;
     _Atomic uint32_t    queued;       /* pushed since the last take */
-    _Atomic uint32_t    hurried;      /* a futex: start_ns was made sooner */
+    _Atomic uint32_t    start_futex;  /* a futex: start_ns was made sooner */
     _Atomic uint32_t    waits;        /* the committer does, for company */
     _Atomic uint64_t    start_ns;     /* when the batch is to start, monotonic;
                                          UINT64_MAX: nobody said */
@@ -115,7 +116,7 @@ typedef struct {
     _Atomic uint32_t  background;
     _Atomic uint32_t  requests;       /* KV_REQUEST_... */
     _Atomic uint32_t  reap;           /* somebody may have died */
-    _Atomic uint32_t  want_sync;      /* a snapshot waits for one */
+    _Atomic uint32_t  sync_requested; /* a snapshot waits for one */
 
     kv_mutex_t        commit_lock;
     kv_mutex_t        background_lock;
@@ -125,10 +126,10 @@ typedef struct {
     _Atomic(kv_op_t *)  taken;        /* being taken: kv_queue.c */
     kv_wal_state_t    wal;
     _Atomic uint64_t  synced_ns;      /* when, monotonic */
-    uint64_t          looked_ns;      /* when it last looked for the dead */
+    uint64_t          reaped_ns;      /* when it last looked for the dead */
     uint64_t          idle_ns;        /* when it last had nothing to do */
     uint32_t          spin;           /* whether to wait for more */
-    uint64_t          wanted_segment;  /* asked for a spare after this one */
+    uint64_t          spare_requested; /* asked for a spare after this one */
     _Atomic uint64_t  applied_lsn;
     _Atomic uint64_t  current_segment;  /* log.segment_lsn, for anyone */
     _Atomic uint64_t  written_ns;     /* the last batch, monotonic */
@@ -153,8 +154,8 @@ typedef struct {
     _Atomic uint64_t  snapshot_ms;
     _Atomic uint64_t  snapshots;
     _Atomic uint64_t  snapshots_failed;
-    uint64_t          room_ns;        /* when it last made room on the disk */
-    uint64_t          hard_ns;        /* when it last looked for some */
+    uint64_t          free_disk_ns;   /* when it last made room on the disk */
+    uint64_t          retried_ns;     /* when it last looked for some */
     uint64_t          checked_lsn;    /* the snapshot that was read back */
 
     /* whoever recovers */

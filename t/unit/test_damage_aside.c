@@ -183,8 +183,8 @@ test_full_disk(void **state)
     atomic_store(&solo.host.store->zone->writes, KV_WRITES_FULL);
     damage_write_one(1, 5002);
     atomic_store(&solo.host.store->zone->writes, KV_WRITES_FULL);
-    solo.host.store->zone->room_ns = 0;
-    solo.host.store->zone->hard_ns = 0;
+    solo.host.store->zone->free_disk_ns = 0;
+    solo.host.store->zone->retried_ns = 0;
     solo_background(&solo, KV_REQUEST_FREE_DISK);
     assert_int_equal(snapshots(), 1);
     assert_false(damage_there(aside(NEW_SNAPSHOT)));
@@ -269,8 +269,8 @@ start_full(bool failed)
     /* room again */
 
     f->nth = 0;
-    zone->room_ns = 0;
-    zone->hard_ns = 0;
+    zone->free_disk_ns = 0;
+    zone->retried_ns = 0;
     solo_background(&solo, KV_REQUEST_FREE_DISK | KV_REQUEST_SEGMENT);
     assert_int_equal(kv_state(zone), KV_STATE_READY);
     assert_int_equal(atomic_load(&zone->wal.durable_lsn), n);

@@ -273,9 +273,9 @@ test_snapshot_end(void **state)
     assert_int_equal(kit_put(&host, 1, 1, 500, NULL), KV_OK);
 
     end = kit_now_ms() + PATIENCE;
-    atomic_store(&zone->want_sync, 1);
+    atomic_store(&zone->sync_requested, 1);
 
-    while (atomic_load(&zone->want_sync) && kit_now_ms() < end) {
+    while (atomic_load(&zone->sync_requested) && kit_now_ms() < end) {
         host_process_events(&host, 10);
     }
 

@@ -318,7 +318,7 @@ judge(kv_rc_t rc, const state_t *next, const state_t *gone)
     /* one that went well may have been smaller than one that was refused */
 
     if (kv_store_healthy(solo.host.store) != (answer == DONE)
-        && (answer != DONE || !kv_state_hard(zone)))
+        && (answer != DONE || !kv_state_refuses(zone)))
     {
         fail_msg("%s: %s: rc %d, but health says otherwise", what, where, rc);
     }

@@ -275,7 +275,7 @@ test_edge(void **state)
         /* small writes go on, and make it look */
 
         repair();
-        zone->hard_ns = 0;
+        zone->retried_ns = 0;
         assert_int_equal(put(2, 10), KV_OK);
         solo_background(&solo, 0);
         assert_state(KV_STATE_READY);

@@ -256,7 +256,7 @@ test_nothing_to_do(void **state)
     /* one that cannot be: nothing */
 
     atomic_store(&zone->state, KV_ZONE_FAILED);
-    atomic_store(&zone->want_sync, 1);
+    atomic_store(&zone->sync_requested, 1);
     atomic_store(&zone->reap, 1);
     assert_int_equal(kv_store_next_timeout(kit.store), 0);
     assert_int_equal(kv_store_todo(kit.store), 0);

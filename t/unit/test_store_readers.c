@@ -166,7 +166,7 @@ test_pin_costs(void **state)
     size_t             n;
     kv_op_t           *pin[2];
     uint32_t           i;
-    uint64_t           looked;
+    uint64_t           examined;
     kv_entry_t        *e;
     kv_retire_list_t  *retired;
 
@@ -185,21 +185,21 @@ test_pin_costs(void **state)
     }
 
     assert_non_null(retired->pinned);
-    looked = retired->looked;
+    examined = retired->examined;
 
     for (i = 0; i < 300; i++) {
         rig_put(2 + i % 10, i + 1, i % 3 ? 50 : 20000);
     }
 
     assert_non_null(retired->pinned);
-    assert_int_equal(retired->looked, looked);
+    assert_int_equal(retired->examined, examined);
 
     /* one that goes is looked for in the list, and not in the records */
 
     kv_store_release(kit.store, pin[0]);
     rig_put(2, 1000, 50);
     rig_put(2, 1001, 50);
-    assert_int_equal(retired->looked, looked + 2);
+    assert_int_equal(retired->examined, examined + 2);
 
     kv_store_release(kit.store, pin[1]);
     rig_settled();
