@@ -3,28 +3,42 @@
 #
 #     make -f scripts/bench.mk DIR=.build/bench
 #
-# makes DIR/NAME of every t/bench/NAME.c, optimised as the module is, and each
-# linked with the whole core; core, too, with its parts, t/bench/core/*.c.
+# makes DIR/NAME of every program in the list, optimised as the module is, and
+# each linked with the whole core; core, too, with its parts.
 
 DIR      ?= .build/bench
 
 CFLAGS   := -std=gnu11 -O2 -g -pthread -Wall -Wextra -Werror -Isrc \
             -It/bench $(KV_CFLAGS)
 
-PROGRAMS := $(basename $(notdir $(wildcard t/bench/*.c)))
+PROGRAMS := \
+    t/bench/core.c \
+    t/bench/httplat.c \
+    t/bench/syncprobe.c
+
+# Of the program core.
+PARTS    := \
+    t/bench/core/clears.c \
+    t/bench/core/commits.c \
+    t/bench/core/lookups.c \
+    t/bench/core/memory.c \
+    t/bench/core/options.c \
+    t/bench/core/puts.c \
+    t/bench/core/recovery.c \
+    t/bench/core/store.c \
+    t/bench/core/stream.c
 
 OBJ      := $(DIR)/obj
 
 include scripts/common.mk
 
 OBJECTS  := $(patsubst %.c,$(DIR)/obj/%.o,$(notdir $(CORE)))
-PARTS    := clears commits lookups memory options puts recovery store stream
 
 vpath %.c t/bench t/bench/core
 
-all: $(addprefix $(DIR)/,$(PROGRAMS))
+all: $(patsubst t/bench/%.c,$(DIR)/%,$(PROGRAMS))
 
-$(DIR)/core: $(addprefix $(DIR)/obj/,$(addsuffix .o,$(PARTS)))
+$(DIR)/core: $(patsubst t/bench/core/%.c,$(DIR)/obj/%.o,$(PARTS))
 
 $(DIR)/%: $(DIR)/obj/%.o $(OBJECTS)
 	$(CC) $(CFLAGS) -o $@.new $^

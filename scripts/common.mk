@@ -1,5 +1,6 @@
 # What unit.mk, fuzz.mk and bench.mk have in common. They include it when they
-# have set CFLAGS, and OBJ, the folder of the objects.
+# have set CFLAGS, OBJ, the folder of the objects, and PROGRAMS, the sources of
+# what they make.
 
 .DEFAULT_GOAL := all
 
@@ -9,8 +10,12 @@ CORE     := $(filter $(foreach r,base disk memory store,src/$(r)/%),$(SOURCES))
 
 vpath %.c $(sort $(dir $(CORE)))
 
-.PHONY: all FORCE
+.PHONY: all list FORCE
 .SECONDARY:
+
+# For the scripts: which there are, one a line.
+list:
+	@printf '%s\n' $(PROGRAMS)
 
 $(OBJ)/%.o: %.c $(OBJ)/flags
 	$(CC) $(CFLAGS) $(INCLUDES) $(COVERAGE) -MMD -MP -MF $(@:.o=.d) -MT $@ \

@@ -1,8 +1,8 @@
 #!/bin/bash
 # Usage: scripts/coverage.sh [--missing FILE]... [TEST]...
 #
-# Measures what the unit tests (t/unit/test_*.c; all of them if none is named,
-# as in test_map) reach of the store core, src/ without src/http: builds them
+# Measures what the unit tests (those named, as in test_map_growth, or all that
+# unit.mk lists) reach of the store core, src/ without src/http: builds them
 # in .build/coverage for gcov, runs them, and prints lines and branches reached,
 # for each file and in all. What a child reached that leaves by _exit(), or
 # kills itself at a failpoint, counts as well. Takes some minutes.
@@ -74,13 +74,13 @@ require_packages()
 
 build_tests()
 {
-    local file wrap=-Wl,--wrap=_exit,--wrap=kill
+    local wrap=-Wl,--wrap=_exit,--wrap=kill
 
     if [[ ${#tests[@]} -eq 0 ]]; then
-        for file in t/unit/test_*.c; do
-            file=${file##*/}
-            tests+=("${file%.c}")
-        done
+        mapfile -t tests < <(listed unit.mk)
+        tests=("${tests[@]##*/}")
+        tests=("${tests[@]%.c}")
+        [[ ${#tests[@]} -gt 0 ]] || die "no tests in scripts/unit.mk"
     fi
 
     make -s -j "$(nproc)" -f scripts/unit.mk DIR=$dir SANITIZE= CC=gcc \

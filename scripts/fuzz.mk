@@ -3,11 +3,11 @@
 #
 #     make -f scripts/fuzz.mk DIR=.build/fuzz NGINX=.build/nginx-src
 #
-# makes DIR/fuzz_NAME of every t/fuzz/fuzz_NAME.c, with clang and its
-# libFuzzer. Those that need no nginx are linked with the whole core and with
-# the unit tests' directory in memory; those that do, t/fuzz/fuzz_http_*.c,
-# with the few functions of t/fuzz/ngx.c in place of nginx, whose headers are
-# in the configured source tree NGINX.
+# makes DIR/fuzz_NAME of every program in the list, or of those in TARGETS,
+# with clang and its libFuzzer. Those that need no nginx are linked with the
+# whole core and with the unit tests' directory in memory; those that do,
+# t/fuzz/fuzz_http_*.c, with the few functions of t/fuzz/ngx.c in place of
+# nginx, whose headers are in the configured source tree NGINX.
 #
 # As clang is there: every source file is also compiled as nginx's ./configure
 # does it with clang, which warns of other things than gcc.
@@ -15,7 +15,15 @@
 CC       := clang
 DIR      ?= .build/fuzz
 NGINX    ?= .build/nginx-src
-TARGETS  ?= $(basename $(notdir $(wildcard t/fuzz/fuzz_*.c)))
+
+PROGRAMS := \
+    t/fuzz/fuzz_http_conf.c \
+    t/fuzz/fuzz_http_key.c \
+    t/fuzz/fuzz_log.c \
+    t/fuzz/fuzz_record.c \
+    t/fuzz/fuzz_snapshot.c
+
+TARGETS  ?= $(basename $(notdir $(PROGRAMS)))
 
 CFLAGS   := -std=gnu11 -O1 -g -fno-omit-frame-pointer -pthread \
             -Wall -Wextra -Werror -Isrc -It/unit -It/fuzz \

@@ -2,9 +2,9 @@
 # Usage: scripts/fuzz.sh [--seconds N] [--seed N] [--keep] [TARGET]...
 #
 # Fuzzes what reads bytes that others may have written: t/fuzz/fuzz_TARGET.c
-# under libFuzzer and sanitizers, all of them if none is named. Each starts
-# with its corpus, t/fuzz/corpus/TARGET, then makes inputs of its own. Installs
-# clang through apt-get if it is missing.
+# under libFuzzer and sanitizers, all that fuzz.mk lists if none is named. Each
+# starts with its corpus, t/fuzz/corpus/TARGET, then makes inputs of its own.
+# Installs clang through apt-get if it is missing.
 #
 #   --seconds N  how long each target runs (default: 5)
 #   --seed N     for the inputs that are made (default: another each time)
@@ -88,10 +88,10 @@ parse_arguments()
     local file
 
     if [[ ${#targets[@]} -eq 0 ]]; then
-        for file in "$repo"/t/fuzz/fuzz_*.c; do
-            file=${file##*/fuzz_}
-            targets+=("${file%.c}")
-        done
+        mapfile -t targets < <(listed fuzz.mk)
+        targets=("${targets[@]#t/fuzz/fuzz_}")
+        targets=("${targets[@]%.c}")
+        [[ ${#targets[@]} -gt 0 ]] || die "no targets in scripts/fuzz.mk"
     fi
 
     for file in "${targets[@]}"; do

@@ -22,6 +22,14 @@ next_argument()
 }
 
 
+# listed MAKEFILE: the programs' sources in its list, one a line.
+listed()
+{
+    make -s -C "$repo" -f "scripts/$1" list 2>/dev/null \
+        || die "scripts/$1 has no list"
+}
+
+
 # usage_of FILE: prints the comment that opens the file, as its help.
 usage_of()
 {

@@ -169,7 +169,7 @@ soak_fuzz()
     local status=0 n log=$logs/soak-fuzz.log
 
     # Two targets run at a time.
-    n=$(find t/fuzz -name 'fuzz_*.c' | wc -l)
+    n=$(listed fuzz.mk | wc -l)
     n=$(( $1 / ((n + 1) / 2) ))
 
     bounded fuzz "$1" scripts/fuzz.sh --seconds $(( n > 0 ? n : 1 )) \

@@ -7,8 +7,9 @@
 #
 #   lint   scripts/lint.sh: what breaks a rule of the house
 #   build  the module, with this machine's nginx; what ./configure refuses
-#   unit   t/unit/test_*.c: the store core, under sanitizers
-#   fuzz   t/fuzz/fuzz_*.c: what reads files and requests, some seconds each
+#   unit   the programs of unit.mk: the store core, under sanitizers
+#   fuzz   the targets of fuzz.mk, some seconds each: what reads files and
+#          requests
 #   http   t/*.t: a real nginx with the module
 #   lc     the LittleClusters tool's own stages, if lc is in PATH
 #
@@ -282,12 +283,10 @@ END
 
 test_unit()
 {
-    local all=(t/unit/test_*.c) threaded=() file
+    local all=() threaded=() file
 
-    if [[ ! -e ${all[0]} ]]; then
-        report unit 0 0 0 "no tests in t/unit"
-        return
-    fi
+    mapfile -t all < <(listed unit.mk)
+    [[ ${#all[@]} -gt 0 ]] || die "no tests in scripts/unit.mk"
 
     # Those that say so have threads worth watching.
     for file in "${all[@]}"; do
@@ -571,7 +570,9 @@ stop_lc_servers()
 # Beside what changed itself, those few that would notice most.
 test_fast()
 {
-    local units=() tests=(t/contract.t t/restart.t) file name test
+    local units=() tests=(t/contract.t t/restart.t) all=() file name test
+
+    mapfile -t all < <(listed unit.mk)
 
     while IFS= read -r file; do
         name=${file##*/}
@@ -587,8 +588,8 @@ test_fast()
                 name=${name#kv_}
                 name=${name%%[_.]*}
 
-                for test in t/unit/test_"$name"*.c; do
-                    [[ ! -f $test ]] || units+=("$test")
+                for test in "${all[@]}"; do
+                    [[ $test != t/unit/test_"$name"* ]] || units+=("$test")
                 done ;;
         esac
     done < <(changed_files)
