@@ -11,6 +11,8 @@
 #   layers    what a folder of src/ includes and calls: http -> store ->
 #             index, feed, raft -> memory, disk -> base; nginx only in http
 #   circles   no file calls another that calls it back, by whatever way
+#   lists     what is built is listed, once and in order: src/ in config, the
+#             programs of t/ in the makefiles
 #   headers   each header compiles alone
 #   links     links, anchors and paths that pages and comments name
 #   readme    README.md has 250 to 350 lines
@@ -26,7 +28,8 @@
 set -euo pipefail
 . "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
 
-all=(columns lengths layers circles headers links readme counts shell cppcheck)
+all=(columns lengths layers circles lists headers links readme counts shell
+     cppcheck)
 
 build=$repo/.build
 top=$repo
@@ -171,6 +174,7 @@ check_columns() { perl "$repo/scripts/lint/sources.pl" columns <"$tmp/files"; }
 check_lengths() { perl "$repo/scripts/lint/sources.pl" lengths <"$tmp/files"; }
 check_layers()  { perl "$repo/scripts/lint/sources.pl" layers <"$tmp/files"; }
 check_circles() { perl "$repo/scripts/lint/sources.pl" circles <"$tmp/files"; }
+check_lists()   { perl "$repo/scripts/lint/sources.pl" lists <"$tmp/files"; }
 check_links()   { perl "$repo/scripts/lint/pages.pl" links <"$tmp/files"; }
 check_readme()  { perl "$repo/scripts/lint/pages.pl" readme <"$tmp/files"; }
 check_counts()  { perl "$repo/scripts/lint/pages.pl" counts <"$tmp/files"; }

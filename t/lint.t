@@ -41,7 +41,13 @@ my %GOOD = (
     'src/disk/kv_wal.c' =>
         qq(#include "disk/kv_wal.h"\n)
         . function('kv_wal_write', 4, '    return 0;'),
-    'config' => "kv_version -lt 1022000\n",
+    'config' => join("\n    ", 'kv_version -lt 1022000',
+                     qw(src/memory/kv_map.c src/disk/kv_wal.c
+                        src/store/kv_store.c src/base/kv_base.h
+                        src/memory/kv_map.h src/disk/kv_wal.h
+                        src/store/kv_store.h)) . "\n",
+    'scripts/unit.mk' => "TESTS := \\\n    t/unit/test_a.c\n",
+    't/unit/test_a.c' => "\n",
     'README.md' => "# A page\n\n[here](#a-page), `src/base`, "
                    . "[map](src/memory/kv_map.h), nginx 1.22 or newer"
                    . "\n\nmore" x 150 . "\n",
@@ -147,6 +153,28 @@ passes('circles', 'a static function is its file\'s',
        'src/base/kv_a.c' => "\nstatic" . function('kv_x', 4, '    kv_b();'),
        'src/base/kv_b.c' => function('kv_b', 4, '    kv_x();')
                             . "\nstatic" . function('kv_x', 4));
+
+# Whether it is a source, a header, or a program of t/.
+for my $file (qw(src/base/kv_a.c src/base/kv_a.h t/unit/test_b.c t/unit/b.c
+                 t/fuzz/fuzz_a.c t/bench/a.c t/bench/core/a.c))
+{
+    my $list = $file =~ m{^t/(\w+)} ? "scripts/$1.mk" : 'config';
+
+    finds('lists', "\Q$file\E:1: is not in the list in \Q$list\E\n",
+          $file => "\n");
+}
+
+finds('lists', 'scripts/bench\.mk:2: lists t/bench/a\.c, which is not there',
+      'scripts/bench.mk' => "A := \\\n    t/bench/a.c\n");
+finds('lists', 'scripts/unit\.mk:6: lists t/unit/test_a\.c again',
+      'scripts/unit.mk' => "A := \\\n    t/unit/test_a.c\n\n\n"
+                           . "B := \\\n    t/unit/test_a.c\n");
+finds('lists', 'scripts/unit\.mk:3: t/unit/a\.c should stand before t/unit/b',
+      'scripts/unit.mk' => "A := \\\n    t/unit/b.c \\\n    t/unit/a.c\n");
+finds('lists', 'scripts/unit\.mk:1: looks for files',
+      'scripts/unit.mk' => "A := \$(wildcard t/unit/*.c)\n");
+passes('lists', 'a helper of another folder',
+       'scripts/fuzz.mk' => "A := \\\n    t/unit/test_a.c\n");
 
 finds('headers', 'src/base/kv_a\.h:1: unknown type name .*kv_t',
       'src/base/kv_a.h' => "int kv_a(kv_t *a);\n");

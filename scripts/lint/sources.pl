@@ -1,6 +1,6 @@
 # Usage: perl scripts/lint/sources.pl CHECK <FILES
 #
-# Checks of sources: columns, lengths, layers, circles.
+# Checks of sources: columns, lengths, layers, circles, lists.
 
 use strict;
 use warnings;
@@ -33,6 +33,7 @@ my %checks = (
     lengths => \&lengths,
     layers  => \&layers,
     circles => \&circles,
+    lists   => \&lists,
 );
 
 for my $check (@ARGV) {
@@ -330,4 +331,71 @@ sub circles {
 
 sub base {
     return $_[0] =~ s{.*/}{}r;
+}
+
+
+# ---- lists
+
+# What is built is listed, one file a line, and no makefile looks for files.
+
+sub lists {
+    my @lists = (
+        [ 'config', qr{^src/.*\.[ch]$} ],
+        [ 'scripts/unit.mk', qr{^t/unit/[^/]+\.c$} ],
+        [ 'scripts/fuzz.mk', qr{^t/fuzz/fuzz_[^/]+\.c$} ],
+        [ 'scripts/bench.mk', qr{^t/bench/(?:core/)?[^/]+\.c$} ],
+    );
+
+    for my $list (@lists) {
+        my ($name, $files) = @$list;
+        my $listed = listed($name, $files);
+
+        for my $file (files($files)) {
+            finding($file, 1, "is not in the list in $name")
+                if !delete $listed->{$file};
+        }
+
+        for my $file (sort keys %$listed) {
+            finding($name, $listed->{$file}, "lists $file, which is not there");
+        }
+    }
+}
+
+
+# Those files of a list that are of this sort, and where they stand; within a
+# folder they stand in order.
+
+sub listed {
+    my ($list, $files) = @_;
+    my ($n, $last, %listed) = (0, '');
+
+    return \%listed if !-f $list;
+
+    for my $line (lines($list)) {
+        $n++;
+
+        finding($list, $n, 'looks for files; list them')
+            if $line =~ /\$\(wildcard [^)]*\.[ch]\)/;
+
+        my ($file) = $line =~ /^\s+(\S+\.[ch])(?: \\)?$/;
+
+        if (!defined $file || $file !~ $files) {
+            $last = '';
+            next;
+        }
+
+        finding($list, $n, "lists $file again") if $listed{$file};
+        finding($list, $n, "$file should stand before $last")
+            if parent($file) eq parent($last) && $file lt $last;
+
+        $listed{$file} = $n;
+        $last = $file;
+    }
+
+    return \%listed;
+}
+
+
+sub parent {
+    return $_[0] =~ s{[^/]*$}{}r;
 }
