@@ -27,7 +27,7 @@ seed=
 keep=
 targets=()
 
-# An input of at most so many bytes may take so much.
+# The most bytes of an input, and the time and memory that it may take.
 export KV_FUZZ_LIMITS="-max_len=8192 -timeout=20 -rss_limit_mb=512 \
 -malloc_limit_mb=64"
 
@@ -175,7 +175,7 @@ run_target()
 
 
 # One input for each edge that is reached, not for each count of it: a corpus
-# is to be small. What has a name that somebody gave it stays.
+# is to be small. Inputs whose names are no hashes stay.
 keep_corpus()
 {
     local corpus=t/fuzz/corpus/$1 found=$dir/found/$1 kept=$dir/kept

@@ -16,7 +16,7 @@
 #   headers   each header compiles alone
 #   links     links, anchors and paths that pages and comments name
 #   readme    README.md has 250 to 350 lines
-#   counts    what pages count is so many
+#   counts    numbers of things that pages state
 #   shell     shellcheck
 #   cppcheck  cppcheck, on the module
 #

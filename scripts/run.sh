@@ -369,7 +369,7 @@ END
 }
 
 
-# With room for a crowd of clients that come at once; the kernel cuts it to its
+# The backlog is for many clients that come at once; the kernel cuts it to its
 # net.core.somaxconn.
 listen_directives()
 {

@@ -22,7 +22,7 @@
 #                      by their names, since this branch left the main one,
 #                      there since the last commit
 #   --poison           the part http, with a module that fills what it frees in
-#                      the zone, and looks whether anybody wrote there since
+#                      the zone, and checks that no later write changed it
 #
 # Each part says one line when it passes, and what went wrong when it does not;
 # the rest is in .build/logs. The status is 0 if nothing failed.

@@ -156,7 +156,7 @@ for my $n (1, 1000, 60_000) {
        'a mirror that gets no body');
     sleep(0.1);
     is($s->get('shadow2')->{status}, 404, 'stores nothing');
-    is($s->http(GET => '/health')->{status}, 200, 'nobody died of it');
+    is($s->http(GET => '/health')->{status}, 200, 'no worker died of it');
 }
 
 $s->done;

@@ -33,7 +33,7 @@ sub is_value {
 }
 
 # The zone is as full as it was, give or take what workers take for their
-# operations.  Whoever writes frees what nobody reads any more.
+# operations.  A write frees what no client reads any more.
 
 sub is_used {
     my ($before, $name) = @_;

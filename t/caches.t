@@ -1,5 +1,5 @@
-# What caches are told: a value may be another the next moment, so nobody keeps
-# an answer unless the location says so.  Then the same with a real cache.
+# What caches are told: a value may be another the next moment, so no cache
+# keeps an answer unless the location says so.  Then the same with a real one.
 
 use strict;
 use warnings;

@@ -153,7 +153,7 @@ is($s->stop, 0, 'it stops');
            }), '<', 0.6, 'half a batch waits');
     is($batches, 1, 'and is one batch');
 
-    # somebody who stops does not wait
+    # a worker that stops does not wait
 
     my @c = send_all($s, puts('stop', 3));
     $s->has_read;
@@ -166,7 +166,7 @@ is($s->stop, 0, 'it stops');
 }
 
 
-# however long it is, who leaves does not wait for it: nobody else would come
+# however long it is, a worker that stops does not wait: no write would come
 
 for my $how ([ TERM => sub { kill('TERM', -$s->{pgid}) } ],
              [ QUIT => sub { kill('QUIT', $s->{pid}) } ],

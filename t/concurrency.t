@@ -49,7 +49,7 @@ sub storm {
             KV::Load::run(port => $s->{port}, connections => scalar @todo,
                 next => sub { my $i = shift @todo // return; $request->($i) },
                 done => sub {
-                    my ($slot, $req, $res, $error) = @_;
+                    my ($n, $req, $res, $error) = @_;
                     my $right = $res && (!$req->{check}
                                          || $req->{check}->($res));
                     $counts{!$res ? $error : $right ? $res->{status}
@@ -128,7 +128,7 @@ cmp_ok($commit->{operations}, '>=', 2 * $N, 'operations are counted');
 cmp_ok($commit->{operations_per_batch}, '>', 2, 'one sync serves many');
 
 
-# 100 writers of one key, and readers who see only whole values
+# 100 writers of one key, and readers that see only whole values
 
 {
     my ($turns, %last, @bad, %counts) = (20);

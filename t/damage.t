@@ -171,7 +171,7 @@ is_deeply([files($one, qr/closed/)], [$note], 'a clean stop closes the log');
     refuses('closed, the last 600 bytes are gone', $s, $file,
             $b[28]{offset}, $note);
 
-    # as after a power cut, where nobody knows
+    # as after a power cut, where a start cannot know
 
     unlink "$s->{path}/$note";
     $s->expect_log(qr/\[emerg\].*\Q$file\E/);
@@ -266,8 +266,8 @@ for my $what ([ zeroes => "\0" x 5000 ],
     poke($s, $file, $mark->{offset}, $bytes);
     starts("$name over the mark", $s, 30);
 
-    # a write that was under way when the power went: nobody says that it
-    # was durable
+    # a write that was under way when the power went: it need not have
+    # been durable
 
     for my $keep (0, 8, 39, 40, 300, $b[29]{length} - 8) {
         $s = copy($one);
@@ -524,7 +524,7 @@ sub whole {
     my ($rc) = $s->refused;
     if (!defined $rc) {
         # nothing was written while it was taken; then it stands for itself,
-        # but the last write is known to be lost by nobody
+        # but nothing tells that the last write is lost
         is(good($s, 30), 30, 'a snapshot without a log');
         $s->stop;
     } else {

@@ -218,13 +218,13 @@ takes('a path with dots', "$dir/./open/../bins/");
         }
     }
 
-    # a file of root's, moved to here by someone who cannot read it
+    # a file of root's, moved to here by a user who cannot read it
 
     write_file("$path/log-00000000000000ff.kvl", 'secret');
     chmod(0600, "$path/log-00000000000000ff.kvl");
     refuses("root's file under a name of ours", qr/user 0\b.*\b$DAEMON/, $path,
             start_only => 1, changes => 1);
-    is(owner_of("$path/log-00000000000000ff.kvl"), 0, 'it stays his');
+    is(owner_of("$path/log-00000000000000ff.kvl"), 0, 'it stays root\'s');
     unlink "$path/log-00000000000000ff.kvl";
 
     $s->start;

@@ -58,7 +58,7 @@ SKIP: {
     is(state($s), 'disk full', 'as of a full disk');
     is(health($s), 503, 'and /health says so');
     is($s->get('k1')->{body}, value('k1', 1, 50_000), 'reads go on');
-    is_deeply([ sort $s->workers ], \@workers, 'nobody was killed');
+    is_deeply([ sort $s->workers ], \@workers, 'no worker was killed');
     $s->expect_log(qr/ulimit -f/);
     like($s->log, qr/ulimit -f/, 'the log says what is in the way');
 
@@ -94,7 +94,7 @@ for my $errno (EACCES, EMFILE) {
     my $said = () = $s->log =~ /writes are refused/g;
     cmp_ok($said, '<=', 2, "$name: and is said once or so");
 
-    # nobody writes, but somebody asks
+    # no client writes, but one asks for /health
 
     $s->fault(open => undef);
     ok(wait_for(sub { health($s) == 200 }, 10), "$name: it ends by itself");
@@ -137,7 +137,7 @@ for my $errno (EACCES, EMFILE) {
 
     for (1 .. 5) {
 
-        # the committer goes, and who comes has nothing open
+        # the committer goes, and the next has nothing open
 
         $s->fault(open => EMFILE);
         $s->put("k$_", 'x', soft => 1) for 1 .. 4;

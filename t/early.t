@@ -132,7 +132,7 @@ in_step('too large, by its length', method => 'PUT', status => 413, close => 1,
         rest => 'x' x 1_048_567);
 
 
-# Expect: who has 100-continue sends the body, who has another answer may or not
+# Expect: with 100-continue a client sends the body, with another answer it may
 
 for (@REFUSED) {
     my ($what, $method, $path, $status, @headers) = @$_;

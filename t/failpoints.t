@@ -21,7 +21,7 @@ my @failpoints = do {
     open my $f, '<', 'src/base/kv_failpoint.h' or die;
     map { /^\s+X\((\w+),/ ? $1 : () } <$f>;
 };
-cmp_ok(scalar @failpoints, '>', 50, 'there are points');
+cmp_ok(scalar @failpoints, '>', 50, 'there are failpoints');
 
 # which only the first write after a clean stop and a start reaches
 
@@ -35,8 +35,8 @@ my %rebuild = map { $_ => 1 } qw(HEAP_ALLOC HEAP_FREE HEAP_FORMAT LINKED
                                  COMPACTING REAPING QUIESCING REBUILDING
                                  RECOVERING RESETTING);
 
-# which are reached only when another one left something to mend.  It may leave
-# nothing, if all that it had under way was its own: then it dies again.
+# which are reached only when a dead worker left something to clear up.  It may
+# leave nothing, if all that it had under way was its own: then one dies again.
 
 my %after_death = (
     (map { $_ => 'APPLYING' } qw(HEAP_FORMAT QUIESCING REBUILDING RECOVERING
@@ -274,21 +274,21 @@ my $empty = do {
     $n;
 };
 
-for my $room (1_100_000, 0) {
+for my $more (1_100_000, 0) {
     my $used;
-    %stuck = () if !$room;
+    %stuck = () if !$more;
     ok(wait_for(sub { $s->put('back', 'x');
-                      ($used = $s->used) <= $empty + $room + 100_000 },
+                      ($used = $s->used) <= $empty + $more + 100_000 },
                 5, 0.05),
        'what the dead held is freed') or diag("used $used, empty $empty");
-    cmp_ok($used, '>', $empty + 500_000, 'what is stuck is not') if $room;
+    cmp_ok($used, '>', $empty + 500_000, 'what is stuck is not') if $more;
 }
 
 $s->stop('KILL');
 $s->start;
 is($s->get('back')->{body}, 'x', 'it starts again');
 
-note(sprintf 'slowest return %.2f s, longest gap %.2f s; %d points reached',
+note(sprintf 'slowest return %.2f s, longest gap %.2f s; %d failpoints reached',
      $slowest, $gap, $reached);
 
 $s->done;

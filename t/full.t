@@ -83,7 +83,7 @@ for my $len (100_000, 10_000, 1000) {
     answer($c->response, 507, "zone is full\n",
            "$len: known before the body comes");
 
-    # deletes make room at once, of any shape
+    # deletes free memory at once, for values of any size
 
     my $gone = 2 + int(600_000 / $len);
     $c = $s->connect;
@@ -95,7 +95,7 @@ for my $len (100_000, 10_000, 1000) {
     is($bad, 0, "$len: deletes go on");
 
     is($s->put('big', value('big', 1, 200_000))->{status}, 200,
-       "$len: there is room for a large value at once");
+       "$len: a large value fits at once");
     is(scalar(grep { $s->put("s$_", value("s$_", $_, 500))->{status} != 200 }
               1 .. 50), 0, "$len: and for small ones");
     is($s->get('big')->{body}, value('big', 1, 200_000), "$len: it is there");
@@ -114,7 +114,7 @@ for my $len (100_000, 10_000, 1000) {
     $s->clear;
     my ($large) = fill($s, 'd', 200_000);
     cmp_ok($large * 200_000, '>', 0.5 * (8 << 20),
-           "$len: values of another size have as much room");
+           "$len: values of another size have as much memory");
 
     is($s->stop('KILL'), 128 + 9, "$len: killed when full");
     if (ok(eval { $s->start }, "$len: it starts again, full")) {
@@ -128,8 +128,8 @@ for my $len (100_000, 10_000, 1000) {
 }
 
 
-# many small values, and again, leave room for large ones; what had room then
-# has it after a restart
+# many small values, and again, leave memory for large ones; what fits then
+# fits after a restart
 
 {
     my $s = KV::Test->new(zone => '5m', @KV);
@@ -157,7 +157,7 @@ for my $len (100_000, 10_000, 1000) {
     cmp_ok($n * 200_000, '>', 0.6 * (5 << 20), 'then large ones');
 
     $s->stop('KILL');
-    if (ok(eval { $s->start }, 'a restart finds room for all of them')) {
+    if (ok(eval { $s->start }, 'after a restart all of them fit')) {
         is($s->store->{keys}, $n, 'they are there');
         is(scalar(wrong($s, 'c', 200_000, 1 .. $n)), 0, 'and right');
     } else {
@@ -179,14 +179,14 @@ for my $len (100_000, 10_000, 1000) {
     note_full('smallest zone', $n, 1000, $s);
     is(scalar(grep { $s->del("a$_")->{status} != 200 } 1 .. 200), 0,
        'deletes go on');
-    is($s->put('a', 'x')->{status}, 200, 'there is room');
+    is($s->put('a', 'x')->{status}, 200, 'it fits');
     $s->done;
 }
 
 
-# more large uploads at once than there is room for: some are stored, the
-# others refused (408 if it takes them more than a second), and nobody waits for
-# anybody
+# more large uploads at once than there is memory for: some are stored, the
+# others refused (408 if it takes them more than a second), and they do not wait
+# for each other for ever
 
 for my $how ('a length', 'chunks') {
     my $s = KV::Test->new(zone => '16m', kv => 'segment=4m max_value=2m');
@@ -218,7 +218,7 @@ for my $how ('a length', 'chunks') {
 }
 
 
-# asked to stop while writes wait for deletes to make room for them
+# asked to stop while writes wait for deletes to free memory
 
 {
     my $s = KV::Test->new(zone => '4m', fault => 1,
@@ -242,7 +242,7 @@ for my $how ('a length', 'chunks') {
     is(scalar(grep { $_ eq '200' } @status[0 .. 299]), 300,
        'stopped: the deletes are answered');
     is(scalar(grep { $_ eq 'none' } @status[300 .. 319]), 0,
-       'stopped: and so are the writes that waited for room');
+       'stopped: and so are the writes that waited for memory');
     is($s->wait_exit, 0, 'stopped: with status 0');
     $s->fault(slow => undef);
     $s->start;
@@ -367,15 +367,15 @@ SKIP: {
     is(scalar(wrong($s, 'b', 20_000, 1 .. $m - 1)), 0, 'all of it');
     is($s->store->{keys}, $n + $m, 'and nothing else');
 
-    # room
+    # disk space again
 
     unlink "$mnt/ballast";
     my $ok = wait_for(sub { $s->put('room', 'x' x 50_000)->{status} == 200 },
                       5);
-    ok($ok, 'writes work again when there is room');
+    ok($ok, 'writes work again when the disk has space');
     is($s->http(GET => '/health')->{status}, 200, '/health is fine');
     my ($more, $last) = fill($s, 'c', 100_000);
-    cmp_ok($more, '>', 5, 'as many as there is room for');
+    cmp_ok($more, '>', 5, 'as many as fit');
     answer($last, 507, "disk is full\n", 'and full again');
 
     $s->stop;
@@ -399,7 +399,7 @@ SKIP: {
     ok(wait_for(sub { $probe->() == 507 }, 10, 0.02), 'full under load');
     sleep(0.3);
     unlink "$mnt/ballast";
-    ok(wait_for(sub { $probe->() == 200 }, 10, 0.02), 'and room under load');
+    ok(wait_for(sub { $probe->() == 200 }, 10, 0.02), 'and again under load');
     my @results = map { $_->stop } @writers;
     my @errors = map { @{$_->{errors}} } @results;
     is(scalar @errors, 0, 'under load: nothing else is answered')
@@ -422,8 +422,8 @@ SKIP: {
 
 # ---- a disk that the store's own log has filled
 
-# What is alive is small, so a snapshot is all the room that it takes to go on;
-# but no write asks for one any more.
+# What is alive is small, so a snapshot is all that it takes to go on; but no
+# write requests one any more.
 
 SKIP: {
     my $s = KV::Test->new(kv => 'segment=1m max_value=256k snapshot=4m');
@@ -448,7 +448,7 @@ SKIP: {
     # as much as a snapshot and a segment take, and no more
 
     truncate "$mnt/ballast", (-s "$mnt/ballast") - (1800 << 10) or die $!;
-    ok(wait_for(sub { $put->() == 200 }, 15), 'a little room is enough');
+    ok(wait_for(sub { $put->() == 200 }, 15), 'a little space is enough');
     my $taken = 0;
     wait_for(sub { $taken += $put->() == 200; $taken >= 150 }, 20, 0);
     is($taken, 150, 'to go on with, again and again');

@@ -49,7 +49,7 @@ sub cpu {
 }
 
 
-# more generations than there are slots for
+# more generations than there are places for
 
 {
     my (@held, $failed, $reloads);
@@ -63,7 +63,7 @@ sub cpu {
     }
 
     cmp_ok(scalar(() = $s->workers), '>=', 40,
-           'there are more workers, of many generations, than slots');
+           'there are more workers, of many generations, than places');
     ok(!$failed, 'each generation takes writes and gives them back');
 
     my @c = map { $s->connect } 1 .. 40;
@@ -72,7 +72,7 @@ sub cpu {
     is(scalar(grep { $_->response->{status} == 200 } @c), 40,
        'so do all workers of the newest');
 
-    # an old one takes a slot again when it needs one, and gives it back
+    # an old one takes a place again when it needs one, and gives it back
 
     my $bad = 0;
     for my $c (@held[grep { $_ % 2 } 0 .. $#held]) {
@@ -110,7 +110,7 @@ sub cpu {
 
 
 # a snapshot that is given up for a reload, while it waits for a slow sync, is
-# made by somebody who stays; the old workers do not spin for want of it
+# made by a worker that stays; the old workers do not spin until it is made
 
 {
     my @held = unfinished(8);

@@ -134,7 +134,7 @@ for my $path ('/kv/big', '/gz/big') {
 
     rest($_) for @readers;
     is(scalar(grep { foreign($_) } @readers), 0,
-       "$path: nobody reads a byte of them");
+       "$path: no client reads a byte of them");
 
     is($s->clear->{status}, 200, "$path: clear");
     is($s->put('big', $value)->{status}, 200, "$path: PUT");
@@ -177,7 +177,7 @@ for my $reset (0, 1) {
 
     rest($_) for @readers;
     is(scalar(grep { foreign($_) } @readers), 0,
-       "rebuild, $what: nobody reads a byte of them");
+       "rebuild, $what: no client reads a byte of them");
 
     # on a busy machine the frame may have left before, whole: then nothing
     # of the value is under way, and the connection goes on

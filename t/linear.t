@@ -62,7 +62,7 @@ my @good = (
       'put1 0 9, put2 0 9, del 0 9, get 10 11' ],
     [ 'nothing between two values, by a delete at the same time',
       'put1 0 1, get1 2 3, del 4 9, get 5 6, put2 7 8, get2 10 11' ],
-    [ 'a put that nobody sees, between a value and nothing',
+    [ 'a put that no get sees, between a value and nothing',
       'put1 0 1, put2 2 9, del 3 4, get 5 6, get 10 11' ],
     [ 'a delete must be used early, for a put comes late',
       'put1 0 1, put2 5 20, del 6 7, get 15 16, get2 21 22' ],
@@ -78,9 +78,9 @@ my @bad = (
     [ 'a lost put',
       'put1 0 1, get1 2 3, put2 4 5, get1 6 7', qr/./ ],
     [ 'a put lost to nothing',
-      'put1 0 1, put2 2 3, get2 4 5, get 6 7', qr/nobody deleted/ ],
-    [ 'a value that nobody put',
-      'put1 0 1, get7 2 3', qr/which nobody put/ ],
+      'put1 0 1, put2 2 3, get2 4 5, get 6 7', qr/no DELETE of/ ],
+    [ 'a value that was never put',
+      'put1 0 1, get7 2 3', qr/never put/ ],
     [ 'a value from the future',
       'get1 0 1, put1 2 3', qr/before PUT of 1/ ],
     [ 'new, then old',
@@ -95,12 +95,12 @@ my @bad = (
       'put1 0 1, del 2 99, get 3 4, get1 5 6, get 7 8', qr/./ ],
     [ 'a delete that happens twice',
       'put1 0 1, del 2 99, get 3 4, put2 5 6, get2 7 8, get 9 10',
-      qr/nobody deleted/ ],
+      qr/no DELETE of/ ],
     [ 'an unanswered delete that happens twice',
-      'put1 0 1, del 2 -, get 3 4, put2 5 6, get 9 10', qr/nobody deleted/ ],
+      'put1 0 1, del 2 -, get 3 4, put2 5 6, get 9 10', qr/no DELETE of/ ],
     [ 'an unanswered put that happens twice',
       'put1 0 -, get1 1 2, put2 3 4, get2 5 6, get1 7 8', qr/./ ],
-    [ 'two readers who see two orders',
+    [ 'two readers that see two orders',
       'put1 0 9, put2 0 9, get1 1 2, get2 3 4, get1 5 6', qr/./ ],
     [ 'a clear without effect',
       'put1 0 1, clear 2 3, get1 4 5', qr/CLEAR/ ],
@@ -203,8 +203,8 @@ sub search {
 # ---- the store
 
 
-# A module of its own, with the points compiled in; but an nginx that has the
-# module linked in is taken as it is.
+# A module of its own, with the failpoints compiled in; but an nginx that has
+# the module linked in is taken as it is.
 
 my @failpoints;
 

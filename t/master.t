@@ -1,5 +1,5 @@
-# Who may serve a directory: one master at a time, and nobody else as long as
-# one of its workers lives.
+# Which nginx may serve a directory: one master at a time, and no other as long
+# as one of its workers lives.
 
 use strict;
 use warnings;
@@ -78,7 +78,7 @@ is_deeply($s->store->{recovery}, $recovery, 'nothing was recovered');
     kill('KILL', $old);
     ok(wait_for(sub { read_file("/proc/$old/stat") =~ /\) [ZX] / }, 5),
        'the master dies');
-    refuses([ 'beside orphans of one that nobody waited for',
+    refuses([ 'beside orphans of one that its parent did not wait for',
               qr/workers of another nginx, whose master was process $old: / ]);
     ok(wait_for(sub { $s->exited }, 5), 'the master is gone');
     is(scalar(() = $s->workers), 2, 'its workers do not');
@@ -178,7 +178,7 @@ SKIP: {
 }
 
 
-# a lock that nobody holds is no lock
+# a lock that no process holds is no lock
 
 $s->stop('KILL');
 ok(-e "$s->{path}/kv.lock", 'a lock file is left');

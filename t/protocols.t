@@ -71,7 +71,7 @@ sub curl {
 
 # The same where the answer comes before the body was sent.  nginx then ends
 # the stream, and curl may see that first and know nothing, or not all, of the
-# answer, whoever gives it: so it is asked again.
+# answer, of any server: so it is asked again.
 
 sub curl_early {
     my @answer;

@@ -1,6 +1,5 @@
 # A worker dies, and leaves the zone half changed, while all are quitting, so
-# that nobody is left who would rebuild it: what waits is answered, and nginx
-# ends.
+# that no worker is left to rebuild it: what waits is answered, and nginx ends.
 
 use strict;
 use warnings;

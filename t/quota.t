@@ -180,7 +180,7 @@ for my $how ('a length', 'chunks') {
     # within the share, but in the way of a write
 
     is_deeply(well_behaved($s, 'u', 5 * $MB), [],
-              "$how: they are in nobody's way");
+              "$how: they are in no other's way");
 
     $_->close for @c;
     ok(wait_for(sub { held($s, 'uploads') == 0 }, 10), "$how: all is free");
@@ -282,15 +282,15 @@ SKIP: {
     is($s->put('other', 'x')->{status}, 200, 'empty: and a write');
     $_->send('x' x $MB) for @c;
     is_deeply([ map { $_->response->{status} } @c ], [ 200, 200 ],
-              'empty: nobody has to go');
+              'empty: no client has to go');
     $s->done;
 }
 
 
 # ---- uploads that are sent fast, and given up, again and again
 
-# Processes of `n` clients each; every one sends so many bytes of a value that
-# is never complete, holds them for some seconds, and starts anew.
+# `n` processes of clients; each client sends `bytes` of a value that is never
+# complete, holds them for some seconds, and starts anew.
 
 sub bursts {
     my ($s, $n, $bytes, $seconds) = @_;
@@ -365,7 +365,7 @@ for my $case ([ 'bursts that are held', '64m', 8, 4_800_000, 1.5,
 }
 
 
-# ---- nobody is to blame for what his worker, which is stopped, does not see
+# ---- no client is to blame for what its worker, which is stopped, does not see
 
 {
     my $s = server('', zone => '64m', workers => 2);
@@ -467,7 +467,7 @@ for my $how (qw(body chunks late mirror)) {
         is($s->get('x')->{body}, $body, 'holes: whole');
     } elsif ($how eq 'late') {
 
-        # there is room for the head when it comes, and none in the middle
+        # there is memory when the head comes, and none in the middle
 
         my @u = map { upload($s, "late$_", undef, chunk('x' x $MB)) } 1 .. 3;
         $r = $s->http(PUT => '/kv/big',

@@ -196,7 +196,7 @@ sub write_until {
 }
 
 
-# a snapshot of an empty store, of a cleared one, and room for it
+# a snapshot of an empty store, of a cleared one, and memory for it
 
 {
     my $s = KV::Test->new(@DEFAULT,

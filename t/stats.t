@@ -98,7 +98,7 @@ $s->http(PUT => '/health', body => 'x') for 1 .. 3;
     cmp_ok($store->{log}{bytes}, '>', $bytes, 'the log has them');
     cmp_ok($store->{log}{written}, '>=', $store->{log}{bytes}, 'in blocks');
     is($store->{snapshots}{log_bytes}, $store->{log}{bytes}, 'no snapshot yet');
-    cmp_ok($store->{zone}{used}, '>=', $bytes, 'they take room');
+    cmp_ok($store->{zone}{used}, '>=', $bytes, 'they take memory');
     cmp_ok($store->{zone}{used}, '<=', $store->{zone}{size}, 'not too much');
 }
 
@@ -157,7 +157,7 @@ cmp_ok($st->{store}{log}{segments}, '>=', 1, 'and segments');
     $c->response;
     sleep(2);
     $c->close;
-    is(puts(57), 57, 'a client that lingers');
+    is(puts(57), 57, 'a client that takes its time');
     cmp_ok($s->stats->{routes}{kv}{PUT}{latency_us}{max}, '<', 1_900_000,
            'its time is not counted');
     $operations++;

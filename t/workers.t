@@ -193,7 +193,7 @@ sub all_there {
     while ($round++ < $ROUNDS * 3 && ($round < $ROUNDS || !$rebuilds)) {
         $s->fault(die => int rand 400);
         wait_for(sub { !-e "$s->{dir}/fault/die" }, 5, 0.001)
-            or push @bad, "$round: nobody syncs";
+            or push @bad, "$round: no worker syncs";
         my $took = back(10) // 10;
         $back = $took if $took > $back;
         push @bad, "$round: not back" if $took >= 10;

@@ -113,7 +113,7 @@ sub show {
 }
 
 
-# What is being done, where somebody looks on.
+# What is being done, if standard error is a terminal.
 
 sub progress {
     my ($text) = @_;

@@ -44,7 +44,7 @@ static const command_t  commands[] = {
       run_puts,
       "what a put of a random key takes of the processor, committed by the"
       " thread\n"
-      "    that puts, with so many in a batch; and bytes of zone a key, for"
+      "    that puts, with `batch` in a batch; and bytes of zone a key, for"
       " each\n"
       "    number of keys" },
 
@@ -52,7 +52,7 @@ static const command_t  commands[] = {
       "producers=1,2,4,8 flight=1,64,256 keys=100000 value=100 rounds=3 ms=500"
       " sync=always take=median dir=/dev/shm",
       run_commits,
-      "puts a second by so many threads, each with so many in flight, and how\n"
+      "puts a second by some threads, each with some in flight, and how\n"
       "    many a batch has" },
 
     { "recovery",
@@ -74,11 +74,11 @@ static const command_t  commands[] = {
       "zone=32m,64m,256m max=1k,30k,1m mix=log,even,band full=75 count=used"
       " rounds=10 seed=1 dir=/dev/shm",
       run_rewrites,
-      "everything rewritten with other sizes, in zones so many per cent full,"
+      "everything rewritten with other sizes, in zones that are partly full,"
       " counted\n"
       "    in memory used or (count=payload) in bytes of keys and values:"
       " puts, requests\n"
-      "    for room, puts that were refused, and both counts at the end" },
+      "    for memory, puts that were refused, and both counts at the end" },
 
     { "log",
       "value=1024 flight=64 puts=100000 keys=10000 dir=/dev/shm",

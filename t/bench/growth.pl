@@ -64,7 +64,7 @@ sub measure {
 }
 
 
-# What is being done, where somebody looks on.
+# What is being done, if standard error is a terminal.
 
 sub progress {
     my ($text) = @_;

@@ -4,7 +4,7 @@
  *
  *     httplat PORT METHOD[,METHOD] PREFIX COUNT [BODY]
  *
- * sends COUNT requests for PREFIX0 ... PREFIX999, in turn, PUTs with so many
+ * sends COUNT requests for PREFIX0 ... PREFIX999, in turn, PUTs with BODY
  * bytes of body, and prints a line for each method: the median and the 99th
  * percentile of the time from the first byte sent to the last byte received,
  * in microseconds.  Any answer but 200 ends it.

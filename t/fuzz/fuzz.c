@@ -89,7 +89,7 @@ fuzz_record(fuzz_feed_t *feed, uint8_t *dst, size_t max, size_t *used,
         }
     }
 
-    /* what is odd about it may be its length: no more than there is room */
+    /* what is odd about it may be its length: no more than the buffer has */
 
     rec.flags = h.flags;
     rec.key_len = h.key_len;

@@ -57,7 +57,7 @@ void fuzz_bytes(fuzz_feed_t *feed, void *dst, size_t n);
 
 /*
  * Makes a record of what the input describes and appends it to the `max`
- * bytes at `dst`, of which *used are in use.  False if it has no room.
+ * bytes at `dst`, of which *used are in use.  False if it does not fit.
  * *odd is set if it is none that the store would write.
  */
 bool fuzz_record(fuzz_feed_t *feed, uint8_t *dst, size_t max, size_t *used,

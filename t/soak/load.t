@@ -2,7 +2,7 @@
 # is three quarters full, reads, deletes, snapshots; workers die and the
 # configuration is reloaded; then the same workers go on for a while in peace.
 # At the end: no write is lost, no memory of the zone or of a worker either,
-# and no write was refused for want of room.
+# and no write was refused because the zone is full.
 #
 # KV_SECONDS says how long the load lasts, KV_SEED gives the same sizes and
 # events again.  scripts/soak.sh runs this; lines that begin with "# total" are
@@ -162,7 +162,7 @@ sub writer {
             } elsif ($seq) {
                 $own->ack($key, $seq) if $status eq '200';
 
-                # or so we take it to be, where nobody knows
+                # or so we take it to be, where the client cannot know
 
                 $sum += ($req->{size} || 0) - ($bytes{$key} || 0);
                 $bytes{$key} = $req->{size};
@@ -271,7 +271,7 @@ for my $counts (map { $_->{counts} } @results) {
 }
 
 is("@bad", '', 'it comes back from each death and reload');
-is($counts{507} // 0, 0, 'no write is refused for want of room');
+is($counts{507} // 0, 0, 'no write is refused because the zone is full');
 
 my @errors = map { @{$_->{errors}} } @results;
 is(scalar @errors, 0, 'nothing lost or torn on the way')

@@ -321,7 +321,7 @@ take_way_out(const char *text)
     p = strstr(text, "from LSN ");
 
     if (p == NULL) {
-        fail_msg("%s: nobody says what is given up: %s", what, text);
+        fail_msg("%s: the text does not say what is given up: %s", what, text);
     }
 
     k = strtoull(p + 9, NULL, 10) - 1;
@@ -405,7 +405,7 @@ find_way_out(bool exactly)
         given = take_way_out(solo.err.text);
         rc = solo_start(&solo);
 
-        /* what the first text said, or nobody may rely on it */
+        /* as the first text said, or a reader could not rely on it */
 
         if (exactly && promised != ANYWHERE && given != promised) {
             fail_msg("%s: LSN %" PRIu64 " was promised, then %" PRIu64 ": %s",

@@ -15,8 +15,8 @@
  *     takes writes, and a restart gives S(k) and these; or
  *   - it refuses: KV_DAMAGED, nothing in the directory has been changed, and
  *     the text names a file, the offset, a way out, and what that gives up;
- *     and whoever takes that way gets S(k) of the k that it names, and never
- *     one that gives up more than the text said.
+ *     and an operator who takes that way gets S(k) of the k that it names, and
+ *     never one that gives up more than the text said.
  *
  * Each recovery is bounded: what it reads and allocates is compared with the
  * size of the directory, and its processor time is measured.
@@ -110,7 +110,7 @@ typedef enum {
 typedef enum {
     STOPPED = 0,                     /* with a mark */
     CLOSED,                          /* and with a note of its end */
-    KILLED,                          /* nobody could set it */
+    KILLED,                          /* without one */
     IN_FLIGHT                        /* nor had anything been synced */
 } end_t;
 
@@ -153,7 +153,7 @@ uint32_t damage_rnd(uint32_t n);
  */
 void damage_make(end_t end);
 
-/* `dir` gets bytes of its own, with room for 8192 more in each file. */
+/* Gives `dir` its own bytes, and 8192 more of buffer for each file. */
 void damage_unshare(void);
 
 /* `dir`, after damage_unshare(), is again what `before` is. */

@@ -292,7 +292,7 @@ dump(void)
 
     (void) fprintf(stderr, "state %u, phase %u, failed %u, generation %llu, "
                    "queue %p, taken %p, committer %u, background %u, wants "
-                   "%u, reap %u, heap %s, limbo %u, old %u, next LSN %llu, "
+                   "%u, reap %u, heap %s, retired %u, old %u, next LSN %llu, "
                    "applied %llu\n",
                    atomic_load(&zone->state), atomic_load(&zone->phase),
                    !kv_state_writes(zone),
@@ -308,7 +308,7 @@ dump(void)
                    (unsigned long long) atomic_load(&zone->applied_lsn));
 
     for (i = 0; i < zone->nworkers; i++) {
-        (void) fprintf(stderr, "slot %u: in use %u, pid %d, generation %llu, "
+        (void) fprintf(stderr, "place %u: in use %u, pid %d, generation %llu, "
                        "epochs %llu %llu\n", i,
                        atomic_load(&zone->workers[i].in_use),
                        atomic_load(&zone->workers[i].pid),
@@ -404,7 +404,7 @@ progress(pid_t *pid, unsigned from, const char *when)
 
 /*
  * After a death: each of the others gets something done, and soon.  The time in
- * which the machine does not let us run, who only sleep, is not theirs either.
+ * which the machine does not let us run, though we only sleep, does not count.
  */
 
 static void
@@ -519,7 +519,7 @@ death_one_death(const order_t *order, const char *when)
         death_mark(order->failpoint);
     }
 
-    /* whoever takes its place */
+    /* another worker takes its place */
 
     pid[0] = death_spawn(0, NULL);
     progress(pid, 0, when);
@@ -569,7 +569,7 @@ death_chaos(const order_t *order, int ms, int every, unsigned least,
 
         deaths += collect(pid, when);
 
-        /* with orders, the heir must be one who has them */
+        /* with orders, the worker that takes over must have some, too */
 
         if (every || deaths >= least) {
             replace(pid);

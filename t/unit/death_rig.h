@@ -61,7 +61,7 @@ typedef enum {
     DIE_BUILDING,
     DIE_PINNED,
     DIE_EPOCH,
-    DIE_LEAVE                      /* gives its slot back in full flight */
+    DIE_LEAVE                      /* gives its place back in full flight */
 } death_t;
 
 
@@ -138,10 +138,10 @@ int death_wait_for(pid_t pid, int ms);
 bool death_killed(int status);
 
 
-/* Somebody died at this point. */
+/* Notes that a worker died at this failpoint. */
 void death_mark(const char *name);
 
-/* Points of the background task. */
+/* Whether it is a failpoint of the background task. */
 bool death_in_background(const order_t *order);
 
 /*
@@ -156,7 +156,7 @@ void death_child_dies(void (*f)(host_t *host));
 /*
  * All workers run for `ms`, and until `least` have died, or for long: by what
  * `order` says, one for each of them, and if `every` is not 0 by kills from
- * outside, at most so many ms apart.  The dead are replaced, and all that was
+ * outside, at most `every` ms apart.  The dead are replaced, and all that was
  * acknowledged is there.  Returns how many died.
  */
 unsigned death_chaos(const order_t *order, int ms, int every, unsigned least,

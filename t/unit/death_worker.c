@@ -242,7 +242,7 @@ complete(run_t *run)
 }
 
 
-/* Its own keys are read back: nobody else writes them. */
+/* Reads a key of its own back, which no other worker writes. */
 
 static void
 look(run_t *run, unsigned base, uint32_t k)
@@ -430,7 +430,7 @@ work(unsigned number, const order_t *order)
         kv_failpoint_arm(order->failpoint, order->after);
     }
 
-    /* slots of the dead come back when the living have reaped them */
+    /* places of the dead are free again when the living have reaped them */
 
     while (host_start(&run.host, death_kit.store) != KV_OK) {
         if (atomic_load(&death_shared->stop)) {
@@ -462,7 +462,7 @@ work(unsigned number, const order_t *order)
 
         if (run.n < FLIGHT && death_rnd(8) && (order || !alone)) {
 
-            /* a committer that lingers would keep the role for the next */
+            /* a committer that spins would commit the next write as well */
 
             if (alone && atomic_load(&death_kit.store->zone->committer)) {
                 host_process_events(&run.host, 1);

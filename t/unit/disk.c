@@ -57,7 +57,7 @@ disk_some_chance(uint64_t *seed)
 }
 
 
-/* Room for one more of `size` bytes. */
+/* Grows an array for one more element of `size` bytes. */
 
 static void *
 disk_more(void *p, size_t n, size_t *max, size_t size)

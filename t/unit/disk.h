@@ -16,7 +16,7 @@
  *   - Files and names keep no order among each other.
  *
  * The content of a file is a table of pages that count their references:
- * records and images share them, and who writes to one copies it first.
+ * records and images share them, and a writer copies a page first.
  */
 
 
@@ -86,7 +86,7 @@ typedef struct {
     disk_kind_t      kind;
     size_t           file;
     size_t           offset;          /* DISK_WRITE: bytes from here on, */
-    size_t           len;             /* so many, */
+    size_t           len;             /* how many, */
     disk_page_t    **page;            /* and their pages after it */
     size_t           size;            /* of the file, after it */
     char             name[KV_NAME_MAX];
@@ -136,7 +136,7 @@ void disk_init(disk_t *disk);
 void disk_clear(disk_t *disk);
 
 /*
- * Fills `image`, which is nobody's yet, with what may be left if the power
+ * Fills `image`, which is not used yet, with what may be left if the power
  * goes just before record `at`, or behind the last one; `seed` is moved on.
  * Calls for one disk must not go back in time.  Returns how much is lost:
  * sectors, sizes and changes of names.

@@ -697,7 +697,7 @@ kit_idle(host_t *host, char *text, size_t size)
 
         if (kit_now_ms() > end) {
             (void) snprintf(text, size, "it does not settle: rc %d, "
-                            "limbo %u, old %u, pinned %p, reap %u, queue %p",
+                            "retired %u, old %u, pinned %p, reap %u, queue %p",
                             rc, kv_epoch_count(&zone->retired),
                             atomic_load(&zone->map.old),
                             (void *) zone->retired.pinned,

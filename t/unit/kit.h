@@ -44,7 +44,7 @@ typedef struct {
 void kit_open(kit_t *kit, size_t size, unsigned workers);
 void kit_close(kit_t *kit);
 
-/* The eventfds of those who have a slot, by its number. */
+/* The eventfds of workers, by the number of their place. */
 extern int  kit_wakes[KV_WORKERS_MAX];
 
 /* A new zone from what the directory holds. */
@@ -99,7 +99,7 @@ size_t kit_key(uint32_t id, char *key);
 kv_rc_t kit_begin_put(host_t *host, uint32_t id, uint32_t version,
     uint32_t len, kv_op_t **op);
 
-/* Whole operations.  `rooms` counts the KV_OP_RESERVE that were needed. */
+/* Whole operations.  `reserves` counts the KV_OP_RESERVE that were needed. */
 kv_rc_t kit_put(host_t *host, uint32_t id, uint32_t version, uint32_t len,
     unsigned *reserves);
 kv_rc_t kit_delete(host_t *host, uint32_t id);

@@ -72,7 +72,7 @@ bool map_drop(uint32_t id);
 /* Waits for readers, if it must. */
 void map_clear(void);
 
-/* NULL: not there.  The caller is in an epoch, or nobody else writes. */
+/* NULL: not there.  The caller is in an epoch, or no thread writes. */
 kv_entry_t *map_find(uint32_t id);
 
 

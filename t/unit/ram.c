@@ -80,7 +80,7 @@ ram_fd(ram_t *ram, int fd)
 }
 
 
-/* A file of its own, with room for `size` bytes. */
+/* Gives the file a buffer of its own, of `size` bytes. */
 
 static void
 ram_own(ram_file_t *f, size_t size)
@@ -396,7 +396,7 @@ ram_io_ftruncate(kv_io_t *io, int fd, off_t len)
 }
 
 
-/* Those who have the file open keep it. */
+/* Forgets its name; open descriptors keep the file. */
 
 static void
 ram_forget(ram_t *ram, ram_file_t *f)
@@ -766,7 +766,7 @@ solo_commit(solo_t *solo, kv_op_t **op, unsigned n, kv_rc_t *rc)
         (void) kv_store_submit(store, op[i]);
     }
 
-    /* nobody else writes: no use in waiting for the next */
+    /* there is no other writer: the committer need not wait for the next */
 
     store->zone->spin = 0;
     store->zone->idle_ns = 0;

@@ -49,7 +49,7 @@ typedef enum {
 #define RAM_HALF   -2
 
 
-/* From the nth call of that kind on, counted from 1, so many fail. */
+/* From the nth call of that kind on, counted from 1, `times` calls fail. */
 
 typedef struct {
     ram_call_t   call;
@@ -132,7 +132,7 @@ typedef struct {
 void solo_init(solo_t *solo, size_t zone);
 void solo_done(solo_t *solo);
 
-/* As kv_store_create(), in memory that is zeroed; and a slot. */
+/* As kv_store_create(), in memory that is zeroed; takes a place. */
 kv_rc_t solo_start(solo_t *solo);
 
 /* Stops it, and the log is closed, or as if it had been killed. */

@@ -25,7 +25,7 @@ typedef struct {
     const uint32_t  *sizes;
     unsigned         n;
     unsigned         seen;
-    unsigned         stop_at;        /* cancelled after so many; 0: never */
+    unsigned         stop_at;        /* cancelled after that many; 0: never */
 } content_t;
 
 

@@ -3,7 +3,7 @@
  * Memory that is not to be had: the life of a store (puts small and large,
  * overwrites, deletes, a clear, a snapshot, a rebuild, restarts), in which the
  * Nth allocation fails, for every N: of the zone's heap, then of the
- * process's.  And the same while pages are emptied to make room.
+ * process's.  And the same while the committer empties pages.
  *
  * After each step all that was acknowledged is there and nothing else, and
  * the heap is whole.  A step that met no failure goes well; one that met one

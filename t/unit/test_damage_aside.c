@@ -178,7 +178,7 @@ test_full_disk(void **state)
     assert_int_equal(atomic_load(&solo.host.store->zone->wal.next_lsn) - 1,
                      steps + 2);
 
-    /* room: a new one, read back, and what is of no use to anybody goes */
+    /* to free disk, a new one is made and read back; useless files go */
 
     atomic_store(&solo.host.store->zone->writes, KV_WRITES_FULL);
     damage_write_one(1, 5002);
@@ -198,8 +198,8 @@ test_full_disk(void **state)
 
 
 /*
- * There is no room to write the log's end once more: the start serves what it
- * has read, and writes when there is room; by then all is on the disk, even if
+ * The disk is too full to write the log's end once more: the start serves what
+ * it has read, and writes once it can; by then all is on the disk, even if
  * the sync before had failed, and what the page cache held was never there.
  */
 
@@ -266,7 +266,7 @@ start_full(bool failed)
     solo_background(&solo, KV_REQUEST_FREE_DISK | KV_REQUEST_SEGMENT);
     assert_int_equal(kv_state(zone), KV_STATE_DISK_FULL);
 
-    /* room again */
+    /* the disk has space again */
 
     f->nth = 0;
     zone->free_disk_ns = 0;
@@ -371,7 +371,7 @@ test_unreadable(void **state)
 }
 
 
-/* Each open of a start fails once: nobody takes that for damage. */
+/* Each open of a start fails once: the start does not take it for damage. */
 
 static void
 alone_fails(int error, uint64_t next)

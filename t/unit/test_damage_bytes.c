@@ -302,7 +302,7 @@ test_closed_stays(void **state)
 }
 
 
-/* Nobody could set the mark: the last batches have no witness. */
+/* No process could set the mark: the last batches have no witness. */
 
 static void
 test_killed(void **state)

@@ -142,7 +142,7 @@ test_swapped(void **state)
 }
 
 
-/* Files are longer than they were; others are there that nobody wrote. */
+/* Files are longer than they were; others are there that no store wrote. */
 
 static void
 test_added(void **state)

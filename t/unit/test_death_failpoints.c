@@ -1,9 +1,9 @@
 
 /*
- * A worker dies at a named point.  The others go on within a second, what was
+ * A worker dies at a failpoint.  The others go on within a second, what was
  * acknowledged is there, in memory and on disk, and what the dead one had is
- * freed to the byte.  Every point in kv_failpoint.h is reached: who adds one
- * sees test_all_reached fail until a test here dies there.
+ * freed to the byte.  Every failpoint in kv_failpoint.h is reached: when one is
+ * added, test_all_reached fails until a test here dies there.
  */
 
 /* long */
@@ -22,7 +22,7 @@
 #include "death_rig.h"
 
 
-/* Points that are on nobody's usual way have tests of their own. */
+/* Failpoints off the usual way have tests of their own. */
 
 static bool
 usual(const char *name)
@@ -210,7 +210,7 @@ one_step(const char *failpoint, void (*f)(host_t *host))
         assert_int_equal(kit_put(&host, id, 1, 500, NULL), KV_OK);
     }
 
-    /* a zone of sparse pages: those who filled it are gone */
+    /* a zone of sparse pages: most of what filled it is gone */
 
     if (f == compacts) {
 
@@ -359,7 +359,7 @@ test_note(void **state)
 }
 
 
-/* One dies with the heap, and who rebuilds, too; or who clears up. */
+/* One dies with the heap, and then the one that rebuilds or clears up. */
 
 static void
 test_takeovers(void **state)
@@ -391,7 +391,7 @@ test_takeovers(void **state)
     for (i = 0; i < sizeof(failpoints) / sizeof(failpoints[0]); i++) {
         deaths = 0;
 
-        /* on a busy machine an heir may find that all is done already */
+        /* on a busy machine the one that takes over may find all done */
 
         for (tries = 0; deaths < 2 && tries < 10; tries++) {
             memset(order, 0, sizeof(order));
@@ -432,13 +432,14 @@ test_all_reached(void **state)
 
     for (i = 0, n = 0; i < KV_FAILPOINTS; i++) {
         if (!death_reached[i]) {
-            (void) fprintf(stderr, "nobody died at %s\n", kv_failpoint_name(i));
+            (void) fprintf(stderr, "no worker died at %s\n",
+                           kv_failpoint_name(i));
             n++;
         }
     }
 
     if (getenv("KIT_SUM")) {
-        (void) fprintf(stderr, "%d of %d points reached, after %d writes at "
+        (void) fprintf(stderr, "%d of %d failpoints reached, %d writes at "
                        "most; the others went on after %d ms at most\n",
                        KV_FAILPOINTS - n, KV_FAILPOINTS, (int) death_most_acks,
                        (int) death_slowest);
@@ -465,5 +466,5 @@ main(void)
 
     cmocka_set_test_filter(getenv("KIT_TEST"));
 
-    return cmocka_run_group_tests_name("death points", tests, NULL, NULL);
+    return cmocka_run_group_tests_name("death failpoints", tests, NULL, NULL);
 }

@@ -1,8 +1,8 @@
 
 /*
  * What a worker held that died or was stopped: an epoch, a pin, the
- * background's claim, others' operations, a slot.  Each is given back, and
- * nobody waits for it.
+ * background's claim, others' operations, a place.  Each is given back, and no
+ * other worker waits for it.
  */
 
 
@@ -33,7 +33,7 @@ in_epoch(host_t *host)
 
 
 /*
- * A reader died in an epoch and its slot is being reaped, while much is freed
+ * A reader died in an epoch and its place is being reaped, while much is freed
  * in the same round: two clears, or more entries than the retire list holds.
  */
 
@@ -93,7 +93,7 @@ test_dead_reader(void **state)
     host_post_tasks(&host, host.held);
     host.held = 0;
 
-    death_finish_within(&host, op, n, "a full limbo");
+    death_finish_within(&host, op, n, "a full retire list");
 
     wrong = kit_settle(&host);
     assert_string_equal(wrong ? wrong : "", "");
@@ -167,8 +167,8 @@ test_snapshot_pin(void **state)
 
 
 /*
- * Somebody died while it made a snapshot; its slot is reaped, and the next
- * process gets it before anybody wants another one.
+ * A worker died while it made a snapshot.  Its place is reaped, and the next
+ * process gets that before another snapshot is requested.
  */
 
 static void
@@ -190,7 +190,7 @@ test_background_claim(void **state)
     assert_int_equal(host_start(&host, death_kit.store), KV_OK);
     assert_null(kit_settle(&host));
 
-    /* the free slots there are, the dead one's among them */
+    /* takes all free places, the dead one's among them */
 
     pid = death_child();
 
@@ -286,7 +286,7 @@ test_snapshot_end(void **state)
 
     assert_int_equal(host_start(&host, death_kit.store), KV_OK);
 
-    /* nobody commits for a while */
+    /* no worker commits for a while */
 
     host.hold = true;
     (void) atomic_fetch_or(&zone->requests, KV_REQUEST_SNAPSHOT);
@@ -330,7 +330,7 @@ commits_others(host_t *host)
 }
 
 
-/* What a write was promised holds for the heir, too, whatever it promises. */
+/* What a write was promised holds for the worker that takes over, too. */
 
 static void
 test_takeover_of_others(void **state)
@@ -391,7 +391,7 @@ enters_only(host_t *host)
 }
 
 
-/* Slots of the dead come back as long as one worker lives. */
+/* Places of the dead are freed as long as one worker lives. */
 
 static void
 test_places(void **state)
@@ -414,7 +414,7 @@ test_places(void **state)
         }
     }
 
-    /* all of them dead, and nobody had the time to clear away */
+    /* all of them dead, before any had the time to clear away */
 
     for (i = 0; i < PLACES; i++) {
         atomic_store(&death_kit.store->zone->reap, 0);
@@ -436,7 +436,7 @@ test_places(void **state)
 }
 
 
-/* An upload that does not go on, and an answer that nobody reads. */
+/* An upload that does not go on, and an answer that no client reads. */
 
 static void
 stuck_requests(host_t *host)

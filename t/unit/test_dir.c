@@ -118,7 +118,7 @@ test_old_lock(void **ctx)
     assert_int_equal(holder.state, KV_HOLDER_UNKNOWN);
     assert_int_equal(holder.pid, getppid());
 
-    /* also if somebody has made a link to it */
+    /* also if it has another name */
 
     assert_int_equal(linkat(t->topfd, "kv/kv.lock", t->topfd, "other", 0), 0);
     assert_int_equal(test_lock(t->path, -1, &dirfd, &lockfd, &holder),
@@ -382,7 +382,7 @@ test_moved_lock(void **ctx)
 }
 
 
-/* Who is not root takes a volume that is open to his group. */
+/* A user who is not root takes a volume that is open to the group. */
 
 static void
 test_group(void **ctx)
@@ -408,7 +408,7 @@ test_group(void **ctx)
     assert_int_equal(test_run_as(t, NOBODY, NOBODY + 1, test_start),
                      KV_ERROR);
 
-    /* a parent that he may pass through only */
+    /* a parent that this user may pass through only */
 
     assert_int_equal(unlinkat(t->topfd, "kv", AT_REMOVEDIR), 0);
     assert_int_equal(fchown(t->topfd, NOBODY, NOBODY), 0);
@@ -416,7 +416,7 @@ test_group(void **ctx)
     assert_int_equal(test_run_as(t, NOBODY, NOBODY, test_start), KV_OK);
     assert_int_equal(test_stat(t, "kv").st_uid, NOBODY);
 
-    /* a file that he may not read */
+    /* a file that this user may not read */
 
     test_write(t, "kv/" SEGMENT, KV_SEGMENT_MAGIC, 8);
     assert_int_equal(fchmodat(t->topfd, "kv/" SEGMENT, 0600, 0), 0);

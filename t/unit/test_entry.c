@@ -456,7 +456,7 @@ test_paid(void **state)
 }
 
 
-/* A heap with only so many free pages left, of any kind. */
+/* Makes a heap with only `left` free pages, of any kind. */
 
 static void
 fill(unsigned left)

@@ -55,7 +55,7 @@ typedef enum {
     START = 0,
     STOP,
     KILL,
-    WRITE,                           /* so many operations, one batch */
+    WRITE,                           /* some operations, one batch */
     LARGE,                           /* the same, of values of 9 to 12 KiB */
     CLEAR,
     SPARE,
@@ -323,15 +323,15 @@ judge(kv_rc_t rc, const state_t *next, const state_t *gone)
         fail_msg("%s: %s: rc %d, but health says otherwise", what, where, rc);
     }
 
-    /* what health asked for is done by nobody here */
+    /* no background task here does what health requested */
 
     atomic_store(&zone->requests, 0);
 }
 
 
 /*
- * The answer to the batch, but for its puts where these are told otherwise:
- * for want of room, or of something that may pass, deletes are tried alone.
+ * The answer to the batch, except its puts where these get another one: if the
+ * disk is full, or the failure may pass, the committer tries deletes alone.
  */
 
 static kv_rc_t

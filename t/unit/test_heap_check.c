@@ -161,7 +161,7 @@ test_check_sees(void **state)
 }
 
 
-/* Who still uses freed memory is seen: at once, or when it is needed again. */
+/* Use after free shows: at once, or when the memory is allocated again. */
 
 static void
 test_poison(void **state)

@@ -31,7 +31,7 @@ left_well(pid_t pid)
 }
 
 
-/* Who only reads leaves all whole, in whatever order it and others come. */
+/* A reader that dies leaves all whole, in whatever order processes come. */
 
 static void
 test_death_of_reader(void **state)
@@ -69,7 +69,7 @@ test_death_of_reader(void **state)
         assert_false(kv_heap_broken(heap));
     }
 
-    /* a reader is no excuse for who changes after it */
+    /* a reader is no excuse for a process that changes after it */
 
     reader = fork();
 
@@ -86,7 +86,7 @@ test_death_of_reader(void **state)
 }
 
 
-/* Who leaves with the lock, as a whole. */
+/* A process that exits with the lock held. */
 
 static void
 test_death_of_owner(void **state)
@@ -130,7 +130,7 @@ test_death_of_owner(void **state)
 }
 
 
-/* Who is killed, with others waiting for the lock. */
+/* A process that is killed while others wait for its lock. */
 
 static void
 test_death_awaited(void **state)

@@ -339,7 +339,7 @@ test_evac_concurrent(void **state)
 
     assert_null(kv_heap_evac_next(heap, &ev));
 
-    /* and somebody else's: neither call touches it any more */
+    /* and allocated anew: neither call touches it any more */
 
     p = kv_heap_alloc(heap, KV_HEAP_PIECE, 512);
     assert_in_range((uintptr_t) p, (uintptr_t) first - 1024,

@@ -27,7 +27,7 @@ typedef struct {
     char                    path[256];
 
     size_t                  most;          /* bytes of one transfer; 0: all */
-    int                     interrupt;     /* every so many calls */
+    int                     interrupt;     /* one call of that many; 0: none */
     int                     calls;
     int                     fail_at;       /* this call from now on; 0: none */
     int                     error;
@@ -148,7 +148,7 @@ test_owner(void **ctx)
 }
 
 
-/* What is no regular file is not opened, and nobody waits for it. */
+/* What is no regular file is not opened, and the caller does not block. */
 
 static void
 test_planted(void **ctx)
@@ -419,7 +419,7 @@ test_remove(void **ctx)
     assert_int_equal(kv_io_remove(&t->io, t->dirfd, "a", &pace), -1);
     assert_int_equal(errno, ENOENT);
 
-    /* what has another name, somebody's copy, stays whole there */
+    /* what has another name, an operator's copy, stays whole there */
 
     fd = t->system.open(&t->system, t->dirfd, "a", O_RDWR | O_CREAT);
     assert_int_equal(ftruncate(fd, 40 << 20), 0);

@@ -340,7 +340,7 @@ test_relocate(void **state)
         assert_int_equal(kv_entry_destroy(zone->heap, &from), KV_OK);
     }
 
-    /* an entry of the same key that is in nobody's map */
+    /* an entry of the same key that is not in the map */
 
     from = map_make_entry(5000, 1, 20);
     to = map_make_entry(5000, 1, 20);
@@ -492,7 +492,7 @@ test_split_without_memory(void **state)
 }
 
 
-/* A full zone: puts fail cleanly, deletes and the clear give room. */
+/* A full zone: puts fail cleanly, deletes and the clear free memory. */
 
 static void
 test_full(void **state)

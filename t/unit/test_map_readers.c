@@ -39,7 +39,7 @@ take_place(void)
 
 
 /*
- * Threads.  One writes; the others read, each with a slot of its own.  They
+ * Threads.  One writes; the others read, each with a place of its own.  They
  * count what is wrong, because an assertion belongs into the main thread.
  */
 
@@ -418,8 +418,8 @@ test_clear_after_compaction(void **state)
 
 
 /*
- * What a clear removed is freed in slices of the size that was asked for; who
- * clears again meanwhile finds an empty map, and the smaller one goes first.
+ * What a clear removed is freed in slices of the size that the caller asks for.
+ * Another clear meanwhile finds an empty map, and the smaller one goes first.
  */
 
 static void
@@ -473,7 +473,7 @@ test_slices(void **state)
         assert_true(map_heap_stat().used < used);
     }
 
-    /* not even a reader who stands still is waited for */
+    /* it does not even wait for a reader that stands still */
 
     me = take_place();
     kv_epoch_enter(&workers[me], KV_EPOCH_MAIN, &zone->retired.epoch);

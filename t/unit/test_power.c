@@ -19,7 +19,7 @@
  * done inside each other's calls for I/O instead.
  *
  *     KIT_SEED=n     that tree alone
- *     KIT_IMAGES=n   so many disks
+ *     KIT_IMAGES=n   n disks
  *     KIT_LOG=1      what the store says
  */
 
@@ -62,8 +62,8 @@
 #define SEGMENT    (64u << 10)     /* the least; more where values need it */
 
 #define MS         UINT64_C(1000000)
-#define TICK       50000u          /* ns that each look at the clock takes */
-#define JUMP       8u              /* ms between two turns of the loop */
+#define TICK       50000u          /* ns that reading the clock takes */
+#define JUMP       8u              /* ms between two rounds of the loop */
 #define INTERVAL   15u             /* ms, of sync=interval */
 #define SLACK      (JUMP + 4)      /* ms that the sync may be late */
 
@@ -72,7 +72,7 @@
 
 typedef struct {
     const char       *name;
-    unsigned          weight;      /* of 16 seeds, so many */
+    unsigned          weight;      /* seeds of 16 */
     unsigned          always;      /* sync=always, in percent */
     unsigned          keys;
     unsigned          pages;       /* of the zone's heap */
@@ -80,7 +80,7 @@ typedef struct {
     uint32_t          max_value;
     uint64_t          snapshot;    /* bytes of log, at most */
     unsigned          burst;       /* operations at a time, at most */
-    unsigned          restart;     /* after one in so many steps */
+    unsigned          restart;     /* after one step of that many */
     unsigned          steps;       /* of the first life */
     unsigned          cuts;        /* of it */
 } profile_t;
@@ -378,7 +378,7 @@ life_answered(life_t *life, flight_t *f, kv_rc_t rc)
 }
 
 
-/* Whether somebody could read what the put has written. */
+/* Whether a reader could see what the put has written. */
 
 static bool
 life_visible(life_t *life, const event_t *e)
@@ -403,7 +403,7 @@ life_visible(life_t *life, const event_t *e)
 }
 
 
-/* What may not be lost from now on. */
+/* Notes what may not be lost from now on. */
 
 static void
 life_note(life_t *life)
@@ -733,7 +733,7 @@ life_verify(life_t *life, uint64_t n, const char *when)
     }
 
     if (atomic_load(&life->host.store->zone->map.keys) != keys) {
-        broken("%s: there are keys that nobody wrote", when);
+        broken("%s: there are keys that were never written", when);
     }
 }
 
@@ -1237,7 +1237,7 @@ teardown(void **ctx)
     (void) printf("%u images of %u trees: %u sync=always, %u interval, %u "
                   "off; %u lost something, %u kept more than was promised, %u "
                   "were cut in recovery\n"
-                  "%u recoveries, %u operations (%u refused, %u rooms, %u "
+                  "%u recoveries, %u operations (%u refused, %u reserves, %u "
                   "clears, %u large), %u commits inside %u snapshots, %u "
                   "segments recycled\ncuts before", totals.images,
                   totals.trees, totals.mode[0], totals.mode[1],

@@ -107,7 +107,7 @@ test_all(void **state)
 
     kv_prefault_begin(&pop, p + PAGE + 100, n - 3 * PAGE);
 
-    /* somebody uses it meanwhile */
+    /* the memory may be used meanwhile */
 
     memset(p + n / 2, 'b', PAGE);
 
@@ -176,7 +176,7 @@ test_lead(void **state)
 }
 
 
-/* Who has enough does not wait for the rest. */
+/* A caller that has enough does not wait for the rest. */
 
 static void
 test_end(void **state)

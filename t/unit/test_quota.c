@@ -1,7 +1,7 @@
 
 /*
- * Who holds memory of the zone, and what it may cost others: uploads that
- * come slowly, values kept for slow readers, and the way to room beside them.
+ * Holders of memory in the zone, and what they may cost others: uploads that
+ * come slowly, values kept for slow readers, and memory for writes beside them.
  */
 
 /* tsan */
@@ -178,7 +178,7 @@ test_compact_beside_readers(void **state)
 
 /*
  * A page in which something stays, because it is being sent, is used again:
- * what was moved out of it leaves room there.
+ * what was moved out of it leaves free memory there.
  */
 
 static void
@@ -359,7 +359,7 @@ test_deletes_work(void **state)
 }
 
 
-/* An upload of so many bytes of 6 MiB, which has lasted for `seconds`. */
+/* An upload of 6 MiB that has `received` bytes after `seconds`. */
 
 static kv_op_t *
 upload(const char *key, uint32_t received, uint64_t seconds)
@@ -410,7 +410,7 @@ read_again(uint32_t id, uint32_t version)
 }
 
 
-/* The worst holder pays, if he is not too young, and nobody in vain. */
+/* The worst holder goes, if it is not too young, and none goes in vain. */
 
 static void
 test_evict_uploads(void **state)
@@ -446,14 +446,14 @@ test_evict_uploads(void **state)
     assert_true(kv_store_evicted(kit.store));
     assert_false(kv_store_evicted(kit.store));
 
-    /* he is on his way: no other has to go */
+    /* it is about to go: no other has to */
 
     assert_int_equal(reserve(5 << 20, 0), KV_AGAIN);
     assert_false(kv_store_must_go(quick));
     assert_int_equal(kv_get_relaxed(kit.store->zone
                                     ->evicted[KV_HELD_UPLOADS]), 1);
 
-    /* who has his record next is not meant */
+    /* the next owner of its record is not meant */
 
     kv_store_release(kit.store, slow);
     next = upload("next", 100, 0);
@@ -475,7 +475,7 @@ test_evict_uploads(void **state)
     assert_int_equal(reserve(3 << 20, 0), KV_AGAIN);
     assert_false(kv_store_must_go(young));
 
-    /* unless somebody has waited for long */
+    /* unless a request has waited for long */
 
     assert_int_equal(kv_store_reserve(kit.store, 3 << 20, 0, &op), KV_OK);
     kv_store_urge(op, KV_OP_URGENT);
@@ -489,9 +489,9 @@ test_evict_uploads(void **state)
 
 
 /*
- * Who sent a burst and holds it still, or drips since, goes before who comes
- * steadily, though on the average he was quicker.  Who waits for us is not
- * slow.
+ * An upload that came in a burst and then stopped, or drips since, goes before
+ * one that comes steadily, though on the average it was quicker.  An upload
+ * that waits for us is not slow.
  */
 
 static void
@@ -533,7 +533,7 @@ test_evict_burst(void **state)
     kv_store_release(kit.store, drip);
     put(2, 4 << 20);
 
-    /* who comes well stays, whoever asks, and so does who waits */
+    /* a quick upload stays, and so does one that waits for us */
 
     kv_store_lasted(steady, 1500000000);
     assert_int_equal(reserve(3 << 20, 0), KV_AGAIN);
@@ -630,7 +630,7 @@ test_order_of_age(void **state)
 }
 
 
-/* For the oldest that is stuck, and for no other, who comes well may go. */
+/* A quick upload goes for the oldest that is stuck, and for no other. */
 
 static void
 test_evict_stuck(void **state)
@@ -713,7 +713,7 @@ test_evict_twins(void **state)
 
 /*
  * A worker that does not run sees nothing of what its clients send: they are
- * not to blame for it, and nobody waits for what those hold that were told.
+ * not to blame for it, and no request waits for what its evicted ones hold.
  */
 
 static void
@@ -821,7 +821,7 @@ test_evict_readers(void **state)
     upl = upload("u", 3 << 20, 1);
     history(upl, UINT32_MAX, 0, 0, 1000);
 
-    /* the worst are two, and only together they make room */
+    /* the worst are two, and only both together are enough */
 
     assert_int_equal(reserve(7 << 20, 0), KV_AGAIN);
     assert_true(kv_store_must_go(old[0]));
@@ -979,8 +979,8 @@ test_uploads_in_the_way(void **state)
 
 
 /*
- * A stored value that is sent costs no memory but the reader's record: so many
- * of these that a zone were full of them are not given out, and writes go on.
+ * A stored value that is sent costs no memory but the reader's record.  The
+ * store gives out only a part of the zone for these, so writes go on.
  */
 
 static void
@@ -1111,7 +1111,7 @@ test_moved_while_sent(void **state)
 
     assert_int_equal(rc, KV_OK);
 
-    /* and before it is said that there is no room at all */
+    /* and before the answer is that there is no memory at all */
 
     for (rounds = 0; reserve(14 << 20, 0) == KV_AGAIN; rounds++) {
         assert_true(rounds < ROUNDS);
@@ -1122,7 +1122,7 @@ test_moved_while_sent(void **state)
 }
 
 
-/* Readers of what is stored are left alone where it would help nobody. */
+/* Readers of stored values are left alone where it would help no write. */
 
 static void
 test_readers_in_no_way(void **state)
@@ -1193,8 +1193,9 @@ test_full_once(void **state)
 
 
 /*
- * Who is told to go may have submitted at that moment: then the word must not
- * reach what the committer is told in its place, however long a sync may take.
+ * An upload may be submitted at the moment when the committer evicts it: the
+ * flag must not get into sync_ms, which then has the ticket's place, however
+ * long that time is.
  */
 
 static void

@@ -64,7 +64,7 @@ test_list(void **state)
     assert_true(list.lsn[2] == 0x10);
     assert_true(list.lsn[3] == 0);
 
-    /* more than there is room for: the newest count */
+    /* more than the list holds: the newest count */
 
     for (i = 1000; i < 1100; i++) {
         (void) snprintf(name, sizeof(name), "snap-%016x.kvs",

@@ -252,7 +252,7 @@ image_read(image_t *im, kv_err_t *err)
 }
 
 
-/* The error has to name file and offset; nobody is told to delete it. */
+/* The error has to name file and offset, and must not advise to delete it. */
 
 static void
 must_be_damaged(image_t *im, const char *text)

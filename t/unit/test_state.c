@@ -234,7 +234,7 @@ test_write_lacks(void **state)
 
 /*
  * At the edge of a full disk small writes fit and large ones do not: one
- * state, one message, until there is room for a segment.
+ * state, one message, until a segment fits.
  */
 
 static void
@@ -412,7 +412,7 @@ test_said(void **state)
 }
 
 
-/* A start that finds no room for the first segment says so at once. */
+/* A start whose first segment does not fit on the disk says so at once. */
 
 static void
 test_start(void **state)

@@ -132,7 +132,7 @@ test_sync_modes(void **state)
 }
 
 
-/* Who looks is not woken; who stops looking is, or sees it then. */
+/* A worker that polls is not woken; when it stops, it is, or sees it then. */
 
 static void
 test_polling(void **state)
@@ -206,8 +206,8 @@ test_polling(void **state)
 
 
 /*
- * Nobody is told to do what cannot be done now: he would be told again as soon
- * as he had tried.
+ * A worker gets no task that cannot be done now: it would get it again as soon
+ * as it had tried.
  */
 
 static void
@@ -225,7 +225,7 @@ test_nothing_to_do(void **state)
     rig_put(1, 1, 100);
     rig_settled();
 
-    /* a snapshot that was given up is for those who stay */
+    /* a snapshot that was given up is for the workers that stay */
 
     (void) atomic_fetch_or(&zone->requests, KV_REQUEST_SNAPSHOT);
     atomic_store(&rig_quitting, true);
@@ -246,7 +246,7 @@ test_nothing_to_do(void **state)
     assert_int_equal(kv_store_todo(kit.store), KV_TODO_COMMIT);
     kv_store_unclaim(kit.store, KV_TODO_COMMIT);
 
-    /* not by who is to quit: there may be nobody else, so he lets go of all */
+    /* one that quits does not: it may be the last, so it gives all up */
 
     atomic_store(&rig_quitting, true);
     assert_int_equal(kv_store_next_timeout(kit.store), 0);
@@ -382,7 +382,7 @@ failing(bool sync)
     assert_false(kv_store_healthy(kit.store));
     rig_verify();
 
-    /* room is no write */
+    /* to reserve memory is no write */
 
     assert_int_equal(kv_store_reserve(kit.store, 0, 0, &op), KV_OK);
     assert_int_equal(host_run(&host, op), KV_OK);

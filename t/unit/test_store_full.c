@@ -26,7 +26,7 @@
 #endif
 
 
-/* Deletes and the clear work when nothing else does, and give room at once. */
+/* Deletes and the clear work when nothing else does, and free at once. */
 
 static void
 test_full(void **state)
@@ -68,7 +68,7 @@ test_full(void **state)
         rig_settled();
         assert_int_equal(atomic_load(&kit.store->zone->map.keys), 0);
 
-        /* full again, then cleared; room is there when it is answered */
+        /* full again, then cleared; memory is free when it is answered */
 
         for (n = 0; kit_put(&host, 10000 + n, 1, len, NULL) == KV_OK; n++) {
             /* void */
@@ -270,8 +270,8 @@ fill_all(uint32_t len)
 
 
 /*
- * Room that a cleared map still holds is no reason to refuse a put, of
- * whatever size, and nobody else waits while that is freed.
+ * Memory that a cleared map still holds is no reason to refuse a put, of
+ * whatever size, and no other write waits while it is freed.
  */
 
 static void
@@ -294,7 +294,7 @@ test_clear_full(void **state)
         assert_int_equal(host_run(&host, op), KV_OK);
         assert_int_equal(kit_get(&host, 1, &id, NULL), KV_NOT_FOUND);
 
-        /* there is much to be freed, and nobody is told that it is full */
+        /* there is much to be freed, and no answer says that it is full */
 
         do {
             assert_int_equal(kv_store_reserve(kit.store, 3 << 20, 0, &op),
@@ -318,7 +318,7 @@ test_clear_full(void **state)
 
 
 /*
- * A value in several pieces, into a zone where only making room helps: each
+ * A value in several pieces, into a zone where only compaction helps: each
  * piece may need a page of its own.
  */
 
@@ -354,7 +354,7 @@ test_reserve_for_pieces(void **state)
         rc = kit_put(&host, 100000, 1, lens[i], &reserves);
 
         if (rc != KV_OK) {
-            fail_msg("no room for a value of %u bytes", lens[i]);
+            fail_msg("no memory for a value of %u bytes", lens[i]);
         }
 
         assert_int_equal(kit_clear(&host), KV_OK);

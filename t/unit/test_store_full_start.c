@@ -56,7 +56,7 @@ fill(uint32_t id, unsigned count, uint32_t len, bool *there)
 /*
  * A zone that is full to any degree, with values of any size, is there again
  * after a start from its snapshot, although that makes the map large at once
- * where it thinks that there is room.
+ * where it expects enough free memory.
  */
 
 static void
@@ -218,8 +218,8 @@ remove_keys(uint32_t id, unsigned n)
 /*
  * A snapshot holds twice as many keys as ever lived at one time, since half
  * of them went, and others came, while it was walked; they are gone in the
- * log, and large values have all the room.  The map of the next start must
- * not be larger than what leaves these their room.
+ * log, and large values have all the memory.  The map of the next start must
+ * not be so large that these do not fit.
  */
 
 static void

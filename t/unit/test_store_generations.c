@@ -1,7 +1,8 @@
 
 /*
  * Workers of two configurations share a zone: what a write was promised goes
- * with it, whoever commits it, and old workers take nothing from new ones.
+ * with it, whichever worker commits it, and old workers take nothing from new
+ * ones.
  */
 
 /* tsan */
@@ -138,7 +139,7 @@ test_two_configurations(void **state)
 
 
 /*
- * What a write was promised goes with it: who commits it may be of another
+ * What a write was promised goes with it: its committer may have another
  * configuration.
  */
 
@@ -281,7 +282,7 @@ test_sync_of_others(void **state)
 }
 
 
-/* A delay is its asker's: who has none does not wait for others' company. */
+/* A worker without a delay does not wait because of the delay of others. */
 
 static void
 test_delay_of_others(void **state)
@@ -323,7 +324,7 @@ test_delay_of_others(void **state)
     assert_true(kit_now_ms() - began < 30000);
     other_stop(&other);
 
-    /* nor does who has a smaller batch */
+    /* nor does a worker with a smaller batch */
 
     conf.delay = 60000;
     conf.batch = 2;
@@ -341,7 +342,7 @@ test_delay_of_others(void **state)
     kv_store_release(kit.store, own);
     assert_true(kit_now_ms() - began < 30000);
 
-    /* nor somebody who is to end, and tells those who commit */
+    /* nor does one that quits, which tells the committer */
 
     began = kit_now_ms();
     assert_int_equal(kit_begin_put(&host, 1, 3, 100, &own), KV_OK);
@@ -437,8 +438,8 @@ test_unknown_wakes(void **state)
 
 
 /*
- * Who rests takes no slot and keeps no file open, and leaves what is to be
- * synced to others; it works again when it is needed.
+ * A worker that rests takes no place, keeps no file open and leaves syncs to
+ * others; it works again when it is needed.
  */
 
 static void
@@ -556,8 +557,8 @@ test_larger_meanwhile(void **state)
 
 /*
  * What belongs to the store and not to a request, the size of segments and
- * when a snapshot is taken, is what the newest configuration says, whoever
- * commits.
+ * when a snapshot is taken, is what the newest configuration says, whichever
+ * worker commits.
  */
 
 static void

@@ -95,7 +95,7 @@ test_pins(void **state)
 
 /*
  * A reader whose process was stopped stays in its epoch, so that nothing can be
- * freed.  Nobody waits for it: writes go on as long as there is memory, are
+ * freed.  No write waits for it: they go on as long as there is memory, are
  * refused then, and all is well when it goes on.
  */
 
@@ -229,7 +229,7 @@ test_lost_pin(void **state)
     rig_put(0, 1, 90000);
     rig_put(1, 1, 90000);
 
-    /* as if nobody had started */
+    /* as if no search had started */
 
     retired->lost = false;
 
@@ -248,7 +248,7 @@ test_lost_pin(void **state)
     assert_ptr_equal(retired->pinned, e);
     assert_ptr_equal(kv_entry_pieces(e)->next, lost);
 
-    /* not while somebody is letting go of one */
+    /* not while a worker is unpinning one */
 
     atomic_store(&pin->state, KV_OP_UNPINNING);
     retired->searched_ns = 0;
@@ -309,7 +309,7 @@ test_pinned_once(void **state)
 
     for (id = 0; id < count / 6; id++) {
         if (kit_put(&host, 10000 + id, 1, KV_PAGE_SIZE, &reserves) != KV_OK) {
-            fail_msg("no room for page %u of %u", id, count / 6);
+            fail_msg("no memory for page %u of %u", id, count / 6);
         }
     }
 
@@ -323,8 +323,8 @@ test_pinned_once(void **state)
 
 
 /*
- * One dies while its snapshot has a value pinned, and nobody is left to reap
- * it: who gets its slot has not pinned that.
+ * A worker dies while its snapshot has a value pinned, and none is left to reap
+ * it: the next one in its place has not pinned that.
  */
 
 static void

@@ -163,7 +163,7 @@ test_old_files(void **state)
 
 /*
  * A snapshot takes long.  If the log wants a segment meanwhile, it is made at
- * once: whoever commits would have to make it otherwise.
+ * once: the committer would have to make it otherwise.
  */
 
 static void

@@ -95,7 +95,7 @@ test_damaged_middle(void **ctx)
 }
 
 
-/* Nobody but the mark tells that the last batch was acknowledged. */
+/* Only the mark tells that the last batch was acknowledged. */
 
 static void
 test_damaged_last(void **ctx)
@@ -189,7 +189,7 @@ test_truncated(void **ctx)
     wal_replays(t, last);
     assert_int_equal(t->warnings, 0);
 
-    /* without the mark, nobody knows */
+    /* without the mark, a start cannot know */
 
     memset(file + used - HEADER, 0, HEADER);
     wal_store(t, FIRST, 0, file, SEGMENT);

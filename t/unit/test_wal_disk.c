@@ -158,7 +158,7 @@ test_reading_fails(void **ctx)
 
 /*
  * A sync failed, and the next process reads what is in memory only: it has to
- * get it to the disk before it shows it to anybody.
+ * get it to the disk before it shows it to a client.
  */
 
 static void

@@ -58,7 +58,7 @@ test_two_handles(void **ctx)
 }
 
 
-/* Somebody replaced the file under the current segment's name. */
+/* Another file is there under the current segment's name. */
 
 static void
 test_changed_behind(void **ctx)

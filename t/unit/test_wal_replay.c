@@ -73,7 +73,7 @@ test_torn_tail(void **ctx)
 }
 
 
-/* The disk does not give what nobody needs: behind the mark at the end. */
+/* The disk fails to read what is not needed: behind the mark at the end. */
 
 static void
 test_unreadable_tail(void **ctx)
@@ -106,8 +106,8 @@ test_unreadable_tail(void **ctx)
 
 
 /*
- * Batches in flight: the first is lost, those behind it are good, but nobody
- * was told of them.  They must not be seen again, neither at once nor when
+ * Batches in flight: the first is lost, those behind it are good, but were
+ * never acknowledged.  They must not be seen again, neither at once nor when
  * others have taken their LSNs.
  */
 

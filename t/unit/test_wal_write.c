@@ -127,7 +127,7 @@ test_limits(void **ctx)
     assert_int_equal(t->state.segments, 2);
     t->value_used = 0;
 
-    /* a full segment has no room for a mark */
+    /* no mark fits into a full segment */
 
     (void) kv_wal_mark(t->log, &t->err);
 
@@ -151,7 +151,7 @@ test_limits(void **ctx)
 }
 
 
-/* Behind every batch there is room for the mark that vouches for it. */
+/* Behind every batch fits the mark that vouches for it. */
 
 static void
 test_mark_fits(void **ctx)
@@ -362,8 +362,8 @@ test_spares(void **ctx)
 
 
 /*
- * What has another name, somebody's copy of the directory, is not written over:
- * neither a segment that nobody needs any more, nor a spare.
+ * What has another name, an operator's copy of the directory, is not written
+ * over: neither a segment that the log does not need any more, nor a spare.
  */
 
 static void

@@ -56,7 +56,7 @@ typedef struct {
     int              calls;
     int              fail_at;         /* the call that fails; 0: none */
     int              fail_count;      /* how many fail from there on */
-    size_t           fail_write;      /* writes of so many bytes fail, if set */
+    size_t           fail_write;      /* writes of this size fail, if set */
     bool             fail_dir;        /* so do syncs of the directory */
     const char      *fail_unlink;     /* and deletions of names with this */
     uint64_t         fail_from;       /* and reads beyond this, if set */
@@ -177,7 +177,7 @@ void wal_table(wal_t *t);
 
 /*
  * The power goes: of every write without a sync, each sector is there or not,
- * and the last so many renames without one are not.
+ * and renames without one, from some rename on, are not.
  */
 void wal_cut(wal_t *t);
 

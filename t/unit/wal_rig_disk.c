@@ -178,8 +178,8 @@ wal_io_pwritev(kv_io_t *io, int fd, const struct iovec *iov, int n,
 
 
 /*
- * A sync that fails loses, for good and without telling anybody again, what
- * was to be written; only who writes it anew gets it to the disk.
+ * A sync that fails loses for good what was to be written, and no later call
+ * tells of it; only writing it anew gets it to the disk.
  */
 
 static int

@@ -58,7 +58,7 @@ stream_bench(bench_t *bench, kv_sync_t sync, uint64_t keys, uint32_t value)
 }
 
 
-/* Each with a slot and threads of its own, as a worker has them. */
+/* Each has a place and threads of its own, as a worker does. */
 
 static void *
 producer_run(void *data)
@@ -102,7 +102,7 @@ producer_run(void *data)
 }
 
 
-/* Puts per second of so many producers; *batch gets how many a batch has. */
+/* Puts per second of `n` producers; *batch gets how many a batch has. */
 
 static double
 crowd_run(crowd_t *crowd, unsigned n, double *batch)

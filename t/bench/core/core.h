@@ -134,10 +134,10 @@ double bench_start(bench_t *bench, size_t size, kv_io_t *table);
 /* Frees the store and its zone. */
 void bench_stop(bench_t *bench);
 
-/* Room for so many keys, and half as much again. */
+/* Bytes of a zone for these keys, and half as much again. */
 size_t bench_size(uint64_t keys, uint64_t key_len, uint64_t value_len);
 
-/* Fills a store that nobody uses yet, as recovery does. */
+/* Fills a store that is not in use yet, as recovery does. */
 void bench_load(bench_t *bench, uint64_t keys, size_t key_len, uint32_t value);
 
 void bench_heap_stat(bench_t *bench, kv_heap_stat_t *st);

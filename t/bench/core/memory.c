@@ -142,7 +142,7 @@ herd_delete(herd_t *herd)
 
 
 /*
- * As nginx does it: without room it asks for some, and tries again.
+ * As nginx does it: without memory it submits KV_OP_RESERVE, and tries again.
  * False if that was in vain.
  */
 
@@ -150,7 +150,7 @@ static bool
 herd_put(herd_t *herd, uint64_t id, uint32_t size)
 {
     kv_rc_t      rc;
-    kv_op_t     *op, *room;
+    kv_op_t     *op, *reserve;
     unsigned     tries, last;
     kv_store_t  *store;
 
@@ -166,11 +166,11 @@ herd_put(herd_t *herd, uint64_t id, uint32_t size)
 
         herd->reserves++;
 
-        if (kv_store_reserve(store, size, 0, &room) != KV_OK) {
+        if (kv_store_reserve(store, size, 0, &reserve) != KV_OK) {
             break;
         }
 
-        rc = herd_commit(herd, room);
+        rc = herd_commit(herd, reserve);
 
         if (rc == KV_UNAVAILABLE) {
             break;
@@ -309,7 +309,7 @@ herd_run(uint64_t zone, uint64_t max, const char *mix)
                     (unsigned long long) max >> 10);
 
     printf("%s_puts %llu\n", name, (unsigned long long) herd.puts);
-    printf("%s_rooms %llu\n", name, (unsigned long long) herd.reserves);
+    printf("%s_reserves %llu\n", name, (unsigned long long) herd.reserves);
     printf("%s_refused %llu\n", name, (unsigned long long) herd.refused);
     printf("%s_used %.3f\n", name, (double) st.used / (double) zone);
     printf("%s_payload %.3f\n", name,

@@ -48,7 +48,7 @@ recovery_fill(bench_t *bench, uint64_t keys, unsigned key_len, uint32_t value)
 }
 
 
-/* Starts, checks that all is there, and takes a slot; seconds to start. */
+/* Starts, checks that all is there, and takes a place; seconds to start. */
 
 static double
 recovery_start(bench_t *bench, size_t size, uint64_t keys)

@@ -124,7 +124,7 @@ pool_stop(pool_t *pool)
 }
 
 
-/* The eventfds of all streams, by their slots. */
+/* The eventfds of all streams, by their places. */
 
 static int  stream_wakes[KV_WORKERS_MAX];
 

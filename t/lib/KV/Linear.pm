@@ -33,19 +33,19 @@ package KV::Linear;
 #            outside of them.
 #   f >= s   all of it can be one instant between s and f: a *flash*.
 #
-# So is a put that nobody saw, and one that nobody saw or answered need not
-# have happened.  What remains is to find instants, outside of the spans, for
+# So is a put that no get saw, and one that has no answer either need not have
+# happened.  What remains is to find instants, outside of the spans, for
 # flashes, deletes, and gets of nothing, which have no put to name.  One walk
 # through time does that, doing each thing at the best moment:
 #
 #   - while there is a value, a flash is over as soon as it begins: it harms
-#     nobody; while there is none, it waits, for it would end that;
+#     nothing; while there is none, it waits, for it would end that;
 #   - a get of nothing is over as soon as there is nothing;
 #   - a delete is saved up until a get of nothing cannot wait any longer (then
 #     the one whose own time ends first is used), or until its own time ends;
 #     right before it, all flashes that wait go for free.
 #
-# Having nothing is never worse than having a value that nobody will ask for,
+# Having nothing is never worse than having a value that no get will ask for,
 # and a later deadline never worse than an earlier one: so if this walk finds
 # no way there is none.  t/linear.t compares it with a search through all ways.
 
@@ -109,7 +109,7 @@ sub collect {
     }
 
     for my $id (sort { $gets{$a}[0][3] <=> $gets{$b}[0][3] } keys %gets) {
-        return say_op($gets{$id}[0], $zero) . ', which nobody put'
+        return say_op($gets{$id}[0], $zero) . ', which was never put'
             unless $put{$id};
     }
 
@@ -225,7 +225,7 @@ sub walk {
         } elsif ($event == END_GET) {
             @deletes = sort { $a->{end} <=> $b->{end} }
                        grep { !$_->{done} } @deletes;
-            return say_op($item->{op}, $zero) . ', and nobody deleted '
+            return say_op($item->{op}, $zero) . ', and there is no DELETE of '
                    . before($spans, $loose, $item->{op}, $zero)
                 unless @deletes;
             $delete->(shift @deletes);
@@ -277,7 +277,7 @@ sub say_op {
 # client, which waits for each answer, puts a value under every key, clears,
 # and so on; the others only get.  Returns the complaints.
 #
-# Whoever found a value began before the clear that ended it; whoever found
+# A get that found a value began before the clear that ended it; one that found
 # nothing where a value had been put, and was not put again, ended after it.
 
 sub clears {

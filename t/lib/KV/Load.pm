@@ -29,7 +29,7 @@ use KV::Util;
 #       no more
 #   done => sub { my ($n, $request, $answer, $error) = @_; ... }
 #       without an answer the error is "refused" (so nothing was sent),
-#       "dropped" or "timeout" (so nobody knows)
+#       "dropped" or "timeout" (so the client cannot know)
 #
 # Further options: keepalive => 0 (a connection for each request), timeout (20
 # seconds for each request), tick (called a few times a second), hold => sub:
@@ -130,7 +130,7 @@ sub run {
         return if !defined $n && ($! == EAGAIN || $! == EINTR);
 
         if (!$c->{req}) {                    # closed while idle
-            die "bytes that nobody asked for\n" if $n;
+            die "bytes that were not asked for\n" if $n;
             return $drop->($c);
         }
 

@@ -39,9 +39,9 @@ $SIG{ALRM} = sub { die "this test takes too long\n" };
 alarm($ENV{KV_TIMEOUT} || 600);
 
 
-# A module of its own, with the points (src/base/kv_failpoint.h) compiled in,
-# for the servers that are made from now on.  Skips a test whose nginx has the
-# module linked in.
+# A module of its own, with the failpoints (src/base/kv_failpoint.h) compiled
+# in, for the servers that are made from now on.  Skips a test whose nginx has
+# the module linked in.
 
 sub with_failpoints {
     Test::More::plan(skip_all => 'the module is linked into this nginx')
@@ -264,7 +264,7 @@ sub workers {
 
 
 # Sends the signal to the whole group, as lc does, and waits.  Returns the
-# exit status (or 128 + signal); nothing if somebody is still there then.
+# exit status (or 128 + signal); nothing if a process is still there then.
 
 sub stop {
     my ($self, $signal, $seconds) = @_;
@@ -378,7 +378,7 @@ sub has_read {
 
 
 # Breaks the disk (see fault.c: fdatasync => 1, write => 1 or an errno, open =>
-# the same, slow => ms or "ms part-of-path", die => us), or mends it
+# the same, slow => ms or "ms part-of-path", die => us), or repairs it
 # (fdatasync => undef).
 
 sub fault {
@@ -403,7 +403,7 @@ sub mount {
 }
 
 
-# Also when somebody who is to be killed still has files open there.
+# Also when a process that is to be killed still has files open there.
 
 sub unmount {
     my ($self) = @_;

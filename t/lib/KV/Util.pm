@@ -15,10 +15,10 @@ our @EXPORT = qw(wait_for value check_value read_file write_file list_dir
                  settled_dir free_port slowness quickest);
 
 
-# Calls the condition until it gives something true, which it returns; nothing
-# if that takes more than three times so many seconds, or up to five times as
-# many on a slow machine.  Less than a second is not more: a test that asks for
-# so little expects that it may be false.
+# Calls the condition until it is true, and returns what it gave; nothing if
+# that takes more than three times `seconds`, or up to five times on a slow
+# machine.  Less than a second is not made longer: such a test expects that the
+# condition may be false.
 
 sub wait_for {
     my ($condition, $seconds, $step) = @_;
@@ -39,7 +39,7 @@ sub wait_for {
 }
 
 
-# The time that the code takes, at most so many seconds; if it is more, the
+# The time that the code takes, if that is at most `seconds`; if it is more, the
 # shortest of some tries.  A busy machine makes one of them long; what the code
 # itself waits for is in all.
 
@@ -116,7 +116,7 @@ sub list_dir {
 }
 
 
-# The same, once a server that nobody writes to has done what it still had to.
+# The same, once a server that gets no writes has done what it still had to.
 
 sub settled_dir {
     my ($dir) = @_;
@@ -131,8 +131,8 @@ sub settled_dir {
 }
 
 
-# Below the ports that outgoing connections use: nobody takes it while the
-# server is down.
+# Below the ports that outgoing connections use: no other program takes it
+# while the server is down.
 
 sub free_port {
     for (1 .. 1000) {

@@ -265,7 +265,7 @@ sub warm_up {
 }
 
 
-# What one left to do, the next is not to pay for: answers that nobody waits
+# What one left to do, the next is not to pay for: answers that no client waits
 # for any more, and what is to be written to the disk.
 
 sub settle {

@@ -71,7 +71,7 @@ sub slow_readers {
 }
 
 
-# So many, whose answers have begun to come.
+# `count` readers, whose answers have begun to come.
 
 sub readers {
     my ($nginx, $count) = @_;
@@ -105,9 +105,9 @@ sub has_answer {
 }
 
 
-# Memory of the workers that nobody shares. Pages of the zone that only one of
-# them has touched count as private, too, so mappings that are shared are left
-# out.
+# Memory of the workers that no other process shares. Pages of the zone that
+# only one of them has touched count as private, too, so mappings that are
+# shared are left out.
 
 sub private_kib {
     my ($nginx) = @_;

@@ -4,7 +4,7 @@ package Bench::Load;
 #
 # A target, which they are pointed at, is { port, get, put, before }: the paths
 # to read and write, with SIZE for the size of the values and %d for a key's
-# number, and what is to be called before each load, if anything.
+# number, and a function that runs before each load, if any.
 #
 # A server that refuses is quick: any answer but 2xx, any error of a connection
 # ends the whole with a message.
@@ -25,7 +25,7 @@ our @EXPORT = qw(turns wrk redis_benchmark lone syncs keys_of);
 my $SCRIPT = dirname(__FILE__) . '/../../load.lua';
 
 
-# Runs each of name => sub in turn, so many rounds, A B B A: whatever else the
+# Runs each of name => sub in turn, `rounds` times, A B B A: whatever else the
 # machine does meets all alike, also if it does more and more. Returns
 # name => [figures].
 
@@ -47,7 +47,7 @@ sub turns {
 }
 
 
-# So many keys of a size are written; primes, so that the turns of reads and
+# How many keys of a size are written; primes, so that the turns of reads and
 # writes meet every key.
 
 sub keys_of { my ($size) = @_; return $size > 65_536 ? 61 : 997 }

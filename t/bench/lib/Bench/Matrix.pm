@@ -1,7 +1,7 @@
 package Bench::Matrix;
 
 # Everything against everything: requests a second by method, size of values,
-# connections and workers, of all servers in turn. Short looks, a survey; the
+# connections and workers, of all servers in turn. Short samples, a survey; the
 # close races are run by Bench::Rates.
 
 use strict;
@@ -28,7 +28,7 @@ my %NAMES = (return => 'return 200', dav => 'WebDAV', webdis => 'webdis',
 
 
 # The rates of all: name of the load => server => [rates]. On a machine on which
-# all takes longer, the last loads get one look instead of three.
+# all takes longer, the last loads get one sample instead of three.
 
 sub measure {
     my ($bench, $field) = @_;
@@ -76,7 +76,7 @@ sub load {
 }
 
 
-# How long a look is: 256 values of 1 MiB at once are not written in no time.
+# How long a sample is: 256 values of 1 MiB at once are not written in no time.
 
 sub seconds {
     my ($bench, $load) = @_;
@@ -110,8 +110,8 @@ sub look {
 }
 
 
-# What is left undone by a short look is much where values are large, or where
-# nobody waited for the disk.
+# A short sample leaves much undone where values are large, or where no answer
+# waited for the disk.
 
 sub clean_up {
     my ($field, $load, $name) = @_;
@@ -120,7 +120,7 @@ sub clean_up {
 }
 
 
-# The first two looks, of which the figures are not kept, find out how many
+# The first two samples, of which the figures are not kept, find out how many
 # operations take how long.
 
 sub redis {
@@ -147,7 +147,7 @@ sub print_tables {
 
     print_heading($bench, 'Survey: requests a second');
     print <<'END';
-Medians, ± half the range of the looks; in brackets how much that is of ours
+Medians, ± half the range of the samples; in brackets how much that is of ours
 with sync=always. "1s" and "off" are our other modes, c. connections, w. worker
 processes. Redis syncs every write, also behind webdis; WebDAV syncs none.
 END

@@ -74,7 +74,7 @@ sub writes_many {
 }
 
 
-# What the machine does changes from one second to the next: many brief looks
+# What the machine does changes from one second to the next: many brief samples
 # tell more than few long ones.
 
 sub rounds { my ($bench) = @_; return $bench->{rounds} * 3 }

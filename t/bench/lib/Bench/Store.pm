@@ -37,7 +37,7 @@ sub new {
 }
 
 
-# A zone for its keys and so many MiB besides.
+# A zone for its keys and `more` MiB besides.
 
 sub zone_size {
     my ($self, $more) = @_;
