@@ -28,7 +28,7 @@ security=
 main()
 {
     parse_arguments "$@"
-    [[ $EUID -eq 0 ]] || die "needs root, who may mount and make devices"
+    [[ $EUID -eq 0 ]] || die "needs root, to mount and to make devices"
     mkdir -p "$repo/.build/logs" "$store"
 
     # One run of a release at a time: they have a place in common.

@@ -8,8 +8,8 @@
 #   --listen ADDRESS[:PORT]
 #                      listen there: on an IPv4 address, an IPv6 address in
 #                      brackets, or * for every address of the machine
-#                      (default: $ADDR, else loopback alone). Who reaches the
-#                      port can read, write and clear everything
+#                      (default: $ADDR, else loopback alone). A client that
+#                      reaches the port can read, write and clear everything
 #   --port N           the port (default: that of --listen or $ADDR, else 8080)
 #   --working-dir DIR  keep the data there, and the nginx configuration that is
 #                      written at every start (default: $DATA_DIR, else ./data)

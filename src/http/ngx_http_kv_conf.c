@@ -80,7 +80,7 @@ ngx_http_kv_conf_zone(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     /*
      * The tag tells zones of the same name but another use apart, and must
      * outlive this code: a reload may load the module anew, at another
-     * address, and the zone is to be found again.
+     * address, and must find the zone again.
      */
 
     zone->shm_zone = ngx_shared_memory_add(cf, &zone->name, params.size,

@@ -218,7 +218,7 @@ ngx_http_kv_reply_value(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx,
 /*
  * A large value leaves from the zone's own memory, pinned by the request's
  * pool (ngx_http_kv_attach_pin), so that an overwrite or a slow reader never
- * tears it.  Who may hold its buffers, and until when:
+ * tears it.  What may hold its buffers, and until when:
  *
  *   - HTTP/1: r->out.  The pool goes after all is sent, or with the
  *     connection.
