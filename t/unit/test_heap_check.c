@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "heap_rig.h"
+#include "memory/kv_heap_private.h"
 
 
 #if defined __SANITIZE_ADDRESS__
@@ -135,27 +136,158 @@ test_misuse(void **state)
 }
 
 
-/* The tests rely on kv_heap_check(): it has to see damage. */
+/*
+ * The tests rely on kv_heap_check(): it has to see damage.  A wrong value of
+ * something is found, and said to be what it is.
+ */
+
+#define sees(what, value, text)                                               \
+    do {                                                                      \
+        __typeof__(what)  was = (what);                                       \
+                                                                              \
+        (what) = (__typeof__(what)) (value);                                  \
+        damaged(text);                                                        \
+        (what) = was;                                                         \
+        heap_check();                                                         \
+    } while (0)
+
 
 static void
-test_check_sees(void **state)
+damaged(const char *text)
 {
-    void      *p;
-    uint64_t  *bits;
-    kv_err_t   err;
+    kv_err_t  err;
+
+    assert_int_equal(kv_heap_check(heap, &err), KV_DAMAGED);
+
+    if (strstr(err.text, text) == NULL) {
+        fail_msg("expected \"%s\", but: %s", text, err.text);
+    }
+}
+
+
+static uint32_t
+page_of(const void *p)
+{
+    return (uint32_t) (((uintptr_t) p - (uintptr_t) heap - heap->base)
+                       / KV_PAGE_SIZE);
+}
+
+
+/* A page alone: its descriptor, and the bits that say what is handed out. */
+
+static void
+test_check_sees_pages(void **state)
+{
+    uint64_t               *bits;
+    kv_heap_page_t         *small, *large;
+    const kv_heap_class_t  *cl;
 
     (void) state;
 
     heap_lock();
 
-    p = kv_heap_alloc(heap, KV_HEAP_ENTRY, 100);
-    bits = (uint64_t *) ((uintptr_t) p & ~(uintptr_t) 4095);
+    bits = kv_heap_alloc(heap, KV_HEAP_ENTRY, 100);
+    small = &heap->page[page_of(bits)];
+    bits = (uint64_t *) kv_heap_address(heap, page_of(bits));
+    large = &heap->page[page_of(kv_heap_alloc(heap, KV_HEAP_ENTRY, 5000))];
     heap_check();
 
-    *bits ^= 4;
-    assert_int_equal(kv_heap_check(heap, &err), KV_DAMAGED);
-    *bits ^= 4;
+    sees(*bits, *bits ^ 4, "number of set bits");
+    sees(small->live, small->live + 1, "number of set bits");
+    sees(large->bits, large->bits ^ 4, "number of set bits");
+
+    sees(small->state, KV_PAGE_DRAINED + 1, "state, kind or class");
+    sees(small->kind, KV_HEAP_KINDS, "state, kind or class");
+    sees(small->class, KV_HEAP_CLASSES, "state, kind or class");
+
+    sees(small->live, 0, "count of live objects");
+    cl = &kv_heap_classes[large->class];
+    sees(large->live, cl->objects + 1, "count of live objects");
+    sees(large->bucket, large->bucket + 1, "bucket");
+
+    assert_true(cl->start == 0 && cl->objects < 64);
+    sees(large->bits, large->bits & ~(1ull << 63), "bits past the last object");
+
+    cl = &kv_heap_classes[small->class];
+    assert_true(cl->start != 0 && cl->objects % 64 != 0);
+    sees(small->bits, small->bits ^ 1, "word of full words");
+    bits += (cl->objects + 63) / 64 - 1;
+    sees(*bits, *bits & ~(1ull << 63), "bits past the last object");
+
+    kv_heap_unlock(heap);
+}
+
+
+/* Pages among each other: the free ones, and those with room. */
+
+static void
+test_check_sees_lists(void **state)
+{
+    void               *p[64];
+    uint32_t            n, one, two, other, full, free;
+    unsigned            objects, bucket;
+    kv_heap_page_t     *page;
+    kv_heap_partial_t  *partial;
+
+    (void) state;
+
+    heap_lock();
+
+    page = heap->page;
+    p[0] = kv_heap_alloc(heap, KV_HEAP_ENTRY, 5000);
+    one = page_of(p[0]);
+    objects = kv_heap_classes[page[one].class].objects;
+    assert_true(2 * objects < 64);
+
+    /* two pages that lack an object each, a full one of others, a free one */
+
+    for (n = 1; n < 2 * objects; n++) {
+        p[n] = kv_heap_alloc(heap, KV_HEAP_ENTRY, 5000);
+    }
+
+    two = page_of(p[objects]);
+    kv_heap_free(heap, p[0]);
+    kv_heap_free(heap, p[objects]);
+    other = page_of(kv_heap_alloc(heap, KV_HEAP_PIECE, 5000));
+    full = page_of(kv_heap_alloc(heap, KV_HEAP_ENTRY, KV_PAGE_SIZE));
+    p[0] = kv_heap_alloc(heap, KV_HEAP_ENTRY, KV_PAGE_SIZE);
+    free = page_of(p[0]);
+    kv_heap_free(heap, p[0]);
     heap_check();
+
+    partial = &heap->partial[KV_HEAP_ENTRY][page[one].class];
+    bucket = page[one].bucket;
+    assert_int_equal(page[two].bucket, bucket);
+    one = partial->head[bucket];
+    two = page[one].next;
+
+    sees(heap->fresh, heap->pages + 1, "pages used of");
+    sees(heap->free_pages, heap->free_pages + 1, "free pages, counted");
+    sees(heap->used[KV_HEAP_PIECE], 1, "bytes, counted");
+    sees(partial->free, partial->free + 1, "free objects, counted");
+
+    sees(heap->free, full, "in the list of free pages");
+    sees(heap->free, heap->fresh, "in the list of free pages");
+    sees(page[free].next, free, "in the list of free pages");
+    sees(heap->free, KV_HEAP_NONE, "are on no list");
+
+    sees(partial->filled, 0, "is not what its bit says");
+    sees(partial->head[bucket], heap->fresh, "belong in the list of kind");
+    sees(partial->head[bucket], free, "belong in the list of kind");
+    sees(partial->head[bucket], other, "belong in the list of kind");
+    sees(page[two].prev, two, "belong in the list of kind");
+    sees(page[two].next, one, "belong in the list of kind");
+    sees(page[one].prev, one, "does not know its last page");
+
+    partial->head[bucket] = KV_HEAP_NONE;
+    partial->filled ^= 1u << bucket;
+    damaged("pages in lists, expected");
+    partial->head[bucket] = one;
+    partial->filled ^= 1u << bucket;
+    heap_check();
+
+    sees(heap->evacuated, heap->fresh, "is not being evacuated");
+    sees(heap->evacuated, one, "is not being evacuated");
 
     kv_heap_unlock(heap);
 }
@@ -216,7 +348,8 @@ main(void)
 {
     const struct CMUnitTest  tests[] = {
         TEST(test_misuse),
-        TEST(test_check_sees),
+        TEST(test_check_sees_pages),
+        TEST(test_check_sees_lists),
         TEST(test_poison)
     };
 
