@@ -40,9 +40,11 @@ PROGRAMS := \
     t/unit/test_snapshot_format.c \
     t/unit/test_state.c \
     t/unit/test_store_commit.c \
+    t/unit/test_store_figures.c \
     t/unit/test_store_full.c \
     t/unit/test_store_full_start.c \
     t/unit/test_store_generations.c \
+    t/unit/test_store_handle.c \
     t/unit/test_store_readers.c \
     t/unit/test_store_restart.c \
     t/unit/test_store_snapshot.c \

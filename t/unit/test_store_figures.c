@@ -1,0 +1,329 @@
+
+/*
+ * What a store tells people: figures, and that it is full; and what is told of
+ * an upload.
+ */
+
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <stdlib.h>
+
+#include "ram.h"
+#include "base/kv_measure.h"
+#include "memory/kv_heap_private.h"
+
+
+static solo_t    solo;
+static char      said[1024];         /* the last message */
+static unsigned  messages;
+
+
+static void
+note(void *ctx, kv_log_level_t level, const char *text)
+{
+    (void) ctx;
+    (void) level;
+
+    messages++;
+    (void) snprintf(said, sizeof(said), "%s", text);
+}
+
+
+static int
+setup(void **state)
+{
+    (void) state;
+
+    solo_init(&solo, 8 << 20);
+    solo.conf.max_value = 1 << 20;
+    solo.conf.segment = 4 << 20;
+
+    return 0;
+}
+
+
+static int
+teardown(void **state)
+{
+    (void) state;
+
+    solo_done(&solo);
+
+    return 0;
+}
+
+
+static void
+put(uint32_t id, uint32_t len)
+{
+    kv_op_t  *op;
+    kv_rc_t   rc;
+
+    assert_int_equal(kit_begin_put(&solo.host, id, 1, len, &op), KV_OK);
+    solo_commit(&solo, &op, 1, &rc);
+    assert_int_equal(rc, KV_OK);
+}
+
+
+static void
+test_measure(void **state)
+{
+    kv_measure_t  none, one, other;
+
+    (void) state;
+
+    memset(&none, 0, sizeof(kv_measure_t));
+    memset(&one, 0, sizeof(kv_measure_t));
+    memset(&other, 0, sizeof(kv_measure_t));
+
+    assert_int_equal(kv_measure_min(&none), 0);
+    assert_true(kv_measure_mean(&none) == 0.0);
+
+    kv_measure_count(&one, 5);
+    kv_measure_count(&one, 9);
+    kv_measure_count(&one, 4);
+    assert_int_equal(kv_measure_min(&one), 4);
+    assert_int_equal(one.max, 9);
+    assert_true(kv_measure_mean(&one) == 6.0);
+
+    /* what has no values changes nothing, and is what it is given */
+
+    kv_measure_add(&one, &none);
+    assert_int_equal(kv_measure_min(&one), 4);
+    assert_int_equal(one.count, 3);
+
+    kv_measure_add(&other, &one);
+    assert_int_equal(kv_measure_min(&other), 4);
+    assert_int_equal(other.max, 9);
+    assert_int_equal(other.count, 3);
+    assert_int_equal(other.sum, 18);
+
+    /* the least and the greatest of both */
+
+    memset(&other, 0, sizeof(kv_measure_t));
+    kv_measure_count(&other, 2);
+    kv_measure_add(&one, &other);
+    assert_int_equal(kv_measure_min(&one), 2);
+    assert_int_equal(one.max, 9);
+
+    memset(&other, 0, sizeof(kv_measure_t));
+    kv_measure_count(&other, 10);
+    kv_measure_add(&one, &other);
+    assert_int_equal(kv_measure_min(&one), 2);
+    assert_int_equal(one.max, 10);
+    assert_int_equal(one.count, 5);
+    assert_int_equal(one.sum, 30);
+}
+
+
+static void
+test_figures(void **state)
+{
+    kv_op_t        *op[3], *upload;
+    kv_rc_t         rc[3];
+    uint32_t        i, len;
+    kv_zone_t      *zone;
+    kv_figures_t    f;
+
+    static char  data[200000];
+
+    (void) state;
+
+    solo.conf.sync = KV_SYNC_OFF;
+    assert_int_equal(solo_start(&solo), KV_OK);
+    zone = solo.host.store->zone;
+
+    kv_store_figures(solo.host.store, &f);
+    assert_string_equal(f.state, "ready");
+    assert_int_equal(f.keys, 0);
+    assert_int_equal(f.batch.count, 0);
+    assert_int_equal(f.batch.min, 0);
+    assert_true(f.batch.mean == 0.0);
+    assert_int_equal(f.next_lsn, 1);
+    assert_int_equal(f.unsynced_ms, 0);
+
+    /* a batch of three, and one of one; key-N are 5 bytes */
+
+    for (i = 0; i < 3; i++) {
+        assert_int_equal(kit_begin_put(&solo.host, i, 1, 1000, &op[i]), KV_OK);
+    }
+
+    solo_commit(&solo, op, 3, rc);
+    put(3, 30000);
+
+    kv_store_figures(solo.host.store, &f);
+    len = 4 * 5 + 3 * 1000 + 30000;
+    assert_int_equal(f.keys, 4);
+    assert_int_equal(f.bytes, len);
+    assert_int_equal(f.payload, len);
+    assert_int_equal(f.batch.count, 2);
+    assert_int_equal(f.batch.sum, 4);
+    assert_int_equal(f.batch.min, 1);
+    assert_int_equal(f.batch.max, 3);
+    assert_true(f.batch.mean == 2.0);
+    assert_int_equal(f.wait.count, 4);
+    assert_int_equal(f.next_lsn, 5);
+    assert_true(f.used > len && f.used <= f.held);
+    assert_int_equal(f.log_segments, 1);
+    assert_true(f.log_bytes > len);
+    assert_int_equal(f.snapshot_log_bytes, f.log_bytes);
+
+    /* what is not synced grows old */
+
+    assert_true(f.durable_lsn < 4);
+    assert_true(f.unsynced_ms >= 1);
+    atomic_store(&zone->unsynced_ns, kv_now_ns() - 5000000000);
+    assert_in_range(kv_store_unsynced(solo.host.store), 5000, 60000);
+    atomic_store(&zone->unsynced_ns, kv_now_ns() + 5000000000);
+    assert_int_equal(kv_store_unsynced(solo.host.store), 1);
+
+    solo_background(&solo, KV_REQUEST_SNAPSHOT);
+    kv_store_figures(solo.host.store, &f);
+    assert_int_equal(f.snapshots, 1);
+    assert_int_equal(f.snapshots_failed, 0);
+    assert_int_equal(f.snapshot_lsn, 4);
+    assert_true(f.snapshot_bytes > len);
+    assert_true(f.snapshot_log_bytes < f.log_bytes);
+
+    /* who holds what */
+
+    assert_int_equal(kv_store_upload(solo.host.store, "u", 1, 1 << 20,
+                                     200000, &upload), KV_OK);
+    assert_int_equal(kv_store_write(solo.host.store, upload, 0, data, 200000),
+                     KV_OK);
+    kv_store_figures(solo.host.store, &f);
+    assert_in_range(f.uploads.bytes, 200000, 300000);
+    assert_in_range(kv_store_held(upload), 200000, 300000);
+    assert_int_equal(f.uploads.limit, atomic_load(&zone->limit[0]));
+    assert_int_equal(f.readers.bytes, 0);
+    kv_store_release(solo.host.store, upload);
+
+    /* a broken heap has none */
+
+    atomic_store(&zone->heap->broken, true);
+    kv_store_figures(solo.host.store, &f);
+    assert_int_equal(f.used, 0);
+    assert_int_equal(f.free_pages, 0);
+    assert_string_equal(f.state, "recovering");
+    atomic_store(&zone->heap->broken, false);
+
+    solo_stop(&solo, true);
+    assert_int_equal(solo_start(&solo), KV_OK);
+    kv_store_figures(solo.host.store, &f);
+    assert_int_equal(f.recovered_snapshot, 4);
+    assert_int_equal(f.recovered_log, 0);
+    assert_int_equal(f.keys, 4);
+}
+
+
+/* That it is full is said once a minute, and how often since. */
+
+static void
+test_refused(void **state)
+{
+    kv_zone_t     *zone;
+    kv_figures_t   f;
+
+    (void) state;
+
+    solo.conf.log = note;
+    assert_int_equal(solo_start(&solo), KV_OK);
+    zone = solo.host.store->zone;
+    put(1, 700000);
+    messages = 0;
+
+    kv_store_refused(solo.host.store);
+    assert_int_equal(messages, 1);
+    assert_non_null(strstr(said, "\"test\" is full: 1 write was refused"));
+    assert_non_null(strstr(said, "keys and values take 8 % of it, unfinished "
+                                 "uploads 0 %, values kept for slow readers 0 "
+                                 "%"));
+
+    kv_store_refused(solo.host.store);
+    kv_store_refused(solo.host.store);
+    assert_int_equal(messages, 1);
+
+    atomic_store(&zone->full_logged_ns, kv_now_ns() - 61 * 1000000000ull);
+    kv_store_refused(solo.host.store);
+    assert_int_equal(messages, 2);
+    assert_non_null(strstr(said, "is full: 3 writes were refused"));
+
+    /* where it cannot be told what fills it, it is not */
+
+    atomic_store(&zone->full_logged_ns, kv_now_ns() - 61 * 1000000000ull);
+    atomic_store(&zone->heap->broken, true);
+    kv_store_refused(solo.host.store);
+    assert_int_equal(messages, 2);
+    atomic_store(&zone->heap->broken, false);
+
+    kv_store_figures(solo.host.store, &f);
+    assert_int_equal(f.refused, 5);
+}
+
+
+/* What an upload gets a second: since it began, without what it waited. */
+
+static void
+test_pace(void **state)
+{
+    kv_op_t     *op;
+    kv_store_t  *store;
+
+    static char  data[1 << 20];
+
+    (void) state;
+
+    assert_int_equal(solo_start(&solo), KV_OK);
+    store = solo.host.store;
+
+    assert_int_equal(kv_store_upload(store, "u", 1, 1 << 20, 1, &op), KV_OK);
+    assert_int_equal(kv_store_held(op) < 1000, true);
+    assert_int_equal(kv_store_write(store, op, 0, data, 1), KV_OK);
+
+    kv_store_lasted(op, 10 * 1000000000ull);
+    kv_store_stop_clock(op);
+    assert_int_equal(kv_store_pace(op), KV_PAGE_SIZE);
+
+    /* 100 kB/s; the mark moves with the bytes that come after a while */
+
+    assert_int_equal(kv_store_write(store, op, 1, data, 999999), KV_OK);
+    assert_in_range(kv_store_pace(op), 99000, 100000);
+    assert_in_range(kv_get_relaxed(op->pace), 99000, 100000);
+    assert_int_equal((uint32_t) kv_get_relaxed(op->mark), 1000000);
+    assert_in_range(kv_get_relaxed(op->mark) >> 32, 10000, 11000);
+
+    kv_store_go_on(op);
+    kv_store_lasted(op, 0);
+    assert_in_range(kv_store_pace(op), 1 << 20, KV_VALUE_MAX);
+
+    /* what began after now is as old as nothing */
+
+    kv_set_relaxed(op->queued_ns, kv_now_ns() + 1000000000);
+    assert_int_equal(kv_store_pace(op), KV_VALUE_MAX);
+
+    kv_store_release(store, op);
+}
+
+
+#define TEST(name)  cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+
+int
+main(void)
+{
+    const struct CMUnitTest  tests[] = {
+        cmocka_unit_test(test_measure),
+        TEST(test_figures),
+        TEST(test_refused),
+        TEST(test_pace)
+    };
+
+    cmocka_set_test_filter(getenv("KIT_TEST"));
+
+    return cmocka_run_group_tests_name("figures", tests, NULL, NULL);
+}
