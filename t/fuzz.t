@@ -110,7 +110,7 @@ sub memory {
 # they put, perhaps; and complaints about keys that must not be, and about pages
 # that are nginx's own.
 
-sub told {
+sub logged {
     my ($name) = @_;
     my $json = JSON::PP->new->latin1;
     my (%keys, @errors, $n);
@@ -202,7 +202,7 @@ is(scalar @errors, 0, 'its keys have their values')
     or diag("seed $SEED: ", join "\n", splice @errors, 0, 10);
 
 for my $name (qw(main other)) {
-    my ($keys, $errors, $n) = told($name);
+    my ($keys, $errors, $n) = logged($name);
     my $path = $name eq 'main' ? 'kv' : 'other';
     my @keys = (sort(keys %$keys), $name eq 'main' ? $ledger->keys : ());
     my $there = grep { $s->http(HEAD => "/$path/$_")->{status} == 200 } @keys;

@@ -23,7 +23,7 @@ static ngx_int_t ngx_http_kv_reload_zone(ngx_http_kv_zone_t *zone,
     ngx_http_kv_zone_t *old, void *mem);
 static ngx_int_t ngx_http_kv_resized(ngx_http_kv_zone_t *zone);
 static ngx_int_t ngx_http_kv_open_dir(ngx_http_kv_zone_t *zone);
-static ngx_int_t ngx_http_kv_twin(ngx_http_kv_zone_t *zone);
+static ngx_int_t ngx_http_kv_check_other_zones(ngx_http_kv_zone_t *zone);
 static ngx_http_kv_zone_t *ngx_http_kv_zone_at(ngx_cycle_t *cycle,
     ngx_http_kv_zone_t *zone);
 static ngx_int_t ngx_http_kv_lock_dir(ngx_http_kv_zone_t *zone);
@@ -225,7 +225,7 @@ ngx_http_kv_open_dir(ngx_http_kv_zone_t *zone)
         goto failed;
     }
 
-    if (ngx_http_kv_twin(zone) != NGX_OK
+    if (ngx_http_kv_check_other_zones(zone) != NGX_OK
         || ngx_http_kv_lock_dir(zone) != NGX_OK)
     {
         return NGX_ERROR;
@@ -267,7 +267,7 @@ ngx_http_kv_user(ngx_http_kv_zone_t *zone)
 /* Refuses a directory that another zone of this nginx has. */
 
 static ngx_int_t
-ngx_http_kv_twin(ngx_http_kv_zone_t *zone)
+ngx_http_kv_check_other_zones(ngx_http_kv_zone_t *zone)
 {
     ngx_http_kv_zone_t  *twin;
 

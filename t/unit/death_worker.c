@@ -245,7 +245,7 @@ complete(run_t *run)
 /* Reads a key of its own back, which no other worker writes. */
 
 static void
-look(run_t *run, unsigned base, uint32_t k)
+read_back(run_t *run, unsigned base, uint32_t k)
 {
     char         key[32];
     size_t       n;
@@ -479,7 +479,7 @@ work(unsigned number, const order_t *order)
         }
 
         complete(&run);
-        look(&run, base, death_rnd(KEYS));
+        read_back(&run, base, death_rnd(KEYS));
 
         if (left-- == 0) {
 

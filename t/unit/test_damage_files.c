@@ -86,7 +86,7 @@ static void
 test_swapped(void **state)
 {
     file_t    *f;
-    unsigned   i, k, turn;
+    unsigned   i, k, n, round;
 
     (void) state;
 
@@ -96,17 +96,17 @@ test_swapped(void **state)
     for (i = 0; i < dir.nfiles; i++) {
         for (k = 0; k < dir.nfiles; k++) {
 
-            for (turn = 0; turn < 2 && i != k; turn++) {
+            for (round = 0; round < 2 && i != k; round++) {
                 damage_reset();
                 put_in(i, &before.file[k]);
 
-                if (turn) {
+                if (round) {
                     put_in(k, &before.file[i]);
                 }
 
                 (void) snprintf(what, sizeof(what), "%s has what %s had%s",
                                 dir.file[i].name, dir.file[k].name,
-                                turn ? ", and the other way round" : "");
+                                round ? ", and the other way round" : "");
                 damage_recover(ANY, NULL, 0);
             }
         }
@@ -122,11 +122,9 @@ test_swapped(void **state)
             (void) snprintf(f->name, sizeof(f->name), f->log
                             ? "log-%016x.kvl" : "snap-%016x.kvs", k);
 
-            for (turn = 0; turn < dir.nfiles; turn++) {
-                if (turn != i
-                    && strcmp(dir.file[turn].name, f->name) == 0)
-                {
-                    dir.file[turn].name[0] = '\0';
+            for (n = 0; n < dir.nfiles; n++) {
+                if (n != i && strcmp(dir.file[n].name, f->name) == 0) {
+                    dir.file[n].name[0] = '\0';
                 }
             }
 
@@ -257,7 +255,7 @@ test_areas(void **state)
     file_t    *f;
     size_t     pos, n;
     uint64_t   used;
-    unsigned   turn, end, damages;
+    unsigned   round, end, damages;
 
     (void) state;
 
@@ -267,7 +265,7 @@ test_areas(void **state)
         damage_seed = used;
         damage_unshare();
 
-        for (turn = 0; turn < 8000; turn++) {
+        for (round = 0; round < 8000; round++) {
             used = damage_seed;
             damage_reset();
 

@@ -531,7 +531,7 @@ test_stuck(void **state)
     host_t       host;
     uint32_t     i;
     uint64_t     died, used;
-    unsigned     turn, reserves;
+    unsigned     round, reserves;
     const char  *wrong;
 
     (void) state;
@@ -543,13 +543,13 @@ test_stuck(void **state)
     assert_int_equal(kit_put(&host, 1, 1, 80000, NULL), KV_OK);
     assert_true(host_stop(&host));
 
-    for (turn = 0; turn < 2; turn++) {
-        pid = stuck_child(turn == 0 ? stuck_requests : stuck_reader);
+    for (round = 0; round < 2; round++) {
+        pid = stuck_child(round == 0 ? stuck_requests : stuck_reader);
 
         assert_int_equal(host_start(&host, death_kit.store), KV_OK);
         used = heap_used();
 
-        if (turn == 0) {
+        if (round == 0) {
             reserves = 0;
 
             for (i = 0; i < 400; i++) {

@@ -828,7 +828,7 @@ test_short_then_error(void **state)
 static void
 test_two(void **state)
 {
-    unsigned  turn, i;
+    unsigned  round, i;
     uint64_t  mine, used;
 
     (void) state;
@@ -836,7 +836,7 @@ test_two(void **state)
     mine = getenv("KIT_SEED") ? strtoull(getenv("KIT_SEED"), NULL, 10)
                               : kv_now_ns() | 1;
 
-    for (turn = 0; turn < TWO; turn++) {
+    for (round = 0; round < TWO; round++) {
         used = mine;
         seed = mine;
 

@@ -34,13 +34,13 @@ static double
 clear_longest(stream_t *s, uint64_t ms, size_t used, uint64_t *freed_ns)
 {
     bool      freed;
-    uint64_t  now, from, last, longest, done, looked;
+    uint64_t  now, from, last, longest, done, checked;
 
     freed = false;
     longest = 0;
     from = kv_now_ns();
     last = from;
-    looked = from;
+    checked = from;
 
     for ( ;; ) {
         done = s->done;
@@ -56,8 +56,8 @@ clear_longest(stream_t *s, uint64_t ms, size_t used, uint64_t *freed_ns)
 
         /* the heap's lock is not taken more often than once a millisecond */
 
-        if (!freed && now - looked >= 1000000) {
-            looked = now;
+        if (!freed && now - checked >= 1000000) {
+            checked = now;
             freed = clear_used(s->store) <= used;
             *freed_ns = now - from;
         }

@@ -109,7 +109,7 @@ sub collect {
     }
 
     for my $id (sort { $gets{$a}[0][3] <=> $gets{$b}[0][3] } keys %gets) {
-        return say_op($gets{$id}[0], $zero) . ', which was never put'
+        return op_text($gets{$id}[0], $zero) . ', which was never put'
             unless $put{$id};
     }
 
@@ -124,7 +124,7 @@ sub collect {
             $last = $_ if $_->[3] > $last->[3];
         }
 
-        return say_op($first, $zero) . ', before ' . say_op($put, $zero)
+        return op_text($first, $zero) . ', before ' . op_text($put, $zero)
             if $first->[4] < $put->[3];
 
         if ($first->[4] < $last->[3]) {
@@ -144,9 +144,9 @@ sub overlap {
 
     for my $i (1 .. $#$spans) {
         my ($a, $b) = @$spans[$i - 1, $i];
-        return say_op($a->{last}, $zero) . ' after '
-               . say_op($b->{first}, $zero) . ', and both are later than '
-               . say_op($a->{first}, $zero)
+        return op_text($a->{last}, $zero) . ' after '
+               . op_text($b->{first}, $zero) . ', and both are later than '
+               . op_text($a->{first}, $zero)
             if $b->{f} < $a->{s};
     }
 
@@ -186,9 +186,9 @@ sub walk {
         $start = $after->{s} if $after;
         $end = $before->{f} if $before;
 
-        return say_op($op, $zero) . ', but the value of '
-               . say_op($after->{first}, $zero) . ' was still there for '
-               . say_op($after->{last}, $zero)
+        return op_text($op, $zero) . ', but the value of '
+               . op_text($after->{first}, $zero) . ' was still there for '
+               . op_text($after->{last}, $zero)
             if $start > $end;
 
         my $item = { end => $end, op => $op };
@@ -225,7 +225,7 @@ sub walk {
         } elsif ($event == END_GET) {
             @deletes = sort { $a->{end} <=> $b->{end} }
                        grep { !$_->{done} } @deletes;
-            return say_op($item->{op}, $zero) . ', and there is no DELETE of '
+            return op_text($item->{op}, $zero) . ', and there is no DELETE of '
                    . before($spans, $loose, $item->{op}, $zero)
                 unless @deletes;
             $delete->(shift @deletes);
@@ -254,13 +254,13 @@ sub before {
                  ((map { [$_->{s}, $_->{last}] } @$spans),
                   (map { $_->[0] eq 'put' ? [$_->[2], $_->[3]] : () } @$loose));
 
-    return 'what was there: ' . say_op($last->[1], $zero);
+    return 'what was there: ' . op_text($last->[1], $zero);
 }
 
 
 # An operation in words, in seconds since the first one.
 
-sub say_op {
+sub op_text {
     my ($op, $zero) = @_;
     my ($what, undef, $id, $start, $end) = @$op;
 
@@ -321,8 +321,8 @@ sub clears {
 
     for my $n (0 .. $#clears) {
         my ($late, $early, $zero) = ($late[$n], $early[$n], $clears[0][3]);
-        push @errors, "clear $n: " . say_op($early, $zero) . ', then '
-                      . say_op($late, $zero)
+        push @errors, "clear $n: " . op_text($early, $zero) . ', then '
+                      . op_text($late, $zero)
             if $early->[4] < $late->[3];
     }
 
