@@ -67,11 +67,11 @@ ngx_http_kv_set_timers(ngx_http_kv_zone_t *zone)
     if (!zone->timeout.timer_set) {
         timeout = kv_store_next_timeout(zone->store);
 
-        if (!sure && (timeout == 0 || timeout > KV_STORE_WATCH)) {
-            timeout = KV_STORE_WATCH;
+        if (!sure) {
+            timeout = ngx_min(timeout, KV_STORE_WATCH);
         }
 
-        if (timeout) {
+        if (timeout != KV_TIMEOUT_NEVER) {
             ngx_add_timer(&zone->timeout, (ngx_msec_t) timeout);
         }
     }

@@ -304,7 +304,7 @@ kv_batch_write(kv_store_t *store, kv_batch_t *batch)
 
     kv_measure_count(&zone->stats.batch, batch->n);
 
-    if (sync || kv_timeout_sync(store) == 1
+    if (sync || kv_timeout_sync(store) == KV_TIMEOUT_NOW
         || atomic_load(&zone->sync_requested))
     {
         return kv_batch_sync(store);

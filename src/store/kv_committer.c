@@ -374,13 +374,13 @@ kv_committer_idle(kv_store_t *store)
         return;
     }
 
-    if (kv_timeout_sync(store) == 1
+    if (kv_timeout_sync(store) == KV_TIMEOUT_NOW
         || (atomic_load(&zone->sync_requested) && kv_state_may_retry(zone)))
     {
         (void) kv_batch_sync(store);
     }
 
-    if (kv_timeout_mark(store) == 1
+    if (kv_timeout_mark(store) == KV_TIMEOUT_NOW
         || (atomic_load(&zone->unmarked) && kv_store_stopping(store)))
     {
         atomic_store(&zone->unmarked, 0);

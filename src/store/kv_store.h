@@ -38,6 +38,10 @@
 
 #define KV_STORE_WATCH  100          /* milliseconds */
 
+/* of kv_store_next_timeout(); milliseconds */
+#define KV_TIMEOUT_NOW    1u
+#define KV_TIMEOUT_NEVER  UINT64_MAX
+
 /* see kv_store_beat(); milliseconds */
 #define KV_STORE_BEAT  100
 #define KV_STORE_LATE  250
@@ -406,9 +410,9 @@ bool kv_store_commits(kv_store_t *store);
 void kv_store_reset(kv_store_t *store);
 
 /*
- * Milliseconds until kv_store_todo() will have something to do that nobody
- * waits for: a sync, the mark at the end of a log that has gone quiet.  0:
- * never; 1: now.
+ * Milliseconds until kv_store_todo() will have work that no client waits for: a
+ * sync, the mark at the end of a log that has gone quiet; or KV_TIMEOUT_NOW or
+ * KV_TIMEOUT_NEVER.
  */
 uint64_t kv_store_next_timeout(kv_store_t *store);
 

@@ -88,7 +88,7 @@ kv_store_work(kv_store_t *store)
                || (atomic_load(&zone->sync_requested) && kv_state_writes(zone)
                    && kv_state_may_retry(zone))
                || kv_heap_broken(zone->heap)
-               || kv_store_next_timeout(store) == 1;
+               || kv_store_next_timeout(store) == KV_TIMEOUT_NOW;
 
     case KV_ZONE_BROKEN:
         return kv_state_may_retry(zone) && !kv_store_stopping(store);

@@ -1,6 +1,6 @@
 
 /*
- * When there is work that nobody waits for; see kv_timeout.h.
+ * When there is work that no client waits for; see kv_timeout.h.
  */
 
 
@@ -8,55 +8,52 @@
 #include "store/kv_evict.h"
 
 
-/* when to look again whether another's committer has come to it; ms */
+/* while a committer is at work, it does this itself if it gets to it; ms */
 #define KV_TIMEOUT_COMMITTER  10u
 
 
-static uint64_t kv_timeout_until(uint64_t due);
+static uint64_t kv_timeout_until(uint64_t ns);
 
 
 uint64_t
 kv_store_next_timeout(kv_store_t *store)
 {
-    uint64_t    sync, mark, due, evict;
+    uint64_t    timeout, mark, evict;
     kv_zone_t  *zone;
 
     zone = store->zone;
 
     if (!kv_state_reads(zone)) {
 
-        /* if whoever rebuilds it gives up, or dies, another goes on */
+        /* if the process that rebuilds it gives up, or dies, another goes on */
 
         return atomic_load(&zone->state) == KV_ZONE_BROKEN
                && !kv_store_stopping(store)
                ? kv_max(kv_timeout_until(kv_state_retry_ns(zone)),
                         (uint64_t) KV_STORE_WATCH)
-               : 0;
+               : KV_TIMEOUT_NEVER;
     }
 
-    sync = kv_timeout_sync(store);
+    timeout = kv_timeout_sync(store);
     mark = kv_timeout_mark(store);
-
-    due = sync == 0 || mark == 0 ? sync + mark : kv_min(sync, mark);
+    timeout = kv_min(timeout, mark);
 
     if (kv_map_unswept(&zone->map)) {
 
-        /* whoever took the cleared map apart could not go on, or died */
+        /* the committer that swept a cleared map could not go on, or died */
 
-        due = due ? kv_min(due, (uint64_t) KV_STORE_WATCH) : KV_STORE_WATCH;
+        timeout = kv_min(timeout, (uint64_t) KV_STORE_WATCH);
     }
 
     if (kv_store_over(store)) {
         evict = kv_timeout_until(atomic_load(&zone->evicted_ns)
-                               + KV_EVICT_INTERVAL);
-        due = due ? kv_min(due, evict) : evict;
+                                 + KV_EVICT_INTERVAL);
+        timeout = kv_min(timeout, evict);
     }
 
-    /* a committer at work looks after it when it comes to that */
-
-    return due && atomic_load(&zone->committer)
-           ? kv_max(due, KV_TIMEOUT_COMMITTER)
-           : due;
+    return atomic_load(&zone->committer)
+           ? kv_max(timeout, (uint64_t) KV_TIMEOUT_COMMITTER)
+           : timeout;
 }
 
 
@@ -64,7 +61,7 @@ uint64_t
 kv_timeout_sync(kv_store_t *store)
 {
     uint32_t    ms;
-    uint64_t    due;
+    uint64_t    ns;
     kv_zone_t  *zone;
 
     zone = store->zone;
@@ -72,12 +69,12 @@ kv_timeout_sync(kv_store_t *store)
     ms = atomic_load(&zone->sync_ms);
 
     if (ms == 0 || !atomic_load(&zone->unsynced) || !kv_state_writes(zone)) {
-        return 0;
+        return KV_TIMEOUT_NEVER;
     }
 
-    due = atomic_load(&zone->synced_ns) + (uint64_t) ms * 1000000;
+    ns = atomic_load(&zone->synced_ns) + (uint64_t) ms * 1000000;
 
-    return kv_timeout_until(kv_max(due, kv_state_retry_ns(zone)));
+    return kv_timeout_until(kv_max(ns, kv_state_retry_ns(zone)));
 }
 
 
@@ -89,7 +86,7 @@ kv_timeout_mark(kv_store_t *store)
     zone = store->zone;
 
     if (!atomic_load(&zone->unmarked) || !kv_state_writes(zone)) {
-        return 0;
+        return KV_TIMEOUT_NEVER;
     }
 
     return kv_timeout_until(atomic_load(&zone->written_ns)
@@ -97,23 +94,25 @@ kv_timeout_mark(kv_store_t *store)
 }
 
 
-/* Milliseconds until then, at least 1: now. */
+/* Milliseconds until then. */
 
 static uint64_t
-kv_timeout_until(uint64_t due)
+kv_timeout_until(uint64_t ns)
 {
     uint64_t  now;
 
     now = kv_now_ns();
 
-    return due > now ? (due - now) / 1000000 + 1 : 1;
+    return ns > now ? (ns - now) / 1000000 + 1 : KV_TIMEOUT_NOW;
 }
 
 
 void
 kv_store_pass_on(kv_store_t *store)
 {
-    if (atomic_load(&store->zone->requests) || kv_store_next_timeout(store)) {
+    if (atomic_load(&store->zone->requests)
+        || kv_store_next_timeout(store) != KV_TIMEOUT_NEVER)
+    {
         kv_store_wake_all(store);
     }
 }

@@ -1,6 +1,6 @@
 
 /*
- * When there is work that nobody waits for: a sync, the mark at the end of a
+ * When there is work that no client waits for: a sync, the mark at the end of a
  * log that has gone quiet.  kv_store_next_timeout() is the first of them.
  */
 
@@ -13,9 +13,9 @@
 
 
 /*
- * Milliseconds until that for the sync alone (where anything unsynced is of a
- * configuration with sync=<interval>, this process's or another), and for the
- * mark alone.  0: never; 1: now.
+ * Milliseconds until the sync alone (of what a configuration with
+ * sync=<interval> wrote, this process's or another's), and until the mark
+ * alone; KV_TIMEOUT_NOW, KV_TIMEOUT_NEVER.
  */
 uint64_t kv_timeout_sync(kv_store_t *store);
 uint64_t kv_timeout_mark(kv_store_t *store);

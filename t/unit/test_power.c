@@ -640,7 +640,7 @@ life_meanwhile(void *ctx)
     }
 
     if (life->at == AT_BACKGROUND
-        && (rnd(3) == 0 || kv_timeout_sync(store) == 1)
+        && (rnd(3) == 0 || kv_timeout_sync(store) == KV_TIMEOUT_NOW)
         && kv_mutex_trylock(&store->zone->commit_lock) == KV_OK)
     {
         kv_mutex_unlock(&store->zone->commit_lock);

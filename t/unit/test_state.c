@@ -532,7 +532,7 @@ test_rebuild(void **state)
             assert_int_equal(put(3, 100), KV_OK);
 
         } else {
-            assert_int_equal(before, 0);
+            assert_int_equal(before, KV_TIMEOUT_NEVER);
             rebuild();
             assert_state(KV_STATE_FAILED);
             assert_int_equal(put(3, 100), KV_UNAVAILABLE);
