@@ -46,13 +46,13 @@
 /* An entry to be built whose length is not known (a chunked body). */
 #define KV_LENGTH_UNKNOWN UINT32_MAX
 
-/* what the first bytes of a value get that is arriving, if they fit */
+/* memory for the first bytes of a value that arrives, if they fit */
 #define KV_ENTRY_FIRST    512u
 #define KV_ENTRY_GROWTH   4u
 
 
 typedef struct {
-    uint32_t         value_len;    /* PARTIAL, not in pieces: there is room */
+    uint32_t         value_len;    /* PARTIAL, not in pieces: its memory */
     uint16_t         key_len;
     uint8_t          flags;        /* KV_ENTRY_... */
     uint8_t          seen;         /* the committer's: see kv_epoch.c */
@@ -69,10 +69,10 @@ typedef struct kv_piece_s  kv_piece_t;
 
 typedef struct {
     _Atomic uint32_t pins;         /* readers that pin it: see kv_worker.h */
-    kv_entry_t      *next;         /* the committer's list of pinned ones */
-    kv_piece_t      *stale;        /* moved away from while it was pinned */
-    uint32_t         n;            /* pieces there are */
-    uint32_t         max;          /* there is room for */
+    kv_entry_t      *next;         /* in the committer's pinned list */
+    kv_piece_t      *stale;        /* replaced while it was pinned */
+    uint32_t         n;            /* pieces */
+    uint32_t         max;          /* pieces that can be named here */
     _Atomic(char *)  piece[];      /* where each one's data starts */
 } kv_pieces_t;
 
@@ -90,23 +90,24 @@ struct kv_piece_s {
 
 /*
  * Allocates an entry for a key and a value of `value_len` bytes, all of it.
- * Copies the key.  Stores it in *where while it holds the heap's lock, so
- * that at no instant it belongs to nobody.  KV_OK, KV_NO_MEMORY, KV_DEAD.
+ * Copies the key.  Stores it in *where while it holds the heap's lock, so that
+ * it has an owner at every instant.  KV_OK, KV_NO_MEMORY, KV_DEAD.
  */
 kv_rc_t kv_entry_create(kv_heap_t *heap, kv_entry_t **where, const void *key,
     uint16_t key_len, uint32_t value_len);
 
 /*
- * An entry whose value arrives, `value_len` bytes in all, or
- * KV_LENGTH_UNKNOWN; there is memory for the first `n` of them.  If that is
- * all it is as of kv_entry_create(), else KV_ENTRY_PARTIAL.  As above.
+ * An entry whose value arrives, `value_len` bytes in all, or KV_LENGTH_UNKNOWN,
+ * with memory for the first `n` bytes.  If those are all, the result is as of
+ * kv_entry_create(), else it is KV_ENTRY_PARTIAL.  Results as above.
  */
 kv_rc_t kv_entry_begin(kv_heap_t *heap, kv_entry_t **where, const void *key,
     uint16_t key_len, uint32_t value_len, uint32_t n);
 
 /*
  * An entry without a value, which may use the heap's last pages: it names the
- * key of a delete, and deletes must work when the zone is full.  As above.
+ * key of a delete, and deletes must work when the zone is full.  Results as
+ * above.
  */
 kv_rc_t kv_entry_create_key(kv_heap_t *heap, kv_entry_t **where,
     const void *key, uint16_t key_len);
@@ -116,10 +117,10 @@ void kv_entry_write(kv_entry_t *e, uint32_t offset, const void *data,
     size_t n);
 
 /*
- * Puts `n` bytes at `offset`, which is what the value got so far; its length
+ * Appends `n` bytes at `offset`, which is what the value got so far; its length
  * is `value_len` or unknown, as it began, and `max_len` at most.  *where may be
- * another entry afterwards.  KV_OK, KV_NO_MEMORY (nothing is lost, and it may
- * be tried again with the same bytes), KV_DEAD.
+ * another entry afterwards.  KV_OK, KV_NO_MEMORY (nothing is lost; the caller
+ * may try again with the same bytes), KV_DEAD.
  */
 kv_rc_t kv_entry_append(kv_heap_t *heap, kv_entry_t **where,
     uint32_t value_len, uint32_t max_len, uint32_t offset, const void *data,
@@ -127,8 +128,8 @@ kv_rc_t kv_entry_append(kv_heap_t *heap, kv_entry_t **where,
 
 /*
  * Gives an entry that is KV_ENTRY_PARTIAL, and got `value_len` bytes, its final
- * form; *where may be another entry afterwards.  KV_OK, KV_NO_MEMORY (it may be
- * tried again), KV_DEAD.
+ * form; *where may be another entry afterwards.  KV_OK, KV_NO_MEMORY (the
+ * caller may try again), KV_DEAD.
  */
 kv_rc_t kv_entry_finish(kv_heap_t *heap, kv_entry_t **where,
     uint32_t value_len);
@@ -159,15 +160,15 @@ size_t kv_entry_partial_footprint(const kv_entry_t *e);
 size_t kv_entry_partial_space(const kv_entry_t *e);
 
 /*
- * Whether an entry of this shape finds memory now, all of it.  KV_OK,
+ * Whether the heap has memory for an entry of this shape now.  KV_OK,
  * KV_NO_MEMORY, KV_DEAD.
  */
 kv_rc_t kv_entry_fits(kv_heap_t *heap, uint16_t key_len, uint32_t value_len);
 
 
 /*
- * The most free pages that building a value of `value_len` bytes can take: if
- * each of its tails, and its head, needs a page of its class.
+ * The most free pages that building a value of `value_len` bytes can take: each
+ * of its tails, and its head, may need a page of its class.
  */
 static inline size_t
 kv_entry_pages_max(uint32_t value_len)

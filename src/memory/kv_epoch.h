@@ -1,9 +1,9 @@
 
 /*
- * The retire list: what is unlinked but may still be seen by a reader.  The
+ * The retire list: what is unlinked, but may still be seen by a reader.  The
  * argument about epochs and pins is in kv_worker.h.
  *
- * Everything here belongs to the holder of the commit lock, but the global
+ * Everything here belongs to the holder of the commit lock, except the global
  * epoch, which readers load.
  */
 
@@ -32,10 +32,10 @@ typedef struct {
 
 
 /*
- * What is retired while a reader stands still (its process may be stopped) and
- * the ring is full, in order.  Whoever retires must have made room before
- * (kv_epoch_reserve), when an operation can still be refused: to wait for the
- * reader would have everybody wait.
+ * What is retired while the ring is full because a reader stays in its epoch
+ * (its process may be stopped), in order.  The committer reserves chunks before
+ * (kv_epoch_reserve()), while an operation can still be refused: if it waited
+ * for the reader, every client would wait.
  */
 
 typedef struct kv_retired_chunk_s  kv_retired_chunk_t;
@@ -62,11 +62,11 @@ typedef struct {
 
     kv_entry_t       *pinned;      /* unlinked, out of epochs, but pinned */
     uint64_t          swept;       /* `released` when it was last swept */
-    uint64_t          searched_ns; /* when it last looked for lost pins */
-    bool              lost;        /* workers died: some may be */
-    uint64_t          examined;    /* entries and records looked at, ever */
+    uint64_t          searched_ns; /* the last search for lost pins */
+    bool              lost;        /* pins may be: workers died */
+    uint64_t          examined;    /* entries and records, ever */
     uint64_t          stale;       /* pieces kept by entries, at most */
-    uint64_t          stale_from;  /* the bucket to look for them next */
+    uint64_t          stale_from;  /* the bucket to search for them next */
     kv_retired_chunk_t *chunks;    /* the oldest first; empty ones last */
     uint64_t          behind;      /* objects in them */
     unsigned          reserved;    /* by kv_epoch_reserve(), not used yet */
@@ -74,7 +74,7 @@ typedef struct {
     uint64_t          tail;        /* where the next one goes */
     kv_retired_t      ring[KV_RETIRED_MAX];
 
-    /* workers: how often the last pin of an entry in the list went */
+    /* workers: how often an entry in the list lost its last pin */
     _Alignas(KV_CACHE_LINE)
     _Atomic uint64_t  released;
 } kv_retire_list_t;
@@ -84,36 +84,36 @@ void kv_retire_list_create(kv_retire_list_t *retired, kv_heap_t *heap,
     kv_worker_t *workers, unsigned nworkers);
 
 /*
- * Sees to it that `n` entries can be retired, whatever readers do; what was
- * promised before is forgotten.  Returns for how many there is room, or
- * KV_DEAD.
+ * Makes sure that `n` entries can be retired, whatever readers do.  Replaces
+ * the previous reserve.  Returns for how many there is space, or KV_DEAD.
  */
 int kv_epoch_reserve(kv_retire_list_t *retired, unsigned n);
 
 /*
- * Takes over an object that no new reader can find any more.  KV_OK; KV_DEAD
- * (the heap broke); KV_NO_MEMORY, if there is no room and none was promised.
+ * Retires an object that no new reader can find any more; the list owns it from
+ * now on.  KV_OK; KV_DEAD (the heap broke); KV_NO_MEMORY (no space, and none
+ * was reserved).
  */
 kv_rc_t kv_epoch_retire(kv_retire_list_t *retired, void *object,
     kv_retired_kind_t kind);
 
 /*
- * Whether there is room for one more object than was promised: to be asked
- * before anything else is unlinked, which can stay where it is.
+ * Whether there is space for one more object than is reserved.  Ask before
+ * unlinking an object that could as well stay where it is.
  */
 bool kv_epoch_spare(kv_retire_list_t *retired);
 
 /*
- * Frees what nobody can see any more, without waiting.  KV_OK, or KV_DEAD.
+ * Frees what no reader can see any more, without waiting.  KV_OK, or KV_DEAD.
  */
 kv_rc_t kv_epoch_reclaim(kv_retire_list_t *retired);
 
 /*
- * For what is freed past the list.  All that was unlinked before the call of
- * kv_epoch_advance() can be freed once kv_epoch_emptied() gives KV_OK for the
- * epoch that it returned: no reader can hold it any more, and nothing that was
- * retired until then, which may point to it, is in the list any more.  Frees
- * what it can.  KV_OK, KV_AGAIN (there are readers), KV_DEAD.
+ * For memory that is freed without being in the list.  All that was unlinked
+ * before the call of kv_epoch_advance() can be freed once kv_epoch_emptied()
+ * returns KV_OK for the epoch that it returned: no reader holds it any more,
+ * and the list has freed what was retired until then, which may point to it.
+ * Frees what it can.  KV_OK, KV_AGAIN (there are readers), KV_DEAD.
  */
 uint64_t kv_epoch_advance(kv_retire_list_t *retired);
 kv_rc_t kv_epoch_emptied(kv_retire_list_t *retired, uint64_t epoch);
@@ -125,41 +125,41 @@ kv_rc_t kv_epoch_emptied(kv_retire_list_t *retired, uint64_t epoch);
 void kv_epoch_free_entry(kv_retire_list_t *retired, kv_entry_t *e);
 
 /*
- * Pins an entry in pieces, in the epoch in which it was found, and takes that
- * back.  Any worker; a record of its names the entry meanwhile (kv_worker.h).
+ * Pins an entry in pieces, in the epoch in which it was found; and unpins it.
+ * Any worker; a record of the worker names the entry meanwhile (kv_worker.h).
  */
 void kv_epoch_pin(kv_entry_t *e);
 void kv_epoch_unpin(kv_retire_list_t *retired, kv_entry_t *e);
 
 /*
- * What moved away from an entry while it was pinned is kept with it, and goes
- * with it, or by this, for an entry of the map.  Returns how many pieces it
- * freed; if the entry is pinned, none, and counts them as `stale` again.  With
- * the heap's lock held.
+ * Pieces that compaction replaced while the entry was pinned are kept with it,
+ * and freed with it, or by this call for an entry of the map.  Returns how many
+ * pieces it freed; if the entry is pinned, none, and counts them as `stale`
+ * again.  With the heap's lock held.
  */
 unsigned kv_epoch_free_stale(kv_retire_list_t *retired, kv_entry_t *e);
 
 /*
- * Whether an entry in pieces that is still in the map is pinned.  If not, it
- * may be from now on, but by a reader who sees what is in the map now.
+ * Whether an entry in pieces that is still in the map is pinned.  If not, only
+ * readers that see what is in the map now can pin it from now on.
  */
 bool kv_epoch_pinned(const kv_entry_t *e);
 
 /*
- * The same for a worker's snapshot, which pins one at a time: the slot names
- * it.
+ * The same for a worker's snapshot, which pins one entry at a time:
+ * worker->scanned names it.
  */
 void kv_epoch_pin_scanned(kv_worker_t *worker, kv_entry_t *e);
 void kv_epoch_unpin_scanned(kv_retire_list_t *retired, kv_worker_t *worker);
 
 /*
- * What a dead worker's record pinned is let go: for each record of it, in any
+ * Unpins what a dead worker's record pinned: for each of its records, in any
  * state, with the heap's lock held.  And what its snapshot pinned.
  */
 void kv_epoch_reap(kv_retire_list_t *retired, kv_op_t *op);
 void kv_epoch_reap_scanned(kv_retire_list_t *retired, kv_worker_t *worker);
 
-/* How many objects wait, pinned ones not counted. */
+/* Objects that wait to be freed, pinned ones not counted. */
 static inline unsigned
 kv_epoch_count(const kv_retire_list_t *retired)
 {

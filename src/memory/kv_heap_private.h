@@ -6,17 +6,16 @@
  * In the region, one after the other: kv_heap_t, a descriptor for each page,
  * the pages (from a 4096-byte boundary on).
  *
- * Which objects of a page are handed out is told by bits.  Where a page has
- * at most 64 objects, they are the word in its descriptor.  Where it has
- * more, they are words at the page's start, and the descriptor's word says
- * which of those are full.  Bits that stand for nothing are always set, so
- * the first clear one is a free object, and finding it takes the same time
- * in every page.
+ * A bit for each object tells whether it is allocated.  Where a page has at
+ * most 64 objects, they are the word in its descriptor.  Where it has more,
+ * they are words at the page's start, and the descriptor's word tells which of
+ * those are full.  Bits that stand for nothing are always set, so the first
+ * clear one is a free object, and finding it takes the same time in every page.
  *
- * A page with both live and free objects is in one of eight lists of its
- * kind and class, by how full it is.  Allocations take the fullest page, so
- * that sparse ones may empty by themselves; evacuation takes a sparse one.
- * Neither has to search.
+ * A page with both live and free objects is in one of eight lists of its kind
+ * and class, by how full it is.  Allocations take the fullest page, so that
+ * sparse ones may empty by themselves; evacuation takes a sparse one.  Neither
+ * has to search.
  */
 
 
@@ -62,12 +61,12 @@ typedef struct {
     uint64_t  bits;             /* see above */
     uint32_t  next;             /* in a bucket, or among the free pages */
     uint32_t  prev;             /* in a bucket; the first one's: the last */
-    uint16_t  live;             /* objects handed out */
+    uint16_t  live;             /* allocated objects */
     uint8_t   state;
     uint8_t   kind;
     uint8_t   class;
     uint8_t   bucket;           /* or KV_HEAP_UNLISTED */
-    uint16_t  passed;           /* not to be evacuated since; 0: may be */
+    uint16_t  passed;           /* heap->choices when skipped; 0: it was not */
 } kv_heap_page_t;
 
 
@@ -84,8 +83,8 @@ typedef struct {
 
 
 /*
- * Written by whoever holds the lock; `broken` is also read without it, and
- * the geometry is constant.
+ * Written by the holder of the lock; `broken` is also read without it, and the
+ * geometry is constant.
  */
 
 struct kv_heap_s {
@@ -106,7 +105,7 @@ struct kv_heap_s {
     uint16_t           choices;     /* of pages to evacuate; never 0 */
     uint64_t           used[KV_HEAP_KINDS];
     _Atomic uint64_t   held[KV_HELD];
-    _Atomic uint64_t   taken;       /* the sum of used[], for anyone */
+    _Atomic uint64_t   taken;       /* the sum of used[]; any process */
 
     kv_heap_partial_t  partial[KV_HEAP_KINDS][KV_HEAP_CLASSES];
 

@@ -3,34 +3,33 @@
  * The map: a hash table in the zone, with readers that take no lock and one
  * writer (the holder of the commit lock).
  *
- * A bucket is one cache line: seven slots and the address of an overflow
- * bucket.  A slot is one word, a 16-bit tag of the hash over the address of
- * the entry, so a lookup costs two cache misses: the bucket, and the entry
- * whose tag matches.  Entries are immutable; a slot is replaced by one store.
- * Nothing moves between slots of a bucket, so a reader that walks a bucket
+ * A bucket is one cache line: seven cells and the address of an overflow
+ * bucket.  A cell is one word, a 16-bit tag of the hash over the address of the
+ * entry, so a lookup costs two cache misses: the bucket, and the entry whose
+ * tag matches.  Entries are immutable; a cell is replaced by one store.
+ * Nothing moves between cells of a bucket, so a reader that walks a bucket
  * misses nothing that stays.
  *
  * The table grows one bucket at a time (linear hashing: Litwin, "Linear
- * hashing: a new tool for file and table addressing", VLDB 1980), so no
- * request ever waits for a resize.  To split, the writer fills the new bucket
- * while nobody looks there, publishes the new number of buckets, and then
- * clears the slots in the old one.  A reader that computed its bucket from
- * the old number and did not find its key looks whether the number changed,
- * and if so again: the number was published before anything was cleared.
+ * hashing: a new tool for file and table addressing", VLDB 1980), so no request
+ * ever waits for a resize.  To split, the writer fills the new bucket while no
+ * reader can reach it, publishes the new number of buckets, and then clears the
+ * cells in the old one.  A reader that computed its bucket from the old number
+ * and did not find its key tries again if the number has changed: it was
+ * published before any cell was cleared.
  *
- * Buckets live in chunks of one page, which a root's directory names.
- * There are three roots: to clear, the writer makes an empty one current by
- * one store, which no reader can see half of, and takes the other one apart
- * when its last reader has left, in slices between its other work.  The third
- * is for who clears again meanwhile; then the smaller one goes first, so that
- * there is an empty one again soon.
+ * Buckets live in chunks of one page, which a root's directory names.  There
+ * are three roots.  To clear, the writer makes an empty one current by one
+ * store, which no reader can see half of, and takes the other one apart when
+ * its last reader has left, in slices between its other work.  The third root
+ * serves a second clear meanwhile; then the writer takes the smaller one apart
+ * first, to have an empty root again soon.
  *
- * A put cannot fail half way: the overflow bucket that it may need is set
- * aside before (kv_map_reserve), when the operation can still be refused.
+ * A put cannot fail half way: the overflow bucket that it may need is set aside
+ * before (kv_map_reserve), when the operation can still be refused.
  *
- * An ordered index can stand beside this one: whoever calls kv_map_put() and
- * kv_map_delete() gets the entry that was replaced, and that is all that a
- * second index needs.
+ * An ordered index can stand beside this one: kv_map_put() and kv_map_delete()
+ * return the entry that was replaced, which is all that a second index needs.
  */
 
 
@@ -126,10 +125,10 @@ kv_entry_t *kv_map_find(kv_map_t *map, uint64_t hash, const void *key,
     size_t n);
 
 /*
- * Visits every entry of buckets from `from` on, about `n` entries, and
- * returns the bucket to go on with, or 0 when all were seen.  Entries that
- * stay all the time are seen at least once, whatever the writer does
- * meanwhile, unless it clears.  Any process, inside an epoch.
+ * Visits the entries of buckets from `from` on, about `n` of them, and returns
+ * the bucket to go on with, or 0 after the last.  Entries that stay in the map
+ * all the time are seen at least once, whatever the writer does meanwhile,
+ * unless it clears.  Any process, inside an epoch.
  */
 uint64_t kv_map_walk(kv_map_t *map, uint64_t from, unsigned n, kv_map_pt cb,
     void *ctx);
@@ -138,13 +137,13 @@ uint64_t kv_map_walk(kv_map_t *map, uint64_t from, unsigned n, kv_map_pt cb,
 /* The writer's calls, with the commit lock held. */
 
 /*
- * Sets aside what `n` puts may need.  Returns how many it is enough for, or
- * KV_DEAD.
+ * Reserves the overflow buckets that `n` puts may need.  Returns for how many
+ * puts the reserve is enough, or KV_DEAD.
  */
 int kv_map_reserve(kv_map_t *map, unsigned n);
 
 /*
- * Frees what was set aside: it may keep many pages in use that would be empty
+ * Frees the reserve: it may keep many pages in use that would be empty
  * otherwise.
  */
 void kv_map_unreserve(kv_map_t *map);
@@ -169,26 +168,26 @@ bool kv_map_relocate(kv_map_t *map, kv_entry_t *from, kv_entry_t *to);
 bool kv_map_holds(kv_map_t *map, const kv_entry_t *e);
 
 /*
- * Sees to it that the next `n` clears, fewer than KV_MAP_ROOTS, find empty
- * roots: takes apart what earlier ones left, if it must.  KV_OK,
- * KV_BUSY (readers are in what they left), KV_DEAD.
+ * Makes sure that the next `n` clears, fewer than KV_MAP_ROOTS, find empty
+ * roots: takes apart what earlier ones left, if necessary.  KV_OK, KV_BUSY
+ * (readers are still in what they left), KV_DEAD.
  */
 kv_rc_t kv_map_clearable(kv_map_t *map, unsigned n);
 
 /*
- * Removes every key at once; there must be an empty root.  The memory comes
- * back by kv_map_sweep().
+ * Removes every key at once; there must be an empty root.  kv_map_sweep() frees
+ * the memory.
  */
 void kv_map_clear(kv_map_t *map);
 
 /*
- * Frees what clears removed, if its readers are gone: at most `n` entries and
- * buckets, and those of one bucket more.  KV_OK (all is done), KV_AGAIN (it
- * can go on), KV_BUSY (there are readers), KV_DEAD.
+ * Frees what clears removed, once its readers are gone: at most `n` entries and
+ * buckets, and those of one bucket more.  KV_OK (nothing is left), KV_AGAIN
+ * (call again), KV_BUSY (readers are still in it), KV_DEAD.
  */
 kv_rc_t kv_map_sweep(kv_map_t *map, unsigned n);
 
-/* Whether there is something left for it.  Anyone. */
+/* Whether kv_map_sweep() has something left to free.  Any process. */
 static inline bool
 kv_map_unswept(kv_map_t *map)
 {
@@ -196,18 +195,18 @@ kv_map_unswept(kv_map_t *map)
 }
 
 /*
- * Splits buckets until the load is right, or there is no memory to: then the
- * chains get longer.  To be called every few puts.
+ * Splits buckets until the load is right, or memory runs out: then chains get
+ * longer.  The writer calls it every few puts.
  */
 void kv_map_grow(kv_map_t *map);
 
 /*
- * Grows an empty map, which nobody reads, for that many keys at once, as far
- * as there is memory: so none of them has to be moved later.
+ * Grows an empty map, which has no reader, for that many keys at once, as far
+ * as there is memory, so that none of them has to be moved later.
  */
 void kv_map_expect(kv_map_t *map, uint64_t keys);
 
-/* Has the processor fetch what kv_map_put() will look at. */
+/* Has the processor fetch the bucket that kv_map_put() will read. */
 void kv_map_prefetch(kv_map_t *map, uint64_t hash);
 
 

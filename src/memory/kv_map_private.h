@@ -22,8 +22,8 @@
 /* entries freed under one hold of the heap's lock */
 #define KV_MAP_STEP      64
 
-#define kv_cell_entry(s)   ((kv_entry_t *) (uintptr_t) ((s) & KV_ADDRESS_MASK))
-#define kv_cell_tag(s)     ((s) >> KV_TAG_SHIFT)
+#define kv_cell_entry(c)   ((kv_entry_t *) (uintptr_t) ((c) & KV_ADDRESS_MASK))
+#define kv_cell_tag(c)     ((c) >> KV_TAG_SHIFT)
 
 
 static inline bool
@@ -73,7 +73,7 @@ kv_map_bucket(kv_map_root_t *root, uint64_t i)
 
 
 /*
- * The number of the bucket for a hash in a table of so many.  Linear hashing:
+ * The number of the bucket for a hash in a table of `buckets`.  Linear hashing:
  * buckets that are split already take one more bit of the hash.
  */
 

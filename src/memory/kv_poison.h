@@ -1,17 +1,17 @@
 
 /*
- * Freed memory of the heap, made to show who still uses it.  For test builds
+ * Freed memory of the heap, made to show uses after the free.  For test builds
  * only, in either of two ways, or both:
  *
  *   - Under AddressSanitizer it cannot be touched: an access ends the process
- *     with a report.  The sanitizer's notes are each process's own, so where
- *     one frees what another allocates they would be wrong: a process that
- *     forks gives up the heaps that it has, for itself and its children.
+ *     with a report. Each process has its own notes of the sanitizer, so they
+ *     would be wrong where one process frees what another allocates: a process
+ *     that forks gives up its heaps, for itself and its children.
  *   - With -DKV_POISON it is filled with one byte, in the memory itself, which
- *     holds between processes.  Whoever is given it again looks whether it is
- *     all there still, and else ends the process; reads show by what is read.
+ *     all processes see. The next allocation checks that the byte is still
+ *     everywhere, and aborts if not; a read shows by what it returns.
  *
- * All calls are made with the heap's lock held.  In other builds they are
+ * All calls are made with the heap's lock held.  In other builds they do
  * nothing.
  */
 
@@ -36,21 +36,21 @@
 
 /*
  * The pages of a new heap, which no other process uses yet; and the end of
- * that, before the memory they are in goes back to the system.
+ * that, before their memory goes back to the system.
  */
 void kv_poison_region(void *p, size_t n);
 void kv_poison_forget(void *p, size_t n);
 
-/* Nobody's, and what is in it is unknown. */
+/* Not allocated, its content unknown. */
 void kv_poison_unused(void *p, size_t n);
 
 /* The same memory before its first use: it gets the byte. */
 void kv_poison_fresh(void *p, size_t n);
 
-/* Freed; `n` bytes at `p` are nobody's from now on. */
+/* The `n` bytes at `p` are freed. */
 void kv_poison_free(void *p, size_t n);
 
-/* Handed out; aborts if somebody wrote there while it was free. */
+/* Allocated; aborts if a process wrote there while it was free. */
 void kv_poison_alloc(void *p, size_t n);
 
 #else

@@ -1,51 +1,52 @@
 
 /*
- * Worker slots: what the zone knows about each process that uses it.
+ * Workers: what the zone knows about each process that uses it.
  *
- * A process owns a slot as long as its main thread holds the slot's robust
- * mutex.  Whoever can lock the mutex of a slot in use knows that its owner is
- * dead, without pids that may be reused and without timeouts; what it left
- * behind is then cleared away by the committer (kv_reap.c).
+ * A process owns a kv_worker_t as long as its main thread holds the robust
+ * mutex in it.  A committer that can lock the mutex of one that is in use knows
+ * that its owner is dead, without pids that may be reused and without timeouts;
+ * it then frees what the owner left behind (kv_reap.c).
  *
  *
  * Epochs: who frees what, when
  *
- * Readers of the map take no lock.  Before it looks, a reader stores the
- * global epoch in its own slot, and zero when it is done.  The committer
+ * Readers of the map take no lock.  Before its lookup a reader stores the
+ * global epoch in its own kv_worker_t, and zero when it is done.  The committer
  * unlinks an object first, then retires it with the current epoch, and then
- * moves the global epoch on.  An object retired in epoch r is freed once
- * every slot's epoch is zero or greater than r: a reader that could still
- * hold it had stored r or less, and one that stores its epoch later cannot
- * find it any more (both sides have a full fence between their store and
- * their load).  A dead reader's epoch does not count.
+ * moves the global epoch on.  An object retired in epoch r is freed once every
+ * worker's epoch is zero or greater than r: a reader that could still hold it
+ * had stored r or less, and one that stores its epoch later cannot find it any
+ * more (both sides have a full fence between their store and their load).  A
+ * dead reader's epoch does not count.
  *
- * A reader that wants to keep an entry beyond its epoch (a large value on its
- * way to a slow client) pins it while still in the epoch: it takes an operation
- * record of its own, counts itself in the entry, and names the entry in the
- * record.  Pinned entries are not freed.  The count is never less than the
- * number of records that name the entry; the records say which counts a dead
- * worker leaves behind (kv_epoch.c).
+ * A reader that keeps an entry beyond its epoch (a large value on its way to a
+ * slow client) pins it while still in the epoch: it takes an operation record
+ * of its own, counts itself in the entry, and names the entry in the record.
+ * Pinned entries are not freed.  The count is never less than the number of
+ * records that name the entry; the records say which counts a dead worker
+ * leaves behind (kv_epoch.c).
  *
  *
  * Operation records
  *
- * A record is a worker's, allocated in chunks that hang on its slot, and the
+ * A record belongs to a worker, lies in a chunk of its kv_worker_t, and is the
  * only shared trace of a request: what it is building, has submitted, or has
- * pinned.  So a death leaves nothing behind that cannot be found.
+ * pinned.  So a worker's death leaves nothing behind that cannot be found.
  *
  *     FREE --> BUILDING --> QUEUED --> TAKEN --> DONE --> FREE
  *        \---> PINNED --> UNPINNING ----------------------/
  *
  * The owner moves a record to BUILDING, QUEUED, PINNED, UNPINNING (its count is
  * being taken back) and FREE; the committer to TAKEN and DONE.  While it is
- * QUEUED or TAKEN the committer owns all of it, else the owner does.  DONE is
- * how a result is delivered: the eventfd that follows is only a hint to look.
- * Records of one worker get done in the order in which they were queued.
+ * QUEUED or TAKEN the committer owns all of it, else the worker does.  DONE
+ * completes an operation: the eventfd that follows only hints that a poll will
+ * find it.  Records of one worker become DONE in the order in which it
+ * submitted them.
  *
- * A record's `entry` changes only while the heap's lock is held, together
- * with the allocation or the free, or by the committer while it changes the
- * map: a death in either makes the zone be rebuilt, so that a record found
- * later always tells the truth about who owns the entry.
+ * A record's `entry` changes only while the heap's lock is held, together with
+ * the allocation or the free, or by the committer while it changes the map.
+ * After a death in either the zone is rebuilt, so that a record found later
+ * always tells the truth about who owns the entry.
  */
 
 
@@ -69,23 +70,24 @@ typedef enum {
 } kv_op_state_t;
 
 
-/* Beside what a log record can be (kv_op_code_t): room for `need` bytes. */
+/* An operation that is in no log record: reserve memory for `need` bytes. */
 #define KV_OP_RESERVE  16
 
 /*
- * What the operation was promised by its worker's configuration; the committer
- * may be a worker of another one.
+ * What the worker's configuration asks for this operation; the committer may be
+ * a worker with another configuration.
  */
 #define KV_OP_SYNC    1u           /* durable before it is done */
 #define KV_OP_URGENT  2u           /* KV_OP_RESERVE: a request waited long */
-#define KV_OP_STUCK   4u           /* an upload does, for its next bytes */
+#define KV_OP_STUCK   4u           /* so has an upload, for its next bytes */
 
 
 /*
- * A holder of memory that somebody else needs is told to go by this bit of its
- * ticket, whose other bits are another number for each record taken: so that
- * the word never reaches who has the record next (kv_evict.h).  KV_TICKET is in
- * every ticket, and never in what lies in its place once it is submitted.
+ * The committer sets KV_TICKET_GO in the ticket of an upload or a reader that
+ * must give up its memory (kv_evict.h).  The other bits are a number that is
+ * new each time a record is taken, so that the request never reaches the next
+ * user of the record.  KV_TICKET is set in every ticket, and never in `need` or
+ * `sync_ms`, which take the ticket's place once the operation is submitted.
  */
 #define KV_TICKET_GO  0x80000000u
 #define KV_TICKET     0x40000000u
@@ -108,9 +110,9 @@ struct kv_op_s {
 
     union {
         _Atomic uint32_t  need;       /* KV_OP_RESERVE: bytes asked for */
-        _Atomic uint32_t  sync_ms;    /* others: durable so soon; 0: any time */
+        _Atomic uint32_t  sync_ms;    /* others: durable within; 0: any time */
 
-        /* BUILDING, PINNED: which holding it is, and KV_TICKET_GO */
+        /* BUILDING, PINNED: a number for this use, and KV_TICKET_GO */
         _Atomic uint32_t  ticket;
     };
 
@@ -118,7 +120,7 @@ struct kv_op_s {
         kv_op_t          *next;       /* queue: the one pushed before */
 
         /*
-         * Upload: what it had received (low half) when it had lasted for so
+         * Upload: the bytes received (low half) by the time it had lasted this
          * many milliseconds (high half); see kv_op_received().
          */
         _Atomic uint64_t  mark;
@@ -138,7 +140,7 @@ struct kv_op_s {
     union {
         uint64_t       lsn;        /* once it is in a batch, else 0 */
 
-        /* BUILDING: the value's length or KV_LENGTH_UNKNOWN; what came */
+        /* BUILDING: the value's length or KV_LENGTH_UNKNOWN */
         struct {
             uint32_t          value_len;
             _Atomic uint32_t  received;
@@ -146,8 +148,9 @@ struct kv_op_s {
     };
 
     /*
-     * When it was submitted; BUILDING, PINNED: when it began, monotonic, or
-     * KV_OP_STOPPED and how long it had lasted when it began to wait for us.
+     * When it was submitted.  BUILDING, PINNED: when it began, monotonic; or
+     * KV_OP_STOPPED and how long it had lasted when it began to wait for
+     * memory.
      */
     _Atomic uint64_t   queued_ns;
     void              *data;       /* the owner's, of no meaning here */
@@ -155,8 +158,8 @@ struct kv_op_s {
 
 
 /*
- * A record's entry: other processes read it after its owner's death, so each
- * store is one, and in its place between the others.
+ * A record's entry.  Other processes read it after its owner's death, so each
+ * store must be a single one, ordered with the stores around it.
  */
 
 static inline kv_entry_t *
@@ -173,15 +176,15 @@ kv_op_set_entry(kv_op_t *op, kv_entry_t *e)
 }
 
 
-/* What an upload receives is counted over at least so many milliseconds. */
+/* The pace of an upload is taken over at least this time; milliseconds. */
 #define KV_OP_PACE     500u
 
 #define KV_OP_STOPPED  0x8000000000000000u
 
 
 /*
- * When a request began, in units of 2^16 ns: to be compared by kv_older(), as
- * it starts over every three days.
+ * When a request began, in units of 2^16 ns.  Compare with kv_older(): the
+ * count wraps every three days.
  */
 static inline uint32_t
 kv_began(uint64_t ns)
@@ -197,7 +200,7 @@ kv_older(uint32_t a, uint32_t b)
 }
 
 
-/* How long a BUILDING or PINNED one has lasted, nanoseconds. */
+/* How long an upload or a pin has lasted, nanoseconds. */
 
 static inline uint64_t
 kv_op_lasted(const kv_op_t *op, uint64_t now)
@@ -215,8 +218,9 @@ kv_op_lasted(const kv_op_t *op, uint64_t now)
 
 
 /*
- * The owner: an upload has received so many bytes by now.  Once KV_OP_PACE is
- * over since the mark, what came since then is its pace, and the mark moves.
+ * The owner notes how many bytes an upload has received.  Once KV_OP_PACE has
+ * passed since the mark, what came since then gives the pace, and the mark
+ * moves.
  */
 static inline void
 kv_op_received(kv_op_t *op, uint32_t received, uint64_t now)
@@ -253,11 +257,11 @@ _Static_assert(sizeof(kv_op_t) == 64, "an operation is a cache line");
 _Static_assert(sizeof(kv_op_chunk_t) == 4096, "a chunk of operations");
 
 
-#define KV_HUNGRY  4               /* how many hungry uploads a slot shows */
+#define KV_HUNGRY  4               /* hungry uploads that a worker shows */
 
 /*
- * Counters of the store's caller, whose meaning the core does not know: zero in
- * a new zone.
+ * Counters of the store's caller; their meaning is not known here.  Zero in a
+ * new zone.
  */
 #define KV_COUNTERS  448
 
@@ -270,25 +274,25 @@ typedef _Atomic uint64_t  kv_counter_t;
 
 
 typedef struct {
-    /* the owner's main thread, or whoever reaps it */
+    /* the owner's main thread, or the committer that reaps it */
     kv_mutex_t                alive;
 
     /* under `alive` */
     _Atomic uint32_t          in_use;
     _Atomic int32_t           pid;
     _Atomic uint32_t          wake;     /* kv_store_wakes()'s number + 1; 0:
-                                           nobody can wake it */
+                                           it cannot be woken */
 
     /* the owner; under the heap's lock */
     kv_op_chunk_t            *chunks;
 
-    /* the committer sets it, the owner clears it: some are to go */
+    /* the committer sets, the owner clears it: some holders must go */
     _Atomic uint32_t          evict;
 
     /*
-     * The owner, see kv_fair.h: of its hungry uploads the oldest, each by
-     * kv_began() (high half) and the bytes that it is still to get, then 0; and
-     * when it said so, monotonic.
+     * The owner (kv_fair.h): its oldest hungry uploads, each by kv_began()
+     * (high half) and the bytes that it still needs, then 0; and when it wrote
+     * this, monotonic.
      */
     _Atomic uint64_t          hungry[KV_HUNGRY];
     _Atomic uint64_t          hungry_ns;
@@ -296,10 +300,10 @@ typedef struct {
     /* the owner: when it last ran, monotonic; see kv_store_beat() */
     _Atomic uint64_t          beat_ns;
 
-    /* the owner: it needs no waking for results (kv_store_polling()) */
+    /* the owner: it polls, and needs no waking (kv_store_polling()) */
     _Atomic uint32_t          polling;
 
-    /* the owner: the zone's generation it has let go everything before */
+    /* the owner: it holds nothing of generations before this one */
     _Atomic uint64_t          generation;
 
     /*
@@ -314,16 +318,16 @@ typedef struct {
         _Atomic uint64_t      value;
     } epoch[KV_EPOCHS];
 
-    /* the owner's caller; kept when the slot changes hands */
+    /* the owner's caller; kept for the next owner */
     _Alignas(KV_CACHE_LINE)
     kv_counter_t              counter[KV_COUNTERS];
 } kv_worker_t;
 
 
 /*
- * Enters an epoch: until kv_epoch_leave() nothing that the caller finds in
- * the map is freed.  Not nested; leave soon: a reader that stays holds up
- * the freeing of all memory.
+ * Enters an epoch: until kv_epoch_leave() nothing that the caller finds in the
+ * map is freed.  Not nested.  Leave soon: while a reader stays, no memory that
+ * is retired after its epoch can be freed.
  */
 static inline void
 kv_epoch_enter(kv_worker_t *worker, unsigned which, _Atomic uint64_t *global)
@@ -345,47 +349,46 @@ kv_epoch_leave(kv_worker_t *worker, unsigned which)
 }
 
 
-/* Makes `n` free slots.  KV_OK or KV_ERROR. */
+/* Makes `n` workers that are not in use.  KV_OK or KV_ERROR. */
 kv_rc_t kv_workers_create(kv_worker_t *workers, unsigned n);
 
 /*
- * Takes a free slot for the calling thread, which must be the process's main
- * one and live as long as the process.  KV_OK with its number in *i, or
- * KV_BUSY if there is none.  Those of dead processes count as taken until
- * they are reaped, unless there is no other: nobody may be left to reap them.
- * Then the caller gets one with the records that are in it, which are reaped
- * with its own.
+ * Takes a free kv_worker_t for the calling thread, which must be the process's
+ * main one and live as long as the process.  KV_OK with its number in *i, or
+ * KV_BUSY if there is none.  Those of dead processes count as taken until they
+ * are reaped.  But if there is no other, the caller gets a dead one's, with the
+ * records in it, which are reaped with its own: no other process may be left to
+ * reap them.
  */
 kv_rc_t kv_worker_acquire(kv_worker_t *workers, unsigned n, unsigned *i);
 
 /*
- * Gives it back, from the same thread, without clearing up: to the others it
- * is a dead one's from now on, and will be reaped as such.
+ * Gives it back without freeing anything, from the same thread: to the others
+ * it is a dead process's from now on, and they reap it.
  */
 void kv_worker_abandon(kv_worker_t *worker);
 
 /*
- * Whether the slot is in use by a process that is dead.  If so it is out of
- * all epochs, and the caller holds it (as if acquired) until
- * kv_worker_unlock().
+ * Whether it is in use by a process that is dead.  If so it is taken out of all
+ * epochs, and the caller holds its mutex until kv_worker_unlock().
  */
 bool kv_worker_lock_dead(kv_worker_t *worker);
 void kv_worker_unlock(kv_worker_t *worker);
 
 /*
- * Makes a slot that the caller locked as a dead one's free for others, and
- * unlocks it.  Its chunks must be gone.
+ * Makes a dead process's kv_worker_t, which the caller locked, free for others,
+ * and unlocks it.  Its chunks must be gone.
  */
 void kv_worker_reaped(kv_worker_t *worker);
 
 /*
- * The least epoch that a living reader is in, or UINT64_MAX.  To be called
- * after a fence that follows the unlinking.
+ * The least epoch that a living reader is in, or UINT64_MAX.  The caller has
+ * made a fence since the unlinking.
  */
 uint64_t kv_epoch_oldest(kv_worker_t *workers, unsigned n);
 
 /*
- * Adds a chunk of FREE records to the slot, if so many pages stay free.  KV_OK
+ * Adds a chunk of FREE records, if at least `leave` pages stay free.  KV_OK
  * with the chunk in *chunk, KV_NO_MEMORY, KV_DEAD.
  */
 kv_rc_t kv_worker_add_chunk(kv_heap_t *heap, kv_worker_t *worker,

@@ -1,22 +1,23 @@
 
 /*
- * The store: what the HTTP face calls.  One kv_store_t a process and store;
- * it is a process's own and leads to the zone that all of them share.
+ * The store: what the HTTP side calls.  Each process has one kv_store_t for
+ * each store; it is the process's own and leads to the zone that all of them
+ * share.
  *
- * Life: the master makes the zone and recovers it (kv_store_create), or finds
- * it again on a reload (kv_store_attach), and forks.  A worker takes a slot
- * (kv_store_enter), works, and gives it back (kv_store_leave).
+ * Life: the master makes the zone and recovers it (kv_store_create()), or finds
+ * it again on a reload (kv_store_attach()), and forks.  A worker takes a
+ * kv_worker_t in the zone (kv_store_enter()), works, and gives it back
+ * (kv_store_leave()).
  *
- * Threads: every call belongs to the process's main thread and returns at
- * once, but for the two that do the work and may take long,
- * kv_store_commit() and kv_store_background(), which belong into a pool's
- * thread each.  When one of them has to run is what kv_store_submit() and
- * kv_store_todo() return.
+ * Threads: every call belongs to the process's main thread and returns at once,
+ * except the two that do the work and may take long, kv_store_commit() and
+ * kv_store_background(), which belong into a pool's thread each.
+ * kv_store_submit() and kv_store_todo() return when one of them has to run.
  *
  * Waking: a worker sleeps until its eventfd (kv_store_wakes()) becomes
- * readable, then calls kv_store_todo() and looks at its operations.  While it
+ * readable, then calls kv_store_todo() and polls its operations.  While it
  * waits for any it must also call kv_store_todo() every KV_STORE_WATCH ms or
- * so: that is how it is noticed that the committer died.  One that cannot be
+ * so: that is how a worker notices that the committer died.  One that cannot be
  * woken calls it always.
  */
 
@@ -32,7 +33,7 @@
 #define KV_ZONE_MIN           (4u << 20)  /* bytes */
 #define KV_STORE_SEGMENT_MAX  (1u << 30)  /* bytes of a log segment */
 
-/* slots for workers, of a zone */
+/* kv_worker_t in a zone */
 #define KV_WORKERS_MIN   32u
 #define KV_WORKERS_MAX   1024u
 
@@ -47,8 +48,9 @@
 #define KV_STORE_LATE  250
 
 /*
- * The log is marked (kv_format.h) once nothing was written for so many
- * milliseconds, so that a client that writes one by one does not wait for it.
+ * The committer marks the log (kv_format.h) when nothing was written for this
+ * many milliseconds, so that a client that writes one by one does not wait for
+ * the mark.
  */
 #define KV_STORE_QUIET  50
 
@@ -84,106 +86,107 @@ typedef struct {
 typedef struct kv_store_s  kv_store_t;
 
 
-/* What to do next; each bit is given to one caller, who must do it. */
+/* Work to do next; each bit is given to one caller, which must do it. */
 
 #define KV_TODO_COMMIT      1u       /* run kv_store_commit() in a thread */
 #define KV_TODO_BACKGROUND  2u       /* run kv_store_background() in one */
-#define KV_TODO_RESET       4u       /* forget all operations: see below */
+#define KV_TODO_RESET       4u       /* kv_store_reset() */
 
 
 /*
- * The bytes of zone that are not for keys and values, with that many slots.
+ * The bytes of a zone of `size` bytes that are not for keys and values, with
+ * that many workers.
  */
 size_t kv_store_overhead(size_t size, unsigned workers);
 
 /*
  * Makes a store in the zone of `size` bytes at `mem` (aligned to 64 bytes,
  * zeroed) and loads what the directory holds.  `io` and `conf`'s strings must
- * outlive it.
- * KV_OK, or, with `err` filled, KV_NO_MEMORY (the zone is too small),
- * KV_DAMAGED, KV_ERROR; then nothing needs to be undone.
+ * outlive it.  KV_OK, or, with `err` filled, KV_NO_MEMORY (the zone is too
+ * small), KV_DAMAGED, KV_ERROR; then the caller has nothing to free.
  */
 kv_rc_t kv_store_create(kv_store_t **store, const kv_store_conf_t *conf,
     void *mem, size_t size, unsigned workers, kv_io_t *io, int dirfd,
     kv_err_t *err);
 
 /*
- * The same for a zone that lives already, with another configuration.
+ * The same for a zone that exists already, with another configuration.
  * KV_DECLINED with `err` filled if it is of another layout.
  */
 kv_rc_t kv_store_attach(kv_store_t **store, const kv_store_conf_t *conf,
     void *mem, kv_io_t *io, int dirfd, kv_err_t *err);
 
 /*
- * This store's configuration is the newest that took effect: what belongs to
- * the store rather than to a request, `segment` and `snapshot`, is as it says
- * in all processes from now on.  kv_store_create() does it, too.
+ * Says that this store's configuration is the newest that took effect:
+ * `segment`, `snapshot`, `uploads` and `readers`, which belong to the store
+ * rather than to a request, apply to all processes from now on.
+ * kv_store_create() does it, too.
  */
 void kv_store_in_force(kv_store_t *store);
 
-/* Frees the process's own part. */
+/* Frees the process's own part; the zone stays. */
 void kv_store_destroy(kv_store_t *store);
 
 /*
  * How processes wake each other: process number i by the eventfd fds[i].  A
  * number below `n` means the same descriptor in all processes that know it;
  * processes that were forked earlier may know fewer.  `mine` is the caller's
- * own number; from `n` on nobody wakes it.  The array is the caller's and must
- * outlive the store.  To be said before kv_store_enter(), or once more after.
+ * own number; from `n` on it cannot be woken.  The array is the caller's and
+ * must outlive the store.  Call it before kv_store_enter(), or once more after.
  */
 void kv_store_wakes(kv_store_t *store, const int *fds, unsigned n,
     unsigned mine);
 
 /*
- * Takes a slot.  KV_OK or KV_BUSY (all are taken).  To be called in the
- * worker's main thread; harmless if it has one.
+ * Takes a kv_worker_t of the zone.  KV_OK or KV_BUSY (all are taken).  In the
+ * worker's main thread; does nothing if the process has one.
  */
 kv_rc_t kv_store_enter(kv_store_t *store);
 
 /* Whether the process has one. */
 bool kv_store_entered(const kv_store_t *store);
 
-/* How many there are, of all processes. */
+/* How many the zone has, taken or free. */
 unsigned kv_store_workers(const kv_store_t *store);
 
 /*
- * Gives it back.  What the caller still had is taken care of as if it had
- * died, but without delay.
+ * Gives it back.  Whatever the caller still holds is freed as if it had died,
+ * but without delay.
  */
 void kv_store_leave(kv_store_t *store);
 
 /*
- * The same for a process that goes on, with nothing under way here, neither
- * operations nor threads: it closes its files, and the others look after what
- * is still to be synced.  It may enter again.
+ * The same for a process that lives on.  It must have no operations and no
+ * threads under way: it closes its files, and the other processes sync what is
+ * still to be synced.  It may enter again.
  */
 void kv_store_rest(kv_store_t *store);
 
 /*
  * The last call of the master, when all workers are gone: notes that the log is
- * whole and where it ends (kv_wal_leave_closed()).  It does nothing if anybody
+ * whole and where it ends (kv_wal_leave_closed()).  Does nothing if a process
  * is still there, or if the log is not what it should be.
  */
 void kv_store_close(kv_store_t *store);
 
 /*
- * This process is to quit: the others are woken for work that it leaves, so
- * that they do it or have timers for it.
+ * This process is to quit: wakes the others for the work that it leaves, so
+ * that they do it or set timers for it.
  */
 void kv_store_pass_on(kv_store_t *store);
 
 /*
- * Whether it is recovered and takes writes (KV_STATE_READY): what /health
- * asks.  Where writes are refused for the time being, asking makes the
- * background task look whether they need be: see kv_store_todo().
+ * Whether it is recovered and takes writes (KV_STATE_READY), for /health.
+ * Where writes are refused for the time being, the call requests that the
+ * background task check whether they still need be: see kv_store_todo().
  */
 bool kv_store_healthy(kv_store_t *store);
 
 
 /*
  * Finds a key.  KV_OK with the entry in *e, which is good to read until
- * kv_store_read_done(), to be called before the event handler returns.
- * KV_NOT_FOUND and KV_UNAVAILABLE need none.
+ * kv_store_read_done(), which the caller calls before its event handler
+ * returns.  After KV_NOT_FOUND and KV_UNAVAILABLE it is not needed.
  */
 kv_rc_t kv_store_read(kv_store_t *store, const void *key, size_t len,
     kv_entry_t **e);
@@ -207,36 +210,38 @@ kv_rc_t kv_store_pin(kv_store_t *store, kv_entry_t *e, kv_op_t **op);
 
 
 /*
- * Begins a put of `value_len` bytes, all of which are there, or
- * KV_LENGTH_UNKNOWN.  KV_OK with *op to write to; KV_UNAVAILABLE;
- * KV_NO_MEMORY: no room now.
+ * Begins a put of `value_len` bytes, with memory for all of them, or
+ * KV_LENGTH_UNKNOWN.  KV_OK with *op to write to; KV_UNAVAILABLE; KV_NO_MEMORY:
+ * no memory now.
  */
 kv_rc_t kv_store_put(kv_store_t *store, const void *key, uint16_t key_len,
     uint32_t value_len, kv_op_t **op);
 
 /*
- * The same for a value that arrives, of which the first `n` bytes are there:
- * it has memory for what came, and no more.  As above.
+ * The same for a value that arrives, of which the first `n` bytes have come: it
+ * gets memory for those, and no more.  Results as above.
  */
 kv_rc_t kv_store_upload(kv_store_t *store, const void *key, uint16_t key_len,
     uint32_t value_len, uint32_t n, kv_op_t **op);
 
 /*
- * Writes the next bytes of the value.  As above; after KV_NO_MEMORY, which also
- * says that it is an older upload's turn, the same bytes may be written again.
+ * Writes the next bytes of the value.  Results as above; after KV_NO_MEMORY,
+ * which also means that an older upload comes first, the caller may write the
+ * same bytes again.
  */
 kv_rc_t kv_store_write(kv_store_t *store, kv_op_t *op, uint32_t offset,
     const void *data, size_t n);
 
 /*
- * Says that all `value_len` bytes are there, of a value that arrived or whose
- * length was not known.  As above; after KV_NO_MEMORY it may be tried again.
+ * Ends a value that arrived, or whose length was not known: all `value_len`
+ * bytes are there.  Results as above; after KV_NO_MEMORY the caller may try
+ * again.
  */
 kv_rc_t kv_store_finish(kv_store_t *store, kv_op_t *op, uint32_t value_len);
 
 /*
- * Whether a value of that length finds room now, as far as one can tell: 0 if
- * it is not known.  As above.
+ * Whether there is memory for a value of that length now, as far as one can
+ * tell; 0 if the length is not known.  Results as above.
  */
 kv_rc_t kv_store_fits(kv_store_t *store, uint16_t key_len,
     uint32_t value_len);
@@ -246,20 +251,21 @@ kv_rc_t kv_store_delete(kv_store_t *store, const void *key, uint16_t key_len,
 kv_rc_t kv_store_clear(kv_store_t *store, kv_op_t **op);
 
 /*
- * Asks the committer to make room for `need` bytes (0: to free what nobody
- * sees any more, and no more than that): what is free but not
- * whole is put together, and who holds memory for too long is told to go.  To
- * be submitted.  The caller's own uploads hold `own` bytes, which nobody could
- * free for him.  Its results: KV_OK (there is room now), KV_AGAIN (there may
- * be, soon: try, and ask again a little later), KV_NO_MEMORY (try once more;
- * what is asked for is not there).
+ * An operation that requests `need` bytes of memory from the committer (0: only
+ * to free what no reader sees any more): it compacts what is free but
+ * scattered, and tells those who hold memory for too long to go.  The caller
+ * submits it.  `own` is what the caller's own uploads hold, which no other
+ * process can free.  Results of the operation: KV_OK (there is memory now),
+ * KV_AGAIN (there may be soon: try, and request again a little later),
+ * KV_NO_MEMORY (try once more; there is none to be had).
  */
 kv_rc_t kv_store_reserve(kv_store_t *store, uint32_t need, uint64_t own,
     kv_op_t **op);
 
 /*
- * Says, before it is submitted, that a request has waited for long in all
- * (KV_OP_URGENT), or an upload for its next bytes alone (KV_OP_STUCK).
+ * Marks the operation, before it is submitted, as one of a request that has
+ * waited for long in all (KV_OP_URGENT), or of an upload that has for its next
+ * bytes (KV_OP_STUCK).
  */
 static inline void
 kv_store_urge(kv_op_t *op, uint8_t flags)
@@ -268,8 +274,8 @@ kv_store_urge(kv_op_t *op, uint8_t flags)
 }
 
 /*
- * Whether to ask would be in vain: nothing was freed since the committer found
- * no room for so much.
+ * Whether a kv_store_reserve() would be in vain: nothing was freed since the
+ * committer found no memory for as much.
  */
 bool kv_store_full(kv_store_t *store, uint32_t need);
 
@@ -277,14 +283,14 @@ bool kv_store_full(kv_store_t *store, uint32_t need);
 void kv_store_refused(kv_store_t *store);
 
 /*
- * Whether holders of memory are to go, of this process: the caller then looks
- * at all its operations.
+ * Whether holders of memory in this process must go: the caller then checks all
+ * its operations with kv_store_must_go().
  */
 bool kv_store_evicted(kv_store_t *store);
 
 /*
- * Whether this operation, which is not submitted or is a pin, is to be given
- * up: see kv_evict.h.
+ * Whether the caller must give up this operation, which is an upload or a pin:
+ * see kv_evict.h.
  */
 static inline bool
 kv_store_must_go(const kv_op_t *op)
@@ -292,7 +298,7 @@ kv_store_must_go(const kv_op_t *op)
     return kv_get_relaxed(op->ticket) & KV_TICKET_GO;
 }
 
-/* An upload or a reader has lasted so long already, in nanoseconds. */
+/* Sets how long an upload or a reader has lasted, in nanoseconds. */
 static inline void
 kv_store_lasted(kv_op_t *op, uint64_t ns)
 {
@@ -300,8 +306,8 @@ kv_store_lasted(kv_op_t *op, uint64_t ns)
 }
 
 /*
- * The time from now on in which an upload waits for us does not count; and it
- * does again.
+ * Stops the clock of an upload while it waits for memory, and starts it again:
+ * that time is not the client's.
  */
 static inline void
 kv_store_stop_clock(kv_op_t *op)
@@ -317,15 +323,15 @@ kv_store_go_on(kv_op_t *op)
 }
 
 /*
- * Says that the worker runs; to be called every KV_STORE_BEAT ms while it has
- * uploads or pins, and before it takes what a client sent.  Where it has not
- * been for longer than KV_STORE_LATE, the worker was stopped: its clients are
- * not to blame for the rest of that time.
+ * Notes that the worker runs.  It calls this every KV_STORE_BEAT ms while it
+ * has uploads or pins, and before it reads what a client sent.  If the last
+ * call is longer ago than KV_STORE_LATE, the worker was stopped, and that time
+ * is not counted against its clients.
  */
 void kv_store_beat(kv_store_t *store);
 
 /*
- * An upload's request began then, monotonic, nanoseconds, and not just now:
+ * Sets when an upload's request began, monotonic, nanoseconds, if not just now:
  * its age counts where memory is short (kv_fair.h).
  */
 static inline void
@@ -334,37 +340,38 @@ kv_store_began(kv_op_t *op, uint64_t ns)
     kv_set_relaxed(op->began, kv_began(ns));
 }
 
-/* What an upload has received a second, bytes: at least a page. */
+/* What an upload receives, bytes a second: at least a page. */
 uint32_t kv_store_pace(const kv_op_t *op);
 
 /* An upload that lacks memory for what it was sent. */
 
 typedef struct {
     uint64_t        began_ns;        /* its request, monotonic */
-    uint32_t        bytes;           /* what is to stay free for it, > 0 */
+    uint32_t        bytes;           /* that must stay free for it, > 0 */
 } kv_hungry_t;
 
-/* The oldest of these that the process has: see kv_fair_show(). */
+/* The oldest hungry uploads of the process: see kv_fair_show(). */
 void kv_store_hungry(kv_store_t *store, const kv_hungry_t *hungry, unsigned n);
 
-/* Bytes that it holds, of an upload that is not submitted. */
+/* Bytes that an upload holds, which is not submitted. */
 uint64_t kv_store_held(const kv_op_t *op);
 
 /*
- * Hands an operation to the committer.  It is done when kv_store_done() says
- * so, in the order of submission.  Returns KV_TODO_... .
+ * Submits an operation to the committer; kv_store_done() tells when it is done.
+ * Operations of one process are done in the order in which it submitted them.
+ * Returns KV_TODO_... .
  */
 unsigned kv_store_submit(kv_store_t *store, kv_op_t *op);
 
 /*
- * What is queued waits for no delay any more: the process is to end, and its
- * clients wait.
+ * Ends the delay of what is queued: the process is to end, and its clients
+ * wait.
  */
 void kv_store_start_now(kv_store_t *store);
 
 /*
- * The process is to end: its threads come to an end soon, what is queued waits
- * for no delay any more, and what was written is to be synced.
+ * The process is to end: ends its threads soon, and the delay of what is
+ * queued, and requests a sync of what was written.
  */
 void kv_store_stop(kv_store_t *store);
 
@@ -376,36 +383,37 @@ void kv_store_stop(kv_store_t *store);
 bool kv_store_done(kv_op_t *op, kv_rc_t *rc);
 
 /*
- * Gives a record back that is not submitted, or done: frees the entry it may
+ * Frees a record that is not submitted, or is done, and the entry that it may
  * still hold.
  */
 void kv_store_release(kv_store_t *store, kv_op_t *op);
 
 
 /*
- * To be called when the eventfd woke the worker, and while it waits: returns
- * what this process has to do, KV_TODO_... bits.  Nothing without a slot.
+ * The worker calls it when its eventfd woke it, and while it waits.  Returns
+ * what this process has to do, KV_TODO_... bits; nothing without a kv_worker_t.
  */
 unsigned kv_store_todo(kv_store_t *store);
 
 /*
- * Whether the worker looks for its results itself, often: then nobody wakes
- * it for them.  After it has said that it does not any more, it must look once
- * again.
+ * Whether the worker polls for its results, often: then the committer does not
+ * wake it for them.  After a call with false it must poll once more.
  */
 void kv_store_polling(kv_store_t *store, bool polling);
 
-/* The bits could not be done (no thread took the task): others may try. */
+/*
+ * Gives the bits back (no thread took the task): other processes may do them.
+ */
 void kv_store_unclaim(kv_store_t *store, unsigned todo);
 
-/* Whether the process has the committer's claim: its commit is not over. */
+/* Whether the process is the committer: its commit is not over. */
 bool kv_store_commits(kv_store_t *store);
 
 /*
- * The answer to KV_TODO_RESET: the caller holds no record or entry any more
- * (those waiting are answered with KV_UNAVAILABLE), so that the zone can be
- * rebuilt.  Who is to end is told so, each time, as soon as that is to be done:
- * there may be nobody left to do it.
+ * The answer to KV_TODO_RESET: the caller holds no record or entry any more (it
+ * answered the requests that wait with KV_UNAVAILABLE), so that the zone can be
+ * rebuilt.  A process that is to end gets KV_TODO_RESET each time, as soon as
+ * the zone is broken: it may be the last one.
  */
 void kv_store_reset(kv_store_t *store);
 
@@ -417,9 +425,7 @@ void kv_store_reset(kv_store_t *store);
 uint64_t kv_store_next_timeout(kv_store_t *store);
 
 
-/*
- * The committer's work, until there is none left.  In a thread.
- */
+/* Does the work of the committer, until none is left.  In a thread. */
 void kv_store_commit(kv_store_t *store);
 
 /* A spare segment, a snapshot.  In a thread of its own. */
@@ -427,9 +433,9 @@ void kv_store_background(kv_store_t *store);
 
 
 /*
- * The KV_COUNTERS counters of this process, NULL without a slot; of worker
- * `number`, which is below kv_store_workers().  They are the caller's: zero in
- * a new zone, kept when a slot changes hands, and of no meaning here.
+ * The KV_COUNTERS counters of this process, NULL without a kv_worker_t; and
+ * those of worker `number`, below kv_store_workers().  They are the caller's:
+ * zero in a new zone, and kept when another process takes the kv_worker_t.
  */
 kv_counter_t *kv_store_counters(kv_store_t *store);
 const kv_counter_t *kv_store_counters_of(kv_store_t *store, unsigned number);
@@ -462,7 +468,7 @@ typedef struct {
     uint64_t        used;
     uint64_t        held;
     uint64_t        free_pages;
-    uint64_t        refused;         /* writes, since the zone was full */
+    uint64_t        refused;         /* writes, because the zone was full */
     kv_figures_held_t  uploads;
     kv_figures_held_t  readers;
 
@@ -504,7 +510,7 @@ typedef struct {
 void kv_store_figures(kv_store_t *store, kv_figures_t *f);
 
 /*
- * How old the oldest write is that is in the log and not synced, from when it
+ * The age of the oldest write that is in the log and not synced, from when it
  * was written: milliseconds, at least 1; 0: there is none.
  */
 uint64_t kv_store_unsynced(kv_store_t *store);
