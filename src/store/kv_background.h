@@ -1,7 +1,7 @@
 
 /*
- * What is done beside the commits: spare segments made in time, snapshots,
- * and deleting what they make superfluous.
+ * Work beside the commits: spare segments made in time, snapshots, and deleting
+ * what they make superfluous.
  */
 
 
@@ -13,8 +13,8 @@
 
 
 /*
- * Does what zone->requests asks for.  At most one process at a time; others
- * return at once.
+ * Does the work in zone->requests.  One process at a time; in others it returns
+ * at once.
  */
 void kv_background_run(kv_store_t *store);
 

@@ -1,8 +1,8 @@
 
 /*
- * A batch: what it consists of, and its way from the queue into the log and
- * the map.  Give LSNs, write, sync, and only then apply to the map in LSN
- * order, and only then report.  All of it with the commit lock held.
+ * A batch: what it consists of, and its way from the queue into the log and the
+ * map.  Give LSNs, write, sync, and only then apply to the map in LSN order,
+ * and only then report.  All of it with the commit lock held.
  */
 
 
@@ -25,8 +25,8 @@ typedef struct {
     kv_op_t       *refused[KV_BATCH_MAX];   /* no memory for these */
     unsigned       nrefused;
     kv_op_t       *not_cleared;             /* no empty map for this one */
-    uint64_t       reserve_ns;              /* spent on making room */
-    uint8_t        wake[KV_WORKERS_MAX];    /* slots to be woken */
+    uint64_t       reserve_ns;              /* spent by kv_reserve() */
+    uint8_t        wake[KV_WORKERS_MAX];    /* workers to wake */
     struct iovec   iov[KV_VALUE_MAX / KV_PAGE_SIZE
                        + KV_ENTRY_TAILS];
 } kv_batch_t;
@@ -36,24 +36,25 @@ typedef struct {
 void kv_batch_run_all(kv_store_t *store, kv_batch_t *batch, kv_op_t *taken);
 
 /*
- * Whether one of the operations, which are in the log, is to be durable before
- * it is done; if not, the zone knows how soon they are to be.
+ * Whether one of the operations, which are in the log, must be durable before
+ * it is done.  If not, sets zone->sync_ms to the shortest time within which one
+ * of them must be.
  */
 bool kv_batch_must_sync(kv_zone_t *zone, kv_op_t **op, unsigned n);
 
 /*
  * Makes the log durable.  KV_OK, or KV_UNAVAILABLE: never (kv_state_writes()
- * says no), or not now.  Not to be called when writes are disabled.
+ * says no), or not now.  Not while writes are disabled.
  */
 kv_rc_t kv_batch_sync(kv_store_t *store);
 
 /*
- * Applies logged operations to the map; there is a reserve for them.  False
+ * Applies logged operations to the map, with what was reserved for them.  False
  * if the heap broke: then the zone must be rebuilt.
  */
 bool kv_batch_apply(kv_store_t *store, kv_op_t **op, unsigned n);
 
-/* Delivers results; the workers are woken by kv_batch_wake(). */
+/* Makes operations DONE, with a result; and wakes their workers. */
 void kv_batch_report(kv_store_t *store, kv_batch_t *batch, kv_op_t **op,
     unsigned n, kv_rc_t rc);
 void kv_batch_wake(kv_store_t *store, kv_batch_t *batch);

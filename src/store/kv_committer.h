@@ -1,8 +1,8 @@
 
 /*
- * The committer: queue -> durable -> applied.  The narrow place that every
- * write passes, and the one that a replicated log will replace: from outside it
- * is kv_queue_push(), and operations that become DONE.
+ * The committer: queue -> durable -> applied.  Every write passes it, and a
+ * replicated log will replace it: from outside it is kv_queue_push(), and
+ * operations that become DONE.
  */
 
 
@@ -14,29 +14,29 @@
 
 
 /*
- * Makes the caller responsible for running kv_committer_run(), if nobody is or
- * whoever is died.  True if it is now.
+ * Claims the committer role if it is free or its holder is dead.  True: the
+ * caller must run kv_committer_run(), or kv_committer_unclaim() if it cannot.
  */
 bool kv_committer_claim(kv_store_t *store);
 void kv_committer_unclaim(kv_store_t *store);
 
 /*
- * Commits until the queue is empty, or the process is asked to stop.  Finishes
- * first what a dead predecessor left, rebuilds the zone if it must, and clears
- * away after dead workers.
+ * Commits until the queue is empty, or the process must stop.  First finishes
+ * what a dead predecessor left, and rebuilds the zone if it is broken; reaps
+ * dead workers.
  */
 void kv_committer_run(kv_store_t *store);
 
 /*
  * Makes all that was written durable, from a thread that is not the
- * committer's.  KV_OK; KV_AGAIN if a committer is at work: it was asked to do
- * so; KV_UNAVAILABLE: not now, or never (kv_state.h).
+ * committer's.  KV_OK; KV_AGAIN: a committer is at work, and will do it;
+ * KV_UNAVAILABLE: not now, or never (kv_state.h).
  */
 kv_rc_t kv_committer_sync_now(kv_store_t *store);
 
 /*
  * Whether the log's current segment can be written to, from such a thread.
- * False also if a committer is at work: that will find out itself.
+ * False also if a committer is at work: that finds out by writing.
  */
 bool kv_committer_can_write(kv_store_t *store);
 

@@ -1,9 +1,9 @@
 
 /*
- * Compaction: putting together what is free but scattered.  Moves the live
- * objects of sparse pages into others of their class, so that whole pages
- * become free.  Part of the committer's work: it is the only one who changes
- * the map, so it alone can move what the map points to.
+ * Compaction: joins what is free but scattered.  Moves the live objects of
+ * sparse pages into others of their class, so that whole pages become free.
+ * Part of the committer's work: the committer alone changes the map, so it
+ * alone can move what the map points to.
  */
 
 
@@ -15,9 +15,9 @@
 
 
 /*
- * Empties one page: a sparse one, or with `dense` any whose objects find room
- * elsewhere.  What was there goes to the retire list, so that the page is free
- * once readers have left and kv_epoch_reclaim() ran; what cannot be moved now
+ * Empties one page: a sparse one, or with `dense` any whose objects fit into
+ * others.  What was there goes to the retire list, so that the page is free
+ * once readers have left and kv_epoch_reclaim() ran.  What cannot be moved now
  * (an upload's, what is being sent) stays, and the page in use.  With the
  * commit lock held and the phase set.  KV_OK (something was moved), KV_AGAIN
  * (nothing in that page could be, the next call takes another), KV_DECLINED (no

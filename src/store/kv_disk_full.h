@@ -1,7 +1,7 @@
 
 /*
- * What is done when the disk is full: what can give way is the log.  With the
- * background lock held.
+ * What the background task does when the disk is full: only the log can give
+ * way.  With the background lock held.
  */
 
 
@@ -12,7 +12,10 @@
 #include "store/kv_handle.h"
 
 
-/* Writes are refused: sees whether that can be changed, or has changed. */
+/*
+ * If writes are refused: frees disk space, and tries whether they work again.
+ * At most every 100 ms.
+ */
 void kv_disk_full_retry(kv_store_t *store);
 
 

@@ -1,18 +1,17 @@
 
 /*
- * Who holds memory of the zone that others need, and has to go.
+ * Eviction: uploads and readers give up memory of the zone that others need.
  *
  * Two sorts of memory are held for as long as a client likes: what an upload
  * has received, and a value that was overwritten or deleted while it is being
  * sent.  Each has a limit (kv_store_conf_t), and both are given up when a write
- * finds no room.  The worst holder pays: who came least far in the time that he
- * took.  For an upload that is what was received of it a second, all the time,
- * or twice that in the last half second to second, whichever is less; for a
- * reader it is the most that he can have taken, the value over the time.  Who
- * began less than KV_EVICT_AGE ago is spared, however slow he looks; or, once a
- * write has waited for that long itself, less than KV_EVICT_URGENT ago.  An
- * upload that was sent nothing for half a second is not.  The time in which an
- * upload had to wait for memory is none in which it was slow.
+ * finds no memory.  The slowest holder goes first.  An upload's pace is what
+ * was received a second, all the time, or twice that in the last half second to
+ * second, whichever is less.  A reader's is the most that it can have taken,
+ * the value over the time.  A holder younger than KV_EVICT_AGE is spared,
+ * however slow, or, once a write has itself waited for that long, one younger
+ * than KV_EVICT_URGENT.  An upload that received nothing for half a second is
+ * not spared.  Time in which an upload had to wait for memory does not count.
  *
  * An upload that receives KV_EVICT_WELL or more, and began at most
  * KV_EVICT_LONG ago, is not ranked like that: it goes neither for a limit nor
@@ -24,22 +23,22 @@
  * upload that is slower is not the first to go.
  *
  * The limits count when the zone cannot spare the memory: while a quarter of it
- * is free nobody needs what uploads and readers hold.
+ * is free no write needs what uploads and readers hold.
  *
  * A reader of a value that is still stored holds no memory, but a value that is
  * being sent cannot be moved, nor can what an upload has received: a few of
- * them, one a page, keep compaction from putting free memory together.  Where
- * only that keeps a write from finding room, and a quarter of the zone is free,
- * they go too.
+ * them, one a page, keep compaction from joining free memory.  Where only that
+ * keeps a write from finding memory, and a quarter of the zone is free, they go
+ * too.
  *
- * The committer only tells: a bit in the ticket of the holder's record
- * (kv_worker.h), a flag in his worker's slot, and the worker is woken.  He
- * answers the upload, or cuts the reader's connection, and releases the record;
- * then the memory is free, a reader's after the next kv_epoch_reclaim().
+ * The committer sets a bit in the ticket of the holder's record (kv_worker.h)
+ * and a flag in its kv_worker_t, and wakes the worker.  The worker answers the
+ * upload, or cuts the reader's connection, and releases the record; then the
+ * memory is free, a reader's after the next kv_epoch_reclaim().
  *
- * Nothing of that is asked of a worker that does not run, for what its clients
- * send is not seen: it is neither told, nor waited for.  Once it runs again the
- * time in which it did not is taken out of its holders' clocks.
+ * A worker that does not run is neither told nor waited for, because it does
+ * not see what its clients send.  Once it runs again, the time in which it did
+ * not is taken out of its holders' clocks.
  */
 
 
@@ -57,22 +56,21 @@
 #define KV_EVICT_WELL      1572864u
 #define KV_EVICT_LONG      8000000000ull   /* nanoseconds */
 
-/* how often it is looked who is over the limits, nanoseconds */
+/* between two checks of the limits, nanoseconds */
 #define KV_EVICT_INTERVAL  100000000u
 
 #define KV_EVICT_UPLOADS   (1u << KV_HELD_UPLOADS)
 #define KV_EVICT_READERS   (1u << KV_HELD_READERS)
 #define KV_EVICT_LIVE      (1u << KV_HELD)     /* readers of what is stored */
-#define KV_EVICT_LARGE     (1u << (KV_HELD + 1))  /* uploads that come well */
+#define KV_EVICT_LARGE     (1u << (KV_HELD + 1))  /* KV_EVICT_WELL ones */
 
 
 /*
- * Tells the worst holders of these sorts (KV_EVICT_...), of at least that age
- * (nanoseconds), to go, until so many bytes are to come free, or a bounded
- * number was told.  Those that were told
- * before and have not gone yet count.  Returns the bytes to come: 0 if nobody
- * is old enough; `*young` (may be NULL) says whether there are readers who are
- * not.  With the commit lock held.
+ * Tells the slowest holders of these sorts (KV_EVICT_...), of at least that age
+ * (nanoseconds), to go, until `bytes` are to come free, or a bounded number was
+ * told.  Those that were told before and have not gone yet count.  Returns the
+ * bytes to come: 0 if no holder is old enough; `*young` (may be NULL) says
+ * whether there are readers that are not.  With the commit lock held.
  */
 uint64_t kv_evict(kv_store_t *store, unsigned who, uint64_t bytes,
     uint64_t age, bool *young);

@@ -1,6 +1,6 @@
 
 /*
- * A set of keys, by their hashes, that found no room in the zone yet.
+ * A set of keys, by their hashes, for which the zone had no memory yet.
  */
 
 

@@ -1,6 +1,6 @@
 
 /*
- * The queue of operations: those who submit push, the committer takes all.
+ * The queue of operations: workers push, the committer takes all.
  */
 
 
@@ -15,8 +15,8 @@
 void kv_queue_push(kv_zone_t *zone, kv_op_t *op);
 
 /*
- * What is queued is not to wait for company beyond that time, monotonic ns; 0:
- * not at all.  To be said after the push.  Any thread.
+ * Sets the latest time at which the committer takes what is queued, monotonic
+ * ns; 0: at once.  The caller has pushed before.  Any thread.
  */
 void kv_queue_start_by(kv_zone_t *zone, uint64_t ns);
 
@@ -27,7 +27,7 @@ void kv_queue_start_by(kv_zone_t *zone, uint64_t ns);
 kv_op_t *kv_queue_take(kv_zone_t *zone);
 
 /*
- * Takes over operations that were swapped out of the queue: links them from
+ * Takes operations that a committer swapped out of the queue: links them from
  * the oldest on and marks them.
  */
 void kv_queue_mark_taken(kv_zone_t *zone, kv_op_t *head, kv_op_t **oldest);

@@ -1,6 +1,7 @@
 
 /*
- * Clearing away after workers that died.  With the commit lock held.
+ * Reaping workers that died: freeing what they held.  With the commit lock
+ * held.
  */
 
 
@@ -12,13 +13,15 @@
 
 
 /*
- * Locks the slots of dead workers, dead[i] for slot i; whether there are any.
- * To be called before the queue is taken: once that is worked off, no record
- * of theirs is in the queue or taken, and all can be freed.
+ * Locks the kv_worker_t of dead workers, and sets dead[i] for number i; whether
+ * there are any.  Before the queue is taken: once the committer has worked that
+ * off, none of their records is queued or taken, and all can be freed.
  */
 bool kv_reap_lock_dead(kv_zone_t *zone, bool *dead);
 
-/* Frees what they had, and the slots; or unlocks them for the next time. */
+/*
+ * Frees what they held, and the kv_worker_t; or unlocks it for the next time.
+ */
 void kv_reap(kv_store_t *store, const bool *dead);
 
 

@@ -12,8 +12,8 @@
 
 
 /*
- * Loads a broken zone from disk.  What was queued is answered by the workers
- * themselves, with KV_UNAVAILABLE.
+ * Loads a broken zone from disk.  The workers themselves answer what was
+ * queued, with KV_UNAVAILABLE.
  */
 void kv_rebuild(kv_store_t *store);
 

@@ -16,18 +16,19 @@
 
 
 /*
- * Puts whose entries are made, but not in the map yet: while they gather, the
- * processor fetches their buckets, and finds them at once in the end.
+ * Puts whose entries are made, but not in the map yet.  The processor fetches
+ * their buckets while more are read, so that linking them does not wait for
+ * memory.
  */
 #define KV_RECOVER_AHEAD  16
 
 
 typedef enum {
     KV_RECOVER_FIRST = 0,            /* all records */
-    KV_RECOVER_MISSING,              /* again, for missing keys alone */
-    KV_RECOVER_TIGHT,                /* all over, with a small map */
+    KV_RECOVER_MISSING,              /* again, only for missing keys */
+    KV_RECOVER_TIGHT,                /* all again, with a small map */
     KV_RECOVER_DONE,                 /* no key is missing */
-    KV_RECOVER_TOO_SMALL             /* the zone has no room for all keys */
+    KV_RECOVER_TOO_SMALL             /* the zone cannot hold all keys */
 } kv_recover_pass_t;
 
 
@@ -41,8 +42,8 @@ typedef struct {
     kv_store_t   *store;
     kv_err_t     *err;
     uint64_t      snapshot;          /* the one that is used; 0: none */
-    kv_wal_replay_t  from;           /* what the log has to give */
-    kv_snapshot_list_t  bad;         /* snapshots that will not do */
+    kv_wal_replay_t  from;           /* what to read of the log */
+    kv_snapshot_list_t  bad;         /* snapshots that cannot be used */
     kv_err_t      unread;            /* the first that could not be read */
     uint64_t      records;
     uint64_t      bytes;             /* of the log's records */
@@ -51,11 +52,11 @@ typedef struct {
     uint64_t      keys_most;         /* that it had at one time */
     kv_recover_pass_t  pass;
     kv_missing_t  missing;
-    kv_missing_t  missing_before;    /* KV_RECOVER_MISSING: those before */
+    kv_missing_t  missing_before;    /* KV_RECOVER_MISSING: the last pass */
     kv_ahead_t    ahead[KV_RECOVER_AHEAD];
     unsigned      ahead_n;
     kv_prefault_t prefault;
-    uint64_t      prefault_bytes;    /* when it is to be told the next time */
+    uint64_t      prefault_bytes;    /* when to tell it the next time */
 } kv_recover_ctx_t;
 
 
@@ -65,14 +66,14 @@ typedef struct {
 kv_rc_t kv_recover_reset(kv_recover_ctx_t *ctx);
 
 /*
- * Makes the map as large as the snapshot will need it, unless the zone may get
- * so full that entries need the memory more.
+ * Makes the map as large as the snapshot needs it, unless the zone may get so
+ * full that entries need the memory more.
  */
 void kv_recover_expect(kv_zone_t *zone, const kv_snapshot_guess_t *guess);
 
 /*
- * Reads all of a snapshot; results as those of kv_snapshot_read().  `room` is
- * about what its entries will take, or 0 if that is there already.
+ * Reads all of a snapshot; results as those of kv_snapshot_read().  `memory` is
+ * about what its entries will take, in bytes, or 0 if the zone has it already.
  */
 kv_rc_t kv_recover_read(kv_recover_ctx_t *ctx, uint64_t lsn, uint64_t memory,
     uint64_t *end_lsn, uint64_t *bytes, kv_err_t *err);
@@ -80,7 +81,7 @@ kv_rc_t kv_recover_read(kv_recover_ctx_t *ctx, uint64_t lsn, uint64_t memory,
 /* Reads the log from there on. */
 kv_rc_t kv_recover_replay(kv_recover_ctx_t *ctx);
 
-/* Reads everything again for the keys that are missing, until none is. */
+/* Reads everything again for keys that are missing, until none is. */
 kv_rc_t kv_recover_again(kv_recover_ctx_t *ctx);
 
 
@@ -89,7 +90,7 @@ kv_rc_t kv_recover_again(kv_recover_ctx_t *ctx);
 /* One record, `data` being the context: for kv_snapshot_read() and the log. */
 kv_rc_t kv_recover_record(void *data, uint64_t lsn, const kv_record_t *rec);
 
-/* Puts into the map what has gathered.  KV_OK or KV_DEAD. */
+/* Puts the entries in ctx->ahead into the map.  KV_OK or KV_DEAD. */
 kv_rc_t kv_recover_link(kv_recover_ctx_t *ctx);
 
 

@@ -17,17 +17,17 @@
 
 
 /*
- * Makes a spare segment if there is none.  If writes are refused, it tells
- * whether they need be.
+ * Makes a spare segment if there is none.  If writes are refused, this may show
+ * that they work again.
  */
 void kv_spare_make(kv_store_t *store);
 
-/* The same if a committer has asked for one since the last time. */
+/* The same if a committer has requested one since the last time. */
 void kv_spare_if_asked(kv_store_t *store);
 
 /*
  * For kv_io_pace_t and the like, with the store as `data`: whether background
- * work is to end, because the process is or the zone broke; and the same after
+ * work must end, because the process does or the zone broke; and the same after
  * kv_spare_if_asked().
  */
 bool kv_spare_stopped(void *data);

@@ -1,12 +1,12 @@
 
 /*
- * The one table of being down.
+ * The states of a store in which it does not serve all requests.
  *
  *     state        set when                        cleared when
  *     -----------  ------------------------------  --------------------------
  *     ready        nothing below is so             -
- *     disk full    the log cannot grow for want    there is room again [1]
- *                  of room: KV_NO_SPACE
+ *     disk full    the log cannot grow: the disk   there is space again [1]
+ *                  is full (KV_NO_SPACE)
  *     refusing     a write or a sync met an error  the same [1]
  *                  that may pass: KV_AGAIN
  *     read-only    a write or a sync failed        nginx is restarted
@@ -19,43 +19,43 @@
  *     state        reads  writes                       /health
  *     -----------  -----  ---------------------------  -------
  *     ready        yes    yes                          200
- *     disk full    yes    tried; 507 if without room   503
+ *     disk full    yes    tried; 507 if without space  503
  *     refusing     yes    tried; 503 if in vain        503
  *     read-only    yes    503                          503
  *     recovering   503    503                          503
  *     failed       503    503                          503
  *
- * Who is further down in the first table hides who is further up.
+ * Of several that are true, the last in the first table is the state.
  *
- * [1] Writes that fit into the current segment go well on a full disk, and
+ * [1] On a full disk, writes that fit into the current segment succeed and
  * larger ones do not: the state must not change with each.  So the committer
- * clears it only when a batch as large as those refused went in, or when the
- * log began a new segment; and the background task does when there is a spare
- * segment and the current one can be opened.  That is asked to look by every
- * refused write, by /health, and by writes that go well meanwhile.
+ * clears it only when a batch as large as those refused was written, or when
+ * the log began a new segment.  The background task clears it when there is a
+ * spare segment and the current one can be opened.  Every refused write,
+ * /health, and writes that succeed meanwhile request that check.
  *
  *
  * Which errors lead where
  *
- * kv_io_rc() sorts the errors of all calls.  What may pass (descriptors,
- * memory, rights, room, an interruption) never leads to a state that only a
- * restart ends.  A write of the log that failed so has left its bytes, if any,
- * behind the log's end, which did not move.
+ * kv_io_rc() sorts the errors of all calls.  What may pass (a lack of
+ * descriptors, memory, rights or space, an interruption) never leads to a state
+ * that only a restart ends.  A write of the log that failed so has left its
+ * bytes, if any, behind the log's end, which did not move.
  *
- * But a failed sync of the log is final whatever it says.  Linux reports an
- * error of writing back once, and takes the pages for clean: ENOSPC and EDQUOT
- * mean that delayed allocation, or a server, found no place for what was
+ * But a failed sync of the log is final, whatever the error.  Linux reports an
+ * error of writing back once, and then takes the pages for clean: ENOSPC and
+ * EDQUOT mean that delayed allocation, or a server, found no space for what was
  * written; after ENOMEM, EAGAIN and EINTR it is not known what was written
- * back.  In all cases the next sync may say that all is well.  What leads to
- * "refusing" is a sync that did not begin, as its process could not open the
- * segment.  Of a new segment nobody believes anything before its batch is
- * synced, so that its own syncs, of the file and of its name, may fail and
+ * back.  In all cases the next sync may succeed without having written it.  A
+ * sync that did not begin, because its process could not open the segment,
+ * leads to "refusing".  The bytes of a new segment count for nothing before its
+ * batch is synced, so its own syncs, of the file and of its name, may fail and
  * pass: it is made once more.
  *
  *
  * Two fields of the zone hold the states, and this file alone changes them:
  * zone->state (kv_zone_state_t) is about memory, zone->writes (kv_writes_t)
- * about the log.  A rebuild leaves the latter.
+ * about the log.  A rebuild leaves the latter as it is.
  */
 
 
@@ -91,7 +91,7 @@ kv_state_reads(kv_zone_t *zone)
            == KV_ZONE_READY;
 }
 
-/* The same, and no worker has died in the heap: committers may go on. */
+/* The same, and no worker has died in the heap: the committer may go on. */
 bool kv_state_whole(kv_zone_t *zone);
 
 /* Whether writes are tried: not read-only. */
@@ -114,8 +114,8 @@ kv_state_refuses(kv_zone_t *zone)
 }
 
 /*
- * When a rebuild or a sync that failed is to be tried again: nanoseconds,
- * monotonic; 0: at once.
+ * When a rebuild or a sync that failed is tried again: nanoseconds, monotonic;
+ * 0: at once.  And whether that time has come.
  */
 static inline uint64_t
 kv_state_retry_ns(kv_zone_t *zone)
@@ -127,15 +127,15 @@ bool kv_state_may_retry(kv_zone_t *zone);
 
 
 /*
- * What happened to the log.  Under the commit lock, but for
+ * What happened to the log.  Under the commit lock, except
  * kv_state_works_again().
  *
- * kv_state_refused(): a batch of `len` bytes (0: a sync that did not begin)
- * met `rc`, KV_NO_SPACE or KV_AGAIN.  Says so, but not each time.
+ * kv_state_refused(): a batch of `len` bytes (0: a sync that did not begin) met
+ * `rc`, KV_NO_SPACE or KV_AGAIN.  Logs it, but not each time.
  *
- * kv_state_wrote(): a batch went in; `extended`: in a segment newly begun.
+ * kv_state_wrote(): a batch was written; `extended`: in a new segment.
  *
- * kv_state_works_again(): room was found, whatever was refused.
+ * kv_state_works_again(): there is space, whatever was refused.
  *
  * kv_state_no_writes(): any other error.
  */
@@ -145,7 +145,7 @@ void kv_state_wrote(struct kv_store_s *store, size_t len, bool extended);
 void kv_state_works_again(struct kv_store_s *store);
 void kv_state_no_writes(struct kv_store_s *store, const kv_err_t *err);
 
-/* Puts off the next try; the pauses grow, and end with kv_state_went_well(). */
+/* Puts the next try off; the pauses grow until kv_state_went_well(). */
 void kv_state_retry(kv_zone_t *zone);
 void kv_state_went_well(kv_zone_t *zone);
 
@@ -155,9 +155,9 @@ void kv_state_went_well(kv_zone_t *zone);
  *
  * kv_state_loaded(): it is new, and recovered.
  *
- * kv_state_break(): it may be half changed: nobody uses it from now on.
+ * kv_state_break(): it may be half changed: no process uses it from now on.
  *
- * kv_state_rebuilt(): a rebuild has ended with `rc`: KV_OK: ready.  KV_DEAD (a
+ * kv_state_rebuilt(): a rebuild has ended with `rc`.  KV_OK: ready.  KV_DEAD (a
  * worker died meanwhile), KV_AGAIN, KV_NO_SPACE, or KV_ERROR of a call whose
  * error may pass: still recovering, to be tried again.  KV_CANCELLED: the same
  * at once, by another process.  Else: failed.

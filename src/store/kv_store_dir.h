@@ -2,8 +2,8 @@
 /*
  * The store's directory, as the user of a store sees it: checked when the
  * configuration is read, and opened, locked and given to the workers' user
- * before kv_store_create() reads what is in it.  What is looked at, and why, is
- * told in disk/kv_dir.h.
+ * before kv_store_create() reads what is in it.  What is checked, and why, is
+ * in disk/kv_dir.h.
  */
 
 

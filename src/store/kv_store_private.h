@@ -1,6 +1,6 @@
 
 /*
- * The inside of a process's handle, for the files of this room and for tests.
+ * The inside of a process's handle, for the files of this folder and for tests.
  */
 
 
@@ -42,7 +42,7 @@ struct kv_store_s {
     uint64_t                generation;
     kv_op_t                *free;         /* records, linked by next */
     unsigned                nfree;
-    unsigned                nchunks;      /* that its slot has */
+    unsigned                nchunks;      /* of its kv_worker_t */
     uint32_t                ticket;       /* the last one given */
     void                   *batch;        /* kv_batch_t; commit lock */
 

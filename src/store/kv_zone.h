@@ -3,7 +3,7 @@
  * The zone: all that the workers of a store share, laid out in one region of
  * memory that is mapped at the same address in every process.
  *
- *     kv_zone_t | worker slots | the map's directories | heap
+ *     kv_zone_t | kv_worker_t[] | the map's directories | heap
  *
  * A reload may load this code anew beside old workers, so nothing here points
  * to code, and `layout` says which version of these structures it is.
@@ -34,13 +34,16 @@ typedef enum {
 
 typedef enum {
     KV_WRITES_OK = 0,
-    KV_WRITES_FULL,          /* the log found no room on the disk */
-    KV_WRITES_REFUSED,       /* it met another error that may pass */
-    KV_WRITES_NEVER          /* it failed: restart needed */
+    KV_WRITES_FULL,          /* the disk is full */
+    KV_WRITES_REFUSED,       /* another error that may pass */
+    KV_WRITES_NEVER          /* the log failed: restart needed */
 } kv_writes_t;
 
 
-/* Where the holder of the commit lock is; tells its heir what to do. */
+/*
+ * What the holder of the commit lock is doing; tells the committer that takes
+ * over after its death what to do.
+ */
 
 typedef enum {
     KV_PHASE_IDLE = 0,       /* map and the retire list are whole */
@@ -52,7 +55,7 @@ typedef enum {
 
 #define KV_REQUEST_SEGMENT    1u
 #define KV_REQUEST_SNAPSHOT   2u
-/* writes are refused: kv_state_refuses() */
+/* writes are refused (kv_state_refuses()): free disk space, try again */
 #define KV_REQUEST_FREE_DISK  4u
 
 
@@ -83,39 +86,39 @@ typedef struct {
     _Atomic uint64_t  snapshot;
     _Atomic uint64_t  limit[KV_HELD]; /* bytes that may be held */
 
-    /* anyone */
-    _Atomic uint64_t  full_refused;   /* writes, for the zone is full */
-    _Atomic uint64_t  full_logged;    /* of these, in the log */
-    _Atomic uint64_t  full_logged_ns; /* when, monotonic */
+    /* any process */
+    _Atomic uint64_t  full_refused;   /* writes: the zone was full */
+    _Atomic uint64_t  full_logged;    /* of these, logged */
+    _Atomic uint64_t  full_logged_ns; /* monotonic */
     _Atomic uint32_t  state;          /* kv_zone_state_t; kv_state.c alone */
     _Atomic uint32_t  writes;         /* kv_writes_t; kv_state.c alone */
     _Atomic uint64_t  generation;     /* one more for each rebuild */
-    _Atomic uint32_t  hungry;         /* a slot may show one; kv_fair.c alone */
+    _Atomic uint32_t  hungry;         /* a worker may show one: kv_fair.c */
 
     /* kv_state.c; times are monotonic */
     _Atomic uint64_t  refused_len;    /* bytes of the largest refused batch */
-    _Atomic uint64_t  refused_ns;     /* when that was said */
+    _Atomic uint64_t  refused_ns;     /* when that was logged */
     _Atomic int32_t   refused_error;  /* with this errno */
-    _Atomic uint32_t  refused_logged; /* so its end is to be said as well */
-    _Atomic uint64_t  rebuild_ns;     /* when a failed rebuild was said */
+    _Atomic uint32_t  refused_logged; /* so its end will be logged, too */
+    _Atomic uint64_t  rebuild_ns;     /* when a failed one was logged */
     _Atomic uint64_t  retry_ns;       /* the next try of what failed; 0: now */
     _Atomic uint64_t  retry_pause;    /* ns before it */
 
-    /* those who submit push, the committer takes all */
+    /* workers push, the committer takes all */
     _Alignas(KV_CACHE_LINE)
     _Atomic(kv_op_t *)  queue;
     _Atomic uint32_t    queued;       /* pushed since the last take */
     _Atomic uint32_t    start_futex;  /* a futex: start_ns was made sooner */
-    _Atomic uint32_t    waits;        /* the committer does, for company */
+    _Atomic uint32_t    waits;        /* the committer does, for more of them */
     _Atomic uint64_t    start_ns;     /* when the batch is to start, monotonic;
-                                         UINT64_MAX: nobody said */
+                                         UINT64_MAX: not set */
 
-    /* who has a task for it, slot number + 1; 0: nobody */
+    /* the worker with a task for it, its number + 1; 0: none */
     _Alignas(KV_CACHE_LINE)
     _Atomic uint32_t  committer;
     _Atomic uint32_t  background;
     _Atomic uint32_t  requests;       /* KV_REQUEST_... */
-    _Atomic uint32_t  reap;           /* somebody may have died */
+    _Atomic uint32_t  reap;           /* a worker may have died */
     _Atomic uint32_t  sync_requested; /* a snapshot waits for one */
 
     kv_mutex_t        commit_lock;
@@ -126,12 +129,12 @@ typedef struct {
     _Atomic(kv_op_t *)  taken;        /* being taken: kv_queue.c */
     kv_wal_state_t    wal;
     _Atomic uint64_t  synced_ns;      /* when, monotonic */
-    uint64_t          reaped_ns;      /* when it last looked for the dead */
-    uint64_t          idle_ns;        /* when it last had nothing to do */
+    uint64_t          reaped_ns;      /* the last search for the dead */
+    uint64_t          idle_ns;        /* when the queue was last empty */
     uint32_t          spin;           /* whether to wait for more */
-    uint64_t          spare_requested; /* asked for a spare after this one */
+    uint64_t          spare_requested; /* by this segment, of the next */
     _Atomic uint64_t  applied_lsn;
-    _Atomic uint64_t  current_segment;  /* log.segment_lsn, for anyone */
+    _Atomic uint64_t  current_segment;  /* wal.segment_lsn, for any process */
     _Atomic uint64_t  written_ns;     /* the last batch, monotonic */
     _Atomic uint32_t  unsynced;       /* written, not synced yet */
     _Atomic uint64_t  unsynced_ns;    /* when the first of these was */
@@ -139,26 +142,26 @@ typedef struct {
                                          that is not 0; set before unsynced */
     _Atomic uint32_t  unmarked;       /* written, no mark behind it yet */
     _Atomic uint64_t  evicted[KV_HELD];  /* were told to go */
-    _Atomic uint64_t  evicted_ns;     /* who is over a limit, monotonic */
+    _Atomic uint64_t  evicted_ns;     /* the last check of limits, monotonic */
 
-    /* the last request for room that found none; see kv_store_full() */
+    /* the last request for memory that found none; see kv_store_full() */
     _Atomic uint64_t  full_need;      /* bytes; 0: none */
     _Atomic uint64_t  full_used;      /* of the heap then */
     _Atomic uint64_t  full_ns;        /* monotonic */
     kv_commit_stats_t stats;
 
     /* the holder of the background lock */
-    _Atomic uint64_t  snapshot_log_bytes;  /* log.bytes when it was taken */
+    _Atomic uint64_t  snapshot_log_bytes;  /* wal.bytes when it was taken */
     _Atomic uint64_t  snapshot_lsn;
     _Atomic uint64_t  snapshot_bytes;
     _Atomic uint64_t  snapshot_ms;
     _Atomic uint64_t  snapshots;
     _Atomic uint64_t  snapshots_failed;
-    uint64_t          free_disk_ns;   /* when it last made room on the disk */
-    uint64_t          retried_ns;     /* when it last looked for some */
+    uint64_t          free_disk_ns;   /* when it last freed disk space */
+    uint64_t          retried_ns;     /* the last kv_disk_full_retry() */
     uint64_t          checked_lsn;    /* the snapshot that was read back */
 
-    /* whoever recovers */
+    /* the process that recovers */
     _Atomic uint64_t  recovery_ms;
     _Atomic uint64_t  recovered_snapshot;  /* records */
     _Atomic uint64_t  recovered_log;
@@ -170,11 +173,11 @@ typedef struct {
 
 
 /*
- * The holder of the commit lock says so before it changes the map or the retire
- * list, and after.  What matters is where in the program a kill finds it: a
- * process dies between two instructions, and the kernel gives its locks away
- * after all that it stored, so the machine keeps the order; it is the compiler
- * that must not move a change out of the two.
+ * The holder of the commit lock sets the phase before it changes the map or the
+ * retire list, and resets it after.  What matters is at which instruction a
+ * kill finds the process: the kernel gives its locks away after all that it
+ * stored, so the machine keeps the order.  Only the compiler could move a
+ * change out of the two calls.
  */
 
 static inline void
