@@ -233,7 +233,7 @@ takes('a path with dots', "$dir/./open/../bins/");
 }
 
 
-# who may use it: a second master changes nothing before it has the lock
+# which master may use it: a second one changes nothing before it has the lock
 
 {
     my $s = server();
@@ -524,7 +524,7 @@ SKIP: {
 }
 
 
-# nginx -t of a user who may not look
+# nginx -t of a user who may not see the directory
 
 {
     my $s = server(path => "$dir/closed/kv");

@@ -164,7 +164,7 @@ for my $how ('a length', 'chunks') {
     cmp_ok(held($s, 'uploads'), '<', 3 * 2 * $MB + 400_000,
            "$how: and little more");
 
-    # over the share: the worst are told to go, once they are a second old
+    # over the share: the worst are evicted, once they are a second old
 
     push @c, map { upload($s, $_, $how eq 'chunks' ? undef : 4 * $MB,
                           $how eq 'chunks' ? chunk($piece) : $piece) } 4 .. 5;

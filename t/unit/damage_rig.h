@@ -162,7 +162,7 @@ void damage_reset(void);
 /* Frees the bytes of `dir`, and the store. */
 void damage_drop(void);
 
-/* Starts the store, which must go well. */
+/* Starts the store, which must succeed. */
 void damage_start(void);
 
 /* Makes a snapshot, if that can be made. */
@@ -196,7 +196,7 @@ void damage_recover(outcome_t wanted, const char *name, uint64_t offset);
 /* Whether the store's directory has this name. */
 bool damage_there(const char *name);
 
-/* One put, which must go well. */
+/* One put, which must succeed. */
 void damage_write_one(uint32_t id, uint32_t version);
 
 /* Ends the process after this processor time; 0: never. */

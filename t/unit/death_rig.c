@@ -23,7 +23,7 @@
 
 
 #define STUCK     30000            /* ms in which the victim does nothing */
-#define ENOUGH    20000            /* writes of the victim to reach its point */
+#define ENOUGH    20000            /* writes of the victim to its failpoint */
 #define TRY       5000             /* ms for one to die after the other */
 #define ALONE     200              /* ms until the victim is left alone */
 #define CHILDREN  16               /* at a time, at most */
@@ -150,10 +150,10 @@ death_wait_for(pid_t pid, int ms)
 
 
 /*
- * The victim's status.  As long as there is work another can be the committer
- * all the time: now and then the victim is left alone, and then it writes
- * only when the role is free, and so is given it.  How soon it gets to its
- * point is the machine's affair, with how many writes is not.
+ * The victim's status.  As long as there is work another worker can be the
+ * committer all the time: so now and then the others leave the victim alone,
+ * and it writes only when the role is free, and gets it.  How soon it comes to
+ * its failpoint depends on the machine, after how many writes does not.
  */
 
 static int
@@ -291,7 +291,7 @@ dump(void)
     zone = death_kit.store->zone;
 
     (void) fprintf(stderr, "state %u, phase %u, failed %u, generation %llu, "
-                   "queue %p, taken %p, committer %u, background %u, wants "
+                   "queue %p, taken %p, committer %u, background %u, requests "
                    "%u, reap %u, heap %s, retired %u, old %u, next LSN %llu, "
                    "applied %llu\n",
                    atomic_load(&zone->state), atomic_load(&zone->phase),

@@ -65,7 +65,7 @@ typedef enum {
 } death_t;
 
 
-/* What a worker that is to die knows. */
+/* When and how a worker dies. */
 
 typedef struct {
     death_t      how;
@@ -76,7 +76,7 @@ typedef struct {
 } order_t;
 
 
-/* Calls to the disk; those that write and sync a batch have points. */
+/* Calls to the disk; those that write and sync a batch have failpoints. */
 
 typedef enum {
     CALL_OPEN = 0,                 /* that makes a file */
@@ -95,7 +95,7 @@ extern uint64_t   death_seed;
 /* For the sum of it. */
 extern bool       death_reached[KV_FAILPOINTS];
 extern uint64_t   death_slowest;   /* ms until all others had gone on */
-extern uint64_t   death_most_acks; /* of a victim, when it came to its point */
+extern uint64_t   death_most_acks; /* of a victim, at its failpoint */
 
 
 /* cmocka's: a directory and a zone; teardown ends processes that are left. */

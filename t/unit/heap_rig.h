@@ -42,7 +42,7 @@ uint32_t heap_rnd(uint32_t n);
 size_t heap_random_size(void);
 
 
-/* Takes the lock, which must go well. */
+/* Takes the lock, which must succeed. */
 void heap_lock(void);
 
 /* The heap must be sound; the caller has the lock. */

@@ -95,7 +95,7 @@ kv_rc_t host_run(host_t *host, kv_op_t *op);
 
 size_t kit_key(uint32_t id, char *key);
 
-/* Begins a put and writes all of it; KV_NO_MEMORY is the caller's affair. */
+/* Begins a put and writes all of it; the caller handles KV_NO_MEMORY. */
 kv_rc_t kit_begin_put(host_t *host, uint32_t id, uint32_t version,
     uint32_t len, kv_op_t **op);
 

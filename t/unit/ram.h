@@ -5,7 +5,7 @@
  * at the same place again.
  *
  * A file has two contents: what reads give, and what is on the disk.  A write
- * changes the first, a sync that goes well takes its pages to the second, and
+ * changes the first, a sync that succeeds takes its pages to the second, and
  * one that fails forgets them: they read as if all were well, the next sync
  * has nothing to do, and they never reach the disk.  That is what Linux does.
  * Names and sizes are on the disk at once; power cuts at any point are for
@@ -144,7 +144,7 @@ void solo_stop(solo_t *solo, bool clean);
  */
 void solo_commit(solo_t *solo, kv_op_t **op, unsigned n, kv_rc_t *rc);
 
-/* What the background task was asked for, and `wants` (KV_REQUEST_...). */
+/* Runs the background task, for its own requests and these: KV_REQUEST_... */
 void solo_background(solo_t *solo, unsigned requests);
 
 

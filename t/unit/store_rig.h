@@ -31,7 +31,7 @@ int rig_teardown(void **state);
 uint32_t rig_rnd(uint32_t n);
 
 
-/* A new zone from what the directory holds, and its host; must go well. */
+/* A new zone from what the directory holds, and its host; must succeed. */
 void rig_start(void);
 void rig_stop(void);
 
@@ -45,7 +45,7 @@ void rig_verify(void);
 void rig_settled(void);
 
 
-/* One put, which must go well, and is noted. */
+/* One put, which must succeed, and is noted. */
 void rig_put(uint32_t id, uint32_t version, uint32_t len);
 
 /* Some of everything, one by one and many at a time: up to 64 each round. */

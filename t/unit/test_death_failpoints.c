@@ -106,7 +106,7 @@ test_failpoints(void **state)
 #define MANY  9000u                /* and that make the map grow */
 
 
-/* Submits all that `host` was told to hold, as one. */
+/* Posts the tasks that `host` held back, all at once. */
 
 static void
 let_go(host_t *host, kv_op_t **op, unsigned n)

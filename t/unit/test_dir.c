@@ -1,7 +1,8 @@
 
 /*
- * The data directory: how it is found, who has it, whose it is.  What only
- * root can show is shown where root runs the tests; t/directory.t has more.
+ * The data directory: how it is found, which process has it, which user owns
+ * it.  What only root can show is tested where root runs the tests;
+ * t/directory.t has more.
  */
 
 

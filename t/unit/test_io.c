@@ -249,7 +249,7 @@ test_writev(void **ctx)
 }
 
 
-/* A sync is told of once, and believed never again: no retry. */
+/* The system reports a failed sync once: no retry can be believed. */
 
 static void
 test_sync_fails(void **ctx)

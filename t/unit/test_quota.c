@@ -781,7 +781,7 @@ wait_evicted(kv_op_t *op)
 }
 
 
-/* What is kept for readers is counted, and they are told to go for it. */
+/* What is kept for readers is counted, and they are evicted for it. */
 
 static void
 test_evict_readers(void **state)

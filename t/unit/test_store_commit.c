@@ -1,7 +1,8 @@
 
 /*
- * How writes are committed: when they are synced, who is woken, what errors of
- * the disk lead to, and two workers as threads, for ThreadSanitizer to see.
+ * How writes are committed: when they are synced, which worker is woken, what
+ * errors of the disk lead to, and two workers as threads, for ThreadSanitizer
+ * to see.
  */
 
 /* tsan */

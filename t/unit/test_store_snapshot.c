@@ -162,7 +162,7 @@ test_old_files(void **state)
 
 
 /*
- * A snapshot takes long.  If the log wants a segment meanwhile, it is made at
+ * A snapshot takes long.  If the log needs a segment meanwhile, it is made at
  * once: the committer would have to make it otherwise.
  */
 

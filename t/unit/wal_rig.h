@@ -124,7 +124,7 @@ kv_rc_t wal_add(wal_t *t, kv_wal_t *log, uint64_t lsn, size_t len);
  */
 kv_rc_t wal_try(wal_t *t, kv_wal_t *log, unsigned n, size_t len);
 
-/* The same through t->log, and it must go well; a sync, likewise. */
+/* The same through t->log, and it must succeed; a sync, likewise. */
 void wal_write(wal_t *t, unsigned n, size_t len);
 void wal_sync(wal_t *t);
 
