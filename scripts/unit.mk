@@ -48,6 +48,7 @@ PROGRAMS := \
     t/unit/test_store_readers.c \
     t/unit/test_store_restart.c \
     t/unit/test_store_snapshot.c \
+    t/unit/test_system_faults.c \
     t/unit/test_wal_damage.c \
     t/unit/test_wal_disk.c \
     t/unit/test_wal_processes.c \
@@ -78,6 +79,8 @@ CFLAGS   := -std=gnu11 -O1 -g -fno-omit-frame-pointer -pthread \
 
 OBJ      := $(DIR)
 
+comma    := ,
+
 include scripts/common.mk
 
 SHARED   := $(patsubst %.c,$(DIR)/%.o,$(notdir $(CORE) $(HELPERS)))
@@ -98,3 +101,8 @@ $(DIR)/shared.a: $(SHARED)
 # Its allocations fail to order.
 $(DIR)/test_allocations: WRAP = -Wl,--wrap=kv_heap_alloc,$\
     --wrap=kv_heap_alloc_leave,--wrap=malloc,--wrap=calloc,--wrap=realloc
+
+# So do its system calls.
+$(DIR)/test_system_faults: WRAP = $(addprefix -Wl$(comma)--wrap=,open openat \
+    fstat fstatat mkdirat fsync syncfs flock ftruncate unlinkat fchown \
+    fchmod readlinkat readlink pread pwrite read fdopendir readdir fcntl)

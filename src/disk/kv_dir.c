@@ -30,14 +30,17 @@ kv_dir_check(const char *path, kv_dir_id_t *id, kv_err_t *err)
 
     rc = kv_path_walk(path, &at, missing, err);
 
-    if (rc == KV_OK) {
-        rc = kv_dir_id(at, id);
-        (void) memcpy(id->missing, missing, sizeof(missing));
-    }
-
     if (rc != KV_OK) {
         return rc;
     }
+
+    if (kv_dir_id(at, id) != KV_OK) {
+        rc = kv_dir_failed(err, "stat", path);
+        (void) close(at);
+        return rc;
+    }
+
+    (void) memcpy(id->missing, missing, sizeof(missing));
 
     fd = missing[0] ? -1 : openat(at, ".", O_RDONLY|O_DIRECTORY|O_CLOEXEC);
     error = errno;

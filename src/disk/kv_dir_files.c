@@ -211,7 +211,7 @@ kv_dir_magic(int fd, kv_file_t file)
 int
 kv_dir_open_file(int dirfd, const char *name, int flags, struct stat *st)
 {
-    int  fd;
+    int  fd, error;
 
     fd = openat(dirfd, name,
                 flags|O_NOFOLLOW|O_NONBLOCK|O_NOCTTY|O_CLOEXEC, 0600);
@@ -224,13 +224,20 @@ kv_dir_open_file(int dirfd, const char *name, int flags, struct stat *st)
         return -1;
     }
 
-    if (fstat(fd, st) == -1 || !S_ISREG(st->st_mode)) {
-        (void) close(fd);
+    if (fstat(fd, st) == 0) {
+
+        if (S_ISREG(st->st_mode)) {
+            return fd;
+        }
+
         errno = EINVAL;
-        return -1;
     }
 
-    return fd;
+    error = errno;
+    (void) close(fd);
+    errno = error;
+
+    return -1;
 }
 
 

@@ -111,7 +111,7 @@ kv_walk_next(kv_walk_t *w, char *name)
 static kv_rc_t
 kv_walk_step(kv_walk_t *w, const char *name, kv_err_t *err)
 {
-    int          fd;
+    int          fd, error;
     struct stat  st;
 
     if (w->missing[0]) {
@@ -144,14 +144,22 @@ kv_walk_step(kv_walk_t *w, const char *name, kv_err_t *err)
     if (errno == ENOTDIR) {
         fd = openat(w->fd, name, O_PATH|O_NOFOLLOW|O_CLOEXEC);
 
-        if (fd != -1 && fstat(fd, &st) == 0 && S_ISLNK(st.st_mode)) {
-            return kv_walk_link(w, name, fd, &st, err);
+        if (fd == -1) {
+            return kv_walk_failed(w, err);
         }
 
-        if (fd != -1) {
-            (void) close(fd);
+        if (fstat(fd, &st) == 0) {
+
+            if (S_ISLNK(st.st_mode)) {
+                return kv_walk_link(w, name, fd, &st, err);
+            }
+
             errno = ENOTDIR;
         }
+
+        error = errno;
+        (void) close(fd);
+        errno = error;
     }
 
     return kv_walk_failed(w, err);
