@@ -139,6 +139,7 @@ test_holders(void **ctx)
     char          buf[256], line[256], *boot, *space, *start;
     pid_t         pid;
     test_t       *t = *ctx;
+    siginfo_t     info;
     kv_holder_t   holder;
 
     assert_int_equal(test_lock(t->path, -1, &dirfd, &lockfd, &holder), KV_OK);
@@ -160,6 +161,17 @@ test_holders(void **ctx)
     if (pid == 0) {
         _exit(0);
     }
+
+    /* it has ended, and then nobody knows it any more */
+
+    (void) snprintf(line, sizeof(line), "%d\n%s %s 1\n", (int) pid, boot,
+                    space);
+    assert_int_equal(waitid(P_PID, (id_t) pid, &info, WEXITED|WNOWAIT), 0);
+    test_says(t, line, KV_HOLDER_DEAD, pid);
+    kv_dir_set_holder(lockfd, (int) pid);
+    n = (int) pread(lockfd, line, sizeof(line) - 1, 0);
+    line[kv_max(n, 0)] = '\0';
+    assert_non_null(strstr(line, " ended\n"));
 
     assert_int_equal(waitpid(pid, NULL, 0), pid);
 
@@ -289,6 +301,219 @@ test_paths(void **ctx)
     (void) close(fd);
     assert_int_equal(faccessat(t->topfd, "kv3", F_OK, 0), 0);
     assert_int_equal(chdir("/"), 0);
+}
+
+
+/* Long ones, and what is in the way. */
+
+static void
+test_ways(void **ctx)
+{
+    int           fd;
+    size_t        n;
+    char          path[1200], target[4096];
+    test_t       *t = *ctx;
+    kv_err_t      err;
+    kv_dir_id_t   id;
+
+    /* a file in the place of a directory, above it and at its end */
+
+    test_write(t, "file", "x", 1);
+    (void) snprintf(path, sizeof(path), "%s/file/kv", t->top);
+    assert_int_equal(kv_dir_open(path, &fd, &err), KV_ERROR);
+    assert_non_null(strstr(err.text, strerror(ENOTDIR)));
+    (void) snprintf(path, sizeof(path), "%s/file", t->top);
+    assert_int_equal(kv_dir_check(path, &id, &err), KV_ERROR);
+    assert_non_null(strstr(err.text, strerror(ENOTDIR)));
+
+    /* symlinks that together are longer than a path may be */
+
+    for (n = 0; n < 4000; n++) {
+        target[n] = n % 2 ? '/' : '.';
+    }
+
+    target[n] = '\0';
+    assert_int_equal(symlinkat(target, t->topfd, "long"), 0);
+    (void) snprintf(path, sizeof(path), "%s/long", t->top);
+    assert_int_equal(kv_dir_open(path, &fd, &err), KV_OK);
+    (void) close(fd);
+
+    n = strlen(path);
+
+    while (n < 400) {
+        path[n++] = '/';
+        path[n++] = '.';
+    }
+
+    path[n] = '\0';
+    assert_int_equal(kv_dir_open(path, &fd, &err), KV_ERROR);
+    assert_non_null(strstr(err.text, strerror(ENAMETOOLONG)));
+}
+
+
+/* Root follows a symlink where nobody but root could have made it. */
+
+static void
+test_links(void **ctx)
+{
+    size_t        i;
+    char          path[300];
+    test_t       *t = *ctx;
+    kv_err_t      err;
+    kv_rc_t       rc;
+    kv_dir_id_t   id;
+
+    static const struct {
+        uid_t   dir, link;
+        gid_t   group;
+        mode_t  mode;
+        bool    trusted;
+    } ways[] = {
+        { 0, 0, 0, 0755, true },
+        { 0, 0, 0, 0775, true },
+        { 0, 0, NOBODY, 0755, true },
+        { 0, 0, NOBODY, 0775, false },
+        { 0, 0, NOBODY, 01775, true },
+        { 0, NOBODY, NOBODY, 01775, false },
+        { 0, 0, 0, 0777, false },
+        { 0, 0, 0, 01777, true },
+        { 0, NOBODY, 0, 01777, false },
+        { NOBODY, 0, 0, 0755, false }
+    };
+
+    if (geteuid() != 0) {
+        skip();
+    }
+
+    assert_int_equal(mkdirat(t->topfd, "kv", 0700), 0);
+    assert_int_equal(mkdirat(t->topfd, "way", 0755), 0);
+    assert_int_equal(symlinkat(t->path, t->topfd, "way/link"), 0);
+    (void) snprintf(path, sizeof(path), "%s/way/link", t->top);
+
+    for (i = 0; i < sizeof(ways) / sizeof(ways[0]); i++) {
+        assert_int_equal(fchownat(t->topfd, "way/link", ways[i].link, 0,
+                                  AT_SYMLINK_NOFOLLOW), 0);
+        assert_int_equal(fchownat(t->topfd, "way", ways[i].dir,
+                                  ways[i].group, 0), 0);
+        assert_int_equal(fchmodat(t->topfd, "way", ways[i].mode, 0), 0);
+
+        err.text[0] = '\0';
+        rc = kv_dir_check(path, &id, &err);
+
+        if (rc != (ways[i].trusted ? KV_OK : KV_ERROR)) {
+            fail_msg("way %zu: rc %d: %s", i, rc, err.text);
+        }
+
+        if (rc != KV_OK) {
+            assert_non_null(strstr(err.text, "\"link\" in it is a symlink"));
+        }
+    }
+}
+
+
+/* What has a name of ours, and is not what that promises. */
+
+static void
+test_impostors(void **ctx)
+{
+    int           dirfd;
+    test_t       *t = *ctx;
+    kv_err_t      err;
+
+    assert_int_equal(mkdirat(t->topfd, "kv", 0700), 0);
+
+    /* for a user himself */
+
+    dirfd = openat(t->topfd, "kv", O_RDONLY | O_DIRECTORY);
+    assert_int_equal(mkfifoat(dirfd, SEGMENT, 0600), 0);
+    assert_int_equal(kv_dir_set_owner(dirfd, t->path, -1, -1, &err),
+                     KV_ERROR);
+    assert_non_null(strstr(err.text, "/kv/" SEGMENT "\": it is no regular"));
+    assert_int_equal(unlinkat(dirfd, SEGMENT, 0), 0);
+
+    assert_int_equal(symlinkat("/dev/null", dirfd, SNAPSHOT), 0);
+    assert_int_equal(kv_dir_set_owner(dirfd, t->path, -1, -1, &err),
+                     KV_ERROR);
+    assert_non_null(strstr(err.text, "/kv/" SNAPSHOT "\": it is no regular"));
+    assert_int_equal(unlinkat(dirfd, SNAPSHOT, 0), 0);
+
+    assert_int_equal(mkdirat(dirfd, "snap-0000000000000009.tmp", 0700), 0);
+    assert_int_equal(kv_dir_set_owner(dirfd, t->path, -1, -1, &err),
+                     KV_ERROR);
+    assert_non_null(strstr(err.text, "0009.tmp\": it is no regular"));
+    assert_int_equal(unlinkat(dirfd, "snap-0000000000000009.tmp",
+                              AT_REMOVEDIR), 0);
+
+    /* modes become what they should be, of what is ours alone */
+
+    test_write(t, "kv/" SEGMENT, "", 0);
+    test_write(t, "kv/notes", "", 0);
+    assert_int_equal(fchmodat(dirfd, SEGMENT, 0644, 0), 0);
+    assert_int_equal(fchmodat(dirfd, "notes", 0644, 0), 0);
+    assert_int_equal(kv_dir_set_owner(dirfd, t->path, -1, -1, &err), KV_OK);
+    assert_int_equal(test_stat(t, "kv/" SEGMENT).st_mode & 07777, 0600);
+    assert_int_equal(test_stat(t, "kv/notes").st_mode & 07777, 0644);
+    assert_int_equal(unlinkat(dirfd, SEGMENT, 0), 0);
+
+    if (geteuid() != 0) {
+        (void) close(dirfd);
+        skip();
+    }
+
+    /* another's: a note that is none is left; a segment that is none is not */
+
+    test_write(t, "kv/log-0000000000000003.closed", "nothing", 7);
+    test_write(t, "kv/log-0000000000000004.closed", KV_CLOSED_MAGIC, 8);
+    assert_int_equal(kv_dir_set_owner(dirfd, t->path, NOBODY, NOBODY, &err),
+                     KV_OK);
+    assert_int_equal(test_stat(t, "kv/log-0000000000000003.closed").st_uid, 0);
+    assert_int_equal(test_stat(t, "kv/log-0000000000000004.closed").st_uid,
+                     NOBODY);
+
+    test_write(t, "kv/" SEGMENT, "nothing of ours", 15);
+    assert_int_equal(kv_dir_set_owner(dirfd, t->path, NOBODY, NOBODY, &err),
+                     KV_ERROR);
+    assert_non_null(strstr(err.text, "belongs to user 0 and not to the "
+                                     "workers' user 12345, and does not begin "
+                                     "as such a file"));
+    assert_int_equal(test_stat(t, "kv/" SEGMENT).st_uid, 0);
+
+    (void) close(dirfd);
+}
+
+
+/* A parent of the workers' user that nginx's may not look into. */
+
+static kv_rc_t
+test_look(test_t *t)
+{
+    kv_err_t     err;
+    kv_rc_t      rc;
+    kv_dir_id_t  id;
+
+    rc = kv_dir_check(t->path, &id, &err);
+
+    return rc == KV_DECLINED && strstr(err.text, strerror(EACCES)) == NULL
+           ? KV_ERROR : rc;
+}
+
+
+static void
+test_no_look(void **ctx)
+{
+    test_t  *t = *ctx;
+
+    if (geteuid() != 0) {
+        skip();
+    }
+
+    assert_int_equal(fchmod(t->topfd, 0755), 0);
+    assert_int_equal(mkdirat(t->topfd, "kv", 0700), 0);
+    assert_int_equal(test_run_as(t, NOBODY, NOBODY, test_look), KV_DECLINED);
+    assert_int_equal(fchmodat(t->topfd, "kv", 0755, 0), 0);
+    assert_int_equal(test_run_as(t, NOBODY, NOBODY, test_look), KV_OK);
+    assert_int_equal(fchmod(t->topfd, 0700), 0);
+    assert_int_equal(test_run_as(t, NOBODY, NOBODY, test_look), KV_DECLINED);
 }
 
 
@@ -618,6 +843,14 @@ main(void)
         cmocka_unit_test_setup_teardown(test_foreign, test_setup,
                                         test_teardown),
         cmocka_unit_test_setup_teardown(test_paths, test_setup,
+                                        test_teardown),
+        cmocka_unit_test_setup_teardown(test_ways, test_setup,
+                                        test_teardown),
+        cmocka_unit_test_setup_teardown(test_links, test_setup,
+                                        test_teardown),
+        cmocka_unit_test_setup_teardown(test_impostors, test_setup,
+                                        test_teardown),
+        cmocka_unit_test_setup_teardown(test_no_look, test_setup,
                                         test_teardown),
         cmocka_unit_test_setup_teardown(test_owns, test_setup,
                                         test_teardown),
