@@ -89,13 +89,15 @@ build_tests()
 }
 
 
-# What earlier runs counted is of other sources.
+# What earlier runs counted is of other sources. A test's child that has become
+# another user counts in the files that its parent made.
 run_tests()
 {
     local name status tmp
 
     find $dir -name '*.gcda' -delete
     rm -f $dir/done
+    umask 0
 
     for name in "${tests[@]}"; do
         status=0
