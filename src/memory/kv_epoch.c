@@ -10,10 +10,10 @@
 #include "base/kv_failpoint.h"
 
 
-/* objects freed under one hold of the heap's lock, which event loops want */
+/* objects freed under one hold of the heap's lock: event loops wait for it */
 #define KV_RETIRED_STEP  64
 
-/* how often pins are looked for that the dead took with them; nanoseconds */
+/* between two searches for pins that dead workers left; nanoseconds */
 #define KV_RETIRED_LOST  1000000000u
 
 
@@ -172,7 +172,7 @@ kv_epoch_space(const kv_retire_list_t *retired)
     const kv_retired_chunk_t  *chunk;
 
     space = retired->behind ? 0
-                           : KV_RETIRED_MAX - (retired->tail - retired->head);
+                            : KV_RETIRED_MAX - (retired->tail - retired->head);
 
     for (chunk = retired->chunks; chunk; chunk = chunk->next) {
         space += KV_RETIRED_CHUNK - chunk->tail;
@@ -221,7 +221,7 @@ kv_epoch_reclaim(kv_retire_list_t *retired)
 }
 
 
-/* With the heap's lock held: so many that event loops need not wait long. */
+/* With the heap's lock held: few, so that event loops need not wait long. */
 
 static void
 kv_epoch_free_some(kv_retire_list_t *retired, uint64_t oldest)
@@ -260,7 +260,7 @@ kv_epoch_free_some(kv_retire_list_t *retired, uint64_t oldest)
 }
 
 
-/* The ring takes what waits behind it.  Whether anything did. */
+/* Moves objects from the chunks into the ring; whether there were any. */
 
 static bool
 kv_epoch_refill(kv_retire_list_t *retired)
@@ -296,7 +296,7 @@ kv_epoch_refill(kv_retire_list_t *retired)
 }
 
 
-/* Whether a chunk, the first, is not needed any more. */
+/* Whether the first chunk is not needed any more. */
 
 static bool
 kv_epoch_done(const kv_retire_list_t *retired, const kv_retired_chunk_t *chunk)
@@ -343,7 +343,7 @@ kv_epoch_emptied(kv_retire_list_t *retired, uint64_t epoch)
     }
 
     /*
-     * Not told by the epochs alone: a reader that took its epoch from the
+     * The epochs alone do not tell: a reader that took its epoch from the
      * global one long ago may have entered it since, harmlessly, but it keeps
      * what was retired from being freed.
      */
@@ -367,7 +367,9 @@ kv_epoch_free_entry(kv_retire_list_t *retired, kv_entry_t *e)
     if (e->flags & KV_ENTRY_PIECES) {
         pieces = kv_entry_pieces(e);
 
-        /* who takes the last pin away sees this mark, or we see no pin */
+        /*
+         * the worker that takes the last pin away sees this mark, or we no pin
+         */
 
         if (atomic_fetch_or(&pieces->pins, KV_PINS_LISTED) != 0) {
             pieces->next = retired->pinned;
@@ -383,7 +385,7 @@ kv_epoch_free_entry(kv_retire_list_t *retired, kv_entry_t *e)
 }
 
 
-/* Takes it into the account of slow readers, or out of it. */
+/* Counts an entry (1) as held by slow readers, or no longer (-1). */
 
 static void
 kv_epoch_hold(kv_retire_list_t *retired, const kv_entry_t *e, int sign)
@@ -395,9 +397,9 @@ kv_epoch_hold(kv_retire_list_t *retired, const kv_entry_t *e, int sign)
 
 
 /*
- * A reader that pinned the entry may have taken the piece's old address
- * before: then the piece lives as long as the entry.  The entry is there
- * still: objects are freed in the order in which they were retired.
+ * A reader that pinned the entry may have taken the piece's old address before:
+ * then the piece lives as long as the entry.  The entry still exists: objects
+ * are freed in the order in which they were retired.
  */
 
 static void
@@ -421,7 +423,7 @@ kv_epoch_free_piece(kv_retire_list_t *retired, kv_piece_t *piece)
 }
 
 
-/* Who pins it from now on finds the pieces that it has now. */
+/* A reader that pins the entry from now on finds the pieces that it has now. */
 
 unsigned
 kv_epoch_free_stale(kv_retire_list_t *retired, kv_entry_t *e)
@@ -483,9 +485,10 @@ kv_epoch_pinned(const kv_entry_t *e)
 
 
 /*
- * A record that is PINNED and names an entry is counted there.  One that died
- * on its way to that, or back, may have been: then the entry, once it is in the
- * list, stays there with a count that no record stands for.
+ * A record that is PINNED and names an entry counts in it.  A record whose
+ * worker died on the way to that, or back, may count as well: then the entry,
+ * once it is in the list, stays there with a count that no record stands for,
+ * until kv_epoch_find_lost().
  */
 
 void
@@ -499,7 +502,7 @@ kv_epoch_reap(kv_retire_list_t *retired, kv_op_t *op)
         kv_epoch_unpin(retired, e);
     }
 
-    /* also for one that had no time to say that it was the last */
+    /* the dead worker may have taken the last pin away without counting it */
 
     retired->lost = true;
     retired->swept = UINT64_MAX;
@@ -555,8 +558,8 @@ kv_epoch_reap_scanned(kv_retire_list_t *retired, kv_worker_t *worker)
 
 
 /*
- * Frees what is not pinned any more, if there can be any: a pinned entry costs
- * nothing while it is.
+ * Frees what is not pinned any more, if there can be any: while an entry is
+ * pinned it costs nothing.
  */
 
 static kv_rc_t
@@ -606,10 +609,10 @@ kv_epoch_sweep_pinned(kv_retire_list_t *retired)
 
 
 /*
- * Sets `seen` in those of the list that a record names.  An entry in the list
- * gets no new pins, so one that no record names is free, whatever its count
- * says, unless a worker is just about to take its own away.  Then it returns
- * false: another time.
+ * Sets `seen` in the entries of the list that a record names.  An entry in the
+ * list gets no new pins, so one that no record names can be freed, whatever its
+ * count says, unless a worker is just taking its own pin away: then the result
+ * is false, and the committer searches again another time.
  */
 
 static bool
@@ -665,7 +668,10 @@ kv_epoch_see_records(kv_retire_list_t *retired)
 
                 e = kv_op_entry(op);
 
-                /* what is named is there: only we free, and it is counted */
+                /*
+                 * a named entry exists: only the committer frees, and it is
+                 * counted
+                 */
 
                 if (state == KV_OP_PINNED && e) {
                     e->seen = 1;

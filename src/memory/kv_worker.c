@@ -1,6 +1,6 @@
 
 /*
- * Worker slots and epochs; the argument is in kv_worker.h.
+ * Workers and their epochs; the argument is in kv_worker.h.
  */
 
 
@@ -35,7 +35,7 @@ kv_worker_acquire(kv_worker_t *workers, unsigned n, unsigned *i)
     kv_rc_t       rc;
     kv_worker_t  *worker;
 
-    /* dead ones' only if there are no others: see kv_worker.h */
+    /* a dead process's only if there is no other: see kv_worker.h */
 
     for (dead = 0; dead < 2; dead++) {
 
@@ -106,8 +106,8 @@ kv_worker_lock_dead(kv_worker_t *worker)
         kv_failpoint(KV_FAILPOINT_DEAD_LOCKED);
 
         /*
-         * It reads no more.  Not left to kv_epoch_oldest(): while the caller
-         * holds the slot, that would take it for a living one's.
+         * It reads no more.  Clear its epochs here: while the caller holds the
+         * mutex, kv_epoch_oldest() would take them for a living reader's.
          */
 
         atomic_store(&worker->epoch[KV_EPOCH_MAIN].value, 0);

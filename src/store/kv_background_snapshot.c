@@ -14,8 +14,8 @@
  * name, or a power cut could leave later changes without earlier ones.
  *
  * The walk copies a few entries in an epoch, leaves it, and only then writes:
- * no reader must wait for a disk in an epoch.  Large values are copied one by
- * one, by looking their keys up again, which bounds the memory.
+ * a reader must not wait for a disk in an epoch.  Large values are copied one
+ * by one, each by a second lookup of its key, which bounds the memory.
  */
 
 
@@ -30,16 +30,16 @@
 #include "store/kv_spare.h"
 
 
-/* What a snapshot copies of the map in one epoch, at most this many entries. */
+/* The most entries that a snapshot copies in one epoch. */
 #define KV_SCAN_ENTRIES   256u
 
 /*
- * While writes go on, a snapshot gives way: after so many nanoseconds of work,
- * or a little more, it rests for so many times that; but not for long when the
- * disk was slow for a moment.
+ * While writes go on, a snapshot gives way: after KV_SCAN_WORK nanoseconds of
+ * work, or a little more, it pauses for KV_SCAN_PAUSE times that; but at most
+ * for KV_SCAN_PAUSE_MAX, as the disk may have been slow for a moment.
  */
-#define KV_SCAN_WORK      1000000u
-#define KV_SCAN_PAUSE     2u
+#define KV_SCAN_WORK       1000000u
+#define KV_SCAN_PAUSE      2u
 #define KV_SCAN_PAUSE_MAX  50000000u
 
 
@@ -51,8 +51,8 @@ typedef struct {
     size_t                 size;
     bool                   no_memory;
     uint64_t               records;
-    uint64_t               rested;       /* ns: when it last had a rest */
-    uint64_t               lsn;          /* the log's next, then */
+    uint64_t               paused;       /* ns: the end of the last pause */
+    uint64_t               lsn;          /* the log's next LSN then */
 } kv_scan_t;
 
 
@@ -87,12 +87,12 @@ kv_background_snapshot(kv_store_t *store)
 
     memset(&scan, 0, sizeof(scan));
     scan.store = store;
-    scan.rested = started;
+    scan.paused = started;
     scan.lsn = atomic_load(&zone->wal.next_lsn);
 
     lsn = atomic_load(&zone->applied_lsn);
 
-    /* now, or the log's growth meanwhile would ask for another at once */
+    /* now, or the log's growth meanwhile would request another at once */
 
     atomic_store(&zone->snapshot_log_bytes, atomic_load(&zone->wal.bytes));
 
@@ -134,7 +134,7 @@ kv_background_snapshot(kv_store_t *store)
 }
 
 
-/* From the first byte to the name; *bytes is the file's size. */
+/* Writes the file, from the first byte to the name; *bytes is its size. */
 
 static kv_rc_t
 kv_background_write(kv_scan_t *scan, uint64_t lsn, uint64_t *bytes,
@@ -181,7 +181,10 @@ kv_background_write(kv_scan_t *scan, uint64_t lsn, uint64_t *bytes,
 }
 
 
-/* The log keeps everything; the next try is when it has grown by as much. */
+/*
+ * Logs the failure.  The log keeps everything; the next try is when it has
+ * grown by as much again.
+ */
 
 static void
 kv_background_failed(kv_store_t *store, kv_rc_t rc, kv_err_t *err)
@@ -199,7 +202,7 @@ kv_background_failed(kv_store_t *store, kv_rc_t rc, kv_err_t *err)
     if (rc == KV_NO_SPACE) {
 
         if (kv_state(zone) == KV_STATE_DISK_FULL) {
-            return;                  /* was said, and will be tried again */
+            return;                  /* logged, and tried again later */
         }
 
         kv_err_set(err, "the disk is full");
@@ -264,7 +267,7 @@ kv_background_scan(kv_scan_t *scan, kv_err_t *err)
 static void
 kv_background_pause(kv_scan_t *scan)
 {
-    uint64_t          now, lsn, rest;
+    uint64_t          now, lsn, ns;
     kv_zone_t        *zone;
     struct timespec   pause;
 
@@ -274,29 +277,29 @@ kv_background_pause(kv_scan_t *scan)
 
     now = kv_now_ns();
 
-    if (now - scan->rested < KV_SCAN_WORK) {
+    if (now - scan->paused < KV_SCAN_WORK) {
         return;
     }
 
     lsn = atomic_load(&zone->wal.next_lsn);
 
     if (lsn != scan->lsn) {
-        rest = kv_min((now - scan->rested) * KV_SCAN_PAUSE, KV_SCAN_PAUSE_MAX);
+        ns = kv_min((now - scan->paused) * KV_SCAN_PAUSE, KV_SCAN_PAUSE_MAX);
 
         pause.tv_sec = 0;
-        pause.tv_nsec = (long) rest;
+        pause.tv_nsec = (long) ns;
 
         (void) nanosleep(&pause, NULL);
 
         now = kv_now_ns();
     }
 
-    scan->rested = now;
+    scan->paused = now;
     scan->lsn = lsn;
 }
 
 
-/* In the epoch: a small entry whole, of a large one only the key. */
+/* In the epoch: copies a small entry, of a large one only the key. */
 
 static void
 kv_background_copy(void *data, const kv_entry_t *e)
@@ -314,7 +317,7 @@ kv_background_copy(void *data, const kv_entry_t *e)
     rec.key_len = e->key_len;
 
     if (e->flags & KV_ENTRY_PIECES) {
-        rec.op = KV_OP_DELETE;           /* stands for "to be looked up" */
+        rec.op = KV_OP_DELETE;           /* stands for a second lookup */
 
     } else {
         rec.value_len = e->value_len;
@@ -393,7 +396,7 @@ kv_background_large(kv_scan_t *scan, const kv_record_t *key, kv_err_t *err)
 
     if (rc != KV_OK) {
 
-        /* gone since: so says a record after S */
+        /* deleted since: a record after S says so */
 
         return rc == KV_NOT_FOUND ? KV_OK : rc;
     }
@@ -405,8 +408,8 @@ kv_background_large(kv_scan_t *scan, const kv_record_t *key, kv_err_t *err)
 
 
 /*
- * Copies the key's value behind what is in the buffer.  A large one is pinned
- * meanwhile: in an epoch, it would hold up the freeing of everything.  KV_OK,
+ * Copies the key's value behind what is in the buffer.  A large entry is pinned
+ * meanwhile: an epoch would keep all retired memory from being freed.  KV_OK,
  * KV_NOT_FOUND, KV_NO_MEMORY.
  */
 
@@ -495,7 +498,7 @@ kv_background_value(const kv_entry_t *e, char *p)
 }
 
 
-/* `n` more bytes of the buffer, or NULL. */
+/* Takes `n` more bytes of the buffer; NULL: out of memory. */
 
 static char *
 kv_background_buffer(kv_scan_t *scan, size_t n)
@@ -556,7 +559,7 @@ kv_background_durable(kv_store_t *store, uint64_t lsn, kv_err_t *err)
         }
 
         /*
-         * Not left to the committer alone: it may need this very thread, if
+         * This thread syncs, too: the committer may need this very thread, if
          * the pool has no other.
          */
 
@@ -612,7 +615,7 @@ kv_background_purge(kv_store_t *store, unsigned keep, unsigned spares,
         return rc;
     }
 
-    /* this makes spare segments itself, first of all */
+    /* kv_wal_purge() makes spare segments itself, first of all */
 
     stopped.check = kv_spare_stopped;
     stopped.ctx = store;

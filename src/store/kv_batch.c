@@ -15,16 +15,16 @@
 #include "base/kv_failpoint.h"
 
 
-/* free pages below one in so many: compact as a matter of course */
+/* compact after a batch if fewer than this share of the pages is free */
 #define KV_COMPACT_SHARE  8
 
 
 /* What is reserved for a batch. */
 
 typedef struct {
-    unsigned      ops;               /* operations that it may have at most */
-    int           puts;              /* for so many puts the map has memory */
-    int           retired;           /* so many objects may leave the map */
+    unsigned      ops;               /* operations, at most */
+    int           puts;              /* puts that the map has memory for */
+    int           retired;           /* objects that may leave the map */
     kv_rc_t       clear;             /* whether there is an empty map */
 } kv_batch_reserve_t;
 
@@ -78,7 +78,7 @@ kv_batch_run_all(kv_store_t *store, kv_batch_t *batch, kv_op_t *taken)
 
         if (kv_heap_broken(store->zone->heap)) {
 
-            /* what is left of the list is answered when the workers reset */
+            /* the workers answer what is left of the list when they reset */
 
             kv_state_break(store, "a worker died while it changed the heap");
             return;
@@ -116,7 +116,7 @@ kv_batch_run_all(kv_store_t *store, kv_batch_t *batch, kv_op_t *taken)
 }
 
 
-/* There is no memory to write the taken list from. */
+/* Refuses the taken list: there is no memory to write it from. */
 
 static void
 kv_batch_refuse_all(kv_store_t *store, kv_batch_t *batch, kv_op_t *taken)
@@ -136,7 +136,7 @@ kv_batch_refuse_all(kv_store_t *store, kv_batch_t *batch, kv_op_t *taken)
 }
 
 
-/* Fills a batch from the taken list; returns what is left of the list. */
+/* Fills a batch from the taken list; returns the rest of the list. */
 
 static kv_op_t *
 kv_batch_build(kv_store_t *store, kv_batch_t *batch, kv_op_t *taken)
@@ -172,7 +172,7 @@ kv_batch_build(kv_store_t *store, kv_batch_t *batch, kv_op_t *taken)
 }
 
 
-/* Reserves what the map may need, while operations can still be refused. */
+/* Reserves what the map may need while operations can still be refused. */
 
 static void
 kv_batch_reserve(kv_zone_t *zone, const kv_op_t *taken,
@@ -201,7 +201,7 @@ kv_batch_reserve(kv_zone_t *zone, const kv_op_t *taken,
 }
 
 
-/* Takes an operation's part of the reserve, or puts it with the refused. */
+/* Takes an operation's part of the reserve, or adds it to the refused. */
 
 static bool
 kv_batch_admit(kv_batch_t *batch, kv_op_t *op, kv_batch_reserve_t *reserved)
@@ -254,7 +254,7 @@ kv_batch_record(kv_batch_t *batch, const kv_op_t *op, kv_record_t *rec)
 }
 
 
-/* KV_OK once the batch is as durable as each of its operations wants it. */
+/* Writes the batch.  KV_OK: it is as durable as its operations require. */
 
 static kv_rc_t
 kv_batch_write(kv_store_t *store, kv_batch_t *batch)
@@ -315,9 +315,9 @@ kv_batch_write(kv_store_t *store, kv_batch_t *batch)
 
 
 /*
- * A batch could not be written for want of something: its puts are told `rc`.
- * Whether there is something else in it, which has the log's reserve: that is
- * the batch now.
+ * A batch lacked disk space or met an error that may pass: reports `rc` for its
+ * puts.  True if operations without a value are left, for which the log has a
+ * reserve: they are the batch now.
  */
 
 static bool
@@ -391,7 +391,7 @@ kv_batch_must_sync(kv_zone_t *zone, kv_op_t **op, unsigned n)
 }
 
 
-/* The answer to those whose batch, of `len` bytes, could not be written. */
+/* The result for a batch of `len` bytes that could not be written. */
 
 static kv_rc_t
 kv_batch_refused(kv_store_t *store, kv_rc_t rc, size_t len,
@@ -439,7 +439,7 @@ kv_batch_written(kv_store_t *store, uint64_t lsn, size_t len, bool puts)
     extended = atomic_load(&zone->current_segment) != zone->wal.segment_lsn;
     atomic_store(&zone->current_segment, zone->wal.segment_lsn);
 
-    /* deletes have a reserve: that they go well says nothing */
+    /* deletes use the reserve: that they succeed says nothing of the disk */
 
     kv_state_wrote(store, puts ? len : 0, extended);
 }
@@ -526,7 +526,7 @@ kv_batch_apply(kv_store_t *store, kv_op_t **op, unsigned n)
 
     atomic_store(&zone->applied_lsn, lsn);
 
-    /* so that who deletes or clears finds the room when it is answered */
+    /* a client that deletes or clears has the memory when it is answered */
 
     if (kv_epoch_reserve(&zone->retired, 0) != 0
         || kv_epoch_reclaim(&zone->retired) != KV_OK
@@ -627,7 +627,9 @@ kv_batch_wake(kv_store_t *store, kv_batch_t *batch)
 
     kv_failpoint(KV_FAILPOINT_WAKE);
 
-    /* who stops looking sees the results, or we see that it has stopped */
+    /*
+     * a worker that stops polling sees the results, or we see that it stopped
+     */
 
     kv_fence();
 
@@ -647,8 +649,8 @@ kv_batch_wake(kv_store_t *store, kv_batch_t *batch)
 
 
 /*
- * After each batch: what readers have left is freed, and, when free pages get
- * few, a sparse one is emptied.  False if the zone broke.
+ * After each batch: frees what readers have left, and empties a sparse page
+ * when free pages get few.  False if the zone broke.
  */
 
 static bool
@@ -698,7 +700,7 @@ kv_batch_reclaim(kv_store_t *store)
 }
 
 
-/* Asks for a spare segment in time, and for snapshots. */
+/* Requests a spare segment in time, and snapshots. */
 
 static void
 kv_batch_request(kv_store_t *store)
@@ -740,7 +742,7 @@ kv_batch_request(kv_store_t *store)
 }
 
 
-/* For background work, which our event loop is to post a task for. */
+/* Requests background work; our event loop posts the task. */
 
 static void
 kv_batch_request_background(kv_store_t *store, uint32_t requests)

@@ -1,13 +1,13 @@
 
 /*
  * The committer; see kv_committer.h.  At any time at most one thread of one
- * process is it: the holder of the commit lock.
+ * process is the committer: the holder of the commit lock.
  *
- * A round takes all that is queued, oldest first, and works it off in batches
+ * A round takes all that is queued, oldest first, and commits it in batches
  * (kv_batch.c).  While a batch is being synced the queue fills again: the disk
  * sets the size of the batches.
  *
- * What happens when a committer dies is told in kv_takeover.c.
+ * kv_takeover.c says what happens when a committer dies.
  */
 
 
@@ -30,11 +30,11 @@
 #include "base/kv_failpoint.h"
 
 
-/* how long the committer waits for the next write, and what is soon; ns */
+/* how long the committer spins for a write, and what counts as soon; ns */
 #define KV_SPIN           200000
 #define KV_SPIN_SOON      1000000
 
-/* how soon a committer that waits sees that its process is to end; ns */
+/* how often a committer that waits checks whether its process ends; ns */
 #define KV_WAIT_SLICE     10000000
 
 
@@ -120,7 +120,7 @@ kv_committer_run(kv_store_t *store)
         if (kv_store_stopping(store)
             && (atomic_load(&zone->queue) || !kv_state_reads(zone)))
         {
-            /* a worker that stays goes on */
+            /* a worker that does not end takes over */
 
             kv_store_wake_all(store);
         }
@@ -131,8 +131,8 @@ kv_committer_run(kv_store_t *store)
 
 
 /*
- * Makes the buffers, and takes over from a committer that died.  False, without
- * the claim, if there is no memory for the buffers.
+ * Makes the buffers, and takes over from a committer that died.  False, with
+ * the claim given up, if there is no memory for the buffers.
  */
 
 static bool
@@ -207,8 +207,9 @@ kv_committer_work(kv_store_t *store)
 
 
 /*
- * Gives the claim up, and takes it again if there is work for it.  The claim
- * goes before the last look: a worker that pushes later finds it free.
+ * Gives the claim up, and takes it again if there is work.  The claim is given
+ * up before the last check of the queue: a worker that pushes later finds it
+ * free.
  */
 
 static bool
@@ -244,11 +245,11 @@ kv_committer_needed(kv_zone_t *zone)
 
 
 /*
- * A client that writes one by one comes back soon after its answer, and to
- * wake a thread for it again costs about as much as this takes.  So after a
- * write that came soon after the last the committer stays for a moment,
- * yielding to whoever wants the processor; once in vain, and it goes to sleep
- * at once until writes come soon again.  Whether there is something to do.
+ * A client that writes one by one comes back soon after its answer, and to wake
+ * a thread for it again costs about as much as this takes.  So after a write
+ * that came soon after the last the committer spins for a moment, yielding the
+ * processor.  If none comes in that time, it does not spin again until writes
+ * come soon again.  Whether there is something to do.
  */
 
 static bool
@@ -285,7 +286,7 @@ kv_committer_spin(kv_zone_t *zone)
 }
 
 
-/* Whether there was anything to do. */
+/* Commits what is queued; whether there was anything. */
 
 static bool
 kv_committer_round(kv_store_t *store, kv_batch_t *batch)
@@ -315,8 +316,8 @@ kv_committer_round(kv_store_t *store, kv_batch_t *batch)
 
 
 /*
- * With a delay: until nobody in the queue wants to wait any longer, or this
- * process is to end, since it may be the last that takes writes.
+ * With a delay: waits until an operation in the queue is due, or this process
+ * ends, since it may be the last that takes writes.
  */
 
 static void
@@ -339,7 +340,9 @@ kv_committer_wait(kv_store_t *store)
 
         if (start == UINT64_MAX) {
 
-            /* pushed, and about to be said; or it died in between */
+            /*
+             * pushed, but its worker has not set the time yet, or died before
+             */
 
             start = began + store->conf.delay * 1000000;
         }
@@ -359,6 +362,8 @@ kv_committer_wait(kv_store_t *store)
     atomic_store(&zone->waits, 0);
 }
 
+
+/* The work of a committer whose queue is empty: evictions, sync, mark. */
 
 static void
 kv_committer_idle(kv_store_t *store)
@@ -433,8 +438,9 @@ kv_committer_can_write(kv_store_t *store)
 
 
 /*
- * The commit lock, for a thread that is not the committer's, if nobody holds
- * it.  KV_OK with the lock and a log; KV_BUSY or KV_UNAVAILABLE without.
+ * Locks the commit lock, if it is free, for a thread that is not the
+ * committer's.  KV_OK with the lock and a log; KV_BUSY or KV_UNAVAILABLE
+ * without.
  */
 
 static kv_rc_t
@@ -453,7 +459,7 @@ kv_committer_borrow(kv_store_t *store)
 
     if (rc == KV_DEAD) {
 
-        /* there is no time here to finish what it had taken */
+        /* not here: to finish what the dead committer had taken takes long */
 
         kv_state_break(store, "the committer died");
         kv_store_wake_all(store);

@@ -33,8 +33,8 @@ kv_compact_page(kv_zone_t *zone, bool dense)
     }
 
     /*
-     * The lock is held throughout, for one page of objects: whoever builds
-     * an entry in this page meanwhile could free it, and we would read it.
+     * The lock is held throughout, for one page of objects: otherwise a worker
+     * that builds an entry in this page could free it while it is read here.
      */
 
     moved = 0;
@@ -59,7 +59,7 @@ kv_compact_page(kv_zone_t *zone, bool dense)
         }
     }
 
-    /* with something left in it the page may not be free for long */
+    /* if something is left in it, the page may not be free for long */
 
     kv_heap_evac_end(zone->heap, &ev, left != 0);
     kv_heap_unlock(zone->heap);
@@ -73,8 +73,8 @@ kv_compact_page(kv_zone_t *zone, bool dense)
 
 
 /*
- * Only what the map holds is moved: the rest belongs to workers, or goes.
- * KV_OK, KV_DECLINED (left where it is), KV_NO_MEMORY.
+ * Moves an entry or a piece that the map holds: the rest belongs to workers, or
+ * is retired.  KV_OK, KV_DECLINED (left where it is), KV_NO_MEMORY.
  */
 
 static kv_rc_t

@@ -1,6 +1,6 @@
 
 /*
- * What is done when the disk is full; see kv_disk_full.h.
+ * Freeing disk space; see kv_disk_full.h.
  */
 
 
@@ -15,7 +15,7 @@
 /* between two tries to free disk; ns */
 #define KV_FREE_DISK_INTERVAL  UINT64_C(2000000000)
 
-/* between two looks whether writes need be refused; ns */
+/* between two checks whether writes need be refused; ns */
 #define KV_DISK_FULL_INTERVAL  UINT64_C(100000000)
 
 
@@ -53,9 +53,8 @@ kv_disk_full_retry(kv_store_t *store)
 
 
 /*
- * The disk is full, and what can give way is the log: the older snapshot with
- * the log that only it needs, then, by a new snapshot, the rest.  Not in one
- * go with each write that is refused.
+ * Frees disk space: first the older snapshot with the log that only it needs,
+ * then, by a new snapshot, the rest.  Not with each write that is refused.
  */
 
 static void
@@ -101,8 +100,8 @@ kv_disk_full_give_way(kv_store_t *store)
 
 
 /*
- * Whether the newest snapshot is good: before all that could take its place is
- * deleted it is read back, once.  One that is not good is put aside.
+ * Whether the newest snapshot is good: it is read back, once, before all that
+ * could take its place is deleted.  One that is not good is put aside.
  */
 
 static bool
@@ -154,7 +153,7 @@ kv_disk_full_check(kv_store_t *store)
                      "take its place is kept", store->conf.name, err.text,
                      list.lsn[0]);
 
-        /* the next one is due at once */
+        /* request the next one at once */
 
         atomic_store(&zone->snapshot_lsn, 0);
         (void) atomic_fetch_or(&zone->requests, KV_REQUEST_SNAPSHOT);

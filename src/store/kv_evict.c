@@ -1,6 +1,6 @@
 
 /*
- * Telling holders of memory to go; see kv_evict.h.
+ * Choosing holders of memory and telling them to go; see kv_evict.h.
  */
 
 
@@ -8,13 +8,13 @@
 #include "store/kv_fair.h"
 
 
-/* how many are told at a time */
+/* how many holders are told at a time */
 #define KV_EVICT_MAX  32
 
 /* milliseconds without a byte */
 #define KV_EVICT_STILL  500u
 
-/* what stood so long ranks like one that is so many times slower */
+/* divisor of the rank of an upload that stood still for that long */
 #define KV_EVICT_STOOD  4096u
 
 #define KV_EVICT_LATE  (KV_STORE_LATE * 1000000ull)
@@ -29,15 +29,15 @@ typedef struct {
 } kv_candidate_t;
 
 
-/* The worst so far, the very worst first. */
+/* The slowest holders so far, the slowest first. */
 
 typedef struct {
     uint64_t         now;
     uint64_t         age;
     unsigned         who;
-    unsigned         oldest;          /* hungry uploads that began then: */
+    unsigned         oldest;          /* hungry uploads that began at: */
     uint32_t         began;
-    uint64_t         coming;          /* bytes of those told before */
+    uint64_t         coming;          /* bytes of holders told before */
     bool             young;           /* there are readers, but too young */
     unsigned         n;
     kv_candidate_t   worst[KV_EVICT_MAX];
@@ -94,13 +94,13 @@ kv_evict(kv_store_t *store, unsigned who, uint64_t bytes, uint64_t age,
     for (i = 0; i < holders.n && coming < bytes; i++) {
         h = &holders.worst[i];
 
-        /* who comes well is not to blame: one is enough for now */
+        /* a fast upload is not to blame: one is enough for now */
 
         if (h->rank >= KV_EVICT_WELL && coming) {
             break;
         }
 
-        /* not him any more if it is another number */
+        /* a different ticket: the record has another user by now */
 
         if (!atomic_compare_exchange_strong(&h->op->ticket, &h->ticket,
                                             h->ticket | KV_TICKET_GO))
@@ -204,7 +204,7 @@ kv_evict_beat(kv_store_t *store)
         }
     }
 
-    /* the clocks are right before anybody goes by them */
+    /* the clocks are right before the committer reads them */
 
     atomic_store_explicit(&worker->beat_ns, now, memory_order_release);
 }
@@ -268,8 +268,8 @@ kv_store_scarce(kv_store_t *store)
 
 
 /*
- * Looks at all records.  What they name is there as long as the heap's lock is
- * held: it takes that to free it.
+ * Examines all records.  What they name exists as long as the heap's lock is
+ * held, which a process needs to free it.
  */
 
 static void
@@ -359,9 +359,9 @@ kv_evict_scan_record(kv_candidates_t *holders, kv_op_t *op)
 
 
 /*
- * Whether an upload may be told to go, and its rank: the lesser of what it got
- * a second all the time, and of twice that lately, for a network has its
- * moments; of those that come well, the one that holds most is first.
+ * Whether an upload may be told to go, and its rank: the lesser of what it
+ * received a second all the time, and of twice that lately, because a network
+ * has its moments.  Of the fast ones, the one that holds most is first.
  */
 
 static bool
@@ -377,7 +377,7 @@ kv_evict_upload(const kv_candidates_t *holders, kv_candidate_t *h,
 
     if (ms >= kv_get_relaxed(h->op->last) + KV_EVICT_STILL) {
 
-        /* of those that stand still, still the one that was slower before */
+        /* of uploads that stand still, the one that was slower before */
 
         h->rank = got * 1000ull / ms / KV_EVICT_STOOD;
         return true;
@@ -403,7 +403,7 @@ kv_evict_upload(const kv_candidates_t *holders, kv_candidate_t *h,
         }
     }
 
-    /* or who waits for us since he began has not shown yet how he comes */
+    /* or one that waited for memory from its start: its pace is not known */
 
     h->rank = KV_EVICT_WELL + UINT32_MAX - kv_evict_gain(h);
 
@@ -442,7 +442,9 @@ kv_evict_rank(kv_candidates_t *holders, const kv_candidate_t *holder)
 }
 
 
-/* What comes free when he goes: his part, if others keep the same value. */
+/*
+ * What comes free if the holder goes: its part, if others keep the same value.
+ */
 
 static uint64_t
 kv_evict_gain(const kv_candidate_t *holder)

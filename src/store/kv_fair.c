@@ -8,7 +8,7 @@
 #include "store/kv_store_private.h"
 
 
-/* how often a worker says the same again, nanoseconds */
+/* how often a worker shows the same again, nanoseconds */
 #define KV_FAIR_INTERVAL  (KV_FAIR_SHOWN / 10)
 
 
@@ -48,7 +48,7 @@ kv_fair_show(kv_store_t *store, const kv_hungry_t *hungry, unsigned n)
         }
     }
 
-    /* who saw none may just have cleared it: then it is said the next time */
+    /* a worker that saw none may clear it now: then the next call sets it */
 
     if (n && !kv_get_relaxed(zone->hungry)) {
         kv_set_relaxed(zone->hungry, 1);
@@ -149,7 +149,7 @@ kv_fair_oldest(kv_zone_t *zone, uint32_t *began)
 }
 
 
-/* Whether a worker shows any, and not too long ago. */
+/* Whether a worker shows any, and recently. */
 
 static bool
 kv_fair_counts(const kv_worker_t *worker, uint64_t now)

@@ -10,7 +10,7 @@
 #include "base/kv_failpoint.h"
 
 
-/* bytes of each segment for deletes on a full disk, at most */
+/* bytes of a segment that are left to deletes, at most */
 #define KV_STORE_DELETES  65536u
 
 
@@ -118,7 +118,7 @@ kv_store_wake(kv_store_t *store, unsigned worker)
 
     wake = atomic_load(&store->zone->workers[worker].wake);
 
-    /* above what is known here it may be anybody's descriptor */
+    /* a larger number may be any descriptor in this process */
 
     if (wake && wake <= store->nwakes) {
         one = 1;

@@ -1,6 +1,6 @@
 
 /*
- * Keys that found no room while the zone was recovered; see kv_missing.h.
+ * Keys for which recovery found no memory; see kv_missing.h.
  */
 
 
@@ -19,7 +19,7 @@ kv_missing_set(kv_missing_t *set, uint64_t hash, bool missing)
     uint64_t      *cell;
     kv_missing_t   more;
 
-    hash |= 2;                       /* never an empty slot's value */
+    hash |= 2;                       /* never an empty cell's value */
 
     if (missing && set->used * 2 >= set->size) {
         more = *set;
@@ -68,7 +68,7 @@ kv_missing_has(kv_missing_t *set, uint64_t hash)
 }
 
 
-/* The hash's slot, or the empty one where it would be. */
+/* The hash's cell, or the empty one where it would be. */
 
 static uint64_t *
 kv_missing_find(kv_missing_t *set, uint64_t hash)

@@ -42,8 +42,8 @@ kv_queue_push(kv_zone_t *zone, kv_op_t *op)
 
 
 /*
- * The committer says that it waits and then looks at the time; here it is the
- * other way round: so one of the two sees the other.
+ * The committer sets `waits` and then reads the time; here it is the other way
+ * round: so one of the two sees the other.
  */
 
 void
@@ -73,7 +73,7 @@ kv_queue_take(kv_zone_t *zone)
 {
     kv_op_t  *head, *oldest;
 
-    /* before the swap, so that what is pushed later is not forgotten */
+    /* before the swap, so that later pushes are counted */
 
     atomic_store(&zone->queued, 0);
     atomic_store(&zone->start_ns, UINT64_MAX);
@@ -122,7 +122,7 @@ kv_queue_mark_taken(kv_zone_t *zone, kv_op_t *head, kv_op_t **oldest)
 }
 
 
-/* What is so of each operation, pushed or taken. */
+/* What holds for each operation, pushed or taken. */
 
 static void
 kv_queue_check(const kv_zone_t *zone, const kv_op_t *op)

@@ -1,7 +1,7 @@
 
 /*
- * Clearing away after dead workers: what a slot's records say that it was
- * building, had submitted, or had pinned.
+ * Reaping dead workers: frees what their records say that they were building,
+ * had submitted, or had pinned.
  */
 
 
@@ -9,18 +9,12 @@
 #include "base/kv_failpoint.h"
 
 
-/* how often to look for dead workers of which nobody told, nanoseconds */
+/* between two searches for dead workers without a hint; nanoseconds */
 #define KV_REAP_INTERVAL  1000000000
 
 
 static bool kv_reap_worker(kv_store_t *store, kv_worker_t *worker);
 
-
-/*
- * Locks the slots of dead workers.  To be called before the queue is taken:
- * once that is worked off, no record of theirs is in the queue or taken,
- * and all can be freed.
- */
 
 bool
 kv_reap_lock_dead(kv_zone_t *zone, bool *dead)
@@ -29,7 +23,7 @@ kv_reap_lock_dead(kv_zone_t *zone, bool *dead)
     uint64_t  now;
     unsigned  i;
 
-    /* a new worker says so, but without a master there is none */
+    /* a new worker gives the hint, but without a master there is none */
 
     now = kv_now_ns();
     asked = atomic_exchange(&zone->reap, 0);
@@ -40,7 +34,7 @@ kv_reap_lock_dead(kv_zone_t *zone, bool *dead)
 
     if (asked) {
 
-        /* who got a dead one's slot does not know what that had pinned */
+        /* a worker that took a dead one's kv_worker_t does not know its pins */
 
         zone->retired.lost = true;
     }
@@ -76,7 +70,9 @@ kv_reap(kv_store_t *store, const bool *dead)
         if (kv_state_reads(zone)
             && kv_reap_worker(store, &zone->workers[i]))
         {
-            /* or the slot's next owner would be taken for the one at work */
+            /*
+             * or the next owner of the number would pass for the worker at work
+             */
 
             holder = i + 1;
             (void) atomic_compare_exchange_strong(&zone->background, &holder,

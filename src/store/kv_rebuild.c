@@ -1,7 +1,7 @@
 
 /*
- * Rebuilding a zone that a death left half changed: everybody lets go of it,
- * and it is loaded from disk as at start.
+ * Rebuilding a zone that a death left half changed: every worker lets go of it,
+ * and the committer loads it from disk as at start.
  */
 
 
@@ -12,17 +12,12 @@
 #include "store/kv_recover.h"
 
 
-/* how long a worker may take to let go before that is said; ns */
+/* how long a worker may take to let go before that is logged; ns */
 #define KV_QUIESCE_LOG_INTERVAL  UINT64_C(1000000000)
 
 
 static bool kv_rebuild_quiesce(kv_store_t *store);
 
-
-/*
- * Everybody lets go of the zone; then it is loaded as at start.  What was
- * queued is answered with KV_UNAVAILABLE by the workers themselves.
- */
 
 void
 kv_rebuild(kv_store_t *store)
@@ -40,7 +35,7 @@ kv_rebuild(kv_store_t *store)
         return;
     }
 
-    /* a snapshot ends when it sees the state */
+    /* a snapshot ends when it sees the broken state */
 
     if (kv_store_lock(store, &zone->background_lock) == KV_BUSY) {
         return;
@@ -60,7 +55,7 @@ kv_rebuild(kv_store_t *store)
 
     kv_failpoint(KV_FAILPOINT_REBUILDING);
 
-    /* what a worker's death in the heap has nobody to say of */
+    /* kv_recover() has no message for KV_DEAD: a worker died in the heap */
 
     kv_err_set(&err, "a worker died meanwhile");
 
@@ -73,8 +68,8 @@ kv_rebuild(kv_store_t *store)
 
 
 /*
- * Waits until every living worker has answered KV_TODO_RESET.  There is no way
- * around one that was stopped (SIGSTOP): it may be reading what is to be
+ * Waits until every living worker has answered KV_TODO_RESET.  It must wait
+ * even for one that was stopped (SIGSTOP): that may be reading what is to be
  * replaced.
  */
 

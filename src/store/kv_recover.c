@@ -1,6 +1,6 @@
 
 /*
- * Recovery; see kv_recover.h.  Which snapshot it begins with, and what is done
+ * Recovery; see kv_recover.h.  Chooses the snapshot to begin with, and finishes
  * once all is read.
  */
 
@@ -93,7 +93,7 @@ kv_recover(kv_store_t *store, kv_err_t *err)
 }
 
 
-/* All is read: puts aside what was bad, syncs the log, and says so. */
+/* Once all is read: puts bad snapshots aside, and syncs the log. */
 
 static kv_rc_t
 kv_recover_settle(kv_recover_ctx_t *ctx)
@@ -107,7 +107,7 @@ kv_recover_settle(kv_recover_ctx_t *ctx)
 
     kv_recover_put_aside(ctx);
 
-    /* a snapshot that was cut short; none is being made now */
+    /* unfinished snapshots: none is being made now */
 
     if (kv_snapshot_purge(store->io, store->dirfd, KV_SNAPSHOTS_MAX - 1,
                           false, NULL, ctx->err)
@@ -118,8 +118,8 @@ kv_recover_settle(kv_recover_ctx_t *ctx)
     }
 
     /*
-     * What was read may be in the page cache only, if it was a process that
-     * died and not the machine.
+     * What was read may only be in the page cache, if a process died and not
+     * the machine.
      */
 
     if (zone->wal.segment_size) {
@@ -127,7 +127,7 @@ kv_recover_settle(kv_recover_ctx_t *ctx)
 
         if (rc == KV_NO_SPACE) {
 
-            /* it is read from all the same; writes wait for room */
+            /* reads go on; writes wait for space */
 
             kv_state_refused(store, rc, 0, ctx->err);
 
@@ -149,8 +149,8 @@ kv_recover_settle(kv_recover_ctx_t *ctx)
 
 
 /*
- * The newest snapshot that checks out; with none, an empty map and LSN 0: the
- * log from its start is kept until there are two snapshots.
+ * Loads the newest snapshot that is good; without one, an empty map and LSN 0:
+ * the log from its start is kept until there are two snapshots.
  */
 
 static kv_rc_t
@@ -180,7 +180,7 @@ kv_recover_snapshots(kv_recover_ctx_t *ctx)
 
         if (rc == KV_ERROR && kv_snapshot_lost(errno)) {
 
-            /* for the refusal, if there is nothing else to begin with */
+            /* for the message, if there is nothing else to begin with */
 
             if (ctx->unread.text[0] == '\0') {
                 ctx->unread = err;
@@ -209,7 +209,7 @@ kv_recover_snapshots(kv_recover_ctx_t *ctx)
 }
 
 
-/* All of one snapshot; results as those of kv_snapshot_read(). */
+/* Loads one snapshot; results as those of kv_snapshot_read(). */
 
 static kv_rc_t
 kv_recover_snapshot(kv_recover_ctx_t *ctx, uint64_t lsn, kv_err_t *err)
@@ -224,9 +224,9 @@ kv_recover_snapshot(kv_recover_ctx_t *ctx, uint64_t lsn, kv_err_t *err)
     kv_snapshot_guess(store->io, store->dirfd, lsn, &guess);
 
     /*
-     * The map takes the seed of the one that the snapshot was made from: so
-     * its keys come in the order of its own buckets, and no access is far from
-     * the one before.  Nobody keeps a hash.
+     * The map takes the seed of the map that the snapshot was made from: so
+     * keys come in the order of its buckets, and no access is far from the one
+     * before.  Nothing keeps a hash.
      */
 
     memcpy(store->zone->map.seed, guess.seed, sizeof(guess.seed));
@@ -275,7 +275,7 @@ kv_recover_snapshot(kv_recover_ctx_t *ctx, uint64_t lsn, kv_err_t *err)
 }
 
 
-/* list->lsn[i] will not do. */
+/* Notes that list->lsn[i] cannot be used, and logs what is tried next. */
 
 static void
 kv_recover_next(kv_recover_ctx_t *ctx, const kv_snapshot_list_t *list,
@@ -303,8 +303,8 @@ kv_recover_next(kv_recover_ctx_t *ctx, const kv_snapshot_list_t *list,
 
 
 /*
- * All that was acknowledged was found without them: they must not count as the
- * snapshots that are kept.
+ * Puts bad snapshots aside, so that they do not count among the snapshots that
+ * are kept: all that was acknowledged was found without them.
  */
 
 static void

@@ -5,17 +5,17 @@
  *
  * A zone that was nearly full
  *
- * What a snapshot and the log hold can be more, on the way, than the zone
- * ever had at one time: the walk saw keys that were deleted while it went on,
- * and others that took their room.  So a put that finds no room is no failure
- * yet.  Its key's older value goes (it is outdated anyway), the key is
- * remembered as missing, and the reading goes on; a later record may replace
- * or delete it.  If keys are missing at the end, when all that was to go is
- * gone, everything is read again for these keys alone.
+ * A snapshot and the log can hold more than the zone ever had at one time: the
+ * walk saw keys that were deleted while it went on, and others that took their
+ * memory.  So a put that finds no memory is no failure yet.  Its key's older
+ * value is deleted (it is outdated anyway), the key is remembered as missing,
+ * and the reading goes on; a later record may replace or delete it.  If keys
+ * are missing at the end, when all deletes are done, everything is read again
+ * for these keys alone.
  *
- * The map never shrinks, so keys that are gone may still hold the room that is
- * missing then.  In this case all starts over, with a map that is not made
- * larger than it has to be; that of the old zone was hardly smaller.
+ * The map never shrinks, so keys that are gone may still hold the memory that
+ * is missing then.  In this case recovery starts again, with a map that is not
+ * made larger than necessary; that of the old zone was hardly smaller.
  */
 
 
@@ -87,7 +87,7 @@ kv_recover_next_pass(const kv_recover_ctx_t *ctx, size_t before)
         return KV_RECOVER_MISSING;
     }
 
-    /* the last pass found room for none: then once with a smaller map */
+    /* the last pass had memory for none: then once with a smaller map */
 
     return ctx->keys_max == UINT64_MAX ? KV_RECOVER_TIGHT
                                        : KV_RECOVER_TOO_SMALL;
@@ -111,8 +111,8 @@ kv_recover_missing(kv_recover_ctx_t *ctx)
 
 
 /*
- * Starts over, with a map for the keys of the end, or for an eighth of the most
- * that there were, as long chains of buckets make it slow.
+ * Starts again, with a map for the keys of the end, or for an eighth of the
+ * most that there were, because long chains of buckets make it slow.
  */
 
 static kv_rc_t
@@ -132,7 +132,7 @@ kv_recover_tight(kv_recover_ctx_t *ctx)
 }
 
 
-/* Not for the first time: a clear in the log makes the snapshot useless. */
+/* Reads the snapshot again, unless a clear in the log makes it useless. */
 
 static kv_rc_t
 kv_recover_all(kv_recover_ctx_t *ctx)
@@ -162,7 +162,7 @@ kv_recover_replay(kv_recover_ctx_t *ctx)
 
     if (rc == KV_DAMAGED && ctx->unread.text[0]) {
 
-        /* the disk may give it another time, and all is well */
+        /* a later read of the disk may succeed */
 
         err = *ctx->err;
         kv_err_set(ctx->err, "%.240s; and without it: %.500s",

@@ -11,7 +11,7 @@
 #include "store/kv_compact.h"
 
 
-/* bytes of records after which the thread that gets memory is told */
+/* bytes of records between two calls of kv_prefault_used() */
 #define KV_RECOVER_PREFAULT  (1u << 20)
 
 
@@ -84,7 +84,7 @@ kv_recover_clear(kv_recover_ctx_t *ctx, uint64_t lsn)
     kv_zone_t  *zone;
 
     if (ctx->pass == KV_RECOVER_MISSING) {
-        return KV_OK;                /* done the first time */
+        return KV_OK;                /* done in the first pass */
     }
 
     zone = ctx->store->zone;
@@ -125,7 +125,9 @@ kv_recover_put(kv_recover_ctx_t *ctx, const kv_record_t *rec, uint64_t hash)
 
     if (rc == KV_NO_MEMORY) {
 
-        /* the older value is of no use now, and may be all the room */
+        /*
+         * the older value is outdated, and may hold the memory that is missing
+         */
 
         rc = kv_recover_link(ctx);
 
@@ -188,7 +190,7 @@ kv_recover_link(kv_recover_ctx_t *ctx)
 
         old = kv_map_put(&zone->map, ctx->ahead[i].hash, ctx->ahead[i].e);
 
-        /* nobody reads yet, so there is no need for the retire list */
+        /* there are no readers yet, so nothing needs the retire list */
 
         if (old) {
             rc = kv_entry_destroy(zone->heap, &old);
@@ -208,7 +210,7 @@ kv_recover_link(kv_recover_ctx_t *ctx)
         kv_map_grow(&zone->map);
     }
 
-    /* what a split emptied is used again, and takes no more pages */
+    /* use what a split emptied again, rather than more pages */
 
     (void) kv_epoch_reclaim(&zone->retired);
 
@@ -251,7 +253,7 @@ kv_recover_entry(kv_recover_ctx_t *ctx, const kv_record_t *rec, kv_entry_t **e)
 }
 
 
-/* Whether it is worth another try. */
+/* Whether the caller should try again. */
 
 static bool
 kv_recover_compact(kv_store_t *store)

@@ -1,6 +1,6 @@
 
 /*
- * Requests for room; see kv_reserve.h.
+ * Requests for memory; see kv_reserve.h.
  */
 
 
@@ -13,16 +13,16 @@
 #include "store/kv_sweep.h"
 
 
-/* how long it is believed that there is no room; ns */
+/* how long the answer that there is no memory holds; ns */
 #define KV_STORE_FULL     1000000000ull
 
-/* how long pages are emptied for those who were taken together; ns */
+/* time to empty pages for all requests that were taken together; ns */
 #define KV_RESERVE_NS     3000000
 
-/* how long it waits for readers to leave what was moved; ns */
+/* pause in which readers leave what was moved; ns */
 #define KV_RESERVE_PAUSE  20000
 
-/* entries that are looked at for what moved away from them, at a time */
+/* entries examined for stale pieces at a time */
 #define KV_STALE_STEP     20000
 
 
@@ -87,7 +87,7 @@ kv_reserve(kv_store_t *store, kv_op_t *op, uint64_t *spent_ns)
         return KV_AGAIN;
     }
 
-    /* holders are not driven away in vain */
+    /* do not evict in vain: only if it gives enough */
 
     if (kv_reserve_can_free(zone) >= missing + own
         && (kv_evict(store, who, missing, age, NULL)
@@ -124,7 +124,7 @@ kv_store_full(kv_store_t *store, uint32_t need)
     zone = store->zone;
     full = atomic_load(&zone->full_need);
 
-    /* what a clear left comes free without being asked for */
+    /* what a clear left is freed without a request */
 
     return full && need >= full && !kv_map_unswept(&zone->map)
            && kv_heap_used(zone->heap) + KV_PAGE_SIZE
@@ -133,7 +133,7 @@ kv_store_full(kv_store_t *store, uint32_t need)
 }
 
 
-/* Whether who stands for lack of memory is the one that is first to get any. */
+/* Whether the upload that waits for memory is the oldest hungry one. */
 
 static bool
 kv_reserve_stuck(kv_zone_t *zone, const kv_op_t *op)
@@ -147,7 +147,7 @@ kv_reserve_stuck(kv_zone_t *zone, const kv_op_t *op)
 }
 
 
-/* Bytes that come free if all who hold memory let go of it. */
+/* Bytes that come free if all holders let go of their memory. */
 
 static uint64_t
 kv_reserve_can_free(kv_zone_t *zone)
@@ -157,7 +157,7 @@ kv_reserve_can_free(kv_zone_t *zone)
 }
 
 
-/* Bytes that compaction could put together if nothing stood in its way. */
+/* Bytes that compaction could free if no object was in its way. */
 
 static uint64_t
 kv_reserve_can_move(kv_store_t *store)
@@ -170,9 +170,10 @@ kv_reserve_can_move(kv_store_t *store)
 
 
 /*
- * Frees what moved away from values while they were sent, where they are not
- * any more: in some part of the map.  KV_AGAIN if there may be more room now,
- * or in the next part; KV_OK or KV_UNAVAILABLE.
+ * Frees stale pieces, which compaction replaced while their values were being
+ * sent, of values that are not being sent any more, in some part of the map.
+ * KV_AGAIN if there may be more memory now, or in the next part; KV_OK or
+ * KV_UNAVAILABLE.
  */
 
 static kv_rc_t
@@ -200,7 +201,7 @@ kv_reserve_free_stale(kv_store_t *store)
                                       KV_STALE_STEP, kv_reserve_stale, &stale);
     kv_heap_unlock(zone->heap);
 
-    /* what is before that is not counted again, but this is looked at next */
+    /* not all of the map was counted: the next call continues */
 
     retired->stale += retired->stale_from != 0;
 
@@ -220,10 +221,11 @@ kv_reserve_stale(void *data, const kv_entry_t *e)
 
 
 /*
- * Frees what readers have left, and as long as there is time and `*more` is
- * set, empties pages, until there is room for `need` bytes; says how many are
- * missing then, and whether it could go on.  KV_OK; KV_DECLINED: of the pages
- * that there was time for none could be emptied; KV_UNAVAILABLE.
+ * Frees what readers have left, and empties pages while there is time and
+ * `*more` is set, until there is memory for `need` bytes.  Sets *missing to the
+ * bytes that are missing then, and clears *more if it cannot go on.  KV_OK;
+ * KV_DECLINED: none of the pages that it had time for could be emptied;
+ * KV_UNAVAILABLE.
  */
 
 static kv_rc_t
@@ -279,7 +281,7 @@ kv_reserve_compact(kv_store_t *store, uint32_t need, uint64_t *spent_ns,
 
     *spent_ns += kv_now_ns() - start;
 
-    /* there may be more pages with something in the way than time for them */
+    /* more pages may have objects in the way than there was time for */
 
     return tried && vain && kv_epoch_count(&store->zone->retired) == 0
            ? KV_DECLINED : KV_OK;
@@ -305,9 +307,9 @@ kv_reserve_missing(const kv_heap_stat_t *st, uint32_t need)
 
 
 /*
- * Empties a page.  If there is none to empty it looks `*again` at those that
- * were passed over, once, or waits a moment for readers to leave what was
- * moved.  KV_OK, KV_UNAVAILABLE; KV_DECLINED: nothing more can be done.
+ * Empties a page.  If there is none, it lets pages that were passed over be
+ * chosen again (`*again`), once, or waits a moment for readers to leave what
+ * was moved.  KV_OK, KV_UNAVAILABLE; KV_DECLINED: nothing more can be done.
  */
 
 static kv_rc_t
@@ -349,7 +351,7 @@ kv_reserve_page(kv_store_t *store, uint64_t missing, const kv_heap_stat_t *st,
 }
 
 
-/* Before it is said that no page can be emptied, though much is free. */
+/* Much is free, but no page could be emptied: tries those passed over. */
 
 static kv_rc_t
 kv_reserve_recheck(kv_store_t *store)

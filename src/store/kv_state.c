@@ -179,7 +179,7 @@ kv_state_works_again(kv_store_t *store)
     zone = store->zone;
     was = atomic_load(&zone->writes);
 
-    /* the committer may find meanwhile that it is worse */
+    /* meanwhile the committer may have met a worse error */
 
     if ((was != KV_WRITES_FULL && was != KV_WRITES_REFUSED)
         || !atomic_compare_exchange_strong(&zone->writes, &was, KV_WRITES_OK)

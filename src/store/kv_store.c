@@ -14,7 +14,7 @@
 #include "base/kv_prefault.h"
 
 
-/* what is held for as long as clients like: one in so many, of the zone */
+/* the share of the zone that uploads, and readers, may hold by default */
 #define KV_STORE_SHARE    8
 
 
@@ -134,8 +134,8 @@ kv_store_lay_out(void *mem, size_t size, unsigned workers)
 
 
 /*
- * It is made now rather than by the first write.  Without room for it there
- * may still be something to read.
+ * Makes the first segment now rather than at the first write.  Without space
+ * for it the store may still have values to read.
  */
 
 static void
@@ -330,7 +330,7 @@ kv_store_enter(kv_store_t *store)
 
     kv_store_show_wake(store);
 
-    /* what whoever had the slot before has claimed */
+    /* claims of the previous owner of this number */
 
     claim = store->number + 1;
     (void) atomic_compare_exchange_strong(&zone->committer, &claim, 0);
@@ -341,7 +341,7 @@ kv_store_enter(kv_store_t *store)
     store->generation = atomic_load(&zone->generation);
     atomic_store(&store->worker->generation, store->generation);
 
-    /* whoever starts may take the place of somebody who died */
+    /* this worker may take the place of one that died */
 
     atomic_store(&zone->reap, 1);
 
@@ -375,8 +375,8 @@ kv_store_leave(kv_store_t *store)
     }
 
     /*
-     * Records that are still queued cannot be freed here, and there is one
-     * way to clear up: the committer's.
+     * Records that are still queued cannot be freed here, and only the
+     * committer reaps.
      */
 
     atomic_store(&store->zone->reap, 1);
@@ -444,7 +444,7 @@ kv_store_close(kv_store_t *store)
         kv_worker_unlock(worker);
     }
 
-    /* who died with it leaves a log whose end is not known so well */
+    /* if the committer died with it, where the log ends is not certain */
 
     switch (kv_mutex_trylock(&zone->commit_lock)) {
 

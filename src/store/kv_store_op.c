@@ -15,13 +15,13 @@
 #include "base/kv_failpoint.h"
 
 
-/* records that are left to deletes */
+/* records of a worker that are left to deletes */
 #define KV_STORE_KEPT     8u
 
-/* of the zone, what the records of readers may take */
+/* the share of the zone that records of readers may take */
 #define KV_STORE_PINS_SHARE  8
 
-/* how often it is logged that there is no room; ns */
+/* between two messages that the zone is full; ns */
 #define KV_STORE_REFUSED  60000000000ull
 
 
@@ -98,7 +98,7 @@ kv_store_pin(kv_store_t *store, kv_entry_t *e, kv_op_t **op)
         return rc;
     }
 
-    /* never BUILDING with an entry that is not its own: see kv_worker.h */
+    /* BUILDING would mean that the record owns the entry: see kv_worker.h */
 
     atomic_store_explicit(&(*op)->state, KV_OP_PINNED, memory_order_release);
     kv_epoch_pin(e);
@@ -193,7 +193,7 @@ kv_store_write(kv_store_t *store, kv_op_t *op, uint32_t offset,
 }
 
 
-/* Whether an upload may have memory for so much of its value now. */
+/* Whether an upload may take memory up to the byte `end` of its value. */
 
 static bool
 kv_store_may_take(kv_store_t *store, const kv_op_t *op, uint32_t end)
@@ -327,7 +327,7 @@ kv_store_reserve(kv_store_t *store, uint32_t need, uint64_t own, kv_op_t **op)
 }
 
 
-/* Once in a while, with what it is that fills it. */
+/* Logs it once in a while, with what fills the zone. */
 
 void
 kv_store_refused(kv_store_t *store)
@@ -358,7 +358,7 @@ kv_store_refused(kv_store_t *store)
     readers = kv_heap_held(zone->heap, KV_HELD_READERS);
     data = atomic_load(&zone->map.bytes);
 
-    /* tables, records, what is larger than asked for, copies still sent */
+    /* tables, records, the rest of size classes, copies still being sent */
 
     other = st.used - kv_min(st.used, data + uploads + readers);
 
@@ -413,7 +413,7 @@ kv_store_submit(kv_store_t *store, kv_op_t *op)
 }
 
 
-/* What the configuration says goes with the operation. */
+/* How soon the configuration requires the operation to be durable. */
 
 static void
 kv_store_set_durability(kv_store_t *store, kv_op_t *op)
@@ -438,7 +438,7 @@ kv_store_set_durability(kv_store_t *store, kv_op_t *op)
 }
 
 
-/* How long it may wait for company; who is to end has no time. */
+/* When its batch starts at the latest; at once in a process that ends. */
 
 static uint64_t
 kv_store_start(kv_store_t *store, kv_op_t *op)
@@ -512,7 +512,7 @@ kv_store_release(kv_store_t *store, kv_op_t *op)
     } else if (op->entry
                && kv_entry_destroy(store->zone->heap, &op->entry) != KV_OK)
     {
-        /* a broken heap is made anew: then there is nothing to free */
+        /* a broken heap is made anew: nothing to free */
 
         return;
     }
@@ -533,9 +533,9 @@ kv_store_ready(kv_store_t *store)
 
 
 /*
- * A record, BUILDING; from the process's own list, or a new chunk.  Uploads and
- * readers may be many, and last long: some records, and the pages to make more
- * of, are left to those who make room.
+ * A record, BUILDING, from the process's own list, or from a new chunk.
+ * Uploads and readers may be many, and last long: some records, and the pages
+ * to make more of, are left to deletes, clears and reserves, which free memory.
  */
 
 static kv_rc_t
@@ -606,9 +606,9 @@ kv_store_op(kv_store_t *store, uint8_t code, kv_op_t **op)
 
 
 /*
- * How many chunks a worker may have when a read asks for one more.  A stored
- * value that is being sent costs its record alone, so nothing else bounds how
- * many readers there are; all workers together leave 7/8 of the zone.
+ * How many chunks a worker may have when a read needs one more.  A stored value
+ * that is being sent costs only its record, so nothing else bounds the number
+ * of readers; all workers together leave 7/8 of the zone.
  */
 
 static unsigned

@@ -1,7 +1,7 @@
 
 /*
- * The work that a worker has to do for the store, and who takes it; see
- * kv_store.h.
+ * The work that a worker has to do for the store, and which worker takes it;
+ * see kv_store.h.
  */
 
 
@@ -32,7 +32,7 @@ kv_store_todo(kv_store_t *store)
 
     todo = 0;
 
-    /* who is to end does not rebuild, and may be the last: so nothing waits */
+    /* a process that ends does not rebuild, and may be the last one */
 
     if (store->generation != atomic_load(&zone->generation)
         || (atomic_load(&zone->state) == KV_ZONE_BROKEN
@@ -69,7 +69,7 @@ kv_store_todo(kv_store_t *store)
 }
 
 
-/* Whether there is something for a committer to do. */
+/* Whether there is work for a committer. */
 
 static bool
 kv_store_work(kv_store_t *store)
@@ -99,7 +99,7 @@ kv_store_work(kv_store_t *store)
 }
 
 
-/* Whether its background task would do anything, or return at once. */
+/* Whether a background task of this process would do its work now. */
 
 static bool
 kv_store_background_can(kv_store_t *store)

@@ -10,7 +10,7 @@
 #include "store/kv_handle.h"
 
 
-/* entries freed at once, so that a small map is free when the clear is done */
+/* entries freed with the clear, so that a small map is free at once */
 #define KV_SWEEP_NOW      16384
 
 /* how long a clear waits for readers to leave what it cleared; tries, ns */
@@ -113,7 +113,7 @@ kv_sweep_between(kv_store_t *store)
         return false;
     }
 
-    /* who never sleeps is made to wait by the system, with the lock held */
+    /* a thread that never sleeps would be preempted with the lock held */
 
     pause.tv_sec = 0;
     pause.tv_nsec = KV_SWEEP_PAUSE;

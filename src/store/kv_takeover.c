@@ -3,19 +3,19 @@
  * Taking over from a committer that died.
  *
  * The worker that gets the commit lock next learns that its owner died, and
- * looks at three things.
+ * examines three things.
  *
  *   - The phase.  If the map or the retire list was being changed, or the
  *     heap's lock was held, the zone is rebuilt from disk.  Else they are
  *     whole.
- *   - zone->taken.  To take the queue is to name its head there and then to
- *     swap it out.  If it is named, it was swapped out exactly if it cannot
- *     be reached from the queue any more.
- *   - The records themselves: what is TAKEN is the dead one's taken list.  One
- *     whose LSN is below the log's next LSN is in the log: it is synced and,
- *     if its LSN is above that of what was applied last, applied.  The others
- *     go through the usual way again; the log state did not move, so they
- *     write over what the dead one had begun.
+ *   - zone->taken.  A committer takes the queue by naming its head there and
+ *     then swapping it out.  If a head is named, it was swapped out exactly if
+ *     it cannot be reached from the queue any more.
+ *   - The records themselves: what is TAKEN is the dead committer's taken
+ *     list.  One whose LSN is below the log's next LSN is in the log: it is
+ *     synced and, if its LSN is above that of what was applied last, applied.
+ *     The others go through the usual way again; the log state did not move,
+ *     so they write over what the dead committer had begun.
  *
  * Nothing that is TAKEN was reported, and what was reported is not TAKEN: an
  * operation becomes DONE by one store.
@@ -57,7 +57,7 @@ kv_takeover(kv_store_t *store, kv_batch_t *batch)
         return false;
     }
 
-    /* lets the log finish a move that was begun */
+    /* makes the log finish a move that the dead committer began */
 
     kv_wal_begin(store->wal);
 
@@ -86,7 +86,7 @@ kv_takeover(kv_store_t *store, kv_batch_t *batch)
 
     kv_batch_wake(store, batch);
 
-    /* it may have died between a report and the wake-up */
+    /* the dead committer may have reported operations and woken no worker */
 
     kv_store_wake_all(store);
 
@@ -96,7 +96,7 @@ kv_takeover(kv_store_t *store, kv_batch_t *batch)
 }
 
 
-/* What the dead one may have done last, without saying so in the zone. */
+/* Notes in the zone what the dead committer may have done without noting it. */
 
 static void
 kv_takeover_batch_end(kv_zone_t *zone)
@@ -112,7 +112,7 @@ kv_takeover_batch_end(kv_zone_t *zone)
 }
 
 
-/* Marks what the dead one named, if it had swapped that out of the queue. */
+/* Marks the list that the dead committer named, if it had swapped it out. */
 
 static void
 kv_takeover_queue(kv_zone_t *zone)
@@ -137,7 +137,7 @@ kv_takeover_queue(kv_zone_t *zone)
 }
 
 
-/* How many of these, which are sorted, are in the log. */
+/* How many of these operations, sorted by LSN, are in the log. */
 
 static unsigned
 kv_takeover_logged(kv_zone_t *zone, kv_op_t **taken, unsigned n)
@@ -157,8 +157,8 @@ kv_takeover_logged(kv_zone_t *zone, kv_op_t **taken, unsigned n)
 
 
 /*
- * Commits what is not in the log.  The last first: a committer that takes over
- * from this one, too, finds them in order.
+ * Commits what is not in the log.  The last is marked first: if this committer
+ * dies, too, the next one finds them in order.
  */
 
 static void
@@ -177,8 +177,8 @@ kv_takeover_remaining(kv_store_t *store, kv_batch_t *batch, kv_op_t **taken,
 
 
 /*
- * Operations in the log, by LSN: those applied already, if the dead one came
- * that far, are only to be reported.
+ * Finishes operations in the log, in order of their LSNs: those that the dead
+ * committer has applied are only reported.
  */
 
 static bool
@@ -207,8 +207,8 @@ kv_takeover_finish(kv_store_t *store, kv_batch_t *batch, kv_op_t **op,
         rc = kv_state_writes(zone) ? kv_batch_sync(store) : KV_UNAVAILABLE;
 
         /*
-         * It is in the log, so it must not be left out of the map for an error
-         * that passes.
+         * They are in the log, so they must not be left out of the map because
+         * of an error that may pass.
          */
 
         if (rc != KV_OK && kv_state_writes(zone)) {
@@ -290,7 +290,7 @@ kv_takeover_find(kv_zone_t *zone, unsigned *n)
 }
 
 
-/* Those with an LSN first, by LSN; the others by time, which is their order. */
+/* Operations with an LSN first, by LSN; then the others, by time. */
 
 static int
 kv_takeover_by_lsn(const void *one, const void *two)
