@@ -276,6 +276,7 @@ kv_heap_alloc_leave(kv_heap_t *heap, kv_heap_kind_t kind, size_t size,
     void                   *p;
     uint32_t                n, object;
     unsigned                class, fullest;
+    kv_heap_page_t         *page;
     kv_heap_partial_t      *partial;
     const kv_heap_class_t  *cl;
 
@@ -297,7 +298,16 @@ kv_heap_alloc_leave(kv_heap_t *heap, kv_heap_kind_t kind, size_t size,
         }
     }
 
+    page = &heap->page[n];
+
+    /* what kv_heap_free() asks of the page when the object comes back */
+
+    assert(n < heap->fresh && page->state == KV_PAGE_USED);
+    assert(page->kind == kind && page->class == class);
+
     object = kv_heap_take(heap, n);
+
+    assert(object < cl->objects);
 
     partial->free--;
     heap->used[kind] += cl->size;
@@ -329,9 +339,13 @@ kv_heap_free(kv_heap_t *heap, void *p)
 
     page = &heap->page[n];
 
-    assert(page->state != KV_PAGE_FREE);
+    assert(page->state == KV_PAGE_USED || page->state == KV_PAGE_DRAINED);
+    assert(page->kind < KV_HEAP_KINDS && page->class < KV_HEAP_CLASSES);
 
     cl = &kv_heap_classes[page->class];
+
+    assert(page->live > 0 && heap->used[page->kind] >= cl->size);
+
     offset = (unsigned char *) p - kv_heap_address(heap, n);
 
     assert(offset >= cl->start);
@@ -541,9 +555,14 @@ kv_heap_page_get(kv_heap_t *heap, kv_heap_kind_t kind, unsigned class,
 
     if (heap->free != KV_HEAP_NONE) {
         n = heap->free;
+
+        assert(n < heap->fresh && heap->page[n].state == KV_PAGE_FREE);
+
         heap->free = heap->page[n].next;
 
     } else {
+        assert(heap->fresh < heap->pages);
+
         n = heap->fresh++;
         kv_poison_fresh(kv_heap_address(heap, n), KV_PAGE_SIZE);
     }
@@ -594,6 +613,7 @@ kv_heap_page_put(kv_heap_t *heap, uint32_t n)
     page = &heap->page[n];
 
     assert(page->live == 0 && page->bucket == KV_HEAP_UNLISTED);
+    assert(page->state != KV_PAGE_FREE && heap->free_pages < heap->pages);
 
     if (heap->evacuated == n) {
         heap->evacuated = KV_HEAP_NONE;
@@ -648,6 +668,8 @@ kv_heap_link(kv_heap_t *heap, uint32_t n, unsigned bucket, bool last)
     partial = &heap->partial[page->kind][page->class];
     head = partial->head[bucket];
 
+    assert(page->bucket == KV_HEAP_UNLISTED);
+
     page->bucket = bucket;
 
     if (head == KV_HEAP_NONE) {
@@ -687,6 +709,8 @@ kv_heap_unlink(kv_heap_t *heap, uint32_t n)
 
     partial = &heap->partial[page->kind][page->class];
     head = partial->head[page->bucket];
+
+    assert(head != KV_HEAP_NONE);
 
     if (n != head) {
         heap->page[page->prev].next = page->next;

@@ -30,6 +30,8 @@ static uint32_t kv_heap_sparsest(kv_heap_t *heap, kv_heap_partial_t *partial,
     uint32_t buckets);
 static bool kv_heap_passed(kv_heap_t *heap, const kv_heap_page_t *page);
 static void kv_heap_pass(kv_heap_t *heap, unsigned n);
+static inline void kv_heap_evac_assert(kv_heap_t *heap,
+    const kv_heap_evac_t *ev);
 
 
 kv_rc_t
@@ -44,8 +46,11 @@ kv_heap_evac_begin(kv_heap_t *heap, kv_heap_evac_t *ev, bool dense)
         /* the one that began this died before its end */
 
         ev->page = heap->evacuated;
+        page = &heap->page[ev->page];
+        ev->kind = page->kind;
+        ev->size = kv_heap_classes[page->class].size;
         kv_heap_evac_end(heap, ev, true);
-        heap->page[ev->page].passed = 0;
+        page->passed = 0;
     }
 
     best = kv_heap_choose(heap, dense ? KV_HEAP_ANY : KV_HEAP_SPARSE);
@@ -59,6 +64,13 @@ kv_heap_evac_begin(kv_heap_t *heap, kv_heap_evac_t *ev, bool dense)
     page = &heap->page[best];
     cl = &kv_heap_classes[page->class];
     partial = &heap->partial[page->kind][page->class];
+
+    /* what kv_heap_evac_next() and kv_heap_evac_end() find again */
+
+    assert(best < heap->fresh && page->state == KV_PAGE_USED);
+    assert(page->kind == KV_HEAP_ENTRY || page->kind == KV_HEAP_PIECE);
+    assert(page->live > 0 && page->live < cl->objects);
+    assert(partial->free >= cl->objects);
 
     kv_heap_unlink(heap, best);
 
@@ -188,6 +200,26 @@ kv_heap_pass(kv_heap_t *heap, unsigned n)
 }
 
 
+/*
+ * What kv_heap_evac_begin() made of a page is still so, as long as it has not
+ * become empty.
+ */
+
+static inline void
+kv_heap_evac_assert(kv_heap_t *heap, const kv_heap_evac_t *ev)
+{
+    const kv_heap_page_t  *page;
+
+    assert(ev->page < heap->fresh);
+
+    page = &heap->page[ev->page];
+
+    assert(page->state == KV_PAGE_DRAINED && page->live > 0);
+    assert(page->bucket == KV_HEAP_UNLISTED && page->kind == ev->kind);
+    assert(kv_heap_classes[page->class].size == ev->size);
+}
+
+
 void *
 kv_heap_evac_next(kv_heap_t *heap, kv_heap_evac_t *ev)
 {
@@ -204,6 +236,8 @@ kv_heap_evac_next(kv_heap_t *heap, kv_heap_evac_t *ev)
 
     page = &heap->page[ev->page];
     cl = &kv_heap_classes[page->class];
+
+    kv_heap_evac_assert(heap, ev);
 
     bits = (cl->start == 0) ? &page->bits
                             : (uint64_t *) kv_heap_address(heap, ev->page);
@@ -242,6 +276,8 @@ kv_heap_evac_end(kv_heap_t *heap, kv_heap_evac_t *ev, bool reuse)
     if (heap->evacuated != ev->page || ev->page == KV_HEAP_NONE) {
         return;
     }
+
+    kv_heap_evac_assert(heap, ev);
 
     heap->evacuated = KV_HEAP_NONE;
 

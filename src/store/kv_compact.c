@@ -4,11 +4,13 @@
  */
 
 
+#include <assert.h>
+
 #include "store/kv_compact.h"
 #include "base/kv_failpoint.h"
 
 
-static kv_rc_t kv_compact_entry(kv_zone_t *zone, kv_entry_t *e);
+static kv_rc_t kv_compact_entry(kv_zone_t *zone, kv_entry_t *e, size_t max);
 static kv_rc_t kv_compact_piece(kv_zone_t *zone, kv_piece_t *piece,
     size_t size);
 
@@ -43,7 +45,7 @@ kv_compact_page(kv_zone_t *zone, bool dense)
     while ((object = kv_heap_evac_next(zone->heap, &ev)) != NULL) {
 
         rc = ev.kind == KV_HEAP_ENTRY
-             ? kv_compact_entry(zone, object)
+             ? kv_compact_entry(zone, object, ev.size)
              : kv_compact_piece(zone, object, ev.size);
 
         if (rc == KV_OK) {
@@ -78,7 +80,7 @@ kv_compact_page(kv_zone_t *zone, bool dense)
  */
 
 static kv_rc_t
-kv_compact_entry(kv_zone_t *zone, kv_entry_t *e)
+kv_compact_entry(kv_zone_t *zone, kv_entry_t *e, size_t max)
 {
     size_t       size;
     kv_entry_t  *copy;
@@ -90,6 +92,8 @@ kv_compact_entry(kv_zone_t *zone, kv_entry_t *e)
     }
 
     size = sizeof(kv_entry_t) + e->key_len + e->value_len;
+
+    assert(size <= max);
 
     copy = kv_heap_alloc(zone->heap, KV_HEAP_ENTRY, size);
     if (copy == NULL) {

@@ -26,7 +26,7 @@
 #endif
 
 
-typedef enum {
+enum {
     FREE_TWICE = 0,
     FREE_TWICE_LARGE,
     FREE_INSIDE,
@@ -37,21 +37,94 @@ typedef enum {
     ALLOC_ZERO,
     ALLOC_TOO_MUCH,
     MISUSES
-} misuse_t;
+};
+
+
+/* What a descriptor, or the heap, says that is not so. */
+
+enum {
+    GIVEN_DRAINED = 0,
+    GIVEN_KIND,
+    GIVEN_CLASS,
+    GIVEN_NEVER_USED,
+    FREE_IN_USE,                /* of a free page */
+    FREE_BEYOND,
+    FREE_PAST_END,
+    GIVEN
+};
+
+enum {
+    RETURNED_STATE = 0,
+    RETURNED_KIND,
+    RETURNED_CLASS,
+    RETURNED_NOT_LIVE,
+    RETURNED_NOT_COUNTED,
+    RETURNED_ALL_FREE,
+    RETURNED
+};
+
+enum {
+    SOURCE_EMPTY = 0,
+    SOURCE_KIND,
+    SOURCE_STATE,
+    SOURCE_USED,                /* these once it is chosen */
+    SOURCE_LISTED,
+    SOURCE_OTHER_KIND,
+    SOURCE_OTHER_SIZE,
+    SOURCE_EMPTIED,
+    SOURCE_ENDED,
+    SOURCES
+};
 
 
 static void
-misuse(misuse_t what)
+expect_abort(void)
 {
-    int             fd;
-    unsigned char  *p, *q;
+    int  fd;
 
     fd = open("/dev/null", O_WRONLY);
     (void) dup2(fd, STDERR_FILENO);
     (void) setrlimit(RLIMIT_CORE, &(struct rlimit) { 0, 0 });
     (void) signal(SIGABRT, SIG_DFL);
+}
 
-    heap_lock();
+
+/* In a child, each of these ends in an assertion, and the heap is broken. */
+
+static void
+each_aborts(void (*run)(int), int n)
+{
+    int    what, status;
+    pid_t  pid;
+
+    for (what = 0; what < n; what++) {
+        pid = fork();
+
+        if (pid == 0) {
+            expect_abort();
+            heap_lock();
+            run(what);
+            _exit(0);
+        }
+
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+
+        if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGABRT) {
+            fail_msg("number %d went unnoticed", what);
+        }
+
+        /* it died with the lock */
+
+        assert_int_equal(kv_heap_lock(heap), KV_DEAD);
+        kv_heap_format(heap);
+    }
+}
+
+
+static void
+misuse(int what)
+{
+    unsigned char  *p, *q;
 
     p = kv_heap_alloc(heap, KV_HEAP_ENTRY, 104);
     q = kv_heap_alloc(heap, KV_HEAP_ENTRY, 5000);
@@ -101,38 +174,162 @@ misuse(misuse_t what)
         (void) kv_heap_alloc(heap, KV_HEAP_ENTRY, KV_PAGE_SIZE + 1);
         break;
     }
+}
 
-    _exit(0);
+
+/* Two sparse pages of one class, numbers 0 and 1, and a free one. */
+
+static unsigned char *
+sparse_pages(void)
+{
+    void           *whole;
+    unsigned        i, n;
+    unsigned char  *p[2 * KV_PAGE_SIZE / 104];
+
+    for (n = 0; heap->fresh < 2 || heap->page[1].live < heap->page[0].live; n++)
+    {
+        p[n] = kv_heap_alloc(heap, KV_HEAP_ENTRY, 104);
+    }
+
+    whole = kv_heap_alloc(heap, KV_HEAP_ENTRY, KV_PAGE_SIZE);
+    kv_heap_free(heap, whole);
+
+    for (i = 0; i < n; i++) {
+        if (i % (n / 2) >= 100) {
+            kv_heap_free(heap, p[i]);
+        }
+    }
+
+    heap_check();
+
+    return p[0];
+}
+
+
+/* Each line is seen by one assertion where an object is given out. */
+
+static void
+damage_given(int what)
+{
+    unsigned            i;
+    kv_heap_page_t     *page;
+    kv_heap_partial_t  *partial;
+
+    (void) sparse_pages();
+
+    page = &heap->page[0];
+    partial = &heap->partial[KV_HEAP_ENTRY][page->class];
+
+    for (i = 0; i < 2; i++) {
+        switch (what) {
+
+        case GIVEN_DRAINED:     page[i].state = KV_PAGE_DRAINED;    break;
+        case GIVEN_KIND:        page[i].kind = KV_HEAP_PIECE;       break;
+        case GIVEN_CLASS:       page[i].class--;                    break;
+        case GIVEN_NEVER_USED:  partial->head[1] = heap->fresh;     break;
+        case FREE_IN_USE:       page[2].state = KV_PAGE_USED;       break;
+        case FREE_BEYOND:       heap->free = heap->fresh;           break;
+        case FREE_PAST_END:     heap->free = KV_HEAP_NONE;
+                                heap->fresh = heap->pages;          break;
+        }
+    }
+
+    (void) kv_heap_alloc(heap, KV_HEAP_ENTRY, what < FREE_IN_USE ? 104 : 5000);
+}
+
+
+/* The same where one comes back, and where a page does. */
+
+static void
+damage_returned(int what)
+{
+    void            *p, *whole;
+    kv_heap_page_t  *page;
+
+    p = sparse_pages();
+    whole = kv_heap_alloc(heap, KV_HEAP_ENTRY, KV_PAGE_SIZE);
+
+    page = &heap->page[0];
+
+    switch (what) {
+
+    case RETURNED_STATE:        page->state = 77;                   break;
+    case RETURNED_KIND:         page->kind = KV_HEAP_KINDS;         break;
+    case RETURNED_CLASS:        page->class = KV_HEAP_CLASSES;      break;
+    case RETURNED_NOT_LIVE:     page->live = 0;                     break;
+    case RETURNED_NOT_COUNTED:  heap->used[KV_HEAP_ENTRY] = 103;    break;
+    case RETURNED_ALL_FREE:     heap->free_pages = heap->pages;
+                                p = whole;                          break;
+    }
+
+    kv_heap_free(heap, p);
+}
+
+
+/* The same in a page that is emptied. */
+
+static void
+damage_source(int what)
+{
+    kv_heap_page_t  *page;
+    kv_heap_evac_t   ev;
+
+    (void) sparse_pages();
+
+    page = &heap->page[0];
+
+    if (what < SOURCE_USED) {
+        switch (what) {
+
+        case SOURCE_EMPTY:      page[0].live = page[1].live = 0;    break;
+        case SOURCE_KIND:       page[0].kind = page[1].kind
+                                             = KV_HEAP_SYSTEM;      break;
+        case SOURCE_STATE:      page[0].state = page[1].state
+                                              = KV_PAGE_DRAINED;    break;
+        }
+
+        (void) kv_heap_evac_begin(heap, &ev, false);
+        return;
+    }
+
+    assert_int_equal(kv_heap_evac_begin(heap, &ev, false), KV_OK);
+
+    page = &heap->page[ev.page];
+
+    switch (what) {
+
+    case SOURCE_USED:           page->state = KV_PAGE_USED;         break;
+    case SOURCE_LISTED:         page->bucket = 1;                   break;
+    case SOURCE_OTHER_KIND:     ev.kind = KV_HEAP_PIECE;            break;
+    case SOURCE_OTHER_SIZE:     ev.size = 112;                      break;
+    case SOURCE_EMPTIED:        page->live = 0;                     break;
+    case SOURCE_ENDED:          page->state = KV_PAGE_USED;
+                                kv_heap_evac_end(heap, &ev, true);  return;
+    }
+
+    (void) kv_heap_evac_next(heap, &ev);
 }
 
 
 static void
 test_misuse(void **state)
 {
-    int       status;
-    pid_t     pid;
-    misuse_t  what;
-
     (void) state;
 
-    for (what = 0; what < MISUSES; what++) {
-        pid = fork();
+    each_aborts(misuse, MISUSES);
+}
 
-        if (pid == 0) {
-            misuse(what);
-        }
 
-        assert_int_equal(waitpid(pid, &status, 0), pid);
+/* What the heap gives out, and takes back, it looks at on both sides. */
 
-        if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGABRT) {
-            fail_msg("misuse %d went unnoticed", what);
-        }
+static void
+test_damage(void **state)
+{
+    (void) state;
 
-        /* it died with the lock */
-
-        assert_int_equal(kv_heap_lock(heap), KV_DEAD);
-        kv_heap_format(heap);
-    }
+    each_aborts(damage_given, GIVEN);
+    each_aborts(damage_returned, RETURNED);
+    each_aborts(damage_source, SOURCES);
 }
 
 
@@ -348,6 +545,7 @@ main(void)
 {
     const struct CMUnitTest  tests[] = {
         TEST(test_misuse),
+        TEST(test_damage),
         TEST(test_check_sees_pages),
         TEST(test_check_sees_lists),
         TEST(test_poison)
