@@ -25,6 +25,8 @@ kv_map_pack(uint64_t hash, kv_entry_t *e)
     address = (uint64_t) (uintptr_t) e;
 
     assert(address && (address & ~KV_ADDRESS_MASK) == 0 && address % 8 == 0);
+    assert(e->key_len <= KV_KEY_MAX);
+    kv_map_assert_entry(e);
 
     return (hash >> KV_TAG_SHIFT) << KV_TAG_SHIFT | address;
 }
@@ -34,6 +36,23 @@ static inline bool
 kv_map_match(const kv_entry_t *e, const void *key, size_t n)
 {
     return e->key_len == n && memcmp(e->key, key, n) == 0;
+}
+
+
+/* Takes an entry that goes out of the count of bytes. */
+
+static inline void
+kv_map_uncount(kv_map_t *map, const kv_entry_t *old)
+{
+    uint64_t  bytes;
+
+    kv_map_assert_entry(old);
+
+    bytes = kv_get_relaxed(map->bytes) - old->key_len - old->value_len;
+
+    assert((int64_t) bytes >= 0);
+
+    kv_set_relaxed(map->bytes, bytes);
 }
 
 
@@ -127,13 +146,14 @@ kv_map_find(kv_map_t *map, uint64_t hash, const void *key, size_t n)
             for (i = 0; i < KV_BUCKET_CELLS; i++) {
                 s = atomic_load_explicit(&b->cell[i], memory_order_acquire);
 
-                if (kv_cell_tag(s) != tag || s == 0) {
+                if (kv_cell_tag(s) != tag) {
                     continue;
                 }
 
                 e = kv_cell_entry(s);
 
                 if (e && kv_map_match(e, key, n)) {
+                    kv_map_assert_entry(e);
                     return e;
                 }
             }
@@ -157,6 +177,7 @@ kv_map_walk(kv_map_t *map, uint64_t from, unsigned n, kv_map_pt cb, void *ctx)
 {
     uint64_t        s;
     unsigned        i, seen;
+    kv_entry_t     *e;
     kv_bucket_t    *b;
     kv_map_root_t  *root;
 
@@ -184,7 +205,10 @@ kv_map_walk(kv_map_t *map, uint64_t from, unsigned n, kv_map_pt cb, void *ctx)
                 s = atomic_load_explicit(&b->cell[i], memory_order_acquire);
 
                 if (s) {
-                    cb(ctx, kv_cell_entry(s));
+                    e = kv_cell_entry(s);
+                    assert(e->key_len <= KV_KEY_MAX);
+                    kv_map_assert_entry(e);
+                    cb(ctx, e);
                     seen++;
                 }
             }
@@ -259,7 +283,6 @@ kv_map_put(kv_map_t *map, uint64_t hash, kv_entry_t *e)
     unsigned           i;
     kv_entry_t        *old;
     kv_bucket_t       *b, *in, *last;
-    kv_map_root_t     *root;
     _Atomic uint64_t  *cell, *empty;
 
     kv_set_relaxed(map->bytes, kv_get_relaxed(map->bytes)
@@ -270,24 +293,22 @@ kv_map_put(kv_map_t *map, uint64_t hash, kv_entry_t *e)
     if (cell) {
         old = kv_cell_entry(atomic_load_explicit(cell, memory_order_relaxed));
 
+        assert(old != e);
+
         atomic_store_explicit(cell, kv_map_pack(hash, e),
                               memory_order_release);
 
-        kv_set_relaxed(map->bytes, kv_get_relaxed(map->bytes)
-                                   - old->key_len - old->value_len);
+        kv_map_uncount(map, old);
+
         return old;
     }
 
     kv_set_relaxed(map->keys, kv_get_relaxed(map->keys) + 1);
 
-    root = atomic_load_explicit(&map->root, memory_order_relaxed);
-    b = kv_map_bucket(root,
-                      kv_map_index(kv_get_relaxed(root->buckets), hash));
-
     empty = NULL;
     last = NULL;
 
-    for ( /* void */ ; b && empty == NULL; b = kv_get_relaxed(b->next)) {
+    for (b = in; b && empty == NULL; b = kv_get_relaxed(b->next)) {
         last = b;
 
         for (i = 0; i < KV_BUCKET_CELLS; i++) {
@@ -306,7 +327,7 @@ kv_map_put(kv_map_t *map, uint64_t hash, kv_entry_t *e)
         return NULL;
     }
 
-    assert(map->reserved);
+    assert(map->reserved && kv_bucket_empty(map->reserved));
 
     b = map->reserved;
     map->reserved = kv_get_relaxed(b->next);
@@ -336,11 +357,12 @@ kv_map_delete(kv_map_t *map, uint64_t hash, const void *key, size_t n)
 
     old = kv_cell_entry(kv_get_relaxed(*cell));
 
+    assert(kv_get_relaxed(map->keys) > 0);
+
     atomic_store_explicit(cell, 0, memory_order_release);
 
     kv_set_relaxed(map->keys, kv_get_relaxed(map->keys) - 1);
-    kv_set_relaxed(map->bytes, kv_get_relaxed(map->bytes)
-                               - old->key_len - old->value_len);
+    kv_map_uncount(map, old);
 
     kv_map_unlink_empty(map, hash, in);
 
@@ -361,6 +383,9 @@ kv_map_relocate(kv_map_t *map, kv_entry_t *from, kv_entry_t *to)
     if (cell == NULL || kv_cell_entry(kv_get_relaxed(*cell)) != from) {
         return false;
     }
+
+    assert(kv_map_match(to, from->key, from->key_len));
+    assert(to->value_len == from->value_len && to->flags == from->flags);
 
     atomic_store_explicit(cell, kv_map_pack(hash, to), memory_order_release);
 
@@ -396,7 +421,10 @@ kv_map_prefetch(kv_map_t *map, uint64_t hash)
 }
 
 
-/* Where a key's entry is, and in which bucket; the writer's way to look. */
+/*
+ * Where a key's entry is, and in which bucket, or NULL and the first of those
+ * that it could be in; the writer's way to look.
+ */
 
 static _Atomic uint64_t *
 kv_map_cell(kv_map_t *map, uint64_t hash, const void *key, size_t n,
@@ -410,6 +438,7 @@ kv_map_cell(kv_map_t *map, uint64_t hash, const void *key, size_t n,
     root = kv_get_relaxed(map->root);
     b = kv_map_bucket(root,
                       kv_map_index(kv_get_relaxed(root->buckets), hash));
+    *in = b;
 
     for ( /* void */ ; b; b = kv_get_relaxed(b->next)) {
 
@@ -451,6 +480,8 @@ kv_map_unlink_empty(kv_map_t *map, uint64_t hash, kv_bucket_t *empty)
 
     while (kv_get_relaxed(b->next) != empty) {
         b = kv_get_relaxed(b->next);
+
+        assert(b);
     }
 
     atomic_store_explicit(&b->next, kv_get_relaxed(empty->next),

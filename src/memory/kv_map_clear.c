@@ -64,7 +64,8 @@ kv_map_clear(kv_map_t *map)
 
     empty = kv_map_empty_root(map);
 
-    assert(empty);
+    assert(empty && empty != root && root->state == KV_ROOT_CURRENT);
+    assert(kv_get_relaxed(empty->buckets) == KV_CHUNK_BUCKETS);
 
     empty->state = KV_ROOT_CURRENT;
     root->state = KV_ROOT_LEFT;
@@ -95,6 +96,11 @@ kv_map_sweep(kv_map_t *map, unsigned n)
         if (rc != KV_OK) {
             return rc;
         }
+
+        /* readers find the current one only, and have left this one */
+
+        assert(root->state == KV_ROOT_APART);
+        assert(root != kv_get_relaxed(map->root));
 
         rc = kv_map_take_apart(map, root, &n);
 

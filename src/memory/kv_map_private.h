@@ -9,6 +9,8 @@
 #define KV_MAP_PRIVATE_H
 
 
+#include <assert.h>
+
 #include "memory/kv_map.h"
 
 
@@ -24,6 +26,22 @@
 
 #define kv_cell_entry(c)   ((kv_entry_t *) (uintptr_t) ((c) & KV_ADDRESS_MASK))
 #define kv_cell_tag(c)     ((c) >> KV_TAG_SHIFT)
+
+
+/*
+ * What is so of each entry that a cell names: asserted before it is published,
+ * and when it is read.  It is so for readers without a lock, too: these fields
+ * were written before the cell (release, acquire), nothing changes them
+ * afterwards, and the memory is not used again while a reader is in an epoch
+ * that saw the cell.  A writer that dies leaves a cell with or without the
+ * entry, but never a part of one.
+ */
+
+static inline void
+kv_map_assert_entry(const kv_entry_t *e)
+{
+    assert(e->value_len <= KV_VALUE_MAX && !(e->flags & KV_ENTRY_PARTIAL));
+}
 
 
 static inline bool

@@ -21,7 +21,7 @@ static int kv_map_copy(kv_map_t *map, kv_bucket_t *old, kv_bucket_t *fresh,
     uint64_t number);
 static kv_bucket_t *kv_map_add_overflow(kv_map_t *map, kv_bucket_t *tail);
 static void kv_map_unsplit(kv_map_t *map, kv_bucket_t *fresh);
-static void kv_map_drop_moved(kv_bucket_t *old, kv_bucket_t *fresh);
+static int kv_map_drop_moved(kv_bucket_t *old, kv_bucket_t *fresh);
 static void kv_map_unlink_all_empty(kv_map_t *map, kv_bucket_t *b);
 static bool kv_map_in_bucket(kv_bucket_t *b, uint64_t s);
 static bool kv_map_add_chunk(kv_map_t *map, kv_map_root_t *root, uint64_t i);
@@ -112,7 +112,10 @@ kv_map_split(kv_map_t *map)
     kv_failpoint(KV_FAILPOINT_GROWING);
 
     if (moves) {
-        kv_map_drop_moved(old, fresh);
+        moves -= kv_map_drop_moved(old, fresh);
+
+        assert(moves == 0);
+
         kv_map_unlink_all_empty(map, old);
     }
 
@@ -140,12 +143,13 @@ kv_map_copy(kv_map_t *map, kv_bucket_t *old, kv_bucket_t *fresh,
     uint64_t number)
 {
     int           moves;
-    uint64_t      s, mask;
+    uint64_t      s, mask, hash, stays;
     unsigned      i, used;
     kv_entry_t   *e;
     kv_bucket_t  *b, *tail;
 
     mask = 2 * kv_map_half(number) - 1;
+    stays = number - kv_map_half(number);
     tail = fresh;
     used = 0;
     moves = 0;
@@ -162,8 +166,14 @@ kv_map_copy(kv_map_t *map, kv_bucket_t *old, kv_bucket_t *fresh,
             }
 
             e = kv_cell_entry(s);
+            hash = kv_map_hash(map, e->key, e->key_len);
 
-            if ((kv_map_hash(map, e->key, e->key_len) & mask) != number) {
+            /* put where its hash said, it goes to one of these two buckets */
+
+            assert((hash ^ s) >> KV_TAG_SHIFT == 0);
+
+            if ((hash & mask) != number) {
+                assert((hash & mask) == stays);
                 continue;
             }
 
@@ -204,6 +214,9 @@ kv_map_add_overflow(kv_map_t *map, kv_bucket_t *tail)
     }
 
     overflow = map->reserved;
+
+    assert(overflow && kv_bucket_empty(overflow));
+
     map->reserved = kv_get_relaxed(overflow->next);
     map->nreserved--;
 
@@ -235,14 +248,17 @@ kv_map_unsplit(kv_map_t *map, kv_bucket_t *fresh)
 }
 
 
-/* Empties those cells of `old` that `fresh` has. */
+/* Empties those cells of `old` that `fresh` has; returns how many. */
 
-static void
+static int
 kv_map_drop_moved(kv_bucket_t *old, kv_bucket_t *fresh)
 {
+    int           dropped;
     uint64_t      s;
     unsigned      i;
     kv_bucket_t  *b;
+
+    dropped = 0;
 
     for (b = old; b; b = kv_get_relaxed(b->next)) {
 
@@ -251,9 +267,12 @@ kv_map_drop_moved(kv_bucket_t *old, kv_bucket_t *fresh)
 
             if (s && kv_map_in_bucket(fresh, s)) {
                 atomic_store_explicit(&b->cell[i], 0, memory_order_release);
+                dropped++;
             }
         }
     }
+
+    return dropped;
 }
 
 
