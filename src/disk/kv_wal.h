@@ -134,6 +134,13 @@ kv_rc_t kv_wal_add(kv_wal_t *wal, const kv_record_t *rec);
 kv_rc_t kv_wal_write(kv_wal_t *wal, kv_err_t *err);
 
 /*
+ * What the operator should know of a kv_wal_write() that went on without it: a
+ * note of a clean end that cannot be deleted.  Moves it to *err and returns
+ * true; false: there is nothing, or it was told before.
+ */
+bool kv_wal_warning(kv_wal_t *wal, kv_err_t *err);
+
+/*
  * Makes all that was written durable and moves durable_lsn on.  KV_OK;
  * KV_ERROR, `err` filled: never to be tried again.  Where this process has the
  * segment to open first: what kv_io_rc() says, and unless that is KV_ERROR

@@ -17,15 +17,15 @@
 kv_rc_t
 kv_wal_open_again(kv_wal_t *wal, kv_err_t *err)
 {
-    bool             stays;
-    char             name[KV_NAME_MAX];
+    int              stays;
+    char             name[KV_NAME_MAX], kept[KV_NAME_MAX];
     size_t           i, n;
     kv_rc_t          rc;
     kv_wal_name_t   *names;
     kv_wal_state_t  *state;
 
     state = wal->state;
-    stays = false;
+    stays = 0;
 
     rc = kv_wal_list(wal, &names, &n);
 
@@ -44,7 +44,8 @@ kv_wal_open_again(kv_wal_t *wal, kv_err_t *err)
         if (wal->io->unlink(wal->io, wal->dirfd, name) == -1
             && errno != ENOENT)
         {
-            stays = true;
+            stays = errno;
+            memcpy(kept, name, sizeof(kept));
         }
     }
 
@@ -61,6 +62,12 @@ kv_wal_open_again(kv_wal_t *wal, kv_err_t *err)
 
     if (stays) {
         kv_wal_seal(state);
+
+        errno = stays;
+        kv_err_set(&wal->warning, "%s, the note of the log's last end, cannot "
+                   "be deleted: %s: the log goes on in a new segment, and each "
+                   "start warns of the file until it is deleted, which may be "
+                   "done at any time", kept, strerror(stays));
     }
 
     atomic_store(&state->closed, KV_WAL_NOTE_NONE);
@@ -73,6 +80,20 @@ failed:
                "deleted: %s", strerror(errno));
 
     return rc;
+}
+
+
+bool
+kv_wal_warning(kv_wal_t *wal, kv_err_t *err)
+{
+    if (wal->warning.text[0] == '\0') {
+        return false;
+    }
+
+    *err = wal->warning;
+    wal->warning.text[0] = '\0';
+
+    return true;
 }
 
 

@@ -63,6 +63,8 @@ struct kv_wal_s {
     uint32_t         count;
     uint32_t         puts;           /* of these */
     size_t           reserve;        /* see kv_wal_set_reserve() */
+
+    kv_err_t         warning;        /* see kv_wal_warning(); no text: none */
 };
 
 
@@ -157,8 +159,8 @@ kv_rc_t kv_wal_read_closed(kv_wal_t *wal, uint64_t lsn, kv_closed_t *closed);
 /*
  * Before the first batch after a start: deletes log-<LSN>.closed, for good.
  * One that cannot be deleted stays, and the log goes on in a new segment, of
- * whose end it says nothing.  KV_OK, or what kv_io_rc() says, with `err`
- * filled.
+ * whose end it says nothing, which kv_wal_warning() tells.  KV_OK, or what
+ * kv_io_rc() says, with `err` filled.
  */
 kv_rc_t kv_wal_open_again(kv_wal_t *wal, kv_err_t *err);
 

@@ -296,6 +296,11 @@ kv_batch_write(kv_store_t *store, kv_batch_t *batch)
         return kv_batch_refused(store, rc, len, &err);
     }
 
+    if (kv_wal_warning(store->wal, &err)) {
+        kv_store_log(store, KV_LOG_WARN, "kv zone \"%s\": %s",
+                     store->conf.name, err.text);
+    }
+
     sync = kv_batch_must_sync(zone, batch->op, batch->n);
 
     kv_failpoint(KV_FAILPOINT_PROMISED);

@@ -654,6 +654,8 @@ solo_log(void *ctx, kv_log_level_t level, const char *text)
 
     solo->warnings += level <= KV_LOG_WARN;
     solo->old_notes += strstr(text, "says that the log was closed") != NULL;
+    solo->stuck_notes += strstr(text, "closed, the note of the log's last end, "
+                                      "cannot be deleted: ") != NULL;
 
     if (getenv("KIT_LOG")) {
         (void) fprintf(stderr, "[%d] %s\n", level, text);
@@ -712,6 +714,7 @@ solo_start(solo_t *solo)
     solo->host.hold = true;
     solo->warnings = 0;
     solo->old_notes = 0;
+    solo->stuck_notes = 0;
     solo->err.text[0] = '\0';
 
     rc = kv_store_create(&store, &solo->conf, solo->mem, solo->size,

@@ -125,6 +125,7 @@ typedef struct {
     kv_err_t          err;
     unsigned          warnings;      /* said at warn or worse since start */
     unsigned          old_notes;     /* of these, of an older clean end */
+    unsigned          stuck_notes;   /* of one that cannot be deleted */
 } solo_t;
 
 

@@ -264,7 +264,10 @@ test_closed(void **state)
 }
 
 
-/* It cannot be deleted: it never speaks for what comes after it. */
+/*
+ * It cannot be deleted: it never speaks for what comes after it, and the
+ * operator is told once.
+ */
 
 static void
 test_closed_stays(void **state)
@@ -286,7 +289,11 @@ test_closed_stays(void **state)
 
     damage_start();
     damage_check_state(&model[steps], steps);
+    assert_int_equal(solo.stuck_notes, 0);
     damage_write_one(1, 7000);
+    assert_int_equal(solo.stuck_notes, 1);
+    damage_write_one(1, 7001);
+    assert_int_equal(solo.stuck_notes, 1);
     f->nth = 0;
     (void) snprintf(name, sizeof(name), "log-%016x.kvl", steps + 1);
     assert_true(damage_there(name));
