@@ -1,8 +1,7 @@
 
 /*
- * What every file of the store core shares: result codes, the error text
- * that reaches people, and limits.  The core is C11 + POSIX and includes no
- * nginx header.
+ * What every file of the store core shares: result codes, the error text for
+ * people, and limits.  The core is C11 + POSIX and includes no nginx header.
  */
 
 
@@ -46,7 +45,7 @@ typedef enum {
     KV_DECLINED = -8,       /* nothing to do */
     KV_BUSY = -9,           /* another process holds it */
     KV_UNAVAILABLE = -10,   /* recovering, or no longer taking writes */
-    KV_CANCELLED = -11      /* given up because the process was asked to quit */
+    KV_CANCELLED = -11      /* given up: the process must quit */
 } kv_rc_t;
 
 

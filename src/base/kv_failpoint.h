@@ -1,15 +1,16 @@
 
 /*
- * Named points at which a test can stop a process.  In a test build
+ * Failpoints: named points at which a test can kill a process.  In a test build
  * (-DKV_TEST_FAILPOINTS) a process kills itself with SIGKILL when it reaches
- * the point that it was armed with; else kv_failpoint() is nothing.
+ * the failpoint that it was armed with; in other builds kv_failpoint() is
+ * nothing.
  *
- * A process arms itself with kv_failpoint_arm().  Those of an nginx are armed
- * by a file, "point" in the directory that KV_FAILPOINT_DIR names in the
- * environment of the master: the first process that reaches the point that
- * stands in it (read again when the file changes) takes the file away and dies;
- * a file "point.next" takes its place, for the process that repairs what the
- * first one left.
+ * A test arms its own process with kv_failpoint_arm().  The processes of an
+ * nginx are armed by a file, "point" in the directory that KV_FAILPOINT_DIR
+ * names in the environment of the master: the first process that reaches the
+ * failpoint named in it (read again when the file changes) takes the file away
+ * and dies; a file "point.next" takes its place, for the process that repairs
+ * what the first one left.
  */
 
 
@@ -111,7 +112,7 @@ typedef enum {
 void kv_failpoint(kv_failpoint_t point);
 
 /*
- * The process dies at the point of that name, the `after`-th time that it
+ * The process dies at the failpoint of that name, the `after`-th time that it
  * reaches it, counted from 1.  A name that is not in the list aborts.
  */
 void kv_failpoint_arm(const char *name, int after);

@@ -1,8 +1,8 @@
 
 /*
  * A distribution: how many values there were, their sum, the least and the
- * greatest.  One writer at a time, so that relaxed loads and stores do, without
- * a locked instruction; anyone reads.  All zero is one without values.
+ * greatest.  One writer at a time, so relaxed loads and stores suffice, without
+ * a locked instruction; any process reads.  All zero is one without values.
  */
 
 

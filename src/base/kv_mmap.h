@@ -1,9 +1,9 @@
 
 /*
- * Memory that a thread needs for the time of one task: straight from the
- * system, and all of it back.  Much of what goes through malloc() and free()
- * stays with the thread that used it, and a pool has many threads, each of
- * which does the task once in a while.
+ * Memory that a thread needs for one task: mapped from the system, and all of
+ * it given back.  Much of what goes through malloc() and free() stays with the
+ * thread that used it, and a pool has many threads, each of which does the task
+ * once in a while.
  */
 
 
@@ -30,7 +30,7 @@ kv_mmap_alloc(size_t size)
 }
 
 
-/* `size` is what was asked for; `p` may be NULL. */
+/* `size` as for kv_mmap_alloc(); `p` may be NULL. */
 
 static inline void
 kv_mmap_free(void *p, size_t size)

@@ -1,8 +1,8 @@
 
 /*
- * A robust, process-shared mutex: when its owner dies, the next to lock it
- * learns so (KV_DEAD) and holds it.  Thin over pthreads, so that the one
- * place which must treat EOWNERDEAD rightly is here.
+ * A robust, process-shared mutex: when its owner dies, the next to lock it gets
+ * KV_DEAD, and holds it.  Thin over pthreads, so that EOWNERDEAD is handled in
+ * one place.
  */
 
 

@@ -1,15 +1,13 @@
 
 /*
- * How the kernel gives the zone its memory.
+ * Getting the zone's memory from the kernel before it is used, by a thread of
+ * its own.  The first touch of a page of shared memory costs a fault and its
+ * clearing, more than it takes to fill it: a process that is about to fill very
+ * many saves that time.
  *
- * It can be got before it is used, by a thread of its own.  A page of shared
- * memory costs a fault and its clearing when it is touched for the first time,
- * more than it takes to fill it: a process that is about to fill very many does
- * better to have that done meanwhile.
- *
- * The thread changes nothing but page tables, and it is of no consequence if
- * it cannot be had or the kernel cannot do it (Linux does from 5.14 on,
- * madvise(2), MADV_POPULATE_WRITE): the memory then comes when it is used.
+ * The thread changes only page tables.  If it cannot be made, or the kernel
+ * lacks the call (Linux has it from 5.14 on, madvise(2), MADV_POPULATE_WRITE),
+ * the memory comes when it is used.
  */
 
 
@@ -30,32 +28,32 @@ typedef struct {
 
     pthread_mutex_t   lock;
     pthread_cond_t    more;
-    size_t            used;       /* as kv_prefault_used() said last */
+    size_t            used;       /* of the last kv_prefault_used() */
     bool              stop;
 } kv_prefault_t;
 
 
 /*
  * Begins with the `n` bytes at `p`, in order; both are rounded to pages.  Other
- * threads may use them meanwhile.  Less than 2 MiB are not worth a thread: then
- * nothing is done.  `pop` is the caller's, and must stay where it is until
+ * threads may use them meanwhile.  Does nothing for less than 2 MiB, which are
+ * not worth a thread.  `pf` is the caller's, and must not move until
  * kv_prefault_end().
  */
 void kv_prefault_begin(kv_prefault_t *pf, void *p, size_t n);
 
 /*
- * `used` of these bytes are in use by now.  The thread is never more than
- * 64 MiB ahead of that, for what is expected may never come.
+ * `used` of these bytes are in use by now.  The thread is never more than 64
+ * MiB ahead of that, because the expected use may never come.
  */
 void kv_prefault_used(kv_prefault_t *pf, size_t used);
 
-/* Gives up what is not done yet; waits for 2 MiB at most. */
+/* Ends the thread, whatever is left; waits for 2 MiB at most. */
 void kv_prefault_end(kv_prefault_t *pf);
 
 /*
- * Asks for huge pages, where the administrator lets shared memory have them on
- * request: /sys/kernel/mm/transparent_hugepage/shmem_enabled
- * says `advise`.  Lookups among very many keys then spend less on page tables.
+ * Requests huge pages, where the administrator lets shared memory have them on
+ * request: /sys/kernel/mm/transparent_hugepage/shmem_enabled is `advise`.
+ * Lookups among very many keys then spend less on page tables.
  */
 void kv_prefault_huge(void *p, size_t n);
 

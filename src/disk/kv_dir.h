@@ -1,19 +1,19 @@
 
 /*
- * The data directory: found, made, locked, taken over.  The master's, at
- * start, perhaps as root; and nginx -t's.
+ * The data directory: found, made, locked, given to the workers' user.  For the
+ * master, at start, perhaps as root; and for nginx -t.
  *
- * The directory belongs to the workers' user, who may have been taken over,
- * and may put anything into it, at any time.  So root follows no symlink in
- * it, opens nothing there but regular files, and gives away or writes no file
- * that may be another user's.  On the way to it, a symlink is followed where
- * only root could have made it.
+ * The directory belongs to the workers' user.  An attacker may have taken that
+ * user over, and may put anything into it, at any time.  So root follows no
+ * symlink in it, opens only regular files there, and gives away or writes no
+ * file that may be another user's.  On the way to it, a symlink is followed
+ * where only root could have made it.
  *
  * The lock is one on the directory itself (flock, held by the descriptor that
- * master and workers share), which no deletion of a file can undo.  Where the
- * directory is a network's, such a lock holds on one machine alone; so
- * kv.lock in it is locked as well, as older versions did.  It also says who
- * the holder is.
+ * master and workers share), which no deletion of a file can release.  On a
+ * network file system such a lock holds on one machine alone; so kv.lock in it
+ * is locked as well, as older versions did. kv.lock also says which process is
+ * the holder.
  *
  * Messages name the path and what to do.
  */
@@ -34,7 +34,7 @@
 typedef struct {
     dev_t             dev;
     ino_t             ino;
-    char              missing[256];  /* not there yet: its name in that one */
+    char              missing[256];  /* its name there, if it is missing */
 } kv_dir_id_t;
 
 
@@ -48,18 +48,18 @@ typedef enum {
 
 typedef struct {
     kv_holder_state_t  state;
-    int                pid;          /* the master's, where that is; or 0 */
+    int                pid;          /* the master's, if known; or 0 */
 } kv_holder_t;
 
 
 /*
- * Whether kv_dir_open() and kv_dir_lock() would take `path` if no other master
- * has it; changes nothing.  KV_OK; KV_DECLINED, if this user may not look;
- * KV_ERROR; both with `err` filled.  *id is filled on KV_OK.
+ * Whether kv_dir_open() and kv_dir_lock() would succeed with `path` if no other
+ * master has it; changes nothing.  KV_OK; KV_DECLINED: this user has no right
+ * to see it; KV_ERROR; both with `err` filled.  *id is filled on KV_OK.
  */
 kv_rc_t kv_dir_check(const char *path, kv_dir_id_t *id, kv_err_t *err);
 
-/* The same of one that is open.  KV_OK or KV_ERROR. */
+/* The *id of one that is open.  KV_OK or KV_ERROR. */
 kv_rc_t kv_dir_id(int dirfd, kv_dir_id_t *id);
 
 bool kv_dir_same(const kv_dir_id_t *one, const kv_dir_id_t *two);
@@ -73,24 +73,24 @@ kv_rc_t kv_dir_open(const char *path, int *dirfd, kv_err_t *err);
 
 /*
  * Locks it for the life of both descriptors, and their copies in children.
- * Until it has the lock nothing is changed in the directory, and then nothing
- * if it holds files of others and none of ours.  kv.lock is made, of the
- * given owner (-1: the caller), and its descriptor is *lockfd.
- * KV_OK; KV_BUSY with *holder filled; KV_ERROR with `err` filled.
+ * Until it has the lock it changes nothing in the directory, and then nothing
+ * if files of others are there and none of ours.  Makes kv.lock, of the given
+ * owner (-1: the caller), with its descriptor in *lockfd.  KV_OK; KV_BUSY with
+ * *holder filled; KV_ERROR with `err` filled.
  */
 kv_rc_t kv_dir_lock(int dirfd, const char *path, uid_t uid, gid_t gid,
     int *lockfd, kv_holder_t *holder, kv_err_t *err);
 
 /*
- * Sees to it that the directory has mode 0700, our files in it 0600, and all
- * belong to `uid` and `gid`.  With -1, for a caller who may not give files
- * away: that it can be used.  The caller holds the lock.  KV_OK, or
- * KV_ERROR with `err` filled: also if a file with a name of ours is none.
+ * Gives the directory mode 0700, our files in it 0600, and all of them to `uid`
+ * and `gid`.  With -1, for a caller that may not give files away: checks that
+ * it can be used.  The caller holds the lock.  KV_OK, or KV_ERROR with `err`
+ * filled, also if a file with a name of ours is not ours.
  */
 kv_rc_t kv_dir_set_owner(int dirfd, const char *path, uid_t uid, gid_t gid,
     kv_err_t *err);
 
-/* Writes down who holds the lock, for those who find it taken. */
+/* Writes down which process holds the lock, for those that find it taken. */
 void kv_dir_set_holder(int lockfd, int pid);
 
 

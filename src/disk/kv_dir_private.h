@@ -1,8 +1,8 @@
 
 /*
  * What the files of the data directory share: kv_dir.c finds and makes it,
- * kv_dir_lock.c locks it, kv_dir_owner.c gives it to the workers' user, and
- * they all stand on kv_dir_files.c.
+ * kv_dir_lock.c locks it, kv_dir_owner.c gives it to the workers' user, and all
+ * of them use kv_dir_files.c.
  */
 
 
@@ -15,17 +15,17 @@
 #include "disk/kv_dir.h"
 
 
-/* What a name in the directory says that the file is. */
+/* What a file in the directory is, by its name. */
 
 typedef enum {
     KV_FILE_OTHER = 0,                   /* nothing of ours */
-    KV_FILE_HARMLESS,                    /* what is in an empty volume */
+    KV_FILE_HARMLESS,                    /* may be in an empty volume */
     KV_FILE_LOCK,
     KV_FILE_SEGMENT,
     KV_FILE_SNAPSHOT,
     KV_FILE_CLOSED,                      /* the note of a clean end */
     KV_FILE_SCRAP,                       /* can be deleted: spare, temporary */
-    KV_FILE_PUT_ASIDE                    /* of ours, not in use any more */
+    KV_FILE_PUT_ASIDE                    /* ours, not in use any more */
 } kv_file_t;
 
 
@@ -33,14 +33,15 @@ typedef kv_rc_t (*kv_dir_each_pt)(void *ctx, const char *name);
 
 
 /*
- * Refuses a directory that has files, and none of them is ours for sure.  KV_OK
- * or KV_ERROR, with `err` filled.
+ * Refuses a directory that has files, but none that is surely ours.  KV_OK or
+ * KV_ERROR, with `err` filled.
  */
 kv_rc_t kv_dir_inspect(int dirfd, const char *path, kv_err_t *err);
 
 /*
- * Calls for every name until a result is not KV_OK, and returns that; KV_ERROR
- * with errno set, too, if the directory cannot be listed.
+ * Calls `each` for every name until it returns something other than KV_OK, and
+ * returns that; also KV_ERROR with errno set, if the directory cannot be
+ * listed.
  */
 kv_rc_t kv_dir_each(int dirfd, kv_dir_each_pt each, void *ctx);
 

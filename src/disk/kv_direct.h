@@ -28,7 +28,7 @@
 
 typedef struct {
     kv_io_t   *io;
-    int        fd;               /* its owner's, who closes it; -1: none */
+    int        fd;               /* the caller's to close; -1: none */
     bool       on;               /* else writes go through the page cache */
     uint8_t   *buf;              /* NULL until it is needed */
 
@@ -45,17 +45,17 @@ void kv_direct_init(kv_direct_t *d, kv_io_t *io);
 void kv_direct_destroy(kv_direct_t *d);
 
 /*
- * Writes go to `fd` from now on, -1 for nowhere; `direct` asks for what this
- * file is about.  Where the file system cannot do it, or there is no memory
+ * Writes go to `fd` from now on, -1 for nowhere, past the page cache if
+ * `direct` is set.  Where the file system cannot do that, or there is no memory
  * for the buffer, they go through the page cache instead.
  */
 void kv_direct_use(kv_direct_t *d, int fd, bool direct);
 
 /*
- * Writes all of `iov`, whose elements are used up, at `offset`.  The file must
+ * Writes all of `iov` at `offset`; its elements are used up.  The file must
  * have the block of the last byte to its end.  Bytes below `offset` that the
- * last call wrote must still be what they were; those that others wrote behind
- * them are read.  Results as those of kv_io_writev(), or of that reading.
+ * last call wrote must not have changed since; those that another process wrote
+ * after them are read.  Results as those of kv_io_writev(), or of that reading.
  */
 kv_rc_t kv_direct_writev(kv_direct_t *d, struct iovec *iov, size_t n,
     uint64_t offset);

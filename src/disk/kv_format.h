@@ -37,9 +37,9 @@
  *    32   8   salt: random, new whenever the file is put to use
  *
  * A segment is preallocated and synced before it gets its name, so a file
- * that is shorter than it says was damaged: it may pass if all batches up to
- * the next segment, or a mark at the end, are still there.  What a longer file
- * has behind that size does not count.
+ * that is shorter than its header says was damaged.  It may pass if all batches
+ * up to the next segment, or a mark at the end, are still there.  What a longer
+ * file has behind that size does not count.
  *
  *
  * Batch (from offset 4096 on, one after the other)
@@ -56,8 +56,8 @@
  * The batches of one segment, and of one segment and the next, have
  * consecutive LSNs.  Because of the salt, which no client knows, neither
  * what a recycled file held before nor a value that looks like a batch ever
- * passes for one.  It is in the clear, not only in the checksum, so that a
- * scan need not sum up each of a million forged headers to refuse it.
+ * passes for one.  It stands in the header, not only in the checksum, so that
+ * a scan can refuse a million forged headers without a checksum of each.
  *
  * A batch without records is a mark: its LSN is the next one to be given.  It
  * is written, not synced, where the next batch will overwrite it, when the

@@ -1,14 +1,14 @@
 
 /*
- * All file I/O of the core goes through this table, so that tests can
- * record, fail, tear and count every call.  Files are named relative to the
- * data directory's descriptor, which the master opens: workers need no right
- * to walk the path.
+ * All file I/O of the core goes through this table, so that tests can record,
+ * fail, tear and count every call.  Files are named relative to the data
+ * directory's descriptor, which the master opens: workers need no right to walk
+ * the path.
  *
- * Calls have POSIX's meaning and errors: -1 with errno set.  The
- * implementation restarts nothing: EINTR and short transfers reach the
- * helpers below, which deal with them once for all callers.  open() follows no
- * symlink and gives regular files only (else EINVAL), without waiting.
+ * Calls have POSIX's meaning and errors: -1 with errno set.  The implementation
+ * restarts nothing: the helpers below handle EINTR and short transfers once for
+ * all callers. open() follows no symlink and opens only regular files (else
+ * EINVAL), without waiting.
  */
 
 
@@ -23,8 +23,8 @@
 #include "base/kv_base.h"
 
 
-#define KV_NAME_MAX  64           /* bytes of a file name, its end included */
-#define KV_IO_BLOCK  4096u        /* what direct I/O has to keep to, at most */
+#define KV_NAME_MAX  64           /* bytes of a file name with its 0 */
+#define KV_IO_BLOCK  4096u        /* direct I/O: the largest alignment */
 
 
 typedef struct kv_io_s  kv_io_t;
@@ -48,8 +48,8 @@ struct kv_io_s {
     int     (*list)(kv_io_t *io, int dirfd, kv_io_list_pt cb, void *ctx);
 
     /*
-     * Turns O_DIRECT on or off; -1 also where reads and writes would then
-     * have to keep to more than multiples of KV_IO_BLOCK.  May be NULL.
+     * Turns O_DIRECT on or off; -1 also where reads and writes would then need
+     * more than multiples of KV_IO_BLOCK.  May be NULL.
      */
     int     (*direct)(kv_io_t *io, int fd, bool on);
 
@@ -57,10 +57,10 @@ struct kv_io_s {
     int     (*links)(kv_io_t *io, int fd);
 
     /*
-     * Who owns the files that open() makes with O_CREAT|O_EXCL (mode 0600),
-     * and those that it opens to be written (else EPERM: in a directory of
-     * another user, root could be led to a file that is not his); -1 leaves
-     * both to the system.  The master, as root, sets the workers' user.
+     * The owner of the files that open() makes with O_CREAT|O_EXCL (mode 0600),
+     * and that those it opens to be written must have (else EPERM: in a
+     * directory of another user, root could be led to another user's file); -1
+     * leaves both to the system.  The master, as root, sets the workers' user.
      */
     uid_t     uid;
     gid_t     gid;
@@ -73,22 +73,22 @@ void kv_io_system(kv_io_t *io);
 /*
  * The result that a call's errno stands for.
  *
- * KV_NO_SPACE: ENOSPC and EDQUOT, and EFBIG, which a limit (ulimit -f) gives.
+ * KV_NO_SPACE: ENOSPC and EDQUOT, and EFBIG, which a limit (ulimit -f) causes.
  * KV_AGAIN: an error that may pass.  The call lacked descriptors, memory,
- * rights or a writable file system, or was interrupted; that says nothing of
- * the disk, and the same call may go well later.  KV_ERROR: all others.
+ * rights or a writable file system, or was interrupted; the disk need not be
+ * bad, and the same call may succeed later.  KV_ERROR: all others.
  *
- * Not for the sync of a file whose content is relied on: whatever the
- * error, the system may have forgotten what it was to write.
+ * Not for the sync of a file whose content matters: whatever the error, the
+ * system may have forgotten what it was to write.
  */
 kv_rc_t kv_io_rc(int error);
 
 /*
  * A write beyond the limit of a file's size (ulimit -f) sends SIGXFSZ to its
- * thread, which kills the process.  Between these two calls of one thread it
- * gets EFBIG alone.  Threads of nginx's pools have all signals blocked anyway;
- * this is for its main thread, and leaves the disposition, which is the whole
- * process's, and what it executes inherits, as it is.
+ * thread, which kills the process.  Between these two calls of one thread the
+ * write only fails with EFBIG.  Threads of nginx's pools have all signals
+ * blocked anyway; this is for its main thread.  It leaves the disposition as it
+ * is, which belongs to the whole process and to what that executes.
  */
 void kv_io_block_signal(sigset_t *saved);
 void kv_io_unblock_signal(const sigset_t *saved);
@@ -100,9 +100,9 @@ void kv_io_unblock_signal(const sigset_t *saved);
 ssize_t kv_io_read(kv_io_t *io, int fd, void *buf, size_t n, off_t offset);
 
 /*
- * Writes all of `iov` (its elements are used up), in as many calls as it
- * takes, never more than IOV_MAX elements in one.  KV_OK, or what kv_io_rc()
- * says, with errno set; then some of it may have been written.
+ * Writes all of `iov` (its elements are used up), in as many calls as
+ * necessary, never more than IOV_MAX elements in one.  KV_OK, or the result of
+ * kv_io_rc(), with errno set; then some of it may have been written.
  */
 kv_rc_t kv_io_writev(kv_io_t *io, int fd, struct iovec *iov, size_t n,
     off_t offset);
@@ -112,8 +112,8 @@ kv_rc_t kv_io_write(kv_io_t *io, int fd, const void *buf, size_t n,
     off_t offset);
 
 /*
- * KV_OK or KV_ERROR (any error, ENOSPC, ENOMEM and EINTR included: a sync that
- * failed leaves nothing to believe in, see kv_state.h), with errno set.
+ * KV_OK or KV_ERROR (for any error, ENOSPC, ENOMEM and EINTR included: after a
+ * failed sync nothing is certain, see kv_state.h), with errno set.
  */
 kv_rc_t kv_io_sync(kv_io_t *io, int fd);
 kv_rc_t kv_io_sync_dir(kv_io_t *io, int dirfd);
@@ -129,7 +129,7 @@ kv_rc_t kv_io_preallocate(kv_io_t *io, int dirfd, const char *name,
     off_t size, volatile sig_atomic_t *cancel, int *fd);
 
 /*
- * How a file is deleted bit by bit: check(ctx), called between two bits, says
+ * How a file is deleted in steps: check(ctx), called between two steps, returns
  * true once what waits for the deletion must not wait longer.
  */
 
@@ -139,12 +139,12 @@ typedef struct {
 } kv_io_pace_t;
 
 /*
- * Deletes a file.  A file system that frees very much at once holds up the
- * syncs of all others meanwhile, so with `pace` a large file is freed bit by
- * bit, with rests in between, when its name is gone for good; until the check
- * says true, then what is left at once.  NULL does so from the start.  What has
- * another name elsewhere, as a copy may, stays whole there.  Not for an
- * event loop.  0, or -1 with errno set, and then the file is there.
+ * Deletes a file.  A file system that frees very much at once delays the syncs
+ * of all other files, so with `pace` a large file is freed in steps, with
+ * pauses in between, once its name is gone for good; when the check returns
+ * true, the rest at once.  NULL frees all at once.  A file that has another
+ * name elsewhere, as a copy may, stays whole there.  Not for an event loop. 0,
+ * or -1 with errno set, and then the file is still there.
  */
 int kv_io_remove(kv_io_t *io, int dirfd, const char *name,
     const kv_io_pace_t *pace);

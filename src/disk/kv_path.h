@@ -18,11 +18,11 @@
 
 
 /*
- * Goes to the directory `path`; all but its last component must be there.
- * KV_OK with a descriptor (O_PATH) in *fd, the caller's to close: of the
- * directory, and missing[KV_PATH_NAME] is ""; or of the one that it would be
- * in, and that is its name.  KV_DECLINED, if this user has no right to look,
- * or KV_ERROR; both with `err` filled.
+ * Walks to the directory `path`; all but its last component must exist.  KV_OK
+ * with a descriptor (O_PATH) in *fd, the caller's to close: of the directory,
+ * and missing[KV_PATH_NAME] is ""; or, if it is missing, of its parent, with
+ * its name in `missing`.  KV_DECLINED, if this user has no right to see it, or
+ * KV_ERROR; both with `err` filled.
  */
 kv_rc_t kv_path_walk(const char *path, int *fd, char *missing, kv_err_t *err);
 

@@ -40,8 +40,8 @@ size_t kv_record_size(const kv_record_t *rec);
 void kv_record_encode(const kv_record_t *rec, void *dst);
 
 /*
- * Writes all that comes before the value and returns its bytes: for those who
- * write the value, and the zeroes after it, from where it lies.
+ * Writes all that comes before the value and returns its bytes: for callers
+ * that write the value from where it lies, and the zeroes after it.
  */
 size_t kv_record_encode_head(const kv_record_t *rec, void *dst);
 
@@ -54,8 +54,8 @@ size_t kv_record_decode(const void *src, size_t n, kv_record_t *rec,
     struct iovec *value);
 
 /*
- * What readers call for each record.  Anything but KV_OK stops the reading
- * and is what the reader returns.
+ * What readers call for each record.  Any result but KV_OK stops the reading,
+ * and the reader returns it.
  */
 typedef kv_rc_t (*kv_record_pt)(void *ctx, uint64_t lsn,
     const kv_record_t *rec);

@@ -1,8 +1,8 @@
 
 /*
  * Snapshot files: writing one block by block, reading one back, finding and
- * deleting them.  The format is in kv_format.h; what goes into one, and when,
- * is not decided here.
+ * deleting them.  The format is in kv_format.h; the caller decides what goes
+ * into one, and when.
  */
 
 
@@ -31,8 +31,8 @@ typedef struct {
 
 
 /*
- * What a file says of itself; zeroes where it says nothing.  Only the seed is
- * checked, as it may stay in use.
+ * What a snapshot's header and footer say; zeroes where they say nothing.  Only
+ * the seed is checked, as it may stay in use.
  */
 
 typedef struct {
@@ -43,10 +43,10 @@ typedef struct {
 
 
 /*
- * Begins snap-<lsn>.tmp, replacing one that was left over (beside it, under
- * another LSN's name, if that cannot be deleted).  `seed` is that of
- * the map whose walk gives the records (kv_map.h), or zeroes.  KV_OK with the
- * writer in *w, KV_NO_SPACE, or KV_ERROR (`err` filled).
+ * Begins snap-<lsn>.tmp, replacing one that was left over (if that cannot be
+ * deleted, under another LSN's name).  `seed` is that of the map whose walk
+ * gives the records (kv_map.h), or zeroes.  KV_OK with the writer in *w,
+ * KV_NO_SPACE, or KV_ERROR (`err` filled).
  */
 kv_rc_t kv_snapshot_begin(kv_io_t *io, int dirfd, uint64_t lsn,
     const uint64_t seed[2], kv_snapshot_writer_t **w, kv_err_t *err);
@@ -60,9 +60,9 @@ kv_rc_t kv_snapshot_add(kv_snapshot_writer_t *w, const kv_record_t *rec,
     kv_err_t *err);
 
 /*
- * Writes what is left and the footer with E = `end_lsn`, syncs, renames,
- * syncs the directory.  The log must be durable up to `end_lsn` before.  On
- * KV_OK the writer is gone and *bytes is the file's size; else as above.
+ * Writes what is left and the footer with E = `end_lsn`, syncs, renames, syncs
+ * the directory.  The caller has made the log durable up to `end_lsn`.  On
+ * KV_OK the writer is freed and *bytes is the file's size; else as above.
  */
 kv_rc_t kv_snapshot_finish(kv_snapshot_writer_t *w, uint64_t end_lsn,
     uint64_t *bytes, kv_err_t *err);
@@ -78,54 +78,54 @@ kv_rc_t kv_snapshot_list(kv_io_t *io, int dirfd, kv_snapshot_list_t *list,
 
 /*
  * Reads snap-<lsn>.kvs: calls `cb` (LSN argument 0) for every record of each
- * block that checks out, and at the end sets *end_lsn to E and *bytes to the
- * snapshot's size; that of the file may be larger, for what follows the footer
- * does not count.  KV_OK; KV_DAMAGED with `err` naming file and
- * offset (records of earlier blocks have been delivered by then: throw them
- * away); KV_DECLINED: good, but of another format version; KV_ERROR with errno
- * set; or what `cb` returned.  Memory is bounded by the largest block, which
- * is checked against the file's size before it is read.
+ * good block, and at the end sets *end_lsn to E and *bytes to the snapshot's
+ * size; the file may be larger, but what follows the footer does not count.
+ * KV_OK; KV_DAMAGED with `err` naming file and offset (the caller has got the
+ * records of earlier blocks, and must discard them); KV_DECLINED: good, but of
+ * another format version; KV_ERROR with errno set; or what `cb` returned.
+ * Memory is bounded by the largest block, whose length is checked against the
+ * file's size before it is read.
  */
 kv_rc_t kv_snapshot_read(kv_io_t *io, int dirfd, uint64_t lsn,
     kv_record_pt cb, void *ctx, uint64_t *end_lsn, uint64_t *bytes,
     kv_err_t *err);
 
 /*
- * Whether such an error of reading says that the file is not (or no longer)
- * good, rather than that the process lacks something.
+ * Whether such an error of reading means that the file is bad, rather than that
+ * the process lacks something.
  */
 bool kv_snapshot_lost(int error);
 
 /*
- * Whether people decided that snap-<lsn>.kvs is to stand for the state at
- * its E, because the log between S and E is lost: snap-<lsn>.alone is there.
- * KV_OK, KV_NOT_FOUND, or KV_AGAIN (`err` filled): it cannot be told now.
+ * Whether people decided that snap-<lsn>.kvs stands for the state at its E,
+ * because the log between S and E is lost: snap-<lsn>.alone exists.  KV_OK,
+ * KV_NOT_FOUND, or KV_AGAIN (`err` filled): it cannot be told now.
  */
 kv_rc_t kv_snapshot_alone(kv_io_t *io, int dirfd, uint64_t lsn,
     kv_err_t *err);
 
 /*
- * Renames a damaged snapshot to snap-<lsn>.kvs.damaged, where it counts for
- * nothing; of these the KV_SNAPSHOTS_ASIDE with the highest LSNs are kept.
- * KV_OK or KV_ERROR (`err` filled).
+ * Renames a damaged snapshot to snap-<lsn>.kvs.damaged, which is never read; of
+ * these the KV_SNAPSHOTS_ASIDE with the highest LSNs are kept.  KV_OK or
+ * KV_ERROR (`err` filled).
  */
 kv_rc_t kv_snapshot_put_aside(kv_io_t *io, int dirfd, uint64_t lsn,
     kv_err_t *err);
 
-/* Deletes all of those; *n is how many there were.  KV_OK or KV_ERROR. */
+/* Deletes all snapshots put aside; *n is how many.  KV_OK or KV_ERROR. */
 kv_rc_t kv_snapshot_drop_aside(kv_io_t *io, int dirfd, unsigned *n,
     kv_err_t *err);
 
 /*
- * Looks at header and footer of snap-<lsn>.kvs, for who prepares to read it.
- * `records` is never more than the file can hold.
+ * Reads header and footer of snap-<lsn>.kvs, for a caller that prepares to read
+ * it.  `records` is never more than the file can hold.
  */
 void kv_snapshot_guess(kv_io_t *io, int dirfd, uint64_t lsn,
     kv_snapshot_guess_t *guess);
 
 /*
  * Deletes all but the `keep` (below KV_SNAPSHOTS_MAX) newest snapshots, and
- * left-over snap-*.tmp ones unless `keep_tmp`; `pace` as for kv_io_remove().
+ * left-over snap-*.tmp files unless `keep_tmp`; `pace` as for kv_io_remove().
  * KV_OK, or KV_ERROR (`err` filled): at least one of them stays.
  */
 kv_rc_t kv_snapshot_purge(kv_io_t *io, int dirfd, unsigned keep,

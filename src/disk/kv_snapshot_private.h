@@ -22,9 +22,9 @@
 void kv_snapshot_name(char *name, uint64_t lsn, const char *suffix);
 
 /*
- * Reports the call that has just failed: "cannot <what> "<name>" at offset
- * <offset>" (-1: no offset), and what the operator can do.  KV_NO_SPACE or
- * KV_ERROR, after errno, which stays.
+ * Fills `err` for the call that has just failed: "cannot <what> "<name>" at
+ * offset <offset>" (-1: no offset), and what the operator can do.  KV_NO_SPACE
+ * or KV_ERROR, after errno, which stays.
  */
 kv_rc_t kv_snapshot_failed(const char *what, const char *name, int64_t offset,
     kv_err_t *err);

@@ -4,14 +4,14 @@
  * The format, and what makes a batch the end or a damage, is in kv_format.h.
  *
  * Two parts.  kv_wal_state_t is in the zone, belongs to the holder of the
- * commit lock, and says where the log ends; it changes only after the bytes
- * are where it says, so a committer that dies leaves the end of the last
- * good batch, and the next one writes over what the dead one began: that is
- * how the log is cut back.  kv_wal_t is a process's own handle: a descriptor
- * of the current segment and a buffer.
+ * commit lock, and says where the log ends.  It changes only after the bytes
+ * are written, so a committer that dies leaves the end of the last good batch,
+ * and the next one writes over what the dead one began: that is how the log is
+ * cut back.  kv_wal_t is a process's own handle: a descriptor of the current
+ * segment and a buffer.
  *
  * A batch is built (kv_wal_begin, kv_wal_add), written (kv_wal_write) and
- * synced (kv_wal_sync).  Nothing here decides when.
+ * synced (kv_wal_sync).  The caller decides when.
  */
 
 
@@ -36,23 +36,26 @@ typedef struct {
 
 
 /*
- * Where the log stands.  In shared memory; written by the holder of the
- * commit lock alone, read by anyone (for statistics).  All zeroes, but for
- * next_lsn = 1, is a log without anything; else kv_wal_replay() fills it.
- *
- * The first five fields move together, and a process can be killed between
- * two of them: the new position is put aside first, and `moving` set, so that
- * the next to begin, write, mark or sync finishes the move.
+ * Whether log-<LSN>.closed exists, which must be deleted before more is
+ * written.
  */
-
-/* Whether log-<LSN>.closed is there, which goes before more is written. */
 
 typedef enum {
     KV_WAL_NOTE_NONE = 0,
-    KV_WAL_NOTE_OLD,               /* it may be, and say anything */
+    KV_WAL_NOTE_OLD,               /* it may, and say anything */
     KV_WAL_NOTE_END                /* it says where the log ends */
 } kv_wal_note_t;
 
+
+/*
+ * Where the log stands.  In shared memory; written by the holder of the
+ * commit lock alone, read by any process (for statistics).  All zeroes, but for
+ * next_lsn = 1, is an empty log; else kv_wal_replay() fills it.
+ *
+ * The first five fields move together, and a process can be killed between
+ * two of them: it writes the new position to `to` first, and sets `moving`, so
+ * that the next process to begin, write, mark or sync finishes the move.
+ */
 
 typedef struct {
     uint64_t           segment_lsn;   /* as in kv_wal_position_t */
@@ -65,7 +68,7 @@ typedef struct {
     _Atomic uint64_t   written;       /* of whole blocks, where they are */
     _Atomic uint64_t   segments;      /* files with a log-... name */
     uint64_t           rewrite;       /* bytes of the current segment from here
-                                         on have to be written once more */
+                                         on must be written once more */
     _Atomic uint64_t   rewrite_end;   /* up to here; 0: none.  Until that is
                                          done nothing more is written */
     _Atomic uint32_t   closed;        /* kv_wal_note_t */
@@ -89,15 +92,14 @@ kv_wal_t *kv_wal_create(kv_io_t *io, int dirfd, kv_wal_state_t *state,
 
 /*
  * Whether batches are written past the page cache (see kv_direct.h): for logs
- * that are synced after each batch; off at first.  To be said before anything
- * is written.
+ * that are synced after each batch; off at first.  Before anything is written.
  */
 void kv_wal_set_direct(kv_wal_t *wal, bool direct);
 
 /*
  * Batches leave `reserve` bytes at a segment's end, unless they fill one by
- * themselves; a batch without puts is written there when no new segment can be
- * made.  0 at first.
+ * themselves.  A batch without puts may use them if no new segment can be made.
+ * 0 at first.
  */
 void kv_wal_set_reserve(kv_wal_t *wal, size_t reserve);
 
@@ -105,17 +107,17 @@ void kv_wal_set_reserve(kv_wal_t *wal, size_t reserve);
 void kv_wal_destroy(kv_wal_t *wal);
 
 /*
- * Starts a batch whose first record will have the LSN state->next_lsn (to be
- * read after this call: it may have to finish what a dead process began).
+ * Starts a batch whose first record will have the LSN state->next_lsn (read it
+ * after this call, which may have to finish what a dead process began).
  */
 void kv_wal_begin(kv_wal_t *wal);
 
 /*
- * Adds a record.  Its key and value must stay as they are until
- * kv_wal_write() returns, unless they are small (then they are copied; the
- * caller cannot tell).  KV_OK, or KV_AGAIN if the batch would grow beyond
- * max_batch: write what is there, then begin the next.  A record that does
- * not even fit an empty batch is the caller's mistake (asserted).
+ * Adds a record.  Its key and value must stay unchanged until kv_wal_write()
+ * returns (small ones are copied, but the caller cannot tell).  KV_OK, or
+ * KV_AGAIN if the batch would grow beyond max_batch: write the batch, then
+ * begin the next.  A record that does not even fit into an empty batch is the
+ * caller's mistake (asserted).
  */
 kv_rc_t kv_wal_add(kv_wal_t *wal, const kv_record_t *rec);
 
@@ -124,10 +126,10 @@ kv_rc_t kv_wal_add(kv_wal_t *wal, const kv_record_t *rec);
  * current one has no space (the old one is synced before that).  On KV_OK the
  * state's offset and next_lsn have moved on, and the batch is empty again; on
  * any other result next_lsn is where it was (a new segment may have been
- * begun), and the batch is still there.  KV_NO_SPACE: no space on the disk for
- * a new segment or the batch; may work later.  KV_AGAIN: an error that may pass
+ * begun), and the batch is unchanged.  KV_NO_SPACE: no space on the disk for a
+ * new segment or the batch; may work later.  KV_AGAIN: an error that may pass
  * (kv_io_rc()): what was written of the batch lies behind the log's end, and
- * the next one goes over it; may work later.  KV_ERROR: any other error, or a
+ * the next one overwrites it; may work later.  KV_ERROR: any other error, or a
  * failed sync of the segment before: never to be tried again.  `err` is set in
  * all these cases.  An empty batch writes nothing and is KV_OK.
  */
@@ -142,15 +144,16 @@ bool kv_wal_warning(kv_wal_t *wal, kv_err_t *err);
 
 /*
  * Makes all that was written durable and moves durable_lsn on.  KV_OK;
- * KV_ERROR, `err` filled: never to be tried again.  Where this process has the
- * segment to open first: what kv_io_rc() says, and unless that is KV_ERROR
- * nothing was synced and nothing is lost, so another try is good.
+ * KV_ERROR, `err` filled: never to be tried again.  If this process has to open
+ * the segment first, and that fails: the result of kv_io_rc(), and unless that
+ * is KV_ERROR nothing was synced and nothing is lost, so the caller may try
+ * again.
  */
 kv_rc_t kv_wal_sync(kv_wal_t *wal, kv_err_t *err);
 
 /*
- * Whether the current segment is open, or can be opened now.  KV_OK, or what
- * kv_io_rc() says, `err` filled.  Under the commit lock.
+ * Whether the current segment is open, or can be opened now.  KV_OK, or the
+ * result of kv_io_rc(), `err` filled.  Under the commit lock.
  */
 kv_rc_t kv_wal_check(kv_wal_t *wal, kv_err_t *err);
 
@@ -166,35 +169,35 @@ size_t kv_wal_pending(const kv_wal_t *wal);
 kv_rc_t kv_wal_mark(kv_wal_t *wal, kv_err_t *err);
 
 /*
- * Marks and syncs the log, and leaves log-<LSN>.closed (see kv_format.h): what
- * a clean stop ends with, when no process writes any more.  Nothing, where
- * there is no segment, or where nothing was written since a start that found
- * the note.  KV_OK, or KV_NO_SPACE, KV_AGAIN or KV_ERROR with `err` filled.
+ * Marks and syncs the log, and leaves log-<LSN>.closed (see kv_format.h): the
+ * end of a clean stop, when no process writes any more.  Does nothing if there
+ * is no segment, or if nothing was written since a start that found the note.
+ * KV_OK, or KV_NO_SPACE, KV_AGAIN or KV_ERROR with `err` filled.
  */
 kv_rc_t kv_wal_leave_closed(kv_wal_t *wal, kv_err_t *err);
 
 /*
- * Sees to it that a spare segment is there when the current one is full, so
- * that no commit has to wait for its preallocation.  Takes as long as writing
- * a segment: not for the commit path.  One caller at a time, with a handle of
- * its own; needs no commit lock.  KV_OK, KV_DECLINED (there
- * is one already), KV_CANCELLED, or what kv_io_rc() says.
+ * Makes a spare segment, if there is none, so that no commit has to wait for
+ * its preallocation when the current one is full.  Takes as long as writing a
+ * segment: not for the commit path.  One caller at a time, with a handle of its
+ * own; needs no commit lock.  KV_OK, KV_DECLINED (there is one already),
+ * KV_CANCELLED, or the result of kv_io_rc().
  */
 kv_rc_t kv_wal_prepare(kv_wal_t *wal, volatile sig_atomic_t *cancel);
 
 /*
- * Gives up the segments whose records all have LSNs <= `lsn` (never the
- * current one, which is passed as `current_lsn`: state->segment_lsn read
- * under the commit lock): they become spares until there are `spares` of
- * those, the rest is deleted, and so is what has another name elsewhere, to
- * stay whole there; `pace` as for kv_io_remove().  One caller at a
- * time, and not beside kv_wal_prepare(); needs no commit lock.  KV_OK; or
- * KV_ERROR or KV_AGAIN: at least one of them could not be deleted, and stays.
+ * Gives up the segments whose records all have LSNs <= `lsn` (never the current
+ * one, which is passed as `current_lsn`: state->segment_lsn read under the
+ * commit lock).  They become spares until there are `spares` of those; the rest
+ * is deleted, and so is a file that has another name elsewhere, to stay whole
+ * there; `pace` as for kv_io_remove().  One caller at a time, and not beside
+ * kv_wal_prepare(); needs no commit lock.  KV_OK; or KV_ERROR or KV_AGAIN: at
+ * least one of them could not be deleted, and stays.
  */
 kv_rc_t kv_wal_purge(kv_wal_t *wal, uint64_t lsn, uint64_t current_lsn,
     unsigned spares, const kv_io_pace_t *pace, kv_err_t *err);
 
-/* What a replay begins with, and whom it tells. */
+/* What a replay begins with, and its callbacks. */
 
 typedef struct {
     uint64_t       after;          /* the snapshot's S; 0: there is none */
@@ -213,16 +216,16 @@ typedef struct {
 /*
  * Reads every record with an LSN > from->after in order, checks the whole log
  * from there on, and leaves the state and the directory such that writing
- * goes on at its end: next_lsn, durable_lsn, offset and segment are set, what
- * was torn is cut off, *.tmp logs are deleted.  Where no segment is there,
- * the state says so (segment_size 0) and next_lsn is after + 1.
+ * continues at its end: next_lsn, durable_lsn, offset and segment are set, what
+ * was torn is cut off, *.tmp logs are deleted.  If there is no segment, the
+ * state says so (segment_size 0) and next_lsn is after + 1.
  *
- * KV_OK; KV_DAMAGED, with `err` naming file, offset, the ways out and what
- * they give up; KV_ERROR or KV_AGAIN for I/O errors, `err` filled; or what
+ * KV_OK; KV_DAMAGED, with `err` naming file, offset, the ways out and what they
+ * give up; KV_ERROR or KV_AGAIN for I/O errors, `err` filled; or what
  * from->record returned.  Nothing on disk is changed unless all of it is good.
- * Then what it holds is made durable before KV_OK says so, even after a sync
- * that failed; or, if the disk is too full for that, by the first sync that
- * finds space: until then durable_lsn is below next_lsn - 1, and nothing is
+ * Then it is made durable before KV_OK is returned, even after a sync that
+ * failed.  If the disk is too full for that, the first sync that finds space
+ * does it: until then durable_lsn is below next_lsn - 1, and nothing is
  * written.  Memory is bounded by the segment size, time by the bytes in the
  * directory.
  */

@@ -74,16 +74,16 @@ struct kv_wal_s {
 char *kv_wal_name(char *buf, kv_wal_file_t kind, uint64_t number);
 
 /*
- * The log's files in the directory by kind and number: an array that the
- * caller frees, in *names, and how many in *n.  KV_OK, or what kv_io_rc()
- * says, with errno set.
+ * The log's files in the directory by kind and number: an array that the caller
+ * frees, in *names, and its length in *n.  KV_OK, or the result of kv_io_rc(),
+ * with errno set.
  */
 kv_rc_t kv_wal_list(kv_wal_t *wal, kv_wal_name_t **names, size_t *n);
 
 /*
- * Opens a segment and reads its header, which is not judged here (as many
- * bytes as there are; zeroes follow): the 4096 bytes go to `buf`, the file's
- * own size to *size.  Returns the descriptor or -1 with errno set.
+ * Opens a segment and reads its header without checking it (as many bytes as
+ * there are; zeroes follow): the 4096 bytes go to `buf`, the file's own size to
+ * *size.  Returns the descriptor or -1 with errno set.
  */
 int kv_wal_open(kv_wal_t *wal, uint64_t lsn, uint8_t *buf, uint64_t *size);
 
@@ -98,16 +98,16 @@ kv_rc_t kv_wal_rc(void);
 
 /*
  * Turns a spare into the file `tmp`, opened as *fd, under the commit lock.
- * Spares of another size than the configured one are deleted, and so are
- * segments that a dead process was about to begin.  KV_OK, KV_NOT_FOUND (no
- * spare), or what kv_io_rc() says, with errno set.
+ * Deletes spares of another size than the configured one, and segments that a
+ * dead process was about to begin.  KV_OK, KV_NOT_FOUND (no spare), or the
+ * result of kv_io_rc(), with errno set.
  */
 kv_rc_t kv_wal_take_spare(kv_wal_t *wal, const char *tmp, int *fd);
 
 
 /* ---- kv_wal_segment.c */
 
-/* Moves the state to *to as one step, whenever the process may be killed. */
+/* Moves the state to *to as one step, at whatever instruction a kill comes. */
 void kv_wal_move(kv_wal_state_t *state, const kv_wal_position_t *to);
 
 /* Closes the current segment to batches: the next one goes to a new one. */
@@ -117,27 +117,26 @@ void kv_wal_seal(kv_wal_state_t *state);
 void kv_wal_settle(kv_wal_state_t *state);
 
 /*
- * Sees to it that wal->fd is the current segment, which there is.  The file is
- * checked: were it another one, batches would go where no replay looks for
- * them.  KV_OK, or what kv_io_rc() says, with `err` filled.
+ * Makes wal->fd the current segment, of which there is one.  The file is
+ * checked: if it were another one, batches would go where no replay reads them.
+ * KV_OK, or the result of kv_io_rc(), with `err` filled.
  */
 kv_rc_t kv_wal_current(kv_wal_t *wal, kv_err_t *err);
 
 /*
- * Whether the current segment still has its name, as far as this process has
- * it open: a segment that is deleted would take every further write along, and
- * only its descriptors still give what is in it.  KV_OK, or KV_ERROR with `err`
- * filled.
+ * Whether the current segment still has its name, if this process has it open.
+ * Further writes to a deleted segment would be lost, and only descriptors still
+ * give what is in it.  KV_OK, or KV_ERROR with `err` filled.
  */
 kv_rc_t kv_wal_check_name(kv_wal_t *wal, kv_err_t *err);
 
 /*
- * Syncs the current segment, closes it to batches, and begins the next one,
- * which is then open.  Results as those of kv_wal_write().
+ * Syncs the current segment, closes it to batches, begins the next one, and
+ * opens that.  Results as those of kv_wal_write().
  */
 kv_rc_t kv_wal_next_segment(kv_wal_t *wal, kv_err_t *err);
 
-/* Forgets, and closes, the descriptor of the current segment. */
+/* Closes the descriptor of the current segment. */
 void kv_wal_close(kv_wal_t *wal);
 
 /* What the operator can do about such a failure of writing or syncing. */
@@ -147,8 +146,8 @@ const char *kv_wal_advice(kv_rc_t rc);
 /* ---- kv_wal_closed.c */
 
 /*
- * Writes log-<LSN>.closed, of the LSN that `closed` names, for good.  KV_OK, or
- * what kv_io_rc() says, with `err` filled.
+ * Writes log-<LSN>.closed, of the LSN in `closed`, durably.  KV_OK, or the
+ * result of kv_io_rc(), with `err` filled.
  */
 kv_rc_t kv_wal_write_closed(kv_wal_t *wal, const kv_closed_t *closed,
     kv_err_t *err);
@@ -157,10 +156,10 @@ kv_rc_t kv_wal_write_closed(kv_wal_t *wal, const kv_closed_t *closed,
 kv_rc_t kv_wal_read_closed(kv_wal_t *wal, uint64_t lsn, kv_closed_t *closed);
 
 /*
- * Before the first batch after a start: deletes log-<LSN>.closed, for good.
- * One that cannot be deleted stays, and the log goes on in a new segment, of
- * whose end it says nothing, which kv_wal_warning() tells.  KV_OK, or what
- * kv_io_rc() says, with `err` filled.
+ * Before the first batch after a start: deletes log-<LSN>.closed, durably.  If
+ * it cannot be deleted it stays, which kv_wal_warning() tells, and the log
+ * continues in a new segment, of whose end it says nothing.  KV_OK, or the
+ * result of kv_io_rc(), with `err` filled.
  */
 kv_rc_t kv_wal_open_again(kv_wal_t *wal, kv_err_t *err);
 

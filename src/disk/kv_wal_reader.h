@@ -1,8 +1,8 @@
 
 /*
- * The log being read back.  kv_wal_replay.c goes through the segments and
+ * The log being read back.  kv_wal_replay.c reads the segments in order and
  * decides what the end means, kv_wal_read.c reads a segment, kv_wal_damage.c
- * words what is wrong and the way out.
+ * writes the messages about damage and the way out.
  */
 
 
@@ -14,7 +14,7 @@
 
 
 #define KV_WAL_WINDOW  (1u << 20)
-#define KV_WAL_WAY     480            /* bytes of a way out, in words */
+#define KV_WAL_WAY     480            /* bytes of the text of a way out */
 
 
 typedef struct {
@@ -24,11 +24,11 @@ typedef struct {
 
     uint64_t        last;            /* first LSN of the last segment */
     uint64_t        expected;        /* the LSN that comes next */
-    uint64_t        durable;         /* the highest said to be durable */
+    uint64_t        durable;         /* the highest known to be durable */
     bool            marked;          /* there is a mark at the end, or the
                                         log was closed there */
     kv_closed_t     closed;          /* lsn 0: it was not */
-    bool            noted;           /* there, and nowhere else */
+    bool            noted;           /* only there, by no mark */
     bool            behind;          /* nothing may be written after the end */
 
     /* the segment being read */
@@ -40,7 +40,7 @@ typedef struct {
     uint64_t        salt;
     uint64_t        offset;          /* of the batch that comes next */
     uint64_t        doubtful;        /* batches from here on may not be on
-                                        disk, whatever reading them says */
+                                        disk, though they can be read */
 
     /* the part of it that is in memory */
     uint8_t        *buf;
@@ -54,61 +54,61 @@ typedef struct {
 
 /*
  * Opens the segment that begins with this LSN, in place of the one that is
- * open, and checks its header.  KV_OK; KV_DAMAGED or KV_ERROR, reported.
+ * open, and checks its header.  KV_OK; KV_DAMAGED or KV_ERROR, r->err filled.
  */
 kv_rc_t kv_wal_read_header(kv_wal_reader_t *r, uint64_t lsn);
 
 /*
- * Reads on to the LSN `limit`, which the next segment starts with (UINT64_MAX:
- * there is none, and the first batch that is not good ends the reading), and
- * gives each record to the caller of kv_wal_replay().  KV_OK; KV_DAMAGED or
- * KV_ERROR, reported; or what that caller returned.
+ * Reads up to the LSN `limit`, which the next segment starts with (UINT64_MAX:
+ * there is none, and the first bad batch ends the reading), and gives each
+ * record to from->record.  KV_OK; KV_DAMAGED or KV_ERROR, r->err filled; or
+ * what from->record returned.
  */
 kv_rc_t kv_wal_read_segment(kv_wal_reader_t *r, uint64_t limit);
 
 /*
- * Looks for good batches behind the end, in r->durable and r->behind.  The
- * salt, which no value can hold, refuses everything else at the cost of a
- * comparison.  KV_OK or KV_ERROR, reported.
+ * Searches for good batches behind the end, and sets r->durable and r->behind.
+ * The salt, which no value can hold, refuses everything else at the cost of a
+ * comparison.  KV_OK or KV_ERROR, r->err filled.
  */
 kv_rc_t kv_wal_scan(kv_wal_reader_t *r);
 
 /*
  * A pointer to `n` bytes of the segment from `offset` on, all of them inside
  * it, valid until the next call; or NULL with errno set.  Reads ahead by the
- * window, and takes a larger buffer only for a batch that does not fit it.
+ * window, and takes a larger buffer only for a batch that does not fit into it.
  */
 const uint8_t *kv_wal_window(kv_wal_reader_t *r, uint64_t offset, size_t n);
 
 
 /* ---- kv_wal_damage.c */
 
-/* Tells the caller of kv_wal_replay() what is wrong and is passed over. */
+/* Passes from->warn what is wrong but can be passed over. */
 void kv_wal_warn(kv_wal_reader_t *r, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 
 /*
- * Says what is wrong at `offset` of the segment, and which way out is open.
- * `lsn` is the first that is gone.  Returns KV_DAMAGED.
+ * Fills r->err: what is wrong at `offset` of the segment, and the way out.
+ * `lsn` is the first LSN that is gone.  Returns KV_DAMAGED.
  */
 kv_rc_t kv_wal_damaged(kv_wal_reader_t *r, uint64_t offset, uint64_t lsn,
     const char *fmt, ...) __attribute__((format(printf, 4, 5)));
 
-/* The same of a file that ends too early. */
+/* The same for a file that ends too early. */
 kv_rc_t kv_wal_cut_short(kv_wal_reader_t *r);
 
-/* The same of what the disk, or the system, does not give: KV_ERROR. */
+/* The same for what the disk, or the system, cannot read: KV_ERROR. */
 kv_rc_t kv_wal_unreadable(kv_wal_reader_t *r, uint64_t offset);
 
-/* The same of reading, writing or syncing what was read already: KV_ERROR. */
+/* The same for reading, writing or syncing what was read already: KV_ERROR. */
 kv_rc_t kv_wal_failed(kv_wal_reader_t *r, const char *what);
 
 /*
- * Nothing at or behind `offset` of the segment can be used, and LSN `lsn` is
- * the first that is gone.  Writes to `way`, of `size` bytes, what still gives
- * all before it, or, where the snapshot needs more of the log than that, the
- * snapshot alone; and what is given up by that.  Nothing is to be deleted: a
- * better tool may come.
+ * Writes to `way`, of `size` bytes, how the operator can go on if nothing at or
+ * behind `offset` of the segment can be used, and `lsn` is the first LSN that
+ * is gone: with all before it, or, where the snapshot needs more of the log
+ * than that, with the snapshot alone; and what that gives up.  Nothing is to be
+ * deleted: a better tool may come.
  */
 void kv_wal_way_out(kv_wal_reader_t *r, uint64_t offset, uint64_t lsn,
     char *way, size_t size);

@@ -367,9 +367,7 @@ kv_epoch_free_entry(kv_retire_list_t *retired, kv_entry_t *e)
     if (e->flags & KV_ENTRY_PIECES) {
         pieces = kv_entry_pieces(e);
 
-        /*
-         * the worker that takes the last pin away sees this mark, or we no pin
-         */
+        /* a worker that takes the last pin sees this mark, or we see no pin */
 
         if (atomic_fetch_or(&pieces->pins, KV_PINS_LISTED) != 0) {
             pieces->next = retired->pinned;

@@ -632,9 +632,7 @@ kv_batch_wake(kv_store_t *store, kv_batch_t *batch)
 
     kv_failpoint(KV_FAILPOINT_WAKE);
 
-    /*
-     * a worker that stops polling sees the results, or we see that it stopped
-     */
+    /* a worker that stops polling sees the results, or we wake it */
 
     kv_fence();
 

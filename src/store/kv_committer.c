@@ -340,9 +340,7 @@ kv_committer_wait(kv_store_t *store)
 
         if (start == UINT64_MAX) {
 
-            /*
-             * pushed, but its worker has not set the time yet, or died before
-             */
+            /* pushed, but its worker has not set the time yet, or died */
 
             start = began + store->conf.delay * 1000000;
         }

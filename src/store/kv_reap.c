@@ -70,9 +70,7 @@ kv_reap(kv_store_t *store, const bool *dead)
         if (kv_state_reads(zone)
             && kv_reap_worker(store, &zone->workers[i]))
         {
-            /*
-             * or the next owner of the number would pass for the worker at work
-             */
+            /* or the number's next owner would pass for the one at work */
 
             holder = i + 1;
             (void) atomic_compare_exchange_strong(&zone->background, &holder,

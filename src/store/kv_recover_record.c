@@ -125,9 +125,7 @@ kv_recover_put(kv_recover_ctx_t *ctx, const kv_record_t *rec, uint64_t hash)
 
     if (rc == KV_NO_MEMORY) {
 
-        /*
-         * the older value is outdated, and may hold the memory that is missing
-         */
+        /* the older value is outdated, and may hold the memory */
 
         rc = kv_recover_link(ctx);
 

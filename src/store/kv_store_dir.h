@@ -28,8 +28,8 @@ void kv_store_dir_init(kv_store_dir_t *dir);
 
 /*
  * Whether `path` could be opened and locked, if no other master has it.
- * Changes nothing.  KV_OK with *id filled; KV_DECLINED: this user may not look;
- * KV_ERROR; both with `err` filled.
+ * Changes nothing.  KV_OK with *id filled; KV_DECLINED: this user has no right
+ * to see it; KV_ERROR; both with `err` filled.
  */
 kv_rc_t kv_store_dir_check(const char *path, kv_dir_id_t *id, kv_err_t *err);
 
@@ -61,7 +61,7 @@ kv_rc_t kv_store_dir_lock(kv_store_dir_t *dir, const char *path,
 kv_rc_t kv_store_dir_take(kv_store_dir_t *dir, const char *path,
     kv_err_t *err);
 
-/* Writes down which process holds the lock, for those who find it taken. */
+/* Writes down which process holds the lock, for those that find it taken. */
 void kv_store_dir_set_holder(kv_store_dir_t *dir, int pid);
 
 /* Closes what is open. */
