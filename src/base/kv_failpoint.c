@@ -1,6 +1,6 @@
 
 /*
- * Stopping a process at a named point; see kv_failpoint.h.
+ * Killing a process at a failpoint; see kv_failpoint.h.
  */
 
 
@@ -36,7 +36,7 @@ static char         kv_failpoint_file[512];
 static struct stat  kv_failpoint_seen;
 
 
-/* nginx clears the environment of its workers, so the master's is kept. */
+/* nginx clears the environment of its workers, so the master keeps this. */
 
 static void __attribute__((constructor))
 kv_failpoint_init(void)
@@ -103,8 +103,8 @@ kv_failpoint(kv_failpoint_t point)
 
 
 /*
- * Takes the file away, for this process alone; the next order, if there is one,
- * takes its place.  0 if another process was first.
+ * Takes the file away for this process, and puts the next order in its place,
+ * if there is one. 0 if another process was first.
  */
 
 static int
@@ -126,10 +126,7 @@ kv_failpoint_claim(void)
 }
 
 
-/*
- * Threads of one process may race here; all they can do to each other is to
- * read the file twice.
- */
+/* Threads of one process may race here; at worst they read the file twice. */
 
 static void
 kv_failpoint_read(void)
@@ -172,7 +169,7 @@ kv_failpoint_read(void)
 
 #else
 
-/* ISO C wants a declaration in every file. */
+/* ISO C requires a declaration in every file. */
 
 typedef int  kv_failpoint_unused_t;
 

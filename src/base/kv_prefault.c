@@ -1,6 +1,6 @@
 
 /*
- * Memory got beforehand; see kv_prefault.h.
+ * Memory got before its use; see kv_prefault.h.
  */
 
 
@@ -15,10 +15,10 @@
 #define MADV_POPULATE_WRITE  23
 #endif
 
-/* bytes asked for at once: some milliseconds at most */
+/* bytes requested at once: some milliseconds at most */
 #define KV_PREFAULT_STEP     (2u << 20)
 
-/* how far it may be ahead of its use */
+/* how far the thread may be ahead of the use; bytes */
 #define KV_PREFAULT_LEAD     (64u << 20)
 
 #define KV_PREFAULT_PAGE     4096u
@@ -129,7 +129,7 @@ kv_prefault_run(void *data)
 }
 
 
-/* Until byte `i` may be got; false if no more is wanted. */
+/* Waits until byte `i` may be got; false if the thread must end. */
 
 static bool
 kv_prefault_wait(kv_prefault_t *pf, size_t i)

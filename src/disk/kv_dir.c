@@ -118,7 +118,7 @@ kv_dir_open(const char *path, int *dirfd, kv_err_t *err)
         goto failed;
     }
 
-    /* also where it was there: who made it may have died before the sync */
+    /* also if it existed: the process that made it may have died before */
 
     what = "sync the parent of";
 
@@ -156,7 +156,7 @@ kv_dir_sync_parent(int dirfd)
 
     if (fd == -1) {
 
-        /* it may be there to pass through only */
+        /* it may be only to pass through */
 
         return syncfs(dirfd) == 0 ? KV_OK : KV_ERROR;
     }
@@ -166,7 +166,7 @@ kv_dir_sync_parent(int dirfd)
 
     (void) close(fd);
 
-    /* another file system may not know how to, and then does not need to */
+    /* a file system that cannot do this does not need it */
 
     if (rc == 0 || saved == EINVAL || saved == EROFS) {
         return KV_OK;

@@ -80,9 +80,9 @@ kv_dir_lock(int dirfd, const char *path, uid_t uid, gid_t gid, int *lockfd,
 
 
 /*
- * The file's descriptor, locked; else -1 with *busy, or errno set.  What is
- * in its place, or is another user's, or has another name somewhere, is left
- * alone, and a new file put into the place.
+ * Opens kv.lock and locks it: its descriptor, else -1 with *busy, or errno set.
+ * A file there that is not regular, is another user's or has another name
+ * somewhere is unlinked without a change to it, and a new one is made.
  */
 
 static int
@@ -106,7 +106,7 @@ kv_dir_open_lock(int dirfd, uid_t uid, gid_t gid, bool *busy)
 
         if (st.st_nlink == 1 && (!give || st.st_uid == uid)) {
 
-            /* until the new holder's workers say who that is */
+            /* empty until the new holder's workers write who it is */
 
             (void) !ftruncate(fd, 0);
 
@@ -163,7 +163,7 @@ kv_dir_set_holder(int lockfd, int pid)
 }
 
 
-/* Whose pid it is decides what can be said of it. */
+/* What the pid means depends on whose it is. */
 
 static void
 kv_dir_holder(int dirfd, kv_holder_t *holder)
@@ -180,7 +180,7 @@ kv_dir_holder(int dirfd, kv_holder_t *holder)
         return;
     }
 
-    /* what an older version wrote down, or /proc was not to be read */
+    /* written by an older version, or /proc could not be read */
 
     if (strcmp(who.boot, "-") == 0 || strcmp(me.boot, "-") == 0) {
         holder->state = kill(who.pid, 0) == -1 && errno == ESRCH
@@ -200,7 +200,7 @@ kv_dir_holder(int dirfd, kv_holder_t *holder)
 }
 
 
-/* What cannot be found out is "-". */
+/* What is not known is "-". */
 
 static void
 kv_identity_of(kv_identity_t *who, int pid)
@@ -225,7 +225,7 @@ kv_identity_of(kv_identity_t *who, int pid)
     (void) snprintf(path, sizeof(path), "/proc/%d/stat", pid);
     kv_identity_line(path, buf, sizeof(buf));
 
-    /* the second field is a name and may hold anything; the 22nd is it */
+    /* the second field is a name and may hold anything; this is the 22nd */
 
     p = strrchr(buf, ')');
 
@@ -238,7 +238,7 @@ kv_identity_of(kv_identity_t *who, int pid)
         return;
     }
 
-    /* its parent has not waited for it: PID 1 of many a container never does */
+    /* a zombie: in many a container PID 1 never waits */
 
     if (state == 'Z' || state == 'X') {
         (void) strcpy(who->start, "ended");

@@ -60,7 +60,7 @@ kv_dir_set_owner(int dirfd, const char *path, uid_t uid, gid_t gid,
         err->text[0] = '\0';
     }
 
-    /* the files first: it may be root's alone until then */
+    /* the files first: until then the directory may be root's alone */
 
     rc = kv_dir_each(dirfd, kv_dir_set_file_owner, &owner);
 
@@ -144,7 +144,7 @@ kv_dir_refuse(kv_dir_owner_t *owner, const char *name, int error)
 
 /*
  * Gives a file to the workers' user if it is one of ours.  A link, or a file
- * that he could move to here but not read, must not become his.
+ * that the user could move here but not read, must not become the user's.
  */
 
 static kv_rc_t
@@ -164,14 +164,14 @@ kv_dir_give_file(kv_dir_owner_t *owner, const char *name, int fd,
 
         } else if (file == KV_FILE_PUT_ASIDE || file == KV_FILE_LOCK) {
 
-            /* ours is his already: see kv_dir_open_lock() */
+            /* our kv.lock is: see kv_dir_open_lock() */
 
             return KV_OK;
 
         } else if (file == KV_FILE_CLOSED
                    && (st->st_nlink != 1 || !kv_dir_magic(fd, file)))
         {
-            /* a start can do without it, and says what is wrong with it */
+            /* a start does not need it, and says what is wrong with it */
 
             return KV_OK;
 
@@ -208,7 +208,7 @@ kv_dir_give_file(kv_dir_owner_t *owner, const char *name, int fd,
 }
 
 
-/* A volume of others that is open to this user's group will do. */
+/* Accepts a volume of another owner that is open to this user's group. */
 
 static kv_rc_t
 kv_dir_usable(int dirfd, const char *path, const struct stat *st,

@@ -121,8 +121,8 @@ kv_direct_writev(kv_direct_t *d, struct iovec *iov, size_t n, uint64_t offset)
 
 
 /*
- * The first `have` bytes of the block at `start`, to be written once more.
- * They are not known if another process wrote them.
+ * Gets the first `have` bytes of the block at `start`, which are written once
+ * more.  They are not known if another process wrote them.
  */
 
 static kv_rc_t
@@ -133,7 +133,7 @@ kv_direct_begin(kv_direct_t *d, uint64_t start, size_t have)
 
     known = have == 0 || (d->start == start && have <= d->have);
 
-    /* not until the write has come to its end */
+    /* not known until the write has ended */
 
     d->have = 0;
 
@@ -156,8 +156,8 @@ kv_direct_begin(kv_direct_t *d, uint64_t start, size_t have)
 
 
 /*
- * One block into the buffer, as much of it as there is.  A direct read is one
- * call, for another could only begin in the middle of the block.
+ * Reads one block into the buffer, as much of it as there is.  A direct read is
+ * one call, for another could only begin in the middle of the block.
  */
 
 static ssize_t
@@ -182,8 +182,9 @@ kv_direct_read(kv_direct_t *d, uint64_t start)
 
 
 /*
- * The file system said that it could, and cannot; or it did a part of a block,
- * and a direct write cannot go on from there.
+ * Falls back to the page cache: the file system said that it could write
+ * directly, but cannot; or it wrote a part of a block, where a direct write
+ * cannot go on.
  */
 
 static bool

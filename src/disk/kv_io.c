@@ -1,7 +1,7 @@
 
 /*
- * What stands on the table of calls: whole transfers, results, preallocation,
- * files deleted bit by bit.
+ * What is built on the table of calls: whole transfers, results, preallocation,
+ * files deleted in steps.
  */
 
 
@@ -22,14 +22,14 @@
 #define KV_IO_STEP    16                   /* zeroes in one write: 1 MiB */
 
 /*
- * A sync of many MiB at once holds up the commits of others on the same disk,
- * so preallocation syncs whenever this much is dirty.
+ * A sync of many MiB at once delays other commits on the same disk, so
+ * preallocation syncs whenever this much is dirty.
  */
 #define KV_IO_DIRTY   (1u << 20)
 
 /*
- * Bytes of a file that are freed at once, and how many times as long as that
- * took comes a rest; ns at most.
+ * Bytes of a file that are freed at once, and the pause after it, as a multiple
+ * of the time that took; ns at most.
  */
 #define KV_IO_FREE      (8u << 20)
 #define KV_IO_PAUSE      2
@@ -91,7 +91,7 @@ kv_io_unblock_signal(const sigset_t *saved)
         return;
     }
 
-    /* what was sent meanwhile would kill now */
+    /* a SIGXFSZ sent meanwhile would kill now */
 
     (void) sigemptyset(&set);
     (void) sigaddset(&set, SIGXFSZ);
@@ -365,7 +365,7 @@ kv_io_shrink(kv_io_t *io, int fd, const kv_io_pace_t *pace)
 {
     off_t             size;
     uint64_t          started;
-    struct timespec   rest;
+    struct timespec   pause;
 
     size = io->size(io, fd);
 
@@ -378,10 +378,10 @@ kv_io_shrink(kv_io_t *io, int fd, const kv_io_pace_t *pace)
             return;
         }
 
-        rest.tv_sec = 0;
-        rest.tv_nsec = (long) kv_min((kv_now_ns() - started) * KV_IO_PAUSE,
+        pause.tv_sec = 0;
+        pause.tv_nsec = (long) kv_min((kv_now_ns() - started) * KV_IO_PAUSE,
                                      KV_IO_PAUSE_MAX);
 
-        (void) nanosleep(&rest, NULL);
+        (void) nanosleep(&pause, NULL);
     }
 }

@@ -66,7 +66,7 @@ kv_io_sys_open(kv_io_t *io, int dirfd, const char *name, int flags)
 {
     int  fd, saved;
 
-    /* nothing that could hold up or harm who opens it */
+    /* no file that could block or harm the process that opens it */
 
     flags |= O_NOFOLLOW|O_NONBLOCK|O_NOCTTY|O_CLOEXEC;
 
@@ -98,8 +98,8 @@ kv_io_sys_open(kv_io_t *io, int dirfd, const char *name, int flags)
 
 
 /*
- * A new file gets its owner.  An old one that is to be written must have it:
- * who is in the directory of another user could write to what is none of his.
+ * Gives a new file its owner.  An old one that is to be written must have it:
+ * in the directory of another user, root could write to a file of a third.
  */
 
 static int
@@ -304,7 +304,7 @@ kv_io_sys_direct(kv_io_t *io, int fd, bool on)
 
 
 /*
- * Asked before each batch, so not by fstat(), which also asks for the times:
+ * Called before each batch, so not by fstat(), which also reads the times:
  * since Linux 6.13 a write that follows must then give the file new ones, and a
  * lone write took 200 us instead of 140.
  */
@@ -321,7 +321,7 @@ kv_io_sys_links(kv_io_t *io, int fd)
 }
 
 
-/* Kernels before 6.1 do not tell; what nearly all of them want is a block. */
+/* Kernels before 6.1 do not tell; nearly all need just a block. */
 
 static bool
 kv_io_can_direct(int fd)

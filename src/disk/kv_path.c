@@ -126,7 +126,7 @@ kv_walk_step(kv_walk_t *w, const char *name, kv_err_t *err)
         return kv_walk_failed(w, err);
     }
 
-    /* as a directory, or it would not be mounted where that is automatic */
+    /* O_DIRECTORY, or an automount would not be mounted */
 
     fd = openat(w->fd, name, O_PATH|O_DIRECTORY|O_NOFOLLOW|O_CLOEXEC);
 
@@ -166,7 +166,7 @@ kv_walk_step(kv_walk_t *w, const char *name, kv_err_t *err)
 }
 
 
-/* Puts a symlink's target before the rest of the path; closes it. */
+/* Puts a symlink's target before the rest of the path; closes the symlink. */
 
 static kv_rc_t
 kv_walk_link(kv_walk_t *w, const char *name, int fd, const struct stat *link,
@@ -224,8 +224,8 @@ kv_walk_link(kv_walk_t *w, const char *name, int fd, const struct stat *link,
 
 /*
  * Whether root may follow the symlink in that directory: only root can have
- * made it, and only root can replace it.  Who is not root has nothing to give
- * away but his own.
+ * made it, and only root can replace it.  Another user can only give its own
+ * files away, and follows all.
  */
 
 static bool

@@ -1,7 +1,6 @@
 
 /*
- * The snapshots' files: their names, which there are, which of them are put
- * aside or deleted.
+ * The snapshots' files: their names, lists, putting aside and deleting.
  */
 
 
@@ -66,7 +65,7 @@ kv_snapshot_lost(int error)
     case EUCLEAN:
     case ENOENT:
 
-    /* of something that is no file: see kv_io_check() */
+    /* errno of what is not a regular file: see kv_io_check() */
 
     case EINVAL:
     case EISDIR:
@@ -95,7 +94,7 @@ kv_snapshot_alone(kv_io_t *io, int dirfd, uint64_t lsn, kv_err_t *err)
         return KV_OK;
     }
 
-    /* it is never read, so root need not think of the workers' rights */
+    /* it is never read, so its rights do not matter */
 
     if (errno == EACCES) {
         return KV_OK;
@@ -212,7 +211,7 @@ kv_snapshot_find(kv_io_t *io, int dirfd, const char *suffix,
 }
 
 
-/* Keeps the list sorted; when it is full, the oldest drops out. */
+/* Adds to the sorted list; when it is full, the oldest drops out. */
 
 static void
 kv_snapshot_found(void *ctx, const char *name)
@@ -291,7 +290,7 @@ kv_snapshot_delete(kv_io_t *io, int dirfd, unsigned keep, const char *suffix,
 
     rc = KV_OK;
 
-    /* a list that is full may not be all */
+    /* a full list may not be all of them */
 
     do {
         found = kv_snapshot_find(io, dirfd, suffix, &list, err);

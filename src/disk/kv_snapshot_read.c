@@ -1,7 +1,7 @@
 
 /*
- * Reading a snapshot back, block by block, and looking at what one says of
- * itself.  What the format does not allow is damage.
+ * Reading a snapshot back, block by block, and reading what its header and
+ * footer say.  What the format does not allow is damage.
  */
 
 
@@ -30,7 +30,7 @@ typedef struct {
     uint64_t           salt;
     uint64_t           offset;          /* of the block being read */
     uint64_t           number;          /* of that block */
-    uint64_t           records;         /* delivered */
+    uint64_t           records;         /* given to the caller */
     unsigned char     *buf;
     size_t             max;             /* bytes that `buf` has */
     kv_err_t          *err;
@@ -173,7 +173,7 @@ kv_snapshot_read_header(kv_snapshot_reader_t *r)
 }
 
 
-/* Reads one block, header and records, as far as its checksum vouches. */
+/* Reads one block, header and records, and checks its checksum. */
 
 static kv_rc_t
 kv_snapshot_read_block(kv_snapshot_reader_t *r, kv_block_header_t *h)
@@ -238,8 +238,8 @@ kv_snapshot_read_block(kv_snapshot_reader_t *r, kv_block_header_t *h)
 
 
 /*
- * A buffer for the `len` bytes of a block, of the `left` bytes of the file from
- * there on.
+ * Makes the buffer large enough for the `len` bytes of a block; `left` bytes of
+ * the file are left.
  */
 
 static kv_rc_t

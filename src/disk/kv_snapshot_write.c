@@ -19,8 +19,8 @@
 
 
 /*
- * A sync of many MiB at once holds up the commits of the log on the same
- * disk, so the writer syncs whenever this much is dirty.
+ * A sync of many MiB at once delays commits of the log on the same disk, so the
+ * writer syncs whenever this much is dirty.
  */
 #define KV_SNAPSHOT_DIRTY (1u << 20)
 
@@ -144,8 +144,9 @@ kv_snapshot_write_header(kv_snapshot_writer_t *w, const uint64_t seed[2],
 
 
 /*
- * What people decided of another snapshot, which had this LSN before the
- * directory was given an older state, would have the log passed over.
+ * Deletes snap-<lsn>.alone: people left it for another snapshot, which had this
+ * LSN before the directory was given an older state.  Here it would make
+ * recovery pass the log over.
  */
 
 static kv_rc_t
@@ -174,7 +175,7 @@ kv_snapshot_not_alone(kv_snapshot_writer_t *w, kv_err_t *err)
 
 
 /*
- * Not with O_TRUNC: what is there may be another user's.  If it cannot be
+ * Not with O_TRUNC: an existing file may be another user's.  If it cannot be
  * deleted, ours gets another LSN's name until it is complete.
  */
 
@@ -287,7 +288,7 @@ kv_snapshot_finish(kv_snapshot_writer_t *w, uint64_t end_lsn,
     if (kv_io_sync_dir(w->io, w->dirfd) != KV_OK) {
         (void) kv_snapshot_failed("sync the directory of", name, -1, err);
 
-        /* who finds it there would take its name for durable */
+        /* a reader of the directory would take its name for durable */
 
         (void) w->io->unlink(w->io, w->dirfd, name);
 
@@ -373,7 +374,7 @@ kv_snapshot_sync(kv_snapshot_writer_t *w, kv_err_t *err)
 }
 
 
-/* Writes the block, if there is anything in it, and begins the next. */
+/* Writes the block, if it has records, and begins the next. */
 
 static kv_rc_t
 kv_snapshot_flush(kv_snapshot_writer_t *w, kv_err_t *err)
@@ -409,8 +410,9 @@ kv_snapshot_flush(kv_snapshot_writer_t *w, kv_err_t *err)
 
 
 /*
- * The header of the next block, with `len` bytes of records; its checksum is
- * that of the salt alone.  What kv_snapshot_read.c asks of a block holds.
+ * Makes the header of the next block, with `len` bytes of records; its checksum
+ * is that of the salt alone.  What kv_snapshot_read.c requires of a block
+ * holds.
  */
 
 static kv_block_header_t *

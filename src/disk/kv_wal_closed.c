@@ -1,7 +1,7 @@
 
 /*
  * log-<LSN>.closed, the note of a clean end: written, read, and deleted before
- * the log is written on.
+ * more is written to the log.
  */
 
 

@@ -1,6 +1,6 @@
 
 /*
- * What a reader of the log says: warnings, and refusals with the way out.
+ * Messages of a reader of the log: warnings, and refusals with the way out.
  */
 
 
@@ -172,7 +172,7 @@ kv_wal_way_out(kv_wal_reader_t *r, uint64_t offset, uint64_t lsn, char *way,
 }
 
 
-/* In words: the writes from `lsn` on, and how many there are, if known. */
+/* Writes in words what is given up: the writes from `lsn` on, and how many. */
 
 static void
 kv_wal_given_up(kv_wal_reader_t *r, uint64_t lsn, char *buf, size_t size)

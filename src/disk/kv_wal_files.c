@@ -1,6 +1,6 @@
 
 /*
- * The log's files: their names, which there are, a segment's header.
+ * The log's files: their names, their list, a segment's header.
  */
 
 

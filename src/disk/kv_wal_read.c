@@ -75,7 +75,7 @@ kv_wal_read_header(kv_wal_reader_t *r, uint64_t lsn)
 }
 
 
-/* What a good header says, of a segment whose file has `size` bytes. */
+/* Checks the fields of a good header; the file has `size` bytes. */
 
 static kv_rc_t
 kv_wal_judge_header(kv_wal_reader_t *r, const kv_segment_header_t *h,
@@ -97,7 +97,7 @@ kv_wal_judge_header(kv_wal_reader_t *r, const kv_segment_header_t *h,
                               "is %" PRIu64, h->first_lsn);
     }
 
-    /* a file that was put there must not keep the start reading for days */
+    /* a huge file that was put there must not delay the start for days */
 
     if (h->size < KV_SEGMENT_HEADER || h->size > KV_SEGMENT_MAX) {
         return kv_wal_damaged(r, offsetof(kv_segment_header_t, size), r->lsn,
@@ -181,7 +181,7 @@ kv_wal_read_segment(kv_wal_reader_t *r, uint64_t limit)
 }
 
 
-/* The last batch was read of a segment that others follow. */
+/* After the last batch of a segment that others follow. */
 
 static kv_rc_t
 kv_wal_read_last(kv_wal_reader_t *r, uint64_t limit)
@@ -207,9 +207,9 @@ kv_wal_read_last(kv_wal_reader_t *r, uint64_t limit)
 
 
 /*
- * The next segment starts with the LSN that comes next.  A batch with it may
- * be here as well, one that was never acknowledged; but if a later one says
- * that it was durable, then one of the two segments is not of this log.
+ * The next segment starts with the LSN that comes next.  This one may also have
+ * a batch with it, one that was never acknowledged; but if a later batch says
+ * that it was durable, then one of the two segments is of another log.
  */
 
 static kv_rc_t
@@ -273,7 +273,7 @@ kv_wal_scan(kv_wal_reader_t *r)
 
         if (p == NULL && r->marked) {
 
-            /* so nothing that counts can be there */
+            /* so no batch that counts can be there */
 
             kv_wal_warn(r, "%s: offset %" PRIu64 ": reading the segment "
                         "failed: %s: the log ended before that, and goes on "
@@ -499,7 +499,7 @@ kv_wal_window(kv_wal_reader_t *r, uint64_t offset, size_t n)
 
     if (rc == -1 && n < max) {
 
-        /* what cannot be read may lie beyond what is asked for */
+        /* the bytes that cannot be read may lie beyond the `n` needed */
 
         rc = kv_io_read(r->wal->io, r->fd, r->buf + kept, n - kept,
                         (off_t) (offset + kept));

@@ -1,8 +1,8 @@
 
 /*
  * Reading the log back: all segments in order, then what the end means, then
- * the state that writing goes on from.  What ends a segment, what ends the log
- * and what is damage is said in kv_format.h, "Reading the log back".
+ * the state that writing continues from.  kv_format.h, "Reading the log back",
+ * says what ends a segment, what ends the log and what is damage.
  */
 
 
@@ -132,7 +132,7 @@ kv_wal_read_all(kv_wal_reader_t *r, const kv_wal_name_t *names, size_t n)
 }
 
 
-/* How far the log went, if it was closed; an old note tells less, not wrong. */
+/* How far the log went, if it was closed; an old note says less, not wrong. */
 
 static void
 kv_wal_find_closed(kv_wal_reader_t *r, const kv_wal_name_t *names, size_t n)
@@ -195,7 +195,7 @@ kv_wal_read_none(kv_wal_reader_t *r)
 }
 
 
-/* The last segment was read: is this the end, or was there more? */
+/* After the last segment: decides whether this is the end, or more is lost. */
 
 static kv_rc_t
 kv_wal_read_end(kv_wal_reader_t *r)
@@ -267,8 +267,8 @@ kv_wal_read_end(kv_wal_reader_t *r)
 
 
 /*
- * Bytes of the last segment are gone, but the mark at the end says that none
- * of them was in use.
+ * Warns: bytes of the last segment are gone, but the mark at the end says that
+ * none of them was in use.
  */
 
 static kv_rc_t
@@ -285,9 +285,9 @@ kv_wal_read_short(kv_wal_reader_t *r)
 
 
 /*
- * All is read, and good.  Before anything is made visible it has to be
- * durable, which the last process may not have got to: the end of the last
- * segment, and that segment's name.
+ * All is read, and good.  It must be durable before clients see it, and the
+ * last process may not have come to that: syncs the end of the last segment,
+ * and that segment's name.
  */
 
 static kv_rc_t
@@ -397,11 +397,11 @@ kv_wal_count(const kv_wal_name_t *names, size_t n, kv_wal_file_t kind)
 
 
 /*
- * After a failed sync the system may hold in memory, and give to every
- * reader, what never reached the disk, and the next sync says nothing of it.
- * So what nothing says was durable is written once more, then synced.  For want
- * of space (KV_NO_SPACE) it is only synced, which does unless a sync has failed
- * before, and the first sync of the log writes it.
+ * After a failed sync the system may hold in memory, and give to every reader,
+ * what never reached the disk, and the next sync succeeds without it.  So what
+ * no batch says was durable is written once more, then synced.  If there is no
+ * space (KV_NO_SPACE) it is only synced, which suffices unless a sync has
+ * failed before, and the first sync of the log writes it.
  */
 
 static kv_rc_t

@@ -4,8 +4,8 @@
  * and where the log ends.
  *
  * Two things keep it whole when a process dies at any instruction.  The state
- * moves as one step.  And a segment is closed to batches before the name of the
- * next one appears: LSNs of two segments never overlap.
+ * moves as one step.  And a segment is closed to batches before the next one
+ * gets its name: LSNs of two segments never overlap.
  */
 
 
@@ -85,8 +85,9 @@ kv_wal_sync(kv_wal_t *wal, kv_err_t *err)
 
 
 /*
- * What the start could not do for want of space: see kv_wal_rewrite().  With a
- * descriptor of its own, as the other one may have to keep to whole blocks.
+ * Rewrites what the start could not rewrite, because the disk was full: see
+ * kv_wal_rewrite().  With a descriptor of its own, as the other one may be
+ * limited to whole blocks.
  */
 
 static kv_rc_t
@@ -122,7 +123,7 @@ kv_wal_rewrite_tail(kv_wal_t *wal, kv_err_t *err)
         }
     }
 
-    /* a sync that found no space is not believed: all is written again */
+    /* a sync that found no space does not count: all is written again */
 
     if (rc == KV_OK && kv_io_sync(wal->io, fd) != KV_OK) {
         rc = kv_wal_rc();
@@ -279,8 +280,8 @@ kv_wal_next_segment(kv_wal_t *wal, kv_err_t *err)
 
 /*
  * Makes the file `tmp`, open as `fd`, the current segment `name`.  On failure
- * the file is closed and, but for a name that was not synced, gone; errno is
- * set.
+ * the file is closed and, unless only the sync of its name failed, deleted;
+ * errno is set.
  */
 
 static kv_rc_t
@@ -315,7 +316,7 @@ kv_wal_begin_segment(kv_wal_t *wal, int fd, const char *tmp, const char *name)
 
     more = state->segment_size == 0 || state->segment_lsn != to.segment_lsn;
 
-    /* no batch is in it yet: the next try makes the name anew */
+    /* it has no batch yet: the next try makes the name again */
 
     if (kv_io_sync_dir(wal->io, wal->dirfd) != KV_OK) {
         rc = kv_wal_rc();
@@ -345,8 +346,8 @@ kv_wal_begin_segment(kv_wal_t *wal, int fd, const char *tmp, const char *name)
 
 
 /*
- * Makes the file `tmp`, or one of another LSN's name, which it then holds: what
- * a predecessor left there may be impossible to delete.
+ * Makes the file `tmp`, or one with another LSN's name, which `tmp` then is: it
+ * may be impossible to delete what a predecessor left there.
  */
 
 static kv_rc_t
@@ -376,7 +377,7 @@ kv_wal_new_file(kv_wal_t *wal, char *tmp, int *fd)
 }
 
 
-/* Puts the file to use: header, salt, sync.  *to is its beginning. */
+/* Prepares the file: header, salt, sync.  *to is its beginning. */
 
 static kv_rc_t
 kv_wal_new_header(kv_wal_t *wal, int fd, kv_wal_position_t *to)
@@ -409,7 +410,7 @@ kv_wal_new_header(kv_wal_t *wal, int fd, kv_wal_position_t *to)
         return rc;
     }
 
-    /* nothing was believed of this file yet: a full disk may pass */
+    /* no batch was in this file yet: a full disk may pass */
 
     if (kv_io_sync(wal->io, fd) != KV_OK) {
         return kv_wal_rc();

@@ -1,10 +1,9 @@
 
 /*
- * Spares to make segments of, and what becomes of segments that are not needed
- * any more.
+ * Spares to make segments of; and segments that are not needed any more.
  *
  * kv_wal_prepare() and kv_wal_purge() run beside commits of other processes.
- * What makes that safe: they touch no segment from the current one on, and a
+ * That is safe because they touch no segment from the current one on, and a
  * spare belongs to the process that renamed it.
  */
 
@@ -55,8 +54,8 @@ kv_wal_prepare(kv_wal_t *wal, volatile sig_atomic_t *cancel)
 
 
 /*
- * KV_OK if there is a spare that can be used, else KV_NOT_FOUND and *number for
- * a new one; what cannot be used, or is not finished, is deleted.
+ * KV_OK if there is a usable spare, else KV_NOT_FOUND and *number for a new
+ * one.  Deletes what is not usable, or not finished.
  */
 
 static kv_rc_t
@@ -75,7 +74,7 @@ kv_wal_find_spare(kv_wal_t *wal, const kv_wal_name_t *names, size_t n,
 
         if (names[i].kind == KV_WAL_SPARE_TMP
 
-            /* what a dead predecessor left: out of the way, or we are */
+            /* left by a dead process: if it stays, take another number */
 
             && wal->io->unlink(wal->io, wal->dirfd, name) == -1
             && errno != ENOENT)
@@ -213,8 +212,8 @@ kv_wal_below(const kv_wal_name_t *name, uint64_t lsn, uint64_t current_lsn)
 
 
 /*
- * The renaming comes first, then the opening: another process may put another
- * file under the spare's name at any time.
+ * Renames first, then opens: another process may put another file under the
+ * spare's name at any time.
  */
 
 kv_rc_t
@@ -239,7 +238,7 @@ kv_wal_take_spare(kv_wal_t *wal, const char *tmp, int *fd)
         (void) kv_wal_name(name, names[i].kind, names[i].number);
 
         if (names[i].kind == KV_WAL_SEGMENT_TMP) {
-            /* what a dead predecessor left */
+            /* left by a dead process */
             (void) wal->io->unlink(wal->io, wal->dirfd, name);
         }
 
@@ -338,7 +337,7 @@ kv_wal_usable(kv_wal_t *wal, const char *name)
 }
 
 
-/* The size must be right, and no copy be another name for it. */
+/* The size must be right, and the file have no other name, as of a copy. */
 
 static int
 kv_wal_fits(kv_wal_t *wal, int fd)
@@ -356,7 +355,7 @@ kv_wal_fits(kv_wal_t *wal, int fd)
 }
 
 
-/* How many spares there are, and a number above all of theirs. */
+/* Counts the spares; returns a number above all of theirs. */
 
 static uint64_t
 kv_wal_free_spare(const kv_wal_name_t *names, size_t n, unsigned *spares)

@@ -1,8 +1,8 @@
 
 /*
  * Writing the log: a batch is built, placed and written, and then the log's end
- * moves.  Bytes come first and the state after them, so that what a process had
- * begun when it died lies behind the end of the log.
+ * moves.  Bytes first, then the state: what a process had begun when it died
+ * lies behind the end of the log.
  */
 
 
@@ -59,7 +59,7 @@ kv_wal_create(kv_io_t *io, int dirfd, kv_wal_state_t *state,
     wal->fd = -1;
     kv_direct_init(&wal->out, io);
 
-    /* each piece that is referred to may have staged bytes before it */
+    /* each piece that is not copied may have staged bytes before it */
 
     wal->iov_max = 2 * (max_batch / KV_WAL_COPY) + 2;
     wal->iov = calloc(2 * wal->iov_max, sizeof(struct iovec));
@@ -184,7 +184,7 @@ kv_wal_write(kv_wal_t *wal, kv_err_t *err)
 
     if (rc == KV_OK && atomic_load(&state->closed) != KV_WAL_NOTE_NONE) {
 
-        /* not before: what can take no batch needs the note as it is */
+        /* not before: a log that takes no batch needs the note as it is */
 
         rc = kv_wal_open_again(wal, err);
 
@@ -300,8 +300,8 @@ kv_wal_leave_closed(kv_wal_t *wal, kv_err_t *err)
     kv_wal_settle(state);
 
     /*
-     * Where the rest of a segment was given up the state does not know where
-     * the batches end, but the note that was found does.
+     * If the rest of a segment was given up, the state does not tell where the
+     * batches end, but the note that was found does.
      */
 
     if (state->segment_size == 0
@@ -337,9 +337,9 @@ kv_wal_leave_closed(kv_wal_t *wal, kv_err_t *err)
 
 
 /*
- * Sees to it that the batch fits into the segment that is open.  What puts
- * leave at a segment's end is for who makes things smaller while there can be
- * no new one.
+ * Opens a segment that the batch fits into.  Puts leave the reserve at a
+ * segment's end to deletes and clears, which free memory while there can be no
+ * new segment.
  */
 
 static kv_rc_t
@@ -370,9 +370,8 @@ kv_wal_place(kv_wal_t *wal, kv_err_t *err)
 
 
 /*
- * Space is left for the mark behind the last batch, so that something says of
- * this one, too, that it was durable; a batch that fills a segment by itself
- * goes without.
+ * Leaves space for the mark behind the batch, which says that this one, too,
+ * was durable; a batch that fills a segment by itself has no mark.
  */
 
 static bool
@@ -448,7 +447,7 @@ kv_wal_refer(kv_wal_t *wal, const struct iovec *piece)
 }
 
 
-/* Puts its header, with the checksum, before the batch that is built. */
+/* Puts the header, with the checksum, before the batch that is built. */
 
 static void
 kv_wal_finish(kv_wal_t *wal, kv_batch_header_t *h)
@@ -475,7 +474,7 @@ kv_wal_finish(kv_wal_t *wal, kv_batch_header_t *h)
 }
 
 
-/* The header of a batch at the log's end, but for its checksum. */
+/* Makes the header of a batch at the log's end, without its checksum. */
 
 static void
 kv_wal_header(kv_wal_t *wal, kv_batch_header_t *h, size_t len, uint32_t count)
@@ -491,8 +490,8 @@ kv_wal_header(kv_wal_t *wal, kv_batch_header_t *h, size_t len, uint32_t count)
 
 
 /*
- * What kv_wal_read.c asks of a batch holds for this one before it is written,
- * and it goes where a reader looks for it.
+ * What kv_wal_read.c requires of a batch holds for this one before it is
+ * written, and it goes where a reader expects it.
  */
 
 static void
@@ -516,7 +515,7 @@ kv_wal_assert(const kv_wal_t *wal, const kv_batch_header_t *h)
 }
 
 
-/* Names the file, where in it, and what to do. */
+/* Fills `err`: the file, where in it, and what to do. */
 
 static void
 kv_wal_write_failed(kv_wal_t *wal, kv_rc_t rc, size_t len, kv_err_t *err)

@@ -9,7 +9,7 @@
 #include "memory/kv_entry.h"
 
 
-/* what may be lost at the end of a piece: one in so many bytes */
+/* what may be lost at the end of a piece: this share of it */
 #define KV_PIECE_LOSS   16
 
 
@@ -68,7 +68,7 @@ static kv_entry_t *kv_entry_finish_pieces(kv_heap_t *heap, kv_entry_t *old,
     uint32_t value_len);
 
 
-/* By one store, in its place: see kv_op_entry(). */
+/* One store, in order: see kv_op_entry(). */
 
 static inline void
 kv_entry_set(kv_entry_t **where, kv_entry_t *e)
@@ -97,7 +97,7 @@ kv_entry_begin(kv_heap_t *heap, kv_entry_t **where, const void *key,
         return kv_entry_create(heap, where, key, key_len, value_len);
     }
 
-    /* what does not fit is made room for when it is written */
+    /* kv_entry_append() makes space for the rest */
 
     return kv_entry_create_small(heap, where, key, key_len,
                                  kv_entry_stage(value_len, n),
@@ -105,7 +105,7 @@ kv_entry_begin(kv_heap_t *heap, kv_entry_t **where, const void *key,
 }
 
 
-/* The room of an object for the first `n` bytes of a value. */
+/* Bytes for the value in an object that holds its first `n` bytes. */
 
 static uint32_t
 kv_entry_stage(uint32_t value_len, uint32_t n)
@@ -137,8 +137,8 @@ kv_entry_create_key(kv_heap_t *heap, kv_entry_t **where, const void *key,
     e = kv_heap_alloc_leave(heap, KV_HEAP_SYSTEM, size, 0);
 
     /*
-     * There is not a page in reserve for each size that a delete's key may
-     * have, but free objects of larger ones, as in the pages of records.
+     * The reserve does not have a page for each size that a delete's key may
+     * have, but free objects of larger sizes, as in the pages of records.
      */
 
     while (e == NULL && size < KV_HEAP_MAX_CLASS) {
@@ -198,7 +198,7 @@ kv_entry_write(kv_entry_t *e, uint32_t offset, const void *data, size_t n)
 }
 
 
-/* In which piece a byte is, where in it, and how many follow there. */
+/* Finds the piece of a byte, where in it, and how many bytes follow there. */
 
 static void
 kv_entry_locate(const kv_entry_t *e, const kv_cut_t *cut, uint32_t offset,
@@ -260,8 +260,8 @@ kv_entry_append(kv_heap_t *heap, kv_entry_t **where, uint32_t value_len,
 
 
 /*
- * An object that has become too small for a value of which `filled` bytes are
- * there is replaced by a larger one, or by a head and the pieces for those.
+ * Replaces an object that has become too small, with `filled` bytes of the
+ * value in it, by a larger one, or by a head with pieces for those bytes.
  */
 
 static kv_rc_t
@@ -285,7 +285,7 @@ kv_entry_grow(kv_heap_t *heap, kv_entry_t **where, uint32_t value_len,
 
     } else {
 
-        /* if unknown, one more than it takes: finding out is left to others */
+        /* if unknown, one too many: the caller finds a value too long */
 
         max = max_len / KV_PAGE_SIZE + 1;
 
@@ -386,7 +386,7 @@ kv_entry_extend_locked(kv_heap_t *heap, kv_entry_t *e, uint32_t n)
 }
 
 
-/* Takes what the entry has into the account of uploads, or out of it. */
+/* Counts the memory of an entry (1) as held by uploads, or no longer (-1). */
 
 static void
 kv_entry_hold(kv_heap_t *heap, const kv_entry_t *e, int sign)
@@ -471,7 +471,7 @@ kv_entry_finish(kv_heap_t *heap, kv_entry_t **where, uint32_t value_len)
 
     if (old->value_len == value_len) {
 
-        /* as it was to be from the beginning */
+        /* the length that it began with */
 
         kv_entry_hold(heap, old, -1);
         old->flags &= (uint8_t) ~KV_ENTRY_PARTIAL;
@@ -518,8 +518,9 @@ kv_entry_finish_small(kv_heap_t *heap, kv_entry_t *old, uint32_t value_len)
 
 
 /*
- * Whole pages change hands.  The last one is not full: what it holds is
- * copied to pieces of the right size, and it is freed with the old entry.
+ * The new entry takes the whole pages over.  The last page is not full: its
+ * bytes are copied to pieces of the right size, and it is freed with the old
+ * entry.
  */
 
 static kv_entry_t *
@@ -556,7 +557,7 @@ kv_entry_finish_pieces(kv_heap_t *heap, kv_entry_t *old, uint32_t value_len)
     for (tail = 0, done = 0; tail < cut.tails; tail++) {
         if (!kv_entry_add_piece(heap, e, cut.size[tail])) {
 
-            /* the pages are still the old one's */
+            /* the old entry still has the pages */
 
             for (i = cut.pages; i < to->n; i++) {
                 data = atomic_load_explicit(&to->piece[i],
@@ -577,7 +578,7 @@ kv_entry_finish_pieces(kv_heap_t *heap, kv_entry_t *old, uint32_t value_len)
         done += cut.size[tail];
     }
 
-    /* the old one keeps only the pages that it did not pass on */
+    /* the old entry keeps only the pages that were not taken over */
 
     kv_entry_hold(heap, old, -1);
 
@@ -740,8 +741,8 @@ kv_entry_footprint(uint16_t key_len, uint32_t value_len)
 
 
 /*
- * A rest that would leave too much of a piece empty fills the next smaller
- * one, and what is left of it is cut in turn.
+ * A remainder that would leave too much of a piece empty fills the next smaller
+ * piece, and what is left of it is cut again.
  */
 
 static void
@@ -854,7 +855,7 @@ kv_entry_alloc_small(kv_heap_t *heap, const void *key, uint16_t key_len,
 }
 
 
-/* Without pieces yet, and with room to name `max` of them. */
+/* Makes a head without pieces yet, which can name `max` of them. */
 
 static kv_entry_t *
 kv_entry_alloc_head(kv_heap_t *heap, const void *key, uint16_t key_len,

@@ -1,7 +1,6 @@
 
 /*
- * The heap: allocation and freeing.  What it is made of is told in
- * kv_heap_private.h.
+ * The heap: allocation and freeing.  kv_heap_private.h tells how it is made.
  */
 
 
@@ -140,7 +139,7 @@ kv_heap_format(kv_heap_t *heap)
     assert(rc == KV_OK || rc == KV_DEAD);
     (void) rc;
 
-    /* who dies halfway leaves a broken heap, not a seemingly sound one */
+    /* a death halfway leaves a broken heap, not a seemingly sound one */
     atomic_store(&heap->broken, true);
 
     kv_heap_reset(heap);
@@ -214,7 +213,7 @@ kv_heap_lock_read(kv_heap_t *heap)
         atomic_store(&heap->broken, true);
     }
 
-    /* it may also have been found broken while we waited */
+    /* it may have been marked broken while we waited */
 
     if (kv_unlikely(kv_heap_broken(heap))) {
         kv_mutex_unlock(&heap->mutex);
@@ -234,7 +233,7 @@ kv_heap_lock(kv_heap_t *heap)
 
     if (kv_likely(rc == KV_OK)) {
 
-        /* before anything is changed, also as the compiler sees it */
+        /* before any change, also for the compiler */
 
         atomic_store_explicit(&heap->changing, true, memory_order_relaxed);
         atomic_signal_fence(memory_order_seq_cst);
@@ -735,7 +734,7 @@ kv_heap_unlink(kv_heap_t *heap, uint32_t n)
 }
 
 
-/* Marks the first free object of the page, which has one, as handed out. */
+/* Allocates the first free object of the page, which has one. */
 
 static inline uint32_t
 kv_heap_take(kv_heap_t *heap, uint32_t n)

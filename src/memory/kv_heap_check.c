@@ -1,13 +1,13 @@
 
 /*
- * The heap: checks of everything that it is made of, for tests.
+ * The heap: checks of all its invariants, for tests.
  */
 
 
 #include "memory/kv_heap_private.h"
 
 
-/* What the pages say, to be compared with what the heap has counted. */
+/* Sums over the pages, to compare with what the heap has counted. */
 
 typedef struct {
     uint32_t  free;                 /* pages */
@@ -77,7 +77,7 @@ kv_heap_check(kv_heap_t *heap, kv_err_t *err)
 }
 
 
-/* Each page that was ever used, by itself; counts them. */
+/* Checks each page that was ever used by itself; counts them. */
 
 static kv_rc_t
 kv_heap_check_pages(kv_heap_t *heap, kv_heap_count_t *count, kv_err_t *err)
@@ -173,7 +173,7 @@ damaged:
 }
 
 
-/* Says what is wrong, or NULL, with the number of objects handed out. */
+/* What is wrong, or NULL, with the number of allocated objects. */
 
 static const char *
 kv_heap_check_bits(kv_heap_t *heap, uint32_t n, uint32_t *live)
@@ -220,7 +220,7 @@ kv_heap_check_bits(kv_heap_t *heap, uint32_t n, uint32_t *live)
 }
 
 
-/* The list of free pages; `free` were counted among those ever used. */
+/* Checks the list of free pages; `free` were counted among used ones. */
 
 static kv_rc_t
 kv_heap_check_free(kv_heap_t *heap, uint32_t free, kv_err_t *err)
@@ -257,7 +257,7 @@ kv_heap_check_free(kv_heap_t *heap, uint32_t free, kv_err_t *err)
 }
 
 
-/* One kind's figures and lists; adds the pages in these to *listed. */
+/* Checks one kind's figures and lists; adds their pages to *listed. */
 
 static kv_rc_t
 kv_heap_check_kind(kv_heap_t *heap, kv_heap_kind_t kind,

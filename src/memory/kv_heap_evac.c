@@ -1,7 +1,7 @@
 
 /*
- * The heap: pages that are emptied, so that they can be given to another kind
- * or class; what is moved, and where to, is the caller's (kv_compact.h).
+ * The heap: choosing pages to empty, so that they can be given to another kind
+ * or class; the caller moves the objects (kv_compact.h).
  */
 
 
@@ -10,7 +10,7 @@
 #include "memory/kv_heap_private.h"
 
 
-/* a page that is at most 6/8 full may be evacuated; in need, any */
+/* a page at most 6/8 full may be evacuated; with `dense`, any */
 #define KV_HEAP_SPARSE     ((1u << 6) - 1)
 #define KV_HEAP_ANY        ((1u << KV_HEAP_BUCKETS) - 1)
 
@@ -18,8 +18,8 @@
 #define KV_HEAP_CANDIDATES  8
 
 /*
- * Choices for which a page with objects that could not be moved is passed
- * over, and what a choice counts that found none.
+ * A page with objects that could not be moved is skipped for KV_HEAP_PASS
+ * choices; a choice that found none counts KV_HEAP_PASS_NONE.
  */
 #define KV_HEAP_PASS       1024
 #define KV_HEAP_PASS_NONE  256
@@ -43,7 +43,7 @@ kv_heap_evac_begin(kv_heap_t *heap, kv_heap_evac_t *ev, bool dense)
     const kv_heap_class_t  *cl;
 
     if (heap->evacuated != KV_HEAP_NONE) {
-        /* the one that began this died before its end */
+        /* the process that began it died before it ended it */
 
         ev->page = heap->evacuated;
         page = &heap->page[ev->page];
@@ -88,8 +88,8 @@ kv_heap_evac_begin(kv_heap_t *heap, kv_heap_evac_t *ev, bool dense)
 
 
 /*
- * The page with the least in it of those whose objects find room elsewhere, in
- * lists of these buckets; KV_HEAP_NONE if there is none.
+ * The page with the fewest bytes of those whose objects fit into other pages,
+ * in lists of these buckets; KV_HEAP_NONE if there is none.
  */
 
 static uint32_t
@@ -110,8 +110,8 @@ kv_heap_choose(kv_heap_t *heap, uint32_t buckets)
             cl = &kv_heap_classes[class];
 
             /*
-             * What lives in a page fits into the free objects of the others
-             * if and only if all free objects, its own included, are a
+             * The live objects of a page fit into the free objects of the other
+             * pages if and only if all free objects, its own included, are a
              * page's worth.
              */
 
@@ -139,8 +139,8 @@ kv_heap_choose(kv_heap_t *heap, uint32_t buckets)
 
 
 /*
- * Of the sparsest list that has pages that are not passed over, the page with
- * the least in it.
+ * Of the sparsest list that has pages that are not skipped, the page with the
+ * fewest bytes.
  */
 
 static uint32_t
@@ -228,7 +228,7 @@ kv_heap_evac_next(kv_heap_t *heap, kv_heap_evac_t *ev)
     kv_heap_page_t         *page;
     const kv_heap_class_t  *cl;
 
-    /* an emptied page is free, and may be somebody's by now */
+    /* an emptied page is free, and may be in use again */
 
     if (heap->evacuated != ev->page || ev->page == KV_HEAP_NONE) {
         return NULL;
@@ -294,7 +294,7 @@ kv_heap_evac_end(kv_heap_t *heap, kv_heap_evac_t *ev, bool reuse)
 
     if (page->live < cl->objects) {
 
-        /* behind those that were not tried yet */
+        /* behind pages that were not tried yet */
 
         kv_heap_link(heap, ev->page, (page->live * cl->step) >> 16, true);
     }

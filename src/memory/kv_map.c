@@ -1,7 +1,7 @@
 
 /*
- * Lookups in the map, and changes of one key.  How the map works is told in
- * kv_map.h; it grows in kv_map_split.c and is cleared in kv_map_clear.c.
+ * Lookups in the map, and changes of one key.  kv_map.h tells how the map
+ * works; it grows in kv_map_split.c and is cleared in kv_map_clear.c.
  */
 
 
@@ -421,10 +421,7 @@ kv_map_prefetch(kv_map_t *map, uint64_t hash)
 }
 
 
-/*
- * Where a key's entry is, and in which bucket, or NULL and the first of those
- * that it could be in; the writer's way to look.
- */
+/* Finds a key's cell, and its bucket, for the writer. */
 
 static _Atomic uint64_t *
 kv_map_cell(kv_map_t *map, uint64_t hash, const void *key, size_t n,
@@ -458,7 +455,7 @@ kv_map_cell(kv_map_t *map, uint64_t hash, const void *key, size_t n,
 }
 
 
-/* An overflow bucket without entries is unlinked; readers in it go on. */
+/* Unlinks an overflow bucket without entries; readers in it go on. */
 
 static void
 kv_map_unlink_empty(kv_map_t *map, uint64_t hash, kv_bucket_t *empty)

@@ -132,8 +132,8 @@ kv_map_empty_root(kv_map_t *map)
 
 
 /*
- * The one with the least left to do, of those without readers.  KV_OK, KV_BUSY,
- * KV_DEAD.
+ * Chooses the cleared root, without readers, that has the least left to free.
+ * KV_OK, KV_BUSY, KV_DEAD.
  */
 
 static kv_rc_t
@@ -175,8 +175,8 @@ kv_map_left_root(kv_map_t *map, kv_map_root_t **least)
 
 
 /*
- * Gives everything of a root without readers back to the heap.  KV_OK (it is
- * empty), KV_AGAIN (`n` is used up), KV_DEAD.
+ * Frees everything of a root without readers.  KV_OK (it is empty), KV_AGAIN
+ * (`n` is used up), KV_DEAD.
  */
 
 static kv_rc_t
@@ -240,7 +240,7 @@ kv_map_take_apart(kv_map_t *map, kv_map_root_t *root, unsigned *n)
 }
 
 
-/* Returns how many objects it freed. */
+/* Empties a bucket; returns how many objects it freed. */
 
 static unsigned
 kv_map_empty_bucket(kv_map_t *map, kv_bucket_t *first)
@@ -277,7 +277,7 @@ kv_map_empty_bucket(kv_map_t *map, kv_bucket_t *first)
 }
 
 
-/* Each root keeps its first. */
+/* Frees a chunk; each root keeps its first. */
 
 static void
 kv_map_free_chunk(kv_map_t *map, kv_map_root_t *root, uint64_t i)

@@ -3,8 +3,8 @@
  * Growing the map: linear hashing.
  *
  * The table grows by one bucket at a time, at its end.  The entries that belong
- * there come from one other bucket: they are copied first, then readers are
- * told of the new bucket, then the old cells are emptied.  So a reader finds an
+ * there come from one other bucket: the writer copies them first, then
+ * publishes the new bucket, then empties the old cells.  So a reader finds an
  * entry at each moment in one of the two, or in both.
  */
 
@@ -98,7 +98,7 @@ kv_map_split(kv_map_t *map)
 
     assert(kv_bucket_empty(fresh) && kv_get_relaxed(fresh->next) == NULL);
 
-    /* no reader looks into the new bucket yet */
+    /* no reader can reach the new bucket yet */
 
     moves = kv_map_copy(map, old, fresh, buckets);
 
@@ -135,7 +135,7 @@ kv_map_half(uint64_t buckets)
 /*
  * Copies those cells of `old` and its overflow that belong into bucket number
  * `number` of the larger table to `fresh`.  Returns how many there were, or -1:
- * there is no memory, `fresh` has some of them.
+ * out of memory, `fresh` has some of them.
  */
 
 static int
@@ -197,8 +197,8 @@ kv_map_copy(kv_map_t *map, kv_bucket_t *old, kv_bucket_t *fresh,
 
 
 /*
- * Hangs an overflow bucket behind `tail`, and returns it, or NULL: there is no
- * memory.  What is reserved for puts stays so.
+ * Links an overflow bucket behind `tail`, and returns it; NULL: out of memory.
+ * What is reserved for puts stays reserved.
  */
 
 static kv_bucket_t *
@@ -318,8 +318,8 @@ kv_map_in_bucket(kv_bucket_t *b, uint64_t s)
 
 
 /*
- * Allocates the root's i-th chunk, if it is not there: it may be, from a split
- * that then found no memory.  False if there is no memory.
+ * Allocates the root's i-th chunk, unless it exists from a split that then
+ * found no memory.  False if there is no memory.
  */
 
 static bool
@@ -335,7 +335,7 @@ kv_map_add_chunk(kv_map_t *map, kv_map_root_t *root, uint64_t i)
         return false;
     }
 
-    /* not a SYSTEM one: to grow must leave the reserve to deletes */
+    /* not a SYSTEM page: growth must leave the reserve to deletes */
 
     chunk = kv_heap_alloc(map->heap, KV_HEAP_PIECE, KV_PAGE_SIZE);
 
