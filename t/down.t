@@ -1,4 +1,4 @@
-# The table of being down, seen from outside: what may pass does pass, in every
+# The states of a store, seen from outside: what may pass does pass, in every
 # worker, and /health and /stats tell the truth meanwhile.
 
 use strict;

@@ -12,7 +12,7 @@
 #include "store/kv_store_private.h"
 
 
-/* a batch of two operations or more is at most this long; bytes */
+/* bytes of a batch, unless one record is longer */
 #define KV_BATCH_BYTES     (4u << 20)
 
 

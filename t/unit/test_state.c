@@ -1,6 +1,6 @@
 
 /*
- * The table of being down (kv_state.h): which errors lead to which state, what
+ * The states of a store (kv_state.h): which errors lead to which state, what
  * each kind of request gets there, and what ends it.
  */
 
