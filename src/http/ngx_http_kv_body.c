@@ -480,7 +480,7 @@ ngx_http_kv_body_write(ngx_http_kv_ctx_t *ctx, u_char *data, size_t n)
             return KV_UNAVAILABLE;
         }
 
-        kv_store_began(op, ctx->started);
+        kv_store_set_began(op, ctx->started);
     }
 
     return kv_store_write(store, ctx->op, ctx->received, data, n);

@@ -85,7 +85,7 @@ ngx_http_kv_wait_take(ngx_http_kv_ctx_t *ctx)
     ctx->waited += kv_now_ns() - ctx->starves_since;
 
     if (ctx->op) {
-        kv_store_go_on(ctx->op);
+        kv_store_start_clock(ctx->op);
     }
 }
 

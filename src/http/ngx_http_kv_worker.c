@@ -116,7 +116,7 @@ ngx_http_kv_rest_handler(ngx_event_t *ev)
         ngx_del_timer(&zone->beat);
     }
 
-    kv_store_rest(zone->store);
+    kv_store_suspend(zone->store);
 }
 
 
@@ -154,7 +154,7 @@ ngx_http_kv_woken(ngx_http_kv_zone_t *zone)
 void
 ngx_http_kv_quit(ngx_http_kv_zone_t *zone)
 {
-    kv_store_pass_on(zone->store);
+    kv_store_leave_work(zone->store);
     ngx_http_kv_rest(zone);
 }
 

@@ -211,7 +211,7 @@ void kv_heap_evac_end(kv_heap_t *heap, kv_heap_evac_t *ev, bool reuse);
  * Lets evacuation choose pages with objects that could not be moved like others
  * again: what held them may have gone.  With the lock held.
  */
-void kv_heap_evac_again(kv_heap_t *heap);
+void kv_heap_evac_retry(kv_heap_t *heap);
 
 /* With the lock held. */
 void kv_heap_stat(kv_heap_t *heap, kv_heap_stat_t *st);

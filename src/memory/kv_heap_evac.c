@@ -302,7 +302,7 @@ kv_heap_evac_end(kv_heap_t *heap, kv_heap_evac_t *ev, bool reuse)
 
 
 void
-kv_heap_evac_again(kv_heap_t *heap)
+kv_heap_evac_retry(kv_heap_t *heap)
 {
     kv_heap_pass(heap, KV_HEAP_PASS);
 }

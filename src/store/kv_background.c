@@ -38,7 +38,7 @@ kv_background_run(kv_store_t *store)
     atomic_store(&zone->background, 0);
 
     if (kv_store_stopping(store)) {
-        kv_store_pass_on(store);
+        kv_store_leave_work(store);
     }
 }
 

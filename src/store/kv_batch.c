@@ -474,7 +474,7 @@ kv_batch_sync(kv_store_t *store)
         atomic_store(&zone->sync_ms, 0);
         atomic_store(&zone->sync_requested, 0);
 
-        kv_state_went_well(zone);
+        kv_state_succeeded(zone);
         kv_state_wrote(store, 0, false);
 
         return KV_OK;
@@ -757,7 +757,7 @@ kv_batch_request_background(kv_store_t *store, uint32_t requests)
     }
 
     if (kv_store_stopping(store)) {
-        kv_store_pass_on(store);
+        kv_store_leave_work(store);
 
     } else {
         kv_store_wake(store, store->number);

@@ -20,7 +20,7 @@
 
 
 static void kv_disk_full_free(kv_store_t *store);
-static void kv_disk_full_give_way(kv_store_t *store);
+static void kv_disk_full_delete(kv_store_t *store);
 static bool kv_disk_full_check(kv_store_t *store);
 static kv_rc_t kv_disk_full_check_record(void *data, uint64_t lsn,
     const kv_record_t *rec);
@@ -73,10 +73,10 @@ kv_disk_full_free(kv_store_t *store)
         return;
     }
 
-    kv_disk_full_give_way(store);
+    kv_disk_full_delete(store);
 
     if (kv_background_snapshot(store) == KV_OK) {
-        kv_disk_full_give_way(store);
+        kv_disk_full_delete(store);
     }
 
     zone->free_disk_ns = kv_now_ns();
@@ -89,7 +89,7 @@ kv_disk_full_free(kv_store_t *store)
  */
 
 static void
-kv_disk_full_give_way(kv_store_t *store)
+kv_disk_full_delete(kv_store_t *store)
 {
     kv_err_t  err;
 

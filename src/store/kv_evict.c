@@ -44,7 +44,7 @@ typedef struct {
 } kv_candidates_t;
 
 
-static void kv_evict_take_out(kv_op_t *op, uint64_t now, uint64_t ns);
+static void kv_evict_adjust_clock(kv_op_t *op, uint64_t now, uint64_t ns);
 static void kv_evict_scan(kv_zone_t *zone, kv_candidates_t *holders);
 static void kv_evict_scan_record(kv_candidates_t *holders, kv_op_t *op);
 static bool kv_evict_upload(const kv_candidates_t *holders, kv_candidate_t *h,
@@ -96,7 +96,7 @@ kv_evict(kv_store_t *store, unsigned who, uint64_t bytes, uint64_t age,
 
         /* a fast upload is not to blame: one is enough for now */
 
-        if (h->rank >= KV_EVICT_WELL && coming) {
+        if (h->rank >= KV_EVICT_FAST && coming) {
             break;
         }
 
@@ -198,8 +198,8 @@ kv_evict_beat(kv_store_t *store)
     if (now > before + KV_EVICT_LATE) {
         for (chunk = worker->chunks; chunk; chunk = chunk->next) {
             for (k = 0; k < KV_OP_CHUNK; k++) {
-                kv_evict_take_out(&chunk->op[k], now,
-                                  now - before - KV_EVICT_LATE);
+                kv_evict_adjust_clock(&chunk->op[k], now,
+                                      now - before - KV_EVICT_LATE);
             }
         }
     }
@@ -211,7 +211,7 @@ kv_evict_beat(kv_store_t *store)
 
 
 static void
-kv_evict_take_out(kv_op_t *op, uint64_t now, uint64_t ns)
+kv_evict_adjust_clock(kv_op_t *op, uint64_t now, uint64_t ns)
 {
     uint32_t  state;
     uint64_t  since;
@@ -352,7 +352,7 @@ kv_evict_scan_record(kv_candidates_t *holders, kv_op_t *op)
     }
 
     h.rank = kv_min(h.entry->value_len * 1000ull / (lasted / 1000000),
-                    KV_EVICT_WELL - 1);
+                    KV_EVICT_FAST - 1);
 
     kv_evict_rank(holders, &h);
 }
@@ -395,17 +395,17 @@ kv_evict_upload(const kv_candidates_t *holders, kv_candidate_t *h,
         h->rank = kv_min(got * 1000ull / ms, 2ull * pace);
 
         if (lasted >= KV_EVICT_LONG) {
-            h->rank = kv_min(h->rank, KV_EVICT_WELL - 1);
+            h->rank = kv_min(h->rank, KV_EVICT_FAST - 1);
         }
 
-        if (h->rank < KV_EVICT_WELL) {
+        if (h->rank < KV_EVICT_FAST) {
             return true;
         }
     }
 
     /* or one that waited for memory from its start: its pace is not known */
 
-    h->rank = KV_EVICT_WELL + UINT32_MAX - kv_evict_gain(h);
+    h->rank = KV_EVICT_FAST + UINT32_MAX - kv_evict_gain(h);
 
     began = kv_get_relaxed(h->op->began);
 

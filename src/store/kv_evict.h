@@ -13,7 +13,7 @@
  * than KV_EVICT_URGENT.  An upload that received nothing for half a second is
  * not spared.  Time in which an upload had to wait for memory does not count.
  *
- * An upload that receives KV_EVICT_WELL or more, and began at most
+ * An upload that receives KV_EVICT_FAST or more, and began at most
  * KV_EVICT_LONG ago, is not ranked like that: it goes neither for a limit nor
  * for a younger upload.  Only if an older upload was sent more than it has
  * memory for (kv_fair.h), has waited for KV_EVICT_AGE, and there is no other
@@ -53,7 +53,7 @@
 #define KV_EVICT_URGENT    100000000u
 
 /* bytes a second */
-#define KV_EVICT_WELL      1572864u
+#define KV_EVICT_FAST      1572864u
 #define KV_EVICT_LONG      8000000000ull   /* nanoseconds */
 
 /* between two checks of the limits, nanoseconds */
@@ -62,7 +62,7 @@
 #define KV_EVICT_UPLOADS   (1u << KV_HELD_UPLOADS)
 #define KV_EVICT_READERS   (1u << KV_HELD_READERS)
 #define KV_EVICT_LIVE      (1u << KV_HELD)     /* readers of what is stored */
-#define KV_EVICT_LARGE     (1u << (KV_HELD + 1))  /* KV_EVICT_WELL ones */
+#define KV_EVICT_LARGE     (1u << (KV_HELD + 1))  /* KV_EVICT_FAST ones */
 
 
 /*

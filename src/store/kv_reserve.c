@@ -364,7 +364,7 @@ kv_reserve_recheck(kv_store_t *store)
         return KV_UNAVAILABLE;
     }
 
-    kv_heap_evac_again(heap);
+    kv_heap_evac_retry(heap);
     kv_heap_unlock(heap);
 
     return KV_OK;

@@ -225,7 +225,7 @@ kv_state_retry(kv_zone_t *zone)
 
 
 void
-kv_state_went_well(kv_zone_t *zone)
+kv_state_succeeded(kv_zone_t *zone)
 {
     if (kv_get_relaxed(zone->retry_ns)) {
         atomic_store(&zone->retry_ns, 0);
@@ -251,7 +251,7 @@ kv_state_break(kv_store_t *store, const char *why)
     if (atomic_compare_exchange_strong(&store->zone->state, &ready,
                                        KV_ZONE_BROKEN))
     {
-        kv_state_went_well(store->zone);
+        kv_state_succeeded(store->zone);
 
         kv_store_log(store, KV_LOG_WARN, "kv zone \"%s\": %s: it is rebuilt "
                      "from disk", store->conf.name, why);
@@ -271,7 +271,7 @@ kv_state_rebuilt(kv_store_t *store, kv_rc_t rc, const kv_err_t *err)
     }
 
     if (rc == KV_OK) {
-        kv_state_went_well(zone);
+        kv_state_succeeded(zone);
         (void) atomic_fetch_add(&zone->rebuilds, 1);
         atomic_store(&zone->state, KV_ZONE_READY);
         return;

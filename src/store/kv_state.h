@@ -145,9 +145,9 @@ void kv_state_wrote(struct kv_store_s *store, size_t len, bool extended);
 void kv_state_works_again(struct kv_store_s *store);
 void kv_state_no_writes(struct kv_store_s *store, const kv_err_t *err);
 
-/* Puts the next try off; the pauses grow until kv_state_went_well(). */
+/* Puts the next try off; the pauses grow until kv_state_succeeded(). */
 void kv_state_retry(kv_zone_t *zone);
-void kv_state_went_well(kv_zone_t *zone);
+void kv_state_succeeded(kv_zone_t *zone);
 
 
 /*

@@ -390,12 +390,12 @@ kv_store_leave(kv_store_t *store)
 
     kv_worker_abandon(worker);
 
-    kv_store_pass_on(store);
+    kv_store_leave_work(store);
 }
 
 
 void
-kv_store_rest(kv_store_t *store)
+kv_store_suspend(kv_store_t *store)
 {
     kv_store_leave(store);
 

@@ -160,7 +160,7 @@ void kv_store_leave(kv_store_t *store);
  * threads under way: it closes its files, and the other processes sync what is
  * still to be synced.  It may enter again.
  */
-void kv_store_rest(kv_store_t *store);
+void kv_store_suspend(kv_store_t *store);
 
 /*
  * The last call of the master, when all workers are gone: notes that the log is
@@ -173,7 +173,7 @@ void kv_store_close(kv_store_t *store);
  * This process is to quit: wakes the others for the work that it leaves, so
  * that they do it or set timers for it.
  */
-void kv_store_pass_on(kv_store_t *store);
+void kv_store_leave_work(kv_store_t *store);
 
 /*
  * Whether it is recovered and takes writes (KV_STATE_READY), for /health.
@@ -300,7 +300,7 @@ kv_store_must_go(const kv_op_t *op)
 
 /* Sets how long an upload or a reader has lasted, in nanoseconds. */
 static inline void
-kv_store_lasted(kv_op_t *op, uint64_t ns)
+kv_store_set_lasted(kv_op_t *op, uint64_t ns)
 {
     kv_set_relaxed(op->queued_ns, kv_now_ns() - ns);
 }
@@ -317,9 +317,9 @@ kv_store_stop_clock(kv_op_t *op)
 }
 
 static inline void
-kv_store_go_on(kv_op_t *op)
+kv_store_start_clock(kv_op_t *op)
 {
-    kv_store_lasted(op, kv_op_lasted(op, kv_now_ns()));
+    kv_store_set_lasted(op, kv_op_lasted(op, kv_now_ns()));
 }
 
 /*
@@ -335,7 +335,7 @@ void kv_store_beat(kv_store_t *store);
  * its age counts where memory is short (kv_fair.h).
  */
 static inline void
-kv_store_began(kv_op_t *op, uint64_t ns)
+kv_store_set_began(kv_op_t *op, uint64_t ns)
 {
     kv_set_relaxed(op->began, kv_began(ns));
 }

@@ -140,7 +140,7 @@ kv_store_upload(kv_store_t *store, const void *key, uint16_t key_len,
 
     (*op)->value_len = value_len;
 
-    kv_store_began(*op, kv_now_ns());
+    kv_store_set_began(*op, kv_now_ns());
     kv_set_relaxed((*op)->mark, 0);
     kv_set_relaxed((*op)->pace, UINT32_MAX);
     kv_set_relaxed((*op)->last, 0);

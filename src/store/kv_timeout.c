@@ -108,7 +108,7 @@ kv_timeout_until(uint64_t ns)
 
 
 void
-kv_store_pass_on(kv_store_t *store)
+kv_store_leave_work(kv_store_t *store)
 {
     if (atomic_load(&store->zone->requests)
         || kv_store_next_timeout(store) != KV_TIMEOUT_NEVER)

@@ -372,7 +372,7 @@ upload(const char *key, uint32_t received, uint64_t seconds)
                                      6 << 20, received, &op), KV_OK);
     assert_int_equal(kv_store_write(kit.store, op, 0, data, received), KV_OK);
 
-    kv_store_lasted(op, seconds * 1000000000);
+    kv_store_set_lasted(op, seconds * 1000000000);
 
     return op;
 }
@@ -471,7 +471,7 @@ test_evict_uploads(void **state)
     put(3, 4 << 20);
 
     kv_set_relaxed(young->received, 100000);
-    kv_store_lasted(young, 300000000);
+    kv_store_set_lasted(young, 300000000);
     assert_int_equal(reserve(3 << 20, 0), KV_AGAIN);
     assert_false(kv_store_must_go(young));
 
@@ -504,20 +504,20 @@ test_evict_burst(void **state)
     atomic_store(&kit.store->zone->limit[KV_HELD_UPLOADS], 16 << 20);
 
     steady = upload("steady", 3 << 20, 0);
-    kv_store_lasted(steady, 1500000000);
+    kv_store_set_lasted(steady, 1500000000);
     history(steady, 2 << 20, 1000, 2 << 20, 1500);
 
     waits = upload("waits", 1 << 20, 0);
-    kv_store_lasted(waits, 400000000);
+    kv_store_set_lasted(waits, 400000000);
     history(waits, UINT32_MAX, 0, 0, 400);
     kv_store_stop_clock(waits);
 
     burst = upload("burst", 5 << 20, 0);
-    kv_store_lasted(burst, 600000000);
+    kv_store_set_lasted(burst, 600000000);
     history(burst, UINT32_MAX, 0, 0, 100);
 
     drip = upload("drip", 4 << 20, 0);
-    kv_store_lasted(drip, 1500000000);
+    kv_store_set_lasted(drip, 1500000000);
     history(drip, 100000, 1400, 4 << 20, 1490);
 
     /* the one that stands still, though it is less than a second old */
@@ -535,7 +535,7 @@ test_evict_burst(void **state)
 
     /* a quick upload stays, and so does one that waits for us */
 
-    kv_store_lasted(steady, 1500000000);
+    kv_store_set_lasted(steady, 1500000000);
     assert_int_equal(reserve(3 << 20, 0), KV_AGAIN);
     assert_false(kv_store_must_go(steady));
     assert_false(kv_store_must_go(waits));
@@ -582,8 +582,8 @@ test_order_of_age(void **state)
 
     old = upload("old", 1 << 20, 0);
     young = upload("young", 1 << 20, 0);
-    kv_store_began(old, now - 2000000000);
-    kv_store_began(young, now - 1000000000);
+    kv_store_set_began(old, now - 2000000000);
+    kv_store_set_began(young, now - 1000000000);
 
     /* as long as none is hungry, and while there is enough for both */
 
@@ -646,7 +646,7 @@ test_evict_stuck(void **state)
     old = upload("old", 5 << 20, 0);
     large = upload("large", 5 << 20, 0);
     little = upload("little", 3 << 20, 0);
-    kv_store_began(old, now - 2000000000);
+    kv_store_set_began(old, now - 2000000000);
     kv_store_stop_clock(old);
     kv_store_stop_clock(large);
     kv_store_stop_clock(little);
@@ -688,8 +688,8 @@ test_evict_twins(void **state)
     put(1, 2 << 20);
     twin[0] = upload("one", 5 << 20, 0);
     twin[1] = upload("two", 11 << 19, 0);
-    kv_store_began(twin[0], now - 2000000000);
-    kv_store_began(twin[1], now - 2000000000);
+    kv_store_set_began(twin[0], now - 2000000000);
+    kv_store_set_began(twin[1], now - 2000000000);
     kv_store_stop_clock(twin[0]);
     kv_store_stop_clock(twin[1]);
 
@@ -729,7 +729,7 @@ test_worker_stopped(void **state)
     op = upload("stopped", 5 << 20, 0);
 
     kv_store_beat(kit.store);
-    kv_store_lasted(op, 1000 * ns);
+    kv_store_set_lasted(op, 1000 * ns);
     history(op, 5 << 20, 300, 4 << 20, 400);
     atomic_store(beat, atomic_load(beat) - 600 * ns);
 
@@ -747,7 +747,7 @@ test_worker_stopped(void **state)
     /* it runs, and still nothing comes */
 
     kv_store_beat(kit.store);
-    kv_store_lasted(op, 1000 * ns);
+    kv_store_set_lasted(op, 1000 * ns);
     assert_true(kv_evict(kit.store, KV_EVICT_UPLOADS, 1, KV_EVICT_AGE, NULL)
                 > 0);
     assert_true(kv_store_must_go(op));
@@ -814,10 +814,10 @@ test_evict_readers(void **state)
     live = pin(2);
 
     for (i = 0; i < 3; i++) {
-        kv_store_lasted(old[i], (10 - i) * 1000000000ull);
+        kv_store_set_lasted(old[i], (10 - i) * 1000000000ull);
     }
 
-    kv_store_lasted(live, 1000000000000ull);
+    kv_store_set_lasted(live, 1000000000000ull);
     upl = upload("u", 3 << 20, 1);
     history(upl, UINT32_MAX, 0, 0, 1000);
 
@@ -906,7 +906,7 @@ hold_pages(bool by_uploads, kv_op_t **holder, unsigned *holders)
 
         if (!by_uploads && i % 3 == 0) {
             holder[*holders] = pin(i);
-            kv_store_lasted(holder[(*holders)++], 2000000000);
+            kv_store_set_lasted(holder[(*holders)++], 2000000000);
 
         } else {
             assert_int_equal(kit_delete(&host, i), KV_OK);
@@ -1138,7 +1138,7 @@ test_readers_in_no_way(void **state)
 
     for (i = 0; i < 10; i++) {
         reader[i] = pin(i);
-        kv_store_lasted(reader[i], 100000000000);
+        kv_store_set_lasted(reader[i], 100000000000);
     }
 
     assert_int_equal(reserve(1 << 20, 0), KV_NO_MEMORY);

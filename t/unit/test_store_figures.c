@@ -285,7 +285,7 @@ test_pace(void **state)
     assert_int_equal(kv_store_held(op) < 1000, true);
     assert_int_equal(kv_store_write(store, op, 0, data, 1), KV_OK);
 
-    kv_store_lasted(op, 10 * 1000000000ull);
+    kv_store_set_lasted(op, 10 * 1000000000ull);
     kv_store_stop_clock(op);
     assert_int_equal(kv_store_pace(op), KV_PAGE_SIZE);
 
@@ -297,8 +297,8 @@ test_pace(void **state)
     assert_int_equal((uint32_t) kv_get_relaxed(op->mark), 1000000);
     assert_in_range(kv_get_relaxed(op->mark) >> 32, 10000, 11000);
 
-    kv_store_go_on(op);
-    kv_store_lasted(op, 0);
+    kv_store_start_clock(op);
+    kv_store_set_lasted(op, 0);
     assert_in_range(kv_store_pace(op), 1 << 20, KV_VALUE_MAX);
 
     /* what began after now is as old as nothing */

@@ -479,7 +479,7 @@ test_rest(void **state)
         }
 
         number = kit.store->number;
-        kv_store_rest(kit.store);
+        kv_store_suspend(kit.store);
 
         assert_null(kit.store->wal);
         assert_null(kit.store->background);
