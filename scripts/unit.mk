@@ -101,7 +101,8 @@ $(DIR)/shared.a: $(SHARED)
 
 # Its allocations fail to order.
 $(DIR)/test_allocations: WRAP = -Wl,--wrap=kv_heap_alloc,$\
-    --wrap=kv_heap_alloc_leave,--wrap=malloc,--wrap=calloc,--wrap=realloc
+    --wrap=kv_heap_alloc_leave,--wrap=malloc,--wrap=calloc,--wrap=realloc,$\
+    --wrap=kv_heap_lock,--wrap=kv_heap_lock_read
 
 # So do its system calls.
 $(DIR)/test_system_faults: WRAP = $(addprefix -Wl$(comma)--wrap=,open openat \

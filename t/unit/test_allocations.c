@@ -9,6 +9,10 @@
  * the heap is whole.  A step that met no failure goes well; one that met one
  * says so by its result, or needed it for nothing that is promised.
  *
+ * The same with a death: the Nth call for the heap's lock finds that another
+ * worker has died while it changed the heap.  The step is refused or done; then
+ * the zone is rebuilt, and holds what was acknowledged.
+ *
  * The linker leads the core's allocations here (scripts/unit.mk).
  */
 
@@ -27,6 +31,7 @@
 #include "ram.h"
 #include "store/kv_state.h"
 #include "store/kv_zone.h"
+#include "memory/kv_heap_private.h"
 
 
 #define IDS   12u
@@ -36,7 +41,8 @@
 
 typedef enum {
     ZONE = 0,
-    PROCESS
+    PROCESS,
+    LOCK                             /* the zone's, but broken */
 } memory_t;
 
 
@@ -53,6 +59,11 @@ void *__wrap_kv_heap_alloc_leave(kv_heap_t *heap, kv_heap_kind_t kind,
 void *__wrap_malloc(size_t size);
 void *__wrap_calloc(size_t n, size_t size);
 void *__wrap_realloc(void *p, size_t size);
+
+kv_rc_t __real_kv_heap_lock(kv_heap_t *heap);
+kv_rc_t __real_kv_heap_lock_read(kv_heap_t *heap);
+kv_rc_t __wrap_kv_heap_lock(kv_heap_t *heap);
+kv_rc_t __wrap_kv_heap_lock_read(kv_heap_t *heap);
 
 
 static struct {
@@ -123,6 +134,85 @@ __wrap_realloc(void *p, size_t size)
 }
 
 
+kv_rc_t
+__wrap_kv_heap_lock(kv_heap_t *heap)
+{
+    if (fails(LOCK)) {
+        atomic_store(&heap->broken, true);
+    }
+
+    return __real_kv_heap_lock(heap);
+}
+
+
+kv_rc_t
+__wrap_kv_heap_lock_read(kv_heap_t *heap)
+{
+    if (fails(LOCK)) {
+        atomic_store(&heap->broken, true);
+    }
+
+    return __real_kv_heap_lock_read(heap);
+}
+
+
+/*
+ * Nothing is held here: the zone may be rebuilt at any time, by the thread that
+ * would have to say so.
+ */
+
+static void
+forget(kv_store_t *store)
+{
+    kv_store_reset(store);
+    atomic_store(&store->worker->generation, UINT64_MAX);
+}
+
+
+/* What the death broke is made anew: by whoever comes next. */
+
+static void
+mend(const char *step)
+{
+    bool              armed;
+    unsigned          tries;
+    kv_store_t       *store;
+    struct timespec   pause;
+
+    if (failing.memory != LOCK || !failing.hit) {
+        return;
+    }
+
+    store = solo.host.store;
+    armed = failing.armed;
+    failing.armed = false;
+
+    for (tries = 0; kv_state(store->zone) != KV_STATE_READY; tries++) {
+
+        if (tries == 100) {
+            fail_msg("allocation %u: %s: no rebuild", failing.nth, step);
+        }
+
+        forget(store);
+
+        if (kv_store_todo(store) & KV_TODO_COMMIT) {
+            kv_store_commit(store);
+
+        } else {
+            pause.tv_sec = 0;
+            pause.tv_nsec = 10000000;
+            (void) nanosleep(&pause, NULL);
+        }
+    }
+
+    if (store->generation != atomic_load(&store->zone->generation)) {
+        forget(store);
+    }
+
+    failing.armed = armed;
+}
+
+
 static void
 check(const char *step)
 {
@@ -130,6 +220,8 @@ check(const char *step)
     kv_rc_t   rc;
     uint32_t  id, is;
     kv_err_t  err;
+
+    mend(step);
 
     armed = failing.armed;
     failing.armed = false;
@@ -177,6 +269,8 @@ done(const char *step, kv_rc_t rc, uint32_t id, uint32_t next)
     }
 
     if (rc == KV_UNAVAILABLE) {
+        mend(step);
+
         is = 0;
         armed = failing.armed;
         failing.armed = false;
@@ -195,10 +289,12 @@ static kv_rc_t
 commit(kv_op_t *op)
 {
     kv_rc_t      rc;
+    uint64_t     generation;
     unsigned     tries;
     kv_store_t  *store;
 
     store = solo.host.store;
+    generation = atomic_load(&store->zone->generation);
     (void) kv_store_submit(store, op);
     store->zone->spin = 0;
     store->zone->idle_ns = 0;
@@ -206,6 +302,14 @@ commit(kv_op_t *op)
     for (tries = 0; !kv_store_done(op, &rc); tries++) {
         assert_true(tries == 0 || (tries == 1 && failing.hit));
         kv_store_commit(store);
+
+        /* its record goes with the heap */
+
+        if (kv_heap_broken(store->zone->heap)
+            || generation != atomic_load(&store->zone->generation))
+        {
+            return KV_UNAVAILABLE;
+        }
     }
 
     kv_store_release(store, op);
@@ -262,6 +366,7 @@ clear(void)
 {
     kv_rc_t   rc;
     kv_op_t  *op;
+    uint32_t  id;
 
     rc = kv_store_clear(solo.host.store, &op);
 
@@ -269,7 +374,9 @@ clear(void)
         rc = commit(op);
     }
 
-    if (done("clear", rc, 0, 0)) {
+    for (id = 0; id < IDS - 1 && model[id] == 0; id++) { /* void */ }
+
+    if (done("clear", rc, id, 0)) {
         memset(model, 0, sizeof(model));
     }
 
@@ -286,7 +393,9 @@ start(void)
 
     if (rc != KV_OK) {
 
-        if (!failing.hit || rc == KV_DAMAGED || solo.err.text[0] == '\0') {
+        if (!failing.hit || rc == KV_DAMAGED
+            || (solo.err.text[0] == '\0' && failing.memory != LOCK))
+        {
             fail_msg("allocation %u: start: rc %d: %s", failing.nth, rc,
                      solo.err.text);
         }
@@ -295,6 +404,7 @@ start(void)
         assert_int_equal(solo_start(&solo), KV_OK);
     }
 
+    forget(solo.host.store);
     check("start");
 }
 
@@ -310,8 +420,7 @@ rebuild(void)
     store = solo.host.store;
     kv_state_break(store, "a test");
 
-    kv_store_reset(store);
-    atomic_store(&store->worker->generation, UINT64_MAX);
+    forget(store);
 
     pause.tv_sec = 0;
     pause.tv_nsec = (long) kv_store_next_timeout(store) * 1000000;
@@ -321,7 +430,8 @@ rebuild(void)
         kv_store_commit(store);
     }
 
-    kv_store_reset(store);
+    mend("rebuild");
+    forget(store);
 
     if (kv_state(store->zone) != KV_STATE_READY) {
 
@@ -473,6 +583,15 @@ test_zone(void **state)
 
 
 static void
+test_lock(void **state)
+{
+    (void) state;
+
+    sweep(LOCK);
+}
+
+
+static void
 test_process(void **state)
 {
     (void) state;
@@ -484,7 +603,7 @@ test_process(void **state)
 /* Three of four objects of each page go; what stays is put together. */
 
 static void
-test_compaction(void **state)
+compact(memory_t memory)
 {
     char      key[32];
     kv_rc_t   rc;
@@ -493,9 +612,7 @@ test_compaction(void **state)
     uint64_t  moved;
     unsigned  hits;
 
-    (void) state;
-
-    failing.memory = ZONE;
+    failing.memory = memory;
     moved = 0;
     hits = 0;
 
@@ -557,13 +674,33 @@ test_compaction(void **state)
 }
 
 
+static void
+test_compaction(void **state)
+{
+    (void) state;
+
+    compact(ZONE);
+}
+
+
+static void
+test_compaction_lock(void **state)
+{
+    (void) state;
+
+    compact(LOCK);
+}
+
+
 int
 main(void)
 {
     const struct CMUnitTest  tests[] = {
         cmocka_unit_test(test_zone),
         cmocka_unit_test(test_process),
-        cmocka_unit_test(test_compaction)
+        cmocka_unit_test(test_lock),
+        cmocka_unit_test(test_compaction),
+        cmocka_unit_test(test_compaction_lock)
     };
 
     cmocka_set_test_filter(getenv("KIT_TEST"));
