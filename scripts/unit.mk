@@ -34,6 +34,7 @@ PROGRAMS := \
     t/unit/test_map_readers.c \
     t/unit/test_power.c \
     t/unit/test_prefault.c \
+    t/unit/test_queue.c \
     t/unit/test_quota.c \
     t/unit/test_record.c \
     t/unit/test_snapshot_disk.c \

@@ -270,6 +270,11 @@ kv_snapshot_finish(kv_snapshot_writer_t *w, uint64_t end_lsn,
         return rc;
     }
 
+    /* the file gets its name with all records in it, and all of it on disk */
+
+    assert(w->count == 0 && w->used == sizeof(kv_block_header_t));
+    assert(w->dirty == 0);
+
     (void) w->io->close(w->io, w->fd);
     w->fd = -1;
 
@@ -389,6 +394,8 @@ kv_snapshot_flush(kv_snapshot_writer_t *w, kv_err_t *err)
     }
 
     bytes = w->used;
+
+    assert(bytes <= KV_BLOCK_SIZE);
 
     h = kv_snapshot_block(w, bytes - sizeof(kv_block_header_t), w->count);
     h->crc = kv_crc32c(h->crc, w->block + 8, bytes - 8);

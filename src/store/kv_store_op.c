@@ -498,9 +498,17 @@ kv_store_done(kv_op_t *op, kv_rc_t *rc)
 void
 kv_store_release(kv_store_t *store, kv_op_t *op)
 {
-    if (atomic_load_explicit(&op->state, memory_order_relaxed)
-        == KV_OP_PINNED)
-    {
+    uint32_t  state;
+
+    state = kv_get_relaxed(op->state);
+
+    /* what is in the queue is the committer's: it would read a freed entry */
+
+    assert(state == KV_OP_BUILDING || state == KV_OP_DONE
+           || state == KV_OP_PINNED);
+    assert(op->worker == store->number);
+
+    if (state == KV_OP_PINNED) {
         atomic_store(&op->state, KV_OP_UNPINNING);
 
         kv_failpoint(KV_FAILPOINT_UNPINNING);
@@ -583,6 +591,10 @@ kv_store_op(kv_store_t *store, uint8_t code, kv_op_t **op)
     kv_evict_beat(store);
 
     *op = store->free;
+
+    assert(kv_get_relaxed((*op)->state) == KV_OP_FREE
+           && (*op)->worker == store->number);
+
     store->free = (*op)->next;
     store->nfree--;
 
