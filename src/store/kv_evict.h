@@ -5,13 +5,14 @@
  * Two sorts of memory are held for as long as a client likes: what an upload
  * has received, and a value that was overwritten or deleted while it is being
  * sent.  Each has a limit (kv_store_conf_t), and both are given up when a write
- * finds no memory.  The slowest holder goes first.  An upload's pace is what
- * was received a second, all the time, or twice that in the last half second to
- * second, whichever is less.  A reader's is the most that it can have taken,
- * the value over the time.  A holder younger than KV_EVICT_AGE is spared,
- * however slow, or, once a write has itself waited for that long, one younger
- * than KV_EVICT_URGENT.  An upload that received nothing for half a second is
- * not spared.  Time in which an upload had to wait for memory does not count.
+ * finds no memory.  The slowest holder goes first.  An upload's pace is the
+ * lesser of two: what it received a second all the time, and twice what it
+ * received a second lately (the last half second to second).  A reader's pace
+ * is the most that it can have taken: the value over the time.  A holder
+ * younger than KV_EVICT_AGE is spared, however slow, or, once a write has
+ * itself waited for that long, one younger than KV_EVICT_URGENT.  An upload
+ * that received nothing for half a second is not spared.  Time in which an
+ * upload had to wait for memory does not count.
  *
  * An upload that receives KV_EVICT_FAST or more, and began at most
  * KV_EVICT_LONG ago, is not ranked like that: it goes neither for a limit nor

@@ -1,6 +1,6 @@
 
 /*
- * The states of a store in which it does not serve all requests.
+ * The states of a store: when each begins and ends, and what it serves.
  *
  *     state        set when                        cleared when
  *     -----------  ------------------------------  --------------------------
