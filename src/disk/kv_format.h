@@ -22,7 +22,7 @@
  *                               never read; two are kept, none on a full disk
  *     snap-<LSN>.alone          put there by people: that snapshot stands for
  *                               the state at its E, though the log up to
- *                               there is lost; goes with the snapshot
+ *                               there is lost; deleted with the snapshot
  *
  * <LSN> is 16 lower-case hexadecimal digits.
  *
@@ -104,15 +104,15 @@
  *   - damage, if there is a next segment and it starts later (a segment is
  *     synced before the next is begun), or if anything valid after it, or a
  *     closed log, says that LSN n was durable: acknowledged data is gone;
- *   - damage, too, if the segment goes on from the LSN that the next one
+ *   - damage, too, if the segment continues from the LSN that the next one
  *     starts with, and says that this one was durable: one of the two is of
  *     another log;
  *   - else the end of the log: a write that was never acknowledged.
  *
  * After such an end, valid batches may still lie behind the gap (with
  * sync=<interval> several are in flight).  They must not come to life when
- * new ones fill it, so the log then goes on in a new segment, with a new
- * salt.
+ * new ones fill it, so the log then continues in a new segment, with
+ * a new salt.
  *
  *
  * Snapshot

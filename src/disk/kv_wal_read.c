@@ -322,8 +322,8 @@ kv_wal_scan(kv_wal_reader_t *r)
 
 
 /*
- * The first of the offsets 0 to `n` from `p` where the header of a batch may
- * lie, as far as magic and salt tell; above `n`, if there is none.
+ * Returns the first offset from `p`, 0 to `n`, where magic and salt allow the
+ * header of a batch; above `n`, if there is none.
  */
 
 static size_t
@@ -354,7 +354,7 @@ kv_wal_find_batch(const kv_wal_reader_t *r, const uint8_t *p, size_t n)
 
 /*
  * Reads the batch at `offset`.  KV_OK with its header and a pointer to its
- * records, KV_NOT_FOUND if no good one is there, or KV_ERROR, reported.
+ * records, KV_NOT_FOUND if no good one is there, or KV_ERROR, r->err filled.
  */
 
 static kv_rc_t

@@ -299,7 +299,7 @@ kv_heap_alloc_leave(kv_heap_t *heap, kv_heap_kind_t kind, size_t size,
 
     page = &heap->page[n];
 
-    /* what kv_heap_free() asks of the page when the object comes back */
+    /* what kv_heap_free() requires of the page when the object comes back */
 
     assert(n < heap->fresh && page->state == KV_PAGE_USED);
     assert(page->kind == kind && page->class == class);
@@ -537,7 +537,7 @@ kv_heap_page(kv_heap_t *heap, const void *p)
 }
 
 
-/* A free page, made one of this kind and class; KV_HEAP_NONE if it is full. */
+/* Makes a free page one of this kind and class; KV_HEAP_NONE: none is free. */
 
 static uint32_t
 kv_heap_page_get(kv_heap_t *heap, kv_heap_kind_t kind, unsigned class,

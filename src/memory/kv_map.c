@@ -39,7 +39,7 @@ kv_map_match(const kv_entry_t *e, const void *key, size_t n)
 }
 
 
-/* Takes an entry that goes out of the count of bytes. */
+/* Takes an entry that leaves the map out of the count of bytes. */
 
 static inline void
 kv_map_uncount(kv_map_t *map, const kv_entry_t *old)

@@ -269,7 +269,7 @@ kv_store_scarce(kv_store_t *store)
 
 /*
  * Examines all records.  What they name exists as long as the heap's lock is
- * held, which a process needs to free it.
+ * held: only its holder can free it.
  */
 
 static void

@@ -24,9 +24,10 @@
 int kv_sweep_reserve(kv_zone_t *zone, unsigned puts);
 
 /*
- * Whether there is an empty map to take the place of the one to be cleared:
- * KV_OK, or as kv_map_clearable().  If a reader stays in one that was cleared
- * before, there may be none; the call does not wait for the reader for long.
+ * Makes sure that there is an empty map to take the place of the one to be
+ * cleared: KV_OK, or as kv_map_clearable().  If a reader stays in one that was
+ * cleared before, there may be none: the call waits only a moment for the
+ * reader.
  */
 kv_rc_t kv_sweep_clearable(kv_zone_t *zone);
 
