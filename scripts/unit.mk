@@ -22,6 +22,7 @@ PROGRAMS := \
     t/unit/test_death_held.c \
     t/unit/test_dir.c \
     t/unit/test_direct.c \
+    t/unit/test_disk_full.c \
     t/unit/test_entry.c \
     t/unit/test_faults.c \
     t/unit/test_heap_alloc.c \
