@@ -518,4 +518,40 @@ $holes->done;
     $s->done;
 }
 
+# While the committer syncs, a worker has one request for memory under way, for
+# all of its uploads.
+
+{
+    my $s = KV::Test->new(fault => 1, workers => 2, zone => '16m',
+                          kv => 'segment=2m max_value=1m')->start;
+
+    live($s, 2, 100_000);
+    $s->del("live$_") for 2, 3;   # that it is full is not remembered
+    my $lsn = $s->store->{log}{next_lsn};
+    my $asked = $s->store->{commit}{reserves};
+
+    $s->fault(slow => '2000');
+    my $delete = $s->connect;
+    $delete->send(KV::Conn::request(DELETE => '/kv/live1'));
+    ok(wait_for(sub { $s->store->{log}{next_lsn} > $lsn }, 10),
+       'asked: the committer syncs');
+    my @c = map { my $c = $s->connect;
+                  $c->send(KV::Conn::request(PUT => "/kv/n$_",
+                                             body => 'x' x 600_000)); $c }
+            1 .. 100;
+    $s->healthy for 1 .. 8;
+    $s->fault(slow => undef);
+
+    is($delete->response('DELETE')->{status}, 200, 'asked: it answers');
+    my %status;
+    $status{$_->response('PUT', 20)->{status}}++ for @c;
+    cmp_ok($status{507} // 0, '>=', 98, 'asked: uploads are refused');
+    is(($status{507} // 0) + ($status{200} // 0), 100, 'asked: all answered');
+    $asked = $s->store->{commit}{reserves} - $asked;
+    note("asked: $asked times");
+    cmp_ok($asked, '>', 0, 'asked: for memory');
+    cmp_ok($asked, '<=', 40, 'asked: not for each upload');
+    $s->done;
+}
+
 done_testing();

@@ -161,11 +161,11 @@ ngx_http_kv_stats_store(u_char *p, u_char *end, ngx_http_kv_zone_t *zone)
                      "\"operations_per_batch\":%.2f,\"payload_bytes\":%uL,"
                      "\"wait_us\":{\"avg\":%.1f,\"min\":%uL,\"max\":%uL},"
                      "\"sync_us\":{\"count\":%uL,\"avg\":%.1f,\"min\":%uL,"
-                     "\"max\":%uL},\"moved\":%uL},",
+                     "\"max\":%uL},\"moved\":%uL,\"reserves\":%uL},",
                      f.batch.count, f.batch.sum, f.batch.mean, f.payload,
                      f.wait.mean, f.wait.min, f.wait.max,
                      f.sync.count, f.sync.mean, f.sync.min, f.sync.max,
-                     f.moved);
+                     f.moved, f.reserves);
 
     p = ngx_slprintf(p, end, "\"log\":{\"bytes\":%uL,\"written\":%uL,"
                      "\"segments\":%uL,\"next_lsn\":%uL,"

@@ -63,6 +63,9 @@ kv_batch_run_all(kv_store_t *store, kv_batch_t *batch, kv_op_t *taken)
             batch->op[0] = taken;
             taken = taken->follow;
 
+            kv_set_relaxed(store->zone->stats.reserves,
+                           kv_get_relaxed(store->zone->stats.reserves) + 1);
+
             rc = kv_reserve(store, batch->op[0], &batch->reserve_ns);
             kv_batch_report(store, batch, batch->op, 1, rc);
             kv_batch_wake(store, batch);

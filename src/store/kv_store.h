@@ -478,6 +478,7 @@ typedef struct {
     kv_figure_t     sync;            /* microseconds */
     uint64_t        payload;         /* bytes of keys and values logged */
     uint64_t        moved;           /* objects, by compaction */
+    uint64_t        reserves;        /* requests for memory */
 
     /* the log */
     uint64_t        log_bytes;

@@ -42,6 +42,7 @@ kv_store_figures(kv_store_t *store, kv_figures_t *f)
     kv_store_figure(&f->sync, &zone->stats.sync);
     f->payload = kv_get_relaxed(zone->stats.payload);
     f->moved = kv_get_relaxed(zone->stats.moved);
+    f->reserves = kv_get_relaxed(zone->stats.reserves);
 
     kv_store_figures_log(store, f);
 

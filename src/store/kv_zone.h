@@ -65,6 +65,7 @@ typedef struct {
     kv_measure_t      wait;           /* submit to done, microseconds */
     _Atomic uint64_t  payload;        /* bytes of keys and values logged */
     _Atomic uint64_t  moved;          /* objects moved by compaction */
+    _Atomic uint64_t  reserves;       /* KV_OP_RESERVE operations taken */
 } kv_commit_stats_t;
 
 
