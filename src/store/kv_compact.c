@@ -126,6 +126,8 @@ kv_compact_piece(kv_zone_t *zone, kv_piece_t *piece, size_t size)
         return KV_DECLINED;
     }
 
+    assert(e->flags & KV_ENTRY_PIECES);
+
     pieces = kv_entry_pieces(e);
 
     for (i = 0; i < pieces->n; i++) {
