@@ -11,6 +11,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <errno.h>
 #include <stdlib.h>
 
 #include <sys/resource.h>
@@ -426,6 +427,85 @@ test_stop(void **state)
 }
 
 
+/* What an operation holds, and who is told to let go of it. */
+
+static void
+test_holders(void **state)
+{
+    size_t         i, n, sum;
+    kv_op_t       *op;
+    kv_rc_t        rc;
+    kv_entry_t    *e;
+    kv_store_t    *store, *two;
+    struct iovec   iov[16], part[1];
+
+    (void) state;
+
+    solo.conf.log = NULL;            /* nobody is told, and nothing breaks */
+    assert_int_equal(solo_start(&solo), KV_OK);
+    store = solo.host.store;
+    two = attach();
+
+    assert_int_equal(kv_store_clear(store, &op), KV_OK);
+    assert_int_equal(kv_store_held(op), 0);
+    kv_store_release(store, op);
+    assert_int_equal(kv_store_delete(store, "key", 3, &op), KV_OK);
+    assert_int_equal(kv_store_held(op), 0);
+    kv_store_release(store, op);
+
+    /* once for each time that it is told */
+
+    assert_false(kv_store_evicted(two));
+    assert_false(kv_store_evicted(store));
+    atomic_store(&store->worker->evict, 1);
+    assert_true(kv_store_evicted(store));
+    assert_false(kv_store_evicted(store));
+
+    /* a value in one piece, and one in several */
+
+    assert_int_equal(kv_store_put(store, "key", 3, 5, &op), KV_OK);
+    assert_int_equal(kv_store_write(store, op, 0, "value", 5), KV_OK);
+    solo_commit(&solo, &op, 1, &rc);
+    assert_int_equal(rc, KV_OK);
+    assert_int_equal(kv_store_read(store, "key", 3, &e), KV_OK);
+    assert_memory_equal(kv_store_value(e), "value", 5);
+    kv_store_read_done(store);
+
+    assert_int_equal(kit_begin_put(&solo.host, 1, 1, 100000, &op), KV_OK);
+    solo_commit(&solo, &op, 1, &rc);
+    assert_int_equal(kv_store_read(store, "key-1", 5, &e), KV_OK);
+    n = kv_store_value_iov(e, iov, 16, 0);
+    assert_in_range(n, 2, 15);
+
+    for (i = 0, sum = 0; i < n; i++) {
+        sum += iov[i].iov_len;
+    }
+
+    assert_int_equal(sum, 100000);
+    assert_int_equal(kv_store_value_iov(e, part, 1, 1), 1);
+    assert_ptr_equal(part[0].iov_base, iov[1].iov_base);
+    kv_store_read_done(store);
+
+    /* who wakes it, said after it took its slot */
+
+    kv_store_wakes(store, kit_wakes, 3, 2);
+    assert_int_equal(atomic_load(&store->worker->wake), 3);
+    kv_store_wakes(store, kit_wakes, 3, 3);
+    assert_int_equal(atomic_load(&store->worker->wake), 0);
+
+    kv_store_destroy(two);
+}
+
+
+static void *
+die_committing(void *ctx)
+{
+    assert_int_equal(kv_mutex_trylock(ctx), KV_OK);
+
+    return NULL;
+}
+
+
 static bool
 closed(void)
 {
@@ -446,6 +526,8 @@ test_close(void **state)
 {
     kv_op_t     *op;
     kv_rc_t      rc;
+    unsigned     warnings;
+    pthread_t    thread;
     kv_store_t  *store, *two;
     kv_zone_t   *zone;
 
@@ -471,6 +553,26 @@ test_close(void **state)
     assert_int_equal(kv_mutex_trylock(&zone->commit_lock), KV_OK);
     kv_store_close(two);
     kv_mutex_unlock(&zone->commit_lock);
+    assert_false(closed());
+
+    /* nor after one that died, or if the note cannot be written */
+
+    assert_int_equal(pthread_create(&thread, NULL, die_committing,
+                                    &zone->commit_lock), 0);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    kv_store_close(two);
+    assert_false(closed());
+    assert_int_equal(kv_mutex_trylock(&zone->commit_lock), KV_OK);
+    kv_mutex_unlock(&zone->commit_lock);
+
+    solo.ram.fault[0].call = RAM_OPEN;
+    solo.ram.fault[0].error = EIO;
+    solo.ram.fault[0].nth = 1;
+    solo.ram.fault[0].times = 1000000;
+    warnings = solo.warnings;
+    kv_store_close(two);
+    assert_int_equal(solo.warnings, warnings + 1);
+    solo.ram.fault[0].nth = 0;
     assert_false(closed());
 
     /* nor if the zone is not whole */
@@ -503,6 +605,7 @@ main(void)
         TEST(test_unavailable),
         TEST(test_fits),
         TEST(test_stop),
+        TEST(test_holders),
         TEST(test_close)
     };
 
