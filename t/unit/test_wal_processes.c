@@ -10,12 +10,72 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #include "disk/kv_wal.h"
 #include "wal_rig.h"
+
+
+/* A writer that meets what became of the segment says so, and writes not. */
+
+static void
+refused(wal_t *t, kv_wal_t *log, int error, const char *what)
+{
+    uint64_t  next;
+
+    next = t->state.next_lsn;
+    assert_int_equal(wal_try(t, log, 1, 100), KV_ERROR);
+    assert_int_equal(errno, error);
+    assert_int_equal(t->state.next_lsn, next);
+
+    if (strncmp(t->err.text, FIRST, strlen(FIRST)) != 0
+        || strstr(t->err.text, what) == NULL)
+    {
+        fail_msg("expected \"%s\", but: %s", what, t->err.text);
+    }
+}
+
+
+static void
+test_segment_gone(void **ctx)
+{
+    int         fd;
+    wal_t      *t = *ctx;
+    uint8_t     all[SEGMENT], *saved;
+    kv_wal_t   *other;
+
+    saved = all;
+    wal_write(t, 3, 1000);
+    assert_int_equal(wal_read(t, FIRST, saved, SEGMENT), SEGMENT);
+
+    /* shorter, and another one in its place */
+
+    fd = openat(t->dirfd, FIRST, O_RDWR);
+    assert_true(fd >= 0);
+    assert_int_equal(ftruncate(fd, SEGMENT - 4096), 0);
+    other = wal_create(t, SEGMENT, BATCH);
+    refused(t, other, ESTALE, "the current segment became shorter; restart");
+    assert_int_equal(ftruncate(fd, SEGMENT), 0);
+    (void) close(fd);
+
+    /* deleted: who has it open knows where its bytes are */
+
+    assert_int_equal(unlinkat(t->dirfd, FIRST, 0), 0);
+    refused(t, t->log, ENOENT, "was deleted, and a restart would lose the "
+                               "writes in it: first copy \"/proc/");
+    refused(t, other, ENOENT, "the current segment cannot be opened");
+
+    wal_store(t, FIRST, 0, saved, SEGMENT);
+    kv_wal_destroy(other);
+    kv_wal_destroy(t->log);
+    t->log = wal_create(t, SEGMENT, BATCH);
+    assert_int_equal(wal_try(t, t->log, 1, 100), KV_OK);
+    wal_sync(t);
+    wal_replays(t, 4);
+}
 
 
 /* Two processes take turns, and the commit lock gives them the state. */
@@ -379,6 +439,7 @@ int
 main(void)
 {
     const struct CMUnitTest  tests[] = {
+        TEST(test_segment_gone),
         TEST(test_two_handles),
         TEST(test_changed_behind),
         TEST(test_replaced),
