@@ -91,7 +91,9 @@ typedef struct {
     size_t           size;            /* of the file, after it */
     char             name[KV_NAME_MAX];
     char             to[KV_NAME_MAX];
-    uint64_t         note;            /* disk->note before it */
+    uint64_t         note;            /* disk->note before it, */
+    uint64_t         seen;            /* disk->seen, */
+    uint64_t         incarnation;     /* and disk->incarnation */
 } disk_record_t;
 
 
@@ -117,6 +119,8 @@ typedef struct {
 
     /* anything of the caller's, kept in each record */
     uint64_t         note;
+    uint64_t         seen;
+    uint64_t         incarnation;
 
     /* before anything is changed or synced; may be NULL */
     void           (*before)(void *ctx);
