@@ -14,6 +14,16 @@ use KV::Util qw(free_port);
 
 KV::Test::with_failpoints();
 
+# Filters that hold buffers back, or send others in between.
+
+my %filters = (sub => "sub_filter 'never there' 'x'; sub_filter_once off;
+                       sub_filter_types text/plain;",
+               addition => "add_after_body /kv/after; addition_types *;");
+my $built = qx(@{[ KV::Test::nginx() ]} -V 2>&1);
+delete @filters{grep { $built !~ /http_${_}_module/ } keys %filters};
+my $filtered = join '', map { "location /$_/ { $filters{$_} kv main; } " }
+                            sort keys %filters;
+
 my $s = KV::Test->new(zone => '24m', h2 => free_port(), main =>
                       'error_log %%dir%%/info.log info;',
                       servers => 'server {
@@ -21,9 +31,10 @@ my $s = KV::Test->new(zone => '24m', h2 => free_port(), main =>
                           location /kv/ { kv main; }
                           location /gz/ { gzip on; gzip_types text/plain;
                                           gzip_comp_level 1; kv main; }
+                          ' . $filtered . '
                       }');
 plan(skip_all => 'this nginx does not speak HTTP/2')
-    if qx(@{[ $s->nginx ]} -V 2>&1) !~ /http_v2_module/;
+    if $built !~ /http_v2_module/;
 
 $ENV{KV_FAILPOINT_DIR} = $s->{dir};
 $s->expect_log(qr/worker process \d+ exited on signal 9/);
@@ -119,8 +130,9 @@ sub overwrite {
 }
 
 
-for my $path ('/kv/big', '/gz/big') {
+for my $path ('/kv/big', '/gz/big', map { "/$_/big" } sort keys %filters) {
     is($s->put('big', $value)->{status}, 200, "$path: PUT");
+    is($s->put('after', 'the end')->{status}, 200, "$path: PUT what follows");
 
     my @readers = map { reader($path) } 1 .. 8;
     my $before = count_log(qr/client canceled stream/);
