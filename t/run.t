@@ -125,7 +125,10 @@ for my $case (
                     60), 'it is healthy');
         is(ask($port, PUT => '/kv/a', body => 'value', %to)->{status}, 200,
            'it takes a value');
-        is(ask($port, GET => '/kv/a', %to)->{body}, 'value', 'and gives it');
+        my $got = ask($port, GET => '/kv/a', %to);
+        is($got->{body}, 'value', 'and gives it');
+        is($got->{headers}{'content-type'}, 'text/plain; charset=utf-8',
+           'as text that no client takes for Latin 1');
         ok(-d "$top/env/kv", 'the data is in DATA_DIR') if $n > 1;
     }
 
