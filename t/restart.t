@@ -157,4 +157,24 @@ for my $how ([ 'SIGTERM to the group', sub { kill('TERM', -$s->{pgid}) } ],
 }
 
 $s->done;
+
+
+# segments of the least size, with the largest values that they take
+
+{
+    my $least = KV::Test->new(zone => '32m', kv => 'segment=64k max_value=32k');
+    $least->start;
+    my %value = map { ("k$_" => chr(97 + $_ % 26) x (32_768 - $_)) } 0 .. 39;
+
+    is(scalar(grep { $least->put($_, $value{$_})->{status} != 200 }
+              keys %value), 0, 'segment=64k: values of 32k are taken');
+    is($least->put('k0', 'x' x 32_769)->{status}, 413, 'but no larger ones');
+    cmp_ok($least->store->{log}{segments}, '>', 10, 'they fill segments');
+    $least->stop('KILL');
+    $least->start;
+    is(scalar(grep { $least->get($_)->{body} ne $value{$_} } keys %value), 0,
+       'and are there again after a SIGKILL');
+    $least->done;
+}
+
 done_testing();
