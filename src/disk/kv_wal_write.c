@@ -359,13 +359,6 @@ kv_wal_place(kv_wal_t *wal, kv_err_t *err)
 {
     kv_rc_t  rc;
 
-    if (wal->state->next_lsn > KV_LSN_MAX - wal->count) {
-        kv_err_set(err, "the log has given out its last LSN; put the data "
-                   "into a new directory");
-        errno = EOVERFLOW;
-        return KV_ERROR;
-    }
-
     rc = kv_wal_check_name(wal, err);
 
     /* also for a new one: nothing may follow a segment that is lost */
