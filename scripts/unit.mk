@@ -29,7 +29,6 @@ PROGRAMS := \
     t/unit/test_heap_check.c \
     t/unit/test_heap_death.c \
     t/unit/test_heap_evac.c \
-    t/unit/test_identity.c \
     t/unit/test_io.c \
     t/unit/test_map_damage.c \
     t/unit/test_map_growth.c \

@@ -143,8 +143,7 @@ kv_dir_file(const char *name)
     const char  *end;
 
     static const char  *harmless[] = {
-        "lost+found", ".snapshot", ".zfs", ".gitkeep", ".gitignore", ".keep",
-        KV_RESTORED_NAME
+        "lost+found", ".snapshot", ".zfs", ".gitkeep", ".gitignore", ".keep"
     };
 
     if (strcmp(name, KV_DIR_LOCK) == 0) {

@@ -1,10 +1,10 @@
 
 /*
- * What is on disk, byte by byte.  Format version 2; version 1 is read, too.
+ * What is on disk, byte by byte.  Format version 1.
  *
  * All numbers are little-endian.  Every part is a multiple of 8 bytes, filled
  * up with zeroes.  LSNs (log sequence numbers) count operations from 1,
- * without gaps, up to 2^48 - 1.
+ * without gaps.
  *
  *
  * The data directory
@@ -20,7 +20,6 @@
  *     *.tmp                     not finished: deleted at start
  *     snap-<LSN>.kvs.damaged    a snapshot that was found damaged: for people,
  *                               never read; two are kept, none on a full disk
- *     restored                  put there by people: the disk was set back
  *     snap-<LSN>.alone          put there by people: that snapshot stands for
  *                               the state at its E, though the log up to
  *                               there is lost; deleted with the snapshot
@@ -28,52 +27,14 @@
  * <LSN> is 16 lower-case hexadecimal digits.
  *
  *
- * Identity (24 bytes)
- *
- *     0  16   the store: random, made with the directory
- *    16   8   its incarnation: 42 bits of milliseconds since the epoch, 22
- *             random ones; in any case above the one before
- *
- * Clients know a write by its version, which is its LSN and the incarnation.
- * A version never comes back, that is, no two writes have the same one.
- *
- *   - In one incarnation an LSN is given to two writes only if a start finds
- *     less than the log had: then there is a new incarnation, or no client has
- *     seen what is gone.  A segment says whether what is in it may be seen
- *     before it is on disk (its flag 1, synced before the first batch).  A
- *     start that finds such a segment at the log's end, and no note of a clean
- *     end that fits it, begins a new incarnation.  In other segments a batch
- *     is seen by no client, in whatever way, before it is durable; what is
- *     durable and is not found is damage, and no start goes on with less.
- *   - People can go on with less: they delete damaged segments, declare that a
- *     snapshot stands alone, or put an older copy in the directory's place.  A
- *     copy is known by its inodes: the last segment names the one that it was
- *     made in.  So it is with what an operator moves away and back, which does
- *     no harm.  In these cases, too, there is a new incarnation: where the last
- *     segment has another inode; where the log's end is in no segment; and
- *     where a snapshot is used alone.
- *   - Two starts from the same files do not get the same incarnation, for it
- *     has the time and random bits.
- *
- * What this cannot tell: a disk that is set back as a whole, by a snapshot of
- * the file system or of a virtual machine, which keeps inodes.  Then an empty
- * file "restored" in the directory says so; the start deletes it.
- *
- * The incarnation is the highest that a file of the store names.  It is in the
- * header of a segment before a write has it.
- *
- *
  * Segment header (4096 bytes at offset 0; zeroes after the fields)
  *
  *     0   8   magic "KVLOG\r\n\032"
- *     8   4   format version, 2
+ *     8   4   format version, 1
  *    12   4   CRC32C of the 4096 bytes, these 4 taken as zeroes
  *    16   8   size of the file; it never changes afterwards
  *    24   8   first LSN
  *    32   8   salt: random, new whenever the file is put to use
- *    40  24   identity
- *    64   8   inode of the file
- *    72   4   flags: 1 = batches may be seen before they are on disk
  *
  * A segment is preallocated and synced before it gets its name, so a file
  * that is shorter than its header says was damaged.  It may pass if all batches
@@ -90,13 +51,7 @@
  *    16   8   LSN of the first record
  *    24   8   the highest LSN known durable when this was written
  *    32   8   the segment's salt
- *    40   8   time when it was built, milliseconds since the epoch
- *    48   8   term, \
- *    56   8   index, and
- *    64   8   commit index: of a replicated log; zeroes where there is none
- *    72   4   type of entry of a replicated log, or 0
- *    76   4   zeroes
- *    80       records
+ *    40       records
  *
  * The batches of one segment, and of one segment and the next, have
  * consecutive LSNs.  Because of the salt, which no client knows, neither
@@ -110,17 +65,16 @@
  * something says that it was durable.
  *
  *
- * Closed log (80 bytes)
+ * Closed log (64 bytes)
  *
  *     0   8   magic "KVEND\r\n\032"
- *     8   4   format version, 2
- *    12   4   CRC32C of these 80 bytes, these 4 taken as zeroes
+ *     8   4   format version, 1
+ *    12   4   CRC32C of these 64 bytes, these 4 taken as zeroes
  *    16   8   the last LSN of the log, which is durable up to it
  *    24   8   first LSN of the segment that it ends in
  *    32   8   salt of that segment
  *    40   8   offset in it where the log ends: where the next batch would go
- *    48  24   identity
- *    72   8   zeroes
+ *    48  16   zeroes
  *
  * Written as log-<LSN>.tmp, synced, renamed, and the directory synced, when
  * all workers are gone and the log is synced.  The committer deletes it, and
@@ -133,16 +87,11 @@
  * Record
  *
  *     0   1   operation: 1 put, 2 delete, 3 clear
- *     1   1   flags: 1 = it has an expiry, 2 = an LSN, 4 = metadata
+ *     1   1   flags: 1 = an expiry follows the header; others are zero
  *     2   2   length of the key
  *     4   4   length of the value
- *     8  (8)  expiry, milliseconds since the epoch
- *        (8)  LSN of the write, where the batch does not imply it (snapshots)
- *        (1)  length n of the metadata, from 1 on
- *        (n)  metadata, which say how a value is to be taken
+ *     8  (8)  expiry, milliseconds since the epoch, if the flag says so
  *             key, value, zeroes up to a multiple of 8
- *
- * What is in brackets is there if its flag is set.
  *
  * Records carry results, not changes: to replay one twice does no harm.
  *
@@ -168,24 +117,22 @@
  *
  * Snapshot
  *
- *   header (96 bytes)
+ *   header (64 bytes)
  *     0   8   magic "KVSNAP\r\n"
- *     8   4   format version, 2
- *    12   4   CRC32C of these 96 bytes, these 4 taken as zeroes
+ *     8   4   format version, 1
+ *    12   4   CRC32C of these 64 bytes, these 4 taken as zeroes
  *    16   8   S: replay continues with S + 1
  *    24   8   salt
  *    32  16   seed of the map's hash, in whose order the records are: a map
  *             made with it is filled from its first bucket to its last.
  *             Zeroes: not known
- *    48  24   identity
- *    72   8   time when it was begun, milliseconds since the epoch
- *    80  16   zeroes
+ *    48  16   zeroes
  *
  *   blocks, one after the other
  *     0   4   magic 0x4253564b ("KVSB")
  *     4   4   CRC32C of the salt, then of the block from byte 8 on
  *     8   4   length of the records in bytes
- *    12   4   number of records (puts that have their LSN)
+ *    12   4   number of records (puts)
  *    16   8   number of this block, from 0
  *    24       records
  *
@@ -198,15 +145,6 @@
  * The walk is fuzzy: a block may hold anything that was true between S and E.
  * A snapshot is written as snap-<S>.tmp, synced, renamed, and the directory
  * synced.  It ends with its footer; bytes behind that do not count.
- *
- *
- * Format version 1
- *
- * has no identity, no inode and no flags: a segment's header, and the zeroes of
- * a closed log (64 bytes) and of a snapshot's header (64 bytes) end before
- * them.  A batch's header has 40 bytes, to the salt.  A record has no LSN and
- * no metadata; in a snapshot it has the LSN S.  A directory of version 1 is
- * read, and written on in a new segment, of version 2.
  */
 
 
@@ -224,8 +162,7 @@
 #endif
 
 
-#define KV_FORMAT_VERSION   2u
-#define KV_FORMAT_OLDEST    1u         /* that is read */
+#define KV_FORMAT_VERSION   1u
 
 #define KV_SEGMENT_MAGIC    "KVLOG\r\n\032"
 #define KV_CLOSED_MAGIC     "KVEND\r\n\032"
@@ -240,35 +177,13 @@
 #define KV_SNAPSHOT_NAME    "snap-%016" PRIx64
 
 
-/* LSNs are below this: an entry has 48 bits for its own */
-#define KV_LSN_MAX          ((UINT64_C(1) << 48) - 1)
-
-/* people say by this file that the disk was set back */
-#define KV_RESTORED_NAME    "restored"
-
-
-/* zeroes: of no store, as in version 1 */
-
 typedef struct {
-    uint64_t  store[2];
-    uint64_t  incarnation;
-} kv_identity_t;
-
-
-#define KV_SEGMENT_LOOSE    0x01u      /* seen before it is on disk */
-
-
-typedef struct {
-    char           magic[8];
-    uint32_t       version;
-    uint32_t       crc;
-    uint64_t       size;
-    uint64_t       first_lsn;
-    uint64_t       salt;
-    kv_identity_t  id;
-    uint64_t       inode;
-    uint32_t       flags;
-    uint32_t       zero;
+    char      magic[8];
+    uint32_t  version;
+    uint32_t  crc;
+    uint64_t  size;
+    uint64_t  first_lsn;
+    uint64_t  salt;
 } kv_segment_header_t;
 
 
@@ -280,15 +195,7 @@ typedef struct {
     uint64_t  first_lsn;
     uint64_t  durable_lsn;
     uint64_t  salt;
-    uint64_t  time_ms;
-    uint64_t  term;
-    uint64_t  index;
-    uint64_t  commit_index;
-    uint32_t  type;
-    uint32_t  zero;
 } kv_batch_header_t;
-
-#define KV_BATCH_HEADER_1   40u        /* bytes of it in version 1 */
 
 
 typedef struct {
@@ -299,16 +206,11 @@ typedef struct {
     uint64_t  segment_lsn;
     uint64_t  segment_salt;
     uint64_t  offset;
-    kv_identity_t  id;
-    uint64_t  zero;
+    uint8_t   zero[16];
 } kv_closed_t;
-
-#define KV_CLOSED_1         64u        /* bytes of it in version 1 */
 
 
 #define KV_RECORD_EXPIRES   0x01u
-#define KV_RECORD_LSN       0x02u
-#define KV_RECORD_META      0x04u
 
 
 typedef struct {
@@ -326,12 +228,8 @@ typedef struct {
     uint64_t  lsn;
     uint64_t  salt;
     uint64_t  seed[2];
-    kv_identity_t  id;
-    uint64_t  time_ms;
-    uint64_t  zero[2];
+    uint8_t   zero[16];
 } kv_snapshot_header_t;
-
-#define KV_SNAPSHOT_HEADER_1  64u      /* bytes of it in version 1 */
 
 
 typedef struct {
@@ -350,11 +248,11 @@ typedef struct {
 } kv_snapshot_footer_t;
 
 
-_Static_assert(sizeof(kv_segment_header_t) == 80, "segment header");
-_Static_assert(sizeof(kv_batch_header_t) == 80, "batch header");
-_Static_assert(sizeof(kv_closed_t) == 80, "closed log");
+_Static_assert(sizeof(kv_segment_header_t) == 40, "segment header");
+_Static_assert(sizeof(kv_batch_header_t) == 40, "batch header");
+_Static_assert(sizeof(kv_closed_t) == 64, "closed log");
 _Static_assert(sizeof(kv_record_header_t) == 8, "record header");
-_Static_assert(sizeof(kv_snapshot_header_t) == 96, "snapshot header");
+_Static_assert(sizeof(kv_snapshot_header_t) == 64, "snapshot header");
 _Static_assert(sizeof(kv_block_header_t) == 24, "block header");
 _Static_assert(sizeof(kv_snapshot_footer_t) == 24, "snapshot footer");
 

@@ -56,9 +56,6 @@ struct kv_io_s {
     /* How many names an open file has, -1 on errors.  May be NULL. */
     int     (*links)(kv_io_t *io, int fd);
 
-    /* The inode of an open file, 0 if it cannot be told.  May be NULL. */
-    uint64_t  (*inode)(kv_io_t *io, int fd);
-
     /*
      * The owner of the files that open() makes with O_CREAT|O_EXCL (mode 0600),
      * and that those it opens to be written must have (else EPERM: in a

@@ -36,7 +36,6 @@ static off_t kv_io_sys_size(kv_io_t *io, int fd);
 static int kv_io_sys_list(kv_io_t *io, int dirfd, kv_io_list_pt cb, void *ctx);
 static int kv_io_sys_direct(kv_io_t *io, int fd, bool on);
 static int kv_io_sys_links(kv_io_t *io, int fd);
-static uint64_t kv_io_sys_inode(kv_io_t *io, int fd);
 static bool kv_io_can_direct(int fd);
 
 
@@ -57,7 +56,6 @@ kv_io_system(kv_io_t *io)
     io->list = kv_io_sys_list;
     io->direct = kv_io_sys_direct;
     io->links = kv_io_sys_links;
-    io->inode = kv_io_sys_inode;
     io->uid = (uid_t) -1;
     io->gid = (gid_t) -1;
 }
@@ -320,17 +318,6 @@ kv_io_sys_links(kv_io_t *io, int fd)
 
     return statx(fd, "", AT_EMPTY_PATH, STATX_NLINK, &st) == 0
            ? (int) st.stx_nlink : -1;
-}
-
-
-static uint64_t
-kv_io_sys_inode(kv_io_t *io, int fd)
-{
-    struct stat  st;
-
-    (void) io;
-
-    return fstat(fd, &st) == 0 ? st.st_ino : 0;
 }
 
 

@@ -9,17 +9,6 @@
 #include "disk/kv_record.h"
 
 
-#define KV_RECORD_FLAGS                                                       \
-    (KV_RECORD_EXPIRES | KV_RECORD_LSN | KV_RECORD_META)
-
-/* those of format version 1 */
-#define KV_RECORD_FLAGS_1 KV_RECORD_EXPIRES
-
-
-static size_t kv_record_decode_options(const uint8_t *p, size_t n,
-    kv_record_t *rec);
-
-
 size_t
 kv_record_size(const kv_record_t *rec)
 {
@@ -29,14 +18,6 @@ kv_record_size(const kv_record_t *rec)
 
     if (rec->flags & KV_RECORD_EXPIRES) {
         n += sizeof(uint64_t);
-    }
-
-    if (rec->flags & KV_RECORD_LSN) {
-        n += sizeof(uint64_t);
-    }
-
-    if (rec->flags & KV_RECORD_META) {
-        n += 1 + (size_t) rec->meta_len;
     }
 
     return kv_align(n, 8u);
@@ -49,8 +30,7 @@ kv_record_encode_head(const kv_record_t *rec, void *dst)
     uint8_t             *p;
     kv_record_header_t   h;
 
-    assert((rec->flags & ~KV_RECORD_FLAGS) == 0);
-    assert(!(rec->flags & KV_RECORD_META) || rec->meta_len);
+    assert((rec->flags & ~KV_RECORD_EXPIRES) == 0);
     assert(rec->op == KV_OP_PUT || rec->value_len == 0);
     assert(rec->op != KV_OP_CLEAR || rec->key_len == 0);
     assert(rec->key_len <= KV_KEY_MAX && rec->value_len <= KV_VALUE_MAX);
@@ -67,17 +47,6 @@ kv_record_encode_head(const kv_record_t *rec, void *dst)
     if (rec->flags & KV_RECORD_EXPIRES) {
         memcpy(p, &rec->expires, sizeof(uint64_t));
         p += sizeof(uint64_t);
-    }
-
-    if (rec->flags & KV_RECORD_LSN) {
-        memcpy(p, &rec->lsn, sizeof(uint64_t));
-        p += sizeof(uint64_t);
-    }
-
-    if (rec->flags & KV_RECORD_META) {
-        *p++ = rec->meta_len;
-        memcpy(p, rec->meta, rec->meta_len);
-        p += rec->meta_len;
     }
 
     if (rec->key_len) {
@@ -117,11 +86,10 @@ kv_record_encode(const kv_record_t *rec, void *dst)
 
 
 size_t
-kv_record_decode(const void *src, size_t n, uint32_t version,
-    kv_record_t *rec, struct iovec *value)
+kv_record_decode(const void *src, size_t n, kv_record_t *rec,
+    struct iovec *value)
 {
     size_t               head, size;
-    uint8_t              flags;
     const uint8_t       *p, *end;
     kv_record_header_t   h;
 
@@ -132,10 +100,8 @@ kv_record_decode(const void *src, size_t n, uint32_t version,
     p = src;
     memcpy(&h, p, sizeof(h));
 
-    flags = version == 1 ? KV_RECORD_FLAGS_1 : KV_RECORD_FLAGS;
-
     if (h.op < KV_OP_PUT || h.op > KV_OP_CLEAR
-        || (h.flags & ~flags)
+        || (h.flags & ~KV_RECORD_EXPIRES)
         || (h.op != KV_OP_PUT && h.value_len)
         || (h.op == KV_OP_CLEAR && h.key_len)
         || h.key_len > KV_KEY_MAX || h.value_len > KV_VALUE_MAX)
@@ -147,12 +113,19 @@ kv_record_decode(const void *src, size_t n, uint32_t version,
     rec->flags = h.flags;
     rec->key_len = h.key_len;
     rec->value_len = h.value_len;
-    head = kv_record_decode_options(p, n, rec);
+    rec->expires = 0;
 
-    size = head ? kv_record_size(rec) : SIZE_MAX;
+    size = kv_record_size(rec);
 
     if (size > n) {
         return 0;
+    }
+
+    head = sizeof(h);
+
+    if (h.flags & KV_RECORD_EXPIRES) {
+        memcpy(&rec->expires, p + head, sizeof(uint64_t));
+        head += sizeof(uint64_t);
     }
 
     rec->key = p + head;
@@ -174,49 +147,4 @@ kv_record_decode(const void *src, size_t n, uint32_t version,
     }
 
     return size;
-}
-
-
-/*
- * What stands between a record's header and its key.  Returns the offset of the
- * key, or 0 if `n` bytes are too few for that.
- */
-
-static size_t
-kv_record_decode_options(const uint8_t *p, size_t n, kv_record_t *rec)
-{
-    size_t  head;
-
-    rec->expires = 0;
-    rec->lsn = 0;
-    rec->meta = NULL;
-    rec->meta_len = 0;
-
-    if (kv_record_size(rec) > n) {
-        return 0;
-    }
-
-    head = sizeof(kv_record_header_t);
-
-    if (rec->flags & KV_RECORD_EXPIRES) {
-        memcpy(&rec->expires, p + head, sizeof(uint64_t));
-        head += sizeof(uint64_t);
-    }
-
-    if (rec->flags & KV_RECORD_LSN) {
-        memcpy(&rec->lsn, p + head, sizeof(uint64_t));
-        head += sizeof(uint64_t);
-    }
-
-    if (rec->flags & KV_RECORD_META) {
-        rec->meta_len = p[head++];
-        rec->meta = p + head;
-        head += rec->meta_len;
-
-        if (rec->meta_len == 0) {
-            return 0;
-        }
-    }
-
-    return head;
 }

@@ -14,7 +14,7 @@
 #include "disk/kv_snapshot_private.h"
 
 
-#define KV_SNAPSHOT_LEAST (KV_SNAPSHOT_HEADER_1                               \
+#define KV_SNAPSHOT_LEAST (sizeof(kv_snapshot_header_t)                       \
                            + sizeof(kv_block_header_t)                        \
                            + sizeof(kv_snapshot_footer_t))
 
@@ -28,8 +28,6 @@ typedef struct {
     uint64_t           lsn;
     uint64_t           size;            /* of the file */
     uint64_t           salt;
-    uint32_t           version;         /* of its format */
-    uint64_t           newest;          /* the highest LSN of a record */
     uint64_t           offset;          /* of the block being read */
     uint64_t           number;          /* of that block */
     uint64_t           records;         /* given to the caller */
@@ -40,7 +38,6 @@ typedef struct {
 
 
 static kv_rc_t kv_snapshot_read_header(kv_snapshot_reader_t *r);
-static size_t kv_snapshot_header_size(const kv_snapshot_header_t *h);
 static kv_rc_t kv_snapshot_read_block(kv_snapshot_reader_t *r,
     kv_block_header_t *h);
 static kv_rc_t kv_snapshot_reserve(kv_snapshot_reader_t *r, uint32_t len,
@@ -128,7 +125,6 @@ done:
 static kv_rc_t
 kv_snapshot_read_header(kv_snapshot_reader_t *r)
 {
-    size_t                size;
     uint32_t              crc;
     kv_rc_t               rc;
     kv_snapshot_header_t  h;
@@ -137,18 +133,7 @@ kv_snapshot_read_header(kv_snapshot_reader_t *r)
         return kv_snapshot_damaged(r, r->size, "the file ends too early");
     }
 
-    memset(&h, 0, sizeof(h));
-
-    rc = kv_snapshot_get(r, &h, KV_SNAPSHOT_HEADER_1, 0);
-
-    size = kv_snapshot_header_size(&h);
-
-    if (rc == KV_OK && size > KV_SNAPSHOT_HEADER_1) {
-        rc = kv_snapshot_get(r, (uint8_t *) &h + KV_SNAPSHOT_HEADER_1,
-                             size - KV_SNAPSHOT_HEADER_1,
-                             KV_SNAPSHOT_HEADER_1);
-    }
-
+    rc = kv_snapshot_get(r, &h, sizeof(h), 0);
     if (rc != KV_OK) {
         return rc;
     }
@@ -160,11 +145,11 @@ kv_snapshot_read_header(kv_snapshot_reader_t *r)
     crc = h.crc;
     h.crc = 0;
 
-    if (kv_crc32c(0, &h, size) != crc) {
+    if (kv_crc32c(0, &h, sizeof(h)) != crc) {
         return kv_snapshot_damaged(r, 0, "the header's checksum is wrong");
     }
 
-    if (h.version < KV_FORMAT_OLDEST || h.version > KV_FORMAT_VERSION) {
+    if (h.version != KV_FORMAT_VERSION) {
         kv_err_set(r->err, "\"%s\" at offset 8: format version %u, of which"
                    " this module knows nothing (its own is %u); use the"
                    " version of the module that wrote it, or another"
@@ -177,26 +162,14 @@ kv_snapshot_read_header(kv_snapshot_reader_t *r)
                                    " file's name");
     }
 
-    if (h.version == 1 && (h.id.store[0] || h.id.store[1])) {
+    if (memcmp(h.zero, (uint8_t [16]) { 0 }, sizeof(h.zero)) != 0) {
         return kv_snapshot_damaged(r, 48, "reserved bytes are not zero");
     }
 
-    if (h.zero[0] || h.zero[1]) {
-        return kv_snapshot_damaged(r, 80, "reserved bytes are not zero");
-    }
-
     r->salt = h.salt;
-    r->version = h.version;
-    r->offset = size;
+    r->offset = sizeof(h);
 
     return KV_OK;
-}
-
-
-static size_t
-kv_snapshot_header_size(const kv_snapshot_header_t *h)
-{
-    return h->version == 1 ? KV_SNAPSHOT_HEADER_1 : sizeof(*h);
 }
 
 
@@ -312,19 +285,12 @@ kv_snapshot_give_records(kv_snapshot_reader_t *r, const kv_block_header_t *h,
     for (i = 0; i < h->count; i++) {
         assert(used <= h->len);
 
-        n = kv_record_decode(r->buf + used, h->len - used, r->version, &rec,
-                             &value);
+        n = kv_record_decode(r->buf + used, h->len - used, &rec, &value);
 
-        if (n && r->version == 1) {
-            rec.lsn = r->lsn;
-        }
-
-        if (n == 0 || rec.op != KV_OP_PUT || rec.lsn == 0) {
+        if (n == 0 || rec.op != KV_OP_PUT) {
             return kv_snapshot_damaged(r, r->offset + sizeof(*h) + used,
                                        "this is no record of a snapshot");
         }
-
-        r->newest = kv_max(r->newest, rec.lsn);
 
         rc = cb(ctx, 0, &rec);
         if (rc != KV_OK) {
@@ -373,11 +339,6 @@ kv_snapshot_read_footer(kv_snapshot_reader_t *r, const kv_block_header_t *h,
                                    " the first");
     }
 
-    if (f.end_lsn < r->newest) {
-        return kv_snapshot_damaged(r, r->offset + 24, "the last LSN is below"
-                                   " that of a record");
-    }
-
     r->offset += sizeof(*h) + sizeof(f);
     *end_lsn = f.end_lsn;
 
@@ -424,12 +385,10 @@ kv_snapshot_guess(kv_io_t *io, int dirfd, uint64_t lsn,
     int                   fd;
     char                  name[KV_NAME_MAX];
     off_t                 size;
-    size_t                head;
     uint32_t              crc;
     kv_snapshot_header_t  h;
     kv_snapshot_footer_t  f;
 
-    memset(&h, 0, sizeof(h));
     memset(guess, 0, sizeof(kv_snapshot_guess_t));
 
     kv_snapshot_name(name, lsn, ".kvs");
@@ -442,8 +401,7 @@ kv_snapshot_guess(kv_io_t *io, int dirfd, uint64_t lsn,
     size = io->size(io, fd);
 
     if (size >= (off_t) KV_SNAPSHOT_LEAST
-        && kv_io_read(io, fd, &h, sizeof(h), 0)
-           >= (ssize_t) KV_SNAPSHOT_HEADER_1
+        && kv_io_read(io, fd, &h, sizeof(h), 0) == (ssize_t) sizeof(h)
         && kv_io_read(io, fd, &f, sizeof(f), size - (off_t) sizeof(f))
            == (ssize_t) sizeof(f))
     {
@@ -453,14 +411,8 @@ kv_snapshot_guess(kv_io_t *io, int dirfd, uint64_t lsn,
         crc = h.crc;
         h.crc = 0;
 
-        head = kv_snapshot_header_size(&h);
-
-        if (kv_crc32c(0, &h, head) == crc) {
+        if (kv_crc32c(0, &h, sizeof(h)) == crc) {
             memcpy(guess->seed, h.seed, sizeof(h.seed));
-        }
-
-        if (kv_crc32c(0, &h, head) == crc && h.version != 1) {
-            guess->id = h.id;
         }
     }
 

@@ -51,7 +51,7 @@ struct kv_snapshot_writer_s {
 
 
 static kv_rc_t kv_snapshot_write_header(kv_snapshot_writer_t *w,
-    const uint64_t seed[2], const kv_identity_t *id, kv_err_t *err);
+    const uint64_t seed[2], kv_err_t *err);
 static kv_rc_t kv_snapshot_not_alone(kv_snapshot_writer_t *w, kv_err_t *err);
 static kv_rc_t kv_snapshot_create(kv_snapshot_writer_t *w, kv_err_t *err);
 static kv_rc_t kv_snapshot_write(kv_snapshot_writer_t *w, struct iovec *iov,
@@ -66,8 +66,7 @@ static kv_rc_t kv_snapshot_add_large(kv_snapshot_writer_t *w,
 
 kv_rc_t
 kv_snapshot_begin(kv_io_t *io, int dirfd, uint64_t lsn,
-    const uint64_t seed[2], const kv_identity_t *id, kv_snapshot_writer_t **wp,
-    kv_err_t *err)
+    const uint64_t seed[2], kv_snapshot_writer_t **wp, kv_err_t *err)
 {
     kv_rc_t                rc;
     kv_snapshot_writer_t  *w;
@@ -105,7 +104,7 @@ kv_snapshot_begin(kv_io_t *io, int dirfd, uint64_t lsn,
     }
 
     if (rc == KV_OK) {
-        rc = kv_snapshot_write_header(w, seed, id, err);
+        rc = kv_snapshot_write_header(w, seed, err);
     }
 
     if (rc == KV_OK) {
@@ -123,7 +122,7 @@ failed:
 
 static kv_rc_t
 kv_snapshot_write_header(kv_snapshot_writer_t *w, const uint64_t seed[2],
-    const kv_identity_t *id, kv_err_t *err)
+    kv_err_t *err)
 {
     struct iovec          iov;
     kv_snapshot_header_t  h;
@@ -135,8 +134,6 @@ kv_snapshot_write_header(kv_snapshot_writer_t *w, const uint64_t seed[2],
     h.lsn = w->lsn;
     h.salt = w->salt;
     memcpy(h.seed, seed, sizeof(h.seed));
-    h.id = *id;
-    h.time_ms = kv_wall_ms();
     h.crc = kv_crc32c(0, &h, sizeof(h));
 
     iov.iov_base = &h;
@@ -216,7 +213,7 @@ kv_snapshot_add(kv_snapshot_writer_t *w, const kv_record_t *rec,
     size_t   size;
     kv_rc_t  rc;
 
-    assert(rec->op == KV_OP_PUT && (rec->flags & KV_RECORD_LSN));
+    assert(rec->op == KV_OP_PUT);
 
     size = kv_record_size(rec);
 

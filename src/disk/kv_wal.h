@@ -32,15 +32,7 @@ typedef struct {
     uint64_t          offset;         /* where the next batch goes; the size
                                          if no more may go there */
     uint64_t          next_lsn;       /* the LSN it will have */
-    uint32_t          segment_flags;  /* KV_SEGMENT_..., KV_WAL_STALE */
 } kv_wal_position_t;
-
-
-/*
- * The current segment names an older incarnation: no put goes there any more,
- * whose version clients might then meet again.
- */
-#define KV_WAL_STALE  0x80000000u
 
 
 /*
@@ -60,7 +52,7 @@ typedef enum {
  * commit lock alone, read by any process (for statistics).  All zeroes, but for
  * next_lsn = 1, is an empty log; else kv_wal_replay() fills it.
  *
- * The first six fields move together, and a process can be killed between
+ * The first five fields move together, and a process can be killed between
  * two of them: it writes the new position to `to` first, and sets `moving`, so
  * that the next process to begin, write, mark or sync finishes the move.
  */
@@ -71,11 +63,6 @@ typedef struct {
     uint64_t           segment_size;
     uint64_t           offset;
     _Atomic uint64_t   next_lsn;
-    uint32_t           segment_flags;
-    uint32_t           loose;         /* such a batch is in it: see
-                                         kv_wal_set_loose() */
-    kv_identity_t      id;            /* the store's; kv_wal_replay() sets it */
-    uint32_t           restored;      /* a file says so that is to be deleted */
     _Atomic uint64_t   durable_lsn;   /* all up to this one are on disk */
     _Atomic uint64_t   bytes;         /* of batches, since the zone was made */
     _Atomic uint64_t   written;       /* of whole blocks, where they are */
@@ -115,15 +102,6 @@ void kv_wal_set_direct(kv_wal_t *wal, bool direct);
  * 0 at first.
  */
 void kv_wal_set_reserve(kv_wal_t *wal, size_t reserve);
-
-/*
- * Whether the batch that is written next may be seen before it is on disk: then
- * its segment must say so (KV_SEGMENT_LOOSE), and a new one is begun if the
- * current one does not.  False at first.  A batch without puts goes to the
- * current one all the same where there can be no new one; who reads
- * state->segment_flags afterwards knows that it has to be synced.
- */
-void kv_wal_set_loose(kv_wal_t *wal, bool loose);
 
 /* Closes what it has open and frees it.  The state stays. */
 void kv_wal_destroy(kv_wal_t *wal);
@@ -227,8 +205,6 @@ typedef struct {
     uint64_t       newer;          /* S of the newest snapshot, if that one is
                                       too damaged to be used, else 0: the log
                                       has to reach it, too */
-    kv_identity_t  id;             /* the snapshot's, or zeroes */
-    bool           alone;          /* people have it stand alone */
     kv_record_pt   record;         /* gets each record */
     void         (*warn)(void *ctx, const char *text);
                                    /* what is wrong and could be passed over;
@@ -240,11 +216,9 @@ typedef struct {
 /*
  * Reads every record with an LSN > from->after in order, checks the whole log
  * from there on, and leaves the state and the directory such that writing
- * continues at its end: next_lsn, durable_lsn, offset, segment and id are set,
- * what was torn is cut off, *.tmp logs are deleted.  If there is no segment,
- * the state says so (segment_size 0) and next_lsn is after + 1.  An id that is
- * there, of a zone that is read anew, stays if no LSN is lost; kv_format.h
- * tells when there is a new incarnation.
+ * continues at its end: next_lsn, durable_lsn, offset and segment are set, what
+ * was torn is cut off, *.tmp logs are deleted.  If there is no segment, the
+ * state says so (segment_size 0) and next_lsn is after + 1.
  *
  * KV_OK; KV_DAMAGED, with `err` naming file, offset, the ways out and what they
  * give up; KV_ERROR or KV_AGAIN for I/O errors, `err` filled; or what

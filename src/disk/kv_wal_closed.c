@@ -154,7 +154,6 @@ kv_wal_read_closed(kv_wal_t *wal, uint64_t lsn, kv_closed_t *closed)
 {
     int       fd, saved;
     char      name[KV_NAME_MAX];
-    size_t    size;
     ssize_t   n;
     uint32_t  crc;
 
@@ -164,8 +163,6 @@ kv_wal_read_closed(kv_wal_t *wal, uint64_t lsn, kv_closed_t *closed)
     if (fd == -1) {
         return KV_ERROR;
     }
-
-    memset(closed, 0, sizeof(*closed));
 
     n = kv_io_read(wal->io, fd, closed, sizeof(*closed), 0);
 
@@ -177,9 +174,7 @@ kv_wal_read_closed(kv_wal_t *wal, uint64_t lsn, kv_closed_t *closed)
         return KV_ERROR;
     }
 
-    size = closed->version == 1 ? KV_CLOSED_1 : sizeof(*closed);
-
-    if (n != (ssize_t) size) {
+    if (n != (ssize_t) sizeof(*closed)) {
         return KV_DAMAGED;
     }
 
@@ -187,9 +182,8 @@ kv_wal_read_closed(kv_wal_t *wal, uint64_t lsn, kv_closed_t *closed)
     closed->crc = 0;
 
     return memcmp(closed->magic, KV_CLOSED_MAGIC, sizeof(closed->magic)) == 0
-           && closed->version >= KV_FORMAT_OLDEST
-           && closed->version <= KV_FORMAT_VERSION
-           && kv_crc32c(0, closed, size) == crc
+           && closed->version == KV_FORMAT_VERSION
+           && kv_crc32c(0, closed, sizeof(*closed)) == crc
            && closed->lsn == lsn
            ? KV_OK : KV_DAMAGED;
 }

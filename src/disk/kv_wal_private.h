@@ -7,7 +7,6 @@
  *     kv_wal_closed.c         the note of a clean end
  *     kv_wal_segment.c        the current segment, the log's end
  *     kv_wal_spare.c          spares, segments no longer needed
- *     kv_wal_identity.c       the store and its incarnation
  *     kv_wal_files.c          names and headers
  */
 
@@ -48,7 +47,6 @@ struct kv_wal_s {
     uint64_t         fd_salt;
     kv_direct_t      out;            /* what is written to it */
     bool             direct;         /* past the page cache, if it can */
-    bool             loose;          /* the batch: see kv_wal_set_loose() */
 
     /*
      * The batch being built.  Its header and all that is small lie in
@@ -94,31 +92,6 @@ uint32_t kv_wal_header_crc(const uint8_t *buf);
 
 /* The result that errno stands for (kv_io_rc()). */
 kv_rc_t kv_wal_rc(void);
-
-
-/* ---- kv_wal_identity.c */
-
-/*
- * The identity that the store has from now on, after a reading that found `id`
- * (zeroes: none) in its files: a new incarnation if `renew`.  KV_OK, or
- * KV_ERROR with errno set.
- */
-kv_rc_t kv_wal_identify(kv_identity_t *id, bool renew);
-
-/* Whether a file with `id` is of another store than the one that is `known`. */
-bool kv_wal_foreign(const kv_identity_t *known, const kv_identity_t *id);
-
-/* Takes the highest incarnation of what is known and a file names. */
-void kv_wal_see_identity(kv_identity_t *known, const kv_identity_t *id);
-
-/*
- * Whether people say that the disk was set back; yes, where it cannot be told:
- * a new incarnation does no harm.
- */
-bool kv_wal_restored(kv_wal_t *wal);
-
-/* A file's inode, 0 if it cannot be told. */
-uint64_t kv_wal_inode(kv_wal_t *wal, int fd);
 
 
 /* ---- kv_wal_spare.c */

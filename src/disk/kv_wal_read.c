@@ -22,7 +22,6 @@ static size_t kv_wal_find_batch(const kv_wal_reader_t *r, const uint8_t *p,
     size_t n);
 static kv_rc_t kv_wal_batch(kv_wal_reader_t *r, uint64_t offset,
     kv_batch_header_t *h, const uint8_t **records);
-static size_t kv_wal_header_size(const kv_wal_reader_t *r);
 static kv_rc_t kv_wal_give_records(kv_wal_reader_t *r,
     const kv_batch_header_t *h, const uint8_t *records);
 
@@ -68,12 +67,6 @@ kv_wal_read_header(kv_wal_reader_t *r, uint64_t lsn)
     r->segment_size = h.size;
     r->size = kv_min(size, h.size);
     r->salt = h.salt;
-    r->version = h.version;
-    r->flags = h.flags;
-    r->copied = h.inode && kv_wal_inode(r->wal, r->fd)
-                && h.inode != kv_wal_inode(r->wal, r->fd);
-    r->segment_id = h.id;
-    kv_wal_see_identity(&r->id, &h.id);
     r->offset = KV_SEGMENT_HEADER;
     r->doubtful = KV_SEGMENT_HEADER;
     r->marked = false;
@@ -88,7 +81,7 @@ static kv_rc_t
 kv_wal_judge_header(kv_wal_reader_t *r, const kv_segment_header_t *h,
     uint64_t size)
 {
-    if (h->version < KV_FORMAT_OLDEST || h->version > KV_FORMAT_VERSION) {
+    if (h->version != KV_FORMAT_VERSION) {
         kv_err_set(r->err, "%s: offset %zu: format version %" PRIu32 ", of "
                    "which this module knows nothing (its own is %u); use the "
                    "version of the module that wrote it, or another "
@@ -102,16 +95,6 @@ kv_wal_judge_header(kv_wal_reader_t *r, const kv_segment_header_t *h,
         return kv_wal_damaged(r, offsetof(kv_segment_header_t, first_lsn),
                               r->lsn, "the segment is misnamed, its first LSN "
                               "is %" PRIu64, h->first_lsn);
-    }
-
-    if (h->first_lsn > KV_LSN_MAX) {
-        return kv_wal_damaged(r, offsetof(kv_segment_header_t, first_lsn),
-                              r->lsn, "no LSN is as large as this one");
-    }
-
-    if (kv_wal_foreign(&r->id, &h->id)) {
-        return kv_wal_damaged(r, offsetof(kv_segment_header_t, id), r->lsn,
-                              "the segment is of another store");
     }
 
     /* a huge file that was put there must not delay the start for days */
@@ -191,7 +174,7 @@ kv_wal_read_segment(kv_wal_reader_t *r, uint64_t limit)
             return rc;
         }
 
-        r->offset += kv_wal_header_size(r) + h.len;
+        r->offset += sizeof(h) + h.len;
     }
 
     return limit == UINT64_MAX ? KV_OK : kv_wal_read_last(r, limit);
@@ -258,7 +241,7 @@ kv_wal_read_overlap(kv_wal_reader_t *r)
             break;
         }
 
-        offset += kv_wal_header_size(r) + h.len;
+        offset += sizeof(h) + h.len;
         lsn += h.count;
     }
 
@@ -276,18 +259,17 @@ kv_wal_read_overlap(kv_wal_reader_t *r)
 kv_rc_t
 kv_wal_scan(kv_wal_reader_t *r)
 {
-    size_t              i, n, head;
+    size_t              i, n;
     kv_rc_t             rc;
     uint64_t            offset;
     const uint8_t      *p;
     kv_batch_header_t   h;
 
     offset = r->offset;
-    head = kv_wal_header_size(r);
 
-    while (r->size - offset >= head) {
+    while (r->size - offset >= sizeof(h)) {
 
-        p = kv_wal_window(r, offset, head);
+        p = kv_wal_window(r, offset, sizeof(h));
 
         if (p == NULL && r->marked) {
 
@@ -304,7 +286,7 @@ kv_wal_scan(kv_wal_reader_t *r)
             return kv_wal_unreadable(r, offset);
         }
 
-        n = r->len - (size_t) (offset - r->start) - head;
+        n = r->len - (size_t) (offset - r->start) - sizeof(h);
         i = kv_wal_find_batch(r, p, n);
 
         offset += i;
@@ -332,7 +314,7 @@ kv_wal_scan(kv_wal_reader_t *r)
             r->behind = true;
         }
 
-        offset += head + h.len;
+        offset += sizeof(h) + h.len;
     }
 
     return KV_OK;
@@ -379,7 +361,6 @@ static kv_rc_t
 kv_wal_batch(kv_wal_reader_t *r, uint64_t offset, kv_batch_header_t *h,
     const uint8_t **records)
 {
-    size_t          head;
     uint64_t        left;
     const uint8_t  *p;
 
@@ -387,23 +368,21 @@ kv_wal_batch(kv_wal_reader_t *r, uint64_t offset, kv_batch_header_t *h,
     assert(offset <= r->size);
 
     left = r->size - offset;
-    head = kv_wal_header_size(r);
 
-    if (left < head) {
+    if (left < sizeof(*h)) {
         return KV_NOT_FOUND;
     }
 
-    p = kv_wal_window(r, offset, head);
+    p = kv_wal_window(r, offset, sizeof(*h));
 
     if (p == NULL) {
         return kv_wal_unreadable(r, offset);
     }
 
-    memset(h, 0, sizeof(*h));
-    memcpy(h, p, head);
+    memcpy(h, p, sizeof(*h));
 
     if (h->magic != KV_BATCH_MAGIC || h->salt != r->salt
-        || h->len % 8 || h->len > left - head
+        || h->len % 8 || h->len > left - sizeof(*h)
         || h->count > h->len / sizeof(kv_record_header_t)
         || (h->count == 0 && h->len)
         || h->first_lsn + h->count < h->first_lsn)
@@ -411,28 +390,19 @@ kv_wal_batch(kv_wal_reader_t *r, uint64_t offset, kv_batch_header_t *h,
         return KV_NOT_FOUND;
     }
 
-    p = kv_wal_window(r, offset, head + h->len);
+    p = kv_wal_window(r, offset, sizeof(*h) + h->len);
 
     if (p == NULL) {
         return kv_wal_unreadable(r, offset);
     }
 
-    if (h->crc != kv_crc32c(0, p + 8, head - 8 + h->len)) {
+    if (h->crc != kv_crc32c(0, p + 8, sizeof(*h) - 8 + h->len)) {
         return KV_NOT_FOUND;
     }
 
-    *records = p + head;
+    *records = p + sizeof(*h);
 
     return KV_OK;
-}
-
-
-/* Bytes of a batch's header in the segment. */
-
-static size_t
-kv_wal_header_size(const kv_wal_reader_t *r)
-{
-    return r->version == 1 ? KV_BATCH_HEADER_1 : sizeof(kv_batch_header_t);
 }
 
 
@@ -453,13 +423,11 @@ kv_wal_give_records(kv_wal_reader_t *r, const kv_batch_header_t *h,
 
     for (lsn = h->first_lsn; lsn < end; lsn++) {
 
-        size = kv_record_decode(records, n, r->version, &rec, &value);
+        size = kv_record_decode(records, n, &rec, &value);
 
         if (size == 0) {
             break;
         }
-
-        rec.lsn = lsn;
 
         if (lsn > r->from->after) {
             rc = r->from->record(r->from->ctx, lsn, &rec);
@@ -474,10 +442,10 @@ kv_wal_give_records(kv_wal_reader_t *r, const kv_batch_header_t *h,
     }
 
     if (lsn < end || n > 0) {
-        return kv_wal_damaged(r, r->offset + kv_wal_header_size(r) + h->len - n,
+        return kv_wal_damaged(r, r->offset + sizeof(*h) + h->len - n,
                               h->first_lsn, "the batch is as it was written, "
                               "but this is no record of format version %u",
-                              r->version);
+                              KV_FORMAT_VERSION);
     }
 
     r->expected = end;

@@ -30,8 +30,6 @@ typedef struct {
     kv_closed_t     closed;          /* lsn 0: it was not */
     bool            noted;           /* only there, by no mark */
     bool            behind;          /* nothing may be written after the end */
-    kv_identity_t   id;              /* the store's, its highest incarnation */
-    bool            restored;        /* people say that the disk was set back */
 
     /* the segment being read */
     int             fd;              /* -1: none */
@@ -40,10 +38,6 @@ typedef struct {
     uint64_t        segment_size;    /* what its header says, */
     uint64_t        size;            /* and how much of that there is */
     uint64_t        salt;
-    uint32_t        version;         /* of its format */
-    uint32_t        flags;           /* KV_SEGMENT_... */
-    kv_identity_t   segment_id;
-    bool            copied;          /* this is not the file it was made in */
     uint64_t        offset;          /* of the batch that comes next */
     uint64_t        doubtful;        /* batches from here on may not be on
                                         disk, though they can be read */

@@ -23,9 +23,6 @@ static kv_rc_t kv_wal_read_end(kv_wal_reader_t *r);
 static kv_rc_t kv_wal_read_short(kv_wal_reader_t *r);
 static kv_rc_t kv_wal_read_done(kv_wal_reader_t *r, const kv_wal_name_t *names,
     size_t n);
-static void kv_wal_read_position(const kv_wal_reader_t *r,
-    kv_wal_position_t *to);
-static kv_rc_t kv_wal_read_identity(kv_wal_reader_t *r);
 static void kv_wal_delete_unfinished(kv_wal_t *wal, const kv_wal_name_t *names,
     size_t n);
 static uint32_t kv_wal_count(const kv_wal_name_t *names, size_t n,
@@ -51,7 +48,6 @@ kv_wal_replay(kv_wal_t *wal, const kv_wal_replay_t *from, kv_err_t *err)
     r.from = from;
     r.err = err;
     r.fd = -1;
-    r.id = from->id;
 
     rc = kv_wal_list(wal, &names, &n);
 
@@ -157,7 +153,6 @@ kv_wal_find_closed(kv_wal_reader_t *r, const kv_wal_name_t *names, size_t n)
         if (rc == KV_OK) {
             r->closed = closed;
             r->durable = closed.lsn;
-            kv_wal_see_identity(&r->id, &closed.id);
             continue;
         }
 
@@ -312,11 +307,6 @@ kv_wal_read_done(kv_wal_reader_t *r, const kv_wal_name_t *names, size_t n)
     memset(&to, 0, sizeof(to));
 
     full = false;
-    rc = kv_wal_read_identity(r);
-
-    if (rc != KV_OK) {
-        return rc;
-    }
 
     if (r->fd != -1) {
         rc = kv_wal_rewrite(r);
@@ -329,7 +319,10 @@ kv_wal_read_done(kv_wal_reader_t *r, const kv_wal_name_t *names, size_t n)
             return rc;
         }
 
-        kv_wal_read_position(r, &to);
+        to.segment_lsn = r->lsn;
+        to.segment_salt = r->salt;
+        to.segment_size = r->segment_size;
+        to.offset = r->behind ? r->segment_size : r->offset;
     }
 
     kv_wal_delete_unfinished(wal, names, n);
@@ -342,16 +335,18 @@ kv_wal_read_done(kv_wal_reader_t *r, const kv_wal_name_t *names, size_t n)
 
     to.next_lsn = r->expected;
 
-    wal->state->id = r->id;
-    wal->state->restored = r->restored;
-    wal->state->loose = 0;
     kv_wal_move(wal->state, &to);
+
     wal->state->durable_lsn = r->expected - 1;
     wal->state->segments = kv_wal_count(names, n, KV_WAL_SEGMENT);
 
-    wal->state->closed = r->noted ? KV_WAL_NOTE_END
-                         : kv_wal_count(names, n, KV_WAL_CLOSED)
-                         ? KV_WAL_NOTE_OLD : KV_WAL_NOTE_NONE;
+    if (r->noted) {
+        wal->state->closed = KV_WAL_NOTE_END;
+
+    } else {
+        wal->state->closed = kv_wal_count(names, n, KV_WAL_CLOSED)
+                             ? KV_WAL_NOTE_OLD : KV_WAL_NOTE_NONE;
+    }
 
     wal->state->rewrite_end = 0;
 
@@ -361,59 +356,6 @@ kv_wal_read_done(kv_wal_reader_t *r, const kv_wal_name_t *names, size_t n)
         wal->state->durable_lsn = known;
         wal->state->rewrite = r->doubtful;
         wal->state->rewrite_end = r->offset;
-    }
-
-    return KV_OK;
-}
-
-
-/* Where writing goes on in the last segment that was read. */
-
-static void
-kv_wal_read_position(const kv_wal_reader_t *r, kv_wal_position_t *to)
-{
-    to->segment_lsn = r->lsn;
-    to->segment_salt = r->salt;
-    to->segment_size = r->segment_size;
-    to->offset = r->behind || r->version != KV_FORMAT_VERSION
-                 ? r->segment_size : r->offset;
-    to->segment_flags = r->flags;
-
-    if (r->segment_id.incarnation != r->id.incarnation) {
-        to->segment_flags |= KV_WAL_STALE;
-    }
-}
-
-
-/*
- * Which incarnation the store goes on with: see kv_format.h.  In r->id, where
- * until then is what the files name.
- */
-
-static kv_rc_t
-kv_wal_read_identity(kv_wal_reader_t *r)
-{
-    bool             renew;
-    kv_wal_state_t  *state;
-
-    state = r->wal->state;
-
-    r->restored = kv_wal_restored(r->wal);
-
-    renew = r->restored || r->from->alone || r->fd == -1 || r->version == 1
-            || r->copied || ((r->flags & KV_SEGMENT_LOOSE) && !r->noted);
-
-    /* what is in use has met no restart: nothing is lost but what is missing */
-
-    if (state->id.incarnation && !kv_wal_foreign(&r->id, &state->id)) {
-        renew = r->expected < atomic_load(&state->next_lsn);
-        kv_wal_see_identity(&r->id, &state->id);
-    }
-
-    if (kv_wal_identify(&r->id, renew) != KV_OK) {
-        kv_err_set(r->err, "the system gives no random bytes: %s",
-                   strerror(errno));
-        return KV_ERROR;
     }
 
     return KV_OK;

@@ -185,12 +185,7 @@ kv_wal_current(kv_wal_t *wal, kv_err_t *err)
 
     memcpy(&h, buf, sizeof(h));
 
-    /* where no batch is written any more, what is missing was never used */
-
-    if (h.salt != state->segment_salt
-        || (size < state->segment_size
-            && state->offset < state->segment_size))
-    {
+    if (h.salt != state->segment_salt || size < state->segment_size) {
 
         if (h.salt != state->segment_salt) {
             kv_err_set(err, "%s: offset 0: this is not the segment that was "
@@ -339,13 +334,6 @@ kv_wal_begin_segment(kv_wal_t *wal, int fd, const char *tmp, const char *name)
 
     kv_wal_move(state, &to);
 
-    state->loose = 0;
-
-    if (state->restored) {
-        (void) wal->io->unlink(wal->io, wal->dirfd, KV_RESTORED_NAME);
-        state->restored = 0;
-    }
-
     if (more) {
         atomic_fetch_add_explicit(&state->segments, 1, memory_order_relaxed);
     }
@@ -399,20 +387,12 @@ kv_wal_new_header(kv_wal_t *wal, int fd, kv_wal_position_t *to)
     kv_segment_header_t  h;
 
     memset(buf, 0, sizeof(buf));
-    memset(&h, 0, sizeof(h));
 
     memcpy(h.magic, KV_SEGMENT_MAGIC, sizeof(h.magic));
     h.version = KV_FORMAT_VERSION;
+    h.crc = 0;
     h.size = wal->segment_size;
     h.first_lsn = wal->state->next_lsn;
-    h.id = wal->state->id;
-    h.inode = kv_wal_inode(wal, fd);
-
-    /* batches of both kinds take turns: one segment is enough for them */
-
-    if (wal->loose || wal->state->loose) {
-        h.flags |= KV_SEGMENT_LOOSE;
-    }
 
     if (getrandom(&h.salt, sizeof(h.salt), 0) != sizeof(h.salt)) {
         return kv_wal_rc();
@@ -441,7 +421,6 @@ kv_wal_new_header(kv_wal_t *wal, int fd, kv_wal_position_t *to)
     to->segment_size = h.size;
     to->offset = KV_SEGMENT_HEADER;
     to->next_lsn = h.first_lsn;
-    to->segment_flags = h.flags;
 
     return KV_OK;
 }
@@ -457,7 +436,6 @@ kv_wal_seal(kv_wal_state_t *state)
     to.segment_size = state->segment_size;
     to.offset = state->segment_size;
     to.next_lsn = state->next_lsn;
-    to.segment_flags = state->segment_flags;
 
     kv_wal_move(state, &to);
 }
@@ -486,7 +464,6 @@ kv_wal_settle(kv_wal_state_t *state)
     state->segment_salt = state->to.segment_salt;
     state->segment_size = state->to.segment_size;
     state->offset = state->to.offset;
-    state->segment_flags = state->to.segment_flags;
     atomic_store(&state->next_lsn, state->to.next_lsn);
 
     atomic_store(&state->moving, 0);

@@ -23,7 +23,6 @@
 
 
 static kv_rc_t kv_wal_place(kv_wal_t *wal, kv_err_t *err);
-static bool kv_wal_unfit(const kv_wal_t *wal);
 static bool kv_wal_full(kv_wal_t *wal, size_t reserve);
 static void kv_wal_reset(kv_wal_t *wal);
 static void kv_wal_stage(kv_wal_t *wal, size_t n);
@@ -105,13 +104,6 @@ void
 kv_wal_set_reserve(kv_wal_t *wal, size_t reserve)
 {
     wal->reserve = reserve;
-}
-
-
-void
-kv_wal_set_loose(kv_wal_t *wal, bool loose)
-{
-    wal->loose = loose;
 }
 
 
@@ -223,13 +215,10 @@ kv_wal_write(kv_wal_t *wal, kv_err_t *err)
     to.segment_size = state->segment_size;
     to.offset = state->offset + wal->len;
     to.next_lsn = state->next_lsn + wal->count;
-    to.segment_flags = state->segment_flags;
 
     assert(to.next_lsn == h.first_lsn + h.count);
 
     kv_wal_move(state, &to);
-
-    state->loose = state->loose || wal->loose;
 
     atomic_fetch_add_explicit(&state->bytes, wal->len, memory_order_relaxed);
     atomic_fetch_add_explicit(&state->written, written, memory_order_relaxed);
@@ -339,7 +328,6 @@ kv_wal_leave_closed(kv_wal_t *wal, kv_err_t *err)
     closed.segment_lsn = state->segment_lsn;
     closed.segment_salt = state->segment_salt;
     closed.offset = state->offset;
-    closed.id = state->id;
     closed.crc = kv_crc32c(0, &closed, sizeof(closed));
 
     atomic_store(&state->closed, KV_WAL_NOTE_OLD);
@@ -361,16 +349,12 @@ kv_wal_place(kv_wal_t *wal, kv_err_t *err)
 
     rc = kv_wal_check_name(wal, err);
 
-    /* also for a new one: nothing may follow a segment that is lost */
-
-    if (rc == KV_OK && wal->state->segment_size) {
-        rc = kv_wal_current(wal, err);
+    if (rc != KV_OK) {
+        return rc;
     }
 
-    if (rc != KV_OK
-        || (!kv_wal_full(wal, wal->reserve) && !kv_wal_unfit(wal)))
-    {
-        return rc;
+    if (!kv_wal_full(wal, wal->reserve)) {
+        return kv_wal_current(wal, err);
     }
 
     rc = kv_wal_next_segment(wal, err);
@@ -382,20 +366,6 @@ kv_wal_place(kv_wal_t *wal, kv_err_t *err)
     }
 
     return rc;
-}
-
-
-/* Whether the current segment does not say what holds for this batch. */
-
-static bool
-kv_wal_unfit(const kv_wal_t *wal)
-{
-    uint32_t  flags;
-
-    flags = wal->state->segment_flags;
-
-    return (flags & KV_WAL_STALE)
-           || (wal->loose && !(flags & KV_SEGMENT_LOOSE));
 }
 
 
@@ -509,15 +479,13 @@ kv_wal_finish(kv_wal_t *wal, kv_batch_header_t *h)
 static void
 kv_wal_header(kv_wal_t *wal, kv_batch_header_t *h, size_t len, uint32_t count)
 {
-    memset(h, 0, sizeof(*h));
-
     h->magic = KV_BATCH_MAGIC;
+    h->crc = 0;
     h->len = (uint32_t) len;
     h->count = count;
     h->first_lsn = wal->state->next_lsn;
     h->durable_lsn = wal->state->durable_lsn;
     h->salt = wal->state->segment_salt;
-    h->time_ms = kv_wall_ms();
 }
 
 

@@ -149,7 +149,7 @@ kv_background_write(kv_scan_t *scan, uint64_t lsn, uint64_t *bytes,
     zone = store->zone;
 
     rc = kv_snapshot_begin(store->io, store->dirfd, lsn, zone->map.seed,
-                           &zone->wal.id, &scan->writer, err);
+                           &scan->writer, err);
 
     if (rc != KV_OK) {
         return rc;
@@ -313,8 +313,6 @@ kv_background_copy(void *data, const kv_entry_t *e)
 
     memset(&rec, 0, sizeof(rec));
     rec.op = KV_OP_PUT;
-    rec.flags = KV_RECORD_LSN;
-    rec.lsn = kv_entry_lsn(e);
     rec.key = e->key;
     rec.key_len = e->key_len;
 
@@ -349,8 +347,7 @@ kv_background_flush(kv_scan_t *scan, kv_err_t *err)
 
     for (offset = 0; offset < len; offset += n) {
 
-        n = kv_record_decode(scan->buf + offset, len - offset,
-                             KV_FORMAT_VERSION, &rec, &value);
+        n = kv_record_decode(scan->buf + offset, len - offset, &rec, &value);
 
         if (rec.op == KV_OP_DELETE) {
             scan->len = len;
@@ -390,7 +387,6 @@ kv_background_large(kv_scan_t *scan, const kv_record_t *key, kv_err_t *err)
 
     memset(&rec, 0, sizeof(rec));
     rec.op = KV_OP_PUT;
-    rec.flags = KV_RECORD_LSN;
     rec.key = name;
     rec.key_len = key->key_len;
     rec.value = &value;
@@ -470,7 +466,6 @@ kv_background_fetch(kv_scan_t *scan, kv_record_t *rec, struct iovec *value)
     value->iov_base = scan->buf + scan->len;
     value->iov_len = e->value_len;
     rec->value_len = e->value_len;
-    rec->lsn = kv_entry_lsn(e);
 
     kv_background_value(e, value->iov_base);
 

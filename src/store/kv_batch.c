@@ -262,7 +262,7 @@ kv_batch_record(kv_batch_t *batch, const kv_op_t *op, kv_record_t *rec)
 static kv_rc_t
 kv_batch_write(kv_store_t *store, kv_batch_t *batch)
 {
-    bool        sync, puts, loose;
+    bool        sync, puts;
     size_t      len;
     kv_rc_t     rc;
     unsigned    i;
@@ -279,7 +279,6 @@ kv_batch_write(kv_store_t *store, kv_batch_t *batch)
     lsn = atomic_load(&zone->wal.next_lsn);
     len = kv_wal_pending(store->wal);
     puts = false;
-    loose = true;
 
     assert(lsn > atomic_load(&zone->applied_lsn));
 
@@ -288,10 +287,7 @@ kv_batch_write(kv_store_t *store, kv_batch_t *batch)
 
         batch->op[i]->lsn = lsn + i;
         puts = puts || batch->op[i]->code == KV_OP_PUT;
-        loose = loose && !(batch->op[i]->flags & KV_OP_SYNC);
     }
-
-    kv_wal_set_loose(store->wal, loose);
 
     kv_failpoint(KV_FAILPOINT_WRITE);
 
@@ -383,12 +379,6 @@ kv_batch_must_sync(kv_zone_t *zone, kv_op_t **op, unsigned n)
 {
     unsigned  i;
     uint32_t  ms;
-
-    /* the segment says that what is in it is on disk before it is seen */
-
-    if (!(zone->wal.segment_flags & KV_SEGMENT_LOOSE)) {
-        return true;
-    }
 
     ms = atomic_load(&zone->unsynced) ? atomic_load(&zone->sync_ms) : 0;
 
@@ -575,8 +565,6 @@ kv_batch_apply_one(kv_zone_t *zone, kv_op_t *op)
         payload = e->key_len + (uint64_t) e->value_len;
         kv_set_relaxed(zone->stats.payload,
                        kv_get_relaxed(zone->stats.payload) + payload);
-
-        kv_entry_set_lsn(e, op->lsn);
 
         hash = kv_map_hash(&zone->map, e->key, e->key_len);
         kv_op_set_entry(op, NULL);

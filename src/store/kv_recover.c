@@ -248,7 +248,6 @@ kv_recover_snapshot(kv_recover_ctx_t *ctx, uint64_t lsn, kv_err_t *err)
     }
 
     ctx->snapshot = lsn;
-    ctx->from.id = guess.id;
     ctx->from.after = lsn;
     ctx->from.must_reach = end;
     atomic_store(&store->zone->snapshot_bytes, bytes);
@@ -270,7 +269,6 @@ kv_recover_snapshot(kv_recover_ctx_t *ctx, uint64_t lsn, kv_err_t *err)
                      "at LSN %llu", store->conf.name, lsn,
                      (unsigned long long) end);
         ctx->from.after = end;
-        ctx->from.alone = true;
     }
 
     return rc == KV_NOT_FOUND ? KV_OK : rc;

@@ -377,8 +377,6 @@ disk_record(disk_t *disk, disk_kind_t kind, size_t file)
     r->file = file;
     r->size = file < disk->files ? disk->file[file].now.size : 0;
     r->note = disk->note;
-    r->seen = disk->seen;
-    r->incarnation = disk->incarnation;
 
     return r;
 }

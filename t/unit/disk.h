@@ -91,9 +91,7 @@ typedef struct {
     size_t           size;            /* of the file, after it */
     char             name[KV_NAME_MAX];
     char             to[KV_NAME_MAX];
-    uint64_t         note;            /* disk->note before it, */
-    uint64_t         seen;            /* disk->seen, */
-    uint64_t         incarnation;     /* and disk->incarnation */
+    uint64_t         note;            /* disk->note before it */
 } disk_record_t;
 
 
@@ -119,8 +117,6 @@ typedef struct {
 
     /* anything of the caller's, kept in each record */
     uint64_t         note;
-    uint64_t         seen;
-    uint64_t         incarnation;
 
     /* before anything is changed or synced; may be NULL */
     void           (*before)(void *ctx);

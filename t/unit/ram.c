@@ -153,7 +153,6 @@ ram_io_open(kv_io_t *io, int dirfd, const char *name, int flags)
 
         f = &ram->file[i];
         (void) strcpy(f->name, name);
-        f->inode = ++ram->inodes;
         ram_own(f, 0);
         ram->changes++;
     }
@@ -507,13 +506,6 @@ ram_io_list(kv_io_t *io, int dirfd, kv_io_list_pt cb, void *ctx)
 }
 
 
-static uint64_t
-ram_io_inode(kv_io_t *io, int fd)
-{
-    return ram_fd((ram_t *) io, fd)->file->inode;
-}
-
-
 static int
 ram_io_direct(kv_io_t *io, int fd, bool on)
 {
@@ -552,7 +544,6 @@ ram_init(ram_t *ram)
     ram->io.size = ram_io_size;
     ram->io.list = ram_io_list;
     ram->io.direct = ram_io_direct;
-    ram->io.inode = ram_io_inode;
     ram->io.uid = (uid_t) -1;
     ram->io.gid = (gid_t) -1;
 }
@@ -620,19 +611,6 @@ ram_resize(ram_file_t *f, size_t size)
     }
 
     f->size = size;
-}
-
-
-void
-ram_copied(ram_t *ram)
-{
-    unsigned  i;
-
-    for (i = 0; i < RAM_FILES; i++) {
-        if (ram->file[i].data) {
-            ram->file[i].inode = ++ram->inodes;
-        }
-    }
 }
 
 

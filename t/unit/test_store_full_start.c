@@ -164,14 +164,12 @@ walk(kv_snapshot_writer_t *w, uint32_t id, unsigned n)
     for ( /* void */ ; n; n--, id++) {
         memset(&rec, 0, sizeof(rec));
         rec.op = KV_OP_PUT;
-        rec.flags = KV_RECORD_LSN;
         rec.key = key;
         rec.key_len = (uint16_t) kit_key(id, key);
 
         assert_int_equal(kv_store_read(kit.store, key, rec.key_len, &e),
                          KV_OK);
 
-        rec.lsn = kv_entry_lsn(e);
         value.iov_base = e->key + e->key_len;
         value.iov_len = e->value_len;
         rec.value_len = e->value_len;
@@ -250,8 +248,7 @@ test_walked_restarts(void **state)
 
     assert_int_equal(kv_snapshot_begin(kit.store->io, kit.dirfd,
                                        atomic_load(&zone->applied_lsn),
-                                       zone->map.seed, &zone->wal.id, &w,
-                                       &err),
+                                       zone->map.seed, &w, &err),
                      KV_OK);
 
     walk(w, 0, keys);

@@ -263,10 +263,6 @@ test_sync_of_others(void **state)
     conf.sync = KV_SYNC_OFF;
     other_start(&other, &conf);
     rig_put(11, 1, 100);
-
-    /* the first of theirs begins a segment that says so */
-
-    (void) other_wait(&other, other_submit(&other, 12, 11, 100));
     syncs = atomic_load(&kit.io->syncs);
 
     for (i = 12; i < 20; i++) {

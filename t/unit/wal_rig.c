@@ -127,7 +127,6 @@ wal_open(wal_t *t)
 
     memset(&t->state, 0, sizeof(t->state));
     t->state.next_lsn = 1;
-    t->state.id = (kv_identity_t) { { 1111, 2222 }, 3333 };
     t->acked = 0;
     t->fail_at = 0;
 
@@ -304,7 +303,6 @@ wal_replay(wal_t *t, uint64_t after, uint64_t must_reach)
     }
 
     memset(&t->state, 0xdd, sizeof(t->state));
-    memset(&t->state.id, 0, sizeof(t->state.id));
     before = t->state;
     t->seen = after;
     t->err.text[0] = '\0';
