@@ -380,7 +380,7 @@ kv_io_shrink(kv_io_t *io, int fd, const kv_io_pace_t *pace)
 
         pause.tv_sec = 0;
         pause.tv_nsec = (long) kv_min((kv_now_ns() - started) * KV_IO_PAUSE,
-                                     KV_IO_PAUSE_MAX);
+                                      KV_IO_PAUSE_MAX);
 
         (void) nanosleep(&pause, NULL);
     }
