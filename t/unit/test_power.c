@@ -183,6 +183,7 @@ static uint64_t          salt;     /* the kernel's */
 static uint64_t          now;      /* ns; 0: the system's clock */
 static uint32_t          version;
 static totals_t          totals;
+static life_t           *living;   /* the one whose store runs */
 
 /* one after the other, each cut out of the one before */
 static life_t            lives[DEPTH + 1];
@@ -190,6 +191,7 @@ static life_t            lives[DEPTH + 1];
 
 static void life_submit(life_t *life);
 static void life_commit(life_t *life);
+static void life_meanwhile(void *ctx);
 
 
 /* ---- what the store gets from the system */
@@ -210,15 +212,30 @@ clock_gettime(clockid_t id, struct timespec *ts)
 }
 
 
+/* Other workers do not sleep while the background work pauses. */
+
 int
 nanosleep(const struct timespec *pause, struct timespec *left)
 {
+    uint64_t  ns, part;
+
     if (now == 0) {
         return (int) syscall(SYS_clock_nanosleep, CLOCK_MONOTONIC, 0, pause,
                              left);
     }
 
-    now += (uint64_t) pause->tv_sec * 1000 * MS + (uint64_t) pause->tv_nsec;
+    ns = (uint64_t) pause->tv_sec * 1000 * MS + (uint64_t) pause->tv_nsec;
+
+    for ( /* void */ ; ns; ns -= part) {
+        part = kv_min(ns, MS);
+        now += part;
+
+        if (living && living->at == AT_BACKGROUND
+            && kv_timeout_sync(living->host.store) == KV_TIMEOUT_NOW)
+        {
+            life_meanwhile(living);
+        }
+    }
 
     return 0;
 }
@@ -771,6 +788,7 @@ life_start(life_t *life, uint64_t least, uint64_t most, const char *when)
 
     memset(&life->host, 0, sizeof(host_t));
     life->host.store = store;
+    living = life;
 
     assert_int_equal(kv_store_enter(store), KV_OK);
 
@@ -823,6 +841,7 @@ life_stop(life_t *life, bool clean)
 
     kv_store_destroy(store);
     life->host.store = NULL;
+    living = NULL;
 
     assert_int_equal(disk_open_fds(&life->disk), 0);
 }
