@@ -63,7 +63,11 @@ static struct {
     unsigned     nth;
     unsigned     count;
     const char  *hit;                /* the call that failed, or NULL */
+    bool         sync;               /* each fsync() fails */
 } failing;
+
+/* The directory that was synced last, since `synced` was set to 0. */
+static ino_t  synced;
 
 static char   top[200];              /* a directory to play in */
 static char   path[256];             /* top/link/kv, that is top/kv */
@@ -89,7 +93,6 @@ WRAPPED(int, fstatat, (int fd, const char *name, struct stat *st, int flags),
         (fd, name, st, flags))
 WRAPPED(int, mkdirat, (int fd, const char *name, mode_t mode),
         (fd, name, mode))
-WRAPPED(int, fsync, (int fd), (fd))
 WRAPPED(int, syncfs, (int fd), (fd))
 WRAPPED(int, flock, (int fd, int how), (fd, how))
 WRAPPED(int, ftruncate, (int fd, off_t len), (fd, len))
@@ -108,6 +111,8 @@ WRAPPED(ssize_t, pwrite, (int fd, const void *buf, size_t n, off_t offset),
 WRAPPED(ssize_t, read, (int fd, void *buf, size_t n), (fd, buf, n))
 
 
+int __real_fsync(int fd);
+int __wrap_fsync(int fd);
 DIR *__real_fdopendir(int fd);
 DIR *__wrap_fdopendir(int fd);
 struct dirent *__real_readdir(DIR *dir);
@@ -118,6 +123,28 @@ int __real_openat(int fd, const char *name, int flags, ...);
 int __wrap_openat(int fd, const char *name, int flags, ...);
 int __real_fcntl(int fd, int command, ...);
 int __wrap_fcntl(int fd, int command, ...);
+
+
+int
+__wrap_fsync(int fd)
+{
+    struct stat  st;
+
+    if (fails("fsync")) {
+        return -1;
+    }
+
+    if (failing.sync) {
+        errno = failing.error;
+        return -1;
+    }
+
+    if (__real_fstat(fd, &st) == 0 && S_ISDIR(st.st_mode)) {
+        synced = st.st_ino;
+    }
+
+    return __real_fsync(fd);
+}
 
 
 DIR *
@@ -476,6 +503,62 @@ test_directory(void **state)
 }
 
 
+/*
+ * Whether kv_dir_open() syncs the directory that `top/kv` is in, without which
+ * a power cut takes away the one that it made.
+ */
+
+static bool
+syncs_parent(kv_rc_t expected, kv_err_t *err)
+{
+    int          dirfd;
+    kv_rc_t      rc;
+    struct stat  st;
+
+    assert_int_equal(fstat(topfd, &st), 0);
+
+    synced = 0;
+    rc = kv_dir_open(path, &dirfd, err);
+
+    assert_int_equal(rc, expected);
+
+    if (rc == KV_OK) {
+        (void) close(dirfd);
+    }
+
+    return synced == st.st_ino;
+}
+
+
+static void
+test_parent_synced(void **state)
+{
+    kv_err_t  err;
+
+    (void) state;
+
+    assert_true(syncs_parent(KV_OK, &err));
+    assert_true(is_there("kv"));
+
+    /* the process that made it may have died before its sync */
+
+    assert_true(syncs_parent(KV_OK, &err));
+
+    /* a sync that fails is no sync: the next start tries it again */
+
+    failing.error = EIO;
+    failing.sync = true;
+
+    assert_false(syncs_parent(KV_ERROR, &err));
+    assert_non_null(strstr(err.text, "sync the parent of"));
+    assert_non_null(strstr(err.text, strerror(EIO)));
+
+    failing.sync = false;
+
+    assert_true(syncs_parent(KV_OK, &err));
+}
+
+
 static void
 count(void *ctx, const char *name)
 {
@@ -631,6 +714,7 @@ main(void)
 {
     const struct CMUnitTest  tests[] = {
         cmocka_unit_test_setup_teardown(test_directory, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_parent_synced, setup, teardown),
         cmocka_unit_test_setup_teardown(test_table, setup, teardown)
     };
 
