@@ -57,6 +57,12 @@ struct kv_io_s {
     int     (*links)(kv_io_t *io, int fd);
 
     /*
+     * Whether `name` is this open file: 1; or 0, it is another one, or there is
+     * none; -1 on errors.  May be NULL.
+     */
+    int     (*named)(kv_io_t *io, int dirfd, const char *name, int fd);
+
+    /*
      * The owner of the files that open() makes with O_CREAT|O_EXCL (mode 0600),
      * and that those it opens to be written must have (else EPERM: in a
      * directory of another user, root could be led to another user's file); -1

@@ -45,6 +45,7 @@ struct kv_wal_s {
     int              fd;             /* -1: none */
     uint64_t         fd_lsn;
     uint64_t         fd_salt;
+    char             fd_name[KV_NAME_MAX];
     kv_direct_t      out;            /* what is written to it */
     bool             direct;         /* past the page cache, if it can */
 
@@ -118,15 +119,18 @@ void kv_wal_settle(kv_wal_state_t *state);
 
 /*
  * Makes wal->fd the current segment, of which there is one.  The file is
- * checked: if it were another one, batches would go where no replay reads them.
- * KV_OK, or the result of kv_io_rc(), with `err` filled.
+ * checked: if it were another one, or one that is not closed to batches became
+ * shorter, batches would go where no replay reads them.  KV_OK, or the result
+ * of kv_io_rc(), with `err` filled.
  */
 kv_rc_t kv_wal_current(kv_wal_t *wal, kv_err_t *err);
 
 /*
  * Whether the current segment still has its name, if this process has it open.
- * Further writes to a deleted segment would be lost, and only descriptors still
- * give what is in it.  KV_OK, or KV_ERROR with `err` filled.
+ * Further writes to a segment that was deleted, renamed or replaced would be
+ * lost, and maybe only descriptors still give what is in it.  One without a
+ * batch is closed to them: the next one takes its place.  KV_OK, or KV_ERROR
+ * with `err` filled.
  */
 kv_rc_t kv_wal_check_name(kv_wal_t *wal, kv_err_t *err);
 

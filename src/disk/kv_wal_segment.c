@@ -22,6 +22,7 @@
 #define KV_WAL_TMP_TRIES 100u
 
 
+static bool kv_wal_has_batch(const kv_wal_state_t *state);
 static kv_rc_t kv_wal_rewrite_tail(kv_wal_t *wal, kv_err_t *err);
 static void kv_wal_use(kv_wal_t *wal, int fd, uint64_t lsn, uint64_t salt);
 static kv_rc_t kv_wal_begin_segment(kv_wal_t *wal, int fd, const char *tmp,
@@ -185,8 +186,11 @@ kv_wal_current(kv_wal_t *wal, kv_err_t *err)
 
     memcpy(&h, buf, sizeof(h));
 
-    if (h.salt != state->segment_salt || size < state->segment_size) {
+    /* one that is closed to batches may have been too short at the start */
 
+    if (h.salt != state->segment_salt
+        || (size < state->segment_size && state->offset < state->segment_size))
+    {
         if (h.salt != state->segment_salt) {
             kv_err_set(err, "%s: offset 0: this is not the segment that was "
                        "being written; %s", name, kv_wal_put_back);
@@ -206,12 +210,23 @@ kv_wal_current(kv_wal_t *wal, kv_err_t *err)
 }
 
 
+/* Whether there is something in the current segment that can be lost. */
+
+static bool
+kv_wal_has_batch(const kv_wal_state_t *state)
+{
+    return state->segment_size && state->next_lsn > state->segment_lsn;
+}
+
+
 static void
 kv_wal_use(kv_wal_t *wal, int fd, uint64_t lsn, uint64_t salt)
 {
     wal->fd = fd;
     wal->fd_lsn = lsn;
     wal->fd_salt = salt;
+
+    (void) kv_wal_name(wal->fd_name, KV_WAL_SEGMENT, lsn);
 
     kv_direct_use(&wal->out, fd, wal->direct);
 }
@@ -220,21 +235,28 @@ kv_wal_use(kv_wal_t *wal, int fd, uint64_t lsn, uint64_t salt)
 kv_rc_t
 kv_wal_check_name(kv_wal_t *wal, kv_err_t *err)
 {
-    char             name[KV_NAME_MAX];
     kv_wal_state_t  *state;
 
     state = wal->state;
 
     if (wal->fd == -1 || wal->fd_lsn != state->segment_lsn
-        || wal->fd_salt != state->segment_salt
-        || wal->io->links == NULL || wal->io->links(wal->io, wal->fd) != 0)
+        || wal->fd_salt != state->segment_salt || wal->io->named == NULL
+        || wal->io->named(wal->io, wal->dirfd, wal->fd_name, wal->fd) != 0)
     {
         return KV_OK;
     }
 
-    kv_err_set(err, "%s: the current segment was deleted, and a restart would "
-               "lose the writes in it: first copy \"/proc/%d/fd/%d\" to its "
-               "place", kv_wal_name(name, KV_WAL_SEGMENT, state->segment_lsn),
+    if (!kv_wal_has_batch(state)) {
+
+        /* or another process died, or failed, while it made it anew */
+
+        kv_wal_seal(state);
+        return KV_OK;
+    }
+
+    kv_err_set(err, "%s: the current segment was deleted or renamed, and a "
+               "restart would lose the writes in it: first copy "
+               "\"/proc/%d/fd/%d\" to its place", wal->fd_name,
                (int) getpid(), wal->fd);
     errno = ENOENT;
 
@@ -251,6 +273,12 @@ kv_wal_next_segment(kv_wal_t *wal, kv_err_t *err)
     uint64_t  lsn;
 
     rc = kv_wal_sync(wal, err);
+
+    /* a log with a segment missing in it cannot be read */
+
+    if (rc == KV_OK && kv_wal_has_batch(wal->state)) {
+        rc = kv_wal_current(wal, err);
+    }
 
     if (rc != KV_OK) {
         return rc;

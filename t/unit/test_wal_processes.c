@@ -22,12 +22,12 @@
 /* A writer that meets what became of the segment says so, and writes not. */
 
 static void
-refused(wal_t *t, kv_wal_t *log, int error, const char *what)
+refused(wal_t *t, kv_wal_t *log, size_t len, int error, const char *what)
 {
     uint64_t  next;
 
     next = t->state.next_lsn;
-    assert_int_equal(wal_try(t, log, 1, 100), KV_ERROR);
+    assert_int_equal(wal_try(t, log, 1, len), KV_ERROR);
     assert_int_equal(errno, error);
     assert_int_equal(t->state.next_lsn, next);
 
@@ -57,16 +57,18 @@ test_segment_gone(void **ctx)
     assert_true(fd >= 0);
     assert_int_equal(ftruncate(fd, SEGMENT - 4096), 0);
     other = wal_create(t, SEGMENT, BATCH);
-    refused(t, other, ESTALE, "the current segment became shorter; restart");
+    refused(t, other, 100, ESTALE, "the current segment became shorter; "
+                                   "restart");
     assert_int_equal(ftruncate(fd, SEGMENT), 0);
     (void) close(fd);
 
     /* deleted: who has it open knows where its bytes are */
 
     assert_int_equal(unlinkat(t->dirfd, FIRST, 0), 0);
-    refused(t, t->log, ENOENT, "was deleted, and a restart would lose the "
-                               "writes in it: first copy \"/proc/");
-    refused(t, other, ENOENT, "the current segment cannot be opened");
+    refused(t, t->log, 100, ENOENT, "was deleted or renamed, and a restart "
+                                    "would lose the writes in it: first copy "
+                                    "\"/proc/");
+    refused(t, other, 100, ENOENT, "the current segment cannot be opened");
 
     wal_store(t, FIRST, 0, saved, SEGMENT);
     kv_wal_destroy(other);
@@ -75,6 +77,107 @@ test_segment_gone(void **ctx)
     assert_int_equal(wal_try(t, t->log, 1, 100), KV_OK);
     wal_sync(t);
     wal_replays(t, 4);
+}
+
+
+/*
+ * The same of a segment that is full: no batch goes to it any more, but the
+ * next one would begin a log that no start can read.
+ */
+
+static void
+test_full_segment_gone(void **ctx)
+{
+    wal_t     *t = *ctx;
+    kv_wal_t  *other;
+
+    wal_write(t, 1, 60000);
+    wal_sync(t);
+    other = wal_create(t, SEGMENT, BATCH);
+
+    assert_int_equal(renameat(t->dirfd, FIRST, t->dirfd, "elsewhere"), 0);
+    refused(t, other, 10000, ENOENT, "the current segment cannot be opened");
+    refused(t, t->log, 10000, ENOENT, "was deleted or renamed");
+    assert_int_equal(wal_count(t, "log-"), 0);
+
+    assert_int_equal(renameat(t->dirfd, "elsewhere", t->dirfd, FIRST), 0);
+    assert_int_equal(wal_try(t, other, 1, 10000), KV_OK);
+    kv_wal_destroy(other);
+    wal_sync(t);
+    wal_replays(t, 2);
+    assert_int_equal(wal_count(t, "log-"), 2);
+}
+
+
+/* Open, it can still be written to, but nothing that is read by its name. */
+
+static void
+test_segment_moved(void **ctx)
+{
+    wal_t    *t = *ctx;
+    uint8_t   all[SEGMENT];
+
+    wal_write(t, 1, 1000);
+    wal_sync(t);
+    assert_int_equal(wal_read(t, FIRST, all, SEGMENT), SEGMENT);
+
+    assert_int_equal(renameat(t->dirfd, FIRST, t->dirfd, "elsewhere"), 0);
+    refused(t, t->log, 100, ENOENT, "was deleted or renamed");
+
+    /* a copy of it is in its place, and does not get what it gets */
+
+    wal_store(t, FIRST, 0, all, SEGMENT);
+    refused(t, t->log, 100, ENOENT, "was deleted or renamed");
+
+    assert_int_equal(renameat(t->dirfd, "elsewhere", t->dirfd, FIRST), 0);
+    wal_write(t, 1, 1000);
+
+    /* deleted, and another name keeps it */
+
+    assert_int_equal(linkat(t->dirfd, FIRST, t->dirfd, "elsewhere", 0), 0);
+    wal_write(t, 1, 1000);
+    assert_int_equal(unlinkat(t->dirfd, FIRST, 0), 0);
+    refused(t, t->log, 100, ENOENT, "was deleted or renamed");
+
+    assert_int_equal(renameat(t->dirfd, "elsewhere", t->dirfd, FIRST), 0);
+    wal_write(t, 1, 1000);
+    wal_sync(t);
+    wal_replays(t, 4);
+}
+
+
+/*
+ * Without a batch in it there is nothing to lose: it is made again.  It may
+ * have been replaced by a process that then could not sync the directory.
+ */
+
+static void
+test_empty_segment_gone(void **ctx)
+{
+    wal_t     *t = *ctx;
+    kv_wal_t  *large;
+
+    wal_write(t, 1, 60000);
+    wal_sync(t);
+    assert_int_equal(kv_wal_prepare(t->log, NULL), KV_OK);
+
+    t->fail_write = SEGMENT / 4;
+    t->error = ENOSPC;
+    assert_int_equal(wal_try(t, t->log, 1, SEGMENT / 2), KV_NO_SPACE);
+    t->fail_write = 0;
+    assert_int_equal(t->state.segment_lsn, 2);
+    assert_int_equal(t->state.next_lsn, 2);
+
+    large = wal_create(t, 4 * SEGMENT, 3 * SEGMENT);
+    t->fail_dir = true;
+    assert_int_equal(wal_try(t, large, 1, 2 * SEGMENT), KV_NO_SPACE);
+    t->fail_dir = false;
+    kv_wal_destroy(large);
+
+    wal_write(t, 1, 100);
+    wal_sync(t);
+    assert_int_equal(t->state.segments, 2);
+    wal_replays(t, 2);
 }
 
 
@@ -440,6 +543,9 @@ main(void)
 {
     const struct CMUnitTest  tests[] = {
         TEST(test_segment_gone),
+        TEST(test_full_segment_gone),
+        TEST(test_segment_moved),
+        TEST(test_empty_segment_gone),
         TEST(test_two_handles),
         TEST(test_changed_behind),
         TEST(test_replaced),
