@@ -42,6 +42,7 @@ PROGRAMS := \
     t/unit/test_snapshot_files.c \
     t/unit/test_snapshot_format.c \
     t/unit/test_state.c \
+    t/unit/test_store_clear.c \
     t/unit/test_store_commit.c \
     t/unit/test_store_figures.c \
     t/unit/test_store_full.c \
@@ -106,7 +107,11 @@ $(DIR)/test_allocations: WRAP = -Wl,--wrap=kv_heap_alloc,$\
     --wrap=kv_heap_alloc_leave,--wrap=malloc,--wrap=calloc,--wrap=realloc,$\
     --wrap=kv_heap_lock,--wrap=kv_heap_lock_read
 
-# So do its system calls.
+# It counts what is done between two looks at the queue.
+$(DIR)/test_store_clear: WRAP = $(addprefix -Wl$(comma)--wrap=,kv_failpoint \
+    kv_epoch_free_entry kv_heap_lock kv_queue_take kv_sweep_between)
+
+# Its system calls fail to order.
 $(DIR)/test_system_faults: WRAP = $(addprefix -Wl$(comma)--wrap=,open openat \
     fstat fstatat mkdirat fsync syncfs flock ftruncate unlinkat fchown \
     fchmod readlinkat readlink pread pwrite read fdopendir readdir fcntl)

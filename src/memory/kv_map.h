@@ -174,6 +174,9 @@ bool kv_map_holds(kv_map_t *map, const kv_entry_t *e);
  */
 kv_rc_t kv_map_clearable(kv_map_t *map, unsigned n);
 
+/* Whether there is nothing to clear, for which it takes no empty root. */
+bool kv_map_blank(kv_map_t *map);
+
 /*
  * Removes every key at once; there must be an empty root.  kv_map_sweep() frees
  * the memory.

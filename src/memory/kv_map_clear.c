@@ -49,19 +49,28 @@ kv_map_clearable(kv_map_t *map, unsigned n)
 }
 
 
+bool
+kv_map_blank(kv_map_t *map)
+{
+    kv_map_root_t  *root;
+
+    root = kv_get_relaxed(map->root);
+
+    return kv_get_relaxed(map->keys) == 0
+           && kv_get_relaxed(root->buckets) == KV_CHUNK_BUCKETS;
+}
+
+
 void
 kv_map_clear(kv_map_t *map)
 {
     kv_map_root_t  *root, *empty;
 
-    root = atomic_load_explicit(&map->root, memory_order_relaxed);
-
-    if (kv_get_relaxed(map->keys) == 0
-        && kv_get_relaxed(root->buckets) == KV_CHUNK_BUCKETS)
-    {
+    if (kv_map_blank(map)) {
         return;
     }
 
+    root = kv_get_relaxed(map->root);
     empty = kv_map_empty_root(map);
 
     assert(empty && empty != root && root->state == KV_ROOT_CURRENT);

@@ -181,19 +181,33 @@ static void
 kv_batch_reserve(kv_zone_t *zone, const kv_op_t *taken,
     kv_batch_reserve_t *reserved)
 {
-    unsigned        puts, clears, ops;
+    bool            clears;
+    unsigned        puts, before, ops;
     const kv_op_t  *op;
 
-    for (op = taken, puts = 0, clears = 0, ops = 0;
+    clears = false;
+    before = 0;
+
+    for (op = taken, puts = 0, ops = 0;
          op && op->code != KV_OP_RESERVE && ops < KV_BATCH_MAX;
          op = op->follow, ops++)
     {
-        if (op->code == KV_OP_CLEAR && clears++) {
-            break;
+        if (op->code == KV_OP_CLEAR) {
+
+            if (clears) {
+                break;
+            }
+
+            clears = true;
+            before = puts;
         }
 
         puts += op->code == KV_OP_PUT;
     }
+
+    /* a clear that finds no key needs no empty map, which may take long */
+
+    clears = clears && (before || !kv_map_blank(&zone->map));
 
     kv_phase_changing(zone);
     reserved->ops = ops;
