@@ -107,9 +107,13 @@ $(DIR)/test_allocations: WRAP = -Wl,--wrap=kv_heap_alloc,$\
     --wrap=kv_heap_alloc_leave,--wrap=malloc,--wrap=calloc,--wrap=realloc,$\
     --wrap=kv_heap_lock,--wrap=kv_heap_lock_read
 
-# It counts what is done between two looks at the queue.
+# It counts what is done between two looks at the queue,
 $(DIR)/test_store_clear: WRAP = $(addprefix -Wl$(comma)--wrap=,kv_failpoint \
     kv_epoch_free_entry kv_heap_lock kv_queue_take kv_sweep_between)
+
+# and what in an epoch.
+$(DIR)/test_store_snapshot: WRAP = $(addprefix -Wl$(comma)--wrap=,kv_map_walk \
+    kv_record_encode kv_entry_iov nanosleep)
 
 # Its system calls fail to order.
 $(DIR)/test_system_faults: WRAP = $(addprefix -Wl$(comma)--wrap=,open openat \

@@ -18,7 +18,206 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "disk/kv_record.h"
 #include "store_rig.h"
+
+
+/* of a snapshot's epoch: the small entries that it may copy, and their bytes */
+#define EPOCH_ENTRIES  300u
+#define EPOCH_BYTES    (EPOCH_ENTRIES * (KV_ENTRY_INLINE + 64))
+
+
+/* What a snapshot does in its epochs, by what the linker leads here. */
+
+static struct {
+    _Atomic bool  on;            /* the rest belongs to its thread */
+    bool      waited;            /* in an epoch, for the disk or the time */
+    unsigned  epochs;
+    uint64_t  entries;           /* of this epoch, */
+    uint64_t  bytes;
+    uint64_t  most_entries;      /* and the most of any */
+    uint64_t  most_bytes;
+    uint64_t  pinned;            /* bytes copied out of epochs */
+} scan;
+
+
+uint64_t __real_kv_map_walk(kv_map_t *map, uint64_t from, unsigned n,
+    kv_map_pt cb, void *ctx);
+uint64_t __wrap_kv_map_walk(kv_map_t *map, uint64_t from, unsigned n,
+    kv_map_pt cb, void *ctx);
+void __real_kv_record_encode(const kv_record_t *rec, void *dst);
+void __wrap_kv_record_encode(const kv_record_t *rec, void *dst);
+size_t __real_kv_entry_iov(const kv_entry_t *e, struct iovec *iov, size_t max,
+    size_t from);
+size_t __wrap_kv_entry_iov(const kv_entry_t *e, struct iovec *iov, size_t max,
+    size_t from);
+int __real_nanosleep(const struct timespec *pause, struct timespec *left);
+int __wrap_nanosleep(const struct timespec *pause, struct timespec *left);
+
+
+static bool
+scanning(void)
+{
+    return scan.on && pthread_equal(pthread_self(), host.thread[1]);
+}
+
+
+static bool
+in_epoch(void)
+{
+    return kit.store->worker->epoch[KV_EPOCH_SCAN].value != 0;
+}
+
+
+/* The calling thread waits for something. */
+
+static void
+waits(void)
+{
+    if (scanning() && in_epoch()) {
+        scan.waited = true;
+    }
+}
+
+
+static void
+copied(uint64_t entries, uint64_t bytes)
+{
+    scan.entries += entries;
+    scan.bytes += bytes;
+    scan.most_entries = kv_max(scan.most_entries, scan.entries);
+    scan.most_bytes = kv_max(scan.most_bytes, scan.bytes);
+}
+
+
+uint64_t
+__wrap_kv_map_walk(kv_map_t *map, uint64_t from, unsigned n, kv_map_pt cb,
+    void *ctx)
+{
+    if (scanning()) {
+        scan.epochs++;
+        scan.entries = 0;
+        scan.bytes = 0;
+    }
+
+    return __real_kv_map_walk(map, from, n, cb, ctx);
+}
+
+
+void
+__wrap_kv_record_encode(const kv_record_t *rec, void *dst)
+{
+    if (scanning() && in_epoch()) {
+        copied(1, kv_record_size(rec));
+    }
+
+    __real_kv_record_encode(rec, dst);
+}
+
+
+size_t
+__wrap_kv_entry_iov(const kv_entry_t *e, struct iovec *iov, size_t max,
+    size_t from)
+{
+    size_t  i, n;
+
+    n = __real_kv_entry_iov(e, iov, max, from);
+
+    if (!scanning() || !(e->flags & KV_ENTRY_PIECES)) {
+        return n;
+    }
+
+    for (i = 0; i < n; i++) {
+        if (in_epoch()) {
+            copied(0, iov[i].iov_len);
+
+        } else {
+            scan.pinned += iov[i].iov_len;
+        }
+    }
+
+    return n;
+}
+
+
+int
+__wrap_nanosleep(const struct timespec *pause, struct timespec *left)
+{
+    waits();
+
+    return __real_nanosleep(pause, left);
+}
+
+
+static ssize_t
+watched_pwritev(kv_io_t *io, int fd, const struct iovec *iov, int n,
+    off_t offset)
+{
+    (void) io;
+    waits();
+
+    return kit.io->base.pwritev(&kit.io->base, fd, iov, n, offset);
+}
+
+
+static int
+watched_fsync(kv_io_t *io, int fd)
+{
+    (void) io;
+    (void) fd;
+    waits();
+
+    return 0;
+}
+
+
+/*
+ * As long as a snapshot is in an epoch, no memory is freed.  So it copies a few
+ * entries in each, only the keys of large ones, and waits for nothing in it.
+ */
+
+static void
+test_epochs(void **state)
+{
+    uint32_t  id, n;
+
+    static const struct {
+        uint32_t  n, len;
+    } some[] = {
+        { 3, 4 << 20 }, { 60, 300000 }, { 2000, 8000 }, { 5000, 20 }
+    };
+
+    (void) state;
+
+    kit.size = 128 << 20;
+    kit.conf.segment = 8 << 20;
+    kit.conf.max_value = 4 << 20;
+    kit.conf.sync = KV_SYNC_OFF;
+    kit.io->io.pwritev = watched_pwritev;
+    kit.io->io.fsync = watched_fsync;
+    kit.io->io.fdatasync = watched_fsync;
+    rig_start();
+
+    for (n = 0, id = 0; n < sizeof(some) / sizeof(some[0]); n++) {
+        for (uint32_t i = 0; i < some[n].n; i++, id++) {
+            assert_int_equal(kit_put(&host, id, 1, some[n].len, NULL), KV_OK);
+        }
+    }
+
+    memset(&scan, 0, sizeof(scan));
+    scan.on = true;
+    rig_snapshot();
+    scan.on = false;
+
+    assert_int_equal(atomic_load(&kit.store->zone->snapshots), 1);
+    assert_int_equal(scan.pinned, 3 * (4 << 20) + 60 * 300000);
+    assert_true(scan.epochs >= id / EPOCH_ENTRIES);
+    assert_in_range(scan.most_entries, 1, EPOCH_ENTRIES);
+    assert_in_range(scan.most_bytes, 1, EPOCH_BYTES);
+    assert_false(scan.waited);
+
+    rig_stop();
+}
 
 
 static void
@@ -337,6 +536,7 @@ int
 main(void)
 {
     const struct CMUnitTest  tests[] = {
+        TEST(test_epochs),
         TEST(test_snapshot_while_writing),
         TEST(test_old_files),
         TEST(test_spare_in_snapshot),
