@@ -135,7 +135,12 @@ struct kv_op_s {
         };
     };
 
-    kv_entry_t        *entry;      /* what it puts, deletes (key), or pins */
+    /*
+     * What it puts, deletes (key), or pins.  Stored by kv_op_set_entry() and
+     * the calls of kv_entry.h, and read by kv_op_entry() where the record may
+     * be a dead worker's; plainly only by its owner, or the committer.
+     */
+    kv_entry_t        *entry;
 
     union {
         uint64_t       lsn;        /* once it is in a batch, else 0 */

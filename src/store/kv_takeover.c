@@ -168,7 +168,7 @@ kv_takeover_remaining(kv_store_t *store, kv_batch_t *batch, kv_op_t **taken,
     unsigned  i;
 
     for (i = n; i; i--) {
-        taken[i - 1]->lsn = 0;
+        __atomic_store_n(&taken[i - 1]->lsn, 0, __ATOMIC_RELEASE);
         taken[i - 1]->follow = i < n ? taken[i] : NULL;
     }
 
