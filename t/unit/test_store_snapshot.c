@@ -31,13 +31,14 @@
 
 static struct {
     _Atomic bool  on;            /* the rest belongs to its thread */
-    bool      waited;            /* in an epoch, for the disk or the time */
-    unsigned  epochs;
-    uint64_t  entries;           /* of this epoch, */
-    uint64_t  bytes;
-    uint64_t  most_entries;      /* and the most of any */
-    uint64_t  most_bytes;
-    uint64_t  pinned;            /* bytes copied out of epochs */
+    bool          waited;        /* in an epoch, for the disk or the time */
+    unsigned      paused;        /* to give way to writes */
+    unsigned      epochs;
+    uint64_t      entries;       /* of this epoch, */
+    uint64_t      bytes;
+    uint64_t      most_entries;  /* and the most of any */
+    uint64_t      most_bytes;
+    uint64_t      pinned;        /* bytes copied out of epochs */
 } scan;
 
 
@@ -145,6 +146,10 @@ __wrap_nanosleep(const struct timespec *pause, struct timespec *left)
 {
     waits();
 
+    if (scanning()) {
+        scan.paused++;
+    }
+
     return __real_nanosleep(pause, left);
 }
 
@@ -179,17 +184,18 @@ watched_fsync(kv_io_t *io, int fd)
 static void
 test_epochs(void **state)
 {
-    uint32_t  id, n;
+    uint32_t    id, n;
+    kv_zone_t  *zone;
 
     static const struct {
         uint32_t  n, len;
     } some[] = {
-        { 3, 4 << 20 }, { 60, 300000 }, { 2000, 8000 }, { 5000, 20 }
+        { 1, 4 << 20 }, { 20, 300000 }, { 1000, 8000 }, { 3000, 20 }
     };
 
     (void) state;
 
-    kit.size = 128 << 20;
+    kit.size = 64 << 20;
     kit.conf.segment = 8 << 20;
     kit.conf.max_value = 4 << 20;
     kit.conf.sync = KV_SYNC_OFF;
@@ -197,6 +203,7 @@ test_epochs(void **state)
     kit.io->io.fsync = watched_fsync;
     kit.io->io.fdatasync = watched_fsync;
     rig_start();
+    zone = kit.store->zone;
 
     for (n = 0, id = 0; n < sizeof(some) / sizeof(some[0]); n++) {
         for (uint32_t i = 0; i < some[n].n; i++, id++) {
@@ -206,14 +213,25 @@ test_epochs(void **state)
 
     memset(&scan, 0, sizeof(scan));
     scan.on = true;
-    rig_snapshot();
+    (void) atomic_fetch_or(&zone->requests, KV_REQUEST_SNAPSHOT);
+
+    /* it gives way to these */
+
+    for (n = 1;
+         atomic_load(&zone->snapshots) == 0 || atomic_load(&zone->background);
+         n++)
+    {
+        assert_int_equal(kit_put(&host, id, n, 20, NULL), KV_OK);
+        assert_int_equal(atomic_load(&zone->snapshots_failed), 0);
+    }
+
     scan.on = false;
 
-    assert_int_equal(atomic_load(&kit.store->zone->snapshots), 1);
-    assert_int_equal(scan.pinned, 3 * (4 << 20) + 60 * 300000);
+    assert_int_equal(scan.pinned, (4 << 20) + 20 * 300000);
     assert_true(scan.epochs >= id / EPOCH_ENTRIES);
     assert_in_range(scan.most_entries, 1, EPOCH_ENTRIES);
     assert_in_range(scan.most_bytes, 1, EPOCH_BYTES);
+    assert_true(scan.paused > 0);
     assert_false(scan.waited);
 
     rig_stop();
