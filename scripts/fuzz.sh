@@ -156,9 +156,10 @@ run_target()
     mkdir -p "$found" "$corpus"
 
     # shellcheck disable=SC2086
-    timeout -k 5 $(( 2 * seconds + 60 )) $6 "$dir/fuzz_$name" -seed="$seed" \
-        -max_total_time="$seconds" $KV_FUZZ_LIMITS -print_final_stats=1 \
-        -artifact_prefix="$dir/failed/$name-" "$found" "$corpus" \
+    timeout --foreground -k 5 $(( 2 * seconds + 60 )) $6 "$dir/fuzz_$name" \
+        -seed="$seed" -max_total_time="$seconds" $KV_FUZZ_LIMITS \
+        -print_final_stats=1 -artifact_prefix="$dir/failed/$name-" \
+        "$found" "$corpus" \
         >"$log" 2>&1 </dev/null || status=$?
 
     (( status != 0 )) || return 0

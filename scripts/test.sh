@@ -51,6 +51,9 @@ skipped=0
 # Whether the module was built: yes, no, or not tried yet.
 built=
 
+# What runs now, a process group that is to end with this script.
+group=
+
 
 main()
 {
@@ -58,6 +61,8 @@ main()
     mkdir -p "$logs" 2>/dev/null || die "cannot write to $build"
     cd "$repo"
     require_packages
+    trap end_group EXIT
+    trap 'exit 1' INT TERM HUP
 
     local part
 
@@ -124,6 +129,31 @@ require_packages()
 }
 
 
+# in_group COMMAND...: as a process group of its own, without standard input.
+# A signal to this script ends it, too: bash would let it run on, or wait.
+in_group()
+{
+    local status=0
+
+    set -m
+    "$@" </dev/null &
+    group=$!
+    set +m
+    wait $group || status=$?
+    group=
+    return $status
+}
+
+
+end_group()
+{
+    if [[ $group ]]; then
+        kill -TERM -- "-$group" 2>/dev/null || true
+        wait "$group" || true
+    fi
+}
+
+
 # report NAME PASSED FAILED SKIPPED REMARK: counts, and says the part's line.
 report()
 {
@@ -146,7 +176,7 @@ test_lint()
 {
     local log=$logs/lint.log
 
-    if "$repo/scripts/lint.sh" "$@" >"$log" 2>&1 </dev/null; then
+    if in_group "$repo/scripts/lint.sh" "$@" >"$log" 2>&1; then
         report lint 1 0 0 "no findings"
     else
         cat "$log"
@@ -327,8 +357,9 @@ run_units()
 
     log=$logs/unit-$kind.log
 
-    if ! make -s -j "$(nproc)" -f scripts/unit.mk DIR=".build/unit-$kind" \
-         SANITIZE="$sanitizers" TESTS="${names[*]}" >"$log" 2>&1
+    if ! in_group make -s -j "$(nproc)" -f scripts/unit.mk \
+         DIR=".build/unit-$kind" SANITIZE="$sanitizers" TESTS="${names[*]}" \
+         >"$log" 2>&1
     then
         head -n 60 "$log"
         report unit 0 1 0 "does not compile with -fsanitize=$sanitizers"
@@ -336,8 +367,9 @@ run_units()
     fi
 
     export -f run_unit
-    printf '%s\0' "${names[@]}" \
-        | xargs -0 -P 2 -I {} bash -c 'run_unit "$@"' run_unit \
+    printf '%s\0' "${names[@]}" >"$logs/unit-$kind.names"
+    in_group xargs -0 -P 2 -a "$logs/unit-$kind.names" -I {} \
+        bash -c 'run_unit "$@"' run_unit \
             {} "$dir" "$logs/unit-$kind" "$unit_limit" "$(without_aslr)"
 
     for name in "${names[@]}"; do
@@ -365,13 +397,15 @@ run_units()
 # goes, however it ends.
 run_unit()
 {
-    local log=$3-$1.log status=0 tmp
+    local log=$3-$1.log status=0 tmp pid
 
     tmp=$(mktemp -d)
     chmod 755 "$tmp"                          # other users play in it, too
     # shellcheck disable=SC2086
-    TMPDIR=$tmp timeout -k 5 "$4" $5 "$2/$1" >"$log" 2>&1 </dev/null \
-        || status=$?
+    TMPDIR=$tmp timeout -k 5 "$4" $5 "$2/$1" >"$log" 2>&1 </dev/null &
+    pid=$!
+    trap 'kill $pid; wait $pid; rm -rf -- "$tmp"; exit 1' TERM
+    wait $pid || status=$?
     rm -rf -- "$tmp"
     [[ $status -ne 124 ]] || echo "ended after $4 seconds" >>"$log"
     echo $status >"$log.status"
@@ -393,7 +427,7 @@ test_fuzz()
 {
     local log=$logs/fuzz.out status=0 counts
 
-    "$repo/scripts/fuzz.sh" --seconds $fuzz_seconds >"$log" 2>&1 </dev/null \
+    in_group "$repo/scripts/fuzz.sh" --seconds $fuzz_seconds >"$log" 2>&1 \
         || status=$?
 
     if (( status == 77 )); then
@@ -447,8 +481,8 @@ run_prove()
     # much of a test is to wait for a disk that hangs, or a time to be over.
     rm -rf "$tap"
     mkdir -p "$tap"
-    PERL_TEST_HARNESS_DUMP_TAP=$tap timeout -k 15 "$http_limit" \
-        prove -It/lib -j3 "$@" >"$shown" 2>&1 </dev/null || status=$?
+    PERL_TEST_HARNESS_DUMP_TAP=$tap in_group timeout -k 15 "$http_limit" \
+        prove -It/lib -j3 "$@" >"$shown" 2>&1 || status=$?
 
     read -ra counts < <(count_tap "$tap")
 
