@@ -338,8 +338,8 @@ test_unit()
 long_first()
 {
     [[ $# -gt 0 ]] || return 0
-    grep -lF '/* long */' "$@" || true
-    grep -LF '/* long */' "$@" || true
+    grep -lxE '/\* long \*/|# long' "$@" || true
+    grep -LxE '/\* long \*/|# long' "$@" || true
 }
 
 
@@ -461,6 +461,7 @@ test_http()
         return
     fi
 
+    mapfile -t tests < <(long_first "${tests[@]}")
     run_prove "${tests[@]}"
 }
 
@@ -482,7 +483,7 @@ run_prove()
     rm -rf "$tap"
     mkdir -p "$tap"
     PERL_TEST_HARNESS_DUMP_TAP=$tap in_group timeout -k 15 "$http_limit" \
-        prove -It/lib -j3 "$@" >"$shown" 2>&1 || status=$?
+        prove -It/lib -j4 "$@" >"$shown" 2>&1 || status=$?
 
     read -ra counts < <(count_tap "$tap")
 

@@ -2,6 +2,8 @@
 # never papered over: the server refuses to start, and says where and why.
 # The formats are in src/disk/kv_format.h.
 
+# long
+
 use strict;
 use warnings;
 

@@ -1,6 +1,8 @@
 # The states of a store, seen from outside: what may pass does pass, in every
 # worker, and /health and /stats tell the truth meanwhile.
 
+# long
+
 use strict;
 use warnings;
 

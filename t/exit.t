@@ -1,6 +1,8 @@
 # The end of a worker with several stores, when the disks of some hang: each
 # store's writes are answered as soon as its own disk allows.
 
+# long
+
 use strict;
 use warnings;
 

@@ -1,6 +1,8 @@
 # A full zone, a full disk, a failing disk: what is refused changes nothing,
 # what was acknowledged stays, and what can go on goes on.
 
+# long
+
 use strict;
 use warnings;
 
