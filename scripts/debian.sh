@@ -67,6 +67,11 @@ make_system()
     find_mirror
     [[ $mirror != https:* ]] || options+=(--include=ca-certificates)
     rm -rf "$new"
+
+    # No file of it is worth a wait for the disk.
+    mkdir -p "$new/etc/dpkg/dpkg.cfg.d"
+    echo force-unsafe-io >"$new/etc/dpkg/dpkg.cfg.d/90host"
+
     printf '%s: making a bare %s from %s\n' "${0##*/}" "$release" "$mirror" >&2
 
     if ! debootstrap "${options[@]}" "$release" "$new" "$mirror" >"$log" 2>&1
