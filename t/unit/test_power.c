@@ -57,6 +57,7 @@
 #define PLACES     2u
 #define KEYS       64u
 #define FLIGHT     24u             /* operations at a time */
+#define INSIDE     16u             /* bursts inside one background task */
 #define DEPTH      4u              /* lives, one after the other */
 #define REGION     (24u << 20)
 #define SEGMENT    (64u << 10)     /* the least; more where values need it */
@@ -128,6 +129,7 @@ typedef struct {
     flight_t          flight[FLIGHT];
     unsigned          flying;
     bool              background;  /* claimed, not run yet */
+    unsigned          inside;      /* commits inside the task that runs */
 
     uint64_t          promised;    /* the LSN that may not be lost */
     uint64_t          recovered;   /* record from which on it was up */
@@ -230,9 +232,7 @@ nanosleep(const struct timespec *pause, struct timespec *left)
         part = kv_min(ns, MS);
         now += part;
 
-        if (living && living->at == AT_BACKGROUND
-            && kv_timeout_sync(living->host.store) == KV_TIMEOUT_NOW)
-        {
+        if (living && living->at == AT_BACKGROUND) {
             life_meanwhile(living);
         }
     }
@@ -628,6 +628,7 @@ life_background(life_t *life)
 {
     life->at = AT_BACKGROUND;
     life->background = false;
+    life->inside = 0;
 
     kv_store_background(life->host.store);
 
@@ -662,7 +663,15 @@ life_meanwhile(void *ctx)
     {
         kv_mutex_unlock(&store->zone->commit_lock);
         totals.inside++;
-        life_burst(life);
+
+        /* a log that always grows more than a snapshot needs ever the next */
+
+        if (life->inside++ < INSIDE) {
+            life_burst(life);
+
+        } else {
+            life_commit(life);
+        }
     }
 
     life_note(life);
