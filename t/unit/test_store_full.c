@@ -19,10 +19,14 @@
 #include "store_rig.h"
 
 
+/* a race shows in the first ones or never; the zone gets full with time */
+
 #ifdef __SANITIZE_THREAD__
-#define REWRITES  5
+#define REWRITES  2
+#define CLEARS    1
 #else
 #define REWRITES  10
+#define CLEARS    3
 #endif
 
 
@@ -175,7 +179,7 @@ test_rewrites(void **state)
             assert_int_equal(kit_put(&host, n, 1, length[n], &reserves), KV_OK);
         }
 
-        last = kind == 0 ? 1 + REWRITES / 5 : 1 + REWRITES;
+        last = kind == 0 ? 1 + (REWRITES + 4) / 5 : 1 + REWRITES;
 
         for (round = 2; round <= last; round++) {
 
@@ -286,7 +290,7 @@ test_clear_full(void **state)
     kit.size = 8 << 20;
     rig_start();
 
-    for (round = 0; round < 3; round++) {
+    for (round = 0; round < CLEARS; round++) {
 
         assert_true(fill_all(20) > 40000);
 
