@@ -52,7 +52,7 @@
 #include "store/kv_timeout.h"
 
 
-#define IMAGES     10000u          /* if nothing else is said */
+#define IMAGES     6000u           /* if nothing else is said */
 
 #define PLACES     2u
 #define KEYS       64u
