@@ -70,6 +70,7 @@ HELPERS  := \
     t/unit/map_rig.c \
     t/unit/ram.c \
     t/unit/snap_rig.c \
+    t/unit/solo.c \
     t/unit/store_rig.c \
     t/unit/wal_rig.c \
     t/unit/wal_rig_disk.c

@@ -25,7 +25,6 @@
 #define SECONDS  2                   /* for one recovery */
 
 
-solo_t  solo;
 char    what[256];
 sum_t   sum;
 

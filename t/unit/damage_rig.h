@@ -27,7 +27,7 @@
 #define DAMAGE_RIG_H
 
 
-#include "ram.h"
+#include "solo.h"
 
 
 #define IDS          12u             /* keys */
@@ -129,7 +129,6 @@ typedef struct {
 } sum_t;
 
 
-extern solo_t    solo;
 extern step_t    step[OPS + 1];      /* of each LSN */
 extern state_t   model[OPS + 1];     /* S(k) */
 extern unsigned  steps;

@@ -13,17 +13,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 
-#include "memory/kv_poison.h"
 #include "ram.h"
 
 
 #define RAM_PAGE    4096u
 #define RAM_SECTOR  512u
 #define RAM_FD      1000             /* the first one */
-
-#define SOLO_PLACES  2
 
 
 /* Counts the call; what is wrong with it, or 0. */
@@ -641,158 +637,4 @@ ram_open_fds(ram_t *ram)
     }
 
     return n;
-}
-
-
-/* ---- the store */
-
-
-static void
-solo_log(void *ctx, kv_log_level_t level, const char *text)
-{
-    solo_t  *solo = ctx;
-
-    solo->warnings += level <= KV_LOG_WARN;
-    solo->old_notes += strstr(text, "says that the log was closed") != NULL;
-    solo->stuck_notes += strstr(text, "closed, the note of the log's last end, "
-                                      "cannot be deleted: ") != NULL;
-
-    if (getenv("KIT_LOG")) {
-        (void) fprintf(stderr, "[%d] %s\n", level, text);
-    }
-}
-
-
-void
-solo_init(solo_t *solo, size_t zone)
-{
-    memset(solo, 0, sizeof(solo_t));
-    ram_init(&solo->ram);
-
-    solo->size = zone;
-    solo->mem = mmap(NULL, zone, PROT_READ|PROT_WRITE,
-                     MAP_PRIVATE|MAP_ANONYMOUS, -1, 0);
-    assert_ptr_not_equal(solo->mem, MAP_FAILED);
-
-    solo->conf.name = "test";
-    solo->conf.path = "ram";
-    solo->conf.sync = KV_SYNC_ALWAYS;
-    solo->conf.batch = 100;
-    solo->conf.segment = 64 << 10;
-    solo->conf.max_value = 4096;
-    solo->conf.log = solo_log;
-    solo->conf.log_ctx = solo;
-}
-
-
-void
-solo_done(solo_t *solo)
-{
-    if (solo->host.store) {
-        solo_stop(solo, false);
-    }
-
-    ram_clear(&solo->ram);
-    kv_poison_forget(solo->mem, solo->size);
-    (void) munmap(solo->mem, solo->size);
-}
-
-
-kv_rc_t
-solo_start(solo_t *solo)
-{
-    kv_rc_t      rc;
-    kv_store_t  *store;
-
-    /* what is new but for the heap's pages, which a rebuild reuses as well */
-
-    kv_poison_forget(solo->mem, solo->size);
-    memset(solo->mem, 0, kv_store_overhead(solo->size, SOLO_PLACES)
-                         + KV_PAGE_SIZE);
-
-    memset(&solo->host, 0, sizeof(host_t));
-    solo->host.hold = true;
-    solo->warnings = 0;
-    solo->old_notes = 0;
-    solo->stuck_notes = 0;
-    solo->err.text[0] = '\0';
-
-    rc = kv_store_create(&store, &solo->conf, solo->mem, solo->size,
-                         SOLO_PLACES, &solo->ram.io, 3, &solo->err);
-
-    if (rc != KV_OK) {
-        assert_int_equal(ram_open_fds(&solo->ram), 0);
-        return rc;
-    }
-
-    solo->host.store = store;
-    assert_int_equal(kv_store_enter(store), KV_OK);
-
-    return KV_OK;
-}
-
-
-void
-solo_stop(solo_t *solo, bool clean)
-{
-    kv_store_t  *store;
-
-    store = solo->host.store;
-
-    if (clean) {
-        store->stop = 1;
-        kv_store_commit(store);
-    }
-
-    kv_store_leave(store);
-
-    if (clean) {
-        kv_store_close(store);
-    }
-
-    kv_store_destroy(store);
-    solo->host.store = NULL;
-
-    assert_int_equal(ram_open_fds(&solo->ram), 0);
-}
-
-
-void
-solo_commit(solo_t *solo, kv_op_t **op, unsigned n, kv_rc_t *rc)
-{
-    unsigned     i;
-    kv_store_t  *store;
-
-    store = solo->host.store;
-
-    for (i = 0; i < n; i++) {
-        (void) kv_store_submit(store, op[i]);
-    }
-
-    /* there is no other writer: the committer need not wait for the next */
-
-    store->zone->spin = 0;
-    store->zone->idle_ns = 0;
-
-    kv_store_commit(store);
-
-    for (i = 0; i < n; i++) {
-        assert_true(kv_store_done(op[i], &rc[i]));
-        kv_store_release(store, op[i]);
-    }
-}
-
-
-void
-solo_background(solo_t *solo, unsigned requests)
-{
-    kv_zone_t  *zone;
-
-    zone = solo->host.store->zone;
-
-    (void) atomic_fetch_or(&zone->requests, requests);
-
-    if (kv_store_todo(solo->host.store) & KV_TODO_BACKGROUND) {
-        kv_store_background(solo->host.store);
-    }
 }

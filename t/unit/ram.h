@@ -1,8 +1,8 @@
 
 /*
- * A data directory in memory, and a store on it that one thread runs: so
- * every call of the I/O table has its number, can be told to fail, and fails
- * at the same place again.
+ * A data directory in memory: every call of the I/O table has its number, can
+ * be told to fail, and for a store that one thread runs (solo.h) fails at the
+ * same place again.
  *
  * A file has two contents: what reads give, and what is on the disk.  A write
  * changes the first, a sync that succeeds takes its pages to the second, and
@@ -17,7 +17,7 @@
 #define RAM_H
 
 
-#include "kit.h"
+#include "disk/kv_io.h"
 
 
 #define RAM_FILES   64
@@ -112,41 +112,6 @@ void ram_reboot(ram_t *ram);
 
 /* How many descriptors are open. */
 unsigned ram_open_fds(ram_t *ram);
-
-
-/* The store: `host` has no threads, kit.h's calls for whole operations not. */
-
-typedef struct {
-    ram_t             ram;
-    kv_store_conf_t   conf;
-    host_t            host;          /* .store NULL: stopped */
-    void             *mem;
-    size_t            size;
-    kv_err_t          err;
-    unsigned          warnings;      /* said at warn or worse since start */
-    unsigned          old_notes;     /* of these, of an older clean end */
-    unsigned          stuck_notes;   /* of one that cannot be deleted */
-} solo_t;
-
-
-/* Prepares everything but the store; change conf, then solo_start(). */
-void solo_init(solo_t *solo, size_t zone);
-void solo_done(solo_t *solo);
-
-/* As kv_store_create(), in memory that is zeroed; takes a place. */
-kv_rc_t solo_start(solo_t *solo);
-
-/* Stops it, and the log is closed, or as if it had been killed. */
-void solo_stop(solo_t *solo, bool clean);
-
-/*
- * Submits operations, as one batch if that can hold them, works them off, and
- * does no background work.  Results go to `rc`; the records are released.
- */
-void solo_commit(solo_t *solo, kv_op_t **op, unsigned n, kv_rc_t *rc);
-
-/* Runs the background task, for its own requests and these: KV_REQUEST_... */
-void solo_background(solo_t *solo, unsigned requests);
 
 
 #endif /* RAM_H */

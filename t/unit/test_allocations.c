@@ -28,7 +28,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-#include "ram.h"
+#include "solo.h"
 #include "store/kv_state.h"
 #include "store/kv_zone.h"
 #include "memory/kv_heap_private.h"
@@ -74,7 +74,6 @@ static struct {
     bool      hit;                   /* in this step */
 } failing;
 
-static solo_t    solo;
 static uint32_t  version;
 static uint32_t  model[IDS];         /* 0: not there */
 static uint64_t  used;               /* bytes, at the end of the last life */

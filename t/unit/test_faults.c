@@ -42,7 +42,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-#include "ram.h"
+#include "solo.h"
 
 
 #define IDS      10u
@@ -154,7 +154,6 @@ static const step_t  life[] = {
 #define STEPS  (sizeof(life) / sizeof(life[0]))
 
 
-static solo_t        solo;
 static uint64_t      seed;
 static uint32_t      version;
 static state_t       model;          /* what was acknowledged */
@@ -650,9 +649,8 @@ arm(unsigned i, const rule_t *rule, unsigned nth, unsigned times)
 static int
 setup(void **state)
 {
-    (void) state;
+    (void) solo_setup(state);
 
-    solo_init(&solo, 4 << 20);
     solo.conf.max_value = 12 << 10;
 
     armed[0] = NULL;
@@ -666,9 +664,7 @@ setup(void **state)
 static int
 teardown(void **state)
 {
-    (void) state;
-
-    solo_done(&solo);
+    (void) solo_teardown(state);
 
     if (getenv("KIT_SUM")) {
         (void) fprintf(stderr, "%" PRIu64 " lives, %" PRIu64 " calls failed; "

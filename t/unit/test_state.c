@@ -18,10 +18,7 @@
 
 #include "store/kv_committer.h"
 #include "disk/kv_wal_private.h"
-#include "ram.h"
-
-
-static solo_t  solo;
+#include "solo.h"
 
 
 static void
@@ -43,22 +40,6 @@ static void
 repair(void)
 {
     solo.ram.fault[0].nth = 0;
-}
-
-
-static kv_rc_t
-put(uint32_t id, uint32_t len)
-{
-    kv_rc_t   rc;
-    kv_op_t  *op;
-
-    rc = kit_begin_put(&solo.host, id, 1, len, &op);
-
-    if (rc == KV_OK) {
-        solo_commit(&solo, &op, 1, &rc);
-    }
-
-    return rc;
 }
 
 
@@ -89,28 +70,6 @@ due(void)
 }
 
 
-static int
-setup(void **state)
-{
-    (void) state;
-
-    solo_init(&solo, 4 << 20);
-
-    return 0;
-}
-
-
-static int
-teardown(void **state)
-{
-    (void) state;
-
-    solo_done(&solo);
-
-    return 0;
-}
-
-
 /*
  * A sync in a process that has the segment to open first: until it can,
  * nothing is lost and nothing is final.
@@ -133,7 +92,7 @@ test_sync_opens(void **state)
 
     for (i = 0; i < sizeof(errors) / sizeof(errors[0]); i++) {
         atomic_store(&zone->synced_ns, kv_now_ns() + 1000000000);
-        assert_int_equal(put(i, 100), KV_OK);
+        assert_int_equal(solo_put(&solo, i, 100), KV_OK);
         atomic_store(&zone->synced_ns, 0);
         kv_wal_close(solo.host.store->wal);
         atomic_store(&zone->unmarked, 0);
@@ -151,11 +110,11 @@ test_sync_opens(void **state)
         due();
         assert_int_equal(solo.ram.calls[RAM_OPEN] - calls, 2);
         assert_true(solo.warnings <= 1);
-        assert_int_equal(put(9, 100), KV_UNAVAILABLE);
+        assert_int_equal(solo_put(&solo, 9, 100), KV_UNAVAILABLE);
         assert_state(KV_STATE_REFUSING);
 
         repair();
-        assert_int_equal(put(i, 100), KV_OK);
+        assert_int_equal(solo_put(&solo, i, 100), KV_OK);
         atomic_store(&zone->unmarked, 0);
         due();
         assert_state(KV_STATE_READY);
@@ -178,13 +137,13 @@ test_sync_fails(void **state)
 
     for (i = 0; i < sizeof(errors) / sizeof(errors[0]); i++) {
         assert_int_equal(solo_start(&solo), KV_OK);
-        assert_int_equal(put(1, 100), KV_OK);
+        assert_int_equal(solo_put(&solo, 1, 100), KV_OK);
 
         break_call(RAM_FDATASYNC, errors[i], 1);
-        assert_int_equal(put(1, 100), KV_UNAVAILABLE);
+        assert_int_equal(solo_put(&solo, 1, 100), KV_UNAVAILABLE);
         assert_state(KV_STATE_READ_ONLY);
         repair();
-        assert_int_equal(put(1, 100), KV_UNAVAILABLE);
+        assert_int_equal(solo_put(&solo, 1, 100), KV_UNAVAILABLE);
         assert_state(KV_STATE_READ_ONLY);
 
         solo_stop(&solo, true);
@@ -209,14 +168,14 @@ test_write_lacks(void **state)
 
         for (i = 0; i < sizeof(errors) / sizeof(errors[0]); i++) {
             assert_int_equal(solo_start(&solo), KV_OK);
-            assert_int_equal(put(1, 100), KV_OK);
+            assert_int_equal(solo_put(&solo, 1, 100), KV_OK);
 
             break_call(RAM_WRITE, errors[i], 1);
-            assert_int_equal(put(2, 3000), i < 2 ? KV_UNAVAILABLE
+            assert_int_equal(solo_put(&solo, 2, 3000), i < 2 ? KV_UNAVAILABLE
                                                  : KV_NO_SPACE);
             repair();
             assert_state(i < 2 ? KV_STATE_REFUSING : KV_STATE_DISK_FULL);
-            assert_int_equal(put(3, 3000), KV_OK);
+            assert_int_equal(solo_put(&solo, 3, 3000), KV_OK);
             assert_state(KV_STATE_READY);
 
             solo_stop(&solo, false);
@@ -253,7 +212,7 @@ test_edge(void **state)
         zone = solo.host.store->zone;
 
         do {
-            assert_int_equal(put(1, 1000), KV_OK);
+            assert_int_equal(solo_put(&solo, 1, 1000), KV_OK);
         } while (zone->wal.segment_size - zone->wal.offset > 8000);
 
         /* no new segment */
@@ -262,9 +221,10 @@ test_edge(void **state)
         solo.warnings = 0;
 
         for (i = 0; i < 10; i++) {
-            assert_int_equal(put(1, 4000), kind ? KV_UNAVAILABLE : KV_NO_SPACE);
+            assert_int_equal(solo_put(&solo, 1, 4000),
+                             kind ? KV_UNAVAILABLE : KV_NO_SPACE);
             assert_state(states[kind]);
-            assert_int_equal(put(2, 10), KV_OK);
+            assert_int_equal(solo_put(&solo, 2, 10), KV_OK);
             assert_state(states[kind]);
             solo_background(&solo, KV_REQUEST_FREE_DISK|KV_REQUEST_SEGMENT);
             assert_state(states[kind]);
@@ -276,10 +236,10 @@ test_edge(void **state)
 
         repair();
         zone->retried_ns = 0;
-        assert_int_equal(put(2, 10), KV_OK);
+        assert_int_equal(solo_put(&solo, 2, 10), KV_OK);
         solo_background(&solo, 0);
         assert_state(KV_STATE_READY);
-        assert_int_equal(put(1, 4000), KV_OK);
+        assert_int_equal(solo_put(&solo, 1, 4000), KV_OK);
 
         solo_stop(&solo, true);
         ram_clear(&solo.ram);
@@ -311,7 +271,7 @@ test_deletes(void **state)
         assert_int_equal(solo_start(&solo), KV_OK);
 
         for (i = 0; i < 10; i++) {
-            assert_int_equal(put(i, 100), KV_OK);
+            assert_int_equal(solo_put(&solo, i, 100), KV_OK);
         }
 
         /* to the last that fits */
@@ -319,7 +279,7 @@ test_deletes(void **state)
         break_call(RAM_OPEN, errors[kind], 1000000);
 
         for (i = 4000; i; i -= i > 50 ? 50 : 1) {
-            while (put(99, i) == KV_OK) {
+            while (solo_put(&solo, 99, i) == KV_OK) {
                 /* void */
             }
         }
@@ -333,7 +293,7 @@ test_deletes(void **state)
             solo_commit(&solo, op, 1, rc);
             assert_int_equal(rc[0], KV_OK);
             assert_state(states[kind]);
-            assert_int_equal(put(99, 1000), kind ? KV_UNAVAILABLE
+            assert_int_equal(solo_put(&solo, 99, 1000), kind ? KV_UNAVAILABLE
                                                  : KV_NO_SPACE);
             assert_state(states[kind]);
             assert_int_equal(kit_get(&solo.host, i, &version, NULL),
@@ -368,7 +328,7 @@ test_deletes(void **state)
         ram_reboot(&solo.ram);
         assert_int_equal(solo_start(&solo), KV_OK);
         assert_int_equal(atomic_load(&solo.host.store->zone->map.keys), 0);
-        assert_int_equal(put(1, 4000), KV_OK);
+        assert_int_equal(solo_put(&solo, 1, 4000), KV_OK);
         solo_stop(&solo, false);
         ram_clear(&solo.ram);
     }
@@ -387,12 +347,12 @@ test_said(void **state)
 
     assert_int_equal(solo_start(&solo), KV_OK);
     zone = solo.host.store->zone;
-    assert_int_equal(put(1, 100), KV_OK);
+    assert_int_equal(solo_put(&solo, 1, 100), KV_OK);
 
     for (i = 0; i < 3; i++) {
         break_call(RAM_WRITE, ENOSPC, 1000);
-        assert_int_equal(put(1, 100), KV_NO_SPACE);
-        assert_int_equal(put(1, 100), KV_NO_SPACE);
+        assert_int_equal(solo_put(&solo, 1, 100), KV_NO_SPACE);
+        assert_int_equal(solo_put(&solo, 1, 100), KV_NO_SPACE);
         assert_int_equal(solo.warnings, i < 2 ? 1 : 2);
 
         if (i == 1) {
@@ -400,13 +360,13 @@ test_said(void **state)
             /* it lasts */
 
             atomic_store(&zone->refused_ns, 1);
-            assert_int_equal(put(1, 100), KV_NO_SPACE);
-            assert_int_equal(put(1, 100), KV_NO_SPACE);
+            assert_int_equal(solo_put(&solo, 1, 100), KV_NO_SPACE);
+            assert_int_equal(solo_put(&solo, 1, 100), KV_NO_SPACE);
             assert_int_equal(solo.warnings, 2);
         }
 
         repair();
-        assert_int_equal(put(1, 100), KV_OK);
+        assert_int_equal(solo_put(&solo, 1, 100), KV_OK);
         assert_state(KV_STATE_READY);
     }
 }
@@ -433,7 +393,7 @@ test_start(void **state)
         assert_false(kv_store_healthy(solo.host.store));
         solo_background(&solo, 0);
         assert_state(KV_STATE_READY);
-        assert_int_equal(put(1, 100), KV_OK);
+        assert_int_equal(solo_put(&solo, 1, 100), KV_OK);
 
         solo_stop(&solo, false);
         ram_clear(&solo.ram);
@@ -486,13 +446,13 @@ test_rebuild(void **state)
 
     for (i = 0; i < sizeof(faults) / sizeof(faults[0]); i++) {
         assert_int_equal(solo_start(&solo), KV_OK);
-        assert_int_equal(put(1, 100), KV_OK);
+        assert_int_equal(solo_put(&solo, 1, 100), KV_OK);
 
         /* so that there is an end to be written once more */
 
         solo_stop(&solo, false);
         assert_int_equal(solo_start(&solo), KV_OK);
-        assert_int_equal(put(2, 100), KV_OK);
+        assert_int_equal(solo_put(&solo, 2, 100), KV_OK);
 
         kv_state_break(solo.host.store, "a test");
         assert_state(KV_STATE_RECOVERING);
@@ -529,13 +489,13 @@ test_rebuild(void **state)
             assert_state(KV_STATE_READY);
             assert_int_equal(kit_get(&solo.host, 1, &version, NULL), KV_OK);
             assert_int_equal(kit_get(&solo.host, 2, &version, NULL), KV_OK);
-            assert_int_equal(put(3, 100), KV_OK);
+            assert_int_equal(solo_put(&solo, 3, 100), KV_OK);
 
         } else {
             assert_int_equal(before, KV_TIMEOUT_NEVER);
             rebuild();
             assert_state(KV_STATE_FAILED);
-            assert_int_equal(put(3, 100), KV_UNAVAILABLE);
+            assert_int_equal(solo_put(&solo, 3, 100), KV_UNAVAILABLE);
         }
 
         solo_stop(&solo, false);
@@ -577,10 +537,10 @@ test_unsynced(void **state)
     assert_int_equal(kv_store_unsynced(solo.host.store), 0);
 
     first = kit_now_ms();
-    assert_int_equal(put(1, 100), KV_OK);
+    assert_int_equal(solo_put(&solo, 1, 100), KV_OK);
     assert_unsynced(first, 1);
     (void) nanosleep(&pause, NULL);
-    assert_int_equal(put(2, 100), KV_OK);
+    assert_int_equal(solo_put(&solo, 2, 100), KV_OK);
     assert_unsynced(first, 20);
 
     /* a new segment: all before it is synced */
@@ -589,7 +549,7 @@ test_unsynced(void **state)
 
     while (zone->wal.segment_lsn == segment) {
         first = kit_now_ms();
-        assert_int_equal(put(3, 4000), KV_OK);
+        assert_int_equal(solo_put(&solo, 3, 4000), KV_OK);
     }
 
     assert_unsynced(first, 1);
@@ -600,7 +560,7 @@ test_unsynced(void **state)
     assert_int_equal(kv_committer_sync_now(solo.host.store), KV_OK);
     assert_int_equal(kv_store_unsynced(solo.host.store), 0);
     first = kit_now_ms();
-    assert_int_equal(put(4, 100), KV_OK);
+    assert_int_equal(solo_put(&solo, 4, 100), KV_OK);
     assert_unsynced(first, 1);
 
     /* with sync=always there is nothing to be lost */
@@ -608,7 +568,7 @@ test_unsynced(void **state)
     solo_stop(&solo, true);
     solo.conf.sync = KV_SYNC_ALWAYS;
     assert_int_equal(solo_start(&solo), KV_OK);
-    assert_int_equal(put(5, 100), KV_OK);
+    assert_int_equal(solo_put(&solo, 5, 100), KV_OK);
     assert_int_equal(kv_store_unsynced(solo.host.store), 0);
 }
 
@@ -722,7 +682,7 @@ test_stopped(void **state)
 
     assert_int_equal(solo_start(&solo), KV_OK);
     zone = solo.host.store->zone;
-    assert_int_equal(put(1, 100), KV_OK);
+    assert_int_equal(solo_put(&solo, 1, 100), KV_OK);
 
     stop_another(&other, &zone->commit_lock);
     assert_int_equal(kit_begin_put(&solo.host, 2, 1, 100, &op), KV_OK);
@@ -773,20 +733,24 @@ test_stopped(void **state)
 }
 
 
+#define TEST(name)                                                            \
+    cmocka_unit_test_setup_teardown(name, solo_setup, solo_teardown)
+
+
 int
 main(void)
 {
     const struct CMUnitTest  tests[] = {
-        cmocka_unit_test_setup_teardown(test_sync_opens, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_sync_fails, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_write_lacks, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_edge, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_deletes, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_said, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_start, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_rebuild, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_unsynced, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_stopped, setup, teardown)
+        TEST(test_sync_opens),
+        TEST(test_sync_fails),
+        TEST(test_write_lacks),
+        TEST(test_edge),
+        TEST(test_deletes),
+        TEST(test_said),
+        TEST(test_start),
+        TEST(test_rebuild),
+        TEST(test_unsynced),
+        TEST(test_stopped)
     };
 
     cmocka_set_test_filter(getenv("KIT_TEST"));

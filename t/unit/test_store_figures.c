@@ -13,12 +13,11 @@
 
 #include <stdlib.h>
 
-#include "ram.h"
+#include "solo.h"
 #include "base/kv_measure.h"
 #include "memory/kv_heap_private.h"
 
 
-static solo_t    solo;
 static char      said[1024];         /* the last message */
 static unsigned  messages;
 
@@ -44,29 +43,6 @@ setup(void **state)
     solo.conf.segment = 4 << 20;
 
     return 0;
-}
-
-
-static int
-teardown(void **state)
-{
-    (void) state;
-
-    solo_done(&solo);
-
-    return 0;
-}
-
-
-static void
-put(uint32_t id, uint32_t len)
-{
-    kv_op_t  *op;
-    kv_rc_t   rc;
-
-    assert_int_equal(kit_begin_put(&solo.host, id, 1, len, &op), KV_OK);
-    solo_commit(&solo, &op, 1, &rc);
-    assert_int_equal(rc, KV_OK);
 }
 
 
@@ -154,7 +130,7 @@ test_figures(void **state)
     }
 
     solo_commit(&solo, op, 3, rc);
-    put(3, 30000);
+    assert_int_equal(solo_put(&solo, 3, 30000), KV_OK);
 
     kv_store_figures(solo.host.store, &f);
     len = 4 * 5 + 3 * 1000 + 30000;
@@ -234,7 +210,7 @@ test_refused(void **state)
     solo.conf.log = note;
     assert_int_equal(solo_start(&solo), KV_OK);
     zone = solo.host.store->zone;
-    put(1, 700000);
+    assert_int_equal(solo_put(&solo, 1, 700000), KV_OK);
     messages = 0;
 
     kv_store_refused(solo.host.store);
@@ -310,7 +286,8 @@ test_pace(void **state)
 }
 
 
-#define TEST(name)  cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name)                                                            \
+    cmocka_unit_test_setup_teardown(name, setup, solo_teardown)
 
 
 int

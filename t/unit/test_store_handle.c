@@ -16,31 +16,16 @@
 
 #include <sys/resource.h>
 
-#include "ram.h"
+#include "solo.h"
 #include "memory/kv_heap_private.h"
-
-
-static solo_t  solo;
 
 
 static int
 setup(void **state)
 {
-    (void) state;
+    (void) solo_setup(state);
 
-    solo_init(&solo, 4 << 20);
     solo.conf.max_value = 100000;
-
-    return 0;
-}
-
-
-static int
-teardown(void **state)
-{
-    (void) state;
-
-    solo_done(&solo);
 
     return 0;
 }
@@ -590,7 +575,8 @@ test_close(void **state)
 }
 
 
-#define TEST(name)  cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name)                                                            \
+    cmocka_unit_test_setup_teardown(name, setup, solo_teardown)
 
 
 int
