@@ -67,10 +67,13 @@ typedef struct {
     _Atomic uint64_t   bytes;         /* of batches, since the zone was made */
     _Atomic uint64_t   written;       /* of whole blocks, where they are */
     _Atomic uint64_t   segments;      /* files with a log-... name */
-    uint64_t           rewrite;       /* bytes of the current segment from here
-                                         on must be written once more */
-    _Atomic uint64_t   rewrite_end;   /* up to here; 0: none.  Until that is
-                                         done nothing more is written */
+    _Atomic uint64_t   rewrite_end;   /* batches above durable_lsn must be
+                                         written once more, up to this offset
+                                         of the segment; 0: none */
+    _Atomic uint32_t   syncing;       /* a sync of the segment has begun, and
+                                         has not succeeded */
+    uint64_t           durable_offset; /* where durable_lsn ends, in the */
+    _Atomic uint64_t   durable_salt;  /* segment of this salt */
     _Atomic uint32_t   closed;        /* kv_wal_note_t */
     kv_wal_position_t  to;            /* while moving: the new position */
     _Atomic uint32_t   moving;
@@ -145,9 +148,10 @@ bool kv_wal_warning(kv_wal_t *wal, kv_err_t *err);
 /*
  * Makes all that was written durable and moves durable_lsn on.  KV_OK;
  * KV_ERROR, `err` filled: never to be tried again.  If this process has to open
- * the segment first, and that fails: the result of kv_io_rc(), and unless that
- * is KV_ERROR nothing was synced and nothing is lost, so the caller may try
- * again.
+ * the segment first, or to write batches once more (the start found the disk
+ * full, or a process died in its sync, which may have failed), and that fails:
+ * the result of kv_io_rc(), and unless that is KV_ERROR nothing was synced and
+ * nothing is lost, so the caller may try again.
  */
 kv_rc_t kv_wal_sync(kv_wal_t *wal, kv_err_t *err);
 

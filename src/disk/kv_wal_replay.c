@@ -348,13 +348,14 @@ kv_wal_read_done(kv_wal_reader_t *r, const kv_wal_name_t *names, size_t n)
                              ? KV_WAL_NOTE_OLD : KV_WAL_NOTE_NONE;
     }
 
+    wal->state->durable_salt = 0;
+    wal->state->syncing = 0;
     wal->state->rewrite_end = 0;
 
     known = kv_max(r->durable, r->from->after);
 
     if (full && known < r->expected - 1) {
         wal->state->durable_lsn = known;
-        wal->state->rewrite = r->doubtful;
         wal->state->rewrite_end = r->offset;
     }
 

@@ -15,6 +15,7 @@
 #include <unistd.h>
 #include <sys/random.h>
 
+#include "base/kv_crc32c.h"
 #include "disk/kv_wal_private.h"
 
 
@@ -24,6 +25,11 @@
 
 static bool kv_wal_has_batch(const kv_wal_state_t *state);
 static kv_rc_t kv_wal_rewrite_tail(kv_wal_t *wal, kv_err_t *err);
+static kv_rc_t kv_wal_rewrite_batches(kv_wal_t *wal, int fd);
+static kv_rc_t kv_wal_rewrite_batch(kv_wal_t *wal, int fd, uint64_t offset,
+    const kv_batch_header_t *h);
+static kv_rc_t kv_wal_read_back(kv_wal_t *wal, int fd, void *buf, size_t n,
+    uint64_t offset);
 static void kv_wal_use(kv_wal_t *wal, int fd, uint64_t lsn, uint64_t salt);
 static kv_rc_t kv_wal_begin_segment(kv_wal_t *wal, int fd, const char *tmp,
     const char *name);
@@ -54,6 +60,14 @@ kv_wal_sync(kv_wal_t *wal, kv_err_t *err)
         return KV_OK;
     }
 
+    /* a process died in its sync: if that failed, another would not tell */
+
+    if (atomic_load(&state->syncing)
+        && (state->rewrite_end == 0 || state->offset < state->segment_size))
+    {
+        state->rewrite_end = state->offset;
+    }
+
     if (state->rewrite_end) {
         rc = kv_wal_rewrite_tail(wal, err);
 
@@ -70,6 +84,8 @@ kv_wal_sync(kv_wal_t *wal, kv_err_t *err)
         return rc;
     }
 
+    atomic_store(&state->syncing, 1);
+
     rc = kv_io_sync(wal->io, wal->fd);
 
     if (rc != KV_OK) {
@@ -79,16 +95,22 @@ kv_wal_sync(kv_wal_t *wal, kv_err_t *err)
         return rc;
     }
 
+    atomic_store(&state->durable_salt, 0);
+    state->durable_offset = state->offset;
     state->durable_lsn = last;
+    atomic_store(&state->durable_salt, state->segment_salt);
+
+    atomic_store(&state->syncing, 0);
 
     return KV_OK;
 }
 
 
 /*
- * Rewrites what the start could not rewrite, because the disk was full: see
- * kv_wal_rewrite().  With a descriptor of its own, as the other one may be
- * limited to whole blocks.
+ * Writes the batches that are not known to be durable once more, and syncs
+ * them: see kv_wal_rewrite(), whose work this is if the disk was full at the
+ * start, or if a process died in its sync.  With a descriptor of its own, as
+ * the other one may be limited to whole blocks.
  */
 
 static kv_rc_t
@@ -96,33 +118,15 @@ kv_wal_rewrite_tail(kv_wal_t *wal, kv_err_t *err)
 {
     int              fd, saved;
     char             name[KV_NAME_MAX];
-    size_t           n;
     kv_rc_t          rc;
     uint8_t          buf[KV_SEGMENT_HEADER];
-    ssize_t          got;
-    uint64_t         offset, size;
+    uint64_t         size;
     kv_wal_state_t  *state;
 
     state = wal->state;
 
     fd = kv_wal_open(wal, state->segment_lsn, buf, &size);
-    rc = fd == -1 ? kv_wal_rc() : KV_OK;
-
-    for (offset = state->rewrite; rc == KV_OK && offset < state->rewrite_end;
-         offset += n)
-    {
-        n = (size_t) kv_min(state->rewrite_end - offset,
-                            (uint64_t) sizeof(buf));
-        got = kv_io_read(wal->io, fd, buf, n, (off_t) offset);
-
-        if (got != (ssize_t) n) {
-            errno = got == -1 ? errno : EIO;
-            rc = KV_ERROR;
-
-        } else {
-            rc = kv_io_write(wal->io, fd, buf, n, (off_t) offset);
-        }
-    }
+    rc = fd == -1 ? kv_wal_rc() : kv_wal_rewrite_batches(wal, fd);
 
     /* a sync that found no space does not count: all is written again */
 
@@ -148,6 +152,113 @@ kv_wal_rewrite_tail(kv_wal_t *wal, kv_err_t *err)
                strerror(errno), kv_wal_advice(rc));
 
     return rc;
+}
+
+
+static kv_rc_t
+kv_wal_rewrite_batches(kv_wal_t *wal, int fd)
+{
+    kv_rc_t             rc;
+    uint64_t            offset, lsn;
+    kv_wal_state_t     *state;
+    kv_batch_header_t   h;
+
+    state = wal->state;
+    offset = KV_SEGMENT_HEADER;
+    lsn = state->segment_lsn;
+    rc = KV_OK;
+
+    if (atomic_load(&state->durable_salt) == state->segment_salt) {
+        offset = state->durable_offset;
+        lsn = state->durable_lsn + 1;
+    }
+
+    for ( /* void */ ; rc == KV_OK && offset < state->rewrite_end;
+         offset += sizeof(h) + h.len)
+    {
+        rc = kv_wal_read_back(wal, fd, &h, sizeof(h), offset);
+
+        if (rc != KV_OK) {
+            return rc;
+        }
+
+        if (h.magic != KV_BATCH_MAGIC || h.salt != state->segment_salt
+            || h.first_lsn != lsn || h.count == 0
+            || h.len > state->rewrite_end - offset - sizeof(h))
+        {
+            errno = EIO;
+            return KV_ERROR;
+        }
+
+        lsn += h.count;
+
+        if (lsn - 1 > state->durable_lsn) {
+            rc = kv_wal_rewrite_batch(wal, fd, offset, &h);
+        }
+    }
+
+    return rc;
+}
+
+
+/*
+ * What is read may be what was on the disk before the batch: the system may
+ * have dropped what it could not write.  So the checksum is verified.
+ */
+
+static kv_rc_t
+kv_wal_rewrite_batch(kv_wal_t *wal, int fd, uint64_t offset,
+    const kv_batch_header_t *h)
+{
+    size_t    n, skip;
+    kv_rc_t   rc;
+    uint8_t   buf[KV_SEGMENT_HEADER];
+    uint32_t  crc;
+    uint64_t  end;
+
+    end = offset + sizeof(*h) + h->len;
+    skip = offsetof(kv_batch_header_t, len);
+    crc = 0;
+
+    for ( /* void */ ; offset < end; offset += n) {
+
+        n = (size_t) kv_min(end - offset, (uint64_t) sizeof(buf));
+        rc = kv_wal_read_back(wal, fd, buf, n, offset);
+
+        if (rc == KV_OK) {
+            rc = kv_io_write(wal->io, fd, buf, n, (off_t) offset);
+        }
+
+        if (rc != KV_OK) {
+            return rc;
+        }
+
+        crc = kv_crc32c(crc, buf + skip, n - skip);
+        skip = 0;
+    }
+
+    if (crc != h->crc) {
+        errno = EIO;
+        return KV_ERROR;
+    }
+
+    return KV_OK;
+}
+
+
+static kv_rc_t
+kv_wal_read_back(kv_wal_t *wal, int fd, void *buf, size_t n, uint64_t offset)
+{
+    ssize_t  got;
+
+    got = kv_io_read(wal->io, fd, buf, n, (off_t) offset);
+
+    if (got != (ssize_t) n) {
+        errno = got == -1 ? errno : EIO;
+        return KV_ERROR;
+    }
+
+    return KV_OK;
 }
 
 

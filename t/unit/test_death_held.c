@@ -12,12 +12,16 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "death_rig.h"
 #include "disk/kv_snapshot.h"
+
+
+static off_t  first_write;           /* the least offset that was written to */
 
 
 static void
@@ -385,6 +389,76 @@ test_takeover_of_others(void **state)
 
 
 static void
+sync_fails(host_t *host)
+{
+    kv_op_t  *op;
+
+    kv_failpoint_arm("SYNCED", 1);
+    atomic_store(&death_kit.io->fail_sync, EIO);
+
+    (void) kit_begin_put(host, 1, 2, 20000, &op);
+    host_post_tasks(host, kv_store_submit(host->store, op));
+
+    for ( ;; ) {
+        host_process_events(host, 10);
+    }
+}
+
+
+static ssize_t
+note_write(kv_io_t *io, int fd, const struct iovec *iov, int n, off_t offset)
+{
+    (void) io;
+
+    first_write = kv_min(first_write, offset);
+
+    return pwritev(fd, iov, n, offset);
+}
+
+
+/*
+ * A committer is killed in a sync that fails, as one that a disk kept hanging:
+ * no later sync tells, so the next committer writes the batch once more.
+ */
+
+static void
+test_sync_failed(void **state)
+{
+    host_t      host;
+    uint64_t    offset;
+    uint32_t    version;
+    kv_zone_t  *zone;
+
+    (void) state;
+
+    assert_int_equal(kit_start(&death_kit), KV_OK);
+    zone = death_kit.store->zone;
+
+    assert_int_equal(host_start(&host, death_kit.store), KV_OK);
+    assert_int_equal(kit_put(&host, 1, 1, 20000, NULL), KV_OK);
+    assert_true(host_stop(&host));
+    offset = zone->wal.offset;
+
+    death_child_dies(sync_fails);
+    assert_true(zone->wal.offset > offset + 20000);
+    assert_int_equal(atomic_load(&zone->wal.durable_lsn), 1);
+
+    atomic_store(&death_kit.io->fail_sync, 0);
+    first_write = INT64_MAX;
+    death_kit.io->base.pwritev = note_write;
+
+    assert_int_equal(host_start(&host, death_kit.store), KV_OK);
+    assert_int_equal(kit_put(&host, 2, 1, 10, NULL), KV_OK);
+    assert_int_equal(kit_get(&host, 1, &version, NULL), KV_OK);
+    assert_int_equal(version, 2);
+    assert_true((uint64_t) first_write <= offset);
+    assert_int_equal(atomic_load(&zone->rebuilds), 0);
+
+    assert_true(host_stop(&host));
+}
+
+
+static void
 enters_only(host_t *host)
 {
     (void) host;
@@ -598,6 +672,7 @@ main(void)
         TEST(test_background_claim),
         TEST(test_snapshot_end),
         TEST(test_takeover_of_others),
+        TEST(test_sync_failed),
         TEST(test_places),
         TEST(test_stuck)
     };

@@ -186,7 +186,120 @@ test_sync_lost(void **ctx)
 }
 
 
-/* The same of a new segment's name. */
+/* A log with batches that a sync lost, whose process died before it told. */
+
+static void
+sync_and_die(wal_t *t)
+{
+    t->keep = false;
+    wal_empty(t);
+    wal_open(t);
+    t->keep = true;
+
+    wal_write(t, 1, 100);
+    wal_sync(t);
+    wal_write(t, 1, 5000);
+    wal_write(t, 2, 5000);
+
+    t->fail_at = t->calls + 1;
+    t->fail_count = 1;
+    t->error = EIO;
+    assert_int_equal(kv_wal_sync(t->log, &t->err), KV_ERROR);
+    t->fail_at = 0;
+
+    kv_wal_destroy(t->log);
+    t->log = wal_create(t, SEGMENT, BATCH);
+}
+
+
+/*
+ * The next process's sync has nothing to do, and succeeds: what it acknowledges
+ * must be on the disk all the same, whatever fails on the way, once or twice.
+ */
+
+static void
+test_sync_dead(void **ctx)
+{
+    int        n, e, before, more;
+    wal_t     *t = *ctx;
+    kv_rc_t    rc;
+    uint64_t   acked;
+
+    static const int  errors[] = { ENOSPC, EIO };
+
+    for (more = 0; more < 2; more++) {
+        sync_and_die(t);
+
+        if (more) {
+            wal_write(t, 1, 700);
+        }
+
+        wal_sync(t);
+        acked = t->acked;
+        wal_cut(t);
+        wal_replays(t, acked);
+    }
+
+    for (e = 0; e < 2; e++) {
+
+        for (n = 1, rc = KV_ERROR; rc != KV_OK; n++) {
+            sync_and_die(t);
+
+            before = t->calls;
+            t->fail_at = before + n;
+            t->error = errors[e];
+            rc = kv_wal_sync(t->log, &t->err);
+            t->fail_at = 0;
+
+            if (rc == KV_OK) {
+                assert_true(t->calls - before < n);
+            }
+
+            kv_wal_destroy(t->log);
+            t->log = wal_create(t, SEGMENT, BATCH);
+            wal_write(t, 1, 20);
+            wal_sync(t);
+            wal_cut(t);
+            wal_replays(t, 5);
+        }
+
+        assert_true(n > 15);
+    }
+}
+
+
+/* What is read back is not what was written: the system dropped it. */
+
+static void
+test_sync_dropped(void **ctx)
+{
+    wal_t     *t = *ctx;
+    unsigned   i;
+    uint64_t   at[3];
+
+    sync_and_die(t);
+
+    at[0] = t->state.durable_offset;              /* a header, */
+    at[1] = t->state.durable_offset + 5000;       /* a value */
+    at[2] = t->state.offset - 8;                  /* of the last batch */
+
+    for (i = 0; i < 3; i++) {
+        wal_flip(t, FIRST, at[i]);
+        assert_int_equal(kv_wal_sync(t->log, &t->err), KV_ERROR);
+        assert_int_equal(errno, EIO);
+        assert_non_null(strstr(t->err.text, FIRST ": writing the log's end "
+                               "once more failed"));
+        assert_int_equal(t->state.durable_lsn, 1);
+        wal_flip(t, FIRST, at[i]);
+    }
+
+    wal_sync(t);
+    wal_cut(t);
+    wal_replays(t, 4);
+}
+
+
+/* A sync of a new segment's name fails. */
 
 static void
 test_name_lost(void **ctx)
@@ -326,6 +439,8 @@ main(void)
         TEST(test_failures),
         TEST(test_reading_fails),
         TEST(test_sync_lost),
+        TEST(test_sync_dead),
+        TEST(test_sync_dropped),
         TEST(test_name_lost),
         TEST(test_power_cuts)
     };
