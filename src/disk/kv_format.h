@@ -170,6 +170,9 @@
 #define KV_BATCH_MAGIC      0x4254564bu
 #define KV_BLOCK_MAGIC      0x4253564bu
 
+/* no file has a higher LSN, so an LSN and a count of records can be added */
+#define KV_LSN_MAX          (UINT64_MAX / 2)
+
 #define KV_SEGMENT_HEADER   4096u
 #define KV_SEGMENT_MAX      (1u << 30)    /* bytes of a segment */
 

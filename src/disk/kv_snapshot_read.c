@@ -162,6 +162,10 @@ kv_snapshot_read_header(kv_snapshot_reader_t *r)
                                    " file's name");
     }
 
+    if (h.lsn > KV_LSN_MAX) {
+        return kv_snapshot_damaged(r, 16, "no LSN is that high");
+    }
+
     if (memcmp(h.zero, (uint8_t [16]) { 0 }, sizeof(h.zero)) != 0) {
         return kv_snapshot_damaged(r, 48, "reserved bytes are not zero");
     }
@@ -337,6 +341,10 @@ kv_snapshot_read_footer(kv_snapshot_reader_t *r, const kv_block_header_t *h,
     if (f.end_lsn < r->lsn) {
         return kv_snapshot_damaged(r, r->offset + 24, "the last LSN is below"
                                    " the first");
+    }
+
+    if (f.end_lsn > KV_LSN_MAX) {
+        return kv_snapshot_damaged(r, r->offset + 24, "no LSN is that high");
     }
 
     r->offset += sizeof(*h) + sizeof(f);

@@ -97,6 +97,11 @@ kv_wal_judge_header(kv_wal_reader_t *r, const kv_segment_header_t *h,
                               "is %" PRIu64, h->first_lsn);
     }
 
+    if (h->first_lsn > KV_LSN_MAX) {
+        return kv_wal_damaged(r, offsetof(kv_segment_header_t, first_lsn),
+                              r->lsn, "no LSN is that high");
+    }
+
     /* a huge file that was put there must not delay the start for days */
 
     if (h->size < KV_SEGMENT_HEADER || h->size > KV_SEGMENT_MAX) {
@@ -385,7 +390,7 @@ kv_wal_batch(kv_wal_reader_t *r, uint64_t offset, kv_batch_header_t *h,
         || h->len % 8 || h->len > left - sizeof(*h)
         || h->count > h->len / sizeof(kv_record_header_t)
         || (h->count == 0 && h->len)
-        || h->first_lsn + h->count < h->first_lsn)
+        || h->first_lsn > KV_LSN_MAX)
     {
         return KV_NOT_FOUND;
     }

@@ -347,6 +347,13 @@ kv_wal_place(kv_wal_t *wal, kv_err_t *err)
 {
     kv_rc_t  rc;
 
+    if (wal->state->next_lsn + wal->count - 1 > KV_LSN_MAX) {
+        errno = EOVERFLOW;
+        kv_err_set(err, "the log has given out its last LSN; store the keys "
+                   "in a new directory");
+        return KV_ERROR;
+    }
+
     rc = kv_wal_check_name(wal, err);
 
     if (rc != KV_OK) {

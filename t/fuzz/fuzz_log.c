@@ -642,7 +642,7 @@ log_good(const log_file_t *f, size_t offset, kv_batch_header_t *h)
     return h->magic == KV_BATCH_MAGIC && h->salt == salt && h->len % 8 == 0
            && h->len <= f->size - offset - sizeof(*h)
            && (h->count ? h->count <= h->len / 8 : h->len == 0)
-           && h->first_lsn + h->count >= h->first_lsn
+           && h->first_lsn <= KV_LSN_MAX
            && h->crc == kv_crc32c(0, p + 8, sizeof(*h) - 8 + h->len);
 }
 
@@ -816,7 +816,7 @@ log_check_more(log_dir_t *dir, ram_t *ram, const log_reading_t *r)
 
     static uint8_t  zeroes[LOG_BATCH];
 
-    if (r->next > UINT64_MAX / 2) {
+    if (r->next > KV_LSN_MAX) {
         return;
     }
 

@@ -422,7 +422,7 @@ snap_check(snap_t *s, ram_t *ram)
                    && first.end_lsn == s->end_lsn);
     }
 
-    if (first.end_lsn < UINT64_MAX) {
+    if (first.end_lsn < KV_LSN_MAX) {
         snap_check_copy(ram, s->lsn, &first);
     }
 }

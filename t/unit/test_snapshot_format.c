@@ -455,6 +455,7 @@ test_sealed_header(void **state)
     image_t    im;
     kv_err_t   err;
     unsigned   i;
+    uint64_t   end, bytes;
 
     (void) state;
 
@@ -469,6 +470,14 @@ test_sealed_header(void **state)
     patch(&im, 16, LSN + 1, 8);
     image_seal_header(&im);
     must_be_damaged(&im, "offset 16: the LSN");
+
+    image_make(&im, at);
+    patch(&im, 16, KV_LSN_MAX + 1, 8);
+    image_seal_header(&im);
+    snap_make_file("snap-8000000000000000.kvs", im.bytes, im.n);
+    assert_int_equal(snap_read(&snap_io, KV_LSN_MAX + 1, snap_small, 8, &end,
+                               &bytes, &err), KV_DAMAGED);
+    assert_non_null(strstr(err.text, "offset 16: no LSN is that high"));
 
     for (i = 48; i < 64; i++) {
         image_make(&im, at);
@@ -625,6 +634,11 @@ test_sealed_footer(void **state)
     patch(&im, at[3] + 24, LSN - 1, 8);
     image_seal(&im, at[3]);
     must_be_damaged(&im, "the last LSN");
+
+    image_make(&im, at);
+    patch(&im, at[3] + 24, KV_LSN_MAX + 1, 8);
+    image_seal(&im, at[3]);
+    must_be_damaged(&im, "no LSN is that high");
 
     image_make(&im, at);
     im.n = at[3];

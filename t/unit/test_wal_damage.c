@@ -393,7 +393,7 @@ test_segments_short(void **ctx)
 static void
 test_segment_header(void **ctx)
 {
-    char                  second[KV_NAME_MAX];
+    char                  second[KV_NAME_MAX], far[KV_NAME_MAX];
     wal_t                *t = *ctx;
     uint64_t              lsn;
     kv_segment_header_t   h, good;
@@ -438,6 +438,17 @@ test_segment_header(void **ctx)
     h.magic[0] = 'X';
     wal_reseal(t, FIRST, &h);
     wal_damaged(t, FIRST, "header");
+
+    /* LSNs without end: the next write would be number 0 */
+
+    h = good;
+    h.first_lsn = KV_LSN_MAX + 1;
+    assert_int_equal(renameat(t->dirfd, FIRST, t->dirfd,
+                              wal_name(far, h.first_lsn)), 0);
+    wal_reseal(t, far, &h);
+    assert_int_equal(wal_replay(t, KV_LSN_MAX, 0), KV_DAMAGED);
+    assert_non_null(strstr(t->err.text, "no LSN is that high"));
+    assert_int_equal(renameat(t->dirfd, far, t->dirfd, FIRST), 0);
 
     h = good;
     wal_reseal(t, FIRST, &h);

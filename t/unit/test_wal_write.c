@@ -9,6 +9,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <errno.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -413,6 +414,37 @@ test_linked(void **ctx)
 }
 
 
+/* Neither next_lsn nor a sum with it may ever wrap: there are no more. */
+
+static void
+test_last_lsn(void **ctx)
+{
+    wal_t        *t = *ctx;
+    kv_record_t   rec;
+    unsigned      i;
+
+    memset(&rec, 0, sizeof(rec));
+    rec.op = KV_OP_DELETE;
+    rec.key = "key";
+    rec.key_len = 3;
+
+    t->state.next_lsn = KV_LSN_MAX;
+    t->state.durable_lsn = KV_LSN_MAX - 1;
+
+    for (i = 0; i < 2; i++) {
+        kv_wal_begin(t->log);
+        assert_int_equal(kv_wal_add(t->log, &rec), KV_OK);
+        assert_int_equal(kv_wal_write(t->log, &t->err),
+                         i ? KV_ERROR : KV_OK);
+        assert_int_equal(t->state.next_lsn, KV_LSN_MAX + 1);
+    }
+
+    assert_int_equal(t->err.error, EOVERFLOW);
+    assert_non_null(strstr(t->err.text, "its last LSN"));
+    wal_sync(t);
+}
+
+
 #define TEST(name)                                                            \
     cmocka_unit_test_setup_teardown(name, wal_setup, wal_teardown)
 
@@ -428,7 +460,8 @@ main(void)
         TEST(test_segments),
         TEST(test_recycled),
         TEST(test_spares),
-        TEST(test_linked)
+        TEST(test_linked),
+        TEST(test_last_lsn)
     };
 
     int  failed;
