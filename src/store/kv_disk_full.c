@@ -93,7 +93,11 @@ kv_disk_full_delete(kv_store_t *store)
 {
     kv_err_t  err;
 
-    if (kv_disk_full_check(store)) {
+    /* the process that named it may have died before it synced the name */
+
+    if (kv_disk_full_check(store)
+        && kv_io_sync_dir(store->io, store->dirfd) == KV_OK)
+    {
         (void) kv_background_purge(store, 1, 0, false, &err);
     }
 }

@@ -290,6 +290,28 @@ test_not_synced(void **state)
 }
 
 
+/*
+ * The process that named the newest snapshot may have died before it synced the
+ * name: until that is done, what could take its place stays.
+ */
+
+static void
+test_name_not_synced(void **state)
+{
+    (void) state;
+
+    arm(0, RAM_FSYNC, EIO, 1000);
+    make_room();
+    assert_int_equal(files(".kvs"), 2);
+    memset(solo.ram.fault, 0, sizeof(solo.ram.fault));
+
+    solo.host.store->zone->free_disk_ns = 0;
+    make_room();
+    assert_int_equal(files(".kvs"), 1);
+    is_all_there();
+}
+
+
 /* What was put aside, and cannot be deleted, is no reason to stop. */
 
 static void
@@ -410,6 +432,7 @@ main(void)
         TEST(test_both_damaged),
         TEST(test_not_aside),
         TEST(test_not_synced),
+        TEST(test_name_not_synced),
         TEST(test_not_dropped),
         TEST(test_unreadable),
         TEST(test_not_listed),
