@@ -9,13 +9,14 @@
 
 /*
  * A parameter.  The parser takes what is behind the "=", and logs why if it
- * returns NGX_CONF_ERROR.
+ * returns NGX_CONF_ERROR.  Without one it is a share of the zone, in bytes.
  */
 
 typedef struct {
     const char            *name;          /* with the "=" */
     char                *(*parse)(ngx_conf_t *cf,
         ngx_http_kv_params_t *params, ngx_str_t *value);
+    size_t                 share;         /* where it is in kv_store_conf_t */
 } ngx_http_kv_param_t;
 
 
@@ -40,32 +41,29 @@ static char *ngx_http_kv_parse_snapshot(ngx_conf_t *cf,
     ngx_http_kv_params_t *params, ngx_str_t *value);
 static char *ngx_http_kv_parse_max_value(ngx_conf_t *cf,
     ngx_http_kv_params_t *params, ngx_str_t *value);
-static char *ngx_http_kv_parse_uploads(ngx_conf_t *cf,
-    ngx_http_kv_params_t *params, ngx_str_t *value);
-static char *ngx_http_kv_parse_readers(ngx_conf_t *cf,
-    ngx_http_kv_params_t *params, ngx_str_t *value);
 static char *ngx_http_kv_parse_thread_pool(ngx_conf_t *cf,
     ngx_http_kv_params_t *params, ngx_str_t *value);
 static ngx_uint_t ngx_http_kv_param_is(ngx_str_t *value, const char *word);
 static char *ngx_http_kv_param_size(ngx_conf_t *cf, const char *name,
     ngx_str_t *value, off_t min, off_t max, off_t *result);
-static char *ngx_http_kv_param_share(ngx_conf_t *cf, const char *name,
-    ngx_str_t *value, uint64_t *share);
+static char *ngx_http_kv_param_share(ngx_conf_t *cf,
+    ngx_http_kv_params_t *params, const ngx_http_kv_param_t *param,
+    ngx_str_t *value);
 
 
 static const ngx_http_kv_param_t  ngx_http_kv_params[] = {
-    { "zone=",        ngx_http_kv_parse_zone },
-    { "path=",        ngx_http_kv_parse_path },
-    { "delay=",       ngx_http_kv_parse_delay },
-    { "batch=",       ngx_http_kv_parse_batch },
-    { "sync=",        ngx_http_kv_parse_sync },
-    { "segment=",     ngx_http_kv_parse_segment },
-    { "snapshot=",    ngx_http_kv_parse_snapshot },
-    { "max_value=",   ngx_http_kv_parse_max_value },
-    { "uploads=",     ngx_http_kv_parse_uploads },
-    { "readers=",     ngx_http_kv_parse_readers },
-    { "thread_pool=", ngx_http_kv_parse_thread_pool },
-    { NULL, NULL }
+    { "zone=",        ngx_http_kv_parse_zone, 0 },
+    { "path=",        ngx_http_kv_parse_path, 0 },
+    { "delay=",       ngx_http_kv_parse_delay, 0 },
+    { "batch=",       ngx_http_kv_parse_batch, 0 },
+    { "sync=",        ngx_http_kv_parse_sync, 0 },
+    { "segment=",     ngx_http_kv_parse_segment, 0 },
+    { "snapshot=",    ngx_http_kv_parse_snapshot, 0 },
+    { "max_value=",   ngx_http_kv_parse_max_value, 0 },
+    { "uploads=",     NULL, offsetof(kv_store_conf_t, uploads) },
+    { "readers=",     NULL, offsetof(kv_store_conf_t, readers) },
+    { "thread_pool=", ngx_http_kv_parse_thread_pool, 0 },
+    { NULL, NULL, 0 }
 };
 
 
@@ -108,8 +106,9 @@ ngx_http_kv_param_read(ngx_conf_t *cf, ngx_http_kv_params_t *params,
     for (param = ngx_http_kv_params; param->name; param++) {
 
         if (ngx_http_kv_param_value(arg, param->name, &value) == NGX_OK) {
-            return param->parse(cf, params, &value) == NGX_CONF_OK
-                   ? NGX_CONF_OK : NGX_CONF_ERROR;
+            return param->parse
+                   ? param->parse(cf, params, &value)
+                   : ngx_http_kv_param_share(cf, params, param, &value);
         }
     }
 
@@ -346,7 +345,7 @@ ngx_http_kv_parse_segment(ngx_conf_t *cf, ngx_http_kv_params_t *params,
 {
     off_t  n;
 
-    if (ngx_http_kv_param_size(cf, "segment", value, 64 * 1024,
+    if (ngx_http_kv_param_size(cf, "segment=", value, 64 * 1024,
                                KV_STORE_SEGMENT_MAX, &n)
         != NGX_CONF_OK)
     {
@@ -370,7 +369,7 @@ ngx_http_kv_parse_snapshot(ngx_conf_t *cf, ngx_http_kv_params_t *params,
         return NGX_CONF_OK;
     }
 
-    if (ngx_http_kv_param_size(cf, "snapshot", value, 64 * 1024,
+    if (ngx_http_kv_param_size(cf, "snapshot=", value, 64 * 1024,
                                NGX_MAX_OFF_T_VALUE, &n)
         != NGX_CONF_OK)
     {
@@ -389,7 +388,7 @@ ngx_http_kv_parse_max_value(ngx_conf_t *cf, ngx_http_kv_params_t *params,
 {
     off_t  n;
 
-    if (ngx_http_kv_param_size(cf, "max_value", value, 1, KV_VALUE_MAX, &n)
+    if (ngx_http_kv_param_size(cf, "max_value=", value, 1, KV_VALUE_MAX, &n)
         != NGX_CONF_OK)
     {
         return NGX_CONF_ERROR;
@@ -398,24 +397,6 @@ ngx_http_kv_parse_max_value(ngx_conf_t *cf, ngx_http_kv_params_t *params,
     params->zone->conf.max_value = n;
 
     return NGX_CONF_OK;
-}
-
-
-static char *
-ngx_http_kv_parse_uploads(ngx_conf_t *cf, ngx_http_kv_params_t *params,
-    ngx_str_t *value)
-{
-    return ngx_http_kv_param_share(cf, "uploads", value,
-                                   &params->zone->conf.uploads);
-}
-
-
-static char *
-ngx_http_kv_parse_readers(ngx_conf_t *cf, ngx_http_kv_params_t *params,
-    ngx_str_t *value)
-{
-    return ngx_http_kv_param_share(cf, "readers", value,
-                                   &params->zone->conf.readers);
 }
 
 
@@ -439,6 +420,8 @@ ngx_http_kv_param_is(ngx_str_t *value, const char *word)
 }
 
 
+/* Parses a size; `name` is the parameter's, with the "=". */
+
 static char *
 ngx_http_kv_param_size(ngx_conf_t *cf, const char *name, ngx_str_t *value,
     off_t min, off_t max, off_t *result)
@@ -449,8 +432,9 @@ ngx_http_kv_param_size(ngx_conf_t *cf, const char *name, ngx_str_t *value,
 
     if (n == (off_t) NGX_ERROR || n < min || n > max) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "invalid %s \"%V\": it must be a size from %O to "
-                           "%O bytes", name, value, min, max);
+                           "invalid %*s \"%V\": it must be a size from %O to "
+                           "%O bytes", ngx_strlen(name) - 1, name, value, min,
+                           max);
         return NGX_CONF_ERROR;
     }
 
@@ -460,21 +444,23 @@ ngx_http_kv_param_size(ngx_conf_t *cf, const char *name, ngx_str_t *value,
 }
 
 
-/* A share of the zone that clients may hold, in bytes. */
+/* Parses a share of the zone that clients may hold. */
 
 static char *
-ngx_http_kv_param_share(ngx_conf_t *cf, const char *name, ngx_str_t *value,
-    uint64_t *share)
+ngx_http_kv_param_share(ngx_conf_t *cf, ngx_http_kv_params_t *params,
+    const ngx_http_kv_param_t *param, ngx_str_t *value)
 {
-    off_t  n;
+    off_t      n;
+    uint64_t  *share;
 
-    if (ngx_http_kv_param_size(cf, name, value, 64 * 1024,
+    if (ngx_http_kv_param_size(cf, param->name, value, 64 * 1024,
                                NGX_MAX_OFF_T_VALUE, &n)
         != NGX_CONF_OK)
     {
         return NGX_CONF_ERROR;
     }
 
+    share = (uint64_t *) ((char *) &params->zone->conf + param->share);
     *share = n;
 
     return NGX_CONF_OK;
