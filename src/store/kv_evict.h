@@ -4,42 +4,38 @@
  *
  * Two sorts of memory are held for as long as a client likes: what an upload
  * has received, and a value that was overwritten or deleted while it is being
- * sent.  Each has a limit (kv_store_conf_t), and both are given up when a write
- * finds no memory.  The slowest holder goes first.  An upload's pace is the
- * lesser of two: what it received a second all the time, and twice what it
- * received a second lately (the last half second to second).  A reader's pace
+ * sent.  Each has a limit (kv_store_conf_t), which counts while less than a
+ * quarter of the zone is free; and holders go when a write finds no memory.
+ *
+ * The slowest goes first.  An upload's pace is the lesser of two: what it
+ * received a second all the time, and twice that lately (the last half second
+ * to second), without the time in which it waited for memory.  A reader's pace
  * is the most that it can have taken: the value over the time.  A holder
- * younger than KV_EVICT_AGE is spared, however slow, or, once a write has
- * itself waited for that long, one younger than KV_EVICT_URGENT.  An upload
- * that received nothing for half a second is not spared.  Time in which an
- * upload had to wait for memory does not count.
+ * younger than KV_EVICT_AGE is spared, or, once a write has itself waited for
+ * that long, one younger than KV_EVICT_URGENT; but not an upload that received
+ * nothing for half a second.
  *
- * An upload that receives KV_EVICT_FAST or more, and began at most
- * KV_EVICT_LONG ago, is not ranked like that: it goes neither for a limit nor
- * for a younger upload.  Only if an older upload was sent more than it has
- * memory for (kv_fair.h), has waited for KV_EVICT_AGE, and there is no other
- * victim, the largest of them goes; of several that began at the same time one
- * counts as older than the others.  So a client that sends fast, stops and
- * starts anew cannot push out an upload that was there before it, and a younger
- * upload that is slower is not the first to go.
+ * A fast upload (KV_EVICT_FAST, and not older than KV_EVICT_LONG) goes neither
+ * for a limit nor for a younger upload.  Only if an older one was sent more
+ * than it has memory for (kv_fair.h), has waited for KV_EVICT_AGE, and there is
+ * no other victim, the largest fast one goes; of several that began at the same
+ * time one counts as the older.  So a client that sends fast, stops and starts
+ * anew cannot push out an upload that was there before it, and a younger upload
+ * that is slower is not the first to go.
  *
- * The limits count when the zone cannot spare the memory: while a quarter of it
- * is free no write needs what uploads and readers hold.
- *
- * A reader of a value that is still stored holds no memory, but a value that is
- * being sent cannot be moved, nor can what an upload has received: a few of
- * them, one a page, keep compaction from joining free memory.  Where only that
- * keeps a write from finding memory, and a quarter of the zone is free, they go
- * too.
+ * A reader of a stored value holds no memory, but what is being sent, or being
+ * received, cannot be moved: a few of them, one a page, keep compaction from
+ * joining free memory.  If only that is in a write's way, and a quarter of the
+ * zone is free, they go too.
  *
  * The committer sets a bit in the ticket of the holder's record (kv_worker.h)
  * and a flag in its kv_worker_t, and wakes the worker.  The worker answers the
  * upload, or cuts the reader's connection, and releases the record; then the
  * memory is free, a reader's after the next kv_epoch_reclaim().
  *
- * A worker that does not run is neither told nor waited for, because it does
- * not see what its clients send.  Once it runs again, the time in which it did
- * not is taken out of its holders' clocks.
+ * A worker that does not run does not see what its clients send: it is neither
+ * told nor waited for, and once it runs again, its holders' clocks leave that
+ * time out.
  */
 
 

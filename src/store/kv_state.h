@@ -29,33 +29,33 @@
  *
  * [1] On a full disk, writes that fit into the current segment succeed and
  * larger ones do not: the state must not change with each.  So the committer
- * clears it only when a batch as large as those refused was written, or when
- * the log began a new segment.  The background task clears it when there is a
- * spare segment and the current one can be opened.  Every refused write,
- * /health, and writes that succeed meanwhile request that check.
+ * clears it only when a batch as large as those refused was written, or a new
+ * segment begun; the background task, when there is a spare segment and the
+ * current one can be opened.  Each refused write, /health, and writes that
+ * succeed meanwhile request that check.
  *
  *
  * Which errors lead where
  *
  * kv_io_rc() sorts the errors of all calls.  What may pass (a lack of
  * descriptors, memory, rights or space, an interruption) never leads to a state
- * that only a restart ends.  A write of the log that failed so has left its
- * bytes, if any, behind the log's end, which did not move.
+ * that only a restart ends: a write that failed so left its bytes, if any,
+ * behind the log's end, which did not move.
  *
  * But a failed sync of the log is final, whatever the error.  Linux reports an
- * error of writing back once, and then takes the pages for clean: ENOSPC and
- * EDQUOT mean that delayed allocation, or a server, found no space for what was
- * written; after ENOMEM, EAGAIN and EINTR it is not known what was written
- * back.  In all cases the next sync may succeed without having written it.  A
- * sync that did not begin, because its process could not open the segment,
- * leads to "refusing".  The bytes of a new segment count for nothing before its
- * batch is synced, so its own syncs, of the file and of its name, may fail and
- * pass: it is made once more.
+ * error of writing back once, and then takes the pages for clean; after others
+ * (ENOMEM, EAGAIN, EINTR) it is not known what was written back.  So the next
+ * sync may succeed without having written it.  ENOSPC and EDQUOT, too, mean
+ * that delayed allocation, or a server, found no space for what was written.
+ *
+ * Not final are: a sync that did not begin, because its process could not open
+ * the segment ("refusing"); and the syncs of a new segment and of its name,
+ * whose bytes count for nothing before: it is made once more.
  *
  *
- * Two fields of the zone hold the states, and this file alone changes them:
- * zone->state (kv_zone_state_t) is about memory, zone->writes (kv_writes_t)
- * about the log.  A rebuild leaves the latter as it is.
+ * This file alone changes zone->state (kv_zone_state_t), which is about memory,
+ * and zone->writes (kv_writes_t), which is about the log and outlives a
+ * rebuild.
  */
 
 
