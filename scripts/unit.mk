@@ -108,6 +108,9 @@ $(DIR)/test_allocations: WRAP = -Wl,--wrap=kv_heap_alloc,$\
     --wrap=kv_heap_alloc_leave,--wrap=malloc,--wrap=calloc,--wrap=realloc,$\
     --wrap=kv_heap_lock,--wrap=kv_heap_lock_read
 
+# One of its readers leaves just in time.
+$(DIR)/test_map_readers: WRAP = -Wl,--wrap=kv_epoch_oldest
+
 # It counts what is done between two looks at the queue,
 $(DIR)/test_store_clear: WRAP = $(addprefix -Wl$(comma)--wrap=,kv_failpoint \
     kv_epoch_free_entry kv_heap_lock kv_queue_take kv_sweep_between)

@@ -368,18 +368,41 @@ test_slow_reader(void **state)
 }
 
 
+/* A reader that leaves its epoch when the writer looks the Nth time. */
+
+static struct {
+    kv_worker_t  *worker;
+    unsigned      nth;
+} leaver;
+
+
+uint64_t __real_kv_epoch_oldest(kv_worker_t *all, unsigned n);
+uint64_t __wrap_kv_epoch_oldest(kv_worker_t *all, unsigned n);
+
+
+uint64_t
+__wrap_kv_epoch_oldest(kv_worker_t *all, unsigned n)
+{
+    if (leaver.worker && --leaver.nth == 0) {
+        kv_epoch_leave(leaver.worker, KV_EPOCH_MAIN);
+        leaver.worker = NULL;
+    }
+
+    return __real_kv_epoch_oldest(all, n);
+}
+
+
 /*
  * Pieces that were moved away from name the entry whose they are, which a clear
- * frees past the list that they are in.
+ * frees past the list that they are in.  A reader keeps them there, and leaves
+ * when the writer looks for the Nth time.
  */
 
 static void
-test_clear_after_compaction(void **state)
+clear_after_compaction(unsigned nth)
 {
     uint32_t  id;
     unsigned  me, i, moved;
-
-    (void) state;
 
     me = take_place();
 
@@ -406,14 +429,29 @@ test_clear_after_compaction(void **state)
     assert_true(kv_epoch_count(&zone->retired) > 0);
 
     map_clear();
-    kv_epoch_leave(&workers[me], KV_EPOCH_MAIN);
+    leaver.worker = &workers[me];
+    leaver.nth = nth;
 
     while (kv_map_sweep(&zone->map, 10) != KV_OK) { /* void */ }
 
+    assert_null(leaver.worker);
     assert_int_equal(kv_epoch_reclaim(&zone->retired), KV_OK);
 
     kv_worker_reaped(&workers[me]);
     map_assert_empty();
+}
+
+
+static void
+test_clear_after_compaction(void **state)
+{
+    unsigned  nth;
+
+    (void) state;
+
+    for (nth = 1; nth < 4; nth++) {
+        clear_after_compaction(nth);
+    }
 }
 
 
