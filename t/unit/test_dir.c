@@ -596,7 +596,8 @@ test_moved_lock(void **ctx)
     assert_int_equal(test_lock(t->path, NOBODY, &dirfd, &lockfd, &holder),
                      KV_OK);
     assert_int_equal(renameat(t->topfd, "secret", dirfd, "kv.lock"), 0);
-    (void) kv_dir_set_owner(dirfd, t->path, NOBODY, NOBODY, &err);
+    assert_int_equal(kv_dir_set_owner(dirfd, t->path, NOBODY, NOBODY, &err),
+                     KV_OK);
     test_unlock(dirfd, lockfd);
 
     assert_int_equal(test_stat(t, "kv/kv.lock").st_uid, 0);
