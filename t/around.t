@@ -10,6 +10,9 @@ use Time::HiRes qw(time sleep);
 use KV::Test;
 use KV::Util qw(free_port);
 
+my $built = qx(@{[ KV::Test::nginx() ]} -V 2>&1);
+my @asking = ('mirror', grep { $built =~ /http_${_}_module/ } 'auth_request');
+
 my $s = KV::Test->new(
     zone => '16m', kv => 'segment=1m max_value=512k', strict => free_port(),
     servers => <<'END',
@@ -40,7 +43,9 @@ END
         location /bare/ {
             proxy_pass http://127.0.0.1:%%port%%/kv/;
             mirror /kv/shadow2;
-                          mirror_request_body off; }');
+                          mirror_request_body off; } '
+        . join '', map { "location /$_/ { kv main; limit_rate 1k;
+                                          $_ /kv/token; }" } @asking);
 $s->start;
 
 sub answer {
@@ -157,6 +162,23 @@ for my $n (1, 1000, 60_000) {
     sleep(0.1);
     is($s->get('shadow2')->{status}, 404, 'stores nothing');
     is($s->http(GET => '/health')->{status}, 200, 'no worker died of it');
+}
+
+
+# a subrequest that wants no body: its value is not kept for a reader while the
+# request lasts, which would be cut off for it
+
+for my $what (@asking) {
+    $s->put('token', 'x' x 100_000);
+    $s->put('answer', 'y' x 8000);
+
+    my $c = $s->connect;
+    $c->send(KV::Conn::request(GET => "/$what/answer"));
+    ok($c->ready(0, 10), "$what: an answer is under way");
+
+    is($s->put('token', 'z' x 100_000)->{status}, 200, "$what: PUT");
+    is($s->store->{readers}{bytes}, 0, "$what: what was asked is not kept");
+    $c->close;
 }
 
 $s->done;

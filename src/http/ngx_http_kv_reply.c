@@ -168,6 +168,7 @@ ngx_http_kv_reply_value(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx,
 {
     ngx_int_t     rc;
     ngx_buf_t    *b;
+    ngx_uint_t    body;
     ngx_chain_t   out;
 
     r->headers_out.status = NGX_HTTP_OK;
@@ -176,13 +177,20 @@ ngx_http_kv_reply_value(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx,
 
     ngx_http_kv_type(r, "text/plain");
 
-    if (e->flags & KV_ENTRY_PIECES && r->method != NGX_HTTP_HEAD) {
+    /*
+     * auth_request and mirror want no body: a pin would last as long as the
+     * main request, which does not read the value.
+     */
+
+    body = r->method != NGX_HTTP_HEAD && !r->header_only;
+
+    if (body && e->flags & KV_ENTRY_PIECES) {
         return ngx_http_kv_reply_pieces(r, ctx, e);
     }
 
     b = NULL;
 
-    if (r->method != NGX_HTTP_HEAD) {
+    if (body) {
         b = ngx_create_temp_buf(r->pool, e->value_len);
 
         if (b) {
@@ -192,7 +200,7 @@ ngx_http_kv_reply_value(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx,
 
     kv_store_read_done(ctx->zone->store);
 
-    if ((b == NULL && r->method != NGX_HTTP_HEAD)
+    if ((b == NULL && body)
         || ngx_http_kv_header(r, "X-Content-Type-Options", "nosniff")
            != NGX_OK)
     {
