@@ -17,7 +17,8 @@
  *     ngx_http_kv_counts.c       what it counts: routes, methods, statuses
  *     ngx_http_kv_op.c           a request and its operation
  *     ngx_http_kv_wait.c         the order of requests that wait for memory
- *     ngx_http_kv_place.c        a worker's place in a zone, its timers
+ *     ngx_http_kv_place.c        a worker's place in a zone, its timers, and
+ *                                how often it logs the same
  *     ngx_http_kv_wakes.c        how the processes wake each other
  *     ngx_http_kv_key.c          from the request line to the key
  *     ngx_http_kv_filter.c       what caches are told about answers
@@ -63,6 +64,16 @@ typedef struct {
     ngx_http_kv_wakes_pt       quit;
     unsigned                   owner:1;       /* closes them with its cycle */
 } ngx_http_kv_wakes_t;
+
+
+/* Messages that each request may cause: see ngx_http_kv_may_log(). */
+
+typedef enum {
+    NGX_HTTP_KV_LOG_PLACE = 0,                /* no place for the worker */
+    NGX_HTTP_KV_LOG_PATH,                     /* no key in a rewritten path */
+    NGX_HTTP_KV_LOG_BODY,                     /* a body that others read */
+    NGX_HTTP_KV_LOGS
+} ngx_http_kv_log_t;
 
 
 /* A kv_zone directive; one per configuration cycle, in the cycle's pool. */
@@ -114,6 +125,7 @@ struct ngx_http_kv_zone_s {
     unsigned                   resetting:1;   /* gives all operations up */
     unsigned                   reserving:1;   /* KV_OP_RESERVE under way */
     unsigned                   reserve_first:1; /* the next, for the first */
+    time_t                     logged[NGX_HTTP_KV_LOGS];
 };
 
 
@@ -292,6 +304,13 @@ uint32_t ngx_http_kv_missing(ngx_http_kv_ctx_t *ctx);
 
 
 /* ngx_http_kv_place.c */
+
+/*
+ * Whether a message that each request may cause is logged now: a worker does so
+ * once a second, so that no client fills the error log with it.
+ */
+ngx_uint_t ngx_http_kv_may_log(ngx_http_kv_zone_t *zone,
+    ngx_http_kv_log_t what);
 
 /*
  * Whether the worker can use the store now.  Tries to get a place in the zone

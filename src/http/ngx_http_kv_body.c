@@ -146,9 +146,12 @@ ngx_http_kv_put_read(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
         b = cl->buf;
 
         if (b->in_file && b->file_last > b->file_pos) {
-            ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
-                          "the request body was read to a file before \"kv\" "
-                          "could take it: raise client_body_buffer_size");
+            if (ngx_http_kv_may_log(ctx->zone, NGX_HTTP_KV_LOG_BODY)) {
+                ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                              "the request body was read to a file before "
+                              "\"kv\" could take it: raise "
+                              "client_body_buffer_size");
+            }
 
             return ngx_http_kv_reply(r, NGX_HTTP_REQUEST_ENTITY_TOO_LARGE,
                                      "value too large\n");
@@ -212,9 +215,13 @@ ngx_http_kv_read_take(ngx_http_kv_ctx_t *ctx)
     }
 
     if (offset != ctx->need) {
-        ngx_log_error(NGX_LOG_ERR, ctx->request->connection->log, 0,
-                      "kv zone \"%V\": the request body was changed while it "
-                      "waited for room, it is not stored", &ctx->zone->name);
+        if (ngx_http_kv_may_log(ctx->zone, NGX_HTTP_KV_LOG_BODY)) {
+            ngx_log_error(NGX_LOG_ERR, ctx->request->connection->log, 0,
+                          "kv zone \"%V\": the request body was changed while "
+                          "it waited for memory, it is not stored",
+                          &ctx->zone->name);
+        }
+
         return KV_UNAVAILABLE;
     }
 

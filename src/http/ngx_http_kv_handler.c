@@ -106,14 +106,18 @@ ngx_http_kv_handler(ngx_http_request_t *r)
 static ngx_int_t
 ngx_http_kv_no_key(ngx_http_request_t *r)
 {
+    ngx_http_kv_ctx_t         *ctx;
     ngx_http_core_loc_conf_t  *clcf;
 
+    ctx = ngx_http_get_module_ctx(r, ngx_http_kv_module);
     clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
 
-    ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
-                  "the path was changed to \"%V\", which does not begin with "
-                  "\"%V\", the name of the location: there is no key in it",
-                  &r->uri, &clcf->name);
+    if (ngx_http_kv_may_log(ctx->zone, NGX_HTTP_KV_LOG_PATH)) {
+        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                      "the path was changed to \"%V\", which does not begin "
+                      "with \"%V\", the name of the location: there is no key "
+                      "in it", &r->uri, &clcf->name);
+    }
 
     return ngx_http_kv_reply(r, NGX_HTTP_INTERNAL_SERVER_ERROR,
                              "internal server error\n");

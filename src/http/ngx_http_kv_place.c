@@ -1,7 +1,7 @@
 
 /*
  * A worker's place in a zone: taking it, giving it up, and the timers that the
- * zone needs while the worker has it.
+ * zone needs while the worker has it; and how often the worker logs the same.
  */
 
 
@@ -12,6 +12,19 @@
 #define NGX_HTTP_KV_POLLS  5
 
 
+ngx_uint_t
+ngx_http_kv_may_log(ngx_http_kv_zone_t *zone, ngx_http_kv_log_t what)
+{
+    if (zone->logged[what] == ngx_time()) {
+        return 0;
+    }
+
+    zone->logged[what] = ngx_time();
+
+    return 1;
+}
+
+
 ngx_int_t
 ngx_http_kv_entered(ngx_http_kv_zone_t *zone)
 {
@@ -20,10 +33,14 @@ ngx_http_kv_entered(ngx_http_kv_zone_t *zone)
     }
 
     if (kv_store_enter(zone->store) != KV_OK) {
-        ngx_log_error(NGX_LOG_ERR, zone->log, 0,
-                      "kv zone \"%V\": all %uD worker slots are taken, by "
-                      "workers of older configurations that still have "
-                      "requests", &zone->name, kv_store_workers(zone->store));
+        if (ngx_http_kv_may_log(zone, NGX_HTTP_KV_LOG_PLACE)) {
+            ngx_log_error(NGX_LOG_ERR, zone->log, 0,
+                          "kv zone \"%V\": all %uD worker slots are taken, by "
+                          "workers of older configurations that still have "
+                          "requests", &zone->name,
+                          kv_store_workers(zone->store));
+        }
+
         return NGX_DECLINED;
     }
 
