@@ -14,21 +14,30 @@ use KV::Util qw(free_port);
 
 KV::Test::with_failpoints();
 
-# Filters that hold buffers back, or send others in between.
+# Filters that hold buffers back, or send others in between: a page of includes
+# has the second one's while the first is being sent.  What slice cuts comes
+# from a proxied location: it does nothing in one of ours.
 
 my %filters = (sub => "sub_filter 'never there' 'x'; sub_filter_once off;
-                       sub_filter_types text/plain;",
-               addition => "add_after_body /kv/after; addition_types *;");
+                       sub_filter_types text/plain; kv main;",
+               addition => 'add_after_body /kv/after; addition_types *;
+                            kv main;',
+               slice => 'slice 3m; proxy_set_header Range $slice_range;
+                         proxy_http_version 1.1; proxy_buffering off;
+                         proxy_pass http://127.0.0.1:%%slow%%/kv/;');
 my $built = qx(@{[ KV::Test::nginx() ]} -V 2>&1);
 delete @filters{grep { $built !~ /http_${_}_module/ } keys %filters};
-my $filtered = join '', map { "location /$_/ { $filters{$_} kv main; } " }
+my $filtered = join '', map { "location /$_/ { $filters{$_} } " }
                             sort keys %filters;
 
-my $s = KV::Test->new(zone => '24m', h2 => free_port(), main =>
+my $s = KV::Test->new(zone => '24m', h2 => free_port(),
+                      slow => free_port(), main =>
                       'error_log %%dir%%/info.log info;',
+                      server => 'listen 127.0.0.1:%%slow%% sndbuf=32k;',
                       servers => 'server {
                           listen 127.0.0.1:%%h2%% http2 sndbuf=32k;
                           location /kv/ { kv main; }
+                          location /ssi/ { ssi on; ssi_types *; kv main; }
                           location /gz/ { gzip on; gzip_types text/plain;
                                           gzip_comp_level 1; kv main; }
                           ' . $filtered . '
@@ -56,11 +65,12 @@ sub noise {
 }
 
 
-# Whether what a reader got is a part of the value, and nothing else.
+# Whether what a reader got is no part of the value, or of what is in a page.
 
 sub foreign {
     my ($reader) = @_;
     my $got = $reader->{got};
+    my $all = $reader->{page} ? $value x 2 : $value;
 
     if ($reader->{gzip}) {
         my $z = Compress::Raw::Zlib::Inflate->new(-WindowBits => WANT_GZIP);
@@ -69,7 +79,7 @@ sub foreign {
         $got = $out;
     }
 
-    return length $got < 10_000 || $got ne substr($value, 0, length $got);
+    return length $got < 10_000 || $got ne substr($all, 0, length $got);
 }
 
 
@@ -83,8 +93,8 @@ sub count_log {
 # it, and then leaves the server with a full socket, in the middle of a frame.
 
 sub reader {
-    my ($path) = @_;
-    my $c = KV::Frames->new(port => $s->{h2}, rcvbuf => 4096);
+    my ($path, $rcvbuf) = @_;
+    my $c = KV::Frames->new(port => $s->{h2}, rcvbuf => $rcvbuf || 4096);
     my $got = '';
 
     $c->request(1, GET => $path, 'accept-encoding' => 'gzip');
@@ -94,7 +104,8 @@ sub reader {
         return length $got > 20_000;
     });
 
-    return { c => $c, got => $got, gzip => scalar($path =~ m{gz}) };
+    return { c => $c, got => $got, gzip => scalar($path =~ m{gz}),
+             page => scalar($path =~ m{page}) };
 }
 
 
@@ -121,18 +132,47 @@ sub rest {
 }
 
 
-# What the zone has free is filled with others' bytes.
+# All that comes until the stream ends.
+
+sub read_on {
+    my ($reader) = @_;
+
+    $reader->{c}->read_until(sub {
+        my ($f) = @_;
+        my $data = $f->{type} == KV::Frames::DATA;
+        $reader->{got} .= $f->{payload} if $data;
+        return $f->{type} == KV::Frames::RST_STREAM
+               || $data && $f->{flags} & KV::Frames::END_STREAM;
+    });
+}
+
+
+# The value, and what else a path needs.
+
+sub store {
+    my ($path) = @_;
+    my $page = '<!--#include virtual="/kv/big" -->' x 2;
+    my @bad = grep { $_->{status} != 200 } $s->put('big', $value),
+              $s->put('after', 'the end'), $s->put('page', $page);
+    is(scalar @bad, 0, "$path: PUT");
+}
+
+
+# What the zone has free is filled with others' bytes, or a part of it.
 
 sub overwrite {
+    my ($most) = @_;
     my $n = 0;
-    $n++ while $s->put("other$n", $others)->{status} == 200 && $n < 100;
+    $n++ while $n < ($most || 100)
+               && $s->put("other$n", $others)->{status} == 200;
     return $n;
 }
 
 
-for my $path ('/kv/big', '/gz/big', map { "/$_/big" } sort keys %filters) {
-    is($s->put('big', $value)->{status}, 200, "$path: PUT");
-    is($s->put('after', 'the end')->{status}, 200, "$path: PUT what follows");
+for my $path ('/kv/big', '/gz/big', '/ssi/page',
+              map { "/$_/big" } sort keys %filters)
+{
+    store($path);
 
     my @readers = map { reader($path) } 1 .. 8;
     my $before = count_log(qr/client canceled stream/);
@@ -153,6 +193,27 @@ for my $path ('/kv/big', '/gz/big', map { "/$_/big" } sort keys %filters) {
     $_->{c}->close for @readers;
     ok(wait_for(sub { $s->clear; $s->used < (2 << 20) }, 10),
        "$path: once they are gone, the memory is free");
+}
+
+
+# Those who read on get what they asked for, though the key is gone: the whole
+# page, and of what comes in slices the first, for which it was there.  The zone
+# is not filled: they would be cut off.
+
+for (['/ssi/page', 2 * $LEN], $filters{slice} ? ['/slice/big', 2 << 20] : ()) {
+    my ($path, $least) = @$_;
+    store($path);
+
+    my @readers = map { reader($path, 65_536) } 1, 2;
+    is($s->del('big')->{status}, 200, "$path, read on: DELETE");
+    is(overwrite(18), 18, "$path, read on: others take memory");
+
+    read_on($_) for @readers;
+    is(scalar(grep { foreign($_) } @readers), 0,
+       "$path, read on: not a byte of them");
+    is(scalar(grep { length $_->{got} < $least } @readers), 0,
+       "$path, read on: all of it");
+    is($s->clear->{status}, 200, "$path, read on: clear");
 }
 
 
