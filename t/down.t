@@ -20,6 +20,14 @@ sub state { $_[0]->store->{state} }
 
 sub health { $_[0]->http(GET => '/health', soft => 1)->{status} }
 
+# The next process that comes to this failpoint dies there.
+
+sub arm {
+    my ($s, $point) = @_;
+    write_file("$s->{dir}/point.new", "$point 1\n");
+    rename("$s->{dir}/point.new", "$s->{dir}/point") or die;
+}
+
 # Puts until the answer is another; what it is.
 
 sub until_not {
@@ -192,8 +200,7 @@ for my $errno (EACCES, EMFILE) {
     $s->put("k$_", value("k$_", 1, 5000)) for 1 .. 20;
 
     $s->fault(open => EMFILE);
-    write_file("$s->{dir}/point.new", "APPLYING 1\n");
-    rename("$s->{dir}/point.new", "$s->{dir}/point");
+    arm($s, 'APPLYING');
     $s->put('k1', value('k1', 1, 5000), soft => 1);
 
     ok(wait_for(sub { $s->log =~ /cannot be rebuilt yet/ }, 10),
@@ -215,6 +222,161 @@ for my $errno (EACCES, EMFILE) {
     $s->done;
     delete $ENV{KV_FAILPOINT_DIR};
 }
+
+
+# ---- a worker that is killed while /stats holds the heap's lock: it only read
+# there, so the zone is whole, and a rebuild that goes on meanwhile ends well
+
+{
+    my $s = KV::Test->new(@KV, workers => 3, fault => 1);
+    $s->expect_log(qr/exited on signal 9|cannot be rebuilt yet/);
+    $ENV{KV_FAILPOINT_DIR} = $s->{dir};
+    $s->start;
+    $s->put("k$_", value("k$_", 1, 5000)) for 1 .. 20;
+
+    my $reads = sub { wait_for(sub {
+
+                          # a committer may come there first
+
+                          arm($s, 'HEAP_READ');
+                          my $r = $s->http(GET => '/stats', soft => 1);
+                          return $r->{status} == 0;
+                      }, 10) };
+    my $sane = sub { my $st = $s->store;
+                     my @size = map { $_ // -1 } @{$st->{zone}}{qw(used held)};
+                     $st->{state} eq $_[0]
+                     && !grep { $_ < 0 || $_ > $st->{zone}{size} } @size };
+
+    ok($reads->(), 'a worker is killed in /stats');
+    ok(wait_for(sub { $s->workers == 3 }, 5), 'another takes its place');
+    ok($sane->('ready'), '/stats says what is so');
+    is($s->put('k1', value('k1', 1, 5000))->{status}, 200, 'writes go on');
+    is($s->store->{recovery}{rebuilds}, 0, 'the zone is whole');
+
+    for my $point ('LINKED', 'HEAP_ALLOC') {
+        $s->fault(open => EMFILE);
+        arm($s, $point);
+        $s->put('k1', value('k1', 1, 5000), soft => 1);
+        ok(wait_for(sub { !-e "$s->{dir}/point" && state($s) eq 'recovering' },
+                    10), "$point: the zone cannot be rebuilt now");
+        ok($reads->(), "$point: a worker is killed in /stats")
+            if $point eq 'LINKED';
+        ok($sane->('recovering'), "$point: /stats still says what is so");
+        $s->fault(open => undef);
+        ok(wait_for(sub { health($s) == 200 }, 10), "$point: it is rebuilt");
+        is(scalar(grep { $s->get("k$_")->{body} ne value("k$_", 1, 5000) }
+                  1 .. 20), 0, "$point: and nothing is lost");
+        ok($sane->('ready'), "$point: /stats says that, too");
+    }
+
+    unlike($s->log, qr/[^\x20-\x7e\n]|cannot be rebuilt yet: *;/,
+           'what the log says is text');
+    $s->done;
+    delete $ENV{KV_FAILPOINT_DIR};
+}
+
+
+# ---- workers sleep while the zone waits to be rebuilt, because one is stopped,
+# and when it cannot be, although a snapshot is still to be made
+
+{
+    my $s = KV::Test->new(@KV, workers => 3, fault => 1, server =>
+                          'add_header Worker $pid always;');
+    $s->{kv} =~ s/snapshot=off/snapshot=64k/;
+    $s->expect_log(qr/exited on signal 9|cannot be rebuilt/);
+    $ENV{KV_FAILPOINT_DIR} = $s->{dir};
+    $s->start;
+
+    # the worker that makes a snapshot
+
+    my $maker = sub {
+        my ($pid) = grep { grep { (readlink // '') =~ /snap-.*tmp/ }
+                           glob "/proc/$_/fd/*" } $s->workers;
+        return $pid;
+    };
+    my $n = 0;
+    my $making = sub {
+        $s->fault(slow => '1500 snap-');
+        for (1 .. 200) {
+            my $pid = $maker->();
+            $n++;
+            $s->put("k$n", value("k$n", 1, 50_000));
+            next if !$pid;
+
+            # and the next one is to be made after it
+
+            $s->put('again', 'x' x 250_000) for 1 .. 10;
+            return $pid;
+        }
+        die "no snapshot is made\n";
+    };
+
+    # another worker breaks it
+
+    my $break = sub {
+        my ($by) = @_;
+        my ($c, $worker) = (undef, 0);
+        arm($s, 'LINKED');
+        for (1 .. 500) {
+            last if $worker == $by;
+            $c = $s->connect;
+            $c->send(KV::Conn::request(HEAD => '/health'));
+            $worker = $c->response('HEAD')->{headers}{worker};
+        }
+        $c->send(KV::Conn::request(PUT => '/kv/last', body => 'x'));
+        ok(wait_for(sub { state($s) ne 'ready' }, 10), 'the zone breaks');
+        $s->fault(slow => undef);
+        ok(wait_for(sub { !$maker->() }, 10), 'the snapshot ends');
+        ok(wait_for(sub { $s->workers == 3 }, 10), 'there are three workers');
+        for (1 .. 12) {
+            $s->get('k1');
+            health($s);
+        }
+    };
+
+    my $snapshots = $s->store->{snapshots}{completed};
+    my $pid = $making->();
+    my ($stopped, $dies) = grep { $_ != $pid } $s->workers;
+    kill('STOP', $stopped);
+    $break->($dies);
+    is(state($s), 'recovering', 'it waits for the one that is stopped');
+    my ($busy, $woken) = busy(grep { $_ != $stopped } $s->workers);
+    cmp_ok($busy, '<', 0.3, 'and the others sleep');
+    cmp_ok($woken, '<', 100, 'and are not woken all the time');
+    kill('CONT', $stopped);
+    ok(wait_for(sub { health($s) == 200 }, 10), 'then it is rebuilt');
+    ok(wait_for(sub { $s->store->{snapshots}{completed} > $snapshots + 1 }, 10),
+       'and the next snapshot is made');
+
+    # damage, behind the last snapshot, with other writes behind it
+
+    $pid = $making->();
+    my $value = value('damaged', 1, 100_000);
+    $s->put('damaged', $value);
+    $s->put("behind$_", value("behind$_", 1, 20_000)) for 1, 2;
+    for my $name (glob "$s->{path}/log-*.kvl") {
+        my $at = index(read_file($name), $value);
+        next if $at < 0;
+        open(my $f, '+<:raw', $name) or die "$name: $!";
+        seek($f, $at + 50_000, 0);
+        print $f 'damaged';
+        close $f or die "$name: $!";
+    }
+
+    ($dies) = grep { $_ != $pid } $s->workers;
+    $break->($dies);
+    ok(wait_for(sub { state($s) eq 'failed' }, 10), 'it cannot be rebuilt');
+    like($s->log, qr/\[alert\].*cannot be rebuilt: .*log-.*restarted/,
+         'the log says why');
+    is_deeply([ $s->get('k1')->{status}, $s->put('k1', 'x')->{status},
+                health($s) ], [ (503) x 3 ], 'nothing is served');
+    ($busy, $woken) = busy($s->workers);
+    cmp_ok($busy, '<', 0.3, 'and all sleep');
+    cmp_ok($woken, '<', 100, 'and are not woken');
+    $s->done;
+    delete $ENV{KV_FAILPOINT_DIR};
+}
+
 
 # ---- the current segment is deleted: no write follows it, and what the log
 # says to do gets back all that was acknowledged

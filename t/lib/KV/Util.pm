@@ -9,10 +9,11 @@ use Digest::MD5 qw(md5);
 use Exporter 'import';
 use IO::Socket::INET ();
 use List::Util qw(max min);
+use POSIX ();
 use Time::HiRes qw(clock time sleep);
 
 our @EXPORT = qw(wait_for value check_value read_file write_file list_dir
-                 settled_dir free_port slowness quickest);
+                 settled_dir free_port slowness quickest busy);
 
 
 # Calls the condition until it is true, and returns what it gave; nothing if
@@ -56,6 +57,40 @@ sub quickest {
     }
 
     return $best;
+}
+
+
+# What processes do while nothing asks them to: the share of a processor that
+# they take over a second, 1 for each that spins, which a busy machine makes
+# less; and how often each of them wakes up in that time.
+
+sub busy {
+    my (@pids) = @_;
+    my ($time, $cpu, $woken) = (time, cpu_time(@pids), wakeups(@pids));
+
+    sleep(1);
+    $time = time - $time;
+    return ((cpu_time(@pids) - $cpu) / $time,
+            (wakeups(@pids) - $woken) / $time / @pids);
+}
+
+sub wakeups {
+    my $n = 0;
+    for my $pid (@_) {
+        my $status = eval { read_file("/proc/$pid/status") } // next;
+        $n += $1 if $status =~ /^voluntary_ctxt_switches:\s+(\d+)/m;
+    }
+    return $n;
+}
+
+sub cpu_time {
+    my $ticks = 0;
+    for my $pid (@_) {
+        my $stat = eval { read_file("/proc/$pid/stat") } // next;
+        my @fields = split ' ', $stat =~ s/^.*\) //sr;
+        $ticks += $fields[11] + $fields[12];
+    }
+    return $ticks / POSIX::sysconf(POSIX::_SC_CLK_TCK());
 }
 
 
