@@ -1,0 +1,82 @@
+# A body that another part of nginx has read, and changes while the write of it
+# waits for memory: what is stored is the value that was sent, or nothing.
+#
+# No module of nginx's own does that, but others may (lua-nginx-module has
+# ngx.req.set_body_data()): here it is t/lib/change.c.
+
+use strict;
+use warnings;
+
+use Test::More;
+
+use KV::Test;
+
+my $module = $ENV{KV_MODULE} // '.build/ngx_http_kv_module.so';
+my ($tree) = $module =~ m{^(.*)/}s ? "$1/nginx-src" : '';
+plan(skip_all => 'no module of another can be built for this nginx')
+    if !-e "$tree/objs/ngx_auto_config.h";
+
+my $s = KV::Test->new(fault => 1, workers => 1, zone => '16m',
+                      kv => 'segment=2m max_value=1m',
+                      main => 'load_module %%dir%%/change.so;',
+                      server => 'client_body_buffer_size 1m;
+                                 location = /held { mirror /kv/copy;
+                                                    change_held; }
+                                 location = /now { change_now; }');
+
+system($ENV{CC} || 'cc', qw(-O1 -shared -fPIC), "-I$tree/objs",
+       (map { "-I$_" } grep { -d } glob "$tree/src/* $tree/src/*/*"),
+       '-o', "$s->{dir}/change.so", 't/lib/change.c') == 0
+    or die "change.c cannot be compiled\n";
+$s->start;
+
+# Full but for some pages, and for what one key has, which goes.
+
+my $value = value('copy', 1, 600_000);
+is($s->put('big', value('big', 1, 900_000))->{status}, 200, 'one large value');
+my $n = 0;
+$n++ while $s->put("k$n", 'x' x 100_000)->{status} == 200;
+$s->del("k$_") for 0, 1;       # that it is full is not remembered
+
+for my $changed (0, 1) {
+    my $name = $changed ? 'changed' : 'not changed';
+    my $store = $s->store;
+    my ($lsn, $asked) = ($store->{log}{next_lsn}, $store->{commit}{reserves});
+
+    $s->fault(slow => 1200);
+    my $delete = $s->connect;
+    $delete->send(KV::Conn::request(DELETE => '/kv/big'));
+    ok(wait_for(sub { $s->store->{log}{next_lsn} > $lsn }, 10),
+       "$name: a delete is being synced");
+
+    my $held = $s->connect;
+    $held->send(KV::Conn::request(PUT => '/held', body => $value));
+    ok(wait_for(sub { $s->has_read; $s->http(GET => '/health')->{status} == 200
+                    }, 10), "$name: a body was read");
+    is($s->http(GET => '/now')->{status}, 204, "$name: it is cut in half")
+        if $changed;
+    is($s->get('copy')->{status}, 404, "$name: its write waits");
+    $s->fault(slow => undef);
+
+    is($delete->response('DELETE')->{status}, 200, "$name: there is memory");
+
+    if ($changed) {
+        ok(wait_for(sub { $s->log =~ /the request body was changed/ }, 10),
+           "$name: it is refused, and the log says so");
+        is($s->get('copy')->{status}, 404, "$name: nothing is stored");
+    } else {
+        ok(wait_for(sub { $s->get('copy')->{status} == 200 }, 10),
+           "$name: it is stored");
+        is($s->get('copy')->{body}, $value, "$name: whole");
+        is($s->http(GET => '/now')->{status}, 204, "$name: and answered");
+        is($s->del('copy')->{status}, 200, "$name: deleted");
+        is($s->put('big', value('big', 1, 900_000))->{status}, 200,
+           "$name: the large value is back");
+    }
+
+    is($held->response('PUT')->{status}, 204, "$name: both are answered");
+    cmp_ok($s->store->{commit}{reserves}, '>', $asked, "$name: it did wait");
+}
+
+$s->done;
+done_testing();
