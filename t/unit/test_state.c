@@ -474,7 +474,8 @@ test_rebuild(void **state)
             /* not before its time */
 
             calls = solo.ram.calls[faults[i].call];
-            (void) kv_store_todo(solo.host.store);
+            assert_int_equal(kv_store_todo(solo.host.store) & KV_TODO_COMMIT,
+                             0);
             kv_store_commit(solo.host.store);
             assert_int_equal(solo.ram.calls[faults[i].call], calls);
         }
