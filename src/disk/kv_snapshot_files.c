@@ -180,8 +180,16 @@ kv_snapshot_failed(const char *what, const char *name, int64_t offset,
         return KV_NO_SPACE;
     }
 
-    kv_err_set(err, "cannot %s \"%s\"%s: %s; check the disk, and the rights"
-               " in the data directory", what, name, at, strerror(e));
+    if (e == EFBIG) {
+        kv_err_set(err, "cannot %s \"%s\"%s: %s: a limit does not allow files"
+                   " of that size: raise it (ulimit -f, LimitFSIZE=), and"
+                   " restart", what, name, at, strerror(e));
+
+    } else {
+        kv_err_set(err, "cannot %s \"%s\"%s: %s; check the disk, and the"
+                   " rights in the data directory", what, name, at,
+                   strerror(e));
+    }
 
     errno = e;
 

@@ -244,7 +244,7 @@ test_write_fails(void **state)
     unsigned               e, at;
     kv_err_t               err;
 
-    static const int       errors[] = { ENOSPC, EDQUOT, EIO, EACCES };
+    static const int       errors[] = { ENOSPC, EDQUOT, EFBIG, EIO, EACCES };
     static const uint32_t  sizes[] = { 10, 2 << 20, 9 << 20, 600 << 10,
                                        600 << 10, 20 };
 
@@ -291,6 +291,13 @@ test_write_fails(void **state)
             {
                 fail_msg("bad error: %s", err.text);
             }
+
+            /* a limit is no matter of the disk, and the other way round */
+
+            assert_int_equal(strstr(err.text, "ulimit -f") != NULL,
+                             errors[e] == EFBIG && rc == KV_ERROR);
+            assert_true(errors[e] != EFBIG
+                        || strstr(err.text, "check the disk") == NULL);
 
             /* nor a name that may not be on the disk */
 
