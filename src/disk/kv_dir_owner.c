@@ -131,6 +131,13 @@ kv_dir_refuse(kv_dir_owner_t *owner, const char *name, int error)
     } else if (error == EACCES
                && fstatat(owner->fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0)
     {
+        if (st.st_uid == geteuid()) {
+            kv_err_set(owner->err, "cannot use \"%s/%s\": its mode is %04o: "
+                       "%s: give it 0600", owner->path, name,
+                       (unsigned) st.st_mode & 07777, strerror(error));
+            return;
+        }
+
         kv_err_set(owner->err, "cannot use \"%s/%s\": it belongs to user %d, "
                    "and nginx is started by user %d: %s", owner->path, name,
                    (int) st.st_uid, (int) geteuid(), strerror(error));

@@ -54,6 +54,7 @@ static kv_rc_t test_own(test_t *t, uid_t uid, kv_err_t *err);
 static kv_rc_t test_run_as(test_t *t, uid_t uid, gid_t gid, kv_rc_t (*run)(
     test_t *t));
 static kv_rc_t test_start(test_t *t);
+static kv_rc_t test_no_mode(test_t *t);
 static struct stat test_stat(test_t *t, const char *name);
 
 
@@ -650,6 +651,8 @@ test_group(void **ctx)
     assert_int_equal(test_run_as(t, NOBODY, NOBODY, test_start), KV_ERROR);
     assert_int_equal(fchownat(t->topfd, "kv/" SEGMENT, NOBODY, -1, 0), 0);
     assert_int_equal(test_run_as(t, NOBODY, NOBODY, test_start), KV_OK);
+    assert_int_equal(fchmodat(t->topfd, "kv/" SEGMENT, 0, 0), 0);
+    assert_int_equal(test_run_as(t, NOBODY, NOBODY, test_no_mode), KV_OK);
 }
 
 
@@ -817,6 +820,27 @@ test_start(test_t *t)
     }
 
     return rc;
+}
+
+
+/* The start is refused for the mode of a file, not for its owner. */
+
+static kv_rc_t
+test_no_mode(test_t *t)
+{
+    int       dirfd;
+    kv_rc_t   rc;
+    kv_err_t  err;
+
+    rc = kv_dir_open(t->path, &dirfd, &err);
+
+    if (rc == KV_OK) {
+        rc = kv_dir_set_owner(dirfd, t->path, (uid_t) -1, (gid_t) -1, &err);
+    }
+
+    return rc == KV_ERROR && strstr(err.text, "its mode is 0000: Permission "
+                                    "denied: give it 0600")
+           ? KV_OK : KV_DECLINED;
 }
 
 
