@@ -114,7 +114,10 @@ sub all_there {
         all_there();
     }
 
-    is(scalar(grep { $_->closed(5) } @c), 60, 'all uploads are cut off');
+    # without an answer, or with the 503 of a rebuild
+
+    is(scalar(grep { $_->closed(5); $_->{eof} } @c), 60,
+       'all uploads are cut off');
     my $used;
     ok(wait_for(sub { ($used = $s->used) <= $before + $RECORDS }, 5, 0.05),
        'what they had received is freed') or diag("$before, now $used");
@@ -175,7 +178,7 @@ sub all_there {
     }
 
     is($lost, 0, 'all workers die in a sync: nothing is lost');
-    cmp_ok($back, '<', 4, 'and the service is back');
+    cmp_ok($back, '<', 4 * slowness(), 'and the service is back');
 }
 
 # the committer dies some microseconds after its sync: while it changes the
@@ -206,7 +209,7 @@ sub all_there {
     my @errors = map { @{$_->{errors}} } @results;
 
     is("@bad", '', 'committers die: the service comes back each time');
-    cmp_ok($back, '<', 4, 'committers die: within seconds');
+    cmp_ok($back, '<', 4 * slowness(), 'committers die: within seconds');
     cmp_ok($rebuilds, '>', 0, 'committers die: the zone was rebuilt');
     is(scalar @errors, 0, 'committers die: nothing lost or torn on the way')
         or diag(join "\n", splice @errors, 0, 10);
