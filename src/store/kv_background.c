@@ -63,6 +63,10 @@ kv_background_work(kv_store_t *store)
 
         if (requests & KV_REQUEST_SEGMENT) {
             kv_spare_make(store);
+
+            if (kv_background_snapshot_gone(store)) {
+                requests |= KV_REQUEST_SNAPSHOT;
+            }
         }
 
         if (requests & KV_REQUEST_SNAPSHOT

@@ -217,6 +217,33 @@ kv_background_failed(kv_store_t *store, kv_rc_t rc, kv_err_t *err)
 }
 
 
+bool
+kv_background_snapshot_gone(kv_store_t *store)
+{
+    uint64_t            lsn;
+    kv_err_t            err;
+    kv_snapshot_list_t  list;
+
+    lsn = atomic_load(&store->zone->snapshot_lsn);
+
+    if (lsn == 0
+        || kv_snapshot_list(store->io, store->dirfd, &list, &err) != KV_OK
+        || (list.n && list.lsn[0] >= lsn))
+    {
+        return false;
+    }
+
+    kv_store_log(store, KV_LOG_ALERT, "kv zone \"%s\": \"" KV_SNAPSHOT_NAME
+                 ".kvs\" is gone from \"%s\", and a start needs it: another "
+                 "one is being made; do not stop nginx before the log tells of "
+                 "it", store->conf.name, lsn, store->conf.path);
+
+    atomic_store(&store->zone->snapshot_lsn, 0);
+
+    return true;
+}
+
+
 static kv_rc_t
 kv_background_scan(kv_scan_t *scan, kv_err_t *err)
 {

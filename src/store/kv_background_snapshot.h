@@ -24,6 +24,13 @@
 kv_rc_t kv_background_snapshot(kv_store_t *store);
 
 /*
+ * Whether the last snapshot is not there any more, nor a newer one: an operator
+ * may have deleted it, and a start would be refused.  Then it is logged, once,
+ * and the caller must take another one.
+ */
+bool kv_background_snapshot_gone(kv_store_t *store);
+
+/*
  * Deletes all snapshots but the newest `keep`, and the log that only the others
  * need, except for `spares` segments that are kept for reuse.  If there are
  * fewer snapshots than `keep`, the log is kept from its start.  With `gently`

@@ -546,6 +546,55 @@ test_snapshot_after_error(void **state)
 }
 
 
+/*
+ * Snapshots that were deleted under the store: the next spare segment comes
+ * with a new one, from what is in memory, and a restart needs no other.
+ */
+
+static void
+test_snapshots_deleted(void **state)
+{
+    uint64_t    end;
+    kv_zone_t  *zone;
+
+    (void) state;
+
+    rig_start();
+    zone = kit.store->zone;
+
+    rig_put(1, 1, 100);
+    rig_snapshot();
+    rig_put(2, 1, 100000);
+    rig_snapshot();
+    rig_put(3, 1, 100);
+
+    (void) atomic_fetch_or(&zone->requests, KV_REQUEST_SEGMENT);
+    end = kit_now_ms() + 30000;
+
+    while (atomic_load(&zone->requests) || atomic_load(&zone->background)) {
+        assert_true(kit_now_ms() < end);
+        host_process_events(&host, 5);
+    }
+
+    assert_int_equal(atomic_load(&zone->snapshots), 2);
+
+    assert_int_equal(files_named("snap-", true), 2);
+    (void) atomic_fetch_or(&zone->requests, KV_REQUEST_SEGMENT);
+
+    while (atomic_load(&zone->snapshots) < 3
+           || atomic_load(&zone->background))
+    {
+        assert_true(kit_now_ms() < end);
+        host_process_events(&host, 5);
+    }
+
+    assert_int_equal(files_named("snap-", false), 1);
+
+    rig_restart();
+    rig_stop();
+}
+
+
 #define TEST(name)                                                            \
     cmocka_unit_test_setup_teardown(name, rig_setup, rig_teardown)
 
@@ -557,6 +606,7 @@ main(void)
         TEST(test_epochs),
         TEST(test_snapshot_while_writing),
         TEST(test_old_files),
+        TEST(test_snapshots_deleted),
         TEST(test_spare_in_snapshot),
         TEST(test_snapshot_fails),
         TEST(test_snapshot_after_error)
