@@ -21,6 +21,14 @@ use KV::Test;
        'one thread makes a snapshot');
     is($s->put('after', 'x', soft => 1, timeout => 5)->{status}, 200,
        'and then writes go on');
+    my $warns = qr/\[warn\].* 1 thread\(s\) for 1 kv zone\(s\)/;
+    is(scalar(() = $s->log =~ /$warns/g), 1, 'the log warns of it');
+
+    my $from = length $s->log;
+    $s->{main} = 'thread_pool default threads=2;';
+    ok(defined $s->reload, 'a reload with two threads');
+    is(scalar(() = substr($s->log, $from) =~ /\[warn\].*thread/g), 0,
+       'and it does not');
     $s->done;
 }
 

@@ -385,6 +385,12 @@ void ngx_http_kv_cut_connection(ngx_http_request_t *r);
 /* ngx_http_kv_worker.c */
 
 /*
+ * Warns, in one worker and before it enters any, if its thread pools have so
+ * few threads that the background work of that many zones may take them all.
+ */
+void ngx_http_kv_check_threads(ngx_cycle_t *cycle, ngx_uint_t zones);
+
+/*
  * The worker's start: prepares the zone, and takes a place in it if one is
  * free.  NGX_ERROR: no memory.
  */

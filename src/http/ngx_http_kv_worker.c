@@ -7,6 +7,7 @@
 
 #include "http/ngx_http_kv.h"
 
+#include <dirent.h>
 #include <poll.h>
 
 
@@ -34,6 +35,41 @@ static void ngx_http_kv_background_over(ngx_event_t *ev);
 static void ngx_http_kv_reset(ngx_http_kv_zone_t *zone);
 static void ngx_http_kv_drain_begin(ngx_http_kv_zone_t *zone);
 static ngx_uint_t ngx_http_kv_drain_step(ngx_http_kv_zone_t *zone);
+
+
+void
+ngx_http_kv_check_threads(ngx_cycle_t *cycle, ngx_uint_t zones)
+{
+    DIR            *dir;
+    ngx_uint_t      threads;
+    struct dirent  *task;
+
+    /* pools do not tell how many threads they have: this process does */
+
+    dir = ngx_worker == 0 ? opendir("/proc/self/task") : NULL;
+
+    if (dir == NULL) {
+        return;
+    }
+
+    threads = 0;
+
+    while ((task = readdir(dir)) != NULL) {
+        threads += task->d_name[0] != '.';
+    }
+
+    (void) closedir(dir);
+
+    if (threads < 2 || threads - 1 > zones) {
+        return;
+    }
+
+    ngx_log_error(NGX_LOG_WARN, cycle->log, 0,
+                  "all thread pools together have %ui thread(s) for %ui kv "
+                  "zone(s): while snapshots are made all writes may wait, "
+                  "give \"thread_pool\" two threads for each zone",
+                  threads - 1, zones);
+}
 
 
 ngx_int_t
