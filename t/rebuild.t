@@ -61,4 +61,29 @@ cmp_ok($answers{503} || 0, '>=', 400, 'those on the worker that lives get 503')
 ok(wait_for(sub { $s->healthy }, 20), 'the store is back');
 is($s->put('a', 'b')->{status}, 200, 'and takes writes');
 $s->done;
+
+
+# What is read back lacks acknowledged writes: the log was deleted meanwhile,
+# and nothing on the disk tells of it.  What is left is not served as if it were
+# all.
+
+delete $ENV{KV_NGINX};
+$s = KV::Test->new(kv => 'segment=1m max_value=64k');
+$ENV{KV_FAILPOINT_DIR} = $s->{dir};
+$s->expect_log(qr{worker process \d+ exited on signal 9},
+               qr{cannot be rebuilt: the log});
+$s->start;
+is($s->put("k$_", "v$_")->{status}, 200, "write $_") for 1 .. 3;
+ok(unlink(glob "$s->{path}/log-*.kvl"), 'the log is deleted');
+
+write_file("$s->{dir}/point.new", "HEAP_ALLOC 1\n");
+rename("$s->{dir}/point.new", "$s->{dir}/point") or die;
+
+$s->http(PUT => '/kv/k4', body => 'v4', soft => 1);
+ok(wait_for(sub { $s->store->{state} eq 'failed' }, 20), 'the store has failed')
+    or diag($s->store->{state});
+is($s->get('k1')->{status}, 503, 'no read says that the key is not there');
+like($s->log, qr/ends with LSN 0, but writes up to 3 were acknowledged/,
+     'the log says what is missing');
+$s->done;
 done_testing();

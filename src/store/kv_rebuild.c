@@ -25,6 +25,7 @@ kv_rebuild(kv_store_t *store)
     kv_rc_t     rc;
     unsigned    i;
     kv_err_t    err;
+    uint64_t    applied, last;
     kv_zone_t  *zone;
 
     zone = store->zone;
@@ -59,7 +60,23 @@ kv_rebuild(kv_store_t *store)
 
     kv_err_set(&err, "a worker died meanwhile");
 
+    applied = atomic_load(&zone->applied_lsn);
+
     rc = kv_recover(store, &err);
+
+    last = atomic_load(&zone->wal.next_lsn) - 1;
+
+    if (rc == KV_OK && last < applied) {
+
+        /* files are gone or damaged that no other file tells of */
+
+        kv_err_set(&err, "the log in \"%s\" ends with LSN %llu, but writes up "
+                   "to %llu were acknowledged: put back what was deleted or "
+                   "replaced there, and restart; a restart without it gives "
+                   "them up", store->conf.path, (unsigned long long) last,
+                   (unsigned long long) applied);
+        rc = KV_DAMAGED;
+    }
 
     kv_mutex_unlock(&zone->background_lock);
 
