@@ -11,7 +11,7 @@
 
 
 /* entries freed with the clear, so that a small map is free at once */
-#define KV_SWEEP_NOW      16384
+#define KV_SWEEP_NOW      8192
 
 /* how long a clear waits for readers to leave what it cleared; tries, ns */
 #define KV_SWEEP_TRIES    20

@@ -12,8 +12,8 @@
 #include "store/kv_state.h"
 
 
-/* entries of a cleared map freed at a time: about a millisecond */
-#define KV_SWEEP_STEP     4096
+/* entries of a cleared map freed at a time: one or two milliseconds */
+#define KV_SWEEP_STEP     2048
 
 
 /*

@@ -25,7 +25,7 @@
 
 
 /* freed by the clear itself, and after its batch: see kv_sweep.c */
-#define CLEAR_STEPS  (16384u + KV_SWEEP_STEP)
+#define CLEAR_STEPS  (8192u + KV_SWEEP_STEP)
 
 /* and under one hold of the heap's lock, for which uploads wait */
 #define HEAP_STEPS   64u
