@@ -169,10 +169,12 @@ bool kv_map_holds(kv_map_t *map, const kv_entry_t *e);
 
 /*
  * Makes sure that the next `n` clears, fewer than KV_MAP_ROOTS, find empty
- * roots: takes apart what earlier ones left, if necessary.  KV_OK, KV_BUSY
- * (readers are still in what they left), KV_DEAD.
+ * roots: takes apart what earlier ones left, if necessary, by freeing at most
+ * `steps` entries and buckets, and those of one bucket more in each call of
+ * kv_map_sweep().  KV_OK, KV_AGAIN (that was not enough), KV_BUSY (readers are
+ * still in what they left), KV_DEAD.
  */
-kv_rc_t kv_map_clearable(kv_map_t *map, unsigned n);
+kv_rc_t kv_map_clearable(kv_map_t *map, unsigned n, unsigned steps);
 
 /* Whether there is nothing to clear, for which it takes no empty root. */
 bool kv_map_blank(kv_map_t *map);

@@ -24,10 +24,10 @@ static void kv_map_free_chunk(kv_map_t *map, kv_map_root_t *root,
 
 
 kv_rc_t
-kv_map_clearable(kv_map_t *map, unsigned n)
+kv_map_clearable(kv_map_t *map, unsigned n, unsigned steps)
 {
     kv_rc_t   rc;
-    unsigned  i, empty;
+    unsigned  i, empty, step;
 
     assert(n < KV_MAP_ROOTS);
 
@@ -40,7 +40,14 @@ kv_map_clearable(kv_map_t *map, unsigned n)
             return KV_OK;
         }
 
-        rc = kv_map_sweep(map, KV_MAP_STEP);
+        if (steps == 0) {
+            return KV_AGAIN;
+        }
+
+        step = kv_min(steps, (unsigned) KV_MAP_STEP);
+        steps -= step;
+
+        rc = kv_map_sweep(map, step);
 
         if (rc != KV_AGAIN && rc != KV_OK) {
             return rc;

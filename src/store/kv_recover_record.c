@@ -101,7 +101,7 @@ kv_recover_clear(kv_recover_ctx_t *ctx, uint64_t lsn)
     kv_map_unreserve(&zone->map);
 
     if (rc == KV_OK) {
-        rc = kv_map_clearable(&zone->map, 1);
+        rc = kv_map_clearable(&zone->map, 1, UINT32_MAX);
     }
 
     if (rc != KV_OK) {

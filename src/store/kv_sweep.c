@@ -13,6 +13,9 @@
 /* entries freed with the clear, so that a small map is free at once */
 #define KV_SWEEP_NOW      8192
 
+/* and before it, to have an empty map for it */
+#define KV_SWEEP_BEFORE   4096
+
 /* how long a clear waits for readers to leave what it cleared; tries, ns */
 #define KV_SWEEP_TRIES    20
 #define KV_SWEEP_PAUSE    20000
@@ -50,11 +53,11 @@ kv_sweep_clearable(kv_zone_t *zone)
     pause.tv_sec = 0;
     pause.tv_nsec = KV_SWEEP_PAUSE;
 
-    rc = kv_map_clearable(&zone->map, 1);
+    rc = kv_map_clearable(&zone->map, 1, KV_SWEEP_BEFORE);
 
     for (tries = 0; rc == KV_BUSY && tries < KV_SWEEP_TRIES; tries++) {
         (void) nanosleep(&pause, NULL);
-        rc = kv_map_clearable(&zone->map, 1);
+        rc = kv_map_clearable(&zone->map, 1, KV_SWEEP_BEFORE);
     }
 
     return rc;

@@ -25,9 +25,9 @@ int kv_sweep_reserve(kv_zone_t *zone, unsigned puts);
 
 /*
  * Makes sure that there is an empty map to take the place of the one to be
- * cleared: KV_OK, or as kv_map_clearable().  If a reader stays in one that was
- * cleared before, there may be none: the call waits only a moment for the
- * reader.
+ * cleared: KV_OK, or as kv_map_clearable().  There may be none: of those that
+ * were cleared before, the call frees only a part, as other writes wait for it,
+ * and if a reader stays in one, it waits only a moment for the reader.
  */
 kv_rc_t kv_sweep_clearable(kv_zone_t *zone);
 

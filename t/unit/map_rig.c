@@ -325,7 +325,7 @@ map_clear(void)
 {
     kv_rc_t  rc;
 
-    while ((rc = kv_map_clearable(&zone->map, 1)) == KV_BUSY) {
+    while ((rc = kv_map_clearable(&zone->map, 1, UINT32_MAX)) == KV_BUSY) {
         sched_yield();
     }
 

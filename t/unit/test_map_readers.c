@@ -523,14 +523,14 @@ test_slices(void **state)
     map_clear();
     assert_true(map_put(3, 3, 40));
 
-    assert_int_equal(kv_map_clearable(&zone->map, 1), KV_BUSY);
+    assert_int_equal(kv_map_clearable(&zone->map, 1, UINT32_MAX), KV_BUSY);
     assert_int_equal(kv_map_sweep(&zone->map, UINT32_MAX), KV_BUSY);
     assert_non_null(map_find(3));
 
     kv_epoch_leave(&workers[me], KV_EPOCH_MAIN);
     kv_worker_reaped(&workers[me]);
 
-    assert_int_equal(kv_map_clearable(&zone->map, 2), KV_OK);
+    assert_int_equal(kv_map_clearable(&zone->map, 2, UINT32_MAX), KV_OK);
     map_clear();
     map_assert_empty();
 }

@@ -24,8 +24,9 @@
 #include "store_rig.h"
 
 
-/* freed by the clear itself, and after its batch: see kv_sweep.c */
-#define CLEAR_STEPS  (8192u + KV_SWEEP_STEP)
+/* freed for a clear, by it, and after its batch: see kv_sweep.c */
+#define BEFORE_STEPS 4096u
+#define CLEAR_STEPS  (BEFORE_STEPS + 8192u + KV_SWEEP_STEP)
 
 /* and under one hold of the heap's lock, for which uploads wait */
 #define HEAP_STEPS   64u
@@ -265,15 +266,23 @@ test_nothing_to_clear(void **state)
 
     assert_in_range(hold.most_freed, KV_SWEEP_STEP, CLEAR_STEPS + BUCKET);
 
-    /* one that finds a key needs it, whatever it takes */
+    /* one that finds a key needs it, and is refused: that would take long */
 
     rig_put(1, 1, 20);
+    assert_int_equal(kit_clear(&host), KV_UNAVAILABLE);
+    assert_int_equal(kit_get(&host, 1, &shadow[1], NULL), KV_OK);
+
+    assert_in_range(hold.most_freed, BEFORE_STEPS, CLEAR_STEPS + BUCKET);
+
+    hold.paused = false;
+    rig_put(1, 2, 20);
+    rig_settled();
+
     assert_int_equal(kit_clear(&host), KV_OK);
     assert_int_equal(kit_get(&host, 1, &shadow[1], NULL), KV_NOT_FOUND);
     shadow[1] = 0;
 
     hold.on = false;
-    hold.paused = false;
     rig_settled();
     rig_verify();
     rig_stop();
