@@ -344,7 +344,7 @@ SKIP: {
 
     # no news with each that fits and each that does not
 
-    my $said = () = $s->log =~ /is full: writes are refused|has room again/g;
+    my $said = () = $s->log =~ /is full: writes are refused|has space again/g;
     my %seen;
     for (1 .. 30) {
         $seen{large}{$s->put('a1', 'x' x 200_000)->{status}} = 1;
@@ -355,7 +355,7 @@ SKIP: {
     is_deeply(\%seen, { large => { 507 => 1 }, small => { 200 => 1 },
                         health => { 503 => 1 }, state => { 'disk full' => 1 } },
               'at the edge: small ones fit, large ones do not, one state');
-    my $again = () = $s->log =~ /is full: writes are refused|has room again/g;
+    my $again = () = $s->log =~ /is full: writes are refused|has space again/g;
     is($again, $said, 'at the edge: said once');
     $m++;
 

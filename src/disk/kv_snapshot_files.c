@@ -175,7 +175,7 @@ kv_snapshot_failed(const char *what, const char *name, int64_t offset,
     }
 
     if (e == ENOSPC || e == EDQUOT) {
-        kv_err_set(err, "cannot %s \"%s\"%s: %s; make room on the disk of"
+        kv_err_set(err, "cannot %s \"%s\"%s: %s; free space on the disk of"
                    " the data directory", what, name, at, strerror(e));
         return KV_NO_SPACE;
     }

@@ -626,7 +626,7 @@ kv_wal_advice(kv_rc_t rc)
     switch (rc) {
 
     case KV_NO_SPACE:
-        return "writes work again when there is room on the disk";
+        return "writes work again when there is space on the disk";
 
     case KV_AGAIN:
         return "writes work again when that has passed";

@@ -35,9 +35,9 @@ ngx_http_kv_entered(ngx_http_kv_zone_t *zone)
     if (kv_store_enter(zone->store) != KV_OK) {
         if (ngx_http_kv_may_log(zone, NGX_HTTP_KV_LOG_PLACE)) {
             ngx_log_error(NGX_LOG_ERR, zone->log, 0,
-                          "kv zone \"%V\": all %uD worker slots are taken, by "
-                          "workers of older configurations that still have "
-                          "requests", &zone->name,
+                          "kv zone \"%V\": all %uD places for workers are "
+                          "taken, by workers of older configurations that "
+                          "still have requests", &zone->name,
                           kv_store_workers(zone->store));
         }
 

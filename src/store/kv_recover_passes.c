@@ -62,8 +62,8 @@ kv_recover_again(kv_recover_ctx_t *ctx)
             keys = atomic_load(&ctx->store->zone->map.keys);
 
             kv_err_set(ctx->err, "the zone of %zu bytes is too small for what "
-                       "the directory holds: there is room for %llu keys, and "
-                       "none for %zu more; give it a larger size",
+                       "the directory holds: there is memory for %llu keys, "
+                       "and none for %zu more; give it a larger size",
                        ctx->store->zone->size, (unsigned long long) keys,
                        ctx->missing.missing);
             return KV_NO_MEMORY;

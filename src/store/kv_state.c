@@ -149,7 +149,7 @@ kv_state_log_refused(kv_store_t *store, kv_rc_t rc, const kv_err_t *err)
 
     } else {
         kv_store_log(store, KV_LOG_ERR, "kv zone \"%s\": the disk of \"%s\" "
-                     "is full: writes are refused until there is room (%s)",
+                     "is full: writes are refused until there is space (%s)",
                      store->conf.name, store->conf.path, err->text);
     }
 }
@@ -190,7 +190,7 @@ kv_state_works_again(kv_store_t *store)
 
     if (was == KV_WRITES_FULL) {
         kv_store_log(store, KV_LOG_NOTICE, "kv zone \"%s\": the disk of "
-                     "\"%s\" has room again", store->conf.name,
+                     "\"%s\" has space again", store->conf.name,
                      store->conf.path);
 
     } else {

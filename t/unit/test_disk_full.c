@@ -1,6 +1,6 @@
 
 /*
- * A full disk: what is deleted to make room, what is not, and what is said.
+ * A full disk: what is deleted to free space, what is not, and what is said.
  * All that could take the place of the newest snapshot goes only once that was
  * read back, and was good.
  */
@@ -381,7 +381,7 @@ test_stopped(void **state)
 }
 
 
-/* A start needs room for all that the directory holds. */
+/* A start needs memory for all that the directory holds. */
 
 static void
 test_zone_too_small(void **state)
@@ -412,7 +412,7 @@ test_zone_too_small(void **state)
     assert_int_equal(solo_start(&solo), KV_NO_MEMORY);
     assert_non_null(strstr(solo.err.text, "the zone of 4194304 bytes is too "
                                           "small for what the directory "
-                                          "holds: there is room for "));
+                                          "holds: there is memory for "));
     solo.size = 16 << 20;
     assert_int_equal(solo_start(&solo), KV_OK);
     assert_int_equal(atomic_load(&solo.host.store->zone->map.keys), 100);

@@ -415,7 +415,7 @@ test_check_sees_pages(void **state)
 }
 
 
-/* Pages among each other: the free ones, and those with room. */
+/* Pages among each other: the free ones, and those with free objects. */
 
 static void
 test_check_sees_lists(void **state)

@@ -1,7 +1,7 @@
 
 /*
  * A process's part in a store: made, attached to a zone that is there, with a
- * slot and without one; what each call says when it cannot be done.
+ * place and without one; what each call says when it cannot be done.
  */
 
 
@@ -143,7 +143,7 @@ test_file_limit(void **state)
 }
 
 
-/* Slots are taken once, by one, and given back. */
+/* Places are taken once, by one, and given back. */
 
 static void
 test_slots(void **state)
@@ -292,7 +292,7 @@ test_unavailable(void **state)
 
     kv_store_release(store, op);
 
-    /* a zone that takes no writes is read, and can be asked for room */
+    /* a zone that takes no writes is read, and can be asked for memory */
 
     (void) snprintf(err.text, sizeof(err.text), "a test");
     kv_state_no_writes(store, &err);
@@ -302,7 +302,7 @@ test_unavailable(void **state)
     kv_store_release(store, made);
     assert_false(kv_store_healthy(store));
 
-    /* without a slot there is nothing */
+    /* without a place there is nothing */
 
     kv_store_leave(store);
     all_say(store, NULL, KV_UNAVAILABLE, KV_UNAVAILABLE);
@@ -310,7 +310,7 @@ test_unavailable(void **state)
 }
 
 
-/* What is said of room is what a put finds. */
+/* What is said of memory is what a put finds. */
 
 static void
 fits_as_put(uint32_t len, kv_rc_t expected)
@@ -381,7 +381,7 @@ test_stop(void **state)
     store = solo.host.store;
     zone = store->zone;
 
-    /* who has no slot asks for nothing */
+    /* who has no place asks for nothing */
 
     two = attach();
     kv_store_stop(two);
@@ -471,7 +471,7 @@ test_holders(void **state)
     assert_ptr_equal(part[0].iov_base, iov[1].iov_base);
     kv_store_read_done(store);
 
-    /* who wakes it, said after it took its slot */
+    /* who wakes it, said after it took its place */
 
     kv_store_wakes(store, kit_wakes, 3, 2);
     assert_int_equal(atomic_load(&store->worker->wake), 3);

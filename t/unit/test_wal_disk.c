@@ -52,7 +52,7 @@ test_failures(void **ctx)
                     assert_int_equal(errors[e], ENOSPC);
                     assert_int_equal(errno, ENOSPC);
                     assert_int_equal(t->state.next_lsn, before);
-                    assert_non_null(strstr(t->err.text, "room on the disk"));
+                    assert_non_null(strstr(t->err.text, "space on the disk"));
                     assert_int_equal(wal_count(t, ""),
                                      (int) t->state.segments
                                      + wal_count(t, "spare-"));
