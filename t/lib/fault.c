@@ -12,6 +12,7 @@
  *     open        every file that is opened below a directory, the same
  *     slow        every sync takes as many milliseconds as the file says; of
  *                 such files only, where it names some
+ *     hold        every sync waits until this file is gone; the same
  *     die         the process that syncs next is killed as many microseconds
  *                 after that sync as the file says; once: the file goes
  */
@@ -40,7 +41,7 @@ static ssize_t  (*real_pwritev)(int, const struct iovec *, int, off_t);
 static int      (*real_openat)(int, const char *, int, ...);
 
 static char  sync_name[512], write_name[512], slow_name[512], die_name[512];
-static char  open_name[512];
+static char  open_name[512], hold_name[512];
 
 
 static void __attribute__((constructor))
@@ -69,6 +70,7 @@ fault_init(void)
     snprintf(write_name, sizeof(write_name), "%s/write", dir);
     snprintf(open_name, sizeof(open_name), "%s/open", dir);
     snprintf(slow_name, sizeof(slow_name), "%s/slow", dir);
+    snprintf(hold_name, sizeof(hold_name), "%s/hold", dir);
     snprintf(die_name, sizeof(die_name), "%s/die", dir);
 }
 
@@ -131,7 +133,10 @@ fault_error(const char *name)
 }
 
 
-/* Whether the path of an open file has what is behind the number in `name`. */
+/*
+ * Whether the path of an open file has what is behind the number in `name`;
+ * false if that file is gone.
+ */
 
 static int
 fault_hits(const char *name, int fd)
@@ -200,6 +205,12 @@ fault_sync(int (*real)(int), int fd)
     if (ms > 0 && fault_hits(slow_name, fd)) {
         ts.tv_sec = ms / 1000;
         ts.tv_nsec = ms % 1000 * 1000000;
+        nanosleep(&ts, NULL);
+    }
+
+    while (fault_is(hold_name) && fault_hits(hold_name, fd)) {
+        ts.tv_sec = 0;
+        ts.tv_nsec = 1000000;
         nanosleep(&ts, NULL);
     }
 

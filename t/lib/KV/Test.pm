@@ -355,6 +355,21 @@ sub store { $_[0]->stats->{store} }
 sub used { $_[0]->store->{zone}{used} }
 
 
+# Sends a write on a connection of its own, which it gives back when the write
+# is in the log, and waits for its sync.
+
+sub written {
+    my ($self, @request) = @_;
+    my $lsn = sub { $self->store->{log}{next_lsn} };
+    my $before = $lsn->();
+    my $c = $self->connect;
+
+    $c->send(KV::Conn::request(@request));
+    wait_for(sub { $lsn->() > $before }, 10) or die "not written\n";
+    return $c;
+}
+
+
 # Waits until the workers have read all that was sent to the port: before that
 # they know nothing of it, and a signal may come first.
 
@@ -378,13 +393,17 @@ sub has_read {
 
 
 # Breaks the disk (see fault.c: fdatasync => 1, write => 1 or an errno, open =>
-# the same, slow => ms or "ms part-of-path", die => us), or repairs it
-# (fdatasync => undef).
+# the same, slow => ms or "ms part-of-path", hold => 1 or "1 part-of-path",
+# die => us), or repairs it (fdatasync => undef).
 
 sub fault {
     my ($self, $what, $value) = @_;
     my $file = "$self->{dir}/fault/$what";
-    return defined $value ? write_file($file, $value) : unlink $file;
+
+    return unlink $file unless defined $value;
+
+    write_file("$file.new", $value);
+    rename("$file.new", $file) or die "$file: $!";
 }
 
 
