@@ -4,8 +4,8 @@
  * directory that KV_FAULT_DIR named when nginx was started.  While a file of
  * one of these names is there,
  *
- *     fdatasync   every sync fails with EIO; where the file also names a part
- *                 of a path, only those of such files; with a $ behind it, the
+ *     fdatasync   every sync fails with EIO; where the file also names parts
+ *                 of paths, only those of such files; with a $ behind it, the
  *                 path ends there
  *     write       every positioned write fails with the error of that number,
  *                 or EIO if it says 1
@@ -134,14 +134,14 @@ fault_error(const char *name)
 
 
 /*
- * Whether the path of an open file has what is behind the number in `name`;
- * false if that file is gone.
+ * Whether the path of an open file has one of the parts that are behind the
+ * number in `name`, or there are none; false if that file is gone.
  */
 
 static int
 fault_hits(const char *name, int fd)
 {
-    int      n;
+    int      n, hits;
     char     link[64], path[512], part[512];
     FILE    *f;
     ssize_t  len, end;
@@ -151,26 +151,28 @@ fault_hits(const char *name, int fd)
         return 0;
     }
 
-    n = fscanf(f, "%*d %511s", part);
-    fclose(f);
-
-    if (n != 1) {
-        return 1;
-    }
-
     snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
 
     len = readlink(link, path, sizeof(path) - 1);
     len = len > 0 ? len : 0;
     path[len] = '\0';
 
-    end = strlen(part) - 1;
+    (void) !fscanf(f, "%*d");
 
-    if (part[end] == '$') {
-        return len >= end && memcmp(path + len - end, part, (size_t) end) == 0;
+    for (n = 0, hits = 0; !hits && fscanf(f, "%511s", part) == 1; n++) {
+        end = strlen(part) - 1;
+
+        if (part[end] == '$') {
+            hits = len >= end
+                   && memcmp(path + len - end, part, (size_t) end) == 0;
+        } else {
+            hits = strstr(path, part) != NULL;
+        }
     }
 
-    return strstr(path, part) != NULL;
+    fclose(f);
+
+    return n == 0 || hits;
 }
 
 

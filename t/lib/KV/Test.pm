@@ -356,7 +356,8 @@ sub used { $_[0]->store->{zone}{used} }
 
 
 # Sends a write on a connection of its own, which it gives back when the write
-# is in the log, and waits for its sync.
+# is in the log, and waits for its sync.  Before the first write of a server the
+# log is opened, which also takes syncs.
 
 sub written {
     my ($self, @request) = @_;
@@ -393,8 +394,9 @@ sub has_read {
 
 
 # Breaks the disk (see fault.c: fdatasync => 1, write => 1 or an errno, open =>
-# the same, slow => ms or "ms part-of-path", hold => 1 or "1 part-of-path",
-# die => us), or repairs it (fdatasync => undef).
+# the same, slow => ms, hold => 1, die => us), or repairs it (fdatasync =>
+# undef).  With hold => "1 /a /b" only syncs of such files are held; fdatasync
+# and slow take parts of paths, too.
 
 sub fault {
     my ($self, $what, $value) = @_;
