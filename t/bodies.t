@@ -9,7 +9,8 @@ use Time::HiRes qw(sleep);
 
 use KV::Test;
 
-my $s = KV::Test->new(zone => '64m', server => 'client_body_timeout 2s;',
+my $s = KV::Test->new(zone => '64m', server =>
+                      'location /hasty/ { kv main; client_body_timeout 2s; }',
                       http => 'gzip on; gzip_types text/plain;
                                gzip_min_length 100;');
 $s->start;
@@ -350,9 +351,9 @@ is_value('what', 'the old value stays');
     # a client that falls silent
 
     my $c = $s->connect;
-    $c->send("PUT /kv/$KEY HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n"
-             . "\r\n" . 'x' x 500_000);
-    $c->response(undef, 10);
+    $c->send("PUT /hasty/$KEY HTTP/1.1\r\nHost: x\r\n"
+             . "Content-Length: 1000000\r\n\r\n" . 'x' x 500_000);
+    $c->response;
     ok($c->{eof}, 'an upload that stands still is ended');
     is_used($before, 'and freed');
     is_value('what', 'and stores nothing');

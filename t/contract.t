@@ -284,7 +284,7 @@ is($r->{headers}{'content-type'}, 'text/plain', 'too long a key: plain text');
 $c = $s->connect;
 $c->send("PUT /kv/old HTTP/1.0\r\nContent-Length: 3\r\n\r\n1.0");
 answer($c->response, 200, '', 'PUT by HTTP/1.0');
-ok($c->closed(5), 'the connection ends');
+ok($c->closed(30), 'the connection ends');
 
 $c = $s->connect;
 $c->send("GET /kv/old HTTP/1.0\r\nConnection: keep-alive\r\n\r\n" x 2);

@@ -116,7 +116,7 @@ sub all_there {
 
     # without an answer, or with the 503 of a rebuild
 
-    is(scalar(grep { $_->closed(5); $_->{eof} } @c), 60,
+    is(scalar(grep { $_->closed(30); $_->{eof} } @c), 60,
        'all uploads are cut off');
     my $used;
     ok(wait_for(sub { ($used = $s->used) <= $before + $RECORDS }, 5, 0.05),
