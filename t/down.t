@@ -168,20 +168,22 @@ for my $errno (EACCES, EMFILE) {
 }
 
 
-# ---- what a power cut would take, where syncs are slow
+# ---- what a power cut would take, while a sync lasts
 
 {
     my $s = KV::Test->new(@KV, fault => 1);
     $s->{kv} .= ' sync=50ms';
     $s->start;
     is($s->store->{log}{unsynced_ms}, 0, 'unsynced: nothing yet');
-    $s->fault(slow => 300);
+    $s->put('k', 'this opens the log');
 
     my $c = $s->connect;
     for (1 .. 2) {
+        $s->fault(hold => 1);
         $c->send(KV::Conn::request(PUT => '/kv/k', body => 'x'));
         ok(wait_for(sub { $s->store->{log}{unsynced_ms} > 200 }, 10, 0.01),
            'unsynced: older than the interval, while a sync takes its time');
+        $s->fault(hold => undef);
         is($c->response->{status}, 200, 'unsynced: it is written');
     }
     ok(wait_for(sub { $s->store->{log}{unsynced_ms} == 0 }, 10),
@@ -296,7 +298,7 @@ for my $errno (EACCES, EMFILE) {
     };
     my $n = 0;
     my $making = sub {
-        $s->fault(slow => '1500 snap-');
+        $s->fault(hold => '1 snap-');
         for (1 .. 200) {
             my $pid = $maker->();
             $n++;
@@ -326,7 +328,7 @@ for my $errno (EACCES, EMFILE) {
         $c->send(KV::Conn::request(PUT => '/kv/last', body => 'x'));
         ok(wait_for(sub { (eval { state($s) } // 'ready') ne 'ready' }, 10),
            'the zone breaks');
-        $s->fault(slow => undef);
+        $s->fault(hold => undef);
         ok(wait_for(sub { !$maker->() }, 10), 'the snapshot ends');
         ok(wait_for(sub { $s->workers == 3 }, 10), 'there are three workers');
         for (1 .. 12) {

@@ -230,7 +230,8 @@ for my $how ('a length', 'chunks') {
     $s->{kv} =~ s/ sync=off//;
     ok(defined $s->reload, 'a full zone, and a sync for each batch');
 
-    $s->fault(slow => 200);
+    my $from = length $s->log;
+    $s->fault(hold => 1);
     my @c = map {
         my $c = $s->connect;
         $c->send(KV::Conn::request(ref $_ ? @$_ : (DELETE => "/kv/a$_")));
@@ -239,6 +240,8 @@ for my $how ('a length', 'chunks') {
                     1 .. 20;
     $s->has_read;
     kill('TERM', -$s->{pgid});
+    wait_for(sub { substr($s->log, $from) =~ /: exiting$/m }, 10);
+    $s->fault(hold => undef);
 
     my @status = map { ($_->response || { status => 'none' })->{status} } @c;
     is(scalar(grep { $_ eq '200' } @status[0 .. 299]), 300,
@@ -246,7 +249,6 @@ for my $how ('a length', 'chunks') {
     is(scalar(grep { $_ eq 'none' } @status[300 .. 319]), 0,
        'stopped: and so are the writes that waited for memory');
     is($s->wait_exit, 0, 'stopped: with status 0');
-    $s->fault(slow => undef);
     $s->start;
     is(scalar(grep { $status[$_ + 299] eq '200'
                      && $s->get("new$_")->{body} ne value("new$_", $_, 700) }

@@ -54,14 +54,15 @@ sub connection {
 # clients leave.
 
 sub leave {
-    my $lsn = $s->store->{log}{next_lsn};
     my $first = connection($workers[0]);
     my @c = map { connection($workers[1]) } 1 .. $N;
     my $gone = sub { scalar(() = read_file("$s->{dir}/info.log")
                                  =~ /client prematurely closed/g) };
     my $before = $gone->();
 
-    $s->fault(slow => 1500);
+    $s->put('log', 'is open');
+    my $lsn = $s->store->{log}{next_lsn};
+    $s->fault(hold => 1);
     $first->send(KV::Conn::request(PUT => '/kv/first', body => 'x'));
     ok(wait_for(sub { $s->store->{log}{next_lsn} > $lsn }, 10),
        'a write is being synced');
@@ -84,7 +85,7 @@ sub leave {
 
     $_->[2]->send(KV::Conn::request(PUT => "/kv/$_->[0]", body => $_->[1]))
         for @others;
-    $s->fault(slow => undef);
+    $s->fault(hold => undef);
 
     is($first->response->{status}, 200, 'the first write is answered');
     is(scalar(grep { $_->[2]->response->{status} != 200 } @others), 0,
@@ -112,12 +113,12 @@ sub leave {
 
     write_file("$s->{dir}/point.new", "LINKED 1\n");
     rename("$s->{dir}/point.new", "$s->{dir}/point") or die;
+    $s->fault(hold => undef);
 
     ok(wait_for(sub { my $st = eval { $s->store };
                       $st && $st->{recovery}{rebuilds} }, 20),
        'the first worker dies, the zone is rebuilt');
     ok(scalar(grep { $_ == $workers[1] } $s->workers), 'the other one lives');
-    $s->fault(slow => undef);
     is($s->put('a', 'b')->{status}, 200, 'and takes writes');
     is(scalar(grep { my $r = $s->get($_);
                      $r->{status} != 404 && $r->{body} ne $left{$_} }

@@ -527,20 +527,16 @@ $holes->done;
 
     live($s, 2, 100_000);
     $s->del("live$_") for 2, 3;   # that it is full is not remembered
-    my $lsn = $s->store->{log}{next_lsn};
     my $asked = $s->store->{commit}{reserves};
 
-    $s->fault(slow => '2000');
-    my $delete = $s->connect;
-    $delete->send(KV::Conn::request(DELETE => '/kv/live1'));
-    ok(wait_for(sub { $s->store->{log}{next_lsn} > $lsn }, 10),
-       'asked: the committer syncs');
+    $s->fault(hold => 1);
+    my $delete = $s->written(DELETE => '/kv/live1');
     my @c = map { my $c = $s->connect;
                   $c->send(KV::Conn::request(PUT => "/kv/n$_",
                                              body => 'x' x 600_000)); $c }
             1 .. 100;
     $s->healthy for 1 .. 8;
-    $s->fault(slow => undef);
+    $s->fault(hold => undef);
 
     is($delete->response('DELETE')->{status}, 200, 'asked: it answers');
     my %status;

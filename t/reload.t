@@ -96,14 +96,20 @@ is($s->get('stays')->{body}, value('stays', 1, 100_000), 'old data is there');
 
 {
     my @c = map { $s->connect } 0 .. 31;
-    $s->fault(slow => 300);
+    my %old = map { $_ => 1 } $s->workers;
+
+    $s->fault(hold => 1);
     $c[$_]->send(KV::Conn::request(PUT => "/kv/w$_", body => "w$_"))
         for 0 .. 31;
     $s->has_read;
-    my $reloaded = defined $s->reload;
+    kill('HUP', $s->{pid});
+    ok(wait_for(sub { 2 == grep { !$old{$_} } $s->workers }, 10),
+       'a reload while writes wait for the disk');
+    is(scalar(grep { $_->silent(0) } @c), 32, 'which they do');
+    $s->fault(hold => undef);
     my @answers = map { $_->response } @c;
-    $s->fault(slow => undef);
-    ok($reloaded, 'a reload while writes wait for the disk');
+    ok(wait_for(sub { !grep { $old{$_} } $s->workers }, 10),
+       'the old workers go');
     is(scalar(grep { $_ && $_->{status} == 200 } @answers), 32,
        'all of them are answered');
     is(scalar(grep { $s->get("w$_")->{body} eq "w$_" } 0 .. 31), 32,

@@ -104,20 +104,24 @@ for my $how ([ 'SIGTERM to the group', sub { kill('TERM', -$s->{pgid}) } ],
                          . "Content-Length: 9\r\n\r\nhal");
     }
 
-    $s->fault(slow => 250);
+    $s->put('log', 'is open');
+    $s->fault(hold => 1);
     $c[$_]->send(KV::Conn::request(PUT => "/kv/s$_", body => "$name $_"))
         for 0 .. 63;
     $s->has_read;
 
     my $time = time;
     $signal->();
+    wait_for(sub { 2 <= (() = substr($s->log, $from)
+                              =~ /: (?:gracefully shutting down|exiting)$/mg)
+                 }, 10);
+    $s->fault(hold => undef);
     my @answers = map { eval { $_->response } } @c;
     $_->close for @c;
     is(scalar(grep { $_ && $_->{status} == 200 } @answers), 64,
        "$name: accepted writes are answered");
     is($s->wait_exit, 0, "$name: status 0");
     cmp_ok(time - $time, '<', 5 * slowness(), "$name: in time");
-    $s->fault(slow => undef);
 
     my @lines = grep { /kv zone "main": / } split /\n/,
                 substr($s->log, $from);
