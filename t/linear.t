@@ -350,11 +350,10 @@ sub kill_some {
 
 sub kill_in_sync {
     my ($n) = @_;
-    $s->fault(slow => 30);
+    $s->fault(hold => 1);
     sleep(0.05);
     kill_some($n);
-    sleep(0.05);
-    $s->fault(slow => undef);
+    $s->fault(hold => undef);
 }
 
 
