@@ -78,10 +78,10 @@ sub armed { return grep { -e "$s->{dir}/$_" } qw(point.next point) }
 
 sub back {
     my ($seconds) = @_;
-    my $time = time;
+    my $time = running;
     my $ok = wait_for(sub { $s->put('back', 'x', soft => 1, timeout => 5)
                                 ->{status} == 200 }, $seconds, 0.01);
-    return $ok ? time - $time : undef;
+    return $ok ? running - $time : undef;
 }
 
 

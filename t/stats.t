@@ -54,7 +54,7 @@ sub puts {
     my ($want, @path) = @_;
     my $n;
     wait_for(sub { ($n = $s->stats(@path)->{routes}{kv}{PUT}{requests})
-                   == $want }, 2);
+                   == $want }, 10);
     return $n;
 }
 
@@ -150,17 +150,31 @@ cmp_ok($st->{store}{log}{segments}, '>=', 1, 'and segments');
 # A client that keeps its connection open after the answer adds nothing to
 # the time that the answer took.
 
+my $puts = 56;
+
 {
-    my $c = $s->connect;
-    $c->send(KV::Conn::request(PUT => '/kv/k', body => 'x',
-                               headers => [ 'Connection: close' ]));
-    $c->response;
-    sleep(2);
-    $c->close;
-    is(puts(57), 57, 'a client that takes its time');
-    cmp_ok($s->stats->{routes}{kv}{PUT}{latency_us}{max}, '<', 1_900_000,
-           'its time is not counted');
-    $operations++;
+    my $seconds = sub { my $row = $s->stats->{routes}{kv}{PUT};
+                        return $row->{requests} * $row->{latency_us}{avg} / 1e6
+                      };
+    my $took;
+
+    # once more if the machine stood still just then
+
+    for (1 .. 5) {
+        my $before = $seconds->();
+        my $c = $s->connect;
+        $c->send(KV::Conn::request(PUT => '/kv/k', body => 'x',
+                                   headers => [ 'Connection: close' ]));
+        $c->response;
+        sleep(2);
+        $c->close;
+        is(puts(++$puts), $puts, 'a client that takes its time');
+        $operations++;
+        $took = $seconds->() - $before;
+        last if $took < 1.9;
+    }
+
+    cmp_ok($took, '<', 1.9, 'its time is not counted');
 }
 
 
@@ -171,7 +185,7 @@ $s->http(GET => '/other/a') for 1 .. 2;
 my $other = $s->stats('/other-stats');
 is($other->{store}{keys}, 1, 'the other zone: keys');
 is(puts(3, '/other-stats'), 3, 'the other zone: requests');
-is(puts(57), 57, 'not mixed up');
+is(puts($puts), $puts, 'not mixed up');
 
 
 # ---- they outlive workers
@@ -179,11 +193,11 @@ is(puts(57), 57, 'not mixed up');
 $s->expect_log(qr/exited on signal 9/);
 kill('KILL', ($s->workers)[0]);
 ok(wait_for(sub { $s->workers == 4 }, 5), 'a worker dies and is replaced');
-is(puts(57), 57, 'what it counted stays');
+is(puts($puts), $puts, 'what it counted stays');
 
 ok(defined $s->reload, 'a reload');
 $s->put('k', 'x');
-is(puts(58), 58, 'counters outlive a reload');
+is(puts(++$puts), $puts, 'counters outlive a reload');
 is($s->store->{commit}{operations}, $operations + 1, 'those of the store too');
 
 
@@ -195,7 +209,7 @@ my @lines = $s->log =~ /(kv zone "\w+": .* requests?, .*)/g;
 my %line = map { /^kv zone "(\w+)": (\S+ \S+): (\d+) requests?, (.*)/
                  ? ("$1 $2" => [ $3, $4 ]) : () } @lines;
 
-is($line{'main PUT /kv/{key}'}[0], 58, 'PUT /kv/{key}: requests');
+is($line{'main PUT /kv/{key}'}[0], $puts, 'PUT /kv/{key}: requests');
 is($line{'main GET /kv/{key}'}[0], 55, 'GET /kv/{key}: requests');
 is($line{'main HEAD /kv/{key}'}[0], 9, 'HEAD /kv/{key}: requests');
 is($line{'main DELETE /kv/{key}'}[0], 15, 'DELETE /kv/{key}: requests');

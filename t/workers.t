@@ -28,10 +28,10 @@ $s->start;
 
 sub back {
     my ($seconds) = @_;
-    my $time = time;
+    my $time = running;
     my $ok = wait_for(sub { $s->put('back', 'x', soft => 1, timeout => 5)
                                 ->{status} == 200 }, $seconds);
-    return $ok ? time - $time : undef;
+    return $ok ? running - $time : undef;
 }
 
 sub all_there {

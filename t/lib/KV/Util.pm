@@ -7,13 +7,16 @@ use warnings;
 
 use Digest::MD5 qw(md5);
 use Exporter 'import';
+use File::Temp ();
+use IO::Handle ();
 use IO::Socket::INET ();
 use List::Util qw(max min);
 use POSIX ();
 use Time::HiRes qw(clock time sleep);
 
 our @EXPORT = qw(wait_for value check_value read_file write_file list_dir
-                 settled_dir free_port slowness quickest busy);
+                 settled_dir free_port slowness running quickest
+                 busy);
 
 
 # Calls the condition until it is true, and returns what it gave; nothing if
@@ -206,6 +209,54 @@ sub slowness {
     ($ran, $waited) = @now;
 
     return $slowest;
+}
+
+
+# The time in seconds, without that for which the machine, or its disk, stood
+# still.  A process that sleeps, and now and then syncs some bytes, tells by how
+# much later it goes on.
+
+my $watch;
+
+sub running () {
+    $watch ||= start_watch();
+
+    while (1) {
+        open(my $f, '<:raw', $watch) or die "$watch: $!";
+        sysread($f, my $bytes, 16);
+        my ($seen, $still) = unpack 'd2', $bytes;
+        my $now = time;
+        return $now - $still if $now - $seen < 0.25;
+        sleep(0.01);
+    }
+}
+
+sub start_watch {
+    my ($f, $name) = File::Temp::tempfile('kvwatchXXXXXX', TMPDIR => 1);
+    unlink $name;
+    syswrite($f, pack 'd2', 0, 0);
+
+    my $parent = $$;
+    my $pid = fork // die "fork: $!";
+    return "/proc/$pid/fd/" . fileno $f if $pid;
+
+    $SIG{$_} = 'DEFAULT' for qw(INT TERM HUP);
+    $_ == fileno $f or POSIX::close($_)
+        for map { m{(\d+)$} } glob '/proc/self/fd/*';
+
+    my ($seen, $still, $laps) = (time, 0, 0);
+
+    while (getppid == $parent) {
+        sleep(0.02);
+        $f->sync if ++$laps % 20 == 0;
+        my $late = time - $seen - 0.02;
+        $seen = time;
+        $still += $late if $late > 0.25;
+        sysseek($f, 0, 0);
+        syswrite($f, pack 'd2', $seen, $still);
+    }
+
+    POSIX::_exit(0);
 }
 
 
