@@ -44,7 +44,7 @@ $_->send('x') for @c;
 my (%answers, $left);
 
 for my $c (@c) {
-    my $r = eval { $c->response('PUT', $left // 10) };
+    my $r = eval { $c->response('PUT', $left // 30) };
     $left = 0.1 if !$r && !$c->{eof};
     $answers{$r ? $r->{status} : $c->{eof} ? 'ended' : 'none'}++;
 }

@@ -13,7 +13,7 @@ KV::Test::with_failpoints();
 # Every DELETE that has ended is followed by another of the same worker's.  With
 # so small a stack what nests for each of them does not get far.
 
-my $s = KV::Test->new(kv => 'delay=4s batch=100000',
+my $s = KV::Test->new(kv => 'delay=10s batch=801',
                       server => 'add_header Worker $pid always;
                                  location /after/ { internal; kv main; }',
                       location => 'post_action /after/k;');
@@ -47,6 +47,10 @@ $s->healthy for 1 .. 20;
 
 write_file("$s->{dir}/point.new", "LINKED 1\n");
 rename("$s->{dir}/point.new", "$s->{dir}/point") or die;
+
+# no batch has begun: this completes it
+
+$s->put('last', 'x', soft => 1);
 
 my %answers;
 
