@@ -448,7 +448,9 @@ for my $round (1 .. $ROUNDS) {
     my @readers = map { client(50 + $_, { connections => 3 }, sub {
                             return request('get', $keys[rand @keys]);
                         }) } 1 .. 3;
-    sleep(2);
+    my $cleared = sub { $s->stats->{routes}{clear}{DELETE}{status}{200} // 0 };
+    my ($begun, $before) = (now(), $cleared->());
+    wait_for(sub { now() - $begun > 2 && $cleared->() > $before + 10 }, 20);
     my @results = map { $_->stop } $writer, @readers;
     my @ops = map { @{$_->{ops} || []} } @results;
     my @errors = map { @{$_->{errors}} } @results;
