@@ -28,7 +28,8 @@ my $RECORDS = 5 * 4096;     # of operations: workers keep them once made
 $ENV{MALLOC_ARENA_MAX} = 1;
 
 # The fuzzed port clears the store `other`, so that the well-behaved client
-# keeps its keys in `main`.
+# keeps its keys in `main`.  It has a port with more patience: a client may
+# stand still for a second.
 
 my $s = KV::Test->new(
     zone => '64m', kv => 'segment=4m max_value=256k snapshot=16m',
@@ -63,7 +64,13 @@ http {
         location = /stats { kv_stats main; }
     }
     server {
-        listen 127.0.0.1:%%admin%%;
+        listen 127.0.0.1:%%admin%% backlog=4096;
+        keepalive_requests 1000000;
+        keepalive_timeout 60s;
+        client_header_timeout 60s;
+        client_body_timeout 60s;
+        location /kv/ { kv main; }
+        location /other/ { kv other; }
         location = /clear/main { kv_clear main; }
         location = /clear/other { kv_clear other; }
         location = /stats/main { kv_stats main; }
@@ -155,7 +162,8 @@ admin(DELETE => "/clear/$_") for qw(main other);
 my %before = (sockets => sockets(), workers => join(' ', sort $s->workers),
               map { $_ => store($_)->{zone}{used} } qw(main other));
 
-my $good = KV::Load->writers($s, name => 'good', connections => 4,
+my $patient = { port => $s->{admin} };
+my $good = KV::Load->writers($patient, name => 'good', connections => 4,
                              accept => qr/(?!)/);
 my ($memory, %counts, %kinds, @errors);
 my $begun = time;
@@ -197,7 +205,7 @@ cmp_ok($grown, '<', 4500, 'the workers do not grow');
 # Each key that is there has one of the names that were put; then all go.
 
 my $ledger = KV::Ledger->merge($result->{ledger});
-@errors = KV::Load->verify($s, $ledger, \my $found);
+@errors = KV::Load->verify($patient, $ledger, \my $found);
 is(scalar @errors, 0, 'its keys have their values')
     or diag("seed $SEED: ", join "\n", splice @errors, 0, 10);
 
@@ -205,7 +213,7 @@ for my $name (qw(main other)) {
     my ($keys, $errors, $n) = logged($name);
     my $path = $name eq 'main' ? 'kv' : 'other';
     my @keys = (sort(keys %$keys), $name eq 'main' ? $ledger->keys : ());
-    my $there = grep { $s->http(HEAD => "/$path/$_")->{status} == 200 } @keys;
+    my $there = grep { admin(HEAD => "/$path/$_")->{status} == 200 } @keys;
 
     is(scalar @$errors, 0, "$name: no bad key was taken, no page was nginx's")
         or diag("seed $SEED: ", join "\n", map { s/[^ -~]/?/gr }
@@ -213,7 +221,7 @@ for my $name (qw(main other)) {
     is(store($name)->{keys}, $there, "$name: every key has a name that may be");
     note("$name: $n odd requests came so far, $there keys");
 
-    $s->http(DELETE => "/$path/$_") for @keys;
+    admin(DELETE => "/$path/$_") for @keys;
     is(store($name)->{keys}, 0, "$name: and can be deleted");
 
     my $used;
