@@ -11,6 +11,7 @@ use KV::Load;
 use KV::Test;
 
 my $s = KV::Test->new(zone => '32m', fault => 1,
+                      server => 'client_header_timeout 600s;',
                       kv => 'segment=1m max_value=256k snapshot=64k');
 $s->expect_log(qr/worker process \d+ exited on signal 9/);
 $s->start;
