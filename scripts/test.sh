@@ -479,6 +479,7 @@ run_prove()
     fi
 
     [[ ${*: -1} != --verbose ]] || shown=/dev/stdout
+    [[ " $* " != *' t/h3.t '* ]] || require_http3
 
     # prove leaves there what each test printed, to be counted. Some at a time:
     # much of a test is to wait for a disk that hangs, or a time to be over.
@@ -497,6 +498,28 @@ run_prove()
     fi
 
     report http "${counts[@]}" "$(tested_nginx)"
+}
+
+
+# What t/h3.t needs where nginx speaks HTTP/3: a client, and openssl to make a
+# certificate. Where they cannot be installed that test is skipped: the module
+# needs neither, and the other tests are worth their run.
+require_http3()
+{
+    if [[ $("$KV_NGINX" -V 2>&1) != *--with-http_v3_module* ]]; then
+        return 0
+    fi
+
+    (
+        need openssl openssl
+
+        if ! python3 -c 'import aioquic' 2>/dev/null; then
+            need python3-aioquic /usr/lib/python3/dist-packages/aioquic
+            apt-cache show python3-aioquic >/dev/null 2>&1 || exit 1
+        fi
+
+        install_missing "$logs/apt.log"
+    ) || echo "http:  t/h3.t is skipped: no python3-aioquic, or no openssl"
 }
 
 

@@ -44,7 +44,7 @@ for my $check (@ARGV) {
 # ---- columns
 
 sub columns {
-    for my $file (files(qr{^[^.].*\.(?:[ch]|t|p[lm]|sh|mk|lua|md)$
+    for my $file (files(qr{^[^.].*\.(?:[ch]|t|p[lmy]|sh|mk|lua|md)$
                            |^config$|^\.ci/|^scripts/hooks/[^.]+$}x))
     {
         my $page = $file =~ /\.md$/;
@@ -65,7 +65,7 @@ sub columns {
 
             finding($file, $n, 'blanks at the end') if $line =~ /[ \t]$/;
             finding($file, $n, 'a tab')
-                if $line =~ /\t/ && $file =~ /\.(?:[ch]|t|p[lm]|sh|md)$/;
+                if $line =~ /\t/ && $file =~ /\.(?:[ch]|t|p[lmy]|sh|md)$/;
         }
     }
 }
