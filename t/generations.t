@@ -42,7 +42,9 @@ sub next_generation {
 {
     my (@held, $failed, $reloads);
 
-    while ($s->workers < 40 && ++$reloads <= 40) {
+    # some of those that are there now may have no client, and be about to go
+
+    while ($s->workers < 44 && ++$reloads <= 60) {
         push @held, unfinished(8);
         $s->get('x') for 1 .. 4;
         $failed++ unless next_generation();
