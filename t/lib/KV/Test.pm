@@ -280,7 +280,7 @@ sub quit {
 }
 
 
-# A master kills workers that are still there 1.5 seconds after a SIGTERM.  That
+# A master kills workers that are still there 3 seconds after a SIGTERM.  That
 # is no fault of theirs if the machine stood still then.
 
 sub end {
