@@ -29,6 +29,7 @@ PROGRAMS := \
     t/unit/test_heap_check.c \
     t/unit/test_heap_death.c \
     t/unit/test_heap_evac.c \
+    t/unit/test_identity.c \
     t/unit/test_io.c \
     t/unit/test_map_damage.c \
     t/unit/test_map_growth.c \
@@ -122,4 +123,4 @@ $(DIR)/test_store_snapshot: WRAP = $(addprefix -Wl$(comma)--wrap=,kv_map_walk \
 # Its system calls fail to order.
 $(DIR)/test_system_faults: WRAP = $(addprefix -Wl$(comma)--wrap=,open openat \
     fstat fstatat mkdirat fsync syncfs flock ftruncate unlinkat fchown \
-    fchmod readlinkat readlink pread pwrite read fdopendir readdir fcntl)
+    fchmod readlinkat readlink pread pwrite read fdopendir readdir fcntl statx)

@@ -50,16 +50,16 @@ sub batches {
     my $lsn = unpack 'x24 Q<', $data;
     my ($off, @batches) = ($HEADER);
 
-    while ($off + 40 <= length $data) {
+    while ($off + 80 <= length $data) {
         my ($magic, $crc, $len, $count, $first) =
-            unpack 'V4 Q<', substr($data, $off, 40);
+            unpack 'V4 Q<', substr($data, $off, 80);
         last unless $magic == 0x4254564b && $first == $lsn;
         last unless substr($data, $off + 32, 8) eq substr($data, 32, 8)
-                    && crc32c(substr $data, $off + 8, 32 + $len) == $crc;
-        push @batches, { offset => $off, length => 40 + $len,
+                    && crc32c(substr $data, $off + 8, 72 + $len) == $crc;
+        push @batches, { offset => $off, length => 80 + $len,
                          count => $count, lsn => $first };
         last if $count == 0;
-        $off += 40 + $len;
+        $off += 80 + $len;
         $lsn += $count;
     }
 
@@ -159,7 +159,7 @@ $one->stop;
 my ($file) = logs($one);
 my @b = batches($one, $file);
 my $mark = pop @b;
-my $end = $mark->{offset} + 40;
+my $end = $mark->{offset} + 80;
 
 # A clean stop notes where the log ends, so that what is gone of its end is
 # missed even if the mark is gone, too.
@@ -169,8 +169,8 @@ is_deeply([files($one, qr/closed/)], [$note], 'a clean stop closes the log');
 
 {
     my $s = copy($one);
-    poke($s, $file, $end - 600, "\0" x 600);
-    refuses('closed, the last 600 bytes are gone', $s, $file,
+    poke($s, $file, $end - 800, "\0" x 800);
+    refuses('closed, the last 800 bytes are gone', $s, $file,
             $b[28]{offset}, $note);
 
     # as after a power cut, where a start cannot know
@@ -191,8 +191,8 @@ is_deeply([files($one, qr/closed/)], [$note], 'a clean stop closes the log');
     like(($s->refused)[1] // '', qr/bind\(\) to .* failed/, 'a port in use');
     close $taken;
     is_deeply([files($s, qr/closed/)], [$note], 'the note is still there');
-    poke($s, $file, $end - 600, "\0" x 600);
-    refuses('closed, a start failed, the last 600 bytes are gone', $s, $file,
+    poke($s, $file, $end - 800, "\0" x 800);
+    refuses('closed, a start failed, the last 800 bytes are gone', $s, $file,
             $b[28]{offset}, $note);
 
     # a write that finds no log leaves it, too: the next start must know
@@ -271,7 +271,7 @@ for my $what ([ zeroes => "\0" x 5000 ],
     # a write that was under way when the power went: it need not have
     # been durable
 
-    for my $keep (0, 8, 39, 40, 300, $b[29]{length} - 8) {
+    for my $keep (0, 8, 79, 80, 300, $b[29]{length} - 8) {
         $s = copy($one);
         poke($s, $file, $b[29]{offset} + $keep, $bytes);
         starts("$name over the last batch from byte $keep on", $s, 29);
@@ -280,7 +280,7 @@ for my $what ([ zeroes => "\0" x 5000 ],
 
 # the last batch, when the mark behind it says that it was durable
 
-for my $at (0, 4, 16, 24, 40, 60, $b[29]{length} - 20) {
+for my $at (0, 4, 16, 24, 40, 72, 100, $b[29]{length} - 20) {
     my $s = copy($one);
     flip($s, $file, $b[29]{offset} + $at);
     refuses("byte $at of the last batch, which was durable", $s, $file,
@@ -333,7 +333,7 @@ for my $at (0, 8, 16, 24, 32, 100, 4095) {
 {
     my $s = copy($one);
     my $header = substr read_file("$s->{path}/$file"), 0, $HEADER;
-    substr($header, 8, 8) = pack 'V2', 2, 0;
+    substr($header, 8, 8) = pack 'V2', 3, 0;
     substr($header, 12, 4) = pack 'V', crc32c($header);
     poke($s, $file, 0, $header);
     refuses('a format of the future', $s, $file, qr/version/);

@@ -50,7 +50,7 @@ my %after_death = (
 
 my %second = (GROWING => \&grow, CLEARED => \&clear_second,
               SWEEPING => \&clear_second, COMPACTING => \&scatter,
-              SPARE_MADE => \&fill);
+              SPARE_MADE => \&fill, SEGMENT_NAMED => \&fill);
 
 my $s = KV::Test->new(workers => 3, zone => '24m', fault => 1,
                       kv => 'segment=4m max_value=1m snapshot=8m',

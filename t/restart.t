@@ -181,4 +181,84 @@ $s->done;
     $least->done;
 }
 
+
+# The incarnation of the store (src/disk/kv_format.h), that its versions are of.
+# The same after a clean end alone, and where the very same files are found.
+
+{
+    my $t = KV::Test->new(zone => '8m', kv => 'segment=256k max_value=64k');
+    my ($path, $copy) = ($t->{path}, "$t->{path}.copy");
+    my ($n, $same) = (0, 1);
+
+    my $incarnation = sub { $t->stats->{store}{log}{incarnation} };
+    my $run = sub { system(@$_) == 0 or die "@$_" for map { [split] } @_ };
+
+    $t->start;
+
+    for my $way ([ $same, 'a clean end' ],
+                 [ !$same, 'SIGKILL', [], 'KILL' ],
+                 [ $same, 'moved away and back',
+                   [ "mv $path $copy", "mv $copy $path" ] ],
+                 [ !$same, 'a copy of the directory',
+                   [ "cp -a $path $copy", "rm -rf $path",
+                     "cp -a $copy $path", "rm -rf $copy" ] ],
+                 [ !$same, 'hard links',
+                   [ "cp -al $path $copy", "rm -rf $path",
+                     "mv $copy $path" ] ],
+                 [ !$same, 'a file "restored"', [ "touch $path/restored" ] ],
+                 [ $same, 'a clean end after all' ])
+    {
+        my ($kept, $name, $commands, $signal) = @$way;
+
+        is($t->put('k', ++$n)->{status}, 200, "$name: a write before");
+        my $before = $incarnation->();
+        $t->stop($signal // 'TERM');
+        $run->(@{$commands // []});
+        $t->start;
+        is($t->get('k')->{body}, $n, "$name: all is there");
+        is($t->put('k', ++$n)->{status}, 200, "$name: a write after");
+        my $after = $incarnation->();
+
+        if ($kept) {
+            is($after, $before, "$name: versions go on");
+        } else {
+            cmp_ok($after, 'gt', $before, "$name: versions begin anew");
+        }
+        ok(!-e "$path/restored", "$name: and nothing says more");
+    }
+
+    $t->done;
+}
+
+# Hard links that are put back into the same directory.  The first segment has
+# no space for the last write, and stays as it was; so the note of the end
+# before that would fit, and is the file that was written, but it is empty.
+
+{
+    my $t = KV::Test->new(zone => '8m', kv => 'segment=256k max_value=64k');
+    my ($path, $copy) = ($t->{path}, "$t->{path}.copy");
+    my $incarnation = sub { $t->stats->{store}{log}{incarnation} };
+
+    $t->start;
+    is($t->put("k$_", 'x' x 65000)->{status}, 200, "hard links: put $_")
+        for 1 .. 3;
+    $t->stop('TERM');
+    system('cp', '-al', $path, $copy) == 0 or die;
+
+    $t->start;
+    my $before = $incarnation->();
+    is($t->put('k4', 'x' x 65000)->{status}, 200, 'hard links: one more');
+    is($incarnation->(), $before, 'hard links: in the same incarnation');
+    $t->stop('TERM');
+    system("rm $path/* && mv $copy/* $path/ && rmdir $copy") == 0 or die;
+
+    $t->start;
+    is($t->get('k3')->{status}, 200, 'hard links: what they have is there');
+    is($t->get('k4')->{status}, 404, 'hard links: the last write is not');
+    cmp_ok($incarnation->(), 'gt', $before,
+           'hard links moved back: versions begin anew');
+
+    $t->done;
+}
+
 done_testing();

@@ -30,6 +30,7 @@ $s->start;
     is($store->{recovery}{rebuilds}, 0, 'no rebuild');
     is($store->{commit}{operations}, 0, 'no operation');
     is($store->{log}{next_lsn}, 1, 'the first LSN');
+    like($store->{log}{incarnation}, qr/^[0-9a-f]{16}$/, 'the incarnation');
 
     for my $path (qw(commit.batches commit.operations_per_batch
                      commit.sync_us.avg commit.sync_us.min commit.sync_us.max

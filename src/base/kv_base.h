@@ -97,6 +97,19 @@ kv_now_ns(void)
 }
 
 
+/* Milliseconds since the epoch, as the machine's clock has it. */
+
+static inline uint64_t
+kv_wall_ms(void)
+{
+    struct timespec  ts;
+
+    (void) clock_gettime(CLOCK_REALTIME, &ts);
+
+    return (uint64_t) ts.tv_sec * 1000 + (uint64_t) ts.tv_nsec / 1000000;
+}
+
+
 /*
  * An error for people: one line that says what happened, where, and what to
  * do instead.  The caller owns it; a function that fails fills it, one that

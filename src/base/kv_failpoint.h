@@ -52,6 +52,7 @@
     X(SWAPPED, "the queue swapped out, not marked")                           \
     X(TAKEN, "the taken list marked")                                         \
     X(WRITE, "before the batch is written")                                   \
+    X(SEGMENT_NAMED, "a new segment named, the log's state has the old one")  \
     X(NOTE_DELETED, "the note of a clean end deleted, not for good")          \
     X(NOTE_GONE, "for good, the log's state still has it")                    \
     X(WRITTEN, "written, not synced")                                         \

@@ -143,7 +143,8 @@ kv_dir_file(const char *name)
     const char  *end;
 
     static const char  *harmless[] = {
-        "lost+found", ".snapshot", ".zfs", ".gitkeep", ".gitignore", ".keep"
+        "lost+found", ".snapshot", ".zfs", ".gitkeep", ".gitignore", ".keep",
+        KV_RESTORED_NAME
     };
 
     if (strcmp(name, KV_DIR_LOCK) == 0) {

@@ -1,10 +1,10 @@
 
 /*
- * What is on disk, byte by byte.  Format version 1.
+ * What is on disk, byte by byte.  Format version 2; version 1 is read, too.
  *
  * All numbers are little-endian.  Every part is a multiple of 8 bytes, filled
  * up with zeroes.  LSNs (log sequence numbers) count operations from 1,
- * without gaps.
+ * without gaps, up to 2^48 - 1.
  *
  *
  * The data directory
@@ -13,13 +13,16 @@
  *                               its pid, for people
  *     log-<LSN>.kvl             a log segment, named by its first LSN
  *     log-<LSN>.closed          the log was closed at a clean stop, and ends
- *                               with this LSN; deleted before more is written
+ *                               with this LSN; emptied and deleted before more
+ *                               is written
  *     snap-<LSN>.kvs            a snapshot, named by the LSN S that replay
  *                               continues after
  *     spare-<n>.kvl             a segment to be, preallocated or recycled
  *     *.tmp                     not finished: deleted at start
  *     snap-<LSN>.kvs.damaged    a snapshot that was found damaged: for people,
  *                               never read; two are kept, none on a full disk
+ *     restored                  put there by people: the disk was set back;
+ *                               see "Identity"
  *     snap-<LSN>.alone          put there by people: that snapshot stands for
  *                               the state at its E, though the log up to
  *                               there is lost; deleted with the snapshot
@@ -27,14 +30,76 @@
  * <LSN> is 16 lower-case hexadecimal digits.
  *
  *
+ * Identity (24 bytes)
+ *
+ *     0  16   the store: random, made with the directory, or by the first start
+ *             of this version that finds files of version 1
+ *    16   8   its incarnation: 42 bits of milliseconds since the epoch, 22
+ *             random ones; a new one is above all that its files name
+ *
+ * Clients know a write by its version, "<LSN>-<incarnation>": its LSN, and the
+ * incarnation that the store has when they ask.  The store is not in it: two
+ * stores with one incarnation began it in the same millisecond, with the same
+ * random bits, and no client takes one store's versions to another by itself.
+ *
+ * A version never comes back, for in one incarnation no two writes that clients
+ * may have seen get the same LSN:
+ *
+ *   - While the log is in use each LSN is above the one before.  A batch that a
+ *     committer began, and died, was seen by no client.  A zone that is read
+ *     anew gets a new incarnation if the log ends earlier than it did, or in
+ *     another segment.
+ *   - A start goes on with the incarnation in one case alone.  There is a note
+ *     of a clean end; the log ends exactly where it says (LSN, segment, salt,
+ *     offset); no file names a higher incarnation than it does; and it is the
+ *     file that was written then, in the directory that it was written to (its
+ *     origin).  Before the first batch that follows, the committer empties that
+ *     file, for good, and deletes it.  So no batch has followed, and all before
+ *     it are there; also where the file had another name (a hard link), for
+ *     that is empty, too.  A committer that cannot empty it, or does not find
+ *     it where the start did, begins a new incarnation for what it writes.
+ *   - All other starts begin a new one: after an unclean end; where people cut
+ *     the log, moved segments away or declared that a snapshot stands alone;
+ *     where they put a copy in the files' place, as a copy of the note has
+ *     another inode, or the same one, given out again, and another time of
+ *     birth, and a hard link is in another directory, or empty; where the file
+ *     system keeps no time of birth; and where the log is of format version 1.
+ *     A note that fits all the same is emptied, so that the next start does not
+ *     go on from it.
+ *   - Two starts from the same files do not get the same incarnation, for it
+ *     has random bits.
+ *
+ * An unclean end loses no write that clients saw if all were synced before, and
+ * is followed by a new incarnation all the same: a log that was cut, as the
+ * messages of a refused start advise, looks like one whose last write was torn.
+ * That costs a client one request.  What it asks for with an old version is
+ * answered as if the value had changed: it gets the value once more, or its
+ * write is refused, and it reads the version that the value has now.  No write
+ * is ever done for an old version.
+ *
+ * What this cannot tell: files that are set back, or cloned, together with
+ * their inodes, by a snapshot of the volume or of a virtual machine.  Then an
+ * empty file "restored" in the directory says so, to the next start.  The
+ * committer deletes it before the first batch, once the note is gone for good:
+ * the start after that begins a new incarnation without it, or goes on with
+ * this one after a clean end.
+ *
+ * The incarnation of the store is the highest that a file names.  Each batch
+ * names that of its writes, so both are durable with the same sync.  It need
+ * not be on disk before clients see it: until a batch names it, all that they
+ * know by it are writes of earlier ones, with LSNs that are not given out
+ * again; and if it is lost, no later one is the same.
+ *
+ *
  * Segment header (4096 bytes at offset 0; zeroes after the fields)
  *
  *     0   8   magic "KVLOG\r\n\032"
- *     8   4   format version, 1
+ *     8   4   format version, 2
  *    12   4   CRC32C of the 4096 bytes, these 4 taken as zeroes
  *    16   8   size of the file; it never changes afterwards
  *    24   8   first LSN
  *    32   8   salt: random, new whenever the file is put to use
+ *    40  24   identity
  *
  * A segment is preallocated and synced before it gets its name, so a file
  * that is shorter than its header says was damaged.  It may pass if all batches
@@ -51,7 +116,13 @@
  *    16   8   LSN of the first record
  *    24   8   the highest LSN known durable when this was written
  *    32   8   the segment's salt
- *    40       records
+ *    40   8   time when it was built, milliseconds since the epoch
+ *    48   8   the incarnation; of a replicated log, the term
+ *    56   8   index, and
+ *    64   8   commit index of a replicated log; zeroes where there is none
+ *    72   4   type of entry of a replicated log, or 0
+ *    76   4   zeroes
+ *    80       records
  *
  * The batches of one segment, and of one segment and the next, have
  * consecutive LSNs.  Because of the salt, which no client knows, neither
@@ -65,33 +136,48 @@
  * something says that it was durable.
  *
  *
- * Closed log (64 bytes)
+ * Closed log (80 bytes)
  *
  *     0   8   magic "KVEND\r\n\032"
- *     8   4   format version, 1
- *    12   4   CRC32C of these 64 bytes, these 4 taken as zeroes
+ *     8   4   format version, 2
+ *    12   4   CRC32C of these 80 bytes, these 4 taken as zeroes
  *    16   8   the last LSN of the log, which is durable up to it
  *    24   8   first LSN of the segment that it ends in
  *    32   8   salt of that segment
  *    40   8   offset in it where the log ends: where the next batch would go
- *    48  16   zeroes
+ *    48  24   identity
+ *    72   8   origin: a hash of this file's inode and time of birth, of the
+ *             directory's, and of the identity of the file system (of the
+ *             subvolume, on btrfs); 0 where they cannot be told
  *
  * Written as log-<LSN>.tmp, synced, renamed, and the directory synced, when
- * all workers are gone and the log is synced.  The committer deletes it, and
- * syncs the directory, before the next batch is written; if it cannot delete
- * it, it begins a new segment, so that an old end never passes for the present
- * one.  That the log was durable up to that LSN stays true whatever comes after
- * it.
+ * all workers are gone and the log is synced.  Before the next batch is written
+ * the committer empties it, syncs it, deletes it, and syncs the directory.  An
+ * empty one says nothing.  If it can neither empty nor delete it, it begins a
+ * new segment, so that an old end never passes for the present one.  That the
+ * log was durable up to that LSN stays true whatever comes after it.
  *
  *
  * Record
  *
- *     0   1   operation: 1 put, 2 delete, 3 clear
- *     1   1   flags: 1 = an expiry follows the header; others are zero
+ *     0   1   operation: 1 put, 2 delete, 3 clear, 4 touch (a key gets another
+ *             expiry; its value and metadata stay)
+ *     1   1   flags: 1 = it has an expiry, 2 = an LSN, 4 = metadata
  *     2   2   length of the key
  *     4   4   length of the value
- *     8  (8)  expiry, milliseconds since the epoch, if the flag says so
+ *     8  (8)  expiry, milliseconds since the epoch; of a delete: the key was
+ *             deleted because it expired then
+ *        (8)  LSN of the write, where the batch does not imply it (snapshots)
+ *        (1)  length n of the metadata, from 1 on
+ *        (n)  metadata, which say how a value is to be taken
  *             key, value, zeroes up to a multiple of 8
+ *
+ * What is in brackets is there if its flag is set.  A put may have any flag, a
+ * touch has an expiry and no metadata, a delete no metadata, a clear none of
+ * both.  A put without an expiry, or without metadata, leaves the key without.
+ *
+ * This version of the module writes no expiry, metadata or touch, and no file
+ * of a replicated log.  It refuses files that have any, as it would lose them.
  *
  * Records carry results, not changes: to replay one twice does no harm.
  *
@@ -117,22 +203,31 @@
  *
  * Snapshot
  *
- *   header (64 bytes)
+ *   header (104 bytes)
  *     0   8   magic "KVSNAP\r\n"
- *     8   4   format version, 1
- *    12   4   CRC32C of these 64 bytes, these 4 taken as zeroes
+ *     8   4   format version, 2
+ *    12   4   CRC32C of the first 64 bytes, these 4 taken as zeroes
  *    16   8   S: replay continues with S + 1
  *    24   8   salt
  *    32  16   seed of the map's hash, in whose order the records are: a map
  *             made with it is filled from its first bucket to its last.
  *             Zeroes: not known
- *    48  16   zeroes
+ *    48  24   identity
+ *    72   8   time when it was begun, milliseconds since the epoch
+ *    80   8   term, and
+ *    88   8   index, in a replicated log, of the last entry that is in it for
+ *             sure; zeroes where there is none
+ *    96   4   zeroes
+ *   100   4   CRC32C of the 100 bytes before
+ *
+ *   All versions have the first 64 bytes, under a checksum of their own: so one
+ *   that is older says that a snapshot is of another version, not damaged.
  *
  *   blocks, one after the other
  *     0   4   magic 0x4253564b ("KVSB")
  *     4   4   CRC32C of the salt, then of the block from byte 8 on
  *     8   4   length of the records in bytes
- *    12   4   number of records (puts)
+ *    12   4   number of records (puts that have their LSN)
  *    16   8   number of this block, from 0
  *    24       records
  *
@@ -145,6 +240,15 @@
  * The walk is fuzzy: a block may hold anything that was true between S and E.
  * A snapshot is written as snap-<S>.tmp, synced, renamed, and the directory
  * synced.  It ends with its footer; bytes behind that do not count.
+ *
+ *
+ * Format version 1
+ *
+ * has no identity and no origin: a segment's header, and the zeroes of a closed
+ * log (64 bytes) and of a snapshot's header (64 bytes) end before them.  A
+ * batch's header has 40 bytes, to the salt.  A record has no LSN, no metadata,
+ * and is no touch; in a snapshot it has the LSN S.  A directory of version 1 is
+ * read, and written on in a new segment, of version 2.
  */
 
 
@@ -162,16 +266,14 @@
 #endif
 
 
-#define KV_FORMAT_VERSION   1u
+#define KV_FORMAT_VERSION   2u
+#define KV_FORMAT_OLDEST    1u         /* that is read */
 
 #define KV_SEGMENT_MAGIC    "KVLOG\r\n\032"
 #define KV_CLOSED_MAGIC     "KVEND\r\n\032"
 #define KV_SNAPSHOT_MAGIC   "KVSNAP\r\n"
 #define KV_BATCH_MAGIC      0x4254564bu
 #define KV_BLOCK_MAGIC      0x4253564bu
-
-/* no file has a higher LSN, so an LSN and a count of records can be added */
-#define KV_LSN_MAX          (UINT64_MAX / 2)
 
 #define KV_SEGMENT_HEADER   4096u
 #define KV_SEGMENT_MAX      (1u << 30)    /* bytes of a segment */
@@ -180,13 +282,29 @@
 #define KV_SNAPSHOT_NAME    "snap-%016" PRIx64
 
 
+/* no file has a higher LSN: an entry has 48 bits for that of its write */
+#define KV_LSN_MAX          ((UINT64_C(1) << 48) - 1)
+
+/* an empty file: the next start begins a new incarnation */
+#define KV_RESTORED_NAME    "restored"
+
+
+/* zeroes: of no store, as in version 1 */
+
 typedef struct {
-    char      magic[8];
-    uint32_t  version;
-    uint32_t  crc;
-    uint64_t  size;
-    uint64_t  first_lsn;
-    uint64_t  salt;
+    uint64_t  store[2];
+    uint64_t  incarnation;
+} kv_identity_t;
+
+
+typedef struct {
+    char           magic[8];
+    uint32_t       version;
+    uint32_t       crc;
+    uint64_t       size;
+    uint64_t       first_lsn;
+    uint64_t       salt;
+    kv_identity_t  id;
 } kv_segment_header_t;
 
 
@@ -198,7 +316,15 @@ typedef struct {
     uint64_t  first_lsn;
     uint64_t  durable_lsn;
     uint64_t  salt;
+    uint64_t  time_ms;
+    uint64_t  term;                    /* or the incarnation */
+    uint64_t  index;
+    uint64_t  commit_index;
+    uint32_t  type;
+    uint32_t  zero;
 } kv_batch_header_t;
+
+#define KV_BATCH_HEADER_1   40u        /* bytes of it in version 1 */
 
 
 typedef struct {
@@ -209,11 +335,19 @@ typedef struct {
     uint64_t  segment_lsn;
     uint64_t  segment_salt;
     uint64_t  offset;
-    uint8_t   zero[16];
+    kv_identity_t  id;
+    uint64_t  origin;
 } kv_closed_t;
+
+#define KV_CLOSED_1         64u        /* bytes of it in version 1 */
 
 
 #define KV_RECORD_EXPIRES   0x01u
+#define KV_RECORD_LSN       0x02u
+#define KV_RECORD_META      0x04u
+
+/* an operation beside those of kv_op_code_t */
+#define KV_RECORD_TOUCH     4u
 
 
 typedef struct {
@@ -231,8 +365,15 @@ typedef struct {
     uint64_t  lsn;
     uint64_t  salt;
     uint64_t  seed[2];
-    uint8_t   zero[16];
+    kv_identity_t  id;
+    uint64_t  time_ms;
+    uint64_t  term;
+    uint64_t  index;
+    uint32_t  zero;
+    uint32_t  crc_all;
 } kv_snapshot_header_t;
+
+#define KV_SNAPSHOT_HEADER_1  64u      /* in all versions; all of it in 1 */
 
 
 typedef struct {
@@ -251,11 +392,11 @@ typedef struct {
 } kv_snapshot_footer_t;
 
 
-_Static_assert(sizeof(kv_segment_header_t) == 40, "segment header");
-_Static_assert(sizeof(kv_batch_header_t) == 40, "batch header");
-_Static_assert(sizeof(kv_closed_t) == 64, "closed log");
+_Static_assert(sizeof(kv_segment_header_t) == 64, "segment header");
+_Static_assert(sizeof(kv_batch_header_t) == 80, "batch header");
+_Static_assert(sizeof(kv_closed_t) == 80, "closed log");
 _Static_assert(sizeof(kv_record_header_t) == 8, "record header");
-_Static_assert(sizeof(kv_snapshot_header_t) == 64, "snapshot header");
+_Static_assert(sizeof(kv_snapshot_header_t) == 104, "snapshot header");
 _Static_assert(sizeof(kv_block_header_t) == 24, "block header");
 _Static_assert(sizeof(kv_snapshot_footer_t) == 24, "snapshot footer");
 

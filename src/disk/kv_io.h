@@ -63,6 +63,14 @@ struct kv_io_s {
     int     (*named)(kv_io_t *io, int dirfd, const char *name, int fd);
 
     /*
+     * Tells an open file, or a directory, from all that there ever were in its
+     * file system: made of its inode and the time of its birth, as inodes are
+     * given out again, and of the file system's identity.  0: it cannot be
+     * told, as of a file system that does not keep that time.  May be NULL.
+     */
+    uint64_t  (*file_id)(kv_io_t *io, int fd);
+
+    /*
      * The owner of the files that open() makes with O_CREAT|O_EXCL (mode 0600),
      * and that those it opens to be written must have (else EPERM: in a
      * directory of another user, root could be led to another user's file); -1

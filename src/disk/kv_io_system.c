@@ -13,8 +13,10 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
+#include "base/kv_hash.h"
 #include "disk/kv_io.h"
 
 
@@ -37,6 +39,7 @@ static int kv_io_sys_list(kv_io_t *io, int dirfd, kv_io_list_pt cb, void *ctx);
 static int kv_io_sys_direct(kv_io_t *io, int fd, bool on);
 static int kv_io_sys_links(kv_io_t *io, int fd);
 static int kv_io_sys_named(kv_io_t *io, int dirfd, const char *name, int fd);
+static uint64_t kv_io_sys_file_id(kv_io_t *io, int fd);
 static bool kv_io_can_direct(int fd);
 
 
@@ -58,6 +61,7 @@ kv_io_system(kv_io_t *io)
     io->direct = kv_io_sys_direct;
     io->links = kv_io_sys_links;
     io->named = kv_io_sys_named;
+    io->file_id = kv_io_sys_file_id;
     io->uid = (uid_t) -1;
     io->gid = (gid_t) -1;
 }
@@ -341,6 +345,35 @@ kv_io_sys_named(kv_io_t *io, int dirfd, const char *name, int fd)
     return there.stx_ino == open.stx_ino
            && there.stx_dev_major == open.stx_dev_major
            && there.stx_dev_minor == open.stx_dev_minor;
+}
+
+
+static uint64_t
+kv_io_sys_file_id(kv_io_t *io, int fd)
+{
+    uint64_t       id[4];
+    struct statx   st;
+    struct statfs  fs;
+
+    static const uint64_t  seed[2];
+
+    (void) io;
+
+    if (statx(fd, "", AT_EMPTY_PATH, STATX_INO|STATX_BTIME, &st) == -1
+        || !(st.stx_mask & STATX_BTIME) || fstatfs(fd, &fs) == -1)
+    {
+        return 0;
+    }
+
+    id[0] = st.stx_ino;
+    id[1] = (uint64_t) st.stx_btime.tv_sec;
+    id[2] = st.stx_btime.tv_nsec;
+
+    /* of a subvolume, where its snapshot has the rest in common with it */
+
+    memcpy(&id[3], &fs.f_fsid, sizeof(id[3]));
+
+    return kv_hash(seed, id, sizeof(id));
 }
 
 

@@ -9,6 +9,18 @@
 #include "disk/kv_record.h"
 
 
+#define KV_RECORD_FLAGS                                                       \
+    (KV_RECORD_EXPIRES | KV_RECORD_LSN | KV_RECORD_META)
+
+/* those of format version 1 */
+#define KV_RECORD_FLAGS_1 KV_RECORD_EXPIRES
+
+
+static bool kv_record_allowed(const kv_record_header_t *h, uint32_t version);
+static size_t kv_record_decode_options(const uint8_t *p, size_t n,
+    kv_record_t *rec);
+
+
 size_t
 kv_record_size(const kv_record_t *rec)
 {
@@ -18,6 +30,14 @@ kv_record_size(const kv_record_t *rec)
 
     if (rec->flags & KV_RECORD_EXPIRES) {
         n += sizeof(uint64_t);
+    }
+
+    if (rec->flags & KV_RECORD_LSN) {
+        n += sizeof(uint64_t);
+    }
+
+    if (rec->flags & KV_RECORD_META) {
+        n += 1 + (size_t) rec->meta_len;
     }
 
     return kv_align(n, 8u);
@@ -30,9 +50,11 @@ kv_record_encode_head(const kv_record_t *rec, void *dst)
     uint8_t             *p;
     kv_record_header_t   h;
 
-    assert((rec->flags & ~KV_RECORD_EXPIRES) == 0);
+    assert((rec->flags & ~KV_RECORD_FLAGS) == 0);
+    assert(!(rec->flags & KV_RECORD_META) || rec->meta_len);
     assert(rec->op == KV_OP_PUT || rec->value_len == 0);
     assert(rec->op != KV_OP_CLEAR || rec->key_len == 0);
+    assert(rec->op != KV_RECORD_TOUCH || (rec->flags & KV_RECORD_EXPIRES));
     assert(rec->key_len <= KV_KEY_MAX && rec->value_len <= KV_VALUE_MAX);
 
     h.op = (uint8_t) rec->op;
@@ -47,6 +69,17 @@ kv_record_encode_head(const kv_record_t *rec, void *dst)
     if (rec->flags & KV_RECORD_EXPIRES) {
         memcpy(p, &rec->expires, sizeof(uint64_t));
         p += sizeof(uint64_t);
+    }
+
+    if (rec->flags & KV_RECORD_LSN) {
+        memcpy(p, &rec->lsn, sizeof(uint64_t));
+        p += sizeof(uint64_t);
+    }
+
+    if (rec->flags & KV_RECORD_META) {
+        *p++ = rec->meta_len;
+        memcpy(p, rec->meta, rec->meta_len);
+        p += rec->meta_len;
     }
 
     if (rec->key_len) {
@@ -86,8 +119,8 @@ kv_record_encode(const kv_record_t *rec, void *dst)
 
 
 size_t
-kv_record_decode(const void *src, size_t n, kv_record_t *rec,
-    struct iovec *value)
+kv_record_decode(const void *src, size_t n, uint32_t version,
+    kv_record_t *rec, struct iovec *value)
 {
     size_t               head, size;
     const uint8_t       *p, *end;
@@ -100,12 +133,7 @@ kv_record_decode(const void *src, size_t n, kv_record_t *rec,
     p = src;
     memcpy(&h, p, sizeof(h));
 
-    if (h.op < KV_OP_PUT || h.op > KV_OP_CLEAR
-        || (h.flags & ~KV_RECORD_EXPIRES)
-        || (h.op != KV_OP_PUT && h.value_len)
-        || (h.op == KV_OP_CLEAR && h.key_len)
-        || h.key_len > KV_KEY_MAX || h.value_len > KV_VALUE_MAX)
-    {
+    if (!kv_record_allowed(&h, version)) {
         return 0;
     }
 
@@ -113,19 +141,12 @@ kv_record_decode(const void *src, size_t n, kv_record_t *rec,
     rec->flags = h.flags;
     rec->key_len = h.key_len;
     rec->value_len = h.value_len;
-    rec->expires = 0;
+    head = kv_record_decode_options(p, n, rec);
 
-    size = kv_record_size(rec);
+    size = head ? kv_record_size(rec) : SIZE_MAX;
 
     if (size > n) {
         return 0;
-    }
-
-    head = sizeof(h);
-
-    if (h.flags & KV_RECORD_EXPIRES) {
-        memcpy(&rec->expires, p + head, sizeof(uint64_t));
-        head += sizeof(uint64_t);
     }
 
     rec->key = p + head;
@@ -147,4 +168,99 @@ kv_record_decode(const void *src, size_t n, kv_record_t *rec,
     }
 
     return size;
+}
+
+
+static bool
+kv_record_allowed(const kv_record_header_t *h, uint32_t version)
+{
+    if (h->flags & ~(version == 1 ? KV_RECORD_FLAGS_1 : KV_RECORD_FLAGS)) {
+        return false;
+    }
+
+    if (h->key_len > KV_KEY_MAX || h->value_len > KV_VALUE_MAX
+        || (h->op != KV_OP_PUT && h->value_len))
+    {
+        return false;
+    }
+
+    switch (h->op) {
+
+    case KV_OP_PUT:
+        return true;
+
+    case KV_OP_DELETE:
+        return !(h->flags & KV_RECORD_META);
+
+    case KV_OP_CLEAR:
+        return h->key_len == 0
+               && !(h->flags & (KV_RECORD_EXPIRES|KV_RECORD_META));
+
+    case KV_RECORD_TOUCH:
+        return version > 1 && (h->flags & KV_RECORD_EXPIRES)
+               && !(h->flags & KV_RECORD_META);
+
+    default:
+        return false;
+    }
+}
+
+
+const char *
+kv_record_unknown(const kv_record_t *rec)
+{
+    if (rec->op == KV_RECORD_TOUCH) {
+        return "a new time of expiry";
+    }
+
+    if (rec->flags & KV_RECORD_EXPIRES) {
+        return "a time of expiry";
+    }
+
+    return rec->flags & KV_RECORD_META ? "metadata" : NULL;
+}
+
+
+/*
+ * What stands between a record's header and its key.  Returns the offset of the
+ * key, or 0 if `n` bytes are too few for that.
+ */
+
+static size_t
+kv_record_decode_options(const uint8_t *p, size_t n, kv_record_t *rec)
+{
+    size_t  head;
+
+    rec->expires = 0;
+    rec->lsn = 0;
+    rec->meta = NULL;
+    rec->meta_len = 0;
+
+    if (kv_record_size(rec) > n) {
+        return 0;
+    }
+
+    head = sizeof(kv_record_header_t);
+
+    if (rec->flags & KV_RECORD_EXPIRES) {
+        memcpy(&rec->expires, p + head, sizeof(uint64_t));
+        head += sizeof(uint64_t);
+    }
+
+    if (rec->flags & KV_RECORD_LSN) {
+        memcpy(&rec->lsn, p + head, sizeof(uint64_t));
+        head += sizeof(uint64_t);
+    }
+
+    if (rec->flags & KV_RECORD_META) {
+        rec->meta_len = p[head++];
+        rec->meta = p + head;
+        head += rec->meta_len;
+
+        if (rec->meta_len == 0) {
+            return 0;
+        }
+    }
+
+    return head;
 }

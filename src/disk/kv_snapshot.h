@@ -31,29 +31,32 @@ typedef struct {
 
 
 /*
- * What a snapshot's header and footer say; zeroes where they say nothing.  Only
- * the seed is checked, as it may stay in use.
+ * What a snapshot's header and footer say; zeroes where they say nothing.  Seed
+ * and identity are checked, as they may stay in use.
  */
 
 typedef struct {
     uint64_t  records;
     uint64_t  bytes;                      /* of the file */
     uint64_t  seed[2];                    /* see kv_snapshot_begin() */
+    kv_identity_t  id;                    /* of the store */
 } kv_snapshot_guess_t;
 
 
 /*
  * Begins snap-<lsn>.tmp, replacing one that was left over (if that cannot be
  * deleted, under another LSN's name).  `seed` is that of the map whose walk
- * gives the records (kv_map.h), or zeroes.  KV_OK with the writer in *w,
- * KV_NO_SPACE, or KV_ERROR (`err` filled).
+ * gives the records (kv_map.h), or zeroes, `id` the store's identity.  KV_OK
+ * with the writer in *w, KV_NO_SPACE, or KV_ERROR (`err` filled).
  */
 kv_rc_t kv_snapshot_begin(kv_io_t *io, int dirfd, uint64_t lsn,
-    const uint64_t seed[2], kv_snapshot_writer_t **w, kv_err_t *err);
+    const uint64_t seed[2], const kv_identity_t *id, kv_snapshot_writer_t **w,
+    kv_err_t *err);
 
 /*
- * Adds a record; its memory is the caller's again on return.  Blocks of about
- * 1 MiB are written as they fill, so most calls only copy.  KV_OK,
+ * Adds a record, a put that has its LSN; its memory is the caller's again on
+ * return.  Blocks of about 1 MiB are written as they fill, so most calls only
+ * copy.  KV_OK,
  * KV_NO_SPACE, KV_ERROR (`err` filled): then call kv_snapshot_abort().
  */
 kv_rc_t kv_snapshot_add(kv_snapshot_writer_t *w, const kv_record_t *rec,
@@ -82,7 +85,8 @@ kv_rc_t kv_snapshot_list(kv_io_t *io, int dirfd, kv_snapshot_list_t *list,
  * size; the file may be larger, but what follows the footer does not count.
  * KV_OK; KV_DAMAGED with `err` naming file and offset (the caller has got the
  * records of earlier blocks, and must discard them); KV_DECLINED: good, but of
- * another format version; KV_ERROR with errno set; or what `cb` returned.
+ * a format version, or with fields or records, that this version of the module
+ * does not know; KV_ERROR with errno set; or what `cb` returned.
  * Memory is bounded by the largest block, whose length is checked against the
  * file's size before it is read.
  */

@@ -14,7 +14,7 @@
 #include "disk/kv_snapshot_private.h"
 
 
-#define KV_SNAPSHOT_LEAST (sizeof(kv_snapshot_header_t)                       \
+#define KV_SNAPSHOT_LEAST (KV_SNAPSHOT_HEADER_1                               \
                            + sizeof(kv_block_header_t)                        \
                            + sizeof(kv_snapshot_footer_t))
 
@@ -28,6 +28,8 @@ typedef struct {
     uint64_t           lsn;
     uint64_t           size;            /* of the file */
     uint64_t           salt;
+    uint32_t           version;         /* of its format */
+    uint64_t           newest;          /* the highest LSN of a record */
     uint64_t           offset;          /* of the block being read */
     uint64_t           number;          /* of that block */
     uint64_t           records;         /* given to the caller */
@@ -38,6 +40,8 @@ typedef struct {
 
 
 static kv_rc_t kv_snapshot_read_header(kv_snapshot_reader_t *r);
+static kv_rc_t kv_snapshot_judge_header(kv_snapshot_reader_t *r,
+    const kv_snapshot_header_t *h);
 static kv_rc_t kv_snapshot_read_block(kv_snapshot_reader_t *r,
     kv_block_header_t *h);
 static kv_rc_t kv_snapshot_reserve(kv_snapshot_reader_t *r, uint32_t len,
@@ -125,7 +129,7 @@ done:
 static kv_rc_t
 kv_snapshot_read_header(kv_snapshot_reader_t *r)
 {
-    uint32_t              crc;
+    size_t                size;
     kv_rc_t               rc;
     kv_snapshot_header_t  h;
 
@@ -133,7 +137,10 @@ kv_snapshot_read_header(kv_snapshot_reader_t *r)
         return kv_snapshot_damaged(r, r->size, "the file ends too early");
     }
 
-    rc = kv_snapshot_get(r, &h, sizeof(h), 0);
+    memset(&h, 0, sizeof(h));
+    size = KV_SNAPSHOT_HEADER_1;
+
+    rc = kv_snapshot_get(r, &h, size, 0);
     if (rc != KV_OK) {
         return rc;
     }
@@ -142,14 +149,11 @@ kv_snapshot_read_header(kv_snapshot_reader_t *r)
         return kv_snapshot_damaged(r, 0, "this is no snapshot");
     }
 
-    crc = h.crc;
-    h.crc = 0;
-
-    if (kv_crc32c(0, &h, sizeof(h)) != crc) {
+    if (h.crc != kv_snapshot_crc(h)) {
         return kv_snapshot_damaged(r, 0, "the header's checksum is wrong");
     }
 
-    if (h.version != KV_FORMAT_VERSION) {
+    if (h.version < KV_FORMAT_OLDEST || h.version > KV_FORMAT_VERSION) {
         kv_err_set(r->err, "\"%s\" at offset 8: format version %u, of which"
                    " this module knows nothing (its own is %u); use the"
                    " version of the module that wrote it, or another"
@@ -157,21 +161,54 @@ kv_snapshot_read_header(kv_snapshot_reader_t *r)
         return KV_DECLINED;
     }
 
-    if (h.lsn != r->lsn) {
+    if (h.version > 1) {
+        rc = kv_snapshot_get(r, (uint8_t *) &h + size, sizeof(h) - size, size);
+        if (rc != KV_OK) {
+            return rc;
+        }
+
+        size = sizeof(h);
+    }
+
+    r->salt = h.salt;
+    r->version = h.version;
+    r->offset = size;
+
+    return kv_snapshot_judge_header(r, &h);
+}
+
+
+/* Checks the fields of a header of which the first part is good. */
+
+static kv_rc_t
+kv_snapshot_judge_header(kv_snapshot_reader_t *r,
+    const kv_snapshot_header_t *h)
+{
+    if (h->version > 1 && h->crc_all != kv_snapshot_crc_all(h)) {
+        return kv_snapshot_damaged(r, KV_SNAPSHOT_HEADER_1,
+                                   "the header's checksum is wrong");
+    }
+
+    if (h->lsn != r->lsn) {
         return kv_snapshot_damaged(r, 16, "the LSN is not the one in the"
                                    " file's name");
     }
 
-    if (h.lsn > KV_LSN_MAX) {
+    if (h->lsn > KV_LSN_MAX) {
         return kv_snapshot_damaged(r, 16, "no LSN is that high");
     }
 
-    if (memcmp(h.zero, (uint8_t [16]) { 0 }, sizeof(h.zero)) != 0) {
+    if (h->version == 1 && (h->id.store[0] || h->id.store[1])) {
         return kv_snapshot_damaged(r, 48, "reserved bytes are not zero");
     }
 
-    r->salt = h.salt;
-    r->offset = sizeof(h);
+    if (h->term || h->index || h->zero) {
+        kv_err_set(r->err, "\"%s\" at offset 80: the snapshot is of a"
+                   " replicated log, which this version of the module cannot"
+                   " read; use the version that wrote it, or another"
+                   " directory", r->name);
+        return KV_DECLINED;
+    }
 
     return KV_OK;
 }
@@ -289,12 +326,27 @@ kv_snapshot_give_records(kv_snapshot_reader_t *r, const kv_block_header_t *h,
     for (i = 0; i < h->count; i++) {
         assert(used <= h->len);
 
-        n = kv_record_decode(r->buf + used, h->len - used, &rec, &value);
+        n = kv_record_decode(r->buf + used, h->len - used, r->version, &rec,
+                             &value);
 
-        if (n == 0 || rec.op != KV_OP_PUT) {
+        if (n && r->version == 1) {
+            rec.lsn = r->lsn;
+        }
+
+        if (n == 0 || rec.op != KV_OP_PUT || rec.lsn == 0) {
             return kv_snapshot_damaged(r, r->offset + sizeof(*h) + used,
                                        "this is no record of a snapshot");
         }
+
+        if (kv_record_unknown(&rec)) {
+            kv_err_set(r->err, "\"%s\" at offset %" PRIu64 ": a record has %s, "
+                       "which this version of the module cannot keep; use the "
+                       "version that wrote it, or another directory", r->name,
+                       r->offset + sizeof(*h) + used, kv_record_unknown(&rec));
+            return KV_DECLINED;
+        }
+
+        r->newest = kv_max(r->newest, rec.lsn);
 
         rc = cb(ctx, 0, &rec);
         if (rc != KV_OK) {
@@ -347,6 +399,11 @@ kv_snapshot_read_footer(kv_snapshot_reader_t *r, const kv_block_header_t *h,
         return kv_snapshot_damaged(r, r->offset + 24, "no LSN is that high");
     }
 
+    if (f.end_lsn < r->newest) {
+        return kv_snapshot_damaged(r, r->offset + 24, "the last LSN is below"
+                                   " that of a record");
+    }
+
     r->offset += sizeof(*h) + sizeof(f);
     *end_lsn = f.end_lsn;
 
@@ -393,10 +450,10 @@ kv_snapshot_guess(kv_io_t *io, int dirfd, uint64_t lsn,
     int                   fd;
     char                  name[KV_NAME_MAX];
     off_t                 size;
-    uint32_t              crc;
     kv_snapshot_header_t  h;
     kv_snapshot_footer_t  f;
 
+    memset(&h, 0, sizeof(h));
     memset(guess, 0, sizeof(kv_snapshot_guess_t));
 
     kv_snapshot_name(name, lsn, ".kvs");
@@ -409,18 +466,22 @@ kv_snapshot_guess(kv_io_t *io, int dirfd, uint64_t lsn,
     size = io->size(io, fd);
 
     if (size >= (off_t) KV_SNAPSHOT_LEAST
-        && kv_io_read(io, fd, &h, sizeof(h), 0) == (ssize_t) sizeof(h)
+        && kv_io_read(io, fd, &h, sizeof(h), 0)
+           >= (ssize_t) KV_SNAPSHOT_HEADER_1
         && kv_io_read(io, fd, &f, sizeof(f), size - (off_t) sizeof(f))
            == (ssize_t) sizeof(f))
     {
         guess->bytes = (uint64_t) size;
         guess->records = kv_min(f.records, guess->bytes / 16);  /* the least */
 
-        crc = h.crc;
-        h.crc = 0;
-
-        if (kv_crc32c(0, &h, sizeof(h)) == crc) {
+        if (h.crc == kv_snapshot_crc(h)) {
             memcpy(guess->seed, h.seed, sizeof(h.seed));
+        }
+
+        if (h.crc == kv_snapshot_crc(h) && h.version > 1
+            && h.crc_all == kv_snapshot_crc_all(&h))
+        {
+            guess->id = h.id;
         }
     }
 

@@ -51,7 +51,7 @@ struct kv_snapshot_writer_s {
 
 
 static kv_rc_t kv_snapshot_write_header(kv_snapshot_writer_t *w,
-    const uint64_t seed[2], kv_err_t *err);
+    const uint64_t seed[2], const kv_identity_t *id, kv_err_t *err);
 static kv_rc_t kv_snapshot_not_alone(kv_snapshot_writer_t *w, kv_err_t *err);
 static kv_rc_t kv_snapshot_create(kv_snapshot_writer_t *w, kv_err_t *err);
 static kv_rc_t kv_snapshot_write(kv_snapshot_writer_t *w, struct iovec *iov,
@@ -66,7 +66,8 @@ static kv_rc_t kv_snapshot_add_large(kv_snapshot_writer_t *w,
 
 kv_rc_t
 kv_snapshot_begin(kv_io_t *io, int dirfd, uint64_t lsn,
-    const uint64_t seed[2], kv_snapshot_writer_t **wp, kv_err_t *err)
+    const uint64_t seed[2], const kv_identity_t *id, kv_snapshot_writer_t **wp,
+    kv_err_t *err)
 {
     kv_rc_t                rc;
     kv_snapshot_writer_t  *w;
@@ -104,7 +105,7 @@ kv_snapshot_begin(kv_io_t *io, int dirfd, uint64_t lsn,
     }
 
     if (rc == KV_OK) {
-        rc = kv_snapshot_write_header(w, seed, err);
+        rc = kv_snapshot_write_header(w, seed, id, err);
     }
 
     if (rc == KV_OK) {
@@ -122,7 +123,7 @@ failed:
 
 static kv_rc_t
 kv_snapshot_write_header(kv_snapshot_writer_t *w, const uint64_t seed[2],
-    kv_err_t *err)
+    const kv_identity_t *id, kv_err_t *err)
 {
     struct iovec          iov;
     kv_snapshot_header_t  h;
@@ -134,7 +135,10 @@ kv_snapshot_write_header(kv_snapshot_writer_t *w, const uint64_t seed[2],
     h.lsn = w->lsn;
     h.salt = w->salt;
     memcpy(h.seed, seed, sizeof(h.seed));
-    h.crc = kv_crc32c(0, &h, sizeof(h));
+    h.id = *id;
+    h.time_ms = kv_wall_ms();
+    h.crc = kv_snapshot_crc(h);
+    h.crc_all = kv_snapshot_crc_all(&h);
 
     iov.iov_base = &h;
     iov.iov_len = sizeof(h);
@@ -213,7 +217,7 @@ kv_snapshot_add(kv_snapshot_writer_t *w, const kv_record_t *rec,
     size_t   size;
     kv_rc_t  rc;
 
-    assert(rec->op == KV_OP_PUT);
+    assert(rec->op == KV_OP_PUT && (rec->flags & KV_RECORD_LSN));
 
     size = kv_record_size(rec);
 

@@ -36,14 +36,15 @@ typedef struct {
 
 
 /*
- * Whether log-<LSN>.closed exists, which must be deleted before more is
- * written.
+ * Whether log-<LSN>.closed exists, which must be emptied and deleted before
+ * more is written.
  */
 
 typedef enum {
     KV_WAL_NOTE_NONE = 0,
     KV_WAL_NOTE_OLD,               /* it may, and say anything */
-    KV_WAL_NOTE_END                /* it says where the log ends */
+    KV_WAL_NOTE_END,               /* it says where the log ends, */
+    KV_WAL_NOTE_OWN                /* and the incarnation goes on from there */
 } kv_wal_note_t;
 
 
@@ -55,6 +56,11 @@ typedef enum {
  * The first five fields move together, and a process can be killed between
  * two of them: it writes the new position to `to` first, and sets `moving`, so
  * that the next process to begin, write, mark or sync finishes the move.
+ *
+ * The incarnation may change while the store is in use (kv_wal_write(), where a
+ * note of a clean end cannot be emptied, or is gone).  Who makes a version of
+ * an entry reads the entry's LSN first, and then the incarnation, so that no
+ * LSN comes with an incarnation that was over when it was given out.
  */
 
 typedef struct {
@@ -63,6 +69,9 @@ typedef struct {
     uint64_t           segment_size;
     uint64_t           offset;
     _Atomic uint64_t   next_lsn;
+    uint64_t           store[2];      /* the identity: see kv_wal_id(); */
+    _Atomic uint64_t   incarnation;   /* kv_wal_replay() sets it */
+    uint32_t           restored;      /* the replay found the file "restored" */
     _Atomic uint64_t   durable_lsn;   /* all up to this one are on disk */
     _Atomic uint64_t   bytes;         /* of batches, since the zone was made */
     _Atomic uint64_t   written;       /* of whole blocks, where they are */
@@ -109,6 +118,19 @@ void kv_wal_set_reserve(kv_wal_t *wal, size_t reserve);
 /* Closes what it has open and frees it.  The state stays. */
 void kv_wal_destroy(kv_wal_t *wal);
 
+/* The identity that the store has now (kv_format.h). */
+static inline kv_identity_t
+kv_wal_id(const kv_wal_state_t *state)
+{
+    kv_identity_t  id;
+
+    id.store[0] = state->store[0];
+    id.store[1] = state->store[1];
+    id.incarnation = atomic_load(&state->incarnation);
+
+    return id;
+}
+
 /*
  * Starts a batch whose first record will have the LSN state->next_lsn (read it
  * after this call, which may have to finish what a dead process began).
@@ -140,8 +162,8 @@ kv_rc_t kv_wal_write(kv_wal_t *wal, kv_err_t *err);
 
 /*
  * What the operator should know of a kv_wal_write() that went on without it: a
- * note of a clean end that cannot be deleted.  Moves it to *err and returns
- * true; false: there is nothing, or it was told before.
+ * note of a clean end, or a file "restored", that cannot be deleted.  Moves it
+ * to *err and returns true; false: there is nothing, or it was told before.
  */
 bool kv_wal_warning(kv_wal_t *wal, kv_err_t *err);
 
@@ -209,6 +231,9 @@ typedef struct {
     uint64_t       newer;          /* S of the newest snapshot, if that one is
                                       too damaged to be used, else 0: the log
                                       has to reach it, too */
+    kv_identity_t  id;             /* the snapshot's, or zeroes, */
+    uint64_t       id_lsn;         /* and the LSN of the snapshot's name */
+    bool           alone;          /* people have it stand alone */
     kv_record_pt   record;         /* gets each record */
     void         (*warn)(void *ctx, const char *text);
                                    /* what is wrong and could be passed over;
@@ -220,9 +245,12 @@ typedef struct {
 /*
  * Reads every record with an LSN > from->after in order, checks the whole log
  * from there on, and leaves the state and the directory such that writing
- * continues at its end: next_lsn, durable_lsn, offset and segment are set, what
- * was torn is cut off, *.tmp logs are deleted.  If there is no segment, the
- * state says so (segment_size 0) and next_lsn is after + 1.
+ * continues at its end: next_lsn, durable_lsn, offset, segment and id are set,
+ * what was torn is cut off, *.tmp logs are deleted.  If there is no segment,
+ * the state says so (segment_size 0) and next_lsn is after + 1.  kv_format.h
+ * tells when there is a new incarnation; one that is there, of a zone that is
+ * read anew, stays if no LSN is lost, the log ends in the same segment, and no
+ * file "restored" is there.
  *
  * KV_OK; KV_DAMAGED, with `err` naming file, offset, the ways out and what they
  * give up; KV_ERROR or KV_AGAIN for I/O errors, `err` filled; or what
@@ -235,6 +263,12 @@ typedef struct {
  */
 kv_rc_t kv_wal_replay(kv_wal_t *wal, const kv_wal_replay_t *from,
     kv_err_t *err);
+
+/*
+ * Why kv_wal_replay() or kv_wal_write() has begun a new incarnation, in words
+ * (static memory); NULL: it has not, or it was told before.
+ */
+const char *kv_wal_renewed(kv_wal_t *wal);
 
 
 #endif /* KV_WAL_H */

@@ -179,7 +179,8 @@ kv_wal_given_up(kv_wal_reader_t *r, uint64_t lsn, char *buf, size_t size)
 {
     uint64_t  known;
 
-    known = kv_max(r->durable, kv_max(r->from->must_reach, r->from->newer));
+    known = kv_max(kv_max(r->durable, r->closed.lsn),
+                   kv_max(r->from->must_reach, r->from->newer));
 
     if (r->last) {
         known = kv_max(known, r->last - 1);

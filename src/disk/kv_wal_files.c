@@ -180,6 +180,13 @@ kv_wal_open(kv_wal_t *wal, uint64_t lsn, uint8_t *buf, uint64_t *size)
 }
 
 
+size_t
+kv_wal_batch_header(uint32_t version)
+{
+    return version == 1 ? KV_BATCH_HEADER_1 : sizeof(kv_batch_header_t);
+}
+
+
 uint32_t
 kv_wal_header_crc(const uint8_t *buf)
 {

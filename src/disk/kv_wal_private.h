@@ -7,6 +7,7 @@
  *     kv_wal_closed.c         the note of a clean end
  *     kv_wal_segment.c        the current segment, the log's end
  *     kv_wal_spare.c          spares, segments no longer needed
+ *     kv_wal_identity.c       the store and its incarnation
  *     kv_wal_files.c          names and headers
  */
 
@@ -66,6 +67,7 @@ struct kv_wal_s {
     size_t           reserve;        /* see kv_wal_set_reserve() */
 
     kv_err_t         warning;        /* see kv_wal_warning(); no text: none */
+    const char      *renewed;        /* see kv_wal_renewed() */
 };
 
 
@@ -88,11 +90,39 @@ kv_rc_t kv_wal_list(kv_wal_t *wal, kv_wal_name_t **names, size_t *n);
  */
 int kv_wal_open(kv_wal_t *wal, uint64_t lsn, uint8_t *buf, uint64_t *size);
 
+/* Bytes of a batch's header in a segment of this format version. */
+size_t kv_wal_batch_header(uint32_t version);
+
 /* The checksum of a segment's header, all 4096 bytes of it. */
 uint32_t kv_wal_header_crc(const uint8_t *buf);
 
 /* The result that errno stands for (kv_io_rc()). */
 kv_rc_t kv_wal_rc(void);
+
+
+/* ---- kv_wal_identity.c */
+
+/*
+ * The identity that the store has from now on, after a reading that found `id`
+ * (zeroes: none) in its files: a new incarnation if `renew`.  KV_OK, or
+ * KV_ERROR with errno set (EOVERFLOW: no incarnation is above that one).
+ */
+kv_rc_t kv_wal_identify(kv_identity_t *id, bool renew);
+
+/* Whether a file with `id` is of another store than the one that is `known`. */
+bool kv_wal_foreign(const kv_identity_t *known, const kv_identity_t *id);
+
+/*
+ * Whether people say that the disk was set back; yes, where it cannot be told:
+ * a new incarnation does no harm.
+ */
+bool kv_wal_restored(kv_wal_t *wal);
+
+/* Makes it the store's.  Under the commit lock, or before there is another. */
+void kv_wal_set_id(kv_wal_state_t *state, const kv_identity_t *id);
+
+/* Which file in which directory this is (kv_format.h); 0: not to be told. */
+uint64_t kv_wal_origin(kv_wal_t *wal, int fd);
 
 
 /* ---- kv_wal_spare.c */
@@ -113,6 +143,12 @@ void kv_wal_move(kv_wal_state_t *state, const kv_wal_position_t *to);
 
 /* Closes the current segment to batches: the next one goes to a new one. */
 void kv_wal_seal(kv_wal_state_t *state);
+
+/*
+ * Whether no batch is in the current segment, and none may go there: the next
+ * segment takes its name, and may have it already.
+ */
+bool kv_wal_replaceable(const kv_wal_state_t *state);
 
 /* Finishes a move that a dead process began. */
 void kv_wal_settle(kv_wal_state_t *state);
@@ -150,20 +186,33 @@ const char *kv_wal_advice(kv_rc_t rc);
 /* ---- kv_wal_closed.c */
 
 /*
- * Writes log-<LSN>.closed, of the LSN in `closed`, durably.  KV_OK, or the
- * result of kv_io_rc(), with `err` filled.
+ * Writes log-<LSN>.closed, of the LSN in `closed`, durably; origin and checksum
+ * are filled in here.  KV_OK, or the result of kv_io_rc(), with `err` filled.
  */
-kv_rc_t kv_wal_write_closed(kv_wal_t *wal, const kv_closed_t *closed,
-    kv_err_t *err);
-
-/* Reads log-<LSN>.closed.  KV_OK, KV_DAMAGED, or KV_ERROR with errno set. */
-kv_rc_t kv_wal_read_closed(kv_wal_t *wal, uint64_t lsn, kv_closed_t *closed);
+kv_rc_t kv_wal_write_closed(kv_wal_t *wal, kv_closed_t *closed, kv_err_t *err);
 
 /*
- * Before the first batch after a start: deletes log-<LSN>.closed, durably.  If
- * it cannot be deleted it stays, which kv_wal_warning() tells, and the log
- * continues in a new segment, of whose end it says nothing.  KV_OK, or the
- * result of kv_io_rc(), with `err` filled.
+ * Reads log-<LSN>.closed, and whether it is for sure the file that was written,
+ * not a copy, to *own.  KV_OK; KV_NOT_FOUND: it was emptied; KV_DAMAGED; or
+ * KV_ERROR with errno set.
+ */
+kv_rc_t kv_wal_read_closed(kv_wal_t *wal, uint64_t lsn, kv_closed_t *closed,
+    bool *own);
+
+/*
+ * Empties log-<LSN>.closed, durably, so that no name of it says anything.
+ * False: it cannot be done.
+ */
+bool kv_wal_void_closed(kv_wal_t *wal, uint64_t lsn);
+
+/*
+ * Before the first batch after a start: empties log-<LSN>.closed and deletes
+ * it, durably, and then the file "restored", if the start found it.  If a note
+ * cannot be emptied, or the one that the incarnation goes on from is not there,
+ * a new incarnation begins.  One that stays, which
+ * kv_wal_warning() tells, says nothing if it is empty; else the log continues
+ * in a new segment, of whose end it says nothing.  KV_OK, or the result of
+ * kv_io_rc(), with `err` filled.
  */
 kv_rc_t kv_wal_open_again(kv_wal_t *wal, kv_err_t *err);
 

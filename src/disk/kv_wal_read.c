@@ -26,6 +26,18 @@ static kv_rc_t kv_wal_give_records(kv_wal_reader_t *r,
     const kv_batch_header_t *h, const uint8_t *records);
 
 
+void
+kv_wal_see_identity(kv_wal_reader_t *r, const kv_identity_t *id,
+    const char *name, uint64_t offset)
+{
+    if (id->incarnation > r->id.incarnation) {
+        r->id = *id;
+        r->id_offset = offset;
+        (void) strcpy(r->id_name, name);
+    }
+}
+
+
 kv_rc_t
 kv_wal_read_header(kv_wal_reader_t *r, uint64_t lsn)
 {
@@ -67,6 +79,9 @@ kv_wal_read_header(kv_wal_reader_t *r, uint64_t lsn)
     r->segment_size = h.size;
     r->size = kv_min(size, h.size);
     r->salt = h.salt;
+    r->version = h.version;
+    kv_wal_see_identity(r, &h.id, r->name,
+                        offsetof(kv_segment_header_t, id.incarnation));
     r->offset = KV_SEGMENT_HEADER;
     r->doubtful = KV_SEGMENT_HEADER;
     r->marked = false;
@@ -81,7 +96,7 @@ static kv_rc_t
 kv_wal_judge_header(kv_wal_reader_t *r, const kv_segment_header_t *h,
     uint64_t size)
 {
-    if (h->version != KV_FORMAT_VERSION) {
+    if (h->version < KV_FORMAT_OLDEST || h->version > KV_FORMAT_VERSION) {
         kv_err_set(r->err, "%s: offset %zu: format version %" PRIu32 ", of "
                    "which this module knows nothing (its own is %u); use the "
                    "version of the module that wrote it, or another "
@@ -100,6 +115,15 @@ kv_wal_judge_header(kv_wal_reader_t *r, const kv_segment_header_t *h,
     if (h->first_lsn > KV_LSN_MAX) {
         return kv_wal_damaged(r, offsetof(kv_segment_header_t, first_lsn),
                               r->lsn, "no LSN is that high");
+    }
+
+    if (kv_wal_foreign(&r->id, &h->id)) {
+        kv_err_set(r->err, "%s: offset %zu: the segment and %s are of two "
+                   "stores, and one of them was put here by mistake; restore "
+                   "the data directory from a copy, or move the files of the "
+                   "other store away", r->name,
+                   offsetof(kv_segment_header_t, id), r->id_name);
+        return KV_DAMAGED;
     }
 
     /* a huge file that was put there must not delay the start for days */
@@ -179,7 +203,7 @@ kv_wal_read_segment(kv_wal_reader_t *r, uint64_t limit)
             return rc;
         }
 
-        r->offset += sizeof(h) + h.len;
+        r->offset += kv_wal_batch_header(r->version) + h.len;
     }
 
     return limit == UINT64_MAX ? KV_OK : kv_wal_read_last(r, limit);
@@ -232,11 +256,15 @@ kv_wal_read_overlap(kv_wal_reader_t *r)
     for ( ;; ) {
         rc = kv_wal_batch(r, offset, &h, &records);
 
-        if (rc == KV_ERROR) {
+        if (rc == KV_NOT_FOUND) {
+            break;
+        }
+
+        if (rc != KV_OK) {
             return rc;
         }
 
-        if (rc == KV_NOT_FOUND || h.first_lsn != lsn) {
+        if (h.first_lsn != lsn) {
             break;
         }
 
@@ -246,7 +274,7 @@ kv_wal_read_overlap(kv_wal_reader_t *r)
             break;
         }
 
-        offset += sizeof(h) + h.len;
+        offset += kv_wal_batch_header(r->version) + h.len;
         lsn += h.count;
     }
 
@@ -264,17 +292,18 @@ kv_wal_read_overlap(kv_wal_reader_t *r)
 kv_rc_t
 kv_wal_scan(kv_wal_reader_t *r)
 {
-    size_t              i, n;
+    size_t              i, n, head;
     kv_rc_t             rc;
     uint64_t            offset;
     const uint8_t      *p;
     kv_batch_header_t   h;
 
     offset = r->offset;
+    head = kv_wal_batch_header(r->version);
 
-    while (r->size - offset >= sizeof(h)) {
+    while (r->size - offset >= head) {
 
-        p = kv_wal_window(r, offset, sizeof(h));
+        p = kv_wal_window(r, offset, head);
 
         if (p == NULL && r->marked) {
 
@@ -291,7 +320,7 @@ kv_wal_scan(kv_wal_reader_t *r)
             return kv_wal_unreadable(r, offset);
         }
 
-        n = r->len - (size_t) (offset - r->start) - sizeof(h);
+        n = r->len - (size_t) (offset - r->start) - head;
         i = kv_wal_find_batch(r, p, n);
 
         offset += i;
@@ -319,7 +348,7 @@ kv_wal_scan(kv_wal_reader_t *r)
             r->behind = true;
         }
 
-        offset += sizeof(h) + h.len;
+        offset += head + h.len;
     }
 
     return KV_OK;
@@ -359,53 +388,72 @@ kv_wal_find_batch(const kv_wal_reader_t *r, const uint8_t *p, size_t n)
 
 /*
  * Reads the batch at `offset`.  KV_OK with its header and a pointer to its
- * records, KV_NOT_FOUND if no good one is there, or KV_ERROR, r->err filled.
+ * records; KV_NOT_FOUND if no good one is there; KV_DAMAGED, if it is good, but
+ * of a replicated log, or KV_ERROR, r->err filled.
  */
 
 static kv_rc_t
 kv_wal_batch(kv_wal_reader_t *r, uint64_t offset, kv_batch_header_t *h,
     const uint8_t **records)
 {
+    size_t          head;
     uint64_t        left;
+    kv_identity_t   id;
     const uint8_t  *p;
 
     assert(offset % 8 == 0 && offset >= KV_SEGMENT_HEADER);
     assert(offset <= r->size);
 
     left = r->size - offset;
+    head = kv_wal_batch_header(r->version);
 
-    if (left < sizeof(*h)) {
+    if (left < head) {
         return KV_NOT_FOUND;
     }
 
-    p = kv_wal_window(r, offset, sizeof(*h));
+    p = kv_wal_window(r, offset, head);
 
     if (p == NULL) {
         return kv_wal_unreadable(r, offset);
     }
 
-    memcpy(h, p, sizeof(*h));
+    memset(h, 0, sizeof(*h));
+    memcpy(h, p, head);
 
     if (h->magic != KV_BATCH_MAGIC || h->salt != r->salt
-        || h->len % 8 || h->len > left - sizeof(*h)
+        || h->len % 8 || h->len > left - head
         || h->count > h->len / sizeof(kv_record_header_t)
         || (h->count == 0 && h->len)
-        || h->first_lsn > KV_LSN_MAX)
+        || h->first_lsn > KV_LSN_MAX
+        || h->count > KV_LSN_MAX - h->first_lsn + 1)
     {
         return KV_NOT_FOUND;
     }
 
-    p = kv_wal_window(r, offset, sizeof(*h) + h->len);
+    p = kv_wal_window(r, offset, head + h->len);
 
     if (p == NULL) {
         return kv_wal_unreadable(r, offset);
     }
 
-    if (h->crc != kv_crc32c(0, p + 8, sizeof(*h) - 8 + h->len)) {
+    if (h->crc != kv_crc32c(0, p + 8, head - 8 + h->len)) {
         return KV_NOT_FOUND;
     }
 
-    *records = p + sizeof(*h);
+    if (h->index || h->commit_index || h->type || h->zero) {
+        kv_err_set(r->err, "%s: offset %" PRIu64 ": LSN %" PRIu64 " is of a "
+                   "batch of a replicated log, which this version of the "
+                   "module cannot read; use the version that wrote it, or "
+                   "another directory", r->name, offset, h->first_lsn);
+        return KV_DAMAGED;
+    }
+
+    id = r->id;
+    id.incarnation = h->term;
+    kv_wal_see_identity(r, &id, r->name,
+                        offset + offsetof(kv_batch_header_t, term));
+
+    *records = p + head;
 
     return KV_OK;
 }
@@ -428,11 +476,22 @@ kv_wal_give_records(kv_wal_reader_t *r, const kv_batch_header_t *h,
 
     for (lsn = h->first_lsn; lsn < end; lsn++) {
 
-        size = kv_record_decode(records, n, &rec, &value);
+        size = kv_record_decode(records, n, r->version, &rec, &value);
 
         if (size == 0) {
             break;
         }
+
+        if (kv_record_unknown(&rec)) {
+            kv_err_set(r->err, "%s: offset %" PRIu64 ": LSN %" PRIu64 " is of "
+                       "a record with %s, which this version of the module "
+                       "cannot keep; use the version that wrote it, or another "
+                       "directory", r->name, r->offset, lsn,
+                       kv_record_unknown(&rec));
+            return KV_DAMAGED;
+        }
+
+        rec.lsn = lsn;
 
         if (lsn > r->from->after) {
             rc = r->from->record(r->from->ctx, lsn, &rec);
@@ -447,10 +506,10 @@ kv_wal_give_records(kv_wal_reader_t *r, const kv_batch_header_t *h,
     }
 
     if (lsn < end || n > 0) {
-        return kv_wal_damaged(r, r->offset + sizeof(*h) + h->len - n,
-                              h->first_lsn, "the batch is as it was written, "
-                              "but this is no record of format version %u",
-                              KV_FORMAT_VERSION);
+        return kv_wal_damaged(r, r->offset + kv_wal_batch_header(r->version)
+                                 + h->len - n, h->first_lsn,
+                              "the batch is as it was written, but this is no "
+                              "record of format version %u", r->version);
     }
 
     r->expected = end;

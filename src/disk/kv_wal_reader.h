@@ -22,14 +22,24 @@ typedef struct {
     const kv_wal_replay_t  *from;
     kv_err_t               *err;
 
+    const kv_wal_name_t  *names;     /* what is in the directory */
+    size_t          n;
+
     uint64_t        last;            /* first LSN of the last segment */
     uint64_t        expected;        /* the LSN that comes next */
-    uint64_t        durable;         /* the highest known to be durable */
+    uint64_t        durable;         /* the highest known to be durable, by
+                                        batches and, at the end, the note */
     bool            marked;          /* there is a mark at the end, or the
                                         log was closed there */
     kv_closed_t     closed;          /* lsn 0: it was not */
+    bool            own;             /* that is no copy of the note */
     bool            noted;           /* only there, by no mark */
     bool            behind;          /* nothing may be written after the end */
+    kv_identity_t   id;              /* the store's, its highest incarnation, */
+    char            id_name[KV_NAME_MAX];  /* the file that names it, */
+    uint64_t        id_offset;       /* and where */
+    bool            restored;        /* people say that the disk was set back */
+    bool            renewed;         /* the incarnation is a new one */
 
     /* the segment being read */
     int             fd;              /* -1: none */
@@ -38,6 +48,7 @@ typedef struct {
     uint64_t        segment_size;    /* what its header says, */
     uint64_t        size;            /* and how much of that there is */
     uint64_t        salt;
+    uint32_t        version;         /* of its format */
     uint64_t        offset;          /* of the batch that comes next */
     uint64_t        doubtful;        /* batches from here on may not be on
                                         disk, though they can be read */
@@ -51,6 +62,10 @@ typedef struct {
 
 
 /* ---- kv_wal_read.c */
+
+/* Takes the incarnation that the file names at `offset`, if it is higher. */
+void kv_wal_see_identity(kv_wal_reader_t *r, const kv_identity_t *id,
+    const char *name, uint64_t offset);
 
 /*
  * Opens the segment that begins with this LSN, in place of the one that is

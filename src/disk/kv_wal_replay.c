@@ -14,15 +14,20 @@
 #include "disk/kv_wal_reader.h"
 
 
-static kv_rc_t kv_wal_read_all(kv_wal_reader_t *r, const kv_wal_name_t *names,
-    size_t n);
-static void kv_wal_find_closed(kv_wal_reader_t *r, const kv_wal_name_t *names,
-    size_t n);
+static kv_rc_t kv_wal_read_all(kv_wal_reader_t *r);
+static void kv_wal_find_closed(kv_wal_reader_t *r, bool again);
+static void kv_wal_take_closed(kv_wal_reader_t *r);
 static kv_rc_t kv_wal_read_none(kv_wal_reader_t *r);
 static kv_rc_t kv_wal_read_end(kv_wal_reader_t *r);
 static kv_rc_t kv_wal_read_short(kv_wal_reader_t *r);
-static kv_rc_t kv_wal_read_done(kv_wal_reader_t *r, const kv_wal_name_t *names,
-    size_t n);
+static kv_rc_t kv_wal_read_done(kv_wal_reader_t *r);
+static void kv_wal_read_position(const kv_wal_reader_t *r,
+    kv_wal_position_t *to);
+static void kv_wal_distrust(kv_wal_reader_t *r);
+static kv_wal_note_t kv_wal_read_note(const kv_wal_reader_t *r);
+static kv_rc_t kv_wal_read_identity(kv_wal_reader_t *r);
+static const char *kv_wal_renew(const kv_wal_reader_t *r);
+static const char *kv_wal_renew_start(const kv_wal_reader_t *r);
 static void kv_wal_delete_unfinished(kv_wal_t *wal, const kv_wal_name_t *names,
     size_t n);
 static uint32_t kv_wal_count(const kv_wal_name_t *names, size_t n,
@@ -48,6 +53,10 @@ kv_wal_replay(kv_wal_t *wal, const kv_wal_replay_t *from, kv_err_t *err)
     r.from = from;
     r.err = err;
     r.fd = -1;
+    r.id = from->id;
+    (void) snprintf(r.id_name, sizeof(r.id_name), KV_SNAPSHOT_NAME ".kvs",
+                    from->id_lsn);
+    r.id_offset = offsetof(kv_snapshot_header_t, id.incarnation);
 
     rc = kv_wal_list(wal, &names, &n);
 
@@ -57,10 +66,13 @@ kv_wal_replay(kv_wal_t *wal, const kv_wal_replay_t *from, kv_err_t *err)
         return rc;
     }
 
-    rc = kv_wal_read_all(&r, names, n);
+    r.names = names;
+    r.n = n;
+
+    rc = kv_wal_read_all(&r);
 
     if (rc == KV_OK) {
-        rc = kv_wal_read_done(&r, names, n);
+        rc = kv_wal_read_done(&r);
     }
 
     if (r.fd != -1) {
@@ -75,23 +87,26 @@ kv_wal_replay(kv_wal_t *wal, const kv_wal_replay_t *from, kv_err_t *err)
 
 
 static kv_rc_t
-kv_wal_read_all(kv_wal_reader_t *r, const kv_wal_name_t *names, size_t n)
+kv_wal_read_all(kv_wal_reader_t *r)
 {
-    size_t    i, segments;
-    kv_rc_t   rc;
-    uint64_t  limit, after;
+    size_t                i, segments;
+    kv_rc_t               rc;
+    uint64_t              limit, after;
+    const kv_wal_name_t  *names;
 
+    names = r->names;
     after = r->from->after;
 
-    kv_wal_find_closed(r, names, n);
+    kv_wal_find_closed(r, false);
 
-    for (segments = 0; segments < n; segments++) {
+    for (segments = 0; segments < r->n; segments++) {
         if (names[segments].kind != KV_WAL_SEGMENT) {
             break;
         }
     }
 
     if (segments == 0) {
+        kv_wal_take_closed(r);
         return kv_wal_read_none(r);
     }
 
@@ -128,38 +143,71 @@ kv_wal_read_all(kv_wal_reader_t *r, const kv_wal_name_t *names, size_t n)
         }
     }
 
+    kv_wal_take_closed(r);
+
     return kv_wal_read_end(r);
 }
 
 
-/* How far the log went, if it was closed; an old note says less, not wrong. */
+/*
+ * How far the log went, if it was closed; an old note says less, not wrong.
+ * `again`: what is damaged was told.
+ */
 
 static void
-kv_wal_find_closed(kv_wal_reader_t *r, const kv_wal_name_t *names, size_t n)
+kv_wal_find_closed(kv_wal_reader_t *r, bool again)
 {
+    bool          own;
     char          name[KV_NAME_MAX];
     size_t        i;
     kv_rc_t       rc;
     kv_closed_t   closed;
 
-    for (i = 0; i < n; i++) {
+    memset(&r->closed, 0, sizeof(r->closed));
 
-        if (names[i].kind != KV_WAL_CLOSED) {
+    for (i = 0; i < r->n; i++) {
+
+        if (r->names[i].kind != KV_WAL_CLOSED) {
             continue;
         }
 
-        rc = kv_wal_read_closed(r->wal, names[i].number, &closed);
+        (void) kv_wal_name(name, KV_WAL_CLOSED, r->names[i].number);
 
-        if (rc == KV_OK) {
+        rc = kv_wal_read_closed(r->wal, r->names[i].number, &closed, &own);
+
+        if (rc == KV_OK && kv_wal_foreign(&r->id, &closed.id)) {
+            kv_wal_warn(r, "%s: it is of another store: what it says does not "
+                        "count", name);
+
+        } else if (rc == KV_OK) {
             r->closed = closed;
-            r->durable = closed.lsn;
-            continue;
-        }
+            r->own = own;
 
-        kv_wal_warn(r, "%s: %s: what it says of the log's end is not known",
-                    kv_wal_name(name, KV_WAL_CLOSED, names[i].number),
-                    rc == KV_ERROR ? strerror(errno) : "it is damaged");
+        } else if (rc != KV_NOT_FOUND && !again) {
+            kv_wal_warn(r, "%s: %s: what it says of the log's end is not known",
+                        name, rc == KV_ERROR ? strerror(errno)
+                                             : "it is damaged");
+        }
     }
+}
+
+
+/* Takes what the note says, once it is known which store this is. */
+
+static void
+kv_wal_take_closed(kv_wal_reader_t *r)
+{
+    char  name[KV_NAME_MAX];
+
+    if (kv_wal_foreign(&r->id, &r->closed.id)) {
+        kv_wal_find_closed(r, true);
+    }
+
+    r->durable = kv_max(r->durable, r->closed.lsn);
+
+    kv_wal_see_identity(r, &r->closed.id,
+                        kv_wal_name(name, KV_WAL_CLOSED, r->closed.lsn),
+                        offsetof(kv_closed_t, id.incarnation));
 }
 
 
@@ -291,7 +339,7 @@ kv_wal_read_short(kv_wal_reader_t *r)
  */
 
 static kv_rc_t
-kv_wal_read_done(kv_wal_reader_t *r, const kv_wal_name_t *names, size_t n)
+kv_wal_read_done(kv_wal_reader_t *r)
 {
     bool               full;
     kv_rc_t            rc;
@@ -307,6 +355,11 @@ kv_wal_read_done(kv_wal_reader_t *r, const kv_wal_name_t *names, size_t n)
     memset(&to, 0, sizeof(to));
 
     full = false;
+    rc = kv_wal_read_identity(r);
+
+    if (rc != KV_OK) {
+        return rc;
+    }
 
     if (r->fd != -1) {
         rc = kv_wal_rewrite(r);
@@ -319,13 +372,11 @@ kv_wal_read_done(kv_wal_reader_t *r, const kv_wal_name_t *names, size_t n)
             return rc;
         }
 
-        to.segment_lsn = r->lsn;
-        to.segment_salt = r->salt;
-        to.segment_size = r->segment_size;
-        to.offset = r->behind ? r->segment_size : r->offset;
+        kv_wal_read_position(r, &to);
     }
 
-    kv_wal_delete_unfinished(wal, names, n);
+    kv_wal_delete_unfinished(wal, r->names, r->n);
+    kv_wal_distrust(r);
 
     if (kv_io_sync_dir(wal->io, wal->dirfd) != KV_OK) {
         kv_err_set(r->err, "the data directory cannot be synced: %s; see to "
@@ -335,18 +386,13 @@ kv_wal_read_done(kv_wal_reader_t *r, const kv_wal_name_t *names, size_t n)
 
     to.next_lsn = r->expected;
 
+    kv_wal_set_id(wal->state, &r->id);
+    wal->state->restored = r->restored;
     kv_wal_move(wal->state, &to);
-
     wal->state->durable_lsn = r->expected - 1;
-    wal->state->segments = kv_wal_count(names, n, KV_WAL_SEGMENT);
+    wal->state->segments = kv_wal_count(r->names, r->n, KV_WAL_SEGMENT);
 
-    if (r->noted) {
-        wal->state->closed = KV_WAL_NOTE_END;
-
-    } else {
-        wal->state->closed = kv_wal_count(names, n, KV_WAL_CLOSED)
-                             ? KV_WAL_NOTE_OLD : KV_WAL_NOTE_NONE;
-    }
+    wal->state->closed = kv_wal_read_note(r);
 
     wal->state->durable_salt = 0;
     wal->state->syncing = 0;
@@ -360,6 +406,185 @@ kv_wal_read_done(kv_wal_reader_t *r, const kv_wal_name_t *names, size_t n)
     }
 
     return KV_OK;
+}
+
+
+/*
+ * Empties the note if a new incarnation begins though it fits: what speaks
+ * against it now, as the file "restored", may be gone with the next start.  A
+ * copy of a note is none there, either, and still tells a start after one that
+ * fails how far the log went.
+ */
+
+static void
+kv_wal_distrust(kv_wal_reader_t *r)
+{
+    char  name[KV_NAME_MAX];
+
+    if (!r->noted || !r->own || !r->renewed) {
+        return;
+    }
+
+    if (kv_wal_void_closed(r->wal, r->closed.lsn)) {
+        r->noted = false;
+        return;
+    }
+
+    kv_wal_warn(r, "%s: it cannot be emptied: %s; if nothing is written, "
+                "delete it when nginx is stopped, as it is not to be trusted",
+                kv_wal_name(name, KV_WAL_CLOSED, r->closed.lsn),
+                strerror(errno));
+}
+
+
+static kv_wal_note_t
+kv_wal_read_note(const kv_wal_reader_t *r)
+{
+    if (!r->noted) {
+        return kv_wal_count(r->names, r->n, KV_WAL_CLOSED) ? KV_WAL_NOTE_OLD
+                                                           : KV_WAL_NOTE_NONE;
+    }
+
+    return r->own && r->closed.id.incarnation == r->id.incarnation
+           ? KV_WAL_NOTE_OWN : KV_WAL_NOTE_END;
+}
+
+
+/* Where writing goes on in the last segment that was read. */
+
+static void
+kv_wal_read_position(const kv_wal_reader_t *r, kv_wal_position_t *to)
+{
+    to->segment_lsn = r->lsn;
+    to->segment_salt = r->salt;
+    to->segment_size = r->segment_size;
+    to->offset = r->behind || r->version != KV_FORMAT_VERSION
+                 ? r->segment_size : r->offset;
+}
+
+
+/*
+ * Which incarnation the store goes on with: see kv_format.h.  In r->id, where
+ * until then is what the files name.
+ */
+
+static kv_rc_t
+kv_wal_read_identity(kv_wal_reader_t *r)
+{
+    uint64_t        highest;
+    const char     *why;
+    kv_identity_t   id;
+
+    r->restored = kv_wal_restored(r->wal);
+
+    why = kv_wal_renew(r);
+    id = kv_wal_id(r->wal->state);
+
+    /* one that is in use need not be on disk */
+
+    if (id.incarnation > r->id.incarnation && !kv_wal_foreign(&r->id, &id)) {
+        r->id = id;
+    }
+
+    highest = r->id.incarnation;
+
+    if (kv_wal_identify(&r->id, why != NULL) == KV_OK) {
+        r->renewed = why != NULL;
+        r->wal->renewed = why ? why : r->wal->renewed;
+        return KV_OK;
+    }
+
+    if (errno == EOVERFLOW) {
+        kv_err_set(r->err, "%s: offset %" PRIu64 ": no incarnation is above "
+                   "the one that is named here, %016" PRIx64 "; restore the "
+                   "data directory from a copy", r->id_name, r->id_offset,
+                   highest);
+        return KV_DAMAGED;
+    }
+
+    kv_err_set(r->err, "the store can have no new incarnation: %s",
+               strerror(errno));
+
+    return KV_ERROR;
+}
+
+
+/* Why a new incarnation begins, in words; NULL: the old one goes on. */
+
+static const char *
+kv_wal_renew(const kv_wal_reader_t *r)
+{
+    kv_identity_t          id;
+    const kv_wal_state_t  *state;
+
+    state = r->wal->state;
+    id = kv_wal_id(state);
+
+    if (r->restored) {
+        return "a file \"restored\" is there, or cannot be looked for";
+    }
+
+    if (id.incarnation == 0 || kv_wal_foreign(&r->id, &id)) {
+        return kv_wal_renew_start(r);
+    }
+
+    /* what is in use has met no restart: nothing is lost but what is missing */
+
+    if (r->expected < atomic_load(&state->next_lsn)) {
+        return "the log lost writes while it was in use";
+    }
+
+    if (r->salt != state->segment_salt) {
+        return "the log ends in another segment than before";
+    }
+
+    return r->id.incarnation > id.incarnation
+           ? "a file has come that is newer" : NULL;
+}
+
+
+static const char *
+kv_wal_renew_start(const kv_wal_reader_t *r)
+{
+    if (r->id.incarnation == 0) {
+        return r->expected == 1 ? "the store is new"
+                                : "its files are of format 1";
+    }
+
+    if (r->from->alone) {
+        return "a snapshot was told to stand alone";
+    }
+
+    if (!r->noted) {
+        return r->closed.lsn == 0 ? "the last end was not clean"
+               : r->closed.offset == r->segment_size
+               ? "the note of the last clean end does not tell where in its "
+                 "segment the log ended"
+               : "the note of the last clean end does not fit the log's end";
+    }
+
+    if (!r->own) {
+        return "the note of the last clean end is a copy, or cannot be told "
+               "from one";
+    }
+
+    if (r->closed.id.incarnation != r->id.incarnation) {
+        return "a file is newer than the note of the last clean end";
+    }
+
+    return NULL;
+}
+
+
+const char *
+kv_wal_renewed(kv_wal_t *wal)
+{
+    const char  *why;
+
+    why = wal->renewed;
+    wal->renewed = NULL;
+
+    return why;
 }
 
 

@@ -16,6 +16,7 @@
 #include <sys/random.h>
 
 #include "base/kv_crc32c.h"
+#include "base/kv_failpoint.h"
 #include "disk/kv_wal_private.h"
 
 
@@ -25,9 +26,9 @@
 
 static bool kv_wal_has_batch(const kv_wal_state_t *state);
 static kv_rc_t kv_wal_rewrite_tail(kv_wal_t *wal, kv_err_t *err);
-static kv_rc_t kv_wal_rewrite_batches(kv_wal_t *wal, int fd);
+static kv_rc_t kv_wal_rewrite_batches(kv_wal_t *wal, int fd, size_t head);
 static kv_rc_t kv_wal_rewrite_batch(kv_wal_t *wal, int fd, uint64_t offset,
-    const kv_batch_header_t *h);
+    size_t head, const kv_batch_header_t *h);
 static kv_rc_t kv_wal_read_back(kv_wal_t *wal, int fd, void *buf, size_t n,
     uint64_t offset);
 static void kv_wal_use(kv_wal_t *wal, int fd, uint64_t lsn, uint64_t salt);
@@ -116,17 +117,25 @@ kv_wal_sync(kv_wal_t *wal, kv_err_t *err)
 static kv_rc_t
 kv_wal_rewrite_tail(kv_wal_t *wal, kv_err_t *err)
 {
-    int              fd, saved;
-    char             name[KV_NAME_MAX];
-    kv_rc_t          rc;
-    uint8_t          buf[KV_SEGMENT_HEADER];
-    uint64_t         size;
-    kv_wal_state_t  *state;
+    int                   fd, saved;
+    char                  name[KV_NAME_MAX];
+    kv_rc_t               rc;
+    uint8_t               buf[KV_SEGMENT_HEADER];
+    uint64_t              size;
+    kv_wal_state_t       *state;
+    kv_segment_header_t   h;
 
     state = wal->state;
 
     fd = kv_wal_open(wal, state->segment_lsn, buf, &size);
-    rc = fd == -1 ? kv_wal_rc() : kv_wal_rewrite_batches(wal, fd);
+
+    if (fd == -1) {
+        rc = kv_wal_rc();
+
+    } else {
+        memcpy(&h, buf, sizeof(h));
+        rc = kv_wal_rewrite_batches(wal, fd, kv_wal_batch_header(h.version));
+    }
 
     /* a sync that found no space does not count: all is written again */
 
@@ -156,7 +165,7 @@ kv_wal_rewrite_tail(kv_wal_t *wal, kv_err_t *err)
 
 
 static kv_rc_t
-kv_wal_rewrite_batches(kv_wal_t *wal, int fd)
+kv_wal_rewrite_batches(kv_wal_t *wal, int fd, size_t head)
 {
     kv_rc_t             rc;
     uint64_t            offset, lsn;
@@ -174,9 +183,9 @@ kv_wal_rewrite_batches(kv_wal_t *wal, int fd)
     }
 
     for ( /* void */ ; rc == KV_OK && offset < state->rewrite_end;
-         offset += sizeof(h) + h.len)
+         offset += head + h.len)
     {
-        rc = kv_wal_read_back(wal, fd, &h, sizeof(h), offset);
+        rc = kv_wal_read_back(wal, fd, &h, head, offset);
 
         if (rc != KV_OK) {
             return rc;
@@ -184,7 +193,7 @@ kv_wal_rewrite_batches(kv_wal_t *wal, int fd)
 
         if (h.magic != KV_BATCH_MAGIC || h.salt != state->segment_salt
             || h.first_lsn != lsn || h.count == 0
-            || h.len > state->rewrite_end - offset - sizeof(h))
+            || h.len > state->rewrite_end - offset - head)
         {
             errno = EIO;
             return KV_ERROR;
@@ -193,7 +202,7 @@ kv_wal_rewrite_batches(kv_wal_t *wal, int fd)
         lsn += h.count;
 
         if (lsn - 1 > state->durable_lsn) {
-            rc = kv_wal_rewrite_batch(wal, fd, offset, &h);
+            rc = kv_wal_rewrite_batch(wal, fd, offset, head, &h);
         }
     }
 
@@ -207,7 +216,7 @@ kv_wal_rewrite_batches(kv_wal_t *wal, int fd)
  */
 
 static kv_rc_t
-kv_wal_rewrite_batch(kv_wal_t *wal, int fd, uint64_t offset,
+kv_wal_rewrite_batch(kv_wal_t *wal, int fd, uint64_t offset, size_t head,
     const kv_batch_header_t *h)
 {
     size_t    n, skip;
@@ -216,7 +225,7 @@ kv_wal_rewrite_batch(kv_wal_t *wal, int fd, uint64_t offset,
     uint32_t  crc;
     uint64_t  end;
 
-    end = offset + sizeof(*h) + h->len;
+    end = offset + head + h->len;
     skip = offsetof(kv_batch_header_t, len);
     crc = 0;
 
@@ -471,6 +480,8 @@ kv_wal_begin_segment(kv_wal_t *wal, int fd, const char *tmp, const char *name)
         return rc;
     }
 
+    kv_failpoint(KV_FAILPOINT_SEGMENT_NAMED);
+
     kv_wal_move(state, &to);
 
     if (more) {
@@ -526,12 +537,13 @@ kv_wal_new_header(kv_wal_t *wal, int fd, kv_wal_position_t *to)
     kv_segment_header_t  h;
 
     memset(buf, 0, sizeof(buf));
+    memset(&h, 0, sizeof(h));
 
     memcpy(h.magic, KV_SEGMENT_MAGIC, sizeof(h.magic));
     h.version = KV_FORMAT_VERSION;
-    h.crc = 0;
     h.size = wal->segment_size;
     h.first_lsn = wal->state->next_lsn;
+    h.id = kv_wal_id(wal->state);
 
     if (getrandom(&h.salt, sizeof(h.salt), 0) != sizeof(h.salt)) {
         return kv_wal_rc();
@@ -577,6 +589,14 @@ kv_wal_seal(kv_wal_state_t *state)
     to.next_lsn = state->next_lsn;
 
     kv_wal_move(state, &to);
+}
+
+
+bool
+kv_wal_replaceable(const kv_wal_state_t *state)
+{
+    return state->segment_size && state->offset == state->segment_size
+           && atomic_load(&state->next_lsn) == state->segment_lsn;
 }
 
 

@@ -182,7 +182,9 @@ kv_wal_write(kv_wal_t *wal, kv_err_t *err)
 
     rc = kv_wal_place(wal, err);
 
-    if (rc == KV_OK && atomic_load(&state->closed) != KV_WAL_NOTE_NONE) {
+    if (rc == KV_OK
+        && (atomic_load(&state->closed) != KV_WAL_NOTE_NONE || state->restored))
+    {
 
         /* not before: a log that takes no batch needs the note as it is */
 
@@ -245,7 +247,8 @@ kv_wal_check(kv_wal_t *wal, kv_err_t *err)
         return kv_wal_sync(wal, err);
     }
 
-    return wal->state->segment_size ? kv_wal_current(wal, err) : KV_OK;
+    return wal->state->segment_size && !kv_wal_replaceable(wal->state)
+           ? kv_wal_current(wal, err) : KV_OK;
 }
 
 
@@ -305,7 +308,9 @@ kv_wal_leave_closed(kv_wal_t *wal, kv_err_t *err)
      */
 
     if (state->segment_size == 0
-        || atomic_load(&state->closed) == KV_WAL_NOTE_END)
+        || atomic_load(&state->closed) == KV_WAL_NOTE_OWN
+        || (atomic_load(&state->closed) == KV_WAL_NOTE_END
+            && state->offset == state->segment_size))
     {
         return KV_OK;
     }
@@ -328,7 +333,7 @@ kv_wal_leave_closed(kv_wal_t *wal, kv_err_t *err)
     closed.segment_lsn = state->segment_lsn;
     closed.segment_salt = state->segment_salt;
     closed.offset = state->offset;
-    closed.crc = kv_crc32c(0, &closed, sizeof(closed));
+    closed.id = kv_wal_id(state);
 
     atomic_store(&state->closed, KV_WAL_NOTE_OLD);
 
@@ -486,13 +491,16 @@ kv_wal_finish(kv_wal_t *wal, kv_batch_header_t *h)
 static void
 kv_wal_header(kv_wal_t *wal, kv_batch_header_t *h, size_t len, uint32_t count)
 {
+    memset(h, 0, sizeof(*h));
+
     h->magic = KV_BATCH_MAGIC;
-    h->crc = 0;
     h->len = (uint32_t) len;
     h->count = count;
     h->first_lsn = wal->state->next_lsn;
     h->durable_lsn = wal->state->durable_lsn;
     h->salt = wal->state->segment_salt;
+    h->time_ms = kv_wall_ms();
+    h->term = atomic_load(&wal->state->incarnation);
 }
 
 

@@ -169,9 +169,10 @@ ngx_http_kv_stats_store(u_char *p, u_char *end, ngx_http_kv_zone_t *zone)
 
     p = ngx_slprintf(p, end, "\"log\":{\"bytes\":%uL,\"written\":%uL,"
                      "\"segments\":%uL,\"next_lsn\":%uL,"
-                     "\"durable_lsn\":%uL,\"unsynced_ms\":%uL},",
+                     "\"durable_lsn\":%uL,\"incarnation\":\"%016xL\","
+                     "\"unsynced_ms\":%uL},",
                      f.log_bytes, f.log_written, f.log_segments, f.next_lsn,
-                     f.durable_lsn, f.unsynced_ms);
+                     f.durable_lsn, f.incarnation, f.unsynced_ms);
 
     p = ngx_slprintf(p, end, "\"snapshots\":{\"completed\":%uL,"
                      "\"failed\":%uL,\"last_lsn\":%uL,\"last_bytes\":%uL,"

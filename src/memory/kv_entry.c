@@ -945,7 +945,8 @@ kv_entry_init(kv_entry_t *e, const void *key, uint16_t key_len,
     e->value_len = value_len;
     e->key_len = key_len;
     e->flags = flags;
-    e->seen = 0;
+    e->lsn_low = 0;
+    e->lsn_high = 0;
 
     memcpy(e->key, key, key_len);
 }

@@ -44,20 +44,30 @@
 #define KV_ENTRY_TAILS    3u
 
 /* An entry to be built whose length is not known (a chunked body). */
-#define KV_LENGTH_UNKNOWN UINT32_MAX
+#define KV_LENGTH_UNKNOWN ((1u << 29) - 1)
 
 /* memory for the first bytes of a value that arrives, if they fit */
 #define KV_ENTRY_FIRST    512u
 #define KV_ENTRY_GROWTH   4u
 
 
+/*
+ * 12 bytes, as each of them counts in a zone of small values.  The LSN is the
+ * committer's, which sets it before the entry is published.
+ */
+
 typedef struct {
-    uint32_t         value_len;    /* PARTIAL, not in pieces: its memory */
+    uint32_t         value_len:29; /* PARTIAL, not in pieces: its memory */
+    uint32_t         flags:3;      /* KV_ENTRY_... */
+    uint32_t         lsn_low;      /* see kv_entry_lsn() */
+    uint16_t         lsn_high;
     uint16_t         key_len;
-    uint8_t          flags;        /* KV_ENTRY_... */
-    uint8_t          seen;         /* the committer's: see kv_epoch.c */
     char             key[];
 } kv_entry_t;
+
+
+_Static_assert(sizeof(kv_entry_t) == 12, "header of an entry");
+_Static_assert(KV_VALUE_MAX < KV_LENGTH_UNKNOWN, "length of a value");
 
 
 typedef struct kv_piece_s  kv_piece_t;
@@ -69,6 +79,7 @@ typedef struct kv_piece_s  kv_piece_t;
 
 typedef struct {
     _Atomic uint32_t pins;         /* readers that pin it: see kv_worker.h */
+    uint32_t         seen;         /* the committer's: see kv_epoch.c */
     kv_entry_t      *next;         /* in the committer's pinned list */
     kv_piece_t      *stale;        /* replaced while it was pinned */
     uint32_t         n;            /* pieces */
@@ -181,6 +192,23 @@ static inline const char *
 kv_entry_value(const kv_entry_t *e)
 {
     return e->key + e->key_len;
+}
+
+
+/* The LSN of the write that it is of: below 2^48 (kv_format.h). */
+
+static inline uint64_t
+kv_entry_lsn(const kv_entry_t *e)
+{
+    return (uint64_t) e->lsn_high << 32 | e->lsn_low;
+}
+
+
+static inline void
+kv_entry_set_lsn(kv_entry_t *e, uint64_t lsn)
+{
+    e->lsn_low = (uint32_t) lsn;
+    e->lsn_high = (uint16_t) (lsn >> 32);
 }
 
 

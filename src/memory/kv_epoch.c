@@ -588,7 +588,7 @@ kv_epoch_sweep_pinned(kv_retire_list_t *retired)
         retired->examined++;
         pieces = kv_entry_pieces(e);
 
-        if (kv_epoch_pinned(e) && !(search && !e->seen)) {
+        if (kv_epoch_pinned(e) && !(search && !pieces->seen)) {
             link = &pieces->next;
             continue;
         }
@@ -621,7 +621,7 @@ kv_epoch_find_lost(kv_retire_list_t *retired)
     retired->searched_ns = kv_now_ns();
 
     for (e = retired->pinned; e; e = kv_entry_pieces(e)->next) {
-        e->seen = 0;
+        kv_entry_pieces(e)->seen = 0;
     }
 
     return kv_epoch_see_records(retired);
@@ -649,7 +649,7 @@ kv_epoch_see_records(kv_retire_list_t *retired)
         }
 
         if (scanned) {
-            ((kv_entry_t *) scanned)->seen = 1;
+            kv_entry_pieces((kv_entry_t *) scanned)->seen = 1;
         }
 
         for (chunk = retired->workers[i].chunks; chunk; chunk = chunk->next) {
@@ -672,7 +672,7 @@ kv_epoch_see_records(kv_retire_list_t *retired)
                  */
 
                 if (state == KV_OP_PINNED && e) {
-                    e->seen = 1;
+                    kv_entry_pieces(e)->seen = 1;
                 }
             }
         }

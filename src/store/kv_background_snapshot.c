@@ -140,16 +140,18 @@ static kv_rc_t
 kv_background_write(kv_scan_t *scan, uint64_t lsn, uint64_t *bytes,
     kv_err_t *err)
 {
-    kv_rc_t      rc;
-    uint64_t     end_lsn;
-    kv_zone_t   *zone;
-    kv_store_t  *store;
+    kv_rc_t        rc;
+    uint64_t       end_lsn;
+    kv_zone_t     *zone;
+    kv_store_t    *store;
+    kv_identity_t  id;
 
     store = scan->store;
     zone = store->zone;
+    id = kv_wal_id(&zone->wal);
 
     rc = kv_snapshot_begin(store->io, store->dirfd, lsn, zone->map.seed,
-                           &scan->writer, err);
+                           &id, &scan->writer, err);
 
     if (rc != KV_OK) {
         return rc;
@@ -340,6 +342,8 @@ kv_background_copy(void *data, const kv_entry_t *e)
 
     memset(&rec, 0, sizeof(rec));
     rec.op = KV_OP_PUT;
+    rec.flags = KV_RECORD_LSN;
+    rec.lsn = kv_entry_lsn(e);
     rec.key = e->key;
     rec.key_len = e->key_len;
 
@@ -374,7 +378,8 @@ kv_background_flush(kv_scan_t *scan, kv_err_t *err)
 
     for (offset = 0; offset < len; offset += n) {
 
-        n = kv_record_decode(scan->buf + offset, len - offset, &rec, &value);
+        n = kv_record_decode(scan->buf + offset, len - offset,
+                             KV_FORMAT_VERSION, &rec, &value);
 
         if (rec.op == KV_OP_DELETE) {
             scan->len = len;
@@ -414,6 +419,7 @@ kv_background_large(kv_scan_t *scan, const kv_record_t *key, kv_err_t *err)
 
     memset(&rec, 0, sizeof(rec));
     rec.op = KV_OP_PUT;
+    rec.flags = KV_RECORD_LSN;
     rec.key = name;
     rec.key_len = key->key_len;
     rec.value = &value;
@@ -493,6 +499,7 @@ kv_background_fetch(kv_scan_t *scan, kv_record_t *rec, struct iovec *value)
     value->iov_base = scan->buf + scan->len;
     value->iov_len = e->value_len;
     rec->value_len = e->value_len;
+    rec->lsn = kv_entry_lsn(e);
 
     kv_background_value(e, value->iov_base);
 

@@ -309,13 +309,10 @@ kv_batch_write(kv_store_t *store, kv_batch_t *batch)
 
     kv_failpoint(KV_FAILPOINT_WRITTEN);
 
+    kv_store_log_wal(store);
+
     if (rc != KV_OK) {
         return kv_batch_refused(store, rc, len, &err);
-    }
-
-    if (kv_wal_warning(store->wal, &err)) {
-        kv_store_log(store, KV_LOG_WARN, "kv zone \"%s\": %s",
-                     store->conf.name, err.text);
     }
 
     sync = kv_batch_must_sync(zone, batch->op, batch->n);
@@ -579,6 +576,8 @@ kv_batch_apply_one(kv_zone_t *zone, kv_op_t *op)
         payload = e->key_len + (uint64_t) e->value_len;
         kv_set_relaxed(zone->stats.payload,
                        kv_get_relaxed(zone->stats.payload) + payload);
+
+        kv_entry_set_lsn(e, op->lsn);
 
         hash = kv_map_hash(&zone->map, e->key, e->key_len);
         kv_op_set_entry(op, NULL);

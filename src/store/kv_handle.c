@@ -111,6 +111,28 @@ kv_store_lock(kv_store_t *store, kv_mutex_t *lock)
 
 
 void
+kv_store_log_wal(kv_store_t *store)
+{
+    kv_err_t     err;
+    const char  *why;
+
+    if (kv_wal_warning(store->wal, &err)) {
+        kv_store_log(store, KV_LOG_WARN, "kv zone \"%s\": %s",
+                     store->conf.name, err.text);
+    }
+
+    why = kv_wal_renewed(store->wal);
+
+    if (why) {
+        kv_store_log(store, KV_LOG_NOTICE, "kv zone \"%s\": versions begin "
+                     "anew, with incarnation %016llx: %s", store->conf.name,
+                     (unsigned long long)
+                         atomic_load(&store->zone->wal.incarnation), why);
+    }
+}
+
+
+void
 kv_store_wake(kv_store_t *store, unsigned worker)
 {
     uint32_t  wake;

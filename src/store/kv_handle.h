@@ -19,6 +19,12 @@
 void kv_store_log(kv_store_t *store, kv_log_level_t level, const char *fmt,
     ...) __attribute__((format(printf, 3, 4)));
 
+/*
+ * Logs what the operator should know of the log's last replay or write: see
+ * kv_wal_warning() and kv_wal_renewed().
+ */
+void kv_store_log_wal(kv_store_t *store);
+
 /* Wakes the worker of this number, or all workers. */
 void kv_store_wake(kv_store_t *store, unsigned worker);
 void kv_store_wake_all(kv_store_t *store);

@@ -89,6 +89,8 @@ kv_recover(kv_store_t *store, kv_err_t *err)
                  (unsigned long long) records,
                  (unsigned long long) atomic_load(&zone->wal.next_lsn));
 
+    kv_store_log_wal(store);
+
     return KV_OK;
 }
 
@@ -248,6 +250,8 @@ kv_recover_snapshot(kv_recover_ctx_t *ctx, uint64_t lsn, kv_err_t *err)
     }
 
     ctx->snapshot = lsn;
+    ctx->from.id = guess.id;
+    ctx->from.id_lsn = lsn;
     ctx->from.after = lsn;
     ctx->from.must_reach = end;
     atomic_store(&store->zone->snapshot_bytes, bytes);
@@ -269,6 +273,7 @@ kv_recover_snapshot(kv_recover_ctx_t *ctx, uint64_t lsn, kv_err_t *err)
                      "at LSN %llu", store->conf.name, lsn,
                      (unsigned long long) end);
         ctx->from.after = end;
+        ctx->from.alone = true;
     }
 
     return rc == KV_NOT_FOUND ? KV_OK : rc;

@@ -241,6 +241,8 @@ kv_recover_entry(kv_recover_ctx_t *ctx, const kv_record_t *rec, kv_entry_t **e)
         return rc;
     }
 
+    kv_entry_set_lsn(*e, rec->lsn);
+
     for (i = 0, offset = 0; i < rec->value_n; i++) {
         kv_entry_write(*e, offset, rec->value[i].iov_base,
                        rec->value[i].iov_len);

@@ -73,7 +73,7 @@ kv_store_create(kv_store_t **store, const kv_store_conf_t *conf, void *mem,
 
     rc = kv_recover(st, err);
 
-    if (rc == KV_OK && zone->wal.segment_size == 0) {
+    if (rc == KV_OK && zone->wal.offset == zone->wal.segment_size) {
         kv_store_first_segment(st);
     }
 
@@ -134,8 +134,9 @@ kv_store_lay_out(void *mem, size_t size, unsigned workers)
 
 
 /*
- * Makes the first segment now rather than at the first write.  Without space
- * for it the store may still have values to read.
+ * Makes the segment that the first write begins now rather than then: there is
+ * none, or the last one takes no more, as it is of an older format.  Without
+ * space for it the store may still have values to read.
  */
 
 static void
@@ -147,7 +148,7 @@ kv_store_first_segment(kv_store_t *store)
     rc = kv_wal_prepare(store->wal, NULL);
 
     if (rc == KV_NO_SPACE || rc == KV_AGAIN) {
-        kv_err_set(&err, "the first segment cannot be made: %s",
+        kv_err_set(&err, "the segment of the next write cannot be made: %s",
                    strerror(errno));
         kv_state_refused(store, rc, 0, &err);
     }

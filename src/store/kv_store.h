@@ -486,6 +486,7 @@ typedef struct {
     uint64_t        log_segments;
     uint64_t        next_lsn;
     uint64_t        durable_lsn;
+    uint64_t        incarnation;     /* of versions (disk/kv_format.h) */
     uint64_t        unsynced_ms;     /* kv_store_unsynced() */
 
     /* snapshots */

@@ -93,6 +93,7 @@ kv_store_figures_log(kv_store_t *store, kv_figures_t *f)
     f->log_segments = atomic_load(&zone->wal.segments);
     f->next_lsn = atomic_load(&zone->wal.next_lsn);
     f->durable_lsn = atomic_load(&zone->wal.durable_lsn);
+    f->incarnation = atomic_load(&zone->wal.incarnation);
     f->unsynced_ms = kv_store_unsynced(store);
 
     f->snapshots = atomic_load(&zone->snapshots);

@@ -60,8 +60,8 @@ fuzz_bytes(fuzz_feed_t *feed, void *dst, size_t n)
 
 
 bool
-fuzz_record(fuzz_feed_t *feed, uint8_t *dst, size_t max, size_t *used,
-    bool *odd)
+fuzz_record(fuzz_feed_t *feed, uint64_t lsn, uint8_t *dst, size_t max,
+    size_t *used, bool *odd)
 {
     uint8_t              kind;
     size_t               n, head;
@@ -78,7 +78,16 @@ fuzz_record(fuzz_feed_t *feed, uint8_t *dst, size_t max, size_t *used,
 
     } else {
         h.op = (uint8_t) (KV_OP_PUT + kind % 3);
-        h.flags = kind & FUZZ_EXPIRES ? KV_RECORD_EXPIRES : 0;
+        h.flags = lsn ? KV_RECORD_LSN : 0;
+
+        if (kind & FUZZ_EXPIRES) {
+
+            /* a record of the format, but not one that the store keeps */
+
+            h.op = h.op == KV_OP_CLEAR ? KV_RECORD_TOUCH : h.op;
+            h.flags |= KV_RECORD_EXPIRES;
+            *odd = true;
+        }
 
         if (h.op != KV_OP_CLEAR) {
             h.key_len = fuzz_u8(feed);
@@ -91,6 +100,7 @@ fuzz_record(fuzz_feed_t *feed, uint8_t *dst, size_t max, size_t *used,
 
     /* what is odd about it may be its length: no more than the buffer has */
 
+    memset(&rec, 0, sizeof(rec));
     rec.flags = h.flags;
     rec.key_len = h.key_len;
     rec.value_len = h.value_len;
@@ -111,6 +121,11 @@ fuzz_record(fuzz_feed_t *feed, uint8_t *dst, size_t max, size_t *used,
     if (h.flags & KV_RECORD_EXPIRES) {
         fuzz_bytes(feed, dst + head, 2);
         head += sizeof(uint64_t);
+    }
+
+    if ((h.flags & KV_RECORD_LSN) && n - head >= sizeof(lsn)) {
+        memcpy(dst + head, &lsn, sizeof(lsn));
+        head += sizeof(lsn);
     }
 
     head += h.key_len + (size_t) h.value_len;
@@ -142,13 +157,14 @@ fuzz_fold(uint64_t *sum, uint64_t lsn, const kv_record_t *rec)
 
     n[0] = lsn;
     n[1] = rec->op;
-    n[2] = rec->flags;
+    n[2] = rec->flags & ~KV_RECORD_LSN;        /* what version 1 has not */
     n[3] = rec->expires;
     n[4] = rec->key_len;
     n[5] = rec->value_len;
 
     *sum = fuzz_fold_bytes(*sum, n, sizeof(n));
     *sum = fuzz_fold_bytes(*sum, rec->key, rec->key_len);
+    *sum = fuzz_fold_bytes(*sum, rec->meta, rec->meta_len);
 
     for (i = 0; i < rec->value_n; i++) {
         *sum = fuzz_fold_bytes(*sum, rec->value[i].iov_base,

@@ -60,8 +60,8 @@ void fuzz_bytes(fuzz_feed_t *feed, void *dst, size_t n);
  * bytes at `dst`, of which *used are in use.  False if it does not fit.
  * *odd is set if it is none that the store would write.
  */
-bool fuzz_record(fuzz_feed_t *feed, uint8_t *dst, size_t max, size_t *used,
-    bool *odd);
+bool fuzz_record(fuzz_feed_t *feed, uint64_t lsn, uint8_t *dst, size_t max,
+    size_t *used, bool *odd);
 
 /* Reads all of a record and folds it, with its LSN, into *sum. */
 void fuzz_fold(uint64_t *sum, uint64_t lsn, const kv_record_t *rec);

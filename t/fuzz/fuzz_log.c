@@ -94,7 +94,7 @@ static void log_check_refused(log_dir_t *dir, ram_t *ram,
     const log_reading_t *r);
 static void log_check_format(log_dir_t *dir, const log_reading_t *r);
 static void log_fold(const uint8_t *p, const kv_batch_header_t *h,
-    uint64_t after, uint64_t *sum);
+    uint32_t version, uint64_t after, uint64_t *sum);
 static void log_check_claims(const log_dir_t *dir, const log_reading_t *r);
 static uint32_t log_gap(const log_dir_t *dir, const log_reading_t *r);
 static void log_check_more(log_dir_t *dir, ram_t *ram,
@@ -311,6 +311,8 @@ log_end(log_dir_t *dir, fuzz_feed_t *feed)
     h.size = f->size;
     h.first_lsn = f->lsn;
     h.salt = f->salt;
+    h.id.store[0] = 1;
+    h.id.incarnation = 1;
     memcpy(f->data, &h, sizeof(h));
 
     h.crc = log_header_crc(f->data);
@@ -357,7 +359,7 @@ log_batch(log_dir_t *dir, fuzz_feed_t *feed, bool mark)
     end = f->end + sizeof(h);
 
     for (i = 0; i < n; i++) {
-        if (!fuzz_record(feed, f->data, LOG_FILE, &end, &dir->wrong)) {
+        if (!fuzz_record(feed, 0, f->data, LOG_FILE, &end, &dir->wrong)) {
             break;
         }
     }
@@ -373,6 +375,7 @@ log_batch(log_dir_t *dir, fuzz_feed_t *feed, bool mark)
     h.first_lsn = dir->lsn;
     h.durable_lsn = dir->lsn - 1;
     h.salt = f->salt;
+    h.term = 1 + late;
 
     /* what came before need not be durable yet */
 
@@ -413,7 +416,8 @@ log_batch(log_dir_t *dir, fuzz_feed_t *feed, bool mark)
     dir->wrong |= mark;
 
     if (!dir->wrong) {
-        log_fold(p + sizeof(h), &h, dir->after, &dir->sum);
+        log_fold(p + sizeof(h), &h, KV_FORMAT_VERSION, dir->after,
+                 &dir->sum);
     }
 
     dir->lsn += i;
@@ -622,28 +626,53 @@ log_check_refused(log_dir_t *dir, ram_t *ram, const log_reading_t *r)
 }
 
 
+static uint32_t
+log_version(const log_file_t *f)
+{
+    uint32_t  version;
+
+    memcpy(&version, f->data + offsetof(kv_segment_header_t, version), 4);
+
+    return version;
+}
+
+
+/* Bytes of a batch's header. */
+
+static size_t
+log_head(const log_file_t *f)
+{
+    return log_version(f) == 1 ? KV_BATCH_HEADER_1 : sizeof(kv_batch_header_t);
+}
+
+
 /* Whether a good batch is there, as kv_format.h has it. */
 
 static bool
 log_good(const log_file_t *f, size_t offset, kv_batch_header_t *h)
 {
+    size_t          head;
     uint64_t        salt;
     const uint8_t  *p;
 
-    if (f->size < offset || f->size - offset < sizeof(*h)) {
+    head = log_head(f);
+
+    if (f->size < offset || f->size - offset < head) {
         return false;
     }
 
     p = f->data + offset;
 
-    memcpy(h, p, sizeof(*h));
+    memset(h, 0, sizeof(*h));
+    memcpy(h, p, head);
     memcpy(&salt, f->data + offsetof(kv_segment_header_t, salt), 8);
 
     return h->magic == KV_BATCH_MAGIC && h->salt == salt && h->len % 8 == 0
-           && h->len <= f->size - offset - sizeof(*h)
+           && h->len <= f->size - offset - head
            && (h->count ? h->count <= h->len / 8 : h->len == 0)
            && h->first_lsn <= KV_LSN_MAX
-           && h->crc == kv_crc32c(0, p + 8, sizeof(*h) - 8 + h->len);
+           && h->count <= KV_LSN_MAX - h->first_lsn + 1
+           && h->crc == kv_crc32c(0, p + 8, head - 8 + h->len);
 }
 
 
@@ -712,9 +741,10 @@ log_check_format(log_dir_t *dir, const log_reading_t *r)
         for (at = KV_SEGMENT_HEADER;
              (next == NULL || expected < next->lsn) && log_good(f, at, &h)
              && h.first_lsn == expected && h.count;
-             at += sizeof(h) + h.len)
+             at += log_head(f) + h.len)
         {
-            log_fold(f->data + at + sizeof(h), &h, dir->after, &sum);
+            log_fold(f->data + at + log_head(f), &h, log_version(f),
+                     dir->after, &sum);
             expected += h.count;
         }
     }
@@ -724,8 +754,8 @@ log_check_format(log_dir_t *dir, const log_reading_t *r)
 
 
 static void
-log_fold(const uint8_t *p, const kv_batch_header_t *h, uint64_t after,
-    uint64_t *sum)
+log_fold(const uint8_t *p, const kv_batch_header_t *h, uint32_t version,
+    uint64_t after, uint64_t *sum)
 {
     size_t        n;
     uint64_t      lsn;
@@ -734,7 +764,7 @@ log_fold(const uint8_t *p, const kv_batch_header_t *h, uint64_t after,
 
     for (lsn = h->first_lsn; lsn < h->first_lsn + h->count; lsn++) {
 
-        n = kv_record_decode(p, LOG_FILE, &rec, &value);
+        n = kv_record_decode(p, LOG_FILE, version, &rec, &value);
         fuzz_check(n);
 
         if (lsn > after) {

@@ -19,7 +19,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct iovec  value;
 
     while (size) {
-        n = kv_record_decode(data, size, &rec, &value);
+        n = kv_record_decode(data, size, KV_FORMAT_VERSION, &rec, &value);
 
         if (n == 0) {
             break;
@@ -30,7 +30,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
         /* nor is it anything else where less is there */
 
-        fuzz_check(kv_record_decode(data, n - 1, &rec, &value) == 0);
+        fuzz_check(kv_record_decode(data, n - 1, KV_FORMAT_VERSION, &rec,
+                                    &value) == 0);
 
         data += n;
         size -= n;

@@ -58,6 +58,7 @@ typedef struct {
 
 static void snap_raw(snap_t *s, const uint8_t *data, size_t size);
 static void snap_describe(snap_t *s, fuzz_feed_t *feed);
+static void snap_seal(kv_snapshot_header_t *h);
 static void snap_header(snap_t *s, fuzz_feed_t *feed);
 static void snap_block(snap_t *s, fuzz_feed_t *feed);
 static void snap_footer(snap_t *s, fuzz_feed_t *feed);
@@ -177,6 +178,17 @@ snap_describe(snap_t *s, fuzz_feed_t *feed)
 }
 
 
+/* Makes the checksums of a header right. */
+
+static void
+snap_seal(kv_snapshot_header_t *h)
+{
+    h->crc = 0;
+    h->crc = kv_crc32c(0, h, KV_SNAPSHOT_HEADER_1);
+    h->crc_all = kv_crc32c(0, h, offsetof(kv_snapshot_header_t, crc_all));
+}
+
+
 static void
 snap_header(snap_t *s, fuzz_feed_t *feed)
 {
@@ -190,6 +202,8 @@ snap_header(snap_t *s, fuzz_feed_t *feed)
     h.version = KV_FORMAT_VERSION;
     h.lsn = SNAP_LSN;
     h.salt = 0x5bd1e995ca3f7a11u;
+    h.id.store[0] = 1;
+    h.id.incarnation = 1;
 
     if (flags & 0x01) {
         ((uint8_t *) &h)[fuzz_u8(feed) % sizeof(h)] ^= fuzz_u8(feed);
@@ -197,8 +211,7 @@ snap_header(snap_t *s, fuzz_feed_t *feed)
     }
 
     if (!(flags & 0x02)) {
-        h.crc = 0;
-        h.crc = kv_crc32c(0, &h, sizeof(h));
+        snap_seal(&h);
 
     } else {
         s->wrong = true;
@@ -235,7 +248,7 @@ snap_block(snap_t *s, fuzz_feed_t *feed)
     for (i = 0; i < n; i++) {
         at = end;
 
-        if (!fuzz_record(feed, s->data, SNAP_FILE, &end, &odd)) {
+        if (!fuzz_record(feed, 1 + i, s->data, SNAP_FILE, &end, &odd)) {
             break;
         }
 
@@ -244,7 +257,8 @@ snap_block(snap_t *s, fuzz_feed_t *feed)
         }
 
         if (!odd) {
-            (void) kv_record_decode(s->data + at, end - at, &rec, &value);
+            (void) kv_record_decode(s->data + at, end - at,
+                                    KV_FORMAT_VERSION, &rec, &value);
             fuzz_fold(&s->sum, 0, &rec);
         }
     }
@@ -422,6 +436,8 @@ snap_check(snap_t *s, ram_t *ram)
                    && first.end_lsn == s->end_lsn);
     }
 
+    fuzz_check(first.end_lsn <= KV_LSN_MAX);
+
     if (first.end_lsn < KV_LSN_MAX) {
         snap_check_copy(ram, s->lsn, &first);
     }
@@ -434,13 +450,16 @@ static void
 snap_check_format(const snap_t *s, const snap_reading_t *r)
 {
     size_t                at;
+    uint32_t              version;
     uint64_t              salt, number, records;
     kv_block_header_t     h;
     kv_snapshot_footer_t  f;
 
     memcpy(&salt, s->data + offsetof(kv_snapshot_header_t, salt), 8);
 
-    at = sizeof(kv_snapshot_header_t);
+    memcpy(&version, s->data + offsetof(kv_snapshot_header_t, version), 4);
+
+    at = version == 1 ? KV_SNAPSHOT_HEADER_1 : sizeof(kv_snapshot_header_t);
     records = 0;
 
     for (number = 0; /* void */ ; number++) {
@@ -474,12 +493,13 @@ snap_check_copy(ram_t *ram, uint64_t lsn, const snap_reading_t *r)
     snap_reading_t      source, copy;
     kv_snapshot_list_t  list;
 
-    static const uint64_t  seed[2];
+    static const uint64_t       seed[2];
+    static const kv_identity_t  id;
 
     memset(&source, 0, sizeof(source));
     memset(&copy, 0, sizeof(copy));
 
-    fuzz_check(kv_snapshot_begin(&ram->io, 3, lsn + 1, seed,
+    fuzz_check(kv_snapshot_begin(&ram->io, 3, lsn + 1, seed, &id,
                                  &source.copy, &source.err)
                == KV_OK, "%s", source.err.text);
 
@@ -515,6 +535,7 @@ snap_read(ram_t *ram, uint64_t lsn, snap_reading_t *r)
 static kv_rc_t
 snap_record(void *ctx, uint64_t lsn, const kv_record_t *rec)
 {
+    kv_record_t      copy;
     snap_reading_t  *r = ctx;
 
     fuzz_check(lsn == 0 && rec->op == KV_OP_PUT);
@@ -524,7 +545,14 @@ snap_record(void *ctx, uint64_t lsn, const kv_record_t *rec)
     r->records++;
     fuzz_fold(&r->sum, 0, rec);
 
-    return r->copy ? kv_snapshot_add(r->copy, rec, &r->err) : KV_OK;
+    if (r->copy == NULL) {
+        return KV_OK;
+    }
+
+    copy = *rec;
+    copy.flags |= KV_RECORD_LSN;
+
+    return kv_snapshot_add(r->copy, &copy, &r->err);
 }
 
 
@@ -553,11 +581,10 @@ LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max, unsigned seed)
     }
 
     memcpy(&h, data, sizeof(h));
-    h.crc = 0;
-    h.crc = kv_crc32c(0, &h, sizeof(h));
-    memcpy(data, &h, sizeof(h));
+    at = h.version == 1 ? KV_SNAPSHOT_HEADER_1 : sizeof(h);
 
-    at = sizeof(h);
+    snap_seal(&h);
+    memcpy(data, &h, at);
 
     for (number = 0; size - at >= SNAP_BLOCK; number++) {
 

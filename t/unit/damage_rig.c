@@ -299,23 +299,12 @@ goes_on(uint64_t k)
 }
 
 
-/*
- * Does what the refusal says: moves files away and truncates.  Returns the k
- * of S(k) that it promises.
- */
+/* Does what the refusal says.  Returns the k of S(k) that it promises. */
 
 static uint64_t
 take_way_out(const char *text)
 {
-    char        name[KV_NAME_MAX], refused[KV_NAME_MAX];
-    bool        all, after, itself, newer, snaps;
-    unsigned    i;
-    uint64_t    k, size, lsn, than;
-    ram_file_t  *f;
     const char  *p;
-
-    refused[0] = '\0';
-    (void) sscanf(text, "%63[^:]", refused);
 
     p = strstr(text, "from LSN ");
 
@@ -323,58 +312,11 @@ take_way_out(const char *text)
         fail_msg("%s: the text does not say what is given up: %s", what, text);
     }
 
-    k = strtoull(p + 9, NULL, 10) - 1;
-
-    all = strstr(text, "move every log-*") != NULL;
-    itself = strstr(text, "move this file") != NULL;
-    after = strstr(text, "all segments after it") != NULL;
-    snaps = strstr(text, "every snap-*.kvs") != NULL;
-    p = strstr(text, "every snap-*.kvs newer than snap-");
-    newer = p != NULL;
-    than = newer ? strtoull(p + 33, NULL, 16) : 0;
-
-    for (i = 0; i < RAM_FILES; i++) {
-        f = &solo.ram.file[i];
-
-        /* the note of the log's end, where it is named to be moved */
-
-        p = strstr(text, ", move ");
-
-        if (p && f->name[0] && strstr(f->name, ".closed")
-            && strstr(p, f->name))
-        {
-            (void) solo.ram.io.unlink(&solo.ram.io, 3, f->name);
-            continue;
-        }
-
-        if (strncmp(f->name, "log-", 4) == 0
-            && (all || strstr(f->name, ".kvl"))
-            && (all || (after && strcmp(f->name, refused) > 0)
-                || (itself && strcmp(f->name, refused) == 0)))
-        {
-            (void) solo.ram.io.unlink(&solo.ram.io, 3, f->name);
-        }
-
-        if (snaps && sscanf(f->name, "snap-%16" SCNx64 ".kvs", &lsn) == 1
-            && (!newer || lsn > than))
-        {
-            (void) solo.ram.io.unlink(&solo.ram.io, 3, f->name);
-        }
+    if (!solo_way_out(&solo)) {
+        fail_msg("%s: the way out is none: %s", what, text);
     }
 
-    for (p = text; (p = strstr(p, "truncate -s ")) != NULL; p++) {
-        if (sscanf(p + 12, "%" SCNu64 " %63[^ \"]", &size, name) == 2) {
-            f = ram_find(&solo.ram, name);
-
-            if (f == NULL) {
-                fail_msg("%s: the way out is of no file: %s", what, text);
-            }
-
-            ram_resize(f, size);
-        }
-    }
-
-    return k;
+    return strtoull(p + 9, NULL, 10) - 1;
 }
 
 

@@ -377,6 +377,8 @@ disk_record(disk_t *disk, disk_kind_t kind, size_t file)
     r->file = file;
     r->size = file < disk->files ? disk->file[file].now.size : 0;
     r->note = disk->note;
+    r->seen = disk->seen;
+    r->incarnation = disk->incarnation;
 
     return r;
 }
@@ -388,6 +390,7 @@ disk_new_file(disk_t *disk)
     disk->file = disk_more(disk->file, disk->files, &disk->files_max,
                            sizeof(disk_file_t));
     memset(&disk->file[disk->files], 0, sizeof(disk_file_t));
+    disk->file[disk->files].id = ++disk->ids;
 
     return disk->files++;
 }
@@ -652,10 +655,19 @@ disk_io_direct(kv_io_t *io, int fd, bool on)
 }
 
 
+static uint64_t
+disk_io_file_id(kv_io_t *io, int fd)
+{
+    return fd == DISK_DIR ? 1 : disk_file((disk_t *) io, fd)->id;
+}
+
+
 void
 disk_init(disk_t *disk)
 {
     memset(disk, 0, sizeof(disk_t));
+
+    disk->ids = 1;
 
     disk->io.open = disk_io_open;
     disk->io.close = disk_io_close;
@@ -670,6 +682,7 @@ disk_init(disk_t *disk)
     disk->io.size = disk_io_size;
     disk->io.list = disk_io_list;
     disk->io.direct = disk_io_direct;
+    disk->io.file_id = disk_io_file_id;
     disk->io.uid = (uid_t) -1;
     disk->io.gid = (gid_t) -1;
 }
@@ -915,10 +928,13 @@ disk_cut(disk_t *disk, size_t at, uint64_t *seed, disk_t *image)
         }
     }
 
+    image->ids = disk->ids;
+
     for (i = 0; i < image->now.n; i++) {
 
         file = image->now.name[i].file;
         image->now.name[i].file = disk_new_file(image);
+        image->file[i].id = disk->file[file].id;
 
         b = &image->file[i].now;
         disk_share(b, &disk->file[file].safe);

@@ -54,6 +54,7 @@ typedef struct {
 typedef struct {
     disk_bytes_t     now;             /* as it is read */
     disk_bytes_t     safe;            /* as it was last synced, at `past` */
+    uint64_t         id;              /* see kv_io_t; 1 is the directory's */
 } disk_file_t;
 
 
@@ -91,7 +92,9 @@ typedef struct {
     size_t           size;            /* of the file, after it */
     char             name[KV_NAME_MAX];
     char             to[KV_NAME_MAX];
-    uint64_t         note;            /* disk->note before it */
+    uint64_t         note;            /* disk->note before it, */
+    uint64_t         seen;            /* disk->seen, */
+    uint64_t         incarnation;     /* and disk->incarnation */
 } disk_record_t;
 
 
@@ -109,6 +112,7 @@ typedef struct {
     disk_file_t     *file;
     size_t           files;
     size_t           files_max;
+    uint64_t         ids;             /* given out so far */
     disk_names_t     now;
 
     disk_record_t   *record;
@@ -117,6 +121,8 @@ typedef struct {
 
     /* anything of the caller's, kept in each record */
     uint64_t         note;
+    uint64_t         seen;
+    uint64_t         incarnation;
 
     /* before anything is changed or synced; may be NULL */
     void           (*before)(void *ctx);

@@ -149,6 +149,7 @@ ram_io_open(kv_io_t *io, int dirfd, const char *name, int flags)
 
         f = &ram->file[i];
         (void) strcpy(f->name, name);
+        f->id = ++ram->ids;
         ram_own(f, 0);
         ram->changes++;
     }
@@ -502,6 +503,15 @@ ram_io_list(kv_io_t *io, int dirfd, kv_io_list_pt cb, void *ctx)
 }
 
 
+static uint64_t
+ram_io_file_id(kv_io_t *io, int fd)
+{
+    ram_t  *ram = (ram_t *) io;
+
+    return fd < RAM_FD ? ram->directory : ram_fd(ram, fd)->file->id;
+}
+
+
 static int
 ram_io_direct(kv_io_t *io, int fd, bool on)
 {
@@ -527,6 +537,8 @@ ram_init(ram_t *ram)
 {
     memset(ram, 0, sizeof(ram_t));
 
+    ram->directory = 1;
+
     ram->io.open = ram_io_open;
     ram->io.close = ram_io_close;
     ram->io.pread = ram_io_pread;
@@ -540,6 +552,7 @@ ram_init(ram_t *ram)
     ram->io.size = ram_io_size;
     ram->io.list = ram_io_list;
     ram->io.direct = ram_io_direct;
+    ram->io.file_id = ram_io_file_id;
     ram->io.uid = (uid_t) -1;
     ram->io.gid = (gid_t) -1;
 }
@@ -607,6 +620,19 @@ ram_resize(ram_file_t *f, size_t size)
     }
 
     f->size = size;
+}
+
+
+void
+ram_copied(ram_t *ram)
+{
+    unsigned  i;
+
+    for (i = 0; i < RAM_FILES; i++) {
+        if (ram->file[i].data) {
+            ram->file[i].id = ++ram->ids;
+        }
+    }
 }
 
 

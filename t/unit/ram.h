@@ -67,6 +67,7 @@ typedef struct {
     uint8_t     *dirty;              /* for each page of it */
     size_t       size;
     size_t       max;                /* allocated; 0: `data` is borrowed */
+    uint64_t     id;                 /* see kv_io_t */
 } ram_file_t;
 
 
@@ -83,6 +84,8 @@ typedef struct {
     bool         can_direct;         /* O_DIRECT, for multiples of 512 */
     unsigned     calls[RAM_CALLS];
     uint64_t     read;               /* bytes */
+    uint64_t     ids;                /* of files, given out so far */
+    uint64_t     directory;          /* its id */
     unsigned     changes;            /* calls that changed anything */
     ram_fault_t  fault[RAM_FAULTS];
 } ram_t;
@@ -106,6 +109,9 @@ void ram_borrow(ram_t *ram, const char *name, const uint8_t *data,
 
 /* Makes a file longer, with zeroes, or shorter. */
 void ram_resize(ram_file_t *f, size_t size);
+
+/* All files are copies now, as after cp. */
+void ram_copied(ram_t *ram);
 
 /* The machine starts again: reads give what is on the disk. */
 void ram_reboot(ram_t *ram);

@@ -23,6 +23,7 @@ int             snap_dirfd;
 
 const uint32_t  snap_small[] = { 0, 1, 7, 8, 9, 130, 3, 64 };
 const uint64_t  snap_seed[2] = { 0x0123456789abcdef, 0xfedcba9876543210 };
+const kv_identity_t  snap_id = { { 1111, 2222 }, 3333 };
 
 static char            path[256];
 static unsigned char   pattern[10 * 1024 * 1024];
@@ -129,16 +130,13 @@ snap_make_record(unsigned i, uint32_t size, kv_record_t *rec, char *key,
     memset(rec, 0, sizeof(*rec));
 
     rec->op = KV_OP_PUT;
+    rec->flags = KV_RECORD_LSN;
+    rec->lsn = 1 + i % 90;
     rec->key = key;
     rec->key_len = sprintf(key, "key-%0*u", (int) (i % 7) + 1, i);
     rec->value_len = size;
     rec->value = iov;
     rec->value_n = 3;
-
-    if (i % 3 == 0) {
-        rec->flags = KV_RECORD_EXPIRES;
-        rec->expires = 1700000000000ull + i;
-    }
 
     iov[0].iov_base = pattern + i % 1000;
     iov[0].iov_len = first;
@@ -165,6 +163,7 @@ snap_same_record(void *ctx, uint64_t lsn, const kv_record_t *rec)
     assert_int_equal(rec->op, KV_OP_PUT);
     assert_int_equal(rec->flags, want.flags);
     assert_int_equal(rec->expires, want.expires);
+    assert_int_equal(rec->lsn, want.lsn);
     assert_int_equal(rec->key_len, want.key_len);
     assert_memory_equal(rec->key, key, want.key_len);
     assert_int_equal(rec->value_len, want.value_len);
@@ -190,7 +189,7 @@ snap_write(kv_io_t *with, uint64_t lsn, const uint32_t *sizes, unsigned n,
     struct iovec           iov[4], copy[4];
     kv_snapshot_writer_t  *w;
 
-    rc = kv_snapshot_begin(with, snap_dirfd, lsn, snap_seed, &w, err);
+    rc = kv_snapshot_begin(with, snap_dirfd, lsn, snap_seed, &snap_id, &w, err);
 
     if (rc != KV_OK) {
         return rc;

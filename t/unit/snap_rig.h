@@ -34,6 +34,7 @@ extern int             snap_dirfd;
 
 extern const uint32_t  snap_small[8];
 extern const uint64_t  snap_seed[2];
+extern const kv_identity_t  snap_id;
 
 
 /* cmocka's: an empty directory. */

@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 
@@ -18,6 +19,9 @@
 
 
 #define SOLO_PLACES  2
+
+
+static bool solo_moved_away(const char *text, const char *name);
 
 
 solo_t  solo;
@@ -130,6 +134,99 @@ solo_stop(solo_t *solo, bool clean)
     solo->host.store = NULL;
 
     assert_int_equal(ram_open_fds(&solo->ram), 0);
+}
+
+
+bool
+solo_way_out(solo_t *solo)
+{
+    char                  name[KV_NAME_MAX];
+    bool                  done;
+    unsigned              i;
+    uint64_t              size;
+    ram_file_t           *f;
+    const char           *p, *text;
+    static const uint8_t  nothing;
+
+    text = solo->err.text;
+    done = false;
+
+    for (i = 0; i < RAM_FILES; i++) {
+        f = &solo->ram.file[i];
+
+        if (f->name[0] && solo_moved_away(text, f->name)) {
+            (void) solo->ram.io.unlink(&solo->ram.io, 3, f->name);
+            done = true;
+        }
+    }
+
+    for (p = text; (p = strstr(p, "truncate -s ")) != NULL; p++) {
+        if (sscanf(p + 12, "%" SCNu64 " %63[^ \"]", &size, name) == 2) {
+            f = ram_find(&solo->ram, name);
+
+            if (f == NULL) {
+                return false;
+            }
+
+            ram_resize(f, size);
+            done = true;
+        }
+    }
+
+    p = strstr(text, "\"touch ");
+
+    if (p && sscanf(p + 7, "%63[^\"]", name) == 1) {
+        if (ram_find(&solo->ram, name) == NULL) {
+            ram_borrow(&solo->ram, name, &nothing, 0);
+        }
+
+        done = true;
+    }
+
+    return done;
+}
+
+
+/* Whether the text of a refusal says so of this file. */
+
+static bool
+solo_moved_away(const char *text, const char *name)
+{
+    char         refused[KV_NAME_MAX];
+    bool         all;
+    uint64_t     lsn, than;
+    const char  *p;
+
+    refused[0] = '\0';
+    (void) sscanf(text, "%63[^:]", refused);
+
+    all = strstr(text, "move every log-*") != NULL;
+
+    if (strncmp(name, "log-", 4) == 0 && all) {
+        return true;
+    }
+
+    /* the note of the log's end, where it is named */
+
+    if (strstr(name, ".closed")) {
+        p = strstr(text, ", move ");
+        return p && strstr(p, name);
+    }
+
+    if (strncmp(name, "log-", 4) == 0) {
+        return (strstr(text, "all segments after it")
+                && strcmp(name, refused) > 0)
+               || (strstr(text, "move this file")
+                   && strcmp(name, refused) == 0);
+    }
+
+    if (sscanf(name, "snap-%16" SCNx64 ".kvs", &lsn) == 1) {
+        p = strstr(text, "every snap-*.kvs newer than snap-");
+        than = p ? strtoull(p + 33, NULL, 16) : 0;
+        return strstr(text, "every snap-*.kvs") && (p == NULL || lsn > than);
+    }
+
+    return false;
 }
 
 

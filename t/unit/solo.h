@@ -38,6 +38,12 @@ kv_rc_t solo_start(solo_t *solo);
 void solo_stop(solo_t *solo, bool clean);
 
 /*
+ * Does to the directory what the last refusal says: moves files away,
+ * truncates, has a snapshot stand alone.  False: it names no way out.
+ */
+bool solo_way_out(solo_t *solo);
+
+/*
  * Submits operations, as one batch if that can hold them, works them off, and
  * does no background work.  Results go to `rc`; the records are released.
  */

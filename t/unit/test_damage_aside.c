@@ -417,7 +417,7 @@ alone(bool missing)
     char                   name[KV_NAME_MAX];
     kv_rc_t                rc;
     uint32_t               crc;
-    uint64_t               salt, s, e;
+    uint64_t               salt, s, e, lost;
     ram_file_t            *f;
     kv_block_header_t      h;
     kv_snapshot_footer_t   footer;
@@ -434,6 +434,8 @@ alone(bool missing)
     ram_resize(f, f->size + 1);
     ram_resize(f, f->size - 1);
     memcpy(&salt, f->data + 24, sizeof(salt));
+    memcpy(&lost, f->data + offsetof(kv_snapshot_header_t, id.incarnation),
+           sizeof(lost));
     memcpy(&footer, f->data + f->size - sizeof(footer), sizeof(footer));
     memcpy(&h, f->data + f->size - sizeof(footer) - sizeof(h), sizeof(h));
     footer.end_lsn = e;
@@ -482,6 +484,8 @@ alone(bool missing)
 
         if (i == 0) {
             damage_check_state(&model[s], s);
+            assert_true(atomic_load(&solo.host.store->zone->wal.incarnation)
+                        > lost);
         }
 
         damage_write_one(1, 6000 + i);

@@ -289,7 +289,8 @@ test_closed(void **state)
 
 
 /*
- * It cannot be deleted: it never speaks for what comes after it, and the
+ * It cannot be emptied, nor deleted: it never speaks for what comes after, and
+ * the
  * operator is told once.
  */
 
@@ -311,6 +312,10 @@ test_closed_stays(void **state)
     f->nth = solo.ram.calls[RAM_UNLINK] + 1;
     f->times = 1000;
 
+    f[1] = f[0];
+    f[1].call = RAM_TRUNCATE;
+    f[1].nth = 1;
+
     damage_start();
     damage_check_state(&model[steps], steps);
     assert_int_equal(solo.stuck_notes, 0);
@@ -318,7 +323,8 @@ test_closed_stays(void **state)
     assert_int_equal(solo.stuck_notes, 1);
     damage_write_one(1, 7001);
     assert_int_equal(solo.stuck_notes, 1);
-    f->nth = 0;
+    f[0].nth = 0;
+    f[1].nth = 0;
     (void) snprintf(name, sizeof(name), "log-%016x.kvl", steps + 1);
     assert_true(damage_there(name));
     solo_stop(&solo, false);

@@ -36,7 +36,9 @@ usual(const char *name)
         /* test_steps */
         "GROWING", "CLEARED", "SWEEPING", "COMPACTING",
         /* test_note */
-        "NOTE_DELETED", "NOTE_GONE"
+        "NOTE_DELETED", "NOTE_GONE",
+        /* test_segment */
+        "SEGMENT_NAMED"
     };
 
     for (i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
@@ -278,14 +280,58 @@ test_steps(void **state)
 }
 
 
-static const char  *note_failpoint;
+static const char  *first_failpoint;
 
 
 static void
 first_put(host_t *host)
 {
-    kv_failpoint_arm(note_failpoint, 1);
+    kv_failpoint_arm(first_failpoint, 1);
     (void) kit_put(host, 0, 2, 500, NULL);
+}
+
+
+/* Another worker puts: within a second, and nothing had to be rebuilt. */
+
+static void
+next_put(host_t *host)
+{
+    uint64_t  died;
+
+    death_mark(first_failpoint);
+    died = kit_now_ms();
+
+    assert_int_equal(host_start(host, death_kit.store), KV_OK);
+    assert_int_equal(kit_put(host, 0, 3, 500, NULL), KV_OK);
+    died = kit_now_ms() - died;
+    death_slowest = kv_max(death_slowest, died);
+
+    if (died > SOON) {
+        fail_msg("%s: the next write took %d ms", first_failpoint, (int) died);
+    }
+
+    assert_int_equal(atomic_load(&death_kit.store->zone->rebuilds), 0);
+}
+
+
+/* All processes end, and the next finds that put. */
+
+static void
+put_is_there(host_t *host)
+{
+    uint32_t     version;
+    const char  *wrong;
+
+    wrong = kit_settle(host);
+    assert_string_equal(wrong ? wrong : "", "");
+    assert_true(host_stop(host));
+    kit_stop(&death_kit);
+
+    assert_int_equal(kit_start(&death_kit), KV_OK);
+    assert_int_equal(host_start(host, death_kit.store), KV_OK);
+    assert_int_equal(kit_get(host, 0, &version, NULL), KV_OK);
+    assert_int_equal(version, 3);
+    assert_true(host_stop(host));
 }
 
 
@@ -302,11 +348,8 @@ note_is_there(void)
 static void
 test_note(void **state)
 {
-    host_t       host;
-    unsigned     i;
-    uint32_t     version;
-    uint64_t     died;
-    const char  *wrong;
+    host_t    host;
+    unsigned  i;
 
     static const char *const  failpoints[] = { "NOTE_DELETED", "NOTE_GONE" };
 
@@ -323,39 +366,60 @@ test_note(void **state)
         assert_int_equal(kit_start(&death_kit), KV_OK);
         assert_true(note_is_there());
 
-        note_failpoint = failpoints[i];
+        first_failpoint = failpoints[i];
         death_child_dies(first_put);
-        death_mark(note_failpoint);
-        died = kit_now_ms();
-
-        assert_int_equal(host_start(&host, death_kit.store), KV_OK);
-        assert_int_equal(kit_put(&host, 0, 3, 500, NULL), KV_OK);
-        died = kit_now_ms() - died;
-        death_slowest = kv_max(death_slowest, died);
-
-        if (died > SOON) {
-            fail_msg("%s: the next write took %d ms", note_failpoint,
-                     (int) died);
-        }
+        next_put(&host);
 
         assert_false(note_is_there());
         assert_int_equal(atomic_load(&death_kit.store->zone->wal.closed),
                          KV_WAL_NOTE_NONE);
-        assert_int_equal(atomic_load(&death_kit.store->zone->rebuilds), 0);
 
-        wrong = kit_settle(&host);
-        assert_string_equal(wrong ? wrong : "", "");
-        assert_true(host_stop(&host));
-        kit_stop(&death_kit);
-
-        assert_int_equal(kit_start(&death_kit), KV_OK);
-        assert_int_equal(host_start(&host, death_kit.store), KV_OK);
-        assert_int_equal(kit_get(&host, 0, &version, NULL), KV_OK);
-        assert_int_equal(version, 3);
-        assert_true(host_stop(&host));
-
+        put_is_there(&host);
         death_clean_directory();
     }
+}
+
+
+/*
+ * The log goes on in a new segment, as after one of an older format; and where
+ * all died at that, the segment that the next start finds has no batch, and one
+ * that takes none is replaced.
+ */
+
+static void
+test_segment(void **state)
+{
+    host_t    host;
+    unsigned  i;
+
+    (void) state;
+
+    assert_int_equal(kit_start(&death_kit), KV_OK);
+    assert_int_equal(host_start(&host, death_kit.store), KV_OK);
+    assert_int_equal(kit_put(&host, 0, 1, 500, NULL), KV_OK);
+    assert_true(host_stop(&host));
+    kit_stop(&death_kit);
+
+    first_failpoint = "SEGMENT_NAMED";
+
+    for (i = 0; i < 3; i++) {
+        assert_int_equal(kit_start(&death_kit), KV_OK);
+        assert_int_equal(atomic_load(&death_kit.store->zone->wal.segments),
+                         i ? 2 : 1);
+        death_kit.store->zone->wal.offset =
+                                    death_kit.store->zone->wal.segment_size;
+        death_child_dies(first_put);
+
+        if (i < 2) {
+            kit_stop(&death_kit);
+        }
+    }
+
+    next_put(&host);
+    assert_int_equal(atomic_load(&death_kit.store->zone->wal.segments), 2);
+    assert_int_equal(death_kit.store->zone->wal.segment_lsn, 2);
+    put_is_there(&host);
+    death_clean_directory();
 }
 
 
@@ -460,6 +524,7 @@ main(void)
         TEST(test_failpoints),
         TEST(test_steps),
         TEST(test_note),
+        TEST(test_segment),
         TEST(test_takeovers),
         cmocka_unit_test(test_all_reached)
     };

@@ -5,6 +5,10 @@
  */
 
 
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE                        /* statx() */
+#endif
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -180,6 +184,53 @@ test_planted(void **ctx)
         assert_int_equal(mkdirat(t->dirfd, "a", 0700), 0);
         assert_int_equal(io->open(io, t->dirfd, "a", flags[i]), -1);
         assert_int_equal(unlinkat(t->dirfd, "a", AT_REMOVEDIR), 0);
+    }
+}
+
+
+/*
+ * A file is told from one that had its inode before, and a directory, too: ext4
+ * gives an inode out again at once.
+ */
+
+static void
+test_file_id(void **ctx)
+{
+    int           fd;
+    test_t       *t = *ctx;
+    kv_io_t      *io = &t->system;
+    unsigned      i;
+    uint64_t      id, last;
+    struct stat   st;
+    struct statx  stx;
+
+    assert_true(io->file_id(io, t->dirfd) != 0);
+    assert_int_equal(io->file_id(io, -1), 0);
+    last = io->file_id(io, t->dirfd);
+
+    for (i = 0; i < 10; i++) {
+        fd = io->open(io, t->dirfd, "a", O_RDWR | O_CREAT | O_EXCL);
+        assert_true(fd >= 0);
+        assert_int_equal(fstat(fd, &st), 0);
+        assert_int_equal(statx(fd, "", AT_EMPTY_PATH, STATX_BTIME, &stx), 0);
+
+        id = io->file_id(io, fd);
+        assert_true(id != 0);
+
+        if (stx.stx_mask & STATX_BTIME) {
+            assert_true(id != last);
+        }
+
+        last = id;
+        assert_int_equal(ftruncate(fd, 100), 0);
+        assert_int_equal(renameat(t->dirfd, "a", t->dirfd, "b"), 0);
+        assert_int_equal(io->file_id(io, fd), id);
+        assert_int_equal(io->close(io, fd), 0);
+
+        /* a coarse clock may not go on between two of them */
+
+        assert_int_equal(unlinkat(t->dirfd, "b", 0), 0);
+        (void) usleep(20000);
     }
 }
 
@@ -652,6 +703,8 @@ main(void)
         cmocka_unit_test_setup_teardown(test_owner, test_setup,
                                         test_teardown),
         cmocka_unit_test_setup_teardown(test_planted, test_setup,
+                                        test_teardown),
+        cmocka_unit_test_setup_teardown(test_file_id, test_setup,
                                         test_teardown),
         cmocka_unit_test_setup_teardown(test_writev, test_setup,
                                         test_teardown),

@@ -159,6 +159,8 @@ typedef struct {
     unsigned          lossy;       /* images without all that was written */
     unsigned          more;        /* with more than was promised */
     unsigned          in_recovery; /* cuts */
+    unsigned          kept;        /* incarnations, over a cut */
+    unsigned          seen_lost;   /* cuts that took what clients had seen */
     unsigned          mode[3];     /* images by kv_sync_t */
     unsigned          kind[DISK_KINDS];   /* cuts before such a record */
 } totals_t;
@@ -464,6 +466,12 @@ life_note(life_t *life)
     life_promise(life, atomic_load(&zone->snapshot_lsn));
 
     life->disk.note = life->promised;
+
+    /* what clients know by its version */
+
+    life->disk.incarnation = zone->wal.incarnation;
+    life->disk.seen = conf.sync == KV_SYNC_ALWAYS
+                      ? life->promised : atomic_load(&zone->applied_lsn);
 }
 
 
@@ -914,6 +922,32 @@ life_free(life_t *life)
 /* ---- cuts */
 
 
+/*
+ * A write that clients have seen, up to LSN `seen`, and that is gone, has left
+ * its LSN to another one: then they must not have the same version.
+ */
+
+static void
+life_versions(life_t *life, uint64_t seen, uint64_t incarnation)
+{
+    bool  same;
+
+    same = life->host.store->zone->wal.incarnation == incarnation;
+    totals.kept += same;
+
+    if (life->events >= seen) {
+        return;
+    }
+
+    totals.seen_lost++;
+
+    if (same) {
+        broken("LSN %llu is the last, %llu was seen, and versions go on",
+               (unsigned long long) life->events, (unsigned long long) seen);
+    }
+}
+
+
 /* A moment of the life, not before `least`, not after `most`. */
 
 static size_t
@@ -946,13 +980,17 @@ cut(life_t *parent, size_t at, unsigned depth)
 {
     life_t   *life;
     disk_t   *disk;
-    uint64_t  least;
+    uint64_t  least, seen, incarnation;
 
     disk = &parent->disk;
     least = disk->note;
+    seen = disk->seen;
+    incarnation = disk->incarnation;
 
     if (at < disk->records) {
         least = disk->record[at].note;
+        seen = disk->record[at].seen;
+        incarnation = disk->record[at].incarnation;
         totals.kind[disk->record[at].kind]++;
     }
 
@@ -978,6 +1016,7 @@ cut(life_t *parent, size_t at, unsigned depth)
     }
 
     life_start(life, least, parent->events, "after the cut");
+    life_versions(life, seen, incarnation);
 
     life->recovered = life->disk.records;
     totals.more += life->events > least;
@@ -1105,7 +1144,8 @@ test_power_cuts(void **ctx)
     assert_true(totals.operations && totals.refused && totals.reserves
                 && totals.clears && totals.large && totals.inside
                 && totals.snapshots && totals.recycled && totals.lossy
-                && totals.more && totals.in_recovery && totals.notes);
+                && totals.more && totals.in_recovery && totals.notes
+                && totals.kept && totals.seen_lost);
 
     for (i = 0; i < 3; i++) {
         assert_true(totals.mode[i]);

@@ -116,6 +116,19 @@ test_round_trip(void **state)
 
 
 static void
+image_seal_header(image_t *im)
+{
+    uint32_t  crc;
+
+    memset(im->bytes + 12, 0, 4);
+    crc = kv_crc32c(0, im->bytes, 64);
+    memcpy(im->bytes + 12, &crc, 4);
+    crc = kv_crc32c(0, im->bytes, 100);
+    memcpy(im->bytes + 100, &crc, 4);
+}
+
+
+static void
 image_begin(image_t *im)
 {
     kv_snapshot_header_t  h;
@@ -126,13 +139,15 @@ image_begin(image_t *im)
 
     memset(&h, 0, sizeof(h));
     memcpy(h.magic, "KVSNAP\r\n", 8);
-    h.version = 1;
+    h.version = 2;
+    h.id = snap_id;
+    h.time_ms = 1700000000000;
     h.lsn = LSN;
     h.salt = im->salt;
     memcpy(h.seed, snap_seed, sizeof(snap_seed));
-    h.crc = kv_crc32c(0, &h, 64);
 
     memcpy(im->bytes, &h, sizeof(h));
+    image_seal_header(im);
 }
 
 
@@ -150,17 +165,6 @@ image_seal(image_t *im, size_t at)
     crc = kv_crc32c(crc, im->bytes + at + 8, 16 + (size_t) h.len);
 
     memcpy(im->bytes + at + 4, &crc, 4);
-}
-
-
-static void
-image_seal_header(image_t *im)
-{
-    uint32_t  crc;
-
-    memset(im->bytes + 12, 0, 4);
-    crc = kv_crc32c(0, im->bytes, 64);
-    memcpy(im->bytes + 12, &crc, 4);
 }
 
 
@@ -332,6 +336,7 @@ test_guess(void **state)
     assert_int_equal(guess.records, 8);
     assert_int_equal(guess.bytes, size);
     assert_memory_equal(guess.seed, snap_seed, sizeof(snap_seed));
+    assert_memory_equal(&guess.id, &snap_id, sizeof(snap_id));
 
     memset(junk, 0xff, sizeof(junk));
     snap_make_file(NAME, junk, sizeof(junk));
@@ -372,6 +377,7 @@ test_format(void **state)
     image_begin(&im);
     memcpy(&im.salt, file + 24, 8);
     memcpy(im.bytes + 24, &im.salt, 8);
+    memcpy(im.bytes + 72, file + 72, 8);          /* the time */
     image_seal_header(&im);
     (void) image_block(&im, 0, 8);
     (void) image_end(&im, 8);
@@ -460,11 +466,16 @@ test_sealed_header(void **state)
     (void) state;
 
     image_make(&im, at);
-    patch(&im, 8, 2, 4);
+    patch(&im, 8, 3, 4);
     image_seal_header(&im);
     assert_int_equal(image_read(&im, &err), KV_DECLINED);
     assert_non_null(strstr(err.text, "\"" NAME "\" at offset 8: format "
-                           "version 2"));
+                           "version 3"));
+
+    /* that one may have other bytes behind the first 64 */
+
+    memset(im.bytes + 64, 0xff, im.n - 64);
+    assert_int_equal(image_read(&im, &err), KV_DECLINED);
 
     image_make(&im, at);
     patch(&im, 16, LSN + 1, 8);
@@ -474,16 +485,20 @@ test_sealed_header(void **state)
     image_make(&im, at);
     patch(&im, 16, KV_LSN_MAX + 1, 8);
     image_seal_header(&im);
-    snap_make_file("snap-8000000000000000.kvs", im.bytes, im.n);
+    snap_make_file("snap-0001000000000000.kvs", im.bytes, im.n);
     assert_int_equal(snap_read(&snap_io, KV_LSN_MAX + 1, snap_small, 8, &end,
                                &bytes, &err), KV_DAMAGED);
     assert_non_null(strstr(err.text, "offset 16: no LSN is that high"));
 
-    for (i = 48; i < 64; i++) {
+    /* good, but of a later version of the module: it is not passed over */
+
+    for (i = 80; i < 100; i++) {
         image_make(&im, at);
         im.bytes[i] = 1;
         image_seal_header(&im);
-        must_be_damaged(&im, "offset 48: reserved");
+        assert_int_equal(image_read(&im, &err), KV_DECLINED);
+        assert_non_null(strstr(err.text, "\"" NAME "\" at offset 80: the "
+                               "snapshot is of a replicated log"));
     }
 }
 
@@ -678,6 +693,21 @@ test_sealed_records(void **state)
     image_make(&im, at);
     patch(&im, at[0] + 25, 0x81, 1);
     image_seal(&im, at[0]);
+    must_be_damaged(&im, "no record");
+
+    /* good, but of a later version of the module: it is not passed over */
+
+    image_make(&im, at);
+    patch(&im, at[0] + 25, KV_RECORD_LSN|KV_RECORD_EXPIRES, 1);
+    image_seal(&im, at[0]);
+    assert_int_equal(image_read(&im, &err), KV_DECLINED);
+    assert_non_null(strstr(err.text, "a record has a time of expiry"));
+
+    /* a record without its LSN */
+
+    image_make(&im, at);
+    patch(&im, at[1] + 24 + 8, 0, 8);
+    image_seal(&im, at[1]);
     must_be_damaged(&im, "no record");
 
     image_make(&im, at);

@@ -164,12 +164,14 @@ walk(kv_snapshot_writer_t *w, uint32_t id, unsigned n)
     for ( /* void */ ; n; n--, id++) {
         memset(&rec, 0, sizeof(rec));
         rec.op = KV_OP_PUT;
+        rec.flags = KV_RECORD_LSN;
         rec.key = key;
         rec.key_len = (uint16_t) kit_key(id, key);
 
         assert_int_equal(kv_store_read(kit.store, key, rec.key_len, &e),
                          KV_OK);
 
+        rec.lsn = kv_entry_lsn(e);
         value.iov_base = e->key + e->key_len;
         value.iov_len = e->value_len;
         rec.value_len = e->value_len;
@@ -230,6 +232,7 @@ test_walked_restarts(void **state)
     unsigned               i;
     kv_err_t               err;
     kv_zone_t             *zone;
+    kv_identity_t          store;
     kv_snapshot_writer_t  *w;
 
     enum { keys = 30000, next = 100000, large = 200000 };
@@ -241,6 +244,7 @@ test_walked_restarts(void **state)
     kit.size = 4 << 20;
     rig_start();
     zone = kit.store->zone;
+    store = kv_wal_id(&zone->wal);
 
     for (n = 0; n < keys; n += 50) {
         assert_int_equal(fill(n, 50, 8, there), 50);
@@ -248,7 +252,7 @@ test_walked_restarts(void **state)
 
     assert_int_equal(kv_snapshot_begin(kit.store->io, kit.dirfd,
                                        atomic_load(&zone->applied_lsn),
-                                       zone->map.seed, &w, &err),
+                                       zone->map.seed, &store, &w, &err),
                      KV_OK);
 
     walk(w, 0, keys);

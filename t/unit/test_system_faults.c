@@ -111,6 +111,33 @@ WRAPPED(ssize_t, pwrite, (int fd, const void *buf, size_t n, off_t offset),
 WRAPPED(ssize_t, read, (int fd, void *buf, size_t n), (fd, buf, n))
 
 
+/* What statx() says of every file, if `fake` is set; or its error. */
+
+static bool          fake;
+static struct statx  faked;
+static int           fake_error;
+
+int __real_statx(int fd, const char *name, int flags, unsigned mask,
+    struct statx *st);
+int __wrap_statx(int fd, const char *name, int flags, unsigned mask,
+    struct statx *st);
+
+
+int
+__wrap_statx(int fd, const char *name, int flags, unsigned mask,
+    struct statx *st)
+{
+    if (!fake) {
+        return __real_statx(fd, name, flags, mask, st);
+    }
+
+    *st = faked;
+    errno = fake_error;
+
+    return fake_error ? -1 : 0;
+}
+
+
 int __real_fsync(int fd);
 int __wrap_fsync(int fd);
 DIR *__real_fdopendir(int fd);
@@ -671,6 +698,51 @@ test_table(void **state)
 }
 
 
+/* A file that gets the inode of one that is gone was born later. */
+
+static void
+test_births(void **state)
+{
+    kv_io_t   io;
+    uint64_t  id;
+
+    (void) state;
+
+    kv_io_system(&io);
+
+    fake = true;
+    memset(&faked, 0, sizeof(faked));
+    faked.stx_mask = STATX_INO|STATX_BTIME;
+    faked.stx_ino = 7;
+    faked.stx_btime.tv_sec = 1000;
+    faked.stx_btime.tv_nsec = 1;
+
+    id = io.file_id(&io, topfd);
+    assert_true(id != 0);
+    assert_int_equal(io.file_id(&io, topfd), id);
+
+    faked.stx_btime.tv_nsec = 2;
+    assert_true(io.file_id(&io, topfd) != id);
+    faked.stx_btime.tv_nsec = 1;
+    faked.stx_btime.tv_sec = 1001;
+    assert_true(io.file_id(&io, topfd) != id);
+    faked.stx_btime.tv_sec = 1000;
+    faked.stx_ino = 8;
+    assert_true(io.file_id(&io, topfd) != id);
+
+    /* a file system that knows no births */
+
+    faked.stx_mask = STATX_INO;
+    assert_int_equal(io.file_id(&io, topfd), 0);
+    faked.stx_mask = STATX_INO|STATX_BTIME;
+
+    fake_error = ENOMEM;
+    assert_int_equal(io.file_id(&io, topfd), 0);
+    fake_error = 0;
+    fake = false;
+}
+
+
 static int
 setup(void **state)
 {
@@ -715,7 +787,8 @@ main(void)
     const struct CMUnitTest  tests[] = {
         cmocka_unit_test_setup_teardown(test_directory, setup, teardown),
         cmocka_unit_test_setup_teardown(test_parent_synced, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_table, setup, teardown)
+        cmocka_unit_test_setup_teardown(test_table, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_births, setup, teardown)
     };
 
     cmocka_set_test_filter(getenv("KIT_TEST"));

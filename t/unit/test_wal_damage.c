@@ -405,10 +405,18 @@ test_segment_header(void **ctx)
     (void) wal_read(t, FIRST, (uint8_t *) &good, sizeof(good));
 
     h = good;
-    h.version = 2;
+    h.version = 3;
     wal_reseal(t, FIRST, &h);
-    wal_damaged(t, FIRST, "format version 2");
+    wal_damaged(t, FIRST, "format version 3");
     assert_int_equal(wal_replay(t, lsn, 0), KV_OK);
+
+    /* of another store */
+
+    h = good;
+    h.id.store[1]++;
+    wal_reseal(t, FIRST, &h);
+    wal_damaged(t, second, "offset 40: the segment and log-0000000000000001.kvl"
+                           " are of two stores");
 
     /* the wrong name, another size, a header that is not ours */
 
@@ -510,6 +518,112 @@ test_first_segment_gone(void **ctx)
 }
 
 
+/*
+ * A record that is good, of a later version of the module: it is not lost, and
+ * there is no way out but that version.
+ */
+
+static void
+test_later_record(void **ctx)
+{
+    wal_t              *t = *ctx;
+    char                name[KV_NAME_MAX];
+    uint8_t             buf[HEADER + 24];
+    uint64_t            offset, salt;
+    unsigned            i;
+    kv_record_t         rec;
+    kv_batch_header_t   h;
+
+    static const char *const  what[] = {
+        "a time of expiry", "metadata", "a new time of expiry"
+    };
+
+    wal_write(t, 2, 10);
+    offset = t->state.offset;
+    salt = t->state.segment_salt;
+
+    for (i = 0; i < 3; i++) {
+        memset(&rec, 0, sizeof(rec));
+        rec.op = i == 2 ? KV_RECORD_TOUCH : KV_OP_PUT;
+        rec.flags = i == 1 ? KV_RECORD_META : KV_RECORD_EXPIRES;
+        rec.expires = 1700000000000;
+        rec.meta = "m";
+        rec.meta_len = i == 1;
+        rec.key = "key";
+        rec.key_len = 3;
+
+        memset(&h, 0, sizeof(h));
+        h.magic = KV_BATCH_MAGIC;
+        h.len = (uint32_t) kv_record_size(&rec);
+        h.count = 1;
+        h.first_lsn = 3;
+        h.salt = salt;
+        kv_record_encode(&rec, buf + HEADER);
+        memcpy(buf, &h, sizeof(h));
+        h.crc = kv_crc32c(0, buf + 8, HEADER - 8 + h.len);
+        memcpy(buf, &h, sizeof(h));
+        wal_store(t, FIRST, offset, buf, HEADER + h.len);
+
+        (void) snprintf(name, sizeof(name), "a record with %s", what[i]);
+        wal_damaged(t, FIRST, name);
+        assert_null(strstr(t->err.text, "giving up"));
+    }
+}
+
+
+/*
+ * So is a batch of a replicated log, whose term is no incarnation: in the log,
+ * behind its end, or where the next segment has its LSN.
+ */
+
+static void
+test_replicated(void **ctx)
+{
+    wal_t              *t = *ctx;
+    uint8_t             buf[HEADER];
+    uint64_t            offset, salt;
+    unsigned            i, kind;
+    kv_batch_header_t   h;
+
+    static const size_t  field[] = {
+        offsetof(kv_batch_header_t, index),
+        offsetof(kv_batch_header_t, commit_index),
+        offsetof(kv_batch_header_t, type),
+        offsetof(kv_batch_header_t, zero)
+    };
+
+    for (kind = 0; kind < 3; kind++) {
+        wal_empty(t);
+        wal_open(t);
+        wal_write(t, 2, 10);
+        offset = t->state.offset;
+        salt = t->state.segment_salt;
+
+        if (kind == 2) {
+            t->state.offset = t->state.segment_size;
+            wal_write(t, 1, 10);
+            assert_int_equal(t->state.segments, 2);
+        }
+
+        for (i = 0; i < 4; i++) {
+            memset(&h, 0, sizeof(h));
+            h.magic = KV_BATCH_MAGIC;
+            h.first_lsn = 3;
+            h.salt = salt;
+            h.term = 7;
+            memcpy(buf, &h, sizeof(h));
+            buf[field[i]] = 1;
+            h.crc = kv_crc32c(0, buf + 8, HEADER - 8);
+            memcpy(buf + 4, &h.crc, sizeof(h.crc));
+            wal_store(t, FIRST, offset + (kind == 1 ? 800 : 0), buf, HEADER);
+
+            wal_damaged(t, FIRST, "LSN 3 is of a batch of a replicated log");
+            assert_null(strstr(t->err.text, "giving up"));
+        }
+    }
+}
+
+
 /* The checksum is right, the record is of another time. */
 
 static void
@@ -537,7 +651,7 @@ test_unknown_record(void **ctx)
     memcpy(buf, &h, sizeof(h));
     wal_store(t, FIRST, offset, buf, HEADER + h.len);
 
-    wal_damaged(t, FIRST, "no record of format version 1");
+    wal_damaged(t, FIRST, "no record of format version 2");
     assert_non_null(strstr(t->err.text, "from LSN 3 on"));
 
     /* or there is more in the batch than it says */
@@ -550,7 +664,7 @@ test_unknown_record(void **ctx)
     memcpy(buf, &h, sizeof(h));
     wal_store(t, FIRST, offset, buf, HEADER + h.len);
 
-    wal_damaged(t, FIRST, "no record of format version 1");
+    wal_damaged(t, FIRST, "no record of format version 2");
 }
 
 
@@ -612,6 +726,8 @@ main(void)
         TEST(test_segment_header),
         TEST(test_segments_apart),
         TEST(test_first_segment_gone),
+        TEST(test_later_record),
+        TEST(test_replicated),
         TEST(test_unknown_record),
         TEST(test_never_written)
     };

@@ -299,6 +299,73 @@ test_replaced(void **ctx)
 }
 
 
+/*
+ * A segment without a batch that takes no more, as one of an older format, is
+ * replaced under its own name, and that process dies at any call of it; or the
+ * disk is too full to sync the directory.
+ */
+
+static void
+test_dead_replacing(void **ctx)
+{
+    int        n;
+    bool       died;
+    wal_t     *t = *ctx;
+    kv_wal_t  *other;
+
+    for (n = 0, died = true; died; n++) {
+        wal_empty(t);
+        wal_open(t);
+        wal_write(t, 1, 60000);
+        assert_int_equal(kv_wal_prepare(t->log, NULL), KV_OK);
+
+        t->calls = 0;
+        t->fail_at = MANY;
+        t->fail_write = SEGMENT / 4;
+        t->error = ENOSPC;
+        assert_int_equal(wal_try(t, t->log, 1, SEGMENT / 2), KV_NO_SPACE);
+        t->fail_write = 0;
+        t->fail_at = 0;
+        assert_int_equal(t->state.segment_lsn, t->state.next_lsn);
+
+        /* another process has it open */
+
+        other = wal_create(t, SEGMENT, BATCH);
+        assert_int_equal(kv_wal_check(other, &t->err), KV_OK);
+        t->state.offset = t->state.segment_size;
+
+        t->calls = 0;
+        t->fail_at = n ? n : MANY;
+        t->fail_count = MANY;
+        t->error = n ? EIO : ENOSPC;
+        t->fail_dir = n == 0;
+        died = wal_try(t, t->log, 1, 100) != KV_OK;
+        t->fail_at = 0;
+        t->fail_dir = false;
+
+        if (died) {
+            assert_int_equal(t->state.next_lsn, 2);
+            kv_wal_destroy(t->log);
+            t->log = wal_create(t, SEGMENT, BATCH);
+            assert_int_equal(kv_wal_check(t->log, &t->err), KV_OK);
+        }
+
+        if (died && wal_try(t, other, 1, 100) != KV_OK) {
+            fail_msg("after call %d: %s", n, t->err.text);
+        }
+
+        assert_int_equal(t->state.next_lsn, 3);
+        assert_int_equal(t->state.segments, 2);
+        assert_int_equal(kv_wal_sync(other, &t->err), KV_OK);
+        t->acked = 2;
+        kv_wal_destroy(other);
+        wal_replays(t, 2);
+    }
+
+    assert_true(n > 10);
+}
+
+
 /* A process dies at any call of its commits; the next goes on. */
 
 static void
@@ -549,6 +616,7 @@ main(void)
         TEST(test_two_handles),
         TEST(test_changed_behind),
         TEST(test_replaced),
+        TEST(test_dead_replacing),
         TEST(test_dead_committer),
         TEST(test_dead_leftovers),
         TEST(test_stuck_leftovers),

@@ -244,7 +244,7 @@ test_forged(void **ctx)
     wal_sync(t);
     offset = t->state.offset;
 
-    n = 1000 * HEADER;
+    n = 500 * HEADER;
     value = malloc(n);
 
     memset(&h, 0, sizeof(h));
@@ -292,7 +292,7 @@ static void
 test_not_the_next(void **ctx)
 {
     wal_t              *t = *ctx;
-    uint8_t             buf[128], *file;
+    uint8_t             buf[192], *file;
     uint64_t            offset, salt;
     unsigned            i;
     kv_batch_header_t   h;

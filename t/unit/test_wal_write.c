@@ -414,7 +414,7 @@ test_linked(void **ctx)
 }
 
 
-/* Neither next_lsn nor a sum with it may ever wrap: there are no more. */
+/* An entry has 48 bits for the LSN of its write: there are no more. */
 
 static void
 test_last_lsn(void **ctx)

@@ -28,6 +28,7 @@ typedef struct {
 bool  wal_direct;
 
 
+static void wal_identify(wal_t *t);
 static void wal_unlink(void *ctx, const char *name);
 static uint8_t wal_byte(const model_t *m, size_t i);
 static void wal_make(const model_t *m, uint64_t lsn, kv_record_t *rec,
@@ -118,6 +119,15 @@ wal_unlink(void *ctx, const char *name)
 }
 
 
+static void
+wal_identify(wal_t *t)
+{
+    t->state.store[0] = 1111;
+    t->state.store[1] = 2222;
+    t->state.incarnation = 3333;
+}
+
+
 void
 wal_open(wal_t *t)
 {
@@ -127,6 +137,7 @@ wal_open(wal_t *t)
 
     memset(&t->state, 0, sizeof(t->state));
     t->state.next_lsn = 1;
+    wal_identify(t);
     t->acked = 0;
     t->fail_at = 0;
 
@@ -187,11 +198,6 @@ wal_make(const model_t *m, uint64_t lsn, kv_record_t *rec, char *key)
                                            (unsigned long long) lsn,
                                            (int) (m->seed % 12),
                                            "abcdefghijkl");
-    }
-
-    if (rec->op == KV_OP_PUT && m->seed % 5 == 0) {
-        rec->flags = KV_RECORD_EXPIRES;
-        rec->expires = m->seed;
     }
 
     rec->value_len = m->len;
@@ -303,6 +309,8 @@ wal_replay(wal_t *t, uint64_t after, uint64_t must_reach)
     }
 
     memset(&t->state, 0xdd, sizeof(t->state));
+    wal_identify(t);
+    t->state.next_lsn = 1;
     before = t->state;
     t->seen = after;
     t->err.text[0] = '\0';

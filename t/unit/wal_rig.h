@@ -130,10 +130,10 @@ void wal_sync(wal_t *t);
 
 
 /*
- * Opens the log as a new process does after all others have gone: records
- * after the LSN `after` are replayed, and the log must reach `must_reach`.
- * t->seen is the last LSN.  Returns what kv_wal_replay() does, and
- * KV_NOT_FOUND if a record is not the model's.
+ * Opens the log as a process does that reads a zone anew: records after the
+ * LSN `after` are replayed, and the log must reach `must_reach`.  t->seen is
+ * the last LSN.  Returns what kv_wal_replay() does, and KV_NOT_FOUND if a
+ * record is not the model's.
  */
 kv_rc_t wal_replay(wal_t *t, uint64_t after, uint64_t must_reach);
 
