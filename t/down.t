@@ -307,6 +307,7 @@ for my $errno (EACCES, EMFILE) {
 
             # and the next one is to be made after it
 
+            $s->held or die "it is not synced\n";
             $s->put('again', 'x' x 250_000) for 1 .. 10;
             return $pid;
         }

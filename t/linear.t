@@ -351,7 +351,7 @@ sub kill_some {
 sub kill_in_sync {
     my ($n) = @_;
     $s->fault(hold => 1);
-    sleep(0.05);
+    $s->held or fail('no sync is held');
     kill_some($n);
     $s->fault(hold => undef);
 }

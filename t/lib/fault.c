@@ -12,7 +12,8 @@
  *     open        every file that is opened below a directory, the same
  *     slow        every sync takes as many milliseconds as the file says; of
  *                 such files only, where it names some
- *     hold        every sync waits until this file is gone; the same
+ *     hold        every sync waits until this file is gone; the same.  The
+ *                 first that does makes a file `held`
  *     die         the process that syncs next is killed as many microseconds
  *                 after that sync as the file says; once: the file goes
  */
@@ -41,7 +42,7 @@ static ssize_t  (*real_pwritev)(int, const struct iovec *, int, off_t);
 static int      (*real_openat)(int, const char *, int, ...);
 
 static char  sync_name[512], write_name[512], slow_name[512], die_name[512];
-static char  open_name[512], hold_name[512];
+static char  open_name[512], hold_name[512], held_name[512];
 
 
 static void __attribute__((constructor))
@@ -71,6 +72,7 @@ fault_init(void)
     snprintf(open_name, sizeof(open_name), "%s/open", dir);
     snprintf(slow_name, sizeof(slow_name), "%s/slow", dir);
     snprintf(hold_name, sizeof(hold_name), "%s/hold", dir);
+    snprintf(held_name, sizeof(held_name), "%s/held", dir);
     snprintf(die_name, sizeof(die_name), "%s/die", dir);
 }
 
@@ -198,7 +200,7 @@ fault_die(long us)
 static int
 fault_sync(int (*real)(int), int fd)
 {
-    int              rc;
+    int              rc, n;
     long             ms, us;
     struct timespec  ts;
 
@@ -210,7 +212,11 @@ fault_sync(int (*real)(int), int fd)
         nanosleep(&ts, NULL);
     }
 
-    while (fault_is(hold_name) && fault_hits(hold_name, fd)) {
+    for (n = 0; fault_is(hold_name) && fault_hits(hold_name, fd); n++) {
+        if (n == 0) {
+            close(open(held_name, O_WRONLY|O_CREAT|O_CLOEXEC, 0600));
+        }
+
         ts.tv_sec = 0;
         ts.tv_nsec = 1000000;
         nanosleep(&ts, NULL);

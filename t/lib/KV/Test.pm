@@ -88,6 +88,7 @@ sub new {
 
     mkdir "$dir/tmp";
     mkdir "$dir/fault";
+    chmod 0777, "$dir/fault";
     if ($self->{fault}) {
         system(($ENV{CC} || 'cc') . " -O1 -shared -fPIC -o $dir/fault.so "
                . "'$ROOT/t/lib/fault.c' -ldl -lrt") == 0
@@ -419,8 +420,17 @@ sub fault {
 
     return unlink $file unless defined $value;
 
+    unlink "$self->{dir}/fault/held" if $what eq 'hold';
     write_file("$file.new", $value);
     rename("$file.new", $file) or die "$file: $!";
+}
+
+
+# Waits until a sync is held, since the last hold => ... .
+
+sub held {
+    my ($self) = @_;
+    return wait_for(sub { -e "$self->{dir}/fault/held" }, 10, 0.002);
 }
 
 
