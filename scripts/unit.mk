@@ -13,6 +13,7 @@ SANITIZE ?= address,undefined
 # One a line, in order, as scripts/lint.sh wants it of every list.
 PROGRAMS := \
     t/unit/test_allocations.c \
+    t/unit/test_condition.c \
     t/unit/test_crc32c.c \
     t/unit/test_damage_aside.c \
     t/unit/test_damage_bytes.c \

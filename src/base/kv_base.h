@@ -45,7 +45,8 @@ typedef enum {
     KV_DECLINED = -8,       /* nothing to do */
     KV_BUSY = -9,           /* another process holds it */
     KV_UNAVAILABLE = -10,   /* recovering, or no longer taking writes */
-    KV_CANCELLED = -11      /* given up: the process must quit */
+    KV_CANCELLED = -11,     /* given up: the process must quit */
+    KV_PRECONDITION = -12   /* a write's condition is false */
 } kv_rc_t;
 
 

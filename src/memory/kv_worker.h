@@ -81,6 +81,15 @@ typedef enum {
 #define KV_OP_URGENT  2u           /* KV_OP_RESERVE: a request waited long */
 #define KV_OP_STUCK   4u           /* so has an upload, for its next bytes */
 
+/*
+ * A put or a delete is done only if its key has a value, has none, or has the
+ * one whose LSN is in the operation's entry.  At most one of them.
+ */
+#define KV_OP_IF_PRESENT  8u
+#define KV_OP_IF_ABSENT   16u
+#define KV_OP_IF_VERSION  32u
+#define KV_OP_IF          (KV_OP_IF_PRESENT|KV_OP_IF_ABSENT|KV_OP_IF_VERSION)
+
 
 /*
  * The committer sets KV_TICKET_GO in the ticket of an upload or a reader that
@@ -101,7 +110,7 @@ struct kv_op_s {
     _Atomic uint32_t   state;      /* kv_op_state_t */
     uint16_t           worker;     /* whose */
     uint8_t            code;       /* kv_op_code_t or KV_OP_RESERVE */
-    uint8_t            flags;      /* KV_OP_SYNC, KV_OP_URGENT, _STUCK */
+    uint8_t            flags;      /* KV_OP_SYNC and the like */
 
     union {
         int32_t           result;     /* kv_rc_t, once DONE */
@@ -128,6 +137,7 @@ struct kv_op_s {
 
     union {
         kv_op_t          *follow;     /* committer: the one pushed after */
+        uint64_t          found;      /* KV_PRECONDITION: see kv_decide() */
 
         struct {
             _Atomic uint32_t  pace;   /* upload: bytes a second up to `mark` */

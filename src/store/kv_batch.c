@@ -39,9 +39,13 @@ static bool kv_batch_admit(kv_batch_t *batch, kv_op_t *op,
     kv_batch_reserve_t *reserved);
 static void kv_batch_record(kv_batch_t *batch, const kv_op_t *op,
     kv_record_t *rec);
+static void kv_batch_report_refused(kv_store_t *store, kv_batch_t *batch);
 static kv_rc_t kv_batch_write(kv_store_t *store, kv_batch_t *batch);
 static bool kv_batch_drop_puts(kv_store_t *store, kv_batch_t *batch,
-    kv_rc_t rc);
+    kv_rc_t rc, kv_op_t **taken);
+static unsigned kv_batch_count_puts(kv_op_t *const *op, unsigned n);
+static kv_op_t **kv_batch_drop_put(kv_store_t *store, kv_batch_t *batch,
+    kv_op_t *op, kv_rc_t rc, kv_op_t **end);
 static kv_rc_t kv_batch_refused(kv_store_t *store, kv_rc_t rc, size_t len,
     const kv_err_t *err);
 static void kv_batch_written(kv_store_t *store, uint64_t lsn, size_t len,
@@ -87,14 +91,11 @@ kv_batch_run_all(kv_store_t *store, kv_batch_t *batch, kv_op_t *taken)
             return;
         }
 
-        kv_batch_report(store, batch, batch->refused, batch->nrefused,
-                        KV_NO_MEMORY);
-        kv_batch_report(store, batch, &batch->not_cleared,
-                        batch->not_cleared != NULL, KV_UNAVAILABLE);
+        kv_batch_report_refused(store, batch);
 
-        rc = batch->n ? kv_batch_write(store, batch) : KV_OK;
+        rc = kv_batch_write(store, batch);
 
-        if (rc != KV_OK && kv_batch_drop_puts(store, batch, rc)) {
+        if (rc != KV_OK && kv_batch_drop_puts(store, batch, rc, &taken)) {
             rc = kv_batch_write(store, batch);
         }
 
@@ -106,6 +107,11 @@ kv_batch_run_all(kv_store_t *store, kv_batch_t *batch, kv_op_t *taken)
         }
 
         kv_batch_report(store, batch, batch->op, batch->n, rc);
+
+        /* a false condition tells of the batch: not before it is durable */
+
+        kv_batch_report(store, batch, batch->unmet, batch->nunmet,
+                        rc == KV_OK ? KV_PRECONDITION : rc);
         kv_batch_wake(store, batch);
 
         kv_failpoint(KV_FAILPOINT_REPORTED);
@@ -144,19 +150,29 @@ kv_batch_refuse_all(kv_store_t *store, kv_batch_t *batch, kv_op_t *taken)
 static kv_op_t *
 kv_batch_build(kv_store_t *store, kv_batch_t *batch, kv_op_t *taken)
 {
-    kv_op_t          *op;
-    kv_record_t       rec;
+    kv_op_t             *op, *follow;
+    kv_record_t          rec;
     kv_batch_reserve_t   reserved;
 
     batch->n = 0;
     batch->nrefused = 0;
+    batch->nunmet = 0;
     batch->not_cleared = NULL;
 
+    kv_decide_begin(&batch->decide);
     kv_batch_reserve(store->zone, taken, &reserved);
 
     kv_wal_begin(store->wal);
 
-    for (op = taken; op && reserved.ops; op = op->follow, reserved.ops--) {
+    for (op = taken; op && reserved.ops; op = follow, reserved.ops--) {
+        follow = op->follow;
+
+        if ((op->flags & KV_OP_IF)
+            && !kv_decide(store->zone, &batch->decide, batch->op, batch->n, op))
+        {
+            batch->unmet[batch->nunmet++] = op;
+            continue;
+        }
 
         if (!kv_batch_admit(batch, op, &reserved)) {
             continue;
@@ -271,6 +287,18 @@ kv_batch_record(kv_batch_t *batch, const kv_op_t *op, kv_record_t *rec)
 }
 
 
+/* Reports what has no place in the batch. */
+
+static void
+kv_batch_report_refused(kv_store_t *store, kv_batch_t *batch)
+{
+    kv_batch_report(store, batch, batch->refused, batch->nrefused,
+                    KV_NO_MEMORY);
+    kv_batch_report(store, batch, &batch->not_cleared,
+                    batch->not_cleared != NULL, KV_UNAVAILABLE);
+}
+
+
 /* Writes the batch.  KV_OK: it is as durable as its operations require. */
 
 static kv_rc_t
@@ -285,6 +313,10 @@ kv_batch_write(kv_store_t *store, kv_batch_t *batch)
     kv_zone_t  *zone;
 
     zone = store->zone;
+
+    if (batch->n == 0) {
+        return KV_OK;
+    }
 
     if (!kv_state_writes(zone)) {
         return KV_UNAVAILABLE;
@@ -336,15 +368,17 @@ kv_batch_write(kv_store_t *store, kv_batch_t *batch)
 /*
  * A batch lacked disk space or met an error that may pass: reports `rc` for its
  * puts.  True if operations without a value are left, for which the log has a
- * reserve: they are the batch now.
+ * reserve: they are the batch now, and their conditions are decided again, as
+ * the puts may have been why one was true or false.  What finds no place in it
+ * is put before *taken.
  */
 
 static bool
-kv_batch_drop_puts(kv_store_t *store, kv_batch_t *batch, kv_rc_t rc)
+kv_batch_drop_puts(kv_store_t *store, kv_batch_t *batch, kv_rc_t rc,
+    kv_op_t **taken)
 {
-    kv_op_t      *op;
-    unsigned      i, n, puts;
-    kv_record_t   rec;
+    kv_op_t   *list, **end;
+    unsigned   i, puts, others;
 
     /* not if it is in the log, and the sync failed */
 
@@ -354,34 +388,68 @@ kv_batch_drop_puts(kv_store_t *store, kv_batch_t *batch, kv_rc_t rc)
         return false;
     }
 
-    for (i = 0, puts = 0; i < batch->n; i++) {
-        puts += batch->op[i]->code == KV_OP_PUT;
-    }
+    puts = kv_batch_count_puts(batch->op, batch->n);
+    others = batch->n - puts + batch->nunmet
+             - kv_batch_count_puts(batch->unmet, batch->nunmet);
 
-    if (puts == 0 || puts == batch->n) {
+    if (puts == 0 || others == 0) {
         return false;
     }
 
-    kv_wal_begin(store->wal);
+    list = NULL;
+    end = &list;
 
-    for (i = 0, n = 0; i < batch->n; i++) {
-        op = batch->op[i];
-
-        if (op->code == KV_OP_PUT) {
-            kv_batch_report(store, batch, &op, 1, rc);
-            continue;
-        }
-
-        kv_batch_record(batch, op, &rec);
-
-        (void) kv_wal_add(store->wal, &rec);
-
-        batch->op[n++] = op;
+    for (i = 0; i < batch->n; i++) {
+        end = kv_batch_drop_put(store, batch, batch->op[i], rc, end);
     }
 
-    batch->n = n;
+    for (i = 0; i < batch->nunmet; i++) {
+        end = kv_batch_drop_put(store, batch, batch->unmet[i], rc, end);
+    }
+
+    *end = NULL;
+    list = kv_batch_build(store, batch, list);
+
+    kv_batch_report_refused(store, batch);
+
+    for (end = &list; *end; end = &(*end)->follow) {
+        /* void */
+    }
+
+    *end = *taken;
+    *taken = list;
 
     return true;
+}
+
+
+static unsigned
+kv_batch_count_puts(kv_op_t *const *op, unsigned n)
+{
+    unsigned  i, puts;
+
+    for (i = 0, puts = 0; i < n; i++) {
+        puts += op[i]->code == KV_OP_PUT;
+    }
+
+    return puts;
+}
+
+
+/* Reports a put, or adds another operation to the end of a list. */
+
+static kv_op_t **
+kv_batch_drop_put(kv_store_t *store, kv_batch_t *batch, kv_op_t *op,
+    kv_rc_t rc, kv_op_t **end)
+{
+    if (op->code == KV_OP_PUT) {
+        kv_batch_report(store, batch, &op, 1, rc);
+        return end;
+    }
+
+    *end = op;
+
+    return &op->follow;
 }
 
 

@@ -10,11 +10,12 @@
 #define KV_BATCH_H
 
 
+#include "store/kv_decide.h"
 #include "store/kv_handle.h"
 
 
 /* the most operations in a batch, so that no answer waits for too many */
-#define KV_BATCH_MAX       1024u
+#define KV_BATCH_MAX       KV_DECIDE_MAX
 
 
 /* In the committer's own memory. */
@@ -25,6 +26,9 @@ typedef struct {
     kv_op_t       *refused[KV_BATCH_MAX];   /* no memory for these */
     unsigned       nrefused;
     kv_op_t       *not_cleared;             /* no empty map for this one */
+    kv_op_t       *unmet[KV_BATCH_MAX];     /* their condition is false */
+    unsigned       nunmet;
+    kv_decide_t    decide;
     uint64_t       reserve_ns;              /* spent by kv_reserve() */
     uint8_t        wake[KV_WORKERS_MAX];    /* workers to wake */
     struct iovec   iov[KV_VALUE_MAX / KV_PAGE_SIZE

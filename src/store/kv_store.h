@@ -27,6 +27,7 @@
 
 
 #include "store/kv_store_dir.h"
+#include "store/kv_version.h"
 #include "memory/kv_worker.h"
 
 
@@ -201,6 +202,9 @@ const void *kv_store_value(const kv_entry_t *e);
 size_t kv_store_value_iov(const kv_entry_t *e, struct iovec *iov, size_t n,
     size_t first);
 
+/* The version of the entry that was just read. */
+kv_version_t kv_store_version(kv_store_t *store, const kv_entry_t *e);
+
 /*
  * Keeps the entry that was just read until kv_store_release(*op).  Only for
  * an entry in pieces; others are small enough to copy.  KV_OK, KV_NO_MEMORY,
@@ -249,6 +253,13 @@ kv_rc_t kv_store_fits(kv_store_t *store, uint16_t key_len,
 kv_rc_t kv_store_delete(kv_store_t *store, const void *key, uint16_t key_len,
     kv_op_t **op);
 kv_rc_t kv_store_clear(kv_store_t *store, kv_op_t **op);
+
+/*
+ * Sets the condition of a put or a delete, before it is submitted: one of the
+ * flags of KV_OP_IF.  With KV_OP_IF_VERSION, `version` is one that the key has
+ * or had, read by this process since it entered.
+ */
+void kv_store_if(kv_op_t *op, uint8_t flag, const kv_version_t *version);
 
 /*
  * An operation that requests `need` bytes of memory from the committer (0: only
@@ -377,10 +388,16 @@ void kv_store_stop(kv_store_t *store);
 
 /*
  * Whether it is done, and then its result: KV_OK, KV_NO_MEMORY, KV_NO_SPACE,
- * KV_UNAVAILABLE (an I/O error, or the store is being rebuilt: it may or may
- * not have happened).
+ * KV_PRECONDITION (its condition was false), KV_UNAVAILABLE (an I/O error, or
+ * the store is being rebuilt: it may or may not have happened).
  */
 bool kv_store_done(kv_op_t *op, kv_rc_t *rc);
+
+/*
+ * Of an operation that is done: the version that a put has made or, after
+ * KV_PRECONDITION, that the key had then.  Its LSN is 0 if there is none.
+ */
+kv_version_t kv_store_result(kv_store_t *store, const kv_op_t *op);
 
 /*
  * Frees a record that is not submitted, or is done, and the entry that it may

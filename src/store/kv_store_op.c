@@ -70,6 +70,23 @@ kv_store_read_done(kv_store_t *store)
 }
 
 
+/*
+ * The LSN comes first: see kv_wal_state_t.  Nor can the zone be rebuilt between
+ * the two: that waits for this process to give up what it reads.
+ */
+
+kv_version_t
+kv_store_version(kv_store_t *store, const kv_entry_t *e)
+{
+    kv_version_t  version;
+
+    version.lsn = kv_entry_lsn(e);
+    version.incarnation = atomic_load(&store->zone->wal.incarnation);
+
+    return version;
+}
+
+
 const void *
 kv_store_value(const kv_entry_t *e)
 {
@@ -311,6 +328,17 @@ kv_store_clear(kv_store_t *store, kv_op_t **op)
 }
 
 
+void
+kv_store_if(kv_op_t *op, uint8_t flag, const kv_version_t *version)
+{
+    op->flags = (uint8_t) ((op->flags & ~KV_OP_IF) | flag);
+
+    if (flag == KV_OP_IF_VERSION) {
+        kv_entry_set_lsn(op->entry, version->lsn);
+    }
+}
+
+
 kv_rc_t
 kv_store_reserve(kv_store_t *store, uint32_t need, uint64_t own, kv_op_t **op)
 {
@@ -492,6 +520,32 @@ kv_store_done(kv_op_t *op, kv_rc_t *rc)
     kv_failpoint(KV_FAILPOINT_ANSWERING);
 
     return true;
+}
+
+
+/*
+ * The incarnation is that of the log that the operation is in, or was decided
+ * by: it changes before the first write that follows a start, and when the zone
+ * is rebuilt, which waits for this process to release the operation.
+ */
+
+kv_version_t
+kv_store_result(kv_store_t *store, const kv_op_t *op)
+{
+    kv_version_t  version;
+
+    version.lsn = 0;
+
+    if (op->result == KV_PRECONDITION) {
+        version.lsn = op->found;
+
+    } else if (op->result == KV_OK && op->code == KV_OP_PUT) {
+        version.lsn = op->lsn;
+    }
+
+    version.incarnation = atomic_load(&store->zone->wal.incarnation);
+
+    return version;
 }
 
 

@@ -1,0 +1,56 @@
+
+/*
+ * Conditions of writes, decided in the order of the log.
+ *
+ * A condition is decided when its operation's turn for the batch comes: against
+ * the map, and what the same batch has decided before.  All writes that come
+ * first are known then, and none can come in between, so of several writes with
+ * the same condition one is done.  The log gets what was decided: replay
+ * decides nothing.
+ */
+
+
+#ifndef KV_DECIDE_H
+#define KV_DECIDE_H
+
+
+#include "store/kv_zone.h"
+
+
+/* the most operations that a batch has: see kv_batch.h */
+#define KV_DECIDE_MAX    1024u
+
+
+/*
+ * Which keys the batch has changed: a hash table with linear probing, filled
+ * once the batch has a condition to decide.  In the committer's own memory.
+ */
+
+typedef struct {
+    unsigned   n;                      /* operations in it, or before a clear */
+    unsigned   cleared;                /* the batch has cleared the map */
+    unsigned   ready;                  /* the cells are of this batch */
+    uint64_t   hash[KV_DECIDE_MAX];    /* of operation i's key */
+    uint16_t   cell[2 * KV_DECIDE_MAX];  /* 1 + i; 0: free */
+} kv_decide_t;
+
+
+/* A batch begins. */
+static inline void
+kv_decide_begin(kv_decide_t *d)
+{
+    d->n = 0;
+    d->cleared = 0;
+    d->ready = 0;
+}
+
+/*
+ * Whether the condition of `op` is true behind the batch's first `n`
+ * operations, which will have the next LSNs of the log.  If it is false,
+ * op->found is the LSN of the key's value, or 0.  With the commit lock held.
+ */
+bool kv_decide(kv_zone_t *zone, kv_decide_t *d, kv_op_t *const *batch,
+    unsigned n, kv_op_t *op);
+
+
+#endif /* KV_DECIDE_H */
