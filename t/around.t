@@ -1,5 +1,5 @@
 # What nginx does around a location, and what clients may add to a request:
-# conditions, ranges, mirrored and subrequests, a shortage of descriptors.
+# ranges, mirrored and subrequests, a shortage of descriptors.
 
 use strict;
 use warnings;
@@ -55,28 +55,10 @@ sub answer {
 }
 
 
-# conditions: a write that cannot be judged is not done
+# a part of a value is not a whole one
 
 {
     $s->put('c', 'old');
-
-    for my $header ('If-None-Match: *', 'If-Match: "abc"',
-                    'If-Unmodified-Since: Sun, 22 Nov 2020 00:00:00 GMT')
-    {
-        my $r = $s->put('c', 'new', headers => [ $header ]);
-        answer($r, 501, "conditional writes are not supported\n",
-               "PUT, $header");
-        $r = $s->del('c', headers => [ $header ]);
-        answer($r, 501, "conditional writes are not supported\n",
-               "DELETE, $header");
-        $r = $s->clear(headers => [ $header ]);
-        answer($r, 501, "conditional writes are not supported\n",
-               "clear, $header");
-        $r = $s->get('c', headers => [ $header ]);
-        answer($r, 200, 'old', "GET, $header: the value, unchanged");
-        is($s->http(GET => '/health', headers => [ $header ])->{status}, 200,
-           "/health, $header");
-    }
 
     my $r = $s->put('c', 'ld', headers => [ 'Content-Range: bytes 1-2/3' ]);
     answer($r, 400, "partial values are not supported\n", 'a part of a value');
@@ -111,7 +93,11 @@ sub answer {
         [ 405, "method not allowed\n", PUT => '/clear', body => $body ],
         [ 405, "method not allowed\n", PUT => '/health', body => $body ],
         [ 405, "method not allowed\n", POST => '/stats', body => $body ],
-        [ 501, "conditional writes are not supported\n", PUT => '/kv/e',
+        [ 412, "precondition failed\n", PUT => '/kv/e',
+          headers => [ 'If-None-Match: *' ], body => $body ],
+        [ 412, "precondition failed\n", GET => '/kv/e',
+          headers => [ 'If-Match: "x"' ] ],
+        [ 501, "a clear cannot be conditional\n", DELETE => '/clear',
           headers => [ 'If-Match: *' ], body => $body ],
         [ 500, "internal server error\n", GET => '/cut/e' ],
         [ 200, '', DELETE => '/kv/e', body => $body ],

@@ -71,7 +71,7 @@ is(said(PUT => '/kv/a', body => 'x' x (1 << 20) . 'y'), '413 no-cache',
 is(said(PUT => '/kv/a', chunks => [ 'x' x (1 << 20) . 'y' ]), '413 no-cache',
    'too large, chunked');
 is(said(PUT => '/kv/a', body => 'x', headers => [ 'If-Match: "a"' ]),
-   '501 no-cache', 'a condition');
+   '412 no-cache', 'a condition');
 is(said(GET => $_), '200 no-cache', $_) for qw(/health /stats);
 is(said(DELETE => '/clear'), '200 no-cache', '/clear');
 is(said(GET => '/clear'), '405 no-cache', 'GET /clear');

@@ -114,7 +114,7 @@ END
        'CORS: its origin');
     like($r->{headers}{'access-control-allow-methods'}, qr/\bPUT\b/,
          'CORS: its methods');
-    like($r->{headers}{'access-control-allow-headers'}, qr/^content-type$/i,
+    like($r->{headers}{'access-control-allow-headers'}, qr/\bcontent-type\b/i,
          'CORS: its headers');
 
     for ([ 'PUT', 200, PUT => '/kv/a', body => 'x' ],
@@ -174,6 +174,36 @@ sub section {
     my $s = KV::Test->new(kv => "@kv");
     my ($status, $said) = $s->test_config;
     is($status, 0, "nginx takes @kv") or diag($said);
+}
+
+
+# ---- a value is changed only if it is still the one that was read
+
+{
+    my ($script) = $HTTP =~ /^```sh\n(url=.*?If-Match.*?)^```\n/ms
+        or BAIL_OUT('there is no example of If-Match');
+    my $s = KV::Test->new->start;
+    my $run = sub {
+        my ($before_write) = @_;
+        my $text = $script =~ s/127\.0\.0\.1:8080/127.0.0.1:$s->{port}/r;
+        $text =~ s/^(echo .*)$/$1\n$before_write/m or die 'no change in it';
+        write_file("$s->{dir}/example", $text);
+        return scalar qx(cd $s->{dir} && rm -f value && sh example 2>&1);
+    };
+    my $other = "printf other | curl -s -T - "
+                . "http://127.0.0.1:$s->{port}/kv/a";
+
+    $s->put('a', "one\n");
+    is($run->(':'), '', 'If-Match: done');
+    is($s->get('a')->{body}, "one\none more line\n", 'If-Match: and stored');
+
+    is($run->($other), "not written\n", 'If-Match: another was first');
+    is($s->get('a')->{body}, 'other', 'If-Match: whose value stays');
+
+    $s->del('a');
+    is($run->($other), "not written\n", 'If-Match: there was none');
+    is($s->get('a')->{body}, 'other', 'If-Match: but there is now');
+    $s->done;
 }
 
 

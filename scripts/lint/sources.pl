@@ -22,7 +22,8 @@ my %MAY = (
     feed   => [ qw(feed memory disk base) ],
     raft   => [ qw(raft memory disk base) ],
     store  => [ qw(store index feed raft memory disk base) ],
-    http   => [ qw(http store/kv_store.h store/kv_store_dir.h base) ],
+    http   => [ qw(http store/kv_store.h store/kv_store_dir.h
+                   store/kv_version.h base) ],
     tool   => [ qw(tool disk base) ],
 );
 

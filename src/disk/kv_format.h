@@ -75,7 +75,7 @@
  * That costs a client one request.  What it asks for with an old version is
  * answered as if the value had changed: it gets the value once more, or its
  * write is refused, and it reads the version that the value has now.  No write
- * is ever done for an old version.
+ * with If-Match is ever done for an old version.
  *
  * What this cannot tell: files that are set back, or cloned, together with
  * their inodes, by a snapshot of the volume or of a virtual machine.  Then an

@@ -20,6 +20,7 @@
  *     ngx_http_kv_place.c        a worker's place in a zone, its timers, and
  *                                how often it logs the same
  *     ngx_http_kv_wakes.c        how the processes wake each other
+ *     ngx_http_kv_condition.c    If-Match, If-None-Match
  *     ngx_http_kv_key.c          from the request line to the key
  *     ngx_http_kv_filter.c       what caches are told about answers
  *     ngx_http_kv_zone.c         a zone's life: shared memory, directory, lock
@@ -165,6 +166,7 @@ struct ngx_http_kv_ctx_s {
     ngx_http_request_t        *request;
     ngx_http_kv_zone_t        *zone;
     ngx_str_t                  key;
+    kv_version_t               version;       /* of the value; for ETag */
     kv_op_t                   *op;            /* NULL: none, or gone */
     ngx_queue_t                active;
     ngx_queue_t                waiting;
@@ -436,6 +438,26 @@ void ngx_http_kv_poll_stop(ngx_http_kv_zone_t *zone);
 ngx_int_t ngx_http_kv_key(ngx_http_request_t *r, ngx_str_t *key);
 
 
+/* ngx_http_kv_condition.c */
+
+/* NGX_OK, or NGX_DECLINED: a condition is no list of tags. */
+ngx_int_t ngx_http_kv_condition_check(ngx_http_request_t *r);
+
+/*
+ * The status for a GET or HEAD that has found that version: 200, 304 (it has
+ * it), 412.
+ */
+ngx_uint_t ngx_http_kv_condition_get(ngx_http_request_t *r,
+    const kv_version_t *version);
+
+/*
+ * Decides a write's conditions by what is stored now.  KV_OK: they are true,
+ * and the context's operation, if it has one, has what the committer must still
+ * check; KV_PRECONDITION, with the version in ctx->version; KV_UNAVAILABLE.
+ */
+kv_rc_t ngx_http_kv_condition_put(ngx_http_kv_ctx_t *ctx);
+
+
 /* ngx_http_kv_body.c */
 
 /* Takes a PUT, up to its answer.  A content handler's result. */
@@ -484,7 +506,10 @@ void ngx_http_kv_early(ngx_http_request_t *r);
 ngx_int_t ngx_http_kv_reply(ngx_http_request_t *r, ngx_uint_t status,
     const char *text);
 
-/* The answer for a result of the store; KV_OK is an empty 200. */
+/*
+ * The answer for a result of the store; KV_OK is an empty 200.  With the tag of
+ * ctx->version, if there is one and the result is about it.
+ */
 ngx_int_t ngx_http_kv_reply_rc(ngx_http_request_t *r, kv_rc_t rc);
 
 /* 405, with the methods that the path takes. */
@@ -504,7 +529,10 @@ void ngx_http_kv_finish(ngx_http_request_t *r, ngx_int_t rc);
  */
 void ngx_http_kv_reply_done(ngx_http_kv_ctx_t *ctx, kv_rc_t rc);
 
-/* 200 with the value of an entry that was just read; leaves the epoch. */
+/*
+ * 200 with the value of an entry that was just read, of ctx->version, or 304 or
+ * 412 if the request says so; leaves the epoch.
+ */
 ngx_int_t ngx_http_kv_reply_value(ngx_http_request_t *r,
     ngx_http_kv_ctx_t *ctx, kv_entry_t *e);
 

@@ -13,6 +13,14 @@
 #include "http/ngx_http_kv.h"
 
 
+/*
+ * Bytes that a client of HTTP/2 or HTTP/3 may have sent before it can see an
+ * answer.  It may take the end of its stream, which nginx sends behind an early
+ * answer, for an error, and never look at the answer (curl 7.88): so a
+ * condition, whose answer matters, is not decided before a body of so few.
+ */
+#define NGX_HTTP_KV_UNASKED   65536
+
 /* how long a body waits for all its memory before it begins without; ns */
 #define NGX_HTTP_KV_PATIENCE  250000000ull
 
@@ -22,6 +30,7 @@ static ngx_int_t ngx_http_kv_put_read(ngx_http_request_t *r,
     ngx_http_kv_ctx_t *ctx);
 static kv_rc_t ngx_http_kv_read_take(ngx_http_kv_ctx_t *ctx);
 static kv_rc_t ngx_http_kv_read_again(ngx_http_kv_ctx_t *ctx);
+static kv_rc_t ngx_http_kv_put_submit(ngx_http_kv_ctx_t *ctx);
 static ngx_int_t ngx_http_kv_body_start(ngx_http_request_t *r);
 static void ngx_http_kv_body_init(ngx_http_request_t *r);
 static void ngx_http_kv_body_read(ngx_http_request_t *r);
@@ -251,9 +260,13 @@ ngx_http_kv_read_take(ngx_http_kv_ctx_t *ctx)
         return KV_UNAVAILABLE;
     }
 
-    ngx_http_kv_submit(ctx, ngx_http_kv_reply_done);
+    rc = ngx_http_kv_put_submit(ctx);
 
-    return KV_OK;
+    if (rc != KV_OK) {
+        ngx_http_kv_detach(ctx);
+    }
+
+    return rc;
 }
 
 
@@ -274,10 +287,43 @@ ngx_http_kv_read_again(ngx_http_kv_ctx_t *ctx)
 }
 
 
+/* The value is complete: the committer's now, if the conditions are true. */
+
+static kv_rc_t
+ngx_http_kv_put_submit(ngx_http_kv_ctx_t *ctx)
+{
+    kv_rc_t  rc;
+
+    rc = ngx_http_kv_condition_put(ctx);
+
+    if (rc == KV_OK) {
+        ngx_http_kv_submit(ctx, ngx_http_kv_reply_done);
+    }
+
+    return rc;
+}
+
+
 static ngx_int_t
 ngx_http_kv_body_start(ngx_http_request_t *r)
 {
-    ngx_int_t  rc;
+    kv_rc_t             result;
+    ngx_int_t           rc;
+    ngx_http_kv_ctx_t  *ctx;
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_kv_module);
+
+    if (r->http_version < NGX_HTTP_VERSION_20
+        || r->headers_in.content_length_n > NGX_HTTP_KV_UNASKED)
+    {
+        /* what is false already need not be sent */
+
+        result = ngx_http_kv_condition_put(ctx);
+
+        if (result != KV_OK) {
+            return ngx_http_kv_reply_rc(r, result);
+        }
+    }
 
     r->request_body_no_buffering = 1;
 
@@ -526,12 +572,13 @@ ngx_http_kv_body_end(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
         return;
     }
 
-    if (rc != KV_OK) {
-        ngx_http_kv_body_refuse(r, ctx, rc);
-        return;
+    if (rc == KV_OK) {
+        rc = ngx_http_kv_put_submit(ctx);
     }
 
-    ngx_http_kv_submit(ctx, ngx_http_kv_reply_done);
+    if (rc != KV_OK) {
+        ngx_http_kv_body_refuse(r, ctx, rc);
+    }
 }
 
 
@@ -548,7 +595,10 @@ ngx_http_kv_end_again(ngx_http_kv_ctx_t *ctx)
     }
 
     if (rc == KV_OK) {
-        ngx_http_kv_submit(ctx, ngx_http_kv_reply_done);
+        rc = ngx_http_kv_put_submit(ctx);
+    }
+
+    if (rc == KV_OK) {
         return KV_OK;
     }
 

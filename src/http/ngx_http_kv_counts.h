@@ -37,7 +37,7 @@ typedef enum {
 
 /* The status codes that are counted one by one; the rest is "other". */
 
-#define NGX_HTTP_KV_STATUSES  16
+#define NGX_HTTP_KV_STATUSES  17
 
 extern const uint16_t     ngx_http_kv_statuses[NGX_HTTP_KV_STATUSES];
 extern const char *const  ngx_http_kv_route_names[NGX_HTTP_KV_ROUTES];

@@ -19,7 +19,6 @@ static kv_rc_t ngx_http_kv_delete_again(ngx_http_kv_ctx_t *ctx);
 static ngx_int_t ngx_http_kv_clear_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_kv_health_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_kv_stats_handler(ngx_http_request_t *r);
-static ngx_int_t ngx_http_kv_conditional(ngx_http_request_t *r);
 static ngx_int_t ngx_http_kv_start(ngx_http_request_t *r,
     ngx_http_kv_ctx_t *ctx, kv_op_t *op);
 static ngx_http_kv_ctx_t *ngx_http_kv_create_ctx(ngx_http_request_t *r);
@@ -73,11 +72,10 @@ ngx_http_kv_handler(ngx_http_request_t *r)
         return ngx_http_kv_reply_allow(r, "GET, HEAD, PUT, DELETE");
     }
 
-    if (r->method & (NGX_HTTP_PUT|NGX_HTTP_DELETE)
-        && ngx_http_kv_conditional(r))
-    {
-        return ngx_http_kv_reply(r, NGX_HTTP_NOT_IMPLEMENTED,
-                                 "conditional writes are not supported\n");
+    if (ngx_http_kv_condition_check(r) != NGX_OK) {
+        return ngx_http_kv_reply(r, NGX_HTTP_BAD_REQUEST,
+                                 "If-Match and If-None-Match take * or a list "
+                                 "of quoted tags\n");
     }
 
     if (ngx_http_kv_entered(ctx->zone) != NGX_OK) {
@@ -137,6 +135,7 @@ ngx_http_kv_get(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
     rc = kv_store_read(ctx->zone->store, ctx->key.data, ctx->key.len, &e);
 
     if (rc == KV_OK) {
+        ctx->version = kv_store_version(ctx->zone->store, e);
         return ngx_http_kv_reply_value(r, ctx, e);
     }
 
@@ -226,9 +225,12 @@ ngx_http_kv_clear_handler(ngx_http_request_t *r)
         return ngx_http_kv_reply_allow(r, "DELETE");
     }
 
-    if (ngx_http_kv_conditional(r)) {
+    if (r->headers_in.if_match || r->headers_in.if_none_match) {
+
+        /* all keys together have no version: not to be done without one */
+
         return ngx_http_kv_reply(r, NGX_HTTP_NOT_IMPLEMENTED,
-                                 "conditional writes are not supported\n");
+                                 "a clear cannot be conditional\n");
     }
 
     if (ngx_http_kv_entered(ctx->zone) != NGX_OK) {
@@ -292,24 +294,13 @@ ngx_http_kv_stats_handler(ngx_http_request_t *r)
 }
 
 
-/*
- * A conditional write must not happen if its condition is false (RFC 9110,
- * section 13.2).  Without validators we cannot tell, so it is refused.
- */
-
-static ngx_int_t
-ngx_http_kv_conditional(ngx_http_request_t *r)
-{
-    return r->headers_in.if_match || r->headers_in.if_none_match
-           || r->headers_in.if_unmodified_since;
-}
-
-
 /* A write without a body: from here on it waits for the committer. */
 
 static ngx_int_t
 ngx_http_kv_start(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx, kv_op_t *op)
 {
+    kv_rc_t  rc;
+
     if (ngx_http_kv_attach(ctx, op) != NGX_OK) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
@@ -317,6 +308,13 @@ ngx_http_kv_start(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx, kv_op_t *op)
     if (ngx_http_discard_request_body(r) != NGX_OK) {
         ngx_http_kv_detach(ctx);
         return ngx_http_kv_reply_body(r);
+    }
+
+    rc = ngx_http_kv_condition_put(ctx);
+
+    if (rc != KV_OK) {
+        ngx_http_kv_detach(ctx);
+        return ngx_http_kv_reply_rc(r, rc);
     }
 
     r->main->count++;
@@ -346,7 +344,10 @@ ngx_http_kv_create_ctx(ngx_http_request_t *r)
 
     ngx_http_set_ctx(r, ctx, ngx_http_kv_module);
 
-    /* without validators there is nothing that nginx could compare */
+    /*
+     * nginx would compare after the answer is made, with an HTML page for 412,
+     * and on a write turn a success into one.
+     */
 
     r->disable_not_modified = 1;
 

@@ -198,6 +198,7 @@ ngx_http_kv_complete(ngx_http_kv_zone_t *zone)
 
         ngx_queue_remove(q);
         ctx->submitted = 0;
+        ctx->version = kv_store_result(zone->store, ctx->op);
 
         ngx_http_kv_detach(ctx);
         ctx->done(ctx, rc);

@@ -8,7 +8,11 @@
 #include "http/ngx_http_kv.h"
 
 
+static ngx_int_t ngx_http_kv_reply_tag(ngx_http_request_t *r,
+    ngx_uint_t status, const char *text);
 static void ngx_http_kv_type(ngx_http_request_t *r, const char *type);
+static ngx_int_t ngx_http_kv_value_headers(ngx_http_request_t *r);
+static ngx_int_t ngx_http_kv_tag(ngx_http_request_t *r);
 static ngx_int_t ngx_http_kv_header(ngx_http_request_t *r, const char *name,
     const char *value);
 static void ngx_http_kv_answered(ngx_http_request_t *r);
@@ -30,7 +34,8 @@ ngx_http_kv_reply(ngx_http_request_t *r, ngx_uint_t status, const char *text)
     len = text ? ngx_strlen(text) : 0;
 
     r->headers_out.status = status;
-    r->headers_out.content_length_n = len;
+    r->headers_out.content_length_n = status == NGX_HTTP_NOT_MODIFIED
+                                      ? -1 : (off_t) len;
     ngx_http_kv_type(r, "text/plain");
 
     if (r->err_status && status >= NGX_HTTP_BAD_REQUEST) {
@@ -84,7 +89,11 @@ ngx_http_kv_reply_rc(ngx_http_request_t *r, kv_rc_t rc)
     switch (rc) {
 
     case KV_OK:
-        return ngx_http_kv_reply(r, NGX_HTTP_OK, NULL);
+        return ngx_http_kv_reply_tag(r, NGX_HTTP_OK, NULL);
+
+    case KV_PRECONDITION:
+        return ngx_http_kv_reply_tag(r, NGX_HTTP_PRECONDITION_FAILED,
+                                     "precondition failed\n");
 
     case KV_NOT_FOUND:
         return ngx_http_kv_reply(r, NGX_HTTP_NOT_FOUND, "key not found\n");
@@ -104,6 +113,20 @@ ngx_http_kv_reply_rc(ngx_http_request_t *r, kv_rc_t rc)
         return ngx_http_kv_reply(r, NGX_HTTP_SERVICE_UNAVAILABLE,
                                  "store is unavailable\n");
     }
+}
+
+
+/* An answer with the version that it is about, if there is one. */
+
+static ngx_int_t
+ngx_http_kv_reply_tag(ngx_http_request_t *r, ngx_uint_t status,
+    const char *text)
+{
+    if (ngx_http_kv_tag(r) != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    return ngx_http_kv_reply(r, status, text);
 }
 
 
@@ -168,8 +191,18 @@ ngx_http_kv_reply_value(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx,
 {
     ngx_int_t     rc;
     ngx_buf_t    *b;
-    ngx_uint_t    body;
+    ngx_uint_t    body, status;
     ngx_chain_t   out;
+
+    status = ngx_http_kv_condition_get(r, &ctx->version);
+
+    if (status != NGX_HTTP_OK) {
+        kv_store_read_done(ctx->zone->store);
+
+        return status == NGX_HTTP_NOT_MODIFIED
+               ? ngx_http_kv_reply_tag(r, status, NULL)
+               : ngx_http_kv_reply_rc(r, KV_PRECONDITION);
+    }
 
     r->headers_out.status = NGX_HTTP_OK;
     r->headers_out.content_length_n = e->value_len;
@@ -200,10 +233,7 @@ ngx_http_kv_reply_value(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx,
 
     kv_store_read_done(ctx->zone->store);
 
-    if ((b == NULL && body)
-        || ngx_http_kv_header(r, "X-Content-Type-Options", "nosniff")
-           != NGX_OK)
-    {
+    if ((b == NULL && body) || ngx_http_kv_value_headers(r) != NGX_OK) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
@@ -264,8 +294,7 @@ ngx_http_kv_reply_pieces(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx,
     }
 
     if (ngx_http_kv_attach_pin(ctx, op) != NGX_OK
-        || ngx_http_kv_header(r, "X-Content-Type-Options", "nosniff")
-           != NGX_OK)
+        || ngx_http_kv_value_headers(r) != NGX_OK)
     {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
@@ -404,6 +433,57 @@ ngx_http_kv_type(ngx_http_request_t *r, const char *type)
     r->headers_out.content_type.data = (u_char *) type;
     r->headers_out.content_type.len = ngx_strlen(type);
     r->headers_out.content_type_len = r->headers_out.content_type.len;
+}
+
+
+static ngx_int_t
+ngx_http_kv_value_headers(ngx_http_request_t *r)
+{
+    if (ngx_http_kv_tag(r) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_kv_header(r, "X-Content-Type-Options", "nosniff");
+}
+
+
+/* Adds the tag of the request's version, if there is one. */
+
+static ngx_int_t
+ngx_http_kv_tag(ngx_http_request_t *r)
+{
+    char               *tag;
+    ngx_table_elt_t    *h;
+    ngx_http_kv_ctx_t  *ctx;
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_kv_module);
+
+    if (ctx->version.lsn == 0) {
+        return NGX_OK;
+    }
+
+    tag = ngx_pnalloc(r->pool, KV_VERSION_TAG);
+    if (tag == NULL) {
+        return NGX_ERROR;
+    }
+
+    h = ngx_list_push(&r->headers_out.headers);
+    if (h == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_memzero(h, sizeof(ngx_table_elt_t));
+
+    h->hash = 1;
+    ngx_str_set(&h->key, "ETag");
+    h->value.data = (u_char *) tag;
+    h->value.len = kv_version_tag(&ctx->version, tag);
+
+    /* for If-Range, and for filters that make it weak or take it away */
+
+    r->headers_out.etag = h;
+
+    return NGX_OK;
 }
 
 

@@ -47,7 +47,8 @@ kv_decide_begin(kv_decide_t *d)
 /*
  * Whether the condition of `op` is true behind the batch's first `n`
  * operations, which will have the next LSNs of the log.  If it is false,
- * op->found is the LSN of the key's value, or 0.  With the commit lock held.
+ * op->found is the LSN of the key's value, or 0, in the place of op->follow,
+ * which the caller has read before.  With the commit lock held.
  */
 bool kv_decide(kv_zone_t *zone, kv_decide_t *d, kv_op_t *const *batch,
     unsigned n, kv_op_t *op);

@@ -4,9 +4,9 @@
  *
  * A version is the LSN of the write and the incarnation of the store
  * (disk/kv_format.h says why neither alone would do, and why a version never
- * comes back).  Clients see it as an entity tag (RFC 9110, section 8.8.3), which
- * means nothing to them: "<LSN>-<incarnation>", both in lower-case hexadecimal
- * digits without leading zeroes, in quotes.
+ * comes back).  Clients see it as an entity tag (RFC 9110, section 8.8.3),
+ * which means nothing to them: "<LSN>-<incarnation>", both in lower-case
+ * hexadecimal digits without leading zeroes, in quotes.
  */
 
 
@@ -42,10 +42,10 @@ size_t kv_version_tag(const kv_version_t *version, char *tag);
 
 /*
  * Looks for a version in a list of tags, the value of an If-Match or
- * If-None-Match field (RFC 9110, section 13.1): "*", or tags with commas between
- * them.  A weak tag counts as a strong one, because nginx makes ours weak where
- * it compresses the value.  If there is no version (lsn = 0), no tag names it,
- * and the result for "*" is still KV_TAGS_ANY.
+ * If-None-Match field (RFC 9110, section 13.1): "*", or tags with commas
+ * between them.  A weak tag counts as a strong one, because nginx makes ours
+ * weak where it compresses the value.  If there is no version (lsn = 0), no tag
+ * names it, and the result for "*" is still KV_TAGS_ANY.
  */
 kv_tags_t kv_version_find(const kv_version_t *version, const char *list,
     size_t len);

@@ -61,7 +61,8 @@ lsn_of(uint32_t id)
     version = kv_store_version(solo.host.store, e);
     kv_store_read_done(solo.host.store);
 
-    assert_int_equal(version.incarnation, solo.host.store->zone->wal.incarnation);
+    assert_int_equal(version.incarnation,
+                     solo.host.store->zone->wal.incarnation);
 
     return version.lsn;
 }
