@@ -447,6 +447,10 @@ kv_batch_drop_put(kv_store_t *store, kv_batch_t *batch, kv_op_t *op,
         return end;
     }
 
+    /* it is in no log: a committer that takes over must not believe it is */
+
+    __atomic_store_n(&op->lsn, 0, __ATOMIC_RELEASE);
+
     *end = op;
 
     return &op->follow;
