@@ -19,6 +19,7 @@ PROGRAMS := \
     t/unit/test_damage_bytes.c \
     t/unit/test_damage_files.c \
     t/unit/test_death_anywhere.c \
+    t/unit/test_death_condition.c \
     t/unit/test_death_failpoints.c \
     t/unit/test_death_held.c \
     t/unit/test_dir.c \
