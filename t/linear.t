@@ -1,6 +1,7 @@
-# Histories of concurrent GET, PUT, DELETE and CLEAR are linearizable, while
-# workers die, committers at failpoints (src/base/kv_failpoint.h) among them,
-# and while the server is reloaded and dies as a whole.
+# Histories of concurrent GET, PUT, DELETE and CLEAR, with conditions (If-Match,
+# If-None-Match) and without, are linearizable, while workers die, committers at
+# failpoints (src/base/kv_failpoint.h) among them, and while the server is
+# reloaded and dies as a whole.
 #
 # First the checker (KV::Linear) is checked, by histories whose answer is known
 # and by comparison with a search through all orders.  KV_ROUNDS says how many
@@ -33,12 +34,14 @@ srand($SEED);
 
 
 # A history of key k in short: "put1 0 3" from 0 to 3, "get 4 5" finds nothing,
-# "put2 6 -" was never answered.
+# "put2 6 -" was never answered; "put3<2 7 8" is put if 2 is there, "put4! 9 9"
+# if nothing is.
 
 sub history {
-    return [ map { /^([a-z]+)(\d*) (\S+) (\S+)$/ or die;
+    return [ map { /^([a-z]+)(\d*)(?:<(\d+)|(!))? (\S+) (\S+)$/ or die;
                    [ $1, $1 eq 'clear' ? undef : 'k', length $2 ? $2 : undef,
-                     $3, $4 eq '-' ? undef : $4 ] } split /, */, $_[0] ];
+                     $5, $6 eq '-' ? undef : $6, $4 ? 'none' : $3 ]
+                 } split /, */, $_[0] ];
 }
 
 my @good = (
@@ -68,6 +71,24 @@ my @good = (
       'put1 0 1, put2 5 20, del 6 7, get 15 16, get2 21 22' ],
     [ 'a clear is a delete',
       'put1 0 1, clear 2 3, get 4 5' ],
+    [ 'one of two that race wins, the other has read its value',
+      'put1 0 1, put2<1 2 9, get2 2 9, get2 10 11' ],
+    [ 'a chain at one instant',
+      'put1 0 9, put2<1 0 9, put3<2 0 9, get1 3 4, get3 5 6' ],
+    [ 'a chain that others began before, and ended after',
+      'put1 0 1, put2<1 2 3, put3<2 4 5, put9 0 8, get9 9 10' ],
+    [ 'a write without an answer that another one was for',
+      'put1 0 1, put2<1 2 -, put3<2 4 5, get3 6 7' ],
+    [ 'created after a delete',
+      'put1 0 1, del 2 3, put2! 4 5, get2 6 7' ],
+    [ 'created twice, with a delete of which nothing is known',
+      'put1! 0 1, del 2 -, put2! 4 5, get2 6 7' ],
+    [ 'created, and deleted for that',
+      'put1! 0 1, del<1 2 3, put2! 4 5, del<2 6 7, get 8 9' ],
+    [ 'created and seen by none, before another value',
+      'put1! 0 9, put2 3 4, get2 5 6, del 5 7, get 8 9' ],
+    [ 'deleted for a value, and nothing seen before that',
+      'put1 0 9, del<1 0 9, get 2 3, get1 4 5, get 10 11' ],
 );
 
 my @bad = (
@@ -106,6 +127,34 @@ my @bad = (
       'put1 0 1, clear 2 3, get1 4 5', qr/CLEAR/ ],
     [ 'a put inside the span of another value',
       'put1 0 1, put2 3 4, get1 5 6', qr/PUT of 2/ ],
+    [ 'two writes for the same value',
+      'put1 0 1, put2<1 2 9, put3<1 2 9', qr/both for the same value/ ],
+    [ 'a write and a delete for the same value',
+      'put1 0 1, put2<1 2 9, del<1 2 9', qr/both for the same value/ ],
+    [ 'a write for a value that was written over',
+      'put1 0 1, put3 2 3, put2<1 4 5', qr/PUT of 3/ ],
+    [ 'a write for a value that was written over, seen by others alone',
+      'put1 0 9, put2<1 2 -, put3 2 9, get1 3 4, get3 5 6, get2 7 8', qr/./ ],
+    [ 'a write for a value that was deleted',
+      'put1 0 1, del 2 3, put2<1 4 5', qr/DEL/ ],
+    [ 'a write for a value that comes later',
+      'put2<1 0 1, put1 2 3', qr/before PUT of 1/ ],
+    [ 'a write for a value that is seen again',
+      'put1 0 1, put2<1 2 3, get1 4 5', qr/PUT of 2/ ],
+    [ 'a chain whose values are seen in another order',
+      'put1 0 9, put2<1 0 9, get2 1 2, get1 3 4', qr/GET of 2.*before/ ],
+    [ 'a write for one that was written for it',
+      'put1<2 0 9, put2<1 0 9', qr/followed it/ ],
+    [ 'a delete for a value that is seen again',
+      'put1 0 1, del<1 2 3, get1 4 5', qr/./ ],
+    [ 'created where a value is',
+      'put1 0 1, put2! 2 3', qr/no DELETE of.*PUT of 1/ ],
+    [ 'created twice',
+      'put1! 0 9, put2! 0 9', qr/no DELETE of/ ],
+    [ 'created thrice with one delete',
+      'put1! 0 9, put2! 0 9, put3! 0 9, del 0 9', qr/no DELETE of/ ],
+    [ 'created where a value is, and seen',
+      'put1 0 1, put2! 2 3, get2 4 5', qr/no DELETE of/ ],
 );
 
 for (@good) {
@@ -156,9 +205,14 @@ sub search {
         my $end = (sort { $a <=> $b } grep { defined }
                    map { $ops->[$_][4] } @left)[0];
         for my $i (@left) {
-            my ($what, undef, $id, $start) = @{$ops->[$i]};
+            my ($what, undef, $id, $start, $over, $if) = @{$ops->[$i]};
             next if $start > $end;
             next if $what eq 'get' && ($id // 0) != $value;
+
+            # but one of which KV::Linear says that it does not look closely
+
+            next if defined $if && $value != ($if eq 'none' ? 0 : $if)
+                    && ($what eq 'put' || defined $over);
             return 1 if $try->($done | 1 << $i, $what eq 'get' ? $value
                                                 : $what eq 'put' ? $id : 0);
         }
@@ -171,8 +225,8 @@ sub search {
 {
     my (%count, @differ);
 
-    for my $n (1 .. 6000) {
-        my ($puts, $long, @ops) = (0, 2 + int rand 8);
+    for my $n (1 .. 12_000) {
+        my ($puts, $long, $if, @ops) = (0, 2 + int rand 8, $n % 3 / 2);
         for (1 .. 3 + int rand 6) {
             my $start = int rand 16;
             my $end = $start + int rand $long;
@@ -183,14 +237,19 @@ sub search {
                      :               [ 'get', 'k', undef ];
             $end = undef if $dice < 0.5 && rand() < 0.15;
             push @{$ops[-1]}, $start, $end;
+            push @{$ops[-1]}, rand() < 0.4 ? 'none' : 1 + int rand 3
+                if $dice < 0.5 && rand() < $if;
         }
+        $_->[5] = $puts ? 1 + int rand $puts : 'none'
+            for grep { ($_->[5] // 'none') ne 'none' && $_->[5] > $puts } @ops;
         $_->[2] = 1 + int rand $puts
             for $puts ? grep { $_->[0] eq 'get' && $_->[2] } @ops : ();
 
         my ($fast, $slow) = (!KV::Linear::check(\@ops), search(\@ops));
         $count{$slow ? 'yes' : 'no'}++;
-        push @differ, join ', ', map { "$_->[0]" . ($_->[2] // '') . " $_->[3] "
-                                       . ($_->[4] // '-') } @ops
+        push @differ, join ', ', map { $_->[0] . ($_->[2] // '')
+                                       . (defined $_->[5] ? "<$_->[5]" : '')
+                                       . " $_->[3] " . ($_->[4] // '-') } @ops
             if !$fast != !$slow;
     }
 
@@ -233,14 +292,15 @@ sub beat { return now() - $BEAT * int(now() / $BEAT) }
 
 
 # A process of clients that keeps a history: `next` gives a request, with the
-# operation [what, key, id] that it stands for.
+# operation [what, key, id, undef, undef, if, tag] that it stands for.  It is
+# told what the same client has just read, if it has: key, and tag or undef.
 
 sub client {
     my ($number, $o, $next) = @_;
 
     return KV::Load->fork(sub {
         my ($stop, $parent) = @_;
-        my (@ops, %counts, %workers, @errors, %wait);
+        my (@ops, %counts, %workers, @errors, %wait, %read);
 
         srand($SEED * 100 + $number);
 
@@ -249,7 +309,7 @@ sub client {
             return if $$stop;
             my $wait = delete $wait{$n};
             return $wait if $wait;
-            my $req = $next->($n) or return;
+            my $req = $next->($n, @{delete $read{$n} || []}) or return;
             $req->{op}[3] = now();
             return $req;
         };
@@ -258,18 +318,36 @@ sub client {
             my ($n, $req, $res, $error) = @_;
             my $end = now();
             my ($op, $status) = ($req->{op}, $res ? $res->{status} : $error);
+            my $if = $op->[5];
 
-            $counts{"$op->[0] $status"}++;
+            $counts{"$op->[0]" . (defined $if ? '-if' : '') . " $status"}++;
+
+            if ($status =~ /^(?:200|304|404|412)$/) {
+                $op->[4] = $end;
+                $op->[6] = $res->{headers}{etag};
+                my $e = KV::Linear::odd_tag($op, $status);
+                push @errors, "$req->{method} $req->{path}: $status: $e" if $e;
+            }
 
             if ($status eq '200') {
-                $op->[4] = $end;
                 $workers{$res->{headers}{'x-worker'} // '-'}++;
                 if ($op->[0] eq 'get') {
                     $op->[2] = KV::Util::check_value($op->[1], $res->{body})
                         // 'torn ' . length $res->{body};
+                    $read{$n} = [@$op[1, 6]];
                 }
+            } elsif ($status eq '404' && $op->[0] eq 'get' && !defined $if) {
+                $read{$n} = [$op->[1]];
+
+            } elsif (($status eq '304' && $op->[0] eq 'get'
+                      || $status eq '412' && $op->[0] ne 'get') && defined $if)
+            {
+                $op->[0] = 'get';
+                $op->[2] = undef;
+
             } elsif ($status eq '404' && $op->[0] eq 'get') {
-                $op->[4] = $end;
+
+                # nothing that could be the same
 
             } else {
                 push @errors, "$req->{method} $req->{path}: $status"
@@ -279,6 +357,7 @@ sub client {
                 $op->[4] = undef;
             }
 
+            $op->[5] = undef if $op->[0] eq 'get';
             push @ops, $op;
         };
 
@@ -291,13 +370,22 @@ sub client {
 }
 
 
+# With `if`, a tag or "none", the request has a condition; of a GET, that the
+# client has the value of that tag.
+
 sub request {
-    my ($what, $key, $id) = @_;
+    my ($what, $key, $id, $if) = @_;
     my %method = (put => 'PUT', del => 'DELETE', get => 'GET',
                   clear => 'DELETE');
+    my $header = !defined $if ? undef
+               : $if eq 'none' ? 'If-None-Match: *'
+               : $what eq 'get' ? "If-None-Match: $if"
+               :                  "If-Match: $if";
 
-    return { method => $method{$what}, op => [ $what, $key, $id ],
+    return { method => $method{$what}, op => [ $what, $key, $id, undef, undef,
+                                               $if ],
              path => defined $key ? "/kv/$key" : '/clear',
+             defined $header ? (headers => [$header]) : (),
              $what eq 'put' ? (body => value($key, $id, size())) : () };
 }
 
@@ -318,7 +406,8 @@ sub look {
                  my $r = $s->get($key);
                  my $id = $r->{status} == 404 ? undef
                           : KV::Util::check_value($key, $r->{body}) // 'torn';
-                 [ 'get', $key, $id, $start, now() ] } @keys;
+                 [ 'get', $key, $id, $start, now(), undef,
+                   $r->{headers}{etag} ] } @keys;
 }
 
 
@@ -370,10 +459,27 @@ for my $round (1 .. $ROUNDS) {
     my @keys = map { "r$round-k$_" } 0 .. 5;
     my $seq = 0;
 
+    # A client that has just read a key may write for what it found.
+
+    my $for = sub {
+        my ($id, $key, $tag) = @_;
+        my $dice = rand;
+        return !defined $tag ? request('put', $key, $id, 'none')
+             : $dice > 0.95  ? request('put', $key, $id, 'none')
+             : $dice > 0.80  ? request('get', $key, undef, $tag)
+             : $dice > 0.65  ? request('del', $key, undef, $tag)
+             :                 request('put', $key, $id, $tag);
+    };
+
     my $next = sub {
-        my ($number) = @_;
+        my ($number, @read) = @_;
         my ($dice, $key) = (rand, $keys[@keys * rand() ** 4]);
-        $dice *= 20 if beat() > $MANY;
+        my $few = beat() > $MANY;
+
+        return $for->($number * 1e7 + $seq++, @read)
+            if @read && rand() < ($few ? 0.05 : 0.7);
+
+        $dice *= 20 if $few;
         return $dice > 0.60  ? request('get', $keys[rand @keys])
              : $dice > 0.18  ? request('put', $key, $number * 1e7 + $seq++)
              : $dice > 0.004 ? request('del', $key)
@@ -383,7 +489,8 @@ for my $round (1 .. $ROUNDS) {
     my $begun = now();
     my @clients = map { my $n = $_;
                         client($n, { connections => 2, keepalive => $n % 3 },
-                               sub { $next->($n) }) } 1 .. $PROCESSES;
+                               sub { $next->($n, @_[1 .. $#_]) })
+                      } 1 .. $PROCESSES;
 
     for my $event (shuffle(sort keys %EVENTS)) {
         sleep($BEAT - beat() + $MANY * (0.7 + rand 0.3));
@@ -403,7 +510,7 @@ for my $round (1 .. $ROUNDS) {
     $s->start;
     push @ops, look(@keys);
 
-    my @errors = map { @{$_->{errors}} } @results;
+    my @errors = (KV::Linear::name(\@ops), map { @{$_->{errors}} } @results);
     is(scalar @errors, 0, 'no answer that is out of place')
         or diag("seed $SEED: ", join "\n", splice @errors, 0, 10);
 
@@ -421,6 +528,9 @@ for my $round (1 .. $ROUNDS) {
         $workers{$_} += $w->{$_} for keys %$w;
         $counts{$_} += $c->{$_} for keys %$c;
     }
+    cmp_ok($counts{$_} // 0, '>', 20, "there were enough of $_")
+        for 'put-if 200', 'put-if 412', 'del-if 200', 'del-if 412',
+            'get-if 304';
     delete $workers{'-'};
     my @shares = sort { $b <=> $a } values %workers;
     cmp_ok($shares[2] // 0, '>', @ops / 50, 'more than two workers took part');

@@ -2,12 +2,16 @@ package KV::Linear;
 
 # Is a history of concurrent operations linearizable?
 #
-# A history is a list of operations [what, key, id, start, end]:
+# A history is a list of operations [what, key, id, start, end, if]:
 #
 #     put     a value; its id is its own, no other put of the key has it
 #     del     the key is removed
 #     clear   every key is removed; the key is undef
 #     get     found the value of that id, or nothing (undef)
+#
+# A put or a del may have a condition, the sixth: the id of the value that must
+# be there (If-Match), or "none" (If-None-Match: *).  One that was refused has
+# read what was there then, and is a get.
 #
 # with the times at which the client began to send the request and had the
 # answer, on one clock that all clients share (CLOCK_MONOTONIC).  The end of a
@@ -58,8 +62,8 @@ my $NEVER = 9**9**9;
 
 # what becomes due at the same time becomes so in this order
 
-use constant { BEGIN_ANY => 0, END_FLASH => 1, END_DELETE => 2, END_GET => 3,
-               BEGIN_SPAN => 4 };
+use constant { END_SPAN => 0, BEGIN_ANY => 1, END_FLASH => 2, END_CREATE => 3,
+               END_DELETE => 4, END_GET => 5, BEGIN_SPAN => 6 };
 
 
 # The complaints, at most one for each key: none if all is well.
@@ -88,24 +92,41 @@ sub check_key {
 }
 
 
-# A complaint, or the spans { f, s, first, last } and what has to find its
-# place outside of them: [what, start, end, operation] with a flash for "put".
+# A complaint, or the spans { f, s, first, last, creates, deletes } and what has
+# to find its place outside of them: [what, start, end, operation], where "put"
+# and "create" are flashes.
 
 sub collect {
     my ($ops, $zero) = @_;
-    my (%put, %gets, @spans, @loose);
+    my (%put, %gets, %next, %refers, %happened, @spans, @loose);
 
     for my $op (@$ops) {
-        my ($what, undef, $id, $start, $end) = @$op;
+        my ($what, undef, $id, $start, $end, $if) = @$op;
 
         if ($what eq 'put') {
             die "two puts of $id\n" if $put{$id};
             $put{$id} = $op;
         } elsif ($what eq 'get' && defined $id) {
             push @{$gets{$id}}, $op;
-        } else {
+        } elsif ($what eq 'get' || !defined $if || !defined $end) {
             push @loose, [$what, $start, $end // $NEVER, $op];
+        } elsif ($if eq 'none') {
+            push @loose, ['get', $start, $end, $op];
+        } else {
+            push @{$refers{$if}}, $op;
         }
+    }
+
+    # a put without an answer that nothing saw need not have happened
+
+    my @seen = grep { defined $_->[4] || $gets{$_->[2]} || $refers{$_->[2]} }
+               values %put;
+
+    while (my $op = shift @seen) {
+        my ($id, $if) = @$op[2, 5];
+        next if $happened{$id}++ || !defined $if || $if eq 'none';
+        push @{$refers{$if}}, $op;
+        push @seen, $put{$if} // ();
     }
 
     for my $id (sort { $gets{$a}[0][3] <=> $gets{$b}[0][3] } keys %gets) {
@@ -113,29 +134,81 @@ sub collect {
             unless $put{$id};
     }
 
-    for my $put (values %put) {
-        my $gets = $gets{$put->[2]} || [];
-        my ($first, $last) = ($put, $put);
+    for my $id (keys %refers) {
+        my ($one, $other) = @{$refers{$id}};
+        return op_text($one, $zero) . " for a value that was never put"
+            unless $put{$id};
+        return op_text($one, $zero) . ' and ' . op_text($other, $zero)
+               . ', both for the same value'
+            if $other;
+        $next{$id} = $one;
+    }
 
-        next if !defined $put->[4] && !@$gets;
+    for my $id (keys %happened) {
+        my ($put, $if) = ($put{$id}, $put{$id}[5]);
+        next if defined $if && $if ne 'none';
 
-        for (@$gets) {
-            $first = $_ if $_->[4] < ($first->[4] // $NEVER);
-            $last = $_ if $_->[3] > $last->[3];
-        }
+        my ($error, $chain) = chain($put, \%gets, \%next, $zero);
+        return $error if $error;
+        delete @happened{@{$chain->{ids}}};
 
-        return op_text($first, $zero) . ', before ' . op_text($put, $zero)
-            if $first->[4] < $put->[3];
-
-        if ($first->[4] < $last->[3]) {
-            push @spans, { f => $first->[4], s => $last->[3],
-                           first => $first, last => $last };
+        if ($chain->{f} < $chain->{s}) {
+            push @spans, $chain;
         } else {
-            push @loose, ['put', $last->[3], $first->[4], $put];
+            my ($creates, $deletes) = @$chain{qw(creates deletes)};
+            push @loose, [$creates ? $deletes ? 'get' : 'create'
+                                   : $deletes ? 'del' : 'put',
+                          $chain->{s}, $chain->{f}, $put];
         }
     }
 
+    for my $id (keys %happened) {
+        return op_text($put{$id}, $zero) . ', for a value that followed it';
+    }
+
     return (undef, \@spans, \@loose);
+}
+
+
+# A complaint, or the chain that begins with the put.  Each of its values, and a
+# delete at the end, is a step.
+
+sub chain {
+    my ($put, $gets, $next, $zero) = @_;
+    my (@steps, $first, $last);
+
+    for (my $op = $put; $op; $op = defined $op->[2] && $next->{$op->[2]}) {
+        push @steps, [$op, defined $op->[2] ? @{$gets->{$op->[2]} || []} : ()];
+    }
+
+    # from the end: the first of all ends from this step on
+
+    for my $step (reverse @steps) {
+        for (@$step) {
+            $first = $_
+                if !$first || ($_->[4] // $NEVER) < ($first->[4] // $NEVER);
+        }
+        push @$step, $first;
+    }
+
+    for my $step (@steps) {
+        my ($op, $end) = ($step->[0], pop @$step);
+
+        for ($op, $last // ()) {
+            return op_text($end, $zero) . ', before ' . op_text($_, $zero)
+                if ($end->[4] // $NEVER) < $_->[3];
+        }
+
+        for (@$step) {
+            $last = $_ if !$last || $_->[3] > $last->[3];
+        }
+    }
+
+    return (undef, { f => $first->[4] // $NEVER, s => $last->[3],
+                     first => $first, last => $last, put => $put,
+                     ids => [map { $_->[0][2] // () } @steps],
+                     creates => defined $put->[5],
+                     deletes => $steps[-1][0][0] eq 'del' });
 }
 
 
@@ -176,8 +249,11 @@ sub around {
 
 sub walk {
     my ($spans, $loose, $zero) = @_;
-    my @events = map { [$_->{f}, BEGIN_SPAN] } @$spans;
-    my ($nothing, @flashes, @deletes, @gets) = (1);
+    my ($nothing, @flashes, @creates, @deletes, @gets) = (1);
+    my %end = (put => END_FLASH, create => END_CREATE, get => END_GET,
+               del => END_DELETE, clear => END_DELETE);
+    my @events = map { ([$_->{f}, BEGIN_SPAN, $_],
+                        $_->{deletes} ? [$_->{s}, END_SPAN, $_] : ()) } @$spans;
 
     for my $o (@$loose) {
         my ($what, $start, $end, $op) = @$o;
@@ -192,49 +268,92 @@ sub walk {
             if $start > $end;
 
         my $item = { end => $end, op => $op };
-        push @events, [$start, BEGIN_ANY, $what, $item];
-        push @events, [$end, $what eq 'put' ? END_FLASH
-                           : $what eq 'get' ? END_GET
-                           :                  END_DELETE, $what, $item]
-            if $end < $NEVER;
+        push @events, [$start, BEGIN_ANY, $item, $what];
+        push @events, [$end, $end{$what}, $item] if $end < $NEVER;
     }
 
+    my $left = sub {
+        my ($items) = @_;
+        return @$items = sort { $a->{end} <=> $b->{end} }
+                         grep { !$_->{done} } @$items;
+    };
+
+    # there is nothing, and something else comes: one may be created before
+
+    my $create_free = sub {
+        $creates[0]{done} = 1 if $nothing && $left->(\@creates);
+    };
+
     my $delete = sub {
+        $create_free->();
         $_->{done} = 1 for $_[0], @flashes, @gets;
         @flashes = @gets = ();
         $nothing = 1;
     };
 
     my $value = sub {
+        $create_free->();
         $_->{done} = 1 for @flashes;
         @flashes = ();
         $nothing = 0;
     };
 
+    # makes sure that there is nothing: a complaint if that cannot be
+
+    my $need_nothing = sub {
+        my ($op) = @_;
+        return if $nothing;
+        return op_text($op, $zero) . ', and there is no DELETE of '
+               . before($spans, $loose, $op, $zero)
+            unless $left->(\@deletes);
+        $delete->(shift @deletes);
+        return;
+    };
+
     for (sort { $a->[0] <=> $b->[0] || $a->[1] <=> $b->[1] } @events) {
-        my ($time, $event, $what, $item) = @$_;
+        my ($time, $event, $item, $what) = @$_;
 
-        next if $item && $item->{done};
+        next if $item->{done};
 
-        if ($event == BEGIN_SPAN || $event == END_FLASH) {
+        if ($event == END_FLASH || $event == BEGIN_SPAN && !$item->{creates}) {
+            $value->();
+
+        } elsif ($event == BEGIN_SPAN) {
+            my $error = $need_nothing->($item->{put});
+            return $error if $error;
+            $nothing = 0;
+
+            # right behind it, if its value stays
+
+            $value->() unless $item->{deletes};
+
+        } elsif ($event == END_SPAN) {
+            $_->{done} = 1 for @gets;
+            @gets = ();
+            $nothing = 1;
+
+        } elsif ($event == END_CREATE) {
+            my $error = $need_nothing->($item->{op});
+            return $error if $error;
+            $item->{done} = 1;
+            $nothing = 0;
             $value->();
 
         } elsif ($event == END_DELETE) {
             $delete->($item);
 
         } elsif ($event == END_GET) {
-            @deletes = sort { $a->{end} <=> $b->{end} }
-                       grep { !$_->{done} } @deletes;
-            return op_text($item->{op}, $zero) . ', and there is no DELETE of '
-                   . before($spans, $loose, $item->{op}, $zero)
-                unless @deletes;
-            $delete->(shift @deletes);
+            my $error = $need_nothing->($item->{op});
+            return $error if $error;
 
         } elsif ($what eq 'get') {
             $nothing ? $item->{done} = 1 : push @gets, $item;
 
         } elsif ($what eq 'put') {
             $nothing ? push @flashes, $item : ($item->{done} = 1);
+
+        } elsif ($what eq 'create') {
+            push @creates, $item;
 
         } else {
             push @deletes, $item;
@@ -245,16 +364,17 @@ sub walk {
 }
 
 
-# The last value that must have been there before the get, for a complaint.
+# The last value that must have been there before an operation, for a complaint.
 
 sub before {
-    my ($spans, $loose, $get, $zero) = @_;
+    my ($spans, $loose, $op, $zero) = @_;
     my ($last) = sort { $b->[0] <=> $a->[0] }
-                 grep { $_->[0] <= $get->[4] }
+                 grep { $_->[0] <= ($op->[4] // $NEVER) && $_->[1] != $op }
                  ((map { [$_->{s}, $_->{last}] } @$spans),
-                  (map { $_->[0] eq 'put' ? [$_->[2], $_->[3]] : () } @$loose));
+                  (map { $_->[3][0] eq 'put' ? [@$_[2, 3]] : () } @$loose));
 
-    return 'what was there: ' . op_text($last->[1], $zero);
+    return $last ? 'what was there: ' . op_text($last->[1], $zero)
+                 : 'what is there';
 }
 
 
@@ -262,14 +382,77 @@ sub before {
 
 sub op_text {
     my ($op, $zero) = @_;
-    my ($what, undef, $id, $start, $end) = @$op;
+    my ($what, undef, $id, $start, $end, $if) = @$op;
 
-    return sprintf '%s%s [%.6f, %s]', uc $what,
+    return sprintf '%s%s%s [%.6f, %s]', uc $what,
                    $what eq 'put' ? " of $id"
                    : $what ne 'get' ? ''
                    : defined $id ? " of $id" : ' of nothing',
+                   defined $if ? " if $if" : '',
                    $start - $zero,
                    defined $end ? sprintf('%.6f', $end - $zero) : 'unanswered';
+}
+
+
+# ---- tags
+
+
+# What is wrong with the tag of an answer, or nothing.  The operation is as it
+# was sent: its `if`, the sixth, is a tag or "none", and its seventh is the tag
+# that came with the answer.
+
+sub odd_tag {
+    my ($op, $status) = @_;
+    my ($what, undef, undef, undef, undef, $if, $tag) = @$op;
+
+    return $tag ? "a tag, $tag" : ()
+        if $status == 404 || $status == 200 && $what =~ /^(?:del|clear)$/;
+    return $if && $if eq 'none' || $status != 412 ? 'no tag' : ()
+        if !defined $tag;
+
+    return "a tag like $tag" if $tag !~ /^"[0-9a-f]+-[0-9a-f]+"$/;
+    return "not for $tag, but if $if"
+        if defined $if && ($tag eq $if) != ($what eq 'get' && $status == 304);
+    return;
+}
+
+
+# Puts into a history the ids for the tags, in the sixth and for gets without
+# one (of which only the tag came).  What came with a tag that nothing else had
+# is of a write that was not answered, and goes.  Returns the complaints: a tag
+# is one value's, for ever.
+
+sub name {
+    my ($ops) = @_;
+    my (%id, @errors);
+
+    for my $op (@$ops) {
+        my ($what, $key, $id, undef, undef, undef, $tag) = @$op;
+        next if !defined $tag || !defined $id;
+        $id{$tag} //= "$key $id";
+        push @errors, "$tag is $id{$tag} and $key $id"
+            if $id{$tag} ne "$key $id";
+    }
+
+    my $named = sub {
+        my ($key, $tag) = @_;
+        my $name = $id{$tag} // return;
+        my ($of, $id) = split / /, $name;
+        push @errors, "$tag of $of, with $key" if $of ne $key;
+        return $id;
+    };
+
+    for my $op (@$ops) {
+        my ($what, $key, $id, undef, undef, $if, $tag) = @$op;
+        $op->[2] = $named->($key, $tag) // 'unknown'
+            if $what eq 'get' && !defined $id && defined $tag;
+        $op->[5] = $named->($key, $if)
+            // push(@errors, "$if is of nothing that was read")
+            if defined $if && $if ne 'none';
+    }
+
+    @$ops = grep { $_->[0] ne 'get' || ($_->[2] // '') ne 'unknown' } @$ops;
+    return @errors;
 }
 
 
