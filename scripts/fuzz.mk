@@ -21,7 +21,8 @@ PROGRAMS := \
     t/fuzz/fuzz_http_key.c \
     t/fuzz/fuzz_log.c \
     t/fuzz/fuzz_record.c \
-    t/fuzz/fuzz_snapshot.c
+    t/fuzz/fuzz_snapshot.c \
+    t/fuzz/fuzz_version.c
 
 TARGETS  ?= $(basename $(notdir $(PROGRAMS)))
 
