@@ -379,6 +379,7 @@ disk_record(disk_t *disk, disk_kind_t kind, size_t file)
     r->note = disk->note;
     r->seen = disk->seen;
     r->incarnation = disk->incarnation;
+    r->known = disk->known;
 
     return r;
 }

@@ -94,7 +94,8 @@ typedef struct {
     char             to[KV_NAME_MAX];
     uint64_t         note;            /* disk->note before it, */
     uint64_t         seen;            /* disk->seen, */
-    uint64_t         incarnation;     /* and disk->incarnation */
+    uint64_t         incarnation;     /* disk->incarnation, */
+    size_t           known;           /* and disk->known */
 } disk_record_t;
 
 
@@ -123,6 +124,7 @@ typedef struct {
     uint64_t         note;
     uint64_t         seen;
     uint64_t         incarnation;
+    size_t           known;
 
     /* before anything is changed or synced; may be NULL */
     void           (*before)(void *ctx);

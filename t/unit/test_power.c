@@ -14,6 +14,10 @@
  * sync=always; what was answered an interval ago; what fills a segment or is
  * in a snapshot; what was recovered before.
  *
+ * Clients remember every version that they could see, as its tag, and of which
+ * value it is.  After the cut no version is another value's, and what a client
+ * writes for one whose write is lost is refused.
+ *
  * One thread does everything, the clock and the kernel's randomness are the
  * test's, so a seed does the same again.  What threads do at the same time is
  * done inside each other's calls for I/O instead.
@@ -49,6 +53,7 @@
 
 #include "disk.h"
 #include "kit.h"
+#include "base/kv_crc32c.h"
 #include "store/kv_timeout.h"
 
 
@@ -100,8 +105,22 @@ typedef struct {
 typedef struct {
     kv_op_t          *op;
     event_t           event;
+    uint8_t           flag;        /* its condition, */
+    uint64_t          need;        /* and the LSN that it names */
     bool              answered;
+    bool              learnt;
 } flight_t;
+
+
+/* A version that clients know, and the put whose value it is. */
+
+typedef struct {
+    char              tag[KV_VERSION_TAG];
+    size_t            len;
+    uint64_t          lsn;
+    uint32_t          id;
+    uint32_t          version;
+} known_t;
 
 
 typedef struct {
@@ -125,6 +144,11 @@ typedef struct {
     event_t          *event;       /* by LSN - 1 */
     uint64_t          events;
     uint64_t          events_max;
+
+    known_t          *known;       /* disk.known of them, by time */
+    size_t            known_max;
+    size_t           *cell;        /* 1 + its index, by tag; 0: free */
+    size_t            cells;       /* a power of 2, twice known_max */
 
     flight_t          flight[FLIGHT];
     unsigned          flying;
@@ -161,6 +185,10 @@ typedef struct {
     unsigned          in_recovery; /* cuts */
     unsigned          kept;        /* incarnations, over a cut */
     unsigned          seen_lost;   /* cuts that took what clients had seen */
+    unsigned          met;         /* conditions that were true, */
+    unsigned          unmet;       /* were false when they were decided, */
+    unsigned          early;       /* or when the request came */
+    unsigned          lost;        /* versions known whose write is lost */
     unsigned          mode[3];     /* images by kv_sync_t */
     unsigned          kind[DISK_KINDS];   /* cuts before such a record */
 } totals_t;
@@ -193,6 +221,7 @@ static life_t           *living;   /* the one whose store runs */
 static life_t            lives[DEPTH + 1];
 
 
+static size_t *known_cell(life_t *life, const known_t *k);
 static void life_submit(life_t *life);
 static void life_commit(life_t *life);
 static void life_meanwhile(void *ctx);
@@ -333,6 +362,178 @@ some_length(void)
 }
 
 
+/* ---- what clients know */
+
+
+static void
+known_index(life_t *life)
+{
+    size_t  i;
+
+    for (life->cells = 64; life->cells < 2 * life->known_max; /* void */ ) {
+        life->cells *= 2;
+    }
+
+    free(life->cell);
+    life->cell = calloc(life->cells, sizeof(size_t));
+    assert_non_null(life->cell);
+
+    for (i = 0; i < life->disk.known; i++) {
+        *known_cell(life, &life->known[i]) = i + 1;
+    }
+}
+
+
+static void
+known_grow(life_t *life)
+{
+    life->known_max = 2 * life->disk.known + 64;
+    life->known = realloc(life->known, life->known_max * sizeof(known_t));
+    assert_non_null(life->known);
+
+    known_index(life);
+}
+
+
+/* The cell of the tag, or the free one where it would be. */
+
+static size_t *
+known_cell(life_t *life, const known_t *k)
+{
+    size_t          i, n;
+    const known_t  *other;
+
+    for (i = kv_crc32c(0, k->tag, k->len); /* void */ ; i++) {
+        n = life->cell[i & (life->cells - 1)];
+
+        if (n == 0) {
+            break;
+        }
+
+        other = &life->known[n - 1];
+
+        if (other->len == k->len && memcmp(other->tag, k->tag, k->len) == 0) {
+            break;
+        }
+    }
+
+    return &life->cell[i & (life->cells - 1)];
+}
+
+
+/* Clients see that a put's value has this version: no other ever has. */
+
+static void
+life_learn(life_t *life, const kv_version_t *v, uint32_t id, uint32_t value)
+{
+    size_t   *cell;
+    known_t   k, *old;
+
+    k.len = kv_version_tag(v, k.tag);
+    k.lsn = v->lsn;
+    k.id = id;
+    k.version = value;
+
+    if (life->disk.known == life->known_max) {
+        known_grow(life);
+    }
+
+    cell = known_cell(life, &k);
+
+    if (*cell) {
+        old = &life->known[*cell - 1];
+
+        if (old->id != id || old->version != value) {
+            broken("%.*s is of put %u, of key %u; and of put %u, of key %u",
+                   (int) k.len, k.tag, old->version, old->id, value, id);
+        }
+
+        return;
+    }
+
+    life->known[life->disk.known++] = k;
+    *cell = life->disk.known;
+}
+
+
+/* The version of a key, and which put it is of; or LSN 0. */
+
+static kv_version_t
+life_version(life_t *life, uint32_t id, uint32_t *value)
+{
+    char          key[32];
+    size_t        n;
+    kv_entry_t   *e;
+    kv_version_t  v;
+
+    v.lsn = 0;
+    v.incarnation = 0;
+    *value = 0;
+    n = kit_key(id, key);
+
+    if (kv_store_read(life->host.store, key, n, &e) == KV_OK) {
+        v = kv_store_version(life->host.store, e);
+        kv_store_read_done(life->host.store);
+
+        if (v.lsn <= life->events) {
+            *value = life->event[v.lsn - 1].version;
+        }
+    }
+
+    return v;
+}
+
+
+/*
+ * Whether the request If-Match with that tag goes on to the committer, as
+ * src/http/ngx_http_kv_condition.c decides it.  If so, its value is there.
+ */
+
+static bool
+life_match(life_t *life, const known_t *k, const kv_version_t *v,
+    uint32_t value)
+{
+    if (v->lsn == 0
+        || kv_version_find(v, k->tag, k->len) != KV_TAGS_NAMED)
+    {
+        return false;
+    }
+
+    /* not answered yet: its event is not known */
+
+    if (value != k->version && v->lsn <= life->events) {
+        broken("%.*s is of put %u, of key %u, and matches put %u",
+               (int) k->len, k->tag, k->version, k->id, value);
+    }
+
+    return true;
+}
+
+
+/* None of the versions that clients know matches another value. */
+
+static void
+life_match_all(life_t *life)
+{
+    size_t         i;
+    uint32_t       id, value[KEYS];
+    known_t       *k;
+    kv_version_t   v[KEYS];
+
+    for (id = 0; id < profile->keys; id++) {
+        v[id] = life_version(life, id, &value[id]);
+    }
+
+    for (i = 0; i < life->disk.known; i++) {
+        k = &life->known[i];
+        totals.lost += k->lsn > life->events
+                       || life->event[k->lsn - 1].version != k->version;
+
+        (void) life_match(life, k, &v[k->id], value[k->id]);
+    }
+}
+
+
 /* ---- promises */
 
 
@@ -340,6 +541,92 @@ static void
 life_promise(life_t *life, uint64_t lsn)
 {
     life->promised = kv_max(life->promised, lsn);
+}
+
+
+/* The LSN of the key's value behind the first `n` events. */
+
+static uint64_t
+life_lsn(const life_t *life, uint32_t id, uint64_t n)
+{
+    for ( /* void */ ; n; n--) {
+
+        if (life->event[n - 1].code == KV_OP_CLEAR) {
+            return 0;
+        }
+
+        if (life->event[n - 1].id == id) {
+            return life->event[n - 1].code == KV_OP_PUT ? n : 0;
+        }
+    }
+
+    return 0;
+}
+
+
+static bool
+life_true(uint8_t flag, uint64_t need, uint64_t lsn)
+{
+    switch (flag) {
+
+    case KV_OP_IF_VERSION:
+        return lsn == need;
+
+    case KV_OP_IF_PRESENT:
+        return lsn != 0;
+
+    case KV_OP_IF_ABSENT:
+        return lsn == 0;
+
+    default:
+        return true;
+    }
+}
+
+
+/* The operation was done: its condition was true then. */
+
+static void
+life_met(life_t *life, flight_t *f)
+{
+    uint64_t  lsn;
+
+    lsn = life_lsn(life, f->event.id, f->op->lsn - 1);
+    totals.met += f->flag != 0;
+
+    if (!life_true(f->flag, f->need, lsn)) {
+        broken("LSN %llu was for LSN %llu of key %u (%u), not for %llu",
+               (unsigned long long) f->op->lsn, (unsigned long long) f->need,
+               f->event.id, f->flag, (unsigned long long) lsn);
+    }
+}
+
+
+/* It was not: that tells what is there, and durable if that was promised. */
+
+static void
+life_unmet(life_t *life, flight_t *f)
+{
+    kv_version_t  v;
+
+    v = kv_store_result(life->host.store, f->op);
+    totals.unmet++;
+
+    if (life_true(f->flag, f->need, v.lsn)
+        || v.lsn != life_lsn(life, f->event.id, life->events))
+    {
+        broken("key %u is refused (%u, LSN %llu): it has LSN %llu",
+               f->event.id, f->flag, (unsigned long long) f->need,
+               (unsigned long long) v.lsn);
+    }
+
+    if (v.lsn) {
+        life_learn(life, &v, f->event.id, life->event[v.lsn - 1].version);
+    }
+
+    if (conf.sync == KV_SYNC_ALWAYS) {
+        life_promise(life, v.lsn);
+    }
 }
 
 
@@ -360,9 +647,16 @@ life_answered(life_t *life, flight_t *f, kv_rc_t rc)
         return;
     }
 
+    if (rc == KV_PRECONDITION && f->flag) {
+        life_unmet(life, f);
+        return;
+    }
+
     if (rc != KV_OK) {
         broken("an operation failed: %d", rc);
     }
+
+    life_met(life, f);
 
     lsn = f->op->lsn;
     totals.operations++;
@@ -422,6 +716,29 @@ life_visible(life_t *life, const event_t *e)
 }
 
 
+/* A put that was applied is visible, answered or not. */
+
+static void
+life_learn_put(life_t *life, flight_t *f)
+{
+    kv_zone_t     *zone;
+    kv_version_t   v;
+
+    zone = life->host.store->zone;
+
+    if (f->learnt || f->op->code != KV_OP_PUT || f->op->lsn == 0
+        || f->op->lsn > atomic_load(&zone->applied_lsn))
+    {
+        return;
+    }
+
+    v.lsn = f->op->lsn;
+    v.incarnation = zone->wal.incarnation;
+    life_learn(life, &v, f->event.id, f->event.version);
+    f->learnt = true;
+}
+
+
 /* Notes what may not be lost from now on. */
 
 static void
@@ -444,6 +761,8 @@ life_note(life_t *life)
         {
             life_promise(life, f->op->lsn);
         }
+
+        life_learn_put(life, f);
     }
 
     while (conf.sync == KV_SYNC_INTERVAL
@@ -479,14 +798,22 @@ life_note(life_t *life)
 
 
 static void
-life_fly(life_t *life, kv_op_t *op, const event_t *event)
+life_fly(life_t *life, kv_op_t *op, const event_t *event, uint8_t flag,
+    const kv_version_t *need)
 {
     flight_t  *f;
 
     f = &life->flight[life->flying++];
     f->op = op;
     f->event = *event;
+    f->flag = flag;
+    f->need = need ? need->lsn : 0;
     f->answered = false;
+    f->learnt = false;
+
+    if (flag) {
+        kv_store_if(op, flag, need);
+    }
 
     if (kv_store_submit(life->host.store, op) & KV_TODO_COMMIT
         && life->at != AT_NOTHING)
@@ -499,14 +826,14 @@ life_fly(life_t *life, kv_op_t *op, const event_t *event)
 
 
 static void
-life_put(life_t *life)
+life_put(life_t *life, uint32_t id, uint8_t flag, const kv_version_t *need)
 {
     kv_rc_t   rc;
     kv_op_t  *op;
     event_t   event;
 
     event.code = KV_OP_PUT;
-    event.id = rnd(profile->keys);
+    event.id = id;
     event.version = ++version;
     event.len = some_length();
 
@@ -514,7 +841,7 @@ life_put(life_t *life)
 
     if (rc == KV_OK) {
         totals.large += event.len > 512 << 10;
-        life_fly(life, op, &event);
+        life_fly(life, op, &event, flag, need);
         return;
     }
 
@@ -526,13 +853,13 @@ life_put(life_t *life)
     {
         totals.reserves++;
         memset(&event, 0, sizeof(event));
-        life_fly(life, op, &event);
+        life_fly(life, op, &event, 0, NULL);
     }
 }
 
 
 static void
-life_delete(life_t *life)
+life_delete(life_t *life, uint32_t id, uint8_t flag, const kv_version_t *need)
 {
     char      key[32];
     size_t    n;
@@ -542,7 +869,7 @@ life_delete(life_t *life)
 
     memset(&event, 0, sizeof(event));
     event.code = KV_OP_DELETE;
-    event.id = rnd(profile->keys);
+    event.id = id;
 
     n = kit_key(event.id, key);
     rc = kv_store_delete(life->host.store, key, (uint16_t) n, &op);
@@ -551,7 +878,7 @@ life_delete(life_t *life)
         broken("a delete was refused: %d", rc);
     }
 
-    life_fly(life, op, &event);
+    life_fly(life, op, &event, flag, need);
 }
 
 
@@ -566,7 +893,48 @@ life_clear(life_t *life)
     totals.clears++;
 
     assert_int_equal(kv_store_clear(life->host.store, &op), KV_OK);
-    life_fly(life, op, &event);
+    life_fly(life, op, &event, 0, NULL);
+}
+
+
+/* A write for a version that clients know, one of the last or an old one. */
+
+static void
+life_conditional(life_t *life)
+{
+    size_t         n;
+    uint8_t        flag;
+    uint32_t       value;
+    known_t       *k;
+    kv_version_t   v;
+
+    static const uint8_t  flags[] = {
+        KV_OP_IF_VERSION, KV_OP_IF_VERSION, KV_OP_IF_VERSION, KV_OP_IF_PRESENT,
+        KV_OP_IF_ABSENT
+    };
+
+    n = life->disk.known;
+
+    if (n == 0) {
+        return;
+    }
+
+    n -= 1 + rnd(rnd(3) ? kv_min(n, (size_t) profile->keys) : n);
+    flag = flags[rnd(sizeof(flags))];
+    k = &life->known[n];
+    v = life_version(life, k->id, &value);
+
+    if (flag == KV_OP_IF_VERSION && !life_match(life, k, &v, value)) {
+        totals.early++;
+        return;
+    }
+
+    if (rnd(5) == 0) {
+        life_delete(life, k->id, flag, &v);
+
+    } else {
+        life_put(life, k->id, flag, &v);
+    }
 }
 
 
@@ -585,10 +953,13 @@ life_submit(life_t *life)
         life_clear(life);
 
     } else if (kind < 30) {
-        life_delete(life);
+        life_delete(life, rnd(profile->keys), 0, NULL);
+
+    } else if (kind < 90) {
+        life_conditional(life);
 
     } else {
-        life_put(life);
+        life_put(life, rnd(profile->keys), 0, NULL);
     }
 }
 
@@ -714,6 +1085,26 @@ life_process_events(life_t *life)
 /* ---- the store */
 
 
+/* A client reads it: whether it has the LSN of its put. */
+
+static bool
+life_learn_key(life_t *life, const kv_entry_t *e, uint64_t lsn,
+    const event_t *put)
+{
+    kv_version_t  v;
+
+    v = kv_store_version(life->host.store, e);
+
+    if (v.lsn != lsn) {
+        return false;
+    }
+
+    life_learn(life, &v, put->id, put->version);
+
+    return true;
+}
+
+
 /* Compares all of it with the first `n` events. */
 
 static void
@@ -724,7 +1115,7 @@ life_verify(life_t *life, uint64_t n, const char *when)
     size_t       len;
     event_t      state[KEYS];
     uint32_t     id;
-    uint64_t     i, keys;
+    uint64_t     i, keys, lsn[KEYS];
     kv_rc_t      rc;
     kv_entry_t  *e;
 
@@ -738,6 +1129,7 @@ life_verify(life_t *life, uint64_t n, const char *when)
         }
 
         state[life->event[i].id] = life->event[i];
+        lsn[life->event[i].id] = i + 1;
     }
 
     keys = 0;
@@ -749,7 +1141,8 @@ life_verify(life_t *life, uint64_t n, const char *when)
 
         if (state[id].code == KV_OP_PUT) {
             good = rc == KV_OK
-                   && kit_holds(e, id, state[id].version, state[id].len);
+                   && kit_holds(e, id, state[id].version, state[id].len)
+                   && life_learn_key(life, e, lsn[id], &state[id]);
             keys++;
 
         } else {
@@ -827,6 +1220,8 @@ life_start(life_t *life, uint64_t least, uint64_t most, const char *when)
 
     life->promised = n;
     life->disk.note = n;
+
+    life_match_all(life);
 }
 
 
@@ -916,6 +1311,8 @@ life_free(life_t *life)
     disk_clear(&life->disk);
     free(life->event);
     free(life->answer);
+    free(life->known);
+    free(life->cell);
 }
 
 
@@ -980,14 +1377,17 @@ cut(life_t *parent, size_t at, unsigned depth)
 {
     life_t   *life;
     disk_t   *disk;
+    size_t    known;
     uint64_t  least, seen, incarnation;
 
     disk = &parent->disk;
+    known = disk->known;
     least = disk->note;
     seen = disk->seen;
     incarnation = disk->incarnation;
 
     if (at < disk->records) {
+        known = disk->record[at].known;
         least = disk->record[at].note;
         seen = disk->record[at].seen;
         incarnation = disk->record[at].incarnation;
@@ -1014,6 +1414,19 @@ cut(life_t *parent, size_t at, unsigned depth)
         memcpy(life->event, parent->event, parent->events * sizeof(event_t));
         life->events_max = parent->events;
     }
+
+    /* clients outlive the cut */
+
+    life->disk.known = known;
+    life->known_max = known + 64;
+    life->known = malloc(life->known_max * sizeof(known_t));
+    assert_non_null(life->known);
+
+    if (known) {
+        memcpy(life->known, parent->known, known * sizeof(known_t));
+    }
+
+    known_index(life);
 
     life_start(life, least, parent->events, "after the cut");
     life_versions(life, seen, incarnation);
@@ -1145,7 +1558,8 @@ test_power_cuts(void **ctx)
                 && totals.clears && totals.large && totals.inside
                 && totals.snapshots && totals.recycled && totals.lossy
                 && totals.more && totals.in_recovery && totals.notes
-                && totals.kept && totals.seen_lost);
+                && totals.kept && totals.seen_lost && totals.met
+                && totals.unmet && totals.early && totals.lost);
 
     for (i = 0; i < 3; i++) {
         assert_true(totals.mode[i]);
@@ -1307,12 +1721,15 @@ teardown(void **ctx)
                   "were cut in recovery\n"
                   "%u recoveries, %u operations (%u refused, %u reserves, %u "
                   "clears, %u large), %u commits inside %u snapshots, %u "
-                  "segments recycled\ncuts before", totals.images,
+                  "segments recycled\n%u conditions were true, %u false, %u "
+                  "before that; %u versions of lost writes\ncuts before",
+                  totals.images,
                   totals.trees, totals.mode[0], totals.mode[1],
                   totals.mode[2], totals.lossy, totals.more, totals.in_recovery,
                   totals.lives, totals.operations, totals.refused,
                   totals.reserves, totals.clears, totals.large, totals.inside,
-                  totals.snapshots, totals.recycled);
+                  totals.snapshots, totals.recycled, totals.met, totals.unmet,
+                  totals.early, totals.lost);
 
     for (i = 0; i < DISK_KINDS; i++) {
         static const char *const  names[] = {
