@@ -67,6 +67,7 @@ PROGRAMS := \
 HELPERS  := \
     t/unit/damage_dir.c \
     t/unit/damage_rig.c \
+    t/unit/death_contest.c \
     t/unit/death_rig.c \
     t/unit/death_worker.c \
     t/unit/disk.c \

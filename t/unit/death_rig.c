@@ -232,6 +232,8 @@ verify(host_t *host, const char *when)
             }
         }
     }
+
+    death_contest_verify(host, when);
 }
 
 

@@ -17,6 +17,8 @@
 
 #define WORKERS     3
 #define KEYS        60u            /* each worker's */
+#define CONTESTED   4u             /* keys that all of them write */
+#define DEEDS       (1u << 16)     /* operations on those, at most */
 #define FLIGHT      8u             /* operations at a time */
 #define ZONE        ((size_t) 16 << 20)
 #define PLACES      8
@@ -46,11 +48,34 @@ typedef struct {
 } worker_t;
 
 
+/* An operation on a contested key: see death_contest.c. */
+
+typedef enum {
+    DEED_NONE = 0,
+    DEED_TRIED,                    /* it may have happened, or not */
+    DEED_DONE,
+    DEED_REFUSED                   /* its condition was false */
+} deed_state_t;
+
+
+typedef struct {
+    _Atomic uint32_t  state;
+    uint8_t           key;
+    uint8_t           code;
+    uint8_t           flag;        /* its condition, */
+    uint64_t          read;        /* the LSN that was read for it, or 0, */
+    uint32_t          read_version;    /* and which put that is of */
+    uint64_t          lsn;         /* its own; REFUSED: what was there, or 0 */
+} deed_t;
+
+
 typedef struct {
     _Atomic int       stop;
     _Atomic int       background;  /* victim + 1: only it does that work */
     _Atomic int       rest;        /* the others begin nothing new */
     worker_t          worker[WORKERS];
+    _Atomic uint32_t  deeds;       /* begun; more than there are at times */
+    deed_t            deed[DEEDS];
 } shared_t;
 
 
@@ -96,6 +121,8 @@ extern uint64_t   death_seed;
 extern bool       death_reached[KV_FAILPOINTS];
 extern uint64_t   death_slowest;   /* ms until all others had gone on */
 extern uint64_t   death_most_acks; /* of a victim, at its failpoint */
+extern uint64_t   death_met;       /* conditions that were true, */
+extern uint64_t   death_unmet;     /* and false */
 
 
 /* cmocka's: a directory and a zone; teardown ends processes that are left. */
@@ -123,6 +150,23 @@ pid_t death_spawn(unsigned number, const order_t *order);
 
 /* Points on the way out. */
 bool death_leaves(const order_t *order);
+
+
+/* ---- contested keys: death_contest.c */
+
+
+/*
+ * Prepares an operation on one of them, with a condition, for submission.  NULL
+ * if there is none to be had.
+ */
+deed_t *death_contest(host_t *host, kv_op_t **op);
+
+/* Notes the result of one that is done.  NULL, or what is wrong with it. */
+const char *death_contested(host_t *host, deed_t *deed, const kv_op_t *op,
+    kv_rc_t rc);
+
+/* Compares what all workers noted with each other, and with what is there. */
+void death_contest_verify(host_t *host, const char *when);
 
 
 /* ---- their parent: death_rig.c */

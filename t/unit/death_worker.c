@@ -1,7 +1,8 @@
 
 /*
  * A worker as the tests of death start them: it puts, deletes and reads its own
- * keys, notes what was acknowledged, and dies as it is told.
+ * keys, contests others (death_contest.c), notes what was acknowledged, and
+ * dies as it is told.
  */
 
 
@@ -22,6 +23,7 @@
 
 typedef struct {
     kv_op_t   *op;
+    deed_t    *deed;                 /* of a contested key, else NULL */
     uint32_t   key;
     uint32_t   version;
 } flight_t;
@@ -209,8 +211,9 @@ error(worker_t *me, kv_rc_t rc, const char *what)
 static void
 complete(run_t *run)
 {
-    kv_rc_t    rc;
-    flight_t  *f;
+    kv_rc_t      rc;
+    flight_t    *f;
+    const char  *wrong;
 
     while (run->n) {
         f = &run->flight[run->head];
@@ -219,9 +222,18 @@ complete(run_t *run)
             return;
         }
 
+        wrong = f->deed ? death_contested(&run->host, f->deed, f->op, rc)
+                        : NULL;
+
         kv_store_release(run->host.store, f->op);
 
-        if (rc == KV_OK) {
+        if (wrong) {
+            error(run->me, rc, wrong);
+
+        } else if (f->deed && (rc == KV_OK || rc == KV_PRECONDITION)) {
+            (void) atomic_fetch_add(&run->me->acks, 1);
+
+        } else if (rc == KV_OK) {
             if (atomic_load(&run->me->key[f->key].acked) >= f->version) {
                 error(run->me, rc, "acknowledged twice, or out of order");
             }
@@ -301,6 +313,23 @@ read_back(run_t *run, unsigned base, uint32_t k)
 }
 
 
+/* Like submit(), for a contested key. */
+
+static void
+contest(run_t *run)
+{
+    flight_t  *f;
+
+    f = &run->flight[(run->head + run->n) % FLIGHT];
+    f->deed = death_contest(&run->host, &f->op);
+
+    if (f->deed) {
+        run->n++;
+        host_post_tasks(&run->host, kv_store_submit(run->host.store, f->op));
+    }
+}
+
+
 static void
 submit(run_t *run, unsigned base, uint32_t k)
 {
@@ -333,6 +362,7 @@ submit(run_t *run, unsigned base, uint32_t k)
         return;
     }
 
+    f->deed = NULL;
     f->key = k;
     f->version = version;
     run->n++;
@@ -466,6 +496,9 @@ work(unsigned number, const order_t *order)
 
             if (alone && atomic_load(&death_kit.store->zone->committer)) {
                 host_process_events(&run.host, 1);
+
+            } else if (death_rnd(4) == 0) {
+                contest(&run);
 
             } else {
                 submit(&run, base, death_rnd(KEYS));

@@ -504,12 +504,18 @@ test_all_reached(void **state)
 
     if (getenv("KIT_SUM")) {
         (void) fprintf(stderr, "%d of %d failpoints reached, %d writes at "
-                       "most; the others went on after %d ms at most\n",
+                       "most; the others went on after %d ms at most; %d "
+                       "conditions were true, %d false\n",
                        KV_FAILPOINTS - n, KV_FAILPOINTS, (int) death_most_acks,
-                       (int) death_slowest);
+                       (int) death_slowest, (int) death_met,
+                       (int) death_unmet);
     }
 
     assert_int_equal(n, 0);
+
+    /* each is counted twice: the zone is verified, and the disk */
+
+    assert_true(death_met > 2000 && death_unmet > 2000);
 }
 
 
