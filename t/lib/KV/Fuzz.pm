@@ -8,10 +8,10 @@ package KV::Fuzz;
 #
 # A case is bytes, of one of a dozen kinds - valid requests, which also go into
 # the others; valid ones with bytes changed; odd request lines, keys, headers,
-# lengths, chunks; what is not HTTP at all; several in a row - and a way to
-# send them: at once, in pieces, byte by byte, cut off anywhere, or not to the
-# end and then silence.  run() sends many at a time, each on a connection of
-# its own, and takes apart what comes back.
+# lengths, chunks, conditions; what is not HTTP at all; several in a row - and a
+# way to send them: at once, in pieces, byte by byte, cut off anywhere, or not
+# to the end and then silence.  run() sends many at a time, each on a connection
+# of its own, and takes apart what comes back.
 #
 # Keys are f0 to f49 and whatever becomes of them, below /kv/ and /other/;
 # DELETE /clear is among the requests.
@@ -36,15 +36,16 @@ my $STALLED = 100;          # connections that stand still, at most
 
 
 my %KINDS = (valid => 14, mutated => 30, line => 10, key => 12, header => 14,
-             length => 9, chunks => 9, range => 8, garbage => 5, row => 10,
-             large => 2);
+             length => 9, chunks => 9, range => 8, condition => 12,
+             garbage => 5, row => 10, large => 2);
 
 my %WAYS = (whole => 50, pieces => 22, bytes => 7, cut => 17, stall => 4);
 
 my %MAKE = (valid => \&valid, mutated => sub { mutate(valid()) },
             line => \&odd_line, key => \&odd_key, header => \&odd_header,
             length => \&odd_length, chunks => \&odd_chunks, range => \&range,
-            garbage => \&garbage, row => \&row, large => \&large);
+            condition => \&condition, garbage => \&garbage, row => \&row,
+            large => \&large);
 
 my @SPECIAL = ("\0", "\r", "\n", "\r\n", "\r\n\r\n", ' ', "\t", ':', '%', '/',
                '?', '#', ';', ',', '"', '=', '..', '/../', '%2e%2e/', '%00',
@@ -146,7 +147,9 @@ sub valid {
                    maybe(0.1, 'User-Agent: fuzz', 'Accept: */*'),
                    maybe(0.1, 'Connection: ' . one(qw(close keep-alive))),
                    maybe(0.05, 'Expect: 100-continue'),
-                   maybe(0.05, 'Content-Type: text/html'));
+                   maybe(0.05, 'Content-Type: text/html'),
+                   maybe(0.05, 'If-' . one('', 'None-') . 'Match: '
+                               . one('*', tags())));
     my $value = value_of_some_size();
     my $n = 1 + int rand length $value;
 
@@ -355,6 +358,48 @@ sub range {
 }
 
 
+# Versions that may have been, lists of them, and what is none.
+
+sub tags {
+    return join one(',', ', ', ' ,', ',,', "\t,"), map {
+        one('', '', '', '', 'W/') . '"'
+        . one(sprintf('%x-%x', 1 + rand 5000, rand 9), '', 'x', 'a,b', '*',
+              "\xff\x80", '0' x int rand 40, 'f' x 17 . '-' . 'f' x 17)
+        . '"'
+    } 1 .. 1 + rand() ** 4 * 300;
+}
+
+
+sub condition {
+    my $odd = sub {
+        my $tags = tags();
+        my $pos = int rand 1 + length $tags;
+        substr($tags, $pos, int rand 3) =
+            one('', '"', ' ', ',', '*', '\\', 'W/', "\t", "\x7f", "\x01");
+        return one($tags, $tags, '', ' ', '"', '"x', 'x"', 'x', 'W/', 'w/"x"',
+                   'W/W/"x"', '* ', '**', '*,*', '"x" *', '"x" "y"', "'x'",
+                   '<x>', '"' x (1 + int rand 3000), ',' x (1 + int rand 3000),
+                   noise(20) =~ s/[\0\r\n]//gr);
+    };
+    my @headers = map { 'If-' . one('Match', 'None-Match') . ': '
+                        . one('*', '*', tags(), tags(), $odd->()) }
+                      1 .. one(1, 1, 1, 1, 1, 2);
+    my $method = one(qw(PUT PUT GET GET GET DELETE HEAD));
+
+    return KV::Conn::request('DELETE', '/clear', headers => \@headers)
+        if rand() < 0.06;
+    return KV::Conn::request($method, path(),
+        headers => [@headers, maybe(0.1, 'Expect: 100-continue'),
+                    maybe(0.1, 'Range: bytes=0-9'),
+                    maybe(0.1, 'If-Range: ' . tags()),
+                    maybe(0.1, 'If-Unmodified-Since: '
+                               . 'Sun, 06 Nov 1994 08:49:37 GMT')],
+        $method ne 'PUT' ? ()
+        : rand() < 0.6   ? (body => value_of_some_size())
+        :                  (chunks => [value_of_some_size()]));
+}
+
+
 sub garbage {
     return one(
         "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" . noise(500),    # TLS
@@ -373,7 +418,7 @@ sub garbage {
 
 sub row {
     my @kinds = qw(valid valid valid valid mutated key header length chunks
-                   range);
+                   range condition);
     return join '', map { $MAKE{one(@kinds)}->() } 1 .. 2 + int rand 15;
 }
 
@@ -403,13 +448,15 @@ sub large {
 my %TEXTS = (
     400 => ['key cannot be empty', 'key contains invalid characters',
             'value cannot be empty', 'invalid request body',
-            'partial values are not supported'],
+            'partial values are not supported',
+            'If-Match and If-None-Match take * or a list of quoted tags'],
     404 => ['key not found'],
     405 => ['method not allowed'],
+    412 => ['precondition failed'],
     413 => ['value too large'],
     414 => ['key too long'],
     416 => ['range not satisfiable'],
-    501 => ['conditional writes are not supported'],
+    501 => ['a clear cannot be conditional'],
 );
 
 # Those of nginx, for what never reached the module.
@@ -463,8 +510,8 @@ sub judge {
         $closes = ($h{connection} // '') eq 'close';
 
         my $rest = $in;
-        my ($body, $e) = body(\$in, \%h, $sent, $ended);
-        $e ||= said($status, \%h, $body);
+        my ($body, $e) = $status == 304 ? '' : body(\$in, \%h, $sent, $ended);
+        $e ||= said($status, \%h, $body) || unasked($status, \%h, $sent);
 
         if ($e && $sent =~ /HEAD/) {        # an answer of HTTP/0.9 follows?
             $in = $rest;
@@ -528,14 +575,27 @@ sub said {
            && !($type eq 'application/json' && $status == 200)
            && !($type =~ m{^multipart/byteranges} && $status == 206);
 
-    if ($status == 200 || $status == 206) {
-        return;
-    }
+    return if $status == 200 || $status == 206 || $status == 304;
 
     my $texts = $TEXTS{$status} or return 'no such answer';
     return if !defined $body || $body eq '';
     return if grep { $body eq "$_\n" } @$texts;
     return 'it says ' . substr $body, 0, 60;
+}
+
+
+# What only a condition brings about, and the tags of versions.
+
+sub unasked {
+    my ($status, $h, $sent) = @_;
+
+    return 'no condition'
+        if $status == 412 && $sent !~ /If-(?:None-)?Match/i
+           || $status == 304 && $sent !~ /If-None-Match/i;
+    return 'no tag' if $status == 304 && !defined $h->{etag};
+    return "tag $h->{etag}"
+        if defined $h->{etag} && $h->{etag} !~ /^"[\da-f]+-[\da-f]+"$/;
+    return;
 }
 
 
