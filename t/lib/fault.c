@@ -13,7 +13,7 @@
  *     slow        every sync takes as many milliseconds as the file says; of
  *                 such files only, where it names some
  *     hold        every sync waits until this file is gone; the same.  The
- *                 first that does makes a file `held`
+ *                 first that does makes a file `held`, with its process
  *     die         the process that syncs next is killed as many microseconds
  *                 after that sync as the file says; once: the file goes
  */
@@ -197,6 +197,22 @@ fault_die(long us)
 }
 
 
+/* Notes whose sync is held, if it is the first. */
+
+static void
+fault_held(void)
+{
+    int  fd;
+
+    fd = open(held_name, O_WRONLY|O_CREAT|O_EXCL|O_CLOEXEC, 0600);
+
+    if (fd != -1) {
+        (void) dprintf(fd, "%d\n", (int) getpid());
+        close(fd);
+    }
+}
+
+
 static int
 fault_sync(int (*real)(int), int fd)
 {
@@ -214,7 +230,7 @@ fault_sync(int (*real)(int), int fd)
 
     for (n = 0; fault_is(hold_name) && fault_hits(hold_name, fd); n++) {
         if (n == 0) {
-            close(open(held_name, O_WRONLY|O_CREAT|O_CLOEXEC, 0600));
+            fault_held();
         }
 
         ts.tv_sec = 0;

@@ -426,11 +426,12 @@ sub fault {
 }
 
 
-# Waits until a sync is held, since the last hold => ... .
+# Waits until a sync is held, since the last hold => ... : the process.
 
 sub held {
     my ($self) = @_;
-    return wait_for(sub { -e "$self->{dir}/fault/held" }, 10, 0.002);
+    my $file = "$self->{dir}/fault/held";
+    return wait_for(sub { -s $file && 0 + read_file($file) }, 10, 0.002);
 }
 
 
