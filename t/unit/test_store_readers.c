@@ -166,7 +166,7 @@ test_pin_costs(void **state)
     size_t             n;
     kv_op_t           *pin[2];
     uint32_t           i;
-    uint64_t           examined;
+    uint64_t           examined, searched;
     kv_entry_t        *e;
     kv_retire_list_t  *retired;
 
@@ -184,25 +184,34 @@ test_pin_costs(void **state)
         rig_put(i, 2, 100);
     }
 
-    /* no worker has died, or the records would be searched once a second */
+    /* what dead workers may have left is searched for, but once a second */
 
     assert_non_null(retired->pinned);
-    retired->lost = false;
     examined = retired->examined;
+    searched = retired->searched_ns;
 
     for (i = 0; i < 300; i++) {
         rig_put(2 + i % 10, i + 1, i % 3 ? 50 : 20000);
     }
 
     assert_non_null(retired->pinned);
-    assert_int_equal(retired->examined, examined);
+
+    if (retired->searched_ns == searched) {
+        assert_int_equal(retired->examined, examined);
+    }
+
+    examined = retired->examined;
+    searched = retired->searched_ns;
 
     /* one that goes is looked for in the list, and not in the records */
 
     kv_store_release(kit.store, pin[0]);
     rig_put(2, 1000, 50);
     rig_put(2, 1001, 50);
-    assert_int_equal(retired->examined, examined + 2);
+
+    if (retired->searched_ns == searched) {
+        assert_int_equal(retired->examined, examined + 2);
+    }
 
     kv_store_release(kit.store, pin[1]);
     rig_settled();
