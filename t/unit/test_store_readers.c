@@ -157,6 +157,17 @@ test_stopped_reader(void **state)
 }
 
 
+/* Waits until the committer, which goes on after its last answer, is done. */
+
+static void
+rest(void)
+{
+    while (atomic_load(&kit.store->zone->committer)) {
+        host_process_events(&host, 1);
+    }
+}
+
+
 /* What is overwritten while it is pinned costs the committer nothing. */
 
 static void
@@ -186,6 +197,7 @@ test_pin_costs(void **state)
 
     /* what dead workers may have left is searched for, but once a second */
 
+    rest();
     assert_non_null(retired->pinned);
     examined = retired->examined;
     searched = retired->searched_ns;
@@ -194,6 +206,7 @@ test_pin_costs(void **state)
         rig_put(2 + i % 10, i + 1, i % 3 ? 50 : 20000);
     }
 
+    rest();
     assert_non_null(retired->pinned);
 
     if (retired->searched_ns == searched) {
@@ -208,6 +221,7 @@ test_pin_costs(void **state)
     kv_store_release(kit.store, pin[0]);
     rig_put(2, 1000, 50);
     rig_put(2, 1001, 50);
+    rest();
 
     if (retired->searched_ns == searched) {
         assert_int_equal(retired->examined, examined + 2);
@@ -243,6 +257,7 @@ test_lost_pin(void **state)
 
     /* as if no search had started */
 
+    rest();
     retired->lost = false;
 
     n = kit_key(0, key);
@@ -257,6 +272,7 @@ test_lost_pin(void **state)
 
     rig_put(0, 2, 100);
     rig_put(1, 2, 100);
+    rest();
     assert_ptr_equal(retired->pinned, e);
     assert_ptr_equal(kv_entry_pieces(e)->next, lost);
 
@@ -266,12 +282,14 @@ test_lost_pin(void **state)
     retired->searched_ns = 0;
     retired->lost = true;
     rig_put(2, 1, 100);
+    rest();
     assert_ptr_equal(kv_entry_pieces(e)->next, lost);
 
     atomic_store(&pin->state, KV_OP_PINNED);
     retired->searched_ns = 0;
     rig_put(2, 2, 100);
     rig_put(2, 3, 100);
+    rest();
     assert_ptr_equal(retired->pinned, e);
     assert_null(kv_entry_pieces(e)->next);
     check_pinned(e, 1, 1);
