@@ -71,17 +71,6 @@ kv_mutex_result(kv_mutex_t *mtx, int rc)
 
 
 /*
- * KV_OK: held.  KV_DEAD: held too, and usable again, but the last owner died
- * with it.  KV_ERROR: not held; cannot happen to a mutex made above.
- */
-static inline kv_rc_t
-kv_mutex_lock(kv_mutex_t *mtx)
-{
-    return kv_mutex_result(mtx, pthread_mutex_lock(&mtx->m));
-}
-
-
-/*
  * As kv_mutex_lock(), or KV_BUSY if a living thread has held it for `ms`
  * milliseconds: it may be one of a process that was stopped (SIGSTOP).
  */
@@ -109,6 +98,29 @@ static inline kv_rc_t
 kv_mutex_trylock(kv_mutex_t *mtx)
 {
     return kv_mutex_result(mtx, pthread_mutex_trylock(&mtx->m));
+}
+
+
+/*
+ * KV_OK: held.  KV_DEAD: held too, and usable again, but the last owner died
+ * with it.  KV_ERROR: not held; cannot happen to a mutex made above.
+ *
+ * Looks again each second: a wake-up is lost if the waiter that gets it is
+ * killed after another thread has taken the mutex, whose unlocking then knows
+ * of no other waiter.
+ */
+static inline kv_rc_t
+kv_mutex_lock(kv_mutex_t *mtx)
+{
+    kv_rc_t  rc;
+
+    rc = kv_mutex_trylock(mtx);
+
+    while (rc == KV_BUSY) {
+        rc = kv_mutex_lock_for(mtx, 1000);
+    }
+
+    return rc;
 }
 
 
