@@ -113,7 +113,7 @@ struct kv_op_s {
     uint8_t            flags;      /* KV_OP_SYNC and the like */
 
     union {
-        int32_t           result;     /* kv_rc_t, once DONE */
+        int32_t           result;     /* kv_rc_t, once decided or DONE */
         _Atomic uint32_t  began;      /* upload: kv_began() of its request */
     };
 

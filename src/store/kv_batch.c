@@ -40,6 +40,8 @@ static bool kv_batch_admit(kv_batch_t *batch, kv_op_t *op,
 static void kv_batch_record(kv_batch_t *batch, const kv_op_t *op,
     kv_record_t *rec);
 static void kv_batch_report_refused(kv_store_t *store, kv_batch_t *batch);
+static void kv_batch_report_undone(kv_store_t *store, kv_batch_t *batch,
+    kv_rc_t rc);
 static kv_rc_t kv_batch_write(kv_store_t *store, kv_batch_t *batch);
 static bool kv_batch_drop_puts(kv_store_t *store, kv_batch_t *batch,
     kv_rc_t rc, kv_op_t **taken);
@@ -108,10 +110,7 @@ kv_batch_run_all(kv_store_t *store, kv_batch_t *batch, kv_op_t *taken)
 
         kv_batch_report(store, batch, batch->op, batch->n, rc);
 
-        /* a false condition tells of the batch: not before it is durable */
-
-        kv_batch_report(store, batch, batch->unmet, batch->nunmet,
-                        rc == KV_OK ? KV_PRECONDITION : rc);
+        kv_batch_report_undone(store, batch, rc);
         kv_batch_wake(store, batch);
 
         kv_failpoint(KV_FAILPOINT_REPORTED);
@@ -156,7 +155,7 @@ kv_batch_build(kv_store_t *store, kv_batch_t *batch, kv_op_t *taken)
 
     batch->n = 0;
     batch->nrefused = 0;
-    batch->nunmet = 0;
+    batch->nundone = 0;
     batch->not_cleared = NULL;
 
     kv_decide_begin(&batch->decide);
@@ -167,10 +166,11 @@ kv_batch_build(kv_store_t *store, kv_batch_t *batch, kv_op_t *taken)
     for (op = taken; op && reserved.ops; op = follow, reserved.ops--) {
         follow = op->follow;
 
-        if ((op->flags & KV_OP_IF)
-            && !kv_decide(store->zone, &batch->decide, batch->op, batch->n, op))
-        {
-            batch->unmet[batch->nunmet++] = op;
+        op->result = kv_decide(store->zone, &batch->decide, batch->op,
+                               batch->n, op);
+
+        if (op->result != KV_OK) {
+            batch->undone[batch->nundone++] = op;
             continue;
         }
 
@@ -299,6 +299,26 @@ kv_batch_report_refused(kv_store_t *store, kv_batch_t *batch)
 }
 
 
+/*
+ * Reports what the batch has decided not to do, each with its own result.  That
+ * tells of the batch: not before it is durable, and not if it failed.
+ */
+
+static void
+kv_batch_report_undone(kv_store_t *store, kv_batch_t *batch, kv_rc_t rc)
+{
+    unsigned   i;
+    kv_op_t  **op;
+
+    for (i = 0; i < batch->nundone; i++) {
+        op = &batch->undone[i];
+
+        kv_batch_report(store, batch, op, 1,
+                        rc == KV_OK ? (kv_rc_t) (*op)->result : rc);
+    }
+}
+
+
 /* Writes the batch.  KV_OK: it is as durable as its operations require. */
 
 static kv_rc_t
@@ -368,8 +388,8 @@ kv_batch_write(kv_store_t *store, kv_batch_t *batch)
 /*
  * A batch lacked disk space or met an error that may pass: reports `rc` for its
  * puts.  True if operations without a value are left, for which the log has a
- * reserve: they are the batch now, and their conditions are decided again, as
- * the puts may have been why one was true or false.  What finds no place in it
+ * reserve: they are the batch now, and are decided again, as the puts may have
+ * been why one was to be done or not.  What finds no place in it
  * is put before *taken.
  */
 
@@ -389,8 +409,8 @@ kv_batch_drop_puts(kv_store_t *store, kv_batch_t *batch, kv_rc_t rc,
     }
 
     puts = kv_batch_count_puts(batch->op, batch->n);
-    others = batch->n - puts + batch->nunmet
-             - kv_batch_count_puts(batch->unmet, batch->nunmet);
+    others = batch->n - puts + batch->nundone
+             - kv_batch_count_puts(batch->undone, batch->nundone);
 
     if (puts == 0 || others == 0) {
         return false;
@@ -403,8 +423,8 @@ kv_batch_drop_puts(kv_store_t *store, kv_batch_t *batch, kv_rc_t rc,
         end = kv_batch_drop_put(store, batch, batch->op[i], rc, end);
     }
 
-    for (i = 0; i < batch->nunmet; i++) {
-        end = kv_batch_drop_put(store, batch, batch->unmet[i], rc, end);
+    for (i = 0; i < batch->nundone; i++) {
+        end = kv_batch_drop_put(store, batch, batch->undone[i], rc, end);
     }
 
     *end = NULL;

@@ -26,8 +26,8 @@ typedef struct {
     kv_op_t       *refused[KV_BATCH_MAX];   /* no memory for these */
     unsigned       nrefused;
     kv_op_t       *not_cleared;             /* no empty map for this one */
-    kv_op_t       *unmet[KV_BATCH_MAX];     /* their condition is false */
-    unsigned       nunmet;
+    kv_op_t       *undone[KV_BATCH_MAX];    /* decided not to be done */
+    unsigned       nundone;
     kv_decide_t    decide;
     uint64_t       reserve_ns;              /* spent by kv_reserve() */
     uint8_t        wake[KV_WORKERS_MAX];    /* workers to wake */

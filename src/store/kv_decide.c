@@ -1,64 +1,90 @@
 
 /*
- * Conditions of writes; see kv_decide.h.
+ * Deciding operations; see kv_decide.h.
  */
 
 
 #include "store/kv_decide.h"
 
 
+static uint64_t kv_decide_lsn(kv_zone_t *zone, kv_decide_t *d,
+    kv_op_t *const *batch, const kv_entry_t *key);
+static bool kv_decide_condition(const kv_op_t *op, uint64_t lsn);
 static void kv_decide_add(kv_zone_t *zone, kv_decide_t *d,
     kv_op_t *const *batch, unsigned n);
 static uint16_t *kv_decide_cell(kv_decide_t *d, kv_op_t *const *batch,
     uint64_t hash, const kv_entry_t *key);
 
 
-bool
+kv_rc_t
 kv_decide(kv_zone_t *zone, kv_decide_t *d, kv_op_t *const *batch, unsigned n,
     kv_op_t *op)
 {
-    bool         met;
-    uint64_t     hash, lsn;
-    uint16_t     i;
-    kv_entry_t  *e;
+    uint64_t  lsn;
+
+    if (!(op->flags & KV_OP_IF)) {
+        return KV_OK;
+    }
 
     kv_decide_add(zone, d, batch, n);
 
-    hash = kv_map_hash(&zone->map, op->entry->key, op->entry->key_len);
-    i = *kv_decide_cell(d, batch, hash, op->entry);
-    lsn = 0;
+    lsn = kv_decide_lsn(zone, d, batch, op->entry);
 
-    if (i) {
-        if (batch[i - 1]->code == KV_OP_PUT) {
-            lsn = atomic_load(&zone->wal.next_lsn) + i - 1;
-        }
-
-    } else if (!d->cleared) {
-        e = kv_map_find(&zone->map, hash, op->entry->key, op->entry->key_len);
-        lsn = e ? kv_entry_lsn(e) : 0;
+    if (!kv_decide_condition(op, lsn)) {
+        op->found = lsn;
+        return KV_PRECONDITION;
     }
 
+    return KV_OK;
+}
+
+
+/* The LSN of the value that a key has behind the batch, or 0. */
+
+static uint64_t
+kv_decide_lsn(kv_zone_t *zone, kv_decide_t *d, kv_op_t *const *batch,
+    const kv_entry_t *key)
+{
+    uint64_t     hash;
+    uint16_t     i;
+    kv_entry_t  *e;
+
+    hash = kv_map_hash(&zone->map, key->key, key->key_len);
+    i = *kv_decide_cell(d, batch, hash, key);
+
+    if (i) {
+        return batch[i - 1]->code == KV_OP_PUT
+               ? atomic_load(&zone->wal.next_lsn) + i - 1 : 0;
+    }
+
+    if (d->cleared) {
+        return 0;
+    }
+
+    e = kv_map_find(&zone->map, hash, key->key, key->key_len);
+
+    return e ? kv_entry_lsn(e) : 0;
+}
+
+
+/* Whether it is true for a key whose value has that LSN, or 0: has none. */
+
+static bool
+kv_decide_condition(const kv_op_t *op, uint64_t lsn)
+{
     switch (op->flags & KV_OP_IF) {
 
     case KV_OP_IF_PRESENT:
-        met = lsn != 0;
-        break;
+        return lsn != 0;
 
     case KV_OP_IF_ABSENT:
-        met = lsn == 0;
-        break;
+        return lsn == 0;
 
     default:
         assert((op->flags & KV_OP_IF) == KV_OP_IF_VERSION);
 
-        met = lsn == kv_entry_lsn(op->entry);
+        return lsn == kv_entry_lsn(op->entry);
     }
-
-    if (!met) {
-        op->found = lsn;
-    }
-
-    return met;
 }
 
 

@@ -1,12 +1,13 @@
 
 /*
- * Conditions of writes, decided in the order of the log.
+ * Deciding operations in the order of the log: their conditions, and all else
+ * that depends on what is stored.
  *
- * A condition is decided when its operation's turn for the batch comes: against
- * the map, and what the same batch has decided before.  All writes that come
- * first are known then, and none can come in between, so of several writes with
- * the same condition one is done.  The log gets what was decided: replay
- * decides nothing.
+ * An operation is decided when its turn for the batch comes: against the map,
+ * and what the same batch has decided before.  All writes that come first are
+ * known then, and none can come in between, so of several writes with the same
+ * condition one is done.  The log gets what was decided: replay decides
+ * nothing.
  */
 
 
@@ -45,12 +46,16 @@ kv_decide_begin(kv_decide_t *d)
 }
 
 /*
- * Whether the condition of `op` is true behind the batch's first `n`
- * operations, which will have the next LSNs of the log.  If it is false,
- * op->found is the LSN of the key's value, or 0, in the place of op->follow,
- * which the caller has read before.  With the commit lock held.
+ * Decides `op` behind the batch's first `n` operations, which will have the
+ * next LSNs of the log.  With the commit lock held.  KV_OK: it is to be done.
+ * Else it is not, and this is its own result, for the committer to report with
+ * the batch:
+ *
+ *     KV_PRECONDITION    its condition is false.  op->found is the LSN of the
+ *                        key's value, or 0, in the place of op->follow, which
+ *                        the caller has read before.
  */
-bool kv_decide(kv_zone_t *zone, kv_decide_t *d, kv_op_t *const *batch,
+kv_rc_t kv_decide(kv_zone_t *zone, kv_decide_t *d, kv_op_t *const *batch,
     unsigned n, kv_op_t *op);
 
 
