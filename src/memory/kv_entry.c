@@ -33,8 +33,10 @@ static const uint32_t  kv_piece_sizes[] = {
 };
 
 
-_Static_assert(sizeof(kv_entry_t) + KV_KEY_MAX + KV_ENTRY_INLINE
-               <= KV_HEAP_MAX_CLASS, "KV_ENTRY_INLINE");
+_Static_assert(sizeof(kv_entry_t) + KV_KEY_MAX + 8 + sizeof(kv_expiry_t)
+               + KV_ENTRY_INLINE <= KV_HEAP_MAX_CLASS, "KV_ENTRY_INLINE");
+_Static_assert(_Alignof(kv_expiry_t) == 8 && _Alignof(kv_pieces_t) == 8,
+               "what stands behind a key is aligned to 8");
 
 
 static void kv_entry_cut(uint32_t value_len, kv_cut_t *cut);
@@ -62,6 +64,7 @@ static kv_rc_t kv_entry_extend(kv_heap_t *heap, kv_entry_t *e, uint32_t n);
 static bool kv_entry_extend_locked(kv_heap_t *heap, kv_entry_t *e,
     uint32_t n);
 static void kv_entry_hold(kv_heap_t *heap, const kv_entry_t *e, int sign);
+static void kv_entry_take_expires(kv_entry_t *e, const kv_entry_t *old);
 static kv_entry_t *kv_entry_finish_small(kv_heap_t *heap, kv_entry_t *old,
     uint32_t value_len);
 static kv_entry_t *kv_entry_finish_pieces(kv_heap_t *heap, kv_entry_t *old,
@@ -79,11 +82,14 @@ kv_entry_set(kv_entry_t **where, kv_entry_t *e)
 
 kv_rc_t
 kv_entry_create(kv_heap_t *heap, kv_entry_t **where, const void *key,
-    uint16_t key_len, uint32_t value_len)
+    uint16_t key_len, uint32_t value_len, uint8_t flags)
 {
     if (value_len <= KV_ENTRY_INLINE) {
-        return kv_entry_create_small(heap, where, key, key_len, value_len, 0);
+        return kv_entry_create_small(heap, where, key, key_len, value_len,
+                                     flags);
     }
+
+    /* a head of pieces has it in any case */
 
     return kv_entry_create_pieces(heap, where, key, key_len, value_len);
 }
@@ -91,17 +97,17 @@ kv_entry_create(kv_heap_t *heap, kv_entry_t **where, const void *key,
 
 kv_rc_t
 kv_entry_begin(kv_heap_t *heap, kv_entry_t **where, const void *key,
-    uint16_t key_len, uint32_t value_len, uint32_t n)
+    uint16_t key_len, uint32_t value_len, uint32_t n, uint8_t flags)
 {
     if (n == value_len) {
-        return kv_entry_create(heap, where, key, key_len, value_len);
+        return kv_entry_create(heap, where, key, key_len, value_len, flags);
     }
 
     /* kv_entry_append() makes space for the rest */
 
     return kv_entry_create_small(heap, where, key, key_len,
                                  kv_entry_stage(value_len, n),
-                                 KV_ENTRY_PARTIAL);
+                                 flags | KV_ENTRY_PARTIAL);
 }
 
 
@@ -124,7 +130,7 @@ kv_entry_stage(uint32_t value_len, uint32_t n)
 
 kv_rc_t
 kv_entry_create_key(kv_heap_t *heap, kv_entry_t **where, const void *key,
-    uint16_t key_len)
+    uint16_t key_len, uint8_t flags)
 {
     size_t       size;
     kv_entry_t  *e;
@@ -133,7 +139,7 @@ kv_entry_create_key(kv_heap_t *heap, kv_entry_t **where, const void *key,
         return KV_DEAD;
     }
 
-    size = sizeof(kv_entry_t) + key_len;
+    size = kv_entry_value_offset(key_len, flags);
     e = kv_heap_alloc_leave(heap, KV_HEAP_SYSTEM, size, 0);
 
     /*
@@ -147,7 +153,39 @@ kv_entry_create_key(kv_heap_t *heap, kv_entry_t **where, const void *key,
     }
 
     if (e) {
-        kv_entry_init(e, key, key_len, 0, 0);
+        kv_entry_init(e, key, key_len, 0, flags);
+        kv_entry_set(where, e);
+    }
+
+    kv_heap_unlock(heap);
+
+    return e ? KV_OK : KV_NO_MEMORY;
+}
+
+
+kv_rc_t
+kv_entry_take_value(kv_heap_t *heap, kv_entry_t **where,
+    const kv_entry_t *from)
+{
+    kv_entry_t  *e, *old;
+
+    old = *where;
+
+    assert(old->flags & KV_ENTRY_EXPIRES && old->key_len == from->key_len);
+    assert(!(from->flags & (KV_ENTRY_PIECES|KV_ENTRY_PARTIAL)));
+
+    if (kv_heap_lock(heap) != KV_OK) {
+        return KV_DEAD;
+    }
+
+    e = kv_entry_alloc_small(heap, from->key, from->key_len, from->value_len,
+                             KV_ENTRY_EXPIRES);
+
+    if (e) {
+        kv_entry_set_lsn(e, kv_entry_lsn(old));
+        kv_entry_take_expires(e, old);
+        kv_entry_write(e, 0, kv_entry_value(from), from->value_len);
+        kv_entry_free_locked(heap, old);
         kv_entry_set(where, e);
     }
 
@@ -168,7 +206,7 @@ kv_entry_write(kv_entry_t *e, uint32_t offset, const void *data, size_t n)
     if (!(e->flags & KV_ENTRY_PIECES)) {
         assert(offset + n <= e->value_len);
 
-        memcpy(e->key + e->key_len + offset, data, n);
+        memcpy((char *) kv_entry_value(e) + offset, data, n);
         return;
     }
 
@@ -280,8 +318,7 @@ kv_entry_grow(kv_heap_t *heap, kv_entry_t **where, uint32_t value_len,
 
     if (n <= KV_ENTRY_INLINE) {
         e = kv_entry_alloc_small(heap, old->key, old->key_len,
-                                 kv_entry_stage(value_len, n),
-                                 KV_ENTRY_PARTIAL);
+                                 kv_entry_stage(value_len, n), old->flags);
 
     } else {
 
@@ -305,6 +342,7 @@ kv_entry_grow(kv_heap_t *heap, kv_entry_t **where, uint32_t value_len,
 
     if (e) {
         kv_entry_write(e, 0, kv_entry_value(old), filled);
+        kv_entry_take_expires(e, old);
         kv_entry_free_locked(heap, old);
         kv_entry_set(where, e);
     }
@@ -405,8 +443,7 @@ kv_entry_partial_footprint(const kv_entry_t *e)
     kv_pieces_t  *pieces;
 
     if (!(e->flags & KV_ENTRY_PIECES)) {
-        return kv_heap_class_size(sizeof(kv_entry_t) + e->key_len
-                                  + e->value_len);
+        return kv_heap_class_size(kv_entry_size(e));
     }
 
     pieces = kv_entry_pieces(e);
@@ -486,6 +523,7 @@ kv_entry_finish(kv_heap_t *heap, kv_entry_t **where, uint32_t value_len)
         : kv_entry_finish_pieces(heap, old, value_len);
 
     if (e) {
+        kv_entry_take_expires(e, old);
         kv_entry_free_locked(heap, old);
         kv_entry_set(where, e);
     }
@@ -496,13 +534,29 @@ kv_entry_finish(kv_heap_t *heap, kv_entry_t **where, uint32_t value_len)
 }
 
 
+/* The entry takes the place of another one, whose key expires then. */
+
+static void
+kv_entry_take_expires(kv_entry_t *e, const kv_entry_t *old)
+{
+    uint64_t  expires;
+
+    expires = kv_entry_expires(old);
+
+    if (expires) {
+        kv_entry_set_expires(e, expires);
+    }
+}
+
+
 static kv_entry_t *
 kv_entry_finish_small(kv_heap_t *heap, kv_entry_t *old, uint32_t value_len)
 {
     const char  *from;
     kv_entry_t  *e;
 
-    e = kv_entry_alloc_small(heap, old->key, old->key_len, value_len, 0);
+    e = kv_entry_alloc_small(heap, old->key, old->key_len, value_len,
+                             kv_entry_expires(old) ? KV_ENTRY_EXPIRES : 0);
 
     if (e && value_len) {
         from = old->flags & KV_ENTRY_PIECES
@@ -510,7 +564,7 @@ kv_entry_finish_small(kv_heap_t *heap, kv_entry_t *old, uint32_t value_len)
                                       memory_order_relaxed)
                : kv_entry_value(old);
 
-        memcpy(e->key + e->key_len, from, value_len);
+        kv_entry_write(e, 0, from, value_len);
     }
 
     return e;
@@ -716,14 +770,15 @@ kv_entry_iov_count(const kv_entry_t *e)
 
 
 size_t
-kv_entry_footprint(uint16_t key_len, uint32_t value_len)
+kv_entry_footprint(uint16_t key_len, uint32_t value_len, uint8_t flags)
 {
     size_t    size;
     uint32_t  i;
     kv_cut_t  cut;
 
     if (value_len <= KV_ENTRY_INLINE) {
-        return kv_heap_class_size(sizeof(kv_entry_t) + key_len + value_len);
+        return kv_heap_class_size(kv_entry_value_offset(key_len, flags)
+                                  + value_len);
     }
 
     kv_entry_cut(value_len, &cut);
@@ -841,7 +896,7 @@ kv_entry_alloc_small(kv_heap_t *heap, const void *key, uint16_t key_len,
     kv_entry_t  *e;
 
     e = kv_heap_alloc(heap, KV_HEAP_ENTRY,
-                      sizeof(kv_entry_t) + key_len + value_len);
+                      kv_entry_value_offset(key_len, flags) + value_len);
 
     if (e) {
         kv_entry_init(e, key, key_len, value_len, flags);
@@ -942,6 +997,8 @@ static void
 kv_entry_init(kv_entry_t *e, const void *key, uint16_t key_len,
     uint32_t value_len, uint8_t flags)
 {
+    kv_expiry_t  *expiry;
+
     e->value_len = value_len;
     e->key_len = key_len;
     e->flags = flags;
@@ -949,6 +1006,14 @@ kv_entry_init(kv_entry_t *e, const void *key, uint16_t key_len,
     e->lsn_high = 0;
 
     memcpy(e->key, key, key_len);
+
+    expiry = kv_entry_expiry(e);
+
+    if (expiry) {
+        atomic_init(&expiry->expires, 0);
+        expiry->next = NULL;
+        expiry->link = NULL;
+    }
 }
 
 

@@ -2,7 +2,8 @@
 /*
  * An entry: one key and its value, as they stand in the zone.
  *
- * A small entry is one object: header, key, value.  One with a value of more
+ * A small entry is one object: header, key, value; in front of the value a
+ * kv_expiry_t, if the key expires or did at one time.  One with a value of more
  * than KV_ENTRY_INLINE bytes keeps it in pieces: whole pages, then smaller
  * ones for the rest, so that no value needs contiguous memory, and few bytes
  * are lost to the distance between size classes, which grows with the size.
@@ -10,12 +11,15 @@
  * and must not keep a page of small entries from being emptied.
  *
  *     small            header | key | value
+ *     small, EXPIRES   header | key | pad to 8 | kv_expiry_t | value
  *     in pieces        header | key | pad to 8 | kv_pieces_t
  *
  * An entry is built by one worker, which fills it as the body arrives, and
- * never changes once it is published, but for two things: `pins`, which
- * readers count, and the addresses of pieces, which the committer replaces when
- * it moves them (either address is good to read while in an epoch).
+ * never changes once it is published, but for three things: `pins`, which
+ * readers count; the addresses of pieces, which the committer replaces when it
+ * moves them (either address is good to read while in an epoch); and what is in
+ * kv_expiry_t, which is the committer's.  Readers see the time of expiry before
+ * or after a change.
  *
  * While the body arrives, the entry has no more memory than its bytes need,
  * however long the value is said to be: up to KV_ENTRY_INLINE bytes lie in one
@@ -36,6 +40,7 @@
 
 #define KV_ENTRY_PIECES   0x01u
 #define KV_ENTRY_PARTIAL  0x02u      /* its value is arriving */
+#define KV_ENTRY_EXPIRES  0x04u      /* small: it has a kv_expiry_t */
 
 /* the largest value that lies in its entry */
 #define KV_ENTRY_INLINE   8192u
@@ -70,6 +75,19 @@ _Static_assert(sizeof(kv_entry_t) == 12, "header of an entry");
 _Static_assert(KV_VALUE_MAX < KV_LENGTH_UNKNOWN, "length of a value");
 
 
+/*
+ * When the entry's key expires.  The committer links it into the timers while
+ * the entry is in the map and expires.  Until the operation that built the
+ * entry is submitted, the time counts from then (kv_store_submit()).
+ */
+
+typedef struct {
+    _Atomic uint64_t expires;      /* ms since the epoch; 0: never */
+    kv_entry_t      *next;         /* with the same time, about */
+    kv_entry_t     **link;         /* what leads here; NULL: not linked */
+} kv_expiry_t;
+
+
 typedef struct kv_piece_s  kv_piece_t;
 
 
@@ -78,6 +96,7 @@ typedef struct kv_piece_s  kv_piece_t;
 
 
 typedef struct {
+    kv_expiry_t      expiry;
     _Atomic uint32_t pins;         /* readers that pin it: see kv_worker.h */
     uint32_t         seen;         /* the committer's: see kv_epoch.c */
     kv_entry_t      *next;         /* in the committer's pinned list */
@@ -100,28 +119,39 @@ struct kv_piece_s {
 
 
 /*
- * Allocates an entry for a key and a value of `value_len` bytes, all of it.
- * Copies the key.  Stores it in *where while it holds the heap's lock, so that
- * it has an owner at every instant.  KV_OK, KV_NO_MEMORY, KV_DEAD.
+ * Allocates an entry for a key and a value of `value_len` bytes, all of it;
+ * `flags` are 0, or KV_ENTRY_EXPIRES: the key may expire (kv_entry_expiry() is
+ * not NULL, and says never).  Copies the key.  Stores it in *where while it
+ * holds the heap's lock, so that it has an owner at every instant.  KV_OK,
+ * KV_NO_MEMORY, KV_DEAD.
  */
 kv_rc_t kv_entry_create(kv_heap_t *heap, kv_entry_t **where, const void *key,
-    uint16_t key_len, uint32_t value_len);
+    uint16_t key_len, uint32_t value_len, uint8_t flags);
 
 /*
  * An entry whose value arrives, `value_len` bytes in all, or KV_LENGTH_UNKNOWN,
  * with memory for the first `n` bytes.  If those are all, the result is as of
- * kv_entry_create(), else it is KV_ENTRY_PARTIAL.  Results as above.
+ * kv_entry_create(), else it is KV_ENTRY_PARTIAL.  Whatever becomes of it keeps
+ * its time of expiry.  `flags` and results as above.
  */
 kv_rc_t kv_entry_begin(kv_heap_t *heap, kv_entry_t **where, const void *key,
-    uint16_t key_len, uint32_t value_len, uint32_t n);
+    uint16_t key_len, uint32_t value_len, uint32_t n, uint8_t flags);
 
 /*
  * An entry without a value, which may use the heap's last pages: it names the
- * key of a delete, and deletes must work when the zone is full.  Results as
- * above.
+ * key of a delete, and deletes must work when the zone is full.  `flags` and
+ * results as above.
  */
 kv_rc_t kv_entry_create_key(kv_heap_t *heap, kv_entry_t **where,
-    const void *key, uint16_t key_len);
+    const void *key, uint16_t key_len, uint8_t flags);
+
+/*
+ * Gives *where, which has a kv_expiry_t and is in no map, the value of a small
+ * entry of the same key.  It is another entry afterwards, with the same LSN and
+ * time of expiry.  Results as above; KV_NO_MEMORY changes nothing.
+ */
+kv_rc_t kv_entry_take_value(kv_heap_t *heap, kv_entry_t **where,
+    const kv_entry_t *from);
 
 /* Puts `n` bytes at `offset` of a value for which there is memory. */
 void kv_entry_write(kv_entry_t *e, uint32_t offset, const void *data,
@@ -161,8 +191,9 @@ size_t kv_entry_iov(const kv_entry_t *e, struct iovec *iov, size_t max,
 
 size_t kv_entry_iov_count(const kv_entry_t *e);
 
-/* Bytes of heap that an entry of this shape takes. */
-size_t kv_entry_footprint(uint16_t key_len, uint32_t value_len);
+/* Bytes of heap that an entry of this shape takes; flags as above. */
+size_t kv_entry_footprint(uint16_t key_len, uint32_t value_len,
+    uint8_t flags);
 
 /* The same for one that is KV_ENTRY_PARTIAL, as it is. */
 size_t kv_entry_partial_footprint(const kv_entry_t *e);
@@ -188,10 +219,74 @@ kv_entry_pages_max(uint32_t value_len)
 }
 
 
+static inline kv_pieces_t *
+kv_entry_pieces(const kv_entry_t *e)
+{
+    return (kv_pieces_t *) kv_align((uintptr_t) (e->key + e->key_len), 8);
+}
+
+
+/* NULL: it has none, and never expires. */
+
+static inline kv_expiry_t *
+kv_entry_expiry(const kv_entry_t *e)
+{
+    if (kv_likely(!(e->flags & (KV_ENTRY_PIECES|KV_ENTRY_EXPIRES)))) {
+        return NULL;
+    }
+
+    if (e->flags & KV_ENTRY_PIECES) {
+        return &kv_entry_pieces(e)->expiry;
+    }
+
+    return (kv_expiry_t *) kv_align((uintptr_t) (e->key + e->key_len), 8);
+}
+
+
+/* When it expires; 0: never. */
+
+static inline uint64_t
+kv_entry_expires(const kv_entry_t *e)
+{
+    kv_expiry_t  *expiry;
+
+    expiry = kv_entry_expiry(e);
+
+    return expiry ? kv_get_relaxed(expiry->expires) : 0;
+}
+
+
+/* Of an entry with a kv_expiry_t that is in no timers. */
+
+static inline void
+kv_entry_set_expires(kv_entry_t *e, uint64_t ms)
+{
+    kv_set_relaxed(kv_entry_expiry(e)->expires, ms);
+}
+
+
+/* Of a small entry: what stands before its value, and all of it. */
+
+static inline size_t
+kv_entry_value_offset(uint16_t key_len, uint8_t flags)
+{
+    return flags & KV_ENTRY_EXPIRES
+           ? kv_align(sizeof(kv_entry_t) + key_len, 8) + sizeof(kv_expiry_t)
+           : sizeof(kv_entry_t) + key_len;
+}
+
+
+static inline size_t
+kv_entry_size(const kv_entry_t *e)
+{
+    return kv_entry_value_offset(e->key_len, e->flags) + e->value_len;
+}
+
+
 static inline const char *
 kv_entry_value(const kv_entry_t *e)
 {
-    return e->key + e->key_len;
+    return (const char *) e + kv_entry_value_offset(e->key_len, e->flags);
 }
 
 
@@ -209,13 +304,6 @@ kv_entry_set_lsn(kv_entry_t *e, uint64_t lsn)
 {
     e->lsn_low = (uint32_t) lsn;
     e->lsn_high = (uint16_t) (lsn >> 32);
-}
-
-
-static inline kv_pieces_t *
-kv_entry_pieces(const kv_entry_t *e)
-{
-    return (kv_pieces_t *) kv_align((uintptr_t) (e->key + e->key_len), 8);
 }
 
 

@@ -390,7 +390,7 @@ kv_epoch_hold(kv_retire_list_t *retired, const kv_entry_t *e, int sign)
 {
     kv_heap_hold(retired->heap, KV_HELD_READERS,
                  sign * (int64_t) kv_entry_footprint(e->key_len,
-                                                     e->value_len));
+                                                     e->value_len, 0));
 }
 
 

@@ -385,7 +385,8 @@ kv_map_relocate(kv_map_t *map, kv_entry_t *from, kv_entry_t *to)
     }
 
     assert(kv_map_match(to, from->key, from->key_len));
-    assert(to->value_len == from->value_len && to->flags == from->flags);
+    assert(to->value_len == from->value_len);
+    assert((to->flags | KV_ENTRY_EXPIRES) == (from->flags | KV_ENTRY_EXPIRES));
 
     atomic_store_explicit(cell, kv_map_pack(hash, to), memory_order_release);
 

@@ -91,7 +91,7 @@ kv_compact_entry(kv_zone_t *zone, kv_entry_t *e, size_t max)
         return KV_DECLINED;
     }
 
-    size = sizeof(kv_entry_t) + e->key_len + e->value_len;
+    size = kv_entry_size(e);
 
     assert(size <= max);
 

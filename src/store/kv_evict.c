@@ -460,7 +460,7 @@ kv_evict_gain(const kv_candidate_t *holder)
 
     pins = atomic_load(&kv_entry_pieces(e)->pins) & ~KV_PINS_LISTED;
 
-    return kv_entry_footprint(e->key_len, e->value_len) / kv_max(pins, 1u);
+    return kv_entry_footprint(e->key_len, e->value_len, 0) / kv_max(pins, 1u);
 }
 
 

@@ -235,7 +235,7 @@ kv_recover_entry(kv_recover_ctx_t *ctx, const kv_record_t *rec, kv_entry_t **e)
     }
 
     rc = kv_entry_create(zone->heap, e, rec->key, rec->key_len,
-                         rec->value_len);
+                         rec->value_len, 0);
 
     if (rc != KV_OK) {
         return rc;

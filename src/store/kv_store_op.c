@@ -163,7 +163,7 @@ kv_store_upload(kv_store_t *store, const void *key, uint16_t key_len,
     kv_set_relaxed((*op)->last, 0);
 
     rc = kv_entry_begin(store->zone->heap, &(*op)->entry, key, key_len,
-                        value_len, n);
+                        value_len, n, 0);
 
     kv_failpoint(KV_FAILPOINT_BUILDING);
 
@@ -306,7 +306,8 @@ kv_store_delete(kv_store_t *store, const void *key, uint16_t key_len,
         return rc;
     }
 
-    rc = kv_entry_create_key(store->zone->heap, &(*op)->entry, key, key_len);
+    rc = kv_entry_create_key(store->zone->heap, &(*op)->entry, key, key_len,
+                             0);
 
     if (rc != KV_OK) {
         kv_store_op_free(store, *op);

@@ -651,7 +651,7 @@ kit_add(void *ctx, const kv_entry_t *e)
 {
     uint64_t  *sum = ctx;
 
-    sum[0] += kv_entry_footprint(e->key_len, e->value_len);
+    sum[0] += kv_entry_footprint(e->key_len, e->value_len, e->flags);
     sum[1] += e->key_len + (uint64_t) e->value_len;
     sum[2]++;
 }

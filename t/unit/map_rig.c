@@ -247,7 +247,7 @@ map_make_entry(uint32_t id, uint32_t version, uint32_t len)
     n = map_key_of(id, key);
     e = NULL;
 
-    rc = kv_entry_create(zone->heap, &e, key, (uint16_t) n, len);
+    rc = kv_entry_create(zone->heap, &e, key, (uint16_t) n, len, 0);
 
     if (rc != KV_OK) {
         return NULL;

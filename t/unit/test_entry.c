@@ -23,6 +23,7 @@
 #define MAX_VALUE  (10u << 20)
 #define HALF       (KV_PAGE_SIZE / 2)
 #define PIECE      (HALF - (uint32_t) sizeof(kv_piece_t))
+#define EXPIRES    UINT64_C(1700000000123)
 
 
 static kv_heap_t  *heap;
@@ -210,8 +211,37 @@ append_chunks(kv_entry_t **e, uint32_t value_len, uint32_t len, uint32_t chunk)
 }
 
 
+/* A new entry never expires; its time of expiry, if it can have one, stays. */
+
 static void
-one_shape(uint16_t key_len, uint32_t len)
+set_expires(kv_entry_t *e, uint8_t flags)
+{
+    kv_expiry_t  *expiry;
+
+    expiry = kv_entry_expiry(e);
+
+    assert_int_equal(kv_entry_expires(e), 0);
+    assert_int_equal(expiry != NULL,
+                     e->flags & KV_ENTRY_PIECES || flags & KV_ENTRY_EXPIRES);
+
+    if (expiry) {
+        assert_int_equal((uintptr_t) expiry % 8, 0);
+        assert_null(expiry->link);
+        kv_entry_set_expires(e, EXPIRES);
+    }
+}
+
+
+static void
+assert_expires(const kv_entry_t *e, uint8_t flags)
+{
+    assert_int_equal(kv_entry_expires(e),
+                     e->flags & KV_ENTRY_PIECES || flags ? EXPIRES : 0);
+}
+
+
+static void
+one_shape(uint16_t key_len, uint32_t len, uint8_t flags)
 {
     uint64_t     before;
     kv_entry_t  *e;
@@ -219,11 +249,13 @@ one_shape(uint16_t key_len, uint32_t len)
     before = used();
     e = NULL;
 
-    assert_int_equal(kv_entry_create(heap, &e, key, key_len, len), KV_OK);
+    assert_int_equal(kv_entry_create(heap, &e, key, key_len, len, flags),
+                     KV_OK);
     assert_non_null(e);
+    set_expires(e, flags);
 
     assert_int_equal(len > KV_ENTRY_INLINE, e->flags & KV_ENTRY_PIECES);
-    assert_int_equal(used() - before, kv_entry_footprint(key_len, len));
+    assert_int_equal(used() - before, kv_entry_footprint(key_len, len, flags));
 
     write_chunks(e, len, len > KV_PAGE_SIZE ? 100003 : 1 + rnd(9000));
 
@@ -239,6 +271,8 @@ one_shape(uint16_t key_len, uint32_t len)
         assert_value(e, len);
     }
 
+    assert_expires(e, flags);
+
     assert_int_equal(kv_entry_destroy(heap, &e), KV_OK);
     assert_null(e);
     assert_int_equal(used(), before);
@@ -253,12 +287,14 @@ test_shapes(void **state)
     (void) state;
 
     for (k = 0; k < KEYS; k++) {
-        one_shape(key_lens[k], 0);
+        one_shape(key_lens[k], 0, 0);
+        one_shape(key_lens[k], 0, KV_ENTRY_EXPIRES);
 
         for (s = 0; s < SIZES; s++) {
-            one_shape(key_lens[k], sizes[s] - 1);
-            one_shape(key_lens[k], sizes[s]);
-            one_shape(key_lens[k], sizes[s] + 1);
+            one_shape(key_lens[k], sizes[s] - 1, 0);
+            one_shape(key_lens[k], sizes[s], 0);
+            one_shape(key_lens[k], sizes[s], KV_ENTRY_EXPIRES);
+            one_shape(key_lens[k], sizes[s] + 1, KV_ENTRY_EXPIRES);
         }
     }
 }
@@ -283,10 +319,10 @@ test_loss(void **state)
 
     for (len = KV_ENTRY_INLINE + 1; len < KV_PAGE_SIZE; len += 1 + rnd(50)) {
 
-        last = kv_entry_footprint(16, len);
+        last = kv_entry_footprint(16, len, 0);
         assert_true(last - len <= len / 14 + 128);
 
-        assert_int_equal(kv_entry_create(heap, &e, key, 16, len), KV_OK);
+        assert_int_equal(kv_entry_create(heap, &e, key, 16, len, 0), KV_OK);
 
         n = kv_entry_iov(e, iov, 8, 0);
         assert_in_range(n, 1, 3);
@@ -328,9 +364,10 @@ test_key_only(void **state)
 
     for (k = 0; k < KEYS; k++) {
         before = used();
-        assert_int_equal(kv_entry_create_key(heap, &e, key, key_lens[k]),
+        assert_int_equal(kv_entry_create_key(heap, &e, key, key_lens[k], 0),
                          KV_OK);
-        assert_int_equal(used() - before, kv_entry_footprint(key_lens[k], 0));
+        assert_int_equal(used() - before,
+                         kv_entry_footprint(key_lens[k], 0, 0));
         assert_int_equal(kv_entry_iov_count(e), 0);
         assert_memory_equal(e->key, key, key_lens[k]);
         assert_int_equal(kv_entry_destroy(heap, &e), KV_OK);
@@ -341,7 +378,7 @@ test_key_only(void **state)
 
 static void
 one_arriving(uint16_t key_len, uint32_t len, uint32_t value_len,
-    uint32_t chunk)
+    uint32_t chunk, uint8_t flags)
 {
     uint64_t     before;
     kv_entry_t  *e;
@@ -349,8 +386,12 @@ one_arriving(uint16_t key_len, uint32_t len, uint32_t value_len,
     before = used();
     e = NULL;
 
-    assert_int_equal(kv_entry_begin(heap, &e, key, key_len, value_len, 0),
-                     KV_OK);
+    assert_int_equal(kv_entry_begin(heap, &e, key, key_len, value_len, 0,
+                                    flags), KV_OK);
+
+    if (flags) {
+        set_expires(e, flags);
+    }
 
     append_chunks(&e, value_len, len, chunk);
 
@@ -359,9 +400,10 @@ one_arriving(uint16_t key_len, uint32_t len, uint32_t value_len,
     }
 
     assert_int_equal(kv_heap_held(heap, KV_HELD_UPLOADS), 0);
-    assert_int_equal(used() - before, kv_entry_footprint(key_len, len));
+    assert_int_equal(used() - before, kv_entry_footprint(key_len, len, flags));
     assert_memory_equal(e->key, key, key_len);
     assert_value(e, len);
+    assert_int_equal(kv_entry_expires(e), flags ? EXPIRES : 0);
 
     assert_int_equal(kv_entry_destroy(heap, &e), KV_OK);
     assert_int_equal(used(), before);
@@ -371,8 +413,10 @@ one_arriving(uint16_t key_len, uint32_t len, uint32_t value_len,
 static void
 one_unknown(uint16_t key_len, uint32_t len, uint32_t chunk)
 {
-    one_arriving(key_len, len, KV_LENGTH_UNKNOWN, chunk);
-    one_arriving(key_len, len, len, chunk);
+    one_arriving(key_len, len, KV_LENGTH_UNKNOWN, chunk, 0);
+    one_arriving(key_len, len, KV_LENGTH_UNKNOWN, chunk, KV_ENTRY_EXPIRES);
+    one_arriving(key_len, len, len, chunk, 0);
+    one_arriving(key_len, len, len, chunk, KV_ENTRY_EXPIRES);
 }
 
 
@@ -401,6 +445,49 @@ test_unknown(void **state)
 }
 
 
+/* A value for a key alone, whose LSN and time of expiry stay. */
+
+static void
+test_take_value(void **state)
+{
+    size_t       k, s;
+    uint64_t     before;
+    kv_entry_t  *e, *from;
+
+    (void) state;
+
+    for (k = 0; k < KEYS; k++) {
+        for (s = 0; s < SIZES && sizes[s] <= KV_ENTRY_INLINE; s++) {
+            before = used();
+            e = NULL;
+            from = NULL;
+
+            assert_int_equal(kv_entry_create_key(heap, &e, key, key_lens[k],
+                                                 KV_ENTRY_EXPIRES), KV_OK);
+            assert_int_equal(kv_entry_create(heap, &from, key, key_lens[k],
+                                             sizes[s], 0), KV_OK);
+            kv_entry_write(from, 0, value, sizes[s]);
+            kv_entry_set_lsn(from, 5);
+            kv_entry_set_lsn(e, 7);
+            set_expires(e, KV_ENTRY_EXPIRES);
+
+            assert_int_equal(kv_entry_take_value(heap, &e, from), KV_OK);
+
+            assert_value(e, sizes[s]);
+            assert_int_equal(kv_entry_lsn(e), 7);
+            assert_int_equal(kv_entry_expires(e), EXPIRES);
+
+            assert_int_equal(kv_entry_destroy(heap, &from), KV_OK);
+            assert_int_equal(used() - before,
+                             kv_entry_footprint(key_lens[k], sizes[s],
+                                                KV_ENTRY_EXPIRES));
+            assert_int_equal(kv_entry_destroy(heap, &e), KV_OK);
+            assert_int_equal(used(), before);
+        }
+    }
+}
+
+
 /* Given up in the middle, at any length. */
 
 static void
@@ -416,7 +503,7 @@ test_unknown_destroyed(void **state)
 
     for (len = 0; len < 5 * KV_PAGE_SIZE; len += 17001) {
         assert_int_equal(kv_entry_begin(heap, &e, key, 10, KV_LENGTH_UNKNOWN,
-                                        0), KV_OK);
+                                        0, 0), KV_OK);
         append_chunks(&e, KV_LENGTH_UNKNOWN, len, 5003);
         assert_int_equal(kv_entry_destroy(heap, &e), KV_OK);
         assert_int_equal(used(), before);
@@ -441,7 +528,8 @@ test_paid(void **state)
     for (len = 1000; len < MAX_VALUE; len *= 3) {
 
         for (n = 0; n < len; n = n ? n * 5 : 1) {
-            assert_int_equal(kv_entry_begin(heap, &e, key, 10, len, n), KV_OK);
+            assert_int_equal(kv_entry_begin(heap, &e, key, 10, len, n, 0),
+                             KV_OK);
             assert_int_equal(kv_entry_append(heap, &e, len, MAX_VALUE, 0,
                                              value, n), KV_OK);
             assert_int_equal(used() - before,
@@ -505,11 +593,11 @@ test_full_create(void **state)
             before = used();
             e = NULL;
 
-            rc = kv_entry_create(heap, &e, key, 12, shape[s]);
+            rc = kv_entry_create(heap, &e, key, 12, shape[s], 0);
 
             if (rc == KV_OK) {
                 assert_int_equal(used() - before,
-                                 kv_entry_footprint(12, shape[s]));
+                                 kv_entry_footprint(12, shape[s], 0));
                 assert_int_equal(kv_entry_destroy(heap, &e), KV_OK);
 
             } else {
@@ -530,8 +618,8 @@ test_full_create(void **state)
     /* the name of a delete may use the reserve */
 
     fill(1);
-    assert_int_equal(kv_entry_create(heap, &e, key, 12, 1), KV_NO_MEMORY);
-    assert_int_equal(kv_entry_create_key(heap, &e, key, 12), KV_OK);
+    assert_int_equal(kv_entry_create(heap, &e, key, 12, 1, 0), KV_NO_MEMORY);
+    assert_int_equal(kv_entry_create_key(heap, &e, key, 12, 0), KV_OK);
     assert_int_equal(kv_entry_destroy(heap, &e), KV_OK);
 }
 
@@ -614,7 +702,7 @@ build_full(uint32_t len, unsigned left, unsigned *no_write, unsigned *no_finish)
     before = used();
     e = NULL;
 
-    rc = kv_entry_begin(heap, &e, key, 3, KV_LENGTH_UNKNOWN, 0);
+    rc = kv_entry_begin(heap, &e, key, 3, KV_LENGTH_UNKNOWN, 0, 0);
 
     if (rc != KV_OK) {
         assert_int_equal(rc, KV_NO_MEMORY);
@@ -640,7 +728,7 @@ build_full(uint32_t len, unsigned left, unsigned *no_write, unsigned *no_finish)
     }
 
     if (rc == KV_OK) {
-        assert_int_equal(used() - before, kv_entry_footprint(3, len));
+        assert_int_equal(used() - before, kv_entry_footprint(3, len, 0));
         assert_value(e, len);
     }
 
@@ -683,6 +771,7 @@ main(void)
         cmocka_unit_test_setup_teardown(test_shapes, setup, teardown),
         cmocka_unit_test_setup_teardown(test_loss, setup, teardown),
         cmocka_unit_test_setup_teardown(test_key_only, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_take_value, setup, teardown),
         cmocka_unit_test_setup_teardown(test_unknown, setup, teardown),
         cmocka_unit_test_setup_teardown(test_unknown_destroyed, setup,
                                         teardown),

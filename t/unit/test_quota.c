@@ -876,7 +876,7 @@ test_evict_readers(void **state)
     (void) state;
 
     heap = kit.store->zone->heap;
-    each = kv_entry_footprint(5, 3 << 20);
+    each = kv_entry_footprint(5, 3 << 20, 0);
 
     atomic_store(&kit.store->zone->limit[KV_HELD_UPLOADS], 16 << 20);
     atomic_store(&kit.store->zone->limit[KV_HELD_READERS], 16 << 20);

@@ -182,7 +182,7 @@ fill(uint32_t id, uint32_t n)
         hash = kv_map_hash(&zone->map, key, len);
 
         assert_int_equal(kv_entry_create(zone->heap, &e, key, (uint16_t) len,
-                                         1), KV_OK);
+                                         1, 0), KV_OK);
         kv_entry_write(e, 0, "x", 1);
         assert_null(kv_map_put(&zone->map, hash, e));
 

@@ -172,7 +172,7 @@ walk(kv_snapshot_writer_t *w, uint32_t id, unsigned n)
                          KV_OK);
 
         rec.lsn = kv_entry_lsn(e);
-        value.iov_base = e->key + e->key_len;
+        value.iov_base = (void *) kv_entry_value(e);
         value.iov_len = e->value_len;
         rec.value_len = e->value_len;
         rec.value = &value;

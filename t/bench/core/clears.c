@@ -83,7 +83,7 @@ static size_t
 clear_limit(size_t empty, size_t full)
 {
     return empty + (full - empty) / 50
-           + BENCH_CLEAR_PUTS * 2 * kv_entry_footprint(BENCH_KEY, 16);
+           + BENCH_CLEAR_PUTS * 2 * kv_entry_footprint(BENCH_KEY, 16, 0);
 }
 
 

@@ -106,7 +106,7 @@ static uint64_t
 herd_bytes(const herd_t *herd, uint32_t size)
 {
     return herd->payload ? BENCH_KEY + (uint64_t) size
-                         : BENCH_CELL + kv_entry_footprint(BENCH_KEY, size);
+                         : BENCH_CELL + kv_entry_footprint(BENCH_KEY, size, 0);
 }
 
 

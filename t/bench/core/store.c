@@ -194,7 +194,8 @@ bench_load(bench_t *bench, uint64_t keys, size_t key_len, uint32_t value)
         memcpy(key + key_len - some, end + sizeof(end) - some, some);
 
         if (kv_map_reserve(&zone->map, 1) != 1
-            || kv_entry_create(zone->heap, &e, key, (uint16_t) key_len, value)
+            || kv_entry_create(zone->heap, &e, key, (uint16_t) key_len, value,
+                               0)
                != KV_OK)
         {
             fail("load", "the zone is full");
