@@ -14,6 +14,7 @@ SANITIZE ?= address,undefined
 PROGRAMS := \
     t/unit/test_allocations.c \
     t/unit/test_condition.c \
+    t/unit/test_counter.c \
     t/unit/test_crc32c.c \
     t/unit/test_damage_aside.c \
     t/unit/test_damage_bytes.c \

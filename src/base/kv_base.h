@@ -46,7 +46,9 @@ typedef enum {
     KV_BUSY = -9,           /* another process holds it */
     KV_UNAVAILABLE = -10,   /* recovering, or no longer taking writes */
     KV_CANCELLED = -11,     /* given up: the process must quit */
-    KV_PRECONDITION = -12   /* a write's condition is false */
+    KV_PRECONDITION = -12,  /* a write's condition is false */
+    KV_NOT_INTEGER = -13,   /* what is to be incremented is no number */
+    KV_OVERFLOW = -14       /* the sum has no 64 bits */
 } kv_rc_t;
 
 

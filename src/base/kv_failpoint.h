@@ -51,6 +51,7 @@
     X(NAMED, "the queue's head named")                                        \
     X(SWAPPED, "the queue swapped out, not marked")                           \
     X(TAKEN, "the taken list marked")                                         \
+    X(ADDED, "a sum made, its batch not written")                             \
     X(WRITE, "before the batch is written")                                   \
     X(SEGMENT_NAMED, "a new segment named, the log's state has the old one")  \
     X(NOTE_DELETED, "the note of a clean end deleted, not for good")          \
@@ -59,6 +60,7 @@
     X(PROMISED, "written, not said to be unsynced")                           \
     X(SYNCED, "synced, not applied")                                          \
     X(LINKED, "one in the map, the old not retired")                          \
+    X(RETURNED, "a value pinned for its delete, not named")                   \
     X(APPLYING, "one of the batch applied")                                   \
     X(GROWING, "a bucket split, entries in both halves")                      \
     X(CLEARED, "the map exchanged, the old one is there")                     \

@@ -48,6 +48,8 @@ static kv_rc_t kv_entry_create_pieces(kv_heap_t *heap, kv_entry_t **where,
     const void *key, uint16_t key_len, uint32_t value_len);
 static kv_entry_t *kv_entry_alloc_small(kv_heap_t *heap, const void *key,
     uint16_t key_len, uint32_t value_len, uint8_t flags);
+static kv_entry_t *kv_entry_alloc_last(kv_heap_t *heap, const void *key,
+    uint16_t key_len, uint32_t value_len, uint8_t flags);
 static kv_entry_t *kv_entry_alloc_head(kv_heap_t *heap, const void *key,
     uint16_t key_len, uint32_t value_len, uint32_t max, uint8_t flags);
 static void kv_entry_init(kv_entry_t *e, const void *key, uint16_t key_len,
@@ -132,34 +134,49 @@ kv_rc_t
 kv_entry_create_key(kv_heap_t *heap, kv_entry_t **where, const void *key,
     uint16_t key_len, uint8_t flags)
 {
-    size_t       size;
     kv_entry_t  *e;
 
     if (kv_heap_lock(heap) != KV_OK) {
         return KV_DEAD;
     }
 
-    size = kv_entry_value_offset(key_len, flags);
-    e = kv_heap_alloc_leave(heap, KV_HEAP_SYSTEM, size, 0);
-
-    /*
-     * The reserve does not have a page for each size that a delete's key may
-     * have, but free objects of larger sizes, as in the pages of records.
-     */
-
-    while (e == NULL && size < KV_HEAP_MAX_CLASS) {
-        size = kv_heap_class_size(size) + 1;
-        e = kv_heap_alloc_leave(heap, KV_HEAP_SYSTEM, size, 0);
-    }
+    e = kv_entry_alloc_last(heap, key, key_len, 0, flags);
 
     if (e) {
-        kv_entry_init(e, key, key_len, 0, flags);
         kv_entry_set(where, e);
     }
 
     kv_heap_unlock(heap);
 
     return e ? KV_OK : KV_NO_MEMORY;
+}
+
+
+kv_rc_t
+kv_entry_replace_key(kv_heap_t *heap, kv_entry_t **where, const kv_entry_t *e,
+    uint64_t lsn)
+{
+    kv_entry_t  *copy;
+
+    assert(!(e->flags & KV_ENTRY_PIECES));
+
+    if (kv_heap_lock(heap) != KV_OK) {
+        return KV_DEAD;
+    }
+
+    copy = kv_entry_alloc_last(heap, e->key, e->key_len, e->value_len, 0);
+
+    if (copy) {
+        kv_entry_write(copy, 0, kv_entry_value(e), e->value_len);
+        kv_entry_set_lsn(copy, lsn);
+
+        kv_entry_free_locked(heap, *where);
+        kv_entry_set(where, copy);
+    }
+
+    kv_heap_unlock(heap);
+
+    return copy ? KV_OK : KV_NO_MEMORY;
 }
 
 
@@ -192,6 +209,36 @@ kv_entry_take_value(kv_heap_t *heap, kv_entry_t **where,
     kv_heap_unlock(heap);
 
     return e ? KV_OK : KV_NO_MEMORY;
+}
+
+
+/* What an operation needs that frees memory; it may use the last pages. */
+
+static kv_entry_t *
+kv_entry_alloc_last(kv_heap_t *heap, const void *key, uint16_t key_len,
+    uint32_t value_len, uint8_t flags)
+{
+    size_t       size;
+    kv_entry_t  *e;
+
+    size = kv_entry_value_offset(key_len, flags) + value_len;
+    e = kv_heap_alloc_leave(heap, KV_HEAP_SYSTEM, size, 0);
+
+    /*
+     * The reserve does not have a page for each size that a delete's key may
+     * have, but free objects of larger sizes, as in the pages of records.
+     */
+
+    while (e == NULL && size < KV_HEAP_MAX_CLASS) {
+        size = kv_heap_class_size(size) + 1;
+        e = kv_heap_alloc_leave(heap, KV_HEAP_SYSTEM, size, 0);
+    }
+
+    if (e) {
+        kv_entry_init(e, key, key_len, value_len, flags);
+    }
+
+    return e;
 }
 
 

@@ -153,6 +153,14 @@ kv_rc_t kv_entry_create_key(kv_heap_t *heap, kv_entry_t **where,
 kv_rc_t kv_entry_take_value(kv_heap_t *heap, kv_entry_t **where,
     const kv_entry_t *from);
 
+/*
+ * Replaces *where, the key of a delete, by a copy of `e`, which has the same
+ * key and is in no pieces, with this LSN.  It may use the heap's last pages as
+ * well.  KV_OK, KV_NO_MEMORY (nothing has changed), KV_DEAD.
+ */
+kv_rc_t kv_entry_replace_key(kv_heap_t *heap, kv_entry_t **where,
+    const kv_entry_t *e, uint64_t lsn);
+
 /* Puts `n` bytes at `offset` of a value for which there is memory. */
 void kv_entry_write(kv_entry_t *e, uint32_t offset, const void *data,
     size_t n);

@@ -483,20 +483,20 @@ kv_epoch_pinned(const kv_entry_t *e)
 
 
 /*
- * A record that is PINNED and names an entry counts in it.  A record whose
- * worker died on the way to that, or back, may count as well: then the entry,
- * once it is in the list, stays there with a count that no record stands for,
- * until kv_epoch_find_lost().
+ * A record that names an entry as pinned (kv_op_pinned()) counts in it.  One
+ * whose worker died on the way to that, or back, may count as well: then the
+ * entry, once it is in the list, stays there with a count that no record stands
+ * for, until kv_epoch_find_lost().
  */
 
-void
+bool
 kv_epoch_reap(kv_retire_list_t *retired, kv_op_t *op)
 {
     kv_entry_t  *e;
 
-    e = kv_op_entry(op);
+    e = kv_op_pinned(op, atomic_load(&op->state));
 
-    if (atomic_load(&op->state) == KV_OP_PINNED && e) {
+    if (e) {
         kv_epoch_unpin(retired, e);
     }
 
@@ -504,6 +504,8 @@ kv_epoch_reap(kv_retire_list_t *retired, kv_op_t *op)
 
     retired->lost = true;
     retired->swept = UINT64_MAX;
+
+    return e != NULL;
 }
 
 
@@ -664,14 +666,14 @@ kv_epoch_see_records(kv_retire_list_t *retired)
                     return false;
                 }
 
-                e = kv_op_entry(op);
-
                 /*
                  * a named entry exists: only the committer frees, and it is
                  * counted
                  */
 
-                if (state == KV_OP_PINNED && e) {
+                e = kv_op_pinned(op, state);
+
+                if (e) {
                     kv_entry_pieces(e)->seen = 1;
                 }
             }

@@ -154,9 +154,10 @@ void kv_epoch_unpin_scanned(kv_retire_list_t *retired, kv_worker_t *worker);
 
 /*
  * Unpins what a dead worker's record pinned: for each of its records, in any
- * state, with the heap's lock held.  And what its snapshot pinned.
+ * state, with the heap's lock held.  And what its snapshot pinned.  Whether
+ * there was a pin: then the record's entry is not its own.
  */
-void kv_epoch_reap(kv_retire_list_t *retired, kv_op_t *op);
+bool kv_epoch_reap(kv_retire_list_t *retired, kv_op_t *op);
 void kv_epoch_reap_scanned(kv_retire_list_t *retired, kv_worker_t *worker);
 
 /* Objects that wait to be freed, pinned ones not counted. */

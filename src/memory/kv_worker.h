@@ -34,7 +34,10 @@
  * pinned.  So a worker's death leaves nothing behind that cannot be found.
  *
  *     FREE --> BUILDING --> QUEUED --> TAKEN --> DONE --> FREE
- *        \---> PINNED --> UNPINNING ----------------------/
+ *        \                                        |       /
+ *         \------------------------------------> PINNED  /
+ *                                                 |     /
+ *                                              UNPINNING
  *
  * The owner moves a record to BUILDING, QUEUED, PINNED, UNPINNING (its count is
  * being taken back) and FREE; the committer to TAKEN and DONE.  While it is
@@ -42,6 +45,11 @@
  * completes an operation: the eventfd that follows only hints that a poll will
  * find it.  Records of one worker become DONE in the order in which it
  * submitted them.
+ *
+ * A delete that returns what it deletes (KV_OP_RETURN) names the value once it
+ * is done: a copy of its own, or one in pieces, which the committer pinned for
+ * the record when it took it out of the map.  So a record that is TAKEN or DONE
+ * may pin, too (kv_op_pinned()).
  *
  * A record's `entry` changes only while the heap's lock is held, together with
  * the allocation or the free, or by the committer while it changes the map.
@@ -73,6 +81,9 @@ typedef enum {
 /* An operation that is in no log record: reserve memory for `need` bytes. */
 #define KV_OP_RESERVE  16
 
+/* Adds to the number that the value is; the log gets a put of the sum. */
+#define KV_OP_INCR     17
+
 /*
  * What the worker's configuration asks for this operation; the committer may be
  * a worker with another configuration.
@@ -89,6 +100,9 @@ typedef enum {
 #define KV_OP_IF_ABSENT   16u
 #define KV_OP_IF_VERSION  32u
 #define KV_OP_IF          (KV_OP_IF_PRESENT|KV_OP_IF_ABSENT|KV_OP_IF_VERSION)
+
+/* A delete is done only if its key has a value, which it then names. */
+#define KV_OP_RETURN      64u
 
 
 /*
@@ -109,7 +123,7 @@ typedef struct kv_op_s  kv_op_t;
 struct kv_op_s {
     _Atomic uint32_t   state;      /* kv_op_state_t */
     uint16_t           worker;     /* whose */
-    uint8_t            code;       /* kv_op_code_t or KV_OP_RESERVE */
+    uint8_t            code;       /* kv_op_code_t, KV_OP_RESERVE or _INCR */
     uint8_t            flags;      /* KV_OP_SYNC and the like */
 
     union {
@@ -137,7 +151,8 @@ struct kv_op_s {
 
     union {
         kv_op_t          *follow;     /* committer: the one pushed after */
-        uint64_t          found;      /* KV_PRECONDITION: see kv_decide() */
+        uint64_t          found;      /* not done: see kv_decide() */
+        int64_t           sum;        /* KV_OP_INCR: once it is applied */
 
         struct {
             _Atomic uint32_t  pace;   /* upload: bytes a second up to `mark` */
@@ -146,9 +161,10 @@ struct kv_op_s {
     };
 
     /*
-     * What it puts, deletes (key), or pins.  Stored by kv_op_set_entry() and
-     * the calls of kv_entry.h, and read by kv_op_entry() where the record may
-     * be a dead worker's; plainly only by its owner, or the committer.
+     * What it puts, deletes (key), has deleted (KV_OP_RETURN), or pins.  Stored
+     * by kv_op_set_entry() and the calls of kv_entry.h, and read by
+     * kv_op_entry() where the record may be a dead worker's; plainly only by
+     * its owner, or the committer.
      */
     kv_entry_t        *entry;
 
@@ -188,6 +204,48 @@ static inline void
 kv_op_set_entry(kv_op_t *op, kv_entry_t *e)
 {
     __atomic_store_n(&op->entry, e, __ATOMIC_RELEASE);
+}
+
+
+/* Whether it makes a value. */
+
+static inline bool
+kv_op_puts(const kv_op_t *op)
+{
+    return op->code == KV_OP_PUT || op->code == KV_OP_INCR;
+}
+
+
+/*
+ * The entry that a record pins in this state, which the caller has read, or
+ * NULL.  With the heap's lock held, or by the record's owner.
+ */
+static inline kv_entry_t *
+kv_op_pinned(const kv_op_t *op, uint32_t state)
+{
+    kv_entry_t  *e;
+
+    switch (state) {
+
+    case KV_OP_PINNED:
+        return kv_op_entry(op);
+
+    case KV_OP_TAKEN:
+    case KV_OP_DONE:
+
+        /* a delete's key, or its copy of a value, is in no pieces */
+
+        if (__atomic_load_n(&op->code, __ATOMIC_RELAXED) != KV_OP_DELETE) {
+            return NULL;
+        }
+
+        e = kv_op_entry(op);
+
+        return e && (e->flags & KV_ENTRY_PIECES) ? e : NULL;
+
+    default:
+        return NULL;
+    }
 }
 
 
@@ -278,7 +336,7 @@ _Static_assert(sizeof(kv_op_chunk_t) == 4096, "a chunk of operations");
  * Counters of the store's caller; their meaning is not known here.  Zero in a
  * new zone.
  */
-#define KV_COUNTERS  448
+#define KV_COUNTERS  576
 
 typedef _Atomic uint64_t  kv_counter_t;
 

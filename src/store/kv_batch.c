@@ -8,6 +8,7 @@
 
 #include "store/kv_batch.h"
 #include "store/kv_compact.h"
+#include "store/kv_counter.h"
 #include "store/kv_evict.h"
 #include "store/kv_reserve.h"
 #include "store/kv_sweep.h"
@@ -53,6 +54,7 @@ static kv_rc_t kv_batch_refused(kv_store_t *store, kv_rc_t rc, size_t len,
 static void kv_batch_written(kv_store_t *store, uint64_t lsn, size_t len,
     bool puts);
 static bool kv_batch_apply_one(kv_zone_t *zone, kv_op_t *op);
+static bool kv_batch_deleted(kv_zone_t *zone, kv_op_t *op, kv_entry_t *old);
 static bool kv_batch_reclaim(kv_store_t *store);
 static void kv_batch_request(kv_store_t *store);
 static void kv_batch_request_background(kv_store_t *store, uint32_t requests);
@@ -169,6 +171,13 @@ kv_batch_build(kv_store_t *store, kv_batch_t *batch, kv_op_t *taken)
         op->result = kv_decide(store->zone, &batch->decide, batch->op,
                                batch->n, op);
 
+        if (op->result == KV_NO_MEMORY && batch->n) {
+
+            /* for a copy: what the batch deletes comes free first */
+
+            break;
+        }
+
         if (op->result != KV_OK) {
             batch->undone[batch->nundone++] = op;
             continue;
@@ -218,7 +227,7 @@ kv_batch_reserve(kv_zone_t *zone, const kv_op_t *taken,
             before = puts;
         }
 
-        puts += op->code == KV_OP_PUT;
+        puts += kv_op_puts(op);
     }
 
     /* a clear that finds no key needs no empty map, which may take long */
@@ -249,14 +258,12 @@ kv_batch_admit(kv_batch_t *batch, kv_op_t *op, kv_batch_reserve_t *reserved)
         return true;
     }
 
-    if ((op->code == KV_OP_PUT && reserved->puts <= 0)
-        || reserved->retired-- <= 0)
-    {
+    if ((kv_op_puts(op) && reserved->puts <= 0) || reserved->retired-- <= 0) {
         batch->refused[batch->nrefused++] = op;
         return false;
     }
 
-    if (op->code == KV_OP_PUT) {
+    if (kv_op_puts(op)) {
         reserved->puts--;
     }
 
@@ -270,9 +277,9 @@ static void
 kv_batch_record(kv_batch_t *batch, const kv_op_t *op, kv_record_t *rec)
 {
     memset(rec, 0, sizeof(kv_record_t));
-    rec->op = (kv_op_code_t) op->code;
+    rec->op = kv_op_puts(op) ? KV_OP_PUT : (kv_op_code_t) op->code;
 
-    if (op->code == KV_OP_PUT) {
+    if (kv_op_puts(op)) {
         rec->value_len = op->entry->value_len;
         rec->value = batch->iov;
         rec->value_n = kv_entry_iov(op->entry, batch->iov,
@@ -352,7 +359,7 @@ kv_batch_write(kv_store_t *store, kv_batch_t *batch)
         assert(kv_get_relaxed(batch->op[i]->state) == KV_OP_TAKEN);
 
         batch->op[i]->lsn = lsn + i;
-        puts = puts || batch->op[i]->code == KV_OP_PUT;
+        puts = puts || kv_op_puts(batch->op[i]);
     }
 
     kv_failpoint(KV_FAILPOINT_WRITE);
@@ -449,7 +456,7 @@ kv_batch_count_puts(kv_op_t *const *op, unsigned n)
     unsigned  i, puts;
 
     for (i = 0, puts = 0; i < n; i++) {
-        puts += op[i]->code == KV_OP_PUT;
+        puts += kv_op_puts(op[i]);
     }
 
     return puts;
@@ -462,7 +469,7 @@ static kv_op_t **
 kv_batch_drop_put(kv_store_t *store, kv_batch_t *batch, kv_op_t *op,
     kv_rc_t rc, kv_op_t **end)
 {
-    if (op->code == KV_OP_PUT) {
+    if (kv_op_puts(op)) {
         kv_batch_report(store, batch, &op, 1, rc);
         return end;
     }
@@ -664,6 +671,11 @@ kv_batch_apply_one(kv_zone_t *zone, kv_op_t *op)
 
     switch (op->code) {
 
+    case KV_OP_INCR:
+        op->sum = kv_counter_value(e);
+
+        /* fall through */
+
     case KV_OP_PUT:
         payload = e->key_len + (uint64_t) e->value_len;
         kv_set_relaxed(zone->stats.payload,
@@ -680,7 +692,7 @@ kv_batch_apply_one(kv_zone_t *zone, kv_op_t *op)
         hash = kv_map_hash(&zone->map, e->key, e->key_len);
         old = kv_map_delete(&zone->map, hash, e->key, e->key_len);
 
-        if (kv_entry_destroy(zone->heap, &op->entry) != KV_OK) {
+        if (!kv_batch_deleted(zone, op, old)) {
             return false;
         }
 
@@ -698,6 +710,39 @@ kv_batch_apply_one(kv_zone_t *zone, kv_op_t *op)
 
     return old == NULL
            || kv_epoch_retire(&zone->retired, old, KV_RETIRED_ENTRY) == KV_OK;
+}
+
+
+/*
+ * A delete has taken `old` out of the map, or found nothing.  If it returns the
+ * value, it has a copy already (kv_decide()), or pins the value here, before
+ * that is retired.
+ */
+
+static bool
+kv_batch_deleted(kv_zone_t *zone, kv_op_t *op, kv_entry_t *old)
+{
+    if (op->flags & KV_OP_RETURN) {
+        assert(old);
+
+        if (!(old->flags & KV_ENTRY_PIECES)) {
+            return true;
+        }
+    }
+
+    if (kv_entry_destroy(zone->heap, &op->entry) != KV_OK) {
+        return false;
+    }
+
+    if (op->flags & KV_OP_RETURN) {
+        kv_epoch_pin(old);
+
+        kv_failpoint(KV_FAILPOINT_RETURNED);
+
+        kv_op_set_entry(op, old);
+    }
+
+    return true;
 }
 
 

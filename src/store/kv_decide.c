@@ -4,12 +4,16 @@
  */
 
 
+#include "store/kv_counter.h"
 #include "store/kv_decide.h"
+#include "base/kv_failpoint.h"
 
 
-static uint64_t kv_decide_lsn(kv_zone_t *zone, kv_decide_t *d,
-    kv_op_t *const *batch, const kv_entry_t *key);
+static const kv_entry_t *kv_decide_find(kv_zone_t *zone, kv_decide_t *d,
+    kv_op_t *const *batch, const kv_entry_t *key, uint64_t *lsn);
 static bool kv_decide_condition(const kv_op_t *op, uint64_t lsn);
+static kv_rc_t kv_decide_return(kv_zone_t *zone, kv_op_t *op,
+    const kv_entry_t *e, uint64_t lsn);
 static void kv_decide_add(kv_zone_t *zone, kv_decide_t *d,
     kv_op_t *const *batch, unsigned n);
 static uint16_t *kv_decide_cell(kv_decide_t *d, kv_op_t *const *batch,
@@ -20,30 +24,48 @@ kv_rc_t
 kv_decide(kv_zone_t *zone, kv_decide_t *d, kv_op_t *const *batch, unsigned n,
     kv_op_t *op)
 {
-    uint64_t  lsn;
+    kv_rc_t            rc;
+    uint64_t           lsn;
+    const kv_entry_t  *e;
 
-    if (!(op->flags & KV_OP_IF)) {
+    if (op->code != KV_OP_INCR && !(op->flags & (KV_OP_IF|KV_OP_RETURN))) {
         return KV_OK;
     }
 
     kv_decide_add(zone, d, batch, n);
 
-    lsn = kv_decide_lsn(zone, d, batch, op->entry);
+    e = kv_decide_find(zone, d, batch, op->entry, &lsn);
 
     if (!kv_decide_condition(op, lsn)) {
         op->found = lsn;
         return KV_PRECONDITION;
     }
 
-    return KV_OK;
+    if (op->flags & KV_OP_RETURN) {
+        return kv_decide_return(zone, op, e, lsn);
+    }
+
+    if (op->code != KV_OP_INCR) {
+        return KV_OK;
+    }
+
+    rc = kv_counter_add(op->entry, e);
+
+    kv_failpoint(KV_FAILPOINT_ADDED);
+
+    if (rc != KV_OK) {
+        op->found = lsn;
+    }
+
+    return rc;
 }
 
 
-/* The LSN of the value that a key has behind the batch, or 0. */
+/* The key's value behind the batch, and its LSN; NULL and 0: it has none. */
 
-static uint64_t
-kv_decide_lsn(kv_zone_t *zone, kv_decide_t *d, kv_op_t *const *batch,
-    const kv_entry_t *key)
+static const kv_entry_t *
+kv_decide_find(kv_zone_t *zone, kv_decide_t *d, kv_op_t *const *batch,
+    const kv_entry_t *key, uint64_t *lsn)
 {
     uint64_t     hash;
     uint16_t     i;
@@ -51,19 +73,21 @@ kv_decide_lsn(kv_zone_t *zone, kv_decide_t *d, kv_op_t *const *batch,
 
     hash = kv_map_hash(&zone->map, key->key, key->key_len);
     i = *kv_decide_cell(d, batch, hash, key);
+    e = NULL;
+    *lsn = 0;
 
     if (i) {
-        return batch[i - 1]->code == KV_OP_PUT
-               ? atomic_load(&zone->wal.next_lsn) + i - 1 : 0;
+        if (kv_op_puts(batch[i - 1])) {
+            e = batch[i - 1]->entry;
+            *lsn = atomic_load(&zone->wal.next_lsn) + i - 1;
+        }
+
+    } else if (!d->cleared) {
+        e = kv_map_find(&zone->map, hash, key->key, key->key_len);
+        *lsn = e ? kv_entry_lsn(e) : 0;
     }
 
-    if (d->cleared) {
-        return 0;
-    }
-
-    e = kv_map_find(&zone->map, hash, key->key, key->key_len);
-
-    return e ? kv_entry_lsn(e) : 0;
+    return e;
 }
 
 
@@ -73,6 +97,9 @@ static bool
 kv_decide_condition(const kv_op_t *op, uint64_t lsn)
 {
     switch (op->flags & KV_OP_IF) {
+
+    case 0:
+        return true;
 
     case KV_OP_IF_PRESENT:
         return lsn != 0;
@@ -85,6 +112,28 @@ kv_decide_condition(const kv_op_t *op, uint64_t lsn)
 
         return lsn == kv_entry_lsn(op->entry);
     }
+}
+
+
+/*
+ * Gives a delete what it returns: the operation gets a copy of a small value
+ * now, while it can still be refused.  A value in pieces is pinned when it
+ * leaves the map (kv_batch.c).
+ */
+
+static kv_rc_t
+kv_decide_return(kv_zone_t *zone, kv_op_t *op, const kv_entry_t *e,
+    uint64_t lsn)
+{
+    if (e == NULL) {
+        return KV_NOT_FOUND;
+    }
+
+    if (e->flags & KV_ENTRY_PIECES) {
+        return KV_OK;
+    }
+
+    return kv_entry_replace_key(zone->heap, &op->entry, e, lsn);
 }
 
 

@@ -1,13 +1,13 @@
 
 /*
- * Deciding operations in the order of the log: their conditions, and all else
- * that depends on what is stored.
+ * Writes that depend on what is there, decided in the order of the log:
+ * conditions, increments, deletes that return what they delete.
  *
- * An operation is decided when its turn for the batch comes: against the map,
- * and what the same batch has decided before.  All writes that come first are
- * known then, and none can come in between, so of several writes with the same
- * condition one is done.  The log gets what was decided: replay decides
- * nothing.
+ * Such a write is decided when its operation's turn for the batch comes:
+ * against the map, and what the same batch has decided before.  All writes that
+ * come first are known then, and none can come in between, so of several writes
+ * with the same condition one is done, and no increment is lost.  The log gets
+ * what was decided: replay decides nothing.
  */
 
 
@@ -47,13 +47,21 @@ kv_decide_begin(kv_decide_t *d)
 
 /*
  * Decides `op` behind the batch's first `n` operations, which will have the
- * next LSNs of the log.  With the commit lock held.  KV_OK: it is to be done.
- * Else it is not, and this is its own result, for the committer to report with
- * the batch:
+ * next LSNs of the log; once more for one that got no place in it.  With the
+ * commit lock held.  KV_OK: it is to be done; its entry has the sum now
+ * (KV_OP_INCR), or is a copy of the value, if that is in no pieces
+ * (KV_OP_RETURN).  Else it is not, and this is its own result, for the
+ * committer to report with the batch:
  *
- *     KV_PRECONDITION    its condition is false.  op->found is the LSN of the
- *                        key's value, or 0, in the place of op->follow, which
- *                        the caller has read before.
+ *     KV_PRECONDITION    its condition is false
+ *     KV_NOT_INTEGER     it adds to what is no number,
+ *     KV_OVERFLOW        or the sum has more than 64 bits
+ *     KV_NOT_FOUND       there is nothing to return
+ *     KV_NO_MEMORY       there is none for the copy
+ *     KV_DEAD            the heap broke
+ *
+ * With the first three op->found is the LSN of the key's value, or 0, in the
+ * place of op->follow, which the caller has read before.
  */
 kv_rc_t kv_decide(kv_zone_t *zone, kv_decide_t *d, kv_op_t *const *batch,
     unsigned n, kv_op_t *op);

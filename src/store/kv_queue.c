@@ -132,6 +132,7 @@ kv_queue_check(const kv_zone_t *zone, const kv_op_t *op)
     switch (op->code) {
 
     case KV_OP_PUT:
+    case KV_OP_INCR:
     case KV_OP_DELETE:
         assert(op->entry != NULL);
         break;

@@ -109,7 +109,10 @@ kv_reap_worker(kv_store_t *store, kv_worker_t *worker)
 
         for (k = 0; k < KV_OP_CHUNK; k++) {
             op = &chunk->op[k];
-            kv_epoch_reap(&zone->retired, op);
+
+            if (kv_epoch_reap(&zone->retired, op)) {
+                continue;
+            }
 
             switch (atomic_load(&op->state)) {
 

@@ -255,9 +255,24 @@ kv_rc_t kv_store_delete(kv_store_t *store, const void *key, uint16_t key_len,
 kv_rc_t kv_store_clear(kv_store_t *store, kv_op_t **op);
 
 /*
- * Sets the condition of a put or a delete, before it is submitted: one of the
- * flags of KV_OP_IF.  With KV_OP_IF_VERSION, `version` is one that the key has
- * or had, read by this process since it entered.
+ * Begins to add `by` to the number that the key's value is (base/kv_number.h);
+ * a key without a value counts as zero.  The version that this makes has the
+ * sum for its value.  Results as of kv_store_put().
+ */
+kv_rc_t kv_store_increment(kv_store_t *store, const void *key,
+    uint16_t key_len, int64_t by, kv_op_t **op);
+
+/*
+ * Has a delete return the value, before it is submitted.  Then it is
+ * KV_NOT_FOUND if there is none, and kv_store_returned() gives the value once
+ * it is done.
+ */
+void kv_store_return(kv_op_t *op);
+
+/*
+ * Sets the condition of a put, a delete or an increment, before it is
+ * submitted: one of the flags of KV_OP_IF.  With KV_OP_IF_VERSION, `version` is
+ * one that the key has or had, read by this process since it entered.
  */
 void kv_store_if(kv_op_t *op, uint8_t flag, const kv_version_t *version);
 
@@ -388,20 +403,38 @@ void kv_store_stop(kv_store_t *store);
 
 /*
  * Whether it is done, and then its result: KV_OK, KV_NO_MEMORY, KV_NO_SPACE,
- * KV_PRECONDITION (its condition was false), KV_UNAVAILABLE (an I/O error, or
+ * KV_PRECONDITION (its condition was false), KV_NOT_INTEGER, KV_OVERFLOW (of an
+ * increment: the value is no number, the sum has more than 64 bits),
+ * KV_NOT_FOUND (there was nothing to return), KV_UNAVAILABLE (an I/O error, or
  * the store is being rebuilt: it may or may not have happened).
  */
 bool kv_store_done(kv_op_t *op, kv_rc_t *rc);
 
 /*
- * Of an operation that is done: the version that a put has made or, after
- * KV_PRECONDITION, that the key had then.  Its LSN is 0 if there is none.
+ * Of an operation that is done: the version that it has made or returns or,
+ * after KV_PRECONDITION, KV_NOT_INTEGER and KV_OVERFLOW, that the key had then.
+ * Its LSN is 0 if there is none.
  */
 kv_version_t kv_store_result(kv_store_t *store, const kv_op_t *op);
 
+/* The sum that an increment has made, which is done with KV_OK. */
+int64_t kv_store_sum(const kv_op_t *op);
+
+/*
+ * The value that a delete returns, which is done with KV_OK: good to read until
+ * the operation is released.
+ */
+const kv_entry_t *kv_store_returned(const kv_op_t *op);
+
+/*
+ * Has the operation keep what it returns for a client that may be slow, as
+ * kv_store_pin() does.  Only for an entry in pieces.
+ */
+void kv_store_hold(kv_store_t *store, kv_op_t *op);
+
 /*
  * Frees a record that is not submitted, or is done, and the entry that it may
- * still hold.
+ * still hold or pin.
  */
 void kv_store_release(kv_store_t *store, kv_op_t *op);
 

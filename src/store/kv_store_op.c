@@ -8,6 +8,7 @@
 #include <assert.h>
 
 #include "store/kv_committer.h"
+#include "store/kv_counter.h"
 #include "store/kv_evict.h"
 #include "store/kv_fair.h"
 #include "store/kv_handle.h"
@@ -31,6 +32,7 @@ static void kv_store_set_durability(kv_store_t *store, kv_op_t *op);
 static uint64_t kv_store_start(kv_store_t *store, kv_op_t *op);
 static bool kv_store_ready(kv_store_t *store);
 static kv_rc_t kv_store_op(kv_store_t *store, uint8_t code, kv_op_t **op);
+static uint32_t kv_store_ticket(kv_store_t *store);
 static unsigned kv_store_chunks_max(kv_zone_t *zone);
 static kv_rc_t kv_store_add_ops(kv_store_t *store, uint32_t leave);
 static void kv_store_op_free(kv_store_t *store, kv_op_t *op);
@@ -319,6 +321,33 @@ kv_store_delete(kv_store_t *store, const void *key, uint16_t key_len,
 
 
 kv_rc_t
+kv_store_increment(kv_store_t *store, const void *key, uint16_t key_len,
+    int64_t by, kv_op_t **op)
+{
+    kv_rc_t  rc;
+
+    if (!kv_state_writes(store->zone)) {
+        return KV_UNAVAILABLE;
+    }
+
+    rc = kv_store_op(store, KV_OP_INCR, op);
+
+    if (rc != KV_OK) {
+        return rc;
+    }
+
+    rc = kv_counter_create(store->zone->heap, &(*op)->entry, key, key_len, by);
+
+    if (rc != KV_OK) {
+        kv_store_op_free(store, *op);
+        *op = NULL;
+    }
+
+    return rc == KV_DEAD ? KV_UNAVAILABLE : rc;
+}
+
+
+kv_rc_t
 kv_store_clear(kv_store_t *store, kv_op_t **op)
 {
     if (!kv_state_writes(store->zone)) {
@@ -326,6 +355,15 @@ kv_store_clear(kv_store_t *store, kv_op_t **op)
     }
 
     return kv_store_op(store, KV_OP_CLEAR, op);
+}
+
+
+void
+kv_store_return(kv_op_t *op)
+{
+    assert(op->code == KV_OP_DELETE);
+
+    op->flags |= KV_OP_RETURN;
 }
 
 
@@ -537,16 +575,63 @@ kv_store_result(kv_store_t *store, const kv_op_t *op)
 
     version.lsn = 0;
 
-    if (op->result == KV_PRECONDITION) {
-        version.lsn = op->found;
+    switch (op->result) {
 
-    } else if (op->result == KV_OK && op->code == KV_OP_PUT) {
-        version.lsn = op->lsn;
+    case KV_OK:
+        if (kv_op_puts(op)) {
+            version.lsn = op->lsn;
+
+        } else if (op->flags & KV_OP_RETURN) {
+            version.lsn = kv_entry_lsn(op->entry);
+        }
+
+        break;
+
+    case KV_PRECONDITION:
+    case KV_NOT_INTEGER:
+    case KV_OVERFLOW:
+        version.lsn = op->found;
+        break;
+
+    default:
+        break;
     }
 
     version.incarnation = atomic_load(&store->zone->wal.incarnation);
 
     return version;
+}
+
+
+int64_t
+kv_store_sum(const kv_op_t *op)
+{
+    assert(op->code == KV_OP_INCR && op->result == KV_OK);
+
+    return op->sum;
+}
+
+
+const kv_entry_t *
+kv_store_returned(const kv_op_t *op)
+{
+    assert((op->flags & KV_OP_RETURN) && op->result == KV_OK);
+
+    return op->entry;
+}
+
+
+void
+kv_store_hold(kv_store_t *store, kv_op_t *op)
+{
+    assert(kv_op_pinned(op, kv_get_relaxed(op->state)));
+
+    /* as a reader from now on, which may be told to go */
+
+    kv_set_relaxed(op->ticket, kv_store_ticket(store));
+    kv_set_relaxed(op->queued_ns, kv_now_ns());
+
+    atomic_store_explicit(&op->state, KV_OP_PINNED, memory_order_release);
 }
 
 
@@ -563,7 +648,7 @@ kv_store_release(kv_store_t *store, kv_op_t *op)
            || state == KV_OP_PINNED);
     assert(op->worker == store->number);
 
-    if (state == KV_OP_PINNED) {
+    if (kv_op_pinned(op, state)) {
         atomic_store(&op->state, KV_OP_UNPINNING);
 
         kv_failpoint(KV_FAILPOINT_UNPINNING);
@@ -614,6 +699,7 @@ kv_store_op(kv_store_t *store, uint8_t code, kv_op_t **op)
     switch (code) {
 
     case KV_OP_PUT:
+    case KV_OP_INCR:
         kept = KV_STORE_KEPT;
         leave = kv_heap_reserve(store->zone->heap);
         break;
@@ -653,9 +739,9 @@ kv_store_op(kv_store_t *store, uint8_t code, kv_op_t **op)
     store->free = (*op)->next;
     store->nfree--;
 
-    store->ticket = ((store->ticket + 1) & ~KV_TICKET_GO) | KV_TICKET;
+    /* another process may look at a record that is being used again */
 
-    (*op)->code = code;
+    __atomic_store_n(&(*op)->code, code, __ATOMIC_RELAXED);
     (*op)->flags = 0;
     (*op)->result = KV_OK;
     kv_op_set_entry(*op, NULL);
@@ -663,12 +749,23 @@ kv_store_op(kv_store_t *store, uint8_t code, kv_op_t **op)
     (*op)->next = NULL;
     (*op)->data = NULL;
 
-    kv_set_relaxed((*op)->ticket, store->ticket);
+    kv_set_relaxed((*op)->ticket, kv_store_ticket(store));
     kv_set_relaxed((*op)->queued_ns, kv_now_ns());
 
     atomic_store_explicit(&(*op)->state, KV_OP_BUILDING, memory_order_release);
 
     return KV_OK;
+}
+
+
+/* The number for a record's next use: see KV_TICKET. */
+
+static uint32_t
+kv_store_ticket(kv_store_t *store)
+{
+    store->ticket = ((store->ticket + 1) & ~KV_TICKET_GO) | KV_TICKET;
+
+    return store->ticket;
 }
 
 

@@ -20,7 +20,7 @@
 
 
 #define KV_ZONE_MAGIC   "KVZONE\r\n"
-#define KV_ZONE_LAYOUT  9u
+#define KV_ZONE_LAYOUT  10u
 
 
 /* What may be done with the zone, and with the log: see kv_state.h. */

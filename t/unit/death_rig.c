@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "base/kv_failpoint.h"
+#include "base/kv_number.h"
 #include "death_rig.h"
 
 
@@ -193,6 +194,46 @@ death_killed(int status)
 }
 
 
+/* The common counter is what was acknowledged, or tried without an answer. */
+
+static void
+verify_counter(host_t *host, const char *when)
+{
+    bool         number;
+    int64_t      sum;
+    kv_rc_t      rc;
+    uint32_t     w;
+    uint64_t     low, high;
+    kv_entry_t  *e;
+
+    sum = 0;
+    low = 0;
+    high = 0;
+
+    for (w = 0; w < WORKERS; w++) {
+        low += atomic_load(&death_shared->worker[w].counter.acked);
+        high += atomic_load(&death_shared->worker[w].counter.issued);
+    }
+
+    rc = kv_store_read(host->store, COUNTER, sizeof(COUNTER) - 1, &e);
+
+    if (rc == KV_OK) {
+        number = kv_number_parse(kv_store_value(e), e->value_len, &sum);
+        kv_store_read_done(host->store);
+        assert_true(number);
+
+    } else {
+        assert_int_equal(rc, KV_NOT_FOUND);
+    }
+
+    if (sum < (int64_t) low || sum > (int64_t) high) {
+        fail_msg("%s: the counter is %lld; %llu acknowledged, %llu issued",
+                 when, (long long) sum, (unsigned long long) low,
+                 (unsigned long long) high);
+    }
+}
+
+
 /* What the ledger says must be there is, through a worker's eyes. */
 
 static void
@@ -233,6 +274,7 @@ verify(host_t *host, const char *when)
         }
     }
 
+    verify_counter(host, when);
     death_contest_verify(host, when);
 }
 

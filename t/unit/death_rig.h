@@ -19,6 +19,7 @@
 #define KEYS        60u            /* each worker's */
 #define CONTESTED   4u             /* keys that all of them write */
 #define DEEDS       (1u << 16)     /* operations on those, at most */
+#define COUNTER     "counter"      /* a key that all of them increment */
 #define FLIGHT      8u             /* operations at a time */
 #define ZONE        ((size_t) 16 << 20)
 #define PLACES      8
@@ -37,6 +38,10 @@ typedef struct {
 } ledger_t;
 
 
+/* Where a sum that was acknowledged is noted: each is there once. */
+#define SUMS        (1u << 20)
+
+
 typedef struct {
     _Atomic uint64_t  acks;
     _Atomic uint64_t  unavailable;
@@ -45,6 +50,7 @@ typedef struct {
     _Atomic uint32_t  last_error;
     char              text[256];
     ledger_t          key[KEYS];
+    ledger_t          counter;     /* increments of the common counter */
 } worker_t;
 
 
@@ -74,6 +80,7 @@ typedef struct {
     _Atomic int       background;  /* victim + 1: only it does that work */
     _Atomic int       rest;        /* the others begin nothing new */
     worker_t          worker[WORKERS];
+    _Atomic uint8_t   summed[SUMS];    /* by the common counter's values */
     _Atomic uint32_t  deeds;       /* begun; more than there are at times */
     deed_t            deed[DEEDS];
 } shared_t;

@@ -21,9 +21,18 @@
 #include "death_rig.h"
 
 
+typedef enum {
+    FLY_OWN = 0,                     /* a put or a delete of a key of its own */
+    FLY_RETURN,                      /* a delete that returns the value */
+    FLY_COUNT,                       /* an increment of the common counter */
+    FLY_CONTEST
+} fly_t;
+
+
 typedef struct {
+    fly_t      what;
     kv_op_t   *op;
-    deed_t    *deed;                 /* of a contested key, else NULL */
+    deed_t    *deed;                 /* of a contested key */
     uint32_t   key;
     uint32_t   version;
 } flight_t;
@@ -81,7 +90,9 @@ length_of(uint32_t id, uint32_t version)
 
     m = mix(id, version) / 8;
 
-    if (m % 16 == 0) {
+    /* also what a delete returns */
+
+    if (m % 16 == 0 || (m % 2 == 0 && mix(id, version + 1) % 16 == 0)) {
         return 33000 + m / 16 % 60000;
     }
 
@@ -208,9 +219,103 @@ error(worker_t *me, kv_rc_t rc, const char *what)
 }
 
 
-static void
-complete(run_t *run)
+/*
+ * What a delete returns must be what was there: the last version that was done,
+ * as this worker alone writes the key.  NULL, or what is wrong.
+ */
+
+static const char *
+returned(run_t *run, flight_t *f, unsigned base, kv_rc_t rc)
 {
+    uint32_t   version, low;
+    ledger_t  *l;
+
+    l = &run->me->key[f->key];
+    low = atomic_load(&l->acked);
+
+    if (rc == KV_NOT_FOUND) {
+        for ( /* void */ ; low < f->version; low++) {
+            if (death_deletes(base + f->key, low)) {
+                return NULL;
+            }
+        }
+
+        return "a delete found nothing to return";
+    }
+
+    if (rc != KV_OK) {
+        return NULL;
+    }
+
+    if (!kit_check(kv_store_returned(f->op), base + f->key, &version)) {
+        return "a delete returned what is torn";
+    }
+
+    if (version < low || version >= f->version) {
+        return "a delete returned an old value";
+    }
+
+    /* as if it was sent */
+
+    if (kv_store_returned(f->op)->flags & KV_ENTRY_PIECES) {
+        kv_store_hold(run->host.store, f->op);
+    }
+
+    return NULL;
+}
+
+
+/* Each sum is told once, and is no less than what is known to be done. */
+
+static const char *
+counted(run_t *run, flight_t *f, kv_rc_t rc)
+{
+    int64_t  sum;
+
+    if (rc != KV_OK) {
+        return NULL;
+    }
+
+    sum = kv_store_sum(f->op);
+
+    if (sum <= 0 || sum >= (int64_t) SUMS) {
+        return "a sum is out of range";
+    }
+
+    if (atomic_exchange(&death_shared->summed[sum], 1)) {
+        return "a sum was told twice";
+    }
+
+    (void) atomic_fetch_add(&run->me->counter.acked, 1);
+
+    return NULL;
+}
+
+
+static const char *
+judge(run_t *run, flight_t *f, unsigned base, kv_rc_t rc)
+{
+    switch (f->what) {
+
+    case FLY_CONTEST:
+        return death_contested(&run->host, f->deed, f->op, rc);
+
+    case FLY_RETURN:
+        return returned(run, f, base, rc);
+
+    case FLY_COUNT:
+        return counted(run, f, rc);
+
+    default:
+        return NULL;
+    }
+}
+
+
+static void
+complete(run_t *run, unsigned base)
+{
+    bool         own;
     kv_rc_t      rc;
     flight_t    *f;
     const char  *wrong;
@@ -222,18 +327,20 @@ complete(run_t *run)
             return;
         }
 
-        wrong = f->deed ? death_contested(&run->host, f->deed, f->op, rc)
-                        : NULL;
+        wrong = judge(run, f, base, rc);
+        own = f->what == FLY_OWN || f->what == FLY_RETURN;
 
         kv_store_release(run->host.store, f->op);
 
         if (wrong) {
             error(run->me, rc, wrong);
 
-        } else if (f->deed && (rc == KV_OK || rc == KV_PRECONDITION)) {
+        } else if (!own && (rc == KV_OK || rc == KV_PRECONDITION)) {
             (void) atomic_fetch_add(&run->me->acks, 1);
 
-        } else if (rc == KV_OK) {
+        } else if (rc == KV_OK
+                   || (rc == KV_NOT_FOUND && f->what == FLY_RETURN))
+        {
             if (atomic_load(&run->me->key[f->key].acked) >= f->version) {
                 error(run->me, rc, "acknowledged twice, or out of order");
             }
@@ -321,10 +428,29 @@ contest(run_t *run)
     flight_t  *f;
 
     f = &run->flight[(run->head + run->n) % FLIGHT];
+    f->what = FLY_CONTEST;
     f->deed = death_contest(&run->host, &f->op);
 
     if (f->deed) {
         run->n++;
+        host_post_tasks(&run->host, kv_store_submit(run->host.store, f->op));
+    }
+}
+
+
+static void
+count(run_t *run)
+{
+    flight_t  *f;
+
+    f = &run->flight[(run->head + run->n) % FLIGHT];
+    f->what = FLY_COUNT;
+
+    if (kv_store_increment(run->host.store, COUNTER, sizeof(COUNTER) - 1, 1,
+                           &f->op) == KV_OK)
+    {
+        run->n++;
+        (void) atomic_fetch_add(&run->me->counter.issued, 1);
         host_post_tasks(&run->host, kv_store_submit(run->host.store, f->op));
     }
 }
@@ -341,10 +467,16 @@ submit(run_t *run, unsigned base, uint32_t k)
 
     version = atomic_load(&run->me->key[k].issued) + 1;
     f = &run->flight[(run->head + run->n) % FLIGHT];
+    f->what = FLY_OWN;
 
     if (death_deletes(base + k, version)) {
         n = kit_key(base + k, key);
         rc = kv_store_delete(run->host.store, key, (uint16_t) n, &f->op);
+
+        if (rc == KV_OK && mix(base + k, version) % 16 == 0) {
+            f->what = FLY_RETURN;
+            kv_store_return(f->op);
+        }
 
     } else {
         rc = kit_begin_put(&run->host, base + k, version,
@@ -362,7 +494,6 @@ submit(run_t *run, unsigned base, uint32_t k)
         return;
     }
 
-    f->deed = NULL;
     f->key = k;
     f->version = version;
     run->n++;
@@ -500,6 +631,9 @@ work(unsigned number, const order_t *order)
             } else if (death_rnd(4) == 0) {
                 contest(&run);
 
+            } else if (death_rnd(8) == 0) {
+                count(&run);
+
             } else {
                 submit(&run, base, death_rnd(KEYS));
             }
@@ -511,7 +645,7 @@ work(unsigned number, const order_t *order)
             host_process_events(&run.host, alone && !order ? 10 : 0);
         }
 
-        complete(&run);
+        complete(&run, base);
         read_back(&run, base, death_rnd(KEYS));
 
         if (left-- == 0) {
@@ -528,7 +662,7 @@ work(unsigned number, const order_t *order)
 
     while (run.n) {
         host_process_events(&run.host, KV_STORE_WATCH);
-        complete(&run);
+        complete(&run, base);
     }
 
     if (!host_stop(&run.host)) {

@@ -23,12 +23,15 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/kv_number.h"
+#include "memory/kv_heap_private.h"
 #include "memory/kv_poison.h"
 #include "kit.h"
 
 
-int              kit_wakes[KV_WORKERS_MAX];
-static unsigned  kit_nwakes;
+int                kit_wakes[KV_WORKERS_MAX];
+static unsigned    kit_nwakes;
+static kv_heap_t  *kit_heap;         /* of kit_balanced() */
 
 
 static int
@@ -646,12 +649,34 @@ kit_get(host_t *host, uint32_t id, uint32_t *version, uint32_t *len)
 }
 
 
+/* Of a number: an increment made it with memory for the longest. */
+
+static uint64_t
+kit_number_bytes(const kv_entry_t *e)
+{
+    int64_t    number;
+    ptrdiff_t  page;
+
+    if ((e->flags & KV_ENTRY_PIECES)
+        || !kv_number_parse(kv_entry_value(e), e->value_len, &number))
+    {
+        return 0;
+    }
+
+    page = ((const unsigned char *) e - kv_heap_address(kit_heap, 0))
+           / (ptrdiff_t) KV_PAGE_SIZE;
+
+    return kv_heap_classes[kit_heap->page[page].class].size;
+}
+
+
 static void
 kit_add(void *ctx, const kv_entry_t *e)
 {
     uint64_t  *sum = ctx;
 
-    sum[0] += kv_entry_footprint(e->key_len, e->value_len, e->flags);
+    sum[0] += kv_max(kv_entry_footprint(e->key_len, e->value_len, e->flags),
+                     kit_number_bytes(e));
     sum[1] += e->key_len + (uint64_t) e->value_len;
     sum[2]++;
 }
@@ -772,6 +797,7 @@ kit_balanced(kv_zone_t *zone, char *text, size_t size)
 
     memset(sum, 0, sizeof(sum));
     from = 0;
+    kit_heap = zone->heap;
 
     do {
         from = kv_map_walk(&zone->map, from, 1000, kit_add, sum);

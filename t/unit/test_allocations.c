@@ -1,9 +1,10 @@
 
 /*
  * Memory that is not to be had: the life of a store (puts small and large,
- * overwrites, deletes, a clear, a snapshot, a rebuild, restarts), in which the
- * Nth allocation fails, for every N: of the zone's heap, then of the
- * process's.  And the same while the committer empties pages.
+ * overwrites, increments, deletes that return the value and others, a clear, a
+ * snapshot, a rebuild, restarts), in which the Nth allocation fails, for every
+ * N: of the zone's heap, then of the process's.  And the same while the
+ * committer empties pages.
  *
  * After each step all that was acknowledged is there and nothing else, and
  * the heap is whole.  A step that met no failure goes well; one that met one
@@ -28,6 +29,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "base/kv_number.h"
 #include "solo.h"
 #include "store/kv_state.h"
 #include "store/kv_zone.h"
@@ -76,6 +78,7 @@ static struct {
 
 static uint32_t  version;
 static uint32_t  model[IDS];         /* 0: not there */
+static int64_t   counter;            /* the same */
 static uint64_t  used;               /* bytes, at the end of the last life */
 
 
@@ -212,6 +215,25 @@ mend(const char *step)
 }
 
 
+/* What the counter is; 0: not there. */
+
+static int64_t
+counted(void)
+{
+    int64_t      number;
+    kv_entry_t  *e;
+
+    number = 0;
+
+    if (kv_store_read(solo.host.store, "n", 1, &e) == KV_OK) {
+        assert_true(kv_number_parse(kv_store_value(e), e->value_len, &number));
+        kv_store_read_done(solo.host.store);
+    }
+
+    return number;
+}
+
+
 static void
 check(const char *step)
 {
@@ -233,6 +255,11 @@ check(const char *step)
             fail_msg("allocation %u: %s: key %u: rc %d, version %u of %u",
                      failing.nth, step, id, rc, is, model[id]);
         }
+    }
+
+    if (counted() != counter) {
+        fail_msg("allocation %u: %s: the counter is %d, not %d", failing.nth,
+                 step, (int) counted(), (int) counter);
     }
 
     assert_int_equal(kv_heap_lock(solo.host.store->zone->heap), KV_OK);
@@ -339,7 +366,37 @@ put(uint32_t id, uint32_t len)
 
 
 static void
-delete(uint32_t id)
+count(void)
+{
+    bool      armed;
+    kv_rc_t   rc;
+    int64_t   sum;
+    kv_op_t  *op;
+
+    sum = counter + 1;
+    rc = kv_store_increment(solo.host.store, "n", 1, 1, &op);
+
+    if (rc == KV_OK) {
+        rc = commit(op);
+    }
+
+    /* what may have been counted or not is looked at */
+
+    if (!done("count", rc, 0, UINT32_MAX)) {
+        armed = failing.armed;
+        failing.armed = false;
+        sum = rc == KV_UNAVAILABLE ? counted() : counter;
+        failing.armed = armed;
+        assert_true(sum == counter || sum == counter + 1);
+    }
+
+    counter = sum;
+    check("count");
+}
+
+
+static void
+delete(uint32_t id, bool returns)
 {
     char      key[32];
     kv_rc_t   rc;
@@ -349,7 +406,15 @@ delete(uint32_t id)
                          &op);
 
     if (rc == KV_OK) {
+        if (returns) {
+            kv_store_return(op);
+        }
+
         rc = commit(op);
+    }
+
+    if (rc == KV_NOT_FOUND && model[id] == 0) {
+        rc = KV_OK;
     }
 
     if (done("delete", rc, id, 0)) {
@@ -377,6 +442,7 @@ clear(void)
 
     if (done("clear", rc, id, 0)) {
         memset(model, 0, sizeof(model));
+        counter = 0;
     }
 
     check("clear");
@@ -492,6 +558,7 @@ live(void)
     uint32_t  i;
 
     memset(model, 0, sizeof(model));
+    counter = 0;
     start();
 
     for (i = 0; i < IDS; i++) {
@@ -502,12 +569,17 @@ live(void)
         put(i, i % 3 == 0 ? 30000 : 50);
     }
 
-    delete(1);
-    delete(3);
+    delete(1, false);
+    delete(3, false);
+    count();
+    count();
+    delete(4, true);
+    delete(5, true);
     solo_background(&solo, KV_REQUEST_SNAPSHOT);
     check("snapshot");
     put(1, 100);
     rebuild();
+    count();
     put(3, 20000);
     clear();
     put(5, 100);

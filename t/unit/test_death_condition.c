@@ -19,14 +19,19 @@
 #include "death_rig.h"
 
 
-#define OPS   16u
-#define SOME  4u                   /* keys that are there before: 1 to SOME */
+#define OPS    16u
+#define SOME   4u                  /* keys that are there before: 1 to SOME, */
+#define SEVEN  5u                  /* a number, 7, */
+#define LARGE  6u                  /* and a value in pieces */
 
 
 static kv_store_t  *asker;         /* the worker that lives */
 static kv_op_t     *op[OPS];
 static kv_rc_t      rc[OPS];
 static uint64_t     lsn[OPS];      /* kv_store_result() */
+static int64_t      sum[OPS];      /* of an increment */
+static char         text[OPS][8];  /* what a delete returns, the first bytes; */
+static bool         whole[OPS];    /* whether it is kit_begin_put()'s */
 static unsigned     n;
 
 /* what the committer does until it dies */
@@ -57,6 +62,21 @@ lsn_of(kv_store_t *store, uint32_t id)
 
 
 static void
+start_counter(host_t *host)
+{
+    char      key[32];
+    uint16_t  len;
+    kv_op_t  *o;
+
+    len = (uint16_t) kit_key(SEVEN, key);
+
+    assert_int_equal(kv_store_increment(host->store, key, len, 7, &o), KV_OK);
+    assert_int_equal(host_run(host, o), KV_OK);
+    assert_int_equal(kit_put(host, LARGE, 1, 20000, NULL), KV_OK);
+}
+
+
+static void
 start(void)
 {
     host_t    host;
@@ -72,6 +92,7 @@ start(void)
         assert_int_equal(kit_put(&host, id, 1, 100, NULL), KV_OK);
     }
 
+    start_counter(&host);
     assert_true(host_stop(&host));
 
     assert_int_equal(kv_store_attach(&asker, &death_kit.conf, death_kit.mem,
@@ -125,6 +146,33 @@ ask_delete(uint32_t id, uint8_t flag, uint64_t version)
 }
 
 
+static void
+ask_increment(uint32_t id, int64_t by)
+{
+    char      key[32];
+    uint16_t  len;
+
+    len = (uint16_t) kit_key(id, key);
+
+    assert_int_equal(kv_store_increment(asker, key, len, by, &op[n]), KV_OK);
+    ask(0, 0);
+}
+
+
+static void
+ask_return(uint32_t id)
+{
+    char      key[32];
+    uint16_t  len;
+
+    len = (uint16_t) kit_key(id, key);
+
+    assert_int_equal(kv_store_delete(asker, key, len, &op[n]), KV_OK);
+    kv_store_return(op[n]);
+    ask(0, 0);
+}
+
+
 static ssize_t
 first_fails(kv_io_t *io, int fd, const struct iovec *iov, int count,
     off_t offset)
@@ -150,10 +198,48 @@ commits_and_dies(host_t *host)
 
     if (disk_full) {
         death_kit.io->base.pwritev = first_fails;
+
+        /* which may find space again before the rest is decided */
+
+        host->no_background = true;
     }
 
     for ( ;; ) {
         host_process_events(host, 10);
+    }
+}
+
+
+/* What an operation that is done gives besides its result. */
+
+static void
+learn(unsigned i)
+{
+    uint32_t           id, version;
+    const kv_entry_t  *e;
+
+    sum[i] = 0;
+    whole[i] = false;
+    memset(text[i], 0, sizeof(text[i]));
+
+    if (rc[i] != KV_OK) {
+        return;
+    }
+
+    if (op[i]->code == KV_OP_INCR) {
+        sum[i] = kv_store_sum(op[i]);
+    }
+
+    if (op[i]->flags & KV_OP_RETURN) {
+        e = kv_store_returned(op[i]);
+
+        if (e->value_len < sizeof(text[i])) {
+            memcpy(text[i], kv_store_value(e), e->value_len);
+        }
+
+        for (id = 1; id <= LARGE && e->value_len >= 8; id++) {
+            whole[i] = whole[i] || kit_check(e, id, &version);
+        }
     }
 }
 
@@ -174,6 +260,7 @@ answers(void)
     death_kit.io->base.pwritev = system.pwritev;
 
     assert_int_equal(host_start(&host, death_kit.store), KV_OK);
+    host.no_background = disk_full;
     end = kit_now_ms() + PATIENCE;
 
     for (i = 0; i < n; i++) {
@@ -185,6 +272,7 @@ answers(void)
 
         lsn[i] = kv_store_result(asker, op[i]).lsn;
         assert_true(lsn[i] <= atomic_load(&asker->zone->wal.durable_lsn));
+        learn(i);
         kv_store_release(asker, op[i]);
     }
 
@@ -330,6 +418,100 @@ test_decided_again(void **state)
 
 
 /*
+ * The same with increments and deletes that return values.  The second of those
+ * of key 1 finds, behind what is in the log, what an increment has made of it.
+ */
+
+static void
+one_count(bool behind)
+{
+    uint64_t  first, one, six;
+
+    start();
+    first = atomic_load(&asker->zone->wal.next_lsn);
+    one = lsn_of(asker, 1);
+    six = lsn_of(asker, LARGE);
+
+    ask_increment(SEVEN, 1);
+    ask_increment(SEVEN, 1);
+    ask_increment(1, 1);
+    ask_return(1);
+    ask_return(1);
+    ask_return(LARGE);
+    ask_increment(LARGE, 3);
+    ask_return(LARGE);
+    ask_increment(SEVEN, INT64_MAX);
+
+    answers();
+
+    expect(0, KV_OK, first);
+    expect(1, KV_OK, first + 1);
+    expect(3, KV_OK, one);
+    expect(5, KV_OK, six);
+    expect(6, KV_OK, first + 4);
+    expect(7, KV_OK, first + 4);
+    expect(8, KV_OVERFLOW, first + 1);
+
+    assert_int_equal(sum[0], 8);
+    assert_int_equal(sum[1], 9);
+    assert_true(whole[3]);
+    assert_true(whole[5]);
+    assert_int_equal(sum[6], 3);
+    assert_string_equal(text[7], "3");
+
+    if (behind) {
+        expect(2, KV_OK, first + 6);
+        expect(4, KV_OK, first + 6);
+        assert_int_equal(sum[2], 1);
+        assert_string_equal(text[4], "1");
+
+    } else {
+        expect(2, KV_NOT_INTEGER, one);
+        expect(4, KV_NOT_FOUND, 0);
+    }
+
+    assert_int_equal(lsn_of(asker, SEVEN), first + 1);
+    assert_int_equal(lsn_of(asker, 1) + lsn_of(asker, LARGE), 0);
+
+    finish(11);
+}
+
+
+static void
+test_counted_again(void **state)
+{
+    unsigned  i;
+
+    static const struct {
+        const char  *failpoint;
+        int          after;
+        bool         behind;
+    } deaths[] = {
+        { "TAKEN", 1, false },
+        { "ADDED", 1, false },
+        { "ADDED", 4, false },
+        { "WRITE", 1, true },
+        { "WRITTEN", 1, true },
+        { "SYNCED", 1, true },
+        { "APPLIED", 1, true },
+        { "REPORTING", 1, true },
+        { "REPORTING", 6, true },
+        { "REPORTING", 7, false },
+        { "REPORTING", 9, false },
+        { "REPORTED", 1, false }
+    };
+
+    (void) state;
+
+    for (i = 0; i < sizeof(deaths) / sizeof(deaths[0]); i++) {
+        failpoint = deaths[i].failpoint;
+        after = deaths[i].after;
+        one_count(deaths[i].behind);
+    }
+}
+
+
+/*
  * The disk is full, so the puts are refused and the rest of the batch is
  * decided once more; then the committer dies.  An operation whose condition was
  * true at first, and is not without the puts, is in no log.
@@ -388,6 +570,7 @@ main(void)
 {
     const struct CMUnitTest  tests[] = {
         TEST(test_decided_again),
+        TEST(test_counted_again),
         TEST(test_disk_full)
     };
 

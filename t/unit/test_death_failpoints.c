@@ -58,7 +58,8 @@ seldom(const order_t *order)
 {
     return death_in_background(order) || strcmp(order->failpoint,
                                                 "COMMIT_LOCKED") == 0
-           || strcmp(order->failpoint, "UNCLAIMED") == 0;
+           || strcmp(order->failpoint, "UNCLAIMED") == 0
+           || strcmp(order->failpoint, "RETURNED") == 0;
 }
 
 

@@ -106,6 +106,67 @@ test_dead_reader(void **state)
 }
 
 
+static bool  holds;                  /* as if it was being sent */
+
+
+static void
+has_returned(host_t *host)
+{
+    char      key[32];
+    size_t    n;
+    kv_op_t  *op;
+    kv_rc_t   rc;
+    uint32_t  id;
+
+    for (id = 1; id <= 2; id++) {
+        (void) kit_put(host, id, 1, id == 1 ? 50000 : 100, NULL);
+
+        n = kit_key(id, key);
+        (void) kv_store_delete(host->store, key, (uint16_t) n, &op);
+        kv_store_return(op);
+        host_post_tasks(host, kv_store_submit(host->store, op));
+
+        while (!kv_store_done(op, &rc)) {
+            host_process_events(host, 10);
+        }
+
+        if (rc != KV_OK) {
+            _exit(1);
+        }
+
+        if (holds && id == 1) {
+            kv_store_hold(host->store, op);
+        }
+    }
+}
+
+
+/* What deletes have returned to a worker that died is freed. */
+
+static void
+test_returned(void **state)
+{
+    host_t       host;
+    unsigned     i;
+    const char  *wrong;
+
+    (void) state;
+
+    assert_int_equal(kit_start(&death_kit), KV_OK);
+
+    for (i = 0; i < 2; i++) {
+        holds = i != 0;
+        death_child_dies(has_returned);
+
+        assert_int_equal(host_start(&host, death_kit.store), KV_OK);
+        wrong = kit_settle(&host);
+        assert_string_equal(wrong ? wrong : "", "");
+        assert_int_equal(atomic_load(&death_kit.store->zone->rebuilds), 0);
+        assert_true(host_stop(&host));
+    }
+}
+
+
 static void
 in_snapshot(host_t *host)
 {
@@ -668,6 +729,7 @@ main(void)
 {
     const struct CMUnitTest  tests[] = {
         TEST(test_dead_reader),
+        TEST(test_returned),
         TEST(test_snapshot_pin),
         TEST(test_background_claim),
         TEST(test_snapshot_end),

@@ -1,0 +1,38 @@
+
+/*
+ * Counters: values that are numbers, to which an operation adds (KV_OP_INCR).
+ *
+ * The worker builds the entry of the sum, without the sum: it has space for the
+ * longest number, and behind that the number to be added, which stays there
+ * until the entry is in the map.  So the committer can decide the operation
+ * again, after the death of the one that had decided it before.
+ */
+
+
+#ifndef KV_COUNTER_H
+#define KV_COUNTER_H
+
+
+#include "base/kv_number.h"
+#include "memory/kv_entry.h"
+
+
+/*
+ * Makes the entry of an operation that adds `by` to the value of a key.
+ * Results as of kv_entry_create().
+ */
+kv_rc_t kv_counter_create(kv_heap_t *heap, kv_entry_t **where,
+    const void *key, uint16_t key_len, int64_t by);
+
+/*
+ * Gives the entry the sum, as text, for its value: of its number and the one in
+ * `old`, or zero if that is NULL.  KV_OK; KV_NOT_INTEGER: the old value is no
+ * number; KV_OVERFLOW: the sum has more than 64 bits.
+ */
+kv_rc_t kv_counter_add(kv_entry_t *e, const kv_entry_t *old);
+
+/* The number that the value of an entry is, after kv_counter_add(). */
+int64_t kv_counter_value(const kv_entry_t *e);
+
+
+#endif /* KV_COUNTER_H */
