@@ -136,7 +136,7 @@ sub logged {
         $n++;
         push @errors, $line if $r->{type} =~ /html/
                                || !defined $key && $r->{status} =~ /^[23]/;
-        $keys{$key} = 1 if defined $key && $r->{method} eq 'PUT';
+        $keys{$key} = 1 if defined $key && $r->{method} =~ /^(?:PUT|POST)$/;
     }
 
     return (\%keys, \@errors, $n);
@@ -195,7 +195,7 @@ cmp_ok($result->{gap}, '<', 2 * slowness(), 'nor kept waiting');
 is(join(' ', sort $s->workers), $before{workers}, 'no worker died');
 unlike($s->log, qr/\[crit\]/, 'nothing critical in the error log');
 cmp_ok($counts{$_} // 0, '>', 5, "there were answers $_")
-    for qw(0.9 100 200 206 304 400 404 405 412 413 414 416 501 505);
+    for qw(0.9 100 200 206 304 400 404 405 409 412 413 414 416 501 505);
 
 ok(wait_for(sub { sockets() <= $before{sockets} }, 20, 0.1),
    'no connection is left') or diag(sockets() . ' now, ', $before{sockets});

@@ -169,6 +169,43 @@ for (@bad) {
     like("@errors", $why, "not linearizable: $name");
 }
 
+# Increments: "+1 0 3" made 1, "=1 4 5" has read it, "+ 0 -" has no answer.
+
+sub counted {
+    return [ map { /^([+=])(\d*) (\S+) (\S+)$/ or die;
+                   [ $1 eq '+' ? 'incr' : 'get', 'k', length $2 ? $2 : undef,
+                     $3, $4 eq '-' ? undef : $4 ] } split /, */, $_[0] ];
+}
+
+for ([ 'one after the other', '+1 0 1, =1 2 3, +2 4 5, =2 6 7' ],
+     [ 'at once, in any order', '+2 0 9, +1 0 9, +3 0 9, =2 1 2, =2 0 9' ],
+     [ 'seen before it is answered', '+1 0 9, =1 2 3' ],
+     [ 'nothing yet', '=0 0 9, +1 1 2' ],
+     [ 'without an answer, and never done', '+1 0 1, + 2 -, +2 3 4' ],
+     [ 'without an answer, and done', '+1 0 1, + 2 -, =1 3 4, +3 5 6' ],
+     [ 'without an answer, and seen', '+ 0 -, =1 1 2' ],
+     [ 'two of them', '+ 0 -, + 3 -, =1 2 3, =2 4 5' ])
+{
+    my ($name, $text) = @$_;
+    my @errors = KV::Linear::counts(counted($text));
+    is("@errors", '', "counted: $name");
+}
+
+for ([ 'a sum twice', '+1 0 9, +1 0 9', qr/twice/ ],
+     [ 'a sum too early', '+2 0 1, +1 2 3', qr/INCR.*: 1, but INCR.*: 2/ ],
+     [ 'a stale read', '+1 0 1, =0 2 3', qr/GET.*: 0, but|INCR.*: 1, but/ ],
+     [ 'a read from the future', '=1 0 1, +1 2 3', qr/but/ ],
+     [ 'two readers that see two orders', '+1 0 9, =1 1 2, =0 3 4', qr/but/ ],
+     [ 'one more than there were', '+1 0 1, =2 2 3', qr/no increment to 2/ ],
+     [ 'one that was lost', '+1 0 1, +3 2 3', qr/no increment to 2/ ],
+     [ 'one without an answer twice', '+ 0 -, =2 1 2', qr/no increment to 2/ ],
+     [ 'one that came later', '=1 0 1, + 2 -', qr/no increment to 1/ ])
+{
+    my ($name, $text, $why) = @$_;
+    my @errors = KV::Linear::counts(counted($text));
+    like("@errors", $why, "not counted: $name");
+}
+
 is(scalar KV::Linear::check([ [ 'put', 'a', 1, 0, 1 ], [ 'put', 'b', 2, 0, 1 ],
                               [ 'clear', undef, undef, 2, 3 ],
                               [ 'get', 'a', undef, 4, 5 ],
@@ -329,9 +366,22 @@ sub client {
                 push @errors, "$req->{method} $req->{path}: $status: $e" if $e;
             }
 
+            # a value that is taken: as if for what was read
+
+            if ($op->[0] eq 'take') {
+                $op->[0] = $status eq '404' ? 'get' : 'del';
+                if ($status eq '200') {
+                    $op->[2] = KV::Util::check_value($op->[1], $res->{body})
+                        // 'torn ' . length $res->{body};
+                    $op->[5] = $op->[6];
+                }
+            }
+
             if ($status eq '200') {
                 $workers{$res->{headers}{'x-worker'} // '-'}++;
-                if ($op->[0] eq 'get') {
+                if ($req->{counts}) {
+                    $op->[2] = $res->{body};
+                } elsif ($op->[0] eq 'get') {
                     $op->[2] = KV::Util::check_value($op->[1], $res->{body})
                         // 'torn ' . length $res->{body};
                     $read{$n} = [@$op[1, 6]];
@@ -376,8 +426,9 @@ sub client {
 sub request {
     my ($what, $key, $id, $if) = @_;
     my %method = (put => 'PUT', del => 'DELETE', get => 'GET',
-                  clear => 'DELETE');
-    my $header = !defined $if ? undef
+                  take => 'DELETE', clear => 'DELETE');
+    my $header = $what eq 'take' ? 'Prefer: return=representation'
+               : !defined $if ? undef
                : $if eq 'none' ? 'If-None-Match: *'
                : $what eq 'get' ? "If-None-Match: $if"
                :                  "If-Match: $if";
@@ -482,6 +533,7 @@ for my $round (1 .. $ROUNDS) {
         $dice *= 20 if $few;
         return $dice > 0.60  ? request('get', $keys[rand @keys])
              : $dice > 0.18  ? request('put', $key, $number * 1e7 + $seq++)
+             : $dice > 0.09  ? request('take', $key)
              : $dice > 0.004 ? request('del', $key)
              :                 request('clear');
     };
@@ -530,7 +582,7 @@ for my $round (1 .. $ROUNDS) {
     }
     cmp_ok($counts{$_} // 0, '>', 20, "there were enough of $_")
         for 'put-if 200', 'put-if 412', 'del-if 200', 'del-if 412',
-            'get-if 304';
+            'get-if 304', 'take 200', 'take 404';
     delete $workers{'-'};
     my @shares = sort { $b <=> $a } values %workers;
     cmp_ok($shares[2] // 0, '>', @ops / 50, 'more than two workers took part');
@@ -541,6 +593,47 @@ for my $round (1 .. $ROUNDS) {
          . 'by %d workers, proved in %.2f s', $SEED, scalar @ops, $took,
          $maybe, scalar @shares, $proved);
     note(join ', ', map { "$_: $counts{$_}" } sort keys %counts);
+}
+
+
+# increments
+
+{
+    $s->http(POST => '/kv/number?incr=0');
+
+    my $next = sub {
+        my $incr = rand() < 0.5;
+        return { method => $incr ? 'POST' : 'GET', counts => 1,
+                 path => '/kv/number' . ($incr ? '?incr=1' : ''),
+                 op => [ $incr ? 'incr' : 'get', 'number', undef ] };
+    };
+    my @clients = map { client(30 + $_, { connections => 3 }, $next) } 1 .. 4;
+
+    for my $event (shuffle('all workers die in a sync', 'a worker dies',
+                           'a death in a reload', 'everything dies',
+                           grep { /at (?:WRITE|SYNCED|APPLYING)/ }
+                                keys %EVENTS))
+    {
+        sleep(0.1 + rand 0.2);
+        $EVENTS{$event}->();
+        ok(wait_for(sub { $s->workers == 3 && $s->put('back', 'x', soft => 1,
+                                   timeout => 5)->{status} == 200 }, 10),
+           "increments, $event: the service is back");
+    }
+
+    sleep(0.2);
+    my @results = map { $_->stop } @clients;
+    my @ops = map { @{$_->{ops} || []} } @results;
+    my @errors = map { @{$_->{errors}} } @results;
+    my $start = now();
+    push @ops, [ 'get', 'number', $s->get('number')->{body}, $start, now() ];
+
+    push @errors, KV::Linear::counts(\@ops);
+    is(scalar @errors, 0, @ops . ' increments and reads have an order')
+        or diag("seed $SEED: ", join "\n", splice @errors, 0, 10);
+    cmp_ok($ops[-1][2], '>', 1000, 'there were many');
+    note("$ops[-1][2] increments, ", scalar(grep { !defined $_->[4] } @ops),
+         ' without an answer');
 }
 
 

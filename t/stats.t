@@ -67,9 +67,10 @@ my %want = (
     'kv GET' => { 200 => 40, 404 => 10, 400 => 5 },
     'kv HEAD' => { 200 => 7, 404 => 2 },
     'kv DELETE' => { 200 => 15 },
-    'kv other' => { 405 => 6 },
+    'kv POST' => { 405 => 3 },
+    'kv other' => { 405 => 3 },
     'clear DELETE' => { 200 => 2 },
-    'clear other' => { 405 => 1 },
+    'clear POST' => { 405 => 1 },
     'clear GET' => { 405 => 4 },
     'health PUT' => { 405 => 3 },
 );

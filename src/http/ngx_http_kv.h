@@ -21,6 +21,8 @@
  *                                how often it logs the same
  *     ngx_http_kv_wakes.c        how the processes wake each other
  *     ngx_http_kv_condition.c    If-Match, If-None-Match
+ *     ngx_http_kv_args.c         arguments
+ *     ngx_http_kv_prefer.c       Prefer
  *     ngx_http_kv_key.c          from the request line to the key
  *     ngx_http_kv_filter.c       what caches are told about answers
  *     ngx_http_kv_zone.c         a zone's life: shared memory, directory, lock
@@ -150,8 +152,9 @@ typedef struct {
 
 
 /*
- * Called once when a submitted operation is done and released; not called if
- * the zone is rebuilt, or the request ends, before that.
+ * Called once when a submitted operation is done and released, or, with
+ * ctx->keeps, to be released by the callee; not called if the zone is rebuilt,
+ * or the request ends, before that.
  */
 typedef void (*ngx_http_kv_done_pt)(ngx_http_kv_ctx_t *ctx, kv_rc_t rc);
 
@@ -167,6 +170,7 @@ struct ngx_http_kv_ctx_s {
     ngx_http_kv_zone_t        *zone;
     ngx_str_t                  key;
     kv_version_t               version;       /* of the value; for ETag */
+    int64_t                    increment;     /* of a POST */
     kv_op_t                   *op;            /* NULL: none, or gone */
     ngx_queue_t                active;
     ngx_queue_t                waiting;
@@ -187,6 +191,7 @@ struct ngx_http_kv_ctx_s {
     ngx_http_kv_done_pt        done;
     unsigned                   route:3;       /* ngx_http_kv_route_t */
     unsigned                   submitted:1;   /* in the queue `waiting` */
+    unsigned                   keeps:1;       /* op, until after done() */
     unsigned                   sending:1;     /* op pins what is sent */
     unsigned                   counted:1;     /* in the statistics */
     unsigned                   reserving:1;   /* KV_OP_RESERVE, no request */
@@ -352,6 +357,12 @@ ngx_int_t ngx_http_kv_attach(ngx_http_kv_ctx_t *ctx, kv_op_t *op);
  */
 ngx_int_t ngx_http_kv_attach_pin(ngx_http_kv_ctx_t *ctx, kv_op_t *op);
 
+/*
+ * The same for the operation that the context has, a delete that returns a
+ * value in pieces.
+ */
+ngx_int_t ngx_http_kv_hold(ngx_http_kv_ctx_t *ctx);
+
 /* Releases the context's operation, if it has one. */
 void ngx_http_kv_detach(ngx_http_kv_ctx_t *ctx);
 
@@ -458,6 +469,23 @@ ngx_uint_t ngx_http_kv_condition_get(ngx_http_request_t *r,
 kv_rc_t ngx_http_kv_condition_put(ngx_http_kv_ctx_t *ctx);
 
 
+/* ngx_http_kv_args.c */
+
+/*
+ * An argument that is a number (base/kv_number.h).  NGX_OK; NGX_DECLINED: there
+ * is no such argument; NGX_ERROR: it is no number.  Of several of that name the
+ * first counts.
+ */
+ngx_int_t ngx_http_kv_arg_number(ngx_http_request_t *r, const char *name,
+    int64_t *number);
+
+
+/* ngx_http_kv_prefer.c */
+
+/* Whether a DELETE is to return the value. */
+ngx_uint_t ngx_http_kv_prefers_value(ngx_http_request_t *r);
+
+
 /* ngx_http_kv_body.c */
 
 /* Takes a PUT, up to its answer.  A content handler's result. */
@@ -528,6 +556,13 @@ void ngx_http_kv_finish(ngx_http_request_t *r, ngx_int_t rc);
  * The `done` of a request's operation: answers it.
  */
 void ngx_http_kv_reply_done(ngx_http_kv_ctx_t *ctx, kv_rc_t rc);
+
+/*
+ * The same of an increment, with the sum; and of a delete that returns the
+ * value, with that.  Both release the operation, with ctx->keeps.
+ */
+void ngx_http_kv_reply_sum(ngx_http_kv_ctx_t *ctx, kv_rc_t rc);
+void ngx_http_kv_reply_returned(ngx_http_kv_ctx_t *ctx, kv_rc_t rc);
 
 /*
  * 200 with the value of an entry that was just read, of ctx->version, or 304 or

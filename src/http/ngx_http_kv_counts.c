@@ -9,8 +9,8 @@
 
 
 const uint16_t  ngx_http_kv_statuses[NGX_HTTP_KV_STATUSES] = {
-    200, 206, 304, 400, 401, 403, 404, 405, 408, 412, 413, 414, 416, 499, 500,
-    503, 507
+    200, 206, 304, 400, 401, 403, 404, 405, 408, 409, 412, 413, 414, 416, 499,
+    500, 503, 507
 };
 
 const char *const  ngx_http_kv_route_names[NGX_HTTP_KV_ROUTES] = {
@@ -18,7 +18,7 @@ const char *const  ngx_http_kv_route_names[NGX_HTTP_KV_ROUTES] = {
 };
 
 const char *const  ngx_http_kv_method_names[NGX_HTTP_KV_METHODS] = {
-    "GET", "HEAD", "PUT", "DELETE", "other"
+    "GET", "HEAD", "PUT", "POST", "DELETE", "other"
 };
 
 

@@ -29,6 +29,7 @@ typedef enum {
     NGX_HTTP_KV_METHOD_GET = 0,
     NGX_HTTP_KV_METHOD_HEAD,
     NGX_HTTP_KV_METHOD_PUT,
+    NGX_HTTP_KV_METHOD_POST,
     NGX_HTTP_KV_METHOD_DELETE,
     NGX_HTTP_KV_METHOD_OTHER,
     NGX_HTTP_KV_METHODS
@@ -37,7 +38,7 @@ typedef enum {
 
 /* The status codes that are counted one by one; the rest is "other". */
 
-#define NGX_HTTP_KV_STATUSES  17
+#define NGX_HTTP_KV_STATUSES  18
 
 extern const uint16_t     ngx_http_kv_statuses[NGX_HTTP_KV_STATUSES];
 extern const char *const  ngx_http_kv_route_names[NGX_HTTP_KV_ROUTES];

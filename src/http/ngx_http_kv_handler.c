@@ -7,15 +7,21 @@
 
 #include "http/ngx_http_kv.h"
 
+#include "base/kv_number.h"
+
 
 static ngx_int_t ngx_http_kv_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_kv_no_key(ngx_http_request_t *r);
 static ngx_int_t ngx_http_kv_get(ngx_http_request_t *r,
     ngx_http_kv_ctx_t *ctx);
-static ngx_int_t ngx_http_kv_delete(ngx_http_request_t *r,
+static ngx_int_t ngx_http_kv_method(ngx_http_request_t *r,
     ngx_http_kv_ctx_t *ctx);
-static kv_rc_t ngx_http_kv_delete_op(ngx_http_kv_ctx_t *ctx, kv_op_t **op);
-static kv_rc_t ngx_http_kv_delete_again(ngx_http_kv_ctx_t *ctx);
+static ngx_int_t ngx_http_kv_change(ngx_http_request_t *r,
+    ngx_http_kv_ctx_t *ctx);
+static kv_rc_t ngx_http_kv_change_op(ngx_http_kv_ctx_t *ctx, kv_op_t **op);
+static ngx_int_t ngx_http_kv_change_wait(ngx_http_kv_ctx_t *ctx);
+static kv_rc_t ngx_http_kv_change_again(ngx_http_kv_ctx_t *ctx);
+static void ngx_http_kv_returned(ngx_http_kv_ctx_t *ctx, kv_rc_t rc);
 static ngx_int_t ngx_http_kv_clear_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_kv_health_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_kv_stats_handler(ngx_http_request_t *r);
@@ -66,10 +72,15 @@ ngx_http_kv_handler(ngx_http_request_t *r)
                                  "key too long\n");
     }
 
-    if (!(r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD|NGX_HTTP_PUT
-                       |NGX_HTTP_DELETE)))
-    {
+    rc = ngx_http_kv_method(r, ctx);
+
+    if (rc == NGX_DECLINED) {
         return ngx_http_kv_reply_allow(r, "GET, HEAD, PUT, DELETE");
+    }
+
+    if (rc == NGX_ERROR) {
+        return ngx_http_kv_reply(r, NGX_HTTP_BAD_REQUEST,
+                                 "invalid increment\n");
     }
 
     if (ngx_http_kv_condition_check(r) != NGX_OK) {
@@ -88,11 +99,29 @@ ngx_http_kv_handler(ngx_http_request_t *r)
         return ngx_http_kv_put(r, ctx);
 
     case NGX_HTTP_DELETE:
-        return ngx_http_kv_delete(r, ctx);
+    case NGX_HTTP_POST:
+        return ngx_http_kv_change(r, ctx);
 
     default:
         return ngx_http_kv_get(r, ctx);
     }
+}
+
+
+/*
+ * Whether a key takes the method: NGX_OK, NGX_DECLINED, or NGX_ERROR: that of
+ * an increment, which is none.  A POST without one is of no use.
+ */
+
+static ngx_int_t
+ngx_http_kv_method(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
+{
+    if (r->method == NGX_HTTP_POST) {
+        return ngx_http_kv_arg_number(r, "incr", &ctx->increment);
+    }
+
+    return r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD|NGX_HTTP_PUT
+                        |NGX_HTTP_DELETE) ? NGX_OK : NGX_DECLINED;
 }
 
 
@@ -147,15 +176,15 @@ ngx_http_kv_get(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
 }
 
 
-/* A DELETE, of a key or of all. */
+/* A write without a body: a DELETE, of a key or of all, or an increment. */
 
 static ngx_int_t
-ngx_http_kv_delete(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
+ngx_http_kv_change(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
 {
     kv_op_t  *op;
     kv_rc_t   rc;
 
-    rc = ngx_http_kv_delete_op(ctx, &op);
+    rc = ngx_http_kv_change_op(ctx, &op);
 
     if (rc == KV_OK) {
         return ngx_http_kv_start(r, ctx, op);
@@ -163,9 +192,7 @@ ngx_http_kv_delete(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
 
     /* the zone has memory for a limited number at a time */
 
-    if (rc == KV_NO_MEMORY
-        && ngx_http_kv_reserve_wait(ctx, 0, ngx_http_kv_delete_again) == NGX_OK)
-    {
+    if (rc == KV_NO_MEMORY && ngx_http_kv_change_wait(ctx) == NGX_OK) {
         r->main->count++;
         return NGX_DONE;
     }
@@ -177,21 +204,51 @@ ngx_http_kv_delete(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
 
 
 static kv_rc_t
-ngx_http_kv_delete_op(ngx_http_kv_ctx_t *ctx, kv_op_t **op)
+ngx_http_kv_change_op(ngx_http_kv_ctx_t *ctx, kv_op_t **op)
 {
+    kv_rc_t      rc;
+    ngx_str_t   *key;
     kv_store_t  *store;
 
+    key = &ctx->key;
     store = ctx->zone->store;
 
-    return ctx->route == NGX_HTTP_KV_ROUTE_CLEAR
-           ? kv_store_clear(store, op)
-           : kv_store_delete(store, ctx->key.data, (uint16_t) ctx->key.len,
-                             op);
+    if (ctx->route == NGX_HTTP_KV_ROUTE_CLEAR) {
+        return kv_store_clear(store, op);
+    }
+
+    if (ctx->request->method == NGX_HTTP_POST) {
+        ctx->keeps = 1;
+
+        return kv_store_increment(store, key->data, (uint16_t) key->len,
+                                  ctx->increment, op);
+    }
+
+    rc = kv_store_delete(store, key->data, (uint16_t) key->len, op);
+
+    if (rc == KV_OK && ngx_http_kv_prefers_value(ctx->request)) {
+        ctx->keeps = 1;
+        kv_store_return(*op);
+    }
+
+    return rc;
+}
+
+
+/* A delete will find memory; an increment needs as much as a small value. */
+
+static ngx_int_t
+ngx_http_kv_change_wait(ngx_http_kv_ctx_t *ctx)
+{
+    return ngx_http_kv_reserve_wait(ctx,
+                                    ctx->request->method == NGX_HTTP_POST
+                                    ? KV_NUMBER_MAX : 0,
+                                    ngx_http_kv_change_again);
 }
 
 
 static kv_rc_t
-ngx_http_kv_delete_again(ngx_http_kv_ctx_t *ctx)
+ngx_http_kv_change_again(ngx_http_kv_ctx_t *ctx)
 {
     kv_op_t             *op;
     kv_rc_t              rc;
@@ -199,7 +256,7 @@ ngx_http_kv_delete_again(ngx_http_kv_ctx_t *ctx)
 
     r = ctx->request;
 
-    rc = ngx_http_kv_delete_op(ctx, &op);
+    rc = ngx_http_kv_change_op(ctx, &op);
 
     if (rc != KV_NO_MEMORY) {
         ngx_http_kv_finish(r, rc == KV_OK ? ngx_http_kv_start(r, ctx, op)
@@ -208,6 +265,23 @@ ngx_http_kv_delete_again(ngx_http_kv_ctx_t *ctx)
     }
 
     return rc;
+}
+
+
+/* The committer had no memory to give a delete its value. */
+
+static void
+ngx_http_kv_returned(ngx_http_kv_ctx_t *ctx, kv_rc_t rc)
+{
+    if (rc == KV_NO_MEMORY) {
+        ngx_http_kv_detach(ctx);
+
+        if (ngx_http_kv_change_wait(ctx) == NGX_OK) {
+            return;
+        }
+    }
+
+    ngx_http_kv_reply_returned(ctx, rc);
 }
 
 
@@ -237,7 +311,7 @@ ngx_http_kv_clear_handler(ngx_http_request_t *r)
         return ngx_http_kv_reply_rc(r, KV_UNAVAILABLE);
     }
 
-    return ngx_http_kv_delete(r, ctx);
+    return ngx_http_kv_change(r, ctx);
 }
 
 
@@ -318,7 +392,9 @@ ngx_http_kv_start(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx, kv_op_t *op)
     }
 
     r->main->count++;
-    ngx_http_kv_submit(ctx, ngx_http_kv_reply_done);
+    ngx_http_kv_submit(ctx, !ctx->keeps ? ngx_http_kv_reply_done
+                            : r->method == NGX_HTTP_POST
+                            ? ngx_http_kv_reply_sum : ngx_http_kv_returned);
 
     return NGX_DONE;
 }

@@ -65,6 +65,29 @@ ngx_http_kv_attach_pin(ngx_http_kv_ctx_t *ctx, kv_op_t *op)
 }
 
 
+ngx_int_t
+ngx_http_kv_hold(ngx_http_kv_ctx_t *ctx)
+{
+    ngx_pool_cleanup_t  *cln;
+
+    cln = ngx_pool_cleanup_add(ctx->request->pool, 0);
+    if (cln == NULL) {
+        ngx_http_kv_detach(ctx);
+        return NGX_ERROR;
+    }
+
+    cln->handler = ngx_http_kv_cleanup_pin;
+    cln->data = ctx;
+
+    /* the http cleanup of ngx_http_kv_attach() leaves it alone from now on */
+
+    ctx->sending = 1;
+    kv_store_hold(ctx->zone->store, ctx->op);
+
+    return NGX_OK;
+}
+
+
 void
 ngx_http_kv_detach(ngx_http_kv_ctx_t *ctx)
 {
@@ -94,7 +117,7 @@ ngx_http_kv_cleanup_ctx(void *data)
 
     ngx_http_kv_ctx_t  *orphan;
 
-    if (ctx->op == NULL) {
+    if (ctx->op == NULL || ctx->sending) {
         return;
     }
 
@@ -134,6 +157,7 @@ ngx_http_kv_orphan_done(ngx_http_kv_ctx_t *ctx, kv_rc_t rc)
 {
     (void) rc;
 
+    ngx_http_kv_detach(ctx);
     ngx_free(ctx);
 }
 
@@ -200,7 +224,10 @@ ngx_http_kv_complete(ngx_http_kv_zone_t *zone)
         ctx->submitted = 0;
         ctx->version = kv_store_result(zone->store, ctx->op);
 
-        ngx_http_kv_detach(ctx);
+        if (!ctx->keeps) {
+            ngx_http_kv_detach(ctx);
+        }
+
         ctx->done(ctx, rc);
     }
 }

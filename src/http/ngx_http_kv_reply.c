@@ -7,6 +7,8 @@
 
 #include "http/ngx_http_kv.h"
 
+#include "base/kv_number.h"
+
 
 static ngx_int_t ngx_http_kv_reply_tag(ngx_http_request_t *r,
     ngx_uint_t status, const char *text);
@@ -19,6 +21,16 @@ static void ngx_http_kv_answered(ngx_http_request_t *r);
 static ngx_int_t ngx_http_kv_send_header(ngx_http_request_t *r);
 static ngx_int_t ngx_http_kv_reply_pieces(ngx_http_request_t *r,
     ngx_http_kv_ctx_t *ctx, kv_entry_t *e);
+static ngx_int_t ngx_http_kv_reply_number(ngx_http_request_t *r,
+    int64_t number);
+static ngx_int_t ngx_http_kv_send_returned(ngx_http_request_t *r,
+    ngx_http_kv_ctx_t *ctx);
+static void ngx_http_kv_reply_end(ngx_http_kv_ctx_t *ctx, ngx_int_t result);
+static ngx_buf_t *ngx_http_kv_copy_value(ngx_http_request_t *r,
+    const kv_entry_t *e);
+static ngx_int_t ngx_http_kv_send_buf(ngx_http_request_t *r, ngx_buf_t *b);
+static ngx_int_t ngx_http_kv_send_pieces(ngx_http_request_t *r,
+    const kv_entry_t *e);
 
 
 ngx_int_t
@@ -95,6 +107,14 @@ ngx_http_kv_reply_rc(ngx_http_request_t *r, kv_rc_t rc)
         return ngx_http_kv_reply_tag(r, NGX_HTTP_PRECONDITION_FAILED,
                                      "precondition failed\n");
 
+    case KV_NOT_INTEGER:
+        return ngx_http_kv_reply_tag(r, NGX_HTTP_CONFLICT,
+                                     "value is not an integer\n");
+
+    case KV_OVERFLOW:
+        return ngx_http_kv_reply_tag(r, NGX_HTTP_CONFLICT,
+                                     "integer overflow\n");
+
     case KV_NOT_FOUND:
         return ngx_http_kv_reply(r, NGX_HTTP_NOT_FOUND, "key not found\n");
 
@@ -167,12 +187,110 @@ ngx_http_kv_finish(ngx_http_request_t *r, ngx_int_t rc)
 void
 ngx_http_kv_reply_done(ngx_http_kv_ctx_t *ctx, kv_rc_t rc)
 {
-    ngx_int_t            result;
+    ngx_http_kv_reply_end(ctx, ngx_http_kv_reply_rc(ctx->request, rc));
+}
+
+
+void
+ngx_http_kv_reply_sum(ngx_http_kv_ctx_t *ctx, kv_rc_t rc)
+{
+    int64_t              sum;
     ngx_http_request_t  *r;
 
     r = ctx->request;
+    sum = rc == KV_OK ? kv_store_sum(ctx->op) : 0;
 
-    result = ngx_http_kv_reply_rc(r, rc);
+    ngx_http_kv_detach(ctx);
+
+    ngx_http_kv_reply_end(ctx, rc == KV_OK ? ngx_http_kv_reply_number(r, sum)
+                                           : ngx_http_kv_reply_rc(r, rc));
+}
+
+
+static ngx_int_t
+ngx_http_kv_reply_number(ngx_http_request_t *r, int64_t number)
+{
+    ngx_buf_t  *b;
+
+    b = ngx_create_temp_buf(r->pool, KV_NUMBER_MAX);
+
+    if (b == NULL || ngx_http_kv_value_headers(r) != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    b->last += kv_number_print(number, (char *) b->last);
+
+    return ngx_http_kv_reply_buf(r, "text/plain", b);
+}
+
+
+void
+ngx_http_kv_reply_returned(ngx_http_kv_ctx_t *ctx, kv_rc_t rc)
+{
+    if (rc == KV_OK) {
+        ngx_http_kv_reply_end(ctx, ngx_http_kv_send_returned(ctx->request,
+                                                             ctx));
+        return;
+    }
+
+    ngx_http_kv_detach(ctx);
+    ngx_http_kv_reply_done(ctx, rc);
+}
+
+
+/*
+ * The value has left the map, and this answer alone has it: as a copy of its
+ * own, or pinned.  From here on it is sent like one that is read.
+ */
+
+static ngx_int_t
+ngx_http_kv_send_returned(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
+{
+    ngx_buf_t         *b;
+    ngx_uint_t         body, pieces;
+    const kv_entry_t  *e;
+
+    e = kv_store_returned(ctx->op);
+    body = !r->header_only;
+    pieces = body && (e->flags & KV_ENTRY_PIECES);
+    b = NULL;
+
+    ngx_http_kv_early(r);
+
+    r->headers_out.status = NGX_HTTP_OK;
+    r->headers_out.content_length_n = e->value_len;
+    ngx_http_kv_type(r, "text/plain");
+
+    if (pieces) {
+        if (ngx_http_kv_hold(ctx) != NGX_OK) {
+            return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        }
+
+    } else {
+        b = body ? ngx_http_kv_copy_value(r, e) : NULL;
+        ngx_http_kv_detach(ctx);
+    }
+
+    if ((body && !pieces && b == NULL)
+        || ngx_http_kv_value_headers(r) != NGX_OK
+        || ngx_http_kv_header(r, "Preference-Applied",
+                              "return=representation") != NGX_OK)
+    {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    return pieces ? ngx_http_kv_send_pieces(r, e) : ngx_http_kv_send_buf(r, b);
+}
+
+
+/* Ends a request whose operation is done. */
+
+static void
+ngx_http_kv_reply_end(ngx_http_kv_ctx_t *ctx, ngx_int_t result)
+{
+    ngx_http_request_t  *r;
+
+    r = ctx->request;
 
     if (ngx_terminate) {
 
@@ -189,10 +307,8 @@ ngx_int_t
 ngx_http_kv_reply_value(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx,
     kv_entry_t *e)
 {
-    ngx_int_t     rc;
-    ngx_buf_t    *b;
-    ngx_uint_t    body, status;
-    ngx_chain_t   out;
+    ngx_buf_t   *b;
+    ngx_uint_t   body, status;
 
     status = ngx_http_kv_condition_get(r, &ctx->version);
 
@@ -221,21 +337,42 @@ ngx_http_kv_reply_value(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx,
         return ngx_http_kv_reply_pieces(r, ctx, e);
     }
 
-    b = NULL;
-
-    if (body) {
-        b = ngx_create_temp_buf(r->pool, e->value_len);
-
-        if (b) {
-            b->last = ngx_cpymem(b->last, kv_store_value(e), e->value_len);
-        }
-    }
+    b = body ? ngx_http_kv_copy_value(r, e) : NULL;
 
     kv_store_read_done(ctx->zone->store);
 
     if ((b == NULL && body) || ngx_http_kv_value_headers(r) != NGX_OK) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
+
+    return ngx_http_kv_send_buf(r, b);
+}
+
+
+/* A value that is in no pieces, in the request's own memory. */
+
+static ngx_buf_t *
+ngx_http_kv_copy_value(ngx_http_request_t *r, const kv_entry_t *e)
+{
+    ngx_buf_t  *b;
+
+    b = ngx_create_temp_buf(r->pool, e->value_len);
+
+    if (b) {
+        b->last = ngx_cpymem(b->last, kv_store_value(e), e->value_len);
+    }
+
+    return b;
+}
+
+
+/* The header, and the value, or nothing (NULL). */
+
+static ngx_int_t
+ngx_http_kv_send_buf(ngx_http_request_t *r, ngx_buf_t *b)
+{
+    ngx_int_t    rc;
+    ngx_chain_t  out;
 
     rc = ngx_http_kv_send_header(r);
 
@@ -277,13 +414,8 @@ static ngx_int_t
 ngx_http_kv_reply_pieces(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx,
     kv_entry_t *e)
 {
-    size_t         i, k, n;
-    kv_op_t       *op;
-    kv_rc_t        rc;
-    ngx_int_t      result;
-    ngx_buf_t     *b;
-    ngx_chain_t   *out, **last, *cl;
-    struct iovec   iov[16];
+    kv_op_t  *op;
+    kv_rc_t   rc;
 
     rc = kv_store_pin(ctx->zone->store, e, &op);
 
@@ -302,6 +434,21 @@ ngx_http_kv_reply_pieces(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx,
     /* several ranges at once would need one buffer */
 
     r->single_range = 1;
+
+    return ngx_http_kv_send_pieces(r, e);
+}
+
+
+/* The header, and the pieces of a value that the request's pool pins. */
+
+static ngx_int_t
+ngx_http_kv_send_pieces(ngx_http_request_t *r, const kv_entry_t *e)
+{
+    size_t         i, k, n;
+    ngx_int_t      result;
+    ngx_buf_t     *b;
+    ngx_chain_t   *out, **last, *cl;
+    struct iovec   iov[16];
 
     result = ngx_http_kv_send_header(r);
 

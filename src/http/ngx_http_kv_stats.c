@@ -230,6 +230,10 @@ ngx_http_kv_stats_count(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
         method = NGX_HTTP_KV_METHOD_PUT;
         break;
 
+    case NGX_HTTP_POST:
+        method = NGX_HTTP_KV_METHOD_POST;
+        break;
+
     case NGX_HTTP_DELETE:
         method = NGX_HTTP_KV_METHOD_DELETE;
         break;

@@ -37,14 +37,15 @@ my $STALLED = 100;          # connections that stand still, at most
 
 my %KINDS = (valid => 14, mutated => 30, line => 10, key => 12, header => 14,
              length => 9, chunks => 9, range => 8, condition => 12,
-             garbage => 5, row => 10, large => 2);
+             count => 9, take => 9, garbage => 5, row => 10, large => 2);
 
 my %WAYS = (whole => 50, pieces => 22, bytes => 7, cut => 17, stall => 4);
 
 my %MAKE = (valid => \&valid, mutated => sub { mutate(valid()) },
             line => \&odd_line, key => \&odd_key, header => \&odd_header,
             length => \&odd_length, chunks => \&odd_chunks, range => \&range,
-            condition => \&condition, garbage => \&garbage, row => \&row,
+            condition => \&condition, count => \&count, take => \&taking,
+            garbage => \&garbage, row => \&row,
             large => \&large);
 
 my @SPECIAL = ("\0", "\r", "\n", "\r\n", "\r\n\r\n", ' ', "\t", ':', '%', '/',
@@ -400,6 +401,52 @@ sub condition {
 }
 
 
+# Increments, and what is none.
+
+sub count {
+    my $by = rand() < 0.5 ? one(1, 1, -1, 0, 7, '9223372036854775807',
+                                '-9223372036854775808')
+           : rand() < 0.7 ? one(@NUMBERS) =~ s/([^\w.,+-])/sprintf '%%%02x',
+                                                            ord $1/ger
+           :                one('%31', '%2D1', '%', '%3', '%zz', '-', '%00',
+                                '1%00', '1' x int rand 3000, '1;', '1#2', '=');
+    my $args = one("incr=$by", "incr=$by", "incr=$by", "INCR=$by", "incr$by",
+                   "incr=$by&incr=" . int rand 9, "x=y&incr=$by&z", "incr",
+                   "xincr=$by", "incr=$by?incr=1", "&&incr=$by&");
+
+    return KV::Conn::request(one(qw(POST POST POST POST POST PUT GET DELETE)),
+        '/kv/f' . int(rand 50) . "?$args",
+        headers => [maybe(0.2, 'If-' . one('', 'None-') . 'Match: '
+                               . one('*', tags())),
+                    maybe(0.1, 'Expect: 100-continue')],
+        rand() < 0.8 ? () : rand() < 0.5 ? (body => 'incr=1')
+                                         : (chunks => ['1']));
+}
+
+
+# Deletes that want the value, or say that they want something.
+
+sub taking {
+    my $odd = one('', '"', '=', ',', ';', 'return', 'return=', 'return="',
+                  '"' x int rand 3000, ',' x int rand 3000,
+                  'a=' x int rand 3000,
+                  '\\', '"\\', 'x="return=representation',
+                  noise(20) =~ s/[\0\r\n]//gr);
+    my @prefer = map { 'Prefer: ' . one('return=representation',
+                                        'return=representation',
+                                        "$odd,return=representation",
+                                        'return=minimal', $odd) }
+                     1 .. one(1, 1, 1, 2);
+
+    return KV::Conn::request(one(qw(DELETE DELETE DELETE DELETE GET PUT)),
+        path(), headers => [@prefer,
+                            maybe(0.2, 'If-' . one('', 'None-') . 'Match: '
+                                       . one('*', tags())),
+                            maybe(0.1, 'Range: bytes=0-9')],
+        rand() < 0.8 ? () : (body => value_of_some_size()));
+}
+
+
 sub garbage {
     return one(
         "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" . noise(500),    # TLS
@@ -418,7 +465,7 @@ sub garbage {
 
 sub row {
     my @kinds = qw(valid valid valid valid mutated key header length chunks
-                   range condition);
+                   range condition count take);
     return join '', map { $MAKE{one(@kinds)}->() } 1 .. 2 + int rand 15;
 }
 
@@ -448,10 +495,11 @@ sub large {
 my %TEXTS = (
     400 => ['key cannot be empty', 'key contains invalid characters',
             'value cannot be empty', 'invalid request body',
-            'partial values are not supported',
+            'partial values are not supported', 'invalid increment',
             'If-Match and If-None-Match take * or a list of quoted tags'],
     404 => ['key not found'],
     405 => ['method not allowed'],
+    409 => ['value is not an integer', 'integer overflow'],
     412 => ['precondition failed'],
     413 => ['value too large'],
     414 => ['key too long'],

@@ -11,7 +11,8 @@ package KV::Linear;
 #
 # A put or a del may have a condition, the sixth: the id of the value that must
 # be there (If-Match), or "none" (If-None-Match: *).  One that was refused has
-# read what was there then, and is a get.
+# read what was there then, and is a get.  A DELETE that returns the value is a
+# del with the condition that this value is there, or a get of nothing.
 #
 # with the times at which the client began to send the request and had the
 # answer, on one clock that all clients share (CLOCK_MONOTONIC).  The end of a
@@ -418,7 +419,8 @@ sub odd_tag {
 
 
 # Puts into a history the ids for the tags, in the sixth and for gets without
-# one (of which only the tag came).  What came with a tag that nothing else had
+# one (of which only the tag came).  A del that has returned a value has its id
+# until then.  What came with a tag that nothing else had
 # is of a write that was not answered, and goes.  Returns the complaints: a tag
 # is one value's, for ever.
 
@@ -451,7 +453,58 @@ sub name {
             if defined $if && $if ne 'none';
     }
 
+    $_->[0] eq 'del' and undef $_->[2] for @$ops;
     @$ops = grep { $_->[0] ne 'get' || ($_->[2] // '') ne 'unknown' } @$ops;
+    return @errors;
+}
+
+
+# That increments of one key by one, and gets of it, have an order in which each
+# finds what the one before has left.  An operation is ["incr" or "get", key,
+# sum, start, end]; of an increment without an answer, sum and end are undef.
+# Returns the complaints.
+#
+# The sums tell the order, a get comes behind the increment that it has seen,
+# and an increment without an answer made a sum that no client was told, if any.
+
+sub counts {
+    my ($ops) = @_;
+    my @known = sort { $a->[2] <=> $b->[2] || $b->[0] cmp $a->[0] }
+                grep { defined $_->[4] } @$ops;
+    my @maybe = sort { $a->[3] <=> $b->[3] } grep { !defined $_->[4] } @$ops;
+    my $zero = min(map { $_->[3] } @$ops);
+    my (%told, @errors, $first, $later);
+
+    for my $op (grep { $_->[0] eq 'incr' } @known) {
+        push @errors, op_text($op, $zero) . ": $op->[2], twice"
+            if $told{$op->[2]}++;
+    }
+
+    # from the end: what ends first of all that comes later; gets of one sum
+    # come in any order
+
+    my ($by, @first) = ('');
+
+    for my $i (reverse 0 .. $#known) {
+        my $op = $known[$i];
+        $later = $first if $by ne "$op->[0] $op->[2]";
+        $by = "$op->[0] $op->[2]";
+        push @errors, op_text($op, $zero) . ": $op->[2], but "
+                      . op_text($later, $zero) . ": $later->[2]"
+            if $later && $op->[3] > $later->[4];
+        $first = $op if !$first || $op->[4] < $first->[4];
+        $first[$i] = $first;
+    }
+
+    my $i = 0;
+    for my $sum (1 .. (@known ? $known[-1][2] : 0)) {
+        $i++ while $known[$i][2] < $sum;
+        next if $told{$sum};
+        my $op = shift @maybe;
+        push @errors, op_text($first[$i], $zero) . ": no increment to $sum"
+            if !$op || $op->[3] > $first[$i][4];
+    }
+
     return @errors;
 }
 
