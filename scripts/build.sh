@@ -84,6 +84,7 @@ require_packages()
     need gcc "${CC:-cc}"
     need libc6-dev /usr/include/stdio.h
     need make make
+    need libjansson-dev /usr/include/jansson.h
 
     if [[ $tree ]]; then
         need libpcre2-dev /usr/include/pcre2.h

@@ -8,7 +8,9 @@
 SOURCES  := $(shell sed -n 's,^ *\(.*\.c\)$$,\1,p' config)
 CORE     := $(filter $(foreach r,base disk memory store,src/$(r)/%),$(SOURCES))
 
-vpath %.c $(sort $(dir $(CORE)))
+LINES    := $(filter src/lines/%,$(SOURCES))
+
+vpath %.c $(sort $(dir $(CORE) $(LINES)))
 
 .PHONY: all list FORCE
 .SECONDARY:

@@ -19,6 +19,7 @@ NGINX    ?= .build/nginx-src
 PROGRAMS := \
     t/fuzz/fuzz_http_conf.c \
     t/fuzz/fuzz_http_key.c \
+    t/fuzz/fuzz_line.c \
     t/fuzz/fuzz_log.c \
     t/fuzz/fuzz_record.c \
     t/fuzz/fuzz_snapshot.c \
@@ -44,7 +45,7 @@ OBJ      := $(DIR)
 include scripts/common.mk
 
 HELPERS  := t/unit/ram.c t/fuzz/fuzz.c
-SHARED   := $(patsubst %.c,$(DIR)/%.o,$(notdir $(CORE) $(HELPERS)))
+SHARED   := $(patsubst %.c,$(DIR)/%.o,$(notdir $(CORE) $(LINES) $(HELPERS)))
 
 vpath %.c src/http t/unit t/fuzz
 
@@ -64,10 +65,10 @@ $(DIR)/fuzz_http_%: $(DIR)/fuzz_http_%.o $(HTTP)
 
 $(DIR)/fuzz_http_conf: $(DIR)/ngx_http_kv_conf_check.o \
                        $(DIR)/ngx_http_kv_conf_params.o
-$(DIR)/fuzz_http_key: $(DIR)/ngx_http_kv_key.o
+$(DIR)/fuzz_http_key: $(DIR)/ngx_http_kv_key.o $(DIR)/kv_key.o
 
 $(DIR)/fuzz_%: $(DIR)/fuzz_%.o $(SHARED)
-	$(CC) $(CFLAGS) -fsanitize=fuzzer -o $@.new $^ -lcmocka
+	$(CC) $(CFLAGS) -fsanitize=fuzzer -o $@.new $^ -lcmocka -ljansson
 	mv $@.new $@
 
 $(DIR)/ngx.o $(DIR)/ngx_http_%.o $(DIR)/fuzz_http_%.o: INCLUDES = $(NGX)

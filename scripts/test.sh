@@ -193,7 +193,7 @@ test_build()
     local failures=0 checks=0 check
 
     for check in build_module refuses_no_threads refuses_old_nginx \
-        outlives_a_kill
+        refuses_no_jansson outlives_a_kill
     do
         checks=$(( checks + 1 ))
 
@@ -254,8 +254,15 @@ refuses_old_nginx()
 }
 
 
+refuses_no_jansson()
+{
+    jansson=no configure_says 1022001 YES 'libjansson-dev'
+}
+
+
 # configure_says VERSION USE_THREADS WORDS: whether the addon's config refuses
-# such an nginx with one line that has these words or, without words, takes it.
+# such an nginx with one line that has these words or, without words, takes it;
+# where the variable `jansson` is no, without that library.
 configure_says()
 {
     local dir=$build/configure lines
@@ -263,6 +270,7 @@ configure_says()
     rm -rf "$dir"
     mkdir -p "$dir/auto" "$dir/src/core"
     echo "#define nginx_version      $1" >"$dir/src/core/nginx.h"
+    echo "ngx_found=${jansson-yes}" >"$dir/auto/feature"
     # shellcheck disable=SC2016
     echo 'echo "$ngx_module_type $ngx_module_name"' >"$dir/auto/module"
 

@@ -34,6 +34,7 @@ PROGRAMS := \
     t/unit/test_heap_evac.c \
     t/unit/test_identity.c \
     t/unit/test_io.c \
+    t/unit/test_line.c \
     t/unit/test_map_damage.c \
     t/unit/test_map_growth.c \
     t/unit/test_map_readers.c \
@@ -95,20 +96,22 @@ comma    := ,
 
 include scripts/common.mk
 
-SHARED   := $(patsubst %.c,$(DIR)/%.o,$(notdir $(CORE) $(HELPERS)))
+SHARED   := $(patsubst %.c,$(DIR)/%.o,$(notdir $(CORE) $(LINES) $(HELPERS)))
 
 vpath %.c t/unit
 
 all: $(addprefix $(DIR)/,$(TESTS))
 
 $(DIR)/test_%: $(DIR)/test_%.o $(DIR)/shared.a
-	$(CC) $(CFLAGS) -o $@.new $^ -lcmocka $(WRAP) $(KV_LDFLAGS)
+	$(CC) $(CFLAGS) -o $@.new $^ -lcmocka $(LIBS) $(WRAP) $(KV_LDFLAGS)
 	mv $@.new $@
 
 $(DIR)/shared.a: $(SHARED)
 	rm -f $@.new
 	$(AR) rc $@.new $^
 	mv $@.new $@
+
+$(DIR)/test_line: LIBS = -ljansson
 
 # Its allocations fail to order.
 $(DIR)/test_allocations: WRAP = -Wl,--wrap=kv_heap_alloc,$\

@@ -18,13 +18,14 @@ my %MAY = (
     base   => [ qw(base) ],
     memory => [ qw(memory base) ],
     disk   => [ qw(disk base) ],
+    lines  => [ qw(lines base) ],
     index  => [ qw(index memory disk base) ],
     feed   => [ qw(feed memory disk base) ],
     raft   => [ qw(raft memory disk base) ],
     store  => [ qw(store index feed raft memory disk base) ],
     http   => [ qw(http store/kv_store.h store/kv_store_dir.h
-                   store/kv_version.h base) ],
-    tool   => [ qw(tool disk base) ],
+                   store/kv_version.h lines base) ],
+    tool   => [ qw(tool lines disk base) ],
 );
 
 my $PRODUCT = qr{^(?:src/.*|ngx_http_kv_module)\.[ch]$};

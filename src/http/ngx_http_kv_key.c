@@ -20,27 +20,15 @@
 
 
 #include "http/ngx_http_kv.h"
+#include "base/kv_key.h"
 
 
 static ngx_uint_t ngx_http_kv_empty_segment(ngx_str_t *path);
 
 
-/* A-Z a-z 0-9 : _ . - */
-
-static const uint32_t  ngx_http_kv_key_chars[] = {
-    0x00000000,
-    0x07ff6000,                    /* - . 0-9 : */
-    0x87fffffe,                    /* A-Z _ */
-    0x07fffffe,                    /* a-z */
-    0x00000000, 0x00000000, 0x00000000, 0x00000000
-};
-
-
 ngx_int_t
 ngx_http_kv_key(ngx_http_request_t *r, ngx_str_t *key)
 {
-    size_t                     i;
-    u_char                     c;
     ngx_http_core_loc_conf_t  *clcf;
 
     clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
@@ -54,12 +42,8 @@ ngx_http_kv_key(ngx_http_request_t *r, ngx_str_t *key)
     key->data = r->uri.data + clcf->name.len;
     key->len = r->uri.len - clcf->name.len;
 
-    for (i = 0; i < key->len; i++) {
-        c = key->data[i];
-
-        if (!(ngx_http_kv_key_chars[c >> 5] & (1U << (c & 0x1f)))) {
-            return NGX_DECLINED;
-        }
+    if (!kv_key_valid((char *) key->data, key->len)) {
+        return NGX_DECLINED;
     }
 
     /* nginx marks each path that has an empty segment as complex */

@@ -1,0 +1,86 @@
+
+/*
+ * A write as a line of JSON, as POST /bulk takes it:
+ *
+ *     {"op":"put","key":"a","value":"text","ttl":60}
+ *     {"key":"b","base64":"AAEC"}
+ *     {"op":"delete","key":"c"}
+ *
+ *     op        "put", which is the default, or "delete"
+ *     key       as in a URL (kv_key_valid()); not "." or "..", which no URL
+ *               can name
+ *     value     a put's, as a string: its bytes are those of its UTF-8.  Any
+ *               character may be in it, U+0000 too
+ *     base64    or in base64 (RFC 4648, section 4): padded, without line breaks
+ *     ttl       seconds until it expires, 1 to KV_LINE_TTL_MAX
+ *     expires   or when, in milliseconds since the epoch, as a list of keys
+ *               says it
+ *     size, version
+ *               ignored: a list of keys has them
+ *
+ * No other member is allowed, none may stand twice, and nothing may be nested.
+ *
+ * The JSON is read by jansson, which Debian keeps in all its releases.  It
+ * refuses what others let pass: invalid UTF-8, lone surrogates, members that
+ * stand twice, numbers out of range; and it can give U+0000 out.  yyjson is
+ * quicker, but Debian 12 does not have it; cJSON cuts strings at U+0000 and
+ * does not look at UTF-8; yajl makes a "?" of a lone surrogate; json-c lets
+ * members stand twice; json-glib needs GLib.
+ */
+
+
+#ifndef KV_LINE_H
+#define KV_LINE_H
+
+
+#include "base/kv_base.h"
+#include "base/kv_opcode.h"
+
+
+#define KV_LINE_TTL_MAX  315360000u    /* seconds: ten years */
+
+/* what a line may have besides its value in base64 */
+#define KV_LINE_SLACK    65536u
+
+
+typedef struct {
+    kv_op_code_t    op;              /* KV_OP_PUT, KV_OP_DELETE */
+    uint16_t        key_len;
+    uint32_t        value_len;       /* of a put: > 0 */
+    const char     *key;
+    const char     *value;
+    uint64_t        expires;         /* ms since the epoch; 0: not said */
+    uint32_t        ttl;             /* seconds; 0: not said */
+    bool            too_large;       /* KV_DECLINED because of that */
+    char            error[96];       /* of KV_DECLINED; may stand in a JSON
+                                        string as it is */
+    struct json_t  *root;            /* key and value belong to it, or lie in
+                                        the text */
+} kv_line_t;
+
+
+/* The bytes of the longest line whose value is of `max_value` bytes. */
+
+static inline size_t
+kv_line_max(uint32_t max_value)
+{
+    return ((size_t) max_value + 2) / 3 * 4 + KV_LINE_SLACK;
+}
+
+
+/* Whether it has nothing but white space: no line to parse. */
+bool kv_line_blank(const char *text, size_t len);
+
+/*
+ * Reads a line of `len` bytes, without its end; they are the caller's, may be
+ * changed, and must stay until kv_line_free(), which the caller calls after
+ * KV_OK.  KV_DECLINED: it is none, or its value is larger than `max_value`
+ * bytes, and line->error says what is wrong.  KV_NO_MEMORY.
+ */
+kv_rc_t kv_line_parse(kv_line_t *line, char *text, size_t len,
+    uint32_t max_value);
+
+void kv_line_free(kv_line_t *line);
+
+
+#endif /* KV_LINE_H */

@@ -1,0 +1,173 @@
+
+/*
+ * kv_line_parse() on a line.  The first byte of an input tells how large a
+ * value may be; in the rest, each byte 1 stands for 50 bytes "A", as long
+ * strings go another way through the parser.
+ *
+ * What must hold: nothing behind the line is read, and what it takes is what
+ * jansson alone reads there; what it declines has a reason that can stand in a
+ * JSON string.
+ */
+
+
+#include <jansson.h>
+
+#include "fuzz.h"
+#include "base/kv_key.h"
+#include "lines/kv_line.h"
+
+
+static void line_check(const kv_line_t *line, const char *text, size_t len,
+    uint32_t max_value);
+static void line_check_value(const kv_line_t *line, const json_t *root);
+static void line_check_base64(const kv_line_t *line, const char *text,
+    size_t len);
+static void line_check_error(const kv_line_t *line);
+
+
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    char         *text, *copy;
+    size_t        len;
+    kv_rc_t       rc;
+    uint32_t      max_value;
+    kv_line_t     line;
+    fuzz_feed_t   feed = { data, data + size };
+
+    max_value = 64u * fuzz_u8(&feed);
+
+    text = malloc(size * 50 + 1);
+    fuzz_check(text);
+
+    for (len = 0; feed.p < feed.end; feed.p++) {
+        if (*feed.p == 1) {
+            memset(text + len, 'A', 50);
+            len += 50;
+
+        } else {
+            text[len++] = (char) *feed.p;
+        }
+    }
+
+    /* as long as its memory */
+
+    copy = malloc(len ? len : 1);
+    fuzz_check(copy);
+    memcpy(copy, text, len);
+
+    (void) kv_line_blank(copy, len);
+
+    rc = kv_line_parse(&line, copy, len, max_value);
+    fuzz_check(rc == KV_OK || rc == KV_DECLINED);
+
+    if (rc == KV_OK) {
+        line_check(&line, text, len, max_value);
+        kv_line_free(&line);
+
+    } else {
+        fuzz_check(line.root == NULL);
+        line_check_error(&line);
+    }
+
+    free(copy);
+    free(text);
+
+    return 0;
+}
+
+
+static void
+line_check(const kv_line_t *line, const char *text, size_t len,
+    uint32_t max_value)
+{
+    json_t  *root, *key;
+
+    root = json_loadb(text, len, JSON_REJECT_DUPLICATES|JSON_ALLOW_NUL, NULL);
+    fuzz_check(json_is_object(root));
+
+    key = json_object_get(root, "key");
+    fuzz_check(json_is_string(key));
+    fuzz_check(line->key_len == json_string_length(key));
+    fuzz_check(memcmp(line->key, json_string_value(key), line->key_len) == 0);
+    fuzz_check(line->key_len > 0 && kv_key_valid(line->key, line->key_len));
+
+    fuzz_check(line->ttl == json_integer_value(json_object_get(root, "ttl")));
+    fuzz_check(line->ttl <= KV_LINE_TTL_MAX);
+
+    if (line->op == KV_OP_PUT) {
+        fuzz_check(line->value_len > 0 && line->value_len <= max_value);
+        line_check_value(line, root);
+
+    } else {
+        fuzz_check(line->op == KV_OP_DELETE);
+        fuzz_check(strcmp(json_string_value(json_object_get(root, "op")),
+                          "delete") == 0);
+    }
+
+    json_decref(root);
+}
+
+
+static void
+line_check_value(const kv_line_t *line, const json_t *root)
+{
+    json_t  *value, *base64;
+
+    value = json_object_get(root, "value");
+    base64 = json_object_get(root, "base64");
+
+    fuzz_check((value == NULL) != (base64 == NULL));
+
+    if (value) {
+        fuzz_check(line->value_len == json_string_length(value));
+        fuzz_check(memcmp(line->value, json_string_value(value),
+                          line->value_len) == 0);
+
+    } else {
+        line_check_base64(line, json_string_value(base64),
+                          json_string_length(base64));
+    }
+}
+
+
+/* The value, encoded, is the text. */
+
+static void
+line_check_base64(const kv_line_t *line, const char *text, size_t len)
+{
+    size_t       i, k, n;
+    uint32_t     group;
+    const char  *set;
+
+    set = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+    fuzz_check(len == ((size_t) line->value_len + 2) / 3 * 4);
+
+    for (i = 0; i < line->value_len; i += 3, text += 4) {
+        n = kv_min(line->value_len - i, 3u);
+        group = 0;
+
+        for (k = 0; k < 3; k++) {
+            group = group << 8 | (k < n ? (uint8_t) line->value[i + k] : 0);
+        }
+
+        for (k = 0; k < 4; k++) {
+            fuzz_check(text[k] == (k <= n ? set[group >> (18 - 6 * k) & 63]
+                                          : '='));
+        }
+    }
+}
+
+
+static void
+line_check_error(const kv_line_t *line)
+{
+    const char  *p;
+
+    fuzz_check(line->error[0]);
+
+    for (p = line->error; *p; p++) {
+        fuzz_check(*p >= 0x20 && *p < 0x7f && *p != '"' && *p != '\\');
+    }
+}

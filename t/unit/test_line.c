@@ -1,0 +1,461 @@
+
+/*
+ * Writes as lines of JSON: what they say, and what is wrong with others.
+ */
+
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <stdlib.h>
+
+#include "lines/kv_line.h"
+
+
+#define MAX  100000u
+
+
+/* A line in memory of its own, so that what is read behind it is seen. */
+
+static kv_line_t  line;
+static char      *text;
+
+
+static kv_rc_t
+parse_bytes(const char *p, size_t len, uint32_t max_value)
+{
+    text = malloc(len ? len : 1);
+    assert_non_null(text);
+
+    if (len) {
+        memcpy(text, p, len);
+    }
+
+    return kv_line_parse(&line, text, len, max_value);
+}
+
+
+static void
+done(void)
+{
+    kv_line_free(&line);
+    free(text);
+}
+
+
+static void
+puts_bytes(const char *p, size_t len, const char *key, const char *value,
+    size_t value_len)
+{
+    kv_rc_t  rc;
+
+    rc = parse_bytes(p, len, MAX);
+
+    if (rc != KV_OK) {
+        print_error("%.*s: %s\n", (int) kv_min(len, 200u), p, line.error);
+    }
+
+    assert_int_equal(rc, KV_OK);
+    assert_int_equal(line.op, KV_OP_PUT);
+    assert_int_equal(line.key_len, strlen(key));
+    assert_memory_equal(line.key, key, line.key_len);
+    assert_int_equal(line.value_len, value_len);
+    assert_memory_equal(line.value, value, value_len);
+    done();
+}
+
+
+static void
+puts_value(const char *p, const char *key, const char *value)
+{
+    puts_bytes(p, strlen(p), key, value, strlen(value));
+}
+
+
+static void
+declines_bytes(const char *p, size_t len, const char *error)
+{
+    size_t  n;
+
+    assert_int_equal(parse_bytes(p, len, MAX), KV_DECLINED);
+
+    /* of "at byte N" the number does not matter */
+
+    n = strlen(error);
+    n = n < 4 || strcmp(error + n - 4, "byte") != 0 ? n + 1 : n;
+
+    if (strncmp(line.error, error, n) != 0) {
+        print_error("%.*s: %s\n", (int) kv_min(len, 200u), p, line.error);
+    }
+
+    assert_int_equal(strncmp(line.error, error, n), 0);
+    assert_false(line.too_large);
+    assert_null(line.root);
+    free(text);
+}
+
+
+static void
+declines(const char *p, const char *error)
+{
+    declines_bytes(p, strlen(p), error);
+}
+
+
+static void
+test_puts(void **state)
+{
+    (void) state;
+
+    puts_value("{\"key\":\"a\",\"value\":\"b\"}", "a", "b");
+    puts_value(" { \"value\" : \"b\" ,\t\"key\" : \"a\" } \r", "a", "b");
+    puts_value("{\"op\":\"put\",\"key\":\"A:z_0.-\",\"value\":\" \"}",
+               "A:z_0.-", " ");
+    puts_value("{\"key\":\"...\",\"value\":\"b\"}", "...", "b");
+    puts_value("{\"key\":\"\\u0061\",\"value\":\"b\"}", "a", "b");
+
+    /* as a list of keys has it */
+
+    puts_value("{\"key\":\"a\",\"size\":1,\"version\":\"1-2\",\"value\":\"b\"}",
+               "a", "b");
+
+    /* what looks like JSON in a string */
+
+    puts_value("{\"key\":\"a\",\"value\":\"{[,,,,,,,,,,,,,,,,,,,,\\\"{\"}", "a",
+               "{[,,,,,,,,,,,,,,,,,,,,\"{");
+}
+
+
+static void
+test_text(void **state)
+{
+    const char  *p;
+
+    (void) state;
+
+    puts_value("{\"key\":\"a\",\"value\":\"\\\"\\\\\\/\\b\\f\\n\\r\\t\"}", "a",
+               "\"\\/\b\f\n\r\t");
+    puts_value("{\"key\":\"a\",\"value\":\"\xc3\xa9\\u00e9\\ud83d\\ude00\"}",
+               "a", "\xc3\xa9\xc3\xa9\xf0\x9f\x98\x80");
+    p = "{\"key\":\"a\",\"value\":\"1\\u00002\"}";
+    puts_bytes(p, strlen(p), "a", "1\0002", 3);
+
+    declines("{\"key\":\"a\",\"value\":\"\\ud800\"}",
+             "invalid JSON at byte");
+    declines("{\"key\":\"a\",\"value\":\"\\udc00\\ud800\"}",
+             "invalid JSON at byte");
+    declines("{\"key\":\"a\",\"value\":\"\xff\"}", "invalid UTF-8 at byte");
+    declines("{\"key\":\"a\",\"value\":\"\xed\xa0\x80\"}",
+             "invalid UTF-8 at byte");
+    declines("{\"key\":\"a\",\"value\":\"\xc0\x80\"}",
+             "invalid UTF-8 at byte");
+    declines("{\"key\":\"a\",\"value\":\"a\tb\"}", "invalid JSON at byte");
+}
+
+
+static void
+test_base64(void **state)
+{
+    const char  *p;
+
+    (void) state;
+
+    puts_value("{\"key\":\"a\",\"base64\":\"Zg==\"}", "a", "f");
+    puts_value("{\"key\":\"a\",\"base64\":\"Zm8=\"}", "a", "fo");
+    puts_value("{\"key\":\"a\",\"base64\":\"Zm9v\"}", "a", "foo");
+    puts_value("{\"key\":\"a\",\"base64\":\"Zm9vYg==\"}", "a", "foob");
+    p = "{\"key\":\"a\",\"base64\":\"AP+/\"}";
+    puts_bytes(p, strlen(p), "a", "\0\xff\xbf", 3);
+
+    declines("{\"key\":\"a\",\"base64\":\"\"}", "value cannot be empty");
+    declines("{\"key\":\"a\",\"base64\":\"Zg=\"}", "base64 is not valid");
+    declines("{\"key\":\"a\",\"base64\":\"Zg\"}", "base64 is not valid");
+    declines("{\"key\":\"a\",\"base64\":\"Z===\"}", "base64 is not valid");
+    declines("{\"key\":\"a\",\"base64\":\"====\"}", "base64 is not valid");
+    declines("{\"key\":\"a\",\"base64\":\"Zg==Zg==\"}", "base64 is not valid");
+    declines("{\"key\":\"a\",\"base64\":\"Zh==\"}", "base64 is not valid");
+    declines("{\"key\":\"a\",\"base64\":\"Zm9=\"}", "base64 is not valid");
+    declines("{\"key\":\"a\",\"base64\":\"Zm9-\"}", "base64 is not valid");
+    declines("{\"key\":\"a\",\"base64\":\"Zm9_\"}", "base64 is not valid");
+    declines("{\"key\":\"a\",\"base64\":\"Zm9v\\n\"}", "base64 is not valid");
+    declines("{\"key\":\"a\",\"base64\":1}", "base64 is not a string");
+    declines("{\"key\":\"a\",\"base64\":\"Zg==\",\"value\":\"f\"}",
+             "value and base64 exclude each other");
+}
+
+
+static void
+test_deletes(void **state)
+{
+    const char  *p;
+
+    (void) state;
+
+    p = "{\"op\":\"delete\",\"key\":\"abc\"}";
+
+    assert_int_equal(parse_bytes(p, strlen(p), MAX), KV_OK);
+    assert_int_equal(line.op, KV_OP_DELETE);
+    assert_int_equal(line.key_len, 3);
+    assert_memory_equal(line.key, "abc", 3);
+    done();
+
+    declines("{\"op\":\"delete\",\"key\":\"a\",\"value\":\"b\"}",
+             "a delete takes no value");
+    declines("{\"op\":\"delete\",\"key\":\"a\",\"base64\":\"Zg==\"}",
+             "a delete takes no base64");
+    declines("{\"op\":\"delete\",\"key\":\"a\",\"ttl\":1}",
+             "a delete takes no ttl");
+    declines("{\"op\":\"delete\"}", "key is missing");
+    declines("{\"op\":\"incr\",\"key\":\"a\"}", "op is not put or delete");
+    declines("{\"op\":\"put\\u0000\",\"key\":\"a\",\"value\":\"b\"}",
+             "op is not put or delete");
+    declines("{\"op\":null,\"key\":\"a\",\"value\":\"b\"}",
+             "op is not put or delete");
+}
+
+
+static void
+has_time(const char *p, uint32_t ttl, uint64_t expires)
+{
+    assert_int_equal(parse_bytes(p, strlen(p), MAX), KV_OK);
+    assert_int_equal(line.ttl, ttl);
+    assert_int_equal(line.expires, expires);
+    done();
+}
+
+
+static void
+test_times(void **state)
+{
+    (void) state;
+
+    has_time("{\"key\":\"a\",\"value\":\"b\"}", 0, 0);
+    has_time("{\"key\":\"a\",\"value\":\"b\",\"ttl\":1}", 1, 0);
+    has_time("{\"key\":\"a\",\"value\":\"b\",\"ttl\":315360000}", 315360000, 0);
+    has_time("{\"key\":\"a\",\"value\":\"b\",\"expires\":1800000000123}", 0,
+             1800000000123);
+
+    declines("{\"key\":\"a\",\"value\":\"b\",\"ttl\":0}", "invalid ttl");
+    declines("{\"key\":\"a\",\"value\":\"b\",\"ttl\":315360001}",
+             "invalid ttl");
+    declines("{\"key\":\"a\",\"value\":\"b\",\"ttl\":-1}", "invalid ttl");
+    declines("{\"key\":\"a\",\"value\":\"b\",\"ttl\":1.0}", "invalid ttl");
+    declines("{\"key\":\"a\",\"value\":\"b\",\"ttl\":\"1\"}", "invalid ttl");
+    declines("{\"key\":\"a\",\"value\":\"b\",\"ttl\":null}", "invalid ttl");
+    declines("{\"key\":\"a\",\"value\":\"b\",\"ttl\":4294967297}",
+             "invalid ttl");
+    declines("{\"key\":\"a\",\"value\":\"b\",\"ttl\":99999999999999999999}",
+             "a number is out of range");
+    declines("{\"key\":\"a\",\"value\":\"b\",\"ttl\":1e999}",
+             "a number is out of range");
+    declines("{\"key\":\"a\",\"value\":\"b\",\"expires\":0}",
+             "invalid expires");
+    declines("{\"key\":\"a\",\"value\":\"b\",\"expires\":1,\"ttl\":1}",
+             "ttl and expires exclude each other");
+}
+
+
+static void
+test_keys(void **state)
+{
+    (void) state;
+
+    declines("{\"value\":\"b\"}", "key is missing");
+    declines("{\"key\":1,\"value\":\"b\"}", "key is not a string");
+    declines("{\"key\":\"\",\"value\":\"b\"}", "key cannot be empty");
+    declines("{\"key\":\".\",\"value\":\"b\"}",
+             "key contains invalid characters");
+    declines("{\"key\":\"..\",\"value\":\"b\"}",
+             "key contains invalid characters");
+    declines("{\"key\":\"a/b\",\"value\":\"b\"}",
+             "key contains invalid characters");
+    declines("{\"key\":\"a b\",\"value\":\"b\"}",
+             "key contains invalid characters");
+    declines("{\"key\":\"\xc3\xa9\",\"value\":\"b\"}",
+             "key contains invalid characters");
+    declines("{\"key\":\"a\\u0000\",\"value\":\"b\"}",
+             "key contains invalid characters");
+}
+
+
+static void
+test_no_lines(void **state)
+{
+    char  deep[10000];
+
+    (void) state;
+
+    declines("", "invalid JSON at byte");
+    declines("{", "invalid JSON at byte");
+    declines("x", "invalid JSON at byte");
+    declines("1", "invalid JSON at byte");
+    declines("\"abc\"", "invalid JSON at byte");
+    declines("[]", "not a JSON object");
+    declines("{}", "key is missing");
+    declines("{\"key\":\"a\",\"value\":\"b\"}{}",
+             "a member is no string or number");
+    declines("{\"key\":\"a\",\"value\":\"b\"} x", "invalid JSON at byte");
+    declines("{\"key\":\"a\",\"value\":\"b\",}", "invalid JSON at byte");
+    declines("{\"key\":\"a\",\"value\":\"b}", "invalid JSON at byte");
+    declines("{\"key\":\"a\",\"value\":\"b\\", "invalid JSON at byte");
+    declines("{\"key\":\"a\",\"key\":\"a\",\"value\":\"b\"}",
+             "a member stands twice");
+    declines("{\"key\":\"a\",\"value\":\"b\",\"if_match\":\"*\"}",
+             "unknown member if_match");
+    declines("{\"key\":\"a\",\"value\":\"b\",\"a\\\"b\":1}", "unknown member");
+    declines("{\"key\":\"a\"}", "value is missing");
+    declines("{\"key\":\"a\",\"value\":\"\"}", "value cannot be empty");
+    declines("{\"key\":\"a\",\"value\":5}", "value is not a string");
+    declines("{\"key\":\"a\",\"value\":null}", "value is not a string");
+    declines("{\"key\":\"a\",\"value\":[]}", "a member is no string or number");
+    declines("{\"key\":\"a\",\"value\":{}}", "a member is no string or number");
+    declines("\xef\xbb\xbf{\"key\":\"a\",\"value\":\"b\"}",
+             "invalid JSON at byte");
+    declines_bytes("{\"key\":\"a\",\0\"value\":\"b\"}", 24,
+                   "invalid JSON at byte");
+
+    memset(deep, '[', sizeof(deep));
+    declines_bytes(deep, sizeof(deep), "a member is no string or number");
+
+    memset(deep, ',', sizeof(deep));
+    declines_bytes(deep, sizeof(deep), "too many members");
+}
+
+
+/* Values of all lengths around that at which the parser's work differs. */
+
+static void
+test_long(void **state)
+{
+    char    *p, *value;
+    size_t   i, n;
+
+    (void) state;
+
+    p = malloc(MAX + 100);
+    value = malloc(MAX + 100);
+    assert_non_null(p);
+    assert_non_null(value);
+
+    for (n = 1; n <= MAX; n = n < 300 ? n + 1 : n * 4) {
+        for (i = 0; i < n; i++) {
+            value[i] = (char) ('a' + i % 26);
+        }
+
+        value[n] = '\0';
+
+        (void) sprintf(p, "{\"value\":\"%s\",\"key\":\"k\",\"ttl\":7}", value);
+        puts_value(p, "k", value);
+
+        (void) sprintf(p, "{\"op\":\"put\",\"key\":\"k\",\"value\":\"%s\\n\"}",
+                       value);
+        value[n] = '\n';
+        puts_bytes(p, strlen(p), "k", value, n + 1);
+        value[n] = '\0';
+
+        if (n <= KV_KEY_MAX) {
+            (void) sprintf(p, "{\"key\":\"%s\",\"value\":\"1\"}", value);
+            puts_value(p, value, "1");
+
+            (void) sprintf(p, "{\"key\":\"%s\",\"value\":\"%s\"}", value,
+                           value);
+            puts_value(p, value, value);
+        }
+
+        /* the value is that of its member, whichever is long */
+
+        (void) sprintf(p, "{\"version\":\"%s\",\"key\":\"k\",\"value\":\"\"}",
+                       value);
+        declines(p, "value cannot be empty");
+
+        (void) sprintf(p, "{\"%s\":\"1\",\"key\":\"k\",\"value\":\"2\"}",
+                       value);
+        assert_int_equal(parse_bytes(p, strlen(p), MAX), KV_DECLINED);
+        free(text);
+
+        (void) sprintf(p, "{\"key\":\"k\",\"value\":\"%s\",}", value);
+        assert_int_equal(parse_bytes(p, strlen(p), MAX), KV_DECLINED);
+        free(text);
+    }
+
+    memset(value, 'a', KV_KEY_MAX + 1);
+    value[KV_KEY_MAX + 1] = '\0';
+    (void) sprintf(p, "{\"key\":\"%s\",\"value\":\"1\"}", value);
+    declines(p, "key too long");
+
+    /* in base64, and what is not: a byte of it, wherever it is */
+
+    memset(value, 'A', 400);
+    value[400] = '\0';
+    (void) sprintf(p, "{\"key\":\"k\",\"base64\":\"%s\"}", value);
+    n = strlen(p);
+    memset(value, 0, 300);
+    puts_bytes(p, n, "k", value, 300);
+
+    for (i = 0; i < 400; i++) {
+        p[21 + i] = i % 2 ? '\n' : '*';
+        assert_int_equal(parse_bytes(p, n, MAX), KV_DECLINED);
+        free(text);
+        p[21 + i] = 'A';
+    }
+
+    free(p);
+    free(value);
+}
+
+
+static void
+test_too_large(void **state)
+{
+    const char  *p;
+
+    (void) state;
+
+    p = "{\"key\":\"a\",\"value\":\"12345\"}";
+
+    assert_int_equal(parse_bytes(p, strlen(p), 5), KV_OK);
+    done();
+
+    assert_int_equal(parse_bytes(p, strlen(p), 4), KV_DECLINED);
+    assert_string_equal(line.error, "value too large");
+    assert_true(line.too_large);
+    free(text);
+
+    assert_true(kv_line_max(10) >= 16 + KV_KEY_MAX);
+    assert_true(kv_line_max(KV_VALUE_MAX) > KV_VALUE_MAX / 3 * 4);
+}
+
+
+static void
+test_blank(void **state)
+{
+    (void) state;
+
+    assert_true(kv_line_blank("", 0));
+    assert_true(kv_line_blank(" \t\r", 3));
+    assert_false(kv_line_blank(" \t\r1", 4));
+    assert_false(kv_line_blank("\0", 1));
+}
+
+
+int
+main(void)
+{
+    const struct CMUnitTest  tests[] = {
+        cmocka_unit_test(test_puts),
+        cmocka_unit_test(test_text),
+        cmocka_unit_test(test_base64),
+        cmocka_unit_test(test_deletes),
+        cmocka_unit_test(test_times),
+        cmocka_unit_test(test_keys),
+        cmocka_unit_test(test_no_lines),
+        cmocka_unit_test(test_long),
+        cmocka_unit_test(test_too_large),
+        cmocka_unit_test(test_blank)
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
