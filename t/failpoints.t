@@ -32,9 +32,9 @@ my @noted = grep { /^NOTE_/ } @failpoints;
 # which leave the zone half changed: it must be rebuilt
 
 my %rebuild = map { $_ => 1 } qw(HEAP_ALLOC HEAP_FREE HEAP_FORMAT LINKED
-                                 APPLYING GROWING CLEARED SWEEPING FREEING
-                                 COMPACTING REAPING QUIESCING REBUILDING
-                                 RECOVERING RESETTING);
+                                 RETURNED APPLYING GROWING CLEARED SWEEPING
+                                 FREEING COMPACTING REAPING QUIESCING
+                                 REBUILDING RECOVERING RESETTING);
 
 # which are reached only when a dead worker left something to clear up.  It may
 # leave nothing, if all that it had under way was its own: then one dies again.
@@ -108,6 +108,8 @@ my @writers = map { KV::Load->writers($s, name => "w$_") } 1 .. 3;
 
 my $big = KV::Util::value('big', 1, 700_000);
 
+my ($tried, $added) = (0, 0);
+
 sub stir {
     my @held;
     my $until = time + 0.15;
@@ -124,7 +126,12 @@ sub stir {
             push @held, $u;
         };
         shift @held while @held > 12;
-        $s->del('big', soft => 1, timeout => 5) if rand() < 0.3;
+        $tried++;
+        $added++ if $s->http(POST => '/kv/number?incr=1', soft => 1,
+                             timeout => 5)->{status} == 200;
+        my @prefer = rand() < 0.5 ? 'Prefer: return=representation' : ();
+        $s->del('big', soft => 1, timeout => 5, headers => [@prefer])
+            if rand() < 0.3;
     }
 }
 
@@ -273,6 +280,9 @@ my $ledger = KV::Ledger->merge(map { $_->{ledger} } @results);
 @errors = KV::Load->verify($s, $ledger, \my $found);
 is(scalar @errors, 0, 'the deaths lost nothing')
     or diag(join "\n", splice @errors, 0, 10);
+my $number = $s->get('number')->{body};
+ok($number >= $added && $number <= $tried, 'nor an increment')
+    or diag("$number, $added acknowledged, $tried tried");
 my ($gap) = sort { $b <=> $a } map { $_->{gap} } @results;
 cmp_ok($slowest, '<', slowness(), 'the service is back within a second');
 cmp_ok($gap, '<', slowness(), 'and no writer had to wait longer');
