@@ -55,6 +55,7 @@ sub connection {
 # clients leave.
 
 sub leave {
+    my ($method) = @_;
     my $first = connection($workers[0]);
     my @c = map { connection($workers[1]) } 1 .. $N;
     my $gone = sub { scalar(() = read_file("$s->{dir}/info.log")
@@ -80,8 +81,10 @@ sub leave {
 
     is($committer, $workers[0], 'a write is being synced');
 
-    $c[$_ - 1]->send(KV::Conn::request(PUT => "/front$_",
-                                       body => $left{"left$_"})) for 1 .. $N;
+    $c[$_ - 1]->send(KV::Conn::request($method => "/front$_",
+                         $method eq 'PUT' ? (body => $left{"left$_"})
+                         : (headers => ['Prefer: return=representation'])))
+        for 1 .. $N;
     ok(wait_for(sub { $s->store->{zone}{used} > $N * 300_000 }, 10)
        && $s->has_read, 'mirrored ones wait');
     $_->reset for @c;
@@ -92,7 +95,7 @@ sub leave {
 
 
 {
-    my $first = leave();
+    my $first = leave('PUT');
     my @others = map { [ "other$_", value("other$_", 1, 300_000),
                          connection($workers[1]) ] } 1 .. $N;
 
@@ -117,12 +120,29 @@ sub leave {
 }
 
 
+# Deletes whose clients leave: nothing keeps what they return.
+
+{
+    @workers = $s->workers;
+    $s->clear;
+    $s->put($_, $left{$_}) for sort keys %left;
+    my $first = leave('DELETE');
+    $s->fault(hold => undef);
+    is($first->response->{status}, 200, 'the first write is answered');
+    ok(wait_for(sub { 0 == grep { $s->get($_)->{status} != 404 }
+                                sort keys %left }, 10), 'they are deleted');
+    $s->clear;
+    ok(wait_for(sub { $s->put('a', 'b'); $s->used < 1_000_000 }, 10),
+       'and what they returned is free') or diag($s->used);
+}
+
+
 # The committer dies while the map is half changed.
 
 {
     @workers = $s->workers;
     $s->clear;
-    my $first = leave();
+    my $first = leave('PUT');
 
     write_file("$s->{dir}/point.new", "LINKED 1\n");
     rename("$s->{dir}/point.new", "$s->{dir}/point") or die;

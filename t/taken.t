@@ -2,6 +2,8 @@
 # back, to one client, whole, whatever others write meanwhile, and while workers
 # die, the server is reloaded, or the zone is rebuilt.
 
+# long
+
 use strict;
 use warnings;
 
