@@ -6,7 +6,8 @@
 
 # The sources' list is in config.
 SOURCES  := $(shell sed -n 's,^ *\(.*\.c\)$$,\1,p' config)
-CORE     := $(filter $(foreach r,base disk memory store,src/$(r)/%),$(SOURCES))
+ROOMS    := base disk memory index store
+CORE     := $(filter $(foreach r,$(ROOMS),src/$(r)/%),$(SOURCES))
 
 LINES    := $(filter src/lines/%,$(SOURCES))
 

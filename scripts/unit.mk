@@ -33,6 +33,8 @@ PROGRAMS := \
     t/unit/test_heap_death.c \
     t/unit/test_heap_evac.c \
     t/unit/test_identity.c \
+    t/unit/test_index.c \
+    t/unit/test_index_readers.c \
     t/unit/test_io.c \
     t/unit/test_line.c \
     t/unit/test_map_damage.c \
@@ -74,6 +76,7 @@ HELPERS  := \
     t/unit/death_worker.c \
     t/unit/disk.c \
     t/unit/heap_rig.c \
+    t/unit/index_rig.c \
     t/unit/kit.c \
     t/unit/map_rig.c \
     t/unit/ram.c \
@@ -117,6 +120,9 @@ $(DIR)/test_line: LIBS = -ljansson
 $(DIR)/test_allocations: WRAP = -Wl,--wrap=kv_heap_alloc,$\
     --wrap=kv_heap_alloc_leave,--wrap=malloc,--wrap=calloc,--wrap=realloc,$\
     --wrap=kv_heap_lock,--wrap=kv_heap_lock_read
+
+# Nodes find no memory to order.
+$(DIR)/test_index $(DIR)/test_index_readers: WRAP = -Wl,--wrap=kv_heap_alloc
 
 # One of its readers leaves just in time.
 $(DIR)/test_map_readers: WRAP = -Wl,--wrap=kv_epoch_oldest

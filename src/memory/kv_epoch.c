@@ -152,14 +152,14 @@ kv_epoch_retire(kv_retire_list_t *retired, void *object, kv_retired_kind_t kind)
 
 
 bool
-kv_epoch_spare(kv_retire_list_t *retired)
+kv_epoch_spare(kv_retire_list_t *retired, unsigned n)
 {
-    if (kv_epoch_space(retired) > retired->reserved) {
+    if (kv_epoch_space(retired) >= (uint64_t) retired->reserved + n) {
         return true;
     }
 
     return kv_epoch_reclaim(retired) == KV_OK
-           && kv_epoch_space(retired) > retired->reserved;
+           && kv_epoch_space(retired) >= (uint64_t) retired->reserved + n;
 }
 
 

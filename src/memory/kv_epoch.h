@@ -98,10 +98,10 @@ kv_rc_t kv_epoch_retire(kv_retire_list_t *retired, void *object,
     kv_retired_kind_t kind);
 
 /*
- * Whether there is space for one more object than is reserved.  Ask before
- * unlinking an object that could as well stay where it is.
+ * Whether there is space for `n` objects more than are reserved.  Ask before
+ * unlinking objects that could as well stay where they are.
  */
-bool kv_epoch_spare(kv_retire_list_t *retired);
+bool kv_epoch_spare(kv_retire_list_t *retired, unsigned n);
 
 /*
  * Frees what no reader can see any more, without waiting.  KV_OK, or KV_DEAD.

@@ -262,7 +262,7 @@ kv_heap_broken(kv_heap_t *heap)
 void *
 kv_heap_alloc(kv_heap_t *heap, kv_heap_kind_t kind, size_t size)
 {
-    return kv_heap_alloc_leave(heap, kind, size, kind == KV_HEAP_SYSTEM
+    return kv_heap_alloc_leave(heap, kind, size, kind >= KV_HEAP_NODE
                                                  ? KV_HEAP_LAST
                                                  : heap->reserve);
 }
@@ -490,7 +490,7 @@ kv_heap_stat(kv_heap_t *heap, kv_heap_stat_t *st)
     st->reserve_pages = heap->reserve;
     st->movable_pages = 0;
 
-    for (kind = KV_HEAP_ENTRY; kind <= KV_HEAP_PIECE; kind++) {
+    for (kind = KV_HEAP_ENTRY; kind < KV_HEAP_SYSTEM; kind++) {
         for (class = 0; class < KV_HEAP_CLASSES; class++) {
             st->movable_pages += heap->partial[kind][class].free
                                  / kv_heap_classes[class].objects;

@@ -11,11 +11,12 @@
  * pointer (kv_compact.h).
  *
  * A page is of one kind and one class until its last object is freed.
- * KV_HEAP_ENTRY and KV_HEAP_PIECE objects can be moved; KV_HEAP_SYSTEM ones
- * (chunks of the map, overflow buckets, operation records) stay where they are,
- * and may use the pages that the other kinds leave as a reserve.  The last
- * KV_HEAP_LAST pages of the reserve are left to deletes, because deletes are
- * what frees memory when the zone is full.
+ * KV_HEAP_ENTRY, KV_HEAP_PIECE and KV_HEAP_NODE objects can be moved;
+ * KV_HEAP_SYSTEM ones (chunks of the map, overflow buckets, operation records)
+ * stay where they are.  These and KV_HEAP_NODE (of the ordered index) may use
+ * the pages that the other kinds leave as a reserve.  The last KV_HEAP_LAST
+ * pages of the reserve are left to deletes, because deletes are what frees
+ * memory when the zone is full.
  *
  * Everything lives in the region; nothing in it is an address of code.
  * Never-used pages are not touched, so the region costs memory only as it
@@ -45,6 +46,7 @@
 typedef enum {
     KV_HEAP_ENTRY = 0,
     KV_HEAP_PIECE,
+    KV_HEAP_NODE,
     KV_HEAP_SYSTEM,
     KV_HEAP_KINDS
 } kv_heap_kind_t;

@@ -68,7 +68,7 @@ kv_heap_evac_begin(kv_heap_t *heap, kv_heap_evac_t *ev, bool dense)
     /* what kv_heap_evac_next() and kv_heap_evac_end() find again */
 
     assert(best < heap->fresh && page->state == KV_PAGE_USED);
-    assert(page->kind == KV_HEAP_ENTRY || page->kind == KV_HEAP_PIECE);
+    assert(page->kind < KV_HEAP_SYSTEM);
     assert(page->live > 0 && page->live < cl->objects);
     assert(partial->free >= cl->objects);
 
@@ -103,7 +103,7 @@ kv_heap_choose(kv_heap_t *heap, uint32_t buckets)
     best = KV_HEAP_NONE;
     least = UINT32_MAX;
 
-    for (kind = KV_HEAP_ENTRY; kind <= KV_HEAP_PIECE; kind++) {
+    for (kind = KV_HEAP_ENTRY; kind < KV_HEAP_SYSTEM; kind++) {
 
         for (class = 0; class < KV_HEAP_CLASSES; class++) {
             partial = &heap->partial[kind][class];

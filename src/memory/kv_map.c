@@ -413,12 +413,40 @@ kv_map_prefetch(kv_map_t *map, uint64_t hash)
 {
     kv_map_root_t  *root;
 
-    root = kv_get_relaxed(map->root);
+    root = atomic_load_explicit(&map->root, memory_order_acquire);
 
     __builtin_prefetch(kv_map_bucket(root,
-                                     kv_map_index(kv_get_relaxed(
-                                                        root->buckets),
+                                     kv_map_index(atomic_load_explicit(
+                                                        &root->buckets,
+                                                      memory_order_acquire),
                                                   hash)));
+}
+
+
+void
+kv_map_prefetch_entry(kv_map_t *map, uint64_t hash)
+{
+    uint64_t        s;
+    unsigned        i;
+    uintptr_t       e;
+    kv_bucket_t    *b;
+    kv_map_root_t  *root;
+
+    root = atomic_load_explicit(&map->root, memory_order_acquire);
+    b = kv_map_bucket(root, kv_map_index(atomic_load_explicit(&root->buckets,
+                                                      memory_order_acquire),
+                                         hash));
+
+    for (i = 0; i < KV_BUCKET_CELLS; i++) {
+        s = kv_get_relaxed(b->cell[i]);
+
+        if (kv_cell_tag(s) == hash >> KV_TAG_SHIFT) {
+            e = (uintptr_t) kv_cell_entry(s);
+
+            __builtin_prefetch((void *) e);
+            return;
+        }
+    }
 }
 
 
@@ -472,7 +500,7 @@ kv_map_unlink_empty(kv_map_t *map, uint64_t hash, kv_bucket_t *empty)
     b = kv_map_bucket(root,
                       kv_map_index(kv_get_relaxed(root->buckets), hash));
 
-    if (b == empty || !kv_epoch_spare(map->retired)) {
+    if (b == empty || !kv_epoch_spare(map->retired, 1)) {
         return;
     }
 

@@ -211,8 +211,14 @@ void kv_map_grow(kv_map_t *map);
  */
 void kv_map_expect(kv_map_t *map, uint64_t keys);
 
-/* Has the processor fetch the bucket that kv_map_put() will read. */
+/* Has the processor fetch the bucket of a key that is read or put next. */
 void kv_map_prefetch(kv_map_t *map, uint64_t hash);
+
+/*
+ * And then the entry that kv_map_find() will read, if the bucket itself names
+ * it.  Inside an epoch, as the bucket may be of a map that is left.
+ */
+void kv_map_prefetch_entry(kv_map_t *map, uint64_t hash);
 
 
 #endif /* KV_MAP_H */

@@ -285,7 +285,7 @@ kv_map_unlink_all_empty(kv_map_t *map, kv_bucket_t *b)
 
     while ((overflow = kv_get_relaxed(b->next)) != NULL) {
 
-        if (!kv_bucket_empty(overflow) || !kv_epoch_spare(map->retired)) {
+        if (!kv_bucket_empty(overflow) || !kv_epoch_spare(map->retired, 1)) {
             b = overflow;
             continue;
         }
