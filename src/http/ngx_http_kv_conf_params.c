@@ -41,6 +41,8 @@ static char *ngx_http_kv_parse_snapshot(ngx_conf_t *cf,
     ngx_http_kv_params_t *params, ngx_str_t *value);
 static char *ngx_http_kv_parse_max_value(ngx_conf_t *cf,
     ngx_http_kv_params_t *params, ngx_str_t *value);
+static char *ngx_http_kv_parse_list(ngx_conf_t *cf,
+    ngx_http_kv_params_t *params, ngx_str_t *value);
 static char *ngx_http_kv_parse_thread_pool(ngx_conf_t *cf,
     ngx_http_kv_params_t *params, ngx_str_t *value);
 static ngx_uint_t ngx_http_kv_param_is(ngx_str_t *value, const char *word);
@@ -62,6 +64,7 @@ static const ngx_http_kv_param_t  ngx_http_kv_params[] = {
     { "max_value=",   ngx_http_kv_parse_max_value, 0 },
     { "uploads=",     NULL, offsetof(kv_store_conf_t, uploads) },
     { "readers=",     NULL, offsetof(kv_store_conf_t, readers) },
+    { "list=",        ngx_http_kv_parse_list, 0 },
     { "thread_pool=", ngx_http_kv_parse_thread_pool, 0 },
     { NULL, NULL, 0 }
 };
@@ -395,6 +398,22 @@ ngx_http_kv_parse_max_value(ngx_conf_t *cf, ngx_http_kv_params_t *params,
     }
 
     params->zone->conf.max_value = n;
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_kv_parse_list(ngx_conf_t *cf, ngx_http_kv_params_t *params,
+    ngx_str_t *value)
+{
+    params->zone->conf.list = ngx_http_kv_param_is(value, "on");
+
+    if (!params->zone->conf.list && !ngx_http_kv_param_is(value, "off")) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid list \"%V\": it must be on or off", value);
+        return NGX_CONF_ERROR;
+    }
 
     return NGX_CONF_OK;
 }

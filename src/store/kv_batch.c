@@ -10,6 +10,7 @@
 #include "store/kv_compact.h"
 #include "store/kv_counter.h"
 #include "store/kv_evict.h"
+#include "store/kv_listed.h"
 #include "store/kv_reserve.h"
 #include "store/kv_sweep.h"
 #include "store/kv_timeout.h"
@@ -36,6 +37,8 @@ static kv_op_t *kv_batch_build(kv_store_t *store, kv_batch_t *batch,
     kv_op_t *taken);
 static void kv_batch_reserve(kv_zone_t *zone, const kv_op_t *taken,
     kv_batch_reserve_t *reserved);
+static int kv_batch_reserve_list(kv_zone_t *zone, const kv_op_t *taken,
+    unsigned ops, int puts);
 static bool kv_batch_admit(kv_batch_t *batch, kv_op_t *op,
     kv_batch_reserve_t *reserved);
 static void kv_batch_record(kv_batch_t *batch, const kv_op_t *op,
@@ -53,7 +56,8 @@ static kv_rc_t kv_batch_refused(kv_store_t *store, kv_rc_t rc, size_t len,
     const kv_err_t *err);
 static void kv_batch_written(kv_store_t *store, uint64_t lsn, size_t len,
     bool puts);
-static bool kv_batch_apply_one(kv_zone_t *zone, kv_op_t *op);
+static bool kv_batch_apply_one(kv_zone_t *zone, kv_listed_t *listed,
+    kv_op_t *op);
 static bool kv_batch_deleted(kv_zone_t *zone, kv_op_t *op, kv_entry_t *old);
 static bool kv_batch_reclaim(kv_store_t *store);
 static void kv_batch_request(kv_store_t *store);
@@ -237,9 +241,37 @@ kv_batch_reserve(kv_zone_t *zone, const kv_op_t *taken,
     kv_phase_changing(zone);
     reserved->ops = ops;
     reserved->puts = puts ? kv_sweep_reserve(zone, puts) : 0;
+    reserved->puts = kv_batch_reserve_list(zone, taken, ops, reserved->puts);
     reserved->retired = kv_epoch_reserve(&zone->retired, ops);
     reserved->clear = clears ? kv_sweep_clearable(zone) : KV_OK;
     kv_phase_idle(zone);
+}
+
+
+/* For how many of the puts, `puts` at most, the index has memory, too. */
+
+static int
+kv_batch_reserve_list(kv_zone_t *zone, const kv_op_t *taken, unsigned ops,
+    int puts)
+{
+    int             n;
+    const kv_op_t  *op;
+
+    kv_listed_reserve_begin(zone);
+
+    for (op = taken, n = 0; ops && n < puts; op = op->follow, ops--) {
+
+        if (kv_op_puts(op)) {
+
+            if (!kv_listed_reserve(zone, op)) {
+                break;
+            }
+
+            n++;
+        }
+    }
+
+    return n;
 }
 
 
@@ -610,14 +642,16 @@ kv_batch_sync(kv_store_t *store)
 bool
 kv_batch_apply(kv_store_t *store, kv_op_t **op, unsigned n)
 {
-    unsigned    i;
-    uint64_t    lsn;
-    kv_zone_t  *zone;
+    unsigned     i;
+    uint64_t     lsn;
+    kv_zone_t   *zone;
+    kv_listed_t  listed;
 
     zone = store->zone;
     lsn = atomic_load(&zone->applied_lsn);
 
     kv_phase_changing(zone);
+    kv_listed_begin(&listed, zone);
 
     for (i = 0; i < n; i++) {
 
@@ -629,7 +663,7 @@ kv_batch_apply(kv_store_t *store, kv_op_t **op, unsigned n)
 
         lsn = op[i]->lsn;
 
-        if (!kv_batch_apply_one(zone, op[i])) {
+        if (!kv_batch_apply_one(zone, &listed, op[i])) {
             return false;
         }
 
@@ -641,6 +675,7 @@ kv_batch_apply(kv_store_t *store, kv_op_t **op, unsigned n)
     }
 
     kv_map_grow(&zone->map);
+    kv_listed_flush(&listed);
 
     atomic_store(&zone->applied_lsn, lsn);
 
@@ -662,7 +697,7 @@ kv_batch_apply(kv_store_t *store, kv_op_t **op, unsigned n)
 
 
 static bool
-kv_batch_apply_one(kv_zone_t *zone, kv_op_t *op)
+kv_batch_apply_one(kv_zone_t *zone, kv_listed_t *listed, kv_op_t *op)
 {
     uint64_t     hash, payload;
     kv_entry_t  *old, *e;
@@ -686,11 +721,16 @@ kv_batch_apply_one(kv_zone_t *zone, kv_op_t *op)
         hash = kv_map_hash(&zone->map, e->key, e->key_len);
         kv_op_set_entry(op, NULL);
         old = kv_map_put(&zone->map, hash, e);
+        kv_listed_put(listed, e, old);
         break;
 
     case KV_OP_DELETE:
         hash = kv_map_hash(&zone->map, e->key, e->key_len);
         old = kv_map_delete(&zone->map, hash, e->key, e->key_len);
+
+        if (old) {
+            kv_listed_delete(listed, old);
+        }
 
         if (!kv_batch_deleted(zone, op, old)) {
             return false;
@@ -701,6 +741,7 @@ kv_batch_apply_one(kv_zone_t *zone, kv_op_t *op)
     default:
         assert(op->code == KV_OP_CLEAR);
 
+        kv_listed_clear(listed);
         kv_map_clear(&zone->map);
 
         return kv_sweep_now(zone);
@@ -825,7 +866,7 @@ kv_batch_reclaim(kv_store_t *store)
     }
 
     if (kv_epoch_count(&zone->retired) == 0 && zone->retired.pinned == NULL
-        && !kv_map_unswept(&zone->map)
+        && !kv_zone_unswept(zone)
         && st.free_pages * KV_PAGE_SIZE > st.size / KV_COMPACT_SHARE)
     {
         return true;
@@ -835,7 +876,7 @@ kv_batch_reclaim(kv_store_t *store)
 
     rc = kv_epoch_reclaim(&zone->retired);
 
-    if (rc == KV_OK && kv_map_sweep(&zone->map, KV_SWEEP_STEP) == KV_DEAD) {
+    if (rc == KV_OK && kv_sweep_step(zone, KV_SWEEP_STEP) == KV_DEAD) {
         rc = KV_DEAD;
     }
 

@@ -10,6 +10,8 @@
 #include "base/kv_failpoint.h"
 
 
+static kv_rc_t kv_compact_object(kv_zone_t *zone, const kv_heap_evac_t *ev,
+    void *object);
 static kv_rc_t kv_compact_entry(kv_zone_t *zone, kv_entry_t *e, size_t max);
 static kv_rc_t kv_compact_piece(kv_zone_t *zone, kv_piece_t *piece,
     size_t size);
@@ -44,9 +46,7 @@ kv_compact_page(kv_zone_t *zone, bool dense)
 
     while ((object = kv_heap_evac_next(zone->heap, &ev)) != NULL) {
 
-        rc = ev.kind == KV_HEAP_ENTRY
-             ? kv_compact_entry(zone, object, ev.size)
-             : kv_compact_piece(zone, object, ev.size);
+        rc = kv_compact_object(zone, &ev, object);
 
         if (rc == KV_OK) {
             moved++;
@@ -75,9 +75,38 @@ kv_compact_page(kv_zone_t *zone, bool dense)
 
 
 /*
- * Moves an entry or a piece that the map holds: the rest belongs to workers, or
- * is retired.  KV_OK, KV_DECLINED (left where it is), KV_NO_MEMORY.
+ * Moves an entry or a piece that the map holds, or a node of the index: the
+ * rest belongs to workers, or is retired.  KV_OK, KV_DECLINED (left where it
+ * is), KV_NO_MEMORY.
  */
+
+static kv_rc_t
+kv_compact_object(kv_zone_t *zone, const kv_heap_evac_t *ev, void *object)
+{
+    kv_rc_t  rc;
+
+    switch (ev->kind) {
+
+    case KV_HEAP_ENTRY:
+        rc = kv_compact_entry(zone, object, ev->size);
+        break;
+
+    case KV_HEAP_PIECE:
+        rc = kv_compact_piece(zone, object, ev->size);
+        break;
+
+    default:
+        rc = kv_index_move(&zone->index, object, ev->size);
+    }
+
+    if (rc == KV_OK) {
+        kv_set_relaxed(zone->stats.moved,
+                       kv_get_relaxed(zone->stats.moved) + 1);
+    }
+
+    return rc;
+}
+
 
 static kv_rc_t
 kv_compact_entry(kv_zone_t *zone, kv_entry_t *e, size_t max)
@@ -103,7 +132,6 @@ kv_compact_entry(kv_zone_t *zone, kv_entry_t *e, size_t max)
     memcpy((void *) copy, (void *) e, size);
 
     (void) kv_map_relocate(&zone->map, e, copy);
-    kv_set_relaxed(zone->stats.moved, kv_get_relaxed(zone->stats.moved) + 1);
 
     return kv_epoch_retire(&zone->retired, e, KV_RETIRED_ENTRY);
 }
@@ -149,7 +177,6 @@ kv_compact_piece(kv_zone_t *zone, kv_piece_t *piece, size_t size)
 
     atomic_store_explicit(&pieces->piece[i], (char *) (copy + 1),
                           memory_order_release);
-    kv_set_relaxed(zone->stats.moved, kv_get_relaxed(zone->stats.moved) + 1);
 
     return kv_epoch_retire(&zone->retired, piece, KV_RETIRED_PIECE);
 }

@@ -14,20 +14,23 @@
  * for these keys alone.
  *
  * The map never shrinks, so keys that are gone may still hold the memory that
- * is missing then.  In this case recovery starts again, with a map that is not
- * made larger than necessary; that of the old zone was hardly smaller.
+ * is missing then, or that the ordered index needs, which is made last.  In
+ * this case recovery starts again, with a map that is not made larger than
+ * necessary; that of the old zone was hardly smaller.
  */
 
 
 #include <errno.h>
 #include <stdlib.h>
 
+#include "store/kv_listed.h"
 #include "store/kv_recover_private.h"
 #include "disk/kv_snapshot.h"
 
 
 static kv_recover_pass_t kv_recover_next_pass(const kv_recover_ctx_t *ctx,
     size_t before);
+static kv_rc_t kv_recover_list(kv_recover_ctx_t *ctx);
 static kv_rc_t kv_recover_missing(kv_recover_ctx_t *ctx);
 static kv_rc_t kv_recover_tight(kv_recover_ctx_t *ctx);
 static kv_rc_t kv_recover_all(kv_recover_ctx_t *ctx);
@@ -48,7 +51,14 @@ kv_recover_again(kv_recover_ctx_t *ctx)
         switch (ctx->pass) {
 
         case KV_RECOVER_DONE:
-            return KV_OK;
+            rc = kv_recover_list(ctx);
+
+            if (rc != KV_NO_MEMORY || ctx->keys_max != UINT64_MAX) {
+                return rc;
+            }
+
+            rc = kv_recover_tight(ctx);
+            break;
 
         case KV_RECOVER_MISSING:
             rc = kv_recover_missing(ctx);
@@ -91,6 +101,26 @@ kv_recover_next_pass(const kv_recover_ctx_t *ctx, size_t before)
 
     return ctx->keys_max == UINT64_MAX ? KV_RECOVER_TIGHT
                                        : KV_RECOVER_TOO_SMALL;
+}
+
+
+/* Makes the index of what was read, if the zone has one. */
+
+static kv_rc_t
+kv_recover_list(kv_recover_ctx_t *ctx)
+{
+    kv_rc_t  rc;
+
+    rc = kv_listed_fill(ctx->store, ctx->keys_max != UINT64_MAX);
+
+    if (rc == KV_NO_MEMORY) {
+        kv_err_set(ctx->err, "the zone of %zu bytes has memory for the keys "
+                   "that the directory holds, but not for their list: give "
+                   "it a larger size, or set list=off",
+                   ctx->store->zone->size);
+    }
+
+    return rc;
 }
 
 
@@ -216,6 +246,8 @@ kv_recover_reset(kv_recover_ctx_t *ctx)
     kv_retire_list_create(&zone->retired, zone->heap, zone->workers,
                           zone->nworkers);
 
+    kv_index_create(&zone->index, zone->heap, &zone->retired);
+
     rc = kv_map_create(&zone->map, zone->heap, &zone->retired, zone->directory,
                        zone->size);
 
@@ -239,7 +271,8 @@ kv_recover_expect(kv_zone_t *zone, const kv_snapshot_guess_t *guess)
     /* an entry may take about an eighth more than its record: see kv_heap.c */
 
     need = guess->bytes + guess->bytes / 8
-           + guess->records * sizeof(kv_bucket_t) / KV_MAP_LOAD;
+           + guess->records * sizeof(kv_bucket_t) / KV_MAP_LOAD
+           + (zone->list ? guess->records * KV_RECOVER_LISTED : 0);
 
     if (need < size - size / 8) {
         kv_map_expect(&zone->map, guess->records);

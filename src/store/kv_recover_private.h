@@ -22,6 +22,9 @@
  */
 #define KV_RECOVER_AHEAD  16
 
+/* bytes of the ordered index for a key, about */
+#define KV_RECOVER_LISTED  24
+
 
 typedef enum {
     KV_RECOVER_FIRST = 0,            /* all records */
@@ -81,7 +84,10 @@ kv_rc_t kv_recover_read(kv_recover_ctx_t *ctx, uint64_t lsn, uint64_t memory,
 /* Reads the log from there on. */
 kv_rc_t kv_recover_replay(kv_recover_ctx_t *ctx);
 
-/* Reads everything again for keys that are missing, until none is. */
+/*
+ * Reads everything again for keys that are missing, until none is, and makes
+ * the index of them all.
+ */
 kv_rc_t kv_recover_again(kv_recover_ctx_t *ctx);
 
 

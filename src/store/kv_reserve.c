@@ -81,7 +81,7 @@ kv_reserve(kv_store_t *store, kv_op_t *op, uint64_t *spent_ns)
         return KV_OK;
     }
 
-    more = more || *spent_ns >= KV_RESERVE_NS || kv_map_unswept(&zone->map);
+    more = more || *spent_ns >= KV_RESERVE_NS || kv_zone_unswept(zone);
 
     if (rc == KV_AGAIN || (more && !vain)) {
         return KV_AGAIN;
@@ -126,7 +126,7 @@ kv_store_full(kv_store_t *store, uint32_t need)
 
     /* what a clear left is freed without a request */
 
-    return full && need >= full && !kv_map_unswept(&zone->map)
+    return full && need >= full && !kv_zone_unswept(zone)
            && kv_heap_used(zone->heap) + KV_PAGE_SIZE
               > atomic_load(&zone->full_used)
            && kv_now_ns() - atomic_load(&zone->full_ns) < KV_STORE_FULL;
@@ -245,7 +245,7 @@ kv_reserve_compact(kv_store_t *store, uint32_t need, uint64_t *spent_ns,
 
     for ( ;; ) {
 
-        swept = kv_map_sweep(&store->zone->map, KV_SWEEP_STEP);
+        swept = kv_sweep_step(store->zone, KV_SWEEP_STEP);
 
         if (swept == KV_DEAD
             || kv_epoch_reclaim(&store->zone->retired) != KV_OK

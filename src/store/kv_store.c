@@ -63,6 +63,8 @@ kv_store_create(kv_store_t **store, const kv_store_conf_t *conf, void *mem,
         return KV_NO_MEMORY;
     }
 
+    zone->list = conf->list;
+
     st = kv_store_handle(conf, zone, io, dirfd, err);
 
     if (st == NULL) {
@@ -169,6 +171,14 @@ kv_store_attach(kv_store_t **store, const kv_store_conf_t *conf, void *mem,
         kv_err_set(err, "zone \"%s\" was made by another version of this "
                    "module: a reload cannot take it over, restart nginx",
                    conf->name);
+        return KV_DECLINED;
+    }
+
+    if (zone->list != conf->list) {
+        kv_err_set(err, "zone \"%s\" was made with list=%s: a reload cannot "
+                   "change that to list=%s, restart nginx to do so",
+                   conf->name, zone->list ? "on" : "off",
+                   conf->list ? "on" : "off");
         return KV_DECLINED;
     }
 

@@ -73,6 +73,8 @@ typedef struct {
     uint64_t        segment;         /* bytes of a log segment */
     uint64_t        snapshot;        /* bytes of log that start one; 0: none */
     uint32_t        max_value;       /* bytes */
+    bool            list;            /* whether keys can be listed: a zone keeps
+                                        what it was made with */
     uint64_t        uploads;         /* bytes that unfinished uploads may hold;
                                         0: a share of the zone */
     uint64_t        readers;         /* the same for values that were replaced
@@ -112,7 +114,7 @@ kv_rc_t kv_store_create(kv_store_t **store, const kv_store_conf_t *conf,
 
 /*
  * The same for a zone that exists already, with another configuration.
- * KV_DECLINED with `err` filled if it is of another layout.
+ * KV_DECLINED with `err` filled if it is of another layout, or `list` differs.
  */
 kv_rc_t kv_store_attach(kv_store_t **store, const kv_store_conf_t *conf,
     void *mem, kv_io_t *io, int dirfd, kv_err_t *err);
@@ -204,6 +206,27 @@ size_t kv_store_value_iov(const kv_entry_t *e, struct iovec *iov, size_t n,
 
 /* The version of the entry that was just read. */
 kv_version_t kv_store_version(kv_store_t *store, const kv_entry_t *e);
+
+/*
+ * What a list calls with each entry, which is good to read until it returns.
+ * It returns whether to go on.
+ */
+typedef bool (*kv_store_list_pt)(void *ctx, const kv_entry_t *e);
+
+/*
+ * Visits the entries in the order of their keys' bytes, from the key `from` on
+ * (with `after`, behind it), until the callback says no.  As long as it lasts
+ * no memory is freed, so a caller who wants many goes on in another event.
+ * KV_OK; KV_DECLINED: the zone has no index (list=off); KV_UNAVAILABLE.
+ */
+kv_rc_t kv_store_list(kv_store_t *store, const void *from, size_t n, bool after,
+    kv_store_list_pt cb, void *ctx);
+
+/*
+ * The version of the newest write that is applied: a list that begins after
+ * this call shows it, and all before it.
+ */
+kv_version_t kv_store_state_version(kv_store_t *store);
 
 /*
  * Keeps the entry that was just read until kv_store_release(*op).  Only for

@@ -30,7 +30,6 @@ static bool kv_store_may_take(kv_store_t *store, const kv_op_t *op,
     uint32_t end);
 static void kv_store_set_durability(kv_store_t *store, kv_op_t *op);
 static uint64_t kv_store_start(kv_store_t *store, kv_op_t *op);
-static bool kv_store_ready(kv_store_t *store);
 static kv_rc_t kv_store_op(kv_store_t *store, uint8_t code, kv_op_t **op);
 static uint32_t kv_store_ticket(kv_store_t *store);
 static unsigned kv_store_chunks_max(kv_zone_t *zone);
@@ -666,17 +665,6 @@ kv_store_release(kv_store_t *store, kv_op_t *op)
     }
 
     kv_store_op_free(store, op);
-}
-
-
-static bool
-kv_store_ready(kv_store_t *store)
-{
-    return store->worker
-           && kv_state_reads(store->zone)
-           && store->generation
-              == atomic_load_explicit(&store->zone->generation,
-                                      memory_order_acquire);
 }
 
 

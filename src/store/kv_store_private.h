@@ -50,4 +50,17 @@ struct kv_store_s {
 };
 
 
+/* Whether the process may read what is in the zone. */
+
+static inline bool
+kv_store_ready(kv_store_t *store)
+{
+    return store->worker
+           && kv_state_reads(store->zone)
+           && store->generation
+              == atomic_load_explicit(&store->zone->generation,
+                                      memory_order_acquire);
+}
+
+
 #endif /* KV_STORE_PRIVATE_H */

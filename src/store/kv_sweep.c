@@ -10,15 +10,37 @@
 #include "store/kv_handle.h"
 
 
-/* entries freed with the clear, so that a small map is free at once */
-#define KV_SWEEP_NOW      8192
-
 /* and before it, to have an empty map for it */
 #define KV_SWEEP_BEFORE   4096
 
 /* how long a clear waits for readers to leave what it cleared; tries, ns */
 #define KV_SWEEP_TRIES    20
 #define KV_SWEEP_PAUSE    20000
+
+
+kv_rc_t
+kv_sweep_step(kv_zone_t *zone, unsigned n)
+{
+    kv_rc_t  map, index;
+
+    map = kv_map_sweep(&zone->map, n);
+
+    if (map == KV_DEAD) {
+        return KV_DEAD;
+    }
+
+    index = kv_index_sweep(&zone->index, n);
+
+    if (index == KV_DEAD) {
+        return KV_DEAD;
+    }
+
+    if (map == KV_AGAIN || index == KV_AGAIN) {
+        return KV_AGAIN;
+    }
+
+    return map == KV_OK ? index : map;
+}
 
 
 int
@@ -33,7 +55,7 @@ kv_sweep_reserve(kv_zone_t *zone, unsigned puts)
         reserved = kv_map_reserve(&zone->map, puts);
 
         if (reserved < 0 || reserved == (int) puts
-            || kv_map_sweep(&zone->map, KV_SWEEP_STEP) != KV_AGAIN)
+            || kv_sweep_step(zone, KV_SWEEP_STEP) != KV_AGAIN)
         {
             break;
         }
@@ -74,11 +96,11 @@ kv_sweep_now(kv_zone_t *zone)
     pause.tv_sec = 0;
     pause.tv_nsec = KV_SWEEP_PAUSE;
 
-    rc = kv_map_sweep(&zone->map, KV_SWEEP_NOW);
+    rc = kv_sweep_step(zone, KV_SWEEP_NOW);
 
     for (tries = 0; rc == KV_BUSY && tries < KV_SWEEP_TRIES; tries++) {
         (void) nanosleep(&pause, NULL);
-        rc = kv_map_sweep(&zone->map, KV_SWEEP_NOW);
+        rc = kv_sweep_step(zone, KV_SWEEP_NOW);
     }
 
     return rc != KV_DEAD && !kv_heap_broken(zone->heap);
@@ -94,7 +116,7 @@ kv_sweep_between(kv_store_t *store)
 
     zone = store->zone;
 
-    if (!kv_map_unswept(&zone->map) || !kv_state_whole(zone)) {
+    if (!kv_zone_unswept(zone) || !kv_state_whole(zone)) {
         return false;
     }
 
@@ -103,7 +125,7 @@ kv_sweep_between(kv_store_t *store)
     }
 
     kv_phase_changing(zone);
-    rc = kv_map_sweep(&zone->map, KV_SWEEP_STEP);
+    rc = kv_sweep_step(zone, KV_SWEEP_STEP);
 
     if (rc == KV_DEAD) {
         kv_state_break(store, "a worker died while it changed the heap");

@@ -15,6 +15,16 @@
 /* entries of a cleared map freed at a time: one or two milliseconds */
 #define KV_SWEEP_STEP     2048
 
+/* entries freed with the clear, so that a small map is free at once */
+#define KV_SWEEP_NOW      8192
+
+
+/*
+ * Frees at most `n` entries and buckets of what was cleared, and as many nodes
+ * of the index; results as those of kv_map_sweep().
+ */
+kv_rc_t kv_sweep_step(kv_zone_t *zone, unsigned n);
+
 
 /*
  * Reserves memory of the map for `puts`; returns for how many there is, as

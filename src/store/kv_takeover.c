@@ -25,6 +25,7 @@
 #include <stdlib.h>
 
 #include "store/kv_takeover.h"
+#include "store/kv_listed.h"
 #include "store/kv_queue.h"
 #include "base/kv_failpoint.h"
 
@@ -37,6 +38,8 @@ static void kv_takeover_remaining(kv_store_t *store, kv_batch_t *batch,
     kv_op_t **taken, unsigned n);
 static bool kv_takeover_finish(kv_store_t *store, kv_batch_t *batch,
     kv_op_t **op, unsigned n);
+static bool kv_takeover_reserve_list(kv_zone_t *zone, kv_op_t *const *op,
+    unsigned n);
 static kv_op_t **kv_takeover_find(kv_zone_t *zone, unsigned *n);
 static int kv_takeover_by_lsn(const void *one, const void *two);
 
@@ -224,6 +227,7 @@ kv_takeover_finish(kv_store_t *store, kv_batch_t *batch, kv_op_t **op,
 
             if (kv_map_reserve(&zone->map, i) != (int) i
                 || kv_epoch_reserve(&zone->retired, i) != (int) i
+                || !kv_takeover_reserve_list(zone, op + k, i)
                 || !kv_batch_apply(store, op + k, i))
             {
                 return false;
@@ -231,6 +235,23 @@ kv_takeover_finish(kv_store_t *store, kv_batch_t *batch, kv_op_t **op,
         }
 
         kv_batch_report(store, batch, op + k, i, rc);
+    }
+
+    return true;
+}
+
+
+static bool
+kv_takeover_reserve_list(kv_zone_t *zone, kv_op_t *const *op, unsigned n)
+{
+    unsigned  i;
+
+    kv_listed_reserve_begin(zone);
+
+    for (i = 0; i < n; i++) {
+        if (!kv_listed_reserve(zone, op[i])) {
+            return false;
+        }
     }
 
     return true;

@@ -38,7 +38,7 @@ kv_store_next_timeout(kv_store_t *store)
     mark = kv_timeout_mark(store);
     timeout = kv_min(timeout, mark);
 
-    if (kv_map_unswept(&zone->map)) {
+    if (kv_zone_unswept(zone)) {
 
         /* the committer that swept a cleared map could not go on, or died */
 

@@ -16,11 +16,12 @@
 
 #include "base/kv_measure.h"
 #include "disk/kv_wal.h"
+#include "index/kv_index.h"
 #include "memory/kv_map.h"
 
 
 #define KV_ZONE_MAGIC   "KVZONE\r\n"
-#define KV_ZONE_LAYOUT  10u
+#define KV_ZONE_LAYOUT  11u
 
 
 /* What may be done with the zone, and with the log: see kv_state.h. */
@@ -74,6 +75,7 @@ typedef struct {
     uint32_t          layout;
     uint32_t          nworkers;
     size_t            size;
+    uint32_t          list;           /* there is an index: see kv_listed.h */
 
     kv_worker_t      *workers;
     void             *directory;
@@ -170,7 +172,17 @@ typedef struct {
 
     kv_retire_list_t  retired;
     kv_map_t          map;
+    kv_index_t        index;          /* empty without `list` */
 } kv_zone_t;
+
+
+/* Whether a clear has left something that is still to be freed. */
+
+static inline bool
+kv_zone_unswept(kv_zone_t *zone)
+{
+    return kv_map_unswept(&zone->map) || kv_index_unswept(&zone->index);
+}
 
 
 /*

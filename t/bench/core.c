@@ -91,6 +91,17 @@ static const command_t  commands[] = {
       "the longest that a put took, one after the other: alone, and while so"
       " many keys\n"
       "    are cleared; and milliseconds until their memory is free" },
+
+    { "lists",
+      "keys=100000,1000000,10000000 letters=numbered,random value=100 flight=64"
+      " rounds=7 new=100000 take=median dir=/dev/shm",
+      run_lists,
+      "what list=on costs beside list=off: nanoseconds of the processor for a\n"
+      "    put that overwrites and for one of a new key, committed by the"
+      " thread that\n"
+      "    puts, and bytes of zone a key; and microseconds for 1,000 keys in"
+      " order. Keys\n"
+      "    are numbers, of which most letters are alike, or random letters" },
 };
 
 #define BENCH_COMMANDS  (sizeof(commands) / sizeof(commands[0]))

@@ -140,6 +140,7 @@ kit_open(kit_t *kit, size_t size, unsigned workers)
     kit->conf.name = "test";
     kit->conf.path = kit->path;
     kit->conf.sync = KV_SYNC_ALWAYS;
+    kit->conf.list = getenv("KV_LIST") != NULL;
     kit->conf.batch = 100;
     kit->conf.segment = 1 << 20;
     kit->conf.max_value = 512 << 10;
@@ -710,7 +711,7 @@ kit_idle(host_t *host, char *text, size_t size)
         if (rc == KV_OK && kv_mutex_trylock(&zone->commit_lock) == KV_OK) {
 
             if (kv_epoch_count(&zone->retired) == 0
-                && !kv_map_unswept(&zone->map)
+                && !kv_zone_unswept(zone)
                 && zone->retired.pinned == NULL && !atomic_load(&zone->reap)
                 && atomic_load(&zone->queue) == NULL)
             {
@@ -785,6 +786,60 @@ kit_op_bytes(kv_zone_t *zone)
 }
 
 
+/* How many keys of the index are in the map. */
+
+typedef struct {
+    kv_zone_t  *zone;
+    uint64_t    found;
+} kit_list_t;
+
+
+static bool
+kit_list(void *ctx, const unsigned char *key, size_t n)
+{
+    uint64_t     hash;
+    kit_list_t  *list = ctx;
+
+    hash = kv_map_hash(&list->zone->map, key, n);
+    list->found += kv_map_find(&list->zone->map, hash, key, n) != NULL;
+
+    return true;
+}
+
+
+/* Compares the index with the map, if there is one. */
+
+static bool
+kit_listed(kv_zone_t *zone, char *text, size_t size)
+{
+    kv_err_t    err;
+    uint64_t    keys;
+    kit_list_t  list;
+
+    if (kv_index_check(&zone->index, &err) != KV_OK) {
+        (void) snprintf(text, size, "%s", err.text);
+        return false;
+    }
+
+    list.zone = zone;
+    list.found = 0;
+    kv_index_walk(&zone->index, "", 0, false, kit_list, &list);
+
+    keys = zone->list ? atomic_load(&zone->map.keys) : 0;
+
+    if (atomic_load(&zone->index.keys) != keys || list.found != keys) {
+        (void) snprintf(text, size, "the index has %llu keys, %llu of the "
+                        "map's %llu",
+                        (unsigned long long) atomic_load(&zone->index.keys),
+                        (unsigned long long) list.found,
+                        (unsigned long long) keys);
+        return false;
+    }
+
+    return true;
+}
+
+
 /* Compares the heap with what is accounted for; the committer must not run. */
 
 static bool
@@ -811,6 +866,7 @@ kit_balanced(kv_zone_t *zone, char *text, size_t size)
     }
 
     want += kit_op_bytes(zone);
+    want += kv_index_bytes(&zone->index);
     rc = kv_heap_check(zone->heap, &err);
     kv_heap_stat(zone->heap, &st);
     kv_heap_unlock(zone->heap);
@@ -851,7 +907,7 @@ kit_balanced(kv_zone_t *zone, char *text, size_t size)
         return false;
     }
 
-    return true;
+    return kit_listed(zone, text, size);
 }
 
 

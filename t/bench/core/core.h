@@ -69,6 +69,7 @@ void run_recovery(void);
 void run_bytes(void);
 void run_rewrites(void);
 void run_clears(void);
+void run_lists(void);
 
 
 /* ---- options.c */
