@@ -19,6 +19,7 @@ NGINX    ?= .build/nginx-src
 PROGRAMS := \
     t/fuzz/fuzz_http_conf.c \
     t/fuzz/fuzz_http_key.c \
+    t/fuzz/fuzz_http_prefer.c \
     t/fuzz/fuzz_line.c \
     t/fuzz/fuzz_log.c \
     t/fuzz/fuzz_record.c \
@@ -66,6 +67,7 @@ $(DIR)/fuzz_http_%: $(DIR)/fuzz_http_%.o $(HTTP)
 $(DIR)/fuzz_http_conf: $(DIR)/ngx_http_kv_conf_check.o \
                        $(DIR)/ngx_http_kv_conf_params.o
 $(DIR)/fuzz_http_key: $(DIR)/ngx_http_kv_key.o $(DIR)/kv_key.o
+$(DIR)/fuzz_http_prefer: $(DIR)/ngx_http_kv_prefer.o
 
 $(DIR)/fuzz_%: $(DIR)/fuzz_%.o $(SHARED)
 	$(CC) $(CFLAGS) -fsanitize=fuzzer -o $@.new $^ -lcmocka -ljansson
