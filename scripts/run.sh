@@ -358,6 +358,10 @@ $(listen_directives)
             kv_stats main;
         }
 
+        location = /bulk {
+            kv_bulk main;
+        }
+
         location / {
             return 404 "not found\n";
         }

@@ -13,7 +13,6 @@ SANITIZE ?= address,undefined
 # One a line, in order, as scripts/lint.sh wants it of every list.
 PROGRAMS := \
     t/unit/test_allocations.c \
-    t/unit/test_await.c \
     t/unit/test_condition.c \
     t/unit/test_counter.c \
     t/unit/test_crc32c.c \
@@ -21,7 +20,6 @@ PROGRAMS := \
     t/unit/test_damage_bytes.c \
     t/unit/test_damage_files.c \
     t/unit/test_death_anywhere.c \
-    t/unit/test_death_await.c \
     t/unit/test_death_condition.c \
     t/unit/test_death_failpoints.c \
     t/unit/test_death_held.c \
@@ -42,7 +40,6 @@ PROGRAMS := \
     t/unit/test_map_damage.c \
     t/unit/test_map_growth.c \
     t/unit/test_map_readers.c \
-    t/unit/test_mutex.c \
     t/unit/test_power.c \
     t/unit/test_prefault.c \
     t/unit/test_queue.c \

@@ -8,10 +8,10 @@
  *     ngx_http_kv_conf_params.c      ... its parameters
  *     ngx_http_kv_conf_location.c    ... the directives of locations
  *     ngx_http_kv_handler.c      what a request does, by route and method
+ *     ngx_http_kv_bulk.c         writes as lines, of any number
  *     ngx_http_kv_body.c         a PUT's body, straight into the zone
  *     ngx_http_kv_worker.c       a zone in a worker: tasks, events, exit
  *     ngx_http_kv_poll.c         a worker that polls for a lone write's result
- *     ngx_http_kv_await.c        reads that wait for a change
  *     ngx_http_kv_reserve.c      waiting for memory in the zone; evicting
  *     ngx_http_kv_reply.c        answers
  *     ngx_http_kv_stats.c        /stats and the lines at the end
@@ -106,10 +106,8 @@ struct ngx_http_kv_zone_s {
     kv_store_t                *store;
 
     /* in a worker */
-    kv_version_end_t           version_end;   /* of the last tag */
     void                     (*submitted)(ngx_http_kv_zone_t *zone,
                                    unsigned todo);  /* of kv_store_submit() */
-    void                     (*woken)(ngx_http_kv_zone_t *zone);
     ngx_event_t                watch;
     ngx_event_t                timeout;       /* kv_store_next_timeout() */
     ngx_event_t                beat;          /* kv_store_beat() */
@@ -123,13 +121,11 @@ struct ngx_http_kv_zone_s {
     ngx_queue_t                starving;      /* ctx->starved: small values,
                                                  then the oldest first */
     ngx_queue_t                hungry;        /* ctx->hungers, oldest first */
+    size_t                     bulk_bytes;    /* of ngx_http_kv_bulk.c's lines
+                                                 that are not whole */
     ngx_event_t                retry;         /* of these */
     ngx_thread_task_t         *commit[NGX_HTTP_KV_TASKS];
     ngx_thread_task_t         *background;
-    ngx_uint_t                 awaiting;      /* reads that wait */
-    ngx_uint_t                 awaking;       /* they are being answered */
-    ngx_event_t                await_again;   /* more of them are collected */
-    ngx_event_t                await_watch;
     unsigned                   commit_pending:1;
     unsigned                   draining:1;    /* exiting: no event loop */
     unsigned                   resetting:1;   /* gives all operations up */
@@ -173,13 +169,9 @@ typedef kv_rc_t (*ngx_http_kv_resume_pt)(ngx_http_kv_ctx_t *ctx);
 
 
 /*
- * Answers a read by what is there now; a content handler's result.  If `wait`
- * is set and the answer would be one that a request with "wait" is not to get
- * before its time: NGX_BUSY, which no answer's result is, and there is none.
+ * `refuse` answers a request that waits in vain, or whose operations are given
+ * up, where that takes more than ngx_http_kv_reply_rc().
  */
-typedef ngx_int_t (*ngx_http_kv_read_pt)(ngx_http_kv_ctx_t *ctx,
-    ngx_uint_t wait);
-
 
 struct ngx_http_kv_ctx_s {
     ngx_http_request_t        *request;
@@ -188,6 +180,8 @@ struct ngx_http_kv_ctx_s {
     kv_version_t               version;       /* of the value; for ETag */
     int64_t                    increment;     /* of a POST */
     kv_op_t                   *op;            /* NULL: none, or gone */
+    kv_op_t                   *first;         /* of a group whose last is op,
+                                                 linked by op->data; or NULL */
     ngx_queue_t                active;
     ngx_queue_t                waiting;
     uint64_t                   started;       /* ns */
@@ -205,6 +199,8 @@ struct ngx_http_kv_ctx_s {
     uint64_t                   fed;           /* when it last got memory */
 
     ngx_http_kv_done_pt        done;
+    ngx_http_kv_done_pt        refuse;        /* or NULL: see below */
+    void                      *bulk;          /* ngx_http_kv_bulk.c's */
     unsigned                   route:3;       /* ngx_http_kv_route_t */
     unsigned                   submitted:1;   /* in the queue `waiting` */
     unsigned                   keeps:1;       /* op, until after done() */
@@ -387,7 +383,19 @@ void ngx_http_kv_detach(ngx_http_kv_ctx_t *ctx);
  */
 void ngx_http_kv_submit(ngx_http_kv_ctx_t *ctx, ngx_http_kv_done_pt done);
 
-/* Calls `done` for each operation that is done. */
+/*
+ * Submits operations that no context has, from `first` to `last`, linked by
+ * op->data, of one that has none.  `done` is called once, when all are done;
+ * with ctx->keeps it reads their results and releases them.  The request has
+ * had ngx_http_kv_attach_groups() called.
+ */
+void ngx_http_kv_submit_group(ngx_http_kv_ctx_t *ctx, kv_op_t *first,
+    kv_op_t *last, ngx_http_kv_done_pt done);
+
+/* Has groups released when the request ends.  NGX_ERROR: no memory. */
+ngx_int_t ngx_http_kv_attach_groups(ngx_http_kv_ctx_t *ctx);
+
+/* Calls `done` for each operation, or group of them, that is done. */
 void ngx_http_kv_complete(ngx_http_kv_zone_t *zone);
 
 /*
@@ -507,24 +515,18 @@ ngx_uint_t ngx_http_kv_prefers_value(ngx_http_request_t *r);
 /* Takes a PUT, up to its answer.  A content handler's result. */
 ngx_int_t ngx_http_kv_put(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx);
 
-
-/* ngx_http_kv_await.c */
-
-/* Prepares the zone for the functions below. */
-void ngx_http_kv_await_init(ngx_http_kv_zone_t *zone);
-
 /*
- * Answers a GET or HEAD by `read`, now or when there is another answer than one
- * to wait on, but after `seconds` at the latest.  A content handler's result.
+ * What a request ends with whose body could not be read, for nginx's reason
+ * `rc`: a client that left, or is too slow, gets no answer; others get plain
+ * text.
  */
-ngx_int_t ngx_http_kv_await(ngx_http_kv_ctx_t *ctx, ngx_uint_t seconds,
-    ngx_http_kv_read_pt read);
+ngx_int_t ngx_http_kv_body_error(ngx_http_request_t *r, ngx_int_t rc);
 
-/* When the worker was woken: answers what need not wait any more. */
-void ngx_http_kv_await_wake(ngx_http_kv_zone_t *zone);
 
-/* The worker is to end: answers all as if their time was over. */
-void ngx_http_kv_await_finish(ngx_http_kv_zone_t *zone);
+/* ngx_http_kv_bulk.c */
+
+/* Takes lines, up to the answer.  A content handler's result. */
+ngx_int_t ngx_http_kv_bulk(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx);
 
 
 /* ngx_http_kv_reserve.c */
@@ -608,6 +610,10 @@ ngx_int_t ngx_http_kv_reply_value(ngx_http_request_t *r,
 
 /* 200 with a body of a given type. */
 ngx_int_t ngx_http_kv_reply_buf(ngx_http_request_t *r, const char *type,
+    ngx_buf_t *b);
+
+/* An answer in JSON, of any status. */
+ngx_int_t ngx_http_kv_reply_json(ngx_http_request_t *r, ngx_uint_t status,
     ngx_buf_t *b);
 
 

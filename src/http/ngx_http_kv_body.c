@@ -46,7 +46,6 @@ static void ngx_http_kv_body_end(ngx_http_request_t *r,
 static kv_rc_t ngx_http_kv_end_again(ngx_http_kv_ctx_t *ctx);
 static void ngx_http_kv_body_refuse(ngx_http_request_t *r,
     ngx_http_kv_ctx_t *ctx, kv_rc_t rc);
-static ngx_int_t ngx_http_kv_body_error(ngx_http_request_t *r, ngx_int_t rc);
 
 
 ngx_int_t
@@ -626,9 +625,7 @@ ngx_http_kv_body_refuse(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx,
 }
 
 
-/* A client that left, or is too slow, gets no answer; others get plain text. */
-
-static ngx_int_t
+ngx_int_t
 ngx_http_kv_body_error(ngx_http_request_t *r, ngx_int_t rc)
 {
     if (r->connection->error || rc == NGX_HTTP_REQUEST_TIME_OUT) {

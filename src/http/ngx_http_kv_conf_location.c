@@ -1,6 +1,7 @@
 
 /*
- * The directives of locations: kv, kv_clear, kv_health, kv_stats.
+ * The directives of locations: kv, kv_clear, kv_health, kv_stats,
+ * kv_bulk.
  */
 
 

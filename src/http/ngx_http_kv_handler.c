@@ -10,15 +10,10 @@
 #include "base/kv_number.h"
 
 
-/* how long a read may wait for a change, seconds */
-#define NGX_HTTP_KV_WAIT_MAX  600
-
-
 static ngx_int_t ngx_http_kv_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_kv_no_key(ngx_http_request_t *r);
 static ngx_int_t ngx_http_kv_get(ngx_http_request_t *r,
     ngx_http_kv_ctx_t *ctx);
-static ngx_int_t ngx_http_kv_read(ngx_http_kv_ctx_t *ctx, ngx_uint_t wait);
 static ngx_int_t ngx_http_kv_method(ngx_http_request_t *r,
     ngx_http_kv_ctx_t *ctx);
 static ngx_int_t ngx_http_kv_change(ngx_http_request_t *r,
@@ -30,6 +25,7 @@ static void ngx_http_kv_returned(ngx_http_kv_ctx_t *ctx, kv_rc_t rc);
 static ngx_int_t ngx_http_kv_clear_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_kv_health_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_kv_stats_handler(ngx_http_request_t *r);
+static ngx_int_t ngx_http_kv_bulk_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_kv_start(ngx_http_request_t *r,
     ngx_http_kv_ctx_t *ctx, kv_op_t *op);
 static ngx_http_kv_ctx_t *ngx_http_kv_create_ctx(ngx_http_request_t *r);
@@ -41,7 +37,8 @@ ngx_http_handler_pt  ngx_http_kv_handlers[NGX_HTTP_KV_ROUTES] = {
     ngx_http_kv_handler,
     ngx_http_kv_clear_handler,
     ngx_http_kv_health_handler,
-    ngx_http_kv_stats_handler
+    ngx_http_kv_stats_handler,
+    ngx_http_kv_bulk_handler
 };
 
 
@@ -88,9 +85,7 @@ ngx_http_kv_handler(ngx_http_request_t *r)
                                  "invalid increment\n");
     }
 
-    if ((r->headers_in.if_match || r->headers_in.if_none_match)
-        && ngx_http_kv_condition_check(r) != NGX_OK)
-    {
+    if (ngx_http_kv_condition_check(r) != NGX_OK) {
         return ngx_http_kv_reply(r, NGX_HTTP_BAD_REQUEST,
                                  "If-Match and If-None-Match take * or a list "
                                  "of quoted tags\n");
@@ -161,57 +156,18 @@ ngx_http_kv_no_key(ngx_http_request_t *r)
 static ngx_int_t
 ngx_http_kv_get(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
 {
-    int64_t    wait;
-    ngx_int_t  rc;
-
-    wait = 0;
-
-    if (r->args.len && r == r->main) {
-        rc = ngx_http_kv_arg_number(r, "wait", &wait);
-
-        if (rc == NGX_ERROR || wait < 0 || wait > NGX_HTTP_KV_WAIT_MAX) {
-            return ngx_http_kv_reply(r, NGX_HTTP_BAD_REQUEST,
-                                     "invalid wait\n");
-        }
-    }
+    kv_rc_t      rc;
+    kv_entry_t  *e;
 
     if (ngx_http_discard_request_body(r) != NGX_OK) {
         return ngx_http_kv_reply_body(r);
     }
 
-    return wait ? ngx_http_kv_await(ctx, (ngx_uint_t) wait, ngx_http_kv_read)
-                : ngx_http_kv_read(ctx, 0);
-}
-
-
-static ngx_int_t
-ngx_http_kv_read(ngx_http_kv_ctx_t *ctx, ngx_uint_t wait)
-{
-    kv_rc_t              rc;
-    kv_entry_t          *e;
-    kv_store_t          *store;
-    ngx_http_request_t  *r;
-
-    r = ctx->request;
-    store = ctx->zone->store;
-
-    rc = kv_store_read(store, ctx->key.data, ctx->key.len, &e);
+    rc = kv_store_read(ctx->zone->store, ctx->key.data, ctx->key.len, &e);
 
     if (rc == KV_OK) {
-        ctx->version = kv_store_version(store, e);
-
-        if (wait && ngx_http_kv_condition_get(r, &ctx->version)
-                    == NGX_HTTP_NOT_MODIFIED)
-        {
-            kv_store_read_done(store);
-            return NGX_BUSY;
-        }
-
+        ctx->version = kv_store_version(ctx->zone->store, e);
         return ngx_http_kv_reply_value(r, ctx, e);
-    }
-
-    if (rc == KV_NOT_FOUND && wait && r->headers_in.if_none_match == NULL) {
-        return NGX_BUSY;
     }
 
     if (rc == KV_UNAVAILABLE) {
@@ -411,6 +367,42 @@ ngx_http_kv_stats_handler(ngx_http_request_t *r)
     }
 
     return ngx_http_kv_reply_buf(r, "application/json", b);
+}
+
+
+static ngx_int_t
+ngx_http_kv_bulk_handler(ngx_http_request_t *r)
+{
+    kv_rc_t             rc;
+    ngx_http_kv_ctx_t  *ctx;
+
+    ctx = ngx_http_kv_create_ctx(r);
+    if (ctx == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    if (r->method != NGX_HTTP_POST) {
+        return ngx_http_kv_reply_allow(r, "POST");
+    }
+
+    if (r->args.len) {
+        return ngx_http_kv_reply(r, NGX_HTTP_BAD_REQUEST,
+                                 "a bulk load takes no arguments\n");
+    }
+
+    if (r->headers_in.if_match || r->headers_in.if_none_match) {
+        return ngx_http_kv_reply(r, NGX_HTTP_NOT_IMPLEMENTED,
+                                 "a bulk load cannot be conditional\n");
+    }
+
+    rc = ngx_http_kv_entered(ctx->zone) == NGX_OK
+         ? kv_store_fits(ctx->zone->store, 0, 0) : KV_UNAVAILABLE;
+
+    if (rc != KV_OK) {
+        return ngx_http_kv_reply_rc(r, rc);
+    }
+
+    return ngx_http_kv_bulk(r, ctx);
 }
 
 

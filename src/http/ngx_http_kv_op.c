@@ -42,6 +42,23 @@ ngx_http_kv_attach(ngx_http_kv_ctx_t *ctx, kv_op_t *op)
 
 
 ngx_int_t
+ngx_http_kv_attach_groups(ngx_http_kv_ctx_t *ctx)
+{
+    ngx_http_cleanup_t  *cln;
+
+    cln = ngx_http_cleanup_add(ctx->request, 0);
+    if (cln == NULL) {
+        return NGX_ERROR;
+    }
+
+    cln->handler = ngx_http_kv_cleanup_ctx;
+    cln->data = ctx;
+
+    return NGX_OK;
+}
+
+
+ngx_int_t
 ngx_http_kv_attach_pin(ngx_http_kv_ctx_t *ctx, kv_op_t *op)
 {
     ngx_pool_cleanup_t  *cln;
@@ -91,6 +108,8 @@ ngx_http_kv_hold(ngx_http_kv_ctx_t *ctx)
 void
 ngx_http_kv_detach(ngx_http_kv_ctx_t *ctx)
 {
+    kv_op_t  *op, *next;
+
     if (ctx->op == NULL) {
         return;
     }
@@ -98,6 +117,15 @@ ngx_http_kv_detach(ngx_http_kv_ctx_t *ctx)
     ngx_http_kv_wait_leave(ctx);
 
     ngx_queue_remove(&ctx->active);
+
+    op = ctx->first ? ctx->first : ctx->op;
+
+    while (op != ctx->op) {
+        next = op->data;
+        kv_store_release(ctx->zone->store, op);
+        op = next;
+    }
+
     kv_store_release(ctx->zone->store, ctx->op);
     ctx->op = NULL;
 
@@ -199,6 +227,39 @@ ngx_http_kv_submit(ngx_http_kv_ctx_t *ctx, ngx_http_kv_done_pt done)
 
     ctx->zone->submitted(ctx->zone,
                          kv_store_submit(ctx->zone->store, ctx->op));
+}
+
+
+void
+ngx_http_kv_submit_group(ngx_http_kv_ctx_t *ctx, kv_op_t *first, kv_op_t *last,
+    ngx_http_kv_done_pt done)
+{
+    kv_op_t             *op, *next;
+    unsigned             todo;
+    ngx_http_kv_zone_t  *zone;
+
+    zone = ctx->zone;
+
+    ctx->first = first;
+    ctx->op = last;
+    ctx->done = done;
+    ctx->submitted = 1;
+
+    ngx_queue_insert_tail(&zone->active, &ctx->active);
+    ngx_queue_insert_tail(&zone->waiting, &ctx->waiting);
+    ngx_http_kv_beat(zone);
+
+    todo = 0;
+    next = first;
+
+    do {
+        op = next;
+        next = op->data;
+        todo |= kv_store_submit(zone->store, op);
+
+    } while (op != last);
+
+    zone->submitted(zone, todo);
 }
 
 

@@ -287,6 +287,11 @@ ngx_http_kv_reserve_refuse(ngx_http_kv_ctx_t *ctx)
 
     r = ctx->request;
 
+    if (ctx->refuse) {
+        ctx->refuse(ctx, KV_NO_MEMORY);
+        return;
+    }
+
     ngx_http_kv_detach(ctx);
     ngx_http_kv_finish(r, ngx_http_kv_reply_rc(r, KV_NO_MEMORY));
 }

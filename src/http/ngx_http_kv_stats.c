@@ -12,7 +12,7 @@
 
 
 static const char *const  ngx_http_kv_paths[NGX_HTTP_KV_ROUTES] = {
-    "/kv/{key}", "/clear", "/health", "/stats"
+    "/kv/{key}", "/clear", "/health", "/stats", "/bulk"
 };
 
 
@@ -146,9 +146,8 @@ ngx_http_kv_stats_store(u_char *p, u_char *end, ngx_http_kv_zone_t *zone)
 
     kv_store_figures(zone->store, &f);
 
-    p = ngx_slprintf(p, end, "{\"state\":\"%s\",\"keys\":%uL,\"bytes\":%uL,"
-                     "\"waiting\":%uL,",
-                     f.state, f.keys, f.bytes, f.waiting);
+    p = ngx_slprintf(p, end, "{\"state\":\"%s\",\"keys\":%uL,\"bytes\":%uL,",
+                     f.state, f.keys, f.bytes);
 
     p = ngx_slprintf(p, end, "\"zone\":{\"size\":%uL,\"used\":%uL,"
                      "\"held\":%uL,\"free_pages\":%uL,\"refused\":%uL},",

@@ -217,6 +217,10 @@ ngx_http_kv_missing(ngx_http_kv_ctx_t *ctx)
 
     r = ctx->request;
 
+    if (ctx->bulk) {
+        return ngx_max(ctx->need, 1);
+    }
+
     if (r->headers_in.chunked) {
         return NGX_HTTP_KV_CHUNKED;
     }

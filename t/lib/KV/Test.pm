@@ -123,6 +123,7 @@ http {
         location = /clear { kv_clear main; }
         location = /health { kv_health main; }
         location = /stats { kv_stats main; }
+        location = /bulk { kv_bulk main; }
     }
     %%servers%%
 }

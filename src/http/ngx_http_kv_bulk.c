@@ -1,0 +1,924 @@
+
+/*
+ * POST /bulk: writes as lines of JSON (lines/kv_line.h), of any number.
+ *
+ * Lines are read as they come, and become operations at once, so what a request
+ * holds is bounded: one line that is not whole yet, in the worker's memory, and
+ * two groups of operations.  One group is in the queue of the committer; the
+ * other one is built meanwhile from what is there to read, and submitted when
+ * the first is done.  While it is full, nothing more is read.  Without a group
+ * in the queue what was built is submitted before the worker waits for the
+ * client, so no client holds memory of the zone by sending slowly.
+ *
+ * A group has one place in zone->waiting, that of its last operation: those of
+ * a worker are done in the order in which it submitted them.
+ */
+
+
+#include "http/ngx_http_kv.h"
+
+#include "lines/kv_line.h"
+
+
+/* the most of a group; a line that is larger is a group of its own */
+#define NGX_HTTP_KV_BULK_LINES  512
+#define NGX_HTTP_KV_BULK_BYTES  1048576
+
+/* a group takes at most this share of the zone */
+#define NGX_HTTP_KV_BULK_SHARE  256
+
+/* bytes of a line that count besides its key and value */
+#define NGX_HTTP_KV_BULK_EACH   128
+
+/*
+ * Lines, and bytes of them, after which other events have their turn: some
+ * hundred microseconds.
+ */
+#define NGX_HTTP_KV_BULK_STEP        64
+#define NGX_HTTP_KV_BULK_STEP_BYTES  32768
+
+/* what is kept for the next line that is not whole, bytes */
+#define NGX_HTTP_KV_BULK_KEPT   65536
+
+/* what all unfinished lines of a worker may take beyond that, bytes */
+#define NGX_HTTP_KV_BULK_LONG   67108864
+
+
+typedef struct {
+    kv_op_t                   *first;      /* linked by op->data */
+    kv_op_t                   *last;
+    ngx_uint_t                 n;
+    size_t                     bytes;
+    uint64_t                   line[NGX_HTTP_KV_BULK_LINES];
+} ngx_http_kv_group_t;
+
+
+typedef struct {
+    ngx_http_kv_ctx_t         *ctx;
+    ngx_http_kv_group_t        groups[2];
+    ngx_http_kv_group_t       *built;      /* the other one, once submitted, */
+    ngx_http_kv_group_t       *queued;     /* or NULL */
+
+    uint64_t                   lines;      /* begun */
+    uint64_t                   applied;
+    uint64_t                   started;    /* ns */
+
+    /* the first bytes of a line that is not whole */
+    char                      *text;
+    size_t                     len;
+    size_t                     size;
+
+    kv_line_t                  line;       /* with `pending` */
+    u_char                    *next;       /* what is behind it */
+
+    ngx_uint_t                 status;     /* of the answer; 0: so far good */
+    uint64_t                   failed;     /* line */
+    char                       error[96];
+
+    ngx_event_t                turn;
+    ngx_uint_t                 step_lines; /* in this turn */
+    size_t                     step_bytes;
+    unsigned                   pending:1;  /* line is read, and not stored */
+    unsigned                   ended:1;    /* nothing more is read */
+} ngx_http_kv_bulk_t;
+
+
+static void ngx_http_kv_bulk_cleanup(void *data);
+static void ngx_http_kv_bulk_init(ngx_http_request_t *r);
+static void ngx_http_kv_bulk_read(ngx_http_request_t *r);
+static void ngx_http_kv_bulk_turn(ngx_event_t *ev);
+static void ngx_http_kv_bulk_run(ngx_http_kv_bulk_t *bulk);
+static void ngx_http_kv_bulk_block(ngx_http_kv_bulk_t *bulk);
+static void ngx_http_kv_bulk_end(ngx_http_kv_bulk_t *bulk);
+static ngx_int_t ngx_http_kv_bulk_take(ngx_http_kv_bulk_t *bulk);
+static ngx_uint_t ngx_http_kv_bulk_more(ngx_http_kv_bulk_t *bulk);
+static ngx_int_t ngx_http_kv_bulk_line(ngx_http_kv_bulk_t *bulk, ngx_buf_t *b);
+static ngx_int_t ngx_http_kv_bulk_append(ngx_http_kv_bulk_t *bulk, u_char *p,
+    size_t n);
+static ngx_int_t ngx_http_kv_bulk_grow(ngx_http_kv_bulk_t *bulk, size_t len);
+static void ngx_http_kv_bulk_free_text(ngx_http_kv_bulk_t *bulk);
+static ngx_int_t ngx_http_kv_bulk_parse(ngx_http_kv_bulk_t *bulk, char *text,
+    size_t len);
+static ngx_int_t ngx_http_kv_bulk_store(ngx_http_kv_bulk_t *bulk);
+static kv_rc_t ngx_http_kv_bulk_op(ngx_http_kv_bulk_t *bulk, kv_op_t **op);
+static void ngx_http_kv_bulk_add(ngx_http_kv_bulk_t *bulk, kv_op_t *op);
+static ngx_int_t ngx_http_kv_bulk_wait(ngx_http_kv_bulk_t *bulk);
+static kv_rc_t ngx_http_kv_bulk_again(ngx_http_kv_ctx_t *ctx);
+static ngx_uint_t ngx_http_kv_bulk_full(ngx_http_kv_bulk_t *bulk);
+static void ngx_http_kv_bulk_submit(ngx_http_kv_bulk_t *bulk);
+static void ngx_http_kv_bulk_done(ngx_http_kv_ctx_t *ctx, kv_rc_t rc);
+static void ngx_http_kv_bulk_drop(ngx_http_kv_bulk_t *bulk);
+static void ngx_http_kv_bulk_refuse(ngx_http_kv_ctx_t *ctx, kv_rc_t rc);
+static ngx_int_t ngx_http_kv_bulk_fail(ngx_http_kv_bulk_t *bulk,
+    ngx_uint_t status, uint64_t line, const char *error);
+static ngx_int_t ngx_http_kv_bulk_fail_rc(ngx_http_kv_bulk_t *bulk,
+    kv_rc_t rc, uint64_t line);
+static void ngx_http_kv_bulk_answer(ngx_http_kv_bulk_t *bulk);
+
+
+ngx_int_t
+ngx_http_kv_bulk(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
+{
+    ngx_int_t            rc;
+    ngx_http_cleanup_t  *cln;
+    ngx_http_kv_bulk_t  *bulk;
+
+    if (r != r->main || r->request_body || r->discard_body) {
+        if (ngx_http_kv_may_log(ctx->zone, NGX_HTTP_KV_LOG_BODY)) {
+            ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                          "the request body was read before \"kv_bulk\" could "
+                          "take it, by \"mirror\" for instance");
+        }
+
+        return ngx_http_kv_reply(r, NGX_HTTP_INTERNAL_SERVER_ERROR,
+                                 "internal server error\n");
+    }
+
+    bulk = ngx_pcalloc(r->pool, sizeof(ngx_http_kv_bulk_t));
+    cln = ngx_http_cleanup_add(r, 0);
+
+    if (bulk == NULL || cln == NULL || ngx_http_kv_attach_groups(ctx) != NGX_OK)
+    {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    cln->handler = ngx_http_kv_bulk_cleanup;
+    cln->data = bulk;
+
+    bulk->ctx = ctx;
+    bulk->built = &bulk->groups[0];
+    bulk->started = ctx->started;
+
+    bulk->turn.handler = ngx_http_kv_bulk_turn;
+    bulk->turn.data = bulk;
+    bulk->turn.log = r->connection->log;
+
+    ctx->bulk = bulk;
+    ctx->refuse = ngx_http_kv_bulk_refuse;
+    ctx->keeps = 1;
+
+    r->request_body_no_buffering = 1;
+
+    rc = ngx_http_read_client_request_body(r, ngx_http_kv_bulk_init);
+
+    return rc >= NGX_HTTP_SPECIAL_RESPONSE ? ngx_http_kv_body_error(r, rc)
+                                           : NGX_DONE;
+}
+
+
+/* What is in the queue of the committer is ngx_http_kv_op.c's. */
+
+static void
+ngx_http_kv_bulk_cleanup(void *data)
+{
+    ngx_http_kv_bulk_t *bulk = data;
+
+    if (bulk->turn.posted) {
+        ngx_delete_posted_event(&bulk->turn);
+    }
+
+    ngx_http_kv_bulk_drop(bulk);
+    ngx_http_kv_bulk_free_text(bulk);
+}
+
+
+static void
+ngx_http_kv_bulk_init(ngx_http_request_t *r)
+{
+    ngx_http_kv_bulk_read(r);
+}
+
+
+static void
+ngx_http_kv_bulk_read(ngx_http_request_t *r)
+{
+    ngx_http_kv_ctx_t  *ctx;
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_kv_module);
+
+    ngx_http_kv_bulk_run(ctx->bulk);
+}
+
+
+static void
+ngx_http_kv_bulk_turn(ngx_event_t *ev)
+{
+    ngx_connection_t    *c;
+    ngx_http_kv_bulk_t  *bulk;
+
+    bulk = ev->data;
+    c = bulk->ctx->request->connection;
+
+    ngx_http_kv_bulk_run(bulk);
+    ngx_http_run_posted_requests(c);
+}
+
+
+/*
+ * Reads lines, until there are no more, or something else must happen first.
+ * The request may be gone afterwards.
+ */
+
+static void
+ngx_http_kv_bulk_run(ngx_http_kv_bulk_t *bulk)
+{
+    ngx_int_t            rc;
+    ngx_http_request_t  *r;
+
+    r = bulk->ctx->request;
+
+    bulk->step_lines = 0;
+    bulk->step_bytes = 0;
+
+    for ( ;; ) {
+        rc = ngx_http_kv_bulk_take(bulk);
+
+        if (rc == NGX_ERROR || (rc == NGX_OK && !r->reading_body)) {
+            ngx_http_kv_bulk_end(bulk);
+            return;
+        }
+
+        if (rc == NGX_AGAIN && bulk->queued == NULL) {
+            ngx_http_kv_bulk_submit(bulk);
+            continue;
+        }
+
+        if (rc != NGX_OK) {
+
+            /* a group, other events, or memory: what is here waits for them */
+
+            ngx_http_kv_bulk_block(bulk);
+
+            if (rc == NGX_DONE) {
+                ngx_http_kv_bulk_submit(bulk);
+                ngx_post_event(&bulk->turn, &ngx_posted_next_events);
+            }
+
+            return;
+        }
+
+        r->read_event_handler = ngx_http_kv_bulk_read;
+
+        rc = ngx_http_read_unbuffered_request_body(r);
+
+        if (rc >= NGX_HTTP_SPECIAL_RESPONSE) {
+            ngx_http_finalize_request(r, ngx_http_kv_body_error(r, rc));
+            return;
+        }
+
+        if (rc == NGX_AGAIN && r->request_body->bufs == NULL) {
+            ngx_http_kv_bulk_submit(bulk);
+            return;
+        }
+    }
+}
+
+
+/* Stops reading.  The client's timeout stands still: it need not send. */
+
+static void
+ngx_http_kv_bulk_block(ngx_http_kv_bulk_t *bulk)
+{
+    ngx_event_t         *rev;
+    ngx_http_request_t  *r;
+
+    r = bulk->ctx->request;
+    rev = r->connection->read;
+
+    r->read_event_handler = ngx_http_block_reading;
+
+    if (rev->timer_set) {
+        ngx_del_timer(rev);
+    }
+}
+
+
+/* Nothing more is read: answers once the groups are done. */
+
+static void
+ngx_http_kv_bulk_end(ngx_http_kv_bulk_t *bulk)
+{
+    bulk->ended = 1;
+
+    if (bulk->turn.posted) {
+        ngx_delete_posted_event(&bulk->turn);
+    }
+
+    ngx_http_kv_bulk_block(bulk);
+    ngx_http_kv_bulk_submit(bulk);
+
+    if (bulk->queued == NULL) {
+        ngx_http_kv_bulk_answer(bulk);
+    }
+}
+
+
+/*
+ * Makes operations of what was read.  NGX_OK: of all; NGX_AGAIN: a group must
+ * be done before; NGX_DONE: it is others' turn; NGX_BUSY: the request waits for
+ * memory; NGX_ERROR: it has failed, nothing more is to be read.
+ */
+
+static ngx_int_t
+ngx_http_kv_bulk_take(ngx_http_kv_bulk_t *bulk)
+{
+    ngx_int_t            rc;
+    ngx_chain_t         *cl;
+    ngx_http_request_t  *r;
+
+    r = bulk->ctx->request;
+
+    if (bulk->ctx->zone->draining && ngx_http_kv_bulk_more(bulk)) {
+        return ngx_http_kv_bulk_fail_rc(bulk, KV_UNAVAILABLE, bulk->lines + 1);
+    }
+
+    rc = bulk->pending ? ngx_http_kv_bulk_store(bulk) : NGX_OK;
+
+    while (rc == NGX_OK && (cl = r->request_body->bufs) != NULL) {
+
+        if (cl->buf->pos == cl->buf->last) {
+            r->request_body->bufs = cl->next;
+            ngx_free_chain(r->pool, cl);
+            continue;
+        }
+
+        if (bulk->step_lines >= NGX_HTTP_KV_BULK_STEP
+            || bulk->step_bytes >= NGX_HTTP_KV_BULK_STEP_BYTES)
+        {
+            return NGX_DONE;
+        }
+
+        rc = ngx_http_kv_bulk_line(bulk, cl->buf);
+    }
+
+    if (rc == NGX_OK && !r->reading_body && bulk->len) {
+
+        /* the last one, without a newline */
+
+        if (ngx_http_kv_bulk_full(bulk)) {
+            return NGX_AGAIN;
+        }
+
+        bulk->next = NULL;
+        rc = ngx_http_kv_bulk_parse(bulk, bulk->text, bulk->len);
+    }
+
+    return rc;
+}
+
+
+/* Whether there is more to read, or was read and is not stored. */
+
+static ngx_uint_t
+ngx_http_kv_bulk_more(ngx_http_kv_bulk_t *bulk)
+{
+    ngx_chain_t         *cl;
+    ngx_http_request_t  *r;
+
+    r = bulk->ctx->request;
+
+    for (cl = r->request_body->bufs; cl; cl = cl->next) {
+        if (cl->buf->pos < cl->buf->last) {
+            return 1;
+        }
+    }
+
+    return r->reading_body || bulk->pending || bulk->len;
+}
+
+
+/* One line of a buffer, or the rest of the buffer.  Results as above. */
+
+static ngx_int_t
+ngx_http_kv_bulk_line(ngx_http_kv_bulk_t *bulk, ngx_buf_t *b)
+{
+    u_char     *end;
+    ngx_int_t   rc;
+
+    end = memchr(b->pos, '\n', b->last - b->pos);
+
+    if (end == NULL) {
+        rc = ngx_http_kv_bulk_append(bulk, b->pos, b->last - b->pos);
+        b->pos = b->last;
+        return rc;
+    }
+
+    if (ngx_http_kv_bulk_full(bulk)) {
+        return NGX_AGAIN;
+    }
+
+    bulk->next = end + 1;
+    bulk->step_lines++;
+    bulk->step_bytes += bulk->len + (end - b->pos);
+
+    if (bulk->len == 0) {
+        return ngx_http_kv_bulk_parse(bulk, (char *) b->pos, end - b->pos);
+    }
+
+    rc = ngx_http_kv_bulk_append(bulk, b->pos, end - b->pos);
+
+    return rc == NGX_OK
+           ? ngx_http_kv_bulk_parse(bulk, bulk->text, bulk->len) : rc;
+}
+
+
+static ngx_int_t
+ngx_http_kv_bulk_append(ngx_http_kv_bulk_t *bulk, u_char *p, size_t n)
+{
+    size_t  max;
+
+    max = kv_line_max(bulk->ctx->zone->conf.max_value);
+
+    if (n > max - bulk->len) {
+        return ngx_http_kv_bulk_fail(bulk, NGX_HTTP_REQUEST_ENTITY_TOO_LARGE,
+                                     bulk->lines + 1, "line too long");
+    }
+
+    if (bulk->len + n > bulk->size
+        && ngx_http_kv_bulk_grow(bulk, bulk->len + n) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    ngx_memcpy(bulk->text + bulk->len, p, n);
+    bulk->len += n;
+
+    return NGX_OK;
+}
+
+
+/* To twice the size, so that a line is copied twice at most. */
+
+static ngx_int_t
+ngx_http_kv_bulk_grow(ngx_http_kv_bulk_t *bulk, size_t len)
+{
+    char                *text;
+    size_t               size;
+    ngx_http_kv_zone_t  *zone;
+
+    zone = bulk->ctx->zone;
+    size = ngx_max(len, 2 * bulk->size);
+    size = ngx_max(size, 4096);
+
+    if (size > NGX_HTTP_KV_BULK_KEPT
+        && zone->bulk_bytes && zone->bulk_bytes + size - bulk->size
+           > ngx_max(NGX_HTTP_KV_BULK_LONG,
+                     4 * kv_line_max(zone->conf.max_value)))
+    {
+        return ngx_http_kv_bulk_fail(bulk, NGX_HTTP_SERVICE_UNAVAILABLE,
+                                     bulk->lines + 1,
+                                     "too many long lines at a time");
+    }
+
+    text = realloc(bulk->text, size);
+
+    if (text == NULL) {
+        return ngx_http_kv_bulk_fail_rc(bulk, KV_UNAVAILABLE, bulk->lines + 1);
+    }
+
+    zone->bulk_bytes += size - bulk->size;
+
+    bulk->text = text;
+    bulk->size = size;
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_http_kv_bulk_free_text(ngx_http_kv_bulk_t *bulk)
+{
+    bulk->ctx->zone->bulk_bytes -= bulk->size;
+
+    free(bulk->text);
+
+    bulk->text = NULL;
+    bulk->size = 0;
+    bulk->len = 0;
+}
+
+
+/* Reads a whole line, and stores what it says.  Results as above. */
+
+static ngx_int_t
+ngx_http_kv_bulk_parse(ngx_http_kv_bulk_t *bulk, char *text, size_t len)
+{
+    kv_rc_t              rc;
+    ngx_http_kv_zone_t  *zone;
+
+    zone = bulk->ctx->zone;
+
+    if (len > kv_line_max(zone->conf.max_value)) {
+        return ngx_http_kv_bulk_fail(bulk, NGX_HTTP_REQUEST_ENTITY_TOO_LARGE,
+                                     bulk->lines + 1, "line too long");
+    }
+
+    if (bulk->lines++ == 0 && len >= 3 && ngx_memcmp(text, "\xef\xbb\xbf", 3)
+                                          == 0)
+    {
+        /* some editors put a mark of UTF-8 there */
+
+        text += 3;
+        len -= 3;
+    }
+
+    if (kv_line_blank(text, len)) {
+        ngx_http_kv_bulk_add(bulk, NULL);
+        return NGX_OK;
+    }
+
+    rc = kv_line_parse(&bulk->line, text, len, zone->conf.max_value);
+
+    if (rc == KV_DECLINED) {
+        return ngx_http_kv_bulk_fail(bulk, bulk->line.too_large
+                                     ? NGX_HTTP_REQUEST_ENTITY_TOO_LARGE
+                                     : NGX_HTTP_BAD_REQUEST, bulk->lines,
+                                     bulk->line.error);
+    }
+
+    if (rc != KV_OK) {
+        return ngx_http_kv_bulk_fail_rc(bulk, KV_UNAVAILABLE, bulk->lines);
+    }
+
+    bulk->pending = 1;
+
+    if (bulk->line.ttl || bulk->line.expires) {
+        return ngx_http_kv_bulk_fail(bulk, NGX_HTTP_BAD_REQUEST, bulk->lines,
+                                     "ttl is not supported");
+    }
+
+    return ngx_http_kv_bulk_store(bulk);
+}
+
+
+/* Makes an operation of the line that was read.  Results as above. */
+
+static ngx_int_t
+ngx_http_kv_bulk_store(ngx_http_kv_bulk_t *bulk)
+{
+    kv_op_t  *op;
+    kv_rc_t   rc;
+
+    rc = ngx_http_kv_bulk_op(bulk, &op);
+
+    if (rc == KV_OK) {
+        ngx_http_kv_bulk_add(bulk, op);
+        return NGX_OK;
+    }
+
+    if (rc != KV_NO_MEMORY) {
+        return ngx_http_kv_bulk_fail_rc(bulk, rc, bulk->lines);
+    }
+
+    /* what is under way may replace values, and so free memory */
+
+    return bulk->built->n || bulk->queued ? NGX_AGAIN
+                                          : ngx_http_kv_bulk_wait(bulk);
+}
+
+
+static kv_rc_t
+ngx_http_kv_bulk_op(ngx_http_kv_bulk_t *bulk, kv_op_t **op)
+{
+    kv_rc_t      rc;
+    kv_line_t   *line;
+    kv_store_t  *store;
+
+    line = &bulk->line;
+    store = bulk->ctx->zone->store;
+
+    /* a worker that is to quit gives its place up between two groups */
+
+    if (ngx_http_kv_entered(bulk->ctx->zone) != NGX_OK) {
+        return KV_UNAVAILABLE;
+    }
+
+    if (line->op == KV_OP_DELETE) {
+        return kv_store_delete(store, line->key, line->key_len, op);
+    }
+
+    rc = kv_store_put(store, line->key, line->key_len, line->value_len, op);
+
+    if (rc == KV_OK) {
+        rc = kv_store_write(store, *op, 0, line->value, line->value_len);
+
+        if (rc != KV_OK) {
+            kv_store_release(store, *op);
+        }
+    }
+
+    return rc;
+}
+
+
+/* The line is done with; NULL: it was empty. */
+
+static void
+ngx_http_kv_bulk_add(ngx_http_kv_bulk_t *bulk, kv_op_t *op)
+{
+    ngx_http_kv_group_t  *group;
+
+    if (op) {
+        group = bulk->built;
+
+        op->data = NULL;
+
+        if (group->n) {
+            group->last->data = op;
+
+        } else {
+            group->first = op;
+            group->bytes = 0;
+        }
+
+        group->last = op;
+        group->line[group->n++] = bulk->lines;
+        group->bytes += bulk->line.key_len + bulk->line.value_len
+                        + NGX_HTTP_KV_BULK_EACH;
+
+        kv_line_free(&bulk->line);
+    }
+
+    bulk->pending = 0;
+
+    if (bulk->next) {
+        bulk->ctx->request->request_body->bufs->buf->pos = bulk->next;
+    }
+
+    bulk->len = 0;
+
+    if (bulk->size > NGX_HTTP_KV_BULK_KEPT) {
+        ngx_http_kv_bulk_free_text(bulk);
+    }
+}
+
+
+static ngx_int_t
+ngx_http_kv_bulk_wait(ngx_http_kv_bulk_t *bulk)
+{
+    uint32_t            need;
+    ngx_http_kv_ctx_t  *ctx;
+
+    ctx = bulk->ctx;
+
+    /* among others it is as old as this line, and may wait as long for it */
+
+    ctx->started = kv_now_ns();
+    ctx->waited = 0;
+    ctx->arrived = bulk->line.op == KV_OP_PUT;
+
+    need = bulk->line.value_len;
+
+    if (ngx_http_kv_reserve_wait(ctx, need, ngx_http_kv_bulk_again) == NGX_OK) {
+        return NGX_BUSY;
+    }
+
+    return ngx_http_kv_bulk_fail_rc(bulk, KV_NO_MEMORY, bulk->lines);
+}
+
+
+static kv_rc_t
+ngx_http_kv_bulk_again(ngx_http_kv_ctx_t *ctx)
+{
+    kv_op_t             *op;
+    kv_rc_t              rc;
+    ngx_connection_t    *c;
+    ngx_http_kv_bulk_t  *bulk;
+
+    bulk = ctx->bulk;
+    c = ctx->request->connection;
+
+    rc = ngx_http_kv_bulk_op(bulk, &op);
+
+    if (rc == KV_NO_MEMORY) {
+        return KV_NO_MEMORY;
+    }
+
+    ngx_http_kv_wait_leave(ctx);
+
+    if (rc == KV_OK) {
+        ngx_http_kv_bulk_add(bulk, op);
+        ngx_http_kv_bulk_run(bulk);
+
+    } else {
+        (void) ngx_http_kv_bulk_fail_rc(bulk, rc, bulk->lines);
+        ngx_http_kv_bulk_end(bulk);
+    }
+
+    ngx_http_run_posted_requests(c);
+
+    return KV_OK;
+}
+
+
+/* Whether no more fits into the group that is built. */
+
+static ngx_uint_t
+ngx_http_kv_bulk_full(ngx_http_kv_bulk_t *bulk)
+{
+    size_t  max;
+
+    max = ngx_min(NGX_HTTP_KV_BULK_BYTES,
+                  bulk->ctx->zone->shm_zone->shm.size / NGX_HTTP_KV_BULK_SHARE);
+
+    return bulk->built->n == NGX_HTTP_KV_BULK_LINES
+           || (bulk->built->n && bulk->built->bytes >= max);
+}
+
+
+/* Submits the group that is built, if there is one and none before it. */
+
+static void
+ngx_http_kv_bulk_submit(ngx_http_kv_bulk_t *bulk)
+{
+    if (bulk->queued || bulk->built->n == 0) {
+        return;
+    }
+
+    bulk->queued = bulk->built;
+    bulk->built = &bulk->groups[bulk->queued == &bulk->groups[0]];
+
+    ngx_http_kv_submit_group(bulk->ctx, bulk->queued->first,
+                             bulk->queued->last, ngx_http_kv_bulk_done);
+}
+
+
+static void
+ngx_http_kv_bulk_done(ngx_http_kv_ctx_t *ctx, kv_rc_t rc)
+{
+    kv_op_t              *op;
+    uint64_t              line;
+    ngx_uint_t            i;
+    ngx_connection_t     *c;
+    ngx_http_kv_bulk_t   *bulk;
+    ngx_http_kv_group_t  *group;
+
+    bulk = ctx->bulk;
+    group = bulk->queued;
+    c = ctx->request->connection;
+    line = 0;
+
+    for (i = 0, op = group->first; i < group->n; i++, op = op->data) {
+
+        if (kv_store_done(op, &rc) && rc == KV_OK) {
+            bulk->applied++;
+
+        } else if (line == 0) {
+            line = group->line[i];
+            (void) ngx_http_kv_bulk_fail_rc(bulk, rc, line);
+        }
+    }
+
+    ngx_http_kv_detach(ctx);
+
+    group->n = 0;
+    bulk->queued = NULL;
+
+    if (line) {
+        ngx_http_kv_bulk_drop(bulk);
+    }
+
+    if (line || bulk->ended) {
+        ngx_http_kv_bulk_end(bulk);
+
+    } else {
+        ngx_http_kv_bulk_run(bulk);
+    }
+
+    ngx_http_run_posted_requests(c);
+}
+
+
+/* Gives up what is not submitted. */
+
+static void
+ngx_http_kv_bulk_drop(ngx_http_kv_bulk_t *bulk)
+{
+    kv_op_t     *op, *next;
+    ngx_uint_t   n;
+
+    for (n = bulk->built->n, op = bulk->built->first; n; n--, op = next) {
+        next = op->data;
+        kv_store_release(bulk->ctx->zone->store, op);
+    }
+
+    bulk->built->n = 0;
+
+    if (bulk->pending) {
+        bulk->pending = 0;
+        kv_line_free(&bulk->line);
+    }
+}
+
+
+/*
+ * The request waits for memory in vain, or the zone is to be rebuilt, which
+ * takes all operations away.
+ */
+
+static void
+ngx_http_kv_bulk_refuse(ngx_http_kv_ctx_t *ctx, kv_rc_t rc)
+{
+    uint64_t             line;
+    ngx_connection_t    *c;
+    ngx_http_kv_bulk_t  *bulk;
+
+    bulk = ctx->bulk;
+    c = ctx->request->connection;
+    line = bulk->lines;
+
+    if (ctx->zone->resetting) {
+        line = bulk->queued ? bulk->queued->line[0] : line;
+
+        bulk->built->n = 0;
+        bulk->queued = NULL;
+    }
+
+    ngx_http_kv_wait_leave(ctx);
+    ngx_http_kv_bulk_drop(bulk);
+
+    (void) ngx_http_kv_bulk_fail_rc(bulk, rc, line);
+    ngx_http_kv_bulk_end(bulk);
+
+    ngx_http_run_posted_requests(c);
+}
+
+
+/* Notes what is wrong with a line; it counts, as it comes first. */
+
+static ngx_int_t
+ngx_http_kv_bulk_fail(ngx_http_kv_bulk_t *bulk, ngx_uint_t status,
+    uint64_t line, const char *error)
+{
+    bulk->status = status;
+    bulk->failed = line;
+
+    (void) ngx_cpystrn((u_char *) bulk->error, (u_char *) error,
+                       sizeof(bulk->error));
+
+    return NGX_ERROR;
+}
+
+
+static ngx_int_t
+ngx_http_kv_bulk_fail_rc(ngx_http_kv_bulk_t *bulk, kv_rc_t rc, uint64_t line)
+{
+    switch (rc) {
+
+    case KV_NO_MEMORY:
+        kv_store_refused(bulk->ctx->zone->store);
+
+        return ngx_http_kv_bulk_fail(bulk, NGX_HTTP_INSUFFICIENT_STORAGE, line,
+                                     "zone is full");
+
+    case KV_NO_SPACE:
+        return ngx_http_kv_bulk_fail(bulk, NGX_HTTP_INSUFFICIENT_STORAGE, line,
+                                     "disk is full");
+
+    default:
+        return ngx_http_kv_bulk_fail(bulk, NGX_HTTP_SERVICE_UNAVAILABLE, line,
+                                     "store is unavailable");
+    }
+}
+
+
+static void
+ngx_http_kv_bulk_answer(ngx_http_kv_bulk_t *bulk)
+{
+    ngx_int_t            rc;
+    ngx_buf_t           *b;
+    ngx_http_request_t  *r;
+
+    r = bulk->ctx->request;
+    bulk->ctx->started = bulk->started;
+
+    b = ngx_create_temp_buf(r->pool, sizeof(bulk->error) + 128);
+
+    if (b == NULL) {
+        ngx_http_finalize_request(r, NGX_HTTP_INTERNAL_SERVER_ERROR);
+        return;
+    }
+
+    if (bulk->status == 0) {
+        bulk->status = NGX_HTTP_OK;
+        b->last = ngx_slprintf(b->pos, b->end, "{\"lines\":%uL,"
+                               "\"applied\":%uL}\n", bulk->lines,
+                               bulk->applied);
+
+    } else {
+        b->last = ngx_slprintf(b->pos, b->end, "{\"line\":%uL,\"error\":\"%s\","
+                               "\"applied\":%uL}\n", bulk->failed, bulk->error,
+                               bulk->applied);
+    }
+
+    rc = ngx_http_kv_reply_json(r, bulk->status, b);
+
+    if (ngx_terminate) {
+
+        /* the process ends before nginx gets to the request's log phase */
+
+        ngx_http_kv_stats_count(r, bulk->ctx);
+    }
+
+    ngx_http_finalize_request(r, rc);
+}
