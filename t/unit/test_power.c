@@ -187,6 +187,7 @@ typedef struct {
     unsigned          seen_lost;   /* cuts that took what clients had seen */
     unsigned          met;         /* conditions that were true, */
     unsigned          unmet;       /* were false when they were decided, */
+    unsigned          returned;    /* values, by deletes */
     unsigned          early;       /* or when the request came */
     unsigned          lost;        /* versions known whose write is lost */
     unsigned          mode[3];     /* images by kv_sync_t */
@@ -630,6 +631,41 @@ life_unmet(life_t *life, flight_t *f)
 }
 
 
+/* A delete that returns the value: what the last put has left. */
+
+static void
+life_returned(life_t *life, flight_t *f)
+{
+    uint64_t        lsn;
+    const event_t  *e;
+
+    lsn = life_lsn(life, f->event.id, f->op->lsn - 1);
+    e = lsn ? &life->event[lsn - 1] : NULL;
+    totals.returned++;
+
+    if (e == NULL
+        || kv_store_result(life->host.store, f->op).lsn != lsn
+        || !kit_holds(kv_store_returned(f->op), e->id, e->version, e->len))
+    {
+        broken("LSN %llu returned what was not key %u",
+               (unsigned long long) f->op->lsn, f->event.id);
+    }
+}
+
+
+/* It found none. */
+
+static void
+life_none(life_t *life, flight_t *f)
+{
+    totals.unmet++;
+
+    if (life_lsn(life, f->event.id, life->events)) {
+        broken("a delete of key %u found no value", f->event.id);
+    }
+}
+
+
 static void
 life_answered(life_t *life, flight_t *f, kv_rc_t rc)
 {
@@ -652,11 +688,20 @@ life_answered(life_t *life, flight_t *f, kv_rc_t rc)
         return;
     }
 
+    if (rc == KV_NOT_FOUND && f->op->flags & KV_OP_RETURN) {
+        life_none(life, f);
+        return;
+    }
+
     if (rc != KV_OK) {
         broken("an operation failed: %d", rc);
     }
 
     life_met(life, f);
+
+    if (f->op->flags & KV_OP_RETURN) {
+        life_returned(life, f);
+    }
 
     lsn = f->op->lsn;
     totals.operations++;
@@ -876,6 +921,10 @@ life_delete(life_t *life, uint32_t id, uint8_t flag, const kv_version_t *need)
 
     if (rc != KV_OK) {
         broken("a delete was refused: %d", rc);
+    }
+
+    if (rnd(3) == 0) {
+        kv_store_return(op);
     }
 
     life_fly(life, op, &event, flag, need);
@@ -1559,7 +1608,8 @@ test_power_cuts(void **ctx)
                 && totals.snapshots && totals.recycled && totals.lossy
                 && totals.more && totals.in_recovery && totals.notes
                 && totals.kept && totals.seen_lost && totals.met
-                && totals.unmet && totals.early && totals.lost);
+                && totals.unmet && totals.returned && totals.early
+                && totals.lost);
 
     for (i = 0; i < 3; i++) {
         assert_true(totals.mode[i]);
