@@ -13,6 +13,7 @@ SANITIZE ?= address,undefined
 # One a line, in order, as scripts/lint.sh wants it of every list.
 PROGRAMS := \
     t/unit/test_allocations.c \
+    t/unit/test_await.c \
     t/unit/test_condition.c \
     t/unit/test_counter.c \
     t/unit/test_crc32c.c \
@@ -20,6 +21,7 @@ PROGRAMS := \
     t/unit/test_damage_bytes.c \
     t/unit/test_damage_files.c \
     t/unit/test_death_anywhere.c \
+    t/unit/test_death_await.c \
     t/unit/test_death_condition.c \
     t/unit/test_death_failpoints.c \
     t/unit/test_death_held.c \

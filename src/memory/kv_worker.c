@@ -11,6 +11,9 @@
 #include "memory/kv_worker.h"
 
 
+static void kv_worker_forget_waiters(kv_worker_t *worker);
+
+
 kv_rc_t
 kv_workers_create(kv_worker_t *workers, unsigned n)
 {
@@ -25,6 +28,23 @@ kv_workers_create(kv_worker_t *workers, unsigned n)
     }
 
     return KV_OK;
+}
+
+
+/* Nobody waits for a key, and nothing is left of what waiters were told. */
+
+static void
+kv_worker_forget_waiters(kv_worker_t *worker)
+{
+    atomic_store(&worker->waiters, 0);
+
+    if (worker->awaited) {
+        memset((void *) worker->awaited, 0, worker->awaited_bits / 8);
+    }
+
+    atomic_store(&worker->changed_any, 0);
+    atomic_store(&worker->changes_read,
+                 atomic_load(&worker->changes_written));
 }
 
 
@@ -62,6 +82,7 @@ kv_worker_acquire(kv_worker_t *workers, unsigned n, unsigned *i)
             atomic_store(&worker->evict, 0);
             atomic_store(&worker->hungry[0], 0);
             atomic_store(&worker->scanned, 0);
+            kv_worker_forget_waiters(worker);
             atomic_store(&worker->pid, (int32_t) getpid());
             atomic_store(&worker->in_use, 1);
 
@@ -81,6 +102,7 @@ kv_worker_abandon(kv_worker_t *worker)
     atomic_store(&worker->epoch[KV_EPOCH_MAIN].value, 0);
     atomic_store(&worker->epoch[KV_EPOCH_SCAN].value, 0);
     atomic_store(&worker->hungry[0], 0);
+    atomic_store(&worker->waiters, 0);
 
     kv_mutex_unlock(&worker->alive);
 }
@@ -137,6 +159,7 @@ kv_worker_reaped(kv_worker_t *worker)
     atomic_store(&worker->epoch[KV_EPOCH_SCAN].value, 0);
     atomic_store(&worker->wake, 0);
     atomic_store(&worker->hungry[0], 0);
+    atomic_store(&worker->waiters, 0);
     atomic_store(&worker->pid, 0);
     atomic_store(&worker->in_use, 0);
 

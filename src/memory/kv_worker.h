@@ -331,6 +331,7 @@ _Static_assert(sizeof(kv_op_chunk_t) == 4096, "a chunk of operations");
 
 
 #define KV_HUNGRY  4               /* hungry uploads that a worker shows */
+#define KV_CHANGES  128            /* changes of keys that it is told of */
 
 /*
  * Counters of the store's caller; their meaning is not known here.  Zero in a
@@ -384,6 +385,19 @@ typedef struct {
      * bit 0 is set while the count is being taken back.
      */
     _Atomic uintptr_t         scanned;
+
+    /* reads that wait for a change (kv_await.c); the owner: how many, */
+    _Alignas(KV_CACHE_LINE)
+    _Atomic uint32_t          waiters;
+    _Atomic uint32_t          changes_read;
+    uint32_t                  awaited_bits;
+    _Atomic uint64_t         *awaited;  /* and a filter of their keys */
+
+    /* the committer: hashes of keys that changed, a ring */
+    _Alignas(KV_CACHE_LINE)
+    _Atomic uint32_t          changes_written;
+    _Atomic uint32_t          changed_any;  /* any key; the owner clears it */
+    _Atomic uint32_t          change[KV_CHANGES];
 
     /* the owner's threads, each its own */
     struct {

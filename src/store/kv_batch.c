@@ -57,7 +57,7 @@ static kv_rc_t kv_batch_refused(kv_store_t *store, kv_rc_t rc, size_t len,
 static void kv_batch_written(kv_store_t *store, uint64_t lsn, size_t len,
     bool puts);
 static bool kv_batch_apply_one(kv_zone_t *zone, kv_listed_t *listed,
-    kv_op_t *op);
+    kv_op_t *op, kv_changes_t *changes);
 static bool kv_batch_deleted(kv_zone_t *zone, kv_op_t *op, kv_entry_t *old);
 static bool kv_batch_reclaim(kv_store_t *store);
 static void kv_batch_request(kv_store_t *store);
@@ -645,11 +645,14 @@ kv_batch_apply(kv_store_t *store, kv_op_t **op, unsigned n)
     unsigned     i;
     uint64_t     lsn;
     kv_zone_t   *zone;
+    kv_batch_t  *batch;
     kv_listed_t  listed;
 
     zone = store->zone;
+    batch = store->batch;
     lsn = atomic_load(&zone->applied_lsn);
 
+    kv_changes_begin(&batch->changes);
     kv_phase_changing(zone);
     kv_listed_begin(&listed, zone);
 
@@ -663,7 +666,7 @@ kv_batch_apply(kv_store_t *store, kv_op_t **op, unsigned n)
 
         lsn = op[i]->lsn;
 
-        if (!kv_batch_apply_one(zone, &listed, op[i])) {
+        if (!kv_batch_apply_one(zone, &listed, op[i], &batch->changes)) {
             return false;
         }
 
@@ -692,12 +695,15 @@ kv_batch_apply(kv_store_t *store, kv_op_t **op, unsigned n)
 
     kv_failpoint(KV_FAILPOINT_APPLIED);
 
+    kv_await_tell(zone, &batch->changes, batch->wake);
+
     return true;
 }
 
 
 static bool
-kv_batch_apply_one(kv_zone_t *zone, kv_listed_t *listed, kv_op_t *op)
+kv_batch_apply_one(kv_zone_t *zone, kv_listed_t *listed, kv_op_t *op,
+    kv_changes_t *changes)
 {
     uint64_t     hash, payload;
     kv_entry_t  *old, *e;
@@ -722,6 +728,7 @@ kv_batch_apply_one(kv_zone_t *zone, kv_listed_t *listed, kv_op_t *op)
         kv_op_set_entry(op, NULL);
         old = kv_map_put(&zone->map, hash, e);
         kv_listed_put(listed, e, old);
+        kv_changes_add(changes, hash);
         break;
 
     case KV_OP_DELETE:
@@ -730,6 +737,7 @@ kv_batch_apply_one(kv_zone_t *zone, kv_listed_t *listed, kv_op_t *op)
 
         if (old) {
             kv_listed_delete(listed, old);
+            kv_changes_add(changes, hash);
         }
 
         if (!kv_batch_deleted(zone, op, old)) {
@@ -743,6 +751,7 @@ kv_batch_apply_one(kv_zone_t *zone, kv_listed_t *listed, kv_op_t *op)
 
         kv_listed_clear(listed);
         kv_map_clear(&zone->map);
+        kv_changes_add_all(changes);
 
         return kv_sweep_now(zone);
     }

@@ -10,6 +10,7 @@
 #define KV_BATCH_H
 
 
+#include "store/kv_await.h"
 #include "store/kv_decide.h"
 #include "store/kv_handle.h"
 
@@ -30,6 +31,7 @@ typedef struct {
     unsigned       nundone;
     kv_decide_t    decide;
     uint64_t       reserve_ns;              /* spent by kv_reserve() */
+    kv_changes_t   changes;                 /* of keys, by kv_batch_apply() */
     uint8_t        wake[KV_WORKERS_MAX];    /* workers to wake */
     struct iovec   iov[KV_VALUE_MAX / KV_PAGE_SIZE
                        + KV_ENTRY_TAILS];

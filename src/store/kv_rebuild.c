@@ -7,6 +7,7 @@
 
 #include <time.h>
 
+#include "store/kv_await.h"
 #include "store/kv_rebuild.h"
 #include "base/kv_failpoint.h"
 #include "store/kv_recover.h"
@@ -81,6 +82,11 @@ kv_rebuild(kv_store_t *store)
     kv_mutex_unlock(&zone->background_lock);
 
     kv_state_rebuilt(store, rc, &err);
+
+    /* what waited meanwhile may have missed a change */
+
+    kv_await_tell_all(zone);
+    kv_store_wake_all(store);
 }
 
 

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <sys/resource.h>
 
+#include "store/kv_await.h"
 #include "store/kv_handle.h"
 #include "store/kv_recover.h"
 #include "store/kv_timeout.h"
@@ -33,7 +34,9 @@ size_t
 kv_store_overhead(size_t size, unsigned workers)
 {
     return kv_align(sizeof(kv_zone_t), KV_CACHE_LINE)
-           + workers * sizeof(kv_worker_t) + kv_map_directory_size(size);
+           + workers * sizeof(kv_worker_t)
+           + kv_await_filters_size(size, workers)
+           + kv_map_directory_size(size);
 }
 
 
@@ -100,7 +103,7 @@ kv_store_create(kv_store_t **store, const kv_store_conf_t *conf, void *mem,
 static kv_zone_t *
 kv_store_lay_out(void *mem, size_t size, unsigned workers)
 {
-    char       *p;
+    char       *p, *filters;
     kv_zone_t  *zone;
 
     kv_prefault_huge(mem, size);
@@ -112,6 +115,9 @@ kv_store_lay_out(void *mem, size_t size, unsigned workers)
 
     zone->workers = (kv_worker_t *) p;
     p += workers * sizeof(kv_worker_t);
+
+    filters = p;
+    p += kv_await_filters_size(size, workers);
 
     zone->directory = p;
     p += kv_map_directory_size(size);
@@ -130,6 +136,8 @@ kv_store_lay_out(void *mem, size_t size, unsigned workers)
     {
         return NULL;
     }
+
+    kv_await_filters_create(zone, filters);
 
     return zone;
 }
@@ -396,6 +404,7 @@ kv_store_leave(kv_store_t *store)
     store->free = NULL;
     store->nfree = 0;
     store->nchunks = 0;
+    kv_await_leave(store);
 
     kv_failpoint(KV_FAILPOINT_LEAVING);
 

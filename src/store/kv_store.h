@@ -229,6 +229,46 @@ kv_rc_t kv_store_list(kv_store_t *store, const void *from, size_t n, bool after,
 kv_version_t kv_store_state_version(kv_store_t *store);
 
 /*
+ * A read that waits for a change of its key.  The memory is the caller's, from
+ * kv_store_await() until kv_store_await_end(), or until the process gives its
+ * kv_worker_t back.
+ */
+
+typedef struct kv_waiter_s  kv_waiter_t;
+
+struct kv_waiter_s {
+    kv_waiter_t    *next;            /* the store's */
+    kv_waiter_t   **link;
+    uint64_t        hash;
+    void           *data;            /* the caller's */
+};
+
+/*
+ * Begins to wait: for each change of the key that this process has not seen
+ * before, it is woken, and finds the waiter as said below.  A change before the
+ * call is not told, so the caller reads the key after it.  KV_OK,
+ * KV_NO_MEMORY (of the process), KV_UNAVAILABLE.
+ */
+kv_rc_t kv_store_await(kv_store_t *store, kv_waiter_t *waiter, const void *key,
+    size_t len);
+
+void kv_store_await_end(kv_store_t *store, kv_waiter_t *waiter);
+
+/*
+ * When the process was woken: collects the waiters whose keys have changed, or
+ * all of them.  They may be more than those whose keys really did: rarely, if
+ * few changes came; but all after a clear, a rebuild, the committer's death, or
+ * more changes at a time than KV_CHANGES.
+ */
+void kv_store_await_collect(kv_store_t *store, bool all);
+
+/*
+ * Takes one of those that were collected, or NULL: there is none.  It waits on
+ * until the caller ends that.
+ */
+kv_waiter_t *kv_store_await_next(kv_store_t *store);
+
+/*
  * Keeps the entry that was just read until kv_store_release(*op).  Only for
  * an entry in pieces; others are small enough to copy.  KV_OK, KV_NO_MEMORY,
  * KV_UNAVAILABLE.
@@ -536,6 +576,7 @@ typedef struct {
     const char     *state;           /* as in kv_state.h */
     uint64_t        keys;
     uint64_t        bytes;           /* of keys and values */
+    uint64_t        waiting;         /* kv_store_await(), all workers */
 
     /* the zone; bytes of it */
     uint64_t        used;

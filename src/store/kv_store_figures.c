@@ -6,6 +6,7 @@
 
 #include <assert.h>
 
+#include "store/kv_await.h"
 #include "store/kv_handle.h"
 
 
@@ -33,6 +34,7 @@ kv_store_figures(kv_store_t *store, kv_figures_t *f)
     f->held = heap.held;
     f->free_pages = heap.free_pages;
     f->refused = atomic_load(&zone->full_refused);
+    f->waiting = kv_await_count(zone);
 
     kv_store_figures_held(zone, KV_HELD_UPLOADS, &f->uploads);
     kv_store_figures_held(zone, KV_HELD_READERS, &f->readers);

@@ -23,6 +23,9 @@ typedef struct {
 } kv_store_sizes_t;
 
 
+typedef struct kv_await_s  kv_await_t;    /* kv_await.c */
+
+
 struct kv_store_s {
     kv_store_conf_t         conf;
     kv_zone_t              *zone;
@@ -44,6 +47,7 @@ struct kv_store_s {
     unsigned                nfree;
     unsigned                nchunks;      /* of its kv_worker_t */
     uint32_t                ticket;       /* the last one given */
+    kv_await_t             *await;        /* NULL: nothing waits */
     void                   *batch;        /* kv_batch_t; commit lock */
 
     volatile sig_atomic_t   stop;         /* threads: come to an end soon */

@@ -3,7 +3,9 @@
  * The zone: all that the workers of a store share, laid out in one region of
  * memory that is mapped at the same address in every process.
  *
- *     kv_zone_t | kv_worker_t[] | the map's directories | heap
+ *     kv_zone_t | kv_worker_t[] | filters | the map's directories | heap
+ *
+ * The filters are the workers', of the keys that they wait for (kv_await.h).
  *
  * A reload may load this code anew beside old workers, so nothing here points
  * to code, and `layout` says which version of these structures it is.
@@ -97,6 +99,7 @@ typedef struct {
     _Atomic uint32_t  writes;         /* kv_writes_t; kv_state.c alone */
     _Atomic uint64_t  generation;     /* one more for each rebuild */
     _Atomic uint32_t  hungry;         /* a worker may show one: kv_fair.c */
+    _Atomic uint32_t  awaits;         /* one may have waiters: kv_await.c */
 
     /* kv_state.c; times are monotonic */
     _Atomic uint64_t  refused_len;    /* bytes of the largest refused batch */
