@@ -12,6 +12,7 @@
  *     ngx_http_kv_body.c         a PUT's body, straight into the zone
  *     ngx_http_kv_worker.c       a zone in a worker: tasks, events, exit
  *     ngx_http_kv_poll.c         a worker that polls for a lone write's result
+ *     ngx_http_kv_await.c        reads that wait for a change
  *     ngx_http_kv_reserve.c      waiting for memory in the zone; evicting
  *     ngx_http_kv_reply.c        answers
  *     ngx_http_kv_stats.c        /stats and the lines at the end
@@ -108,6 +109,7 @@ struct ngx_http_kv_zone_s {
     /* in a worker */
     void                     (*submitted)(ngx_http_kv_zone_t *zone,
                                    unsigned todo);  /* of kv_store_submit() */
+    void                     (*woken)(ngx_http_kv_zone_t *zone);
     ngx_event_t                watch;
     ngx_event_t                timeout;       /* kv_store_next_timeout() */
     ngx_event_t                beat;          /* kv_store_beat() */
@@ -126,6 +128,10 @@ struct ngx_http_kv_zone_s {
     ngx_event_t                retry;         /* of these */
     ngx_thread_task_t         *commit[NGX_HTTP_KV_TASKS];
     ngx_thread_task_t         *background;
+    ngx_uint_t                 awaiting;      /* reads that wait */
+    ngx_uint_t                 awaking;       /* they are being answered */
+    ngx_event_t                await_again;   /* more of them are collected */
+    ngx_event_t                await_watch;
     unsigned                   commit_pending:1;
     unsigned                   draining:1;    /* exiting: no event loop */
     unsigned                   resetting:1;   /* gives all operations up */
@@ -166,6 +172,15 @@ typedef void (*ngx_http_kv_done_pt)(ngx_http_kv_ctx_t *ctx, kv_rc_t rc);
  * none, and nothing has changed.  KV_OK: it went on, the request may be gone.
  */
 typedef kv_rc_t (*ngx_http_kv_resume_pt)(ngx_http_kv_ctx_t *ctx);
+
+
+/*
+ * Answers a read by what is there now; a content handler's result.  If `wait`
+ * is set and the answer would be one that a request with "wait" is not to get
+ * before its time: NGX_BUSY, which no answer's result is, and there is none.
+ */
+typedef ngx_int_t (*ngx_http_kv_read_pt)(ngx_http_kv_ctx_t *ctx,
+    ngx_uint_t wait);
 
 
 /*
@@ -527,6 +542,25 @@ ngx_int_t ngx_http_kv_body_error(ngx_http_request_t *r, ngx_int_t rc);
 
 /* Takes lines, up to the answer.  A content handler's result. */
 ngx_int_t ngx_http_kv_bulk(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx);
+
+
+/* ngx_http_kv_await.c */
+
+/* Prepares the zone for the functions below. */
+void ngx_http_kv_await_init(ngx_http_kv_zone_t *zone);
+
+/*
+ * Answers a GET or HEAD by `read`, now or when there is another answer than one
+ * to wait on, but after `seconds` at the latest.  A content handler's result.
+ */
+ngx_int_t ngx_http_kv_await(ngx_http_kv_ctx_t *ctx, ngx_uint_t seconds,
+    ngx_http_kv_read_pt read);
+
+/* When the worker was woken: answers what need not wait any more. */
+void ngx_http_kv_await_wake(ngx_http_kv_zone_t *zone);
+
+/* The worker is to end: answers all as if their time was over. */
+void ngx_http_kv_await_finish(ngx_http_kv_zone_t *zone);
 
 
 /* ngx_http_kv_reserve.c */

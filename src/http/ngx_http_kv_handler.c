@@ -10,10 +10,15 @@
 #include "base/kv_number.h"
 
 
+/* how long a read may wait for a change, seconds */
+#define NGX_HTTP_KV_WAIT_MAX  600
+
+
 static ngx_int_t ngx_http_kv_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_kv_no_key(ngx_http_request_t *r);
 static ngx_int_t ngx_http_kv_get(ngx_http_request_t *r,
     ngx_http_kv_ctx_t *ctx);
+static ngx_int_t ngx_http_kv_read(ngx_http_kv_ctx_t *ctx, ngx_uint_t wait);
 static ngx_int_t ngx_http_kv_method(ngx_http_request_t *r,
     ngx_http_kv_ctx_t *ctx);
 static ngx_int_t ngx_http_kv_change(ngx_http_request_t *r,
@@ -156,18 +161,57 @@ ngx_http_kv_no_key(ngx_http_request_t *r)
 static ngx_int_t
 ngx_http_kv_get(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
 {
-    kv_rc_t      rc;
-    kv_entry_t  *e;
+    int64_t    wait;
+    ngx_int_t  rc;
+
+    wait = 0;
+
+    if (r->args.len && r == r->main) {
+        rc = ngx_http_kv_arg_number(r, "wait", &wait);
+
+        if (rc == NGX_ERROR || wait < 0 || wait > NGX_HTTP_KV_WAIT_MAX) {
+            return ngx_http_kv_reply(r, NGX_HTTP_BAD_REQUEST,
+                                     "invalid wait\n");
+        }
+    }
 
     if (ngx_http_discard_request_body(r) != NGX_OK) {
         return ngx_http_kv_reply_body(r);
     }
 
-    rc = kv_store_read(ctx->zone->store, ctx->key.data, ctx->key.len, &e);
+    return wait ? ngx_http_kv_await(ctx, (ngx_uint_t) wait, ngx_http_kv_read)
+                : ngx_http_kv_read(ctx, 0);
+}
+
+
+static ngx_int_t
+ngx_http_kv_read(ngx_http_kv_ctx_t *ctx, ngx_uint_t wait)
+{
+    kv_rc_t              rc;
+    kv_entry_t          *e;
+    kv_store_t          *store;
+    ngx_http_request_t  *r;
+
+    r = ctx->request;
+    store = ctx->zone->store;
+
+    rc = kv_store_read(store, ctx->key.data, ctx->key.len, &e);
 
     if (rc == KV_OK) {
-        ctx->version = kv_store_version(ctx->zone->store, e);
+        ctx->version = kv_store_version(store, e);
+
+        if (wait && ngx_http_kv_condition_get(r, &ctx->version)
+                    == NGX_HTTP_NOT_MODIFIED)
+        {
+            kv_store_read_done(store);
+            return NGX_BUSY;
+        }
+
         return ngx_http_kv_reply_value(r, ctx, e);
+    }
+
+    if (rc == KV_NOT_FOUND && wait && r->headers_in.if_none_match == NULL) {
+        return NGX_BUSY;
     }
 
     if (rc == KV_UNAVAILABLE) {

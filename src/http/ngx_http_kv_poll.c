@@ -103,6 +103,7 @@ ngx_http_kv_poll_handler(ngx_event_t *ev)
     (void) sched_yield();
 
     ngx_http_kv_complete(zone);
+    ngx_http_kv_await_wake(zone);
 
     /* the answer may have brought the client's next write, which polls */
 
@@ -120,9 +121,10 @@ ngx_http_kv_poll_handler(ngx_event_t *ev)
 
     kv_store_polling(zone->store, false);
 
-    /* the committer woke no worker for what it did before that line */
+    /* the committer did not wake us for what it did before that line */
 
     ngx_http_kv_complete(zone);
+    ngx_http_kv_await_wake(zone);
 }
 
 

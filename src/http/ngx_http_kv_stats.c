@@ -146,8 +146,9 @@ ngx_http_kv_stats_store(u_char *p, u_char *end, ngx_http_kv_zone_t *zone)
 
     kv_store_figures(zone->store, &f);
 
-    p = ngx_slprintf(p, end, "{\"state\":\"%s\",\"keys\":%uL,\"bytes\":%uL,",
-                     f.state, f.keys, f.bytes);
+    p = ngx_slprintf(p, end, "{\"state\":\"%s\",\"keys\":%uL,\"bytes\":%uL,"
+                     "\"waiting\":%uL,",
+                     f.state, f.keys, f.bytes, f.waiting);
 
     p = ngx_slprintf(p, end, "\"zone\":{\"size\":%uL,\"used\":%uL,"
                      "\"held\":%uL,\"free_pages\":%uL,\"refused\":%uL},",

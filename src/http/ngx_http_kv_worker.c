@@ -83,6 +83,7 @@ ngx_http_kv_enter(ngx_http_kv_zone_t *zone)
     ngx_queue_init(&zone->active);
 
     zone->submitted = ngx_http_kv_submitted;
+    zone->woken = ngx_http_kv_process_events;
 
     ngx_memzero(&zone->watch, sizeof(ngx_event_t));
     zone->watch.handler = ngx_http_kv_timer_handler;
@@ -99,6 +100,7 @@ ngx_http_kv_enter(ngx_http_kv_zone_t *zone)
     zone->rest.handler = ngx_http_kv_rest_handler;
 
     ngx_http_kv_poll_init(zone);
+    ngx_http_kv_await_init(zone);
     ngx_http_kv_reserve_init(zone);
 
     for (i = 0; i < NGX_HTTP_KV_TASKS; i++) {
@@ -162,6 +164,7 @@ ngx_http_kv_has_work(ngx_http_kv_zone_t *zone)
     ngx_uint_t  i;
 
     if (!ngx_queue_empty(&zone->active) || !ngx_queue_empty(&zone->starving)
+        || zone->awaiting
         || zone->retry.timer_set || zone->commit_pending
         || zone->background->event.active)
     {
@@ -190,6 +193,7 @@ ngx_http_kv_woken(ngx_http_kv_zone_t *zone)
 void
 ngx_http_kv_quit(ngx_http_kv_zone_t *zone)
 {
+    ngx_http_kv_await_finish(zone);
     kv_store_leave_work(zone->store);
     ngx_http_kv_rest(zone);
 }
@@ -216,6 +220,7 @@ void
 ngx_http_kv_process_events(ngx_http_kv_zone_t *zone)
 {
     ngx_http_kv_complete(zone);
+    ngx_http_kv_await_wake(zone);
     ngx_http_kv_evict(zone);
 
     if (ngx_exiting && !ngx_queue_empty(&zone->waiting)) {
@@ -483,6 +488,7 @@ ngx_http_kv_drain_begin(ngx_http_kv_zone_t *zone)
     }
 
     ngx_http_kv_poll_stop(zone);
+    ngx_http_kv_await_finish(zone);
 
     if (zone->commit_pending) {
         zone->commit_pending = 0;
