@@ -107,6 +107,7 @@ struct ngx_http_kv_zone_s {
     kv_store_t                *store;
 
     /* in a worker */
+    kv_version_end_t           version_end;   /* of the last tag */
     void                     (*submitted)(ngx_http_kv_zone_t *zone,
                                    unsigned todo);  /* of kv_store_submit() */
     void                     (*woken)(ngx_http_kv_zone_t *zone);

@@ -90,7 +90,9 @@ ngx_http_kv_handler(ngx_http_request_t *r)
                                  "invalid increment\n");
     }
 
-    if (ngx_http_kv_condition_check(r) != NGX_OK) {
+    if ((r->headers_in.if_match || r->headers_in.if_none_match)
+        && ngx_http_kv_condition_check(r) != NGX_OK)
+    {
         return ngx_http_kv_reply(r, NGX_HTTP_BAD_REQUEST,
                                  "If-Match and If-None-Match take * or a list "
                                  "of quoted tags\n");

@@ -17,6 +17,7 @@ static ngx_int_t ngx_http_kv_value_headers(ngx_http_request_t *r);
 static ngx_int_t ngx_http_kv_tag(ngx_http_request_t *r);
 static ngx_int_t ngx_http_kv_header(ngx_http_request_t *r, const char *name,
     const char *value);
+static ngx_table_elt_t *ngx_http_kv_push_header(ngx_http_request_t *r);
 static void ngx_http_kv_answered(ngx_http_request_t *r);
 static ngx_int_t ngx_http_kv_send_header(ngx_http_request_t *r);
 static ngx_int_t ngx_http_kv_reply_pieces(ngx_http_request_t *r,
@@ -310,7 +311,11 @@ ngx_http_kv_reply_value(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx,
     ngx_buf_t   *b;
     ngx_uint_t   body, status;
 
-    status = ngx_http_kv_condition_get(r, &ctx->version);
+    status = NGX_HTTP_OK;
+
+    if (r->headers_in.if_match || r->headers_in.if_none_match) {
+        status = ngx_http_kv_condition_get(r, &ctx->version);
+    }
 
     if (status != NGX_HTTP_OK) {
         kv_store_read_done(ctx->zone->store);
@@ -609,11 +614,21 @@ ngx_http_kv_type(ngx_http_request_t *r, const char *type)
 static ngx_int_t
 ngx_http_kv_value_headers(ngx_http_request_t *r)
 {
+    ngx_table_elt_t  *h;
+
     if (ngx_http_kv_tag(r) != NGX_OK) {
         return NGX_ERROR;
     }
 
-    return ngx_http_kv_header(r, "X-Content-Type-Options", "nosniff");
+    h = ngx_http_kv_push_header(r);
+    if (h == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_str_set(&h->key, "X-Content-Type-Options");
+    ngx_str_set(&h->value, "nosniff");
+
+    return NGX_OK;
 }
 
 
@@ -622,7 +637,7 @@ ngx_http_kv_value_headers(ngx_http_request_t *r)
 static ngx_int_t
 ngx_http_kv_tag(ngx_http_request_t *r)
 {
-    char               *tag;
+    u_char             *tag;
     ngx_table_elt_t    *h;
     ngx_http_kv_ctx_t  *ctx;
 
@@ -637,17 +652,15 @@ ngx_http_kv_tag(ngx_http_request_t *r)
         return NGX_ERROR;
     }
 
-    h = ngx_list_push(&r->headers_out.headers);
+    h = ngx_http_kv_push_header(r);
     if (h == NULL) {
         return NGX_ERROR;
     }
 
-    ngx_memzero(h, sizeof(ngx_table_elt_t));
-
-    h->hash = 1;
     ngx_str_set(&h->key, "ETag");
-    h->value.data = (u_char *) tag;
-    h->value.len = kv_version_tag(&ctx->version, tag);
+    h->value.data = tag;
+    h->value.len = kv_version_tag_next(&ctx->version, &ctx->zone->version_end,
+                                       (char *) tag);
 
     /* for If-Range, and for filters that make it weak or take it away */
 
@@ -662,20 +675,36 @@ ngx_http_kv_header(ngx_http_request_t *r, const char *name, const char *value)
 {
     ngx_table_elt_t  *h;
 
-    h = ngx_list_push(&r->headers_out.headers);
+    h = ngx_http_kv_push_header(r);
     if (h == NULL) {
         return NGX_ERROR;
     }
 
-    ngx_memzero(h, sizeof(ngx_table_elt_t));
-
-    h->hash = 1;
     h->key.data = (u_char *) name;
     h->key.len = ngx_strlen(name);
     h->value.data = (u_char *) value;
     h->value.len = ngx_strlen(value);
 
     return NGX_OK;
+}
+
+
+/* A header without a name and a value yet; NULL: no memory. */
+
+static ngx_table_elt_t *
+ngx_http_kv_push_header(ngx_http_request_t *r)
+{
+    ngx_table_elt_t  *h;
+
+    h = ngx_list_push(&r->headers_out.headers);
+    if (h == NULL) {
+        return NULL;
+    }
+
+    ngx_memzero(h, sizeof(ngx_table_elt_t));
+    h->hash = 1;
+
+    return h;
 }
 
 

@@ -4,10 +4,13 @@
  */
 
 
+#include <endian.h>
+
 #include "store/kv_version.h"
 
 
 static char *kv_version_hex(char *p, uint64_t n);
+static char *kv_version_digits(char *p, uint32_t n, unsigned digits);
 static const char *kv_version_next(const char *p, const char *end,
     const char **tag, size_t *len);
 
@@ -15,32 +18,80 @@ static const char *kv_version_next(const char *p, const char *end,
 size_t
 kv_version_tag(const kv_version_t *version, char *tag)
 {
-    char  *p;
+    kv_version_end_t  end;
 
-    p = tag;
+    memset(&end, 0, sizeof(end));
 
-    *p++ = '"';
-    p = kv_version_hex(p, version->lsn);
-    *p++ = '-';
-    p = kv_version_hex(p, version->incarnation);
-    *p++ = '"';
-
-    return (size_t) (p - tag);
+    return kv_version_tag_next(version, &end, tag);
 }
 
+
+size_t
+kv_version_tag_next(const kv_version_t *version, kv_version_end_t *end,
+    char *tag)
+{
+    char  *p;
+
+    if (end->len == 0 || end->incarnation != version->incarnation) {
+        end->text[0] = '-';
+        p = kv_version_hex(end->text + 1, version->incarnation);
+        *p++ = '"';
+
+        end->len = (unsigned) (p - end->text);
+        end->incarnation = version->incarnation;
+    }
+
+    tag[0] = '"';
+    p = kv_version_hex(tag + 1, version->lsn);
+
+    /* of a fixed length, which needs no call */
+
+    memcpy(p, end->text, sizeof(end->text));
+
+    return (size_t) (p - tag) + end->len;
+}
+
+
+/* Returns the end of the digits, behind which up to 7 bytes are written. */
 
 static char *
 kv_version_hex(char *p, uint64_t n)
 {
-    int  shift;
+    uint32_t  high, first;
+    unsigned  digits;
 
-    shift = n ? (63 - __builtin_clzll(n)) & ~3 : 0;
+    high = (uint32_t) (n >> 32);
+    first = high ? high : (uint32_t) n;
+    digits = first ? (35 - (unsigned) __builtin_clz(first)) / 4 : 1;
 
-    for ( /* void */ ; shift >= 0; shift -= 4) {
-        *p++ = "0123456789abcdef"[n >> shift & 15];
-    }
+    p = kv_version_digits(p, first << (32 - 4 * digits), digits);
 
-    return p;
+    return high ? kv_version_digits(p, (uint32_t) n, 8) : p;
+}
+
+
+/* Writes eight digits, of which the caller needs that many. */
+
+static char *
+kv_version_digits(char *p, uint32_t n, unsigned digits)
+{
+    uint64_t  x, letters;
+
+    /* a digit in each byte, */
+
+    x = n;
+    x = (x << 16 | x) & 0x0000ffff0000ffff;
+    x = (x << 8 | x) & 0x00ff00ff00ff00ff;
+    x = (x << 4 | x) & 0x0f0f0f0f0f0f0f0f;
+
+    /* and 1 in that of each from 10 on */
+
+    letters = (x + 0x0606060606060606) >> 4 & 0x0101010101010101;
+    x = htobe64(x + 0x3030303030303030 + letters * ('a' - '9' - 1));
+
+    memcpy(p, &x, sizeof(x));
+
+    return p + digits;
 }
 
 

@@ -23,8 +23,20 @@ typedef struct {
 } kv_version_t;
 
 
-/* bytes of a tag: 16 digits twice, a hyphen, two quotes */
-#define KV_VERSION_TAG  35
+/*
+ * What the tags of one incarnation end with: kept, as it is the same in one
+ * answer after the other.
+ */
+
+typedef struct {
+    uint64_t  incarnation;
+    unsigned  len;                     /* 0: not made yet */
+    char      text[24];                /* a hyphen, 16 digits, a quote */
+} kv_version_end_t;
+
+
+/* bytes that a tag is written to: a quote, 16 digits, its end */
+#define KV_VERSION_TAG  41
 
 
 /* What a list of tags says of a version. */
@@ -39,6 +51,10 @@ typedef enum {
 
 /* Writes the tag to `tag`, KV_VERSION_TAG bytes.  Its length. */
 size_t kv_version_tag(const kv_version_t *version, char *tag);
+
+/* The same, with the end of the last tag, which is the caller's. */
+size_t kv_version_tag_next(const kv_version_t *version, kv_version_end_t *end,
+    char *tag);
 
 /*
  * Looks for a version in a list of tags, the value of an If-Match or
