@@ -64,6 +64,7 @@ PROGRAMS := \
     t/unit/test_store_snapshot.c \
     t/unit/test_system_faults.c \
     t/unit/test_tag.c \
+    t/unit/test_timers.c \
     t/unit/test_versions.c \
     t/unit/test_wal_damage.c \
     t/unit/test_wal_disk.c \
