@@ -100,16 +100,23 @@ kv_now_ns(void)
 }
 
 
-/* Milliseconds since the epoch, as the machine's clock has it. */
+/* Nanoseconds, and milliseconds, since the epoch: the machine's clock. */
 
 static inline uint64_t
-kv_wall_ms(void)
+kv_wall_ns(void)
 {
     struct timespec  ts;
 
     (void) clock_gettime(CLOCK_REALTIME, &ts);
 
-    return (uint64_t) ts.tv_sec * 1000 + (uint64_t) ts.tv_nsec / 1000000;
+    return (uint64_t) ts.tv_sec * 1000000000 + (uint64_t) ts.tv_nsec;
+}
+
+
+static inline uint64_t
+kv_wall_ms(void)
+{
+    return kv_wall_ns() / 1000000;
 }
 
 

@@ -62,6 +62,7 @@
     X(LINKED, "one in the map, the old not retired")                          \
     X(RETURNED, "a value pinned for its delete, not named")                   \
     X(APPLYING, "one of the batch applied")                                   \
+    X(EXPIRING, "an expired key deleted, its entry not retired")              \
     X(GROWING, "a bucket split, entries in both halves")                      \
     X(CLEARED, "the map exchanged, the old one is there")                     \
     X(SWEEPING, "the old one half freed, the heap's lock held")               \

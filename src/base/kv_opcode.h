@@ -12,7 +12,8 @@
 typedef enum {
     KV_OP_PUT = 1,
     KV_OP_DELETE = 2,
-    KV_OP_CLEAR = 3
+    KV_OP_CLEAR = 3,
+    KV_OP_TOUCH = 4          /* a key gets another time of expiry */
 } kv_op_code_t;
 
 

@@ -116,7 +116,9 @@
  *    16   8   LSN of the first record
  *    24   8   the highest LSN known durable when this was written
  *    32   8   the segment's salt
- *    40   8   time when it was built, milliseconds since the epoch
+ *    40   8   the store's time when it was built, milliseconds since the epoch.
+ *             It never goes back, and is never below the highest that the log
+ *             or the snapshot names: see kv_clock.h
  *    48   8   the incarnation; of a replicated log, the term
  *    56   8   index, and
  *    64   8   commit index of a replicated log; zeroes where there is none
@@ -161,12 +163,12 @@
  * Record
  *
  *     0   1   operation: 1 put, 2 delete, 3 clear, 4 touch (a key gets another
- *             expiry; its value and metadata stay)
+ *             expiry; its value, metadata and LSN stay)
  *     1   1   flags: 1 = it has an expiry, 2 = an LSN, 4 = metadata
  *     2   2   length of the key
  *     4   4   length of the value
- *     8  (8)  expiry, milliseconds since the epoch; of a delete: the key was
- *             deleted because it expired then
+ *     8  (8)  expiry, milliseconds since the epoch; 0: the key never expires.
+ *             Of a delete: the key was deleted because it expired then
  *        (8)  LSN of the write, where the batch does not imply it (snapshots)
  *        (1)  length n of the metadata, from 1 on
  *        (n)  metadata, which say how a value is to be taken
@@ -176,8 +178,14 @@
  * touch has an expiry and no metadata, a delete no metadata, a clear none of
  * both.  A put without an expiry, or without metadata, leaves the key without.
  *
- * This version of the module writes no expiry, metadata or touch, and no file
- * of a replicated log.  It refuses files that have any, as it would lose them.
+ * A key that has expired is gone for clients, but not in the files, until a
+ * record deletes it or gives it another value.  A touch is of a key that was
+ * not gone.  A snapshot may lack what was gone when it was written.  A touch of
+ * a key that has no value in replay is of one that was deleted later, or is not
+ * in the snapshot for that reason: it is passed over.
+ *
+ * This version of the module writes no metadata, and no file of a replicated
+ * log.  It refuses files that have any, as it would lose them.
  *
  * Records carry results, not changes: to replay one twice does no harm.
  *
@@ -213,7 +221,7 @@
  *             made with it is filled from its first bucket to its last.
  *             Zeroes: not known
  *    48  24   identity
- *    72   8   time when it was begun, milliseconds since the epoch
+ *    72   8   the store's time when it was begun, milliseconds since the epoch
  *    80   8   term, and
  *    88   8   index, in a replicated log, of the last entry that is in it for
  *             sure; zeroes where there is none
@@ -345,9 +353,6 @@ typedef struct {
 #define KV_RECORD_EXPIRES   0x01u
 #define KV_RECORD_LSN       0x02u
 #define KV_RECORD_META      0x04u
-
-/* an operation beside those of kv_op_code_t */
-#define KV_RECORD_TOUCH     4u
 
 
 typedef struct {

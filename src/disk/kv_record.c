@@ -54,7 +54,7 @@ kv_record_encode_head(const kv_record_t *rec, void *dst)
     assert(!(rec->flags & KV_RECORD_META) || rec->meta_len);
     assert(rec->op == KV_OP_PUT || rec->value_len == 0);
     assert(rec->op != KV_OP_CLEAR || rec->key_len == 0);
-    assert(rec->op != KV_RECORD_TOUCH || (rec->flags & KV_RECORD_EXPIRES));
+    assert(rec->op != KV_OP_TOUCH || (rec->flags & KV_RECORD_EXPIRES));
     assert(rec->key_len <= KV_KEY_MAX && rec->value_len <= KV_VALUE_MAX);
 
     h.op = (uint8_t) rec->op;
@@ -196,7 +196,7 @@ kv_record_allowed(const kv_record_header_t *h, uint32_t version)
         return h->key_len == 0
                && !(h->flags & (KV_RECORD_EXPIRES|KV_RECORD_META));
 
-    case KV_RECORD_TOUCH:
+    case KV_OP_TOUCH:
         return version > 1 && (h->flags & KV_RECORD_EXPIRES)
                && !(h->flags & KV_RECORD_META);
 
@@ -209,14 +209,6 @@ kv_record_allowed(const kv_record_header_t *h, uint32_t version)
 const char *
 kv_record_unknown(const kv_record_t *rec)
 {
-    if (rec->op == KV_RECORD_TOUCH) {
-        return "a new time of expiry";
-    }
-
-    if (rec->flags & KV_RECORD_EXPIRES) {
-        return "a time of expiry";
-    }
-
     return rec->flags & KV_RECORD_META ? "metadata" : NULL;
 }
 

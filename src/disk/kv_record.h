@@ -22,9 +22,6 @@
  *
  * `lsn` is written if it is flagged.  A reader of files fills it in any case,
  * from the batch, or from the snapshot's S where the record has none.
- *
- * No operation of the store's has KV_RECORD_TOUCH yet, which kv_record_decode()
- * may give as `op`.
  */
 
 typedef struct {
@@ -32,7 +29,8 @@ typedef struct {
     uint8_t              flags;        /* KV_RECORD_... */
     uint16_t             key_len;      /* bytes; 0 for a clear */
     uint32_t             value_len;    /* bytes; 0 but for a put */
-    uint64_t             expires;      /* ms since the epoch, if flagged */
+    uint64_t             expires;      /* ms since the epoch, if flagged; else,
+                                          and of a key that never does: 0 */
     uint64_t             lsn;          /* of the write: see below */
     const void          *meta;         /* if flagged */
     uint8_t              meta_len;     /* bytes */
@@ -64,8 +62,8 @@ size_t kv_record_decode(const void *src, size_t n, uint32_t version,
 
 /*
  * What a decoded record has that this version of the module cannot keep, in
- * words, or NULL.  A reader must refuse it: to read on without that would give
- * clients what has expired, and lose it with the next snapshot.
+ * words, or NULL.  A reader must refuse it: to read on without that would lose
+ * it with the next snapshot.
  */
 const char *kv_record_unknown(const kv_record_t *rec);
 

@@ -31,8 +31,8 @@ typedef struct {
 
 
 /*
- * What a snapshot's header and footer say; zeroes where they say nothing.  Seed
- * and identity are checked, as they may stay in use.
+ * What a snapshot's header and footer say; zeroes where they say nothing.
+ * Seed, identity and time are checked, as they may stay in use.
  */
 
 typedef struct {
@@ -40,18 +40,20 @@ typedef struct {
     uint64_t  bytes;                      /* of the file */
     uint64_t  seed[2];                    /* see kv_snapshot_begin() */
     kv_identity_t  id;                    /* of the store */
+    uint64_t  time_ms;                    /* when it was begun */
 } kv_snapshot_guess_t;
 
 
 /*
  * Begins snap-<lsn>.tmp, replacing one that was left over (if that cannot be
  * deleted, under another LSN's name).  `seed` is that of the map whose walk
- * gives the records (kv_map.h), or zeroes, `id` the store's identity.  KV_OK
- * with the writer in *w, KV_NO_SPACE, or KV_ERROR (`err` filled).
+ * gives the records (kv_map.h), or zeroes, `id` the store's identity, `time_ms`
+ * the time.  KV_OK with the writer in *w, KV_NO_SPACE, or KV_ERROR (`err`
+ * filled).
  */
 kv_rc_t kv_snapshot_begin(kv_io_t *io, int dirfd, uint64_t lsn,
-    const uint64_t seed[2], const kv_identity_t *id, kv_snapshot_writer_t **w,
-    kv_err_t *err);
+    uint64_t time_ms, const uint64_t seed[2], const kv_identity_t *id,
+    kv_snapshot_writer_t **w, kv_err_t *err);
 
 /*
  * Adds a record, a put that has its LSN; its memory is the caller's again on

@@ -482,6 +482,7 @@ kv_snapshot_guess(kv_io_t *io, int dirfd, uint64_t lsn,
             && h.crc_all == kv_snapshot_crc_all(&h))
         {
             guess->id = h.id;
+            guess->time_ms = h.time_ms;
         }
     }
 

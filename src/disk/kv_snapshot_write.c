@@ -51,7 +51,8 @@ struct kv_snapshot_writer_s {
 
 
 static kv_rc_t kv_snapshot_write_header(kv_snapshot_writer_t *w,
-    const uint64_t seed[2], const kv_identity_t *id, kv_err_t *err);
+    uint64_t time_ms, const uint64_t seed[2], const kv_identity_t *id,
+    kv_err_t *err);
 static kv_rc_t kv_snapshot_not_alone(kv_snapshot_writer_t *w, kv_err_t *err);
 static kv_rc_t kv_snapshot_create(kv_snapshot_writer_t *w, kv_err_t *err);
 static kv_rc_t kv_snapshot_write(kv_snapshot_writer_t *w, struct iovec *iov,
@@ -65,7 +66,7 @@ static kv_rc_t kv_snapshot_add_large(kv_snapshot_writer_t *w,
 
 
 kv_rc_t
-kv_snapshot_begin(kv_io_t *io, int dirfd, uint64_t lsn,
+kv_snapshot_begin(kv_io_t *io, int dirfd, uint64_t lsn, uint64_t time_ms,
     const uint64_t seed[2], const kv_identity_t *id, kv_snapshot_writer_t **wp,
     kv_err_t *err)
 {
@@ -105,7 +106,7 @@ kv_snapshot_begin(kv_io_t *io, int dirfd, uint64_t lsn,
     }
 
     if (rc == KV_OK) {
-        rc = kv_snapshot_write_header(w, seed, id, err);
+        rc = kv_snapshot_write_header(w, time_ms, seed, id, err);
     }
 
     if (rc == KV_OK) {
@@ -122,8 +123,8 @@ failed:
 
 
 static kv_rc_t
-kv_snapshot_write_header(kv_snapshot_writer_t *w, const uint64_t seed[2],
-    const kv_identity_t *id, kv_err_t *err)
+kv_snapshot_write_header(kv_snapshot_writer_t *w, uint64_t time_ms,
+    const uint64_t seed[2], const kv_identity_t *id, kv_err_t *err)
 {
     struct iovec          iov;
     kv_snapshot_header_t  h;
@@ -136,7 +137,7 @@ kv_snapshot_write_header(kv_snapshot_writer_t *w, const uint64_t seed[2],
     h.salt = w->salt;
     memcpy(h.seed, seed, sizeof(h.seed));
     h.id = *id;
-    h.time_ms = kv_wall_ms();
+    h.time_ms = time_ms;
     h.crc = kv_snapshot_crc(h);
     h.crc_all = kv_snapshot_crc_all(&h);
 

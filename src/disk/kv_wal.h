@@ -72,6 +72,9 @@ typedef struct {
     uint64_t           store[2];      /* the identity: see kv_wal_id(); */
     _Atomic uint64_t   incarnation;   /* kv_wal_replay() sets it */
     uint32_t           restored;      /* the replay found the file "restored" */
+    uint64_t           time_ms;       /* what batches from now on say was the
+                                         time; 0: the wall clock's.  The replay
+                                         sets it to the highest that it found */
     _Atomic uint64_t   durable_lsn;   /* all up to this one are on disk */
     _Atomic uint64_t   bytes;         /* of batches, since the zone was made */
     _Atomic uint64_t   written;       /* of whole blocks, where they are */
@@ -110,8 +113,8 @@ void kv_wal_set_direct(kv_wal_t *wal, bool direct);
 
 /*
  * Batches leave `reserve` bytes at a segment's end, unless they fill one by
- * themselves.  A batch without puts may use them if no new segment can be made.
- * 0 at first.
+ * themselves.  A batch of deletes and clears may use them if no new segment can
+ * be made, unless it deletes what has expired.  0 at first.
  */
 void kv_wal_set_reserve(kv_wal_t *wal, size_t reserve);
 

@@ -63,7 +63,8 @@ struct kv_wal_s {
     size_t           iov_max;
     size_t           len;            /* of the batch with its header */
     uint32_t         count;
-    uint32_t         puts;           /* of these */
+    uint32_t         puts;           /* of these, and what else leaves the
+                                        reserve to others */
     size_t           reserve;        /* see kv_wal_set_reserve() */
 
     kv_err_t         warning;        /* see kv_wal_warning(); no text: none */

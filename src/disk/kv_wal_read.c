@@ -180,6 +180,7 @@ kv_wal_read_segment(kv_wal_reader_t *r, uint64_t limit)
         }
 
         r->durable = kv_max(r->durable, h.durable_lsn);
+        r->time_ms = kv_max(r->time_ms, h.time_ms);
 
         if (h.durable_lsn + 1 == r->expected) {
             r->doubtful = r->offset;

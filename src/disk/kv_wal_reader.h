@@ -27,6 +27,7 @@ typedef struct {
 
     uint64_t        last;            /* first LSN of the last segment */
     uint64_t        expected;        /* the LSN that comes next */
+    uint64_t        time_ms;         /* the highest that a batch names */
     uint64_t        durable;         /* the highest known to be durable, by
                                         batches and, at the end, the note */
     bool            marked;          /* there is a mark at the end, or the

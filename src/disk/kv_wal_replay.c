@@ -388,6 +388,7 @@ kv_wal_read_done(kv_wal_reader_t *r)
 
     kv_wal_set_id(wal->state, &r->id);
     wal->state->restored = r->restored;
+    wal->state->time_ms = kv_max(wal->state->time_ms, r->time_ms);
     kv_wal_move(wal->state, &to);
     wal->state->durable_lsn = r->expected - 1;
     wal->state->segments = kv_wal_count(r->names, r->n, KV_WAL_SEGMENT);

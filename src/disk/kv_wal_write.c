@@ -22,6 +22,7 @@
 #define KV_WAL_MARK      sizeof(kv_batch_header_t)
 
 
+static bool kv_wal_can_wait(const kv_record_t *rec);
 static kv_rc_t kv_wal_place(kv_wal_t *wal, kv_err_t *err);
 static bool kv_wal_full(kv_wal_t *wal, size_t reserve);
 static void kv_wal_reset(kv_wal_t *wal);
@@ -157,9 +158,22 @@ kv_wal_add(kv_wal_t *wal, const kv_record_t *rec)
 
     wal->len += size;
     wal->count++;
-    wal->puts += rec->op == KV_OP_PUT;
+    wal->puts += kv_wal_can_wait(rec);
 
     return KV_OK;
+}
+
+
+/*
+ * Whether the reserve is not for it: it frees nothing, or nothing that a client
+ * waits for.
+ */
+
+static bool
+kv_wal_can_wait(const kv_record_t *rec)
+{
+    return (rec->op != KV_OP_DELETE && rec->op != KV_OP_CLEAR)
+           || (rec->flags & KV_RECORD_EXPIRES);
 }
 
 
@@ -499,7 +513,7 @@ kv_wal_header(kv_wal_t *wal, kv_batch_header_t *h, size_t len, uint32_t count)
     h->first_lsn = wal->state->next_lsn;
     h->durable_lsn = wal->state->durable_lsn;
     h->salt = wal->state->segment_salt;
-    h->time_ms = kv_wall_ms();
+    h->time_ms = wal->state->time_ms ? wal->state->time_ms : kv_wall_ms();
     h->term = atomic_load(&wal->state->incarnation);
 }
 

@@ -269,7 +269,7 @@ ngx_http_kv_change_op(ngx_http_kv_ctx_t *ctx, kv_op_t **op)
         ctx->keeps = 1;
 
         return kv_store_increment(store, key->data, (uint16_t) key->len,
-                                  ctx->increment, op);
+                                  ctx->increment, 0, op);
     }
 
     rc = kv_store_delete(store, key->data, (uint16_t) key->len, op);

@@ -264,7 +264,7 @@ kv_entry_expires(const kv_entry_t *e)
 }
 
 
-/* Of an entry with a kv_expiry_t that is in no timers. */
+/* Of an entry with a kv_expiry_t, which is not in the timers. */
 
 static inline void
 kv_entry_set_expires(kv_entry_t *e, uint64_t ms)

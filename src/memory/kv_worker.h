@@ -93,8 +93,14 @@ typedef enum {
 #define KV_OP_STUCK   4u           /* so has an upload, for its next bytes */
 
 /*
- * A put or a delete is done only if its key has a value, has none, or has the
- * one whose LSN is in the operation's entry.  At most one of them.
+ * A touch: the committer has made its entry a copy of the key's, to take the
+ * place of that one, which has no kv_expiry_t.
+ */
+#define KV_OP_COPIED  4u
+
+/*
+ * A put, a delete or a touch is done only if its key has a value, has none, or
+ * has the one whose LSN is in the operation's entry.  At most one of them.
  */
 #define KV_OP_IF_PRESENT  8u
 #define KV_OP_IF_ABSENT   16u
@@ -151,7 +157,7 @@ struct kv_op_s {
 
     union {
         kv_op_t          *follow;     /* committer: the one pushed after */
-        uint64_t          found;      /* not done: see kv_decide() */
+        uint64_t          found;      /* decided: see kv_decide() */
         int64_t           sum;        /* KV_OP_INCR: once it is applied */
 
         struct {
@@ -161,9 +167,9 @@ struct kv_op_s {
     };
 
     /*
-     * What it puts, deletes (key), has deleted (KV_OP_RETURN), or pins.  Stored
-     * by kv_op_set_entry() and the calls of kv_entry.h, and read by
-     * kv_op_entry() where the record may be a dead worker's; plainly only by
+     * What it puts, deletes or touches (key), has deleted (KV_OP_RETURN), or
+     * pins.  Stored by kv_op_set_entry() and the calls of kv_entry.h, and read
+     * by kv_op_entry() where the record may be a dead worker's; plainly only by
      * its owner, or the committer.
      */
     kv_entry_t        *entry;

@@ -13,6 +13,9 @@
  * applied): the log must be durable up to there before the snapshot gets its
  * name, or a power cut could leave later changes without earlier ones.
  *
+ * What is gone when a step of the walk begins (kv_clock.h) is not written: no
+ * operation finds it any more, so nothing behind S in the log is about it.
+ *
  * The walk copies a few entries in an epoch, leaves it, and only then writes:
  * a reader must not wait for a disk in an epoch.  Large values are copied one
  * by one, each by a second lookup of its key, which bounds the memory.
@@ -26,6 +29,7 @@
 #include "base/kv_failpoint.h"
 #include "base/kv_mmap.h"
 #include "disk/kv_snapshot.h"
+#include "store/kv_clock.h"
 #include "store/kv_committer.h"
 #include "store/kv_spare.h"
 
@@ -51,6 +55,8 @@ typedef struct {
     size_t                 size;
     bool                   no_memory;
     uint64_t               records;
+    uint64_t               gone;         /* what expires then need not be
+                                            written */
     uint64_t               paused;       /* ns: the end of the last pause */
     uint64_t               lsn;          /* the log's next LSN then */
 } kv_scan_t;
@@ -62,6 +68,8 @@ static void kv_background_failed(kv_store_t *store, kv_rc_t rc, kv_err_t *err);
 static kv_rc_t kv_background_scan(kv_scan_t *scan, kv_err_t *err);
 static void kv_background_pause(kv_scan_t *scan);
 static void kv_background_copy(void *data, const kv_entry_t *e);
+static bool kv_background_stays(const kv_scan_t *scan, const kv_entry_t *e,
+    kv_record_t *rec);
 static kv_rc_t kv_background_flush(kv_scan_t *scan, kv_err_t *err);
 static kv_rc_t kv_background_large(kv_scan_t *scan, const kv_record_t *key,
     kv_err_t *err);
@@ -150,8 +158,8 @@ kv_background_write(kv_scan_t *scan, uint64_t lsn, uint64_t *bytes,
     zone = store->zone;
     id = kv_wal_id(&zone->wal);
 
-    rc = kv_snapshot_begin(store->io, store->dirfd, lsn, zone->map.seed,
-                           &id, &scan->writer, err);
+    rc = kv_snapshot_begin(store->io, store->dirfd, lsn, kv_clock_ms(zone),
+                           zone->map.seed, &id, &scan->writer, err);
 
     if (rc != KV_OK) {
         return rc;
@@ -264,6 +272,7 @@ kv_background_scan(kv_scan_t *scan, kv_err_t *err)
         }
 
         scan->len = 0;
+        scan->gone = kv_clock_passed(zone);
 
         kv_epoch_enter(store->worker, KV_EPOCH_SCAN, &zone->retired.epoch);
         next = kv_map_walk(&zone->map, next, KV_SCAN_ENTRIES,
@@ -341,8 +350,12 @@ kv_background_copy(void *data, const kv_entry_t *e)
     scan = data;
 
     memset(&rec, 0, sizeof(rec));
+
+    if (!kv_background_stays(scan, e, &rec)) {
+        return;
+    }
+
     rec.op = KV_OP_PUT;
-    rec.flags = KV_RECORD_LSN;
     rec.lsn = kv_entry_lsn(e);
     rec.key = e->key;
     rec.key_len = e->key_len;
@@ -361,6 +374,19 @@ kv_background_copy(void *data, const kv_entry_t *e)
     if (p) {
         kv_record_encode(&rec, p);
     }
+}
+
+
+/* False: it is gone.  Else sets the record's time of expiry, and its flags. */
+
+static bool
+kv_background_stays(const kv_scan_t *scan, const kv_entry_t *e,
+    kv_record_t *rec)
+{
+    rec->expires = kv_entry_expires(e);
+    rec->flags = KV_RECORD_LSN | (rec->expires ? KV_RECORD_EXPIRES : 0);
+
+    return rec->expires == 0 || rec->expires > scan->gone;
 }
 
 
@@ -419,7 +445,6 @@ kv_background_large(kv_scan_t *scan, const kv_record_t *key, kv_err_t *err)
 
     memset(&rec, 0, sizeof(rec));
     rec.op = KV_OP_PUT;
-    rec.flags = KV_RECORD_LSN;
     rec.key = name;
     rec.key_len = key->key_len;
     rec.value = &value;
@@ -429,7 +454,7 @@ kv_background_large(kv_scan_t *scan, const kv_record_t *key, kv_err_t *err)
 
     if (rc != KV_OK) {
 
-        /* deleted since: a record after S says so */
+        /* deleted since: a record after S says so; or expired */
 
         return rc == KV_NOT_FOUND ? KV_OK : rc;
     }
@@ -468,7 +493,7 @@ kv_background_fetch(kv_scan_t *scan, kv_record_t *rec, struct iovec *value)
 
         e = kv_map_find(&zone->map, hash, rec->key, rec->key_len);
 
-        if (e == NULL) {
+        if (e == NULL || !kv_background_stays(scan, e, rec)) {
             kv_epoch_leave(worker, KV_EPOCH_SCAN);
             return KV_NOT_FOUND;
         }

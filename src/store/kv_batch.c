@@ -7,9 +7,11 @@
 #include <assert.h>
 
 #include "store/kv_batch.h"
+#include "store/kv_clock.h"
 #include "store/kv_compact.h"
 #include "store/kv_counter.h"
 #include "store/kv_evict.h"
+#include "store/kv_expire.h"
 #include "store/kv_listed.h"
 #include "store/kv_reserve.h"
 #include "store/kv_sweep.h"
@@ -50,6 +52,7 @@ static kv_rc_t kv_batch_write(kv_store_t *store, kv_batch_t *batch);
 static bool kv_batch_drop_puts(kv_store_t *store, kv_batch_t *batch,
     kv_rc_t rc, kv_op_t **taken);
 static unsigned kv_batch_count_puts(kv_op_t *const *op, unsigned n);
+static inline bool kv_batch_frees(const kv_op_t *op);
 static kv_op_t **kv_batch_drop_put(kv_store_t *store, kv_batch_t *batch,
     kv_op_t *op, kv_rc_t rc, kv_op_t **end);
 static kv_rc_t kv_batch_refused(kv_store_t *store, kv_rc_t rc, size_t len,
@@ -59,6 +62,8 @@ static void kv_batch_written(kv_store_t *store, uint64_t lsn, size_t len,
 static bool kv_batch_apply_one(kv_zone_t *zone, kv_listed_t *listed,
     kv_op_t *op, kv_changes_t *changes);
 static bool kv_batch_deleted(kv_zone_t *zone, kv_op_t *op, kv_entry_t *old);
+static bool kv_batch_apply_touch(kv_zone_t *zone, kv_listed_t *listed,
+    kv_op_t *op, kv_entry_t *e);
 static bool kv_batch_reclaim(kv_store_t *store);
 static void kv_batch_request(kv_store_t *store);
 static void kv_batch_request_background(kv_store_t *store, uint32_t requests);
@@ -79,6 +84,11 @@ kv_batch_run_all(kv_store_t *store, kv_batch_t *batch, kv_op_t *taken)
                            kv_get_relaxed(store->zone->stats.reserves) + 1);
 
             rc = kv_reserve(store, batch->op[0], &batch->reserve_ns);
+
+            if (rc == KV_NO_MEMORY && kv_expire_for_memory(store, batch)) {
+                rc = KV_AGAIN;
+            }
+
             kv_batch_report(store, batch, batch->op, 1, rc);
             kv_batch_wake(store, batch);
             continue;
@@ -114,19 +124,31 @@ kv_batch_run_all(kv_store_t *store, kv_batch_t *batch, kv_op_t *taken)
             return;
         }
 
-        kv_batch_report(store, batch, batch->op, batch->n, rc);
+        kv_clock_end(store->zone);
 
+        kv_batch_report(store, batch, batch->op, batch->n, rc);
         kv_batch_report_undone(store, batch, rc);
         kv_batch_wake(store, batch);
 
         kv_failpoint(KV_FAILPOINT_REPORTED);
 
-        if (!kv_batch_reclaim(store)) {
+        if (!kv_batch_clean_up(store)) {
             return;
         }
-
-        kv_batch_request(store);
     }
+}
+
+
+bool
+kv_batch_clean_up(kv_store_t *store)
+{
+    if (!kv_batch_reclaim(store)) {
+        return false;
+    }
+
+    kv_batch_request(store);
+
+    return true;
 }
 
 
@@ -156,6 +178,7 @@ static kv_op_t *
 kv_batch_build(kv_store_t *store, kv_batch_t *batch, kv_op_t *taken)
 {
     kv_op_t             *op, *follow;
+    uint64_t             now;
     kv_record_t          rec;
     kv_batch_reserve_t   reserved;
 
@@ -164,10 +187,12 @@ kv_batch_build(kv_store_t *store, kv_batch_t *batch, kv_op_t *taken)
     batch->nundone = 0;
     batch->not_cleared = NULL;
 
-    kv_decide_begin(&batch->decide);
+    now = kv_clock_begin(store->zone);
+    kv_decide_begin(&batch->decide, now);
     kv_batch_reserve(store->zone, taken, &reserved);
 
     kv_wal_begin(store->wal);
+    store->zone->wal.time_ms = now;
 
     for (op = taken; op && reserved.ops; op = follow, reserved.ops--) {
         follow = op->follow;
@@ -179,6 +204,7 @@ kv_batch_build(kv_store_t *store, kv_batch_t *batch, kv_op_t *taken)
 
             /* for a copy: what the batch deletes comes free first */
 
+            op->follow = follow;
             break;
         }
 
@@ -194,6 +220,10 @@ kv_batch_build(kv_store_t *store, kv_batch_t *batch, kv_op_t *taken)
         kv_batch_record(batch, op, &rec);
 
         if (kv_wal_add(store->wal, &rec) != KV_OK) {
+
+            /* it leads the next batch: what deciding wrote there is undone */
+
+            op->follow = follow;
             break;
         }
 
@@ -322,6 +352,11 @@ kv_batch_record(kv_batch_t *batch, const kv_op_t *op, kv_record_t *rec)
     if (op->entry) {
         rec->key = op->entry->key;
         rec->key_len = op->entry->key_len;
+        rec->expires = kv_entry_expires(op->entry);
+    }
+
+    if (rec->expires || op->code == KV_OP_TOUCH) {
+        rec->flags = KV_RECORD_EXPIRES;
     }
 }
 
@@ -363,36 +398,45 @@ kv_batch_report_undone(kv_store_t *store, kv_batch_t *batch, kv_rc_t rc)
 static kv_rc_t
 kv_batch_write(kv_store_t *store, kv_batch_t *batch)
 {
-    bool        sync, puts;
-    size_t      len;
-    kv_rc_t     rc;
-    unsigned    i;
-    uint64_t    lsn;
-    kv_err_t    err;
-    kv_zone_t  *zone;
-
-    zone = store->zone;
+    unsigned   i;
+    uint64_t   lsn;
 
     if (batch->n == 0) {
         return KV_OK;
     }
 
-    if (!kv_state_writes(zone)) {
+    if (!kv_state_writes(store->zone)) {
         return KV_UNAVAILABLE;
     }
 
-    lsn = atomic_load(&zone->wal.next_lsn);
-    len = kv_wal_pending(store->wal);
-    puts = false;
-
-    assert(lsn > atomic_load(&zone->applied_lsn));
+    lsn = atomic_load(&store->zone->wal.next_lsn);
 
     for (i = 0; i < batch->n; i++) {
         assert(kv_get_relaxed(batch->op[i]->state) == KV_OP_TAKEN);
 
         batch->op[i]->lsn = lsn + i;
-        puts = puts || kv_op_puts(batch->op[i]);
     }
+
+    return kv_batch_log(store, batch->op, batch->n, 0);
+}
+
+
+kv_rc_t
+kv_batch_log(kv_store_t *store, kv_op_t **op, unsigned n, uint32_t within)
+{
+    bool        sync;
+    size_t      len;
+    kv_rc_t     rc;
+    uint32_t    ms;
+    uint64_t    lsn;
+    kv_err_t    err;
+    kv_zone_t  *zone;
+
+    zone = store->zone;
+    lsn = atomic_load(&zone->wal.next_lsn);
+    len = kv_wal_pending(store->wal);
+
+    assert(lsn > atomic_load(&zone->applied_lsn));
 
     kv_failpoint(KV_FAILPOINT_WRITE);
 
@@ -406,13 +450,20 @@ kv_batch_write(kv_store_t *store, kv_batch_t *batch)
         return kv_batch_refused(store, rc, len, &err);
     }
 
-    sync = kv_batch_must_sync(zone, batch->op, batch->n);
+    sync = kv_batch_must_sync(zone, op, n);
+    ms = atomic_load(&zone->sync_ms);
+
+    if (within && !sync && (ms == 0 || within < ms)) {
+        atomic_store(&zone->sync_ms, within);
+    }
 
     kv_failpoint(KV_FAILPOINT_PROMISED);
 
-    kv_batch_written(store, lsn, len, puts);
+    kv_batch_written(store, lsn, len, kv_batch_count_puts(op, n) != 0);
 
-    kv_measure_count(&zone->stats.batch, batch->n);
+    if (n) {
+        kv_measure_count(&zone->stats.batch, n);
+    }
 
     if (sync || kv_timeout_sync(store) == KV_TIMEOUT_NOW
         || atomic_load(&zone->sync_requested))
@@ -426,9 +477,9 @@ kv_batch_write(kv_store_t *store, kv_batch_t *batch)
 
 /*
  * A batch lacked disk space or met an error that may pass: reports `rc` for its
- * puts.  True if operations without a value are left, for which the log has a
- * reserve: they are the batch now, and are decided again, as the puts may have
- * been why one was to be done or not.  What finds no place in it
+ * puts, and all else that frees nothing.  True if operations are left for which
+ * the log has a reserve: they are the batch now, and are decided again, as the
+ * puts may have been why one was to be done or not.  What finds no place in it
  * is put before *taken.
  */
 
@@ -488,20 +539,29 @@ kv_batch_count_puts(kv_op_t *const *op, unsigned n)
     unsigned  i, puts;
 
     for (i = 0, puts = 0; i < n; i++) {
-        puts += kv_op_puts(op[i]);
+        puts += !kv_batch_frees(op[i]);
     }
 
     return puts;
 }
 
 
-/* Reports a put, or adds another operation to the end of a list. */
+/* Whether it frees memory, so that the log has a reserve for it. */
+
+static inline bool
+kv_batch_frees(const kv_op_t *op)
+{
+    return op->code == KV_OP_DELETE || op->code == KV_OP_CLEAR;
+}
+
+
+/* Reports it, or adds an operation that frees memory to the end of a list. */
 
 static kv_op_t **
 kv_batch_drop_put(kv_store_t *store, kv_batch_t *batch, kv_op_t *op,
     kv_rc_t rc, kv_op_t **end)
 {
-    if (kv_op_puts(op)) {
+    if (!kv_batch_frees(op)) {
         kv_batch_report(store, batch, &op, 1, rc);
         return end;
     }
@@ -680,6 +740,20 @@ kv_batch_apply(kv_store_t *store, kv_op_t **op, unsigned n)
     kv_map_grow(&zone->map);
     kv_listed_flush(&listed);
 
+    return kv_batch_applied(store, lsn);
+}
+
+
+bool
+kv_batch_applied(kv_store_t *store, uint64_t lsn)
+{
+    kv_zone_t   *zone;
+    kv_batch_t  *batch;
+
+    zone = store->zone;
+
+    kv_timers_set_next(&zone->timers);
+
     atomic_store(&zone->applied_lsn, lsn);
 
     /* a client that deletes or clears has the memory when it is answered */
@@ -695,6 +769,7 @@ kv_batch_apply(kv_store_t *store, kv_op_t **op, unsigned n)
 
     kv_failpoint(KV_FAILPOINT_APPLIED);
 
+    batch = store->batch;
     kv_await_tell(zone, &batch->changes, batch->wake);
 
     return true;
@@ -726,6 +801,7 @@ kv_batch_apply_one(kv_zone_t *zone, kv_listed_t *listed, kv_op_t *op,
 
         hash = kv_map_hash(&zone->map, e->key, e->key_len);
         kv_op_set_entry(op, NULL);
+        kv_timers_add(&zone->timers, e);
         old = kv_map_put(&zone->map, hash, e);
         kv_listed_put(listed, e, old);
         kv_changes_add(changes, hash);
@@ -746,20 +822,67 @@ kv_batch_apply_one(kv_zone_t *zone, kv_listed_t *listed, kv_op_t *op,
 
         break;
 
+    case KV_OP_TOUCH:
+        return kv_batch_apply_touch(zone, listed, op, e);
+
     default:
         assert(op->code == KV_OP_CLEAR);
 
         kv_listed_clear(listed);
         kv_map_clear(&zone->map);
         kv_changes_add_all(changes);
+        kv_timers_reset(&zone->timers, kv_clock_passed(zone));
 
         return kv_sweep_now(zone);
     }
 
     kv_failpoint(KV_FAILPOINT_LINKED);
 
-    return old == NULL
-           || kv_epoch_retire(&zone->retired, old, KV_RETIRED_ENTRY) == KV_OK;
+    if (old == NULL) {
+        return true;
+    }
+
+    kv_timers_remove(&zone->timers, old);
+
+    return kv_epoch_retire(&zone->retired, old, KV_RETIRED_ENTRY) == KV_OK;
+}
+
+
+/* The key's entry gets the time of `e`, or `e`, a copy of it, its place. */
+
+static bool
+kv_batch_apply_touch(kv_zone_t *zone, kv_listed_t *listed, kv_op_t *op,
+    kv_entry_t *e)
+{
+    uint64_t     hash;
+    kv_entry_t  *old;
+
+    hash = kv_map_hash(&zone->map, e->key, e->key_len);
+    old = kv_map_find(&zone->map, hash, e->key, e->key_len);
+
+    assert(old);
+
+    if (op->flags & KV_OP_COPIED) {
+        assert(kv_entry_expiry(old) == NULL);
+
+        kv_entry_set_lsn(e, kv_entry_lsn(old));
+        kv_op_set_entry(op, NULL);
+        kv_timers_add(&zone->timers, e);
+        (void) kv_map_relocate(&zone->map, old, e);
+        kv_listed_put(listed, e, old);
+
+        kv_failpoint(KV_FAILPOINT_LINKED);
+
+        return kv_epoch_retire(&zone->retired, old, KV_RETIRED_ENTRY) == KV_OK;
+    }
+
+    if (kv_entry_expiry(old)) {
+        kv_timers_remove(&zone->timers, old);
+        kv_entry_set_expires(old, kv_entry_expires(e));
+        kv_timers_add(&zone->timers, old);
+    }
+
+    return kv_entry_destroy(zone->heap, &op->entry) == KV_OK;
 }
 
 
@@ -855,8 +978,8 @@ kv_batch_wake(kv_store_t *store, kv_batch_t *batch)
 
 
 /*
- * After each batch: frees what readers have left, and empties a sparse page
- * when free pages get few.  False if the zone broke.
+ * Frees what readers have left, and empties a sparse page when free pages get
+ * few.  False if the zone broke.
  */
 
 static bool

@@ -18,6 +18,9 @@
 /* the most operations in a batch, so that no answer waits for too many */
 #define KV_BATCH_MAX       KV_DECIDE_MAX
 
+/* the most expired keys that are deleted at a time: see kv_expire.h */
+#define KV_EXPIRE_MAX      512u
+
 
 /* In the committer's own memory. */
 
@@ -30,6 +33,8 @@ typedef struct {
     kv_op_t       *undone[KV_BATCH_MAX];    /* decided not to be done */
     unsigned       nundone;
     kv_decide_t    decide;
+    kv_entry_t    *expired[KV_EXPIRE_MAX];  /* kv_expire.c: to be deleted, */
+    uint64_t       expired_hash[KV_EXPIRE_MAX];    /* and their keys' hashes */
     uint64_t       reserve_ns;              /* spent by kv_reserve() */
     kv_changes_t   changes;                 /* of keys, by kv_batch_apply() */
     uint8_t        wake[KV_WORKERS_MAX];    /* workers to wake */
@@ -49,6 +54,15 @@ void kv_batch_run_all(kv_store_t *store, kv_batch_t *batch, kv_op_t *taken);
 bool kv_batch_must_sync(kv_zone_t *zone, kv_op_t **op, unsigned n);
 
 /*
+ * Writes what was added to the log, for these operations or none.  KV_OK: it is
+ * as durable as they require; it is durable within `within` milliseconds,
+ * unless that is 0.  Else KV_NO_SPACE or KV_UNAVAILABLE, and the state says
+ * why.  Not while writes are disabled.
+ */
+kv_rc_t kv_batch_log(kv_store_t *store, kv_op_t **op, unsigned n,
+    uint32_t within);
+
+/*
  * Makes the log durable.  KV_OK, or KV_UNAVAILABLE: never (kv_state_writes()
  * says no), or not now.  Not while writes are disabled.
  */
@@ -59,6 +73,20 @@ kv_rc_t kv_batch_sync(kv_store_t *store);
  * if the heap broke: then the zone must be rebuilt.
  */
 bool kv_batch_apply(kv_store_t *store, kv_op_t **op, unsigned n);
+
+/*
+ * Ends the changes of the map that make all up to `lsn` visible, with the phase
+ * set; resets it, and tells the workers that wait for one of the changes that
+ * were noted (kv_await_tell()).  False as above.
+ */
+bool kv_batch_applied(kv_store_t *store, uint64_t lsn);
+
+/*
+ * After each batch: frees what readers have left, empties a sparse page when
+ * free pages get few, and requests a spare segment in time, and snapshots.
+ * False if the zone broke.
+ */
+bool kv_batch_clean_up(kv_store_t *store);
 
 /* Makes operations DONE, with a result; and wakes their workers. */
 void kv_batch_report(kv_store_t *store, kv_batch_t *batch, kv_op_t **op,

@@ -20,7 +20,9 @@
 
 #include "store/kv_committer.h"
 #include "store/kv_batch.h"
+#include "store/kv_clock.h"
 #include "store/kv_evict.h"
+#include "store/kv_expire.h"
 #include "store/kv_queue.h"
 #include "store/kv_reap.h"
 #include "store/kv_rebuild.h"
@@ -161,6 +163,13 @@ kv_committer_begin(kv_store_t *store, bool died)
         kv_state_break(store, "the committer died while it changed the map");
     }
 
+    if (died) {
+
+        /* of the batch that the dead one was writing */
+
+        kv_clock_end(store->zone);
+    }
+
     return true;
 }
 
@@ -199,6 +208,7 @@ kv_committer_work(kv_store_t *store)
         }
 
         more = kv_sweep_between(store) || more;
+        more = kv_expire_between(store, store->batch) || more;
 
     } while (!kv_store_stopping(store) && (more || kv_committer_spin(zone)));
 
@@ -387,6 +397,7 @@ kv_committer_idle(kv_store_t *store)
         || (atomic_load(&zone->unmarked) && kv_store_stopping(store)))
     {
         atomic_store(&zone->unmarked, 0);
+        zone->wal.time_ms = kv_clock_ms(zone);
 
         if (kv_wal_mark(store->wal, &err) == KV_ERROR) {
             kv_state_no_writes(store, &err);

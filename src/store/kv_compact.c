@@ -131,6 +131,7 @@ kv_compact_entry(kv_zone_t *zone, kv_entry_t *e, size_t max)
 
     memcpy((void *) copy, (void *) e, size);
 
+    kv_timers_move(&zone->timers, e, copy);
     (void) kv_map_relocate(&zone->map, e, copy);
 
     return kv_epoch_retire(&zone->retired, e, KV_RETIRED_ENTRY);

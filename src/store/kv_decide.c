@@ -9,8 +9,10 @@
 #include "base/kv_failpoint.h"
 
 
-static const kv_entry_t *kv_decide_find(kv_zone_t *zone, kv_decide_t *d,
-    kv_op_t *const *batch, const kv_entry_t *key, uint64_t *lsn);
+static void kv_decide_find(kv_zone_t *zone, kv_decide_t *d,
+    kv_op_t *const *batch, const kv_entry_t *key, kv_decided_t *found);
+static kv_rc_t kv_decide_touch(kv_zone_t *zone, kv_op_t *op,
+    const kv_decided_t *key);
 static bool kv_decide_condition(const kv_op_t *op, uint64_t lsn);
 static kv_rc_t kv_decide_return(kv_zone_t *zone, kv_op_t *op,
     const kv_entry_t *e, uint64_t lsn);
@@ -24,70 +26,122 @@ kv_rc_t
 kv_decide(kv_zone_t *zone, kv_decide_t *d, kv_op_t *const *batch, unsigned n,
     kv_op_t *op)
 {
-    kv_rc_t            rc;
-    uint64_t           lsn;
-    const kv_entry_t  *e;
+    kv_rc_t       rc;
+    kv_decided_t  key;
 
-    if (op->code != KV_OP_INCR && !(op->flags & (KV_OP_IF|KV_OP_RETURN))) {
+    if (op->code != KV_OP_INCR && op->code != KV_OP_TOUCH
+        && !(op->flags & (KV_OP_IF|KV_OP_RETURN)))
+    {
         return KV_OK;
     }
 
     kv_decide_add(zone, d, batch, n);
+    kv_decide_find(zone, d, batch, op->entry, &key);
 
-    e = kv_decide_find(zone, d, batch, op->entry, &lsn);
-
-    if (!kv_decide_condition(op, lsn)) {
-        op->found = lsn;
+    if (!kv_decide_condition(op, key.lsn)) {
+        op->found = key.lsn;
         return KV_PRECONDITION;
     }
 
     if (op->flags & KV_OP_RETURN) {
-        return kv_decide_return(zone, op, e, lsn);
+        return kv_decide_return(zone, op, key.e, key.lsn);
+    }
+
+    if (op->code == KV_OP_TOUCH) {
+        return kv_decide_touch(zone, op, &key);
     }
 
     if (op->code != KV_OP_INCR) {
         return KV_OK;
     }
 
-    rc = kv_counter_add(op->entry, e);
+    rc = kv_counter_add(op->entry, key.e, key.expires);
 
     kv_failpoint(KV_FAILPOINT_ADDED);
 
     if (rc != KV_OK) {
-        op->found = lsn;
+        op->found = key.lsn;
     }
 
     return rc;
 }
 
 
-/* The key's value behind the batch, and its LSN; NULL and 0: it has none. */
+/* What a key has behind the batch; if it has expired, nothing. */
 
-static const kv_entry_t *
+static void
 kv_decide_find(kv_zone_t *zone, kv_decide_t *d, kv_op_t *const *batch,
-    const kv_entry_t *key, uint64_t *lsn)
+    const kv_entry_t *key, kv_decided_t *found)
 {
-    uint64_t     hash;
-    uint16_t     i;
-    kv_entry_t  *e;
+    uint64_t   hash;
+    uint16_t   i, value;
+    kv_op_t   *op;
+
+    memset(found, 0, sizeof(kv_decided_t));
 
     hash = kv_map_hash(&zone->map, key->key, key->key_len);
     i = *kv_decide_cell(d, batch, hash, key);
-    e = NULL;
-    *lsn = 0;
+    op = i ? batch[i - 1] : NULL;
 
-    if (i) {
-        if (kv_op_puts(batch[i - 1])) {
-            e = batch[i - 1]->entry;
-            *lsn = atomic_load(&zone->wal.next_lsn) + i - 1;
-        }
-
-    } else if (!d->cleared) {
-        e = kv_map_find(&zone->map, hash, key->key, key->key_len);
-        *lsn = e ? kv_entry_lsn(e) : 0;
+    if ((op && op->code == KV_OP_DELETE) || (op == NULL && d->cleared)) {
+        return;
     }
 
-    return e;
+    value = i ? d->value[i - 1] : 0;
+    found->e = value ? batch[value - 1]->entry
+                     : kv_map_find(&zone->map, hash, key->key, key->key_len);
+
+    if (found->e == NULL) {
+        return;
+    }
+
+    if (op == NULL) {
+        found->lsn = kv_entry_lsn(found->e);
+
+    } else {
+        found->lsn = op->code == KV_OP_TOUCH
+                     ? op->found : atomic_load(&zone->wal.next_lsn) + i - 1;
+    }
+
+    found->expires = kv_entry_expires(op ? op->entry : found->e);
+
+    if (found->expires && found->expires <= d->now) {
+        found->e = NULL;
+        found->lsn = 0;
+    }
+}
+
+
+/*
+ * A touch of a key that has a value.  Where its entry has no place for a time
+ * of expiry, a copy that has one is made now, while the operation can be
+ * refused.
+ */
+
+static kv_rc_t
+kv_decide_touch(kv_zone_t *zone, kv_op_t *op, const kv_decided_t *key)
+{
+    kv_rc_t  rc;
+
+    if (key->lsn == 0) {
+        return KV_NOT_FOUND;
+    }
+
+    op->flags &= (uint8_t) ~KV_OP_COPIED;
+
+    if (kv_entry_expires(op->entry) && kv_entry_expiry(key->e) == NULL) {
+        rc = kv_entry_take_value(zone->heap, &op->entry, key->e);
+
+        if (rc != KV_OK) {
+            return rc;
+        }
+
+        op->flags |= KV_OP_COPIED;
+    }
+
+    op->found = key->lsn;
+
+    return KV_OK;
 }
 
 
@@ -143,7 +197,8 @@ static void
 kv_decide_add(kv_zone_t *zone, kv_decide_t *d, kv_op_t *const *batch,
     unsigned n)
 {
-    kv_entry_t  *e;
+    kv_op_t     *op;
+    uint16_t    *cell;
 
     if (!d->ready) {
         memset(d->cell, 0, sizeof(d->cell));
@@ -151,17 +206,26 @@ kv_decide_add(kv_zone_t *zone, kv_decide_t *d, kv_op_t *const *batch,
     }
 
     for ( /* void */ ; d->n < n; d->n++) {
+        op = batch[d->n];
 
-        if (batch[d->n]->code == KV_OP_CLEAR) {
+        if (op->code == KV_OP_CLEAR) {
             memset(d->cell, 0, sizeof(d->cell));
             d->cleared = 1;
             continue;
         }
 
-        e = batch[d->n]->entry;
-        d->hash[d->n] = kv_map_hash(&zone->map, e->key, e->key_len);
+        d->hash[d->n] = kv_map_hash(&zone->map, op->entry->key,
+                                    op->entry->key_len);
+        cell = kv_decide_cell(d, batch, d->hash[d->n], op->entry);
 
-        *kv_decide_cell(d, batch, d->hash[d->n], e) = (uint16_t) (d->n + 1);
+        if (op->code == KV_OP_TOUCH && !(op->flags & KV_OP_COPIED)) {
+            d->value[d->n] = *cell ? d->value[*cell - 1] : 0;
+
+        } else {
+            d->value[d->n] = (uint16_t) (d->n + 1);
+        }
+
+        *cell = (uint16_t) (d->n + 1);
     }
 }
 

@@ -28,18 +28,32 @@
  */
 
 typedef struct {
+    uint64_t   now;                    /* what expires then is gone */
     unsigned   n;                      /* operations in it, or before a clear */
     unsigned   cleared;                /* the batch has cleared the map */
     unsigned   ready;                  /* the cells are of this batch */
     uint64_t   hash[KV_DECIDE_MAX];    /* of operation i's key */
     uint16_t   cell[2 * KV_DECIDE_MAX];  /* 1 + i; 0: free */
+
+    /* a touch: whose entry has the value, as above; 0: the map's */
+    uint16_t   value[KV_DECIDE_MAX];
 } kv_decide_t;
 
 
-/* A batch begins. */
+/* What a key has behind the operations of a batch. */
+
+typedef struct {
+    uint64_t     lsn;                  /* of its value; 0: it has none */
+    uint64_t     expires;              /* ms; 0: never */
+    kv_entry_t  *e;                    /* with the value */
+} kv_decided_t;
+
+
+/* A batch begins, at the time that kv_clock_begin() says. */
 static inline void
-kv_decide_begin(kv_decide_t *d)
+kv_decide_begin(kv_decide_t *d, uint64_t now)
 {
+    d->now = now;
     d->n = 0;
     d->cleared = 0;
     d->ready = 0;
@@ -56,12 +70,13 @@ kv_decide_begin(kv_decide_t *d)
  *     KV_PRECONDITION    its condition is false
  *     KV_NOT_INTEGER     it adds to what is no number,
  *     KV_OVERFLOW        or the sum has more than 64 bits
- *     KV_NOT_FOUND       there is nothing to return
+ *     KV_NOT_FOUND       there is nothing to return, or to touch
  *     KV_NO_MEMORY       there is none for the copy
  *     KV_DEAD            the heap broke
  *
- * With the first three op->found is the LSN of the key's value, or 0, in the
- * place of op->follow, which the caller has read before.
+ * With the first three, and of a touch that is done, op->found is the LSN of
+ * the key's value, or 0, in the place of op->follow, which the caller has read
+ * before.
  */
 kv_rc_t kv_decide(kv_zone_t *zone, kv_decide_t *d, kv_op_t *const *batch,
     unsigned n, kv_op_t *op);

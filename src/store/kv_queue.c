@@ -134,6 +134,7 @@ kv_queue_check(const kv_zone_t *zone, const kv_op_t *op)
     case KV_OP_PUT:
     case KV_OP_INCR:
     case KV_OP_DELETE:
+    case KV_OP_TOUCH:
         assert(op->entry != NULL);
         break;
 

@@ -10,6 +10,7 @@
 
 #include "store/kv_recover.h"
 #include "disk/kv_snapshot.h"
+#include "store/kv_clock.h"
 #include "store/kv_recover_private.h"
 
 
@@ -140,6 +141,10 @@ kv_recover_settle(kv_recover_ctx_t *ctx)
 
     (void) kv_epoch_reclaim(&zone->retired);
 
+    kv_clock_reach(zone, zone->wal.time_ms);
+    kv_clock_end(zone);
+    kv_timers_set_next(&zone->timers);
+
     atomic_store(&zone->unsynced, 0);
     atomic_store(&zone->applied_lsn, atomic_load(&zone->wal.next_lsn) - 1);
     atomic_store(&zone->current_segment, zone->wal.segment_lsn);
@@ -248,6 +253,8 @@ kv_recover_snapshot(kv_recover_ctx_t *ctx, uint64_t lsn, kv_err_t *err)
     if (rc != KV_OK) {
         return rc;
     }
+
+    kv_clock_reach(store->zone, guess.time_ms);
 
     ctx->snapshot = lsn;
     ctx->from.id = guess.id;

@@ -26,6 +26,7 @@
 #include "store/kv_listed.h"
 #include "store/kv_recover_private.h"
 #include "disk/kv_snapshot.h"
+#include "store/kv_clock.h"
 
 
 static kv_recover_pass_t kv_recover_next_pass(const kv_recover_ctx_t *ctx,
@@ -247,6 +248,7 @@ kv_recover_reset(kv_recover_ctx_t *ctx)
                           zone->nworkers);
 
     kv_index_create(&zone->index, zone->heap, &zone->retired);
+    kv_timers_reset(&zone->timers, kv_clock_ms(zone));
 
     rc = kv_map_create(&zone->map, zone->heap, &zone->retired, zone->directory,
                        zone->size);

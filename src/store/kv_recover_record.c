@@ -8,6 +8,7 @@
 
 #include "store/kv_recover_private.h"
 #include "base/kv_failpoint.h"
+#include "store/kv_clock.h"
 #include "store/kv_compact.h"
 
 
@@ -16,6 +17,8 @@
 
 
 static kv_rc_t kv_recover_clear(kv_recover_ctx_t *ctx, uint64_t lsn);
+static kv_rc_t kv_recover_touch(kv_recover_ctx_t *ctx, const kv_record_t *rec,
+    uint64_t hash);
 static kv_rc_t kv_recover_put(kv_recover_ctx_t *ctx, const kv_record_t *rec,
     uint64_t hash);
 static kv_rc_t kv_recover_entry(kv_recover_ctx_t *ctx, const kv_record_t *rec,
@@ -67,6 +70,10 @@ kv_recover_record(void *data, uint64_t lsn, const kv_record_t *rec)
         return kv_recover_put(ctx, rec, hash);
     }
 
+    if (rec->op == KV_OP_TOUCH) {
+        return kv_recover_touch(ctx, rec, hash);
+    }
+
     if (ctx->missing.missing) {
         (void) kv_missing_set(&ctx->missing, hash, false);
     }
@@ -109,8 +116,61 @@ kv_recover_clear(kv_recover_ctx_t *ctx, uint64_t lsn)
     }
 
     kv_map_clear(&zone->map);
+    kv_timers_reset(&zone->timers, kv_clock_ms(zone));
 
     return kv_map_sweep(&zone->map, UINT32_MAX);
+}
+
+
+/*
+ * A key gets another time of expiry, if it has a value: else there was no
+ * memory for that, or what was deleted since is not in the snapshot.  A small
+ * entry without a place for the time is put anew.
+ */
+
+static kv_rc_t
+kv_recover_touch(kv_recover_ctx_t *ctx, const kv_record_t *rec, uint64_t hash)
+{
+    char           copy[KV_ENTRY_INLINE];
+    kv_rc_t        rc;
+    kv_zone_t     *zone;
+    kv_entry_t    *e;
+    kv_record_t    put;
+    struct iovec   value;
+
+    zone = ctx->store->zone;
+
+    rc = kv_recover_link(ctx);
+    if (rc != KV_OK) {
+        return rc;
+    }
+
+    e = kv_map_find(&zone->map, hash, rec->key, rec->key_len);
+
+    if (e == NULL || (rec->expires == 0 && kv_entry_expiry(e) == NULL)) {
+        return KV_OK;
+    }
+
+    if (kv_entry_expiry(e)) {
+        kv_timers_remove(&zone->timers, e);
+        kv_entry_set_expires(e, rec->expires);
+        kv_timers_add(&zone->timers, e);
+
+        return KV_OK;
+    }
+
+    memcpy(copy, kv_entry_value(e), e->value_len);
+    value.iov_base = copy;
+    value.iov_len = e->value_len;
+
+    put = *rec;
+    put.op = KV_OP_PUT;
+    put.lsn = kv_entry_lsn(e);
+    put.value_len = e->value_len;
+    put.value = &value;
+    put.value_n = 1;
+
+    return kv_recover_put(ctx, &put, hash);
 }
 
 
@@ -186,11 +246,13 @@ kv_recover_link(kv_recover_ctx_t *ctx)
 
     for (i = 0; i < ctx->ahead_n; i++) {
 
+        kv_timers_add(&zone->timers, ctx->ahead[i].e);
         old = kv_map_put(&zone->map, ctx->ahead[i].hash, ctx->ahead[i].e);
 
         /* there are no readers yet, so nothing needs the retire list */
 
         if (old) {
+            kv_timers_remove(&zone->timers, old);
             rc = kv_entry_destroy(zone->heap, &old);
 
             if (rc != KV_OK) {
@@ -235,13 +297,18 @@ kv_recover_entry(kv_recover_ctx_t *ctx, const kv_record_t *rec, kv_entry_t **e)
     }
 
     rc = kv_entry_create(zone->heap, e, rec->key, rec->key_len,
-                         rec->value_len, 0);
+                         rec->value_len,
+                         rec->expires ? KV_ENTRY_EXPIRES : 0);
 
     if (rc != KV_OK) {
         return rc;
     }
 
     kv_entry_set_lsn(*e, rec->lsn);
+
+    if (rec->expires) {
+        kv_entry_set_expires(*e, rec->expires);
+    }
 
     for (i = 0, offset = 0; i < rec->value_n; i++) {
         kv_entry_write(*e, offset, rec->value[i].iov_base,
@@ -281,5 +348,11 @@ kv_recover_delete(kv_zone_t *zone, const kv_record_t *rec, uint64_t hash)
 
     old = kv_map_delete(&zone->map, hash, rec->key, rec->key_len);
 
-    return old ? kv_entry_destroy(zone->heap, &old) : KV_OK;
+    if (old == NULL) {
+        return KV_OK;
+    }
+
+    kv_timers_remove(&zone->timers, old);
+
+    return kv_entry_destroy(zone->heap, &old);
 }

@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "store/kv_reserve.h"
+#include "store/kv_clock.h"
 #include "store/kv_compact.h"
 #include "store/kv_evict.h"
 #include "store/kv_fair.h"
@@ -124,12 +125,13 @@ kv_store_full(kv_store_t *store, uint32_t need)
     zone = store->zone;
     full = atomic_load(&zone->full_need);
 
-    /* what a clear left is freed without a request */
+    /* what a clear left, and what has expired, is freed without a request */
 
     return full && need >= full && !kv_zone_unswept(zone)
            && kv_heap_used(zone->heap) + KV_PAGE_SIZE
               > atomic_load(&zone->full_used)
-           && kv_now_ns() - atomic_load(&zone->full_ns) < KV_STORE_FULL;
+           && kv_now_ns() - atomic_load(&zone->full_ns) < KV_STORE_FULL
+           && !kv_timers_ready(&zone->timers, kv_clock_ms(zone));
 }
 
 

@@ -8,6 +8,7 @@
 #include <sys/resource.h>
 
 #include "store/kv_await.h"
+#include "store/kv_clock.h"
 #include "store/kv_handle.h"
 #include "store/kv_recover.h"
 #include "store/kv_timeout.h"
@@ -471,6 +472,8 @@ kv_store_close(kv_store_t *store)
     case KV_OK:
 
         kv_io_block_signal(&saved);
+
+        zone->wal.time_ms = kv_clock_ms(zone);
 
         rc = kv_store_grow_wal(store) == KV_OK
              ? kv_wal_leave_closed(store->wal, &err) : KV_OK;

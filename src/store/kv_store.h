@@ -40,6 +40,8 @@
 
 #define KV_STORE_WATCH  100          /* milliseconds */
 
+#define KV_STORE_TTL_MAX  315360000u /* seconds: ten years */
+
 /* of kv_store_next_timeout(); milliseconds */
 #define KV_TIMEOUT_NOW    1u
 #define KV_TIMEOUT_NEVER  UINT64_MAX
@@ -187,9 +189,9 @@ bool kv_store_healthy(kv_store_t *store);
 
 
 /*
- * Finds a key.  KV_OK with the entry in *e, which is good to read until
- * kv_store_read_done(), which the caller calls before its event handler
- * returns.  After KV_NOT_FOUND and KV_UNAVAILABLE it is not needed.
+ * Finds a key that has not expired.  KV_OK with the entry in *e, which is good
+ * to read until kv_store_read_done(), which the caller calls before its event
+ * handler returns.  After KV_NOT_FOUND and KV_UNAVAILABLE it is not needed.
  */
 kv_rc_t kv_store_read(kv_store_t *store, const void *key, size_t len,
     kv_entry_t **e);
@@ -206,6 +208,9 @@ size_t kv_store_value_iov(const kv_entry_t *e, struct iovec *iov, size_t n,
 
 /* The version of the entry that was just read. */
 kv_version_t kv_store_version(kv_store_t *store, const kv_entry_t *e);
+
+/* In how many milliseconds it expires, at least 1; 0: never. */
+uint64_t kv_store_expires(kv_store_t *store, const kv_entry_t *e);
 
 /*
  * What a list calls with each entry, which is good to read until it returns.
@@ -278,18 +283,19 @@ kv_rc_t kv_store_pin(kv_store_t *store, kv_entry_t *e, kv_op_t **op);
 
 /*
  * Begins a put of `value_len` bytes, with memory for all of them, or
- * KV_LENGTH_UNKNOWN.  KV_OK with *op to write to; KV_UNAVAILABLE; KV_NO_MEMORY:
- * no memory now.
+ * KV_LENGTH_UNKNOWN.  The key expires `ttl` seconds after kv_store_submit(), at
+ * most KV_STORE_TTL_MAX; 0: never.  KV_OK with *op to write to; KV_UNAVAILABLE;
+ * KV_NO_MEMORY: no memory now.
  */
 kv_rc_t kv_store_put(kv_store_t *store, const void *key, uint16_t key_len,
-    uint32_t value_len, kv_op_t **op);
+    uint32_t value_len, uint32_t ttl, kv_op_t **op);
 
 /*
  * The same for a value that arrives, of which the first `n` bytes have come: it
  * gets memory for those, and no more.  Results as above.
  */
 kv_rc_t kv_store_upload(kv_store_t *store, const void *key, uint16_t key_len,
-    uint32_t value_len, uint32_t n, kv_op_t **op);
+    uint32_t value_len, uint32_t n, uint32_t ttl, kv_op_t **op);
 
 /*
  * Writes the next bytes of the value.  Results as above; after KV_NO_MEMORY,
@@ -313,17 +319,24 @@ kv_rc_t kv_store_finish(kv_store_t *store, kv_op_t *op, uint32_t value_len);
 kv_rc_t kv_store_fits(kv_store_t *store, uint16_t key_len,
     uint32_t value_len);
 
+/*
+ * Begins an operation without a value: results as above.  A touch gives a key
+ * that has a value another time of expiry, `ttl` as above; its version stays.
+ */
 kv_rc_t kv_store_delete(kv_store_t *store, const void *key, uint16_t key_len,
     kv_op_t **op);
+kv_rc_t kv_store_touch(kv_store_t *store, const void *key, uint16_t key_len,
+    uint32_t ttl, kv_op_t **op);
 kv_rc_t kv_store_clear(kv_store_t *store, kv_op_t **op);
 
 /*
- * Begins to add `by` to the number that the key's value is (base/kv_number.h);
- * a key without a value counts as zero.  The version that this makes has the
- * sum for its value.  Results as of kv_store_put().
+ * Begins to add `by` to the number that the key's value is (base/kv_number.h),
+ * whose time of expiry stays; a key without a value counts as zero, and gets
+ * `ttl`.  The version that this makes has the sum for its value.  `ttl` and
+ * results as of kv_store_put().
  */
 kv_rc_t kv_store_increment(kv_store_t *store, const void *key,
-    uint16_t key_len, int64_t by, kv_op_t **op);
+    uint16_t key_len, int64_t by, uint32_t ttl, kv_op_t **op);
 
 /*
  * Has a delete return the value, before it is submitted.  Then it is
@@ -333,7 +346,7 @@ kv_rc_t kv_store_increment(kv_store_t *store, const void *key,
 void kv_store_return(kv_op_t *op);
 
 /*
- * Sets the condition of a put, a delete or an increment, before it is
+ * Sets the condition of a put, a delete, a touch or an increment, before it is
  * submitted: one of the flags of KV_OP_IF.  With KV_OP_IF_VERSION, `version` is
  * one that the key has or had, read by this process since it entered.
  */
@@ -468,15 +481,16 @@ void kv_store_stop(kv_store_t *store);
  * Whether it is done, and then its result: KV_OK, KV_NO_MEMORY, KV_NO_SPACE,
  * KV_PRECONDITION (its condition was false), KV_NOT_INTEGER, KV_OVERFLOW (of an
  * increment: the value is no number, the sum has more than 64 bits),
- * KV_NOT_FOUND (there was nothing to return), KV_UNAVAILABLE (an I/O error, or
+ * KV_NOT_FOUND (there was nothing to return, or to touch), KV_UNAVAILABLE (an
+ * I/O error, or
  * the store is being rebuilt: it may or may not have happened).
  */
 bool kv_store_done(kv_op_t *op, kv_rc_t *rc);
 
 /*
- * Of an operation that is done: the version that it has made or returns or,
- * after KV_PRECONDITION, KV_NOT_INTEGER and KV_OVERFLOW, that the key had then.
- * Its LSN is 0 if there is none.
+ * Of an operation that is done: the version that it has made or returns, that a
+ * touch has found or, after KV_PRECONDITION, KV_NOT_INTEGER and KV_OVERFLOW,
+ * that the key had then.  Its LSN is 0 if there is none.
  */
 kv_version_t kv_store_result(kv_store_t *store, const kv_op_t *op);
 
@@ -532,8 +546,8 @@ void kv_store_reset(kv_store_t *store);
 
 /*
  * Milliseconds until kv_store_todo() will have work that no client waits for: a
- * sync, the mark at the end of a log that has gone quiet; or KV_TIMEOUT_NOW or
- * KV_TIMEOUT_NEVER.
+ * sync, the mark at the end of a log that has gone quiet, keys that expire; or
+ * KV_TIMEOUT_NOW or KV_TIMEOUT_NEVER.
  */
 uint64_t kv_store_next_timeout(kv_store_t *store);
 
@@ -576,6 +590,8 @@ typedef struct {
     const char     *state;           /* as in kv_state.h */
     uint64_t        keys;
     uint64_t        bytes;           /* of keys and values */
+    uint64_t        expiring;        /* keys that have a time of expiry */
+    uint64_t        expired;         /* keys that were deleted for it */
     uint64_t        waiting;         /* kv_store_await(), all workers */
 
     /* the zone; bytes of it */

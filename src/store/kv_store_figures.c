@@ -29,6 +29,7 @@ kv_store_figures(kv_store_t *store, kv_figures_t *f)
     f->state = kv_state_name(kv_state(zone));
     f->keys = atomic_load(&zone->map.keys);
     f->bytes = atomic_load(&zone->map.bytes);
+    f->expiring = kv_get_relaxed(zone->timers.count);
 
     f->used = heap.used;
     f->held = heap.held;
@@ -44,6 +45,7 @@ kv_store_figures(kv_store_t *store, kv_figures_t *f)
     kv_store_figure(&f->sync, &zone->stats.sync);
     f->payload = kv_get_relaxed(zone->stats.payload);
     f->moved = kv_get_relaxed(zone->stats.moved);
+    f->expired = kv_get_relaxed(zone->stats.expired);
     f->reserves = kv_get_relaxed(zone->stats.reserves);
 
     kv_store_figures_log(store, f);

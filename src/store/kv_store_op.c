@@ -7,6 +7,7 @@
 
 #include <assert.h>
 
+#include "store/kv_clock.h"
 #include "store/kv_committer.h"
 #include "store/kv_counter.h"
 #include "store/kv_evict.h"
@@ -28,6 +29,9 @@
 
 static bool kv_store_may_take(kv_store_t *store, const kv_op_t *op,
     uint32_t end);
+static kv_rc_t kv_store_key_op(kv_store_t *store, uint8_t code,
+    const void *key, uint16_t key_len, uint8_t flags, kv_op_t **op);
+static void kv_store_set_expires(kv_store_t *store, kv_op_t *op);
 static void kv_store_set_durability(kv_store_t *store, kv_op_t *op);
 static uint64_t kv_store_start(kv_store_t *store, kv_op_t *op);
 static kv_rc_t kv_store_op(kv_store_t *store, uint8_t code, kv_op_t **op);
@@ -54,7 +58,7 @@ kv_store_read(kv_store_t *store, const void *key, size_t len, kv_entry_t **e)
 
     kv_failpoint(KV_FAILPOINT_READING);
 
-    if (*e) {
+    if (*e && !kv_clock_entry_gone(store->zone, *e)) {
         return KV_OK;
     }
 
@@ -85,6 +89,25 @@ kv_store_version(kv_store_t *store, const kv_entry_t *e)
     version.incarnation = atomic_load(&store->zone->wal.incarnation);
 
     return version;
+}
+
+
+uint64_t
+kv_store_expires(kv_store_t *store, const kv_entry_t *e)
+{
+    uint64_t  now, expires;
+
+    expires = kv_entry_expires(e);
+
+    if (expires == 0) {
+        return 0;
+    }
+
+    now = kv_clock_ms(store->zone);
+
+    /* it may live on while a batch is written: see kv_clock.h */
+
+    return expires > now ? expires - now : 1;
 }
 
 
@@ -133,18 +156,21 @@ kv_store_pin(kv_store_t *store, kv_entry_t *e, kv_op_t **op)
 
 kv_rc_t
 kv_store_put(kv_store_t *store, const void *key, uint16_t key_len,
-    uint32_t value_len, kv_op_t **op)
+    uint32_t value_len, uint32_t ttl, kv_op_t **op)
 {
     return kv_store_upload(store, key, key_len, value_len,
-                           value_len == KV_LENGTH_UNKNOWN ? 0 : value_len, op);
+                           value_len == KV_LENGTH_UNKNOWN ? 0 : value_len, ttl,
+                           op);
 }
 
 
 kv_rc_t
 kv_store_upload(kv_store_t *store, const void *key, uint16_t key_len,
-    uint32_t value_len, uint32_t n, kv_op_t **op)
+    uint32_t value_len, uint32_t n, uint32_t ttl, kv_op_t **op)
 {
     kv_rc_t  rc;
+
+    assert(ttl <= KV_STORE_TTL_MAX);
 
     if (!kv_state_writes(store->zone)) {
         return KV_UNAVAILABLE;
@@ -164,13 +190,16 @@ kv_store_upload(kv_store_t *store, const void *key, uint16_t key_len,
     kv_set_relaxed((*op)->last, 0);
 
     rc = kv_entry_begin(store->zone->heap, &(*op)->entry, key, key_len,
-                        value_len, n, 0);
+                        value_len, n, ttl ? KV_ENTRY_EXPIRES : 0);
 
     kv_failpoint(KV_FAILPOINT_BUILDING);
 
     if (rc != KV_OK) {
         kv_store_op_free(store, *op);
         *op = NULL;
+
+    } else if (ttl) {
+        kv_entry_set_expires((*op)->entry, ttl * 1000ull);
     }
 
     return rc == KV_DEAD ? KV_UNAVAILABLE : rc;
@@ -295,20 +324,49 @@ kv_rc_t
 kv_store_delete(kv_store_t *store, const void *key, uint16_t key_len,
     kv_op_t **op)
 {
+    return kv_store_key_op(store, KV_OP_DELETE, key, key_len, 0, op);
+}
+
+
+kv_rc_t
+kv_store_touch(kv_store_t *store, const void *key, uint16_t key_len,
+    uint32_t ttl, kv_op_t **op)
+{
+    kv_rc_t  rc;
+
+    assert(ttl <= KV_STORE_TTL_MAX);
+
+    rc = kv_store_key_op(store, KV_OP_TOUCH, key, key_len, KV_ENTRY_EXPIRES,
+                         op);
+
+    if (rc == KV_OK) {
+        kv_entry_set_expires((*op)->entry, ttl * 1000ull);
+    }
+
+    return rc;
+}
+
+
+/* A record, with an entry that names the key. */
+
+static kv_rc_t
+kv_store_key_op(kv_store_t *store, uint8_t code, const void *key,
+    uint16_t key_len, uint8_t flags, kv_op_t **op)
+{
     kv_rc_t  rc;
 
     if (!kv_state_writes(store->zone)) {
         return KV_UNAVAILABLE;
     }
 
-    rc = kv_store_op(store, KV_OP_DELETE, op);
+    rc = kv_store_op(store, code, op);
 
     if (rc != KV_OK) {
         return rc;
     }
 
     rc = kv_entry_create_key(store->zone->heap, &(*op)->entry, key, key_len,
-                             0);
+                             flags);
 
     if (rc != KV_OK) {
         kv_store_op_free(store, *op);
@@ -321,9 +379,11 @@ kv_store_delete(kv_store_t *store, const void *key, uint16_t key_len,
 
 kv_rc_t
 kv_store_increment(kv_store_t *store, const void *key, uint16_t key_len,
-    int64_t by, kv_op_t **op)
+    int64_t by, uint32_t ttl, kv_op_t **op)
 {
     kv_rc_t  rc;
+
+    assert(ttl <= KV_STORE_TTL_MAX);
 
     if (!kv_state_writes(store->zone)) {
         return KV_UNAVAILABLE;
@@ -340,6 +400,9 @@ kv_store_increment(kv_store_t *store, const void *key, uint16_t key_len,
     if (rc != KV_OK) {
         kv_store_op_free(store, *op);
         *op = NULL;
+
+    } else {
+        kv_entry_set_expires((*op)->entry, ttl * 1000ull);
     }
 
     return rc == KV_DEAD ? KV_UNAVAILABLE : rc;
@@ -470,12 +533,32 @@ kv_store_submit(kv_store_t *store, kv_op_t *op)
     if (op->code != KV_OP_RESERVE) {
         op->result = KV_OK;
         kv_store_set_durability(store, op);
+        kv_store_set_expires(store, op);
     }
 
     kv_queue_push(store->zone, op);
     kv_queue_start_by(store->zone, kv_store_start(store, op));
 
     return kv_committer_claim(store) ? KV_TODO_COMMIT : 0;
+}
+
+
+/* The request is complete: its key's time begins. */
+
+static void
+kv_store_set_expires(kv_store_t *store, kv_op_t *op)
+{
+    uint64_t  ttl;
+
+    ttl = op->entry ? kv_entry_expires(op->entry) : 0;
+
+    if (ttl) {
+        kv_entry_set_expires(op->entry, kv_clock_ms(store->zone) + ttl);
+    }
+
+    if (op->code == KV_OP_INCR) {
+        kv_counter_note_expires(op->entry);
+    }
 }
 
 
@@ -582,6 +665,9 @@ kv_store_result(kv_store_t *store, const kv_op_t *op)
 
         } else if (op->flags & KV_OP_RETURN) {
             version.lsn = kv_entry_lsn(op->entry);
+
+        } else if (op->code == KV_OP_TOUCH) {
+            version.lsn = op->found;
         }
 
         break;

@@ -6,6 +6,7 @@
 
 #include "store/kv_timeout.h"
 #include "store/kv_evict.h"
+#include "store/kv_expire.h"
 
 
 /* while a committer is at work, it does this itself if it gets to it; ms */
@@ -18,7 +19,7 @@ static uint64_t kv_timeout_until(uint64_t ns);
 uint64_t
 kv_store_next_timeout(kv_store_t *store)
 {
-    uint64_t    timeout, mark, evict;
+    uint64_t    timeout, mark, expire, evict;
     kv_zone_t  *zone;
 
     zone = store->zone;
@@ -37,6 +38,8 @@ kv_store_next_timeout(kv_store_t *store)
     timeout = kv_timeout_sync(store);
     mark = kv_timeout_mark(store);
     timeout = kv_min(timeout, mark);
+    expire = kv_expire_timeout(zone);
+    timeout = kv_min(timeout, expire);
 
     if (kv_zone_unswept(zone)) {
 

@@ -20,6 +20,7 @@
 #include "disk/kv_wal.h"
 #include "index/kv_index.h"
 #include "memory/kv_map.h"
+#include "memory/kv_timers.h"
 
 
 #define KV_ZONE_MAGIC   "KVZONE\r\n"
@@ -68,6 +69,7 @@ typedef struct {
     kv_measure_t      wait;           /* submit to done, microseconds */
     _Atomic uint64_t  payload;        /* bytes of keys and values logged */
     _Atomic uint64_t  moved;          /* objects moved by compaction */
+    _Atomic uint64_t  expired;        /* keys deleted because they were */
     _Atomic uint64_t  reserves;       /* KV_OP_RESERVE operations taken */
 } kv_commit_stats_t;
 
@@ -100,6 +102,11 @@ typedef struct {
     _Atomic uint64_t  generation;     /* one more for each rebuild */
     _Atomic uint32_t  hungry;         /* a worker may show one: kv_fair.c */
     _Atomic uint32_t  awaits;         /* one may have waiters: kv_await.c */
+
+    /* any process, kv_clock.c alone */
+    _Atomic uint64_t  ahead_ns;       /* of the monotonic clock: the time */
+    _Atomic uint64_t  passed;         /* see kv_clock_passed(); times 2, and 1
+                                         while a batch is being written */
 
     /* kv_state.c; times are monotonic */
     _Atomic uint64_t  refused_len;    /* bytes of the largest refused batch */
@@ -176,6 +183,7 @@ typedef struct {
     kv_retire_list_t  retired;
     kv_map_t          map;
     kv_index_t        index;          /* empty without `list` */
+    kv_timers_t       timers;         /* of what is in the map */
 } kv_zone_t;
 
 

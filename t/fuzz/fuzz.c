@@ -81,12 +81,8 @@ fuzz_record(fuzz_feed_t *feed, uint64_t lsn, uint8_t *dst, size_t max,
         h.flags = lsn ? KV_RECORD_LSN : 0;
 
         if (kind & FUZZ_EXPIRES) {
-
-            /* a record of the format, but not one that the store keeps */
-
-            h.op = h.op == KV_OP_CLEAR ? KV_RECORD_TOUCH : h.op;
+            h.op = h.op == KV_OP_CLEAR ? KV_OP_TOUCH : h.op;
             h.flags |= KV_RECORD_EXPIRES;
-            *odd = true;
         }
 
         if (h.op != KV_OP_CLEAR) {

@@ -499,7 +499,7 @@ snap_check_copy(ram_t *ram, uint64_t lsn, const snap_reading_t *r)
     memset(&source, 0, sizeof(source));
     memset(&copy, 0, sizeof(copy));
 
-    fuzz_check(kv_snapshot_begin(&ram->io, 3, lsn + 1, seed, &id,
+    fuzz_check(kv_snapshot_begin(&ram->io, 3, lsn + 1, 1, seed, &id,
                                  &source.copy, &source.err)
                == KV_OK, "%s", source.err.text);
 

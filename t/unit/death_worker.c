@@ -21,10 +21,15 @@
 #include "death_rig.h"
 
 
+/* keys beside its own that expire, of which nothing is noted */
+#define BRIEF_KEYS 40u
+
+
 typedef enum {
     FLY_OWN = 0,                     /* a put or a delete of a key of its own */
     FLY_RETURN,                      /* a delete that returns the value */
     FLY_COUNT,                       /* an increment of the common counter */
+    FLY_BRIEF,                       /* a put or a touch of one that expires */
     FLY_CONTEST
 } fly_t;
 
@@ -332,7 +337,11 @@ complete(run_t *run, unsigned base)
 
         kv_store_release(run->host.store, f->op);
 
-        if (wrong) {
+        if (f->what == FLY_BRIEF && (rc == KV_OK || rc == KV_NOT_FOUND)) {
+
+            /* it may have expired in between */
+
+        } else if (wrong) {
             error(run->me, rc, wrong);
 
         } else if (!own && (rc == KV_OK || rc == KV_PRECONDITION)) {
@@ -446,7 +455,7 @@ count(run_t *run)
     f = &run->flight[(run->head + run->n) % FLIGHT];
     f->what = FLY_COUNT;
 
-    if (kv_store_increment(run->host.store, COUNTER, sizeof(COUNTER) - 1, 1,
+    if (kv_store_increment(run->host.store, COUNTER, sizeof(COUNTER) - 1, 1, 0,
                            &f->op) == KV_OK)
     {
         run->n++;
@@ -504,6 +513,45 @@ submit(run_t *run, unsigned base, uint32_t k)
 }
 
 
+/* A put or a touch of a key that expires within some milliseconds. */
+
+static void
+submit_brief(run_t *run, unsigned base)
+{
+    char       key[32];
+    size_t     n;
+    kv_rc_t    rc;
+    uint32_t   id;
+    flight_t  *f;
+
+    f = &run->flight[(run->head + run->n) % FLIGHT];
+    id = base + KEYS + death_rnd(BRIEF_KEYS);
+
+    if (death_rnd(3) == 0) {
+        n = kit_key(id, key);
+        rc = kv_store_touch(run->host.store, key, (uint16_t) n, 1, &f->op);
+
+    } else {
+        rc = kit_begin_ttl(&run->host, id, 1, length_of(id, death_rnd(1000)),
+                           death_rnd(4) != 0, &f->op);
+    }
+
+    if (rc != KV_OK) {
+        host_process_events(&run->host, 2);
+        return;
+    }
+
+    if (kv_entry_expires(f->op->entry)) {
+        kv_entry_set_expires(f->op->entry, 1 + death_rnd(50));
+    }
+
+    f->what = FLY_BRIEF;
+    run->n++;
+
+    host_post_tasks(&run->host, kv_store_submit(run->host.store, f->op));
+}
+
+
 static void
 die(run_t *run, const order_t *order)
 {
@@ -523,11 +571,11 @@ die(run_t *run, const order_t *order)
 
     case DIE_BUILDING:
         (void) kv_store_put(run->host.store, "unfinished", 10,
-                            KV_LENGTH_UNKNOWN, &op);
+                            KV_LENGTH_UNKNOWN, 0, &op);
         (void) kv_store_write(run->host.store, op, 0, data, 90000);
-        (void) kv_store_put(run->host.store, "unfinished", 10, 90000, &op);
-        (void) kv_store_put(run->host.store, "unfinished", 10, 90, &op);
-        (void) kv_store_upload(run->host.store, "unfinished", 10, 150000, 10,
+        (void) kv_store_put(run->host.store, "unfinished", 10, 90000, 0, &op);
+        (void) kv_store_put(run->host.store, "unfinished", 10, 90, 0, &op);
+        (void) kv_store_upload(run->host.store, "unfinished", 10, 150000, 10, 0,
                                &op);
         (void) kv_store_write(run->host.store, op, 0, data, 80000);
         break;
@@ -633,6 +681,9 @@ work(unsigned number, const order_t *order)
 
             } else if (death_rnd(8) == 0) {
                 count(&run);
+
+            } else if (death_rnd(6) == 0) {
+                submit_brief(&run, base);
 
             } else {
                 submit(&run, base, death_rnd(KEYS));

@@ -446,6 +446,14 @@ kv_rc_t
 kit_begin_put(host_t *host, uint32_t id, uint32_t version, uint32_t len,
     kv_op_t **op)
 {
+    return kit_begin_ttl(host, id, version, len, 0, op);
+}
+
+
+kv_rc_t
+kit_begin_ttl(host_t *host, uint32_t id, uint32_t version, uint32_t len,
+    uint32_t ttl, kv_op_t **op)
+{
     char      key[32];
     kv_rc_t   rc;
     uint32_t  at, n, stamp[2];
@@ -453,7 +461,7 @@ kit_begin_put(host_t *host, uint32_t id, uint32_t version, uint32_t len,
     char  chunk[16384];
 
     n = (uint32_t) kit_key(id, key);
-    rc = kv_store_put(host->store, key, (uint16_t) n, len, op);
+    rc = kv_store_put(host->store, key, (uint16_t) n, len, ttl, op);
 
     if (rc != KV_OK) {
         return rc;

@@ -189,7 +189,8 @@ snap_write(kv_io_t *with, uint64_t lsn, const uint32_t *sizes, unsigned n,
     struct iovec           iov[4], copy[4];
     kv_snapshot_writer_t  *w;
 
-    rc = kv_snapshot_begin(with, snap_dirfd, lsn, snap_seed, &snap_id, &w, err);
+    rc = kv_snapshot_begin(with, snap_dirfd, lsn, kv_wall_ms(), snap_seed,
+                           &snap_id, &w, err);
 
     if (rc != KV_OK) {
         return rc;

@@ -374,7 +374,7 @@ count(void)
     kv_op_t  *op;
 
     sum = counter + 1;
-    rc = kv_store_increment(solo.host.store, "n", 1, 1, &op);
+    rc = kv_store_increment(solo.host.store, "n", 1, 1, 0, &op);
 
     if (rc == KV_OK) {
         rc = commit(op);

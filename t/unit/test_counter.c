@@ -101,7 +101,7 @@ add_incr(uint32_t id, int64_t by)
 
     key_len = (uint16_t) kit_key(id, key);
 
-    assert_int_equal(kv_store_increment(solo.host.store, key, key_len, by,
+    assert_int_equal(kv_store_increment(solo.host.store, key, key_len, by, 0,
                                         &op[n]), KV_OK);
     n++;
 }

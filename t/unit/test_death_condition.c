@@ -70,7 +70,7 @@ start_counter(host_t *host)
 
     len = (uint16_t) kit_key(SEVEN, key);
 
-    assert_int_equal(kv_store_increment(host->store, key, len, 7, &o), KV_OK);
+    assert_int_equal(kv_store_increment(host->store, key, len, 7, 0, &o), KV_OK);
     assert_int_equal(host_run(host, o), KV_OK);
     assert_int_equal(kit_put(host, LARGE, 1, 20000, NULL), KV_OK);
 }
@@ -154,7 +154,7 @@ ask_increment(uint32_t id, int64_t by)
 
     len = (uint16_t) kit_key(id, key);
 
-    assert_int_equal(kv_store_increment(asker, key, len, by, &op[n]), KV_OK);
+    assert_int_equal(kv_store_increment(asker, key, len, by, 0, &op[n]), KV_OK);
     ask(0, 0);
 }
 

@@ -581,7 +581,7 @@ stuck_requests(host_t *host)
 
     static char  data[60000];
 
-    (void) kv_store_put(host->store, "upload", 6, KV_LENGTH_UNKNOWN, &op);
+    (void) kv_store_put(host->store, "upload", 6, KV_LENGTH_UNKNOWN, 0, &op);
     (void) kv_store_write(host->store, op, 0, data, sizeof(data));
 
     if (kv_store_read(host->store, "key-1", 5, &e) == KV_OK) {

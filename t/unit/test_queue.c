@@ -87,7 +87,7 @@ mistake(int what)
 
     zone = kit.store->zone;
 
-    if (kv_store_put(kit.store, "key", 3, 0, &op) != KV_OK) {
+    if (kv_store_put(kit.store, "key", 3, 0, 0, &op) != KV_OK) {
         _exit(1);
     }
 
@@ -124,7 +124,7 @@ mistake(int what)
         op->worker += what == RECORD_OTHERS;
         atomic_store(&op->state, what == RECORD_IN_USE ? KV_OP_TAKEN
                                                        : KV_OP_FREE);
-        (void) kv_store_put(kit.store, "key", 3, 0, &op);
+        (void) kv_store_put(kit.store, "key", 3, 0, 0, &op);
     }
 
     _exit(0);

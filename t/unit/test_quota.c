@@ -253,12 +253,12 @@ test_uploads_counted(void **state)
 
     /* announced, and one byte of it */
 
-    assert_int_equal(kv_store_upload(kit.store, "a", 1, 6 << 20, 1, &op[0]),
+    assert_int_equal(kv_store_upload(kit.store, "a", 1, 6 << 20, 1, 0, &op[0]),
                      KV_OK);
     assert_int_equal(kv_store_write(kit.store, op[0], 0, data, 1), KV_OK);
     assert_true(kv_heap_held(heap, KV_HELD_UPLOADS) < 1000);
 
-    assert_int_equal(kv_store_put(kit.store, "b", 1, KV_LENGTH_UNKNOWN,
+    assert_int_equal(kv_store_put(kit.store, "b", 1, KV_LENGTH_UNKNOWN, 0,
                                   &op[1]), KV_OK);
     assert_int_equal(kv_store_write(kit.store, op[1], 0, data, 1), KV_OK);
     assert_true(kv_heap_held(heap, KV_HELD_UPLOADS) < 2000);
@@ -266,7 +266,7 @@ test_uploads_counted(void **state)
     /* all of a small one is no upload */
 
     held = kv_heap_held(heap, KV_HELD_UPLOADS);
-    assert_int_equal(kv_store_upload(kit.store, "c", 1, 5000, 5000, &op[2]),
+    assert_int_equal(kv_store_upload(kit.store, "c", 1, 5000, 5000, 0, &op[2]),
                      KV_OK);
     assert_int_equal(kv_store_write(kit.store, op[2], 0, data, 5000), KV_OK);
     assert_int_equal(kv_store_finish(kit.store, op[2], 5000), KV_OK);
@@ -316,7 +316,7 @@ test_deletes_work(void **state)
     /* what an upload without a byte has, and an answer that is not read */
 
     for (n = 0; n < 20000; n++) {
-        rc = kv_store_put(kit.store, key, 8, KV_LENGTH_UNKNOWN, &held[n]);
+        rc = kv_store_put(kit.store, key, 8, KV_LENGTH_UNKNOWN, 0, &held[n]);
 
         if (rc != KV_OK) {
             break;
@@ -336,7 +336,7 @@ test_deletes_work(void **state)
     }
 
     assert_int_equal(rc, KV_NO_MEMORY);
-    assert_int_equal(kv_store_put(kit.store, "a", 1, 1, &op), KV_NO_MEMORY);
+    assert_int_equal(kv_store_put(kit.store, "a", 1, 1, 0, &op), KV_NO_MEMORY);
 
     for (k = 0; k < 3; k++) {
         assert_int_equal(kv_store_delete(kit.store, key,
@@ -392,7 +392,7 @@ upload(const char *key, uint32_t received, uint64_t seconds)
     static char  data[6 << 20];
 
     assert_int_equal(kv_store_upload(kit.store, key, (uint16_t) strlen(key),
-                                     6 << 20, received, &op), KV_OK);
+                                     6 << 20, received, 0, &op), KV_OK);
     assert_int_equal(kv_store_write(kit.store, op, 0, data, received), KV_OK);
 
     lasts(op, seconds * 1000);
@@ -667,7 +667,7 @@ test_order_of_age(void **state)
                                     100000), KV_NO_MEMORY);
     assert_int_equal(kv_store_write(kit.store, old, 1 << 20, data, 100000),
                      KV_OK);
-    assert_int_equal(kv_store_upload(kit.store, "s", 1, 8000, 10, &small),
+    assert_int_equal(kv_store_upload(kit.store, "s", 1, 8000, 10, 0, &small),
                      KV_OK);
     assert_int_equal(kv_store_write(kit.store, small, 0, data, 8000), KV_OK);
     assert_int_equal(kit_delete(&host, 1), KV_OK);
@@ -1290,7 +1290,7 @@ test_evicted_too_late(void **state)
 
     (void) state;
 
-    assert_int_equal(kv_store_upload(kit.store, "late", 4, 10000, 1, &op),
+    assert_int_equal(kv_store_upload(kit.store, "late", 4, 10000, 1, 0, &op),
                      KV_OK);
     assert_int_equal(kv_store_write(kit.store, op, 0, (char [10000]) { 0 },
                                     10000),

@@ -130,7 +130,7 @@ test_round_trips(void **unused)
         rec.expires = 1700000000000;
         test_round_trip(&rec);
 
-        rec.op = KV_RECORD_TOUCH;
+        rec.op = KV_OP_TOUCH;
         test_round_trip(&rec);
     }
 
@@ -223,7 +223,7 @@ test_refused(void **unused)
     /* a touch has an expiry, and no value */
 
     memcpy(bad, buf, 32);
-    bad[0] = KV_RECORD_TOUCH;
+    bad[0] = KV_OP_TOUCH;
     bad[1] = KV_RECORD_EXPIRES;
     assert_int_equal(kv_record_decode(bad, 32, KV_FORMAT_VERSION, &got,
                                       &piece), 0);
@@ -231,7 +231,7 @@ test_refused(void **unused)
     memset(bad + 19, 0, 13);
     assert_int_equal(kv_record_decode(bad, 32, KV_FORMAT_VERSION, &got,
                                       &piece), 24);
-    assert_string_equal(kv_record_unknown(&got), "a new time of expiry");
+    assert_null(kv_record_unknown(&got));
     assert_int_equal(kv_record_decode(bad, 32, 1, &got, &piece), 0);
     bad[1] = 0;
     memset(bad + 11, 0, 8);

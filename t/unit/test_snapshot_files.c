@@ -160,8 +160,8 @@ test_left_over(void **state)
 
     /* a second one of the same LSN stands beside it until it is complete */
 
-    assert_int_equal(kv_snapshot_begin(&snap_io, snap_dirfd, LSN, snap_seed,
-                                       &snap_id, &w, &err),
+    assert_int_equal(kv_snapshot_begin(&snap_io, snap_dirfd, LSN, 1,
+                                       snap_seed, &snap_id, &w, &err),
                      KV_OK);
     assert_true(snap_exists(TMP));
     assert_int_equal(fstatat(snap_dirfd, NAME, &before, 0), 0);

@@ -698,10 +698,12 @@ test_sealed_records(void **state)
     /* good, but of a later version of the module: it is not passed over */
 
     image_make(&im, at);
-    patch(&im, at[0] + 25, KV_RECORD_LSN|KV_RECORD_EXPIRES, 1);
+    patch(&im, at[0] + 25, KV_RECORD_LSN|KV_RECORD_META, 1);
+    patch(&im, at[0] + 26, im.bytes[at[0] + 26] - 2u, 1);
+    patch(&im, at[0] + 24 + 16, 1, 1);
     image_seal(&im, at[0]);
     assert_int_equal(image_read(&im, &err), KV_DECLINED);
-    assert_non_null(strstr(err.text, "a record has a time of expiry"));
+    assert_non_null(strstr(err.text, "a record has metadata"));
 
     /* a record without its LSN */
 

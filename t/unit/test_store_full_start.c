@@ -252,7 +252,8 @@ test_walked_restarts(void **state)
 
     assert_int_equal(kv_snapshot_begin(kit.store->io, kit.dirfd,
                                        atomic_load(&zone->applied_lsn),
-                                       zone->map.seed, &store, &w, &err),
+                                       kv_wall_ms(), zone->map.seed, &store,
+                                       &w, &err),
                      KV_OK);
 
     walk(w, 0, keys);

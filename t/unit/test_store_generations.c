@@ -52,7 +52,7 @@ test_leave(void **state)
             }
         }
 
-        assert_int_equal(kv_store_put(kit.store, "k", 1, KV_LENGTH_UNKNOWN,
+        assert_int_equal(kv_store_put(kit.store, "k", 1, KV_LENGTH_UNKNOWN, 0,
                                       &op), KV_OK);
         assert_int_equal(kv_store_write(kit.store, op, 0, data, 70000),
                          KV_OK);

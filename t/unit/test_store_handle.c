@@ -243,8 +243,8 @@ all_say(kv_store_t *store, kv_op_t *op, kv_rc_t reads, kv_rc_t writes)
     kv_entry_t  *e;
 
     assert_int_equal(kv_store_read(store, "key", 3, &e), reads);
-    assert_int_equal(kv_store_put(store, "key", 3, 10, &made), writes);
-    assert_int_equal(kv_store_put(store, "key", 3, KV_LENGTH_UNKNOWN, &made),
+    assert_int_equal(kv_store_put(store, "key", 3, 10, 0, &made), writes);
+    assert_int_equal(kv_store_put(store, "key", 3, KV_LENGTH_UNKNOWN, 0, &made),
                      writes);
     assert_int_equal(kv_store_delete(store, "key", 3, &made), writes);
     assert_int_equal(kv_store_fits(store, 3, 10), writes);
@@ -270,7 +270,7 @@ test_unavailable(void **state)
     store = solo.host.store;
     zone = store->zone;
 
-    assert_int_equal(kv_store_put(store, "key", 3, KV_LENGTH_UNKNOWN, &op),
+    assert_int_equal(kv_store_put(store, "key", 3, KV_LENGTH_UNKNOWN, 0, &op),
                      KV_OK);
 
     /* the zone is another generation's: the worker has to reset first */
@@ -318,7 +318,7 @@ fits_as_put(uint32_t len, kv_rc_t expected)
     kv_op_t  *op;
 
     assert_int_equal(kv_store_fits(solo.host.store, 3, len), expected);
-    assert_int_equal(kv_store_put(solo.host.store, "key", 3, len, &op),
+    assert_int_equal(kv_store_put(solo.host.store, "key", 3, len, 0, &op),
                      expected);
 
     if (expected == KV_OK) {
@@ -448,7 +448,7 @@ test_holders(void **state)
 
     /* a value in one piece, and one in several */
 
-    assert_int_equal(kv_store_put(store, "key", 3, 5, &op), KV_OK);
+    assert_int_equal(kv_store_put(store, "key", 3, 5, 0, &op), KV_OK);
     assert_int_equal(kv_store_write(store, op, 0, "value", 5), KV_OK);
     solo_commit(&solo, &op, 1, &rc);
     assert_int_equal(rc, KV_OK);

@@ -55,14 +55,14 @@ test_operations(void **state)
     /* of unknown length, and empty */
 
     memset(data, 'x', sizeof(data));
-    assert_int_equal(kv_store_put(kit.store, "chunked", 7, KV_LENGTH_UNKNOWN,
+    assert_int_equal(kv_store_put(kit.store, "chunked", 7, KV_LENGTH_UNKNOWN, 0,
                                   &op), KV_OK);
     assert_int_equal(kv_store_write(kit.store, op, 0, data, 70000), KV_OK);
     assert_int_equal(kv_store_write(kit.store, op, 70000, data, 11), KV_OK);
     assert_int_equal(kv_store_finish(kit.store, op, 70011), KV_OK);
     assert_int_equal(host_run(&host, op), KV_OK);
 
-    assert_int_equal(kv_store_put(kit.store, "empty", 5, 0, &op), KV_OK);
+    assert_int_equal(kv_store_put(kit.store, "empty", 5, 0, 0, &op), KV_OK);
     assert_int_equal(host_run(&host, op), KV_OK);
 
     for (unsigned i = 0; i < 2; i++) {
@@ -85,7 +85,7 @@ test_operations(void **state)
 
     assert_int_equal(kit_begin_put(&host, 5, 1, 90000, &op), KV_OK);
     kv_store_release(kit.store, op);
-    assert_int_equal(kv_store_put(kit.store, "k", 1, KV_LENGTH_UNKNOWN, &op),
+    assert_int_equal(kv_store_put(kit.store, "k", 1, KV_LENGTH_UNKNOWN, 0, &op),
                      KV_OK);
     assert_int_equal(kv_store_write(kit.store, op, 0, data, 90000), KV_OK);
     kv_store_release(kit.store, op);

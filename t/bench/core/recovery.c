@@ -27,7 +27,7 @@ recovery_fill(bench_t *bench, uint64_t keys, unsigned key_len, uint32_t value)
             (void) snprintf(key, sizeof(key), "%0*llu", (int) key_len,
                             (unsigned long long) (i + k));
 
-            if (kv_store_put(store, key, (uint16_t) key_len, value, &op[k])
+            if (kv_store_put(store, key, (uint16_t) key_len, value, 0, &op[k])
                 != KV_OK
                 || kv_store_write(store, op[k], 0, filler, value) != KV_OK)
             {

@@ -232,7 +232,7 @@ bench_put(kv_store_t *store, uint64_t id, uint32_t value)
 
     key_make(key, id);
 
-    if (kv_store_put(store, key, sizeof(key), value, &op) != KV_OK) {
+    if (kv_store_put(store, key, sizeof(key), value, 0, &op) != KV_OK) {
         return NULL;
     }
 

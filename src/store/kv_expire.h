@@ -1,0 +1,48 @@
+
+/*
+ * Deleting keys that have expired.
+ *
+ * For readers, and for what is decided, a key is gone as soon as it expires
+ * (kv_clock.h).  The committer frees its memory later, a bounded number of keys
+ * between two rounds, so that no write waits long for it.  It deletes them
+ * through the log, by batches of their own: so replay, and all else that
+ * follows the log, sees one order.  No client waits for such a batch, and it is
+ * synced with the next one, or within KV_EXPIRE_SYNC; if it is lost, or
+ * forgotten in a takeover, its keys are deleted once more.
+ *
+ * While writes are refused, as on a full disk, nothing is deleted: what the log
+ * has in reserve then is for the deletes of clients.
+ */
+
+
+#ifndef KV_EXPIRE_H
+#define KV_EXPIRE_H
+
+
+#include "store/kv_batch.h"
+
+
+/* milliseconds within which a delete of an expired key is durable */
+#define KV_EXPIRE_SYNC   1000u
+
+
+/*
+ * Between two rounds: deletes the next expired keys, if some are due.  Whether
+ * more are.  With the commit lock held.
+ */
+bool kv_expire_between(kv_store_t *store, kv_batch_t *batch);
+
+/*
+ * The same for a write that finds no memory in the zone.  Whether it may find
+ * some now.
+ */
+bool kv_expire_for_memory(kv_store_t *store, kv_batch_t *batch);
+
+/*
+ * Milliseconds until a committer has keys to delete, or KV_TIMEOUT_NOW or
+ * KV_TIMEOUT_NEVER.  Any process.
+ */
+uint64_t kv_expire_timeout(kv_zone_t *zone);
+
+
+#endif /* KV_EXPIRE_H */
