@@ -59,7 +59,8 @@ for my $bad ('sync=sometimes', 'sync=', 'sync=-1', 'segment=', 'segment=x',
              'max_value=', 'max_value=x', 'max_value=0', 'max_value=-1',
              'max_value=100g', 'delay=', 'delay=x', 'delay=-1', 'batch=',
              'batch=x', 'batch=0', 'batch=-1', 'uploads=', 'uploads=x',
-             'uploads=1k', 'uploads=33m', 'readers=', 'readers=-1m',
+             'uploads=1k', 'uploads=33m', 'ttl=', 'ttl=0', 'ttl=-1', 'ttl=x',
+             'ttl=3651d', 'readers=', 'readers=-1m',
              'readers=1k', 'readers=33m', 'thread_pool=',
              'thread_pool=nowhere')
 {
@@ -82,7 +83,7 @@ refuses('a segment too small for the default value, which says so',
 for my $twice ('zone=main:32m', $p, 'delay=1ms', 'batch=5 delay=1ms',
                'sync=off',
                'segment=16m', 'snapshot=off', 'max_value=1k', 'uploads=1m',
-               'readers=1m',
+               'readers=1m', 'ttl=1h',
                'thread_pool=default')
 {
     my ($name) = $twice =~ /^(\w+)=/;

@@ -32,8 +32,8 @@ my @noted = grep { /^NOTE_/ } @failpoints;
 # which leave the zone half changed: it must be rebuilt
 
 my %rebuild = map { $_ => 1 } qw(HEAP_ALLOC HEAP_FREE HEAP_FORMAT LINKED
-                                 RETURNED APPLYING GROWING CLEARED SWEEPING
-                                 FREEING COMPACTING REAPING QUIESCING
+                                 RETURNED APPLYING EXPIRING GROWING CLEARED
+                                 SWEEPING FREEING COMPACTING REAPING QUIESCING
                                  REBUILDING RECOVERING RESETTING);
 
 # which are reached only when a dead worker left something to clear up.  It may
@@ -125,6 +125,8 @@ sub stir {
                      . "Content-Length: 400000\r\n\r\n" . 'x' x 300_000);
             push @held, $u;
         };
+        $s->http(PUT => '/kv/brief' . int(rand(50)) . '?ttl=1', body => 'x',
+                 soft => 1, timeout => 5);
         shift @held while @held > 12;
         $tried++;
         $added++ if $s->http(POST => '/kv/number?incr=1', soft => 1,

@@ -157,7 +157,7 @@ sub section {
     my %full = map { $_ => 1 } $syntax =~ /(\w+)=/g;
     my %described = section($HTTP, 'kv_zone')
                     =~ /^-[ ]`(\w+)=\S*`[ ]-[ ]
-                         (required|default[ ]`[^`]+`|default[ ]1)/mgx;
+                         (required|default[ ]`[^`]+`|default[ ](?:1|none))/mgx;
 
     is_deeply([ sort keys %default ], [ sort keys %full ],
               'README names each parameter of the syntax');

@@ -86,6 +86,7 @@ typedef enum {
 struct ngx_http_kv_zone_s {
     ngx_str_t                  name;
     ngx_str_t                  path;          /* with a zero at the end */
+    uint32_t                   ttl;           /* seconds, by default; 0: none */
     kv_dir_id_t                dir_id;        /* when it was read; see below */
     ngx_cycle_t               *cycle;
     ngx_log_t                 *log;
@@ -195,6 +196,8 @@ struct ngx_http_kv_ctx_s {
     ngx_str_t                  key;
     kv_version_t               version;       /* of the value; for ETag */
     int64_t                    increment;     /* of a POST */
+    uint32_t                   ttl;           /* seconds, of a write; 0: none */
+    uint64_t                   expires;       /* ms, of a read; 0: never */
     kv_op_t                   *op;            /* NULL: none, or gone */
     kv_op_t                   *first;         /* of a group whose last is op,
                                                  linked by op->data; or NULL */
@@ -219,6 +222,7 @@ struct ngx_http_kv_ctx_s {
     void                      *bulk;          /* ngx_http_kv_bulk.c's */
     unsigned                   route:3;       /* ngx_http_kv_route_t */
     unsigned                   submitted:1;   /* in the queue `waiting` */
+    unsigned                   adds:1;        /* a POST: increment */
     unsigned                   keeps:1;       /* op, until after done() */
     unsigned                   sending:1;     /* op pins what is sent */
     unsigned                   counted:1;     /* in the statistics */
@@ -518,6 +522,13 @@ kv_rc_t ngx_http_kv_condition_put(ngx_http_kv_ctx_t *ctx);
  */
 ngx_int_t ngx_http_kv_arg_number(ngx_http_request_t *r, const char *name,
     int64_t *number);
+
+/*
+ * The argument "ttl": seconds, from `least` to KV_STORE_TTL_MAX.  Results as
+ * above.
+ */
+ngx_int_t ngx_http_kv_arg_ttl(ngx_http_request_t *r, uint32_t least,
+    uint32_t *ttl);
 
 
 /* ngx_http_kv_prefer.c */

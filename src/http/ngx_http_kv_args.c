@@ -35,3 +35,25 @@ ngx_http_kv_arg_number(ngx_http_request_t *r, const char *name,
     return kv_number_parse((char *) decoded, dst - decoded, number)
            ? NGX_OK : NGX_ERROR;
 }
+
+
+ngx_int_t
+ngx_http_kv_arg_ttl(ngx_http_request_t *r, uint32_t least, uint32_t *ttl)
+{
+    int64_t    seconds;
+    ngx_int_t  rc;
+
+    rc = ngx_http_kv_arg_number(r, "ttl", &seconds);
+
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    if (seconds < (int64_t) least || seconds > (int64_t) KV_STORE_TTL_MAX) {
+        return NGX_ERROR;
+    }
+
+    *ttl = (uint32_t) seconds;
+
+    return NGX_OK;
+}

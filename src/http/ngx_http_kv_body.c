@@ -234,7 +234,7 @@ ngx_http_kv_read_take(ngx_http_kv_ctx_t *ctx)
     }
 
     rc = kv_store_put(ctx->zone->store, ctx->key.data,
-                      (uint16_t) ctx->key.len, ctx->need, 0, &op);
+                      (uint16_t) ctx->key.len, ctx->need, ctx->ttl, &op);
 
     if (rc != KV_OK) {
         return rc;
@@ -522,7 +522,7 @@ ngx_http_kv_body_write(ngx_http_kv_ctx_t *ctx, u_char *data, size_t n)
                                     : (uint32_t) r->headers_in.content_length_n;
 
         rc = kv_store_upload(store, ctx->key.data, (uint16_t) ctx->key.len,
-                             len, (uint32_t) ngx_min(n, len), 0, &op);
+                             len, (uint32_t) ngx_min(n, len), ctx->ttl, &op);
 
         if (rc != KV_OK) {
             return rc;

@@ -597,7 +597,8 @@ ngx_http_kv_bulk_op(ngx_http_kv_bulk_t *bulk, kv_op_t **op)
         return kv_store_delete(store, line->key, line->key_len, op);
     }
 
-    rc = kv_store_put(store, line->key, line->key_len, line->value_len, op);
+    rc = kv_store_put(store, line->key, line->key_len, line->value_len,
+                      bulk->ctx->zone->ttl, op);
 
     if (rc == KV_OK) {
         rc = kv_store_write(store, *op, 0, line->value, line->value_len);

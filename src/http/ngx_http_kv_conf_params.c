@@ -43,6 +43,8 @@ static char *ngx_http_kv_parse_max_value(ngx_conf_t *cf,
     ngx_http_kv_params_t *params, ngx_str_t *value);
 static char *ngx_http_kv_parse_list(ngx_conf_t *cf,
     ngx_http_kv_params_t *params, ngx_str_t *value);
+static char *ngx_http_kv_parse_ttl(ngx_conf_t *cf,
+    ngx_http_kv_params_t *params, ngx_str_t *value);
 static char *ngx_http_kv_parse_thread_pool(ngx_conf_t *cf,
     ngx_http_kv_params_t *params, ngx_str_t *value);
 static ngx_uint_t ngx_http_kv_param_is(ngx_str_t *value, const char *word);
@@ -62,6 +64,7 @@ static const ngx_http_kv_param_t  ngx_http_kv_params[] = {
     { "segment=",     ngx_http_kv_parse_segment, 0 },
     { "snapshot=",    ngx_http_kv_parse_snapshot, 0 },
     { "max_value=",   ngx_http_kv_parse_max_value, 0 },
+    { "ttl=",         ngx_http_kv_parse_ttl, 0 },
     { "uploads=",     NULL, offsetof(kv_store_conf_t, uploads) },
     { "readers=",     NULL, offsetof(kv_store_conf_t, readers) },
     { "list=",        ngx_http_kv_parse_list, 0 },
@@ -414,6 +417,27 @@ ngx_http_kv_parse_list(ngx_conf_t *cf, ngx_http_kv_params_t *params,
                            "invalid list \"%V\": it must be on or off", value);
         return NGX_CONF_ERROR;
     }
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_kv_parse_ttl(ngx_conf_t *cf, ngx_http_kv_params_t *params,
+    ngx_str_t *value)
+{
+    ngx_int_t  n;
+
+    n = ngx_parse_time(value, 1);
+
+    if (n == NGX_ERROR || n < 1 || n > (ngx_int_t) KV_STORE_TTL_MAX) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid ttl \"%V\": it must be a time from 1s to "
+                           "3650d", value);
+        return NGX_CONF_ERROR;
+    }
+
+    params->zone->ttl = (uint32_t) n;
 
     return NGX_CONF_OK;
 }

@@ -6,7 +6,8 @@
  * it may be kept: by a cache's own guess (RFC 9111, section 4.2.2) or its
  * configuration, nginx's "proxy_cache_valid" for one.  So each answer says
  * "no-cache", also one that nginx made, unless the configuration has put
- * something else there.
+ * something else there.  A value that expires says when, too; but "no-cache"
+ * stays, as it may be overwritten or deleted before.
  *
  * Our filter can only see that behind nginx's headers filter, which "expires"
  * and "add_header" belong to.  So the file config registers our module
@@ -18,6 +19,9 @@
 
 
 static ngx_int_t ngx_http_kv_header_filter(ngx_http_request_t *r);
+static ngx_int_t ngx_http_kv_cache_control(ngx_http_request_t *r);
+static ngx_int_t ngx_http_kv_cache_header(ngx_http_request_t *r,
+    const char *name, const ngx_str_t *value);
 
 
 static ngx_http_output_header_filter_pt  ngx_http_next_header_filter;
@@ -35,7 +39,6 @@ static ngx_int_t
 ngx_http_kv_header_filter(ngx_http_request_t *r)
 {
     ngx_uint_t               there;
-    ngx_table_elt_t         *h;
     ngx_http_kv_loc_conf_t  *klcf;
 
     klcf = ngx_http_get_module_loc_conf(r, ngx_http_kv_module);
@@ -46,9 +49,63 @@ ngx_http_kv_header_filter(ngx_http_request_t *r)
     there = r->headers_out.cache_control.elts != NULL;
 #endif
 
-    if (klcf->zone == NULL || r != r->main || there) {
-        return ngx_http_next_header_filter(r);
+    if (klcf->zone && r == r->main && !there
+        && ngx_http_kv_cache_control(r) != NGX_OK)
+    {
+        return NGX_ERROR;
     }
+
+    return ngx_http_next_header_filter(r);
+}
+
+
+/* What is said of a value that expires holds as long as it is not changed. */
+
+static ngx_int_t
+ngx_http_kv_cache_control(ngx_http_request_t *r)
+{
+    u_char             *p;
+    time_t              left;
+    ngx_str_t           value;
+    ngx_http_kv_ctx_t  *ctx;
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_kv_module);
+
+    if (ctx == NULL || ctx->expires == 0
+        || r->headers_out.status >= NGX_HTTP_BAD_REQUEST)
+    {
+        ngx_str_set(&value, "no-cache");
+        return ngx_http_kv_cache_header(r, "Cache-Control", &value);
+    }
+
+    left = (time_t) (ctx->expires / 1000);
+
+    p = ngx_pnalloc(r->pool, sizeof("no-cache, max-age=") + NGX_TIME_T_LEN
+                             + sizeof("Mon, 28 Sep 1970 06:00:00 GMT"));
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    value.data = p;
+    p = ngx_sprintf(p, "no-cache, max-age=%T", left);
+    value.len = p - value.data;
+
+    if (ngx_http_kv_cache_header(r, "Cache-Control", &value) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    value.data = p;
+    value.len = ngx_http_time(p, ngx_time() + left) - p;
+
+    return ngx_http_kv_cache_header(r, "Expires", &value);
+}
+
+
+static ngx_int_t
+ngx_http_kv_cache_header(ngx_http_request_t *r, const char *name,
+    const ngx_str_t *value)
+{
+    ngx_table_elt_t  *h;
 
     h = ngx_list_push(&r->headers_out.headers);
     if (h == NULL) {
@@ -58,8 +115,9 @@ ngx_http_kv_header_filter(ngx_http_request_t *r)
     ngx_memzero(h, sizeof(ngx_table_elt_t));
 
     h->hash = 1;
-    ngx_str_set(&h->key, "Cache-Control");
-    ngx_str_set(&h->value, "no-cache");
+    h->key.data = (u_char *) name;
+    h->key.len = ngx_strlen(name);
+    h->value = *value;
 
-    return ngx_http_next_header_filter(r);
+    return NGX_OK;
 }

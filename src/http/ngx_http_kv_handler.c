@@ -16,17 +16,24 @@
 
 static ngx_int_t ngx_http_kv_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_kv_no_key(ngx_http_request_t *r);
+static ngx_int_t ngx_http_kv_method(ngx_http_request_t *r,
+    ngx_http_kv_ctx_t *ctx);
+static ngx_int_t ngx_http_kv_args(ngx_http_request_t *r,
+    ngx_http_kv_ctx_t *ctx, const char **wrong);
+static ngx_int_t ngx_http_kv_args_post(ngx_http_request_t *r,
+    ngx_http_kv_ctx_t *ctx, const char **wrong);
 static ngx_int_t ngx_http_kv_get(ngx_http_request_t *r,
     ngx_http_kv_ctx_t *ctx);
 static ngx_int_t ngx_http_kv_read(ngx_http_kv_ctx_t *ctx, ngx_uint_t wait);
-static ngx_int_t ngx_http_kv_method(ngx_http_request_t *r,
-    ngx_http_kv_ctx_t *ctx);
 static ngx_int_t ngx_http_kv_change(ngx_http_request_t *r,
     ngx_http_kv_ctx_t *ctx);
 static kv_rc_t ngx_http_kv_change_op(ngx_http_kv_ctx_t *ctx, kv_op_t **op);
-static ngx_int_t ngx_http_kv_change_wait(ngx_http_kv_ctx_t *ctx);
+static ngx_int_t ngx_http_kv_change_wait(ngx_http_kv_ctx_t *ctx,
+    uint32_t need);
 static kv_rc_t ngx_http_kv_change_again(ngx_http_kv_ctx_t *ctx);
+static ngx_http_kv_done_pt ngx_http_kv_change_done(ngx_http_kv_ctx_t *ctx);
 static void ngx_http_kv_returned(ngx_http_kv_ctx_t *ctx, kv_rc_t rc);
+static void ngx_http_kv_touched(ngx_http_kv_ctx_t *ctx, kv_rc_t rc);
 static ngx_int_t ngx_http_kv_clear_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_kv_health_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_kv_stats_handler(ngx_http_request_t *r);
@@ -79,15 +86,26 @@ ngx_http_kv_handler(ngx_http_request_t *r)
                                  "key too long\n");
     }
 
-    rc = ngx_http_kv_method(r, ctx);
+    return ngx_http_kv_method(r, ctx);
+}
+
+
+/* Goes on with a key that is good. */
+
+static ngx_int_t
+ngx_http_kv_method(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
+{
+    ngx_int_t    rc;
+    const char  *wrong;
+
+    rc = ngx_http_kv_args(r, ctx, &wrong);
 
     if (rc == NGX_DECLINED) {
         return ngx_http_kv_reply_allow(r, "GET, HEAD, PUT, DELETE");
     }
 
     if (rc == NGX_ERROR) {
-        return ngx_http_kv_reply(r, NGX_HTTP_BAD_REQUEST,
-                                 "invalid increment\n");
+        return ngx_http_kv_reply(r, NGX_HTTP_BAD_REQUEST, wrong);
     }
 
     if ((r->headers_in.if_match || r->headers_in.if_none_match)
@@ -118,19 +136,66 @@ ngx_http_kv_handler(ngx_http_request_t *r)
 
 
 /*
- * Whether a key takes the method: NGX_OK, NGX_DECLINED, or NGX_ERROR: that of
- * an increment, which is none.  A POST without one is of no use.
+ * The arguments of a request for a key.  NGX_OK; NGX_DECLINED: a key does not
+ * take the method, or not without them; NGX_ERROR, and what is wrong.
  */
 
 static ngx_int_t
-ngx_http_kv_method(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
+ngx_http_kv_args(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx,
+    const char **wrong)
 {
-    if (r->method == NGX_HTTP_POST) {
-        return ngx_http_kv_arg_number(r, "incr", &ctx->increment);
+    switch (r->method) {
+
+    case NGX_HTTP_PUT:
+        ctx->ttl = ctx->zone->ttl;
+
+        if (ngx_http_kv_arg_ttl(r, 1, &ctx->ttl) == NGX_ERROR) {
+            *wrong = "invalid ttl\n";
+            return NGX_ERROR;
+        }
+
+        return NGX_OK;
+
+    case NGX_HTTP_POST:
+        return ngx_http_kv_args_post(r, ctx, wrong);
+
+    case NGX_HTTP_GET:
+    case NGX_HTTP_HEAD:
+    case NGX_HTTP_DELETE:
+        return NGX_OK;
+
+    default:
+        return NGX_DECLINED;
+    }
+}
+
+
+/* An increment, which may have a time for a new counter, or a time alone. */
+
+static ngx_int_t
+ngx_http_kv_args_post(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx,
+    const char **wrong)
+{
+    ngx_int_t  incr, ttl;
+
+    incr = ngx_http_kv_arg_number(r, "incr", &ctx->increment);
+
+    if (incr == NGX_ERROR) {
+        *wrong = "invalid increment\n";
+        return NGX_ERROR;
     }
 
-    return r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD|NGX_HTTP_PUT
-                        |NGX_HTTP_DELETE) ? NGX_OK : NGX_DECLINED;
+    ctx->adds = incr == NGX_OK;
+    ctx->ttl = ctx->adds ? ctx->zone->ttl : 0;
+
+    ttl = ngx_http_kv_arg_ttl(r, ctx->adds ? 1 : 0, &ctx->ttl);
+
+    if (ttl == NGX_ERROR) {
+        *wrong = "invalid ttl\n";
+        return NGX_ERROR;
+    }
+
+    return ctx->adds || ttl == NGX_OK ? NGX_OK : NGX_DECLINED;
 }
 
 
@@ -201,6 +266,7 @@ ngx_http_kv_read(ngx_http_kv_ctx_t *ctx, ngx_uint_t wait)
 
     if (rc == KV_OK) {
         ctx->version = kv_store_version(store, e);
+        ctx->expires = kv_store_expires(store, e);
 
         if (wait && ngx_http_kv_condition_get(r, &ctx->version)
                     == NGX_HTTP_NOT_MODIFIED)
@@ -224,7 +290,10 @@ ngx_http_kv_read(ngx_http_kv_ctx_t *ctx, ngx_uint_t wait)
 }
 
 
-/* A write without a body: a DELETE, of a key or of all, or an increment. */
+/*
+ * A write without a body: a DELETE, of a key or of all, an increment, or
+ * another time of expiry.
+ */
 
 static ngx_int_t
 ngx_http_kv_change(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
@@ -240,7 +309,10 @@ ngx_http_kv_change(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
 
     /* the zone has memory for a limited number at a time */
 
-    if (rc == KV_NO_MEMORY && ngx_http_kv_change_wait(ctx) == NGX_OK) {
+    if (rc == KV_NO_MEMORY
+        && ngx_http_kv_change_wait(ctx, ctx->adds ? KV_NUMBER_MAX : 0)
+           == NGX_OK)
+    {
         r->main->count++;
         return NGX_DONE;
     }
@@ -255,24 +327,28 @@ static kv_rc_t
 ngx_http_kv_change_op(ngx_http_kv_ctx_t *ctx, kv_op_t **op)
 {
     kv_rc_t      rc;
-    ngx_str_t   *key;
+    uint16_t     len;
     kv_store_t  *store;
 
-    key = &ctx->key;
     store = ctx->zone->store;
+    len = (uint16_t) ctx->key.len;
 
     if (ctx->route == NGX_HTTP_KV_ROUTE_CLEAR) {
         return kv_store_clear(store, op);
     }
 
-    if (ctx->request->method == NGX_HTTP_POST) {
+    if (ctx->adds) {
         ctx->keeps = 1;
 
-        return kv_store_increment(store, key->data, (uint16_t) key->len,
-                                  ctx->increment, 0, op);
+        return kv_store_increment(store, ctx->key.data, len, ctx->increment,
+                                  ctx->ttl, op);
     }
 
-    rc = kv_store_delete(store, key->data, (uint16_t) key->len, op);
+    if (ctx->request->method == NGX_HTTP_POST) {
+        return kv_store_touch(store, ctx->key.data, len, ctx->ttl, op);
+    }
+
+    rc = kv_store_delete(store, ctx->key.data, len, op);
 
     if (rc == KV_OK && ngx_http_kv_prefers_value(ctx->request)) {
         ctx->keeps = 1;
@@ -286,12 +362,9 @@ ngx_http_kv_change_op(ngx_http_kv_ctx_t *ctx, kv_op_t **op)
 /* A delete will find memory; an increment needs as much as a small value. */
 
 static ngx_int_t
-ngx_http_kv_change_wait(ngx_http_kv_ctx_t *ctx)
+ngx_http_kv_change_wait(ngx_http_kv_ctx_t *ctx, uint32_t need)
 {
-    return ngx_http_kv_reserve_wait(ctx,
-                                    ctx->request->method == NGX_HTTP_POST
-                                    ? KV_NUMBER_MAX : 0,
-                                    ngx_http_kv_change_again);
+    return ngx_http_kv_reserve_wait(ctx, need, ngx_http_kv_change_again);
 }
 
 
@@ -316,6 +389,19 @@ ngx_http_kv_change_again(ngx_http_kv_ctx_t *ctx)
 }
 
 
+/* What answers it. */
+
+static ngx_http_kv_done_pt
+ngx_http_kv_change_done(ngx_http_kv_ctx_t *ctx)
+{
+    if (ctx->request->method == NGX_HTTP_POST) {
+        return ctx->adds ? ngx_http_kv_reply_sum : ngx_http_kv_touched;
+    }
+
+    return ctx->keeps ? ngx_http_kv_returned : ngx_http_kv_reply_done;
+}
+
+
 /* The committer had no memory to give a delete its value. */
 
 static void
@@ -324,12 +410,28 @@ ngx_http_kv_returned(ngx_http_kv_ctx_t *ctx, kv_rc_t rc)
     if (rc == KV_NO_MEMORY) {
         ngx_http_kv_detach(ctx);
 
-        if (ngx_http_kv_change_wait(ctx) == NGX_OK) {
+        if (ngx_http_kv_change_wait(ctx, 0) == NGX_OK) {
             return;
         }
     }
 
     ngx_http_kv_reply_returned(ctx, rc);
+}
+
+
+/*
+ * The committer had no memory for a time of expiry, for which the value has no
+ * place: it may be copied.
+ */
+
+static void
+ngx_http_kv_touched(ngx_http_kv_ctx_t *ctx, kv_rc_t rc)
+{
+    if (rc != KV_NO_MEMORY
+        || ngx_http_kv_change_wait(ctx, KV_ENTRY_INLINE) != NGX_OK)
+    {
+        ngx_http_kv_reply_done(ctx, rc);
+    }
 }
 
 
@@ -476,9 +578,7 @@ ngx_http_kv_start(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx, kv_op_t *op)
     }
 
     r->main->count++;
-    ngx_http_kv_submit(ctx, !ctx->keeps ? ngx_http_kv_reply_done
-                            : r->method == NGX_HTTP_POST
-                            ? ngx_http_kv_reply_sum : ngx_http_kv_returned);
+    ngx_http_kv_submit(ctx, ngx_http_kv_change_done(ctx));
 
     return NGX_DONE;
 }

@@ -12,6 +12,9 @@
 #define NGX_HTTP_KV_POLLS  5
 
 
+static uint64_t ngx_http_kv_left(ngx_event_t *ev);
+
+
 ngx_uint_t
 ngx_http_kv_may_log(ngx_http_kv_zone_t *zone, ngx_http_kv_log_t what)
 {
@@ -68,7 +71,7 @@ ngx_http_kv_rest(ngx_http_kv_zone_t *zone)
 void
 ngx_http_kv_set_timers(ngx_http_kv_zone_t *zone)
 {
-    uint64_t    timeout;
+    uint64_t    timeout, left;
     ngx_uint_t  sure;
 
     if (!kv_store_entered(zone->store)) {
@@ -81,17 +84,46 @@ ngx_http_kv_set_timers(ngx_http_kv_zone_t *zone)
         ngx_add_timer(&zone->watch, sure ? KV_STORE_WATCH : NGX_HTTP_KV_POLLS);
     }
 
-    if (!zone->timeout.timer_set) {
-        timeout = kv_store_next_timeout(zone->store);
+    left = zone->timeout.timer_set ? ngx_http_kv_left(&zone->timeout)
+                                   : KV_TIMEOUT_NEVER;
 
-        if (!sure) {
-            timeout = ngx_min(timeout, KV_STORE_WATCH);
-        }
+    /* one that will be over soon need not be made sooner */
 
-        if (timeout != KV_TIMEOUT_NEVER) {
-            ngx_add_timer(&zone->timeout, (ngx_msec_t) timeout);
-        }
+    if (left <= KV_STORE_QUIET) {
+        return;
     }
+
+    timeout = kv_store_next_timeout(zone->store);
+
+    if (!sure) {
+        timeout = ngx_min(timeout, KV_STORE_WATCH);
+    }
+
+    if (timeout >= left) {
+        return;
+    }
+
+    if (zone->timeout.timer_set) {
+
+        /* nginx would leave a timer as it is that is nearly the same */
+
+        ngx_del_timer(&zone->timeout);
+    }
+
+    ngx_add_timer(&zone->timeout, (ngx_msec_t) timeout);
+}
+
+
+/* Milliseconds until a timer that is set is over. */
+
+static uint64_t
+ngx_http_kv_left(ngx_event_t *ev)
+{
+    ngx_msec_int_t  left;
+
+    left = (ngx_msec_int_t) (ev->timer.key - ngx_current_msec);
+
+    return left > 0 ? (uint64_t) left : 0;
 }
 
 

@@ -147,8 +147,9 @@ ngx_http_kv_stats_store(u_char *p, u_char *end, ngx_http_kv_zone_t *zone)
     kv_store_figures(zone->store, &f);
 
     p = ngx_slprintf(p, end, "{\"state\":\"%s\",\"keys\":%uL,\"bytes\":%uL,"
-                     "\"waiting\":%uL,",
-                     f.state, f.keys, f.bytes, f.waiting);
+                     "\"expiring\":%uL,\"expired\":%uL,\"waiting\":%uL,",
+                     f.state, f.keys, f.bytes, f.expiring, f.expired,
+                     f.waiting);
 
     p = ngx_slprintf(p, end, "\"zone\":{\"size\":%uL,\"used\":%uL,"
                      "\"held\":%uL,\"free_pages\":%uL,\"refused\":%uL},",

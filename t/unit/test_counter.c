@@ -65,7 +65,7 @@ add_put(uint32_t id, const char *value)
     value_len = (uint32_t) strlen(value);
 
     assert_int_equal(kv_store_put(solo.host.store, key, key_len, value_len,
-                                  &op[n]), KV_OK);
+                                  0, &op[n]), KV_OK);
     assert_int_equal(kv_store_write(solo.host.store, op[n], 0, value,
                                     value_len), KV_OK);
     assert_int_equal(kv_store_finish(solo.host.store, op[n], value_len),

@@ -70,7 +70,8 @@ start_counter(host_t *host)
 
     len = (uint16_t) kit_key(SEVEN, key);
 
-    assert_int_equal(kv_store_increment(host->store, key, len, 7, 0, &o), KV_OK);
+    assert_int_equal(kv_store_increment(host->store, key, len, 7, 0, &o),
+                     KV_OK);
     assert_int_equal(host_run(host, o), KV_OK);
     assert_int_equal(kit_put(host, LARGE, 1, 20000, NULL), KV_OK);
 }

@@ -385,6 +385,88 @@ test_touch(void **state)
 }
 
 
+static void
+add_incr(uint32_t id, int64_t by, uint32_t ttl)
+{
+    char      key[32];
+    uint16_t  len;
+
+    len = (uint16_t) kit_key(id, key);
+    assert_int_equal(kv_store_increment(solo.host.store, key, len, by, ttl,
+                                        &op[n++]), KV_OK);
+}
+
+
+/* What is left of a counter's time, and the number that it is. */
+
+static void
+counts(uint32_t id, const char *number, uint64_t left)
+{
+    char         key[32];
+    size_t       len;
+    kv_entry_t  *e;
+
+    len = kit_key(id, key);
+
+    assert_int_equal(kv_store_read(solo.host.store, key, len, &e), KV_OK);
+    assert_int_equal(e->value_len, strlen(number));
+    assert_memory_equal(kv_store_value(e), number, e->value_len);
+    assert_int_equal(kv_store_expires(solo.host.store, e), left);
+    kv_store_read_done(solo.host.store);
+}
+
+
+/* An increment keeps a counter's time; one that expired begins anew. */
+
+static void
+test_counters(void **state)
+{
+    (void) state;
+
+    start();
+
+    add_incr(1, 5, 10);
+    add_incr(1, 2, 20);
+    commit();
+    counts(1, "7", 10 * SEC);
+
+    pass(4 * SEC);
+    add_incr(1, 1, 0);
+    expect(KV_OK);
+    counts(1, "8", 6 * SEC);
+
+    add_touch(1, 30);
+    add_incr(1, 1, 5);
+    add_touch(1, 40);
+    add_incr(1, 1, 5);
+    commit();
+    counts(1, "10", 40 * SEC);
+    restart(false);
+    counts(1, "10", 40 * SEC);
+
+    pass(40 * SEC);
+    is_gone(1);
+    add_incr(1, 3, 7);
+    expect(KV_OK);
+    counts(1, "3", 7 * SEC);
+
+    add_touch(1, 0);
+    add_incr(1, 1, 7);
+    add_incr(2, 1, 0);
+    commit();
+    counts(1, "4", 0);
+    counts(2, "1", 0);
+
+    /* nor is there anything to return */
+
+    put(3, 40, 1);
+    pass(SEC);
+    add_delete(3);
+    kv_store_return(op[0]);
+    expect(KV_NOT_FOUND);
+}
+
+
 /* In one batch, each decided behind those before it. */
 
 static void
@@ -1109,6 +1191,7 @@ main(void)
     const struct CMUnitTest  tests[] = {
         cmocka_unit_test_setup_teardown(test_gone, setup, solo_teardown),
         cmocka_unit_test_setup_teardown(test_touch, setup, solo_teardown),
+        cmocka_unit_test_setup_teardown(test_counters, setup, solo_teardown),
         cmocka_unit_test_setup_teardown(test_together, setup, solo_teardown),
         cmocka_unit_test_setup_teardown(test_deleted, setup, solo_teardown),
         cmocka_unit_test_setup_teardown(test_timeouts, setup, solo_teardown),
