@@ -20,6 +20,7 @@ PROGRAMS := \
 PARTS    := \
     t/bench/core/clears.c \
     t/bench/core/commits.c \
+    t/bench/core/expiry.c \
     t/bench/core/lists.c \
     t/bench/core/lookups.c \
     t/bench/core/memory.c \

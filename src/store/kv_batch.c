@@ -11,7 +11,6 @@
 #include "store/kv_compact.h"
 #include "store/kv_counter.h"
 #include "store/kv_evict.h"
-#include "store/kv_expire.h"
 #include "store/kv_listed.h"
 #include "store/kv_reserve.h"
 #include "store/kv_sweep.h"
@@ -33,6 +32,7 @@ typedef struct {
 } kv_batch_reserve_t;
 
 
+static void kv_batch_give_memory(kv_store_t *store, kv_batch_t *batch);
 static void kv_batch_refuse_all(kv_store_t *store, kv_batch_t *batch,
     kv_op_t *taken);
 static kv_op_t *kv_batch_build(kv_store_t *store, kv_batch_t *batch,
@@ -80,17 +80,7 @@ kv_batch_run_all(kv_store_t *store, kv_batch_t *batch, kv_op_t *taken)
             batch->op[0] = taken;
             taken = taken->follow;
 
-            kv_set_relaxed(store->zone->stats.reserves,
-                           kv_get_relaxed(store->zone->stats.reserves) + 1);
-
-            rc = kv_reserve(store, batch->op[0], &batch->reserve_ns);
-
-            if (rc == KV_NO_MEMORY && kv_expire_for_memory(store, batch)) {
-                rc = KV_AGAIN;
-            }
-
-            kv_batch_report(store, batch, batch->op, 1, rc);
-            kv_batch_wake(store, batch);
+            kv_batch_give_memory(store, batch);
             continue;
         }
 
@@ -136,6 +126,34 @@ kv_batch_run_all(kv_store_t *store, kv_batch_t *batch, kv_op_t *taken)
             return;
         }
     }
+}
+
+
+/* A request for memory: batch->op[0]. */
+
+static void
+kv_batch_give_memory(kv_store_t *store, kv_batch_t *batch)
+{
+    kv_rc_t     rc;
+    kv_zone_t  *zone;
+
+    zone = store->zone;
+
+    kv_set_relaxed(zone->stats.reserves,
+                   kv_get_relaxed(zone->stats.reserves) + 1);
+
+    rc = kv_reserve(store, batch->op[0], &batch->reserve_ns);
+
+    if (rc == KV_NO_MEMORY && kv_timeout_expire(zone) == KV_TIMEOUT_NOW) {
+
+        /* what has expired is deleted behind this round */
+
+        atomic_store(&zone->full_need, 0);
+        rc = KV_AGAIN;
+    }
+
+    kv_batch_report(store, batch, batch->op, 1, rc);
+    kv_batch_wake(store, batch);
 }
 
 

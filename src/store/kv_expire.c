@@ -9,6 +9,7 @@
 #include "store/kv_expire.h"
 #include "store/kv_clock.h"
 #include "store/kv_listed.h"
+#include "store/kv_timeout.h"
 #include "base/kv_failpoint.h"
 
 
@@ -28,8 +29,7 @@
 #define KV_EXPIRE_PAUSE  20000
 
 
-static bool kv_expire_may(kv_zone_t *zone);
-static unsigned kv_expire_some(kv_store_t *store, kv_batch_t *batch,
+static void kv_expire_some(kv_store_t *store, kv_batch_t *batch,
     uint64_t now);
 static unsigned kv_expire_find(kv_zone_t *zone, kv_batch_t *batch,
     uint64_t now, bool *more);
@@ -49,17 +49,15 @@ kv_expire_between(kv_store_t *store, kv_batch_t *batch)
 
     zone = store->zone;
 
-    if (!kv_expire_may(zone) || !kv_timers_ready(&zone->timers,
-                                                 kv_clock_ms(zone)))
-    {
+    if (kv_timeout_expire(zone) != KV_TIMEOUT_NOW) {
         return false;
     }
 
     now = kv_clock_begin(zone);
-    (void) kv_expire_some(store, batch, now);
+    kv_expire_some(store, batch, now);
     kv_clock_end(zone);
 
-    more = kv_expire_may(zone) && kv_timers_ready(&zone->timers, now);
+    more = kv_timeout_expire(zone) == KV_TIMEOUT_NOW;
 
     if (more && atomic_load(&zone->queue) == NULL) {
 
@@ -74,71 +72,12 @@ kv_expire_between(kv_store_t *store, kv_batch_t *batch)
 }
 
 
-bool
-kv_expire_for_memory(kv_store_t *store, kv_batch_t *batch)
-{
-    uint64_t    now;
-    unsigned    n;
-    kv_zone_t  *zone;
-
-    zone = store->zone;
-
-    if (!kv_expire_may(zone) || !kv_timers_ready(&zone->timers,
-                                                 kv_clock_ms(zone)))
-    {
-        return false;
-    }
-
-    now = kv_clock_begin(zone);
-    n = kv_expire_some(store, batch, now);
-    kv_clock_end(zone);
-
-    if (n == 0 && !kv_timers_ready(&zone->timers, now)) {
-        return false;
-    }
-
-    /* what was found before says nothing any more */
-
-    atomic_store(&zone->full_need, 0);
-
-    return true;
-}
-
-
-uint64_t
-kv_expire_timeout(kv_zone_t *zone)
-{
-    uint64_t  now, next;
-
-    next = kv_get_relaxed(zone->timers.next);
-
-    if (next == KV_TIMERS_NEVER || !kv_expire_may(zone)) {
-        return KV_TIMEOUT_NEVER;
-    }
-
-    now = kv_clock_ms(zone);
-
-    return next > now ? next - now : KV_TIMEOUT_NOW;
-}
-
-
-/* Whether there may be keys that can be deleted. */
-
-static bool
-kv_expire_may(kv_zone_t *zone)
-{
-    return kv_get_relaxed(zone->timers.next) != KV_TIMERS_NEVER
-           && kv_state_whole(zone) && kv_state_writes(zone)
-           && !kv_state_refuses(zone);
-}
-
-
 /*
- * Takes a step, and returns how many keys it has deleted.  If it can do nothing
- * now, the timers are to be looked at a little later.
+ * Takes a step.  If it can do nothing now, the timers are to be looked at a
+ * little later.
  */
 
-static unsigned
+static void
 kv_expire_some(kv_store_t *store, kv_batch_t *batch, uint64_t now)
 {
     bool        more;
@@ -162,13 +101,13 @@ kv_expire_some(kv_store_t *store, kv_batch_t *batch, uint64_t now)
         if (n && !kv_expire_apply(store, batch, n, lsn + n - 1)) {
             kv_state_break(store, "the heap broke while expired keys were "
                            "deleted");
-            return 0;
+            return;
         }
     }
 
     if (kv_heap_broken(zone->heap)) {
         kv_state_break(store, "a worker died while it changed the heap");
-        return 0;
+        return;
     }
 
     if (n) {
@@ -178,8 +117,6 @@ kv_expire_some(kv_store_t *store, kv_batch_t *batch, uint64_t now)
     } else if (!more && kv_timers_ready(&zone->timers, now)) {
         kv_set_relaxed(zone->timers.next, now + KV_EXPIRE_RETRY);
     }
-
-    return n;
 }
 
 

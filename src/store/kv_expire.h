@@ -32,17 +32,5 @@
  */
 bool kv_expire_between(kv_store_t *store, kv_batch_t *batch);
 
-/*
- * The same for a write that finds no memory in the zone.  Whether it may find
- * some now.
- */
-bool kv_expire_for_memory(kv_store_t *store, kv_batch_t *batch);
-
-/*
- * Milliseconds until a committer has keys to delete, or KV_TIMEOUT_NOW or
- * KV_TIMEOUT_NEVER.  Any process.
- */
-uint64_t kv_expire_timeout(kv_zone_t *zone);
-
 
 #endif /* KV_EXPIRE_H */

@@ -5,8 +5,8 @@
 
 
 #include "store/kv_timeout.h"
+#include "store/kv_clock.h"
 #include "store/kv_evict.h"
-#include "store/kv_expire.h"
 
 
 /* while a committer is at work, it does this itself if it gets to it; ms */
@@ -38,7 +38,7 @@ kv_store_next_timeout(kv_store_t *store)
     timeout = kv_timeout_sync(store);
     mark = kv_timeout_mark(store);
     timeout = kv_min(timeout, mark);
-    expire = kv_expire_timeout(zone);
+    expire = kv_timeout_expire(zone);
     timeout = kv_min(timeout, expire);
 
     if (kv_zone_unswept(zone)) {
@@ -94,6 +94,26 @@ kv_timeout_mark(kv_store_t *store)
 
     return kv_timeout_until(atomic_load(&zone->written_ns)
                           + KV_STORE_QUIET * 1000000);
+}
+
+
+uint64_t
+kv_timeout_expire(kv_zone_t *zone)
+{
+    uint64_t  now, next;
+
+    next = kv_get_relaxed(zone->timers.next);
+
+    if (next == KV_TIMERS_NEVER || !kv_state_whole(zone)
+        || !kv_state_writes(zone) || kv_state_refuses(zone))
+    {
+        return KV_TIMEOUT_NEVER;
+    }
+
+    now = kv_clock_ms(zone);
+
+    return next > now ? kv_max(next - now, KV_TIMEOUT_NOW + 1)
+                      : KV_TIMEOUT_NOW;
 }
 
 

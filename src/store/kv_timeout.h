@@ -1,7 +1,8 @@
 
 /*
  * When there is work that no client waits for: a sync, the mark at the end of a
- * log that has gone quiet.  kv_store_next_timeout() is the first of them.
+ * log that has gone quiet, keys that expire.  kv_store_next_timeout() is the
+ * first of them.
  */
 
 
@@ -19,6 +20,9 @@
  */
 uint64_t kv_timeout_sync(kv_store_t *store);
 uint64_t kv_timeout_mark(kv_store_t *store);
+
+/* The same until a committer has keys to delete, and can (kv_expire.h). */
+uint64_t kv_timeout_expire(kv_zone_t *zone);
 
 
 #endif /* KV_TIMEOUT_H */

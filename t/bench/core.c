@@ -102,6 +102,16 @@ static const command_t  commands[] = {
       "    puts, and bytes of zone a key; and microseconds for 1,000 keys in"
       " order. Keys\n"
       "    are numbers, of which most letters are alike, or random letters" },
+
+    { "expiry",
+      "keys=1000000 rounds=3 in=20000 ms=3000 sync=off take=median"
+      " dir=/dev/shm",
+      run_expiry,
+      "the longest that a put took, one after the other: alone, for `ms`, and"
+      " while so\n"
+      "    many keys expire within one second, after `in` ms; and milliseconds"
+      " behind\n"
+      "    that second until they are deleted" },
 };
 
 #define BENCH_COMMANDS  (sizeof(commands) / sizeof(commands[0]))

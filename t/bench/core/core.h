@@ -70,6 +70,7 @@ void run_bytes(void);
 void run_rewrites(void);
 void run_clears(void);
 void run_lists(void);
+void run_expiry(void);
 
 
 /* ---- options.c */

@@ -55,7 +55,7 @@ lists_fill(bench_t *bench, const lists_t *lists, uint32_t value)
         key_make(key, lists_id(lists, 2 * i));
 
         if (kv_map_reserve(&zone->map, 1) != 1
-            || kv_entry_create(zone->heap, &e, key, sizeof(key), value)
+            || kv_entry_create(zone->heap, &e, key, sizeof(key), value, 0)
                != KV_OK)
         {
             fail("load", "the zone is full");
