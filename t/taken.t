@@ -428,6 +428,38 @@ for my $len (100, 100_000) {
 $s->done;
 
 
+# ---- a full zone is emptied
+
+
+$s = KV::Test->new(zone => '8m', kv => 'segment=4m max_value=1m sync=off');
+$s->start;
+
+for my $len (8000, 900) {
+    my ($n, @errors) = (0);
+    $n++ while $s->put("full$n", value("full$n", 1, $len))->{status} == 200;
+    my @keys = shuffle(map { "full$_" } 0 .. $n - 1);
+
+    KV::Load::run(port => $s->{port}, connections => 64,
+        next => sub {
+            my $key = shift @keys // return;
+            return { method => 'DELETE', path => "/kv/$key", key => $key,
+                     headers => [ $PREFER ] };
+        },
+        done => sub {
+            my (undef, $req, $res, $error) = @_;
+            my $status = $res ? $res->{status} : $error;
+            push @errors, "$req->{key}: $status"
+                if $status ne '200' || !check_value($req->{key}, $res->{body});
+        });
+
+    is(scalar @errors, 0, "$n values of $len: a full zone is emptied")
+        or diag(join "\n", splice @errors, 0, 5);
+    is($s->store->{keys}, 0, "$len: wholly");
+}
+
+$s->done;
+
+
 # ---- a queue: clients put values and take them, and workers die
 
 
