@@ -20,8 +20,11 @@
 #include "lines/kv_line.h"
 
 
-/* the most of a group; a line that is larger is a group of its own */
-#define NGX_HTTP_KV_BULK_LINES  512
+/*
+ * The most of a group; a line that is larger is a group of its own.  Groups of
+ * 512 lines are not faster, and others' writes wait three times as long.
+ */
+#define NGX_HTTP_KV_BULK_LINES  256
 #define NGX_HTTP_KV_BULK_BYTES  1048576
 
 /* a group takes at most this share of the zone */
@@ -31,11 +34,11 @@
 #define NGX_HTTP_KV_BULK_EACH   128
 
 /*
- * Lines, and bytes of them, after which other events have their turn: some
- * hundred microseconds.
+ * Lines, and bytes of them, after which other events have their turn: less
+ * than 100 us.
  */
-#define NGX_HTTP_KV_BULK_STEP        64
-#define NGX_HTTP_KV_BULK_STEP_BYTES  32768
+#define NGX_HTTP_KV_BULK_STEP        16
+#define NGX_HTTP_KV_BULK_STEP_BYTES  8192
 
 /* what is kept for the next line that is not whole, bytes */
 #define NGX_HTTP_KV_BULK_KEPT   65536
