@@ -337,7 +337,7 @@ http {
     uwsgi_temp_path $(quote "$tmp/uwsgi");
     scgi_temp_path $(quote "$tmp/scgi");
 
-    kv_zone zone=main:$zone $(quote "path=$dir/kv");
+    kv_zone zone=main:$zone $(quote "path=$dir/kv") list=on;
 
     server {
 $(listen_directives)
@@ -360,6 +360,10 @@ $(listen_directives)
 
         location = /bulk {
             kv_bulk main;
+        }
+
+        location = /keys {
+            kv_keys main;
         }
 
         location / {

@@ -61,7 +61,8 @@ for my $bad ('sync=sometimes', 'sync=', 'sync=-1', 'segment=', 'segment=x',
              'batch=x', 'batch=0', 'batch=-1', 'uploads=', 'uploads=x',
              'uploads=1k', 'uploads=33m', 'ttl=', 'ttl=0', 'ttl=-1', 'ttl=x',
              'ttl=3651d', 'readers=', 'readers=-1m',
-             'readers=1k', 'readers=33m', 'thread_pool=',
+             'readers=1k', 'readers=33m', 'list=', 'list=yes',
+             'thread_pool=',
              'thread_pool=nowhere')
 {
     my ($name) = split /=/, $bad;
@@ -83,7 +84,7 @@ refuses('a segment too small for the default value, which says so',
 for my $twice ('zone=main:32m', $p, 'delay=1ms', 'batch=5 delay=1ms',
                'sync=off',
                'segment=16m', 'snapshot=off', 'max_value=1k', 'uploads=1m',
-               'readers=1m', 'ttl=1h',
+               'readers=1m', 'ttl=1h', 'list=on',
                'thread_pool=default')
 {
     my ($name) = $twice =~ /^(\w+)=/;
@@ -113,9 +114,9 @@ END
 
 # the other directives
 
-for my $directive (qw(kv kv_clear kv_health kv_stats)) {
+for my $directive (qw(kv kv_clear kv_health kv_stats kv_keys)) {
     my $location = $directive eq 'kv' ? '/kv/' : '= /x';
-    my $zone = "kv_zone zone=main:32m $p;";
+    my $zone = "kv_zone zone=main:32m $p list=on;";
 
     refuses("$directive of an unknown zone", qr/nowhere/, <<"END");
     $zone
@@ -143,6 +144,13 @@ END
     }
 END
 }
+
+refuses('kv_keys of a zone without lists', qr/kv_keys.*list=on/, <<"END");
+    kv_zone zone=main:32m $p;
+    server { location = /keys {
+        kv_keys main; #!
+    } }
+END
 
 # another content handler in the same location: the last would win in silence
 
@@ -205,8 +213,9 @@ END
 
 # good ones
 
-for my $good ('', 'sync=always', 'sync=off', 'sync=100ms', 'sync=1s', 'delay=0',
-              'delay=5ms', 'batch=1 delay=0', 'batch=100 delay=2ms',
+for my $good ('', 'list=on', 'list=off', 'sync=always', 'sync=off',
+              'sync=100ms', 'sync=1s', 'delay=0', 'delay=5ms',
+              'batch=1 delay=0', 'batch=100 delay=2ms',
               'segment=64k max_value=32k', 'segment=64k max_value=1',
               'segment=16m',
               'segment=1m max_value=256k', 'snapshot=10m', 'max_value=1k',

@@ -10,6 +10,7 @@
  *     ngx_http_kv_handler.c      what a request does, by route and method
  *     ngx_http_kv_bulk.c         writes as lines, of any number
  *     ngx_http_kv_body.c         a PUT's body, straight into the zone
+ *     ngx_http_kv_keys.c         lists of keys
  *     ngx_http_kv_worker.c       a zone in a worker: tasks, events, exit
  *     ngx_http_kv_poll.c         a worker that polls for a lone write's result
  *     ngx_http_kv_await.c        reads that wait for a change
@@ -575,6 +576,12 @@ void ngx_http_kv_await_wake(ngx_http_kv_zone_t *zone);
 void ngx_http_kv_await_finish(ngx_http_kv_zone_t *zone);
 
 
+/* ngx_http_kv_keys.c */
+
+/* Answers with a page of keys.  A content handler's result. */
+ngx_int_t ngx_http_kv_keys(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx);
+
+
 /* ngx_http_kv_reserve.c */
 
 /* Prepares the zone for the functions below. */
@@ -654,9 +661,15 @@ void ngx_http_kv_reply_returned(ngx_http_kv_ctx_t *ctx, kv_rc_t rc);
 ngx_int_t ngx_http_kv_reply_value(ngx_http_request_t *r,
     ngx_http_kv_ctx_t *ctx, kv_entry_t *e);
 
-/* 200 with a body of a given type. */
+/* 200 with a body of a given type, in one buffer or in some; or in none. */
 ngx_int_t ngx_http_kv_reply_buf(ngx_http_request_t *r, const char *type,
     ngx_buf_t *b);
+ngx_int_t ngx_http_kv_reply_chain(ngx_http_request_t *r, const char *type,
+    ngx_chain_t *out);
+
+/* Adds a header to the answer.  NGX_OK, or NGX_ERROR: no memory. */
+ngx_int_t ngx_http_kv_header(ngx_http_request_t *r, const char *name,
+    const char *value);
 
 /* An answer in JSON, of any status. */
 ngx_int_t ngx_http_kv_reply_json(ngx_http_request_t *r, ngx_uint_t status,

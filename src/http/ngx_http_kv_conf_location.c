@@ -1,11 +1,15 @@
 
 /*
  * The directives of locations: kv, kv_clear, kv_health, kv_stats,
- * kv_bulk.
+ * kv_bulk, kv_keys.
  */
 
 
 #include "http/ngx_http_kv.h"
+
+
+static ngx_int_t ngx_http_kv_conf_find_zone(ngx_conf_t *cf,
+    ngx_http_kv_loc_conf_t *conf);
 
 
 char *
@@ -76,9 +80,6 @@ ngx_http_kv_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_http_kv_loc_conf_t *prev = parent;
     ngx_http_kv_loc_conf_t *conf = child;
 
-    ngx_uint_t                 i;
-    ngx_http_kv_zone_t       **zone;
-    ngx_http_kv_main_conf_t   *kmcf;
     ngx_http_core_loc_conf_t  *clcf;
 
     clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
@@ -108,6 +109,30 @@ ngx_http_kv_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
         return NGX_CONF_ERROR;
     }
 
+    if (ngx_http_kv_conf_find_zone(cf, conf) != NGX_OK) {
+        return NGX_CONF_ERROR;
+    }
+
+    /*
+     * The limit is max_value, which is checked where the answer can be ours:
+     * nginx would answer with a page of HTML.
+     */
+
+    clcf->client_max_body_size = 0;
+
+    return NGX_CONF_OK;
+}
+
+
+/* Looks up the zone that a directive names, and checks that it is fit. */
+
+static ngx_int_t
+ngx_http_kv_conf_find_zone(ngx_conf_t *cf, ngx_http_kv_loc_conf_t *conf)
+{
+    ngx_uint_t                i;
+    ngx_http_kv_zone_t      **zone;
+    ngx_http_kv_main_conf_t  *kmcf;
+
     kmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_kv_module);
     zone = kmcf->zones.elts;
 
@@ -127,15 +152,17 @@ ngx_http_kv_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
                       "unknown kv zone \"%V\": there is no \"kv_zone "
                       "zone=%V:...\" in %V:%ui", &conf->zone_name,
                       &conf->zone_name, &conf->file, conf->line);
-        return NGX_CONF_ERROR;
+        return NGX_ERROR;
     }
 
-    /*
-     * The limit is max_value, which is checked where the answer can be ours:
-     * nginx would answer with a page of HTML.
-     */
+    if (conf->route == NGX_HTTP_KV_ROUTE_KEYS && !conf->zone->conf.list) {
+        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                      "\"%V\" needs a zone whose keys can be listed: add "
+                      "\"list=on\" to the kv_zone \"%V\", in %V:%ui",
+                      &conf->directive, &conf->zone_name, &conf->file,
+                      conf->line);
+        return NGX_ERROR;
+    }
 
-    clcf->client_max_body_size = 0;
-
-    return NGX_CONF_OK;
+    return NGX_OK;
 }

@@ -38,6 +38,7 @@ static ngx_int_t ngx_http_kv_clear_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_kv_health_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_kv_stats_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_kv_bulk_handler(ngx_http_request_t *r);
+static ngx_int_t ngx_http_kv_keys_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_kv_start(ngx_http_request_t *r,
     ngx_http_kv_ctx_t *ctx, kv_op_t *op);
 static ngx_http_kv_ctx_t *ngx_http_kv_create_ctx(ngx_http_request_t *r);
@@ -50,7 +51,8 @@ ngx_http_handler_pt  ngx_http_kv_handlers[NGX_HTTP_KV_ROUTES] = {
     ngx_http_kv_clear_handler,
     ngx_http_kv_health_handler,
     ngx_http_kv_stats_handler,
-    ngx_http_kv_bulk_handler
+    ngx_http_kv_bulk_handler,
+    ngx_http_kv_keys_handler
 };
 
 
@@ -551,6 +553,28 @@ ngx_http_kv_bulk_handler(ngx_http_request_t *r)
     }
 
     return ngx_http_kv_bulk(r, ctx);
+}
+
+
+static ngx_int_t
+ngx_http_kv_keys_handler(ngx_http_request_t *r)
+{
+    ngx_http_kv_ctx_t  *ctx;
+
+    ctx = ngx_http_kv_create_ctx(r);
+    if (ctx == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    if (!(r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD))) {
+        return ngx_http_kv_reply_allow(r, "GET, HEAD");
+    }
+
+    if (ngx_http_kv_entered(ctx->zone) != NGX_OK) {
+        return ngx_http_kv_reply_rc(r, KV_UNAVAILABLE);
+    }
+
+    return ngx_http_kv_keys(r, ctx);
 }
 
 

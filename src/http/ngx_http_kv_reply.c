@@ -15,8 +15,6 @@ static ngx_int_t ngx_http_kv_reply_tag(ngx_http_request_t *r,
 static void ngx_http_kv_type(ngx_http_request_t *r, const char *type);
 static ngx_int_t ngx_http_kv_value_headers(ngx_http_request_t *r);
 static ngx_int_t ngx_http_kv_tag(ngx_http_request_t *r);
-static ngx_int_t ngx_http_kv_header(ngx_http_request_t *r, const char *name,
-    const char *value);
 static ngx_table_elt_t *ngx_http_kv_push_header(ngx_http_request_t *r);
 static void ngx_http_kv_answered(ngx_http_request_t *r);
 static ngx_int_t ngx_http_kv_send_header(ngx_http_request_t *r);
@@ -552,14 +550,40 @@ ngx_http_kv_send_header(ngx_http_request_t *r)
 ngx_int_t
 ngx_http_kv_reply_buf(ngx_http_request_t *r, const char *type, ngx_buf_t *b)
 {
-    ngx_int_t    rc;
     ngx_chain_t  out;
+
+    out.buf = b;
+    out.next = NULL;
+
+    return ngx_http_kv_reply_chain(r, type, &out);
+}
+
+
+ngx_int_t
+ngx_http_kv_reply_chain(ngx_http_request_t *r, const char *type,
+    ngx_chain_t *out)
+{
+    off_t         len;
+    ngx_int_t     rc;
+    ngx_chain_t  *cl, *last;
 
     ngx_http_kv_early(r);
 
+    len = 0;
+    last = NULL;
+
+    for (cl = out; cl; cl = cl->next) {
+        len += cl->buf->last - cl->buf->pos;
+        last = cl;
+    }
+
     r->headers_out.status = NGX_HTTP_OK;
-    r->headers_out.content_length_n = b->last - b->pos;
+    r->headers_out.content_length_n = len;
     ngx_http_kv_type(r, type);
+
+    if (len == 0) {
+        r->header_only = 1;
+    }
 
     ngx_http_kv_answered(r);
 
@@ -569,13 +593,10 @@ ngx_http_kv_reply_buf(ngx_http_request_t *r, const char *type, ngx_buf_t *b)
         return rc;
     }
 
-    b->last_buf = r == r->main;
-    b->last_in_chain = 1;
+    last->buf->last_buf = r == r->main;
+    last->buf->last_in_chain = 1;
 
-    out.buf = b;
-    out.next = NULL;
-
-    return ngx_http_output_filter(r, &out);
+    return ngx_http_output_filter(r, out);
 }
 
 
@@ -670,7 +691,7 @@ ngx_http_kv_tag(ngx_http_request_t *r)
 }
 
 
-static ngx_int_t
+ngx_int_t
 ngx_http_kv_header(ngx_http_request_t *r, const char *name, const char *value)
 {
     ngx_table_elt_t  *h;

@@ -5,6 +5,7 @@
  */
 
 
+#include "store/kv_clock.h"
 #include "store/kv_handle.h"
 
 
@@ -15,6 +16,7 @@
 /* Keys that the index has given, and whose entries are not looked up yet. */
 
 typedef struct {
+    kv_zone_t          *zone;
     kv_map_t           *map;
     kv_store_list_pt    cb;
     void               *ctx;
@@ -48,6 +50,7 @@ kv_store_list(kv_store_t *store, const void *from, size_t n, bool after,
         return KV_UNAVAILABLE;
     }
 
+    list.zone = zone;
     list.map = &zone->map;
     list.cb = cb;
     list.ctx = ctx;
@@ -111,7 +114,7 @@ kv_list_add(void *data, const unsigned char *key, size_t n)
 }
 
 
-/* Visits the entries; a key that is gone since has none. */
+/* Visits the entries that are there: keys may be gone since, or expired. */
 
 static bool
 kv_list_look_up(kv_list_t *list)
@@ -127,7 +130,7 @@ kv_list_look_up(kv_list_t *list)
         e = kv_map_find(list->map, list->hash[i], list->key[i].p,
                         list->key[i].n);
 
-        if (e) {
+        if (e && !kv_clock_entry_gone(list->zone, e)) {
             list->more = list->cb(list->ctx, e);
         }
     }

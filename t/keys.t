@@ -1,0 +1,284 @@
+# Lists of keys: GET /keys with all its arguments, over pages, beside writers,
+# and after what can happen to a server.
+
+use strict;
+use warnings;
+
+use JSON::PP ();
+use MIME::Base64 qw(decode_base64);
+use Test::More;
+
+use KV::Test;
+use KV::Util qw(wait_for);
+
+my $s = KV::Test->new(zone => '64m', kv => 'list=on segment=16m',
+                      server => 'location = /keys { kv_keys main; }');
+$s->start;
+
+sub list { my ($args, @o) = @_; $s->http(GET => "/keys$args", @o) }
+sub keys_of { [ split /\n/, list(@_)->{body} ] }
+sub json { JSON::PP::decode_json(list(@_)->{body}) }
+
+# What the store should have; a value each.
+
+my %have;
+
+sub put {
+    my ($key, $value) = @_;
+    $have{$key} = $value // "value of $key";
+    return $s->put($key, $have{$key})->{status};
+}
+
+sub del { my ($key) = @_; delete $have{$key}; return $s->del($key)->{status} }
+
+sub has { my ($re) = @_; return [ sort grep { /^$re/ } keys %have ] }
+
+# All pages of a list, by their links; each of at most so many keys.
+
+sub pages {
+    my ($args, $limit) = @_;
+    my ($path, @keys) = ("/keys$args", ());
+
+    while (defined $path) {
+        my $r = $s->http(GET => $path);
+        my @page = split /\n/, $r->{body};
+        return "status $r->{status}" if $r->{status} != 200;
+        return 'a page of ' . @page if @page > $limit;
+        push @keys, @page;
+        ($path) = ($r->{headers}{link} // '') =~ /^<(.*)>; rel="next"$/;
+    }
+
+    return \@keys;
+}
+
+
+# ---- an empty store, and a few keys
+
+my $empty = list('');
+is($empty->{status}, 200, 'no key: 200');
+is($empty->{body}, '', '... and an empty list');
+is($empty->{headers}{'content-type'}, 'text/plain', '... of text');
+is($empty->{headers}{link}, undef, '... without a next page');
+is_deeply(json('?format=json'), { keys => [], more => JSON::PP::false },
+          '... in JSON, too');
+
+put($_) for qw(b a C a:1 a:2:x a:2:y a:10 a.b ab A-1 _z 0);
+
+is_deeply(keys_of(''), has(''), 'all keys, in the order of their bytes');
+is_deeply(keys_of('?prefix=a:'), has('a:'), 'those with a prefix');
+is_deeply(keys_of('?prefix=a%3A1'), has('a:1'), 'a prefix may be encoded');
+is_deeply(keys_of('?prefix=zz'), [], 'a prefix without keys');
+is_deeply(keys_of('?after=a'), [ grep { $_ gt 'a' } @{has('')} ],
+          'those behind a key');
+is_deeply(keys_of('?after=a:15'), [ grep { $_ gt 'a:15' } @{has('')} ],
+          '... which need not be there');
+is_deeply(keys_of('?prefix=a:&after=a:2:x'), ['a:2:y'], 'both');
+is_deeply(keys_of('?prefix=b&after=a'), ['b'], 'a prefix behind it');
+is_deeply(keys_of('?prefix=a&after=b'), [], 'a prefix before it');
+
+del('a:1');
+is_deeply(keys_of('?prefix=a:'), has('a:'), 'a deleted key is not listed');
+put('a:1');
+is_deeply(keys_of('?prefix=a:'), has('a:'), '... and is, once it is back');
+
+# ---- what groups of keys have in common
+
+is_deeply(keys_of('?prefix=a&delimiter=:'), [qw(a a.b a: ab)],
+          'keys with a delimiter are one line');
+is_deeply(keys_of('?prefix=a:&delimiter=:'), [qw(a:1 a:10 a:2:)],
+          '... behind the prefix');
+is_deeply(pages('?delimiter=:&limit=1', 1),
+          [qw(0 A-1 C _z a a.b a: ab b)], '... and one entry of a page');
+
+my $grouped = json('?prefix=a&delimiter=:&format=json');
+is_deeply([ map { $_->{key} } @{$grouped->{keys}} ], [qw(a a.b ab)],
+          'JSON has the keys');
+is_deeply($grouped->{prefixes}, ['a:'], '... and the prefixes');
+
+# ---- pages
+
+my $page = list('?limit=2');
+is_deeply([ split /\n/, $page->{body} ], [ @{has('')}[0, 1] ], 'a page');
+is($page->{headers}{link}, '</keys?after=A-1&limit=2>; rel="next"',
+   '... and the address of the next');
+is_deeply(pages('?limit=2', 2), has(''), 'all pages');
+is_deeply(pages('?limit=3&prefix=a', 3), has('a'), '... of a prefix');
+is(list('?limit=' . keys %have)->{headers}{link}, undef,
+   'no page follows the last key');
+
+# ---- JSON and values
+
+my $e = json('?prefix=a:1&format=json&limit=1');
+my $etag = $s->get('a:1')->{headers}{etag};
+is_deeply($e, { more => JSON::PP::true, next => 'a:1',
+                keys => [{ key => 'a:1', size => length $have{'a:1'},
+                           version => $etag =~ s/"//gr }] },
+          'an entry has its size and its version');
+is(list('', headers => ['Accept: application/json'])
+       ->{headers}{'content-type'}, 'application/json', 'JSON by Accept');
+
+put('v:utf8', "\xc3\xa4 \"quoted\" \\ \n \x01 end");
+put('v:bytes', join '', map { chr } 0 .. 255);
+put('v:overlong', "\xc0\xaf");
+put('v:surrogate', "\xed\xa0\x80");
+put('v:large', join '', map { chr(32 + $_ % 90) } 1 .. 300_000);
+put("v:many$_", 'x' x 90_000) for 1 .. 30;
+
+sub values_of {
+    my %got;
+    for my $e (@_) {
+        my $raw = exists $e->{value} ? $e->{value} : undef;
+        utf8::encode($raw) if defined $raw;
+        $got{$e->{key}} = $raw // decode_base64($e->{base64});
+    }
+    return \%got;
+}
+
+my ($args, %all) = '?prefix=v:&values=1&format=json';
+my $pages = 0;
+for (my $after = ''; defined $after; $pages++) {
+    my $list = json($args . $after);
+    %all = (%all, %{values_of(@{$list->{keys}})});
+    $after = defined $list->{next} ? "&after=$list->{next}" : undef;
+}
+is_deeply(\%all, { map { $_ => $have{$_} } @{has('v:')} },
+          'values come back byte for byte');
+cmp_ok($pages, '>', 2, '... in pages of limited size');
+ok(exists json("$args&after=v:surrogate")->{keys}[0]{value},
+   'a value that is UTF-8 is a string');
+ok(exists json("$args&after=v:many9")->{keys}[0]{base64},
+   '... and one that is none is not');
+
+my $lines = list('?prefix=v:utf8&values=1');
+is($lines->{headers}{'content-type'}, 'application/x-ndjson', 'lines of JSON');
+is($lines->{headers}{'x-content-type-options'}, 'nosniff',
+   '... which must not run as a page');
+is_deeply(values_of(map { JSON::PP::decode_json($_) }
+                    split /\n/, $lines->{body}),
+          { 'v:utf8' => $have{'v:utf8'} }, '... with values');
+del($_) for @{has('v:')};
+
+# ---- what is refused
+
+my @wrong = (['?limit=0', 'limit'], ['?limit=10001', 'limit'],
+             ['?limit=x', 'limit'], ['?limit=', 'limit'],
+             ['?what=1', 'unknown argument'], ['?prefix=a&prefix=b', 'twice'],
+             ['?values=2', 'values'], ['?format=xml', 'format'],
+             ['?values=1&format=text', 'values'], ['?delimiter=', 'delimiter']);
+for (@wrong) {
+    my $r = list($_->[0]);
+    is($r->{status}, 400, "$_->[0]: 400");
+    like($r->{body}, qr/\A.*$_->[1].*\n\z/, '... with a line that says why');
+}
+my $post = $s->http(POST => '/keys', body => 'x');
+is($post->{status}, 405, 'POST: 405');
+is($post->{headers}{allow}, 'GET, HEAD', '... with what is allowed');
+my $head = $s->http(HEAD => '/keys');
+is($head->{status}, 200, 'HEAD: 200');
+is($head->{headers}{'content-length'}, length list('')->{body},
+   '... and the length of the list');
+
+# ---- keys that expire
+
+$s->http(PUT => '/kv/ttl:long?ttl=3600', body => 'x');
+$s->http(PUT => '/kv/ttl:short?ttl=1', body => 'x');
+$s->put('ttl:none', 'x');
+my ($long, $none) = @{json('?prefix=ttl:&format=json')->{keys}}[0, 1];
+ok(abs($long->{expires} - time - 3600) < 30, 'a list says when a key expires');
+ok(!exists $none->{expires}, '... if it does');
+ok(wait_for(sub { "@{keys_of('?prefix=ttl:')}" eq 'ttl:long ttl:none' }, 10),
+   'a key that has expired is not listed');
+$s->del("ttl:$_") for qw(long none);
+
+# ---- the state that a list shows
+
+my ($lsn) = list('')->{headers}{'kv-version'} =~ /^([0-9a-f]+)-[0-9a-f]+$/;
+my ($put) = $s->put('state', 'x')->{headers}{etag} =~ /^"([0-9a-f]+)-/;
+my ($then) = list('')->{headers}{'kv-version'} =~ /^([0-9a-f]+)-/;
+is(hex $put, hex($lsn) + 1, 'KV-Version is of the last write');
+is($then, $put, '... before the list');
+$s->del('state');
+
+# ---- many keys, and what can happen to them
+
+put("many:$_") for map { sprintf '%05d', $_ * 7919 % 5000 } 1 .. 3000;
+is_deeply(pages('?prefix=many:&limit=999', 999), has('many:'),
+          '3,000 keys over pages');
+is(scalar @{keys_of('?prefix=many:')}, 1000, '1,000 on a page by default');
+is(scalar @{keys_of('?prefix=many:&limit=10000')}, 3000,
+   '... and more by limit');
+
+$s->reload;
+is_deeply(pages('?limit=10000', 10000), has(''), 'a reload changes no list');
+
+for my $signal (qw(KILL TERM)) {
+    $s->stop($signal);
+    $s->start;
+    is_deeply(pages('?limit=10000', 10000), has(''), "nor a restart ($signal)");
+}
+
+$s->{kv} = 'list=off segment=16m';
+$s->{server} = '';
+my $said = $s->reload(qr/was made with list=on: a reload cannot change/);
+ok($said, 'a reload that changes list= is refused');
+$s->expect_log(qr/a reload cannot change/);
+is_deeply(pages('?limit=10000', 10000), has(''), '... and all goes on');
+$s->{kv} = 'list=on segment=16m';
+$s->{server} = 'location = /keys { kv_keys main; }';
+ok($s->reload, 'and the next reload is done');
+
+is($s->clear->{status}, 200, 'after a clear');
+%have = ();
+is_deeply(keys_of(''), [], '... the list is empty');
+put('again');
+is_deeply(keys_of(''), ['again'], '... and filled again');
+
+# a directory that was written without lists has them as soon as it may
+
+$s->stop;
+$s->{kv} = 'list=off segment=16m';
+$s->{server} = '';
+$s->start;
+put("off:$_") for 1 .. 100;
+$s->stop;
+$s->{kv} = 'list=on segment=16m';
+$s->{server} = 'location = /keys { kv_keys main; }';
+$s->start;
+is_deeply(keys_of(''), has(''), 'what was written with list=off is listed');
+
+# ---- beside writers, workers that die among them
+
+put(sprintf 'stay:%04d', $_) for 1 .. 500;
+my $stay = has('stay:');
+
+my $writer = fork // die "fork: $!";
+if ($writer == 0) {
+    for (my $i = 0; ; $i++) {
+        $s->put("stay:$_$i", 'x', soft => 1) for 'a' .. 'c';
+        $s->del(sprintf('stay:a%d', $i - 10), soft => 1);
+    }
+}
+
+my ($lists, $wrong) = (0, 0);
+for my $round (1 .. 60) {
+    my ($worker) = $s->workers;
+    kill('KILL', $worker) if $round % 20 == 10 && $worker;
+    my $r = list('?prefix=stay:&limit=10000', soft => 1);
+    next if $r->{status} != 200;
+    my @keys = split /\n/, $r->{body};
+    my @sorted = sort @keys;
+    my %seen;
+    $lists++;
+    $wrong++ if "@keys" ne "@sorted" || grep { $seen{$_}++ } @keys;
+    $wrong++ if "@{[ grep { /^stay:\d{4}$/ } @keys ]}" ne "@$stay";
+}
+kill('KILL', $writer);
+waitpid($writer, 0);
+$s->expect_log(qr/exited on signal 9/);
+
+cmp_ok($lists, '>', 20, 'lists beside a writer');
+is($wrong, 0, '... have every key that stays, once, in order');
+
+$s->done;
+
+done_testing();
