@@ -16,7 +16,10 @@ use KV::Test;
 use KV::Util qw(free_port);
 
 my $s = KV::Test->new(zone => '64m', kv => 'max_value=1m', h2 => free_port(),
-                      server => 'location /hasty/ { kv main; }
+                      http => 'kv_zone zone=short:4m path=%%dir%%/short ttl=60s
+                                   segment=1m max_value=64k;',
+                      server => 'location /short/ { kv short; }
+                          location = /short-bulk { kv_bulk short; }
                           location = /hasty { kv_bulk main;
                                               client_body_timeout 1s; }
                           location = /mirrored { kv_bulk main;
@@ -105,6 +108,31 @@ is_none($s, 'f', 'a delete after a put');
 
 loads('{"key":"l","size":1,"version":"1-2","value":"x"}', 1, 'a listed key');
 
+# keys that expire
+
+sub max_age {
+    my ($key) = @_;
+    my $h = $s->get($key)->{headers}{'cache-control'};
+    return $h =~ /max-age=(\d+)/ ? $1 : $h;
+}
+
+loads(line(key => 't1', value => 'x', ttl => 1000)
+      . line(key => 't2', base64 => 'AAEC', ttl => 1, size => 1)
+      . line(key => 't3', value => 'x', expires => int(time) + 2000)
+      . line(key => 't4', value => 'x')
+      . line(key => 't4', value => 'y', expires => int(time) - 10)
+      . line(key => 't5', value => 'x' x 100_000, ttl => 315360000), 6, 'ttl');
+cmp_ok(abs(max_age('t1') - 990), '<=', 10, 'ttl');
+cmp_ok(abs(max_age('t3') - 1990), '<=', 10, 'expires');
+cmp_ok(max_age('t5'), '>', 315359900, 'in ten years');
+is(max_age('l'), 'no-cache', 'others do not expire');
+is_none($s, 't4', 'what has expired is deleted');
+ok(wait_for(sub { $s->get('t2')->{status} == 404 }, 10, 0.05), 'it expires');
+loads(line(key => 'short', value => 'x'), 1, 'ttl= of a zone',
+      path => '/short-bulk');
+like($s->http(GET => '/short/short')->{headers}{'cache-control'},
+     qr/max-age=\d+/, 'is that of its lines');
+
 loads('', 0, 'no lines');
 answer(bulk("\n \r\n" . line(key => 'g', value => 'g') =~ s/\n/\r\n/r . "\n\n"),
        200, { lines => 5, applied => 1 }, 'CRLF, and empty lines');
@@ -157,6 +185,8 @@ for ([ 400, 'invalid JSON at byte 1', 'x' ],
      [ 400, 'value is missing', '{"key":"a"}' ],
      [ 400, 'value cannot be empty', '{"key":"a","value":""}' ],
      [ 400, 'invalid ttl', '{"key":"a","value":"b","ttl":0}' ],
+     [ 400, 'invalid expires',
+       '{"key":"a","value":"b","expires":9999999999}' ],
      [ 400, 'invalid UTF-8 at byte 20', qq({"key":"a","value":"\xff"}) ],
      [ 413, 'value too large', qq({"key":"a","value":"x$large"}) ],
      [ 413, 'line too long', '{' . ' ' x 1_500_000 ],

@@ -86,6 +86,9 @@ typedef struct {
 } ngx_http_kv_bulk_t;
 
 
+_Static_assert(KV_LINE_TTL_MAX == KV_STORE_TTL_MAX, "ttl of a line");
+
+
 static void ngx_http_kv_bulk_cleanup(void *data);
 static void ngx_http_kv_bulk_init(ngx_http_request_t *r);
 static void ngx_http_kv_bulk_read(ngx_http_request_t *r);
@@ -102,6 +105,7 @@ static ngx_int_t ngx_http_kv_bulk_grow(ngx_http_kv_bulk_t *bulk, size_t len);
 static void ngx_http_kv_bulk_free_text(ngx_http_kv_bulk_t *bulk);
 static ngx_int_t ngx_http_kv_bulk_parse(ngx_http_kv_bulk_t *bulk, char *text,
     size_t len);
+static ngx_int_t ngx_http_kv_bulk_time(ngx_http_kv_bulk_t *bulk);
 static ngx_int_t ngx_http_kv_bulk_store(ngx_http_kv_bulk_t *bulk);
 static kv_rc_t ngx_http_kv_bulk_op(ngx_http_kv_bulk_t *bulk, kv_op_t **op);
 static void ngx_http_kv_bulk_add(ngx_http_kv_bulk_t *bulk, kv_op_t *op);
@@ -545,12 +549,43 @@ ngx_http_kv_bulk_parse(ngx_http_kv_bulk_t *bulk, char *text, size_t len)
 
     bulk->pending = 1;
 
-    if (bulk->line.ttl || bulk->line.expires) {
+    if (ngx_http_kv_bulk_time(bulk) != NGX_OK) {
         return ngx_http_kv_bulk_fail(bulk, NGX_HTTP_BAD_REQUEST, bulk->lines,
-                                     "ttl is not supported");
+                                     "invalid expires");
     }
 
     return ngx_http_kv_bulk_store(bulk);
+}
+
+
+/* When a put expires, as seconds from now.  What has expired is deleted. */
+
+static ngx_int_t
+ngx_http_kv_bulk_time(ngx_http_kv_bulk_t *bulk)
+{
+    uint64_t    now;
+    kv_line_t  *line;
+
+    line = &bulk->line;
+    now = (uint64_t) ngx_time();
+
+    if (line->expires == 0) {
+        line->ttl = line->ttl ? line->ttl : bulk->ctx->zone->ttl;
+        return NGX_OK;
+    }
+
+    if (line->expires <= now) {
+        line->op = KV_OP_DELETE;
+        return NGX_OK;
+    }
+
+    if (line->expires - now > KV_STORE_TTL_MAX) {
+        return NGX_DECLINED;
+    }
+
+    line->ttl = (uint32_t) (line->expires - now);
+
+    return NGX_OK;
 }
 
 
@@ -601,7 +636,7 @@ ngx_http_kv_bulk_op(ngx_http_kv_bulk_t *bulk, kv_op_t **op)
     }
 
     rc = kv_store_put(store, line->key, line->key_len, line->value_len,
-                      bulk->ctx->zone->ttl, op);
+                      line->ttl, op);
 
     if (rc == KV_OK) {
         rc = kv_store_write(store, *op, 0, line->value, line->value_len);

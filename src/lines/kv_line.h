@@ -13,8 +13,7 @@
  *               character may be in it, U+0000 too
  *     base64    or in base64 (RFC 4648, section 4): padded, without line breaks
  *     ttl       seconds until it expires, 1 to KV_LINE_TTL_MAX
- *     expires   or when, in milliseconds since the epoch, as a list of keys
- *               says it
+ *     expires   or when, in seconds since the epoch, as a list of keys says it
  *     size, version
  *               ignored: a list of keys has them
  *
@@ -49,7 +48,7 @@ typedef struct {
     uint32_t        value_len;       /* of a put: > 0 */
     const char     *key;
     const char     *value;
-    uint64_t        expires;         /* ms since the epoch; 0: not said */
+    uint64_t        expires;         /* seconds since the epoch; 0: not said */
     uint32_t        ttl;             /* seconds; 0: not said */
     bool            too_large;       /* KV_DECLINED because of that */
     char            error[96];       /* of KV_DECLINED; may stand in a JSON
