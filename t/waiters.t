@@ -13,7 +13,6 @@ use Time::HiRes qw(time sleep);
 
 use KV::Load;
 use KV::Test;
-use KV::Util qw(busy running wait_for);
 
 my $N = $ENV{KV_CONNECTIONS} || 10_000;
 my $CLIENTS = 4;                 # processes with their share of these
@@ -74,11 +73,11 @@ sub wait_for_all {
 
 # Writes, on one connection; how often each worker woke up for that.
 
-sub wakeups {
+sub write_alone {
     my ($writes) = @_;
     my $c = $s->connect;
     my @workers = $s->workers;
-    my @before = map { KV::Util::wakeups($_) } @workers;
+    my @before = map { wakeups($_) } @workers;
 
     for (1 .. $writes) {
         $c->send(KV::Conn::request(PUT => "/kv/busy$_", body => 'x'));
@@ -86,34 +85,44 @@ sub wakeups {
         die "PUT: $r->{status}\n" if $r->{status} != 200;
     }
 
-    return map { KV::Util::wakeups($workers[$_]) - $before[$_] }
+    return map { wakeups($workers[$_]) - $before[$_] }
                0 .. $#workers;
+}
+
+# What is the workers' own of the memory that they have, KiB.
+
+sub memory {
+    return sum(map { read_file("/proc/$_/status") =~ /^RssAnon:\s+(\d+)/m }
+                   $s->workers);
 }
 
 my $WRITES = 2000;
 
-wakeups(10);
+write_alone(10);
 
-my @alone = wakeups($WRITES);
+my @alone = write_alone($WRITES);
+my $memory = memory();
 my @clients = map { wait_for_all($_) } 0 .. $CLIENTS - 1;
 
 is(waiting($N, 120), $N, "$N wait");
+$memory = (memory() - $memory) / $N;
+cmp_ok($memory, '<', 20, 'each takes some KiB');
 
 my ($busy, $woken) = busy($s->workers);
 cmp_ok($busy, '<', 0.05, 'they cost no processor');
 cmp_ok($woken, '<', 20, 'and wake no worker');
-note(sprintf '%d wait: %.4f of a processor, %.1f wake-ups a second each',
-     $N, $busy, $woken);
+note(sprintf '%d wait: %.4f of a processor, %.1f wake-ups a second each, '
+             . '%.1f KiB a waiter', $N, $busy, $woken, $memory);
 
 # One worker writes; the other does not get to know of it, but for the keys
 # that look like one that is waited for.
 
-my @beside = wakeups($WRITES);
+my @beside = write_alone($WRITES);
 cmp_ok(min(@beside), '<', min(@alone) + $WRITES / 20,
        'nor do writes of others');
 note("wake-ups for $WRITES writes: @alone; while $N wait: @beside");
 
-my $begun = time;
+my ($begun, $cpu) = (time, cpu_time($s->workers));
 my @writers = map {
     my $writer = $_;
     KV::Load->fork(sub {
@@ -143,8 +152,9 @@ for my $result (map { $_->wait } @clients) {
 }
 is_deeply(\%sum, { 'PUT 200' => $N, 'GET 200' => $N },
           'each is told when its key is written');
-note(sprintf '%d written in %.1f s, all told after %.1f s', $N, $wrote,
-     time - $begun);
+note(sprintf '%d written in %.1f s, all told after %.1f s; %.1f s of a '
+             . 'processor', $N, $wrote, time - $begun,
+     cpu_time($s->workers) - $cpu);
 
 
 # ---- no change is missed

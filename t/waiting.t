@@ -9,7 +9,6 @@ use Time::HiRes qw(time sleep);
 
 use KV::Frames;
 use KV::Test;
-use KV::Util qw(free_port wait_for);
 
 my $built = qx(@{[ KV::Test::nginx() ]} -V 2>&1);
 my $ssi = $built !~ /without-http_ssi/;
@@ -147,6 +146,34 @@ for my $len (10, $LARGE) {
 
     ends("$len: clear", waiter("new$len", unless => "\"x\", W/$tag"),
          sub { $s->clear }, '404 none 14');
+}
+
+ends('an increment of a new key', waiter('count'),
+     sub { $s->http(POST => '/kv/count?incr=12') },
+     sub { '200 ' . tag($_[0]) . ' 2' });
+
+my $count = tag($s->get('count'));
+ends('another one', waiter('count', unless => $count),
+     sub { $s->http(POST => '/kv/count?incr=-12') },
+     sub { '200 ' . tag($_[0]) . ' 1' });
+
+$count = tag($s->get('count'));
+ends('read and delete', waiter('count', unless => $count),
+     sub { $s->http(DELETE => '/kv/count',
+                    headers => [ 'Prefer: return=representation' ]) },
+     '404 none 14');
+
+# a time of expiry is no change, but its end is one
+
+{
+    my $tag = tag($s->http(PUT => '/kv/short?ttl=100', body => 'x'));
+    my $c = waiter('short', unless => $tag);
+    is(waiting(1), 1, 'a key that will expire: waits');
+    is($s->http(POST => '/kv/short?ttl=1')->{status}, 200, 'and sooner');
+    ok($c->silent(0.1), 'which is no other version');
+    my $begun = time;
+    is(told($c), '404 none 14', 'it expires');
+    cmp_ok(time - $begun, '<', 8, 'and that is told');
 }
 
 $first = tag($s->put('first', 'one'));

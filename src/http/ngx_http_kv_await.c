@@ -87,17 +87,6 @@ ngx_http_kv_await(ngx_http_kv_ctx_t *ctx, ngx_uint_t seconds,
         return read(ctx, 0);
     }
 
-    rc = read(ctx, 1);
-
-    if (rc != NGX_BUSY) {
-        return rc;
-    }
-
-    if (ngx_http_kv_awaiting >= ngx_cycle->connection_n / 4 * 3) {
-        return ngx_http_kv_reply(r, NGX_HTTP_SERVICE_UNAVAILABLE,
-                                 "too many waiting reads\n");
-    }
-
     await = ngx_pcalloc(r->pool, sizeof(ngx_http_kv_await_t));
     if (await == NULL) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
@@ -112,9 +101,16 @@ ngx_http_kv_await(ngx_http_kv_ctx_t *ctx, ngx_uint_t seconds,
         return rc;
     }
 
-    /* a change before that is told to no process: see kv_store_await() */
+    /* not before: a change before that is told to no process */
 
     rc = ngx_http_kv_await_read(await, 1);
+
+    if (rc == NGX_BUSY
+        && ngx_http_kv_awaiting > ngx_cycle->connection_n / 4 * 3)
+    {
+        rc = ngx_http_kv_reply(r, NGX_HTTP_SERVICE_UNAVAILABLE,
+                               "too many waiting reads\n");
+    }
 
     if (rc != NGX_BUSY) {
         ngx_http_kv_await_end(await);

@@ -16,7 +16,7 @@ use Time::HiRes qw(clock time sleep);
 
 our @EXPORT = qw(wait_for value check_value read_file write_file list_dir
                  settled_dir free_port slowness running quickest
-                 busy);
+                 busy cpu_time wakeups);
 
 
 # Calls the condition until it is true, and returns what it gave; nothing if
