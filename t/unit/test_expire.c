@@ -840,7 +840,7 @@ test_refused(void **state)
 static void
 test_disk_full(void **state)
 {
-    uint32_t  id;
+    uint32_t  id, keys;
     kv_rc_t   result;
     uint64_t  expired;
 
@@ -856,7 +856,7 @@ test_disk_full(void **state)
     solo.ram.fault[0].times = UINT32_MAX;
 
     for (id = 0; id < 1000; id++) {
-        add_put(id, 200, 60);
+        add_put(id, 200, id < 20 ? 60 : 0);
         commit();
         result = rc[0];
 
@@ -883,6 +883,8 @@ test_disk_full(void **state)
     add_touch(0, 5);
     expect(KV_NOT_FOUND);
 
+    keys = id;
+
     for (id = 0; id < 30; id++) {
         add_delete(id);
         expect(KV_OK);
@@ -893,7 +895,55 @@ test_disk_full(void **state)
     put(5000, 200, 0);
     assert_int_equal(kv_state(zone()), KV_STATE_READY);
     run();
-    assert_int_equal(zone()->map.keys, 1);
+    assert_int_equal(zone()->map.keys, keys - 30 + 1);
+}
+
+
+/* Entries that compaction moves keep their time, and their place among them. */
+
+static void
+test_moved(void **state)
+{
+    uint32_t  id;
+    unsigned  i;
+
+    (void) state;
+
+    start();
+
+    for (id = 0; id < 4000; id++) {
+        put(id, 200, 10 + id % 50);
+    }
+
+    for (id = 0; id < 4000; id++) {
+        if (id % 4) {
+            add_delete(id);
+            expect(KV_OK);
+        }
+    }
+
+    for (i = 0; i < 20; i++) {
+        kv_phase_changing(zone());
+        (void) kv_compact_page(zone(), true);
+        kv_phase_idle(zone());
+        run();
+    }
+
+    assert_true(zone()->stats.moved > 100);
+    assert_int_equal(zone()->timers.count, 1000);
+
+    for (i = 0; i < 60; i++) {
+        pass(SEC);
+        run();
+
+        for (id = 0; id < 4000; id += 4) {
+            assert_int_equal(lsn_of(id, NULL) != 0, id % 50 + 10 > i + 1);
+        }
+    }
+
+    pass(TICK);
+    run();
+    assert_int_equal(zone()->map.keys, 0);
 }
 
 
@@ -1201,6 +1251,7 @@ main(void)
         cmocka_unit_test_setup_teardown(test_in_flight, setup, solo_teardown),
         cmocka_unit_test_setup_teardown(test_refused, setup, solo_teardown),
         cmocka_unit_test_setup_teardown(test_disk_full, setup, solo_teardown),
+        cmocka_unit_test_setup_teardown(test_moved, setup, solo_teardown),
         cmocka_unit_test_setup_teardown(test_full, setup, solo_teardown),
         cmocka_unit_test_setup_teardown(test_model, setup, solo_teardown)
     };
