@@ -181,6 +181,33 @@ kv_entry_replace_key(kv_heap_t *heap, kv_entry_t **where, const kv_entry_t *e,
 
 
 kv_rc_t
+kv_entry_remake(kv_heap_t *heap, kv_entry_t **where, const void *value,
+    uint32_t value_len, uint8_t flags)
+{
+    kv_entry_t  *e, *old;
+
+    old = *where;
+
+    if (kv_heap_lock(heap) != KV_OK) {
+        return KV_DEAD;
+    }
+
+    e = kv_entry_alloc_small(heap, old->key, old->key_len, value_len, flags);
+
+    if (e) {
+        kv_entry_set_lsn(e, kv_entry_lsn(old));
+        kv_entry_write(e, 0, value, value_len);
+        kv_entry_free_locked(heap, old);
+        kv_entry_set(where, e);
+    }
+
+    kv_heap_unlock(heap);
+
+    return e ? KV_OK : KV_NO_MEMORY;
+}
+
+
+kv_rc_t
 kv_entry_take_value(kv_heap_t *heap, kv_entry_t **where,
     const kv_entry_t *from)
 {

@@ -154,6 +154,13 @@ kv_rc_t kv_entry_take_value(kv_heap_t *heap, kv_entry_t **where,
     const kv_entry_t *from);
 
 /*
+ * Replaces *where by a small entry of the same key and LSN, with this value;
+ * `flags` as above.  KV_OK, KV_NO_MEMORY (nothing has changed), KV_DEAD.
+ */
+kv_rc_t kv_entry_remake(kv_heap_t *heap, kv_entry_t **where,
+    const void *value, uint32_t value_len, uint8_t flags);
+
+/*
  * Replaces *where, the key of a delete, by a copy of `e`, which has the same
  * key and is in no pieces, with this LSN.  It may use the heap's last pages as
  * well.  KV_OK, KV_NO_MEMORY (nothing has changed), KV_DEAD.

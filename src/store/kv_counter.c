@@ -7,7 +7,7 @@
 #include "store/kv_counter.h"
 
 
-/* Behind the space for the sum. */
+/* Behind the space for the sum; all of it if the entry may expire. */
 
 typedef struct {
     int64_t   by;
@@ -15,28 +15,37 @@ typedef struct {
 } kv_counter_t;
 
 
+static kv_rc_t kv_counter_set_expires(kv_heap_t *heap, kv_entry_t **where,
+    uint64_t expires);
+static size_t kv_counter_size(uint8_t flags);
 static bool kv_counter_read(const kv_entry_t *e, int64_t *value);
 
 
 kv_rc_t
 kv_counter_create(kv_heap_t *heap, kv_entry_t **where, const void *key,
-    uint16_t key_len, int64_t by)
+    uint16_t key_len, int64_t by, uint8_t flags)
 {
     kv_rc_t       rc;
     kv_counter_t  counter;
 
-    /* whether the key has a time of expiry is not known yet */
-
     rc = kv_entry_create(heap, where, key, key_len,
-                         KV_NUMBER_MAX + sizeof(counter), KV_ENTRY_EXPIRES);
+                         KV_NUMBER_MAX + kv_counter_size(flags), flags);
 
     if (rc == KV_OK) {
         counter.by = by;
         counter.expires = 0;
-        kv_entry_write(*where, KV_NUMBER_MAX, &counter, sizeof(counter));
+        kv_entry_write(*where, KV_NUMBER_MAX, &counter,
+                       kv_counter_size(flags));
     }
 
     return rc;
+}
+
+
+static size_t
+kv_counter_size(uint8_t flags)
+{
+    return flags & KV_ENTRY_EXPIRES ? sizeof(kv_counter_t) : sizeof(int64_t);
 }
 
 
@@ -45,24 +54,29 @@ kv_counter_note_expires(kv_entry_t *e)
 {
     uint64_t  expires;
 
-    expires = kv_entry_expires(e);
+    if (e->flags & KV_ENTRY_EXPIRES) {
+        expires = kv_entry_expires(e);
 
-    kv_entry_write(e, KV_NUMBER_MAX + offsetof(kv_counter_t, expires), &expires,
-                   sizeof(expires));
+        kv_entry_write(e, KV_NUMBER_MAX + offsetof(kv_counter_t, expires),
+                       &expires, sizeof(expires));
+    }
 }
 
 
 kv_rc_t
-kv_counter_add(kv_entry_t *e, const kv_entry_t *old, uint64_t expires)
+kv_counter_add(kv_heap_t *heap, kv_entry_t **where, const kv_entry_t *old,
+    uint64_t expires)
 {
     char          *text;
+    kv_rc_t        rc;
     int64_t        value;
     kv_counter_t   counter;
 
-    text = (char *) kv_entry_value(e);
     value = 0;
+    counter.expires = 0;
 
-    memcpy(&counter, text + KV_NUMBER_MAX, sizeof(counter));
+    memcpy(&counter, kv_entry_value(*where) + KV_NUMBER_MAX,
+           kv_counter_size((*where)->flags));
 
     if (old && !kv_counter_read(old, &value)) {
         return KV_NOT_INTEGER;
@@ -72,9 +86,46 @@ kv_counter_add(kv_entry_t *e, const kv_entry_t *old, uint64_t expires)
         return KV_OVERFLOW;
     }
 
-    kv_entry_set_expires(e, old ? expires : counter.expires);
+    rc = kv_counter_set_expires(heap, where, old ? expires : counter.expires);
 
-    e->value_len = (uint32_t) kv_number_print(value, text);
+    if (rc != KV_OK) {
+        return rc;
+    }
+
+    text = (char *) kv_entry_value(*where);
+    (*where)->value_len = (uint32_t) kv_number_print(value, text);
+
+    return KV_OK;
+}
+
+
+/*
+ * The worker saw a key that does not expire, or none, and the key has got a
+ * time of expiry since then: the entry is made anew with a place for it.
+ */
+
+static kv_rc_t
+kv_counter_set_expires(kv_heap_t *heap, kv_entry_t **where, uint64_t expires)
+{
+    char     value[KV_NUMBER_MAX + sizeof(kv_counter_t)];
+    kv_rc_t  rc;
+
+    if (expires && !((*where)->flags & KV_ENTRY_EXPIRES)) {
+        memset(value, 0, sizeof(value));
+        memcpy(value + KV_NUMBER_MAX, kv_entry_value(*where) + KV_NUMBER_MAX,
+               kv_counter_size(0));
+
+        rc = kv_entry_remake(heap, where, value, sizeof(value),
+                             KV_ENTRY_EXPIRES);
+
+        if (rc != KV_OK) {
+            return rc;
+        }
+    }
+
+    if ((*where)->flags & KV_ENTRY_EXPIRES) {
+        kv_entry_set_expires(*where, expires);
+    }
 
     return KV_OK;
 }

@@ -55,7 +55,7 @@ kv_decide(kv_zone_t *zone, kv_decide_t *d, kv_op_t *const *batch, unsigned n,
         return KV_OK;
     }
 
-    rc = kv_counter_add(op->entry, key.e, key.expires);
+    rc = kv_counter_add(zone->heap, &op->entry, key.e, key.expires);
 
     kv_failpoint(KV_FAILPOINT_ADDED);
 

@@ -31,6 +31,8 @@ static bool kv_store_may_take(kv_store_t *store, const kv_op_t *op,
     uint32_t end);
 static kv_rc_t kv_store_key_op(kv_store_t *store, uint8_t code,
     const void *key, uint16_t key_len, uint8_t flags, kv_op_t **op);
+static bool kv_store_may_expire(kv_store_t *store, const void *key,
+    uint16_t key_len);
 static void kv_store_set_expires(kv_store_t *store, kv_op_t *op);
 static void kv_store_set_durability(kv_store_t *store, kv_op_t *op);
 static uint64_t kv_store_start(kv_store_t *store, kv_op_t *op);
@@ -382,6 +384,7 @@ kv_store_increment(kv_store_t *store, const void *key, uint16_t key_len,
     int64_t by, uint32_t ttl, kv_op_t **op)
 {
     kv_rc_t  rc;
+    uint8_t  flags;
 
     assert(ttl <= KV_STORE_TTL_MAX);
 
@@ -395,17 +398,40 @@ kv_store_increment(kv_store_t *store, const void *key, uint16_t key_len,
         return rc;
     }
 
-    rc = kv_counter_create(store->zone->heap, &(*op)->entry, key, key_len, by);
+    flags = ttl || kv_store_may_expire(store, key, key_len) ? KV_ENTRY_EXPIRES
+                                                            : 0;
+
+    rc = kv_counter_create(store->zone->heap, &(*op)->entry, key, key_len, by,
+                           flags);
 
     if (rc != KV_OK) {
         kv_store_op_free(store, *op);
         *op = NULL;
 
-    } else {
+    } else if (ttl) {
         kv_entry_set_expires((*op)->entry, ttl * 1000ull);
     }
 
     return rc == KV_DEAD ? KV_UNAVAILABLE : rc;
+}
+
+
+/* Whether the key's value expires, as far as one can tell now. */
+
+static bool
+kv_store_may_expire(kv_store_t *store, const void *key, uint16_t key_len)
+{
+    bool         expires;
+    kv_entry_t  *e;
+
+    expires = false;
+
+    if (kv_store_read(store, key, key_len, &e) == KV_OK) {
+        expires = kv_entry_expires(e) != 0;
+        kv_store_read_done(store);
+    }
+
+    return expires;
 }
 
 

@@ -457,6 +457,20 @@ test_counters(void **state)
     counts(1, "4", 0);
     counts(2, "1", 0);
 
+    /* times that their keys did not have when they were begun */
+
+    add_touch(2, 25);
+    add_incr(2, 1, 0);
+    add_incr(2, -9, 0);
+    add_incr(4, 1, 9);
+    add_incr(4, 1, 0);
+    commit();
+    counts(2, "-7", 25 * SEC);
+    counts(4, "2", 9 * SEC);
+    restart(false);
+    counts(2, "-7", 25 * SEC);
+    counts(4, "2", 9 * SEC);
+
     /* nor is there anything to return */
 
     put(3, 40, 1);
