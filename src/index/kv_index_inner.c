@@ -89,6 +89,7 @@ kv_inner_search(const kv_inner_t *inner, kv_slice_t key)
 bool
 kv_path_find(kv_index_t *index, kv_slice_t key, kv_path_t *path)
 {
+    unsigned          level;
     kv_inner_t       *inner;
     kv_index_node_t  *node;
 
@@ -99,18 +100,19 @@ kv_path_find(kv_index_t *index, kv_slice_t key, kv_path_t *path)
         return false;
     }
 
-    while (node->level) {
-        assert(path->depth < KV_INDEX_DEPTH);
+    /*
+     * Levels count down to the leaf, which is not looked at: the caller may
+     * want to find others while the processor fetches it.
+     */
+
+    for (level = node->level; level; level--) {
+        assert(path->depth < KV_INDEX_DEPTH && node->level == level);
 
         inner = (kv_inner_t *) node;
         path->inner[path->depth] = inner;
         path->at[path->depth] = (uint16_t) kv_inner_search(inner, key);
         node = kv_inner_child(inner, path->at[path->depth]);
         path->depth++;
-
-        /* levels count down to the leaf, in what readers see, too */
-
-        assert(node->level + 1u == inner->node.level);
     }
 
     path->leaf = (kv_leaf_t *) node;
