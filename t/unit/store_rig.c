@@ -43,6 +43,7 @@ rig_setup(void **state)
     memset(shadow, 0, sizeof(shadow));
 
     kit_open(&kit, 16 << 20, 8);
+    kit.conf.list = true;
     kit.io->fast = true;
 
     return 0;
