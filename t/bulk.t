@@ -433,6 +433,34 @@ SKIP: {
 }
 
 
+# ---- long lines that do not end
+
+$s = KV::Test->new(workers => 1, kv => 'max_value=1m');
+$s->start;
+
+{
+    my $half = "POST /bulk HTTP/1.1\r\nHost: x\r\nContent-Length: 9000000\r\n"
+               . "\r\n$good" . '{"key":"' . 'x' x 1_200_000;
+    my @c = map { $s->connect } 1 .. 45;
+    $_->send($half) for @c;
+    sleep(1.1);
+    push @c, map { $s->connect } 1 .. 5;
+    $_->send($half) for @c[-5 .. -1];
+
+    my $line = line(key => 'long', value => $large);
+    loads($line x 3, 3, 'beside half lines that take all memory');
+
+    my $slow = grep { $_->ready(0, 0.1)
+                      && $_->response->{body} eq qq({"line":2,"error":"upload )
+                         . qq(too slow","applied":1}\n) } @c;
+    cmp_ok($slow, '>', 0, 'of which some are given up');
+    cmp_ok($slow, '<', 40, 'but not all');
+    cmp_ok(rss(), '<', 100_000, 'and memory is bounded');
+}
+
+$s->done;
+
+
 # ---- the store takes no writes
 
 $s = KV::Test->new(fault => 1);

@@ -126,8 +126,8 @@ struct ngx_http_kv_zone_s {
     ngx_queue_t                starving;      /* ctx->starved: small values,
                                                  then the oldest first */
     ngx_queue_t                hungry;        /* ctx->hungers, oldest first */
-    size_t                     bulk_bytes;    /* of ngx_http_kv_bulk.c's lines
-                                                 that are not whole */
+    ngx_queue_t                longs;         /* half lines that are long */
+    size_t                     long_bytes;    /* (ngx_http_kv_bulk.c) */
     ngx_event_t                retry;         /* of these */
     ngx_thread_task_t         *commit[NGX_HTTP_KV_TASKS];
     ngx_thread_task_t         *background;

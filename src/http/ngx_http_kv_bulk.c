@@ -43,8 +43,12 @@
 /* what is kept for the next line that is not whole, bytes */
 #define NGX_HTTP_KV_BULK_KEPT   65536
 
-/* what all unfinished lines of a worker may take beyond that, bytes */
+/*
+ * What all unfinished lines of a worker that are longer than that may take,
+ * bytes; and how long one takes at least before it is too slow, nanoseconds.
+ */
 #define NGX_HTTP_KV_BULK_LONG   67108864
+#define NGX_HTTP_KV_BULK_SLOW   1000000000ull
 
 
 typedef struct {
@@ -70,6 +74,8 @@ typedef struct {
     char                      *text;
     size_t                     len;
     size_t                     size;
+    uint64_t                   begun;      /* ns */
+    ngx_queue_t                longs;      /* zone->longs, with is_long */
 
     kv_line_t                  line;       /* with `pending` */
     u_char                    *next;       /* what is behind it */
@@ -83,6 +89,8 @@ typedef struct {
     size_t                     step_bytes;
     unsigned                   pending:1;  /* line is read, and not stored */
     unsigned                   ended:1;    /* nothing more is read */
+    unsigned                   is_long:1;  /* size > NGX_HTTP_KV_BULK_KEPT */
+    unsigned                   cut:1;      /* its line was taken away */
 } ngx_http_kv_bulk_t;
 
 
@@ -102,6 +110,8 @@ static ngx_int_t ngx_http_kv_bulk_line(ngx_http_kv_bulk_t *bulk, ngx_buf_t *b);
 static ngx_int_t ngx_http_kv_bulk_append(ngx_http_kv_bulk_t *bulk, u_char *p,
     size_t n);
 static ngx_int_t ngx_http_kv_bulk_grow(ngx_http_kv_bulk_t *bulk, size_t len);
+static ngx_int_t ngx_http_kv_bulk_space(ngx_http_kv_bulk_t *bulk, size_t size);
+static ngx_http_kv_bulk_t *ngx_http_kv_bulk_slowest(ngx_http_kv_bulk_t *bulk);
 static void ngx_http_kv_bulk_free_text(ngx_http_kv_bulk_t *bulk);
 static ngx_int_t ngx_http_kv_bulk_parse(ngx_http_kv_bulk_t *bulk, char *text,
     size_t len);
@@ -339,6 +349,11 @@ ngx_http_kv_bulk_take(ngx_http_kv_bulk_t *bulk)
         return ngx_http_kv_bulk_fail_rc(bulk, KV_UNAVAILABLE, bulk->lines + 1);
     }
 
+    if (bulk->cut) {
+        return ngx_http_kv_bulk_fail(bulk, NGX_HTTP_REQUEST_TIME_OUT,
+                                     bulk->lines + 1, "upload too slow");
+    }
+
     rc = bulk->pending ? ngx_http_kv_bulk_store(bulk) : NGX_OK;
 
     while (rc == NGX_OK && (cl = r->request_body->bufs) != NULL) {
@@ -441,6 +456,10 @@ ngx_http_kv_bulk_append(ngx_http_kv_bulk_t *bulk, u_char *p, size_t n)
                                      bulk->lines + 1, "line too long");
     }
 
+    if (bulk->len == 0) {
+        bulk->begun = kv_now_ns();
+    }
+
     if (bulk->len + n > bulk->size
         && ngx_http_kv_bulk_grow(bulk, bulk->len + n) != NGX_OK)
     {
@@ -468,9 +487,7 @@ ngx_http_kv_bulk_grow(ngx_http_kv_bulk_t *bulk, size_t len)
     size = ngx_max(size, 4096);
 
     if (size > NGX_HTTP_KV_BULK_KEPT
-        && zone->bulk_bytes && zone->bulk_bytes + size - bulk->size
-           > ngx_max(NGX_HTTP_KV_BULK_LONG,
-                     4 * kv_line_max(zone->conf.max_value)))
+        && ngx_http_kv_bulk_space(bulk, size) != NGX_OK)
     {
         return ngx_http_kv_bulk_fail(bulk, NGX_HTTP_SERVICE_UNAVAILABLE,
                                      bulk->lines + 1,
@@ -483,19 +500,100 @@ ngx_http_kv_bulk_grow(ngx_http_kv_bulk_t *bulk, size_t len)
         return ngx_http_kv_bulk_fail_rc(bulk, KV_UNAVAILABLE, bulk->lines + 1);
     }
 
-    zone->bulk_bytes += size - bulk->size;
-
     bulk->text = text;
+
+    if (size > NGX_HTTP_KV_BULK_KEPT) {
+        zone->long_bytes += size - (bulk->is_long ? bulk->size : 0);
+
+        if (!bulk->is_long) {
+            bulk->is_long = 1;
+            ngx_queue_insert_tail(&zone->longs, &bulk->longs);
+        }
+    }
+
     bulk->size = size;
 
     return NGX_OK;
 }
 
 
+/*
+ * Makes space for a line of `size` bytes: the slowest of the long lines that
+ * took some time is given up, until it fits.
+ */
+
+static ngx_int_t
+ngx_http_kv_bulk_space(ngx_http_kv_bulk_t *bulk, size_t size)
+{
+    size_t               max;
+    ngx_http_kv_zone_t  *zone;
+    ngx_http_kv_bulk_t  *slowest;
+
+    zone = bulk->ctx->zone;
+    max = ngx_max(NGX_HTTP_KV_BULK_LONG, 4 * kv_line_max(zone->conf.max_value));
+    size -= bulk->is_long ? bulk->size : 0;
+
+    while (zone->long_bytes + size > max) {
+        slowest = ngx_http_kv_bulk_slowest(bulk);
+
+        if (slowest == NULL) {
+            return NGX_DECLINED;
+        }
+
+        ngx_http_kv_bulk_free_text(slowest);
+
+        slowest->cut = 1;
+        ngx_post_event(&slowest->turn, &ngx_posted_next_events);
+    }
+
+    return NGX_OK;
+}
+
+
+/* The other one whose line came with the fewest bytes a second, or NULL. */
+
+static ngx_http_kv_bulk_t *
+ngx_http_kv_bulk_slowest(ngx_http_kv_bulk_t *bulk)
+{
+    double               pace, least;
+    uint64_t             now;
+    ngx_queue_t         *q, *longs;
+    ngx_http_kv_bulk_t  *other, *slowest;
+
+    longs = &bulk->ctx->zone->longs;
+    now = kv_now_ns();
+    slowest = NULL;
+    least = 0;
+
+    for (q = ngx_queue_head(longs); q != longs; q = ngx_queue_next(q)) {
+        other = ngx_queue_data(q, ngx_http_kv_bulk_t, longs);
+
+        if (other == bulk || other->pending
+            || now - other->begun < NGX_HTTP_KV_BULK_SLOW)
+        {
+            continue;
+        }
+
+        pace = (double) other->len / (double) (now - other->begun);
+
+        if (slowest == NULL || pace < least) {
+            slowest = other;
+            least = pace;
+        }
+    }
+
+    return slowest;
+}
+
+
 static void
 ngx_http_kv_bulk_free_text(ngx_http_kv_bulk_t *bulk)
 {
-    bulk->ctx->zone->bulk_bytes -= bulk->size;
+    if (bulk->is_long) {
+        bulk->is_long = 0;
+        bulk->ctx->zone->long_bytes -= bulk->size;
+        ngx_queue_remove(&bulk->longs);
+    }
 
     free(bulk->text);
 
@@ -930,6 +1028,10 @@ ngx_http_kv_bulk_answer(ngx_http_kv_bulk_t *bulk)
 
     r = bulk->ctx->request;
     bulk->ctx->started = bulk->started;
+
+    /* the request may last: its client may still be sending */
+
+    ngx_http_kv_bulk_free_text(bulk);
 
     b = ngx_create_temp_buf(r->pool, sizeof(bulk->error) + 128);
 
