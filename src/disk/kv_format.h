@@ -79,10 +79,11 @@
  *
  * What this cannot tell: files that are set back, or cloned, together with
  * their inodes, by a snapshot of the volume or of a virtual machine.  Then an
- * empty file "restored" in the directory says so, to the next start.  The
- * committer deletes it before the first batch, once the note is gone for good:
- * the start after that begins a new incarnation without it, or goes on with
- * this one after a clean end.
+ * empty file "restored" in the directory says so, to the next start.  What
+ * people copy there before that start succeeds must not take it away, as a
+ * mirroring copy does.  The committer deletes it before the first batch, once
+ * the note is gone for good: the start after that begins a new incarnation
+ * without it, or goes on with this one after a clean end.
  *
  * The incarnation of the store is the highest that a file names.  Each batch
  * names that of its writes, so both are durable with the same sync.  It need

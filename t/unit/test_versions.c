@@ -61,6 +61,7 @@ typedef enum {
 static version_t  known[VERSIONS];
 static copy_t     copies[COPIES];
 static copy_t     taken;             /* a note, while the server runs */
+static bool       set_back;          /* and no start has succeeded since */
 static uint32_t   writes;            /* done so far in this life */
 static uint64_t   used;              /* the seed of this life */
 static uint64_t   seed;
@@ -330,7 +331,11 @@ restore(const copy_t *copy, way_t way)
         solo.ram.directory++;
     }
 
-    if (way == SET_BACK && ram_find(&solo.ram, KV_RESTORED_NAME) == NULL) {
+    /* people say so until a start succeeds, whatever they copy meanwhile */
+
+    set_back = set_back || way == SET_BACK;
+
+    if (set_back && ram_find(&solo.ram, KV_RESTORED_NAME) == NULL) {
         ram_borrow(&solo.ram, KV_RESTORED_NAME, &nothing, 0);
     }
 
@@ -432,6 +437,8 @@ start(void)
         restore(&copies[rnd(COPIES)], (way_t) rnd(WAYS));
     }
 
+    set_back = false;
+
     /* a hasty hand */
 
     if (rnd(3) == 0 && ram_find(&solo.ram, KV_RESTORED_NAME)) {
@@ -496,6 +503,7 @@ live(void)
 
     memset(known, 0, sizeof(known));
     writes = 0;
+    set_back = false;
 
     /* the copies that there are: an empty directory */
 
