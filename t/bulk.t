@@ -461,6 +461,39 @@ $s->start;
 $s->done;
 
 
+# ---- the disk is full: a put is refused before a delete of its group is done
+
+SKIP: {
+    $s = KV::Test->new(fault => 1,
+                       kv => 'segment=1m max_value=64k snapshot=off');
+    my $mnt = $s->mount(disk => 'size=10m')
+        // skip('a full disk needs root, who may mount a tmpfs', 1);
+    $s->{path} = "$mnt/data";
+    $s->start;
+
+    my ($n, $value) = (0, 'v' x 60_000);
+    $n++ while $n < 1000
+               && $s->http(PUT => "/kv/d$n", body => $value)->{status} == 200;
+    $s->fault(hold => 1);
+    my $c = $s->connect;
+    $c->send(KV::Conn::request(POST => '/bulk',
+                               body => line(op => 'delete', key => 'd0')
+                                       . line(key => 'new', value => $value)));
+    ok($s->held, 'a delete waits for the disk');
+
+    # which has the worker look for what is done
+
+    is($s->http(GET => '/health')->{status}, 503, '... that is full');
+    $s->fault(hold => undef);
+
+    my $r = $c->response('POST');
+    answer($r, 507, { line => 2, error => 'disk is full', applied => 1 },
+           'the put behind it in the group is refused');
+    is_none($s, 'd0', 'the delete is done');
+    $s->done;
+}
+
+
 # ---- the store takes no writes
 
 $s = KV::Test->new(fault => 1);

@@ -10,8 +10,8 @@
  * in the queue what was built is submitted before the worker waits for the
  * client, so no client holds memory of the zone by sending slowly.
  *
- * A group has one place in zone->waiting, that of its last operation: those of
- * a worker are done in the order in which it submitted them.
+ * A group has one place in zone->waiting, which it leaves when all of its
+ * operations are done.
  */
 
 

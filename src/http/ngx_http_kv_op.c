@@ -14,6 +14,7 @@
 static void ngx_http_kv_cleanup_ctx(void *data);
 static void ngx_http_kv_orphan_done(ngx_http_kv_ctx_t *ctx, kv_rc_t rc);
 static void ngx_http_kv_cleanup_pin(void *data);
+static ngx_uint_t ngx_http_kv_all_done(ngx_http_kv_ctx_t *ctx, kv_rc_t *rc);
 
 
 ngx_int_t
@@ -270,14 +271,14 @@ ngx_http_kv_complete(ngx_http_kv_zone_t *zone)
     ngx_queue_t        *q;
     ngx_http_kv_ctx_t  *ctx;
 
-    /* they are done in the order of submission: see kv_worker.h */
+    /* nearly always they are done in the order of submission */
 
     while (!ngx_queue_empty(&zone->waiting)) {
 
         q = ngx_queue_head(&zone->waiting);
         ctx = ngx_queue_data(q, ngx_http_kv_ctx_t, waiting);
 
-        if (!kv_store_done(ctx->op, &rc)) {
+        if (!ngx_http_kv_all_done(ctx, &rc)) {
             return;
         }
 
@@ -291,4 +292,30 @@ ngx_http_kv_complete(ngx_http_kv_zone_t *zone)
 
         ctx->done(ctx, rc);
     }
+}
+
+
+/*
+ * Whether the request's operations are done, and the result of the last.  Of a
+ * group each counts: the committer refuses some before it has done others.
+ */
+
+static ngx_uint_t
+ngx_http_kv_all_done(ngx_http_kv_ctx_t *ctx, kv_rc_t *rc)
+{
+    kv_rc_t   other;
+    kv_op_t  *op;
+
+    if (!kv_store_done(ctx->op, rc)) {
+        return 0;
+    }
+
+    for (op = ctx->first; op && op != ctx->op; op = op->data) {
+
+        if (!kv_store_done(op, &other)) {
+            return 0;
+        }
+    }
+
+    return 1;
 }

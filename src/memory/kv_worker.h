@@ -44,7 +44,7 @@
  * QUEUED or TAKEN the committer owns all of it, else the worker does.  DONE
  * completes an operation: the eventfd that follows only hints that a poll will
  * find it.  Records of one worker become DONE in the order in which it
- * submitted them.
+ * submitted them, but for those of operations that are refused.
  *
  * A delete that returns what it deletes (KV_OP_RETURN) names the value once it
  * is done: a copy of its own, or one in pieces, which the committer pinned for

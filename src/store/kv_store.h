@@ -460,8 +460,9 @@ uint64_t kv_store_held(const kv_op_t *op);
 
 /*
  * Submits an operation to the committer; kv_store_done() tells when it is done.
- * Operations of one process are done in the order in which it submitted them.
- * Returns KV_TODO_... .
+ * Operations of one process are done in the order in which it submitted them,
+ * but for those that are refused, or decided not to be done: others may be done
+ * before or after them.  Returns KV_TODO_... .
  */
 unsigned kv_store_submit(kv_store_t *store, kv_op_t *op);
 
