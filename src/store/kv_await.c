@@ -200,6 +200,10 @@ kv_await_tell_all(kv_zone_t *zone)
 
     kv_fence();
 
+    /* kv_await_tell() may have died where it says that there are none */
+
+    atomic_store(&zone->awaits, 1);
+
     for (i = 0; i < zone->nworkers; i++) {
         if (kv_get_relaxed(zone->workers[i].waiters)) {
             atomic_store(&zone->workers[i].changed_any, 1);

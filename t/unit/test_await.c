@@ -370,6 +370,31 @@ test_rebuild(void **state)
 }
 
 
+/*
+ * A committer that found no waiter, and dies before it looks again, leaves the
+ * zone saying that there are none: its successor says otherwise.
+ */
+
+static void
+test_died(void **state)
+{
+    (void) state;
+
+    start_both();
+    wait_for_key(other, 0, 1);
+
+    atomic_store(&kit.store->zone->awaits, 0);
+    kv_await_tell_all(kit.store->zone);
+    assert_int_equal(collect(other, false), 1);
+
+    rig_put(1, 1, 10);
+    assert_int_equal(collect(other, false), 1);
+
+    kv_store_await_end(other, &waiters[0]);
+    stop_both();
+}
+
+
 /* The filters have their part of the zone, whatever its size. */
 
 static void
@@ -405,6 +430,7 @@ main(void)
                                         rig_teardown),
         cmocka_unit_test_setup_teardown(test_many, rig_setup, rig_teardown),
         cmocka_unit_test_setup_teardown(test_rebuild, rig_setup, rig_teardown),
+        cmocka_unit_test_setup_teardown(test_died, rig_setup, rig_teardown),
         cmocka_unit_test(test_filters)
     };
 
