@@ -49,7 +49,7 @@ static kv_rc_t kv_entry_create_pieces(kv_heap_t *heap, kv_entry_t **where,
 static kv_entry_t *kv_entry_alloc_small(kv_heap_t *heap, const void *key,
     uint16_t key_len, uint32_t value_len, uint8_t flags);
 static kv_entry_t *kv_entry_alloc_last(kv_heap_t *heap, const void *key,
-    uint16_t key_len, uint32_t value_len, uint8_t flags);
+    uint16_t key_len, uint32_t value_len, uint32_t leave, uint8_t flags);
 static kv_entry_t *kv_entry_alloc_head(kv_heap_t *heap, const void *key,
     uint16_t key_len, uint32_t value_len, uint32_t max, uint8_t flags);
 static void kv_entry_init(kv_entry_t *e, const void *key, uint16_t key_len,
@@ -132,7 +132,7 @@ kv_entry_stage(uint32_t value_len, uint32_t n)
 
 kv_rc_t
 kv_entry_create_key(kv_heap_t *heap, kv_entry_t **where, const void *key,
-    uint16_t key_len, uint8_t flags)
+    uint16_t key_len, uint32_t leave, uint8_t flags)
 {
     kv_entry_t  *e;
 
@@ -140,7 +140,7 @@ kv_entry_create_key(kv_heap_t *heap, kv_entry_t **where, const void *key,
         return KV_DEAD;
     }
 
-    e = kv_entry_alloc_last(heap, key, key_len, 0, flags);
+    e = kv_entry_alloc_last(heap, key, key_len, 0, leave, flags);
 
     if (e) {
         kv_entry_set(where, e);
@@ -164,7 +164,8 @@ kv_entry_replace_key(kv_heap_t *heap, kv_entry_t **where, const kv_entry_t *e,
         return KV_DEAD;
     }
 
-    copy = kv_entry_alloc_last(heap, e->key, e->key_len, e->value_len, 0);
+    copy = kv_entry_alloc_last(heap, e->key, e->key_len, e->value_len, 0,
+                               0);
 
     if (copy) {
         kv_entry_write(copy, 0, kv_entry_value(e), e->value_len);
@@ -239,17 +240,17 @@ kv_entry_take_value(kv_heap_t *heap, kv_entry_t **where,
 }
 
 
-/* What an operation needs that frees memory; it may use the last pages. */
+/* What an operation needs that may use the reserve, but for `leave` pages. */
 
 static kv_entry_t *
 kv_entry_alloc_last(kv_heap_t *heap, const void *key, uint16_t key_len,
-    uint32_t value_len, uint8_t flags)
+    uint32_t value_len, uint32_t leave, uint8_t flags)
 {
     size_t       size;
     kv_entry_t  *e;
 
     size = kv_entry_value_offset(key_len, flags) + value_len;
-    e = kv_heap_alloc_leave(heap, KV_HEAP_SYSTEM, size, 0);
+    e = kv_heap_alloc_leave(heap, KV_HEAP_SYSTEM, size, leave);
 
     /*
      * The reserve does not have a page for each size that a delete's key may
@@ -258,7 +259,7 @@ kv_entry_alloc_last(kv_heap_t *heap, const void *key, uint16_t key_len,
 
     while (e == NULL && size < KV_HEAP_MAX_CLASS) {
         size = kv_heap_class_size(size) + 1;
-        e = kv_heap_alloc_leave(heap, KV_HEAP_SYSTEM, size, 0);
+        e = kv_heap_alloc_leave(heap, KV_HEAP_SYSTEM, size, leave);
     }
 
     if (e) {

@@ -138,12 +138,12 @@ kv_rc_t kv_entry_begin(kv_heap_t *heap, kv_entry_t **where, const void *key,
     uint16_t key_len, uint32_t value_len, uint32_t n, uint8_t flags);
 
 /*
- * An entry without a value, which may use the heap's last pages: it names the
- * key of a delete, and deletes must work when the zone is full.  `flags` and
- * results as above.
+ * An entry without a value, which names the key of an operation.  It takes a
+ * page only if at least `leave` pages stay free: 0 for a delete, which must
+ * work when the zone is full.  `flags` and results as above.
  */
 kv_rc_t kv_entry_create_key(kv_heap_t *heap, kv_entry_t **where,
-    const void *key, uint16_t key_len, uint8_t flags);
+    const void *key, uint16_t key_len, uint32_t leave, uint8_t flags);
 
 /*
  * Gives *where, which has a kv_expiry_t and is in no map, the value of a small

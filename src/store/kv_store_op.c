@@ -355,7 +355,8 @@ static kv_rc_t
 kv_store_key_op(kv_store_t *store, uint8_t code, const void *key,
     uint16_t key_len, uint8_t flags, kv_op_t **op)
 {
-    kv_rc_t  rc;
+    kv_rc_t   rc;
+    uint32_t  leave;
 
     if (!kv_state_writes(store->zone)) {
         return KV_UNAVAILABLE;
@@ -367,8 +368,9 @@ kv_store_key_op(kv_store_t *store, uint8_t code, const void *key,
         return rc;
     }
 
+    leave = code == KV_OP_DELETE ? 0 : KV_HEAP_LAST;
     rc = kv_entry_create_key(store->zone->heap, &(*op)->entry, key, key_len,
-                             flags);
+                             leave, flags);
 
     if (rc != KV_OK) {
         kv_store_op_free(store, *op);
@@ -804,11 +806,12 @@ kv_store_op(kv_store_t *store, uint8_t code, kv_op_t **op)
         leave = kv_heap_reserve(store->zone->heap);
         break;
 
+    case KV_OP_TOUCH:
     case 0:
         kept = KV_STORE_KEPT;
         leave = KV_HEAP_LAST;
 
-        if (store->nfree <= kept
+        if (code == 0 && store->nfree <= kept
             && store->nchunks >= kv_store_chunks_max(store->zone))
         {
             return KV_NO_MEMORY;

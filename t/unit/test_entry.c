@@ -364,7 +364,7 @@ test_key_only(void **state)
 
     for (k = 0; k < KEYS; k++) {
         before = used();
-        assert_int_equal(kv_entry_create_key(heap, &e, key, key_lens[k], 0),
+        assert_int_equal(kv_entry_create_key(heap, &e, key, key_lens[k], 0, 0),
                          KV_OK);
         assert_int_equal(used() - before,
                          kv_entry_footprint(key_lens[k], 0, 0));
@@ -463,7 +463,7 @@ test_take_value(void **state)
             from = NULL;
 
             assert_int_equal(kv_entry_create_key(heap, &e, key, key_lens[k],
-                                                 KV_ENTRY_EXPIRES), KV_OK);
+                                                 0, KV_ENTRY_EXPIRES), KV_OK);
             assert_int_equal(kv_entry_create(heap, &from, key, key_lens[k],
                                              sizes[s], 0), KV_OK);
             kv_entry_write(from, 0, value, sizes[s]);
@@ -619,7 +619,7 @@ test_full_create(void **state)
 
     fill(1);
     assert_int_equal(kv_entry_create(heap, &e, key, 12, 1, 0), KV_NO_MEMORY);
-    assert_int_equal(kv_entry_create_key(heap, &e, key, 12, 0), KV_OK);
+    assert_int_equal(kv_entry_create_key(heap, &e, key, 12, 0, 0), KV_OK);
     assert_int_equal(kv_entry_destroy(heap, &e), KV_OK);
 }
 

@@ -133,6 +133,53 @@ test_full_deletes(void **state)
 }
 
 
+/* What is begun and changes times only leaves deletes what is kept for them. */
+
+static void
+test_full_touches(void **state)
+{
+    char      key[32];
+    kv_rc_t   rc;
+    kv_op_t  *op, *touch, *touches;
+    uint16_t  len;
+    uint32_t  n;
+
+    (void) state;
+
+    kit.size = KV_ZONE_MIN;
+    rig_start();
+
+    for (n = 0; kit_put(&host, n, 1, 900, NULL) == KV_OK; n++) {
+        /* void */
+    }
+
+    len = (uint16_t) kit_key(0, key);
+    touches = NULL;
+
+    while ((rc = kv_store_touch(host.store, key, len, 60, &touch)) == KV_OK) {
+        touch->data = touches;
+        touches = touch;
+    }
+
+    assert_int_equal(rc, KV_NO_MEMORY);
+    assert_non_null(touches);
+
+    assert_int_equal(kv_store_delete(host.store, key, len, &op), KV_OK);
+    assert_int_equal(host_run(&host, op), KV_OK);
+
+    while (touches) {
+        touch = touches;
+        touches = touch->data;
+        kv_store_release(host.store, touch);
+    }
+
+    rig_settled();
+    assert_int_equal(atomic_load(&kit.store->zone->map.keys), n - 1);
+
+    rig_stop();
+}
+
+
 static uint64_t
 heap_used(void)
 {
@@ -379,6 +426,7 @@ main(void)
     const struct CMUnitTest  tests[] = {
         TEST(test_full),
         TEST(test_full_deletes),
+        TEST(test_full_touches),
         TEST(test_rewrites),
         TEST(test_clear_full),
         TEST(test_reserve_for_pieces)
