@@ -943,7 +943,7 @@ log_record(void *ctx, uint64_t lsn, const kv_record_t *rec)
     log_reading_t  *r = ctx;
 
     fuzz_check(lsn == r->next);
-    fuzz_check(rec->op >= KV_OP_PUT && rec->op <= KV_OP_CLEAR);
+    fuzz_check(rec->op >= KV_OP_PUT && rec->op <= KV_OP_TOUCH);
     fuzz_check(rec->key_len <= KV_KEY_MAX && rec->value_len <= KV_VALUE_MAX);
     fuzz_check(rec->value_n == 1 && rec->value->iov_len == rec->value_len);
 

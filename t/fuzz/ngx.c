@@ -208,32 +208,31 @@ ngx_parse_offset(ngx_str_t *line)
 ngx_int_t
 ngx_parse_time(ngx_str_t *line, ngx_uint_t is_sec)
 {
-    off_t   scale;
+    off_t   scale, second;
     size_t  len;
 
-    fuzz_check(!is_sec);
-
     len = line->len;
+    second = is_sec ? 1 : 1000;
 
-    if (len > 1 && memcmp(line->data + len - 2, "ms", 2) == 0) {
+    if (!is_sec && len > 1 && memcmp(line->data + len - 2, "ms", 2) == 0) {
         return fuzz_number(line->data, len - 2, 1, NGX_MAX_INT_T_VALUE);
     }
 
     switch (len ? line->data[len - 1] : 0) {
     case 's':
-        scale = 1000;
+        scale = second;
         break;
     case 'm':
-        scale = 60 * 1000;
+        scale = 60 * second;
         break;
     case 'h':
-        scale = 3600 * 1000;
+        scale = 3600 * second;
         break;
     case 'd':
-        scale = 86400 * 1000;
+        scale = 86400 * second;
         break;
     default:
-        return fuzz_number(line->data, len, 1000, NGX_MAX_INT_T_VALUE);
+        return fuzz_number(line->data, len, second, NGX_MAX_INT_T_VALUE);
     }
 
     return fuzz_number(line->data, len - 1, scale, NGX_MAX_INT_T_VALUE);
