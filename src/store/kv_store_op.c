@@ -510,14 +510,15 @@ kv_store_refused(kv_store_t *store)
     n = atomic_load(&zone->full_refused);
     n -= atomic_exchange(&zone->full_logged, n);
 
-    size = kv_max(st.size / 100, 1u);
+    size = kv_max(zone->size / 100, 1u);
     uploads = kv_heap_held(zone->heap, KV_HELD_UPLOADS);
     readers = kv_heap_held(zone->heap, KV_HELD_READERS);
     data = atomic_load(&zone->map.bytes);
 
     /* tables, records, the rest of size classes, copies still being sent */
 
-    other = st.used - kv_min(st.used, data + uploads + readers);
+    other = zone->size - (st.size - st.used);
+    other -= kv_min(other, data + uploads + readers);
 
     kv_store_log(store, KV_LOG_WARN, "kv zone \"%s\" is full: %llu write%s "
                  "refused since this was last said; keys and values take "
