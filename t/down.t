@@ -28,6 +28,21 @@ sub arm {
     rename("$s->{dir}/point.new", "$s->{dir}/point") or die;
 }
 
+# A put, whose committer dies there, having all files open, when no other can be
+# opened.
+
+sub dies_at {
+    my ($s, $point) = @_;
+    my $c = $s->connect;
+
+    $s->fault(hold => '1 /log-');
+    $c->send(KV::Conn::request(PUT => '/kv/k1', body => value('k1', 1, 5000)));
+    $s->held or die "it is not synced\n";
+    $s->fault(open => EMFILE);
+    arm($s, $point);
+    $s->fault(hold => undef);
+}
+
 # Puts until the answer is another; what it is.
 
 sub until_not {
@@ -201,9 +216,7 @@ for my $errno (EACCES, EMFILE) {
     $s->start;
     $s->put("k$_", value("k$_", 1, 5000)) for 1 .. 20;
 
-    $s->fault(open => EMFILE);
-    arm($s, 'APPLYING');
-    $s->put('k1', value('k1', 1, 5000), soft => 1);
+    dies_at($s, 'APPLYING');
 
     ok(wait_for(sub { $s->log =~ /cannot be rebuilt yet/ }, 10),
        'a rebuild without descriptors');
@@ -256,9 +269,14 @@ for my $errno (EACCES, EMFILE) {
     is($s->store->{recovery}{rebuilds}, 0, 'the zone is whole');
 
     for my $point ('LINKED', 'HEAP_ALLOC') {
-        $s->fault(open => EMFILE);
-        arm($s, $point);
-        $s->put('k1', value('k1', 1, 5000), soft => 1);
+        if ($point eq 'LINKED') {
+            dies_at($s, $point);
+
+        } else {
+            $s->fault(open => EMFILE);
+            arm($s, $point);
+            $s->put('k1', value('k1', 1, 5000), soft => 1);
+        }
         ok(wait_for(sub { !-e "$s->{dir}/point" && state($s) eq 'recovering' },
                     10), "$point: the zone cannot be rebuilt now");
         ok($reads->(), "$point: a worker is killed in /stats")

@@ -12,6 +12,7 @@ use IO::Handle ();
 use IO::Socket::INET ();
 use List::Util qw(max min);
 use POSIX ();
+use Socket qw(AF_UNIX SOCK_STREAM pack_sockaddr_un);
 use Time::HiRes qw(clock time sleep);
 
 our @EXPORT = qw(wait_for value check_value read_file write_file list_dir
@@ -169,18 +170,41 @@ sub settled_dir {
 }
 
 
-# Below the ports that outgoing connections use: no other program takes it
-# while the server is down.
+# A free port, below those that outgoing connections use: no other program takes
+# it while the server is down.  Each process has a block of ports of its own,
+# which it holds by the name of a socket, as the tests that run beside it must
+# not take one between this call and the server's start.
+
+use constant { PORT => 10_000, PORTS => 200, BLOCKS => 110 };
+
+my ($ports, $holder);
+my $next_port = 0;
 
 sub free_port {
-    for (1 .. 1000) {
-        my $port = 10_000 + int rand 22_000;
+    hold_ports() if !$holder;
+
+    for (1 .. PORTS) {
+        my $port = $ports + $next_port++ % PORTS;
         my $s = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 1,
-                                      LocalPort => $port);
+                                      LocalPort => $port, ReuseAddr => 1);
         return $port if $s;
     }
 
     die "no free port";
+}
+
+sub hold_ports {
+    my $first = int rand BLOCKS;
+
+    socket($holder, AF_UNIX, SOCK_STREAM, 0) or die "socket: $!";
+
+    for my $block (map { ($first + $_) % BLOCKS } 0 .. BLOCKS - 1) {
+        next if !bind $holder, pack_sockaddr_un("\0kv-test-ports-$block");
+        $ports = PORT + $block * PORTS;
+        return;
+    }
+
+    die "no free block of ports";
 }
 
 
