@@ -5,7 +5,7 @@
 use strict;
 use warnings;
 
-use List::Util qw(max min shuffle sum);
+use List::Util qw(max sum);
 use Test::More;
 use Time::HiRes qw(sleep time);
 
@@ -237,9 +237,7 @@ my $CLIENTS = 32;
 my $DEATHS = 20;
 my $EACH = 400;             # increments a death
 
-$s = KV::Test->new(workers => 2, zone => '16m', fault => 1);
-my $disk = $s->mount('disk', 'size=512m');
-$s->{path} = "$disk/data" if $disk;
+$s = KV::Test->in_memory(workers => 2, zone => '16m', fault => 1);
 $s->expect_log(qr/worker process \d+ exited on signal 9/);
 $s->start;
 
@@ -300,22 +298,6 @@ sub reached {
 }
 
 
-sub die_somehow {
-    my $dice = int rand 4;
-
-    if ($dice == 0) {
-        $s->fault(die => int rand 400);
-        wait_for(sub { !-e "$s->{dir}/fault/die" }, 2, 0.001)
-            or $s->fault(die => undef);
-    } else {
-        $s->fault(slow => 10) if $dice == 1;
-        sleep(0.02);
-        kill('KILL', (shuffle($s->workers))[0 .. int rand 1.3]);
-        $s->fault(slow => undef);
-    }
-}
-
-
 is(said(incr('all', 0)), '200 0', 'a number');
 
 my $begun = time;
@@ -328,10 +310,8 @@ while ($deaths < $DEATHS && time - $begun < 120) {
     next if $now < $wanted;
     $wanted = $now + $EACH;
 
-    die_somehow();
     $deaths++;
-    wait_for(sub { $s->workers == 2 && defined reached() }, 10)
-        or push @bad, $deaths;
+    $s->some_die(sub { defined reached() }) or push @bad, $deaths;
 }
 
 my @results = map { $_->stop } @clients;

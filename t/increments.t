@@ -10,7 +10,7 @@
 use strict;
 use warnings;
 
-use List::Util qw(shuffle sum);
+use List::Util qw(sum);
 use Test::More;
 use Time::HiRes qw(sleep time);
 
@@ -27,9 +27,7 @@ my $DEATHS = 20;
 # The writes come one after the other, each with its sync: that of a disk in
 # memory takes no time, and only processes die here.
 
-my $s = KV::Test->new(workers => 2, zone => '16m', fault => 1);
-my $disk = $s->mount('disk', 'size=512m');
-$s->{path} = "$disk/data" if $disk;
+my $s = KV::Test->in_memory(workers => 2, zone => '16m', fault => 1);
 $s->expect_log(qr/worker process \d+ exited on signal 9/);
 $s->start;
 
@@ -163,22 +161,6 @@ sub reached {
 }
 
 
-sub die_somehow {
-    my $dice = int rand 4;
-
-    if ($dice == 0) {
-        $s->fault(die => int rand 400);
-        wait_for(sub { !-e "$s->{dir}/fault/die" }, 2, 0.001)
-            or $s->fault(die => undef);
-    } else {
-        $s->fault(slow => 10) if $dice == 1;
-        sleep(0.02);
-        kill('KILL', (shuffle($s->workers))[0 .. int rand 1.3]);
-        $s->fault(slow => undef);
-    }
-}
-
-
 is($s->put('number', number('nobody', (0) x $ALL))->{status}, 200, 'a number');
 
 my $begun = time;
@@ -190,10 +172,8 @@ while (grep { !-e "$s->{dir}/ended-$_" } 0 .. $PROCESSES - 1) {
     next if $deaths == $DEATHS
             || (reached() // 0) < ($deaths + 1) * $EACH;
 
-    die_somehow();
     $deaths++;
-    wait_for(sub { $s->workers == 2 && defined reached() }, 10)
-        or push @bad, $deaths;
+    $s->some_die(sub { defined reached() }) or push @bad, $deaths;
 }
 
 my $took = time - $begun;

@@ -468,10 +468,8 @@ my $CLIENTS = 8;
 my $KEYS = 12;
 my $DEATHS = 20;
 
-$s = KV::Test->new(workers => 2, zone => '32m', fault => 1,
-                   kv => 'segment=16m');
-my $disk = $s->mount('disk', 'size=512m');
-$s->{path} = "$disk/data" if $disk;
+$s = KV::Test->in_memory(workers => 2, zone => '32m', fault => 1,
+                         kv => 'segment=16m');
 $s->expect_log(qr/worker process \d+ exited on signal 9/);
 $s->start;
 
@@ -538,25 +536,7 @@ sub clients {
 }
 
 
-sub alive {
-    return $s->workers == 2
-           && $s->get('x', soft => 1, timeout => 5)->{status} == 404;
-}
-
-sub die_somehow {
-    my $dice = int rand 4;
-
-    if ($dice == 0) {
-        $s->fault(die => int rand 400);
-        wait_for(sub { !-e "$s->{dir}/fault/die" }, 2, 0.001)
-            or $s->fault(die => undef);
-    } else {
-        $s->fault(slow => 10) if $dice == 1;
-        sleep(0.02);
-        kill('KILL', (shuffle($s->workers))[0 .. int rand 1.3]);
-        $s->fault(slow => undef);
-    }
-}
+sub alive { return $s->get('x', soft => 1, timeout => 5)->{status} == 404 }
 
 my @clients = map { clients($_) } 1 .. $PROCESSES;
 my $begun = time;
@@ -564,8 +544,7 @@ my @bad;
 
 for (1 .. $DEATHS) {
     sleep(0.15);
-    die_somehow();
-    wait_for(\&alive, 10) or push @bad, $_;
+    $s->some_die(\&alive) or push @bad, $_;
 }
 
 sleep(0.2);

@@ -28,10 +28,8 @@ if (POSIX::sysconf(POSIX::_SC_OPEN_MAX()) < $N + 600) {
 
 # on a disk in memory: how many writes come is up to the processor
 
-my $s = KV::Test->new(zone => '128m', connections => 1.4 * $N + 200,
-                      kv => 'segment=16m max_value=1m');
-my $disk = $s->mount('disk', 'size=512m');
-$s->{path} = "$disk/data" if $disk;
+my $s = KV::Test->in_memory(zone => '128m', connections => 1.4 * $N + 200,
+                            kv => 'segment=16m max_value=1m');
 $s->expect_log(qr/worker process \d+ exited on signal 9/);
 $s->start;
 

@@ -22,6 +22,7 @@ use Exporter 'import';
 use File::Path ();
 use File::Temp ();
 use JSON::PP ();
+use List::Util qw(shuffle);
 use POSIX qw(:sys_wait_h);
 use Test::More ();
 use Time::HiRes qw(time sleep);
@@ -95,6 +96,19 @@ sub new {
             or die "fault.c cannot be compiled\n";
     }
 
+    return $self;
+}
+
+
+# A server whose data are on a disk in memory, where one can be mounted: its
+# syncs take no time.
+
+sub in_memory {
+    my ($class, %o) = @_;
+    my $self = $class->new(%o);
+    my $disk = $self->mount('disk', 'size=512m');
+
+    $self->{path} = "$disk/data" if $disk;
     return $self;
 }
 
@@ -433,6 +447,31 @@ sub held {
     my ($self) = @_;
     my $file = "$self->{dir}/fault/held";
     return wait_for(sub { -s $file && 0 + read_file($file) }, 10, 0.002);
+}
+
+
+# A worker dies, or all do: killed at any time, some of them in a slow sync, or
+# some microseconds after a sync.  Whether all are there again then, and the
+# condition holds.  The server is one with fault => 1.
+
+sub some_die {
+    my ($self, $alive) = @_;
+    my $dice = int rand 4;
+
+    if ($dice == 0) {
+        $self->fault(die => int rand 400);
+        wait_for(sub { !-e "$self->{dir}/fault/die" }, 2, 0.001)
+            or $self->fault(die => undef);
+    } else {
+        my @workers = shuffle($self->workers);
+        $self->fault(slow => 10) if $dice == 1;
+        sleep(0.02);
+        kill('KILL', rand() < 0.77 ? $workers[0] : @workers) if @workers;
+        $self->fault(slow => undef);
+    }
+
+    return wait_for(sub { $self->workers == $self->{workers} && $alive->() },
+                    10);
 }
 
 
