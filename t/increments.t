@@ -62,6 +62,10 @@ sub clients {
             my $c = $clients[$n];
             return if $$stop || @errors || $c->{count} == $TIMES;
 
+            # the last ones come after all deaths
+
+            return 0.02 if $c->{count} >= $TIMES - 2 && !-e "$s->{dir}/died";
+
             my $wait = delete $c->{wait};
             return $wait if $wait;
 
@@ -167,8 +171,10 @@ my $begun = time;
 my @clients = map { clients($_) } 0 .. $PROCESSES - 1;
 my ($deaths, @bad) = (0);
 
-while (grep { !-e "$s->{dir}/ended-$_" } 0 .. $PROCESSES - 1) {
+while (my $run = grep { !-e "$s->{dir}/ended-$_" } 0 .. $PROCESSES - 1) {
     sleep(0.02);
+    write_file("$s->{dir}/died", '') if $deaths == $DEATHS
+                                        || $run < $PROCESSES;
     next if $deaths == $DEATHS
             || (reached() // 0) < ($deaths + 1) * $EACH;
 
