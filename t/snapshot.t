@@ -177,7 +177,8 @@ sub write_until {
     while (++$n < 400) {
         $s->put("n$n", value("n$n", $n, 20_000));
         next if $n < 95;
-        $ok = wait_for(sub { $s->store->{snapshots}{completed} }, 0.25)
+        my $lsn = $s->store->{log}{next_lsn} - 1;
+        $ok = wait_for(sub { $s->store->{snapshots}{last_lsn} == $lsn }, 0.25)
             and last;
     }
     ok($ok, 'a snapshot after the last write');
