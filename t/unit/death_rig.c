@@ -11,7 +11,9 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -28,6 +30,8 @@
 #define TRY       5000             /* ms for one to die after the other */
 #define ALONE     200              /* ms until the victim is left alone */
 #define CHILDREN  16               /* at a time, at most */
+#define LATE      10               /* ms that a sleep of one may take */
+#define LAPS      256              /* sleeps between two syncs */
 
 
 shared_t  *death_shared;
@@ -36,6 +40,8 @@ uint64_t   death_slowest;
 uint64_t   death_most_acks;
 
 static pid_t  children[CHILDREN];
+
+static _Atomic uint64_t  ran_ms;
 
 
 void
@@ -183,6 +189,53 @@ wait_for_victim(pid_t pid)
                              atomic_load(&death_shared->worker[0].acks));
 
     return status;
+}
+
+
+/* Sleeps, and now and then syncs a byte: what is much longer does not count. */
+
+static void *
+watch(void *data)
+{
+    FILE      *f;
+    uint64_t   laps, last, now;
+
+    f = data;
+    last = kit_now_ms();
+
+    for (laps = 1; ; laps++) {
+        (void) usleep(1000);
+
+        if (laps % LAPS == 0 && pwrite(fileno(f), "x", 1, 0) == 1) {
+            (void) fdatasync(fileno(f));
+        }
+
+        now = kit_now_ms();
+        (void) atomic_fetch_add(&ran_ms, kv_min(now - last, LATE));
+        last = now;
+    }
+
+    return NULL;
+}
+
+
+uint64_t
+death_ran_ms(void)
+{
+    FILE       *f;
+    pthread_t   thread;
+
+    static bool  watched;
+
+    if (!watched) {
+        f = tmpfile();
+        assert_non_null(f);
+        assert_int_equal(pthread_create(&thread, NULL, watch, f), 0);
+        assert_int_equal(pthread_detach(thread), 0);
+        watched = true;
+    }
+
+    return atomic_load(&ran_ms);
 }
 
 
@@ -446,20 +499,16 @@ progress(pid_t *pid, unsigned from, const char *when)
 }
 
 
-/*
- * After a death: each of the others gets something done, and soon.  The time in
- * which the machine does not let us run, though we only sleep, does not count.
- */
+/* After a death: each of the others gets something done, and soon. */
 
 static void
 others_go_on(unsigned from, const char *when)
 {
     bool      all;
     unsigned  w;
-    uint64_t  now, last, waited, acks[WORKERS];
+    uint64_t  died, waited, acks[WORKERS];
 
-    last = kit_now_ms();
-    waited = 0;
+    died = death_ran_ms();
 
     for (w = from; w < WORKERS; w++) {
         acks[w] = atomic_load(&death_shared->worker[w].acks);
@@ -468,9 +517,7 @@ others_go_on(unsigned from, const char *when)
     do {
         (void) usleep(500);
 
-        now = kit_now_ms();
-        waited += kv_min(now - last, UINT64_C(10));
-        last = now;
+        waited = death_ran_ms() - died;
 
         for (w = from, all = true; w < WORKERS; w++) {
             all = all && atomic_load(&death_shared->worker[w].acks) != acks[w];

@@ -189,6 +189,12 @@ int death_wait_for(pid_t pid, int ms);
 bool death_killed(int status);
 
 
+/*
+ * Milliseconds since the first call, without those for which the machine, or
+ * its disk, stood still.  Only our parent may ask.
+ */
+uint64_t death_ran_ms(void);
+
 /* Notes that a worker died at this failpoint. */
 void death_mark(const char *name);
 

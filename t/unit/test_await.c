@@ -73,7 +73,7 @@ woken(kv_store_t *store)
     uint64_t       n, end;
     struct pollfd  pfd;
 
-    end = kit_now_ms() + 10000;
+    end = kit_now_ms() + 30000;
 
     while (atomic_load(&kit.store->zone->committer)) {
         assert_true(kit_now_ms() < end);
@@ -334,7 +334,7 @@ test_rebuild(void **state)
     wait_for_key(kit.store, 1, 2);
 
     kv_state_break(kit.store, "for the test");
-    end = kit_now_ms() + 10000;
+    end = kit_now_ms() + 30000;
 
     while (kv_state(kit.store->zone) != KV_STATE_READY
            || atomic_load(&kit.store->zone->rebuilds) == 0)
