@@ -25,7 +25,7 @@
 #define WRITERS  2u
 #define READERS  2u
 #define ROUNDS   4000u
-#define LOST     8000              /* ms after which a change was missed */
+#define LOST     30000             /* ms after which a change was missed */
 
 
 /* A process that waits for keys. */
