@@ -219,8 +219,8 @@ build_module()
             export KV_MODULE='' KV_NGINX=$build/nginx-static/nginx
         elif [[ $poison ]]; then
 
-            # Also for the tests that build a module of their own.
-            export KV_CFLAGS=-DKV_POISON
+            # With failpoints, so that no test needs another module for them.
+            export KV_CFLAGS="-DKV_POISON -DKV_TEST_FAILPOINTS"
             "$repo/scripts/build.sh" --quiet --build-dir "$build/poison" \
                 || return
             export KV_MODULE=$build/poison/ngx_http_kv_module.so KV_NGINX
