@@ -60,7 +60,9 @@ sub live {
     return $n;
 }
 
-# Well-behaved writes of all sizes and shapes; how many were not answered 200.
+# Well-behaved writes of all sizes and shapes: those that were not answered 200.
+# Once more if the machine stood still meanwhile: then it was the client that
+# did not send.
 
 sub well_behaved {
     my ($s, $name, @len) = @_;
@@ -68,11 +70,16 @@ sub well_behaved {
     for my $len (@len) {
         for my $how ('body', 'chunks') {
             my $v = value("w$name", $len, $len);
-            my $t = time;
-            my $r = $s->http(PUT => "/kv/w$name", timeout => 20,
-                             $how eq 'body' ? (body => $v)
-                                            : (chunks => [ $v ]));
-            push @bad, "$how of $len: $r->{status}" if $r->{status} != 200;
+            my $status;
+            for (1 .. 4) {
+                my $still = time - running;
+                my $r = $s->http(PUT => "/kv/w$name", timeout => 20,
+                                 $how eq 'body' ? (body => $v)
+                                                : (chunks => [ $v ]));
+                $status = $r->{status};
+                last if $status == 200 || time - running - $still < 0.25;
+            }
+            push @bad, "$how of $len: $status" if $status != 200;
         }
     }
     return \@bad;
