@@ -1,6 +1,8 @@
 # Clients that declare, drip or read slowly: what they hold is what they have
 # paid for, and no set of them makes a well-behaved write fail.
 
+# long
+
 use strict;
 use warnings;
 

@@ -1,6 +1,8 @@
 # scripts/run.sh: what it listens on, by options and by the environment; what
 # it says of bad ones; that it serves, and stops with status 0.
 
+# long
+
 use strict;
 use warnings;
 
