@@ -14,6 +14,7 @@ CFLAGS   := -std=gnu11 -O2 -g -pthread -Wall -Wextra -Werror -Isrc \
 PROGRAMS := \
     t/bench/core.c \
     t/bench/httplat.c \
+    t/bench/httpload.c \
     t/bench/syncprobe.c
 
 # Of the program core.

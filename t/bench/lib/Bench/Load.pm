@@ -20,7 +20,8 @@ use Time::HiRes qw(time);
 
 use Bench::Process;
 
-our @EXPORT = qw(turns wrk redis_benchmark lone syncs keys_of);
+our @EXPORT = qw(turns better wrk httpload redis_benchmark redis_rates lone
+                 syncs keys_of);
 
 my $SCRIPT = dirname(__FILE__) . '/../../load.lua';
 
@@ -44,6 +45,14 @@ sub turns {
     }
 
     return %figures;
+}
+
+
+# Of two lists of figures the better one in each round.
+
+sub better {
+    my ($one, $other) = @_;
+    return [map { max($one->[$_], $other->[$_]) } 0 .. $#$one];
 }
 
 
@@ -97,27 +106,65 @@ sub wrk {
 }
 
 
+# Requests a second by t/bench/httpload.c, which says what its options do.
+# Beside those:
+#
+#   port, connections, seconds, method, path
+#   counter      reference to how many numbers were used before, which grows
+
+sub httpload {
+    my ($bench, %o) = @_;
+    my @fixed = delete @o{qw(port connections seconds method path)};
+    my $counter = delete $o{counter};
+
+    $o{first} = $$counter || 0 if $counter;
+
+    my $out = run({ timeout => $fixed[2] + 90 }, "$bench->{bin}/httpload",
+                  @fixed, map { "$_=$o{$_}" } sort keys %o);
+    my ($rate, $used) = $out =~ /^([\d.]+) (\d+)$/
+        or die "httpload says nothing:\n$out";
+
+    $$counter = $used if $counter;
+    return $rate;
+}
+
+
 # Operations a second of Redis by its own protocol. It takes a number of
 # operations and not a time: `guess` is a rate, for about `seconds` of them.
+#
+#   port, connections, seconds, guess, threads
+#   op, size     get or put, of keys_of(size)
+#   command, keys   or instead the words of a command, with __rand_int__ for a
+#                number below that
 
 sub redis_benchmark {
     my (%o) = @_;
-    my $keys = keys_of($o{size});
-    my $op = $o{op} eq 'put' ? 'set' : 'get';
+    my $size = $o{size} || 0;
+    my @command = $o{command} ? @{$o{command}}
+                : ('-t', $o{op} eq 'put' ? 'set' : 'get', '-d', $size);
 
     # fewer than it can time, or than there are connections, make no rate
     my $n = max(int($o{guess} * $o{seconds}), $o{connections},
-                $o{size} > 65_536 ? 5 : 200);
+                $size > 65_536 ? 5 : 200);
 
     my $out = run({ timeout => 120 }, 'redis-benchmark', '-p',
-        $o{port}, '-t', $op, '-c', $o{connections}, '-d', $o{size}, '-r',
-        $keys, '-n', $n, '--csv',
-        $o{threads} ? ('--threads', $o{threads}) : ());
+        $o{port}, '-c', $o{connections}, '-r', $o{keys} || keys_of($size),
+        '-n', $n, '--csv', ($o{threads} || 1) > 1 ? ('--threads', $o{threads})
+                                                  : (), @command);
 
-    my ($rate) = $out =~ /^"[SG]ET","([\d.]+)"/m
+    my ($rate) = $out =~ /^"[^"]*","([\d.]+)"/m
         or die "redis-benchmark says nothing:\n$out";
 
     return $rate;
+}
+
+
+# A sub that gives such a rate, and guesses the next one by the last.
+
+sub redis_rates {
+    my (%o) = @_;
+    my $guess = $o{guess} || 20_000;
+    return sub { return $guess = redis_benchmark(%o, guess => $guess) };
 }
 
 

@@ -64,8 +64,7 @@ sub writes_many {
     my %v = turns($bench, rounds($bench), @subs);
 
     # with threads of its own or without, the better in each round counts
-    $v{redis} = [map { $v{redis1}[$_] > $v{redis2}[$_] ? $v{redis1}[$_]
-                       : $v{redis2}[$_] } 0 .. $#{$v{redis1}}] if $v{redis1};
+    $v{redis} = better(@v{qw(redis1 redis2)}) if $v{redis1};
 
     return (row('PUT, 256 conns / discard', \%v, 'discard', '>= 0.6'),
             row('PUT, 256 conns / webdis', \%v, 'webdis', '>= 1.5'),
@@ -98,15 +97,10 @@ sub rate {
 
 sub redis {
     my ($field, $threads) = @_;
-    my $guess = 20_000;
-
-    return "redis$threads" => sub {
-        return $guess = redis_benchmark(
-            port => $field->{redis}{port}, op => 'put', size => 100,
-            connections => 256, seconds => look($field->{bench}),
-            guess => $guess,
-            $threads > 1 ? (threads => $threads) : ());
-    };
+    return "redis$threads" => redis_rates(
+        port => $field->{redis}{port}, op => 'put', size => 100,
+        connections => 256, seconds => look($field->{bench}),
+        threads => $threads);
 }
 
 
