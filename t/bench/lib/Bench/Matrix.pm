@@ -8,6 +8,7 @@ use strict;
 use warnings;
 use utf8;
 
+use Bench::Grid;
 use Bench::Load;
 use Bench::Report;
 
@@ -158,48 +159,10 @@ END
                                          keys %$cells } @{$COLUMNS{$op}};
         my @names = map { $op eq 'put' && $_ eq 'return' ? 'discard'
                           : $NAMES{$_} || $_ } @columns;
-        head($bench, @names);
-        line($bench, $_, $cells->{$_->{name}}, @columns)
-            for grep { $_->{op} eq $op } loads($bench);
-    }
-}
-
-
-sub head {
-    my ($bench, @names) = @_;
-
-    if ($bench->{markdown}) {
-        print '| value, connections, workers | ', join(' | ', @names), " |\n",
-              '|---|', '--:|' x @names, "\n";
-
-    } else {
-        printf '%-14s' . '%12s' x @names . "\n", 'value c. w.', @names;
-    }
-}
-
-
-# A median with half its range, and below how much that is of ours.
-
-sub line {
-    my ($bench, $load, $v, @columns) = @_;
-    my $ours = median(@{$v->{always}});
-    my (@rates, @ratios);
-
-    for my $name (@columns) {
-        my @v = sort { $a <=> $b } @{$v->{$name} || []};
-        my $median = @v ? median(@v) : 0;
-        push @rates, !@v ? '-' : short($median) . (@v < 2 ? '' : sprintf
-            ' ±%2.0f%%', 50 * ($v[-1] - $v[0]) / ($median || 1));
-        push @ratios, @v && $ours ? sprintf '(%.2f)', $median / $ours : '';
-    }
-
-    if ($bench->{markdown}) {
-        print '| ', join(' | ', label($load),
-                         map { "$rates[$_] $ratios[$_]" } 0 .. $#rates), " |\n";
-
-    } else {
-        printf '%-14s' . '%12s' x @rates . "\n", label($load), @rates;
-        printf '%-14s' . '%11s ' x @rates . "\n", '', @ratios;
+        Bench::Grid::head($bench, $bench->{markdown}
+            ? 'value, connections, workers' : 'value c. w.', @names);
+        Bench::Grid::line($bench, label($_), $cells->{$_->{name}}, 'always',
+                          @columns) for grep { $_->{op} eq $op } loads($bench);
     }
 }
 
