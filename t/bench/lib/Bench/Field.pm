@@ -9,8 +9,8 @@ use strict;
 use warnings;
 
 use File::Path qw(make_path);
-use HTTP::Tiny ();
 
+use Bench::Check;
 use Bench::Load;
 use Bench::Nginx;
 use Bench::Process;
@@ -35,8 +35,9 @@ sub new {
     $self->start_redis if $bench->{have}{redis};
     $self->fill($_) for $self->targets;
     $self->sync_disk;
-    $self->check($_) for $self->targets;
-    $self->check_heads;
+    Bench::Check::values($_, $self->sizes($_->{workers})) for $self->targets;
+    Bench::Check::heads(map { $self->target($_) } @$_)
+        for ['always', 'return'], ['always', 'discard'];
     $self->warm_up;
 
     return $self;
@@ -202,63 +203,6 @@ sub make_files {
 }
 
 
-# What it gives is what it took.
-
-sub check {
-    my ($self, $target) = @_;
-    my $http = HTTP::Tiny->new(timeout => 30);
-
-    for my $size ($self->sizes($target->{workers})) {
-        next if $target->{name} eq 'return' && $size >= MIB;
-
-        if ($target->{put}) {
-            my $r = $http->put(url($target, 'put', $size),
-                               { content => 'x' x $size });
-            die "$target->{name}: PUT of $size bytes: $r->{status}\n"
-                unless $r->{status} =~ /^20[014]$/;
-        }
-
-        if ($target->{get}) {
-            my $r = $http->get(url($target, 'get', $size));
-            die "$target->{name}: GET does not give back $size bytes\n"
-                unless $r->{status} == 200 && $r->{content} eq 'x' x $size;
-        }
-    }
-}
-
-
-# What nginx answers by itself has the very headers of our answers: neither
-# side sends more bytes, but for some digits of the tag.
-
-sub check_heads {
-    my ($self) = @_;
-    my $http = HTTP::Tiny->new(timeout => 30);
-
-    for (['get', 'return'], ['put', 'discard']) {
-        my ($op, $peer) = @$_;
-        my @heads = map {
-            my $target = $self->target($_);
-            my $body = $op eq 'put' ? { content => 'x' x 100 } : {};
-            my $r = $http->request(uc $op, url($target, $op, 100), $body);
-            my $h = $r->{headers};
-            $h->{etag} =~ s/^"[0-9a-f]+-[0-9a-f]+"$/a tag/ if $h->{etag};
-            join "\n", $r->{status}, map { $_ eq 'date' ? $_ : "$_: $h->{$_}" }
-                                     sort keys %$h;
-        } 'always', $peer;
-
-        die "answers differ:\n$heads[0]\n\n$heads[1]\n"
-            if $heads[0] ne $heads[1];
-    }
-}
-
-
-sub url {
-    my ($target, $op, $size) = @_;
-    my $path = $target->{$op} =~ s/SIZE/$size/r =~ s/%d/0/r;
-    return "http://127.0.0.1:$target->{port}$path";
-}
-
-
 # Clocks up to speed, and the log's segments there.
 
 sub warm_up {
@@ -296,6 +240,7 @@ sub sync_disk {
 
 sub stop {
     my ($self) = @_;
+    $self->{redis}->check_errors if $self->{redis};
     Bench::Process::stop($_->{pid}) for grep { $_ } @$self{qw(webdis redis)};
     $_->stop for grep { $_ } @$self{qw(two one)};
 }

@@ -52,6 +52,15 @@ sub start {
 sub stop { my ($self) = @_; Bench::Process::stop($self->{pid}) }
 
 
+# webdis answers 200 whatever Redis said: dies of what that has refused.
+
+sub check_errors {
+    my ($self) = @_;
+    my @errors = $self->command('INFO', 'errorstats') =~ /^errorstat_(.*)\r$/mg;
+    die "Redis has refused: @errors\n" if @errors;
+}
+
+
 # One command: its simple, numeric or bulk answer. Dies of an error's text.
 
 sub command {
