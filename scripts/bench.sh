@@ -4,9 +4,11 @@
 #
 # Measures the module on this machine, side by side with nginx's own answers,
 # with Redis (every write synced) by its own protocol and behind the HTTP bridge
-# webdis, and with what the disk can do. Prints two tables: the project's
-# targets, each with the ratio to its peer, and a survey of methods, sizes,
-# connections and workers. It takes a little less than ten minutes.
+# webdis, and with what the disk can do. Prints three tables: the project's
+# targets, each with the ratio to its peer; a survey of methods, sizes,
+# connections and workers; and what goes beyond GET and PUT (conditions,
+# counters, lists, bulk loads), with how that grows. It takes a quarter of an
+# hour.
 #
 # Whatever is compared runs in turn, A B B A, so that what else the machine does
 # meets all alike; a ratio is taken within each round, and its median and range
@@ -26,7 +28,8 @@
 #                  start    a start with many keys; memory per key
 #                  core     the store without nginx
 #                  matrix   the survey
-#                  targets  all but the survey
+#                  api      conditions, counters, expiry, lists, bulk loads
+#                  targets  all but the survey and api
 #   --rounds N   rounds of the targets (default: 5), or of plots (default: 3)
 #   --markdown   print tables as in a README
 #   --plots DIR  measure instead how cost grows with the number of keys, and
@@ -77,6 +80,7 @@ main()
     need wrk wrk
     need make make
     need perl prove
+    need curl curl
     install_missing "$build/logs/apt.log"
     install_peers
 
@@ -185,7 +189,7 @@ check_parts()
 
     for part in ${1//,/ }; do
         case $part in
-            rates|latency|large|start|core|matrix|targets) ;;
+            rates|latency|large|start|core|matrix|api|targets) ;;
             *) die "no such part: $part (try --help)" ;;
         esac
     done

@@ -21,6 +21,10 @@ use Time::HiRes qw(time);
 
 use lib "$FindBin::Bin/lib";
 
+use Bench::Api;
+use Bench::Api::Bulk;
+use Bench::Api::Growth;
+use Bench::Api::Servers;
 use Bench::Core;
 use Bench::Field;
 use Bench::Large;
@@ -32,12 +36,17 @@ use Bench::Rates;
 use Bench::Report;
 use Bench::Start;
 
-my @PARTS = qw(rates latency large start core matrix);
+my @PARTS = qw(rates latency large start core matrix api);
 
-# Ten minutes are all there is: from then on, what can be is cut short.
-use constant LATE_AFTER => 450;
+# Those that are not targets.
+my %OTHER = (matrix => 1, api => 1);
+
+# Fifteen minutes are all there is: what can be is cut short after so many
+# seconds, and in the last part, which has its own time, after so many.
+use constant { LATE_AFTER => 450, LAST_LATE_AFTER => 780 };
 
 my $began = time;
+my $late_after = LATE_AFTER;
 my %bench = (rounds => 5, only => join(',', @PARTS));
 
 GetOptions(\%bench, qw(quick markdown rounds=i only=s)) && !@ARGV
@@ -54,12 +63,11 @@ main();
 
 sub main {
     my %part = map { $_ => 1 } split /,/, $bench{only};
-    $part{$_} = 1 for delete $part{targets} ? grep { $_ ne 'matrix' } @PARTS
-                                            : ();
+    $part{$_} = 1 for delete $part{targets} ? grep { !$OTHER{$_} } @PARTS : ();
     prepare();
     print map { "$_\n" } Bench::Machine::describe(\%bench);
 
-    if (grep { $_ ne 'matrix' } keys %part) {
+    if (grep { !$OTHER{$_} } keys %part) {
         print_heading(\%bench, 'Targets: medians, and the ratio in each round');
         print_head(\%bench);
     }
@@ -80,7 +88,29 @@ sub main {
 
     progress();
     Bench::Matrix::print_tables(\%bench, $cells) if $cells;
+    api() if $part{api};
     printf "\n%.0f seconds in all\n", time - $began;
+}
+
+
+# What goes beyond GET and PUT: rows like the targets', and how they grow.
+
+sub api {
+    my $servers = Bench::Api::Servers->new(\%bench);
+
+    $late_after = LAST_LATE_AFTER;
+    progress();
+    print_heading(\%bench, 'Data API: medians, and the ratio in each round');
+    print_head(\%bench);
+    show(Bench::Api::measure(\%bench, $servers));
+    show(Bench::Api::Bulk::measure(\%bench));
+    show(Bench::Core::lists(\%bench));
+
+    my $cells = Bench::Api::Growth::measure(\%bench, $servers);
+
+    $servers->stop;
+    progress();
+    Bench::Api::Growth::print_table(\%bench, $servers, $cells);
 }
 
 
@@ -94,7 +124,7 @@ sub prepare {
     $bench{rounds} = 1 if $bench{quick};
     $bench{look} = $bench{quick} ? 0.4 : 0.8;     # seconds that a load lasts
     $bench{progress} = \&progress;
-    $bench{late} = sub { time - $began > LATE_AFTER };
+    $bench{late} = sub { time - $began > $late_after };
     $bench{sizes} = [100, 4096, 1_048_576];
 
     # 256 values of 1 MiB on their way, in each server and in the client; and

@@ -79,6 +79,36 @@ sub rewrites {
 }
 
 
+# What it costs to keep keys in order, beside a store that does not, and 1,000
+# keys in order: not a part of the targets, but of what lists do over HTTP.
+
+sub lists {
+    my ($bench) = @_;
+    my $keys = $bench->{few} ? 1_000_000 : 10_000_000;
+    my %v = core($bench, 'lists', "keys=$keys", 'letters=random',
+                 'rounds=' . ($bench->{quick} ? 1 : 3));
+    my $name = "lists_random_$keys";
+
+    return (cost(\%v, "${name}_overwrite", 'core: overwrites, list=on / off',
+                 '<= 1.03'),
+            cost(\%v, "${name}_new_key", 'core: new keys, list=on / off',
+                 '<= 1.15'),
+            { name => 'core: bytes a key for list=on', unit => ' B',
+              ours => [$v{"${name}_bytes_per_key"}], target => '<= 24' },
+            { name => 'core: 1,000 of ' . short($keys) . ' keys',
+              unit => ' us', ours => [$v{"${name}_walk_us"}],
+              target => '<= 1000' });
+}
+
+
+sub cost {
+    my ($v, $what, $name, $target) = @_;
+    return { name => $name, unit => ' ns', ours => [$v->{"${what}_on_ns"}],
+             peer => [$v->{"${what}_off_ns"}],
+             ratio => [$v->{"${what}_ratio"}], target => $target };
+}
+
+
 # Threads that write, each with 64 in flight; in memory a sync costs nothing.
 
 sub commits {

@@ -7,7 +7,8 @@ package Bench::Nginx;
 #                       locations => 'location /x { return 200; }')->start;
 #
 # Each zone is served at /NAME/, its health and figures at /NAME.health and
-# /NAME.stats; its data is in the directory NAME unless path= says otherwise.
+# /NAME.stats, bulk loads at /NAME.bulk and, with list=on, lists at /NAME.keys;
+# its data is in the directory NAME unless path= says otherwise.
 
 use strict;
 use warnings;
@@ -43,7 +44,10 @@ sub config {
         location /$name/ { kv $name; }
         location = /$name.health { kv_health $name; }
         location = /$name.stats { kv_stats $name; }
+        location = /$name.bulk { kv_bulk $name; }
 END
+        $locations .= "location = /$name.keys { kv_keys $name; }\n"
+            if $params =~ /list=on/;
     }
 
     my $temp = join '', map { qq(${_}_temp_path "$dir/tmp/$_";\n) }
