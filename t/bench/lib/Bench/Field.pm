@@ -103,9 +103,9 @@ sub start_nginx {
 }
 
 
-# The headers of `return 200` are those of our answers, with an entity tag that is
-# always the same. A parameter of nginx's configuration is shorter than 4 KiB, so
-# the longer body is made of pieces.
+# The headers of `return 200` are those of our answers, with an entity tag that
+# is always the same. A parameter of nginx's configuration is shorter than 4
+# KiB, so the longer body is made of pieces.
 
 sub locations {
     my ($self, $dir) = @_;
