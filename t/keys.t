@@ -170,6 +170,16 @@ for (@wrong) {
     is($r->{status}, 400, "$_->[0]: 400");
     like($r->{body}, qr/\A.*$_->[1].*\n\z/, '... with a line that says why');
 }
+for (['Content-Length', body => 'x'], ['chunked', chunks => ['x']]) {
+    my ($what, @body) = @$_;
+    my $c = $s->connect;
+    $c->send(KV::Conn::request(GET => '/keys?limit=1', @body)
+             . KV::Conn::request(GET => '/keys?limit=1'));
+    my $r = $c->response;
+    is("$r->{status} $r->{body}", "400 a list takes no body\n",
+       "a body, $what: 400");
+    is($c->response->{status}, 200, '... and the connection goes on');
+}
 my $post = $s->http(POST => '/keys', body => 'x');
 is($post->{status}, 405, 'POST: 405');
 is($post->{headers}{allow}, 'GET, HEAD', '... with what is allowed');

@@ -103,7 +103,12 @@ ngx_http_kv_method(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
     rc = ngx_http_kv_args(r, ctx, &wrong);
 
     if (rc == NGX_DECLINED) {
-        return ngx_http_kv_reply_allow(r, "GET, HEAD, PUT, DELETE");
+
+        /* with an argument that says what to change it does take a POST */
+
+        return ngx_http_kv_reply_allow(r, r->method == NGX_HTTP_POST
+                                          ? "GET, HEAD, PUT, DELETE"
+                                          : "GET, HEAD, PUT, POST, DELETE");
     }
 
     if (rc == NGX_ERROR) {
@@ -568,6 +573,13 @@ ngx_http_kv_keys_handler(ngx_http_request_t *r)
 
     if (!(r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD))) {
         return ngx_http_kv_reply_allow(r, "GET, HEAD");
+    }
+
+    if (r == r->main
+        && (r->headers_in.chunked || r->headers_in.content_length_n > 0))
+    {
+        return ngx_http_kv_reply(r, NGX_HTTP_BAD_REQUEST,
+                                 "a list takes no body\n");
     }
 
     if (ngx_http_kv_entered(ctx->zone) != NGX_OK) {

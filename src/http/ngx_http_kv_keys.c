@@ -136,6 +136,10 @@ ngx_http_kv_keys(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
 
     wrong = ngx_http_kv_keys_args(keys);
 
+    if (keys->over) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
     if (wrong) {
         return ngx_http_kv_reply(r, NGX_HTTP_BAD_REQUEST, wrong);
     }
@@ -229,7 +233,8 @@ ngx_http_kv_keys_arg(ngx_http_kv_keys_t *keys, u_char *p, u_char *end)
     value->data = ngx_pnalloc(keys->request->pool, end - eq + 1);
 
     if (value->data == NULL) {
-        return "out of memory\n";
+        keys->over = 1;
+        return "";
     }
 
     src = eq < end ? eq + 1 : end;
