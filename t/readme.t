@@ -1,9 +1,11 @@
-# The configurations in README.md and src/http/README.md, as they stand there,
-# and what these pages say of parameters and statistics.
+# The configurations and the examples in README.md and src/http/README.md, as
+# they stand there, and what these pages say of directives, parameters, locks
+# and statistics.
 
 use strict;
 use warnings;
 
+use POSIX ();
 use Test::More;
 
 use KV::Test;
@@ -174,6 +176,242 @@ sub section {
     my $s = KV::Test->new(kv => "@kv");
     my ($status, $said) = $s->test_config;
     is($status, 0, "nginx takes @kv") or diag($said);
+}
+
+
+# ---- the directives: a table of them, with contexts, parameters and defaults
+
+{
+    my ($source) = read_file('ngx_http_kv_module.c')
+                   =~ /^static ngx_command_t(.*?)^};/ms;
+    my %there = $source =~ /ngx_string\("(\w+)"\),\s*NGX_HTTP_(\w+)_CONF\|/g;
+    my %told = section($HTTP, 'Directives')
+               =~ /^\| `(kv\w*)` \| `(\w+)` \| /mg;
+    my %names = (MAIN => 'http', LOC => 'location');
+
+    is_deeply(\%told, { map { $_ => $names{$there{$_}} } keys %there },
+              'the page has a table of all directives');
+
+    for my $name (sort grep { $_ ne 'kv_zone' } keys %there) {
+        my ($syntax) = section($HTTP, $name) =~ /Syntax:\s+(.*?);/s;
+        my ($row) = $HTTP =~ /^\| `$name` \| `\w+` \| (.*?) \|/m;
+        is_deeply([ ($row // '') =~ /(\w+=\w*)/g ],
+                  [ map { /^(\w+=)/ } $syntax =~ /\[(.*?)\]/g ],
+                  "$name: it has the parameters of the syntax");
+    }
+}
+
+
+# ---- the three examples
+
+sub examples_server {
+    return KV::Test->new(kv => 'list=on', server =>
+                         'location = /keys { kv_keys main; }')->start;
+}
+
+# The script of README.md that sets this variable first, for this server, and
+# with lines replaced.
+
+sub example {
+    my ($s, $variable, %replace) = @_;
+    my ($script) = $README =~ /^```sh\n($variable=.*?)^```\n/ms
+        or BAIL_OUT("there is no example that begins with $variable=");
+
+    $script =~ s/127\.0\.0\.1:8080/127.0.0.1:$s->{port}/g
+        or BAIL_OUT("$variable=: where is the server?");
+    for my $line (keys %replace) {
+        $script =~ s/^(\s*)\Q$line\E.*$/$1$replace{$line}/m
+            or BAIL_OUT("there is no line with $line");
+    }
+
+    return $script;
+}
+
+# Its status, and what it says.
+
+sub run_example {
+    my ($s, $script) = @_;
+    my $file = "$s->{dir}/example.$$";
+    write_file($file, $script);
+    my $out = qx(cd $s->{dir} && sh $file 2>&1);
+    return ($? >> 8) . " $out";
+}
+
+# Runs code in so many processes at once; what each of them returned.
+
+sub at_once {
+    my ($n, $code) = @_;
+    my @pipes = map {
+        my $i = $_;
+        my $pid = open(my $pipe, '-|') // die "fork: $!";
+        if ($pid == 0) {
+            alarm(100);
+            print $code->($i);
+            close(STDOUT);
+            POSIX::_exit(0);
+        }
+        $pipe;
+    } 1 .. $n;
+    return map { my $p = $_; join '', readline $p } @pipes;
+}
+
+
+# a lock
+
+{
+    my $s = examples_server();
+    my $work = 'date >>backup.log';
+    my $lock = "http://127.0.0.1:$s->{port}/kv/lock:backup";
+    my $curl = 'curl -s -f -o found -X';
+    my $done = sub { scalar(() = read_file("$s->{dir}/backup.log") =~ /\n/g) };
+
+    is(run_example($s, example($s, 'lock')), '0 ', 'lock: taken and released');
+    is($s->get('lock:backup')->{status}, 404, 'lock: it is free');
+    is($done->(), 1, 'lock: the work is done');
+
+    is(run_example($s, example($s, 'lock', $work => "$curl GET $lock")), '0 ',
+       'lock: it is there meanwhile');
+    like(read_file("$s->{dir}/found"), qr/^\S+ \d+$/,
+         'lock: and says who has it');
+
+    $s->put('lock:backup', 'another');
+    is(run_example($s, example($s, 'lock')), "1 not now\n",
+       'lock: another has it');
+    is($s->get('lock:backup')->{body}, 'another', 'lock: who keeps it');
+    is($done->(), 1, 'lock: no work is done');
+    $s->del('lock:backup');
+
+    # it expires in the middle of the work
+
+    my $slow = "while $curl GET $lock; do sleep 0.05; done; "
+               . "$curl PUT -d another $lock";
+    my $script = example($s, 'lock', $work => $slow) =~ s/ttl=30/ttl=1/r;
+    is(run_example($s, $script), "0 it was lost\n", 'lock: expired, and taken');
+    is($s->get('lock:backup')->{body}, 'another',
+       'lock: that of another is not released');
+    $s->del('lock:backup');
+
+    $slow = "while $curl GET $lock; do sleep 0.05; done";
+    $script = example($s, 'lock', $work => $slow) =~ s/ttl=30/ttl=1/r;
+    is(run_example($s, $script), "0 it was lost\n", 'lock: expired');
+
+    # more time, as the page says
+
+    my $more = "$curl POST -H \"If-Match: \$tag\" \"\$lock?ttl=600\" && "
+               . "$curl GET $lock -D head";
+    is(run_example($s, example($s, 'lock', $work => $more)), '0 ',
+       'lock: extended, and released');
+    my ($left) = read_file("$s->{dir}/head") =~ /max-age=(\d+)\r/;
+    cmp_ok($left, '>', 30, 'lock: for that time');
+
+    my $none = $s->http(POST => '/kv/lock:backup?ttl=30',
+                        headers => [ 'If-Match: "1-1"' ]);
+    is($none->{status}, 412, 'lock: no more time for one that expired');
+
+    # of those that try at once one has it at any time
+
+    my ($tries, $each) = (4, 3);
+    write_file("$s->{dir}/n", "0\n");
+    $script = example($s, 'lock', $work => 'n=$(cat n); sleep 0.01; '
+                                           . 'echo $((n + 1)) >n');
+    $script =~ s/ttl=30/ttl=600/;
+    my @said = at_once($tries, sub {
+        my ($done, $lost) = (0, 0);
+        while ($done < $each) {
+            my $said = run_example($s, $script);
+            $done++ if $said =~ /^0 /;
+            $lost++ if $said =~ /lost/;
+        }
+        return $lost;
+    });
+    is("@said", join(' ', (0) x $tries), 'lock: none is lost');
+    is(read_file("$s->{dir}/n"), $tries * $each . "\n",
+       'lock: two never have it at once');
+
+    # the fencing token grows, whatever happens in between
+
+    my $take = sub {
+        $s->del('lock:backup');
+        my $r = $s->put('lock:backup', 'x', headers => ['If-None-Match: *']);
+        my ($first, $second) =
+            $r->{headers}{etag} =~ /^"([0-9a-f]+)-([0-9a-f]+)"$/ or return '';
+        return sprintf '%16s%16s', $second, $first;
+    };
+    my $last = $take->();
+    for (['at once', sub { }], ['a reload', sub { $s->reload }],
+         ['a clean stop', sub { $s->stop; $s->start }],
+         ['a kill', sub { $s->stop('KILL'); $s->start }])
+    {
+        my ($what, $do) = @$_;
+        $do->();
+        my $now = $take->();
+        cmp_ok($now, 'gt', $last, "a later lock has a greater tag: $what");
+        $last = $now;
+    }
+
+    # after a kill the lock stays, but nobody can release it
+
+    my $tag = $s->get('lock:backup')->{headers}{etag};
+    $s->stop('KILL');
+    $s->start;
+    is($s->http(DELETE => '/kv/lock:backup', headers => ["If-Match: $tag"])
+           ->{status}, 412, 'after a kill its holder cannot release it');
+    is($s->get('lock:backup')->{status}, 200, 'but it stays');
+    $s->done;
+}
+
+
+# a counter
+
+{
+    my $s = examples_server();
+    my $script = "date() { echo 2026-01-31; }\n" . example($s, 'visits');
+    my $key = 'visits:2026-01-31';
+
+    is(run_example($s, $script), "0 visit $_ of this day\n", "counter: $_")
+        for 1, 2;
+    is($s->get($key)->{body}, 2, 'counter: its value');
+    my ($left) = $s->get($key)->{headers}{'cache-control'} =~ /max-age=(\d+)/;
+    ok($left > 172_000 && $left <= 172_800, 'counter: it goes two days later');
+
+    my @said = at_once(4, sub {
+        join '', map { run_example($s, $script) } 1 .. 5;
+    });
+    is_deeply([ sort { $a <=> $b } map { /visit (\d+) of/g } @said ],
+              [ 3 .. 22 ], 'counter: each gets a sum of its own');
+    $s->done;
+}
+
+
+# a list
+
+{
+    my $s = examples_server();
+    my @keys = map { sprintf 'user:%03d', $_ } 1 .. 250;
+    my $listed = sub { "0 " . join '', map { "$_\n" } @_ };
+
+    is(run_example($s, example($s, 'keys')), '0 ', 'list: of nothing');
+
+    for my $key ('user', 'user9', @keys) {
+        $s->put($key, 'x')->{status} == 200 or fail("PUT of $key");
+    }
+    is(run_example($s, example($s, 'keys')), $listed->(@keys),
+       'list: all of them, in order');
+
+    # between two pages keys come and go, the cursor among them
+
+    my $kv = "http://127.0.0.1:$s->{port}/kv";
+    my $change = 'after=$(echo "$page" | tail -n 1); '
+                 . "curl -s -X DELETE $kv/\$after; "
+                 . "curl -s -X PUT -d x $kv/user:000; "
+                 . "curl -s -X PUT -d x $kv/user:999";
+    is(run_example($s, example($s, 'keys', 'after=$(' => $change)),
+       $listed->(@keys, 'user:999'), 'list: beside writes');
+
+    $s->stop;
+    is(run_example($s, example($s, 'keys')), '1 ',
+       'list: an error is not taken for the end');
+    $s->check_log;
 }
 
 
