@@ -24,7 +24,8 @@
 
 struct kv_await_s {
     unsigned       n;
-    kv_waiter_t   *due;                    /* collected, not taken yet */
+    kv_waiter_t   *due;                    /* collected, not taken yet: */
+    kv_waiter_t  **due_end;                /* the first to come is the first */
     kv_waiter_t   *bucket[KV_AWAIT_BUCKETS];
     uint32_t       count[];                /* waiters by bit of the filter */
 };
@@ -42,9 +43,10 @@ static uint32_t kv_await_bit(const kv_worker_t *worker, uint64_t hash,
 static uint32_t kv_await_short(uint64_t hash);
 static kv_waiter_t **kv_await_bucket(kv_await_t *await, uint32_t hash);
 static void kv_await_link(kv_waiter_t **list, kv_waiter_t *waiter);
-static void kv_await_unlink(kv_waiter_t *waiter);
+static void kv_await_unlink(kv_await_t *await, kv_waiter_t *waiter);
 static void kv_await_show(kv_store_t *store, uint64_t hash);
 static void kv_await_hide(kv_store_t *store, uint64_t hash);
+static void kv_await_add_due(kv_await_t *await, kv_waiter_t *waiter);
 static void kv_await_due(kv_await_t *await, uint32_t hash);
 static void kv_await_due_all(kv_await_t *await);
 
@@ -287,12 +289,15 @@ kv_await_link(kv_waiter_t **list, kv_waiter_t *waiter)
 
 
 static void
-kv_await_unlink(kv_waiter_t *waiter)
+kv_await_unlink(kv_await_t *await, kv_waiter_t *waiter)
 {
     *waiter->link = waiter->next;
 
     if (waiter->next) {
         waiter->next->link = waiter->link;
+
+    } else if (await->due_end == &waiter->next) {
+        await->due_end = waiter->link;
     }
 }
 
@@ -318,6 +323,8 @@ kv_store_await(kv_store_t *store, kv_waiter_t *waiter, const void *key,
         if (store->await == NULL) {
             return KV_NO_MEMORY;
         }
+
+        store->await->due_end = &store->await->due;
     }
 
     await = store->await;
@@ -350,7 +357,7 @@ kv_store_await_end(kv_store_t *store, kv_waiter_t *waiter)
         return;
     }
 
-    kv_await_unlink(waiter);
+    kv_await_unlink(store->await, waiter);
     store->await->n--;
 
     kv_await_hide(store, waiter->hash);
@@ -437,6 +444,20 @@ kv_store_await_collect(kv_store_t *store, bool all)
 }
 
 
+/*
+ * Behind those that are there: a key that changes all the time would keep
+ * others' waiters from their turn.
+ */
+
+static void
+kv_await_add_due(kv_await_t *await, kv_waiter_t *waiter)
+{
+    kv_await_unlink(await, waiter);
+    kv_await_link(await->due_end, waiter);
+    await->due_end = &waiter->next;
+}
+
+
 static void
 kv_await_due(kv_await_t *await, uint32_t hash)
 {
@@ -446,8 +467,7 @@ kv_await_due(kv_await_t *await, uint32_t hash)
         next = waiter->next;
 
         if (kv_await_short(waiter->hash) == hash) {
-            kv_await_unlink(waiter);
-            kv_await_link(&await->due, waiter);
+            kv_await_add_due(await, waiter);
         }
     }
 }
@@ -461,8 +481,7 @@ kv_await_due_all(kv_await_t *await)
 
     for (i = 0; i < KV_AWAIT_BUCKETS; i++) {
         while ((waiter = await->bucket[i]) != NULL) {
-            kv_await_unlink(waiter);
-            kv_await_link(&await->due, waiter);
+            kv_await_add_due(await, waiter);
         }
     }
 }
@@ -479,7 +498,7 @@ kv_store_await_next(kv_store_t *store)
 
     waiter = store->await->due;
 
-    kv_await_unlink(waiter);
+    kv_await_unlink(store->await, waiter);
     kv_await_link(kv_await_bucket(store->await, kv_await_short(waiter->hash)),
                   waiter);
 

@@ -268,8 +268,8 @@ void kv_store_await_end(kv_store_t *store, kv_waiter_t *waiter);
 void kv_store_await_collect(kv_store_t *store, bool all);
 
 /*
- * Takes one of those that were collected, or NULL: there is none.  It waits on
- * until the caller ends that.
+ * Takes one of those that were collected, the first of them first, or NULL:
+ * there is none.  It waits on until the caller ends that.
  */
 kv_waiter_t *kv_store_await_next(kv_store_t *store);
 

@@ -319,6 +319,81 @@ test_many(void **state)
 
 /* A rebuild: what waits goes on, and is told that all may have changed. */
 
+/*
+ * A caller takes some at a time.  The waiter of a key that has changed once has
+ * its turn, also while another key changes all the time.
+ */
+
+static void
+test_turns(void **state)
+{
+    unsigned      i, n, round;
+    kv_waiter_t  *waiter;
+
+    (void) state;
+
+    start_both();
+
+    wait_for_key(other, 0, 2);
+
+    for (i = 1; i < WAITERS; i++) {
+        wait_for_key(other, i, 1);
+    }
+
+    rig_put(2, 1, 10);
+    kv_store_await_collect(other, false);
+
+    for (round = 0; told[0] == 0; round++) {
+        assert_true(round <= WAITERS / 10);
+
+        rig_put(1, round, 10);
+        kv_store_await_collect(other, false);
+
+        for (n = 0; n < 10; n++) {
+            waiter = kv_store_await_next(other);
+            assert_non_null(waiter);
+            (*(unsigned *) waiter->data)++;
+        }
+    }
+
+    /* and so has each of those */
+
+    for (round = 0; round <= WAITERS / 10; round++) {
+        rig_put(1, round, 10);
+        kv_store_await_collect(other, false);
+
+        for (n = 0; n < 10; n++) {
+            waiter = kv_store_await_next(other);
+            assert_non_null(waiter);
+            (*(unsigned *) waiter->data)++;
+        }
+    }
+
+    for (i = 0; i < WAITERS; i++) {
+        assert_int_not_equal(told[i], 0);
+    }
+
+    /* those that end while they are due, at the end and elsewhere */
+
+    rig_put(1, 1, 10);
+    kv_store_await_collect(other, false);
+
+    for (i = WAITERS; i; i--) {
+        kv_store_await_end(other, &waiters[i % 2 ? i - 1
+                                                 : WAITERS - i + 1]);
+    }
+
+    assert_null(kv_store_await_next(other));
+
+    wait_for_key(other, 0, 1);
+    rig_put(1, 2, 10);
+    assert_int_equal(collect(other, false), 1);
+    kv_store_await_end(other, &waiters[0]);
+
+    stop_both();
+}
+
+
 static void
 test_rebuild(void **state)
 {
@@ -429,6 +504,7 @@ main(void)
         cmocka_unit_test_setup_teardown(test_collected, rig_setup,
                                         rig_teardown),
         cmocka_unit_test_setup_teardown(test_many, rig_setup, rig_teardown),
+        cmocka_unit_test_setup_teardown(test_turns, rig_setup, rig_teardown),
         cmocka_unit_test_setup_teardown(test_rebuild, rig_setup, rig_teardown),
         cmocka_unit_test_setup_teardown(test_died, rig_setup, rig_teardown),
         cmocka_unit_test(test_filters)
