@@ -8,17 +8,23 @@
 #include <stdlib.h>
 
 #include "base/kv_key.h"
+#include "base/kv_utf8.h"
 #include "lines/kv_line.h"
 
 
 /* more members than any line can have */
 #define KV_LINE_COMMAS  16
 
-/* from how many bytes on a string may be kv_line_plain_t */
-#define KV_LINE_PLAIN   48
+/* more long strings */
+#define KV_LINE_LONGS   8
 
-/* what is left of most lines */
-#define KV_LINE_REST    256
+/* from how many bytes on a string is long */
+#define KV_LINE_LONG    48
+
+#define KV_LINE_BLOCK   32
+
+/* what a line may have beside its long strings, bytes */
+#define KV_LINE_REST    4096
 
 
 typedef enum {
@@ -35,21 +41,24 @@ typedef enum {
 
 
 /*
- * The text of a long string that is its own value: plain ASCII, no escapes.
- * jansson, which takes some 20 ns a byte, gets an empty string in its place.
+ * Long strings are decoded in their places, and jansson, which takes some 20 ns
+ * a byte, gets empty ones: a line of some megabytes would keep the caller for a
+ * good part of a second.
  */
 
 typedef struct {
-    char           *text;
-    size_t          len;             /* 0: there is none */
-    unsigned        at;              /* the how manyth member, from 0 */
-} kv_line_plain_t;
+    char             *text;
+    size_t            raw;           /* its bytes in the line */
+    size_t            len;           /* when it is decoded */
+    unsigned          at;            /* the how manyth member, from 0 */
+} kv_line_long_t;
 
 
 typedef struct {
     json_t           *member[KV_LINE_MEMBERS];
-    kv_line_plain_t   plain;
-    kv_line_member_t  plain_of;      /* KV_LINE_MEMBERS: of none */
+    kv_line_long_t   *is_long[KV_LINE_MEMBERS];  /* or NULL */
+    kv_line_long_t    longs[KV_LINE_LONGS];
+    unsigned          n;                         /* of them */
 } kv_line_parts_t;
 
 
@@ -59,18 +68,26 @@ static const char *const  kv_line_names[KV_LINE_MEMBERS] = {
 
 
 static bool kv_line_scan(kv_line_t *line, char *text, size_t len,
-    kv_line_plain_t *plain);
-static char *kv_line_string(char *p, char *end, kv_line_plain_t *plain);
+    kv_line_parts_t *parts);
+static char *kv_line_string_end(char *p, char *end);
+static char *kv_line_plain(char *p, char *end);
+static bool kv_line_add_long(kv_line_t *line, const char *text, char *p,
+    char *q, unsigned at, kv_line_parts_t *parts);
+static bool kv_line_decode(char *p, char *end, kv_line_long_t *s,
+    char **wrong);
+static char *kv_line_escape(char *p, char *end, char **to);
+static bool kv_line_hex(const char *p, const char *end, uint32_t *c);
+static char *kv_line_put_utf8(char *to, uint32_t c);
 static kv_rc_t kv_line_load(kv_line_t *line, const char *text, size_t len,
-    const kv_line_plain_t *plain);
-static json_t *kv_line_load_rest(const char *text, size_t len,
-    const kv_line_plain_t *plain, json_error_t *err);
+    const kv_line_parts_t *parts);
 static kv_rc_t kv_line_invalid(kv_line_t *line, const json_error_t *err);
 static kv_rc_t kv_line_read(kv_line_t *line, kv_line_parts_t *parts,
     uint32_t max_value);
 static kv_rc_t kv_line_members(kv_line_t *line, kv_line_parts_t *parts);
 static kv_rc_t kv_line_op(kv_line_t *line, const kv_line_parts_t *parts);
 static kv_rc_t kv_line_key(kv_line_t *line, const kv_line_parts_t *parts);
+static const char *kv_line_text(const kv_line_parts_t *parts,
+    kv_line_member_t which, size_t *len);
 static kv_rc_t kv_line_value(kv_line_t *line, const kv_line_parts_t *parts,
     uint32_t max_value);
 static kv_rc_t kv_line_time(kv_line_t *line, const kv_line_parts_t *parts);
@@ -129,11 +146,11 @@ kv_line_parse(kv_line_t *line, char *text, size_t len, uint32_t max_value)
     memset(line, 0, sizeof(kv_line_t));
     memset(&parts, 0, sizeof(kv_line_parts_t));
 
-    if (!kv_line_scan(line, text, len, &parts.plain)) {
+    if (!kv_line_scan(line, text, len, &parts)) {
         return KV_DECLINED;
     }
 
-    rc = kv_line_load(line, text, len, &parts.plain);
+    rc = kv_line_load(line, text, len, &parts);
 
     if (rc == KV_OK) {
         rc = kv_line_read(line, &parts, max_value);
@@ -156,15 +173,15 @@ kv_line_free(kv_line_t *line)
 
 
 /*
- * Looks at what is outside strings.  What jansson builds of brackets takes
- * forty times their bytes: a line of them would cost much memory before it is
- * refused.
+ * Decodes long strings, and looks at what is outside strings.  What jansson
+ * builds of brackets takes forty times their bytes: a line of them would cost
+ * much memory before it is refused.
  */
 
 static bool
-kv_line_scan(kv_line_t *line, char *text, size_t len, kv_line_plain_t *plain)
+kv_line_scan(kv_line_t *line, char *text, size_t len, kv_line_parts_t *parts)
 {
-    char      *p, *end;
+    char      *p, *q, *end;
     unsigned   commas, depth;
 
     commas = 0;
@@ -175,8 +192,22 @@ kv_line_scan(kv_line_t *line, char *text, size_t len, kv_line_plain_t *plain)
         switch (*p) {
 
         case '"':
-            plain->at = plain->len ? plain->at : commas;
-            p = kv_line_string(p + 1, end, plain);
+            p++;
+            q = kv_line_string_end(p, end);
+
+            if (q == end) {
+                (void) kv_line_decline(line, "invalid JSON at byte %d",
+                                       (int) len);
+                return false;
+            }
+
+            if (q - p >= KV_LINE_LONG
+                && !kv_line_add_long(line, text, p, q, commas, parts))
+            {
+                return false;
+            }
+
+            p = q;
             break;
 
         case ',':
@@ -201,97 +232,304 @@ kv_line_scan(kv_line_t *line, char *text, size_t len, kv_line_plain_t *plain)
 }
 
 
-/*
- * The end of the string that begins at `p`: its quote, or the end of the text.
- * Notes the first one that is long and plain.
- */
+/* The quote behind a string, or the end of the text. */
 
 static char *
-kv_line_string(char *p, char *end, kv_line_plain_t *plain)
+kv_line_string_end(char *p, char *end)
 {
-    char     *q;
-    uint8_t   odd;
-
-    for (q = p; q < end && *q != '"' && *q != '\\'; q++) {
-        /* void */
+    for (p = kv_line_plain(p, end); p < end && *p != '"'; p++) {
+        p += *p == '\\';
     }
 
-    if (plain->len == 0 && q - p >= KV_LINE_PLAIN && q < end && *q == '"')
-    {
-        plain->text = p;
-        odd = 0;
-
-        for (/* void */; p < q; p++) {
-            odd |= (uint8_t) (*p - 0x20) > 0x7e - 0x20;
-        }
-
-        plain->len = odd ? 0 : (size_t) (q - plain->text);
-    }
-
-    for (/* void */; q < end && *q != '"'; q++) {
-        q += *q == '\\';
-    }
-
-    return q;
+    return kv_min(p, end);
 }
 
 
+/* Whether the byte stands for itself, and for no more. */
+
+static inline bool
+kv_line_is_plain(char c)
+{
+    return (uint8_t) (c - 0x20) < 0x60 && c != '\\' && c != '"';
+}
+
+
+/* Behind such bytes. */
+
+static char *
+kv_line_plain(char *p, char *end)
+{
+    uint8_t   odd;
+    unsigned  i;
+
+    /* many at a time, as compilers make one instruction of them */
+
+    while (end - p >= KV_LINE_BLOCK && kv_line_is_plain(*p)) {
+
+        for (i = 0, odd = 0; i < KV_LINE_BLOCK; i++) {
+            odd |= !kv_line_is_plain(p[i]);
+        }
+
+        if (odd) {
+            break;
+        }
+
+        p += KV_LINE_BLOCK;
+    }
+
+    while (p < end && kv_line_is_plain(*p)) {
+        p++;
+    }
+
+    return p;
+}
+
+
+static bool
+kv_line_add_long(kv_line_t *line, const char *text, char *p, char *q,
+    unsigned at, kv_line_parts_t *parts)
+{
+    char            *wrong;
+    kv_line_long_t  *s;
+
+    if (parts->n == KV_LINE_LONGS) {
+        (void) kv_line_decline(line, "too many members");
+        return false;
+    }
+
+    s = &parts->longs[parts->n++];
+    s->at = at;
+
+    if (kv_line_decode(p, q, s, &wrong)) {
+        return true;
+    }
+
+    (void) kv_line_decline(line, (uint8_t) *wrong < 0x80
+                                 ? "invalid JSON at byte %d"
+                                 : "invalid UTF-8 at byte %d",
+                           (int) (wrong - text + 1));
+    return false;
+}
+
+
+/* Decodes what is before `end` in its place.  False: *wrong is wrong. */
+
+static bool
+kv_line_decode(char *p, char *end, kv_line_long_t *s, char **wrong)
+{
+    char    *to, *from;
+    size_t   n;
+
+    s->text = p;
+    s->raw = (size_t) (end - p);
+
+    for (to = p; p < end; /* void */ ) {
+
+        from = p;
+        p = kv_line_plain(p, end);
+        n = (size_t) (p - from);
+
+        if (to != from) {
+            memmove(to, from, n);
+        }
+
+        to += n;
+
+        if (p == end) {
+            break;
+        }
+
+        *wrong = p;
+
+        if (*p == '\\') {
+            p = kv_line_escape(p + 1, end, &to);
+
+            if (p == NULL) {
+                return false;
+            }
+
+            continue;
+        }
+
+        /* a control character must be escaped */
+
+        n = (uint8_t) *p < 0x20 ? 0 : kv_utf8_size(p, (size_t) (end - p));
+
+        if (n == 0) {
+            return false;
+        }
+
+        memmove(to, p, n);
+        to += n;
+        p += n;
+    }
+
+    s->len = (size_t) (to - s->text);
+
+    return true;
+}
+
+
+/* Decodes what is behind a backslash.  Where it ends; NULL: it is none. */
+
+static char *
+kv_line_escape(char *p, char *end, char **to)
+{
+    uint32_t             c, low;
+    const char          *found;
+    static const char    names[] = "\"\\/bfnrt";
+    static const char    bytes[] = "\"\\/\b\f\n\r\t";
+
+    if (p == end) {
+        return NULL;
+    }
+
+    if (*p != 'u') {
+        found = *p ? strchr(names, *p) : NULL;
+
+        if (found == NULL) {
+            return NULL;
+        }
+
+        *(*to)++ = bytes[found - names];
+
+        return p + 1;
+    }
+
+    if (!kv_line_hex(p + 1, end, &c)) {
+        return NULL;
+    }
+
+    p += 5;
+
+    if (c >= 0xd800 && c <= 0xdfff) {
+
+        if (c > 0xdbff || end - p < 2 || p[0] != '\\' || p[1] != 'u'
+            || !kv_line_hex(p + 2, end, &low) || low < 0xdc00 || low > 0xdfff)
+        {
+            return NULL;
+        }
+
+        c = 0x10000 + ((c - 0xd800) << 10) + (low - 0xdc00);
+        p += 6;
+    }
+
+    *to = kv_line_put_utf8(*to, c);
+
+    return p;
+}
+
+
+static bool
+kv_line_hex(const char *p, const char *end, uint32_t *c)
+{
+    unsigned  i, digit;
+
+    if (end - p < 4) {
+        return false;
+    }
+
+    for (i = 0, *c = 0; i < 4; i++) {
+        digit = (uint8_t) p[i];
+
+        if (digit - '0' < 10) {
+            digit -= '0';
+
+        } else if ((digit | 0x20) - 'a' < 6) {
+            digit = (digit | 0x20) - 'a' + 10;
+
+        } else {
+            return false;
+        }
+
+        *c = *c << 4 | digit;
+    }
+
+    return true;
+}
+
+
+static char *
+kv_line_put_utf8(char *to, uint32_t c)
+{
+    if (c < 0x80) {
+        *to++ = (char) c;
+        return to;
+    }
+
+    if (c < 0x800) {
+        *to++ = (char) (0xc0 | c >> 6);
+
+    } else {
+
+        if (c < 0x10000) {
+            *to++ = (char) (0xe0 | c >> 12);
+
+        } else {
+            *to++ = (char) (0xf0 | c >> 18);
+            *to++ = (char) (0x80 | (c >> 12 & 0x3f));
+        }
+
+        *to++ = (char) (0x80 | (c >> 6 & 0x3f));
+    }
+
+    *to++ = (char) (0x80 | (c & 0x3f));
+
+    return to;
+}
+
+
+/* Loads the line, with empty strings in the places of long ones. */
+
 static kv_rc_t
 kv_line_load(kv_line_t *line, const char *text, size_t len,
-    const kv_line_plain_t *plain)
+    const kv_line_parts_t *parts)
 {
-    json_error_t  err;
+    char                    rest[KV_LINE_REST];
+    size_t                  n, before;
+    unsigned                i;
+    const char             *from;
+    json_error_t            err;
+    const kv_line_long_t   *s;
 
-    line->root = kv_line_load_rest(text, len, plain, &err);
+    n = 0;
+    from = text;
+
+    for (i = 0; i <= parts->n; i++) {
+        s = &parts->longs[i];
+        before = (size_t) ((i < parts->n ? s->text : text + len) - from);
+
+        if (before > sizeof(rest) - n) {
+            return kv_line_decline(line, "more than %d bytes beside strings",
+                                   KV_LINE_REST);
+        }
+
+        memcpy(rest + n, from, before);
+        n += before;
+
+        if (i < parts->n) {
+            from = s->text + s->raw;
+        }
+    }
+
+    line->root = json_loadb(rest, n, JSON_REJECT_DUPLICATES|JSON_ALLOW_NUL,
+                            &err);
 
     if (line->root == NULL) {
+
+        for (i = 0; i < parts->n; i++) {
+            s = &parts->longs[i];
+
+            if (err.position > s->text - text) {
+                err.position += (int) s->raw;
+            }
+        }
+
         return kv_line_invalid(line, &err);
     }
 
     return json_is_object(line->root)
            ? KV_OK : kv_line_decline(line, "not a JSON object");
-}
-
-
-/* Loads the text without what is plain. */
-
-static json_t *
-kv_line_load_rest(const char *text, size_t len, const kv_line_plain_t *plain,
-    json_error_t *err)
-{
-    char    *rest, small[KV_LINE_REST];
-    size_t   before, after;
-    json_t  *root;
-
-    if (plain->len == 0) {
-        return json_loadb(text, len, JSON_REJECT_DUPLICATES|JSON_ALLOW_NUL,
-                          err);
-    }
-
-    before = (size_t) (plain->text - text);
-    after = len - before - plain->len;
-    rest = before + after <= sizeof(small) ? small : malloc(before + after);
-
-    if (rest == NULL) {
-        err->text[JSON_ERROR_TEXT_LENGTH - 1] = json_error_out_of_memory;
-        return NULL;
-    }
-
-    memcpy(rest, text, before);
-    memcpy(rest + before, plain->text + plain->len, after);
-
-    root = json_loadb(rest, before + after,
-                      JSON_REJECT_DUPLICATES|JSON_ALLOW_NUL, err);
-
-    if (root == NULL && err->position > (int) before) {
-        err->position += (int) plain->len;
-    }
-
-    if (rest != small) {
-        free(rest);
-    }
-
-    return root;
 }
 
 
@@ -350,11 +588,10 @@ static kv_rc_t
 kv_line_members(kv_line_t *line, kv_line_parts_t *parts)
 {
     json_t            *value;
-    unsigned           n;
+    unsigned           n, k;
     const char        *name;
     kv_line_member_t   i;
 
-    parts->plain_of = KV_LINE_MEMBERS;
     n = 0;
 
     json_object_foreach(line->root, name, value) {
@@ -373,8 +610,10 @@ kv_line_members(kv_line_t *line, kv_line_parts_t *parts)
 
         parts->member[i] = value;
 
-        if (parts->plain.len && parts->plain.at == n) {
-            parts->plain_of = i;
+        for (k = 0; k < parts->n; k++) {
+            if (parts->longs[k].at == n) {
+                parts->is_long[i] = &parts->longs[k];
+            }
         }
 
         n++;
@@ -436,13 +675,7 @@ kv_line_key(kv_line_t *line, const kv_line_parts_t *parts)
                                          : "key is missing");
     }
 
-    line->key = json_string_value(key);
-    len = json_string_length(key);
-
-    if (parts->plain_of == KV_LINE_KEY) {
-        line->key = parts->plain.text;
-        len = parts->plain.len;
-    }
+    line->key = kv_line_text(parts, KV_LINE_KEY, &len);
 
     if (len == 0) {
         return kv_line_decline(line, "key cannot be empty");
@@ -461,6 +694,22 @@ kv_line_key(kv_line_t *line, const kv_line_parts_t *parts)
     line->key_len = (uint16_t) len;
 
     return KV_OK;
+}
+
+
+/* What a string says, and its bytes. */
+
+static const char *
+kv_line_text(const kv_line_parts_t *parts, kv_line_member_t which, size_t *len)
+{
+    if (parts->is_long[which]) {
+        *len = parts->is_long[which]->len;
+        return parts->is_long[which]->text;
+    }
+
+    *len = json_string_length(parts->member[which]);
+
+    return json_string_value(parts->member[which]);
 }
 
 
@@ -488,13 +737,7 @@ kv_line_value(kv_line_t *line, const kv_line_parts_t *parts,
                                kv_line_names[which]);
     }
 
-    line->value = json_string_value(value);
-    len = json_string_length(value);
-
-    if (parts->plain_of == which) {
-        line->value = parts->plain.text;
-        len = parts->plain.len;
-    }
+    line->value = kv_line_text(parts, which, &len);
 
     /* in its own place: nobody else has the string */
 

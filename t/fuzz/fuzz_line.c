@@ -1,8 +1,9 @@
 
 /*
  * kv_line_parse() on a line.  The first byte of an input tells how large a
- * value may be; in the rest, each byte 1 stands for 50 bytes "A", as long
- * strings go another way through the parser.
+ * value may be; in the rest, each byte 1 stands for 50 bytes "A", and each byte
+ * 2 for as many of other kinds, as long strings go another way through the
+ * parser.
  *
  * What must hold: nothing behind the line is read, and what it takes is what
  * jansson alone reads there; what it declines has a reason that can stand in a
@@ -15,6 +16,16 @@
 #include "fuzz.h"
 #include "base/kv_key.h"
 #include "lines/kv_line.h"
+
+
+/* a part of a string */
+
+static const char  line_text[] =
+    "\\u00e9\\ud83d\\ude00\\n\\\"\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80"
+    "\\u0000\\/\\\\\x7f plain text";
+
+_Static_assert(sizeof(line_text) - 1 >= 50 && sizeof(line_text) - 1 <= 64,
+               "bytes of the text");
 
 
 static void line_check(const kv_line_t *line, const char *text, size_t len,
@@ -37,13 +48,17 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     max_value = 64u * fuzz_u8(&feed);
 
-    text = malloc(size * 50 + 1);
+    text = malloc(size * 64 + 1);
     fuzz_check(text);
 
     for (len = 0; feed.p < feed.end; feed.p++) {
         if (*feed.p == 1) {
             memset(text + len, 'A', 50);
             len += 50;
+
+        } else if (*feed.p == 2) {
+            memcpy(text + len, line_text, sizeof(line_text) - 1);
+            len += sizeof(line_text) - 1;
 
         } else {
             text[len++] = (char) *feed.p;

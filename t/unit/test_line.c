@@ -407,6 +407,126 @@ test_long(void **state)
 }
 
 
+/* Long strings are decoded here, not by jansson: of whatever they consist. */
+
+static void
+test_long_text(void **state)
+{
+    char    p[600], value[600];
+    size_t  i, n;
+
+    static const struct {
+        const char  *text;
+        const char  *value;
+        size_t       len;
+    } good[] = {
+        { "x", "x", 1 },
+        { " !#[]^~\x7f", " !#[]^~\x7f", 8 },
+        { "\\\"\\\\\\/\\b\\f\\n\\r\\t", "\"\\/\b\f\n\r\t", 8 },
+        { "1\\u00002", "1\0002", 3 },
+        { "\\u007f\\u0080\\u07FF\\u0800\\ud7ff\\uE000\\uffff",
+          "\x7f\xc2\x80\xdf\xbf\xe0\xa0\x80\xed\x9f\xbf\xee\x80\x80"
+          "\xef\xbf\xbf", 17 },
+        { "\\ud800\\udc00\\uDBFF\\uDFFF",
+          "\xf0\x90\x80\x80\xf4\x8f\xbf\xbf", 8 },
+        { "\xc2\x80\xdf\xbf\xe0\xa0\x80\xed\x9f\xbf\xee\x80\x80",
+          "\xc2\x80\xdf\xbf\xe0\xa0\x80\xed\x9f\xbf\xee\x80\x80", 13 },
+        { "\xf0\x90\x80\x80\\n\xf4\x8f\xbf\xbf",
+          "\xf0\x90\x80\x80\n\xf4\x8f\xbf\xbf", 9 }
+    };
+
+    static const char *const  bad[] = {
+        "\t", "\x1f", "\\x", "\\U0041", "\\u", "\\u004", "\\u004g", "\\u-041",
+        "\\ud800", "\\ud800x", "\\ud800\\n", "\\ud800\\u0041",
+        "\\ud800\\ud800", "\\udc00", "\\udfff\\ud800"
+    };
+
+    static const char *const  no_utf8[] = {
+        "\x80", "\xbf", "\xc0\x80", "\xc1\xbf", "\xc2", "\xc2x",
+        "\xe0\x9f\xbf", "\xe1\x80", "\xe1\x80x", "\xed\xa0\x80",
+        "\xed\xbf\xbf", "\xf0\x8f\xbf\xbf", "\xf1\x80\x80", "\xf1\x80x\x80",
+        "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\xfe", "\xff"
+    };
+
+    (void) state;
+
+    /* behind 100 bytes, and before none and 100 */
+
+    memset(value, 'A', sizeof(value));
+
+    for (i = 0; i < 2 * sizeof(good) / sizeof(good[0]); i++) {
+        n = i / 2;
+
+        (void) sprintf(p, "{\"key\":\"k\",\"value\":\"%.100s%s%.*s\","
+                       "\"version\":\"%.50s\"}", value, good[n].text,
+                       (int) (i % 2 * 100), value, value);
+        memcpy(value + 100, good[n].value, good[n].len);
+        puts_bytes(p, strlen(p), "k", value, 100 + good[n].len + i % 2 * 100);
+        memset(value, 'A', sizeof(value));
+    }
+
+    for (i = 0; i < 2 * sizeof(bad) / sizeof(bad[0]); i++) {
+        (void) sprintf(p, "{\"key\":\"k\",\"value\":\"%.100s%s%s\"}", value,
+                       bad[i / 2], i % 2 ? " and so on" : "");
+        declines(p, "invalid JSON at byte");
+    }
+
+    for (i = 0; i < 2 * sizeof(no_utf8) / sizeof(no_utf8[0]); i++) {
+        (void) sprintf(p, "{\"key\":\"k\",\"value\":\"%.100s%s%.*s\"}", value,
+                       no_utf8[i / 2], (int) (i % 2 * 100), value);
+        declines(p, "invalid UTF-8 at byte 121");
+    }
+
+    /* in whichever member, and in more than there are */
+
+    (void) sprintf(p, "{\"version\":\"%.60s\",\"key\":\"%.70s\",\"base64\":"
+                   "\"%.80s\"}", value, value, value);
+    n = strlen(p);
+    value[70] = '\0';
+    memset(value + 100, 0, 60);
+    puts_bytes(p, n, value, value + 100, 60);
+    memset(value, 'A', sizeof(value));
+
+    for (i = 0, n = 0; i < 9; i++) {
+        n += (size_t) sprintf(p + n, "%c\"a\":\"%.50s\"", i ? ',' : '{', value);
+    }
+
+    (void) sprintf(p + n, "}");
+    declines(p, "too many members");
+}
+
+
+/* What jansson would look at for long. */
+
+static void
+test_rest(void **state)
+{
+    char    *p;
+    size_t   n;
+
+    (void) state;
+
+    n = 1000000;
+    p = malloc(n);
+    assert_non_null(p);
+
+    memset(p, ' ', n);
+    memcpy(p + n - 23, "{\"key\":\"a\",\"value\":\"b\"}", 23);
+    declines_bytes(p, n, "more than 4096 bytes beside strings");
+
+    memset(p, '1', n);
+    memcpy(p, "{\"size\":", 8);
+    declines_bytes(p, n, "more than 4096 bytes beside strings");
+
+    memset(p, ' ', n);
+    memcpy(p, "{\"key\":\"a\",\"value\":\"b\"}", 23);
+    puts_bytes(p, 4096, "a", "b", 1);
+    declines_bytes(p, 4097, "more than 4096 bytes beside strings");
+
+    free(p);
+}
+
+
 static void
 test_too_large(void **state)
 {
@@ -453,6 +573,8 @@ main(void)
         cmocka_unit_test(test_keys),
         cmocka_unit_test(test_no_lines),
         cmocka_unit_test(test_long),
+        cmocka_unit_test(test_long_text),
+        cmocka_unit_test(test_rest),
         cmocka_unit_test(test_too_large),
         cmocka_unit_test(test_blank)
     };
