@@ -505,6 +505,81 @@ SKIP: {
 }
 
 
+# ---- the line that is named, where a load is ended from outside
+
+# A worker that ends refuses a line that was read and waits for memory: it is
+# the first that is not applied.
+
+$s = KV::Test->new(fault => 1, workers => 1, zone => '8m',
+                   kv => 'max_value=64k');
+$s->start;
+
+{
+    my $value = 'v' x 1000;
+    my $n = JSON::PP::decode_json(bulk(lines('full', 20_000, $value))->{body})
+                ->{applied};
+    $s->del("full$_") for 1 .. 3;
+
+    $s->fault(hold => 1);
+    my $c = $s->connect;
+    $c->send(KV::Conn::request(POST => '/bulk',
+                               body => lines('more', 12, $value)));
+    ok($s->held, 'a zone with space for some lines, which are being written');
+
+    my ($worker) = $s->workers;
+    my $from = length $s->log;
+    kill('TERM', $worker);
+    wait_for(sub { substr($s->log, $from) =~ / $worker#.*: exiting$/m }, 10);
+    $s->fault(hold => undef);
+
+    my $json = JSON::PP::decode_json($c->response->{body});
+    my $applied = $json->{applied};
+    $c->close;
+    wait_for(sub { $s->healthy && !grep { $_ == $worker } $s->workers }, 10);
+
+    cmp_ok($applied, '<', 12, 'SIGTERM, where one had to wait for memory');
+    is_deeply($json, { line => $applied + 1, error => 'store is unavailable',
+                       applied => $applied }, 'it is the one that is named');
+    is(stored('more', 12, $value), $applied, 'those before it are there');
+}
+
+$s->done;
+
+# What was wrong with a load is said, also if others need the memory of its line
+# before all that came in front of that is written.
+
+$s = KV::Test->new(fault => 1, workers => 1, kv => 'max_value=1m');
+$s->start;
+
+{
+    my $head = "POST /bulk HTTP/1.1\r\nHost: x\r\nContent-Length: 9000000\r\n"
+               . "\r\n$good";
+    my $half = '{"key":"' . 'x' x 1_200_000;
+
+    loads($good, 1, 'a log that is open');
+    $s->fault(hold => 1);
+
+    my $bad = $s->connect;
+    $bad->send("$head$half");
+    ok($s->held, 'a line is being written');
+    $s->has_read;
+    sleep(1.1);
+    $bad->send("\n");
+    $s->has_read;
+
+    my @c = map { $s->connect } 1 .. 45;
+    $_->send("$head$half") for @c;
+    $s->has_read;
+    $s->fault(hold => undef);
+
+    like($bad->response->{body},
+         qr/^\{"line":2,"error":"invalid JSON at byte \d+","applied":1\}$/,
+         'the line behind it is bad');
+}
+
+$s->done;
+
+
 # ---- the store takes no writes
 
 $s = KV::Test->new(fault => 1);

@@ -113,6 +113,7 @@ static ngx_int_t ngx_http_kv_bulk_grow(ngx_http_kv_bulk_t *bulk, size_t len);
 static ngx_int_t ngx_http_kv_bulk_space(ngx_http_kv_bulk_t *bulk, size_t size);
 static ngx_http_kv_bulk_t *ngx_http_kv_bulk_slowest(ngx_http_kv_bulk_t *bulk);
 static void ngx_http_kv_bulk_free_text(ngx_http_kv_bulk_t *bulk);
+static void ngx_http_kv_bulk_free_line(ngx_http_kv_bulk_t *bulk);
 static ngx_int_t ngx_http_kv_bulk_parse(ngx_http_kv_bulk_t *bulk, char *text,
     size_t len);
 static ngx_int_t ngx_http_kv_bulk_time(ngx_http_kv_bulk_t *bulk);
@@ -195,7 +196,7 @@ ngx_http_kv_bulk_cleanup(void *data)
     }
 
     ngx_http_kv_bulk_drop(bulk);
-    ngx_http_kv_bulk_free_text(bulk);
+    ngx_http_kv_bulk_free_line(bulk);
 }
 
 
@@ -321,6 +322,13 @@ ngx_http_kv_bulk_end(ngx_http_kv_bulk_t *bulk)
         ngx_delete_posted_event(&bulk->turn);
     }
 
+    /*
+     * Before others can take it away, which is an error of its own; and the
+     * request may last: its client may still be sending.
+     */
+
+    ngx_http_kv_bulk_free_line(bulk);
+
     ngx_http_kv_bulk_block(bulk);
     ngx_http_kv_bulk_submit(bulk);
 
@@ -346,7 +354,11 @@ ngx_http_kv_bulk_take(ngx_http_kv_bulk_t *bulk)
     r = bulk->ctx->request;
 
     if (bulk->ctx->zone->draining && ngx_http_kv_bulk_more(bulk)) {
-        return ngx_http_kv_bulk_fail_rc(bulk, KV_UNAVAILABLE, bulk->lines + 1);
+
+        /* a line that is pending counts already */
+
+        return ngx_http_kv_bulk_fail_rc(bulk, KV_UNAVAILABLE,
+                                        bulk->lines + !bulk->pending);
     }
 
     if (bulk->cut) {
@@ -600,6 +612,20 @@ ngx_http_kv_bulk_free_text(ngx_http_kv_bulk_t *bulk)
     bulk->text = NULL;
     bulk->size = 0;
     bulk->len = 0;
+}
+
+
+/* The same, and of a line that is read and not stored. */
+
+static void
+ngx_http_kv_bulk_free_line(ngx_http_kv_bulk_t *bulk)
+{
+    if (bulk->pending) {
+        bulk->pending = 0;
+        kv_line_free(&bulk->line);
+    }
+
+    ngx_http_kv_bulk_free_text(bulk);
 }
 
 
@@ -940,11 +966,6 @@ ngx_http_kv_bulk_drop(ngx_http_kv_bulk_t *bulk)
     }
 
     bulk->built->n = 0;
-
-    if (bulk->pending) {
-        bulk->pending = 0;
-        kv_line_free(&bulk->line);
-    }
 }
 
 
@@ -1028,10 +1049,6 @@ ngx_http_kv_bulk_answer(ngx_http_kv_bulk_t *bulk)
 
     r = bulk->ctx->request;
     bulk->ctx->started = bulk->started;
-
-    /* the request may last: its client may still be sending */
-
-    ngx_http_kv_bulk_free_text(bulk);
 
     b = ngx_create_temp_buf(r->pool, sizeof(bulk->error) + 128);
 
