@@ -30,6 +30,7 @@ PROGRAMS := \
     t/unit/test_disk_full.c \
     t/unit/test_entry.c \
     t/unit/test_expire.c \
+    t/unit/test_expire_power.c \
     t/unit/test_faults.c \
     t/unit/test_heap_alloc.c \
     t/unit/test_heap_check.c \
@@ -129,8 +130,8 @@ $(DIR)/test_allocations: WRAP = -Wl,--wrap=kv_heap_alloc,$\
 # Nodes find no memory to order.
 $(DIR)/test_index $(DIR)/test_index_readers: WRAP = -Wl,--wrap=kv_heap_alloc
 
-# Its time is the test's.
-$(DIR)/test_expire: WRAP = -Wl,--wrap=clock_gettime
+# Their time is the test's.
+$(DIR)/test_expire $(DIR)/test_expire_power: WRAP = -Wl,--wrap=clock_gettime
 
 # One of its readers leaves just in time.
 $(DIR)/test_map_readers: WRAP = -Wl,--wrap=kv_epoch_oldest
