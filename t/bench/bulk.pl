@@ -28,11 +28,11 @@ printf {$f} qq({"key":"%016d","value":"%s"}\n), $_, $value for 1 .. $lines;
 close($f);
 
 
-# Median and 99th percentile of lone GETs and PUTs, in microseconds.
+# Median and 99th percentile of lone GETs and PUTs, in turn for 3 seconds; in
+# microseconds.
 
 sub latency {
-    my ($count) = @_;
-    my @figures = qx($httplat $s->{port} GET,PUT /kv/other $count 100);
+    my @figures = qx($httplat $s->{port} GET,PUT /kv/other 3s 100);
     return map { [ /([\d.]+)/g ] } @figures;
 }
 
@@ -54,14 +54,14 @@ for my $round (1 .. $rounds) {
     $s->start;
     $s->put("other$_", 'x' x 100) for 0 .. 999;
 
-    my @before = latency(2000);
+    my @before = latency();
     my ($seconds, $memory) = cost();
 
     my $pid = open(my $curl, '-|', 'curl', '-sS', '-X', 'POST', '-T', $file,
                    '-H', 'Expect:', '-w', '%{time_total}',
                    "http://127.0.0.1:$s->{port}/bulk") or die "curl: $!";
     sleep(0.3);
-    my @during = latency(500);
+    my @during = latency();
     my $alone = kill(0, $pid) ? '' : ' (it ended before)';
     my ($answer, $time) = map { s/\s+$//r } <$curl>;
     close($curl);

@@ -107,11 +107,16 @@ static const command_t  commands[] = {
       "keys=1000000 rounds=3 in=20000 ms=3000 sync=off take=median"
       " dir=/dev/shm",
       run_expiry,
-      "the longest that a put took, one after the other: alone, for `ms`, and"
-      " while so\n"
-      "    many keys expire within one second, after `in` ms; and milliseconds"
-      " behind\n"
-      "    that second until they are deleted" },
+      "the longest that a put took, one after the other: alone, for `ms`;"
+      " beside a\n"
+      "    thread that only uses a processor; until `in` ms are over; and"
+      " while so many\n"
+      "    keys expire within one second then. The same without what its"
+      " threads waited\n"
+      "    for a processor (ready), and the most of processor time that they"
+      " used for one\n"
+      "    (work). And milliseconds behind that second until the keys are"
+      " deleted" },
 };
 
 #define BENCH_COMMANDS  (sizeof(commands) / sizeof(commands[0]))

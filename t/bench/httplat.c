@@ -5,9 +5,10 @@
  *     httplat PORT METHOD[,METHOD] PREFIX COUNT [BODY]
  *
  * sends COUNT requests for PREFIX0 ... PREFIX999, in turn, PUTs with BODY
- * bytes of body, and prints a line for each method: the median and the 99th
- * percentile of the time from the first byte sent to the last byte received,
- * in microseconds.  Any answer but 200 ends it.
+ * bytes of body, and prints a line for each method: the median, the 99th
+ * percentile and the longest of the time from the first byte sent to the last
+ * byte received, in microseconds.  Any answer but 200 ends it.  COUNT may be a
+ * time instead, as in 1.5s.
  *
  * Two methods take turns, each with COUNT requests: so both meet the same
  * machine, above all processors that fell idle while a disk was waited for,
@@ -32,6 +33,7 @@
 
 
 #define LAT_KEYS  1000
+#define LAT_MAX   10000000         /* requests in a given time */
 
 
 static char  request[1024 * 1024 + 4096], response[1024 * 1024 + 4096];
@@ -158,15 +160,18 @@ int
 main(int argc, char **argv)
 {
     int        fd, m, methods;
-    char      *method[2];
+    char      *method[2], *unit;
     long       i, n;
+    double     count;
     size_t     body;
-    uint64_t  *took[2];
+    uint64_t  *took[2], end;
 
-    n = argc >= 5 ? atol(argv[4]) : 0;
+    count = argc >= 5 ? strtod(argv[4], &unit) : 0;
     body = argc >= 6 ? strtoul(argv[5], NULL, 10) : 0;
 
-    if (n <= 0 || body > 1024 * 1024 || strlen(argv[3]) > 1024) {
+    if (count <= 0 || (*unit && strcmp(unit, "s") != 0)
+        || body > 1024 * 1024 || strlen(argv[3]) > 1024)
+    {
         fprintf(stderr, "usage: httplat PORT METHOD[,METHOD] PREFIX "
                 "COUNT [BODY]\n");
         return 1;
@@ -176,6 +181,8 @@ main(int argc, char **argv)
     method[1] = strtok(NULL, ",");
     methods = method[1] ? 2 : 1;
 
+    n = *unit ? LAT_MAX : (long) count;
+
     for (m = 0; m < methods; m++) {
         took[m] = malloc(n * sizeof(uint64_t));
         if (took[m] == NULL) {
@@ -184,20 +191,22 @@ main(int argc, char **argv)
     }
 
     fd = open_connection(atoi(argv[1]));
+    end = now() + (uint64_t) (count * 1e9);
 
-    for (i = 0; i < n; i++) {
+    for (i = 0; i < n && (*unit == '\0' || now() < end); i++) {
         for (m = 0; m < methods; m++) {
             took[m][i] = measure(fd, method[m], argv[3], i, body);
         }
     }
 
     close(fd);
+    n = i;
 
     for (m = 0; m < methods; m++) {
         qsort(took[m], n, sizeof(uint64_t), compare);
 
-        printf("%.1f %.1f\n", took[m][n / 2] / 1e3,
-               took[m][n - n / 100 - 1] / 1e3);
+        printf("%.1f %.1f %.1f\n", took[m][n / 2] / 1e3,
+               took[m][n - n / 100 - 1] / 1e3, took[m][n - 1] / 1e3);
     }
 
     return 0;

@@ -39,6 +39,7 @@ typedef struct {
 typedef struct {
     kv_store_t         *store;
     pthread_t           thread[2];
+    _Atomic int         id[2];        /* the kernel's; 0: not yet */
     pthread_mutex_t     lock;
     pthread_cond_t      cond;
     unsigned            todo;
@@ -165,6 +166,9 @@ void pool_start(pool_t *pool, kv_store_t *store);
 
 /* Ends them when they have done what they were given. */
 void pool_stop(pool_t *pool);
+
+/* The kernel's number of the thread for that work. */
+int pool_thread_id(pool_t *pool, unsigned todo);
 
 /* Gives the threads work: KV_TODO_...; returns at once. */
 void pool_post_tasks(pool_t *pool, unsigned todo);

@@ -8,7 +8,9 @@
 #include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <sched.h>
 #include <sys/eventfd.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "core/core.h"
@@ -16,8 +18,11 @@
 
 typedef struct {
     pool_t             *pool;
-    unsigned            bit;          /* KV_TODO_... */
+    unsigned            i;            /* in pool_bits */
 } pool_thread_t;
+
+
+static const unsigned  pool_bits[] = { KV_TODO_COMMIT, KV_TODO_BACKGROUND };
 
 
 static void *
@@ -29,7 +34,8 @@ pool_run(void *data)
 
     me = data;
     pool = me->pool;
-    bit = me->bit;
+    bit = pool_bits[me->i];
+    atomic_store(&pool->id[me->i], (int) syscall(SYS_gettid));
     free(me);
 
     (void) pthread_mutex_lock(&pool->lock);
@@ -68,8 +74,6 @@ pool_start(pool_t *pool, kv_store_t *store)
     unsigned        i;
     pool_thread_t  *thread;
 
-    static const unsigned  bits[] = { KV_TODO_COMMIT, KV_TODO_BACKGROUND };
-
     memset(pool, 0, sizeof(pool_t));
     pool->store = store;
     (void) pthread_mutex_init(&pool->lock, NULL);
@@ -83,12 +87,27 @@ pool_start(pool_t *pool, kv_store_t *store)
         }
 
         thread->pool = pool;
-        thread->bit = bits[i];
+        thread->i = i;
 
         if (pthread_create(&pool->thread[i], NULL, pool_run, thread) != 0) {
             fail("thread", "cannot be made");
         }
     }
+}
+
+
+int
+pool_thread_id(pool_t *pool, unsigned todo)
+{
+    unsigned  i;
+
+    i = todo == pool_bits[0] ? 0 : 1;
+
+    while (atomic_load(&pool->id[i]) == 0) {
+        (void) sched_yield();
+    }
+
+    return atomic_load(&pool->id[i]);
 }
 
 
