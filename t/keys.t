@@ -237,9 +237,13 @@ $s->{kv} = 'list=on segment=16m sync=off';
 $s->{server} = 'location = /keys { kv_keys main; }';
 ok($s->reload, 'and the next reload is done');
 
+my $index = $s->store->{zone}{index};
+cmp_ok($index, '>', keys(%have) * 4, '/stats has the bytes of the index');
+cmp_ok($index, '<', keys(%have) * 24, '... which are few');
 is($s->clear->{status}, 200, 'after a clear');
 %have = ();
 is_deeply(keys_of(''), [], '... the list is empty');
+ok(wait_for(sub { $s->store->{zone}{index} == 0 }, 10), '... and has no bytes');
 put('again');
 is_deeply(keys_of(''), ['again'], '... and filled again');
 

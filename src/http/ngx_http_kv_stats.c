@@ -152,9 +152,10 @@ ngx_http_kv_stats_store(u_char *p, u_char *end, ngx_http_kv_zone_t *zone)
                      f.waiting);
 
     p = ngx_slprintf(p, end, "\"zone\":{\"size\":%uL,\"used\":%uL,"
-                     "\"held\":%uL,\"free_pages\":%uL,\"refused\":%uL},",
-                     (uint64_t) zone->shm_zone->shm.size, f.used, f.held,
-                     f.free_pages, f.refused);
+                     "\"index\":%uL,\"held\":%uL,\"free_pages\":%uL,"
+                     "\"refused\":%uL},",
+                     (uint64_t) zone->shm_zone->shm.size, f.used, f.index,
+                     f.held, f.free_pages, f.refused);
 
     p = ngx_http_kv_stats_held(p, end, &f.uploads, "uploads");
     p = ngx_http_kv_stats_held(p, end, &f.readers, "readers");

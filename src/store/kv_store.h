@@ -597,6 +597,7 @@ typedef struct {
 
     /* the zone; bytes of it */
     uint64_t        used;
+    uint64_t        index;           /* of these, nodes of the ordered one */
     uint64_t        held;
     uint64_t        free_pages;
     uint64_t        refused;         /* writes, because the zone was full */

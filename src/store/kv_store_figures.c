@@ -32,6 +32,7 @@ kv_store_figures(kv_store_t *store, kv_figures_t *f)
     f->expiring = kv_get_relaxed(zone->timers.count);
 
     f->used = heap.used;
+    f->index = heap.kind[KV_HEAP_NODE];
     f->held = heap.held;
     f->free_pages = heap.free_pages;
     f->refused = atomic_load(&zone->full_refused);

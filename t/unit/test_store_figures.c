@@ -145,6 +145,7 @@ test_figures(void **state)
     assert_int_equal(f.wait.count, 4);
     assert_int_equal(f.next_lsn, 5);
     assert_true(f.used > len && f.used <= f.held);
+    assert_true((f.index > 0) == solo.conf.list && f.index < f.used - len);
     assert_int_equal(f.log_segments, 1);
     assert_true(f.log_bytes > len);
     assert_int_equal(f.snapshot_log_bytes, f.log_bytes);
