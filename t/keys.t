@@ -52,6 +52,42 @@ sub pages {
 }
 
 
+# A worker serves others before a page is complete; one that is to quit ends
+# with an answer, not in the middle of a page.
+
+sub in_steps {
+    my $page = '/keys?limit=10000';
+    my ($long, $short) = ($s->connect, $s->connect);
+    my ($first, $whole) = (0, 1);
+
+    for (1 .. 200) {
+        $long->send(KV::Conn::request(GET => "$page&values=1"));
+        $short->send(KV::Conn::request(GET => '/kv/a'));
+        is($short->response->{status}, 200, 'a value beside a page')
+            if $_ == 1;
+        $short->response if $_ > 1;
+        $first = $long->silent(0);
+        $long->response;
+        last if $first;
+    }
+    ok($first, 'the worker sends a value before a page that is longer');
+
+    my @old = $s->workers;
+    $long->send(KV::Conn::request(GET => $page)) for 1 .. 20;
+    kill('HUP', $s->{pid});
+    while (my $r = $long->response) {
+        $whole = 0 if @{[ split /\n/, $r->{body} ]} != keys %have;
+        last if $r->{headers}{connection} eq 'close';
+        $long->send(KV::Conn::request(GET => $page));
+    }
+    ok($whole, 'pages during a reload are complete');
+    $_->close for $long, $short;
+    ok(wait_for(sub { "@{[$s->workers]}" !~ /\b$old[0]\b/ }, 15),
+       '... the old worker ends');
+    unlike($s->log, qr/open socket #\d+ left/, '... not before its page does');
+}
+
+
 # ---- an empty store, and a few keys
 
 my $empty = list('');
@@ -223,8 +259,10 @@ is_deeply(pages('?limit=10000', 10000), has(''), 'a reload changes no list');
 
 for my $signal (qw(KILL TERM)) {
     $s->stop($signal);
+    $s->{workers} = $signal eq 'KILL' ? 1 : 2;
     $s->start;
     is_deeply(pages('?limit=10000', 10000), has(''), "nor a restart ($signal)");
+    in_steps() if $s->{workers} == 1;
 }
 
 $s->{kv} = 'list=off segment=16m sync=off';

@@ -11,6 +11,9 @@
  *     ngx_http_kv_bulk.c         writes as lines, of any number
  *     ngx_http_kv_body.c         a PUT's body, straight into the zone
  *     ngx_http_kv_keys.c         lists of keys
+ *     ngx_http_kv_keys_entry.c       ... their entries
+ *     ngx_http_kv_keys_args.c        ... their arguments
+ *     ngx_http_kv_page.c             ... the text of a page
  *     ngx_http_kv_worker.c       a zone in a worker: tasks, events, exit
  *     ngx_http_kv_poll.c         a worker that polls for a lone write's result
  *     ngx_http_kv_await.c        reads that wait for a change
@@ -530,6 +533,23 @@ ngx_int_t ngx_http_kv_arg_number(ngx_http_request_t *r, const char *name,
  */
 ngx_int_t ngx_http_kv_arg_ttl(ngx_http_request_t *r, uint32_t least,
     uint32_t *ttl);
+
+
+/* An argument that a location knows; the last of a table has no name. */
+
+typedef struct {
+    ngx_str_t                  name;
+    size_t                     where;         /* its ngx_str_t, in a struct */
+} ngx_http_kv_arg_t;
+
+/*
+ * Reads all arguments into the struct `values`, decoded, in the request's pool;
+ * data == NULL there: it is not given.  NGX_OK; NGX_DECLINED: one is not known,
+ * and *wrong is what it was, or one is given twice, and *wrong says so;
+ * NGX_ERROR: no memory.
+ */
+ngx_int_t ngx_http_kv_args_read(ngx_http_request_t *r,
+    const ngx_http_kv_arg_t *args, void *values, const char **wrong);
 
 
 /* ngx_http_kv_prefer.c */

@@ -213,15 +213,17 @@ kv_version_t kv_store_version(kv_store_t *store, const kv_entry_t *e);
 uint64_t kv_store_expires(kv_store_t *store, const kv_entry_t *e);
 
 /*
- * What a list calls with each entry, which is good to read until it returns.
+ * What a list calls with each key of `n` bytes, and its entry, or NULL: it has
+ * expired, or has just been deleted.  Both are good to read until it returns.
  * It returns whether to go on.
  */
-typedef bool (*kv_store_list_pt)(void *ctx, const kv_entry_t *e);
+typedef bool (*kv_store_list_pt)(void *ctx, const void *key, size_t n,
+    const kv_entry_t *e);
 
 /*
- * Visits the entries in the order of their keys' bytes, from the key `from` on
- * (with `after`, behind it), until the callback says no.  As long as it lasts
- * no memory is freed, so a caller who wants many goes on in another event.
+ * Visits the keys in the order of their bytes, from the key `from` on (with
+ * `after`, behind it), until the callback says no.  As long as it lasts no
+ * memory is freed, so a caller who wants many goes on in another event.
  * KV_OK; KV_DECLINED: the zone has no index (list=off); KV_UNAVAILABLE.
  */
 kv_rc_t kv_store_list(kv_store_t *store, const void *from, size_t n, bool after,

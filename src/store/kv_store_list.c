@@ -114,7 +114,7 @@ kv_list_add(void *data, const unsigned char *key, size_t n)
 }
 
 
-/* Visits the entries that are there: keys may be gone since, or expired. */
+/* Visits the keys, which may be gone since, or expired. */
 
 static bool
 kv_list_look_up(kv_list_t *list)
@@ -130,9 +130,11 @@ kv_list_look_up(kv_list_t *list)
         e = kv_map_find(list->map, list->hash[i], list->key[i].p,
                         list->key[i].n);
 
-        if (e && !kv_clock_entry_gone(list->zone, e)) {
-            list->more = list->cb(list->ctx, e);
+        if (e && kv_clock_entry_gone(list->zone, e)) {
+            e = NULL;
         }
+
+        list->more = list->cb(list->ctx, list->key[i].p, list->key[i].n, e);
     }
 
     list->n = 0;

@@ -121,11 +121,17 @@ typedef struct {
 
 
 static bool
-listed(void *ctx, const kv_entry_t *e)
+listed(void *ctx, const void *key, size_t n, const kv_entry_t *e)
 {
     listed_t  *l = ctx;
 
-    l->bytes += e->key_len + e->value_len;
+    (void) key;
+
+    if (e == NULL) {
+        return true;
+    }
+
+    l->bytes += n + e->value_len;
 
     return --l->left > 0;
 }

@@ -1,0 +1,202 @@
+
+/*
+ * The arguments of lists.
+ */
+
+
+#include "http/ngx_http_kv_keys_private.h"
+
+
+#define NGX_HTTP_KV_LIMIT      1000
+#define NGX_HTTP_KV_LIMIT_MAX  10000
+
+
+static const char *ngx_http_kv_keys_values(ngx_http_kv_keys_t *keys);
+static const char *ngx_http_kv_keys_format(ngx_http_kv_keys_t *keys);
+static ngx_uint_t ngx_http_kv_keys_wants_json(ngx_http_request_t *r);
+
+
+static const ngx_http_kv_arg_t  ngx_http_kv_keys_arg[] = {
+    { ngx_string("prefix"), offsetof(ngx_http_kv_keys_t, prefix) },
+    { ngx_string("after"), offsetof(ngx_http_kv_keys_t, after) },
+    { ngx_string("limit"), offsetof(ngx_http_kv_keys_t, limit_arg) },
+    { ngx_string("delimiter"), offsetof(ngx_http_kv_keys_t, delimiter) },
+    { ngx_string("values"), offsetof(ngx_http_kv_keys_t, values_arg) },
+    { ngx_string("format"), offsetof(ngx_http_kv_keys_t, format_arg) },
+    { ngx_null_string, 0 }
+};
+
+
+ngx_int_t
+ngx_http_kv_keys_args(ngx_http_kv_keys_t *keys, const char **wrong)
+{
+    ngx_int_t  rc;
+
+    *wrong = "unknown argument: there are prefix, after, limit, delimiter, "
+             "values and format\n";
+
+    rc = ngx_http_kv_args_read(keys->request, ngx_http_kv_keys_arg, keys,
+                               wrong);
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    *wrong = ngx_http_kv_keys_values(keys);
+
+    return *wrong ? NGX_DECLINED : NGX_OK;
+}
+
+
+/* What the arguments say. */
+
+static const char *
+ngx_http_kv_keys_values(ngx_http_kv_keys_t *keys)
+{
+    ngx_int_t  n;
+
+    if (keys->prefix.len > KV_KEY_MAX || keys->after.len > KV_KEY_MAX) {
+        return "prefix or after is longer than a key\n";
+    }
+
+    keys->limit = NGX_HTTP_KV_LIMIT;
+
+    if (keys->limit_arg.data) {
+        n = ngx_atoi(keys->limit_arg.data, keys->limit_arg.len);
+
+        if (n < 1 || n > NGX_HTTP_KV_LIMIT_MAX) {
+            return "invalid limit: it is a number from 1 to 10000\n";
+        }
+
+        keys->limit = n;
+    }
+
+    if (keys->delimiter.data && keys->delimiter.len == 0) {
+        return "delimiter is empty\n";
+    }
+
+    if (keys->values_arg.data) {
+
+        if (keys->values_arg.len != 1
+            || (*keys->values_arg.data != '0' && *keys->values_arg.data != '1'))
+        {
+            return "invalid values: it is 0 or 1\n";
+        }
+
+        keys->values = *keys->values_arg.data == '1';
+    }
+
+    return ngx_http_kv_keys_format(keys);
+}
+
+
+static const char *
+ngx_http_kv_keys_format(ngx_http_kv_keys_t *keys)
+{
+    ngx_str_t  *format;
+
+    format = &keys->format_arg;
+
+    if (format->data == NULL) {
+        keys->format = ngx_http_kv_keys_wants_json(keys->request)
+                       ? NGX_HTTP_KV_KEYS_AS_JSON
+                       : keys->values ? NGX_HTTP_KV_KEYS_AS_LINES
+                                      : NGX_HTTP_KV_KEYS_AS_TEXT;
+
+    } else if (format->len == 4 && ngx_strncmp(format->data, "json", 4) == 0) {
+        keys->format = NGX_HTTP_KV_KEYS_AS_JSON;
+
+    } else if (format->len == 5 && ngx_strncmp(format->data, "lines", 5) == 0) {
+        keys->format = NGX_HTTP_KV_KEYS_AS_LINES;
+
+    } else if (format->len == 4 && ngx_strncmp(format->data, "text", 4) == 0) {
+        keys->format = NGX_HTTP_KV_KEYS_AS_TEXT;
+
+    } else {
+        return "invalid format: it is text, lines or json\n";
+    }
+
+    if (keys->values && keys->format == NGX_HTTP_KV_KEYS_AS_TEXT) {
+        return "values cannot be listed as text: format is lines or json\n";
+    }
+
+    return NULL;
+}
+
+
+static ngx_uint_t
+ngx_http_kv_keys_wants_json(ngx_http_request_t *r)
+{
+    ngx_uint_t        i;
+    ngx_list_part_t  *part;
+    ngx_table_elt_t  *h;
+
+    for (part = &r->headers_in.headers.part; part; part = part->next) {
+        h = part->elts;
+
+        for (i = 0; i < part->nelts; i++) {
+
+            if (h[i].key.len == 6
+                && ngx_strncasecmp(h[i].key.data, (u_char *) "Accept", 6) == 0
+                && ngx_strlcasestrn(h[i].value.data,
+                                    h[i].value.data + h[i].value.len,
+                                    (u_char *) "application/json", 15))
+            {
+                return 1;
+            }
+        }
+    }
+
+    return 0;
+}
+
+
+char *
+ngx_http_kv_keys_link(ngx_http_kv_keys_t *keys)
+{
+    u_char                   *link, *p;
+    size_t                    n, path;
+    ngx_str_t                *value;
+    ngx_http_request_t       *r;
+    const ngx_http_kv_arg_t  *arg;
+
+    r = keys->request;
+
+    p = ngx_strlchr(r->unparsed_uri.data,
+                    r->unparsed_uri.data + r->unparsed_uri.len, '?');
+    path = p ? (size_t) (p - r->unparsed_uri.data) : r->unparsed_uri.len;
+
+    keys->after = keys->last;
+    n = path + sizeof("<>; rel=\"next\"");
+
+    for (arg = ngx_http_kv_keys_arg; arg->name.len; arg++) {
+        value = (ngx_str_t *) ((char *) keys + arg->where);
+        n += 2 + arg->name.len + 3 * value->len;
+    }
+
+    link = ngx_pnalloc(r->pool, n);
+    if (link == NULL) {
+        return NULL;
+    }
+
+    p = link;
+    *p++ = '<';
+    p = ngx_cpymem(p, r->unparsed_uri.data, path);
+
+    n = 0;
+
+    for (arg = ngx_http_kv_keys_arg; arg->name.len; arg++) {
+        value = (ngx_str_t *) ((char *) keys + arg->where);
+
+        if (value->data) {
+            *p++ = n++ ? '&' : '?';
+            p = ngx_cpymem(p, arg->name.data, arg->name.len);
+            *p++ = '=';
+            p = (u_char *) ngx_escape_uri(p, value->data, value->len,
+                                          NGX_ESCAPE_URI_COMPONENT);
+        }
+    }
+
+    (void) ngx_cpymem(p, ">; rel=\"next\"", sizeof(">; rel=\"next\""));
+
+    return (char *) link;
+}

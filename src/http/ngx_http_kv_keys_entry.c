@@ -1,0 +1,329 @@
+
+/*
+ * The entries of a list, as text or JSON.  A large value is written in parts.
+ */
+
+
+#include "http/ngx_http_kv_keys_private.h"
+
+
+/* bytes of a value that are looked at, or written, at once; threes */
+#define NGX_HTTP_KV_VALUE_PART  (48 * 1024)
+
+
+static ngx_int_t ngx_http_kv_keys_add_json(ngx_http_kv_keys_t *keys,
+    const kv_entry_t *e);
+static ngx_int_t ngx_http_kv_keys_add_expires(ngx_http_kv_keys_t *keys,
+    const kv_entry_t *e);
+static ngx_int_t ngx_http_kv_keys_copy(ngx_http_kv_keys_t *keys,
+    const kv_entry_t *e);
+static ngx_int_t ngx_http_kv_value_check(ngx_http_kv_keys_t *keys, size_t n);
+static ngx_int_t ngx_http_kv_value_write(ngx_http_kv_keys_t *keys, size_t n);
+static ngx_int_t ngx_http_kv_value_end(ngx_http_kv_keys_t *keys);
+
+
+ngx_int_t
+ngx_http_kv_keys_add_key(ngx_http_kv_keys_t *keys, const kv_entry_t *e)
+{
+    u_char  *p;
+
+    if (keys->format != NGX_HTTP_KV_KEYS_AS_TEXT) {
+        return ngx_http_kv_keys_add_json(keys, e);
+    }
+
+    p = ngx_http_kv_page_space(&keys->entries, e->key_len + 1);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    /* where it stands on the page is good for as long as the request */
+
+    keys->last.data = p;
+    keys->last.len = e->key_len;
+
+    p = ngx_cpymem(p, e->key, e->key_len);
+    *p++ = '\n';
+    ngx_http_kv_page_used(&keys->entries, p);
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_kv_keys_add_json(ngx_http_kv_keys_t *keys, const kv_entry_t *e)
+{
+    char           tag[KV_VERSION_TAG];
+    u_char        *p;
+    size_t         n;
+    ngx_str_t      key;
+    kv_version_t   version;
+
+    key.data = (u_char *) e->key;
+    key.len = e->key_len;
+
+    keys->last.len = key.len;
+    keys->last.data = ngx_pstrdup(keys->request->pool, &key);
+
+    if (keys->last.data == NULL) {
+        return NGX_ERROR;
+    }
+
+    if (keys->format == NGX_HTTP_KV_KEYS_AS_JSON
+        && keys->n > keys->nprefixes
+        && ngx_http_kv_page_text(&keys->entries, ",") != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    if (ngx_http_kv_page_text(&keys->entries, "{\"key\":") != NGX_OK
+        || ngx_http_kv_page_string(&keys->entries, &key) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    version = kv_store_version(keys->ctx->zone->store, e);
+    n = kv_version_tag(&version, tag);
+
+    p = ngx_http_kv_page_space(&keys->entries, NGX_HTTP_KV_KEYS_ENTRY);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    p = ngx_sprintf(p, ",\"size\":%uD,\"version\":\"%*s\"", e->value_len,
+                    n - 2, tag + 1);
+    ngx_http_kv_page_used(&keys->entries, p);
+
+    if (ngx_http_kv_keys_add_expires(keys, e) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    if (!keys->values) {
+        return ngx_http_kv_value_end(keys);
+    }
+
+    return ngx_http_kv_keys_copy(keys, e) == NGX_OK
+           ? ngx_http_kv_keys_value(keys) : NGX_ERROR;
+}
+
+
+/* When it expires, in seconds since the epoch, if it does. */
+
+static ngx_int_t
+ngx_http_kv_keys_add_expires(ngx_http_kv_keys_t *keys, const kv_entry_t *e)
+{
+    u_char    *p;
+    uint64_t   ms;
+
+    ms = kv_store_expires(keys->ctx->zone->store, e);
+
+    if (ms == 0) {
+        return NGX_OK;
+    }
+
+    p = ngx_http_kv_page_space(&keys->entries, NGX_HTTP_KV_KEYS_ENTRY);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    p = ngx_sprintf(p, ",\"expires\":%T", ngx_time() + (time_t) (ms / 1000));
+    ngx_http_kv_page_used(&keys->entries, p);
+
+    return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_http_kv_keys_add_prefix(ngx_http_kv_keys_t *keys, ngx_str_t *prefix)
+{
+    ngx_http_kv_page_t  *page;
+
+    keys->last.len = prefix->len;
+    keys->last.data = ngx_pstrdup(keys->request->pool, prefix);
+
+    if (keys->last.data == NULL) {
+        return NGX_ERROR;
+    }
+
+    keys->nprefixes++;
+    page = &keys->entries;
+
+    switch (keys->format) {
+
+    case NGX_HTTP_KV_KEYS_AS_TEXT:
+        return ngx_http_kv_page_put(page, prefix->data, prefix->len) == NGX_OK
+               ? ngx_http_kv_page_text(page, "\n") : NGX_ERROR;
+
+    case NGX_HTTP_KV_KEYS_AS_LINES:
+        return ngx_http_kv_page_text(page, "{\"prefix\":") == NGX_OK
+               && ngx_http_kv_page_string(page, prefix) == NGX_OK
+               ? ngx_http_kv_page_text(page, "}\n") : NGX_ERROR;
+
+    default:
+        page = &keys->prefixes;
+
+        if (keys->nprefixes > 1
+            && ngx_http_kv_page_text(page, ",") != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
+
+        return ngx_http_kv_page_string(page, prefix);
+    }
+}
+
+
+/* The value, of which a string or base64 is made. */
+
+static ngx_int_t
+ngx_http_kv_keys_copy(ngx_http_kv_keys_t *keys, const kv_entry_t *e)
+{
+    u_char        *p;
+    size_t         i, k, n;
+    struct iovec   iov[16];
+
+    keys->value.len = e->value_len;
+    keys->value.data = ngx_pnalloc(keys->request->pool, e->value_len);
+
+    if (keys->value.data == NULL) {
+        return NGX_ERROR;
+    }
+
+    p = keys->value.data;
+
+    for (i = 0; (n = kv_store_value_iov(e, iov, 16, i)) != 0; i += n) {
+        for (k = 0; k < n; k++) {
+            p = ngx_cpymem(p, iov[k].iov_base, iov[k].iov_len);
+        }
+    }
+
+    keys->todo = NGX_HTTP_KV_VALUE_CHECK;
+    keys->done = 0;
+
+    return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_http_kv_keys_value(ngx_http_kv_keys_t *keys)
+{
+    size_t     n;
+    ngx_int_t  rc;
+
+    while (keys->todo != NGX_HTTP_KV_VALUE_NONE) {
+
+        if (keys->work == 0) {
+            return NGX_AGAIN;
+        }
+
+        n = ngx_min(keys->value.len - keys->done, NGX_HTTP_KV_VALUE_PART);
+
+        rc = keys->todo == NGX_HTTP_KV_VALUE_CHECK
+             ? ngx_http_kv_value_check(keys, n)
+             : ngx_http_kv_value_write(keys, n);
+
+        if (rc != NGX_OK) {
+            return rc;
+        }
+
+        ngx_http_kv_keys_work(keys, 1 + n / NGX_HTTP_KV_KEYS_TEXT);
+    }
+
+    return NGX_OK;
+}
+
+
+/*
+ * Whether `n` bytes more are UTF-8 (RFC 3629), so that a JSON string can hold
+ * the value; begins to write it once that is known.
+ */
+
+static ngx_int_t
+ngx_http_kv_value_check(ngx_http_kv_keys_t *keys, size_t n)
+{
+    u_char    *p, *end, *last;
+    uint32_t   c;
+
+    p = keys->value.data + keys->done;
+    last = keys->value.data + keys->value.len;
+
+    for (end = p + n; p < end; /* void */ ) {
+
+        if (*p < 0x80) {
+            p++;
+            continue;
+        }
+
+        c = ngx_utf8_decode(&p, last - p);
+
+        if (c > 0x10ffff || (c >= 0xd800 && c <= 0xdfff)) {
+            keys->todo = NGX_HTTP_KV_VALUE_BASE64;
+            keys->done = 0;
+
+            return ngx_http_kv_page_text(&keys->entries, ",\"base64\":\"");
+        }
+    }
+
+    keys->done = p - keys->value.data;
+
+    if (keys->done < keys->value.len) {
+        return NGX_OK;
+    }
+
+    keys->todo = NGX_HTTP_KV_VALUE_STRING;
+    keys->done = 0;
+
+    return ngx_http_kv_page_text(&keys->entries, ",\"value\":\"");
+}
+
+
+/* Writes `n` bytes more. */
+
+static ngx_int_t
+ngx_http_kv_value_write(ngx_http_kv_keys_t *keys, size_t n)
+{
+    u_char     *p;
+    ngx_str_t   part, out;
+
+    part.data = keys->value.data + keys->done;
+    part.len = n;
+
+    if (keys->todo == NGX_HTTP_KV_VALUE_STRING) {
+
+        if (ngx_http_kv_page_escape(&keys->entries, part.data, n) != NGX_OK) {
+            return NGX_ERROR;
+        }
+
+    } else {
+        p = ngx_http_kv_page_space(&keys->entries,
+                                   ngx_base64_encoded_length(n));
+        if (p == NULL) {
+            return NGX_ERROR;
+        }
+
+        out.data = p;
+        ngx_encode_base64(&out, &part);
+        ngx_http_kv_page_used(&keys->entries, out.data + out.len);
+    }
+
+    keys->done += n;
+
+    if (keys->done < keys->value.len) {
+        return NGX_OK;
+    }
+
+    (void) ngx_pfree(keys->request->pool, keys->value.data);
+
+    keys->todo = NGX_HTTP_KV_VALUE_NONE;
+
+    return ngx_http_kv_page_text(&keys->entries, "\"") == NGX_OK
+           ? ngx_http_kv_value_end(keys) : NGX_ERROR;
+}
+
+
+static ngx_int_t
+ngx_http_kv_value_end(ngx_http_kv_keys_t *keys)
+{
+    return keys->format == NGX_HTTP_KV_KEYS_AS_JSON
+           ? ngx_http_kv_page_text(&keys->entries, "}")
+           : ngx_http_kv_page_text(&keys->entries, "}\n");
+}
