@@ -13,6 +13,7 @@
 
 static void kv_index_release(kv_index_t *index, unsigned class);
 static kv_index_link_t *kv_index_take(kv_index_t *index, size_t n);
+static void kv_index_prefetch(const kv_leaf_t *leaf, kv_slice_t key);
 static void kv_index_put_at(kv_index_t *index, kv_slice_t key,
     kv_path_t *path);
 static void kv_index_put_first(kv_index_t *index, kv_slice_t key);
@@ -173,20 +174,16 @@ kv_index_put_group(kv_index_t *index, const kv_slice_t *keys, unsigned n)
     assert(n <= KV_INDEX_GROUP);
 
     if (n > 1 && kv_get_relaxed(index->root)) {
+        kv_path_find_group(index, keys, n, path);
 
         for (i = 0; i < n; i++) {
-            (void) kv_path_find(index, keys[i], &path[i]);
-            __builtin_prefetch(path[i].leaf, 1);
-        }
-
-        for (i = 0; i < n; i++) {
-            __builtin_prefetch(path[i].leaf->data
-                               + kv_get_relaxed(path[i].leaf->used), 1);
+            kv_index_prefetch(path[i].leaf, keys[i]);
         }
 
         changes = index->changes;
 
         for (i = 0; i < n && index->changes == changes; i++) {
+            kv_path_reload(&path[i]);
             kv_index_put_at(index, keys[i], &path[i]);
         }
 
@@ -202,9 +199,33 @@ kv_index_put_group(kv_index_t *index, const kv_slice_t *keys, unsigned n)
 }
 
 
+/* Has the processor fetch where a key goes, or all that is copied for it. */
+
+static void
+kv_index_prefetch(const kv_leaf_t *leaf, kv_slice_t key)
+{
+    size_t       used, i;
+    const char  *end;
+
+    used = sizeof(kv_leaf_t) + kv_get_relaxed(leaf->used);
+    end = (const char *) leaf + used;
+
+    __builtin_prefetch(end, 1);
+
+    if (used + kv_key_size(key.n - leaf->node.prefix_len) > leaf->node.size) {
+
+        for (i = KV_CACHE_LINE; i < used && i < KV_LEAF_MAX; i += KV_CACHE_LINE)
+        {
+            __builtin_prefetch((const char *) leaf + i);
+        }
+    }
+}
+
+
 static void
 kv_index_put_at(kv_index_t *index, kv_slice_t key, kv_path_t *path)
 {
+    uint64_t     changes;
     kv_leaf_t   *leaf;
     kv_slice_t   rest;
 
@@ -219,12 +240,19 @@ kv_index_put_at(kv_index_t *index, kv_slice_t key, kv_path_t *path)
             return;
         }
 
+        changes = index->changes;
+
         if (!kv_change_grow(index, path, kv_key_size(rest.n))) {
             kv_leaf_link(leaf, kv_index_take(index, key.n), rest);
             return;
         }
 
-        (void) kv_path_find(index, key, path);
+        if (index->changes == changes) {
+            kv_path_reload(path);
+
+        } else {
+            (void) kv_path_find(index, key, path);
+        }
     }
 }
 

@@ -69,7 +69,7 @@ typedef struct {
     /* the writer's */
     _Alignas(KV_CACHE_LINE)
     _Atomic uint64_t          keys;
-    uint64_t                  changes;     /* nodes published, ever */
+    uint64_t                  changes;     /* of the root or inner nodes */
     bool                      tight;       /* leaves get no free space */
     kv_heap_t                *heap;
     kv_retire_list_t         *retired;

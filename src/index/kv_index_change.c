@@ -41,7 +41,7 @@ static void kv_change_retire(kv_index_t *index, kv_index_node_t *node);
 bool
 kv_change_grow(kv_index_t *index, kv_path_t *path, size_t size)
 {
-    size_t      bytes;
+    size_t      bytes, common;
     unsigned    keys;
     kv_leaf_t  *leaf;
     kv_slice_t  low, high;
@@ -63,7 +63,21 @@ kv_change_grow(kv_index_t *index, kv_path_t *path, size_t size)
     high = kv_path_high(path, path->depth, path->depth
                                            ? path->at[path->depth - 1] : 0);
 
-    keys = kv_leaf_measure(leaf, low, kv_fences_common(low, high), &bytes);
+    common = kv_fences_common(low, high);
+
+    if (kv_likely(common == leaf->node.prefix_len && !leaf->stale
+                  && kv_get_relaxed(leaf->links) == NULL))
+    {
+        /* its keys stay as they are */
+
+        bytes = kv_leaf_bytes(leaf) - leaf->dead;
+
+        if (sizeof(kv_leaf_t) + low.n + bytes + size <= KV_LEAF_MAX) {
+            return kv_change_alone(index, path, low, low, high, bytes, size);
+        }
+    }
+
+    keys = kv_leaf_measure(leaf, low, common, &bytes);
 
     if (keys < 2 || sizeof(kv_leaf_t) + low.n + bytes + size <= KV_LEAF_MAX) {
         return kv_change_alone(index, path, low, low, high, bytes, size);
@@ -157,7 +171,7 @@ kv_change_split(kv_index_t *index, kv_path_t *path, kv_slice_t low,
     kv_leaf_walk_t   walk;
     unsigned char    separator[KV_KEY_MAX];
 
-    /* keys often come in order: then nothing comes to the left one any more */
+    /* keys often come in order: then all others come to the right one */
 
     last = high.p == NULL;
     cut = bytes > 4 * KV_LEAF_MAX ? KV_LEAF_MAX * 3 / 4
@@ -188,6 +202,7 @@ kv_change_split(kv_index_t *index, kv_path_t *path, kv_slice_t low,
     stays = bytes - cut > KV_LEAF_COPY;
 
     if (!stays) {
+        space = last ? kv_max(space, (size_t) KV_LEAF_MAX / 2) : space;
         right = kv_leaf_make(index, r.separator, high, bytes - cut, space);
 
         if (right == NULL) {
@@ -582,14 +597,15 @@ void
 kv_change_publish(kv_index_t *index, const kv_path_t *path, unsigned depth,
     kv_index_node_t *node)
 {
-    index->changes++;
-
     if (depth == 0) {
+        index->changes++;
         atomic_store_explicit(&index->root, node, memory_order_release);
         return;
     }
 
     assert(node);
+
+    index->changes += node->level > 0;
 
     atomic_store_explicit(&path->inner[depth - 1]->child[path->at[depth - 1]],
                           node, memory_order_release);

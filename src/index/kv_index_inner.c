@@ -7,42 +7,26 @@
 #include "index/kv_index_private.h"
 
 
-/* The first four bytes of a string as a number that compares as they do. */
-
-static inline uint32_t
-kv_inner_head(kv_slice_t s)
-{
-    uint32_t       head;
-    unsigned char  four[4];
-
-    if (kv_likely(s.n >= 4)) {
-        memcpy(&head, s.p, 4);
-
-    } else {
-        memset(four, 0, 4);
-        memcpy(four, s.p, s.n);
-        memcpy(&head, four, 4);
-    }
-
-    return __builtin_bswap32(head);
-}
+static unsigned kv_inner_below(const uint32_t *heads, unsigned n,
+    uint32_t head);
+static void kv_inner_prefetch(const kv_inner_t *inner);
+static kv_index_node_t *kv_path_step(kv_path_t *path, kv_index_node_t *node,
+    kv_slice_t key);
 
 
 unsigned
 kv_inner_search(const kv_inner_t *inner, kv_slice_t key)
 {
     int              c;
-    bool             below;
     size_t           common;
     uint32_t         head;
-    unsigned         low, high, middle;
+    unsigned         low, high, middle, n;
     kv_slice_t       first;
     const uint32_t  *heads;
 
-    low = 0;
-    high = inner->node.n - 1u;
+    n = inner->node.n - 1u;
 
-    if (high == 0) {
+    if (n == 0) {
         return 0;
     }
 
@@ -53,28 +37,31 @@ kv_inner_search(const kv_inner_t *inner, kv_slice_t key)
         c = memcmp(key.p, first.p, kv_min(key.n, common));
 
         if (c != 0 || key.n < common) {
-            return c > 0 ? high : 0;
+            return c > 0 ? n : 0;
         }
 
         key = kv_slice_skip(key, common);
     }
 
-    head = kv_inner_head(key);
+    head = kv_slice_head(key);
     heads = kv_inner_heads(inner);
+    low = kv_inner_below(heads, n, head);
+
+    if (kv_likely(low == n || heads[low] != head)) {
+        return low;
+    }
+
+    /* of those with this head, by all of their bytes */
+
+    for (high = low + 1; high < n && heads[high] == head; high++) {
+        /* void */
+    }
 
     while (low < high) {
         middle = (low + high) / 2;
+        first = kv_slice_skip(kv_inner_separator(inner, middle), common);
 
-        if (kv_likely(heads[middle] != head)) {
-            below = heads[middle] < head;
-
-        } else {
-            below = kv_slice_compare(kv_slice_skip(
-                                         kv_inner_separator(inner, middle),
-                                         common), key) <= 0;
-        }
-
-        if (below) {
+        if (kv_slice_compare(first, key) <= 0) {
             low = middle + 1;
 
         } else {
@@ -86,11 +73,48 @@ kv_inner_search(const kv_inner_t *inner, kv_slice_t key)
 }
 
 
+/*
+ * How many of `n` numbers in order, one at least, are below `head`.  There is
+ * no branch but the loop: half of them would be guessed wrong.
+ */
+
+static unsigned
+kv_inner_below(const uint32_t *heads, unsigned n, uint32_t head)
+{
+    unsigned         half;
+    const uint32_t  *at;
+
+    for (at = heads; n > 1; n -= half) {
+        half = n / 2;
+        at += half & -(unsigned) (at[half - 1] < head);
+    }
+
+    return (unsigned) (at - heads) + (*at < head);
+}
+
+
+/* Has the processor fetch what a search looks at; the header is there. */
+
+static void
+kv_inner_prefetch(const kv_inner_t *inner)
+{
+    const char  *p, *end;
+
+    p = (const char *) kv_inner_heads(inner);
+    end = (const char *) (kv_inner_ends(inner) + inner->node.n);
+
+    for ( /* void */ ; p < end; p += KV_CACHE_LINE) {
+        __builtin_prefetch(p);
+    }
+
+    __builtin_prefetch(end);
+}
+
+
 bool
 kv_path_find(kv_index_t *index, kv_slice_t key, kv_path_t *path)
 {
     unsigned          level;
-    kv_inner_t       *inner;
     kv_index_node_t  *node;
 
     node = atomic_load_explicit(&index->root, memory_order_acquire);
@@ -106,18 +130,71 @@ kv_path_find(kv_index_t *index, kv_slice_t key, kv_path_t *path)
      */
 
     for (level = node->level; level; level--) {
-        assert(path->depth < KV_INDEX_DEPTH && node->level == level);
+        assert(node->level == level);
 
-        inner = (kv_inner_t *) node;
-        path->inner[path->depth] = inner;
-        path->at[path->depth] = (uint16_t) kv_inner_search(inner, key);
-        node = kv_inner_child(inner, path->at[path->depth]);
-        path->depth++;
+        node = kv_path_step(path, node, key);
     }
 
     path->leaf = (kv_leaf_t *) node;
 
     return true;
+}
+
+
+/* The child of an inner node that is responsible for a key. */
+
+static kv_index_node_t *
+kv_path_step(kv_path_t *path, kv_index_node_t *node, kv_slice_t key)
+{
+    unsigned     i;
+    kv_inner_t  *inner;
+
+    assert(path->depth < KV_INDEX_DEPTH);
+
+    inner = (kv_inner_t *) node;
+    i = kv_inner_search(inner, key);
+
+    path->inner[path->depth] = inner;
+    path->at[path->depth] = (uint16_t) i;
+    path->depth++;
+
+    return kv_inner_child(inner, i);
+}
+
+
+void
+kv_path_find_group(kv_index_t *index, const kv_slice_t *keys, unsigned n,
+    kv_path_t *path)
+{
+    unsigned          i, level;
+    kv_index_node_t  *root, *node[KV_INDEX_GROUP];
+
+    root = kv_get_relaxed(index->root);
+
+    assert(root && n <= KV_INDEX_GROUP);
+
+    for (i = 0; i < n; i++) {
+        path[i].depth = 0;
+        node[i] = root;
+    }
+
+    for (level = root->level; level; level--) {
+
+        /* those above are few, and in the cache */
+
+        for (i = 0; i < n && level == 1; i++) {
+            kv_inner_prefetch((kv_inner_t *) node[i]);
+        }
+
+        for (i = 0; i < n; i++) {
+            node[i] = kv_path_step(&path[i], node[i], keys[i]);
+            __builtin_prefetch(node[i]);
+        }
+    }
+
+    for (i = 0; i < n; i++) {
+        path[i].leaf = (kv_leaf_t *) node[i];
+    }
 }
 
 
@@ -251,7 +328,7 @@ kv_inner_make(kv_index_t *index, const kv_replace_t *r, unsigned from,
 
     for (i = 0; i + 1 < n; i++) {
         s = kv_slice_skip(kv_inner_separator(inner, i), inner->node.prefix_len);
-        kv_inner_heads(inner)[i] = kv_inner_head(s);
+        kv_inner_heads(inner)[i] = kv_slice_head(s);
     }
 
     return inner;

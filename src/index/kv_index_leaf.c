@@ -11,6 +11,10 @@ static const unsigned char *kv_leaf_sorted(kv_leaf_walk_t *walk);
 static void kv_leaf_gather(kv_leaf_walk_t *walk, kv_slice_t from, bool after);
 static bool kv_leaf_insert(kv_leaf_walk_t *walk, const unsigned char *key,
     kv_slice_t from, bool after);
+static inline bool kv_leaf_below(const kv_leaf_walk_t *walk, unsigned i,
+    uint32_t head, kv_slice_t s);
+static void kv_leaf_merge(kv_leaf_t *leaf, kv_leaf_walk_t *walk, unsigned n);
+static unsigned kv_leaf_run(kv_leaf_walk_t *walk, unsigned n);
 static unsigned char *kv_leaf_write(unsigned char *p, kv_slice_t a,
     kv_slice_t b);
 static unsigned char *kv_leaf_find(kv_leaf_t *leaf, kv_slice_t key);
@@ -51,6 +55,7 @@ kv_leaf_walk(kv_leaf_walk_t *walk, const kv_leaf_t *leaf, kv_slice_t from,
 const unsigned char *
 kv_leaf_next(kv_leaf_walk_t *walk)
 {
+    kv_slice_t            s;
     const unsigned char  *key, *appended;
 
     key = kv_leaf_sorted(walk);
@@ -77,13 +82,17 @@ kv_leaf_next(kv_leaf_walk_t *walk)
 
     if (appended) {
 
-        if (key == NULL || kv_slice_compare(kv_key_slice(appended),
-                                            kv_key_slice(key)) < 0)
-        {
+        if (key == NULL) {
             return appended;
         }
 
         walk->i--;
+        s = kv_key_slice(key);
+
+        if (kv_leaf_below(walk, walk->i, kv_slice_head(s), s)) {
+            walk->i++;
+            return appended;
+        }
     }
 
     if (key) {
@@ -149,7 +158,9 @@ kv_leaf_insert(kv_leaf_walk_t *walk, const unsigned char *key, kv_slice_t from,
 {
     int         c;
     bool        full;
+    size_t      later;
     unsigned    i;
+    uint32_t    head;
     kv_slice_t  s;
 
     if (kv_key_dead(key)) {
@@ -166,11 +177,10 @@ kv_leaf_insert(kv_leaf_walk_t *walk, const unsigned char *key, kv_slice_t from,
         }
     }
 
-    for (i = walk->n; i; i--) {
+    head = kv_slice_head(s);
 
-        if (kv_slice_compare(kv_key_slice(walk->list[i - 1]), s) < 0) {
-            break;
-        }
+    for (i = walk->n; i && !kv_leaf_below(walk, i - 1, head, s); i--) {
+        /* void */
     }
 
     if (i == KV_LEAF_GATHER) {
@@ -179,12 +189,29 @@ kv_leaf_insert(kv_leaf_walk_t *walk, const unsigned char *key, kv_slice_t from,
 
     full = walk->n == KV_LEAF_GATHER;
     walk->n += !full;
+    later = walk->n - 1 - i;
 
-    memmove(&walk->list[i + 1], &walk->list[i],
-            (walk->n - 1 - i) * sizeof(walk->list[0]));
+    memmove(&walk->head[i + 1], &walk->head[i], later * sizeof(walk->head[0]));
+    memmove(&walk->list[i + 1], &walk->list[i], later * sizeof(walk->list[0]));
+
+    walk->head[i] = head;
     walk->list[i] = key;
 
     return full;
+}
+
+
+/* Whether key `i` of the list is below another, of which the head is known. */
+
+static inline bool
+kv_leaf_below(const kv_leaf_walk_t *walk, unsigned i, uint32_t head,
+    kv_slice_t s)
+{
+    if (kv_likely(walk->head[i] != head)) {
+        return walk->head[i] < head;
+    }
+
+    return kv_slice_compare(kv_key_slice(walk->list[i]), s) < 0;
 }
 
 
@@ -240,7 +267,8 @@ kv_leaf_make(kv_index_t *index, kv_slice_t low, kv_slice_t high, size_t bytes,
     kv_index_node_t  *node;
 
     if (!index->tight) {
-        space = kv_max(space, (size_t) KV_LEAF_LEAST);
+        space = space ? kv_max(space, (size_t) KV_LEAF_SPACE)
+                      : (size_t) KV_LEAF_LEAST;
     }
 
     node = kv_node_alloc(index, sizeof(kv_leaf_t) + low.n + bytes + space);
@@ -281,6 +309,11 @@ kv_leaf_fill(kv_leaf_t *leaf, kv_leaf_walk_t *walk, unsigned n)
     unsigned char        *p;
     const unsigned char  *key;
 
+    if (leaf->node.prefix_len == walk->leaf->node.prefix_len && !walk->more) {
+        kv_leaf_merge(leaf, walk, n);
+        return;
+    }
+
     /* what the new prefix takes from each key, or leaves to it */
 
     more = kv_max(walk->leaf->node.prefix_len, leaf->node.prefix_len)
@@ -302,6 +335,90 @@ kv_leaf_fill(kv_leaf_t *leaf, kv_leaf_walk_t *walk, unsigned n)
 
     leaf->sorted = (uint16_t) (p - leaf->data);
     kv_set_relaxed(leaf->used, leaf->sorted);
+}
+
+
+/*
+ * The same for keys that stay as they are, of which the walk has sorted all
+ * that were not: those between two of these are copied at once.
+ */
+
+static void
+kv_leaf_merge(kv_leaf_t *leaf, kv_leaf_walk_t *walk, unsigned n)
+{
+    unsigned              at;
+    unsigned char        *p;
+    const unsigned char  *key;
+
+    p = leaf->data + leaf->sorted;
+
+    for ( ;; ) {
+
+        while (walk->i < walk->n && kv_key_dead(walk->list[walk->i])) {
+            walk->i++;
+        }
+
+        at = walk->at;
+        n -= kv_leaf_run(walk, n);
+
+        assert(p + (walk->at - at)
+               <= (unsigned char *) leaf + leaf->node.size);
+
+        p = (unsigned char *) memcpy(p, walk->leaf->data + at, walk->at - at)
+            + (walk->at - at);
+
+        key = walk->leaf->data + walk->at;
+
+        if (n && walk->at < walk->leaf->sorted && kv_key_dead(key)) {
+            walk->at += kv_key_size(kv_key_slice(key).n);
+            continue;
+        }
+
+        if (n == 0 || walk->i == walk->n) {
+            break;
+        }
+
+        key = walk->list[walk->i++];
+
+        assert(p + kv_key_size(kv_key_slice(key).n)
+               <= (unsigned char *) leaf + leaf->node.size);
+
+        p = kv_leaf_write(p, kv_slice("", 0), kv_key_slice(key));
+        n--;
+    }
+
+    leaf->sorted = (uint16_t) (p - leaf->data);
+    kv_set_relaxed(leaf->used, leaf->sorted);
+}
+
+
+/*
+ * Passes the live sorted keys before the next one of the list, `n` at most;
+ * returns how many.
+ */
+
+static unsigned
+kv_leaf_run(kv_leaf_walk_t *walk, unsigned n)
+{
+    unsigned              k;
+    kv_slice_t            s;
+    const unsigned char  *key;
+
+    for (k = 0; k < n && walk->at < walk->leaf->sorted; k++) {
+        key = walk->leaf->data + walk->at;
+        s = kv_key_slice(key);
+
+        if (kv_key_dead(key)
+            || (walk->i < walk->n
+                && kv_leaf_below(walk, walk->i, kv_slice_head(s), s)))
+        {
+            break;
+        }
+
+        walk->at += kv_key_size(s.n);
+    }
+
+    return k;
 }
 
 

@@ -28,7 +28,7 @@ kv_node_round(size_t size)
     size_t  small;
 
     if (size > KV_NODE_STEP) {
-        return size <= KV_LEAF_MAX + KV_LEAF_MOST
+        return size <= KV_LEAF_MAX + KV_LEAF_SPACE
                ? kv_align(size, (size_t) KV_NODE_STEP) : size;
     }
 

@@ -57,12 +57,15 @@
 #define KV_NODE_MAX      65535u
 #define KV_LEAF_COPY     40000u
 
-/* free space of a new leaf, beside what its size leaves */
+/*
+ * Free space of a new leaf, beside what its size leaves: of one to which keys
+ * come, and of others.  More of it makes new leaves rarer, and keys larger.
+ */
+#define KV_LEAF_SPACE    256u
 #define KV_LEAF_LEAST    48u
-#define KV_LEAF_MOST     256u
 
-/* appended keys that a reader sorts at a time */
-#define KV_LEAF_GATHER   48
+/* appended keys that a reader, or the writer, sorts at a time */
+#define KV_LEAF_GATHER   128
 
 /*
  * In front of a key in a leaf: one byte with its length and the mark, or three,
@@ -119,7 +122,10 @@ typedef struct {
 } kv_inner_t;
 
 
-/* How a leaf is reached; good as long as index->changes stays what it is. */
+/*
+ * How a leaf is reached; good as long as index->changes stays what it is, but
+ * for the leaf: see kv_path_reload().
+ */
 
 typedef struct {
     unsigned                   depth;
@@ -139,6 +145,7 @@ typedef struct {
     bool                       more;       /* than `list` has */
     unsigned                   i;
     unsigned                   n;
+    uint32_t                   head[KV_LEAF_GATHER];   /* kv_slice_head() */
     const unsigned char       *list[KV_LEAF_GATHER];
 } kv_leaf_walk_t;
 
@@ -211,6 +218,30 @@ kv_slice_skip(kv_slice_t s, size_t n)
     assert(n <= s.n);
 
     return kv_slice(s.p + n, s.n - n);
+}
+
+
+/*
+ * The first four bytes as a number.  Two strings whose numbers differ compare
+ * as these do.
+ */
+
+static inline uint32_t
+kv_slice_head(kv_slice_t s)
+{
+    size_t    i;
+    uint32_t  head;
+
+    if (kv_likely(s.n >= sizeof(head))) {
+        memcpy(&head, s.p, sizeof(head));
+        return __builtin_bswap32(head);
+    }
+
+    for (i = 0, head = 0; i < s.n; i++) {
+        head |= (uint32_t) s.p[i] << (24 - 8 * i);
+    }
+
+    return head;
 }
 
 
@@ -297,6 +328,18 @@ kv_inner_child(const kv_inner_t *inner, unsigned i)
 }
 
 
+/* Finds the leaf again, which may have been replaced by another. */
+
+static inline void
+kv_path_reload(kv_path_t *path)
+{
+    if (path->depth) {
+        path->leaf = (kv_leaf_t *) kv_inner_child(path->inner[path->depth - 1],
+                                                  path->at[path->depth - 1]);
+    }
+}
+
+
 /* kv_index_node.c */
 
 /* A node of at least `size` bytes, with its size and next set; or NULL. */
@@ -318,6 +361,13 @@ unsigned kv_inner_search(const kv_inner_t *inner, kv_slice_t key);
 
 /* Finds the leaf for a key.  False: the index is empty. */
 bool kv_path_find(kv_index_t *index, kv_slice_t key, kv_path_t *path);
+
+/*
+ * The writer's, for at most KV_INDEX_GROUP keys and an index that is not empty:
+ * the processor fetches what lies on their ways, and the leaves, together.
+ */
+void kv_path_find_group(kv_index_t *index, const kv_slice_t *keys, unsigned n,
+    kv_path_t *path);
 
 /*
  * The fences of child `i` of the node at `depth` (from 1 on) of the path; at
@@ -361,8 +411,9 @@ unsigned kv_leaf_measure(const kv_leaf_t *leaf, kv_slice_t low,
     size_t prefix_len, size_t *bytes);
 
 /*
- * Makes an empty leaf for `bytes` of keys, with `space` bytes of free space or
- * as many as it should have.  NULL: no memory.
+ * Makes an empty leaf for `bytes` of keys, with `space` bytes of free space, or
+ * as many as one should have to which keys come; 0: none are awaited.  NULL: no
+ * memory.
  */
 kv_leaf_t *kv_leaf_make(kv_index_t *index, kv_slice_t low, kv_slice_t high,
     size_t bytes, size_t space);
@@ -395,8 +446,7 @@ kv_leaf_bytes(const kv_leaf_t *leaf)
 
 /*
  * Makes space in the leaf of the path for a key that takes `size` bytes there,
- * in what replaces that leaf.  The path is no longer good then.  False:
- * nothing changed, there is no memory.
+ * in what replaces that leaf.  False: nothing changed, there is no memory.
  */
 bool kv_change_grow(kv_index_t *index, kv_path_t *path, size_t size);
 

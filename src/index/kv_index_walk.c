@@ -71,7 +71,7 @@ kv_index_prefetch_leaf(const kv_leaf_t *leaf)
     size_t  i;
 
     for (i = KV_CACHE_LINE;
-         i < leaf->node.size && i < KV_LEAF_MAX + KV_LEAF_MOST;
+         i < leaf->node.size && i < KV_LEAF_MAX + KV_LEAF_SPACE;
          i += KV_CACHE_LINE)
     {
         __builtin_prefetch((const char *) leaf + i);
