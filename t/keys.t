@@ -243,6 +243,7 @@ ok(abs($long->{expires} - time - 3600) < 30, 'a list says when a key expires');
 ok(!exists $none->{expires}, '... if it does');
 ok(wait_for(sub { "@{keys_of('?prefix=ttl:')}" eq 'ttl:long ttl:none' }, 10),
    'a key that has expired is not listed');
+ok(wait_for(sub { $s->store->{expired} == 1 }, 10), '... and is deleted');
 $s->del("ttl:$_") for qw(long none);
 
 # ---- many keys, and what can happen to them
