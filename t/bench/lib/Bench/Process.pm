@@ -10,7 +10,7 @@ use warnings;
 use Exporter 'import';
 use IO::Select ();
 use IO::Socket::INET ();
-use POSIX qw(:sys_wait_h);
+use POSIX qw(:sys_wait_h SIGINT);
 use Time::HiRes qw(time sleep);
 
 our @EXPORT = qw(run running last_lines wait_for free_port);
@@ -43,7 +43,7 @@ sub run {
             end_group($pid, 'KILL', 5);
             die "@command: not done after $o->{timeout} s\n$out";
         }
-        if ($done && $done->()) {
+        if ($done && $done->() && catches_interrupt($pid)) {
             kill('INT', $pid);
             undef $done;
         }
@@ -55,6 +55,16 @@ sub run {
     waitpid($pid, 0);
     die "@command: " . how_it_ended($?) . "\n$out" if $?;
     return $out;
+}
+
+
+# On a busy machine it may not have come so far yet, and would die of it.
+
+sub catches_interrupt {
+    my ($pid) = @_;
+    open(my $f, '<', "/proc/$pid/status") or return 1;
+    my ($caught) = map { /^SigCgt:\s+\w*(\w)$/ ? hex $1 : () } <$f>;
+    return $caught & 1 << SIGINT - 1;
 }
 
 
