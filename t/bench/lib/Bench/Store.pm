@@ -20,7 +20,8 @@ sub new {
 
     $bench->{progress}->("a store of $keys keys");
     mkdir $self->{dir} or die "$self->{dir}: $!\n";
-    my $out = run({ timeout => 120 }, "$bench->{bin}/core", 'recovery',
+    my $out = run({ timeout => 120 + $keys / 40_000 },
+                  "$bench->{bin}/core", 'recovery',
                   "keys=$keys", 'key=16', 'value=100', 'keep=snapshot',
                   "dir=$self->{dir}");
     ($self->{bytes}) = $out =~ /^recovery_bytes_per_key ([\d.]+)/m
