@@ -24,6 +24,7 @@ PROGRAMS := \
     t/unit/test_death_await.c \
     t/unit/test_death_condition.c \
     t/unit/test_death_failpoints.c \
+    t/unit/test_death_group.c \
     t/unit/test_death_held.c \
     t/unit/test_dir.c \
     t/unit/test_direct.c \
@@ -32,6 +33,7 @@ PROGRAMS := \
     t/unit/test_expire.c \
     t/unit/test_expire_power.c \
     t/unit/test_faults.c \
+    t/unit/test_group.c \
     t/unit/test_heap_alloc.c \
     t/unit/test_heap_check.c \
     t/unit/test_heap_death.c \

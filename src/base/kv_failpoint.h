@@ -40,6 +40,7 @@
     X(UNPINNING, "a pin to be taken back, still counted")                     \
     X(UNPINNED, "not counted any more, the record not free")                  \
     X(READING, "in an epoch")                                                 \
+    X(GROUP_QUEUED, "members ready, the group not pushed yet")                \
     X(QUEUED, "state set, not pushed yet")                                    \
     X(PUSHED, "pushed, no committer told")                                    \
     X(WOKEN, "woken, nothing looked at yet")                                  \
@@ -67,7 +68,10 @@
     X(CLEARED, "the map exchanged, the old one is there")                     \
     X(SWEEPING, "the old one half freed, the heap's lock held")               \
     X(FREEING, "one retired freed, the heap's lock held")                     \
+    X(GROUP_HIDDEN, "a group to be applied, none of it yet")                  \
+    X(GROUP_SHOWN, "all of it applied, and visible")                          \
     X(APPLIED, "all applied, none reported")                                  \
+    X(GROUP_DONE, "its members done, not the group")                          \
     X(REPORTING, "one reported")                                              \
     X(WAKE, "all reported, no worker woken")                                  \
     X(WAKING, "one woken")                                                    \

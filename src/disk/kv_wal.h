@@ -189,6 +189,9 @@ kv_rc_t kv_wal_check(kv_wal_t *wal, kv_err_t *err);
 /* The bytes that the batch being built takes in the log, 0 without records. */
 size_t kv_wal_pending(const kv_wal_t *wal);
 
+/* The bytes that all records together may take that are still added to it. */
+size_t kv_wal_space(const kv_wal_t *wal);
+
 /*
  * Writes the mark (see kv_format.h) without syncing it.  KV_OK, also where
  * there is no space for it, for without it nothing is lost.  KV_ERROR, `err`

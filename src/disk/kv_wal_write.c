@@ -252,6 +252,13 @@ kv_wal_pending(const kv_wal_t *wal)
 }
 
 
+size_t
+kv_wal_space(const kv_wal_t *wal)
+{
+    return wal->max_batch - wal->len;
+}
+
+
 kv_rc_t
 kv_wal_check(kv_wal_t *wal, kv_err_t *err)
 {

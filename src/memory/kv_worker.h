@@ -51,6 +51,11 @@
  * the record when it took it out of the map.  So a record that is TAKEN or DONE
  * may pin, too (kv_op_pinned()).
  *
+ * A group of operations that are done all or not at all is a record of its own
+ * (KV_OP_GROUP), which leads to theirs.  It alone is in the queue, and tells
+ * what has become of them: the others are QUEUED, TAKEN and DONE before it, and
+ * nothing looks at their states but who frees what a dead worker leaves.
+ *
  * A record's `entry` changes only while the heap's lock is held, together with
  * the allocation or the free, or by the committer while it changes the map.
  * After a death in either the zone is rebuilt, so that a record found later
@@ -84,6 +89,9 @@ typedef enum {
 /* Adds to the number that the value is; the log gets a put of the sum. */
 #define KV_OP_INCR     17
 
+/* A group: see kv_group.h. */
+#define KV_OP_GROUP    18
+
 /*
  * What the worker's configuration asks for this operation; the committer may be
  * a worker with another configuration.
@@ -110,6 +118,13 @@ typedef enum {
 /* A delete is done only if its key has a value, which it then names. */
 #define KV_OP_RETURN      64u
 
+/*
+ * An operation of a group; and of a group, and each of its operations: not all
+ * of them are deletes.
+ */
+#define KV_OP_MEMBER      128u
+#define KV_OP_MIXED       2u
+
 
 /*
  * The committer sets KV_TICKET_GO in the ticket of an upload or a reader that
@@ -129,7 +144,7 @@ typedef struct kv_op_s  kv_op_t;
 struct kv_op_s {
     _Atomic uint32_t   state;      /* kv_op_state_t */
     uint16_t           worker;     /* whose */
-    uint8_t            code;       /* kv_op_code_t, KV_OP_RESERVE or _INCR */
+    uint8_t            code;       /* kv_op_code_t, KV_OP_RESERVE or such */
     uint8_t            flags;      /* KV_OP_SYNC and the like */
 
     union {
@@ -146,7 +161,8 @@ struct kv_op_s {
     };
 
     union {
-        kv_op_t          *next;       /* queue: the one pushed before */
+        kv_op_t          *next;       /* queue: the one pushed before; of a
+                                         group: the next one, or NULL */
 
         /*
          * Upload: the bytes received (low half) by the time it had lasted this
@@ -176,6 +192,7 @@ struct kv_op_s {
 
     union {
         uint64_t       lsn;        /* once it is in a batch, else 0 */
+        kv_op_t       *members;    /* KV_OP_GROUP: the first, linked by next */
 
         /* BUILDING: the value's length or KV_LENGTH_UNKNOWN */
         struct {

@@ -11,6 +11,7 @@
 #include "store/kv_compact.h"
 #include "store/kv_counter.h"
 #include "store/kv_evict.h"
+#include "store/kv_group.h"
 #include "store/kv_listed.h"
 #include "store/kv_reserve.h"
 #include "store/kv_sweep.h"
@@ -25,7 +26,7 @@
 /* What is reserved for a batch. */
 
 typedef struct {
-    unsigned      ops;               /* operations, at most */
+    unsigned      ops;               /* operations and groups, at most */
     int           puts;              /* puts that the map has memory for */
     int           retired;           /* objects that may leave the map */
     kv_rc_t       clear;             /* whether there is an empty map */
@@ -37,12 +38,15 @@ static void kv_batch_refuse_all(kv_store_t *store, kv_batch_t *batch,
     kv_op_t *taken);
 static kv_op_t *kv_batch_build(kv_store_t *store, kv_batch_t *batch,
     kv_op_t *taken);
-static void kv_batch_reserve(kv_zone_t *zone, const kv_op_t *taken,
+static void kv_batch_reserve(kv_zone_t *zone, kv_op_t *taken,
     kv_batch_reserve_t *reserved);
-static int kv_batch_reserve_list(kv_zone_t *zone, const kv_op_t *taken,
-    unsigned ops, int puts);
+static int kv_batch_reserve_list(kv_zone_t *zone, kv_op_t *taken, unsigned ops,
+    int puts);
+static kv_rc_t kv_batch_decide(kv_store_t *store, kv_batch_t *batch,
+    kv_op_t *op);
 static bool kv_batch_admit(kv_batch_t *batch, kv_op_t *op,
     kv_batch_reserve_t *reserved);
+static kv_rc_t kv_batch_add(kv_store_t *store, kv_batch_t *batch, kv_op_t *op);
 static void kv_batch_record(kv_batch_t *batch, const kv_op_t *op,
     kv_record_t *rec);
 static void kv_batch_report_refused(kv_store_t *store, kv_batch_t *batch);
@@ -51,6 +55,7 @@ static void kv_batch_report_undone(kv_store_t *store, kv_batch_t *batch,
 static kv_rc_t kv_batch_write(kv_store_t *store, kv_batch_t *batch);
 static bool kv_batch_drop_puts(kv_store_t *store, kv_batch_t *batch,
     kv_rc_t rc, kv_op_t **taken);
+static inline bool kv_batch_member(const kv_op_t *op);
 static unsigned kv_batch_count_puts(kv_op_t *const *op, unsigned n);
 static inline bool kv_batch_frees(const kv_op_t *op);
 static kv_op_t **kv_batch_drop_put(kv_store_t *store, kv_batch_t *batch,
@@ -59,6 +64,8 @@ static kv_rc_t kv_batch_refused(kv_store_t *store, kv_rc_t rc, size_t len,
     const kv_err_t *err);
 static void kv_batch_written(kv_store_t *store, uint64_t lsn, size_t len,
     bool puts);
+static void kv_batch_group_begin(kv_zone_t *zone, kv_op_t **op, unsigned n);
+static void kv_batch_group_end(kv_zone_t *zone, kv_listed_t *listed);
 static bool kv_batch_apply_one(kv_zone_t *zone, kv_listed_t *listed,
     kv_op_t *op, kv_changes_t *changes);
 static bool kv_batch_deleted(kv_zone_t *zone, kv_op_t *op, kv_entry_t *old);
@@ -117,6 +124,7 @@ kv_batch_run_all(kv_store_t *store, kv_batch_t *batch, kv_op_t *taken)
         kv_clock_end(store->zone);
 
         kv_batch_report(store, batch, batch->op, batch->n, rc);
+        kv_batch_report(store, batch, batch->group, batch->ngroups, rc);
         kv_batch_report_undone(store, batch, rc);
         kv_batch_wake(store, batch);
 
@@ -197,10 +205,11 @@ kv_batch_build(kv_store_t *store, kv_batch_t *batch, kv_op_t *taken)
 {
     kv_op_t             *op, *follow;
     uint64_t             now;
-    kv_record_t          rec;
+    unsigned             n;
     kv_batch_reserve_t   reserved;
 
     batch->n = 0;
+    batch->ngroups = 0;
     batch->nrefused = 0;
     batch->nundone = 0;
     batch->not_cleared = NULL;
@@ -215,12 +224,15 @@ kv_batch_build(kv_store_t *store, kv_batch_t *batch, kv_op_t *taken)
     for (op = taken; op && reserved.ops; op = follow, reserved.ops--) {
         follow = op->follow;
 
-        op->result = kv_decide(store->zone, &batch->decide, batch->op,
-                               batch->n, op);
+        n = batch->n;
+        op->result = kv_batch_decide(store, batch, op);
 
-        if (op->result == KV_NO_MEMORY && batch->n) {
+        if (n && (op->result == KV_NO_MEMORY || op->result == KV_AGAIN)) {
 
-            /* for a copy: what the batch deletes comes free first */
+            /*
+             * It leads the next batch: for a copy, what this one deletes comes
+             * free first; and a group may find no space for itself.
+             */
 
             op->follow = follow;
             break;
@@ -232,43 +244,95 @@ kv_batch_build(kv_store_t *store, kv_batch_t *batch, kv_op_t *taken)
         }
 
         if (!kv_batch_admit(batch, op, &reserved)) {
+            kv_group_back_out(batch, n);
             continue;
         }
 
-        kv_batch_record(batch, op, &rec);
-
-        if (kv_wal_add(store->wal, &rec) != KV_OK) {
+        if (kv_batch_add(store, batch, op) != KV_OK) {
 
             /* it leads the next batch: what deciding wrote there is undone */
 
             op->follow = follow;
             break;
         }
-
-        batch->op[batch->n++] = op;
     }
 
     return op;
 }
 
 
+/* As kv_decide(), or kv_group_decide(), which adds the group's members. */
+
+static kv_rc_t
+kv_batch_decide(kv_store_t *store, kv_batch_t *batch, kv_op_t *op)
+{
+    kv_rc_t  rc;
+
+    if (op->code != KV_OP_GROUP) {
+        return kv_decide(store->zone, &batch->decide, batch->op, batch->n, op);
+    }
+
+    rc = kv_group_decide(store, batch, op);
+
+    /* segments may have become smaller since it was made */
+
+    return rc == KV_AGAIN && batch->n == 0 ? KV_UNAVAILABLE : rc;
+}
+
+
+/* Adds what is to be done to the log.  KV_AGAIN: there is no space for it. */
+
+static kv_rc_t
+kv_batch_add(kv_store_t *store, kv_batch_t *batch, kv_op_t *op)
+{
+    kv_rc_t      rc;
+    kv_op_t     *one;
+    kv_record_t  rec;
+
+    for (one = kv_group_first(op); one; one = kv_group_next(one)) {
+        kv_batch_record(batch, one, &rec);
+        rc = kv_wal_add(store->wal, &rec);
+
+        if (rc != KV_OK) {
+            assert(op->code != KV_OP_GROUP);
+            return rc;
+        }
+    }
+
+    if (op->code == KV_OP_GROUP) {
+        batch->group[batch->ngroups++] = op;
+
+    } else {
+        batch->op[batch->n++] = op;
+    }
+
+    return KV_OK;
+}
+
+
 /* Reserves what the map may need while operations can still be refused. */
 
 static void
-kv_batch_reserve(kv_zone_t *zone, const kv_op_t *taken,
-    kv_batch_reserve_t *reserved)
+kv_batch_reserve(kv_zone_t *zone, kv_op_t *taken, kv_batch_reserve_t *reserved)
 {
-    bool            clears;
-    unsigned        puts, before, ops;
-    const kv_op_t  *op;
+    bool       clears;
+    kv_op_t   *op, *one;
+    unsigned   puts, before, ops, n;
 
     clears = false;
     before = 0;
 
-    for (op = taken, puts = 0, ops = 0;
-         op && op->code != KV_OP_RESERVE && ops < KV_BATCH_MAX;
+    for (op = taken, puts = 0, ops = 0, n = 0;
+         op && op->code != KV_OP_RESERVE;
          op = op->follow, ops++)
     {
+        n += kv_group_count(op);
+
+        if (n > KV_BATCH_MAX) {
+            n -= kv_group_count(op);
+            break;
+        }
+
         if (op->code == KV_OP_CLEAR) {
 
             if (clears) {
@@ -279,7 +343,9 @@ kv_batch_reserve(kv_zone_t *zone, const kv_op_t *taken,
             before = puts;
         }
 
-        puts += kv_op_puts(op);
+        for (one = kv_group_first(op); one; one = kv_group_next(one)) {
+            puts += kv_op_puts(one);
+        }
     }
 
     /* a clear that finds no key needs no empty map, which may take long */
@@ -290,7 +356,7 @@ kv_batch_reserve(kv_zone_t *zone, const kv_op_t *taken,
     reserved->ops = ops;
     reserved->puts = puts ? kv_sweep_reserve(zone, puts) : 0;
     reserved->puts = kv_batch_reserve_list(zone, taken, ops, reserved->puts);
-    reserved->retired = kv_epoch_reserve(&zone->retired, ops);
+    reserved->retired = kv_epoch_reserve(&zone->retired, n);
     reserved->clear = clears ? kv_sweep_clearable(zone) : KV_OK;
     kv_phase_idle(zone);
 }
@@ -299,23 +365,25 @@ kv_batch_reserve(kv_zone_t *zone, const kv_op_t *taken,
 /* For how many of the puts, `puts` at most, the index has memory, too. */
 
 static int
-kv_batch_reserve_list(kv_zone_t *zone, const kv_op_t *taken, unsigned ops,
-    int puts)
+kv_batch_reserve_list(kv_zone_t *zone, kv_op_t *taken, unsigned ops, int puts)
 {
-    int             n;
-    const kv_op_t  *op;
+    int       n;
+    kv_op_t  *op, *one;
 
     kv_listed_reserve_begin(zone);
 
-    for (op = taken, n = 0; ops && n < puts; op = op->follow, ops--) {
+    for (op = taken, n = 0; ops; op = op->follow, ops--) {
 
-        if (kv_op_puts(op)) {
+        for (one = kv_group_first(op); one; one = kv_group_next(one)) {
 
-            if (!kv_listed_reserve(zone, op)) {
-                break;
+            if (kv_op_puts(one)) {
+
+                if (n == puts || !kv_listed_reserve(zone, one)) {
+                    return n;
+                }
+
+                n++;
             }
-
-            n++;
         }
     }
 
@@ -328,6 +396,9 @@ kv_batch_reserve_list(kv_zone_t *zone, const kv_op_t *taken, unsigned ops,
 static bool
 kv_batch_admit(kv_batch_t *batch, kv_op_t *op, kv_batch_reserve_t *reserved)
 {
+    int       puts, n;
+    kv_op_t  *one;
+
     if (op->code == KV_OP_CLEAR) {
 
         if (reserved->clear != KV_OK) {
@@ -338,14 +409,21 @@ kv_batch_admit(kv_batch_t *batch, kv_op_t *op, kv_batch_reserve_t *reserved)
         return true;
     }
 
-    if ((kv_op_puts(op) && reserved->puts <= 0) || reserved->retired-- <= 0) {
+    puts = 0;
+    n = 0;
+
+    for (one = kv_group_first(op); one; one = kv_group_next(one)) {
+        puts += kv_op_puts(one);
+        n++;
+    }
+
+    if ((puts && puts > reserved->puts) || n > reserved->retired) {
         batch->refused[batch->nrefused++] = op;
         return false;
     }
 
-    if (kv_op_puts(op)) {
-        reserved->puts--;
-    }
+    reserved->puts -= puts;
+    reserved->retired -= n;
 
     return true;
 }
@@ -528,7 +606,13 @@ kv_batch_drop_puts(kv_store_t *store, kv_batch_t *batch, kv_rc_t rc,
     end = &list;
 
     for (i = 0; i < batch->n; i++) {
-        end = kv_batch_drop_put(store, batch, batch->op[i], rc, end);
+        if (!kv_batch_member(batch->op[i])) {
+            end = kv_batch_drop_put(store, batch, batch->op[i], rc, end);
+        }
+    }
+
+    for (i = 0; i < batch->ngroups; i++) {
+        end = kv_batch_drop_put(store, batch, batch->group[i], rc, end);
     }
 
     for (i = 0; i < batch->nundone; i++) {
@@ -551,6 +635,13 @@ kv_batch_drop_puts(kv_store_t *store, kv_batch_t *batch, kv_rc_t rc,
 }
 
 
+static inline bool
+kv_batch_member(const kv_op_t *op)
+{
+    return op->flags & KV_OP_MEMBER;
+}
+
+
 static unsigned
 kv_batch_count_puts(kv_op_t *const *op, unsigned n)
 {
@@ -569,7 +660,9 @@ kv_batch_count_puts(kv_op_t *const *op, unsigned n)
 static inline bool
 kv_batch_frees(const kv_op_t *op)
 {
-    return op->code == KV_OP_DELETE || op->code == KV_OP_CLEAR;
+    return op->code == KV_OP_CLEAR
+           || ((op->code == KV_OP_DELETE || op->code == KV_OP_GROUP)
+               && !(op->flags & KV_OP_MIXED));
 }
 
 
@@ -586,7 +679,12 @@ kv_batch_drop_put(kv_store_t *store, kv_batch_t *batch, kv_op_t *op,
 
     /* it is in no log: a committer that takes over must not believe it is */
 
-    __atomic_store_n(&op->lsn, 0, __ATOMIC_RELEASE);
+    if (op->code == KV_OP_GROUP) {
+        kv_group_again(op);
+
+    } else {
+        __atomic_store_n(&op->lsn, 0, __ATOMIC_RELEASE);
+    }
 
     *end = op;
 
@@ -744,11 +842,21 @@ kv_batch_apply(kv_store_t *store, kv_op_t **op, unsigned n)
 
         lsn = op[i]->lsn;
 
+        if (kv_batch_member(op[i]) && (i == 0 || !kv_batch_member(op[i - 1]))) {
+            kv_batch_group_begin(zone, op + i, n - i);
+        }
+
         if (!kv_batch_apply_one(zone, &listed, op[i], &batch->changes)) {
             return false;
         }
 
         kv_failpoint(KV_FAILPOINT_APPLYING);
+
+        if (kv_batch_member(op[i])
+            && (i + 1 == n || !kv_batch_member(op[i + 1])))
+        {
+            kv_batch_group_end(zone, &listed);
+        }
 
         if (i % 32 == 31) {
             kv_map_grow(&zone->map);
@@ -791,6 +899,36 @@ kv_batch_applied(kv_store_t *store, uint64_t lsn)
     kv_await_tell(zone, &batch->changes, batch->wake);
 
     return true;
+}
+
+
+/* The members of one group, or of some that follow each other. */
+
+static void
+kv_batch_group_begin(kv_zone_t *zone, kv_op_t **op, unsigned n)
+{
+    bool      all;
+    unsigned  i;
+
+    all = false;
+
+    for (i = 0; i < n && kv_batch_member(op[i]); i++) {
+        all = all || op[i]->code == KV_OP_TOUCH;
+    }
+
+    kv_group_hide(zone, op[0]->lsn, all);
+
+    kv_failpoint(KV_FAILPOINT_GROUP_HIDDEN);
+}
+
+
+static void
+kv_batch_group_end(kv_zone_t *zone, kv_listed_t *listed)
+{
+    kv_listed_flush(listed);
+    kv_group_show(zone);
+
+    kv_failpoint(KV_FAILPOINT_GROUP_SHOWN);
 }
 
 
@@ -954,7 +1092,15 @@ kv_batch_report(kv_store_t *store, kv_batch_t *batch, kv_op_t **op,
 
     for (i = 0; i < n; i++) {
 
+        if (kv_batch_member(op[i])) {
+            continue;
+        }
+
         assert(kv_get_relaxed(op[i]->state) == KV_OP_TAKEN);
+
+        if (op[i]->code == KV_OP_GROUP) {
+            kv_group_done(op[i]);
+        }
 
         kv_measure_count(&zone->stats.wait,
                          (now - op[i]->queued_ns) / 1000);

@@ -25,8 +25,10 @@
 /* In the committer's own memory. */
 
 typedef struct {
-    kv_op_t       *op[KV_BATCH_MAX];
+    kv_op_t       *op[KV_BATCH_MAX];        /* with the members of groups */
     unsigned       n;
+    kv_op_t       *group[KV_BATCH_MAX];     /* whose they are */
+    unsigned       ngroups;
     kv_op_t       *refused[KV_BATCH_MAX];   /* no memory for these */
     unsigned       nrefused;
     kv_op_t       *not_cleared;             /* no empty map for this one */

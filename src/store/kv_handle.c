@@ -16,6 +16,8 @@
 
 static kv_rc_t kv_store_grow(kv_store_t *store, kv_wal_t **log,
     kv_store_sizes_t *sizes);
+static size_t kv_store_batch_bytes(const kv_store_sizes_t *sizes,
+    uint64_t *segment);
 
 
 kv_rc_t
@@ -35,7 +37,7 @@ kv_store_grow_background(kv_store_t *store)
 static kv_rc_t
 kv_store_grow(kv_store_t *store, kv_wal_t **log, kv_store_sizes_t *sizes)
 {
-    size_t            record, batch;
+    size_t            batch;
     uint64_t          segment;
     kv_wal_t         *grown;
     kv_store_sizes_t  needed;
@@ -49,14 +51,7 @@ kv_store_grow(kv_store_t *store, kv_wal_t **log, kv_store_sizes_t *sizes)
         return KV_OK;
     }
 
-    record = sizeof(kv_batch_header_t) + 64 + KV_KEY_MAX + needed.max_value;
-
-    segment = kv_align(record + 2 * KV_SEGMENT_HEADER, 4096);
-    segment = kv_max(segment, needed.segment);
-
-    batch = kv_max(record, KV_BATCH_BYTES);
-    batch = kv_min(batch, segment - KV_SEGMENT_HEADER);
-
+    batch = kv_store_batch_bytes(&needed, &segment);
     grown = kv_wal_create(store->io, store->dirfd, &store->zone->wal, segment,
                           batch);
 
@@ -75,6 +70,35 @@ kv_store_grow(kv_store_t *store, kv_wal_t **log, kv_store_sizes_t *sizes)
     *sizes = needed;
 
     return KV_OK;
+}
+
+
+/* The bytes of a batch, and of a segment. */
+
+static size_t
+kv_store_batch_bytes(const kv_store_sizes_t *sizes, uint64_t *segment)
+{
+    size_t  record;
+
+    record = sizeof(kv_batch_header_t) + 64 + KV_KEY_MAX + sizes->max_value;
+
+    *segment = kv_align(record + 2 * KV_SEGMENT_HEADER, 4096);
+    *segment = kv_max(*segment, sizes->segment);
+
+    return kv_min(kv_max(record, KV_BATCH_BYTES), *segment - KV_SEGMENT_HEADER);
+}
+
+
+size_t
+kv_store_batch_space(kv_zone_t *zone)
+{
+    uint64_t          segment;
+    kv_store_sizes_t  sizes;
+
+    sizes.max_value = atomic_load(&zone->max_value);
+    sizes.segment = atomic_load(&zone->segment);
+
+    return kv_store_batch_bytes(&sizes, &segment) - sizeof(kv_batch_header_t);
 }
 
 

@@ -12,8 +12,8 @@
 #include "store/kv_store_private.h"
 
 
-/* bytes of a batch, unless one record is longer */
-#define KV_BATCH_BYTES     (4u << 20)
+/* bytes of a batch, unless one record is longer: 4 MiB in a group's lines */
+#define KV_BATCH_BYTES     ((4u << 20) + (256u << 10))
 
 
 void kv_store_log(kv_store_t *store, kv_log_level_t level, const char *fmt,
@@ -51,6 +51,9 @@ kv_rc_t kv_store_lock(kv_store_t *store, kv_mutex_t *lock);
  */
 kv_rc_t kv_store_grow_wal(kv_store_t *store);
 kv_rc_t kv_store_grow_background(kv_store_t *store);
+
+/* The bytes that the records of one batch may take.  Any process. */
+size_t kv_store_batch_space(kv_zone_t *zone);
 
 /* Heap figures; KV_OK, or KV_UNAVAILABLE: then all of them are 0. */
 kv_rc_t kv_store_heap_stat(kv_store_t *store, kv_heap_stat_t *st);

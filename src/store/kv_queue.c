@@ -9,6 +9,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "store/kv_group.h"
 #include "store/kv_queue.h"
 #include "base/kv_failpoint.h"
 
@@ -111,6 +112,10 @@ kv_queue_mark_taken(kv_zone_t *zone, kv_op_t *head, kv_op_t **oldest)
         assert(state == KV_OP_QUEUED || state == KV_OP_TAKEN);
         kv_queue_check(zone, op);
 
+        if (op->code == KV_OP_GROUP) {
+            kv_group_set_state(op, KV_OP_TAKEN);
+        }
+
         op->follow = follow;
         follow = op;
         atomic_store_explicit(&op->state, KV_OP_TAKEN, memory_order_release);
@@ -138,8 +143,14 @@ kv_queue_check(const kv_zone_t *zone, const kv_op_t *op)
         assert(op->entry != NULL);
         break;
 
+    case KV_OP_GROUP:
+        assert(op->members != NULL && op->entry == NULL);
+        break;
+
     default:
         assert(op->code == KV_OP_CLEAR || op->code == KV_OP_RESERVE);
         assert(op->entry == NULL);
     }
+
+    assert(!(op->flags & KV_OP_MEMBER));
 }

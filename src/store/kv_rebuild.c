@@ -52,6 +52,7 @@ kv_rebuild(kv_store_t *store)
     atomic_store(&zone->queued, 0);
     atomic_store(&zone->start_ns, UINT64_MAX);
     atomic_store(&zone->taken, NULL);
+    atomic_store(&zone->groups, 0);
     atomic_store(&zone->reap, 1);
     kv_phase_idle(zone);
 

@@ -91,6 +91,19 @@ typedef struct {
 typedef struct kv_store_s  kv_store_t;
 
 
+/*
+ * Operations that are done all or not at all: see below.  The caller's; it only
+ * reads `op`, which is submitted for all of them, and `n`.
+ */
+
+typedef struct {
+    kv_op_t        *op;
+    kv_op_t        *last;
+    unsigned        n;               /* operations */
+    size_t          bytes;           /* of the log */
+} kv_group_t;
+
+
 /* Work to do next; each bit is given to one caller, which must do it. */
 
 #define KV_TODO_COMMIT      1u       /* run kv_store_commit() in a thread */
@@ -191,7 +204,9 @@ bool kv_store_healthy(kv_store_t *store);
 /*
  * Finds a key that has not expired.  KV_OK with the entry in *e, which is good
  * to read until kv_store_read_done(), which the caller calls before its event
- * handler returns.  After KV_NOT_FOUND and KV_UNAVAILABLE it is not needed.
+ * handler returns.  After other results it is not needed: KV_NOT_FOUND,
+ * KV_UNAVAILABLE; KV_AGAIN: a group is just becoming visible (kv_group.h), the
+ * caller tries again a moment later.
  */
 kv_rc_t kv_store_read(kv_store_t *store, const void *key, size_t len,
     kv_entry_t **e);
@@ -225,6 +240,9 @@ typedef bool (*kv_store_list_pt)(void *ctx, const void *key, size_t n,
  * `after`, behind it), until the callback says no.  As long as it lasts no
  * memory is freed, so a caller who wants many goes on in another event.
  * KV_OK; KV_DECLINED: the zone has no index (list=off); KV_UNAVAILABLE.
+ * KV_AGAIN: a group is becoming visible; what was visited is good, and a moment
+ * later the caller goes on behind that.  A group's changes are seen all or not
+ * at all, as far as the keys visited before it became visible allow.
  */
 kv_rc_t kv_store_list(kv_store_t *store, const void *from, size_t n, bool after,
     kv_store_list_pt cb, void *ctx);
@@ -339,6 +357,53 @@ kv_rc_t kv_store_clear(kv_store_t *store, kv_op_t **op);
  */
 kv_rc_t kv_store_increment(kv_store_t *store, const void *key,
     uint16_t key_len, int64_t by, uint32_t ttl, kv_op_t **op);
+
+/*
+ * A group: all of its operations are done, or none, and readers in any process
+ * see all of them, or none.  The caller begins it, then one operation after the
+ * other, as above (puts, deletes, touches and increments, with or without a
+ * condition, but none that returns what it deletes), and adds each once it is
+ * complete: a put's value is written.  Each is decided against what those
+ * before it have made.  Then the caller submits group->op, waits for it, looks
+ * at the members, and releases it, and so them; instead of submitting it, too.
+ *
+ * kv_store_group() gives results as above.  kv_store_group_add(): KV_OK, the
+ * operation belongs to the group; KV_DECLINED: there are more than
+ * KV_GROUP_MAX, or they are larger than a batch of the log may be (4 MiB and
+ * 256 bytes for each of them always fit, where kv_zone's segments are not
+ * smaller): the operation stays the caller's.
+ */
+#define KV_GROUP_MAX  1024u
+
+kv_rc_t kv_store_group(kv_store_t *store, kv_group_t *group);
+kv_rc_t kv_store_group_add(kv_store_t *store, kv_group_t *group, kv_op_t *op);
+
+/*
+ * The members, in the order in which they were added; NULL: no more.  Once the
+ * group is done with KV_OK, kv_store_result() and kv_store_sum() tell what each
+ * has made.
+ */
+static inline kv_op_t *
+kv_store_group_first(const kv_group_t *group)
+{
+    return group->op->members;
+}
+
+static inline kv_op_t *
+kv_store_group_next(const kv_op_t *op)
+{
+    return op->next;
+}
+
+/*
+ * Of a group that is done otherwise: the member whose result this is, and for
+ * which kv_store_result() tells what was there; NULL: it is about all of them.
+ * Nothing was done.
+ */
+kv_op_t *kv_store_group_failed(kv_op_t *group);
+
+/* The version of a group that was done: that of the last change. */
+kv_version_t kv_store_group_version(kv_store_t *store, const kv_group_t *group);
 
 /*
  * Has a delete return the value, before it is submitted.  Then it is
@@ -463,8 +528,8 @@ uint64_t kv_store_held(const kv_op_t *op);
 /*
  * Submits an operation to the committer; kv_store_done() tells when it is done.
  * Operations of one process are done in the order in which it submitted them,
- * but for those that are refused, or decided not to be done: others may be done
- * before or after them.  Returns KV_TODO_... .
+ * but for groups, and those that are refused, or decided not to be done: others
+ * may be done before or after them.  Returns KV_TODO_... .
  */
 unsigned kv_store_submit(kv_store_t *store, kv_op_t *op);
 
@@ -514,7 +579,7 @@ void kv_store_hold(kv_store_t *store, kv_op_t *op);
 
 /*
  * Frees a record that is not submitted, or is done, and the entry that it may
- * still hold or pin.
+ * still hold or pin; or those of a group.
  */
 void kv_store_release(kv_store_t *store, kv_op_t *op);
 

@@ -6,7 +6,7 @@
 
 
 #include "store/kv_clock.h"
-#include "store/kv_handle.h"
+#include "store/kv_group.h"
 
 
 #define KV_LIST_GROUP   16
@@ -21,6 +21,8 @@ typedef struct {
     kv_store_list_pt    cb;
     void               *ctx;
     bool                more;        /* the callback wants */
+    bool                again;       /* a group becomes visible */
+    uint64_t            groups;      /* see kv_group_quiet() */
     unsigned            n;
     size_t              used;        /* bytes of the buffer */
     uint64_t            hash[KV_LIST_GROUP];
@@ -55,8 +57,13 @@ kv_store_list(kv_store_t *store, const void *from, size_t n, bool after,
     list.cb = cb;
     list.ctx = ctx;
     list.more = true;
+    list.again = false;
     list.n = 0;
     list.used = 0;
+
+    if (!kv_group_quiet(zone, &list.groups)) {
+        return KV_AGAIN;
+    }
 
     kv_epoch_enter(store->worker, KV_EPOCH_MAIN, &zone->retired.epoch);
 
@@ -68,7 +75,7 @@ kv_store_list(kv_store_t *store, const void *from, size_t n, bool after,
 
     kv_epoch_leave(store->worker, KV_EPOCH_MAIN);
 
-    return KV_OK;
+    return list.again ? KV_AGAIN : KV_OK;
 }
 
 
@@ -120,21 +127,29 @@ static bool
 kv_list_look_up(kv_list_t *list)
 {
     unsigned     i;
-    kv_entry_t  *e;
+    kv_entry_t  *e[KV_LIST_GROUP];
 
     for (i = 0; i < list->n; i++) {
         kv_map_prefetch_entry(list->map, list->hash[i]);
     }
 
-    for (i = 0; i < list->n && list->more; i++) {
-        e = kv_map_find(list->map, list->hash[i], list->key[i].p,
-                        list->key[i].n);
+    for (i = 0; i < list->n; i++) {
+        e[i] = kv_map_find(list->map, list->hash[i], list->key[i].p,
+                           list->key[i].n);
+    }
 
-        if (e && kv_clock_entry_gone(list->zone, e)) {
-            e = NULL;
+    if (!kv_group_still_quiet(list->zone, list->groups)) {
+        list->again = true;
+        list->more = false;
+    }
+
+    for (i = 0; i < list->n && list->more; i++) {
+
+        if (e[i] && kv_clock_entry_gone(list->zone, e[i])) {
+            e[i] = NULL;
         }
 
-        list->more = list->cb(list->ctx, list->key[i].p, list->key[i].n, e);
+        list->more = list->cb(list->ctx, list->key[i].p, list->key[i].n, e[i]);
     }
 
     list->n = 0;

@@ -12,6 +12,7 @@
 #include "store/kv_counter.h"
 #include "store/kv_evict.h"
 #include "store/kv_fair.h"
+#include "store/kv_group.h"
 #include "store/kv_handle.h"
 #include "store/kv_queue.h"
 #include "base/kv_failpoint.h"
@@ -33,6 +34,7 @@ static kv_rc_t kv_store_key_op(kv_store_t *store, uint8_t code,
     const void *key, uint16_t key_len, uint8_t flags, kv_op_t **op);
 static bool kv_store_may_expire(kv_store_t *store, const void *key,
     uint16_t key_len);
+static void kv_store_prepare(kv_store_t *store, kv_op_t *op, uint64_t now);
 static void kv_store_set_expires(kv_store_t *store, kv_op_t *op);
 static void kv_store_set_durability(kv_store_t *store, kv_op_t *op);
 static uint64_t kv_store_start(kv_store_t *store, kv_op_t *op);
@@ -59,6 +61,11 @@ kv_store_read(kv_store_t *store, const void *key, size_t len, kv_entry_t **e)
     *e = kv_map_find(map, kv_map_hash(map, key, len), key, len);
 
     kv_failpoint(KV_FAILPOINT_READING);
+
+    if (kv_group_hides(store->zone, *e)) {
+        kv_store_read_done(store);
+        return KV_AGAIN;
+    }
 
     if (*e && !kv_clock_entry_gone(store->zone, *e)) {
         return KV_OK;
@@ -448,6 +455,19 @@ kv_store_clear(kv_store_t *store, kv_op_t **op)
 }
 
 
+kv_rc_t
+kv_store_group(kv_store_t *store, kv_group_t *group)
+{
+    memset(group, 0, sizeof(kv_group_t));
+
+    if (!kv_state_writes(store->zone)) {
+        return KV_UNAVAILABLE;
+    }
+
+    return kv_store_op(store, KV_OP_GROUP, &group->op);
+}
+
+
 void
 kv_store_return(kv_op_t *op)
 {
@@ -554,21 +574,49 @@ kv_store_held(const kv_op_t *op)
 unsigned
 kv_store_submit(kv_store_t *store, kv_op_t *op)
 {
-    assert(op->code != KV_OP_PUT || !(op->entry->flags & KV_ENTRY_PARTIAL));
+    kv_op_t   *member;
+    uint64_t   now;
 
-    op->lsn = 0;
-    kv_set_relaxed(op->queued_ns, kv_now_ns());
+    now = kv_now_ns();
 
-    if (op->code != KV_OP_RESERVE) {
-        op->result = KV_OK;
-        kv_store_set_durability(store, op);
-        kv_store_set_expires(store, op);
+    if (op->code == KV_OP_GROUP) {
+
+        for (member = op->members; member; member = member->next) {
+            kv_store_prepare(store, member, now);
+        }
+
+        kv_group_set_state(op, KV_OP_QUEUED);
+
+        kv_failpoint(KV_FAILPOINT_GROUP_QUEUED);
     }
 
+    kv_store_prepare(store, op, now);
     kv_queue_push(store->zone, op);
     kv_queue_start_by(store->zone, kv_store_start(store, op));
 
     return kv_committer_claim(store) ? KV_TODO_COMMIT : 0;
+}
+
+
+static void
+kv_store_prepare(kv_store_t *store, kv_op_t *op, uint64_t now)
+{
+    assert(op->code != KV_OP_PUT || !(op->entry->flags & KV_ENTRY_PARTIAL));
+
+    kv_set_relaxed(op->queued_ns, now);
+
+    if (op->code == KV_OP_RESERVE) {
+        op->lsn = 0;
+        return;
+    }
+
+    op->result = KV_OK;
+    kv_store_set_durability(store, op);
+
+    if (op->code != KV_OP_GROUP) {
+        op->lsn = 0;
+        kv_store_set_expires(store, op);
+    }
 }
 
 
@@ -752,9 +800,19 @@ kv_store_hold(kv_store_t *store, kv_op_t *op)
 void
 kv_store_release(kv_store_t *store, kv_op_t *op)
 {
-    uint32_t  state;
+    kv_op_t   *member, *next;
+    uint32_t   state;
 
     state = kv_get_relaxed(op->state);
+
+    if (op->code == KV_OP_GROUP) {
+        assert(state == KV_OP_BUILDING || state == KV_OP_DONE);
+
+        for (member = op->members; member; member = next) {
+            next = member->next;
+            kv_store_release(store, member);
+        }
+    }
 
     /* what is in the queue is the committer's: it would read a freed entry */
 

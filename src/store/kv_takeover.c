@@ -15,7 +15,8 @@
  *     list.  One whose LSN is below the log's next LSN is in the log: it is
  *     synced and, if its LSN is above that of what was applied last, applied.
  *     The others go through the usual way again; the log state did not move,
- *     so they write over what the dead committer had begun.
+ *     so they write over what the dead committer had begun.  The members of a
+ *     group are what it is.
  *
  * Nothing that is TAKEN was reported, and what was reported is not TAKEN: an
  * operation becomes DONE by one store.
@@ -25,6 +26,7 @@
 #include <stdlib.h>
 
 #include "store/kv_takeover.h"
+#include "store/kv_group.h"
 #include "store/kv_listed.h"
 #include "store/kv_queue.h"
 #include "base/kv_failpoint.h"
@@ -37,10 +39,15 @@ static unsigned kv_takeover_logged(kv_zone_t *zone, kv_op_t **taken,
 static void kv_takeover_remaining(kv_store_t *store, kv_batch_t *batch,
     kv_op_t **taken, unsigned n);
 static bool kv_takeover_finish(kv_store_t *store, kv_batch_t *batch,
-    kv_op_t **op, unsigned n);
+    kv_op_t **taken, unsigned n);
+static kv_op_t **kv_takeover_members(kv_op_t *const *taken, unsigned n,
+    unsigned *members);
+static kv_rc_t kv_takeover_sync(kv_store_t *store, kv_op_t **op, unsigned n);
+static bool kv_takeover_apply(kv_store_t *store, kv_op_t **op, unsigned n);
 static bool kv_takeover_reserve_list(kv_zone_t *zone, kv_op_t *const *op,
     unsigned n);
 static kv_op_t **kv_takeover_find(kv_zone_t *zone, unsigned *n);
+static uint64_t kv_takeover_lsn(kv_op_t *op);
 static int kv_takeover_by_lsn(const void *one, const void *two);
 
 
@@ -141,17 +148,18 @@ kv_takeover_queue(kv_zone_t *zone)
 }
 
 
-/* How many of these operations, sorted by LSN, are in the log. */
+/* How many of these operations and groups, sorted by LSN, are in the log. */
 
 static unsigned
 kv_takeover_logged(kv_zone_t *zone, kv_op_t **taken, unsigned n)
 {
+    uint64_t  lsn;
     unsigned  logged;
 
     for (logged = 0; logged < n; logged++) {
-        if (taken[logged]->lsn == 0
-            || taken[logged]->lsn >= atomic_load(&zone->wal.next_lsn))
-        {
+        lsn = kv_takeover_lsn(taken[logged]);
+
+        if (lsn == 0 || lsn >= atomic_load(&zone->wal.next_lsn)) {
             break;
         }
     }
@@ -172,7 +180,14 @@ kv_takeover_remaining(kv_store_t *store, kv_batch_t *batch, kv_op_t **taken,
     unsigned  i;
 
     for (i = n; i; i--) {
-        __atomic_store_n(&taken[i - 1]->lsn, 0, __ATOMIC_RELEASE);
+
+        if (taken[i - 1]->code == KV_OP_GROUP) {
+            kv_group_again(taken[i - 1]);
+
+        } else {
+            __atomic_store_n(&taken[i - 1]->lsn, 0, __ATOMIC_RELEASE);
+        }
+
         taken[i - 1]->follow = i < n ? taken[i] : NULL;
     }
 
@@ -186,59 +201,110 @@ kv_takeover_remaining(kv_store_t *store, kv_batch_t *batch, kv_op_t **taken,
  */
 
 static bool
-kv_takeover_finish(kv_store_t *store, kv_batch_t *batch, kv_op_t **op,
+kv_takeover_finish(kv_store_t *store, kv_batch_t *batch, kv_op_t **taken,
     unsigned n)
 {
-    kv_rc_t     rc;
-    unsigned    i, k;
-    kv_zone_t  *zone;
+    bool         ok;
+    kv_rc_t      rc;
+    kv_op_t    **op;
+    unsigned     i, k, members;
+    uint64_t     applied;
 
-    zone = store->zone;
+    applied = atomic_load(&store->zone->applied_lsn);
 
-    for (k = 0; k < n && op[k]->lsn <= atomic_load(&zone->applied_lsn); k++) {
+    for (k = 0; k < n && kv_takeover_lsn(taken[k]) <= applied; k++) {
         /* void */
     }
 
-    kv_batch_report(store, batch, op, k, KV_OK);
+    kv_batch_report(store, batch, taken, k, KV_OK);
 
     if (k == n) {
         return true;
     }
 
-    rc = KV_OK;
+    op = kv_takeover_members(taken + k, n - k, &members);
 
-    if (kv_batch_must_sync(zone, op + k, n - k)) {
-        rc = kv_state_writes(zone) ? kv_batch_sync(store) : KV_UNAVAILABLE;
+    if (op == NULL) {
+        return false;
+    }
 
-        /*
-         * They are in the log, so they must not be left out of the map because
-         * of an error that may pass.
-         */
+    rc = kv_takeover_sync(store, op, members);
+    ok = rc == KV_OK || !kv_state_writes(store->zone);
 
-        if (rc != KV_OK && kv_state_writes(zone)) {
-            return false;
+    for (i = 0; ok && rc == KV_OK && i < members; i += KV_BATCH_MAX) {
+        ok = kv_takeover_apply(store, op + i,
+                               kv_min(members - i, KV_BATCH_MAX));
+    }
+
+    if (ok) {
+        kv_batch_report(store, batch, taken + k, n - k, rc);
+    }
+
+    free(op);
+
+    return ok;
+}
+
+
+/* All operations, those of groups in the groups' place; NULL: no memory. */
+
+static kv_op_t **
+kv_takeover_members(kv_op_t *const *taken, unsigned n, unsigned *members)
+{
+    kv_op_t   *one, **op;
+    unsigned   i;
+
+    for (i = 0, *members = 0; i < n; i++) {
+        *members += kv_group_count(taken[i]);
+    }
+
+    op = malloc(*members * sizeof(kv_op_t *));
+
+    if (op == NULL) {
+        return NULL;
+    }
+
+    for (i = 0, *members = 0; i < n; i++) {
+        for (one = kv_group_first(taken[i]); one; one = kv_group_next(one)) {
+            op[(*members)++] = one;
         }
     }
 
-    for ( /* void */ ; k < n; k += i) {
-        i = kv_min(n - k, KV_BATCH_MAX);
+    return op;
+}
 
-        if (rc == KV_OK) {
-            kv_phase_changing(zone);
 
-            if (kv_map_reserve(&zone->map, i) != (int) i
-                || kv_epoch_reserve(&zone->retired, i) != (int) i
-                || !kv_takeover_reserve_list(zone, op + k, i)
-                || !kv_batch_apply(store, op + k, i))
-            {
-                return false;
-            }
-        }
+/*
+ * They are in the log, so they must not be left out of the map because of an
+ * error that may pass: if this fails, and writes are still tried, they are
+ * neither done nor refused.
+ */
 
-        kv_batch_report(store, batch, op + k, i, rc);
+static kv_rc_t
+kv_takeover_sync(kv_store_t *store, kv_op_t **op, unsigned n)
+{
+    if (!kv_batch_must_sync(store->zone, op, n)) {
+        return KV_OK;
     }
 
-    return true;
+    return kv_state_writes(store->zone) ? kv_batch_sync(store)
+                                        : KV_UNAVAILABLE;
+}
+
+
+static bool
+kv_takeover_apply(kv_store_t *store, kv_op_t **op, unsigned n)
+{
+    kv_zone_t  *zone;
+
+    zone = store->zone;
+
+    kv_phase_changing(zone);
+
+    return kv_map_reserve(&zone->map, n) == (int) n
+           && kv_epoch_reserve(&zone->retired, n) == (int) n
+           && kv_takeover_reserve_list(zone, op, n)
+           && kv_batch_apply(store, op, n);
 }
 
 
@@ -283,7 +349,8 @@ kv_takeover_find(kv_zone_t *zone, unsigned *n)
                 op = &chunk->op[k];
 
                 if (atomic_load_explicit(&op->state, memory_order_acquire)
-                    != KV_OP_TAKEN)
+                    != KV_OP_TAKEN
+                    || (op->flags & KV_OP_MEMBER))
                 {
                     continue;
                 }
@@ -301,6 +368,13 @@ kv_takeover_find(kv_zone_t *zone, unsigned *n)
                     taken = more;
                 }
 
+                if (op->code == KV_OP_GROUP) {
+
+                    /* the dead committer may have done some, not the group */
+
+                    kv_group_set_state(op, KV_OP_TAKEN);
+                }
+
                 taken[(*n)++] = op;
             }
         }
@@ -312,19 +386,31 @@ kv_takeover_find(kv_zone_t *zone, unsigned *n)
 }
 
 
+/* Of a group, that of its first member. */
+
+static uint64_t
+kv_takeover_lsn(kv_op_t *op)
+{
+    return kv_group_first(op)->lsn;
+}
+
+
 /* Operations with an LSN first, by LSN; then the others, by time. */
 
 static int
 kv_takeover_by_lsn(const void *one, const void *two)
 {
-    uint64_t        a, b;
-    const kv_op_t  *x, *y;
+    kv_op_t   *x, *y;
+    uint64_t   a, b;
 
     x = *(kv_op_t *const *) one;
     y = *(kv_op_t *const *) two;
 
-    a = x->lsn ? x->lsn : UINT64_MAX;
-    b = y->lsn ? y->lsn : UINT64_MAX;
+    a = kv_takeover_lsn(x);
+    b = kv_takeover_lsn(y);
+
+    a = a ? a : UINT64_MAX;
+    b = b ? b : UINT64_MAX;
 
     if (a == b) {
         a = x->queued_ns;

@@ -24,7 +24,7 @@
 
 
 #define KV_ZONE_MAGIC   "KVZONE\r\n"
-#define KV_ZONE_LAYOUT  12u
+#define KV_ZONE_LAYOUT  13u
 
 
 /* What may be done with the zone, and with the log: see kv_state.h. */
@@ -100,6 +100,7 @@ typedef struct {
     _Atomic uint32_t  state;          /* kv_zone_state_t; kv_state.c alone */
     _Atomic uint32_t  writes;         /* kv_writes_t; kv_state.c alone */
     _Atomic uint64_t  generation;     /* one more for each rebuild */
+    _Atomic uint64_t  groups;         /* the committer; see kv_group.h */
     _Atomic uint32_t  hungry;         /* a worker may show one: kv_fair.c */
     _Atomic uint32_t  awaits;         /* one may have waiters: kv_await.c */
 

@@ -78,7 +78,7 @@ contest_read(host_t *host, deed_t *deed)
     old[deed->key] = deed->read;
     old_version[deed->key] = deed->read_version;
 
-    return rc != KV_UNAVAILABLE;
+    return rc == KV_OK || rc == KV_NOT_FOUND;
 }
 
 

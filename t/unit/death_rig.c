@@ -287,6 +287,43 @@ verify_counter(host_t *host, const char *when)
 }
 
 
+/* All keys of a group are of the same version. */
+
+static void
+verify_groups(host_t *host, const char *when)
+{
+    kv_rc_t    rc;
+    uint32_t   w, i, version, first;
+    ledger_t  *l;
+
+    for (w = 0; w < WORKERS; w++) {
+        l = &death_shared->worker[w].group;
+        first = 0;
+
+        for (i = 0; i < GROUPED; i++) {
+            version = 0;
+            rc = kit_get(host, w * 1000 + GROUP_ID + i, &version, NULL);
+
+            if (rc == KV_NOT_FOUND) {
+                rc = KV_OK;
+            }
+
+            first = i ? first : version;
+
+            if (rc != KV_OK || version != first
+                || version < atomic_load(&l->acked)
+                || version > atomic_load(&l->issued))
+            {
+                fail_msg("%s: key %u of worker %u's group: rc %d, version %u; "
+                         "of the first %u, acknowledged %u, issued %u", when,
+                         i, w, rc, version, first, atomic_load(&l->acked),
+                         atomic_load(&l->issued));
+            }
+        }
+    }
+}
+
+
 /* What the ledger says must be there is, through a worker's eyes. */
 
 static void
@@ -328,6 +365,7 @@ verify(host_t *host, const char *when)
     }
 
     verify_counter(host, when);
+    verify_groups(host, when);
     death_contest_verify(host, when);
 }
 

@@ -20,6 +20,8 @@
 #define CONTESTED   4u             /* keys that all of them write */
 #define DEEDS       (1u << 16)     /* operations on those, at most */
 #define COUNTER     "counter"      /* a key that all of them increment */
+#define GROUPED     4u             /* keys of each that it puts together, */
+#define GROUP_ID    200u           /* the first of them, behind worker * 1000 */
 #define FLIGHT      8u             /* operations at a time */
 #define ZONE        ((size_t) 16 << 20)
 #define PLACES      8
@@ -51,6 +53,7 @@ typedef struct {
     char              text[256];
     ledger_t          key[KEYS];
     ledger_t          counter;     /* increments of the common counter */
+    ledger_t          group;       /* puts of all keys of the group */
 } worker_t;
 
 

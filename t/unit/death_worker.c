@@ -30,6 +30,8 @@ typedef enum {
     FLY_RETURN,                      /* a delete that returns the value */
     FLY_COUNT,                       /* an increment of the common counter */
     FLY_BRIEF,                       /* a put or a touch of one that expires */
+    FLY_GROUP,                       /* a put of all the keys of a group, */
+    FLY_FALSE,                       /* or one that is to be refused */
     FLY_CONTEST
 } fly_t;
 
@@ -298,6 +300,30 @@ counted(run_t *run, flight_t *f, kv_rc_t rc)
 
 
 static const char *
+grouped(run_t *run, flight_t *f, kv_rc_t rc)
+{
+    if (f->what == FLY_FALSE) {
+        return rc == KV_OK ? "a group with a false condition was done" : NULL;
+    }
+
+    if (rc == KV_PRECONDITION) {
+        return "a group without a false condition was refused";
+    }
+
+    if (rc == KV_OK) {
+
+        if (atomic_load(&run->me->group.acked) >= f->version) {
+            return "a group was acknowledged twice, or out of order";
+        }
+
+        atomic_store(&run->me->group.acked, f->version);
+    }
+
+    return NULL;
+}
+
+
+static const char *
 judge(run_t *run, flight_t *f, unsigned base, kv_rc_t rc)
 {
     switch (f->what) {
@@ -310,6 +336,10 @@ judge(run_t *run, flight_t *f, unsigned base, kv_rc_t rc)
 
     case FLY_COUNT:
         return counted(run, f, rc);
+
+    case FLY_GROUP:
+    case FLY_FALSE:
+        return grouped(run, f, rc);
 
     default:
         return NULL;
@@ -388,7 +418,7 @@ read_back(run_t *run, unsigned base, uint32_t k)
     n = kit_key(base + k, key);
     rc = kv_store_read(run->host.store, key, n, &e);
 
-    if (rc == KV_UNAVAILABLE) {
+    if (rc == KV_UNAVAILABLE || rc == KV_AGAIN) {
         return;
     }
 
@@ -539,6 +569,96 @@ submit(run_t *run, unsigned base, uint32_t k)
     atomic_store(&run->me->key[k].issued, version);
 
     host_post_tasks(&run->host, kv_store_submit(run->host.store, f->op));
+}
+
+
+/*
+ * A put of all the keys of the group, of the same version.  With one more of
+ * the first key, if that has none, it is to be refused.
+ */
+
+static void
+submit_group(run_t *run, unsigned base)
+{
+    bool        wrong;
+    kv_rc_t     rc;
+    kv_op_t    *op;
+    uint32_t    i, version;
+    flight_t   *f;
+    kv_group_t  group;
+
+    f = &run->flight[(run->head + run->n) % FLIGHT];
+    wrong = death_rnd(4) == 0;
+    version = wrong ? UINT32_MAX : atomic_load(&run->me->group.issued) + 1;
+
+    rc = kv_store_group(run->host.store, &group);
+
+    if (rc != KV_OK) {
+        host_process_events(&run->host, 2);
+        return;
+    }
+
+    for (i = 0; i < GROUPED + wrong; i++) {
+        rc = kit_begin_put(&run->host, base + GROUP_ID + i % GROUPED, version,
+                           length_of(base + i, version), &op);
+
+        if (rc != KV_OK) {
+            kv_store_release(run->host.store, group.op);
+            host_process_events(&run->host, 2);
+            return;
+        }
+
+        if (i == GROUPED) {
+            kv_store_if(op, KV_OP_IF_ABSENT, NULL);
+        }
+
+        (void) kv_store_group_add(run->host.store, &group, op);
+    }
+
+    f->what = wrong ? FLY_FALSE : FLY_GROUP;
+    f->op = group.op;
+    f->version = version;
+    run->n++;
+
+    if (!wrong) {
+        atomic_store(&run->me->group.issued, version);
+    }
+
+    host_post_tasks(&run->host, kv_store_submit(run->host.store, group.op));
+}
+
+
+/* Who has seen one key of a group sees the others, in any worker. */
+
+static void
+read_group(run_t *run, uint32_t w)
+{
+    kv_rc_t    rc;
+    uint32_t   i, version, last, issued;
+    ledger_t  *l;
+
+    l = &death_shared->worker[w].group;
+    last = atomic_load(&l->acked);
+
+    for (i = 0; i < GROUPED; i++) {
+        rc = kit_get(&run->host, w * 1000 + GROUP_ID + i, &version, NULL);
+        issued = atomic_load(&l->issued);
+
+        if (rc == KV_AGAIN || rc == KV_UNAVAILABLE) {
+            return;
+        }
+
+        if (rc == KV_NOT_FOUND && last == 0) {
+            continue;
+        }
+
+        if (rc != KV_OK || version < last || version > issued) {
+            error(run->me, rc, "a group is seen in part");
+            return;
+        }
+
+        last = version;
+    }
 }
 
 
@@ -714,6 +834,9 @@ work(unsigned number, const order_t *order)
             } else if (death_rnd(6) == 0) {
                 submit_brief(&run, base);
 
+            } else if (death_rnd(8) == 0) {
+                submit_group(&run, base);
+
             } else {
                 submit(&run, base, death_rnd(KEYS));
             }
@@ -727,6 +850,7 @@ work(unsigned number, const order_t *order)
 
         complete(&run, base);
         read_back(&run, base, death_rnd(KEYS));
+        read_group(&run, death_rnd(WORKERS));
 
         if (left-- == 0) {
 

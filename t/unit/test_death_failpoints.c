@@ -56,8 +56,9 @@ usual(const char *name)
 static bool
 seldom(const order_t *order)
 {
-    return death_in_background(order) || strcmp(order->failpoint,
-                                                "COMMIT_LOCKED") == 0
+    return death_in_background(order)
+           || strncmp(order->failpoint, "GROUP_", 6) == 0
+           || strcmp(order->failpoint, "COMMIT_LOCKED") == 0
            || strcmp(order->failpoint, "UNCLAIMED") == 0
            || strcmp(order->failpoint, "RETURNED") == 0;
 }
@@ -440,6 +441,8 @@ test_takeovers(void **state)
         { "TAKEN", "TAKEN" },
         { "SWAPPED", "WRITTEN" },
         { "SYNCED", "APPLIED" },
+        { "GROUP_DONE", "GROUP_DONE" },
+        { "SYNCED", "GROUP_HIDDEN" },
         { "WRITTEN", "APPLYING" },
         { "REPORTING", "NAMED" },
         { "LINKED", "HEAP_FORMAT" },
