@@ -61,7 +61,8 @@
 
 #define PLACES     2u
 #define KEYS       64u
-#define FLIGHT     24u             /* operations at a time */
+#define FLIGHT     24u             /* operations and groups at a time */
+#define GROUP      6u              /* operations of one, at most */
 #define INSIDE     16u             /* bursts inside one background task */
 #define DEPTH      4u              /* lives, one after the other */
 #define REGION     (24u << 20)
@@ -97,14 +98,18 @@ typedef struct {
     uint32_t          id;
     uint32_t          version;
     uint32_t          len;
+    bool              more;        /* the next one is of the same group */
 } event_t;
 
 
-/* An operation under way. */
+/* An operation or a group under way. */
 
 typedef struct {
     kv_op_t          *op;
     event_t           event;
+    kv_group_t        group;
+    event_t           member[GROUP];
+    bool              impossible;  /* a condition of the group is false */
     uint8_t           flag;        /* its condition, */
     uint64_t          need;        /* and the LSN that it names */
     bool              answered;
@@ -174,6 +179,7 @@ typedef struct {
     unsigned          refused;     /* the zone is full */
     unsigned          reserves;
     unsigned          clears;
+    unsigned          groups;      /* of them, done */
     unsigned          large;       /* values of more than 512 KiB */
     unsigned          inside;      /* commits inside background work */
     unsigned          snapshots;
@@ -223,6 +229,8 @@ static life_t            lives[DEPTH + 1];
 
 
 static size_t *known_cell(life_t *life, const known_t *k);
+static void life_group_answered(life_t *life, flight_t *f, kv_rc_t rc);
+static void life_done(life_t *life, uint64_t lsn, const event_t *event);
 static void life_submit(life_t *life);
 static void life_commit(life_t *life);
 static void life_meanwhile(void *ctx);
@@ -669,9 +677,12 @@ life_none(life_t *life, flight_t *f)
 static void
 life_answered(life_t *life, flight_t *f, kv_rc_t rc)
 {
-    uint64_t  lsn;
-
     f->answered = true;
+
+    if (f->op->code == KV_OP_GROUP) {
+        life_group_answered(life, f, rc);
+        return;
+    }
 
     if (f->op->code == KV_OP_RESERVE) {
         assert_true(rc == KV_OK || rc == KV_AGAIN || rc == KV_NO_MEMORY);
@@ -703,7 +714,46 @@ life_answered(life_t *life, flight_t *f, kv_rc_t rc)
         life_returned(life, f);
     }
 
-    lsn = f->op->lsn;
+    life_done(life, f->op->lsn, &f->event);
+}
+
+
+/* All its members are done, one behind the other, or none. */
+
+static void
+life_group_answered(life_t *life, flight_t *f, kv_rc_t rc)
+{
+    kv_op_t   *op;
+    unsigned   i;
+
+    if (rc == KV_NO_MEMORY) {
+        totals.refused++;
+        return;
+    }
+
+    if (f->impossible ? rc != KV_PRECONDITION : rc != KV_OK) {
+        broken("a group failed: %d", rc);
+    }
+
+    if (rc != KV_OK) {
+        return;
+    }
+
+    totals.groups++;
+
+    for (op = kv_store_group_first(&f->group), i = 0;
+         op;
+         op = kv_store_group_next(op), i++)
+    {
+        f->member[i].more = kv_store_group_next(op) != NULL;
+        life_done(life, op->lsn, &f->member[i]);
+    }
+}
+
+
+static void
+life_done(life_t *life, uint64_t lsn, const event_t *event)
+{
     totals.operations++;
 
     if (lsn > life->events_max) {
@@ -717,7 +767,7 @@ life_answered(life_t *life, flight_t *f, kv_rc_t rc)
 
     assert_int_equal(lsn, life->events + 1);
 
-    life->event[life->events++] = f->event;
+    life->event[life->events++] = *event;
 
     if (conf.sync == KV_SYNC_ALWAYS) {
         life_promise(life, lsn);
@@ -877,6 +927,7 @@ life_put(life_t *life, uint32_t id, uint8_t flag, const kv_version_t *need)
     kv_op_t  *op;
     event_t   event;
 
+    memset(&event, 0, sizeof(event));
     event.code = KV_OP_PUT;
     event.id = id;
     event.version = ++version;
@@ -946,6 +997,94 @@ life_clear(life_t *life)
 }
 
 
+/* Adds a put or a delete to a group.  False: it does not fit. */
+
+static bool
+life_add(life_t *life, flight_t *f, bool created)
+{
+    char      key[32];
+    size_t    n;
+    kv_rc_t   rc;
+    kv_op_t  *op;
+    event_t  *event;
+
+    event = &f->member[f->group.n];
+    memset(event, 0, sizeof(event_t));
+    event->id = created ? f->member[0].id : rnd(profile->keys);
+    event->code = f->group.n == 0 || created || rnd(3) ? KV_OP_PUT
+                                                       : KV_OP_DELETE;
+
+    if (event->code == KV_OP_PUT) {
+        event->version = ++version;
+        event->len = some_length();
+        rc = kit_begin_put(&life->host, event->id, event->version, event->len,
+                           &op);
+
+    } else {
+        n = kit_key(event->id, key);
+        rc = kv_store_delete(life->host.store, key, (uint16_t) n, &op);
+    }
+
+    if (rc != KV_OK) {
+        assert_int_equal(rc, KV_NO_MEMORY);
+        totals.refused++;
+        return false;
+    }
+
+    if (created) {
+        kv_store_if(op, KV_OP_IF_ABSENT, NULL);
+    }
+
+    if (kv_store_group_add(life->host.store, &f->group, op) != KV_OK) {
+        kv_store_release(life->host.store, op);
+        return false;
+    }
+
+    return true;
+}
+
+
+/*
+ * Some operations that are done together; or none, if the last is for nothing
+ * to be where the first has put something.
+ */
+
+static void
+life_group(life_t *life)
+{
+    event_t    none;
+    unsigned   n;
+    flight_t  *f;
+
+    f = &life->flight[life->flying];
+    f->impossible = rnd(6) == 0;
+    memset(&none, 0, sizeof(none));
+
+    if (kv_store_group(life->host.store, &f->group) != KV_OK) {
+        broken("%s", "a group was refused");
+    }
+
+    for (n = 1 + rnd(GROUP - 1); n && life_add(life, f, false); n--) {
+        /* void */
+    }
+
+    /* the first may be deleted again */
+
+    for (n = 1; n < f->group.n; n++) {
+        f->impossible = f->impossible
+                        && (f->member[n].id != f->member[0].id
+                            || f->member[n].code == KV_OP_PUT);
+    }
+
+    if (f->group.n == 0 || (f->impossible && !life_add(life, f, true))) {
+        kv_store_release(life->host.store, f->group.op);
+        return;
+    }
+
+    life_fly(life, f->group.op, &none, 0, NULL);
+}
+
+
 /* A write for a version that clients know, one of the last or an old one. */
 
 static void
@@ -1006,6 +1145,9 @@ life_submit(life_t *life)
 
     } else if (kind < 90) {
         life_conditional(life);
+
+    } else if (kind < 115) {
+        life_group(life);
 
     } else {
         life_put(life, rnd(profile->keys), 0, NULL);
@@ -1257,6 +1399,11 @@ life_start(life_t *life, uint64_t least, uint64_t most, const char *when)
         broken("%s: LSN %llu was recovered, not %llu to %llu", when,
                (unsigned long long) n, (unsigned long long) least,
                (unsigned long long) most);
+    }
+
+    if (n && n < most && life->event[n - 1].more) {
+        broken("%s: LSN %llu is in the middle of a group", when,
+               (unsigned long long) n);
     }
 
     life_verify(life, n, when);
@@ -1604,7 +1751,8 @@ test_power_cuts(void **ctx)
     /* a test that has not been everywhere says nothing */
 
     assert_true(totals.operations && totals.refused && totals.reserves
-                && totals.clears && totals.large && totals.inside
+                && totals.clears && totals.groups && totals.large
+                && totals.inside
                 && totals.snapshots && totals.recycled && totals.lossy
                 && totals.more && totals.in_recovery && totals.notes
                 && totals.kept && totals.seen_lost && totals.met
@@ -1770,14 +1918,15 @@ teardown(void **ctx)
                   "off; %u lost something, %u kept more than was promised, %u "
                   "were cut in recovery\n"
                   "%u recoveries, %u operations (%u refused, %u reserves, %u "
-                  "clears, %u large), %u commits inside %u snapshots, %u "
+                  "clears, %u groups, %u large), %u commits inside %u snapshots, %u "
                   "segments recycled\n%u conditions were true, %u false, %u "
                   "before that; %u versions of lost writes\ncuts before",
                   totals.images,
                   totals.trees, totals.mode[0], totals.mode[1],
                   totals.mode[2], totals.lossy, totals.more, totals.in_recovery,
                   totals.lives, totals.operations, totals.refused,
-                  totals.reserves, totals.clears, totals.large, totals.inside,
+                  totals.reserves, totals.clears, totals.groups, totals.large,
+                  totals.inside,
                   totals.snapshots, totals.recycled, totals.met, totals.unmet,
                   totals.early, totals.lost);
 
