@@ -18,6 +18,7 @@
  *     ngx_http_kv_poll.c         a worker that polls for a lone write's result
  *     ngx_http_kv_await.c        reads that wait for a change
  *     ngx_http_kv_reserve.c      waiting for memory in the zone; evicting
+ *     ngx_http_kv_later.c        reads that are tried again a moment later
  *     ngx_http_kv_reply.c        answers
  *     ngx_http_kv_stats.c        /stats and the lines at the end
  *     ngx_http_kv_counts.c       what it counts: routes, methods, statuses
@@ -181,9 +182,16 @@ typedef kv_rc_t (*ngx_http_kv_resume_pt)(ngx_http_kv_ctx_t *ctx);
 
 
 /*
- * Answers a read by what is there now; a content handler's result.  If `wait`
- * is set and the answer would be one that a request with "wait" is not to get
- * before its time: NGX_BUSY, which no answer's result is, and there is none.
+ * A read meets a group of writes that is just becoming visible: there is no
+ * answer now, but a moment later.  No answer's result is this.
+ */
+#define NGX_HTTP_KV_LATER  NGX_ABORT
+
+/*
+ * Answers a read by what is there now; a content handler's result, or
+ * NGX_HTTP_KV_LATER.  If `wait` is set and the answer would be one that a
+ * request with "wait" is not to get before its time: NGX_BUSY, which no
+ * answer's result is, and there is none.
  */
 typedef ngx_int_t (*ngx_http_kv_read_pt)(ngx_http_kv_ctx_t *ctx,
     ngx_uint_t wait);
@@ -223,7 +231,7 @@ struct ngx_http_kv_ctx_s {
 
     ngx_http_kv_done_pt        done;
     ngx_http_kv_done_pt        refuse;        /* or NULL: see below */
-    void                      *bulk;          /* ngx_http_kv_bulk.c's */
+    void                      *bulk;          /* the route's own */
     unsigned                   route:3;       /* ngx_http_kv_route_t */
     unsigned                   submitted:1;   /* in the queue `waiting` */
     unsigned                   adds:1;        /* a POST: increment */
@@ -610,6 +618,19 @@ void ngx_http_kv_reserve_init(ngx_http_kv_zone_t *zone);
 /*
  * Has a request wait for `need` bytes of memory (0: for a delete's key and
  * record), and `resume` called when there may be.  It stays in the queue until
+/* ngx_http_kv_later.c */
+
+/* What ngx_http_kv_later() calls; as ngx_http_kv_read_pt. */
+typedef ngx_int_t (*ngx_http_kv_later_pt)(ngx_http_kv_ctx_t *ctx);
+
+/*
+ * After NGX_HTTP_KV_LATER: calls `again` a moment later, and once more as long
+ * as that is its result; any other ends the request.  A content handler's
+ * result.
+ */
+ngx_int_t ngx_http_kv_later(ngx_http_kv_ctx_t *ctx, ngx_http_kv_later_pt again);
+
+
  * then, or until it ends.  NGX_OK, or NGX_DECLINED: waiting is in vain, the
  * caller refuses the request.
  */

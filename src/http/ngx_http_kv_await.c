@@ -26,13 +26,19 @@
  */
 #define NGX_HTTP_KV_AWAIT_WATCH  1000
 
+/* when a read is tried again that a group's becoming visible was in the way of,
+   milliseconds */
+#define NGX_HTTP_KV_AWAIT_LATER  1
+
 
 typedef struct {
     kv_waiter_t             waiter;
     ngx_event_t             timer;
+    ngx_event_t             later;            /* NGX_HTTP_KV_LATER */
     ngx_http_kv_ctx_t      *ctx;
     ngx_http_kv_read_pt     read;
     unsigned                waits:1;
+    unsigned                over:1;           /* its time is */
 } ngx_http_kv_await_t;
 
 
@@ -41,12 +47,14 @@ static ngx_int_t ngx_http_kv_await_read(ngx_http_kv_await_t *await,
 static ngx_int_t ngx_http_kv_await_begin(ngx_http_kv_await_t *await);
 static ngx_int_t ngx_http_kv_await_sleep(ngx_http_kv_await_t *await,
     ngx_uint_t seconds);
+static void ngx_http_kv_await_set_later(ngx_http_kv_await_t *await);
 static void ngx_http_kv_await_end(void *data);
 static void ngx_http_kv_await_answer(ngx_http_kv_zone_t *zone,
     ngx_uint_t most, ngx_uint_t wait);
 static void ngx_http_kv_await_try(ngx_http_kv_await_t *await,
     ngx_uint_t wait);
 static void ngx_http_kv_await_timeout(ngx_event_t *ev);
+static void ngx_http_kv_await_later(ngx_event_t *ev);
 static void ngx_http_kv_await_again(ngx_event_t *ev);
 static void ngx_http_kv_await_watch(ngx_event_t *ev);
 static void ngx_http_kv_await_set_watch(ngx_http_kv_zone_t *zone);
@@ -112,12 +120,27 @@ ngx_http_kv_await(ngx_http_kv_ctx_t *ctx, ngx_uint_t seconds,
                                "too many waiting reads\n");
     }
 
-    if (rc != NGX_BUSY) {
+    if (rc != NGX_BUSY && rc != NGX_HTTP_KV_LATER) {
         ngx_http_kv_await_end(await);
         return rc;
     }
 
+    if (rc == NGX_HTTP_KV_LATER) {
+        ngx_http_kv_await_set_later(await);
+    }
+
     return ngx_http_kv_await_sleep(await, seconds);
+}
+
+
+static void
+ngx_http_kv_await_set_later(ngx_http_kv_await_t *await)
+{
+    await->later.handler = ngx_http_kv_await_later;
+    await->later.data = await;
+    await->later.log = await->ctx->request->connection->log;
+
+    ngx_add_timer(&await->later, NGX_HTTP_KV_AWAIT_LATER);
 }
 
 
@@ -247,6 +270,10 @@ ngx_http_kv_await_end(void *data)
         ngx_del_timer(&await->timer);
     }
 
+    if (await->later.timer_set) {
+        ngx_del_timer(&await->later);
+    }
+
     if (zone->awaiting == 0 && zone->await_watch.timer_set) {
         ngx_del_timer(&zone->await_watch);
     }
@@ -335,6 +362,19 @@ ngx_http_kv_await_try(ngx_http_kv_await_t *await, ngx_uint_t wait)
         return;
     }
 
+    if (rc == NGX_HTTP_KV_LATER) {
+        await->over = await->over || !wait;
+
+        if (!ngx_terminate) {
+            ngx_http_kv_await_set_later(await);
+            return;
+        }
+
+        /* no timer will end */
+
+        rc = ngx_http_kv_reply_rc(r, KV_UNAVAILABLE);
+    }
+
     ngx_http_kv_await_end(await);
 
     if (!r->discard_body) {
@@ -356,6 +396,15 @@ static void
 ngx_http_kv_await_timeout(ngx_event_t *ev)
 {
     ngx_http_kv_await_try(ev->data, 0);
+}
+
+
+static void
+ngx_http_kv_await_later(ngx_event_t *ev)
+{
+    ngx_http_kv_await_t *await = ev->data;
+
+    ngx_http_kv_await_try(await, !await->over);
 }
 
 

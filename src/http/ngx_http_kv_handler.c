@@ -24,6 +24,7 @@ static ngx_int_t ngx_http_kv_args_post(ngx_http_request_t *r,
     ngx_http_kv_ctx_t *ctx, const char **wrong);
 static ngx_int_t ngx_http_kv_get(ngx_http_request_t *r,
     ngx_http_kv_ctx_t *ctx);
+static ngx_int_t ngx_http_kv_read_again(ngx_http_kv_ctx_t *ctx);
 static ngx_int_t ngx_http_kv_read(ngx_http_kv_ctx_t *ctx, ngx_uint_t wait);
 static ngx_int_t ngx_http_kv_change(ngx_http_request_t *r,
     ngx_http_kv_ctx_t *ctx);
@@ -253,8 +254,21 @@ ngx_http_kv_get(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
         return ngx_http_kv_reply_body(r);
     }
 
-    return wait ? ngx_http_kv_await(ctx, (ngx_uint_t) wait, ngx_http_kv_read)
-                : ngx_http_kv_read(ctx, 0);
+    if (wait) {
+        return ngx_http_kv_await(ctx, (ngx_uint_t) wait, ngx_http_kv_read);
+    }
+
+    rc = ngx_http_kv_read(ctx, 0);
+
+    return rc == NGX_HTTP_KV_LATER
+           ? ngx_http_kv_later(ctx, ngx_http_kv_read_again) : rc;
+}
+
+
+static ngx_int_t
+ngx_http_kv_read_again(ngx_http_kv_ctx_t *ctx)
+{
+    return ngx_http_kv_read(ctx, 0);
 }
 
 
@@ -287,6 +301,10 @@ ngx_http_kv_read(ngx_http_kv_ctx_t *ctx, ngx_uint_t wait)
 
     if (rc == KV_NOT_FOUND && wait && r->headers_in.if_none_match == NULL) {
         return NGX_BUSY;
+    }
+
+    if (rc == KV_AGAIN) {
+        return NGX_HTTP_KV_LATER;
     }
 
     if (rc == KV_UNAVAILABLE) {

@@ -22,9 +22,13 @@
  */
 #define NGX_HTTP_KV_KEYS_TIMER  60000
 
+/* until a group of writes that is becoming visible is, about; milliseconds */
+#define NGX_HTTP_KV_KEYS_LATER  1
+
 
 static void ngx_http_kv_keys_begin(ngx_http_kv_keys_t *keys);
 static ngx_int_t ngx_http_kv_keys_sleep(ngx_http_kv_keys_t *keys);
+static void ngx_http_kv_keys_next(ngx_http_kv_keys_t *keys);
 static void ngx_http_kv_keys_wake(ngx_event_t *ev);
 static void ngx_http_kv_keys_stop(void *data);
 static ngx_int_t ngx_http_kv_keys_step(ngx_http_kv_keys_t *keys);
@@ -139,12 +143,26 @@ ngx_http_kv_keys_sleep(ngx_http_kv_keys_t *keys)
     keys->event.data = keys;
     keys->event.log = keys->request->connection->log;
 
-    ngx_add_timer(&keys->event, NGX_HTTP_KV_KEYS_TIMER);
-    ngx_post_event(&keys->event, &ngx_posted_next_events);
+    ngx_http_kv_keys_next(keys);
 
     keys->request->main->count++;
 
     return NGX_DONE;
+}
+
+
+static void
+ngx_http_kv_keys_next(ngx_http_kv_keys_t *keys)
+{
+    ngx_http_kv_keys_stop(keys);
+
+    if (keys->later) {
+        ngx_add_timer(&keys->event, NGX_HTTP_KV_KEYS_LATER);
+        return;
+    }
+
+    ngx_add_timer(&keys->event, NGX_HTTP_KV_KEYS_TIMER);
+    ngx_post_event(&keys->event, &ngx_posted_next_events);
 }
 
 
@@ -164,12 +182,7 @@ ngx_http_kv_keys_wake(ngx_event_t *ev)
          ? ngx_http_kv_keys_step(keys) : NGX_DECLINED;
 
     if (rc == NGX_AGAIN) {
-
-        if (!ev->timer_set) {
-            ngx_add_timer(ev, NGX_HTTP_KV_KEYS_TIMER);
-        }
-
-        ngx_post_event(ev, &ngx_posted_next_events);
+        ngx_http_kv_keys_next(keys);
         return;
     }
 
@@ -204,10 +217,12 @@ ngx_http_kv_keys_stop(void *data)
 static ngx_int_t
 ngx_http_kv_keys_step(ngx_http_kv_keys_t *keys)
 {
-    kv_rc_t    rc;
-    ngx_int_t  more;
+    kv_rc_t     rc;
+    ngx_int_t   more;
+    ngx_uint_t  n;
 
     keys->work = NGX_HTTP_KV_KEYS_STEP;
+    keys->later = 0;
 
     more = ngx_http_kv_keys_value(keys);
 
@@ -225,12 +240,28 @@ ngx_http_kv_keys_step(ngx_http_kv_keys_t *keys)
             return NGX_AGAIN;
         }
 
+        n = keys->n;
         keys->goes_on = 0;
         ngx_http_kv_keys_work(keys, NGX_HTTP_KV_KEYS_SEARCH);
 
         rc = kv_store_list(keys->ctx->zone->store, keys->from.data,
                            keys->from.len, keys->behind,
                            ngx_http_kv_keys_visit, keys);
+
+        if (rc == KV_AGAIN) {
+
+            /* behind what was added, which is keys alone */
+
+            if (keys->n != n) {
+                keys->from = keys->last;
+                keys->behind = 1;
+            }
+
+            keys->goes_on = 1;
+            keys->later = 1;
+
+            return keys->over ? NGX_ERROR : NGX_AGAIN;
+        }
 
         if (rc != KV_OK) {
             return NGX_DECLINED;

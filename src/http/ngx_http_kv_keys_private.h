@@ -85,6 +85,7 @@ typedef struct {
     ngx_str_t                  skip;          /* common prefix, or empty: to be
                                                  skipped */
     unsigned                   goes_on:1;     /* the list does */
+    unsigned                   later:1;       /* it goes on in a moment */
     unsigned                   over:1;        /* there is no memory */
     ngx_http_kv_value_t        todo;          /* of the last entry */
     ngx_str_t                  value;         /* its value, a copy */
