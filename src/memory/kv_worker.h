@@ -115,6 +115,9 @@ typedef enum {
 #define KV_OP_IF_VERSION  32u
 #define KV_OP_IF          (KV_OP_IF_PRESENT|KV_OP_IF_ABSENT|KV_OP_IF_VERSION)
 
+/* Or it has none, or another than that. */
+#define KV_OP_IF_OTHER    (KV_OP_IF_ABSENT|KV_OP_IF_VERSION)
+
 /* A delete is done only if its key has a value, which it then names. */
 #define KV_OP_RETURN      64u
 

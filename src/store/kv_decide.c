@@ -161,6 +161,9 @@ kv_decide_condition(const kv_op_t *op, uint64_t lsn)
     case KV_OP_IF_ABSENT:
         return lsn == 0;
 
+    case KV_OP_IF_OTHER:
+        return lsn != kv_entry_lsn(op->entry);
+
     default:
         assert((op->flags & KV_OP_IF) == KV_OP_IF_VERSION);
 

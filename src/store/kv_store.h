@@ -414,9 +414,12 @@ void kv_store_return(kv_op_t *op);
 
 /*
  * Sets the condition of a put, a delete, a touch or an increment, before it is
- * submitted: one of the flags of KV_OP_IF.  With KV_OP_IF_VERSION, `version` is
- * one that the key has or had, read by this process since it entered.
+ * submitted: one of the flags of KV_OP_IF, or KV_OP_IF_OTHER.  With these two,
+ * KV_OP_IF_VERSION and KV_OP_IF_OTHER, `version` is one that the key has or
+ * had, read by this process since it entered; or KV_STORE_NO_LSN, which no key
+ * ever has.
  */
+#define KV_STORE_NO_LSN  ((UINT64_C(1) << 48) - 1)
 void kv_store_if(kv_op_t *op, uint8_t flag, const kv_version_t *version);
 
 /*

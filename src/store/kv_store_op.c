@@ -482,7 +482,7 @@ kv_store_if(kv_op_t *op, uint8_t flag, const kv_version_t *version)
 {
     op->flags = (uint8_t) ((op->flags & ~KV_OP_IF) | flag);
 
-    if (flag == KV_OP_IF_VERSION) {
+    if (flag & KV_OP_IF_VERSION) {
         kv_entry_set_lsn(op->entry, version->lsn);
     }
 }

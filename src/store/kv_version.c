@@ -95,6 +95,50 @@ kv_version_digits(char *p, uint32_t n, unsigned digits)
 }
 
 
+bool
+kv_version_parse(kv_version_t *version, const char *text, size_t len)
+{
+    char         again[KV_VERSION_TAG];
+    size_t       n;
+    uint64_t    *number;
+    const char  *p, *end;
+
+    version->lsn = 0;
+    version->incarnation = 0;
+
+    if (len > 2 && memcmp(text, "W/", 2) == 0) {
+        text += 2;
+        len -= 2;
+    }
+
+    if (len >= 2 && text[0] == '"' && text[len - 1] == '"') {
+        text++;
+        len -= 2;
+    }
+
+    number = &version->lsn;
+
+    for (p = text, end = text + len; p < end; p++) {
+
+        if (*p == '-') {
+            number = &version->incarnation;
+
+        } else if (*p >= '0' && *p <= '9') {
+            *number = *number << 4 | (uint64_t) (*p - '0');
+
+        } else {
+            *number = *number << 4 | ((uint64_t) (*p - 'a' + 10) & 0xf);
+        }
+    }
+
+    /* what is anything else does not come out of it again */
+
+    n = kv_version_tag(version, again);
+
+    return version->lsn && n == len + 2 && memcmp(again + 1, text, len) == 0;
+}
+
+
 kv_tags_t
 kv_version_find(const kv_version_t *version, const char *list, size_t len)
 {

@@ -57,6 +57,12 @@ size_t kv_version_tag_next(const kv_version_t *version, kv_version_end_t *end,
     char *tag);
 
 /*
+ * Reads a version, as a tag says it, with or without the quotes.  False: it is
+ * none that was ever made.
+ */
+bool kv_version_parse(kv_version_t *version, const char *text, size_t len);
+
+/*
  * Looks for a version in a list of tags, the value of an If-Match or
  * If-None-Match field (RFC 9110, section 13.1): "*", or tags with commas
  * between them.  A weak tag counts as a strong one, because nginx makes ours

@@ -185,9 +185,17 @@ test_alone(void **state)
     add_put(1, KV_OP_IF_PRESENT, 0);
     expect(KV_OK, lsn + 2);
 
+    add_put(1, KV_OP_IF_VERSION, KV_STORE_NO_LSN);
+    expect(KV_PRECONDITION, lsn + 2);
+    add_delete(1, KV_OP_IF_OTHER, lsn + 2);
+    expect(KV_PRECONDITION, lsn + 2);
+
     add_delete(1, KV_OP_IF_VERSION, lsn + 2);
     expect(KV_OK, 0);
     assert_int_equal(lsn_of(1), 0);
+
+    add_put(1, KV_OP_IF_VERSION, KV_STORE_NO_LSN);
+    expect(KV_PRECONDITION, 0);
 
     add_delete(1, KV_OP_IF_ABSENT, 0);
     expect(KV_OK, 0);
@@ -291,7 +299,7 @@ model(uint64_t *now, unsigned count)
     bool      met;
 
     static const uint8_t  flags[] = {
-        0, KV_OP_IF_PRESENT, KV_OP_IF_ABSENT, KV_OP_IF_VERSION
+        0, KV_OP_IF_PRESENT, KV_OP_IF_ABSENT, KV_OP_IF_VERSION, KV_OP_IF_OTHER
     };
 
     next = solo.host.store->zone->wal.next_lsn;
@@ -299,7 +307,7 @@ model(uint64_t *now, unsigned count)
     for (i = 0; i < count; i++) {
         id[i] = (uint32_t) rand() % KEYS;
         puts[i] = rand() % 3 != 0;
-        flag[i] = flags[rand() % 4];
+        flag[i] = flags[rand() % 5];
 
         /* mostly what it has, or what the batch may give it */
 
@@ -320,7 +328,8 @@ model(uint64_t *now, unsigned count)
         met = flag[i] == 0
               || (flag[i] == KV_OP_IF_PRESENT && now[id[i]])
               || (flag[i] == KV_OP_IF_ABSENT && now[id[i]] == 0)
-              || (flag[i] == KV_OP_IF_VERSION && now[id[i]] == lsn[i]);
+              || (flag[i] == KV_OP_IF_VERSION && now[id[i]] == lsn[i])
+              || (flag[i] == KV_OP_IF_OTHER && now[id[i]] != lsn[i]);
 
         assert_int_equal(rc[i], met ? KV_OK : KV_PRECONDITION);
 

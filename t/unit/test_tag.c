@@ -156,12 +156,64 @@ test_find(void **state)
 }
 
 
+/* What was written is read, and nothing else. */
+
+static void
+test_parse(void **state)
+{
+    char          tag[KV_VERSION_TAG], *copy;
+    size_t        n;
+    unsigned      i;
+    kv_version_t  v, read;
+
+    static const char *const  others[] = {
+        "", "-", "1", "1-", "-1", "0-a5", "01-a5", "1f-0a5", "1F-a5", "1f-A5",
+        "1f-a5-", "1f-a5 ", " 1f-a5", "1f--a5", "1g-a5", "\"1f-a5", "1f-a5\"",
+        "\"\"", "\"", "W/", "w/\"1f-a5\"", "1f-a5-1", "-1f-a5", "*",
+        "11f0000000000000f-a5", "1f-1000000000000000a5", "1:-a5", "1f\xe6-a5"
+    };
+
+    (void) state;
+
+    for (i = 0; i < 4 * 64; i++) {
+        v.lsn = (UINT64_C(0x9e3779b97f4a7c15) >> i % 64) + 1;
+        v.incarnation = i % 3 ? UINT64_C(0xd1b54a32d192ed03) >> i / 4 : i;
+
+        n = kv_version_tag(&v, tag);
+
+        assert_true(kv_version_parse(&read, tag, n));
+        assert_true(read.lsn == v.lsn && read.incarnation == v.incarnation);
+        assert_true(kv_version_parse(&read, tag + 1, n - 2));
+        assert_true(read.lsn == v.lsn && read.incarnation == v.incarnation);
+    }
+
+    assert_true(kv_version_parse(&read, "W/\"1f-a5\"", 9));
+    assert_true(read.lsn == 0x1f && read.incarnation == 0xa5);
+
+    for (i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+        n = strlen(others[i]);
+        copy = malloc(n ? n : 1);
+        assert_non_null(copy);
+        memcpy(copy, others[i], n);
+
+        if (kv_version_parse(&read, copy, n)) {
+            fail_msg("<%s>: %llx-%llx", others[i],
+                     (unsigned long long) read.lsn,
+                     (unsigned long long) read.incarnation);
+        }
+
+        free(copy);
+    }
+}
+
+
 int
 main(void)
 {
     const struct CMUnitTest  tests[] = {
         cmocka_unit_test(test_tag),
-        cmocka_unit_test(test_find)
+        cmocka_unit_test(test_find),
+        cmocka_unit_test(test_parse)
     };
 
     cmocka_set_test_filter(getenv("KIT_TEST"));
