@@ -699,7 +699,7 @@ ngx_http_kv_bulk_time(ngx_http_kv_bulk_t *bulk)
     }
 
     if (line->expires <= now) {
-        line->op = KV_OP_DELETE;
+        line->op = KV_LINE_DELETE;
         return NGX_OK;
     }
 
@@ -755,7 +755,7 @@ ngx_http_kv_bulk_op(ngx_http_kv_bulk_t *bulk, kv_op_t **op)
         return KV_UNAVAILABLE;
     }
 
-    if (line->op == KV_OP_DELETE) {
+    if (line->op == KV_LINE_DELETE) {
         return kv_store_delete(store, line->key, line->key_len, op);
     }
 
@@ -828,7 +828,7 @@ ngx_http_kv_bulk_wait(ngx_http_kv_bulk_t *bulk)
 
     ctx->started = kv_now_ns();
     ctx->waited = 0;
-    ctx->arrived = bulk->line.op == KV_OP_PUT;
+    ctx->arrived = bulk->line.op == KV_LINE_PUT;
 
     need = bulk->line.value_len;
 

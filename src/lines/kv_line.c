@@ -36,6 +36,10 @@ typedef enum {
     KV_LINE_EXPIRES,
     KV_LINE_SIZE,
     KV_LINE_VERSION,
+    KV_LINE_BULK,                    /* those of POST /bulk are above */
+    KV_LINE_BY = KV_LINE_BULK,
+    KV_LINE_IF_MATCH,
+    KV_LINE_IF_NONE_MATCH,
     KV_LINE_MEMBERS
 } kv_line_member_t;
 
@@ -59,14 +63,42 @@ typedef struct {
     kv_line_long_t   *is_long[KV_LINE_MEMBERS];  /* or NULL */
     kv_line_long_t    longs[KV_LINE_LONGS];
     unsigned          n;                         /* of them */
+    bool              batch;                     /* it is one of POST /batch */
 } kv_line_parts_t;
 
 
 static const char *const  kv_line_names[KV_LINE_MEMBERS] = {
-    "op", "key", "value", "base64", "ttl", "expires", "size", "version"
+    "op", "key", "value", "base64", "ttl", "expires", "size", "version", "by",
+    "if_match", "if_none_match"
+};
+
+/* by kv_line_op_t: its name, and a bit for each member that it does not take */
+
+#define kv_line_bit(member)  (1u << (member))
+
+static const struct {
+    const char  *name;
+    const char  *who;
+    unsigned     not;
+} kv_line_ops[] = {
+    { "put", "a put", kv_line_bit(KV_LINE_BY) },
+    { "delete", "a delete", kv_line_bit(KV_LINE_VALUE)
+                            | kv_line_bit(KV_LINE_BASE64)
+                            | kv_line_bit(KV_LINE_TTL)
+                            | kv_line_bit(KV_LINE_EXPIRES)
+                            | kv_line_bit(KV_LINE_BY) },
+    { "incr", "an incr", kv_line_bit(KV_LINE_VALUE)
+                         | kv_line_bit(KV_LINE_BASE64)
+                         | kv_line_bit(KV_LINE_EXPIRES) },
+    { "touch", "a touch", kv_line_bit(KV_LINE_VALUE)
+                          | kv_line_bit(KV_LINE_BASE64)
+                          | kv_line_bit(KV_LINE_EXPIRES)
+                          | kv_line_bit(KV_LINE_BY) }
 };
 
 
+static kv_rc_t kv_line_parse_any(kv_line_t *line, char *text, size_t len,
+    uint32_t max_value, bool batch);
 static bool kv_line_scan(kv_line_t *line, char *text, size_t len,
     kv_line_parts_t *parts);
 static char *kv_line_string_end(char *p, char *end);
@@ -83,6 +115,8 @@ static kv_rc_t kv_line_load(kv_line_t *line, const char *text, size_t len,
 static kv_rc_t kv_line_invalid(kv_line_t *line, const json_error_t *err);
 static kv_rc_t kv_line_read(kv_line_t *line, kv_line_parts_t *parts,
     uint32_t max_value);
+static kv_rc_t kv_line_read_batch(kv_line_t *line,
+    const kv_line_parts_t *parts);
 static kv_rc_t kv_line_members(kv_line_t *line, kv_line_parts_t *parts);
 static kv_rc_t kv_line_op(kv_line_t *line, const kv_line_parts_t *parts);
 static kv_rc_t kv_line_key(kv_line_t *line, const kv_line_parts_t *parts);
@@ -91,6 +125,9 @@ static const char *kv_line_text(const kv_line_parts_t *parts,
 static kv_rc_t kv_line_value(kv_line_t *line, const kv_line_parts_t *parts,
     uint32_t max_value);
 static kv_rc_t kv_line_time(kv_line_t *line, const kv_line_parts_t *parts);
+static kv_rc_t kv_line_by(kv_line_t *line, const kv_line_parts_t *parts);
+static kv_rc_t kv_line_condition(kv_line_t *line,
+    const kv_line_parts_t *parts);
 static bool kv_line_base64(char *text, size_t len, size_t *decoded);
 static kv_rc_t __attribute__((format(printf, 2, 3)))
 kv_line_decline(kv_line_t *line, const char *fmt, ...);
@@ -140,11 +177,28 @@ kv_line_blank(const char *text, size_t len)
 kv_rc_t
 kv_line_parse(kv_line_t *line, char *text, size_t len, uint32_t max_value)
 {
+    return kv_line_parse_any(line, text, len, max_value, false);
+}
+
+
+kv_rc_t
+kv_line_parse_batch(kv_line_t *line, char *text, size_t len,
+    uint32_t max_value)
+{
+    return kv_line_parse_any(line, text, len, max_value, true);
+}
+
+
+static kv_rc_t
+kv_line_parse_any(kv_line_t *line, char *text, size_t len, uint32_t max_value,
+    bool batch)
+{
     kv_rc_t          rc;
     kv_line_parts_t  parts;
 
     memset(line, 0, sizeof(kv_line_t));
     memset(&parts, 0, sizeof(kv_line_parts_t));
+    parts.batch = batch;
 
     if (!kv_line_scan(line, text, len, &parts)) {
         return KV_DECLINED;
@@ -574,11 +628,26 @@ kv_line_read(kv_line_t *line, kv_line_parts_t *parts, uint32_t max_value)
         rc = kv_line_key(line, parts);
     }
 
-    if (rc == KV_OK && line->op == KV_OP_PUT) {
+    if (rc == KV_OK && line->op == KV_LINE_PUT) {
         rc = kv_line_value(line, parts, max_value);
     }
 
-    return rc == KV_OK ? kv_line_time(line, parts) : rc;
+    if (rc == KV_OK) {
+        rc = kv_line_time(line, parts);
+    }
+
+    return rc == KV_OK && parts->batch ? kv_line_read_batch(line, parts) : rc;
+}
+
+
+static kv_rc_t
+kv_line_read_batch(kv_line_t *line, const kv_line_parts_t *parts)
+{
+    kv_rc_t  rc;
+
+    rc = line->op == KV_LINE_INCR ? kv_line_by(line, parts) : KV_OK;
+
+    return rc == KV_OK ? kv_line_condition(line, parts) : rc;
 }
 
 
@@ -590,19 +659,20 @@ kv_line_members(kv_line_t *line, kv_line_parts_t *parts)
     json_t            *value;
     unsigned           n, k;
     const char        *name;
-    kv_line_member_t   i;
+    kv_line_member_t   i, end;
 
+    end = parts->batch ? KV_LINE_MEMBERS : KV_LINE_BULK;
     n = 0;
 
     json_object_foreach(line->root, name, value) {
 
-        for (i = 0; i < KV_LINE_MEMBERS; i++) {
+        for (i = 0; i < end; i++) {
             if (strcmp(name, kv_line_names[i]) == 0) {
                 break;
             }
         }
 
-        if (i == KV_LINE_MEMBERS) {
+        if (i == end) {
             return strlen(name) <= 32 && kv_key_valid(name, strlen(name))
                    ? kv_line_decline(line, "unknown member %s", name)
                    : kv_line_decline(line, "unknown member");
@@ -627,33 +697,35 @@ static kv_rc_t
 kv_line_op(kv_line_t *line, const kv_line_parts_t *parts)
 {
     json_t            *op;
+    unsigned           ops;
     const char        *name;
     kv_line_member_t   i;
 
-    line->op = KV_OP_PUT;
+    line->op = KV_LINE_PUT;
     op = parts->member[KV_LINE_OP];
+    name = op ? json_string_value(op) : kv_line_ops[KV_LINE_PUT].name;
+    ops = parts->batch ? KV_LINE_TOUCH + 1 : KV_LINE_DELETE + 1;
 
-    if (op == NULL) {
-        return KV_OK;
+    if (name == NULL || (op && strlen(name) != json_string_length(op))) {
+        name = "";
     }
 
-    name = json_string_value(op);
-
-    if (name && strcmp(name, "put") == 0 && json_string_length(op) == 3) {
-        return KV_OK;
+    while (line->op < ops && strcmp(name, kv_line_ops[line->op].name) != 0) {
+        line->op++;
     }
 
-    if (name == NULL || strcmp(name, "delete") != 0
-        || json_string_length(op) != 6)
-    {
-        return kv_line_decline(line, "op is not put or delete");
+    if (line->op == ops) {
+        return kv_line_decline(line, parts->batch
+                               ? "op is not put, delete, incr or touch"
+                               : "op is not put or delete");
     }
 
-    line->op = KV_OP_DELETE;
-
-    for (i = KV_LINE_VALUE; i < KV_LINE_SIZE; i++) {
-        if (parts->member[i]) {
-            return kv_line_decline(line, "a delete takes no %s",
+    for (i = 0; i < KV_LINE_MEMBERS; i++) {
+        if (parts->member[i]
+            && (kv_line_ops[line->op].not & kv_line_bit(i)))
+        {
+            return kv_line_decline(line, "%s takes no %s",
+                                   kv_line_ops[line->op].who,
                                    kv_line_names[i]);
         }
     }
@@ -765,7 +837,7 @@ kv_line_value(kv_line_t *line, const kv_line_parts_t *parts,
 static kv_rc_t
 kv_line_time(kv_line_t *line, const kv_line_parts_t *parts)
 {
-    json_int_t   n;
+    json_int_t   n, least;
     json_t      *ttl, *expires;
 
     ttl = parts->member[KV_LINE_TTL];
@@ -775,10 +847,17 @@ kv_line_time(kv_line_t *line, const kv_line_parts_t *parts)
         return kv_line_decline(line, "ttl and expires exclude each other");
     }
 
+    least = line->op == KV_LINE_TOUCH ? 0 : 1;
+
+    if (least == 0 && ttl == NULL) {
+        return kv_line_decline(line, "ttl is missing");
+    }
+
     if (ttl) {
         n = json_integer_value(ttl);
 
-        if (!json_is_integer(ttl) || n < 1 || n > (json_int_t) KV_LINE_TTL_MAX)
+        if (!json_is_integer(ttl) || n < least
+            || n > (json_int_t) KV_LINE_TTL_MAX)
         {
             return kv_line_decline(line, "invalid ttl");
         }
@@ -795,6 +874,60 @@ kv_line_time(kv_line_t *line, const kv_line_parts_t *parts)
 
         line->expires = (uint64_t) n;
     }
+
+    return KV_OK;
+}
+
+
+static kv_rc_t
+kv_line_by(kv_line_t *line, const kv_line_parts_t *parts)
+{
+    json_t  *by;
+
+    by = parts->member[KV_LINE_BY];
+
+    if (by == NULL) {
+        return kv_line_decline(line, "by is missing");
+    }
+
+    if (!json_is_integer(by)) {
+        return kv_line_decline(line, "invalid increment");
+    }
+
+    line->by = json_integer_value(by);
+
+    return KV_OK;
+}
+
+
+/* What it says is for the caller to know. */
+
+static kv_rc_t
+kv_line_condition(kv_line_t *line, const kv_line_parts_t *parts)
+{
+    json_t            *match;
+    kv_line_member_t   which;
+
+    which = parts->member[KV_LINE_IF_MATCH] ? KV_LINE_IF_MATCH
+                                            : KV_LINE_IF_NONE_MATCH;
+    match = parts->member[which];
+
+    if (match == NULL) {
+        return KV_OK;
+    }
+
+    if (which == KV_LINE_IF_MATCH && parts->member[KV_LINE_IF_NONE_MATCH]) {
+        return kv_line_decline(line, "if_match and if_none_match exclude each "
+                               "other");
+    }
+
+    if (!json_is_string(match)) {
+        return kv_line_decline(line, "%s is not a string",
+                               kv_line_names[which]);
+    }
+
+    line->unless = which == KV_LINE_IF_NONE_MATCH;
+    line->match = kv_line_text(parts, which, &line->match_len);
 
     return KV_OK;
 }

@@ -1,19 +1,32 @@
 
 /*
- * A write as a line of JSON, as POST /bulk takes it:
+ * A write as a line of JSON, as POST /bulk and POST /batch take it:
  *
  *     {"op":"put","key":"a","value":"text","ttl":60}
  *     {"key":"b","base64":"AAEC"}
  *     {"op":"delete","key":"c"}
  *
- *     op        "put", which is the default, or "delete"
+ * and POST /batch alone:
+ *
+ *     {"op":"incr","key":"d","by":-1}
+ *     {"op":"touch","key":"e","ttl":0}
+ *     {"key":"f","value":"1","if_none_match":"*"}
+ *     {"op":"delete","key":"g","if_match":"1c-d2e0f7a15b9c3e64"}
+ *
+ *     op        "put", which is the default, "delete", "incr" or "touch"
  *     key       as in a URL (kv_key_valid()); not "." or "..", which no URL
  *               can name
  *     value     a put's, as a string: its bytes are those of its UTF-8.  Any
  *               character may be in it, U+0000 too
  *     base64    or in base64 (RFC 4648, section 4): padded, without line breaks
- *     ttl       seconds until it expires, 1 to KV_LINE_TTL_MAX
- *     expires   or when, in seconds since the epoch, as a list of keys says it
+ *     by        what an increment adds, a signed 64-bit integer
+ *     ttl       seconds until it expires, 1 to KV_LINE_TTL_MAX.  An increment
+ *               gives it to a new key; a touch must have it, 0: never expires
+ *     expires   of a put: or when, in seconds since the epoch, as a list of
+ *               keys says it
+ *     if_match, if_none_match
+ *               one of them: "*", or a version, as a list of keys or, with
+ *               quotes, an ETag says it
  *     size, version
  *               ignored: a list of keys has them
  *
@@ -35,7 +48,6 @@
 
 
 #include "base/kv_base.h"
-#include "base/kv_opcode.h"
 
 
 #define KV_LINE_TTL_MAX  315360000u    /* seconds: ten years */
@@ -44,14 +56,26 @@
 #define KV_LINE_SLACK    65536u
 
 
+typedef enum {
+    KV_LINE_PUT = 0,
+    KV_LINE_DELETE,
+    KV_LINE_INCR,
+    KV_LINE_TOUCH
+} kv_line_op_t;
+
+
 typedef struct {
-    kv_op_code_t    op;              /* KV_OP_PUT, KV_OP_DELETE */
+    kv_line_op_t    op;
     uint16_t        key_len;
     uint32_t        value_len;       /* of a put: > 0 */
     const char     *key;
     const char     *value;
     uint64_t        expires;         /* seconds since the epoch; 0: not said */
-    uint32_t        ttl;             /* seconds; 0: not said */
+    uint32_t        ttl;             /* seconds; 0: not said, or a touch's */
+    bool            unless;          /* match is of if_none_match */
+    const char     *match;           /* the condition; NULL: there is none */
+    size_t          match_len;
+    int64_t         by;
     bool            too_large;       /* KV_DECLINED because of that */
     char            error[96];       /* of KV_DECLINED; may stand in a JSON
                                         string as it is */
@@ -79,6 +103,10 @@ bool kv_line_blank(const char *text, size_t len);
  * bytes, and line->error says what is wrong.  KV_NO_MEMORY.
  */
 kv_rc_t kv_line_parse(kv_line_t *line, char *text, size_t len,
+    uint32_t max_value);
+
+/* The same for a line of POST /batch. */
+kv_rc_t kv_line_parse_batch(kv_line_t *line, char *text, size_t len,
     uint32_t max_value);
 
 void kv_line_free(kv_line_t *line);

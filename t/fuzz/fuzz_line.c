@@ -1,9 +1,9 @@
 
 /*
- * kv_line_parse() on a line.  The first byte of an input tells how large a
- * value may be; in the rest, each byte 1 stands for 50 bytes "A", and each byte
- * 2 for as many of other kinds, as long strings go another way through the
- * parser.
+ * kv_line_parse() and kv_line_parse_batch() on a line.  The first byte of an
+ * input tells how large a value may be; in the rest, each byte 1 stands for 50
+ * bytes "A", and each byte 2 for as many of other kinds, as long strings go
+ * another way through the parser.
  *
  * What must hold: nothing behind the line is read, and what it takes is what
  * jansson alone reads there; what it declines has a reason that can stand in a
@@ -28,6 +28,9 @@ _Static_assert(sizeof(line_text) - 1 >= 50 && sizeof(line_text) - 1 <= 64,
                "bytes of the text");
 
 
+static void line_parse(const char *text, size_t len, uint32_t max_value,
+    bool batch);
+static void line_check_more(const kv_line_t *line, const json_t *root);
 static void line_check(const kv_line_t *line, const char *text, size_t len,
     uint32_t max_value);
 static void line_check_value(const kv_line_t *line, const json_t *root);
@@ -39,11 +42,9 @@ static void line_check_error(const kv_line_t *line);
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    char         *text, *copy;
+    char         *text;
     size_t        len;
-    kv_rc_t       rc;
     uint32_t      max_value;
-    kv_line_t     line;
     fuzz_feed_t   feed = { data, data + size };
 
     max_value = 64u * fuzz_u8(&feed);
@@ -65,6 +66,22 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         }
     }
 
+    line_parse(text, len, max_value, false);
+    line_parse(text, len, max_value, true);
+
+    free(text);
+
+    return 0;
+}
+
+
+static void
+line_parse(const char *text, size_t len, uint32_t max_value, bool batch)
+{
+    char       *copy;
+    kv_rc_t     rc;
+    kv_line_t   line;
+
     /* as long as its memory */
 
     copy = malloc(len ? len : 1);
@@ -73,7 +90,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     (void) kv_line_blank(copy, len);
 
-    rc = kv_line_parse(&line, copy, len, max_value);
+    rc = batch ? kv_line_parse_batch(&line, copy, len, max_value)
+               : kv_line_parse(&line, copy, len, max_value);
     fuzz_check(rc == KV_OK || rc == KV_DECLINED);
 
     if (rc == KV_OK) {
@@ -86,9 +104,6 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
 
     free(copy);
-    free(text);
-
-    return 0;
 }
 
 
@@ -110,17 +125,41 @@ line_check(const kv_line_t *line, const char *text, size_t len,
     fuzz_check(line->ttl == json_integer_value(json_object_get(root, "ttl")));
     fuzz_check(line->ttl <= KV_LINE_TTL_MAX);
 
-    if (line->op == KV_OP_PUT) {
+    if (line->op == KV_LINE_PUT) {
         fuzz_check(line->value_len > 0 && line->value_len <= max_value);
         line_check_value(line, root);
 
     } else {
-        fuzz_check(line->op == KV_OP_DELETE);
-        fuzz_check(strcmp(json_string_value(json_object_get(root, "op")),
-                          "delete") == 0);
+        line_check_more(line, root);
     }
 
     json_decref(root);
+}
+
+
+/* An operation without a value. */
+
+static void
+line_check_more(const kv_line_t *line, const json_t *root)
+{
+    static const char *const  names[] = { "put", "delete", "incr", "touch" };
+
+    fuzz_check(line->op <= KV_LINE_TOUCH);
+    fuzz_check(strcmp(json_string_value(json_object_get(root, "op")),
+                      names[line->op]) == 0);
+
+    if (line->op == KV_LINE_INCR) {
+        fuzz_check(line->by
+                   == json_integer_value(json_object_get(root, "by")));
+    }
+
+    if (line->match) {
+        root = json_object_get(root, line->unless ? "if_none_match"
+                                                  : "if_match");
+        fuzz_check(line->match_len == json_string_length(root));
+        fuzz_check(memcmp(line->match, json_string_value(root),
+                          line->match_len) == 0);
+    }
 }
 
 

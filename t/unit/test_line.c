@@ -59,7 +59,7 @@ puts_bytes(const char *p, size_t len, const char *key, const char *value,
     }
 
     assert_int_equal(rc, KV_OK);
-    assert_int_equal(line.op, KV_OP_PUT);
+    assert_int_equal(line.op, KV_LINE_PUT);
     assert_int_equal(line.key_len, strlen(key));
     assert_memory_equal(line.key, key, line.key_len);
     assert_int_equal(line.value_len, value_len);
@@ -197,7 +197,7 @@ test_deletes(void **state)
     p = "{\"op\":\"delete\",\"key\":\"abc\"}";
 
     assert_int_equal(parse_bytes(p, strlen(p), MAX), KV_OK);
-    assert_int_equal(line.op, KV_OP_DELETE);
+    assert_int_equal(line.op, KV_LINE_DELETE);
     assert_int_equal(line.key_len, 3);
     assert_memory_equal(line.key, "abc", 3);
     done();
@@ -255,6 +255,131 @@ test_times(void **state)
              "invalid expires");
     declines("{\"key\":\"a\",\"value\":\"b\",\"expires\":1,\"ttl\":1}",
              "ttl and expires exclude each other");
+}
+
+
+/* ---- lines of a batch */
+
+
+static kv_rc_t
+parse_batch(const char *p)
+{
+    size_t  len;
+
+    len = strlen(p);
+    text = malloc(len);
+    assert_non_null(text);
+    memcpy(text, p, len);
+
+    return kv_line_parse_batch(&line, text, len, MAX);
+}
+
+
+static void
+takes(const char *p, kv_line_op_t op)
+{
+    if (parse_batch(p) != KV_OK) {
+        fail_msg("%s: %s", p, line.error);
+    }
+
+    assert_int_equal(line.op, op);
+    assert_int_equal(line.key_len, 1);
+    assert_memory_equal(line.key, "a", 1);
+}
+
+
+static void
+batch_declines(const char *p, const char *error)
+{
+    assert_int_equal(parse_batch(p), KV_DECLINED);
+    assert_string_equal(line.error, error);
+    assert_null(line.root);
+    free(text);
+}
+
+
+static void
+conditional(const char *p, bool unless, const char *match)
+{
+    takes(p, KV_LINE_PUT);
+    assert_int_equal(line.unless, unless);
+    assert_int_equal(line.match_len, strlen(match));
+    assert_memory_equal(line.match, match, line.match_len);
+    done();
+}
+
+
+static void
+test_batch(void **state)
+{
+    const char  *sixty;
+
+    (void) state;
+
+    takes("{\"key\":\"a\",\"value\":\"b\",\"ttl\":7}", KV_LINE_PUT);
+    assert_int_equal(line.ttl, 7);
+    assert_null(line.match);
+    done();
+    takes("{\"op\":\"delete\",\"key\":\"a\"}", KV_LINE_DELETE);
+    done();
+    takes("{\"op\":\"incr\",\"key\":\"a\",\"by\":-9223372036854775808}",
+          KV_LINE_INCR);
+    assert_true(line.by == INT64_MIN);
+    done();
+    takes("{\"op\":\"incr\",\"key\":\"a\",\"by\":5,\"ttl\":1}", KV_LINE_INCR);
+    assert_int_equal(line.by, 5);
+    assert_int_equal(line.ttl, 1);
+    done();
+    takes("{\"op\":\"touch\",\"key\":\"a\",\"ttl\":0}", KV_LINE_TOUCH);
+    assert_int_equal(line.ttl, 0);
+    done();
+
+    conditional("{\"key\":\"a\",\"value\":\"b\",\"if_match\":\"*\"}", false,
+                "*");
+    conditional("{\"key\":\"a\",\"value\":\"b\",\"if_none_match\":\"1-2\"}",
+                true, "1-2");
+
+    /* which jansson does not see */
+
+    sixty = "123456789-123456789-123456789-123456789-123456789-123456789-";
+    conditional("{\"key\":\"a\",\"value\":\"b\",\"if_match\":\"123456789-"
+                "123456789-123456789-123456789-123456789-123456789-\"}", false,
+                sixty);
+
+    batch_declines("{\"op\":\"get\",\"key\":\"a\"}",
+                   "op is not put, delete, incr or touch");
+    batch_declines("{\"op\":\"incr\",\"key\":\"a\"}", "by is missing");
+    batch_declines("{\"op\":\"incr\",\"key\":\"a\",\"by\":1.0}",
+                   "invalid increment");
+    batch_declines("{\"op\":\"incr\",\"key\":\"a\",\"by\":\"1\"}",
+                   "invalid increment");
+    batch_declines("{\"op\":\"incr\",\"key\":\"a\",\"by\":9223372036854775808}",
+                   "a number is out of range");
+    batch_declines("{\"op\":\"incr\",\"key\":\"a\",\"by\":1,\"ttl\":0}",
+                   "invalid ttl");
+    batch_declines("{\"op\":\"incr\",\"key\":\"a\",\"by\":1,\"expires\":9}",
+                   "an incr takes no expires");
+    batch_declines("{\"op\":\"touch\",\"key\":\"a\"}", "ttl is missing");
+    batch_declines("{\"op\":\"touch\",\"key\":\"a\",\"ttl\":315360001}",
+                   "invalid ttl");
+    batch_declines("{\"op\":\"touch\",\"key\":\"a\",\"ttl\":1,\"value\":\"b\"}",
+                   "a touch takes no value");
+    batch_declines("{\"op\":\"delete\",\"key\":\"a\",\"by\":1}",
+                   "a delete takes no by");
+    batch_declines("{\"key\":\"a\",\"value\":\"b\",\"by\":1}",
+                   "a put takes no by");
+    batch_declines("{\"key\":\"a\",\"value\":\"b\",\"if_match\":1}",
+                   "if_match is not a string");
+    batch_declines("{\"key\":\"a\",\"value\":\"b\",\"if_match\":\"*\","
+                   "\"if_none_match\":\"*\"}",
+                   "if_match and if_none_match exclude each other");
+
+    /* but a bulk load does not take these */
+
+    declines("{\"key\":\"a\",\"value\":\"b\",\"if_match\":\"*\"}",
+             "unknown member if_match");
+    declines("{\"op\":\"touch\",\"key\":\"a\",\"ttl\":1}",
+             "op is not put or delete");
 }
 
 
@@ -570,6 +695,7 @@ main(void)
         cmocka_unit_test(test_base64),
         cmocka_unit_test(test_deletes),
         cmocka_unit_test(test_times),
+        cmocka_unit_test(test_batch),
         cmocka_unit_test(test_keys),
         cmocka_unit_test(test_no_lines),
         cmocka_unit_test(test_long),
