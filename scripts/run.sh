@@ -362,6 +362,10 @@ $(listen_directives)
             kv_bulk main;
         }
 
+        location = /batch {
+            kv_batch main;
+        }
+
         location = /keys {
             kv_keys main;
         }

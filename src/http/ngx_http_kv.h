@@ -8,6 +8,7 @@
  *     ngx_http_kv_conf_params.c      ... its parameters
  *     ngx_http_kv_conf_location.c    ... the directives of locations
  *     ngx_http_kv_handler.c      what a request does, by route and method
+ *     ngx_http_kv_batch.c        writes as lines, all or none
  *     ngx_http_kv_bulk.c         writes as lines, of any number
  *     ngx_http_kv_body.c         a PUT's body, straight into the zone
  *     ngx_http_kv_keys.c         lists of keys
@@ -17,8 +18,8 @@
  *     ngx_http_kv_worker.c       a zone in a worker: tasks, events, exit
  *     ngx_http_kv_poll.c         a worker that polls for a lone write's result
  *     ngx_http_kv_await.c        reads that wait for a change
- *     ngx_http_kv_reserve.c      waiting for memory in the zone; evicting
  *     ngx_http_kv_later.c        reads that are tried again a moment later
+ *     ngx_http_kv_reserve.c      waiting for memory in the zone; evicting
  *     ngx_http_kv_reply.c        answers
  *     ngx_http_kv_stats.c        /stats and the lines at the end
  *     ngx_http_kv_counts.c       what it counts: routes, methods, statuses
@@ -132,6 +133,8 @@ struct ngx_http_kv_zone_s {
     ngx_queue_t                hungry;        /* ctx->hungers, oldest first */
     ngx_queue_t                longs;         /* half lines that are long */
     size_t                     long_bytes;    /* (ngx_http_kv_bulk.c) */
+    ngx_queue_t                bodies;        /* of batches that are long */
+    size_t                     body_bytes;    /* (ngx_http_kv_batch.c) */
     ngx_event_t                retry;         /* of these */
     ngx_thread_task_t         *commit[NGX_HTTP_KV_TASKS];
     ngx_thread_task_t         *background;
@@ -157,6 +160,8 @@ typedef struct {
 typedef struct {
     ngx_http_kv_zone_t        *zone;
     ngx_http_kv_route_t        route;
+    ngx_uint_t                 max_ops;       /* of a batch */
+    size_t                     max_size;      /* bytes of its body */
 
     /* until nginx has read all of http{}, when the zone is looked up */
     ngx_str_t                  zone_name;
@@ -260,6 +265,9 @@ char *ngx_http_kv_conf_zone(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 
 
 /* ngx_http_kv_conf_location.c */
+
+/* Bytes of a batch's body, at most: see kv_store_group_add(). */
+#define NGX_HTTP_KV_BATCH_SIZE  (4 * 1024 * 1024)
 
 /* The directives of locations; cmd->offset is the route. */
 char *ngx_http_kv_conf_route(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
@@ -579,6 +587,12 @@ ngx_int_t ngx_http_kv_put(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx);
 ngx_int_t ngx_http_kv_body_error(ngx_http_request_t *r, ngx_int_t rc);
 
 
+/* ngx_http_kv_batch.c */
+
+/* Takes lines, up to the answer.  A content handler's result. */
+ngx_int_t ngx_http_kv_batch(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx);
+
+
 /* ngx_http_kv_bulk.c */
 
 /* Takes lines, up to the answer.  A content handler's result. */
@@ -604,6 +618,19 @@ void ngx_http_kv_await_wake(ngx_http_kv_zone_t *zone);
 void ngx_http_kv_await_finish(ngx_http_kv_zone_t *zone);
 
 
+/* ngx_http_kv_later.c */
+
+/* What ngx_http_kv_later() calls; as ngx_http_kv_read_pt. */
+typedef ngx_int_t (*ngx_http_kv_later_pt)(ngx_http_kv_ctx_t *ctx);
+
+/*
+ * After NGX_HTTP_KV_LATER: calls `again` a moment later, and once more as long
+ * as that is its result; any other ends the request.  A content handler's
+ * result.
+ */
+ngx_int_t ngx_http_kv_later(ngx_http_kv_ctx_t *ctx, ngx_http_kv_later_pt again);
+
+
 /* ngx_http_kv_keys.c */
 
 /* Answers with a page of keys.  A content handler's result. */
@@ -618,19 +645,6 @@ void ngx_http_kv_reserve_init(ngx_http_kv_zone_t *zone);
 /*
  * Has a request wait for `need` bytes of memory (0: for a delete's key and
  * record), and `resume` called when there may be.  It stays in the queue until
-/* ngx_http_kv_later.c */
-
-/* What ngx_http_kv_later() calls; as ngx_http_kv_read_pt. */
-typedef ngx_int_t (*ngx_http_kv_later_pt)(ngx_http_kv_ctx_t *ctx);
-
-/*
- * After NGX_HTTP_KV_LATER: calls `again` a moment later, and once more as long
- * as that is its result; any other ends the request.  A content handler's
- * result.
- */
-ngx_int_t ngx_http_kv_later(ngx_http_kv_ctx_t *ctx, ngx_http_kv_later_pt again);
-
-
  * then, or until it ends.  NGX_OK, or NGX_DECLINED: waiting is in vain, the
  * caller refuses the request.
  */

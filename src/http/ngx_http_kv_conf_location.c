@@ -1,13 +1,15 @@
 
 /*
  * The directives of locations: kv, kv_clear, kv_health, kv_stats,
- * kv_bulk, kv_keys.
+ * kv_bulk, kv_keys, kv_batch.
  */
 
 
 #include "http/ngx_http_kv.h"
 
 
+static ngx_int_t ngx_http_kv_conf_batch(ngx_conf_t *cf,
+    ngx_http_kv_loc_conf_t *conf);
 static ngx_int_t ngx_http_kv_conf_find_zone(ngx_conf_t *cf,
     ngx_http_kv_loc_conf_t *conf);
 
@@ -63,7 +65,57 @@ ngx_http_kv_conf_route(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     clcf->handler = klcf->handler;
 
-    return NGX_CONF_OK;
+    return ngx_http_kv_conf_batch(cf, klcf) == NGX_OK ? NGX_CONF_OK
+                                                      : NGX_CONF_ERROR;
+}
+
+
+/* The parameters of kv_batch; the other directives have none. */
+
+static ngx_int_t
+ngx_http_kv_conf_batch(ngx_conf_t *cf, ngx_http_kv_loc_conf_t *conf)
+{
+    ssize_t      size;
+    ngx_int_t    ops;
+    ngx_str_t   *value, s;
+    ngx_uint_t   i;
+
+    conf->max_ops = KV_GROUP_MAX;
+    conf->max_size = NGX_HTTP_KV_BATCH_SIZE;
+
+    value = cf->args->elts;
+
+    for (i = 2; i < cf->args->nelts; i++) {
+
+        if (ngx_strncmp(value[i].data, "max_ops=", 8) == 0) {
+            ops = ngx_atoi(value[i].data + 8, value[i].len - 8);
+
+            if (ops >= 1 && ops <= (ngx_int_t) KV_GROUP_MAX) {
+                conf->max_ops = ops;
+                continue;
+            }
+
+        } else if (ngx_strncmp(value[i].data, "max_size=", 9) == 0) {
+            s.data = value[i].data + 9;
+            s.len = value[i].len - 9;
+            size = ngx_parse_size(&s);
+
+            if (size >= 1 && size <= NGX_HTTP_KV_BATCH_SIZE) {
+                conf->max_size = size;
+                continue;
+            }
+        }
+
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid parameter \"%V\" of \"%V\": it takes "
+                           "max_ops=, from 1 to %ui, and max_size=, up to "
+                           "%uim", &value[i], &conf->directive,
+                           (ngx_uint_t) KV_GROUP_MAX,
+                           (ngx_uint_t) NGX_HTTP_KV_BATCH_SIZE >> 20);
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
 }
 
 

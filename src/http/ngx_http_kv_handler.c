@@ -40,6 +40,9 @@ static ngx_int_t ngx_http_kv_health_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_kv_stats_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_kv_bulk_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_kv_keys_handler(ngx_http_request_t *r);
+static ngx_int_t ngx_http_kv_batch_handler(ngx_http_request_t *r);
+static ngx_int_t ngx_http_kv_lines(ngx_http_request_t *r,
+    ngx_http_kv_ctx_t *ctx, const char *args, const char *conditions);
 static ngx_int_t ngx_http_kv_start(ngx_http_request_t *r,
     ngx_http_kv_ctx_t *ctx, kv_op_t *op);
 static ngx_http_kv_ctx_t *ngx_http_kv_create_ctx(ngx_http_request_t *r);
@@ -53,7 +56,8 @@ ngx_http_handler_pt  ngx_http_kv_handlers[NGX_HTTP_KV_ROUTES] = {
     ngx_http_kv_health_handler,
     ngx_http_kv_stats_handler,
     ngx_http_kv_bulk_handler,
-    ngx_http_kv_keys_handler
+    ngx_http_kv_keys_handler,
+    ngx_http_kv_batch_handler
 };
 
 
@@ -299,12 +303,12 @@ ngx_http_kv_read(ngx_http_kv_ctx_t *ctx, ngx_uint_t wait)
         return ngx_http_kv_reply_value(r, ctx, e);
     }
 
-    if (rc == KV_NOT_FOUND && wait && r->headers_in.if_none_match == NULL) {
-        return NGX_BUSY;
-    }
-
     if (rc == KV_AGAIN) {
         return NGX_HTTP_KV_LATER;
+    }
+
+    if (rc == KV_NOT_FOUND && wait && r->headers_in.if_none_match == NULL) {
+        return NGX_BUSY;
     }
 
     if (rc == KV_UNAVAILABLE) {
@@ -546,7 +550,7 @@ ngx_http_kv_stats_handler(ngx_http_request_t *r)
 static ngx_int_t
 ngx_http_kv_bulk_handler(ngx_http_request_t *r)
 {
-    kv_rc_t             rc;
+    ngx_int_t           rc;
     ngx_http_kv_ctx_t  *ctx;
 
     ctx = ngx_http_kv_create_ctx(r);
@@ -554,28 +558,55 @@ ngx_http_kv_bulk_handler(ngx_http_request_t *r)
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
+    rc = ngx_http_kv_lines(r, ctx, "a bulk load takes no arguments\n",
+                           "a bulk load cannot be conditional\n");
+
+    return rc == NGX_DECLINED ? ngx_http_kv_bulk(r, ctx) : rc;
+}
+
+
+static ngx_int_t
+ngx_http_kv_batch_handler(ngx_http_request_t *r)
+{
+    ngx_int_t           rc;
+    ngx_http_kv_ctx_t  *ctx;
+
+    ctx = ngx_http_kv_create_ctx(r);
+    if (ctx == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    rc = ngx_http_kv_lines(r, ctx, "a batch takes no arguments\n",
+                           "the conditions of a batch are in its lines\n");
+
+    return rc == NGX_DECLINED ? ngx_http_kv_batch(r, ctx) : rc;
+}
+
+
+/* NGX_DECLINED: the body is to be taken; else this is the handler's result. */
+
+static ngx_int_t
+ngx_http_kv_lines(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx,
+    const char *args, const char *conditions)
+{
+    kv_rc_t  rc;
+
     if (r->method != NGX_HTTP_POST) {
         return ngx_http_kv_reply_allow(r, "POST");
     }
 
     if (r->args.len) {
-        return ngx_http_kv_reply(r, NGX_HTTP_BAD_REQUEST,
-                                 "a bulk load takes no arguments\n");
+        return ngx_http_kv_reply(r, NGX_HTTP_BAD_REQUEST, args);
     }
 
     if (r->headers_in.if_match || r->headers_in.if_none_match) {
-        return ngx_http_kv_reply(r, NGX_HTTP_NOT_IMPLEMENTED,
-                                 "a bulk load cannot be conditional\n");
+        return ngx_http_kv_reply(r, NGX_HTTP_NOT_IMPLEMENTED, conditions);
     }
 
     rc = ngx_http_kv_entered(ctx->zone) == NGX_OK
          ? kv_store_fits(ctx->zone->store, 0, 0) : KV_UNAVAILABLE;
 
-    if (rc != KV_OK) {
-        return ngx_http_kv_reply_rc(r, rc);
-    }
-
-    return ngx_http_kv_bulk(r, ctx);
+    return rc == KV_OK ? NGX_DECLINED : ngx_http_kv_reply_rc(r, rc);
 }
 
 

@@ -12,7 +12,8 @@
 
 
 static const char *const  ngx_http_kv_paths[NGX_HTTP_KV_ROUTES] = {
-    "/kv/{key}", "/clear", "/health", "/stats", "/bulk", "/keys"
+    "/kv/{key}", "/clear", "/health", "/stats", "/bulk", "/keys",
+    "/batch"
 };
 
 

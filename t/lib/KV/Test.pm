@@ -140,6 +140,7 @@ http {
         location = /health { kv_health main; }
         location = /stats { kv_stats main; }
         location = /bulk { kv_bulk main; }
+        location = /batch { kv_batch main; }
     }
     %%servers%%
 }
