@@ -362,7 +362,8 @@ sub client {
             if ($status =~ /^(?:200|304|404|412)$/) {
                 $op->[4] = $end;
                 $op->[6] = $res->{headers}{etag};
-                my $e = KV::Linear::odd_tag($op, $status);
+                my $e = $req->{untagged}
+                        ? '' : KV::Linear::odd_tag($op, $status);
                 push @errors, "$req->{method} $req->{path}: $status: $e" if $e;
             }
 
@@ -380,7 +381,9 @@ sub client {
             if ($status eq '200') {
                 $workers{$res->{headers}{'x-worker'} // '-'}++;
                 if ($req->{counts}) {
-                    $op->[2] = $res->{body};
+                    $op->[2] = $req->{counts}->($res->{body});
+                    push @errors, "$req->{path}: $op->[2]"
+                        if $op->[2] !~ /^\d+$/;
                 } elsif ($op->[0] eq 'get') {
                     $op->[2] = KV::Util::check_value($op->[1], $res->{body})
                         // 'torn ' . length $res->{body};
@@ -603,7 +606,7 @@ for my $round (1 .. $ROUNDS) {
 
     my $next = sub {
         my $incr = rand() < 0.5;
-        return { method => $incr ? 'POST' : 'GET', counts => 1,
+        return { method => $incr ? 'POST' : 'GET', counts => sub { $_[0] },
                  path => '/kv/number' . ($incr ? '?incr=1' : ''),
                  op => [ $incr ? 'incr' : 'get', 'number', undef ] };
     };
@@ -633,6 +636,71 @@ for my $round (1 .. $ROUNDS) {
         or diag("seed $SEED: ", join "\n", splice @errors, 0, 10);
     cmp_ok($ops[-1][2], '>', 1000, 'there were many');
     note("$ops[-1][2] increments, ", scalar(grep { !defined $_->[4] } @ops),
+         ' without an answer');
+}
+
+
+# A batch is one instant for all keys: each adds one to all of some counters, in
+# any order, with other keys between them.  So a read of any of these is a read
+# of one and the same number.
+
+{
+    my @keys = map { "n$_" } 0 .. 3;
+    my $between = join '', map { qq[{"key":"between$_","value":"v"}\n] }
+                               1 .. 100;
+    my $body = sub {
+        my ($by) = @_;
+        return join $between, map { qq[{"op":"incr","key":"$_","by":$by}\n] }
+                                  shuffle(@keys);
+    };
+    my $sum = sub {
+        my %sums = map { $_ => 1 } $_[0] =~ /"value":"(\d+)"/g;
+        return keys %sums == 1 ? (keys %sums)[0] : 'different sums';
+    };
+
+    is($s->http(POST => '/batch', body => $body->(0))->{status}, 200,
+       'counters');
+
+    my $next = sub {
+        my ($batches) = @_;
+        return rand() < $batches
+            ? { method => 'POST', path => '/batch', body => $body->(1),
+                counts => $sum, untagged => 1,
+                op => [ 'incr', 'number', undef ] }
+            : { method => 'GET', path => "/kv/$keys[rand @keys]",
+                counts => sub { $_[0] }, op => [ 'get', 'number', undef ] };
+    };
+    my @clients = map { my $n = $_;
+                        client(70 + $n, { connections => 3 },
+                               sub { $next->($n < 2 ? 0.5 : 0) }) } 0 .. 4;
+
+    for my $event (shuffle('all workers die in a sync', 'a worker dies',
+                           'a death in a reload', 'everything dies',
+                           grep { /at (?:WRITE|SYNCED|APPLYING|APPLIED)/ }
+                                keys %EVENTS))
+    {
+        sleep(0.1 + rand 0.2);
+        $EVENTS{$event}->();
+        ok(wait_for(sub { $s->workers == 3 && $s->put('back', 'x', soft => 1,
+                                   timeout => 5)->{status} == 200 }, 10),
+           "batches, $event: the service is back");
+    }
+
+    sleep(0.2);
+    my @results = map { $_->stop } @clients;
+    my @ops = map { @{$_->{ops} || []} } @results;
+    my @errors = map { @{$_->{errors}} } @results;
+
+    for my $key (@keys) {
+        my $start = now();
+        push @ops, [ 'get', 'number', $s->get($key)->{body}, $start, now() ];
+    }
+
+    push @errors, KV::Linear::counts(\@ops);
+    is(scalar @errors, 0, @ops . ' batches and reads have an order')
+        or diag("seed $SEED: ", join "\n", splice @errors, 0, 10);
+    cmp_ok($ops[-1][2], '>', 20, 'there were many batches');
+    note("$ops[-1][2] batches, ", scalar(grep { !defined $_->[4] } @ops),
          ' without an answer');
 }
 
