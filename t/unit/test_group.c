@@ -15,7 +15,7 @@
 #include <stdlib.h>
 
 #include "solo.h"
-#include "store/kv_batch.h"
+#include "store/kv_group.h"
 
 
 #define KEYS     16u               /* ids below have values, or none, */
@@ -694,6 +694,93 @@ test_too_large(void **state)
 }
 
 
+/* ---- a list, and a group that becomes visible meanwhile */
+
+
+#define LISTED  100u
+
+
+typedef struct {
+    unsigned   n;                  /* keys visited */
+    unsigned   begins;             /* with the how manyth key, from 1; or 0 */
+    char       last[32];
+    size_t     len;
+} visits_t;
+
+
+static bool
+visit(void *ctx, const void *key, size_t len, const kv_entry_t *e)
+{
+    visits_t  *visits = ctx;
+
+    /* in order, each once */
+
+    assert_non_null(e);
+    assert_true(visits->n == 0
+                || memcmp(key, visits->last, kv_min(visits->len, len)) >= 0);
+    assert_false(len == visits->len
+                 && memcmp(key, visits->last, visits->len) == 0);
+
+    memcpy(visits->last, key, len);
+    visits->len = len;
+
+    if (++visits->n == visits->begins) {
+        kv_group_hide(solo.host.store->zone, next_lsn(), false);
+    }
+
+    return true;
+}
+
+
+static kv_rc_t
+list(visits_t *visits)
+{
+    return kv_store_list(solo.host.store, visits->last, visits->len, true,
+                         visit, visits);
+}
+
+
+static void
+test_list(void **state)
+{
+    kv_zone_t  *zone;
+    unsigned    begins;
+    uint32_t    id;
+    visits_t    visits;
+
+    (void) state;
+
+    solo.conf.list = true;
+    start();
+    zone = solo.host.store->zone;
+
+    for (id = 0; id < LISTED; id++) {
+        assert_int_equal(solo_put(&solo, id, 40), KV_OK);
+    }
+
+    for (begins = 1; begins <= LISTED - 16; begins++) {
+        memset(&visits, 0, sizeof(visits));
+        visits.begins = begins;
+
+        /* what was looked up before that is told, and no more */
+
+        assert_int_equal(list(&visits), KV_AGAIN);
+        assert_true(visits.n >= begins && visits.n < begins + 16);
+        id = visits.n;
+
+        assert_int_equal(list(&visits), KV_AGAIN);
+        assert_int_equal(visits.n, id);
+
+        /* also if it is over before the list goes on */
+
+        kv_group_show(zone);
+        visits.begins = 0;
+        assert_int_equal(list(&visits), KV_OK);
+        assert_int_equal(visits.n, LISTED);
+    }
+}
+
+
 /* A zone without memory for one more key: what a group would add is refused. */
 
 static void
@@ -861,6 +948,7 @@ main(void)
         TEST(test_model),
         TEST(test_too_many),
         TEST(test_too_large),
+        TEST(test_list),
         TEST(test_full_zone),
         TEST(test_disk_full),
         TEST(test_write_fails)
