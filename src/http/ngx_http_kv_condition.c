@@ -20,6 +20,7 @@
 static ngx_uint_t ngx_http_kv_conditional(ngx_http_request_t *r);
 static kv_tags_t ngx_http_kv_find(const kv_version_t *version,
     ngx_table_elt_t *h);
+static kv_rc_t ngx_http_kv_require_unseen(ngx_http_kv_ctx_t *ctx);
 static kv_rc_t ngx_http_kv_require(ngx_http_kv_ctx_t *ctx);
 
 
@@ -104,6 +105,10 @@ ngx_http_kv_condition_put(ngx_http_kv_ctx_t *ctx)
 
     rc = kv_store_read(store, ctx->key.data, ctx->key.len, &e);
 
+    if (rc == KV_AGAIN) {
+        return ngx_http_kv_require_unseen(ctx);
+    }
+
     if (rc == KV_OK) {
         ctx->version = kv_store_version(store, e);
         kv_store_read_done(store);
@@ -113,6 +118,61 @@ ngx_http_kv_condition_put(ngx_http_kv_ctx_t *ctx)
     }
 
     return rc == KV_UNAVAILABLE ? KV_UNAVAILABLE : ngx_http_kv_require(ctx);
+}
+
+
+/*
+ * A group of writes is just becoming visible, so what is there cannot be told:
+ * leaves a condition with one tag to the committer alone.  One that it cannot
+ * check is not worth waiting for.
+ */
+
+static kv_rc_t
+ngx_http_kv_require_unseen(ngx_http_kv_ctx_t *ctx)
+{
+    ngx_str_t           *value;
+    ngx_uint_t           match;
+    kv_version_t         version, now;
+    ngx_http_request_t  *r;
+
+    r = ctx->request;
+
+    if (ctx->op == NULL) {
+
+        /* it is checked once more when the body is here */
+
+        return KV_OK;
+    }
+
+    match = r->headers_in.if_match != NULL;
+
+    if (match && r->headers_in.if_none_match) {
+        return KV_UNAVAILABLE;
+    }
+
+    value = match ? &r->headers_in.if_match->value
+                  : &r->headers_in.if_none_match->value;
+
+    if (value->len == 1 && value->data[0] == '*') {
+        kv_store_if(ctx->op, match ? KV_OP_IF_PRESENT : KV_OP_IF_ABSENT, NULL);
+        return KV_OK;
+    }
+
+    if (!kv_version_parse(&version, (char *) value->data, value->len)) {
+        return KV_UNAVAILABLE;
+    }
+
+    now = kv_store_state_version(ctx->zone->store);
+
+    if (version.incarnation != now.incarnation
+        || version.lsn > KV_STORE_NO_LSN)
+    {
+        version.lsn = KV_STORE_NO_LSN;
+    }
+
+    kv_store_if(ctx->op, match ? KV_OP_IF_VERSION : KV_OP_IF_OTHER, &version);
+
+    return KV_OK;
 }
 
 

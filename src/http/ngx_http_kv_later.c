@@ -15,6 +15,7 @@ typedef struct {
     ngx_event_t             timer;
     ngx_http_kv_ctx_t      *ctx;
     ngx_http_kv_later_pt    again;
+    ngx_uint_t              n;                /* how often it was tried */
 } ngx_http_kv_later_t;
 
 
@@ -73,6 +74,14 @@ ngx_http_kv_later_handler(ngx_event_t *ev)
 
     if (rc == NGX_HTTP_KV_LATER) {
         ngx_add_timer(ev, NGX_HTTP_KV_LATER_MS);
+
+        if (++later->n % KV_STORE_WATCH == 0) {
+
+            /* the committer may have died in the middle of it */
+
+            ngx_http_kv_process_events(ctx->zone);
+        }
+
         return;
     }
 
