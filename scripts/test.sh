@@ -40,7 +40,7 @@ poison=
 # A sanitizer's programs and a whole run of t/*.t, in seconds, are ended after
 # these: a test that hangs is a failure, not a run without an end.
 unit_limit=600
-fuzz_seconds=5
+fuzz_seconds=3
 http_limit=1200
 lc_limit=200
 
@@ -355,7 +355,7 @@ long_first()
 run_units()
 {
     local kind=$1 sanitizers=$2 dir=$build/unit-$1 names=() file name
-    local log i counts=(0 0 0) sum=(0 0 0)
+    local log i jobs counts=(0 0 0) sum=(0 0 0)
     shift 2
 
     for file in "$@"; do
@@ -374,9 +374,11 @@ run_units()
         return
     fi
 
+    # One more than there are processors: some wait, for a disk or a time.
+    jobs=$(( $(nproc) + 1 ))
     export -f run_unit
     printf '%s\0' "${names[@]}" >"$logs/unit-$kind.names"
-    in_group xargs -0 -P 2 -a "$logs/unit-$kind.names" -I {} \
+    in_group xargs -0 -P "$jobs" -a "$logs/unit-$kind.names" -I {} \
         bash -c 'run_unit "$@"' run_unit \
             {} "$dir" "$logs/unit-$kind" "$unit_limit" "$(without_aslr)"
 
