@@ -20,6 +20,13 @@
 #define RAM_PAGE    4096u
 #define RAM_SECTOR  512u
 #define RAM_FD      1000             /* the first one */
+#define RAM_SPARES  32
+
+
+static struct {
+    uint8_t  *data;
+    size_t    max;
+} spare[RAM_SPARES];
 
 
 /* Counts the call; what is wrong with it, or 0. */
@@ -76,6 +83,54 @@ ram_fd(ram_t *ram, int fd)
 }
 
 
+/*
+ * Buffers of `max` bytes, three in one, zeroed.  Those of files that are gone
+ * are used again: AddressSanitizer gets each as large from the kernel anew.
+ */
+
+static uint8_t *
+ram_alloc(size_t max)
+{
+    unsigned   i;
+    uint8_t   *data;
+
+    for (i = 0; i < RAM_SPARES; i++) {
+        if (spare[i].data && spare[i].max == max) {
+            data = spare[i].data;
+            spare[i].data = NULL;
+            memset(data, 0, 2 * max + max / RAM_PAGE);
+            return data;
+        }
+    }
+
+    data = calloc(3, max);
+    assert_non_null(data);
+
+    return data;
+}
+
+
+static void
+ram_free(ram_file_t *f)
+{
+    unsigned  i;
+
+    if (f->max == 0) {
+        return;
+    }
+
+    for (i = 0; i < RAM_SPARES; i++) {
+        if (spare[i].data == NULL) {
+            spare[i].data = f->data;
+            spare[i].max = f->max;
+            return;
+        }
+    }
+
+    free(f->data);
+}
+
+
 /* Gives the file a buffer of its own, of `size` bytes. */
 
 static void
@@ -91,9 +146,7 @@ ram_own(ram_file_t *f, size_t size)
     max = kv_align(kv_max(size, f->size), RAM_PAGE);
     max = kv_max(max, RAM_PAGE);
 
-    data = calloc(3, max);
-    assert_non_null(data);
-
+    data = ram_alloc(max);
     disk = data + max;
     dirty = disk + max;
 
@@ -104,7 +157,7 @@ ram_own(ram_file_t *f, size_t size)
 
     if (f->max) {
         memcpy(dirty, f->dirty, f->max / RAM_PAGE);
-        free(f->data);
+        ram_free(f);
     }
 
     f->data = data;
@@ -184,7 +237,7 @@ ram_io_close(kv_io_t *io, int fd)
     }
 
     if (f->name[0] == '\0' && i == RAM_FDS) {
-        free(f->max ? f->data : NULL);
+        ram_free(f);
         memset(f, 0, sizeof(ram_file_t));
     }
 
@@ -408,7 +461,7 @@ ram_forget(ram_t *ram, ram_file_t *f)
         }
     }
 
-    free(f->max ? f->data : NULL);
+    ram_free(f);
     memset(f, 0, sizeof(ram_file_t));
 }
 
@@ -564,9 +617,7 @@ ram_clear(ram_t *ram)
     unsigned  i;
 
     for (i = 0; i < RAM_FILES; i++) {
-        if (ram->file[i].max) {
-            free(ram->file[i].data);
-        }
+        ram_free(&ram->file[i]);
     }
 
     memset(ram->file, 0, sizeof(ram->file));

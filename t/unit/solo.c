@@ -26,6 +26,11 @@ static bool solo_moved_away(const char *text, const char *name);
 
 solo_t  solo;
 
+/* the memory of the last one that is done, which the next may have */
+
+static void    *kept;
+static size_t   kept_size;
+
 
 static void
 solo_log(void *ctx, kv_log_level_t level, const char *text)
@@ -50,9 +55,16 @@ solo_init(solo_t *solo, size_t zone)
     ram_init(&solo->ram);
 
     solo->size = zone;
-    solo->mem = mmap(NULL, zone, PROT_READ|PROT_WRITE,
-                     MAP_PRIVATE|MAP_ANONYMOUS, -1, 0);
-    assert_ptr_not_equal(solo->mem, MAP_FAILED);
+
+    if (kept && kept_size == zone) {
+        solo->mem = kept;
+        kept = NULL;
+
+    } else {
+        solo->mem = mmap(NULL, zone, PROT_READ|PROT_WRITE,
+                         MAP_PRIVATE|MAP_ANONYMOUS, -1, 0);
+        assert_ptr_not_equal(solo->mem, MAP_FAILED);
+    }
 
     solo->conf.name = "test";
     solo->conf.path = "ram";
@@ -75,7 +87,13 @@ solo_done(solo_t *solo)
 
     ram_clear(&solo->ram);
     kv_poison_forget(solo->mem, solo->size);
-    (void) munmap(solo->mem, solo->size);
+
+    if (kept) {
+        (void) munmap(kept, kept_size);
+    }
+
+    kept = solo->mem;
+    kept_size = solo->size;
 }
 
 
