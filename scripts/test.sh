@@ -39,7 +39,7 @@ poison=
 
 # A sanitizer's programs and a whole run of t/*.t, in seconds, are ended after
 # these: a test that hangs is a failure, not a run without an end.
-unit_limit=600
+unit_limit=900
 fuzz_seconds=3
 http_limit=1200
 lc_limit=200
