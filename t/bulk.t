@@ -201,7 +201,7 @@ for ([ 400, 'invalid JSON at byte 1', 'x' ],
 
 # before it, and behind it
 
-for my $n (0, 1, 255, 256, 257, 512, 3000) {
+for my $n (0, 1, 63, 64, 65, 640, 641, 3000) {
     my $r = bulk(lines("x$n-", $n, 'v') . "\nx\n" . lines("y$n-", 600, 'v'));
     answer($r, 400, { line => $n + 2, error => 'invalid JSON at byte 1',
                       applied => $n }, "a bad line behind $n");
@@ -577,6 +577,31 @@ $s->start;
          'the line behind it is bad');
 }
 
+$s->done;
+
+
+# ---- where a sync takes long, more lines share one
+
+$s = KV::Test->new(fault => 1);
+$s->start;
+$s->fault(slow => 20);
+{
+    my ($each, $tries) = (0, 0);
+
+    # fewer come in that time where the machine stands still
+
+    while ($each < 320 && $tries++ < 5) {
+        my $before = $s->store->{commit};
+        my $r = bulk(lines('slow', 12_000, 'v'));
+        my $now = $s->store->{commit};
+        $each = ($now->{operations} - $before->{operations})
+                / ($now->{batches} - $before->{batches})
+            if $r->{status} == 200;
+    }
+
+    cmp_ok($each, '>=', 320, 'a slow disk has large groups');
+}
+$s->fault(slow => undef);
 $s->done;
 
 

@@ -133,6 +133,7 @@ struct ngx_http_kv_zone_s {
     ngx_queue_t                hungry;        /* ctx->hungers, oldest first */
     ngx_queue_t                longs;         /* half lines that are long */
     size_t                     long_bytes;    /* (ngx_http_kv_bulk.c) */
+    ngx_uint_t                 loading;       /* loads with queued groups */
     ngx_queue_t                bodies;        /* of batches that are long */
     size_t                     body_bytes;    /* (ngx_http_kv_batch.c) */
     ngx_event_t                retry;         /* of these */

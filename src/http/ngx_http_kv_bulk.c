@@ -21,11 +21,16 @@
 
 
 /*
- * The most of a group; a line that is larger is a group of its own.  Groups of
- * 512 lines are not faster, and others' writes wait three times as long.
+ * The most of a group; a line that is larger is a group of its own.  Others'
+ * writes that share a batch with it wait as long as its lines take, about a
+ * microsecond each.  So it has few where the disk is quick, and more where a
+ * group takes long in any case: one line for each EACH_NS that the last ones
+ * took.  All of a worker leave a batch space for others.
  */
-#define NGX_HTTP_KV_BULK_LINES  256
-#define NGX_HTTP_KV_BULK_BYTES  1048576
+#define NGX_HTTP_KV_BULK_LEAST    64
+#define NGX_HTTP_KV_BULK_LINES    640
+#define NGX_HTTP_KV_BULK_EACH_NS  4000
+#define NGX_HTTP_KV_BULK_BYTES    1048576
 
 /* a group takes at most this share of the zone */
 #define NGX_HTTP_KV_BULK_SHARE  256
@@ -56,6 +61,7 @@ typedef struct {
     kv_op_t                   *last;
     ngx_uint_t                 n;
     size_t                     bytes;
+    uint64_t                   submitted;  /* ns */
     uint64_t                   line[NGX_HTTP_KV_BULK_LINES];
 } ngx_http_kv_group_t;
 
@@ -69,6 +75,7 @@ typedef struct {
     uint64_t                   lines;      /* begun */
     uint64_t                   applied;
     uint64_t                   started;    /* ns */
+    uint64_t                   took;       /* ns: a group, lately */
 
     /* the first bytes of a line that is not whole */
     char                      *text;
@@ -123,6 +130,7 @@ static void ngx_http_kv_bulk_add(ngx_http_kv_bulk_t *bulk, kv_op_t *op);
 static ngx_int_t ngx_http_kv_bulk_wait(ngx_http_kv_bulk_t *bulk);
 static kv_rc_t ngx_http_kv_bulk_again(ngx_http_kv_ctx_t *ctx);
 static ngx_uint_t ngx_http_kv_bulk_full(ngx_http_kv_bulk_t *bulk);
+static ngx_uint_t ngx_http_kv_bulk_most(ngx_http_kv_bulk_t *bulk);
 static void ngx_http_kv_bulk_submit(ngx_http_kv_bulk_t *bulk);
 static void ngx_http_kv_bulk_done(ngx_http_kv_ctx_t *ctx, kv_rc_t rc);
 static void ngx_http_kv_bulk_drop(ngx_http_kv_bulk_t *bulk);
@@ -193,6 +201,10 @@ ngx_http_kv_bulk_cleanup(void *data)
 
     if (bulk->turn.posted) {
         ngx_delete_posted_event(&bulk->turn);
+    }
+
+    if (bulk->queued) {
+        bulk->ctx->zone->loading--;
     }
 
     ngx_http_kv_bulk_drop(bulk);
@@ -879,13 +891,32 @@ ngx_http_kv_bulk_again(ngx_http_kv_ctx_t *ctx)
 static ngx_uint_t
 ngx_http_kv_bulk_full(ngx_http_kv_bulk_t *bulk)
 {
-    size_t  max;
+    size_t               max;
+    ngx_http_kv_zone_t  *zone;
 
+    zone = bulk->ctx->zone;
     max = ngx_min(NGX_HTTP_KV_BULK_BYTES,
-                  bulk->ctx->zone->shm_zone->shm.size / NGX_HTTP_KV_BULK_SHARE);
+                  zone->shm_zone->shm.size / NGX_HTTP_KV_BULK_SHARE);
 
-    return bulk->built->n == NGX_HTTP_KV_BULK_LINES
+    return bulk->built->n >= ngx_http_kv_bulk_most(bulk)
            || (bulk->built->n && bulk->built->bytes >= max);
+}
+
+
+/* How many lines a group may have now. */
+
+static ngx_uint_t
+ngx_http_kv_bulk_most(ngx_http_kv_bulk_t *bulk)
+{
+    uint64_t    most;
+    ngx_uint_t  share;
+
+    most = ngx_max(bulk->took / NGX_HTTP_KV_BULK_EACH_NS,
+                   NGX_HTTP_KV_BULK_LEAST);
+    share = NGX_HTTP_KV_BULK_LINES / ngx_max(bulk->ctx->zone->loading, 1);
+    share = ngx_max(share, NGX_HTTP_KV_BULK_STEP);
+
+    return (ngx_uint_t) ngx_min(most, share);
 }
 
 
@@ -899,6 +930,8 @@ ngx_http_kv_bulk_submit(ngx_http_kv_bulk_t *bulk)
     }
 
     bulk->queued = bulk->built;
+    bulk->queued->submitted = kv_now_ns();
+    bulk->ctx->zone->loading++;
     bulk->built = &bulk->groups[bulk->queued == &bulk->groups[0]];
 
     ngx_http_kv_submit_group(bulk->ctx, bulk->queued->first,
@@ -921,6 +954,8 @@ ngx_http_kv_bulk_done(ngx_http_kv_ctx_t *ctx, kv_rc_t rc)
     c = ctx->request->connection;
     line = 0;
 
+    bulk->took = (4 * bulk->took + kv_now_ns() - group->submitted) / 5;
+
     for (i = 0, op = group->first; i < group->n; i++, op = op->data) {
 
         if (kv_store_done(op, &rc) && rc == KV_OK) {
@@ -936,6 +971,7 @@ ngx_http_kv_bulk_done(ngx_http_kv_ctx_t *ctx, kv_rc_t rc)
 
     group->n = 0;
     bulk->queued = NULL;
+    ctx->zone->loading--;
 
     if (line) {
         ngx_http_kv_bulk_drop(bulk);
@@ -986,10 +1022,13 @@ ngx_http_kv_bulk_refuse(ngx_http_kv_ctx_t *ctx, kv_rc_t rc)
     line = bulk->lines;
 
     if (ctx->zone->resetting) {
-        line = bulk->queued ? bulk->queued->line[0] : line;
+        if (bulk->queued) {
+            line = bulk->queued->line[0];
+            bulk->queued = NULL;
+            ctx->zone->loading--;
+        }
 
         bulk->built->n = 0;
-        bulk->queued = NULL;
     }
 
     ngx_http_kv_wait_leave(ctx);
