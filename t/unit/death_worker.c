@@ -773,6 +773,27 @@ death_leaves(const order_t *order)
 
 
 static void
+submit_any(run_t *run, uint32_t base)
+{
+    if (death_rnd(4) == 0) {
+        contest(run);
+
+    } else if (death_rnd(8) == 0) {
+        count(run);
+
+    } else if (death_rnd(6) == 0) {
+        submit_brief(run, base);
+
+    } else if (death_rnd(8) == 0) {
+        submit_group(run, base);
+
+    } else {
+        submit(run, base, death_rnd(KEYS));
+    }
+}
+
+
+static void
 work(unsigned number, const order_t *order)
 {
     bool      alone;
@@ -825,20 +846,8 @@ work(unsigned number, const order_t *order)
             if (alone && atomic_load(&death_kit.store->zone->committer)) {
                 host_process_events(&run.host, 1);
 
-            } else if (death_rnd(4) == 0) {
-                contest(&run);
-
-            } else if (death_rnd(8) == 0) {
-                count(&run);
-
-            } else if (death_rnd(6) == 0) {
-                submit_brief(&run, base);
-
-            } else if (death_rnd(8) == 0) {
-                submit_group(&run, base);
-
             } else {
-                submit(&run, base, death_rnd(KEYS));
+                submit_any(&run, base);
             }
 
         } else if (run.n == FLIGHT) {
