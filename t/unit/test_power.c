@@ -1919,7 +1919,8 @@ teardown(void **ctx)
                   "were cut in recovery\n"
                   "%u recoveries, %u operations (%u refused, %u reserves, %u "
                   "clears, %u groups, %u large), %u commits inside %u "
-                  "snapshots, %u segments recycled\n%u conditions were true, %u false, %u "
+                  "snapshots, %u segments recycled\n"
+                  "%u conditions were true, %u false, %u "
                   "before that; %u versions of lost writes\ncuts before",
                   totals.images,
                   totals.trees, totals.mode[0], totals.mode[1],
