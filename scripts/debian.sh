@@ -153,9 +153,17 @@ run_command()
 {
     local top=$store/$release.run status=0 name keep=()
 
-    for name in http_proxy https_proxy no_proxy TERM "${!KV_@}" "${!KIT_@}"; do
+    for name in http_proxy https_proxy no_proxy PIP_INDEX_URL TERM "${!KV_@}" \
+        "${!KIT_@}"
+    do
         [[ -z ${!name-} ]] || keep+=("$name=${!name}")
     done
+
+    # Whom this machine trusts to give it the packages of PyPI.
+    if [[ -f ${PIP_CERT-} ]]; then
+        cp -L "$PIP_CERT" "$top/etc/pip.crt"
+        keep+=(PIP_CERT=/etc/pip.crt)
+    fi
 
     # shellcheck disable=SC2016
     setpriv --pdeathsig KILL \

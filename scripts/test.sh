@@ -490,6 +490,7 @@ run_prove()
 
     [[ ${*: -1} != --verbose ]] || shown=/dev/stdout
     [[ " $* " != *' t/h3.t '* ]] || require_http3
+    [[ " $* " != *' t/openapi.t '* ]] || require_schemathesis
 
     # prove leaves there what each test printed, to be counted. Some at a time:
     # much of a test is to wait for a disk that hangs, or a time to be over.
@@ -530,6 +531,15 @@ require_http3()
 
         install_missing "$logs/apt.log"
     ) || echo "http:  t/h3.t is skipped: no python3-aioquic, or no openssl"
+}
+
+
+# What t/openapi.t needs, here so that the test does not wait for it. That one
+# says what is wrong.
+require_schemathesis()
+{
+    "$repo/scripts/venv.sh" \
+        || echo "http:  t/openapi.t has no schemathesis: $logs/venv.log"
 }
 
 

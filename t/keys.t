@@ -12,7 +12,8 @@ use KV::Test;
 use KV::Util qw(wait_for);
 
 my $s = KV::Test->new(zone => '64m', kv => 'list=on segment=16m sync=off',
-                      server => 'location = /keys { kv_keys main; }');
+                      server => 'large_client_header_buffers 4 32k;
+                                 location = /keys { kv_keys main; }');
 $s->start;
 
 sub list { my ($args, @o) = @_; $s->http(GET => "/keys$args", @o) }
@@ -200,10 +201,12 @@ my @wrong = (['?limit=0', 'limit'], ['?limit=10001', 'limit'],
              ['?limit=x', 'limit'], ['?limit=', 'limit'],
              ['?what=1', 'unknown argument'], ['?prefix=a&prefix=b', 'twice'],
              ['?values=2', 'values'], ['?format=xml', 'format'],
-             ['?values=1&format=text', 'values'], ['?delimiter=', 'delimiter']);
+             ['?values=1&format=text', 'values'], ['?delimiter=', 'delimiter'],
+             ['?prefix=' . 'a' x 16385, 'longer than a key'],
+             ['?after=' . 'a' x 16385, 'longer than a key']);
 for (@wrong) {
     my $r = list($_->[0]);
-    is($r->{status}, 400, "$_->[0]: 400");
+    is($r->{status}, 400, substr($_->[0], 0, 30) . ': 400');
     like($r->{body}, qr/\A.*$_->[1].*\n\z/, '... with a line that says why');
 }
 for (['Content-Length', body => 'x'], ['chunked', chunks => ['x']]) {
