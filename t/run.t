@@ -1,5 +1,5 @@
 # scripts/run.sh: what it listens on, by options and by the environment; what
-# it says of bad ones; that it serves, and stops with status 0.
+# it says of bad ones; that it serves all paths, and stops with status 0.
 
 # long
 
@@ -90,6 +90,21 @@ sub listening {
     return join ' ', sort @found;
 }
 
+# All that openapi.yaml describes; other paths are none of the module's.
+
+sub serves_all {
+    my ($port) = @_;
+
+    for my $path (read_file('src/http/openapi.yaml') =~ m{^  (/\S+):$}mg) {
+        my $r = ask($port, PATCH => $path =~ s/\{key\}/a/r);
+        is("$r->{status} $r->{body}", "405 method not allowed\n",
+           "it serves $path");
+    }
+
+    is(ask($port, GET => '/keys')->{body}, "a\n", 'it lists keys');
+    is(ask($port, GET => '/other')->{status}, 404, 'it serves nothing else');
+}
+
 END {
     for my $pid (keys %pids) {
         kill('KILL', -$pid);
@@ -136,6 +151,7 @@ for my $case (
         is($got->{headers}{'content-type'}, 'text/plain; charset=utf-8',
            'as text that no client takes for Latin 1');
         ok(-d "$top/env/kv", 'the data is in DATA_DIR') if $n > 1;
+        serves_all($port) if $n == 1;
     }
 
     if ($n == 1) {
