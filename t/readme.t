@@ -193,10 +193,15 @@ sub section {
               'the page has a table of all directives');
 
     for my $name (sort grep { $_ ne 'kv_zone' } keys %there) {
-        my ($syntax) = section($HTTP, $name) =~ /Syntax:\s+(.*?);/s;
+        my $text = section($HTTP, $name);
+        my ($syntax) = $text =~ /Syntax:\s+(.*?);/s;
+        my ($defaults) = $text =~ /Default:\s+(.*?)\n/;
         my ($row) = $HTTP =~ /^\| `$name` \| `\w+` \| (.*?) \|/m;
-        is_deeply([ ($row // '') =~ /(\w+=\w*)/g ],
-                  [ map { /^(\w+=)/ } $syntax =~ /\[(.*?)\]/g ],
+        my @told = ($row // '') =~ /(\w+=\w+)/g;
+
+        is_deeply(\@told, [ $defaults =~ /(\w+=\w+)/g ],
+                  "$name: it has their defaults");
+        is_deeply([ map { s/=.*//r } @told ], [ $syntax =~ /\[(\w+)=/g ],
                   "$name: it has the parameters of the syntax");
     }
 }
