@@ -351,6 +351,18 @@ sub held_batch {
     return ($c, map { "h$round-$_" } 1 .. 50);
 }
 
+# while their lines are being read, in turns
+
+for my $round (1 .. 3) {
+    my @c = map { $s->connect } 1 .. 12;
+    my $body = join '', map { line(key => "turn$_", value => 'v') } 1 .. 1000;
+    $_->send(KV::Conn::request(POST => '/batch', body => $body)) for @c;
+    kill('HUP', $s->{pid});
+    is((grep { $_->response->{status} == 200 } @c) + 0, 12,
+       'a reload between two turns: all are done');
+    ok(wait_for(sub { $s->workers == 2 }, 10), 'the old workers end');
+}
+
 {
     my ($c, @keys) = held_batch();
     kill('HUP', $s->{pid});

@@ -19,6 +19,12 @@
 #define NGX_HTTP_KV_BATCH_STEP_BYTES  8192
 
 /*
+ * A worker that is to quit ends when it has no timer any more, so a batch of
+ * which lines are left has one, milliseconds.
+ */
+#define NGX_HTTP_KV_BATCH_TIMER  60000
+
+/*
  * What the bodies of a worker that are longer than that may take, bytes; and
  * how long one takes at least before it is too slow, nanoseconds.
  */
@@ -75,6 +81,7 @@ static ngx_http_kv_batch_t *ngx_http_kv_batch_slowest(
     ngx_http_kv_batch_t *batch);
 static void ngx_http_kv_batch_free_text(ngx_http_kv_batch_t *batch);
 static void ngx_http_kv_batch_turn(ngx_event_t *ev);
+static void ngx_http_kv_batch_stop(ngx_http_kv_batch_t *batch);
 static void ngx_http_kv_batch_run(ngx_http_kv_batch_t *batch);
 static ngx_int_t ngx_http_kv_batch_lines(ngx_http_kv_batch_t *batch);
 static ngx_int_t ngx_http_kv_batch_line(ngx_http_kv_batch_t *batch);
@@ -172,9 +179,7 @@ ngx_http_kv_batch_cleanup(void *data)
 {
     ngx_http_kv_batch_t *batch = data;
 
-    if (batch->turn.posted) {
-        ngx_delete_posted_event(&batch->turn);
-    }
+    ngx_http_kv_batch_stop(batch);
 
     if (batch->pending) {
         batch->pending = 0;
@@ -428,6 +433,21 @@ ngx_http_kv_batch_turn(ngx_event_t *ev)
 }
 
 
+/* There is no turn to come. */
+
+static void
+ngx_http_kv_batch_stop(ngx_http_kv_batch_t *batch)
+{
+    if (batch->turn.posted) {
+        ngx_delete_posted_event(&batch->turn);
+    }
+
+    if (batch->turn.timer_set) {
+        ngx_del_timer(&batch->turn);
+    }
+}
+
+
 /*
  * Makes operations of the lines, until there are no more, or something else
  * must happen first.  The request may be gone afterwards.
@@ -452,10 +472,15 @@ ngx_http_kv_batch_run(ngx_http_kv_batch_t *batch)
     switch (rc) {
 
     case NGX_AGAIN:
+        if (!batch->turn.timer_set) {
+            ngx_add_timer(&batch->turn, NGX_HTTP_KV_BATCH_TIMER);
+        }
+
         ngx_post_event(&batch->turn, &ngx_posted_next_events);
         return;
 
     case NGX_BUSY:
+        ngx_http_kv_batch_stop(batch);
         return;
 
     case NGX_ERROR:
@@ -463,6 +488,7 @@ ngx_http_kv_batch_run(ngx_http_kv_batch_t *batch)
         return;
 
     default:
+        ngx_http_kv_batch_stop(batch);
         ngx_http_kv_batch_free_text(batch);
         ngx_http_kv_submit(batch->ctx, ngx_http_kv_batch_done);
     }
@@ -990,10 +1016,7 @@ ngx_http_kv_batch_end(ngx_http_kv_batch_t *batch, ngx_buf_t *b)
 
     r = batch->ctx->request;
 
-    if (batch->turn.posted) {
-        ngx_delete_posted_event(&batch->turn);
-    }
-
+    ngx_http_kv_batch_stop(batch);
     ngx_http_kv_batch_block(batch);
     ngx_http_kv_detach(batch->ctx);
     batch->group.op = NULL;
