@@ -7,8 +7,8 @@
 # webdis, and with what the disk can do. Prints three tables: the project's
 # targets, each with the ratio to its peer; a survey of methods, sizes,
 # connections and workers; and what goes beyond GET and PUT (conditions,
-# counters, lists, bulk loads), with how that grows. It takes a quarter of an
-# hour.
+# counters, batches, lists, bulk loads), with how that grows. It takes a quarter
+# of an hour.
 #
 # Whatever is compared runs in turn, A B B A, so that what else the machine does
 # meets all alike; a ratio is taken within each round, and its median and range
@@ -28,7 +28,8 @@
 #                  start    a start with many keys; memory per key
 #                  core     the store without nginx
 #                  matrix   the survey
-#                  api      conditions, counters, expiry, lists, bulk loads
+#                  api      conditions, counters, expiry, batches, lists, bulk
+#                           loads
 #                  targets  all but the survey and api
 #   --rounds N   rounds of the targets (default: 5), or of plots (default: 3)
 #   --markdown   print tables as in a README

@@ -1,8 +1,8 @@
 package Bench::Api;
 
 # What there is beside GET and PUT: conditions, counters, keys that expire,
-# lists, waiting reads. Each against the PUT that does without, and against what
-# Redis has for it, by its own protocol and behind webdis.
+# batches, lists, waiting reads. Each against the PUT that does without, and
+# against what Redis has for it, by its own protocol and behind webdis.
 
 use strict;
 use warnings;
@@ -15,8 +15,8 @@ use Bench::Report;
 
 use constant CONNECTIONS => 64;
 
-# Those that ask for pages, which are longer.
-use constant PAGE_CONNECTIONS => 16;
+# Those that send batches, or ask for pages, which take longer.
+use constant FEW_CONNECTIONS => 16;
 
 # Reads that wait: less than the descriptors that a process has by default.
 use constant WAITING => 500;
@@ -27,7 +27,7 @@ sub measure {
     my $on = { bench => $bench, servers => $servers };
 
     return (if_match($on), new_keys($on), increments($on), expiring($on),
-            pages($on), list_on($on), waiting($on));
+            batches($on), pages($on), list_on($on), waiting($on));
 }
 
 
@@ -94,6 +94,26 @@ sub expiring {
 }
 
 
+# 100 lines, or pairs for Redis, which sets them at once, too.
+
+sub batches {
+    my ($on) = @_;
+    my $few = { %$on, connections => FEW_CONNECTIONS, guess => 500 };
+    my @keys = (keys => 9973);
+    my $value = 'x' x 100;
+    my %v = turns_of($on,
+        ours => ours($few, 'POST', '/api.batch', @keys, lines => 100,
+                     line => qq({"key":"batch%lu","value":"$value"})),
+        PUT => ours($on, 'PUT', '/api/batch%lu', @keys, size => 100),
+        redis($few, 9973, 'MSET', ('batch:__rand_int__', $value) x 100));
+
+    $_ = [map { $_ * 100 } @$_] for grep { $_ } @v{qw(redis1 redis2)};
+
+    return rows('POST /batch of 100, lines', \%v, PUT => 'PUT',
+                redis => 'Redis MSET');
+}
+
+
 # Pages of 1,000 keys from a random place on. What Redis has in order is a set
 # that its user keeps beside the keys; redis-benchmark reads its answers one
 # string after the other, which the client of ours does not.
@@ -101,14 +121,14 @@ sub expiring {
 sub pages {
     my ($on) = @_;
     my $keys = $on->{servers}{keys};
-    my $local = { %$on, connections => PAGE_CONNECTIONS, guess => 2000 };
+    my $few = { %$on, connections => FEW_CONNECTIONS, guess => 2000 };
     my %v = turns_of($on,
-        ours => ours($local, 'GET', '/many.keys?prefix=%013lu',
+        ours => ours($few, 'GET', '/many.keys?prefix=%013lu',
                      keys => $keys / 1000),
-        file => ours($local, 'GET', '/page'),
-        redis($local, $keys, 'ZRANGEBYLEX', 'index', '[0000__rand_int__', '+',
+        file => ours($few, 'GET', '/page'),
+        redis($few, $keys, 'ZRANGEBYLEX', 'index', '[0000__rand_int__', '+',
               'LIMIT', 0, 1000),
-        webdis($local, 'GET', '/ZRANGEBYLEX/index/%%5B%016lu/%%2B/LIMIT/0/1000',
+        webdis($few, 'GET', '/ZRANGEBYLEX/index/%%5B%016lu/%%2B/LIMIT/0/1000',
                keys => $keys));
 
     return rows('1,000 of ' . short($keys) . ' keys', \%v, file => 'a file',

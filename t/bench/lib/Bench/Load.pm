@@ -106,8 +106,8 @@ sub wrk {
 }
 
 
-# Requests a second by t/bench/httpload.c, which says what its options do.
-# Beside those:
+# Requests a second by t/bench/httpload.c, which says what its options do; or
+# lines, where requests have these. Options beside those:
 #
 #   port, connections, seconds, method, path
 #   counter      reference to how many numbers were used before, which grows
@@ -125,7 +125,7 @@ sub httpload {
         or die "httpload says nothing:\n$out";
 
     $$counter = $used if $counter;
-    return $rate;
+    return $rate * ($o{lines} || 1);
 }
 
 

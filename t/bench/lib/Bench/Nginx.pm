@@ -7,8 +7,9 @@ package Bench::Nginx;
 #                       locations => 'location /x { return 200; }')->start;
 #
 # Each zone is served at /NAME/, its health and figures at /NAME.health and
-# /NAME.stats, bulk loads at /NAME.bulk and, with list=on, lists at /NAME.keys;
-# its data is in the directory NAME unless path= says otherwise.
+# /NAME.stats, batches at /NAME.batch, bulk loads at /NAME.bulk and, with
+# list=on, lists at /NAME.keys; its data is in the directory NAME unless path=
+# says otherwise.
 
 use strict;
 use warnings;
@@ -44,6 +45,7 @@ sub config {
         location /$name/ { kv $name; }
         location = /$name.health { kv_health $name; }
         location = /$name.stats { kv_stats $name; }
+        location = /$name.batch { kv_batch $name; }
         location = /$name.bulk { kv_bulk $name; }
 END
         $locations .= "location = /$name.keys { kv_keys $name; }\n"

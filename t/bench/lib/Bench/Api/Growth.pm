@@ -24,6 +24,8 @@ my @LOADS = (
     ['  If-Match', 64, 'PUT', '/own%lu', size => 100, chain => 1],
     ['  ttl', 64, 'PUT', '/ttl%lu?ttl=3600', keys => 9973, size => 100],
     ['POST incr', 64, 'POST', '/count%lu?incr=1', keys => 9973],
+    ['batch, lines', 16, 'POST', '.batch', keys => 'KEYS', lines => 100,
+     line => sprintf '{"key":"%%016lu","value":"%s"}', 'x' x 100],
     ['list of 1,000', 16, 'GET', '.keys?prefix=%013lu', keys => 'PAGES'],
 );
 

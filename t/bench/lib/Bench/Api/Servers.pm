@@ -113,6 +113,10 @@ sub check {
         ne $nginx->request(GET => '/page')->{content};
     die "no counter\n"
         if $nginx->request(POST => '/api/check?incr=7')->{content} ne '7';
+    die "no batch\n"
+        unless $nginx->request(POST => '/api.batch', qq({"key":"check","value")
+                               . qq(:"8"}\n))->{success}
+            && $nginx->request(GET => '/api/check')->{content} eq '8';
     die "no time of expiry\n"
         unless $nginx->request(PUT => '/api/check?ttl=3600', 'x')->{success}
             && $nginx->request(GET => '/api/check')->{headers}{expires};
