@@ -158,6 +158,11 @@ put('v:utf8', "\xc3\xa4 \"quoted\" \\ \n \x01 end");
 put('v:bytes', join '', map { chr } 0 .. 255);
 put('v:overlong', "\xc0\xaf");
 put('v:surrogate', "\xed\xa0\x80");
+put('v:odd2', "I\xd2\xf1k");
+put('v:odd3', "\xe2\x82\xff\xe2\xc2\x80");
+put('v:odd4', "\xf1\xc0\x80\x80 \xf1\x80\x80\xc0");
+put('v:odd1', "\xf8\x88\x80\x80");
+put('v:controls', "\x01\x02" x 100_000);
 put('v:large', join '', map { chr(32 + $_ % 90) } 1 .. 300_000);
 put("v:many$_", 'x' x 90_000) for 1 .. 30;
 
@@ -185,6 +190,8 @@ ok(exists json("$args&after=v:surrogate")->{keys}[0]{value},
    'a value that is UTF-8 is a string');
 ok(exists json("$args&after=v:many9")->{keys}[0]{base64},
    '... and one that is none is not');
+ok(exists json("$args&after=v:controlr")->{keys}[0]{base64},
+   '... nor one that would take six times its bytes');
 
 my $lines = list('?prefix=v:utf8&values=1');
 is($lines->{headers}{'content-type'}, 'application/x-ndjson', 'lines of JSON');

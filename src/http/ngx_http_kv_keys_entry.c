@@ -6,6 +6,8 @@
 
 #include "http/ngx_http_kv_keys_private.h"
 
+#include "base/kv_utf8.h"
+
 
 /* bytes of a value that are looked at, or written, at once; threes */
 #define NGX_HTTP_KV_VALUE_PART  (48 * 1024)
@@ -18,6 +20,7 @@ static ngx_int_t ngx_http_kv_keys_add_expires(ngx_http_kv_keys_t *keys,
 static ngx_int_t ngx_http_kv_keys_copy(ngx_http_kv_keys_t *keys,
     const kv_entry_t *e);
 static ngx_int_t ngx_http_kv_value_check(ngx_http_kv_keys_t *keys, size_t n);
+static ngx_int_t ngx_http_kv_value_base64(ngx_http_kv_keys_t *keys);
 static ngx_int_t ngx_http_kv_value_write(ngx_http_kv_keys_t *keys, size_t n);
 static ngx_int_t ngx_http_kv_value_end(ngx_http_kv_keys_t *keys);
 
@@ -198,6 +201,7 @@ ngx_http_kv_keys_copy(ngx_http_kv_keys_t *keys, const kv_entry_t *e)
 
     keys->todo = NGX_HTTP_KV_VALUE_CHECK;
     keys->done = 0;
+    keys->controls = 0;
 
     return NGX_OK;
 }
@@ -233,34 +237,28 @@ ngx_http_kv_keys_value(ngx_http_kv_keys_t *keys)
 
 
 /*
- * Whether `n` bytes more are UTF-8 (RFC 3629), so that a JSON string can hold
- * the value; begins to write it once that is known.
+ * Whether `n` bytes more are UTF-8, so that a JSON string can hold the value;
+ * begins to write it once that is known.  Not by ngx_utf8_decode(), which takes
+ * any byte above 0x7f for the second one of a character.
  */
 
 static ngx_int_t
 ngx_http_kv_value_check(ngx_http_kv_keys_t *keys, size_t n)
 {
-    u_char    *p, *end, *last;
-    uint32_t   c;
+    u_char  *p, *end, *last;
+    size_t   size;
 
     p = keys->value.data + keys->done;
     last = keys->value.data + keys->value.len;
 
-    for (end = p + n; p < end; /* void */ ) {
+    for (end = p + n; p < end; p += size) {
+        size = kv_utf8_size((char *) p, last - p);
 
-        if (*p < 0x80) {
-            p++;
-            continue;
+        if (size == 0) {
+            return ngx_http_kv_value_base64(keys);
         }
 
-        c = ngx_utf8_decode(&p, last - p);
-
-        if (c > 0x10ffff || (c >= 0xd800 && c <= 0xdfff)) {
-            keys->todo = NGX_HTTP_KV_VALUE_BASE64;
-            keys->done = 0;
-
-            return ngx_http_kv_page_text(&keys->entries, ",\"base64\":\"");
-        }
+        keys->controls += *p < 0x20;
     }
 
     keys->done = p - keys->value.data;
@@ -269,10 +267,26 @@ ngx_http_kv_value_check(ngx_http_kv_keys_t *keys, size_t n)
         return NGX_OK;
     }
 
+    /* each takes six bytes in a string */
+
+    if (keys->controls > keys->value.len / 4) {
+        return ngx_http_kv_value_base64(keys);
+    }
+
     keys->todo = NGX_HTTP_KV_VALUE_STRING;
     keys->done = 0;
 
     return ngx_http_kv_page_text(&keys->entries, ",\"value\":\"");
+}
+
+
+static ngx_int_t
+ngx_http_kv_value_base64(ngx_http_kv_keys_t *keys)
+{
+    keys->todo = NGX_HTTP_KV_VALUE_BASE64;
+    keys->done = 0;
+
+    return ngx_http_kv_page_text(&keys->entries, ",\"base64\":\"");
 }
 
 

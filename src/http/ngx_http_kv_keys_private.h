@@ -90,6 +90,7 @@ typedef struct {
     ngx_http_kv_value_t        todo;          /* of the last entry */
     ngx_str_t                  value;         /* its value, a copy */
     size_t                     done;          /* bytes of it */
+    size_t                     controls;      /* characters in it */
 } ngx_http_kv_keys_t;
 
 
