@@ -13,7 +13,8 @@ use KV::Util qw(wait_for);
 
 my $s = KV::Test->new(zone => '64m', kv => 'list=on segment=16m sync=off',
                       server => 'large_client_header_buffers 4 32k;
-                                 location = /keys { kv_keys main; }');
+                                 location = /keys { kv_keys main; }
+                                 rewrite ^/list/(.*)$ /keys?prefix=$1 last;');
 $s->start;
 
 sub list { my ($args, @o) = @_; $s->http(GET => "/keys$args", @o) }
@@ -136,8 +137,20 @@ is_deeply($grouped->{prefixes}, ['a:'], '... and the prefixes');
 
 my $page = list('?limit=2');
 is_deeply([ split /\n/, $page->{body} ], [ @{has('')}[0, 1] ], 'a page');
-is($page->{headers}{link}, '</keys?after=A-1&limit=2>; rel="next"',
+is($page->{headers}{link}, '</keys?limit=2&after=A-1>; rel="next"',
    '... and the address of the next');
+is(list('?after=0&&limit=1&prefix=%61:&after')->{status}, 400,
+   'an argument that is there twice, once without a value');
+is(list('?&limit=1&&prefix=a%3a&after=a%3a1&format=text')->{headers}{link},
+   '</keys?limit=1&prefix=a%3a&format=text&after=a%3A10>; rel="next"',
+   'the address has the arguments as they were sent');
+is($s->http(GET => '/list/a:?limit=1')->{headers}{link},
+   '</list/a:?limit=1&after=a%3A1>; rel="next"',
+   '... but not what a rewrite added');
+is_deeply(pages('/../list/a:?limit=2', 2), has('a:'), '... so all pages come');
+is(list('?limit=1&format=text&prefix=a&delimiter=>')->{headers}{link},
+   '</keys?limit=1&format=text&prefix=a&delimiter=%3e&after=a>; rel="next"',
+   'nor a bracket');
 is_deeply(pages('?limit=2', 2), has(''), 'all pages');
 is_deeply(pages('?limit=3&prefix=a', 3), has('a'), '... of a prefix');
 is(list('?limit=' . keys %have)->{headers}{link}, undef,

@@ -14,6 +14,9 @@
 static const char *ngx_http_kv_keys_values(ngx_http_kv_keys_t *keys);
 static const char *ngx_http_kv_keys_format(ngx_http_kv_keys_t *keys);
 static ngx_uint_t ngx_http_kv_keys_wants_json(ngx_http_request_t *r);
+static u_char *ngx_http_kv_keys_link_part(u_char *p, u_char *from,
+    u_char *end);
+static ngx_uint_t ngx_http_kv_keys_is_after(u_char *p, u_char *end);
 
 
 static const ngx_http_kv_arg_t  ngx_http_kv_keys_arg[] = {
@@ -150,53 +153,83 @@ ngx_http_kv_keys_wants_json(ngx_http_request_t *r)
 }
 
 
+/* What a "rewrite" added to what the client sent, it adds again. */
+
 char *
 ngx_http_kv_keys_link(ngx_http_kv_keys_t *keys)
 {
-    u_char                   *link, *p;
-    size_t                    n, path;
-    ngx_str_t                *value;
-    ngx_http_request_t       *r;
-    const ngx_http_kv_arg_t  *arg;
+    u_char              *link, *p, *from, *next, *end, sep;
+    ngx_str_t           *uri;
+    ngx_http_request_t  *r;
 
     r = keys->request;
+    uri = &r->unparsed_uri;
 
-    p = ngx_strlchr(r->unparsed_uri.data,
-                    r->unparsed_uri.data + r->unparsed_uri.len, '?');
-    path = p ? (size_t) (p - r->unparsed_uri.data) : r->unparsed_uri.len;
-
-    keys->after = keys->last;
-    n = path + sizeof("<>; rel=\"next\"");
-
-    for (arg = ngx_http_kv_keys_arg; arg->name.len; arg++) {
-        value = (ngx_str_t *) ((char *) keys + arg->where);
-        n += 2 + arg->name.len + 3 * value->len;
-    }
-
-    link = ngx_pnalloc(r->pool, n);
+    link = ngx_pnalloc(r->pool, 3 * (uri->len + keys->last.len)
+                                + sizeof("<?after=>; rel=\"next\""));
     if (link == NULL) {
         return NULL;
     }
 
+    end = uri->data + uri->len;
+    next = ngx_strlchr(uri->data, end, '#');
+    end = next ? next : end;
+
+    next = ngx_strlchr(uri->data, end, '?');
+    next = next ? next : end;
+
     p = link;
     *p++ = '<';
-    p = ngx_cpymem(p, r->unparsed_uri.data, path);
+    p = ngx_http_kv_keys_link_part(p, uri->data, next);
+    sep = '?';
 
-    n = 0;
+    while (next < end) {
+        from = next + 1;
+        next = ngx_strlchr(from, end, '&');
+        next = next ? next : end;
 
-    for (arg = ngx_http_kv_keys_arg; arg->name.len; arg++) {
-        value = (ngx_str_t *) ((char *) keys + arg->where);
-
-        if (value->data) {
-            *p++ = n++ ? '&' : '?';
-            p = ngx_cpymem(p, arg->name.data, arg->name.len);
-            *p++ = '=';
-            p = (u_char *) ngx_escape_uri(p, value->data, value->len,
-                                          NGX_ESCAPE_URI_COMPONENT);
+        if (from < next && !ngx_http_kv_keys_is_after(from, next)) {
+            *p++ = sep;
+            p = ngx_http_kv_keys_link_part(p, from, next);
+            sep = '&';
         }
     }
+
+    *p++ = sep;
+    p = ngx_cpymem(p, "after=", sizeof("after=") - 1);
+    p = (u_char *) ngx_escape_uri(p, keys->last.data, keys->last.len,
+                                  NGX_ESCAPE_URI_COMPONENT);
 
     (void) ngx_cpymem(p, ">; rel=\"next\"", sizeof(">; rel=\"next\""));
 
     return (char *) link;
+}
+
+
+/* Copies a part of the address, in which no bracket may be. */
+
+static u_char *
+ngx_http_kv_keys_link_part(u_char *p, u_char *from, u_char *end)
+{
+    for ( /* void */ ; from < end; from++) {
+
+        if (*from == '<' || *from == '>' || *from == '"') {
+            p = ngx_sprintf(p, "%%%02xi", (ngx_uint_t) *from);
+
+        } else {
+            *p++ = *from;
+        }
+    }
+
+    return p;
+}
+
+
+static ngx_uint_t
+ngx_http_kv_keys_is_after(u_char *p, u_char *end)
+{
+    return (size_t) (end - p) >= sizeof("after") - 1
+           && ngx_strncmp(p, "after", sizeof("after") - 1) == 0
+           && (p + sizeof("after") - 1 == end
+               || p[sizeof("after") - 1] == '=');
 }

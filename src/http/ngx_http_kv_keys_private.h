@@ -129,8 +129,8 @@ void ngx_http_kv_page_join(ngx_http_kv_page_t *page,
 ngx_int_t ngx_http_kv_keys_args(ngx_http_kv_keys_t *keys, const char **wrong);
 
 /*
- * The header Link: the address of the next page (RFC 8288), with this one's
- * arguments.  NULL: no memory.
+ * The header Link: the address of the next page (RFC 8288), which is the one
+ * that the client sent but for "after".  NULL: no memory.
  */
 char *ngx_http_kv_keys_link(ngx_http_kv_keys_t *keys);
 
