@@ -358,4 +358,34 @@ is($wrong, 0, '... have every key that stays, once, in order');
 
 $s->done;
 
+# ---- clients that ask for large pages, and do not read them
+
+$s = KV::Test->new(workers => 1, zone => '64m', kv => 'list=on segment=16m',
+                   server => 'location = /keys { kv_keys main; }');
+$s->start;
+is($s->put('large', "\xff" x 9_000_000)->{status}, 200, 'a large value');
+
+{
+    my @c = map { $s->connect } 1 .. 20;
+    my %said;
+
+    for my $c (@c) {
+        $c->send(KV::Conn::request(GET => '/keys?values=1'));
+        $c->ready(0, 30);
+        $c->fill;
+        $said{$1}++ if $c->{in} =~ m{^HTTP/1.1 (\d+)};
+    }
+
+    my ($worker) = $s->workers;
+    my ($rss) = read_file("/proc/$worker/status") =~ /RssAnon:\s+(\d+)/;
+    cmp_ok($said{200}, '>', 3, 'some get a page, and do not read it');
+    cmp_ok($rss, '<', 150_000, 'which takes a limited amount of memory')
+        or diag(join ' ', %said);
+
+    ok(wait_for(sub { list('?values=1')->{status} == 200 }, 20, 0.2),
+       'others are given up in time');
+}
+
+$s->done;
+
 done_testing();

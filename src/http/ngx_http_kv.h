@@ -136,6 +136,8 @@ struct ngx_http_kv_zone_s {
     ngx_uint_t                 loading;       /* loads with queued groups */
     ngx_queue_t                bodies;        /* of batches that are long */
     size_t                     body_bytes;    /* (ngx_http_kv_batch.c) */
+    ngx_queue_t                lists;         /* pages, and what they take */
+    size_t                     list_bytes;    /* (ngx_http_kv_keys.c) */
     ngx_event_t                retry;         /* of these */
     ngx_thread_task_t         *commit[NGX_HTTP_KV_TASKS];
     ngx_thread_task_t         *background;

@@ -17,6 +17,13 @@
 #define NGX_HTTP_KV_KEYS_PAGE   (1024 * 1024)
 
 /*
+ * What all pages of a worker may take, bytes; and how long a client has had one
+ * that is given up for others, nanoseconds.
+ */
+#define NGX_HTTP_KV_KEYS_HELD   67108864
+#define NGX_HTTP_KV_KEYS_SLOW   1000000000ull
+
+/*
  * A worker that is to quit ends when it has no timer any more, so a page has
  * one, milliseconds.
  */
@@ -26,11 +33,15 @@
 #define NGX_HTTP_KV_KEYS_LATER  1
 
 
-static void ngx_http_kv_keys_begin(ngx_http_kv_keys_t *keys);
+static ngx_int_t ngx_http_kv_keys_begin(ngx_http_kv_keys_t *keys);
+static void ngx_http_kv_keys_cleanup(void *data);
+static ngx_int_t ngx_http_kv_keys_hold(ngx_http_kv_keys_t *keys);
+static ngx_http_kv_keys_t *ngx_http_kv_keys_oldest(ngx_http_kv_keys_t *keys);
 static ngx_int_t ngx_http_kv_keys_sleep(ngx_http_kv_keys_t *keys);
 static void ngx_http_kv_keys_next(ngx_http_kv_keys_t *keys);
 static void ngx_http_kv_keys_wake(ngx_event_t *ev);
 static void ngx_http_kv_keys_stop(void *data);
+static ngx_int_t ngx_http_kv_keys_run(ngx_http_kv_keys_t *keys);
 static ngx_int_t ngx_http_kv_keys_step(ngx_http_kv_keys_t *keys);
 static ngx_int_t ngx_http_kv_keys_skip(ngx_http_kv_keys_t *keys);
 static bool ngx_http_kv_keys_visit(void *data, const void *key, size_t n,
@@ -79,19 +90,34 @@ ngx_http_kv_keys(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
         return ngx_http_kv_reply_body(r);
     }
 
-    ngx_http_kv_keys_begin(keys);
+    if (ngx_http_kv_keys_begin(keys) != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
 
-    rc = ngx_http_kv_keys_step(keys);
+    rc = ngx_http_kv_keys_run(keys);
 
     return rc == NGX_AGAIN ? ngx_http_kv_keys_sleep(keys)
                            : ngx_http_kv_keys_answer(keys, rc);
 }
 
 
-static void
+static ngx_int_t
 ngx_http_kv_keys_begin(ngx_http_kv_keys_t *keys)
 {
-    ngx_str_t  common;
+    ngx_str_t            common;
+    ngx_pool_cleanup_t  *cln;
+
+    /* the page lasts as long as the pool: see ngx_http_kv_reply.c */
+
+    cln = ngx_pool_cleanup_add(keys->request->pool, 0);
+    if (cln == NULL) {
+        return NGX_ERROR;
+    }
+
+    cln->handler = ngx_http_kv_keys_cleanup;
+    cln->data = keys;
+
+    ngx_queue_insert_tail(&keys->ctx->zone->lists, &keys->lists);
 
     keys->entries.pool = keys->request->pool;
     keys->prefixes.pool = keys->request->pool;
@@ -119,8 +145,93 @@ ngx_http_kv_keys_begin(ngx_http_kv_keys_t *keys)
     if (keys->format == NGX_HTTP_KV_KEYS_AS_JSON
         && ngx_http_kv_page_text(&keys->entries, "{\"keys\":[") != NGX_OK)
     {
-        keys->over = 1;
+        return NGX_ERROR;
     }
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_http_kv_keys_cleanup(void *data)
+{
+    ngx_http_kv_keys_t *keys = data;
+
+    keys->ctx->zone->list_bytes -= keys->held;
+    ngx_queue_remove(&keys->lists);
+}
+
+
+/*
+ * Counts what the page takes by now.  If all take too much, those that a client
+ * has had for longest, and not read, are given up.  NGX_DECLINED: there are
+ * none.
+ */
+
+static ngx_int_t
+ngx_http_kv_keys_hold(ngx_http_kv_keys_t *keys)
+{
+    size_t               max, held;
+    ngx_http_kv_keys_t  *other;
+    ngx_http_kv_zone_t  *zone;
+
+    zone = keys->ctx->zone;
+    max = ngx_max(NGX_HTTP_KV_KEYS_HELD, 4 * (size_t) zone->conf.max_value);
+
+    held = keys->entries.size + keys->prefixes.size
+           + (keys->todo == NGX_HTTP_KV_VALUE_NONE ? 0 : keys->value.len);
+
+    zone->list_bytes += held;
+    zone->list_bytes -= keys->held;
+    keys->held = held;
+
+    while (zone->list_bytes > max) {
+        other = ngx_http_kv_keys_oldest(keys);
+
+        if (other == NULL) {
+            keys->many = 1;
+            return NGX_DECLINED;
+        }
+
+        /* its pool goes soon */
+
+        zone->list_bytes -= other->held;
+        other->held = 0;
+
+        ngx_log_error(NGX_LOG_INFO, other->request->connection->log, 0,
+                      "kv zone \"%V\": a client is too slow for a list, its "
+                      "connection is cut", &zone->name);
+
+        ngx_http_kv_cut_connection(other->request);
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_http_kv_keys_t *
+ngx_http_kv_keys_oldest(ngx_http_kv_keys_t *keys)
+{
+    uint64_t             now;
+    ngx_queue_t         *q, *lists;
+    ngx_http_kv_keys_t  *other, *oldest;
+
+    lists = &keys->ctx->zone->lists;
+    now = kv_now_ns();
+    oldest = NULL;
+
+    for (q = ngx_queue_head(lists); q != lists; q = ngx_queue_next(q)) {
+        other = ngx_queue_data(q, ngx_http_kv_keys_t, lists);
+
+        if (other->held && other->sent
+            && now - other->sent >= NGX_HTTP_KV_KEYS_SLOW
+            && (oldest == NULL || other->sent < oldest->sent))
+        {
+            oldest = other;
+        }
+    }
+
+    return oldest;
 }
 
 
@@ -179,7 +290,7 @@ ngx_http_kv_keys_wake(ngx_event_t *ev)
     /* a worker that is to quit may have given its place back */
 
     rc = ngx_http_kv_entered(keys->ctx->zone) == NGX_OK
-         ? ngx_http_kv_keys_step(keys) : NGX_DECLINED;
+         ? ngx_http_kv_keys_run(keys) : NGX_DECLINED;
 
     if (rc == NGX_AGAIN) {
         ngx_http_kv_keys_next(keys);
@@ -206,6 +317,23 @@ ngx_http_kv_keys_stop(void *data)
     if (keys->event.timer_set) {
         ngx_del_timer(&keys->event);
     }
+}
+
+
+/*
+ * Takes a step.  Results as of it; NGX_DECLINED with keys->many, too: there
+ * is no memory of the worker for lists.
+ */
+
+static ngx_int_t
+ngx_http_kv_keys_run(ngx_http_kv_keys_t *keys)
+{
+    ngx_int_t  rc;
+
+    rc = ngx_http_kv_keys_step(keys);
+
+    return rc == NGX_OK || rc == NGX_AGAIN
+           ? (ngx_http_kv_keys_hold(keys) == NGX_OK ? rc : NGX_DECLINED) : rc;
 }
 
 
@@ -451,6 +579,11 @@ ngx_http_kv_keys_rolled_up(ngx_http_kv_keys_t *keys, ngx_str_t *key,
 static ngx_int_t
 ngx_http_kv_keys_answer(ngx_http_kv_keys_t *keys, ngx_int_t rc)
 {
+    if (keys->many) {
+        return ngx_http_kv_reply(keys->request, NGX_HTTP_SERVICE_UNAVAILABLE,
+                                 "too many lists at a time\n");
+    }
+
     if (rc == NGX_DECLINED) {
         ngx_http_kv_process_events(keys->ctx->zone);
         return ngx_http_kv_reply_rc(keys->request, KV_UNAVAILABLE);
@@ -543,6 +676,8 @@ ngx_http_kv_keys_send(ngx_http_kv_keys_t *keys)
             return NGX_HTTP_INTERNAL_SERVER_ERROR;
         }
     }
+
+    keys->sent = kv_now_ns();
 
     return ngx_http_kv_reply_chain(r, ngx_http_kv_keys_types[keys->format],
                                    keys->entries.first);

@@ -86,6 +86,13 @@ typedef struct {
                                                  skipped */
     unsigned                   goes_on:1;     /* the list does */
     unsigned                   later:1;       /* it goes on in a moment */
+
+    /* memory of the worker; in zone->lists */
+    ngx_queue_t                lists;
+    size_t                     held;          /* bytes, as far as counted */
+    uint64_t                   sent;          /* ns; 0: not yet */
+    unsigned                   many:1;        /* others hold too much */
+
     unsigned                   over:1;        /* there is no memory */
     ngx_http_kv_value_t        todo;          /* of the last entry */
     ngx_str_t                  value;         /* its value, a copy */

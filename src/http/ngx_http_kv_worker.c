@@ -83,6 +83,7 @@ ngx_http_kv_enter(ngx_http_kv_zone_t *zone)
     ngx_queue_init(&zone->active);
     ngx_queue_init(&zone->longs);
     ngx_queue_init(&zone->bodies);
+    ngx_queue_init(&zone->lists);
 
     zone->submitted = ngx_http_kv_submitted;
     zone->woken = ngx_http_kv_process_events;
