@@ -6,21 +6,24 @@ package KV::Fuzz;
 #     my $case = $fuzz->make(17);      # always the same one
 #     my $sum = $fuzz->run(port => $port, cases => [0 .. 4999]);
 #
-# A case is bytes, of one of a dozen kinds - valid requests, which also go into
+# A case is bytes, of one of some kinds - valid requests, which also go into
 # the others; valid ones with bytes changed; odd request lines, keys, headers,
-# lengths, chunks, conditions; what is not HTTP at all; several in a row - and a
+# lengths, chunks, conditions, arguments, lines of a bulk load; what is not HTTP
+# at all; several in a row - and a
 # way to send them: at once, in pieces, byte by byte, cut off anywhere, or not
 # to the end and then silence.  run() sends many at a time, each on a connection
 # of its own, and takes apart what comes back.
 #
 # Keys are f0 to f49 and whatever becomes of them, below /kv/ and /other/;
-# DELETE /clear is among the requests.
+# DELETE /clear is among the requests.  /bulk and /keys have a store of their
+# own.
 
 use strict;
 use warnings;
 
 use Errno qw(EAGAIN EINPROGRESS EINTR);
 use Fcntl qw(F_SETFL O_NONBLOCK O_RDWR);
+use JSON::PP ();
 use Socket qw(:DEFAULT IPPROTO_TCP TCP_NODELAY SOL_SOCKET SO_LINGER);
 use Time::HiRes qw(time);
 
@@ -36,8 +39,9 @@ my $STALLED = 100;          # connections that stand still, at most
 
 
 my %KINDS = (valid => 14, mutated => 30, line => 10, key => 12, header => 14,
-             length => 9, chunks => 9, range => 8, condition => 12,
-             count => 9, take => 9, garbage => 5, row => 10, large => 2);
+             length => 9, chunks => 9, range => 10, condition => 12,
+             count => 9, take => 9, timed => 5, wait => 3, list => 7,
+             bulk => 9, garbage => 5, row => 10, large => 2);
 
 my %WAYS = (whole => 50, pieces => 22, bytes => 7, cut => 17, stall => 4);
 
@@ -45,7 +49,8 @@ my %MAKE = (valid => \&valid, mutated => sub { mutate(valid()) },
             line => \&odd_line, key => \&odd_key, header => \&odd_header,
             length => \&odd_length, chunks => \&odd_chunks, range => \&range,
             condition => \&condition, count => \&count, take => \&taking,
-            garbage => \&garbage, row => \&row,
+            timed => \&timed, wait => \&waiting, list => \&list,
+            bulk => \&bulk, garbage => \&garbage, row => \&row,
             large => \&large);
 
 my @SPECIAL = ("\0", "\r", "\n", "\r\n", "\r\n\r\n", ' ', "\t", ':', '%', '/',
@@ -447,6 +452,106 @@ sub taking {
 }
 
 
+# An odd number, as an argument.
+
+sub number {
+    my $number = rand() < 0.7
+        ? one(@NUMBERS) =~ s/([^\w.,+-])/sprintf '%%%02x', ord $1/ger
+        : one('%31', '%2D1', '%', '%3', '%zz', '-', '%00', '1%00', '1;', '1#2',
+              '=', '1' x int rand 3000);
+    return $number;
+}
+
+
+# Times of expiry, of values and of counters.
+
+sub timed {
+    my $ttl = rand() < 0.5 ? one(0, 1, 1, 60, 315360000, 315360001) : number();
+    my $method = one(qw(PUT PUT POST POST POST GET DELETE));
+    my $args = one("ttl=$ttl", "ttl=$ttl", "ttl=$ttl&ttl=1", "ttl", "TTL=$ttl",
+                   "ttl=$ttl&incr=1", "incr=1&ttl=$ttl", "&&ttl=$ttl&");
+
+    return KV::Conn::request($method, '/kv/f' . int(rand 50) . "?$args",
+        headers => [maybe(0.2, 'If-' . one('', 'None-') . 'Match: '
+                               . one('*', tags()))],
+        $method ne 'PUT' && rand() < 0.8 ? () : (body => value_of_some_size()));
+}
+
+
+# Reads that wait, for a second at most.
+
+sub waiting {
+    my $wait = rand() < 0.5 ? one(0, 1, 1, 601) : number();
+
+    return KV::Conn::request(one(qw(GET GET GET HEAD PUT)),
+        one('/kv/f', '/kv/g') . int(rand 50) . "?wait=$wait",
+        headers => [maybe(0.5, 'If-' . one('', 'None-') . 'Match: '
+                               . one('*', tags()))],
+        rand() < 0.9 ? () : (body => value_of_some_size()));
+}
+
+
+# Lists, and what is none.
+
+sub list {
+    my $odd = sub {
+        return one('', 'f', 'f1', ':', '%00', '%ff', '%2F', 'zz', number(),
+                   'f' x int rand 3000, noise(3) =~ s/[\0- #&]//gr);
+    };
+    my %args = (prefix => $odd->(), after => $odd->(), delimiter => $odd->(),
+                limit => one(1, 2, 10000, 10001, number()), values => one(0, 1),
+                format => one(qw(json json lines text xml)), more => 1);
+    my @names = grep { rand() < 0.3 } sort keys %args;
+
+    return KV::Conn::request(one(qw(GET GET GET GET HEAD POST DELETE)),
+        '/keys?' . join(one('&', '&', '&&'), map { "$_=$args{$_}" }
+                                             @names, maybe(0.1, @names)),
+        headers => [maybe(0.2, 'Accept: application/json'),
+                    maybe(0.1, 'Range: bytes=0-9')],
+        rand() < 0.95 ? () : (body => 'x'));
+}
+
+
+# Lines of a bulk load: most of them good, some almost.
+
+sub line {
+    my $value = substr value('b', int rand 1e6, 300), 0, 1 + int rand 300;
+    my $text = JSON::PP->new->latin1->allow_nonref->encode($value);
+    my $key = '"key":"f' . int(rand 50) . '"';
+    my $line = rand() < 0.8
+        ? one("{$key,\"value\":$text}", "{\"value\":$text,$key}",
+              "{$key,\"base64\":\"AAEC/w==\",\"ttl\":1}",
+              "{\"op\":\"delete\",$key}", '', " \r",
+              "{$key,\"value\":\"" . 'v' x int(rand 9000) . '"}')
+        : one('{', '[]', '{}', "{$key}", 'null', '[' x int rand 9000,
+              ',' x int rand 9000, "{$key,$key,\"value\":\"x\"}",
+              "{$key,\"value\":\"\\ud800\"}", "{$key,\"value\":\"\xff\"}",
+              "{$key,\"value\":\"\\u0000\"}", "{$key,\"base64\":\"AA\"}",
+              "{$key,\"value\":\"x\",\"ttl\":" . one(@NUMBERS) . '}',
+              "{$key,\"value\":\"x\",\"expires\":" . one(@NUMBERS) . '}',
+              '{"key":"a/b","value":"x"}', '"' . 'x' x int(rand 9000),
+              "\xef\xbb\xbf{$key,\"value\":\"x\"}", noise(30));
+
+    return rand() < 0.97 ? $line : mutate($line);
+}
+
+
+sub bulk {
+    my $n = one(0, 1, 1, 2, 5, 5, 20, 300);
+    my $body = join "\n", map { line() } 1 .. $n;
+    $body .= "\n" if rand() < 0.7;
+    my $size = 1 + int rand 1 + length $body;
+
+    return KV::Conn::request(one(qw(POST POST POST POST POST POST PUT)),
+        '/bulk' . join('', maybe(0.05, '?a=1')),
+        headers => [maybe(0.1, 'Expect: 100-continue'),
+                    maybe(0.05, 'If-Match: *'),
+                    maybe(0.05, 'Content-Encoding: gzip')],
+        rand() < 0.6 ? (body => $body)
+                     : (chunks => [grep { length } unpack "(a$size)*", $body]));
+}
+
+
 sub garbage {
     return one(
         "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" . noise(500),    # TLS
@@ -465,7 +570,7 @@ sub garbage {
 
 sub row {
     my @kinds = qw(valid valid valid valid mutated key header length chunks
-                   range condition count take);
+                   range condition count take timed wait list bulk);
     return join '', map { $MAKE{one(@kinds)}->() } 1 .. 2 + int rand 15;
 }
 
@@ -496,6 +601,15 @@ my %TEXTS = (
     400 => ['key cannot be empty', 'key contains invalid characters',
             'value cannot be empty', 'invalid request body',
             'partial values are not supported', 'invalid increment',
+            'invalid ttl', 'invalid wait', 'a bulk load takes no arguments',
+            'an argument is given twice', 'delimiter is empty',
+            'prefix or after is longer than a key', 'a list takes no body',
+            'invalid limit: it is a number from 1 to 10000',
+            'invalid format: it is text, lines or json',
+            'invalid values: it is 0 or 1',
+            'values cannot be listed as text: format is lines or json',
+            'unknown argument: there are prefix, after, limit, delimiter, '
+            . 'values and format',
             'If-Match and If-None-Match take * or a list of quoted tags'],
     404 => ['key not found'],
     405 => ['method not allowed'],
@@ -504,7 +618,8 @@ my %TEXTS = (
     413 => ['value too large'],
     414 => ['key too long'],
     416 => ['range not satisfiable'],
-    501 => ['a clear cannot be conditional'],
+    501 => ['a clear cannot be conditional',
+            'a bulk load cannot be conditional'],
 );
 
 # Those of nginx, for what never reached the module.
@@ -618,9 +733,10 @@ sub said {
         return $NGINX{$status} ? () : 'HTML';
     }
 
+    return json($status, $type, $body // '') if $type =~ /json/;
+
     return "type $type"
         if $type ne 'text/plain'
-           && !($type eq 'application/json' && $status == 200)
            && !($type =~ m{^multipart/byteranges} && $status == 206);
 
     return if $status == 200 || $status == 206 || $status == 304;
@@ -629,6 +745,27 @@ sub said {
     return if !defined $body || $body eq '';
     return if grep { $body eq "$_\n" } @$texts;
     return 'it says ' . substr $body, 0, 60;
+}
+
+
+# Lists and statistics, and what becomes of a bulk load.
+
+sub json {
+    my ($status, $type, $body) = @_;
+
+    return "type $type" if $status != 200 && $status !~ /^(?:400|413)$/;
+    return if $body eq '';
+
+    for my $text ($type eq 'application/json' ? $body : split /\n/, $body) {
+        my $json = eval { JSON::PP::decode_json($text) };
+
+        return 'no JSON: ' . substr $text, 0, 60 if ref $json ne 'HASH';
+        return "no error: $text"
+            if $status != 200
+               && join(' ', sort keys %$json) ne 'applied error line';
+    }
+
+    return;
 }
 
 
