@@ -7,8 +7,12 @@
 #include "store/kv_clock.h"
 
 
-/* the latest time that counts in nanoseconds; ms */
-#define KV_CLOCK_MAX   (UINT64_MAX / 4 / 1000000)
+/*
+ * The latest time of a wall clock that is believed, ns: in 2116.  Time itself
+ * goes on after that, and the files name it; the latest that they may, ms.
+ */
+#define KV_CLOCK_WALL  (UINT64_MAX / 4)
+#define KV_CLOCK_MAX   (UINT64_MAX / 2 / 1000000)
 
 /* by how much the wall clock must be ahead to be noted; ns */
 #define KV_CLOCK_STEP  1000000
@@ -29,6 +33,7 @@ kv_clock_ms(kv_zone_t *zone)
 
     wall = kv_wall_ns();
     now = kv_now_ns();
+    wall = kv_min(wall, KV_CLOCK_WALL);
     ahead = kv_get_relaxed(zone->ahead_ns);
 
     if (kv_unlikely(wall > now + ahead + KV_CLOCK_STEP)) {

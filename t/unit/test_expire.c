@@ -719,6 +719,23 @@ test_clock_jumps(void **state)
     before = now_ms();
     wall -= 10 * SEC * 1000000;
     assert_int_equal(now_ms(), before);
+
+    /* by more than a century, until the next start */
+
+    put(5, 100, 1000);
+    put(6, 100, 315360000);
+    wall = UINT64_MAX / 3;
+    is_gone(5);
+
+    put(6, 100, 1000);
+    pass(10 * SEC);
+    run();
+    before = now_ms();
+    wall = UINT64_C(1700000000000000000);
+    restart(true);
+    assert_true(now_ms() >= before);
+    is_gone(5);
+    is_there(6, 990 * SEC);
 }
 
 
