@@ -49,6 +49,7 @@ PROGRAMS := \
     t/unit/test_mutex.c \
     t/unit/test_power.c \
     t/unit/test_prefault.c \
+    t/unit/test_prefix.c \
     t/unit/test_queue.c \
     t/unit/test_quota.c \
     t/unit/test_record.c \

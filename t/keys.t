@@ -241,7 +241,8 @@ for (['Content-Length', body => 'x'], ['chunked', chunks => ['x']]) {
 }
 my $post = $s->http(POST => '/keys', body => 'x');
 is($post->{status}, 405, 'POST: 405');
-is($post->{headers}{allow}, 'GET, HEAD', '... with what is allowed');
+is($post->{headers}{allow}, 'GET, HEAD, DELETE',
+   '... with what is allowed');
 my $head = $s->http(HEAD => '/keys');
 is($head->{status}, 200, 'HEAD: 200');
 is($head->{headers}{'content-length'}, length list('')->{body},
@@ -321,6 +322,118 @@ $s->{kv} = 'list=on segment=16m sync=off';
 $s->{server} = 'location = /keys { kv_keys main; }';
 $s->start;
 is_deeply(keys_of(''), has(''), 'what was written with list=off is listed');
+
+# ---- all keys that begin alike, deleted at once
+
+sub delete_all { my ($args, @o) = @_; $s->http(DELETE => "/keys$args", @o) }
+
+for (['', 'prefix'], ['?prefix=', 'prefix'], ['?max=5', 'prefix'],
+     ['?prefix=a&max=0', 'max'], ['?prefix=a&max=1025', 'max'],
+     ['?prefix=a&max=x', 'max'], ['?prefix=a&limit=1', 'unknown argument'],
+     ['?prefix=a&prefix=b', 'twice'])
+{
+    my $r = delete_all($_->[0]);
+    is($r->{status}, 400, "DELETE $_->[0]: 400");
+    like($r->{body}, qr/\A.*$_->[1].*\n\z/, '... with a line that says why');
+}
+is(delete_all('?prefix=a', body => 'x')->{status}, 400, 'with a body: 400');
+is(delete_all('?prefix=a', headers => ['If-Match: *'])->{status}, 501,
+   'with a condition: 501');
+is_deeply(pages('?limit=10000', 10000), has(''), '... and nothing is deleted');
+
+put(sprintf 'del:%04d', $_) for 1 .. 1025;
+put("dem$_") for 1 .. 3;
+my $over = delete_all('?prefix=del:');
+is($over->{status}, 409, 'more than 1,000: 409');
+like($over->{body}, qr/\Amore keys than max .*\n\z/, '... with the reason');
+is(delete_all('?prefix=del:&max=1024')->{status}, 409, '1,025 of 1,024: 409');
+is(delete_all('?prefix=del:00&max=98')->{status}, 409, '99 of 98: 409');
+is_deeply(pages('?prefix=de&limit=10000', 10000), has('de'),
+          '... and nothing is deleted');
+
+sub deletes {
+    my ($args, $prefix, $name) = @_;
+    my $n = @{has($prefix)};
+    my $r = delete_all($args);
+    is("$r->{status} $r->{body}", "200 $n", $name);
+    delete $have{$_} for @{has($prefix)};
+    is_deeply(pages('?limit=10000', 10000), has(''), '... and no other key');
+    return $r;
+}
+
+my ($before) = list('')->{headers}{'kv-version'} =~ /^([0-9a-f]+)-/;
+my $some = deletes('?prefix=del:00&max=99', 'del:00', '99 of 99 are deleted');
+my ($version) = $some->{headers}{'kv-version'} =~ /^([0-9a-f]+)-/;
+is(hex $version, hex($before) + 99, '... whose last version is told');
+deletes('?prefix=del%3A&max=1024', 'del:', 'and the rest');
+deletes('?prefix=del:', 'del:', 'none');
+$s->http(PUT => '/kv/ttl:1?ttl=1', body => 'x');
+put('ttl:2');
+ok(wait_for(sub { $s->get('ttl:1')->{status} == 404 }, 10), 'a key expires');
+deletes('?prefix=ttl:', 'ttl:', '... and is not counted');
+$s->stop('KILL');
+$s->start;
+is_deeply(pages('?limit=10000', 10000), has(''), 'a restart brings none back');
+
+# Two clients delete the same ten keys at once, in every other round while one
+# of these is overwritten, and workers die: a list has all of them or none, and
+# each is counted once.
+
+my ($rounds, $answered, $torn, $twice, $listed) = (0, 0, 0, 0, 0);
+my @soft = (soft => 1);
+
+for my $round (1 .. 40) {
+    my $prefix = "race:$round:";
+    my @ten = map { "$prefix$_" } 0 .. 9;
+    my $over = $round % 2;
+    for my $key (@ten) {
+        wait_for(sub { $s->put($key, 'x', @soft)->{status} == 200 }, 15)
+            or die "no PUT is answered\n";
+    }
+
+    # each on a connection of its own, so on any worker
+
+    my %c = map { $_ => $s->connect(@soft) } qw(one two put list);
+    next if grep { !$_ } values %c;
+    my $delete = KV::Conn::request(DELETE => "/keys?prefix=$prefix");
+    $c{one}->send($delete);
+    $c{put}->send(KV::Conn::request(PUT => "/kv/$ten[5]", body => 'y'))
+        if $over;
+    $c{two}->send($delete);
+    $c{list}->send(KV::Conn::request(GET => "/keys?prefix=$prefix") x 20);
+    if ($round % 8 == 4) {
+        my ($worker) = $s->workers;
+        kill('KILL', $worker) if $worker;
+    }
+    kill('HUP', $s->{pid}) if $round == 30;
+
+    my $left = 10;
+    while (defined(my $r = $c{list}->response)) {
+        last if ++$listed && $r->{status} != 200;
+        my @keys = split /\n/, $r->{body};
+        my $alone = $over && "@keys" eq $ten[5];
+        $torn++ if @keys && "@keys" ne "@ten" && !$alone;
+        $torn++ if @keys > $left;
+        $left = $over && !@keys ? 1 : @keys;
+        last if --$c{lists} == -20;
+    }
+    my @n = map { $c{$_}->response // { status => 0 } } qw(one two);
+    my @good = grep { $_->{status} == 200 } @n;
+    my $sum = 0;
+    $sum += $_->{body} for @good;
+    $twice++ if $sum > 10 + $over || (@good == 2 && $sum < 10);
+    $answered += @good;
+    $rounds++;
+    $_->close for grep { ref } values %c;
+}
+$s->expect_log(qr/exited on signal 9/);
+cmp_ok($rounds, '>', 20, 'two delete the same keys at once');
+cmp_ok($answered, '>', 20, '... and are answered');
+cmp_ok($listed, '>', 200, '... while others list them');
+is($torn, 0, '... who see all or none');
+is($twice, 0, 'each key is counted once');
+ok(wait_for(sub { delete_all('?prefix=race:', @soft)->{status} == 200 }, 15),
+   'and what is left can be deleted');
 
 # ---- beside writers, workers that die among them
 

@@ -11,6 +11,7 @@
  *     ngx_http_kv_batch.c        writes as lines, all or none
  *     ngx_http_kv_bulk.c         writes as lines, of any number
  *     ngx_http_kv_body.c         a PUT's body, straight into the zone
+ *     ngx_http_kv_keys_delete.c  deletes of all keys that begin alike
  *     ngx_http_kv_keys.c         lists of keys
  *     ngx_http_kv_keys_entry.c       ... their entries
  *     ngx_http_kv_keys_args.c        ... their arguments
@@ -638,6 +639,13 @@ ngx_int_t ngx_http_kv_later(ngx_http_kv_ctx_t *ctx, ngx_http_kv_later_pt again);
 
 /* Answers with a page of keys.  A content handler's result. */
 ngx_int_t ngx_http_kv_keys(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx);
+
+
+/* ngx_http_kv_keys_delete.c */
+
+/* Deletes all keys that begin alike, or none.  A content handler's result. */
+ngx_int_t ngx_http_kv_keys_delete(ngx_http_request_t *r,
+    ngx_http_kv_ctx_t *ctx);
 
 
 /* ngx_http_kv_reserve.c */

@@ -620,22 +620,25 @@ ngx_http_kv_keys_handler(ngx_http_request_t *r)
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    if (!(r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD))) {
-        return ngx_http_kv_reply_allow(r, "GET, HEAD");
+    if (!(r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD|NGX_HTTP_DELETE))) {
+        return ngx_http_kv_reply_allow(r, "GET, HEAD, DELETE");
     }
 
     if (r == r->main
         && (r->headers_in.chunked || r->headers_in.content_length_n > 0))
     {
         return ngx_http_kv_reply(r, NGX_HTTP_BAD_REQUEST,
-                                 "a list takes no body\n");
+                                 r->method == NGX_HTTP_DELETE
+                                 ? "a delete takes no body\n"
+                                 : "a list takes no body\n");
     }
 
     if (ngx_http_kv_entered(ctx->zone) != NGX_OK) {
         return ngx_http_kv_reply_rc(r, KV_UNAVAILABLE);
     }
 
-    return ngx_http_kv_keys(r, ctx);
+    return r->method == NGX_HTTP_DELETE ? ngx_http_kv_keys_delete(r, ctx)
+                                        : ngx_http_kv_keys(r, ctx);
 }
 
 

@@ -269,6 +269,14 @@ ngx_http_kv_keys_next(ngx_http_kv_keys_t *keys)
 
     if (keys->later) {
         ngx_add_timer(&keys->event, NGX_HTTP_KV_KEYS_LATER);
+
+        if (++keys->waits % KV_STORE_WATCH == 0) {
+
+            /* the committer may have died in the middle of it */
+
+            ngx_http_kv_process_events(keys->ctx->zone);
+        }
+
         return;
     }
 

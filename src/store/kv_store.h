@@ -402,6 +402,19 @@ kv_store_group_next(const kv_op_t *op)
  */
 kv_op_t *kv_store_group_failed(kv_op_t *group);
 
+/*
+ * Begins a group of deletes of all keys that begin with `prefix`, of `n` bytes:
+ * of those that are there now, at most `max`, up to KV_GROUP_MAX.  The caller
+ * submits group->op; it is NULL if there is none.  If one of the keys is
+ * deleted before the group is decided that is KV_PRECONDITION, and none is
+ * deleted; keys that come meanwhile stay.  KV_OK; KV_OVERFLOW: there are more
+ * than `max`; KV_DECLINED: they take more than a batch of the log may have, or
+ * the zone has no index; KV_AGAIN as of kv_store_list(); KV_NO_MEMORY,
+ * KV_UNAVAILABLE.
+ */
+kv_rc_t kv_store_delete_prefix(kv_store_t *store, const void *prefix, size_t n,
+    unsigned max, kv_group_t *group);
+
 /* The version of a group that was done: that of the last change. */
 kv_version_t kv_store_group_version(kv_store_t *store, const kv_group_t *group);
 
