@@ -500,10 +500,13 @@ sub list {
     };
     my %args = (prefix => $odd->(), after => $odd->(), delimiter => $odd->(),
                 limit => one(1, 2, 10000, 10001, number()), values => one(0, 1),
-                format => one(qw(json json lines text xml)), more => 1);
+                format => one(qw(json json lines text xml)), more => 1,
+                max => one(1, 1000, 1024, 1025, number()));
+    my $method = one(qw(GET GET GET GET HEAD POST DELETE));
     my @names = grep { rand() < 0.3 } sort keys %args;
+    @names = qw(prefix max) if $method eq 'DELETE' && rand() < 0.5;
 
-    return KV::Conn::request(one(qw(GET GET GET GET HEAD POST DELETE)),
+    return KV::Conn::request($method,
         '/keys?' . join(one('&', '&', '&&'), map { "$_=$args{$_}" }
                                              @names, maybe(0.1, @names)),
         headers => [maybe(0.2, 'Accept: application/json'),
@@ -610,15 +613,21 @@ my %TEXTS = (
             'values cannot be listed as text: format is lines or json',
             'unknown argument: there are prefix, after, limit, delimiter, '
             . 'values and format',
+            'unknown argument: there are prefix and max',
+            'prefix cannot be empty', 'prefix is longer than a key',
+            'invalid max: it is a number from 1 to 1024',
+            'a delete takes no body',
             'If-Match and If-None-Match take * or a list of quoted tags'],
     404 => ['key not found'],
     405 => ['method not allowed'],
-    409 => ['value is not an integer', 'integer overflow'],
+    409 => ['value is not an integer', 'integer overflow',
+            'more keys than max begin with it: none is deleted'],
     412 => ['precondition failed'],
     413 => ['value too large'],
     414 => ['key too long'],
     416 => ['range not satisfiable'],
     501 => ['a clear cannot be conditional',
+            'a delete of many keys cannot be conditional',
             'a bulk load cannot be conditional'],
 );
 
