@@ -212,6 +212,8 @@ my $keys = $s->http(GET => '/keys')->{body};
                            "$error: $said");
         is($json->{version}, $text, 'with the version that is there')
             if $status == 412 && $line =~ /"text"/;
+        is($json->{version}, undef, 'but none that only the batch had made')
+            if $line =~ /"good"/;
     }
 
     is(version('text'), $text, 'it is as it was');

@@ -46,6 +46,7 @@ static kv_rc_t kv_batch_decide(kv_store_t *store, kv_batch_t *batch,
     kv_op_t *op);
 static bool kv_batch_admit(kv_batch_t *batch, kv_op_t *op,
     kv_batch_reserve_t *reserved);
+static void kv_batch_pass(kv_op_t *op, kv_batch_reserve_t *reserved);
 static kv_rc_t kv_batch_add(kv_store_t *store, kv_batch_t *batch, kv_op_t *op);
 static void kv_batch_record(kv_batch_t *batch, const kv_op_t *op,
     kv_record_t *rec);
@@ -239,6 +240,7 @@ kv_batch_build(kv_store_t *store, kv_batch_t *batch, kv_op_t *taken)
         }
 
         if (op->result != KV_OK) {
+            kv_batch_pass(op, &reserved);
             batch->undone[batch->nundone++] = op;
             continue;
         }
@@ -418,6 +420,7 @@ kv_batch_admit(kv_batch_t *batch, kv_op_t *op, kv_batch_reserve_t *reserved)
     }
 
     if ((puts && puts > reserved->puts) || n > reserved->retired) {
+        kv_batch_pass(op, reserved);
         batch->refused[batch->nrefused++] = op;
         return false;
     }
@@ -426,6 +429,24 @@ kv_batch_admit(kv_batch_t *batch, kv_op_t *op, kv_batch_reserve_t *reserved)
     reserved->retired -= n;
 
     return true;
+}
+
+
+/*
+ * The puts of an operation that is not done leave their part of the reserve to
+ * nobody: what the index keeps for them fits keys of their size.
+ */
+
+static void
+kv_batch_pass(kv_op_t *op, kv_batch_reserve_t *reserved)
+{
+    kv_op_t  *one;
+
+    for (one = kv_group_first(op); one; one = kv_group_next(one)) {
+        if (kv_op_puts(one) && reserved->puts > 0) {
+            reserved->puts--;
+        }
+    }
 }
 
 

@@ -12,6 +12,7 @@ _Static_assert(KV_GROUP_MAX == KV_BATCH_MAX, "a group fits into a batch");
 
 
 static size_t kv_group_record_size(const kv_op_t *op);
+static void kv_group_found(kv_zone_t *zone, kv_op_t *op, unsigned n);
 
 
 kv_rc_t
@@ -135,6 +136,7 @@ kv_group_decide(kv_store_t *store, kv_batch_t *batch, kv_op_t *group)
 
         if (op->result != KV_OK) {
             kv_group_back_out(batch, n);
+            kv_group_found(store->zone, op, n);
             return (kv_rc_t) op->result;
         }
 
@@ -148,6 +150,33 @@ kv_group_decide(kv_store_t *store, kv_batch_t *batch, kv_op_t *group)
     }
 
     return KV_OK;
+}
+
+
+/*
+ * What was there for the member that refuses its group, where that was the
+ * group's own doing: nothing that anyone else can have seen, and its LSN will
+ * be another write's.
+ */
+
+static void
+kv_group_found(kv_zone_t *zone, kv_op_t *op, unsigned n)
+{
+    switch (op->result) {
+
+    case KV_PRECONDITION:
+    case KV_NOT_INTEGER:
+    case KV_OVERFLOW:
+
+        if (op->found >= atomic_load(&zone->wal.next_lsn) + n) {
+            op->found = 0;
+        }
+
+        break;
+
+    default:
+        break;
+    }
 }
 
 

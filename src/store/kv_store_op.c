@@ -752,7 +752,11 @@ kv_store_result(kv_store_t *store, const kv_op_t *op)
     case KV_PRECONDITION:
     case KV_NOT_INTEGER:
     case KV_OVERFLOW:
-        version.lsn = op->found;
+
+        if (op->code != KV_OP_GROUP) {
+            version.lsn = op->found;
+        }
+
         break;
 
     default:
