@@ -355,7 +355,7 @@ long_first()
 run_units()
 {
     local kind=$1 sanitizers=$2 dir=$build/unit-$1 names=() file name
-    local log i jobs counts=(0 0 0) sum=(0 0 0)
+    local log i counts=(0 0 0) sum=(0 0 0)
     shift 2
 
     for file in "$@"; do
@@ -374,11 +374,9 @@ run_units()
         return
     fi
 
-    # One more than there are processors: some wait, for a disk or a time.
-    jobs=$(( $(nproc) + 1 ))
     export -f run_unit
     printf '%s\0' "${names[@]}" >"$logs/unit-$kind.names"
-    in_group xargs -0 -P "$jobs" -a "$logs/unit-$kind.names" -I {} \
+    in_group xargs -0 -P 2 -a "$logs/unit-$kind.names" -I {} \
         bash -c 'run_unit "$@"' run_unit \
             {} "$dir" "$logs/unit-$kind" "$unit_limit" "$(without_aslr)"
 

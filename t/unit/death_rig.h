@@ -206,7 +206,7 @@ bool death_in_background(const order_t *order);
 
 /*
  * The store starts, worker 0 dies as it is told, the others must go on within
- * some seconds, another takes its place, and all that was acknowledged is there.
+ * seconds, another takes its place, and all that was acknowledged is there.
  */
 void death_one_death(const order_t *order, const char *when);
 
