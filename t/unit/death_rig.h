@@ -26,7 +26,7 @@
 #define ZONE        ((size_t) 16 << 20)
 #define PLACES      8
 #define PATIENCE    30000          /* ms until something is called a hang */
-#define SOON        5000           /* ms until the others must have gone on */
+#define SOON        1000           /* ms until the others must have gone on */
 
 
 /*
@@ -206,7 +206,7 @@ bool death_in_background(const order_t *order);
 
 /*
  * The store starts, worker 0 dies as it is told, the others must go on within
- * seconds, another takes its place, and all that was acknowledged is there.
+ * a second, another takes its place, and all that was acknowledged is there.
  */
 void death_one_death(const order_t *order, const char *when);
 
