@@ -31,7 +31,8 @@ for my $i (1 .. 500) {
 }
 
 is(scalar keys %on, 2, 'uploads are under way on both workers');
-is($s->put('a', 'b')->{status}, 200, 'and were seen');
+ok($s->has_read, 'and were seen');
+is($s->put('a', 'b')->{status}, 200, 'beside another write');
 
 kill 'QUIT', $s->{pid};
 ok(wait_for(sub { !eval { $s->connect } }, 10), 'no worker listens any more');
