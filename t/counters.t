@@ -195,7 +195,10 @@ SKIP: {
 
 # statistics, and ends of the server
 
-is($s->stats->{routes}{kv}{POST}{status}{409}, 19, '/stats counts them');
+my $counted;
+wait_for(sub { ($counted = $s->stats->{routes}{kv}{POST}{status}{409}) >= 19 },
+         10);
+is($counted, 19, '/stats counts them');
 $s->put('end', '1');
 incr('end', 1);
 $s->reload;

@@ -6,6 +6,7 @@ use warnings;
 
 use JSON::PP ();
 use MIME::Base64 qw(decode_base64);
+use POSIX ();
 use Test::More;
 
 use KV::Test;
@@ -306,7 +307,8 @@ cmp_ok($index, '<', keys(%have) * 24, '... which are few');
 is($s->clear->{status}, 200, 'after a clear');
 %have = ();
 is_deeply(keys_of(''), [], '... the list is empty');
-ok(wait_for(sub { $s->store->{zone}{index} == 0 }, 10), '... and has no bytes');
+ok(wait_for(sub { $s->del('none'); $s->store->{zone}{index} == 0 }, 10),
+   '... and has no bytes');
 put('again');
 is_deeply(keys_of(''), ['again'], '... and filled again');
 
@@ -440,12 +442,14 @@ ok(wait_for(sub { delete_all('?prefix=race:', @soft)->{status} == 200 }, 15),
 put(sprintf 'stay:%04d', $_) for 1 .. 500;
 my $stay = has('stay:');
 
+my $parent = $$;
 my $writer = fork // die "fork: $!";
 if ($writer == 0) {
-    for (my $i = 0; ; $i++) {
+    for (my $i = 0; getppid == $parent; $i++) {
         $s->put("stay:$_$i", 'x', soft => 1) for 'a' .. 'c';
         $s->del(sprintf('stay:a%d', $i - 10), soft => 1);
     }
+    POSIX::_exit(0);
 }
 
 my ($lists, $wrong) = (0, 0);
