@@ -170,18 +170,21 @@ sub write_until {
 {
     my $s = KV::Test->new(@DEFAULT,
                           kv => 'segment=1m max_value=256k snapshot=2m');
-    my $n = 0;
-    my $ok;
+    my ($n, $grown) = (0, 0);
+    my $last = sub { $s->store->{snapshots}{last_lsn} };
+
+    # until one is due, or has begun: since then the log is counted anew
 
     $s->start;
     while (++$n < 400) {
         $s->put("n$n", value("n$n", $n, 20_000));
-        next if $n < 95;
-        my $lsn = $s->store->{log}{next_lsn} - 1;
-        $ok = wait_for(sub { $s->store->{snapshots}{last_lsn} == $lsn }, 0.25)
-            and last;
+        my $before = $grown;
+        $grown = $s->store->{snapshots}{log_bytes};
+        last if $grown >= 2 << 20 || $grown < $before;
     }
-    ok($ok, 'a snapshot after the last write');
+    my $lsn = $s->store->{log}{next_lsn} - 1;
+    ok(wait_for(sub { $last->() == $lsn }, 20),
+       'a snapshot after the last write');
 
     my $r = restart($s);
     is($r->{snapshot_records}, $n, 'every key comes from the snapshot');
