@@ -356,10 +356,23 @@ for my $errno (EACCES, EMFILE) {
         }
     };
 
+    # one that is not the committer just now: without it no write goes on
+
+    my $stop = sub {
+        my ($worker) = @_;
+        return wait_for(sub {
+            kill('STOP', $worker);
+            my $r = $s->put('beside', 'x', soft => 1, timeout => 2);
+            return 1 if $r->{status} == 200;
+            kill('CONT', $worker);
+            return;
+        }, 10);
+    };
+
     my $snapshots = $s->store->{snapshots}{completed};
     my $pid = $making->();
     my ($stopped, $dies) = grep { $_ != $pid } $s->workers;
-    kill('STOP', $stopped);
+    ok($stop->($stopped), 'others write beside one that is stopped');
     $break->($dies);
     is(state($s), 'recovering', 'it waits for the one that is stopped');
     my ($busy, $woken) = busy(grep { $_ != $stopped } $s->workers);
