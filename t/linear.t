@@ -624,7 +624,7 @@ for my $round (1 .. $ROUNDS) {
            "increments, $event: the service is back");
     }
 
-    sleep(0.2);
+    wait_for(sub { $s->get('number')->{body} > 1000 }, 20, 0.2);
     my @results = map { $_->stop } @clients;
     my @ops = map { @{$_->{ops} || []} } @results;
     my @errors = map { @{$_->{errors}} } @results;
@@ -686,7 +686,7 @@ for my $round (1 .. $ROUNDS) {
            "batches, $event: the service is back");
     }
 
-    sleep(0.2);
+    wait_for(sub { $s->get('n0')->{body} > 20 }, 20, 0.2);
     my @results = map { $_->stop } @clients;
     my @ops = map { @{$_->{ops} || []} } @results;
     my @errors = map { @{$_->{errors}} } @results;
