@@ -464,8 +464,8 @@ SKIP: {
     $s->{path} = "$mnt/data";
     $s->start;
 
-    my ($i, $value) = (0, 'v' x 60_000);
-    $i++ while $i < 1000 && $s->put("d$i", $value)->{status} == 200;
+    my $value = 'v' x 60_000;
+    $s->fill_disk($mnt, sub { $s->put("d$_[0]", $value) });
     refused(batch(line(op => 'delete', key => 'd0')
                   . line(key => 'new', value => $value)), 507, 0,
             'disk is full', 'a full disk');

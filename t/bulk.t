@@ -482,9 +482,8 @@ SKIP: {
     $s->{path} = "$mnt/data";
     $s->start;
 
-    my ($n, $value) = (0, 'v' x 60_000);
-    $n++ while $n < 1000
-               && $s->http(PUT => "/kv/d$n", body => $value)->{status} == 200;
+    my $value = 'v' x 60_000;
+    $s->fill_disk($mnt, sub { $s->put("d$_[0]", $value) });
     $s->fault(hold => 1);
     my $c = $s->connect;
     $c->send(KV::Conn::request(POST => '/bulk',

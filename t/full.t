@@ -329,7 +329,15 @@ SKIP: {
     write_file("$mnt/ballast", 'x' x (3 << 20));
     $s->start;
 
-    my ($n, $r) = fill($s, 'a', 100_000);
+    my $fill_disk = sub {
+        my ($name, $len) = @_;
+        return $s->fill_disk($mnt, sub {
+            my $key = $name . ($_[0] + 1);
+            return $s->put($key, value($key, $_[0] + 1, $len));
+        });
+    };
+
+    my ($n, $r) = $fill_disk->('a', 100_000);
     answer($r, 507, "disk is full\n", 'the disk is full');
     cmp_ok($n, '>', 5, 'not at once');
     is(scalar(wrong($s, 'a', 100_000, 1 .. $n)), 0, 'reads go on');
@@ -337,7 +345,7 @@ SKIP: {
 
     # small writes may still fit; a large one over an old key does not
 
-    my ($m, $small) = fill($s, 'b', 20_000);
+    my ($m, $small) = $fill_disk->('b', 20_000);
     answer($small, 507, "disk is full\n", 'to the last bytes');
     answer($s->put('a1', 'x' x 200_000), 507, "disk is full\n",
            'the same for an old key');
@@ -378,7 +386,7 @@ SKIP: {
                       5);
     ok($ok, 'writes work again when the disk has space');
     is($s->http(GET => '/health')->{status}, 200, '/health is fine');
-    my ($more, $last) = fill($s, 'c', 100_000);
+    my ($more, $last) = $fill_disk->('c', 100_000);
     cmp_ok($more, '>', 5, 'as many as fit');
     answer($last, 507, "disk is full\n", 'and full again');
 
@@ -445,11 +453,14 @@ SKIP: {
                  ->{status} };
 
     $put->() for 1 .. 62;                 # nearly enough for a snapshot
-    open my $ball, '>', "$mnt/ballast" or die $!;
+    open my $ball, '>>', "$mnt/ballast" or die $!;
     binmode $ball;
-    1 while syswrite $ball, 'x' x 4096;
+    ok(wait_for(sub {
+           my ($grown, @tmp) = (0, glob("$mnt/data/*.tmp"));
+           $grown++ while syswrite $ball, 'x' x 4096;
+           return $put->() == 507 && !$grown && !@tmp;
+       }, 20, 0), 'the log has filled it');
     close $ball;
-    ok(wait_for(sub { $put->() == 507 }, 20, 0), 'the log has filled it');
     is($s->http(GET => '/health')->{status}, 503, 'and /health says so');
 
     # as much as a snapshot and a segment take, and no more

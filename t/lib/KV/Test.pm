@@ -484,6 +484,31 @@ sub mount {
 }
 
 
+# Writes to the store, whose directory is in `mnt`, until no segment of 1 MiB
+# fits there: `put->(n)` writes for the (n + 1)th time and returns an answer.
+# How many were taken, and the last answer. A refusal alone does not tell: for
+# as long as a file that is being made has the last space, the next write may be
+# taken.
+
+sub fill_disk {
+    my ($self, $mnt, $put) = @_;
+    my $n = 0;
+
+    for (1 .. 20_000) {
+        my $r = $put->($n);
+        if ($r->{status} == 200) { $n++; next }
+        my @made = glob("$self->{path}/{spare-*,*.tmp}");
+        return ($n, $r)
+            if $r->{status} != 507 || !@made && disk_free($mnt) < 1 << 20;
+    }
+}
+
+sub disk_free {
+    my ($mnt) = @_;
+    return (split ' ', `df --output=avail -B1 $mnt`)[1];
+}
+
+
 # Also when a process that is to be killed still has files open there.
 
 sub unmount {
