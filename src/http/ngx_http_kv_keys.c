@@ -45,11 +45,11 @@ static ngx_int_t ngx_http_kv_keys_run(ngx_http_kv_keys_t *keys);
 static ngx_int_t ngx_http_kv_keys_step(ngx_http_kv_keys_t *keys);
 static ngx_int_t ngx_http_kv_keys_skip(ngx_http_kv_keys_t *keys);
 static bool ngx_http_kv_keys_visit(void *data, const void *key, size_t n,
-    const kv_entry_t *e);
+    const kv_entry_t *e, uint64_t expires);
 static bool ngx_http_kv_keys_pause(ngx_http_kv_keys_t *keys, ngx_str_t *key,
     ngx_uint_t behind);
 static bool ngx_http_kv_keys_add(ngx_http_kv_keys_t *keys,
-    const kv_entry_t *e, ngx_str_t *key);
+    const kv_entry_t *e, uint64_t expires, ngx_str_t *key);
 static ngx_uint_t ngx_http_kv_keys_rolled_up(ngx_http_kv_keys_t *keys,
     ngx_str_t *key, ngx_str_t *common);
 static ngx_int_t ngx_http_kv_keys_answer(ngx_http_kv_keys_t *keys,
@@ -448,7 +448,7 @@ ngx_http_kv_keys_skip(ngx_http_kv_keys_t *keys)
 
 static bool
 ngx_http_kv_keys_visit(void *data, const void *key, size_t n,
-    const kv_entry_t *e)
+    const kv_entry_t *e, uint64_t expires)
 {
     ngx_http_kv_keys_t *keys = data;
 
@@ -482,7 +482,7 @@ ngx_http_kv_keys_visit(void *data, const void *key, size_t n,
         return false;
     }
 
-    return ngx_http_kv_keys_add(keys, e, &name);
+    return ngx_http_kv_keys_add(keys, e, expires, &name);
 }
 
 
@@ -510,7 +510,7 @@ ngx_http_kv_keys_pause(ngx_http_kv_keys_t *keys, ngx_str_t *key,
 
 static bool
 ngx_http_kv_keys_add(ngx_http_kv_keys_t *keys, const kv_entry_t *e,
-    ngx_str_t *key)
+    uint64_t expires, ngx_str_t *key)
 {
     size_t      size;
     ngx_int_t   rc;
@@ -521,7 +521,7 @@ ngx_http_kv_keys_add(ngx_http_kv_keys_t *keys, const kv_entry_t *e,
     rolled_up = ngx_http_kv_keys_rolled_up(keys, key, &common);
 
     rc = rolled_up ? ngx_http_kv_keys_add_prefix(keys, &common)
-                   : ngx_http_kv_keys_add_key(keys, e);
+                   : ngx_http_kv_keys_add_key(keys, e, expires);
 
     if (rc == NGX_ERROR) {
         keys->over = 1;

@@ -14,9 +14,9 @@
 
 
 static ngx_int_t ngx_http_kv_keys_add_json(ngx_http_kv_keys_t *keys,
-    const kv_entry_t *e);
+    const kv_entry_t *e, uint64_t expires);
 static ngx_int_t ngx_http_kv_keys_add_expires(ngx_http_kv_keys_t *keys,
-    const kv_entry_t *e);
+    uint64_t ms);
 static ngx_int_t ngx_http_kv_keys_copy(ngx_http_kv_keys_t *keys,
     const kv_entry_t *e);
 static ngx_int_t ngx_http_kv_value_check(ngx_http_kv_keys_t *keys, size_t n);
@@ -26,12 +26,13 @@ static ngx_int_t ngx_http_kv_value_end(ngx_http_kv_keys_t *keys);
 
 
 ngx_int_t
-ngx_http_kv_keys_add_key(ngx_http_kv_keys_t *keys, const kv_entry_t *e)
+ngx_http_kv_keys_add_key(ngx_http_kv_keys_t *keys, const kv_entry_t *e,
+    uint64_t expires)
 {
     u_char  *p;
 
     if (keys->format != NGX_HTTP_KV_KEYS_AS_TEXT) {
-        return ngx_http_kv_keys_add_json(keys, e);
+        return ngx_http_kv_keys_add_json(keys, e, expires);
     }
 
     p = ngx_http_kv_page_space(&keys->entries, e->key_len + 1);
@@ -53,7 +54,8 @@ ngx_http_kv_keys_add_key(ngx_http_kv_keys_t *keys, const kv_entry_t *e)
 
 
 static ngx_int_t
-ngx_http_kv_keys_add_json(ngx_http_kv_keys_t *keys, const kv_entry_t *e)
+ngx_http_kv_keys_add_json(ngx_http_kv_keys_t *keys, const kv_entry_t *e,
+    uint64_t expires)
 {
     char           tag[KV_VERSION_TAG];
     u_char        *p;
@@ -96,7 +98,7 @@ ngx_http_kv_keys_add_json(ngx_http_kv_keys_t *keys, const kv_entry_t *e)
                     n - 2, tag + 1);
     ngx_http_kv_page_used(&keys->entries, p);
 
-    if (ngx_http_kv_keys_add_expires(keys, e) != NGX_OK) {
+    if (ngx_http_kv_keys_add_expires(keys, expires) != NGX_OK) {
         return NGX_ERROR;
     }
 
@@ -112,12 +114,9 @@ ngx_http_kv_keys_add_json(ngx_http_kv_keys_t *keys, const kv_entry_t *e)
 /* When it expires, in seconds since the epoch, if it does. */
 
 static ngx_int_t
-ngx_http_kv_keys_add_expires(ngx_http_kv_keys_t *keys, const kv_entry_t *e)
+ngx_http_kv_keys_add_expires(ngx_http_kv_keys_t *keys, uint64_t ms)
 {
-    u_char    *p;
-    uint64_t   ms;
-
-    ms = kv_store_expires(keys->ctx->zone->store, e);
+    u_char  *p;
 
     if (ms == 0) {
         return NGX_OK;

@@ -146,11 +146,12 @@ char *ngx_http_kv_keys_link(ngx_http_kv_keys_t *keys);
 /* ngx_http_kv_keys_entry.c */
 
 /*
- * Adds a key with its entry, or a common prefix.  NGX_OK; NGX_AGAIN: the rest
- * is for ngx_http_kv_keys_value(); NGX_ERROR: no memory.
+ * Adds a key with its entry, which expires in so many milliseconds (0: never),
+ * or a common prefix.  NGX_OK; NGX_AGAIN: the rest is for
+ * ngx_http_kv_keys_value(); NGX_ERROR: no memory.
  */
 ngx_int_t ngx_http_kv_keys_add_key(ngx_http_kv_keys_t *keys,
-    const kv_entry_t *e);
+    const kv_entry_t *e, uint64_t expires);
 ngx_int_t ngx_http_kv_keys_add_prefix(ngx_http_kv_keys_t *keys,
     ngx_str_t *prefix);
 

@@ -45,6 +45,24 @@ void kv_clock_reach(kv_zone_t *zone, uint64_t ms);
  */
 bool kv_clock_gone(kv_zone_t *zone, uint64_t expires);
 
+/* In how many milliseconds that is, at least 1; 0, never: 0.  Any process. */
+static inline uint64_t
+kv_clock_left(kv_zone_t *zone, uint64_t expires)
+{
+    uint64_t  now;
+
+    if (kv_likely(expires == 0)) {
+        return 0;
+    }
+
+    now = kv_clock_ms(zone);
+
+    /* it may live on while a batch is written: see above */
+
+    return expires > now ? expires - now : 1;
+}
+
+
 /*
  * The time that has passed: what expires at or before it is gone, and no
  * operation that is decided later, or being written, finds it.

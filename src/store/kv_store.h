@@ -229,11 +229,12 @@ uint64_t kv_store_expires(kv_store_t *store, const kv_entry_t *e);
 
 /*
  * What a list calls with each key of `n` bytes, and its entry, or NULL: it has
- * expired, or has just been deleted.  Both are good to read until it returns.
- * It returns whether to go on.
+ * expired, or has just been deleted.  Both are good to read until it returns,
+ * but when it expires is told by `expires` alone, as by kv_store_expires(): a
+ * group may be changing the entry by now.  It returns whether to go on.
  */
 typedef bool (*kv_store_list_pt)(void *ctx, const void *key, size_t n,
-    const kv_entry_t *e);
+    const kv_entry_t *e, uint64_t expires);
 
 /*
  * Visits the keys in the order of their bytes, from the key `from` on (with

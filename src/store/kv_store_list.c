@@ -121,11 +121,15 @@ kv_list_add(void *data, const unsigned char *key, size_t n)
 }
 
 
-/* Visits the keys, which may be gone since, or expired. */
+/*
+ * Visits the keys, which may be gone since, or expired.  All that a group may
+ * change in place is read before the check that none has begun.
+ */
 
 static bool
 kv_list_look_up(kv_list_t *list)
 {
+    uint64_t     expires[KV_LIST_GROUP];
     unsigned     i;
     kv_entry_t  *e[KV_LIST_GROUP];
 
@@ -136,6 +140,11 @@ kv_list_look_up(kv_list_t *list)
     for (i = 0; i < list->n; i++) {
         e[i] = kv_map_find(list->map, list->hash[i], list->key[i].p,
                            list->key[i].n);
+        expires[i] = e[i] ? kv_entry_expires(e[i]) : 0;
+
+        if (kv_unlikely(expires[i]) && kv_clock_gone(list->zone, expires[i])) {
+            e[i] = NULL;
+        }
     }
 
     if (!kv_group_still_quiet(list->zone, list->groups)) {
@@ -144,12 +153,8 @@ kv_list_look_up(kv_list_t *list)
     }
 
     for (i = 0; i < list->n && list->more; i++) {
-
-        if (e[i] && kv_clock_entry_gone(list->zone, e[i])) {
-            e[i] = NULL;
-        }
-
-        list->more = list->cb(list->ctx, list->key[i].p, list->key[i].n, e[i]);
+        list->more = list->cb(list->ctx, list->key[i].p, list->key[i].n, e[i],
+                              kv_clock_left(list->zone, expires[i]));
     }
 
     list->n = 0;

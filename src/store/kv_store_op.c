@@ -104,19 +104,7 @@ kv_store_version(kv_store_t *store, const kv_entry_t *e)
 uint64_t
 kv_store_expires(kv_store_t *store, const kv_entry_t *e)
 {
-    uint64_t  now, expires;
-
-    expires = kv_entry_expires(e);
-
-    if (expires == 0) {
-        return 0;
-    }
-
-    now = kv_clock_ms(store->zone);
-
-    /* it may live on while a batch is written: see kv_clock.h */
-
-    return expires > now ? expires - now : 1;
+    return kv_clock_left(store->zone, kv_entry_expires(e));
 }
 
 

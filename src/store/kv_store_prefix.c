@@ -17,7 +17,7 @@ typedef struct {
 
 
 static bool kv_prefix_add(void *ctx, const void *key, size_t n,
-    const kv_entry_t *e);
+    const kv_entry_t *e, uint64_t expires);
 
 
 kv_rc_t
@@ -63,11 +63,14 @@ kv_store_delete_prefix(kv_store_t *store, const void *prefix, size_t n,
  */
 
 static bool
-kv_prefix_add(void *ctx, const void *key, size_t n, const kv_entry_t *e)
+kv_prefix_add(void *ctx, const void *key, size_t n, const kv_entry_t *e,
+    uint64_t expires)
 {
     kv_prefix_t *p = ctx;
 
     kv_op_t  *op;
+
+    (void) expires;
 
     if (n < p->prefix.n || memcmp(key, p->prefix.p, p->prefix.n) != 0) {
         return false;

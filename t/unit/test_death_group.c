@@ -360,12 +360,14 @@ ask_visible(bool touches)
 
 
 static bool
-visit(void *ctx, const void *key, size_t len, const kv_entry_t *e)
+visit(void *ctx, const void *key, size_t len, const kv_entry_t *e,
+    uint64_t expires)
 {
     unsigned  *visited = ctx;
 
     (void) key;
     (void) len;
+    (void) expires;
 
     *visited += e != NULL;
 

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 
 #include "solo.h"
+#include "store/kv_clock.h"
 #include "store/kv_group.h"
 
 
@@ -701,16 +702,48 @@ test_too_large(void **state)
 #define LISTED  100u
 
 
+#define TOUCHED 7200000u             /* ms: until they expire, by the group */
+
+
 typedef struct {
     unsigned   n;                  /* keys visited */
     unsigned   begins;             /* with the how manyth key, from 1; or 0 */
+    bool       touches;            /* and has changed all entries */
     char       last[32];
     size_t     len;
 } visits_t;
 
 
+/* What the committer does for a group of touches that is half applied. */
+
+static void
+touch_all(void)
+{
+    char         key[32];
+    uint16_t     len;
+    uint32_t     id;
+    uint64_t     hash;
+    kv_zone_t   *zone;
+    kv_entry_t  *e;
+
+    zone = solo.host.store->zone;
+
+    for (id = 0; id < LISTED; id++) {
+        len = (uint16_t) kit_key(id, key);
+        hash = kv_map_hash(&zone->map, key, len);
+        e = kv_map_find(&zone->map, hash, key, len);
+
+        assert_non_null(e);
+        kv_timers_remove(&zone->timers, e);
+        kv_entry_set_expires(e, kv_clock_ms(zone) + TOUCHED);
+        kv_timers_add(&zone->timers, e);
+    }
+}
+
+
 static bool
-visit(void *ctx, const void *key, size_t len, const kv_entry_t *e)
+visit(void *ctx, const void *key, size_t len, const kv_entry_t *e,
+    uint64_t expires)
 {
     visits_t  *visits = ctx;
 
@@ -725,8 +758,16 @@ visit(void *ctx, const void *key, size_t len, const kv_entry_t *e)
     memcpy(visits->last, key, len);
     visits->len = len;
 
+    /* nobody has been told of the group */
+
+    assert_true(expires <= TOUCHED / 2);
+
     if (++visits->n == visits->begins) {
-        kv_group_hide(solo.host.store->zone, next_lsn(), false);
+        kv_group_hide(solo.host.store->zone, next_lsn(), visits->touches);
+
+        if (visits->touches) {
+            touch_all();
+        }
     }
 
     return true;
@@ -778,6 +819,47 @@ test_list(void **state)
         visits.begins = 0;
         assert_int_equal(list(&visits), KV_OK);
         assert_int_equal(visits.n, LISTED);
+    }
+}
+
+
+/* A list tells of no touch of a group that is being applied. */
+
+static void
+test_list_touches(void **state)
+{
+    kv_rc_t    rc;
+    kv_op_t   *op;
+    unsigned   begins;
+    uint32_t   id;
+    char       key[32];
+    visits_t   visits;
+
+    (void) state;
+
+    solo.conf.list = true;
+    start();
+
+    for (begins = 1; begins <= LISTED - 16; begins += 7) {
+
+        for (id = 0; id < LISTED; id++) {
+            assert_int_equal(kv_store_put(solo.host.store, key,
+                                          (uint16_t) kit_key(id, key), 1,
+                                          TOUCHED / 2000, &op), KV_OK);
+            assert_int_equal(kv_store_write(solo.host.store, op, 0, "x", 1),
+                             KV_OK);
+            solo_commit(&solo, &op, 1, &rc);
+            assert_int_equal(rc, KV_OK);
+        }
+
+        memset(&visits, 0, sizeof(visits));
+        visits.begins = begins;
+        visits.touches = true;
+
+        assert_int_equal(list(&visits), KV_AGAIN);
+        assert_true(visits.n >= begins && visits.n < begins + 16);
+
+        kv_group_show(solo.host.store->zone);
     }
 }
 
@@ -950,6 +1032,7 @@ main(void)
         TEST(test_too_many),
         TEST(test_too_large),
         TEST(test_list),
+        TEST(test_list_touches),
         TEST(test_full_zone),
         TEST(test_disk_full),
         TEST(test_write_fails)

@@ -149,11 +149,14 @@ look_up(const char *prefix, unsigned max, kv_group_t *group)
 
 
 static bool
-listed(void *ctx, const void *key, size_t n, const kv_entry_t *e)
+listed(void *ctx, const void *key, size_t n, const kv_entry_t *e,
+    uint64_t expires)
 {
     char       name[32];
     uint32_t   id;
     unsigned  *left = ctx;
+
+    (void) expires;
 
     assert_true(n > 4 && n < sizeof(name));
     assert_non_null(e);

@@ -121,11 +121,13 @@ typedef struct {
 
 
 static bool
-listed(void *ctx, const void *key, size_t n, const kv_entry_t *e)
+listed(void *ctx, const void *key, size_t n, const kv_entry_t *e,
+    uint64_t expires)
 {
     listed_t  *l = ctx;
 
     (void) key;
+    (void) expires;
 
     if (e == NULL) {
         return true;
