@@ -24,6 +24,8 @@
  *     ngx_http_kv_reply.c        answers
  *     ngx_http_kv_stats.c        /stats and the lines at the end
  *     ngx_http_kv_counts.c       what it counts: routes, methods, statuses
+ *     ngx_http_kv_text.c         lines that have come in part
+ *     ngx_http_kv_steps.c        long work in steps, one queue for all kinds
  *     ngx_http_kv_op.c           a request and its operation
  *     ngx_http_kv_wait.c         the order of requests that wait for memory
  *     ngx_http_kv_place.c        a worker's place in a zone, its timers, and
@@ -132,11 +134,9 @@ struct ngx_http_kv_zone_s {
     ngx_queue_t                starving;      /* ctx->starved: small values,
                                                  then the oldest first */
     ngx_queue_t                hungry;        /* ctx->hungers, oldest first */
-    ngx_queue_t                longs;         /* half lines that are long */
-    size_t                     long_bytes;    /* (ngx_http_kv_bulk.c) */
     ngx_uint_t                 loading;       /* loads with queued groups */
-    ngx_queue_t                bodies;        /* of batches that are long */
-    size_t                     body_bytes;    /* (ngx_http_kv_batch.c) */
+    ngx_queue_t                texts;         /* that come, oldest first, and */
+    size_t                     text_bytes;    /* all (ngx_http_kv_text.c) */
     ngx_queue_t                lists;         /* pages, and what they take */
     size_t                     list_bytes;    /* (ngx_http_kv_keys.c) */
     ngx_event_t                retry;         /* of these */
@@ -399,6 +399,91 @@ void ngx_http_kv_set_timers(ngx_http_kv_zone_t *zone);
 void ngx_http_kv_beat(ngx_http_kv_zone_t *zone);
 
 
+/* ngx_http_kv_steps.c */
+
+/* Long work of a request; its owner keeps it in the request's pool, zeroed. */
+
+typedef void (*ngx_http_kv_step_pt)(void *data);
+
+typedef struct {
+    ngx_http_kv_ctx_t         *ctx;
+    ngx_http_kv_step_pt        take;
+    void                      *data;
+    unsigned                   watches:1;     /* the request ends if its client
+                                                 leaves, and it takes long */
+    unsigned                   is_short:1;    /* microseconds, and only later */
+    /* private */
+    unsigned                   queued:1;
+    unsigned                   watched:1;
+    ngx_uint_t                 n;             /* how often it was queued, */
+    ngx_uint_t                 waits;         /* and for later */
+    ngx_queue_t                queue;
+} ngx_http_kv_step_t;
+
+/* Prepares the worker for the functions below; may be called again. */
+void ngx_http_kv_steps_init(ngx_log_t *log);
+
+/*
+ * Has step->take(step->data) called, for the next step: when it is its turn, or
+ * about a millisecond later than that.  Once, however often this is called
+ * before.  With zone->draining, `take` must answer the request.  After
+ * ngx_http_kv_step_later() the request may be gone.
+ */
+void ngx_http_kv_step_next(ngx_http_kv_step_t *step);
+void ngx_http_kv_step_later(ngx_http_kv_step_t *step);
+
+/*
+ * For a step outside `take`, as the first one is: the present time, or 0: not
+ * now, the caller calls ngx_http_kv_step_next().  With that time, the other one
+ * is called behind the step.
+ */
+uint64_t ngx_http_kv_step_begin(void);
+void ngx_http_kv_step_end(uint64_t begun);
+
+/* No step is to be taken, for now. */
+void ngx_http_kv_step_cancel(ngx_http_kv_step_t *step);
+
+/* Nor one later: the request is about to be answered, or has ended. */
+void ngx_http_kv_step_over(ngx_http_kv_step_t *step);
+
+/* At exit: takes all that wait, with zone->draining. */
+void ngx_http_kv_steps_drain(ngx_http_kv_zone_t *zone);
+
+
+/* ngx_http_kv_text.c */
+
+/*
+ * Text of lines that is not whole yet.  Its owner keeps it, zeroed but for
+ * `step`, which is taken when `cut` gets set: the text was freed for others,
+ * and the request is to be answered so.
+ */
+typedef struct {
+    ngx_http_kv_step_t        *step;
+    char                      *data;
+    size_t                     len;
+    unsigned                   cut:1;
+
+    /* private */
+    unsigned                   comes:1;       /* in zone->texts */
+    size_t                     size;
+    uint64_t                   begun;         /* ns */
+    ngx_queue_t                queue;
+} ngx_http_kv_text_t;
+
+/*
+ * Adds bytes, of a text of at most `max`.  NGX_OK; NGX_DECLINED: others take
+ * too much; NGX_ERROR: no memory.
+ */
+ngx_int_t ngx_http_kv_text_append(ngx_http_kv_text_t *text, const u_char *p,
+    size_t n, size_t max);
+
+/* It is whole: it is not cut any more, and counts until it is freed. */
+void ngx_http_kv_text_whole(ngx_http_kv_text_t *text);
+
+/* Frees its memory: it is empty. */
+void ngx_http_kv_text_free(ngx_http_kv_text_t *text);
+
+
 /* ngx_http_kv_op.c */
 
 /*
@@ -461,6 +546,14 @@ void ngx_http_kv_complete(ngx_http_kv_zone_t *zone);
  * nothing more from a request that has ended.
  */
 void ngx_http_kv_cut_connection(ngx_http_request_t *r);
+
+/*
+ * Has a request end when its client leaves, until the caller sets its
+ * read_event_handler to ngx_http_block_reading; a client that closes its half
+ * of the connection counts as one that has left.  Returns whether it does: not
+ * a subrequest, nor while the body is being thrown away.
+ */
+ngx_uint_t ngx_http_kv_watch_client(ngx_http_request_t *r);
 
 
 /* ngx_http_kv_worker.c */

@@ -204,25 +204,11 @@ ngx_http_kv_await_begin(ngx_http_kv_await_t *await)
 static ngx_int_t
 ngx_http_kv_await_sleep(ngx_http_kv_await_t *await, ngx_uint_t seconds)
 {
-    ngx_event_t         *rev;
     ngx_http_request_t  *r;
 
     r = await->ctx->request;
-    rev = r->connection->read;
 
-    if (!r->discard_body) {
-
-        /* notices that the client has gone */
-
-        r->read_event_handler = ngx_http_test_reading;
-
-        if (rev->ready) {
-            ngx_post_event(rev, &ngx_posted_events);
-
-        } else if (ngx_handle_read_event(rev, 0) != NGX_OK) {
-            return NGX_HTTP_INTERNAL_SERVER_ERROR;
-        }
-    }
+    (void) ngx_http_kv_watch_client(r);
 
     r->main->count++;
 

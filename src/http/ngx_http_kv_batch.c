@@ -5,7 +5,7 @@
  *
  * The body is kept in the worker's memory until all of it is here: only then do
  * its lines become operations, so a client that sends slowly holds nothing of
- * the zone.  That takes some turns of the event loop, if there are many lines.
+ * the zone.  If there are many lines that takes some steps.
  */
 
 
@@ -14,23 +14,9 @@
 #include "lines/kv_line.h"
 
 
-/* lines, and bytes of them, after which other events have their turn */
+/* lines, and bytes of them, of a step (ngx_http_kv_steps.c) */
 #define NGX_HTTP_KV_BATCH_STEP        16
 #define NGX_HTTP_KV_BATCH_STEP_BYTES  8192
-
-/*
- * A worker that is to quit ends when it has no timer any more, so a batch of
- * which lines are left has one, milliseconds.
- */
-#define NGX_HTTP_KV_BATCH_TIMER  60000
-
-/*
- * What the bodies of a worker that are longer than that may take, bytes; and
- * how long one takes at least before it is too slow, nanoseconds.
- */
-#define NGX_HTTP_KV_BATCH_SHORT  65536
-#define NGX_HTTP_KV_BATCH_LONG   67108864
-#define NGX_HTTP_KV_BATCH_SLOW   1000000000ull
 
 /* bytes of the answer for an operation: two versions would fit */
 #define NGX_HTTP_KV_BATCH_RESULT  (2 * KV_VERSION_TAG + 40)
@@ -41,12 +27,8 @@ typedef struct {
     ngx_uint_t                 max_ops;
     size_t                     max_size;
 
-    /* the body, as far as it is here */
-    char                      *text;
-    size_t                     len;
-    size_t                     size;
-    uint64_t                   begun;         /* ns */
-    ngx_queue_t                bodies;        /* zone->bodies, with is_long */
+    ngx_http_kv_text_t         text;          /* the body, as far as it is
+                                                 here */
 
     /* what was made of it */
     char                      *next;          /* the next line */
@@ -61,10 +43,8 @@ typedef struct {
     char                       error[128];
     kv_version_t               version;       /* what a false condition found */
 
-    ngx_event_t                turn;
+    ngx_http_kv_step_t         step;
     unsigned                   pending:1;     /* line is read, and not stored */
-    unsigned                   is_long:1;
-    unsigned                   cut:1;         /* its body was taken away */
 } ngx_http_kv_batch_t;
 
 
@@ -75,14 +55,9 @@ static void ngx_http_kv_batch_block(ngx_http_kv_batch_t *batch);
 static ngx_int_t ngx_http_kv_batch_take(ngx_http_kv_batch_t *batch);
 static ngx_int_t ngx_http_kv_batch_append(ngx_http_kv_batch_t *batch,
     u_char *p, size_t n);
-static ngx_int_t ngx_http_kv_batch_space(ngx_http_kv_batch_t *batch,
-    size_t size);
-static ngx_http_kv_batch_t *ngx_http_kv_batch_slowest(
-    ngx_http_kv_batch_t *batch);
-static void ngx_http_kv_batch_free_text(ngx_http_kv_batch_t *batch);
-static void ngx_http_kv_batch_turn(ngx_event_t *ev);
-static void ngx_http_kv_batch_stop(ngx_http_kv_batch_t *batch);
 static void ngx_http_kv_batch_run(ngx_http_kv_batch_t *batch);
+static void ngx_http_kv_batch_take_step(void *data);
+static void ngx_http_kv_batch_step(ngx_http_kv_batch_t *batch);
 static ngx_int_t ngx_http_kv_batch_lines(ngx_http_kv_batch_t *batch);
 static ngx_int_t ngx_http_kv_batch_line(ngx_http_kv_batch_t *batch);
 static ngx_int_t ngx_http_kv_batch_time(ngx_http_kv_batch_t *batch);
@@ -150,9 +125,10 @@ ngx_http_kv_batch(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
     batch->max_ops = klcf->max_ops;
     batch->max_size = klcf->max_size;
 
-    batch->turn.handler = ngx_http_kv_batch_turn;
-    batch->turn.data = batch;
-    batch->turn.log = r->connection->log;
+    batch->step.ctx = ctx;
+    batch->step.take = ngx_http_kv_batch_take_step;
+    batch->step.data = batch;
+    batch->text.step = &batch->step;
 
     ctx->bulk = batch;
     ctx->refuse = ngx_http_kv_batch_refuse;
@@ -179,14 +155,14 @@ ngx_http_kv_batch_cleanup(void *data)
 {
     ngx_http_kv_batch_t *batch = data;
 
-    ngx_http_kv_batch_stop(batch);
+    ngx_http_kv_step_over(&batch->step);
 
     if (batch->pending) {
         batch->pending = 0;
         kv_line_free(&batch->line);
     }
 
-    ngx_http_kv_batch_free_text(batch);
+    ngx_http_kv_text_free(&batch->text);
 }
 
 
@@ -219,7 +195,8 @@ ngx_http_kv_batch_read(ngx_http_request_t *r)
         if (!r->reading_body) {
             ngx_http_kv_batch_block(batch);
 
-            batch->next = batch->text;
+            ngx_http_kv_text_whole(&batch->text);
+            batch->next = batch->text.data;
             ngx_http_kv_batch_run(batch);
             return;
         }
@@ -289,176 +266,71 @@ ngx_http_kv_batch_take(ngx_http_kv_batch_t *batch)
 static ngx_int_t
 ngx_http_kv_batch_append(ngx_http_kv_batch_t *batch, u_char *p, size_t n)
 {
-    char    *text;
-    size_t   size;
-
-    if (n > batch->max_size - batch->len) {
+    if (n > batch->max_size - batch->text.len) {
         return ngx_http_kv_batch_too_large(batch, 0);
     }
 
-    if (batch->len + n > batch->size) {
-        size = ngx_max(batch->len + n, ngx_min(2 * batch->size,
-                                               batch->max_size));
-        size = ngx_max(size, 4096);
+    switch (ngx_http_kv_text_append(&batch->text, p, n, batch->max_size)) {
 
-        if (size > NGX_HTTP_KV_BATCH_SHORT
-            && ngx_http_kv_batch_space(batch, size) != NGX_OK)
-        {
-            return ngx_http_kv_batch_fail(batch, NGX_HTTP_SERVICE_UNAVAILABLE,
-                                          0, "too many large batches at a "
-                                             "time");
-        }
+    case NGX_OK:
+        return NGX_OK;
 
-        text = realloc(batch->text, size);
+    case NGX_DECLINED:
+        return ngx_http_kv_batch_fail(batch, NGX_HTTP_SERVICE_UNAVAILABLE,
+                                      0, "too many large batches at a time");
 
-        if (text == NULL) {
-            return ngx_http_kv_batch_fail_rc(batch, KV_UNAVAILABLE, 0);
-        }
-
-        if (batch->is_long) {
-            batch->ctx->zone->body_bytes += size - batch->size;
-        }
-
-        batch->text = text;
-        batch->size = size;
-    }
-
-    ngx_memcpy(batch->text + batch->len, p, n);
-    batch->len += n;
-
-    return NGX_OK;
-}
-
-
-/*
- * Makes space for a body of `size` bytes: the slowest of the long ones that
- * took some time is given up, until it fits.
- */
-
-static ngx_int_t
-ngx_http_kv_batch_space(ngx_http_kv_batch_t *batch, size_t size)
-{
-    ngx_http_kv_zone_t   *zone;
-    ngx_http_kv_batch_t  *slow;
-
-    zone = batch->ctx->zone;
-
-    if (!batch->is_long) {
-        batch->is_long = 1;
-        batch->begun = kv_now_ns();
-        zone->body_bytes += batch->size;
-        ngx_queue_insert_tail(&zone->bodies, &batch->bodies);
-    }
-
-    while (zone->body_bytes + size - batch->size > NGX_HTTP_KV_BATCH_LONG) {
-        slow = ngx_http_kv_batch_slowest(batch);
-
-        if (slow == NULL) {
-            return NGX_DECLINED;
-        }
-
-        ngx_http_kv_batch_free_text(slow);
-        slow->cut = 1;
-        ngx_post_event(&slow->turn, &ngx_posted_events);
-    }
-
-    return NGX_OK;
-}
-
-
-/* Of those that are still being read. */
-
-static ngx_http_kv_batch_t *
-ngx_http_kv_batch_slowest(ngx_http_kv_batch_t *batch)
-{
-    double                pace, least;
-    uint64_t              now;
-    ngx_queue_t          *q, *bodies;
-    ngx_http_kv_batch_t  *other, *slowest;
-
-    bodies = &batch->ctx->zone->bodies;
-    now = kv_now_ns();
-    slowest = NULL;
-    least = 0;
-
-    for (q = ngx_queue_head(bodies); q != bodies; q = ngx_queue_next(q)) {
-        other = ngx_queue_data(q, ngx_http_kv_batch_t, bodies);
-
-        if (other == batch || other->next
-            || now - other->begun < NGX_HTTP_KV_BATCH_SLOW)
-        {
-            continue;
-        }
-
-        pace = (double) other->len / (double) (now - other->begun);
-
-        if (slowest == NULL || pace < least) {
-            slowest = other;
-            least = pace;
-        }
-    }
-
-    return slowest;
-}
-
-
-static void
-ngx_http_kv_batch_free_text(ngx_http_kv_batch_t *batch)
-{
-    if (batch->is_long) {
-        batch->is_long = 0;
-        batch->ctx->zone->body_bytes -= batch->size;
-        ngx_queue_remove(&batch->bodies);
-    }
-
-    free(batch->text);
-
-    batch->text = NULL;
-    batch->size = 0;
-    batch->len = 0;
-}
-
-
-static void
-ngx_http_kv_batch_turn(ngx_event_t *ev)
-{
-    ngx_connection_t     *c;
-    ngx_http_kv_batch_t  *batch;
-
-    batch = ev->data;
-    c = batch->ctx->request->connection;
-
-    ngx_http_kv_batch_run(batch);
-    ngx_http_run_posted_requests(c);
-}
-
-
-/* There is no turn to come. */
-
-static void
-ngx_http_kv_batch_stop(ngx_http_kv_batch_t *batch)
-{
-    if (batch->turn.posted) {
-        ngx_delete_posted_event(&batch->turn);
-    }
-
-    if (batch->turn.timer_set) {
-        ngx_del_timer(&batch->turn);
+    default:
+        return ngx_http_kv_batch_fail_rc(batch, KV_UNAVAILABLE, 0);
     }
 }
 
 
 /*
- * Makes operations of the lines, until there are no more, or something else
- * must happen first.  The request may be gone afterwards.
+ * Makes operations of the lines, now or when it is this batch's turn.  The
+ * request may be gone afterwards.
  */
 
 static void
 ngx_http_kv_batch_run(ngx_http_kv_batch_t *batch)
 {
+    uint64_t  begun;
+
+    begun = ngx_http_kv_step_begin();
+
+    if (begun == 0) {
+        ngx_http_kv_step_next(&batch->step);
+        return;
+    }
+
+    ngx_http_kv_batch_step(batch);
+    ngx_http_kv_step_end(begun);
+}
+
+
+static void
+ngx_http_kv_batch_take_step(void *data)
+{
+    ngx_http_kv_batch_t *batch = data;
+
+    ngx_connection_t  *c;
+
+    c = batch->ctx->request->connection;
+
+    ngx_http_kv_batch_step(batch);
+    ngx_http_run_posted_requests(c);
+}
+
+
+/*
+ * Goes on until there are no more lines, or something else must happen first.
+ */
+
+static void
+ngx_http_kv_batch_step(ngx_http_kv_batch_t *batch)
+{
     ngx_int_t  rc;
 
-    if (batch->cut) {
+    if (batch->text.cut) {
         rc = ngx_http_kv_batch_fail(batch, NGX_HTTP_REQUEST_TIME_OUT, 0,
                                     "upload too slow");
 
@@ -472,15 +344,10 @@ ngx_http_kv_batch_run(ngx_http_kv_batch_t *batch)
     switch (rc) {
 
     case NGX_AGAIN:
-        if (!batch->turn.timer_set) {
-            ngx_add_timer(&batch->turn, NGX_HTTP_KV_BATCH_TIMER);
-        }
-
-        ngx_post_event(&batch->turn, &ngx_posted_next_events);
+        ngx_http_kv_step_next(&batch->step);
         return;
 
     case NGX_BUSY:
-        ngx_http_kv_batch_stop(batch);
         return;
 
     case NGX_ERROR:
@@ -488,8 +355,7 @@ ngx_http_kv_batch_run(ngx_http_kv_batch_t *batch)
         return;
 
     default:
-        ngx_http_kv_batch_stop(batch);
-        ngx_http_kv_batch_free_text(batch);
+        ngx_http_kv_text_free(&batch->text);
         ngx_http_kv_submit(batch->ctx, ngx_http_kv_batch_done);
     }
 }
@@ -507,7 +373,7 @@ ngx_http_kv_batch_lines(ngx_http_kv_batch_t *batch)
     ngx_int_t    rc;
     ngx_uint_t   n;
 
-    end = batch->text + batch->len;
+    end = batch->text.data + batch->text.len;
     stop = batch->next + NGX_HTTP_KV_BATCH_STEP_BYTES;
 
     for (n = 0; batch->next < end; n++) {
@@ -537,8 +403,8 @@ ngx_http_kv_batch_line(ngx_http_kv_batch_t *batch)
     kv_rc_t   rc;
 
     p = batch->next;
-    end = memchr(p, '\n', batch->text + batch->len - p);
-    len = (end ? end : batch->text + batch->len) - p;
+    end = memchr(p, '\n', batch->text.data + batch->text.len - p);
+    len = (end ? end : batch->text.data + batch->text.len) - p;
 
     batch->next = p + len + (end != NULL);
 
@@ -1016,7 +882,6 @@ ngx_http_kv_batch_end(ngx_http_kv_batch_t *batch, ngx_buf_t *b)
 
     r = batch->ctx->request;
 
-    ngx_http_kv_batch_stop(batch);
     ngx_http_kv_batch_block(batch);
     ngx_http_kv_detach(batch->ctx);
     batch->group.op = NULL;

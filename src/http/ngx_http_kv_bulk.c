@@ -39,21 +39,10 @@
 #define NGX_HTTP_KV_BULK_EACH   128
 
 /*
- * Lines, and bytes of them, after which other events have their turn: less
- * than 100 us.
+ * Lines, and bytes of them, of a step (ngx_http_kv_steps.c): less than 100 us.
  */
 #define NGX_HTTP_KV_BULK_STEP        16
 #define NGX_HTTP_KV_BULK_STEP_BYTES  8192
-
-/* what is kept for the next line that is not whole, bytes */
-#define NGX_HTTP_KV_BULK_KEPT   65536
-
-/*
- * What all unfinished lines of a worker that are longer than that may take,
- * bytes; and how long one takes at least before it is too slow, nanoseconds.
- */
-#define NGX_HTTP_KV_BULK_LONG   67108864
-#define NGX_HTTP_KV_BULK_SLOW   1000000000ull
 
 
 typedef struct {
@@ -77,12 +66,7 @@ typedef struct {
     uint64_t                   started;    /* ns */
     uint64_t                   took;       /* ns: a group, lately */
 
-    /* the first bytes of a line that is not whole */
-    char                      *text;
-    size_t                     len;
-    size_t                     size;
-    uint64_t                   begun;      /* ns */
-    ngx_queue_t                longs;      /* zone->longs, with is_long */
+    ngx_http_kv_text_t         text;       /* of a line that is not whole */
 
     kv_line_t                  line;       /* with `pending` */
     u_char                    *next;       /* what is behind it */
@@ -91,13 +75,11 @@ typedef struct {
     uint64_t                   failed;     /* line */
     char                       error[96];
 
-    ngx_event_t                turn;
-    ngx_uint_t                 step_lines; /* in this turn */
+    ngx_http_kv_step_t         step;
+    ngx_uint_t                 step_lines; /* in this one */
     size_t                     step_bytes;
     unsigned                   pending:1;  /* line is read, and not stored */
     unsigned                   ended:1;    /* nothing more is read */
-    unsigned                   is_long:1;  /* size > NGX_HTTP_KV_BULK_KEPT */
-    unsigned                   cut:1;      /* its line was taken away */
 } ngx_http_kv_bulk_t;
 
 
@@ -107,8 +89,9 @@ _Static_assert(KV_LINE_TTL_MAX == KV_STORE_TTL_MAX, "ttl of a line");
 static void ngx_http_kv_bulk_cleanup(void *data);
 static void ngx_http_kv_bulk_init(ngx_http_request_t *r);
 static void ngx_http_kv_bulk_read(ngx_http_request_t *r);
-static void ngx_http_kv_bulk_turn(ngx_event_t *ev);
 static void ngx_http_kv_bulk_run(ngx_http_kv_bulk_t *bulk);
+static void ngx_http_kv_bulk_take_step(void *data);
+static void ngx_http_kv_bulk_step(ngx_http_kv_bulk_t *bulk);
 static void ngx_http_kv_bulk_block(ngx_http_kv_bulk_t *bulk);
 static void ngx_http_kv_bulk_end(ngx_http_kv_bulk_t *bulk);
 static ngx_int_t ngx_http_kv_bulk_take(ngx_http_kv_bulk_t *bulk);
@@ -116,10 +99,6 @@ static ngx_uint_t ngx_http_kv_bulk_more(ngx_http_kv_bulk_t *bulk);
 static ngx_int_t ngx_http_kv_bulk_line(ngx_http_kv_bulk_t *bulk, ngx_buf_t *b);
 static ngx_int_t ngx_http_kv_bulk_append(ngx_http_kv_bulk_t *bulk, u_char *p,
     size_t n);
-static ngx_int_t ngx_http_kv_bulk_grow(ngx_http_kv_bulk_t *bulk, size_t len);
-static ngx_int_t ngx_http_kv_bulk_space(ngx_http_kv_bulk_t *bulk, size_t size);
-static ngx_http_kv_bulk_t *ngx_http_kv_bulk_slowest(ngx_http_kv_bulk_t *bulk);
-static void ngx_http_kv_bulk_free_text(ngx_http_kv_bulk_t *bulk);
 static void ngx_http_kv_bulk_free_line(ngx_http_kv_bulk_t *bulk);
 static ngx_int_t ngx_http_kv_bulk_parse(ngx_http_kv_bulk_t *bulk, char *text,
     size_t len);
@@ -175,9 +154,10 @@ ngx_http_kv_bulk(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
     bulk->built = &bulk->groups[0];
     bulk->started = ctx->started;
 
-    bulk->turn.handler = ngx_http_kv_bulk_turn;
-    bulk->turn.data = bulk;
-    bulk->turn.log = r->connection->log;
+    bulk->step.ctx = ctx;
+    bulk->step.take = ngx_http_kv_bulk_take_step;
+    bulk->step.data = bulk;
+    bulk->text.step = &bulk->step;
 
     ctx->bulk = bulk;
     ctx->refuse = ngx_http_kv_bulk_refuse;
@@ -199,9 +179,7 @@ ngx_http_kv_bulk_cleanup(void *data)
 {
     ngx_http_kv_bulk_t *bulk = data;
 
-    if (bulk->turn.posted) {
-        ngx_delete_posted_event(&bulk->turn);
-    }
+    ngx_http_kv_step_over(&bulk->step);
 
     if (bulk->queued) {
         bulk->ctx->zone->loading--;
@@ -230,27 +208,50 @@ ngx_http_kv_bulk_read(ngx_http_request_t *r)
 }
 
 
-static void
-ngx_http_kv_bulk_turn(ngx_event_t *ev)
-{
-    ngx_connection_t    *c;
-    ngx_http_kv_bulk_t  *bulk;
+/*
+ * Reads lines, now or when it is this load's turn.  The request may be gone
+ * afterwards.
+ */
 
-    bulk = ev->data;
+static void
+ngx_http_kv_bulk_run(ngx_http_kv_bulk_t *bulk)
+{
+    uint64_t  begun;
+
+    begun = ngx_http_kv_step_begin();
+
+    if (begun == 0) {
+        ngx_http_kv_bulk_block(bulk);
+        ngx_http_kv_bulk_submit(bulk);
+        ngx_http_kv_step_next(&bulk->step);
+        return;
+    }
+
+    ngx_http_kv_bulk_step(bulk);
+    ngx_http_kv_step_end(begun);
+}
+
+
+static void
+ngx_http_kv_bulk_take_step(void *data)
+{
+    ngx_http_kv_bulk_t *bulk = data;
+
+    ngx_connection_t  *c;
+
     c = bulk->ctx->request->connection;
 
-    ngx_http_kv_bulk_run(bulk);
+    ngx_http_kv_bulk_step(bulk);
     ngx_http_run_posted_requests(c);
 }
 
 
 /*
- * Reads lines, until there are no more, or something else must happen first.
- * The request may be gone afterwards.
+ * Goes on until there are no more lines, or something else must happen first.
  */
 
 static void
-ngx_http_kv_bulk_run(ngx_http_kv_bulk_t *bulk)
+ngx_http_kv_bulk_step(ngx_http_kv_bulk_t *bulk)
 {
     ngx_int_t            rc;
     ngx_http_request_t  *r;
@@ -281,7 +282,7 @@ ngx_http_kv_bulk_run(ngx_http_kv_bulk_t *bulk)
 
             if (rc == NGX_DONE) {
                 ngx_http_kv_bulk_submit(bulk);
-                ngx_post_event(&bulk->turn, &ngx_posted_next_events);
+                ngx_http_kv_step_next(&bulk->step);
             }
 
             return;
@@ -330,9 +331,7 @@ ngx_http_kv_bulk_end(ngx_http_kv_bulk_t *bulk)
 {
     bulk->ended = 1;
 
-    if (bulk->turn.posted) {
-        ngx_delete_posted_event(&bulk->turn);
-    }
+    ngx_http_kv_step_over(&bulk->step);
 
     /*
      * Before others can take it away, which is an error of its own; and the
@@ -373,7 +372,7 @@ ngx_http_kv_bulk_take(ngx_http_kv_bulk_t *bulk)
                                         bulk->lines + !bulk->pending);
     }
 
-    if (bulk->cut) {
+    if (bulk->text.cut) {
         return ngx_http_kv_bulk_fail(bulk, NGX_HTTP_REQUEST_TIME_OUT,
                                      bulk->lines + 1, "upload too slow");
     }
@@ -397,7 +396,7 @@ ngx_http_kv_bulk_take(ngx_http_kv_bulk_t *bulk)
         rc = ngx_http_kv_bulk_line(bulk, cl->buf);
     }
 
-    if (rc == NGX_OK && !r->reading_body && bulk->len) {
+    if (rc == NGX_OK && !r->reading_body && bulk->text.len) {
 
         /* the last one, without a newline */
 
@@ -406,7 +405,7 @@ ngx_http_kv_bulk_take(ngx_http_kv_bulk_t *bulk)
         }
 
         bulk->next = NULL;
-        rc = ngx_http_kv_bulk_parse(bulk, bulk->text, bulk->len);
+        rc = ngx_http_kv_bulk_parse(bulk, bulk->text.data, bulk->text.len);
     }
 
     return rc;
@@ -429,7 +428,7 @@ ngx_http_kv_bulk_more(ngx_http_kv_bulk_t *bulk)
         }
     }
 
-    return r->reading_body || bulk->pending || bulk->len;
+    return r->reading_body || bulk->pending || bulk->text.len;
 }
 
 
@@ -455,16 +454,16 @@ ngx_http_kv_bulk_line(ngx_http_kv_bulk_t *bulk, ngx_buf_t *b)
 
     bulk->next = end + 1;
     bulk->step_lines++;
-    bulk->step_bytes += bulk->len + (end - b->pos);
+    bulk->step_bytes += bulk->text.len + (end - b->pos);
 
-    if (bulk->len == 0) {
+    if (bulk->text.len == 0) {
         return ngx_http_kv_bulk_parse(bulk, (char *) b->pos, end - b->pos);
     }
 
     rc = ngx_http_kv_bulk_append(bulk, b->pos, end - b->pos);
 
     return rc == NGX_OK
-           ? ngx_http_kv_bulk_parse(bulk, bulk->text, bulk->len) : rc;
+           ? ngx_http_kv_bulk_parse(bulk, bulk->text.data, bulk->text.len) : rc;
 }
 
 
@@ -475,159 +474,28 @@ ngx_http_kv_bulk_append(ngx_http_kv_bulk_t *bulk, u_char *p, size_t n)
 
     max = kv_line_max(bulk->ctx->zone->conf.max_value);
 
-    if (n > max - bulk->len) {
+    if (n > max - bulk->text.len) {
         return ngx_http_kv_bulk_fail(bulk, NGX_HTTP_REQUEST_ENTITY_TOO_LARGE,
                                      bulk->lines + 1, "line too long");
     }
 
-    if (bulk->len == 0) {
-        bulk->begun = kv_now_ns();
-    }
+    switch (ngx_http_kv_text_append(&bulk->text, p, n, max)) {
 
-    if (bulk->len + n > bulk->size
-        && ngx_http_kv_bulk_grow(bulk, bulk->len + n) != NGX_OK)
-    {
-        return NGX_ERROR;
-    }
+    case NGX_OK:
+        return NGX_OK;
 
-    ngx_memcpy(bulk->text + bulk->len, p, n);
-    bulk->len += n;
-
-    return NGX_OK;
-}
-
-
-/* To twice the size, so that a line is copied twice at most. */
-
-static ngx_int_t
-ngx_http_kv_bulk_grow(ngx_http_kv_bulk_t *bulk, size_t len)
-{
-    char                *text;
-    size_t               size;
-    ngx_http_kv_zone_t  *zone;
-
-    zone = bulk->ctx->zone;
-    size = ngx_max(len, 2 * bulk->size);
-    size = ngx_max(size, 4096);
-
-    if (size > NGX_HTTP_KV_BULK_KEPT
-        && ngx_http_kv_bulk_space(bulk, size) != NGX_OK)
-    {
+    case NGX_DECLINED:
         return ngx_http_kv_bulk_fail(bulk, NGX_HTTP_SERVICE_UNAVAILABLE,
                                      bulk->lines + 1,
                                      "too many long lines at a time");
-    }
 
-    text = realloc(bulk->text, size);
-
-    if (text == NULL) {
+    default:
         return ngx_http_kv_bulk_fail_rc(bulk, KV_UNAVAILABLE, bulk->lines + 1);
     }
-
-    bulk->text = text;
-
-    if (size > NGX_HTTP_KV_BULK_KEPT) {
-        zone->long_bytes += size - (bulk->is_long ? bulk->size : 0);
-
-        if (!bulk->is_long) {
-            bulk->is_long = 1;
-            ngx_queue_insert_tail(&zone->longs, &bulk->longs);
-        }
-    }
-
-    bulk->size = size;
-
-    return NGX_OK;
 }
 
 
-/*
- * Makes space for a line of `size` bytes: the slowest of the long lines that
- * took some time is given up, until it fits.
- */
-
-static ngx_int_t
-ngx_http_kv_bulk_space(ngx_http_kv_bulk_t *bulk, size_t size)
-{
-    size_t               max;
-    ngx_http_kv_zone_t  *zone;
-    ngx_http_kv_bulk_t  *slowest;
-
-    zone = bulk->ctx->zone;
-    max = ngx_max(NGX_HTTP_KV_BULK_LONG, 4 * kv_line_max(zone->conf.max_value));
-    size -= bulk->is_long ? bulk->size : 0;
-
-    while (zone->long_bytes + size > max) {
-        slowest = ngx_http_kv_bulk_slowest(bulk);
-
-        if (slowest == NULL) {
-            return NGX_DECLINED;
-        }
-
-        ngx_http_kv_bulk_free_text(slowest);
-
-        slowest->cut = 1;
-        ngx_post_event(&slowest->turn, &ngx_posted_next_events);
-    }
-
-    return NGX_OK;
-}
-
-
-/* The other one whose line came with the fewest bytes a second, or NULL. */
-
-static ngx_http_kv_bulk_t *
-ngx_http_kv_bulk_slowest(ngx_http_kv_bulk_t *bulk)
-{
-    double               pace, least;
-    uint64_t             now;
-    ngx_queue_t         *q, *longs;
-    ngx_http_kv_bulk_t  *other, *slowest;
-
-    longs = &bulk->ctx->zone->longs;
-    now = kv_now_ns();
-    slowest = NULL;
-    least = 0;
-
-    for (q = ngx_queue_head(longs); q != longs; q = ngx_queue_next(q)) {
-        other = ngx_queue_data(q, ngx_http_kv_bulk_t, longs);
-
-        if (other == bulk || other->pending
-            || now - other->begun < NGX_HTTP_KV_BULK_SLOW)
-        {
-            continue;
-        }
-
-        pace = (double) other->len / (double) (now - other->begun);
-
-        if (slowest == NULL || pace < least) {
-            slowest = other;
-            least = pace;
-        }
-    }
-
-    return slowest;
-}
-
-
-static void
-ngx_http_kv_bulk_free_text(ngx_http_kv_bulk_t *bulk)
-{
-    if (bulk->is_long) {
-        bulk->is_long = 0;
-        bulk->ctx->zone->long_bytes -= bulk->size;
-        ngx_queue_remove(&bulk->longs);
-    }
-
-    free(bulk->text);
-
-    bulk->text = NULL;
-    bulk->size = 0;
-    bulk->len = 0;
-}
-
-
-/* The same, and of a line that is read and not stored. */
+/* Also of a line that is read and not stored. */
 
 static void
 ngx_http_kv_bulk_free_line(ngx_http_kv_bulk_t *bulk)
@@ -637,7 +505,7 @@ ngx_http_kv_bulk_free_line(ngx_http_kv_bulk_t *bulk)
         kv_line_free(&bulk->line);
     }
 
-    ngx_http_kv_bulk_free_text(bulk);
+    ngx_http_kv_text_free(&bulk->text);
 }
 
 
@@ -650,6 +518,8 @@ ngx_http_kv_bulk_parse(ngx_http_kv_bulk_t *bulk, char *text, size_t len)
     ngx_http_kv_zone_t  *zone;
 
     zone = bulk->ctx->zone;
+
+    ngx_http_kv_text_whole(&bulk->text);
 
     if (len > kv_line_max(zone->conf.max_value)) {
         return ngx_http_kv_bulk_fail(bulk, NGX_HTTP_REQUEST_ENTITY_TOO_LARGE,
@@ -820,10 +690,8 @@ ngx_http_kv_bulk_add(ngx_http_kv_bulk_t *bulk, kv_op_t *op)
         bulk->ctx->request->request_body->bufs->buf->pos = bulk->next;
     }
 
-    bulk->len = 0;
-
-    if (bulk->size > NGX_HTTP_KV_BULK_KEPT) {
-        ngx_http_kv_bulk_free_text(bulk);
+    if (bulk->text.data) {
+        ngx_http_kv_text_free(&bulk->text);
     }
 }
 

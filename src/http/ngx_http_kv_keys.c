@@ -4,9 +4,8 @@
  *
  * A page is made whole, in memory of the request, before it is sent, and so has
  * a size: at most NGX_HTTP_KV_KEYS_PAGE bytes, or one entry.  It is made in
- * steps, so that it never holds up the event loop for long.  Between two of
- * them there is only a copy of the key with which the next one begins: nothing
- * of the zone is held.
+ * steps (ngx_http_kv_steps.c).  Between two of them there is only a copy of the
+ * key with which the next one begins: nothing of the zone is held.
  */
 
 
@@ -23,15 +22,6 @@
 #define NGX_HTTP_KV_KEYS_HELD   67108864
 #define NGX_HTTP_KV_KEYS_SLOW   1000000000ull
 
-/*
- * A worker that is to quit ends when it has no timer any more, so a page has
- * one, milliseconds.
- */
-#define NGX_HTTP_KV_KEYS_TIMER  60000
-
-/* until a group of writes that is becoming visible is, about; milliseconds */
-#define NGX_HTTP_KV_KEYS_LATER  1
-
 
 static ngx_int_t ngx_http_kv_keys_begin(ngx_http_kv_keys_t *keys);
 static void ngx_http_kv_keys_cleanup(void *data);
@@ -39,7 +29,7 @@ static ngx_int_t ngx_http_kv_keys_hold(ngx_http_kv_keys_t *keys);
 static ngx_http_kv_keys_t *ngx_http_kv_keys_oldest(ngx_http_kv_keys_t *keys);
 static ngx_int_t ngx_http_kv_keys_sleep(ngx_http_kv_keys_t *keys);
 static void ngx_http_kv_keys_next(ngx_http_kv_keys_t *keys);
-static void ngx_http_kv_keys_wake(ngx_event_t *ev);
+static void ngx_http_kv_keys_take(void *data);
 static void ngx_http_kv_keys_stop(void *data);
 static ngx_int_t ngx_http_kv_keys_run(ngx_http_kv_keys_t *keys);
 static ngx_int_t ngx_http_kv_keys_step(ngx_http_kv_keys_t *keys);
@@ -66,6 +56,7 @@ static const char *const  ngx_http_kv_keys_types[] = {
 ngx_int_t
 ngx_http_kv_keys(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
 {
+    uint64_t             begun;
     ngx_int_t            rc;
     const char          *wrong;
     ngx_http_kv_keys_t  *keys;
@@ -94,10 +85,19 @@ ngx_http_kv_keys(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    rc = ngx_http_kv_keys_run(keys);
+    begun = ngx_http_kv_step_begin();
 
-    return rc == NGX_AGAIN ? ngx_http_kv_keys_sleep(keys)
-                           : ngx_http_kv_keys_answer(keys, rc);
+    if (begun == 0) {
+        return ngx_http_kv_keys_sleep(keys);
+    }
+
+    rc = ngx_http_kv_keys_run(keys);
+    rc = rc == NGX_AGAIN ? ngx_http_kv_keys_sleep(keys)
+                         : ngx_http_kv_keys_answer(keys, rc);
+
+    ngx_http_kv_step_end(begun);
+
+    return rc;
 }
 
 
@@ -250,45 +250,37 @@ ngx_http_kv_keys_sleep(ngx_http_kv_keys_t *keys)
     cln->handler = ngx_http_kv_keys_stop;
     cln->data = keys;
 
-    keys->event.handler = ngx_http_kv_keys_wake;
-    keys->event.data = keys;
-    keys->event.log = keys->request->connection->log;
-
-    ngx_http_kv_keys_next(keys);
+    keys->step.ctx = keys->ctx;
+    keys->step.take = ngx_http_kv_keys_take;
+    keys->step.data = keys;
+    keys->step.watches = 1;
 
     keys->request->main->count++;
+
+    ngx_http_kv_keys_next(keys);
 
     return NGX_DONE;
 }
 
 
+/* The request may be gone afterwards. */
+
 static void
 ngx_http_kv_keys_next(ngx_http_kv_keys_t *keys)
 {
-    ngx_http_kv_keys_stop(keys);
-
     if (keys->later) {
-        ngx_add_timer(&keys->event, NGX_HTTP_KV_KEYS_LATER);
+        ngx_http_kv_step_later(&keys->step);
 
-        if (++keys->waits % KV_STORE_WATCH == 0) {
-
-            /* the committer may have died in the middle of it */
-
-            ngx_http_kv_process_events(keys->ctx->zone);
-        }
-
-        return;
+    } else {
+        ngx_http_kv_step_next(&keys->step);
     }
-
-    ngx_add_timer(&keys->event, NGX_HTTP_KV_KEYS_TIMER);
-    ngx_post_event(&keys->event, &ngx_posted_next_events);
 }
 
 
 static void
-ngx_http_kv_keys_wake(ngx_event_t *ev)
+ngx_http_kv_keys_take(void *data)
 {
-    ngx_http_kv_keys_t *keys = ev->data;
+    ngx_http_kv_keys_t *keys = data;
 
     ngx_int_t            rc;
     ngx_http_request_t  *r;
@@ -297,7 +289,8 @@ ngx_http_kv_keys_wake(ngx_event_t *ev)
 
     /* a worker that is to quit may have given its place back */
 
-    rc = ngx_http_kv_entered(keys->ctx->zone) == NGX_OK
+    rc = !keys->ctx->zone->draining
+         && ngx_http_kv_entered(keys->ctx->zone) == NGX_OK
          ? ngx_http_kv_keys_run(keys) : NGX_DECLINED;
 
     if (rc == NGX_AGAIN) {
@@ -305,26 +298,29 @@ ngx_http_kv_keys_wake(ngx_event_t *ev)
         return;
     }
 
-    ngx_http_kv_keys_stop(keys);
+    ngx_http_kv_step_over(&keys->step);
 
-    ngx_http_kv_finish(r, ngx_http_kv_keys_answer(keys, rc));
+    rc = ngx_http_kv_keys_answer(keys, rc);
+
+    if (ngx_terminate) {
+
+        /* the process ends before nginx gets to the request's log phase */
+
+        ngx_http_kv_stats_count(r, keys->ctx);
+    }
+
+    ngx_http_kv_finish(r, rc);
 }
 
 
-/* Also the request's cleanup. */
+/* The request's cleanup. */
 
 static void
 ngx_http_kv_keys_stop(void *data)
 {
     ngx_http_kv_keys_t *keys = data;
 
-    if (keys->event.posted) {
-        ngx_delete_posted_event(&keys->event);
-    }
-
-    if (keys->event.timer_set) {
-        ngx_del_timer(&keys->event);
-    }
+    ngx_http_kv_step_over(&keys->step);
 }
 
 

@@ -2,10 +2,10 @@
 /*
  * DELETE /keys?prefix=p&max=N: all keys that begin alike, or none.
  *
- * The worker looks the keys up and has them deleted as one group, each on the
- * condition that it is there.  If one has gone meanwhile nothing was done, and
- * the worker begins anew.  So the number that it answers is how many this
- * request, and no other, has deleted.
+ * The worker looks the keys up, in steps (ngx_http_kv_steps.c), and has them
+ * deleted as one group, each on the condition that it is there.  If one has
+ * gone meanwhile nothing was done, and the worker begins anew.  So the number
+ * that it answers is how many this request, and no other, has deleted.
  */
 
 
@@ -14,9 +14,11 @@
 
 #define NGX_HTTP_KV_DELETE_MAX    1000
 
-/* how often it begins anew, and after how many milliseconds where it waits */
+/* how often it begins anew */
 #define NGX_HTTP_KV_DELETE_TRIES  100
-#define NGX_HTTP_KV_DELETE_WAIT   1
+
+/* keys that a step visits: less than half a millisecond */
+#define NGX_HTTP_KV_DELETE_STEP   1024
 
 
 typedef struct {
@@ -27,24 +29,27 @@ typedef struct {
     ngx_str_t                  max_arg;
 
     ngx_uint_t                 max;
-    kv_group_t                 group;
     ngx_uint_t                 tries;
-    ngx_uint_t                 waits;
+    ngx_uint_t                 deleted;
     kv_version_t               version;       /* of the last delete */
-    ngx_event_t                event;
+    ngx_http_kv_step_t         step;
+    kv_prefix_t                keys;
 } ngx_http_kv_delete_t;
 
 
 static ngx_int_t ngx_http_kv_delete_args(ngx_http_kv_delete_t *del,
     const char **wrong);
-static ngx_int_t ngx_http_kv_delete_try(ngx_http_kv_delete_t *del);
-static ngx_int_t ngx_http_kv_delete_submit(ngx_http_kv_delete_t *del);
-static ngx_int_t ngx_http_kv_delete_wait(ngx_http_kv_delete_t *del,
+static ngx_int_t ngx_http_kv_delete_begin(ngx_http_kv_delete_t *del);
+static void ngx_http_kv_delete_take(void *data);
+static kv_rc_t ngx_http_kv_delete_look_up(ngx_http_kv_delete_t *del);
+static ngx_int_t ngx_http_kv_delete_go_on(ngx_http_kv_delete_t *del,
     kv_rc_t rc);
-static void ngx_http_kv_delete_timeout(ngx_event_t *ev);
-static void ngx_http_kv_delete_cleanup(void *data);
-static kv_rc_t ngx_http_kv_delete_resume(ngx_http_kv_ctx_t *ctx);
 static void ngx_http_kv_delete_done(ngx_http_kv_ctx_t *ctx, kv_rc_t rc);
+static kv_rc_t ngx_http_kv_delete_resume(ngx_http_kv_ctx_t *ctx);
+static void ngx_http_kv_delete_drop(ngx_http_kv_delete_t *del);
+static void ngx_http_kv_delete_refuse(ngx_http_kv_ctx_t *ctx, kv_rc_t rc);
+static void ngx_http_kv_delete_end(ngx_http_kv_delete_t *del, ngx_int_t rc);
+static void ngx_http_kv_delete_cleanup(void *data);
 static ngx_int_t ngx_http_kv_delete_answer(ngx_http_kv_delete_t *del,
     kv_rc_t rc);
 static ngx_int_t ngx_http_kv_delete_reply(ngx_http_kv_delete_t *del);
@@ -62,15 +67,23 @@ ngx_http_kv_keys_delete(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
 {
     ngx_int_t              rc;
     const char            *wrong;
+    ngx_http_cleanup_t    *cln;
     ngx_http_kv_delete_t  *del;
 
     del = ngx_pcalloc(r->pool, sizeof(ngx_http_kv_delete_t));
-    if (del == NULL) {
+    cln = ngx_http_cleanup_add(r, 0);
+
+    if (del == NULL || cln == NULL) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
+    cln->handler = ngx_http_kv_delete_cleanup;
+    cln->data = del;
+
     del->ctx = ctx;
     ctx->bulk = del;
+    ctx->refuse = ngx_http_kv_delete_refuse;
+    ctx->keeps = 1;
 
     rc = ngx_http_kv_delete_args(del, &wrong);
 
@@ -90,15 +103,7 @@ ngx_http_kv_keys_delete(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
         return ngx_http_kv_reply_body(r);
     }
 
-    r->main->count++;
-
-    rc = ngx_http_kv_delete_try(del);
-
-    if (rc != NGX_DONE) {
-        r->main->count--;
-    }
-
-    return rc;
+    return ngx_http_kv_delete_begin(del);
 }
 
 
@@ -144,42 +149,143 @@ ngx_http_kv_delete_args(ngx_http_kv_delete_t *del, const char **wrong)
 }
 
 
-/* NGX_DONE: it goes on; or what the request ends with. */
+/* The first step, now or when it is its turn.  A content handler's result. */
 
 static ngx_int_t
-ngx_http_kv_delete_try(ngx_http_kv_delete_t *del)
+ngx_http_kv_delete_begin(ngx_http_kv_delete_t *del)
 {
-    kv_rc_t              rc;
-    ngx_http_kv_ctx_t   *ctx;
+    uint64_t             begun;
+    ngx_int_t            rc;
+    ngx_http_request_t  *r;
 
-    ctx = del->ctx;
+    r = del->ctx->request;
 
-    rc = ngx_http_kv_entered(ctx->zone) == NGX_OK
-         ? kv_store_delete_prefix(ctx->zone->store, del->prefix.data,
-                                  del->prefix.len, (unsigned) del->max,
-                                  &del->group)
-         : KV_UNAVAILABLE;
+    kv_store_prefix_begin(&del->keys, del->prefix.data, del->prefix.len,
+                          (unsigned) del->max);
 
-    if (rc == KV_OK && del->group.op) {
-        return ngx_http_kv_delete_submit(del);
+    del->step.ctx = del->ctx;
+    del->step.take = ngx_http_kv_delete_take;
+    del->step.data = del;
+    del->step.watches = 1;
+
+    r->main->count++;
+
+    begun = ngx_http_kv_step_begin();
+
+    if (begun == 0) {
+        ngx_http_kv_step_next(&del->step);
+        return NGX_DONE;
     }
 
-    return ngx_http_kv_delete_wait(del, rc);
+    rc = ngx_http_kv_delete_go_on(del, ngx_http_kv_delete_look_up(del));
+
+    ngx_http_kv_step_end(begun);
+
+    if (rc != NGX_DONE) {
+        r->main->count--;
+    }
+
+    return rc;
 }
 
 
-static ngx_int_t
-ngx_http_kv_delete_submit(ngx_http_kv_delete_t *del)
+static void
+ngx_http_kv_delete_take(void *data)
 {
-    if (ngx_http_kv_attach(del->ctx, del->group.op) != NGX_OK) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    ngx_http_kv_delete_t *del = data;
+
+    ngx_int_t  rc;
+
+    rc = ngx_http_kv_delete_go_on(del, ngx_http_kv_delete_look_up(del));
+
+    if (rc != NGX_DONE) {
+        ngx_http_kv_delete_end(del, rc);
+    }
+}
+
+
+/*
+ * Takes a step.  Results as of kv_store_prefix_step(); where it goes on, the
+ * request has the group, else there is none any more.
+ */
+
+static kv_rc_t
+ngx_http_kv_delete_look_up(ngx_http_kv_delete_t *del)
+{
+    kv_rc_t              rc;
+    ngx_http_kv_zone_t  *zone;
+
+    zone = del->ctx->zone;
+
+    /* a worker that is to quit may have given its place up meanwhile */
+
+    rc = !zone->draining && ngx_http_kv_entered(zone) == NGX_OK
+         ? kv_store_prefix_step(zone->store, &del->keys,
+                                NGX_HTTP_KV_DELETE_STEP)
+         : KV_UNAVAILABLE;
+
+    if (rc == KV_OK || rc == KV_BUSY || rc == KV_AGAIN) {
+
+        if (del->keys.group.op == NULL || del->ctx->op) {
+            return rc;
+        }
+
+        if (ngx_http_kv_attach(del->ctx, del->keys.group.op) == NGX_OK) {
+            return rc;
+        }
+
+        rc = KV_UNAVAILABLE;
+        del->keys.group.op = NULL;
     }
 
-    del->ctx->keeps = 1;
+    ngx_http_kv_delete_drop(del);
 
-    ngx_http_kv_submit(del->ctx, ngx_http_kv_delete_done);
+    return rc;
+}
 
-    return NGX_DONE;
+
+/*
+ * NGX_DONE: the request goes on, or has ended already; or what it ends with.
+ */
+
+static ngx_int_t
+ngx_http_kv_delete_go_on(ngx_http_kv_delete_t *del, kv_rc_t rc)
+{
+    switch (rc) {
+
+    case KV_OK:
+        if (del->keys.group.n) {
+            ngx_http_kv_submit(del->ctx, ngx_http_kv_delete_done);
+            return NGX_DONE;
+        }
+
+        ngx_http_kv_delete_drop(del);
+        break;
+
+    case KV_BUSY:
+        ngx_http_kv_step_next(&del->step);
+        return NGX_DONE;
+
+    case KV_AGAIN:
+        ngx_http_kv_step_later(&del->step);
+        return NGX_DONE;
+
+    case KV_NO_MEMORY:
+        if (ngx_http_kv_reserve_wait(del->ctx, 0, ngx_http_kv_delete_resume)
+            == NGX_OK)
+        {
+            return NGX_DONE;
+        }
+
+        break;
+
+    default:
+        break;
+    }
+
+    ngx_http_kv_step_over(&del->step);
+
+    return ngx_http_kv_delete_answer(del, rc);
 }
 
 
@@ -192,94 +298,28 @@ ngx_http_kv_delete_done(ngx_http_kv_ctx_t *ctx, kv_rc_t rc)
     del = ctx->bulk;
 
     if (rc == KV_OK) {
-        del->version = kv_store_group_version(ctx->zone->store, &del->group);
+        del->deleted = del->keys.group.n;
+        del->version = kv_store_group_version(ctx->zone->store,
+                                              &del->keys.group);
     }
 
-    ngx_http_kv_detach(ctx);
+    ngx_http_kv_delete_drop(del);
 
     if (rc == KV_PRECONDITION) {
 
-        /* another client was quicker with one of the keys */
+        /*
+         * Another client was quicker with one of the keys.  At exit nothing
+         * takes steps any more.
+         */
 
-        rc = del->tries++ < NGX_HTTP_KV_DELETE_TRIES ? KV_AGAIN
-                                                     : KV_UNAVAILABLE;
+        rc = del->tries++ < NGX_HTTP_KV_DELETE_TRIES && !ctx->zone->draining
+             ? KV_AGAIN : KV_UNAVAILABLE;
     }
 
-    end = ngx_http_kv_delete_wait(del, rc);
+    end = ngx_http_kv_delete_go_on(del, rc);
 
     if (end != NGX_DONE) {
-        ngx_http_kv_finish(ctx->request, end);
-    }
-}
-
-
-/* Tries again later, if that may help; else the answer. */
-
-static ngx_int_t
-ngx_http_kv_delete_wait(ngx_http_kv_delete_t *del, kv_rc_t rc)
-{
-    ngx_http_cleanup_t  *cln;
-
-    if (rc == KV_NO_MEMORY
-        && ngx_http_kv_reserve_wait(del->ctx, 0, ngx_http_kv_delete_resume)
-           == NGX_OK)
-    {
-        return NGX_DONE;
-    }
-
-    if (rc != KV_AGAIN) {
-        return ngx_http_kv_delete_answer(del, rc);
-    }
-
-    if (del->event.handler == NULL) {
-        cln = ngx_http_cleanup_add(del->ctx->request, 0);
-        if (cln == NULL) {
-            return NGX_HTTP_INTERNAL_SERVER_ERROR;
-        }
-
-        cln->handler = ngx_http_kv_delete_cleanup;
-        cln->data = del;
-
-        del->event.handler = ngx_http_kv_delete_timeout;
-        del->event.data = del;
-        del->event.log = del->ctx->request->connection->log;
-    }
-
-    ngx_add_timer(&del->event, NGX_HTTP_KV_DELETE_WAIT);
-
-    return NGX_DONE;
-}
-
-
-static void
-ngx_http_kv_delete_timeout(ngx_event_t *ev)
-{
-    ngx_http_kv_delete_t *del = ev->data;
-
-    ngx_int_t  rc;
-
-    if (++del->waits % KV_STORE_WATCH == 0) {
-
-        /* the committer may have died in the middle of a group */
-
-        ngx_http_kv_process_events(del->ctx->zone);
-    }
-
-    rc = ngx_http_kv_delete_try(del);
-
-    if (rc != NGX_DONE) {
-        ngx_http_kv_finish(del->ctx->request, rc);
-    }
-}
-
-
-static void
-ngx_http_kv_delete_cleanup(void *data)
-{
-    ngx_http_kv_delete_t *del = data;
-
-    if (del->event.timer_set) {
-        ngx_del_timer(&del->event);
+        ngx_http_kv_delete_end(del, end);
     }
 }
 
@@ -295,22 +335,86 @@ ngx_http_kv_delete_resume(ngx_http_kv_ctx_t *ctx)
 
     del = ctx->bulk;
 
-    rc = kv_store_delete_prefix(ctx->zone->store, del->prefix.data,
-                                del->prefix.len, (unsigned) del->max,
-                                &del->group);
+    rc = ngx_http_kv_delete_look_up(del);
 
     if (rc == KV_NO_MEMORY) {
         return rc;
     }
 
-    end = rc == KV_OK && del->group.op ? ngx_http_kv_delete_submit(del)
-                                       : ngx_http_kv_delete_wait(del, rc);
+    end = ngx_http_kv_delete_go_on(del, rc);
 
     if (end != NGX_DONE) {
-        ngx_http_kv_finish(ctx->request, end);
+        ngx_http_kv_delete_end(del, end);
     }
 
     return KV_OK;
+}
+
+
+/* There is no group any more: a step begins another one. */
+
+static void
+ngx_http_kv_delete_drop(ngx_http_kv_delete_t *del)
+{
+    if (del->ctx->op) {
+        ngx_http_kv_detach(del->ctx);
+
+    } else if (del->keys.group.op) {
+        kv_store_release(del->ctx->zone->store, del->keys.group.op);
+    }
+
+    kv_store_prefix_again(&del->keys);
+}
+
+
+/*
+ * The request waits for memory in vain, or the zone is to be rebuilt, which
+ * takes all operations away.
+ */
+
+static void
+ngx_http_kv_delete_refuse(ngx_http_kv_ctx_t *ctx, kv_rc_t rc)
+{
+    ngx_http_kv_delete_t  *del;
+
+    del = ctx->bulk;
+
+    if (ctx->zone->resetting) {
+        del->keys.group.op = NULL;
+    }
+
+    ngx_http_kv_wait_leave(ctx);
+    ngx_http_kv_delete_drop(del);
+    ngx_http_kv_step_over(&del->step);
+
+    ngx_http_kv_delete_end(del, ngx_http_kv_reply_rc(ctx->request, rc));
+}
+
+
+static void
+ngx_http_kv_delete_end(ngx_http_kv_delete_t *del, ngx_int_t rc)
+{
+    ngx_http_request_t  *r;
+
+    r = del->ctx->request;
+
+    if (ngx_terminate) {
+
+        /* the process ends before nginx gets to the request's log phase */
+
+        ngx_http_kv_stats_count(r, del->ctx);
+    }
+
+    ngx_http_kv_finish(r, rc);
+}
+
+
+static void
+ngx_http_kv_delete_cleanup(void *data)
+{
+    ngx_http_kv_delete_t *del = data;
+
+    ngx_http_kv_step_over(&del->step);
 }
 
 
@@ -362,9 +466,9 @@ ngx_http_kv_delete_reply(ngx_http_kv_delete_t *del)
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    b->last = ngx_sprintf(b->last, "%ui", (ngx_uint_t) del->group.n);
+    b->last = ngx_sprintf(b->last, "%ui", del->deleted);
 
-    if (del->group.n) {
+    if (del->deleted) {
 
         /* without quotes, as a list has it */
 

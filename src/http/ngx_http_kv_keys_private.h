@@ -78,8 +78,7 @@ typedef struct {
     unsigned                   more:1;        /* there are */
 
     /* where it goes on */
-    ngx_event_t                event;
-    ngx_uint_t                 waits;         /* in which it was later */
+    ngx_http_kv_step_t         step;
     ngx_uint_t                 work;          /* left of this step */
     ngx_str_t                  from;
     unsigned                   behind:1;      /* `from`, not with it */

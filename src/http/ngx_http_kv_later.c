@@ -8,18 +8,14 @@
 #include "http/ngx_http_kv.h"
 
 
-#define NGX_HTTP_KV_LATER_MS  1
-
-
 typedef struct {
-    ngx_event_t             timer;
+    ngx_http_kv_step_t      step;
     ngx_http_kv_ctx_t      *ctx;
     ngx_http_kv_later_pt    again;
-    ngx_uint_t              n;                /* how often it was tried */
 } ngx_http_kv_later_t;
 
 
-static void ngx_http_kv_later_handler(ngx_event_t *ev);
+static void ngx_http_kv_later_take(void *data);
 static void ngx_http_kv_later_cleanup(void *data);
 
 
@@ -44,48 +40,50 @@ ngx_http_kv_later(ngx_http_kv_ctx_t *ctx, ngx_http_kv_later_pt again)
 
     later->ctx = ctx;
     later->again = again;
-    later->timer.handler = ngx_http_kv_later_handler;
-    later->timer.data = later;
-    later->timer.log = r->connection->log;
 
-    ngx_add_timer(&later->timer, NGX_HTTP_KV_LATER_MS);
+    later->step.ctx = ctx;
+    later->step.take = ngx_http_kv_later_take;
+    later->step.data = later;
+    later->step.is_short = 1;
 
     r->main->count++;
+
+    ngx_http_kv_step_later(&later->step);
 
     return NGX_DONE;
 }
 
 
 static void
-ngx_http_kv_later_handler(ngx_event_t *ev)
+ngx_http_kv_later_take(void *data)
 {
-    ngx_int_t             rc;
-    ngx_http_kv_ctx_t    *ctx;
-    ngx_http_kv_later_t  *later;
+    ngx_http_kv_later_t *later = data;
 
-    later = ev->data;
+    ngx_int_t            rc;
+    ngx_http_kv_ctx_t   *ctx;
+    ngx_http_request_t  *r;
+
     ctx = later->ctx;
+    r = ctx->request;
 
     /* a worker that is to quit may have given its place up meanwhile */
 
-    rc = ngx_http_kv_entered(ctx->zone) == NGX_OK
-         ? later->again(ctx)
-         : ngx_http_kv_reply_rc(ctx->request, KV_UNAVAILABLE);
+    rc = !ctx->zone->draining && ngx_http_kv_entered(ctx->zone) == NGX_OK
+         ? later->again(ctx) : ngx_http_kv_reply_rc(r, KV_UNAVAILABLE);
 
     if (rc == NGX_HTTP_KV_LATER) {
-        ngx_add_timer(ev, NGX_HTTP_KV_LATER_MS);
-
-        if (++later->n % KV_STORE_WATCH == 0) {
-
-            /* the committer may have died in the middle of it */
-
-            ngx_http_kv_process_events(ctx->zone);
-        }
-
+        ngx_http_kv_step_later(&later->step);
         return;
     }
 
-    ngx_http_kv_finish(ctx->request, rc);
+    if (ngx_terminate) {
+
+        /* the process ends before nginx gets to the request's log phase */
+
+        ngx_http_kv_stats_count(r, ctx);
+    }
+
+    ngx_http_kv_finish(r, rc);
 }
 
 
@@ -94,7 +92,5 @@ ngx_http_kv_later_cleanup(void *data)
 {
     ngx_http_kv_later_t *later = data;
 
-    if (later->timer.timer_set) {
-        ngx_del_timer(&later->timer);
-    }
+    ngx_http_kv_step_over(&later->step);
 }

@@ -216,6 +216,30 @@ ngx_http_kv_cut_connection(ngx_http_request_t *r)
 }
 
 
+ngx_uint_t
+ngx_http_kv_watch_client(ngx_http_request_t *r)
+{
+    ngx_event_t  *rev;
+
+    if (r != r->main || r->discard_body) {
+        return 0;
+    }
+
+    rev = r->connection->read;
+    r->read_event_handler = ngx_http_test_reading;
+
+    if (rev->ready) {
+        ngx_post_event(rev, &ngx_posted_events);
+
+    } else if (ngx_handle_read_event(rev, 0) != NGX_OK) {
+        r->read_event_handler = ngx_http_block_reading;
+        return 0;
+    }
+
+    return 1;
+}
+
+
 void
 ngx_http_kv_submit(ngx_http_kv_ctx_t *ctx, ngx_http_kv_done_pt done)
 {

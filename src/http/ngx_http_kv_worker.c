@@ -81,8 +81,7 @@ ngx_http_kv_enter(ngx_http_kv_zone_t *zone)
 
     ngx_queue_init(&zone->waiting);
     ngx_queue_init(&zone->active);
-    ngx_queue_init(&zone->longs);
-    ngx_queue_init(&zone->bodies);
+    ngx_queue_init(&zone->texts);
     ngx_queue_init(&zone->lists);
 
     zone->submitted = ngx_http_kv_submitted;
@@ -105,6 +104,7 @@ ngx_http_kv_enter(ngx_http_kv_zone_t *zone)
     ngx_http_kv_poll_init(zone);
     ngx_http_kv_await_init(zone);
     ngx_http_kv_reserve_init(zone);
+    ngx_http_kv_steps_init(zone->log);
 
     for (i = 0; i < NGX_HTTP_KV_TASKS; i++) {
         zone->commit[i] = ngx_http_kv_task(zone, ngx_http_kv_commit_task,
@@ -485,6 +485,8 @@ ngx_http_kv_drain_begin(ngx_http_kv_zone_t *zone)
 {
     kv_store_stop(zone->store);
     zone->draining = 1;
+
+    ngx_http_kv_steps_drain(zone);
 
     if (!kv_store_entered(zone->store)) {
         return;

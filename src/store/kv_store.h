@@ -404,17 +404,48 @@ kv_store_group_next(const kv_op_t *op)
 kv_op_t *kv_store_group_failed(kv_op_t *group);
 
 /*
- * Begins a group of deletes of all keys that begin with `prefix`, of `n` bytes:
- * of those that are there now, at most `max`, up to KV_GROUP_MAX.  The caller
- * submits group->op; it is NULL if there is none.  If one of the keys is
- * deleted before the group is decided that is KV_PRECONDITION, and none is
- * deleted; keys that come meanwhile stay.  KV_OK; KV_OVERFLOW: there are more
- * than `max`; KV_DECLINED: they take more than a batch of the log may have, or
- * the zone has no index; KV_AGAIN as of kv_store_list(); KV_NO_MEMORY,
- * KV_UNAVAILABLE.
+ * A group of deletes of all keys that begin with `prefix`, of `n` bytes, which
+ * must stay: of those that are there all the time, and at most `max`, up to
+ * KV_GROUP_MAX; of those that come or go meanwhile it may have some.  It is
+ * made in steps, each of which visits at most `keys` keys, those that are gone
+ * included.  Results of a step:
+ *
+ *     KV_OK           the group is complete: the caller submits it, or, if it
+ *                     has no operations, is done; if one of the keys is deleted
+ *                     before it is decided that is KV_PRECONDITION, and nothing
+ *                     was done
+ *     KV_BUSY         there is more to do
+ *     KV_AGAIN        the same, a moment later: see kv_store_list()
+ *     KV_OVERFLOW     there are more than `max`
+ *     KV_DECLINED     they take more than a batch of the log may have, or the
+ *                     zone has no index
+ *     KV_NO_MEMORY, KV_UNAVAILABLE
+ *
+ * From the moment when group.op is not NULL the caller owns it, and releases it
+ * if it does not submit it.  After that, kv_store_prefix_again() has the next
+ * steps make another one.
  */
-kv_rc_t kv_store_delete_prefix(kv_store_t *store, const void *prefix, size_t n,
-    unsigned max, kv_group_t *group);
+typedef struct {
+    kv_group_t      group;
+
+    /* private */
+    kv_store_t     *store;
+    const void     *prefix;
+    size_t          n;
+    size_t          bytes;           /* of the log, for all that were counted */
+    unsigned        max;
+    unsigned        found;
+    unsigned        left;            /* of `keys` */
+    kv_rc_t         rc;
+    bool            counted;         /* all were: they are added now */
+    size_t          at_len;          /* 0: none was visited */
+    char            at[KV_KEY_MAX];  /* the last one */
+} kv_prefix_t;
+
+void kv_store_prefix_begin(kv_prefix_t *p, const void *prefix, size_t n,
+    unsigned max);
+kv_rc_t kv_store_prefix_step(kv_store_t *store, kv_prefix_t *p, unsigned keys);
+void kv_store_prefix_again(kv_prefix_t *p);
 
 /* The version of a group that was done: that of the last change. */
 kv_version_t kv_store_group_version(kv_store_t *store, const kv_group_t *group);

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 
 #include "solo.h"
+#include "store/kv_clock.h"
 
 
 #define IDS   400u                   /* of kit_key(): "key-0" and so on */
@@ -140,11 +141,29 @@ put(uint32_t id)
 }
 
 
+/* Some keys at a time.  Without a result of KV_OK there is no group. */
+
 static kv_rc_t
 look_up(const char *prefix, unsigned max, kv_group_t *group)
 {
-    return kv_store_delete_prefix(solo.host.store, prefix, strlen(prefix), max,
-                                  group);
+    kv_rc_t  rc;
+
+    static kv_prefix_t  keys;
+
+    kv_store_prefix_begin(&keys, prefix, strlen(prefix), max);
+
+    do {
+        rc = kv_store_prefix_step(solo.host.store, &keys, 1 + some(100));
+    } while (rc == KV_BUSY);
+
+    *group = keys.group;
+
+    if (group->op && (rc != KV_OK || group->n == 0)) {
+        kv_store_release(solo.host.store, group->op);
+        group->op = NULL;
+    }
+
+    return rc;
 }
 
 
@@ -406,6 +425,72 @@ test_full(void **state)
 }
 
 
+/*
+ * A step has an end, also where nothing is left of the keys; and too many are
+ * refused before any memory is taken for them.
+ */
+
+static void
+test_steps(void **state)
+{
+    char         key[32];
+    kv_rc_t      rc;
+    kv_op_t     *op;
+    uint32_t     id;
+    unsigned     steps;
+    kv_zone_t   *zone;
+
+    static kv_prefix_t  keys;
+
+    (void) state;
+
+    start();
+    zone = solo.host.store->zone;
+
+    for (id = 0; id < IDS; id++) {
+        assert_int_equal(kv_store_put(solo.host.store, key,
+                                      (uint16_t) kit_key(id, key), 1, 1000,
+                                      &op), KV_OK);
+        assert_int_equal(kv_store_write(solo.host.store, op, 0, "x", 1),
+                         KV_OK);
+        solo_commit(&solo, &op, 1, &rc);
+        assert_int_equal(rc, KV_OK);
+    }
+
+    kv_store_prefix_begin(&keys, "key", 3, IDS / 2);
+
+    for (steps = 0; /* void */ ; steps++) {
+        rc = kv_store_prefix_step(solo.host.store, &keys, 10);
+        assert_null(keys.group.op);
+
+        if (rc != KV_BUSY) {
+            break;
+        }
+    }
+
+    assert_int_equal(rc, KV_OVERFLOW);
+    assert_int_equal(steps, IDS / 2 / 10);
+
+    /* they all expire, and nothing has deleted them yet */
+
+    kv_clock_reach(zone, kv_clock_ms(zone) + 1001000);
+
+    kv_store_prefix_begin(&keys, "key", 3, 1);
+
+    for (steps = 0; /* void */ ; steps++) {
+        rc = kv_store_prefix_step(solo.host.store, &keys, 10);
+
+        if (rc != KV_BUSY) {
+            break;
+        }
+    }
+
+    assert_int_equal(rc, KV_OK);
+    assert_null(keys.group.op);
+    assert_int_equal(steps, IDS / 10 - 1);
+}
+
+
 int
 main(void)
 {
@@ -414,6 +499,7 @@ main(void)
         cmocka_unit_test_setup_teardown(test_max, setup, solo_teardown),
         cmocka_unit_test_setup_teardown(test_large, setup, solo_teardown),
         cmocka_unit_test_setup_teardown(test_full, setup, solo_teardown),
+        cmocka_unit_test_setup_teardown(test_steps, setup, solo_teardown),
     };
 
     return cmocka_run_group_tests_name("prefix", tests, NULL, NULL);

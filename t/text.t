@@ -1,0 +1,121 @@
+# What has come of lines, of batches and bulk loads: it is never done if the
+# client stops half way, and all of it together takes a bounded share of the
+# worker's memory, however short it is.
+
+use strict;
+use warnings;
+
+use POSIX ();
+use Test::More;
+use Time::HiRes qw(sleep);
+
+use KV::Frames;
+use KV::Test;
+
+# as many open files as we may have
+
+if (POSIX::sysconf(POSIX::_SC_OPEN_MAX()) < 3600) {
+    plan(skip_all => 'needs more than 3,600 open files; see ulimit -Hn')
+        if $ENV{KV_RAISED}++;
+    exec('sh', '-c', 'ulimit -n $(ulimit -Hn); exec "$@"', 'sh', $^X,
+         '-It/lib', $0);
+}
+
+my $s = KV::Test->new(workers => 1, zone => '32m', kv => 'max_value=1m',
+                      connections => 4096,
+                      servers => 'server { listen 127.0.0.1:%%h2%% http2;
+                          location = /batch { kv_batch main; }
+                          location = /bulk { kv_bulk main; } }');
+$s->{h2} = free_port();
+$s->start;
+
+my $line = qq({"key":"cut","value":"v"}\n);
+
+
+# ---- clients that stop half way
+
+# What comes is good as it is: a whole line, without which the rest is one, too.
+
+sub is_none {
+    my ($name) = @_;
+    $s->put('other', 'x');
+    is($s->get('cut')->{status}, 404, $name);
+}
+
+for my $how (qw(close shutdown reset)) {
+    for my $head ('Content-Length: ' . 2 * length $line,
+                  'Transfer-Encoding: chunked')
+    {
+        my $c = $s->connect;
+        my $body = $head =~ /chunked/ ? sprintf "%x\r\n%s\r\n", length $line,
+                                                $line : $line;
+        $c->send("POST /batch HTTP/1.1\r\nHost: x\r\n$head\r\n\r\n$body");
+        ok($s->has_read, "$how: half a body, $head");
+
+        if ($how eq 'shutdown') {
+            shutdown($c->{sock}, 1);
+            my $r = eval { $c->response };
+            isnt($r && $r->{status}, 200, 'it is not answered as if it were '
+                 . 'whole');
+
+        } else {
+            $c->$how;
+        }
+
+        is_none('nothing of it is done');
+    }
+}
+
+for my $how (qw(end reset)) {
+    for my $length (2 * length $line, undef) {
+        next if $how eq 'end' && !$length;
+        my $h2 = KV::Frames->new(port => $s->{h2});
+        my $status = 0;
+        $h2->headers(0, 1, POST => '/batch',
+                     $length ? ('content-length' => $length) : ());
+        $h2->data(1, $line, $how eq 'end' ? KV::Frames::END_STREAM : 0);
+        $h2->reset_stream(1) if $how eq 'reset';
+        $h2->headers(0, 3, POST => '/batch');
+        $h2->data(3, qq({"key":"second","value":"v"}\n),
+                  KV::Frames::END_STREAM);
+        $h2->read_until(sub {
+            my ($f) = @_;
+            $status = KV::Frames::status($f->{payload})
+                if $f->{type} == KV::Frames::HEADERS && $f->{stream} == 3;
+            return $f->{flags} & KV::Frames::END_STREAM && $f->{stream} == 3;
+        });
+        is($status, 200, "HTTP/2, $how: another stream is done");
+        is_none('nothing of the one that was cut');
+    }
+}
+
+
+# ---- many that are short
+
+# Each takes less than counts as long; all of them would take 100 MB.
+
+for my $path (qw(/batch /bulk)) {
+    my $half = "POST $path HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n"
+               . "\r\n" . '{"key":"' . 'x' x 34_000;
+    my @c = map { $s->connect } 1 .. 2000;
+    $_->send($half) for @c;
+    sleep(1.1);
+    push @c, map { $s->connect } 1 .. 1000;
+    $_->send($half) for @c[-1000 .. -1];
+    ok($s->has_read, "$path: many short texts");
+
+    my %n;
+    for (@c) {
+        next if !$_->ready(0, 0);
+        $n{$_->response->{status}}++;
+    }
+    cmp_ok($n{408} // 0, '>', 100, 'of those that are slow some are given up');
+    cmp_ok($n{408} // 0, '<', 1200, 'but not all');
+    is(join(' ', grep { $_ != 408 } keys %n), '', 'and no other');
+    is($s->http(POST => $path, body => $line)->{status}, 200,
+       'one that is whole is done');
+    $s->del('cut');
+}
+
+$s->done;
+done_testing();
