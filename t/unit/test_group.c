@@ -419,6 +419,117 @@ test_refused(void **state)
 }
 
 
+/* Takes all memory that the index could get, in pages and objects of a size. */
+
+static void *
+take_all(size_t size)
+{
+    size_t       i;
+    void        *p, *taken;
+    size_t       sizes[2] = { KV_PAGE_SIZE, size };
+    kv_heap_t   *heap;
+
+    heap = solo.host.store->zone->heap;
+    taken = NULL;
+
+    assert_int_equal(kv_heap_lock(heap), KV_OK);
+
+    for (i = 0; i < 2; i++) {
+
+        while ((p = kv_heap_alloc(heap, KV_HEAP_SYSTEM, sizes[i])) != NULL) {
+            *(void **) p = taken;
+            taken = p;
+        }
+    }
+
+    kv_heap_unlock(heap);
+
+    return taken;
+}
+
+
+static void
+give_all(void *taken)
+{
+    void       *p;
+    kv_heap_t  *heap;
+
+    heap = solo.host.store->zone->heap;
+
+    assert_int_equal(kv_heap_lock(heap), KV_OK);
+
+    while (taken) {
+        p = taken;
+        taken = *(void **) p;
+        kv_heap_free(heap, p);
+    }
+
+    kv_heap_unlock(heap);
+}
+
+
+/* A put of a key of `len` bytes, of which this is the first. */
+
+static kv_op_t *
+begin_long(char first, uint16_t len)
+{
+    char      key[8192];
+    kv_op_t  *op;
+
+    memset(key, first, len);
+
+    assert_int_equal(kv_store_put(solo.host.store, key, len, 1, 0, &op), KV_OK);
+    assert_int_equal(kv_store_write(solo.host.store, op, 0, "x", 1), KV_OK);
+
+    return op;
+}
+
+
+/*
+ * What the index has reserved for a put of a group that is refused is not
+ * another put's: it may be too small for its key.
+ */
+
+static void
+test_list_reserve(void **state)
+{
+    void      *taken;
+    unsigned   i;
+
+    (void) state;
+
+    solo.conf.list = true;
+    start();
+
+    /* reserves for short keys, which the next batch finds */
+
+    for (i = 0; i < 3; i++) {
+        add_alone(KV_OP_PUT, i, 0, 0);
+    }
+
+    commit();
+
+    add_group();
+    add(KV_OP_PUT, 8, 0, 0);
+    assert_int_equal(kv_store_group_add(solo.host.store, &unit[0].group,
+                                        begin_long('a', 5000)), KV_OK);
+    unit[n].grouped = false;
+    unit[n++].op = begin_long('b', 5000);
+
+    taken = take_all(5000);
+    commit();
+    give_all(taken);
+
+    assert_int_equal(unit[0].rc, KV_NO_MEMORY);
+    assert_int_equal(unit[1].rc, KV_NO_MEMORY);
+    assert_int_equal(lsn_of(8), 0);
+
+    add_alone(KV_OP_PUT, 8, 0, 0);
+    commit();
+    assert_int_equal(unit[0].rc, KV_OK);
+}
+
+
 /* ---- a model */
 
 
@@ -1033,6 +1144,7 @@ main(void)
         TEST(test_too_large),
         TEST(test_list),
         TEST(test_list_touches),
+        TEST(test_list_reserve),
         TEST(test_full_zone),
         TEST(test_disk_full),
         TEST(test_write_fails)
