@@ -139,8 +139,8 @@ kv_rc_t kv_entry_begin(kv_heap_t *heap, kv_entry_t **where, const void *key,
 
 /*
  * An entry without a value, which names the key of an operation.  It takes a
- * page only if at least `leave` pages stay free: 0 for a delete, which must
- * work when the zone is full.  `flags` and results as above.
+ * page only if at least `leave` pages stay free: 0 for a single delete, which
+ * must work when the zone is full.  `flags` and results as above.
  */
 kv_rc_t kv_entry_create_key(kv_heap_t *heap, kv_entry_t **where,
     const void *key, uint16_t key_len, uint32_t leave, uint8_t flags);

@@ -117,7 +117,7 @@ kv_heap_create(void *mem, size_t size)
     atomic_init(&heap->broken, false);
 
     heap->pages = n;
-    heap->reserve = KV_HEAP_LAST + kv_max(1, n / 64);
+    heap->reserve = KV_HEAP_GROUPS + kv_max(1, n / 64);
     heap->base = base;
 
     kv_poison_region(kv_heap_address(heap, 0),
@@ -263,7 +263,7 @@ void *
 kv_heap_alloc(kv_heap_t *heap, kv_heap_kind_t kind, size_t size)
 {
     return kv_heap_alloc_leave(heap, kind, size, kind >= KV_HEAP_NODE
-                                                 ? KV_HEAP_LAST
+                                                 ? KV_HEAP_GROUPS
                                                  : heap->reserve);
 }
 

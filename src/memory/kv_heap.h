@@ -14,9 +14,10 @@
  * KV_HEAP_ENTRY, KV_HEAP_PIECE and KV_HEAP_NODE objects can be moved;
  * KV_HEAP_SYSTEM ones (chunks of the map, overflow buckets, operation records)
  * stay where they are.  These and KV_HEAP_NODE (of the ordered index) may use
- * the pages that the other kinds leave as a reserve.  The last KV_HEAP_LAST
+ * the pages that the other kinds leave as a reserve.  The last KV_HEAP_GROUPS
  * pages of the reserve are left to deletes, because deletes are what frees
- * memory when the zone is full.
+ * memory when the zone is full; and the last KV_HEAP_LAST of these to single
+ * ones, however many groups of deletes there are.
  *
  * Everything lives in the region; nothing in it is an address of code.
  * Never-used pages are not touched, so the region costs memory only as it
@@ -52,8 +53,13 @@ typedef enum {
 } kv_heap_kind_t;
 
 
-/* the pages that only deletes may use: one for records, one for keys */
+/*
+ * The pages that only single deletes may use: one for records, one for keys;
+ * and those with the ones that groups of deletes may use, too, which are as
+ * many: for the records of one, and keys of some 50 bytes.
+ */
 #define KV_HEAP_LAST      2u
+#define KV_HEAP_GROUPS    (2 * KV_HEAP_LAST)
 
 
 /* Holders whose memory is counted separately: see kv_heap_hold(). */

@@ -18,7 +18,7 @@
 #include "base/kv_failpoint.h"
 
 
-/* records of a worker that are left to deletes */
+/* records of a worker that are left to single deletes */
 #define KV_STORE_KEPT     8u
 
 /* the share of the zone that records of readers may take */
@@ -31,14 +31,16 @@
 static bool kv_store_may_take(kv_store_t *store, const kv_op_t *op,
     uint32_t end);
 static kv_rc_t kv_store_key_op(kv_store_t *store, uint8_t code,
-    const void *key, uint16_t key_len, uint8_t flags, kv_op_t **op);
+    const void *key, uint16_t key_len, uint32_t leave, uint8_t flags,
+    kv_op_t **op);
 static bool kv_store_may_expire(kv_store_t *store, const void *key,
     uint16_t key_len);
 static void kv_store_prepare(kv_store_t *store, kv_op_t *op, uint64_t now);
 static void kv_store_set_expires(kv_store_t *store, kv_op_t *op);
 static void kv_store_set_durability(kv_store_t *store, kv_op_t *op);
 static uint64_t kv_store_start(kv_store_t *store, kv_op_t *op);
-static kv_rc_t kv_store_op(kv_store_t *store, uint8_t code, kv_op_t **op);
+static kv_rc_t kv_store_op(kv_store_t *store, uint8_t code, uint32_t leave,
+    kv_op_t **op);
 static uint32_t kv_store_ticket(kv_store_t *store);
 static unsigned kv_store_chunks_max(kv_zone_t *zone);
 static kv_rc_t kv_store_add_ops(kv_store_t *store, uint32_t leave);
@@ -130,7 +132,13 @@ kv_store_pin(kv_store_t *store, kv_entry_t *e, kv_op_t **op)
 
     assert(e->flags & KV_ENTRY_PIECES);
 
-    rc = kv_store_op(store, 0, op);
+    if (store->nfree <= KV_STORE_KEPT && kv_store_ready(store)
+        && store->nchunks >= kv_store_chunks_max(store->zone))
+    {
+        return KV_NO_MEMORY;
+    }
+
+    rc = kv_store_op(store, 0, KV_HEAP_GROUPS, op);
 
     if (rc != KV_OK) {
         return rc;
@@ -173,7 +181,7 @@ kv_store_upload(kv_store_t *store, const void *key, uint16_t key_len,
         return KV_UNAVAILABLE;
     }
 
-    rc = kv_store_op(store, KV_OP_PUT, op);
+    rc = kv_store_op(store, KV_OP_PUT, kv_heap_reserve(store->zone->heap), op);
 
     if (rc != KV_OK) {
         return rc;
@@ -321,7 +329,18 @@ kv_rc_t
 kv_store_delete(kv_store_t *store, const void *key, uint16_t key_len,
     kv_op_t **op)
 {
-    return kv_store_key_op(store, KV_OP_DELETE, key, key_len, 0, op);
+    return kv_store_key_op(store, KV_OP_DELETE, key, key_len, 0, 0, op);
+}
+
+
+kv_rc_t
+kv_store_group_delete(kv_store_t *store, const kv_group_t *group,
+    const void *key, uint16_t key_len, kv_op_t **op)
+{
+    return kv_store_key_op(store, KV_OP_DELETE, key, key_len,
+                           group->op->flags & KV_OP_MIXED ? KV_HEAP_GROUPS
+                                                          : KV_HEAP_LAST,
+                           0, op);
 }
 
 
@@ -333,8 +352,8 @@ kv_store_touch(kv_store_t *store, const void *key, uint16_t key_len,
 
     assert(ttl <= KV_STORE_TTL_MAX);
 
-    rc = kv_store_key_op(store, KV_OP_TOUCH, key, key_len, KV_ENTRY_EXPIRES,
-                         op);
+    rc = kv_store_key_op(store, KV_OP_TOUCH, key, key_len, KV_HEAP_GROUPS,
+                         KV_ENTRY_EXPIRES, op);
 
     if (rc == KV_OK) {
         kv_entry_set_expires((*op)->entry, ttl * 1000ull);
@@ -348,22 +367,20 @@ kv_store_touch(kv_store_t *store, const void *key, uint16_t key_len,
 
 static kv_rc_t
 kv_store_key_op(kv_store_t *store, uint8_t code, const void *key,
-    uint16_t key_len, uint8_t flags, kv_op_t **op)
+    uint16_t key_len, uint32_t leave, uint8_t flags, kv_op_t **op)
 {
-    kv_rc_t   rc;
-    uint32_t  leave;
+    kv_rc_t  rc;
 
     if (!kv_state_writes(store->zone)) {
         return KV_UNAVAILABLE;
     }
 
-    rc = kv_store_op(store, code, op);
+    rc = kv_store_op(store, code, leave, op);
 
     if (rc != KV_OK) {
         return rc;
     }
 
-    leave = code == KV_OP_DELETE ? 0 : KV_HEAP_LAST;
     rc = kv_entry_create_key(store->zone->heap, &(*op)->entry, key, key_len,
                              leave, flags);
 
@@ -389,7 +406,8 @@ kv_store_increment(kv_store_t *store, const void *key, uint16_t key_len,
         return KV_UNAVAILABLE;
     }
 
-    rc = kv_store_op(store, KV_OP_INCR, op);
+    rc = kv_store_op(store, KV_OP_INCR, kv_heap_reserve(store->zone->heap),
+                     op);
 
     if (rc != KV_OK) {
         return rc;
@@ -439,7 +457,7 @@ kv_store_clear(kv_store_t *store, kv_op_t **op)
         return KV_UNAVAILABLE;
     }
 
-    return kv_store_op(store, KV_OP_CLEAR, op);
+    return kv_store_op(store, KV_OP_CLEAR, 0, op);
 }
 
 
@@ -452,7 +470,7 @@ kv_store_group(kv_store_t *store, kv_group_t *group)
         return KV_UNAVAILABLE;
     }
 
-    return kv_store_op(store, KV_OP_GROUP, &group->op);
+    return kv_store_op(store, KV_OP_GROUP, KV_HEAP_LAST, &group->op);
 }
 
 
@@ -481,7 +499,7 @@ kv_store_reserve(kv_store_t *store, uint32_t need, uint64_t own, kv_op_t **op)
 {
     kv_rc_t  rc;
 
-    rc = kv_store_op(store, KV_OP_RESERVE, op);
+    rc = kv_store_op(store, KV_OP_RESERVE, 0, op);
 
     if (rc == KV_OK) {
         kv_set_relaxed((*op)->need, need);
@@ -835,47 +853,21 @@ kv_store_release(kv_store_t *store, kv_op_t *op)
 
 /*
  * A record, BUILDING, from the process's own list, or from a new chunk.
- * Uploads and readers may be many, and last long: some records, and the pages
- * to make more of, are left to deletes, clears and reserves, which free memory.
+ * Uploads, readers and groups may be many, and last long: some records are left
+ * to single deletes, clears and reserves, which free memory, and `leave` pages
+ * to make more of; 0: it is one of these.
  */
 
 static kv_rc_t
-kv_store_op(kv_store_t *store, uint8_t code, kv_op_t **op)
+kv_store_op(kv_store_t *store, uint8_t code, uint32_t leave, kv_op_t **op)
 {
-    kv_rc_t   rc;
-    uint32_t  kept, leave;
+    kv_rc_t  rc;
 
     if (!kv_store_ready(store)) {
         return KV_UNAVAILABLE;
     }
 
-    switch (code) {
-
-    case KV_OP_PUT:
-    case KV_OP_INCR:
-        kept = KV_STORE_KEPT;
-        leave = kv_heap_reserve(store->zone->heap);
-        break;
-
-    case KV_OP_TOUCH:
-    case 0:
-        kept = KV_STORE_KEPT;
-        leave = KV_HEAP_LAST;
-
-        if (code == 0 && store->nfree <= kept
-            && store->nchunks >= kv_store_chunks_max(store->zone))
-        {
-            return KV_NO_MEMORY;
-        }
-
-        break;
-
-    default:
-        kept = 0;
-        leave = 0;
-    }
-
-    if (store->nfree <= kept) {
+    if (store->nfree <= (leave ? KV_STORE_KEPT : 0)) {
         rc = kv_store_add_ops(store, leave);
 
         if (rc != KV_OK) {

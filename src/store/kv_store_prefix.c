@@ -153,7 +153,7 @@ kv_prefix_add(kv_prefix_t *p, const void *key, size_t n)
         return KV_OVERFLOW;
     }
 
-    rc = kv_store_delete(p->store, key, (uint16_t) n, &op);
+    rc = kv_store_group_delete(p->store, &p->group, key, (uint16_t) n, &op);
 
     if (rc != KV_OK) {
         return rc;

@@ -133,13 +133,36 @@ test_full_deletes(void **state)
 }
 
 
+/* Touches of that key, linked by `data`, until no more can be begun. */
+
+static kv_op_t *
+begin_touches(uint32_t id)
+{
+    char      key[32];
+    kv_rc_t   rc;
+    kv_op_t  *touch, *touches;
+    uint16_t  len;
+
+    len = (uint16_t) kit_key(id, key);
+    touches = NULL;
+
+    while ((rc = kv_store_touch(host.store, key, len, 60, &touch)) == KV_OK) {
+        touch->data = touches;
+        touches = touch;
+    }
+
+    assert_int_equal(rc, KV_NO_MEMORY);
+
+    return touches;
+}
+
+
 /* What is begun and changes times only leaves deletes what is kept for them. */
 
 static void
 test_full_touches(void **state)
 {
     char      key[32];
-    kv_rc_t   rc;
     kv_op_t  *op, *touch, *touches;
     uint16_t  len;
     uint32_t  n;
@@ -154,14 +177,7 @@ test_full_touches(void **state)
     }
 
     len = (uint16_t) kit_key(0, key);
-    touches = NULL;
-
-    while ((rc = kv_store_touch(host.store, key, len, 60, &touch)) == KV_OK) {
-        touch->data = touches;
-        touches = touch;
-    }
-
-    assert_int_equal(rc, KV_NO_MEMORY);
+    touches = begin_touches(0);
     assert_non_null(touches);
 
     assert_int_equal(kv_store_delete(host.store, key, len, &op), KV_OK);
@@ -175,6 +191,96 @@ test_full_touches(void **state)
 
     rig_settled();
     assert_int_equal(atomic_load(&kit.store->zone->map.keys), n - 1);
+
+    rig_stop();
+}
+
+
+/* Begins a group of `n` deletes, of keys of 50 bytes; how many there are. */
+
+static unsigned
+begin_deletes(kv_group_t *group, unsigned n)
+{
+    char      key[64];
+    kv_rc_t   rc;
+    kv_op_t  *op;
+
+    rc = kv_store_group(host.store, group);
+
+    while (rc == KV_OK && group->n < n) {
+        (void) snprintf(key, sizeof(key), "%050u", group->n);
+
+        rc = kv_store_group_delete(host.store, group, key, 50, &op);
+
+        if (rc == KV_OK) {
+            assert_int_equal(kv_store_group_add(host.store, group, op), KV_OK);
+        }
+    }
+
+    assert_int_equal(rc, group->op && group->n == n ? KV_OK : KV_NO_MEMORY);
+
+    return group->n;
+}
+
+
+/*
+ * When others hold all they can, there is memory for a group of deletes.  When
+ * groups do, too, and are not submitted, there is some for single deletes, of
+ * keys of all lengths.
+ */
+
+static void
+test_full_groups(void **state)
+{
+    char         key[2048];
+    kv_op_t     *op, *touch, *touches;
+    uint32_t     i, n;
+    unsigned     many;
+    kv_group_t   group[100];
+
+    (void) state;
+
+    kit.size = KV_ZONE_MIN;
+    rig_start();
+
+    for (n = 0; kit_put(&host, n, 1, 900, NULL) == KV_OK; n++) {
+        /* void */
+    }
+
+    touches = begin_touches(0);
+
+    assert_int_equal(begin_deletes(&group[0], 1000), 1000);
+    assert_int_equal(host_run(&host, group[0].op), KV_OK);
+
+    many = 0;
+
+    while (begin_deletes(&group[many++], KV_GROUP_MAX) == KV_GROUP_MAX) {
+        assert_in_range(many, 1, 99);
+    }
+
+    memset(key, 'x', sizeof(key));
+
+    for (i = 0; i < 12; i++) {
+        assert_int_equal(kv_store_delete(host.store, key,
+                                         (uint16_t) (10 + 160 * i), &op),
+                         KV_OK);
+        assert_int_equal(host_run(&host, op), KV_OK);
+    }
+
+    while (many--) {
+        if (group[many].op) {
+            kv_store_release(host.store, group[many].op);
+        }
+    }
+
+    while (touches) {
+        touch = touches;
+        touches = touch->data;
+        kv_store_release(host.store, touch);
+    }
+
+    rig_settled();
+    assert_int_equal(atomic_load(&kit.store->zone->map.keys), n);
 
     rig_stop();
 }
@@ -427,6 +533,7 @@ main(void)
         TEST(test_full),
         TEST(test_full_deletes),
         TEST(test_full_touches),
+        TEST(test_full_groups),
         TEST(test_rewrites),
         TEST(test_clear_full),
         TEST(test_reserve_for_pieces)
