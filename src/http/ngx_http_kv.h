@@ -137,6 +137,7 @@ struct ngx_http_kv_zone_s {
     ngx_uint_t                 loading;       /* loads with queued groups */
     ngx_queue_t                texts;         /* that come, oldest first, and */
     size_t                     text_bytes;    /* all (ngx_http_kv_text.c) */
+    void                      *rebuilding;    /* a batch, or NULL */
     ngx_queue_t                lists;         /* pages, and what they take */
     size_t                     list_bytes;    /* (ngx_http_kv_keys.c) */
     ngx_event_t                retry;         /* of these */
@@ -252,6 +253,7 @@ struct ngx_http_kv_ctx_s {
     unsigned                   hungry:1;      /* in the queue `hungry` */
     unsigned                   arrived:1;     /* its bytes are here */
     unsigned                   may_starve:1;  /* its cleanup is there */
+    unsigned                   may_end:1;     /* so is that of its op */
     unsigned                   cut:1;         /* evicted */
 };
 

@@ -6,6 +6,11 @@
  * The body is kept in the worker's memory until all of it is here: only then do
  * its lines become operations, so a client that sends slowly holds nothing of
  * the zone.  If there are many lines that takes some steps.
+ *
+ * Nor does a batch that waits for memory in the zone hold any: it gives back
+ * what it has, and begins anew with its first line when there may be enough for
+ * all of it.  Of those that have waited a worker has one at a time begin anew,
+ * or they would take the memory from each other.
  */
 
 
@@ -17,6 +22,16 @@
 /* lines, and bytes of them, of a step (ngx_http_kv_steps.c) */
 #define NGX_HTTP_KV_BATCH_STEP        16
 #define NGX_HTTP_KV_BATCH_STEP_BYTES  8192
+
+/*
+ * What an operation takes of the zone besides its key and value, about; bytes.
+ * How long a batch waits at least before it begins anew, doubled up to
+ * LATER times; and how long for all its memory at once.  Nanoseconds.
+ */
+#define NGX_HTTP_KV_BATCH_EACH      128
+#define NGX_HTTP_KV_BATCH_AGAIN     5000000ull
+#define NGX_HTTP_KV_BATCH_LATER     5
+#define NGX_HTTP_KV_BATCH_PATIENCE  250000000ull
 
 /* bytes of the answer for an operation: two versions would fit */
 #define NGX_HTTP_KV_BATCH_RESULT  (2 * KV_VERSION_TAG + 40)
@@ -36,6 +51,13 @@ typedef struct {
     kv_line_t                  line;          /* with `pending` */
     kv_group_t                 group;         /* op: NULL until there is one */
     uint32_t                   line_of[KV_GROUP_MAX];  /* of an operation */
+    size_t                     bytes;         /* of the zone, about */
+
+    /* while it waits for memory, and after that */
+    size_t                     need;          /* for all of it, about */
+    ngx_uint_t                 lacking;       /* the line that had none, or 0 */
+    ngx_uint_t                 tries;
+    uint64_t                   not_before;    /* ns: begins anew */
 
     ngx_uint_t                 status;        /* of the answer, if that is no
                                                  200 */
@@ -45,6 +67,8 @@ typedef struct {
 
     ngx_http_kv_step_t         step;
     unsigned                   pending:1;     /* line is read, and not stored */
+    unsigned                   copies:1;      /* the committer needs memory */
+    unsigned                   last:1;        /* it waits no more */
 } ngx_http_kv_batch_t;
 
 
@@ -70,7 +94,14 @@ static ngx_int_t ngx_http_kv_batch_add(ngx_http_kv_batch_t *batch,
     kv_op_t *op);
 static ngx_int_t ngx_http_kv_batch_condition(ngx_http_kv_batch_t *batch,
     kv_op_t *op);
+static size_t ngx_http_kv_batch_footprint(const kv_line_t *line);
+static size_t ngx_http_kv_batch_lacks(ngx_http_kv_batch_t *batch);
+static ngx_int_t ngx_http_kv_batch_wait(ngx_http_kv_batch_t *batch,
+    size_t need);
+static void ngx_http_kv_batch_forget(ngx_http_kv_batch_t *batch);
 static kv_rc_t ngx_http_kv_batch_again(ngx_http_kv_ctx_t *ctx);
+static void ngx_http_kv_batch_anew(ngx_http_kv_batch_t *batch);
+static void ngx_http_kv_batch_rebuilt(ngx_http_kv_batch_t *batch);
 static void ngx_http_kv_batch_done(ngx_http_kv_ctx_t *ctx, kv_rc_t rc);
 static void ngx_http_kv_batch_why(ngx_http_kv_batch_t *batch, kv_rc_t rc);
 static void ngx_http_kv_batch_refuse(ngx_http_kv_ctx_t *ctx, kv_rc_t rc);
@@ -156,6 +187,7 @@ ngx_http_kv_batch_cleanup(void *data)
     ngx_http_kv_batch_t *batch = data;
 
     ngx_http_kv_step_over(&batch->step);
+    ngx_http_kv_batch_rebuilt(batch);
 
     if (batch->pending) {
         batch->pending = 0;
@@ -355,7 +387,12 @@ ngx_http_kv_batch_step(ngx_http_kv_batch_t *batch)
         return;
 
     default:
-        ngx_http_kv_text_free(&batch->text);
+        ngx_http_kv_batch_rebuilt(batch);
+
+        if (!batch->copies) {
+            ngx_http_kv_text_free(&batch->text);
+        }
+
         ngx_http_kv_submit(batch->ctx, ngx_http_kv_batch_done);
     }
 }
@@ -490,12 +527,9 @@ ngx_http_kv_batch_time(ngx_http_kv_batch_t *batch)
 static ngx_int_t
 ngx_http_kv_batch_store(ngx_http_kv_batch_t *batch)
 {
-    kv_op_t            *op;
-    kv_rc_t             rc;
-    uint32_t            need;
-    ngx_http_kv_ctx_t  *ctx;
+    kv_op_t  *op;
+    kv_rc_t   rc;
 
-    ctx = batch->ctx;
     rc = ngx_http_kv_batch_begin(batch, &op);
 
     if (rc == KV_OK) {
@@ -503,14 +537,9 @@ ngx_http_kv_batch_store(ngx_http_kv_batch_t *batch)
     }
 
     if (rc == KV_NO_MEMORY) {
-        need = batch->line.op == KV_LINE_PUT ? batch->line.value_len : 0;
-        ctx->arrived = need != 0;
+        batch->lacking = batch->lines;
 
-        if (ngx_http_kv_reserve_wait(ctx, need, ngx_http_kv_batch_again)
-            == NGX_OK)
-        {
-            return NGX_BUSY;
-        }
+        return ngx_http_kv_batch_wait(batch, ngx_http_kv_batch_lacks(batch));
     }
 
     return ngx_http_kv_batch_fail_rc(batch, rc, batch->lines);
@@ -562,7 +591,8 @@ ngx_http_kv_batch_op(ngx_http_kv_batch_t *batch, kv_op_t **op)
     switch (line->op) {
 
     case KV_LINE_DELETE:
-        return kv_store_delete(store, line->key, line->key_len, op);
+        return kv_store_group_delete(store, &batch->group, line->key,
+                                     line->key_len, op);
 
     case KV_LINE_INCR:
         return kv_store_increment(store, line->key, line->key_len, line->by,
@@ -628,6 +658,9 @@ ngx_http_kv_batch_add(ngx_http_kv_batch_t *batch, kv_op_t *op)
         return ngx_http_kv_batch_too_large(batch, batch->lines);
     }
 
+    batch->bytes += ngx_http_kv_batch_footprint(&batch->line);
+    batch->copies |= op->code == KV_OP_TOUCH || op->code == KV_OP_INCR;
+
     batch->pending = 0;
     kv_line_free(&batch->line);
 
@@ -677,42 +710,168 @@ ngx_http_kv_batch_condition(ngx_http_kv_batch_t *batch, kv_op_t *op)
 }
 
 
+/* What the line's operation takes of the zone, about; bytes. */
+
+static size_t
+ngx_http_kv_batch_footprint(const kv_line_t *line)
+{
+    return NGX_HTTP_KV_BATCH_EACH + line->key_len + line->value_len;
+}
+
+
+/*
+ * What to wait for, with the line for which there was no memory.  0: only for
+ * what others of its kind have, as there is memory for a group of deletes also
+ * in a full zone.
+ */
+
+static size_t
+ngx_http_kv_batch_lacks(ngx_http_kv_batch_t *batch)
+{
+    size_t  need;
+
+    need = batch->bytes + ngx_http_kv_batch_footprint(&batch->line);
+
+    if (batch->line.op == KV_LINE_DELETE && need <= KV_STORE_GROUP_KEPT
+        && (batch->group.op == NULL
+            || !(batch->group.op->flags & KV_OP_MIXED)))
+    {
+        return 0;
+    }
+
+    return need + need / 8;
+}
+
+
+/*
+ * Waits for memory, of `need` bytes, without holding any.  NGX_BUSY, or
+ * NGX_ERROR: the request has failed.
+ */
+
+static ngx_int_t
+ngx_http_kv_batch_wait(ngx_http_kv_batch_t *batch, size_t need)
+{
+    uint64_t             now, since;
+    ngx_int_t            rc;
+    ngx_http_kv_ctx_t   *ctx;
+
+    ctx = batch->ctx;
+    ngx_http_kv_batch_forget(batch);
+
+    if (batch->last) {
+        return ngx_http_kv_batch_fail_rc(batch, KV_NO_MEMORY, batch->lacking);
+    }
+
+    /* what is free may be of no use for it: it asks for more each time */
+
+    if (need && batch->need) {
+        need = ngx_max(need, batch->need + batch->need / 4 + KV_PAGE_SIZE);
+    }
+
+    batch->need = need;
+
+    now = kv_now_ns();
+    since = ctx->stuck_since;
+    ctx->arrived = need != 0;
+
+    rc = ngx_http_kv_reserve_wait(ctx, (uint32_t) ngx_min(need, KV_VALUE_MAX),
+                                  ngx_http_kv_batch_again);
+    if (rc != NGX_OK) {
+        return ngx_http_kv_batch_fail_rc(batch, KV_NO_MEMORY, batch->lacking);
+    }
+
+    if (batch->tries) {
+        ctx->stuck_since = since;
+        batch->not_before = now + (NGX_HTTP_KV_BATCH_AGAIN
+                                   << ngx_min(batch->tries,
+                                              NGX_HTTP_KV_BATCH_LATER))
+                            + ngx_random() % NGX_HTTP_KV_BATCH_AGAIN;
+    }
+
+    batch->tries++;
+
+    return NGX_BUSY;
+}
+
+
+/* Gives back what was made of the lines. */
+
+static void
+ngx_http_kv_batch_forget(ngx_http_kv_batch_t *batch)
+{
+    ngx_http_kv_detach(batch->ctx);
+    ngx_memzero(&batch->group, sizeof(kv_group_t));
+
+    if (batch->pending) {
+        batch->pending = 0;
+        kv_line_free(&batch->line);
+    }
+
+    batch->next = batch->text.data;
+    batch->lines = 0;
+    batch->bytes = 0;
+
+    ngx_http_kv_batch_rebuilt(batch);
+}
+
+
 /* There may be memory now. */
 
 static kv_rc_t
 ngx_http_kv_batch_again(ngx_http_kv_ctx_t *ctx)
 {
-    kv_op_t              *op;
-    kv_rc_t               rc;
-    ngx_connection_t     *c;
+    ngx_http_kv_zone_t   *zone;
     ngx_http_kv_batch_t  *batch;
 
     batch = ctx->bulk;
-    c = ctx->request->connection;
+    zone = ctx->zone;
 
-    rc = ngx_http_kv_batch_begin(batch, &op);
+    /*
+     * At exit nothing takes steps any more.  That much may never be free at
+     * once: after a while it begins without.
+     */
 
-    if (rc == KV_NO_MEMORY) {
+    if (zone->draining || zone->rebuilding || kv_now_ns() < batch->not_before
+        || (ctx->waited < NGX_HTTP_KV_BATCH_PATIENCE
+            && kv_store_fits(zone->store, 0, ctx->need) == KV_NO_MEMORY))
+    {
         return KV_NO_MEMORY;
     }
 
-    ngx_http_kv_wait_leave(ctx);
-
-    if (rc == KV_OK && ngx_http_kv_batch_add(batch, op) == NGX_OK) {
-        ngx_http_kv_batch_run(batch);
-
-    } else {
-
-        if (rc != KV_OK) {
-            (void) ngx_http_kv_batch_fail_rc(batch, rc, batch->lines);
-        }
-
-        ngx_http_kv_batch_end(batch, NULL);
-    }
-
-    ngx_http_run_posted_requests(c);
+    ngx_http_kv_batch_anew(batch);
 
     return KV_OK;
+}
+
+
+/* Begins anew.  The request may be gone afterwards. */
+
+static void
+ngx_http_kv_batch_anew(ngx_http_kv_batch_t *batch)
+{
+    ngx_connection_t  *c;
+
+    c = batch->ctx->request->connection;
+
+    /* it keeps its place among those that lack memory until it has all */
+
+    ngx_http_kv_wait_fed(batch->ctx);
+
+    batch->ctx->zone->rebuilding = batch;
+
+    ngx_http_kv_batch_run(batch);
+    ngx_http_run_posted_requests(c);
+}
+
+
+/* It does not begin anew, or has done so: others may. */
+
+static void
+ngx_http_kv_batch_rebuilt(ngx_http_kv_batch_t *batch)
+{
+    if (batch->ctx->zone->rebuilding == batch) {
+        batch->ctx->zone->rebuilding = NULL;
+    }
 }
 
 
@@ -727,7 +886,17 @@ ngx_http_kv_batch_done(ngx_http_kv_ctx_t *ctx, kv_rc_t rc)
     c = ctx->request->connection;
     b = NULL;
 
-    if (rc == KV_OK) {
+    if (rc == KV_NO_MEMORY && batch->text.data && !batch->last) {
+
+        /* for a copy that the committer makes: see kv_decide() */
+
+        batch->lacking = 0;
+
+        if (ngx_http_kv_batch_wait(batch, KV_ENTRY_INLINE) == NGX_BUSY) {
+            return;
+        }
+
+    } else if (rc == KV_OK) {
         b = ngx_http_kv_batch_results(batch);
 
         if (b == NULL) {
@@ -802,19 +971,28 @@ static void
 ngx_http_kv_batch_refuse(ngx_http_kv_ctx_t *ctx, kv_rc_t rc)
 {
     ngx_connection_t     *c;
+    ngx_http_kv_zone_t   *zone;
     ngx_http_kv_batch_t  *batch;
 
     batch = ctx->bulk;
+    zone = ctx->zone;
     c = ctx->request->connection;
 
-    if (ctx->zone->resetting) {
+    if (rc == KV_NO_MEMORY && !zone->draining && !zone->rebuilding) {
+
+        /* what is free in pages that are in use may be enough */
+
+        batch->last = 1;
+        ngx_http_kv_batch_anew(batch);
+        return;
+    }
+
+    if (zone->resetting) {
         batch->group.op = NULL;
     }
 
-    ngx_http_kv_wait_leave(ctx);
-
     (void) ngx_http_kv_batch_fail_rc(batch, rc,
-                                     rc == KV_NO_MEMORY ? batch->lines : 0);
+                                     rc == KV_NO_MEMORY ? batch->lacking : 0);
     ngx_http_kv_batch_end(batch, NULL);
 
     ngx_http_run_posted_requests(c);
@@ -883,6 +1061,7 @@ ngx_http_kv_batch_end(ngx_http_kv_batch_t *batch, ngx_buf_t *b)
     r = batch->ctx->request;
 
     ngx_http_kv_batch_block(batch);
+    ngx_http_kv_wait_leave(batch->ctx);
     ngx_http_kv_detach(batch->ctx);
     batch->group.op = NULL;
 

@@ -29,6 +29,10 @@ ngx_http_kv_attach(ngx_http_kv_ctx_t *ctx, kv_op_t *op)
 
     /* an operation that is not answered yet ends with its request */
 
+    if (ctx->may_end) {
+        return NGX_OK;
+    }
+
     cln = ngx_http_cleanup_add(ctx->request, 0);
     if (cln == NULL) {
         ngx_http_kv_detach(ctx);
@@ -37,6 +41,8 @@ ngx_http_kv_attach(ngx_http_kv_ctx_t *ctx, kv_op_t *op)
 
     cln->handler = ngx_http_kv_cleanup_ctx;
     cln->data = ctx;
+
+    ctx->may_end = 1;
 
     return NGX_OK;
 }

@@ -164,7 +164,9 @@ ngx_http_kv_wait_show(ngx_http_kv_zone_t *zone)
             hungry[n].began_ns = ctx->started;
             hungry[n].bytes = ngx_http_kv_missing(ctx);
 
-            if (ctx->op) {
+            /* a load or a batch needs all of it at once */
+
+            if (ctx->op && ctx->bulk == NULL) {
                 hungry[n].bytes = ngx_min(hungry[n].bytes,
                                           kv_store_pace(ctx->op));
             }
