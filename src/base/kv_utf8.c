@@ -7,11 +7,16 @@
 #include "base/kv_utf8.h"
 
 
+static inline bool
+kv_utf8_goes_on(uint8_t byte)
+{
+    return (byte & 0xc0) == 0x80;
+}
+
+
 size_t
 kv_utf8_size(const char *p, size_t n)
 {
-    size_t          i, size;
-    uint32_t        c;
     const uint8_t  *s;
 
     s = (const uint8_t *) p;
@@ -20,30 +25,28 @@ kv_utf8_size(const char *p, size_t n)
         return 1;
     }
 
-    if (s[0] < 0xc2 || s[0] > 0xf4) {
+    if (s[0] < 0xe0) {
+        return s[0] >= 0xc2 && n >= 2 && kv_utf8_goes_on(s[1]) ? 2 : 0;
+    }
+
+    if (n < 3 || !kv_utf8_goes_on(s[1]) || !kv_utf8_goes_on(s[2])) {
         return 0;
     }
 
-    size = s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : 4;
+    if (s[0] < 0xf0) {
 
-    if (n < size) {
+        /* shorter is possible; a surrogate */
+
+        return (s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] >= 0xa0)
+               ? 0 : 3;
+    }
+
+    if (n < 4 || !kv_utf8_goes_on(s[3]) || s[0] > 0xf4) {
         return 0;
     }
 
-    c = s[0] & (0x7fu >> size);
+    /* shorter is possible; above U+10FFFF */
 
-    for (i = 1; i < size; i++) {
-
-        if ((s[i] & 0xc0) != 0x80) {
-            return 0;
-        }
-
-        c = c << 6 | (s[i] & 0x3f);
-    }
-
-    if (size == 3 && (c < 0x800 || (c >= 0xd800 && c <= 0xdfff))) {
-        return 0;
-    }
-
-    return size == 4 && (c < 0x10000 || c > 0x10ffff) ? 0 : size;
+    return (s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] >= 0x90)
+           ? 0 : 4;
 }

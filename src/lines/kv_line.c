@@ -21,7 +21,8 @@
 /* from how many bytes on a string is long */
 #define KV_LINE_LONG    48
 
-#define KV_LINE_BLOCK   32
+/* bytes that are looked at at once */
+#define KV_LINE_WORD    8
 
 /* what a line may have beside its long strings, bytes */
 #define KV_LINE_REST    4096
@@ -112,6 +113,7 @@ static bool kv_line_hex(const char *p, const char *end, uint32_t *c);
 static char *kv_line_put_utf8(char *to, uint32_t c);
 static kv_rc_t kv_line_load(kv_line_t *line, const char *text, size_t len,
     const kv_line_parts_t *parts);
+static kv_rc_t kv_line_too_much(kv_line_t *line);
 static kv_rc_t kv_line_invalid(kv_line_t *line, const json_error_t *err);
 static kv_rc_t kv_line_read(kv_line_t *line, kv_line_parts_t *parts,
     uint32_t max_value);
@@ -131,6 +133,23 @@ static kv_rc_t kv_line_condition(kv_line_t *line,
 static bool kv_line_base64(char *text, size_t len, size_t *decoded);
 static kv_rc_t __attribute__((format(printf, 2, 3)))
 kv_line_decline(kv_line_t *line, const char *fmt, ...);
+
+
+/* by the byte behind a backslash: what it stands for, or 0 */
+
+static const char  kv_line_escapes[256] = {
+    ['"'] = '"', ['\\'] = '\\', ['/'] = '/', ['b'] = '\b', ['f'] = '\f',
+    ['n'] = '\n', ['r'] = '\r', ['t'] = '\t'
+};
+
+
+/* by hexadecimal digit: its value, and 0x10 */
+
+static const uint8_t  kv_line_digits[256] = {
+    ['0'] = 0x10, 0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17, 0x18, 0x19,
+    ['A'] = 0x1a, 0x1b, 0x1c, 0x1d, 0x1e, 0x1f,
+    ['a'] = 0x1a, 0x1b, 0x1c, 0x1d, 0x1e, 0x1f
+};
 
 
 /* by byte: its six bits, or 64 */
@@ -236,12 +255,17 @@ static bool
 kv_line_scan(kv_line_t *line, char *text, size_t len, kv_line_parts_t *parts)
 {
     char      *p, *q, *end;
-    unsigned   commas, depth;
+    unsigned   commas, depth, rest;
 
     commas = 0;
     depth = 0;
 
-    for (p = text, end = text + len; p < end; p++) {
+    for (p = text, end = text + len, rest = 0; p < end; p++) {
+
+        if (++rest > KV_LINE_REST) {
+            (void) kv_line_too_much(line);
+            return false;
+        }
 
         switch (*p) {
 
@@ -286,53 +310,126 @@ kv_line_scan(kv_line_t *line, char *text, size_t len, kv_line_parts_t *parts)
 }
 
 
+/*
+ * The words below have eight bytes of text, and results a bit, the highest, for
+ * each that is looked for; above the first of them others may be wrong.  The
+ * first byte is the lowest one: disk/kv_format.h checks that.
+ */
+
+#define kv_line_each(byte)  (0x0101010101010101ull * (byte))
+
+
+static inline uint64_t
+kv_line_word(const char *p)
+{
+    uint64_t  word;
+
+    memcpy(&word, p, sizeof(word));
+
+    return word;
+}
+
+
+static inline unsigned
+kv_line_first(uint64_t found)
+{
+    return (unsigned) __builtin_ctzll(found) / 8;
+}
+
+
+static inline uint64_t
+kv_line_find(uint64_t word, uint8_t byte)
+{
+    word ^= kv_line_each(byte);
+
+    return (word - kv_line_each(1)) & ~word & kv_line_each(0x80);
+}
+
+
+/* What does not stand for itself in a string, or is a part of a character. */
+
+static inline uint64_t
+kv_line_odd(uint64_t word)
+{
+    return kv_line_find(word, '"') | kv_line_find(word, '\\')
+           | ((word - kv_line_each(0x20)) & ~word & kv_line_each(0x80))
+           | (word & kv_line_each(0x80));
+}
+
+
 /* The quote behind a string, or the end of the text. */
 
 static char *
 kv_line_string_end(char *p, char *end)
 {
-    for (p = kv_line_plain(p, end); p < end && *p != '"'; p++) {
-        p += *p == '\\';
+    uint64_t  word, found;
+
+    while (end - p >= KV_LINE_WORD) {
+        word = kv_line_word(p);
+        found = kv_line_find(word, '"') | kv_line_find(word, '\\');
+
+        if (found == 0) {
+            p += KV_LINE_WORD;
+            continue;
+        }
+
+        p += kv_line_first(found);
+
+        if (*p == '"') {
+            return p;
+        }
+
+        /* where there is one there are often more */
+
+        do {
+            p += 2;
+        } while (p < end && *p == '\\');
+    }
+
+    while (p < end && *p != '"') {
+        p += *p == '\\' ? 2 : 1;
     }
 
     return kv_min(p, end);
 }
 
 
-/* Whether the byte stands for itself, and for no more. */
-
-static inline bool
-kv_line_is_plain(char c)
-{
-    return (uint8_t) (c - 0x20) < 0x60 && c != '\\' && c != '"';
-}
-
-
-/* Behind such bytes. */
+/* Behind bytes that stand for themselves, and characters of more than one. */
 
 static char *
 kv_line_plain(char *p, char *end)
 {
-    uint8_t   odd;
-    unsigned  i;
+    size_t    n;
+    uint64_t  odd;
 
-    /* many at a time, as compilers make one instruction of them */
+    while (end - p >= KV_LINE_WORD) {
+        odd = kv_line_odd(kv_line_word(p));
 
-    while (end - p >= KV_LINE_BLOCK && kv_line_is_plain(*p)) {
-
-        for (i = 0, odd = 0; i < KV_LINE_BLOCK; i++) {
-            odd |= !kv_line_is_plain(p[i]);
+        if (odd == 0) {
+            p += KV_LINE_WORD;
+            continue;
         }
 
-        if (odd) {
+        p += kv_line_first(odd);
+
+        do {
+            n = (uint8_t) *p >= 0x80 ? kv_utf8_size(p, (size_t) (end - p)) : 0;
+            p += n;
+        } while (n && p < end && (uint8_t) *p >= 0x80);
+
+        if (n == 0) {
+            return p;
+        }
+    }
+
+    while (p < end && (uint8_t) *p >= 0x20 && *p != '\\' && *p != '"') {
+        n = kv_utf8_size(p, (size_t) (end - p));
+
+        if (n == 0) {
             break;
         }
 
-        p += KV_LINE_BLOCK;
-    }
-
-    while (p < end && kv_line_is_plain(*p)) {
-        p++;
+        p += n;
     }
 
     return p;
@@ -383,7 +480,7 @@ kv_line_decode(char *p, char *end, kv_line_long_t *s, char **wrong)
         p = kv_line_plain(p, end);
         n = (size_t) (p - from);
 
-        if (to != from) {
+        if (n && to != from) {
             memmove(to, from, n);
         }
 
@@ -395,27 +492,22 @@ kv_line_decode(char *p, char *end, kv_line_long_t *s, char **wrong)
 
         *wrong = p;
 
-        if (*p == '\\') {
+        if (*p != '\\') {
+
+            /* a control character, or no UTF-8 */
+
+            return false;
+        }
+
+        do {
+            *wrong = p;
             p = kv_line_escape(p + 1, end, &to);
 
             if (p == NULL) {
                 return false;
             }
 
-            continue;
-        }
-
-        /* a control character must be escaped */
-
-        n = (uint8_t) *p < 0x20 ? 0 : kv_utf8_size(p, (size_t) (end - p));
-
-        if (n == 0) {
-            return false;
-        }
-
-        memmove(to, p, n);
-        to += n;
-        p += n;
+        } while (p < end && *p == '\\');
     }
 
     s->len = (size_t) (to - s->text);
@@ -429,25 +521,16 @@ kv_line_decode(char *p, char *end, kv_line_long_t *s, char **wrong)
 static char *
 kv_line_escape(char *p, char *end, char **to)
 {
-    uint32_t             c, low;
-    const char          *found;
-    static const char    names[] = "\"\\/bfnrt";
-    static const char    bytes[] = "\"\\/\b\f\n\r\t";
+    uint32_t  c, low;
 
     if (p == end) {
         return NULL;
     }
 
     if (*p != 'u') {
-        found = *p ? strchr(names, *p) : NULL;
+        **to = kv_line_escapes[(uint8_t) *p];
 
-        if (found == NULL) {
-            return NULL;
-        }
-
-        *(*to)++ = bytes[found - names];
-
-        return p + 1;
+        return *(*to)++ ? p + 1 : NULL;
     }
 
     if (!kv_line_hex(p + 1, end, &c)) {
@@ -477,29 +560,21 @@ kv_line_escape(char *p, char *end, char **to)
 static bool
 kv_line_hex(const char *p, const char *end, uint32_t *c)
 {
-    unsigned  i, digit;
+    uint8_t   valid;
+    unsigned  i;
 
     if (end - p < 4) {
         return false;
     }
 
+    valid = 0x10;
+
     for (i = 0, *c = 0; i < 4; i++) {
-        digit = (uint8_t) p[i];
-
-        if (digit - '0' < 10) {
-            digit -= '0';
-
-        } else if ((digit | 0x20) - 'a' < 6) {
-            digit = (digit | 0x20) - 'a' + 10;
-
-        } else {
-            return false;
-        }
-
-        *c = *c << 4 | digit;
+        valid &= kv_line_digits[(uint8_t) p[i]];
+        *c = *c << 4 | (kv_line_digits[(uint8_t) p[i]] & 0xfu);
     }
 
-    return true;
+    return valid != 0;
 }
 
 
@@ -554,8 +629,7 @@ kv_line_load(kv_line_t *line, const char *text, size_t len,
         before = (size_t) ((i < parts->n ? s->text : text + len) - from);
 
         if (before > sizeof(rest) - n) {
-            return kv_line_decline(line, "more than %d bytes beside strings",
-                                   KV_LINE_REST);
+            return kv_line_too_much(line);
         }
 
         memcpy(rest + n, from, before);
@@ -584,6 +658,14 @@ kv_line_load(kv_line_t *line, const char *text, size_t len,
 
     return json_is_object(line->root)
            ? KV_OK : kv_line_decline(line, "not a JSON object");
+}
+
+
+static kv_rc_t
+kv_line_too_much(kv_line_t *line)
+{
+    return kv_line_decline(line, "more than %d bytes beside strings",
+                           KV_LINE_REST);
 }
 
 
@@ -943,7 +1025,7 @@ kv_line_base64(char *text, size_t len, size_t *decoded)
 {
     size_t    i, n, pad;
     uint8_t  *to;
-    uint32_t  group, bad;
+    uint32_t  a, b, c, d, group, bad;
 
     if (len % 4) {
         return false;
@@ -957,15 +1039,22 @@ kv_line_base64(char *text, size_t len, size_t *decoded)
     group = 0;
     bad = 0;
 
-    for (i = 0, n = len - pad; i < n; i++) {
+    for (i = 0, n = len - pad; i + 4 <= n; i += 4) {
+        a = kv_line_sextets[(uint8_t) text[i]];
+        b = kv_line_sextets[(uint8_t) text[i + 1]];
+        c = kv_line_sextets[(uint8_t) text[i + 2]];
+        d = kv_line_sextets[(uint8_t) text[i + 3]];
+
+        bad |= a | b | c | d;
+
+        *to++ = (uint8_t) (a << 2 | b >> 4);
+        *to++ = (uint8_t) (b << 4 | c >> 2);
+        *to++ = (uint8_t) (c << 6 | d);
+    }
+
+    for ( /* void */ ; i < n; i++) {
         bad |= kv_line_sextets[(uint8_t) text[i]];
         group = group << 6 | kv_line_sextets[(uint8_t) text[i]];
-
-        if (i % 4 == 3) {
-            *to++ = (uint8_t) (group >> 16);
-            *to++ = (uint8_t) (group >> 8);
-            *to++ = (uint8_t) group;
-        }
     }
 
     if (bad & 64) {

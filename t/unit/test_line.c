@@ -532,6 +532,63 @@ test_long(void **state)
 }
 
 
+/*
+ * Pieces in any order and number, so that each is met at each place of what is
+ * looked at at once; and what is wrong behind them is found where it is.
+ */
+
+static void
+test_pieces(void **state)
+{
+    char      p[4000], value[4000], error[40];
+    size_t    n, len, k, piece;
+    unsigned  round, i;
+
+    static const struct {
+        const char  *text;
+        const char  *value;
+    } pieces[] = {
+        { "a", "a" }, { "bcd", "bcd" }, { "efghijkl", "efghijkl" },
+        { "\x7f{}[],:", "\x7f{}[],:" }, { "\\n", "\n" }, { "\\\"", "\"" },
+        { "\\\\", "\\" }, { "\\u00e4", "\xc3\xa4" },
+        { "\\ud83d\\ude00", "\xf0\x9f\x98\x80" }, { "\xc3\xa4", "\xc3\xa4" },
+        { "\xe4\xb8\xad", "\xe4\xb8\xad" },
+        { "\xf0\x9f\x98\x80", "\xf0\x9f\x98\x80" }
+    };
+
+    static const char *const  wrong[] = {
+        "\x01", "\x1f", "\\x", "\\u12g4", "\x80", "\xff", "\xc3", "\xe4\xb8"
+    };
+
+    (void) state;
+
+    for (round = 0; round < 20000; round++) {
+        n = (size_t) sprintf(p, "{\"key\":\"k\",\"value\":\"");
+        len = 0;
+
+        for (i = 0; len < 60 || i < round % 100; i++) {
+            piece = (size_t) rand() % (sizeof(pieces) / sizeof(pieces[0]));
+            k = strlen(pieces[piece].text);
+            memcpy(p + n, pieces[piece].text, k);
+            n += k;
+            k = strlen(pieces[piece].value);
+            memcpy(value + len, pieces[piece].value, k);
+            len += k;
+        }
+
+        (void) sprintf(p + n, "\"}");
+        puts_bytes(p, n + 2, "k", value, len);
+
+        i = round % (sizeof(wrong) / sizeof(wrong[0]));
+        (void) sprintf(p + n, "%szzzzzzzzzz\"}", wrong[i]);
+        (void) sprintf(error, "invalid %s at byte %d",
+                       (uint8_t) *wrong[i] < 0x80 ? "JSON" : "UTF-8",
+                       (int) n + 1);
+        declines_bytes(p, strlen(p), error);
+    }
+}
+
+
 /* Long strings are decoded here, not by jansson: of whatever they consist. */
 
 static void
@@ -699,6 +756,7 @@ main(void)
         cmocka_unit_test(test_keys),
         cmocka_unit_test(test_no_lines),
         cmocka_unit_test(test_long),
+        cmocka_unit_test(test_pieces),
         cmocka_unit_test(test_long_text),
         cmocka_unit_test(test_rest),
         cmocka_unit_test(test_too_large),
