@@ -5,6 +5,7 @@
 
 
 #include <assert.h>
+#include <limits.h>
 
 #include "store/kv_batch.h"
 #include "store/kv_clock.h"
@@ -33,6 +34,14 @@ typedef struct {
 } kv_batch_reserve_t;
 
 
+/* What is refused of a batch that is too large for the disk. */
+
+typedef struct {
+    size_t        size;              /* what takes more in the log */
+    unsigned      keep;              /* all but so many of the others */
+} kv_batch_drop_t;
+
+
 static void kv_batch_give_memory(kv_store_t *store, kv_batch_t *batch);
 static void kv_batch_refuse_all(kv_store_t *store, kv_batch_t *batch,
     kv_op_t *taken);
@@ -54,13 +63,15 @@ static void kv_batch_report_refused(kv_store_t *store, kv_batch_t *batch);
 static void kv_batch_report_undone(kv_store_t *store, kv_batch_t *batch,
     kv_rc_t rc);
 static kv_rc_t kv_batch_write(kv_store_t *store, kv_batch_t *batch);
-static bool kv_batch_drop_puts(kv_store_t *store, kv_batch_t *batch,
-    kv_rc_t rc, kv_op_t **taken);
+static bool kv_batch_drop(kv_store_t *store, kv_batch_t *batch, kv_rc_t rc,
+    kv_op_t **taken);
+static bool kv_batch_choose(kv_batch_t *batch, kv_batch_drop_t *drop);
+static size_t kv_batch_log_size(kv_op_t *op);
 static inline bool kv_batch_member(const kv_op_t *op);
 static unsigned kv_batch_count_puts(kv_op_t *const *op, unsigned n);
 static inline bool kv_batch_frees(const kv_op_t *op);
-static kv_op_t **kv_batch_drop_put(kv_store_t *store, kv_batch_t *batch,
-    kv_op_t *op, kv_rc_t rc, kv_op_t **end);
+static kv_op_t **kv_batch_drop_one(kv_store_t *store, kv_batch_t *batch,
+    kv_op_t *op, kv_rc_t rc, kv_batch_drop_t *drop, kv_op_t **end);
 static kv_rc_t kv_batch_refused(kv_store_t *store, kv_rc_t rc, size_t len,
     const kv_err_t *err);
 static void kv_batch_written(kv_store_t *store, uint64_t lsn, size_t len,
@@ -111,7 +122,7 @@ kv_batch_run_all(kv_store_t *store, kv_batch_t *batch, kv_op_t *taken)
 
         rc = kv_batch_write(store, batch);
 
-        if (rc != KV_OK && kv_batch_drop_puts(store, batch, rc, &taken)) {
+        while (rc != KV_OK && kv_batch_drop(store, batch, rc, &taken)) {
             rc = kv_batch_write(store, batch);
         }
 
@@ -593,51 +604,48 @@ kv_batch_log(kv_store_t *store, kv_op_t **op, unsigned n, uint32_t within)
 
 
 /*
- * A batch lacked disk space or met an error that may pass: reports `rc` for its
- * puts, and all else that frees nothing.  True if operations are left for which
- * the log has a reserve: they are the batch now, and are decided again, as the
- * puts may have been why one was to be done or not.  What finds no place in it
- * is put before *taken.
+ * A batch lacked disk space or met an error that may pass: reports `rc` for
+ * some of it.  True if operations are left for which the log has a reserve:
+ * they are the batch now, and are decided again, as the others may have been
+ * why one was to be done or not.  What finds no place in it is put before
+ * *taken.
  */
 
 static bool
-kv_batch_drop_puts(kv_store_t *store, kv_batch_t *batch, kv_rc_t rc,
+kv_batch_drop(kv_store_t *store, kv_batch_t *batch, kv_rc_t rc,
     kv_op_t **taken)
 {
-    kv_op_t   *list, **end;
-    unsigned   i, puts, others;
+    kv_op_t           *list, **end;
+    unsigned           i;
+    kv_batch_drop_t    drop, puts;
 
     /* not if it is in the log, and the sync failed */
 
     if (!kv_state_refuses(store->zone)
-        || batch->op[0]->lsn < atomic_load(&store->zone->wal.next_lsn))
+        || batch->op[0]->lsn < atomic_load(&store->zone->wal.next_lsn)
+        || !kv_batch_choose(batch, &drop))
     {
         return false;
     }
 
-    puts = kv_batch_count_puts(batch->op, batch->n);
-    others = batch->n - puts + batch->nundone
-             - kv_batch_count_puts(batch->undone, batch->nundone);
-
-    if (puts == 0 || others == 0) {
-        return false;
-    }
+    puts.size = SIZE_MAX;
+    puts.keep = UINT_MAX;
 
     list = NULL;
     end = &list;
 
     for (i = 0; i < batch->n; i++) {
         if (!kv_batch_member(batch->op[i])) {
-            end = kv_batch_drop_put(store, batch, batch->op[i], rc, end);
+            end = kv_batch_drop_one(store, batch, batch->op[i], rc, &drop, end);
         }
     }
 
     for (i = 0; i < batch->ngroups; i++) {
-        end = kv_batch_drop_put(store, batch, batch->group[i], rc, end);
+        end = kv_batch_drop_one(store, batch, batch->group[i], rc, &drop, end);
     }
 
     for (i = 0; i < batch->nundone; i++) {
-        end = kv_batch_drop_put(store, batch, batch->undone[i], rc, end);
+        end = kv_batch_drop_one(store, batch, batch->undone[i], rc, &puts, end);
     }
 
     *end = NULL;
@@ -653,6 +661,74 @@ kv_batch_drop_puts(kv_store_t *store, kv_batch_t *batch, kv_rc_t rc,
     *taken = list;
 
     return true;
+}
+
+
+/*
+ * What is to go: the puts, and all else that frees nothing.  If there is none,
+ * what is larger than half of the largest, as one large group must not take
+ * single deletes with it; and if all are of about one size, the second half.
+ * False: nothing would be left, or it would be the same again.
+ */
+
+static bool
+kv_batch_choose(kv_batch_t *batch, kv_batch_drop_t *drop)
+{
+    size_t    size, least, most;
+    unsigned  i, n, puts;
+
+    drop->size = SIZE_MAX;
+    drop->keep = UINT_MAX;
+
+    puts = kv_batch_count_puts(batch->op, batch->n);
+
+    if (puts) {
+        return batch->n - puts + batch->nundone
+               - kv_batch_count_puts(batch->undone, batch->nundone) > 0;
+    }
+
+    least = SIZE_MAX;
+    most = 0;
+
+    for (i = 0, n = 0; i < batch->n + batch->ngroups; i++) {
+
+        if (i < batch->n && kv_batch_member(batch->op[i])) {
+            continue;
+        }
+
+        size = kv_batch_log_size(i < batch->n ? batch->op[i]
+                                              : batch->group[i - batch->n]);
+        least = kv_min(least, size);
+        most = kv_max(most, size);
+        n++;
+    }
+
+    if (least <= most / 2) {
+        drop->size = most / 2;
+
+    } else {
+        drop->keep = n / 2;
+    }
+
+    return n > 1;
+}
+
+
+/* About what an operation or a group that frees memory takes in the log. */
+
+static size_t
+kv_batch_log_size(kv_op_t *op)
+{
+    size_t  size;
+
+    size = 0;
+
+    for (op = kv_group_first(op); op; op = kv_group_next(op)) {
+        size += sizeof(kv_record_header_t)
+                + (op->entry ? op->entry->key_len : 0);
+    }
+
+    return size;
 }
 
 
@@ -687,16 +763,20 @@ kv_batch_frees(const kv_op_t *op)
 }
 
 
-/* Reports it, or adds an operation that frees memory to the end of a list. */
+/* Reports it, or adds it to the end of a list, of what is to be kept. */
 
 static kv_op_t **
-kv_batch_drop_put(kv_store_t *store, kv_batch_t *batch, kv_op_t *op,
-    kv_rc_t rc, kv_op_t **end)
+kv_batch_drop_one(kv_store_t *store, kv_batch_t *batch, kv_op_t *op,
+    kv_rc_t rc, kv_batch_drop_t *drop, kv_op_t **end)
 {
-    if (!kv_batch_frees(op)) {
+    if (!kv_batch_frees(op) || drop->keep == 0
+        || kv_batch_log_size(op) > drop->size)
+    {
         kv_batch_report(store, batch, &op, 1, rc);
         return end;
     }
+
+    drop->keep--;
 
     /* it is in no log: a committer that takes over must not believe it is */
 

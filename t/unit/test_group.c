@@ -1095,6 +1095,84 @@ test_disk_full(void **state)
 }
 
 
+/*
+ * Where all that is left frees memory, too much of it is refused in parts: the
+ * large ones first, and of equal ones the later.
+ */
+
+static void
+test_disk_nearly_full(void **state)
+{
+    uint32_t  id;
+    uint64_t  lsn;
+
+    (void) state;
+
+    start();
+    add_alone(KV_OP_PUT, 1, 0, 0);
+    add_alone(KV_OP_PUT, 2, 0, 0);
+    commit();
+    lsn = next_lsn();
+
+    add_group();
+
+    for (id = 0; id < 40; id++) {
+        add(KV_OP_DELETE, id % 16, 0, 0);
+    }
+
+    add_alone(KV_OP_DELETE, 1, 0, 0);
+    add_group();
+    add(KV_OP_DELETE, 2, 0, 0);
+    add(KV_OP_DELETE, 3, 0, 0);
+
+    fail_writes(ENOSPC, 1);
+    commit();
+
+    assert_int_equal(solo.ram.fault[0].hits, 1);
+    assert_int_equal(unit[0].rc, KV_NO_SPACE);
+    assert_int_equal(unit[1].rc, KV_OK);
+    assert_int_equal(unit[2].rc, KV_OK);
+    assert_int_equal(next_lsn(), lsn + 3);
+    assert_int_equal(lsn_of(1) + lsn_of(2), 0);
+
+    /* with puts: these first, then two times the half of what is left */
+
+    for (id = 0; id < 16; id++) {
+        add_alone(KV_OP_DELETE, id, 0, 0);
+        add_alone(KV_OP_PUT, id, 0, 0);
+    }
+
+    fail_writes(ENOSPC, 3);
+    commit();
+
+    assert_int_equal(solo.ram.fault[0].hits, 3);
+
+    for (id = 0; id < 16; id++) {
+        assert_int_equal(unit[2 * id].rc, id < 4 ? KV_OK : KV_NO_SPACE);
+        assert_int_equal(unit[2 * id + 1].rc, KV_NO_SPACE);
+    }
+
+    /* down to one, and not even that */
+
+    lsn = next_lsn();
+
+    for (id = 0; id < 16; id++) {
+        add_alone(KV_OP_DELETE, id, 0, 0);
+    }
+
+    fail_writes(ENOSPC, 1000);
+    commit();
+
+    assert_int_equal(solo.ram.fault[0].hits, 5);
+
+    for (id = 0; id < 16; id++) {
+        assert_int_equal(unit[id].rc, KV_NO_SPACE);
+    }
+
+    assert_int_equal(next_lsn(), lsn);
+}
+
+
 static void
 test_write_fails(void **state)
 {
@@ -1147,6 +1225,7 @@ main(void)
         TEST(test_list_reserve),
         TEST(test_full_zone),
         TEST(test_disk_full),
+        TEST(test_disk_nearly_full),
         TEST(test_write_fails)
     };
 
