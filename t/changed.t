@@ -95,5 +95,25 @@ for my $changed (0, 1) {
     }
 }
 
+# ---- a body that is changed while it is read
+
+# Half of a batch is a batch.
+
+{
+    my $half = qq({"key":"half","value":"v"}\n);
+    my $r = $s->http(POST => '/batch', body => $half x 2,
+                     headers => ['Change: 1']);
+    is("$r->{status} $r->{body}", "400 invalid request body\n",
+       'half of a batch is refused');
+    $s->put('other', 'x');
+    is($s->get('half')->{status}, 404, 'and not done');
+
+    $r = $s->http(PUT => '/kv/half', body => $half x 2,
+                  headers => ['Change: 1']);
+    is("$r->{status} $r->{body}", "400 invalid request body\n",
+       'half of a value is refused');
+    is($s->get('half')->{status}, 404, 'and not stored');
+}
+
 $s->done;
 done_testing();

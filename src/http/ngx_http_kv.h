@@ -679,6 +679,12 @@ ngx_uint_t ngx_http_kv_prefers_value(ngx_http_request_t *r);
 ngx_int_t ngx_http_kv_put(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx);
 
 /*
+ * Whether `n` bytes are all of a body that was announced: one that was cut
+ * short must never be taken for what was sent.
+ */
+ngx_uint_t ngx_http_kv_body_whole(ngx_http_request_t *r, off_t n);
+
+/*
  * What a request ends with whose body could not be read, for nginx's reason
  * `rc`: a client that left, or is too slow, gets no answer; others get plain
  * text.

@@ -227,6 +227,13 @@ ngx_http_kv_batch_read(ngx_http_request_t *r)
         if (!r->reading_body) {
             ngx_http_kv_batch_block(batch);
 
+            if (!batch->text.cut
+                && !ngx_http_kv_body_whole(r, (off_t) batch->text.len))
+            {
+                ngx_http_finalize_request(r, ngx_http_kv_reply_body(r));
+                return;
+            }
+
             ngx_http_kv_text_whole(&batch->text);
             batch->next = batch->text.data;
             ngx_http_kv_batch_run(batch);

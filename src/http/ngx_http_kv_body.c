@@ -554,11 +554,7 @@ ngx_http_kv_body_end(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
         return;
     }
 
-    if (!r->headers_in.chunked
-        && (off_t) ctx->received != r->headers_in.content_length_n)
-    {
-        /* a body that was cut short must never be stored */
-
+    if (!ngx_http_kv_body_whole(r, ctx->received)) {
         ngx_http_kv_detach(ctx);
         ngx_http_finalize_request(r, ngx_http_kv_reply_body(r));
         return;
@@ -622,6 +618,19 @@ ngx_http_kv_body_refuse(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx,
                     ? ngx_http_kv_reply(r, NGX_HTTP_REQUEST_ENTITY_TOO_LARGE,
                                         "value too large\n")
                     : ngx_http_kv_reply_rc(r, rc));
+}
+
+
+/*
+ * nginx itself reads all of it or says that it cannot; other modules may change
+ * what it reads.
+ */
+
+ngx_uint_t
+ngx_http_kv_body_whole(ngx_http_request_t *r, off_t n)
+{
+    return r->headers_in.chunked || r->headers_in.content_length_n < 0
+           || n == r->headers_in.content_length_n;
 }
 
 

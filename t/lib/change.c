@@ -1,10 +1,13 @@
 
 /*
  * A module of nginx for t/changed.t: another part of nginx that changes a body
- * after it was read.  A request to a location with
+ * after it was read, or while it is.  A request to a location with
  *
  *     change_held;   gets no answer yet
  *     change_now;    cuts that one's body in half, and has both answered
+ *
+ * and one with the header "Change" loses the second half of each part of its
+ * body that is read.
  */
 
 
@@ -15,11 +18,14 @@
 
 static char *change_conf_held(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 static char *change_conf_now(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+static ngx_int_t change_init(ngx_conf_t *cf);
+static ngx_int_t change_body_filter(ngx_http_request_t *r, ngx_chain_t *in);
 static ngx_int_t change_held_handler(ngx_http_request_t *r);
 static ngx_int_t change_now_handler(ngx_http_request_t *r);
 
 
-static ngx_http_request_t  *change_held;
+static ngx_http_request_t                  *change_held;
+static ngx_http_request_body_filter_pt      change_next;
 
 
 static ngx_command_t  change_commands[] = {
@@ -43,7 +49,7 @@ static ngx_command_t  change_commands[] = {
 
 
 static ngx_http_module_t  change_ctx = {
-    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+    NULL, change_init, NULL, NULL, NULL, NULL, NULL, NULL
 };
 
 
@@ -85,6 +91,48 @@ change_conf_now(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     clcf->handler = change_now_handler;
 
     return NGX_CONF_OK;
+}
+
+
+static ngx_int_t
+change_init(ngx_conf_t *cf)
+{
+    (void) cf;
+
+    change_next = ngx_http_top_request_body_filter;
+    ngx_http_top_request_body_filter = change_body_filter;
+
+    return NGX_OK;
+}
+
+
+/* A filter gets what was read, without the chunks if it was chunked. */
+
+static ngx_int_t
+change_body_filter(ngx_http_request_t *r, ngx_chain_t *in)
+{
+    ngx_buf_t        *b;
+    ngx_uint_t        i;
+    ngx_chain_t      *cl;
+    ngx_list_part_t  *part;
+    ngx_table_elt_t  *header;
+
+    part = &r->headers_in.headers.part;
+    header = part->elts;
+
+    for (i = 0; i < part->nelts; i++) {
+
+        if (header[i].key.len == 6
+            && ngx_memcmp(header[i].lowcase_key, "change", 6) == 0)
+        {
+            for (cl = in; cl; cl = cl->next) {
+                b = cl->buf;
+                b->last = b->pos + (b->last - b->pos) / 2;
+            }
+        }
+    }
+
+    return change_next(r, in);
 }
 
 
