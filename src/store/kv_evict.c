@@ -178,7 +178,7 @@ kv_evict_over(kv_store_t *store)
 }
 
 
-void
+uint64_t
 kv_evict_beat(kv_store_t *store)
 {
     uint64_t        now, before;
@@ -187,12 +187,12 @@ kv_evict_beat(kv_store_t *store)
     kv_op_chunk_t  *chunk;
 
     worker = store->worker;
+    now = kv_now_ns();
 
     if (worker == NULL) {
-        return;
+        return now;
     }
 
-    now = kv_now_ns();
     before = kv_get_relaxed(worker->beat_ns);
 
     if (now > before + KV_EVICT_LATE) {
@@ -207,6 +207,8 @@ kv_evict_beat(kv_store_t *store)
     /* the clocks are right before the committer reads them */
 
     atomic_store_explicit(&worker->beat_ns, now, memory_order_release);
+
+    return now;
 }
 
 

@@ -72,8 +72,8 @@
 uint64_t kv_evict(kv_store_t *store, unsigned who, uint64_t bytes,
     uint64_t age, bool *young);
 
-/* For kv_store_beat(). */
-void kv_evict_beat(kv_store_t *store);
+/* For kv_store_beat(); returns the time, monotonic, nanoseconds. */
+uint64_t kv_evict_beat(kv_store_t *store);
 
 /* The same as kv_evict() for what is over the limits. */
 void kv_evict_over(kv_store_t *store);

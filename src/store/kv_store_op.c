@@ -189,7 +189,7 @@ kv_store_upload(kv_store_t *store, const void *key, uint16_t key_len,
 
     (*op)->value_len = value_len;
 
-    kv_store_set_began(*op, kv_now_ns());
+    kv_store_set_began(*op, kv_get_relaxed((*op)->queued_ns));
     kv_set_relaxed((*op)->mark, 0);
     kv_set_relaxed((*op)->pace, UINT32_MAX);
     kv_set_relaxed((*op)->last, 0);
@@ -218,15 +218,18 @@ kv_store_write(kv_store_t *store, kv_op_t *op, uint32_t offset,
     bool        arrives;
     kv_rc_t     rc;
     uint32_t    end;
+    uint64_t    now;
 
     if (!kv_store_ready(store)) {
         return KV_UNAVAILABLE;
     }
 
-    kv_evict_beat(store);
-
     end = offset + (uint32_t) n;
     arrives = op->entry->flags & KV_ENTRY_PARTIAL;
+
+    /* no time counts for a value that has all its memory */
+
+    now = arrives ? kv_evict_beat(store) : 0;
 
     if (arrives && !kv_store_may_take(store, op, end)) {
         return KV_NO_MEMORY;
@@ -238,7 +241,7 @@ kv_store_write(kv_store_t *store, kv_op_t *op, uint32_t offset,
     kv_failpoint(KV_FAILPOINT_RECEIVING);
 
     if (rc == KV_OK && arrives) {
-        kv_op_received(op, end, kv_now_ns());
+        kv_op_received(op, end, now);
     }
 
     return rc == KV_DEAD ? KV_UNAVAILABLE : rc;
@@ -267,7 +270,7 @@ kv_store_may_take(kv_store_t *store, const kv_op_t *op, uint32_t end)
 void
 kv_store_beat(kv_store_t *store)
 {
-    kv_evict_beat(store);
+    (void) kv_evict_beat(store);
 }
 
 
@@ -861,7 +864,8 @@ kv_store_release(kv_store_t *store, kv_op_t *op)
 static kv_rc_t
 kv_store_op(kv_store_t *store, uint8_t code, uint32_t leave, kv_op_t **op)
 {
-    kv_rc_t  rc;
+    kv_rc_t   rc;
+    uint64_t  now;
 
     if (!kv_store_ready(store)) {
         return KV_UNAVAILABLE;
@@ -875,7 +879,7 @@ kv_store_op(kv_store_t *store, uint8_t code, uint32_t leave, kv_op_t **op)
         }
     }
 
-    kv_evict_beat(store);
+    now = kv_evict_beat(store);
 
     *op = store->free;
 
@@ -896,7 +900,7 @@ kv_store_op(kv_store_t *store, uint8_t code, uint32_t leave, kv_op_t **op)
     (*op)->data = NULL;
 
     kv_set_relaxed((*op)->ticket, kv_store_ticket(store));
-    kv_set_relaxed((*op)->queued_ns, kv_now_ns());
+    kv_set_relaxed((*op)->queued_ns, now);
 
     atomic_store_explicit(&(*op)->state, KV_OP_BUILDING, memory_order_release);
 
