@@ -164,7 +164,7 @@ kv_heap_reset(kv_heap_t *heap)
 
     heap->fresh = 0;
     heap->free = KV_HEAP_NONE;
-    heap->free_pages = heap->pages;
+    kv_set_relaxed(heap->free_pages, heap->pages);
     heap->evacuated = KV_HEAP_NONE;
     heap->choices = 1;
 
@@ -399,7 +399,14 @@ kv_heap_has(kv_heap_t *heap, kv_heap_kind_t kind, size_t size)
 bool
 kv_heap_has_pages(kv_heap_t *heap, size_t n)
 {
-    return heap->free_pages >= heap->reserve + n;
+    return kv_get_relaxed(heap->free_pages) >= heap->reserve + n;
+}
+
+
+bool
+kv_heap_few_pages(kv_heap_t *heap, unsigned share)
+{
+    return (uint64_t) kv_get_relaxed(heap->free_pages) * share <= heap->pages;
 }
 
 
@@ -475,7 +482,10 @@ kv_heap_pages(kv_heap_t *heap, size_t *size)
 void
 kv_heap_stat(kv_heap_t *heap, kv_heap_stat_t *st)
 {
+    uint32_t  free_pages;
     unsigned  kind, class;
+
+    free_pages = kv_get_relaxed(heap->free_pages);
 
     st->size = (uint64_t) heap->pages * KV_PAGE_SIZE;
     st->used = 0;
@@ -485,8 +495,8 @@ kv_heap_stat(kv_heap_t *heap, kv_heap_stat_t *st)
         st->used += heap->used[kind];
     }
 
-    st->held = (uint64_t) (heap->pages - heap->free_pages) * KV_PAGE_SIZE;
-    st->free_pages = heap->free_pages;
+    st->held = (uint64_t) (heap->pages - free_pages) * KV_PAGE_SIZE;
+    st->free_pages = free_pages;
     st->reserve_pages = heap->reserve;
     st->movable_pages = 0;
 
@@ -543,12 +553,14 @@ static uint32_t
 kv_heap_page_get(kv_heap_t *heap, kv_heap_kind_t kind, unsigned class,
     uint32_t leave)
 {
-    uint32_t                n, words;
+    uint32_t                n, words, free_pages;
     uint64_t               *bits;
     kv_heap_page_t         *page;
     const kv_heap_class_t  *cl;
 
-    if (heap->free_pages <= leave) {
+    free_pages = kv_get_relaxed(heap->free_pages);
+
+    if (free_pages <= leave) {
         return KV_HEAP_NONE;
     }
 
@@ -566,7 +578,7 @@ kv_heap_page_get(kv_heap_t *heap, kv_heap_kind_t kind, unsigned class,
         kv_poison_fresh(kv_heap_address(heap, n), KV_PAGE_SIZE);
     }
 
-    heap->free_pages--;
+    kv_set_relaxed(heap->free_pages, free_pages - 1);
 
     page = &heap->page[n];
     cl = &kv_heap_classes[class];
@@ -607,12 +619,14 @@ kv_heap_page_get(kv_heap_t *heap, kv_heap_kind_t kind, unsigned class,
 static void
 kv_heap_page_put(kv_heap_t *heap, uint32_t n)
 {
+    uint32_t         free_pages;
     kv_heap_page_t  *page;
 
     page = &heap->page[n];
+    free_pages = kv_get_relaxed(heap->free_pages);
 
     assert(page->live == 0 && page->bucket == KV_HEAP_UNLISTED);
-    assert(page->state != KV_PAGE_FREE && heap->free_pages < heap->pages);
+    assert(page->state != KV_PAGE_FREE && free_pages < heap->pages);
 
     if (heap->evacuated == n) {
         heap->evacuated = KV_HEAP_NONE;
@@ -625,7 +639,7 @@ kv_heap_page_put(kv_heap_t *heap, uint32_t n)
     page->next = heap->free;
 
     heap->free = n;
-    heap->free_pages++;
+    kv_set_relaxed(heap->free_pages, free_pages + 1);
 }
 
 

@@ -149,6 +149,9 @@ bool kv_heap_has(kv_heap_t *heap, kv_heap_kind_t kind, size_t size);
 /* Whether `n` pages are free beside the reserve.  With the lock held. */
 bool kv_heap_has_pages(kv_heap_t *heap, size_t n);
 
+/* Whether at most one of `share` pages is free.  Needs no lock. */
+bool kv_heap_few_pages(kv_heap_t *heap, unsigned share);
+
 /* The pages of the reserve.  Needs no lock. */
 uint32_t kv_heap_reserve(kv_heap_t *heap);
 

@@ -229,9 +229,9 @@ kv_heap_check_free(kv_heap_t *heap, uint32_t free, kv_err_t *err)
 
     all = free + heap->pages - heap->fresh;
 
-    if (all != heap->free_pages) {
-        kv_err_set(err, "heap: %u free pages, counted %u", heap->free_pages,
-                   all);
+    if (all != kv_get_relaxed(heap->free_pages)) {
+        kv_err_set(err, "heap: %u free pages, counted %u",
+                   kv_get_relaxed(heap->free_pages), all);
         return KV_DAMAGED;
     }
 

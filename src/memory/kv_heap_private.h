@@ -83,7 +83,7 @@ typedef struct {
 
 
 /*
- * Written by the holder of the lock; `broken` is also read without it, and the
+ * Written by the holder of the lock; some is also read without it, and the
  * geometry is constant.
  */
 
@@ -92,7 +92,7 @@ struct kv_heap_s {
 
     alignas(KV_CACHE_LINE)
     atomic_bool        changing;    /* the holder's death breaks the heap */
-    atomic_bool        broken;
+    atomic_bool        broken;      /* any process */
     uint32_t           pages;
     uint32_t           reserve;
     size_t             base;        /* offset of the first page */
@@ -100,11 +100,11 @@ struct kv_heap_s {
     alignas(KV_CACHE_LINE)
     uint32_t           fresh;       /* pages from this one on: never used */
     uint32_t           free;        /* the list of those given back */
-    uint32_t           free_pages;  /* both sorts */
+    _Atomic uint32_t   free_pages;  /* both sorts; any process */
     uint32_t           evacuated;   /* between evac_begin() and evac_end() */
     uint16_t           choices;     /* of pages to evacuate; never 0 */
     uint64_t           used[KV_HEAP_KINDS];
-    _Atomic uint64_t   held[KV_HELD];
+    _Atomic uint64_t   held[KV_HELD];          /* any process */
     _Atomic uint64_t   taken;       /* the sum of used[]; any process */
 
     kv_heap_partial_t  partial[KV_HEAP_KINDS][KV_HEAP_CLASSES];

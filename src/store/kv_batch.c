@@ -20,7 +20,7 @@
 #include "base/kv_failpoint.h"
 
 
-/* compact after a batch if fewer than this share of the pages is free */
+/* compact after a batch if at most this share of the pages is free */
 #define KV_COMPACT_SHARE  8
 
 
@@ -1250,21 +1250,18 @@ kv_batch_wake(kv_store_t *store, kv_batch_t *batch)
 static bool
 kv_batch_reclaim(kv_store_t *store)
 {
-    kv_rc_t          rc;
-    kv_zone_t       *zone;
-    kv_heap_stat_t   st;
+    bool        few;
+    kv_rc_t     rc;
+    kv_zone_t  *zone;
 
     zone = store->zone;
 
     kv_evict_over(store);
 
-    if (kv_store_heap_stat(store, &st) != KV_OK) {
-        return false;
-    }
+    few = kv_heap_few_pages(zone->heap, KV_COMPACT_SHARE);
 
     if (kv_epoch_count(&zone->retired) == 0 && zone->retired.pinned == NULL
-        && !kv_zone_unswept(zone)
-        && st.free_pages * KV_PAGE_SIZE > st.size / KV_COMPACT_SHARE)
+        && !kv_zone_unswept(zone) && !few)
     {
         return true;
     }
@@ -1277,9 +1274,7 @@ kv_batch_reclaim(kv_store_t *store)
         rc = KV_DEAD;
     }
 
-    if (rc == KV_OK
-        && st.free_pages * KV_PAGE_SIZE <= st.size / KV_COMPACT_SHARE)
-    {
+    if (rc == KV_OK && few) {
         rc = kv_compact_page(zone, false);
     }
 

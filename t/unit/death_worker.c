@@ -796,9 +796,10 @@ submit_any(run_t *run, uint32_t base)
 static void
 work(unsigned number, const order_t *order)
 {
-    bool      alone;
-    run_t     run;
-    uint32_t  base, left;
+    bool          alone;
+    run_t         run;
+    uint32_t      base, left;
+    kv_figures_t  figures;
 
     memset(&run, 0, sizeof(run));
     run.me = &death_shared->worker[number];
@@ -860,6 +861,10 @@ work(unsigned number, const order_t *order)
         complete(&run, base);
         read_back(&run, base, death_rnd(KEYS));
         read_group(&run, death_rnd(WORKERS));
+
+        if (death_rnd(32) == 0) {
+            kv_store_figures(run.host.store, &figures);
+        }
 
         if (left-- == 0) {
 
