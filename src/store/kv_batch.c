@@ -282,7 +282,9 @@ kv_batch_decide(kv_store_t *store, kv_batch_t *batch, kv_op_t *op)
     kv_rc_t  rc;
 
     if (op->code != KV_OP_GROUP) {
-        return kv_decide(store->zone, &batch->decide, batch->op, batch->n, op);
+        return kv_decide_depends(op)
+               ? kv_decide(store->zone, &batch->decide, batch->op, batch->n, op)
+               : KV_OK;
     }
 
     rc = kv_group_decide(store, batch, op);

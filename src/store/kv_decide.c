@@ -29,9 +29,7 @@ kv_decide(kv_zone_t *zone, kv_decide_t *d, kv_op_t *const *batch, unsigned n,
     kv_rc_t       rc;
     kv_decided_t  key;
 
-    if (op->code != KV_OP_INCR && op->code != KV_OP_TOUCH
-        && !(op->flags & (KV_OP_IF|KV_OP_RETURN)))
-    {
+    if (!kv_decide_depends(op)) {
         return KV_OK;
     }
 

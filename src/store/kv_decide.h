@@ -59,6 +59,14 @@ kv_decide_begin(kv_decide_t *d, uint64_t now)
     d->ready = 0;
 }
 
+/* Whether it depends on what is there; if not, it is always done. */
+static inline bool
+kv_decide_depends(const kv_op_t *op)
+{
+    return op->code == KV_OP_INCR || op->code == KV_OP_TOUCH
+           || (op->flags & (KV_OP_IF|KV_OP_RETURN));
+}
+
 /*
  * Decides `op` behind the batch's first `n` operations, which will have the
  * next LSNs of the log; once more for one that got no place in it.  With the
