@@ -614,6 +614,13 @@ ngx_int_t ngx_http_kv_key(ngx_http_request_t *r, ngx_str_t *key);
 
 /* ngx_http_kv_condition.c */
 
+/* Whether the request has a condition; most have none. */
+static inline ngx_uint_t
+ngx_http_kv_has_condition(ngx_http_request_t *r)
+{
+    return r->headers_in.if_match || r->headers_in.if_none_match;
+}
+
 /* NGX_OK, or NGX_DECLINED: a condition is no list of tags. */
 ngx_int_t ngx_http_kv_condition_check(ngx_http_request_t *r);
 
@@ -624,12 +631,20 @@ ngx_int_t ngx_http_kv_condition_check(ngx_http_request_t *r);
 ngx_uint_t ngx_http_kv_condition_get(ngx_http_request_t *r,
     const kv_version_t *version);
 
+/* What is behind ngx_http_kv_condition_put(), of a request that has one. */
+kv_rc_t ngx_http_kv_condition_decide(ngx_http_kv_ctx_t *ctx);
+
 /*
  * Decides a write's conditions by what is stored now.  KV_OK: they are true,
  * and the context's operation, if it has one, has what the committer must still
  * check; KV_PRECONDITION, with the version in ctx->version; KV_UNAVAILABLE.
  */
-kv_rc_t ngx_http_kv_condition_put(ngx_http_kv_ctx_t *ctx);
+static inline kv_rc_t
+ngx_http_kv_condition_put(ngx_http_kv_ctx_t *ctx)
+{
+    return ngx_http_kv_has_condition(ctx->request)
+           ? ngx_http_kv_condition_decide(ctx) : KV_OK;
+}
 
 
 /* ngx_http_kv_args.c */

@@ -89,19 +89,13 @@ ngx_http_kv_conditional(ngx_http_request_t *r)
 
 
 kv_rc_t
-ngx_http_kv_condition_put(ngx_http_kv_ctx_t *ctx)
+ngx_http_kv_condition_decide(ngx_http_kv_ctx_t *ctx)
 {
-    kv_rc_t              rc;
-    kv_entry_t          *e;
-    kv_store_t          *store;
-    ngx_http_request_t  *r;
+    kv_rc_t      rc;
+    kv_entry_t  *e;
+    kv_store_t  *store;
 
-    r = ctx->request;
     store = ctx->zone->store;
-
-    if (r->headers_in.if_match == NULL && r->headers_in.if_none_match == NULL) {
-        return KV_OK;
-    }
 
     rc = kv_store_read(store, ctx->key.data, ctx->key.len, &e);
 

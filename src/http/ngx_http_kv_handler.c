@@ -120,7 +120,7 @@ ngx_http_kv_method(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
         return ngx_http_kv_reply(r, NGX_HTTP_BAD_REQUEST, wrong);
     }
 
-    if ((r->headers_in.if_match || r->headers_in.if_none_match)
+    if (ngx_http_kv_has_condition(r)
         && ngx_http_kv_condition_check(r) != NGX_OK)
     {
         return ngx_http_kv_reply(r, NGX_HTTP_BAD_REQUEST,
@@ -161,7 +161,9 @@ ngx_http_kv_args(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx,
     case NGX_HTTP_PUT:
         ctx->ttl = ctx->zone->ttl;
 
-        if (ngx_http_kv_arg_ttl(r, 1, &ctx->ttl) == NGX_ERROR) {
+        if (r->args.len
+            && ngx_http_kv_arg_ttl(r, 1, &ctx->ttl) == NGX_ERROR)
+        {
             *wrong = "invalid ttl\n";
             return NGX_ERROR;
         }
@@ -478,7 +480,7 @@ ngx_http_kv_clear_handler(ngx_http_request_t *r)
         return ngx_http_kv_reply_allow(r, "DELETE");
     }
 
-    if (r->headers_in.if_match || r->headers_in.if_none_match) {
+    if (ngx_http_kv_has_condition(r)) {
 
         /* all keys together have no version: not to be done without one */
 
@@ -599,7 +601,7 @@ ngx_http_kv_lines(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx,
         return ngx_http_kv_reply(r, NGX_HTTP_BAD_REQUEST, args);
     }
 
-    if (r->headers_in.if_match || r->headers_in.if_none_match) {
+    if (ngx_http_kv_has_condition(r)) {
         return ngx_http_kv_reply(r, NGX_HTTP_NOT_IMPLEMENTED, conditions);
     }
 

@@ -93,7 +93,7 @@ ngx_http_kv_keys_delete(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
                : ngx_http_kv_reply(r, NGX_HTTP_BAD_REQUEST, wrong);
     }
 
-    if (r->headers_in.if_match || r->headers_in.if_none_match) {
+    if (ngx_http_kv_has_condition(r)) {
         return ngx_http_kv_reply(r, NGX_HTTP_NOT_IMPLEMENTED,
                                  "a delete of many keys cannot be "
                                  "conditional\n");

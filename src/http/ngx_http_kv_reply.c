@@ -311,7 +311,7 @@ ngx_http_kv_reply_value(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx,
 
     status = NGX_HTTP_OK;
 
-    if (r->headers_in.if_match || r->headers_in.if_none_match) {
+    if (ngx_http_kv_has_condition(r)) {
         status = ngx_http_kv_condition_get(r, &ctx->version);
     }
 
