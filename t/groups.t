@@ -133,4 +133,39 @@ sub fill {
     $s->done;
 }
 
+
+# ---- writes with conditions that the committer cannot check, beside groups
+# that are just becoming visible: what is there cannot be told then
+
+{
+    my $s = KV::Test->new(kv => 'sync=off');
+    $s->start;
+
+    my $c = $s->connect;
+    my @o = map { $s->connect } 1 .. 8;
+    my @if = map { [ "If-Match: $_" ] } '"1-1", "2-2"', '"another-server"';
+    my $batch = batch(map { line(key => "b$_", value => 'v') } 1 .. 1000);
+    my %n;
+
+    for (1 .. 40) {
+        my @p = map { $s->connect } 1 .. 8;
+        $c->send($batch);
+
+        for my $i (0 .. 7) {
+            my @other = $i & 2 ? (POST => '/kv/none?incr=1')
+                               : (DELETE => '/kv/none');
+            $o[$i]->send(KV::Conn::request(@other,
+                                           headers => $if[$i & 1]) x 20);
+            $p[$i]->send(KV::Conn::request(PUT => '/kv/none', body => 'x',
+                                           headers => $if[$i & 1]));
+        }
+
+        $n{$_->response->{status}}++ for $c, (map { ($_) x 20 } @o), @p;
+    }
+
+    is_deeply(\%n, { 200 => 40, 412 => 40 * 168 }, 'each is decided')
+        or diag(explain(\%n));
+    $s->done;
+}
+
 done_testing();

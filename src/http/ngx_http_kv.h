@@ -637,7 +637,10 @@ kv_rc_t ngx_http_kv_condition_decide(ngx_http_kv_ctx_t *ctx);
 /*
  * Decides a write's conditions by what is stored now.  KV_OK: they are true,
  * and the context's operation, if it has one, has what the committer must still
- * check; KV_PRECONDITION, with the version in ctx->version; KV_UNAVAILABLE.
+ * check; KV_PRECONDITION, with the version in ctx->version; KV_UNAVAILABLE;
+ * KV_AGAIN: a group of writes is just becoming visible, and the committer
+ * cannot check them: the caller tries again when the committer has answered it
+ * (ngx_http_kv_reserve_wait(), for 0 bytes).
  */
 static inline kv_rc_t
 ngx_http_kv_condition_put(ngx_http_kv_ctx_t *ctx)

@@ -265,7 +265,7 @@ ngx_http_kv_read_take(ngx_http_kv_ctx_t *ctx)
         ngx_http_kv_detach(ctx);
     }
 
-    return rc;
+    return rc == KV_AGAIN ? KV_NO_MEMORY : rc;
 }
 
 
@@ -286,7 +286,10 @@ ngx_http_kv_read_again(ngx_http_kv_ctx_t *ctx)
 }
 
 
-/* The value is complete: the committer's now, if the conditions are true. */
+/*
+ * The value is complete: the committer's now, if the conditions are true.
+ * KV_AGAIN: that cannot be told now.
+ */
 
 static kv_rc_t
 ngx_http_kv_put_submit(ngx_http_kv_ctx_t *ctx)
@@ -571,6 +574,12 @@ ngx_http_kv_body_end(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
         rc = ngx_http_kv_put_submit(ctx);
     }
 
+    if (rc == KV_AGAIN
+        && ngx_http_kv_reserve_wait(ctx, 0, ngx_http_kv_end_again) == NGX_OK)
+    {
+        return;
+    }
+
     if (rc != KV_OK) {
         ngx_http_kv_body_refuse(r, ctx, rc);
     }
@@ -595,6 +604,10 @@ ngx_http_kv_end_again(ngx_http_kv_ctx_t *ctx)
 
     if (rc == KV_OK) {
         return KV_OK;
+    }
+
+    if (rc == KV_AGAIN) {
+        return KV_NO_MEMORY;
     }
 
     c = ctx->request->connection;

@@ -117,8 +117,8 @@ ngx_http_kv_condition_decide(ngx_http_kv_ctx_t *ctx)
 
 /*
  * A group of writes is just becoming visible, so what is there cannot be told:
- * leaves a condition with one tag to the committer alone.  One that it cannot
- * check is not worth waiting for.
+ * leaves a condition with one tag to the committer alone.  KV_AGAIN: it cannot
+ * check this one.
  */
 
 static kv_rc_t
@@ -141,7 +141,7 @@ ngx_http_kv_require_unseen(ngx_http_kv_ctx_t *ctx)
     match = r->headers_in.if_match != NULL;
 
     if (match && r->headers_in.if_none_match) {
-        return KV_UNAVAILABLE;
+        return KV_AGAIN;
     }
 
     value = match ? &r->headers_in.if_match->value
@@ -153,7 +153,7 @@ ngx_http_kv_require_unseen(ngx_http_kv_ctx_t *ctx)
     }
 
     if (!kv_version_parse(&version, (char *) value->data, value->len)) {
-        return KV_UNAVAILABLE;
+        return KV_AGAIN;
     }
 
     now = kv_store_state_version(ctx->zone->store);

@@ -664,6 +664,14 @@ ngx_http_kv_start(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx, kv_op_t *op)
 
     if (rc != KV_OK) {
         ngx_http_kv_detach(ctx);
+    }
+
+    if (rc == KV_AGAIN && ngx_http_kv_change_wait(ctx, 0) == NGX_OK) {
+        r->main->count++;
+        return NGX_DONE;
+    }
+
+    if (rc != KV_OK) {
         return ngx_http_kv_reply_rc(r, rc);
     }
 
