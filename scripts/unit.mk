@@ -125,10 +125,10 @@ $(DIR)/shared.a: $(SHARED)
 
 $(DIR)/test_line: LIBS = -ljansson
 
-# Its allocations fail to order.
-$(DIR)/test_allocations: WRAP = -Wl,--wrap=kv_heap_alloc,$\
-    --wrap=kv_heap_alloc_leave,--wrap=malloc,--wrap=calloc,--wrap=realloc,$\
-    --wrap=kv_heap_lock,--wrap=kv_heap_lock_read
+# Its allocations fail to order, and it does not sleep.
+$(DIR)/test_allocations: WRAP = $(addprefix -Wl$(comma)--wrap=,kv_heap_alloc \
+    kv_heap_alloc_leave malloc calloc realloc kv_heap_lock kv_heap_lock_read \
+    clock_gettime nanosleep)
 
 # Nodes find no memory to order.
 $(DIR)/test_index $(DIR)/test_index_readers: WRAP = -Wl,--wrap=kv_heap_alloc
