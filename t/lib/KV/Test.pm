@@ -93,12 +93,29 @@ sub new {
     mkdir "$dir/fault";
     chmod 0777, "$dir/fault";
     if ($self->{fault}) {
-        system(($ENV{CC} || 'cc') . " -O1 -shared -fPIC -o $dir/fault.so "
-               . "'$ROOT/t/lib/fault.c' -ldl -lrt") == 0
-            or die "fault.c cannot be compiled\n";
+        symlink(fault_library(), "$dir/fault.so") or die "$dir/fault.so: $!";
     }
 
     return $self;
+}
+
+
+# What makes a disk faulty, compiled once for all servers of all tests.  Some of
+# them may come at the same time: it gets its name last.
+
+sub fault_library {
+    my $source = "$ROOT/t/lib/fault.c";
+    my $library = "$ROOT/.build/fault.so";
+
+    if (((stat $library)[9] // 0) <= (stat $source)[9]) {
+        mkdir "$ROOT/.build";
+        system(split(' ', $ENV{CC} || 'cc'), qw(-O1 -shared -fPIC -o),
+               "$library.$$", $source, qw(-ldl -lrt)) == 0
+            or die "fault.c cannot be compiled\n";
+        rename("$library.$$", $library) or die "$library: $!";
+    }
+
+    return $library;
 }
 
 
