@@ -9,8 +9,8 @@
 # t/fuzz/fuzz_http_*.c, with the few functions of t/fuzz/ngx.c in place of
 # nginx, whose headers are in the configured source tree NGINX.
 #
-# As clang is there: every source file is also compiled as nginx's ./configure
-# does it with clang, which warns of other things than gcc.
+# As clang is there: it also reads every source file with the warnings that
+# nginx's ./configure has it give, which are others than gcc's.
 
 CC       := clang
 DIR      ?= .build/fuzz
@@ -54,7 +54,7 @@ WARNINGS := -O -W -Wall -Wextra -Wpointer-arith -Wconditional-uninitialized \
             -Wno-unused-parameter -Werror
 
 all: $(addprefix $(DIR)/,$(TARGETS)) \
-     $(patsubst %.c,$(DIR)/warnings/%.o,$(SOURCES))
+     $(patsubst %.c,$(DIR)/warnings/%.read,$(SOURCES))
 
 # What the functions under test do not call stays unresolved.
 HTTP     := $(addprefix $(DIR)/,ngx.o fuzz.o kv_crc32c.o kv_record.o)
@@ -78,10 +78,11 @@ $(DIR)/ngx.o $(DIR)/ngx_http_%.o $(DIR)/fuzz_http_%.o: INCLUDES = $(NGX)
 # A checksum has no branch worth finding, and most of the time goes there.
 $(DIR)/kv_crc32c.o: COVERAGE = -O2
 
-$(DIR)/warnings/%.o: %.c $(DIR)/flags
+# They come from the front end: no code is made.
+$(DIR)/warnings/%.read: %.c $(DIR)/flags
 	@mkdir -p $(@D)
-	$(CC) $(WARNINGS) -Isrc $(NGX) $(KV_CFLAGS) -MMD -MP -MF $(@:.o=.d) -MT $@ \
-	    -c -o $@.new $<
-	mv $@.new $@
+	$(CC) $(WARNINGS) -Isrc $(NGX) $(KV_CFLAGS) -MMD -MP -MF $(@:.read=.d) \
+	    -MT $@ -fsyntax-only $<
+	@touch $@
 
 -include $(wildcard $(DIR)/warnings/*.d $(DIR)/warnings/src/*/*.d)
