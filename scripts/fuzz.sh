@@ -1,5 +1,6 @@
 #!/bin/bash
 # Usage: scripts/fuzz.sh [--seconds N] [--seed N] [--keep] [TARGET]...
+#        scripts/fuzz.sh --build [TARGET]...
 #
 # Fuzzes what reads bytes that others may have written: t/fuzz/fuzz_TARGET.c
 # under libFuzzer and sanitizers, all that fuzz.mk lists if none is named. Each
@@ -10,6 +11,7 @@
 #   --seed N     for the inputs that are made (default: another each time)
 #   --keep       what a target found that is new goes into its corpus, which is
 #                made as small as it can be
+#   --build      compiles them, no more
 #
 # The last line tells targets, failures and executions. Inputs that fail are
 # kept in .build/fuzz/failed; the rest is in .build/logs. The status is 0 if
@@ -25,6 +27,7 @@ dir=.build/fuzz
 seconds=5
 seed=
 keep=
+build_only=
 targets=()
 
 # The most bytes of an input, and the time and memory that it may take.
@@ -44,6 +47,7 @@ main()
     mkdir -p "$logs" "$dir/failed"
     require_packages
     build_targets
+    [[ -z $build_only ]] || return 0
 
     # Two at a time, as everywhere in these scripts.
     export -f run_target
@@ -73,6 +77,7 @@ parse_arguments()
             --seed)       seed=$(next_argument "$@"); shift ;;
             --seed=*)     seed=${1#*=} ;;
             --keep)       keep=yes ;;
+            --build)      build_only=yes ;;
             -*)           die "unknown argument: $1 (try --help)" ;;
             *)            targets+=("$1") ;;
         esac
