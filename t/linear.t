@@ -318,6 +318,8 @@ $s->start;
 
 my $PROCESSES = 9;
 my $ENOUGH = 10_000;                # operations, on a poor machine
+my $PLENTY = 2_500;                 # of one process, on a good one: then it
+                                    # rests between two in the second while
 
 my $BEAT = 0.6;                     # seconds, $MANY of them of many writes
 my $MANY = 0.25;
@@ -412,6 +414,7 @@ sub client {
 
             $op->[5] = undef if $op->[0] eq 'get';
             push @ops, $op;
+            $wait{$n} //= 0.005 if @ops > $PLENTY && beat() > $MANY;
         };
 
         KV::Load::run(port => $s->{port}, next => $begin, done => $done, %$o,
