@@ -16,7 +16,7 @@
 use strict;
 use warnings;
 
-use List::Util qw(shuffle);
+use List::Util qw(shuffle sum);
 use Test::More;
 use Time::HiRes qw(clock_gettime sleep CLOCK_MONOTONIC);
 
@@ -550,8 +550,17 @@ for my $round (1 .. $ROUNDS) {
                                sub { $next->($n, @_[1 .. $#_]) })
                       } 1 .. $PROCESSES;
 
+    # as the server counts them, until all of it dies
+
+    my $requests = sub {
+        my $routes = eval { $s->stats->{routes} } or return 0;
+        return sum(map { $_->{requests} } values %{$routes->{kv}});
+    };
+    my $before = -$requests->();
+
     for my $event (shuffle(sort keys %EVENTS)) {
         sleep($BEAT - beat() + $MANY * (0.7 + rand 0.3));
+        $before += $requests->() if $event eq 'everything dies';
         $EVENTS{$event}->();
         ok(wait_for(sub { $s->workers == 3 && $s->put('back', 'x', soft => 1,
                                    timeout => 5)->{status} == 200 }, 10),
@@ -559,6 +568,7 @@ for my $round (1 .. $ROUNDS) {
     }
 
     sleep($BEAT);
+    wait_for(sub { $before + $requests->() > 1.5 * $ENOUGH }, 30, 0.5);
     my @results = map { $_->stop } @clients;
     my $took = now() - $begun;
     my @ops = map { @{$_->{ops} || []} } @results;

@@ -50,7 +50,7 @@ $s->start;
         $slowest_start = $took if $took > $slowest_start;
     }
 
-    sleep(0.3);
+    wait_for(sub { $s->store->{commit}{operations} > 150 * $ROUNDS }, 30, 0.3);
     my @results = map { $_->stop } @writers;
     my %counts;
     for my $counts (map { $_->{counts} } @results) {

@@ -547,7 +547,11 @@ for (1 .. $DEATHS) {
     $s->some_die(\&alive) or push @bad, $_;
 }
 
-sleep(0.2);
+# until there were many
+
+my $takes = sub { $s->stats->{routes}{kv}{DELETE}{status}{200} // 0 };
+wait_for(sub { $takes->() > 1200 }, 30, 0.2);
+
 my @results = map { $_->stop } @clients;
 my @errors = map { @{$_->{errors}} } @results;
 is("@bad", '', 'the service comes back each time');

@@ -259,6 +259,8 @@ for my $deaths (0, 4) {
     my $name = $deaths ? "$deaths deaths" : 'no deaths';
     my @readers = map { reader() } 1 .. 2;
     my @writers = map { writer($_) } 0, 1;
+    my $written = sub { $s->store->{commit}{operations} };
+    my $enough = $written->() + 120 * $SECONDS;
 
     for my $death (1 .. $deaths || 1) {
         sleep($SECONDS / ($deaths || 1));
@@ -267,6 +269,8 @@ for my $deaths (0, 4) {
         kill('KILL', $workers[rand @workers]);
         wait_for(sub { $s->workers == 2 }, 10);
     }
+
+    wait_for(sub { $written->() > $enough }, 30, 0.1);
 
     my @wrote = map { $_->stop } @writers;
     my $end = time;

@@ -61,7 +61,7 @@ sub all_there {
     }
 
     $s->fault(slow => undef);
-    sleep(0.3);
+    wait_for(sub { $s->store->{commit}{operations} > 100 * $ROUNDS }, 30, 0.3);
     my @results = map { $_->stop } @writers;
     my %counts;
     for my $counts (map { $_->{counts} } @results) {
