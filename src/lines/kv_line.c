@@ -46,15 +46,16 @@ typedef enum {
 
 
 /*
- * Long strings are decoded in their places, and jansson, which takes some 20 ns
- * a byte, gets empty ones: a line of some megabytes would keep the caller for a
- * good part of a second.
+ * Long strings are decoded here, and jansson, which takes some 20 ns a byte,
+ * gets empty ones: a line of some megabytes would keep the caller for a good
+ * part of a second.
  */
 
 typedef struct {
-    char             *text;
-    size_t            raw;           /* its bytes in the line */
-    size_t            len;           /* when it is decoded */
+    const char       *raw;           /* in the line, */
+    size_t            raw_len;
+    const char       *text;          /* and decoded */
+    size_t            len;
     unsigned          at;            /* the how manyth member, from 0 */
 } kv_line_long_t;
 
@@ -65,6 +66,8 @@ typedef struct {
     kv_line_long_t    longs[KV_LINE_LONGS];
     unsigned          n;                         /* of them */
     bool              batch;                     /* it is one of POST /batch */
+    size_t            size;                      /* of the line */
+    size_t            decoded;                   /* used of line->decoded */
 } kv_line_parts_t;
 
 
@@ -98,17 +101,19 @@ static const struct {
 };
 
 
-static kv_rc_t kv_line_parse_any(kv_line_t *line, char *text, size_t len,
+static kv_rc_t kv_line_parse_any(kv_line_t *line, const char *text, size_t len,
     uint32_t max_value, bool batch);
-static bool kv_line_scan(kv_line_t *line, char *text, size_t len,
+static kv_rc_t kv_line_scan(kv_line_t *line, const char *text, size_t len,
     kv_line_parts_t *parts);
-static char *kv_line_string_end(char *p, char *end);
-static char *kv_line_plain(char *p, char *end);
-static bool kv_line_add_long(kv_line_t *line, const char *text, char *p,
-    char *q, unsigned at, kv_line_parts_t *parts);
-static bool kv_line_decode(char *p, char *end, kv_line_long_t *s,
-    char **wrong);
-static char *kv_line_escape(char *p, char *end, char **to);
+static const char *kv_line_string_end(const char *p, const char *end);
+static const char *kv_line_plain(const char *p, const char *end);
+static kv_rc_t kv_line_add_long(kv_line_t *line, const char *text,
+    const char *p, const char *q, unsigned at, kv_line_parts_t *parts);
+static kv_rc_t kv_line_decode(kv_line_t *line, kv_line_long_t *s,
+    kv_line_parts_t *parts, const char **wrong);
+static char *kv_line_place(kv_line_t *line, const kv_line_parts_t *parts,
+    const char *raw);
+static const char *kv_line_escape(const char *p, const char *end, char **to);
 static bool kv_line_hex(const char *p, const char *end, uint32_t *c);
 static char *kv_line_put_utf8(char *to, uint32_t c);
 static kv_rc_t kv_line_load(kv_line_t *line, const char *text, size_t len,
@@ -130,7 +135,8 @@ static kv_rc_t kv_line_time(kv_line_t *line, const kv_line_parts_t *parts);
 static kv_rc_t kv_line_by(kv_line_t *line, const kv_line_parts_t *parts);
 static kv_rc_t kv_line_condition(kv_line_t *line,
     const kv_line_parts_t *parts);
-static bool kv_line_base64(char *text, size_t len, size_t *decoded);
+static bool kv_line_base64(const char *text, size_t len, char *place,
+    size_t *decoded);
 static kv_rc_t __attribute__((format(printf, 2, 3)))
 kv_line_decline(kv_line_t *line, const char *fmt, ...);
 
@@ -201,7 +207,7 @@ kv_line_parse(kv_line_t *line, char *text, size_t len, uint32_t max_value)
 
 
 kv_rc_t
-kv_line_parse_batch(kv_line_t *line, char *text, size_t len,
+kv_line_parse_batch(kv_line_t *line, const char *text, size_t len,
     uint32_t max_value)
 {
     return kv_line_parse_any(line, text, len, max_value, true);
@@ -209,8 +215,8 @@ kv_line_parse_batch(kv_line_t *line, char *text, size_t len,
 
 
 static kv_rc_t
-kv_line_parse_any(kv_line_t *line, char *text, size_t len, uint32_t max_value,
-    bool batch)
+kv_line_parse_any(kv_line_t *line, const char *text, size_t len,
+    uint32_t max_value, bool batch)
 {
     kv_rc_t          rc;
     kv_line_parts_t  parts;
@@ -218,12 +224,13 @@ kv_line_parse_any(kv_line_t *line, char *text, size_t len, uint32_t max_value,
     memset(line, 0, sizeof(kv_line_t));
     memset(&parts, 0, sizeof(kv_line_parts_t));
     parts.batch = batch;
+    parts.size = len;
 
-    if (!kv_line_scan(line, text, len, &parts)) {
-        return KV_DECLINED;
+    rc = kv_line_scan(line, text, len, &parts);
+
+    if (rc == KV_OK) {
+        rc = kv_line_load(line, text, len, &parts);
     }
-
-    rc = kv_line_load(line, text, len, &parts);
 
     if (rc == KV_OK) {
         rc = kv_line_read(line, &parts, max_value);
@@ -242,6 +249,9 @@ kv_line_free(kv_line_t *line)
 {
     json_decref(line->root);
     line->root = NULL;
+
+    free(line->decoded);
+    line->decoded = NULL;
 }
 
 
@@ -251,11 +261,13 @@ kv_line_free(kv_line_t *line)
  * much memory before it is refused.
  */
 
-static bool
-kv_line_scan(kv_line_t *line, char *text, size_t len, kv_line_parts_t *parts)
+static kv_rc_t
+kv_line_scan(kv_line_t *line, const char *text, size_t len,
+    kv_line_parts_t *parts)
 {
-    char      *p, *q, *end;
-    unsigned   commas, depth, rest;
+    kv_rc_t      rc;
+    unsigned     commas, depth, rest;
+    const char  *p, *q, *end;
 
     commas = 0;
     depth = 0;
@@ -263,8 +275,7 @@ kv_line_scan(kv_line_t *line, char *text, size_t len, kv_line_parts_t *parts)
     for (p = text, end = text + len, rest = 0; p < end; p++) {
 
         if (++rest > KV_LINE_REST) {
-            (void) kv_line_too_much(line);
-            return false;
+            return kv_line_too_much(line);
         }
 
         switch (*p) {
@@ -274,15 +285,16 @@ kv_line_scan(kv_line_t *line, char *text, size_t len, kv_line_parts_t *parts)
             q = kv_line_string_end(p, end);
 
             if (q == end) {
-                (void) kv_line_decline(line, "invalid JSON at byte %d",
+                return kv_line_decline(line, "invalid JSON at byte %d",
                                        (int) len);
-                return false;
             }
 
-            if (q - p >= KV_LINE_LONG
-                && !kv_line_add_long(line, text, p, q, commas, parts))
-            {
-                return false;
+            if (q - p >= KV_LINE_LONG) {
+                rc = kv_line_add_long(line, text, p, q, commas, parts);
+
+                if (rc != KV_OK) {
+                    return rc;
+                }
             }
 
             p = q;
@@ -290,8 +302,7 @@ kv_line_scan(kv_line_t *line, char *text, size_t len, kv_line_parts_t *parts)
 
         case ',':
             if (++commas > KV_LINE_COMMAS) {
-                (void) kv_line_decline(line, "too many members");
-                return false;
+                return kv_line_decline(line, "too many members");
             }
 
             break;
@@ -299,14 +310,13 @@ kv_line_scan(kv_line_t *line, char *text, size_t len, kv_line_parts_t *parts)
         case '[':
         case '{':
             if (++depth > 1) {
-                (void) kv_line_decline(line, "a member is no string or "
+                return kv_line_decline(line, "a member is no string or "
                                              "number");
-                return false;
             }
         }
     }
 
-    return true;
+    return KV_OK;
 }
 
 
@@ -359,8 +369,8 @@ kv_line_odd(uint64_t word)
 
 /* The quote behind a string, or the end of the text. */
 
-static char *
-kv_line_string_end(char *p, char *end)
+static const char *
+kv_line_string_end(const char *p, const char *end)
 {
     uint64_t  word, found;
 
@@ -396,8 +406,8 @@ kv_line_string_end(char *p, char *end)
 
 /* Behind bytes that stand for themselves, and characters of more than one. */
 
-static char *
-kv_line_plain(char *p, char *end)
+static const char *
+kv_line_plain(const char *p, const char *end)
 {
     size_t    n;
     uint64_t  odd;
@@ -436,55 +446,56 @@ kv_line_plain(char *p, char *end)
 }
 
 
-static bool
-kv_line_add_long(kv_line_t *line, const char *text, char *p, char *q,
-    unsigned at, kv_line_parts_t *parts)
+static kv_rc_t
+kv_line_add_long(kv_line_t *line, const char *text, const char *p,
+    const char *q, unsigned at, kv_line_parts_t *parts)
 {
-    char            *wrong;
+    kv_rc_t          rc;
+    const char      *wrong;
     kv_line_long_t  *s;
 
     if (parts->n == KV_LINE_LONGS) {
-        (void) kv_line_decline(line, "too many members");
-        return false;
+        return kv_line_decline(line, "too many members");
     }
 
     s = &parts->longs[parts->n++];
     s->at = at;
+    s->raw = p;
+    s->raw_len = (size_t) (q - p);
 
-    if (kv_line_decode(p, q, s, &wrong)) {
-        return true;
-    }
+    rc = kv_line_decode(line, s, parts, &wrong);
 
-    (void) kv_line_decline(line, (uint8_t) *wrong < 0x80
-                                 ? "invalid JSON at byte %d"
-                                 : "invalid UTF-8 at byte %d",
-                           (int) (wrong - text + 1));
-    return false;
+    return rc != KV_DECLINED
+           ? rc : kv_line_decline(line, (uint8_t) *wrong < 0x80
+                                        ? "invalid JSON at byte %d"
+                                        : "invalid UTF-8 at byte %d",
+                                  (int) (wrong - text + 1));
 }
 
 
-/* Decodes what is before `end` in its place.  False: *wrong is wrong. */
+/* KV_OK; KV_DECLINED: *wrong is wrong; KV_NO_MEMORY. */
 
-static bool
-kv_line_decode(char *p, char *end, kv_line_long_t *s, char **wrong)
+static kv_rc_t
+kv_line_decode(kv_line_t *line, kv_line_long_t *s, kv_line_parts_t *parts,
+    const char **wrong)
 {
-    char    *to, *from;
-    size_t   n;
+    char        *to;
+    size_t       n;
+    const char  *p, *from, *end;
 
-    s->text = p;
-    s->raw = (size_t) (end - p);
+    s->text = s->raw;
+    to = NULL;
 
-    for (to = p; p < end; /* void */ ) {
+    for (p = s->raw, end = p + s->raw_len; p < end; /* void */ ) {
 
         from = p;
         p = kv_line_plain(p, end);
         n = (size_t) (p - from);
 
-        if (n && to != from) {
+        if (to) {
             memmove(to, from, n);
+            to += n;
         }
-
-        to += n;
 
         if (p == end) {
             break;
@@ -496,7 +507,25 @@ kv_line_decode(char *p, char *end, kv_line_long_t *s, char **wrong)
 
             /* a control character, or no UTF-8 */
 
-            return false;
+            return KV_DECLINED;
+        }
+
+        if (to == NULL) {
+
+            /* the first of them: all before stands for itself */
+
+            to = kv_line_place(line, parts, s->raw);
+
+            if (to == NULL) {
+                return KV_NO_MEMORY;
+            }
+
+            if (to != from) {
+                memcpy(to, from, n);
+            }
+
+            s->text = to;
+            to += n;
         }
 
         do {
@@ -504,22 +533,44 @@ kv_line_decode(char *p, char *end, kv_line_long_t *s, char **wrong)
             p = kv_line_escape(p + 1, end, &to);
 
             if (p == NULL) {
-                return false;
+                return KV_DECLINED;
             }
 
         } while (p < end && *p == '\\');
     }
 
-    s->len = (size_t) (to - s->text);
+    s->len = to ? (size_t) (to - s->text) : s->raw_len;
+    parts->decoded += to ? s->len : 0;
 
-    return true;
+    return KV_OK;
+}
+
+
+/*
+ * Where to decode what is at `raw` in the line; NULL: no memory.  A line that
+ * may be changed has it in its place.  Else there is memory for as much as it
+ * is long, as decoding makes nothing longer.
+ */
+
+static char *
+kv_line_place(kv_line_t *line, const kv_line_parts_t *parts, const char *raw)
+{
+    if (!parts->batch) {
+        return (char *) raw;
+    }
+
+    if (line->decoded == NULL) {
+        line->decoded = malloc(parts->size);
+    }
+
+    return line->decoded ? line->decoded + parts->decoded : NULL;
 }
 
 
 /* Decodes what is behind a backslash.  Where it ends; NULL: it is none. */
 
-static char *
-kv_line_escape(char *p, char *end, char **to)
+static const char *
+kv_line_escape(const char *p, const char *end, char **to)
 {
     uint32_t  c, low;
 
@@ -626,7 +677,7 @@ kv_line_load(kv_line_t *line, const char *text, size_t len,
 
     for (i = 0; i <= parts->n; i++) {
         s = &parts->longs[i];
-        before = (size_t) ((i < parts->n ? s->text : text + len) - from);
+        before = (size_t) ((i < parts->n ? s->raw : text + len) - from);
 
         if (before > sizeof(rest) - n) {
             return kv_line_too_much(line);
@@ -636,7 +687,7 @@ kv_line_load(kv_line_t *line, const char *text, size_t len,
         n += before;
 
         if (i < parts->n) {
-            from = s->text + s->raw;
+            from = s->raw + s->raw_len;
         }
     }
 
@@ -648,8 +699,8 @@ kv_line_load(kv_line_t *line, const char *text, size_t len,
         for (i = 0; i < parts->n; i++) {
             s = &parts->longs[i];
 
-            if (err.position > s->text - text) {
-                err.position += (int) s->raw;
+            if (err.position > s->raw - text) {
+                err.position += (int) s->raw_len;
             }
         }
 
@@ -871,9 +922,11 @@ static kv_rc_t
 kv_line_value(kv_line_t *line, const kv_line_parts_t *parts,
     uint32_t max_value)
 {
-    size_t             len;
-    json_t            *value;
-    kv_line_member_t   which;
+    char                  *place;
+    size_t                 len;
+    json_t                *value;
+    kv_line_member_t       which;
+    const kv_line_long_t  *s;
 
     which = parts->member[KV_LINE_VALUE] ? KV_LINE_VALUE : KV_LINE_BASE64;
     value = parts->member[which];
@@ -893,12 +946,23 @@ kv_line_value(kv_line_t *line, const kv_line_parts_t *parts,
 
     line->value = kv_line_text(parts, which, &len);
 
-    /* in its own place: nobody else has the string */
+    if (which == KV_LINE_BASE64) {
 
-    if (which == KV_LINE_BASE64
-        && !kv_line_base64((char *) line->value, len, &len))
-    {
-        return kv_line_decline(line, "base64 is not valid");
+        /* in its own place, where nobody else has the string */
+
+        s = parts->is_long[which];
+        place = s && s->text == s->raw ? kv_line_place(line, parts, s->raw)
+                                       : (char *) line->value;
+
+        if (place == NULL) {
+            return KV_NO_MEMORY;
+        }
+
+        if (!kv_line_base64(line->value, len, place, &len)) {
+            return kv_line_decline(line, "base64 is not valid");
+        }
+
+        line->value = place;
     }
 
     if (len == 0) {
@@ -1021,7 +1085,7 @@ kv_line_condition(kv_line_t *line, const kv_line_parts_t *parts)
  */
 
 static bool
-kv_line_base64(char *text, size_t len, size_t *decoded)
+kv_line_base64(const char *text, size_t len, char *place, size_t *decoded)
 {
     size_t    i, n, pad;
     uint8_t  *to;
@@ -1035,7 +1099,7 @@ kv_line_base64(char *text, size_t len, size_t *decoded)
         /* void */
     }
 
-    to = (uint8_t *) text;
+    to = (uint8_t *) place;
     group = 0;
     bad = 0;
 
@@ -1069,7 +1133,7 @@ kv_line_base64(char *text, size_t len, size_t *decoded)
         *to++ = (uint8_t) (group >> 4);
     }
 
-    *decoded = (size_t) (to - (uint8_t *) text);
+    *decoded = (size_t) (to - (uint8_t *) place);
 
     return pad == 0 || (group & (pad == 1 ? 0x3u : 0xfu)) == 0;
 }

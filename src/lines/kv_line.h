@@ -79,8 +79,8 @@ typedef struct {
     bool            too_large;       /* KV_DECLINED because of that */
     char            error[96];       /* of KV_DECLINED; may stand in a JSON
                                         string as it is */
-    struct json_t  *root;            /* key and value belong to it, or lie in
-                                        the text */
+    struct json_t  *root;            /* key and value belong to it, or lie in */
+    char           *decoded;         /* this, or in the text */
 } kv_line_t;
 
 
@@ -97,7 +97,7 @@ kv_line_max(uint32_t max_value)
 bool kv_line_blank(const char *text, size_t len);
 
 /*
- * Reads a line of `len` bytes, without its end; they are the caller's, may be
+ * Reads a line of `len` bytes, without its end; they are the caller's, are
  * changed, and must stay until kv_line_free(), which the caller calls after
  * KV_OK.  KV_DECLINED: it is none, or its value is larger than `max_value`
  * bytes, and line->error says what is wrong.  KV_NO_MEMORY.
@@ -105,8 +105,11 @@ bool kv_line_blank(const char *text, size_t len);
 kv_rc_t kv_line_parse(kv_line_t *line, char *text, size_t len,
     uint32_t max_value);
 
-/* The same for a line of POST /batch. */
-kv_rc_t kv_line_parse_batch(kv_line_t *line, char *text, size_t len,
+/*
+ * The same for a line of POST /batch, which may be read again: it stays as it
+ * is.  That takes memory for as much as it is long, until kv_line_free().
+ */
+kv_rc_t kv_line_parse_batch(kv_line_t *line, const char *text, size_t len,
     uint32_t max_value);
 
 void kv_line_free(kv_line_t *line);

@@ -93,13 +93,14 @@ line_parse(const char *text, size_t len, uint32_t max_value, bool batch)
     rc = batch ? kv_line_parse_batch(&line, copy, len, max_value)
                : kv_line_parse(&line, copy, len, max_value);
     fuzz_check(rc == KV_OK || rc == KV_DECLINED);
+    fuzz_check(!batch || memcmp(copy, text, len) == 0);
 
     if (rc == KV_OK) {
         line_check(&line, text, len, max_value);
         kv_line_free(&line);
 
     } else {
-        fuzz_check(line.root == NULL);
+        fuzz_check(line.root == NULL && line.decoded == NULL);
         line_check_error(&line);
     }
 

@@ -298,6 +298,83 @@ batch_declines(const char *p, const char *error)
 }
 
 
+/* A batch may have its lines read again. */
+
+static void
+stays(const char *p, size_t len)
+{
+    char        *again;
+    kv_line_t    other;
+    unsigned     i;
+
+    again = malloc(len);
+    assert_non_null(again);
+    memcpy(again, p, len);
+
+    assert_int_equal(parse_bytes(p, len, MAX), KV_OK);
+
+    for (i = 0; i < 2; i++) {
+        assert_int_equal(kv_line_parse_batch(&other, again, len, MAX), KV_OK);
+        assert_memory_equal(again, p, len);
+        assert_int_equal(other.key_len, line.key_len);
+        assert_memory_equal(other.key, line.key, line.key_len);
+        assert_int_equal(other.value_len, line.value_len);
+        assert_memory_equal(other.value, line.value, line.value_len);
+        kv_line_free(&other);
+    }
+
+    done();
+    free(again);
+}
+
+
+static void
+test_again(void **state)
+{
+    char      text_of[1024];
+    int       n;
+    unsigned  i;
+
+    /* short and long ones, with nothing, one and much to decode */
+
+    static const char *const  keys[] = {
+        "a", "\\u0061",
+        "------------------------------------------------------------",
+        "---------------------------------------------------\\u0061--",
+        "\\u0061\\u0062\\u0063\\u0064\\u0065\\u0066\\u0067\\u0068\\u0069-"
+    };
+
+    static const char *const  values[] = {
+        "a", "\\n", "\\u00e4b",
+        "------------------------------------------------------------",
+        "---------------------------------------------------\\\"\\u0000--",
+        "\\ud83d\\ude00----------------------------------------------"
+    };
+
+    static const char *const  base64[] = {
+        "AAEC", "\\u0041AEC",
+        "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8gISIjJCUmJygpKis=",
+        "\\u0041AECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8gISIjJCUmJygp"
+    };
+
+    (void) state;
+
+    for (i = 0; i < 5 * 6; i++) {
+        n = snprintf(text_of, sizeof(text_of),
+                     "{\"key\":\"%s\",\"value\":\"%s\"}", keys[i % 5],
+                     values[i / 5]);
+        stays(text_of, (size_t) n);
+    }
+
+    for (i = 0; i < 5 * 4; i++) {
+        n = snprintf(text_of, sizeof(text_of),
+                     "{\"base64\":\"%s\",\"key\":\"%s\"}", base64[i / 5],
+                     keys[i % 5]);
+        stays(text_of, (size_t) n);
+    }
+}
+
+
 static void
 conditional(const char *p, bool unless, const char *match)
 {
@@ -753,6 +830,7 @@ main(void)
         cmocka_unit_test(test_deletes),
         cmocka_unit_test(test_times),
         cmocka_unit_test(test_batch),
+        cmocka_unit_test(test_again),
         cmocka_unit_test(test_keys),
         cmocka_unit_test(test_no_lines),
         cmocka_unit_test(test_long),
