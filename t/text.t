@@ -5,6 +5,7 @@
 use strict;
 use warnings;
 
+use MIME::Base64 qw(encode_base64);
 use POSIX ();
 use Test::More;
 use Time::HiRes qw(sleep);
@@ -115,6 +116,61 @@ for my $path (qw(/batch /bulk)) {
     is($s->http(POST => $path, body => $line)->{status}, 200,
        'one that is whole is done');
     $s->del('cut');
+}
+
+$s->done;
+
+
+# ---- a batch that waits for memory reads its lines once more
+
+# Their strings, which are long, are as they were sent; in the first, what is
+# left of it when it is decoded is a string, too.
+
+$s = KV::Test->new(fault => 1, workers => 1, zone => '8m',
+                   kv => 'max_value=64k');
+$s->start;
+
+my @bytes = (join('/', 1 .. 100), "\"lines\"\n" x 100,
+             join '', map { chr $_ % 256 } 1 .. 9_000);
+my @text = ($bytes[0] =~ s{/}{\\/}gr,
+            $bytes[1] =~ s/"/\\"/gr =~ s/\n/\\n/gr,
+            encode_base64($bytes[2], ''));
+my $value = 'v' x 10_000;
+my $body = qq({"key":"k0","value":"$text[0]"}\n)
+           . qq({"key":"k1","value":"$text[1]"}\n)
+           . qq({"key":"k2","base64":"$text[2]"}\n)
+           . join '', map { qq({"key":"x$_","value":"$value"}\n) } 1 .. 9;
+
+# One that waits for some seconds gets a 507: where the machine stood still for
+# so long, it is sent once more.
+
+for my $try (1 .. 5) {
+    my $n = 0;
+    $n++ while $s->put("f$n", $value)->{status} == 200;
+    sleep(1.1);              # that it is full is remembered for a second
+
+    $s->fault(hold => 1);
+    my @c = $s->written(DELETE => '/kv/f0');
+    my $asked = $s->store->{commit}{reserves};
+    push @c, $s->connect;
+    $c[1]->send(KV::Conn::request(POST => '/batch', body => $body));
+    ok($s->has_read, 'a batch has no memory');
+
+    for my $i (1 .. 12) {
+        push @c, $s->connect;
+        $c[-1]->send(KV::Conn::request(DELETE => "/kv/f$i"));
+    }
+
+    ok($s->has_read, 'others delete');
+    $s->fault(hold => undef);
+    my $status = $c[1]->response->{status};
+    $_->response for @c[0, 2 .. $#c];
+    next if $status == 507 && $try < 5;
+
+    is($status, 200, 'it is done');
+    cmp_ok($s->store->{commit}{reserves}, '>', $asked, 'it did wait');
+    ok($s->get("k$_")->{body} eq $bytes[$_], "k$_ is what was sent") for 0 .. 2;
+    last;
 }
 
 $s->done;
