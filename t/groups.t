@@ -5,7 +5,6 @@ use strict;
 use warnings;
 
 use JSON::PP ();
-use MIME::Base64 qw(encode_base64);
 use Test::More;
 use Time::HiRes qw(sleep time);
 
@@ -34,21 +33,6 @@ sub fill {
 }
 
 
-# Puts into a full zone until one waits for memory, on a connection that it
-# gives back: that there is none is believed for a second, and then asked anew.
-
-sub put_waits {
-    my ($s) = @_;
-    my $put = KV::Conn::request(PUT => '/kv/waits', body => 'v' x 60_000);
-    my $c;
-
-    ok(wait_for(sub { $c = $s->connect; $c->send($put);
-                      return $s->has_read && $c->silent(0.1) }, 10),
-       'a put waits');
-    return $c;
-}
-
-
 # ---- batches that wait for memory, which the committer cannot give: it waits
 # for its disk
 
@@ -64,7 +48,13 @@ sub put_waits {
     $s->fault(hold => 1);
     my $held = $s->written(DELETE => '/kv/full1');
 
-    my $p = put_waits($s);
+    # that there is no memory is believed for a second, and then asked anew
+
+    my $put = KV::Conn::request(PUT => '/kv/waits', body => 'v' x 60_000);
+    my @p;
+    ok(wait_for(sub { push @p, $s->connect; $p[-1]->send($put);
+                      return $s->has_read && $p[-1]->silent(0.1) }, 10),
+       'a put waits');
     my $used = $s->used;
 
     # in vain: there is no memory for what follows the deletes
@@ -97,41 +87,6 @@ sub put_waits {
     is((grep { answer($_) =~ /^507 .*zone is full/ } @c) + 0, 20,
        'the batches are refused');
     is($s->put('full6', 'v' x 10)->{status}, 200, 'writes go on');
-
-    $s->done;
-}
-
-
-# ---- what a batch writes that began anew is what its lines say
-
-{
-    my $s = KV::Test->new(zone => '32m', fault => 1, kv => 'max_value=1m');
-    $s->start;
-    fill($s, 60_000);
-
-    # of the batch, only the large values find no memory before these are done
-
-    $s->fault(hold => 1);
-    my @d = $s->written(DELETE => '/kv/full0');
-    push @d, map { $s->connect } 1 .. 19;
-    $d[$_]->send(KV::Conn::request(DELETE => "/kv/full$_")) for 1 .. 19;
-    my $p = put_waits($s);
-
-    my $bytes = join '', map { chr } 0 .. 255;
-    my $text = qq("\\\n\x{e4}\x{1f600}) x 20;
-    my $c = $s->connect;
-    $c->send(batch(line(key => 'escapes', value => $text),
-                   line(key => 'base64', base64 => encode_base64($bytes, '')),
-                   map { line(key => "new$_", value => 'n' x 60_000) } 1 .. 5));
-    ok($s->has_read && $c->silent(0.1), 'a batch waits for memory');
-    $s->fault(hold => undef);
-
-    like(answer($c), qr/^200 /, 'it is done when there is some');
-    is((grep { answer($_) eq '200 ' } @d) + 0, 20, 'so are the deletes');
-    utf8::encode($text);
-    ok($s->get('escapes')->{body} eq $text, 'what has escapes');
-    ok($s->get('base64')->{body} eq $bytes, 'what was base64');
-    ok($s->get('new5')->{body} eq 'n' x 60_000, 'and what neither was');
 
     $s->done;
 }

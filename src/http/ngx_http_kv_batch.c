@@ -84,10 +84,6 @@ static void ngx_http_kv_batch_take_step(void *data);
 static void ngx_http_kv_batch_step(ngx_http_kv_batch_t *batch);
 static ngx_int_t ngx_http_kv_batch_lines(ngx_http_kv_batch_t *batch);
 static ngx_int_t ngx_http_kv_batch_line(ngx_http_kv_batch_t *batch);
-static ngx_int_t ngx_http_kv_batch_parse(ngx_http_kv_batch_t *batch,
-    const char *text, size_t len);
-static ngx_int_t ngx_http_kv_batch_take_line(ngx_http_kv_batch_t *batch,
-    char *text, size_t len);
 static ngx_int_t ngx_http_kv_batch_time(ngx_http_kv_batch_t *batch);
 static ngx_int_t ngx_http_kv_batch_store(ngx_http_kv_batch_t *batch);
 static kv_rc_t ngx_http_kv_batch_begin(ngx_http_kv_batch_t *batch,
@@ -446,8 +442,9 @@ ngx_http_kv_batch_lines(ngx_http_kv_batch_t *batch)
 static ngx_int_t
 ngx_http_kv_batch_line(ngx_http_kv_batch_t *batch)
 {
-    char    *p, *end;
-    size_t   len;
+    char     *p, *end;
+    size_t    len;
+    kv_rc_t   rc;
 
     p = batch->next;
     end = memchr(p, '\n', batch->text.data + batch->text.len - p);
@@ -472,45 +469,7 @@ ngx_http_kv_batch_line(ngx_http_kv_batch_t *batch)
         return ngx_http_kv_batch_too_large(batch, batch->lines);
     }
 
-    return ngx_http_kv_batch_parse(batch, p, len);
-}
-
-
-/*
- * Reads a line, and stores what it says.  Results as above.  Strings are
- * decoded in their places, so this is done in a copy: a batch that has to wait
- * for memory reads its lines anew.
- */
-
-static ngx_int_t
-ngx_http_kv_batch_parse(ngx_http_kv_batch_t *batch, const char *text,
-    size_t len)
-{
-    char       *copy;
-    ngx_int_t   rc;
-
-    copy = malloc(len);
-
-    if (copy == NULL) {
-        return ngx_http_kv_batch_fail_rc(batch, KV_UNAVAILABLE, batch->lines);
-    }
-
-    ngx_memcpy(copy, text, len);
-
-    rc = ngx_http_kv_batch_take_line(batch, copy, len);
-
-    free(copy);
-
-    return rc;
-}
-
-
-static ngx_int_t
-ngx_http_kv_batch_take_line(ngx_http_kv_batch_t *batch, char *text, size_t len)
-{
-    kv_rc_t  rc;
-
-    rc = kv_line_parse_batch(&batch->line, text, len,
+    rc = kv_line_parse_batch(&batch->line, p, len,
                              batch->ctx->zone->conf.max_value);
 
     if (rc == KV_DECLINED) {
