@@ -92,6 +92,38 @@ sub fill {
 }
 
 
+# ---- bulk loads of deletes, while the disk hangs: single ones may need memory
+
+{
+    my $s = KV::Test->new(zone => '8m', fault => 1);
+    $s->start;
+    fill($s, 60_000);
+
+    my $key = 'k' x 1000;
+    my $load = KV::Conn::request(POST => '/bulk', body => join '', map {
+        line(op => 'delete', key => "$key$_") } 1 .. 500);
+
+    $s->fault(hold => 1);
+    my $held = $s->written(DELETE => '/kv/full1');
+    my @c = map { $s->connect } 1 .. 6;
+    $_->send($load) for @c;
+
+    my $begun = time;
+    my $least = 100;
+    while (time < $begun + 0.5) {
+        my $free = $s->store->{zone}{free_pages};
+        $least = $free if $free < $least;
+        sleep(0.02);
+    }
+    cmp_ok($least, '>=', 2, 'the last pages stay free');
+
+    $s->fault(hold => undef);
+    is(answer($held), '200 ', 'the delete before them');
+    is((grep { answer($_) =~ /^200 .*500/ } @c) + 0, 6, 'all are done');
+    $s->done;
+}
+
+
 # ---- a full zone: where only compaction helps, and deletes
 
 {

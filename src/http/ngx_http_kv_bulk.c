@@ -638,7 +638,8 @@ ngx_http_kv_bulk_op(ngx_http_kv_bulk_t *bulk, kv_op_t **op)
     }
 
     if (line->op == KV_LINE_DELETE) {
-        return kv_store_delete(store, line->key, line->key_len, op);
+        return kv_store_group_delete(store, NULL, line->key, line->key_len,
+                                     op);
     }
 
     rc = kv_store_put(store, line->key, line->key_len, line->value_len,

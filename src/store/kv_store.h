@@ -379,10 +379,11 @@ kv_rc_t kv_store_increment(kv_store_t *store, const void *key,
 kv_rc_t kv_store_group(kv_store_t *store, kv_group_t *group);
 
 /*
- * Begins a delete that is to be added to the group: as kv_store_delete(), but
- * it leaves single deletes the memory that is kept for these in a full zone.  A
- * group of nothing but deletes finds KV_STORE_GROUP_KEPT bytes there, if no
- * other has them, for records and keys: enough for 1,000 keys of 50 bytes.
+ * Begins a delete that is to be added to the group, or, with NULL, is one of
+ * many that a client has at a time: as kv_store_delete(), but it leaves single
+ * deletes the memory that is kept for these in a full zone.  A group of nothing
+ * but deletes finds KV_STORE_GROUP_KEPT bytes there, if no other has them, for
+ * records and keys: enough for 1,000 keys of 50 bytes.
  */
 #define KV_STORE_GROUP_KEPT  ((KV_HEAP_GROUPS - KV_HEAP_LAST) * KV_PAGE_SIZE)
 kv_rc_t kv_store_group_delete(kv_store_t *store, const kv_group_t *group,

@@ -341,9 +341,8 @@ kv_store_group_delete(kv_store_t *store, const kv_group_t *group,
     const void *key, uint16_t key_len, kv_op_t **op)
 {
     return kv_store_key_op(store, KV_OP_DELETE, key, key_len,
-                           group->op->flags & KV_OP_MIXED ? KV_HEAP_GROUPS
-                                                          : KV_HEAP_LAST,
-                           0, op);
+                           group && (group->op->flags & KV_OP_MIXED)
+                           ? KV_HEAP_GROUPS : KV_HEAP_LAST, 0, op);
 }
 
 
