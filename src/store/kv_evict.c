@@ -45,6 +45,7 @@ typedef struct {
 
 
 static void kv_evict_adjust_clock(kv_op_t *op, uint64_t now, uint64_t ns);
+static uint64_t kv_evict_complete(kv_op_t *op);
 static void kv_evict_scan(kv_zone_t *zone, kv_candidates_t *holders);
 static void kv_evict_scan_record(kv_candidates_t *holders, kv_op_t *op);
 static bool kv_evict_upload(const kv_candidates_t *holders, kv_candidate_t *h,
@@ -141,6 +142,69 @@ kv_evict_wake(kv_store_t *store, const bool *wake)
             kv_store_wake(store, i);
         }
     }
+}
+
+
+uint64_t
+kv_evict_under_way(kv_store_t *store)
+{
+    uint64_t        bytes;
+    unsigned        i, k;
+    kv_zone_t      *zone;
+    kv_op_chunk_t  *chunk;
+
+    zone = store->zone;
+    bytes = 0;
+
+    if (kv_heap_lock_read(zone->heap) != KV_OK) {
+        return 0;
+    }
+
+    for (i = 0; i < zone->nworkers; i++) {
+        for (chunk = zone->workers[i].chunks; chunk; chunk = chunk->next) {
+            for (k = 0; k < KV_OP_CHUNK; k++) {
+                bytes += kv_evict_complete(&chunk->op[k]);
+            }
+        }
+    }
+
+    kv_heap_unlock(zone->heap);
+
+    return bytes;
+}
+
+
+/*
+ * What the value takes that a put is to store, all of which is here.  Until its
+ * worker submits it, its entry changes under the heap's lock; then it is the
+ * committer's, who asks.
+ */
+
+static uint64_t
+kv_evict_complete(kv_op_t *op)
+{
+    uint8_t      code;
+    uint32_t     state;
+    kv_entry_t  *e;
+
+    state = atomic_load_explicit(&op->state, memory_order_acquire);
+
+    if (state != KV_OP_BUILDING && state != KV_OP_QUEUED
+        && state != KV_OP_TAKEN)
+    {
+        return 0;
+    }
+
+    code = __atomic_load_n(&op->code, __ATOMIC_RELAXED);
+
+    if (code != KV_OP_PUT && code != KV_OP_INCR) {
+        return 0;
+    }
+
+    e = kv_op_entry(op);
+
+    return e && !(e->flags & KV_ENTRY_PARTIAL)
+           ? kv_entry_footprint(e->key_len, e->value_len, e->flags) : 0;
 }
 
 

@@ -72,6 +72,13 @@
 uint64_t kv_evict(kv_store_t *store, unsigned who, uint64_t bytes,
     uint64_t age, bool *young);
 
+/*
+ * Bytes of values that puts under way hold, all of which is here: nobody is
+ * slow, but they are not stored yet, and what they replace is not free.  With
+ * the commit lock held.
+ */
+uint64_t kv_evict_under_way(kv_store_t *store);
+
 /* For kv_store_beat(); returns the time, monotonic, nanoseconds. */
 uint64_t kv_evict_beat(kv_store_t *store);
 

@@ -104,7 +104,9 @@ kv_reserve(kv_store_t *store, kv_op_t *op, uint64_t *spent_ns)
         return KV_AGAIN;
     }
 
-    if (more) {
+    /* puts under way may replace values, or be given up */
+
+    if (more || kv_evict_under_way(store) >= missing) {
         return KV_AGAIN;
     }
 

@@ -286,6 +286,79 @@ test_full_groups(void **state)
 }
 
 
+/* What the committer says to a request for memory, once it has tried. */
+
+static kv_rc_t
+reserve(uint32_t need)
+{
+    kv_rc_t   rc;
+    kv_op_t  *op;
+    unsigned  tries;
+
+    for (tries = 0; tries < 20; tries++) {
+        assert_int_equal(kv_store_reserve(host.store, need, 0, &op), KV_OK);
+        rc = host_run(&host, op);
+
+        if (rc != KV_AGAIN) {
+            break;
+        }
+    }
+
+    return rc;
+}
+
+
+/*
+ * What puts hold that are under way may come free: nobody is told that there is
+ * no memory because of them.
+ */
+
+static void
+test_full_under_way(void **state)
+{
+    kv_rc_t   rc;
+    kv_op_t  *op, *puts;
+    uint32_t  id, n;
+
+    (void) state;
+
+    kit.size = 8 << 20;
+    rig_start();
+
+    for (n = 0; kit_put(&host, n, 1, 60000, NULL) == KV_OK; n++) {
+        /* void */
+    }
+
+    assert_int_equal(reserve(60000), KV_NO_MEMORY);
+
+    for (id = 0; id < 40; id++) {
+        assert_int_equal(kit_delete(&host, id), KV_OK);
+    }
+
+    puts = NULL;
+
+    while ((rc = kit_begin_put(&host, 0, 2, 60000, &op)) == KV_OK) {
+        op->data = puts;
+        puts = op;
+    }
+
+    assert_int_equal(rc, KV_NO_MEMORY);
+    assert_int_equal(reserve(60000), KV_AGAIN);
+    assert_int_equal(reserve(5 << 20), KV_NO_MEMORY);
+
+    while (puts) {
+        op = puts;
+        puts = op->data;
+        kv_store_release(host.store, op);
+    }
+
+    assert_int_equal(reserve(60000), KV_OK);
+
+    rig_settled();
+    rig_stop();
+}
+
+
 static uint64_t
 heap_used(void)
 {
@@ -534,6 +607,7 @@ main(void)
         TEST(test_full_deletes),
         TEST(test_full_touches),
         TEST(test_full_groups),
+        TEST(test_full_under_way),
         TEST(test_rewrites),
         TEST(test_clear_full),
         TEST(test_reserve_for_pieces)
