@@ -20,6 +20,9 @@
 #include "base/kv_failpoint.h"
 
 
+/* operations ahead of the one that is applied whose buckets are fetched */
+#define KV_BATCH_AHEAD    8
+
 /* compact after a batch if at most this share of the pages is free */
 #define KV_COMPACT_SHARE  8
 
@@ -78,11 +81,12 @@ static void kv_batch_written(kv_store_t *store, uint64_t lsn, size_t len,
     bool puts);
 static void kv_batch_group_begin(kv_zone_t *zone, kv_op_t **op, unsigned n);
 static void kv_batch_group_end(kv_zone_t *zone, kv_listed_t *listed);
+static void kv_batch_fetch(kv_zone_t *zone, kv_op_t *op, uint64_t *hash);
 static bool kv_batch_apply_one(kv_zone_t *zone, kv_listed_t *listed,
-    kv_op_t *op, kv_changes_t *changes);
+    kv_op_t *op, uint64_t hash, kv_changes_t *changes);
 static bool kv_batch_deleted(kv_zone_t *zone, kv_op_t *op, kv_entry_t *old);
 static bool kv_batch_apply_touch(kv_zone_t *zone, kv_listed_t *listed,
-    kv_op_t *op, kv_entry_t *e);
+    kv_op_t *op, uint64_t hash, kv_entry_t *e);
 static bool kv_batch_reclaim(kv_store_t *store);
 static void kv_batch_request(kv_store_t *store);
 static void kv_batch_request_background(kv_store_t *store, uint32_t requests);
@@ -935,7 +939,16 @@ kv_batch_apply(kv_store_t *store, kv_op_t **op, unsigned n)
     kv_phase_changing(zone);
     kv_listed_begin(&listed, zone);
 
+    for (i = 0; i < kv_min(n, KV_BATCH_AHEAD); i++) {
+        kv_batch_fetch(zone, op[i], &batch->hash[i]);
+    }
+
     for (i = 0; i < n; i++) {
+
+        if (i + KV_BATCH_AHEAD < n) {
+            kv_batch_fetch(zone, op[i + KV_BATCH_AHEAD],
+                           &batch->hash[i + KV_BATCH_AHEAD]);
+        }
 
         /* in the log, in its order, and not applied yet */
 
@@ -949,7 +962,9 @@ kv_batch_apply(kv_store_t *store, kv_op_t **op, unsigned n)
             kv_batch_group_begin(zone, op + i, n - i);
         }
 
-        if (!kv_batch_apply_one(zone, &listed, op[i], &batch->changes)) {
+        if (!kv_batch_apply_one(zone, &listed, op[i], batch->hash[i],
+                                &batch->changes))
+        {
             return false;
         }
 
@@ -1035,11 +1050,23 @@ kv_batch_group_end(kv_zone_t *zone, kv_listed_t *listed)
 }
 
 
+/* Has the processor fetch the bucket of an operation's key. */
+
+static void
+kv_batch_fetch(kv_zone_t *zone, kv_op_t *op, uint64_t *hash)
+{
+    if (op->entry) {
+        *hash = kv_map_hash(&zone->map, op->entry->key, op->entry->key_len);
+        kv_map_prefetch(&zone->map, *hash);
+    }
+}
+
+
 static bool
 kv_batch_apply_one(kv_zone_t *zone, kv_listed_t *listed, kv_op_t *op,
-    kv_changes_t *changes)
+    uint64_t hash, kv_changes_t *changes)
 {
-    uint64_t     hash, payload;
+    uint64_t     payload;
     kv_entry_t  *old, *e;
 
     e = kv_op_entry(op);
@@ -1058,7 +1085,6 @@ kv_batch_apply_one(kv_zone_t *zone, kv_listed_t *listed, kv_op_t *op,
 
         kv_entry_set_lsn(e, op->lsn);
 
-        hash = kv_map_hash(&zone->map, e->key, e->key_len);
         kv_op_set_entry(op, NULL);
         kv_timers_add(&zone->timers, e);
         old = kv_map_put(&zone->map, hash, e);
@@ -1067,7 +1093,6 @@ kv_batch_apply_one(kv_zone_t *zone, kv_listed_t *listed, kv_op_t *op,
         break;
 
     case KV_OP_DELETE:
-        hash = kv_map_hash(&zone->map, e->key, e->key_len);
         old = kv_map_delete(&zone->map, hash, e->key, e->key_len);
 
         if (old) {
@@ -1082,7 +1107,7 @@ kv_batch_apply_one(kv_zone_t *zone, kv_listed_t *listed, kv_op_t *op,
         break;
 
     case KV_OP_TOUCH:
-        return kv_batch_apply_touch(zone, listed, op, e);
+        return kv_batch_apply_touch(zone, listed, op, hash, e);
 
     default:
         assert(op->code == KV_OP_CLEAR);
@@ -1111,12 +1136,10 @@ kv_batch_apply_one(kv_zone_t *zone, kv_listed_t *listed, kv_op_t *op,
 
 static bool
 kv_batch_apply_touch(kv_zone_t *zone, kv_listed_t *listed, kv_op_t *op,
-    kv_entry_t *e)
+    uint64_t hash, kv_entry_t *e)
 {
-    uint64_t     hash;
     kv_entry_t  *old;
 
-    hash = kv_map_hash(&zone->map, e->key, e->key_len);
     old = kv_map_find(&zone->map, hash, e->key, e->key_len);
 
     assert(old);

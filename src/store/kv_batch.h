@@ -34,6 +34,7 @@ typedef struct {
     kv_op_t       *not_cleared;             /* no empty map for this one */
     kv_op_t       *undone[KV_BATCH_MAX];    /* decided not to be done */
     unsigned       nundone;
+    uint64_t       hash[KV_BATCH_MAX];      /* of op[i]'s key: to apply it */
     kv_decide_t    decide;
     kv_entry_t    *expired[KV_EXPIRE_MAX];  /* kv_expire.c: to be deleted, */
     uint64_t       expired_hash[KV_EXPIRE_MAX];    /* and their keys' hashes */
