@@ -131,6 +131,7 @@ sub stir {
         $s->http(POST => '/batch', soft => 1, timeout => 5, body => join '',
             map { qq({"key":"together$_","value":"$tried"}\n) } 0 .. 3);
         shift @held while @held > 12;
+        $s->http(GET => '/stats', soft => 1, timeout => 5);
         $tried++;
         $added++ if $s->http(POST => '/kv/number?incr=1', soft => 1,
                              timeout => 5)->{status} == 200;
