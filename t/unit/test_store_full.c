@@ -30,6 +30,19 @@
 #endif
 
 
+/* It is about memory: what is written need not be on the disk. */
+
+static int
+setup(void **state)
+{
+    (void) rig_setup(state);
+
+    kit.io->io.direct = NULL;
+
+    return 0;
+}
+
+
 /* Deletes and the clear work when nothing else does, and free at once. */
 
 static void
@@ -596,7 +609,7 @@ test_reserve_for_pieces(void **state)
 
 
 #define TEST(name)                                                            \
-    cmocka_unit_test_setup_teardown(name, rig_setup, rig_teardown)
+    cmocka_unit_test_setup_teardown(name, setup, rig_teardown)
 
 
 int
