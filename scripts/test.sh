@@ -67,6 +67,9 @@ main()
     trap end_groups EXIT
     trap 'exit 1' INT TERM HUP
 
+    # Of the parts before it, some wait for others or for the network.
+    ! wants unit || begin_ahead make_all_units
+
     local part
 
     for part in "${parts[@]}"; do
@@ -177,7 +180,7 @@ run_ahead()
 finish_ahead()
 {
     [[ $ahead ]] || return 0
-    renice -n 0 -g "$ahead" >/dev/null 2>&1 || true
+    renice -n "$(nice)" -g "$ahead" >/dev/null 2>&1 || true
     wait "$ahead" || true
     ahead=
 }
@@ -370,6 +373,7 @@ test_unit()
 {
     local all=() threaded=() file
 
+    finish_ahead
     mapfile -t all < <(listed unit.mk)
     [[ ${#all[@]} -gt 0 ]] || die "no tests in scripts/unit.mk"
 
@@ -384,7 +388,6 @@ test_unit()
     mapfile -t threaded < <(long_first "${threaded[@]}")
 
     # The other programs are compiled while the first ones run.
-    in_group make_units asan address,undefined "${all[@]}" || true
     begin_ahead "make_units tsan thread ${threaded[*]}" make_fuzz
     run_units asan address,undefined "${all[@]}"
 
@@ -401,6 +404,15 @@ long_first()
     [[ $# -gt 0 ]] || return 0
     grep -lxE '/\* long \*/|# long' "$@" || true
     grep -LxE '/\* long \*/|# long' "$@" || true
+}
+
+
+make_all_units()
+{
+    local all=()
+
+    mapfile -t all < <(listed unit.mk)
+    make_units asan address,undefined "${all[@]}"
 }
 
 
@@ -466,15 +478,17 @@ run_units()
 
 # run_unit NAME DIR LOG_PREFIX LIMIT [COMMAND]: in a place for its files that
 # goes, however it ends. What is freed is held back for less long than usual:
-# all that is allocated meanwhile is new memory, which takes a kernel's time.
+# all that is allocated meanwhile is new memory, which takes a kernel's time; as
+# do the sanitizer's notes of a zone, if they are new ones for each store.
 run_unit()
 {
     local log=$3-$1.log status=0 tmp pid
+    local options=quarantine_size_mb=16:clear_shadow_mmap_threshold=33554432
 
     tmp=$(mktemp -d)
     chmod 755 "$tmp"                          # other users play in it, too
     # shellcheck disable=SC2086
-    TMPDIR=$tmp ASAN_OPTIONS=quarantine_size_mb=16:${ASAN_OPTIONS-} \
+    TMPDIR=$tmp ASAN_OPTIONS=$options:${ASAN_OPTIONS-} \
         timeout -k 5 "$4" $5 "$2/$1" >"$log" 2>&1 </dev/null &
     pid=$!
     trap 'kill $pid; wait $pid; rm -rf -- "$tmp"; exit 1' TERM
