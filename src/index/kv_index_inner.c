@@ -10,8 +10,9 @@
 static unsigned kv_inner_below(const uint32_t *heads, unsigned n,
     uint32_t head);
 static void kv_inner_prefetch(const kv_inner_t *inner);
-static kv_index_node_t *kv_path_step(kv_path_t *path, kv_index_node_t *node,
+static void kv_path_step(kv_path_t *path, kv_index_node_t *node,
     kv_slice_t key);
+static inline kv_index_node_t *kv_path_child(const kv_path_t *path);
 
 
 unsigned
@@ -132,7 +133,8 @@ kv_path_find(kv_index_t *index, kv_slice_t key, kv_path_t *path)
     for (level = node->level; level; level--) {
         assert(node->level == level);
 
-        node = kv_path_step(path, node, key);
+        kv_path_step(path, node, key);
+        node = kv_path_child(path);
     }
 
     path->leaf = (kv_leaf_t *) node;
@@ -141,9 +143,12 @@ kv_path_find(kv_index_t *index, kv_slice_t key, kv_path_t *path)
 }
 
 
-/* The child of an inner node that is responsible for a key. */
+/*
+ * Goes on to the child of an inner node that is responsible for a key.  Has the
+ * processor fetch where its address is: kv_path_child() waits for that.
+ */
 
-static kv_index_node_t *
+static void
 kv_path_step(kv_path_t *path, kv_index_node_t *node, kv_slice_t key)
 {
     unsigned     i;
@@ -154,11 +159,21 @@ kv_path_step(kv_path_t *path, kv_index_node_t *node, kv_slice_t key)
     inner = (kv_inner_t *) node;
     i = kv_inner_search(inner, key);
 
+    __builtin_prefetch(&inner->child[i]);
+
     path->inner[path->depth] = inner;
     path->at[path->depth] = (uint16_t) i;
     path->depth++;
+}
 
-    return kv_inner_child(inner, i);
+
+/* The node that the path leads to so far. */
+
+static inline kv_index_node_t *
+kv_path_child(const kv_path_t *path)
+{
+    return kv_inner_child(path->inner[path->depth - 1],
+                          path->at[path->depth - 1]);
 }
 
 
@@ -187,7 +202,11 @@ kv_path_find_group(kv_index_t *index, const kv_slice_t *keys, unsigned n,
         }
 
         for (i = 0; i < n; i++) {
-            node[i] = kv_path_step(&path[i], node[i], keys[i]);
+            kv_path_step(&path[i], node[i], keys[i]);
+        }
+
+        for (i = 0; i < n; i++) {
+            node[i] = kv_path_child(&path[i]);
             __builtin_prefetch(node[i]);
         }
     }
