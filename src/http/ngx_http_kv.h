@@ -417,6 +417,7 @@ typedef struct {
     /* private */
     unsigned                   queued:1;
     unsigned                   watched:1;
+    ngx_uint_t                 round;         /* in which it was queued */
     ngx_uint_t                 n;             /* how often it was queued, */
     ngx_uint_t                 waits;         /* and for later */
     ngx_queue_t                queue;

@@ -6,9 +6,9 @@
  * A step takes half a millisecond at most.  The steps that are to be taken
  * stand in one queue of the worker, whatever they are of: first in, first out.
  * In a round of the event loop the worker takes as many of them as begin
- * within NGX_HTTP_KV_STEPS_BUDGET, so other clients wait about as long, however
- * many want long work at a time.  A request's first step is taken at once if no
- * step waits and the round has time left.
+ * within NGX_HTTP_KV_STEPS_BUDGET, one of each request, so other clients wait
+ * about as long, however many want long work at a time.  A request's first step
+ * is taken at once if no step waits and the round has time left.
  *
  * A step that meets a group of writes which is just becoming visible
  * (store/kv_group.h) is put into the queue a moment later.  A read of one key
@@ -53,6 +53,7 @@ static ngx_queue_t  ngx_http_kv_steps_later;
 static ngx_event_t  ngx_http_kv_steps_next;
 static ngx_event_t  ngx_http_kv_steps_moment;
 static uint64_t     ngx_http_kv_steps_spent;  /* ns, in this round */
+static ngx_uint_t   ngx_http_kv_steps_rounds;
 
 
 void
@@ -125,6 +126,7 @@ ngx_http_kv_step_put(ngx_http_kv_step_t *step, ngx_queue_t *queue)
 {
     if (!step->queued) {
         step->queued = 1;
+        step->round = ngx_http_kv_steps_rounds;
         ngx_queue_insert_tail(queue, &step->queue);
     }
 
@@ -188,17 +190,19 @@ ngx_http_kv_steps_round(ngx_event_t *ev)
     ngx_http_kv_step_t  *step;
 
     begun = kv_now_ns();
+    ngx_http_kv_steps_rounds++;
 
     for (n = 0; !ngx_queue_empty(&ngx_http_kv_steps); n++) {
 
-        if (n && kv_now_ns() - begun + ngx_http_kv_steps_spent
-                 >= NGX_HTTP_KV_STEPS_BUDGET)
+        step = ngx_queue_data(ngx_queue_head(&ngx_http_kv_steps),
+                              ngx_http_kv_step_t, queue);
+
+        if (step->round == ngx_http_kv_steps_rounds
+            || (n && kv_now_ns() - begun + ngx_http_kv_steps_spent
+                     >= NGX_HTTP_KV_STEPS_BUDGET))
         {
             break;
         }
-
-        step = ngx_queue_data(ngx_queue_head(&ngx_http_kv_steps),
-                              ngx_http_kv_step_t, queue);
 
         ngx_http_kv_step_cancel(step);
         step->take(step->data);
