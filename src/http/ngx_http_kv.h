@@ -138,8 +138,8 @@ struct ngx_http_kv_zone_s {
     ngx_queue_t                texts;         /* that come, oldest first, and */
     size_t                     text_bytes;    /* all (ngx_http_kv_text.c) */
     void                      *rebuilding;    /* a batch, or NULL */
-    ngx_queue_t                lists;         /* pages, and what they take */
-    size_t                     list_bytes;    /* (ngx_http_kv_keys.c) */
+    ngx_queue_t                lists;         /* pages that are sent, oldest */
+    size_t                     list_bytes;    /* first, and all (..._keys.c) */
     ngx_event_t                retry;         /* of these */
     ngx_thread_task_t         *commit[NGX_HTTP_KV_TASKS];
     ngx_thread_task_t         *background;

@@ -25,8 +25,9 @@
 
 static ngx_int_t ngx_http_kv_keys_begin(ngx_http_kv_keys_t *keys);
 static void ngx_http_kv_keys_cleanup(void *data);
+static void ngx_http_kv_keys_forget(ngx_http_kv_keys_t *keys);
 static ngx_int_t ngx_http_kv_keys_hold(ngx_http_kv_keys_t *keys);
-static ngx_http_kv_keys_t *ngx_http_kv_keys_oldest(ngx_http_kv_keys_t *keys);
+static ngx_http_kv_keys_t *ngx_http_kv_keys_oldest(ngx_http_kv_zone_t *zone);
 static ngx_int_t ngx_http_kv_keys_sleep(ngx_http_kv_keys_t *keys);
 static void ngx_http_kv_keys_next(ngx_http_kv_keys_t *keys);
 static void ngx_http_kv_keys_take(void *data);
@@ -117,8 +118,6 @@ ngx_http_kv_keys_begin(ngx_http_kv_keys_t *keys)
     cln->handler = ngx_http_kv_keys_cleanup;
     cln->data = keys;
 
-    ngx_queue_insert_tail(&keys->ctx->zone->lists, &keys->lists);
-
     keys->entries.pool = keys->request->pool;
     keys->prefixes.pool = keys->request->pool;
 
@@ -157,8 +156,22 @@ ngx_http_kv_keys_cleanup(void *data)
 {
     ngx_http_kv_keys_t *keys = data;
 
+    ngx_http_kv_keys_forget(keys);
+}
+
+
+/* It does not count any more. */
+
+static void
+ngx_http_kv_keys_forget(ngx_http_kv_keys_t *keys)
+{
     keys->ctx->zone->list_bytes -= keys->held;
-    ngx_queue_remove(&keys->lists);
+    keys->held = 0;
+
+    if (keys->sent) {
+        keys->sent = 0;
+        ngx_queue_remove(&keys->lists);
+    }
 }
 
 
@@ -186,7 +199,7 @@ ngx_http_kv_keys_hold(ngx_http_kv_keys_t *keys)
     keys->held = held;
 
     while (zone->list_bytes > max) {
-        other = ngx_http_kv_keys_oldest(keys);
+        other = ngx_http_kv_keys_oldest(zone);
 
         if (other == NULL) {
             keys->many = 1;
@@ -195,8 +208,7 @@ ngx_http_kv_keys_hold(ngx_http_kv_keys_t *keys)
 
         /* its pool goes soon */
 
-        zone->list_bytes -= other->held;
-        other->held = 0;
+        ngx_http_kv_keys_forget(other);
 
         ngx_log_error(NGX_LOG_INFO, other->request->connection->log, 0,
                       "kv zone \"%V\": a client is too slow for a list, its "
@@ -209,29 +221,21 @@ ngx_http_kv_keys_hold(ngx_http_kv_keys_t *keys)
 }
 
 
+/* The page that its client has had for longest, and long enough; or NULL. */
+
 static ngx_http_kv_keys_t *
-ngx_http_kv_keys_oldest(ngx_http_kv_keys_t *keys)
+ngx_http_kv_keys_oldest(ngx_http_kv_zone_t *zone)
 {
-    uint64_t             now;
-    ngx_queue_t         *q, *lists;
-    ngx_http_kv_keys_t  *other, *oldest;
+    ngx_http_kv_keys_t  *oldest;
 
-    lists = &keys->ctx->zone->lists;
-    now = kv_now_ns();
-    oldest = NULL;
-
-    for (q = ngx_queue_head(lists); q != lists; q = ngx_queue_next(q)) {
-        other = ngx_queue_data(q, ngx_http_kv_keys_t, lists);
-
-        if (other->held && other->sent
-            && now - other->sent >= NGX_HTTP_KV_KEYS_SLOW
-            && (oldest == NULL || other->sent < oldest->sent))
-        {
-            oldest = other;
-        }
+    if (ngx_queue_empty(&zone->lists)) {
+        return NULL;
     }
 
-    return oldest;
+    oldest = ngx_queue_data(ngx_queue_head(&zone->lists), ngx_http_kv_keys_t,
+                            lists);
+
+    return kv_now_ns() - oldest->sent >= NGX_HTTP_KV_KEYS_SLOW ? oldest : NULL;
 }
 
 
@@ -682,6 +686,7 @@ ngx_http_kv_keys_send(ngx_http_kv_keys_t *keys)
     }
 
     keys->sent = kv_now_ns();
+    ngx_queue_insert_tail(&keys->ctx->zone->lists, &keys->lists);
 
     return ngx_http_kv_reply_chain(r, ngx_http_kv_keys_types[keys->format],
                                    keys->entries.first);

@@ -87,10 +87,10 @@ typedef struct {
     unsigned                   goes_on:1;     /* the list does */
     unsigned                   later:1;       /* it goes on in a moment */
 
-    /* memory of the worker; in zone->lists */
-    ngx_queue_t                lists;
+    /* memory of the worker */
     size_t                     held;          /* bytes, as far as counted */
-    uint64_t                   sent;          /* ns; 0: not yet */
+    uint64_t                   sent;          /* ns; 0: not in zone->lists */
+    ngx_queue_t                lists;
     unsigned                   many:1;        /* others hold too much */
 
     unsigned                   over:1;        /* there is no memory */
