@@ -25,7 +25,11 @@ sub fill {
     while (!$full) {
         $c->send(join '', map { KV::Conn::request(PUT => "/kv/full" . ($n + $_),
                                                   body => $value) } 0 .. 49);
-        $full += $c->response->{status} != 200 for 1 .. 50;
+        for (1 .. 50) {
+            my $r = $c->response;
+            $full++ if !$r || $r->{status} != 200;
+            last if !$r;                 # refused before its body was there
+        }
         $n += 50;
     }
 
