@@ -119,7 +119,7 @@ kv_wal_begin(kv_wal_t *wal)
 kv_rc_t
 kv_wal_add(kv_wal_t *wal, const kv_record_t *rec)
 {
-    size_t               i, n, size;
+    size_t               i, n, size, copied;
     const struct iovec  *piece;
 
     size = kv_record_size(rec);
@@ -130,7 +130,7 @@ kv_wal_add(kv_wal_t *wal, const kv_record_t *rec)
     }
 
     n = kv_record_encode_head(rec, wal->staging + wal->staged);
-    kv_wal_stage(wal, n);
+    copied = n;
 
     for (i = 0; rec->value_len && i < rec->value_n; i++) {
         piece = &rec->value[i];
@@ -138,12 +138,14 @@ kv_wal_add(kv_wal_t *wal, const kv_record_t *rec)
         assert(piece->iov_len <= size - n);
 
         if (piece->iov_len >= KV_WAL_COPY) {
+            kv_wal_stage(wal, copied);
             kv_wal_refer(wal, piece);
+            copied = 0;
 
         } else if (piece->iov_len) {
-            memcpy(wal->staging + wal->staged, piece->iov_base,
+            memcpy(wal->staging + wal->staged + copied, piece->iov_base,
                    piece->iov_len);
-            kv_wal_stage(wal, piece->iov_len);
+            copied += piece->iov_len;
         }
 
         n += piece->iov_len;
@@ -151,10 +153,8 @@ kv_wal_add(kv_wal_t *wal, const kv_record_t *rec)
 
     assert(size - n < 8);
 
-    if (n < size) {
-        memset(wal->staging + wal->staged, 0, size - n);
-        kv_wal_stage(wal, size - n);
-    }
+    memset(wal->staging + wal->staged + copied, 0, size - n);
+    kv_wal_stage(wal, copied + size - n);
 
     wal->len += size;
     wal->count++;
@@ -450,6 +450,10 @@ kv_wal_stage(kv_wal_t *wal, size_t n)
     struct iovec  *last;
 
     assert(n <= wal->max_batch - wal->staged);
+
+    if (n == 0) {
+        return;
+    }
 
     p = wal->staging + wal->staged;
     wal->staged += n;
