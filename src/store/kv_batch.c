@@ -389,6 +389,10 @@ kv_batch_reserve_list(kv_zone_t *zone, kv_op_t *taken, unsigned ops, int puts)
     int       n;
     kv_op_t  *op, *one;
 
+    if (!zone->list) {
+        return puts;
+    }
+
     kv_listed_reserve_begin(zone);
 
     for (op = taken, n = 0; ops; op = op->follow, ops--) {
