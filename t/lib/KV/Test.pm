@@ -432,6 +432,18 @@ sub has_read {
 }
 
 
+# Waits until all threads of the workers sleep: then what a committer does
+# behind its answers is over.
+
+sub idle {
+    my ($self) = @_;
+    return wait_for(sub {
+        return !grep { (eval { read_file($_) } // '') =~ /\) [^S] / }
+               map { glob "/proc/$_/task/*/stat" } $self->workers;
+    }, 10, 0.002);
+}
+
+
 # ---- faults
 
 
