@@ -1,5 +1,5 @@
 #!/bin/bash
-# Usage: scripts/debian.sh RELEASE [COMMAND [ARGUMENT]...]
+# Usage: scripts/debian.sh [--keep|--kept] RELEASE [COMMAND [ARGUMENT]...]
 #
 # Runs a command (scripts/test.sh if none is named) on a bare Debian of that
 # release, such as bookworm or trixie: in a copy of this project, as root, in a
@@ -10,6 +10,11 @@
 # gets a new copy of it, with mounts and processes of its own: what was started
 # in there ends with the command, or with this script, and nothing that the
 # command does is seen outside, except on the network, which is shared.
+#
+#   --keep  leaves the copy as the command left it, for one
+#   --kept  that runs there instead of in a new one
+#
+# What was copied of this project is then that of the first of the two.
 
 set -euo pipefail
 . "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
@@ -18,6 +23,8 @@ store=$repo/.build/debian
 inside=/root/ngx_http_kv_module
 release=
 command=()
+keep=
+kept=
 
 # Its name, and the directories of this machine's mirror.
 codename=
@@ -38,14 +45,24 @@ main()
     need debootstrap debootstrap
     install_missing "$repo/.build/logs/apt.log"
 
-    [[ -d $store/$release ]] || make_system
-    copy_system
+    if [[ $kept ]]; then
+        [[ -d $store/$release.run ]] || die "no $release was kept"
+    else
+        [[ -d $store/$release ]] || make_system
+        copy_system
+    fi
+
     run_command
 }
 
 
 parse_arguments()
 {
+    case ${1-} in
+        --keep) keep=yes; shift ;;
+        --kept) kept=yes; shift ;;
+    esac
+
     case ${1-} in
         ''|--help|-h) usage_of "$0"; exit ;;
         *[!a-z]*)     die "not a release of Debian: $1 (try --help)" ;;
@@ -96,19 +113,25 @@ make_system()
 
 
 # Where this machine gets its own packages from. A machine of containers often
-# has no lists of them yet.
+# has no lists of them yet; and scripts/apt-install.sh, which has this lock, may
+# be renewing them.
 find_mirror()
 {
     local try
 
+    exec 8>/run/ngx-http-kv-apt.lock
+    flock 8
+
     for try in 1 2; do
         read_mirrors
-        [[ -z $mirror ]] || return 0
+        [[ -z $mirror ]] || break
         (( try == 2 )) || apt-get -q update >"$repo/.build/logs/apt.log" 2>&1 \
             || true
     done
 
-    die "no Debian mirror in this machine's package sources (/etc/apt)"
+    exec 8>&-
+    [[ $mirror ]] \
+        || die "no Debian mirror in this machine's package sources (/etc/apt)"
 }
 
 
@@ -151,18 +174,18 @@ copy_system()
 # it. A shell that dies takes unshare along, and that the rest.
 run_command()
 {
-    local top=$store/$release.run status=0 name keep=()
+    local top=$store/$release.run status=0 name variables=()
 
     for name in http_proxy https_proxy no_proxy PIP_INDEX_URL TERM "${!KV_@}" \
         "${!KIT_@}"
     do
-        [[ -z ${!name-} ]] || keep+=("$name=${!name}")
+        [[ -z ${!name-} ]] || variables+=("$name=${!name}")
     done
 
     # Whom this machine trusts to give it the packages of PyPI.
     if [[ -f ${PIP_CERT-} ]]; then
         cp -L "$PIP_CERT" "$top/etc/pip.crt"
-        keep+=(PIP_CERT=/etc/pip.crt)
+        variables+=(PIP_CERT=/etc/pip.crt)
     fi
 
     # shellcheck disable=SC2016
@@ -181,10 +204,10 @@ run_command()
             PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
             "${@:2:$1}" /bin/bash -c "cd $inside && exec \"\$@\"" bash \
             "${@:2+$1}" || exit
-        ' bash "$top" "$inside" "${#keep[@]}" \
-        ${keep[@]+"${keep[@]}"} "${command[@]}" 9>&- || status=$?
+        ' bash "$top" "$inside" "${#variables[@]}" \
+        ${variables[@]+"${variables[@]}"} "${command[@]}" 9>&- || status=$?
 
-    rm -rf "$top"
+    [[ $keep ]] || rm -rf "$top"
     return $status
 }
 

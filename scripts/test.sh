@@ -1,6 +1,6 @@
 #!/bin/bash
 # Usage: scripts/test.sh [--with-nginx TREE|--poison] [PART|FILE]...
-#        scripts/test.sh --fast
+#        scripts/test.sh --fast|--ahead
 #
 # Runs the tests, after installing through apt-get what they need. The parts,
 # all of them if none is named:
@@ -24,6 +24,9 @@
 #   --poison           the part http, with a module that fills what it frees in
 #                      the zone, and checks that no later write changed it: all
 #                      but t/lint.t and t/run.t, which do not load it
+#   --ahead            no tests, but all that they need: packages are installed,
+#                      programs compiled, at the lowest priority. What fails is
+#                      tried again, and told, when it is tested
 #
 # Each part says one line when it passes, and what went wrong when it does not;
 # the rest is in .build/logs. The status is 0 if nothing failed.
@@ -68,7 +71,7 @@ main()
     trap 'exit 1' INT TERM HUP
 
     # Of the parts before it, some wait for others or for the network.
-    ! wants unit || begin_ahead make_all_units
+    ! wants unit || begin_ahead make_units
 
     local part
 
@@ -90,6 +93,7 @@ parse_arguments()
             --with-nginx=*)      tree=${1#*=} ;;
             --poison)            poison=yes ;;
             --fast)              parts=(fast) ;;
+            --ahead)             parts=(ahead) ;;
             lint|build|unit|fuzz|http|lc) parts+=("$1") ;;
             *.t|*test_*.c)       files+=("$(in_repo "$1")") ;;
             *)                   die "unknown argument: $1 (try --help)" ;;
@@ -128,6 +132,7 @@ require_packages()
     need libc6-dev /usr/include/stdio.h
     need make make
     need libcmocka-dev /usr/include/cmocka.h
+    need libjansson-dev /usr/include/jansson.h
     need perl prove
     need curl curl
     need procps ps
@@ -151,9 +156,9 @@ in_group()
 }
 
 
-# begin_ahead COMMAND...: makes what comes later needs, while tests run that
-# leave some of the processors' time. What cannot be made is tried again when it
-# is needed, which tells why.
+# begin_ahead COMMAND...: makes what comes later needs, while something else
+# runs that leaves some of the processors' time. What cannot be made is tried
+# again when it is needed, which tells why.
 begin_ahead()
 {
     finish_ahead
@@ -171,7 +176,7 @@ run_ahead()
     local command
 
     for command in "$@"; do
-        $command || true
+        "$command" || true
     done
 }
 
@@ -371,29 +376,48 @@ END
 
 test_unit()
 {
-    local all=() threaded=() file
+    local all=() threaded=()
 
     finish_ahead
-    mapfile -t all < <(listed unit.mk)
-    [[ ${#all[@]} -gt 0 ]] || die "no tests in scripts/unit.mk"
-
-    # Those that say so have threads worth watching.
-    for file in "${all[@]}"; do
-        if grep -qF '/* tsan */' "$file"; then
-            threaded+=("$file")
-        fi
-    done
-
-    mapfile -t all < <(long_first "${all[@]}")
-    mapfile -t threaded < <(long_first "${threaded[@]}")
+    list_units
 
     # The other programs are compiled while the first ones run.
-    begin_ahead "make_units tsan thread ${threaded[*]}" make_fuzz
+    begin_ahead make_threaded make_fuzz
     run_units asan address,undefined "${all[@]}"
 
     begin_ahead make_http
     [[ ${#threaded[@]} -eq 0 ]] || run_units tsan thread "${threaded[@]}"
     finish_ahead
+}
+
+
+# Sets the caller's `all` and `threaded`, those that have threads worth watching
+# and say so.
+list_units()
+{
+    mapfile -t all < <(listed unit.mk)
+    [[ ${#all[@]} -gt 0 ]] || die "no tests in scripts/unit.mk"
+
+    mapfile -t all < <(long_first "${all[@]}")
+    mapfile -t threaded < <(grep -lF '/* tsan */' "${all[@]}")
+}
+
+
+make_units()
+{
+    local all threaded
+
+    list_units
+    compile_units asan address,undefined "${all[@]}"
+}
+
+
+make_threaded()
+{
+    local all threaded
+
+    list_units
+    compile_units tsan thread "${threaded[@]}"
 }
 
 
@@ -407,17 +431,8 @@ long_first()
 }
 
 
-make_all_units()
-{
-    local all=()
-
-    mapfile -t all < <(listed unit.mk)
-    make_units asan address,undefined "${all[@]}"
-}
-
-
-# make_units KIND SANITIZERS FILE...: compiles them.
-make_units()
+# compile_units KIND SANITIZERS FILE...
+compile_units()
 {
     local kind=$1 sanitizers=$2 names
     shift 2
@@ -443,7 +458,7 @@ run_units()
 
     log=$logs/unit-$kind.log
 
-    if ! in_group make_units "$kind" "$sanitizers" "$@"; then
+    if ! in_group compile_units "$kind" "$sanitizers" "$@"; then
         head -n 60 "$log"
         report unit 0 1 0 "does not compile with -fsanitize=$sanitizers"
         return
@@ -549,10 +564,11 @@ test_fuzz()
 # makes it.
 make_http()
 {
-    if wants http; then
+    if wants http && build_module; then
         KV_CFLAGS="${KV_CFLAGS-} -DKV_TEST_FAILPOINTS" \
             "$repo/scripts/build.sh" --quiet --build-dir "$build/failpoints"
         "$repo/scripts/venv.sh"
+        require_http3
     fi
 }
 
@@ -740,6 +756,18 @@ stop_lc_servers()
             kill -KILL -- "-$pid" || true
         fi
     done
+}
+
+
+# ---- all that tests need
+
+
+test_ahead()
+{
+    parts=(lint build unit fuzz http)
+    in_group run_ahead "$repo/scripts/lint.sh" build_module make_units \
+        make_threaded make_fuzz make_http >"$logs/ahead.log" 2>&1
+    exit
 }
 
 
