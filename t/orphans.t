@@ -36,28 +36,13 @@ my @workers = $s->workers;
 my %left = map { ("left$_", value("left$_", 1, 300_000)) } 1 .. $N;
 
 
-# A connection to that worker.
-
-sub connection {
-    my ($worker) = @_;
-
-    for (1 .. 500) {
-        my $c = $s->connect;
-        $c->send("GET /health HTTP/1.1\r\nHost: x\r\n\r\n");
-        return $c if $c->response('GET')->{headers}{worker} == $worker;
-    }
-
-    die "worker $worker takes no connection\n";
-}
-
-
 # A write by the first worker is being synced, and the second one's wait, whose
 # clients leave.
 
 sub leave {
     my ($method) = @_;
-    my $first = connection($workers[0]);
-    my @c = map { connection($workers[1]) } 1 .. $N;
+    my $first = $s->connect_to($workers[0]);
+    my @c = map { $s->connect_to($workers[1]) } 1 .. $N;
     my $gone = sub { scalar(() = read_file("$s->{dir}/info.log")
                                  =~ /client prematurely closed/g) };
     my $before = $gone->();
@@ -97,7 +82,7 @@ sub leave {
 {
     my $first = leave('PUT');
     my @others = map { [ "other$_", value("other$_", 1, 300_000),
-                         connection($workers[1]) ] } 1 .. $N;
+                         $s->connect_to($workers[1]) ] } 1 .. $N;
 
     $_->[2]->send(KV::Conn::request(PUT => "/kv/$_->[0]", body => $_->[1]))
         for @others;

@@ -367,6 +367,23 @@ sub connect {
 }
 
 
+# A new connection to that worker, which may have no processor for a while.  The
+# server has "add_header Worker $pid always".
+
+sub connect_to {
+    my ($self, $worker) = @_;
+    my $c;
+
+    wait_for(sub {
+        $c = $self->connect;
+        $c->send(KV::Conn::request(GET => '/health'));
+        return $c->response->{headers}{worker} == $worker;
+    }, 10, 0.0005) or die "worker $worker takes no connection\n";
+
+    return $c;
+}
+
+
 # One request on a connection of its own: the answer, see KV::Conn::parse().
 # With soft => 1 the status is 0 if none came.
 
