@@ -28,6 +28,7 @@
 
 
 #define KV_TIMERS_TICK    128u       /* milliseconds */
+#define KV_TIMERS_LATER   100u       /* milliseconds, less than a tick */
 #define KV_TIMERS_BITS    6u
 #define KV_TIMERS_SLOTS   (1u << KV_TIMERS_BITS)
 #define KV_TIMERS_LEVELS  6u
@@ -83,6 +84,27 @@ static inline bool
 kv_timers_ready(kv_timers_t *timers, uint64_t now)
 {
     return kv_get_relaxed(timers->next) <= now;
+}
+
+
+/* Those that are due cannot be deleted now: they are looked at later. */
+
+static inline void
+kv_timers_put_off(kv_timers_t *timers, uint64_t now)
+{
+    kv_set_relaxed(timers->next, now + KV_TIMERS_LATER);
+}
+
+
+/*
+ * Whether memory is about to come free: always if some have expired that are
+ * there still, due or within a tick, or put off.
+ */
+
+static inline bool
+kv_timers_soon(kv_timers_t *timers, uint64_t now)
+{
+    return kv_timers_ready(timers, now + KV_TIMERS_TICK);
 }
 
 

@@ -19,9 +19,6 @@
 /* entries that go to lower levels of the timers at a time */
 #define KV_EXPIRE_STEPS  2048u
 
-/* ms until the next try, if there was no memory for one, or an error */
-#define KV_EXPIRE_RETRY  100u
-
 /* keys whose buckets are fetched ahead */
 #define KV_EXPIRE_AHEAD  8u
 
@@ -73,8 +70,8 @@ kv_expire_between(kv_store_t *store, kv_batch_t *batch)
 
 
 /*
- * Takes a step.  If it can do nothing now, the timers are to be looked at a
- * little later.
+ * Takes a step.  If it can do nothing now, for lack of memory or an error, the
+ * timers are to be looked at a little later.
  */
 
 static void
@@ -115,7 +112,7 @@ kv_expire_some(kv_store_t *store, kv_batch_t *batch, uint64_t now)
         (void) kv_batch_clean_up(store);
 
     } else if (!more && kv_timers_ready(&zone->timers, now)) {
-        kv_set_relaxed(zone->timers.next, now + KV_EXPIRE_RETRY);
+        kv_timers_put_off(&zone->timers, now);
     }
 }
 

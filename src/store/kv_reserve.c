@@ -35,6 +35,7 @@ typedef struct {
 
 static bool kv_reserve_stuck(kv_zone_t *zone, const kv_op_t *op);
 static uint64_t kv_reserve_can_free(kv_zone_t *zone);
+static bool kv_reserve_soon(kv_store_t *store, uint64_t missing);
 static uint64_t kv_reserve_can_move(kv_store_t *store);
 static kv_rc_t kv_reserve_free_stale(kv_store_t *store);
 static void kv_reserve_stale(void *data, const kv_entry_t *e);
@@ -104,9 +105,7 @@ kv_reserve(kv_store_t *store, kv_op_t *op, uint64_t *spent_ns)
         return KV_AGAIN;
     }
 
-    /* puts under way may replace values, or be given up */
-
-    if (more || kv_evict_under_way(store) >= missing) {
+    if (more || kv_reserve_soon(store, missing)) {
         return KV_AGAIN;
     }
 
@@ -133,7 +132,7 @@ kv_store_full(kv_store_t *store, uint32_t need)
            && kv_heap_used(zone->heap) + KV_PAGE_SIZE
               > atomic_load(&zone->full_used)
            && kv_now_ns() - atomic_load(&zone->full_ns) < KV_STORE_FULL
-           && !kv_timers_ready(&zone->timers, kv_clock_ms(zone));
+           && !kv_timers_soon(&zone->timers, kv_clock_ms(zone));
 }
 
 
@@ -158,6 +157,19 @@ kv_reserve_can_free(kv_zone_t *zone)
 {
     return kv_heap_held(zone->heap, KV_HELD_UPLOADS)
            + kv_heap_held(zone->heap, KV_HELD_READERS);
+}
+
+
+/*
+ * Whether memory comes free without anybody's doing: of what has expired, and
+ * will be deleted, or of what puts under way replace.
+ */
+
+static bool
+kv_reserve_soon(kv_store_t *store, uint64_t missing)
+{
+    return kv_timers_soon(&store->zone->timers, kv_clock_ms(store->zone))
+           || kv_evict_under_way(store) >= missing;
 }
 
 

@@ -1049,6 +1049,70 @@ test_full(void **state)
 }
 
 
+static kv_rc_t
+reserve(void)
+{
+    kv_rc_t   result;
+    kv_op_t  *o;
+
+    assert_int_equal(kv_store_reserve(solo.host.store, 1000, 0, &o), KV_OK);
+    solo_commit(&solo, &o, 1, &result);
+
+    return result;
+}
+
+
+/* Nor is it full while they have expired, and are deleted a moment later. */
+
+static void
+test_full_soon(void **state)
+{
+    kv_rc_t    result;
+    kv_op_t   *o;
+    uint32_t   id;
+    unsigned   tries;
+
+    (void) state;
+
+    start();
+    id = 0;
+
+    do {
+        pass(0);
+        result = kit_begin_ttl(&solo.host, ++id, ++written, 1000, 60, &o);
+
+        if (result == KV_OK) {
+            solo_commit(&solo, &o, 1, &result);
+
+        } else {
+            result = reserve();
+        }
+
+    } while (result != KV_NO_MEMORY);
+
+    assert_true(kv_store_full(solo.host.store, 1000));
+    is_there(1, 60 * SEC);
+
+    pass(60 * SEC);
+    run();
+    is_gone(1);
+    assert_true(zone()->map.keys > 1000);
+
+    assert_int_equal(reserve(), KV_AGAIN);
+    assert_false(kv_store_full(solo.host.store, 1000));
+
+    pass(TICK);
+    tries = 0;
+
+    do {
+        assert_true(++tries < 20);
+        result = reserve();
+    } while (result == KV_AGAIN);
+
+    assert_int_equal(result, KV_OK);
+}
+
+
 /* Keys that expire, as `model` has them; what else there is must be gone. */
 
 typedef struct {
@@ -1294,6 +1358,7 @@ main(void)
         cmocka_unit_test_setup_teardown(test_disk_full, setup, solo_teardown),
         cmocka_unit_test_setup_teardown(test_moved, setup, solo_teardown),
         cmocka_unit_test_setup_teardown(test_full, setup, solo_teardown),
+        cmocka_unit_test_setup_teardown(test_full_soon, setup, solo_teardown),
         cmocka_unit_test_setup_teardown(test_model, setup, solo_teardown)
     };
 
