@@ -316,20 +316,19 @@ for my $errno (EACCES, EMFILE) {
     };
     my $n = 0;
     my $making = sub {
+        my $pid;
         $s->fault(hold => '1 snap-');
-        for (1 .. 200) {
-            my $pid = $maker->();
-            $n++;
-            $s->put("k$n", value("k$n", 1, 50_000));
-            next if !$pid;
+        wait_for(sub { my $key = 'k' . ++$n % 200;
+                       $pid = $maker->();
+                       $s->put($key, value($key, 1, 50_000));
+                       return $pid }, 10, 0.001)
+            or die "no snapshot is made\n";
 
-            # and the next one is to be made after it
+        # and the next one is to be made after it
 
-            $s->held or die "it is not synced\n";
-            $s->put('again', 'x' x 250_000) for 1 .. 10;
-            return $pid;
-        }
-        die "no snapshot is made\n";
+        $s->held or die "it is not synced\n";
+        $s->put('again', 'x' x 250_000) for 1 .. 10;
+        return $pid;
     };
 
     # another worker breaks it
