@@ -44,6 +44,13 @@
 #define NGX_HTTP_KV_BULK_STEP        16
 #define NGX_HTTP_KV_BULK_STEP_BYTES  8192
 
+/*
+ * Where others write it rests for as long as it works: at least that long at a
+ * time; and how long others count after their last write, nanoseconds.
+ */
+#define NGX_HTTP_KV_BULK_REST     1000000
+#define NGX_HTTP_KV_BULK_COMPANY  10000000
+
 
 typedef struct {
     kv_op_t                   *first;      /* linked by op->data */
@@ -65,6 +72,10 @@ typedef struct {
     uint64_t                   applied;
     uint64_t                   started;    /* ns */
     uint64_t                   took;       /* ns: a group, lately */
+    uint64_t                   newest;     /* the LSN of its last write */
+    uint64_t                   company;    /* ns: others wrote beside it */
+    uint64_t                   turned;     /* ns: works or rests since then, */
+    uint64_t                   owed;       /* ns: and is to rest so long */
 
     ngx_http_kv_text_t         text;       /* of a line that is not whole */
 
@@ -112,6 +123,9 @@ static ngx_uint_t ngx_http_kv_bulk_full(ngx_http_kv_bulk_t *bulk);
 static ngx_uint_t ngx_http_kv_bulk_most(ngx_http_kv_bulk_t *bulk);
 static void ngx_http_kv_bulk_submit(ngx_http_kv_bulk_t *bulk);
 static void ngx_http_kv_bulk_done(ngx_http_kv_ctx_t *ctx, kv_rc_t rc);
+static ngx_uint_t ngx_http_kv_bulk_rests(ngx_http_kv_bulk_t *bulk,
+    ngx_uint_t beside);
+static ngx_uint_t ngx_http_kv_bulk_rested(ngx_http_kv_bulk_t *bulk);
 static void ngx_http_kv_bulk_drop(ngx_http_kv_bulk_t *bulk);
 static void ngx_http_kv_bulk_refuse(ngx_http_kv_ctx_t *ctx, kv_rc_t rc);
 static ngx_int_t ngx_http_kv_bulk_fail(ngx_http_kv_bulk_t *bulk,
@@ -153,6 +167,7 @@ ngx_http_kv_bulk(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
     bulk->ctx = ctx;
     bulk->built = &bulk->groups[0];
     bulk->started = ctx->started;
+    bulk->turned = ctx->started;
 
     bulk->step.ctx = ctx;
     bulk->step.take = ngx_http_kv_bulk_take_step;
@@ -238,6 +253,11 @@ ngx_http_kv_bulk_take_step(void *data)
     ngx_http_kv_bulk_t *bulk = data;
 
     ngx_connection_t  *c;
+
+    if (bulk->owed >= NGX_HTTP_KV_BULK_REST && !ngx_http_kv_bulk_rested(bulk)) {
+        ngx_http_kv_step_later(&bulk->step);
+        return;
+    }
 
     c = bulk->ctx->request->connection;
 
@@ -812,8 +832,8 @@ static void
 ngx_http_kv_bulk_done(ngx_http_kv_ctx_t *ctx, kv_rc_t rc)
 {
     kv_op_t              *op;
-    uint64_t              line;
-    ngx_uint_t            i;
+    uint64_t              line, lsn;
+    ngx_uint_t            i, beside;
     ngx_connection_t     *c;
     ngx_http_kv_bulk_t   *bulk;
     ngx_http_kv_group_t  *group;
@@ -822,6 +842,7 @@ ngx_http_kv_bulk_done(ngx_http_kv_ctx_t *ctx, kv_rc_t rc)
     group = bulk->queued;
     c = ctx->request->connection;
     line = 0;
+    beside = 0;
 
     bulk->took = (4 * bulk->took + kv_now_ns() - group->submitted) / 5;
 
@@ -829,6 +850,13 @@ ngx_http_kv_bulk_done(ngx_http_kv_ctx_t *ctx, kv_rc_t rc)
 
         if (kv_store_done(op, &rc) && rc == KV_OK) {
             bulk->applied++;
+
+            lsn = kv_store_result(ctx->zone->store, op).lsn;
+
+            if (lsn) {
+                beside |= bulk->newest && lsn != bulk->newest + 1;
+                bulk->newest = lsn;
+            }
 
         } else if (line == 0) {
             line = group->line[i];
@@ -849,11 +877,55 @@ ngx_http_kv_bulk_done(ngx_http_kv_ctx_t *ctx, kv_rc_t rc)
     if (line || bulk->ended) {
         ngx_http_kv_bulk_end(bulk);
 
+    } else if (ngx_http_kv_bulk_rests(bulk, beside)) {
+        ngx_http_kv_bulk_block(bulk);
+        ngx_http_kv_step_later(&bulk->step);
+
     } else {
         ngx_http_kv_bulk_run(bulk);
     }
 
     ngx_http_run_posted_requests(c);
+}
+
+
+/*
+ * After a group, beside which others wrote or did not: whether it leaves the
+ * processors and the disk to them for a moment.
+ */
+
+static ngx_uint_t
+ngx_http_kv_bulk_rests(ngx_http_kv_bulk_t *bulk, ngx_uint_t beside)
+{
+    uint64_t  now;
+
+    now = kv_now_ns();
+
+    if (beside) {
+        bulk->company = now;
+    }
+
+    bulk->owed = now - bulk->company < NGX_HTTP_KV_BULK_COMPANY
+                 ? bulk->owed + now - bulk->turned : 0;
+    bulk->turned = now;
+
+    return bulk->owed >= NGX_HTTP_KV_BULK_REST;
+}
+
+
+/* Whether it has rested long enough. */
+
+static ngx_uint_t
+ngx_http_kv_bulk_rested(ngx_http_kv_bulk_t *bulk)
+{
+    uint64_t  now;
+
+    now = kv_now_ns();
+
+    bulk->owed -= ngx_min(bulk->owed, now - bulk->turned);
+    bulk->turned = now;
+
+    return bulk->owed < NGX_HTTP_KV_BULK_REST || bulk->ctx->zone->draining;
 }
 
 
