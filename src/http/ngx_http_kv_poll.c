@@ -9,11 +9,12 @@
  * round of its event loop, which does not sleep then and takes all other events
  * as usual.  Between two polls the worker yields the processor.
  *
- * It is done where no write waits for a sync: measured with sync=off, a lone
- * connection writes 1.2 times as fast.  With sync=always it gained nothing, and
- * took a tenth more of a processor (t/bench/README.md).  The worker stops after
- * a moment, when other writes come, or when another thread wanted the
- * processor, and does not begin again for a while.
+ * Measured with sync=off, a lone connection writes 1.2 times as fast.  With
+ * sync=always that depends on the machine: on one it gained nothing, on another
+ * a write took a sixth less time and a third more of a processor, which nobody
+ * else wanted (t/bench/README.md).  The worker stops after a moment, when other
+ * writes come, or when another thread wanted the processor, and does not begin
+ * again for a while.
  */
 
 
@@ -60,7 +61,6 @@ ngx_http_kv_poll(ngx_http_kv_zone_t *zone)
     if (zone->poll.posted
         || ngx_queue_head(&zone->waiting) != ngx_queue_last(&zone->waiting)
         || zone->conf.delay
-        || zone->conf.sync == KV_SYNC_ALWAYS
         || ngx_ncpu < 2)
     {
         return;
