@@ -1119,33 +1119,70 @@ test_very_many_readers(void **state)
 }
 
 
+/* Whether a piece of the value has just been moved, and what it was is kept. */
+
+static bool
+is_moving(uint32_t id)
+{
+    char               key[32];
+    size_t             n;
+    uint64_t           i;
+    kv_entry_t        *owner;
+    kv_retired_t      *r;
+    kv_retire_list_t  *retired;
+
+    n = kit_key(id, key);
+    retired = &kit.store->zone->retired;
+
+    for (i = retired->head; i != retired->tail; i++) {
+        r = &retired->ring[i % KV_RETIRED_MAX];
+
+        if ((r->object & 3) != KV_RETIRED_PIECE) {
+            continue;
+        }
+
+        owner = ((kv_piece_t *) (r->object & ~(uintptr_t) 3))->owner;
+
+        if (owner->key_len == n && memcmp(owner->key, key, n) == 0) {
+            return true;
+        }
+    }
+
+    return false;
+}
+
+
 /*
  * Fills the zone, pins a third of the values and deletes the others, until some
- * of what is pinned was being moved then: on a busy machine it may be none.
- * Returns the number of pins.
+ * of what is pinned was being moved then, between the batch that moves it and
+ * the next one.  Returns the number of pins.
  */
 
 static unsigned
 pin_what_moves(kv_op_t **reader)
 {
-    uint32_t  i, n;
+    bool      pinned[1000];
+    uint32_t  i, k, n;
     unsigned  readers, tries;
 
     for (tries = 0; tries < 50; tries++) {
 
         for (n = 0; kit_put(&host, n, 1, 20000, NULL) == KV_OK; n++) {
-            /* void */
+            assert_true(n < 1000);
+            pinned[n] = false;
         }
 
         for (i = 0, readers = 0; i < n; i++) {
 
-            /* between the batch that moves it and the next one */
-
-            if (i % 3 == 0) {
-                reader[readers++] = pin(i);
-
-            } else {
+            if (i % 3 != 0) {
                 assert_int_equal(kit_delete(&host, i), KV_OK);
+            }
+
+            for (k = i - i % 3; k < n; k += 3) {
+                if (!pinned[k] && (k <= i || is_moving(k))) {
+                    pinned[k] = true;
+                    reader[readers++] = pin(k);
+                }
             }
         }
 
