@@ -1122,17 +1122,15 @@ test_very_many_readers(void **state)
 /* Whether a piece of the value has just been moved, and what it was is kept. */
 
 static bool
-is_moving(uint32_t id)
+is_moving(const kv_retire_list_t *retired, uint32_t id)
 {
-    char               key[32];
-    size_t             n;
-    uint64_t           i;
-    kv_entry_t        *owner;
-    kv_retired_t      *r;
-    kv_retire_list_t  *retired;
+    char                 key[32];
+    size_t               n;
+    uint64_t             i;
+    kv_entry_t          *owner;
+    const kv_retired_t  *r;
 
     n = kit_key(id, key);
-    retired = &kit.store->zone->retired;
 
     for (i = retired->head; i != retired->tail; i++) {
         r = &retired->ring[i % KV_RETIRED_MAX];
@@ -1152,6 +1150,30 @@ is_moving(uint32_t id)
 }
 
 
+/* Which of the values 0, 3, 6, ... below `n` are to be pinned now. */
+
+static void
+choose(bool *chosen, uint32_t i, uint32_t n)
+{
+    uint32_t    k;
+    kv_zone_t  *zone;
+
+    zone = kit.store->zone;
+
+    /* the committer moves something after it has told what is done */
+
+    while (kv_mutex_lock(&zone->commit_lock) != KV_OK) {
+        /* void */
+    }
+
+    for (k = i - i % 3; k < n; k += 3) {
+        chosen[k] = k <= i || is_moving(&zone->retired, k);
+    }
+
+    kv_mutex_unlock(&zone->commit_lock);
+}
+
+
 /*
  * Fills the zone, pins a third of the values and deletes the others, until some
  * of what is pinned was being moved then, between the batch that moves it and
@@ -1161,7 +1183,7 @@ is_moving(uint32_t id)
 static unsigned
 pin_what_moves(kv_op_t **reader)
 {
-    bool      pinned[1000];
+    bool      chosen[1000], pinned[1000];
     uint32_t  i, k, n;
     unsigned  readers, tries;
 
@@ -1178,8 +1200,10 @@ pin_what_moves(kv_op_t **reader)
                 assert_int_equal(kit_delete(&host, i), KV_OK);
             }
 
+            choose(chosen, i, n);
+
             for (k = i - i % 3; k < n; k += 3) {
-                if (!pinned[k] && (k <= i || is_moving(k))) {
+                if (!pinned[k] && chosen[k]) {
                     pinned[k] = true;
                     reader[readers++] = pin(k);
                 }
