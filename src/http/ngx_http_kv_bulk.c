@@ -74,8 +74,8 @@ typedef struct {
     uint64_t                   took;       /* ns: a group, lately */
     uint64_t                   newest;     /* the LSN of its last write */
     uint64_t                   company;    /* ns: others wrote beside it */
-    uint64_t                   turned;     /* ns: works or rests since then, */
-    uint64_t                   owed;       /* ns: and is to rest so long */
+    uint64_t                   owed;       /* ns: it is to rest so long, */
+    uint64_t                   rested;     /* ns: and rests since then */
 
     ngx_http_kv_text_t         text;       /* of a line that is not whole */
 
@@ -124,7 +124,7 @@ static ngx_uint_t ngx_http_kv_bulk_most(ngx_http_kv_bulk_t *bulk);
 static void ngx_http_kv_bulk_submit(ngx_http_kv_bulk_t *bulk);
 static void ngx_http_kv_bulk_done(ngx_http_kv_ctx_t *ctx, kv_rc_t rc);
 static ngx_uint_t ngx_http_kv_bulk_rests(ngx_http_kv_bulk_t *bulk,
-    ngx_uint_t beside);
+    uint64_t submitted, ngx_uint_t beside);
 static ngx_uint_t ngx_http_kv_bulk_rested(ngx_http_kv_bulk_t *bulk);
 static void ngx_http_kv_bulk_drop(ngx_http_kv_bulk_t *bulk);
 static void ngx_http_kv_bulk_refuse(ngx_http_kv_ctx_t *ctx, kv_rc_t rc);
@@ -167,7 +167,6 @@ ngx_http_kv_bulk(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
     bulk->ctx = ctx;
     bulk->built = &bulk->groups[0];
     bulk->started = ctx->started;
-    bulk->turned = ctx->started;
 
     bulk->step.ctx = ctx;
     bulk->step.take = ngx_http_kv_bulk_take_step;
@@ -877,7 +876,7 @@ ngx_http_kv_bulk_done(ngx_http_kv_ctx_t *ctx, kv_rc_t rc)
     if (line || bulk->ended) {
         ngx_http_kv_bulk_end(bulk);
 
-    } else if (ngx_http_kv_bulk_rests(bulk, beside)) {
+    } else if (ngx_http_kv_bulk_rests(bulk, group->submitted, beside)) {
         ngx_http_kv_bulk_block(bulk);
         ngx_http_kv_step_later(&bulk->step);
 
@@ -891,11 +890,13 @@ ngx_http_kv_bulk_done(ngx_http_kv_ctx_t *ctx, kv_rc_t rc)
 
 /*
  * After a group, beside which others wrote or did not: whether it leaves the
- * processors and the disk to them for a moment.
+ * processors and the disk to them for a moment.  What it waits for its client
+ * is no work.
  */
 
 static ngx_uint_t
-ngx_http_kv_bulk_rests(ngx_http_kv_bulk_t *bulk, ngx_uint_t beside)
+ngx_http_kv_bulk_rests(ngx_http_kv_bulk_t *bulk, uint64_t submitted,
+    ngx_uint_t beside)
 {
     uint64_t  now;
 
@@ -906,8 +907,8 @@ ngx_http_kv_bulk_rests(ngx_http_kv_bulk_t *bulk, ngx_uint_t beside)
     }
 
     bulk->owed = now - bulk->company < NGX_HTTP_KV_BULK_COMPANY
-                 ? bulk->owed + now - bulk->turned : 0;
-    bulk->turned = now;
+                 ? bulk->owed + now - submitted : 0;
+    bulk->rested = now;
 
     return bulk->owed >= NGX_HTTP_KV_BULK_REST;
 }
@@ -922,8 +923,8 @@ ngx_http_kv_bulk_rested(ngx_http_kv_bulk_t *bulk)
 
     now = kv_now_ns();
 
-    bulk->owed -= ngx_min(bulk->owed, now - bulk->turned);
-    bulk->turned = now;
+    bulk->owed -= ngx_min(bulk->owed, now - bulk->rested);
+    bulk->rested = now;
 
     return bulk->owed < NGX_HTTP_KV_BULK_REST || bulk->ctx->zone->draining;
 }
