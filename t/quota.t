@@ -572,7 +572,7 @@ $holes->done;
 # reads on with the memory that the one before gives back: it could take longer
 # than the master waits, and no event loop would see its end.  The first one has
 # its memory, and waits for its client.  Once more if a busy machine let the
-# store refuse one before.
+# store refuse one before, or find it too slow.
 
 for my $try (1 .. 4) {
     my $s = KV::Test->new(workers => 1, zone => '16m',
@@ -580,8 +580,10 @@ for my $try (1 .. 4) {
     live($s, 2, 100_000);
     $s->del("live$_") for 2 .. 9;
 
-    my ($first, @c) = map { upload($s, $_, undef, chunk('x' x $_)) }
-                      500_000, 500_001, 300_000, 300_001;
+    my @c = map { my $c = upload($s, $_, undef, chunk('x' x $_));
+                  wait_for(sub { held($s, 'uploads') >= 500_000 }, 3);
+                  $c } 500_000, 500_001, 300_000, 300_001;
+    my $first = shift @c;
     my $last = 0;
     wait_for(sub { my $was = $last;
                    $last = held($s, 'uploads');
@@ -593,9 +595,9 @@ for my $try (1 .. 4) {
     $got{(eval { $_->response('PUT', 20) } || { status => 'none' })->{status}}++
         for @c;
     my $status = $s->wait_exit;
-    next if $early && $try < 4;
+    next if ($early || $got{408}) && $try < 4;
 
-    is_deeply(\%got, { 507 => 3 }, 'stopped: those that wait are answered');
+    is(join(' ', %got), '507 3', 'stopped: those that wait are answered');
     is($status, 0, 'stopped: with status 0');
     $s->done;
     last;
