@@ -82,7 +82,7 @@ sub next_generation {
     my ($rebuilds, $round, $back) = (0, 0, 1);
 
     while ($back && !$rebuilds && $round++ < 100) {
-        $s->fault(die => int rand 400);
+        $s->fault(die => int rand rand 400);
         wait_for(sub { !-e "$s->{dir}/fault/die" }, 5, 0.001);
         $back = wait_for(sub { $s->put('back', 'x', soft => 1, timeout => 5)
                                    ->{status} == 200 }, 10);

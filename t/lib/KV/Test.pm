@@ -499,7 +499,7 @@ sub some_die {
     my $dice = int rand 4;
 
     if ($dice == 0) {
-        $self->fault(die => int rand 400);
+        $self->fault(die => int rand rand 400);
         wait_for(sub { !-e "$self->{dir}/fault/die" }, 2, 0.001)
             or $self->fault(die => undef);
     } else {
