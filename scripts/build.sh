@@ -85,10 +85,10 @@ require_packages()
     need libc6-dev /usr/include/stdio.h
     need make make
     need libjansson-dev /usr/include/jansson.h
+    need libssl-dev /usr/include/openssl/evp.h
 
     if [[ $tree ]]; then
         need libpcre2-dev /usr/include/pcre2.h
-        need libssl-dev /usr/include/openssl/ssl.h
         need zlib1g-dev /usr/include/zlib.h
     else
         need nginx nginx

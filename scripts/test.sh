@@ -133,6 +133,7 @@ require_packages()
     need make make
     need libcmocka-dev /usr/include/cmocka.h
     need libjansson-dev /usr/include/jansson.h
+    need libssl-dev /usr/include/openssl/evp.h
     need perl prove
     need curl curl
     need procps ps
@@ -248,7 +249,7 @@ test_build()
     local failures=0 checks=0 check
 
     for check in build_module refuses_no_threads refuses_old_nginx \
-        refuses_no_jansson outlives_a_kill
+        refuses_no_jansson refuses_no_libcrypto outlives_a_kill
     do
         checks=$(( checks + 1 ))
 
@@ -311,13 +312,19 @@ refuses_old_nginx()
 
 refuses_no_jansson()
 {
-    jansson=no configure_says 1022001 YES 'libjansson-dev'
+    missing=jansson configure_says 1022001 YES 'libjansson-dev'
+}
+
+
+refuses_no_libcrypto()
+{
+    missing=libcrypto configure_says 1022001 YES 'libssl-dev'
 }
 
 
 # configure_says VERSION USE_THREADS WORDS: whether the addon's config refuses
 # such an nginx with one line that has these words or, without words, takes it;
-# where the variable `jansson` is no, without that library.
+# where the variable `missing` names a library, without that one.
 configure_says()
 {
     local dir=$build/configure lines
@@ -325,7 +332,9 @@ configure_says()
     rm -rf "$dir"
     mkdir -p "$dir/auto" "$dir/src/core"
     echo "#define nginx_version      $1" >"$dir/src/core/nginx.h"
-    echo "ngx_found=${jansson-yes}" >"$dir/auto/feature"
+    # shellcheck disable=SC2016
+    echo 'case $ngx_feature in *${missing:-none}*) ngx_found=no ;;
+          *) ngx_found=yes ;; esac' >"$dir/auto/feature"
     # shellcheck disable=SC2016
     echo 'echo "$ngx_module_type $ngx_module_name"' >"$dir/auto/module"
 

@@ -1,0 +1,438 @@
+
+/*
+ * Restoring a backup: its files are written to a directory that has another
+ * name until all is there.
+ */
+
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE                                          /* O_PATH */
+#endif
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <libgen.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <sys/stat.h>
+
+#include "disk/kv_backup_private.h"
+#include "disk/kv_dir_private.h"
+
+
+#define KV_RESTORE_SUFFIX  ".restoring"
+
+
+typedef struct {
+    kv_backup_reader_t   from;
+    kv_io_t              io;
+    char                 dir[PATH_MAX];   /* the name that it will have, */
+    char                 tmp[PATH_MAX + sizeof(KV_RESTORE_SUFFIX)];
+                                          /* and has until then */
+    int                  fd;              /* of it */
+    uint8_t             *buf;
+    kv_err_t            *err;
+} kv_restore_t;
+
+
+static kv_rc_t kv_restore_names(kv_restore_t *r, const char *dir);
+static kv_rc_t kv_restore_empty(kv_restore_t *r);
+static kv_rc_t kv_restore_any(void *ctx, const char *name);
+static kv_rc_t kv_restore_make(kv_restore_t *r);
+static kv_rc_t kv_restore_fill(kv_restore_t *r);
+static kv_rc_t kv_restore_file(kv_restore_t *r, const kv_backup_file_t *f);
+static kv_rc_t kv_restore_begin(kv_restore_t *r, const kv_backup_file_t *f,
+    int *fd);
+static kv_rc_t kv_restore_copy(kv_restore_t *r, const kv_backup_file_t *f,
+    int fd);
+static kv_rc_t kv_restore_mark(kv_restore_t *r);
+static kv_rc_t kv_restore_publish(kv_restore_t *r);
+static void kv_restore_remove(kv_restore_t *r);
+static kv_rc_t kv_restore_delete(void *ctx, const char *name);
+static kv_rc_t kv_restore_failed(kv_restore_t *r, const char *what,
+    const char *name);
+
+
+kv_rc_t
+kv_backup_restore(const char *path, const char *dir,
+    const kv_backup_watch_t *watch, kv_backup_header_t *header, kv_err_t *err)
+{
+    kv_rc_t       rc;
+    kv_restore_t  r;
+
+    memset(&r, 0, sizeof(r));
+
+    r.fd = -1;
+    r.err = err;
+    kv_io_system(&r.io);
+
+    rc = kv_restore_names(&r, dir);
+
+    if (rc != KV_OK) {
+        return rc;
+    }
+
+    rc = kv_backup_open(&r.from, path, watch, 3, err);
+
+    if (rc != KV_OK) {
+        return rc;
+    }
+
+    *header = r.from.header;
+
+    rc = kv_backup_digest(&r.from, err);
+
+    if (rc == KV_OK) {
+        rc = kv_restore_make(&r);
+    }
+
+    if (r.fd != -1) {
+        (void) close(r.fd);
+    }
+
+    free(r.buf);
+    kv_backup_close(&r.from);
+
+    return rc;
+}
+
+
+/* The two names, and whether the directory can be made. */
+
+static kv_rc_t
+kv_restore_names(kv_restore_t *r, const char *dir)
+{
+    size_t  n;
+
+    n = strlen(dir);
+
+    while (n > 1 && dir[n - 1] == '/') {
+        n--;
+    }
+
+    if (n == 0 || n >= sizeof(r->dir)) {
+        kv_err_set(r->err, "\"%.200s\" cannot be the name of a directory: give "
+                   "one that does not exist", dir);
+        return KV_ERROR;
+    }
+
+    memcpy(r->dir, dir, n);
+    (void) snprintf(r->tmp, sizeof(r->tmp), "%s" KV_RESTORE_SUFFIX, r->dir);
+
+    return kv_restore_empty(r);
+}
+
+
+static kv_rc_t
+kv_restore_empty(kv_restore_t *r)
+{
+    int      fd;
+    kv_rc_t  rc;
+
+    fd = open(r->dir, O_RDONLY|O_DIRECTORY|O_NOFOLLOW|O_CLOEXEC);
+
+    if (fd == -1) {
+        return errno == ENOENT ? KV_OK
+               : kv_restore_failed(r, "look into", r->dir);
+    }
+
+    rc = kv_dir_each(fd, kv_restore_any, NULL);
+
+    (void) close(fd);
+
+    if (rc == KV_BUSY) {
+        kv_err_set(r->err, "\"%s\" is not empty: give a directory that is, or "
+                   "that does not exist", r->dir);
+        return KV_ERROR;
+    }
+
+    return rc == KV_OK ? KV_OK : kv_restore_failed(r, "list", r->dir);
+}
+
+
+static kv_rc_t
+kv_restore_any(void *ctx, const char *name)
+{
+    (void) ctx;
+    (void) name;
+
+    return KV_BUSY;
+}
+
+
+static kv_rc_t
+kv_restore_make(kv_restore_t *r)
+{
+    kv_rc_t  rc;
+
+    r->buf = malloc(KV_BACKUP_BLOCK);
+
+    if (r->buf == NULL) {
+        kv_err_set(r->err, "out of memory");
+        return KV_AGAIN;
+    }
+
+    if (mkdir(r->tmp, 0700) == -1) {
+
+        if (errno == EEXIST) {
+            kv_err_set(r->err, "\"%s\" is there already, left by a restore "
+                       "that did not come to its end, or is still at work: "
+                       "see to that, delete it, and try again", r->tmp);
+            return KV_ERROR;
+        }
+
+        return kv_restore_failed(r, "make", r->tmp);
+    }
+
+    r->fd = open(r->tmp, O_RDONLY|O_DIRECTORY|O_NOFOLLOW|O_CLOEXEC);
+
+    rc = r->fd == -1 ? kv_restore_failed(r, "open", r->tmp)
+                     : kv_restore_fill(r);
+
+    if (rc == KV_OK) {
+        rc = kv_backup_verify(&r->from, &r->io, r->fd, r->err);
+    }
+
+    if (rc == KV_OK) {
+        rc = kv_restore_mark(r);
+    }
+
+    if (rc == KV_OK) {
+        rc = kv_restore_publish(r);
+    }
+
+    if (rc != KV_OK) {
+        kv_restore_remove(r);
+    }
+
+    return rc;
+}
+
+
+static kv_rc_t
+kv_restore_fill(kv_restore_t *r)
+{
+    kv_rc_t   rc;
+    uint32_t  i;
+
+    rc = KV_OK;
+
+    for (i = 0; i < r->from.files && rc == KV_OK; i++) {
+        rc = kv_restore_file(r, &r->from.file[i]);
+    }
+
+    return rc;
+}
+
+
+static kv_rc_t
+kv_restore_file(kv_restore_t *r, const kv_backup_file_t *f)
+{
+    int      fd;
+    kv_rc_t  rc;
+
+    rc = kv_restore_begin(r, f, &fd);
+
+    if (rc != KV_OK) {
+        return rc;
+    }
+
+    rc = kv_restore_copy(r, f, fd);
+
+    if (rc == KV_OK && kv_io_sync(&r->io, fd) != KV_OK) {
+        rc = kv_restore_failed(r, "sync", f->name);
+    }
+
+    (void) r->io.close(&r->io, fd);
+
+    return rc;
+}
+
+
+/*
+ * Makes a file: a segment with all its size, zeroes, as the log goes on in it
+ * and uses it again.
+ */
+
+static kv_rc_t
+kv_restore_begin(kv_restore_t *r, const kv_backup_file_t *f, int *fd)
+{
+    kv_rc_t              rc;
+    ssize_t              n;
+    kv_segment_header_t  h;
+
+    if (f->kind == KV_BACKUP_SNAPSHOT) {
+        *fd = r->io.open(&r->io, r->fd, f->name, O_RDWR|O_CREAT|O_EXCL);
+
+        return *fd == -1 ? kv_restore_failed(r, "make", f->name) : KV_OK;
+    }
+
+    n = f->len < KV_SEGMENT_HEADER ? 0
+        : r->from.io.pread(&r->from.io,
+                           r->from.io.open(&r->from.io, -1, f->name, O_RDONLY),
+                           &h, sizeof(h), 0);
+
+    if (n != (ssize_t) sizeof(h) || h.size < f->len || h.size > KV_SEGMENT_MAX)
+    {
+        return kv_backup_damaged(&r->from, f->offset, r->err, "no segment has "
+                                 "that size");
+    }
+
+    rc = kv_io_preallocate(&r->io, r->fd, f->name, (off_t) h.size, NULL, fd);
+
+    return rc == KV_OK ? KV_OK : kv_restore_failed(r, "make", f->name);
+}
+
+
+static kv_rc_t
+kv_restore_copy(kv_restore_t *r, const kv_backup_file_t *f, int fd)
+{
+    size_t    n;
+    kv_rc_t   rc;
+    ssize_t   got;
+    uint64_t  offset;
+
+    for (offset = 0; offset < f->len; offset += n) {
+
+        n = (size_t) kv_min(f->len - offset, (uint64_t) KV_BACKUP_BLOCK);
+
+        do {
+            got = pread(r->from.fd, r->buf, n, (off_t) (f->offset + offset));
+        } while (got == -1 && errno == EINTR);
+
+        if (got <= 0) {
+            errno = got ? errno : EIO;
+            return kv_restore_failed(r, "read", r->from.path);
+        }
+
+        n = (size_t) got;
+
+        if (kv_io_write(&r->io, fd, r->buf, n, (off_t) offset) != KV_OK) {
+            return kv_restore_failed(r, "write", f->name);
+        }
+
+        rc = kv_backup_step(&r->from, n);
+
+        if (rc != KV_OK) {
+            return rc;
+        }
+    }
+
+    return KV_OK;
+}
+
+
+/* The first start begins a new incarnation: see kv_format.h, "Identity". */
+
+static kv_rc_t
+kv_restore_mark(kv_restore_t *r)
+{
+    int  fd;
+
+    fd = r->io.open(&r->io, r->fd, KV_RESTORED_NAME, O_RDWR|O_CREAT|O_EXCL);
+
+    if (fd == -1) {
+        return kv_restore_failed(r, "make", KV_RESTORED_NAME);
+    }
+
+    (void) r->io.close(&r->io, fd);
+
+    return kv_io_sync_dir(&r->io, r->fd) == KV_OK
+           ? KV_OK : kv_restore_failed(r, "sync", r->tmp);
+}
+
+
+static kv_rc_t
+kv_restore_publish(kv_restore_t *r)
+{
+    int   fd, rc;
+    char  parent[PATH_MAX];
+
+    /* one that is empty is replaced, unless a file system is mounted there */
+
+    if (rename(r->tmp, r->dir) == -1) {
+
+        if (errno == EBUSY || errno == EXDEV) {
+            kv_err_set(r->err, "\"%s\" is where a file system is mounted, and "
+                       "cannot be replaced: give a directory below it",
+                       r->dir);
+            return KV_ERROR;
+        }
+
+        return kv_restore_failed(r, "rename", r->tmp);
+    }
+
+    (void) strcpy(parent, r->dir);
+
+    fd = open(dirname(parent), O_RDONLY|O_DIRECTORY|O_CLOEXEC);
+    rc = fd == -1 ? -1 : fsync(fd);
+
+    if (fd != -1) {
+        (void) close(fd);
+    }
+
+    /* a file system that cannot do this does not need it */
+
+    if (rc == 0 || errno == EINVAL) {
+        return KV_OK;
+    }
+
+    (void) kv_restore_failed(r, "sync the parent of", r->dir);
+    (void) strcpy(r->tmp, r->dir);
+
+    return KV_ERROR;
+}
+
+
+/* What was made by this call. */
+
+static void
+kv_restore_remove(kv_restore_t *r)
+{
+    int  saved;
+
+    saved = errno;
+
+    if (r->fd != -1) {
+        (void) kv_dir_each(r->fd, kv_restore_delete, r);
+    }
+
+    (void) rmdir(r->tmp);
+
+    errno = saved;
+}
+
+
+static kv_rc_t
+kv_restore_delete(void *ctx, const char *name)
+{
+    kv_restore_t *r = ctx;
+
+    (void) r->io.unlink(&r->io, r->fd, name);
+
+    return KV_OK;
+}
+
+
+/* "cannot <what> "<name>"", and errno's text: KV_NO_SPACE or KV_ERROR. */
+
+static kv_rc_t
+kv_restore_failed(kv_restore_t *r, const char *what, const char *name)
+{
+    int      saved;
+    kv_rc_t  rc;
+
+    saved = errno;
+    rc = kv_io_rc(saved);
+
+    kv_err_set(r->err, "restoring to \"%s\": cannot %s \"%s\": %s%s", r->dir,
+               what, name, strerror(saved), rc == KV_NO_SPACE
+               ? "; free space there, and try again" : "");
+
+    errno = saved;
+
+    return rc == KV_NO_SPACE ? KV_NO_SPACE : KV_ERROR;
+}

@@ -1,0 +1,209 @@
+
+/*
+ * Reading the log without a change to it; see kv_wal_walk.h.
+ *
+ * It takes the list of segments once.  Those that are begun later hold nothing
+ * that it looks for.
+ */
+
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "disk/kv_wal_reader.h"
+#include "disk/kv_wal_walk.h"
+
+
+/* The result of the callback that ends the reading behind `upto`. */
+#define KV_WAL_WALK_OVER  KV_DECLINED
+
+
+typedef struct {
+    kv_wal_walk_t          *walk;
+    const kv_wal_reader_t  *reader;
+} kv_wal_walking_t;
+
+
+static kv_rc_t kv_wal_walk_segments(kv_wal_walk_t *walk, kv_wal_reader_t *r);
+static size_t kv_wal_walk_first(const kv_wal_walk_t *walk,
+    const kv_wal_reader_t *r, size_t *segments);
+static kv_rc_t kv_wal_walk_record(void *ctx, uint64_t lsn,
+    const kv_record_t *rec);
+
+
+kv_rc_t
+kv_wal_walk(kv_wal_walk_t *walk, kv_err_t *err)
+{
+    kv_rc_t           rc;
+    kv_wal_t          wal;
+    kv_wal_name_t    *names;
+    kv_wal_replay_t   from;
+    kv_wal_reader_t   r;
+    kv_wal_walking_t  walking;
+
+    assert(walk->upto >= walk->after);
+
+    walk->part = NULL;
+    walk->n = 0;
+
+    if (walk->upto == walk->after) {
+        return KV_OK;
+    }
+
+    memset(&wal, 0, sizeof(wal));
+    wal.io = walk->io;
+    wal.dirfd = walk->dirfd;
+    wal.fd = -1;
+
+    memset(&from, 0, sizeof(from));
+    from.after = walk->after;
+    from.record = kv_wal_walk_record;
+    from.ctx = &walking;
+
+    walking.walk = walk;
+    walking.reader = &r;
+
+    memset(&r, 0, sizeof(r));
+    r.wal = &wal;
+    r.from = &from;
+    r.err = err;
+    r.fd = -1;
+    r.id = walk->id;
+    (void) snprintf(r.id_name, sizeof(r.id_name), KV_SNAPSHOT_NAME ".kvs",
+                    walk->after);
+
+    rc = kv_wal_list(&wal, &names, &r.n);
+
+    if (rc != KV_OK) {
+        kv_err_set(err, "the directory cannot be listed: %s; see to its "
+                   "permissions and the disk", strerror(errno));
+        return rc;
+    }
+
+    r.names = names;
+
+    rc = kv_wal_walk_segments(walk, &r);
+
+    if (r.fd != -1) {
+        (void) walk->io->close(walk->io, r.fd);
+    }
+
+    free(r.buf);
+    free(names);
+
+    if (rc != KV_OK) {
+        free(walk->part);
+        walk->part = NULL;
+        walk->n = 0;
+    }
+
+    return rc;
+}
+
+
+static kv_rc_t
+kv_wal_walk_segments(kv_wal_walk_t *walk, kv_wal_reader_t *r)
+{
+    size_t          i, segments;
+    kv_rc_t         rc;
+    uint64_t        limit;
+    kv_wal_part_t  *part;
+
+    i = kv_wal_walk_first(walk, r, &segments);
+    rc = KV_OK;
+
+    walk->part = calloc(segments - i + 1, sizeof(kv_wal_part_t));
+
+    if (walk->part == NULL) {
+        kv_err_set(r->err, "out of memory");
+        return KV_AGAIN;
+    }
+
+    r->expected = i < segments ? r->names[i].number : walk->after + 1;
+
+    for ( /* void */ ;
+         i < segments && rc == KV_OK && r->expected <= walk->upto;
+         i++)
+    {
+        rc = kv_wal_read_header(r, r->names[i].number);
+
+        if (rc != KV_OK) {
+            return rc;
+        }
+
+        limit = i + 1 < segments ? r->names[i + 1].number : UINT64_MAX;
+
+        rc = kv_wal_read_segment(r, limit);
+
+        if (rc != KV_OK && rc != KV_WAL_WALK_OVER) {
+            return rc;
+        }
+
+        part = &walk->part[walk->n++];
+        part->lsn = r->lsn;
+        part->bytes = r->offset;
+    }
+
+    if (r->expected == walk->upto + 1) {
+        return KV_OK;
+    }
+
+    if (rc == KV_WAL_WALK_OVER) {
+        kv_err_set(r->err, "%s: offset %" PRIu64 ": LSN %" PRIu64 " is in the "
+                   "middle of a batch", r->name, r->offset, walk->upto);
+
+    } else {
+        kv_err_set(r->err, "the log is needed up to LSN %" PRIu64 ", and no "
+                   "good batch with LSN %" PRIu64 " is there", walk->upto,
+                   r->expected);
+    }
+
+    return KV_DAMAGED;
+}
+
+
+/* The segment that holds after + 1, and how many there are. */
+
+static size_t
+kv_wal_walk_first(const kv_wal_walk_t *walk, const kv_wal_reader_t *r,
+    size_t *segments)
+{
+    size_t  i, n;
+
+    for (n = 0; n < r->n && r->names[n].kind == KV_WAL_SEGMENT; n++) {
+        /* void */
+    }
+
+    *segments = n;
+
+    for (i = n; i > 0 && r->names[i - 1].number - 1 > walk->after; i--) {
+        /* void */
+    }
+
+    /* none of them holds it: the reading ends with what it expected */
+
+    return i ? i - 1 : n;
+}
+
+
+static kv_rc_t
+kv_wal_walk_record(void *ctx, uint64_t lsn, const kv_record_t *rec)
+{
+    kv_wal_walking_t *walking = ctx;
+
+    kv_wal_walk_t  *walk;
+
+    walk = walking->walk;
+
+    if (lsn > walk->upto) {
+        return KV_WAL_WALK_OVER;
+    }
+
+    /* now: the batch behind `upto` may name a newer one */
+
+    walk->id = walking->reader->id;
+
+    return walk->record(walk->ctx, lsn, rec);
+}
