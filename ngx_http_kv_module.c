@@ -81,6 +81,13 @@ static ngx_command_t  ngx_http_kv_commands[] = {
       NGX_HTTP_KV_ROUTE_BATCH,
       NULL },
 
+    { ngx_string("kv_backup"),
+      NGX_HTTP_LOC_CONF|NGX_CONF_TAKE12,
+      ngx_http_kv_conf_route,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      NGX_HTTP_KV_ROUTE_BACKUP,
+      NULL },
+
       ngx_null_command
 };
 

@@ -370,6 +370,10 @@ $(listen_directives)
             kv_keys main;
         }
 
+        location = /backup {
+            kv_backup main;
+        }
+
         location / {
             return 404 "not found\n";
         }

@@ -14,6 +14,7 @@ SANITIZE ?= address,undefined
 PROGRAMS := \
     t/unit/test_allocations.c \
     t/unit/test_await.c \
+    t/unit/test_backup.c \
     t/unit/test_condition.c \
     t/unit/test_counter.c \
     t/unit/test_crc32c.c \
@@ -124,6 +125,7 @@ $(DIR)/shared.a: $(SHARED)
 	mv $@.new $@
 
 $(DIR)/test_line: LIBS = -ljansson
+$(DIR)/test_backup $(DIR)/test_power: LIBS = -lcrypto
 
 # Its allocations fail to order, and it does not sleep.
 $(DIR)/test_allocations: WRAP = $(addprefix -Wl$(comma)--wrap=,kv_heap_alloc \

@@ -77,6 +77,8 @@ my %contract = (
     'DELETE /keys' => '200 400 409 500 501 503 507',
     'POST /bulk' => '200 400 408 413 500 501 503 507',
     'POST /batch' => '200 400 408 409 412 413 500 501 503 507',
+    'GET /backup' => '200 400 500 503',
+    'HEAD /backup' => '200 400 500 503',
     'DELETE /clear' => '200 400 500 501 503 507',
     'GET /health' => '200 500 503',
     'HEAD /health' => '200 500 503',
@@ -204,7 +206,8 @@ for (['kv', GET => qw(400 404)], ['kv', HEAD => qw(400 404)],
      ['kv', PUT => qw(200 400)], ['kv', POST => 400],
      ['kv', DELETE => qw(200 400)], ['keys', GET => qw(200 400)],
      ['bulk', POST => qw(200 400)], ['batch', POST => qw(200 400)],
-     ['clear', DELETE => 200], ['health', GET => 200], ['stats', GET => 200])
+     ['backup', GET => 200], ['clear', DELETE => 200],
+     ['health', GET => 200], ['stats', GET => 200])
 {
     my ($route, $method, @statuses) = @$_;
     is_deeply([ grep { !$seen{$route}{$method}{status}{$_} } @statuses ], [],

@@ -11,6 +11,7 @@
  *     ngx_http_kv_batch.c        writes as lines, all or none
  *     ngx_http_kv_bulk.c         writes as lines, of any number
  *     ngx_http_kv_body.c         a PUT's body, straight into the zone
+ *     ngx_http_kv_backup.c       backups
  *     ngx_http_kv_keys_delete.c  deletes of all keys that begin alike
  *     ngx_http_kv_keys.c         lists of keys
  *     ngx_http_kv_keys_entry.c       ... their entries
@@ -141,6 +142,7 @@ struct ngx_http_kv_zone_s {
     ngx_queue_t                lists;         /* pages that are sent, oldest */
     size_t                     list_bytes;    /* first, and all (..._keys.c) */
     ngx_event_t                retry;         /* of these */
+    ngx_queue_t                backups;       /* ngx_http_kv_backup.c */
     ngx_thread_task_t         *commit[NGX_HTTP_KV_TASKS];
     ngx_thread_task_t         *background;
     ngx_uint_t                 awaiting;      /* reads that wait */
@@ -167,6 +169,7 @@ typedef struct {
     ngx_http_kv_route_t        route;
     ngx_uint_t                 max_ops;       /* of a batch */
     size_t                     max_size;      /* bytes of its body */
+    off_t                      hold;          /* of log, for a backup */
 
     /* until nginx has read all of http{}, when the zone is looked up */
     ngx_str_t                  zone_name;
@@ -755,6 +758,15 @@ typedef ngx_int_t (*ngx_http_kv_later_pt)(ngx_http_kv_ctx_t *ctx);
 ngx_int_t ngx_http_kv_later(ngx_http_kv_ctx_t *ctx, ngx_http_kv_later_pt again);
 
 
+/* ngx_http_kv_backup.c */
+
+/* Sends a backup.  A content handler's result. */
+ngx_int_t ngx_http_kv_backup(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx);
+
+/* The worker is to end: ends all that are under way. */
+void ngx_http_kv_backup_finish(ngx_http_kv_zone_t *zone);
+
+
 /* ngx_http_kv_keys.c */
 
 /* Answers with a page of keys.  A content handler's result. */
@@ -852,6 +864,13 @@ ngx_int_t ngx_http_kv_reply_buf(ngx_http_request_t *r, const char *type,
     ngx_buf_t *b);
 ngx_int_t ngx_http_kv_reply_chain(ngx_http_request_t *r, const char *type,
     ngx_chain_t *out);
+
+/*
+ * The header of an answer 200 with a body of `len` bytes, which follows by
+ * ngx_http_output_filter(); -1: it is not known.  As ngx_http_send_header().
+ */
+ngx_int_t ngx_http_kv_reply_begin(ngx_http_request_t *r, const char *type,
+    off_t len);
 
 /* Adds a header to the answer.  NGX_OK, or NGX_ERROR: no memory. */
 ngx_int_t ngx_http_kv_header(ngx_http_request_t *r, const char *name,

@@ -1,14 +1,21 @@
 
 /*
  * The directives of locations: kv, kv_clear, kv_health, kv_stats,
- * kv_bulk, kv_keys, kv_batch.
+ * kv_bulk, kv_keys, kv_batch, kv_backup.
  */
 
 
 #include "http/ngx_http_kv.h"
 
 
+/* of log that is kept for a backup: as a default, and at least */
+#define NGX_HTTP_KV_HOLD      (1024 * 1024 * 1024)
+#define NGX_HTTP_KV_HOLD_MIN  (1024 * 1024)
+
+
 static ngx_int_t ngx_http_kv_conf_batch(ngx_conf_t *cf,
+    ngx_http_kv_loc_conf_t *conf);
+static ngx_int_t ngx_http_kv_conf_backup(ngx_conf_t *cf,
     ngx_http_kv_loc_conf_t *conf);
 static ngx_int_t ngx_http_kv_conf_find_zone(ngx_conf_t *cf,
     ngx_http_kv_loc_conf_t *conf);
@@ -65,12 +72,50 @@ ngx_http_kv_conf_route(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     clcf->handler = klcf->handler;
 
-    return ngx_http_kv_conf_batch(cf, klcf) == NGX_OK ? NGX_CONF_OK
-                                                      : NGX_CONF_ERROR;
+    return (klcf->route == NGX_HTTP_KV_ROUTE_BACKUP
+            ? ngx_http_kv_conf_backup(cf, klcf)
+            : ngx_http_kv_conf_batch(cf, klcf)) == NGX_OK ? NGX_CONF_OK
+                                                          : NGX_CONF_ERROR;
 }
 
 
-/* The parameters of kv_batch; the other directives have none. */
+/* The parameter of kv_backup. */
+
+static ngx_int_t
+ngx_http_kv_conf_backup(ngx_conf_t *cf, ngx_http_kv_loc_conf_t *conf)
+{
+    off_t       size;
+    ngx_str_t  *value, s;
+
+    conf->hold = NGX_HTTP_KV_HOLD;
+
+    if (cf->args->nelts == 2) {
+        return NGX_OK;
+    }
+
+    value = cf->args->elts;
+
+    if (ngx_strncmp(value[2].data, "hold=", 5) == 0) {
+        s.data = value[2].data + 5;
+        s.len = value[2].len - 5;
+        size = ngx_parse_offset(&s);
+
+        if (size >= NGX_HTTP_KV_HOLD_MIN) {
+            conf->hold = size;
+            return NGX_OK;
+        }
+    }
+
+    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                       "invalid parameter \"%V\" of \"%V\": it takes hold=, "
+                       "from %uim on", &value[2], &conf->directive,
+                       (ngx_uint_t) NGX_HTTP_KV_HOLD_MIN >> 20);
+
+    return NGX_ERROR;
+}
+
+
+/* The parameters of kv_batch; the directives that are not named have none. */
 
 static ngx_int_t
 ngx_http_kv_conf_batch(ngx_conf_t *cf, ngx_http_kv_loc_conf_t *conf)

@@ -14,7 +14,7 @@ const uint16_t  ngx_http_kv_statuses[NGX_HTTP_KV_STATUSES] = {
 };
 
 const char *const  ngx_http_kv_route_names[NGX_HTTP_KV_ROUTES] = {
-    "kv", "clear", "health", "stats", "bulk", "keys", "batch"
+    "kv", "clear", "health", "stats", "bulk", "keys", "batch", "backup"
 };
 
 const char *const  ngx_http_kv_method_names[NGX_HTTP_KV_METHODS] = {

@@ -41,6 +41,7 @@ static ngx_int_t ngx_http_kv_stats_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_kv_bulk_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_kv_keys_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_kv_batch_handler(ngx_http_request_t *r);
+static ngx_int_t ngx_http_kv_backup_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_kv_lines(ngx_http_request_t *r,
     ngx_http_kv_ctx_t *ctx, const char *args, const char *conditions);
 static ngx_int_t ngx_http_kv_start(ngx_http_request_t *r,
@@ -57,7 +58,8 @@ ngx_http_handler_pt  ngx_http_kv_handlers[NGX_HTTP_KV_ROUTES] = {
     ngx_http_kv_stats_handler,
     ngx_http_kv_bulk_handler,
     ngx_http_kv_keys_handler,
-    ngx_http_kv_batch_handler
+    ngx_http_kv_batch_handler,
+    ngx_http_kv_backup_handler
 };
 
 
@@ -582,6 +584,33 @@ ngx_http_kv_batch_handler(ngx_http_request_t *r)
                            "the conditions of a batch are in its lines\n");
 
     return rc == NGX_DECLINED ? ngx_http_kv_batch(r, ctx) : rc;
+}
+
+
+static ngx_int_t
+ngx_http_kv_backup_handler(ngx_http_request_t *r)
+{
+    ngx_http_kv_ctx_t  *ctx;
+
+    ctx = ngx_http_kv_create_ctx(r);
+    if (ctx == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    if (!(r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD))) {
+        return ngx_http_kv_reply_allow(r, "GET, HEAD");
+    }
+
+    if (r->args.len) {
+        return ngx_http_kv_reply(r, NGX_HTTP_BAD_REQUEST,
+                                 "a backup takes no arguments\n");
+    }
+
+    if (ngx_http_kv_entered(ctx->zone) != NGX_OK) {
+        return ngx_http_kv_reply_rc(r, KV_UNAVAILABLE);
+    }
+
+    return ngx_http_kv_backup(r, ctx);
 }
 
 

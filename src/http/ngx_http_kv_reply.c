@@ -567,8 +567,6 @@ ngx_http_kv_reply_chain(ngx_http_request_t *r, const char *type,
     ngx_int_t     rc;
     ngx_chain_t  *cl, *last;
 
-    ngx_http_kv_early(r);
-
     len = 0;
     last = NULL;
 
@@ -576,6 +574,24 @@ ngx_http_kv_reply_chain(ngx_http_request_t *r, const char *type,
         len += cl->buf->last - cl->buf->pos;
         last = cl;
     }
+
+    rc = ngx_http_kv_reply_begin(r, type, len);
+
+    if (rc == NGX_ERROR || rc > NGX_OK || r->header_only) {
+        return rc;
+    }
+
+    last->buf->last_buf = r == r->main;
+    last->buf->last_in_chain = 1;
+
+    return ngx_http_output_filter(r, out);
+}
+
+
+ngx_int_t
+ngx_http_kv_reply_begin(ngx_http_request_t *r, const char *type, off_t len)
+{
+    ngx_http_kv_early(r);
 
     r->headers_out.status = NGX_HTTP_OK;
     r->headers_out.content_length_n = len;
@@ -587,16 +603,7 @@ ngx_http_kv_reply_chain(ngx_http_request_t *r, const char *type,
 
     ngx_http_kv_answered(r);
 
-    rc = ngx_http_send_header(r);
-
-    if (rc == NGX_ERROR || rc > NGX_OK || r->header_only) {
-        return rc;
-    }
-
-    last->buf->last_buf = r == r->main;
-    last->buf->last_in_chain = 1;
-
-    return ngx_http_output_filter(r, out);
+    return ngx_http_send_header(r);
 }
 
 

@@ -8,12 +8,12 @@
 
 
 /* more than all routes, methods and statuses can fill */
-#define NGX_HTTP_KV_STATS_SIZE  32768
+#define NGX_HTTP_KV_STATS_SIZE  40960
 
 
 static const char *const  ngx_http_kv_paths[NGX_HTTP_KV_ROUTES] = {
     "/kv/{key}", "/clear", "/health", "/stats", "/bulk", "/keys",
-    "/batch"
+    "/batch", "/backup"
 };
 
 
@@ -183,6 +183,12 @@ ngx_http_kv_stats_store(u_char *p, u_char *end, ngx_http_kv_zone_t *zone)
                      "\"last_ms\":%uL,\"log_bytes\":%uL},",
                      f.snapshots, f.snapshots_failed, f.snapshot_lsn,
                      f.snapshot_bytes, f.snapshot_ms, f.snapshot_log_bytes);
+
+    p = ngx_slprintf(p, end, "\"backups\":{\"running\":%uL,"
+                     "\"completed\":%uL,\"failed\":%uL,\"last_lsn\":%uL,"
+                     "\"last_time\":%uL},",
+                     f.backups_running, f.backups, f.backups_failed,
+                     f.backup_lsn, f.backup_time / 1000);
 
     return ngx_slprintf(p, end, "\"recovery\":{\"ms\":%uL,"
                         "\"snapshot_records\":%uL,\"log_records\":%uL,"

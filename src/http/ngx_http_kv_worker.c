@@ -83,6 +83,7 @@ ngx_http_kv_enter(ngx_http_kv_zone_t *zone)
     ngx_queue_init(&zone->active);
     ngx_queue_init(&zone->texts);
     ngx_queue_init(&zone->lists);
+    ngx_queue_init(&zone->backups);
 
     zone->submitted = ngx_http_kv_submitted;
     zone->woken = ngx_http_kv_process_events;
@@ -167,7 +168,7 @@ ngx_http_kv_has_work(ngx_http_kv_zone_t *zone)
     ngx_uint_t  i;
 
     if (!ngx_queue_empty(&zone->active) || !ngx_queue_empty(&zone->starving)
-        || zone->awaiting
+        || zone->awaiting || !ngx_queue_empty(&zone->backups)
         || zone->retry.timer_set || zone->commit_pending
         || zone->background->event.active)
     {
@@ -197,6 +198,7 @@ void
 ngx_http_kv_quit(ngx_http_kv_zone_t *zone)
 {
     ngx_http_kv_await_finish(zone);
+    ngx_http_kv_backup_finish(zone);
     kv_store_leave_work(zone->store);
     ngx_http_kv_rest(zone);
 }

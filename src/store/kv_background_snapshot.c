@@ -31,6 +31,7 @@
 #include "disk/kv_snapshot.h"
 #include "store/kv_clock.h"
 #include "store/kv_committer.h"
+#include "store/kv_hold.h"
 #include "store/kv_spare.h"
 
 
@@ -77,8 +78,8 @@ static kv_rc_t kv_background_fetch(kv_scan_t *scan, kv_record_t *rec,
     struct iovec *value);
 static void kv_background_value(const kv_entry_t *e, char *p);
 static char *kv_background_buffer(kv_scan_t *scan, size_t n);
-static kv_rc_t kv_background_durable(kv_store_t *store, uint64_t lsn,
-    kv_err_t *err);
+static unsigned kv_background_keep(const kv_snapshot_list_t *list,
+    unsigned keep, uint64_t held);
 
 
 kv_rc_t
@@ -594,12 +595,7 @@ kv_background_buffer(kv_scan_t *scan, size_t n)
 }
 
 
-/*
- * Waits until the log is durable up to an LSN that was applied.  With
- * sync=always it is.
- */
-
-static kv_rc_t
+kv_rc_t
 kv_background_durable(kv_store_t *store, uint64_t lsn, kv_err_t *err)
 {
     kv_rc_t           rc;
@@ -644,13 +640,20 @@ kv_background_purge(kv_store_t *store, unsigned keep, unsigned spares,
 {
     kv_rc_t              rc;
     kv_err_t             other;
-    uint64_t             current;
+    uint64_t             current, held;
     kv_io_pace_t         asked, stopped;
     kv_snapshot_list_t   list;
 
     /* before the list, so that it cannot be newer than what is in use */
 
     current = atomic_load(&store->zone->current_segment);
+    held = kv_hold_least(store->zone, keep < KV_SNAPSHOTS_KEPT);
+
+    if (kv_snapshot_list(store->io, store->dirfd, &list, err) != KV_OK) {
+        return KV_ERROR;
+    }
+
+    keep = kv_background_keep(&list, keep, held);
 
     asked.check = kv_spare_asked_or_stopped;
     asked.ctx = store;
@@ -679,8 +682,8 @@ kv_background_purge(kv_store_t *store, unsigned keep, unsigned spares,
     stopped.check = kv_spare_stopped;
     stopped.ctx = store;
 
-    if (kv_wal_purge(store->background, list.lsn[keep - 1], current, spares,
-                     gently ? &stopped : NULL, &other)
+    if (kv_wal_purge(store->background, kv_min(list.lsn[keep - 1], held),
+                     current, spares, gently ? &stopped : NULL, &other)
         != KV_OK)
     {
         *err = other;
@@ -688,4 +691,18 @@ kv_background_purge(kv_store_t *store, unsigned keep, unsigned spares,
     }
 
     return rc;
+}
+
+
+/* How many snapshots stay: those from the LSN `held` on, too. */
+
+static unsigned
+kv_background_keep(const kv_snapshot_list_t *list, unsigned keep,
+    uint64_t held)
+{
+    unsigned  n;
+
+    for (n = 0; n < list->n && list->lsn[n] >= held; n++) { /* void */ }
+
+    return kv_max(keep, kv_min(n, KV_SNAPSHOTS_MAX - 1));
 }

@@ -24,6 +24,14 @@
 kv_rc_t kv_background_snapshot(kv_store_t *store);
 
 /*
+ * Waits until the log is durable up to an LSN that was applied; with
+ * sync=always it is.  KV_OK; KV_CANCELLED: the process is to end, or the zone
+ * broke; KV_ERROR, `err` filled.  In any thread but the event loop's, without
+ * the background lock, too.
+ */
+kv_rc_t kv_background_durable(kv_store_t *store, uint64_t lsn, kv_err_t *err);
+
+/*
  * Whether the last snapshot is not there any more, nor a newer one: an operator
  * may have deleted it, and a start would be refused.  Then it is logged, once,
  * and the caller must take another one.
@@ -33,10 +41,11 @@ bool kv_background_snapshot_gone(kv_store_t *store);
 /*
  * Deletes all snapshots but the newest `keep`, and the log that only the others
  * need, except for `spares` segments that are kept for reuse.  If there are
- * fewer snapshots than `keep`, the log is kept from its start.  With `gently`
- * it makes spare segments meanwhile if a committer asks for one, and ends early
- * when background work is to end.  KV_OK, or KV_ERROR and the like with `err`
- * filled.
+ * fewer snapshots than `keep`, the log is kept from its start; and so is what
+ * backups hold (kv_hold.h), unless `keep` says that the disk is full: below
+ * KV_SNAPSHOTS_KEPT.  With `gently` it makes spare segments meanwhile if a
+ * committer asks for one, and ends early when background work is to end.
+ * KV_OK, or KV_ERROR and the like with `err` filled.
  */
 kv_rc_t kv_background_purge(kv_store_t *store, unsigned keep, unsigned spares,
     bool gently, kv_err_t *err);

@@ -7,6 +7,7 @@
 
 #include "store/kv_reap.h"
 #include "base/kv_failpoint.h"
+#include "store/kv_hold.h"
 
 
 /* between two searches for dead workers without a hint; nanoseconds */
@@ -75,6 +76,7 @@ kv_reap(kv_store_t *store, const bool *dead)
             holder = i + 1;
             (void) atomic_compare_exchange_strong(&zone->background, &holder,
                                                   0);
+            kv_hold_leave(zone, i);
 
             kv_worker_reaped(&zone->workers[i]);
             continue;

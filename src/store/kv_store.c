@@ -10,6 +10,7 @@
 #include "store/kv_await.h"
 #include "store/kv_clock.h"
 #include "store/kv_handle.h"
+#include "store/kv_hold.h"
 #include "store/kv_recover.h"
 #include "store/kv_timeout.h"
 #include "base/kv_failpoint.h"
@@ -358,6 +359,8 @@ kv_store_enter(kv_store_t *store)
     claim = store->number + 1;
     (void) atomic_compare_exchange_strong(&zone->background, &claim, 0);
 
+    kv_hold_leave(zone, store->number);
+
     store->generation = atomic_load(&zone->generation);
     atomic_store(&store->worker->generation, store->generation);
 
@@ -400,6 +403,8 @@ kv_store_leave(kv_store_t *store)
      */
 
     atomic_store(&store->zone->reap, 1);
+
+    kv_hold_leave(store->zone, store->number);
 
     store->worker = NULL;
     store->free = NULL;

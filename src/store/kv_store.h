@@ -10,8 +10,8 @@
  * (kv_store_leave()).
  *
  * Threads: every call belongs to the process's main thread and returns at once,
- * except the two that do the work and may take long, kv_store_commit() and
- * kv_store_background(), which belong into a pool's thread each.
+ * except those that do the work and may take long, which belong into a pool's
+ * thread each: kv_store_commit(), kv_store_background(), and two of a backup.
  * kv_store_submit() and kv_store_todo() return when one of them has to run.
  *
  * Waking: a worker sleeps until its eventfd (kv_store_wakes()) becomes
@@ -688,6 +688,52 @@ void kv_store_background(kv_store_t *store);
 
 
 /*
+ * A backup of the store, as disk/kv_backup_format.h has it.  It is the caller's
+ * from kv_store_backup_begin() to kv_store_backup_end(), which belong to the
+ * main thread; between these, one thread at a time is in the two others, which
+ * read files.  It ends before the process gives its kv_worker_t back.
+ */
+typedef struct kv_store_backup_s  kv_store_backup_t;
+
+typedef struct {
+    uint64_t        lsn;             /* the last one that is in it, */
+    uint64_t        incarnation;     /* and its incarnation */
+    uint64_t        time_ms;         /* when it was begun, since the epoch */
+    uint64_t        bytes;           /* of the file */
+} kv_store_backup_info_t;
+
+/*
+ * Begins one.  The log is kept for it until it has grown by `hold` bytes.
+ * KV_OK; KV_BUSY: there are as many as may be at a time; KV_UNAVAILABLE;
+ * KV_NO_MEMORY (of the process).
+ */
+kv_rc_t kv_store_backup_begin(kv_store_t *store, uint64_t hold,
+    kv_store_backup_t **backup);
+
+/*
+ * Makes it ready: what was answered before the call above will be in it.  KV_OK
+ * with *info filled; KV_CANCELLED: it was stopped; KV_ERROR: it was logged why
+ * there is none.
+ */
+kv_rc_t kv_store_backup_prepare(kv_store_backup_t *backup,
+    kv_store_backup_info_t *info);
+
+/*
+ * The next bytes of the file, up to `size` of them.  KV_OK with *n, which is 0
+ * behind the last one; KV_CANCELLED; KV_ERROR: it cannot go on, which was
+ * logged, as where the log was kept for long enough.
+ */
+kv_rc_t kv_store_backup_read(kv_store_backup_t *backup, void *buf, size_t size,
+    size_t *n);
+
+/* Has a thread that is in one of these two return soon.  Main thread. */
+void kv_store_backup_stop(kv_store_backup_t *backup);
+
+/* Ends it; `sent`: the client got all.  No thread is in it any more. */
+void kv_store_backup_end(kv_store_backup_t *backup, bool sent);
+
+
+/*
  * The KV_COUNTERS counters of this process, NULL without a kv_worker_t; and
  * those of worker `number`, below kv_store_workers().  They are the caller's:
  * zero in a new zone, and kept when another process takes the kv_worker_t.
@@ -755,6 +801,14 @@ typedef struct {
     uint64_t        snapshot_bytes;
     uint64_t        snapshot_ms;
     uint64_t        snapshot_log_bytes;  /* of the log since */
+
+    /* backups */
+    uint64_t        backups_running;
+    uint64_t        backups;         /* that clients got as a whole */
+    uint64_t        backups_failed;
+    uint64_t        backup_lsn;      /* the last LSN in the newest, */
+    uint64_t        backup_time;     /* and when that was begun: milliseconds
+                                        since the epoch; 0: there is none */
 
     /* recovery */
     uint64_t        recovery_ms;

@@ -8,6 +8,7 @@
 
 #include "store/kv_await.h"
 #include "store/kv_handle.h"
+#include "store/kv_hold.h"
 
 
 static void kv_store_figure(kv_figure_t *f, const kv_measure_t *m);
@@ -50,6 +51,12 @@ kv_store_figures(kv_store_t *store, kv_figures_t *f)
     f->reserves = kv_get_relaxed(zone->stats.reserves);
 
     kv_store_figures_log(store, f);
+
+    f->backups_running = kv_hold_count(zone);
+    f->backups = atomic_load(&zone->backups);
+    f->backups_failed = atomic_load(&zone->backups_failed);
+    f->backup_lsn = atomic_load(&zone->backup_lsn);
+    f->backup_time = atomic_load(&zone->backup_time);
 
     f->recovery_ms = atomic_load(&zone->recovery_ms);
     f->recovered_snapshot = atomic_load(&zone->recovered_snapshot);

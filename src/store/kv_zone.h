@@ -24,7 +24,7 @@
 
 
 #define KV_ZONE_MAGIC   "KVZONE\r\n"
-#define KV_ZONE_LAYOUT  14u
+#define KV_ZONE_LAYOUT  15u
 
 
 /* What may be done with the zone, and with the log: see kv_state.h. */
@@ -74,6 +74,17 @@ typedef struct {
 } kv_commit_stats_t;
 
 
+/* What a backup holds: see kv_hold.h.  Zeroes: nothing. */
+
+#define KV_HOLDS  4
+
+typedef struct {
+    _Atomic uint32_t  holder;         /* the worker's number + 1; 0: none */
+    _Atomic uint64_t  lsn;            /* what it holds: from here on */
+    _Atomic uint64_t  until;          /* wal.bytes that end it; 0: not set */
+} kv_hold_t;
+
+
 typedef struct {
     char              magic[8];
     uint32_t          layout;
@@ -103,6 +114,16 @@ typedef struct {
     _Atomic uint64_t  groups;         /* the committer; see kv_group.h */
     _Atomic uint32_t  hungry;         /* a worker may show one: kv_fair.c */
     _Atomic uint32_t  awaits;         /* one may have waiters: kv_await.c */
+
+    /* any process, kv_hold.c alone */
+    kv_hold_t         hold[KV_HOLDS];
+
+    /* the worker that makes it */
+    _Atomic uint64_t  backups;        /* all was given to the client */
+    _Atomic uint64_t  backups_failed;
+    _Atomic uint64_t  backup_lsn;     /* of the last one, its L, */
+    _Atomic uint64_t  backup_time;    /* and when it was begun, ms since the
+                                         epoch */
 
     /* any process, kv_clock.c alone */
     _Atomic uint64_t  ahead_ns;       /* of the monotonic clock: the time */

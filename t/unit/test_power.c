@@ -18,6 +18,10 @@
  * value it is.  After the cut no version is another value's, and what a client
  * writes for one whose write is lost is refused.
  *
+ * Now and then a backup is made, while the store goes on.  It holds what the
+ * first L operations left, for its L; and as it promises these to somebody who
+ * may restore it, no cut takes one of them.
+ *
  * One thread does everything, the clock and the kernel's randomness are the
  * test's, so a seed does the same again.  What threads do at the same time is
  * done inside each other's calls for I/O instead.
@@ -54,6 +58,9 @@
 #include "disk.h"
 #include "kit.h"
 #include "base/kv_crc32c.h"
+#include "disk/kv_backup_private.h"
+#include "disk/kv_snapshot.h"
+#include "disk/kv_wal_walk.h"
 #include "store/kv_timeout.h"
 
 
@@ -183,6 +190,8 @@ typedef struct {
     unsigned          large;       /* values of more than 512 KiB */
     unsigned          inside;      /* commits inside background work */
     unsigned          snapshots;
+    unsigned          backups;     /* that were whole, */
+    unsigned          cut_short;   /* and others */
     unsigned          recycled;
     unsigned          notes;       /* stores started with such a file, */
     unsigned          old_notes;   /* of an end that the log went on after */
@@ -1455,6 +1464,184 @@ life_stop(life_t *life, bool clean)
 }
 
 
+/* What a backup says of each key: the LSN of its value, or 0. */
+
+typedef struct {
+    uint64_t          lsn[KEYS];
+    uint32_t          len[KEYS];
+} saved_t;
+
+
+static kv_rc_t
+saved_record(void *ctx, uint64_t lsn, const kv_record_t *rec)
+{
+    char      key[32];
+    saved_t  *saved = ctx;
+    uint32_t  id;
+
+    (void) lsn;
+
+    if (rec->op == KV_OP_CLEAR) {
+        memset(saved, 0, sizeof(*saved));
+        return KV_OK;
+    }
+
+    for (id = 0; id < profile->keys; id++) {
+        if (kit_key(id, key) == rec->key_len
+            && memcmp(key, rec->key, rec->key_len) == 0)
+        {
+            saved->lsn[id] = rec->op == KV_OP_PUT ? rec->lsn : 0;
+            saved->len[id] = rec->value_len;
+            return KV_OK;
+        }
+    }
+
+    broken("a backup has a key of %u bytes that was never written",
+           rec->key_len);
+
+    return KV_ERROR;
+}
+
+
+static void
+life_compare_backup(life_t *life, const saved_t *saved, uint64_t n)
+{
+    uint32_t  id;
+    uint64_t  i, lsn[KEYS];
+
+    memset(lsn, 0, sizeof(lsn));
+
+    for (i = 0; i < n; i++) {
+
+        if (life->event[i].code == KV_OP_CLEAR) {
+            memset(lsn, 0, sizeof(lsn));
+
+        } else {
+            lsn[life->event[i].id] = life->event[i].code == KV_OP_PUT ? i + 1
+                                                                      : 0;
+        }
+    }
+
+    for (id = 0; id < profile->keys; id++) {
+
+        if (saved->lsn[id] != lsn[id]
+            || (lsn[id] && saved->len[id] != life->event[lsn[id] - 1].len))
+        {
+            broken("a backup up to LSN %llu: key %u is of LSN %llu, not %llu",
+                   (unsigned long long) n, id,
+                   (unsigned long long) saved->lsn[id],
+                   (unsigned long long) lsn[id]);
+        }
+    }
+}
+
+
+/* Reads the file back, with the readers of a directory. */
+
+static void
+life_check_backup(life_t *life, int fd, uint64_t lsn)
+{
+    char                 path[32];
+    kv_rc_t              rc;
+    saved_t              saved;
+    kv_err_t             err;
+    uint64_t             end, bytes;
+    kv_wal_walk_t        walk;
+    kv_backup_header_t   header;
+    kv_backup_reader_t   r;
+
+    memset(&saved, 0, sizeof(saved));
+    (void) snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+
+    rc = kv_backup_check(path, NULL, &header, &err);
+
+    if (rc != KV_OK || header.lsn != lsn
+        || (rc = kv_backup_open(&r, path, NULL, 1, &err)) != KV_OK)
+    {
+        broken("a backup is bad: %d, %s", rc, err.text);
+    }
+
+    if (header.snapshot_lsn) {
+        rc = kv_snapshot_read(&r.io, -1, header.snapshot_lsn, saved_record,
+                              &saved, &end, &bytes, &err);
+    }
+
+    memset(&walk, 0, sizeof(walk));
+    walk.io = &r.io;
+    walk.after = header.snapshot_lsn;
+    walk.upto = header.lsn;
+    walk.record = saved_record;
+    walk.ctx = &saved;
+
+    if (rc == KV_OK) {
+        rc = kv_wal_walk(&walk, &err);
+    }
+
+    if (rc != KV_OK) {
+        broken("a backup is bad: %d, %s", rc, err.text);
+    }
+
+    free(walk.part);
+    kv_backup_close(&r);
+
+    life_compare_backup(life, &saved, lsn);
+}
+
+
+static void
+life_backup(life_t *life)
+{
+    int                      fd;
+    size_t                   n;
+    kv_rc_t                  rc;
+    kv_store_backup_t       *backup;
+    kv_store_backup_info_t   info;
+
+    static char  buf[65536];
+
+    fd = memfd_create("backup", 0);
+    assert_true(fd >= 0);
+
+    rc = kv_store_backup_begin(life->host.store,
+                               rnd(2) ? UINT64_C(1) << 40 : rnd(SEGMENT),
+                               &backup);
+    assert_int_equal(rc, KV_OK);
+
+    rc = kv_store_backup_prepare(backup, &info);
+
+    if (rc == KV_OK) {
+        life_promise(life, info.lsn);
+        life_note(life);
+    }
+
+    for (n = 1; rc == KV_OK && n; /* void */) {
+
+        rc = kv_store_backup_read(backup, buf, 1 + rnd(sizeof(buf)), &n);
+
+        if (rc == KV_OK) {
+            assert_int_equal(write(fd, buf, n), n);
+        }
+
+        if (rnd(4) == 0) {
+            life_burst(life);
+            life_process_events(life);
+        }
+    }
+
+    kv_store_backup_end(backup, rc == KV_OK);
+
+    if (rc == KV_OK) {
+        totals.backups++;
+        life_check_backup(life, fd, info.lsn);
+
+    } else {
+        totals.cut_short++;
+    }
+
+    (void) close(fd);
+}
+
+
 /* Nothing is lost when only processes die. */
 
 static void
@@ -1482,6 +1669,10 @@ life_work(life_t *life, unsigned steps)
         }
 
         life_process_events(life);
+
+        if (rnd(30) == 0) {
+            life_backup(life);
+        }
 
         if (rnd(profile->restart) == 0) {
             life_restart(life);
@@ -1754,6 +1945,7 @@ test_power_cuts(void **ctx)
                 && totals.clears && totals.groups && totals.large
                 && totals.inside
                 && totals.snapshots && totals.recycled && totals.lossy
+                && totals.backups && totals.cut_short
                 && totals.more && totals.in_recovery && totals.notes
                 && totals.kept && totals.seen_lost && totals.met
                 && totals.unmet && totals.returned && totals.early
@@ -1919,7 +2111,8 @@ teardown(void **ctx)
                   "were cut in recovery\n"
                   "%u recoveries, %u operations (%u refused, %u reserves, %u "
                   "clears, %u groups, %u large), %u commits inside %u "
-                  "snapshots, %u segments recycled\n"
+                  "snapshots, %u segments recycled, %u backups and %u cut "
+                  "short\n"
                   "%u conditions were true, %u false, %u "
                   "before that; %u versions of lost writes\ncuts before",
                   totals.images,
@@ -1928,7 +2121,8 @@ teardown(void **ctx)
                   totals.lives, totals.operations, totals.refused,
                   totals.reserves, totals.clears, totals.groups, totals.large,
                   totals.inside,
-                  totals.snapshots, totals.recycled, totals.met, totals.unmet,
+                  totals.snapshots, totals.recycled, totals.backups,
+                  totals.cut_short, totals.met, totals.unmet,
                   totals.early, totals.lost);
 
     for (i = 0; i < DISK_KINDS; i++) {

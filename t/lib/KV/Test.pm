@@ -158,6 +158,7 @@ http {
         location = /stats { kv_stats main; }
         location = /bulk { kv_bulk main; }
         location = /batch { kv_batch main; }
+        location = /backup { kv_backup main; }
     }
     %%servers%%
 }
