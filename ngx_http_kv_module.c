@@ -88,6 +88,13 @@ static ngx_command_t  ngx_http_kv_commands[] = {
       NGX_HTTP_KV_ROUTE_BACKUP,
       NULL },
 
+    { ngx_string("kv_dashboard"),
+      NGX_HTTP_LOC_CONF|NGX_CONF_NOARGS,
+      ngx_http_kv_conf_dashboard,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
       ngx_null_command
 };
 
@@ -162,7 +169,7 @@ ngx_http_kv_postconfiguration(ngx_conf_t *cf)
 
     ngx_http_kv_filter_init();
 
-    return NGX_OK;
+    return ngx_http_kv_dashboard_init(cf);
 }
 
 

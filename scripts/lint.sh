@@ -17,6 +17,7 @@
 #   links     links, anchors and paths that pages and comments name
 #   readme    README.md has 250 to 350 lines
 #   counts    numbers of things that pages state
+#   dashboard its C file is what scripts/dashboard.sh makes
 #   shell     shellcheck
 #   cppcheck  cppcheck, on the module
 #
@@ -28,8 +29,8 @@
 set -euo pipefail
 . "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
 
-all=(columns lengths layers circles lists headers links readme counts shell
-     cppcheck)
+all=(columns lengths layers circles lists headers links readme counts
+     dashboard shell cppcheck)
 
 build=$repo/.build
 top=$repo
@@ -178,6 +179,14 @@ check_lists()   { perl "$repo/scripts/lint/sources.pl" lists <"$tmp/files"; }
 check_links()   { perl "$repo/scripts/lint/pages.pl" links <"$tmp/files"; }
 check_readme()  { perl "$repo/scripts/lint/pages.pl" readme <"$tmp/files"; }
 check_counts()  { perl "$repo/scripts/lint/pages.pl" counts <"$tmp/files"; }
+
+
+check_dashboard()
+{
+    [[ ! -d src/http/dashboard ]] \
+        || "$repo/scripts/dashboard.sh" --check --root "$top" 2>&1 \
+        | sed 's|^[^:]*: |src/http/ngx_http_kv_dashboard_page.c:1: |' || true
+}
 
 
 # Those of src/http, and the fuzzers' stand-in for nginx, include nginx's

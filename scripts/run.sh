@@ -358,6 +358,10 @@ $(listen_directives)
             kv_stats main;
         }
 
+        location = /dashboard {
+            kv_dashboard;
+        }
+
         location = /bulk {
             kv_bulk main;
         }

@@ -145,6 +145,65 @@ END
 END
 }
 
+# the dashboard, which names no store, and finds those of its server
+
+for my $location ('/dashboard', '~ ^/dashboard', '@dashboard') {
+    refuses("kv_dashboard in location $location", qr/exact location/, <<"END");
+    kv_zone zone=main:32m $p;
+    server {
+        location = /stats { kv_stats main; }
+        location $location {
+            kv_dashboard; #!
+        }
+    }
+END
+}
+
+for (['in the server', ''],
+     ['that has an address', 'location ~ ^/stats { kv_stats main; }'],
+     ['that has an address', 'location = /stats { internal; kv_stats main; }'])
+{
+    my ($where, $stats) = @$_;
+    refuses("kv_dashboard without kv_stats $where", qr/kv_stats/, <<"END");
+    kv_zone zone=main:32m $p;
+    server {
+        location = /kv/ { return 204; }
+        $stats
+        location = /dashboard {
+            kv_dashboard; #!
+        }
+    }
+    server { listen 127.0.0.1:1; location = /stats { kv_stats main; } }
+END
+}
+
+refuses('kv_dashboard with a name', qr/kv_dashboard/, <<"END");
+    kv_zone zone=main:32m $p;
+    server { location = /dashboard {
+        kv_dashboard main; #!
+    } }
+END
+refuses('kv_dashboard twice', qr/kv_dashboard/, <<"END");
+    kv_zone zone=main:32m $p;
+    server { location = /dashboard {
+        kv_dashboard;
+        kv_dashboard; #!
+    } }
+END
+refuses('kv_dashboard beside another', qr/kv_dashboard.*another/, <<"END");
+    kv_zone zone=main:32m $p;
+    server { location = /dashboard {
+        kv_stats main;
+        kv_dashboard; #!
+    } }
+END
+refuses('kv_dashboard outside a location', qr/kv_dashboard/, <<"END");
+    kv_zone zone=main:32m $p;
+    server {
+        kv_dashboard; #!
+    }
+END
+
 refuses('kv_keys of a zone without lists', qr/kv_keys.*list=on/, <<"END");
     kv_zone zone=main:32m $p;
     server { location = /keys {
@@ -161,21 +220,24 @@ for my $other ('proxy_pass http://127.0.0.1:9;', 'fastcgi_pass 127.0.0.1:9;',
     next if $name eq 'stub_status'
             && qx(@{[ KV::Test::nginx() ]} -V 2>&1) !~ /stub_status_module/;
     my %location = (kv => '/kv/');
-    @location{qw(kv_clear kv_health kv_stats)} = ('= /x') x 3
+    @location{qw(kv_clear kv_health kv_stats kv_dashboard)} = ('= /x') x 4
         if $name eq 'proxy_pass';
 
     for my $directive (sort keys %location) {
+        my $line = $directive eq 'kv_dashboard' ? 'kv_dashboard;'
+                                                : "$directive main;";
+
         refuses("$directive after $name", qr/$directive.*handler/, <<"END");
     kv_zone zone=main:32m $p;
     server { location $location{$directive} {
         $other
-        $directive main; #!
+        $line #!
     } }
 END
         refuses("$directive before $name", qr/$directive.*handler/, <<"END");
     kv_zone zone=main:32m $p;
     server { location $location{$directive} {
-        $directive main; #!
+        $line #!
         $other
     } }
 END

@@ -204,6 +204,38 @@ finds('counts', 'a\.md:1: says nginx 1\.20, but config wants 1022000',
       'a.md' => "nginx 1.20 or newer\n");
 
 
+# the page of the dashboard: a copy of ours, in which something has changed
+
+{
+    my @files = (glob('src/http/dashboard/*'), 'src/store/README.md',
+                 'README.md', 'src/http/ngx_http_kv_dashboard_page.c');
+    my %ours;
+
+    for my $file (@files) {
+        open my $fh, '<', $file or die "$file: $!";
+        local $/;
+        $ours{$file} = <$fh>;
+    }
+
+    my $changed = sub {
+        my ($file, $from, $to) = @_;
+        return (%ours, $file => $ours{$file} =~ s/$from/$to/r);
+    };
+    my $stale = 'src/http/ngx_http_kv_dashboard_page\.c:1: is not what it is';
+    my $library = 'src/http/ngx_http_kv_dashboard_page\.c:1: uPlot .* digest';
+
+    passes('dashboard', 'ours', %ours);
+    finds('dashboard', $stale, $changed->('src/http/dashboard/dashboard.js',
+                                          'POLL = 1000', 'POLL = 2000'));
+    finds('dashboard', $stale, $changed->('src/store/README.md',
+                                          'a reload does not help', 'wait'));
+    finds('dashboard', $stale, $changed->($files[-1], 'script-src ',
+                                          "script-src 'unsafe-inline' "));
+    finds('dashboard', $library, $changed->($files[-1], 'var uPlot=',
+                                            'var uPlot ='));
+}
+
+
 # ---- other people's tools
 
 finds('shell', 'scripts/a\.sh:2:6: note: Double quote',

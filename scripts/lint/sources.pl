@@ -46,7 +46,7 @@ for my $check (@ARGV) {
 # ---- columns
 
 sub columns {
-    for my $file (files(qr{^[^.].*\.(?:[ch]|t|p[lmy]|sh|mk|lua|md)$
+    for my $file (files(qr{^[^.].*\.(?:[ch]|t|p[lmy]|sh|mk|lua|md|html|css|js)$
                            |^config$|^\.ci/|^scripts/hooks/[^.]+$}x))
     {
         my $page = $file =~ /\.md$/;

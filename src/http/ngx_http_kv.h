@@ -24,6 +24,7 @@
  *     ngx_http_kv_reserve.c      waiting for memory in the zone; evicting
  *     ngx_http_kv_reply.c        answers
  *     ngx_http_kv_stats.c        /stats and the lines at the end
+ *     ngx_http_kv_dashboard.c    the page that shows it
  *     ngx_http_kv_counts.c       what it counts: routes, methods, statuses
  *     ngx_http_kv_text.c         lines that have come in part
  *     ngx_http_kv_steps.c        long work in steps, one queue for all kinds
@@ -160,16 +161,19 @@ struct ngx_http_kv_zone_s {
 
 typedef struct {
     ngx_array_t                zones;         /* of ngx_http_kv_zone_t * */
+    ngx_array_t                locations;     /* of ngx_http_kv_location_t */
     ngx_http_kv_wakes_t        wakes;
 } ngx_http_kv_main_conf_t;
 
 
 typedef struct {
-    ngx_http_kv_zone_t        *zone;
+    ngx_http_kv_zone_t        *zone;          /* NULL: that of no store */
     ngx_http_kv_route_t        route;
     ngx_uint_t                 max_ops;       /* of a batch */
     size_t                     max_size;      /* bytes of its body */
     off_t                      hold;          /* of log, for a backup */
+    ngx_str_t                  stores;        /* of a dashboard: HTML, */
+    ngx_str_t                  tag;           /* and its ETag */
 
     /* until nginx has read all of http{}, when the zone is looked up */
     ngx_str_t                  zone_name;
@@ -178,6 +182,15 @@ typedef struct {
     ngx_uint_t                 line;
     ngx_http_handler_pt        handler;
 } ngx_http_kv_loc_conf_t;
+
+
+/* A location with a directive of ours, in the order of the configuration. */
+
+typedef struct {
+    ngx_http_core_srv_conf_t  *server;
+    ngx_http_core_loc_conf_t  *core;
+    ngx_http_kv_loc_conf_t    *conf;
+} ngx_http_kv_location_t;
 
 
 /*
@@ -280,6 +293,10 @@ char *ngx_http_kv_conf_zone(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 
 /* The directives of locations; cmd->offset is the route. */
 char *ngx_http_kv_conf_route(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+
+/* The directive kv_dashboard. */
+char *ngx_http_kv_conf_dashboard(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
 
 /* Callbacks of ngx_http_module_t. */
 void *ngx_http_kv_create_loc_conf(ngx_conf_t *cf);
@@ -897,6 +914,18 @@ void ngx_http_kv_stats_count(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx);
 
 /* Writes a line per route and method to the log. */
 void ngx_http_kv_stats_log(ngx_http_kv_zone_t *zone, ngx_log_t *log);
+
+
+/* ngx_http_kv_dashboard.c */
+
+/* The content handler of kv_dashboard. */
+ngx_int_t ngx_http_kv_dashboard_handler(ngx_http_request_t *r);
+
+/*
+ * Postconfiguration: tells each dashboard where its stores are.  NGX_OK, or
+ * NGX_ERROR once it has logged which dashboard has none.
+ */
+ngx_int_t ngx_http_kv_dashboard_init(ngx_conf_t *cf);
 
 
 #endif /* _NGX_HTTP_KV_H_INCLUDED_ */

@@ -29,6 +29,9 @@ ngx_http_kv_create_main_conf(ngx_conf_t *cf)
     if (cln == NULL
         || ngx_array_init(&kmcf->zones, cf->pool, 2,
                           sizeof(ngx_http_kv_zone_t *))
+           != NGX_OK
+        || ngx_array_init(&kmcf->locations, cf->pool, 8,
+                          sizeof(ngx_http_kv_location_t))
            != NGX_OK)
     {
         return NULL;

@@ -1,7 +1,8 @@
 
 /*
  * The directives of locations: kv, kv_clear, kv_health, kv_stats,
- * kv_bulk, kv_keys, kv_batch, kv_backup.
+ * kv_bulk, kv_keys, kv_batch, kv_backup; and kv_dashboard, which names no
+ * store.
  */
 
 
@@ -13,6 +14,8 @@
 #define NGX_HTTP_KV_HOLD_MIN  (1024 * 1024)
 
 
+static ngx_int_t ngx_http_kv_conf_take(ngx_conf_t *cf, ngx_command_t *cmd,
+    ngx_http_kv_loc_conf_t *conf, ngx_http_handler_pt handler);
 static ngx_int_t ngx_http_kv_conf_batch(ngx_conf_t *cf,
     ngx_http_kv_loc_conf_t *conf);
 static ngx_int_t ngx_http_kv_conf_backup(ngx_conf_t *cf,
@@ -30,21 +33,6 @@ ngx_http_kv_conf_route(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     ngx_http_core_loc_conf_t  *clcf;
 
     clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
-
-    if (klcf->handler) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "\"%V\" cannot stand in a location that has "
-                           "another kv directive", &cmd->name);
-        return NGX_CONF_ERROR;
-    }
-
-    if (clcf->handler) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "\"%V\" cannot stand in a location that has "
-                           "another content handler, like proxy_pass",
-                           &cmd->name);
-        return NGX_CONF_ERROR;
-    }
 
     if (cmd->offset == NGX_HTTP_KV_ROUTE_KV
         && (clcf->exact_match || clcf->named
@@ -65,17 +53,86 @@ ngx_http_kv_conf_route(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     klcf->route = (ngx_http_kv_route_t) cmd->offset;
     klcf->zone_name = value[1];
-    klcf->directive = cmd->name;
-    klcf->file = cf->conf_file->file.name;
-    klcf->line = cf->conf_file->line;
-    klcf->handler = ngx_http_kv_handlers[klcf->route];
 
-    clcf->handler = klcf->handler;
+    if (ngx_http_kv_conf_take(cf, cmd, klcf, ngx_http_kv_handlers[klcf->route])
+        != NGX_OK)
+    {
+        return NGX_CONF_ERROR;
+    }
 
     return (klcf->route == NGX_HTTP_KV_ROUTE_BACKUP
             ? ngx_http_kv_conf_backup(cf, klcf)
             : ngx_http_kv_conf_batch(cf, klcf)) == NGX_OK ? NGX_CONF_OK
                                                           : NGX_CONF_ERROR;
+}
+
+
+char *
+ngx_http_kv_conf_dashboard(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_core_loc_conf_t  *clcf;
+
+    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+
+    if (!clcf->exact_match) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"kv_dashboard\" needs an exact location, like "
+                           "\"location = /dashboard\": the page finds the "
+                           "others from there");
+        return NGX_CONF_ERROR;
+    }
+
+    return ngx_http_kv_conf_take(cf, cmd, conf, ngx_http_kv_dashboard_handler)
+           == NGX_OK ? NGX_CONF_OK : NGX_CONF_ERROR;
+}
+
+
+/* Makes the location that of a directive, and notes where both stand. */
+
+static ngx_int_t
+ngx_http_kv_conf_take(ngx_conf_t *cf, ngx_command_t *cmd,
+    ngx_http_kv_loc_conf_t *conf, ngx_http_handler_pt handler)
+{
+    ngx_http_kv_location_t    *location;
+    ngx_http_kv_main_conf_t   *kmcf;
+    ngx_http_core_loc_conf_t  *clcf;
+
+    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+    kmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_kv_module);
+
+    if (conf->handler) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"%V\" cannot stand in a location that has "
+                           "another kv directive", &cmd->name);
+        return NGX_ERROR;
+    }
+
+    if (clcf->handler) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"%V\" cannot stand in a location that has "
+                           "another content handler, like proxy_pass",
+                           &cmd->name);
+        return NGX_ERROR;
+    }
+
+    location = ngx_array_push(&kmcf->locations);
+    if (location == NULL) {
+        return NGX_ERROR;
+    }
+
+    location->server = ngx_http_conf_get_module_srv_conf(cf,
+                                                         ngx_http_core_module);
+    location->core = clcf;
+    location->conf = conf;
+
+    conf->directive = cmd->name;
+    conf->file = cf->conf_file->file.name;
+    conf->line = cf->conf_file->line;
+    conf->handler = handler;
+
+    clcf->handler = handler;
+
+    return NGX_OK;
 }
 
 
@@ -206,7 +263,9 @@ ngx_http_kv_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
         return NGX_CONF_ERROR;
     }
 
-    if (ngx_http_kv_conf_find_zone(cf, conf) != NGX_OK) {
+    if (conf->zone_name.data
+        && ngx_http_kv_conf_find_zone(cf, conf) != NGX_OK)
+    {
         return NGX_CONF_ERROR;
     }
 

@@ -49,7 +49,7 @@ ngx_http_kv_header_filter(ngx_http_request_t *r)
     there = r->headers_out.cache_control.elts != NULL;
 #endif
 
-    if (klcf->zone && r == r->main && !there
+    if (klcf->handler && r == r->main && !there
         && ngx_http_kv_cache_control(r) != NGX_OK)
     {
         return NGX_ERROR;
