@@ -82,6 +82,15 @@ kv_rc_t kv_dir_lock(int dirfd, const char *path, uid_t uid, gid_t gid,
     int *lockfd, kv_holder_t *holder, kv_err_t *err);
 
 /*
+ * Locks it for reading, beside others that only read, and changes nothing
+ * there: no master can take it before the descriptor is closed.  A caller that
+ * may not open kv.lock does without that second lock.  KV_OK; KV_BUSY with
+ * *holder filled; KV_ERROR with `err` filled.
+ */
+kv_rc_t kv_dir_lock_shared(int dirfd, const char *path, kv_holder_t *holder,
+    kv_err_t *err);
+
+/*
  * Gives the directory mode 0700, our files in it 0600, and all of them to `uid`
  * and `gid`.  With -1, for a caller that may not give files away: checks that
  * it can be used.  The caller holds the lock.  KV_OK, or KV_ERROR with `err`

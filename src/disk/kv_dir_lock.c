@@ -79,6 +79,39 @@ kv_dir_lock(int dirfd, const char *path, uid_t uid, gid_t gid, int *lockfd,
 }
 
 
+kv_rc_t
+kv_dir_lock_shared(int dirfd, const char *path, kv_holder_t *holder,
+    kv_err_t *err)
+{
+    int          fd;
+    bool         busy;
+    struct stat  st;
+
+    busy = flock(dirfd, LOCK_SH|LOCK_NB) == -1;
+
+    if (busy && errno != EWOULDBLOCK) {
+        return kv_dir_failed(err, "lock", path);
+    }
+
+    /* an older version, or a master elsewhere, may have locked that alone */
+
+    fd = busy ? -1 : kv_dir_open_file(dirfd, KV_DIR_LOCK, O_RDONLY, &st);
+
+    if (fd != -1) {
+        busy = flock(fd, LOCK_SH|LOCK_NB) == -1 && errno == EWOULDBLOCK;
+        (void) close(fd);
+    }
+
+    if (busy) {
+        kv_dir_holder(dirfd, holder);
+        (void) flock(dirfd, LOCK_UN);
+        return KV_BUSY;
+    }
+
+    return KV_OK;
+}
+
+
 /*
  * Opens kv.lock and locks it: its descriptor, else -1 with *busy, or errno set.
  * A file there that is not regular, is another user's or has another name

@@ -37,6 +37,8 @@ typedef struct {
     const void          *key;
     const struct iovec  *value;        /* the value's pieces, in order */
     size_t               value_n;      /* how many */
+    uint64_t             place;        /* when read: the value's offset in its
+                                          file */
 } kv_record_t;
 
 

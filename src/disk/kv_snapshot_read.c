@@ -347,6 +347,8 @@ kv_snapshot_give_records(kv_snapshot_reader_t *r, const kv_block_header_t *h,
         }
 
         r->newest = kv_max(r->newest, rec.lsn);
+        rec.place = r->offset + sizeof(*h)
+                    + (size_t) ((unsigned char *) value.iov_base - r->buf);
 
         rc = cb(ctx, 0, &rec);
         if (rc != KV_OK) {

@@ -229,6 +229,14 @@ kv_rc_t kv_wal_prepare(kv_wal_t *wal, volatile sig_atomic_t *cancel);
 kv_rc_t kv_wal_purge(kv_wal_t *wal, uint64_t lsn, uint64_t current_lsn,
     unsigned spares, const kv_io_pace_t *pace, kv_err_t *err);
 
+/*
+ * Gets the header of a batch before its records: it is at this offset of the
+ * segment that begins with `segment_lsn`.
+ */
+typedef void (*kv_wal_batch_pt)(void *ctx, uint64_t segment_lsn,
+    uint64_t offset, const kv_batch_header_t *h);
+
+
 /* What a replay begins with, and its callbacks. */
 
 typedef struct {
@@ -240,12 +248,66 @@ typedef struct {
     kv_identity_t  id;             /* the snapshot's, or zeroes, */
     uint64_t       id_lsn;         /* and the LSN of the snapshot's name */
     bool           alone;          /* people have it stand alone */
+    bool           brief;          /* what is said of damage has no way out */
     kv_record_pt   record;         /* gets each record */
+    kv_wal_batch_pt  batch;        /* may be NULL */
     void         (*warn)(void *ctx, const char *text);
                                    /* what is wrong and could be passed over;
                                       may be NULL */
-    void          *ctx;            /* for both */
+    void          *ctx;            /* for all three */
 } kv_wal_replay_t;
+
+
+/* What was found at the end of a log. */
+
+typedef struct {
+    uint64_t       next_lsn;       /* the LSN that comes next */
+    uint64_t       segments;       /* how many files; 0: all else is 0, too */
+    uint64_t       segment_lsn;    /* first LSN of the last segment, */
+    uint64_t       offset;         /* and where in it the log ends */
+    uint64_t       time_ms;        /* the highest that a batch names */
+    bool           closed;         /* the note of a clean end says the same */
+    kv_identity_t  id;             /* the highest that a file names */
+} kv_wal_end_t;
+
+
+/*
+ * The way out of damage that the message about it tells, for a tool that goes
+ * it: these files are to be moved away, in this order, and then to be done what
+ * else is said.
+ */
+
+typedef struct {
+    bool      found;               /* there is one; else all is 0 */
+    uint64_t  lsn;                 /* the writes from here on are given up: all
+                                      of them, or, if `alone`, those that the
+                                      snapshot has not seen */
+    uint64_t  logs_from;           /* segments that begin with this LSN or a
+                                      later one; 0: every log-* */
+    uint64_t  cut_lsn;             /* the segment that begins with this LSN ends
+                                      at cut_offset: zeroes follow there, up to
+                                      cut_size.  cut_size 0: none is cut */
+    uint64_t  cut_offset;
+    uint64_t  cut_size;
+    uint64_t  closed;              /* log-<LSN>.closed; 0: none */
+    bool      newer;               /* all snapshots newer than from->after */
+    bool      alone;               /* snap-<from->after>.alone is to be made */
+} kv_wal_way_t;
+
+
+/*
+ * Reads the log as kv_wal_replay() does, with the same results, and changes
+ * nothing, in memory or on disk.  On KV_OK fills *end, and on KV_DAMAGED *way;
+ * either may be NULL.
+ */
+kv_rc_t kv_wal_read(kv_io_t *io, int dirfd, const kv_wal_replay_t *from,
+    kv_wal_end_t *end, kv_wal_way_t *way, kv_err_t *err);
+
+/*
+ * A new store's identity, in its first incarnation.  KV_OK, or KV_ERROR with
+ * errno set.
+ */
+kv_rc_t kv_wal_new_id(kv_identity_t *id);
 
 
 /*

@@ -10,6 +10,9 @@
 #include "disk/kv_wal_reader.h"
 
 
+static void kv_wal_way(kv_wal_reader_t *r, uint64_t offset, uint64_t lsn);
+static void kv_wal_way_logs(const kv_wal_reader_t *r, char *logs,
+    size_t size);
 static void kv_wal_given_up(kv_wal_reader_t *r, uint64_t lsn, char *buf,
     size_t size);
 
@@ -102,73 +105,123 @@ kv_wal_failed(kv_wal_reader_t *r, const char *what)
 
 
 void
-kv_wal_way_out(kv_wal_reader_t *r, uint64_t offset, uint64_t lsn, char *way,
+kv_wal_way_out(kv_wal_reader_t *r, uint64_t offset, uint64_t lsn, char *text,
     size_t size)
 {
     char                    lost[160], newer[80], logs[120], run[200];
     char                    closed[KV_NAME_MAX];
     size_t                  n;
-    uint64_t                after, end;
-    const kv_wal_replay_t  *from;
+    uint64_t                after;
+    kv_wal_way_t           *way;
 
-    from = r->from;
-    after = from->after;
-    end = kv_max(after, from->must_reach);
+    way = &r->way;
+    after = r->from->after;
+
+    kv_wal_way(r, offset, lsn);
+
+    if (r->from->brief) {
+        text[0] = '\0';
+        return;
+    }
 
     newer[0] = '\0';
     run[0] = '\0';
 
-    (void) strcpy(logs, "every log-*");
+    kv_wal_way_logs(r, logs, sizeof(logs));
 
-    if (r->lsn && lsn > end) {
+    if (way->cut_size) {
+        (void) snprintf(run, sizeof(run), "\"truncate -s %" PRIu64 " %s "
+                        "&& truncate -s %" PRIu64 " %s\"", way->cut_offset,
+                        r->name, way->cut_size, r->name);
+    }
 
-        kv_wal_given_up(r, lsn, lost, sizeof(lost));
-
-        if (offset < KV_SEGMENT_HEADER) {
-            (void) strcpy(logs, r->lsn == r->last
-                                ? "this file" : "this file and all segments "
-                                                "after it");
-
-        } else {
-            (void) strcpy(logs, r->lsn == r->last
-                                ? "" : "all segments after it");
-            (void) snprintf(run, sizeof(run), "\"truncate -s %" PRIu64 " %s "
-                            "&& truncate -s %" PRIu64 " %s\"", r->offset,
-                            r->name, r->segment_size, r->name);
-        }
-
-    } else if (end > after) {
+    if (way->alone) {
         (void) snprintf(lost, sizeof(lost), "what " KV_SNAPSHOT_NAME ".kvs has "
                         "not seen of the writes after LSN %" PRIu64 " (it has "
                         "seen some of those up to %" PRIu64 ")", after, after,
-                        end);
+                        r->from->must_reach);
         (void) snprintf(run, sizeof(run), "\"touch " KV_SNAPSHOT_NAME
                         ".alone\"", after);
 
     } else {
-        kv_wal_given_up(r, after + 1, lost, sizeof(lost));
+        kv_wal_given_up(r, way->lsn, lost, sizeof(lost));
     }
 
-    if (logs[0] != 'e' && r->closed.lsn >= lsn) {
-        (void) kv_wal_name(closed, KV_WAL_CLOSED, r->closed.lsn);
+    if (way->closed && way->logs_from) {
+        (void) kv_wal_name(closed, KV_WAL_CLOSED, way->closed);
         n = strlen(logs);
         (void) snprintf(logs + n, sizeof(logs) - n, "%s%s", n ? " and " : "",
                         closed);
     }
 
-    if (from->newer >= lsn) {
+    if (way->newer) {
         (void) snprintf(newer, sizeof(newer), after ? "every snap-*.kvs newer "
                         "than " KV_SNAPSHOT_NAME ".kvs" : "every snap-*.kvs",
                         after);
     }
 
-    (void) snprintf(way, size, "; restore the data directory from a copy, or, "
+    (void) snprintf(text, size, "; restore the data directory from a copy, or, "
                     "with a copy of it made and giving up %s, %s%s%s%s%s%s%s%s",
                     lost, logs[0] || newer[0] ? "move " : "", logs,
                     logs[0] && newer[0] ? " and " : "", newer,
                     logs[0] || newer[0] ? " away" : "",
                     (logs[0] || newer[0]) && run[0] ? " and " : "",
                     run[0] ? "run " : "", run);
+}
+
+
+/* Decides which way out there is. */
+
+static void
+kv_wal_way(kv_wal_reader_t *r, uint64_t offset, uint64_t lsn)
+{
+    uint64_t                end;
+    kv_wal_way_t           *way;
+    const kv_wal_replay_t  *from;
+
+    way = &r->way;
+    from = r->from;
+    end = kv_max(from->after, from->must_reach);
+
+    memset(way, 0, sizeof(*way));
+
+    way->found = true;
+    way->closed = r->closed.lsn >= lsn ? r->closed.lsn : 0;
+    way->newer = from->newer >= lsn;
+
+    if (r->lsn && lsn > end) {
+        way->lsn = lsn;
+
+        if (offset < KV_SEGMENT_HEADER) {
+            way->logs_from = r->lsn;
+
+        } else {
+            way->logs_from = r->lsn + 1;
+            way->cut_lsn = r->lsn;
+            way->cut_offset = r->offset;
+            way->cut_size = r->segment_size;
+        }
+
+    } else {
+        way->lsn = from->after + 1;
+        way->alone = end > from->after;
+    }
+}
+
+
+/* In words, which files of the log are to be moved away, if any. */
+
+static void
+kv_wal_way_logs(const kv_wal_reader_t *r, char *logs, size_t size)
+{
+    bool  last;
+
+    last = r->lsn == r->last;
+
+    (void) snprintf(logs, size, "%s", r->way.logs_from == 0 ? "every log-*"
+                    : r->way.cut_size ? (last ? "" : "all segments after it")
+                    : last ? "this file"
+                    : "this file and all segments after it");
 }
 
 

@@ -59,6 +59,15 @@ kv_wal_identify(kv_identity_t *id, bool renew)
 }
 
 
+kv_rc_t
+kv_wal_new_id(kv_identity_t *id)
+{
+    memset(id, 0, sizeof(*id));
+
+    return kv_wal_identify(id, true);
+}
+
+
 bool
 kv_wal_foreign(const kv_identity_t *known, const kv_identity_t *id)
 {

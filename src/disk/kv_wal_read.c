@@ -152,6 +152,18 @@ kv_wal_judge_header(kv_wal_reader_t *r, const kv_segment_header_t *h,
 kv_rc_t
 kv_wal_read_segment(kv_wal_reader_t *r, uint64_t limit)
 {
+    kv_rc_t  rc;
+
+    rc = kv_wal_read_batches(r, limit);
+
+    return rc != KV_OK || limit == UINT64_MAX ? rc
+                                              : kv_wal_read_last(r, limit);
+}
+
+
+kv_rc_t
+kv_wal_read_batches(kv_wal_reader_t *r, uint64_t limit)
+{
     kv_rc_t             rc;
     const uint8_t      *records;
     kv_batch_header_t   h;
@@ -207,7 +219,7 @@ kv_wal_read_segment(kv_wal_reader_t *r, uint64_t limit)
         r->offset += kv_wal_batch_header(r->version) + h.len;
     }
 
-    return limit == UINT64_MAX ? KV_OK : kv_wal_read_last(r, limit);
+    return KV_OK;
 }
 
 
@@ -245,38 +257,13 @@ kv_wal_read_last(kv_wal_reader_t *r, uint64_t limit)
 static kv_rc_t
 kv_wal_read_overlap(kv_wal_reader_t *r)
 {
-    kv_rc_t             rc;
-    uint64_t            offset, lsn, durable;
-    const uint8_t      *records;
-    kv_batch_header_t   h;
+    kv_rc_t   rc;
+    uint64_t  lsn, durable;
 
-    offset = r->offset;
-    lsn = r->expected;
-    durable = 0;
+    rc = kv_wal_peek(r, UINT64_MAX, &lsn, &durable);
 
-    for ( ;; ) {
-        rc = kv_wal_batch(r, offset, &h, &records);
-
-        if (rc == KV_NOT_FOUND) {
-            break;
-        }
-
-        if (rc != KV_OK) {
-            return rc;
-        }
-
-        if (h.first_lsn != lsn) {
-            break;
-        }
-
-        durable = kv_max(durable, h.durable_lsn);
-
-        if (h.count == 0) {
-            break;
-        }
-
-        offset += kv_wal_batch_header(r->version) + h.len;
-        lsn += h.count;
+    if (rc != KV_OK) {
+        return rc;
     }
 
     if (durable < r->expected) {
@@ -287,6 +274,42 @@ kv_wal_read_overlap(kv_wal_reader_t *r)
                           "here, to LSN %" PRIu64 " at least, but so does the "
                           "one that starts with %" PRIu64 ": one of them is "
                           "of another log", durable, r->expected);
+}
+
+
+kv_rc_t
+kv_wal_peek(kv_wal_reader_t *r, uint64_t limit, uint64_t *lsn,
+    uint64_t *durable)
+{
+    kv_rc_t             rc;
+    uint64_t            offset;
+    const uint8_t      *records;
+    kv_batch_header_t   h;
+
+    offset = r->offset;
+    *lsn = r->expected;
+    *durable = 0;
+
+    for ( ;; ) {
+        rc = kv_wal_batch(r, offset, &h, &records);
+
+        if (rc != KV_OK) {
+            return rc == KV_NOT_FOUND ? KV_OK : rc;
+        }
+
+        if (h.first_lsn != *lsn || h.count > limit - *lsn) {
+            return KV_OK;
+        }
+
+        *durable = kv_max(*durable, h.durable_lsn);
+
+        if (h.count == 0) {
+            return KV_OK;
+        }
+
+        offset += kv_wal_batch_header(r->version) + h.len;
+        *lsn += h.count;
+    }
 }
 
 
@@ -475,6 +498,10 @@ kv_wal_give_records(kv_wal_reader_t *r, const kv_batch_header_t *h,
     n = h->len;
     end = h->first_lsn + h->count;
 
+    if (r->from->batch && end - 1 > r->from->after) {
+        r->from->batch(r->from->ctx, r->lsn, r->offset, h);
+    }
+
     for (lsn = h->first_lsn; lsn < end; lsn++) {
 
         size = kv_record_decode(records, n, r->version, &rec, &value);
@@ -493,6 +520,8 @@ kv_wal_give_records(kv_wal_reader_t *r, const kv_batch_header_t *h,
         }
 
         rec.lsn = lsn;
+        rec.place = r->offset + kv_wal_batch_header(r->version) + h->len - n
+                    + (size_t) ((uint8_t *) value.iov_base - records);
 
         if (lsn > r->from->after) {
             rc = r->from->record(r->from->ctx, lsn, &rec);

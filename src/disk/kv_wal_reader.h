@@ -22,7 +22,7 @@ typedef struct {
     const kv_wal_replay_t  *from;
     kv_err_t               *err;
 
-    const kv_wal_name_t  *names;     /* what is in the directory */
+    kv_wal_name_t  *names;           /* what is in the directory */
     size_t          n;
 
     uint64_t        last;            /* first LSN of the last segment */
@@ -54,6 +54,8 @@ typedef struct {
     uint64_t        doubtful;        /* batches from here on may not be on
                                         disk, though they can be read */
 
+    kv_wal_way_t    way;             /* out of damage that was met */
+
     /* the part of it that is in memory */
     uint8_t        *buf;
     size_t          max;
@@ -81,6 +83,21 @@ kv_rc_t kv_wal_read_header(kv_wal_reader_t *r, uint64_t lsn);
  * what from->record returned.
  */
 kv_rc_t kv_wal_read_segment(kv_wal_reader_t *r, uint64_t limit);
+
+/*
+ * The same, of its batches alone: what follows the last one is not looked at.
+ * May be called again, with r->len set to 0, if more may have been written.
+ */
+kv_rc_t kv_wal_read_batches(kv_wal_reader_t *r, uint64_t limit);
+
+/*
+ * Goes through the good batches from r->offset on, and gives no record: *lsn is
+ * the LSN after the last one that ends before `limit`, and *durable the highest
+ * LSN that they say was durable, or 0.  KV_OK; KV_DAMAGED or KV_ERROR, r->err
+ * filled.
+ */
+kv_rc_t kv_wal_peek(kv_wal_reader_t *r, uint64_t limit, uint64_t *lsn,
+    uint64_t *durable);
 
 /*
  * Searches for good batches behind the end, and sets r->durable and r->behind.
@@ -120,14 +137,14 @@ kv_rc_t kv_wal_unreadable(kv_wal_reader_t *r, uint64_t offset);
 kv_rc_t kv_wal_failed(kv_wal_reader_t *r, const char *what);
 
 /*
- * Writes to `way`, of `size` bytes, how the operator can go on if nothing at or
- * behind `offset` of the segment can be used, and `lsn` is the first LSN that
- * is gone: with all before it, or, where the snapshot needs more of the log
- * than that, with the snapshot alone; and what that gives up.  Nothing is to be
- * deleted: a better tool may come.
+ * Fills r->way, and writes it to `text`, of `size` bytes: how the operator can
+ * go on if nothing at or behind `offset` of the segment can be used, and `lsn`
+ * is the first LSN that is gone: with all before it, or, where the snapshot
+ * needs more of the log than that, with the snapshot alone; and what that gives
+ * up.  Nothing is to be deleted: a better tool may come.
  */
 void kv_wal_way_out(kv_wal_reader_t *r, uint64_t offset, uint64_t lsn,
-    char *way, size_t size);
+    char *text, size_t size);
 
 
 #endif /* KV_WAL_READER_H */

@@ -14,6 +14,9 @@
 #include "disk/kv_wal_reader.h"
 
 
+static kv_rc_t kv_wal_reader_open(kv_wal_reader_t *r, kv_wal_t *wal,
+    const kv_wal_replay_t *from, kv_err_t *err);
+static void kv_wal_reader_close(kv_wal_reader_t *r);
 static kv_rc_t kv_wal_read_all(kv_wal_reader_t *r);
 static void kv_wal_find_closed(kv_wal_reader_t *r, bool again);
 static void kv_wal_take_closed(kv_wal_reader_t *r);
@@ -38,36 +41,16 @@ static kv_rc_t kv_wal_rewrite(kv_wal_reader_t *r);
 kv_rc_t
 kv_wal_replay(kv_wal_t *wal, const kv_wal_replay_t *from, kv_err_t *err)
 {
-    size_t           n;
     kv_rc_t          rc;
-    kv_wal_name_t   *names;
     kv_wal_reader_t  r;
-
-    assert(from->after < UINT64_MAX);
 
     kv_wal_close(wal);
 
-    memset(&r, 0, sizeof(r));
-
-    r.wal = wal;
-    r.from = from;
-    r.err = err;
-    r.fd = -1;
-    r.id = from->id;
-    (void) snprintf(r.id_name, sizeof(r.id_name), KV_SNAPSHOT_NAME ".kvs",
-                    from->id_lsn);
-    r.id_offset = offsetof(kv_snapshot_header_t, id.incarnation);
-
-    rc = kv_wal_list(wal, &names, &n);
+    rc = kv_wal_reader_open(&r, wal, from, err);
 
     if (rc != KV_OK) {
-        kv_err_set(err, "the data directory cannot be listed: %s; see to its "
-                   "permissions and the disk", strerror(errno));
         return rc;
     }
-
-    r.names = names;
-    r.n = n;
 
     rc = kv_wal_read_all(&r);
 
@@ -75,14 +58,105 @@ kv_wal_replay(kv_wal_t *wal, const kv_wal_replay_t *from, kv_err_t *err)
         rc = kv_wal_read_done(&r);
     }
 
-    if (r.fd != -1) {
-        (void) wal->io->close(wal->io, r.fd);
-    }
-
-    free(r.buf);
-    free(names);
+    kv_wal_reader_close(&r);
 
     return rc;
+}
+
+
+kv_rc_t
+kv_wal_read(kv_io_t *io, int dirfd, const kv_wal_replay_t *from,
+    kv_wal_end_t *end, kv_wal_way_t *way, kv_err_t *err)
+{
+    kv_rc_t          rc;
+    kv_wal_t         wal;
+    kv_wal_reader_t  r;
+
+    /* files are all that a reader asks for */
+
+    memset(&wal, 0, sizeof(wal));
+
+    wal.io = io;
+    wal.dirfd = dirfd;
+    wal.fd = -1;
+
+    rc = kv_wal_reader_open(&r, &wal, from, err);
+
+    if (rc != KV_OK) {
+        return rc;
+    }
+
+    rc = kv_wal_read_all(&r);
+
+    if (rc == KV_DAMAGED && way) {
+        *way = r.way;
+    }
+
+    if (rc == KV_OK && end) {
+        memset(end, 0, sizeof(*end));
+
+        end->next_lsn = r.expected;
+        end->segments = kv_wal_count(r.names, r.n, KV_WAL_SEGMENT);
+        end->segment_lsn = r.lsn;
+        end->offset = r.offset;
+        end->time_ms = r.time_ms;
+        end->closed = r.noted;
+        end->id = r.id;
+    }
+
+    kv_wal_reader_close(&r);
+
+    return rc;
+}
+
+
+/* Lists the log's files.  On KV_OK the caller closes it. */
+
+static kv_rc_t
+kv_wal_reader_open(kv_wal_reader_t *r, kv_wal_t *wal,
+    const kv_wal_replay_t *from, kv_err_t *err)
+{
+    kv_rc_t  rc;
+
+    assert(from->after < UINT64_MAX);
+
+    memset(r, 0, sizeof(*r));
+
+    r->wal = wal;
+    r->from = from;
+    r->err = err;
+    r->fd = -1;
+    r->id = from->id;
+    (void) snprintf(r->id_name, sizeof(r->id_name), KV_SNAPSHOT_NAME ".kvs",
+                    from->id_lsn);
+    r->id_offset = offsetof(kv_snapshot_header_t, id.incarnation);
+
+    rc = kv_wal_list(wal, &r->names, &r->n);
+
+    if (rc != KV_OK) {
+        kv_err_set(err, "the data directory cannot be listed: %s; see to its "
+                   "permissions and the disk", strerror(errno));
+    }
+
+    return rc;
+}
+
+
+static void
+kv_wal_reader_close(kv_wal_reader_t *r)
+{
+    int  saved;
+
+    saved = errno;
+
+    if (r->fd != -1) {
+        (void) r->wal->io->close(r->wal->io, r->fd);
+    }
+
+    free(r->buf);
+    free(r->names);
+
+    errno = saved;
 }
 
 

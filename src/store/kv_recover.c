@@ -16,10 +16,9 @@
 
 static kv_rc_t kv_recover_settle(kv_recover_ctx_t *ctx);
 static kv_rc_t kv_recover_snapshots(kv_recover_ctx_t *ctx);
-static kv_rc_t kv_recover_snapshot(kv_recover_ctx_t *ctx, uint64_t lsn,
+static kv_rc_t kv_recover_snapshot(void *data, uint64_t lsn,
+    const kv_snapshot_guess_t *guess, uint64_t *end, uint64_t *bytes,
     kv_err_t *err);
-static void kv_recover_next(kv_recover_ctx_t *ctx,
-    const kv_snapshot_list_t *list, unsigned i, const kv_err_t *err);
 static void kv_recover_put_aside(kv_recover_ctx_t *ctx);
 static void kv_recover_warn(void *data, const char *text);
 
@@ -39,9 +38,9 @@ kv_recover(kv_store_t *store, kv_err_t *err)
     ctx.store = store;
     ctx.err = err;
     ctx.keys_max = UINT64_MAX;
-    ctx.from.record = kv_recover_record;
-    ctx.from.warn = kv_recover_warn;
-    ctx.from.ctx = &ctx;
+    ctx.start.from.record = kv_recover_record;
+    ctx.start.from.warn = kv_recover_warn;
+    ctx.start.from.ctx = &ctx;
 
     rc = kv_recover_snapshots(&ctx);
 
@@ -148,8 +147,8 @@ kv_recover_settle(kv_recover_ctx_t *ctx)
     atomic_store(&zone->unsynced, 0);
     atomic_store(&zone->applied_lsn, atomic_load(&zone->wal.next_lsn) - 1);
     atomic_store(&zone->current_segment, zone->wal.segment_lsn);
-    atomic_store(&zone->snapshot_lsn, ctx->from.after);
-    zone->checked_lsn = ctx->snapshot;
+    atomic_store(&zone->snapshot_lsn, ctx->start.from.after);
+    zone->checked_lsn = ctx->start.snapshot;
 
     return KV_OK;
 }
@@ -163,72 +162,44 @@ kv_recover_settle(kv_recover_ctx_t *ctx)
 static kv_rc_t
 kv_recover_snapshots(kv_recover_ctx_t *ctx)
 {
-    kv_rc_t              rc;
-    unsigned             i;
-    kv_err_t             err;
-    kv_store_t          *store;
-    kv_snapshot_list_t   list;
+    kv_rc_t      rc;
+    kv_start_t  *start;
+    kv_store_t  *store;
 
     store = ctx->store;
+    start = &ctx->start;
 
-    rc = kv_snapshot_list(store->io, store->dirfd, &list, ctx->err);
+    rc = kv_start_snapshot(store->io, store->dirfd, start, kv_recover_snapshot,
+                           ctx, ctx->err);
 
     if (rc != KV_OK) {
         return rc;
     }
 
-    for (i = 0; i < list.n; i++) {
+    atomic_store(&store->zone->snapshot_bytes, start->bytes);
 
-        rc = kv_recover_snapshot(ctx, list.lsn[i], &err);
-
-        if (rc == KV_OK) {
-            return KV_OK;
-        }
-
-        if (rc == KV_ERROR && kv_snapshot_lost(errno)) {
-
-            /* for the message, if there is nothing else to begin with */
-
-            if (ctx->unread.text[0] == '\0') {
-                ctx->unread = err;
-            }
-
-            rc = KV_DAMAGED;
-        }
-
-        if (rc != KV_DAMAGED) {
-
-            /* the callback has filled ctx->err itself */
-
-            if (rc == KV_ERROR || rc == KV_DECLINED) {
-                *ctx->err = err;
-            }
-
-            return rc == KV_DECLINED ? KV_DAMAGED : rc;
-        }
-
-        kv_recover_next(ctx, &list, i, &err);
+    if (start->snapshot == 0) {
+        return kv_recover_reset(ctx);
     }
 
-    atomic_store(&store->zone->snapshot_bytes, 0);
+    kv_clock_reach(store->zone, start->time_ms);
 
-    return kv_recover_reset(ctx);
+    return KV_OK;
 }
 
 
 /* Loads one snapshot; results as those of kv_snapshot_read(). */
 
 static kv_rc_t
-kv_recover_snapshot(kv_recover_ctx_t *ctx, uint64_t lsn, kv_err_t *err)
+kv_recover_snapshot(void *data, uint64_t lsn,
+    const kv_snapshot_guess_t *guess, uint64_t *end, uint64_t *bytes,
+    kv_err_t *err)
 {
-    kv_rc_t              rc;
-    uint64_t             bytes, end;
-    kv_store_t          *store;
-    kv_snapshot_guess_t  guess;
+    kv_rc_t            rc;
+    kv_zone_t         *zone;
+    kv_recover_ctx_t  *ctx = data;
 
-    store = ctx->store;
-
-    kv_snapshot_guess(store->io, store->dirfd, lsn, &guess);
+    zone = ctx->store->zone;
 
     /*
      * The map takes the seed of the map that the snapshot was made from: so
@@ -236,7 +207,7 @@ kv_recover_snapshot(kv_recover_ctx_t *ctx, uint64_t lsn, kv_err_t *err)
      * before.  Nothing keeps a hash.
      */
 
-    memcpy(store->zone->map.seed, guess.seed, sizeof(guess.seed));
+    memcpy(zone->map.seed, guess->seed, sizeof(guess->seed));
 
     rc = kv_recover_reset(ctx);
 
@@ -244,73 +215,11 @@ kv_recover_snapshot(kv_recover_ctx_t *ctx, uint64_t lsn, kv_err_t *err)
         return rc;
     }
 
-    kv_recover_expect(store->zone, &guess);
+    kv_recover_expect(zone, guess);
 
     ctx->records = 0;
 
-    rc = kv_recover_read(ctx, lsn, guess.bytes, &end, &bytes, err);
-
-    if (rc != KV_OK) {
-        return rc;
-    }
-
-    kv_clock_reach(store->zone, guess.time_ms);
-
-    ctx->snapshot = lsn;
-    ctx->from.id = guess.id;
-    ctx->from.id_lsn = lsn;
-    ctx->from.after = lsn;
-    ctx->from.must_reach = end;
-    atomic_store(&store->zone->snapshot_bytes, bytes);
-
-    if (bytes < guess.bytes) {
-        kv_store_log(store, KV_LOG_WARN, "kv zone \"%s\": \"" KV_SNAPSHOT_NAME
-                     ".kvs\" ends at offset %llu, but the file goes on for "
-                     "%llu bytes: they are ignored", store->conf.name, lsn,
-                     (unsigned long long) bytes,
-                     (unsigned long long) (guess.bytes - bytes));
-    }
-
-    rc = end > lsn ? kv_snapshot_alone(store->io, store->dirfd, lsn, ctx->err)
-                   : KV_NOT_FOUND;
-
-    if (rc == KV_OK) {
-        kv_store_log(store, KV_LOG_WARN, "kv zone \"%s\": \"" KV_SNAPSHOT_NAME
-                     ".alone\" is there: the snapshot is taken for the state "
-                     "at LSN %llu", store->conf.name, lsn,
-                     (unsigned long long) end);
-        ctx->from.after = end;
-        ctx->from.alone = true;
-    }
-
-    return rc == KV_NOT_FOUND ? KV_OK : rc;
-}
-
-
-/* Notes that list->lsn[i] cannot be used, and logs what is tried next. */
-
-static void
-kv_recover_next(kv_recover_ctx_t *ctx, const kv_snapshot_list_t *list,
-    unsigned i, const kv_err_t *err)
-{
-    char         next[80];
-    kv_store_t  *store;
-
-    store = ctx->store;
-
-    ctx->bad.lsn[ctx->bad.n++] = list->lsn[i];
-    ctx->from.newer = list->lsn[0];
-
-    if (i + 1 < list->n) {
-        (void) snprintf(next, sizeof(next), "older snapshot, of LSN %llu, and "
-                        "its log", (unsigned long long) list->lsn[i + 1]);
-
-    } else {
-        (void) snprintf(next, sizeof(next), "log alone");
-    }
-
-    kv_store_log(store, KV_LOG_WARN, "kv zone \"%s\": %s; trying the %s",
-                 store->conf.name, err->text, next);
+    return kv_recover_read(ctx, lsn, guess->bytes, end, bytes, err);
 }
 
 
@@ -322,15 +231,17 @@ kv_recover_next(kv_recover_ctx_t *ctx, const kv_snapshot_list_t *list,
 static void
 kv_recover_put_aside(kv_recover_ctx_t *ctx)
 {
-    unsigned     i;
-    kv_err_t     err;
-    kv_store_t  *store;
+    unsigned                   i;
+    kv_err_t                   err;
+    kv_store_t                *store;
+    const kv_snapshot_list_t  *bad;
 
     store = ctx->store;
+    bad = &ctx->start.bad;
 
-    for (i = ctx->bad.n; i--; /* void */ ) {
+    for (i = bad->n; i--; /* void */ ) {
 
-        if (kv_snapshot_put_aside(store->io, store->dirfd, ctx->bad.lsn[i],
+        if (kv_snapshot_put_aside(store->io, store->dirfd, bad->lsn[i],
                                   &err)
             == KV_OK)
         {
@@ -338,7 +249,7 @@ kv_recover_put_aside(kv_recover_ctx_t *ctx)
                          "lost; the snapshot is now called \"" KV_SNAPSHOT_NAME
                          ".kvs.damaged\": the newest %u of these are kept, "
                          "until the disk is full or you delete them",
-                         store->conf.name, ctx->bad.lsn[i],
+                         store->conf.name, bad->lsn[i],
                          KV_SNAPSHOTS_ASIDE);
             continue;
         }

@@ -171,8 +171,9 @@ kv_recover_all(kv_recover_ctx_t *ctx)
     kv_rc_t   rc;
     uint64_t  bytes, end;
 
-    if (ctx->snapshot && ctx->cleared_lsn == 0) {
-        rc = kv_recover_read(ctx, ctx->snapshot, 0, &end, &bytes, ctx->err);
+    if (ctx->start.snapshot && ctx->cleared_lsn == 0) {
+        rc = kv_recover_read(ctx, ctx->start.snapshot, 0, &end, &bytes,
+                             ctx->err);
 
         if (rc != KV_OK) {
             return rc;
@@ -186,21 +187,10 @@ kv_recover_all(kv_recover_ctx_t *ctx)
 kv_rc_t
 kv_recover_replay(kv_recover_ctx_t *ctx)
 {
-    kv_rc_t   rc;
-    kv_err_t  err;
+    kv_rc_t  rc;
 
-    rc = kv_wal_replay(ctx->store->wal, &ctx->from, ctx->err);
-
-    if (rc == KV_DAMAGED && ctx->unread.text[0]) {
-
-        /* a later read of the disk may succeed */
-
-        err = *ctx->err;
-        kv_err_set(ctx->err, "%.240s; and without it: %.500s",
-                   ctx->unread.text, err.text);
-        errno = EIO;
-        return KV_ERROR;
-    }
+    rc = kv_wal_replay(ctx->store->wal, &ctx->start.from, ctx->err);
+    rc = kv_start_end(&ctx->start, rc, ctx->err);
 
     return rc == KV_OK ? kv_recover_link(ctx) : rc;
 }

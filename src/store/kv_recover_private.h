@@ -10,7 +10,7 @@
 
 
 #include "base/kv_prefault.h"
-#include "disk/kv_snapshot.h"
+#include "disk/kv_start.h"
 #include "store/kv_handle.h"
 #include "store/kv_missing.h"
 
@@ -44,10 +44,7 @@ typedef struct {
 typedef struct {
     kv_store_t   *store;
     kv_err_t     *err;
-    uint64_t      snapshot;          /* the one that is used; 0: none */
-    kv_wal_replay_t  from;           /* what to read of the log */
-    kv_snapshot_list_t  bad;         /* snapshots that cannot be used */
-    kv_err_t      unread;            /* the first that could not be read */
+    kv_start_t    start;             /* the snapshot, and what of the log */
     uint64_t      records;
     uint64_t      bytes;             /* of the log's records */
     uint64_t      cleared_lsn;       /* of the last clear */
