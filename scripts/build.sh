@@ -3,9 +3,10 @@
 #        scripts/build.sh --with-nginx TREE [--quiet] [--build-dir DIR]
 #
 # Builds the module for the nginx of this Debian machine, as
-# .build/ngx_http_kv_module.so, and installs first what is missing for that
-# (nginx, nginx-dev, a compiler) through apt-get, as root or by sudo. When
-# nothing changed it only looks, in a fraction of a second.
+# .build/ngx_http_kv_module.so, and the command-line tool, .build/kv-inspect,
+# and installs first what is missing for that (nginx, nginx-dev, a compiler)
+# through apt-get, as root or by sudo. When nothing changed it only looks, in a
+# fraction of a second.
 #
 #   --build-dir DIR    build there instead of in .build
 #   --with-nginx TREE  link the module into an nginx of its own instead, built
@@ -16,7 +17,8 @@
 # How each source is compiled is then in .build/compile_commands.json, for
 # editors and tools (clangd, clang-tidy).
 #
-# KV_CFLAGS in the environment adds compiler flags (KV_CFLAGS=-DNAME).
+# KV_CFLAGS in the environment adds compiler flags (KV_CFLAGS=-DNAME). With them
+# it is a build for tests, without the tool.
 #
 # To build into an nginx of your own, no script is needed: in its source tree,
 # give ./configure the options --with-threads and --add-dynamic-module=DIR (or
@@ -51,6 +53,8 @@ main()
     else
         build_dynamic
     fi
+
+    [[ $cflags ]] || build_tool
 }
 
 
@@ -86,6 +90,7 @@ require_packages()
     need make make
     need libjansson-dev /usr/include/jansson.h
     need libssl-dev /usr/include/openssl/evp.h
+    need libhiredis-dev /usr/include/hiredis/hiredis.h
 
     if [[ $tree ]]; then
         need libpcre2-dev /usr/include/pcre2.h
@@ -130,6 +135,23 @@ build_static()
     compile "$dir" binary
     write_commands "$dir" binary
     publish "$dir/objs/nginx" "$dir/nginx"
+}
+
+
+build_tool()
+{
+    local dir=$build/tool
+
+    mkdir -p "$dir"
+
+    if ! make -s -C "$repo" -f scripts/tool.mk -j "$(nproc)" DIR="$dir" \
+         >"$log" 2>&1
+    then
+        grep -v '^make' "$log" | head -n 60 >&2
+        die "the build of kv-inspect failed: see $log"
+    fi
+
+    publish "$dir/kv-inspect" "$build/kv-inspect"
 }
 
 

@@ -576,8 +576,12 @@ make_http()
     if wants http && build_module; then
         KV_CFLAGS="${KV_CFLAGS-} -DKV_TEST_FAILPOINTS" \
             "$repo/scripts/build.sh" --quiet --build-dir "$build/failpoints"
+        mkdir -p "$build/tool-asan"
+        flock "$build/tool-asan/.lock" make -s -f scripts/tool.mk \
+            DIR="$build/tool-asan" SANITIZE=address,undefined
         "$repo/scripts/venv.sh"
         require_http3
+        require_redis
     fi
 }
 
@@ -614,6 +618,7 @@ run_prove()
     [[ ${*: -1} != --verbose ]] || shown=/dev/stdout
     [[ " $* " != *' t/h3.t '* ]] || require_http3
     [[ " $* " != *' t/openapi.t '* ]] || require_schemathesis
+    [[ " $* " != *' t/inspect_import.t '* ]] || require_redis
 
     # prove leaves there what each test printed, to be counted. Some at a time:
     # much of a test is to wait for a disk that hangs, or a time to be over.
@@ -654,6 +659,16 @@ require_http3()
 
         install_missing "$logs/apt.log"
     ) || echo "http:  t/h3.t is skipped: no python3-aioquic, or no openssl"
+}
+
+
+# What a part of t/inspect_import.t needs: a Redis to import from.
+require_redis()
+{
+    (
+        need redis-server redis-server
+        install_missing "$logs/apt.log"
+    ) || echo "http:  a part of t/inspect_import.t is skipped: no redis-server"
 }
 
 

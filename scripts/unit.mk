@@ -71,6 +71,7 @@ PROGRAMS := \
     t/unit/test_system_faults.c \
     t/unit/test_tag.c \
     t/unit/test_timers.c \
+    t/unit/test_tool_keys.c \
     t/unit/test_versions.c \
     t/unit/test_wal_damage.c \
     t/unit/test_wal_disk.c \
@@ -109,9 +110,13 @@ comma    := ,
 
 include scripts/common.mk
 
-SHARED   := $(patsubst %.c,$(DIR)/%.o,$(notdir $(CORE) $(LINES) $(HELPERS)))
+# Of the tool, whose list is in tool.mk, what has a test of its own.
+TOOL     := src/tool/kv_tool_keys.c
 
-vpath %.c t/unit
+SHARED   := $(patsubst %.c,$(DIR)/%.o,$(notdir $(CORE) $(LINES) $(TOOL) \
+            $(HELPERS)))
+
+vpath %.c t/unit src/tool
 
 all: $(addprefix $(DIR)/,$(TESTS))
 

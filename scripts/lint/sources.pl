@@ -223,7 +223,7 @@ sub definitions {
 
         for my $function (functions($file)) {
             my ($name, undef, undef, $static) = @$function;
-            next if $static && !$header;
+            next if $static && !$header || $name eq 'main';
             $where{$name} = $file;
         }
 
@@ -342,7 +342,8 @@ sub base {
 
 sub lists {
     my @lists = (
-        [ 'config', qr{^src/.*\.[ch]$} ],
+        [ 'config', qr{^src/(?!tool/).*\.[ch]$} ],
+        [ 'scripts/tool.mk', qr{^src/tool/.*\.c$} ],
         [ 'scripts/unit.mk', qr{^t/unit/[^/]+\.c$} ],
         [ 'scripts/fuzz.mk', qr{^t/fuzz/fuzz_[^/]+\.c$} ],
         [ 'scripts/bench.mk', qr{^t/bench/(?:core/)?[^/]+\.c$} ],

@@ -1,0 +1,118 @@
+
+/*
+ * kv-inspect: looks into the directory of a kv_zone, and makes one; see
+ * kv-inspect.1.  This is the table of its commands, and what it says of itself.
+ */
+
+
+#include "disk/kv_format.h"
+#include "tool/kv_tool.h"
+
+
+#ifndef KV_TOOL_VERSION
+#define KV_TOOL_VERSION  "0.4"
+#endif
+
+
+#define KV_TOOL_BUFFER   (256u << 10)     /* bytes, of standard output */
+
+
+typedef struct {
+    const char      *name;
+    const char      *operands;
+    const char      *help;
+    kv_tool_exit_t (*run)(int argc, char **argv);
+} kv_tool_command_t;
+
+
+static void kv_tool_help(void);
+
+
+static const kv_tool_command_t  commands[] = {
+
+    { "check", "FILE|DIR", "reads all of it; says what is damaged, and what "
+      "would be lost",
+      kv_tool_check },
+
+    { "stat", "DIR", "says what is there; reads no more than headers",
+      kv_tool_stat },
+
+    { "dump", "DIR", "prints all keys and values, as lines of JSON",
+      kv_tool_dump },
+
+    { "load", "DIR", "makes the directory, of such lines on standard input",
+      kv_tool_load },
+
+    { "log", "[--follow] [--from LSN] DIR", "prints the records of the log, "
+      "also of a directory in use",
+      kv_tool_log },
+
+    { "repair", "DIR [--yes]", "says what is to be given up so that nginx "
+      "starts again; does it with --yes",
+      kv_tool_repair },
+
+    { "import", "DIR --from lkv SOURCE | --from redis [SOURCE] [--db N] "
+      "[--skip]", "makes the directory, of what another store holds",
+      kv_tool_import }
+};
+
+
+int
+main(int argc, char **argv)
+{
+    size_t  i;
+
+    (void) setvbuf(stdout, NULL, _IOFBF, KV_TOOL_BUFFER);
+
+    if (argc < 2) {
+        return kv_tool_usage("a command is missing");
+    }
+
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
+        kv_tool_help();
+        return kv_tool_flush(KV_TOOL_GOOD);
+    }
+
+    if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0) {
+        (void) printf("kv-inspect of ngx_http_kv_module " KV_TOOL_VERSION
+                      ", format %u\n", KV_FORMAT_VERSION);
+        return kv_tool_flush(KV_TOOL_GOOD);
+    }
+
+    for (i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
+
+        if (strcmp(argv[1], commands[i].name) != 0) {
+            continue;
+        }
+
+        if (argc > 2 && strcmp(argv[2], "--help") == 0) {
+            (void) printf("Usage: kv-inspect %s %s\n\n    %s\n",
+                          commands[i].name, commands[i].operands,
+                          commands[i].help);
+            return kv_tool_flush(KV_TOOL_GOOD);
+        }
+
+        return kv_tool_flush(commands[i].run(argc - 1, argv + 1));
+    }
+
+    return kv_tool_usage("unknown command \"%s\"", argv[1]);
+}
+
+
+static void
+kv_tool_help(void)
+{
+    size_t  i;
+
+    (void) printf("Usage: kv-inspect COMMAND ...\n\n"
+                  "Looks into the directory of a kv_zone, and makes one.\n\n");
+
+    for (i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
+        (void) printf("    %s %s\n        %s\n", commands[i].name,
+                      commands[i].operands, commands[i].help);
+    }
+
+    (void) printf("\nIt exits with 0, with 1 if it found damage, and with 2 if "
+                  "it could not do\nwhat it was asked for.  More is in "
+                  "kv-inspect(1).\n");
+}

@@ -1,0 +1,76 @@
+
+/*
+ * What the commands of kv-inspect share: exit codes, messages, progress.
+ *
+ * A command gets its own name in argv[0], and returns how the program exits.
+ * What it was asked for goes to standard output; messages and the progress of
+ * long work to standard error, the latter only if that is a terminal.
+ */
+
+
+#ifndef KV_TOOL_H
+#define KV_TOOL_H
+
+
+#include "base/kv_base.h"
+
+
+/* How the program exits; the manual page promises these. */
+
+typedef enum {
+    KV_TOOL_GOOD = 0,
+    KV_TOOL_DAMAGE = 1,              /* a file is damaged */
+    KV_TOOL_FAILED = 2               /* anything else, told on stderr */
+} kv_tool_exit_t;
+
+
+/* ---- the commands */
+
+kv_tool_exit_t kv_tool_check(int argc, char **argv);
+kv_tool_exit_t kv_tool_stat(int argc, char **argv);
+kv_tool_exit_t kv_tool_dump(int argc, char **argv);
+kv_tool_exit_t kv_tool_load(int argc, char **argv);
+kv_tool_exit_t kv_tool_log(int argc, char **argv);
+kv_tool_exit_t kv_tool_repair(int argc, char **argv);
+kv_tool_exit_t kv_tool_import(int argc, char **argv);
+
+
+/* ---- kv_tool_say.c */
+
+/* A line on standard error, which begins with the program's name. */
+void kv_tool_say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+/* The same about a command line, with where help is.  KV_TOOL_FAILED. */
+kv_tool_exit_t kv_tool_usage(const char *fmt, ...)
+    __attribute__((format(printf, 1, 2)));
+
+/*
+ * The one operand of a command that has no options of its own: NULL, and it
+ * was told, if there is none, or more.
+ */
+const char *kv_tool_operand(int argc, char **argv, const char *what);
+
+/*
+ * Writes out what is left for standard output.  Returns `code`, or
+ * KV_TOOL_FAILED, told, if not all of it could be written.
+ */
+kv_tool_exit_t kv_tool_flush(kv_tool_exit_t code);
+
+/*
+ * Work of `total` units begins; 0: nobody knows how much.  Bytes are written
+ * as MiB, other units as they are.
+ */
+void kv_tool_progress_begin(const char *what, uint64_t total, bool bytes);
+void kv_tool_progress_add(uint64_t n);
+void kv_tool_progress_end(void);
+
+/* "2026-11-30T02:38:00.123Z" to `buf`; returns it.  0 ms: "-". */
+#define KV_TOOL_TIME  32
+const char *kv_tool_time(uint64_t ms, char buf[KV_TOOL_TIME]);
+
+/* "1.5 MiB" to `buf`; returns it. */
+#define KV_TOOL_SIZE  32
+const char *kv_tool_size(uint64_t bytes, char buf[KV_TOOL_SIZE]);
+
+
+#endif /* KV_TOOL_H */

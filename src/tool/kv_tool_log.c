@@ -1,0 +1,233 @@
+
+/*
+ * kv-inspect log: the records of the log, a line for each, also while it grows.
+ */
+
+
+#include <inttypes.h>
+#include <time.h>
+
+#include "base/kv_number.h"
+#include "disk/kv_wal_tail.h"
+#include "tool/kv_tool.h"
+#include "tool/kv_tool_dir.h"
+
+
+#define KV_TOOL_LOG_NS  100000000u       /* between two looks */
+
+
+typedef struct {
+    kv_tool_dir_t      dir;
+    const char        *path;
+    bool               follow;
+    uint64_t           after;            /* records up to this LSN are passed */
+    kv_batch_header_t  batch;            /* that the next records are of */
+} kv_tool_log_t;
+
+
+static kv_rc_t kv_tool_log_options(kv_tool_log_t *log, int argc, char **argv);
+static bool kv_tool_log_from(kv_tool_log_t *log, const char *text);
+static kv_tool_exit_t kv_tool_log_tail(kv_tool_log_t *log,
+    kv_wal_tail_t *tail);
+static void kv_tool_log_batch(void *ctx, uint64_t segment_lsn,
+    uint64_t offset, const kv_batch_header_t *h);
+static kv_rc_t kv_tool_log_record(void *ctx, uint64_t lsn,
+    const kv_record_t *rec);
+static void kv_tool_log_warn(void *ctx, const char *text);
+
+
+kv_tool_exit_t
+kv_tool_log(int argc, char **argv)
+{
+    kv_tool_log_t     log;
+    kv_tool_exit_t    code;
+    kv_wal_tail_t    *tail;
+    kv_wal_replay_t   from;
+
+    memset(&log, 0, sizeof(log));
+    memset(&from, 0, sizeof(from));
+
+    if (kv_tool_log_options(&log, argc, argv) != KV_OK
+        || kv_tool_dir_look(&log.dir, log.path) != KV_OK)
+    {
+        return KV_TOOL_FAILED;
+    }
+
+    from.after = log.after;
+    from.batch = kv_tool_log_batch;
+    from.record = kv_tool_log_record;
+    from.warn = kv_tool_log_warn;
+    from.ctx = &log;
+
+    tail = kv_wal_tail_create(&log.dir.io, log.dir.fd, &from,
+                              !log.dir.in_use && !log.follow);
+
+    if (tail) {
+        code = kv_tool_log_tail(&log, tail);
+        kv_wal_tail_destroy(tail);
+
+    } else {
+        kv_tool_say("out of memory");
+        code = KV_TOOL_FAILED;
+    }
+
+    kv_tool_dir_close(&log.dir, false);
+
+    return code;
+}
+
+
+static kv_rc_t
+kv_tool_log_options(kv_tool_log_t *log, int argc, char **argv)
+{
+    int  i;
+
+    for (i = 1; i < argc && argv[i][0] == '-' && argv[i][1]; i++) {
+
+        if (strcmp(argv[i], "--") == 0) {
+            i++;
+            break;
+        }
+
+        if (strcmp(argv[i], "--follow") == 0 || strcmp(argv[i], "-f") == 0) {
+            log->follow = true;
+
+        } else if (strcmp(argv[i], "--from") == 0 && i + 1 < argc) {
+            i++;
+
+            if (!kv_tool_log_from(log, argv[i])) {
+                return KV_DECLINED;
+            }
+
+        } else if (strncmp(argv[i], "--from=", 7) == 0) {
+
+            if (!kv_tool_log_from(log, argv[i] + 7)) {
+                return KV_DECLINED;
+            }
+
+        } else {
+            (void) kv_tool_usage("log: unknown option \"%s\", or one without "
+                                 "its value", argv[i]);
+            return KV_DECLINED;
+        }
+    }
+
+    /* what is left is the operand, behind a name in argv[0] again */
+
+    argv[i - 1] = argv[0];
+    log->path = kv_tool_operand(argc - i + 1, &argv[i - 1], "a directory");
+
+    return log->path ? KV_OK : KV_DECLINED;
+}
+
+
+static bool
+kv_tool_log_from(kv_tool_log_t *log, const char *text)
+{
+    int64_t  lsn;
+
+    if (!kv_number_parse(text, strlen(text), &lsn) || lsn < 1
+        || (uint64_t) lsn > KV_LSN_MAX)
+    {
+        (void) kv_tool_usage("log: --from takes an LSN, 1 to %" PRIu64
+                             ", not \"%s\"", KV_LSN_MAX, text);
+        return false;
+    }
+
+    log->after = (uint64_t) lsn - 1;
+
+    return true;
+}
+
+
+static kv_tool_exit_t
+kv_tool_log_tail(kv_tool_log_t *log, kv_wal_tail_t *tail)
+{
+    kv_rc_t          rc;
+    kv_err_t         err;
+    uint64_t         next;
+    struct timespec  pause;
+
+    pause.tv_sec = 0;
+    pause.tv_nsec = KV_TOOL_LOG_NS;
+
+    for ( ;; ) {
+        rc = kv_wal_tail_read(tail, &next, &err);
+
+        if (rc == KV_NOT_FOUND) {
+
+            /* without --from, what was deleted long ago is nobody's loss */
+
+            if (log->after) {
+                kv_tool_say("%s: the records from LSN %" PRIu64 " to %" PRIu64
+                            " are not there any more", log->path,
+                            log->after + 1, next - 1);
+            }
+
+            log->after = next - 1;
+            continue;
+        }
+
+        if (rc != KV_OK) {
+            kv_tool_say("%s: %s", log->path, err.text);
+            return rc == KV_DAMAGED ? KV_TOOL_DAMAGE : KV_TOOL_FAILED;
+        }
+
+        if (!log->follow || kv_tool_flush(KV_TOOL_GOOD) != KV_TOOL_GOOD) {
+            return log->follow ? KV_TOOL_FAILED : KV_TOOL_GOOD;
+        }
+
+        (void) nanosleep(&pause, NULL);
+    }
+}
+
+
+static void
+kv_tool_log_batch(void *ctx, uint64_t segment_lsn, uint64_t offset,
+    const kv_batch_header_t *h)
+{
+    kv_tool_log_t *log = ctx;
+
+    (void) segment_lsn;
+    (void) offset;
+
+    log->batch = *h;
+}
+
+
+static kv_rc_t
+kv_tool_log_record(void *ctx, uint64_t lsn, const kv_record_t *rec)
+{
+    char            time[KV_TOOL_TIME];
+    kv_tool_log_t  *log = ctx;
+
+    static const char  *ops[] = { "?", "put", "delete", "clear", "touch" };
+
+    (void) printf("%" PRIu64 " %s %" PRIu64 "+%u %s %.*s", lsn,
+                  kv_tool_time(log->batch.time_ms, time),
+                  log->batch.first_lsn, log->batch.count, ops[rec->op],
+                  rec->key_len ? (int) rec->key_len : 1,
+                  rec->key_len ? (const char *) rec->key : "-");
+
+    if (rec->op == KV_OP_PUT) {
+        (void) printf(" %u", rec->value_len);
+
+    } else {
+        (void) fputs(" -", stdout);
+    }
+
+    (void) printf(" %s\n", kv_tool_time(rec->expires, time));
+
+    log->after = lsn;
+
+    return KV_OK;
+}
+
+
+static void
+kv_tool_log_warn(void *ctx, const char *text)
+{
+    kv_tool_log_t *log = ctx;
+
+    kv_tool_say("%s: %s", log->path, text);
+}
