@@ -24,7 +24,9 @@ PROGRAMS := \
     src/tool/kv_tool_log.c \
     src/tool/kv_tool_make.c \
     src/tool/kv_tool_repair.c \
+    src/tool/kv_tool_restore.c \
     src/tool/kv_tool_say.c \
+    src/tool/kv_tool_signal.c \
     src/tool/kv_tool_stat.c
 
 CFLAGS   := -std=gnu11 -O2 -g -pthread -Wall -Wextra -Werror -Isrc \

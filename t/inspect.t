@@ -196,6 +196,10 @@ my %listed = map { ($_->{key} => $_) }
 is(scalar keys %listed, scalar keys %values, 'all of them');
 
 
+my $backup = $s->http(GET => '/backup');
+is($backup->{status}, 200, 'and gives a backup');
+
+
 # ---- in use
 
 {
@@ -311,6 +315,47 @@ remove("$s->{dir}/list");
     $s2->stop;
     is((inspect('dump', $other))[1], $dump, 'and is dumped as it was');
     $s2->done;
+}
+
+# ---- a backup
+
+{
+    my $file = "$s->{dir}/main.kvb";
+    write_file($file, $backup->{body});
+
+    says('a backup', [ 'check', $file ], 0,
+         qr/^\Q$file\E: good: a backup of what was stored up to LSN \d+, /,
+         qr/^$/);
+
+    remove($other);
+    my ($rc, $out, $err) = inspect('restore', $file, $other);
+    is($rc, 0, 'restore: exit status') or diag($err);
+    like($out, qr/^"\Q$other\E" holds what was stored up to LSN \d+ now$/,
+         'restore: says up to where');
+    is((inspect('dump', $other))[1], $dump, 'restore: the same keys');
+    is((inspect('check', $other))[0], 0, 'restore: it is whole');
+
+    ($rc, $out, $err) = inspect('restore', $file, $other);
+    is($rc, 2, 'restore into data: exit status');
+    like($err, qr/\Q$other\E" is not empty/, 'restore into data: refused');
+    remove($other);
+
+    for my $args ([], [ $file ], [ '--all', $other ], [ $file, 'b', 'c' ]) {
+        is((inspect('restore', @$args))[0], 2, "restore @$args: exit status");
+    }
+
+    flip($file, length($backup->{body}) / 2);
+
+    for my $command ([ 'check', $file ], [ 'restore', $file, $other ]) {
+        my ($rc, $out, $err) = inspect(@$command);
+        is($rc, 1, "a changed backup: $command->[0]: exit status");
+        like($err, qr/\Q$file\E/, "a changed backup: $command->[0]");
+        ok(!-e $other, "a changed backup: $command->[0]: nothing is left");
+    }
+
+    ($rc, $out, $err) = inspect('restore', '/dev/null', $other);
+    is($rc, 2, 'restore what is no file: exit status') or diag("$rc $err");
+    unlink $file;
 }
 
 # keys and values as no request has them: the longest, the largest

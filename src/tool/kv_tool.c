@@ -51,6 +51,9 @@ static const kv_tool_command_t  commands[] = {
       "starts again; does it with --yes",
       kv_tool_repair },
 
+    { "restore", "FILE DIR", "makes the directory of a backup",
+      kv_tool_restore },
+
     { "import", "DIR --from lkv SOURCE | --from redis [SOURCE] [--db N] "
       "[--skip]", "makes the directory, of what another store holds",
       kv_tool_import }

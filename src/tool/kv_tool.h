@@ -32,7 +32,24 @@ kv_tool_exit_t kv_tool_dump(int argc, char **argv);
 kv_tool_exit_t kv_tool_load(int argc, char **argv);
 kv_tool_exit_t kv_tool_log(int argc, char **argv);
 kv_tool_exit_t kv_tool_repair(int argc, char **argv);
+kv_tool_exit_t kv_tool_restore(int argc, char **argv);
 kv_tool_exit_t kv_tool_import(int argc, char **argv);
+
+/* Of kv_tool_check(): the file is a backup.  Told, also what is wrong. */
+kv_tool_exit_t kv_tool_check_backup(const char *path);
+
+
+/* ---- kv_tool_signal.c */
+
+/*
+ * From now on SIGINT, SIGTERM and SIGHUP only set what kv_tool_stopped() tells,
+ * and end the call of the system that they find.
+ */
+void kv_tool_catch(void);
+bool kv_tool_stopped(void);
+
+/* Ends the program by the signal that was caught, if there was one. */
+void kv_tool_end_stopped(void);
 
 
 /* ---- kv_tool_say.c */

@@ -18,6 +18,7 @@
 
 #include <sys/stat.h>
 
+#include "disk/kv_backup_format.h"
 #include "disk/kv_start.h"
 #include "tool/kv_tool.h"
 #include "tool/kv_tool_dir.h"
@@ -494,9 +495,14 @@ kv_tool_check_file(const char *path)
     {
         code = kv_tool_check_file_segment(&dir);
 
+    } else if (n == sizeof(magic)
+               && memcmp(magic, KV_BACKUP_MAGIC, sizeof(magic)) == 0)
+    {
+        code = kv_tool_check_backup(path);
+
     } else {
-        kv_tool_say("\"%s\" does not begin as a snapshot or a segment of the "
-                    "log does", path);
+        kv_tool_say("\"%s\" does not begin as a backup, a snapshot or a "
+                    "segment of the log does", path);
         code = KV_TOOL_DAMAGE;
     }
 

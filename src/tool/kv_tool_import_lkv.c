@@ -324,7 +324,7 @@ kv_tool_lkv_put(kv_tool_lkv_t *lkv)
         key = json_object_iter_key(at);
         value = json_object_iter_value(at);
 
-        if (kv_tool_make_stopped()) {
+        if (kv_tool_stopped()) {
             return KV_CANCELLED;
         }
 

@@ -232,7 +232,7 @@ kv_tool_redis_scan(kv_tool_redis_t *redis)
     (void) strcpy(cursor, "0");
 
     do {
-        if (kv_tool_make_stopped()) {
+        if (kv_tool_stopped()) {
             return KV_CANCELLED;
         }
 
@@ -358,7 +358,7 @@ kv_tool_redis_key(kv_tool_redis_t *redis, const redisReply *key)
 static kv_rc_t
 kv_tool_redis_failed(kv_tool_redis_t *redis)
 {
-    if (kv_tool_make_stopped()) {
+    if (kv_tool_stopped()) {
         return KV_CANCELLED;
     }
 

@@ -131,7 +131,7 @@ kv_tool_load_next(kv_tool_load_t *load, char **line, size_t *len)
 
     for ( ;; ) {
 
-        if (kv_tool_make_stopped()) {
+        if (kv_tool_stopped()) {
             return KV_CANCELLED;
         }
 

@@ -5,7 +5,6 @@
 
 
 #include <errno.h>
-#include <signal.h>
 
 #include "disk/kv_wal.h"
 #include "tool/kv_tool_make.h"
@@ -16,13 +15,6 @@
  * moment: it needs no log.
  */
 #define KV_TOOL_MAKE_LSN  1
-
-
-static void kv_tool_make_signals(void (*handler)(int));
-static void kv_tool_make_stop(int signo);
-
-
-static volatile sig_atomic_t  stopped;
 
 
 kv_rc_t
@@ -40,7 +32,7 @@ kv_tool_make_begin(kv_tool_make_t *make, const char *path)
         return KV_ERROR;
     }
 
-    kv_tool_make_signals(kv_tool_make_stop);
+    kv_tool_catch();
 
     rc = kv_wal_new_id(&id);
 
@@ -60,43 +52,6 @@ kv_tool_make_begin(kv_tool_make_t *make, const char *path)
     }
 
     return KV_OK;
-}
-
-
-static void
-kv_tool_make_signals(void (*handler)(int))
-{
-    size_t            i;
-    struct sigaction  action;
-
-    static const int  signals[] = { SIGINT, SIGTERM, SIGHUP };
-
-    memset(&action, 0, sizeof(action));
-
-    action.sa_handler = handler;
-    (void) sigemptyset(&action.sa_mask);
-
-    for (i = 0; i < sizeof(signals) / sizeof(signals[0]); i++) {
-        (void) sigaction(signals[i], &action, NULL);
-    }
-
-    /* a file that is too large for a limit is an error like others */
-
-    (void) signal(SIGXFSZ, SIG_IGN);
-}
-
-
-static void
-kv_tool_make_stop(int signo)
-{
-    stopped = signo;
-}
-
-
-bool
-kv_tool_make_stopped(void)
-{
-    return stopped != 0;
 }
 
 
@@ -165,10 +120,7 @@ kv_tool_make_abort(kv_tool_make_t *make)
 
     kv_tool_dir_close(&make->dir, true);
 
-    if (stopped) {
-        (void) signal(stopped, SIG_DFL);
-        (void) raise(stopped);
-    }
+    kv_tool_end_stopped();
 
     return KV_TOOL_FAILED;
 }

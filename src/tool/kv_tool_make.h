@@ -25,10 +25,9 @@ typedef struct {
 
 
 /*
- * Begins it in a directory that is missing or empty.  From now on SIGINT,
- * SIGTERM and SIGHUP only set what kv_tool_make_stopped() tells, and end the
- * call of the system that they find.  KV_OK; or KV_ERROR, told, and nothing is
- * left of it.
+ * Begins it in a directory that is missing or empty.  From now on signals are
+ * caught: once kv_tool_stopped(), the caller is to abort it.  KV_OK; or
+ * KV_ERROR, told, and nothing is left of it.
  */
 kv_rc_t kv_tool_make_begin(kv_tool_make_t *make, const char *path);
 
@@ -38,9 +37,6 @@ kv_rc_t kv_tool_make_begin(kv_tool_make_t *make, const char *path);
  */
 kv_rc_t kv_tool_make_put(kv_tool_make_t *make, const char *key,
     size_t key_len, const char *value, size_t value_len, uint64_t expires);
-
-/* Whether the user wants it to end: then kv_tool_make_abort(). */
-bool kv_tool_make_stopped(void);
 
 /* Makes it durable.  KV_TOOL_GOOD; or KV_TOOL_FAILED, told: nothing is left. */
 kv_tool_exit_t kv_tool_make_finish(kv_tool_make_t *make);
