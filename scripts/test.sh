@@ -23,7 +23,8 @@
 #                      there since the last commit
 #   --poison           the part http, with a module that fills what it frees in
 #                      the zone, and checks that no later write changed it: all
-#                      but t/lint.t and t/run.t, which do not load it
+#                      but t/lint.t and t/run.t, which do not load it, and
+#                      t/browser.t
 #   --ahead            no tests, but all that they need: packages are installed,
 #                      programs compiled, at the lowest priority. What fails is
 #                      tried again, and told, when it is tested
@@ -582,6 +583,7 @@ make_http()
         "$repo/scripts/venv.sh"
         require_http3
         require_redis
+        require_browser
     fi
 }
 
@@ -597,7 +599,8 @@ test_http()
 
     # Those that test another script load no module, or that of .build.
     if [[ $poison ]]; then
-        mapfile -t tests < <(grep -LE 'scripts/(lint|run)\.sh' "${tests[@]}")
+        mapfile -t tests \
+            < <(grep -LE 'scripts/(lint|run)\.sh|use KV::Browser' "${tests[@]}")
     fi
 
     mapfile -t tests < <(long_first "${tests[@]}")
@@ -619,6 +622,7 @@ run_prove()
     [[ " $* " != *' t/h3.t '* ]] || require_http3
     [[ " $* " != *' t/openapi.t '* ]] || require_schemathesis
     [[ " $* " != *' t/inspect_import.t '* ]] || require_redis
+    [[ " $* " != *' t/browser.t '* ]] || require_browser
 
     # prove leaves there what each test printed, to be counted. Some at a time:
     # much of a test is to wait for a disk that hangs, or a time to be over.
@@ -678,6 +682,19 @@ require_schemathesis()
 {
     "$repo/scripts/venv.sh" \
         || echo "http:  t/openapi.t has no schemathesis: $logs/venv.log"
+}
+
+
+# What t/browser.t needs: axe-core, from npm, and Chromium. They are installed
+# where npm is, as on a machine of developers: on a bare Debian, both together
+# are 1 GB, for a page that has the same bytes on every release.
+require_browser()
+{
+    (
+        "$repo/scripts/npm.sh" || exit
+        need chromium chromium
+        install_missing "$logs/apt.log"
+    ) || echo "http:  t/browser.t is skipped: no npm, or no Chromium"
 }
 
 

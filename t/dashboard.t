@@ -1,5 +1,5 @@
 # The dashboard as an answer: its headers, what it may do, and where it finds
-# its stores.
+# its stores.  What it does in a browser is in t/browser.t.
 
 use strict;
 use warnings;
