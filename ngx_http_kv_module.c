@@ -95,6 +95,13 @@ static ngx_command_t  ngx_http_kv_commands[] = {
       0,
       NULL },
 
+    { ngx_string("kv_metrics"),
+      NGX_HTTP_LOC_CONF|NGX_CONF_NOARGS,
+      ngx_http_kv_conf_metrics,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
       ngx_null_command
 };
 
@@ -176,11 +183,18 @@ ngx_http_kv_postconfiguration(ngx_conf_t *cf)
 static ngx_int_t
 ngx_http_kv_init_module(ngx_cycle_t *cycle)
 {
-    ngx_uint_t            i, n;
-    ngx_http_kv_zone_t  **zone;
+    ngx_uint_t                i, n;
+    ngx_http_kv_zone_t      **zone;
+    ngx_http_kv_main_conf_t  *kmcf;
 
     if (ngx_test_config) {
         return NGX_OK;
+    }
+
+    kmcf = ngx_http_cycle_get_module_main_conf(cycle, ngx_http_kv_module);
+
+    if (kmcf) {
+        kmcf->in_force = 1;
     }
 
     zone = ngx_http_kv_zones(cycle, &n);

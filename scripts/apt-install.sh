@@ -3,9 +3,9 @@
 #
 # Installs Debian packages without a question, as root. The scripts beside
 # this one call it for what is missing; there is no need to run it by hand.
-# Where it brings nginx itself, Redis or webdis, their own services are left
-# stopped and disabled: the packages are wanted for the programs, and their
-# ports are not ours.
+# Where it brings nginx itself, Redis, webdis or Prometheus, their own services
+# are left stopped and disabled: the packages are wanted for the programs, and
+# their ports are not ours.
 
 set -euo pipefail
 
@@ -15,6 +15,7 @@ saved=$policy.before-kv
 # Services of packages, and by what their being there already shows.
 declare -A programs=(
     [nginx]=/usr/sbin/nginx
+    [prometheus]=/usr/bin/prometheus
     [redis-server]=/usr/bin/redis-server
     [webdis]=/usr/bin/webdis
 )

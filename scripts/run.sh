@@ -362,6 +362,10 @@ $(listen_directives)
             kv_dashboard;
         }
 
+        location = /metrics {
+            kv_metrics;
+        }
+
         location = /bulk {
             kv_bulk main;
         }

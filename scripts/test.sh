@@ -584,6 +584,7 @@ make_http()
         require_http3
         require_redis
         require_browser
+        require_prometheus
     fi
 }
 
@@ -623,6 +624,7 @@ run_prove()
     [[ " $* " != *' t/openapi.t '* ]] || require_schemathesis
     [[ " $* " != *' t/inspect_import.t '* ]] || require_redis
     [[ " $* " != *' t/browser.t '* ]] || require_browser
+    [[ " $* " != *' t/metrics.t '* ]] || require_prometheus
 
     # prove leaves there what each test printed, to be counted. Some at a time:
     # much of a test is to wait for a disk that hangs, or a time to be over.
@@ -695,6 +697,16 @@ require_browser()
         need chromium chromium
         install_missing "$logs/apt.log"
     ) || echo "http:  t/browser.t is skipped: no npm, or no Chromium"
+}
+
+
+# What t/metrics.t needs, which says so where it cannot be installed.
+require_prometheus()
+{
+    (
+        need prometheus /usr/bin/prometheus
+        install_missing "$logs/apt.log"
+    ) || echo "http:  t/metrics.t has no prometheus: $logs/apt.log"
 }
 
 

@@ -84,6 +84,8 @@ my %contract = (
     'HEAD /health' => '200 500 503',
     'GET /stats' => '200 500',
     'HEAD /stats' => '200 500',
+    'GET /metrics' => '200 400 500',
+    'HEAD /metrics' => '200 400 500',
     'GET /dashboard' => '200 500',
     'HEAD /dashboard' => '200 500',
 );

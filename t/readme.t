@@ -452,9 +452,12 @@ sub at_once {
 
 # ---- the statistics: each field is in the page, and each in the page is there
 
+# A histogram is told of by itself.
+
 sub fields {
     my ($value, @path) = @_;
-    return join '.', @path unless ref $value;
+    return join '.', @path
+        if !ref $value || @path && $path[-1] eq 'histogram';
     return map { fields($value->{$_}, @path, $_) } sort keys %$value;
 }
 

@@ -42,6 +42,10 @@ wait_for(sub {
 
 is(scalar @c, 800, 'both workers have clients');
 
+$s->http(GET => '/kv/none') for 1 .. 3;
+wait_for(sub { ($s->stats->{routes}{kv}{GET}{requests} // 0) == 3 }, 10);
+my $before = $s->stats;
+
 $_->send("DELETE /kv/k HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
     for @c;
 $s->has_read;
@@ -65,6 +69,19 @@ cmp_ok($answers{503} || 0, '>=', 400, 'those on the worker that lives get 503')
     or diag(join ', ', map { "$_: $answers{$_}" } sort keys %answers);
 ok(wait_for(sub { $s->healthy }, 20), 'the store is back');
 is($s->put('a', 'b')->{status}, 200, 'and takes writes');
+
+{
+    my $after = $s->stats;
+    my ($was, $is) = map { $_->{store} } $before, $after;
+
+    is($is->{recovery}{rebuilds}, 1, 'it was rebuilt once');
+    cmp_ok($is->{recovery}{last}, '>=', $was->{recovery}{last}, 'and later');
+    is($after->{routes}{kv}{GET}{requests}, 3, 'requests stay counted');
+    cmp_ok($is->{log}{bytes}, '>', $was->{log}{bytes}, 'so do bytes');
+    cmp_ok($is->{commit}{batch}{histogram}{total}, '>',
+           $was->{commit}{batch}{histogram}{total}, 'and batches');
+}
+
 $s->done;
 
 

@@ -64,3 +64,38 @@ kv_measure_min(const kv_measure_t *m)
 {
     return kv_get(m->count) ? kv_get(m->min) : 0;
 }
+
+
+void
+kv_histogram_count(kv_histogram_t *h, uint64_t value, uint64_t first)
+{
+    kv_measure_count(&h->measure, value);
+    kv_plus(h->bucket[kv_histogram_bucket(value, first)], 1);
+}
+
+
+void
+kv_histogram_add(kv_histogram_t *to, const kv_histogram_t *from)
+{
+    unsigned  i;
+
+    kv_measure_add(&to->measure, &from->measure);
+
+    for (i = 0; i <= KV_HISTOGRAM_BOUNDS; i++) {
+        kv_plus(to->bucket[i], kv_get(from->bucket[i]));
+    }
+}
+
+
+void
+kv_histogram_upto(const kv_histogram_t *h,
+    uint64_t upto[KV_HISTOGRAM_BOUNDS + 1])
+{
+    unsigned  i;
+    uint64_t  sum;
+
+    for (i = 0, sum = 0; i <= KV_HISTOGRAM_BOUNDS; i++) {
+        sum += kv_get(h->bucket[i]);
+        upto[i] = sum;
+    }
+}

@@ -23,6 +23,7 @@
  *     ngx_http_kv_later.c        reads that are tried again a moment later
  *     ngx_http_kv_reserve.c      waiting for memory in the zone; evicting
  *     ngx_http_kv_reply.c        answers
+ *     ngx_http_kv_metrics.c      /metrics
  *     ngx_http_kv_stats.c        /stats and the lines at the end
  *     ngx_http_kv_dashboard.c    the page that shows it
  *     ngx_http_kv_counts.c       what it counts: routes, methods, statuses
@@ -163,6 +164,7 @@ typedef struct {
     ngx_array_t                zones;         /* of ngx_http_kv_zone_t * */
     ngx_array_t                locations;     /* of ngx_http_kv_location_t */
     ngx_http_kv_wakes_t        wakes;
+    unsigned                   in_force:1;    /* it took effect */
 } ngx_http_kv_main_conf_t;
 
 
@@ -294,6 +296,9 @@ char *ngx_http_kv_conf_zone(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 /* The directives of locations; cmd->offset is the route. */
 char *ngx_http_kv_conf_route(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 
+/* The directive kv_metrics. */
+char *ngx_http_kv_conf_metrics(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+
 /* The directive kv_dashboard. */
 char *ngx_http_kv_conf_dashboard(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
@@ -324,6 +329,12 @@ void ngx_http_kv_close(ngx_http_kv_zone_t *zone);
 
 /* Pool cleanup: closes what the zone owns. */
 void ngx_http_kv_cleanup_zone(void *data);
+
+/*
+ * Pool cleanup of a ngx_http_kv_main_conf_t: if it did not take effect, the
+ * zones of the running configuration count that.
+ */
+void ngx_http_kv_cleanup_conf(void *data);
 
 
 /* ngx_http_kv_wakes.c */
@@ -902,6 +913,12 @@ ngx_int_t ngx_http_kv_reply_json(ngx_http_request_t *r, ngx_uint_t status,
 
 /* Postconfiguration: adds the header filter. */
 void ngx_http_kv_filter_init(void);
+
+
+/* ngx_http_kv_metrics.c */
+
+/* The content handler of kv_metrics. */
+ngx_int_t ngx_http_kv_metrics_handler(ngx_http_request_t *r);
 
 
 /* ngx_http_kv_stats.c */

@@ -16,7 +16,7 @@ static bool ngx_http_kv_stopping(void);
 void *
 ngx_http_kv_create_main_conf(ngx_conf_t *cf)
 {
-    ngx_pool_cleanup_t       *cln;
+    ngx_pool_cleanup_t       *cln, *refused;
     ngx_http_kv_main_conf_t  *kmcf;
 
     kmcf = ngx_pcalloc(cf->pool, sizeof(ngx_http_kv_main_conf_t));
@@ -25,8 +25,9 @@ ngx_http_kv_create_main_conf(ngx_conf_t *cf)
     }
 
     cln = ngx_pool_cleanup_add(cf->cycle->pool, 0);
+    refused = ngx_pool_cleanup_add(cf->cycle->pool, 0);
 
-    if (cln == NULL
+    if (cln == NULL || refused == NULL
         || ngx_array_init(&kmcf->zones, cf->pool, 2,
                           sizeof(ngx_http_kv_zone_t *))
            != NGX_OK
@@ -41,6 +42,9 @@ ngx_http_kv_create_main_conf(ngx_conf_t *cf)
 
     cln->handler = ngx_http_kv_wakes_cleanup;
     cln->data = &kmcf->wakes;
+
+    refused->handler = ngx_http_kv_cleanup_conf;
+    refused->data = kmcf;
 
     return kmcf;
 }

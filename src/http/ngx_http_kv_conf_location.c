@@ -1,7 +1,7 @@
 
 /*
- * The directives of locations: kv, kv_clear, kv_health, kv_stats,
- * kv_bulk, kv_keys, kv_batch, kv_backup; and kv_dashboard, which names no
+ * The directives of locations: kv, kv_clear, kv_health, kv_stats, kv_bulk,
+ * kv_keys, kv_batch, kv_backup; and kv_metrics and kv_dashboard, which name no
  * store.
  */
 
@@ -19,6 +19,8 @@ static ngx_int_t ngx_http_kv_conf_take(ngx_conf_t *cf, ngx_command_t *cmd,
 static ngx_int_t ngx_http_kv_conf_batch(ngx_conf_t *cf,
     ngx_http_kv_loc_conf_t *conf);
 static ngx_int_t ngx_http_kv_conf_backup(ngx_conf_t *cf,
+    ngx_http_kv_loc_conf_t *conf);
+static ngx_int_t ngx_http_kv_conf_any_zone(ngx_conf_t *cf,
     ngx_http_kv_loc_conf_t *conf);
 static ngx_int_t ngx_http_kv_conf_find_zone(ngx_conf_t *cf,
     ngx_http_kv_loc_conf_t *conf);
@@ -64,6 +66,14 @@ ngx_http_kv_conf_route(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
             ? ngx_http_kv_conf_backup(cf, klcf)
             : ngx_http_kv_conf_batch(cf, klcf)) == NGX_OK ? NGX_CONF_OK
                                                           : NGX_CONF_ERROR;
+}
+
+
+char *
+ngx_http_kv_conf_metrics(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    return ngx_http_kv_conf_take(cf, cmd, conf, ngx_http_kv_metrics_handler)
+           == NGX_OK ? NGX_CONF_OK : NGX_CONF_ERROR;
 }
 
 
@@ -264,7 +274,8 @@ ngx_http_kv_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     }
 
     if (conf->zone_name.data
-        && ngx_http_kv_conf_find_zone(cf, conf) != NGX_OK)
+        ? ngx_http_kv_conf_find_zone(cf, conf) != NGX_OK
+        : ngx_http_kv_conf_any_zone(cf, conf) != NGX_OK)
     {
         return NGX_CONF_ERROR;
     }
@@ -277,6 +288,26 @@ ngx_http_kv_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     clcf->client_max_body_size = 0;
 
     return NGX_CONF_OK;
+}
+
+
+/* What names no zone is about all of them. */
+
+static ngx_int_t
+ngx_http_kv_conf_any_zone(ngx_conf_t *cf, ngx_http_kv_loc_conf_t *conf)
+{
+    ngx_http_kv_main_conf_t  *kmcf;
+
+    kmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_kv_module);
+
+    if (kmcf->zones.nelts == 0) {
+        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                      "\"%V\" needs a \"kv_zone\": there is none, in %V:%ui",
+                      &conf->directive, &conf->file, conf->line);
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
 }
 
 

@@ -22,31 +22,115 @@ const char *const  ngx_http_kv_method_names[NGX_HTTP_KV_METHODS] = {
 };
 
 
+/*
+ * Which row of a set is whose, from 1 on; 0: the route does not take the
+ * method.  Rows of their own for all of them would take three times the memory
+ * of each zone.
+ */
+
+#define NGX_HTTP_KV_ROWS  18
+
+static const uint8_t  ngx_http_kv_rows[NGX_HTTP_KV_ROUTES]
+                                      [NGX_HTTP_KV_METHODS] = {
+
+    /*             GET HEAD PUT POST DELETE other */
+    /* kv */     { 1,  2,   3,  4,   5,     6 },
+    /* clear */  { 0,  0,   0,  0,   7,     0 },
+    /* health */ { 8,  9,   0,  0,   0,     0 },
+    /* stats */  { 10, 11,  0,  0,   0,     0 },
+    /* bulk */   { 0,  0,   0,  12,  0,     0 },
+    /* keys */   { 13, 14,  0,  0,   15,    0 },
+    /* batch */  { 0,  0,   0,  16,  0,     0 },
+    /* backup */ { 17, 18,  0,  0,   0,     0 }
+};
+
+
+/* What is counted of requests of a method that the route does not take. */
+
+typedef struct {
+    kv_measure_t       latency;
+    _Atomic uint64_t   refused;          /* 405 */
+    _Atomic uint64_t   other;            /* by error_page, say */
+} ngx_http_kv_refused_t;
+
+
+/*
+ * A worker's set; all zero at first, as the store's counters are.  Who changes
+ * what is where in it counts KV_ZONE_LAYOUT up (store/kv_zone.h).
+ */
+
+typedef struct {
+    ngx_http_kv_row_t      row[NGX_HTTP_KV_ROWS];
+    ngx_http_kv_refused_t  refused[NGX_HTTP_KV_ROUTES][NGX_HTTP_KV_METHODS];
+} ngx_http_kv_set_t;
+
+
 #define ngx_http_kv_plus(v, n)  kv_set_relaxed(v, kv_get_relaxed(v) + (n))
 
 
-_Static_assert(sizeof(ngx_http_kv_counts_t)
-               <= KV_COUNTERS * sizeof(kv_counter_t),
+static unsigned ngx_http_kv_status(unsigned status);
+static void ngx_http_kv_counts_add_row(ngx_http_kv_row_t *to,
+    const ngx_http_kv_row_t *from);
+static void ngx_http_kv_counts_add_refused(ngx_http_kv_row_t *to,
+    const ngx_http_kv_refused_t *from);
+
+
+_Static_assert(sizeof(ngx_http_kv_set_t) <= KV_COUNTERS * sizeof(kv_counter_t),
                "the store's counters hold those of requests");
+
+
+bool
+ngx_http_kv_counts_timed(ngx_http_kv_route_t route, ngx_http_kv_method_t method)
+{
+    return ngx_http_kv_rows[route][method] != 0;
+}
 
 
 void
 ngx_http_kv_counts_add(kv_store_t *store, ngx_http_kv_route_t route,
     ngx_http_kv_method_t method, unsigned status, uint64_t us)
 {
-    unsigned               i;
-    ngx_http_kv_row_t     *row;
-    ngx_http_kv_counts_t  *counts;
+    unsigned                n;
+    ngx_http_kv_row_t      *row;
+    ngx_http_kv_set_t      *set;
+    ngx_http_kv_refused_t  *refused;
 
-    counts = (ngx_http_kv_counts_t *) kv_store_counters(store);
+    set = (ngx_http_kv_set_t *) kv_store_counters(store);
 
-    if (counts == NULL) {
+    if (set == NULL) {
         return;
     }
 
-    row = &counts->row[route][method];
+    n = ngx_http_kv_rows[route][method];
 
-    kv_measure_count(&row->latency, us);
+    if (n) {
+        row = &set->row[n - 1];
+
+        kv_histogram_count(&row->latency, us, NGX_HTTP_KV_FIRST_US);
+        ngx_http_kv_plus(row->status[ngx_http_kv_status(status)], 1);
+
+        return;
+    }
+
+    refused = &set->refused[route][method];
+
+    kv_measure_count(&refused->latency, us);
+
+    if (status == 405) {
+        ngx_http_kv_plus(refused->refused, 1);
+
+    } else {
+        ngx_http_kv_plus(refused->other, 1);
+    }
+}
+
+
+/* Where it is counted. */
+
+static unsigned
+ngx_http_kv_status(unsigned status)
+{
+    unsigned  i;
 
     for (i = 0;
          i < NGX_HTTP_KV_STATUSES && ngx_http_kv_statuses[i] != status;
@@ -55,35 +139,60 @@ ngx_http_kv_counts_add(kv_store_t *store, ngx_http_kv_route_t route,
         /* void */
     }
 
-    ngx_http_kv_plus(row->status[i], 1);
+    return i;
 }
 
 
 void
 ngx_http_kv_counts_sum(kv_store_t *store, ngx_http_kv_counts_t *sum)
 {
-    unsigned                     w, r, m, i;
-    ngx_http_kv_row_t           *to;
-    const ngx_http_kv_row_t     *from;
-    const ngx_http_kv_counts_t  *counts;
+    unsigned                  w, r, m, n;
+    const ngx_http_kv_set_t  *set;
 
     memset((void *) sum, 0, sizeof(ngx_http_kv_counts_t));
 
     for (w = 0; w < kv_store_workers(store); w++) {
-        counts = (const ngx_http_kv_counts_t *) kv_store_counters_of(store, w);
+        set = (const ngx_http_kv_set_t *) kv_store_counters_of(store, w);
 
         for (r = 0; r < NGX_HTTP_KV_ROUTES; r++) {
             for (m = 0; m < NGX_HTTP_KV_METHODS; m++) {
-                to = &sum->row[r][m];
-                from = &counts->row[r][m];
+                n = ngx_http_kv_rows[r][m];
 
-                kv_measure_add(&to->latency, &from->latency);
+                if (n) {
+                    ngx_http_kv_counts_add_row(&sum->row[r][m],
+                                               &set->row[n - 1]);
 
-                for (i = 0; i <= NGX_HTTP_KV_STATUSES; i++) {
-                    ngx_http_kv_plus(to->status[i],
-                                     kv_get_relaxed(from->status[i]));
+                } else {
+                    ngx_http_kv_counts_add_refused(&sum->row[r][m],
+                                                   &set->refused[r][m]);
                 }
             }
         }
     }
+}
+
+
+static void
+ngx_http_kv_counts_add_row(ngx_http_kv_row_t *to, const ngx_http_kv_row_t *from)
+{
+    unsigned  i;
+
+    kv_histogram_add(&to->latency, &from->latency);
+
+    for (i = 0; i <= NGX_HTTP_KV_STATUSES; i++) {
+        ngx_http_kv_plus(to->status[i], kv_get_relaxed(from->status[i]));
+    }
+}
+
+
+static void
+ngx_http_kv_counts_add_refused(ngx_http_kv_row_t *to,
+    const ngx_http_kv_refused_t *from)
+{
+    kv_measure_add(&to->latency.measure, &from->latency);
+
+    ngx_http_kv_plus(to->status[ngx_http_kv_status(405)],
+                     kv_get_relaxed(from->refused));
+    ngx_http_kv_plus(to->status[NGX_HTTP_KV_STATUSES],
+                     kv_get_relaxed(from->other));
 }

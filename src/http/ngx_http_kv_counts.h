@@ -4,7 +4,12 @@
  * its counters of the store (kv_store_counters()), so that no two workers write
  * to one cache line.  The owner writes; every process may read and add up.  A
  * counter is always whole, but a reader may see a set in the middle of an
- * update.
+ * update.  No counter ever goes back: a set stays when its worker ends, for the
+ * next worker to count on.
+ *
+ * A set has a row for each route and method that it takes.  Requests of other
+ * methods, which are refused, have less: no histogram, and of the statuses 405
+ * alone (ngx_http_kv_counts.c).
  */
 
 
@@ -49,18 +54,32 @@ extern const char *const  ngx_http_kv_route_names[NGX_HTTP_KV_ROUTES];
 extern const char *const  ngx_http_kv_method_names[NGX_HTTP_KV_METHODS];
 
 
+/* The first bound of the histograms, microseconds. */
+#define NGX_HTTP_KV_FIRST_US  50
+
+/*
+ * Of a request that is answered soon, two cache lines: that of the measure and
+ * the first buckets, and that of the status 200.
+ */
 typedef struct {
-    kv_measure_t              latency;         /* microseconds */
+    kv_histogram_t            latency;         /* microseconds */
     _Atomic uint64_t          status[NGX_HTTP_KV_STATUSES + 1];
 } ngx_http_kv_row_t;
 
+_Static_assert(sizeof(ngx_http_kv_row_t) % KV_CACHE_LINE == 0,
+               "a row has whole cache lines");
 
-/* All zero without requests, as the store's counters are. */
+
+/* A sum; all zero without requests. */
 
 typedef struct {
     ngx_http_kv_row_t         row[NGX_HTTP_KV_ROUTES][NGX_HTTP_KV_METHODS];
 } ngx_http_kv_counts_t;
 
+
+/* Whether the route takes the method, and the row has a histogram. */
+bool ngx_http_kv_counts_timed(ngx_http_kv_route_t route,
+    ngx_http_kv_method_t method);
 
 /*
  * Counts a request that took `us` microseconds in the worker's set.  Nothing if

@@ -630,12 +630,14 @@ ngx_http_kv_reply_json(ngx_http_request_t *r, ngx_uint_t status, ngx_buf_t *b)
 }
 
 
+/* With parameters, if any, which nginx's lists of types do not name. */
+
 static void
 ngx_http_kv_type(ngx_http_request_t *r, const char *type)
 {
     r->headers_out.content_type.data = (u_char *) type;
     r->headers_out.content_type.len = ngx_strlen(type);
-    r->headers_out.content_type_len = r->headers_out.content_type.len;
+    r->headers_out.content_type_len = strcspn(type, ";");
 }
 
 

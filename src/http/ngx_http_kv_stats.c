@@ -8,7 +8,7 @@
 
 
 /* more than all routes, methods and statuses can fill */
-#define NGX_HTTP_KV_STATS_SIZE  40960
+#define NGX_HTTP_KV_STATS_SIZE  65536
 
 
 static const char *const  ngx_http_kv_paths[NGX_HTTP_KV_ROUTES] = {
@@ -20,13 +20,19 @@ static const char *const  ngx_http_kv_paths[NGX_HTTP_KV_ROUTES] = {
 static u_char *ngx_http_kv_stats_route(u_char *p, u_char *end,
     ngx_http_kv_counts_t *stats, ngx_uint_t route);
 static u_char *ngx_http_kv_stats_row(u_char *p, u_char *end,
-    ngx_http_kv_row_t *row);
+    ngx_http_kv_row_t *row, ngx_uint_t timed);
+static u_char *ngx_http_kv_stats_histogram(u_char *p, u_char *end,
+    const uint64_t *upto, uint64_t first, uint64_t sum);
+static u_char *ngx_http_kv_stats_figure(u_char *p, u_char *end,
+    const kv_figure_t *f);
 static u_char *ngx_http_kv_stats_status(u_char *p, u_char *end,
     ngx_http_kv_row_t *row, const char *quote);
 static u_char *ngx_http_kv_stats_held(u_char *p, u_char *end,
     const kv_figures_held_t *held, const char *name);
 static u_char *ngx_http_kv_stats_store(u_char *p, u_char *end,
     ngx_http_kv_zone_t *zone);
+static u_char *ngx_http_kv_stats_commit(u_char *p, u_char *end,
+    const kv_figures_t *f);
 
 
 ngx_buf_t *
@@ -77,13 +83,14 @@ ngx_http_kv_stats_route(u_char *p, u_char *end, ngx_http_kv_counts_t *stats,
     for (i = 0, n = 0; i < NGX_HTTP_KV_METHODS; i++) {
         row = &stats->row[route][i];
 
-        if (kv_get_relaxed(row->latency.count) == 0) {
+        if (kv_get_relaxed(row->latency.measure.count) == 0) {
             continue;
         }
 
         p = ngx_slprintf(p, end, "%s\"%s\":", n++ ? "," : "",
                          ngx_http_kv_method_names[i]);
-        p = ngx_http_kv_stats_row(p, end, row);
+        p = ngx_http_kv_stats_row(p, end, row,
+                                  ngx_http_kv_counts_timed(route, i));
     }
 
     return ngx_slprintf(p, end, "}");
@@ -91,18 +98,65 @@ ngx_http_kv_stats_route(u_char *p, u_char *end, ngx_http_kv_counts_t *stats,
 
 
 static u_char *
-ngx_http_kv_stats_row(u_char *p, u_char *end, ngx_http_kv_row_t *row)
+ngx_http_kv_stats_row(u_char *p, u_char *end, ngx_http_kv_row_t *row,
+    ngx_uint_t timed)
 {
-    p = ngx_slprintf(p, end, "{\"requests\":%uL,\"latency_us\":{\"avg\":%.1f,"
-                     "\"min\":%uL,\"max\":%uL},\"status\":{",
-                     (uint64_t) kv_get_relaxed(row->latency.count),
-                     kv_measure_mean(&row->latency),
-                     kv_measure_min(&row->latency),
-                     (uint64_t) kv_get_relaxed(row->latency.max));
+    uint64_t             upto[KV_HISTOGRAM_BOUNDS + 1];
+    const kv_measure_t  *m;
 
+    m = &row->latency.measure;
+
+    p = ngx_slprintf(p, end, "{\"requests\":%uL,\"latency_us\":{\"avg\":%.1f,"
+                     "\"min\":%uL,\"max\":%uL},",
+                     (uint64_t) kv_get_relaxed(m->count), kv_measure_mean(m),
+                     kv_measure_min(m), (uint64_t) kv_get_relaxed(m->max));
+
+    if (timed) {
+        kv_histogram_upto(&row->latency, upto);
+        p = ngx_http_kv_stats_histogram(p, end, upto, NGX_HTTP_KV_FIRST_US,
+                                        kv_get_relaxed(m->sum));
+        p = ngx_slprintf(p, end, ",");
+    }
+
+    p = ngx_slprintf(p, end, "\"status\":{");
     p = ngx_http_kv_stats_status(p, end, row, "\"");
 
     return ngx_slprintf(p, end, "}}");
+}
+
+
+/* The bounds, and how many values are not above each; at the end, all. */
+
+static u_char *
+ngx_http_kv_stats_histogram(u_char *p, u_char *end, const uint64_t *upto,
+    uint64_t first, uint64_t sum)
+{
+    ngx_uint_t  i;
+
+    p = ngx_slprintf(p, end, "\"histogram\":{\"le\":[");
+
+    for (i = 0; i < KV_HISTOGRAM_BOUNDS; i++) {
+        p = ngx_slprintf(p, end, "%s%uL", i ? "," : "", first << i);
+    }
+
+    p = ngx_slprintf(p, end, "],\"count\":[");
+
+    for (i = 0; i <= KV_HISTOGRAM_BOUNDS; i++) {
+        p = ngx_slprintf(p, end, "%s%uL", i ? "," : "", upto[i]);
+    }
+
+    return ngx_slprintf(p, end, "],\"sum\":%uL,\"total\":%uL}", sum,
+                        upto[KV_HISTOGRAM_BOUNDS]);
+}
+
+
+static u_char *
+ngx_http_kv_stats_figure(u_char *p, u_char *end, const kv_figure_t *f)
+{
+    p = ngx_slprintf(p, end, "\"avg\":%.1f,\"min\":%uL,\"max\":%uL,", f->mean,
+                     f->min, f->max);
+
+    return ngx_http_kv_stats_histogram(p, end, f->upto, f->first, f->sum);
 }
 
 
@@ -143,33 +197,29 @@ ngx_http_kv_stats_status(u_char *p, u_char *end, ngx_http_kv_row_t *row,
 static u_char *
 ngx_http_kv_stats_store(u_char *p, u_char *end, ngx_http_kv_zone_t *zone)
 {
-    kv_figures_t  f;
+    ngx_time_t    *now;
+    kv_figures_t   f;
 
     kv_store_figures(zone->store, &f);
 
-    p = ngx_slprintf(p, end, "{\"state\":\"%s\",\"keys\":%uL,\"bytes\":%uL,"
+    now = ngx_timeofday();
+
+    p = ngx_slprintf(p, end, "{\"time\":%T.%03ui,\"state\":\"%s\","
+                     "\"keys\":%uL,\"bytes\":%uL,"
                      "\"expiring\":%uL,\"expired\":%uL,\"waiting\":%uL,",
-                     f.state, f.keys, f.bytes, f.expiring, f.expired,
-                     f.waiting);
+                     now->sec, now->msec, f.state, f.keys, f.bytes,
+                     f.expiring, f.expired, f.waiting);
 
     p = ngx_slprintf(p, end, "\"zone\":{\"size\":%uL,\"used\":%uL,"
                      "\"index\":%uL,\"held\":%uL,\"free_pages\":%uL,"
-                     "\"refused\":%uL},",
+                     "\"fragmentation\":%.6f,\"refused\":%uL},",
                      (uint64_t) zone->shm_zone->shm.size, f.used, f.index,
-                     f.held, f.free_pages, f.refused);
+                     f.held, f.free_pages, f.fragmentation, f.refused);
 
     p = ngx_http_kv_stats_held(p, end, &f.uploads, "uploads");
     p = ngx_http_kv_stats_held(p, end, &f.readers, "readers");
 
-    p = ngx_slprintf(p, end, "\"commit\":{\"batches\":%uL,\"operations\":%uL,"
-                     "\"operations_per_batch\":%.2f,\"payload_bytes\":%uL,"
-                     "\"wait_us\":{\"avg\":%.1f,\"min\":%uL,\"max\":%uL},"
-                     "\"sync_us\":{\"count\":%uL,\"avg\":%.1f,\"min\":%uL,"
-                     "\"max\":%uL},\"moved\":%uL,\"reserves\":%uL},",
-                     f.batch.count, f.batch.sum, f.batch.mean, f.payload,
-                     f.wait.mean, f.wait.min, f.wait.max,
-                     f.sync.count, f.sync.mean, f.sync.min, f.sync.max,
-                     f.moved, f.reserves);
+    p = ngx_http_kv_stats_commit(p, end, &f);
 
     p = ngx_slprintf(p, end, "\"log\":{\"bytes\":%uL,\"written\":%uL,"
                      "\"segments\":%uL,\"next_lsn\":%uL,"
@@ -180,9 +230,13 @@ ngx_http_kv_stats_store(u_char *p, u_char *end, ngx_http_kv_zone_t *zone)
 
     p = ngx_slprintf(p, end, "\"snapshots\":{\"completed\":%uL,"
                      "\"failed\":%uL,\"last_lsn\":%uL,\"last_bytes\":%uL,"
-                     "\"last_ms\":%uL,\"log_bytes\":%uL},",
+                     "\"last_ms\":%uL,\"log_bytes\":%uL,"
+                     "\"last_success\":%uL.%03uL,"
+                     "\"last_failure\":%uL.%03uL},",
                      f.snapshots, f.snapshots_failed, f.snapshot_lsn,
-                     f.snapshot_bytes, f.snapshot_ms, f.snapshot_log_bytes);
+                     f.snapshot_bytes, f.snapshot_ms, f.snapshot_log_bytes,
+                     f.snapshot_time_ms / 1000, f.snapshot_time_ms % 1000,
+                     f.snapshot_failed_ms / 1000, f.snapshot_failed_ms % 1000);
 
     p = ngx_slprintf(p, end, "\"backups\":{\"running\":%uL,"
                      "\"completed\":%uL,\"failed\":%uL,\"last_lsn\":%uL,"
@@ -192,9 +246,31 @@ ngx_http_kv_stats_store(u_char *p, u_char *end, ngx_http_kv_zone_t *zone)
 
     return ngx_slprintf(p, end, "\"recovery\":{\"ms\":%uL,"
                         "\"snapshot_records\":%uL,\"log_records\":%uL,"
-                        "\"rebuilds\":%uL}}",
+                        "\"last\":%uL.%03uL,\"rebuilds\":%uL},"
+                        "\"reloads\":{\"refused\":%uL}}",
                         f.recovery_ms, f.recovered_snapshot, f.recovered_log,
-                        f.rebuilds);
+                        f.recovered_ms / 1000, f.recovered_ms % 1000,
+                        f.rebuilds, f.reloads_refused);
+}
+
+
+static u_char *
+ngx_http_kv_stats_commit(u_char *p, u_char *end, const kv_figures_t *f)
+{
+    p = ngx_slprintf(p, end, "\"commit\":{\"batches\":%uL,\"operations\":%uL,"
+                     "\"operations_per_batch\":%.2f,\"payload_bytes\":%uL,"
+                     "\"moved\":%uL,\"reserves\":%uL,\"batch\":{",
+                     f->batch.count, f->batch.sum, f->batch.mean, f->payload,
+                     f->moved, f->reserves);
+    p = ngx_http_kv_stats_figure(p, end, &f->batch);
+
+    p = ngx_slprintf(p, end, "},\"wait_us\":{");
+    p = ngx_http_kv_stats_figure(p, end, &f->wait);
+
+    p = ngx_slprintf(p, end, "},\"sync_us\":{\"count\":%uL,", f->sync.count);
+    p = ngx_http_kv_stats_figure(p, end, &f->sync);
+
+    return ngx_slprintf(p, end, "}},");
 }
 
 
@@ -271,6 +347,7 @@ ngx_http_kv_stats_log(ngx_http_kv_zone_t *zone, ngx_log_t *log)
     u_char                 line[1024], *p;
     ngx_uint_t             route, method;
     ngx_http_kv_row_t     *row;
+    const kv_measure_t    *m;
     ngx_http_kv_counts_t   stats;
 
     ngx_http_kv_counts_sum(zone->store, &stats);
@@ -279,8 +356,9 @@ ngx_http_kv_stats_log(ngx_http_kv_zone_t *zone, ngx_log_t *log)
 
         for (method = 0; method < NGX_HTTP_KV_METHODS; method++) {
             row = &stats.row[route][method];
+            m = &row->latency.measure;
 
-            if (kv_get_relaxed(row->latency.count) == 0) {
+            if (kv_get_relaxed(m->count) == 0) {
                 continue;
             }
 
@@ -291,11 +369,11 @@ ngx_http_kv_stats_log(ngx_http_kv_zone_t *zone, ngx_log_t *log)
                           "%.3f ms avg, %.3f ms min, %.3f ms max, status %*s",
                           &zone->name, ngx_http_kv_method_names[method],
                           ngx_http_kv_paths[route],
-                          (uint64_t) kv_get_relaxed(row->latency.count),
-                          kv_get_relaxed(row->latency.count) == 1 ? "" : "s",
-                          kv_measure_mean(&row->latency) / 1000,
-                          (double) kv_measure_min(&row->latency) / 1000,
-                          (double) kv_get_relaxed(row->latency.max) / 1000,
+                          (uint64_t) kv_get_relaxed(m->count),
+                          kv_get_relaxed(m->count) == 1 ? "" : "s",
+                          kv_measure_mean(m) / 1000,
+                          (double) kv_measure_min(m) / 1000,
+                          (double) kv_get_relaxed(m->max) / 1000,
                           (size_t) (p - line), line);
         }
     }

@@ -528,3 +528,43 @@ ngx_http_kv_cleanup_zone(void *data)
         kv_store_dir_close(&zone->dir);
     }
 }
+
+
+/*
+ * nginx destroys the pool of a configuration that it refuses, whoever refused
+ * it.  It has no zones then, but those of the running one are there, which may
+ * be of another version of this module: the store looks.
+ */
+
+void
+ngx_http_kv_cleanup_conf(void *data)
+{
+    ngx_http_kv_main_conf_t *kmcf = data;
+
+    ngx_uint_t        i;
+    ngx_list_part_t  *part;
+    ngx_shm_zone_t   *shm_zone;
+
+    if (kmcf->in_force || ngx_test_config || ngx_cycle == NULL
+        || ngx_is_init_cycle(ngx_cycle))
+    {
+        return;
+    }
+
+    part = (ngx_list_part_t *) &ngx_cycle->shared_memory.part;
+
+    for ( /* void */ ; part; part = part->next) {
+
+        shm_zone = part->elts;
+
+        for (i = 0; i < part->nelts; i++) {
+
+            if (shm_zone[i].tag == &ngx_http_core_module
+                && shm_zone[i].shm.addr)
+            {
+                kv_store_reload_refused(
+                            ((ngx_slab_pool_t *) shm_zone[i].shm.addr)->data);
+            }
+        }
+    }
+}

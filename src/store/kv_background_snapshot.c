@@ -56,6 +56,7 @@ typedef struct {
     size_t                 size;
     bool                   no_memory;
     uint64_t               records;
+    uint64_t               time_ms;      /* when it was begun */
     uint64_t               gone;         /* what expires then need not be
                                             written */
     uint64_t               paused;       /* ns: the end of the last pause */
@@ -97,6 +98,7 @@ kv_background_snapshot(kv_store_t *store)
     memset(&scan, 0, sizeof(scan));
     scan.store = store;
     scan.paused = started;
+    scan.time_ms = kv_clock_ms(zone);
     scan.lsn = atomic_load(&zone->wal.next_lsn);
 
     lsn = atomic_load(&zone->applied_lsn);
@@ -121,6 +123,7 @@ kv_background_snapshot(kv_store_t *store)
     atomic_store(&zone->snapshot_lsn, lsn);
     atomic_store(&zone->snapshot_bytes, bytes);
     atomic_store(&zone->snapshot_ms, (kv_now_ns() - started) / 1000000);
+    atomic_store(&zone->snapshot_time_ms, scan.time_ms);
     (void) atomic_fetch_add(&zone->snapshots, 1);
 
     kv_store_log(store, KV_LOG_NOTICE, "kv zone \"%s\": snapshot of LSN %llu: "
@@ -159,7 +162,7 @@ kv_background_write(kv_scan_t *scan, uint64_t lsn, uint64_t *bytes,
     zone = store->zone;
     id = kv_wal_id(&zone->wal);
 
-    rc = kv_snapshot_begin(store->io, store->dirfd, lsn, kv_clock_ms(zone),
+    rc = kv_snapshot_begin(store->io, store->dirfd, lsn, scan->time_ms,
                            zone->map.seed, &id, &scan->writer, err);
 
     if (rc != KV_OK) {
@@ -208,6 +211,7 @@ kv_background_failed(kv_store_t *store, kv_rc_t rc, kv_err_t *err)
         return;
     }
 
+    atomic_store(&zone->snapshot_failed_ms, kv_clock_ms(zone));
     (void) atomic_fetch_add(&zone->snapshots_failed, 1);
 
     if (rc == KV_NO_SPACE) {

@@ -600,7 +600,7 @@ kv_batch_log(kv_store_t *store, kv_op_t **op, unsigned n, uint32_t within)
     kv_batch_written(store, lsn, len, kv_batch_count_puts(op, n) != 0);
 
     if (n) {
-        kv_measure_count(&zone->stats.batch, n);
+        kv_histogram_count(&zone->stats.batch, n, KV_FIGURE_FIRST_OPS);
     }
 
     if (sync || kv_timeout_sync(store) == KV_TIMEOUT_NOW
@@ -900,7 +900,8 @@ kv_batch_sync(kv_store_t *store)
     if (rc == KV_OK) {
         now = kv_now_ns();
 
-        kv_measure_count(&zone->stats.sync, (now - start) / 1000);
+        kv_histogram_count(&zone->stats.sync, (now - start) / 1000,
+                           KV_FIGURE_FIRST_US);
         atomic_store(&zone->synced_ns, now);
         atomic_store(&zone->unsynced, 0);
         atomic_store(&zone->sync_ms, 0);
@@ -1232,8 +1233,8 @@ kv_batch_report(kv_store_t *store, kv_batch_t *batch, kv_op_t **op,
             kv_group_done(op[i]);
         }
 
-        kv_measure_count(&zone->stats.wait,
-                         (now - op[i]->queued_ns) / 1000);
+        kv_histogram_count(&zone->stats.wait,
+                           (now - op[i]->queued_ns) / 1000, KV_FIGURE_FIRST_US);
 
         batch->wake[op[i]->worker] = 1;
 

@@ -77,6 +77,7 @@ kv_recover(kv_store_t *store, kv_err_t *err)
                  atomic_load(&zone->wal.bytes) - bytes);
     atomic_store(&zone->recovered_log, records);
     atomic_store(&zone->recovery_ms, (kv_now_ns() - started) / 1000000);
+    atomic_store(&zone->recovered_ms, kv_clock_ms(zone));
 
     kv_store_log(store, KV_LOG_NOTICE, "kv zone \"%s\": recovered %llu keys "
                  "from \"%s\" in %llu ms: %llu records of a snapshot, %llu "
@@ -177,6 +178,8 @@ kv_recover_snapshots(kv_recover_ctx_t *ctx)
     }
 
     atomic_store(&store->zone->snapshot_bytes, start->bytes);
+    atomic_store(&store->zone->snapshot_time_ms,
+                 start->snapshot ? start->time_ms : 0);
 
     if (start->snapshot == 0) {
         return kv_recover_reset(ctx);

@@ -24,6 +24,7 @@
 _Static_assert(KV_STORE_SEGMENT_MAX == KV_SEGMENT_MAX, "see kv_format.h");
 
 
+static bool kv_store_knows(const kv_zone_t *zone);
 static kv_store_t *kv_store_handle(const kv_store_conf_t *conf,
     kv_zone_t *zone, kv_io_t *io, int dirfd, kv_err_t *err);
 static kv_zone_t *kv_store_lay_out(void *mem, size_t size, unsigned workers);
@@ -175,9 +176,7 @@ kv_store_attach(kv_store_t **store, const kv_store_conf_t *conf, void *mem,
 
     zone = mem;
 
-    if (memcmp(zone->magic, KV_ZONE_MAGIC, sizeof(zone->magic)) != 0
-        || zone->layout != KV_ZONE_LAYOUT)
-    {
+    if (!kv_store_knows(zone)) {
         kv_err_set(err, "zone \"%s\" was made by another version of this "
                    "module: a reload cannot take it over, restart nginx",
                    conf->name);
@@ -195,6 +194,29 @@ kv_store_attach(kv_store_t **store, const kv_store_conf_t *conf, void *mem,
     *store = kv_store_handle(conf, zone, io, dirfd, err);
 
     return *store ? KV_OK : KV_ERROR;
+}
+
+
+/* Whether it is a zone, of this layout. */
+
+static bool
+kv_store_knows(const kv_zone_t *zone)
+{
+    return memcmp(zone->magic, KV_ZONE_MAGIC, sizeof(zone->magic)) == 0
+           && zone->layout == KV_ZONE_LAYOUT;
+}
+
+
+void
+kv_store_reload_refused(void *mem)
+{
+    kv_zone_t  *zone;
+
+    zone = mem;
+
+    if (zone && kv_store_knows(zone)) {
+        (void) atomic_fetch_add(&zone->reloads_refused, 1);
+    }
 }
 
 

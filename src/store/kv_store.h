@@ -26,6 +26,7 @@
 #define KV_STORE_H
 
 
+#include "base/kv_measure.h"
 #include "store/kv_store_dir.h"
 #include "store/kv_version.h"
 #include "memory/kv_worker.h"
@@ -133,6 +134,13 @@ kv_rc_t kv_store_create(kv_store_t **store, const kv_store_conf_t *conf,
  */
 kv_rc_t kv_store_attach(kv_store_t **store, const kv_store_conf_t *conf,
     void *mem, kv_io_t *io, int dirfd, kv_err_t *err);
+
+/*
+ * Counts a configuration that nginx did not take, in the zone that the running
+ * one has at `mem`.  Nothing if that is of another layout, or no zone yet.  In
+ * the master.
+ */
+void kv_store_reload_refused(void *mem);
 
 /*
  * Says that this store's configuration is the newest that took effect:
@@ -750,7 +758,13 @@ typedef struct {
     uint64_t        min;
     uint64_t        max;
     double          mean;
+    uint64_t        first;           /* the histogram's first bound, and how */
+    uint64_t        upto[KV_HISTOGRAM_BOUNDS + 1];
+                                     /* many were at most first << i; all */
 } kv_figure_t;
+
+#define KV_FIGURE_FIRST_US   50      /* of durations, microseconds */
+#define KV_FIGURE_FIRST_OPS  1       /* of a batch's operations */
 
 
 typedef struct {
@@ -773,6 +787,7 @@ typedef struct {
     uint64_t        index;           /* of these, nodes of the ordered one */
     uint64_t        held;
     uint64_t        free_pages;
+    double          fragmentation;   /* which part of `held` is not used */
     uint64_t        refused;         /* writes, because the zone was full */
     kv_figures_held_t  uploads;
     kv_figures_held_t  readers;
@@ -801,6 +816,9 @@ typedef struct {
     uint64_t        snapshot_bytes;
     uint64_t        snapshot_ms;
     uint64_t        snapshot_log_bytes;  /* of the log since */
+    uint64_t        snapshot_time_ms;    /* when the last one was begun, since
+                                            the epoch; 0: none, or unknown */
+    uint64_t        snapshot_failed_ms;  /* when one failed; 0: none did */
 
     /* backups */
     uint64_t        backups_running;
@@ -814,7 +832,10 @@ typedef struct {
     uint64_t        recovery_ms;
     uint64_t        recovered_snapshot;  /* records */
     uint64_t        recovered_log;
+    uint64_t        recovered_ms;    /* its end, since the epoch */
     uint64_t        rebuilds;
+
+    uint64_t        reloads_refused; /* kv_store_reload_refused() */
 } kv_figures_t;
 
 
@@ -823,6 +844,9 @@ typedef struct {
  * the heap are 0 if it is broken.
  */
 void kv_store_figures(kv_store_t *store, kv_figures_t *f);
+
+/* The names that f->state may have, from 0 on; NULL: there are no more. */
+const char *kv_store_state_name(unsigned i);
 
 /*
  * The age of the oldest write that is in the log and not synced, from when it

@@ -11,7 +11,8 @@
 #include "store/kv_hold.h"
 
 
-static void kv_store_figure(kv_figure_t *f, const kv_measure_t *m);
+static void kv_store_figure(kv_figure_t *f, const kv_histogram_t *h,
+    uint64_t first);
 static void kv_store_figures_held(kv_zone_t *zone, kv_held_t who,
     kv_figures_held_t *held);
 static void kv_store_figures_log(kv_store_t *store, kv_figures_t *f);
@@ -36,15 +37,17 @@ kv_store_figures(kv_store_t *store, kv_figures_t *f)
     f->index = heap.kind[KV_HEAP_NODE];
     f->held = heap.held;
     f->free_pages = heap.free_pages;
+    f->fragmentation = heap.held
+                       ? 1 - (double) heap.used / (double) heap.held : 0;
     f->refused = atomic_load(&zone->full_refused);
     f->waiting = kv_await_count(zone);
 
     kv_store_figures_held(zone, KV_HELD_UPLOADS, &f->uploads);
     kv_store_figures_held(zone, KV_HELD_READERS, &f->readers);
 
-    kv_store_figure(&f->batch, &zone->stats.batch);
-    kv_store_figure(&f->wait, &zone->stats.wait);
-    kv_store_figure(&f->sync, &zone->stats.sync);
+    kv_store_figure(&f->batch, &zone->stats.batch, KV_FIGURE_FIRST_OPS);
+    kv_store_figure(&f->wait, &zone->stats.wait, KV_FIGURE_FIRST_US);
+    kv_store_figure(&f->sync, &zone->stats.sync, KV_FIGURE_FIRST_US);
     f->payload = kv_get_relaxed(zone->stats.payload);
     f->moved = kv_get_relaxed(zone->stats.moved);
     f->expired = kv_get_relaxed(zone->stats.expired);
@@ -61,18 +64,35 @@ kv_store_figures(kv_store_t *store, kv_figures_t *f)
     f->recovery_ms = atomic_load(&zone->recovery_ms);
     f->recovered_snapshot = atomic_load(&zone->recovered_snapshot);
     f->recovered_log = atomic_load(&zone->recovered_log);
+    f->recovered_ms = atomic_load(&zone->recovered_ms);
     f->rebuilds = atomic_load(&zone->rebuilds);
+
+    f->reloads_refused = atomic_load(&zone->reloads_refused);
+}
+
+
+const char *
+kv_store_state_name(unsigned i)
+{
+    return i <= KV_STATE_FAILED ? kv_state_name((kv_state_t) i) : NULL;
 }
 
 
 static void
-kv_store_figure(kv_figure_t *f, const kv_measure_t *m)
+kv_store_figure(kv_figure_t *f, const kv_histogram_t *h, uint64_t first)
 {
+    const kv_measure_t  *m;
+
+    m = &h->measure;
+
     f->count = kv_get_relaxed(m->count);
     f->sum = kv_get_relaxed(m->sum);
     f->min = kv_measure_min(m);
     f->max = kv_get_relaxed(m->max);
     f->mean = kv_measure_mean(m);
+
+    f->first = first;
+    kv_histogram_upto(h, f->upto);
 }
 
 
@@ -113,6 +133,8 @@ kv_store_figures_log(kv_store_t *store, kv_figures_t *f)
     f->snapshot_lsn = atomic_load(&zone->snapshot_lsn);
     f->snapshot_bytes = atomic_load(&zone->snapshot_bytes);
     f->snapshot_ms = atomic_load(&zone->snapshot_ms);
+    f->snapshot_time_ms = atomic_load(&zone->snapshot_time_ms);
+    f->snapshot_failed_ms = atomic_load(&zone->snapshot_failed_ms);
 }
 
 

@@ -24,7 +24,7 @@
 
 
 #define KV_ZONE_MAGIC   "KVZONE\r\n"
-#define KV_ZONE_LAYOUT  15u
+#define KV_ZONE_LAYOUT  16u
 
 
 /* What may be done with the zone, and with the log: see kv_state.h. */
@@ -64,9 +64,9 @@ typedef enum {
 
 
 typedef struct {
-    kv_measure_t      batch;          /* operations per batch */
-    kv_measure_t      sync;           /* microseconds per sync */
-    kv_measure_t      wait;           /* submit to done, microseconds */
+    kv_histogram_t    batch;          /* operations per batch */
+    kv_histogram_t    sync;           /* microseconds per sync */
+    kv_histogram_t    wait;           /* submit to done, microseconds */
     _Atomic uint64_t  payload;        /* bytes of keys and values logged */
     _Atomic uint64_t  moved;          /* objects moved by compaction */
     _Atomic uint64_t  expired;        /* keys deleted because they were */
@@ -103,6 +103,9 @@ typedef struct {
     _Atomic uint64_t  segment;
     _Atomic uint64_t  snapshot;
     _Atomic uint64_t  limit[KV_HELD]; /* bytes that may be held */
+
+    /* the master: configurations that it refused since the zone was made */
+    _Atomic uint64_t  reloads_refused;
 
     /* any process */
     _Atomic uint64_t  full_refused;   /* writes: the zone was full */
@@ -192,12 +195,15 @@ typedef struct {
     _Atomic uint64_t  snapshot_ms;
     _Atomic uint64_t  snapshots;
     _Atomic uint64_t  snapshots_failed;
+    _Atomic uint64_t  snapshot_time_ms;    /* when the last one was begun, */
+    _Atomic uint64_t  snapshot_failed_ms;  /* or one failed: kv_clock_ms() */
     uint64_t          free_disk_ns;   /* when it last freed disk space */
     uint64_t          retried_ns;     /* the last kv_disk_full_retry() */
     uint64_t          checked_lsn;    /* the snapshot that was read back */
 
     /* the process that recovers */
     _Atomic uint64_t  recovery_ms;
+    _Atomic uint64_t  recovered_ms;        /* its end: kv_clock_ms() */
     _Atomic uint64_t  recovered_snapshot;  /* records */
     _Atomic uint64_t  recovered_log;
     _Atomic uint64_t  rebuilds;

@@ -237,7 +237,7 @@ test_together(void **state)
 
     for (i = 0; i < 3; i++) {
         lsn = lsn_of(1);
-        batches = solo.host.store->zone->stats.batch.count;
+        batches = solo.host.store->zone->stats.batch.measure.count;
 
         for (k = 0; k < 40; k++) {
             add_put(1, KV_OP_IF_VERSION, lsn);
@@ -245,7 +245,7 @@ test_together(void **state)
 
         commit();
 
-        assert_int_equal(solo.host.store->zone->stats.batch.count,
+        assert_int_equal(solo.host.store->zone->stats.batch.measure.count,
                          batches + 1);
 
         for (k = 0; k < 40; k++) {

@@ -315,7 +315,7 @@ test_all(void **state)
         assert_int_equal(unit[2].lsn, lsn + 2);
         assert_int_equal(unit[4].rc, KV_PRECONDITION);
         assert_int_equal(unit[4].found, lsn + 2);
-        assert_int_equal(solo.host.store->zone->stats.batch.count, 1);
+        assert_int_equal(solo.host.store->zone->stats.batch.measure.count, 1);
 
         assert_int_equal(lsn_of(1), lsn + 4);
         assert_int_equal(lsn_of(2), lsn + 2);
@@ -748,10 +748,11 @@ test_too_many(void **state)
     add_alone(KV_OP_PUT, 4, 0, 0);
 
     lsn = next_lsn();
-    batches = solo.host.store->zone->stats.batch.count;
+    batches = solo.host.store->zone->stats.batch.measure.count;
     commit();
 
-    assert_int_equal(solo.host.store->zone->stats.batch.count, batches + 3);
+    assert_int_equal(solo.host.store->zone->stats.batch.measure.count,
+                     batches + 3);
     assert_int_equal(unit[1].rc, KV_OK);
     assert_int_equal(unit[1].lsn, lsn + 1);
     assert_int_equal(unit[2].rc, KV_OK);
@@ -799,7 +800,7 @@ test_too_large(void **state)
     assert_int_equal(unit[0].rc, KV_OK);
     assert_int_equal(unit[1].rc, KV_OK);
     assert_int_equal(unit[1].lsn, unit[0].lsn + fit);
-    assert_int_equal(solo.host.store->zone->stats.batch.count, 2);
+    assert_int_equal(solo.host.store->zone->stats.batch.measure.count, 2);
 
     solo_stop(&solo, false);
     start();

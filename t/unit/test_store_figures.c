@@ -98,6 +98,57 @@ test_measure(void **state)
 
 
 static void
+test_histogram(void **state)
+{
+    uint64_t        upto[KV_HISTOGRAM_BOUNDS + 1], bound;
+    unsigned        i;
+    kv_histogram_t  h, sum;
+
+    (void) state;
+
+    memset(&h, 0, sizeof(kv_histogram_t));
+    memset(&sum, 0, sizeof(kv_histogram_t));
+
+    /* bounds belong to the bucket below them */
+
+    assert_int_equal(kv_histogram_bucket(0, 50), 0);
+    assert_int_equal(kv_histogram_bucket(1, 50), 0);
+
+    for (i = 0; i < KV_HISTOGRAM_BOUNDS; i++) {
+        bound = UINT64_C(50) << i;
+        assert_int_equal(kv_histogram_bucket(bound, 50), i);
+        assert_int_equal(kv_histogram_bucket(bound + 1, 50), i + 1);
+    }
+
+    assert_int_equal(kv_histogram_bucket(UINT64_MAX, 50), KV_HISTOGRAM_BOUNDS);
+    assert_int_equal(kv_histogram_bucket(UINT64_MAX, 1), KV_HISTOGRAM_BOUNDS);
+    assert_int_equal(kv_histogram_bucket(2, 1), 1);
+    assert_int_equal(kv_histogram_bucket(3, 1), 2);
+
+    kv_histogram_upto(&h, upto);
+    assert_int_equal(upto[KV_HISTOGRAM_BOUNDS], 0);
+
+    kv_histogram_count(&h, 0, 50);
+    kv_histogram_count(&h, 50, 50);
+    kv_histogram_count(&h, 51, 50);
+    kv_histogram_count(&h, UINT64_C(50) << 15, 50);
+    kv_histogram_count(&h, 10000000, 50);
+
+    kv_histogram_add(&sum, &h);
+    kv_histogram_add(&sum, &h);
+    kv_histogram_upto(&sum, upto);
+
+    assert_int_equal(upto[0], 4);
+    assert_int_equal(upto[1], 6);
+    assert_int_equal(upto[14], 6);
+    assert_int_equal(upto[15], 8);
+    assert_int_equal(upto[KV_HISTOGRAM_BOUNDS], 10);
+    assert_int_equal(sum.measure.count, 10);
+    assert_int_equal(sum.measure.max, 10000000);
+}
+
+
+static void
 test_figures(void **state)
 {
     kv_op_t        *op[3], *upload;
@@ -198,6 +249,72 @@ test_figures(void **state)
 }
 
 
+/* Histograms, times of day, and what the master counts. */
+
+static void
+test_more_figures(void **state)
+{
+    kv_op_t       *op[3];
+    kv_rc_t        rc[3];
+    uint32_t       i;
+    uint64_t       began, time;
+    kv_zone_t     *zone;
+    kv_figures_t   f;
+
+    (void) state;
+
+    began = kv_wall_ns() / 1000000 - 1;
+    assert_int_equal(solo_start(&solo), KV_OK);
+    zone = solo.host.store->zone;
+
+    for (i = 0; i < 3; i++) {
+        assert_int_equal(kit_begin_put(&solo.host, i, 1, 1000, &op[i]), KV_OK);
+    }
+
+    solo_commit(&solo, op, 3, rc);
+    assert_int_equal(solo_put(&solo, 3, 30000), KV_OK);
+
+    kv_store_figures(solo.host.store, &f);
+    assert_int_equal(f.batch.first, 1);
+    assert_int_equal(f.batch.upto[0], 1);
+    assert_int_equal(f.batch.upto[1], 1);
+    assert_int_equal(f.batch.upto[2], 2);
+    assert_int_equal(f.batch.upto[KV_HISTOGRAM_BOUNDS], 2);
+    assert_int_equal(f.wait.first, 50);
+    assert_int_equal(f.wait.upto[KV_HISTOGRAM_BOUNDS], 4);
+    assert_int_equal(f.sync.upto[KV_HISTOGRAM_BOUNDS], f.sync.count);
+    assert_true(f.fragmentation >= 0 && f.fragmentation < 1);
+    assert_int_equal(f.snapshot_time_ms, 0);
+
+    solo_background(&solo, KV_REQUEST_SNAPSHOT);
+    kv_store_figures(solo.host.store, &f);
+    assert_in_range(f.snapshot_time_ms, began, kv_wall_ns() / 1000000 + 1);
+    assert_int_equal(f.snapshot_failed_ms, 0);
+    assert_in_range(f.recovered_ms, began, f.snapshot_time_ms);
+
+    /* only of a zone whose layout is known */
+
+    kv_store_reload_refused(NULL);
+    kv_store_reload_refused(zone);
+    kv_store_reload_refused(zone);
+    zone->layout--;
+    kv_store_reload_refused(zone);
+    zone->layout++;
+    kv_store_figures(solo.host.store, &f);
+    assert_int_equal(f.reloads_refused, 2);
+
+    /* the time of a snapshot is in it */
+
+    time = f.snapshot_time_ms;
+    solo_stop(&solo, true);
+    assert_int_equal(solo_start(&solo), KV_OK);
+    kv_store_figures(solo.host.store, &f);
+    assert_int_equal(f.snapshot_time_ms, time);
+    assert_int_equal(f.reloads_refused, 0);
+    assert_int_equal(f.batch.upto[KV_HISTOGRAM_BOUNDS], 0);
+}
+
+
 /* That it is full is said once a minute, and how often since. */
 
 static void
@@ -295,7 +412,9 @@ main(void)
 {
     const struct CMUnitTest  tests[] = {
         cmocka_unit_test(test_measure),
+        cmocka_unit_test(test_histogram),
         TEST(test_figures),
+        TEST(test_more_figures),
         TEST(test_refused),
         TEST(test_pace)
     };

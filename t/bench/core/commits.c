@@ -244,7 +244,7 @@ run_log(void)
     printf("log_batches_per_payload %.3f\n",
            (double) logged / (double) payload);
     printf("log_puts_per_batch %.1f\n", (double) stream.done
-           / (double) atomic_load(&zone->stats.batch.count));
+           / (double) atomic_load(&zone->stats.batch.measure.count));
 
     stream_stop(&stream);
     bench_stop(&bench);

@@ -156,6 +156,7 @@ http {
         location = /clear { kv_clear main; }
         location = /health { kv_health main; }
         location = /stats { kv_stats main; }
+        location = /metrics { kv_metrics; }
         location = /bulk { kv_bulk main; }
         location = /batch { kv_batch main; }
         location = /backup { kv_backup main; }
