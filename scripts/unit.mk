@@ -51,6 +51,7 @@ PROGRAMS := \
     t/unit/test_power.c \
     t/unit/test_prefault.c \
     t/unit/test_prefix.c \
+    t/unit/test_progress.c \
     t/unit/test_queue.c \
     t/unit/test_quota.c \
     t/unit/test_record.c \
@@ -141,7 +142,8 @@ $(DIR)/test_allocations: WRAP = $(addprefix -Wl$(comma)--wrap=,kv_heap_alloc \
 $(DIR)/test_index $(DIR)/test_index_readers: WRAP = -Wl,--wrap=kv_heap_alloc
 
 # Their time is the test's.
-$(DIR)/test_expire $(DIR)/test_expire_power: WRAP = -Wl,--wrap=clock_gettime
+$(DIR)/test_expire $(DIR)/test_expire_power $(DIR)/test_progress: \
+    WRAP = -Wl,--wrap=clock_gettime
 
 # One of its readers leaves just in time.
 $(DIR)/test_map_readers: WRAP = -Wl,--wrap=kv_epoch_oldest

@@ -254,7 +254,10 @@ typedef struct {
     void         (*warn)(void *ctx, const char *text);
                                    /* what is wrong and could be passed over;
                                       may be NULL */
-    void          *ctx;            /* for all three */
+    void         (*segment)(void *ctx, size_t i, size_t n);
+                                   /* file i of n, from 0 on, is to be read; may
+                                      be NULL */
+    void          *ctx;            /* for all of them */
 } kv_wal_replay_t;
 
 

@@ -163,7 +163,7 @@ kv_wal_reader_close(kv_wal_reader_t *r)
 static kv_rc_t
 kv_wal_read_all(kv_wal_reader_t *r)
 {
-    size_t                i, segments;
+    size_t                i, first, segments;
     kv_rc_t               rc;
     uint64_t              limit, after;
     const kv_wal_name_t  *names;
@@ -200,7 +200,11 @@ kv_wal_read_all(kv_wal_reader_t *r)
 
     r->expected = names[i].number;
 
-    for ( /* void */ ; i < segments; i++) {
+    for (first = i; i < segments; i++) {
+
+        if (r->from->segment) {
+            r->from->segment(r->from->ctx, i - first, segments - first);
+        }
 
         rc = kv_wal_read_header(r, names[i].number);
 

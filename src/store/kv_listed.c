@@ -23,12 +23,15 @@ typedef struct {
     kv_rc_t              rc;
     const kv_entry_t   **sorted;       /* all of them, if they are to be */
     uint64_t             n;
+    uint64_t             done;
+    kv_progress_t       *progress;     /* or NULL */
 } kv_fill_t;
 
 
-static kv_rc_t kv_listed_fill_tight(kv_store_t *store);
-static kv_rc_t kv_listed_fill_as_they_come(kv_store_t *store);
+static kv_rc_t kv_listed_fill_tight(kv_store_t *store, kv_fill_t *fill);
+static kv_rc_t kv_listed_fill_as_they_come(kv_store_t *store, kv_fill_t *fill);
 static kv_rc_t kv_listed_fill_in_order(kv_store_t *store, kv_fill_t *fill);
+static void kv_listed_tell(const kv_fill_t *fill);
 static void kv_listed_collect(void *data, const kv_entry_t *e);
 static int kv_listed_compare(const void *one, const void *two);
 static void kv_listed_fill_one(void *data, const kv_entry_t *e);
@@ -121,10 +124,11 @@ kv_listed_reserve(kv_zone_t *zone, const kv_op_t *op)
 
 
 kv_rc_t
-kv_listed_fill(kv_store_t *store, bool tight)
+kv_listed_fill(kv_store_t *store, bool tight, kv_progress_t *progress)
 {
     kv_rc_t     rc;
     kv_zone_t  *zone;
+    kv_fill_t   fill;
 
     zone = store->zone;
 
@@ -132,8 +136,16 @@ kv_listed_fill(kv_store_t *store, bool tight)
         return KV_OK;
     }
 
-    rc = tight ? kv_listed_fill_tight(store)
-               : kv_listed_fill_as_they_come(store);
+    memset(&fill, 0, sizeof(fill));
+    fill.progress = progress;
+
+    if (progress) {
+        kv_progress_keys(progress, kv_get_relaxed(zone->map.keys),
+                         "the list of keys");
+    }
+
+    rc = tight ? kv_listed_fill_tight(store, &fill)
+               : kv_listed_fill_as_they_come(store, &fill);
 
     kv_index_unreserve(&zone->index);
     (void) kv_epoch_reclaim(&zone->retired);
@@ -152,12 +164,11 @@ kv_listed_fill(kv_store_t *store, bool tight)
  */
 
 static kv_rc_t
-kv_listed_fill_tight(kv_store_t *store)
+kv_listed_fill_tight(kv_store_t *store, kv_fill_t *fill)
 {
     kv_rc_t      rc;
     uint64_t     from, keys;
     kv_zone_t   *zone;
-    kv_fill_t    fill;
 
     zone = store->zone;
     keys = kv_get_relaxed(zone->map.keys);
@@ -168,10 +179,9 @@ kv_listed_fill_tight(kv_store_t *store)
         (void) kv_epoch_reclaim(&zone->retired);
     }
 
-    fill.n = 0;
-    fill.sorted = malloc((keys + 1) * sizeof(kv_entry_t *));
+    fill->sorted = malloc((keys + 1) * sizeof(kv_entry_t *));
 
-    if (fill.sorted == NULL) {
+    if (fill->sorted == NULL) {
         return KV_NO_MEMORY;
     }
 
@@ -179,18 +189,20 @@ kv_listed_fill_tight(kv_store_t *store)
 
     do {
         from = kv_map_walk(&zone->map, from, KV_LISTED_STEP,
-                           kv_listed_collect, &fill);
+                           kv_listed_collect, fill);
     } while (from);
 
-    assert(fill.n == keys);
+    assert(fill->n == keys);
 
-    qsort(fill.sorted, fill.n, sizeof(kv_entry_t *), kv_listed_compare);
+    kv_listed_tell(fill);
+
+    qsort(fill->sorted, fill->n, sizeof(kv_entry_t *), kv_listed_compare);
 
     zone->index.tight = true;
-    rc = kv_listed_fill_in_order(store, &fill);
+    rc = kv_listed_fill_in_order(store, fill);
     zone->index.tight = false;
 
-    free(fill.sorted);
+    free(fill->sorted);
 
     return rc;
 }
@@ -239,6 +251,7 @@ kv_listed_fill_in_order(kv_store_t *store, kv_fill_t *fill)
                 return KV_CANCELLED;
             }
 
+            kv_listed_tell(fill);
             kv_index_reserve_begin(&zone->index);
 
             if (kv_epoch_reclaim(&zone->retired) != KV_OK) {
@@ -256,35 +269,35 @@ kv_listed_fill_in_order(kv_store_t *store, kv_fill_t *fill)
 
 
 static kv_rc_t
-kv_listed_fill_as_they_come(kv_store_t *store)
+kv_listed_fill_as_they_come(kv_store_t *store, kv_fill_t *fill)
 {
     uint64_t     from;
-    kv_fill_t    fill;
     kv_zone_t   *zone;
 
     zone = store->zone;
     from = 0;
 
-    kv_listed_begin(&fill.listed, zone);
-    fill.rc = KV_OK;
+    kv_listed_begin(&fill->listed, zone);
+    fill->rc = KV_OK;
 
     do {
         if (kv_store_stopping(store)) {
             return KV_CANCELLED;
         }
 
+        kv_listed_tell(fill);
         kv_index_reserve_begin(&zone->index);
         from = kv_map_walk(&zone->map, from, KV_LISTED_STEP,
-                           kv_listed_fill_one, &fill);
-        kv_listed_flush(&fill.listed);
+                           kv_listed_fill_one, fill);
+        kv_listed_flush(&fill->listed);
 
         if (kv_epoch_reclaim(&zone->retired) != KV_OK) {
             return KV_DEAD;
         }
 
-    } while (from && fill.rc == KV_OK);
+    } while (from && fill->rc == KV_OK);
 
-    return fill.rc;
+    return fill->rc;
 }
 
 
@@ -301,5 +314,15 @@ kv_listed_fill_one(void *data, const kv_entry_t *e)
 
     if (fill->rc == KV_OK) {
         kv_listed_put(&fill->listed, e, NULL);
+        fill->done++;
+    }
+}
+
+
+static void
+kv_listed_tell(const kv_fill_t *fill)
+{
+    if (fill->progress) {
+        kv_progress_step(fill->progress, fill->done);
     }
 }

@@ -15,6 +15,7 @@
 #define KV_LISTED_H
 
 
+#include "store/kv_progress.h"
 #include "store/kv_state.h"
 
 
@@ -68,10 +69,12 @@ bool kv_listed_reserve(kv_zone_t *zone, const kv_op_t *op);
 
 /*
  * Makes the index of all that is in the map, for recovery: there are no
- * readers.  `tight`: with as little memory as possible, which takes longer.
+ * readers.  `tight`: with as little memory as possible, which takes longer;
+ * `progress` (or NULL) is told how far it is.
  * KV_OK, KV_CANCELLED, KV_DEAD; KV_NO_MEMORY: the zone is too small.
  */
-kv_rc_t kv_listed_fill(struct kv_store_s *store, bool tight);
+kv_rc_t kv_listed_fill(struct kv_store_s *store, bool tight,
+    kv_progress_t *progress);
 
 
 #endif /* KV_LISTED_H */

@@ -14,6 +14,7 @@
 #include "store/kv_recover_private.h"
 
 
+static void kv_recover_log(kv_recover_ctx_t *ctx);
 static kv_rc_t kv_recover_settle(kv_recover_ctx_t *ctx);
 static kv_rc_t kv_recover_snapshots(kv_recover_ctx_t *ctx);
 static kv_rc_t kv_recover_snapshot(void *data, uint64_t lsn,
@@ -27,20 +28,22 @@ kv_rc_t
 kv_recover(kv_store_t *store, kv_err_t *err)
 {
     kv_rc_t            rc;
-    uint64_t           started, records, bytes;
+    uint64_t           records, bytes;
     kv_zone_t         *zone;
     kv_recover_ctx_t   ctx;
 
     zone = store->zone;
-    started = kv_now_ns();
 
     memset(&ctx, 0, sizeof(ctx));
     ctx.store = store;
     ctx.err = err;
     ctx.keys_max = UINT64_MAX;
     ctx.start.from.record = kv_recover_record;
+    ctx.start.from.segment = kv_recover_segment;
     ctx.start.from.warn = kv_recover_warn;
     ctx.start.from.ctx = &ctx;
+
+    kv_progress_begin(&ctx.progress, store);
 
     rc = kv_recover_snapshots(&ctx);
 
@@ -50,7 +53,6 @@ kv_recover(kv_store_t *store, kv_err_t *err)
 
     atomic_store(&zone->recovered_snapshot, ctx.records);
     ctx.records = 0;
-    ctx.bytes = 0;
 
     rc = kv_recover_replay(&ctx);
 
@@ -76,7 +78,25 @@ kv_recover(kv_store_t *store, kv_err_t *err)
     atomic_store(&zone->snapshot_log_bytes,
                  atomic_load(&zone->wal.bytes) - bytes);
     atomic_store(&zone->recovered_log, records);
-    atomic_store(&zone->recovery_ms, (kv_now_ns() - started) / 1000000);
+
+    kv_recover_log(&ctx);
+
+    return KV_OK;
+}
+
+
+static void
+kv_recover_log(kv_recover_ctx_t *ctx)
+{
+    uint64_t     ms;
+    kv_zone_t   *zone;
+    kv_store_t  *store;
+
+    store = ctx->store;
+    zone = store->zone;
+    ms = (kv_now_ns() - ctx->progress.started) / 1000000;
+
+    atomic_store(&zone->recovery_ms, ms);
     atomic_store(&zone->recovered_ms, kv_clock_ms(zone));
 
     kv_store_log(store, KV_LOG_NOTICE, "kv zone \"%s\": recovered %llu keys "
@@ -84,15 +104,12 @@ kv_recover(kv_store_t *store, kv_err_t *err)
                  "of the log, next LSN %llu",
                  store->conf.name,
                  (unsigned long long) atomic_load(&zone->map.keys),
-                 store->conf.path,
-                 (unsigned long long) atomic_load(&zone->recovery_ms),
+                 store->conf.path, (unsigned long long) ms,
                  (unsigned long long) atomic_load(&zone->recovered_snapshot),
-                 (unsigned long long) records,
+                 (unsigned long long) atomic_load(&zone->recovered_log),
                  (unsigned long long) atomic_load(&zone->wal.next_lsn));
 
     kv_store_log_wal(store);
-
-    return KV_OK;
 }
 
 
@@ -221,6 +238,7 @@ kv_recover_snapshot(void *data, uint64_t lsn,
     kv_recover_expect(zone, guess);
 
     ctx->records = 0;
+    ctx->snapshot_size = guess->bytes;
 
     return kv_recover_read(ctx, lsn, guess->bytes, end, bytes, err);
 }

@@ -112,7 +112,8 @@ kv_recover_list(kv_recover_ctx_t *ctx)
 {
     kv_rc_t  rc;
 
-    rc = kv_listed_fill(ctx->store, ctx->keys_max != UINT64_MAX);
+    rc = kv_listed_fill(ctx->store, ctx->keys_max != UINT64_MAX,
+                        &ctx->progress);
 
     if (rc == KV_NO_MEMORY) {
         kv_err_set(ctx->err, "the zone of %zu bytes has memory for the keys "
@@ -189,6 +190,9 @@ kv_recover_replay(kv_recover_ctx_t *ctx)
 {
     kv_rc_t  rc;
 
+    ctx->bytes = 0;
+    ctx->step_bytes = 0;
+
     rc = kv_wal_replay(ctx->store->wal, &ctx->start.from, ctx->err);
     rc = kv_start_end(&ctx->start, rc, ctx->err);
 
@@ -208,7 +212,10 @@ kv_recover_read(kv_recover_ctx_t *ctx, uint64_t lsn, uint64_t memory,
     pages = kv_heap_pages(ctx->store->zone->heap, &size);
 
     ctx->bytes = 0;
-    ctx->prefault_bytes = 0;
+    ctx->step_bytes = 0;
+
+    kv_progress_bytes(&ctx->progress, ctx->snapshot_size,
+                      KV_SNAPSHOT_NAME ".kvs", lsn);
 
     kv_prefault_begin(&ctx->prefault, pages, kv_min(memory, size));
 

@@ -13,6 +13,7 @@
 #include "disk/kv_start.h"
 #include "store/kv_handle.h"
 #include "store/kv_missing.h"
+#include "store/kv_progress.h"
 
 
 /*
@@ -45,8 +46,10 @@ typedef struct {
     kv_store_t   *store;
     kv_err_t     *err;
     kv_start_t    start;             /* the snapshot, and what of the log */
+    uint64_t      snapshot_size;     /* of the file that is read */
     uint64_t      records;
-    uint64_t      bytes;             /* of the log's records */
+    uint64_t      bytes;             /* of these, in the file being read; or
+                                        in the log */
     uint64_t      cleared_lsn;       /* of the last clear */
     uint64_t      keys_max;          /* that the map may be made for */
     uint64_t      keys_most;         /* that it had at one time */
@@ -56,7 +59,8 @@ typedef struct {
     kv_ahead_t    ahead[KV_RECOVER_AHEAD];
     unsigned      ahead_n;
     kv_prefault_t prefault;
-    uint64_t      prefault_bytes;    /* when to tell it the next time */
+    kv_progress_t progress;
+    uint64_t      step_bytes;        /* when to tell both the next time */
 } kv_recover_ctx_t;
 
 
@@ -92,6 +96,9 @@ kv_rc_t kv_recover_again(kv_recover_ctx_t *ctx);
 
 /* One record, `data` being the context: for kv_snapshot_read() and the log. */
 kv_rc_t kv_recover_record(void *data, uint64_t lsn, const kv_record_t *rec);
+
+/* A file of the log begins: for kv_wal_replay_t. */
+void kv_recover_segment(void *data, size_t i, size_t n);
 
 /* Puts the entries in ctx->ahead into the map.  KV_OK or KV_DEAD. */
 kv_rc_t kv_recover_link(kv_recover_ctx_t *ctx);

@@ -12,8 +12,8 @@
 #include "store/kv_compact.h"
 
 
-/* bytes of records between two calls of kv_prefault_used() */
-#define KV_RECOVER_PREFAULT  (1u << 20)
+/* bytes of records between two steps of kv_prefault_used() and the like */
+#define KV_RECOVER_STEP  (1u << 20)
 
 
 static kv_rc_t kv_recover_clear(kv_recover_ctx_t *ctx, uint64_t lsn);
@@ -48,9 +48,10 @@ kv_recover_record(void *data, uint64_t lsn, const kv_record_t *rec)
     ctx->records++;
     ctx->bytes += kv_record_size(rec);
 
-    if (ctx->bytes >= ctx->prefault_bytes) {
+    if (ctx->bytes >= ctx->step_bytes) {
         kv_prefault_used(&ctx->prefault, ctx->bytes);
-        ctx->prefault_bytes = ctx->bytes + KV_RECOVER_PREFAULT;
+        kv_progress_step(&ctx->progress, ctx->bytes);
+        ctx->step_bytes = ctx->bytes + KV_RECOVER_STEP;
     }
 
     if (rec->op == KV_OP_CLEAR) {
@@ -81,6 +82,16 @@ kv_recover_record(void *data, uint64_t lsn, const kv_record_t *rec)
     rc = kv_recover_link(ctx);
 
     return rc == KV_OK ? kv_recover_delete(zone, rec, hash) : rc;
+}
+
+
+void
+kv_recover_segment(void *data, size_t i, size_t n)
+{
+    kv_recover_ctx_t  *ctx = data;
+
+    kv_progress_bytes(&ctx->progress, 0, "the log, file %zu of %zu", i + 1, n);
+    kv_progress_step(&ctx->progress, ctx->bytes);
 }
 
 

@@ -272,7 +272,7 @@ lists_run(uint64_t keys, bool random)
 
         from = kv_now_ns();
 
-        if (kv_listed_fill(bench[i].store, false) != KV_OK
+        if (kv_listed_fill(bench[i].store, false, NULL) != KV_OK
             || kv_store_enter(bench[i].store) != KV_OK)
         {
             fail("start", "no memory, or no place");
