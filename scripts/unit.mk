@@ -78,6 +78,7 @@ PROGRAMS := \
     t/unit/test_wal_disk.c \
     t/unit/test_wal_processes.c \
     t/unit/test_wal_replay.c \
+    t/unit/test_wal_tail.c \
     t/unit/test_wal_write.c
 
 HELPERS  := \

@@ -373,6 +373,19 @@ remove("$s->{dir}/list");
 }
 
 
+# ---- a standard stream that is closed is no file of the store
+
+{
+    write_file("$s->{dir}/lines", $dump);
+    my @program = KV::Inspect::program();
+    is(system('sh', '-c', '"$@" <"$0" >&- 2>&-', "$s->{dir}/lines", @program,
+              'load', $other) >> 8, 2, 'no output: exit status');
+    unlike(read_file("$other/kv.lock"), qr/lines/, 'no output: no file has it');
+    is((inspect('dump', $other))[1], $dump, 'no output: but all is there');
+    remove($other);
+}
+
+
 # ---- lines that cannot be loaded
 
 for ([ qq({"key":"a","value":"x"}\n{"key":"b"}\n), 'line 2: ' ],

@@ -55,6 +55,11 @@ cmp_ok(scalar @logs, '>', 3, 'some segments');
 my ($note) = files($dir, qr/\.closed$/);
 my $whole = (inspect('dump', $dir))[1];
 
+# With descriptors for some of the segments alone.
+
+is(`sh -c 'ulimit -n 7; exec "\$@"' sh @{[ KV::Inspect::program() ]} dump $dir`,
+   $whole, 'dump: few descriptors');
+
 sub keys_left {
     return map { /"key":"k(\d+)"/ ? $1 : () } split /\n/, $_[0];
 }

@@ -17,10 +17,9 @@
 
 struct kv_wal_tail_s {
     kv_wal_t         wal;
-    kv_wal_replay_t  from;
+    kv_wal_replay_t  from;               /* after: what was given */
     kv_wal_reader_t  r;
     bool             all;
-    bool             begun;              /* r.expected is known */
 };
 
 
@@ -101,7 +100,11 @@ kv_wal_tail_segments(kv_wal_tail_t *tail, uint64_t *next)
             return rc;
         }
 
-        if (r->fd == -1) {
+        if (r->fd == -1
+            || (r->expected == r->lsn && !kv_wal_tail_named(tail)))
+        {
+            /* one without a batch may be replaced by another of its name */
+
             later = kv_wal_tail_first(tail);
 
         } else {
@@ -111,6 +114,8 @@ kv_wal_tail_segments(kv_wal_tail_t *tail, uint64_t *next)
             if (rc != KV_OK) {
                 return rc;
             }
+
+            tail->from.after = kv_max(tail->from.after, r->expected - 1);
         }
 
         if (later == 0) {
@@ -138,7 +143,6 @@ kv_wal_tail_segments(kv_wal_tail_t *tail, uint64_t *next)
 static kv_rc_t
 kv_wal_tail_open(kv_wal_tail_t *tail, uint64_t lsn, uint64_t *next)
 {
-    bool              gap;
     kv_rc_t           rc;
     kv_wal_reader_t  *r;
 
@@ -156,12 +160,10 @@ kv_wal_tail_open(kv_wal_tail_t *tail, uint64_t lsn, uint64_t *next)
         return rc;
     }
 
-    gap = tail->begun ? lsn > r->expected : lsn > tail->from.after + 1;
-
-    tail->begun = true;
     r->expected = lsn;
 
-    if (gap) {
+    if (lsn - 1 > tail->from.after) {
+        tail->from.after = lsn - 1;
         *next = lsn;
         return KV_NOT_FOUND;
     }

@@ -5,6 +5,9 @@
  */
 
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include "disk/kv_format.h"
 #include "tool/kv_tool.h"
 
@@ -25,6 +28,7 @@ typedef struct {
 } kv_tool_command_t;
 
 
+static void kv_tool_open_all(void);
 static void kv_tool_help(void);
 
 
@@ -65,6 +69,8 @@ main(int argc, char **argv)
 {
     size_t  i;
 
+    kv_tool_open_all();
+
     (void) setvbuf(stdout, NULL, _IOFBF, KV_TOOL_BUFFER);
 
     if (argc < 2) {
@@ -99,6 +105,26 @@ main(int argc, char **argv)
     }
 
     return kv_tool_usage("unknown command \"%s\"", argv[1]);
+}
+
+
+/*
+ * A standard stream that is closed would be the next file that is opened, and
+ * get what is printed.  Now that is an error.
+ */
+
+static void
+kv_tool_open_all(void)
+{
+    int  fd;
+
+    do {
+        fd = open("/dev/null", O_RDONLY);
+    } while (fd != -1 && fd <= STDERR_FILENO);
+
+    if (fd != -1) {
+        (void) close(fd);
+    }
 }
 
 

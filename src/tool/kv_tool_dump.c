@@ -63,6 +63,7 @@ static kv_rc_t kv_tool_dump_key(kv_tool_dump_t *dump,
 static kv_rc_t kv_tool_dump_value(kv_tool_dump_t *dump,
     const kv_tool_key_t *key);
 static void kv_tool_dump_warn(void *ctx, const char *text);
+static void kv_tool_dump_close(kv_tool_dump_t *dump);
 static void kv_tool_dump_free(kv_tool_dump_t *dump);
 
 
@@ -368,6 +369,11 @@ kv_tool_dump_value(kv_tool_dump_t *dump, const kv_tool_key_t *key)
     if (source->fd == -1) {
         source->fd = io->open(io, dump->dir.fd, name, O_RDONLY);
 
+        if (source->fd == -1 && errno == EMFILE) {
+            kv_tool_dump_close(dump);
+            source->fd = io->open(io, dump->dir.fd, name, O_RDONLY);
+        }
+
         if (source->fd == -1) {
             kv_err_set(&dump->err, "%s: cannot be opened again: %s", name,
                        strerror(errno));
@@ -411,17 +417,29 @@ kv_tool_dump_warn(void *ctx, const char *text)
 }
 
 
+/* They are opened again when they are wanted. */
+
 static void
-kv_tool_dump_free(kv_tool_dump_t *dump)
+kv_tool_dump_close(kv_tool_dump_t *dump)
 {
-    size_t  i;
+    size_t    i;
+    kv_io_t  *io;
+
+    io = &dump->dir.system;
 
     for (i = 0; i < dump->sources; i++) {
         if (dump->source[i].fd != -1) {
-            (void) dump->dir.system.close(&dump->dir.system,
-                                          dump->source[i].fd);
+            (void) io->close(io, dump->source[i].fd);
+            dump->source[i].fd = -1;
         }
     }
+}
+
+
+static void
+kv_tool_dump_free(kv_tool_dump_t *dump)
+{
+    kv_tool_dump_close(dump);
 
     kv_tool_keys_destroy(dump->keys);
     free(dump->source);

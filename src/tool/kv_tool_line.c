@@ -18,10 +18,10 @@ void
 kv_tool_line_print(const char *key, size_t key_len, const char *value,
     size_t value_len, uint64_t expires)
 {
-    /* nothing in a key needs to be escaped */
+    /* a key that a request made has nothing to be escaped */
 
     (void) fputs("{\"key\":\"", stdout);
-    (void) fwrite(key, 1, key_len, stdout);
+    kv_tool_line_string(key, key_len);
     (void) fputc('"', stdout);
 
     if (expires) {

@@ -7,6 +7,7 @@
 #include <inttypes.h>
 #include <time.h>
 
+#include "base/kv_key.h"
 #include "base/kv_number.h"
 #include "disk/kv_wal_tail.h"
 #include "tool/kv_tool.h"
@@ -33,6 +34,7 @@ static void kv_tool_log_batch(void *ctx, uint64_t segment_lsn,
     uint64_t offset, const kv_batch_header_t *h);
 static kv_rc_t kv_tool_log_record(void *ctx, uint64_t lsn,
     const kv_record_t *rec);
+static void kv_tool_log_key(const char *key, size_t len);
 static void kv_tool_log_warn(void *ctx, const char *text);
 
 
@@ -203,11 +205,11 @@ kv_tool_log_record(void *ctx, uint64_t lsn, const kv_record_t *rec)
 
     static const char  *ops[] = { "?", "put", "delete", "clear", "touch" };
 
-    (void) printf("%" PRIu64 " %s %" PRIu64 "+%u %s %.*s", lsn,
+    (void) printf("%" PRIu64 " %s %" PRIu64 "+%u %s ", lsn,
                   kv_tool_time(log->batch.time_ms, time),
-                  log->batch.first_lsn, log->batch.count, ops[rec->op],
-                  rec->key_len ? (int) rec->key_len : 1,
-                  rec->key_len ? (const char *) rec->key : "-");
+                  log->batch.first_lsn, log->batch.count, ops[rec->op]);
+
+    kv_tool_log_key(rec->key, rec->key_len);
 
     if (rec->op == KV_OP_PUT) {
         (void) printf(" %u", rec->value_len);
@@ -221,6 +223,27 @@ kv_tool_log_record(void *ctx, uint64_t lsn, const kv_record_t *rec)
     log->after = lsn;
 
     return KV_OK;
+}
+
+
+/* What no request can have made is not shown: it may be for the terminal. */
+
+static void
+kv_tool_log_key(const char *key, size_t len)
+{
+    size_t  i;
+
+    if (len == 0) {
+        (void) putchar('-');
+
+    } else if (kv_key_valid(key, len)) {
+        (void) fwrite(key, 1, len, stdout);
+
+    } else {
+        for (i = 0; i < len; i++) {
+            (void) putchar(key[i] > 0x20 && key[i] < 0x7f ? key[i] : '?');
+        }
+    }
 }
 
 
