@@ -17,6 +17,8 @@
 
 #include "http/ngx_http_kv.h"
 
+#include <sched.h>
+
 #include "lines/kv_line.h"
 
 
@@ -39,17 +41,31 @@
 #define NGX_HTTP_KV_BULK_EACH   128
 
 /*
- * Lines, and bytes of them, of a step (ngx_http_kv_steps.c): less than 100 us.
+ * Lines, and bytes of them, of a step (ngx_http_kv_steps.c): less than 100 us;
+ * and lines where others use the store.
  */
 #define NGX_HTTP_KV_BULK_STEP        16
 #define NGX_HTTP_KV_BULK_STEP_BYTES  8192
+#define NGX_HTTP_KV_BULK_STEP_OTHERS 4
 
 /*
- * Where others write it rests for as long as it works: at least that long at a
- * time; and how long others count after their last write, nanoseconds.
+ * Where others use the store a load leaves them half of the time: each of its
+ * lines, and each byte of a line, takes so long in the long run; it rests as
+ * soon as it is ahead by REST, and others count for so long after their last
+ * request.  Nanoseconds.
  */
-#define NGX_HTTP_KV_BULK_REST     1000000
-#define NGX_HTTP_KV_BULK_COMPANY  10000000
+#define NGX_HTTP_KV_BULK_PACE       7500
+#define NGX_HTTP_KV_BULK_PACE_BYTE  4
+#define NGX_HTTP_KV_BULK_REST       1000000
+#define NGX_HTTP_KV_BULK_OTHERS     10000000
+
+/*
+ * Besides, the worker yields the processor between two steps, to the committer
+ * say.  If that takes longer than a thread of ours needs, another program wants
+ * the processor: then it does not for a while.  Nanoseconds.
+ */
+#define NGX_HTTP_KV_BULK_YIELD       300000
+#define NGX_HTTP_KV_BULK_YIELD_VAIN  100000000
 
 
 typedef struct {
@@ -73,8 +89,9 @@ typedef struct {
     uint64_t                   started;    /* ns */
     uint64_t                   took;       /* ns: a group, lately */
     uint64_t                   newest;     /* the LSN of its last write */
-    uint64_t                   company;    /* ns: others wrote beside it */
-    uint64_t                   owed;       /* ns: it is to rest so long, */
+    uint64_t                   reads;      /* of all clients, so far */
+    uint64_t                   others;     /* ns: their last request, about */
+    uint64_t                   ahead;      /* ns: of the pace, */
     uint64_t                   rested;     /* ns: and rests since then */
 
     ngx_http_kv_text_t         text;       /* of a line that is not whole */
@@ -91,6 +108,7 @@ typedef struct {
     size_t                     step_bytes;
     unsigned                   pending:1;  /* line is read, and not stored */
     unsigned                   ended:1;    /* nothing more is read */
+    unsigned                   beside:1;   /* others use the store */
 } ngx_http_kv_bulk_t;
 
 
@@ -123,9 +141,10 @@ static ngx_uint_t ngx_http_kv_bulk_full(ngx_http_kv_bulk_t *bulk);
 static ngx_uint_t ngx_http_kv_bulk_most(ngx_http_kv_bulk_t *bulk);
 static void ngx_http_kv_bulk_submit(ngx_http_kv_bulk_t *bulk);
 static void ngx_http_kv_bulk_done(ngx_http_kv_ctx_t *ctx, kv_rc_t rc);
-static ngx_uint_t ngx_http_kv_bulk_rests(ngx_http_kv_bulk_t *bulk,
-    uint64_t submitted, ngx_uint_t beside);
+static void ngx_http_kv_bulk_pace(ngx_http_kv_bulk_t *bulk,
+    const ngx_http_kv_group_t *group, ngx_uint_t wrote);
 static ngx_uint_t ngx_http_kv_bulk_rested(ngx_http_kv_bulk_t *bulk);
+static void ngx_http_kv_bulk_yield(void);
 static void ngx_http_kv_bulk_drop(ngx_http_kv_bulk_t *bulk);
 static void ngx_http_kv_bulk_refuse(ngx_http_kv_ctx_t *ctx, kv_rc_t rc);
 static ngx_int_t ngx_http_kv_bulk_fail(ngx_http_kv_bulk_t *bulk,
@@ -167,6 +186,7 @@ ngx_http_kv_bulk(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
     bulk->ctx = ctx;
     bulk->built = &bulk->groups[0];
     bulk->started = ctx->started;
+    bulk->reads = ngx_http_kv_counts_reads(ctx->zone->store);
 
     bulk->step.ctx = ctx;
     bulk->step.take = ngx_http_kv_bulk_take_step;
@@ -253,9 +273,14 @@ ngx_http_kv_bulk_take_step(void *data)
 
     ngx_connection_t  *c;
 
-    if (bulk->owed >= NGX_HTTP_KV_BULK_REST && !ngx_http_kv_bulk_rested(bulk)) {
+    if (bulk->ahead >= NGX_HTTP_KV_BULK_REST && !ngx_http_kv_bulk_rested(bulk))
+    {
         ngx_http_kv_step_later(&bulk->step);
         return;
+    }
+
+    if (bulk->beside) {
+        ngx_http_kv_bulk_yield();
     }
 
     c = bulk->ctx->request->connection;
@@ -378,6 +403,7 @@ static ngx_int_t
 ngx_http_kv_bulk_take(ngx_http_kv_bulk_t *bulk)
 {
     ngx_int_t            rc;
+    ngx_uint_t           most;
     ngx_chain_t         *cl;
     ngx_http_request_t  *r;
 
@@ -397,6 +423,7 @@ ngx_http_kv_bulk_take(ngx_http_kv_bulk_t *bulk)
     }
 
     rc = bulk->pending ? ngx_http_kv_bulk_store(bulk) : NGX_OK;
+    most = bulk->beside ? NGX_HTTP_KV_BULK_STEP_OTHERS : NGX_HTTP_KV_BULK_STEP;
 
     while (rc == NGX_OK && (cl = r->request_body->bufs) != NULL) {
 
@@ -406,7 +433,7 @@ ngx_http_kv_bulk_take(ngx_http_kv_bulk_t *bulk)
             continue;
         }
 
-        if (bulk->step_lines >= NGX_HTTP_KV_BULK_STEP
+        if (bulk->step_lines >= most
             || bulk->step_bytes >= NGX_HTTP_KV_BULK_STEP_BYTES)
         {
             return NGX_DONE;
@@ -799,7 +826,8 @@ ngx_http_kv_bulk_most(ngx_http_kv_bulk_t *bulk)
     uint64_t    most;
     ngx_uint_t  share;
 
-    most = ngx_max(bulk->took / NGX_HTTP_KV_BULK_EACH_NS,
+    most = ngx_max(bulk->took / (bulk->beside ? NGX_HTTP_KV_BULK_PACE
+                                              : NGX_HTTP_KV_BULK_EACH_NS),
                    NGX_HTTP_KV_BULK_LEAST);
     share = NGX_HTTP_KV_BULK_LINES / ngx_max(bulk->ctx->zone->loading, 1);
     share = ngx_max(share, NGX_HTTP_KV_BULK_STEP);
@@ -832,7 +860,7 @@ ngx_http_kv_bulk_done(ngx_http_kv_ctx_t *ctx, kv_rc_t rc)
 {
     kv_op_t              *op;
     uint64_t              line, lsn;
-    ngx_uint_t            i, beside;
+    ngx_uint_t            i, wrote;
     ngx_connection_t     *c;
     ngx_http_kv_bulk_t   *bulk;
     ngx_http_kv_group_t  *group;
@@ -841,7 +869,7 @@ ngx_http_kv_bulk_done(ngx_http_kv_ctx_t *ctx, kv_rc_t rc)
     group = bulk->queued;
     c = ctx->request->connection;
     line = 0;
-    beside = 0;
+    wrote = 0;
 
     bulk->took = (4 * bulk->took + kv_now_ns() - group->submitted) / 5;
 
@@ -853,7 +881,7 @@ ngx_http_kv_bulk_done(ngx_http_kv_ctx_t *ctx, kv_rc_t rc)
             lsn = kv_store_result(ctx->zone->store, op).lsn;
 
             if (lsn) {
-                beside |= bulk->newest && lsn != bulk->newest + 1;
+                wrote |= bulk->newest && lsn != bulk->newest + 1;
                 bulk->newest = lsn;
             }
 
@@ -864,6 +892,7 @@ ngx_http_kv_bulk_done(ngx_http_kv_ctx_t *ctx, kv_rc_t rc)
     }
 
     ngx_http_kv_detach(ctx);
+    ngx_http_kv_bulk_pace(bulk, group, wrote);
 
     group->n = 0;
     bulk->queued = NULL;
@@ -876,7 +905,7 @@ ngx_http_kv_bulk_done(ngx_http_kv_ctx_t *ctx, kv_rc_t rc)
     if (line || bulk->ended) {
         ngx_http_kv_bulk_end(bulk);
 
-    } else if (ngx_http_kv_bulk_rests(bulk, group->submitted, beside)) {
+    } else if (bulk->ahead >= NGX_HTTP_KV_BULK_REST) {
         ngx_http_kv_bulk_block(bulk);
         ngx_http_kv_step_later(&bulk->step);
 
@@ -889,28 +918,33 @@ ngx_http_kv_bulk_done(ngx_http_kv_ctx_t *ctx, kv_rc_t rc)
 
 
 /*
- * After a group, beside which others wrote or did not: whether it leaves the
- * processors and the disk to them for a moment.  What it waits for its client
- * is no work.
+ * After a group: whether others use the store, who wrote beside it or have
+ * read, and how far the load is ahead of the pace that it has then.  What it
+ * waited for its client does not count.
  */
 
-static ngx_uint_t
-ngx_http_kv_bulk_rests(ngx_http_kv_bulk_t *bulk, uint64_t submitted,
-    ngx_uint_t beside)
+static void
+ngx_http_kv_bulk_pace(ngx_http_kv_bulk_t *bulk,
+    const ngx_http_kv_group_t *group, ngx_uint_t wrote)
 {
-    uint64_t  now;
+    uint64_t  now, reads, pace;
 
     now = kv_now_ns();
+    reads = ngx_http_kv_counts_reads(bulk->ctx->zone->store);
 
-    if (beside) {
-        bulk->company = now;
+    if (wrote || reads != bulk->reads) {
+        bulk->others = now;
+        bulk->reads = reads;
     }
 
-    bulk->owed = now - bulk->company < NGX_HTTP_KV_BULK_COMPANY
-                 ? bulk->owed + now - submitted : 0;
-    bulk->rested = now;
+    bulk->beside = now - bulk->others < NGX_HTTP_KV_BULK_OTHERS;
 
-    return bulk->owed >= NGX_HTTP_KV_BULK_REST;
+    pace = group->n * NGX_HTTP_KV_BULK_PACE
+           + group->bytes * NGX_HTTP_KV_BULK_PACE_BYTE;
+
+    bulk->ahead = bulk->beside ? bulk->ahead + pace : 0;
+    bulk->ahead -= ngx_min(bulk->ahead, now - group->submitted);
+    bulk->rested = now;
 }
 
 
@@ -923,10 +957,32 @@ ngx_http_kv_bulk_rested(ngx_http_kv_bulk_t *bulk)
 
     now = kv_now_ns();
 
-    bulk->owed -= ngx_min(bulk->owed, now - bulk->rested);
+    bulk->ahead -= ngx_min(bulk->ahead, now - bulk->rested);
     bulk->rested = now;
 
-    return bulk->owed < NGX_HTTP_KV_BULK_REST || bulk->ctx->zone->draining;
+    return bulk->ahead < NGX_HTTP_KV_BULK_REST || bulk->ctx->zone->draining;
+}
+
+
+static void
+ngx_http_kv_bulk_yield(void)
+{
+    uint64_t         begun, now;
+    static uint64_t  not_before;
+
+    begun = kv_now_ns();
+
+    if (begun < not_before) {
+        return;
+    }
+
+    (void) sched_yield();
+
+    now = kv_now_ns();
+
+    if (now - begun > NGX_HTTP_KV_BULK_YIELD) {
+        not_before = now + NGX_HTTP_KV_BULK_YIELD_VAIN;
+    }
 }
 
 

@@ -196,3 +196,26 @@ ngx_http_kv_counts_add_refused(ngx_http_kv_row_t *to,
     ngx_http_kv_plus(to->status[NGX_HTTP_KV_STATUSES],
                      kv_get_relaxed(from->other));
 }
+
+
+uint64_t
+ngx_http_kv_counts_reads(kv_store_t *store)
+{
+    unsigned                  w, m;
+    uint64_t                  n;
+    const ngx_http_kv_set_t  *set;
+
+    n = 0;
+
+    for (w = 0; w < kv_store_workers(store); w++) {
+        set = (const ngx_http_kv_set_t *) kv_store_counters_of(store, w);
+
+        for (m = NGX_HTTP_KV_METHOD_GET; m <= NGX_HTTP_KV_METHOD_HEAD; m++) {
+            n += kv_get_relaxed(
+                     set->row[ngx_http_kv_rows[NGX_HTTP_KV_ROUTE_KV][m] - 1]
+                     .latency.measure.count);
+        }
+    }
+
+    return n;
+}

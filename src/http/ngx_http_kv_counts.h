@@ -91,5 +91,8 @@ void ngx_http_kv_counts_add(kv_store_t *store, ngx_http_kv_route_t route,
 /* The sum of all workers' sets, also of those that are gone. */
 void ngx_http_kv_counts_sum(kv_store_t *store, ngx_http_kv_counts_t *sum);
 
+/* How many requests have read one key, in all workers. */
+uint64_t ngx_http_kv_counts_reads(kv_store_t *store);
+
 
 #endif /* _NGX_HTTP_KV_COUNTS_H_INCLUDED_ */
