@@ -33,7 +33,7 @@ const stores = [...document.querySelectorAll("meta[name=kv-store]")].map(
         seen: 0,                    // and when its answer came
         answer: null,               // the last that came
         rates: null,                // between the last two
-        trouble: "",                // why there is no newer one
+        trouble: null,              // why there is no newer one
         state: "",
         since: 0,
         grown: {},                  // alert -> when its counter last grew
@@ -215,7 +215,7 @@ function classes(answer)
 
 function grown(next, prev)
 {
-    return next && next.count.map((n, i) => n - (prev ? prev.count[i] : 0));
+    return next?.count.map((n, i) => n - (prev?.count[i] ?? 0));
 }
 
 
@@ -309,7 +309,7 @@ function rates(next, prev, seconds)
     quantiles("read", latency(next, READS), latency(prev, READS), r);
     quantiles("write", latency(next, WRITES), latency(prev, WRITES), r);
     quantiles("sync", commit.sync_us.histogram, before.sync_us.histogram, r);
-    quantiles("batch", commit.batch?.histogram, before.batch?.histogram, r);
+    quantiles("batch", commit.batch.histogram, before.batch.histogram, r);
 
     return r;
 }
@@ -344,14 +344,13 @@ const CHARTS = [
         { key: "good", label: "2xx, 3xx", color: "good" },
         { key: "refused", label: "4xx", color: "two" },
         { key: "failed", label: "5xx", color: "bad" } ] },
-    { title: "Time of a request", unit: "", show: micros, log: true,
-      needs: (answer) => latency(answer, READS.concat(WRITES)), series: [
+    { title: "Time of a request", unit: "", show: micros, log: true, series: [
         { key: "read_50", label: "read p50", color: "one", dashed: true },
         { key: "read_99", label: "read p99", color: "one" },
         { key: "write_50", label: "write p50", color: "two", dashed: true },
         { key: "write_99", label: "write p99", color: "two" } ] },
     { title: "Time of a sync of the log", unit: "", show: micros, log: true,
-      needs: (answer) => answer.store.commit.sync_us.histogram, series: [
+      series: [
         { key: "sync_50", label: "p50", color: "three", dashed: true },
         { key: "sync_99", label: "p99", color: "three" } ] },
     { title: "Writes in a batch", unit: "", show: rate, series: [
@@ -416,6 +415,18 @@ function range_time(u, min, max)
 }
 
 
+// The values that no line leads to or from.
+
+function alone(u, series)
+{
+    const values = u.data[series];
+
+    return [...values.keys()].filter((i) => values[i] !== null
+               && (values[i - 1] ?? null) === null
+               && (values[i + 1] ?? null) === null);
+}
+
+
 function axis(more)
 {
     return {
@@ -437,7 +448,6 @@ function make_chart(chart)
     chart.plot.setAttribute("role", "img");
     chart.now = element("dl", undefined, "now");
 
-    chart.figure = figure;
     title.append(element("small", chart.unit));
     figure.append(title, chart.plot, chart.now);
     $("charts").append(figure);
@@ -465,7 +475,7 @@ function make_chart(chart)
             stroke: color(s.color),
             width: 2,
             dash: s.dashed ? [3, 3] : undefined,
-            points: { show: false },
+            points: { show: true, size: 4, filter: alone },
         }))],
         hooks: { setCursor: [() => show_values(chart)] },
     }, [[], ...chart.series.map(() => [])], chart.plot);
@@ -500,8 +510,6 @@ function show_values(chart)
 function draw_charts()
 {
     for (const chart of CHARTS) {
-        chart.figure.hidden = chart.needs && shown.answer
-                              && !chart.needs(shown.answer);
         chart.plotted.setData([shown.times, ...chart.series.map(
             ({ key }) => shown.values_of[key] ?? [])]);
         show_values(chart);
@@ -536,7 +544,7 @@ function level(store)
 
 function word(store)
 {
-    return store.trouble ? "no answer" : store.state || "asking";
+    return store.trouble?.word ?? (store.state || "asking");
 }
 
 
@@ -547,8 +555,8 @@ function show_state()
     let why = "", first = [];
 
     if (shown.trouble) {
-        why = shown.trouble;
-        first = ["Look whether nginx runs, and into its error log."];
+        why = shown.trouble.why;
+        first = [shown.trouble.first];
 
         if (shown.answer) {
             facts.push(pair("Before that", shown.state));
@@ -659,7 +667,7 @@ function warnings(store)
         const row = table_row("alerts", 0, alert.row);
 
         li.append(element("strong", what));
-        li.append(row ? row.cells[2].textContent : "");
+        li.append(...row.cells[2].cloneNode(true).childNodes);
         list.push(li);
     }
 
@@ -678,8 +686,7 @@ function show_warnings()
 
 // ---- figures
 
-const ago = (time, s) => time > 0 && s.time
-                         ? age(s.time - time) + " ago" : undefined;
+const ago = (time, s) => time > 0 ? age(s.time - time) + " ago" : "none";
 
 const FIGURES = {
     "Data": [
@@ -695,7 +702,8 @@ const FIGURES = {
                         + percent(s.zone.used, s.zone.size)],
         ["of that for lists", (s) => bytes(s.zone.index)],
         ["free pages", (s) => bytes(s.zone.free_pages * 65536)],
-        ["in pages that are not full", (s) => bytes(s.zone.held - s.zone.used)],
+        ["holes in pages", (s) => `${bytes(s.zone.held - s.zone.used)}, `
+                                  + percent(s.zone.fragmentation, 1)],
         ["writes refused", (s) => count(s.zone.refused)],
     ],
     "Disk": [
@@ -706,8 +714,8 @@ const FIGURES = {
     ],
     "Snapshots": [
         ["last", (s) => ago(s.snapshots.last_success, s)],
-        ["last one's size", (s) => s.snapshots.last_bytes > 0
-                                   ? bytes(s.snapshots.last_bytes) : "none"],
+        ["its size", (s) => s.snapshots.last_bytes > 0
+                            ? bytes(s.snapshots.last_bytes) : undefined],
         ["it took", (s) => s.snapshots.last_bytes > 0
                            ? `${count(s.snapshots.last_ms)} ms` : undefined],
         ["log since then", (s) => bytes(s.snapshots.log_bytes)],
@@ -725,11 +733,11 @@ const FIGURES = {
     ],
     "Starts": [
         ["last recovery", (s) => ago(s.recovery.last, s)],
-        ["recovery took", (s) => `${count(s.recovery.ms)} ms`],
+        ["it took", (s) => `${count(s.recovery.ms)} ms`],
         ["records read", (s) => count(s.recovery.snapshot_records
                                       + s.recovery.log_records)],
         ["rebuilds", (s) => count(s.recovery.rebuilds)],
-        ["reloads refused", (s) => s.reloads && count(s.reloads.refused)],
+        ["reloads refused", (s) => count(s.reloads.refused)],
     ],
 };
 
@@ -814,7 +822,7 @@ function show()
 
 async function poll(store)
 {
-    let answer, trouble = "";
+    let answer = null, trouble = null;
 
     store.polled = performance.now();
 
@@ -825,19 +833,35 @@ async function poll(store)
         if (response.ok) {
             answer = await response.json();
         } else {
-            trouble = `${path(store.stats)} is answered with ${response.status}`
-                + (/^40[13]/.test(response.status)
-                   ? ": this browser may not read it." : ".");
+            trouble = refused(store, response.status);
         }
 
     } catch (error) {
-        trouble = `${path(store.stats)} `
-            + (error.name === "SyntaxError" ? "is answered with something else"
-               : "is not answered") + ": nginx is down, hangs, or cannot be "
-            + "reached.";
+        trouble = {
+            word: "no answer",
+            why: path(store.stats) + (error.name === "SyntaxError"
+                 ? " is answered with something else than figures."
+                 : " is not answered: nginx is down, hangs, or cannot be "
+                   + "reached."),
+            first: "look whether nginx runs, and into its error log",
+        };
     }
 
     take(store, answer, trouble);
+}
+
+
+function refused(store, status)
+{
+    const why = `${path(store.stats)} is answered with ${status}`;
+
+    return status === 401 || status === 403
+           ? { word: "not allowed",
+               why: why + ": this browser may not read it.",
+               first: "look at this page from where that is allowed; the state "
+                      + "of the store is not known" }
+           : { word: "no figures", why: why + ".",
+               first: "look into nginx's error log" };
 }
 
 
@@ -857,9 +881,7 @@ function take(store, answer, trouble)
     store.before = null;
 
     if (answer) {
-        const seconds = answer.store.time && before?.store.time
-                        ? answer.store.time - before.store.time
-                        : (now - store.seen) / 1000;
+        const seconds = answer.store.time - (before?.store.time ?? 0);
         const r = before && seconds > 0 ? rates(answer, before, seconds) : null;
 
         if (r) {
