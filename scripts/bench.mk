@@ -44,5 +44,5 @@ all: $(patsubst t/bench/%.c,$(DIR)/%,$(PROGRAMS))
 $(DIR)/core: $(patsubst t/bench/core/%.c,$(DIR)/obj/%.o,$(PARTS))
 
 $(DIR)/%: $(DIR)/obj/%.o $(OBJECTS)
-	$(CC) $(CFLAGS) -o $@.new $^
+	$(CC) $(CFLAGS) -o $@.new $^ -lcrypto
 	mv $@.new $@

@@ -70,7 +70,7 @@ $(DIR)/fuzz_http_key: $(DIR)/ngx_http_kv_key.o $(DIR)/kv_key.o
 $(DIR)/fuzz_http_prefer: $(DIR)/ngx_http_kv_prefer.o
 
 $(DIR)/fuzz_%: $(DIR)/fuzz_%.o $(SHARED)
-	$(CC) $(CFLAGS) -fsanitize=fuzzer -o $@.new $^ -lcmocka -ljansson
+	$(CC) $(CFLAGS) -fsanitize=fuzzer -o $@.new $^ -lcmocka -ljansson -lcrypto
 	mv $@.new $@
 
 $(DIR)/ngx.o $(DIR)/ngx_http_%.o $(DIR)/fuzz_http_%.o: INCLUDES = $(NGX)

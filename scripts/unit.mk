@@ -123,7 +123,8 @@ vpath %.c t/unit src/tool
 all: $(addprefix $(DIR)/,$(TESTS))
 
 $(DIR)/test_%: $(DIR)/test_%.o $(DIR)/shared.a
-	$(CC) $(CFLAGS) -o $@.new $^ -lcmocka $(LIBS) $(WRAP) $(KV_LDFLAGS)
+	$(CC) $(CFLAGS) -o $@.new $^ -lcmocka -lcrypto $(LIBS) $(WRAP) \
+	    $(KV_LDFLAGS)
 	mv $@.new $@
 
 $(DIR)/shared.a: $(SHARED)
@@ -132,7 +133,6 @@ $(DIR)/shared.a: $(SHARED)
 	mv $@.new $@
 
 $(DIR)/test_line: LIBS = -ljansson
-$(DIR)/test_backup $(DIR)/test_power: LIBS = -lcrypto
 
 # Its allocations fail to order, and it does not sleep.
 $(DIR)/test_allocations: WRAP = $(addprefix -Wl$(comma)--wrap=,kv_heap_alloc \

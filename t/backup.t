@@ -10,18 +10,10 @@ use Test::More;
 use Time::HiRes qw(time sleep);
 
 use KV::Frames;
+use KV::Inspect;
 use KV::Test;
 use KV::Util qw(free_port);
 
-my $ROOT = Cwd::getcwd();
-my $INSPECT = "$ROOT/.build/backup";
-
-# What checks and restores, of the sources alone.
-
-system(split(' ', $ENV{CC} || 'cc'), '-std=gnu11', '-O1', '-pthread', '-o',
-       "$INSPECT.$$", "-I$ROOT/src", "$ROOT/t/lib/backup.c",
-       glob("$ROOT/src/{disk,base}/*.c"), '-lcrypto') == 0
-    && rename("$INSPECT.$$", $INSPECT) or die "backup.c: $!\n";
 
 my $s = KV::Test->new(zone => '96m', slow => free_port(), h2 => free_port(),
                       kv => 'segment=1m snapshot=1m max_value=512k',
@@ -43,24 +35,6 @@ my $file = "$s->{dir}/backup.kvb";
 my $n = 0;
 
 
-# What the tool says, and its status.
-
-sub inspect {
-    my (@args) = @_;
-    my $pid = open(my $pipe, '-|') // die "fork: $!";
-
-    if ($pid == 0) {
-        open(STDERR, '>&', \*STDOUT);
-        { exec $INSPECT, @args }
-        POSIX::_exit(127);
-    }
-
-    local $/;
-    my $said = <$pipe> // '';
-    close $pipe;
-    return ($? >> 8, $said);
-}
-
 # A whole backup, in the file.
 
 sub backup {
@@ -73,7 +47,7 @@ sub backup {
 
 sub restored {
     my $dir = "$s->{dir}/restored" . ++$n;
-    my ($status, $said) = inspect('restore', $file, $dir);
+    my ($status, undef, $said) = inspect('restore', $file, $dir);
     is($status, 0, 'it is restored') or diag($said);
     my $other = KV::Test->new(zone => '96m', path => $dir,
                               kv => 'max_value=512k');
@@ -162,15 +136,15 @@ for my $change (['cut off', sub { substr $_[0], 0, -1 }],
 {
     my ($what, $how) = @$change;
     write_file("$file.bad", $how->($r->{body}));
-    my ($status, $said) = inspect('check', "$file.bad");
+    my ($status, undef, $said) = inspect('check', "$file.bad");
     isnt($status, 0, "one that is $what is refused");
     like($said, qr/\Q$file.bad\E/, 'by its name');
-    ($status, $said) = inspect('restore', "$file.bad", "$s->{dir}/none");
+    ($status, undef, $said) = inspect('restore', "$file.bad", "$s->{dir}/none");
     isnt($status, 0, 'and not restored');
     ok(!-e "$s->{dir}/none", 'there is nothing of it');
 }
 
-my ($status, $said) = inspect('restore', $file, $s->{path});
+my ($status, undef, $said) = inspect('restore', $file, $s->{path});
 isnt($status, 0, 'a directory that is not empty is refused');
 like($said, qr/not empty/, 'as such');
 

@@ -11,6 +11,7 @@
 
 #include "base/kv_crc32c.h"
 #include "disk/kv_backup.h"
+#include "disk/kv_wal_walk.h"
 
 
 /* bytes that are read at a time */
@@ -25,17 +26,20 @@ typedef struct {
     uint64_t          lsn;
     uint64_t          offset;              /* of its first byte */
     uint64_t          len;
+    kv_wal_cut_t      cut;                 /* of its last batch, if any */
 } kv_backup_file_t;
 
 
 /*
  * A backup that is read.  `io` shows its files as a directory, of any
- * descriptor, from which one can only read.
+ * descriptor, from which one can only read.  Or an archive (kv_archive.h), of
+ * which it shows two directories as one.
  */
 
 typedef struct {
     kv_io_t                   io;          /* first */
     int                       fd;
+    int                       dir[2];      /* of an archive, else -1 */
     const char               *path;
     kv_backup_header_t        header;
     kv_backup_file_t         *file;        /* all parts but the end */
@@ -66,6 +70,9 @@ kv_backup_part_crc(const kv_backup_part_t *p)
 /* Writes the name of such a file to `name`, of KV_NAME_MAX bytes. */
 void kv_backup_name(char *name, kv_backup_kind_t kind, uint64_t lsn);
 
+/* What a file of that name is; false: it is none that backups have. */
+bool kv_backup_parse(const char *name, kv_backup_kind_t *kind, uint64_t *lsn);
+
 /*
  * Opens the file, and finds all its parts.  `passes`: how often its bytes will
  * be told to the watch.  KV_OK; KV_DAMAGED, KV_ERROR or KV_AGAIN, `err` filled,
@@ -85,6 +92,13 @@ kv_rc_t kv_backup_digest(kv_backup_reader_t *r, kv_err_t *err);
  * Results as above.
  */
 kv_rc_t kv_backup_verify(kv_backup_reader_t *r, kv_io_t *io, int dirfd,
+    kv_err_t *err);
+
+/* Whether a directory of that name can be made: KV_OK or KV_ERROR. */
+kv_rc_t kv_restore_check_dir(const char *dir, kv_err_t *err);
+
+/* Makes it of the files.  Results as of kv_backup_restore(). */
+kv_rc_t kv_restore_from(kv_backup_reader_t *from, const char *dir,
     kv_err_t *err);
 
 /* Tells the watch of `n` more bytes: KV_OK or KV_CANCELLED. */

@@ -18,7 +18,6 @@
 
 #include "disk/kv_backup_private.h"
 #include "disk/kv_snapshot.h"
-#include "disk/kv_wal_walk.h"
 
 
 /* descriptors of the files in it */
@@ -88,6 +87,24 @@ kv_backup_name(char *name, kv_backup_kind_t kind, uint64_t lsn)
 {
     (void) snprintf(name, KV_NAME_MAX, kind == KV_BACKUP_SNAPSHOT
                     ? KV_SNAPSHOT_NAME ".kvs" : "log-%016" PRIx64 ".kvl", lsn);
+}
+
+
+bool
+kv_backup_parse(const char *name, kv_backup_kind_t *kind, uint64_t *lsn)
+{
+    char    again[KV_NAME_MAX];
+    size_t  n;
+
+    *kind = strncmp(name, "snap-", 5) == 0 ? KV_BACKUP_SNAPSHOT
+                                           : KV_BACKUP_SEGMENT;
+
+    n = *kind == KV_BACKUP_SNAPSHOT ? 5 : 4;
+    *lsn = strlen(name) > n ? strtoull(name + n, NULL, 16) : 0;
+
+    kv_backup_name(again, *kind, *lsn);
+
+    return strcmp(again, name) == 0;
 }
 
 

@@ -27,7 +27,7 @@
 
 
 typedef struct {
-    kv_backup_reader_t   from;
+    kv_backup_reader_t  *from;
     kv_io_t              io;
     char                 dir[PATH_MAX];   /* the name that it will have, */
     char                 tmp[PATH_MAX + sizeof(KV_RESTORE_SUFFIX)];
@@ -45,8 +45,10 @@ static kv_rc_t kv_restore_make(kv_restore_t *r);
 static kv_rc_t kv_restore_fill(kv_restore_t *r);
 static kv_rc_t kv_restore_file(kv_restore_t *r, const kv_backup_file_t *f);
 static kv_rc_t kv_restore_begin(kv_restore_t *r, const kv_backup_file_t *f,
-    int *fd);
+    int source, int *fd);
 static kv_rc_t kv_restore_copy(kv_restore_t *r, const kv_backup_file_t *f,
+    int source, int fd);
+static kv_rc_t kv_restore_cut(kv_restore_t *r, const kv_backup_file_t *f,
     int fd);
 static kv_rc_t kv_restore_mark(kv_restore_t *r);
 static kv_rc_t kv_restore_publish(kv_restore_t *r);
@@ -60,30 +62,58 @@ kv_rc_t
 kv_backup_restore(const char *path, const char *dir,
     const kv_backup_watch_t *watch, kv_backup_header_t *header, kv_err_t *err)
 {
+    kv_rc_t             rc;
+    kv_backup_reader_t  from;
+
+    rc = kv_restore_check_dir(dir, err);
+
+    if (rc == KV_OK) {
+        rc = kv_backup_open(&from, path, watch, 3, err);
+    }
+
+    if (rc != KV_OK) {
+        return rc;
+    }
+
+    *header = from.header;
+
+    rc = kv_backup_digest(&from, err);
+
+    if (rc == KV_OK) {
+        rc = kv_restore_from(&from, dir, err);
+    }
+
+    kv_backup_close(&from);
+
+    return rc;
+}
+
+
+kv_rc_t
+kv_restore_check_dir(const char *dir, kv_err_t *err)
+{
+    kv_restore_t  r;
+
+    r.err = err;
+
+    return kv_restore_names(&r, dir);
+}
+
+
+kv_rc_t
+kv_restore_from(kv_backup_reader_t *from, const char *dir, kv_err_t *err)
+{
     kv_rc_t       rc;
     kv_restore_t  r;
 
     memset(&r, 0, sizeof(r));
 
+    r.from = from;
     r.fd = -1;
     r.err = err;
     kv_io_system(&r.io);
 
     rc = kv_restore_names(&r, dir);
-
-    if (rc != KV_OK) {
-        return rc;
-    }
-
-    rc = kv_backup_open(&r.from, path, watch, 3, err);
-
-    if (rc != KV_OK) {
-        return rc;
-    }
-
-    *header = r.from.header;
-
-    rc = kv_backup_digest(&r.from, err);
 
     if (rc == KV_OK) {
         rc = kv_restore_make(&r);
@@ -94,7 +124,6 @@ kv_backup_restore(const char *path, const char *dir,
     }
 
     free(r.buf);
-    kv_backup_close(&r.from);
 
     return rc;
 }
@@ -120,6 +149,7 @@ kv_restore_names(kv_restore_t *r, const char *dir)
     }
 
     memcpy(r->dir, dir, n);
+    r->dir[n] = '\0';
     (void) snprintf(r->tmp, sizeof(r->tmp), "%s" KV_RESTORE_SUFFIX, r->dir);
 
     return kv_restore_empty(r);
@@ -193,7 +223,7 @@ kv_restore_make(kv_restore_t *r)
                      : kv_restore_fill(r);
 
     if (rc == KV_OK) {
-        rc = kv_backup_verify(&r->from, &r->io, r->fd, r->err);
+        rc = kv_backup_verify(r->from, &r->io, r->fd, r->err);
     }
 
     if (rc == KV_OK) {
@@ -220,8 +250,8 @@ kv_restore_fill(kv_restore_t *r)
 
     rc = KV_OK;
 
-    for (i = 0; i < r->from.files && rc == KV_OK; i++) {
-        rc = kv_restore_file(r, &r->from.file[i]);
+    for (i = 0; i < r->from->files && rc == KV_OK; i++) {
+        rc = kv_restore_file(r, &r->from->file[i]);
     }
 
     return rc;
@@ -231,22 +261,36 @@ kv_restore_fill(kv_restore_t *r)
 static kv_rc_t
 kv_restore_file(kv_restore_t *r, const kv_backup_file_t *f)
 {
-    int      fd;
-    kv_rc_t  rc;
+    int       fd, source;
+    kv_io_t  *io;
+    kv_rc_t   rc;
 
-    rc = kv_restore_begin(r, f, &fd);
+    io = &r->from->io;
+    source = io->open(io, -1, f->name, O_RDONLY);
+
+    if (source == -1) {
+        return kv_restore_failed(r, "open", f->name);
+    }
+
+    rc = kv_restore_begin(r, f, source, &fd);
 
     if (rc != KV_OK) {
+        (void) io->close(io, source);
         return rc;
     }
 
-    rc = kv_restore_copy(r, f, fd);
+    rc = kv_restore_copy(r, f, source, fd);
+
+    if (rc == KV_OK && f->cut.head) {
+        rc = kv_restore_cut(r, f, fd);
+    }
 
     if (rc == KV_OK && kv_io_sync(&r->io, fd) != KV_OK) {
         rc = kv_restore_failed(r, "sync", f->name);
     }
 
     (void) r->io.close(&r->io, fd);
+    (void) io->close(io, source);
 
     return rc;
 }
@@ -258,7 +302,8 @@ kv_restore_file(kv_restore_t *r, const kv_backup_file_t *f)
  */
 
 static kv_rc_t
-kv_restore_begin(kv_restore_t *r, const kv_backup_file_t *f, int *fd)
+kv_restore_begin(kv_restore_t *r, const kv_backup_file_t *f, int source,
+    int *fd)
 {
     kv_rc_t              rc;
     ssize_t              n;
@@ -270,15 +315,13 @@ kv_restore_begin(kv_restore_t *r, const kv_backup_file_t *f, int *fd)
         return *fd == -1 ? kv_restore_failed(r, "make", f->name) : KV_OK;
     }
 
-    n = f->len < KV_SEGMENT_HEADER ? 0
-        : r->from.io.pread(&r->from.io,
-                           r->from.io.open(&r->from.io, -1, f->name, O_RDONLY),
-                           &h, sizeof(h), 0);
+    n = kv_io_read(&r->from->io, source, &h, sizeof(h), 0);
 
-    if (n != (ssize_t) sizeof(h) || h.size < f->len || h.size > KV_SEGMENT_MAX)
+    if (n != (ssize_t) sizeof(h) || f->len < KV_SEGMENT_HEADER
+        || h.size < f->len || h.size > KV_SEGMENT_MAX)
     {
-        return kv_backup_damaged(&r->from, f->offset, r->err, "no segment has "
-                                 "that size");
+        kv_err_set(r->err, "%s: offset 16: no segment has that size", f->name);
+        return KV_DAMAGED;
     }
 
     rc = kv_io_preallocate(&r->io, r->fd, f->name, (off_t) h.size, NULL, fd);
@@ -288,7 +331,8 @@ kv_restore_begin(kv_restore_t *r, const kv_backup_file_t *f, int *fd)
 
 
 static kv_rc_t
-kv_restore_copy(kv_restore_t *r, const kv_backup_file_t *f, int fd)
+kv_restore_copy(kv_restore_t *r, const kv_backup_file_t *f, int source,
+    int fd)
 {
     size_t    n;
     kv_rc_t   rc;
@@ -298,23 +342,18 @@ kv_restore_copy(kv_restore_t *r, const kv_backup_file_t *f, int fd)
     for (offset = 0; offset < f->len; offset += n) {
 
         n = (size_t) kv_min(f->len - offset, (uint64_t) KV_BACKUP_BLOCK);
+        got = kv_io_read(&r->from->io, source, r->buf, n, (off_t) offset);
 
-        do {
-            got = pread(r->from.fd, r->buf, n, (off_t) (f->offset + offset));
-        } while (got == -1 && errno == EINTR);
-
-        if (got <= 0) {
-            errno = got ? errno : EIO;
-            return kv_restore_failed(r, "read", r->from.path);
+        if (got != (ssize_t) n) {
+            errno = got == -1 ? errno : EIO;
+            return kv_restore_failed(r, "read", f->name);
         }
-
-        n = (size_t) got;
 
         if (kv_io_write(&r->io, fd, r->buf, n, (off_t) offset) != KV_OK) {
             return kv_restore_failed(r, "write", f->name);
         }
 
-        rc = kv_backup_step(&r->from, n);
+        rc = kv_backup_step(r->from, n);
 
         if (rc != KV_OK) {
             return rc;
@@ -322,6 +361,53 @@ kv_restore_copy(kv_restore_t *r, const kv_backup_file_t *f, int fd)
     }
 
     return KV_OK;
+}
+
+
+/* Makes the last batch of the file one of its first records alone. */
+
+static kv_rc_t
+kv_restore_cut(kv_restore_t *r, const kv_backup_file_t *f, int fd)
+{
+    size_t              n;
+    kv_rc_t             rc;
+    uint8_t            *batch;
+    kv_batch_header_t   h;
+
+    n = f->cut.head + f->cut.len;
+    batch = malloc(n);
+
+    if (batch == NULL) {
+        kv_err_set(r->err, "out of memory");
+        return KV_AGAIN;
+    }
+
+    rc = KV_OK;
+
+    if (kv_io_read(&r->io, fd, batch, n, (off_t) (f->len - n))
+        != (ssize_t) n)
+    {
+        rc = kv_restore_failed(r, "read", f->name);
+
+    } else {
+        memset(&h, 0, sizeof(h));
+        memcpy(&h, batch, f->cut.head);
+        h.len = f->cut.len;
+        h.count = f->cut.count;
+        memcpy(batch, &h, f->cut.head);
+
+        h.crc = kv_crc32c(0, batch + offsetof(kv_batch_header_t, len),
+                          n - offsetof(kv_batch_header_t, len));
+        memcpy(batch, &h, f->cut.head);
+
+        if (kv_io_write(&r->io, fd, batch, n, (off_t) (f->len - n)) != KV_OK) {
+            rc = kv_restore_failed(r, "write", f->name);
+        }
+    }
+
+    free(batch);
+
+    return rc;
 }
 
 

@@ -163,6 +163,13 @@ kv_dir_file(const char *name)
         return end > name + 6 && end[0] == '.' ? KV_FILE_SCRAP : KV_FILE_OTHER;
     }
 
+    if (strncmp(name, "gap-", 4) == 0) {
+        return strlen(name) == 37 && name[20] == '-'
+               && strspn(name + 4, "0123456789abcdef") == 16
+               && strspn(name + 21, "0123456789abcdef") == 16
+               ? KV_FILE_PUT_ASIDE : KV_FILE_OTHER;
+    }
+
     n = strncmp(name, "log-", 4) == 0 ? 4
         : strncmp(name, "snap-", 5) == 0 ? 5 : 0;
 

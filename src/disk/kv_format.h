@@ -21,6 +21,8 @@
  *     *.tmp                     not finished: deleted at start
  *     snap-<LSN>.kvs.damaged    a snapshot that was found damaged: for people,
  *                               never read; two are kept, none on a full disk
+ *     gap-<LSN>-<LSN>           in an archive (kv_archive.h), empty: it lacks
+ *                               the log from the one to the other
  *     restored                  put there by people: the disk was set back;
  *                               see "Identity"
  *     snap-<LSN>.alone          put there by people: that snapshot stands for

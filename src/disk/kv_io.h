@@ -53,6 +53,13 @@ struct kv_io_s {
      */
     int     (*direct)(kv_io_t *io, int fd, bool on);
 
+    /*
+     * Gives a file a second name, in another directory of its file system.  May
+     * be NULL.
+     */
+    int     (*link)(kv_io_t *io, int dirfd, const char *name, int todir,
+                    const char *to);
+
     /* How many names an open file has, -1 on errors.  May be NULL. */
     int     (*links)(kv_io_t *io, int fd);
 

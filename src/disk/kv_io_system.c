@@ -37,6 +37,8 @@ static int kv_io_sys_unlink(kv_io_t *io, int dirfd, const char *name);
 static off_t kv_io_sys_size(kv_io_t *io, int fd);
 static int kv_io_sys_list(kv_io_t *io, int dirfd, kv_io_list_pt cb, void *ctx);
 static int kv_io_sys_direct(kv_io_t *io, int fd, bool on);
+static int kv_io_sys_link(kv_io_t *io, int dirfd, const char *name, int todir,
+    const char *to);
 static int kv_io_sys_links(kv_io_t *io, int fd);
 static int kv_io_sys_named(kv_io_t *io, int dirfd, const char *name, int fd);
 static uint64_t kv_io_sys_file_id(kv_io_t *io, int fd);
@@ -59,6 +61,7 @@ kv_io_system(kv_io_t *io)
     io->size = kv_io_sys_size;
     io->list = kv_io_sys_list;
     io->direct = kv_io_sys_direct;
+    io->link = kv_io_sys_link;
     io->links = kv_io_sys_links;
     io->named = kv_io_sys_named;
     io->file_id = kv_io_sys_file_id;
@@ -306,6 +309,16 @@ kv_io_sys_direct(kv_io_t *io, int fd, bool on)
     }
 
     return fcntl(fd, F_SETFL, flags | O_DIRECT);
+}
+
+
+static int
+kv_io_sys_link(kv_io_t *io, int dirfd, const char *name, int todir,
+    const char *to)
+{
+    (void) io;
+
+    return linkat(dirfd, name, todir, to, 0);
 }
 
 

@@ -23,10 +23,16 @@
 typedef struct {
     kv_wal_walk_t          *walk;
     const kv_wal_reader_t  *reader;
+    uint64_t                batch;       /* the offset of the batch, */
+    uint32_t                count;       /* and what was read of it */
+    uint32_t                len;
 } kv_wal_walking_t;
 
 
-static kv_rc_t kv_wal_walk_segments(kv_wal_walk_t *walk, kv_wal_reader_t *r);
+static void kv_wal_walk_begin(kv_wal_walk_t *walk);
+static kv_rc_t kv_wal_walk_segments(kv_wal_walking_t *w, kv_wal_reader_t *r);
+static kv_rc_t kv_wal_walk_end(kv_wal_walking_t *w, kv_wal_reader_t *r,
+    kv_rc_t rc);
 static size_t kv_wal_walk_first(const kv_wal_walk_t *walk,
     const kv_wal_reader_t *r, size_t *segments);
 static kv_rc_t kv_wal_walk_record(void *ctx, uint64_t lsn,
@@ -43,10 +49,7 @@ kv_wal_walk(kv_wal_walk_t *walk, kv_err_t *err)
     kv_wal_reader_t   r;
     kv_wal_walking_t  walking;
 
-    assert(walk->upto >= walk->after);
-
-    walk->part = NULL;
-    walk->n = 0;
+    kv_wal_walk_begin(walk);
 
     if (walk->upto == walk->after) {
         return KV_OK;
@@ -57,13 +60,14 @@ kv_wal_walk(kv_wal_walk_t *walk, kv_err_t *err)
     wal.dirfd = walk->dirfd;
     wal.fd = -1;
 
+    memset(&walking, 0, sizeof(walking));
+    walking.walk = walk;
+    walking.reader = &r;
+
     memset(&from, 0, sizeof(from));
     from.after = walk->after;
     from.record = kv_wal_walk_record;
     from.ctx = &walking;
-
-    walking.walk = walk;
-    walking.reader = &r;
 
     memset(&r, 0, sizeof(r));
     r.wal = &wal;
@@ -84,7 +88,7 @@ kv_wal_walk(kv_wal_walk_t *walk, kv_err_t *err)
 
     r.names = names;
 
-    rc = kv_wal_walk_segments(walk, &r);
+    rc = kv_wal_walk_segments(&walking, &r);
 
     if (r.fd != -1) {
         (void) walk->io->close(walk->io, r.fd);
@@ -103,14 +107,31 @@ kv_wal_walk(kv_wal_walk_t *walk, kv_err_t *err)
 }
 
 
+/* Nothing is found yet. */
+
+static void
+kv_wal_walk_begin(kv_wal_walk_t *walk)
+{
+    assert(walk->upto >= walk->after);
+
+    walk->part = NULL;
+    walk->n = 0;
+    walk->last = walk->after;
+    walk->time_ms = 0;
+    memset(&walk->cut, 0, sizeof(walk->cut));
+}
+
+
 static kv_rc_t
-kv_wal_walk_segments(kv_wal_walk_t *walk, kv_wal_reader_t *r)
+kv_wal_walk_segments(kv_wal_walking_t *w, kv_wal_reader_t *r)
 {
     size_t          i, segments;
     kv_rc_t         rc;
     uint64_t        limit;
     kv_wal_part_t  *part;
+    kv_wal_walk_t  *walk;
 
+    walk = w->walk;
     i = kv_wal_walk_first(walk, r, &segments);
     rc = KV_OK;
 
@@ -123,6 +144,12 @@ kv_wal_walk_segments(kv_wal_walk_t *walk, kv_wal_reader_t *r)
 
     r->expected = i < segments ? r->names[i].number : walk->after + 1;
 
+    if (i == segments && segments && r->names[0].number > r->expected) {
+        kv_err_set(r->err, "the log from LSN %" PRIu64 " to %" PRIu64 " is "
+                   "missing", r->expected, r->names[0].number - 1);
+        return KV_DAMAGED;
+    }
+
     for ( /* void */ ;
          i < segments && rc == KV_OK && r->expected <= walk->upto;
          i++)
@@ -134,6 +161,7 @@ kv_wal_walk_segments(kv_wal_walk_t *walk, kv_wal_reader_t *r)
         }
 
         limit = i + 1 < segments ? r->names[i + 1].number : UINT64_MAX;
+        w->batch = 0;
 
         rc = kv_wal_read_segment(r, limit);
 
@@ -146,7 +174,40 @@ kv_wal_walk_segments(kv_wal_walk_t *walk, kv_wal_reader_t *r)
         part->bytes = r->offset;
     }
 
-    if (r->expected == walk->upto + 1) {
+    return kv_wal_walk_end(w, r, rc);
+}
+
+
+/* Whether the end is where it may be, once no more is to be read. */
+
+static kv_rc_t
+kv_wal_walk_end(kv_wal_walking_t *w, kv_wal_reader_t *r, kv_rc_t rc)
+{
+    kv_wal_walk_t  *walk;
+
+    walk = w->walk;
+
+    if (r->expected == walk->last + 1
+        && (walk->last == walk->upto || walk->open_end))
+    {
+        return KV_OK;
+    }
+
+    if (r->expected <= walk->after && walk->open_end) {
+
+        /* it does not even come to that */
+
+        walk->n = 0;
+        return KV_OK;
+    }
+
+    if (rc == KV_WAL_WALK_OVER && walk->cuts
+        && r->expected + w->count == walk->upto + 1)
+    {
+        walk->cut.head = (uint32_t) kv_wal_batch_header(r->version);
+        walk->cut.count = w->count;
+        walk->cut.len = w->len;
+
         return KV_OK;
     }
 
@@ -191,19 +252,39 @@ kv_wal_walk_first(const kv_wal_walk_t *walk, const kv_wal_reader_t *r,
 static kv_rc_t
 kv_wal_walk_record(void *ctx, uint64_t lsn, const kv_record_t *rec)
 {
-    kv_wal_walking_t *walking = ctx;
+    kv_rc_t            rc;
+    kv_wal_walk_t     *walk;
+    kv_wal_walking_t  *w;
 
-    kv_wal_walk_t  *walk;
+    w = ctx;
+    walk = w->walk;
 
-    walk = walking->walk;
-
-    if (lsn > walk->upto) {
+    if (lsn > walk->upto
+        || (walk->until_ms && w->reader->time_ms > walk->until_ms))
+    {
         return KV_WAL_WALK_OVER;
     }
 
-    /* now: the batch behind `upto` may name a newer one */
+    rc = walk->record(walk->ctx, lsn, rec);
 
-    walk->id = walking->reader->id;
+    if (rc != KV_OK) {
+        return rc;
+    }
 
-    return walk->record(walk->ctx, lsn, rec);
+    if (w->batch != w->reader->offset) {
+        w->batch = w->reader->offset;
+        w->count = 0;
+        w->len = 0;
+    }
+
+    w->count++;
+    w->len += (uint32_t) kv_record_size(rec);
+
+    /* now: the batch behind the end may name a newer one, and a later time */
+
+    walk->id = w->reader->id;
+    walk->time_ms = w->reader->time_ms;
+    walk->last = lsn;
+
+    return KV_OK;
 }

@@ -20,11 +20,26 @@ typedef struct {
 } kv_wal_part_t;
 
 
+/*
+ * The batch that `upto` is in the middle of, behind what the last part says:
+ * its first records, up to there.
+ */
+
+typedef struct {
+    uint32_t        head;            /* bytes of its header; 0: there is none */
+    uint32_t        count;           /* records, */
+    uint32_t        len;             /* and their bytes */
+} kv_wal_cut_t;
+
+
 typedef struct {
     kv_io_t        *io;
     int             dirfd;
     uint64_t        after;           /* the snapshot's S, or 0 */
-    uint64_t        upto;            /* the last LSN; a batch ends with it */
+    uint64_t        upto;            /* the last LSN; a batch ends with it, */
+    bool            cuts;            /* unless it is in `cut` */
+    bool            open_end;        /* or the log may end before that */
+    uint64_t        until_ms;        /* no batch of a later time; 0: any */
     kv_identity_t   id;              /* the snapshot's, or zeroes */
 
     /*
@@ -37,11 +52,15 @@ typedef struct {
     /* what was found */
     kv_wal_part_t  *part;            /* in order; the caller frees it */
     size_t          n;
+    kv_wal_cut_t    cut;
+    uint64_t        last;            /* the last LSN, or `after`, */
+    uint64_t        time_ms;         /* and the time of its batch, or 0 */
 } kv_wal_walk_t;
 
 
 /*
- * Reads and checks the segments that hold the LSNs from after + 1 to `upto`,
+ * Reads and checks the segments that hold the LSNs from after + 1 to `upto`
+ * (or, of these, to the last one that the log has, or that is of its time),
  * which are durable, and not given up as long as it lasts.  What is behind
  * `upto` does not count, and may be written meanwhile.  If upto == after
  * nothing is read.  KV_OK; KV_DAMAGED, also where LSNs are missing, or `upto`

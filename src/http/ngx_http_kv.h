@@ -100,6 +100,8 @@ struct ngx_http_kv_zone_s {
     ngx_str_t                  path;          /* with a zero at the end */
     uint32_t                   ttl;           /* seconds, by default; 0: none */
     kv_dir_id_t                dir_id;        /* when it was read; see below */
+    ngx_str_t                  archive;       /* as `path`; or empty */
+    kv_dir_id_t                archive_id;
     ngx_cycle_t               *cycle;
     ngx_log_t                 *log;
     ngx_shm_zone_t            *shm_zone;
@@ -112,10 +114,12 @@ struct ngx_http_kv_zone_s {
      * cannot fail any more.
      */
     kv_store_dir_t             dir;
+    kv_store_dir_t             archive_dir;
     ngx_http_kv_wakes_t       *wakes;         /* for all zones */
     ngx_http_kv_zone_t        *old;           /* the last cycle's */
     unsigned                   owner:1;
     unsigned                   dir_known:1;   /* dir_id is filled */
+    unsigned                   archive_known:1;   /* so is archive_id */
 
     kv_store_t                *store;
 

@@ -71,7 +71,7 @@ ngx_http_kv_conf_zone(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     if (ngx_http_kv_params_read(cf, &params) != NGX_CONF_OK
         || ngx_http_kv_check_params(cf, &params) != NGX_CONF_OK
-        || ngx_http_kv_check_directory(cf, zone) != NGX_CONF_OK
+        || ngx_http_kv_check_directories(cf, zone) != NGX_CONF_OK
         || ngx_http_kv_check_unique(cf, kmcf, zone) != NGX_CONF_OK)
     {
         return NGX_CONF_ERROR;
@@ -126,12 +126,15 @@ ngx_http_kv_create_zone_conf(ngx_conf_t *cf)
     zone->cycle = cf->cycle;
     zone->log = cf->log;
     kv_store_dir_init(&zone->dir);
+    kv_store_dir_init(&zone->archive_dir);
 
     zone->conf.sync = KV_SYNC_ALWAYS;
     zone->conf.batch = NGX_HTTP_KV_BATCH;
     zone->conf.segment = NGX_HTTP_KV_SEGMENT;
     zone->conf.snapshot = NGX_HTTP_KV_SNAPSHOT;
     zone->conf.max_value = NGX_HTTP_KV_MAX_VALUE;
+    zone->conf.archive_fd = -1;
+    zone->conf.archive_hold = NGX_HTTP_KV_ARCHIVE_HOLD;
     zone->conf.log = ngx_http_kv_log;
     zone->conf.log_ctx = zone;
     zone->conf.stopping = ngx_http_kv_stopping;

@@ -13,6 +13,12 @@
 
 static char *ngx_http_kv_check_segment(ngx_conf_t *cf, kv_store_conf_t *conf);
 static void ngx_http_kv_print_size(char *buf, uint64_t n);
+static ngx_int_t ngx_http_kv_check_directory(ngx_conf_t *cf, ngx_str_t *path,
+    kv_dir_id_t *id);
+static ngx_uint_t ngx_http_kv_same_dir(ngx_str_t *path, kv_dir_id_t *id,
+    ngx_str_t *other, kv_dir_id_t *other_id);
+static ngx_int_t ngx_http_kv_check_archives(ngx_conf_t *cf,
+    ngx_http_kv_zone_t *zone, ngx_http_kv_zone_t *other);
 
 
 char *
@@ -34,6 +40,16 @@ ngx_http_kv_check_params(ngx_conf_t *cf, ngx_http_kv_params_t *params)
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "\"kv_zone\" needs the parameter "
                            "\"zone=name:size\"");
+        return NGX_CONF_ERROR;
+    }
+
+    if ((ngx_http_kv_param_given(cf, "archive_hold=")
+         || ngx_http_kv_param_given(cf, "archive_keep="))
+        && params->zone->archive.len == 0)
+    {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"archive_hold=\" and \"archive_keep=\" do nothing "
+                           "without \"archive=\"");
         return NGX_CONF_ERROR;
     }
 
@@ -114,28 +130,80 @@ ngx_http_kv_print_size(char *buf, uint64_t n)
 
 
 char *
-ngx_http_kv_check_directory(ngx_conf_t *cf, ngx_http_kv_zone_t *zone)
+ngx_http_kv_check_directories(ngx_conf_t *cf, ngx_http_kv_zone_t *zone)
+{
+    if (ngx_http_kv_check_directory(cf, &zone->path, &zone->dir_id) != NGX_OK) {
+        return NGX_CONF_ERROR;
+    }
+
+    zone->dir_known = zone->dir_id.ino != 0;
+
+    if (zone->archive.len == 0) {
+        return NGX_CONF_OK;
+    }
+
+    if (ngx_http_kv_check_directory(cf, &zone->archive, &zone->archive_id)
+        != NGX_OK)
+    {
+        return NGX_CONF_ERROR;
+    }
+
+    zone->archive_known = zone->archive_id.ino != 0;
+
+    if (ngx_http_kv_same_dir(&zone->path, &zone->dir_id, &zone->archive,
+                             &zone->archive_id))
+    {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "archive=\"%V\" is the directory of the zone "
+                           "itself: give it another one", &zone->archive);
+        return NGX_CONF_ERROR;
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+/* Fills *id, whose inode is 0 where it is not known. */
+
+static ngx_int_t
+ngx_http_kv_check_directory(ngx_conf_t *cf, ngx_str_t *path, kv_dir_id_t *id)
 {
     kv_rc_t   rc;
     kv_err_t  err;
 
-    rc = kv_store_dir_check((char *) zone->path.data, &zone->dir_id, &err);
+    rc = kv_store_dir_check((char *) path->data, id, &err);
 
     if (rc == KV_OK) {
-        zone->dir_known = 1;
-        return NGX_CONF_OK;
+        return NGX_OK;
     }
+
+    ngx_memzero(id, sizeof(kv_dir_id_t));
 
     /* the user who runs nginx -t may have no right to see it */
 
     if (rc == KV_DECLINED) {
         ngx_conf_log_error(NGX_LOG_WARN, cf, 0, "%s", err.text);
-        return NGX_CONF_OK;
+        return NGX_OK;
     }
 
     ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "%s", err.text);
 
-    return NGX_CONF_ERROR;
+    return NGX_ERROR;
+}
+
+
+/* Whether both paths lead to one directory, as far as is known. */
+
+static ngx_uint_t
+ngx_http_kv_same_dir(ngx_str_t *path, kv_dir_id_t *id, ngx_str_t *other,
+    kv_dir_id_t *other_id)
+{
+    if (path->len == 0 || other->len == 0) {
+        return 0;
+    }
+
+    return ngx_strcmp(path->data, other->data) == 0
+           || (id->ino && other_id->ino && kv_store_dir_same(id, other_id));
 }
 
 
@@ -162,9 +230,8 @@ ngx_http_kv_check_unique(ngx_conf_t *cf, ngx_http_kv_main_conf_t *kmcf,
             return NGX_CONF_ERROR;
         }
 
-        if (ngx_strcmp(other->path.data, zone->path.data) == 0
-            || (other->dir_known && zone->dir_known
-                && kv_store_dir_same(&other->dir_id, &zone->dir_id)))
+        if (ngx_http_kv_same_dir(&zone->path, &zone->dir_id, &other->path,
+                                 &other->dir_id))
         {
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                                "path \"%V\" is the directory of kv zone "
@@ -173,7 +240,42 @@ ngx_http_kv_check_unique(ngx_conf_t *cf, ngx_http_kv_main_conf_t *kmcf,
                                &other->path);
             return NGX_CONF_ERROR;
         }
+
+        if (ngx_http_kv_check_archives(cf, zone, other) != NGX_OK) {
+            return NGX_CONF_ERROR;
+        }
     }
 
     return NGX_CONF_OK;
+}
+
+
+static ngx_int_t
+ngx_http_kv_check_archives(ngx_conf_t *cf, ngx_http_kv_zone_t *zone,
+    ngx_http_kv_zone_t *other)
+{
+    ngx_str_t  *path;
+
+    if (ngx_http_kv_same_dir(&zone->archive, &zone->archive_id,
+                             &other->archive, &other->archive_id)
+        || ngx_http_kv_same_dir(&zone->archive, &zone->archive_id,
+                                &other->path, &other->dir_id))
+    {
+        path = &zone->archive;
+
+    } else if (ngx_http_kv_same_dir(&zone->path, &zone->dir_id,
+                                    &other->archive, &other->archive_id))
+    {
+        path = &zone->path;
+
+    } else {
+        return NGX_OK;
+    }
+
+    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                       "\"%V\" is a directory of kv zone \"%V\", too: each "
+                       "zone needs a directory, and an archive, of its own",
+                       path, &other->name);
+
+    return NGX_ERROR;
 }

@@ -47,6 +47,12 @@ static char *ngx_http_kv_parse_ttl(ngx_conf_t *cf,
     ngx_http_kv_params_t *params, ngx_str_t *value);
 static char *ngx_http_kv_parse_thread_pool(ngx_conf_t *cf,
     ngx_http_kv_params_t *params, ngx_str_t *value);
+static char *ngx_http_kv_parse_archive(ngx_conf_t *cf,
+    ngx_http_kv_params_t *params, ngx_str_t *value);
+static char *ngx_http_kv_parse_archive_keep(ngx_conf_t *cf,
+    ngx_http_kv_params_t *params, ngx_str_t *value);
+static ngx_int_t ngx_http_kv_param_path(ngx_conf_t *cf, const char *name,
+    ngx_str_t *value, ngx_str_t *path);
 static ngx_uint_t ngx_http_kv_param_is(ngx_str_t *value, const char *word);
 static char *ngx_http_kv_param_size(ngx_conf_t *cf, const char *name,
     ngx_str_t *value, off_t min, off_t max, off_t *result);
@@ -58,6 +64,9 @@ static char *ngx_http_kv_param_share(ngx_conf_t *cf,
 static const ngx_http_kv_param_t  ngx_http_kv_params[] = {
     { "zone=",        ngx_http_kv_parse_zone, 0 },
     { "path=",        ngx_http_kv_parse_path, 0 },
+    { "archive=",     ngx_http_kv_parse_archive, 0 },
+    { "archive_keep=", ngx_http_kv_parse_archive_keep, 0 },
+    { "archive_hold=", NULL, offsetof(kv_store_conf_t, archive_hold) },
     { "delay=",       ngx_http_kv_parse_delay, 0 },
     { "batch=",       ngx_http_kv_parse_batch, 0 },
     { "sync=",        ngx_http_kv_parse_sync, 0 },
@@ -246,25 +255,77 @@ ngx_http_kv_parse_path(ngx_conf_t *cf, ngx_http_kv_params_t *params,
 {
     ngx_http_kv_zone_t  *zone;
 
-    while (value->len > 1 && value->data[value->len - 1] == '/') {
-        value->data[--value->len] = '\0';
-    }
-
-    if (value->len == 0) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "path= is empty");
-        return NGX_CONF_ERROR;
-    }
-
     zone = params->zone;
-    zone->path = *value;
 
-    if (ngx_conf_full_name(cf->cycle, &zone->path, 0) != NGX_OK) {
+    if (ngx_http_kv_param_path(cf, "path=", value, &zone->path) != NGX_OK) {
         return NGX_CONF_ERROR;
     }
 
     zone->conf.path = (char *) zone->path.data;
 
     return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_kv_parse_archive(ngx_conf_t *cf, ngx_http_kv_params_t *params,
+    ngx_str_t *value)
+{
+    ngx_http_kv_zone_t  *zone;
+
+    zone = params->zone;
+
+    if (ngx_http_kv_param_path(cf, "archive=", value, &zone->archive)
+        != NGX_OK)
+    {
+        return NGX_CONF_ERROR;
+    }
+
+    zone->conf.archive = (char *) zone->archive.data;
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_kv_parse_archive_keep(ngx_conf_t *cf, ngx_http_kv_params_t *params,
+    ngx_str_t *value)
+{
+    ngx_int_t  n;
+
+    n = ngx_parse_time(value, 1);
+
+    if (n == NGX_ERROR || n < 1) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid archive_keep \"%V\": it must be a time "
+                           "from 1s on, as in \"30d\"", value);
+        return NGX_CONF_ERROR;
+    }
+
+    params->zone->conf.archive_keep = (uint64_t) n * 1000;
+
+    return NGX_CONF_OK;
+}
+
+
+/* A directory, relative to nginx's prefix, with a zero at its end. */
+
+static ngx_int_t
+ngx_http_kv_param_path(ngx_conf_t *cf, const char *name, ngx_str_t *value,
+    ngx_str_t *path)
+{
+    while (value->len > 1 && value->data[value->len - 1] == '/') {
+        value->data[--value->len] = '\0';
+    }
+
+    if (value->len == 0) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "%s is empty", name);
+        return NGX_ERROR;
+    }
+
+    *path = *value;
+
+    return ngx_conf_full_name(cf->cycle, path, 0);
 }
 
 

@@ -20,6 +20,7 @@
 #define NGX_HTTP_KV_SEGMENT     (64 * 1024 * 1024)
 #define NGX_HTTP_KV_SNAPSHOT    (256 * 1024 * 1024)
 #define NGX_HTTP_KV_MAX_VALUE   (10 * 1024 * 1024)
+#define NGX_HTTP_KV_ARCHIVE_HOLD  (1024 * 1024 * 1024)
 
 
 /* What the parameters of a kv_zone say. */
@@ -55,12 +56,13 @@ ngx_uint_t ngx_http_kv_param_given(ngx_conf_t *cf, const char *name);
 char *ngx_http_kv_check_params(ngx_conf_t *cf, ngx_http_kv_params_t *params);
 
 /*
- * Checks that the store can use the zone's directory, and sets zone->dir_id if
- * it could see that.  Changes nothing in the directory.
+ * Checks that the store can use the zone's directory, and its archive, and sets
+ * zone->dir_id and zone->archive_id if it could see them.  Changes nothing
+ * there.
  */
-char *ngx_http_kv_check_directory(ngx_conf_t *cf, ngx_http_kv_zone_t *zone);
+char *ngx_http_kv_check_directories(ngx_conf_t *cf, ngx_http_kv_zone_t *zone);
 
-/* Checks that no zone of `kmcf` has the name or the directory of this one. */
+/* Checks that no zone of `kmcf` has the name or a directory of this one. */
 char *ngx_http_kv_check_unique(ngx_conf_t *cf, ngx_http_kv_main_conf_t *kmcf,
     ngx_http_kv_zone_t *zone);
 

@@ -244,6 +244,14 @@ ngx_http_kv_stats_store(u_char *p, u_char *end, ngx_http_kv_zone_t *zone)
                      f.backups_running, f.backups, f.backups_failed,
                      f.backup_lsn, f.backup_time / 1000);
 
+    if (f.archives) {
+        p = ngx_slprintf(p, end, "\"archive\":{\"lsn\":%uL,\"waiting\":%uL,"
+                         "\"files\":%uL,\"failed\":%uL,\"gaps\":%uL,"
+                         "\"deleted\":%uL},",
+                         f.archive_lsn, f.archive_waiting, f.archive_files,
+                         f.archive_failed, f.archive_gaps, f.archive_deleted);
+    }
+
     return ngx_slprintf(p, end, "\"recovery\":{\"ms\":%uL,"
                         "\"snapshot_records\":%uL,\"log_records\":%uL,"
                         "\"last\":%uL.%03uL,\"rebuilds\":%uL},"

@@ -75,6 +75,7 @@ ngx_http_kv_check_threads(ngx_cycle_t *cycle, ngx_uint_t zones)
 ngx_int_t
 ngx_http_kv_enter(ngx_http_kv_zone_t *zone)
 {
+    int         master;
     ngx_uint_t  i;
 
     zone->log = zone->cycle->log;
@@ -121,8 +122,13 @@ ngx_http_kv_enter(ngx_http_kv_zone_t *zone)
         return NGX_ERROR;
     }
 
-    kv_store_dir_set_holder(&zone->dir, ngx_process == NGX_PROCESS_SINGLE
-                                        ? (int) ngx_pid : (int) ngx_parent);
+    master = ngx_process == NGX_PROCESS_SINGLE ? (int) ngx_pid
+                                               : (int) ngx_parent;
+    kv_store_dir_set_holder(&zone->dir, master);
+
+    if (zone->archive.len) {
+        kv_store_dir_set_holder(&zone->archive_dir, master);
+    }
 
     if (ngx_http_kv_entered(zone) == NGX_OK) {
 

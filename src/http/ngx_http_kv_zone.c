@@ -26,8 +26,10 @@ static ngx_int_t ngx_http_kv_open_dir(ngx_http_kv_zone_t *zone);
 static ngx_int_t ngx_http_kv_check_other_zones(ngx_http_kv_zone_t *zone);
 static ngx_http_kv_zone_t *ngx_http_kv_zone_at(ngx_cycle_t *cycle,
     ngx_http_kv_zone_t *zone);
-static ngx_int_t ngx_http_kv_lock_dir(ngx_http_kv_zone_t *zone);
-static void ngx_http_kv_log_holder(ngx_http_kv_zone_t *zone,
+static ngx_int_t ngx_http_kv_open_archive(ngx_http_kv_zone_t *zone);
+static ngx_int_t ngx_http_kv_lock_dir(ngx_http_kv_zone_t *zone,
+    kv_store_dir_t *dir, ngx_str_t *path);
+static void ngx_http_kv_log_holder(ngx_http_kv_zone_t *zone, ngx_str_t *path,
     kv_holder_t *holder);
 static ngx_int_t ngx_http_kv_same_user(ngx_http_kv_zone_t *zone,
     ngx_http_kv_zone_t *old);
@@ -73,7 +75,9 @@ ngx_http_kv_create_zone(ngx_http_kv_zone_t *zone, ngx_slab_pool_t *shpool)
 
     zone->owner = 1;
 
-    if (ngx_http_kv_open_dir(zone) != NGX_OK) {
+    if (ngx_http_kv_open_dir(zone) != NGX_OK
+        || ngx_http_kv_open_archive(zone) != NGX_OK)
+    {
         return NGX_ERROR;
     }
 
@@ -92,6 +96,10 @@ ngx_http_kv_create_zone(ngx_http_kv_zone_t *zone, ngx_slab_pool_t *shpool)
 
     rc = kv_store_create(&zone->store, &zone->conf, mem, size, places,
                          &zone->dir.io, zone->dir.fd, &err);
+
+    if (rc == KV_OK) {
+        rc = kv_store_archive_fits(zone->store, &err);
+    }
 
     if (rc != KV_OK) {
         ngx_log_error(NGX_LOG_EMERG, zone->log, 0,
@@ -124,6 +132,18 @@ ngx_http_kv_reload_zone(ngx_http_kv_zone_t *zone, ngx_http_kv_zone_t *old,
         return NGX_ERROR;
     }
 
+    if (zone->archive.len != old->archive.len
+        || ngx_strncmp(zone->archive.data, old->archive.data,
+                       old->archive.len)
+           != 0)
+    {
+        ngx_log_error(NGX_LOG_EMERG, zone->log, 0,
+                      "kv zone \"%V\" has the archive \"%V\": a reload cannot "
+                      "change it to \"%V\", restart nginx to do so",
+                      &zone->name, &old->archive, &zone->archive);
+        return NGX_ERROR;
+    }
+
     ngx_http_kv_user(zone);
 
     if (ngx_http_kv_same_user(zone, old) != NGX_OK) {
@@ -134,6 +154,9 @@ ngx_http_kv_reload_zone(ngx_http_kv_zone_t *zone, ngx_http_kv_zone_t *old,
 
     zone->dir.fd = old->dir.fd;
     zone->dir.lockfd = old->dir.lockfd;
+    zone->archive_dir.fd = old->archive_dir.fd;
+    zone->archive_dir.lockfd = old->archive_dir.lockfd;
+    zone->conf.archive_fd = zone->archive_dir.fd;
 
     ngx_http_kv_find_dir(zone);
 
@@ -226,7 +249,7 @@ ngx_http_kv_open_dir(ngx_http_kv_zone_t *zone)
     }
 
     if (ngx_http_kv_check_other_zones(zone) != NGX_OK
-        || ngx_http_kv_lock_dir(zone) != NGX_OK)
+        || ngx_http_kv_lock_dir(zone, &zone->dir, &zone->path) != NGX_OK)
     {
         return NGX_ERROR;
     }
@@ -238,6 +261,44 @@ ngx_http_kv_open_dir(ngx_http_kv_zone_t *zone)
     }
 
 failed:
+
+    ngx_log_error(NGX_LOG_EMERG, zone->log, 0, "kv zone \"%V\": %s",
+                  &zone->name, err.text);
+
+    return NGX_ERROR;
+}
+
+
+/* The same for its archive, which no other store may have, either. */
+
+static ngx_int_t
+ngx_http_kv_open_archive(ngx_http_kv_zone_t *zone)
+{
+    char      *path;
+    kv_err_t   err;
+
+    if (zone->archive.len == 0) {
+        return NGX_OK;
+    }
+
+    path = (char *) zone->archive.data;
+
+    zone->archive_dir.io.uid = zone->dir.io.uid;
+    zone->archive_dir.io.gid = zone->dir.io.gid;
+
+    if (kv_store_dir_open(&zone->archive_dir, path, &err) == KV_OK) {
+
+        if (ngx_http_kv_lock_dir(zone, &zone->archive_dir, &zone->archive)
+            != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
+
+        if (kv_store_dir_take(&zone->archive_dir, path, &err) == KV_OK) {
+            zone->conf.archive_fd = zone->archive_dir.fd;
+            return NGX_OK;
+        }
+    }
 
     ngx_log_error(NGX_LOG_EMERG, zone->log, 0, "kv zone \"%V\": %s",
                   &zone->name, err.text);
@@ -342,7 +403,8 @@ ngx_http_kv_zone_at(ngx_cycle_t *cycle, ngx_http_kv_zone_t *zone)
 
 
 static ngx_int_t
-ngx_http_kv_lock_dir(ngx_http_kv_zone_t *zone)
+ngx_http_kv_lock_dir(ngx_http_kv_zone_t *zone, kv_store_dir_t *dir,
+    ngx_str_t *path)
 {
     kv_rc_t      rc;
     kv_err_t     err;
@@ -356,8 +418,7 @@ ngx_http_kv_lock_dir(ngx_http_kv_zone_t *zone)
      */
 
     for (tries = 0; /* void */ ; tries++) {
-        rc = kv_store_dir_lock(&zone->dir, (char *) zone->path.data, &holder,
-                               &err);
+        rc = kv_store_dir_lock(dir, (char *) path->data, &holder, &err);
 
         if (rc == KV_OK) {
             return NGX_OK;
@@ -373,7 +434,7 @@ ngx_http_kv_lock_dir(ngx_http_kv_zone_t *zone)
     }
 
     if (rc == KV_BUSY) {
-        ngx_http_kv_log_holder(zone, &holder);
+        ngx_http_kv_log_holder(zone, path, &holder);
 
     } else {
         ngx_log_error(NGX_LOG_EMERG, zone->log, 0, "kv zone \"%V\": %s",
@@ -385,7 +446,8 @@ ngx_http_kv_lock_dir(ngx_http_kv_zone_t *zone)
 
 
 static void
-ngx_http_kv_log_holder(ngx_http_kv_zone_t *zone, kv_holder_t *holder)
+ngx_http_kv_log_holder(ngx_http_kv_zone_t *zone, ngx_str_t *path,
+    kv_holder_t *holder)
 {
     u_char       who[128];
     const char  *advice;
@@ -428,7 +490,7 @@ ngx_http_kv_log_holder(ngx_http_kv_zone_t *zone, kv_holder_t *holder)
 
     ngx_log_error(NGX_LOG_EMERG, zone->log, 0,
                   "kv zone \"%V\": \"%V\" is in use by %s: %s",
-                  &zone->name, &zone->path, who, advice);
+                  &zone->name, path, who, advice);
 }
 
 
@@ -526,6 +588,7 @@ ngx_http_kv_cleanup_zone(void *data)
 
     if (zone->owner) {
         kv_store_dir_close(&zone->dir);
+        kv_store_dir_close(&zone->archive_dir);
     }
 }
 

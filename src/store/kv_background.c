@@ -6,6 +6,7 @@
 
 #include "store/kv_background.h"
 #include "base/kv_failpoint.h"
+#include "store/kv_background_archive.h"
 #include "store/kv_background_snapshot.h"
 #include "store/kv_disk_full.h"
 #include "store/kv_handle.h"
@@ -57,16 +58,20 @@ kv_background_work(kv_store_t *store)
     {
         kv_failpoint(KV_FAILPOINT_BACKGROUND_TAKEN);
 
+        if (requests & KV_REQUEST_SEGMENT) {
+            kv_spare_make(store);
+        }
+
+        kv_background_archive(store);
+
         if (requests & KV_REQUEST_FREE_DISK) {
             kv_disk_full_retry(store);
         }
 
-        if (requests & KV_REQUEST_SEGMENT) {
-            kv_spare_make(store);
-
-            if (kv_background_snapshot_gone(store)) {
-                requests |= KV_REQUEST_SNAPSHOT;
-            }
+        if (requests & KV_REQUEST_SEGMENT
+            && kv_background_snapshot_gone(store))
+        {
+            requests |= KV_REQUEST_SNAPSHOT;
         }
 
         if (requests & KV_REQUEST_SNAPSHOT

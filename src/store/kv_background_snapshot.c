@@ -26,6 +26,7 @@
 #include <time.h>
 
 #include "store/kv_background_snapshot.h"
+#include "store/kv_background_archive.h"
 #include "base/kv_failpoint.h"
 #include "base/kv_mmap.h"
 #include "disk/kv_snapshot.h"
@@ -131,6 +132,8 @@ kv_background_snapshot(kv_store_t *store)
                  (unsigned long long) lsn, (unsigned long long) scan.records,
                  (unsigned long long) bytes,
                  (unsigned long long) atomic_load(&zone->snapshot_ms));
+
+    kv_background_archive(store);
 
     rc = kv_background_purge(store, KV_SNAPSHOTS_KEPT, KV_SPARES_KEPT, true,
                              &err);
@@ -644,7 +647,7 @@ kv_background_purge(kv_store_t *store, unsigned keep, unsigned spares,
 {
     kv_rc_t              rc;
     kv_err_t             other;
-    uint64_t             current, held;
+    uint64_t             current, held, archived;
     kv_io_pace_t         asked, stopped;
     kv_snapshot_list_t   list;
 
@@ -652,6 +655,7 @@ kv_background_purge(kv_store_t *store, unsigned keep, unsigned spares,
 
     current = atomic_load(&store->zone->current_segment);
     held = kv_hold_least(store->zone, keep < KV_SNAPSHOTS_KEPT);
+    archived = kv_background_archived(store, keep < KV_SNAPSHOTS_KEPT);
 
     if (kv_snapshot_list(store->io, store->dirfd, &list, err) != KV_OK) {
         return KV_ERROR;
@@ -686,12 +690,21 @@ kv_background_purge(kv_store_t *store, unsigned keep, unsigned spares,
     stopped.check = kv_spare_stopped;
     stopped.ctx = store;
 
+    held = kv_min(held, archived);
+
     if (kv_wal_purge(store->background, kv_min(list.lsn[keep - 1], held),
                      current, spares, gently ? &stopped : NULL, &other)
         != KV_OK)
     {
         *err = other;
         rc = KV_ERROR;
+    }
+
+    if (archived == UINT64_MAX) {
+
+        /* there may be a gap in it now, which is told at once */
+
+        kv_background_archive(store);
     }
 
     return rc;

@@ -41,11 +41,12 @@ bool kv_background_snapshot_gone(kv_store_t *store);
 /*
  * Deletes all snapshots but the newest `keep`, and the log that only the others
  * need, except for `spares` segments that are kept for reuse.  If there are
- * fewer snapshots than `keep`, the log is kept from its start; and so is what
- * backups hold (kv_hold.h), unless `keep` says that the disk is full: below
- * KV_SNAPSHOTS_KEPT.  With `gently` it makes spare segments meanwhile if a
- * committer asks for one, and ends early when background work is to end.
- * KV_OK, or KV_ERROR and the like with `err` filled.
+ * fewer snapshots than `keep`, the log is kept from its start.  What backups
+ * hold (kv_hold.h) and an archive waits for is kept, too, unless `keep` says
+ * that the disk is full: below KV_SNAPSHOTS_KEPT.  With `gently` it makes spare
+ * segments meanwhile if a committer asks for one, and ends early when
+ * background work is to end.  KV_OK, or KV_ERROR and the like with `err`
+ * filled.
  */
 kv_rc_t kv_background_purge(kv_store_t *store, unsigned keep, unsigned spares,
     bool gently, kv_err_t *err);

@@ -76,6 +76,11 @@ typedef struct {
     uint64_t        segment;         /* bytes of a log segment */
     uint64_t        snapshot;        /* bytes of log that start one; 0: none */
     uint32_t        max_value;       /* bytes */
+    const char     *archive;         /* the archive's path, for messages, */
+    int             archive_fd;      /* and that directory; -1: there is none */
+    uint64_t        archive_hold;    /* bytes of log that are kept for it */
+    uint64_t        archive_keep;    /* milliseconds that it goes back; 0: to
+                                        its beginning */
     bool            list;            /* whether keys can be listed: a zone keeps
                                         what it was made with */
     uint64_t        uploads;         /* bytes that unfinished uploads may hold;
@@ -149,6 +154,12 @@ void kv_store_reload_refused(void *mem);
  * kv_store_create() does it, too.
  */
 void kv_store_in_force(kv_store_t *store);
+
+/*
+ * Whether the store's archive can go on with it: see kv_archive_fits() in
+ * disk/kv_archive.h.  After kv_store_create(), in the master.
+ */
+kv_rc_t kv_store_archive_fits(kv_store_t *store, kv_err_t *err);
 
 /* Frees the process's own part; the zone stays. */
 void kv_store_destroy(kv_store_t *store);
@@ -819,6 +830,15 @@ typedef struct {
     uint64_t        snapshot_time_ms;    /* when the last one was begun, since
                                             the epoch; 0: none, or unknown */
     uint64_t        snapshot_failed_ms;  /* when one failed; 0: none did */
+
+    /* the archive; zeroes without one */
+    bool            archives;
+    uint64_t        archive_lsn;     /* all up to it is there, or lost for it */
+    uint64_t        archive_waiting; /* full segments that are not there */
+    uint64_t        archive_files;   /* put there since the start */
+    uint64_t        archive_failed;  /* tries that failed, */
+    uint64_t        archive_gaps;    /* and gaps in its log */
+    uint64_t        archive_deleted; /* files that were too old */
 
     /* backups */
     uint64_t        backups_running;

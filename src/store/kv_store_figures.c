@@ -55,6 +55,14 @@ kv_store_figures(kv_store_t *store, kv_figures_t *f)
 
     kv_store_figures_log(store, f);
 
+    f->archives = store->conf.archive != NULL;
+    f->archive_lsn = atomic_load(&zone->archive_lsn);
+    f->archive_waiting = atomic_load(&zone->archive_waiting);
+    f->archive_files = atomic_load(&zone->archive_files);
+    f->archive_failed = atomic_load(&zone->archive_failed);
+    f->archive_gaps = atomic_load(&zone->archive_gaps);
+    f->archive_deleted = atomic_load(&zone->archive_deleted);
+
     f->backups_running = kv_hold_count(zone);
     f->backups = atomic_load(&zone->backups);
     f->backups_failed = atomic_load(&zone->backups_failed);

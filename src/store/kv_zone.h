@@ -24,7 +24,7 @@
 
 
 #define KV_ZONE_MAGIC   "KVZONE\r\n"
-#define KV_ZONE_LAYOUT  16u
+#define KV_ZONE_LAYOUT  17u
 
 
 /* What may be done with the zone, and with the log: see kv_state.h. */
@@ -197,6 +197,13 @@ typedef struct {
     _Atomic uint64_t  snapshots_failed;
     _Atomic uint64_t  snapshot_time_ms;    /* when the last one was begun, */
     _Atomic uint64_t  snapshot_failed_ms;  /* or one failed: kv_clock_ms() */
+    _Atomic uint64_t  archive_lsn;    /* see kv_archive_t.upto */
+    _Atomic uint64_t  archive_waiting;
+    _Atomic uint64_t  archive_files;
+    _Atomic uint64_t  archive_failed;
+    _Atomic uint64_t  archive_gaps;
+    _Atomic uint64_t  archive_deleted;
+    uint64_t          archive_logged_ns;  /* a failure, monotonic */
     uint64_t          free_disk_ns;   /* when it last freed disk space */
     uint64_t          retried_ns;     /* the last kv_disk_full_retry() */
     uint64_t          checked_lsn;    /* the snapshot that was read back */

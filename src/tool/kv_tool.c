@@ -55,7 +55,8 @@ static const kv_tool_command_t  commands[] = {
       "starts again; does it with --yes",
       kv_tool_repair },
 
-    { "restore", "FILE DIR", "makes the directory of a backup",
+    { "restore", "FILE DIR | ARCHIVE DIR --to-lsn N|--to-time T [--data DIR]",
+      "makes the directory, of a backup or of a moment of an archive",
       kv_tool_restore },
 
     { "import", "DIR --from lkv SOURCE | --from redis [SOURCE] [--db N] "

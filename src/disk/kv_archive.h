@@ -1,0 +1,100 @@
+
+/*
+ * An archive: a directory beside that of a store, which keeps the segments of
+ * its log, once they are full, and its snapshots, also when the store does not
+ * need them any more.  Files have the names that they have there, and are the
+ * same byte for byte: a second name of the same file where both directories are
+ * in one file system, else a copy.
+ *
+ * A file gets its name in the archive when all of it is there and synced.
+ */
+
+
+#ifndef KV_ARCHIVE_H
+#define KV_ARCHIVE_H
+
+
+#include "disk/kv_backup.h"
+#include "disk/kv_io.h"
+
+
+typedef struct {
+    kv_io_t        *io;
+    int             dirfd;           /* the store's directory, */
+    int             to;              /* and the archive */
+    bool          (*stop)(void *ctx);  /* whether to come to an end soon */
+    void           *ctx;
+
+    /*
+     * All up to this LSN is in the archive, or was lost for it.  0: not known,
+     * as at a start.
+     */
+    uint64_t        upto;
+
+    /* set by kv_archive_update() */
+    uint64_t        gap_from;        /* the log from here to there is in */
+    uint64_t        gap_to;          /* neither of both; 0: no such gap */
+    unsigned        put;             /* files that it has put there */
+    unsigned        waiting;         /* full segments that are not there */
+} kv_archive_t;
+
+
+/*
+ * Puts into the archive what is not there yet: segments before that which
+ * begins with `current`, and snapshots.  KV_OK; KV_CANCELLED; KV_DAMAGED: a
+ * file of that name is there, and is another one; KV_NO_SPACE, KV_AGAIN or
+ * KV_ERROR; `err` filled.  a->upto and a->waiting are right after any of these.
+ * One caller at a time, and not beside a deletion of the store's files.
+ */
+kv_rc_t kv_archive_update(kv_archive_t *a, uint64_t current, kv_err_t *err);
+
+/*
+ * Whether the archive can go on with a store of this identity, whose log ends
+ * with `last`: KV_OK; KV_DAMAGED: it is of another store, or has writes that
+ * this one does not have, as after a restore; or KV_ERROR and the like; `err`
+ * filled.  Before the store is in use.
+ */
+kv_rc_t kv_archive_fits(kv_io_t *io, int dirfd, const kv_identity_t *id,
+    uint64_t last, kv_err_t *err);
+
+/*
+ * Notes in the archive that the log from LSN `from` to `to` is not there: an
+ * empty file, gap-<from>-<to>.  KV_OK, or the result of kv_io_rc().
+ */
+kv_rc_t kv_archive_note_gap(kv_io_t *io, int dirfd, uint64_t from,
+    uint64_t to);
+
+
+/*
+ * Deletes what is needed for no moment from `before_ms` on: snapshots before
+ * the one that such a moment can need first, and segments that end before that.
+ * It is read first, as it is to stand for all of these; one that is not good
+ * is KV_DAMAGED, and nothing is deleted.  *deleted is how many files were.
+ * KV_OK; KV_CANCELLED, KV_AGAIN, KV_ERROR, `err` filled.
+ */
+kv_rc_t kv_archive_keep(kv_archive_t *a, uint64_t before_ms, unsigned *deleted,
+    kv_err_t *err);
+
+
+/* Which moment is to be restored: one of the two. */
+
+typedef struct {
+    uint64_t        lsn;             /* the last one that is to be there; 0:
+                                        see time_ms */
+    uint64_t        time_ms;         /* all that was written until then */
+} kv_archive_moment_t;
+
+/*
+ * Makes the data directory `dir` of the archive `path`, and of the store's own
+ * directory `data`, which may be in use, or NULL: what is not in the archive
+ * yet is taken from there.  Else as kv_backup_restore(): header->lsn and
+ * header->time_ms tell the last write that was restored, and when that was
+ * made.  KV_NOT_FOUND, too: the archive does not have that moment; `err`
+ * filled.
+ */
+kv_rc_t kv_archive_restore(const char *path, const char *data,
+    const char *dir, const kv_archive_moment_t *moment,
+    const kv_backup_watch_t *watch, kv_backup_header_t *header, kv_err_t *err);
+
+
+#endif /* KV_ARCHIVE_H */
