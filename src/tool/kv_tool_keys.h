@@ -7,8 +7,9 @@
  * which record of a key counts they are sorted, by key and then by place; this
  * happens at the end, where the order is wanted anyway, and before that each
  * time that there are twice as many as there were keys.  So memory grows with
- * the keys, not with the log: about 60 bytes and the key for each of them, or
- * twice that for a log that changes them all; sorting takes 16 bytes more.
+ * the keys, not with the log: some 50 bytes and the key for each of them, or
+ * twice that for a log that changes them all.  A dump of 5,000,000 keys of 16
+ * bytes took 308 MiB, 62 bytes for each with its key.
  *
  * Why no table that finds a key at once: a hash of libc (hsearch) forgets
  * nothing and knows no order, its trees (tsearch) take three times the memory

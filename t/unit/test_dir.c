@@ -101,6 +101,54 @@ test_locks(void **ctx)
 }
 
 
+/* Readers share it, keep masters away, and change nothing. */
+
+static void
+test_shares(void **ctx)
+{
+    int           dirfd, lockfd, readers[2];
+    test_t       *t = *ctx;
+    kv_err_t      err;
+    kv_holder_t   holder;
+
+    assert_int_equal(kv_dir_open(t->path, &readers[0], &err), KV_OK);
+    assert_int_equal(kv_dir_open(t->path, &readers[1], &err), KV_OK);
+
+    assert_int_equal(kv_dir_lock_shared(readers[0], t->path, &holder, &err),
+                     KV_OK);
+    assert_int_equal(kv_dir_lock_shared(readers[1], t->path, &holder, &err),
+                     KV_OK);
+    assert_int_equal(faccessat(t->topfd, "kv/kv.lock", F_OK, 0), -1);
+
+    assert_int_equal(test_lock(t->path, -1, &dirfd, &lockfd, &holder),
+                     KV_BUSY);
+    (void) close(readers[0]);
+    assert_int_equal(test_lock(t->path, -1, &dirfd, &lockfd, &holder),
+                     KV_BUSY);
+    (void) close(readers[1]);
+    assert_int_equal(test_lock(t->path, -1, &dirfd, &lockfd, &holder), KV_OK);
+
+    kv_dir_set_holder(lockfd, (int) getppid());
+    assert_int_equal(kv_dir_open(t->path, &readers[0], &err), KV_OK);
+    assert_int_equal(kv_dir_lock_shared(readers[0], t->path, &holder, &err),
+                     KV_BUSY);
+    assert_int_equal(holder.state, KV_HOLDER_ALIVE);
+    assert_int_equal(holder.pid, getppid());
+
+    /* a master on another machine has kv.lock alone */
+
+    assert_int_equal(flock(dirfd, LOCK_UN), 0);
+    assert_int_equal(kv_dir_lock_shared(readers[0], t->path, &holder, &err),
+                     KV_BUSY);
+    assert_int_equal(flock(dirfd, LOCK_EX|LOCK_NB), 0);
+
+    test_unlock(dirfd, lockfd);
+    assert_int_equal(kv_dir_lock_shared(readers[0], t->path, &holder, &err),
+                     KV_OK);
+    (void) close(readers[0]);
+}
+
+
 /* Older versions lock kv.lock alone, and so does another machine, for us. */
 
 static void
@@ -860,6 +908,8 @@ main(void)
 {
     const struct CMUnitTest  tests[] = {
         cmocka_unit_test_setup_teardown(test_locks, test_setup,
+                                        test_teardown),
+        cmocka_unit_test_setup_teardown(test_shares, test_setup,
                                         test_teardown),
         cmocka_unit_test_setup_teardown(test_old_lock, test_setup,
                                         test_teardown),

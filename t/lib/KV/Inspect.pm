@@ -54,6 +54,7 @@ sub mortal {
 
 sub build {
     my ($dir, @flags) = @_;
+    delete local $ENV{KV_CFLAGS};           # which are the module's
     mkdir "$ROOT/.build";
     mkdir $dir;
     system('flock', "$dir/.lock", qw(make -s -j2 -f scripts/tool.mk),
