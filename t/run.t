@@ -102,6 +102,8 @@ sub serves_all {
     }
 
     is(ask($port, GET => '/keys')->{body}, "a\n", 'it lists keys');
+    like(ask($port, GET => '/dashboard')->{body}, qr{data-stats="./stats" }
+         . qr{data-keys="./keys" data-values="./kv/"}, 'it has a dashboard');
     is(ask($port, GET => '/other')->{status}, 404, 'it serves nothing else');
 }
 
