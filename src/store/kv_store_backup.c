@@ -126,6 +126,7 @@ kv_store_backup_ready(kv_store_backup_t *backup, kv_err_t *err)
     store = backup->store;
     zone = store->zone;
     time = kv_clock_ms(zone);
+    snapshot = 0;
 
     rc = kv_background_durable(store, backup->applied, err);
 
