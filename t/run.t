@@ -102,8 +102,9 @@ sub serves_all {
     }
 
     is(ask($port, GET => '/keys')->{body}, "a\n", 'it lists keys');
-    like(ask($port, GET => '/dashboard')->{body}, qr{data-stats="./stats" }
-         . qr{data-keys="./keys" data-values="./kv/"}, 'it has a dashboard');
+    like(ask($port, GET => '/dashboard')->{body},
+         qr{"main"[ ]data-stats="\./stats"[ ]data-keys="\./keys"
+            [ ]data-values="\./kv/"}x, 'its dashboard has all of the store');
     is(ask($port, GET => '/other')->{status}, 404, 'it serves nothing else');
 }
 
