@@ -83,7 +83,7 @@ make_system()
 
     find_mirror
     [[ $mirror != https:* ]] || options+=(--include=ca-certificates)
-    rm -rf "$new"
+    rm -rf --one-file-system "$new"
 
     # No file of it is worth a wait for the disk.
     mkdir -p "$new/etc/dpkg/dpkg.cfg.d"
@@ -91,7 +91,9 @@ make_system()
 
     printf '%s: making a bare %s from %s\n' "${0##*/}" "$release" "$mirror" >&2
 
-    if ! debootstrap "${options[@]}" "$release" "$new" "$mirror" >"$log" 2>&1
+    # What it mounts there goes with it, also if it is killed.
+    if ! unshare --mount debootstrap "${options[@]}" "$release" "$new" \
+         "$mirror" >"$log" 2>&1
     then
         grep -E '^E:|rror' "$log" | tail -n 5 >&2 || true
         die "debootstrap cannot make a $release: see $log"
