@@ -1,11 +1,13 @@
 #!/bin/bash
-# Usage: scripts/apt-install.sh PACKAGE...
+# Usage: scripts/apt-install.sh [--keep-services] PACKAGE...
 #
 # Installs Debian packages without a question, as root. The scripts beside
 # this one call it for what is missing; there is no need to run it by hand.
 # Where it brings nginx itself, Redis, webdis or Prometheus, their own services
 # are left stopped and disabled: the packages are wanted for the programs, and
 # their ports are not ours.
+#
+#   --keep-services  not disabled, only stopped: they start with the machine
 
 set -euo pipefail
 
@@ -28,6 +30,13 @@ export DEBIAN_FRONTEND=noninteractive
 
 main()
 {
+    local keep=
+
+    if [[ ${1-} == --keep-services ]]; then
+        keep=yes
+        shift
+    fi
+
     case ${1-} in
         ''|-*) sed -n '2,/^$/s/^# \{0,1\}//p' "$0"; exit ;;
     esac
@@ -53,7 +62,7 @@ main()
     trap allow_services EXIT
     trap 'exit 1' INT TERM HUP
     apt_get install "$@"
-    disable_services
+    [[ $keep ]] || disable_services
 }
 
 

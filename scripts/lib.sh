@@ -56,10 +56,11 @@ have()
 }
 
 
-# install_missing LOG: installs what need() found wanting, if anything.
+# install_missing LOG [OPTION]: installs what need() found wanting, if anything;
+# the option is one of apt-install.sh.
 install_missing()
 {
-    local log=$1 root=()
+    local log=$1 option=${2-} root=()
 
     if [[ ${#missing[@]} -eq 0 ]]; then
         return
@@ -79,8 +80,8 @@ install_missing()
     printf '%s: installing %s\n' "${0##*/}" "${missing[*]}" >&2
 
     # No standard input: a maintainer script that asks would wait for ever.
-    if ! "${root[@]}" "$repo/scripts/apt-install.sh" "${missing[@]}" \
-         >"$log" 2>&1 </dev/null
+    if ! "${root[@]}" "$repo/scripts/apt-install.sh" \
+         ${option:+"$option"} "${missing[@]}" >"$log" 2>&1 </dev/null
     then
         grep -E '^(E|W|dpkg)|sudo|apt-install\.sh:' "$log" | tail -n 5 >&2 \
             || true

@@ -34,7 +34,7 @@ sub block {
     my $text = block('kv_zone');
 
     $text =~ s/^load_module .*\n//m or fail('no load_module in the example');
-    $text =~ s{path=/var/lib/nginx/kv}{path=%%path%%} or fail('no path=');
+    $text =~ s{path=/var/lib/nginx-kv}{path=%%path%%} or fail('no path=');
     $text =~ s/listen 127.0.0.1:8080;/listen 127.0.0.1:%%port%%;/
         or fail('no listen');
     $text =~ s/http \{/http { access_log off; %%temp%%/ or fail('no http{}');
