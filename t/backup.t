@@ -335,6 +335,38 @@ SKIP: {
     ok(wait_for(sub { under_way() == 0 }, 20), 'nothing is held for it');
 }
 
+# a reload, while a client takes its time for the answer that there is none: of
+# a log in which the disk forgot something, and knew it again
+
+{
+    my $other = KV::Test->new(zone => '32m',
+                              kv => 'segment=1m max_value=512k',
+                              server => 'location = /dripped {
+                                             kv_backup main; limit_rate 1; }');
+    $other->start;
+    $other->put('lost', 'what the disk forgets');
+
+    my ($segment) = glob("$other->{path}/log-*.kvl");
+    my $at = index read_file($segment), 'forgets';
+    open(my $f, '+<', $segment) or die "$segment: $!";
+    sysseek($f, $at, 0) && syswrite($f, 'FORGETS') or die "$segment: $!";
+
+    my $c = $other->connect;
+    $c->send(KV::Conn::request(GET => '/dripped'));
+    $other->expect_log(qr/there is no backup/);
+    ok(wait_for(sub { $other->log =~ /there is no backup/ }, 20),
+       'a damaged log is refused');
+    sysseek($f, $at, 0) && syswrite($f, 'forgets') or die "$segment: $!";
+
+    my ($old) = $other->workers;
+    kill('HUP', $other->{pid});
+    ok(wait_for(sub { (eval { read_file("/proc/$old/cmdline") } // '')
+                      =~ /shutting down/ }, 20), 'the worker is to go');
+    $c->close;
+    ok(wait_for(sub { !kill(0, $old) }, 20), 'it goes with its client');
+    $other->done;
+}
+
 # a stop
 
 {

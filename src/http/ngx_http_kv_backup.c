@@ -39,7 +39,8 @@ typedef struct {
     kv_rc_t                  rc;            /* of the thread */
     unsigned                 ready:1;       /* the header can be sent */
     unsigned                 working:1;     /* a thread is in it */
-    unsigned                 over:1;        /* the request has ended */
+    unsigned                 over:1;        /* the request has ended, or was
+                                               refused */
 } ngx_http_kv_backup_t;
 
 
@@ -99,6 +100,9 @@ ngx_http_kv_backup(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
 
         if (rc != KV_OK) {
             ngx_http_kv_backup_free(b);
+
+        } else {
+            b->over = 1;
         }
 
         return rc == KV_BUSY
@@ -327,12 +331,18 @@ ngx_http_kv_backup_go_on(ngx_http_kv_backup_t *b)
 }
 
 
-/* There is none, of which nothing was sent yet. */
+/*
+ * There is none, of which nothing was sent yet.  Only the answer is left, which
+ * may take the client as long as it likes: that is no work of a backup.
+ */
 
 static void
 ngx_http_kv_backup_refuse(ngx_http_kv_backup_t *b, kv_rc_t rc)
 {
     ngx_http_request_t  *r;
+
+    b->over = 1;
+    kv_store_backup_stop(b->store);
 
     r = b->request;
     r->read_event_handler = ngx_http_block_reading;
