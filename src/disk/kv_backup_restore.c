@@ -39,6 +39,7 @@ typedef struct {
 
 
 static kv_rc_t kv_restore_names(kv_restore_t *r, const char *dir);
+static bool kv_restore_dots(const char *dir);
 static kv_rc_t kv_restore_empty(kv_restore_t *r);
 static kv_rc_t kv_restore_any(void *ctx, const char *name);
 static kv_rc_t kv_restore_make(kv_restore_t *r);
@@ -150,17 +151,45 @@ kv_restore_names(kv_restore_t *r, const char *dir)
 
     memcpy(r->dir, dir, n);
     r->dir[n] = '\0';
+
+    if (kv_restore_dots(r->dir)) {
+        kv_err_set(r->err, "\"%s\" can get no other directory's place: give "
+                   "the directory by a name of its own", r->dir);
+        return KV_ERROR;
+    }
+
     (void) snprintf(r->tmp, sizeof(r->tmp), "%s" KV_RESTORE_SUFFIX, r->dir);
 
     return kv_restore_empty(r);
 }
 
 
+/* Whether its last part is "." or "..", or it is the root. */
+
+static bool
+kv_restore_dots(const char *dir)
+{
+    const char  *last;
+
+    last = strrchr(dir, '/');
+    last = last ? last + 1 : dir;
+
+    return last[0] == '\0' || strcmp(last, ".") == 0 || strcmp(last, "..") == 0;
+}
+
+
 static kv_rc_t
 kv_restore_empty(kv_restore_t *r)
 {
-    int      fd;
-    kv_rc_t  rc;
+    int          fd;
+    kv_rc_t      rc;
+    struct stat  st;
+
+    if (lstat(r->dir, &st) == 0 && S_ISLNK(st.st_mode)) {
+        kv_err_set(r->err, "\"%s\" is a symbolic link, which would be "
+                   "replaced: give the directory itself", r->dir);
+        return KV_ERROR;
+    }
 
     fd = open(r->dir, O_RDONLY|O_DIRECTORY|O_NOFOLLOW|O_CLOEXEC);
 

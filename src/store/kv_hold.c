@@ -35,6 +35,9 @@ kv_hold_take(kv_store_t *store, uint64_t bytes, unsigned *hold)
         if (atomic_compare_exchange_strong(&h->holder, &none,
                                            store->number + 1))
         {
+            /* it may have been taken away while its owner gave it back */
+
+            atomic_store(&h->lsn, 0);
             atomic_store(&h->until, atomic_load(&zone->wal.bytes) + bytes);
             *hold = i;
 

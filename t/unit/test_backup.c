@@ -481,11 +481,13 @@ static void
 test_refusals(void **state)
 {
     char               name[300];
-    size_t             n;
+    size_t             i, n;
     kv_rc_t            rc;
     unsigned           left, steps;
     uint8_t           *buf;
     kv_backup_watch_t  watch;
+
+    static const char *const  dots[] = { "/.", "/..", "/./", "/../" };
 
     (void) state;
 
@@ -505,6 +507,20 @@ test_refusals(void **state)
     restore(KV_ERROR);
     assert_non_null(strstr(err.text, "delete it"));
     assert_int_equal(rmdir(name), 0);
+
+    /* the second name of these would be in the directory, or beside another */
+
+    for (i = 0; i < sizeof(dots) / sizeof(dots[0]); i++) {
+        (void) snprintf(name, sizeof(name), "%s%s", base, dots[i]);
+        assert_int_equal(kv_backup_restore(file, name, NULL, &header, &err),
+                         KV_ERROR);
+        assert_non_null(strstr(err.text, "by a name of its own"));
+    }
+
+    assert_int_equal(symlink("elsewhere", restored), 0);
+    restore(KV_ERROR);
+    assert_non_null(strstr(err.text, "is a symbolic link"));
+    assert_int_equal(unlink(restored), 0);
 
     watch.step = count_step;
     watch.ctx = &left;
@@ -649,6 +665,12 @@ test_hold(void **state)
 
     assert_int_equal(kv_hold_count(kit.store->zone), 0);
     assert_int_equal(atomic_load(&kit.store->zone->backups_failed), KV_HOLDS);
+
+    /* one that was taken away while its owner gave it back serves the next */
+
+    atomic_store(&kit.store->zone->hold[0].lsn, UINT64_MAX);
+    begin(HOLD);
+    kv_store_backup_end(backup, false);
 
     /* within its limit, all that it needs stays, and no more than that */
 
