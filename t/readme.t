@@ -173,7 +173,8 @@ sub section {
         push @kv, "$name=$value";
     }
 
-    my $s = KV::Test->new(kv => "@kv");
+    my $s = KV::Test->new;
+    $s->{kv} = "archive=$s->{dir}/archive @kv";
     my ($status, $said) = $s->test_config;
     is($status, 0, "nginx takes @kv") or diag($said);
 }
@@ -467,7 +468,9 @@ sub fields {
                   =~ /^`store` has:\n\n(.*?)\n\n/ms;
     my @told = map { /`([\w.]+)`/g } $table =~ /^\| (.*?) \|/mg;
     my %told = map { $_ => 1 } @told;
-    my $s = KV::Test->new->start;
+    my $s = KV::Test->new;
+    $s->{kv} = "archive=$s->{dir}/archive";
+    $s->start;
     my @there = fields($s->store);
 
     is_deeply([ grep { !$told{$_} && !$told{s/\.\w+$//r} } @there ], [],

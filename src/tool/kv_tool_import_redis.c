@@ -52,6 +52,7 @@ kv_tool_import_redis(kv_tool_import_t *import)
     memset(&redis, 0, sizeof(redis));
 
     redis.import = import;
+    keys = 0;
     redis.source = import->source ? import->source : "127.0.0.1:6379";
 
     rc = kv_tool_redis_connect(&redis);

@@ -1,0 +1,45 @@
+ir/kv_compact.o: src/store/kv_compact.c src/store/kv_compact.h \
+  src/store/kv_zone.h src/base/kv_measure.h src/base/kv_base.h \
+  src/disk/kv_wal.h src/disk/kv_io.h src/disk/kv_record.h \
+  src/base/kv_opcode.h src/disk/kv_format.h src/index/kv_index.h \
+  src/memory/kv_epoch.h src/memory/kv_worker.h src/memory/kv_entry.h \
+  src/memory/kv_heap.h src/base/kv_mutex.h src/memory/kv_map.h \
+  src/base/kv_hash.h src/memory/kv_timers.h src/base/kv_failpoint.h
+
+src/store/kv_compact.h:
+
+src/store/kv_zone.h:
+
+src/base/kv_measure.h:
+
+src/base/kv_base.h:
+
+src/disk/kv_wal.h:
+
+src/disk/kv_io.h:
+
+src/disk/kv_record.h:
+
+src/base/kv_opcode.h:
+
+src/disk/kv_format.h:
+
+src/index/kv_index.h:
+
+src/memory/kv_epoch.h:
+
+src/memory/kv_worker.h:
+
+src/memory/kv_entry.h:
+
+src/memory/kv_heap.h:
+
+src/base/kv_mutex.h:
+
+src/memory/kv_map.h:
+
+src/base/kv_hash.h:
+
+src/memory/kv_timers.h:
+
+src/base/kv_failpoint.h:

@@ -1,0 +1,50 @@
+ir/kv_decide.o: src/store/kv_decide.c src/store/kv_counter.h \
+  src/base/kv_number.h src/base/kv_base.h src/memory/kv_entry.h \
+  src/memory/kv_heap.h src/store/kv_decide.h src/store/kv_zone.h \
+  src/base/kv_measure.h src/disk/kv_wal.h src/disk/kv_io.h \
+  src/disk/kv_record.h src/base/kv_opcode.h src/disk/kv_format.h \
+  src/index/kv_index.h src/memory/kv_epoch.h src/memory/kv_worker.h \
+  src/base/kv_mutex.h src/memory/kv_map.h src/base/kv_hash.h \
+  src/memory/kv_timers.h src/base/kv_failpoint.h
+
+src/store/kv_counter.h:
+
+src/base/kv_number.h:
+
+src/base/kv_base.h:
+
+src/memory/kv_entry.h:
+
+src/memory/kv_heap.h:
+
+src/store/kv_decide.h:
+
+src/store/kv_zone.h:
+
+src/base/kv_measure.h:
+
+src/disk/kv_wal.h:
+
+src/disk/kv_io.h:
+
+src/disk/kv_record.h:
+
+src/base/kv_opcode.h:
+
+src/disk/kv_format.h:
+
+src/index/kv_index.h:
+
+src/memory/kv_epoch.h:
+
+src/memory/kv_worker.h:
+
+src/base/kv_mutex.h:
+
+src/memory/kv_map.h:
+
+src/base/kv_hash.h:
+
+src/memory/kv_timers.h:
+
+src/base/kv_failpoint.h:

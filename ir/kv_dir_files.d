@@ -1,0 +1,13 @@
+ir/kv_dir_files.o: src/disk/kv_dir_files.c \
+  src/disk/kv_dir_private.h src/disk/kv_dir.h src/disk/kv_io.h \
+  src/base/kv_base.h src/disk/kv_format.h
+
+src/disk/kv_dir_private.h:
+
+src/disk/kv_dir.h:
+
+src/disk/kv_io.h:
+
+src/base/kv_base.h:
+
+src/disk/kv_format.h:

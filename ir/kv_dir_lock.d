@@ -1,0 +1,11 @@
+ir/kv_dir_lock.o: src/disk/kv_dir_lock.c \
+  src/disk/kv_dir_private.h src/disk/kv_dir.h src/disk/kv_io.h \
+  src/base/kv_base.h
+
+src/disk/kv_dir_private.h:
+
+src/disk/kv_dir.h:
+
+src/disk/kv_io.h:
+
+src/base/kv_base.h:

@@ -1,0 +1,76 @@
+ir/kv_recover.o: src/store/kv_recover.c src/store/kv_recover.h \
+  src/store/kv_store.h src/base/kv_measure.h src/base/kv_base.h \
+  src/store/kv_store_dir.h src/disk/kv_dir.h src/disk/kv_io.h \
+  src/store/kv_version.h src/memory/kv_worker.h src/memory/kv_entry.h \
+  src/memory/kv_heap.h src/base/kv_mutex.h src/base/kv_opcode.h \
+  src/disk/kv_snapshot.h src/disk/kv_record.h src/disk/kv_format.h \
+  src/store/kv_clock.h src/store/kv_zone.h src/disk/kv_wal.h \
+  src/index/kv_index.h src/memory/kv_epoch.h src/memory/kv_map.h \
+  src/base/kv_hash.h src/memory/kv_timers.h \
+  src/store/kv_recover_private.h src/base/kv_prefault.h \
+  src/disk/kv_start.h src/store/kv_handle.h src/store/kv_store_private.h \
+  src/store/kv_state.h src/store/kv_missing.h src/store/kv_progress.h
+
+src/store/kv_recover.h:
+
+src/store/kv_store.h:
+
+src/base/kv_measure.h:
+
+src/base/kv_base.h:
+
+src/store/kv_store_dir.h:
+
+src/disk/kv_dir.h:
+
+src/disk/kv_io.h:
+
+src/store/kv_version.h:
+
+src/memory/kv_worker.h:
+
+src/memory/kv_entry.h:
+
+src/memory/kv_heap.h:
+
+src/base/kv_mutex.h:
+
+src/base/kv_opcode.h:
+
+src/disk/kv_snapshot.h:
+
+src/disk/kv_record.h:
+
+src/disk/kv_format.h:
+
+src/store/kv_clock.h:
+
+src/store/kv_zone.h:
+
+src/disk/kv_wal.h:
+
+src/index/kv_index.h:
+
+src/memory/kv_epoch.h:
+
+src/memory/kv_map.h:
+
+src/base/kv_hash.h:
+
+src/memory/kv_timers.h:
+
+src/store/kv_recover_private.h:
+
+src/base/kv_prefault.h:
+
+src/disk/kv_start.h:
+
+src/store/kv_handle.h:
+
+src/store/kv_store_private.h:
+
+src/store/kv_state.h:
+
+src/store/kv_missing.h:
+
+src/store/kv_progress.h:

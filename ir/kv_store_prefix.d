@@ -1,0 +1,58 @@
+ir/kv_store_prefix.o: src/store/kv_store_prefix.c \
+  src/store/kv_handle.h src/store/kv_store_private.h \
+  src/store/kv_state.h src/store/kv_zone.h src/base/kv_measure.h \
+  src/base/kv_base.h src/disk/kv_wal.h src/disk/kv_io.h \
+  src/disk/kv_record.h src/base/kv_opcode.h src/disk/kv_format.h \
+  src/index/kv_index.h src/memory/kv_epoch.h src/memory/kv_worker.h \
+  src/memory/kv_entry.h src/memory/kv_heap.h src/base/kv_mutex.h \
+  src/memory/kv_map.h src/base/kv_hash.h src/memory/kv_timers.h \
+  src/store/kv_store.h src/store/kv_store_dir.h src/disk/kv_dir.h \
+  src/store/kv_version.h
+
+src/store/kv_handle.h:
+
+src/store/kv_store_private.h:
+
+src/store/kv_state.h:
+
+src/store/kv_zone.h:
+
+src/base/kv_measure.h:
+
+src/base/kv_base.h:
+
+src/disk/kv_wal.h:
+
+src/disk/kv_io.h:
+
+src/disk/kv_record.h:
+
+src/base/kv_opcode.h:
+
+src/disk/kv_format.h:
+
+src/index/kv_index.h:
+
+src/memory/kv_epoch.h:
+
+src/memory/kv_worker.h:
+
+src/memory/kv_entry.h:
+
+src/memory/kv_heap.h:
+
+src/base/kv_mutex.h:
+
+src/memory/kv_map.h:
+
+src/base/kv_hash.h:
+
+src/memory/kv_timers.h:
+
+src/store/kv_store.h:
+
+src/store/kv_store_dir.h:
+
+src/disk/kv_dir.h:
+
+src/store/kv_version.h:

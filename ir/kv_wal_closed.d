@@ -1,0 +1,25 @@
+ir/kv_wal_closed.o: src/disk/kv_wal_closed.c \
+  src/base/kv_crc32c.h src/base/kv_base.h src/base/kv_failpoint.h \
+  src/disk/kv_wal_private.h src/disk/kv_direct.h src/disk/kv_io.h \
+  src/disk/kv_wal.h src/disk/kv_record.h src/base/kv_opcode.h \
+  src/disk/kv_format.h
+
+src/base/kv_crc32c.h:
+
+src/base/kv_base.h:
+
+src/base/kv_failpoint.h:
+
+src/disk/kv_wal_private.h:
+
+src/disk/kv_direct.h:
+
+src/disk/kv_io.h:
+
+src/disk/kv_wal.h:
+
+src/disk/kv_record.h:
+
+src/base/kv_opcode.h:
+
+src/disk/kv_format.h:

@@ -1,0 +1,1 @@
+ir/ngx_http_kv_prefer.o: src/http/ngx_http_kv_prefer.c

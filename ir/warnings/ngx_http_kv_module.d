@@ -1,0 +1,1 @@
+ir/warnings/ngx_http_kv_module.read: ngx_http_kv_module.c

@@ -1,0 +1,1 @@
+ir/warnings/src/base/kv_failpoint.read: src/base/kv_failpoint.c

@@ -1,0 +1,1 @@
+ir/warnings/src/base/kv_hash.read: src/base/kv_hash.c

@@ -1,0 +1,1 @@
+ir/warnings/src/base/kv_measure.read: src/base/kv_measure.c

@@ -1,0 +1,1 @@
+ir/warnings/src/base/kv_number.read: src/base/kv_number.c

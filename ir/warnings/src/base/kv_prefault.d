@@ -1,0 +1,1 @@
+ir/warnings/src/base/kv_prefault.read: src/base/kv_prefault.c

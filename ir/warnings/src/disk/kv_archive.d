@@ -1,0 +1,1 @@
+ir/warnings/src/disk/kv_archive.read: src/disk/kv_archive.c

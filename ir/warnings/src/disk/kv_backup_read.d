@@ -1,0 +1,2 @@
+ir/warnings/src/disk/kv_backup_read.read: \
+  src/disk/kv_backup_read.c

@@ -1,0 +1,2 @@
+ir/warnings/src/disk/kv_backup_restore.read: \
+  src/disk/kv_backup_restore.c

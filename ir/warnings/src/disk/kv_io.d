@@ -1,0 +1,1 @@
+ir/warnings/src/disk/kv_io.read: src/disk/kv_io.c

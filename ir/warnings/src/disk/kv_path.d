@@ -1,0 +1,1 @@
+ir/warnings/src/disk/kv_path.read: src/disk/kv_path.c

@@ -1,0 +1,2 @@
+ir/warnings/src/disk/kv_snapshot_files.read: \
+  src/disk/kv_snapshot_files.c

@@ -1,0 +1,2 @@
+ir/warnings/src/disk/kv_wal_identity.read: \
+  src/disk/kv_wal_identity.c

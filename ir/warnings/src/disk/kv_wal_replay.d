@@ -1,0 +1,2 @@
+ir/warnings/src/disk/kv_wal_replay.read: \
+  src/disk/kv_wal_replay.c

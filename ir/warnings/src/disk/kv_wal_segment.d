@@ -1,0 +1,2 @@
+ir/warnings/src/disk/kv_wal_segment.read: \
+  src/disk/kv_wal_segment.c

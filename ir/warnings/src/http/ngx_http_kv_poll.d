@@ -1,0 +1,1 @@
+ir/warnings/src/http/ngx_http_kv_poll.read: src/http/ngx_http_kv_poll.c

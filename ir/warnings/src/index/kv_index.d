@@ -1,0 +1,1 @@
+ir/warnings/src/index/kv_index.read: src/index/kv_index.c

@@ -1,0 +1,2 @@
+ir/warnings/src/index/kv_index_inner.read: \
+  src/index/kv_index_inner.c

@@ -1,0 +1,1 @@
+ir/warnings/src/lines/kv_line.read: src/lines/kv_line.c

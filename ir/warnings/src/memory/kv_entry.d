@@ -1,0 +1,1 @@
+ir/warnings/src/memory/kv_entry.read: src/memory/kv_entry.c

@@ -1,0 +1,1 @@
+ir/warnings/src/memory/kv_heap.read: src/memory/kv_heap.c

@@ -1,0 +1,2 @@
+ir/warnings/src/memory/kv_heap_evac.read: \
+  src/memory/kv_heap_evac.c

@@ -1,0 +1,1 @@
+ir/warnings/src/memory/kv_poison.read: src/memory/kv_poison.c

@@ -1,0 +1,1 @@
+ir/warnings/src/memory/kv_timers.read: src/memory/kv_timers.c

@@ -1,0 +1,1 @@
+ir/warnings/src/store/kv_await.read: src/store/kv_await.c

@@ -1,0 +1,2 @@
+ir/warnings/src/store/kv_background.read: \
+  src/store/kv_background.c

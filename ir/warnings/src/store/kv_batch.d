@@ -1,0 +1,1 @@
+ir/warnings/src/store/kv_batch.read: src/store/kv_batch.c

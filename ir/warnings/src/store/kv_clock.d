@@ -1,0 +1,1 @@
+ir/warnings/src/store/kv_clock.read: src/store/kv_clock.c

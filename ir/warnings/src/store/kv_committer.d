@@ -1,0 +1,2 @@
+ir/warnings/src/store/kv_committer.read: \
+  src/store/kv_committer.c

@@ -1,0 +1,1 @@
+ir/warnings/src/store/kv_compact.read: src/store/kv_compact.c

@@ -1,0 +1,1 @@
+ir/warnings/src/store/kv_counter.read: src/store/kv_counter.c

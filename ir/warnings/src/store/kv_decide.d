@@ -1,0 +1,1 @@
+ir/warnings/src/store/kv_decide.read: src/store/kv_decide.c

@@ -1,0 +1,1 @@
+ir/warnings/src/store/kv_evict.read: src/store/kv_evict.c

@@ -1,0 +1,1 @@
+ir/warnings/src/store/kv_expire.read: src/store/kv_expire.c

@@ -1,0 +1,1 @@
+ir/warnings/src/store/kv_fair.read: src/store/kv_fair.c

@@ -1,0 +1,1 @@
+ir/warnings/src/store/kv_group.read: src/store/kv_group.c

@@ -1,0 +1,1 @@
+ir/warnings/src/store/kv_handle.read: src/store/kv_handle.c

@@ -1,0 +1,1 @@
+ir/warnings/src/store/kv_listed.read: src/store/kv_listed.c

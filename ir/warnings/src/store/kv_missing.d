@@ -1,0 +1,1 @@
+ir/warnings/src/store/kv_missing.read: src/store/kv_missing.c

@@ -1,0 +1,1 @@
+ir/warnings/src/store/kv_queue.read: src/store/kv_queue.c

@@ -1,0 +1,1 @@
+ir/warnings/src/store/kv_reap.read: src/store/kv_reap.c

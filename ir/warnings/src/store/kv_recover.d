@@ -1,0 +1,1 @@
+ir/warnings/src/store/kv_recover.read: src/store/kv_recover.c

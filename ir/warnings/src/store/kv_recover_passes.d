@@ -1,0 +1,2 @@
+ir/warnings/src/store/kv_recover_passes.read: \
+  src/store/kv_recover_passes.c

@@ -1,0 +1,1 @@
+ir/warnings/src/store/kv_spare.read: src/store/kv_spare.c

@@ -1,0 +1,1 @@
+ir/warnings/src/store/kv_state.read: src/store/kv_state.c

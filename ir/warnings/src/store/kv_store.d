@@ -1,0 +1,1 @@
+ir/warnings/src/store/kv_store.read: src/store/kv_store.c

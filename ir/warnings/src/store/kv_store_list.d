@@ -1,0 +1,1 @@
+ir/warnings/src/store/kv_store_list.read: src/store/kv_store_list.c

@@ -1,0 +1,1 @@
+ir/warnings/src/store/kv_store_op.read: src/store/kv_store_op.c

@@ -1,0 +1,1 @@
+ir/warnings/src/store/kv_timeout.read: src/store/kv_timeout.c

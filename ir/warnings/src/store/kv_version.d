@@ -1,0 +1,1 @@
+ir/warnings/src/store/kv_version.read: src/store/kv_version.c
