@@ -672,6 +672,30 @@ sub half {
     is(stored('term', 500, 'v'), 500, 'what was applied is there');
 }
 
+# A load rests beside a client that reads, and what it has built is its worker's
+# meanwhile, also of one that is to quit.
+
+for my $round (1 .. 6) {
+    my ($body, $reader) = (lines("rest$round-", 1000, 'v'), $s->connect);
+    my $first = lines("rest$round-", 500, 'v');
+    my $c = $s->connect;
+    my $from = $s->workers;
+    $c->send("POST /bulk HTTP/1.1\r\nHost: x\r\nContent-Length: "
+             . length($body) . "\r\n\r\n$first");
+
+    wait_for(sub {
+        $reader->send(KV::Conn::request(GET => "/kv/rest$round-500"));
+        return $reader->response('GET')->{status} == 200;
+    }, 20, 0);
+
+    kill('HUP', $s->{pid});
+    ok(wait_for(sub { $s->workers > $from }, 10), "reload $round beside it");
+    $c->send(substr $body, length $first);
+    answer(scalar $c->response, 200, { lines => 1000, applied => 1000 },
+           'it goes on');
+    ok(wait_for(sub { $s->workers == 2 }, 10), 'and its worker ends');
+}
+
 # what it says is applied is on disk, whenever the processes die
 
 $s->expect_log(qr/worker process \d+ exited on signal 9/);

@@ -907,6 +907,10 @@ ngx_http_kv_bulk_done(ngx_http_kv_ctx_t *ctx, kv_rc_t rc)
 
     } else if (bulk->ahead >= NGX_HTTP_KV_BULK_REST) {
         ngx_http_kv_bulk_block(bulk);
+
+        /* a worker that is to quit gives its place up if nothing is queued */
+
+        ngx_http_kv_bulk_submit(bulk);
         ngx_http_kv_step_later(&bulk->step);
 
     } else {
