@@ -74,6 +74,7 @@ sub shows {
     my ($state, $level) = @_;
     my $texts = $b->until(<<"END", 10) // '["", "", "", ""]';
 document.getElementById("state-name").textContent === "$state"
+&& document.title.startsWith("$state: ")
 && JSON.stringify([document.title, document.getElementById("state").className,
     document.getElementById("state-first").textContent,
     document.getElementById("state-facts").textContent])
