@@ -406,7 +406,7 @@ test_rewrites(void **state)
          * small zone of many sizes is full earlier: 75 % wants some pages.
          */
 
-        kit.size = kind == 0 ? 12 << 20 : kind == 1 ? 40 << 20 : 24 << 20;
+        kit.size = kind == 0 ? 13 << 20 : kind == 1 ? 40 << 20 : 24 << 20;
         rig_start();
 
         assert_int_equal(kv_store_heap_stat(kit.store, &st), KV_OK);
