@@ -4,6 +4,7 @@
 use strict;
 use warnings;
 
+use List::Util qw(pairs);
 use Test::More;
 use Time::HiRes qw(time);
 
@@ -70,6 +71,15 @@ my $run = inspect_begin('log', '--follow', $dir);
 
 sub followed { return records(read_file($run->{out})) }
 
+# Where it is stopped for long enough, on a busy machine, segments are written
+# anew before it has read them: that it says.
+
+sub gone {
+    return map { ($_ => 1) } map { my ($from, $to) = @$_; $from .. $to }
+           pairs(read_file($run->{err}) =~
+               /the records from LSN (\d+) to (\d+) are not there any more/g);
+}
+
 sub follows {
     my ($name) = @_;
     my $last = $s->store->{log}{next_lsn} - 1;
@@ -77,7 +87,9 @@ sub follows {
         my @all = followed();
         @all && $all[-1][0] >= $last && \@all;
     }, 30);
-    is_deeply([ map { $_->[0] } @{$all || []} ], [ 1 .. @{$all || []} ], $name);
+    my %gone = gone();
+    is_deeply([ map { $_->[0] } @{$all || []} ],
+              [ grep { !$gone{$_} } 1 .. ($all ? $all->[-1][0] : 1) ], $name);
 }
 
 follows('what was there');
@@ -131,14 +143,14 @@ wait_for(sub { (followed())[-1][0] == $last }, 20);
 
 my ($status, undef, $said) = inspect_end($run, 'INT');
 is($status, 'signal 2', 'SIGINT ends it');
-my ($from, $to) = $said =~
-    /the records from LSN (\d+) to (\d+) are not there any more/;
-ok(defined $from, 'it says what is gone') or diag($said);
+my %gone = gone();
+ok((grep { $_ > $first } keys %gone), 'it says what is gone') or diag($said);
 
 my @all = map { $_->[0] } followed();
 my %have = map { ($_ => 1) } @all;
 is(scalar(grep { $all[$_] <= $all[$_ - 1] } 1 .. $#all), 0, 'in order, once');
-is_deeply([ grep { !$have{$_} } 1 .. $last ], [ $from .. $to ],
+is_deeply([ grep { !$have{$_} } 1 .. $last ],
+          [ sort { $a <=> $b } keys %gone ],
           'and all that is not gone is there');
 
 

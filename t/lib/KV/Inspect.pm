@@ -84,6 +84,9 @@ sub inspect_begin {
     my @program = $o{die} ? mortal() : program();
     my $run = { out => $o{out} // "$tmp/out" . ++$n, err => "$tmp/err" . ++$n };
 
+    # they are there as soon as it runs
+    write_file($_, '') for grep { !-e } $run->{out}, $run->{err};
+
     defined(my $pid = fork) or die "fork: $!";
 
     if ($pid == 0) {
