@@ -28,11 +28,13 @@ kv_tool_make_begin(kv_tool_make_t *make, const char *path)
 
     memset(make, 0, sizeof(*make));
 
+    /* before there is anything that would be left behind */
+
+    kv_tool_catch();
+
     if (kv_tool_dir_make(&make->dir, path) != KV_OK) {
         return KV_ERROR;
     }
-
-    kv_tool_catch();
 
     rc = kv_wal_new_id(&id);
 
