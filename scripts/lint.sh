@@ -5,6 +5,7 @@
 # what that needs. Each finding is one line: file:line: what. The checks, all of
 # them if none is named:
 #
+#   top       at the top stand what the house has there, and dot-files
 #   columns   80 columns at most, 104 in pages; no tabs, no blanks at the end
 #   lengths   functions of at most 70 lines, 100 in tests; at most five
 #             exceptions, in scripts/lint/long-functions
@@ -29,8 +30,11 @@
 set -euo pipefail
 . "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
 
-all=(columns lengths layers circles lists headers links readme counts
+all=(top columns lengths layers circles lists headers links readme counts
      dashboard shell cppcheck)
+
+# What may stand at the top.
+house=(LICENSE README.md config ngx_http_kv_module.c scripts src t)
 
 build=$repo/.build
 top=$repo
@@ -179,6 +183,17 @@ check_lists()   { perl "$repo/scripts/lint/sources.pl" lists <"$tmp/files"; }
 check_links()   { perl "$repo/scripts/lint/pages.pl" links <"$tmp/files"; }
 check_readme()  { perl "$repo/scripts/lint/pages.pl" readme <"$tmp/files"; }
 check_counts()  { perl "$repo/scripts/lint/pages.pl" counts <"$tmp/files"; }
+
+
+# One finding for each name, and not for each file below it.
+check_top()
+{
+    local names=${house[*]}
+
+    files "^(${names// /|})(/|$)|^\." | tr '\0' '\n' >"$tmp/house"
+    LC_ALL=C comm -23 "$tmp/files" "$tmp/house" | cut -d / -f 1 | uniq \
+        | sed 's|$|:1: may not stand at the top|'
+}
 
 
 check_dashboard()

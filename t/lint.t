@@ -100,6 +100,16 @@ sub passes {
 passes('', 'a good tree');
 
 
+# ---- what stands at the top
+
+finds('top', 'ir:1: may not stand at the top',
+      'ir/a.o' => '', 'ir/b.o' => '');
+finds('top', 'README:1: may not stand at the top', 'README' => '');
+passes('top', 'what begins with a dot, and the house',
+       '.ci/run' => '', '.editorconfig' => '', 'LICENSE' => '',
+       't/a.t' => '');
+
+
 # ---- what a source looks like
 
 finds('columns', 'src/base/kv_a\.c:2: 81 columns',

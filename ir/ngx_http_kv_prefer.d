@@ -1,1 +1,0 @@
-ir/ngx_http_kv_prefer.o: src/http/ngx_http_kv_prefer.c

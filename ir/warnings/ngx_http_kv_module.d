@@ -1,1 +1,0 @@
-ir/warnings/ngx_http_kv_module.read: ngx_http_kv_module.c

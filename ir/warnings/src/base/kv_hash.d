@@ -1,1 +1,0 @@
-ir/warnings/src/base/kv_hash.read: src/base/kv_hash.c

@@ -1,1 +1,0 @@
-ir/warnings/src/disk/kv_archive.read: src/disk/kv_archive.c

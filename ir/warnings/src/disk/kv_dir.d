@@ -1,1 +1,0 @@
-ir/warnings/src/disk/kv_dir.read: src/disk/kv_dir.c

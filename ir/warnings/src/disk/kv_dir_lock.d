@@ -1,1 +1,0 @@
-ir/warnings/src/disk/kv_dir_lock.read: src/disk/kv_dir_lock.c

@@ -1,1 +1,0 @@
-ir/warnings/src/disk/kv_dir_owner.read: src/disk/kv_dir_owner.c

@@ -1,1 +1,0 @@
-ir/warnings/src/disk/kv_io.read: src/disk/kv_io.c

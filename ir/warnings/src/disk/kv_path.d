@@ -1,1 +1,0 @@
-ir/warnings/src/disk/kv_path.read: src/disk/kv_path.c

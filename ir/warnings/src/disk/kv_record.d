@@ -1,1 +1,0 @@
-ir/warnings/src/disk/kv_record.read: src/disk/kv_record.c

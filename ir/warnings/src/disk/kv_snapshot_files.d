@@ -1,2 +1,0 @@
-ir/warnings/src/disk/kv_snapshot_files.read: \
-  src/disk/kv_snapshot_files.c

@@ -1,2 +1,0 @@
-ir/warnings/src/disk/kv_wal_damage.read: \
-  src/disk/kv_wal_damage.c

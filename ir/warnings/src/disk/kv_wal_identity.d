@@ -1,2 +1,0 @@
-ir/warnings/src/disk/kv_wal_identity.read: \
-  src/disk/kv_wal_identity.c

@@ -1,1 +1,0 @@
-ir/warnings/src/disk/kv_wal_tail.read: src/disk/kv_wal_tail.c

@@ -1,1 +1,0 @@
-ir/warnings/src/index/kv_index.read: src/index/kv_index.c

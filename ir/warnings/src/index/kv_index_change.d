@@ -1,2 +1,0 @@
-ir/warnings/src/index/kv_index_change.read: \
-  src/index/kv_index_change.c

@@ -1,1 +1,0 @@
-ir/warnings/src/lines/kv_line.read: src/lines/kv_line.c

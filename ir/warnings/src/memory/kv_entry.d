@@ -1,1 +1,0 @@
-ir/warnings/src/memory/kv_entry.read: src/memory/kv_entry.c

@@ -1,1 +1,0 @@
-ir/warnings/src/memory/kv_epoch.read: src/memory/kv_epoch.c

@@ -1,1 +1,0 @@
-ir/warnings/src/memory/kv_heap.read: src/memory/kv_heap.c

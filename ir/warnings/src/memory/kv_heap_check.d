@@ -1,2 +1,0 @@
-ir/warnings/src/memory/kv_heap_check.read: \
-  src/memory/kv_heap_check.c

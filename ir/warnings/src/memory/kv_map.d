@@ -1,1 +1,0 @@
-ir/warnings/src/memory/kv_map.read: src/memory/kv_map.c

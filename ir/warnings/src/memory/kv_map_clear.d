@@ -1,2 +1,0 @@
-ir/warnings/src/memory/kv_map_clear.read: \
-  src/memory/kv_map_clear.c

@@ -1,2 +1,0 @@
-ir/warnings/src/memory/kv_map_split.read: \
-  src/memory/kv_map_split.c

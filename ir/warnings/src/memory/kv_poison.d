@@ -1,1 +1,0 @@
-ir/warnings/src/memory/kv_poison.read: src/memory/kv_poison.c

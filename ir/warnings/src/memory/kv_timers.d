@@ -1,1 +1,0 @@
-ir/warnings/src/memory/kv_timers.read: src/memory/kv_timers.c

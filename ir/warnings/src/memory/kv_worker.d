@@ -1,1 +1,0 @@
-ir/warnings/src/memory/kv_worker.read: src/memory/kv_worker.c

@@ -1,1 +1,0 @@
-ir/warnings/src/store/kv_await.read: src/store/kv_await.c

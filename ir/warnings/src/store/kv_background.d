@@ -1,2 +1,0 @@
-ir/warnings/src/store/kv_background.read: \
-  src/store/kv_background.c

@@ -1,1 +1,0 @@
-ir/warnings/src/store/kv_batch.read: src/store/kv_batch.c

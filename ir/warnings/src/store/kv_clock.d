@@ -1,1 +1,0 @@
-ir/warnings/src/store/kv_clock.read: src/store/kv_clock.c

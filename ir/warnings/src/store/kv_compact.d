@@ -1,1 +1,0 @@
-ir/warnings/src/store/kv_compact.read: src/store/kv_compact.c

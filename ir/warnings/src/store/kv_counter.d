@@ -1,1 +1,0 @@
-ir/warnings/src/store/kv_counter.read: src/store/kv_counter.c

@@ -1,2 +1,0 @@
-ir/warnings/src/store/kv_disk_full.read: \
-  src/store/kv_disk_full.c

@@ -1,1 +1,0 @@
-ir/warnings/src/store/kv_evict.read: src/store/kv_evict.c

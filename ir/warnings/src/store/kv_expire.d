@@ -1,1 +1,0 @@
-ir/warnings/src/store/kv_expire.read: src/store/kv_expire.c

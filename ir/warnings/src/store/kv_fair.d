@@ -1,1 +1,0 @@
-ir/warnings/src/store/kv_fair.read: src/store/kv_fair.c

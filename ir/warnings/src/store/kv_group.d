@@ -1,1 +1,0 @@
-ir/warnings/src/store/kv_group.read: src/store/kv_group.c

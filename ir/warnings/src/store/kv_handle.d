@@ -1,1 +1,0 @@
-ir/warnings/src/store/kv_handle.read: src/store/kv_handle.c

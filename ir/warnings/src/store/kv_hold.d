@@ -1,1 +1,0 @@
-ir/warnings/src/store/kv_hold.read: src/store/kv_hold.c

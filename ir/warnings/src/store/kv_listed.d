@@ -1,1 +1,0 @@
-ir/warnings/src/store/kv_listed.read: src/store/kv_listed.c

@@ -1,1 +1,0 @@
-ir/warnings/src/store/kv_missing.read: src/store/kv_missing.c

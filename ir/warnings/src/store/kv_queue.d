@@ -1,1 +1,0 @@
-ir/warnings/src/store/kv_queue.read: src/store/kv_queue.c

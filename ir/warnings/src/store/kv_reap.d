@@ -1,1 +1,0 @@
-ir/warnings/src/store/kv_reap.read: src/store/kv_reap.c

@@ -1,1 +1,0 @@
-ir/warnings/src/store/kv_recover.read: src/store/kv_recover.c

@@ -1,2 +1,0 @@
-ir/warnings/src/store/kv_recover_passes.read: \
-  src/store/kv_recover_passes.c

@@ -1,2 +1,0 @@
-ir/warnings/src/store/kv_recover_record.read: \
-  src/store/kv_recover_record.c

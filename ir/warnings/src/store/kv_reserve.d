@@ -1,1 +1,0 @@
-ir/warnings/src/store/kv_reserve.read: src/store/kv_reserve.c

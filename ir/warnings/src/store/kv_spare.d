@@ -1,1 +1,0 @@
-ir/warnings/src/store/kv_spare.read: src/store/kv_spare.c

@@ -1,1 +1,0 @@
-ir/warnings/src/store/kv_store.read: src/store/kv_store.c

@@ -1,2 +1,0 @@
-ir/warnings/src/store/kv_store_dir.read: \
-  src/store/kv_store_dir.c

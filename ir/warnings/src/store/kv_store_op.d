@@ -1,1 +1,0 @@
-ir/warnings/src/store/kv_store_op.read: src/store/kv_store_op.c

@@ -1,1 +1,0 @@
-ir/warnings/src/store/kv_store_prefix.read: src/store/kv_store_prefix.c

@@ -1,1 +1,0 @@
-ir/warnings/src/store/kv_sweep.read: src/store/kv_sweep.c

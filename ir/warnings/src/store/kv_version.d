@@ -1,1 +1,0 @@
-ir/warnings/src/store/kv_version.read: src/store/kv_version.c
