@@ -54,6 +54,7 @@ main()
     trap 'rm -rf -- "$tmp"' EXIT
     list_files >"$tmp/files"
 
+    make_headers
     run_checks
     show_findings
 }
@@ -116,6 +117,17 @@ list_files()
         find . -type d '(' -name .build -o -path ./data -o -name .lc ')' \
             -prune -o -type f -printf '%P\n'
     fi | LC_ALL=C sort
+}
+
+
+# nginx's headers are in a tree that scripts/build.sh configures. It says what
+# it installs for that, which is no finding.
+make_headers()
+{
+    if wants headers && grep -q '^src/http/.*\.h$' "$tmp/files"; then
+        [[ -f $build/nginx-src/objs/Makefile ]] \
+            || "$repo/scripts/build.sh" --quiet
+    fi
 }
 
 
@@ -205,16 +217,12 @@ check_dashboard()
 
 
 # Those of src/http, and the fuzzers' stand-in for nginx, include nginx's
-# headers, which are in a tree that scripts/build.sh configures.
+# headers.
 check_headers()
 {
-    local tree=$build/nginx-src nginx
+    local nginx
 
-    if [[ -n $(files '^src/http/.*\.h$' | tr '\0' ' ') ]]; then
-        [[ -f $tree/objs/Makefile ]] || "$repo/scripts/build.sh" --quiet
-    fi
-
-    nginx=$(nginx_includes "$tree")
+    nginx=$(nginx_includes "$build/nginx-src")
     export -f check_header
     files '^(src|t)/.*\.h$' \
         | xargs -0 -r -P "$(nproc)" -n 4 bash -c 'check_header "$@"' \
