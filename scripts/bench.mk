@@ -41,6 +41,11 @@ vpath %.c t/bench t/bench/core
 
 all: $(patsubst t/bench/%.c,$(DIR)/%,$(PROGRAMS))
 
+# Whether what is here compiles, for the tests; the core is theirs to compile.
+own: $(patsubst %.c,$(OBJ)/%.o,$(notdir $(PROGRAMS) $(PARTS)))
+
+.PHONY: own
+
 $(DIR)/core: $(patsubst t/bench/core/%.c,$(DIR)/obj/%.o,$(PARTS))
 
 $(DIR)/%: $(DIR)/obj/%.o $(OBJECTS)

@@ -6,7 +6,8 @@
 # all of them if none is named:
 #
 #   lint   scripts/lint.sh: what breaks a rule of the house
-#   build  the module, with this machine's nginx; what ./configure refuses
+#   build  the module, with this machine's nginx; what ./configure refuses;
+#          whether t/bench compiles
 #   unit   the programs of unit.mk: the store core, under sanitizers
 #   fuzz   the targets of fuzz.mk, some seconds each: what reads files and
 #          requests
@@ -250,7 +251,8 @@ test_build()
     local failures=0 checks=0 check
 
     for check in build_module refuses_no_threads refuses_old_nginx \
-        refuses_no_jansson refuses_no_libcrypto outlives_a_kill
+        refuses_no_jansson refuses_no_libcrypto outlives_a_kill \
+        compiles_benchmarks
     do
         checks=$(( checks + 1 ))
 
@@ -292,6 +294,21 @@ build_module()
     fi
 
     [[ $built == yes ]]
+}
+
+
+# What no other test runs.
+compiles_benchmarks()
+{
+    local script
+
+    make -s -j "$(nproc)" -f scripts/bench.mk DIR="$build/bench" KV_CFLAGS= \
+        ${CC:+"CC=$CC"} own || return
+
+    for script in t/bench/*.pl; do
+        perl -It/lib -It/bench/lib -c "$script" 2>"$logs/perl.log" \
+            || { cat "$logs/perl.log"; return 1; }
+    done
 }
 
 

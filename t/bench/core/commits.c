@@ -128,10 +128,10 @@ crowd_run(crowd_t *crowd, unsigned n, double *batch)
     }
 
     (void) pthread_barrier_wait(&crowd->gate);
-    batches = atomic_load(&stats->batch.count);
+    batches = atomic_load(&stats->batch.measure.count);
 
     (void) pthread_barrier_wait(&crowd->gate);
-    batches = atomic_load(&stats->batch.count) - batches;
+    batches = atomic_load(&stats->batch.measure.count) - batches;
 
     per_s = 0;
     done = 0;
