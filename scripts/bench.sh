@@ -4,11 +4,11 @@
 #
 # Measures the module on this machine, side by side with nginx's own answers,
 # with Redis (every write synced) by its own protocol and behind the HTTP bridge
-# webdis, and with what the disk can do. Prints three tables: the project's
+# webdis, and with what the disk can do. Prints four tables: the project's
 # targets, each with the ratio to its peer; a survey of methods, sizes,
-# connections and workers; and what goes beyond GET and PUT (conditions,
-# counters, batches, lists, bulk loads), with how that grows. It takes a quarter
-# of an hour.
+# connections and workers; what goes beyond GET and PUT (conditions, counters,
+# batches, lists, bulk loads), with how that grows; and the tools of both. It
+# takes twenty minutes.
 #
 # Whatever is compared runs in turn, A B B A, so that what else the machine does
 # meets all alike; a ratio is taken within each round, and its median and range
@@ -30,7 +30,8 @@
 #                  matrix   the survey
 #                  api      conditions, counters, expiry, batches, lists, bulk
 #                           loads
-#                  targets  all but the survey and api
+#                  tools    load, check, dump, backup, restore of many keys
+#                  targets  all but the survey, api and tools
 #   --rounds N   rounds of the targets (default: 5), or of plots (default: 3)
 #   --markdown   print tables as in a README
 #   --plots DIR  measure instead how cost grows with the number of keys, and
@@ -48,7 +49,7 @@ build=$repo/.build
 bin=$build/bench
 
 # No run takes so long, in seconds, but one that hangs.
-limit=1500
+limit=1800
 
 # What else the machine was doing before.
 read -r load _ </proc/loadavg
@@ -88,6 +89,7 @@ main()
     compile
 
     BENCH_BIN=$bin BENCH_MODULE=$build/ngx_http_kv_module.so \
+    BENCH_TOOL=$build/kv-inspect \
     BENCH_USER=$user BENCH_PEERS=${peers[*]} BENCH_LOAD=$load \
         exec timeout --foreground -k 30 "$limit" \
         perl "$repo/t/bench/bench.pl" "$@"
@@ -190,7 +192,7 @@ check_parts()
 
     for part in ${1//,/ }; do
         case $part in
-            rates|latency|large|start|core|matrix|api|targets) ;;
+            rates|latency|large|start|core|matrix|api|tools|targets) ;;
             *) die "no such part: $part (try --help)" ;;
         esac
     done

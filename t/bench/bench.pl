@@ -6,9 +6,9 @@
 #
 # with these in the environment: BENCH_BIN, where the compiled programs of this
 # folder are, and where all data goes, in a directory that is removed at the
-# end; BENCH_MODULE, our module; BENCH_USER, the line of nginx's configuration
-# that names the workers' user; BENCH_PEERS, those of "redis webdis" that are
-# installed; BENCH_LOAD, the load average before.
+# end; BENCH_MODULE, our module; BENCH_TOOL, kv-inspect; BENCH_USER, the line of
+# nginx's configuration that names the workers' user; BENCH_PEERS, those of
+# "redis webdis" that are installed; BENCH_LOAD, the load average before.
 
 use strict;
 use warnings;
@@ -35,11 +35,12 @@ use Bench::Process;
 use Bench::Rates;
 use Bench::Report;
 use Bench::Start;
+use Bench::Tools;
 
-my @PARTS = qw(rates latency large start core matrix api);
+my @PARTS = qw(rates latency large start core matrix api tools);
 
 # Those that are not targets.
-my %OTHER = (matrix => 1, api => 1);
+my %OTHER = (matrix => 1, api => 1, tools => 1);
 
 # Fifteen minutes are all there is: what can be is cut short after so many
 # seconds, and in the last part, which has its own time, after so many.
@@ -89,6 +90,7 @@ sub main {
     progress();
     Bench::Matrix::print_tables(\%bench, $cells) if $cells;
     api() if $part{api};
+    tools() if $part{tools};
     printf "\n%.0f seconds in all\n", time - $began;
 }
 
@@ -114,9 +116,19 @@ sub api {
 }
 
 
+# What a person does to a store with many keys.
+
+sub tools {
+    progress();
+    print_heading(\%bench, 'Tools: medians, and the ratio in each round');
+    print_head(\%bench);
+    show(Bench::Tools::measure(\%bench));
+}
+
+
 sub prepare {
     $bench{$_} = $ENV{'BENCH_' . uc $_} // die "see scripts/bench.sh --help\n"
-        for qw(bin module user);
+        for qw(bin module tool user);
     $bench{dir} = tempdir('run.XXXXXX', DIR => $bench{bin}, CLEANUP => 1);
     chmod 0755, $bench{dir} or die "$bench{dir}: $!\n";
     $bench{have} = { map { $_ => 1 } split ' ', $ENV{BENCH_PEERS} // '' };
