@@ -13,6 +13,7 @@ SANITIZE ?= address,undefined
 # One a line, in order, as scripts/lint.sh wants it of every list.
 PROGRAMS := \
     t/unit/test_allocations.c \
+    t/unit/test_archive.c \
     t/unit/test_await.c \
     t/unit/test_backup.c \
     t/unit/test_condition.c \

@@ -9,37 +9,25 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-#include "disk/kv_archive.h"
+#include "disk/kv_archive_private.h"
 #include "disk/kv_snapshot_private.h"
-#include "disk/kv_wal_private.h"
-#include "disk/kv_wal_walk.h"
 
 
 #define KV_ARCHIVE_BLOCK  (1u << 20)     /* bytes that are copied at a time */
 
 
-/* The names of the segments in a directory, in order. */
-
-typedef struct {
-    kv_wal_name_t  *name;
-    size_t          n;
-} kv_archive_list_t;
-
-
-static kv_rc_t kv_archive_list(kv_archive_t *a, int dirfd,
-    kv_archive_list_t *list, kv_err_t *err);
-static bool kv_archive_has(const kv_archive_list_t *list, uint64_t lsn);
-static kv_rc_t kv_archive_find_gap(kv_archive_t *a,
-    const kv_archive_list_t *data, const kv_archive_list_t *there,
-    kv_err_t *err);
-static kv_rc_t kv_archive_end(kv_archive_t *a, uint64_t first,
-    kv_identity_t *id, uint64_t *end, kv_err_t *err);
-static bool kv_archive_never(void *ctx);
-static kv_rc_t kv_archive_any(void *ctx, uint64_t lsn, const kv_record_t *rec);
+static kv_rc_t kv_archive_all(kv_archive_t *a, const kv_archive_list_t *data,
+    uint64_t current, uint64_t *upto, kv_err_t *err);
+static kv_rc_t kv_archive_strange(const kv_archive_list_t *data,
+    const kv_archive_list_t *there, kv_err_t *err);
 static kv_rc_t kv_archive_segments(kv_archive_t *a,
     const kv_archive_list_t *data, const kv_archive_list_t *there,
     uint64_t current, uint64_t *upto, kv_err_t *err);
+static bool kv_archive_full(const kv_archive_list_t *data, size_t i,
+    uint64_t current);
 static kv_rc_t kv_archive_snapshots(kv_archive_t *a, kv_err_t *err);
+static kv_rc_t kv_archive_snapshot(kv_archive_t *a, uint64_t lsn,
+    kv_err_t *err);
 static kv_rc_t kv_archive_put(kv_archive_t *a, const char *name,
     const char *tmp, kv_err_t *err);
 static bool kv_archive_no_link(int error);
@@ -51,21 +39,20 @@ static kv_rc_t kv_archive_copy(kv_archive_t *a, const char *name,
     const char *tmp, kv_err_t *err);
 static kv_rc_t kv_archive_bytes(kv_archive_t *a, int from, int to,
     kv_err_t *err);
-static kv_rc_t kv_archive_failed(const char *what, const char *name,
-    kv_err_t *err);
+static kv_rc_t kv_archive_other(const char *name, kv_err_t *err);
 
 
 kv_rc_t
 kv_archive_update(kv_archive_t *a, uint64_t current, kv_err_t *err)
 {
+    size_t             i;
     kv_rc_t            rc;
     uint64_t           upto;
-    kv_archive_list_t  data, there;
+    kv_archive_list_t  data;
 
     a->put = 0;
     a->gap_from = 0;
     a->gap_to = 0;
-    upto = a->upto;
 
     rc = kv_archive_list(a, a->dirfd, &data, err);
 
@@ -73,48 +60,72 @@ kv_archive_update(kv_archive_t *a, uint64_t current, kv_err_t *err)
         return rc;
     }
 
-    rc = kv_archive_list(a, a->to, &there, err);
-
-    if (rc != KV_OK) {
-        free(data.name);
-        return rc;
-    }
-
-    if (upto == 0) {
-        rc = kv_archive_find_gap(a, &data, &there, err);
-        upto = a->gap_to;
-
-    } else if (data.n && data.name[0].number > upto + 1) {
+    if (data.n && data.name[0].number > a->upto + 1) {
 
         /* what was deleted, by the store or by people, was not put there */
 
-        a->gap_from = upto + 1;
+        a->gap_from = a->upto + 1;
         a->gap_to = data.name[0].number - 1;
-        upto = a->gap_to;
+        a->upto = a->gap_to;
     }
 
-    if (rc == KV_OK) {
-        rc = kv_archive_segments(a, &data, &there, current, &upto, err);
+    upto = a->upto;
+    rc = kv_archive_all(a, &data, current, &upto, err);
+
+    /*
+     * What is found there may have got its name from a process that died, or
+     * that could not sync it.
+     */
+
+    if (a->put || upto > a->upto) {
+        if (kv_io_sync_dir(a->io, a->to) == KV_OK) {
+            a->upto = upto;
+
+        } else {
+            rc = kv_archive_failed("sync", ".", err);
+        }
+    }
+
+    a->waiting = 0;
+
+    for (i = 0; kv_archive_full(&data, i, current); i++) {
+        a->waiting += data.name[i + 1].number - 1 > a->upto;
     }
 
     free(data.name);
-    free(there.name);
-
-    if (rc == KV_OK) {
-        rc = kv_archive_snapshots(a, err);
-    }
-
-    if (a->put && kv_io_sync_dir(a->io, a->to) != KV_OK) {
-        return kv_archive_failed("sync", ".", err);
-    }
-
-    a->upto = upto;
 
     return rc;
 }
 
 
+/* Segments and snapshots; *upto is how far the log is there. */
+
 static kv_rc_t
+kv_archive_all(kv_archive_t *a, const kv_archive_list_t *data,
+    uint64_t current, uint64_t *upto, kv_err_t *err)
+{
+    kv_rc_t            rc;
+    kv_archive_list_t  there;
+
+    rc = kv_archive_list(a, a->to, &there, err);
+
+    if (rc != KV_OK) {
+        return rc;
+    }
+
+    rc = kv_archive_strange(data, &there, err);
+
+    if (rc == KV_OK) {
+        rc = kv_archive_segments(a, data, &there, current, upto, err);
+    }
+
+    free(there.name);
+
+    return rc == KV_OK ? kv_archive_snapshots(a, err) : rc;
+}
+
+
+kv_rc_t
 kv_archive_list(kv_archive_t *a, int dirfd, kv_archive_list_t *list,
     kv_err_t *err)
 {
@@ -140,7 +151,7 @@ kv_archive_list(kv_archive_t *a, int dirfd, kv_archive_list_t *list,
 }
 
 
-static bool
+bool
 kv_archive_has(const kv_archive_list_t *list, uint64_t lsn)
 {
     size_t  low, high, i;
@@ -167,146 +178,33 @@ kv_archive_has(const kv_archive_list_t *list, uint64_t lsn)
 }
 
 
-/*
- * At a start: whether the log that is left begins behind that in the archive.
- * Where that ends its last segment tells.
- */
+/* Segments where the store has others are of another history. */
 
 static kv_rc_t
-kv_archive_find_gap(kv_archive_t *a, const kv_archive_list_t *data,
+kv_archive_strange(const kv_archive_list_t *data,
     const kv_archive_list_t *there, kv_err_t *err)
 {
-    kv_rc_t   rc;
-    uint64_t  last, first;
+    char    name[KV_NAME_MAX];
+    size_t  i;
 
-    if (data->n == 0 || there->n == 0) {
-        return KV_OK;
-    }
+    for (i = there->n; data->n && i-- > 0; /* void */ ) {
 
-    first = data->name[0].number;
-    last = there->name[there->n - 1].number;
-
-    if (first <= last) {
-        return KV_OK;
-    }
-
-    rc = kv_archive_end(a, last, NULL, &last, err);
-
-    if (rc == KV_OK && last + 1 < first) {
-        a->gap_from = last + 1;
-        a->gap_to = first - 1;
-    }
-
-    return rc;
-}
-
-
-/*
- * Where the archive's last segment ends, which begins with `first`; and what it
- * says of the store, if `id` is not NULL.
- */
-
-static kv_rc_t
-kv_archive_end(kv_archive_t *a, uint64_t first, kv_identity_t *id,
-    uint64_t *end, kv_err_t *err)
-{
-    kv_rc_t        rc;
-    kv_wal_walk_t  walk;
-
-    memset(&walk, 0, sizeof(walk));
-    walk.io = a->io;
-    walk.dirfd = a->to;
-    walk.after = first - 1;
-    walk.upto = KV_LSN_MAX;
-    walk.open_end = true;
-    walk.record = kv_archive_any;
-    walk.ctx = a;
-
-    rc = kv_wal_walk(&walk, err);
-
-    free(walk.part);
-
-    if (rc == KV_OK) {
-        *end = walk.last;
-
-        if (id) {
-            *id = walk.id;
+        if (there->name[i].number < data->name[0].number) {
+            break;
         }
-    }
 
-    return rc;
-}
+        if (!kv_archive_has(data, there->name[i].number)) {
+            (void) kv_wal_name(name, KV_WAL_SEGMENT, there->name[i].number);
 
-
-kv_rc_t
-kv_archive_fits(kv_io_t *io, int dirfd, const kv_identity_t *id,
-    uint64_t last, kv_err_t *err)
-{
-    kv_rc_t            rc;
-    uint64_t           end;
-    kv_archive_t       a;
-    kv_identity_t      its;
-    kv_archive_list_t  there;
-
-    memset(&a, 0, sizeof(a));
-    a.io = io;
-    a.to = dirfd;
-    a.stop = kv_archive_never;
-
-    rc = kv_archive_list(&a, dirfd, &there, err);
-
-    if (rc != KV_OK || there.n == 0) {
-        free(rc == KV_OK ? there.name : NULL);
-        return rc;
-    }
-
-    rc = kv_archive_end(&a, there.name[there.n - 1].number, &its, &end, err);
-
-    free(there.name);
-
-    if (rc != KV_OK) {
-        return rc;
-    }
-
-    if (kv_wal_foreign(id, &its)) {
-        kv_err_set(err, "it is of another store: give the zone an archive of "
-                   "its own");
-        return KV_DAMAGED;
-    }
-
-    if (end > last) {
-        kv_err_set(err, "it goes on to LSN %" PRIu64 ", and the store ends "
-                   "with %" PRIu64 ", as after a restore: give the zone a new "
-                   "archive, or restore more", end, last);
-        return KV_DAMAGED;
+            return kv_archive_other(name, err);
+        }
     }
 
     return KV_OK;
 }
 
 
-static bool
-kv_archive_never(void *ctx)
-{
-    (void) ctx;
-
-    return false;
-}
-
-
-static kv_rc_t
-kv_archive_any(void *ctx, uint64_t lsn, const kv_record_t *rec)
-{
-    kv_archive_t *a = ctx;
-
-    (void) lsn;
-    (void) rec;
-
-    return a->stop(a->ctx) ? KV_CANCELLED : KV_OK;
-}
-
-
-/* Segments that others follow, but for those that are known to be there. */
+/* Full segments, but for those that are known to be there. */
 
 static kv_rc_t
 kv_archive_segments(kv_archive_t *a, const kv_archive_list_t *data,
@@ -318,10 +216,9 @@ kv_archive_segments(kv_archive_t *a, const kv_archive_list_t *data,
     kv_rc_t   rc;
     uint64_t  end;
 
-    a->waiting = 0;
     rc = KV_OK;
 
-    for (i = 0; i + 1 < data->n && data->name[i + 1].number <= current; i++) {
+    for (i = 0; rc == KV_OK && kv_archive_full(data, i, current); i++) {
 
         end = data->name[i + 1].number - 1;
 
@@ -332,17 +229,12 @@ kv_archive_segments(kv_archive_t *a, const kv_archive_list_t *data,
         (void) kv_wal_name(name, KV_WAL_SEGMENT, data->name[i].number);
         (void) kv_wal_name(tmp, KV_WAL_SEGMENT_TMP, data->name[i].number);
 
-        if (rc == KV_OK) {
-            rc = kv_archive_has(there, data->name[i].number)
-                 ? kv_archive_same(a, name, err)
-                 : kv_archive_put(a, name, tmp, err);
-        }
+        rc = kv_archive_has(there, data->name[i].number)
+             ? kv_archive_same(a, name, err)
+             : kv_archive_put(a, name, tmp, err);
 
         if (rc == KV_OK) {
             *upto = end;
-
-        } else {
-            a->waiting++;
         }
     }
 
@@ -350,11 +242,18 @@ kv_archive_segments(kv_archive_t *a, const kv_archive_list_t *data,
 }
 
 
+/* Whether there is a segment `i`, which others follow. */
+
+static bool
+kv_archive_full(const kv_archive_list_t *data, size_t i, uint64_t current)
+{
+    return i + 1 < data->n && data->name[i + 1].number <= current;
+}
+
+
 static kv_rc_t
 kv_archive_snapshots(kv_archive_t *a, kv_err_t *err)
 {
-    int                 fd;
-    char                name[KV_NAME_MAX], tmp[KV_NAME_MAX];
     kv_rc_t             rc;
     unsigned            i;
     kv_snapshot_list_t  data;
@@ -362,22 +261,39 @@ kv_archive_snapshots(kv_archive_t *a, kv_err_t *err)
     rc = kv_snapshot_list(a->io, a->dirfd, &data, err);
 
     for (i = 0; rc == KV_OK && i < data.n; i++) {
-
-        kv_snapshot_name(name, data.lsn[i], ".kvs");
-        kv_snapshot_name(tmp, data.lsn[i], ".tmp");
-
-        fd = a->io->open(a->io, a->to, name, O_RDONLY);
-
-        if (fd != -1) {
-            (void) a->io->close(a->io, fd);
-            continue;
-        }
-
-        rc = errno == ENOENT ? kv_archive_put(a, name, tmp, err)
-                             : kv_archive_failed("open", name, err);
+        rc = kv_archive_snapshot(a, data.lsn[i], err);
     }
 
     return rc;
+}
+
+
+static kv_rc_t
+kv_archive_snapshot(kv_archive_t *a, uint64_t lsn, kv_err_t *err)
+{
+    int                  fd;
+    char                 name[KV_NAME_MAX], tmp[KV_NAME_MAX];
+    kv_snapshot_guess_t  ours, its;
+
+    kv_snapshot_name(name, lsn, ".kvs");
+    kv_snapshot_name(tmp, lsn, ".tmp");
+
+    fd = a->io->open(a->io, a->to, name, O_RDONLY);
+
+    if (fd == -1) {
+        return errno == ENOENT ? kv_archive_put(a, name, tmp, err)
+                               : kv_archive_failed("open", name, err);
+    }
+
+    (void) a->io->close(a->io, fd);
+
+    /* what cannot be read, or is damaged, is told by who needs it */
+
+    kv_snapshot_guess(a->io, a->dirfd, lsn, &ours);
+    kv_snapshot_guess(a->io, a->to, lsn, &its);
+
+    return ours.salt && its.salt && ours.salt != its.salt
+           ? kv_archive_other(name, err) : KV_OK;
 }
 
 
@@ -467,14 +383,7 @@ kv_archive_same(kv_archive_t *a, const char *name, kv_err_t *err)
 
     (void) a->io->close(a->io, ours);
 
-    if (rc == KV_DECLINED) {
-        kv_err_set(err, "%s: another file of that name is in the archive, of "
-                   "a time before this store was restored: give the zone a new "
-                   "archive", name);
-        return KV_DAMAGED;
-    }
-
-    return rc;
+    return rc == KV_DECLINED ? kv_archive_other(name, err) : rc;
 }
 
 
@@ -627,19 +536,29 @@ kv_archive_note_gap(kv_io_t *io, int dirfd, uint64_t from, uint64_t to)
 
     fd = io->open(io, dirfd, name, O_RDWR|O_CREAT|O_EXCL);
 
-    if (fd == -1) {
-        return errno == EEXIST ? KV_OK : kv_io_rc(errno);
+    if (fd == -1 && errno != EEXIST) {
+        return kv_io_rc(errno);
     }
 
-    (void) io->close(io, fd);
+    if (fd != -1) {
+        (void) io->close(io, fd);
+    }
 
     return io->fsync(io, dirfd) == 0 ? KV_OK : kv_io_rc(errno);
 }
 
 
-/* The result of kv_io_rc(), with `err` filled. */
-
 static kv_rc_t
+kv_archive_other(const char *name, kv_err_t *err)
+{
+    kv_err_set(err, "%s: that file of the archive is not the store's, as after "
+               "a restore: give the zone a new archive", name);
+
+    return KV_DAMAGED;
+}
+
+
+kv_rc_t
 kv_archive_failed(const char *what, const char *name, kv_err_t *err)
 {
     int      saved;

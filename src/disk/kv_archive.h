@@ -26,8 +26,8 @@ typedef struct {
     void           *ctx;
 
     /*
-     * All up to this LSN is in the archive, or was lost for it.  0: not known,
-     * as at a start.
+     * All up to this LSN is in the archive, or was lost for it, or was written
+     * before there was one.
      */
     uint64_t        upto;
 
@@ -40,22 +40,23 @@ typedef struct {
 
 
 /*
+ * Whether the archive can go on with a store of this identity, whose log ends
+ * with `last`: KV_OK, and a->upto is set; KV_DAMAGED: it is of another store,
+ * or has writes that this one does not have, as after a restore; or KV_ERROR
+ * and the like; `err` filled.  Before the store is in use.
+ */
+kv_rc_t kv_archive_fits(kv_archive_t *a, const kv_identity_t *id,
+    uint64_t last, kv_err_t *err);
+
+/*
  * Puts into the archive what is not there yet: segments before that which
  * begins with `current`, and snapshots.  KV_OK; KV_CANCELLED; KV_DAMAGED: a
- * file of that name is there, and is another one; KV_NO_SPACE, KV_AGAIN or
- * KV_ERROR; `err` filled.  a->upto and a->waiting are right after any of these.
+ * file is there that is not the store's; KV_NO_SPACE, KV_AGAIN or KV_ERROR;
+ * `err` filled.  a->upto, a->waiting and the gap are right after any of these,
+ * but where the store's own directory cannot be listed: then they stay.
  * One caller at a time, and not beside a deletion of the store's files.
  */
 kv_rc_t kv_archive_update(kv_archive_t *a, uint64_t current, kv_err_t *err);
-
-/*
- * Whether the archive can go on with a store of this identity, whose log ends
- * with `last`: KV_OK; KV_DAMAGED: it is of another store, or has writes that
- * this one does not have, as after a restore; or KV_ERROR and the like; `err`
- * filled.  Before the store is in use.
- */
-kv_rc_t kv_archive_fits(kv_io_t *io, int dirfd, const kv_identity_t *id,
-    uint64_t last, kv_err_t *err);
 
 /*
  * Notes in the archive that the log from LSN `from` to `to` is not there: an

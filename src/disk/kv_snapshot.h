@@ -31,14 +31,16 @@ typedef struct {
 
 
 /*
- * What a snapshot's header and footer say; zeroes where they say nothing.
- * Seed, identity and time are checked, as they may stay in use.
+ * What a snapshot's header and footer say; zeroes where they say nothing.  All
+ * but the first two are checked, as they may stay in use.
  */
 
 typedef struct {
     uint64_t  records;
     uint64_t  bytes;                      /* of the file */
     uint64_t  seed[2];                    /* see kv_snapshot_begin() */
+    uint64_t  salt;                       /* no other snapshot has it */
+    uint64_t  end_lsn;                    /* its E */
     kv_identity_t  id;                    /* of the store */
     uint64_t  time_ms;                    /* when it was begun */
 } kv_snapshot_guess_t;

@@ -19,6 +19,14 @@
                            + sizeof(kv_snapshot_footer_t))
 
 
+/* The last bytes of a snapshot. */
+
+typedef struct {
+    kv_block_header_t     block;
+    kv_snapshot_footer_t  footer;
+} kv_snapshot_end_t;
+
+
 /* A snapshot being read. */
 
 typedef struct {
@@ -44,6 +52,8 @@ static kv_rc_t kv_snapshot_judge_header(kv_snapshot_reader_t *r,
     const kv_snapshot_header_t *h);
 static kv_rc_t kv_snapshot_read_block(kv_snapshot_reader_t *r,
     kv_block_header_t *h);
+static uint32_t kv_snapshot_block_crc(uint64_t salt,
+    const kv_block_header_t *h, const void *records, size_t len);
 static kv_rc_t kv_snapshot_reserve(kv_snapshot_reader_t *r, uint32_t len,
     uint64_t left);
 static kv_rc_t kv_snapshot_give_records(kv_snapshot_reader_t *r,
@@ -220,7 +230,6 @@ static kv_rc_t
 kv_snapshot_read_block(kv_snapshot_reader_t *r, kv_block_header_t *h)
 {
     kv_rc_t   rc;
-    uint32_t  crc;
     uint64_t  left;
 
     assert(r->offset % 8 == 0 && r->offset <= r->size);
@@ -259,12 +268,7 @@ kv_snapshot_read_block(kv_snapshot_reader_t *r, kv_block_header_t *h)
         return rc;
     }
 
-    crc = kv_crc32c(0, &r->salt, sizeof(r->salt));
-    crc = kv_crc32c(crc, (unsigned char *) h + 8,
-                    sizeof(kv_block_header_t) - 8);
-    crc = kv_crc32c(crc, r->buf, h->len);
-
-    if (crc != h->crc) {
+    if (h->crc != kv_snapshot_block_crc(r->salt, h, r->buf, h->len)) {
         return kv_snapshot_damaged(r, r->offset, "the block's checksum is"
                                    " wrong");
     }
@@ -275,6 +279,19 @@ kv_snapshot_read_block(kv_snapshot_reader_t *r, kv_block_header_t *h)
     }
 
     return KV_OK;
+}
+
+
+static uint32_t
+kv_snapshot_block_crc(uint64_t salt, const kv_block_header_t *h,
+    const void *records, size_t len)
+{
+    uint32_t  crc;
+
+    crc = kv_crc32c(0, &salt, sizeof(salt));
+    crc = kv_crc32c(crc, (const unsigned char *) h + 8, sizeof(*h) - 8);
+
+    return kv_crc32c(crc, records, len);
 }
 
 
@@ -452,8 +469,8 @@ kv_snapshot_guess(kv_io_t *io, int dirfd, uint64_t lsn,
     int                   fd;
     char                  name[KV_NAME_MAX];
     off_t                 size;
+    kv_snapshot_end_t     end;
     kv_snapshot_header_t  h;
-    kv_snapshot_footer_t  f;
 
     memset(&h, 0, sizeof(h));
     memset(guess, 0, sizeof(kv_snapshot_guess_t));
@@ -470,14 +487,23 @@ kv_snapshot_guess(kv_io_t *io, int dirfd, uint64_t lsn,
     if (size >= (off_t) KV_SNAPSHOT_LEAST
         && kv_io_read(io, fd, &h, sizeof(h), 0)
            >= (ssize_t) KV_SNAPSHOT_HEADER_1
-        && kv_io_read(io, fd, &f, sizeof(f), size - (off_t) sizeof(f))
-           == (ssize_t) sizeof(f))
+        && kv_io_read(io, fd, &end, sizeof(end), size - (off_t) sizeof(end))
+           == (ssize_t) sizeof(end))
     {
         guess->bytes = (uint64_t) size;
-        guess->records = kv_min(f.records, guess->bytes / 16);  /* the least */
+        guess->records = kv_min(end.footer.records,
+                                guess->bytes / 16);      /* the least */
 
         if (h.crc == kv_snapshot_crc(h)) {
             memcpy(guess->seed, h.seed, sizeof(h.seed));
+            guess->salt = h.salt;
+
+            if (end.block.crc == kv_snapshot_block_crc(h.salt, &end.block,
+                                                       &end.footer,
+                                                       sizeof(end.footer)))
+            {
+                guess->end_lsn = end.footer.end_lsn;
+            }
         }
 
         if (h.crc == kv_snapshot_crc(h) && h.version > 1

@@ -14,8 +14,10 @@
 #define KV_ARCHIVE_QUIET  UINT64_C(60000000000)
 
 
+static void kv_background_archive_of(kv_store_t *store, kv_archive_t *a);
 static void kv_background_archive_gap(kv_store_t *store,
     const kv_archive_t *a);
+static void kv_background_archive_note(kv_store_t *store);
 static kv_rc_t kv_background_archive_keep(kv_store_t *store, kv_archive_t *a,
     kv_err_t *err);
 static void kv_background_archive_failed(kv_store_t *store, kv_rc_t rc,
@@ -36,14 +38,7 @@ kv_background_archive(kv_store_t *store)
         return;
     }
 
-    memset(&a, 0, sizeof(a));
-    a.io = store->io;
-    a.dirfd = store->dirfd;
-    a.to = store->conf.archive_fd;
-    a.stop = kv_spare_asked_or_stopped;
-    a.ctx = store;
-    a.upto = atomic_load(&zone->archive_lsn);
-    a.waiting = (unsigned) atomic_load(&zone->archive_waiting);
+    kv_background_archive_of(store, &a);
 
     rc = kv_archive_update(&a, atomic_load(&zone->current_segment), &err);
 
@@ -54,6 +49,8 @@ kv_background_archive(kv_store_t *store)
     if (a.gap_to) {
         kv_background_archive_gap(store, &a);
     }
+
+    kv_background_archive_note(store);
 
     atomic_store(&zone->archive_lsn, a.upto);
     atomic_store(&zone->archive_waiting, a.waiting);
@@ -74,13 +71,35 @@ kv_background_archive(kv_store_t *store)
 }
 
 
+static void
+kv_background_archive_of(kv_store_t *store, kv_archive_t *a)
+{
+    memset(a, 0, sizeof(*a));
+
+    a->io = store->io;
+    a->dirfd = store->dirfd;
+    a->to = store->conf.archive_fd;
+    a->stop = kv_spare_asked_or_stopped;
+    a->ctx = store;
+    a->upto = atomic_load(&store->zone->archive_lsn);
+    a->waiting = (unsigned) atomic_load(&store->zone->archive_waiting);
+}
+
+
 /* A kill before it is counted has it found, and told, once more. */
 
 static void
 kv_background_archive_gap(kv_store_t *store, const kv_archive_t *a)
 {
-    (void) kv_archive_note_gap(store->io, store->conf.archive_fd, a->gap_from,
-                               a->gap_to);
+    kv_zone_t  *zone;
+
+    zone = store->zone;
+
+    if (zone->archive_gap_to == 0) {
+        zone->archive_gap_from = a->gap_from;
+    }
+
+    zone->archive_gap_to = a->gap_to;
 
     kv_store_log(store, KV_LOG_ALERT, "kv zone \"%s\": the archive \"%s\" "
                  "lacks the log from LSN %llu to %llu, for good: no moment "
@@ -89,7 +108,26 @@ kv_background_archive_gap(kv_store_t *store, const kv_archive_t *a)
                  (unsigned long long) a->gap_from,
                  (unsigned long long) a->gap_to);
 
-    (void) atomic_fetch_add(&store->zone->archive_gaps, 1);
+    (void) atomic_fetch_add(&zone->archive_gaps, 1);
+}
+
+
+/* As soon as that is possible: the archive is likely to be full, or gone. */
+
+static void
+kv_background_archive_note(kv_store_t *store)
+{
+    kv_zone_t  *zone;
+
+    zone = store->zone;
+
+    if (zone->archive_gap_to
+        && kv_archive_note_gap(store->io, store->conf.archive_fd,
+                               zone->archive_gap_from, zone->archive_gap_to)
+           == KV_OK)
+    {
+        zone->archive_gap_to = 0;
+    }
 }
 
 
@@ -165,18 +203,23 @@ kv_store_archive_fits(kv_store_t *store, kv_err_t *err)
 {
     kv_err_t       why;
     kv_rc_t        rc;
+    kv_archive_t   a;
     kv_identity_t  id;
 
     if (store->conf.archive == NULL) {
         return KV_OK;
     }
 
+    kv_background_archive_of(store, &a);
     id = kv_wal_id(&store->zone->wal);
 
-    rc = kv_archive_fits(store->io, store->conf.archive_fd, &id,
-                         atomic_load(&store->zone->applied_lsn), &why);
+    rc = kv_archive_fits(&a, &id, atomic_load(&store->zone->applied_lsn),
+                         &why);
 
-    if (rc != KV_OK) {
+    if (rc == KV_OK) {
+        atomic_store(&store->zone->archive_lsn, a.upto);
+
+    } else {
         kv_err_set(err, "the archive \"%s\" cannot be used: %s",
                    store->conf.archive, why.text);
     }

@@ -204,6 +204,8 @@ typedef struct {
     _Atomic uint64_t  archive_gaps;
     _Atomic uint64_t  archive_deleted;
     uint64_t          archive_logged_ns;  /* a failure, monotonic */
+    uint64_t          archive_gap_from;   /* what is not noted there yet: */
+    uint64_t          archive_gap_to;     /* set last; 0: nothing */
     uint64_t          free_disk_ns;   /* when it last freed disk space */
     uint64_t          retried_ns;     /* the last kv_disk_full_retry() */
     uint64_t          checked_lsn;    /* the snapshot that was read back */

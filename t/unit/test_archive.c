@@ -1,0 +1,448 @@
+
+/*
+ * An archive that fails, at each of its calls, and one of another history: what
+ * counts as kept is there and synced, what is lost is told, and nothing is
+ * mixed.
+ */
+
+
+#define _GNU_SOURCE
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "disk/kv_archive.h"
+#include "disk/kv_wal_private.h"
+#include "store_rig.h"
+
+
+#define HOLD  (UINT64_C(6) << 20)
+
+
+static char      path[256];              /* the archive */
+static int       archive;                /* its directory, */
+static kv_io_t   real;                   /* the calls behind those below, */
+static int       list_fails;             /* the errno of those for it */
+static int       link_fails;
+static int       sync_fails;
+static int       note_fails;
+static unsigned  changed;                /* names there, since a sync */
+static kv_err_t  err;
+
+
+static int
+on_list(kv_io_t *io, int dirfd, kv_io_list_pt cb, void *ctx)
+{
+    if (dirfd == archive && list_fails) {
+        errno = list_fails;
+        return -1;
+    }
+
+    return real.list(io, dirfd, cb, ctx);
+}
+
+
+static int
+on_link(kv_io_t *io, int dirfd, const char *name, int todir, const char *to)
+{
+    if (link_fails) {
+        errno = link_fails;
+        return -1;
+    }
+
+    changed++;
+
+    return real.link(io, dirfd, name, todir, to);
+}
+
+
+static int
+on_fsync(kv_io_t *io, int fd)
+{
+    if (fd == archive && sync_fails) {
+        errno = sync_fails;
+        return -1;
+    }
+
+    if (fd == archive) {
+        changed = 0;
+    }
+
+    return real.fsync(io, fd);
+}
+
+
+static int
+on_open(kv_io_t *io, int dirfd, const char *name, int flags)
+{
+    if (dirfd == archive && flags & O_CREAT && note_fails) {
+        errno = note_fails;
+        return -1;
+    }
+
+    return real.open(io, dirfd, name, flags);
+}
+
+
+static int
+setup(void **state)
+{
+    (void) snprintf(path, sizeof(path), "%s/kv_archive.XXXXXX",
+                    getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
+
+    if (mkdtemp(path) == NULL || rig_setup(state) != 0) {
+        return -1;
+    }
+
+    archive = open(path, O_RDONLY|O_DIRECTORY|O_CLOEXEC);
+    list_fails = 0;
+    link_fails = 0;
+    sync_fails = 0;
+    note_fails = 0;
+    changed = 0;
+
+    real = kit.io->io;
+    kit.io->io.list = on_list;
+    kit.io->io.link = on_link;
+    kit.io->io.fsync = on_fsync;
+    kit.io->io.open = on_open;
+
+    kit.conf.archive = path;
+    kit.conf.archive_fd = archive;
+    kit.conf.archive_hold = HOLD;
+
+    return archive == -1 ? -1 : 0;
+}
+
+
+static void
+wipe(void *ctx, const char *name)
+{
+    (void) ctx;
+    (void) unlinkat(archive, name, 0);
+}
+
+
+static int
+teardown(void **state)
+{
+    kv_io_t  io;
+
+    kv_io_system(&io);
+    (void) io.list(&io, archive, wipe, NULL);
+    (void) close(archive);
+    (void) rmdir(path);
+
+    return rig_teardown(state);
+}
+
+
+static void
+start(void)
+{
+    rig_start();
+
+    if (kv_store_archive_fits(kit.store, &err) != KV_OK) {
+        fail_msg("%s", err.text);
+    }
+}
+
+
+/* Two megabytes of log, and a snapshot. */
+
+static void
+more_log(void)
+{
+    uint32_t  i;
+
+    for (i = 0; i < 24; i++) {
+        rig_put(i, 5000 + i, 100000);
+    }
+
+    rig_snapshot();
+}
+
+
+static uint64_t
+upto(void)
+{
+    return atomic_load(&kit.store->zone->archive_lsn);
+}
+
+
+static unsigned
+gaps(void)
+{
+    return (unsigned) atomic_load(&kit.store->zone->archive_gaps);
+}
+
+
+/* How many files of such names are in a directory. */
+
+typedef struct {
+    const char  *begin;
+    const char  *end;
+    unsigned     n;
+    char         last[KV_NAME_MAX];
+} names_t;
+
+
+static void
+count(void *ctx, const char *name)
+{
+    names_t *names = ctx;
+
+    size_t  n;
+
+    n = strlen(names->end);
+
+    if (strncmp(name, names->begin, strlen(names->begin)) == 0
+        && strlen(name) > n && strcmp(name + strlen(name) - n, names->end) == 0)
+    {
+        names->n++;
+
+        if (strcmp(name, names->last) > 0) {
+            (void) snprintf(names->last, sizeof(names->last), "%s", name);
+        }
+    }
+}
+
+
+static names_t
+files(int dirfd, const char *begin, const char *end)
+{
+    names_t  names;
+
+    memset(&names, 0, sizeof(names));
+    names.begin = begin;
+    names.end = end;
+
+    assert_int_equal(real.list(&kit.io->io, dirfd, count, &names), 0);
+
+    return names;
+}
+
+
+/*
+ * Names that were not synced count for nothing, also where the next try finds
+ * them, as it does what a worker left that died.
+ */
+
+static void
+test_sync(void **state)
+{
+    (void) state;
+
+    start();
+    sync_fails = EIO;
+    more_log();
+
+    assert_true(files(archive, "log-", ".kvl").n > 0);
+    assert_true(files(archive, "snap-", ".kvs").n > 0);
+    assert_true(changed > 0);
+    assert_int_equal(upto(), 0);
+    assert_true(atomic_load(&kit.store->zone->archive_failed) > 0);
+
+    /* a try that puts nothing there, and finds what is there */
+
+    sync_fails = 0;
+    link_fails = EIO;
+    more_log();
+    assert_true(upto() == 0 || changed == 0);
+
+    link_fails = 0;
+    rig_put(1, 1, 10);
+    rig_snapshot();
+    assert_true(upto() > 0);
+    assert_int_equal(changed, 0);
+    assert_int_equal(gaps(), 0);
+
+    rig_stop();
+}
+
+
+/* Whatever call fails, the log is kept up to the limit, and a gap is told. */
+
+static void
+fails(int *how)
+{
+    uint64_t  before;
+    unsigned  i;
+
+    before = upto();
+    *how = EIO;
+
+    for (i = 0; i < 12 && gaps() == 0; i++) {
+        more_log();
+        assert_true(files(kit.dirfd, "log-", ".kvl").n < 16);
+        assert_true(gaps() > 0 || upto() == before);
+    }
+
+    assert_int_equal(gaps(), 1);
+    assert_true(upto() > before);
+}
+
+
+static void
+test_new_one_fails(void **state)
+{
+    (void) state;
+
+    start();
+    fails(&link_fails);
+    rig_stop();
+}
+
+
+static void
+test_old_one_fails(void **state)
+{
+    (void) state;
+
+    start();
+    more_log();
+    more_log();
+    assert_true(upto() > 0);
+    fails(&list_fails);
+    rig_stop();
+}
+
+
+/* The gap is noted there, also where that cannot be done at once. */
+
+static void
+test_note(void **state)
+{
+    (void) state;
+
+    start();
+    more_log();
+    more_log();
+    note_fails = ENOSPC;
+    fails(&link_fails);
+    assert_int_equal(files(archive, "gap-", "").n, 0);
+
+    link_fails = 0;
+    note_fails = 0;
+    more_log();
+    assert_int_equal(files(archive, "gap-", "").n, 1);
+    assert_int_equal(gaps(), 1);
+
+    /* a start finds what was given up while nobody looked */
+
+    kit.conf.archive = NULL;
+    rig_stop();
+    rig_start();
+    more_log();
+    more_log();
+    rig_stop();
+
+    kit.conf.archive = path;
+    start();
+    more_log();
+    assert_int_equal(gaps(), 1);
+    assert_int_equal(files(archive, "gap-", "").n, 2);
+    rig_stop();
+}
+
+
+/* What an archive says to a store that ends with `last`. */
+
+static kv_rc_t
+fits(uint64_t last)
+{
+    kv_archive_t   a;
+    kv_identity_t  id;
+
+    memset(&a, 0, sizeof(a));
+    a.io = &kit.io->io;
+    a.dirfd = kit.dirfd;
+    a.to = archive;
+    id = kv_wal_id(&kit.store->zone->wal);
+
+    return kv_archive_fits(&a, &id, last, &err);
+}
+
+
+/* A snapshot is there before the segment that it needs. */
+
+static void
+test_snapshot_ahead(void **state)
+{
+    uint64_t  last;
+
+    (void) state;
+
+    start();
+    rig_put(1, 1, 100);
+    rig_put(2, 1, 100);
+    rig_snapshot();
+
+    last = atomic_load(&kit.store->zone->applied_lsn);
+    assert_int_equal(files(archive, "log-", ".kvl").n, 0);
+    assert_int_equal(files(archive, "snap-", ".kvs").n, 1);
+
+    assert_int_equal(fits(last), KV_OK);
+    assert_int_equal(fits(last - 1), KV_DAMAGED);
+    assert_non_null(strstr(err.text, "give the zone a new archive"));
+
+    rig_stop();
+}
+
+
+/* Files of another history are not mixed with the store's, nor taken for it. */
+
+static void
+test_other_history(void **state)
+{
+    char      name[KV_NAME_MAX];
+    uint64_t  before;
+
+    (void) state;
+
+    start();
+    more_log();
+    more_log();
+    before = upto();
+
+    /* that the other one began a segment where this one did not */
+
+    (void) kv_wal_name(name, KV_WAL_SEGMENT,
+                       atomic_load(&kit.store->zone->current_segment) - 1);
+    assert_int_equal(linkat(archive, files(archive, "log-", ".kvl").last,
+                            archive, name, 0), 0);
+    more_log();
+    assert_int_equal(upto(), before);
+    assert_true(atomic_load(&kit.store->zone->archive_failed) > 0);
+    assert_int_equal(unlinkat(archive, name, 0), 0);
+    more_log();
+    assert_true(upto() > before);
+
+    rig_stop();
+}
+
+
+int
+main(void)
+{
+    const struct CMUnitTest  tests[] = {
+        cmocka_unit_test_setup_teardown(test_sync, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_new_one_fails, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_old_one_fails, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_note, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_snapshot_ahead, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_other_history, setup, teardown)
+    };
+
+    cmocka_set_test_filter(getenv("KIT_TEST"));
+
+    return cmocka_run_group_tests_name("archive", tests, NULL, NULL);
+}
