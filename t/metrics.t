@@ -18,7 +18,8 @@ my $PROMETHEUS = '/usr/bin/prometheus';
 my $s = KV::Test->new(zone => '16m', prometheus => free_port(),
                       kv => 'segment=1m max_value=256k list=on',
                       http => 'kv_zone zone=o-t.h_R2:16m path=%%dir%%/other
-                               segment=1m max_value=256k;',
+                               segment=1m max_value=256k
+                               archive=%%dir%%/archive;',
                       server => 'location /other/ { kv o-t.h_R2; }
                                  location = /other-stats { kv_stats o-t.h_R2; }
                                  location = /keys { kv_keys main; }');
@@ -229,14 +230,25 @@ my %same = qw(
     rebuilds_total recovery.rebuilds reloads_refused_total reloads.refused
 );
 
+# and of a store that has an archive
+
+my %archive = qw(
+    archive_lsn archive.lsn          archive_waiting_segments archive.waiting
+    archive_files_total archive.files
+    archive_failures_total archive.failed
+    archive_gaps_total archive.gaps
+    archive_deleted_files_total archive.deleted
+);
+
 sub agrees {
     my ($value, $what, $path, $zone, %but) = @_;
     my $store = $s->stats($path)->{store};
+    my %facts = (%same, $store->{archive} ? %archive : ());
     my @wrong;
 
-    for my $name (sort keys %same) {
+    for my $name (sort keys %facts) {
         my $fact = $store;
-        $fact = $fact->{$_} for split /\./, $same{$name};
+        $fact = $fact->{$_} for split /\./, $facts{$name};
         my $told = $value->{"nginx_kv_$name\{zone=\"$zone\"}"};
         push @wrong, "$name: " . ($told // 'nothing') . ", not $fact"
             if !defined $told || abs($told - $fact) > 1e-6;
@@ -256,6 +268,8 @@ sub agrees {
 
 agrees($value, 'it says what /stats says', '/stats', 'main');
 agrees($value, 'of the other zone, too', '/other-stats', 'o-t.h_R2');
+is_deeply([ sort map { /^nginx_kv_(archive_\w+)/ ? $1 : () } keys %$value ],
+          [ sort keys %archive ], 'of the archive where there is one');
 
 
 # ---- histograms: cumulative, with the bounds that were asked for

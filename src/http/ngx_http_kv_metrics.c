@@ -75,8 +75,10 @@ static ngx_int_t ngx_http_kv_metrics_read(ngx_http_kv_metrics_t *m,
     ngx_http_kv_main_conf_t *kmcf);
 static void ngx_http_kv_metrics_head(ngx_http_kv_metrics_t *m,
     const char *name, const char *type, const char *help);
+static void ngx_http_kv_metrics_numbers(ngx_http_kv_metrics_t *m,
+    const ngx_http_kv_metric_t *metric, ngx_uint_t archives);
 static void ngx_http_kv_metrics_number(ngx_http_kv_metrics_t *m,
-    const ngx_http_kv_metric_t *metric);
+    const ngx_http_kv_metric_t *metric, ngx_http_kv_sample_t *sample);
 static void ngx_http_kv_metrics_state(ngx_http_kv_metrics_t *m);
 static void ngx_http_kv_metrics_incarnation(ngx_http_kv_metrics_t *m);
 static void ngx_http_kv_metrics_fragmentation(ngx_http_kv_metrics_t *m);
@@ -214,12 +216,34 @@ static const ngx_http_kv_metric_t  ngx_http_kv_metrics_list[] = {
 };
 
 
+/* Of a store that has an archive. */
+
+static const ngx_http_kv_metric_t  ngx_http_kv_metrics_archive[] = {
+
+    ngx_http_kv_gauge("archive_lsn", figures.archive_lsn, 1,
+                      "All up to this LSN was put into the archive, or lost "
+                      "for it."),
+    ngx_http_kv_gauge("archive_waiting_segments", figures.archive_waiting, 1,
+                      "Full segments of the log that wait for the archive."),
+    ngx_http_kv_counter("archive_files_total", figures.archive_files, 1,
+                        "Files that were put into the archive."),
+    ngx_http_kv_counter("archive_failures_total", figures.archive_failed, 1,
+                        "Tries to put files there that failed."),
+    ngx_http_kv_counter("archive_gaps_total", figures.archive_gaps, 1,
+                        "Gaps that have arisen in the log there."),
+    ngx_http_kv_counter("archive_deleted_files_total",
+                        figures.archive_deleted, 1,
+                        "Files that were deleted there as too old."),
+
+    { NULL, NULL, 0, 0, NULL }
+};
+
+
 ngx_int_t
 ngx_http_kv_metrics_handler(ngx_http_request_t *r)
 {
-    ngx_http_kv_metrics_t        m;
-    ngx_http_kv_main_conf_t     *kmcf;
-    const ngx_http_kv_metric_t  *metric;
+    ngx_http_kv_metrics_t     m;
+    ngx_http_kv_main_conf_t  *kmcf;
 
     if (!(r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD))) {
         return ngx_http_kv_reply_allow(r, "GET, HEAD");
@@ -259,10 +283,8 @@ ngx_http_kv_metrics_handler(ngx_http_request_t *r)
                                offsetof(ngx_http_kv_sample_t, figures.batch),
                                1);
 
-    for (metric = ngx_http_kv_metrics_list; metric->name; metric++) {
-        ngx_http_kv_metrics_number(&m, metric);
-    }
-
+    ngx_http_kv_metrics_numbers(&m, ngx_http_kv_metrics_list, 0);
+    ngx_http_kv_metrics_numbers(&m, ngx_http_kv_metrics_archive, 1);
     ngx_http_kv_metrics_fragmentation(&m);
     ngx_http_kv_metrics_incarnation(&m);
 
@@ -319,25 +341,46 @@ ngx_http_kv_metrics_head(ngx_http_kv_metrics_t *m, const char *name,
 }
 
 
+/* Metrics of all stores; with `archives`, of those that have one. */
+
+static void
+ngx_http_kv_metrics_numbers(ngx_http_kv_metrics_t *m,
+    const ngx_http_kv_metric_t *metric, ngx_uint_t archives)
+{
+    ngx_uint_t  i, n;
+
+    for ( /* void */ ; metric->name; metric++) {
+
+        for (i = 0, n = 0; i < m->n; i++) {
+
+            if (archives && !m->sample[i].figures.archives) {
+                continue;
+            }
+
+            if (n++ == 0) {
+                ngx_http_kv_metrics_head(m, metric->name, metric->type,
+                                         metric->help);
+            }
+
+            ngx_http_kv_metrics_number(m, metric, &m->sample[i]);
+        }
+    }
+}
+
+
 static void
 ngx_http_kv_metrics_number(ngx_http_kv_metrics_t *m,
-    const ngx_http_kv_metric_t *metric)
+    const ngx_http_kv_metric_t *metric, ngx_http_kv_sample_t *sample)
 {
-    char        text[NGX_HTTP_KV_METRICS_VALUE];
-    uint64_t    value;
-    ngx_uint_t  i;
+    char      text[NGX_HTTP_KV_METRICS_VALUE];
+    size_t    len;
+    uint64_t  value;
 
-    ngx_http_kv_metrics_head(m, metric->name, metric->type, metric->help);
+    value = *(uint64_t *) ((u_char *) sample + metric->where);
+    len = ngx_http_kv_metrics_value(text, value, metric->per);
 
-    for (i = 0; i < m->n; i++) {
-        value = *(uint64_t *) ((u_char *) &m->sample[i] + metric->where);
-
-        ngx_http_kv_metrics_line(m, "nginx_kv_%s{zone=\"%V\"} %*s\n",
-                                 metric->name, &m->sample[i].zone->name,
-                                 ngx_http_kv_metrics_value(text, value,
-                                                           metric->per),
-                                 text);
-    }
+    ngx_http_kv_metrics_line(m, "nginx_kv_%s{zone=\"%V\"} %*s\n",
+                             metric->name, &sample->zone->name, len, text);
 }
 
 
