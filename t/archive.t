@@ -347,6 +347,9 @@ SKIP: {
          'it is told at once, and from where');
     cmp_ok(scalar files($s->{path}, qr/^log-.*kvl$/), '<', 30,
            'the log was given up');
+    like((inspect('stat', "$disk/archive"))[1],
+         qr/^gap-\S+: this archive lacks the log from LSN @{[ $last + 1 ]} /m,
+         'kv-inspect stat tells it, too');
 
     unlink "$disk/filler";
     more_log();

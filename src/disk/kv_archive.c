@@ -39,6 +39,7 @@ static kv_rc_t kv_archive_copy(kv_archive_t *a, const char *name,
     const char *tmp, kv_err_t *err);
 static kv_rc_t kv_archive_bytes(kv_archive_t *a, int from, int to,
     kv_err_t *err);
+static void kv_archive_gap_name(char *name, uint64_t from, uint64_t to);
 static kv_rc_t kv_archive_other(const char *name, kv_err_t *err);
 
 
@@ -531,8 +532,7 @@ kv_archive_note_gap(kv_io_t *io, int dirfd, uint64_t from, uint64_t to)
     int   fd;
     char  name[KV_NAME_MAX];
 
-    (void) snprintf(name, sizeof(name), "gap-%016" PRIx64 "-%016" PRIx64,
-                    from, to);
+    kv_archive_gap_name(name, from, to);
 
     fd = io->open(io, dirfd, name, O_RDWR|O_CREAT|O_EXCL);
 
@@ -545,6 +545,29 @@ kv_archive_note_gap(kv_io_t *io, int dirfd, uint64_t from, uint64_t to)
     }
 
     return io->fsync(io, dirfd) == 0 ? KV_OK : kv_io_rc(errno);
+}
+
+
+static void
+kv_archive_gap_name(char *name, uint64_t from, uint64_t to)
+{
+    (void) snprintf(name, KV_NAME_MAX, "gap-%016" PRIx64 "-%016" PRIx64, from,
+                    to);
+}
+
+
+bool
+kv_archive_is_gap(const char *name, uint64_t *from, uint64_t *to)
+{
+    char  again[KV_NAME_MAX];
+
+    if (sscanf(name, "gap-%16" SCNx64 "-%16" SCNx64, from, to) != 2) {
+        return false;
+    }
+
+    kv_archive_gap_name(again, *from, *to);
+
+    return strcmp(again, name) == 0;
 }
 
 

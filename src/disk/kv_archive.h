@@ -65,12 +65,16 @@ kv_rc_t kv_archive_update(kv_archive_t *a, uint64_t current, kv_err_t *err);
 kv_rc_t kv_archive_note_gap(kv_io_t *io, int dirfd, uint64_t from,
     uint64_t to);
 
+/* Whether that is the name of such a file; then which LSNs it is about. */
+bool kv_archive_is_gap(const char *name, uint64_t *from, uint64_t *to);
+
 
 /*
  * Deletes what is needed for no moment from `before_ms` on: snapshots before
- * the one that such a moment can need first, and segments that end before that.
- * It is read first, as it is to stand for all of these; one that is not good
- * is KV_DAMAGED, and nothing is deleted.  *deleted is how many files were.
+ * the one that such a moment can need first, and segments and notes of gaps
+ * that end before that.  If there is any, that snapshot is read first, as it is
+ * to stand for all of these; one that is not good is KV_DAMAGED, and nothing is
+ * deleted.  *deleted is how many files were.
  * KV_OK; KV_CANCELLED, KV_AGAIN, KV_ERROR, `err` filled.
  */
 kv_rc_t kv_archive_keep(kv_archive_t *a, uint64_t before_ms, unsigned *deleted,

@@ -13,23 +13,36 @@
 #include "disk/kv_snapshot.h"
 
 
+/* A file there; or a gap, which its name is all that there is of it. */
+
 typedef struct {
-    kv_archive_t      *archive;
-    kv_backup_file_t  *file;             /* all that is there */
-    size_t             n;
-    size_t             max;
-    bool               failed;
+    char               name[KV_NAME_MAX];
+    kv_backup_kind_t   kind;             /* KV_BACKUP_END: a gap */
+    uint64_t           lsn;              /* the first one */
+    uint64_t           last;             /* of a gap */
+    bool               goes;
+} kv_archive_file_t;
+
+
+typedef struct {
+    kv_archive_t       *archive;
+    kv_archive_file_t  *file;            /* all that is there */
+    size_t              n;
+    size_t              max;
+    bool                failed;
 } kv_archive_all_t;
 
 
 static void kv_archive_found(void *ctx, const char *name);
+static bool kv_archive_parse(kv_archive_file_t *file, const char *name);
 static int kv_archive_order(const void *one, const void *two);
 static size_t kv_archive_oldest(const kv_archive_all_t *all,
     uint64_t before_ms);
+static void kv_archive_choose_old(kv_archive_all_t *all, uint64_t lsn);
 static kv_rc_t kv_archive_good(void *ctx, uint64_t lsn,
     const kv_record_t *rec);
-static kv_rc_t kv_archive_delete(kv_archive_all_t *all, uint64_t lsn,
-    unsigned *deleted, kv_err_t *err);
+static kv_rc_t kv_archive_delete(kv_archive_all_t *all, unsigned *deleted,
+    kv_err_t *err);
 
 
 kv_rc_t
@@ -38,7 +51,7 @@ kv_archive_keep(kv_archive_t *a, uint64_t before_ms, unsigned *deleted,
 {
     size_t            i;
     kv_rc_t           rc;
-    uint64_t          end, bytes;
+    uint64_t          lsn, end, bytes;
     kv_archive_all_t  all;
 
     *deleted = 0;
@@ -55,21 +68,26 @@ kv_archive_keep(kv_archive_t *a, uint64_t before_ms, unsigned *deleted,
     }
 
     if (all.n) {
-        qsort(all.file, all.n, sizeof(kv_backup_file_t), kv_archive_order);
+        qsort(all.file, all.n, sizeof(kv_archive_file_t), kv_archive_order);
     }
 
     i = kv_archive_oldest(&all, before_ms);
     rc = KV_OK;
 
-    if (i < all.n && all.file[0].lsn < all.file[i].lsn) {
+    if (i < all.n) {
+        lsn = all.file[i].lsn;
+
+        kv_archive_choose_old(&all, lsn);
 
         /* it is to stand for all that is older */
 
-        rc = kv_snapshot_read(a->io, a->to, all.file[i].lsn, kv_archive_good,
-                              a, &end, &bytes, err);
+        if (all.n) {
+            rc = kv_snapshot_read(a->io, a->to, lsn, kv_archive_good, a, &end,
+                                  &bytes, err);
+        }
 
         if (rc == KV_OK) {
-            rc = kv_archive_delete(&all, all.file[i].lsn, deleted, err);
+            rc = kv_archive_delete(&all, deleted, err);
         }
     }
 
@@ -84,18 +102,16 @@ kv_archive_found(void *ctx, const char *name)
 {
     kv_archive_all_t *all = ctx;
 
-    size_t             max;
-    uint64_t           lsn;
-    kv_backup_kind_t   kind;
-    kv_backup_file_t  *file;
+    size_t              max;
+    kv_archive_file_t   found, *file;
 
-    if (!kv_backup_parse(name, &kind, &lsn)) {
+    if (!kv_archive_parse(&found, name)) {
         return;
     }
 
     if (all->n == all->max) {
         max = all->max ? 2 * all->max : 64;
-        file = realloc(all->file, max * sizeof(kv_backup_file_t));
+        file = realloc(all->file, max * sizeof(kv_archive_file_t));
 
         if (file == NULL) {
             all->failed = true;
@@ -106,19 +122,35 @@ kv_archive_found(void *ctx, const char *name)
         all->max = max;
     }
 
-    file = &all->file[all->n++];
+    all->file[all->n++] = found;
+}
+
+
+/* False: it is none of the archive's. */
+
+static bool
+kv_archive_parse(kv_archive_file_t *file, const char *name)
+{
     memset(file, 0, sizeof(*file));
-    file->kind = kind;
-    file->lsn = lsn;
-    kv_backup_name(file->name, kind, lsn);
+
+    if (kv_archive_is_gap(name, &file->lsn, &file->last)) {
+        file->kind = KV_BACKUP_END;
+
+    } else if (!kv_backup_parse(name, &file->kind, &file->lsn)) {
+        return false;
+    }
+
+    (void) strcpy(file->name, name);
+
+    return true;
 }
 
 
 static int
 kv_archive_order(const void *one, const void *two)
 {
-    const kv_backup_file_t  *a = one;
-    const kv_backup_file_t  *b = two;
+    const kv_archive_file_t  *a = one;
+    const kv_archive_file_t  *b = two;
 
     return a->lsn < b->lsn ? -1 : a->lsn > b->lsn;
 }
@@ -158,6 +190,48 @@ kv_archive_oldest(const kv_archive_all_t *all, uint64_t before_ms)
 }
 
 
+/* Leaves those that go if that is the oldest snapshot. */
+
+static void
+kv_archive_choose_old(kv_archive_all_t *all, uint64_t lsn)
+{
+    size_t              i, n;
+    uint64_t            end;
+    kv_archive_file_t  *file;
+
+    file = all->file;
+    end = UINT64_MAX;
+
+    /* a segment ends where the next one begins, so one behind it is known */
+
+    for (i = all->n; i-- > 0; /* void */ ) {
+
+        switch (file[i].kind) {
+
+        case KV_BACKUP_SNAPSHOT:
+            file[i].goes = file[i].lsn < lsn;
+            break;
+
+        case KV_BACKUP_SEGMENT:
+            file[i].goes = end <= lsn;
+            end = file[i].lsn - 1;
+            break;
+
+        default:
+            file[i].goes = file[i].last <= lsn;
+        }
+    }
+
+    for (i = 0, n = 0; i < all->n; i++) {
+        if (file[i].goes) {
+            file[n++] = file[i];
+        }
+    }
+
+    all->n = n;
+}
+
+
 static kv_rc_t
 kv_archive_good(void *ctx, uint64_t lsn, const kv_record_t *rec)
 {
@@ -170,50 +244,25 @@ kv_archive_good(void *ctx, uint64_t lsn, const kv_record_t *rec)
 }
 
 
-/* Deletes the snapshots before that LSN, and segments that end before it. */
-
 static kv_rc_t
-kv_archive_delete(kv_archive_all_t *all, uint64_t lsn, unsigned *deleted,
-    kv_err_t *err)
+kv_archive_delete(kv_archive_all_t *all, unsigned *deleted, kv_err_t *err)
 {
-    size_t         i, segment;
+    size_t         i;
     kv_archive_t  *a;
 
     a = all->archive;
-    segment = all->n;
-
-    /* a segment ends where the next one begins: one behind it is known */
 
     for (i = 0; i < all->n && !a->stop(a->ctx); i++) {
 
-        if (all->file[i].kind == KV_BACKUP_SEGMENT) {
-
-            if (segment < all->n && all->file[i].lsn - 1 <= lsn) {
-                if (a->io->unlink(a->io, a->to, all->file[segment].name)
-                    == -1)
-                {
-                    break;
-                }
-
-                (*deleted)++;
-            }
-
-            segment = i;
-
-        } else if (all->file[i].lsn < lsn) {
-
-            if (a->io->unlink(a->io, a->to, all->file[i].name) == -1) {
-                break;
-            }
-
-            (*deleted)++;
+        if (a->io->unlink(a->io, a->to, all->file[i].name) == -1
+            && errno != ENOENT)
+        {
+            kv_err_set(err, "an old file cannot be deleted from the archive: "
+                       "%s", strerror(errno));
+            return kv_io_rc(errno);
         }
-    }
 
-    if (i < all->n && !a->stop(a->ctx)) {
-        kv_err_set(err, "an old file cannot be deleted from the archive: %s",
-                   strerror(errno));
-        return kv_io_rc(errno);
+        (*deleted)++;
     }
 
     return KV_OK;

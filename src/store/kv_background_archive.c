@@ -27,8 +27,8 @@ static void kv_background_archive_failed(kv_store_t *store, kv_rc_t rc,
 void
 kv_background_archive(kv_store_t *store)
 {
-    kv_rc_t       rc;
-    kv_err_t      err;
+    kv_rc_t       rc, kept;
+    kv_err_t      err, why;
     kv_zone_t    *zone;
     kv_archive_t  a;
 
@@ -42,8 +42,15 @@ kv_background_archive(kv_store_t *store)
 
     rc = kv_archive_update(&a, atomic_load(&zone->current_segment), &err);
 
-    if (rc == KV_OK && a.put) {
-        rc = kv_background_archive_keep(store, &a, &err);
+    /* one that is full may be so of what need not be kept */
+
+    if ((rc == KV_OK && a.put) || rc == KV_NO_SPACE) {
+        kept = kv_background_archive_keep(store, &a, &why);
+
+        if (rc == KV_OK && kept != KV_OK) {
+            rc = kept;
+            err = why;
+        }
     }
 
     if (a.gap_to) {

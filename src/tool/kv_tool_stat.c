@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 
+#include "disk/kv_archive.h"
 #include "disk/kv_snapshot.h"
 #include "tool/kv_tool.h"
 #include "tool/kv_tool_dir.h"
@@ -21,6 +22,7 @@ static void kv_tool_stat_snapshot(kv_tool_dir_t *dir,
 static void kv_tool_stat_segment(kv_tool_dir_t *dir,
     const kv_tool_file_t *file);
 static void kv_tool_stat_note(kv_tool_dir_t *dir, const kv_tool_file_t *file);
+static void kv_tool_stat_other(const kv_tool_file_t *file);
 static bool kv_tool_stat_head(kv_tool_dir_t *dir, const kv_tool_file_t *file,
     void *buf, size_t size, const char *magic);
 static void kv_tool_stat_sum(const kv_tool_files_t *files);
@@ -88,7 +90,7 @@ kv_tool_stat_files(kv_tool_dir_t *dir, const kv_tool_files_t *files)
             break;
 
         case KV_TOOL_OTHER:
-            (void) printf("%s: not a file of the store\n", file->name);
+            kv_tool_stat_other(file);
             break;
 
         default:
@@ -165,6 +167,21 @@ kv_tool_stat_note(kv_tool_dir_t *dir, const kv_tool_file_t *file)
     {
         (void) printf("%s: the log was closed with LSN %" PRIu64 "\n",
                       file->name, note.lsn);
+    }
+}
+
+
+static void
+kv_tool_stat_other(const kv_tool_file_t *file)
+{
+    uint64_t  from, to;
+
+    if (kv_archive_is_gap(file->name, &from, &to)) {
+        (void) printf("%s: this archive lacks the log from LSN %" PRIu64
+                      " to %" PRIu64 "\n", file->name, from, to);
+
+    } else {
+        (void) printf("%s: not a file of the store\n", file->name);
     }
 }
 

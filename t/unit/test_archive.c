@@ -2,7 +2,7 @@
 /*
  * An archive that fails, at each of its calls, and one of another history: what
  * counts as kept is there and synced, what is lost is told, and nothing is
- * mixed.
+ * mixed.  And what is deleted there, once it is too old.
  */
 
 
@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "disk/kv_archive.h"
+#include "disk/kv_snapshot.h"
 #include "disk/kv_wal_private.h"
 #include "store_rig.h"
 
@@ -35,6 +36,7 @@ static int       link_fails;
 static int       sync_fails;
 static int       note_fails;
 static unsigned  changed;                /* names there, since a sync */
+static _Atomic unsigned  reads;          /* of any file */
 static kv_err_t  err;
 
 
@@ -92,6 +94,15 @@ on_open(kv_io_t *io, int dirfd, const char *name, int flags)
 }
 
 
+static ssize_t
+on_pread(kv_io_t *io, int fd, void *buf, size_t n, off_t offset)
+{
+    (void) atomic_fetch_add(&reads, 1);
+
+    return real.pread(io, fd, buf, n, offset);
+}
+
+
 static int
 setup(void **state)
 {
@@ -114,6 +125,7 @@ setup(void **state)
     kit.io->io.link = on_link;
     kit.io->io.fsync = on_fsync;
     kit.io->io.open = on_open;
+    kit.io->io.pread = on_pread;
 
     kit.conf.archive = path;
     kit.conf.archive_fd = archive;
@@ -430,6 +442,126 @@ test_other_history(void **state)
 }
 
 
+static bool
+never(void *ctx)
+{
+    (void) ctx;
+
+    return false;
+}
+
+
+/* Deletes what is needed for no moment since then; how many files. */
+
+static unsigned
+keep(uint64_t before_ms)
+{
+    unsigned      deleted;
+    kv_archive_t  a;
+
+    memset(&a, 0, sizeof(a));
+    a.io = &kit.io->io;
+    a.dirfd = kit.dirfd;
+    a.to = archive;
+    a.stop = never;
+
+    if (kv_archive_keep(&a, before_ms, &deleted, &err) != KV_OK) {
+        fail_msg("%s", err.text);
+    }
+
+    return deleted;
+}
+
+
+/* What is too old goes, and nothing is read for nothing. */
+
+static void
+test_keep(void **state)
+{
+    unsigned             i;
+    uint64_t             oldest;
+    kv_snapshot_list_t   list;
+
+    (void) state;
+
+    start();
+
+    for (i = 0; i < 5; i++) {
+        more_log();
+    }
+
+    assert_int_equal(files(archive, "snap-", ".kvs").n, 5);
+    assert_int_equal(keep(1), 0);
+
+    /* gaps before what stays, and one that goes on beyond that */
+
+    assert_int_equal(kv_snapshot_list(&kit.io->io, archive, &list, &err),
+                     KV_OK);
+    oldest = list.lsn[1];
+
+    assert_int_equal(kv_archive_note_gap(&kit.io->io, archive, 2, 3), KV_OK);
+    assert_int_equal(kv_archive_note_gap(&kit.io->io, archive, 5, oldest),
+                     KV_OK);
+    assert_int_equal(kv_archive_note_gap(&kit.io->io, archive, 6, oldest + 1),
+                     KV_OK);
+
+    assert_true(keep(UINT64_MAX) >= 3 + 5 + 2);
+    assert_int_equal(files(archive, "snap-", ".kvs").n, 2);
+    assert_int_equal(files(archive, "gap-", "").n, 1);
+
+    /* the segment that stays begins before the snapshot */
+
+    atomic_store(&reads, 0);
+    assert_int_equal(keep(UINT64_MAX), 0);
+    assert_true(atomic_load(&reads) < 6);
+
+    rig_stop();
+}
+
+
+/* A full archive loses what is too old, and goes on then. */
+
+static void
+test_full(void **state)
+{
+    unsigned    i;
+    kv_zone_t  *zone;
+
+    (void) state;
+
+    /* copies, as on another disk */
+
+    link_fails = EXDEV;
+    kit.conf.archive_hold = UINT64_C(1) << 40;
+    kit.conf.archive_keep = UINT64_C(1) << 50;
+
+    start();
+    zone = kit.store->zone;
+
+    for (i = 0; i < 5; i++) {
+        more_log();
+    }
+
+    assert_int_equal(files(archive, "snap-", ".kvs").n, 5);
+    note_fails = ENOSPC;
+    more_log();
+    assert_true(atomic_load(&zone->archive_failed) > 0);
+    assert_int_equal(atomic_load(&zone->archive_deleted), 0);
+
+    kit.store->conf.archive_keep = 1;
+    more_log();
+    assert_true(atomic_load(&zone->archive_deleted) > 0);
+    assert_int_equal(files(archive, "snap-", ".kvs").n, 2);
+
+    note_fails = 0;
+    more_log();
+    assert_int_equal(atomic_load(&zone->archive_waiting), 0);
+    assert_int_equal(gaps(), 0);
+
+    rig_stop();
+}
+
+
 int
 main(void)
 {
@@ -439,7 +571,9 @@ main(void)
         cmocka_unit_test_setup_teardown(test_old_one_fails, setup, teardown),
         cmocka_unit_test_setup_teardown(test_note, setup, teardown),
         cmocka_unit_test_setup_teardown(test_snapshot_ahead, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_other_history, setup, teardown)
+        cmocka_unit_test_setup_teardown(test_other_history, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_keep, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_full, setup, teardown)
     };
 
     cmocka_set_test_filter(getenv("KIT_TEST"));
