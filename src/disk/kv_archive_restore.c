@@ -29,9 +29,10 @@ typedef struct {
     kv_io_t                      system;
     const kv_archive_moment_t   *moment;
     kv_wal_walk_t                walk;
-    uint64_t                     below;    /* snapshots to look at have less */
-    uint64_t                     found;    /* the highest of these, */
-    bool                         any;      /* if there is one */
+    uint64_t                    *snapshot; /* LSNs, ascending: all of them */
+    size_t                       n;
+    size_t                       max;
+    bool                         failed;   /* no memory for more */
     uint64_t                     least;    /* the least LSN of all segments */
     uint64_t                     bytes;    /* of the snapshot */
     kv_io_list_pt                list;     /* whom the names are for */
@@ -43,7 +44,10 @@ static kv_rc_t kv_archive_open(kv_archive_source_t *s, const char *path,
     const char *data, kv_err_t *err);
 static int kv_archive_open_dir(const char *path, kv_err_t *err);
 static kv_rc_t kv_archive_choose(kv_archive_source_t *s, kv_err_t *err);
+static kv_rc_t kv_archive_look(kv_archive_source_t *s, kv_err_t *err);
 static void kv_archive_see(void *ctx, const char *name);
+static int kv_archive_ascending(const void *one, const void *two);
+static bool kv_archive_before(kv_archive_source_t *s, uint64_t lsn);
 static kv_rc_t kv_archive_try(kv_archive_source_t *s, uint64_t lsn,
     kv_err_t *err);
 static kv_rc_t kv_archive_reaches(kv_archive_source_t *s, uint64_t end,
@@ -93,6 +97,7 @@ kv_archive_restore(const char *path, const char *data, const char *dir,
     }
 
     free(s.walk.part);
+    free(s.snapshot);
     kv_backup_close(&s.from);
 
     if (s.from.dir[0] != -1) {
@@ -156,44 +161,34 @@ kv_archive_open_dir(const char *path, kv_err_t *err)
 static kv_rc_t
 kv_archive_choose(kv_archive_source_t *s, kv_err_t *err)
 {
-    kv_rc_t              rc;
-    kv_err_t             other, *told;
-    kv_snapshot_guess_t  guess;
+    size_t     i;
+    kv_rc_t    rc;
+    kv_err_t   other, *told;
+
+    rc = kv_archive_look(s, err);
+
+    if (rc != KV_OK) {
+        return rc;
+    }
 
     /* what is told is why the newest one would not do */
 
     told = err;
-    s->below = s->moment->lsn ? s->moment->lsn + 1 : UINT64_MAX;
 
-    for ( ;; ) {
-        s->any = false;
-        s->found = 0;
-        s->least = UINT64_MAX;
+    for (i = s->n; i-- > 0; /* void */ ) {
 
-        if (s->from.io.list(&s->from.io, -1, kv_archive_see, s) == -1) {
-            kv_err_set(err, "the directory \"%s\" cannot be listed: %s",
-                       s->from.path, strerror(errno));
-            return KV_ERROR;
+        if (!kv_archive_before(s, s->snapshot[i])) {
+            continue;
         }
 
-        if (!s->any) {
-            break;
+        rc = kv_archive_try(s, s->snapshot[i], told);
+
+        if (rc != KV_NOT_FOUND && rc != KV_DAMAGED) {
+            *err = *told;
+            return rc;
         }
 
-        kv_snapshot_guess(&s->from.io, -1, s->found, &guess);
-
-        if (s->moment->lsn || guess.time_ms <= s->moment->time_ms) {
-            rc = kv_archive_try(s, s->found, told);
-
-            if (rc != KV_NOT_FOUND && rc != KV_DAMAGED) {
-                *err = *told;
-                return rc;
-            }
-
-            told = &other;
-        }
-
-        s->below = s->found;
+        told = &other;
     }
 
     /* without a snapshot all of the log is needed */
@@ -209,12 +204,37 @@ kv_archive_choose(kv_archive_source_t *s, kv_err_t *err)
 }
 
 
+/* Lists what is there, once: there may be a hundred thousand files. */
+
+static kv_rc_t
+kv_archive_look(kv_archive_source_t *s, kv_err_t *err)
+{
+    s->least = UINT64_MAX;
+
+    if (s->from.io.list(&s->from.io, -1, kv_archive_see, s) == -1
+        || s->failed)
+    {
+        kv_err_set(err, "the directory \"%s\" cannot be listed: %s",
+                   s->from.path, s->failed ? "out of memory"
+                                           : strerror(errno));
+        return KV_ERROR;
+    }
+
+    if (s->n) {
+        qsort(s->snapshot, s->n, sizeof(uint64_t), kv_archive_ascending);
+    }
+
+    return KV_OK;
+}
+
+
 static void
 kv_archive_see(void *ctx, const char *name)
 {
     kv_archive_source_t *s = ctx;
 
-    uint64_t            lsn;
+    size_t              max;
+    uint64_t            lsn, *snapshot;
     kv_backup_kind_t    kind;
 
     if (!kv_backup_parse(name, &kind, &lsn)) {
@@ -223,11 +243,50 @@ kv_archive_see(void *ctx, const char *name)
 
     if (kind == KV_BACKUP_SEGMENT) {
         s->least = kv_min(s->least, lsn);
-
-    } else if (lsn < s->below && (!s->any || lsn > s->found)) {
-        s->found = lsn;
-        s->any = true;
+        return;
     }
+
+    if (s->n == s->max) {
+        max = s->max ? 2 * s->max : 64;
+        snapshot = realloc(s->snapshot, max * sizeof(uint64_t));
+
+        if (snapshot == NULL) {
+            s->failed = true;
+            return;
+        }
+
+        s->snapshot = snapshot;
+        s->max = max;
+    }
+
+    s->snapshot[s->n++] = lsn;
+}
+
+
+static int
+kv_archive_ascending(const void *one, const void *two)
+{
+    const uint64_t  *a = one;
+    const uint64_t  *b = two;
+
+    return *a < *b ? -1 : *a > *b;
+}
+
+
+/* Whether that snapshot was begun before the moment. */
+
+static bool
+kv_archive_before(kv_archive_source_t *s, uint64_t lsn)
+{
+    kv_snapshot_guess_t  guess;
+
+    if (s->moment->lsn) {
+        return lsn <= s->moment->lsn;
+    }
+
+    kv_snapshot_guess(&s->from.io, -1, lsn, &guess);
+
+    return guess.time_ms <= s->moment->time_ms;
 }
 
 
