@@ -216,12 +216,13 @@ kv_tool_restore_option(char **argv, int i, kv_tool_restore_t *r)
 static bool
 kv_tool_restore_time(const char *text, uint64_t *ms)
 {
-    int         n, part, digits;
+    int         n, part, digits, month;
     char        sep;
     time_t      t;
-    struct tm   tm;
+    struct tm   tm, day;
 
     memset(&tm, 0, sizeof(tm));
+    memset(&day, 0, sizeof(day));
     n = 0;
     part = 0;
 
@@ -251,18 +252,25 @@ kv_tool_restore_time(const char *text, uint64_t *ms)
     }
 
     if (*text || tm.tm_mon < 1 || tm.tm_mon > 12 || tm.tm_mday < 1
-        || tm.tm_mday > 31 || tm.tm_hour > 23 || tm.tm_min > 59
-        || tm.tm_sec > 60)
+        || tm.tm_hour < 0 || tm.tm_hour > 23 || tm.tm_min < 0
+        || tm.tm_min > 59 || tm.tm_sec < 0 || tm.tm_sec > 60)
     {
         return false;
     }
 
     tm.tm_year -= 1900;
     tm.tm_mon--;
+    month = tm.tm_mon;
+
+    /* a day that the month does not have would be one of the next month */
+
+    day.tm_year = tm.tm_year;
+    day.tm_mon = month;
+    day.tm_mday = tm.tm_mday;
 
     t = timegm(&tm);
 
-    if (t <= 0) {
+    if (t <= 0 || timegm(&day) == -1 || day.tm_mon != month) {
         return false;
     }
 
