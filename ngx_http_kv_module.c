@@ -23,6 +23,13 @@ static ngx_http_kv_zone_t **ngx_http_kv_zones(ngx_cycle_t *cycle,
     ngx_uint_t *n);
 
 
+static ngx_conf_enum_t  ngx_http_kv_key_chars[] = {
+    { ngx_string("safe"), KV_KEY_SAFE },
+    { ngx_string("any"), KV_KEY_ANY },
+    { ngx_null_string, 0 }
+};
+
+
 static ngx_command_t  ngx_http_kv_commands[] = {
 
     { ngx_string("kv_zone"),
@@ -38,6 +45,13 @@ static ngx_command_t  ngx_http_kv_commands[] = {
       NGX_HTTP_LOC_CONF_OFFSET,
       NGX_HTTP_KV_ROUTE_KV,
       NULL },
+
+    { ngx_string("kv_key_chars"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_enum_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_kv_loc_conf_t, key_chars),
+      ngx_http_kv_key_chars },
 
     { ngx_string("kv_clear"),
       NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,

@@ -23,6 +23,7 @@ my $shots = $ENV{KV_SCREENSHOTS};
 my $s = KV::Test->new(fault => 1, http => 'kv_zone zone=second:8m
                                            path=%%dir%%/second;',
                       kv => 'list=on segment=1m max_value=256k snapshot=1000m',
+                      location => 'kv_key_chars any;',
                       server => 'location = /keys { kv_keys main; }
                                  location = /dashboard { kv_dashboard; }
                                  location = /second {
@@ -234,6 +235,32 @@ $b->js('document.getElementById("delimiter").value = ":";'
 ok($b->until('[...document.querySelectorAll("#keys button")].some((b) => '
              . 'b.textContent === "user:all of these")', 10),
    'keys that begin alike are one entry');
+
+
+# ---- keys of any characters
+
+my @odd = ('a+b c', 'a/%2F?#', 'e"<b>', "\xe2\x80\xae", "\xff/\xfe");
+my $encoded = sub { $_[0] =~ s/([^a-z])/sprintf '%%%02X', ord $1/ger };
+
+$s->http(PUT => '/kv/odd:' . $encoded->($_), body => "of $_") for @odd;
+$b->js('document.getElementById("delimiter").value = "";'
+       . 'document.getElementById("prefix").value = "odd:";'
+       . 'document.getElementById("list").click()');
+ok($b->until('document.getElementById("keys").children.length === '
+             . scalar(@odd), 10), 'keys of any characters are listed');
+is_deeply([ sort split /\n/,
+            $b->js('[...document.querySelectorAll("#keys button")]'
+                   . '.map((b) => b.firstChild.textContent).join("\n")') ],
+          [ sort 'odd:a+b c', 'odd:a/%2F?#', 'odd:e"<b>', 'odd:<U+202e>',
+                 'odd%3A%FF%2F%FE' ], 'as they are');
+
+for my $i (0 .. $#odd) {
+    $b->js("document.querySelectorAll('#keys button')[$i].click()");
+    $b->until('document.getElementById("value-said").textContent', 10);
+    like(text('value-said'), qr/^\d+ B\. Version/, "a value is shown: $i");
+    $b->js('document.getElementById("value-said").textContent = ""');
+}
+$s->http(DELETE => '/keys?prefix=odd:');
 
 
 # ---- values are not what they seem

@@ -391,7 +391,7 @@ remove("$s->{dir}/list");
 for ([ qq({"key":"a","value":"x"}\n{"key":"b"}\n), 'line 2: ' ],
      [ qq({"key":"a","value":"x"}\n\n{"op":"delete","key":"b"}\n),
        'line 3: a new store has nothing to delete' ],
-     [ qq({"key":"a b","value":"x"}\n), 'line 1: .*invalid characters' ],
+     [ qq({"key":"a\\n","value":"x"}\n), 'line 1: .*invalid characters' ],
      [ qq({"key":"a","value":"x","expires":253402300800}\n),
        'line 1: invalid expires' ],
      [ qq({"key":"a","value":""}\n), 'line 1: .*empty' ],

@@ -149,6 +149,14 @@ my $said = imports('but not those', { good => [ 'x' ] }, '--from', 'lkv',
 like($said, qr/the key "\Q$_\E" is left out: /, "it names $_")
     for 'bad key', '?', 'empty', 'n', '..';
 
+$said = imports('keys of any characters', { good => [ 'x' ],
+                'bad key' => [ 'x' ] }, '--from', 'lkv', $source, '--skip',
+                '--key-chars', 'any');
+like($said, qr/the key "\Q$_\E" is left out: no URL can name it/, "it names $_")
+    for '?', '..';
+is((inspect('import', "$s->{dir}/x", '--from', 'lkv', $source, '--key-chars',
+            'all'))[0], 2, '--key-chars takes nothing else');
+
 # What is no regular file.
 
 unlink "$source/snapshot.json";

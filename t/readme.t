@@ -185,19 +185,21 @@ sub section {
 {
     my ($source) = read_file('ngx_http_kv_module.c')
                    =~ /^static ngx_command_t(.*?)^};/ms;
-    my %there = $source =~ /ngx_string\("(\w+)"\),\s*NGX_HTTP_(\w+)_CONF\|/g;
+    my %there = $source =~ /ngx_string\("(\w+)"\),\s*((?:NGX_HTTP_\w+\|)+)/g;
     my %told = section($HTTP, 'Directives')
-               =~ /^\| `(kv\w*)` \| `(\w+)` \| /mg;
-    my %names = (MAIN => 'http', LOC => 'location');
+               =~ /^\| `(kv\w*)` \| (`[^|]+`) \| /mg;
+    my %names = (MAIN => 'http', SRV => 'server', LOC => 'location');
 
-    is_deeply(\%told, { map { $_ => $names{$there{$_}} } keys %there },
+    is_deeply(\%told, { map { $_ => join ', ', map { "`$names{$_}`" }
+                                    $there{$_} =~ /NGX_HTTP_(\w+)_CONF/g }
+                        keys %there },
               'the page has a table of all directives');
 
     for my $name (sort grep { $_ ne 'kv_zone' } keys %there) {
         my $text = section($HTTP, $name);
         my ($syntax) = $text =~ /Syntax:\s+(.*?);/s;
         my ($defaults) = $text =~ /Default:\s+(.*?)\n/;
-        my ($row) = $HTTP =~ /^\| `$name` \| `\w+` \| (.*?) \|/m;
+        my ($row) = $HTTP =~ /^\| `$name` \| [^|]+ \| (.*?) \|/m;
         my @told = ($row // '') =~ /(\w+=\w+)/g;
 
         is_deeply(\@told, [ $defaults =~ /(\w+=\w+)/g ],

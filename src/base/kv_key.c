@@ -7,25 +7,71 @@
 #include "base/kv_key.h"
 
 
-static const bool  kv_key_chars[256] = {
-    ['-'] = true, ['.'] = true, [':'] = true, ['_'] = true,
+static bool kv_key_dot_segment(const char *key, size_t len);
 
-    ['0' ... '9'] = true,
-    ['A' ... 'Z'] = true,
-    ['a' ... 'z'] = true
+
+/* by byte: a bit for each kv_key_chars_t */
+
+#define S  (1 << KV_KEY_SAFE)
+#define A  (1 << KV_KEY_ANY)
+
+static const uint8_t  kv_key_bits[256] = {
+    [' '] = A, ['!' ... ','] = A, ['/'] = A, [';' ... '@'] = A,
+    ['[' ... '^'] = A, ['`'] = A, ['{' ... '~'] = A, [0x80 ... 0xff] = A,
+
+    ['-'] = A|S, ['.'] = A|S, [':'] = A|S, ['_'] = A|S,
+
+    ['0' ... '9'] = A|S,
+    ['A' ... 'Z'] = A|S,
+    ['a' ... 'z'] = A|S
 };
 
+#undef S
+#undef A
 
-bool
-kv_key_valid(const char *key, size_t len)
+
+const char *
+kv_key_wrong(kv_key_chars_t chars, const char *key, size_t len)
 {
-    size_t  i;
+    size_t   i;
+    uint8_t  all;
 
-    for (i = 0; i < len; i++) {
-        if (!kv_key_chars[(uint8_t) key[i]]) {
-            return false;
+    if (len == 0) {
+        return "key cannot be empty";
+    }
+
+    for (i = 0, all = 0xff; i < len; i++) {
+        all &= kv_key_bits[(uint8_t) key[i]];
+    }
+
+    if (!(all >> chars & 1)) {
+        return "key contains invalid characters";
+    }
+
+    if (kv_key_dot_segment(key, len)) {
+        return chars == KV_KEY_SAFE ? "key contains invalid characters"
+                                    : "key has a dot segment";
+    }
+
+    return NULL;
+}
+
+
+static bool
+kv_key_dot_segment(const char *key, size_t len)
+{
+    size_t       n;
+    const char  *p, *slash, *end;
+
+    for (p = key, end = key + len; p <= end; p = slash + 1) {
+        slash = memchr(p, '/', (size_t) (end - p));
+        slash = slash ? slash : end;
+        n = (size_t) (slash - p);
+
+        if (n && n <= 2 && memcmp(p, "..", n) == 0) {
+            return true;
         }
     }
 
-    return true;
+    return false;
 }

@@ -52,6 +52,7 @@
 #include <ngx_http.h>
 #include <ngx_thread_pool.h>
 
+#include "base/kv_key.h"
 #include "http/ngx_http_kv_counts.h"
 #include "store/kv_store.h"
 
@@ -175,6 +176,7 @@ typedef struct {
 typedef struct {
     ngx_http_kv_zone_t        *zone;          /* NULL: that of no store */
     ngx_http_kv_route_t        route;
+    ngx_uint_t                 key_chars;     /* kv_key_chars_t */
     ngx_uint_t                 max_ops;       /* of a batch */
     size_t                     max_size;      /* bytes of its body */
     off_t                      hold;          /* of log, for a backup */
@@ -238,6 +240,7 @@ struct ngx_http_kv_ctx_s {
     ngx_http_request_t        *request;
     ngx_http_kv_zone_t        *zone;
     ngx_str_t                  key;
+    kv_key_chars_t             key_chars;     /* of this and other keys */
     kv_version_t               version;       /* of the value; for ETag */
     int64_t                    increment;     /* of a POST */
     uint32_t                   ttl;           /* seconds, of a write; 0: none */
@@ -640,12 +643,13 @@ void ngx_http_kv_poll_stop(ngx_http_kv_zone_t *zone);
 /* ngx_http_kv_key.c */
 
 /*
- * Finds the key in the request's path.  NGX_OK with `key` set, into r->uri (it
- * may be of length 0); NGX_DECLINED if it has other characters than a key may,
- * an empty segment before it among them; NGX_ERROR if the path was rewritten
- * and does not begin with the location's name.
+ * Finds the key in the request's path, which may have characters of `chars`.
+ * NGX_OK with `key` set, into r->uri or in the request's pool; NGX_DECLINED,
+ * and what is wrong with it; NGX_ABORT: the path was rewritten, and does not
+ * begin with the location's name; NGX_ERROR: no memory.
  */
-ngx_int_t ngx_http_kv_key(ngx_http_request_t *r, ngx_str_t *key);
+ngx_int_t ngx_http_kv_key(ngx_http_request_t *r, kv_key_chars_t chars,
+    ngx_str_t *key, const char **wrong);
 
 
 /* ngx_http_kv_condition.c */
@@ -853,6 +857,9 @@ void ngx_http_kv_early(ngx_http_request_t *r);
  */
 ngx_int_t ngx_http_kv_reply(ngx_http_request_t *r, ngx_uint_t status,
     const char *text);
+
+/* 400 with a text that has no newline yet. */
+ngx_int_t ngx_http_kv_reply_wrong(ngx_http_request_t *r, const char *text);
 
 /*
  * The answer for a result of the store; KV_OK is an empty 200.  With the tag of

@@ -470,7 +470,8 @@ ngx_http_kv_batch_line(ngx_http_kv_batch_t *batch)
     }
 
     rc = kv_line_parse_batch(&batch->line, p, len,
-                             batch->ctx->zone->conf.max_value);
+                             batch->ctx->zone->conf.max_value,
+                             batch->ctx->key_chars);
 
     if (rc == KV_DECLINED) {
         return ngx_http_kv_batch_fail(batch, batch->line.too_large

@@ -586,7 +586,8 @@ ngx_http_kv_bulk_parse(ngx_http_kv_bulk_t *bulk, char *text, size_t len)
         return NGX_OK;
     }
 
-    rc = kv_line_parse(&bulk->line, text, len, zone->conf.max_value);
+    rc = kv_line_parse(&bulk->line, text, len, zone->conf.max_value,
+                       bulk->ctx->key_chars);
 
     if (rc == KV_DECLINED) {
         return ngx_http_kv_bulk_fail(bulk, bulk->line.too_large

@@ -234,7 +234,16 @@ ngx_http_kv_conf_batch(ngx_conf_t *cf, ngx_http_kv_loc_conf_t *conf)
 void *
 ngx_http_kv_create_loc_conf(ngx_conf_t *cf)
 {
-    return ngx_pcalloc(cf->pool, sizeof(ngx_http_kv_loc_conf_t));
+    ngx_http_kv_loc_conf_t  *conf;
+
+    conf = ngx_pcalloc(cf->pool, sizeof(ngx_http_kv_loc_conf_t));
+    if (conf == NULL) {
+        return NULL;
+    }
+
+    conf->key_chars = NGX_CONF_UNSET_UINT;
+
+    return conf;
 }
 
 
@@ -247,6 +256,8 @@ ngx_http_kv_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_http_core_loc_conf_t  *clcf;
 
     clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+
+    ngx_conf_merge_uint_value(conf->key_chars, prev->key_chars, KV_KEY_SAFE);
 
     if (clcf->noname && conf->handler == NULL) {
 

@@ -67,6 +67,7 @@ static ngx_int_t
 ngx_http_kv_handler(ngx_http_request_t *r)
 {
     ngx_int_t           rc;
+    const char         *wrong;
     ngx_http_kv_ctx_t  *ctx;
 
     ctx = ngx_http_kv_create_ctx(r);
@@ -74,20 +75,21 @@ ngx_http_kv_handler(ngx_http_request_t *r)
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    rc = ngx_http_kv_key(r, &ctx->key);
+    rc = ngx_http_kv_key(r, ctx->key_chars, &ctx->key, &wrong);
 
-    if (rc == NGX_ERROR) {
+    switch (rc) {
+
+    case NGX_OK:
+        break;
+
+    case NGX_DECLINED:
+        return ngx_http_kv_reply_wrong(r, wrong);
+
+    case NGX_ABORT:
         return ngx_http_kv_no_key(r);
-    }
 
-    if (rc == NGX_OK && ctx->key.len == 0) {
-        return ngx_http_kv_reply(r, NGX_HTTP_BAD_REQUEST,
-                                 "key cannot be empty\n");
-    }
-
-    if (rc != NGX_OK) {
-        return ngx_http_kv_reply(r, NGX_HTTP_BAD_REQUEST,
-                                 "key contains invalid characters\n");
+    default:
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
     if (ctx->key.len > KV_KEY_MAX) {
@@ -727,6 +729,7 @@ ngx_http_kv_create_ctx(ngx_http_request_t *r)
     ctx->request = r;
     ctx->zone = klcf->zone;
     ctx->route = klcf->route;
+    ctx->key_chars = (kv_key_chars_t) klcf->key_chars;
     ctx->started = kv_now_ns();
 
     ngx_http_set_ctx(r, ctx, ngx_http_kv_module);

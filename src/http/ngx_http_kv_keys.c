@@ -46,6 +46,8 @@ static ngx_uint_t ngx_http_kv_keys_rolled_up(ngx_http_kv_keys_t *keys,
 static ngx_int_t ngx_http_kv_keys_answer(ngx_http_kv_keys_t *keys,
     ngx_int_t rc);
 static ngx_int_t ngx_http_kv_keys_end(ngx_http_kv_keys_t *keys);
+static ngx_int_t ngx_http_kv_keys_end_list(ngx_http_kv_page_t *page,
+    const char *name, ngx_http_kv_page_t *list);
 static ngx_int_t ngx_http_kv_keys_send(ngx_http_kv_keys_t *keys);
 
 
@@ -120,6 +122,7 @@ ngx_http_kv_keys_begin(ngx_http_kv_keys_t *keys)
 
     keys->entries.pool = keys->request->pool;
     keys->prefixes.pool = keys->request->pool;
+    keys->no_text.pool = keys->request->pool;
 
     /* first: what the list shows is this state, or a later one */
 
@@ -191,7 +194,7 @@ ngx_http_kv_keys_hold(ngx_http_kv_keys_t *keys)
     zone = keys->ctx->zone;
     max = ngx_max(NGX_HTTP_KV_KEYS_HELD, 4 * (size_t) zone->conf.max_value);
 
-    held = keys->entries.size + keys->prefixes.size
+    held = keys->entries.size + keys->prefixes.size + keys->no_text.size
            + (keys->todo == NGX_HTTP_KV_VALUE_NONE ? 0 : keys->value.len);
 
     zone->list_bytes += held;
@@ -474,7 +477,8 @@ ngx_http_kv_keys_visit(void *data, const void *key, size_t n,
         return true;
     }
 
-    size = keys->entries.size + keys->prefixes.size + n + NGX_HTTP_KV_KEYS_ENTRY
+    size = keys->entries.size + keys->prefixes.size + keys->no_text.size
+           + n + NGX_HTTP_KV_KEYS_ENTRY
            + (keys->values ? e->value_len + e->value_len / 3 : 0);
 
     if (keys->n == keys->limit || (keys->n && size > NGX_HTTP_KV_KEYS_PAGE)) {
@@ -622,26 +626,43 @@ ngx_http_kv_keys_end(ngx_http_kv_keys_t *keys)
         return NGX_ERROR;
     }
 
-    if (keys->nprefixes) {
-
-        if (ngx_http_kv_page_text(page, ",\"prefixes\":[") != NGX_OK) {
-            return NGX_ERROR;
-        }
-
-        ngx_http_kv_page_join(page, &keys->prefixes);
-
-        if (ngx_http_kv_page_text(page, "]") != NGX_OK) {
-            return NGX_ERROR;
-        }
+    if (ngx_http_kv_keys_end_list(page, "prefixes", &keys->prefixes) != NGX_OK
+        || ngx_http_kv_keys_end_list(page, "prefixes_base64", &keys->no_text)
+           != NGX_OK)
+    {
+        return NGX_ERROR;
     }
 
     if (!keys->more) {
         return ngx_http_kv_page_text(page, ",\"more\":false}\n");
     }
 
-    return ngx_http_kv_page_text(page, ",\"more\":true,\"next\":") == NGX_OK
-           && ngx_http_kv_page_string(page, &keys->last) == NGX_OK
+    return ngx_http_kv_page_text(page, ",\"more\":true,") == NGX_OK
+           && ngx_http_kv_page_member(page, "next", &keys->last) == NGX_OK
            ? ngx_http_kv_page_text(page, "}\n") : NGX_ERROR;
+}
+
+
+/* A list of common prefixes, if there are any. */
+
+static ngx_int_t
+ngx_http_kv_keys_end_list(ngx_http_kv_page_t *page, const char *name,
+    ngx_http_kv_page_t *list)
+{
+    if (list->size == 0) {
+        return NGX_OK;
+    }
+
+    if (ngx_http_kv_page_text(page, ",\"") != NGX_OK
+        || ngx_http_kv_page_put(page, name, ngx_strlen(name)) != NGX_OK
+        || ngx_http_kv_page_text(page, "\":[") != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    ngx_http_kv_page_join(page, list);
+
+    return ngx_http_kv_page_text(page, "]");
 }
 
 

@@ -17,6 +17,8 @@ static ngx_int_t ngx_http_kv_keys_add_json(ngx_http_kv_keys_t *keys,
     const kv_entry_t *e, uint64_t expires);
 static ngx_int_t ngx_http_kv_keys_add_expires(ngx_http_kv_keys_t *keys,
     uint64_t ms);
+static ngx_int_t ngx_http_kv_keys_add_to(ngx_http_kv_page_t *page,
+    ngx_str_t *prefix);
 static ngx_int_t ngx_http_kv_keys_copy(ngx_http_kv_keys_t *keys,
     const kv_entry_t *e);
 static ngx_int_t ngx_http_kv_value_check(ngx_http_kv_keys_t *keys, size_t n);
@@ -80,8 +82,8 @@ ngx_http_kv_keys_add_json(ngx_http_kv_keys_t *keys, const kv_entry_t *e,
         return NGX_ERROR;
     }
 
-    if (ngx_http_kv_page_text(&keys->entries, "{\"key\":") != NGX_OK
-        || ngx_http_kv_page_string(&keys->entries, &key) != NGX_OK)
+    if (ngx_http_kv_page_text(&keys->entries, "{") != NGX_OK
+        || ngx_http_kv_page_member(&keys->entries, "key", &key) != NGX_OK)
     {
         return NGX_ERROR;
     }
@@ -156,21 +158,34 @@ ngx_http_kv_keys_add_prefix(ngx_http_kv_keys_t *keys, ngx_str_t *prefix)
                ? ngx_http_kv_page_text(page, "\n") : NGX_ERROR;
 
     case NGX_HTTP_KV_KEYS_AS_LINES:
-        return ngx_http_kv_page_text(page, "{\"prefix\":") == NGX_OK
-               && ngx_http_kv_page_string(page, prefix) == NGX_OK
+        return ngx_http_kv_page_text(page, "{") == NGX_OK
+               && ngx_http_kv_page_member(page, "prefix", prefix) == NGX_OK
                ? ngx_http_kv_page_text(page, "}\n") : NGX_ERROR;
 
     default:
-        page = &keys->prefixes;
+        return ngx_http_kv_keys_add_to(ngx_http_kv_page_is_text(prefix)
+                                       ? &keys->prefixes : &keys->no_text,
+                                       prefix);
+    }
+}
 
-        if (keys->nprefixes > 1
-            && ngx_http_kv_page_text(page, ",") != NGX_OK)
-        {
-            return NGX_ERROR;
-        }
 
+/* Adds to a list of common prefixes, which has all as text or none. */
+
+static ngx_int_t
+ngx_http_kv_keys_add_to(ngx_http_kv_page_t *page, ngx_str_t *prefix)
+{
+    if (page->size && ngx_http_kv_page_text(page, ",") != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    if (ngx_http_kv_page_is_text(prefix)) {
         return ngx_http_kv_page_string(page, prefix);
     }
+
+    return ngx_http_kv_page_text(page, "\"") == NGX_OK
+           && ngx_http_kv_page_base64(page, prefix) == NGX_OK
+           ? ngx_http_kv_page_text(page, "\"") : NGX_ERROR;
 }
 
 
@@ -294,28 +309,18 @@ ngx_http_kv_value_base64(ngx_http_kv_keys_t *keys)
 static ngx_int_t
 ngx_http_kv_value_write(ngx_http_kv_keys_t *keys, size_t n)
 {
-    u_char     *p;
-    ngx_str_t   part, out;
+    ngx_int_t  rc;
+    ngx_str_t  part;
 
     part.data = keys->value.data + keys->done;
     part.len = n;
 
-    if (keys->todo == NGX_HTTP_KV_VALUE_STRING) {
+    rc = keys->todo == NGX_HTTP_KV_VALUE_STRING
+         ? ngx_http_kv_page_escape(&keys->entries, part.data, n)
+         : ngx_http_kv_page_base64(&keys->entries, &part);
 
-        if (ngx_http_kv_page_escape(&keys->entries, part.data, n) != NGX_OK) {
-            return NGX_ERROR;
-        }
-
-    } else {
-        p = ngx_http_kv_page_space(&keys->entries,
-                                   ngx_base64_encoded_length(n));
-        if (p == NULL) {
-            return NGX_ERROR;
-        }
-
-        out.data = p;
-        ngx_encode_base64(&out, &part);
-        ngx_http_kv_page_used(&keys->entries, out.data + out.len);
+    if (rc != NGX_OK) {
+        return NGX_ERROR;
     }
 
     keys->done += n;

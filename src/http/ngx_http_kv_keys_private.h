@@ -71,7 +71,8 @@ typedef struct {
     /* the page */
     kv_version_t               version;       /* that it shows, or later ones */
     ngx_http_kv_page_t         entries;       /* from the beginning */
-    ngx_http_kv_page_t         prefixes;      /* JSON: they come behind them */
+    ngx_http_kv_page_t         prefixes;      /* JSON: they come behind them, */
+    ngx_http_kv_page_t         no_text;       /* or here, if no UTF-8 */
     ngx_uint_t                 n;             /* keys and common prefixes */
     ngx_uint_t                 nprefixes;
     ngx_str_t                  last;          /* of these */
@@ -110,14 +111,25 @@ u_char *ngx_http_kv_page_space(ngx_http_kv_page_t *page, size_t n);
 void ngx_http_kv_page_used(ngx_http_kv_page_t *page, u_char *end);
 
 /*
- * Adds bytes; bytes as they stand in a JSON string; a JSON string.  NGX_OK, or
- * NGX_ERROR: no memory.
+ * Adds bytes; bytes as they stand in a JSON string; a JSON string; bytes in
+ * base64, as they stand in a string.  NGX_OK, or NGX_ERROR: no memory.
  */
 ngx_int_t ngx_http_kv_page_put(ngx_http_kv_page_t *page, const void *data,
     size_t n);
 ngx_int_t ngx_http_kv_page_escape(ngx_http_kv_page_t *page, u_char *data,
     size_t n);
 ngx_int_t ngx_http_kv_page_string(ngx_http_kv_page_t *page, ngx_str_t *s);
+ngx_int_t ngx_http_kv_page_base64(ngx_http_kv_page_t *page, ngx_str_t *s);
+
+/*
+ * Adds a member of a JSON object: "name":"s" or, as a string can hold only what
+ * is UTF-8, "name_base64":"...".  Results as above.
+ */
+ngx_int_t ngx_http_kv_page_member(ngx_http_kv_page_t *page, const char *name,
+    ngx_str_t *s);
+
+/* Whether it is UTF-8. */
+ngx_uint_t ngx_http_kv_page_is_text(const ngx_str_t *s);
 
 /* Adds what is on another page, to one that is not empty. */
 void ngx_http_kv_page_join(ngx_http_kv_page_t *page,

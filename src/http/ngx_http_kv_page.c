@@ -7,6 +7,8 @@
 
 #include "http/ngx_http_kv_keys_private.h"
 
+#include "base/kv_utf8.h"
+
 
 /* bytes of a buffer */
 #define NGX_HTTP_KV_PAGE_BUF  (32 * 1024)
@@ -95,6 +97,64 @@ ngx_http_kv_page_string(ngx_http_kv_page_t *page, ngx_str_t *s)
     return ngx_http_kv_page_put(page, "\"", 1) == NGX_OK
            && ngx_http_kv_page_escape(page, s->data, s->len) == NGX_OK
            ? ngx_http_kv_page_put(page, "\"", 1) : NGX_ERROR;
+}
+
+
+ngx_int_t
+ngx_http_kv_page_base64(ngx_http_kv_page_t *page, ngx_str_t *s)
+{
+    u_char     *p;
+    ngx_str_t   out;
+
+    p = ngx_http_kv_page_space(page, ngx_base64_encoded_length(s->len));
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    out.data = p;
+    ngx_encode_base64(&out, s);
+    ngx_http_kv_page_used(page, out.data + out.len);
+
+    return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_http_kv_page_member(ngx_http_kv_page_t *page, const char *name,
+    ngx_str_t *s)
+{
+    ngx_uint_t  is_text;
+
+    is_text = ngx_http_kv_page_is_text(s);
+
+    if (ngx_http_kv_page_put(page, "\"", 1) != NGX_OK
+        || ngx_http_kv_page_put(page, name, ngx_strlen(name)) != NGX_OK
+        || ngx_http_kv_page_put(page, "_base64", is_text ? 0 : 7) != NGX_OK
+        || ngx_http_kv_page_put(page, "\":\"", 3) != NGX_OK
+        || (is_text ? ngx_http_kv_page_escape(page, s->data, s->len)
+                    : ngx_http_kv_page_base64(page, s)) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_kv_page_put(page, "\"", 1);
+}
+
+
+ngx_uint_t
+ngx_http_kv_page_is_text(const ngx_str_t *s)
+{
+    size_t  i, n;
+
+    for (i = 0; i < s->len; i += n) {
+        n = kv_utf8_size((char *) s->data + i, s->len - i);
+
+        if (n == 0) {
+            return 0;
+        }
+    }
+
+    return 1;
 }
 
 

@@ -93,6 +93,25 @@ ngx_http_kv_reply(ngx_http_request_t *r, ngx_uint_t status, const char *text)
 
 
 ngx_int_t
+ngx_http_kv_reply_wrong(ngx_http_request_t *r, const char *text)
+{
+    u_char  *line;
+    size_t   n;
+
+    n = ngx_strlen(text);
+    line = ngx_pnalloc(r->pool, n + sizeof("\n"));
+
+    if (line == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    ngx_memcpy(ngx_cpymem(line, text, n), "\n", sizeof("\n"));
+
+    return ngx_http_kv_reply(r, NGX_HTTP_BAD_REQUEST, (char *) line);
+}
+
+
+ngx_int_t
 ngx_http_kv_reply_rc(ngx_http_request_t *r, kv_rc_t rc)
 {
     ngx_http_kv_ctx_t  *ctx;

@@ -37,6 +37,7 @@ typedef enum {
     KV_LINE_EXPIRES,
     KV_LINE_SIZE,
     KV_LINE_VERSION,
+    KV_LINE_KEY_BASE64,
     KV_LINE_BULK,                    /* those of POST /bulk are above */
     KV_LINE_BY = KV_LINE_BULK,
     KV_LINE_IF_MATCH,
@@ -66,14 +67,15 @@ typedef struct {
     kv_line_long_t    longs[KV_LINE_LONGS];
     unsigned          n;                         /* of them */
     bool              batch;                     /* it is one of POST /batch */
+    kv_key_chars_t    chars;                     /* of the key */
     size_t            size;                      /* of the line */
     size_t            decoded;                   /* used of line->decoded */
 } kv_line_parts_t;
 
 
 static const char *const  kv_line_names[KV_LINE_MEMBERS] = {
-    "op", "key", "value", "base64", "ttl", "expires", "size", "version", "by",
-    "if_match", "if_none_match"
+    "op", "key", "value", "base64", "ttl", "expires", "size", "version",
+    "key_base64", "by", "if_match", "if_none_match"
 };
 
 /* by kv_line_op_t: its name, and a bit for each member that it does not take */
@@ -102,7 +104,7 @@ static const struct {
 
 
 static kv_rc_t kv_line_parse_any(kv_line_t *line, const char *text, size_t len,
-    uint32_t max_value, bool batch);
+    uint32_t max_value, kv_key_chars_t chars, bool batch);
 static kv_rc_t kv_line_scan(kv_line_t *line, const char *text, size_t len,
     kv_line_parts_t *parts);
 static const char *kv_line_string_end(const char *p, const char *end);
@@ -126,10 +128,12 @@ static kv_rc_t kv_line_read_batch(kv_line_t *line,
     const kv_line_parts_t *parts);
 static kv_rc_t kv_line_members(kv_line_t *line, kv_line_parts_t *parts);
 static kv_rc_t kv_line_op(kv_line_t *line, const kv_line_parts_t *parts);
-static kv_rc_t kv_line_key(kv_line_t *line, const kv_line_parts_t *parts);
+static kv_rc_t kv_line_key(kv_line_t *line, kv_line_parts_t *parts);
+static kv_rc_t kv_line_decode_base64(kv_line_t *line, kv_line_parts_t *parts,
+    kv_line_member_t which, const char **decoded, size_t *len);
 static const char *kv_line_text(const kv_line_parts_t *parts,
     kv_line_member_t which, size_t *len);
-static kv_rc_t kv_line_value(kv_line_t *line, const kv_line_parts_t *parts,
+static kv_rc_t kv_line_value(kv_line_t *line, kv_line_parts_t *parts,
     uint32_t max_value);
 static kv_rc_t kv_line_time(kv_line_t *line, const kv_line_parts_t *parts);
 static kv_rc_t kv_line_by(kv_line_t *line, const kv_line_parts_t *parts);
@@ -200,23 +204,24 @@ kv_line_blank(const char *text, size_t len)
 
 
 kv_rc_t
-kv_line_parse(kv_line_t *line, char *text, size_t len, uint32_t max_value)
+kv_line_parse(kv_line_t *line, char *text, size_t len, uint32_t max_value,
+    kv_key_chars_t chars)
 {
-    return kv_line_parse_any(line, text, len, max_value, false);
+    return kv_line_parse_any(line, text, len, max_value, chars, false);
 }
 
 
 kv_rc_t
 kv_line_parse_batch(kv_line_t *line, const char *text, size_t len,
-    uint32_t max_value)
+    uint32_t max_value, kv_key_chars_t chars)
 {
-    return kv_line_parse_any(line, text, len, max_value, true);
+    return kv_line_parse_any(line, text, len, max_value, chars, true);
 }
 
 
 static kv_rc_t
 kv_line_parse_any(kv_line_t *line, const char *text, size_t len,
-    uint32_t max_value, bool batch)
+    uint32_t max_value, kv_key_chars_t chars, bool batch)
 {
     kv_rc_t          rc;
     kv_line_parts_t  parts;
@@ -224,6 +229,7 @@ kv_line_parse_any(kv_line_t *line, const char *text, size_t len,
     memset(line, 0, sizeof(kv_line_t));
     memset(&parts, 0, sizeof(kv_line_parts_t));
     parts.batch = batch;
+    parts.chars = chars;
     parts.size = len;
 
     rc = kv_line_scan(line, text, len, &parts);
@@ -805,8 +811,13 @@ kv_line_members(kv_line_t *line, kv_line_parts_t *parts)
             }
         }
 
+        if (i == KV_LINE_KEY_BASE64 && parts->chars == KV_KEY_SAFE) {
+            i = end;
+        }
+
         if (i == end) {
-            return strlen(name) <= 32 && kv_key_valid(name, strlen(name))
+            return strlen(name) <= 32
+                   && kv_key_wrong(KV_KEY_SAFE, name, strlen(name)) == NULL
                    ? kv_line_decline(line, "unknown member %s", name)
                    : kv_line_decline(line, "unknown member");
         }
@@ -868,28 +879,43 @@ kv_line_op(kv_line_t *line, const kv_line_parts_t *parts)
 
 
 static kv_rc_t
-kv_line_key(kv_line_t *line, const kv_line_parts_t *parts)
+kv_line_key(kv_line_t *line, kv_line_parts_t *parts)
 {
-    size_t   len;
-    json_t  *key;
+    size_t             len;
+    json_t            *key;
+    kv_rc_t            rc;
+    const char        *wrong;
+    kv_line_member_t   which;
 
-    key = parts->member[KV_LINE_KEY];
+    which = parts->member[KV_LINE_KEY] || !parts->member[KV_LINE_KEY_BASE64]
+            ? KV_LINE_KEY : KV_LINE_KEY_BASE64;
+    key = parts->member[which];
+
+    if (which == KV_LINE_KEY && parts->member[KV_LINE_KEY_BASE64]) {
+        return kv_line_decline(line, "key and key_base64 exclude each other");
+    }
 
     if (!json_is_string(key)) {
-        return kv_line_decline(line, key ? "key is not a string"
-                                         : "key is missing");
+        return key ? kv_line_decline(line, "%s is not a string",
+                                     kv_line_names[which])
+                   : kv_line_decline(line, "key is missing");
     }
 
-    line->key = kv_line_text(parts, KV_LINE_KEY, &len);
+    if (which == KV_LINE_KEY_BASE64) {
+        rc = kv_line_decode_base64(line, parts, which, &line->key, &len);
 
-    if (len == 0) {
-        return kv_line_decline(line, "key cannot be empty");
+        if (rc != KV_OK) {
+            return rc;
+        }
+
+    } else {
+        line->key = kv_line_text(parts, which, &len);
     }
 
-    if (!kv_key_valid(line->key, len)
-        || (len <= 2 && memcmp(line->key, "..", len) == 0))
-    {
-        return kv_line_decline(line, "key contains invalid characters");
+    wrong = kv_key_wrong(parts->chars, line->key, len);
+
+    if (wrong) {
+        return kv_line_decline(line, "%s", wrong);
     }
 
     if (len > KV_KEY_MAX) {
@@ -897,6 +923,45 @@ kv_line_key(kv_line_t *line, const kv_line_parts_t *parts)
     }
 
     line->key_len = (uint16_t) len;
+
+    return KV_OK;
+}
+
+
+/*
+ * Decodes a string of base64, in its own place where nobody else has that.
+ * KV_OK; KV_DECLINED; KV_NO_MEMORY.
+ */
+
+static kv_rc_t
+kv_line_decode_base64(kv_line_t *line, kv_line_parts_t *parts,
+    kv_line_member_t which, const char **decoded, size_t *len)
+{
+    char                  *place;
+    const char            *text;
+    const kv_line_long_t  *s;
+
+    text = kv_line_text(parts, which, len);
+    s = parts->is_long[which];
+    place = (char *) text;
+
+    if (s && s->text == s->raw) {
+        place = kv_line_place(line, parts, s->raw);
+
+        if (place == NULL) {
+            return KV_NO_MEMORY;
+        }
+    }
+
+    if (!kv_line_base64(text, *len, place, len)) {
+        return kv_line_decline(line, "%s is not valid", kv_line_names[which]);
+    }
+
+    if (s && s->text == s->raw) {
+        parts->decoded += *len;
+    }
+
+    *decoded = place;
 
     return KV_OK;
 }
@@ -919,14 +984,12 @@ kv_line_text(const kv_line_parts_t *parts, kv_line_member_t which, size_t *len)
 
 
 static kv_rc_t
-kv_line_value(kv_line_t *line, const kv_line_parts_t *parts,
-    uint32_t max_value)
+kv_line_value(kv_line_t *line, kv_line_parts_t *parts, uint32_t max_value)
 {
-    char                  *place;
-    size_t                 len;
-    json_t                *value;
-    kv_line_member_t       which;
-    const kv_line_long_t  *s;
+    size_t             len;
+    json_t            *value;
+    kv_rc_t            rc;
+    kv_line_member_t   which;
 
     which = parts->member[KV_LINE_VALUE] ? KV_LINE_VALUE : KV_LINE_BASE64;
     value = parts->member[which];
@@ -944,25 +1007,15 @@ kv_line_value(kv_line_t *line, const kv_line_parts_t *parts,
                                kv_line_names[which]);
     }
 
-    line->value = kv_line_text(parts, which, &len);
-
     if (which == KV_LINE_BASE64) {
+        rc = kv_line_decode_base64(line, parts, which, &line->value, &len);
 
-        /* in its own place, where nobody else has the string */
-
-        s = parts->is_long[which];
-        place = s && s->text == s->raw ? kv_line_place(line, parts, s->raw)
-                                       : (char *) line->value;
-
-        if (place == NULL) {
-            return KV_NO_MEMORY;
+        if (rc != KV_OK) {
+            return rc;
         }
 
-        if (!kv_line_base64(line->value, len, place, &len)) {
-            return kv_line_decline(line, "base64 is not valid");
-        }
-
-        line->value = place;
+    } else {
+        line->value = kv_line_text(parts, which, &len);
     }
 
     if (len == 0) {

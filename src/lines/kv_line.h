@@ -14,8 +14,10 @@
  *     {"op":"delete","key":"g","if_match":"1c-d2e0f7a15b9c3e64"}
  *
  *     op        "put", which is the default, "delete", "incr" or "touch"
- *     key       as in a URL (kv_key_valid()); not "." or "..", which no URL
- *               can name
+ *     key       as in a URL, decoded (base/kv_key.h)
+ *     key_base64
+ *               instead, where a key may have any characters: for one that is
+ *               no UTF-8
  *     value     a put's, as a string: its bytes are those of its UTF-8.  Any
  *               character may be in it, U+0000 too
  *     base64    or in base64 (RFC 4648, section 4): padded, without line breaks
@@ -47,7 +49,7 @@
 #define KV_LINE_H
 
 
-#include "base/kv_base.h"
+#include "base/kv_key.h"
 
 
 #define KV_LINE_TTL_MAX  315360000u    /* seconds: ten years */
@@ -99,18 +101,19 @@ bool kv_line_blank(const char *text, size_t len);
 /*
  * Reads a line of `len` bytes, without its end; they are the caller's, are
  * changed, and must stay until kv_line_free(), which the caller calls after
- * KV_OK.  KV_DECLINED: it is none, or its value is larger than `max_value`
- * bytes, and line->error says what is wrong.  KV_NO_MEMORY.
+ * KV_OK.  KV_DECLINED: it is none, its value is larger than `max_value` bytes,
+ * or its key is none of `chars`, and line->error says what is wrong.
+ * KV_NO_MEMORY.
  */
 kv_rc_t kv_line_parse(kv_line_t *line, char *text, size_t len,
-    uint32_t max_value);
+    uint32_t max_value, kv_key_chars_t chars);
 
 /*
  * The same for a line of POST /batch, which may be read again: it stays as it
  * is.  That takes memory for as much as it is long, until kv_line_free().
  */
 kv_rc_t kv_line_parse_batch(kv_line_t *line, const char *text, size_t len,
-    uint32_t max_value);
+    uint32_t max_value, kv_key_chars_t chars);
 
 void kv_line_free(kv_line_t *line);
 

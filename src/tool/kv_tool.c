@@ -60,7 +60,8 @@ static const kv_tool_command_t  commands[] = {
       kv_tool_restore },
 
     { "import", "DIR --from lkv SOURCE | --from redis [SOURCE] [--db N] "
-      "[--skip]", "makes the directory, of what another store holds",
+      "[--key-chars any] [--skip]",
+      "makes the directory, of what another store holds",
       kv_tool_import }
 };
 

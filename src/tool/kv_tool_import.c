@@ -69,7 +69,8 @@ kv_tool_import_options(kv_tool_import_t *import, int argc, char **argv)
             import->skip = true;
 
         } else if (strcmp(argv[i], "--from") == 0
-                   || strcmp(argv[i], "--db") == 0)
+                   || strcmp(argv[i], "--db") == 0
+                   || strcmp(argv[i], "--key-chars") == 0)
         {
             if (kv_tool_import_option(import, argv[i],
                                       i + 1 < argc ? argv[i + 1] : "")
@@ -130,6 +131,18 @@ kv_tool_import_option(kv_tool_import_t *import, const char *name,
         }
 
         import->db = (unsigned) db;
+        return KV_OK;
+    }
+
+    if (strcmp(name, "--key-chars") == 0) {
+
+        if (strcmp(value, "safe") != 0 && strcmp(value, "any") != 0) {
+            (void) kv_tool_usage("import: --key-chars takes \"safe\" or "
+                                 "\"any\", not \"%s\"", value);
+            return KV_ERROR;
+        }
+
+        import->chars = value[0] == 'a' ? KV_KEY_ANY : KV_KEY_SAFE;
         return KV_OK;
     }
 

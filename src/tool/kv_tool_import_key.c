@@ -4,7 +4,6 @@
  */
 
 
-#include "base/kv_key.h"
 #include "tool/kv_tool_source.h"
 
 
@@ -26,13 +25,13 @@ kv_tool_import_put(kv_tool_import_t *import, const char *key, size_t key_len,
     if (key_len == 0 || key_len > KV_KEY_MAX) {
         why = "a key has 1 to 16384 bytes";
 
-    } else if (!kv_key_valid(key, key_len)) {
-        why = "a key has no characters but A-Z a-z 0-9 : _ . -";
+    } else if (kv_key_wrong(KV_KEY_ANY, key, key_len)) {
+        why = "no URL can name it: it has a control character, or a segment . "
+              "or ..";
 
-    } else if (key[0] == '.' && (key_len == 1
-                                 || (key_len == 2 && key[1] == '.')))
-    {
-        why = "no URL can name it";
+    } else if (kv_key_wrong(import->chars, key, key_len)) {
+        why = "a key has no characters but A-Z a-z 0-9 : _ . -, unless with "
+              "--key-chars any";
 
     } else if (value_len == 0) {
         why = "a value cannot be empty";

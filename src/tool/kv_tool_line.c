@@ -8,6 +8,8 @@
 #include "tool/kv_tool_line.h"
 
 
+static void kv_tool_line_member(const char *text, const char *base64,
+    const char *data, size_t len);
 static bool kv_tool_line_text(const char *value, size_t len);
 static void kv_tool_line_string(const char *value, size_t len);
 static void kv_tool_line_escape(unsigned char c);
@@ -18,26 +20,37 @@ void
 kv_tool_line_print(const char *key, size_t key_len, const char *value,
     size_t value_len, uint64_t expires)
 {
-    /* a key that a request made has nothing to be escaped */
-
-    (void) fputs("{\"key\":\"", stdout);
-    kv_tool_line_string(key, key_len);
-    (void) fputc('"', stdout);
+    (void) fputc('{', stdout);
+    kv_tool_line_member("key", "key_base64", key, key_len);
 
     if (expires) {
         (void) printf(",\"expires\":%llu", (unsigned long long) expires);
     }
 
-    if (kv_tool_line_text(value, value_len)) {
-        (void) fputs(",\"value\":\"", stdout);
-        kv_tool_line_string(value, value_len);
+    (void) fputc(',', stdout);
+    kv_tool_line_member("value", "base64", value, value_len);
+    (void) fputs("}\n", stdout);
+}
+
+
+static void
+kv_tool_line_member(const char *text, const char *base64, const char *data,
+    size_t len)
+{
+    bool  is_text;
+
+    is_text = kv_tool_line_text(data, len);
+
+    (void) printf("\"%s\":\"", is_text ? text : base64);
+
+    if (is_text) {
+        kv_tool_line_string(data, len);
 
     } else {
-        (void) fputs(",\"base64\":\"", stdout);
-        kv_tool_line_base64(value, value_len);
+        kv_tool_line_base64(data, len);
     }
 
-    (void) fputs("\"}\n", stdout);
+    (void) fputc('"', stdout);
 }
 
 

@@ -241,7 +241,7 @@ kv_tool_load_line(kv_tool_load_t *load, char *text, size_t len)
     uint64_t   expires;
     kv_line_t  line;
 
-    rc = kv_line_parse(&line, text, len, KV_VALUE_MAX);
+    rc = kv_line_parse(&line, text, len, KV_VALUE_MAX, KV_KEY_ANY);
 
     if (rc != KV_OK) {
         return kv_tool_load_refuse(load, rc == KV_DECLINED ? line.error

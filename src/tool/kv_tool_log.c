@@ -7,7 +7,6 @@
 #include <inttypes.h>
 #include <time.h>
 
-#include "base/kv_key.h"
 #include "base/kv_number.h"
 #include "disk/kv_wal_tail.h"
 #include "tool/kv_tool.h"
@@ -226,22 +225,29 @@ kv_tool_log_record(void *ctx, uint64_t lsn, const kv_record_t *rec)
 }
 
 
-/* What no request can have made is not shown: it may be for the terminal. */
+/*
+ * As in a URL: what would end the field, or may be for the terminal, is
+ * encoded, and the "%" with it.
+ */
 
 static void
 kv_tool_log_key(const char *key, size_t len)
 {
-    size_t  i;
+    size_t         i;
+    unsigned char  c;
 
     if (len == 0) {
         (void) putchar('-');
+    }
 
-    } else if (kv_key_valid(key, len)) {
-        (void) fwrite(key, 1, len, stdout);
+    for (i = 0; i < len; i++) {
+        c = (unsigned char) key[i];
 
-    } else {
-        for (i = 0; i < len; i++) {
-            (void) putchar(key[i] > 0x20 && key[i] < 0x7f ? key[i] : '?');
+        if (c > 0x20 && c < 0x7f && c != '%') {
+            (void) putchar(c);
+
+        } else {
+            (void) printf("%%%02X", c);
         }
     }
 }

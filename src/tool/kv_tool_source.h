@@ -8,6 +8,7 @@
 #define KV_TOOL_SOURCE_H
 
 
+#include "base/kv_key.h"
 #include "tool/kv_tool_make.h"
 
 
@@ -17,6 +18,7 @@ typedef struct {
     const char     *kind;
     const char     *source;              /* NULL: the kind's own */
     unsigned        db;                  /* of Redis */
+    kv_key_chars_t  chars;               /* of keys that are kept */
     bool            skip;                /* leave out what cannot be kept */
     uint64_t        skipped;
 } kv_tool_import_t;

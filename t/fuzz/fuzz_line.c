@@ -29,10 +29,10 @@ _Static_assert(sizeof(line_text) - 1 >= 50 && sizeof(line_text) - 1 <= 64,
 
 
 static void line_parse(const char *text, size_t len, uint32_t max_value,
-    bool batch);
+    kv_key_chars_t chars, bool batch);
 static void line_check_more(const kv_line_t *line, const json_t *root);
 static void line_check(const kv_line_t *line, const char *text, size_t len,
-    uint32_t max_value);
+    uint32_t max_value, kv_key_chars_t chars);
 static void line_check_value(const kv_line_t *line, const json_t *root);
 static void line_check_base64(const kv_line_t *line, const char *text,
     size_t len);
@@ -66,8 +66,10 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         }
     }
 
-    line_parse(text, len, max_value, false);
-    line_parse(text, len, max_value, true);
+    line_parse(text, len, max_value, KV_KEY_SAFE, false);
+    line_parse(text, len, max_value, KV_KEY_SAFE, true);
+    line_parse(text, len, max_value, KV_KEY_ANY, false);
+    line_parse(text, len, max_value, KV_KEY_ANY, true);
 
     free(text);
 
@@ -76,7 +78,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 
 static void
-line_parse(const char *text, size_t len, uint32_t max_value, bool batch)
+line_parse(const char *text, size_t len, uint32_t max_value,
+    kv_key_chars_t chars, bool batch)
 {
     char       *copy;
     kv_rc_t     rc;
@@ -90,13 +93,13 @@ line_parse(const char *text, size_t len, uint32_t max_value, bool batch)
 
     (void) kv_line_blank(copy, len);
 
-    rc = batch ? kv_line_parse_batch(&line, copy, len, max_value)
-               : kv_line_parse(&line, copy, len, max_value);
+    rc = batch ? kv_line_parse_batch(&line, copy, len, max_value, chars)
+               : kv_line_parse(&line, copy, len, max_value, chars);
     fuzz_check(rc == KV_OK || rc == KV_DECLINED);
     fuzz_check(!batch || memcmp(copy, text, len) == 0);
 
     if (rc == KV_OK) {
-        line_check(&line, text, len, max_value);
+        line_check(&line, text, len, max_value, chars);
         kv_line_free(&line);
 
     } else {
@@ -110,7 +113,7 @@ line_parse(const char *text, size_t len, uint32_t max_value, bool batch)
 
 static void
 line_check(const kv_line_t *line, const char *text, size_t len,
-    uint32_t max_value)
+    uint32_t max_value, kv_key_chars_t chars)
 {
     json_t  *root, *key;
 
@@ -118,10 +121,20 @@ line_check(const kv_line_t *line, const char *text, size_t len,
     fuzz_check(json_is_object(root));
 
     key = json_object_get(root, "key");
-    fuzz_check(json_is_string(key));
-    fuzz_check(line->key_len == json_string_length(key));
-    fuzz_check(memcmp(line->key, json_string_value(key), line->key_len) == 0);
-    fuzz_check(line->key_len > 0 && kv_key_valid(line->key, line->key_len));
+
+    if (key) {
+        fuzz_check(json_is_string(key));
+        fuzz_check(line->key_len == json_string_length(key));
+        fuzz_check(memcmp(line->key, json_string_value(key), line->key_len)
+                   == 0);
+
+    } else {
+        key = json_object_get(root, "key_base64");
+        fuzz_check(chars == KV_KEY_ANY && json_is_string(key));
+        fuzz_check((line->key_len + 2) / 3 * 4 == json_string_length(key));
+    }
+
+    fuzz_check(kv_key_wrong(chars, line->key, line->key_len) == NULL);
 
     fuzz_check(line->ttl == json_integer_value(json_object_get(root, "ttl")));
     fuzz_check(line->ttl <= KV_LINE_TTL_MAX);

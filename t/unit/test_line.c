@@ -18,10 +18,20 @@
 #define MAX  100000u
 
 
+/* a text, and what it is in base64, and all of that but the first byte */
+#define LONG           "A key of more than 48 bytes, which is decoded by itself"
+#define B64_LONG       "Q" B64_LONG_REST
+#define B64_LONG_REST  "SBrZXkgb2YgbW9yZSB0aGFuIDQ4IGJ5dGVzLCB3a" \
+                       "GljaCBpcyBkZWNvZGVkIGJ5IGl0c2VsZg=="
+
+
 /* A line in memory of its own, so that what is read behind it is seen. */
 
 static kv_line_t  line;
 static char      *text;
+
+/* of the keys that are taken */
+static kv_key_chars_t  chars = KV_KEY_SAFE;
 
 
 static kv_rc_t
@@ -34,7 +44,7 @@ parse_bytes(const char *p, size_t len, uint32_t max_value)
         memcpy(text, p, len);
     }
 
-    return kv_line_parse(&line, text, len, max_value);
+    return kv_line_parse(&line, text, len, max_value, chars);
 }
 
 
@@ -271,7 +281,7 @@ parse_batch(const char *p)
     assert_non_null(text);
     memcpy(text, p, len);
 
-    return kv_line_parse_batch(&line, text, len, MAX);
+    return kv_line_parse_batch(&line, text, len, MAX, chars);
 }
 
 
@@ -314,7 +324,8 @@ stays(const char *p, size_t len)
     assert_int_equal(parse_bytes(p, len, MAX), KV_OK);
 
     for (i = 0; i < 2; i++) {
-        assert_int_equal(kv_line_parse_batch(&other, again, len, MAX), KV_OK);
+        assert_int_equal(kv_line_parse_batch(&other, again, len, MAX, chars),
+                         KV_OK);
         assert_memory_equal(again, p, len);
         assert_int_equal(other.key_len, line.key_len);
         assert_memory_equal(other.key, line.key, line.key_len);
@@ -480,6 +491,71 @@ test_keys(void **state)
              "key contains invalid characters");
     declines("{\"key\":\"a\\u0000\",\"value\":\"b\"}",
              "key contains invalid characters");
+}
+
+
+/* Where a key may have any characters. */
+
+static void
+test_any_keys(void **state)
+{
+    (void) state;
+
+    chars = KV_KEY_ANY;
+
+    puts_value("{\"key\":\"a/b\",\"value\":\"b\"}", "a/b", "b");
+    puts_value("{\"key\":\"\\u002fa\\/\\/b/\",\"value\":\"b\"}", "/a//b/", "b");
+    puts_value("{\"key\":\"a b\\\"\\\\\",\"value\":\"b\"}", "a b\"\\", "b");
+    puts_value("{\"key\":\"\\u00e9\xc3\xa9\",\"value\":\"b\"}",
+               "\xc3\xa9\xc3\xa9", "b");
+    puts_value("{\"key\":\".../..a/.b./a.\",\"value\":\"b\"}",
+               ".../..a/.b./a.", "b");
+    puts_value("{\"key_base64\":\"/w==\",\"value\":\"b\"}", "\xff", "b");
+    puts_value("{\"key_base64\":\"YQ==\",\"base64\":\"Yg==\"}", "a", "b");
+
+    /* long ones */
+
+    puts_value("{\"base64\":\"" B64_LONG "\",\"key_base64\":\"" B64_LONG "\"}",
+               LONG, LONG);
+    puts_value("{\"key_base64\":\"" B64_LONG "\",\"value\":\"\\n" LONG "\"}",
+               LONG, "\n" LONG);
+    puts_value("{\"key_base64\":\"\\u0051" B64_LONG_REST "\",\"value\":\"b\"}",
+               LONG, "b");
+
+    declines("{\"key\":\"\",\"value\":\"b\"}", "key cannot be empty");
+    declines("{\"key_base64\":\"\",\"value\":\"b\"}", "key cannot be empty");
+    declines("{\"value\":\"b\"}", "key is missing");
+    declines("{\"key_base64\":1,\"value\":\"b\"}",
+             "key_base64 is not a string");
+    declines("{\"key_base64\":\"YQ=\",\"value\":\"b\"}",
+             "key_base64 is not valid");
+    declines("{\"key\":\"a\",\"key_base64\":\"YQ==\",\"value\":\"b\"}",
+             "key and key_base64 exclude each other");
+    declines("{\"key\":\"\xff\",\"value\":\"b\"}", "invalid UTF-8 at byte");
+
+    declines("{\"key\":\"a\\u0000\",\"value\":\"b\"}",
+             "key contains invalid characters");
+    declines("{\"key\":\"a\\u001f\",\"value\":\"b\"}",
+             "key contains invalid characters");
+    declines("{\"key\":\"a\x7f\",\"value\":\"b\"}",
+             "key contains invalid characters");
+    declines("{\"key_base64\":\"YQA=\",\"value\":\"b\"}",
+             "key contains invalid characters");
+
+    declines("{\"key\":\".\",\"value\":\"b\"}", "key has a dot segment");
+    declines("{\"key\":\"..\",\"value\":\"b\"}", "key has a dot segment");
+    declines("{\"key\":\"./a\",\"value\":\"b\"}", "key has a dot segment");
+    declines("{\"key\":\"a/..\",\"value\":\"b\"}", "key has a dot segment");
+    declines("{\"key\":\"a\\u002f.\\u002e/b\",\"value\":\"b\"}",
+             "key has a dot segment");
+    declines("{\"key\":\"/./\",\"value\":\"b\"}", "key has a dot segment");
+    declines("{\"key_base64\":\"YS8uLg==\",\"value\":\"b\"}",
+             "key has a dot segment");
+
+    chars = KV_KEY_SAFE;
+
+    declines("{\"key_base64\":\"YQ==\",\"value\":\"b\"}",
+             "unknown member key_base64");
 }
 
 
@@ -832,6 +908,7 @@ main(void)
         cmocka_unit_test(test_batch),
         cmocka_unit_test(test_again),
         cmocka_unit_test(test_keys),
+        cmocka_unit_test(test_any_keys),
         cmocka_unit_test(test_no_lines),
         cmocka_unit_test(test_long),
         cmocka_unit_test(test_pieces),

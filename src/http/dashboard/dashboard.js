@@ -974,28 +974,52 @@ async function get(address, options)
 }
 
 
+// A key, or what keys have in common: its text, and how an address has it.
+// What is no UTF-8 comes in base64, and its text is as in an address.
+
+function name_of(object, member)
+{
+    const text = object[member];
+
+    return text !== undefined
+           ? { text, address: encodeURIComponent(text) }
+           : name_of_bytes(atob(object[member + "_base64"]));
+}
+
+
+function name_of_bytes(bytes)
+{
+    const address = bytes.replace(/[^A-Za-z0-9_.~-]/g, (c) =>
+        "%" + c.charCodeAt(0).toString(16).toUpperCase().padStart(2, "0"));
+
+    return { text: address, address };
+}
+
+
+// In an address "+" is no blank here, as URLSearchParams would have it.
+
 async function list_keys(after)
 {
     const store = shown;
-    const args = new URLSearchParams({ format: "json", limit: PAGE });
+    const args = ["format=json", `limit=${PAGE}`];
 
     if (after === undefined) {
         listed = { prefix: $("prefix").value, delimiter: $("delimiter").value };
         $("keys").replaceChildren();
     } else {
-        args.set("after", after);
+        args.push("after=" + after);
     }
 
     for (const name of ["prefix", "delimiter"]) {
         if (listed[name]) {
-            args.set(name, listed[name]);
+            args.push(`${name}=${encodeURIComponent(listed[name])}`);
         }
     }
 
     $("more").hidden = true;
 
     try {
-        const response = await get(`${store.keys}?${args}`);
+        const response = await get(`${store.keys}?${args.join("&")}`);
         const page = await response.json();
 
         if (store === shown) {
@@ -1011,34 +1035,40 @@ async function list_keys(after)
 function show_page(page)
 {
     const entries = [
-        ...(page.prefixes ?? []).map((prefix) => ({ prefix, key: prefix })),
-        ...page.keys,
-    ].sort((a, b) => a.key < b.key ? -1 : a.key > b.key ? 1 : 0);
+        ...(page.prefixes ?? []).map((prefix) => ({ prefix,
+            name: name_of({ prefix }, "prefix") })),
+        ...(page.prefixes_base64 ?? []).map((prefix_base64) => ({ prefix: null,
+            name: name_of({ prefix_base64 }, "prefix") })),
+        ...page.keys.map((key) => ({ size: key.size,
+            name: name_of(key, "key") })),
+    ].sort(({ name: a }, { name: b }) => a.text < b.text ? -1
+                                         : a.text > b.text ? 1 : 0);
 
-    for (const entry of entries) {
+    for (const { name, prefix, size } of entries) {
         const li = element("li");
-        const button = element("button", entry.key);
+        const button = element("button", visible(name.text));
 
         button.type = "button";
         button.tabIndex = $("keys").children.length ? -1 : 0;
 
-        if (entry.prefix !== undefined) {
+        if (prefix !== undefined) {
             button.append(element("span", "all of these"));
+            button.disabled = prefix === null;  // no text can say it
             button.addEventListener("click", () => {
-                $("prefix").value = entry.prefix;
+                $("prefix").value = prefix;
                 list_keys();
             });
 
         } else {
-            button.append(element("span", bytes(entry.size)));
-            button.addEventListener("click", () => look(entry.key, button));
+            button.append(element("span", bytes(size)));
+            button.addEventListener("click", () => look(name, button));
         }
 
         li.append(button);
         $("keys").append(li);
     }
 
-    listed.next = page.next;
+    listed.next = page.more ? name_of(page, "next").address : undefined;
     $("more").hidden = !page.more;
 
     const n = $("keys").children.length;
@@ -1091,9 +1121,10 @@ async function first_bytes(response, most)
 }
 
 
-async function look(key, button)
+async function look(name, button)
 {
     const store = shown;
+    const key = visible(name.text);
 
     for (const other of $("keys").querySelectorAll("[aria-pressed]")) {
         other.removeAttribute("aria-pressed");
@@ -1108,7 +1139,7 @@ async function look(key, button)
     $("value").hidden = false;
 
     try {
-        const response = await get(store.values + encodeURIComponent(key), {
+        const response = await get(store.values + name.address, {
             headers: { Range: `bytes=0-${VALUE_MAX - 1}` } });
         const data = await first_bytes(response, VALUE_MAX);
         const total = response.headers.get("Content-Range")?.split("/")[1]
@@ -1231,7 +1262,8 @@ function begin()
         event.preventDefault();
         list_keys();
     });
-    $("look").addEventListener("click", () => look($("prefix").value));
+    $("look").addEventListener("click", () =>
+        look(name_of({ key: $("prefix").value }, "key")));
     $("keys").addEventListener("keydown", move_in_list);
     $("more").addEventListener("click", () => list_keys(listed.next));
     $("value-as").addEventListener("change", () => open && show_bytes());
