@@ -69,17 +69,17 @@ my $WRITE = '200 400 404 412 414 500 503 507';
 my %contract = (
     'GET /kv/{key}' => "200 206 304 416 $READ",
     'HEAD /kv/{key}' => "200 206 304 416 $READ",
-    'PUT /kv/{key}' => '200 400 408 412 413 414 500 503 507',
-    'POST /kv/{key}' => "$WRITE 405 409",
-    'DELETE /kv/{key}' => $WRITE,
+    'PUT /kv/{key}' => '200 400 408 412 413 414 428 500 503 507',
+    'POST /kv/{key}' => "$WRITE 405 409 428",
+    'DELETE /kv/{key}' => "$WRITE 428",
     'GET /keys' => '200 400 500 503',
     'HEAD /keys' => '200 400 500 503',
-    'DELETE /keys' => '200 400 409 500 501 503 507',
-    'POST /bulk' => '200 400 408 413 500 501 503 507',
-    'POST /batch' => '200 400 408 409 412 413 500 501 503 507',
+    'DELETE /keys' => '200 400 409 428 500 501 503 507',
+    'POST /bulk' => '200 400 408 413 428 500 501 503 507',
+    'POST /batch' => '200 400 408 409 412 413 428 500 501 503 507',
     'GET /backup' => '200 400 500 503',
     'HEAD /backup' => '200 400 500 503',
-    'DELETE /clear' => '200 400 500 501 503 507',
+    'DELETE /clear' => '200 400 428 500 501 503 507',
     'GET /health' => '200 500 503',
     'HEAD /health' => '200 500 503',
     'GET /stats' => '200 500',
@@ -104,8 +104,8 @@ my ($commands) = read_file('ngx_http_kv_module.c')
                  =~ /^static ngx_command_t(.*?)^};/ms;
 is_deeply([ sort keys %paths ],
           [ sort '/kv/{key}', map { "/$_" }
-            $commands =~ /ngx_string\("kv_(?!zone)(\w+)"\)/g ],
-          'it has a path for each directive');
+            $commands =~ /ngx_string\("kv_(\w+)"\),\s*NGX_HTTP_LOC_CONF\b/g ],
+          'it has a path for each directive of a location alone');
 
 my ($table) = read_file('README.md')
               =~ /^## The HTTP interface\n.*?\n\|---.*?\n(.*?)\n\n/ms;

@@ -1,6 +1,6 @@
 # The configurations and the examples in README.md and src/http/README.md, as
-# they stand there, and what these pages say of directives, parameters, locks
-# and statistics.
+# they stand there, and what these pages and contents.md beside say of
+# directives, parameters, locks and statistics.
 
 use strict;
 use warnings;
@@ -185,22 +185,28 @@ sub section {
 {
     my ($source) = read_file('ngx_http_kv_module.c')
                    =~ /^static ngx_command_t(.*?)^};/ms;
-    my %there = $source =~ /ngx_string\("(\w+)"\),\s*((?:NGX_HTTP_\w+\|)+)/g;
+    my %there = $source =~ /ngx_string\("(\w+)"\),
+                            \s*((?:NGX_HTTP_[A-Z]+_CONF\|)+)/xg;
     my %told = section($HTTP, 'Directives')
-               =~ /^\| `(kv\w*)` \| (`[^|]+`) \| /mg;
+               =~ /^\| `(kv\w*)` \| ([^|]+) \| /mg;
     my %names = (MAIN => 'http', SRV => 'server', LOC => 'location');
+    my $pages = $HTTP . read_file('src/http/contents.md');
 
-    is_deeply(\%told, { map { $_ => join ', ', map { "`$names{$_}`" }
-                                    $there{$_} =~ /NGX_HTTP_(\w+)_CONF/g }
-                        keys %there },
+    for (values %there) {
+        $_ = join ', ', map { $names{$_} } /NGX_HTTP_([A-Z]+)_CONF/g;
+    }
+    is_deeply({ map { $_ => $told{$_} =~ s/`//gr } keys %told }, \%there,
               'the page has a table of all directives');
 
     for my $name (sort grep { $_ ne 'kv_zone' } keys %there) {
-        my $text = section($HTTP, $name);
+        my $text = section($pages, $name);
         my ($syntax) = $text =~ /Syntax:\s+(.*?);/s;
         my ($defaults) = $text =~ /Default:\s+(.*?)\n/;
+        my ($context) = $text =~ /Context:\s+(.*?)\n/;
         my ($row) = $HTTP =~ /^\| `$name` \| [^|]+ \| (.*?) \|/m;
         my @told = ($row // '') =~ /(\w+=\w+)/g;
+
+        is($context, $there{$name}, "$name: its context");
 
         is_deeply(\@told, [ $defaults =~ /(\w+=\w+)/g ],
                   "$name: it has their defaults");

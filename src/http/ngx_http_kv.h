@@ -63,6 +63,9 @@
  */
 #define NGX_HTTP_KV_TASKS  4
 
+/* RFC 6585 */
+#define NGX_HTTP_KV_PRECONDITION_REQUIRED  428
+
 
 typedef struct ngx_http_kv_zone_s  ngx_http_kv_zone_t;
 typedef struct ngx_http_kv_ctx_s   ngx_http_kv_ctx_t;
@@ -180,6 +183,10 @@ typedef struct {
     ngx_uint_t                 max_ops;       /* of a batch */
     size_t                     max_size;      /* bytes of its body */
     off_t                      hold;          /* of log, for a backup */
+    size_t                     max_value;     /* bytes: that of the zone, or
+                                                 less */
+    ngx_flag_t                 read_only;
+    ngx_flag_t                 require_match;
     ngx_str_t                  stores;        /* of a dashboard: HTML, */
     ngx_str_t                  tag;           /* and its ETag */
 
@@ -245,6 +252,7 @@ struct ngx_http_kv_ctx_s {
     int64_t                    increment;     /* of a POST */
     uint32_t                   ttl;           /* seconds, of a write; 0: none */
     uint64_t                   expires;       /* ms, of a read; 0: never */
+    uint32_t                   max_value;     /* bytes, of a write */
     kv_op_t                   *op;            /* NULL: none, or gone */
     kv_op_t                   *first;         /* of a group whose last is op,
                                                  linked by op->data; or NULL */
@@ -299,6 +307,9 @@ char *ngx_http_kv_conf_zone(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 
 /* Bytes of a batch's body, at most: see kv_store_group_add(). */
 #define NGX_HTTP_KV_BATCH_SIZE  (4 * 1024 * 1024)
+
+/* Of kv_max_value. */
+extern ngx_conf_post_t  ngx_http_kv_conf_max_value;
 
 /* The directives of locations; cmd->offset is the route. */
 char *ngx_http_kv_conf_route(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);

@@ -69,6 +69,7 @@ typedef struct {
     unsigned                   pending:1;     /* line is read, and not stored */
     unsigned                   copies:1;      /* the committer needs memory */
     unsigned                   last:1;        /* it waits no more */
+    unsigned                   require_match:1;
 } ngx_http_kv_batch_t;
 
 
@@ -155,6 +156,7 @@ ngx_http_kv_batch(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
     batch->ctx = ctx;
     batch->max_ops = klcf->max_ops;
     batch->max_size = klcf->max_size;
+    batch->require_match = klcf->require_match;
 
     batch->step.ctx = ctx;
     batch->step.take = ngx_http_kv_batch_take_step;
@@ -469,8 +471,7 @@ ngx_http_kv_batch_line(ngx_http_kv_batch_t *batch)
         return ngx_http_kv_batch_too_large(batch, batch->lines);
     }
 
-    rc = kv_line_parse_batch(&batch->line, p, len,
-                             batch->ctx->zone->conf.max_value,
+    rc = kv_line_parse_batch(&batch->line, p, len, batch->ctx->max_value,
                              batch->ctx->key_chars);
 
     if (rc == KV_DECLINED) {
@@ -485,6 +486,12 @@ ngx_http_kv_batch_line(ngx_http_kv_batch_t *batch)
     }
 
     batch->pending = 1;
+
+    if (batch->line.match == NULL && batch->require_match) {
+        return ngx_http_kv_batch_fail(batch, NGX_HTTP_KV_PRECONDITION_REQUIRED,
+                                      batch->lines, "precondition required: "
+                                      "if_match or if_none_match");
+    }
 
     if (ngx_http_kv_batch_time(batch) != NGX_OK) {
         return ngx_http_kv_batch_fail(batch, NGX_HTTP_BAD_REQUEST,

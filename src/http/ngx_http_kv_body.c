@@ -71,9 +71,7 @@ ngx_http_kv_put(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
                                  "value cannot be empty\n");
     }
 
-    if (r->headers_in.content_length_n
-        > (off_t) ctx->zone->conf.max_value)
-    {
+    if (r->headers_in.content_length_n > (off_t) ctx->max_value) {
         r->keepalive = 0;
         return ngx_http_kv_reply(r, NGX_HTTP_REQUEST_ENTITY_TOO_LARGE,
                                  "value too large\n");
@@ -173,7 +171,7 @@ ngx_http_kv_put_read(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
                                  "value cannot be empty\n");
     }
 
-    if (size > (off_t) ctx->zone->conf.max_value) {
+    if (size > (off_t) ctx->max_value) {
         return ngx_http_kv_reply(r, NGX_HTTP_REQUEST_ENTITY_TOO_LARGE,
                                  "value too large\n");
     }
@@ -481,7 +479,7 @@ ngx_http_kv_body_take(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
 
         n = b->last - b->pos;
 
-        if (n > ctx->zone->conf.max_value - ctx->received) {
+        if (n > ctx->max_value - ctx->received) {
             return KV_DECLINED;
         }
 

@@ -518,7 +518,7 @@ ngx_http_kv_bulk_append(ngx_http_kv_bulk_t *bulk, u_char *p, size_t n)
 {
     size_t  max;
 
-    max = kv_line_max(bulk->ctx->zone->conf.max_value);
+    max = kv_line_max(bulk->ctx->max_value);
 
     if (n > max - bulk->text.len) {
         return ngx_http_kv_bulk_fail(bulk, NGX_HTTP_REQUEST_ENTITY_TOO_LARGE,
@@ -560,14 +560,11 @@ ngx_http_kv_bulk_free_line(ngx_http_kv_bulk_t *bulk)
 static ngx_int_t
 ngx_http_kv_bulk_parse(ngx_http_kv_bulk_t *bulk, char *text, size_t len)
 {
-    kv_rc_t              rc;
-    ngx_http_kv_zone_t  *zone;
-
-    zone = bulk->ctx->zone;
+    kv_rc_t  rc;
 
     ngx_http_kv_text_whole(&bulk->text);
 
-    if (len > kv_line_max(zone->conf.max_value)) {
+    if (len > kv_line_max(bulk->ctx->max_value)) {
         return ngx_http_kv_bulk_fail(bulk, NGX_HTTP_REQUEST_ENTITY_TOO_LARGE,
                                      bulk->lines + 1, "line too long");
     }
@@ -586,7 +583,7 @@ ngx_http_kv_bulk_parse(ngx_http_kv_bulk_t *bulk, char *text, size_t len)
         return NGX_OK;
     }
 
-    rc = kv_line_parse(&bulk->line, text, len, zone->conf.max_value,
+    rc = kv_line_parse(&bulk->line, text, len, bulk->ctx->max_value,
                        bulk->ctx->key_chars);
 
     if (rc == KV_DECLINED) {

@@ -1,8 +1,9 @@
 
 /*
  * The directives of locations: kv, kv_clear, kv_health, kv_stats, kv_bulk,
- * kv_keys, kv_batch, kv_backup; and kv_metrics and kv_dashboard, which name no
- * store.
+ * kv_keys, kv_batch, kv_backup; kv_metrics and kv_dashboard, which name no
+ * store; and those that say what a location allows: kv_max_value, kv_read_only,
+ * kv_require_match.
  */
 
 
@@ -24,6 +25,17 @@ static ngx_int_t ngx_http_kv_conf_any_zone(ngx_conf_t *cf,
     ngx_http_kv_loc_conf_t *conf);
 static ngx_int_t ngx_http_kv_conf_find_zone(ngx_conf_t *cf,
     ngx_http_kv_loc_conf_t *conf);
+static char *ngx_http_kv_conf_check_max_value(ngx_conf_t *cf, void *post,
+    void *data);
+static void ngx_http_kv_merge_rules(ngx_http_kv_loc_conf_t *prev,
+    ngx_http_kv_loc_conf_t *conf);
+static ngx_int_t ngx_http_kv_conf_limit(ngx_conf_t *cf,
+    ngx_http_kv_loc_conf_t *conf, ngx_uint_t own);
+
+
+ngx_conf_post_t  ngx_http_kv_conf_max_value = {
+    ngx_http_kv_conf_check_max_value
+};
 
 
 char *
@@ -231,6 +243,19 @@ ngx_http_kv_conf_batch(ngx_conf_t *cf, ngx_http_kv_loc_conf_t *conf)
 }
 
 
+static char *
+ngx_http_kv_conf_check_max_value(ngx_conf_t *cf, void *post, void *data)
+{
+    size_t *size = data;
+
+    (void) cf;
+    (void) post;
+
+    return *size >= 1 && *size <= KV_VALUE_MAX
+           ? NGX_CONF_OK : "must be a size from 1 byte to 256m";
+}
+
+
 void *
 ngx_http_kv_create_loc_conf(ngx_conf_t *cf)
 {
@@ -242,6 +267,9 @@ ngx_http_kv_create_loc_conf(ngx_conf_t *cf)
     }
 
     conf->key_chars = NGX_CONF_UNSET_UINT;
+    conf->max_value = NGX_CONF_UNSET_SIZE;
+    conf->read_only = NGX_CONF_UNSET;
+    conf->require_match = NGX_CONF_UNSET;
 
     return conf;
 }
@@ -253,11 +281,13 @@ ngx_http_kv_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_http_kv_loc_conf_t *prev = parent;
     ngx_http_kv_loc_conf_t *conf = child;
 
+    ngx_uint_t                 own;
     ngx_http_core_loc_conf_t  *clcf;
 
     clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
 
-    ngx_conf_merge_uint_value(conf->key_chars, prev->key_chars, KV_KEY_SAFE);
+    own = conf->max_value != NGX_CONF_UNSET_SIZE;
+    ngx_http_kv_merge_rules(prev, conf);
 
     if (clcf->noname && conf->handler == NULL) {
 
@@ -286,6 +316,7 @@ ngx_http_kv_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
 
     if (conf->zone_name.data
         ? ngx_http_kv_conf_find_zone(cf, conf) != NGX_OK
+          || ngx_http_kv_conf_limit(cf, conf, own) != NGX_OK
         : ngx_http_kv_conf_any_zone(cf, conf) != NGX_OK)
     {
         return NGX_CONF_ERROR;
@@ -299,6 +330,46 @@ ngx_http_kv_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     clcf->client_max_body_size = 0;
 
     return NGX_CONF_OK;
+}
+
+
+static void
+ngx_http_kv_merge_rules(ngx_http_kv_loc_conf_t *prev,
+    ngx_http_kv_loc_conf_t *conf)
+{
+    ngx_conf_merge_uint_value(conf->key_chars, prev->key_chars, KV_KEY_SAFE);
+    ngx_conf_merge_size_value(conf->max_value, prev->max_value, KV_VALUE_MAX);
+    ngx_conf_merge_value(conf->read_only, prev->read_only, 0);
+    ngx_conf_merge_value(conf->require_match, prev->require_match, 0);
+}
+
+
+/*
+ * The zone's limit counts, too.  A location's own one above that would be a
+ * promise that is not kept; one of an outer level is about other zones as well.
+ */
+
+static ngx_int_t
+ngx_http_kv_conf_limit(ngx_conf_t *cf, ngx_http_kv_loc_conf_t *conf,
+    ngx_uint_t own)
+{
+    size_t  max;
+
+    max = conf->zone->conf.max_value;
+
+    if (own && conf->max_value > max) {
+        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                      "\"kv_max_value\" is %uz bytes, and values of the kv "
+                      "zone \"%V\" have %uz at most: lower it, or raise "
+                      "\"max_value=\" of the kv_zone, in %V:%ui",
+                      conf->max_value, &conf->zone_name, max, &conf->file,
+                      conf->line);
+        return NGX_ERROR;
+    }
+
+    conf->max_value = ngx_min(conf->max_value, max);
+
+    return NGX_OK;
 }
 
 

@@ -18,6 +18,9 @@ static ngx_int_t ngx_http_kv_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_kv_no_key(ngx_http_request_t *r);
 static ngx_int_t ngx_http_kv_method(ngx_http_request_t *r,
     ngx_http_kv_ctx_t *ctx);
+static ngx_int_t ngx_http_kv_write(ngx_http_request_t *r,
+    ngx_http_kv_ctx_t *ctx);
+static ngx_int_t ngx_http_kv_no_method(ngx_http_request_t *r);
 static ngx_int_t ngx_http_kv_args(ngx_http_request_t *r,
     ngx_http_kv_ctx_t *ctx, const char **wrong);
 static ngx_int_t ngx_http_kv_args_post(ngx_http_request_t *r,
@@ -44,6 +47,8 @@ static ngx_int_t ngx_http_kv_batch_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_kv_backup_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_kv_lines(ngx_http_request_t *r,
     ngx_http_kv_ctx_t *ctx, const char *args, const char *conditions);
+static const ngx_http_kv_loc_conf_t *ngx_http_kv_rules(ngx_http_request_t *r);
+static ngx_int_t ngx_http_kv_no_condition(ngx_http_request_t *r);
 static ngx_int_t ngx_http_kv_start(ngx_http_request_t *r,
     ngx_http_kv_ctx_t *ctx, kv_op_t *op);
 static ngx_http_kv_ctx_t *ngx_http_kv_create_ctx(ngx_http_request_t *r);
@@ -112,12 +117,7 @@ ngx_http_kv_method(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
     rc = ngx_http_kv_args(r, ctx, &wrong);
 
     if (rc == NGX_DECLINED) {
-
-        /* with an argument that says what to change it does take a POST */
-
-        return ngx_http_kv_reply_allow(r, r->method == NGX_HTTP_POST
-                                          ? "GET, HEAD, PUT, DELETE"
-                                          : "GET, HEAD, PUT, POST, DELETE");
+        return ngx_http_kv_no_method(r);
     }
 
     if (rc == NGX_ERROR) {
@@ -136,18 +136,39 @@ ngx_http_kv_method(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
         return ngx_http_kv_reply_rc(r, KV_UNAVAILABLE);
     }
 
-    switch (r->method) {
+    return r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD)
+           ? ngx_http_kv_get(r, ctx) : ngx_http_kv_write(r, ctx);
+}
 
-    case NGX_HTTP_PUT:
-        return ngx_http_kv_put(r, ctx);
 
-    case NGX_HTTP_DELETE:
-    case NGX_HTTP_POST:
-        return ngx_http_kv_change(r, ctx);
-
-    default:
-        return ngx_http_kv_get(r, ctx);
+static ngx_int_t
+ngx_http_kv_write(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
+{
+    if (ngx_http_kv_rules(r)->require_match && !ngx_http_kv_has_condition(r)) {
+        return ngx_http_kv_reply(r, NGX_HTTP_KV_PRECONDITION_REQUIRED,
+                                 "precondition required: send If-Match or "
+                                 "If-None-Match\n");
     }
+
+    return r->method == NGX_HTTP_PUT ? ngx_http_kv_put(r, ctx)
+                                     : ngx_http_kv_change(r, ctx);
+}
+
+
+/* The key does not take the method, or not without an argument. */
+
+static ngx_int_t
+ngx_http_kv_no_method(ngx_http_request_t *r)
+{
+    if (ngx_http_kv_rules(r)->read_only) {
+        return ngx_http_kv_reply_allow(r, "GET, HEAD");
+    }
+
+    /* with an argument that says what to change it does take a POST */
+
+    return ngx_http_kv_reply_allow(r, r->method == NGX_HTTP_POST
+                                      ? "GET, HEAD, PUT, DELETE"
+                                      : "GET, HEAD, PUT, POST, DELETE");
 }
 
 
@@ -160,6 +181,14 @@ static ngx_int_t
 ngx_http_kv_args(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx,
     const char **wrong)
 {
+    if (r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD)) {
+        return NGX_OK;
+    }
+
+    if (ngx_http_kv_rules(r)->read_only) {
+        return NGX_DECLINED;
+    }
+
     switch (r->method) {
 
     case NGX_HTTP_PUT:
@@ -177,8 +206,6 @@ ngx_http_kv_args(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx,
     case NGX_HTTP_POST:
         return ngx_http_kv_args_post(r, ctx, wrong);
 
-    case NGX_HTTP_GET:
-    case NGX_HTTP_HEAD:
     case NGX_HTTP_DELETE:
         return NGX_OK;
 
@@ -480,6 +507,10 @@ ngx_http_kv_clear_handler(ngx_http_request_t *r)
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
+    if (ngx_http_kv_rules(r)->read_only) {
+        return ngx_http_kv_reply_allow(r, "");
+    }
+
     if (r->method != NGX_HTTP_DELETE) {
         return ngx_http_kv_reply_allow(r, "DELETE");
     }
@@ -490,6 +521,10 @@ ngx_http_kv_clear_handler(ngx_http_request_t *r)
 
         return ngx_http_kv_reply(r, NGX_HTTP_NOT_IMPLEMENTED,
                                  "a clear cannot be conditional\n");
+    }
+
+    if (ngx_http_kv_rules(r)->require_match) {
+        return ngx_http_kv_no_condition(r);
     }
 
     if (ngx_http_kv_entered(ctx->zone) != NGX_OK) {
@@ -567,6 +602,10 @@ ngx_http_kv_bulk_handler(ngx_http_request_t *r)
     rc = ngx_http_kv_lines(r, ctx, "a bulk load takes no arguments\n",
                            "a bulk load cannot be conditional\n");
 
+    if (rc == NGX_DECLINED && ngx_http_kv_rules(r)->require_match) {
+        return ngx_http_kv_no_condition(r);
+    }
+
     return rc == NGX_DECLINED ? ngx_http_kv_bulk(r, ctx) : rc;
 }
 
@@ -624,6 +663,10 @@ ngx_http_kv_lines(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx,
 {
     kv_rc_t  rc;
 
+    if (ngx_http_kv_rules(r)->read_only) {
+        return ngx_http_kv_reply_allow(r, "");
+    }
+
     if (r->method != NGX_HTTP_POST) {
         return ngx_http_kv_reply_allow(r, "POST");
     }
@@ -646,15 +689,25 @@ ngx_http_kv_lines(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx,
 static ngx_int_t
 ngx_http_kv_keys_handler(ngx_http_request_t *r)
 {
-    ngx_http_kv_ctx_t  *ctx;
+    ngx_uint_t                     methods;
+    ngx_http_kv_ctx_t             *ctx;
+    const ngx_http_kv_loc_conf_t  *rules;
 
     ctx = ngx_http_kv_create_ctx(r);
     if (ctx == NULL) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    if (!(r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD|NGX_HTTP_DELETE))) {
-        return ngx_http_kv_reply_allow(r, "GET, HEAD, DELETE");
+    rules = ngx_http_kv_rules(r);
+    methods = NGX_HTTP_GET|NGX_HTTP_HEAD;
+
+    if (!rules->read_only) {
+        methods |= NGX_HTTP_DELETE;
+    }
+
+    if (!(r->method & methods)) {
+        return ngx_http_kv_reply_allow(r, rules->read_only
+                                          ? "GET, HEAD" : "GET, HEAD, DELETE");
     }
 
     if (r == r->main
@@ -670,8 +723,35 @@ ngx_http_kv_keys_handler(ngx_http_request_t *r)
         return ngx_http_kv_reply_rc(r, KV_UNAVAILABLE);
     }
 
-    return r->method == NGX_HTTP_DELETE ? ngx_http_kv_keys_delete(r, ctx)
-                                        : ngx_http_kv_keys(r, ctx);
+    if (r->method != NGX_HTTP_DELETE) {
+        return ngx_http_kv_keys(r, ctx);
+    }
+
+    if (rules->require_match && !ngx_http_kv_has_condition(r)) {
+        return ngx_http_kv_no_condition(r);
+    }
+
+    return ngx_http_kv_keys_delete(r, ctx);
+}
+
+
+/* What the location allows: kv_read_only and others. */
+
+static const ngx_http_kv_loc_conf_t *
+ngx_http_kv_rules(ngx_http_request_t *r)
+{
+    return ngx_http_get_module_loc_conf(r, ngx_http_kv_module);
+}
+
+
+/* With kv_require_match, to a write that is never conditional. */
+
+static ngx_int_t
+ngx_http_kv_no_condition(ngx_http_request_t *r)
+{
+    return ngx_http_kv_reply(r, NGX_HTTP_KV_PRECONDITION_REQUIRED,
+                             "precondition required: this write cannot have "
+                             "one\n");
 }
 
 
@@ -730,6 +810,7 @@ ngx_http_kv_create_ctx(ngx_http_request_t *r)
     ctx->zone = klcf->zone;
     ctx->route = klcf->route;
     ctx->key_chars = (kv_key_chars_t) klcf->key_chars;
+    ctx->max_value = (uint32_t) klcf->max_value;
     ctx->started = kv_now_ns();
 
     ngx_http_set_ctx(r, ctx, ngx_http_kv_module);

@@ -12,6 +12,8 @@
 
 static ngx_int_t ngx_http_kv_reply_tag(ngx_http_request_t *r,
     ngx_uint_t status, const char *text);
+static ngx_int_t ngx_http_kv_reply_status(ngx_http_request_t *r,
+    ngx_uint_t status);
 static void ngx_http_kv_type(ngx_http_request_t *r, const char *type);
 static ngx_int_t ngx_http_kv_value_headers(ngx_http_request_t *r);
 static ngx_int_t ngx_http_kv_tag(ngx_http_request_t *r);
@@ -44,21 +46,11 @@ ngx_http_kv_reply(ngx_http_request_t *r, ngx_uint_t status, const char *text)
 
     len = text ? ngx_strlen(text) : 0;
 
-    r->headers_out.status = status;
     r->headers_out.content_length_n = status == NGX_HTTP_NOT_MODIFIED
                                       ? -1 : (off_t) len;
     ngx_http_kv_type(r, "text/plain");
 
-    if (r->err_status && status >= NGX_HTTP_BAD_REQUEST) {
-
-        /* what an "error_page" with a status leads to is no success */
-
-        r->err_status = status;
-    }
-
-    if (status == NGX_HTTP_SERVICE_UNAVAILABLE
-        && ngx_http_kv_header(r, "Retry-After", "1") != NGX_OK)
-    {
+    if (ngx_http_kv_reply_status(r, status) != NGX_OK) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
@@ -631,21 +623,40 @@ ngx_http_kv_reply_json(ngx_http_request_t *r, ngx_uint_t status, ngx_buf_t *b)
 {
     ngx_http_kv_early(r);
 
-    r->headers_out.status = status;
     r->headers_out.content_length_n = b->last - b->pos;
     ngx_http_kv_type(r, "application/json");
 
-    if (r->err_status && status >= NGX_HTTP_BAD_REQUEST) {
-        r->err_status = status;
-    }
-
-    if (status == NGX_HTTP_SERVICE_UNAVAILABLE
-        && ngx_http_kv_header(r, "Retry-After", "1") != NGX_OK)
-    {
+    if (ngx_http_kv_reply_status(r, status) != NGX_OK) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
     return ngx_http_kv_send_buf(r, b);
+}
+
+
+/* The status of an answer, and what belongs to it.  NGX_ERROR: no memory. */
+
+static ngx_int_t
+ngx_http_kv_reply_status(ngx_http_request_t *r, ngx_uint_t status)
+{
+    r->headers_out.status = status;
+
+    if (r->err_status && status >= NGX_HTTP_BAD_REQUEST) {
+
+        /* what an "error_page" with a status leads to is no success */
+
+        r->err_status = status;
+    }
+
+    if (status == NGX_HTTP_KV_PRECONDITION_REQUIRED) {
+
+        /* nginx has no name for it */
+
+        ngx_str_set(&r->headers_out.status_line, "428 Precondition Required");
+    }
+
+    return status == NGX_HTTP_SERVICE_UNAVAILABLE
+           ? ngx_http_kv_header(r, "Retry-After", "1") : NGX_OK;
 }
 
 
