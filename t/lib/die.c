@@ -49,6 +49,8 @@ WRAP(int, renameat, (int d, const char *from, int e, const char *to),
 WRAP(int, linkat, (int d, const char *from, int e, const char *to, int flags),
      (d, from, e, to, flags))
 WRAP(int, unlinkat, (int d, const char *name, int flags), (d, name, flags))
+WRAP(int, rename, (const char *from, const char *to), (from, to))
+WRAP(int, mkdir, (const char *name, mode_t mode), (name, mode))
 WRAP(int, mkdirat, (int d, const char *name, mode_t mode), (d, name, mode))
 WRAP(int, fsync, (int fd), (fd))
 WRAP(int, fdatasync, (int fd), (fd))
