@@ -22,6 +22,7 @@
 
 
 static void kv_clock_raise(kv_zone_t *zone, uint64_t ahead);
+static bool kv_clock_gone(kv_zone_t *zone, uint64_t expires);
 
 
 uint64_t
@@ -75,7 +76,33 @@ kv_clock_reach(kv_zone_t *zone, uint64_t ms)
 }
 
 
-bool
+kv_entry_t *
+kv_clock_find_again(kv_zone_t *zone, uint64_t hash, const void *key,
+    size_t len, kv_entry_t *e, uint64_t *expires)
+{
+    uint64_t  passed;
+
+    passed = 0;
+
+    while (*expires > passed) {
+
+        if (!kv_clock_gone(zone, *expires)) {
+            return e;
+        }
+
+        passed = kv_clock_passed(zone);
+
+        e = kv_map_find(&zone->map, hash, key, len);
+        *expires = e ? kv_entry_expires(e) : 0;
+    }
+
+    return *expires ? NULL : e;
+}
+
+
+/* Whether a key that expires then is gone: that time has passed now. */
+
+static bool
 kv_clock_gone(kv_zone_t *zone, uint64_t expires)
 {
     uint64_t  now, passed;

@@ -24,6 +24,10 @@
  * batches the first reader that finds a key which has expired by the clock
  * moves it.  So all agree, at each moment, on what is gone, and what is gone
  * stays so; a key may live on for as long as the batch that is being written.
+ *
+ * A reader looks up the key first.  Before it asks for the time a batch may
+ * have given the key more of it, or another value.  So what seems to be gone is
+ * looked up once more: it is if it is found unchanged when its time has passed.
  */
 
 
@@ -39,11 +43,6 @@ uint64_t kv_clock_ms(kv_zone_t *zone);
 
 /* Time is at least that: a file names it.  Before there are workers. */
 void kv_clock_reach(kv_zone_t *zone, uint64_t ms);
-
-/*
- * Whether a key that expires then is gone.  Any process.
- */
-bool kv_clock_gone(kv_zone_t *zone, uint64_t expires);
 
 /* In how many milliseconds that is, at least 1; 0, never: 0.  Any process. */
 static inline uint64_t
@@ -77,15 +76,29 @@ uint64_t kv_clock_passed(kv_zone_t *zone);
 uint64_t kv_clock_begin(kv_zone_t *zone);
 void kv_clock_end(kv_zone_t *zone);
 
-/* Whether an entry is gone.  For most, which never expire, a test of a flag. */
-static inline bool
-kv_clock_entry_gone(kv_zone_t *zone, const kv_entry_t *e)
+/*
+ * What is behind kv_clock_find(), which has found `e`: of a key that expires
+ * then.
+ */
+kv_entry_t *kv_clock_find_again(kv_zone_t *zone, uint64_t hash,
+    const void *key, size_t len, kv_entry_t *e, uint64_t *expires);
+
+/*
+ * The entry of a key that is not gone, and when it expires (0: never), or NULL.
+ * For most entries, which never expire, that is kv_map_find() and a test of a
+ * flag.  Any process, inside an epoch.
+ */
+static inline kv_entry_t *
+kv_clock_find(kv_zone_t *zone, uint64_t hash, const void *key, size_t len,
+    uint64_t *expires)
 {
-    uint64_t  expires;
+    kv_entry_t  *e;
 
-    expires = kv_entry_expires(e);
+    e = kv_map_find(&zone->map, hash, key, len);
+    *expires = e ? kv_entry_expires(e) : 0;
 
-    return kv_unlikely(expires) && kv_clock_gone(zone, expires);
+    return kv_likely(*expires == 0)
+           ? e : kv_clock_find_again(zone, hash, key, len, e, expires);
 }
 
 

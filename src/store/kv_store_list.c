@@ -138,13 +138,8 @@ kv_list_look_up(kv_list_t *list)
     }
 
     for (i = 0; i < list->n; i++) {
-        e[i] = kv_map_find(list->map, list->hash[i], list->key[i].p,
-                           list->key[i].n);
-        expires[i] = e[i] ? kv_entry_expires(e[i]) : 0;
-
-        if (kv_unlikely(expires[i]) && kv_clock_gone(list->zone, expires[i])) {
-            e[i] = NULL;
-        }
+        e[i] = kv_clock_find(list->zone, list->hash[i], list->key[i].p,
+                             list->key[i].n, &expires[i]);
     }
 
     if (!kv_group_still_quiet(list->zone, list->groups)) {

@@ -50,26 +50,28 @@ static void kv_store_op_free(kv_store_t *store, kv_op_t *op);
 kv_rc_t
 kv_store_read(kv_store_t *store, const void *key, size_t len, kv_entry_t **e)
 {
-    kv_map_t  *map;
+    uint64_t    hash, expires;
+    kv_zone_t  *zone;
 
     if (!kv_store_ready(store)) {
         return KV_UNAVAILABLE;
     }
 
-    map = &store->zone->map;
+    zone = store->zone;
 
-    kv_epoch_enter(store->worker, KV_EPOCH_MAIN, &store->zone->retired.epoch);
+    kv_epoch_enter(store->worker, KV_EPOCH_MAIN, &zone->retired.epoch);
 
-    *e = kv_map_find(map, kv_map_hash(map, key, len), key, len);
+    hash = kv_map_hash(&zone->map, key, len);
+    *e = kv_clock_find(zone, hash, key, len, &expires);
 
     kv_failpoint(KV_FAILPOINT_READING);
 
-    if (kv_group_hides(store->zone, *e)) {
+    if (kv_group_hides(zone, *e)) {
         kv_store_read_done(store);
         return KV_AGAIN;
     }
 
-    if (*e && !kv_clock_entry_gone(store->zone, *e)) {
+    if (*e) {
         return KV_OK;
     }
 

@@ -39,11 +39,22 @@ static uint64_t          mono = UINT64_C(5000000000000);
 static uint64_t          wall = UINT64_C(1700000000000000000);
 static _Atomic unsigned  calls;
 
+/* what happens before a clock is read the next time */
+static void            (*meanwhile)(void);
+
 
 int
 __wrap_clock_gettime(clockid_t id, struct timespec *ts)
 {
+    void      (*what)(void);
     uint64_t  ns;
+
+    what = meanwhile;
+    meanwhile = NULL;
+
+    if (what) {
+        what();
+    }
 
     if (atomic_fetch_add(&calls, 1) >= PATIENCE) {
         mono += 1000;
@@ -268,6 +279,151 @@ static void
 is_gone(uint32_t id)
 {
     assert_int_equal(lsn_of(id, NULL), 0);
+}
+
+
+/* Writes of key 1 while a reader of it stands still, until it has expired. */
+
+static void
+then_late(void)
+{
+    expect(KV_OK);
+    pass(10 * SEC);
+}
+
+
+static void
+put_meanwhile(void)
+{
+    add_put(1, 40, 0);
+    then_late();
+}
+
+
+static void
+put_for_longer_meanwhile(void)
+{
+    add_put(1, 20000, 100);
+    then_late();
+}
+
+
+static void
+touch_meanwhile(void)
+{
+    add_touch(1, 0);
+    then_late();
+}
+
+
+static void
+touch_for_longer_meanwhile(void)
+{
+    add_touch(1, 100);
+    then_late();
+}
+
+
+/* A group, whose touch hides what is older, too. */
+
+static void
+group_meanwhile(void)
+{
+    kv_group_t  group;
+
+    assert_int_equal(kv_store_group(solo.host.store, &group), KV_OK);
+    add_touch(1, 100);
+    assert_int_equal(kv_store_group_add(solo.host.store, &group, op[--n]),
+                     KV_OK);
+    op[n++] = group.op;
+    then_late();
+}
+
+
+static void
+delete_meanwhile(void)
+{
+    add_delete(1);
+    then_late();
+}
+
+
+static void
+nothing_meanwhile(void)
+{
+    pass(10 * SEC);
+}
+
+
+static bool
+listed(void *ctx, const void *key, size_t len, const kv_entry_t *e,
+    uint64_t left)
+{
+    (void) key;
+    (void) len;
+    (void) left;
+
+    *(unsigned *) ctx += e != NULL;
+
+    return true;
+}
+
+
+/*
+ * A reader has found a key, and before it looks at the time a whole batch gives
+ * the key more of it: the key was there all along, whenever that is.
+ */
+
+static void
+test_renewed(void **state)
+{
+    bool      there;
+    kv_rc_t   got;
+    unsigned  i, k, count;
+
+    (void) state;
+
+    static const uint32_t  lens[] = { 40, 20000 };
+
+    static void          (*const what[])(void) = {
+        put_meanwhile, put_for_longer_meanwhile, touch_meanwhile,
+        touch_for_longer_meanwhile, group_meanwhile, delete_meanwhile,
+        nothing_meanwhile
+    };
+
+    solo.conf.list = true;
+    start();
+
+    for (i = 0; i < 2; i++) {
+        for (k = 0; k < 7; k++) {
+            there = k < 5;
+
+            put(1, lens[i], 5);
+            pass(4 * SEC);
+            meanwhile = what[k];
+            assert_int_equal(lsn_of(1, NULL) != 0, there);
+            assert_null(meanwhile);
+
+            put(1, lens[i], 5);
+            pass(4 * SEC);
+            meanwhile = what[k];
+            count = 0;
+
+            /* a list that meets a group is to be made again */
+
+            while ((got = kv_store_list(solo.host.store, "", 0, false, listed,
+                                        &count))
+                   == KV_AGAIN)
+            {
+                assert_ptr_equal(what[k], group_meanwhile);
+                assert_null(meanwhile);
+            }
+
+            assert_int_equal(got, KV_OK);
+            assert_null(meanwhile);
+            assert_int_equal(count, there);
+        }
+    }
 }
 
 
@@ -1345,6 +1501,7 @@ main(void)
 {
     const struct CMUnitTest  tests[] = {
         cmocka_unit_test_setup_teardown(test_gone, setup, solo_teardown),
+        cmocka_unit_test_setup_teardown(test_renewed, setup, solo_teardown),
         cmocka_unit_test_setup_teardown(test_touch, setup, solo_teardown),
         cmocka_unit_test_setup_teardown(test_counters, setup, solo_teardown),
         cmocka_unit_test_setup_teardown(test_together, setup, solo_teardown),
