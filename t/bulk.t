@@ -581,6 +581,40 @@ $s->start;
 $s->done;
 
 
+# ---- each is answered when the server ends, however many there are
+
+# more than a worker answers in one round of its event loop
+
+$s = KV::Test->new(fault => 1, workers => 1);
+$s->start;
+loads($good, 1, 'a log that is open');
+
+{
+    $s->fault(hold => 1);
+    my @c = map { $s->connect } 1 .. 900;
+    my $n = 0;
+    $_->send(KV::Conn::request(POST => '/bulk',
+                               body => lines('e' . $n++ . '-', 60, 'v')))
+        for @c;
+    ok($s->held && $s->has_read, 'nine hundred loads');
+    my $from = length $s->log;
+    kill('TERM', $s->{pid});
+    wait_for(sub { substr($s->log, $from) =~ /: exiting$/m }, 10);
+    $s->fault(hold => undef);
+
+    my @applied = map { my $r = eval { $_->response };
+                        $r ? $r->{body} =~ /"applied":(\d+)/ : undef } @c;
+    is((grep { defined } @applied) + 0, 900, 'all are answered');
+    is($s->wait_exit, 0, 'nginx ends');
+    $s->start;
+    is((grep { stored("e$_-", 60, 'v') == $applied[$_] }
+             grep { $_ % 20 == 0 } 0 .. 899) + 0, 45,
+       'what they say is applied is there, and no more');
+}
+
+$s->done;
+
+
 # ---- where a sync takes long, more lines share one
 
 $s = KV::Test->new(fault => 1);

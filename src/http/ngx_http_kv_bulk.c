@@ -252,6 +252,14 @@ ngx_http_kv_bulk_run(ngx_http_kv_bulk_t *bulk)
 {
     uint64_t  begun;
 
+    if (bulk->ctx->zone->draining) {
+
+        /* nothing takes steps any more: this one answers */
+
+        ngx_http_kv_bulk_step(bulk);
+        return;
+    }
+
     begun = ngx_http_kv_step_begin();
 
     if (begun == 0) {
@@ -903,7 +911,7 @@ ngx_http_kv_bulk_done(ngx_http_kv_ctx_t *ctx, kv_rc_t rc)
     if (line || bulk->ended) {
         ngx_http_kv_bulk_end(bulk);
 
-    } else if (bulk->ahead >= NGX_HTTP_KV_BULK_REST) {
+    } else if (bulk->ahead >= NGX_HTTP_KV_BULK_REST && !ctx->zone->draining) {
         ngx_http_kv_bulk_block(bulk);
 
         /* a worker that is to quit gives its place up if nothing is queued */
