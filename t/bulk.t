@@ -224,6 +224,24 @@ for my $n (0, 1, 63, 64, 65, 640, 641, 3000) {
 }
 
 
+# nor is what is sent as chunks that are none
+
+for my $first ('', lines('chunk', 2, 'v')) {
+    my $c = $s->connect;
+    my $n = $first ? 2 : 0;
+    my $chunk = "${first}{\"key\":\"chunk3\",";
+    $c->send("POST /bulk HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
+             . "\r\n" . ($n ? sprintf "%x\r\n%s\r\n", length $chunk, $chunk
+                          : ''));
+    ok(wait_for(sub { stored('chunk', $n, 'v') == $n }, 10), "$n are there");
+    $c->send("no length\r\n$good");
+    my $r = $c->response;
+    answer($r, 400, { line => $n + 1, error => 'invalid request body',
+                      applied => $n }, "a malformed chunk behind $n");
+    is($r->{headers}{connection}, 'close', 'its connection closes');
+}
+
+
 # ---- requests that are none
 
 sub is_text {

@@ -121,6 +121,8 @@ static void ngx_http_kv_bulk_read(ngx_http_request_t *r);
 static void ngx_http_kv_bulk_run(ngx_http_kv_bulk_t *bulk);
 static void ngx_http_kv_bulk_take_step(void *data);
 static void ngx_http_kv_bulk_step(ngx_http_kv_bulk_t *bulk);
+static ngx_int_t ngx_http_kv_bulk_unread(ngx_http_kv_bulk_t *bulk,
+    ngx_int_t rc);
 static void ngx_http_kv_bulk_block(ngx_http_kv_bulk_t *bulk);
 static void ngx_http_kv_bulk_end(ngx_http_kv_bulk_t *bulk);
 static ngx_int_t ngx_http_kv_bulk_take(ngx_http_kv_bulk_t *bulk);
@@ -152,6 +154,7 @@ static ngx_int_t ngx_http_kv_bulk_fail(ngx_http_kv_bulk_t *bulk,
 static ngx_int_t ngx_http_kv_bulk_fail_rc(ngx_http_kv_bulk_t *bulk,
     kv_rc_t rc, uint64_t line);
 static void ngx_http_kv_bulk_answer(ngx_http_kv_bulk_t *bulk);
+static ngx_int_t ngx_http_kv_bulk_reply(ngx_http_kv_bulk_t *bulk);
 
 
 ngx_int_t
@@ -201,8 +204,12 @@ ngx_http_kv_bulk(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
 
     rc = ngx_http_read_client_request_body(r, ngx_http_kv_bulk_init);
 
-    return rc >= NGX_HTTP_SPECIAL_RESPONSE ? ngx_http_kv_body_error(r, rc)
-                                           : NGX_DONE;
+    if (rc < NGX_HTTP_SPECIAL_RESPONSE) {
+        return NGX_DONE;
+    }
+
+    return ngx_http_kv_bulk_unread(bulk, rc) == NGX_OK
+           ? ngx_http_kv_bulk_reply(bulk) : ngx_http_kv_body_error(r, rc);
 }
 
 
@@ -345,7 +352,14 @@ ngx_http_kv_bulk_step(ngx_http_kv_bulk_t *bulk)
         rc = ngx_http_read_unbuffered_request_body(r);
 
         if (rc >= NGX_HTTP_SPECIAL_RESPONSE) {
-            ngx_http_finalize_request(r, ngx_http_kv_body_error(r, rc));
+
+            if (ngx_http_kv_bulk_unread(bulk, rc) == NGX_OK) {
+                ngx_http_kv_bulk_end(bulk);
+
+            } else {
+                ngx_http_finalize_request(r, ngx_http_kv_body_error(r, rc));
+            }
+
             return;
         }
 
@@ -354,6 +368,35 @@ ngx_http_kv_bulk_step(ngx_http_kv_bulk_t *bulk)
             return;
         }
     }
+}
+
+
+/*
+ * The body could not be read on, for nginx's reason `rc`.  NGX_OK: it is not
+ * well-formed, which the answer says as of a bad line, for lines are done;
+ * NGX_DECLINED: it is as for other bodies.
+ */
+
+static ngx_int_t
+ngx_http_kv_bulk_unread(ngx_http_kv_bulk_t *bulk, ngx_int_t rc)
+{
+    ngx_http_request_t  *r;
+
+    r = bulk->ctx->request;
+
+    if (rc != NGX_HTTP_BAD_REQUEST || r->connection->error) {
+        return NGX_DECLINED;
+    }
+
+    /* where the next request begins is not known */
+
+    r->keepalive = 0;
+    r->lingering_close = 1;
+
+    (void) ngx_http_kv_bulk_fail(bulk, NGX_HTTP_BAD_REQUEST, bulk->lines + 1,
+                                 "invalid request body");
+
+    return NGX_OK;
 }
 
 
@@ -1091,17 +1134,38 @@ static void
 ngx_http_kv_bulk_answer(ngx_http_kv_bulk_t *bulk)
 {
     ngx_int_t            rc;
-    ngx_buf_t           *b;
     ngx_http_request_t  *r;
 
     r = bulk->ctx->request;
     bulk->ctx->started = bulk->started;
 
+    rc = ngx_http_kv_bulk_reply(bulk);
+
+    if (ngx_terminate) {
+
+        /* the process ends before nginx gets to the request's log phase */
+
+        ngx_http_kv_stats_count(r, bulk->ctx);
+    }
+
+    ngx_http_finalize_request(r, rc);
+}
+
+
+/* Says what was done.  As ngx_http_kv_reply_json(). */
+
+static ngx_int_t
+ngx_http_kv_bulk_reply(ngx_http_kv_bulk_t *bulk)
+{
+    ngx_buf_t           *b;
+    ngx_http_request_t  *r;
+
+    r = bulk->ctx->request;
+
     b = ngx_create_temp_buf(r->pool, sizeof(bulk->error) + 128);
 
     if (b == NULL) {
-        ngx_http_finalize_request(r, NGX_HTTP_INTERNAL_SERVER_ERROR);
-        return;
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
     if (bulk->status == 0) {
@@ -1116,14 +1180,5 @@ ngx_http_kv_bulk_answer(ngx_http_kv_bulk_t *bulk)
                                bulk->applied);
     }
 
-    rc = ngx_http_kv_reply_json(r, bulk->status, b);
-
-    if (ngx_terminate) {
-
-        /* the process ends before nginx gets to the request's log phase */
-
-        ngx_http_kv_stats_count(r, bulk->ctx);
-    }
-
-    ngx_http_finalize_request(r, rc);
+    return ngx_http_kv_reply_json(r, bulk->status, b);
 }
