@@ -929,10 +929,11 @@ ngx_http_kv_bulk_done(ngx_http_kv_ctx_t *ctx, kv_rc_t rc)
 
             lsn = kv_store_result(ctx->zone->store, op).lsn;
 
-            if (lsn) {
-                wrote |= bulk->newest && lsn != bulk->newest + 1;
-                bulk->newest = lsn;
-            }
+            /* that of a delete is not told */
+
+            lsn = lsn || bulk->newest == 0 ? lsn : bulk->newest + 1;
+            wrote |= bulk->newest && lsn != bulk->newest + 1;
+            bulk->newest = lsn;
 
         } else if (line == 0) {
             line = group->line[i];
