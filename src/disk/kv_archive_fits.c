@@ -16,6 +16,7 @@
 static kv_rc_t kv_archive_fits_log(kv_archive_t *a, const kv_identity_t *id,
     uint64_t last, const kv_archive_list_t *data,
     const kv_archive_list_t *there, kv_err_t *err);
+static uint64_t kv_archive_limit(const kv_archive_list_t *data, uint64_t lsn);
 static kv_rc_t kv_archive_fits_snapshot(kv_archive_t *a,
     const kv_identity_t *id, uint64_t last, kv_err_t *err);
 static kv_rc_t kv_archive_end(kv_archive_t *a, uint64_t first,
@@ -81,6 +82,8 @@ kv_archive_fits_log(kv_archive_t *a, const kv_identity_t *id, uint64_t last,
         return kv_archive_foreign(err);
     }
 
+    end = kv_min(end, kv_archive_limit(data, newest));
+
     if (end > last) {
         return kv_archive_ahead(end, last, err);
     }
@@ -97,6 +100,26 @@ kv_archive_fits_log(kv_archive_t *a, const kv_identity_t *id, uint64_t last,
     a->upto = kv_min(end, a->upto);
 
     return KV_OK;
+}
+
+
+/*
+ * Where that segment ends, if the store has it, and one behind it: a batch that
+ * was never acknowledged may stand there, of a committer that died.
+ */
+
+static uint64_t
+kv_archive_limit(const kv_archive_list_t *data, uint64_t lsn)
+{
+    size_t  i;
+
+    for (i = 0; i + 1 < data->n; i++) {
+        if (data->name[i].number == lsn) {
+            return data->name[i + 1].number - 1;
+        }
+    }
+
+    return UINT64_MAX;
 }
 
 

@@ -410,6 +410,44 @@ test_snapshot_ahead(void **state)
 }
 
 
+/* A dead committer may leave a batch behind the end of a segment. */
+
+static void
+test_batch_behind(void **state)
+{
+    char      name[KV_NAME_MAX], sooner[KV_NAME_MAX];
+    uint64_t  next;
+    names_t   snapshots;
+
+    (void) state;
+
+    start();
+    more_log();
+    more_log();
+
+    /* which are of later writes */
+
+    while ((snapshots = files(archive, "snap-", ".kvs")).n) {
+        assert_int_equal(unlinkat(archive, snapshots.last, 0), 0);
+    }
+
+    next = atomic_load(&kit.store->zone->current_segment);
+    assert_int_equal(upto(), next - 1);
+    assert_int_equal(fits(next - 2), KV_DAMAGED);
+
+    /* as if the last two in the segment before had no acknowledgement */
+
+    (void) kv_wal_name(name, KV_WAL_SEGMENT, next);
+    (void) kv_wal_name(sooner, KV_WAL_SEGMENT, next - 2);
+    assert_int_equal(renameat(kit.dirfd, name, kit.dirfd, sooner), 0);
+    assert_int_equal(fits(next - 2), KV_OK);
+    assert_int_equal(fits(next - 4), KV_DAMAGED);
+    assert_int_equal(renameat(kit.dirfd, sooner, kit.dirfd, name), 0);
+
+    rig_stop();
+}
+
+
 /* Files of another history are not mixed with the store's, nor taken for it. */
 
 static void
@@ -571,6 +609,7 @@ main(void)
         cmocka_unit_test_setup_teardown(test_old_one_fails, setup, teardown),
         cmocka_unit_test_setup_teardown(test_note, setup, teardown),
         cmocka_unit_test_setup_teardown(test_snapshot_ahead, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_batch_behind, setup, teardown),
         cmocka_unit_test_setup_teardown(test_other_history, setup, teardown),
         cmocka_unit_test_setup_teardown(test_keep, setup, teardown),
         cmocka_unit_test_setup_teardown(test_full, setup, teardown)
