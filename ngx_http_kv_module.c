@@ -260,7 +260,7 @@ ngx_http_kv_init_process(ngx_cycle_t *cycle)
     zone = ngx_http_kv_zones(cycle, &n);
 
     if (n) {
-        ngx_http_kv_check_threads(cycle, n);
+        ngx_http_kv_check_threads(cycle, zone, n);
         ngx_http_kv_wakes_enter(zone[0]->wakes, cycle, ngx_http_kv_woken,
                                 ngx_http_kv_quit);
     }

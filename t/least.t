@@ -24,11 +24,16 @@ use KV::Test;
     my $warns = qr/\[warn\].* 1 thread\(s\) for 1 kv zone\(s\)/;
     is(scalar(() = $s->log =~ /$warns/g), 1, 'the log warns of it');
 
-    my $from = length $s->log;
-    $s->{main} = 'thread_pool default threads=2;';
-    ok(defined $s->reload, 'a reload with two threads');
-    is(scalar(() = substr($s->log, $from) =~ /\[warn\].*thread/g), 0,
-       'and it does not');
+    # each of four backups takes one, too
+
+    for (5, 6) {
+        my $from = length $s->log;
+        $s->{main} = "thread_pool default threads=$_;";
+        ok(defined $s->reload, "a reload with $_ threads");
+        is(scalar(() = substr($s->log, $from)
+                       =~ /\[warn\].* thread.* and up to 4 backups/g),
+           $_ == 5 ? 1 : 0, $_ == 5 ? 'it warns' : 'it does not');
+    }
     $s->done;
 }
 

@@ -124,6 +124,7 @@ struct ngx_http_kv_zone_s {
     unsigned                   owner:1;
     unsigned                   dir_known:1;   /* dir_id is filled */
     unsigned                   archive_known:1;   /* so is archive_id */
+    unsigned                   backed_up:1;   /* a location makes backups */
 
     kv_store_t                *store;
 
@@ -612,9 +613,11 @@ ngx_uint_t ngx_http_kv_watch_client(ngx_http_request_t *r);
 
 /*
  * Warns, in one worker and before it enters any, if its thread pools have so
- * few threads that the background work of that many zones may take them all.
+ * few threads that the background work of the zones, and their backups, may
+ * take them all.
  */
-void ngx_http_kv_check_threads(ngx_cycle_t *cycle, ngx_uint_t zones);
+void ngx_http_kv_check_threads(ngx_cycle_t *cycle, ngx_http_kv_zone_t **zone,
+    ngx_uint_t n);
 
 /*
  * The worker's start: prepares the zone, and takes a place in it if one is

@@ -424,6 +424,8 @@ ngx_http_kv_conf_find_zone(ngx_conf_t *cf, ngx_http_kv_loc_conf_t *conf)
         return NGX_ERROR;
     }
 
+    conf->zone->backed_up |= conf->route == NGX_HTTP_KV_ROUTE_BACKUP;
+
     if (conf->route == NGX_HTTP_KV_ROUTE_KEYS && !conf->zone->conf.list) {
         ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
                       "\"%V\" needs a zone whose keys can be listed: add "

@@ -38,10 +38,11 @@ static ngx_uint_t ngx_http_kv_drain_step(ngx_http_kv_zone_t *zone);
 
 
 void
-ngx_http_kv_check_threads(ngx_cycle_t *cycle, ngx_uint_t zones)
+ngx_http_kv_check_threads(ngx_cycle_t *cycle, ngx_http_kv_zone_t **zone,
+    ngx_uint_t n)
 {
     DIR            *dir;
-    ngx_uint_t      threads;
+    ngx_uint_t      i, threads, backups;
     struct dirent  *task;
 
     /* pools do not tell how many threads they have: this process does */
@@ -60,15 +61,22 @@ ngx_http_kv_check_threads(ngx_cycle_t *cycle, ngx_uint_t zones)
 
     (void) closedir(dir);
 
-    if (threads < 2 || threads - 1 > zones) {
+    backups = 0;
+
+    for (i = 0; i < n; i++) {
+        backups += zone[i]->backed_up ? KV_STORE_BACKUPS : 0;
+    }
+
+    if (threads < 2 || threads - 1 > n + backups) {
         return;
     }
 
     ngx_log_error(NGX_LOG_WARN, cycle->log, 0,
                   "all thread pools together have %ui thread(s) for %ui kv "
-                  "zone(s): while snapshots are made all writes may wait, "
-                  "give \"thread_pool\" two threads for each zone",
-                  threads - 1, zones);
+                  "zone(s) and up to %ui backups: while snapshots or backups "
+                  "are made all writes may wait, give \"thread_pool\" two "
+                  "threads for each zone, and %d more for its backups",
+                  threads - 1, n, backups, KV_STORE_BACKUPS);
 }
 
 

@@ -18,6 +18,9 @@
 static void kv_hold_clear(kv_hold_t *h);
 
 
+_Static_assert(KV_HOLDS == KV_STORE_BACKUPS, "each backup has a hold");
+
+
 kv_rc_t
 kv_hold_take(kv_store_t *store, uint64_t bytes, unsigned *hold)
 {

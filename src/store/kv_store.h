@@ -39,6 +39,9 @@
 #define KV_WORKERS_MIN   32u
 #define KV_WORKERS_MAX   1024u
 
+/* at a time, of all workers */
+#define KV_STORE_BACKUPS  4
+
 #define KV_STORE_WATCH  100          /* milliseconds */
 
 #define KV_STORE_TTL_MAX  315360000u /* seconds: ten years */
