@@ -23,6 +23,7 @@
  *     ngx_http_kv_later.c        reads that are tried again a moment later
  *     ngx_http_kv_reserve.c      waiting for memory in the zone; evicting
  *     ngx_http_kv_reply.c        answers
+ *     ngx_http_kv_intercept.c        ... that error_page takes over
  *     ngx_http_kv_metrics.c      /metrics
  *     ngx_http_kv_stats.c        /stats and the lines at the end
  *     ngx_http_kv_dashboard.c    the page that shows it
@@ -188,6 +189,7 @@ typedef struct {
                                                  less */
     ngx_flag_t                 read_only;
     ngx_flag_t                 require_match;
+    ngx_flag_t                 intercept_errors;
     ngx_str_t                  stores;        /* of a dashboard: HTML, */
     ngx_str_t                  tag;           /* and its ETag */
 
@@ -289,6 +291,7 @@ struct ngx_http_kv_ctx_s {
     unsigned                   may_starve:1;  /* its cleanup is there */
     unsigned                   may_end:1;     /* so is that of its op */
     unsigned                   cut:1;         /* evicted */
+    unsigned                   taken:1;       /* its body, or a part of it */
 };
 
 
@@ -866,8 +869,15 @@ void ngx_http_kv_evict(ngx_http_kv_zone_t *zone);
 void ngx_http_kv_early(ngx_http_request_t *r);
 
 /*
+ * Reads the request's body, if it has one, and throws it away.  Results as of
+ * ngx_http_discard_request_body().
+ */
+ngx_int_t ngx_http_kv_discard(ngx_http_kv_ctx_t *ctx);
+
+/*
  * Sends an answer without a value: `text` (NULL: an empty body) as one line.
- * The body may be unread, or half read.  A content handler's result.
+ * The body may be unread, or half read.  An error that error_page takes over
+ * (kv_intercept_errors) is not sent.  A content handler's result.
  */
 ngx_int_t ngx_http_kv_reply(ngx_http_request_t *r, ngx_uint_t status,
     const char *text);
@@ -932,6 +942,15 @@ ngx_int_t ngx_http_kv_header(ngx_http_request_t *r, const char *name,
 /* An answer in JSON, of any status. */
 ngx_int_t ngx_http_kv_reply_json(ngx_http_request_t *r, ngx_uint_t status,
     ngx_buf_t *b);
+
+
+/* ngx_http_kv_intercept.c */
+
+/*
+ * Whether an error is left to error_page: then the request is to be finalized
+ * with that status, and no header is to be added.
+ */
+ngx_uint_t ngx_http_kv_intercept(ngx_http_request_t *r, ngx_uint_t status);
 
 
 /* ngx_http_kv_filter.c */

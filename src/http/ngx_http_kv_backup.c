@@ -69,7 +69,7 @@ ngx_http_kv_backup(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
     ngx_http_kv_backup_t    *b;
     ngx_http_kv_loc_conf_t  *klcf;
 
-    if (ngx_http_discard_request_body(r) != NGX_OK) {
+    if (ngx_http_kv_discard(ctx) != NGX_OK) {
         return ngx_http_kv_reply_body(r);
     }
 

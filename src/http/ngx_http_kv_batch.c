@@ -172,6 +172,7 @@ ngx_http_kv_batch(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
         return ngx_http_kv_batch_answer(batch, NULL);
     }
 
+    ctx->taken = 1;
     r->request_body_no_buffering = 1;
 
     rc = ngx_http_read_client_request_body(r, ngx_http_kv_batch_init);

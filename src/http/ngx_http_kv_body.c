@@ -325,6 +325,7 @@ ngx_http_kv_body_start(ngx_http_request_t *r)
         }
     }
 
+    ctx->taken = 1;
     r->request_body_no_buffering = 1;
 
     rc = ngx_http_read_client_request_body(r, ngx_http_kv_body_init);

@@ -200,6 +200,7 @@ ngx_http_kv_bulk(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
     ctx->refuse = ngx_http_kv_bulk_refuse;
     ctx->keeps = 1;
 
+    ctx->taken = 1;
     r->request_body_no_buffering = 1;
 
     rc = ngx_http_read_client_request_body(r, ngx_http_kv_bulk_init);

@@ -287,7 +287,7 @@ ngx_http_kv_get(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
         }
     }
 
-    if (ngx_http_discard_request_body(r) != NGX_OK) {
+    if (ngx_http_kv_discard(ctx) != NGX_OK) {
         return ngx_http_kv_reply_body(r);
     }
 
@@ -766,7 +766,7 @@ ngx_http_kv_start(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx, kv_op_t *op)
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    if (ngx_http_discard_request_body(r) != NGX_OK) {
+    if (ngx_http_kv_discard(ctx) != NGX_OK) {
         ngx_http_kv_detach(ctx);
         return ngx_http_kv_reply_body(r);
     }

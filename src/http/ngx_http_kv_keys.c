@@ -80,7 +80,7 @@ ngx_http_kv_keys(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
                : ngx_http_kv_reply(r, NGX_HTTP_BAD_REQUEST, wrong);
     }
 
-    if (ngx_http_discard_request_body(r) != NGX_OK) {
+    if (ngx_http_kv_discard(ctx) != NGX_OK) {
         return ngx_http_kv_reply_body(r);
     }
 

@@ -99,7 +99,7 @@ ngx_http_kv_keys_delete(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
                                  "conditional\n");
     }
 
-    if (ngx_http_discard_request_body(r) != NGX_OK) {
+    if (ngx_http_kv_discard(ctx) != NGX_OK) {
         return ngx_http_kv_reply_body(r);
     }
 

@@ -42,6 +42,10 @@ ngx_http_kv_reply(ngx_http_request_t *r, ngx_uint_t status, const char *text)
     ngx_buf_t    *b;
     ngx_chain_t   out;
 
+    if (status >= NGX_HTTP_BAD_REQUEST && ngx_http_kv_intercept(r, status)) {
+        return status;
+    }
+
     ngx_http_kv_early(r);
 
     len = text ? ngx_strlen(text) : 0;
@@ -152,6 +156,10 @@ static ngx_int_t
 ngx_http_kv_reply_tag(ngx_http_request_t *r, ngx_uint_t status,
     const char *text)
 {
+    if (status >= NGX_HTTP_BAD_REQUEST && ngx_http_kv_intercept(r, status)) {
+        return status;
+    }
+
     if (ngx_http_kv_tag(r) != NGX_OK) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
@@ -163,6 +171,10 @@ ngx_http_kv_reply_tag(ngx_http_request_t *r, ngx_uint_t status,
 ngx_int_t
 ngx_http_kv_reply_allow(ngx_http_request_t *r, const char *allow)
 {
+    if (ngx_http_kv_intercept(r, NGX_HTTP_NOT_ALLOWED)) {
+        return NGX_HTTP_NOT_ALLOWED;
+    }
+
     if (ngx_http_kv_header(r, "Allow", allow) != NGX_OK) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
@@ -765,6 +777,23 @@ ngx_http_kv_push_header(ngx_http_request_t *r)
     h->hash = 1;
 
     return h;
+}
+
+
+ngx_int_t
+ngx_http_kv_discard(ngx_http_kv_ctx_t *ctx)
+{
+    ngx_http_request_t  *r;
+
+    r = ctx->request;
+
+    if (r == r->main
+        && (r->headers_in.chunked || r->headers_in.content_length_n > 0))
+    {
+        ctx->taken = 1;
+    }
+
+    return ngx_http_discard_request_body(r);
 }
 
 

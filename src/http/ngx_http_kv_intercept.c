@@ -1,0 +1,82 @@
+
+/*
+ * kv_intercept_errors: an error is left to error_page, as an error of nginx's
+ * own is.  What that leads to may be a page, or a location that answers in the
+ * store's place, such as one that asks another server.
+ *
+ * Not if the module has taken the request's body, or a part of it, or has
+ * thrown it away.  What error_page leads to could not read it again: a proxied
+ * server would wait for bytes that never come, or get the client's next
+ * request for them.
+ */
+
+
+#include "http/ngx_http_kv.h"
+
+
+static ngx_uint_t ngx_http_kv_intercept_page(ngx_http_request_t *r,
+    ngx_uint_t status);
+
+
+ngx_uint_t
+ngx_http_kv_intercept(ngx_http_request_t *r, ngx_uint_t status)
+{
+    ngx_http_kv_ctx_t       *ctx;
+    ngx_http_kv_loc_conf_t  *klcf;
+
+    klcf = ngx_http_get_module_loc_conf(r, ngx_http_kv_module);
+    ctx = ngx_http_get_module_ctx(r, ngx_http_kv_module);
+
+    /*
+     * 416 is about a value that is there, whose headers are made by then.  At
+     * exit no other server could be asked any more.
+     */
+
+    if (!klcf->intercept_errors || status < NGX_HTTP_BAD_REQUEST
+        || status == NGX_HTTP_RANGE_NOT_SATISFIABLE || ngx_terminate
+        || (ctx && ctx->taken) || !ngx_http_kv_intercept_page(r, status))
+    {
+        return 0;
+    }
+
+    if (ctx) {
+
+        /* what takes over gets no context of ours */
+
+        r->headers_out.status = status;
+        ctx->answered = kv_now_ns();
+        ngx_http_kv_stats_count(r, ctx);
+        r->headers_out.status = 0;
+    }
+
+    r->disable_not_modified = 0;
+
+    return 1;
+}
+
+
+/* Whether nginx has an error_page for it, and would use it now. */
+
+static ngx_uint_t
+ngx_http_kv_intercept_page(ngx_http_request_t *r, ngx_uint_t status)
+{
+    ngx_uint_t                 i;
+    ngx_http_err_page_t       *page;
+    ngx_http_core_loc_conf_t  *clcf;
+
+    clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
+
+    if (clcf->error_pages == NULL || r->error_page || r->uri_changes == 0) {
+        return 0;
+    }
+
+    page = clcf->error_pages->elts;
+
+    for (i = 0; i < clcf->error_pages->nelts; i++) {
+        if (page[i].status == (ngx_int_t) status) {
+            return 1;
+        }
+    }
+
+    return 0;
+}
