@@ -236,6 +236,17 @@ kv_rc_t kv_store_read(kv_store_t *store, const void *key, size_t len,
 void kv_store_read_done(kv_store_t *store);
 
 /*
+ * The same for a caller that cannot try again later: never KV_AGAIN.  While a
+ * group is becoming visible it waits for that, some microseconds as a rule, and
+ * KV_STORE_READ_WAIT nanoseconds at most: the committer may be stopped.  Then
+ * it tells of what is there, which may be a part of the group, and waits for
+ * that group no more.
+ */
+#define KV_STORE_READ_WAIT  1000000u
+kv_rc_t kv_store_read_now(kv_store_t *store, const void *key, size_t len,
+    kv_entry_t **e);
+
+/*
  * The bytes of a value that is not in pieces; of any other, up to `n` parts of
  * it from part `first` on.  As kv_entry_value() and kv_entry_iov().
  */

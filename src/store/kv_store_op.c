@@ -1,6 +1,6 @@
 
 /*
- * Operations on a store: reads, writes, and what goes with them; see
+ * Operations on a store: pins, writes, and what goes with them; see
  * kv_store.h.
  */
 
@@ -45,86 +45,6 @@ static uint32_t kv_store_ticket(kv_store_t *store);
 static unsigned kv_store_chunks_max(kv_zone_t *zone);
 static kv_rc_t kv_store_add_ops(kv_store_t *store, uint32_t leave);
 static void kv_store_op_free(kv_store_t *store, kv_op_t *op);
-
-
-kv_rc_t
-kv_store_read(kv_store_t *store, const void *key, size_t len, kv_entry_t **e)
-{
-    uint64_t    hash, expires;
-    kv_zone_t  *zone;
-
-    if (!kv_store_ready(store)) {
-        return KV_UNAVAILABLE;
-    }
-
-    zone = store->zone;
-
-    kv_epoch_enter(store->worker, KV_EPOCH_MAIN, &zone->retired.epoch);
-
-    hash = kv_map_hash(&zone->map, key, len);
-    *e = kv_clock_find(zone, hash, key, len, &expires);
-
-    kv_failpoint(KV_FAILPOINT_READING);
-
-    if (kv_group_hides(zone, *e)) {
-        kv_store_read_done(store);
-        return KV_AGAIN;
-    }
-
-    if (*e) {
-        return KV_OK;
-    }
-
-    kv_store_read_done(store);
-
-    return KV_NOT_FOUND;
-}
-
-
-void
-kv_store_read_done(kv_store_t *store)
-{
-    kv_epoch_leave(store->worker, KV_EPOCH_MAIN);
-}
-
-
-/*
- * The LSN comes first: see kv_wal_state_t.  Nor can the zone be rebuilt between
- * the two: that waits for this process to give up what it reads.
- */
-
-kv_version_t
-kv_store_version(kv_store_t *store, const kv_entry_t *e)
-{
-    kv_version_t  version;
-
-    version.lsn = kv_entry_lsn(e);
-    version.incarnation = atomic_load(&store->zone->wal.incarnation);
-
-    return version;
-}
-
-
-uint64_t
-kv_store_expires(kv_store_t *store, const kv_entry_t *e)
-{
-    return kv_clock_left(store->zone, kv_entry_expires(e));
-}
-
-
-const void *
-kv_store_value(const kv_entry_t *e)
-{
-    return kv_entry_value(e);
-}
-
-
-size_t
-kv_store_value_iov(const kv_entry_t *e, struct iovec *iov, size_t n,
-    size_t first)
-{
-    return kv_entry_iov(e, iov, n, first);
-}
 
 
 kv_rc_t

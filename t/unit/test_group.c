@@ -976,6 +976,116 @@ test_list_touches(void **state)
 }
 
 
+/* ---- a read that cannot come back, while a group becomes visible */
+
+
+static unsigned  yields, show_at;
+
+
+/* It leaves the processor to the committer, which is here. */
+
+int
+__wrap_sched_yield(void)
+{
+    if (++yields == show_at) {
+        kv_group_show(solo.host.store->zone);
+    }
+
+    return 0;
+}
+
+
+/* The LSN that it finds, 0: nothing; how long it took. */
+
+static uint64_t
+read_now(uint32_t id, uint64_t *took)
+{
+    char         key[32];
+    size_t       len;
+    kv_rc_t      rc;
+    uint64_t     lsn;
+    kv_entry_t  *e;
+
+    len = kit_key(id, key);
+    yields = 0;
+    lsn = 0;
+    *took = kv_now_ns();
+
+    rc = kv_store_read_now(solo.host.store, key, len, &e);
+
+    *took = kv_now_ns() - *took;
+    assert_true(rc == KV_OK || rc == KV_NOT_FOUND);
+
+    if (rc == KV_OK) {
+        lsn = kv_store_version(solo.host.store, e).lsn;
+        kv_store_read_done(solo.host.store);
+    }
+
+    return lsn;
+}
+
+
+static void
+test_read_now(void **state)
+{
+    uint64_t     took, shortest;
+    unsigned     i, shown;
+    kv_zone_t   *zone;
+    kv_entry_t  *e;
+
+    (void) state;
+
+    start();
+    zone = solo.host.store->zone;
+    show_at = 0;
+
+    assert_int_equal(solo_put(&solo, 0, 40), KV_OK);
+    assert_int_equal(solo_put(&solo, 1, 40), KV_OK);
+
+    /* what is older than the group is told at once */
+
+    kv_group_hide(zone, 2, false);
+    assert_int_equal(read_now(0, &took), 1);
+    assert_int_equal(yields, 0);
+
+    /* a committer that goes on: 100 times, as this process may be stopped */
+
+    for (i = 0, shown = 0; i < 100 && shown == 0; i++) {
+        kv_group_hide(zone, 2, false);
+        show_at = 3;
+        assert_int_equal(read_now(1, &took), 2);
+        shown = yields == 3 && took < KV_STORE_READ_WAIT;
+    }
+
+    assert_true(shown);
+
+    /* one that is stopped: all wait for as long, but only once in all */
+
+    show_at = 0;
+    kv_group_hide(zone, 2, true);
+    assert_int_equal(read_now(1, &took), 2);
+    assert_true(took >= KV_STORE_READ_WAIT);
+
+    for (i = 0, shortest = UINT64_MAX; i < 100; i++) {
+        assert_int_equal(read_now(i % 3, &took), (i % 3 + 1) % 3);
+        assert_int_equal(yields, 0);
+        shortest = kv_min(shortest, took);
+    }
+
+    assert_true(shortest < KV_STORE_READ_WAIT);
+
+    /* others still wait for that group, and it waits for the next */
+
+    assert_int_equal(kv_store_read(solo.host.store, "x", 1, &e), KV_AGAIN);
+
+    kv_group_show(zone);
+    kv_group_hide(zone, 3, false);
+    assert_int_equal(read_now(2, &took), 0);
+    assert_true(took >= KV_STORE_READ_WAIT);
+    kv_group_show(zone);
+}
+
+
 /* A zone without memory for one more key: what a group would add is refused. */
 
 static void
@@ -1223,6 +1333,7 @@ main(void)
         TEST(test_too_large),
         TEST(test_list),
         TEST(test_list_touches),
+        TEST(test_read_now),
         TEST(test_list_reserve),
         TEST(test_full_zone),
         TEST(test_disk_full),
