@@ -39,6 +39,13 @@ static ngx_command_t  ngx_http_kv_commands[] = {
       0,
       NULL },
 
+    { ngx_string("kv_get"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_2MORE,
+      ngx_http_kv_conf_get,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      0,
+      NULL },
+
     { ngx_string("kv"),
       NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
       ngx_http_kv_conf_route,
@@ -218,7 +225,8 @@ ngx_http_kv_postconfiguration(ngx_conf_t *cf)
 
     ngx_http_kv_filter_init();
 
-    return ngx_http_kv_dashboard_init(cf);
+    return ngx_http_kv_get_init(cf) == NGX_OK ? ngx_http_kv_dashboard_init(cf)
+                                              : NGX_ERROR;
 }
 
 

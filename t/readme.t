@@ -204,11 +204,12 @@ sub section {
         my ($defaults) = $text =~ /Default:\s+(.*?)\n/;
         my ($context) = $text =~ /Context:\s+(.*?)\n/;
         my ($row) = $HTTP =~ /^\| `$name` \| [^|]+ \| (.*?) \|/m;
-        my @told = ($row // '') =~ /(\w+=\w+)/g;
+        my ($optional) = ($row // '') =~ /; (.*)/;
+        my @told = ($optional // '') =~ /`(\w+=\w*)`/g;
 
         is($context, $there{$name}, "$name: its context");
 
-        is_deeply(\@told, [ $defaults =~ /(\w+=\w+)/g ],
+        is_deeply([ grep { !/=$/ } @told ], [ $defaults =~ /(\w+=\w+)/g ],
                   "$name: it has their defaults");
         is_deeply([ map { s/=.*//r } @told ], [ $syntax =~ /\[(\w+)=/g ],
                   "$name: it has the parameters of the syntax");

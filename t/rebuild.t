@@ -90,12 +90,15 @@ $s->done;
 # all.
 
 delete $ENV{KV_NGINX};
-$s = KV::Test->new(kv => 'segment=1m max_value=64k');
+$s = KV::Test->new(kv => 'segment=1m max_value=64k',
+                   http => 'kv_get k1 $k1 zone=main default=unknown;',
+                   server => 'location = /k1 { return 200 $k1; }');
 $ENV{KV_FAILPOINT_DIR} = $s->{dir};
 $s->expect_log(qr{worker process \d+ exited on signal 9},
                qr{cannot be rebuilt: the log});
 $s->start;
 is($s->put("k$_", "v$_")->{status}, 200, "write $_") for 1 .. 3;
+is($s->http(GET => '/k1')->{body}, 'v1', 'a variable has a value');
 ok(unlink(glob "$s->{path}/log-*.kvl"), 'the log is deleted');
 
 write_file("$s->{dir}/point.new", "HEAP_ALLOC 1\n");
@@ -105,6 +108,10 @@ $s->http(PUT => '/kv/k4', body => 'v4', soft => 1);
 ok(wait_for(sub { $s->store->{state} eq 'failed' }, 20), 'the store has failed')
     or diag($s->store->{state});
 is($s->get('k1')->{status}, 503, 'no read says that the key is not there');
+is($s->http(GET => '/k1')->{body}, 'unknown', 'a variable has its default');
+is($s->stats->{variables}{failed}, 1, 'which is counted');
+like($s->log, qr/kv zone "main" cannot be read now: variables of "kv_get" have/,
+     'and logged');
 like($s->log, qr/ends with LSN 0, but writes up to 3 were acknowledged/,
      'the log says what is missing');
 $s->done;

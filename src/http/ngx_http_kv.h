@@ -7,6 +7,8 @@
  *     ngx_http_kv_conf_check.c       ... what it must fulfil as a whole
  *     ngx_http_kv_conf_params.c      ... its parameters
  *     ngx_http_kv_conf_location.c    ... the directives of locations
+ *     ngx_http_kv_get_variable.c values as variables: kv_get of http{}
+ *     ngx_http_kv_get.c              ... and what stream{} has of it, too
  *     ngx_http_kv_handler.c      what a request does, by route and method
  *     ngx_http_kv_batch.c        writes as lines, all or none
  *     ngx_http_kv_bulk.c         writes as lines, of any number
@@ -55,6 +57,7 @@
 
 #include "base/kv_key.h"
 #include "http/ngx_http_kv_counts.h"
+#include "http/ngx_http_kv_get.h"
 #include "store/kv_store.h"
 
 
@@ -68,8 +71,7 @@
 #define NGX_HTTP_KV_PRECONDITION_REQUIRED  428
 
 
-typedef struct ngx_http_kv_zone_s  ngx_http_kv_zone_t;
-typedef struct ngx_http_kv_ctx_s   ngx_http_kv_ctx_t;
+typedef struct ngx_http_kv_ctx_s  ngx_http_kv_ctx_t;
 
 typedef void (*ngx_http_kv_wakes_pt)(ngx_http_kv_zone_t *zone);
 
@@ -94,6 +96,8 @@ typedef enum {
     NGX_HTTP_KV_LOG_PLACE = 0,                /* no place for the worker */
     NGX_HTTP_KV_LOG_PATH,                     /* no key in a rewritten path */
     NGX_HTTP_KV_LOG_BODY,                     /* a body that others read */
+    NGX_HTTP_KV_LOG_GET,                      /* kv_get: no store to read */
+    NGX_HTTP_KV_LOG_LONG,                     /* and a value too long for it */
     NGX_HTTP_KV_LOGS
 } ngx_http_kv_log_t;
 
@@ -138,6 +142,7 @@ struct ngx_http_kv_zone_s {
     ngx_event_t                timeout;       /* kv_store_next_timeout() */
     ngx_event_t                beat;          /* kv_store_beat() */
     ngx_event_t                rest;          /* ngx_http_kv_rest() */
+    ngx_event_t                unread;        /* a variable found no store */
     ngx_event_t                poll;          /* ngx_http_kv_poll.c; times */
     uint64_t                   poll_end;      /* are of kv_now_ns() */
     uint64_t                   poll_last;
@@ -173,6 +178,7 @@ struct ngx_http_kv_zone_s {
 typedef struct {
     ngx_array_t                zones;         /* of ngx_http_kv_zone_t * */
     ngx_array_t                locations;     /* of ngx_http_kv_location_t */
+    ngx_array_t                gets;          /* ngx_http_kv_get_variable.c */
     ngx_http_kv_wakes_t        wakes;
     unsigned                   in_force:1;    /* it took effect */
 } ngx_http_kv_main_conf_t;
@@ -307,6 +313,18 @@ void *ngx_http_kv_create_main_conf(ngx_conf_t *cf);
 char *ngx_http_kv_conf_zone(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 
 
+/* ngx_http_kv_get_variable.c */
+
+/* The directive kv_get. */
+char *ngx_http_kv_conf_get(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+
+/*
+ * Postconfiguration: finds the zones of all of them.  NGX_OK, or NGX_ERROR once
+ * it has logged which has none, or no variable of its own.
+ */
+ngx_int_t ngx_http_kv_get_init(ngx_conf_t *cf);
+
+
 /* ngx_http_kv_conf_location.c */
 
 /* Bytes of a batch's body, at most: see kv_store_group_add(). */
@@ -337,6 +355,10 @@ extern ngx_http_handler_pt  ngx_http_kv_handlers[NGX_HTTP_KV_ROUTES];
 
 
 /* ngx_http_kv_zone.c */
+
+/* Finds the zone of that name; NULL: there is none. */
+ngx_http_kv_zone_t *ngx_http_kv_find_zone(ngx_http_kv_main_conf_t *kmcf,
+    const ngx_str_t *name);
 
 /*
  * The zone of shared memory's init callback: makes or takes over the store.

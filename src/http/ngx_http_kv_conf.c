@@ -33,6 +33,8 @@ ngx_http_kv_create_main_conf(ngx_conf_t *cf)
            != NGX_OK
         || ngx_array_init(&kmcf->locations, cf->pool, 8,
                           sizeof(ngx_http_kv_location_t))
+           != NGX_OK
+        || ngx_array_init(&kmcf->gets, cf->pool, 4, sizeof(void *))
            != NGX_OK)
     {
         return NULL;

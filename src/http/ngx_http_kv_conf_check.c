@@ -214,21 +214,17 @@ ngx_http_kv_check_unique(ngx_conf_t *cf, ngx_http_kv_main_conf_t *kmcf,
     ngx_uint_t           i;
     ngx_http_kv_zone_t  *other, **p;
 
+    if (ngx_http_kv_find_zone(kmcf, &zone->name)) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "kv zone \"%V\" is already declared", &zone->name);
+        return NGX_CONF_ERROR;
+    }
+
     p = kmcf->zones.elts;
 
     for (i = 0; i < kmcf->zones.nelts; i++) {
 
         other = p[i];
-
-        if (other->name.len == zone->name.len
-            && ngx_strncmp(other->name.data, zone->name.data, zone->name.len)
-               == 0)
-        {
-            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "kv zone \"%V\" is already declared",
-                               &zone->name);
-            return NGX_CONF_ERROR;
-        }
 
         if (ngx_http_kv_same_dir(&zone->path, &zone->dir_id, &other->path,
                                  &other->dir_id))

@@ -400,23 +400,11 @@ ngx_http_kv_conf_any_zone(ngx_conf_t *cf, ngx_http_kv_loc_conf_t *conf)
 static ngx_int_t
 ngx_http_kv_conf_find_zone(ngx_conf_t *cf, ngx_http_kv_loc_conf_t *conf)
 {
-    ngx_uint_t                i;
-    ngx_http_kv_zone_t      **zone;
     ngx_http_kv_main_conf_t  *kmcf;
 
     kmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_kv_module);
-    zone = kmcf->zones.elts;
 
-    for (i = 0; i < kmcf->zones.nelts; i++) {
-
-        if (zone[i]->name.len == conf->zone_name.len
-            && ngx_strncmp(zone[i]->name.data, conf->zone_name.data,
-                           conf->zone_name.len)
-               == 0)
-        {
-            conf->zone = zone[i];
-        }
-    }
+    conf->zone = ngx_http_kv_find_zone(kmcf, &conf->zone_name);
 
     if (conf->zone == NULL) {
         ngx_log_error(NGX_LOG_EMERG, cf->log, 0,

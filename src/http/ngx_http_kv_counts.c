@@ -62,6 +62,10 @@ typedef struct {
 typedef struct {
     ngx_http_kv_row_t      row[NGX_HTTP_KV_ROWS];
     ngx_http_kv_refused_t  refused[NGX_HTTP_KV_ROUTES][NGX_HTTP_KV_METHODS];
+
+    /* a cache line */
+    ngx_http_kv_reads_t    reads;
+    uint64_t               unused[5];
 } ngx_http_kv_set_t;
 
 
@@ -73,6 +77,8 @@ static void ngx_http_kv_counts_add_row(ngx_http_kv_row_t *to,
     const ngx_http_kv_row_t *from);
 static void ngx_http_kv_counts_add_refused(ngx_http_kv_row_t *to,
     const ngx_http_kv_refused_t *from);
+static void ngx_http_kv_counts_add_reads(ngx_http_kv_reads_t *to,
+    const ngx_http_kv_reads_t *from);
 
 
 _Static_assert(sizeof(ngx_http_kv_set_t) <= KV_COUNTERS * sizeof(kv_counter_t),
@@ -154,6 +160,8 @@ ngx_http_kv_counts_sum(kv_store_t *store, ngx_http_kv_counts_t *sum)
     for (w = 0; w < kv_store_workers(store); w++) {
         set = (const ngx_http_kv_set_t *) kv_store_counters_of(store, w);
 
+        ngx_http_kv_counts_add_reads(&sum->reads, &set->reads);
+
         for (r = 0; r < NGX_HTTP_KV_ROUTES; r++) {
             for (m = 0; m < NGX_HTTP_KV_METHODS; m++) {
                 n = ngx_http_kv_rows[r][m];
@@ -195,6 +203,43 @@ ngx_http_kv_counts_add_refused(ngx_http_kv_row_t *to,
                      kv_get_relaxed(from->refused));
     ngx_http_kv_plus(to->status[NGX_HTTP_KV_STATUSES],
                      kv_get_relaxed(from->other));
+}
+
+
+void
+ngx_http_kv_counts_variable(kv_store_t *store, kv_rc_t rc)
+{
+    ngx_http_kv_set_t  *set;
+
+    set = (ngx_http_kv_set_t *) kv_store_counters(store);
+
+    if (set == NULL) {
+        return;
+    }
+
+    switch (rc) {
+
+    case KV_OK:
+        ngx_http_kv_plus(set->reads.hits, 1);
+        break;
+
+    case KV_NOT_FOUND:
+        ngx_http_kv_plus(set->reads.misses, 1);
+        break;
+
+    default:
+        ngx_http_kv_plus(set->reads.failed, 1);
+    }
+}
+
+
+static void
+ngx_http_kv_counts_add_reads(ngx_http_kv_reads_t *to,
+    const ngx_http_kv_reads_t *from)
+{
+    ngx_http_kv_plus(to->hits, kv_get_relaxed(from->hits));
+    ngx_http_kv_plus(to->misses, kv_get_relaxed(from->misses));
+    ngx_http_kv_plus(to->failed, kv_get_relaxed(from->failed));
 }
 
 

@@ -7,6 +7,9 @@
  * update.  No counter ever goes back: a set stays when its worker ends, for the
  * next worker to count on.
  *
+ * Reads of variables belong to no request of ours, and are counted by
+ * themselves.
+ *
  * A set has a row for each route and method that it takes.  Requests of other
  * methods, which are refused, have less: no histogram, and of the statuses 405
  * alone (ngx_http_kv_counts.c).
@@ -70,9 +73,19 @@ _Static_assert(sizeof(ngx_http_kv_row_t) % KV_CACHE_LINE == 0,
                "a row has whole cache lines");
 
 
+/* Reads by variables. */
+
+typedef struct {
+    _Atomic uint64_t          hits;
+    _Atomic uint64_t          misses;
+    _Atomic uint64_t          failed;
+} ngx_http_kv_reads_t;
+
+
 /* A sum; all zero without requests. */
 
 typedef struct {
+    ngx_http_kv_reads_t       reads;
     ngx_http_kv_row_t         row[NGX_HTTP_KV_ROUTES][NGX_HTTP_KV_METHODS];
 } ngx_http_kv_counts_t;
 
@@ -87,6 +100,9 @@ bool ngx_http_kv_counts_timed(ngx_http_kv_route_t route,
  */
 void ngx_http_kv_counts_add(kv_store_t *store, ngx_http_kv_route_t route,
     ngx_http_kv_method_t method, unsigned status, uint64_t us);
+
+/* Counts the read of a variable, with its result. */
+void ngx_http_kv_counts_variable(kv_store_t *store, kv_rc_t rc);
 
 /* The sum of all workers' sets, also of those that are gone. */
 void ngx_http_kv_counts_sum(kv_store_t *store, ngx_http_kv_counts_t *sum);

@@ -118,6 +118,14 @@ static const ngx_http_kv_metric_t  ngx_http_kv_metrics_list[] = {
     ngx_http_kv_gauge("waiting_reads", figures.waiting, 1,
                       "Reads that wait for a change."),
 
+    ngx_http_kv_counter("variable_hits_total", counts.reads.hits, 1,
+                        "Reads of variables that found a value."),
+    ngx_http_kv_counter("variable_misses_total", counts.reads.misses, 1,
+                        "Reads of variables that found none."),
+    ngx_http_kv_counter("variable_failures_total", counts.reads.failed, 1,
+                        "Reads of variables while the store could not be "
+                        "read."),
+
     ngx_http_kv_gauge("zone_size_bytes", size, 1,
                       "Size of the zone of shared memory."),
     ngx_http_kv_gauge("zone_used_bytes", figures.used, 1,

@@ -61,7 +61,11 @@ ngx_http_kv_stats_json(ngx_pool_t *pool, ngx_http_kv_zone_t *zone)
         p = ngx_http_kv_stats_route(p, end, &stats, i);
     }
 
-    p = ngx_slprintf(p, end, "},\"store\":");
+    p = ngx_slprintf(p, end, "},\"variables\":{\"hits\":%uL,"
+                     "\"misses\":%uL,\"failed\":%uL},\"store\":",
+                     (uint64_t) kv_get_relaxed(stats.reads.hits),
+                     (uint64_t) kv_get_relaxed(stats.reads.misses),
+                     (uint64_t) kv_get_relaxed(stats.reads.failed));
     p = ngx_http_kv_stats_store(p, end, zone);
     p = ngx_slprintf(p, end, "}\n");
 

@@ -19,6 +19,7 @@
 
 
 static void ngx_http_kv_rest_handler(ngx_event_t *ev);
+static void ngx_http_kv_unread_handler(ngx_event_t *ev);
 static ngx_uint_t ngx_http_kv_has_work(ngx_http_kv_zone_t *zone);
 static void ngx_http_kv_timer_handler(ngx_event_t *ev);
 static void ngx_http_kv_beat_handler(ngx_event_t *ev);
@@ -110,6 +111,9 @@ ngx_http_kv_enter(ngx_http_kv_zone_t *zone)
 
     zone->rest = zone->watch;
     zone->rest.handler = ngx_http_kv_rest_handler;
+
+    zone->unread = zone->watch;
+    zone->unread.handler = ngx_http_kv_unread_handler;
 
     ngx_http_kv_poll_init(zone);
     ngx_http_kv_await_init(zone);
@@ -215,6 +219,13 @@ ngx_http_kv_quit(ngx_http_kv_zone_t *zone)
     ngx_http_kv_backup_finish(zone);
     kv_store_leave_work(zone->store);
     ngx_http_kv_rest(zone);
+}
+
+
+static void
+ngx_http_kv_unread_handler(ngx_event_t *ev)
+{
+    ngx_http_kv_woken(ev->data);
 }
 
 

@@ -38,6 +38,27 @@ static void ngx_http_kv_user(ngx_http_kv_zone_t *zone);
 static ngx_uint_t ngx_http_kv_workers(ngx_http_kv_zone_t *zone);
 
 
+ngx_http_kv_zone_t *
+ngx_http_kv_find_zone(ngx_http_kv_main_conf_t *kmcf, const ngx_str_t *name)
+{
+    ngx_uint_t            i;
+    ngx_http_kv_zone_t  **zone;
+
+    zone = kmcf->zones.elts;
+
+    for (i = 0; i < kmcf->zones.nelts; i++) {
+
+        if (zone[i]->name.len == name->len
+            && ngx_strncmp(zone[i]->name.data, name->data, name->len) == 0)
+        {
+            return zone[i];
+        }
+    }
+
+    return NULL;
+}
+
+
 ngx_int_t
 ngx_http_kv_init_zone(ngx_shm_zone_t *shm_zone, void *data)
 {

@@ -363,7 +363,7 @@ _Static_assert(sizeof(kv_op_chunk_t) == 4096, "a chunk of operations");
  * Counters of the store's caller; their meaning is not known here.  Zero in a
  * new zone.
  */
-#define KV_COUNTERS  1008
+#define KV_COUNTERS  1016
 
 typedef _Atomic uint64_t  kv_counter_t;
 

@@ -24,7 +24,7 @@
 
 
 #define KV_ZONE_MAGIC   "KVZONE\r\n"
-#define KV_ZONE_LAYOUT  17u
+#define KV_ZONE_LAYOUT  18u
 
 
 /* What may be done with the zone, and with the log: see kv_state.h. */

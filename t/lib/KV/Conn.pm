@@ -12,10 +12,13 @@ use Socket qw(IPPROTO_TCP TCP_NODELAY SOL_SOCKET SO_LINGER);
 use Time::HiRes qw(time);
 
 
+# Options: port, host, from (an address of ours), timeout, soft.
+
 sub new {
     my ($class, %o) = @_;
     my $sock = IO::Socket::INET->new(PeerAddr => $o{host} || '127.0.0.1',
-                                     PeerPort => $o{port}, Timeout => 10);
+                                     PeerPort => $o{port}, Timeout => 10,
+                                     LocalAddr => $o{from});
     if (!$sock) {
         return if $o{soft};
         die "connect to port $o{port}: $!\n";
