@@ -151,6 +151,13 @@ static ngx_command_t  ngx_http_kv_commands[] = {
       offsetof(ngx_http_kv_loc_conf_t, intercept_errors),
       NULL },
 
+    { ngx_string("kv_post"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_FLAG,
+      ngx_conf_set_flag_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_kv_loc_conf_t, post),
+      NULL },
+
       ngx_null_command
 };
 

@@ -196,6 +196,7 @@ typedef struct {
     ngx_flag_t                 read_only;
     ngx_flag_t                 require_match;
     ngx_flag_t                 intercept_errors;
+    ngx_flag_t                 post;
     ngx_str_t                  stores;        /* of a dashboard: HTML, */
     ngx_str_t                  tag;           /* and its ETag */
 
@@ -287,6 +288,7 @@ struct ngx_http_kv_ctx_s {
     unsigned                   route:3;       /* ngx_http_kv_route_t */
     unsigned                   submitted:1;   /* in the queue `waiting` */
     unsigned                   adds:1;        /* a POST: increment */
+    unsigned                   stores:1;      /* its body is the value */
     unsigned                   keeps:1;       /* op, until after done() */
     unsigned                   sending:1;     /* op pins what is sent */
     unsigned                   counted:1;     /* in the statistics */
@@ -772,7 +774,7 @@ ngx_uint_t ngx_http_kv_prefers_value(ngx_http_request_t *r);
 
 /* ngx_http_kv_body.c */
 
-/* Takes a PUT, up to its answer.  A content handler's result. */
+/* Takes a value, up to the answer.  A content handler's result. */
 ngx_int_t ngx_http_kv_put(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx);
 
 /*

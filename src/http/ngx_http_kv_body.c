@@ -1,6 +1,6 @@
 
 /*
- * A PUT's body, straight into the zone.
+ * The body of a PUT, or a POST that stores, straight into the zone.
  *
  * Each buffer that nginx reads is copied to its place in the zone and read into
  * again, so a body of any size takes one small buffer of the worker's memory,

@@ -150,8 +150,7 @@ ngx_http_kv_write(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
                                  "If-None-Match\n");
     }
 
-    return r->method == NGX_HTTP_PUT ? ngx_http_kv_put(r, ctx)
-                                     : ngx_http_kv_change(r, ctx);
+    return ctx->stores ? ngx_http_kv_put(r, ctx) : ngx_http_kv_change(r, ctx);
 }
 
 
@@ -192,6 +191,7 @@ ngx_http_kv_args(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx,
     switch (r->method) {
 
     case NGX_HTTP_PUT:
+        ctx->stores = 1;
         ctx->ttl = ctx->zone->ttl;
 
         if (r->args.len
@@ -215,7 +215,10 @@ ngx_http_kv_args(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx,
 }
 
 
-/* An increment, which may have a time for a new counter, or a time alone. */
+/*
+ * An increment, which may have a time for a new counter, or a time alone; or,
+ * with kv_post, a value.
+ */
 
 static ngx_int_t
 ngx_http_kv_args_post(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx,
@@ -240,7 +243,18 @@ ngx_http_kv_args_post(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx,
         return NGX_ERROR;
     }
 
-    return ctx->adds || ttl == NGX_OK ? NGX_OK : NGX_DECLINED;
+    if (ctx->adds || ttl == NGX_OK) {
+        return NGX_OK;
+    }
+
+    if (!ngx_http_kv_rules(r)->post) {
+        return NGX_DECLINED;
+    }
+
+    ctx->stores = 1;
+    ctx->ttl = ctx->zone->ttl;
+
+    return NGX_OK;
 }
 
 
