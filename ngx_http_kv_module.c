@@ -47,7 +47,7 @@ static ngx_command_t  ngx_http_kv_commands[] = {
       NULL },
 
     { ngx_string("kv"),
-      NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      NGX_HTTP_LOC_CONF|NGX_CONF_TAKE12,
       ngx_http_kv_conf_route,
       NGX_HTTP_LOC_CONF_OFFSET,
       NGX_HTTP_KV_ROUTE_KV,
@@ -82,21 +82,21 @@ static ngx_command_t  ngx_http_kv_commands[] = {
       NULL },
 
     { ngx_string("kv_bulk"),
-      NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      NGX_HTTP_LOC_CONF|NGX_CONF_TAKE12,
       ngx_http_kv_conf_route,
       NGX_HTTP_LOC_CONF_OFFSET,
       NGX_HTTP_KV_ROUTE_BULK,
       NULL },
 
     { ngx_string("kv_keys"),
-      NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      NGX_HTTP_LOC_CONF|NGX_CONF_TAKE12,
       ngx_http_kv_conf_route,
       NGX_HTTP_LOC_CONF_OFFSET,
       NGX_HTTP_KV_ROUTE_KEYS,
       NULL },
 
     { ngx_string("kv_batch"),
-      NGX_HTTP_LOC_CONF|NGX_CONF_TAKE123,
+      NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1234,
       ngx_http_kv_conf_route,
       NGX_HTTP_LOC_CONF_OFFSET,
       NGX_HTTP_KV_ROUTE_BATCH,

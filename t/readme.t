@@ -211,7 +211,7 @@ sub section {
 
         is_deeply([ grep { !/=$/ } @told ], [ $defaults =~ /(\w+=\w+)/g ],
                   "$name: it has their defaults");
-        is_deeply([ map { s/=.*//r } @told ], [ $syntax =~ /\[(\w+)=/g ],
+        is_deeply([ $row =~ /`(\w+)=/g ], [ $syntax =~ /(\w+)=/g ],
                   "$name: it has the parameters of the syntax");
     }
 }

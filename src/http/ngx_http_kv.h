@@ -24,6 +24,7 @@
  *     ngx_http_kv_await.c        reads that wait for a change
  *     ngx_http_kv_later.c        reads that are tried again a moment later
  *     ngx_http_kv_reserve.c      waiting for memory in the zone; evicting
+ *     ngx_http_kv_bound.c        keys that the configuration makes
  *     ngx_http_kv_reply.c        answers
  *     ngx_http_kv_intercept.c        ... that error_page takes over
  *     ngx_http_kv_metrics.c      /metrics
@@ -98,6 +99,7 @@ typedef enum {
     NGX_HTTP_KV_LOG_BODY,                     /* a body that others read */
     NGX_HTTP_KV_LOG_GET,                      /* kv_get: no store to read */
     NGX_HTTP_KV_LOG_LONG,                     /* and a value too long for it */
+    NGX_HTTP_KV_LOG_EMPTY,                    /* a part of a key is empty */
     NGX_HTTP_KV_LOGS
 } ngx_http_kv_log_t;
 
@@ -188,6 +190,8 @@ typedef struct {
     ngx_http_kv_zone_t        *zone;          /* NULL: that of no store */
     ngx_http_kv_route_t        route;
     ngx_uint_t                 key_chars;     /* kv_key_chars_t */
+    ngx_http_complex_value_t  *key;           /* or NULL */
+    ngx_http_complex_value_t  *prefix;        /* or NULL */
     ngx_uint_t                 max_ops;       /* of a batch */
     size_t                     max_size;      /* bytes of its body */
     off_t                      hold;          /* of log, for a backup */
@@ -257,6 +261,7 @@ struct ngx_http_kv_ctx_s {
     ngx_http_request_t        *request;
     ngx_http_kv_zone_t        *zone;
     ngx_str_t                  key;
+    ngx_str_t                  prefix;        /* of all keys; or empty */
     kv_key_chars_t             key_chars;     /* of this and other keys */
     kv_version_t               version;       /* of the value; for ETag */
     int64_t                    increment;     /* of a POST */
@@ -855,6 +860,29 @@ ngx_int_t ngx_http_kv_keys(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx);
 /* Deletes all keys that begin alike, or none.  A content handler's result. */
 ngx_int_t ngx_http_kv_keys_delete(ngx_http_request_t *r,
     ngx_http_kv_ctx_t *ctx);
+
+
+/* ngx_http_kv_bound.c */
+
+/*
+ * Evaluates what the location's directive has: key=, to ctx->key, or prefix=,
+ * to ctx->prefix.  NGX_DECLINED: the request goes on; else this is the
+ * handler's result: a variable is empty, or there is no memory.
+ */
+ngx_int_t ngx_http_kv_bind(ngx_http_kv_ctx_t *ctx);
+
+/*
+ * Puts ctx->prefix, if there is one, before a key or a part of one, in the
+ * request's pool.  NGX_OK, or NGX_ERROR: no memory.
+ */
+ngx_int_t ngx_http_kv_bound_name(ngx_http_kv_ctx_t *ctx, ngx_str_t *name);
+
+/*
+ * The same for the key of a line, in one place: it is good until the next call.
+ * What is wrong with it then, without a newline, or NULL.
+ */
+const char *ngx_http_kv_bound_line(ngx_http_kv_ctx_t *ctx, const char **key,
+    uint16_t *len);
 
 
 /* ngx_http_kv_reserve.c */

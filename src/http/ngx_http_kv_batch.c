@@ -445,9 +445,10 @@ ngx_http_kv_batch_lines(ngx_http_kv_batch_t *batch)
 static ngx_int_t
 ngx_http_kv_batch_line(ngx_http_kv_batch_t *batch)
 {
-    char     *p, *end;
-    size_t    len;
-    kv_rc_t   rc;
+    char        *p, *end;
+    size_t       len;
+    kv_rc_t      rc;
+    const char  *wrong;
 
     p = batch->next;
     end = memchr(p, '\n', batch->text.data + batch->text.len - p);
@@ -487,6 +488,14 @@ ngx_http_kv_batch_line(ngx_http_kv_batch_t *batch)
     }
 
     batch->pending = 1;
+
+    wrong = ngx_http_kv_bound_line(batch->ctx, &batch->line.key,
+                                   &batch->line.key_len);
+
+    if (wrong) {
+        return ngx_http_kv_batch_fail(batch, NGX_HTTP_BAD_REQUEST,
+                                      batch->lines, wrong);
+    }
 
     if (batch->line.match == NULL && batch->require_match) {
         return ngx_http_kv_batch_fail(batch, NGX_HTTP_KV_PRECONDITION_REQUIRED,

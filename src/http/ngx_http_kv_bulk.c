@@ -612,7 +612,8 @@ ngx_http_kv_bulk_free_line(ngx_http_kv_bulk_t *bulk)
 static ngx_int_t
 ngx_http_kv_bulk_parse(ngx_http_kv_bulk_t *bulk, char *text, size_t len)
 {
-    kv_rc_t  rc;
+    kv_rc_t      rc;
+    const char  *wrong;
 
     ngx_http_kv_text_whole(&bulk->text);
 
@@ -650,6 +651,14 @@ ngx_http_kv_bulk_parse(ngx_http_kv_bulk_t *bulk, char *text, size_t len)
     }
 
     bulk->pending = 1;
+
+    wrong = ngx_http_kv_bound_line(bulk->ctx, &bulk->line.key,
+                                   &bulk->line.key_len);
+
+    if (wrong) {
+        return ngx_http_kv_bulk_fail(bulk, NGX_HTTP_BAD_REQUEST, bulk->lines,
+                                     wrong);
+    }
 
     if (ngx_http_kv_bulk_time(bulk) != NGX_OK) {
         return ngx_http_kv_bulk_fail(bulk, NGX_HTTP_BAD_REQUEST, bulk->lines,

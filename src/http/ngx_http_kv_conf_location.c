@@ -17,9 +17,17 @@
 
 static ngx_int_t ngx_http_kv_conf_take(ngx_conf_t *cf, ngx_command_t *cmd,
     ngx_http_kv_loc_conf_t *conf, ngx_http_handler_pt handler);
+static ngx_uint_t ngx_http_kv_conf_has_keys(ngx_conf_t *cf);
+static ngx_int_t ngx_http_kv_conf_param(ngx_conf_t *cf,
+    ngx_http_kv_loc_conf_t *conf, ngx_str_t *param);
+static ngx_int_t ngx_http_kv_conf_expression(ngx_conf_t *cf,
+    ngx_http_kv_loc_conf_t *conf, ngx_str_t *param, size_t n,
+    ngx_http_complex_value_t **expression);
 static ngx_int_t ngx_http_kv_conf_batch(ngx_conf_t *cf,
-    ngx_http_kv_loc_conf_t *conf);
+    ngx_http_kv_loc_conf_t *conf, ngx_str_t *param);
 static ngx_int_t ngx_http_kv_conf_backup(ngx_conf_t *cf,
+    ngx_http_kv_loc_conf_t *conf, ngx_str_t *param);
+static ngx_int_t ngx_http_kv_conf_check_keys(ngx_conf_t *cf,
     ngx_http_kv_loc_conf_t *conf);
 static ngx_int_t ngx_http_kv_conf_any_zone(ngx_conf_t *cf,
     ngx_http_kv_loc_conf_t *conf);
@@ -43,41 +51,142 @@ ngx_http_kv_conf_route(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_http_kv_loc_conf_t *klcf = conf;
 
-    ngx_str_t                 *value;
-    ngx_http_core_loc_conf_t  *clcf;
-
-    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
-
-    if (cmd->offset == NGX_HTTP_KV_ROUTE_KV
-        && (clcf->exact_match || clcf->named
-#if (NGX_PCRE)
-            || clcf->regex
-#endif
-            || clcf->name.len == 0
-            || clcf->name.data[clcf->name.len - 1] != '/'))
-    {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "\"kv\" needs a prefix location that ends in "
-                           "\"/\", like \"location /kv/\": what follows it is "
-                           "the key");
-        return NGX_CONF_ERROR;
-    }
+    ngx_str_t   *value;
+    ngx_uint_t   i;
 
     value = cf->args->elts;
 
-    klcf->route = (ngx_http_kv_route_t) cmd->offset;
-    klcf->zone_name = value[1];
-
-    if (ngx_http_kv_conf_take(cf, cmd, klcf, ngx_http_kv_handlers[klcf->route])
+    if (ngx_http_kv_conf_take(cf, cmd, klcf, ngx_http_kv_handlers[cmd->offset])
         != NGX_OK)
     {
         return NGX_CONF_ERROR;
     }
 
-    return (klcf->route == NGX_HTTP_KV_ROUTE_BACKUP
-            ? ngx_http_kv_conf_backup(cf, klcf)
-            : ngx_http_kv_conf_batch(cf, klcf)) == NGX_OK ? NGX_CONF_OK
-                                                          : NGX_CONF_ERROR;
+    klcf->route = (ngx_http_kv_route_t) cmd->offset;
+    klcf->zone_name = value[1];
+    klcf->max_ops = KV_GROUP_MAX;
+    klcf->max_size = NGX_HTTP_KV_BATCH_SIZE;
+    klcf->hold = NGX_HTTP_KV_HOLD;
+
+    for (i = 2; i < cf->args->nelts; i++) {
+        if (ngx_http_kv_conf_param(cf, klcf, &value[i]) != NGX_OK) {
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    return klcf->route != NGX_HTTP_KV_ROUTE_KV || klcf->key
+           || ngx_http_kv_conf_has_keys(cf)
+           ? NGX_CONF_OK : NGX_CONF_ERROR;
+}
+
+
+/* Whether what follows the location's name in a path can be a key. */
+
+static ngx_uint_t
+ngx_http_kv_conf_has_keys(ngx_conf_t *cf)
+{
+    ngx_http_core_loc_conf_t  *clcf;
+
+    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+
+    if (!clcf->exact_match && !clcf->named
+#if (NGX_PCRE)
+        && clcf->regex == NULL
+#endif
+        && clcf->name.len && clcf->name.data[clcf->name.len - 1] == '/')
+    {
+        return 1;
+    }
+
+    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                       "\"kv\" needs a prefix location that ends in \"/\", "
+                       "like \"location /kv/\": what follows it is the key; "
+                       "elsewhere \"key=\" must say which key it is, as in "
+                       "\"kv name key=user:$id\"");
+    return 0;
+}
+
+
+/* A parameter behind the store's name. */
+
+static ngx_int_t
+ngx_http_kv_conf_param(ngx_conf_t *cf, ngx_http_kv_loc_conf_t *conf,
+    ngx_str_t *param)
+{
+    const char  *takes;
+
+    switch (conf->route) {
+
+    case NGX_HTTP_KV_ROUTE_BACKUP:
+        return ngx_http_kv_conf_backup(cf, conf, param);
+
+    case NGX_HTTP_KV_ROUTE_KV:
+        if (ngx_strncmp(param->data, "key=", 4) == 0) {
+            return ngx_http_kv_conf_expression(cf, conf, param, 4, &conf->key);
+        }
+
+        takes = "key= or prefix=";
+        break;
+
+    default:
+        takes = "prefix=";
+    }
+
+    if (ngx_strncmp(param->data, "prefix=", 7) == 0) {
+        return ngx_http_kv_conf_expression(cf, conf, param, 7, &conf->prefix);
+    }
+
+    if (conf->route == NGX_HTTP_KV_ROUTE_BATCH) {
+        return ngx_http_kv_conf_batch(cf, conf, param);
+    }
+
+    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                       "invalid parameter \"%V\" of \"%V\": it takes %s",
+                       param, &conf->directive, takes);
+
+    return NGX_ERROR;
+}
+
+
+/* The expression of key= or prefix=, which are so many bytes. */
+
+static ngx_int_t
+ngx_http_kv_conf_expression(ngx_conf_t *cf, ngx_http_kv_loc_conf_t *conf,
+    ngx_str_t *param, size_t n, ngx_http_complex_value_t **expression)
+{
+    ngx_str_t                          text;
+    ngx_http_compile_complex_value_t   ccv;
+
+    text.data = param->data + n;
+    text.len = param->len - n;
+
+    if (text.len == 0 || conf->key || conf->prefix) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, text.len
+                           ? "\"%V\" of \"%V\": it takes one \"key=\" or one "
+                             "\"prefix=\""
+                           : "\"%V\" of \"%V\" is empty", param,
+                           &conf->directive);
+        return NGX_ERROR;
+    }
+
+    *expression = ngx_palloc(cf->pool, sizeof(ngx_http_complex_value_t));
+    if (*expression == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_memzero(&ccv, sizeof(ngx_http_compile_complex_value_t));
+
+    ccv.cf = cf;
+    ccv.value = ngx_pcalloc(cf->pool, sizeof(ngx_str_t));
+    ccv.complex_value = *expression;
+
+    if (ccv.value == NULL) {
+        return NGX_ERROR;
+    }
+
+    *ccv.value = text;
+
+    return ngx_http_compile_complex_value(&ccv);
 }
 
 
@@ -161,22 +270,15 @@ ngx_http_kv_conf_take(ngx_conf_t *cf, ngx_command_t *cmd,
 /* The parameter of kv_backup. */
 
 static ngx_int_t
-ngx_http_kv_conf_backup(ngx_conf_t *cf, ngx_http_kv_loc_conf_t *conf)
+ngx_http_kv_conf_backup(ngx_conf_t *cf, ngx_http_kv_loc_conf_t *conf,
+    ngx_str_t *param)
 {
-    off_t       size;
-    ngx_str_t  *value, s;
+    off_t      size;
+    ngx_str_t  s;
 
-    conf->hold = NGX_HTTP_KV_HOLD;
-
-    if (cf->args->nelts == 2) {
-        return NGX_OK;
-    }
-
-    value = cf->args->elts;
-
-    if (ngx_strncmp(value[2].data, "hold=", 5) == 0) {
-        s.data = value[2].data + 5;
-        s.len = value[2].len - 5;
+    if (ngx_strncmp(param->data, "hold=", 5) == 0) {
+        s.data = param->data + 5;
+        s.len = param->len - 5;
         size = ngx_parse_offset(&s);
 
         if (size >= NGX_HTTP_KV_HOLD_MIN) {
@@ -187,59 +289,50 @@ ngx_http_kv_conf_backup(ngx_conf_t *cf, ngx_http_kv_loc_conf_t *conf)
 
     ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                        "invalid parameter \"%V\" of \"%V\": it takes hold=, "
-                       "from %uim on", &value[2], &conf->directive,
+                       "from %uim on", param, &conf->directive,
                        (ngx_uint_t) NGX_HTTP_KV_HOLD_MIN >> 20);
 
     return NGX_ERROR;
 }
 
 
-/* The parameters of kv_batch; the directives that are not named have none. */
+/* A parameter of kv_batch. */
 
 static ngx_int_t
-ngx_http_kv_conf_batch(ngx_conf_t *cf, ngx_http_kv_loc_conf_t *conf)
+ngx_http_kv_conf_batch(ngx_conf_t *cf, ngx_http_kv_loc_conf_t *conf,
+    ngx_str_t *param)
 {
-    ssize_t      size;
-    ngx_int_t    ops;
-    ngx_str_t   *value, s;
-    ngx_uint_t   i;
+    ssize_t    size;
+    ngx_int_t  ops;
+    ngx_str_t  s;
 
-    conf->max_ops = KV_GROUP_MAX;
-    conf->max_size = NGX_HTTP_KV_BATCH_SIZE;
+    if (ngx_strncmp(param->data, "max_ops=", 8) == 0) {
+        ops = ngx_atoi(param->data + 8, param->len - 8);
 
-    value = cf->args->elts;
-
-    for (i = 2; i < cf->args->nelts; i++) {
-
-        if (ngx_strncmp(value[i].data, "max_ops=", 8) == 0) {
-            ops = ngx_atoi(value[i].data + 8, value[i].len - 8);
-
-            if (ops >= 1 && ops <= (ngx_int_t) KV_GROUP_MAX) {
-                conf->max_ops = ops;
-                continue;
-            }
-
-        } else if (ngx_strncmp(value[i].data, "max_size=", 9) == 0) {
-            s.data = value[i].data + 9;
-            s.len = value[i].len - 9;
-            size = ngx_parse_size(&s);
-
-            if (size >= 1 && size <= NGX_HTTP_KV_BATCH_SIZE) {
-                conf->max_size = size;
-                continue;
-            }
+        if (ops >= 1 && ops <= (ngx_int_t) KV_GROUP_MAX) {
+            conf->max_ops = ops;
+            return NGX_OK;
         }
 
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "invalid parameter \"%V\" of \"%V\": it takes "
-                           "max_ops=, from 1 to %ui, and max_size=, up to "
-                           "%uim", &value[i], &conf->directive,
-                           (ngx_uint_t) KV_GROUP_MAX,
-                           (ngx_uint_t) NGX_HTTP_KV_BATCH_SIZE >> 20);
-        return NGX_ERROR;
+    } else if (ngx_strncmp(param->data, "max_size=", 9) == 0) {
+        s.data = param->data + 9;
+        s.len = param->len - 9;
+        size = ngx_parse_size(&s);
+
+        if (size >= 1 && size <= NGX_HTTP_KV_BATCH_SIZE) {
+            conf->max_size = size;
+            return NGX_OK;
+        }
     }
 
-    return NGX_OK;
+    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                       "invalid parameter \"%V\" of \"%V\": it takes "
+                       "max_ops=, from 1 to %ui, max_size=, up to %uim, and "
+                       "prefix=", param, &conf->directive,
+                       (ngx_uint_t) KV_GROUP_MAX,
+                       (ngx_uint_t) NGX_HTTP_KV_BATCH_SIZE >> 20);
+
+    return NGX_ERROR;
 }
 
 
@@ -316,10 +409,11 @@ ngx_http_kv_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
         return NGX_CONF_ERROR;
     }
 
-    if (conf->zone_name.data
-        ? ngx_http_kv_conf_find_zone(cf, conf) != NGX_OK
-          || ngx_http_kv_conf_limit(cf, conf, own) != NGX_OK
-        : ngx_http_kv_conf_any_zone(cf, conf) != NGX_OK)
+    if ((conf->zone_name.data
+         ? ngx_http_kv_conf_find_zone(cf, conf) != NGX_OK
+           || ngx_http_kv_conf_limit(cf, conf, own) != NGX_OK
+         : ngx_http_kv_conf_any_zone(cf, conf) != NGX_OK)
+        || ngx_http_kv_conf_check_keys(cf, conf) != NGX_OK)
     {
         return NGX_CONF_ERROR;
     }
@@ -374,6 +468,46 @@ ngx_http_kv_conf_limit(ngx_conf_t *cf, ngx_http_kv_loc_conf_t *conf,
     conf->max_value = ngx_min(conf->max_value, max);
 
     return NGX_OK;
+}
+
+
+/* An expression without variables: whether it is a key, or can begin one. */
+
+static ngx_int_t
+ngx_http_kv_conf_check_keys(ngx_conf_t *cf, ngx_http_kv_loc_conf_t *conf)
+{
+    u_char                    *p;
+    const char                *wrong;
+    ngx_http_complex_value_t  *expression;
+
+    expression = conf->key ? conf->key : conf->prefix;
+
+    if (expression == NULL || expression->lengths) {
+        return NGX_OK;
+    }
+
+    p = ngx_pnalloc(cf->pool, expression->value.len + 1);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    *ngx_cpymem(p, expression->value.data, expression->value.len) = 'x';
+
+    wrong = kv_key_wrong((kv_key_chars_t) conf->key_chars, (char *) p,
+                         expression->value.len + (conf->prefix != NULL));
+
+    if (wrong == NULL) {
+        return NGX_OK;
+    }
+
+    ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                  "\"%s=%V\" of \"%V\" makes no key, with \"kv_key_chars %s\": "
+                  "%s, in %V:%ui", conf->key ? "key" : "prefix",
+                  &expression->value, &conf->directive,
+                  conf->key_chars == KV_KEY_SAFE ? "safe" : "any", wrong,
+                  &conf->file, conf->line);
+
+    return NGX_ERROR;
 }
 
 

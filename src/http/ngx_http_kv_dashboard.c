@@ -199,6 +199,8 @@ ngx_http_kv_dashboard_find(ngx_array_t *locations,
         if (location[i].server == dashboard->server
             && location[i].conf->zone == zone
             && location[i].conf->route == route
+            && location[i].conf->key == NULL
+            && location[i].conf->prefix == NULL
             && !location[i].core->named
 #if (NGX_PCRE)
             && location[i].core->regex == NULL

@@ -15,6 +15,8 @@
 
 
 static ngx_int_t ngx_http_kv_handler(ngx_http_request_t *r);
+static ngx_int_t ngx_http_kv_find_key(ngx_http_kv_ctx_t *ctx,
+    const char **wrong);
 static ngx_int_t ngx_http_kv_no_key(ngx_http_request_t *r);
 static ngx_int_t ngx_http_kv_method(ngx_http_request_t *r,
     ngx_http_kv_ctx_t *ctx);
@@ -80,7 +82,13 @@ ngx_http_kv_handler(ngx_http_request_t *r)
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    rc = ngx_http_kv_key(r, ctx->key_chars, &ctx->key, &wrong);
+    rc = ngx_http_kv_bind(ctx);
+
+    if (rc != NGX_DECLINED) {
+        return rc;
+    }
+
+    rc = ngx_http_kv_find_key(ctx, &wrong);
 
     switch (rc) {
 
@@ -103,6 +111,33 @@ ngx_http_kv_handler(ngx_http_request_t *r)
     }
 
     return ngx_http_kv_method(r, ctx);
+}
+
+
+/* Results as of ngx_http_kv_key(). */
+
+static ngx_int_t
+ngx_http_kv_find_key(ngx_http_kv_ctx_t *ctx, const char **wrong)
+{
+    ngx_int_t  rc;
+
+    /* that of key= is there already */
+
+    if (ctx->key.len == 0) {
+        rc = ngx_http_kv_key(ctx->request, ctx->key_chars, &ctx->key, wrong);
+
+        if (rc != NGX_OK || ctx->prefix.len == 0) {
+            return rc;
+        }
+
+        if (ngx_http_kv_bound_name(ctx, &ctx->key) != NGX_OK) {
+            return NGX_ERROR;
+        }
+    }
+
+    *wrong = kv_key_wrong(ctx->key_chars, (char *) ctx->key.data, ctx->key.len);
+
+    return *wrong ? NGX_DECLINED : NGX_OK;
 }
 
 
@@ -675,7 +710,8 @@ static ngx_int_t
 ngx_http_kv_lines(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx,
     const char *args, const char *conditions)
 {
-    kv_rc_t  rc;
+    kv_rc_t    rc;
+    ngx_int_t  bound;
 
     if (ngx_http_kv_rules(r)->read_only) {
         return ngx_http_kv_reply_allow(r, "");
@@ -683,6 +719,12 @@ ngx_http_kv_lines(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx,
 
     if (r->method != NGX_HTTP_POST) {
         return ngx_http_kv_reply_allow(r, "POST");
+    }
+
+    bound = ngx_http_kv_bind(ctx);
+
+    if (bound != NGX_DECLINED) {
+        return bound;
     }
 
     if (r->args.len) {
@@ -703,6 +745,7 @@ ngx_http_kv_lines(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx,
 static ngx_int_t
 ngx_http_kv_keys_handler(ngx_http_request_t *r)
 {
+    ngx_int_t                      rc;
     ngx_uint_t                     methods;
     ngx_http_kv_ctx_t             *ctx;
     const ngx_http_kv_loc_conf_t  *rules;
@@ -722,6 +765,12 @@ ngx_http_kv_keys_handler(ngx_http_request_t *r)
     if (!(r->method & methods)) {
         return ngx_http_kv_reply_allow(r, rules->read_only
                                           ? "GET, HEAD" : "GET, HEAD, DELETE");
+    }
+
+    rc = ngx_http_kv_bind(ctx);
+
+    if (rc != NGX_DECLINED) {
+        return rc;
     }
 
     if (r == r->main

@@ -131,6 +131,11 @@ ngx_http_kv_keys_begin(ngx_http_kv_keys_t *keys)
     keys->goes_on = 1;
     keys->from = keys->prefix;
 
+    /* where all keys have a prefix, one that is nothing else has no name */
+
+    keys->behind = keys->ctx->prefix.len
+                   && keys->prefix.len == keys->ctx->prefix.len;
+
     if (keys->after.data
         && (keys->prefix.len == 0
             || ngx_memn2cmp(keys->after.data, keys->prefix.data,
@@ -614,6 +619,7 @@ ngx_http_kv_keys_answer(ngx_http_kv_keys_t *keys, ngx_int_t rc)
 static ngx_int_t
 ngx_http_kv_keys_end(ngx_http_kv_keys_t *keys)
 {
+    ngx_str_t            last;
     ngx_http_kv_page_t  *page;
 
     page = &keys->entries;
@@ -637,8 +643,10 @@ ngx_http_kv_keys_end(ngx_http_kv_keys_t *keys)
         return ngx_http_kv_page_text(page, ",\"more\":false}\n");
     }
 
+    last = ngx_http_kv_keys_name(keys, keys->last.data, keys->last.len);
+
     return ngx_http_kv_page_text(page, ",\"more\":true,") == NGX_OK
-           && ngx_http_kv_page_member(page, "next", &keys->last) == NGX_OK
+           && ngx_http_kv_page_member(page, "next", &last) == NGX_OK
            ? ngx_http_kv_page_text(page, "}\n") : NGX_ERROR;
 }
 

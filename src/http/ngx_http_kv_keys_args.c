@@ -44,6 +44,15 @@ ngx_http_kv_keys_args(ngx_http_kv_keys_t *keys, const char **wrong)
         return rc;
     }
 
+    /* what the client names is relative to what it may see */
+
+    if (ngx_http_kv_bound_name(keys->ctx, &keys->prefix) != NGX_OK
+        || (keys->after.data
+            && ngx_http_kv_bound_name(keys->ctx, &keys->after) != NGX_OK))
+    {
+        return NGX_ERROR;
+    }
+
     *wrong = ngx_http_kv_keys_values(keys);
 
     return *wrong ? NGX_DECLINED : NGX_OK;
@@ -159,13 +168,14 @@ char *
 ngx_http_kv_keys_link(ngx_http_kv_keys_t *keys)
 {
     u_char              *link, *p, *from, *next, *end, sep;
-    ngx_str_t           *uri;
+    ngx_str_t           *uri, last;
     ngx_http_request_t  *r;
 
     r = keys->request;
     uri = &r->unparsed_uri;
+    last = ngx_http_kv_keys_name(keys, keys->last.data, keys->last.len);
 
-    link = ngx_pnalloc(r->pool, 3 * (uri->len + keys->last.len)
+    link = ngx_pnalloc(r->pool, 3 * (uri->len + last.len)
                                 + sizeof("<?after=>; rel=\"next\""));
     if (link == NULL) {
         return NULL;
@@ -197,7 +207,7 @@ ngx_http_kv_keys_link(ngx_http_kv_keys_t *keys)
 
     *p++ = sep;
     p = ngx_cpymem(p, "after=", sizeof("after=") - 1);
-    p = (u_char *) ngx_escape_uri(p, keys->last.data, keys->last.len,
+    p = (u_char *) ngx_escape_uri(p, last.data, last.len,
                                   NGX_ESCAPE_URI_COMPONENT);
 
     (void) ngx_cpymem(p, ">; rel=\"next\"", sizeof(">; rel=\"next\""));

@@ -25,7 +25,7 @@ typedef struct {
     ngx_http_kv_ctx_t         *ctx;
 
     /* the arguments; data == NULL: not given */
-    ngx_str_t                  prefix;
+    ngx_str_t                  prefix;        /* behind ctx->prefix */
     ngx_str_t                  max_arg;
 
     ngx_uint_t                 max;
@@ -127,6 +127,10 @@ ngx_http_kv_delete_args(ngx_http_kv_delete_t *del, const char **wrong)
     if (del->prefix.len == 0) {
         *wrong = "prefix cannot be empty\n";
         return NGX_DECLINED;
+    }
+
+    if (ngx_http_kv_bound_name(del->ctx, &del->prefix) != NGX_OK) {
+        return NGX_ERROR;
     }
 
     if (del->prefix.len > KV_KEY_MAX) {

@@ -13,6 +13,8 @@
 #define NGX_HTTP_KV_VALUE_PART  (48 * 1024)
 
 
+static ngx_int_t ngx_http_kv_keys_keep(ngx_http_kv_keys_t *keys,
+    const void *key, size_t n);
 static ngx_int_t ngx_http_kv_keys_add_json(ngx_http_kv_keys_t *keys,
     const kv_entry_t *e, uint64_t expires);
 static ngx_int_t ngx_http_kv_keys_add_expires(ngx_http_kv_keys_t *keys,
@@ -31,25 +33,55 @@ ngx_int_t
 ngx_http_kv_keys_add_key(ngx_http_kv_keys_t *keys, const kv_entry_t *e,
     uint64_t expires)
 {
-    u_char  *p;
+    u_char     *p;
+    ngx_str_t   name;
 
     if (keys->format != NGX_HTTP_KV_KEYS_AS_TEXT) {
         return ngx_http_kv_keys_add_json(keys, e, expires);
     }
 
-    p = ngx_http_kv_page_space(&keys->entries, e->key_len + 1);
+    name = ngx_http_kv_keys_name(keys, e->key, e->key_len);
+
+    p = ngx_http_kv_page_space(&keys->entries, name.len + 1);
     if (p == NULL) {
         return NGX_ERROR;
     }
 
-    /* where it stands on the page is good for as long as the request */
+    if (keys->ctx->prefix.len) {
 
-    keys->last.data = p;
-    keys->last.len = e->key_len;
+        if (ngx_http_kv_keys_keep(keys, e->key, e->key_len) != NGX_OK) {
+            return NGX_ERROR;
+        }
 
-    p = ngx_cpymem(p, e->key, e->key_len);
+    } else {
+
+        /* where it stands on the page is good for as long as the request */
+
+        keys->last.data = p;
+        keys->last.len = name.len;
+    }
+
+    p = ngx_cpymem(p, name.data, name.len);
     *p++ = '\n';
     ngx_http_kv_page_used(&keys->entries, p);
+
+    return NGX_OK;
+}
+
+
+/* It is the last entry. */
+
+static ngx_int_t
+ngx_http_kv_keys_keep(ngx_http_kv_keys_t *keys, const void *key, size_t n)
+{
+    keys->last.len = n;
+    keys->last.data = ngx_pnalloc(keys->request->pool, n);
+
+    if (keys->last.data == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_memcpy(keys->last.data, key, n);
 
     return NGX_OK;
 }
@@ -65,15 +97,11 @@ ngx_http_kv_keys_add_json(ngx_http_kv_keys_t *keys, const kv_entry_t *e,
     ngx_str_t      key;
     kv_version_t   version;
 
-    key.data = (u_char *) e->key;
-    key.len = e->key_len;
-
-    keys->last.len = key.len;
-    keys->last.data = ngx_pstrdup(keys->request->pool, &key);
-
-    if (keys->last.data == NULL) {
+    if (ngx_http_kv_keys_keep(keys, e->key, e->key_len) != NGX_OK) {
         return NGX_ERROR;
     }
+
+    key = ngx_http_kv_keys_name(keys, e->key, e->key_len);
 
     if (keys->format == NGX_HTTP_KV_KEYS_AS_JSON
         && keys->n > keys->nprefixes
@@ -139,14 +167,14 @@ ngx_http_kv_keys_add_expires(ngx_http_kv_keys_t *keys, uint64_t ms)
 ngx_int_t
 ngx_http_kv_keys_add_prefix(ngx_http_kv_keys_t *keys, ngx_str_t *prefix)
 {
+    ngx_str_t            name;
     ngx_http_kv_page_t  *page;
 
-    keys->last.len = prefix->len;
-    keys->last.data = ngx_pstrdup(keys->request->pool, prefix);
-
-    if (keys->last.data == NULL) {
+    if (ngx_http_kv_keys_keep(keys, prefix->data, prefix->len) != NGX_OK) {
         return NGX_ERROR;
     }
+
+    name = ngx_http_kv_keys_name(keys, prefix->data, prefix->len);
 
     keys->nprefixes++;
     page = &keys->entries;
@@ -154,18 +182,18 @@ ngx_http_kv_keys_add_prefix(ngx_http_kv_keys_t *keys, ngx_str_t *prefix)
     switch (keys->format) {
 
     case NGX_HTTP_KV_KEYS_AS_TEXT:
-        return ngx_http_kv_page_put(page, prefix->data, prefix->len) == NGX_OK
+        return ngx_http_kv_page_put(page, name.data, name.len) == NGX_OK
                ? ngx_http_kv_page_text(page, "\n") : NGX_ERROR;
 
     case NGX_HTTP_KV_KEYS_AS_LINES:
         return ngx_http_kv_page_text(page, "{") == NGX_OK
-               && ngx_http_kv_page_member(page, "prefix", prefix) == NGX_OK
+               && ngx_http_kv_page_member(page, "prefix", &name) == NGX_OK
                ? ngx_http_kv_page_text(page, "}\n") : NGX_ERROR;
 
     default:
-        return ngx_http_kv_keys_add_to(ngx_http_kv_page_is_text(prefix)
+        return ngx_http_kv_keys_add_to(ngx_http_kv_page_is_text(&name)
                                        ? &keys->prefixes : &keys->no_text,
-                                       prefix);
+                                       &name);
     }
 }
 

@@ -57,7 +57,7 @@ typedef struct {
     ngx_http_request_t        *request;
     ngx_http_kv_ctx_t         *ctx;
 
-    /* the arguments; data == NULL: not given */
+    /* the arguments; data == NULL: not given; both behind ctx->prefix */
     ngx_str_t                  prefix;
     ngx_str_t                  after;
     ngx_str_t                  limit_arg;
@@ -171,6 +171,18 @@ ngx_int_t ngx_http_kv_keys_add_prefix(ngx_http_kv_keys_t *keys,
  * step.  Results as above.
  */
 ngx_int_t ngx_http_kv_keys_value(ngx_http_kv_keys_t *keys);
+
+/* A key, or a common prefix, as the client knows it: without ctx->prefix. */
+static inline ngx_str_t
+ngx_http_kv_keys_name(ngx_http_kv_keys_t *keys, const void *key, size_t n)
+{
+    ngx_str_t  name;
+
+    name.data = (u_char *) key + keys->ctx->prefix.len;
+    name.len = n - keys->ctx->prefix.len;
+
+    return name;
+}
 
 /* Takes `n` units from the work that is left. */
 static inline void

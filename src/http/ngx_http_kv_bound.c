@@ -1,0 +1,239 @@
+
+/*
+ * Keys that the configuration makes: key= of "kv", and prefix=, which all keys
+ * of a location are relative to.
+ *
+ * Both are expressions of nginx.  A variable in one that is empty or not set
+ * makes the request fail: "$remote_user:" must not become ":", which all
+ * clients without a name would share.
+ */
+
+
+#include "http/ngx_http_kv.h"
+
+
+static ngx_uint_t ngx_http_kv_has_control(const ngx_str_t *path);
+static ngx_int_t ngx_http_kv_evaluate(ngx_http_request_t *r,
+    ngx_http_complex_value_t *expression, ngx_str_t *value);
+static size_t ngx_http_kv_measure(ngx_http_request_t *r,
+    ngx_http_complex_value_t *expression);
+static ngx_int_t ngx_http_kv_not_bound(ngx_http_kv_ctx_t *ctx,
+    ngx_uint_t is_key);
+
+
+ngx_int_t
+ngx_http_kv_bind(ngx_http_kv_ctx_t *ctx)
+{
+    u_char                    *p;
+    ngx_int_t                  rc;
+    ngx_str_t                 *value;
+    ngx_http_kv_loc_conf_t    *klcf;
+    ngx_http_complex_value_t  *expression;
+
+    klcf = ngx_http_get_module_loc_conf(ctx->request, ngx_http_kv_module);
+
+    expression = klcf->key ? klcf->key : klcf->prefix;
+    value = klcf->key ? &ctx->key : &ctx->prefix;
+
+    if (expression == NULL) {
+        return NGX_DECLINED;
+    }
+
+    /* "$" of a regular expression also stands before a newline at the end */
+
+    if (ngx_http_kv_has_control(&ctx->request->uri)) {
+        return ngx_http_kv_reply(ctx->request, NGX_HTTP_BAD_REQUEST,
+                                 "key contains invalid characters\n");
+    }
+
+    rc = ngx_http_kv_evaluate(ctx->request, expression, value);
+
+    if (rc == NGX_ERROR) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    if (rc == NGX_DECLINED) {
+        return ngx_http_kv_not_bound(ctx, klcf->key != NULL);
+    }
+
+    if (value->len > KV_KEY_MAX) {
+        return ngx_http_kv_reply(ctx->request, NGX_HTTP_REQUEST_URI_TOO_LARGE,
+                                 "key too long\n");
+    }
+
+    if (ctx->route == NGX_HTTP_KV_ROUTE_BATCH
+        || ctx->route == NGX_HTTP_KV_ROUTE_BULK)
+    {
+        /* with a place behind it, for ngx_http_kv_bound_line() */
+
+        p = ngx_pnalloc(ctx->request->pool, KV_KEY_MAX);
+        if (p == NULL) {
+            return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        }
+
+        ngx_memcpy(p, value->data, value->len);
+        value->data = p;
+    }
+
+    return NGX_DECLINED;
+}
+
+
+static ngx_uint_t
+ngx_http_kv_has_control(const ngx_str_t *path)
+{
+    size_t  i;
+
+    for (i = 0; i < path->len; i++) {
+        if (path->data[i] < 0x20 || path->data[i] == 0x7f) {
+            return 1;
+        }
+    }
+
+    return 0;
+}
+
+
+/* NGX_OK; NGX_DECLINED: a variable is empty; NGX_ERROR. */
+
+static ngx_int_t
+ngx_http_kv_evaluate(ngx_http_request_t *r,
+    ngx_http_complex_value_t *expression, ngx_str_t *value)
+{
+    size_t  n;
+
+    if (expression->lengths == NULL) {
+        *value = expression->value;
+        return NGX_OK;
+    }
+
+    /*
+     * A variable's value may come of a regular expression, of a "map" say,
+     * which changes what $1 is.  So all have their values before any is copied.
+     */
+
+    ngx_http_script_flush_complex_value(r, expression);
+
+    (void) ngx_http_kv_measure(r, expression);
+    n = ngx_http_kv_measure(r, expression);
+
+    if (n == 0) {
+        return NGX_DECLINED;
+    }
+
+    if (ngx_http_complex_value(r, expression, value) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    return value->len == n ? NGX_OK : NGX_ERROR;
+}
+
+
+/* Its bytes; 0: one of its variables has none. */
+
+static size_t
+ngx_http_kv_measure(ngx_http_request_t *r,
+    ngx_http_complex_value_t *expression)
+{
+    size_t                       n, len;
+    ngx_uint_t                   empty;
+    ngx_http_script_engine_t     e;
+    ngx_http_script_len_code_pt  code;
+
+    ngx_memzero(&e, sizeof(ngx_http_script_engine_t));
+
+    e.ip = expression->lengths;
+    e.request = r;
+    e.flushed = 1;
+
+    len = 0;
+    empty = 0;
+
+    while (*(uintptr_t *) e.ip) {
+        code = *(ngx_http_script_len_code_pt *) e.ip;
+        n = code(&e);
+
+        empty |= n == 0;
+        len += n;
+    }
+
+    return empty ? 0 : len;
+}
+
+
+static ngx_int_t
+ngx_http_kv_not_bound(ngx_http_kv_ctx_t *ctx, ngx_uint_t is_key)
+{
+    ngx_http_request_t      *r;
+    ngx_http_kv_loc_conf_t  *klcf;
+
+    r = ctx->request;
+    klcf = ngx_http_get_module_loc_conf(r, ngx_http_kv_module);
+
+    if (ngx_http_kv_may_log(ctx->zone, NGX_HTTP_KV_LOG_EMPTY)) {
+        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                      "a variable of the \"%s=\" of \"%V\" is empty or not set "
+                      "in this request, which is refused, in %V:%ui",
+                      is_key ? "key" : "prefix", &klcf->directive, &klcf->file,
+                      klcf->line);
+    }
+
+    return is_key ? ngx_http_kv_reply(r, NGX_HTTP_BAD_REQUEST,
+                                      "a part of the key is empty\n")
+                  : ngx_http_kv_reply(r, NGX_HTTP_FORBIDDEN,
+                                      "a part of the prefix is empty\n");
+}
+
+
+ngx_int_t
+ngx_http_kv_bound_name(ngx_http_kv_ctx_t *ctx, ngx_str_t *name)
+{
+    u_char     *p;
+    ngx_str_t  *prefix;
+
+    prefix = &ctx->prefix;
+
+    if (prefix->len == 0) {
+        return NGX_OK;
+    }
+
+    p = ngx_pnalloc(ctx->request->pool, prefix->len + name->len);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_memcpy(p, prefix->data, prefix->len);
+    ngx_memcpy(p + prefix->len, name->data, name->len);
+
+    name->data = p;
+    name->len += prefix->len;
+
+    return NGX_OK;
+}
+
+
+const char *
+ngx_http_kv_bound_line(ngx_http_kv_ctx_t *ctx, const char **key, uint16_t *len)
+{
+    size_t      n;
+    ngx_str_t  *prefix;
+
+    prefix = &ctx->prefix;
+
+    if (prefix->len == 0) {
+        return NULL;
+    }
+
+    n = prefix->len + *len;
+
+    if (n > KV_KEY_MAX) {
+        return "key too long";
+    }
+
+    ngx_memcpy(prefix->data + prefix->len, *key, *len);
+
+    *key = (char *) prefix->data;
+    *len = (uint16_t) n;
+
+    return kv_key_wrong(ctx->key_chars, *key, n);
+}
