@@ -12,6 +12,7 @@ SANITIZE ?=
 PROGRAMS := \
     src/tool/kv_tool.c \
     src/tool/kv_tool_check.c \
+    src/tool/kv_tool_check_archive.c \
     src/tool/kv_tool_dir.c \
     src/tool/kv_tool_dump.c \
     src/tool/kv_tool_import.c \

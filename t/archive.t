@@ -143,6 +143,27 @@ is((stat "$archive/$both")[1], (stat "$s->{path}/$both")[1],
    'one file with two names');
 is((stat $archive)[2] & 0777, 0700, 'nobody else may read it');
 
+# what is there can be checked while it is in use, and is no store
+
+my $newest = hex(($kept[-1] =~ /(\w+)\.kvl/)[0]);
+
+{
+    my ($status, $out, $said) = inspect('check', $archive);
+    is($status, 0, 'kv-inspect check of an archive in use') or diag($said);
+    like($out, qr/: good: moments from LSN 1 to (\d+) can be restored;/,
+         'it tells which moments there are');
+    my ($last) = $out =~ /from LSN 1 to (\d+)/;
+    cmp_ok($last, '>=', $newest, 'up to the last full segment');
+    is(() = $out =~ /^\S+: good: \d+ records/mg,
+       @{[ files($archive, qr/^(?:log|snap)-.*kv[ls]$/) ]},
+       'all files are good');
+    is($said, '', 'and nothing is wrong');
+
+    ($status, undef, $said) = inspect('repair', $archive, '--yes');
+    is($status, 2, 'it is not repaired');
+    like($said, qr/is an archive, in which nothing is repaired/, 'and why');
+}
+
 for (['--to-lsn', $good], ['--to-time', $then]) {
     my $other = restored($archive, @$_);
     is($other->get('last')->{body}, 'before the clear', 'the last write');
@@ -237,9 +258,15 @@ for my $signal (qw(TERM KILL)) {
     is($other->get('newest')->{body}, 'value', 'over restarts');
     $other->stop;
 
-    # a restored one must not go on in it
+    # the archive itself is no store
 
     $s->stop;
+    my $misled = KV::Test->new(path => $archive);
+    like($misled->refused, qr/it is the archive of a store: make a directory/,
+         'the directory of a store is another one');
+
+    # a restored one must not go on in it
+
     $other->{kv} = "max_value=512k archive=$archive";
     like($other->refused, qr/as after a restore: give the zone a new archive/,
          'a store that was restored cannot have its old archive');
@@ -353,6 +380,11 @@ SKIP: {
          qr/^gap-\S+: this archive lacks the log from LSN @{[ $last + 1 ]} /m,
          'kv-inspect stat tells it, too');
 
+    my $missing = qr/log from LSN @{[ $last + 1 ]} to \d+ is not there: no /;
+    my ($status, undef, $said) = inspect('check', "$disk/archive");
+    is($status, 1, 'kv-inspect check tells it');
+    like($said, $missing, 'it says what is missing');
+
     unlink "$disk/filler";
     more_log();
     $s->put('key', 'value 2');
@@ -360,6 +392,10 @@ SKIP: {
     more_log();
     more_log();
     cannot("$disk/archive", qr/./, '--to-lsn', $last + 5);
+    ($status, undef, $said) = inspect('check', "$disk/archive");
+    is($status, 1, 'so it does when the log goes on behind it');
+    like($said, qr/${missing}moment from there to LSN \d+ can be restored/,
+         'and where it does');
 
     my $other = restored("$disk/archive", '--to-lsn', $fine);
     is($other->get('key')->{body}, 'value 2', 'behind the gap');

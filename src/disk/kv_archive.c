@@ -39,6 +39,7 @@ static kv_rc_t kv_archive_copy(kv_archive_t *a, const char *name,
     const char *tmp, kv_err_t *err);
 static kv_rc_t kv_archive_bytes(kv_archive_t *a, int from, int to,
     kv_err_t *err);
+static kv_rc_t kv_archive_empty(kv_io_t *io, int dirfd, const char *name);
 static void kv_archive_gap_name(char *name, uint64_t from, uint64_t to);
 static kv_rc_t kv_archive_other(const char *name, kv_err_t *err);
 
@@ -527,12 +528,29 @@ kv_archive_bytes(kv_archive_t *a, int from, int to, kv_err_t *err)
 
 
 kv_rc_t
+kv_archive_mark(kv_archive_t *a)
+{
+    return kv_archive_empty(a->io, a->to, KV_ARCHIVE_NAME);
+}
+
+
+kv_rc_t
 kv_archive_note_gap(kv_io_t *io, int dirfd, uint64_t from, uint64_t to)
 {
-    int   fd;
     char  name[KV_NAME_MAX];
 
     kv_archive_gap_name(name, from, to);
+
+    return kv_archive_empty(io, dirfd, name);
+}
+
+
+/* Makes an empty file.  KV_OK, also if it is there, or kv_io_rc(). */
+
+static kv_rc_t
+kv_archive_empty(kv_io_t *io, int dirfd, const char *name)
+{
+    int  fd;
 
     fd = io->open(io, dirfd, name, O_RDWR|O_CREAT|O_EXCL);
 

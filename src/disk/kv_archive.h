@@ -15,7 +15,7 @@
 
 
 #include "disk/kv_backup.h"
-#include "disk/kv_io.h"
+#include "disk/kv_dir.h"
 
 
 typedef struct {
@@ -38,6 +38,12 @@ typedef struct {
     unsigned        waiting;         /* full segments that are not there */
 } kv_archive_t;
 
+
+/*
+ * Makes the empty file which says that this is an archive (KV_ARCHIVE_NAME).
+ * KV_OK, or the result of kv_io_rc().
+ */
+kv_rc_t kv_archive_mark(kv_archive_t *a);
 
 /*
  * Whether the archive can go on with a store of this identity, whose log ends

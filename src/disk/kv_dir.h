@@ -28,6 +28,9 @@
 
 #define KV_DIR_LOCK  "kv.lock"
 
+/* what an archive (kv_archive.h) has, and no other directory */
+#define KV_ARCHIVE_NAME  "archive"
+
 
 /* Which directory it is, by whatever name. */
 

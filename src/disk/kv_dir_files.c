@@ -144,7 +144,7 @@ kv_dir_file(const char *name)
 
     static const char  *harmless[] = {
         "lost+found", ".snapshot", ".zfs", ".gitkeep", ".gitignore", ".keep",
-        KV_RESTORED_NAME
+        KV_RESTORED_NAME, KV_ARCHIVE_NAME
     };
 
     if (strcmp(name, KV_DIR_LOCK) == 0) {

@@ -226,6 +226,10 @@ kv_store_archive_fits(kv_store_t *store, kv_err_t *err)
     if (rc == KV_OK) {
         atomic_store(&store->zone->archive_lsn, a.upto);
 
+        /* for tools; an archive that is full today does without it */
+
+        (void) kv_archive_mark(&a);
+
     } else {
         kv_err_set(err, "the archive \"%s\" cannot be used: %s",
                    store->conf.archive, why.text);

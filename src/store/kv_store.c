@@ -4,6 +4,7 @@
  */
 
 
+#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 
@@ -27,6 +28,7 @@ _Static_assert(KV_STORE_SEGMENT_MAX == KV_SEGMENT_MAX, "see kv_format.h");
 static bool kv_store_knows(const kv_zone_t *zone);
 static kv_store_t *kv_store_handle(const kv_store_conf_t *conf,
     kv_zone_t *zone, kv_io_t *io, int dirfd, kv_err_t *err);
+static kv_rc_t kv_store_no_archive(kv_store_t *store, kv_err_t *err);
 static kv_zone_t *kv_store_lay_out(void *mem, size_t size, unsigned workers);
 static void kv_store_first_segment(kv_store_t *store);
 static bool kv_store_allowed(const kv_store_conf_t *conf, kv_err_t *err);
@@ -79,7 +81,11 @@ kv_store_create(kv_store_t **store, const kv_store_conf_t *conf, void *mem,
 
     kv_io_block_signal(&saved);
 
-    rc = kv_recover(st, err);
+    rc = kv_store_no_archive(st, err);
+
+    if (rc == KV_OK) {
+        rc = kv_recover(st, err);
+    }
 
     if (rc == KV_OK && zone->wal.offset == zone->wal.segment_size) {
         kv_store_first_segment(st);
@@ -98,6 +104,28 @@ kv_store_create(kv_store_t **store, const kv_store_conf_t *conf, void *mem,
     *store = st;
 
     return KV_OK;
+}
+
+
+/* An archive has the files of a store, but must not be changed by one. */
+
+static kv_rc_t
+kv_store_no_archive(kv_store_t *store, kv_err_t *err)
+{
+    int  fd;
+
+    fd = store->io->open(store->io, store->dirfd, KV_ARCHIVE_NAME, O_RDONLY);
+
+    if (fd == -1) {
+        return KV_OK;
+    }
+
+    (void) store->io->close(store->io, fd);
+
+    kv_err_set(err, "it is the archive of a store: make a directory of it with "
+               "\"kv-inspect restore\"");
+
+    return KV_ERROR;
 }
 
 

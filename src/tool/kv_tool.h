@@ -38,6 +38,10 @@ kv_tool_exit_t kv_tool_import(int argc, char **argv);
 /* Of kv_tool_check(): the file is a backup.  Told, also what is wrong. */
 kv_tool_exit_t kv_tool_check_backup(const char *path);
 
+/* Whether the directory is an archive; and the same of one. */
+bool kv_tool_is_archive(const char *path);
+kv_tool_exit_t kv_tool_check_archive(const char *path);
+
 
 /* ---- kv_tool_signal.c */
 

@@ -108,6 +108,10 @@ kv_tool_check_dir(const char *path)
 {
     kv_tool_check_t  check;
 
+    if (kv_tool_is_archive(path)) {
+        return kv_tool_check_archive(path);
+    }
+
     memset(&check, 0, sizeof(check));
 
     if (kv_tool_dir_read(&check.dir, path, "stop it first; \"stat\" and "

@@ -434,6 +434,17 @@ kv_tool_file_open(kv_tool_dir_t *dir, const char *path)
 
 
 void
+kv_tool_file_use(kv_tool_dir_t *dir, const char *path, int fd,
+    const char *name)
+{
+    kv_tool_dir_init(dir, path);
+
+    dir->file = fd;
+    kv_tool_file_name(dir, name);
+}
+
+
+void
 kv_tool_file_name(kv_tool_dir_t *dir, const char *name)
 {
     (void) snprintf(dir->name, sizeof(dir->name), "%s", name);

@@ -92,9 +92,12 @@ void kv_tool_dir_close(kv_tool_dir_t *dir, bool undo);
 
 /*
  * Opens a file alone, which is then the only one of a directory, under `name`.
- * KV_OK; or KV_ERROR, told.
+ * KV_OK; or KV_ERROR, told.  kv_tool_file_use(): one that is open already, and
+ * is closed with it.
  */
 kv_rc_t kv_tool_file_open(kv_tool_dir_t *dir, const char *path);
+void kv_tool_file_use(kv_tool_dir_t *dir, const char *path, int fd,
+    const char *name);
 void kv_tool_file_name(kv_tool_dir_t *dir, const char *name);
 
 /*

@@ -86,6 +86,13 @@ kv_tool_repair(int argc, char **argv)
 
     path = kv_tool_repair_options(&repair, argc, argv);
 
+    if (path && kv_tool_is_archive(path)) {
+        kv_tool_say("\"%s\" is an archive, in which nothing is repaired: a "
+                    "restore uses what is good there; \"check\" says what "
+                    "that is", path);
+        return KV_TOOL_FAILED;
+    }
+
     if (path == NULL
         || (repair.yes ? kv_tool_dir_write(&repair.dir, path)
                        : kv_tool_dir_read(&repair.dir, path,

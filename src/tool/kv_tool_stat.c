@@ -180,6 +180,9 @@ kv_tool_stat_other(const kv_tool_file_t *file)
         (void) printf("%s: this archive lacks the log from LSN %" PRIu64
                       " to %" PRIu64 "\n", file->name, from, to);
 
+    } else if (strcmp(file->name, KV_ARCHIVE_NAME) == 0) {
+        (void) printf("%s: this is the archive of a store\n", file->name);
+
     } else {
         (void) printf("%s: not a file of the store\n", file->name);
     }
