@@ -17,6 +17,7 @@ DIR      ?= .build/fuzz
 NGINX    ?= .build/nginx-src
 
 PROGRAMS := \
+    t/fuzz/fuzz_dictionary.c \
     t/fuzz/fuzz_http_conf.c \
     t/fuzz/fuzz_http_key.c \
     t/fuzz/fuzz_http_prefer.c \

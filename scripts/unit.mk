@@ -28,6 +28,7 @@ PROGRAMS := \
     t/unit/test_death_failpoints.c \
     t/unit/test_death_group.c \
     t/unit/test_death_held.c \
+    t/unit/test_dictionary.c \
     t/unit/test_dir.c \
     t/unit/test_direct.c \
     t/unit/test_disk_full.c \

@@ -41,6 +41,7 @@
  *     ngx_http_kv_condition.c    If-Match, If-None-Match
  *     ngx_http_kv_args.c         arguments
  *     ngx_http_kv_prefer.c       Prefer
+ *     ngx_http_kv_digest.c       Content-Digest
  *     ngx_http_kv_key.c          from the request line to the key
  *     ngx_http_kv_filter.c       what caches are told about answers
  *     ngx_http_kv_zone.c         a zone's life: shared memory, directory, lock
@@ -73,6 +74,7 @@
 
 
 typedef struct ngx_http_kv_ctx_s  ngx_http_kv_ctx_t;
+typedef struct ngx_http_kv_digest_s  ngx_http_kv_digest_t;
 
 typedef void (*ngx_http_kv_wakes_pt)(ngx_http_kv_zone_t *zone);
 
@@ -276,6 +278,7 @@ struct ngx_http_kv_ctx_s {
     uint64_t                   started;       /* ns */
     uint64_t                   answered;      /* ns; 0: not yet */
     uint32_t                   received;      /* bytes of the body */
+    ngx_http_kv_digest_t      *digest;        /* of them; NULL: none is said */
 
     /* ngx_http_kv_wait.c, _reserve.c; times are of kv_now_ns() */
     uint32_t                   need;          /* bytes that it waits for */
@@ -775,6 +778,25 @@ ngx_int_t ngx_http_kv_args_read(ngx_http_request_t *r,
 
 /* Whether a DELETE is to return the value. */
 ngx_uint_t ngx_http_kv_prefers_value(ngx_http_request_t *r);
+
+
+/* ngx_http_kv_digest.c */
+
+/*
+ * Reads Content-Digest.  NGX_OK: ctx->digest has begun, or is NULL: the header
+ * says none that is checked; NGX_DECLINED: it is malformed; NGX_ERROR.
+ */
+ngx_int_t ngx_http_kv_digest(ngx_http_kv_ctx_t *ctx);
+
+/* Begins anew, before the first byte.  Whether it did. */
+ngx_uint_t ngx_http_kv_digest_begin(ngx_http_kv_digest_t *digest);
+
+/* Adds the next bytes: a microsecond for each kilobyte, or three. */
+void ngx_http_kv_digest_add(ngx_http_kv_digest_t *digest, const u_char *data,
+    size_t n);
+
+/* Once, after the last byte: whether they are what was sent. */
+ngx_uint_t ngx_http_kv_digest_matches(ngx_http_kv_digest_t *digest);
 
 
 /* ngx_http_kv_body.c */

@@ -76,6 +76,7 @@ typedef struct {
 static void ngx_http_kv_batch_cleanup(void *data);
 static void ngx_http_kv_batch_init(ngx_http_request_t *r);
 static void ngx_http_kv_batch_read(ngx_http_request_t *r);
+static void ngx_http_kv_batch_whole(ngx_http_kv_batch_t *batch);
 static void ngx_http_kv_batch_block(ngx_http_kv_batch_t *batch);
 static ngx_int_t ngx_http_kv_batch_take(ngx_http_kv_batch_t *batch);
 static ngx_int_t ngx_http_kv_batch_append(ngx_http_kv_batch_t *batch,
@@ -172,6 +173,18 @@ ngx_http_kv_batch(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
         return ngx_http_kv_batch_answer(batch, NULL);
     }
 
+    rc = ngx_http_kv_digest(ctx);
+
+    if (rc != NGX_OK) {
+        (void) ngx_http_kv_batch_fail(batch, rc == NGX_DECLINED
+                                      ? NGX_HTTP_BAD_REQUEST
+                                      : NGX_HTTP_INTERNAL_SERVER_ERROR, 0,
+                                      rc == NGX_DECLINED
+                                      ? "invalid Content-Digest"
+                                      : "internal server error");
+        return ngx_http_kv_batch_answer(batch, NULL);
+    }
+
     ctx->taken = 1;
     r->request_body_no_buffering = 1;
 
@@ -237,9 +250,7 @@ ngx_http_kv_batch_read(ngx_http_request_t *r)
                 return;
             }
 
-            ngx_http_kv_text_whole(&batch->text);
-            batch->next = batch->text.data;
-            ngx_http_kv_batch_run(batch);
+            ngx_http_kv_batch_whole(batch);
             return;
         }
 
@@ -256,6 +267,28 @@ ngx_http_kv_batch_read(ngx_http_request_t *r)
             return;
         }
     }
+}
+
+
+/* All of it is here, or it was cut.  The request may be gone afterwards. */
+
+static void
+ngx_http_kv_batch_whole(ngx_http_kv_batch_t *batch)
+{
+    ngx_http_kv_digest_t  *digest;
+
+    digest = batch->ctx->digest;
+
+    if (digest && !batch->text.cut && !ngx_http_kv_digest_matches(digest)) {
+        (void) ngx_http_kv_batch_fail(batch, NGX_HTTP_BAD_REQUEST, 0,
+                                      "content digest does not match");
+        ngx_http_kv_batch_end(batch, NULL);
+        return;
+    }
+
+    ngx_http_kv_text_whole(&batch->text);
+    batch->next = batch->text.data;
+    ngx_http_kv_batch_run(batch);
 }
 
 
@@ -310,6 +343,10 @@ ngx_http_kv_batch_append(ngx_http_kv_batch_t *batch, u_char *p, size_t n)
 {
     if (n > batch->max_size - batch->text.len) {
         return ngx_http_kv_batch_too_large(batch, 0);
+    }
+
+    if (batch->ctx->digest) {
+        ngx_http_kv_digest_add(batch->ctx->digest, p, n);
     }
 
     switch (ngx_http_kv_text_append(&batch->text, p, n, batch->max_size)) {

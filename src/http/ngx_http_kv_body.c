@@ -28,7 +28,10 @@
 static kv_rc_t ngx_http_kv_put_again(ngx_http_kv_ctx_t *ctx);
 static ngx_int_t ngx_http_kv_put_read(ngx_http_request_t *r,
     ngx_http_kv_ctx_t *ctx);
+static ngx_int_t ngx_http_kv_read_refuse(ngx_http_request_t *r, kv_rc_t rc);
 static kv_rc_t ngx_http_kv_read_take(ngx_http_kv_ctx_t *ctx);
+static kv_rc_t ngx_http_kv_read_check(ngx_http_kv_ctx_t *ctx,
+    ngx_chain_t *bufs);
 static kv_rc_t ngx_http_kv_read_again(ngx_http_kv_ctx_t *ctx);
 static kv_rc_t ngx_http_kv_put_submit(ngx_http_kv_ctx_t *ctx);
 static ngx_int_t ngx_http_kv_body_start(ngx_http_request_t *r);
@@ -44,6 +47,7 @@ static kv_rc_t ngx_http_kv_body_write(ngx_http_kv_ctx_t *ctx, u_char *data,
 static void ngx_http_kv_body_end(ngx_http_request_t *r,
     ngx_http_kv_ctx_t *ctx);
 static kv_rc_t ngx_http_kv_end_again(ngx_http_kv_ctx_t *ctx);
+static ngx_int_t ngx_http_kv_body_differs(ngx_http_request_t *r);
 static void ngx_http_kv_body_refuse(ngx_http_request_t *r,
     ngx_http_kv_ctx_t *ctx, kv_rc_t rc);
 
@@ -51,8 +55,9 @@ static void ngx_http_kv_body_refuse(ngx_http_request_t *r,
 ngx_int_t
 ngx_http_kv_put(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
 {
-    off_t     len;
-    kv_rc_t   rc;
+    off_t      len;
+    kv_rc_t    rc;
+    ngx_int_t  result;
 
     if (r->headers_in.content_range) {
 
@@ -60,6 +65,15 @@ ngx_http_kv_put(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
 
         return ngx_http_kv_reply(r, NGX_HTTP_BAD_REQUEST,
                                  "partial values are not supported\n");
+    }
+
+    result = ngx_http_kv_digest(ctx);
+
+    if (result != NGX_OK) {
+        return result == NGX_ERROR
+               ? NGX_HTTP_INTERNAL_SERVER_ERROR
+               : ngx_http_kv_reply(r, NGX_HTTP_BAD_REQUEST,
+                                   "invalid Content-Digest\n");
     }
 
     if (r != r->main || r->request_body || r->discard_body) {
@@ -189,7 +203,7 @@ ngx_http_kv_put_read(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
     }
 
     if (rc != KV_OK) {
-        return ngx_http_kv_reply_rc(r, rc);
+        return ngx_http_kv_read_refuse(r, rc);
     }
 
     r->main->count++;
@@ -198,10 +212,18 @@ ngx_http_kv_put_read(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
 }
 
 
+static ngx_int_t
+ngx_http_kv_read_refuse(ngx_http_request_t *r, kv_rc_t rc)
+{
+    return rc == KV_DECLINED
+           ? ngx_http_kv_body_differs(r) : ngx_http_kv_reply_rc(r, rc);
+}
+
+
 /*
  * Takes the whole body at once.  It belongs to another request or module: if
  * that has changed it while this request waited for memory, it is not the value
- * any more.
+ * any more.  KV_DECLINED: it is not what its digest says.
  */
 
 static kv_rc_t
@@ -229,6 +251,12 @@ ngx_http_kv_read_take(ngx_http_kv_ctx_t *ctx)
         }
 
         return KV_UNAVAILABLE;
+    }
+
+    rc = ngx_http_kv_read_check(ctx, bufs);
+
+    if (rc != KV_OK) {
+        return rc;
     }
 
     rc = kv_store_put(ctx->zone->store, ctx->key.data,
@@ -268,6 +296,28 @@ ngx_http_kv_read_take(ngx_http_kv_ctx_t *ctx)
 
 
 static kv_rc_t
+ngx_http_kv_read_check(ngx_http_kv_ctx_t *ctx, ngx_chain_t *bufs)
+{
+    ngx_chain_t  *cl;
+
+    if (ctx->digest == NULL) {
+        return KV_OK;
+    }
+
+    if (!ngx_http_kv_digest_begin(ctx->digest)) {
+        return KV_UNAVAILABLE;
+    }
+
+    for (cl = bufs; cl; cl = cl->next) {
+        ngx_http_kv_digest_add(ctx->digest, cl->buf->pos,
+                               cl->buf->last - cl->buf->pos);
+    }
+
+    return ngx_http_kv_digest_matches(ctx->digest) ? KV_OK : KV_DECLINED;
+}
+
+
+static kv_rc_t
 ngx_http_kv_read_again(ngx_http_kv_ctx_t *ctx)
 {
     kv_rc_t  rc;
@@ -276,7 +326,7 @@ ngx_http_kv_read_again(ngx_http_kv_ctx_t *ctx)
 
     if (rc != KV_OK && rc != KV_NO_MEMORY) {
         ngx_http_kv_finish(ctx->request,
-                           ngx_http_kv_reply_rc(ctx->request, rc));
+                           ngx_http_kv_read_refuse(ctx->request, rc));
         rc = KV_OK;
     }
 
@@ -491,6 +541,10 @@ ngx_http_kv_body_take(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
                 r->request_body->bufs = cl;
                 return rc;
             }
+
+            if (ctx->digest) {
+                ngx_http_kv_digest_add(ctx->digest, b->pos, n);
+            }
         }
 
         ctx->received += n;
@@ -562,6 +616,12 @@ ngx_http_kv_body_end(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
         return;
     }
 
+    if (ctx->digest && !ngx_http_kv_digest_matches(ctx->digest)) {
+        ngx_http_kv_detach(ctx);
+        ngx_http_finalize_request(r, ngx_http_kv_body_differs(r));
+        return;
+    }
+
     rc = kv_store_finish(ctx->zone->store, ctx->op, ctx->received);
 
     if (rc == KV_NO_MEMORY) {
@@ -615,6 +675,14 @@ ngx_http_kv_end_again(ngx_http_kv_ctx_t *ctx)
     ngx_http_run_posted_requests(c);
 
     return KV_OK;
+}
+
+
+static ngx_int_t
+ngx_http_kv_body_differs(ngx_http_request_t *r)
+{
+    return ngx_http_kv_reply(r, NGX_HTTP_BAD_REQUEST,
+                             "content digest does not match\n");
 }
 
 

@@ -69,6 +69,11 @@ def before_call(ctx, case, kwargs):
     if not is_positive(case):
         return
 
+    # t/digest.t has digests, which are of the body.
+
+    if case.headers:
+        case.headers.pop("Content-Digest", None)
+
     # What no schema of a single parameter can say.
 
     if case.operation.label == "POST /kv/{key}":
