@@ -18,8 +18,6 @@
 
 static kv_rc_t kv_archive_all(kv_archive_t *a, const kv_archive_list_t *data,
     uint64_t current, uint64_t *upto, kv_err_t *err);
-static kv_rc_t kv_archive_strange(const kv_archive_list_t *data,
-    const kv_archive_list_t *there, kv_err_t *err);
 static kv_rc_t kv_archive_segments(kv_archive_t *a,
     const kv_archive_list_t *data, const kv_archive_list_t *there,
     uint64_t current, uint64_t *upto, kv_err_t *err);
@@ -41,7 +39,6 @@ static kv_rc_t kv_archive_bytes(kv_archive_t *a, int from, int to,
     kv_err_t *err);
 static kv_rc_t kv_archive_empty(kv_io_t *io, int dirfd, const char *name);
 static void kv_archive_gap_name(char *name, uint64_t from, uint64_t to);
-static kv_rc_t kv_archive_other(const char *name, kv_err_t *err);
 
 
 kv_rc_t
@@ -115,7 +112,7 @@ kv_archive_all(kv_archive_t *a, const kv_archive_list_t *data,
         return rc;
     }
 
-    rc = kv_archive_strange(data, &there, err);
+    rc = kv_archive_strange(a, data, &there, err);
 
     if (rc == KV_OK) {
         rc = kv_archive_segments(a, data, &there, current, upto, err);
@@ -124,85 +121,6 @@ kv_archive_all(kv_archive_t *a, const kv_archive_list_t *data,
     free(there.name);
 
     return rc == KV_OK ? kv_archive_snapshots(a, err) : rc;
-}
-
-
-kv_rc_t
-kv_archive_list(kv_archive_t *a, int dirfd, kv_archive_list_t *list,
-    kv_err_t *err)
-{
-    kv_rc_t   rc;
-    kv_wal_t  wal;
-
-    memset(&wal, 0, sizeof(wal));
-    wal.io = a->io;
-    wal.dirfd = dirfd;
-
-    rc = kv_wal_list(&wal, &list->name, &list->n);
-
-    if (rc != KV_OK) {
-        (void) kv_archive_failed("list", ".", err);
-        return rc;
-    }
-
-    while (list->n && list->name[list->n - 1].kind != KV_WAL_SEGMENT) {
-        list->n--;
-    }
-
-    return KV_OK;
-}
-
-
-bool
-kv_archive_has(const kv_archive_list_t *list, uint64_t lsn)
-{
-    size_t  low, high, i;
-
-    low = 0;
-    high = list->n;
-
-    while (low < high) {
-        i = low + (high - low) / 2;
-
-        if (list->name[i].number == lsn) {
-            return true;
-        }
-
-        if (list->name[i].number < lsn) {
-            low = i + 1;
-
-        } else {
-            high = i;
-        }
-    }
-
-    return false;
-}
-
-
-/* Segments where the store has others are of another history. */
-
-static kv_rc_t
-kv_archive_strange(const kv_archive_list_t *data,
-    const kv_archive_list_t *there, kv_err_t *err)
-{
-    char    name[KV_NAME_MAX];
-    size_t  i;
-
-    for (i = there->n; data->n && i-- > 0; /* void */ ) {
-
-        if (there->name[i].number < data->name[0].number) {
-            break;
-        }
-
-        if (!kv_archive_has(data, there->name[i].number)) {
-            (void) kv_wal_name(name, KV_WAL_SEGMENT, there->name[i].number);
-
-            return kv_archive_other(name, err);
-        }
-    }
-
-    return KV_OK;
 }
 
 
@@ -586,32 +504,4 @@ kv_archive_is_gap(const char *name, uint64_t *from, uint64_t *to)
     kv_archive_gap_name(again, *from, *to);
 
     return strcmp(again, name) == 0;
-}
-
-
-static kv_rc_t
-kv_archive_other(const char *name, kv_err_t *err)
-{
-    kv_err_set(err, "%s: that file of the archive is not the store's, as after "
-               "a restore: give the zone a new archive", name);
-
-    return KV_DAMAGED;
-}
-
-
-kv_rc_t
-kv_archive_failed(const char *what, const char *name, kv_err_t *err)
-{
-    int      saved;
-    kv_rc_t  rc;
-
-    saved = errno;
-    rc = kv_io_rc(saved);
-
-    kv_err_set(err, "cannot %s \"%s\": %s; see to the archive's disk, and to "
-               "the rights there", what, name, strerror(saved));
-
-    errno = saved;
-
-    return rc;
 }

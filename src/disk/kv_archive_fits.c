@@ -16,12 +16,11 @@
 static kv_rc_t kv_archive_fits_log(kv_archive_t *a, const kv_identity_t *id,
     uint64_t last, const kv_archive_list_t *data,
     const kv_archive_list_t *there, kv_err_t *err);
+static kv_rc_t kv_archive_other_log(uint64_t lsn, kv_err_t *err);
+static uint64_t kv_archive_next(const kv_archive_list_t *data, uint64_t lsn);
 static uint64_t kv_archive_limit(const kv_archive_list_t *data, uint64_t lsn);
 static kv_rc_t kv_archive_fits_snapshot(kv_archive_t *a,
     const kv_identity_t *id, uint64_t last, kv_err_t *err);
-static kv_rc_t kv_archive_end(kv_archive_t *a, uint64_t first,
-    kv_identity_t *id, uint64_t *end, kv_err_t *err);
-static kv_rc_t kv_archive_any(void *ctx, uint64_t lsn, const kv_record_t *rec);
 static kv_rc_t kv_archive_foreign(kv_err_t *err);
 static kv_rc_t kv_archive_ahead(uint64_t end, uint64_t last, kv_err_t *err);
 
@@ -58,7 +57,7 @@ kv_archive_fits_log(kv_archive_t *a, const kv_identity_t *id, uint64_t last,
     kv_err_t *err)
 {
     kv_rc_t        rc;
-    uint64_t       first, newest, end;
+    uint64_t       first, newest, next, end;
     kv_identity_t  its;
 
     /* what the store has yet is compared, and put there if it is missing */
@@ -70,9 +69,20 @@ kv_archive_fits_log(kv_archive_t *a, const kv_identity_t *id, uint64_t last,
         return KV_OK;
     }
 
-    newest = there->name[there->n - 1].number;
+    rc = kv_archive_strange(a, data, there, err);
 
-    rc = kv_archive_end(a, newest, &its, &end, err);
+    if (rc != KV_OK) {
+        return rc;
+    }
+
+    newest = there->name[there->n - 1].number;
+    next = kv_archive_has(data, newest) ? 0 : kv_archive_next(data, newest);
+
+    rc = kv_wal_end(a->io, a->to, newest, next, &its, &end, err);
+
+    if (rc == KV_DECLINED) {
+        return kv_archive_other_log(newest, err);
+    }
 
     if (rc != KV_OK) {
         return rc;
@@ -88,18 +98,37 @@ kv_archive_fits_log(kv_archive_t *a, const kv_identity_t *id, uint64_t last,
         return kv_archive_ahead(end, last, err);
     }
 
-    if (end >= first && !kv_archive_has(data, newest)) {
-        kv_err_set(err, "its log-%016" PRIx64 ".kvl has writes that are in "
-                   "another file of the store, as after a restore: give the "
-                   "zone a new archive", newest);
-        return KV_DAMAGED;
-    }
-
     /* behind it there may be a gap */
 
     a->upto = kv_min(end, a->upto);
 
     return KV_OK;
+}
+
+
+static kv_rc_t
+kv_archive_other_log(uint64_t lsn, kv_err_t *err)
+{
+    char  name[KV_NAME_MAX];
+
+    return kv_archive_other(kv_wal_name(name, KV_WAL_SEGMENT, lsn), err);
+}
+
+
+/* Where the store's first segment behind that LSN begins; 0: there is none. */
+
+static uint64_t
+kv_archive_next(const kv_archive_list_t *data, uint64_t lsn)
+{
+    size_t  i;
+
+    for (i = 0; i < data->n; i++) {
+        if (data->name[i].number > lsn) {
+            return data->name[i].number;
+        }
+    }
+
+    return 0;
 }
 
 
@@ -120,6 +149,49 @@ kv_archive_limit(const kv_archive_list_t *data, uint64_t lsn)
     }
 
     return UINT64_MAX;
+}
+
+
+/*
+ * Of a segment that the store does not have, the one before it must not hold
+ * its writes.  There are such: what is left of a log that was given up may be
+ * any of its segments after a power cut.
+ */
+
+kv_rc_t
+kv_archive_strange(kv_archive_t *a, const kv_archive_list_t *data,
+    const kv_archive_list_t *there, kv_err_t *err)
+{
+    size_t         i, before, checked;
+    kv_rc_t        rc;
+    uint64_t       lsn, end;
+    kv_identity_t  id;
+
+    for (i = 0, before = 0, checked = 0; i < there->n; i++) {
+
+        lsn = there->name[i].number;
+
+        while (before < data->n && data->name[before].number < lsn) {
+            before++;
+        }
+
+        if (before == checked || (before < data->n
+                                  && data->name[before].number == lsn))
+        {
+            continue;
+        }
+
+        checked = before;
+
+        rc = kv_wal_end(a->io, a->dirfd, data->name[before - 1].number, lsn,
+                        &id, &end, err);
+
+        if (rc != KV_OK) {
+            return rc == KV_DECLINED ? kv_archive_other_log(lsn, err) : rc;
+        }
+    }
+
+    return KV_OK;
 }
 
 
@@ -149,50 +221,6 @@ kv_archive_fits_snapshot(kv_archive_t *a, const kv_identity_t *id,
     end = kv_max(guess.end_lsn, list.lsn[0]);
 
     return end > last ? kv_archive_ahead(end, last, err) : KV_OK;
-}
-
-
-/*
- * Where the archive's last segment ends, which begins with `first`; and what it
- * says of the store.
- */
-
-static kv_rc_t
-kv_archive_end(kv_archive_t *a, uint64_t first, kv_identity_t *id,
-    uint64_t *end, kv_err_t *err)
-{
-    kv_rc_t        rc;
-    kv_wal_walk_t  walk;
-
-    memset(&walk, 0, sizeof(walk));
-    walk.io = a->io;
-    walk.dirfd = a->to;
-    walk.after = first - 1;
-    walk.upto = KV_LSN_MAX;
-    walk.open_end = true;
-    walk.record = kv_archive_any;
-
-    rc = kv_wal_walk(&walk, err);
-
-    free(walk.part);
-
-    if (rc == KV_OK) {
-        *end = walk.last;
-        *id = walk.id;
-    }
-
-    return rc;
-}
-
-
-static kv_rc_t
-kv_archive_any(void *ctx, uint64_t lsn, const kv_record_t *rec)
-{
-    (void) ctx;
-    (void) lsn;
-    (void) rec;
-
-    return KV_OK;
 }
 
 

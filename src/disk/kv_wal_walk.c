@@ -160,7 +160,10 @@ kv_wal_walk_segments(kv_wal_walking_t *w, kv_wal_reader_t *r)
             return rc;
         }
 
-        limit = i + 1 < segments ? r->names[i + 1].number : UINT64_MAX;
+        /* what follows on the last one that is needed may be missing */
+
+        limit = i + 1 < segments && r->names[i + 1].number <= walk->upto
+                ? r->names[i + 1].number : UINT64_MAX;
         w->batch = 0;
 
         rc = kv_wal_read_segment(r, limit);
@@ -287,4 +290,56 @@ kv_wal_walk_record(void *ctx, uint64_t lsn, const kv_record_t *rec)
     walk->last = lsn;
 
     return KV_OK;
+}
+
+
+kv_rc_t
+kv_wal_end(kv_io_t *io, int dirfd, uint64_t lsn, uint64_t next,
+    kv_identity_t *id, uint64_t *end, kv_err_t *err)
+{
+    kv_rc_t          rc;
+    kv_wal_t         wal;
+    uint64_t         last, durable;
+    kv_wal_replay_t  from;
+    kv_wal_reader_t  r;
+
+    memset(&wal, 0, sizeof(wal));
+    wal.io = io;
+    wal.dirfd = dirfd;
+    wal.fd = -1;
+
+    memset(&from, 0, sizeof(from));
+    from.after = UINT64_MAX;
+
+    memset(&r, 0, sizeof(r));
+    r.wal = &wal;
+    r.from = &from;
+    r.err = err;
+    r.fd = -1;
+    r.expected = lsn;
+
+    rc = kv_wal_read_header(&r, lsn);
+
+    if (rc == KV_OK) {
+        rc = kv_wal_read_batches(&r, next ? next : UINT64_MAX);
+    }
+
+    if (rc == KV_OK && r.expected == next) {
+        rc = kv_wal_peek(&r, UINT64_MAX, &last, &durable);
+
+        if (rc == KV_OK && durable >= next) {
+            rc = KV_DECLINED;
+        }
+    }
+
+    *end = r.expected - 1;
+    *id = r.id;
+
+    if (r.fd != -1) {
+        (void) io->close(io, r.fd);
+    }
+
+    free(r.buf);
+
+    return rc;
 }

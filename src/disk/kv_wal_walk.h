@@ -70,5 +70,14 @@ typedef struct {
  */
 kv_rc_t kv_wal_walk(kv_wal_walk_t *walk, kv_err_t *err);
 
+/*
+ * Where the segment `lsn` ends, which is read alone: *end is its last LSN, or
+ * lsn - 1, and *id what it says of the store.  If `next` is not 0, a segment
+ * begins there, and what this one has from there on was never acknowledged;
+ * KV_DECLINED: it was, so the two are of different logs.  KV_OK; else as above.
+ */
+kv_rc_t kv_wal_end(kv_io_t *io, int dirfd, uint64_t lsn, uint64_t next,
+    kv_identity_t *id, uint64_t *end, kv_err_t *err);
+
 
 #endif /* KV_WAL_WALK_H */
