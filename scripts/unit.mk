@@ -14,6 +14,7 @@ SANITIZE ?= address,undefined
 PROGRAMS := \
     t/unit/test_allocations.c \
     t/unit/test_archive.c \
+    t/unit/test_archive_power.c \
     t/unit/test_await.c \
     t/unit/test_backup.c \
     t/unit/test_condition.c \

@@ -252,6 +252,27 @@ disk_put(disk_bytes_t *b, size_t offset, const uint8_t *data, size_t len)
 /* ---- names */
 
 
+/* The name as it is kept, in `buf` of KV_NAME_MAX bytes. */
+
+static const char *
+disk_path(int dirfd, const char *name, char *buf)
+{
+    assert(dirfd == DISK_DIR || dirfd == DISK_ARCHIVE);
+
+    (void) snprintf(buf, KV_NAME_MAX, "%s%s", dirfd == DISK_DIR ? "" : "a/",
+                    name);
+
+    return buf;
+}
+
+
+static int
+disk_dir_of(const char *path)
+{
+    return strncmp(path, "a/", 2) == 0 ? DISK_ARCHIVE : DISK_DIR;
+}
+
+
 static disk_name_t *
 disk_find(disk_names_t *names, const char *name)
 {
@@ -401,11 +422,14 @@ static int
 disk_io_open(kv_io_t *io, int dirfd, const char *name, int flags)
 {
     int            fd;
+    char           path[KV_NAME_MAX];
     disk_t        *disk = (disk_t *) io;
     disk_name_t   *found;
     disk_record_t  r;
 
-    assert(dirfd == DISK_DIR && !(flags & O_TRUNC));
+    assert(!(flags & O_TRUNC));
+
+    name = disk_path(dirfd, name, path);
 
     if (flags & O_CREAT) {
         disk_before(disk);
@@ -529,8 +553,8 @@ disk_io_sync(kv_io_t *io, int fd)
 
     disk_before(disk);
 
-    if (fd == DISK_DIR) {
-        (void) disk_record(disk, DISK_SYNC_NAMES, SIZE_MAX);
+    if (fd == DISK_DIR || fd == DISK_ARCHIVE) {
+        disk_record(disk, DISK_SYNC_NAMES, SIZE_MAX)->file = (size_t) fd;
 
     } else {
         (void) disk_record(disk, DISK_SYNC, disk_fd(disk, fd)->file);
@@ -567,11 +591,13 @@ disk_io_fallocate(kv_io_t *io, int fd, off_t offset, off_t len)
 static int
 disk_io_rename(kv_io_t *io, int dirfd, const char *from, const char *to)
 {
+    char            paths[2][KV_NAME_MAX];
     disk_t         *disk = (disk_t *) io;
     disk_name_t    *found;
     disk_record_t  *r;
 
-    assert(dirfd == DISK_DIR);
+    from = disk_path(dirfd, from, paths[0]);
+    to = disk_path(dirfd, to, paths[1]);
 
     disk_before(disk);
     found = disk_find(&disk->now, from);
@@ -594,11 +620,12 @@ disk_io_rename(kv_io_t *io, int dirfd, const char *from, const char *to)
 static int
 disk_io_unlink(kv_io_t *io, int dirfd, const char *name)
 {
+    char            path[KV_NAME_MAX];
     disk_t         *disk = (disk_t *) io;
     disk_name_t    *found;
     disk_record_t  *r;
 
-    assert(dirfd == DISK_DIR);
+    name = disk_path(dirfd, name, path);
 
     disk_before(disk);
     found = disk_find(&disk->now, name);
@@ -617,6 +644,49 @@ disk_io_unlink(kv_io_t *io, int dirfd, const char *name)
 }
 
 
+static int
+disk_io_link(kv_io_t *io, int dirfd, const char *name, int todir,
+    const char *to)
+{
+    char          paths[2][KV_NAME_MAX];
+    disk_t       *disk = (disk_t *) io;
+    disk_name_t  *found;
+
+    to = disk_path(todir, to, paths[1]);
+
+    disk_before(disk);
+    found = disk_find(&disk->now, disk_path(dirfd, name, paths[0]));
+
+    if (found == NULL || disk_find(&disk->now, to)) {
+        errno = found ? EEXIST : ENOENT;
+        return -1;
+    }
+
+    (void) strcpy(disk_record(disk, DISK_CREATE, found->file)->name, to);
+    disk_bind(&disk->now, to, found->file);
+
+    return 0;
+}
+
+
+static int
+disk_io_links(kv_io_t *io, int fd)
+{
+    int      n;
+    size_t   i, file;
+    disk_t  *disk = (disk_t *) io;
+
+    file = disk_fd(disk, fd)->file;
+    n = 0;
+
+    for (i = 0; i < disk->now.n; i++) {
+        n += disk->now.name[i].file == file;
+    }
+
+    return n;
+}
+
+
 static off_t
 disk_io_size(kv_io_t *io, int fd)
 {
@@ -627,13 +697,16 @@ disk_io_size(kv_io_t *io, int fd)
 static int
 disk_io_list(kv_io_t *io, int dirfd, kv_io_list_pt cb, void *ctx)
 {
-    size_t   i;
-    disk_t  *disk = (disk_t *) io;
-
-    assert(dirfd == DISK_DIR);
+    size_t       i;
+    disk_t      *disk = (disk_t *) io;
+    const char  *name;
 
     for (i = 0; i < disk->now.n; i++) {
-        cb(ctx, disk->now.name[i].name);
+        name = disk->now.name[i].name;
+
+        if (disk_dir_of(name) == dirfd) {
+            cb(ctx, dirfd == DISK_DIR ? name : name + 2);
+        }
     }
 
     return 0;
@@ -683,6 +756,8 @@ disk_init(disk_t *disk)
     disk->io.size = disk_io_size;
     disk->io.list = disk_io_list;
     disk->io.direct = disk_io_direct;
+    disk->io.link = disk_io_link;
+    disk->io.links = disk_io_links;
     disk->io.file_id = disk_io_file_id;
     disk->io.uid = (uid_t) -1;
     disk->io.gid = (gid_t) -1;
@@ -858,7 +933,8 @@ disk_settle(disk_t *disk, const disk_record_t *sync)
         names = r->kind >= DISK_CREATE;
 
         if (names != (sync->kind == DISK_SYNC_NAMES)
-            || (!names && r->file != sync->file))
+            || (names ? disk_dir_of(r->name) != (int) sync->file
+                      : r->file != sync->file))
         {
             disk->pending[n++] = disk->pending[i];
             continue;
@@ -902,7 +978,7 @@ disk_advance(disk_t *disk, size_t at)
 size_t
 disk_cut(disk_t *disk, size_t at, uint64_t *seed, disk_t *image)
 {
-    size_t          i, k, file, lost;
+    size_t          i, k, n, file, lost;
     unsigned        chance;
     disk_bytes_t   *b;
     disk_record_t  *r;
@@ -934,10 +1010,26 @@ disk_cut(disk_t *disk, size_t at, uint64_t *seed, disk_t *image)
     for (i = 0; i < image->now.n; i++) {
 
         file = image->now.name[i].file;
-        image->now.name[i].file = disk_new_file(image);
-        image->file[i].id = disk->file[file].id;
 
-        b = &image->file[i].now;
+        for (n = 0; n < image->files; n++) {
+            if (image->file[n].id == disk->file[file].id) {
+                break;
+            }
+        }
+
+        image->now.name[i].file = n;
+
+        if (n < image->files) {
+
+            /* it had another name before */
+
+            continue;
+        }
+
+        (void) disk_new_file(image);
+        image->file[n].id = disk->file[file].id;
+
+        b = &image->file[n].now;
         disk_share(b, &disk->file[file].safe);
         chance = disk_some_chance(seed);
 
@@ -950,7 +1042,7 @@ disk_cut(disk_t *disk, size_t at, uint64_t *seed, disk_t *image)
         }
 
         disk_resize(b, b->size);
-        disk_share(&image->file[i].safe, b);
+        disk_share(&image->file[n].safe, b);
     }
 
     disk_copy_names(&image->safe, &image->now);

@@ -1,7 +1,8 @@
 
 /*
- * A data directory in memory that keeps, in order, all that was done to it,
- * and can tell what a disk may hold after the power went at any moment.
+ * A data directory in memory, and an archive beside it, that keep, in order,
+ * all that was done to them, and can tell what a disk may hold after the power
+ * went at any moment.
  *
  *
  * What a cut leaves
@@ -27,7 +28,8 @@
 #include "disk/kv_io.h"
 
 
-#define DISK_DIR     900              /* the directory's descriptor */
+#define DISK_DIR     900              /* the directory's descriptor, */
+#define DISK_ARCHIVE 901              /* and that of the archive */
 #define DISK_FDS     64
 #define DISK_PAGE    4096u
 #define DISK_SECTOR  512u
@@ -58,6 +60,8 @@ typedef struct {
 } disk_file_t;
 
 
+/* A name; of the archive's, with "a/" before it. */
+
 typedef struct {
     char             name[KV_NAME_MAX];
     size_t           file;
@@ -75,7 +79,7 @@ typedef enum {
     DISK_WRITE = 0,
     DISK_RESIZE,                      /* allocated or truncated */
     DISK_SYNC,
-    DISK_CREATE,
+    DISK_CREATE,                      /* a file, or another name of one */
     DISK_RENAME,
     DISK_UNLINK,
     DISK_SYNC_NAMES,
@@ -85,7 +89,7 @@ typedef enum {
 
 typedef struct {
     disk_kind_t      kind;
-    size_t           file;
+    size_t           file;            /* of DISK_SYNC_NAMES: the directory */
     size_t           offset;          /* DISK_WRITE: bytes from here on, */
     size_t           len;             /* how many, */
     disk_page_t    **page;            /* and their pages after it */
