@@ -1,7 +1,8 @@
 # Histories of concurrent GET, PUT, DELETE and CLEAR, with conditions (If-Match,
 # If-None-Match) and without, are linearizable, while workers die, committers at
 # failpoints (src/base/kv_failpoint.h) among them, and while the server is
-# reloaded and dies as a whole.
+# reloaded and dies as a whole.  So are increments, batches, and keys that
+# expire.
 #
 # First the checker (KV::Linear) is checked, by histories whose answer is known
 # and by comparison with a search through all orders.  KV_ROUNDS says how many
@@ -16,7 +17,7 @@
 use strict;
 use warnings;
 
-use List::Util qw(shuffle sum);
+use List::Util qw(max shuffle sum);
 use Test::More;
 use Time::HiRes qw(clock_gettime sleep CLOCK_MONOTONIC);
 
@@ -226,6 +227,46 @@ is(scalar KV::Linear::check([ [ 'put', 'a', 1, 0, 1 ], [ 'put', 'b', 2, 0, 1 ],
 }
 
 
+# Keys that expire: "put1:9 0 1" for 9 seconds, and so does "touch:9 2 3".
+
+sub timed {
+    return [ map { /^(put|touch|get)(\d*)(?::(\d+))? (\S+) (\S+)$/ or die;
+                   [ $1, 'k', length $2 ? $2 : undef, $4,
+                     $5 eq '-' ? undef : $5, undef, undef, $3 ]
+                 } split /, */, $_[0] ];
+}
+
+for ([ 'not before it is put', 'get 0 1, put1 2 3, get1 4 5' ],
+     [ 'gone in time', 'put1:9 0 1, get1 8 12, get 9 10' ],
+     [ 'touched', 'put1:9 0 1, touch:9 5 6, get1 12 13, get 13 14' ],
+     [ 'touched, perhaps', 'put1:9 0 1, touch:9 5 -, get 10 11' ],
+     [ 'touched for good', 'put1:9 0 1, touch:0 5 6, get1 99 100' ],
+     [ 'seen beside its end', 'put1:9 0 1, get 9 20, get1 19 21' ],
+     [ 'put again late', 'put1:9 0 1, put2 5 12, get 10 11, get2 20 21' ],
+     [ 'put again, perhaps', 'put1:9 0 1, put2 5 -, get 10 11, get2 20 21' ])
+{
+    my ($name, $text) = @$_;
+    is(join(' ', KV::Linear::expires(timed($text), 0)), '', "expires: $name");
+}
+
+for ([ 'too early', 'put1:9 0 1, get 5 8', qr/not gone/ ],
+     [ 'that does not expire', 'put1 0 1, get 99 100', qr/not gone/ ],
+     [ 'though it was touched', 'put1:9 0 1, touch:9 5 6, get 10 11',
+       qr/not gone/ ],
+     [ 'though it was put again', 'put1:9 0 1, put2 5 6, get 10 11',
+       qr/not gone/ ],
+     [ 'and is there again', 'put1:9 0 1, get 10 11, get1 12 13', qr/after/ ],
+     [ 'and is touched', 'put1:9 0 1, get 10 11, touch:9 12 13', qr/gone/ ],
+     [ 'written over', 'put1:9 0 1, put2 2 3, get1 4 5', qr/written over/ ],
+     [ 'from the future', 'get1 0 1, put1:9 2 3', qr/before/ ],
+     [ 'never put', 'put1:9 0 1, get2 2 3', qr/never put/ ])
+{
+    my ($name, $text, $why) = @$_;
+    like(join(' ', KV::Linear::expires(timed($text), 0)), $why,
+         "does not expire: $name");
+}
+
+
 # The search that needs no proof: tries every order.
 
 sub search {
@@ -349,6 +390,7 @@ sub client {
             my $wait = delete $wait{$n};
             return $wait if $wait;
             my $req = $next->($n, @{delete $read{$n} || []}) or return;
+            return $req if !ref $req;
             $req->{op}[3] = now();
             return $req;
         };
@@ -400,9 +442,11 @@ sub client {
                 $op->[0] = 'get';
                 $op->[2] = undef;
 
-            } elsif ($status eq '404' && $op->[0] eq 'get') {
+            } elsif ($status eq '404' && $op->[0] =~ /^(?:get|touch)$/) {
 
-                # nothing that could be the same
+                # nothing that could be the same, or could get another time
+
+                $op->[0] = 'get';
 
             } else {
                 push @errors, "$req->{method} $req->{path}: $status"
@@ -432,7 +476,7 @@ sub client {
 sub request {
     my ($what, $key, $id, $if) = @_;
     my %method = (put => 'PUT', del => 'DELETE', get => 'GET',
-                  take => 'DELETE', clear => 'DELETE');
+                  take => 'DELETE', clear => 'DELETE', touch => 'POST');
     my $header = $what eq 'take' ? 'Prefer: return=representation'
                : !defined $if ? undef
                : $if eq 'none' ? 'If-None-Match: *'
@@ -715,6 +759,84 @@ for my $round (1 .. $ROUNDS) {
     cmp_ok($ops[-1][2], '>', 20, 'there were many batches');
     note("$ops[-1][2] batches, ", scalar(grep { !defined $_->[4] } @ops),
          ' without an answer');
+}
+
+
+# Keys expire, at one instant for all workers, and for good.  Each writer has a
+# key for a while, puts it, and near its end may give it more time, or another
+# value; readers follow.
+
+{
+    my $WHILE = 1.5;
+    my ($seq, $WRITERS) = (0, 24);
+    my $key = sub { return "x$_[0]-" . int(now() / $WHILE) };
+    my $age = sub { return now() - $WHILE * int(now() / $WHILE) };
+
+    my $timed = sub {
+        my ($what, $key, $ttl) = @_;
+        my $req = request($what, $key, $what eq 'put' ? $seq++ : undef);
+        $req->{path} .= "?ttl=$ttl" if $ttl || $what eq 'touch';
+        $req->{op}[7] = $ttl;
+        return $req;
+    };
+
+    my $writer = sub {
+        my ($number, $state) = @_;
+        my ($key, $age) = ($key->($number), $age->());
+
+        if (($state->{key} // '') ne $key) {
+            return 0.01 if $age > 0.1;
+            %$state = (key => $key, at => $age + 1 - 0.04 * rand);
+            return $timed->('put', $key, 1);
+        }
+
+        return 0.02 if !$state->{at};
+        return $state->{at} - $age if $age < $state->{at};
+        $state->{at} = 0;
+
+        my $dice = int rand 5;
+        return $dice < 2 ? $timed->('touch', $key, $dice)
+             : $dice < 4 ? $timed->('put', $key, $dice == 2 ? 1 : 0) : 0.02;
+    };
+
+    my @clients = map { my ($n, @state) = ($_);
+                        $seq = $n * 1e6;
+                        client(90 + $n, { connections => 8 }, sub {
+                            my $number = 8 * $n + $_[0];
+                            return $writer->($number, $state[$number] ||= {});
+                        }) } 0 .. 2;
+    push @clients, map {
+        client(100 + $_, { connections => 2 }, sub {
+            return $age->() < 0.9
+                   ? 0.02 : request('get', $key->(int rand $WRITERS));
+        }) } 1 .. 4;
+
+    my $begun = now();
+    for my $event ('nothing', 'a reload', 'all workers die in a sync',
+                   'nothing')
+    {
+        sleep(max(0, $WHILE * (1 + int($begun / $WHILE)) + 0.97 - now()));
+        $begun = now() + 0.5;
+        $EVENTS{$event}->();
+        ok(wait_for(sub { $s->workers == 3 && $s->put('back', 'x', soft => 1,
+                                   timeout => 5)->{status} == 200 }, 10),
+           "keys that expire, $event: the service is back");
+    }
+
+    sleep(0.5);
+    my @results = map { $_->stop } @clients;
+    my @ops = map { @{$_->{ops} || []} } @results;
+    my @errors = map { @{$_->{errors}} } @results;
+    my $none = grep { $_->[0] eq 'get' && !defined $_->[2] } @ops;
+    my $there = grep { $_->[0] eq 'get' && defined $_->[2] } @ops;
+
+    push @errors, KV::Linear::expires(\@ops, 0.02);
+    is(scalar @errors, 0, @ops . ' operations on keys that expire')
+        or diag("seed $SEED: ", join "\n", splice @errors, 0, 10);
+    cmp_ok($none, '>', 100, 'there were many that found nothing');
+    cmp_ok($there, '>', 100, 'and many that found something');
+    note("$there reads found a value, $none nothing; ",
+         scalar(grep { $_->[0] eq 'touch' } @ops), ' touches');
 }
 
 

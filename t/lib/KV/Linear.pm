@@ -566,4 +566,93 @@ sub clears {
 }
 
 
+# That keys are gone when they expire, not before, and for good, in a history of
+# this kind: one client, which waits for each answer, puts values under a key
+# and touches it; others get.  An operation has as its eighth the seconds until
+# the key expires, 0 or undef: never.  A touch that found nothing is a get.
+# Returns the complaints; `early`: by how much clocks may differ.
+#
+# The value of a put is there from it to the next put; until that, and not
+# before its own time, it may be gone.  What is gone is not seen again.
+
+sub expires {
+    my ($ops, $early) = @_;
+    my (%keys, @errors);
+
+    push @{$keys{$_->[1]}}, $_ for @$ops;
+
+    for my $key (sort keys %keys) {
+        my @writes = sort { $a->[3] <=> $b->[3] }
+                     grep { $_->[0] ne 'get' } @{$keys{$key}};
+
+        # one without an answer may happen after the next one: who knows
+
+        next if !@writes
+                || grep { !defined $_->[4] } @writes[0 .. $#writes - 1];
+
+        my $error = expires_key($keys{$key}, \@writes, $early);
+        push @errors, "$key: $error" if $error;
+    }
+
+    return @errors;
+}
+
+
+sub expires_key {
+    my ($ops, $writes, $early) = @_;
+    my $zero = $writes->[0][3];
+    my (@values, %value, @none);
+
+    for my $op (@$writes) {
+        my ($what, undef, $id, $start, $end, undef, undef, $ttl) = @$op;
+        my $gone = $ttl ? $start + $ttl - $early : $NEVER;
+
+        if ($what eq 'put') {
+            @{$values[-1]}{qw(next over)} = ($start, $end // $NEVER) if @values;
+            push @values, { put => $op, seen => [], gone => $gone,
+                            next => $NEVER, over => $NEVER };
+            $value{$id} = $values[-1];
+            next;
+        }
+
+        $gone = min($gone, $values[-1]{gone}) if !defined $end;
+        $values[-1]{gone} = $gone;
+        push @{$values[-1]{seen}}, $op if defined $end;
+    }
+
+    for my $op (grep { $_->[0] eq 'get' } @$ops) {
+        my $value = defined $op->[2] ? $value{$op->[2]} : undef;
+        return op_text($op, $zero) . ', which was never put'
+            if defined $op->[2] && !$value;
+        push @{$value ? $value->{seen} : \@none}, $op;
+    }
+
+    for my $op (@none) {
+        return op_text($op, $zero) . ', which was not gone'
+            unless $op->[3] <= ($values[0]{put}[4] // $NEVER)
+                   || grep { $_->{gone} < $_->{over} && $op->[4] >= $_->{gone}
+                             && $op->[3] <= $_->{over} } @values;
+    }
+
+    for my $value (@values) {
+        my ($start, $end) = @{$value->{put}}[3, 4];
+        my ($gone) = sort { $a->[4] <=> $b->[4] }
+                     grep { defined $end && $_->[3] > $end
+                            && $_->[4] < $value->{next} } @none;
+
+        for my $op (@{$value->{seen}}) {
+            return op_text($op, $zero) . ', before ' . op_text($value->{put},
+                                                               $zero)
+                if $op->[4] < $start;
+            return op_text($op, $zero) . ', which was written over'
+                if $op->[3] > $value->{over};
+            return op_text($op, $zero) . ', after ' . op_text($gone, $zero)
+                if $gone && $op->[3] > $gone->[4];
+        }
+    }
+
+    return;
+}
+
+
 1;
