@@ -214,6 +214,26 @@ is($lines->{headers}{'x-content-type-options'}, 'nosniff',
 is_deeply(values_of(map { JSON::PP::decode_json($_) }
                     split /\n/, $lines->{body}),
           { 'v:utf8' => $have{'v:utf8'} }, '... with values');
+
+# lines are what a bulk load takes, also of keys that expire
+
+is($s->put('v:expires?ttl=1000', 'x')->{status}, 200, 'a key that expires');
+
+for (my $path = '/keys?prefix=v:&values=1'; defined $path; ) {
+    my $r = $s->http(GET => $path);
+    my @keys = map { JSON::PP::decode_json($_)->{key} } split /\n/, $r->{body};
+    ($path) = ($r->{headers}{link} // '') =~ /^<(.*)>; rel="next"$/;
+    $s->del($_) for @keys;
+    my $n = @keys;
+    is($s->http(POST => '/bulk', body => $r->{body})->{body},
+       qq({"lines":$n,"applied":$n}\n), "a page of $n is posted");
+    is((grep { $_ eq 'v:expires'
+               ? $s->get($_)->{headers}{'cache-control'} =~ /max-age=\d{3}/
+               : $s->get($_)->{body} eq $have{$_} } @keys) + 0, $n,
+       '... and all is as it was');
+}
+
+$s->del('v:expires');
 del($_) for @{has('v:')};
 
 # ---- what is refused
