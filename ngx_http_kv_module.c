@@ -163,7 +163,7 @@ static ngx_command_t  ngx_http_kv_commands[] = {
 
 
 static ngx_http_module_t  ngx_http_kv_module_ctx = {
-    NULL,                                  /* preconfiguration */
+    ngx_http_kv_add_log_variables,         /* preconfiguration */
     ngx_http_kv_postconfiguration,         /* postconfiguration */
 
     ngx_http_kv_create_main_conf,          /* create main configuration */

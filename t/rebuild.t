@@ -10,11 +10,18 @@ use KV::Test;
 
 KV::Test::with_failpoints();
 
-# Every DELETE that has ended is followed by another of the same worker's.  With
-# so small a stack what nests for each of them does not get far.
+# Every DELETE that has ended is followed by another of the same worker's, but
+# for one of each, which is logged.  With so small a stack what nests for each
+# of them does not get far.
 
 my $s = KV::Test->new(kv => 'delay=10s batch=801',
+                      http => 'log_format kv "$status $kv_result "
+                                             "$kv_wait_time";',
                       server => 'add_header Worker $pid always;
+                                 location /other/ {
+                                     kv main;
+                                     access_log %%dir%%/kv.log kv;
+                                 }
                                  location /after/ { internal; kv main; }',
                       location => 'post_action /after/k;');
 my $wrapper = "$s->{dir}/small";
@@ -28,7 +35,7 @@ $ENV{KV_FAILPOINT_DIR} = $s->{dir};
 $s->expect_log(qr/worker process \d+ exited on signal 9/);
 $s->start;
 
-my (@c, %on);
+my (@c, @others, %on);
 
 # one of them may have no processor for a while
 
@@ -37,6 +44,7 @@ wait_for(sub {
     $c->send("GET /health HTTP/1.1\r\nHost: x\r\n\r\n");
     my $worker = $c->response('GET')->{headers}{worker};
     push @c, $c if $on{$worker}++ < 400;
+    push @others, $c if $on{$worker} == 1;
     return @c == 800;
 }, 20, 0.0001);
 
@@ -46,8 +54,10 @@ $s->http(GET => '/kv/none') for 1 .. 3;
 wait_for(sub { ($s->stats->{routes}{kv}{GET}{requests} // 0) == 3 }, 10);
 my $before = $s->stats;
 
-$_->send("DELETE /kv/k HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-    for @c;
+for my $c (@c) {
+    my $path = (grep { $_ == $c } @others) ? '/other/k' : '/kv/k';
+    $c->send("DELETE $path HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+}
 $s->has_read;
 
 write_file("$s->{dir}/point.new", "LINKED 1\n");
@@ -67,6 +77,8 @@ for my $c (@c) {
 is($answers{none}, undef, 'every client is told');
 cmp_ok($answers{503} || 0, '>=', 400, 'those on the worker that lives get 503')
     or diag(join ', ', map { "$_: $answers{$_}" } sort keys %answers);
+is(scalar(() = read_file("$s->{dir}/kv.log") =~ /^503 failed \d+\.\d{3}$/mg),
+   1, 'and the log says how long one of them has waited');
 ok(wait_for(sub { $s->healthy }, 20), 'the store is back');
 is($s->put('a', 'b')->{status}, 200, 'and takes writes');
 

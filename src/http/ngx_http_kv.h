@@ -27,6 +27,7 @@
  *     ngx_http_kv_bound.c        keys that the configuration makes
  *     ngx_http_kv_reply.c        answers
  *     ngx_http_kv_intercept.c        ... that error_page takes over
+ *     ngx_http_kv_log_variables.c    variables for the log
  *     ngx_http_kv_metrics.c      /metrics
  *     ngx_http_kv_stats.c        /stats and the lines at the end
  *     ngx_http_kv_dashboard.c    the page that shows it
@@ -265,7 +266,9 @@ struct ngx_http_kv_ctx_s {
     ngx_str_t                  key;
     ngx_str_t                  prefix;        /* of all keys; or empty */
     kv_key_chars_t             key_chars;     /* of this and other keys */
-    kv_version_t               version;       /* of the value; for ETag */
+    kv_version_t               version;       /* of the value, for ETag; that a
+                                                 batch has made, or that a list
+                                                 shows, or a later one */
     int64_t                    increment;     /* of a POST */
     uint32_t                   ttl;           /* seconds, of a write; 0: none */
     uint64_t                   expires;       /* ms, of a read; 0: never */
@@ -277,6 +280,10 @@ struct ngx_http_kv_ctx_s {
     ngx_queue_t                waiting;
     uint64_t                   started;       /* ns */
     uint64_t                   answered;      /* ns; 0: not yet */
+    uint64_t                   committed;     /* ns that it waited for commits;
+                                                 0: for none */
+    ngx_uint_t                 intercepted;   /* the status that was left to
+                                                 error_page; 0: none */
     uint32_t                   received;      /* bytes of the body */
     ngx_http_kv_digest_t      *digest;        /* of them; NULL: none is said */
 
@@ -308,6 +315,7 @@ struct ngx_http_kv_ctx_s {
     unsigned                   may_end:1;     /* so is that of its op */
     unsigned                   cut:1;         /* evicted */
     unsigned                   taken:1;       /* its body, or a part of it */
+    unsigned                   key_good:1;    /* there is one, that may be */
 };
 
 
@@ -611,6 +619,12 @@ void ngx_http_kv_submit_group(ngx_http_kv_ctx_t *ctx, kv_op_t *first,
 
 /* Has groups released when the request ends.  NGX_ERROR: no memory. */
 ngx_int_t ngx_http_kv_attach_groups(ngx_http_kv_ctx_t *ctx);
+
+/*
+ * Adds to ctx->committed how long the context's operation has waited until now;
+ * it is submitted.
+ */
+void ngx_http_kv_waited(ngx_http_kv_ctx_t *ctx);
 
 /* Calls `done` for each operation, or group of them, that is done. */
 void ngx_http_kv_complete(ngx_http_kv_zone_t *zone);
@@ -1027,6 +1041,18 @@ ngx_int_t ngx_http_kv_reply_json(ngx_http_request_t *r, ngx_uint_t status,
 ngx_uint_t ngx_http_kv_intercept(ngx_http_request_t *r, ngx_uint_t status);
 
 
+/* ngx_http_kv_log_variables.c */
+
+/* Preconfiguration: adds them.  NGX_OK or NGX_ERROR. */
+ngx_int_t ngx_http_kv_add_log_variables(ngx_conf_t *cf);
+
+/*
+ * Has the variables of a request tell of this context, also when nginx takes
+ * that from it, for error_page.  NGX_ERROR: no memory, they will not.
+ */
+ngx_int_t ngx_http_kv_log_keep(ngx_http_kv_ctx_t *ctx);
+
+
 /* ngx_http_kv_filter.c */
 
 /* Postconfiguration: adds the header filter. */
@@ -1043,6 +1069,9 @@ ngx_int_t ngx_http_kv_metrics_handler(ngx_http_request_t *r);
 
 /* What /stats says, in a buffer of the pool's; NULL: no memory. */
 ngx_buf_t *ngx_http_kv_stats_json(ngx_pool_t *pool, ngx_http_kv_zone_t *zone);
+
+/* The status that a request ends with. */
+ngx_uint_t ngx_http_kv_status(ngx_http_request_t *r);
 
 /* Counts a finished request, once. */
 void ngx_http_kv_stats_count(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx);

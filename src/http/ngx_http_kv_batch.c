@@ -1200,6 +1200,7 @@ ngx_http_kv_batch_results(ngx_http_kv_batch_t *batch)
     }
 
     version = kv_store_group_version(batch->ctx->zone->store, &batch->group);
+    batch->ctx->version = version;
 
     *b->last++ = '{';
     b->last = ngx_http_kv_batch_version(b->last, &version);

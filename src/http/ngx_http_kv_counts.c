@@ -72,7 +72,7 @@ typedef struct {
 #define ngx_http_kv_plus(v, n)  kv_set_relaxed(v, kv_get_relaxed(v) + (n))
 
 
-static unsigned ngx_http_kv_status(unsigned status);
+static unsigned ngx_http_kv_status_cell(unsigned status);
 static void ngx_http_kv_counts_add_row(ngx_http_kv_row_t *to,
     const ngx_http_kv_row_t *from);
 static void ngx_http_kv_counts_add_refused(ngx_http_kv_row_t *to,
@@ -113,7 +113,7 @@ ngx_http_kv_counts_add(kv_store_t *store, ngx_http_kv_route_t route,
         row = &set->row[n - 1];
 
         kv_histogram_count(&row->latency, us, NGX_HTTP_KV_FIRST_US);
-        ngx_http_kv_plus(row->status[ngx_http_kv_status(status)], 1);
+        ngx_http_kv_plus(row->status[ngx_http_kv_status_cell(status)], 1);
 
         return;
     }
@@ -134,7 +134,7 @@ ngx_http_kv_counts_add(kv_store_t *store, ngx_http_kv_route_t route,
 /* Where it is counted. */
 
 static unsigned
-ngx_http_kv_status(unsigned status)
+ngx_http_kv_status_cell(unsigned status)
 {
     unsigned  i;
 
@@ -199,7 +199,7 @@ ngx_http_kv_counts_add_refused(ngx_http_kv_row_t *to,
 {
     kv_measure_add(&to->latency.measure, &from->latency);
 
-    ngx_http_kv_plus(to->status[ngx_http_kv_status(405)],
+    ngx_http_kv_plus(to->status[ngx_http_kv_status_cell(405)],
                      kv_get_relaxed(from->refused));
     ngx_http_kv_plus(to->status[NGX_HTTP_KV_STATUSES],
                      kv_get_relaxed(from->other));

@@ -110,6 +110,8 @@ ngx_http_kv_handler(ngx_http_request_t *r)
                                  "key too long\n");
     }
 
+    ctx->key_good = 1;
+
     return ngx_http_kv_method(r, ctx);
 }
 

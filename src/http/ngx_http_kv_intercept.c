@@ -47,6 +47,9 @@ ngx_http_kv_intercept(ngx_http_request_t *r, ngx_uint_t status)
         ctx->answered = kv_now_ns();
         ngx_http_kv_stats_count(r, ctx);
         r->headers_out.status = 0;
+
+        ctx->intercepted = status;
+        (void) ngx_http_kv_log_keep(ctx);
     }
 
     r->disable_not_modified = 0;

@@ -126,7 +126,7 @@ ngx_http_kv_keys_begin(ngx_http_kv_keys_t *keys)
 
     /* first: what the list shows is this state, or a later one */
 
-    keys->version = kv_store_state_version(keys->ctx->zone->store);
+    keys->ctx->version = kv_store_state_version(keys->ctx->zone->store);
 
     keys->goes_on = 1;
     keys->from = keys->prefix;
@@ -690,7 +690,7 @@ ngx_http_kv_keys_send(ngx_http_kv_keys_t *keys)
 
     /* as in the entries, without quotes */
 
-    n = kv_version_tag(&keys->version, tag);
+    n = kv_version_tag(&keys->ctx->version, tag);
     tag[n - 1] = '\0';
 
     if (ngx_http_kv_header(r, "KV-Version", tag + 1) != NGX_OK

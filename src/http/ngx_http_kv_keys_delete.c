@@ -31,7 +31,6 @@ typedef struct {
     ngx_uint_t                 max;
     ngx_uint_t                 tries;
     ngx_uint_t                 deleted;
-    kv_version_t               version;       /* of the last delete */
     ngx_http_kv_step_t         step;
     kv_prefix_t                keys;
 } ngx_http_kv_delete_t;
@@ -303,7 +302,7 @@ ngx_http_kv_delete_done(ngx_http_kv_ctx_t *ctx, kv_rc_t rc)
 
     if (rc == KV_OK) {
         del->deleted = del->keys.group.n;
-        del->version = kv_store_group_version(ctx->zone->store,
+        ctx->version = kv_store_group_version(ctx->zone->store,
                                               &del->keys.group);
     }
 
@@ -476,7 +475,7 @@ ngx_http_kv_delete_reply(ngx_http_kv_delete_t *del)
 
         /* without quotes, as a list has it */
 
-        n = kv_version_tag(&del->version, tag);
+        n = kv_version_tag(&del->ctx->version, tag);
         tag[n - 1] = '\0';
 
         if (ngx_http_kv_header(r, "KV-Version", tag + 1) != NGX_OK) {

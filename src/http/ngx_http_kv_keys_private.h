@@ -69,7 +69,6 @@ typedef struct {
     unsigned                   values:1;
 
     /* the page */
-    kv_version_t               version;       /* that it shows, or later ones */
     ngx_http_kv_page_t         entries;       /* from the beginning */
     ngx_http_kv_page_t         prefixes;      /* JSON: they come behind them, */
     ngx_http_kv_page_t         no_text;       /* or here, if no UTF-8 */

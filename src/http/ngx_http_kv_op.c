@@ -295,6 +295,17 @@ ngx_http_kv_submit_group(ngx_http_kv_ctx_t *ctx, kv_op_t *first, kv_op_t *last,
 
 
 void
+ngx_http_kv_waited(ngx_http_kv_ctx_t *ctx)
+{
+    const kv_op_t  *op;
+
+    op = ctx->first ? ctx->first : ctx->op;
+
+    ctx->committed += kv_now_ns() - kv_get_relaxed(op->queued_ns);
+}
+
+
+void
 ngx_http_kv_complete(ngx_http_kv_zone_t *zone)
 {
     kv_rc_t             rc;
@@ -315,6 +326,7 @@ ngx_http_kv_complete(ngx_http_kv_zone_t *zone)
         ngx_queue_remove(q);
         ctx->submitted = 0;
         ctx->version = kv_store_result(zone->store, ctx->op);
+        ngx_http_kv_waited(ctx);
 
         if (!ctx->keeps) {
             ngx_http_kv_detach(ctx);

@@ -302,7 +302,6 @@ void
 ngx_http_kv_stats_count(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
 {
     uint64_t              end;
-    ngx_uint_t            status;
     ngx_http_kv_method_t  method;
 
     if (ctx->counted
@@ -340,16 +339,24 @@ ngx_http_kv_stats_count(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
         method = NGX_HTTP_KV_METHOD_OTHER;
     }
 
+    end = ctx->answered ? ctx->answered : kv_now_ns();
+
+    ngx_http_kv_counts_add(ctx->zone->store, ctx->route, method,
+                           (unsigned) ngx_http_kv_status(r),
+                           (end - ctx->started) / 1000);
+}
+
+
+ngx_uint_t
+ngx_http_kv_status(ngx_http_request_t *r)
+{
+    ngx_uint_t  status;
+
     status = r->err_status ? r->err_status : r->headers_out.status;
 
     /* gone before an answer, as nginx's own log calls it */
 
-    status = status ? status : NGX_HTTP_CLIENT_CLOSED_REQUEST;
-
-    end = ctx->answered ? ctx->answered : kv_now_ns();
-
-    ngx_http_kv_counts_add(ctx->zone->store, ctx->route, method,
-                           (unsigned) status, (end - ctx->started) / 1000);
+    return status ? status : NGX_HTTP_CLIENT_CLOSED_REQUEST;
 }
 
 

@@ -436,6 +436,7 @@ ngx_http_kv_reset(ngx_http_kv_zone_t *zone)
         if (ctx->submitted) {
             ngx_queue_remove(&ctx->waiting);
             ctx->submitted = 0;
+            ngx_http_kv_waited(ctx);
         }
 
         ctx->op = NULL;
