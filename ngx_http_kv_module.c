@@ -158,6 +158,14 @@ static ngx_command_t  ngx_http_kv_commands[] = {
       offsetof(ngx_http_kv_loc_conf_t, post),
       NULL },
 
+    { ngx_string("kv_incr"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_HTTP_LIF_CONF
+                        |NGX_HTTP_LMT_CONF|NGX_CONF_1MORE,
+      ngx_http_kv_conf_incr,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
       ngx_null_command
 };
 
@@ -211,6 +219,8 @@ ngx_http_kv_log_handler(ngx_http_request_t *r)
         ngx_http_kv_stats_count(r, ctx);
     }
 
+    ngx_http_kv_incr_log(r);
+
     return NGX_OK;
 }
 
@@ -232,8 +242,13 @@ ngx_http_kv_postconfiguration(ngx_conf_t *cf)
 
     ngx_http_kv_filter_init();
 
-    return ngx_http_kv_get_init(cf) == NGX_OK ? ngx_http_kv_dashboard_init(cf)
-                                              : NGX_ERROR;
+    if (ngx_http_kv_get_init(cf) != NGX_OK
+        || ngx_http_kv_incr_init(cf) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_kv_dashboard_init(cf);
 }
 
 

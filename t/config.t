@@ -211,6 +211,54 @@ refuses('kv_keys of a zone without lists', qr/kv_keys.*list=on/, <<"END");
     } }
 END
 
+# kv_incr, which stands anywhere
+
+for (['another parameter', qr/"every=1".* takes zone=, by= and ttl=/,
+      'kv_incr k zone=main every=1'],
+     ['zone= twice', qr/"zone=b" of "kv_incr" is the second/,
+      'kv_incr k zone=main zone=b'],
+     ['by= twice', qr/"by=2" .*second/, 'kv_incr k zone=main by=1 by=2'],
+     ['ttl= twice', qr/"ttl=2" .*second/, 'kv_incr k zone=main ttl=1 ttl=2'],
+     ['no key', qr/key "zone=main" of "kv_incr": key contains invalid char/,
+      'kv_incr zone=main zone=main'],
+     ['an empty key', qr/key "" of "kv_incr": key cannot be empty/,
+      'kv_incr "" zone=main'],
+     ['a key that is none', qr/key "a b" of "kv_incr": key contains invalid/,
+      'kv_incr "a b" zone=main'],
+     ['no zone', qr/"kv_incr" needs the parameter "zone=name"/, 'kv_incr k'],
+     ['an empty zone', qr/needs the parameter "zone=/, 'kv_incr k zone='],
+     ['an unknown zone', qr/unknown kv zone "none" of "kv_incr"/,
+      'kv_incr k zone=none'],
+     ['a bad number', qr/invalid by "1.5" of "kv_incr"/,
+      'kv_incr k zone=main by=1.5'],
+     ['an empty number', qr/invalid by ""/, 'kv_incr k zone=main by='],
+     ['a bad time', qr/invalid ttl "x" of "kv_incr"/,
+      'kv_incr k zone=main ttl=x'],
+     ['no time', qr/invalid ttl "0"/, 'kv_incr k zone=main ttl=0'],
+     ['off with more', qr/"kv_incr off" takes no parameters/,
+      'kv_incr off zone=main'],
+     ['off behind another', qr/"kv_incr off" stands beside another/,
+      'kv_incr k zone=main; kv_incr off'],
+     ['off before another', qr/"kv_incr off" stands beside another/,
+      'kv_incr off; kv_incr k zone=main'])
+{
+    my ($name, $re, $lines) = @$_;
+    $lines =~ s/; /;\n/;
+    my $zone = "kv_zone zone=main:32m $p;";
+
+    refuses("kv_incr: $name, in http", $re, "$lines; #!\n$zone\n");
+    refuses("kv_incr: $name", $re, "$zone\nserver { location / { if (\$args) {"
+            . "\n$lines; #!\n} } }");
+}
+
+refuses('kv_incr: a key that is none for an inner level', qr/"a b" .*invalid/,
+        <<"END");
+    kv_zone zone=main:32m $p;
+    kv_key_chars any;
+    kv_incr "a b" zone=main; #!
+    server { location / { kv_key_chars safe; } }
+END
+
 # another content handler in the same location: the last would win in silence
 
 for my $other ('proxy_pass http://127.0.0.1:9;', 'fastcgi_pass 127.0.0.1:9;',

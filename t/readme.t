@@ -186,10 +186,11 @@ sub section {
     my ($source) = read_file('ngx_http_kv_module.c')
                    =~ /^static ngx_command_t(.*?)^};/ms;
     my %there = $source =~ /ngx_string\("(\w+)"\),
-                            \s*((?:NGX_HTTP_[A-Z]+_CONF\|)+)/xg;
+                            ((?:\s*\|?NGX_HTTP_[A-Z]+_CONF)+)/xg;
     my %told = section($HTTP, 'Directives')
                =~ /^\| `(kv\w*)` \| ([^|]+) \| /mg;
-    my %names = (MAIN => 'http', SRV => 'server', LOC => 'location');
+    my %names = (MAIN => 'http', SRV => 'server', LOC => 'location',
+                 LIF => 'if', LMT => 'limit_except');
     my $pages = $HTTP . read_file('src/http/contents.md');
 
     for (values %there) {

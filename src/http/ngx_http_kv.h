@@ -20,6 +20,8 @@
  *     ngx_http_kv_keys_args.c        ... their arguments
  *     ngx_http_kv_page.c             ... the text of a page
  *     ngx_http_kv_worker.c       a zone in a worker: tasks, events, exit
+ *     ngx_http_kv_incr.c         requests that are counted: kv_incr
+ *     ngx_http_kv_sums.c         ... what is to be written of them
  *     ngx_http_kv_poll.c         a worker that polls for a lone write's result
  *     ngx_http_kv_await.c        reads that wait for a change
  *     ngx_http_kv_later.c        reads that are tried again a moment later
@@ -74,8 +76,9 @@
 #define NGX_HTTP_KV_PRECONDITION_REQUIRED  428
 
 
-typedef struct ngx_http_kv_ctx_s  ngx_http_kv_ctx_t;
+typedef struct ngx_http_kv_ctx_s     ngx_http_kv_ctx_t;
 typedef struct ngx_http_kv_digest_s  ngx_http_kv_digest_t;
+typedef struct ngx_http_kv_sums_s    ngx_http_kv_sums_t;
 
 typedef void (*ngx_http_kv_wakes_pt)(ngx_http_kv_zone_t *zone);
 
@@ -103,6 +106,9 @@ typedef enum {
     NGX_HTTP_KV_LOG_GET,                      /* kv_get: no store to read */
     NGX_HTTP_KV_LOG_LONG,                     /* and a value too long for it */
     NGX_HTTP_KV_LOG_EMPTY,                    /* a part of a key is empty */
+    NGX_HTTP_KV_LOG_INCR,                     /* a request is not counted */
+    NGX_HTTP_KV_LOG_VALUE,                    /* nor added to that value */
+    NGX_HTTP_KV_LOG_DROPPED,                  /* counted requests are lost */
     NGX_HTTP_KV_LOGS
 } ngx_http_kv_log_t;
 
@@ -171,6 +177,7 @@ struct ngx_http_kv_zone_s {
     ngx_uint_t                 awaking;       /* they are being answered */
     ngx_event_t                await_again;   /* more of them are collected */
     ngx_event_t                await_watch;
+    ngx_http_kv_sums_t        *sums;          /* or NULL */
     unsigned                   commit_pending:1;
     unsigned                   draining:1;    /* exiting: no event loop */
     unsigned                   resetting:1;   /* gives all operations up */
@@ -184,6 +191,7 @@ typedef struct {
     ngx_array_t                zones;         /* of ngx_http_kv_zone_t * */
     ngx_array_t                locations;     /* of ngx_http_kv_location_t */
     ngx_array_t                gets;          /* ngx_http_kv_get_variable.c */
+    ngx_array_t                incrs;         /* kv_incr (ngx_http_kv_incr.c) */
     ngx_http_kv_wakes_t        wakes;
     unsigned                   in_force:1;    /* it took effect */
 } ngx_http_kv_main_conf_t;
@@ -206,6 +214,8 @@ typedef struct {
     ngx_flag_t                 post;
     ngx_str_t                  stores;        /* of a dashboard: HTML, */
     ngx_str_t                  tag;           /* and its ETag */
+    ngx_array_t               *incrs;         /* of those of kmcf; or NULL */
+    unsigned                   incr_off:1;    /* none of outer levels */
 
     /* until nginx has read all of http{}, when the zone is looked up */
     ngx_str_t                  zone_name;
@@ -304,6 +314,7 @@ struct ngx_http_kv_ctx_s {
     unsigned                   submitted:1;   /* in the queue `waiting` */
     unsigned                   adds:1;        /* a POST: increment */
     unsigned                   stores:1;      /* its body is the value */
+    unsigned                   unhurried:1;   /* no client waits for it */
     unsigned                   keeps:1;       /* op, until after done() */
     unsigned                   sending:1;     /* op pins what is sent */
     unsigned                   counted:1;     /* in the statistics */
@@ -364,6 +375,51 @@ char *ngx_http_kv_conf_dashboard(ngx_conf_t *cf, ngx_command_t *cmd,
 /* Callbacks of ngx_http_module_t. */
 void *ngx_http_kv_create_loc_conf(ngx_conf_t *cf);
 char *ngx_http_kv_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child);
+
+
+/* ngx_http_kv_incr.c */
+
+/* The directive kv_incr. */
+char *ngx_http_kv_conf_incr(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+
+/*
+ * Postconfiguration: looks up the zones of all kv_incr.  NGX_OK, or NGX_ERROR
+ * once it has logged which has none.
+ */
+ngx_int_t ngx_http_kv_incr_init(ngx_conf_t *cf);
+
+/*
+ * A level of the configuration that was merged: NGX_OK, or NGX_ERROR once it
+ * has logged which key without variables is none there.
+ */
+ngx_int_t ngx_http_kv_incr_check_keys(ngx_conf_t *cf,
+    ngx_http_kv_loc_conf_t *klcf);
+
+/* The log phase: counts the request as its location says. */
+void ngx_http_kv_incr_log(ngx_http_request_t *r);
+
+
+/* ngx_http_kv_sums.c */
+
+/*
+ * Adds `by` to a key, soon, for one request.  A key without a value gets `ttl`
+ * seconds; 0: it does not expire.  The key is valid.  What prevents it is
+ * logged and counted.
+ */
+void ngx_http_kv_sums_add(ngx_http_kv_zone_t *zone, ngx_str_t *key, int64_t by,
+    uint32_t ttl);
+
+/* Counts a request that has no key or number to be counted by. */
+void ngx_http_kv_sums_refuse(ngx_http_kv_zone_t *zone);
+
+/*
+ * With zone->draining: writes what is there.  Whether there is something left
+ * for which the caller is to wait, and to call this again.
+ */
+ngx_uint_t ngx_http_kv_sums_drain(ngx_http_kv_zone_t *zone);
+
+/* The worker has waited long enough: logs and counts what is lost. */
+void ngx_http_kv_sums_leave(ngx_http_kv_zone_t *zone);
 
 
 /* ngx_http_kv_handler.c */

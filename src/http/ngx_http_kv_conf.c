@@ -35,7 +35,8 @@ ngx_http_kv_create_main_conf(ngx_conf_t *cf)
                           sizeof(ngx_http_kv_location_t))
            != NGX_OK
         || ngx_array_init(&kmcf->gets, cf->pool, 4, sizeof(void *))
-           != NGX_OK)
+           != NGX_OK
+        || ngx_array_init(&kmcf->incrs, cf->pool, 2, sizeof(void *)) != NGX_OK)
     {
         return NULL;
     }

@@ -377,6 +377,7 @@ ngx_http_kv_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_http_kv_loc_conf_t *conf = child;
 
     ngx_uint_t                 own;
+    ngx_array_t               *incrs;
     ngx_http_core_loc_conf_t  *clcf;
 
     clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
@@ -384,12 +385,20 @@ ngx_http_kv_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     own = conf->max_value != NGX_CONF_UNSET_SIZE;
     ngx_http_kv_merge_rules(prev, conf);
 
+    incrs = conf->incrs || conf->incr_off ? conf->incrs : prev->incrs;
+    conf->incrs = incrs;
+
+    if (ngx_http_kv_incr_check_keys(cf, conf) != NGX_OK) {
+        return NGX_CONF_ERROR;
+    }
+
     if (clcf->noname && conf->handler == NULL) {
 
         /* limit_except{} and if{} are parts of their location */
 
         if (prev->handler && clcf->handler == NULL) {
             *conf = *prev;
+            conf->incrs = incrs;
             clcf->handler = conf->handler;
             clcf->client_max_body_size = 0;
         }

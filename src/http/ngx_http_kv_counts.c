@@ -65,7 +65,8 @@ typedef struct {
 
     /* a cache line */
     ngx_http_kv_reads_t    reads;
-    uint64_t               unused[5];
+    _Atomic uint64_t       counting[NGX_HTTP_KV_COUNTINGS];
+    uint64_t               unused[2];
 } ngx_http_kv_set_t;
 
 
@@ -131,6 +132,18 @@ ngx_http_kv_counts_add(kv_store_t *store, ngx_http_kv_route_t route,
 }
 
 
+void
+ngx_http_kv_counts_counting(kv_store_t *store, ngx_http_kv_counting_t what,
+    uint64_t n)
+{
+    ngx_http_kv_set_t  *set;
+
+    set = (ngx_http_kv_set_t *) kv_store_counters(store);
+
+    ngx_http_kv_plus(set->counting[what], n);
+}
+
+
 /* Where it is counted. */
 
 static unsigned
@@ -175,6 +188,10 @@ ngx_http_kv_counts_sum(kv_store_t *store, ngx_http_kv_counts_t *sum)
                                                    &set->refused[r][m]);
                 }
             }
+        }
+
+        for (n = 0; n < NGX_HTTP_KV_COUNTINGS; n++) {
+            sum->counting[n] += kv_get_relaxed(set->counting[n]);
         }
     }
 }

@@ -82,11 +82,22 @@ typedef struct {
 } ngx_http_kv_reads_t;
 
 
+/* Requests that kv_incr is to count. */
+
+typedef enum {
+    NGX_HTTP_KV_COUNTED = 0,
+    NGX_HTTP_KV_COUNTED_REFUSED,     /* of these: by what cannot be counted */
+    NGX_HTTP_KV_COUNTED_DROPPED,     /* and what the store did not get */
+    NGX_HTTP_KV_COUNTINGS
+} ngx_http_kv_counting_t;
+
+
 /* A sum; all zero without requests. */
 
 typedef struct {
     ngx_http_kv_reads_t       reads;
     ngx_http_kv_row_t         row[NGX_HTTP_KV_ROUTES][NGX_HTTP_KV_METHODS];
+    uint64_t                  counting[NGX_HTTP_KV_COUNTINGS];
 } ngx_http_kv_counts_t;
 
 
@@ -103,6 +114,10 @@ void ngx_http_kv_counts_add(kv_store_t *store, ngx_http_kv_route_t route,
 
 /* Counts the read of a variable, with its result. */
 void ngx_http_kv_counts_variable(kv_store_t *store, kv_rc_t rc);
+
+/* Adds `n` to what kv_incr has counted.  The worker has entered the store. */
+void ngx_http_kv_counts_counting(kv_store_t *store,
+    ngx_http_kv_counting_t what, uint64_t n);
 
 /* The sum of all workers' sets, also of those that are gone. */
 void ngx_http_kv_counts_sum(kv_store_t *store, ngx_http_kv_counts_t *sum);

@@ -126,6 +126,17 @@ static const ngx_http_kv_metric_t  ngx_http_kv_metrics_list[] = {
                         "Reads of variables while the store could not be "
                         "read."),
 
+    ngx_http_kv_counter("counted_requests_total",
+                        counts.counting[NGX_HTTP_KV_COUNTED], 1,
+                        "Requests that kv_incr was to count."),
+    ngx_http_kv_counter("counted_requests_refused_total",
+                        counts.counting[NGX_HTTP_KV_COUNTED_REFUSED], 1,
+                        "Of these, by a bad key or number, or to a value that "
+                        "is no number."),
+    ngx_http_kv_counter("counted_requests_dropped_total",
+                        counts.counting[NGX_HTTP_KV_COUNTED_DROPPED], 1,
+                        "Of these, lost before they were written."),
+
     ngx_http_kv_gauge("zone_size_bytes", size, 1,
                       "Size of the zone of shared memory."),
     ngx_http_kv_gauge("zone_used_bytes", figures.used, 1,

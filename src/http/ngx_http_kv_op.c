@@ -176,6 +176,7 @@ ngx_http_kv_cleanup_ctx(void *data)
     *orphan = *ctx;
     orphan->request = NULL;
     orphan->done = ngx_http_kv_orphan_done;
+    orphan->refuse = NULL;
     orphan->op->data = orphan;
 
     ngx_queue_insert_after(&ctx->waiting, &orphan->waiting);

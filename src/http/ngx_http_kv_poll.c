@@ -56,13 +56,23 @@ ngx_http_kv_poll_init(ngx_http_kv_zone_t *zone)
 void
 ngx_http_kv_poll(ngx_http_kv_zone_t *zone)
 {
-    uint64_t  now;
+    uint64_t            now;
+    ngx_queue_t        *q;
+    ngx_http_kv_ctx_t  *ctx;
+
+    q = ngx_queue_head(&zone->waiting);
 
     if (zone->poll.posted
-        || ngx_queue_head(&zone->waiting) != ngx_queue_last(&zone->waiting)
+        || q != ngx_queue_last(&zone->waiting)
         || zone->conf.delay
         || ngx_ncpu < 2)
     {
+        return;
+    }
+
+    ctx = ngx_queue_data(q, ngx_http_kv_ctx_t, waiting);
+
+    if (ctx->unhurried) {
         return;
     }
 

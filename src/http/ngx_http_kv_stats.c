@@ -62,10 +62,16 @@ ngx_http_kv_stats_json(ngx_pool_t *pool, ngx_http_kv_zone_t *zone)
     }
 
     p = ngx_slprintf(p, end, "},\"variables\":{\"hits\":%uL,"
-                     "\"misses\":%uL,\"failed\":%uL},\"store\":",
+                     "\"misses\":%uL,\"failed\":%uL},",
                      (uint64_t) kv_get_relaxed(stats.reads.hits),
                      (uint64_t) kv_get_relaxed(stats.reads.misses),
                      (uint64_t) kv_get_relaxed(stats.reads.failed));
+
+    p = ngx_slprintf(p, end, "\"counting\":{\"requests\":%uL,"
+                     "\"refused\":%uL,\"dropped\":%uL},\"store\":",
+                     stats.counting[NGX_HTTP_KV_COUNTED],
+                     stats.counting[NGX_HTTP_KV_COUNTED_REFUSED],
+                     stats.counting[NGX_HTTP_KV_COUNTED_DROPPED]);
     p = ngx_http_kv_stats_store(p, end, zone);
     p = ngx_slprintf(p, end, "}\n");
 

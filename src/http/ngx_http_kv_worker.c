@@ -442,7 +442,7 @@ ngx_http_kv_reset(ngx_http_kv_zone_t *zone)
         ctx->op = NULL;
         r = ctx->request;
 
-        if (r == NULL) {
+        if (r == NULL && ctx->refuse == NULL) {
             zone->reserving &= !ctx->reserving;
             ngx_free(ctx);
             continue;
@@ -497,6 +497,12 @@ ngx_http_kv_drain(ngx_http_kv_zone_t **zone, ngx_uint_t n)
 
         for (i = 0, left = 0; i < n; i++) {
             left += ngx_http_kv_drain_step(zone[i]);
+        }
+
+        /* also what this step has answered is counted */
+
+        for (i = 0; i < n; i++) {
+            left += ngx_http_kv_sums_drain(zone[i]);
         }
 
         if (left == 0 || kv_now_ns() >= end) {
@@ -559,6 +565,7 @@ void
 ngx_http_kv_leave(ngx_http_kv_zone_t *zone)
 {
     if (!kv_store_entered(zone->store)) {
+        ngx_http_kv_sums_leave(zone);
         return;
     }
 
@@ -569,6 +576,7 @@ ngx_http_kv_leave(ngx_http_kv_zone_t *zone)
 
     zone->thread_pool = NULL;
     ngx_http_kv_complete(zone);
+    ngx_http_kv_sums_leave(zone);
 
     if (zone->watch.timer_set) {
         ngx_del_timer(&zone->watch);
