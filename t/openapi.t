@@ -64,19 +64,19 @@ for my $path (keys %{$doc->{paths}}) {
 
 # the contract: each request, and what it may get
 
-my $READ = '400 404 412 414 500 503';
-my $WRITE = '200 400 404 412 414 500 503 507';
+my $READ = '400 403 404 412 414 500 503';
+my $WRITE = '200 400 403 404 412 414 500 503 507';
 my %contract = (
     'GET /kv/{key}' => "200 206 304 416 $READ",
     'HEAD /kv/{key}' => "200 206 304 416 $READ",
-    'PUT /kv/{key}' => '200 400 408 412 413 414 428 500 503 507',
+    'PUT /kv/{key}' => '200 400 403 408 412 413 414 428 500 503 507',
     'POST /kv/{key}' => "$WRITE 405 409 428",
     'DELETE /kv/{key}' => "$WRITE 428",
-    'GET /keys' => '200 400 500 503',
-    'HEAD /keys' => '200 400 500 503',
-    'DELETE /keys' => '200 400 409 428 500 501 503 507',
-    'POST /bulk' => '200 400 408 413 428 500 501 503 507',
-    'POST /batch' => '200 400 408 409 412 413 428 500 501 503 507',
+    'GET /keys' => '200 400 403 500 503',
+    'HEAD /keys' => '200 400 403 500 503',
+    'DELETE /keys' => '200 400 403 409 428 500 501 503 507',
+    'POST /bulk' => '200 400 403 408 413 428 500 501 503 507',
+    'POST /batch' => '200 400 403 408 409 412 413 428 500 501 503 507',
     'GET /backup' => '200 400 500 503',
     'HEAD /backup' => '200 400 500 503',
     'DELETE /clear' => '200 400 428 500 501 503 507',
@@ -122,6 +122,11 @@ my %said;
 for my $file (grep { !/dashboard_page/ } glob 'src/http/*.c') {
     my $code = read_file($file) =~ s/"\s*\n\s*"//gr;
     $said{$1} = 1 while $code =~ /"([A-Za-z][^"\\%]*)\\n"/g;
+    $said{$1} = 1 while $code =~ /\*wrong = "([^"\\]+[^"\\n])";/g;
+}
+{
+    my $code = read_file('src/base/kv_key.c');
+    $said{$1} = 1 while $code =~ /(?:return|[?:]) "([^"\\]+)"/g;
 }
 is_deeply([ sort keys %{{ map { s/^\d+ //r => 1 } keys %texts }} ],
           [ sort keys %said ], 'it has each text of the sources');
