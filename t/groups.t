@@ -128,6 +128,43 @@ sub fill {
 }
 
 
+# ---- many bulk loads, while the disk hangs: they take a part of what is free
+
+{
+    my $s = KV::Test->new(zone => '32m', fault => 1, workers => 1);
+    $s->start;
+    $s->put('a', 'x');
+
+    my $value = 'v' x 15_000;
+    my $load = KV::Conn::request(POST => '/bulk', body => join '', map {
+        line(key => "load$_", value => $value) } 1 .. 30);
+
+    $s->fault(hold => 1);
+    my $held = $s->written(DELETE => '/kv/none');
+    my $used = $s->used;
+    my @c = map { $s->connect } 1 .. 150;
+    $_->send($load) for @c;
+
+    my $taken = 0;
+    ok(wait_for(sub { my $was = $taken;
+                      $taken = $s->used - $used;
+                      return $taken > 4_000_000 && $taken == $was }, 10, 0.3),
+       'many loads, none of which can go on');
+    cmp_ok($taken, '<', 15_000_000, 'they leave memory to others');
+
+    my $p = $s->connect;
+    $p->send(KV::Conn::request(PUT => '/kv/large', body => 'v' x 5_000_000));
+    ok(wait_for(sub { $s->used > $used + $taken + 5_000_000 }, 10),
+       'a large value has all of its memory');
+
+    $s->fault(hold => undef);
+    is(answer($held), '200 ', 'the delete before them');
+    is(answer($p), '200 ', 'the large value is stored');
+    is((grep { answer($_) =~ /^200 .*30/ } @c) + 0, 150, 'all loads are done');
+    $s->done;
+}
+
+
 # ---- a full zone: where only compaction helps, and deletes
 
 {

@@ -34,8 +34,12 @@
 #define NGX_HTTP_KV_BULK_EACH_NS  4000
 #define NGX_HTTP_KV_BULK_BYTES    1048576
 
-/* a group takes at most this share of the zone */
+/*
+ * A group takes at most this share of the zone; and those of a worker together
+ * that are in the queue, where there are many, about this one.
+ */
 #define NGX_HTTP_KV_BULK_SHARE  256
+#define NGX_HTTP_KV_BULK_ALL    32
 
 /* bytes of a line that count besides its key and value */
 #define NGX_HTTP_KV_BULK_EACH   128
@@ -865,12 +869,15 @@ ngx_http_kv_bulk_again(ngx_http_kv_ctx_t *ctx)
 static ngx_uint_t
 ngx_http_kv_bulk_full(ngx_http_kv_bulk_t *bulk)
 {
-    size_t               max;
+    size_t               max, size;
     ngx_http_kv_zone_t  *zone;
 
     zone = bulk->ctx->zone;
-    max = ngx_min(NGX_HTTP_KV_BULK_BYTES,
-                  zone->shm_zone->shm.size / NGX_HTTP_KV_BULK_SHARE);
+    size = zone->shm_zone->shm.size;
+
+    max = ngx_min(NGX_HTTP_KV_BULK_BYTES, size / NGX_HTTP_KV_BULK_SHARE);
+    max = ngx_min(max, size / NGX_HTTP_KV_BULK_ALL
+                       / ngx_max(zone->loading, 1));
 
     return bulk->built->n >= ngx_http_kv_bulk_most(bulk)
            || (bulk->built->n && bulk->built->bytes >= max);
