@@ -61,6 +61,8 @@ END
         location /all/ { kv main; kv_key_chars any; }
         location /checked/ { kv main prefix=%%version%%$checked:; }
         location = /checked-keys { kv_keys main prefix=%%version%%$checked:; }
+        location = /checked-batch { kv_batch main prefix=$checked:; }
+        location = /checked-bulk { kv_bulk main prefix=$checked:; }
         location = /few { kv_batch main max_ops=2 prefix=few: max_size=100; }
         location = /const-keys { kv_keys main prefix=const:; }
         location ~ ^/u/(?<id>[^/]*)$ { kv main key=user:$id; }
@@ -335,6 +337,16 @@ for my $path ('/checked/a', '/checked-keys', '/checked-keys?prefix=a') {
 }
 is($s->http(DELETE => '/checked-keys?prefix=a')->{status}, 403,
    '... nor a delete');
+for my $path ('/checked-batch', '/checked-bulk') {
+    my $c = $s->connect;
+    for (1 .. 2) {
+        $c->send(KV::Conn::request(POST => $path, headers => ['Tenant: ab'],
+                 body => qq({"key":"bob:a","value":"stolen"}\n) x 10_000));
+        is($c->response->{status}, 403, "$path: all of it is refused");
+    }
+    $c->close;
+}
+unlike(all(), qr/stolen|(?<!\w)bob:a:/, '... and none is done');
 my $refused = 'a variable of the "prefix=" of "kv" is empty or not set in this '
               . 'request, which is refused, in';
 like($s->log, qr{\[error\] .* \Q$refused\E \S+\.conf:\d+},
