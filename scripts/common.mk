@@ -20,9 +20,10 @@ vpath %.c $(sort $(dir $(CORE) $(LINES)))
 list:
 	@printf '%s\n' $(PROGRAMS)
 
+# What an object depends on is written down for any name of its folder.
 $(OBJ)/%.o: %.c $(OBJ)/flags
-	$(CC) $(CFLAGS) $(INCLUDES) $(COVERAGE) -MMD -MP -MF $(@:.o=.d) -MT $@ \
-	    -c -o $@.new $<
+	$(CC) $(CFLAGS) $(INCLUDES) $(COVERAGE) -MMD -MP -MF $(@:.o=.d) \
+	    -MT '$$(OBJ)/$(@F)' -c -o $@.new $<
 	mv $@.new $@
 
 # Objects made with other flags, or by another compiler, are of no use; nor are
