@@ -44,6 +44,8 @@ static kv_rc_t kv_archive_open(kv_archive_source_t *s, const char *path,
     const char *data, kv_err_t *err);
 static int kv_archive_open_dir(const char *path, kv_err_t *err);
 static kv_rc_t kv_archive_choose(kv_archive_source_t *s, kv_err_t *err);
+static kv_rc_t kv_archive_too_early(const kv_archive_source_t *s,
+    kv_err_t *err);
 static kv_rc_t kv_archive_look(kv_archive_source_t *s, kv_err_t *err);
 static void kv_archive_see(void *ctx, const char *name);
 static int kv_archive_ascending(const void *one, const void *two);
@@ -116,7 +118,6 @@ static kv_rc_t
 kv_archive_open(kv_archive_source_t *s, const char *path, const char *data,
     kv_err_t *err)
 {
-    s->from.path = path;
     s->from.fd = -1;
     s->from.dir[1] = -1;
 
@@ -193,14 +194,29 @@ kv_archive_choose(kv_archive_source_t *s, kv_err_t *err)
 
     /* without a snapshot all of the log is needed */
 
-    if (s->least != 1) {
-        kv_err_set(told, "\"%s\" has no snapshot before that moment, and its "
-                   "log begins with LSN %" PRIu64, s->from.path,
-                   s->least == UINT64_MAX ? 0 : s->least);
-        return KV_NOT_FOUND;
+    return s->least == 1 ? kv_archive_try(s, 0, told)
+                         : kv_archive_too_early(s, told);
+}
+
+
+static kv_rc_t
+kv_archive_too_early(const kv_archive_source_t *s, kv_err_t *err)
+{
+    if (s->least == UINT64_MAX && s->n == 0) {
+        kv_err_set(err, "it has no snapshot and no log: give the directory "
+                   "that archive= of the kv_zone names");
+
+    } else if (s->least == UINT64_MAX) {
+        kv_err_set(err, "it has no snapshot before that moment, and no log: "
+                   "\"kv-inspect stat\" tells of when its snapshots are");
+
+    } else {
+        kv_err_set(err, "it has no snapshot before that moment, and its log "
+                   "begins with LSN %" PRIu64 ": \"kv-inspect stat\" tells of "
+                   "when its snapshots are", s->least);
     }
 
-    return kv_archive_try(s, 0, told);
+    return KV_NOT_FOUND;
 }
 
 
@@ -214,9 +230,8 @@ kv_archive_look(kv_archive_source_t *s, kv_err_t *err)
     if (s->from.io.list(&s->from.io, -1, kv_archive_see, s) == -1
         || s->failed)
     {
-        kv_err_set(err, "the directory \"%s\" cannot be listed: %s",
-                   s->from.path, s->failed ? "out of memory"
-                                           : strerror(errno));
+        kv_err_set(err, "the files there cannot be listed: %s", s->failed
+                   ? "out of memory" : strerror(errno));
         return KV_ERROR;
     }
 
@@ -355,8 +370,9 @@ kv_archive_reaches(kv_archive_source_t *s, uint64_t end, kv_err_t *err)
     }
 
     if (s->moment->lsn && lsn < s->moment->lsn) {
-        kv_err_set(err, "what is there ends with LSN %" PRIu64 ": newer writes "
-                   "may be in the store's own directory", lsn);
+        kv_err_set(err, "what is there ends with LSN %" PRIu64 "%s", lsn,
+                   s->from.dir[1] != -1 ? "" : ": newer writes may be in the "
+                   "store's own directory, which --data adds");
         return KV_NOT_FOUND;
     }
 

@@ -70,7 +70,7 @@ kv_rc_t kv_backup_next(kv_backup_t *b, void *buf, size_t size, size_t *n,
 uint64_t kv_backup_needs(const kv_backup_t *b);
 
 
-/* Reading one */
+/* Reading one.  What `err` says does not name the file: the caller has it. */
 
 /*
  * Checks the file `path`: that it is whole and as it was sent, and that the
@@ -89,6 +89,12 @@ kv_rc_t kv_backup_check(const char *path, const kv_backup_watch_t *watch,
  */
 kv_rc_t kv_backup_restore(const char *path, const char *dir,
     const kv_backup_watch_t *watch, kv_backup_header_t *header, kv_err_t *err);
+
+/*
+ * Whether a directory of that name could be made by a restore: KV_OK; KV_ERROR,
+ * `err` filled, and it names the directory.
+ */
+kv_rc_t kv_restore_check_dir(const char *dir, kv_err_t *err);
 
 
 #endif /* KV_BACKUP_H */

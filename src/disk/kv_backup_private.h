@@ -40,7 +40,6 @@ typedef struct {
     kv_io_t                   io;          /* first */
     int                       fd;
     int                       dir[2];      /* of an archive, else -1 */
-    const char               *path;
     kv_backup_header_t        header;
     kv_backup_file_t         *file;        /* all parts but the end */
     uint32_t                  files;
@@ -94,9 +93,6 @@ kv_rc_t kv_backup_digest(kv_backup_reader_t *r, kv_err_t *err);
 kv_rc_t kv_backup_verify(kv_backup_reader_t *r, kv_io_t *io, int dirfd,
     kv_err_t *err);
 
-/* Whether a directory of that name can be made: KV_OK or KV_ERROR. */
-kv_rc_t kv_restore_check_dir(const char *dir, kv_err_t *err);
-
 /* Makes it of the files.  Results as of kv_backup_restore(). */
 kv_rc_t kv_restore_from(kv_backup_reader_t *from, const char *dir,
     kv_err_t *err);
@@ -104,9 +100,8 @@ kv_rc_t kv_restore_from(kv_backup_reader_t *from, const char *dir,
 /* Tells the watch of `n` more bytes: KV_OK or KV_CANCELLED. */
 kv_rc_t kv_backup_step(kv_backup_reader_t *r, uint64_t n);
 
-/* "<path>: offset <offset>: ...": KV_DAMAGED. */
-kv_rc_t kv_backup_damaged(kv_backup_reader_t *r, uint64_t offset,
-    kv_err_t *err, const char *what);
+/* "offset <offset>: <what>": KV_DAMAGED. */
+kv_rc_t kv_backup_damaged(uint64_t offset, kv_err_t *err, const char *what);
 
 
 #endif /* KV_BACKUP_PRIVATE_H */

@@ -24,8 +24,8 @@
 #define KV_BACKUP_FD  1000
 
 
-static kv_rc_t kv_backup_open_file(kv_backup_reader_t *r, uint64_t *size,
-    kv_err_t *err);
+static kv_rc_t kv_backup_open_file(kv_backup_reader_t *r, const char *path,
+    uint64_t *size, kv_err_t *err);
 static kv_rc_t kv_backup_read_header(kv_backup_reader_t *r, uint64_t size,
     kv_err_t *err);
 static kv_rc_t kv_backup_read_parts(kv_backup_reader_t *r, kv_err_t *err);
@@ -118,13 +118,12 @@ kv_backup_open(kv_backup_reader_t *r, const char *path,
     size = 0;
     memset(r, 0, sizeof(*r));
 
-    r->path = path;
     r->watch = watch;
     r->fd = -1;
 
     kv_backup_view(&r->io);
 
-    rc = kv_backup_open_file(r, &size, err);
+    rc = kv_backup_open_file(r, path, &size, err);
 
     if (rc == KV_OK) {
         rc = kv_backup_read_header(r, size, err);
@@ -158,21 +157,21 @@ kv_backup_close(kv_backup_reader_t *r)
 
 
 static kv_rc_t
-kv_backup_open_file(kv_backup_reader_t *r, uint64_t *size, kv_err_t *err)
+kv_backup_open_file(kv_backup_reader_t *r, const char *path, uint64_t *size,
+    kv_err_t *err)
 {
     struct stat  st;
 
-    r->fd = open(r->path, O_RDONLY|O_NONBLOCK|O_NOCTTY|O_CLOEXEC);
+    r->fd = open(path, O_RDONLY|O_NONBLOCK|O_NOCTTY|O_CLOEXEC);
 
     if (r->fd == -1 || fstat(r->fd, &st) == -1) {
-        kv_err_set(err, "\"%s\": the backup cannot be opened: %s", r->path,
-                   strerror(errno));
+        kv_err_set(err, "the backup cannot be opened: %s", strerror(errno));
         return KV_ERROR;
     }
 
     if (!S_ISREG(st.st_mode)) {
-        kv_err_set(err, "\"%s\": it is no regular file: give the file that "
-                   "was fetched from /backup", r->path);
+        kv_err_set(err, "it is no regular file: give the file that was "
+                   "fetched from /backup");
         return KV_ERROR;
     }
 
@@ -191,7 +190,7 @@ kv_backup_read_header(kv_backup_reader_t *r, uint64_t size, kv_err_t *err)
     h = &r->header;
 
     if (size < sizeof(*h)) {
-        return kv_backup_damaged(r, size, err, "the file ends here: it is no "
+        return kv_backup_damaged(size, err, "the file ends here: it is no "
                                  "backup, or was cut off");
     }
 
@@ -202,36 +201,36 @@ kv_backup_read_header(kv_backup_reader_t *r, uint64_t size, kv_err_t *err)
     }
 
     if (memcmp(h->magic, KV_BACKUP_MAGIC, sizeof(h->magic)) != 0) {
-        return kv_backup_damaged(r, 0, err, "this is no backup");
+        return kv_backup_damaged(0, err, "this is no backup: give the file "
+                                 "that was fetched from /backup");
     }
 
     if (h->crc != kv_backup_header_crc(*h)) {
-        return kv_backup_damaged(r, 0, err, "the header's checksum is wrong");
+        return kv_backup_damaged(0, err, "the header's checksum is wrong");
     }
 
     if (h->version != KV_BACKUP_VERSION) {
-        kv_err_set(err, "\"%s\": offset 8: format version %" PRIu32 ", of "
-                   "which this program knows nothing (its own is %u): use the "
-                   "one of the module that made it", r->path, h->version,
-                   KV_BACKUP_VERSION);
+        kv_err_set(err, "offset 8: format version %" PRIu32 ", of which this "
+                   "program knows nothing (its own is %u): use the one of the "
+                   "module that made it", h->version, KV_BACKUP_VERSION);
         return KV_DAMAGED;
     }
 
     if (h->parts == 0 || h->parts > KV_BACKUP_PARTS_MAX) {
-        return kv_backup_damaged(r, 72, err, "no backup has that many parts");
+        return kv_backup_damaged(72, err, "no backup has that many parts");
     }
 
     if (h->lsn < h->snapshot_lsn || h->lsn > KV_LSN_MAX) {
-        return kv_backup_damaged(r, 48, err, "the last LSN cannot be right");
+        return kv_backup_damaged(48, err, "the last LSN cannot be right");
     }
 
     if (size < h->bytes) {
-        return kv_backup_damaged(r, size, err, "the file ends here: it was "
+        return kv_backup_damaged(size, err, "the file ends here: it was "
                                  "cut off, fetch it again");
     }
 
     if (size > h->bytes) {
-        return kv_backup_damaged(r, h->bytes, err, "the file goes on behind "
+        return kv_backup_damaged(h->bytes, err, "the file goes on behind "
                                  "the end of the backup");
     }
 
@@ -262,7 +261,7 @@ kv_backup_read_parts(kv_backup_reader_t *r, kv_err_t *err)
     }
 
     if (rc == KV_OK && offset != r->header.bytes) {
-        return kv_backup_damaged(r, offset, err, "the parts end here, and the "
+        return kv_backup_damaged(offset, err, "the parts end here, and the "
                                  "file does not");
     }
 
@@ -280,7 +279,7 @@ kv_backup_read_part(kv_backup_reader_t *r, uint32_t i, uint64_t *offset,
     kv_backup_file_t  *f;
 
     if (r->header.bytes - *offset < sizeof(p)) {
-        return kv_backup_damaged(r, *offset, err, "a part is missing here");
+        return kv_backup_damaged(*offset, err, "a part is missing here");
     }
 
     rc = kv_backup_get(r, &p, sizeof(p), *offset, err);
@@ -293,7 +292,7 @@ kv_backup_read_part(kv_backup_reader_t *r, uint32_t i, uint64_t *offset,
                                  r->header.bytes - *offset - sizeof(p));
 
     if (wrong) {
-        return kv_backup_damaged(r, *offset, err, wrong);
+        return kv_backup_damaged(*offset, err, wrong);
     }
 
     *offset += sizeof(p);
@@ -367,13 +366,13 @@ kv_backup_get(kv_backup_reader_t *r, void *buf, size_t n, uint64_t offset,
     } while (got == -1 && errno == EINTR);
 
     if (got == -1) {
-        kv_err_set(err, "\"%s\": offset %" PRIu64 ": reading the backup "
-                   "failed: %s", r->path, offset, strerror(errno));
+        kv_err_set(err, "offset %" PRIu64 ": reading the backup failed: %s",
+                   offset, strerror(errno));
         return KV_ERROR;
     }
 
     if (got == 0) {
-        return kv_backup_damaged(r, offset, err, "the file ends here");
+        return kv_backup_damaged(offset, err, "the file ends here");
     }
 
     /* a file may be read in pieces */
@@ -444,7 +443,7 @@ kv_backup_read_digest(kv_backup_reader_t *r, EVP_MD_CTX *ctx, uint8_t *buf,
     rc = kv_backup_get(r, its, sizeof(its), end, err);
 
     if (rc == KV_OK && memcmp(sum, its, sizeof(sum)) != 0) {
-        return kv_backup_damaged(r, end, err, "the SHA-256 of what is before "
+        return kv_backup_damaged(end, err, "the SHA-256 of what is before "
                                  "is another one: the file was changed, fetch "
                                  "it again");
     }
@@ -483,9 +482,8 @@ kv_backup_verify_snapshot(kv_backup_reader_t *r, kv_io_t *io, int dirfd,
     }
 
     if (rc == KV_OK && end > r->header.lsn) {
-        kv_err_set(err, "\"%s\": the snapshot in it needs the log up to LSN %"
-                   PRIu64 ", which ends with %" PRIu64, r->path, end,
-                   r->header.lsn);
+        kv_err_set(err, "the snapshot in it needs the log up to LSN %" PRIu64
+                   ", which ends with %" PRIu64, end, r->header.lsn);
         return KV_DAMAGED;
     }
 
@@ -529,7 +527,7 @@ kv_backup_verify_log(kv_backup_reader_t *r, kv_io_t *io, int dirfd,
         if (walk.n != r->files - first || f->lsn != walk.part[i].lsn
             || f->len != walk.part[i].bytes)
         {
-            rc = kv_backup_damaged(r, f->offset, err, "the log in it has "
+            rc = kv_backup_damaged(f->offset, err, "the log in it has "
                                    "other segments than its parts say");
         }
     }
@@ -537,7 +535,7 @@ kv_backup_verify_log(kv_backup_reader_t *r, kv_io_t *io, int dirfd,
     if (rc == KV_OK
         && memcmp(&walk.id, &r->header.id, sizeof(walk.id)) != 0)
     {
-        rc = kv_backup_damaged(r, 16, err, "the files in it are of another "
+        rc = kv_backup_damaged(16, err, "the files in it are of another "
                                "store, or another incarnation, than it says");
     }
 
@@ -568,10 +566,9 @@ kv_backup_step(kv_backup_reader_t *r, uint64_t n)
 
 
 kv_rc_t
-kv_backup_damaged(kv_backup_reader_t *r, uint64_t offset, kv_err_t *err,
-    const char *what)
+kv_backup_damaged(uint64_t offset, kv_err_t *err, const char *what)
 {
-    kv_err_set(err, "\"%s\": offset %" PRIu64 ": %s", r->path, offset, what);
+    kv_err_set(err, "offset %" PRIu64 ": %s", offset, what);
 
     return KV_DAMAGED;
 }

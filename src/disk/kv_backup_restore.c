@@ -41,6 +41,7 @@ typedef struct {
 static kv_rc_t kv_restore_names(kv_restore_t *r, const char *dir);
 static bool kv_restore_dots(const char *dir);
 static kv_rc_t kv_restore_empty(kv_restore_t *r);
+static kv_rc_t kv_restore_above(kv_restore_t *r);
 static kv_rc_t kv_restore_any(void *ctx, const char *name);
 static kv_rc_t kv_restore_make(kv_restore_t *r);
 static kv_rc_t kv_restore_fill(kv_restore_t *r);
@@ -194,7 +195,7 @@ kv_restore_empty(kv_restore_t *r)
     fd = open(r->dir, O_RDONLY|O_DIRECTORY|O_NOFOLLOW|O_CLOEXEC);
 
     if (fd == -1) {
-        return errno == ENOENT ? KV_OK
+        return errno == ENOENT ? kv_restore_above(r)
                : kv_restore_failed(r, "look into", r->dir);
     }
 
@@ -208,7 +209,33 @@ kv_restore_empty(kv_restore_t *r)
         return KV_ERROR;
     }
 
-    return rc == KV_OK ? KV_OK : kv_restore_failed(r, "list", r->dir);
+    return rc == KV_OK ? kv_restore_above(r)
+                       : kv_restore_failed(r, "list", r->dir);
+}
+
+
+/* Whether something can be made beside it. */
+
+static kv_rc_t
+kv_restore_above(kv_restore_t *r)
+{
+    char         copy[PATH_MAX];
+    const char  *parent;
+
+    (void) strcpy(copy, r->dir);
+    parent = dirname(copy);
+
+    if (access(parent, W_OK|X_OK) == 0) {
+        return KV_OK;
+    }
+
+    if (errno == ENOENT) {
+        kv_err_set(r->err, "the directory above \"%s\", \"%s\", does not "
+                   "exist: make that first", r->dir, parent);
+        return KV_ERROR;
+    }
+
+    return kv_restore_failed(r, "write to", parent);
 }
 
 
