@@ -11,6 +11,7 @@ SANITIZE ?=
 
 PROGRAMS := \
     src/tool/kv_tool.c \
+    src/tool/kv_tool_args.c \
     src/tool/kv_tool_check.c \
     src/tool/kv_tool_check_archive.c \
     src/tool/kv_tool_dir.c \
@@ -24,6 +25,7 @@ PROGRAMS := \
     src/tool/kv_tool_load.c \
     src/tool/kv_tool_log.c \
     src/tool/kv_tool_make.c \
+    src/tool/kv_tool_moment.c \
     src/tool/kv_tool_repair.c \
     src/tool/kv_tool_restore.c \
     src/tool/kv_tool_say.c \

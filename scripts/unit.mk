@@ -76,6 +76,7 @@ PROGRAMS := \
     t/unit/test_tag.c \
     t/unit/test_timers.c \
     t/unit/test_tool_keys.c \
+    t/unit/test_tool_moment.c \
     t/unit/test_versions.c \
     t/unit/test_wal_damage.c \
     t/unit/test_wal_disk.c \
@@ -116,7 +117,9 @@ comma    := ,
 include scripts/common.mk
 
 # Of the tool, whose list is in tool.mk, what has a test of its own.
-TOOL     := src/tool/kv_tool_keys.c
+TOOL     := \
+    src/tool/kv_tool_keys.c \
+    src/tool/kv_tool_moment.c
 
 SHARED   := $(patsubst %.c,$(DIR)/%.o,$(notdir $(CORE) $(LINES) $(TOOL) \
             $(HELPERS)))

@@ -82,6 +82,14 @@ for ([ [], 'a command is missing' ], [ [ 'chekc', 'x' ], 'unknown command' ],
      [ [ 'check' ], 'a file or a directory is missing' ],
      [ [ 'dump', 'a', 'b' ], '"b" is too much' ],
      [ [ 'stat', '--all', 'a' ], 'unknown option "--all"' ],
+     [ [ 'stat', 'a', '-x' ], 'unknown option "-x"' ],
+     [ [ 'restore', 'a', '-x' ], 'unknown option "-x"' ],
+     [ [ 'repair', 'a', '--yes=no' ], '--yes takes no value' ],
+     [ [ 'log', 'a', '--from' ], '--from needs a value' ],
+     [ [ 'log', 'a', '--from=' ], '--from needs a value' ],
+     [ [ 'log', '--from', 1, '--from=2', 'a' ], '--from is given twice' ],
+     [ [ 'import', 'a', '--from', 'lkv', 'b', '--db', 1 ],
+       '--db is for --from redis' ],
      [ [ 'load', '' ], 'a directory is missing' ])
 {
     my ($args, $says) = @$_;
@@ -102,6 +110,27 @@ for ([ 'nowhere', qr/"nowhere": No such file/ ],
         is($rc, 2, "$command $path: exit status");
         like($err, $says, "$command $path: says why");
     }
+}
+
+# Options stand anywhere, and have their value in either way; "--" ends them.
+
+for my $args ([qw(log --from=1 --follow nowhere)],
+              [qw(log nowhere -f --from 1)],
+              [qw(restore nowhere none --to-lsn=1)],
+              [qw(restore --to-lsn 1 -- nowhere none)],
+              [qw(repair --yes nowhere)],
+              [qw(import --from=lkv none nowhere)],
+              [qw(check -- nowhere)])
+{
+    like((inspect(@$args))[2], qr/"nowhere.*": No such file/, "@$args");
+}
+
+like((inspect('check', '--', '-x'))[2], qr/"-x": No such file/,
+     'a name that begins as an option does');
+
+for my $command ((inspect('--help'))[1] =~ /^    (\w+) /mg) {
+    like((inspect($command, 'x', $_))[1], qr/^Usage: kv-inspect $command /,
+         "$command $_") for qw(--help -h);
 }
 
 # The manual page names what there is, and is well-formed.

@@ -56,11 +56,11 @@ is((inspect('log', '--from=11', $dir))[1], '', '--from what is not there yet');
 for my $from ('x', 0, -1, '', 1 << 48) {
     my ($rc, $out, $err) = inspect('log', '--from', $from, $dir);
     is($rc, 2, "--from '$from': exit status");
-    like($err, qr/--from takes an LSN, 1 to \d+, not "\Q$from\E"/,
+    like($err, $from eq '' ? qr/--from needs a value/
+                           : qr/--from takes an LSN, .*, not "\Q$from\E"/,
          "--from '$from': says what it takes");
 }
 
-is((inspect('log', $dir, '--follow'))[0], 2, 'options come first');
 is((inspect('log', '--all', $dir))[0], 2, 'an option that there is not');
 
 

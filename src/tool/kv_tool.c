@@ -10,6 +10,7 @@
 
 #include "disk/kv_format.h"
 #include "tool/kv_tool.h"
+#include "tool/kv_tool_args.h"
 
 
 #ifndef KV_TOOL_VERSION
@@ -24,6 +25,7 @@ typedef struct {
     const char      *name;
     const char      *operands;
     const char      *help;
+    const char      *more;                /* its options; "": it has none */
     kv_tool_exit_t (*run)(int argc, char **argv);
 } kv_tool_command_t;
 
@@ -36,32 +38,51 @@ static const kv_tool_command_t  commands[] = {
 
     { "check", "FILE|DIR", "reads all of it; says what is damaged, and what "
       "would be lost",
+      "FILE is a backup, a snapshot or a segment of the log.\n",
       kv_tool_check },
 
-    { "stat", "DIR", "says what is there; reads no more than headers",
+    { "stat", "DIR", "says what is there; reads no more than headers", "",
       kv_tool_stat },
 
-    { "dump", "DIR", "prints all keys and values, as lines of JSON",
+    { "dump", "DIR", "prints all keys and values, as lines of JSON", "",
       kv_tool_dump },
 
     { "load", "DIR", "makes the directory, of such lines on standard input",
-      kv_tool_load },
+      "", kv_tool_load },
 
     { "log", "[--follow] [--from LSN] DIR", "prints the records of the log, "
       "also of a directory in use",
+      "--follow, -f     goes on with the records that come, until it is "
+      "ended\n"
+      "--from LSN       begins with that one\n",
       kv_tool_log },
 
     { "repair", "DIR [--yes]", "says what is to be given up so that nginx "
       "starts again; does it with --yes",
+      "--yes            changes the directory; what goes is kept in a folder "
+      "there\n",
       kv_tool_repair },
 
     { "restore", "FILE DIR | ARCHIVE DIR --to-lsn N|--to-time T [--data DIR]",
       "makes the directory, of a backup or of a moment of an archive",
+      "--to-lsn N       the moment behind that write\n"
+      "--to-time T      that time, as 2026-11-30T02:38:00Z or with its zone, "
+      "+01:00;\n"
+      "                 without one it is UTC\n"
+      "--data DIR       the store's own directory: what the archive does not "
+      "have yet\n",
       kv_tool_restore },
 
     { "import", "DIR --from lkv SOURCE | --from redis [SOURCE] [--db N] "
       "[--key-chars any] [--skip]",
       "makes the directory, of what another store holds",
+      "--from lkv       SOURCE is the directory of that server\n"
+      "--from redis     SOURCE is HOST:PORT or a socket's path; "
+      "127.0.0.1:6379\n"
+      "--db N           of Redis, instead of 0\n"
+      "--key-chars any  keeps keys that only locations with kv_key_chars any "
+      "take\n"
+      "--skip           leaves out keys that cannot be kept\n",
       kv_tool_import }
 };
 
@@ -96,10 +117,11 @@ main(int argc, char **argv)
             continue;
         }
 
-        if (argc > 2 && strcmp(argv[2], "--help") == 0) {
-            (void) printf("Usage: kv-inspect %s %s\n\n    %s\n",
+        if (kv_tool_args_help(argc - 1, argv + 1)) {
+            (void) printf("Usage: kv-inspect %s %s\n\nIt %s.\n%s%s",
                           commands[i].name, commands[i].operands,
-                          commands[i].help);
+                          commands[i].help, commands[i].more[0] ? "\n" : "",
+                          commands[i].more);
             return kv_tool_flush(KV_TOOL_GOOD);
         }
 

@@ -66,12 +66,6 @@ kv_tool_exit_t kv_tool_usage(const char *fmt, ...)
     __attribute__((format(printf, 1, 2)));
 
 /*
- * The one operand of a command that has no options of its own: NULL, and it
- * was told, if there is none, or more.
- */
-const char *kv_tool_operand(int argc, char **argv, const char *what);
-
-/*
  * Writes out what is left for standard output.  Returns `code`, or
  * KV_TOOL_FAILED, told, if not all of it could be written.
  */
@@ -85,13 +79,31 @@ void kv_tool_progress_begin(const char *what, uint64_t total, bool bytes);
 void kv_tool_progress_add(uint64_t n);
 void kv_tool_progress_end(void);
 
+/* "1.5 MiB" to `buf`; returns it. */
+#define KV_TOOL_SIZE  32
+const char *kv_tool_size(uint64_t bytes, char buf[KV_TOOL_SIZE]);
+
+
+/* ---- kv_tool_moment.c; times are ms since the epoch */
+
 /* "2026-11-30T02:38:00.123Z" to `buf`; returns it.  0 ms: "-". */
 #define KV_TOOL_TIME  32
 const char *kv_tool_time(uint64_t ms, char buf[KV_TOOL_TIME]);
 
-/* "1.5 MiB" to `buf`; returns it. */
-#define KV_TOOL_SIZE  32
-const char *kv_tool_size(uint64_t bytes, char buf[KV_TOOL_SIZE]);
+/*
+ * Reads such a time.  Instead of the T there may be a blank, seconds and what
+ * is behind them may be missing, and instead of the Z there may be nothing, or
+ * an offset from UTC, as in +01:00, +0100 or +01.  Or "@" and seconds since the
+ * epoch.  False: it is none.
+ */
+bool kv_tool_time_parse(const char *text, uint64_t *ms);
+
+/*
+ * Reads an LSN: a decimal number, one with 0x and hexadecimal digits, which the
+ * names of files have, or the version of a key or of a store, as in an ETag.
+ * False: it is none.
+ */
+bool kv_tool_lsn_parse(const char *text, uint64_t *lsn);
 
 
 #endif /* KV_TOOL_H */

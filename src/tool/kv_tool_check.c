@@ -21,6 +21,7 @@
 #include "disk/kv_backup_format.h"
 #include "disk/kv_start.h"
 #include "tool/kv_tool.h"
+#include "tool/kv_tool_args.h"
 #include "tool/kv_tool_dir.h"
 
 

@@ -18,6 +18,7 @@
 
 #include "disk/kv_start.h"
 #include "tool/kv_tool.h"
+#include "tool/kv_tool_args.h"
 #include "tool/kv_tool_dir.h"
 #include "tool/kv_tool_keys.h"
 #include "tool/kv_tool_line.h"

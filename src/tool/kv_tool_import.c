@@ -6,13 +6,14 @@
 
 
 #include "base/kv_number.h"
+#include "tool/kv_tool_args.h"
 #include "tool/kv_tool_source.h"
 
 
-static kv_rc_t kv_tool_import_options(kv_tool_import_t *import, int argc,
+static bool kv_tool_import_options(kv_tool_import_t *import, int argc,
     char **argv);
-static kv_rc_t kv_tool_import_option(kv_tool_import_t *import,
-    const char *name, const char *value);
+static bool kv_tool_import_chars(kv_tool_import_t *import, const char *text);
+static bool kv_tool_import_db(kv_tool_import_t *import, const char *text);
 
 
 kv_tool_exit_t
@@ -25,7 +26,7 @@ kv_tool_import(int argc, char **argv)
 
     memset(&import, 0, sizeof(import));
 
-    if (kv_tool_import_options(&import, argc, argv) != KV_OK) {
+    if (!kv_tool_import_options(&import, argc, argv)) {
         return KV_TOOL_FAILED;
     }
 
@@ -58,101 +59,89 @@ kv_tool_import(int argc, char **argv)
 }
 
 
-static kv_rc_t
+static bool
 kv_tool_import_options(kv_tool_import_t *import, int argc, char **argv)
 {
-    int  i;
+    bool         lkv;
+    const char  *db, *chars, *skip;
 
-    for (i = 1; i < argc; i++) {
+    const kv_tool_arg_t  args[] = {
+        { KV_TOOL_OPERAND, "a directory", &import->path },
+        { KV_TOOL_OPTIONAL, "the source", &import->source },
+        { KV_TOOL_VALUE, "--from", &import->kind },
+        { KV_TOOL_VALUE, "--db", &db },
+        { KV_TOOL_VALUE, "--key-chars", &chars },
+        { KV_TOOL_FLAG, "--skip", &skip },
+        { KV_TOOL_OPERAND, NULL, NULL }
+    };
 
-        if (strcmp(argv[i], "--skip") == 0) {
-            import->skip = true;
+    db = NULL;
+    chars = NULL;
+    skip = NULL;
 
-        } else if (strcmp(argv[i], "--from") == 0
-                   || strcmp(argv[i], "--db") == 0
-                   || strcmp(argv[i], "--key-chars") == 0)
-        {
-            if (kv_tool_import_option(import, argv[i],
-                                      i + 1 < argc ? argv[i + 1] : "")
-                != KV_OK)
-            {
-                return KV_ERROR;
-            }
-
-            i++;
-
-        } else if (argv[i][0] == '-' && argv[i][1]) {
-            (void) kv_tool_usage("import: unknown option \"%s\"", argv[i]);
-            return KV_ERROR;
-
-        } else if (import->path == NULL && argv[i][0]) {
-            import->path = argv[i];
-
-        } else if (import->source == NULL && argv[i][0]) {
-            import->source = argv[i];
-
-        } else {
-            (void) kv_tool_usage("import: \"%s\" is too much", argv[i]);
-            return KV_ERROR;
-        }
+    if (!kv_tool_args(argc, argv, args)) {
+        return false;
     }
 
-    if (import->path == NULL || import->kind == NULL) {
-        (void) kv_tool_usage("import: %s is missing", import->path
-                             ? "--from lkv or --from redis" : "a directory");
-        return KV_ERROR;
+    import->skip = skip != NULL;
+
+    if (import->kind == NULL) {
+        (void) kv_tool_usage("import: --from lkv or --from redis is missing");
+        return false;
     }
 
-    if (import->source == NULL && strcmp(import->kind, "lkv") == 0) {
+    lkv = strcmp(import->kind, "lkv") == 0;
+
+    if (!lkv && strcmp(import->kind, "redis") != 0) {
+        (void) kv_tool_usage("import: --from takes \"lkv\" or \"redis\", not "
+                             "\"%s\"", import->kind);
+        return false;
+    }
+
+    if (lkv && import->source == NULL) {
         (void) kv_tool_usage("import: the directory of that server is "
                              "missing: import %s --from lkv SOURCE",
                              import->path);
-        return KV_ERROR;
+        return false;
     }
 
-    return KV_OK;
+    if (lkv && db) {
+        (void) kv_tool_usage("import: --db is for --from redis");
+        return false;
+    }
+
+    return (chars == NULL || kv_tool_import_chars(import, chars))
+           && (db == NULL || kv_tool_import_db(import, db));
 }
 
 
-static kv_rc_t
-kv_tool_import_option(kv_tool_import_t *import, const char *name,
-    const char *value)
+static bool
+kv_tool_import_chars(kv_tool_import_t *import, const char *text)
+{
+    if (strcmp(text, "safe") != 0 && strcmp(text, "any") != 0) {
+        (void) kv_tool_usage("import: --key-chars takes \"safe\" or \"any\", "
+                             "not \"%s\"", text);
+        return false;
+    }
+
+    import->chars = text[0] == 'a' ? KV_KEY_ANY : KV_KEY_SAFE;
+
+    return true;
+}
+
+
+static bool
+kv_tool_import_db(kv_tool_import_t *import, const char *text)
 {
     int64_t  db;
 
-    if (strcmp(name, "--db") == 0) {
-
-        if (!kv_number_parse(value, strlen(value), &db) || db < 0
-            || db > INT32_MAX)
-        {
-            (void) kv_tool_usage("import: --db takes the number of a "
-                                 "database, not \"%s\"", value);
-            return KV_ERROR;
-        }
-
-        import->db = (unsigned) db;
-        return KV_OK;
+    if (!kv_number_parse(text, strlen(text), &db) || db < 0 || db > INT32_MAX) {
+        (void) kv_tool_usage("import: --db takes the number of a database, "
+                             "not \"%s\"", text);
+        return false;
     }
 
-    if (strcmp(name, "--key-chars") == 0) {
+    import->db = (unsigned) db;
 
-        if (strcmp(value, "safe") != 0 && strcmp(value, "any") != 0) {
-            (void) kv_tool_usage("import: --key-chars takes \"safe\" or "
-                                 "\"any\", not \"%s\"", value);
-            return KV_ERROR;
-        }
-
-        import->chars = value[0] == 'a' ? KV_KEY_ANY : KV_KEY_SAFE;
-        return KV_OK;
-    }
-
-    if (strcmp(value, "lkv") != 0 && strcmp(value, "redis") != 0) {
-        (void) kv_tool_usage("import: --from takes \"lkv\" or \"redis\", not "
-                             "\"%s\"", value);
-        return KV_ERROR;
-    }
-
-    import->kind = value;
-
-    return KV_OK;
+    return true;
 }

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 
 #include "lines/kv_line.h"
+#include "tool/kv_tool_args.h"
 #include "tool/kv_tool_make.h"
 
 

@@ -7,9 +7,9 @@
 #include <inttypes.h>
 #include <time.h>
 
-#include "base/kv_number.h"
 #include "disk/kv_wal_tail.h"
 #include "tool/kv_tool.h"
+#include "tool/kv_tool_args.h"
 #include "tool/kv_tool_dir.h"
 
 
@@ -25,8 +25,7 @@ typedef struct {
 } kv_tool_log_t;
 
 
-static kv_rc_t kv_tool_log_options(kv_tool_log_t *log, int argc, char **argv);
-static bool kv_tool_log_from(kv_tool_log_t *log, const char *text);
+static bool kv_tool_log_options(kv_tool_log_t *log, int argc, char **argv);
 static kv_tool_exit_t kv_tool_log_tail(kv_tool_log_t *log,
     kv_wal_tail_t *tail);
 static void kv_tool_log_batch(void *ctx, uint64_t segment_lsn,
@@ -48,7 +47,7 @@ kv_tool_log(int argc, char **argv)
     memset(&log, 0, sizeof(log));
     memset(&from, 0, sizeof(from));
 
-    if (kv_tool_log_options(&log, argc, argv) != KV_OK
+    if (!kv_tool_log_options(&log, argc, argv)
         || kv_tool_dir_look(&log.dir, log.path) != KV_OK)
     {
         return KV_TOOL_FAILED;
@@ -78,64 +77,40 @@ kv_tool_log(int argc, char **argv)
 }
 
 
-static kv_rc_t
+static bool
 kv_tool_log_options(kv_tool_log_t *log, int argc, char **argv)
 {
-    int  i;
+    uint64_t     lsn;
+    const char  *follow, *from;
 
-    for (i = 1; i < argc && argv[i][0] == '-' && argv[i][1]; i++) {
+    const kv_tool_arg_t  args[] = {
+        { KV_TOOL_OPERAND, "a directory", &log->path },
+        { KV_TOOL_FLAG, "--follow", &follow },
+        { KV_TOOL_FLAG, "-f", &follow },
+        { KV_TOOL_VALUE, "--from", &from },
+        { KV_TOOL_OPERAND, NULL, NULL }
+    };
 
-        if (strcmp(argv[i], "--") == 0) {
-            i++;
-            break;
-        }
+    follow = NULL;
+    from = NULL;
 
-        if (strcmp(argv[i], "--follow") == 0 || strcmp(argv[i], "-f") == 0) {
-            log->follow = true;
-
-        } else if (strcmp(argv[i], "--from") == 0 && i + 1 < argc) {
-            i++;
-
-            if (!kv_tool_log_from(log, argv[i])) {
-                return KV_DECLINED;
-            }
-
-        } else if (strncmp(argv[i], "--from=", 7) == 0) {
-
-            if (!kv_tool_log_from(log, argv[i] + 7)) {
-                return KV_DECLINED;
-            }
-
-        } else {
-            (void) kv_tool_usage("log: unknown option \"%s\", or one without "
-                                 "its value", argv[i]);
-            return KV_DECLINED;
-        }
-    }
-
-    /* what is left is the operand, behind a name in argv[0] again */
-
-    argv[i - 1] = argv[0];
-    log->path = kv_tool_operand(argc - i + 1, &argv[i - 1], "a directory");
-
-    return log->path ? KV_OK : KV_DECLINED;
-}
-
-
-static bool
-kv_tool_log_from(kv_tool_log_t *log, const char *text)
-{
-    int64_t  lsn;
-
-    if (!kv_number_parse(text, strlen(text), &lsn) || lsn < 1
-        || (uint64_t) lsn > KV_LSN_MAX)
-    {
-        (void) kv_tool_usage("log: --from takes an LSN, 1 to %" PRIu64
-                             ", not \"%s\"", KV_LSN_MAX, text);
+    if (!kv_tool_args(argc, argv, args)) {
         return false;
     }
 
-    log->after = (uint64_t) lsn - 1;
+    log->follow = follow != NULL;
+
+    if (from == NULL) {
+        return true;
+    }
+
+    if (!kv_tool_lsn_parse(from, &lsn)) {
+        (void) kv_tool_usage("log: --from takes an LSN, 1 to %" PRIu64
+                             ", or a version, not \"%s\"", KV_LSN_MAX, from);
+        return false;
+    }
+
+    log->after = lsn - 1;
 
     return true;
 }

@@ -26,6 +26,7 @@
 
 #include "disk/kv_start.h"
 #include "tool/kv_tool.h"
+#include "tool/kv_tool_args.h"
 #include "tool/kv_tool_dir.h"
 
 
@@ -121,20 +122,24 @@ kv_tool_repair(int argc, char **argv)
 static const char *
 kv_tool_repair_options(kv_tool_repair_t *repair, int argc, char **argv)
 {
-    int  i, n;
+    const char  *path, *yes;
 
-    /* --yes may stand on either side of the directory */
+    const kv_tool_arg_t  args[] = {
+        { KV_TOOL_OPERAND, "a directory", &path },
+        { KV_TOOL_FLAG, "--yes", &yes },
+        { KV_TOOL_OPERAND, NULL, NULL }
+    };
 
-    for (i = 1, n = 1; i < argc; i++) {
-        if (strcmp(argv[i], "--yes") == 0) {
-            repair->yes = true;
+    path = NULL;
+    yes = NULL;
 
-        } else {
-            argv[n++] = argv[i];
-        }
+    if (!kv_tool_args(argc, argv, args)) {
+        return NULL;
     }
 
-    return kv_tool_operand(n, argv, "a directory");
+    repair->yes = yes != NULL;
+
+    return path;
 }
 
 

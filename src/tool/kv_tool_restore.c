@@ -6,18 +6,13 @@
  */
 
 
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE                                          /* timegm() */
-#endif
-
 #include <errno.h>
-#include <time.h>
 
 #include <sys/stat.h>
 
-#include "base/kv_number.h"
 #include "disk/kv_archive.h"
 #include "tool/kv_tool.h"
+#include "tool/kv_tool_args.h"
 
 
 /* What the command line says. */
@@ -34,9 +29,6 @@ typedef struct {
 static kv_tool_exit_t kv_tool_restore_args(int argc, char **argv,
     kv_tool_restore_t *r);
 static kv_tool_exit_t kv_tool_restore_check(const kv_tool_restore_t *r);
-static kv_tool_exit_t kv_tool_restore_option(char **argv, int i,
-    kv_tool_restore_t *r);
-static bool kv_tool_restore_time(const char *text, uint64_t *ms);
 static bool kv_tool_restore_step(void *ctx, uint64_t done, uint64_t all);
 static kv_tool_exit_t kv_tool_restore_failed(const char *path, kv_rc_t rc,
     const kv_err_t *err);
@@ -92,30 +84,41 @@ kv_tool_restore(int argc, char **argv)
 static kv_tool_exit_t
 kv_tool_restore_args(int argc, char **argv, kv_tool_restore_t *r)
 {
-    int              i;
-    kv_tool_exit_t   code;
+    const char  *lsn, *time;
+
+    const kv_tool_arg_t  args[] = {
+        { KV_TOOL_OPERAND, "a backup, or an archive,", &r->from },
+        { KV_TOOL_OPERAND, "the directory that is to be made", &r->dir },
+        { KV_TOOL_VALUE, "--to-lsn", &lsn },
+        { KV_TOOL_VALUE, "--to-time", &time },
+        { KV_TOOL_VALUE, "--data", &r->data },
+        { KV_TOOL_OPERAND, NULL, NULL }
+    };
 
     memset(r, 0, sizeof(*r));
+    lsn = NULL;
+    time = NULL;
 
-    for (i = 1; i < argc; i++) {
+    if (!kv_tool_args(argc, argv, args)) {
+        return KV_TOOL_FAILED;
+    }
 
-        if (strncmp(argv[i], "--", 2) == 0) {
+    if (lsn && time) {
+        return kv_tool_usage("restore: one moment at a time: --to-lsn or "
+                             "--to-time");
+    }
 
-            code = kv_tool_restore_option(argv, i++, r);
+    r->given = lsn || time;
 
-            if (code != KV_TOOL_GOOD) {
-                return code;
-            }
+    if (time && !kv_tool_time_parse(time, &r->moment.time_ms)) {
+        return kv_tool_usage("restore: \"%s\" is no time: give it in UTC, as "
+                             "2026-11-30T02:38:00.123Z, or with its zone, as "
+                             "2026-11-30T03:38:00+01:00", time);
+    }
 
-        } else if (r->from == NULL) {
-            r->from = argv[i];
-
-        } else if (r->dir == NULL) {
-            r->dir = argv[i];
-
-        } else {
-            return kv_tool_usage("restore: \"%s\" is too much", argv[i]);
-        }
+    if (lsn && !kv_tool_lsn_parse(lsn, &r->moment.lsn)) {
+        return kv_tool_usage("restore: \"%s\" is no LSN: give a number from 1 "
+                             "on, or a version, as in an ETag", lsn);
     }
 
     return kv_tool_restore_check(r);
@@ -127,13 +130,8 @@ kv_tool_restore_args(int argc, char **argv, kv_tool_restore_t *r)
 static kv_tool_exit_t
 kv_tool_restore_check(const kv_tool_restore_t *r)
 {
+    kv_err_t     err;
     struct stat  st;
-
-    if (r->dir == NULL) {
-        return kv_tool_usage("restore: %s is missing", r->from
-                             ? "the directory that is to be made"
-                             : "a backup, or an archive,");
-    }
 
     if (r->data && !r->given) {
         return kv_tool_usage("restore: --data is for an archive, with --to-lsn "
@@ -156,127 +154,12 @@ kv_tool_restore_check(const kv_tool_restore_t *r)
                              "one moment", r->from);
     }
 
-    return KV_TOOL_GOOD;
-}
-
-
-/* argv[i], and its value behind it. */
-
-static kv_tool_exit_t
-kv_tool_restore_option(char **argv, int i, kv_tool_restore_t *r)
-{
-    int64_t      number;
-    const char  *value;
-
-    value = argv[i + 1];
-
-    if (strcmp(argv[i], "--data") != 0 && strcmp(argv[i], "--to-lsn") != 0
-        && strcmp(argv[i], "--to-time") != 0)
-    {
-        return kv_tool_usage("restore: unknown option \"%s\"", argv[i]);
+    if (kv_restore_check_dir(r->dir, &err) != KV_OK) {
+        kv_tool_say("restore: %s", err.text);
+        return KV_TOOL_FAILED;
     }
-
-    if (value == NULL) {
-        return kv_tool_usage("restore: %s needs a value", argv[i]);
-    }
-
-    if (strcmp(argv[i], "--data") == 0) {
-        r->data = value;
-        return KV_TOOL_GOOD;
-    }
-
-    if (r->given) {
-        return kv_tool_usage("restore: one moment at a time");
-    }
-
-    r->given = true;
-
-    if (strcmp(argv[i], "--to-time") == 0) {
-        return kv_tool_restore_time(value, &r->moment.time_ms)
-               ? KV_TOOL_GOOD
-               : kv_tool_usage("restore: \"%s\" is no time: give it in UTC, as "
-                               "2026-11-30T02:38:00.123Z", value);
-    }
-
-    if (!kv_number_parse(value, strlen(value), &number) || number < 1
-        || (uint64_t) number > KV_LSN_MAX)
-    {
-        return kv_tool_usage("restore: \"%s\" is no LSN: they are numbers from "
-                             "1 on", value);
-    }
-
-    r->moment.lsn = (uint64_t) number;
 
     return KV_TOOL_GOOD;
-}
-
-
-/* As kv_tool_time() writes it; the T may be a blank, its end may be missing. */
-
-static bool
-kv_tool_restore_time(const char *text, uint64_t *ms)
-{
-    int         n, part, digits, month;
-    char        sep;
-    time_t      t;
-    struct tm   tm, day;
-
-    memset(&tm, 0, sizeof(tm));
-    memset(&day, 0, sizeof(day));
-    n = 0;
-    part = 0;
-
-    if (sscanf(text, "%4d-%2d-%2d%c%2d:%2d:%2d%n", &tm.tm_year, &tm.tm_mon,
-               &tm.tm_mday, &sep, &tm.tm_hour, &tm.tm_min, &tm.tm_sec, &n) != 7
-        || (sep != 'T' && sep != ' '))
-    {
-        return false;
-    }
-
-    text += n;
-
-    if (*text == '.') {
-        text++;
-
-        for (digits = 0; digits < 3; digits++) {
-            part = 10 * part;
-
-            if (*text >= '0' && *text <= '9') {
-                part += *text++ - '0';
-            }
-        }
-    }
-
-    if (*text == 'Z') {
-        text++;
-    }
-
-    if (*text || tm.tm_mon < 1 || tm.tm_mon > 12 || tm.tm_mday < 1
-        || tm.tm_hour < 0 || tm.tm_hour > 23 || tm.tm_min < 0
-        || tm.tm_min > 59 || tm.tm_sec < 0 || tm.tm_sec > 60)
-    {
-        return false;
-    }
-
-    tm.tm_year -= 1900;
-    tm.tm_mon--;
-    month = tm.tm_mon;
-
-    /* a day that the month does not have would be one of the next month */
-
-    day.tm_year = tm.tm_year;
-    day.tm_mon = month;
-    day.tm_mday = tm.tm_mday;
-
-    t = timegm(&tm);
-
-    if (t <= 0 || timegm(&day) == -1 || day.tm_mon != month) {
-        return false;
-    }
-
-    *ms = (uint64_t) t * 1000 + (uint64_t) part;
-
-    return true;
 }
 
 

@@ -5,7 +5,6 @@
 
 
 #include <errno.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "tool/kv_tool.h"
@@ -76,35 +75,6 @@ kv_tool_usage(const char *fmt, ...)
     (void) fputs("Try \"kv-inspect --help\".\n", stderr);
 
     return KV_TOOL_FAILED;
-}
-
-
-const char *
-kv_tool_operand(int argc, char **argv, const char *what)
-{
-    int  i;
-
-    /* "--" ends options, of which there are none */
-
-    i = argc > 1 && strcmp(argv[1], "--") == 0 ? 2 : 1;
-
-    if (i == 1 && argc > 1 && argv[1][0] == '-' && argv[1][1]) {
-        (void) kv_tool_usage("%s: unknown option \"%s\"", argv[0], argv[1]);
-        return NULL;
-    }
-
-    if (argc - i < 1 || argv[i][0] == '\0') {
-        (void) kv_tool_usage("%s: %s is missing", argv[0], what);
-        return NULL;
-    }
-
-    if (argc - i > 1) {
-        (void) kv_tool_usage("%s: \"%s\" is too much: it takes %s alone",
-                             argv[0], argv[i + 1], what);
-        return NULL;
-    }
-
-    return argv[i];
 }
 
 
@@ -208,29 +178,6 @@ kv_tool_amount(uint64_t n, char *buf, size_t size)
     } else {
         (void) snprintf(buf, size, "%llu", (unsigned long long) n);
     }
-}
-
-
-const char *
-kv_tool_time(uint64_t ms, char buf[KV_TOOL_TIME])
-{
-    char       text[24];
-    time_t     s;
-    struct tm  tm;
-
-    s = (time_t) (ms / 1000);
-
-    if (ms == 0 || gmtime_r(&s, &tm) == NULL
-        || strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &tm) == 0)
-    {
-        (void) strcpy(buf, "-");
-        return buf;
-    }
-
-    (void) snprintf(buf, KV_TOOL_TIME, "%s.%03uZ", text,
-                    (unsigned) (ms % 1000));
-
-    return buf;
 }
 
 

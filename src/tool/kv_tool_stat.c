@@ -12,6 +12,7 @@
 #include "disk/kv_archive.h"
 #include "disk/kv_snapshot.h"
 #include "tool/kv_tool.h"
+#include "tool/kv_tool_args.h"
 #include "tool/kv_tool_dir.h"
 
 
