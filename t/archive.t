@@ -357,6 +357,9 @@ SKIP: {
     more_log() for 1 .. 2;
     cmp_ok(archive()->{waiting}, '>', 1, 'segments wait for it');
     is(archive()->{gaps}, 0, 'there is no gap yet');
+    is(archive()->{disk}{size}, 3500 << 10, 'how large its disk is');
+    ok(wait_for(sub { archive()->{disk}{available} < 1 << 20 }, 20),
+       'and how little of it is left');
     is(() = $s->log =~ /segments of the log wait/g, 1,
        'which is said once a minute');
 

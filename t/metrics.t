@@ -214,7 +214,7 @@ my %same = qw(
     log_sync_duration_seconds_count commit.sync_us.count
     log_bytes_total log.bytes        log_written_bytes_total log.written
     log_segments log.segments        log_next_lsn log.next_lsn
-    log_durable_lsn log.durable_lsn
+    log_durable_lsn log.durable_lsn  disk_size_bytes disk.size
     snapshots_total snapshots.completed
     snapshot_failures_total snapshots.failed
     snapshot_lsn snapshots.last_lsn  snapshot_size_bytes snapshots.last_bytes
@@ -238,6 +238,7 @@ my %archive = qw(
     archive_failures_total archive.failed
     archive_gaps_total archive.gaps
     archive_deleted_files_total archive.deleted
+    archive_disk_size_bytes archive.disk.size
 );
 
 sub agrees {
@@ -269,7 +270,18 @@ sub agrees {
 agrees($value, 'it says what /stats says', '/stats', 'main');
 agrees($value, 'of the other zone, too', '/other-stats', 'o-t.h_R2');
 is_deeply([ sort map { /^nginx_kv_(archive_\w+)/ ? $1 : () } keys %$value ],
-          [ sort keys %archive ], 'of the archive where there is one');
+          [ sort keys %archive, 'archive_disk_available_bytes' ],
+          'of the archive where there is one');
+
+# of disks others take something at any time
+
+for my $disk ('disk', 'archive_disk') {
+    my ($size, $left) = map { $value->{"nginx_kv_${disk}_$_"
+                                       . '{zone="o-t.h_R2"}'} }
+                        qw(size_bytes available_bytes);
+    cmp_ok($size, '>', 0, "$disk: its size");
+    cmp_ok($left, '<=', $size, "$disk: what is left of it");
+}
 
 
 # ---- histograms: cumulative, with the bounds that were asked for

@@ -239,4 +239,32 @@ is(scalar(grep { $_ > 1 } values %seen), 0, 'each line comes once');
 like($s->log, qr/\[notice\].*kv zone "main": PUT/, 'at level notice');
 
 $s->done;
+
+
+# ---- the disk, of which others take a part, while nobody writes to the store
+
+SKIP: {
+    my $t = KV::Test->new(kv => 'segment=1m max_value=256k');
+    my $disk = $t->mount(disk => 'size=20m') // skip('no tmpfs here', 1);
+    $t->{path} = "$disk/data";
+    $t->start;
+
+    my $df = sub { (split /\n/, qx(df --output=avail -B1 '$disk'))[1] + 0 };
+    my $left = sub { $t->store->{disk}{available} };
+
+    is($t->store->{disk}{size}, 20 << 20, 'the size of its file system');
+    cmp_ok($left->(), '>', 1 << 20, 'what is left of it, from the start on');
+    $t->put('a', 'x');
+    $t->idle;
+
+    write_file("$disk/of others", 'x' x 10_000_000);
+    ok(wait_for(sub { $left->() == $df->() }, 20), 'others take a part');
+    cmp_ok($left->(), '<', 10 << 20, 'a large one');
+    unlink "$disk/of others";
+    ok(wait_for(sub { $t->http(GET => '/metrics')->{body}
+                      =~ /^nginx_kv_disk_available_bytes\{.*\} (\d+)$/m
+                      && $1 == $df->() }, 20), 'and give it back');
+    $t->done;
+}
+
 done_testing();

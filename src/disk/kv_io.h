@@ -78,6 +78,13 @@ struct kv_io_s {
     uint64_t  (*file_id)(kv_io_t *io, int fd);
 
     /*
+     * How large the file system of an open file, or a directory, is, and how
+     * much of it is left for users other than root; bytes.  May be NULL.
+     */
+    int     (*space)(kv_io_t *io, int fd, uint64_t *size,
+                     uint64_t *available);
+
+    /*
      * The owner of the files that open() makes with O_CREAT|O_EXCL (mode 0600),
      * and that those it opens to be written must have (else EPERM: in a
      * directory of another user, root could be led to another user's file); -1

@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -42,6 +43,8 @@ static int kv_io_sys_link(kv_io_t *io, int dirfd, const char *name, int todir,
 static int kv_io_sys_links(kv_io_t *io, int fd);
 static int kv_io_sys_named(kv_io_t *io, int dirfd, const char *name, int fd);
 static uint64_t kv_io_sys_file_id(kv_io_t *io, int fd);
+static int kv_io_sys_space(kv_io_t *io, int fd, uint64_t *size,
+    uint64_t *available);
 static bool kv_io_can_direct(int fd);
 
 
@@ -65,6 +68,7 @@ kv_io_system(kv_io_t *io)
     io->links = kv_io_sys_links;
     io->named = kv_io_sys_named;
     io->file_id = kv_io_sys_file_id;
+    io->space = kv_io_sys_space;
     io->uid = (uid_t) -1;
     io->gid = (gid_t) -1;
 }
@@ -387,6 +391,24 @@ kv_io_sys_file_id(kv_io_t *io, int fd)
     memcpy(&id[3], &fs.f_fsid, sizeof(id[3]));
 
     return kv_hash(seed, id, sizeof(id));
+}
+
+
+static int
+kv_io_sys_space(kv_io_t *io, int fd, uint64_t *size, uint64_t *available)
+{
+    struct statvfs  fs;
+
+    (void) io;
+
+    if (fstatvfs(fd, &fs) == -1) {
+        return -1;
+    }
+
+    *size = (uint64_t) fs.f_blocks * fs.f_frsize;
+    *available = (uint64_t) fs.f_bavail * fs.f_frsize;
+
+    return 0;
 }
 
 

@@ -743,6 +743,9 @@ void ngx_http_kv_leave(ngx_http_kv_zone_t *zone);
 /* Completes operations, evicts, posts tasks, sets timers. */
 void ngx_http_kv_process_events(ngx_http_kv_zone_t *zone);
 
+/* A client wants figures: kv_store_ask_disk_space(), and a task for it. */
+void ngx_http_kv_ask_disk_space(ngx_http_kv_zone_t *zone);
+
 /* For ngx_http_kv_wakes_enter(). */
 void ngx_http_kv_woken(ngx_http_kv_zone_t *zone);
 void ngx_http_kv_quit(ngx_http_kv_zone_t *zone);

@@ -630,6 +630,8 @@ ngx_http_kv_stats_handler(ngx_http_request_t *r)
         return ngx_http_kv_reply_allow(r, "GET, HEAD");
     }
 
+    ngx_http_kv_ask_disk_space(ctx->zone);
+
     b = ngx_http_kv_stats_json(r->pool, ctx->zone);
     if (b == NULL) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;

@@ -187,6 +187,12 @@ static const ngx_http_kv_metric_t  ngx_http_kv_metrics_list[] = {
                       "Age of the oldest write in the log that is not "
                       "synced."),
 
+    ngx_http_kv_gauge("disk_size_bytes", figures.disk_size, 1,
+                      "Size of the file system of the store's directory; 0: "
+                      "not known."),
+    ngx_http_kv_gauge("disk_available_bytes", figures.disk_available, 1,
+                      "What of it is left for the workers' user."),
+
     ngx_http_kv_counter("snapshots_total", figures.snapshots, 1,
                         "Snapshots that were completed."),
     ngx_http_kv_counter("snapshot_failures_total", figures.snapshots_failed, 1,
@@ -253,6 +259,11 @@ static const ngx_http_kv_metric_t  ngx_http_kv_metrics_archive[] = {
     ngx_http_kv_counter("archive_deleted_files_total",
                         figures.archive_deleted, 1,
                         "Files that were deleted there as too old."),
+    ngx_http_kv_gauge("archive_disk_size_bytes", figures.archive_disk_size, 1,
+                      "Size of the archive's file system; 0: not known."),
+    ngx_http_kv_gauge("archive_disk_available_bytes",
+                      figures.archive_disk_available, 1,
+                      "What of it is left for the workers' user."),
 
     { NULL, NULL, 0, 0, NULL }
 };
@@ -335,6 +346,7 @@ ngx_http_kv_metrics_read(ngx_http_kv_metrics_t *m,
         sample = &m->sample[i];
 
         sample->zone = zone[i];
+        ngx_http_kv_ask_disk_space(zone[i]);
         kv_store_figures(zone[i]->store, &sample->figures);
         ngx_http_kv_counts_sum(zone[i]->store, &sample->counts);
 

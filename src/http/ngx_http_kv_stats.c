@@ -33,6 +33,10 @@ static u_char *ngx_http_kv_stats_store(u_char *p, u_char *end,
     ngx_http_kv_zone_t *zone);
 static u_char *ngx_http_kv_stats_commit(u_char *p, u_char *end,
     const kv_figures_t *f);
+static u_char *ngx_http_kv_stats_archive(u_char *p, u_char *end,
+    const kv_figures_t *f);
+static u_char *ngx_http_kv_stats_disk(u_char *p, u_char *end, uint64_t size,
+    uint64_t available);
 
 
 ngx_buf_t *
@@ -238,6 +242,9 @@ ngx_http_kv_stats_store(u_char *p, u_char *end, ngx_http_kv_zone_t *zone)
                      f.log_bytes, f.log_written, f.log_segments, f.next_lsn,
                      f.durable_lsn, f.incarnation, f.unsynced_ms);
 
+    p = ngx_http_kv_stats_disk(p, end, f.disk_size, f.disk_available);
+    p = ngx_slprintf(p, end, ",");
+
     p = ngx_slprintf(p, end, "\"snapshots\":{\"completed\":%uL,"
                      "\"failed\":%uL,\"last_lsn\":%uL,\"last_bytes\":%uL,"
                      "\"last_ms\":%uL,\"log_bytes\":%uL,"
@@ -255,11 +262,7 @@ ngx_http_kv_stats_store(u_char *p, u_char *end, ngx_http_kv_zone_t *zone)
                      f.backup_lsn, f.backup_time / 1000);
 
     if (f.archives) {
-        p = ngx_slprintf(p, end, "\"archive\":{\"lsn\":%uL,\"waiting\":%uL,"
-                         "\"files\":%uL,\"failed\":%uL,\"gaps\":%uL,"
-                         "\"deleted\":%uL},",
-                         f.archive_lsn, f.archive_waiting, f.archive_files,
-                         f.archive_failed, f.archive_gaps, f.archive_deleted);
+        p = ngx_http_kv_stats_archive(p, end, &f);
     }
 
     return ngx_slprintf(p, end, "\"recovery\":{\"ms\":%uL,"
@@ -289,6 +292,30 @@ ngx_http_kv_stats_commit(u_char *p, u_char *end, const kv_figures_t *f)
     p = ngx_http_kv_stats_figure(p, end, &f->sync);
 
     return ngx_slprintf(p, end, "}},");
+}
+
+
+static u_char *
+ngx_http_kv_stats_archive(u_char *p, u_char *end, const kv_figures_t *f)
+{
+    p = ngx_slprintf(p, end, "\"archive\":{\"lsn\":%uL,\"waiting\":%uL,"
+                     "\"files\":%uL,\"failed\":%uL,\"gaps\":%uL,"
+                     "\"deleted\":%uL,",
+                     f->archive_lsn, f->archive_waiting, f->archive_files,
+                     f->archive_failed, f->archive_gaps, f->archive_deleted);
+    p = ngx_http_kv_stats_disk(p, end, f->archive_disk_size,
+                               f->archive_disk_available);
+
+    return ngx_slprintf(p, end, "},");
+}
+
+
+static u_char *
+ngx_http_kv_stats_disk(u_char *p, u_char *end, uint64_t size,
+    uint64_t available)
+{
+    return ngx_slprintf(p, end, "\"disk\":{\"size\":%uL,\"available\":%uL}",
+                        size, available);
 }
 
 

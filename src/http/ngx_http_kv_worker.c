@@ -262,6 +262,17 @@ ngx_http_kv_process_events(ngx_http_kv_zone_t *zone)
 }
 
 
+void
+ngx_http_kv_ask_disk_space(ngx_http_kv_zone_t *zone)
+{
+    if (kv_store_entered(zone->store)
+        && kv_store_ask_disk_space(zone->store))
+    {
+        ngx_http_kv_process_events(zone);
+    }
+}
+
+
 static void
 ngx_http_kv_submitted(ngx_http_kv_zone_t *zone, unsigned todo)
 {

@@ -9,6 +9,7 @@
 #include "store/kv_background_archive.h"
 #include "store/kv_background_snapshot.h"
 #include "store/kv_disk_full.h"
+#include "store/kv_disk_space.h"
 #include "store/kv_handle.h"
 #include "store/kv_spare.h"
 #include "store/kv_timeout.h"
@@ -52,10 +53,19 @@ kv_background_work(kv_store_t *store)
 
     zone = store->zone;
 
-    while (!kv_spare_stopped(store)
-           && (requests = atomic_exchange(&zone->requests, 0)) != 0
-           && kv_store_grow_background(store) == KV_OK)
-    {
+    while (!kv_spare_stopped(store)) {
+
+        /* it takes no memory, and has nothing to do with the rest */
+
+        kv_disk_space_if_asked(store);
+
+        requests = atomic_fetch_and(&zone->requests, KV_REQUEST_DISK_SPACE)
+                   & ~KV_REQUEST_DISK_SPACE;
+
+        if (requests == 0 || kv_store_grow_background(store) != KV_OK) {
+            break;
+        }
+
         kv_failpoint(KV_FAILPOINT_BACKGROUND_TAKEN);
 
         if (requests & KV_REQUEST_SEGMENT) {

@@ -32,6 +32,7 @@
 #include "disk/kv_snapshot.h"
 #include "store/kv_clock.h"
 #include "store/kv_committer.h"
+#include "store/kv_disk_space.h"
 #include "store/kv_hold.h"
 #include "store/kv_spare.h"
 
@@ -320,6 +321,7 @@ kv_background_pause(kv_scan_t *scan)
     zone = scan->store->zone;
 
     kv_spare_if_asked(scan->store);
+    kv_disk_space_if_asked(scan->store);
 
     now = kv_now_ns();
 

@@ -175,9 +175,7 @@ kv_disk_full_check_record(void *data, uint64_t lsn, const kv_record_t *rec)
     (void) lsn;
     (void) rec;
 
-    kv_spare_if_asked(data);
-
-    return kv_spare_stopped(data) ? KV_CANCELLED : KV_OK;
+    return kv_spare_asked_or_stopped(data) ? KV_CANCELLED : KV_OK;
 }
 
 

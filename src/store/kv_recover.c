@@ -11,6 +11,7 @@
 #include "store/kv_recover.h"
 #include "disk/kv_snapshot.h"
 #include "store/kv_clock.h"
+#include "store/kv_disk_space.h"
 #include "store/kv_recover_private.h"
 
 
@@ -79,6 +80,7 @@ kv_recover(kv_store_t *store, kv_err_t *err)
                  atomic_load(&zone->wal.bytes) - bytes);
     atomic_store(&zone->recovered_log, records);
 
+    kv_disk_space_measure(store);
     kv_recover_log(&ctx);
 
     return KV_OK;

@@ -6,6 +6,7 @@
 
 #include "store/kv_spare.h"
 #include "store/kv_committer.h"
+#include "store/kv_disk_space.h"
 
 
 void
@@ -40,6 +41,7 @@ bool
 kv_spare_asked_or_stopped(void *data)
 {
     kv_spare_if_asked(data);
+    kv_disk_space_if_asked(data);
 
     return kv_spare_stopped(data);
 }

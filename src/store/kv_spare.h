@@ -28,7 +28,7 @@ void kv_spare_if_asked(kv_store_t *store);
 /*
  * For kv_io_pace_t and the like, with the store as `data`: whether background
  * work must end, because the process does or the zone broke; and the same after
- * kv_spare_if_asked().
+ * kv_spare_if_asked(), and kv_disk_space_if_asked().
  */
 bool kv_spare_stopped(void *data);
 bool kv_spare_asked_or_stopped(void *data);

@@ -834,6 +834,11 @@ typedef struct {
     uint64_t        incarnation;     /* of versions (disk/kv_format.h) */
     uint64_t        unsynced_ms;     /* kv_store_unsynced() */
 
+    /* the disk, as it was when kv_store_ask_disk_space() last had it measured;
+       bytes, 0: not known */
+    uint64_t        disk_size;
+    uint64_t        disk_available;  /* for users other than root */
+
     /* snapshots */
     uint64_t        snapshots;
     uint64_t        snapshots_failed;
@@ -853,6 +858,8 @@ typedef struct {
     uint64_t        archive_failed;  /* tries that failed, */
     uint64_t        archive_gaps;    /* and gaps in its log */
     uint64_t        archive_deleted; /* files that were too old */
+    uint64_t        archive_disk_size;       /* its disk */
+    uint64_t        archive_disk_available;
 
     /* backups */
     uint64_t        backups_running;
@@ -878,6 +885,13 @@ typedef struct {
  * the heap are 0 if it is broken.
  */
 void kv_store_figures(kv_store_t *store, kv_figures_t *f);
+
+/*
+ * Has the background task measure how much space the disks have left, for the
+ * figures that are taken later, unless that was done within a second.  Whether
+ * it is asked: see kv_store_todo() then.
+ */
+bool kv_store_ask_disk_space(kv_store_t *store);
 
 /* The names that f->state may have, from 0 on; NULL: there are no more. */
 const char *kv_store_state_name(unsigned i);

@@ -62,6 +62,11 @@ kv_store_figures(kv_store_t *store, kv_figures_t *f)
     f->archive_failed = atomic_load(&zone->archive_failed);
     f->archive_gaps = atomic_load(&zone->archive_gaps);
     f->archive_deleted = atomic_load(&zone->archive_deleted);
+    f->archive_disk_size = atomic_load(&zone->archive_disk.size);
+    f->archive_disk_available = atomic_load(&zone->archive_disk.available);
+
+    f->disk_size = atomic_load(&zone->disk.size);
+    f->disk_available = atomic_load(&zone->disk.available);
 
     f->backups_running = kv_hold_count(zone);
     f->backups = atomic_load(&zone->backups);

@@ -61,6 +61,8 @@ typedef enum {
 #define KV_REQUEST_SNAPSHOT   2u
 /* writes are refused (kv_state_refuses()): free disk space, try again */
 #define KV_REQUEST_FREE_DISK  4u
+/* how much space is left: kv_disk_space.c */
+#define KV_REQUEST_DISK_SPACE 8u
 
 
 typedef struct {
@@ -72,6 +74,14 @@ typedef struct {
     _Atomic uint64_t  expired;        /* keys deleted because they were */
     _Atomic uint64_t  reserves;       /* KV_OP_RESERVE operations taken */
 } kv_commit_stats_t;
+
+
+/* Of a file system; bytes.  Zeroes: not known. */
+
+typedef struct {
+    _Atomic uint64_t  size;
+    _Atomic uint64_t  available;
+} kv_disk_space_t;
 
 
 /* What a backup holds: see kv_hold.h.  Zeroes: nothing. */
@@ -203,6 +213,9 @@ typedef struct {
     _Atomic uint64_t  archive_failed;
     _Atomic uint64_t  archive_gaps;
     _Atomic uint64_t  archive_deleted;
+    kv_disk_space_t   disk;           /* kv_disk_space.c alone */
+    kv_disk_space_t   archive_disk;
+    _Atomic uint64_t  disk_ns;        /* when, monotonic */
     uint64_t          archive_logged_ns;  /* a failure, monotonic */
     uint64_t          archive_gap_from;   /* what is not noted there yet: */
     uint64_t          archive_gap_to;     /* set last; 0: nothing */

@@ -194,6 +194,20 @@ test_planted(void **ctx)
  */
 
 static void
+test_space(void **ctx)
+{
+    test_t    *t = *ctx;
+    kv_io_t   *io = &t->system;
+    uint64_t   size, available;
+
+    assert_int_equal(io->space(io, t->dirfd, &size, &available), 0);
+    assert_true(size > 0 && available <= size);
+    assert_int_equal(io->space(io, -1, &size, &available), -1);
+    assert_int_equal(errno, EBADF);
+}
+
+
+static void
 test_file_id(void **ctx)
 {
     int           fd;
@@ -703,6 +717,8 @@ main(void)
         cmocka_unit_test_setup_teardown(test_owner, test_setup,
                                         test_teardown),
         cmocka_unit_test_setup_teardown(test_planted, test_setup,
+                                        test_teardown),
+        cmocka_unit_test_setup_teardown(test_space, test_setup,
                                         test_teardown),
         cmocka_unit_test_setup_teardown(test_file_id, test_setup,
                                         test_teardown),

@@ -315,6 +315,122 @@ test_more_figures(void **state)
 }
 
 
+/* A disk whose size and space are the test's. */
+
+static struct {
+    uint64_t  size;                  /* 0: it does not tell */
+    uint64_t  available;
+    unsigned  measured;
+    unsigned  before;                /* of these, before the first snapshot */
+    ssize_t (*pwritev)(kv_io_t *io, int fd, const struct iovec *iov, int n,
+                       off_t offset);
+} disk;
+
+
+static int
+disk_space(kv_io_t *io, int fd, uint64_t *size, uint64_t *available)
+{
+    kv_zone_t  *zone;
+
+    (void) io;
+    (void) fd;
+
+    zone = solo.mem;
+    disk.measured++;
+    disk.before += atomic_load(&zone->snapshots) == 0;
+
+    *size = disk.size;
+    *available = disk.available;
+
+    return disk.size ? 0 : -1;
+}
+
+
+/* Somebody asks while it is written to. */
+
+static ssize_t
+disk_pwritev(kv_io_t *io, int fd, const struct iovec *iov, int n,
+    off_t offset)
+{
+    kv_zone_t  *zone;
+
+    zone = solo.mem;
+    atomic_store(&zone->disk_ns, 0);
+    assert_true(kv_store_ask_disk_space(solo.host.store));
+
+    return disk.pwritev(io, fd, iov, n, offset);
+}
+
+
+static void
+test_disk_space(void **state)
+{
+    uint32_t      i;
+    kv_zone_t    *zone;
+    kv_figures_t  f;
+
+    (void) state;
+
+    disk.size = 1000000;
+    disk.available = 500000;
+    solo.ram.io.space = disk_space;
+    assert_int_equal(solo_start(&solo), KV_OK);
+    zone = solo.host.store->zone;
+
+    /* it is known from the start on */
+
+    kv_store_figures(solo.host.store, &f);
+    assert_int_equal(f.disk_size, 1000000);
+    assert_int_equal(f.disk_available, 500000);
+    assert_int_equal(f.archive_disk_size, 0);
+    assert_int_equal(disk.measured, 1);
+
+    /* once a second at most, and by the background task */
+
+    disk.available = 400000;
+    assert_false(kv_store_ask_disk_space(solo.host.store));
+    solo_background(&solo, 0);
+    assert_int_equal(disk.measured, 1);
+
+    atomic_store(&zone->disk_ns, kv_now_ns() - 2000000000);
+    assert_true(kv_store_ask_disk_space(solo.host.store));
+    kv_store_figures(solo.host.store, &f);
+    assert_int_equal(f.disk_available, 500000);
+    assert_true(kv_store_todo(solo.host.store) & KV_TODO_BACKGROUND);
+    kv_store_unclaim(solo.host.store, KV_TODO_BACKGROUND);
+
+    solo_background(&solo, 0);
+    assert_int_equal(disk.measured, 2);
+    kv_store_figures(solo.host.store, &f);
+    assert_int_equal(f.disk_available, 400000);
+    assert_false(kv_store_ask_disk_space(solo.host.store));
+
+    /* one that does not tell any more */
+
+    disk.size = 0;
+    solo_background(&solo, KV_REQUEST_DISK_SPACE);
+    assert_int_equal(disk.measured, 3);
+    assert_int_equal(disk.before, 3);
+    kv_store_figures(solo.host.store, &f);
+    assert_int_equal(f.disk_size, 1000000);
+    assert_int_equal(f.disk_available, 400000);
+
+    /* a long snapshot does not keep it from being known */
+
+    for (i = 0; i < 5; i++) {
+        assert_int_equal(solo_put(&solo, i, 900000), KV_OK);
+    }
+
+    disk.pwritev = solo.ram.io.pwritev;
+    solo.ram.io.pwritev = disk_pwritev;
+    solo_background(&solo, KV_REQUEST_SNAPSHOT);
+    solo.ram.io.pwritev = disk.pwritev;
+    assert_int_equal(atomic_load(&zone->snapshots), 1);
+    assert_true(disk.before > 3);
+    solo_background(&solo, 0);
+}
+
+
 /* That it is full is said once a minute, and how often since. */
 
 static void
@@ -415,6 +531,7 @@ main(void)
         cmocka_unit_test(test_histogram),
         TEST(test_figures),
         TEST(test_more_figures),
+        TEST(test_disk_space),
         TEST(test_refused),
         TEST(test_pace)
     };

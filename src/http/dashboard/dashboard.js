@@ -626,6 +626,11 @@ const ALERTS = [
       what: ["slow upload was", "slow uploads were"], more: "cut off" },
     { row: "readers.evicted", grew: "readers.evicted",
       what: ["slow reader was", "slow readers were"], more: "cut off" },
+    { row: "disk.available", is: (s) => s.disk.size > 0
+        && s.disk.available < 2 * s.bytes + 2 ** 30
+        && `the disk has ${bytes(s.disk.available)} left` },
+    { row: "archive.gaps", grew: "archive.gaps",
+      what: ["gap", "gaps"], more: "arose in the archive" },
     { row: "snapshots.failed", grew: "snapshots.failed",
       what: ["snapshot", "snapshots"], more: "failed" },
     { row: "recovery.rebuilds", grew: "recovery.rebuilds",
@@ -687,6 +692,8 @@ function show_warnings()
 // ---- figures
 
 const ago = (time, s) => time > 0 ? age(s.time - time) + " ago" : "none";
+const left_of = (disk) => disk.size > 0 ? `${bytes(disk.available)}, `
+    + percent(disk.available, disk.size) : undefined;
 
 const FIGURES = {
     "Data": [
@@ -711,6 +718,21 @@ const FIGURES = {
         ["log written", (s) => bytes(s.log.written)],
         ["oldest write not synced", (s) => `${count(s.log.unsynced_ms)} ms`],
         ["last durable write", (s) => count(s.log.durable_lsn)],
+        ["space left", (s) => left_of(s.disk)],
+    ],
+    "Archive": [
+        ["all up to write", (s) => s.archive && count(s.archive.lsn)],
+        ["segments that wait for it",
+         (s) => s.archive && count(s.archive.waiting)],
+        ["gaps", (s) => s.archive && count(s.archive.gaps)],
+        ["tries that failed", (s) => s.archive && count(s.archive.failed)],
+        ["space left", (s) => s.archive && left_of(s.archive.disk)],
+    ],
+    "Backups": [
+        ["last", (s) => ago(s.backups.last_time, s)],
+        ["under way", (s) => count(s.backups.running)],
+        ["taken", (s) => count(s.backups.completed)],
+        ["broken off", (s) => count(s.backups.failed)],
     ],
     "Snapshots": [
         ["last", (s) => ago(s.snapshots.last_success, s)],
@@ -765,7 +787,7 @@ function show_figures()
 
         section.append(element("h3", title), list);
         return section;
-    }));
+    }).filter((section) => section.querySelector("dd")));
 }
 
 
