@@ -25,6 +25,7 @@ my ($example) = $PAGE =~ /^```nginx\n(\s+location \/any\/ .*?)^```\n/ms
 
 my $s = KV::Test->new(
     kv => 'list=on', off => free_port(), h2 => free_port(),
+    http => 'kv_get $http_key $got zone=main raw;',
     location => 'kv_key_chars any;',
     server => <<"END", servers => <<'END2');
         root %%dir%%;
@@ -39,6 +40,7 @@ my $s = KV::Test->new(
         location /args-safe/ {
             set \$args "ttl=60"; kv main; kv_key_chars safe;
         }
+        location = /got { return 200 "\$got"; }
         location /try/ { try_files /try/of%20a/b =404; kv main; }
         location /nest/ { kv main; location /nest/in/ { kv main; } }
 $example
@@ -347,6 +349,13 @@ $s->http(PUT => "/kv/$_", body => 'x')
     for qw(a%2Fb a%2Fb%2Fc a%2F%2Fb a%20b a);
 is($s->http(DELETE => '/keys?prefix=a/b')->{body}, 2, 'a delete by prefix');
 is_deeply(listed(''), ['a', 'a b', 'a//b'], '... leaves the others');
+
+
+for my $key ('a//b', "\xff\xfe/", 'a b', '"\\') {
+    $s->http(PUT => '/kv/' . encoded($key), body => "$key is got");
+    is($s->http(GET => '/got', headers => ["Key: $key"])->{body},
+       "$key is got", 'a variable reads ' . encoded($key));
+}
 
 
 # ---- what the configuration makes of a path; other locations
