@@ -27,6 +27,7 @@
 #                  large    values of 1 MiB; readers that do not read
 #                  start    a start with many keys; memory per key
 #                  core     the store without nginx
+#                  counting what kv_incr costs requests
 #                  matrix   the survey
 #                  api      conditions, counters, expiry, batches, lists, bulk
 #                           loads
@@ -192,7 +193,8 @@ check_parts()
 
     for part in ${1//,/ }; do
         case $part in
-            rates|latency|large|start|core|matrix|api|tools|targets) ;;
+            rates|latency|large|start|core|counting|matrix|api|tools|\
+                targets) ;;
             *) die "no such part: $part (try --help)" ;;
         esac
     done

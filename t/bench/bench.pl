@@ -26,6 +26,7 @@ use Bench::Api::Bulk;
 use Bench::Api::Growth;
 use Bench::Api::Servers;
 use Bench::Core;
+use Bench::Counting;
 use Bench::Field;
 use Bench::Large;
 use Bench::Latency;
@@ -37,7 +38,8 @@ use Bench::Report;
 use Bench::Start;
 use Bench::Tools;
 
-my @PARTS = qw(rates latency large start core matrix api tools);
+my @PARTS = qw(rates latency large start core counting matrix
+               api tools);
 
 # Those that are not targets.
 my %OTHER = (matrix => 1, api => 1, tools => 1);
@@ -84,6 +86,7 @@ sub main {
         if $part{large} && !$bench{little};
     show(Bench::Start::measure(\%bench)) if $part{start};
     show(Bench::Core::measure(\%bench)) if $part{core};
+    show(Bench::Counting::measure(\%bench)) if $part{counting};
     $cells = Bench::Matrix::measure(\%bench, $field) if $part{matrix};
     $field->stop if $field;
 
