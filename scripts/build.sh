@@ -3,14 +3,15 @@
 #        scripts/build.sh --with-nginx TREE [--quiet] [--build-dir DIR]
 #
 # Builds the module for the nginx of this Debian machine, as
-# .build/ngx_http_kv_module.so, and the command-line tool, .build/kv-inspect,
+# .build/ngx_http_kv_module.so, that of stream{} beside it, as
+# .build/ngx_stream_kv_module.so, and the command-line tool, .build/kv-inspect,
 # and installs first what is missing for that (nginx, nginx-dev, a compiler)
 # through apt-get, as root or by sudo. When nothing changed it only looks, in a
 # fraction of a second.
 #
 #   --build-dir DIR    build there instead of in .build
-#   --with-nginx TREE  link the module into an nginx of its own instead, built
-#                      from a copy of the source tree TREE, as
+#   --with-nginx TREE  link both into an nginx of its own instead, built from a
+#                      copy of the source tree TREE, as
 #                      .build/nginx-static/nginx
 #   --quiet            print nothing unless it fails
 #
@@ -106,7 +107,8 @@ require_packages()
 
 build_dynamic()
 {
-    local dir=$build/nginx-src
+    local dir=$build/nginx-src module
+    local modules=(ngx_http_kv_module.so ngx_stream_kv_module.so)
 
     # A module and its nginx must be of one version: nginx refuses it else.
     if ! grep -q "NGINX_VERSION *\"$(nginx_version)\"" $sdk/src/core/nginx.h
@@ -118,10 +120,16 @@ build_dynamic()
     # shellcheck source=/dev/null
     . $sdk/conf_flags
 
-    configure $sdk "$dir" --add-dynamic-module "${NGX_CONF_FLAGS[@]}"
-    compile "$dir" modules
-    write_commands "$dir" modules
-    publish "$dir/objs/ngx_http_kv_module.so" "$build/ngx_http_kv_module.so"
+    # Debian's stream is a module of its own, whose sources are not there: ours
+    # are made one by one.
+    configure $sdk "$dir" --add-dynamic-module "${NGX_CONF_FLAGS[@]}" \
+        --with-stream=dynamic
+    compile "$dir" "${modules[@]/#/objs/}"
+    write_commands "$dir" "${modules[@]/#/objs/}"
+
+    for module in "${modules[@]}"; do
+        publish "$dir/objs/$module" "$build/$module"
+    done
 }
 
 
@@ -131,7 +139,8 @@ build_static()
 
     # What is said before the configuration is read goes where Debian sends it.
     configure "$tree" "$dir" --add-module --with-threads --with-debug \
-        --with-http_ssl_module --with-http_v2_module --error-log-path=stderr
+        --with-http_ssl_module --with-http_v2_module --with-stream \
+        --with-stream_ssl_module --error-log-path=stderr
     compile "$dir" binary
     write_commands "$dir" binary
     publish "$dir/objs/nginx" "$dir/nginx"
@@ -229,22 +238,23 @@ path_from()
 }
 
 
-# compile DIR TARGET: prints what the compiler says only if it fails. The file
-# DIR.compiling stays if make is killed, or this script: objects may be cut off
-# then, which make would take for done. A make that fails cleans up after
+# compile DIR TARGET...: prints what the compiler says only if it fails. The
+# file DIR.compiling stays if make is killed, or this script: objects may be cut
+# off then, which make would take for done. A make that fails cleans up after
 # itself; its status is at most 2.
 compile()
 {
-    local jobs status=0
+    local dir=$1 jobs status=0
+    shift
 
     jobs=$(nproc)
-    : >"$1.compiling"
+    : >"$dir.compiling"
 
     # -s: the log holds messages, not commands.
-    make -s -C "$1" -f objs/Makefile -j "$jobs" -O "$2" >"$log" 2>&1 \
+    make -s -C "$dir" -f objs/Makefile -j "$jobs" -O "$@" >"$log" 2>&1 \
         || status=$?
 
-    (( status > 2 )) || rm "$1.compiling"
+    (( status > 2 )) || rm "$dir.compiling"
 
     if (( status != 0 )); then
         grep -v '^make' "$log" | sed 's#\.\./\.\./##g' | head -n 60 >&2
@@ -253,17 +263,18 @@ compile()
 }
 
 
-# write_commands DIR TARGET: what make would do for our sources, all anew.
+# write_commands DIR TARGET...: what make would do for our sources, anew.
 write_commands()
 {
-    local file=$build/compile_commands.json
+    local dir=$1 file=$build/compile_commands.json
+    shift
 
-    if [[ $file -nt $1/objs/Makefile ]]; then
+    if [[ $file -nt $dir/objs/Makefile ]]; then
         return
     fi
 
-    make -s -n -B -C "$1" -f objs/Makefile "$2" 2>/dev/null \
-        | awk -v dir="$1" -f "$repo/scripts/commands.awk" >"$file.new"
+    make -s -n -B -C "$dir" -f objs/Makefile "$@" 2>/dev/null \
+        | awk -v dir="$dir" -f "$repo/scripts/commands.awk" >"$file.new"
     mv "$file.new" "$file"
 }
 

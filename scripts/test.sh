@@ -602,6 +602,7 @@ make_http()
         require_redis
         require_browser
         require_prometheus
+        require_stream
     fi
 }
 
@@ -642,6 +643,7 @@ run_prove()
     [[ " $* " != *' t/inspect_import.t '* ]] || require_redis
     [[ " $* " != *' t/browser.t '* ]] || require_browser
     [[ " $* " != *' t/metrics.t '* ]] || require_prometheus
+    [[ " $* " != *' t/stream.t '* ]] || require_stream
 
     # prove leaves there what each test printed, to be counted. Some at a time:
     # much of a test is to wait for a disk that hangs, or a time to be over.
@@ -724,6 +726,21 @@ require_prometheus()
         need prometheus /usr/bin/prometheus
         install_missing "$logs/apt.log"
     ) || echo "http:  t/metrics.t has no prometheus: $logs/apt.log"
+}
+
+
+# What t/stream.t needs, where nginx has no stream of its own: that test says so
+# where it cannot be installed.
+require_stream()
+{
+    if [[ $("${KV_NGINX:-nginx}" -V 2>&1) =~ --with-stream( |$) ]]; then
+        return 0
+    fi
+
+    (
+        need libnginx-mod-stream /usr/lib/nginx/modules/ngx_stream_module.so
+        install_missing "$logs/apt.log"
+    ) || echo "http:  t/stream.t has no stream: $logs/apt.log"
 }
 
 

@@ -25,6 +25,7 @@ my %MAY = (
     store  => [ qw(store index feed raft memory disk base) ],
     http   => [ qw(http store/kv_store.h store/kv_store_dir.h
                    store/kv_version.h lines base) ],
+    stream => [ qw(stream http/ngx_http_kv_get.h base) ],
     tool   => [ qw(tool lines disk base) ],
 );
 
@@ -155,7 +156,7 @@ sub layers {
 
             if ($path =~ m{^(?:ngx_(?!http_kv)|nginx)}) {
                 finding($file, $n, "includes nginx's $path outside src/http")
-                    if $folder ne 'http';
+                    if $folder ne 'http' && $folder ne 'stream';
 
             } elsif (!$local) {
                 next;
