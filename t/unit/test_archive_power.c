@@ -77,15 +77,21 @@ static kv_store_conf_t  conf;
 static void            *region;
 static disk_t           plain;        /* the disk's own calls */
 static bool             copies, failing;
+static ino_t            synced[256];
+static unsigned         syncs;
 static unsigned         failed, restored, alone, lost;
 
 
-/* Restores are many, and nobody cuts the machine's own power. */
+/* Nobody cuts the machine's own power: what a restore syncs is noted alone. */
 
 int
 fsync(int fd)
 {
-    (void) fd;
+    struct stat  st;
+
+    assert_int_equal(fstat(fd, &st), 0);
+    assert_true(syncs < sizeof(synced) / sizeof(synced[0]));
+    synced[syncs++] = st.st_ino;
 
     return 0;
 }
@@ -94,9 +100,45 @@ fsync(int fd)
 int
 fdatasync(int fd)
 {
-    (void) fd;
+    return fsync(fd);
+}
+
+
+static int
+is_synced(const char *path, const struct stat *st, int type, struct FTW *at)
+{
+    unsigned  i;
+
+    (void) path;
+    (void) at;
+
+    for (i = 0; type == FTW_F && st->st_size; i++) {
+
+        if (i == syncs) {
+            return -1;
+        }
+
+        if (synced[i] == st->st_ino) {
+            break;
+        }
+    }
 
     return 0;
+}
+
+
+/* Of a directory that gets its name all files are synced, and it at the end. */
+
+int
+rename(const char *from, const char *to)
+{
+    struct stat  st;
+
+    assert_int_equal(nftw(from, is_synced, 16, FTW_PHYS), 0);
+    assert_int_equal(stat(from, &st), 0);
+    assert_true(syncs && synced[syncs - 1] == st.st_ino);
+
+    return renameat(AT_FDCWD, from, AT_FDCWD, to);
 }
 
 
@@ -464,6 +506,7 @@ restore(life_t *life, uint64_t lsn, bool data)
     kv_err_t              err;
     uint64_t              i;
     kv_backup_header_t    header;
+    struct stat           st;
     kv_archive_moment_t   moment = { lsn, 0 };
 
     static const char *const  names[] = { "archive", "data", "made" };
@@ -472,6 +515,7 @@ restore(life_t *life, uint64_t lsn, bool data)
         (void) snprintf(path[i], sizeof(path[i]), "%s/%s", base, names[i]);
     }
 
+    syncs = 0;
     rc = kv_archive_restore(path[0], data ? path[1] : NULL, path[2], &moment,
                             NULL, &header, &err);
 
@@ -481,6 +525,8 @@ restore(life_t *life, uint64_t lsn, bool data)
                  err.text);
     }
 
+    assert_int_equal(stat(base, &st), 0);
+    assert_true(synced[syncs - 1] == st.st_ino);
     memset(&was, 0, sizeof(was));
 
     for (i = 0; i < lsn; i++) {

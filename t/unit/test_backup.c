@@ -441,6 +441,11 @@ test_every_byte(void **state)
         store(buf, n);
         check(KV_DAMAGED);
 
+        if (i + 1 == n) {
+            restore(KV_DAMAGED);
+            assert_nothing_restored();
+        }
+
         if (i < n - KV_BACKUP_DIGEST) {
             seal(buf, n);
             store(buf, n);
@@ -608,6 +613,37 @@ test_damaged_store(void **state)
 }
 
 
+/* A file that gets shorter while it is sent: what was sent has no end. */
+
+static void
+test_shorter(void **state)
+{
+    int     fd;
+    char    name[64], buf[4096];
+    size_t  n;
+
+    (void) state;
+
+    rig_start();
+    rig_traffic(5);
+    rig_snapshot();
+    begin(HOLD);
+
+    (void) snprintf(name, sizeof(name), KV_SNAPSHOT_NAME ".kvs",
+                    atomic_load(&kit.store->zone->snapshot_lsn));
+    fd = openat(kit.dirfd, name, O_RDWR);
+    assert_int_equal(ftruncate(fd, 500), 0);
+    (void) close(fd);
+
+    assert_int_equal(kv_store_backup_read(backup, buf, sizeof(buf), &n),
+                     KV_ERROR);
+    assert_non_null(strstr(said, "became shorter"));
+    kv_store_backup_end(backup, false);
+
+    rig_stop();
+}
+
+
 /* Some log, and a snapshot that lets older log go. */
 
 static void
@@ -737,6 +773,7 @@ main(void)
         cmocka_unit_test_setup_teardown(test_every_byte, setup, teardown),
         cmocka_unit_test_setup_teardown(test_refusals, setup, teardown),
         cmocka_unit_test_setup_teardown(test_damaged_store, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_shorter, setup, teardown),
         cmocka_unit_test_setup_teardown(test_hold, setup, teardown)
     };
 
