@@ -59,6 +59,8 @@ my $s = KV::Test->new(workers => 3, zone => '24m', fault => 1,
                       'kv_zone zone=two:8m path=%%dir%%/two segment=2m '
                       . 'max_value=1m;', server =>
                       'listen 127.0.0.1:%%slow_port%% sndbuf=32k;
+                      location = /once { kv_incr $arg_k zone=main;
+                                         return 204; }
                       location /two/ { kv two; }
                       location = /two-clear { kv_clear two; }
                       location = /two-stats { kv_stats two; }');
@@ -132,6 +134,7 @@ sub stir {
             map { qq({"key":"together$_","value":"$tried"}\n) } 0 .. 3);
         shift @held while @held > 12;
         $s->http(GET => '/stats', soft => 1, timeout => 5);
+        $s->http(GET => "/once?k=once$tried", soft => 1, timeout => 5);
         $tried++;
         $added++ if $s->http(POST => '/kv/number?incr=1', soft => 1,
                              timeout => 5)->{status} == 200;
@@ -231,6 +234,20 @@ sub rebuilds {
     return eval { $s->stats($path)->{store}{recovery}{rebuilds} } // 0;
 }
 
+# The numbers of the keys that one request each was counted by.
+
+sub counts {
+    my ($n, %counts) = (0);
+    KV::Load::run(port => $s->{port}, connections => 16,
+        next => sub {
+            return if $n == $tried;
+            return { method => 'GET', path => '/kv/once' . $n++ };
+        },
+        done => sub { my $r = $_[2] || { status => 'no answer' };
+                      $counts{$r->{status} == 200 ? $r->{body} : 'none'}++ });
+    return (none => 0, %counts);
+}
+
 my ($slowest, $reached) = (0, 0);
 
 for my $round (1 .. $ROUNDS) {
@@ -299,6 +316,9 @@ ok($number >= $added && $number <= $tried, 'nor an increment')
     or diag("$number, $added acknowledged, $tried tried");
 is(keys %{{ map { $s->get("together$_")->{body} => 1 } 0 .. 3 }}, 1,
    'batches were done all or none');
+my %counts = counts();
+ok($counts{1} > $tried / 2, 'requests were counted');
+is(join(' ', sort keys %counts), '1 none', 'and none of them twice');
 my ($gap) = sort { $b <=> $a } map { $_->{gap} } @results;
 cmp_ok($slowest, '<', slowness(), 'the service is back within a second');
 cmp_ok($gap, '<', slowness(), 'and no writer had to wait longer');
