@@ -112,6 +112,10 @@ for ([ 'nowhere', qr/"nowhere": No such file/ ],
     }
 }
 
+like((inspect($_, 'README.md'))[2],
+     qr/"README\.md" is a file, .* "kv-inspect restore" makes one$/,
+     "$_ of a file") for qw(stat dump log repair);
+
 # Options stand anywhere, and have their value in either way; "--" ends them.
 
 for my $args ([qw(log --from=1 --follow nowhere)],

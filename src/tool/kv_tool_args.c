@@ -99,9 +99,17 @@ kv_tool_args_option(char **argv, int *i, const kv_tool_arg_t *args)
 static bool
 kv_tool_args_operand(char **argv, int i, const kv_tool_arg_t *args)
 {
-    for ( /* void */ ; args->name; args++) {
+    const char  *last;
 
-        if (args->kind > KV_TOOL_OPTIONAL || *args->value) {
+    for (last = NULL; args->name; args++) {
+
+        if (args->kind > KV_TOOL_OPTIONAL) {
+            continue;
+        }
+
+        last = args->name;
+
+        if (*args->value) {
             continue;
         }
 
@@ -117,7 +125,8 @@ kv_tool_args_operand(char **argv, int i, const kv_tool_arg_t *args)
         return true;
     }
 
-    (void) kv_tool_usage("%s: \"%s\" is too much", argv[0], argv[i]);
+    (void) kv_tool_usage("%s: \"%s\" is too much, behind %s", argv[0], argv[i],
+                         last);
 
     return false;
 }

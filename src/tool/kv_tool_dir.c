@@ -259,11 +259,18 @@ kv_tool_dir_init(kv_tool_dir_t *dir, const char *path)
 static kv_rc_t
 kv_tool_dir_open(kv_tool_dir_t *dir, const char *path)
 {
-    int       at;
-    char      missing[KV_PATH_NAME];
-    kv_err_t  err;
+    int          at;
+    char         missing[KV_PATH_NAME];
+    kv_err_t     err;
+    struct stat  st;
 
     kv_tool_dir_init(dir, path);
+
+    if (stat(path, &st) == 0 && S_ISREG(st.st_mode)) {
+        kv_tool_say("\"%s\" is a file, not the directory of a store; of a "
+                    "backup, \"kv-inspect restore\" makes one", path);
+        return KV_ERROR;
+    }
 
     if (kv_path_walk(path, &at, missing, &err) != KV_OK) {
         kv_tool_say("%s", err.text);
