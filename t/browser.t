@@ -30,7 +30,7 @@ my $s = KV::Test->new(fault => 1, http => 'kv_zone zone=second:8m
                                      kv_stats second;
                                      if (-f %%dir%%/locked) { return 403; }
                                  }');
-my $disk = $s->mount('disk', 'size=12m');
+my $disk = $s->mount('disk', 'size=2g');      # of which it takes little
 plan(skip_all => 'nothing can be mounted here') if !$disk;
 
 $s->{path} = "$disk/data";
@@ -324,15 +324,21 @@ is_deeply([ grep { !m{^http://127\.0\.0\.1:$s->{port}/|^data:,$} }
 
 # ---- what may happen to a store
 
-# The disk is full, and is not any more.
+# The disk has little space, none, and much again.
+
+system('mount', '-o', 'remount,size=12m', $disk);
+ok(wait_for(sub { text('warnings') =~ /^the disk has [\d.]+ MiB left/ }, 20),
+   'that little is left is said') or diag(text('warnings'));
 
 my ($n) = $s->fill_disk($disk, sub { $s->put("full$_[0]", 'x' x 200_000) });
 cmp_ok($n, '>', 3, 'the disk gets full');
 shows('disk full', 'warn');
 good_to_read('disk full', '"#state"');
-system('mount', '-o', 'remount,size=200m', $disk);
+system('mount', '-o', 'remount,size=2g', $disk);
 ok(wait_for(sub { $s->healthy }, 20), 'it has space again');
 shows('ready', 'good');
+ok(wait_for(sub { text('warnings') !~ /the disk/ }, 20), 'and much of it')
+    or diag(text('warnings'));
 
 # Descriptors lack, and do not any more.
 
