@@ -85,6 +85,11 @@ kv_archive_update(kv_archive_t *a, uint64_t current, kv_err_t *err)
         }
     }
 
+    if (rc == KV_ERROR && a->io->links && a->io->links(a->io, a->to) == 0) {
+        kv_err_set(err, "its directory was deleted: make it again, and restart "
+                   "nginx; a reload does not look for it");
+    }
+
     a->waiting = 0;
 
     for (i = 0; kv_archive_full(&data, i, current); i++) {

@@ -17,6 +17,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "disk/kv_archive.h"
@@ -366,6 +367,39 @@ test_note(void **state)
 }
 
 
+static char  said[2048];             /* by the store */
+
+static void
+listen(void *ctx, kv_log_level_t level, const char *text)
+{
+    (void) ctx;
+
+    if (level <= KV_LOG_ERR) {
+        (void) snprintf(said, sizeof(said), "%s", text);
+    }
+}
+
+
+/* People delete it: what they make in its place is another one. */
+
+static void
+test_deleted(void **state)
+{
+    (void) state;
+
+    kit.conf.log = listen;
+    said[0] = '\0';
+    start();
+    assert_int_equal(real.list(&kit.io->io, archive, wipe, NULL), 0);
+    assert_int_equal(rmdir(path), 0);
+    assert_int_equal(mkdir(path, 0700), 0);
+    more_log();
+    assert_non_null(strstr(said, "its directory was deleted: make it again, "
+                                 "and restart nginx"));
+    rig_stop();
+}
+
+
 /* What an archive says to a store that ends with `last`. */
 
 static kv_rc_t
@@ -608,6 +642,7 @@ main(void)
         cmocka_unit_test_setup_teardown(test_new_one_fails, setup, teardown),
         cmocka_unit_test_setup_teardown(test_old_one_fails, setup, teardown),
         cmocka_unit_test_setup_teardown(test_note, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_deleted, setup, teardown),
         cmocka_unit_test_setup_teardown(test_snapshot_ahead, setup, teardown),
         cmocka_unit_test_setup_teardown(test_batch_behind, setup, teardown),
         cmocka_unit_test_setup_teardown(test_other_history, setup, teardown),
