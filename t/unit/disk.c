@@ -676,6 +676,10 @@ disk_io_links(kv_io_t *io, int fd)
     size_t   i, file;
     disk_t  *disk = (disk_t *) io;
 
+    if (fd == DISK_DIR || fd == DISK_ARCHIVE) {
+        return 2;
+    }
+
     file = disk_fd(disk, fd)->file;
     n = 0;
 
