@@ -58,7 +58,7 @@
  * soon as it is ahead by REST, and others count for so long after their last
  * request.  Nanoseconds.
  */
-#define NGX_HTTP_KV_BULK_PACE       7500
+#define NGX_HTTP_KV_BULK_PACE       10000
 #define NGX_HTTP_KV_BULK_PACE_BYTE  4
 #define NGX_HTTP_KV_BULK_REST       1000000
 #define NGX_HTTP_KV_BULK_OTHERS     10000000
