@@ -514,6 +514,61 @@ test_other_history(void **state)
 }
 
 
+/* Changes a byte of a file in the archive. */
+
+static void
+flip(const char *name)
+{
+    int      fd;
+    uint8_t  byte;
+
+    fd = openat(archive, name, O_RDWR);
+    assert_true(fd >= 0);
+    assert_int_equal(pread(fd, &byte, 1, 5000), 1);
+    byte ^= 1;
+    assert_int_equal(pwrite(fd, &byte, 1, 5000), 1);
+    (void) close(fd);
+}
+
+
+/* Files of one name are compared when the server starts, if they are copies. */
+
+static void
+test_other_file(void **state)
+{
+    uint64_t  before;
+    names_t   logs;
+
+    (void) state;
+
+    kit.conf.log = listen;
+    said[0] = '\0';
+    link_fails = EXDEV;
+
+    start();
+    more_log();
+    rig_stop();
+
+    logs = files(archive, "log-", ".kvl");
+    flip(logs.last);
+
+    start();
+    before = upto();
+    more_log();
+    assert_non_null(strstr(said, logs.last));
+    assert_non_null(strstr(said,
+                           "that file of the archive is not the store's"));
+    assert_true(upto() < atomic_load(&kit.store->zone->current_segment) - 1);
+    assert_true(files(archive, "log-", ".kvl").n == logs.n);
+
+    flip(logs.last);
+    more_log();
+    assert_true(upto() > before);
+    assert_int_equal(gaps(), 0);
+    rig_stop();
+}
+
+
 static bool
 never(void *ctx)
 {
@@ -523,12 +578,9 @@ never(void *ctx)
 }
 
 
-/* Deletes what is needed for no moment since then; how many files. */
-
-static unsigned
-keep(uint64_t before_ms)
+static kv_rc_t
+try_keep(uint64_t before_ms, unsigned *deleted)
 {
-    unsigned      deleted;
     kv_archive_t  a;
 
     memset(&a, 0, sizeof(a));
@@ -537,7 +589,18 @@ keep(uint64_t before_ms)
     a.to = archive;
     a.stop = never;
 
-    if (kv_archive_keep(&a, before_ms, &deleted, &err) != KV_OK) {
+    return kv_archive_keep(&a, before_ms, deleted, &err);
+}
+
+
+/* Deletes what is needed for no moment since then; how many files. */
+
+static unsigned
+keep(uint64_t before_ms)
+{
+    unsigned  deleted;
+
+    if (try_keep(before_ms, &deleted) != KV_OK) {
         fail_msg("%s", err.text);
     }
 
@@ -550,7 +613,8 @@ keep(uint64_t before_ms)
 static void
 test_keep(void **state)
 {
-    unsigned             i;
+    char                 name[KV_NAME_MAX];
+    unsigned             i, deleted;
     uint64_t             oldest;
     kv_snapshot_list_t   list;
 
@@ -570,6 +634,15 @@ test_keep(void **state)
     assert_int_equal(kv_snapshot_list(&kit.io->io, archive, &list, &err),
                      KV_OK);
     oldest = list.lsn[1];
+
+    /* the one that would stand for all before it is damaged */
+
+    (void) snprintf(name, sizeof(name), KV_SNAPSHOT_NAME ".kvs", oldest);
+    flip(name);
+    assert_int_equal(try_keep(UINT64_MAX, &deleted), KV_DAMAGED);
+    assert_int_equal(deleted, 0);
+    assert_int_equal(files(archive, "snap-", ".kvs").n, 5);
+    flip(name);
 
     assert_int_equal(kv_archive_note_gap(&kit.io->io, archive, 2, 3), KV_OK);
     assert_int_equal(kv_archive_note_gap(&kit.io->io, archive, 5, oldest),
@@ -646,6 +719,7 @@ main(void)
         cmocka_unit_test_setup_teardown(test_snapshot_ahead, setup, teardown),
         cmocka_unit_test_setup_teardown(test_batch_behind, setup, teardown),
         cmocka_unit_test_setup_teardown(test_other_history, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_other_file, setup, teardown),
         cmocka_unit_test_setup_teardown(test_keep, setup, teardown),
         cmocka_unit_test_setup_teardown(test_full, setup, teardown)
     };

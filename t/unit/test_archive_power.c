@@ -44,7 +44,8 @@
 #define CUTS     10u                  /* and cuts of it */
 #define AFTER    15u                  /* steps behind a cut */
 #define BATCH    5u                   /* operations of a step, at most */
-#define EVENTS   1000u
+#define EVENTS   2000u
+#define INSIDE   4u                   /* steps inside one background task */
 #define KEYS     16u
 #define PLACES   2u
 #define REGION   ((size_t) 8 << 20)
@@ -77,6 +78,7 @@ static kv_store_conf_t  conf;
 static void            *region;
 static disk_t           plain;        /* the disk's own calls */
 static bool             copies, failing;
+static unsigned         inside;       /* steps that may yet be, in the task */
 static ino_t            synced[256];
 static unsigned         syncs;
 static unsigned         failed, restored, alone, deleted, lost;
@@ -140,6 +142,9 @@ rename(const char *from, const char *to)
 
     return renameat(AT_FDCWD, from, AT_FDCWD, to);
 }
+
+
+static void operate(life_t *life);
 
 
 static uint32_t
@@ -208,12 +213,30 @@ on_link(kv_io_t *io, int dirfd, const char *name, int todir, const char *to)
 }
 
 
-/* Before each change of the disk: what is promised by then. */
+/*
+ * Before each change of the disk: what is promised by then; and in the
+ * background task others go on writing, so that snapshots see more than their
+ * LSN says.
+ */
 
 static void
 before(void *ctx)
 {
     life_t *life = ctx;
+
+    unsigned     left;
+    kv_mutex_t  *lock;
+
+    lock = life->host.store ? &life->host.store->zone->commit_lock : NULL;
+
+    if (inside && rnd(3) == 0 && kv_mutex_trylock(lock) == KV_OK) {
+        kv_mutex_unlock(lock);
+
+        left = inside - 1;
+        inside = 0;
+        operate(life);
+        inside = left;
+    }
 
     life->disk.note = life->events;
 
@@ -351,7 +374,9 @@ work(life_t *life, unsigned steps)
         }
 
         if (rnd(2) && (kv_store_todo(store) & KV_TODO_BACKGROUND)) {
+            inside = INSIDE;
             kv_store_background(store);
+            inside = 0;
         }
 
         if (rnd(30) == 0) {
