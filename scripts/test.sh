@@ -318,7 +318,8 @@ compiles_benchmarks()
 refuses_no_threads()
 {
     configure_says 1022001 NO '--with-threads' \
-        && configure_says 1022001 YES ''
+        && configure_says 1022001 YES '' \
+        && STREAM=NO configure_says 1022001 YES ''
 }
 
 
