@@ -359,12 +359,16 @@ SKIP: {
        'a damaged log is refused');
     sysseek($f, $at, 0) && syswrite($f, 'forgets') or die "$segment: $!";
 
-    my ($old) = $other->workers;
+    # the one that serves it stays; the others are gone at once
+
+    my @old = $other->workers;
     kill('HUP', $other->{pid});
-    ok(wait_for(sub { (eval { read_file("/proc/$old/cmdline") } // '')
-                      =~ /shutting down/ }, 20), 'the worker is to go');
+    ok(wait_for(sub { grep { (eval { read_file("/proc/$_/cmdline") } // '')
+                             =~ /shutting down/ } @old }, 20),
+       'the worker is to go');
     $c->close;
-    ok(wait_for(sub { !kill(0, $old) }, 20), 'it goes with its client');
+    ok(wait_for(sub { !grep { kill(0, $_) } @old }, 20),
+       'it goes with its client');
     $other->done;
 }
 
