@@ -551,7 +551,7 @@ sub arm {
     my ($point) = @_;
     write_file("$s->{dir}/point.new", "$point 1\n");
     rename("$s->{dir}/point.new", "$s->{dir}/point") or die;
-    wait_for(sub { !-e "$s->{dir}/point" }, 5, 0.001)
+    wait_for(sub { !-e "$s->{dir}/point" }, 20, 0.001)
         or fail("$point is not reached");
 }
 
