@@ -13,7 +13,8 @@ my $auth = qx(@{[ KV::Test::nginx() ]} -V 2>&1) =~ /http_auth_request_module/;
 my $s = KV::Test->new(auth => $auth ? 'auth_request /shown/a;' : '',
                       fault => 1, kv => 'list=on max_value=64k',
                       http => <<'END',
-    log_format done '$status|$kv_key|$kv_result|$kv_version|$kv_wait_time';
+    log_format done '$http_number|'
+                    '$status|$kv_key|$kv_result|$kv_version|$kv_wait_time';
     log_format none escape=none '$request_method $kv_key,$kv_result,'
                                 '$kv_version,$kv_wait_time';
     merge_slashes off;
@@ -43,33 +44,29 @@ END
 $s->start;
 
 
-# What the last request has left in the log, once it is there.
+# A line is written after its answer was sent, so lines of others may come
+# late: a request has a number by which its own is known.
 
-my $seen = 0;
+my $number = 0;
 
-sub logged {
-    my @lines;
-    wait_for(sub {
-        @lines = split /\n/, eval { read_file("$s->{dir}/done.log") } // '';
-        return @lines > $seen;
-    }, 10) or return 'no line';
-    my $more = @lines - $seen;
-    $seen = @lines;
-    return $more == 1 ? $lines[-1] : "$more lines";
+sub logged_of {
+    my ($known) = @_;
+    return wait_for(sub {
+        my $lines = eval { read_file("$s->{dir}/done.log") } // '';
+        return $lines =~ /^$known(.*)\n/m && $1;
+    }, 10) // 'no line';
 }
 
 # A request, and what is logged of it; "T" for a time.
 
 sub request {
-    my ($method, $path, @o) = @_;
-    my $r = $s->http($method, $path, @o);
-    return ($r, logged() =~ s/\|\d+\.\d{3}$/|T/r);
+    my ($method, $path, %o) = @_;
+    my $headers = [ @{$o{headers} || []}, 'Number: ' . ++$number ];
+    my $r = $s->http($method, $path, %o, headers => $headers);
+    return ($r, logged_of("$number\\|") =~ s/\|\d+\.\d{3}$/|T/r);
 }
 
 sub tag { ($_[0]{headers}{etag} // '""') =~ /^"(.*)"$/ ? $1 : 'weak' }
-
-logged();
-
 
 my $version;
 
@@ -163,7 +160,6 @@ for (
 
 {
     $s->put('a', 'x');
-    logged();
     my ($r, $line) = request(GET => '/shown/a');
     is($r->{headers}{shown}, 'a hit ' . tag($r), 'in a header');
     ($r, $line) = request(GET => '/shown/b');
@@ -177,23 +173,16 @@ for (
 
 # how long a write has waited for its commit
 
-sub logged_of {
-    my ($key) = @_;
-    return wait_for(sub {
-        read_file("$s->{dir}/done.log") =~ /^(\d+\|$key\|.*)$/m && $1;
-    }, 10) // 'no line';
-}
-
 {
     $s->written(PUT => '/kv/w1', body => 'x')->response('PUT');
-    like(logged_of('w1'), qr/^200\|w1\|stored\|\S+\|\d+\.\d{3}$/, 'some time');
+    like(logged_of('-\|200\|w1\|'), qr/^stored\|\S+\|\d+\.\d{3}$/, 'some time');
 
     $s->fault(hold => 1);
     my $c = $s->written(PUT => '/kv/w2', body => 'x');
     sleep(0.3);
     $s->fault(hold => undef);
     $c->response('PUT');
-    my ($time) = logged_of('w2') =~ /^200\|w2\|stored\|\S+\|(\d+\.\d{3})$/;
+    my ($time) = logged_of('-\|200\|w2\|') =~ /^stored\|\S+\|(\d+\.\d{3})$/;
     cmp_ok($time // 0, '>=', 0.3, 'all of the time in which a sync hung');
 }
 
@@ -204,7 +193,7 @@ sub logged_of {
     $c->send("PUT /kv/w3 HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhalf");
     $s->has_read;
     $c->close;
-    is(logged_of('w3'), '400|w3|refused|-|-', 'an upload that breaks off');
+    is(logged_of('-\|400\|w3\|'), 'refused|-|-', 'an upload that breaks off');
 }
 
 
