@@ -71,9 +71,11 @@ my $s = KV::Test->new(
                location /mirrored/ { kv main; mirror /kv/copy; }
                location = /keys { kv_keys main; }',
     servers => <<'END');
+    kv_zone zone=wide:16m path=%%dir%%/wide max_value=128k segment=1m;
     server {
         listen 127.0.0.1:%%other%%;
         location /kv/ { kv main; %%here%% }
+        location /out/ { kv main; location /out/in/ { kv wide; } }
     }
 END
 $s->{other} = KV::Util::free_port();
@@ -103,6 +105,7 @@ largest('/own/inner/a', 10_000);
 largest('/if/a', 40);
 largest('/if/a?a=1', 40);
 largest('/kv/a', 65_536, port => $s->{other});
+largest('/out/in/a', 131_072, port => $s->{other});
 is($s->http(GET => '/own/a')->{status}, 200, 'what is larger can be read');
 
 for my $path (qw(/small /little)) {
@@ -118,9 +121,11 @@ for my $path (qw(/small /little)) {
 # a body that another module has read
 
 $s->http(PUT => '/mirrored/m', body => 'x' x 10_000);
-is(length $s->get('copy')->{body}, 10_000, 'mirrored: 10000 bytes');
-$s->http(PUT => '/mirrored/m', body => 'y' x 10_001);
-like($s->get('copy')->{body}, qr/^x/, 'mirrored: and no more');
+ok(wait_for(sub { length $s->get('copy')->{body} == 10_000 }, 20),
+   'mirrored: 10000 bytes');
+answer($s->http(PUT => '/mirrored/m', body => 'y' x 10_001), 413,
+       "value too large\n", 'mirrored: and one more');
+like($s->get('copy')->{body}, qr/^x/, 'mirrored: which is not stored');
 
 # a number is not limited
 
@@ -243,7 +248,8 @@ is($s->get('b')->{status}, 404, 'required: no line of them is done');
 is($s->http(POST => '/batch', body => lines(@good))->{status}, 200,
    'required: a batch that has them');
 
-is($s->stats->{routes}{kv}{PUT}{status}{other}, 3, 'they are counted');
+ok(wait_for(sub { $s->stats->{routes}{kv}{PUT}{status}{other} == 3 }, 20),
+   'they are counted');
 
 $s->{server} =~ s/kv_require_match on;//;
 ok($s->reload, 'a reload without');

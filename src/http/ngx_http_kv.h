@@ -206,8 +206,7 @@ typedef struct {
     ngx_uint_t                 max_ops;       /* of a batch */
     size_t                     max_size;      /* bytes of its body */
     off_t                      hold;          /* of log, for a backup */
-    size_t                     max_value;     /* bytes: that of the zone, or
-                                                 less */
+    size_t                     max_value;     /* bytes; the zone has one, too */
     ngx_flag_t                 read_only;
     ngx_flag_t                 require_match;
     ngx_flag_t                 intercept_errors;

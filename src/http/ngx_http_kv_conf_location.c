@@ -37,8 +37,8 @@ static char *ngx_http_kv_conf_check_max_value(ngx_conf_t *cf, void *post,
     void *data);
 static void ngx_http_kv_merge_rules(ngx_http_kv_loc_conf_t *prev,
     ngx_http_kv_loc_conf_t *conf);
-static ngx_int_t ngx_http_kv_conf_limit(ngx_conf_t *cf,
-    ngx_http_kv_loc_conf_t *conf, ngx_uint_t own);
+static ngx_int_t ngx_http_kv_conf_check_limit(ngx_conf_t *cf,
+    ngx_http_kv_loc_conf_t *conf);
 
 
 ngx_conf_post_t  ngx_http_kv_conf_max_value = {
@@ -420,7 +420,7 @@ ngx_http_kv_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
 
     if ((conf->zone_name.data
          ? ngx_http_kv_conf_find_zone(cf, conf) != NGX_OK
-           || ngx_http_kv_conf_limit(cf, conf, own) != NGX_OK
+           || (own && ngx_http_kv_conf_check_limit(cf, conf) != NGX_OK)
          : ngx_http_kv_conf_any_zone(cf, conf) != NGX_OK)
         || ngx_http_kv_conf_check_keys(cf, conf) != NGX_OK)
     {
@@ -457,14 +457,13 @@ ngx_http_kv_merge_rules(ngx_http_kv_loc_conf_t *prev,
  */
 
 static ngx_int_t
-ngx_http_kv_conf_limit(ngx_conf_t *cf, ngx_http_kv_loc_conf_t *conf,
-    ngx_uint_t own)
+ngx_http_kv_conf_check_limit(ngx_conf_t *cf, ngx_http_kv_loc_conf_t *conf)
 {
     size_t  max;
 
     max = conf->zone->conf.max_value;
 
-    if (own && conf->max_value > max) {
+    if (conf->max_value > max) {
         ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
                       "\"kv_max_value\" is %uz bytes, and values of the kv "
                       "zone \"%V\" have %uz at most: lower it, or raise "
@@ -473,8 +472,6 @@ ngx_http_kv_conf_limit(ngx_conf_t *cf, ngx_http_kv_loc_conf_t *conf,
                       conf->line);
         return NGX_ERROR;
     }
-
-    conf->max_value = ngx_min(conf->max_value, max);
 
     return NGX_OK;
 }

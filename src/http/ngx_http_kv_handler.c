@@ -877,7 +877,8 @@ ngx_http_kv_create_ctx(ngx_http_request_t *r)
     ctx->zone = klcf->zone;
     ctx->route = klcf->route;
     ctx->key_chars = (kv_key_chars_t) klcf->key_chars;
-    ctx->max_value = (uint32_t) klcf->max_value;
+    ctx->max_value = (uint32_t) ngx_min(klcf->max_value,
+                                        klcf->zone->conf.max_value);
     ctx->started = kv_now_ns();
 
     ngx_http_set_ctx(r, ctx, ngx_http_kv_module);
