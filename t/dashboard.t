@@ -16,6 +16,7 @@ my $s = KV::Test->new(kv => 'list=on', http => 'kv_zone zone=two:16m
     location = /dashboard { kv_dashboard; }
     location = /deep/er/page { kv_dashboard; }
     location = /kv/page { kv_dashboard; }
+    location = /if { kv_dashboard; if ($arg_x) { set $y 1; } }
     location = "/a:b&c<d>\"e %23?" { kv_stats two; }
     location = //evil.example/ { kv_keys main; }
     location = /again { kv_stats main; }
@@ -85,6 +86,7 @@ for my $method (qw(PUT POST DELETE PATCH)) {
 }
 
 is($s->http(GET => '/dashboard?x=1')->{body}, $page, 'arguments mean nothing');
+is($s->http(GET => '/if?x=1')->{body}, $page, 'nor does an "if"');
 
 my $c = $s->connect;
 for my $body ('x' x 100_000, '') {

@@ -197,6 +197,14 @@ typedef struct {
 } ngx_http_kv_main_conf_t;
 
 
+/* Of a dashboard, once all of http{} is read. */
+
+typedef struct {
+    ngx_str_t                  stores;        /* HTML */
+    ngx_str_t                  tag;           /* its ETag */
+} ngx_http_kv_dashboard_t;
+
+
 typedef struct {
     ngx_http_kv_zone_t        *zone;          /* NULL: that of no store */
     ngx_http_kv_route_t        route;
@@ -211,8 +219,7 @@ typedef struct {
     ngx_flag_t                 require_match;
     ngx_flag_t                 intercept_errors;
     ngx_flag_t                 post;
-    ngx_str_t                  stores;        /* of a dashboard: HTML, */
-    ngx_str_t                  tag;           /* and its ETag */
+    ngx_http_kv_dashboard_t   *dashboard;     /* or NULL */
     ngx_array_t               *incrs;         /* of those of kmcf; or NULL */
     unsigned                   incr_off:1;    /* none of outer levels */
 

@@ -201,6 +201,8 @@ ngx_http_kv_conf_metrics(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 char *
 ngx_http_kv_conf_dashboard(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
+    ngx_http_kv_loc_conf_t *klcf = conf;
+
     ngx_http_core_loc_conf_t  *clcf;
 
     clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
@@ -213,8 +215,12 @@ ngx_http_kv_conf_dashboard(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return NGX_CONF_ERROR;
     }
 
-    return ngx_http_kv_conf_take(cf, cmd, conf, ngx_http_kv_dashboard_handler)
-           == NGX_OK ? NGX_CONF_OK : NGX_CONF_ERROR;
+    klcf->dashboard = ngx_pcalloc(cf->pool, sizeof(ngx_http_kv_dashboard_t));
+
+    return klcf->dashboard
+           && ngx_http_kv_conf_take(cf, cmd, klcf,
+                                    ngx_http_kv_dashboard_handler) == NGX_OK
+           ? NGX_CONF_OK : NGX_CONF_ERROR;
 }
 
 

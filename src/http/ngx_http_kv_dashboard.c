@@ -76,6 +76,8 @@ ngx_http_kv_dashboard_stores(ngx_conf_t *cf, ngx_array_t *locations,
     ngx_http_kv_main_conf_t  *kmcf;
 
     conf = dashboard->conf;
+    tag = &conf->dashboard->tag;
+    stores = &conf->dashboard->stores;
     kmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_kv_module);
     zone = kmcf->zones.elts;
 
@@ -88,7 +90,7 @@ ngx_http_kv_dashboard_stores(ngx_conf_t *cf, ngx_array_t *locations,
         }
     }
 
-    if (conf->stores.len == 0) {
+    if (stores->len == 0) {
         ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
                       "\"%V\" has nothing to show: add a location with "
                       "\"kv_stats\", like \"location = /stats\", to the same "
@@ -96,9 +98,6 @@ ngx_http_kv_dashboard_stores(ngx_conf_t *cf, ngx_array_t *locations,
                       conf->line);
         return NGX_ERROR;
     }
-
-    tag = &conf->tag;
-    stores = &conf->stores;
 
     tag->data = ngx_pnalloc(cf->pool, ngx_strlen(ngx_http_kv_page_digest)
                                       + sizeof("\"-00000000\""));
@@ -132,7 +131,7 @@ ngx_http_kv_dashboard_store(ngx_conf_t *cf, ngx_array_t *locations,
         NGX_HTTP_KV_ROUTE_STATS, NGX_HTTP_KV_ROUTE_KEYS, NGX_HTTP_KV_ROUTE_KV
     };
 
-    stores = &dashboard->conf->stores;
+    stores = &dashboard->conf->dashboard->stores;
     len = stores->len + zone->name.len + NGX_HTTP_KV_DASHBOARD_META;
 
     for (i = 0; i < 3; i++) {
@@ -296,8 +295,8 @@ ngx_http_kv_dashboard_handler(ngx_http_request_t *r)
 
     ngx_http_kv_dashboard_buf(&out[0], &b[0], ngx_http_kv_page_head.text,
                               ngx_http_kv_page_head.len);
-    ngx_http_kv_dashboard_buf(&out[1], &b[1], klcf->stores.data,
-                              klcf->stores.len);
+    ngx_http_kv_dashboard_buf(&out[1], &b[1], klcf->dashboard->stores.data,
+                              klcf->dashboard->stores.len);
     ngx_http_kv_dashboard_buf(&out[2], &b[2], ngx_http_kv_page_rest.text,
                               ngx_http_kv_page_rest.len);
     out[0].next = &out[1];
@@ -323,7 +322,7 @@ ngx_http_kv_dashboard_headers(ngx_http_request_t *r,
 
     h->hash = 1;
     ngx_str_set(&h->key, "ETag");
-    h->value = conf->tag;
+    h->value = conf->dashboard->tag;
 
     r->headers_out.etag = h;
 
