@@ -7,6 +7,7 @@
 use strict;
 use warnings;
 
+use Digest::SHA qw(sha256_base64);
 use Test::More;
 use Time::HiRes qw(sleep);
 
@@ -56,7 +57,9 @@ for my $changed (0, 1) {
         my $delete = $s->written(DELETE => '/kv/big');
 
         my $held = $s->connect;
-        $held->send(KV::Conn::request(PUT => '/held', body => $value));
+        $held->send(KV::Conn::request(PUT => '/held', body => $value,
+            headers => [ 'Content-Digest: sha-256=:'
+                         . sha256_base64($value) . '=:' ]));
         ok($s->has_read && $s->healthy, "$name: a body was read");
         is($s->http(GET => '/now')->{status}, 204, "$name: it is cut in half")
             if $changed;

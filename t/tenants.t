@@ -33,7 +33,9 @@ my $paths = $tenants =~ s{/my}{/p}gr =~ s{\$remote_user:}{\$remote_user/}gr
 
 my $s = KV::Test->new(
     kv => 'list=on', open => free_port(), h2 => free_port(),
-    http => 'map $http_x $mapped { default none; ~^(.*)$ $1; }
+    http => 'large_client_header_buffers 4 32k;
+             map $http_x $mapped { default none; ~^(.*)$ $1; }
+             map $step $changes { volatile; default x; two second; }
              map $http_tenant $checked { default ""; ~^(?<t>[ab])$ $t; }',
     servers => <<"END", server => <<'END2');
     server {
@@ -65,6 +67,14 @@ END
         location = /checked-bulk { kv_bulk main prefix=$checked:; }
         location = /few { kv_batch main max_ops=2 prefix=few: max_size=100; }
         location = /const-keys { kv_keys main prefix=const:; }
+        location /any-name/ { kv main prefix=$http_tenant:; }
+        location = /any-name-keys { kv_keys main prefix=$http_tenant:; }
+        location = /any-name-batch { kv_batch main prefix=$http_tenant:; }
+        location = /any-name-bulk { kv_bulk main prefix=$http_tenant:; }
+        location = /changes {
+            set $step one; set $was $changes; set $step two;
+            kv main key=$changes;
+        }
         location ~ ^/u/(?<id>[^/]*)$ { kv main key=user:$id; }
         location ~ ^/path/(?<rest>.*)$ { kv_key_chars any; kv main key=$rest; }
         location = /cookie { kv main key=session:$cookie_sid; }
@@ -258,13 +268,40 @@ is(told(jane => GET => '/my/a'), '200 a of jane', '... is done');
 
 {
     my $long = 'k' x (16384 - length 'jane:');
-    is(batch(jane => qq({"key":"$long","value":"1"})) =~ s/ .*//sr, '200',
-       'the longest key');
-    is(batch(jane => qq({"key":"k$long","value":"1"})),
-       qq(400 {"line":1,"error":"key too long"}\n), '... and one more byte');
-    is(batch(jane => qq({"op":"delete","key":"$long"})) =~ s/ .*//sr, '200',
-       '... goes');
+    for my $path ('/my-batch', '/my-bulk') {
+        is(batch(jane => qq({"key":"$long","value":"1"}), $path)
+           =~ s/ .*//sr, '200', "$path: the longest key");
+        like(batch(jane => qq({"key":"k$long","value":"1"}), $path),
+             qr/^400 \{"line":1,"error":"key too long"/, '... one more byte');
+        is(batch(jane => qq({"op":"delete","key":"$long"}), $path)
+           =~ s/ .*//sr, '200', '... goes');
+    }
 }
+
+# a prefix that is too long, or has what no key has
+
+for (['a' x 16_384, 414, 'key too long'],
+     ['a b', 400, 'key contains invalid characters'])
+{
+    my ($tenant, $status, $why) = @$_;
+    my $name = substr $tenant, 0, 3;
+    my $says = sub {
+        my ($method, $path, @body) = @_;
+        my $r = $s->http($method, $path, @body,
+                         headers => ["Tenant: $tenant"]);
+        return "$r->{status} $r->{body}";
+    };
+    my $line = $status == 400 ? qr/^400 \{"line":1,"error":"$why"/
+                              : qr/^414 $why\n/;
+
+    is($says->(PUT => '/any-name/x', body => 'x'), "$status $why\n",
+       "a tenant \"$name\": PUT");
+    is($says->(GET => '/any-name-keys'), "$status $why\n", '... a list')
+        if $status == 414;
+    like($says->(POST => "/any-name-$_", body => '{"key":"x","value":"x"}'),
+         $line, "... a $_") for qw(batch bulk);
+}
+unlike(all(), qr/a b:/, '... no key of it is there');
 
 
 # ---- any characters: paths below a name
@@ -415,6 +452,12 @@ $s->http(PUT => '/all/' . encoded($_), body => $_)
 is(kv(GET => '/sub', headers => ['Cookie: who=me']), '200 sub', 'a subrequest');
 unlike(kv(GET => '/sub', headers => ["Cookie: who=$_"]), qr/^200|sub/,
        "... with who=$_") for '', 'x';
+
+# a variable may change while the request lasts
+
+is(kv(PUT => '/changes', body => 'x'), '200 ', 'a variable that changes');
+is(kv(GET => '/all/second'), '200 x', '... is what it is then');
+
 
 # a map's regular expression changes what $1 is, and must change no length
 
