@@ -5,7 +5,6 @@
 use strict;
 use warnings;
 
-use List::Util qw(uniq);
 use Test::More;
 
 use KV::Test;
@@ -90,27 +89,14 @@ sub got {
     return $c->{in};
 }
 
-# The same of each worker of stream{}, while the others are stopped.
+# The same of each worker of stream{}.
 
 sub got_of_each {
     my ($port, $send) = @_;
-    my @workers = $s->workers;
-    my @said;
-
-    for my $worker (@workers) {
-        my @others = grep { $_ != $worker } @workers;
-        kill('STOP', @others);
-        wait_for(sub {
-            !grep { read_file("/proc/$_/stat") !~ /\) T / } @others
-        }, 10) or die "a worker does not stop\n";
-        my $said = eval { got($port, $send) } // "died: $@";
-        kill('CONT', @others);
-        $said =~ s/^$worker /worker /;
-        push @said, $said;
-    }
-
-    my @all = uniq @said;
-    return @all == 1 ? $all[0] : "several: @all";
+    return $s->on_each(sub {
+        my ($worker) = @_;
+        return got($port, $send) =~ s/^$worker /worker /r;
+    });
 }
 
 

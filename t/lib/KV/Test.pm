@@ -22,7 +22,7 @@ use Exporter 'import';
 use File::Path ();
 use File::Temp ();
 use JSON::PP ();
-use List::Util qw(shuffle);
+use List::Util qw(shuffle uniq);
 use POSIX qw(:sys_wait_h);
 use Test::More ();
 use Time::HiRes qw(time sleep);
@@ -383,6 +383,31 @@ sub connect_to {
     }, 10, 0.0005) or die "worker $worker takes no connection\n";
 
     return $c;
+}
+
+
+# What the code returns while no worker runs but the one that it is given, for
+# each of them: what all said, or "several: ..."; "not all workers" if some are
+# missing.
+
+sub on_each {
+    my ($self, $code) = @_;
+    my @workers = $self->workers;
+    my @said;
+
+    for my $worker (@workers) {
+        my @others = grep { $_ != $worker } @workers;
+        kill('STOP', @others);
+        wait_for(sub {
+            !grep { read_file("/proc/$_/stat") !~ /\) T / } @others
+        }, 20) or die "a worker does not stop\n";
+        push @said, eval { $code->($worker) } // "died: $@";
+        kill('CONT', @others);
+    }
+
+    my @all = uniq @said;
+    return @workers != $self->{workers} ? 'not all workers'
+           : @all == 1 ? $all[0] : "several: @all";
 }
 
 
