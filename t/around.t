@@ -126,12 +126,12 @@ for my $n (1, 1000, 60_000) {
     is($s->http(PUT => '/mirrored/m', body => $value)->{status}, 200,
        "$n: a location that is mirrored");
     is($s->get('m')->{body}, $value, "$n: its value");
-    ok(wait_for(sub { $s->get('copy')->{body} eq $value }, 5),
+    ok(wait_for(sub { $s->get('copy')->{body} eq $value }, 20),
        "$n: the mirror's");
 
     is($s->http(PUT => '/front/f', body => $value)->{status}, 200,
        "$n: a mirror of another location");
-    ok(wait_for(sub { $s->get('shadow')->{body} eq $value }, 5),
+    ok(wait_for(sub { $s->get('shadow')->{body} eq $value }, 20),
        "$n: its value");
     is($s->get('f')->{body}, $value, "$n: the other's");
     $s->clear;

@@ -40,7 +40,7 @@ sub is_used {
     my ($before, $name) = @_;
     my $now;
     ok(wait_for(sub { $s->del('nothing');
-                      ($now = $s->used) <= $before + 20_000 }, 5, 0.05), $name)
+                      ($now = $s->used) <= $before + 20_000 }, 20, 0.05), $name)
         or diag("used $before before, $now now");
 }
 
@@ -343,7 +343,7 @@ is_value('what', 'the old value stays');
     my @c = map { $s->connect } 1 .. 10;
     $_->send("PUT /kv/$KEY HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n"
              . "\r\n" . 'x' x 900_000) for @c;
-    ok(wait_for(sub { $s->used >= $before + 10 * 900_000 }, 5),
+    ok(wait_for(sub { $s->used >= $before + 10 * 900_000 }, 20),
        'half an upload lies in the zone');
     $_->close for @c;
     is_used($before, 'and is freed when it is cut off');

@@ -205,7 +205,7 @@ for my $sync ('200ms', 'off') {
 
     if ($sync ne 'off') {
         ok(wait_for(sub { my $log = $s->store->{log};
-                          $log->{durable_lsn} == $log->{next_lsn} - 1 }, 3),
+                          $log->{durable_lsn} == $log->{next_lsn} - 1 }, 20),
            "sync=$sync: they are durable soon");
     }
 
@@ -229,10 +229,10 @@ for my $sync ('200ms', 'off') {
     $s->start;
     $s->put('good', 'x');
     wait_for(sub { my $log = $s->store->{log};
-                   $log->{durable_lsn} == $log->{next_lsn} - 1 }, 3);
+                   $log->{durable_lsn} == $log->{next_lsn} - 1 }, 20);
     $s->fault(fdatasync => 1);
     $s->put('lost', 'x');
-    ok(wait_for(sub { $s->put('more', 'x')->{status} == 503 }, 3),
+    ok(wait_for(sub { $s->put('more', 'x')->{status} == 503 }, 20),
        'sync=50ms: a failed sync ends the writes');
     is($s->http(GET => '/health')->{status}, 503, 'sync=50ms: /health says so');
     is($s->get('good')->{body}, 'x', 'sync=50ms: reads go on');

@@ -170,14 +170,14 @@ for my $errno (EACCES, EMFILE) {
         sleep(0.05);
         $s->put("k$_", 'x', soft => 1) for 1 .. 4;
         $s->fault(open => undef);
-        wait_for(sub { $s->workers == 2 }, 5);
+        wait_for(sub { $s->workers == 2 }, 20);
     }
 
     ok(wait_for(sub { health($s) == 200 }, 10),
        'syncs that cannot open the segment are not final');
     is($s->put('k1', 'y')->{status}, 200, 'writes go on');
     ok(wait_for(sub { my $l = $s->store->{log};
-                      $l->{durable_lsn} == $l->{next_lsn} - 1 }, 5),
+                      $l->{durable_lsn} == $l->{next_lsn} - 1 }, 20),
        'and are synced');
     $s->done;
 }
@@ -228,7 +228,7 @@ for my $errno (EACCES, EMFILE) {
     # also when another worker has to go on with it
 
     kill('KILL', ($s->workers)[0]);
-    wait_for(sub { $s->workers == 2 }, 5);
+    wait_for(sub { $s->workers == 2 }, 20);
     $s->fault(open => undef);
     ok(wait_for(sub { health($s) == 200 }, 10), 'until it goes well');
     is(scalar(grep { $s->get("k$_")->{body} ne value("k$_", 1, 5000) }
@@ -263,7 +263,7 @@ for my $errno (EACCES, EMFILE) {
                      && !grep { $_ < 0 || $_ > $st->{zone}{size} } @size };
 
     ok($s->idle && $reads->(), 'a worker is killed in /stats');
-    ok(wait_for(sub { $s->workers == 3 }, 5), 'another takes its place');
+    ok(wait_for(sub { $s->workers == 3 }, 20), 'another takes its place');
     ok($sane->('ready'), '/stats says what is so');
     is($s->put('k1', value('k1', 1, 5000))->{status}, 200, 'writes go on');
     is($s->store->{recovery}{rebuilds}, 0, 'the zone is whole');

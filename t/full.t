@@ -214,7 +214,7 @@ for my $how ('a length', 'chunks') {
     cmp_ok($stored, '>', 0, "20 uploads at once with $how: some are stored");
     is($s->store->{keys}, $stored, "20 uploads at once with $how: as many");
     ok(wait_for(sub { $s->del('nothing');
-                      $s->used - $stored * (2 << 20) < 1 << 20 }, 5),
+                      $s->used - $stored * (2 << 20) < 1 << 20 }, 20),
        "20 uploads at once with $how: the rest is freed");
     $s->done;
 }
@@ -547,7 +547,7 @@ for my $what (qw(fdatasync write)) {
     $s->expect_log(qr/exited on signal 9/);
     my ($pid) = $s->workers;
     kill('KILL', $pid);
-    wait_for(sub { 2 == grep { $_ != $pid } $s->workers }, 5);
+    wait_for(sub { 2 == grep { $_ != $pid } $s->workers }, 20);
     is($s->put('k1', 'x')->{status}, 503,
        "$what failed: and with a new worker");
     is(scalar(wrong($s, 'k', 5000, 1 .. 50)), 0, "$what failed: reads go on");

@@ -233,7 +233,7 @@ for my $name (qw(main other)) {
     my $used;
     ok(wait_for(sub { admin(DELETE => "/clear/$name");
                       $used = store($name)->{zone}{used};
-                      $used <= $before{$name} + $RECORDS }, 5, 0.05),
+                      $used <= $before{$name} + $RECORDS }, 20, 0.05),
        "$name: nothing is left in the zone")
         or diag("$before{$name}, now $used");
 }

@@ -76,11 +76,11 @@ is_deeply($s->store->{recovery}, $recovery, 'nothing was recovered');
 {
     my $old = $s->{pid};
     kill('KILL', $old);
-    ok(wait_for(sub { read_file("/proc/$old/stat") =~ /\) [ZX] / }, 5),
+    ok(wait_for(sub { read_file("/proc/$old/stat") =~ /\) [ZX] / }, 20),
        'the master dies');
     refuses([ 'beside orphans of one that its parent did not wait for',
               qr/workers of another nginx, whose master was process $old: / ]);
-    ok(wait_for(sub { $s->exited }, 5), 'the master is gone');
+    ok(wait_for(sub { $s->exited }, 20), 'the master is gone');
     is(scalar(() = $s->workers), 2, 'its workers do not');
 
     ok(all_there($s), 'they serve on');
@@ -90,13 +90,13 @@ is_deeply($s->store->{recovery}, $recovery, 'nothing was recovered');
 
     my ($first, @rest) = $s->workers;
     kill('KILL', $first);
-    wait_for(sub { $s->workers == @rest }, 5);
+    wait_for(sub { $s->workers == @rest }, 20);
     refuses([ 'a new master beside one orphan', qr/\d/ ]);
-    ok(wait_for(sub { $s->put('orphan', 'y', soft => 1)->{status} == 200 }, 5),
+    ok(wait_for(sub { $s->put('orphan', 'y', soft => 1)->{status} == 200 }, 20),
        'the last orphan takes writes');
 
     kill('KILL', @rest);
-    ok(wait_for(sub { !$s->workers }, 5), 'the last worker dies');
+    ok(wait_for(sub { !$s->workers }, 20), 'the last worker dies');
 
     $s->start;
     ok(all_there($s), 'then a new one may start');
@@ -153,10 +153,10 @@ is_deeply($s->store->{recovery}, $recovery, 'nothing was recovered');
 
 {
     kill('KILL', $s->{pid});
-    wait_for(sub { $s->exited }, 5);
+    wait_for(sub { $s->exited }, 20);
     $s->put('last', 'word');
     kill('TERM', $s->workers);
-    ok(wait_for(sub { !$s->workers }, 6), 'orphans stop when asked');
+    ok(wait_for(sub { !$s->workers }, 20), 'orphans stop when asked');
     $s->start;
     is($s->get('last')->{body}, 'word', 'what they took is there');
     ok(all_there($s), 'and the rest');

@@ -152,7 +152,7 @@ for my $how (sort keys %url) {
     is((curl($how, '/kv/h'))[1], "key not found\n",
        "$how: cut off, nothing is stored");
     my $used;
-    ok(wait_for(sub { ($used = $s->used) <= $before }, 5, 0.05),
+    ok(wait_for(sub { ($used = $s->used) <= $before }, 20, 0.05),
        "$how: cut off, the memory is freed") or diag("$before, now $used");
 }
 

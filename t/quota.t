@@ -479,7 +479,7 @@ for my $how (qw(body chunks late mirror)) {
         my $m = KV::Conn->new(port => $s->{h2});
         $m->send(KV::Conn::request(PUT => '/m', body => $body));
         $m->response;
-        ok(wait_for(sub { $s->get('x')->{status} == 200 }, 5),
+        ok(wait_for(sub { $s->get('x')->{status} == 200 }, 20),
            'holes: what a mirror writes');
         is($s->get('x')->{body}, $body, 'holes: whole');
     } elsif ($how eq 'late') {

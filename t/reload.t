@@ -78,7 +78,7 @@ is($s->get('stays')->{body}, value('stays', 1, 100_000), 'old data is there');
     my $c = $s->connect;
     $c->send("PUT /kv/slow HTTP/1.1\r\nHost: x\r\nContent-Length: 500000\r\n"
              . "\r\n" . substr($value, 0, 200_000));
-    wait_for(sub { $s->used > 200_000 }, 5);
+    wait_for(sub { $s->used > 200_000 }, 20);
     my %old = map { $_ => 1 } $s->workers;
     kill('HUP', $s->{pid});
     ok(wait_for(sub { 2 == grep { !$old{$_} } $s->workers }, 10),

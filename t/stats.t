@@ -203,7 +203,7 @@ is(puts($puts), $puts, 'not mixed up');
 
 $s->expect_log(qr/exited on signal 9/);
 kill('KILL', ($s->workers)[0]);
-ok(wait_for(sub { $s->workers == 4 }, 5), 'a worker dies and is replaced');
+ok(wait_for(sub { $s->workers == 4 }, 20), 'a worker dies and is replaced');
 is(puts($puts), $puts, 'what it counted stays');
 
 ok(defined $s->reload, 'a reload');

@@ -35,7 +35,7 @@ sub back {
 }
 
 sub all_there {
-    return wait_for(sub { $s->workers == $s->{workers} }, 5);
+    return wait_for(sub { $s->workers == $s->{workers} }, 20);
 }
 
 
@@ -99,7 +99,7 @@ sub all_there {
 
 {
     $s->clear;
-    back(5);
+    back(20);
     my $before = $s->used;
     my @c = map { $s->connect } 1 .. 60;
 
@@ -110,7 +110,7 @@ sub all_there {
 
     for my $pid ($s->workers) {
         kill('KILL', $pid);
-        ok(defined back(5), 'a worker dies with its uploads');
+        ok(defined back(20), 'a worker dies with its uploads');
         all_there();
     }
 
@@ -119,7 +119,7 @@ sub all_there {
     is(scalar(grep { $_->closed(30); $_->{eof} } @c), 60,
        'all uploads are cut off');
     my $used;
-    ok(wait_for(sub { ($used = $s->used) <= $before + $RECORDS }, 5, 0.05),
+    ok(wait_for(sub { ($used = $s->used) <= $before + $RECORDS }, 20, 0.05),
        'what they had received is freed') or diag("$before, now $used");
     is($s->get('half')->{status}, 404, 'and not stored');
 
@@ -143,10 +143,10 @@ sub all_there {
     $s->del('big');
 
     kill('KILL', $s->workers);
-    ok(defined back(5), 'workers die with slow readers');
+    ok(defined back(20), 'workers die with slow readers');
     my $used;
     ok(wait_for(sub { $s->del('back');            # each write frees some
-                      ($used = $s->used) <= $before + $RECORDS }, 5, 0.05),
+                      ($used = $s->used) <= $before + $RECORDS }, 20, 0.05),
        'what they read is freed') or diag("$before, now $used");
 }
 
@@ -195,7 +195,7 @@ sub all_there {
 
     while ($round++ < $ROUNDS * 10 && ($round < $ROUNDS || !$rebuilds)) {
         $s->fault(die => int rand rand 400);
-        wait_for(sub { !-e "$s->{dir}/fault/die" }, 5, 0.001)
+        wait_for(sub { !-e "$s->{dir}/fault/die" }, 20, 0.001)
             or push @bad, "$round: no worker syncs";
         my $took = back(10) // 10;
         $back = $took if $took > $back;
