@@ -219,8 +219,11 @@ sub day { POSIX::strftime('%Y-%m-%d', localtime) }
 
 # ---- keys and numbers
 
-$s = KV::Test->new(zone => '16m', http => 'large_client_header_buffers 4 32k;',
+$s = KV::Test->new(zone => '16m', http => 'large_client_header_buffers 4 32k;
+                       map $http_x $found { default -; ~^(.+)$ $1; }',
                    server => <<"END");
+        location ~ ^/found/(.*)\$ { kv_incr \$1:\$found zone=main by=\$1\$found;
+                                   $OK }
         location /n/ { kv_incr \$arg_k zone=main by=\$arg_by ttl=100s; $OK }
         location /k/ { kv_incr \$arg_k zone=main; $OK }
         location /long/ { kv_incr \$arg_k\$arg_k\$arg_k zone=main; $OK }
@@ -298,6 +301,15 @@ for (qw(requests refused dropped)) {
     my $name = 'counted_requests' . ($_ eq 'requests' ? '' : "_$_") . '_total';
     like($metrics, qr/^nginx_kv_$name\{zone="main"\} $now->{$_}$/m, $name);
 }
+
+
+# a map's regular expression changes what $1 is
+
+$before = counting($s);
+ask('/found/' . '1' x 3000, headers => [ 'X: 2' ]);
+becomes($s, '2:2', 22, 'a key and a number are made of what is found last');
+ask('/found/1', headers => [ 'X: ' . '3' x 3000 ]);
+counts($s, $before, '2 1 0', 'however long that is');
 
 
 # ---- many clients; reloads, and ends of the server

@@ -49,8 +49,11 @@ $example =~ s{/run/nginx-closed\.sock}{%%dir%%/closed}g;
 
 my $s = KV::Test->new(main => $load, example => $example,
                       backend => $port{5432}, values => free_port(),
+                      found => free_port(),
                       get => 'kv_get v $v zone=main default=none-$remote_addr;
-                              kv_get v $raw zone=main raw;',
+                              kv_get v $raw zone=main raw;
+                              map $remote_addr $found { "~^(?<a>.*)$" $a; }
+                              kv_get f:$a:$found $of_found zone=main;',
                       servers => <<'END');
     server { listen 127.0.0.1:%%backend%%; return 200 backend; }
 END
@@ -58,6 +61,7 @@ $s->{stream} = <<'END';
 stream {
     %%get%%
     server { listen 127.0.0.1:%%values%%; return "$pid [$v] [$raw]"; }
+    server { listen 127.0.0.1:%%found%%; return $of_found; }
 END
 $s->{example} =~ s/^stream \{\n// or BAIL_OUT('where is stream{}?');
 
@@ -123,6 +127,8 @@ for my $stream_first (1, 0) {
     is(got_of_each($s->{values}, ''), "worker [a  b ] [a\r\nb\0\n]",
        "$order: a line, and all bytes");
     $s->del('v');
+    $s->put('f:127.0.0.1:127.0.0.1', 'found');
+    is(got($s->{found}, ''), 'found', "$order: what a map finds, in a key");
     is($s->stop, 0, "$order: a stop");
 }
 
@@ -171,7 +177,8 @@ SKIP: {
     $s->{get} = "kv_get cert:\$ssl_server_name \$pem zone=main;
         server { listen 127.0.0.1:$tls ssl; ssl_certificate data:\$pem;
                  ssl_certificate_key data:\$pem; return served; }
-        kv_get v \$v zone=main; kv_get v \$raw zone=main;";
+        kv_get v \$v zone=main; kv_get v \$raw zone=main;
+        kv_get f \$of_found zone=main;";
     $s->start;
 
     my $shown = sub {

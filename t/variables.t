@@ -242,7 +242,8 @@ my @get = (q{kv_get $arg_k $v zone=main default=none$arg_d},
            q{kv_get up:$arg_k $up zone=main},
            q{kv_get key:$http_key $client zone=main},
            q{kv_get $arg_k$arg_k$arg_k $long zone=main default=none},
-           q{kv_get $loop $loop zone=main});
+           q{kv_get $loop $loop zone=main},
+           q{kv_get f:$1:$found $of_found zone=main default=none:$1:$found});
 my $curl = qx(curl --version 2>&1) =~ /\bHTTP2\b/
            && $built =~ /http_v2_module/;
 
@@ -256,6 +257,7 @@ $s = KV::Test->new(auth => $auth ? 'location /auth/ { auth_request /check;
     %%get%%
     kv_zone zone=two:8m path=%%dir%%/two;
     map $v $mapped { on yes; default no; }
+    map $http_key $found { default -; ~^(.+)$ $1; }
     limit_req_zone $client zone=limit:1m rate=1r/m;
     log_format values escape=none '$request_uri [$v]';
     add_header Worker $pid always;
@@ -271,6 +273,7 @@ END
     location = /loop { return 200 "[$loop]"; }
     location = /if { if ($v = on) { return 200 yes; } return 200 no; }
     location = /map { return 200 $mapped; }
+    location ~ ^/found/(.*)$ { return 200 $of_found; }
     location = /header { add_header V $v; return 204; }
     location = /redirect { return 302 /to?$v; }
     location = /rewritten { rewrite ^ /return last; }
@@ -328,6 +331,20 @@ sub logged { read_file("$s->{dir}/access.log") }
     is(page('/loop'), '[]', 'a circle ends');
     like($s->log, qr/cycle while evaluating variable "loop"/,
          'and the log says where');
+}
+
+
+# a map's regular expression changes what $1 is, in the middle of a key
+
+{
+    my ($short, $long) = ('s', 'l' x 3000);
+    $s->put("f:$_:$_", "value of $_") for $short, $long;
+    is(page("/found/$_->[0]", headers => [ "Key: $_->[1]" ]),
+       "value of $_->[1]", length($_->[0]) . ' bytes become '
+                           . length $_->[1])
+        for [ $short, $long ], [ $long, $short ];
+    is(page('/found/s', headers => [ 'Key: other' ]), 'none:other:other',
+       'in a default, too');
 }
 
 

@@ -46,6 +46,7 @@
  *     ngx_http_kv_prefer.c       Prefer
  *     ngx_http_kv_digest.c       Content-Digest
  *     ngx_http_kv_key.c          from the request line to the key
+ *     ngx_http_kv_expression.c   text with variables in it
  *     ngx_http_kv_filter.c       what caches are told about answers
  *     ngx_http_kv_zone.c         a zone's life: shared memory, directory, lock
  */
@@ -766,6 +767,16 @@ void ngx_http_kv_poll(ngx_http_kv_zone_t *zone);
 
 /* Stops polling, before the event loop ends: the eventfd tells of results. */
 void ngx_http_kv_poll_stop(ngx_http_kv_zone_t *zone);
+
+
+/* ngx_http_kv_expression.c */
+
+/*
+ * Evaluates an expression for a request, into its pool.  NGX_OK; NGX_DECLINED:
+ * as well, but a variable in it is empty, or not set; NGX_ERROR: no memory.
+ */
+ngx_int_t ngx_http_kv_expression(ngx_http_request_t *r,
+    ngx_http_complex_value_t *expression, ngx_str_t *value);
 
 
 /* ngx_http_kv_key.c */

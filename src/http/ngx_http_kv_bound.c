@@ -13,10 +13,6 @@
 
 
 static ngx_uint_t ngx_http_kv_has_control(const ngx_str_t *path);
-static ngx_int_t ngx_http_kv_evaluate(ngx_http_request_t *r,
-    ngx_http_complex_value_t *expression, ngx_str_t *value);
-static size_t ngx_http_kv_measure(ngx_http_request_t *r,
-    ngx_http_complex_value_t *expression);
 static ngx_int_t ngx_http_kv_not_bound(ngx_http_kv_ctx_t *ctx,
     ngx_uint_t is_key);
 
@@ -46,7 +42,7 @@ ngx_http_kv_bind(ngx_http_kv_ctx_t *ctx)
                                  "key contains invalid characters\n");
     }
 
-    rc = ngx_http_kv_evaluate(ctx->request, expression, value);
+    rc = ngx_http_kv_expression(ctx->request, expression, value);
 
     if (rc == NGX_ERROR) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
@@ -91,73 +87,6 @@ ngx_http_kv_has_control(const ngx_str_t *path)
     }
 
     return 0;
-}
-
-
-/* NGX_OK; NGX_DECLINED: a variable is empty; NGX_ERROR. */
-
-static ngx_int_t
-ngx_http_kv_evaluate(ngx_http_request_t *r,
-    ngx_http_complex_value_t *expression, ngx_str_t *value)
-{
-    size_t  n;
-
-    if (expression->lengths == NULL) {
-        *value = expression->value;
-        return NGX_OK;
-    }
-
-    /*
-     * A variable's value may come of a regular expression, of a "map" say,
-     * which changes what $1 is.  So all have their values before any is copied.
-     */
-
-    ngx_http_script_flush_complex_value(r, expression);
-
-    (void) ngx_http_kv_measure(r, expression);
-    n = ngx_http_kv_measure(r, expression);
-
-    if (n == 0) {
-        return NGX_DECLINED;
-    }
-
-    if (ngx_http_complex_value(r, expression, value) != NGX_OK) {
-        return NGX_ERROR;
-    }
-
-    return value->len == n ? NGX_OK : NGX_ERROR;
-}
-
-
-/* Its bytes; 0: one of its variables has none. */
-
-static size_t
-ngx_http_kv_measure(ngx_http_request_t *r,
-    ngx_http_complex_value_t *expression)
-{
-    size_t                       n, len;
-    ngx_uint_t                   empty;
-    ngx_http_script_engine_t     e;
-    ngx_http_script_len_code_pt  code;
-
-    ngx_memzero(&e, sizeof(ngx_http_script_engine_t));
-
-    e.ip = expression->lengths;
-    e.request = r;
-    e.flushed = 1;
-
-    len = 0;
-    empty = 0;
-
-    while (*(uintptr_t *) e.ip) {
-        code = *(ngx_http_script_len_code_pt *) e.ip;
-        n = code(&e);
-
-        empty |= n == 0;
-        len += n;
-    }
-
-    return empty ? 0 : len;
 }
 
 

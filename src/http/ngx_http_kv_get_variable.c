@@ -152,7 +152,7 @@ ngx_http_kv_get_variable(ngx_http_request_t *r, ngx_http_variable_value_t *v,
     ngx_str_t   key, value;
     ngx_uint_t  raw;
 
-    if (ngx_http_complex_value(r, &gv->key, &key) != NGX_OK) {
+    if (ngx_http_kv_expression(r, &gv->key, &key) == NGX_ERROR) {
         return NGX_ERROR;
     }
 
@@ -162,10 +162,10 @@ ngx_http_kv_get_variable(ngx_http_request_t *r, ngx_http_variable_value_t *v,
                                &value);
 
     if (rc == NGX_DECLINED) {
-        rc = ngx_http_complex_value(r, &gv->value, &value);
+        rc = ngx_http_kv_expression(r, &gv->value, &value);
     }
 
-    if (rc != NGX_OK) {
+    if (rc == NGX_ERROR) {
         return NGX_ERROR;
     }
 

@@ -342,7 +342,9 @@ ngx_http_kv_incr_count(ngx_http_request_t *r, ngx_http_kv_loc_conf_t *klcf,
     ngx_str_t    key, by;
     const char  *why;
 
-    if (ngx_http_complex_value(r, &incr->key, &key) != NGX_OK || key.len == 0) {
+    if (ngx_http_kv_expression(r, &incr->key, &key) == NGX_ERROR
+        || key.len == 0)
+    {
         return;
     }
 
@@ -357,7 +359,7 @@ ngx_http_kv_incr_count(ngx_http_request_t *r, ngx_http_kv_loc_conf_t *klcf,
 
     if (incr->by.lengths) {
 
-        if (ngx_http_complex_value(r, &incr->by, &by) != NGX_OK) {
+        if (ngx_http_kv_expression(r, &incr->by, &by) == NGX_ERROR) {
             return;
         }
 

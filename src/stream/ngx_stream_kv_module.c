@@ -41,6 +41,8 @@ static ngx_stream_variable_t *ngx_stream_kv_add(ngx_conf_t *cf,
     ngx_http_kv_get_t *get);
 static ngx_int_t ngx_stream_kv_variable(ngx_stream_session_t *s,
     ngx_stream_variable_value_t *v, uintptr_t data);
+static ngx_int_t ngx_stream_kv_expression(ngx_stream_session_t *s,
+    ngx_stream_complex_value_t *expression, ngx_str_t *value);
 static ngx_uint_t ngx_stream_kv_handshake(ngx_stream_session_t *s);
 static void *ngx_stream_kv_create_main_conf(ngx_conf_t *cf);
 static ngx_int_t ngx_stream_kv_postconfiguration(ngx_conf_t *cf);
@@ -199,7 +201,7 @@ ngx_stream_kv_variable(ngx_stream_session_t *s, ngx_stream_variable_value_t *v,
     ngx_uint_t         raw;
     ngx_connection_t  *c;
 
-    if (ngx_stream_complex_value(s, &kv->key, &key) != NGX_OK) {
+    if (ngx_stream_kv_expression(s, &kv->key, &key) != NGX_OK) {
         return NGX_ERROR;
     }
 
@@ -209,7 +211,7 @@ ngx_stream_kv_variable(ngx_stream_session_t *s, ngx_stream_variable_value_t *v,
     rc = ngx_http_kv_get_value(&kv->get, c->pool, c->log, &key, raw, &value);
 
     if (rc == NGX_DECLINED) {
-        rc = ngx_stream_complex_value(s, &kv->value, &value);
+        rc = ngx_stream_kv_expression(s, &kv->value, &value);
     }
 
     if (rc != NGX_OK) {
@@ -223,6 +225,37 @@ ngx_stream_kv_variable(ngx_stream_session_t *s, ngx_stream_variable_value_t *v,
     v->data = value.data;
 
     return NGX_OK;
+}
+
+
+/*
+ * All variables have their values before nginx measures and copies them: see
+ * http/ngx_http_kv_expression.c.
+ */
+
+static ngx_int_t
+ngx_stream_kv_expression(ngx_stream_session_t *s,
+    ngx_stream_complex_value_t *expression, ngx_str_t *value)
+{
+    ngx_stream_script_engine_t     e;
+    ngx_stream_script_len_code_pt  code;
+
+    if (expression->lengths) {
+        ngx_stream_script_flush_complex_value(s, expression);
+
+        ngx_memzero(&e, sizeof(ngx_stream_script_engine_t));
+
+        e.ip = expression->lengths;
+        e.session = s;
+        e.flushed = 1;
+
+        while (*(uintptr_t *) e.ip) {
+            code = *(ngx_stream_script_len_code_pt *) e.ip;
+            (void) code(&e);
+        }
+    }
+
+    return ngx_stream_complex_value(s, expression, value);
 }
 
 
