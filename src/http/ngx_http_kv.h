@@ -348,6 +348,13 @@ void *ngx_http_kv_create_main_conf(ngx_conf_t *cf);
 /* The directive kv_zone. */
 char *ngx_http_kv_conf_zone(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 
+/*
+ * Makes an expression of a text with variables.  NGX_OK, or NGX_ERROR once it
+ * has logged why.
+ */
+ngx_int_t ngx_http_kv_conf_compile(ngx_conf_t *cf, ngx_str_t *text,
+    ngx_http_complex_value_t *value);
+
 
 /* ngx_http_kv_get_variable.c */
 

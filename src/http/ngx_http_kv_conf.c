@@ -1,6 +1,6 @@
 
 /*
- * The directive kv_zone.
+ * The directive kv_zone, and what other directives have in common.
  */
 
 
@@ -162,4 +162,20 @@ static bool
 ngx_http_kv_stopping(void)
 {
     return ngx_terminate || ngx_quit || ngx_exiting;
+}
+
+
+ngx_int_t
+ngx_http_kv_conf_compile(ngx_conf_t *cf, ngx_str_t *text,
+    ngx_http_complex_value_t *value)
+{
+    ngx_http_compile_complex_value_t  ccv;
+
+    ngx_memzero(&ccv, sizeof(ngx_http_compile_complex_value_t));
+
+    ccv.cf = cf;
+    ccv.value = text;
+    ccv.complex_value = value;
+
+    return ngx_http_compile_complex_value(&ccv);
 }

@@ -154,8 +154,7 @@ static ngx_int_t
 ngx_http_kv_conf_expression(ngx_conf_t *cf, ngx_http_kv_loc_conf_t *conf,
     ngx_str_t *param, size_t n, ngx_http_complex_value_t **expression)
 {
-    ngx_str_t                          text;
-    ngx_http_compile_complex_value_t   ccv;
+    ngx_str_t  text;
 
     text.data = param->data + n;
     text.len = param->len - n;
@@ -174,19 +173,7 @@ ngx_http_kv_conf_expression(ngx_conf_t *cf, ngx_http_kv_loc_conf_t *conf,
         return NGX_ERROR;
     }
 
-    ngx_memzero(&ccv, sizeof(ngx_http_compile_complex_value_t));
-
-    ccv.cf = cf;
-    ccv.value = ngx_pcalloc(cf->pool, sizeof(ngx_str_t));
-    ccv.complex_value = *expression;
-
-    if (ccv.value == NULL) {
-        return NGX_ERROR;
-    }
-
-    *ccv.value = text;
-
-    return ngx_http_compile_complex_value(&ccv);
+    return ngx_http_kv_conf_compile(cf, &text, *expression);
 }
 
 

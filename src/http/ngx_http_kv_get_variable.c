@@ -19,8 +19,6 @@ typedef struct {
 } ngx_http_kv_get_variable_t;
 
 
-static ngx_int_t ngx_http_kv_get_compile(ngx_conf_t *cf, ngx_str_t *source,
-    ngx_http_complex_value_t *cv);
 static ngx_http_variable_t *ngx_http_kv_get_add(ngx_conf_t *cf,
     ngx_http_kv_get_t *get);
 static ngx_int_t ngx_http_kv_get_variable(ngx_http_request_t *r,
@@ -47,8 +45,8 @@ ngx_http_kv_conf_get(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     *p = gv;
 
     if (ngx_http_kv_get_args(cf, &gv->get) != NGX_CONF_OK
-        || ngx_http_kv_get_compile(cf, &gv->get.key, &gv->key) != NGX_OK
-        || ngx_http_kv_get_compile(cf, &gv->get.value, &gv->value) != NGX_OK)
+        || ngx_http_kv_conf_compile(cf, &gv->get.key, &gv->key) != NGX_OK
+        || ngx_http_kv_conf_compile(cf, &gv->get.value, &gv->value) != NGX_OK)
     {
         return NGX_CONF_ERROR;
     }
@@ -62,22 +60,6 @@ ngx_http_kv_conf_get(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     gv->variable->data = (uintptr_t) gv;
 
     return NGX_CONF_OK;
-}
-
-
-static ngx_int_t
-ngx_http_kv_get_compile(ngx_conf_t *cf, ngx_str_t *source,
-    ngx_http_complex_value_t *cv)
-{
-    ngx_http_compile_complex_value_t  ccv;
-
-    ngx_memzero(&ccv, sizeof(ngx_http_compile_complex_value_t));
-
-    ccv.cf = cf;
-    ccv.value = source;
-    ccv.complex_value = cv;
-
-    return ngx_http_compile_complex_value(&ccv);
 }
 
 

@@ -38,8 +38,6 @@ static ngx_http_kv_incr_t *ngx_http_kv_incr_create(ngx_conf_t *cf,
 static char *ngx_http_kv_incr_params(ngx_conf_t *cf, ngx_http_kv_incr_t *incr);
 static char *ngx_http_kv_incr_ttl(ngx_conf_t *cf, ngx_http_kv_incr_t *incr,
     ngx_str_t *value);
-static char *ngx_http_kv_incr_compile(ngx_conf_t *cf, ngx_str_t *text,
-    ngx_http_complex_value_t *value);
 static char *ngx_http_kv_incr_check(ngx_conf_t *cf, ngx_http_kv_incr_t *incr);
 static void ngx_http_kv_incr_count(ngx_http_request_t *r,
     ngx_http_kv_loc_conf_t *klcf, ngx_http_kv_incr_t *incr);
@@ -85,7 +83,7 @@ ngx_http_kv_conf_incr(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     incr = ngx_http_kv_incr_create(cf, klcf);
 
     if (incr == NULL
-        || ngx_http_kv_incr_compile(cf, &value[1], &incr->key) != NGX_CONF_OK
+        || ngx_http_kv_conf_compile(cf, &value[1], &incr->key) != NGX_OK
         || ngx_http_kv_incr_params(cf, incr) != NGX_CONF_OK)
     {
         return NGX_CONF_ERROR;
@@ -154,7 +152,8 @@ ngx_http_kv_incr_params(ngx_conf_t *cf, ngx_http_kv_incr_t *incr)
 
         } else if (ngx_strncmp(arg[i].data, "by=", 3) == 0) {
             given = incr->by.value.data != NULL;
-            rc = ngx_http_kv_incr_compile(cf, &value, &incr->by);
+            rc = ngx_http_kv_conf_compile(cf, &value, &incr->by) == NGX_OK
+                 ? NGX_CONF_OK : NGX_CONF_ERROR;
 
         } else if (ngx_strncmp(arg[i].data, "ttl=", 4) == 0) {
             given = incr->ttl != 0;
@@ -202,23 +201,6 @@ ngx_http_kv_incr_ttl(ngx_conf_t *cf, ngx_http_kv_incr_t *incr,
     incr->ttl = (uint32_t) n;
 
     return NGX_CONF_OK;
-}
-
-
-static char *
-ngx_http_kv_incr_compile(ngx_conf_t *cf, ngx_str_t *text,
-    ngx_http_complex_value_t *value)
-{
-    ngx_http_compile_complex_value_t  ccv;
-
-    ngx_memzero(&ccv, sizeof(ngx_http_compile_complex_value_t));
-
-    ccv.cf = cf;
-    ccv.value = text;
-    ccv.complex_value = value;
-
-    return ngx_http_compile_complex_value(&ccv) == NGX_OK ? NGX_CONF_OK
-                                                          : NGX_CONF_ERROR;
 }
 
 
