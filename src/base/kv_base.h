@@ -48,7 +48,9 @@ typedef enum {
     KV_CANCELLED = -11,     /* given up: the process must quit */
     KV_PRECONDITION = -12,  /* a write's condition is false */
     KV_NOT_INTEGER = -13,   /* what is to be incremented is no number */
-    KV_OVERFLOW = -14       /* the sum has no 64 bits */
+    KV_OVERFLOW = -14,      /* the sum has no 64 bits */
+    KV_REFUSED = -15        /* a write met an error that may pass, and was
+                               not done */
 } kv_rc_t;
 
 

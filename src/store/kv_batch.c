@@ -207,7 +207,7 @@ kv_batch_refuse_all(kv_store_t *store, kv_batch_t *batch, kv_op_t *taken)
         batch->op[0] = taken;
         taken = taken->follow;
 
-        kv_batch_report(store, batch, batch->op, 1, KV_UNAVAILABLE);
+        kv_batch_report(store, batch, batch->op, 1, KV_REFUSED);
     }
 
     kv_batch_wake(store, batch);
@@ -842,7 +842,7 @@ kv_batch_refused(kv_store_t *store, kv_rc_t rc, size_t len,
     kv_state_refused(store, rc, len, err);
 
     if (rc == KV_AGAIN) {
-        return KV_UNAVAILABLE;
+        return KV_REFUSED;
     }
 
     kv_batch_request_background(store, KV_REQUEST_FREE_DISK);

@@ -59,8 +59,9 @@ bool kv_batch_must_sync(kv_zone_t *zone, kv_op_t **op, unsigned n);
 /*
  * Writes what was added to the log, for these operations or none.  KV_OK: it is
  * as durable as they require; it is durable within `within` milliseconds,
- * unless that is 0.  Else KV_NO_SPACE or KV_UNAVAILABLE, and the state says
- * why.  Not while writes are disabled.
+ * unless that is 0.  KV_NO_SPACE, KV_REFUSED: it is not in the log.  Or
+ * KV_UNAVAILABLE: it may be.  The state says why.  Not while writes are
+ * disabled.
  */
 kv_rc_t kv_batch_log(kv_store_t *store, kv_op_t **op, unsigned n,
     uint32_t within);

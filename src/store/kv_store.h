@@ -642,9 +642,9 @@ void kv_store_stop(kv_store_t *store);
  * Whether it is done, and then its result: KV_OK, KV_NO_MEMORY, KV_NO_SPACE,
  * KV_PRECONDITION (its condition was false), KV_NOT_INTEGER, KV_OVERFLOW (of an
  * increment: the value is no number, the sum has more than 64 bits),
- * KV_NOT_FOUND (there was nothing to return, or to touch), KV_UNAVAILABLE (an
- * I/O error, or
- * the store is being rebuilt: it may or may not have happened).
+ * KV_NOT_FOUND (there was nothing to return, or to touch), KV_REFUSED (an error
+ * that may pass: it has not happened), KV_UNAVAILABLE (any other error of the
+ * log, or the store is being rebuilt: it may or may not have happened).
  */
 bool kv_store_done(kv_op_t *op, kv_rc_t *rc);
 

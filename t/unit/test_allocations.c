@@ -322,7 +322,7 @@ done(const char *step, kv_rc_t rc, uint32_t id, uint32_t next)
     }
 
     if (rc != KV_OK && rc != KV_NO_MEMORY && rc != KV_UNAVAILABLE
-        && rc != KV_AGAIN)
+        && rc != KV_AGAIN && rc != KV_REFUSED)
     {
         fail_msg("allocation %u: %s: rc %d", failing.nth, step, rc);
     }

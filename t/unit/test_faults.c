@@ -80,7 +80,7 @@ typedef struct {
 #define DONE     1u                  /* it did not matter */
 #define FULL     2u                  /* KV_NO_SPACE */
 #define FAILED   4u                  /* KV_UNAVAILABLE, until a restart */
-#define REFUSED  8u                  /* KV_UNAVAILABLE, this time */
+#define REFUSED  8u                  /* KV_REFUSED */
 
 typedef struct {
     ram_call_t   call;
@@ -285,8 +285,12 @@ judge(kv_rc_t rc, const state_t *next, const state_t *gone)
         answer = FULL;
         break;
 
+    case KV_REFUSED:
+        answer = REFUSED;
+        break;
+
     case KV_UNAVAILABLE:
-        answer = !kv_state_writes(zone) ? FAILED : REFUSED;
+        answer = !kv_state_writes(zone) ? FAILED : 0;
         break;
 
     default:
@@ -357,7 +361,7 @@ answer_of(const kv_rc_t *rc, const bool *puts, unsigned n)
         return rc[0];
     }
 
-    if (of[1] != KV_NO_SPACE && of[1] != KV_UNAVAILABLE) {
+    if (of[1] != KV_NO_SPACE && of[1] != KV_REFUSED) {
         fail_msg("%s: %s: half a batch: puts %d, others %d", what, where,
                  of[1], of[0]);
     }

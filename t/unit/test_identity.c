@@ -648,7 +648,7 @@ test_note_half_gone(void **state)
         f[1].nth = 1;
         f[1].times = 100000;
 
-        assert_int_equal(put(2, 100), i ? KV_UNAVAILABLE : KV_OK);
+        assert_int_equal(put(2, 100), i ? KV_REFUSED : KV_OK);
         f[1].nth = 0;
         assert_int_equal(put(2, 100), KV_OK);
         assert_true(incarnation() > before);

@@ -110,7 +110,7 @@ test_sync_opens(void **state)
         due();
         assert_int_equal(solo.ram.calls[RAM_OPEN] - calls, 2);
         assert_true(solo.warnings <= 1);
-        assert_int_equal(solo_put(&solo, 9, 100), KV_UNAVAILABLE);
+        assert_int_equal(solo_put(&solo, 9, 100), KV_REFUSED);
         assert_state(KV_STATE_REFUSING);
 
         repair();
@@ -171,8 +171,8 @@ test_write_lacks(void **state)
             assert_int_equal(solo_put(&solo, 1, 100), KV_OK);
 
             break_call(RAM_WRITE, errors[i], 1);
-            assert_int_equal(solo_put(&solo, 2, 3000), i < 2 ? KV_UNAVAILABLE
-                                                 : KV_NO_SPACE);
+            assert_int_equal(solo_put(&solo, 2, 3000), i < 2 ? KV_REFUSED
+                                                             : KV_NO_SPACE);
             repair();
             assert_state(i < 2 ? KV_STATE_REFUSING : KV_STATE_DISK_FULL);
             assert_int_equal(solo_put(&solo, 3, 3000), KV_OK);
@@ -222,7 +222,7 @@ test_edge(void **state)
 
         for (i = 0; i < 10; i++) {
             assert_int_equal(solo_put(&solo, 1, 4000),
-                             kind ? KV_UNAVAILABLE : KV_NO_SPACE);
+                             kind ? KV_REFUSED : KV_NO_SPACE);
             assert_state(states[kind]);
             assert_int_equal(solo_put(&solo, 2, 10), KV_OK);
             assert_state(states[kind]);
@@ -293,8 +293,8 @@ test_deletes(void **state)
             solo_commit(&solo, op, 1, rc);
             assert_int_equal(rc[0], KV_OK);
             assert_state(states[kind]);
-            assert_int_equal(solo_put(&solo, 99, 1000), kind ? KV_UNAVAILABLE
-                                                 : KV_NO_SPACE);
+            assert_int_equal(solo_put(&solo, 99, 1000), kind ? KV_REFUSED
+                                                               : KV_NO_SPACE);
             assert_state(states[kind]);
             assert_int_equal(kit_get(&solo.host, i, &version, NULL),
                              KV_NOT_FOUND);
@@ -310,7 +310,7 @@ test_deletes(void **state)
         assert_int_equal(kit_begin_put(&solo.host, 9, 2, 1000, &op[2]),
                          KV_OK);
         solo_commit(&solo, op, 3, rc);
-        assert_int_equal(rc[0], kind ? KV_UNAVAILABLE : KV_NO_SPACE);
+        assert_int_equal(rc[0], kind ? KV_REFUSED : KV_NO_SPACE);
         assert_int_equal(rc[1], KV_OK);
         assert_int_equal(rc[2], rc[0]);
         assert_state(states[kind]);
