@@ -13,9 +13,10 @@
  *
  * A sum is in the table, where it grows, or, once submitted, in `queued`; what
  * is counted of its key then is another sum.  If it was certainly not written
- * (no memory, no space on the disk) it goes back to the table, and the worker
- * tries again later; so it does as long as the store takes no writes.  If it
- * may have been written or not, it is dropped: a request counts at most once.
+ * (no memory, no space on the disk, an error that may pass) it goes back to the
+ * table, and the worker tries again later, as it does while the store is being
+ * rebuilt.  If it may have been written or not (the disk failed, or the zone
+ * was rebuilt meanwhile), it is dropped: a request counts at most once.
  *
  * What waits takes bounded memory: beyond that, keys that have no sum yet are
  * not counted.
@@ -381,15 +382,17 @@ ngx_http_kv_sums_write(ngx_http_kv_sums_t *sums)
             return;
         }
 
-        /*
-         * A write that would fail might be one of which that is not known; but
-         * a worker that exits has no other chance.
-         */
+        if (sums->left == 0) {
+            ngx_http_kv_sums_set_timer(sums);
+            return;
+        }
 
-        if (sums->left && (sums->exits || kv_store_healthy(zone->store))) {
-            rc = ngx_http_kv_sums_submit(sums);
+        rc = ngx_http_kv_sums_submit(sums);
 
-        } else if (sums->left) {
+        if (rc == KV_UNAVAILABLE && !sums->exits) {
+
+            /* a rebuild may have to be started from here */
+
             zone->woken(zone);
         }
     }
@@ -404,7 +407,7 @@ ngx_http_kv_sums_write(ngx_http_kv_sums_t *sums)
         return;
 
     default:
-        sums->failed |= sums->left != 0;
+        sums->failed = 1;
         ngx_http_kv_sums_set_timer(sums);
     }
 }
@@ -572,6 +575,7 @@ ngx_http_kv_sums_result(ngx_http_kv_sums_t *sums, ngx_http_kv_sum_t *sum,
 
     case KV_NO_MEMORY:
     case KV_NO_SPACE:
+    case KV_REFUSED:
         ngx_queue_insert_tail(back, &sum->queue);
         return;
 
