@@ -28,6 +28,8 @@
 #                  start    a start with many keys; memory per key
 #                  core     the store without nginx
 #                  counting what kv_incr costs requests
+#                  variables what kv_get costs, beside map; and beside Lua and
+#                           njs, where libnginx-mod-http-lua and -js are there
 #                  matrix   the survey
 #                  api      conditions, counters, expiry, batches, lists, bulk
 #                           loads
@@ -193,8 +195,8 @@ check_parts()
 
     for part in ${1//,/ }; do
         case $part in
-            rates|latency|large|start|core|counting|matrix|api|tools|\
-                targets) ;;
+            rates|latency|large|start|core|counting|variables|matrix|api|\
+                tools|targets) ;;
             *) die "no such part: $part (try --help)" ;;
         esac
     done

@@ -37,8 +37,9 @@ use Bench::Rates;
 use Bench::Report;
 use Bench::Start;
 use Bench::Tools;
+use Bench::Variables;
 
-my @PARTS = qw(rates latency large start core counting matrix
+my @PARTS = qw(rates latency large start core counting variables matrix
                api tools);
 
 # Those that are not targets.
@@ -87,6 +88,7 @@ sub main {
     show(Bench::Start::measure(\%bench)) if $part{start};
     show(Bench::Core::measure(\%bench)) if $part{core};
     show(Bench::Counting::measure(\%bench)) if $part{counting};
+    show(Bench::Variables::measure(\%bench)) if $part{variables};
     $cells = Bench::Matrix::measure(\%bench, $field) if $part{matrix};
     $field->stop if $field;
 

@@ -47,29 +47,14 @@ END
 
 sub asked {
     my ($bench, $nginx, $name, $sent, $cost) = @_;
-    my ($before, $begun) = ($$sent, worked($nginx));
+    my ($before, $begun) = ($$sent, $nginx->worked);
     my $rate = httpload($bench, port => $nginx->{port}, method => 'GET',
                         connections => CONNECTIONS, seconds => $bench->{look},
                         path => "/$name?k=%lu", keys => KEYS,
                         counter => $sent);
 
-    push @$cost, (worked($nginx) - $begun) / ($$sent - $before) / 1000;
+    push @$cost, ($nginx->worked - $begun) / ($$sent - $before) / 1000;
     return $rate;
-}
-
-
-# Nanoseconds that the workers' threads have run.
-
-sub worked {
-    my ($nginx) = @_;
-    my $sum = 0;
-
-    for my $file (map { glob "/proc/$_/task/*/schedstat" } $nginx->workers) {
-        open(my $f, '<', $file) or next;
-        $sum += (split ' ', readline($f) // '')[0] // 0;
-    }
-
-    return $sum;
 }
 
 

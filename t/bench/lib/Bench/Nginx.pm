@@ -6,6 +6,9 @@ package Bench::Nginx;
 #                       zones => [[always => '1g', 'sync=always']],
 #                       locations => 'location /x { return 200; }')->start;
 #
+# Lines in `top`, `block` and `locations` go to the top of the configuration,
+# into http{}, and into its server{}.
+#
 # Each zone is served at /NAME/, its health and figures at /NAME.health and
 # /NAME.stats, batches at /NAME.batch, bulk loads at /NAME.bulk and, with
 # list=on, lists at /NAME.keys; its data is in the directory NAME unless path=
@@ -26,7 +29,7 @@ sub new {
     my ($class, %o) = @_;
     my $dir = "$o{bench}{dir}/$o{name}";
     mkdir $_ or die "$_: $!\n" for $dir, "$dir/tmp";
-    return bless { locations => '', listen => '', %o,
+    return bless { locations => '', listen => '', top => '', block => '', %o,
                    http => HTTP::Tiny->new(timeout => 30),
                    dir => $dir, port => free_port() }, $class;
 }
@@ -57,6 +60,7 @@ END
 
     return <<"END";
 load_module "$self->{bench}{module}";
+$self->{top}
 $self->{bench}{user}
 daemon off;
 worker_processes $self->{workers};
@@ -71,6 +75,7 @@ http {
     client_max_body_size 16m;
     $temp
     $zones
+    $self->{block}
     server {
         listen 127.0.0.1:$self->{port} backlog=4096 $self->{listen};
         $locations
@@ -139,6 +144,21 @@ sub workers {
     my $file = "/proc/$self->{pid}/task/$self->{pid}/children";
     open(my $f, '<', $file) or die "$file: $!\n";
     return split ' ', readline($f) // '';
+}
+
+
+# Nanoseconds that the workers' threads have run.
+
+sub worked {
+    my ($self) = @_;
+    my $sum = 0;
+
+    for my $file (map { glob "/proc/$_/task/*/schedstat" } $self->workers) {
+        open(my $f, '<', $file) or next;
+        $sum += (split ' ', readline($f) // '')[0] // 0;
+    }
+
+    return $sum;
 }
 
 
