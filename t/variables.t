@@ -385,6 +385,27 @@ for ([ "on\n", 'on' ], [ "on\r\n", 'on' ], [ "on\n\n", 'on ' ],
 }
 
 
+# bytes at all places of a word
+
+{
+    my $seed = $ENV{KV_SEED} // int rand 1 << 31;
+    my @bytes = map { chr } 0, 10, 13, 1, 9, 11, 12, 14, 127, 128, 141, 142,
+                            255, (97) x 8;
+    my $wrong = '';
+    srand($seed);
+
+    for (1 .. 200) {
+        my $value = join '', map { $bytes[rand @bytes] } 0 .. rand 40;
+        my $line = $value =~ s/\r?\n\z//r =~ tr/\0\r\n/   /r;
+        $s->put('a', $value);
+        $wrong .= unpack('H*', $value) . ' '
+            if page('/return?k=a') ne "[$line]" || page('/raw?k=a') ne $value;
+    }
+
+    is($wrong, '', "random bytes: seed $seed");
+}
+
+
 # a proxied server, and a value that changes in the middle of a request
 
 {

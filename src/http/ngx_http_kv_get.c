@@ -17,6 +17,10 @@
 /* of ngx_variable_value_t.len, which has 28 bits */
 #define NGX_HTTP_KV_GET_MAX  0xfffffff
 
+/* a word of bytes of 14, and one of highest bits */
+#define NGX_HTTP_KV_GET_14S   UINT64_C(0x0e0e0e0e0e0e0e0e)
+#define NGX_HTTP_KV_GET_HIGH  UINT64_C(0x8080808080808080)
+
 
 static char *ngx_http_kv_get_name(ngx_conf_t *cf, ngx_str_t *arg,
     ngx_str_t *name);
@@ -275,24 +279,45 @@ ngx_http_kv_get_copy(ngx_http_kv_zone_t *zone, ngx_pool_t *pool,
 }
 
 
-/* Makes one line of a value. */
+/*
+ * Makes one line of a value.  Most have none of the bytes to replace, which are
+ * all below 14: a word without a byte below 14 is passed over.  When 14 is
+ * taken from each byte, the highest bit of one that had it clear gets set only
+ * if that byte is below 14, or lends to one that is: then they are looked at.
+ */
 
 static void
 ngx_http_kv_get_line(ngx_str_t *value)
 {
-    u_char  c;
-    size_t  i;
+    u_char    *p, *end;
+    uint64_t   word;
 
-    if (value->len && value->data[value->len - 1] == '\n') {
-        value->len--;
+    p = value->data;
+    end = p + value->len;
 
-        if (value->len && value->data[value->len - 1] == '\r') {
-            value->len--;
-        }
+    if (p < end && end[-1] == '\n') {
+        end--;
+        end -= p < end && end[-1] == '\r';
+        value->len = end - p;
     }
 
-    for (i = 0; i < value->len; i++) {
-        c = value->data[i];
-        value->data[i] = c == '\r' || c == '\n' || c == '\0' ? ' ' : c;
+    while (p < end) {
+
+        if (end - p >= (ssize_t) sizeof(word)) {
+            ngx_memcpy(&word, p, sizeof(word));
+
+            if (((word - NGX_HTTP_KV_GET_14S) & ~word & NGX_HTTP_KV_GET_HIGH)
+                == 0)
+            {
+                p += sizeof(word);
+                continue;
+            }
+        }
+
+        if (*p == '\r' || *p == '\n' || *p == '\0') {
+            *p = ' ';
+        }
+
+        p++;
     }
 }
