@@ -145,9 +145,6 @@ $(DIR)/test_allocations: WRAP = $(addprefix -Wl$(comma)--wrap=,kv_heap_alloc \
     kv_heap_alloc_leave malloc calloc realloc kv_heap_lock kv_heap_lock_read \
     clock_gettime nanosleep)
 
-# A committer goes on when a reader leaves it the processor.
-$(DIR)/test_group: WRAP = -Wl,--wrap=sched_yield
-
 # Nodes find no memory to order.
 $(DIR)/test_index $(DIR)/test_index_readers: WRAP = -Wl,--wrap=kv_heap_alloc
 

@@ -79,6 +79,7 @@ my $built = qx(@{[ $s->nginx ]} -V 2>&1);
 my $with_tls = system('openssl version >/dev/null 2>&1') == 0
                && $built =~ /http_ssl_module/;
 $s->{examples} =~ s/^kv_get cert:.*//ms if !$with_tls;
+$s->{http} .= "kv_get line \$line zone=main;\nadd_header Line \$line always;\n";
 
 for ('checkout/checkout', 'checkout.new/checkout') {
     system('mkdir', '-p', "$s->{dir}/www/$_") == 0 or die;
@@ -228,6 +229,12 @@ SKIP: {
     $put->('default', 'fallback');
     is(shown('c.example'), 'fallback', 'certificates: a default');
     is(shown(''), 'fallback', 'certificates: no name');
+
+    $s->put('line', "a\r\nb: c\n");
+    like(scalar qx(printf 'GET / HTTP/1.0\r\n\r\n' | timeout 30 \\
+                   openssl s_client -connect 127.0.0.1:$port{8084} \\
+                       -servername a.example -ign_eof 2>&1),
+         qr/^Line: a  b: c\r\n/m, 'certificates: other variables are lines');
     is($s->get('cert:a.example')->{status}, 404,
        'certificates: they are in a store of their own');
 }
@@ -243,7 +250,8 @@ my @get = (q{kv_get $arg_k $v zone=main default=none$arg_d},
            q{kv_get key:$http_key $client zone=main},
            q{kv_get $arg_k$arg_k$arg_k $long zone=main default=none},
            q{kv_get $loop $loop zone=main},
-           q{kv_get f:$1:$found $of_found zone=main default=none:$1:$found});
+           q{kv_get f:$1:$found $of_found zone=main default=none:$1:$found},
+           q{kv_get one $one zone=main}, q{kv_get two $two zone=main});
 my $curl = qx(curl --version 2>&1) =~ /\bHTTP2\b/
            && $built =~ /http_v2_module/;
 
@@ -269,6 +277,7 @@ END
     location /two/ { kv two; }
     location = /return { return 200 "[$v]"; }
     location = /raw { return 200 $raw; }
+    location = /both { return 200 "$one $two"; }
     location = /long { return 200 $long; }
     location = /loop { return 200 "[$loop]"; }
     location = /if { if ($v = on) { return 200 yes; } return 200 no; }
@@ -501,23 +510,29 @@ for my $len (1, 100, 8191 .. 8193, 65_535 .. 65_537, 300_000, 1 << 20) {
 }
 
 
+# A process with a connection: what the code returns is its status.
+
+sub child {
+    my ($code) = @_;
+    my $pid = fork // die "fork: $!";
+    return $pid if $pid;
+    my $c = $s->connect;
+    my $status = eval { $code->(sub {
+        $c->send(KV::Conn::request(@_));
+        return $c->response($_[0])->{body};
+    }) } // 9;
+    POSIX::_exit($status);
+}
+
+sub statuses { return join ' ', map { waitpid($_, 0); $? >> 8 } @_ }
+
+
 # many writes, of all sizes, beside readers
 
 {
     my ($done, $writes) = ("$s->{dir}/done", $ENV{KV_ROUNDS} || 300);
 
-    my $child = sub {
-        my ($code) = @_;
-        my $pid = fork // die "fork: $!";
-        return $pid if $pid;
-        my $c = $s->connect;
-        my $status = eval { $code->(sub {
-            $c->send(KV::Conn::request(@_));
-            return $c->response($_[0])->{body};
-        }) } // 9;
-        POSIX::_exit($status);
-    };
-    my @writers = map { my $i = $_; $child->(sub {
+    my @writers = map { my $i = $_; child(sub {
         my ($ask) = @_;
         for my $n (1 .. $writes) {
             my $len = int(2 ** (6 + rand 14));
@@ -526,7 +541,7 @@ for my $len (1, 100, 8191 .. 8193, 65_535 .. 65_537, 300_000, 1 << 20) {
         }
         return 0;
     }) } 1 .. 2;
-    my @readers = map { $child->(sub {
+    my @readers = map { child(sub {
         my ($ask) = @_;
         my ($seen, $torn) = (0, 0);
         while (!-e $done || !$seen) {
@@ -538,12 +553,45 @@ for my $len (1, 100, 8191 .. 8193, 65_535 .. 65_537, 300_000, 1 << 20) {
         return $torn ? 1 : 0;
     }) } 1 .. 2;
 
-    my $status = sub { join ' ', map { waitpid($_, 0); $? >> 8 } @_ };
-
-    is($status->(@writers), '0 0', 'many writes');
+    is(statuses(@writers), '0 0', 'many writes');
     $s->put('k', value('k', 1, 10));
     write_file($done, '');
-    is($status->(@readers), '0 0', 'no reader has a torn value');
+    is(statuses(@readers), '0 0', 'no reader has a torn value');
+}
+
+
+# batches beside readers: who has seen one write of a batch sees the others
+
+{
+    my $done = "$s->{dir}/batches";
+    my $batch = sub {
+        my ($n) = @_;
+        return join '', map { qq({"key":"$_","value":"$n"}\n) } 'one',
+               (map { "filler$_" } 1 .. 500), 'two';
+    };
+    $s->http(POST => '/batch', body => $batch->(0));
+
+    my $writer = child(sub {
+        my ($ask) = @_;
+        my $n = 0;
+        $ask->(POST => '/batch', body => $batch->(++$n)) while !-e $done;
+        return 0;
+    });
+    my @readers = map { child(sub {
+        my ($ask) = @_;
+        my ($last, %seen) = 0;
+        while (keys %seen < 30) {
+            my ($one, $two) = split ' ', $ask->(GET => '/both');
+            return 1 if $one < $last || $two < $one;
+            $last = $two;
+            $seen{$two} = 1;
+        }
+        return 0;
+    }) } 1 .. 3;
+
+    is(statuses(@readers), '0 0 0', 'batches: each is seen as one');
+    write_file($done, '');
+    is(statuses($writer), '0', 'batches: all are done');
 }
 
 

@@ -42,6 +42,7 @@ kv_retire_list_create(kv_retire_list_t *retired, kv_heap_t *heap,
     retired->swept = 0;
     retired->searched_ns = 0;
     retired->lost = false;
+    retired->paused = false;
     retired->examined = 0;
     atomic_store(&retired->released, 0);
     retired->stale = 0;
@@ -187,6 +188,10 @@ kv_epoch_reclaim(kv_retire_list_t *retired)
 {
     uint64_t  oldest;
 
+    if (retired->paused) {
+        return KV_OK;
+    }
+
     if (kv_epoch_count(retired)) {
         (void) kv_epoch_advance(retired);
         oldest = kv_epoch_oldest(retired->workers, retired->nworkers);
@@ -328,9 +333,33 @@ kv_epoch_drop_chunks(kv_retire_list_t *retired)
 }
 
 
+void
+kv_epoch_pause(kv_retire_list_t *retired)
+{
+    assert(!retired->paused);
+
+    retired->paused = true;
+}
+
+
+void
+kv_epoch_resume(kv_retire_list_t *retired)
+{
+    assert(retired->paused);
+
+    retired->paused = false;
+
+    (void) kv_epoch_advance(retired);
+}
+
+
 uint64_t
 kv_epoch_advance(kv_retire_list_t *retired)
 {
+    if (retired->paused) {
+        return kv_get_relaxed(retired->epoch);
+    }
+
     return atomic_fetch_add(&retired->epoch, 1);
 }
 

@@ -64,6 +64,7 @@ typedef struct {
     uint64_t          swept;       /* `released` when it was last swept */
     uint64_t          searched_ns; /* the last search for lost pins */
     bool              lost;        /* pins may be: workers died */
+    bool              paused;      /* by kv_epoch_pause() */
     uint64_t          examined;    /* entries and records, ever */
     uint64_t          stale;       /* pieces kept by entries, at most */
     uint64_t          stale_from;  /* the bucket to search for them next */
@@ -104,9 +105,18 @@ kv_rc_t kv_epoch_retire(kv_retire_list_t *retired, void *object,
 bool kv_epoch_spare(kv_retire_list_t *retired, unsigned n);
 
 /*
- * Frees what no reader can see any more, without waiting.  KV_OK, or KV_DEAD.
+ * Frees what no reader can see any more, without waiting; nothing while it is
+ * paused.  KV_OK, or KV_DEAD.
  */
 kv_rc_t kv_epoch_reclaim(kv_retire_list_t *retired);
+
+/*
+ * Until kv_epoch_resume() nothing is freed, and the epoch stays; it moves on
+ * then.  So readers that come meanwhile may read what is retired meanwhile,
+ * too, if they learn of it before the end of that.
+ */
+void kv_epoch_pause(kv_retire_list_t *retired);
+void kv_epoch_resume(kv_retire_list_t *retired);
 
 /*
  * For memory that is freed without being in the list.  All that was unlinked

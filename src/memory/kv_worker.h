@@ -16,8 +16,10 @@
  * moves the global epoch on.  An object retired in epoch r is freed once every
  * worker's epoch is zero or greater than r: a reader that could still hold it
  * had stored r or less, and one that stores its epoch later cannot find it any
- * more (both sides have a full fence between their store and their load).  A
- * dead reader's epoch does not count.
+ * more (both sides have a full fence between their store and their load); what
+ * it can find elsewhere is retired in an epoch that stays meanwhile, so that it
+ * has stored that one, or less (kv_epoch_pause()).  A dead reader's epoch does
+ * not count.
  *
  * A reader that keeps an entry beyond its epoch (a large value on its way to a
  * slow client) pins it while still in the epoch: it takes an operation record

@@ -79,8 +79,6 @@ static kv_rc_t kv_batch_refused(kv_store_t *store, kv_rc_t rc, size_t len,
     const kv_err_t *err);
 static void kv_batch_written(kv_store_t *store, uint64_t lsn, size_t len,
     bool puts);
-static void kv_batch_group_begin(kv_zone_t *zone, kv_op_t **op, unsigned n);
-static void kv_batch_group_end(kv_zone_t *zone, kv_listed_t *listed);
 static void kv_batch_fetch(kv_zone_t *zone, kv_op_t *op, uint64_t *hash);
 static bool kv_batch_apply_one(kv_zone_t *zone, kv_listed_t *listed,
     kv_op_t *op, uint64_t hash, kv_changes_t *changes);
@@ -964,7 +962,7 @@ kv_batch_apply(kv_store_t *store, kv_op_t **op, unsigned n)
         lsn = op[i]->lsn;
 
         if (kv_batch_member(op[i]) && (i == 0 || !kv_batch_member(op[i - 1]))) {
-            kv_batch_group_begin(zone, op + i, n - i);
+            kv_group_begin(zone, op + i, n - i);
         }
 
         if (!kv_batch_apply_one(zone, &listed, op[i], batch->hash[i],
@@ -978,7 +976,8 @@ kv_batch_apply(kv_store_t *store, kv_op_t **op, unsigned n)
         if (kv_batch_member(op[i])
             && (i + 1 == n || !kv_batch_member(op[i + 1])))
         {
-            kv_batch_group_end(zone, &listed);
+            kv_listed_flush(&listed);
+            kv_group_end(zone);
         }
 
         if (i % 32 == 31) {
@@ -1022,36 +1021,6 @@ kv_batch_applied(kv_store_t *store, uint64_t lsn)
     kv_await_tell(zone, &batch->changes, batch->wake);
 
     return true;
-}
-
-
-/* The members of one group, or of some that follow each other. */
-
-static void
-kv_batch_group_begin(kv_zone_t *zone, kv_op_t **op, unsigned n)
-{
-    bool      all;
-    unsigned  i;
-
-    all = false;
-
-    for (i = 0; i < n && kv_batch_member(op[i]); i++) {
-        all = all || op[i]->code == KV_OP_TOUCH;
-    }
-
-    kv_group_hide(zone, op[0]->lsn, all);
-
-    kv_failpoint(KV_FAILPOINT_GROUP_HIDDEN);
-}
-
-
-static void
-kv_batch_group_end(kv_zone_t *zone, kv_listed_t *listed)
-{
-    kv_listed_flush(listed);
-    kv_group_show(zone);
-
-    kv_failpoint(KV_FAILPOINT_GROUP_SHOWN);
 }
 
 

@@ -4,15 +4,22 @@
  */
 
 
+#include "store/kv_clock.h"
 #include "store/kv_group.h"
 #include "base/kv_failpoint.h"
 
 
+#define KV_GROUP_CELLS_MIN  16u
+
+
 _Static_assert(KV_GROUP_MAX == KV_BATCH_MAX, "a group fits into a batch");
+_Static_assert(KV_BEFORE_CELLS == 2 * KV_BATCH_MAX, "half of them stay free");
 
 
 static size_t kv_group_record_size(const kv_op_t *op);
 static void kv_group_found(kv_zone_t *zone, kv_op_t *op, unsigned n);
+static void kv_group_note_before(kv_zone_t *zone, kv_op_t **op, unsigned n);
+static void kv_group_note_one(kv_zone_t *zone, uint64_t hash, kv_entry_t *e);
 
 
 kv_rc_t
@@ -190,6 +197,130 @@ kv_group_back_out(kv_batch_t *batch, unsigned n)
     if (batch->decide.n > n) {
         kv_decide_begin(&batch->decide, batch->decide.now);
     }
+}
+
+
+void
+kv_group_begin(kv_zone_t *zone, kv_op_t **op, unsigned n)
+{
+    bool      all;
+    unsigned  i;
+
+    all = false;
+
+    for (i = 0; i < n && (op[i]->flags & KV_OP_MEMBER); i++) {
+        all = all || op[i]->code == KV_OP_TOUCH;
+    }
+
+    kv_epoch_pause(&zone->retired);
+
+    kv_group_note_before(zone, op, i);
+    kv_group_hide(zone, op[0]->lsn, all);
+
+    kv_failpoint(KV_FAILPOINT_GROUP_HIDDEN);
+}
+
+
+void
+kv_group_end(kv_zone_t *zone)
+{
+    kv_group_show(zone);
+
+    kv_epoch_resume(&zone->retired);
+
+    kv_failpoint(KV_FAILPOINT_GROUP_SHOWN);
+}
+
+
+/* Fills zone->before, in which there are cells for all and as many free. */
+
+static void
+kv_group_note_before(kv_zone_t *zone, kv_op_t **op, unsigned n)
+{
+    uint32_t     cells;
+    uint64_t     hash, expires;
+    unsigned     i;
+    kv_entry_t  *e, *key;
+
+    for (cells = KV_GROUP_CELLS_MIN; cells < 2 * n; cells *= 2) {
+        /* void */
+    }
+
+    /* readers of these cells must see that the group before is visible */
+
+    kv_fence();
+
+    kv_set_relaxed(zone->before_cells, cells);
+
+    for (i = 0; i < cells; i++) {
+        kv_set_relaxed(zone->before[i].e, NULL);
+    }
+
+    for (i = 0; i < n; i++) {
+        key = kv_op_entry(op[i]);
+        hash = kv_map_hash(&zone->map, key->key, key->key_len);
+        e = kv_clock_find(zone, hash, key->key, key->key_len, &expires);
+
+        if (e) {
+            kv_group_note_one(zone, hash, e);
+        }
+    }
+}
+
+
+static void
+kv_group_note_one(kv_zone_t *zone, uint64_t hash, kv_entry_t *e)
+{
+    uint64_t      i, mask;
+    kv_before_t  *cell;
+
+    mask = kv_get_relaxed(zone->before_cells) - 1;
+
+    for (i = hash; /* void */ ; i++) {
+        cell = &zone->before[i & mask];
+
+        if (kv_get_relaxed(cell->e) == NULL) {
+            kv_set_relaxed(cell->hash, hash);
+            kv_set_relaxed(cell->e, e);
+            return;
+        }
+    }
+}
+
+
+bool
+kv_group_before(kv_zone_t *zone, uint64_t groups, uint64_t hash,
+    const void *key, size_t n, kv_entry_t **e)
+{
+    uint32_t      i, cells;
+    kv_before_t  *cell;
+
+    cells = kv_get_relaxed(zone->before_cells);
+
+    for (i = 0; i < cells; i++) {
+        cell = &zone->before[(hash + i) & (cells - 1)];
+        *e = kv_get_relaxed(cell->e);
+
+        if (*e == NULL) {
+            break;
+        }
+
+        if (kv_get_relaxed(cell->hash) != hash) {
+            continue;
+        }
+
+        if (!kv_group_still(zone, groups)) {
+            return false;
+        }
+
+        if ((*e)->key_len == n && memcmp((*e)->key, key, n) == 0) {
+            return true;
+        }
+    }
+
+    *e = NULL;
+
+    return kv_group_still(zone, groups);
 }
 
 

@@ -33,6 +33,13 @@
  * then in the map, tells only of those that it has found while no group was
  * applied at all.
  *
+ * A reader that cannot come back gets what there was before the group.  The
+ * committer looks that up before it changes anything, and leaves it in a hash
+ * table, zone->before.  Until the group is visible nothing is freed
+ * (kv_epoch_pause()), so a reader that is in an epoch and finds the group still
+ * being applied may read what the table says.  If it finds that over, it begins
+ * anew: it may have read cells that the committer fills for another group.
+ *
  * To apply a group takes as long as a batch: at most KV_BATCH_MAX times a
  * microsecond or so.  If the committer dies meanwhile, the zone is rebuilt, as
  * after any death in the middle of a batch.
@@ -98,8 +105,9 @@ kv_group_set_state(kv_op_t *group, kv_op_state_t state)
 
 
 /*
- * The committer: a member of this LSN, and all up to kv_group_show(), become
- * visible then.  `all`: one of them changes an entry in place.
+ * The committer, in kv_group_begin(): a member of this LSN, and all up to
+ * kv_group_show(), become visible then.  `all`: one of them changes an entry in
+ * place.
  */
 
 static inline void
@@ -122,20 +130,39 @@ kv_group_show(kv_zone_t *zone)
 
 
 /*
- * A reader that has found `e`, or NULL: nothing, asks whether it must not tell.
+ * A reader that has found `e`, or NULL: nothing, asks whether a group that is
+ * being applied may be why; then *groups tells which.
  */
+
+static inline bool
+kv_group_made(kv_zone_t *zone, const kv_entry_t *e, uint64_t *groups)
+{
+    *groups = atomic_load_explicit(&zone->groups, memory_order_acquire);
+
+    return kv_unlikely(*groups & KV_GROUPS_BUSY)
+           && (e == NULL || kv_entry_lsn(e) >= *groups >> KV_GROUPS_SHIFT);
+}
+
+
+/* And whether it must not tell of it, nor of when it expires. */
 
 static inline bool
 kv_group_hides(kv_zone_t *zone, const kv_entry_t *e)
 {
     uint64_t  groups;
 
-    groups = atomic_load_explicit(&zone->groups, memory_order_acquire);
-
-    return kv_unlikely(groups & KV_GROUPS_BUSY)
-           && (e == NULL || (groups & KV_GROUPS_ALL)
-               || kv_entry_lsn(e) >= groups >> KV_GROUPS_SHIFT);
+    return kv_group_made(zone, e, &groups)
+           || kv_unlikely((groups & KV_GROUPS_BUSY)
+                          && (groups & KV_GROUPS_ALL));
 }
+
+
+/*
+ * Then it may ask, in the same epoch, what the key had before that group: *e is
+ * that, or NULL.  False: the group is not being applied any more.
+ */
+bool kv_group_before(kv_zone_t *zone, uint64_t groups, uint64_t hash,
+    const void *key, size_t n, kv_entry_t **e);
 
 
 /*
@@ -151,10 +178,10 @@ kv_group_quiet(kv_zone_t *zone, uint64_t *groups)
 }
 
 
-/* Whether no group has begun to be applied since then. */
+/* Whether no group has begun to be applied, or has become visible, since. */
 
 static inline bool
-kv_group_still_quiet(kv_zone_t *zone, uint64_t groups)
+kv_group_still(kv_zone_t *zone, uint64_t groups)
 {
     kv_fence();
 
@@ -175,6 +202,14 @@ kv_rc_t kv_group_decide(kv_store_t *store, kv_batch_t *batch, kv_op_t *group);
 
 /* Takes out of the batch what was added from its `n`-th operation on. */
 void kv_group_back_out(kv_batch_t *batch, unsigned n);
+
+/*
+ * The first of these operations, which are to be applied, is a member: it and
+ * the members behind it, up to an operation that is none, are applied until
+ * kv_group_end(), with which they become visible.
+ */
+void kv_group_begin(kv_zone_t *zone, kv_op_t **op, unsigned n);
+void kv_group_end(kv_zone_t *zone);
 
 /* The members are done, with the group's result. */
 void kv_group_done(kv_op_t *group);

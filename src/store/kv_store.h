@@ -237,12 +237,9 @@ void kv_store_read_done(kv_store_t *store);
 
 /*
  * The same for a caller that cannot try again later: never KV_AGAIN.  While a
- * group is becoming visible it waits for that, some microseconds as a rule, and
- * KV_STORE_READ_WAIT nanoseconds at most: the committer may be stopped.  Then
- * it tells of what is there, which may be a part of the group, and waits for
- * that group no more.
+ * group is becoming visible it finds what the key had before.  When that entry
+ * expires may be the group's doing already: nothing is to be told of it.
  */
-#define KV_STORE_READ_WAIT  1000000u
 kv_rc_t kv_store_read_now(kv_store_t *store, const void *key, size_t len,
     kv_entry_t **e);
 

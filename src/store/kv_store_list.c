@@ -142,7 +142,7 @@ kv_list_look_up(kv_list_t *list)
                              list->key[i].n, &expires[i]);
     }
 
-    if (!kv_group_still_quiet(list->zone, list->groups)) {
+    if (!kv_group_still(list->zone, list->groups)) {
         list->again = true;
         list->more = false;
     }

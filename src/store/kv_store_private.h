@@ -47,9 +47,6 @@ struct kv_store_s {
     unsigned                nfree;
     unsigned                nchunks;      /* of its kv_worker_t */
     uint32_t                ticket;       /* the last one given */
-    uint64_t                seen_groups;  /* zone->groups, of a group that
-                                             kv_store_read_now() does not wait
-                                             for any more */
     kv_await_t             *await;        /* NULL: nothing waits */
     void                   *batch;        /* kv_batch_t; commit lock */
 

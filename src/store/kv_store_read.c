@@ -4,61 +4,16 @@
  */
 
 
-#include <sched.h>
-
 #include "store/kv_clock.h"
 #include "store/kv_group.h"
 #include "base/kv_failpoint.h"
 
 
-static kv_rc_t kv_store_find(kv_store_t *store, const void *key, size_t len,
-    uint64_t shown, kv_entry_t **e);
+static kv_rc_t kv_store_found(kv_store_t *store, const kv_entry_t *e);
 
 
 kv_rc_t
 kv_store_read(kv_store_t *store, const void *key, size_t len, kv_entry_t **e)
-{
-    return kv_store_find(store, key, len, 0, e);
-}
-
-
-kv_rc_t
-kv_store_read_now(kv_store_t *store, const void *key, size_t len,
-    kv_entry_t **e)
-{
-    kv_rc_t   rc;
-    uint64_t  end;
-
-    rc = kv_store_find(store, key, len, store->seen_groups, e);
-
-    if (kv_likely(rc != KV_AGAIN)) {
-        return rc;
-    }
-
-    end = kv_now_ns() + KV_STORE_READ_WAIT;
-
-    do {
-        if (kv_now_ns() >= end) {
-            store->seen_groups = atomic_load(&store->zone->groups);
-        }
-
-        /* the committer may want this very processor */
-
-        (void) sched_yield();
-
-        rc = kv_store_find(store, key, len, store->seen_groups, e);
-
-    } while (rc == KV_AGAIN);
-
-    return rc;
-}
-
-
-/* `shown`: a state of zone->groups in which nothing is hidden. */
-
-static kv_rc_t
-kv_store_find(kv_store_t *store, const void *key, size_t len, uint64_t shown,
-    kv_entry_t **e)
 {
     uint64_t    hash, expires;
     kv_zone_t  *zone;
@@ -76,12 +31,52 @@ kv_store_find(kv_store_t *store, const void *key, size_t len, uint64_t shown,
 
     kv_failpoint(KV_FAILPOINT_READING);
 
-    if (kv_group_hides(zone, *e) && atomic_load(&zone->groups) != shown) {
+    if (kv_group_hides(zone, *e)) {
         kv_store_read_done(store);
         return KV_AGAIN;
     }
 
-    if (*e) {
+    return kv_store_found(store, *e);
+}
+
+
+kv_rc_t
+kv_store_read_now(kv_store_t *store, const void *key, size_t len,
+    kv_entry_t **e)
+{
+    uint64_t    hash, expires, groups;
+    kv_zone_t  *zone;
+
+    if (!kv_store_ready(store)) {
+        return KV_UNAVAILABLE;
+    }
+
+    zone = store->zone;
+
+    kv_epoch_enter(store->worker, KV_EPOCH_MAIN, &zone->retired.epoch);
+
+    hash = kv_map_hash(&zone->map, key, len);
+
+    /* once more only if a group has become visible meanwhile */
+
+    do {
+        *e = kv_clock_find(zone, hash, key, len, &expires);
+
+        kv_failpoint(KV_FAILPOINT_READING);
+
+    } while (kv_group_made(zone, *e, &groups)
+             && !kv_group_before(zone, groups, hash, key, len, e));
+
+    return kv_store_found(store, *e);
+}
+
+
+/* The end of a read that has found `e`, or NULL: nothing. */
+
+static kv_rc_t
+kv_store_found(kv_store_t *store, const kv_entry_t *e)
+{
+    if (e) {
         return KV_OK;
     }
 

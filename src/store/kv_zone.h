@@ -24,7 +24,7 @@
 
 
 #define KV_ZONE_MAGIC   "KVZONE\r\n"
-#define KV_ZONE_LAYOUT  18u
+#define KV_ZONE_LAYOUT  19u
 
 
 /* What may be done with the zone, and with the log: see kv_state.h. */
@@ -93,6 +93,16 @@ typedef struct {
     _Atomic uint64_t  lsn;            /* what it holds: from here on */
     _Atomic uint64_t  until;          /* wal.bytes that end it; 0: not set */
 } kv_hold_t;
+
+
+/* What a key of a group had before it: see kv_group.h. */
+
+#define KV_BEFORE_CELLS  2048
+
+typedef struct {
+    _Atomic uint64_t        hash;
+    _Atomic(kv_entry_t *)   e;        /* NULL: the cell is free */
+} kv_before_t;
 
 
 typedef struct {
@@ -234,6 +244,10 @@ typedef struct {
     kv_map_t          map;
     kv_index_t        index;          /* empty without `list` */
     kv_timers_t       timers;         /* of what is in the map */
+
+    /* the committer; see kv_group.h */
+    _Atomic uint32_t  before_cells;   /* that are in use: a power of two */
+    kv_before_t       before[KV_BEFORE_CELLS];
 } kv_zone_t;
 
 

@@ -64,12 +64,42 @@ look_up(uint32_t id, uint64_t *found)
 }
 
 
+/* The same for a reader that cannot come back; it sees a whole value. */
+
+static uint64_t
+look_now(uint32_t id)
+{
+    char         key[32];
+    size_t       len;
+    kv_rc_t      result;
+    uint32_t     version;
+    uint64_t     found;
+    kv_entry_t  *e;
+
+    len = kit_key(id, key);
+    result = kv_store_read_now(asker, key, len, &e);
+
+    if (result == KV_NOT_FOUND) {
+        return 0;
+    }
+
+    assert_int_equal(result, KV_OK);
+    assert_true(id == NUMBER || kit_check(e, id, &version));
+
+    found = kv_store_version(asker, e).lsn;
+    kv_store_read_done(asker);
+
+    return found;
+}
+
+
 static uint64_t
 lsn_of(uint32_t id)
 {
     uint64_t  found;
 
     assert_int_not_equal(look_up(id, &found), KV_AGAIN);
+    assert_int_equal(look_now(id), found);
 
     return found;
 }
@@ -376,8 +406,9 @@ visit(void *ctx, const void *key, size_t len, const kv_entry_t *e,
 
 
 /*
- * Half applied: all is as before, or there is no answer now.  A key that was
- * not touched yet, and key 3, are there to read.
+ * Half applied: all is as before, or there is no answer now, but for a reader
+ * that cannot come back.  A key that was not touched yet, and key 3, are there
+ * to read.
  */
 
 static void
@@ -399,6 +430,11 @@ see_nothing(bool touches)
         {
             fail_msg("%s, %d: key %u: result %d, LSN %llu", failpoint, after,
                      id, result, (unsigned long long) found);
+        }
+
+        if (look_now(id) != before[id]) {
+            fail_msg("%s, %d: key %u: LSN %llu", failpoint, after, id,
+                     (unsigned long long) look_now(id));
         }
     }
 
@@ -699,15 +735,31 @@ submit_round(host_t *host, kv_group_t *g, uint32_t version)
 }
 
 
-/* What a reader finds: the version, also of none; 0: ask again. */
+/*
+ * What a reader finds: the version, also of none; 0: ask again, which one that
+ * cannot is not told.
+ */
 
 static uint32_t
-find(host_t *host, uint32_t id, uint32_t version)
+find(host_t *host, uint32_t id, uint32_t version, bool now)
 {
-    kv_rc_t   result;
-    uint32_t  found;
+    char         key[32];
+    kv_rc_t      result;
+    uint32_t     found;
+    kv_entry_t  *e;
 
-    result = kit_get(host, id, &found, NULL);
+    if (now) {
+        result = kv_store_read_now(host->store, key, kit_key(id, key), &e);
+        assert_int_not_equal(result, KV_AGAIN);
+
+        if (result == KV_OK) {
+            assert_true(kit_check(e, id, &found));
+            kv_store_read_done(host->store);
+        }
+
+    } else {
+        result = kit_get(host, id, &found, NULL);
+    }
 
     if (result == KV_NOT_FOUND) {
 
@@ -770,7 +822,7 @@ test_readers(void **state)
 
         while (!kv_store_done(g.op, &result)) {
             id = listed++ * 7919 % PAIRS;
-            found = find(&host, id, version);
+            found = find(&host, id, version, listed % 2);
             again += found == 0;
 
             if (found && (found < seen || found > version)) {

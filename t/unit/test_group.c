@@ -979,26 +979,10 @@ test_list_touches(void **state)
 /* ---- a read that cannot come back, while a group becomes visible */
 
 
-static unsigned  yields, show_at;
-
-
-/* It leaves the processor to the committer, which is here. */
-
-int
-__wrap_sched_yield(void)
-{
-    if (++yields == show_at) {
-        kv_group_show(solo.host.store->zone);
-    }
-
-    return 0;
-}
-
-
-/* The LSN that it finds, 0: nothing; how long it took. */
+/* The LSN that it finds, 0: nothing. */
 
 static uint64_t
-read_now(uint32_t id, uint64_t *took)
+read_now(uint32_t id)
 {
     char         key[32];
     size_t       len;
@@ -1007,19 +991,15 @@ read_now(uint32_t id, uint64_t *took)
     kv_entry_t  *e;
 
     len = kit_key(id, key);
-    yields = 0;
-    lsn = 0;
-    *took = kv_now_ns();
-
     rc = kv_store_read_now(solo.host.store, key, len, &e);
 
-    *took = kv_now_ns() - *took;
-    assert_true(rc == KV_OK || rc == KV_NOT_FOUND);
-
-    if (rc == KV_OK) {
-        lsn = kv_store_version(solo.host.store, e).lsn;
-        kv_store_read_done(solo.host.store);
+    if (rc == KV_NOT_FOUND) {
+        return 0;
     }
+
+    assert_int_equal(rc, KV_OK);
+    lsn = kv_store_version(solo.host.store, e).lsn;
+    kv_store_read_done(solo.host.store);
 
     return lsn;
 }
@@ -1028,8 +1008,6 @@ read_now(uint32_t id, uint64_t *took)
 static void
 test_read_now(void **state)
 {
-    uint64_t     took, shortest;
-    unsigned     i, shown;
     kv_zone_t   *zone;
     kv_entry_t  *e;
 
@@ -1037,52 +1015,106 @@ test_read_now(void **state)
 
     start();
     zone = solo.host.store->zone;
-    show_at = 0;
 
     assert_int_equal(solo_put(&solo, 0, 40), KV_OK);
     assert_int_equal(solo_put(&solo, 1, 40), KV_OK);
 
-    /* what is older than the group is told at once */
+    /* a group that has put key 1 where nothing was, and deleted nothing */
 
     kv_group_hide(zone, 2, false);
-    assert_int_equal(read_now(0, &took), 1);
-    assert_int_equal(yields, 0);
-
-    /* a committer that goes on: 100 times, as this process may be stopped */
-
-    for (i = 0, shown = 0; i < 100 && shown == 0; i++) {
-        kv_group_hide(zone, 2, false);
-        show_at = 3;
-        assert_int_equal(read_now(1, &took), 2);
-        shown = yields == 3 && took < KV_STORE_READ_WAIT;
-    }
-
-    assert_true(shown);
-
-    /* one that is stopped: all wait for as long, but only once in all */
-
-    show_at = 0;
-    kv_group_hide(zone, 2, true);
-    assert_int_equal(read_now(1, &took), 2);
-    assert_true(took >= KV_STORE_READ_WAIT);
-
-    for (i = 0, shortest = UINT64_MAX; i < 100; i++) {
-        assert_int_equal(read_now(i % 3, &took), (i % 3 + 1) % 3);
-        assert_int_equal(yields, 0);
-        shortest = kv_min(shortest, took);
-    }
-
-    assert_true(shortest < KV_STORE_READ_WAIT);
-
-    /* others still wait for that group, and it waits for the next */
-
+    assert_int_equal(read_now(0), 1);
+    assert_int_equal(read_now(1), 0);
+    assert_int_equal(read_now(2), 0);
     assert_int_equal(kv_store_read(solo.host.store, "x", 1, &e), KV_AGAIN);
+    kv_group_show(zone);
+    assert_int_equal(read_now(1), 2);
 
+    /* with touches, which leave a value what it is */
+
+    kv_group_hide(zone, 2, true);
+    assert_int_equal(read_now(0), 1);
+    assert_int_equal(read_now(1), 0);
     kv_group_show(zone);
-    kv_group_hide(zone, 3, false);
-    assert_int_equal(read_now(2, &took), 0);
-    assert_true(took >= KV_STORE_READ_WAIT);
-    kv_group_show(zone);
+}
+
+
+/* What a key had before a group, as kv_group_before() says: an LSN, or 0. */
+
+static uint64_t
+before(uint32_t id, uint64_t groups)
+{
+    char         key[32];
+    size_t       len;
+    uint64_t     hash;
+    kv_zone_t   *zone;
+    kv_entry_t  *e;
+
+    zone = solo.host.store->zone;
+    len = kit_key(id, key);
+    hash = kv_map_hash(&zone->map, key, len);
+
+    if (!kv_group_before(zone, groups, hash, key, len, &e)) {
+        return UINT64_MAX;
+    }
+
+    return e ? kv_entry_lsn(e) : 0;
+}
+
+
+/* Groups of all sizes, of which every second key is there. */
+
+static void
+test_before(void **state)
+{
+    kv_op_t    *op, *member[KV_GROUP_MAX];
+    unsigned    i, size;
+    uint64_t    groups;
+    kv_zone_t  *zone;
+
+    (void) state;
+
+    solo.conf.segment = 1 << 20;
+    start();
+    zone = solo.host.store->zone;
+
+    for (i = 0; i < KV_GROUP_MAX; i += 2) {
+        assert_int_equal(solo_put(&solo, i, 40), KV_OK);
+    }
+
+    for (size = 1; size <= KV_GROUP_MAX; size *= 2) {
+        add_group();
+
+        for (i = 0; i < size; i++) {
+            add(i % 3 ? KV_OP_PUT : KV_OP_DELETE, i, 0, 0);
+        }
+
+        op = kv_store_group_first(&unit[0].group);
+
+        for (i = 0; i < size; i++, op = kv_store_group_next(op)) {
+            member[i] = op;
+        }
+
+        member[0]->lsn = next_lsn();
+        kv_group_begin(zone, member, size);
+        groups = atomic_load(&zone->groups);
+        assert_true(zone->retired.paused);
+
+        for (i = 0; i < KV_GROUP_MAX; i++) {
+            assert_int_equal(before(i, groups),
+                             i < size && i % 2 == 0 ? i / 2 + 1 : 0);
+        }
+
+        /* it is another's, or that one's no more */
+
+        assert_true(before(0, groups + 4) == UINT64_MAX);
+        kv_group_end(zone);
+        assert_false(zone->retired.paused);
+        assert_true(before(0, groups) == UINT64_MAX);
+        assert_true(before(1, groups) == UINT64_MAX);
+
+        member[0]->lsn = 0;
+        kv_store_release(solo.host.store, unit[--n].op);
+    }
 }
 
 
@@ -1334,6 +1366,7 @@ main(void)
         TEST(test_list),
         TEST(test_list_touches),
         TEST(test_read_now),
+        TEST(test_before),
         TEST(test_list_reserve),
         TEST(test_full_zone),
         TEST(test_disk_full),

@@ -442,6 +442,43 @@ clear_after_compaction(unsigned nth)
 }
 
 
+/* While it is paused, a reader may come behind what is retired. */
+
+static void
+test_paused(void **state)
+{
+    unsigned  me;
+    uint64_t  epoch;
+
+    (void) state;
+
+    me = take_place();
+    assert_true(map_put(1, 1, 100));
+    assert_int_equal(kv_epoch_reclaim(&zone->retired), KV_OK);
+
+    epoch = atomic_load(&zone->retired.epoch);
+    kv_epoch_pause(&zone->retired);
+    assert_true(map_put(1, 2, 100));
+    assert_int_equal(kv_epoch_reclaim(&zone->retired), KV_OK);
+    assert_int_equal(kv_epoch_count(&zone->retired), 1);
+
+    assert_int_equal(kv_epoch_advance(&zone->retired), epoch);
+    kv_epoch_enter(&workers[me], KV_EPOCH_MAIN, &zone->retired.epoch);
+    assert_int_equal(kv_epoch_reclaim(&zone->retired), KV_OK);
+    kv_epoch_resume(&zone->retired);
+    assert_int_equal(atomic_load(&zone->retired.epoch), epoch + 1);
+    assert_int_equal(kv_epoch_reclaim(&zone->retired), KV_OK);
+    assert_int_equal(kv_epoch_count(&zone->retired), 1);
+
+    kv_epoch_leave(&workers[me], KV_EPOCH_MAIN);
+    assert_int_equal(kv_epoch_reclaim(&zone->retired), KV_OK);
+    assert_int_equal(kv_epoch_count(&zone->retired), 0);
+
+    kv_worker_reaped(&workers[me]);
+    map_clear();
+}
+
+
 static void
 test_clear_after_compaction(void **state)
 {
@@ -548,6 +585,7 @@ main(void)
         TEST(test_readers_clear),
         TEST(test_walker),
         TEST(test_slow_reader),
+        TEST(test_paused),
         TEST(test_clear_after_compaction),
         TEST(test_slices)
     };
