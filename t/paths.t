@@ -18,6 +18,7 @@ my $s = KV::Test->new(off => free_port(), h2 => free_port(),
     location /short/ { rewrite ^ /s break; kv main; }
     location /map/ { rewrite ^/map/user[-2](.*)$ /map/$1 break; kv main; }
     location /if/ { if ($arg_x) { rewrite ^/if/(.*)$ /$1 break; } kv main; }
+    location /whole/ { rewrite ^ /w$uri break; kv main; }
     location /try/ { try_files /file =404; kv main; }
     location /last/ { rewrite ^/last/(.*)$ /kv/$1 last; }
     location /page/ { error_page 404 = /kv/y; return 404; }
@@ -119,7 +120,7 @@ SKIP: {
 my ($asked, $began) = (0, time);
 
 for my $path ('/cut/user-alice', '/cut/user2alice', '/cut/a', '/cut/',
-              '/short/a', '/if/user-alice?x=1', '/try/a')
+              '/short/a', '/if/user-alice?x=1', '/try/a', '/whole/a%0Aforged')
 {
     for my $method (qw(GET PUT DELETE POST)) {
         my $r = $s->http($method => $path,
@@ -134,6 +135,11 @@ cmp_ok($lines, '<=', $s->{workers} * (2 + time - $began),
        "not one for each of $asked: a worker writes one a second");
 like($s->log, qr{changed to "/user-alice", which does not begin with "/cut/"},
      'which names both');
+ok(wait_for(sub {
+    $s->http(GET => '/whole/a%0Aforged');
+    $s->log =~ m{changed to "/w/whole/a\?forged"};
+}, 10), 'and nothing that breaks its line');
+unlike($s->log, qr/^forged/m, 'at no time');
 is($s->store->{keys}, 2, 'no key was made of it');
 
 # what keeps the name is fine

@@ -39,7 +39,7 @@
  *     ngx_http_kv_op.c           a request and its operation
  *     ngx_http_kv_wait.c         the order of requests that wait for memory
  *     ngx_http_kv_place.c        a worker's place in a zone, its timers, and
- *                                how often it logs the same
+ *                                what it logs, how often
  *     ngx_http_kv_wakes.c        how the processes wake each other
  *     ngx_http_kv_condition.c    If-Match, If-None-Match
  *     ngx_http_kv_args.c         arguments
@@ -96,6 +96,10 @@ typedef struct {
     ngx_http_kv_wakes_pt       quit;
     unsigned                   owner:1;       /* closes them with its cycle */
 } ngx_http_kv_wakes_t;
+
+
+/* bytes of a client's text that are logged: see ngx_http_kv_shown() */
+#define NGX_HTTP_KV_SHOWN  64
 
 
 /* Messages that each request may cause: see ngx_http_kv_may_log(). */
@@ -539,6 +543,13 @@ uint32_t ngx_http_kv_missing(ngx_http_kv_ctx_t *ctx);
  */
 ngx_uint_t ngx_http_kv_may_log(ngx_http_kv_zone_t *zone,
     ngx_http_kv_log_t what);
+
+/*
+ * What the error log shows of a text that a client may have chosen: writes it
+ * to `shown`, which has NGX_HTTP_KV_SHOWN bytes, and returns how many bytes of
+ * it that is.  None of them can break a line.
+ */
+size_t ngx_http_kv_shown(u_char *shown, const ngx_str_t *text);
 
 /*
  * Whether the worker can use the store now.  Tries to get a place in the zone

@@ -303,6 +303,8 @@ ngx_http_kv_args_post(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx,
 static ngx_int_t
 ngx_http_kv_no_key(ngx_http_request_t *r)
 {
+    size_t                     n;
+    u_char                     shown[NGX_HTTP_KV_SHOWN];
     ngx_http_kv_ctx_t         *ctx;
     ngx_http_core_loc_conf_t  *clcf;
 
@@ -310,10 +312,13 @@ ngx_http_kv_no_key(ngx_http_request_t *r)
     clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
 
     if (ngx_http_kv_may_log(ctx->zone, NGX_HTTP_KV_LOG_PATH)) {
+        n = ngx_http_kv_shown(shown, &r->uri);
+
         ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
-                      "the path was changed to \"%V\", which does not begin "
+                      "the path was changed to \"%*s%s\", which does not begin "
                       "with \"%V\", the name of the location: there is no key "
-                      "in it", &r->uri, &clcf->name);
+                      "in it", n, shown, n < r->uri.len ? "..." : "",
+                      &clcf->name);
     }
 
     return ngx_http_kv_reply(r, NGX_HTTP_INTERNAL_SERVER_ERROR,

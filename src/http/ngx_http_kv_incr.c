@@ -13,10 +13,6 @@
 #include "base/kv_number.h"
 
 
-/* bytes of a variable's value that are logged */
-#define NGX_HTTP_KV_INCR_SHOWN  64
-
-
 /* A directive; in the pool of its configuration. */
 
 typedef struct {
@@ -368,14 +364,12 @@ ngx_http_kv_incr_key_wrong(ngx_http_kv_loc_conf_t *klcf, ngx_str_t *key)
 }
 
 
-/* A client may have chosen the value: nothing of it breaks a line of the log */
-
 static void
 ngx_http_kv_incr_refuse(ngx_http_request_t *r, ngx_http_kv_incr_t *incr,
     const char *why, ngx_str_t *value)
 {
-    u_char  shown[NGX_HTTP_KV_INCR_SHOWN];
-    size_t  i, n;
+    size_t  n;
+    u_char  shown[NGX_HTTP_KV_SHOWN];
 
     ngx_http_kv_sums_refuse(incr->zone);
 
@@ -383,12 +377,7 @@ ngx_http_kv_incr_refuse(ngx_http_request_t *r, ngx_http_kv_incr_t *incr,
         return;
     }
 
-    n = ngx_min(value->len, NGX_HTTP_KV_INCR_SHOWN);
-
-    for (i = 0; i < n; i++) {
-        shown[i] = value->data[i] < ' ' || value->data[i] > '~'
-                   ? '?' : value->data[i];
-    }
+    n = ngx_http_kv_shown(shown, value);
 
     ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
                   "kv zone \"%V\": the request is not counted by \"kv_incr\" "

@@ -1,7 +1,8 @@
 
 /*
  * A worker's place in a zone: taking it, giving it up, and the timers that the
- * zone needs while the worker has it; and how often the worker logs the same.
+ * zone needs while the worker has it; how often the worker logs the same, and
+ * what of a client's text.
  */
 
 
@@ -25,6 +26,23 @@ ngx_http_kv_may_log(ngx_http_kv_zone_t *zone, ngx_http_kv_log_t what)
     zone->logged[what] = ngx_time();
 
     return 1;
+}
+
+
+size_t
+ngx_http_kv_shown(u_char *shown, const ngx_str_t *text)
+{
+    u_char  c;
+    size_t  i, n;
+
+    n = ngx_min(text->len, NGX_HTTP_KV_SHOWN);
+
+    for (i = 0; i < n; i++) {
+        c = text->data[i];
+        shown[i] = c < ' ' || c > '~' ? '?' : c;
+    }
+
+    return n;
 }
 
 
