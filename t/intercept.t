@@ -38,6 +38,8 @@ my $s = KV::Test->new(
                            error_page 404 = /again/never; }
         location @file { root %%dir%%; try_files /tmp/page =404; }
         location /file/ { kv main; error_page 404 = @file; }
+        location /said/ { kv main; error_page 412 = @said; }
+        location @said { return 200 "said"; }
         location /away/ { kv main; error_page 404 = https://a.example/; }
         location /read/ { kv main; kv_read_only on; }
         location /match/ { kv main; kv_require_match on; }
@@ -83,7 +85,8 @@ for ([ 200, 'origin: GET /kv/a', GET => '/kv/a' ],
      [ 304, '', GET => '/file/a',
        headers => [ 'If-None-Match: *' ] ],
      [ 404, "key not found\n", GET => '/loop/a' ],
-     [ 302, undef, GET => '/away/a' ])
+     [ 302, undef, GET => '/away/a' ],
+     [ 200, 'said', DELETE => '/said/a', headers => [ 'If-Match: "1-1"' ] ])
 {
     my ($status, $body, $method, $path, @o) = @$_;
     my $r = $s->http($method, $path, @o);
@@ -105,6 +108,7 @@ is($s->http(HEAD => '/kv/a')->{status}, 200, 'left to it: HEAD');
 for ([ 404, "key not found\n", GET => '/plain/a' ],
      [ 404, "key not found\n", GET => '/none/a' ],
      [ 200, 'value', GET => '/kv/there' ],
+     [ 405, "method not allowed\n", DELETE => '/health' ],
      [ 416, "range not satisfiable\n", GET => '/kv/there',
        headers => [ 'Range: bytes=100-' ] ],
      [ 304, '', GET => '/kv/there', headers => [ "If-None-Match: $tag" ] ],

@@ -29,11 +29,13 @@ ngx_http_kv_intercept(ngx_http_request_t *r, ngx_uint_t status)
 
     /*
      * 416 is about a value that is there, whose headers are made by then.  At
-     * exit no other server could be asked any more.
+     * exit no other server could be asked any more.  Who asks for the health of
+     * the store is not to get that of another server.
      */
 
     if (!klcf->intercept_errors || status < NGX_HTTP_BAD_REQUEST
         || status == NGX_HTTP_RANGE_NOT_SATISFIABLE || ngx_terminate
+        || (ctx && ctx->route == NGX_HTTP_KV_ROUTE_HEALTH)
         || (ctx && ctx->taken) || !ngx_http_kv_intercept_page(r, status))
     {
         return 0;
@@ -52,7 +54,9 @@ ngx_http_kv_intercept(ngx_http_request_t *r, ngx_uint_t status)
         (void) ngx_http_kv_log_keep(ctx);
     }
 
-    r->disable_not_modified = 0;
+    /* the conditions of a write are about the key, and are decided */
+
+    r->disable_not_modified = !(r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD));
 
     return 1;
 }
