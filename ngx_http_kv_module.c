@@ -23,13 +23,6 @@ static ngx_http_kv_zone_t **ngx_http_kv_zones(ngx_cycle_t *cycle,
     ngx_uint_t *n);
 
 
-static ngx_conf_enum_t  ngx_http_kv_key_chars[] = {
-    { ngx_string("safe"), KV_KEY_SAFE },
-    { ngx_string("any"), KV_KEY_ANY },
-    { ngx_null_string, 0 }
-};
-
-
 static ngx_command_t  ngx_http_kv_commands[] = {
 
     { ngx_string("kv_zone"),
@@ -55,27 +48,27 @@ static ngx_command_t  ngx_http_kv_commands[] = {
 
     { ngx_string("kv_key_chars"),
       NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
-      ngx_conf_set_enum_slot,
+      ngx_http_kv_conf_key_chars,
       NGX_HTTP_LOC_CONF_OFFSET,
-      offsetof(ngx_http_kv_loc_conf_t, key_chars),
-      ngx_http_kv_key_chars },
+      0,
+      NULL },
 
     { ngx_string("kv_clear"),
-      NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      NGX_HTTP_LOC_CONF|NGX_CONF_TAKE12,
       ngx_http_kv_conf_route,
       NGX_HTTP_LOC_CONF_OFFSET,
       NGX_HTTP_KV_ROUTE_CLEAR,
       NULL },
 
     { ngx_string("kv_health"),
-      NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      NGX_HTTP_LOC_CONF|NGX_CONF_TAKE12,
       ngx_http_kv_conf_route,
       NGX_HTTP_LOC_CONF_OFFSET,
       NGX_HTTP_KV_ROUTE_HEALTH,
       NULL },
 
     { ngx_string("kv_stats"),
-      NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      NGX_HTTP_LOC_CONF|NGX_CONF_TAKE12,
       ngx_http_kv_conf_route,
       NGX_HTTP_LOC_CONF_OFFSET,
       NGX_HTTP_KV_ROUTE_STATS,
@@ -125,10 +118,10 @@ static ngx_command_t  ngx_http_kv_commands[] = {
 
     { ngx_string("kv_max_value"),
       NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
-      ngx_conf_set_size_slot,
+      ngx_http_kv_conf_max_value,
       NGX_HTTP_LOC_CONF_OFFSET,
-      offsetof(ngx_http_kv_loc_conf_t, max_value),
-      &ngx_http_kv_conf_max_value },
+      0,
+      NULL },
 
     { ngx_string("kv_read_only"),
       NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_FLAG,

@@ -27,9 +27,9 @@ sub lines { return join '', map { "$_\n" } @_ }
 
 {
     my @cases = (
-        [ 'kv_max_value 0;', 'must be a size from 1 byte to 256m' ],
-        [ 'kv_max_value 257m;', 'must be a size from 1 byte to 256m' ],
-        [ 'kv_max_value none;', 'invalid value' ],
+        (map { [ "kv_max_value $_;", qq(invalid size "$_" of "kv_max_value": )
+                                     . 'it must be from 1 byte to 256m' ] }
+             0, '257m', 'none', -1),
         [ 'kv_max_value 1k; kv_max_value 2k;', 'is duplicate' ],
         [ 'kv_max_value 5m;',
           '"kv_max_value" is 5242880 bytes, and values of the kv zone "main" '

@@ -517,7 +517,8 @@ refuses('/x/', "kv main key=a/b;", qr/ invalid characters, in \S+:\d+/);
 refuses('/x/', "kv main key=a/../b; kv_key_chars any;",
         qr/"kv_key_chars any": key has a dot segment/);
 refuses('/x/', 'kv main prefix=a/;', qr/"prefix=a\/" of "kv" makes no key/);
-refuses('/x/', "kv_key_chars both; kv main;", qr/invalid value "both"/);
+refuses('/x/', "kv_key_chars both; kv main;",
+        qr/invalid value "both" of "kv_key_chars": it must be "safe" or "any"/);
 refuses('/x/', "kv_key_chars any; kv_key_chars any;", qr/duplicate/);
 refuses('= /x', 'kv_keys main key=a;',
         qr/"key=a" of "kv_keys": it takes prefix=/);
@@ -526,8 +527,12 @@ refuses('= /x', 'kv_bulk main key=a;',
 refuses('= /x', 'kv_batch main key=a;',
         qr/"key=a" of "kv_batch": it takes max_ops=.*prefix=/);
 refuses('= /x', 'kv_batch main prefix=a: prefix=b:;', $ONE);
-refuses('= /x', "$_ main prefix=a:;", qr/invalid number of arguments/)
+refuses('= /x', "$_ main prefix=a:;",
+        qr/"prefix=a:" of "$_": it takes none, as it is about the whole store/)
     for qw(kv_clear kv_health kv_stats);
+refuses('= /x', "kv_batch main $_=1 $_=1;",
+        qr/"$_=1" of "kv_batch": it takes max_ops=.* each once/)
+    for qw(max_ops max_size);
 refuses('= /x', 'kv_backup main prefix=a:;', qr/it takes hold=/);
 
 $s->done;

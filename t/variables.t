@@ -636,6 +636,8 @@ $s->done;
         [ 'kv_get a $ zone=main', qr/invalid variable "\$" of "kv_get"/ ],
         [ 'kv_get a $a-b zone=main',
           qr/invalid variable "\$a-b" .* may have letters, digits and "_"/ ],
+        [ 'kv_get a $1 zone=main',
+          qr/invalid variable "\$1" .*, and begins with no digit/ ],
         [ 'kv_get a $a zone=nope',
           qr/unknown kv zone "nope" of "kv_get".* in .*t\.conf:\d+/ ],
         [ 'kv_get a $a zone=', qr/needs the parameter "zone=name"/ ],

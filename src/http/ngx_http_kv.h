@@ -377,11 +377,14 @@ ngx_int_t ngx_http_kv_get_init(ngx_conf_t *cf);
 /* Bytes of a batch's body, at most: see kv_store_group_add(). */
 #define NGX_HTTP_KV_BATCH_SIZE  (4 * 1024 * 1024)
 
-/* Of kv_max_value. */
-extern ngx_conf_post_t  ngx_http_kv_conf_max_value;
-
 /* The directives of locations; cmd->offset is the route. */
 char *ngx_http_kv_conf_route(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+
+/* kv_max_value, kv_key_chars. */
+char *ngx_http_kv_conf_max_value(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_kv_conf_key_chars(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
 
 /* The directive kv_metrics. */
 char *ngx_http_kv_conf_metrics(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);

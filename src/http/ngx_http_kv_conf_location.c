@@ -33,17 +33,10 @@ static ngx_int_t ngx_http_kv_conf_any_zone(ngx_conf_t *cf,
     ngx_http_kv_loc_conf_t *conf);
 static ngx_int_t ngx_http_kv_conf_find_zone(ngx_conf_t *cf,
     ngx_http_kv_loc_conf_t *conf);
-static char *ngx_http_kv_conf_check_max_value(ngx_conf_t *cf, void *post,
-    void *data);
 static void ngx_http_kv_merge_rules(ngx_http_kv_loc_conf_t *prev,
     ngx_http_kv_loc_conf_t *conf);
 static ngx_int_t ngx_http_kv_conf_check_limit(ngx_conf_t *cf,
     ngx_http_kv_loc_conf_t *conf);
-
-
-ngx_conf_post_t  ngx_http_kv_conf_max_value = {
-    ngx_http_kv_conf_check_max_value
-};
 
 
 char *
@@ -64,8 +57,6 @@ ngx_http_kv_conf_route(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     klcf->route = (ngx_http_kv_route_t) cmd->offset;
     klcf->zone_name = value[1];
-    klcf->max_ops = KV_GROUP_MAX;
-    klcf->max_size = NGX_HTTP_KV_BATCH_SIZE;
     klcf->hold = NGX_HTTP_KV_HOLD;
 
     for (i = 2; i < cf->args->nelts; i++) {
@@ -73,6 +64,9 @@ ngx_http_kv_conf_route(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
             return NGX_CONF_ERROR;
         }
     }
+
+    klcf->max_ops = klcf->max_ops ? klcf->max_ops : KV_GROUP_MAX;
+    klcf->max_size = klcf->max_size ? klcf->max_size : NGX_HTTP_KV_BATCH_SIZE;
 
     return klcf->route != NGX_HTTP_KV_ROUTE_KV || klcf->key
            || ngx_http_kv_conf_has_keys(cf)
@@ -114,6 +108,9 @@ ngx_http_kv_conf_param(ngx_conf_t *cf, ngx_http_kv_loc_conf_t *conf,
     ngx_str_t *param)
 {
     const char  *takes;
+    ngx_uint_t   prefix;
+
+    prefix = ngx_strncmp(param->data, "prefix=", 7) == 0;
 
     switch (conf->route) {
 
@@ -128,11 +125,18 @@ ngx_http_kv_conf_param(ngx_conf_t *cf, ngx_http_kv_loc_conf_t *conf,
         takes = "key= or prefix=";
         break;
 
+    case NGX_HTTP_KV_ROUTE_CLEAR:
+    case NGX_HTTP_KV_ROUTE_HEALTH:
+    case NGX_HTTP_KV_ROUTE_STATS:
+        takes = "none, as it is about the whole store";
+        prefix = 0;
+        break;
+
     default:
         takes = "prefix=";
     }
 
-    if (ngx_strncmp(param->data, "prefix=", 7) == 0) {
+    if (prefix) {
         return ngx_http_kv_conf_expression(cf, conf, param, 7, &conf->prefix);
     }
 
@@ -299,7 +303,7 @@ ngx_http_kv_conf_batch(ngx_conf_t *cf, ngx_http_kv_loc_conf_t *conf,
     ngx_int_t  ops;
     ngx_str_t  s;
 
-    if (ngx_strncmp(param->data, "max_ops=", 8) == 0) {
+    if (ngx_strncmp(param->data, "max_ops=", 8) == 0 && conf->max_ops == 0) {
         ops = ngx_atoi(param->data + 8, param->len - 8);
 
         if (ops >= 1 && ops <= (ngx_int_t) KV_GROUP_MAX) {
@@ -307,7 +311,9 @@ ngx_http_kv_conf_batch(ngx_conf_t *cf, ngx_http_kv_loc_conf_t *conf,
             return NGX_OK;
         }
 
-    } else if (ngx_strncmp(param->data, "max_size=", 9) == 0) {
+    } else if (ngx_strncmp(param->data, "max_size=", 9) == 0
+               && conf->max_size == 0)
+    {
         s.data = param->data + 9;
         s.len = param->len - 9;
         size = ngx_parse_size(&s);
@@ -321,7 +327,7 @@ ngx_http_kv_conf_batch(ngx_conf_t *cf, ngx_http_kv_loc_conf_t *conf,
     ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                        "invalid parameter \"%V\" of \"%V\": it takes "
                        "max_ops=, from 1 to %ui, max_size=, up to %uim, and "
-                       "prefix=", param, &conf->directive,
+                       "prefix=, each once", param, &conf->directive,
                        (ngx_uint_t) KV_GROUP_MAX,
                        (ngx_uint_t) NGX_HTTP_KV_BATCH_SIZE >> 20);
 
@@ -329,16 +335,64 @@ ngx_http_kv_conf_batch(ngx_conf_t *cf, ngx_http_kv_loc_conf_t *conf,
 }
 
 
-static char *
-ngx_http_kv_conf_check_max_value(ngx_conf_t *cf, void *post, void *data)
+char *
+ngx_http_kv_conf_max_value(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
-    size_t *size = data;
+    ngx_http_kv_loc_conf_t *klcf = conf;
 
-    (void) cf;
-    (void) post;
+    ssize_t     size;
+    ngx_str_t  *value;
 
-    return *size >= 1 && *size <= KV_VALUE_MAX
-           ? NGX_CONF_OK : "must be a size from 1 byte to 256m";
+    value = cf->args->elts;
+
+    if (klcf->max_value != NGX_CONF_UNSET_SIZE) {
+        return "is duplicate";
+    }
+
+    size = ngx_parse_size(&value[1]);
+
+    if (size < 1 || size > (ssize_t) KV_VALUE_MAX) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid size \"%V\" of \"%V\": it must be from 1 "
+                           "byte to %uDm, as in \"64k\"", &value[1], &cmd->name,
+                           KV_VALUE_MAX >> 20);
+        return NGX_CONF_ERROR;
+    }
+
+    klcf->max_value = size;
+
+    return NGX_CONF_OK;
+}
+
+
+char *
+ngx_http_kv_conf_key_chars(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_kv_loc_conf_t *klcf = conf;
+
+    ngx_str_t  *value;
+
+    value = cf->args->elts;
+
+    if (klcf->key_chars != NGX_CONF_UNSET_UINT) {
+        return "is duplicate";
+    }
+
+    if (ngx_strcmp(value[1].data, "safe") == 0) {
+        klcf->key_chars = KV_KEY_SAFE;
+        return NGX_CONF_OK;
+    }
+
+    if (ngx_strcmp(value[1].data, "any") == 0) {
+        klcf->key_chars = KV_KEY_ANY;
+        return NGX_CONF_OK;
+    }
+
+    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                       "invalid value \"%V\" of \"%V\": it must be \"safe\" or "
+                       "\"any\"", &value[1], &cmd->name);
+
+    return NGX_CONF_ERROR;
 }
 
 

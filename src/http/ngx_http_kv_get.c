@@ -92,12 +92,12 @@ ngx_http_kv_get_name(ngx_conf_t *cf, ngx_str_t *arg, ngx_str_t *name)
         c = name->data[i];
 
         if ((c < 'a' || c > 'z') && (c < 'A' || c > 'Z')
-            && (c < '0' || c > '9') && c != '_')
+            && (c < '0' || c > '9' || i == 0) && c != '_')
         {
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                                "invalid variable \"%V\" of \"kv_get\": the "
-                               "name may have letters, digits and \"_\"",
-                               arg);
+                               "name may have letters, digits and \"_\", and "
+                               "begins with no digit", arg);
             return NGX_CONF_ERROR;
         }
     }
