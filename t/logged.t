@@ -213,8 +213,8 @@ for (
     $own->put('a', 'x');
     $own->get('b');
 
-    for (qr/PUT a 200 stored [0-9a-f]+-[0-9a-f]+ \d+\.\d{3} \d+\.\d{3}/,
-         qr/GET b 404 miss - \d+\.\d{3} -/)
+    for (qr/PUT "a" 200 stored [0-9a-f]+-[0-9a-f]+ \d+\.\d{3} \d+\.\d{3}/,
+         qr/GET "b" 404 miss - \d+\.\d{3} -/)
     {
         my $line = $_;
         ok(wait_for(sub {

@@ -105,6 +105,9 @@ $s->done;
                                  'Sec-Fetch-Mode: no-cors' ]),
            200, '', 'example: a beacon');
     answer($s->http(GET => '/reports/r'), 200, '{"a":1}', 'example: read');
+    $s->http(POST => '/reports/n', body => '1');
+    is($s->http(POST => "/reports/n?$_")->{status}, 403,
+       "example: no $_") for 'incr=1', 'ttl=1';
     answer($s->http(POST => '/reports/r', body => 'x' x 16_385), 413,
            "value too large\n", 'example: not too large');
     $s->{text} =~ s/allow 127.0.0.1;/allow 192.0.2.1;/ or fail('no rule');

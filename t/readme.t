@@ -143,6 +143,27 @@ END
 }
 
 
+# pages of other sites
+
+{
+    my $text = block('\\$foreign') =~ s/listen 8080/listen %%foreign%%/r;
+    my $s = KV::Test->new(foreign => KV::Util::free_port(),
+                          http => $text)->start;
+
+    for ([ 200 ], [ 200, 'https://kv.example' ], [ 403, 'https://a.example' ],
+         [ 403, 'null' ], [ 403, 'https://kv.example.a.example' ])
+    {
+        my ($status, $origin) = @$_;
+        my $r = $s->http(POST => '/batch', body => qq({"key":"a","value":"x"}),
+                         port => $s->{foreign},
+                         headers => [ 'Content-Type: text/plain',
+                                      $origin ? "Origin: $origin" : () ]);
+        is($r->{status}, $status, 'a page of ' . ($origin // 'none'));
+    }
+    $s->done;
+}
+
+
 # ---- the parameters of kv_zone: a table here, all of it there
 
 sub section {
