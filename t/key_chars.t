@@ -376,6 +376,8 @@ my $BEFORE = "400 $WRONG{before}";
 answer('/map/a//b', '200 of a/b', 'a rewrite sees merged slashes');
 answer('/map/a//b', '200 of a//b', 'not with merge_slashes off',
        port => $s->{off});
+answer('/kv/x//../a', $DOT, 'a dot segment behind an empty one',
+       port => $s->{off});
 answer('/map/x/../a', '200 of a', 'a rewrite sees resolved dot segments');
 answer('/args/a//b', '200 of a//b', '"set $args" is no rewrite of the path');
 answer('/args-safe//a', "400 $WRONG{invalid}", '... with safe neither');
