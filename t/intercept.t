@@ -42,6 +42,8 @@ my $s = KV::Test->new(
         location @said { return 200 "said"; }
         location /away/ { kv main; error_page 404 = https://a.example/; }
         location /read/ { kv main; kv_read_only on; }
+        location /large/ { kv main; kv_read_only on; client_max_body_size 2m; }
+        location /any/ { kv main; kv_read_only on; client_max_body_size 0; }
         location /match/ { kv main; kv_require_match on; }
         location /ssi/ { ssi on; ssi_types *; kv main; }
         location /mirrored/ { kv main; mirror /kv/shadow; }
@@ -69,6 +71,10 @@ for ([ 200, 'origin: GET /kv/a', GET => '/kv/a' ],
      [ 200, 'origin: OPTIONS /kv/a', OPTIONS => '/kv/a' ],
      [ 200, 'origin: PUT /read/a', PUT => '/read/a', body => 'x' x 30_000 ],
      [ 200, 'origin: PUT /read/a', PUT => '/read/a', chunks => [ 'xyz' ] ],
+     [ 200, 'origin: PUT /read/a', PUT => '/read/a', body => 'x' x 1_048_576 ],
+     [ 200, 'origin: PUT /large/a', PUT => '/large/a',
+       body => 'x' x 1_048_577 ],
+     [ 200, 'origin: PUT /any/a', PUT => '/any/a', body => 'x' x 3_000_000 ],
      [ 200, 'origin: PUT /match/a', PUT => '/match/a', body => 'xyz' ],
      [ 200, 'origin: DELETE /match/a', DELETE => '/match/a' ],
      [ 412, 'why: GET /why', PUT => '/kv/there', body => 'xyz',
@@ -117,6 +123,9 @@ for ([ 404, "key not found\n", GET => '/plain/a' ],
      [ 404, "key not found\n", POST => '/kv/a?ttl=1', chunks => [ 'a body' ] ],
      [ 404, "key not found\n", GET => '/kv/a', body => 'x' x 200_000 ],
      [ 413, "value too large\n", PUT => '/kv/a', chunks => [ 'x' x 65_537 ] ],
+     [ 405, "method not allowed\n", PUT => '/read/a', body => 'x' x 1_048_577 ],
+     [ 405, "method not allowed\n", PUT => '/large/a',
+       body => 'x' x 3_000_000 ],
      [ 400, "value cannot be empty\n", PUT => '/kv/a', chunks => [ ] ],
      [ 400, "invalid request body\n", PUT => '/kv/a',
        headers => [ 'Transfer-Encoding: chunked', '', 'Z' ] ])
@@ -172,6 +181,31 @@ $s->{server} =~ s/kv_intercept_errors on;//;
 ok($s->reload, 'a reload without it');
 answer($s->http(GET => '/kv/a'), 404, "key not found\n", 'errors are ours');
 $s->done;
+
+
+# ---- at exit nobody takes it over any more
+
+{
+    my $s = KV::Test->new(fault => 1, location => 'kv_intercept_errors on;
+                          error_page 404 = @gone;',
+                          server => 'location @gone { return 200 gone; }')
+        ->start;
+    is($s->get('none')->{body}, 'gone', 'an error page');
+    $s->put('first', 'x');
+
+    $s->fault(hold => 1);
+    my @c = $s->written(PUT => '/kv/a', body => 'x');
+    push @c, $s->connect;
+    $c[1]->send(KV::Conn::request(POST => '/kv/none?ttl=1'));
+    $s->has_read;
+    kill('TERM', -$s->{pgid});
+    wait_for(sub { 2 <= (() = $s->log =~ /: exiting$/mg) }, 20);
+    $s->fault(hold => undef);
+    answer($c[0]->response, 200, '', 'at exit: a write');
+    answer($c[1]->response, 404, "key not found\n", 'at exit: an error');
+    is($s->wait_exit, 0, 'at exit: in order');
+    $s->done;
+}
 
 
 # ---- nginx -t

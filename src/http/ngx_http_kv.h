@@ -223,6 +223,8 @@ typedef struct {
     ngx_flag_t                 read_only;
     ngx_flag_t                 require_match;
     ngx_flag_t                 intercept_errors;
+    off_t                      max_left;      /* bytes of a body that may be
+                                                 left to others; 0: any */
     ngx_flag_t                 post;
     ngx_http_kv_dashboard_t   *dashboard;     /* or NULL */
     ngx_array_t               *incrs;         /* of those of kmcf; or NULL */

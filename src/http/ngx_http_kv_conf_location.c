@@ -479,6 +479,7 @@ ngx_http_kv_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
      * nginx would answer with a page of HTML.
      */
 
+    conf->max_left = clcf->client_max_body_size;
     clcf->client_max_body_size = 0;
 
     return NGX_CONF_OK;

@@ -7,7 +7,8 @@
  * Not if the module has taken the request's body, or a part of it, or has
  * thrown it away.  What error_page leads to could not read it again: a proxied
  * server would wait for bytes that never come, or get the client's next
- * request for them.
+ * request for them.  Nor if the body is longer than client_max_body_size, which
+ * nginx does not look at any more on its way to a named location.
  */
 
 
@@ -36,7 +37,9 @@ ngx_http_kv_intercept(ngx_http_request_t *r, ngx_uint_t status)
     if (!klcf->intercept_errors || status < NGX_HTTP_BAD_REQUEST
         || status == NGX_HTTP_RANGE_NOT_SATISFIABLE || ngx_terminate
         || (ctx && ctx->route == NGX_HTTP_KV_ROUTE_HEALTH)
-        || (ctx && ctx->taken) || !ngx_http_kv_intercept_page(r, status))
+        || (ctx && ctx->taken)
+        || (klcf->max_left && r->headers_in.content_length_n > klcf->max_left)
+        || !ngx_http_kv_intercept_page(r, status))
     {
         return 0;
     }
@@ -73,7 +76,7 @@ ngx_http_kv_intercept_page(ngx_http_request_t *r, ngx_uint_t status)
 
     clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
 
-    if (clcf->error_pages == NULL || r->error_page || r->uri_changes == 0) {
+    if (clcf->error_pages == NULL || r->error_page) {
         return 0;
     }
 
