@@ -60,12 +60,16 @@ my $s = KV::Test->new(
     kv => 'max_value=64k list=on segment=1m',
     http => 'kv_max_value 5m;',
     server => 'kv_max_value 10000; client_body_buffer_size 128k;
+               client_max_body_size 10;
                location /own/ { kv main; kv_max_value 20; }
                location /own/inner/ { kv main; }
                location /nest/ { kv main; kv_max_value 30; kv_read_only on;
                                  location /nest/in/ { kv main; } }
                location /if/ { kv main; kv_max_value 40;
-                               if ($arg_a) { set $b 1; } }
+                               if ($arg_a) { set $b 1; }
+                               if ($arg_p) {
+                                   proxy_pass http://127.0.0.1:%%other%%;
+                               } }
                location = /small { kv_bulk main; kv_max_value 20; }
                location = /little { kv_batch main; kv_max_value 20; }
                location /mirrored/ { kv main; mirror /kv/copy; }
@@ -75,6 +79,7 @@ my $s = KV::Test->new(
     server {
         listen 127.0.0.1:%%other%%;
         location /kv/ { kv main; %%here%% }
+        location /if/ { return 200 other; }
         location /out/ { kv main; location /out/in/ { kv wide; } }
     }
 END
@@ -104,6 +109,7 @@ largest('/own/a', 20);
 largest('/own/inner/a', 10_000);
 largest('/if/a', 40);
 largest('/if/a?a=1', 40);
+is($s->http(GET => '/if/a?p=1')->{body}, 'other', 'an "if" that leads away');
 largest('/kv/a', 65_536, port => $s->{other});
 largest('/out/in/a', 131_072, port => $s->{other});
 is($s->http(GET => '/own/a')->{status}, 200, 'what is larger can be read');

@@ -67,6 +67,7 @@ END
         location = /checked-bulk { kv_bulk main prefix=$checked:; }
         location = /few { kv_batch main max_ops=2 prefix=few: max_size=100; }
         location = /const-keys { kv_keys main prefix=const:; }
+        location /dot/ { kv main prefix=.; }
         location /any-name/ { kv main prefix=$http_tenant:; }
         location = /any-name-keys { kv_keys main prefix=$http_tenant:; }
         location = /any-name-batch { kv_batch main prefix=$http_tenant:; }
@@ -477,6 +478,8 @@ $s->http(PUT => "/all/$_", body => 'x') for 'const:', 'const:a', 'const';
 is(kv(GET => '/const-keys'), "200 a\n", 'a key that is the prefix has no name');
 is(kv(GET => '/const-keys?prefix='), "200 a\n", '... whatever is asked for');
 is(kv(GET => '/const-keys?after='), "200 a\n", '... whatever is asked for');
+is(kv(PUT => '/dot/x', body => 'x'), '200 ', 'a prefix that is no key');
+is(kv(GET => '/all/.x'), '200 x', '... but begins one');
 
 
 # ---- a reload changes it
