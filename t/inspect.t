@@ -243,6 +243,11 @@ is($backup->{status}, 200, 'and gives a backup');
              qr/"\Q$dir\E" is in use by process $pid: \S/);
     }
 
+    mkdir "$s->{dir}/lkv";
+    write_file("$s->{dir}/lkv/snapshot.json", '{"a":"1"}');
+    says('import: in use', [ 'import', '--from', 'lkv', $dir, "$s->{dir}/lkv" ],
+         2, qr/^$/, qr/"\Q$dir\E" is in use by process $pid: \S/);
+
     says('stat: in use', [ 'stat', $dir ], 0,
          qr/^directory: \Q$dir\E\nin use: process $pid\n.*^snapshots: [12], /ms,
          qr/^$/);
@@ -367,6 +372,8 @@ remove("$s->{dir}/list");
          'restore: says up to where');
     is((inspect('dump', $other))[1], $dump, 'restore: the same keys');
     is((inspect('check', $other))[0], 0, 'restore: it is whole');
+    unlike((inspect('stat', $other))[1], qr/not a file of the store/,
+           'restore: stat knows all files');
 
     ($rc, $out, $err) = inspect('restore', $file, $other);
     is($rc, 2, 'restore into data: exit status');

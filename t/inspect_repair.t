@@ -113,6 +113,8 @@ sub repairs {
                 keys %$before }, "$name: the old files are kept as they were");
 
     is((inspect('check', $other))[0], 0, "$name: it is whole");
+    like((inspect('stat', $other))[1], qr/^\Q$kept\E: what "kv-inspect /m,
+         "$name: stat knows what was moved");
     my $dump = (inspect('dump', $other))[1];
     is_deeply([ sort { $a <=> $b } keys_left($dump) ], [ 1 .. $first - 1 ],
               "$name: all writes before LSN $first are there, no other");
@@ -234,6 +236,8 @@ sub crc32c {
     ($rc, $out, $err) = inspect('repair', '--yes', $other);
     is($rc, 0, 'with --yes: exit status') or diag("$out$err");
     like($out, qr/the next LSN is @{[ $end + 1 ]};/, 'repaired');
+    like((inspect('stat', $other))[1], qr/^snap-\w+\.alone: this snapshot/m,
+         'stat knows the file that says so');
     starts('a snapshot alone',
            scalar split /\n/, (inspect('dump', $other))[1]);
 }

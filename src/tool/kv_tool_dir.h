@@ -32,6 +32,9 @@ typedef struct {
 /* what to do about a directory in use, where nothing else helps */
 #define KV_TOOL_STOP_FIRST  "stop it first"
 
+/* a directory of what a repair has moved away: its name begins so */
+#define KV_TOOL_BEFORE_REPAIR  "before-repair-"
+
 
 /* One of the files of a directory, by its name. */
 

@@ -359,8 +359,8 @@ kv_tool_repair_folder(kv_tool_repair_t *repair)
     for (i = 0; i < 100; i++) {
 
         (void) snprintf(repair->folder, sizeof(repair->folder),
-                        i ? "before-repair-%s-%u" : "before-repair-%s", text,
-                        i);
+                        i ? KV_TOOL_BEFORE_REPAIR "%s-%u"
+                          : KV_TOOL_BEFORE_REPAIR "%s", text, i);
 
         if (mkdirat(repair->dir.fd, repair->folder, 0700) == 0) {
             repair->kept = openat(repair->dir.fd, repair->folder,

@@ -24,6 +24,8 @@ static void kv_tool_stat_segment(kv_tool_dir_t *dir,
     const kv_tool_file_t *file);
 static void kv_tool_stat_note(kv_tool_dir_t *dir, const kv_tool_file_t *file);
 static void kv_tool_stat_other(const kv_tool_file_t *file);
+static bool kv_tool_stat_is(const char *name, const char *begin,
+    const char *end, size_t len);
 static bool kv_tool_stat_head(kv_tool_dir_t *dir, const kv_tool_file_t *file,
     void *buf, size_t size, const char *magic);
 static void kv_tool_stat_sum(const kv_tool_files_t *files);
@@ -175,18 +177,58 @@ kv_tool_stat_note(kv_tool_dir_t *dir, const kv_tool_file_t *file)
 static void
 kv_tool_stat_other(const kv_tool_file_t *file)
 {
+    size_t    i;
     uint64_t  from, to;
+
+    static const struct {
+        const char  *begin;
+        const char  *end;
+        size_t       len;                /* of the name; 0: any */
+        const char  *what;
+    } others[] = {
+        { KV_ARCHIVE_NAME, "", sizeof(KV_ARCHIVE_NAME) - 1,
+          "this is the archive of a store" },
+        { KV_RESTORED_NAME, "", sizeof(KV_RESTORED_NAME) - 1,
+          "the disk was set back, or this was restored: the next start begins "
+          "a new incarnation" },
+        { "snap-", ".alone", sizeof("snap-0123456789abcdef.alone") - 1,
+          "this snapshot is to be used without the log up to its end" },
+        { KV_TOOL_BEFORE_REPAIR, "", 0,
+          "what \"kv-inspect repair\" has moved away" }
+    };
 
     if (kv_archive_is_gap(file->name, &from, &to)) {
         (void) printf("%s: this archive lacks the log from LSN %" PRIu64
                       " to %" PRIu64 "\n", file->name, from, to);
-
-    } else if (strcmp(file->name, KV_ARCHIVE_NAME) == 0) {
-        (void) printf("%s: this is the archive of a store\n", file->name);
-
-    } else {
-        (void) printf("%s: not a file of the store\n", file->name);
+        return;
     }
+
+    for (i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+        if (kv_tool_stat_is(file->name, others[i].begin, others[i].end,
+                            others[i].len))
+        {
+            (void) printf("%s: %s\n", file->name, others[i].what);
+            return;
+        }
+    }
+
+    (void) printf("%s: not a file of the store\n", file->name);
+}
+
+
+/* Whether a name begins and ends so, and has that length, unless that is 0. */
+
+static bool
+kv_tool_stat_is(const char *name, const char *begin, const char *end,
+    size_t len)
+{
+    size_t  n;
+
+    n = strlen(name);
+
+    return (len == 0 || n == len) && n >= strlen(end)
+           && strncmp(name, begin, strlen(begin)) == 0
+           && strcmp(name + n - strlen(end), end) == 0;
 }
 
 
