@@ -48,7 +48,8 @@ kv_rc_t kv_archive_mark(kv_archive_t *a);
 /*
  * Whether the archive can go on with a store of this identity, whose log ends
  * with `last`: KV_OK, and a->upto is set; KV_DAMAGED: it is of another store,
- * or has writes that this one does not have, as after a restore; or KV_ERROR
+ * also of this one before a restore, or has writes that this one does not have,
+ * as where an old copy of the directory was put back; or KV_ERROR
  * and the like; `err` filled.  Before the store is in use.
  */
 kv_rc_t kv_archive_fits(kv_archive_t *a, const kv_identity_t *id,

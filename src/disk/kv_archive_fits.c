@@ -69,27 +69,21 @@ kv_archive_fits_log(kv_archive_t *a, const kv_identity_t *id, uint64_t last,
         return KV_OK;
     }
 
-    rc = kv_archive_strange(a, data, there, err);
-
-    if (rc != KV_OK) {
-        return rc;
-    }
-
     newest = there->name[there->n - 1].number;
     next = kv_archive_has(data, newest) ? 0 : kv_archive_next(data, newest);
 
     rc = kv_wal_end(a->io, a->to, newest, next, &its, &end, err);
 
-    if (rc == KV_DECLINED) {
-        return kv_archive_other_log(newest, err);
+    if (kv_wal_foreign(id, &its)) {
+        return kv_archive_foreign(err);
+    }
+
+    if (rc == KV_OK) {
+        rc = kv_archive_strange(a, data, there, err);
     }
 
     if (rc != KV_OK) {
-        return rc;
-    }
-
-    if (kv_wal_foreign(id, &its)) {
-        return kv_archive_foreign(err);
+        return rc == KV_DECLINED ? kv_archive_other_log(newest, err) : rc;
     }
 
     end = kv_min(end, kv_archive_limit(data, newest));
@@ -227,8 +221,8 @@ kv_archive_fits_snapshot(kv_archive_t *a, const kv_identity_t *id,
 static kv_rc_t
 kv_archive_foreign(kv_err_t *err)
 {
-    kv_err_set(err, "it is of another store: give the zone an archive of its "
-               "own");
+    kv_err_set(err, "it is of another store, or of this one before a restore: "
+               "give the zone a new archive");
 
     return KV_DAMAGED;
 }
@@ -238,8 +232,8 @@ static kv_rc_t
 kv_archive_ahead(uint64_t end, uint64_t last, kv_err_t *err)
 {
     kv_err_set(err, "it goes on to LSN %" PRIu64 ", and the store ends with %"
-               PRIu64 ", as after a restore: give the zone a new archive, or "
-               "restore more", end, last);
+               PRIu64 ", as where an old copy was put back: give the zone a "
+               "new archive", end, last);
 
     return KV_DAMAGED;
 }

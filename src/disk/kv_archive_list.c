@@ -66,8 +66,8 @@ kv_archive_has(const kv_archive_list_t *list, uint64_t lsn)
 kv_rc_t
 kv_archive_other(const char *name, kv_err_t *err)
 {
-    kv_err_set(err, "%s: that file of the archive is not the store's, as after "
-               "a restore: give the zone a new archive", name);
+    kv_err_set(err, "%s: that file of the archive is not the store's, as where "
+               "an old copy was put back: give the zone a new archive", name);
 
     return KV_DAMAGED;
 }

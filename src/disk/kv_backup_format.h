@@ -3,8 +3,9 @@
  * A backup, byte by byte: one file that is whole by itself.  Format version 1.
  *
  * It holds files of a data directory as they are there (kv_format.h), so that
- * to restore it is to write them back.  Numbers are little-endian, and every
- * part is a multiple of 8 bytes.
+ * to restore it is to write them back, but for the store that they name (see
+ * kv_backup_identity.c).  Numbers are little-endian, and every part is a
+ * multiple of 8 bytes.
  *
  *
  * Header (96 bytes)

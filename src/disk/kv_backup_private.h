@@ -1,7 +1,8 @@
 
 /*
  * What the files of the backups share: kv_backup_write.c makes one,
- * kv_backup_read.c reads it, kv_backup_restore.c writes its files back.
+ * kv_backup_read.c reads it, kv_backup_restore.c writes its files back, and
+ * kv_backup_identity.c has them be of another store.
  */
 
 
@@ -47,6 +48,14 @@ typedef struct {
     uint64_t                  done;        /* bytes, */
     uint64_t                  all;         /* of these: see kv_backup_watch_t */
 } kv_backup_reader_t;
+
+
+/* The store that the files of a backup name, and the one that they are to. */
+
+typedef struct {
+    uint64_t                  was[2];
+    uint64_t                  is[2];
+} kv_restore_ids_t;
 
 
 static inline uint32_t
@@ -96,6 +105,20 @@ kv_rc_t kv_backup_verify(kv_backup_reader_t *r, kv_io_t *io, int dirfd,
 /* Makes it of the files.  Results as of kv_backup_restore(). */
 kv_rc_t kv_restore_from(kv_backup_reader_t *from, const char *dir,
     kv_err_t *err);
+
+/*
+ * Gives `id`, that of the files which are to be restored, another store, and
+ * fills *ids.  KV_OK, or KV_ERROR with errno set.
+ */
+kv_rc_t kv_restore_new_store(kv_identity_t *id, kv_restore_ids_t *ids);
+
+/*
+ * Has the header of a file that was restored name the new store; a file of
+ * format 1, or of another store, stays as it is.  KV_OK, or the result of
+ * kv_io_rc() with errno set.
+ */
+kv_rc_t kv_restore_set_store(kv_io_t *io, int fd, kv_backup_kind_t kind,
+    const kv_restore_ids_t *ids);
 
 /* Tells the watch of `n` more bytes: KV_OK or KV_CANCELLED. */
 kv_rc_t kv_backup_step(kv_backup_reader_t *r, uint64_t n);

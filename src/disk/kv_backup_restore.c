@@ -29,6 +29,7 @@
 typedef struct {
     kv_backup_reader_t  *from;
     kv_io_t              io;
+    kv_restore_ids_t     ids;
     char                 dir[PATH_MAX];   /* the name that it will have, */
     char                 tmp[PATH_MAX + sizeof(KV_RESTORE_SUFFIX)];
                                           /* and has until then */
@@ -304,7 +305,11 @@ kv_restore_fill(kv_restore_t *r)
     kv_rc_t   rc;
     uint32_t  i;
 
-    rc = KV_OK;
+    rc = kv_restore_new_store(&r->from->header.id, &r->ids);
+
+    if (rc != KV_OK) {
+        return kv_restore_failed(r, "get random numbers for", r->tmp);
+    }
 
     for (i = 0; i < r->from->files && rc == KV_OK; i++) {
         rc = kv_restore_file(r, &r->from->file[i]);
@@ -339,6 +344,12 @@ kv_restore_file(kv_restore_t *r, const kv_backup_file_t *f)
 
     if (rc == KV_OK && f->cut.head) {
         rc = kv_restore_cut(r, f, fd);
+    }
+
+    if (rc == KV_OK
+        && kv_restore_set_store(&r->io, fd, f->kind, &r->ids) != KV_OK)
+    {
+        rc = kv_restore_failed(r, "write", f->name);
     }
 
     if (rc == KV_OK && kv_io_sync(&r->io, fd) != KV_OK) {

@@ -34,8 +34,9 @@
  *
  * Identity (24 bytes)
  *
- *     0  16   the store: random, made with the directory, or by the first start
- *             of this version that finds files of version 1
+ *     0  16   the store: random, made with the directory, also by a restore,
+ *             or by the first start of this version that finds files of version
+ *             1
  *    16   8   its incarnation: 42 bits of milliseconds since the epoch, 22
  *             random ones; a new one is above all that its files name
  *

@@ -418,6 +418,57 @@ fits(uint64_t last)
 }
 
 
+/* An archive of another store, from which such files are taken first. */
+
+static void
+other_store(const char *begin, const char *end)
+{
+    names_t        names;
+    kv_archive_t   a;
+    kv_identity_t  id;
+
+    start();
+    more_log();
+    more_log();
+
+    while ((names = files(archive, begin, end)).n) {
+        assert_int_equal(unlinkat(archive, names.last, 0), 0);
+    }
+
+    memset(&a, 0, sizeof(a));
+    a.io = &kit.io->io;
+    a.dirfd = kit.dirfd;
+    a.to = archive;
+    id = kv_wal_id(&kit.store->zone->wal);
+    id.store[1] ^= 1;
+
+    assert_int_equal(kv_archive_fits(&a, &id,
+                                     atomic_load(&kit.store->zone->applied_lsn),
+                                     &err), KV_DAMAGED);
+    assert_non_null(strstr(err.text, "of another store, or of this one before "
+                                     "a restore"));
+    rig_stop();
+}
+
+
+static void
+test_other_log(void **state)
+{
+    (void) state;
+
+    other_store("snap-", ".kvs");
+}
+
+
+static void
+test_other_snapshots(void **state)
+{
+    (void) state;
+
+    other_store("log-", ".kvl");
+}
+
+
 /* A snapshot is there before the segment that it needs. */
 
 static void
@@ -716,6 +767,8 @@ main(void)
         cmocka_unit_test_setup_teardown(test_old_one_fails, setup, teardown),
         cmocka_unit_test_setup_teardown(test_note, setup, teardown),
         cmocka_unit_test_setup_teardown(test_deleted, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_other_log, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_other_snapshots, setup, teardown),
         cmocka_unit_test_setup_teardown(test_snapshot_ahead, setup, teardown),
         cmocka_unit_test_setup_teardown(test_batch_behind, setup, teardown),
         cmocka_unit_test_setup_teardown(test_other_history, setup, teardown),

@@ -298,6 +298,120 @@ test_nothing(void **state)
 }
 
 
+/* The store that each file there names, which is one: in `id`. */
+
+typedef struct {
+    int       dirfd;
+    unsigned  snapshots, segments;
+    uint64_t  id[2];
+} stores_t;
+
+
+static void
+see_store(void *ctx, const char *name)
+{
+    stores_t *stores = ctx;
+
+    int                   fd;
+    kv_segment_header_t   segment;
+    kv_snapshot_header_t  snapshot;
+    uint64_t             *id;
+
+    if (strstr(name, ".kvs")) {
+        stores->snapshots++;
+        id = snapshot.id.store;
+
+    } else if (strstr(name, ".kvl")) {
+        stores->segments++;
+        id = segment.id.store;
+
+    } else {
+        return;
+    }
+
+    fd = openat(stores->dirfd, name, O_RDONLY);
+    assert_true(fd >= 0);
+    assert_int_equal(pread(fd, &segment, sizeof(segment), 0), sizeof(segment));
+    assert_int_equal(pread(fd, &snapshot, sizeof(snapshot), 0),
+                     sizeof(snapshot));
+    (void) close(fd);
+
+    assert_true(id[0] || id[1]);
+
+    if (stores->snapshots + stores->segments > 1) {
+        assert_memory_equal(id, stores->id, sizeof(stores->id));
+    }
+
+    memcpy(stores->id, id, sizeof(stores->id));
+}
+
+
+static stores_t
+see_stores(const char *path)
+{
+    kv_io_t   io;
+    stores_t  stores;
+
+    kv_io_system(&io);
+    memset(&stores, 0, sizeof(stores));
+    stores.dirfd = open(path, O_RDONLY|O_DIRECTORY|O_CLOEXEC);
+    assert_true(stores.dirfd >= 0);
+    assert_int_equal(io.list(&io, stores.dirfd, see_store, &stores), 0);
+    (void) close(stores.dirfd);
+
+    return stores;
+}
+
+
+/*
+ * What is restored is another store, each time: what two of them write has the
+ * same numbers.  The backup stays of the store that it was made of.
+ */
+
+static void
+test_another_store(void **state)
+{
+    char           first[300];
+    stores_t       one, two;
+    kv_identity_t  id;
+
+    (void) state;
+
+    rig_start();
+    rig_traffic(40);
+    rig_snapshot();
+    rig_traffic(40);
+    begin(HOLD);
+    finish(NULL);
+    id = kv_wal_id(&kit.store->zone->wal);
+
+    restore(KV_OK);
+    one = see_stores(restored);
+    assert_int_equal(one.snapshots, 1);
+    assert_true(one.segments > 1);
+    assert_memory_not_equal(one.id, id.store, sizeof(one.id));
+
+    check(KV_OK);
+    assert_memory_equal(header.id.store, id.store, sizeof(id.store));
+
+    (void) snprintf(first, sizeof(first), "%s.first", restored);
+    assert_int_equal(rename(restored, first), 0);
+    restore(KV_OK);
+    two = see_stores(restored);
+    assert_memory_not_equal(two.id, id.store, sizeof(two.id));
+    assert_memory_not_equal(two.id, one.id, sizeof(two.id));
+
+    /* files of both are not taken for those of one */
+
+    change_over();
+    id = kv_wal_id(&kit.store->zone->wal);
+    assert_memory_equal(id.store, two.id, sizeof(two.id));
+    rig_traffic(10);
+    rig_restart();
+    rig_stop();
+}
+
+
 /* With sync=off what was answered is made durable first. */
 
 static void
@@ -644,6 +758,98 @@ test_shorter(void **state)
 }
 
 
+static int (*real_open)(kv_io_t *io, int dirfd, const char *name, int flags);
+static bool  takes_away;
+
+static int
+on_open(kv_io_t *io, int dirfd, const char *name, int flags)
+{
+    if (takes_away && strstr(name, ".kvl")) {
+        (void) kv_hold_least(kit.store->zone, true);
+    }
+
+    return real_open(io, dirfd, name, flags);
+}
+
+
+/* The hold is taken away while the log is read, whose files may go then. */
+
+static void
+test_hold_lost(void **state)
+{
+    (void) state;
+
+    real_open = kit.io->io.open;
+    kit.io->io.open = on_open;
+
+    rig_start();
+    rig_traffic(20);
+    rig_snapshot();
+    rig_traffic(20);
+
+    assert_int_equal(kv_store_backup_begin(kit.store, HOLD, &backup), KV_OK);
+    takes_away = true;
+    assert_int_equal(kv_store_backup_prepare(backup, &info), KV_ERROR);
+    takes_away = false;
+    assert_non_null(strstr(said, "could not be kept any longer"));
+    kv_store_backup_end(backup, false);
+
+    rig_stop();
+}
+
+
+typedef struct {
+    uint64_t  at;                    /* bytes that are read by then */
+    off_t     size;                  /* of the file then; 0: it was done */
+} cutter_t;
+
+
+static bool
+cut_step(void *ctx, uint64_t done, uint64_t all)
+{
+    cutter_t *cutter = ctx;
+
+    (void) all;
+
+    if (cutter->size && done >= cutter->at) {
+        assert_int_equal(truncate(file, cutter->size), 0);
+        cutter->size = 0;
+    }
+
+    return true;
+}
+
+
+/* A backup that gets shorter once it has been found good. */
+
+static void
+test_restore_shorter(void **state)
+{
+    size_t             n;
+    uint8_t           *buf;
+    cutter_t           cutter;
+    kv_backup_watch_t  watch;
+
+    (void) state;
+
+    buf = small(&n);
+
+    cutter.at = n - KV_BACKUP_DIGEST + 1;      /* the snapshot is copied */
+    cutter.size = 4096;
+    watch.step = cut_step;
+    watch.ctx = &cutter;
+
+    assert_int_equal(kv_backup_restore(file, restored, &watch, &header, &err),
+                     KV_ERROR);
+    assert_int_equal(cutter.size, 0);
+    assert_non_null(strstr(err.text, "cannot read"));
+    assert_nothing_restored();
+
+    free(buf);
+    rig_stop();
+}
+
+
 /* Some log, and a snapshot that lets older log go. */
 
 static void
@@ -769,11 +975,14 @@ main(void)
         cmocka_unit_test_setup_teardown(test_in_use, setup, teardown),
         cmocka_unit_test_setup_teardown(test_log_alone, setup, teardown),
         cmocka_unit_test_setup_teardown(test_nothing, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_another_store, setup, teardown),
         cmocka_unit_test_setup_teardown(test_not_synced, setup, teardown),
         cmocka_unit_test_setup_teardown(test_every_byte, setup, teardown),
         cmocka_unit_test_setup_teardown(test_refusals, setup, teardown),
         cmocka_unit_test_setup_teardown(test_damaged_store, setup, teardown),
         cmocka_unit_test_setup_teardown(test_shorter, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_hold_lost, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_restore_shorter, setup, teardown),
         cmocka_unit_test_setup_teardown(test_hold, setup, teardown)
     };
 
