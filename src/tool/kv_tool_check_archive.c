@@ -32,7 +32,8 @@ typedef struct {
     kv_tool_dir_t     dir;
     kv_tool_files_t   files;
     uint64_t          records;           /* of the file that is being read */
-    uint64_t          last;              /* LSN of the segments so far */
+    uint64_t          first;             /* LSNs of the segments so far */
+    uint64_t          last;
     uint64_t         *snapshot;          /* S and E of each good one */
     size_t            n;
     bool              log;               /* there was a segment */
@@ -186,7 +187,15 @@ kv_tool_archive_segment(kv_tool_archive_t *archive, const kv_tool_file_t *file)
     rc = kv_tool_archive_log(archive, file, &next);
 
     if (rc == KV_NOT_FOUND) {
+
+        /* as too old, and so was all before it */
+
+        archive->log = false;
         return;
+    }
+
+    if (!archive->log) {
+        archive->first = file->lsn;
     }
 
     if (archive->log && archive->last + 1 < file->lsn) {
@@ -307,17 +316,9 @@ kv_tool_archive_after(const kv_tool_archive_t *archive, uint64_t lsn,
 static void
 kv_tool_archive_sum(kv_tool_archive_t *archive)
 {
-    size_t    i;
     uint64_t  first;
 
-    first = 0;
-
-    for (i = 0; i < archive->files.n; i++) {
-        if (archive->files.file[i].kind == KV_TOOL_SEGMENT) {
-            first = archive->files.file[i].lsn;
-            break;
-        }
-    }
+    first = archive->first;
 
     if (first > 1 && !kv_tool_archive_after(archive, first - 1, &first)) {
         first = 0;
