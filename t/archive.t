@@ -97,6 +97,17 @@ $s->{http} = '';
 like($s->test_config, qr/test is successful/, 'an archive');
 ok(!-e $archive, 'is not made by a test');
 
+{
+    my $other = KV::Test->new;
+    $other->start;
+    $other->{kv} = "archive=$archive";
+    like($other->reload(qr/kv zone "main" has no archive: .*"\Q$archive\E"/),
+         qr/restart nginx to do so/, 'no reload can add one');
+    ok(!-e $archive, 'nor make it');
+    $other->expect_log(qr/has no archive/);
+    $other->done;
+}
+
 
 # ---- moments
 
@@ -241,6 +252,9 @@ for ([[$s->{path}, 'x'], qr/is a directory: of an archive, say which moment/],
 $s->{kv} = "$KV archive=$s->{dir}/another";
 like($s->reload(qr/has the archive .* a reload cannot change it/),
      qr/restart nginx to do so/, 'a reload cannot change it');
+$s->{kv} = $KV;
+like($s->reload(qr/has the archive .* a reload cannot take it away/),
+     qr/restart nginx to do so/, 'nor take it away');
 $s->{kv} = "$KV archive=$archive";
 ok(defined $s->reload, 'a reload that does not');
 
@@ -273,7 +287,7 @@ for my $signal (qw(TERM KILL)) {
     # a restored one must not go on in it
 
     $other->{kv} = "max_value=512k archive=$archive";
-    like($other->refused, qr/as after a restore: give the zone a new archive/,
+    like($other->refused, qr/before a restore: give the zone a new archive/,
          'a store that was restored cannot have its old archive');
 
     my $stranger = KV::Test->new(kv => "archive=$archive");
@@ -290,7 +304,7 @@ for my $signal (qw(TERM KILL)) {
     my $t = KV::Test->new(zone => '64m', kv => "$KV archive=$kept "
                                                . 'archive_keep=2s');
     my $old = $s;
-    $s->expect_log(qr/a reload cannot change it/);
+    $s->expect_log(qr/a reload cannot (?:change it|take it away)/);
     $s->done;
     $s = $t;
     $s->start;

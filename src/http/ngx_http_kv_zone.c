@@ -21,11 +21,15 @@ static ngx_int_t ngx_http_kv_create_zone(ngx_http_kv_zone_t *zone,
     ngx_slab_pool_t *shpool);
 static ngx_int_t ngx_http_kv_reload_zone(ngx_http_kv_zone_t *zone,
     ngx_http_kv_zone_t *old, void *mem);
+static ngx_int_t ngx_http_kv_same_archive(ngx_http_kv_zone_t *zone,
+    ngx_http_kv_zone_t *old);
 static ngx_int_t ngx_http_kv_resized(ngx_http_kv_zone_t *zone);
 static ngx_int_t ngx_http_kv_open_dir(ngx_http_kv_zone_t *zone);
-static ngx_int_t ngx_http_kv_check_other_zones(ngx_http_kv_zone_t *zone);
+static ngx_int_t ngx_http_kv_check_other_zones(ngx_http_kv_zone_t *zone,
+    kv_store_dir_t *dir, ngx_str_t *path);
 static ngx_http_kv_zone_t *ngx_http_kv_zone_at(ngx_cycle_t *cycle,
-    ngx_http_kv_zone_t *zone);
+    ngx_http_kv_zone_t *zone, kv_store_dir_t *dir, ngx_uint_t *archive);
+static ngx_uint_t ngx_http_kv_opened(kv_store_dir_t *dir, kv_dir_id_t *id);
 static ngx_int_t ngx_http_kv_open_archive(ngx_http_kv_zone_t *zone);
 static ngx_int_t ngx_http_kv_lock_dir(ngx_http_kv_zone_t *zone,
     kv_store_dir_t *dir, ngx_str_t *path);
@@ -33,7 +37,8 @@ static void ngx_http_kv_log_holder(ngx_http_kv_zone_t *zone, ngx_str_t *path,
     kv_holder_t *holder);
 static ngx_int_t ngx_http_kv_same_user(ngx_http_kv_zone_t *zone,
     ngx_http_kv_zone_t *old);
-static void ngx_http_kv_find_dir(ngx_http_kv_zone_t *zone);
+static void ngx_http_kv_find_dirs(ngx_http_kv_zone_t *zone);
+static ngx_uint_t ngx_http_kv_is_at(kv_store_dir_t *dir, ngx_str_t *path);
 static void ngx_http_kv_user(ngx_http_kv_zone_t *zone);
 static ngx_uint_t ngx_http_kv_workers(ngx_http_kv_zone_t *zone);
 
@@ -153,15 +158,7 @@ ngx_http_kv_reload_zone(ngx_http_kv_zone_t *zone, ngx_http_kv_zone_t *old,
         return NGX_ERROR;
     }
 
-    if (zone->archive.len != old->archive.len
-        || ngx_strncmp(zone->archive.data, old->archive.data,
-                       old->archive.len)
-           != 0)
-    {
-        ngx_log_error(NGX_LOG_EMERG, zone->log, 0,
-                      "kv zone \"%V\" has the archive \"%V\": a reload cannot "
-                      "change it to \"%V\", restart nginx to do so",
-                      &zone->name, &old->archive, &zone->archive);
+    if (ngx_http_kv_same_archive(zone, old) != NGX_OK) {
         return NGX_ERROR;
     }
 
@@ -179,7 +176,7 @@ ngx_http_kv_reload_zone(ngx_http_kv_zone_t *zone, ngx_http_kv_zone_t *old,
     zone->archive_dir.lockfd = old->archive_dir.lockfd;
     zone->conf.archive_fd = zone->archive_dir.fd;
 
-    ngx_http_kv_find_dir(zone);
+    ngx_http_kv_find_dirs(zone);
 
     zone->old = old;
 
@@ -203,6 +200,42 @@ ngx_http_kv_reload_zone(ngx_http_kv_zone_t *zone, ngx_http_kv_zone_t *old,
     }
 
     return NGX_OK;
+}
+
+
+/* Refuses another archive, or one where there was none, or the other way. */
+
+static ngx_int_t
+ngx_http_kv_same_archive(ngx_http_kv_zone_t *zone, ngx_http_kv_zone_t *old)
+{
+    if (zone->archive.len == old->archive.len
+        && ngx_strncmp(zone->archive.data, old->archive.data,
+                       old->archive.len)
+           == 0)
+    {
+        return NGX_OK;
+    }
+
+    if (old->archive.len == 0) {
+        ngx_log_error(NGX_LOG_EMERG, zone->log, 0,
+                      "kv zone \"%V\" has no archive: a reload cannot give it "
+                      "\"%V\", restart nginx to do so",
+                      &zone->name, &zone->archive);
+
+    } else if (zone->archive.len == 0) {
+        ngx_log_error(NGX_LOG_EMERG, zone->log, 0,
+                      "kv zone \"%V\" has the archive \"%V\": a reload cannot "
+                      "take it away, restart nginx to do so",
+                      &zone->name, &old->archive);
+
+    } else {
+        ngx_log_error(NGX_LOG_EMERG, zone->log, 0,
+                      "kv zone \"%V\" has the archive \"%V\": a reload cannot "
+                      "change it to \"%V\", restart nginx to do so",
+                      &zone->name, &old->archive, &zone->archive);
+    }
+
+    return NGX_ERROR;
 }
 
 
@@ -269,7 +302,7 @@ ngx_http_kv_open_dir(ngx_http_kv_zone_t *zone)
         goto failed;
     }
 
-    if (ngx_http_kv_check_other_zones(zone) != NGX_OK
+    if (ngx_http_kv_check_other_zones(zone, &zone->dir, &zone->path) != NGX_OK
         || ngx_http_kv_lock_dir(zone, &zone->dir, &zone->path) != NGX_OK)
     {
         return NGX_ERROR;
@@ -309,8 +342,11 @@ ngx_http_kv_open_archive(ngx_http_kv_zone_t *zone)
 
     if (kv_store_dir_open(&zone->archive_dir, path, &err) == KV_OK) {
 
-        if (ngx_http_kv_lock_dir(zone, &zone->archive_dir, &zone->archive)
-            != NGX_OK)
+        if (ngx_http_kv_check_other_zones(zone, &zone->archive_dir,
+                                          &zone->archive)
+            != NGX_OK
+            || ngx_http_kv_lock_dir(zone, &zone->archive_dir, &zone->archive)
+               != NGX_OK)
         {
             return NGX_ERROR;
         }
@@ -346,20 +382,24 @@ ngx_http_kv_user(ngx_http_kv_zone_t *zone)
 }
 
 
-/* Refuses a directory that another zone of this nginx has. */
+/* Refuses a directory that another zone of this nginx has, by any name. */
 
 static ngx_int_t
-ngx_http_kv_check_other_zones(ngx_http_kv_zone_t *zone)
+ngx_http_kv_check_other_zones(ngx_http_kv_zone_t *zone, kv_store_dir_t *dir,
+    ngx_str_t *path)
 {
+    ngx_uint_t           archive;
     ngx_http_kv_zone_t  *twin;
 
-    twin = ngx_http_kv_zone_at(zone->cycle, zone);
+    twin = ngx_http_kv_zone_at(zone->cycle, zone, dir, &archive);
 
     if (twin) {
         ngx_log_error(NGX_LOG_EMERG, zone->log, 0,
-                      "kv zone \"%V\": \"%V\" is the directory of kv zone "
-                      "\"%V\", \"%V\": each zone needs a directory of its own",
-                      &zone->name, &zone->path, &twin->name, &twin->path);
+                      "kv zone \"%V\": \"%V\" is the %s of kv zone \"%V\", "
+                      "\"%V\": each zone needs a directory, and an archive, of "
+                      "its own", &zone->name, path,
+                      archive ? "archive" : "directory", &twin->name,
+                      archive ? &twin->archive : &twin->path);
         return NGX_ERROR;
     }
 
@@ -367,13 +407,14 @@ ngx_http_kv_check_other_zones(ngx_http_kv_zone_t *zone)
         return NGX_OK;
     }
 
-    twin = ngx_http_kv_zone_at((ngx_cycle_t *) ngx_cycle, zone);
+    twin = ngx_http_kv_zone_at((ngx_cycle_t *) ngx_cycle, zone, dir, &archive);
 
     if (twin) {
         ngx_log_error(NGX_LOG_EMERG, zone->log, 0,
-                      "kv zone \"%V\": \"%V\" is in use by this nginx as kv "
+                      "kv zone \"%V\": \"%V\" is in use by this nginx as %skv "
                       "zone \"%V\": a reload cannot rename it, restart nginx "
-                      "to do so", &zone->name, &zone->path, &twin->name);
+                      "to do so", &zone->name, path,
+                      archive ? "the archive of " : "", &twin->name);
         return NGX_ERROR;
     }
 
@@ -381,18 +422,24 @@ ngx_http_kv_check_other_zones(ngx_http_kv_zone_t *zone)
 }
 
 
-/* Returns another zone of the cycle that has opened the directory, or NULL. */
+/*
+ * Returns another zone of the cycle that has opened the directory, as its own
+ * or, then *archive is set, for its archive; or NULL.
+ */
 
 static ngx_http_kv_zone_t *
-ngx_http_kv_zone_at(ngx_cycle_t *cycle, ngx_http_kv_zone_t *zone)
+ngx_http_kv_zone_at(ngx_cycle_t *cycle, ngx_http_kv_zone_t *zone,
+    kv_store_dir_t *dir, ngx_uint_t *archive)
 {
     ngx_uint_t           i;
-    kv_dir_id_t          id, its;
+    kv_dir_id_t          id;
     ngx_list_part_t     *part;
     ngx_shm_zone_t      *shm_zone;
     ngx_http_kv_zone_t  *other;
 
-    if (kv_store_dir_id(&zone->dir, &id) != KV_OK) {
+    *archive = 0;
+
+    if (kv_store_dir_id(dir, &id) != KV_OK) {
         return NULL;
     }
 
@@ -410,16 +457,31 @@ ngx_http_kv_zone_at(ngx_cycle_t *cycle, ngx_http_kv_zone_t *zone)
 
             other = shm_zone[i].data;
 
-            if (other != zone && other->dir.fd != -1
-                && kv_store_dir_id(&other->dir, &its) == KV_OK
-                && kv_store_dir_same(&id, &its))
-            {
+            if (other == zone) {
+                continue;
+            }
+
+            *archive = ngx_http_kv_opened(&other->archive_dir, &id);
+
+            if (*archive || ngx_http_kv_opened(&other->dir, &id)) {
                 return other;
             }
         }
     }
 
     return NULL;
+}
+
+
+/* Whether it is open, and that directory. */
+
+static ngx_uint_t
+ngx_http_kv_opened(kv_store_dir_t *dir, kv_dir_id_t *id)
+{
+    kv_dir_id_t  its;
+
+    return dir->fd != -1 && kv_store_dir_id(dir, &its) == KV_OK
+           && kv_store_dir_same(id, &its);
 }
 
 
@@ -540,26 +602,45 @@ ngx_http_kv_same_user(ngx_http_kv_zone_t *zone, ngx_http_kv_zone_t *old)
 }
 
 
-/* Warns if the open directory, where writes go, is not at its path any more. */
+/*
+ * Warns if a directory that is open, to which files go, is not at its path any
+ * more.
+ */
 
 static void
-ngx_http_kv_find_dir(ngx_http_kv_zone_t *zone)
+ngx_http_kv_find_dirs(ngx_http_kv_zone_t *zone)
+{
+    if (!ngx_http_kv_is_at(&zone->dir, &zone->path)) {
+        ngx_log_error(NGX_LOG_ALERT, zone->log, 0,
+                      "kv zone \"%V\": \"%V\" is not the directory in use any "
+                      "more, which was moved or deleted: writes still go to "
+                      "that one, and a restart will not find them; put it "
+                      "back, or stop nginx", &zone->name, &zone->path);
+    }
+
+    if (zone->archive.len
+        && !ngx_http_kv_is_at(&zone->archive_dir, &zone->archive))
+    {
+        ngx_log_error(NGX_LOG_ALERT, zone->log, 0,
+                      "kv zone \"%V\": \"%V\" is not the archive in use any "
+                      "more, which was moved or deleted, or something is "
+                      "mounted there: files still go to that one; put it back, "
+                      "or restart nginx", &zone->name, &zone->archive);
+    }
+}
+
+
+/* False: it surely is not. */
+
+static ngx_uint_t
+ngx_http_kv_is_at(kv_store_dir_t *dir, ngx_str_t *path)
 {
     kv_err_t     err;
     kv_dir_id_t  id, now;
 
-    if (kv_store_dir_id(&zone->dir, &id) != KV_OK
-        || kv_store_dir_check((char *) zone->path.data, &now, &err) != KV_OK
-        || kv_store_dir_same(&id, &now))
-    {
-        return;
-    }
-
-    ngx_log_error(NGX_LOG_ALERT, zone->log, 0,
-                  "kv zone \"%V\": \"%V\" is not the directory in use any "
-                  "more, which was moved or deleted: writes still go to that "
-                  "one, and a restart will not find them; put it back, or "
-                  "stop nginx", &zone->name, &zone->path);
+    return kv_store_dir_id(dir, &id) != KV_OK
+           || kv_store_dir_check((char *) path->data, &now, &err) != KV_OK
+           || kv_store_dir_same(&id, &now);
 }
 
 

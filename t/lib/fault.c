@@ -9,7 +9,9 @@
  *                 path ends there
  *     write       every positioned write fails with the error of that number,
  *                 or EIO if it says 1
- *     open        every file that is opened below a directory, the same
+ *     open        every file that is opened or linked below a directory, the
+ *                 same; below such directories only, where it names parts of
+ *                 their paths; with EROFS, what only reads is not concerned
  *     slow        every sync takes as many milliseconds as the file says; of
  *                 such files only, where it names some
  *     hold        every sync waits until this file is gone; the same.  The
@@ -40,6 +42,7 @@ static ssize_t  (*real_pwrite)(int, const void *, size_t, off_t);
 static ssize_t  (*real_pwritev)(int, const struct iovec *, int, off_t);
 
 static int      (*real_openat)(int, const char *, int, ...);
+static int      (*real_linkat)(int, const char *, int, const char *, int);
 
 static char  sync_name[512], write_name[512], slow_name[512], die_name[512];
 static char  open_name[512], hold_name[512], held_name[512];
@@ -59,6 +62,8 @@ fault_init(void)
 
     real_openat = (int (*)(int, const char *, int, ...))
                   dlsym(RTLD_NEXT, "openat64");
+    real_linkat = (int (*)(int, const char *, int, const char *, int))
+                  dlsym(RTLD_NEXT, "linkat");
 
     /* nginx empties the environment of its workers: now or never */
 
@@ -290,6 +295,21 @@ pwritev64(int fd, const struct iovec *iov, int n, off_t offset)
 }
 
 
+/* Whether a file in that directory is not to be opened; then errno is set. */
+
+static int
+fault_open(int dirfd, int reads)
+{
+    if (dirfd == AT_FDCWD || !fault_is(open_name)
+        || !fault_hits(open_name, dirfd))
+    {
+        return 0;
+    }
+
+    return fault_error(open_name) && !(reads && errno == EROFS);
+}
+
+
 int
 openat64(int dirfd, const char *name, int flags, ...)
 {
@@ -300,7 +320,7 @@ openat64(int dirfd, const char *name, int flags, ...)
     mode = flags & O_CREAT ? va_arg(args, mode_t) : 0;
     va_end(args);
 
-    if (dirfd != AT_FDCWD && fault_error(open_name)) {
+    if (fault_open(dirfd, (flags & O_ACCMODE) == O_RDONLY)) {
         return -1;
     }
 
@@ -310,6 +330,17 @@ openat64(int dirfd, const char *name, int flags, ...)
 
 int  openat(int dirfd, const char *name, int flags, ...)
     __attribute__((alias("openat64")));
+
+
+int
+linkat(int from, const char *name, int to, const char *new, int flags)
+{
+    if (fault_open(to, 0)) {
+        return -1;
+    }
+
+    return real_linkat(from, name, to, new, flags);
+}
 
 
 /* off_t has 64 bits on every machine that we know */

@@ -493,8 +493,8 @@ sub idle {
 
 # Breaks the disk (see fault.c: fdatasync => 1, write => 1 or an errno, open =>
 # the same, slow => ms, hold => 1, die => us), or repairs it (fdatasync =>
-# undef).  With hold => "1 /a /b" only syncs of such files are held; fdatasync
-# and slow take parts of paths, too.
+# undef).  With hold => "1 /a /b" only syncs of such files are held; fdatasync,
+# slow and open take parts of paths, too.
 
 sub fault {
     my ($self, $what, $value) = @_;
