@@ -14,11 +14,33 @@ use KV::Test;
 
 KV::Test::with_failpoints();
 
-my @KV = (zone => '32m', kv => 'segment=1m max_value=256k snapshot=off');
+my @KV = (zone => '32m', kv => 'segment=1m max_value=256k snapshot=off',
+          location => '} location = /dashboard { kv_dashboard;');
 
 sub state { $_[0]->store->{state} }
 
 sub health { $_[0]->http(GET => '/health', soft => 1)->{status} }
+
+# That those who look see that state: metrics, the dashboard, and what a backup
+# is answered.
+
+sub told {
+    my ($s, $state, $backup, $why) = @_;
+    my $r = $s->http(GET => '/metrics');
+    my %is = $r->{body}
+             =~ /^nginx_kv_state\{zone="main",state="([^"]+)"\} (\d)$/mg;
+    is($r->{status}, 200, "$state: /metrics");
+    is_deeply([ grep { $is{$_} } sort keys %is ], [ $state ],
+              "$state: the metrics say it");
+    is(scalar keys %is, 6, "$state: and which others there are");
+    $r = $s->http(GET => '/dashboard');
+    is($r->{status}, 200, "$state: /dashboard");
+    like($r->{body}, qr/<code>$state<\/code>|\b$state\b/, "$state: knows it");
+    $r = $s->http(GET => '/backup');
+    is($r->{status}, $backup, "$state: /backup");
+    is($r->{body}, $why, "$state: /backup says why") if defined $why;
+    is($s->store->{backups}{running}, 0, "$state: it is over");
+}
 
 # The next process that comes to this failpoint dies there.
 
@@ -83,6 +105,7 @@ SKIP: {
     is(state($s), 'disk full', 'as of a full disk');
     is(health($s), 503, 'and /health says so');
     is($s->get('k1')->{body}, value('k1', 1, 50_000), 'reads go on');
+    told($s, 'disk full', 200);
     is_deeply([ sort $s->workers ], \@workers, 'no worker was killed');
     $s->expect_log(qr/ulimit -f/);
     like($s->log, qr/ulimit -f/, 'the log says what is in the way');
@@ -111,6 +134,8 @@ for my $errno (EACCES, EMFILE) {
     is(state($s), 'refusing', "$name: /stats says so");
     is(health($s), 503, "$name: /health, too");
     is($s->get('k1')->{body}, value('k1', 1, 50_000), "$name: reads go on");
+    told($s, 'refusing', 500, "backup failed\n");
+    $s->expect_log(qr/there is no backup/);
 
     # it does not change with each write that fits
 
@@ -221,6 +246,7 @@ for my $errno (EACCES, EMFILE) {
     ok(wait_for(sub { $s->log =~ /cannot be rebuilt yet/ }, 10),
        'a rebuild without descriptors');
     is(state($s), 'recovering', 'is tried again');
+    told($s, 'recovering', 503, "store is unavailable\n");
     is($s->get('k2')->{status}, 503, 'reads wait');
     is($s->put('k2', 'x')->{status}, 503, 'writes wait');
     is(health($s), 503, '/health knows');
@@ -398,6 +424,7 @@ for my $errno (EACCES, EMFILE) {
          'the log says why');
     is_deeply([ $s->get('k1')->{status}, $s->put('k1', 'x')->{status},
                 health($s) ], [ (503) x 3 ], 'nothing is served');
+    told($s, 'failed', 503, "store is unavailable\n");
     ($busy, $woken) = busy($s->workers);
     cmp_ok($busy, '<', 0.3, 'and all sleep');
     cmp_ok($woken, '<', 100, 'and are not woken');
@@ -421,6 +448,7 @@ for my $errno (EACCES, EMFILE) {
     is_deeply([ grep { $_ != 503 } @got ], [], 'a segment that is gone: 503');
     is(state($s), 'read-only', '/stats says so');
     is(health($s), 503, '/health, too');
+    told($s, 'read-only', 500, "backup failed\n");
 
     like($s->log, qr{\[alert\].*\Q@{[ $segment =~ m,([^/]+)$, ]}\E.*/proc/},
          'the log says where to find it');

@@ -273,6 +273,23 @@ is_deeply([ sort map { /^nginx_kv_(archive_\w+)/ ? $1 : () } keys %$value ],
           [ sort keys %archive, 'archive_disk_available_bytes' ],
           'of the archive where there is one');
 
+# the page has a row for each, and no other
+
+{
+    my ($table) = read_file('src/http/README.md')
+                  =~ /^\| metric, without `nginx_kv_`.*?\n((?:\|.*\n)+)/m;
+    my @told;
+    for my $row (split /\n/, $table) {
+        my $cell = (split /\|/, $row)[1] =~ s/\([^)]*\)//gr;
+        my @names = $cell =~ /`(\w+)`/g;
+        push @told, @names;
+        push @told, map { s/^uploads/readers/r } @names
+            if $cell =~ /`readers_\.\.\.`/;
+    }
+    is_deeply([ sort @told ], [ sort map { s/^nginx_kv_//r } keys %$type ],
+              'the page tells of these metrics');
+}
+
 # of disks others take something at any time
 
 for my $disk ('disk', 'archive_disk') {
