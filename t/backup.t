@@ -6,6 +6,7 @@ use strict;
 use warnings;
 
 use POSIX ();
+use Socket qw(SOL_SOCKET SO_RCVBUF);
 use Test::More;
 use Time::HiRes qw(time sleep);
 
@@ -23,6 +24,8 @@ my $s = KV::Test->new(zone => '96m', slow => free_port(), h2 => free_port(),
                           location = /backup { kv_backup main hold=8m; }
                           location = /limited { kv_backup main;
                                                 limit_rate 200k; }
+                          location = /soon { kv_backup main;
+                                             send_timeout 3s; }
                       }
                       server {
                           listen 127.0.0.1:%%h2%% http2 sndbuf=32k;
@@ -269,6 +272,30 @@ fill(0);
     is(under_way(), 1, 'it goes on');
     $c->close;
     ok(wait_for(sub { under_way() == 0 }, 10), 'a client that leaves ends it');
+}
+
+# one that takes it drop by drop, each in time, and so would never end
+
+{
+    my $drips = sub {
+        my ($path) = @_;
+        my $c = KV::Conn->new(port => $s->{slow});
+        setsockopt($c->{sock}, SOL_SOCKET, SO_RCVBUF, 4096);
+        $c->send(KV::Conn::request(GET => $path));
+        my $n = 0;
+        wait_for(sub { under_way() }, 10) or die "no backup\n";
+        my $over = wait_for(sub {
+            $n += sysread($c->{sock}, my $drop, 1500) // 0;
+            return !under_way();
+        }, 20, 0.05);
+        return ($over, $n);
+    };
+
+    my $failed = $s->store->{backups}{failed};
+    my ($over, $n) = $drips->('/soon');
+    ok($over, 'a client that drips is cut off');
+    cmp_ok($n, '<', 3_000_000, 'before the end');
+    is($s->store->{backups}{failed}, $failed + 1, 'it is counted');
 }
 
 # too many

@@ -36,6 +36,8 @@ typedef struct {
     size_t                   n;             /* and how much a thread read */
     ngx_buf_t                buf;
     uint64_t                 sent;          /* bytes given to nginx */
+    ngx_msec_t               deadline;      /* of the client for the buffer;
+                                               0: it did not have to wait */
     kv_rc_t                  rc;            /* of the thread */
     unsigned                 ready:1;       /* the header can be sent */
     unsigned                 working:1;     /* a thread is in it */
@@ -59,6 +61,8 @@ static ngx_int_t ngx_http_kv_backup_headers(ngx_http_kv_backup_t *b);
 static void ngx_http_kv_backup_send(ngx_http_kv_backup_t *b);
 static void ngx_http_kv_backup_writable(ngx_http_request_t *r);
 static void ngx_http_kv_backup_wait(ngx_http_kv_backup_t *b);
+static ngx_msec_t ngx_http_kv_backup_time(ngx_http_kv_backup_t *b);
+static void ngx_http_kv_backup_timed_out(ngx_http_kv_backup_t *b);
 static void ngx_http_kv_backup_cut(ngx_http_kv_backup_t *b);
 
 
@@ -426,6 +430,7 @@ ngx_http_kv_backup_send(ngx_http_kv_backup_t *b)
         b->buf.flush = 1;
 
         b->sent += b->n;
+        b->deadline = 0;
         b->buf.last_buf = b->sent == b->info.bytes && r == r->main;
         b->buf.last_in_chain = b->sent == b->info.bytes;
     }
@@ -457,12 +462,16 @@ ngx_http_kv_backup_send(ngx_http_kv_backup_t *b)
 }
 
 
-/* The client is to take more before the buffer is free. */
+/*
+ * The client is to take more before the buffer is free.  There are few backups
+ * at a time, so it may not take it byte by byte.
+ */
 
 static void
 ngx_http_kv_backup_wait(ngx_http_kv_backup_t *b)
 {
     ngx_event_t               *wev;
+    ngx_msec_int_t             left;
     ngx_http_request_t        *r;
     ngx_http_core_loc_conf_t  *clcf;
 
@@ -470,13 +479,60 @@ ngx_http_kv_backup_wait(ngx_http_kv_backup_t *b)
     wev = r->connection->write;
     clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
 
+    if (b->deadline == 0) {
+        b->deadline = ngx_current_msec + ngx_http_kv_backup_time(b);
+    }
+
+    left = (ngx_msec_int_t) (b->deadline - ngx_current_msec);
+
+    if (left <= 0) {
+        ngx_http_kv_backup_timed_out(b);
+        return;
+    }
+
     if (!wev->delayed) {
-        ngx_add_timer(wev, clcf->send_timeout);
+        ngx_add_timer(wev, ngx_min(clcf->send_timeout, (ngx_msec_t) left));
     }
 
     if (ngx_handle_write_event(wev, clcf->send_lowat) != NGX_OK) {
         ngx_http_finalize_request(r, NGX_ERROR);
     }
+}
+
+
+/* In which all of the buffer is to leave, with what limit_rate asks for. */
+
+static ngx_msec_t
+ngx_http_kv_backup_time(ngx_http_kv_backup_t *b)
+{
+    ngx_msec_t                 time;
+    ngx_http_request_t        *r;
+    ngx_http_core_loc_conf_t  *clcf;
+
+    r = b->request;
+    clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
+    time = clcf->send_timeout;
+
+    if (r->limit_rate) {
+        time += 2 * 1000 * (ngx_msec_t) NGX_HTTP_KV_BACKUP_BUFFER
+                / r->limit_rate;
+    }
+
+    return time;
+}
+
+
+static void
+ngx_http_kv_backup_timed_out(ngx_http_kv_backup_t *b)
+{
+    ngx_http_request_t  *r;
+
+    r = b->request;
+
+    ngx_log_error(NGX_LOG_INFO, r->connection->log, NGX_ETIMEDOUT,
+                  "client timed out");
+    r->connection->timedout = 1;
+    ngx_http_finalize_request(r, NGX_HTTP_REQUEST_TIME_OUT);
 }
 
 
@@ -492,10 +548,7 @@ ngx_http_kv_backup_writable(ngx_http_request_t *r)
     b = ctx->bulk;
 
     if (wev->timedout) {
-        ngx_log_error(NGX_LOG_INFO, r->connection->log, NGX_ETIMEDOUT,
-                      "client timed out");
-        r->connection->timedout = 1;
-        ngx_http_finalize_request(r, NGX_HTTP_REQUEST_TIME_OUT);
+        ngx_http_kv_backup_timed_out(b);
         return;
     }
 
