@@ -50,6 +50,7 @@ PROGRAMS := \
     t/unit/test_map_damage.c \
     t/unit/test_map_growth.c \
     t/unit/test_map_readers.c \
+    t/unit/test_meta.c \
     t/unit/test_mutex.c \
     t/unit/test_power.c \
     t/unit/test_prefault.c \

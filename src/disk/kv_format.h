@@ -175,7 +175,8 @@
  *             Of a delete: the key was deleted because it expired then
  *        (8)  LSN of the write, where the batch does not imply it (snapshots)
  *        (1)  length n of the metadata, from 1 on
- *        (n)  metadata, which say how a value is to be taken
+ *        (n)  metadata, which say how a value is to be taken: its media type,
+ *             and its codings (base/kv_meta.h)
  *             key, value, zeroes up to a multiple of 8
  *
  * What is in brackets is there if its flag is set.  A put may have any flag, a
@@ -188,8 +189,11 @@
  * a key that has no value in replay is of one that was deleted later, or is not
  * in the snapshot for that reason: it is passed over.
  *
- * This version of the module writes no metadata, and no file of a replicated
- * log.  It refuses files that have any, as it would lose them.
+ * A reader refuses files with metadata of any other form, as it would lose
+ * them: a first byte of 0, or above KV_META_TYPE, is left for later versions.
+ * Versions of the module before 0.4 was finished refuse all.  So a directory
+ * can go back to them until the first value with a type is stored in it.  This
+ * version writes no file of a replicated log, and refuses those, too.
  *
  * Records carry results, not changes: to replay one twice does no harm.
  *

@@ -209,7 +209,11 @@ kv_record_allowed(const kv_record_header_t *h, uint32_t version)
 const char *
 kv_record_unknown(const kv_record_t *rec)
 {
-    return rec->flags & KV_RECORD_META ? "metadata" : NULL;
+    kv_meta_t  meta;
+
+    return (rec->flags & KV_RECORD_META)
+           && !kv_meta_read(rec->meta, rec->meta_len, &meta)
+           ? "unknown metadata" : NULL;
 }
 
 

@@ -11,6 +11,7 @@
 
 #include <sys/uio.h>
 
+#include "base/kv_meta.h"
 #include "base/kv_opcode.h"
 #include "disk/kv_format.h"
 
@@ -32,7 +33,7 @@ typedef struct {
     uint64_t             expires;      /* ms since the epoch, if flagged; else,
                                           and of a key that never does: 0 */
     uint64_t             lsn;          /* of the write: see below */
-    const void          *meta;         /* if flagged */
+    const void          *meta;         /* if flagged (base/kv_meta.h) */
     uint8_t              meta_len;     /* bytes */
     const void          *key;
     const struct iovec  *value;        /* the value's pieces, in order */
@@ -64,7 +65,8 @@ size_t kv_record_decode(const void *src, size_t n, uint32_t version,
 
 /*
  * What a decoded record has that this version of the module cannot keep, in
- * words, or NULL.  A reader must refuse it: to read on without that would lose
+ * words, or NULL: then its metadata, if it has any, are as kv_meta_read() wants
+ * them.  A reader must refuse it: to read on without that would lose
  * it with the next snapshot.
  */
 const char *kv_record_unknown(const kv_record_t *rec);

@@ -567,6 +567,7 @@ ngx_http_kv_body_write(ngx_http_kv_ctx_t *ctx, u_char *data, size_t n)
     kv_op_t             *op;
     kv_rc_t              rc;
     uint32_t             len;
+    kv_name_t            name;
     kv_store_t          *store;
     ngx_http_request_t  *r;
 
@@ -577,8 +578,12 @@ ngx_http_kv_body_write(ngx_http_kv_ctx_t *ctx, u_char *data, size_t n)
         len = r->headers_in.chunked ? KV_LENGTH_UNKNOWN
                                     : (uint32_t) r->headers_in.content_length_n;
 
-        rc = kv_store_upload(store, ctx->key.data, (uint16_t) ctx->key.len,
-                             len, (uint32_t) ngx_min(n, len), ctx->ttl, &op);
+        ngx_memzero(&name, sizeof(kv_name_t));
+        name.key = ctx->key.data;
+        name.key_len = (uint16_t) ctx->key.len;
+
+        rc = kv_store_upload(store, &name, len, (uint32_t) ngx_min(n, len),
+                             ctx->ttl, &op);
 
         if (rc != KV_OK) {
             return rc;

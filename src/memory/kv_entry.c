@@ -33,26 +33,31 @@ static const uint32_t  kv_piece_sizes[] = {
 };
 
 
-_Static_assert(sizeof(kv_entry_t) + KV_KEY_MAX + 8 + sizeof(kv_expiry_t)
-               + KV_ENTRY_INLINE <= KV_HEAP_MAX_CLASS, "KV_ENTRY_INLINE");
+_Static_assert(sizeof(kv_entry_t) + KV_KEY_MAX + 1 + KV_META_MAX + 8
+               + sizeof(kv_expiry_t) + KV_ENTRY_INLINE <= KV_HEAP_MAX_CLASS,
+               "KV_ENTRY_INLINE");
 _Static_assert(_Alignof(kv_expiry_t) == 8 && _Alignof(kv_pieces_t) == 8,
                "what stands behind a key is aligned to 8");
 
 
 static void kv_entry_cut(uint32_t value_len, kv_cut_t *cut);
 static const uint32_t *kv_piece_size(uint32_t len);
-static size_t kv_entry_head_size(uint16_t key_len, uint32_t pieces);
+static size_t kv_entry_head_size(size_t name_len, uint32_t pieces);
+static void kv_entry_name(const kv_entry_t *e, kv_name_t *name);
+static size_t kv_entry_name_size(const kv_name_t *name);
+static kv_rc_t kv_entry_create_any(kv_heap_t *heap, kv_entry_t **where,
+    const kv_name_t *name, uint32_t value_len, uint8_t flags);
 static kv_rc_t kv_entry_create_small(kv_heap_t *heap, kv_entry_t **where,
-    const void *key, uint16_t key_len, uint32_t value_len, uint8_t flags);
+    const kv_name_t *name, uint32_t value_len, uint8_t flags);
 static kv_rc_t kv_entry_create_pieces(kv_heap_t *heap, kv_entry_t **where,
-    const void *key, uint16_t key_len, uint32_t value_len);
-static kv_entry_t *kv_entry_alloc_small(kv_heap_t *heap, const void *key,
-    uint16_t key_len, uint32_t value_len, uint8_t flags);
-static kv_entry_t *kv_entry_alloc_last(kv_heap_t *heap, const void *key,
-    uint16_t key_len, uint32_t value_len, uint32_t leave, uint8_t flags);
-static kv_entry_t *kv_entry_alloc_head(kv_heap_t *heap, const void *key,
-    uint16_t key_len, uint32_t value_len, uint32_t max, uint8_t flags);
-static void kv_entry_init(kv_entry_t *e, const void *key, uint16_t key_len,
+    const kv_name_t *name, uint32_t value_len);
+static kv_entry_t *kv_entry_alloc_small(kv_heap_t *heap, const kv_name_t *name,
+    uint32_t value_len, uint8_t flags);
+static kv_entry_t *kv_entry_alloc_last(kv_heap_t *heap, const kv_name_t *name,
+    uint32_t value_len, uint32_t leave, uint8_t flags);
+static kv_entry_t *kv_entry_alloc_head(kv_heap_t *heap, const kv_name_t *name,
+    uint32_t value_len, uint32_t max, uint8_t flags);
+static void kv_entry_init(kv_entry_t *e, const kv_name_t *name,
     uint32_t value_len, uint8_t flags);
 static bool kv_entry_add_piece(kv_heap_t *heap, kv_entry_t *e, uint32_t size);
 static uint32_t kv_entry_piece_len(const kv_entry_t *e, uint32_t i,
@@ -86,30 +91,57 @@ kv_rc_t
 kv_entry_create(kv_heap_t *heap, kv_entry_t **where, const void *key,
     uint16_t key_len, uint32_t value_len, uint8_t flags)
 {
-    if (value_len <= KV_ENTRY_INLINE) {
-        return kv_entry_create_small(heap, where, key, key_len, value_len,
-                                     flags);
-    }
+    const kv_name_t  name = { key, NULL, key_len, 0 };
 
-    /* a head of pieces has it in any case */
-
-    return kv_entry_create_pieces(heap, where, key, key_len, value_len);
+    return kv_entry_create_any(heap, where, &name, value_len, flags);
 }
 
 
 kv_rc_t
-kv_entry_begin(kv_heap_t *heap, kv_entry_t **where, const void *key,
-    uint16_t key_len, uint32_t value_len, uint32_t n, uint8_t flags)
+kv_entry_begin(kv_heap_t *heap, kv_entry_t **where, const kv_name_t *name,
+    uint32_t value_len, uint32_t n, uint8_t flags)
 {
     if (n == value_len) {
-        return kv_entry_create(heap, where, key, key_len, value_len, flags);
+        return kv_entry_create_any(heap, where, name, value_len, flags);
     }
 
     /* kv_entry_append() makes space for the rest */
 
-    return kv_entry_create_small(heap, where, key, key_len,
+    return kv_entry_create_small(heap, where, name,
                                  kv_entry_stage(value_len, n),
                                  flags | KV_ENTRY_PARTIAL);
+}
+
+
+static kv_rc_t
+kv_entry_create_any(kv_heap_t *heap, kv_entry_t **where, const kv_name_t *name,
+    uint32_t value_len, uint8_t flags)
+{
+    if (value_len <= KV_ENTRY_INLINE) {
+        return kv_entry_create_small(heap, where, name, value_len, flags);
+    }
+
+    /* a head of pieces has a time of expiry in any case */
+
+    return kv_entry_create_pieces(heap, where, name, value_len);
+}
+
+
+/* What another entry of the same key is made with; it points into `e`. */
+
+static void
+kv_entry_name(const kv_entry_t *e, kv_name_t *name)
+{
+    name->key = e->key;
+    name->key_len = e->key_len;
+    name->meta = kv_entry_meta(e, &name->meta_len);
+}
+
+
+static size_t
+kv_entry_name_size(const kv_name_t *name)
+{
+    return name->key_len + (name->meta_len ? 1u + name->meta_len : 0u);
 }
 
 
@@ -136,11 +168,13 @@ kv_entry_create_key(kv_heap_t *heap, kv_entry_t **where, const void *key,
 {
     kv_entry_t  *e;
 
+    const kv_name_t  name = { key, NULL, key_len, 0 };
+
     if (kv_heap_lock(heap) != KV_OK) {
         return KV_DEAD;
     }
 
-    e = kv_entry_alloc_last(heap, key, key_len, 0, leave, flags);
+    e = kv_entry_alloc_last(heap, &name, 0, leave, flags);
 
     if (e) {
         kv_entry_set(where, e);
@@ -156,16 +190,18 @@ kv_rc_t
 kv_entry_replace_key(kv_heap_t *heap, kv_entry_t **where, const kv_entry_t *e,
     uint64_t lsn)
 {
+    kv_name_t    name;
     kv_entry_t  *copy;
 
     assert(!(e->flags & KV_ENTRY_PIECES));
+
+    kv_entry_name(e, &name);
 
     if (kv_heap_lock(heap) != KV_OK) {
         return KV_DEAD;
     }
 
-    copy = kv_entry_alloc_last(heap, e->key, e->key_len, e->value_len, 0,
-                               0);
+    copy = kv_entry_alloc_last(heap, &name, e->value_len, 0, 0);
 
     if (copy) {
         kv_entry_write(copy, 0, kv_entry_value(e), e->value_len);
@@ -185,15 +221,20 @@ kv_rc_t
 kv_entry_remake(kv_heap_t *heap, kv_entry_t **where, const void *value,
     uint32_t value_len, uint8_t flags)
 {
+    kv_name_t    name;
     kv_entry_t  *e, *old;
 
     old = *where;
+
+    assert(!old->has_meta);
+
+    kv_entry_name(old, &name);
 
     if (kv_heap_lock(heap) != KV_OK) {
         return KV_DEAD;
     }
 
-    e = kv_entry_alloc_small(heap, old->key, old->key_len, value_len, flags);
+    e = kv_entry_alloc_small(heap, &name, value_len, flags);
 
     if (e) {
         kv_entry_set_lsn(e, kv_entry_lsn(old));
@@ -212,6 +253,7 @@ kv_rc_t
 kv_entry_take_value(kv_heap_t *heap, kv_entry_t **where,
     const kv_entry_t *from)
 {
+    kv_name_t    name;
     kv_entry_t  *e, *old;
 
     old = *where;
@@ -219,12 +261,13 @@ kv_entry_take_value(kv_heap_t *heap, kv_entry_t **where,
     assert(old->flags & KV_ENTRY_EXPIRES && old->key_len == from->key_len);
     assert(!(from->flags & (KV_ENTRY_PIECES|KV_ENTRY_PARTIAL)));
 
+    kv_entry_name(from, &name);
+
     if (kv_heap_lock(heap) != KV_OK) {
         return KV_DEAD;
     }
 
-    e = kv_entry_alloc_small(heap, from->key, from->key_len, from->value_len,
-                             KV_ENTRY_EXPIRES);
+    e = kv_entry_alloc_small(heap, &name, from->value_len, KV_ENTRY_EXPIRES);
 
     if (e) {
         kv_entry_set_lsn(e, kv_entry_lsn(old));
@@ -243,13 +286,13 @@ kv_entry_take_value(kv_heap_t *heap, kv_entry_t **where,
 /* What an operation needs that may use the reserve, but for `leave` pages. */
 
 static kv_entry_t *
-kv_entry_alloc_last(kv_heap_t *heap, const void *key, uint16_t key_len,
+kv_entry_alloc_last(kv_heap_t *heap, const kv_name_t *name,
     uint32_t value_len, uint32_t leave, uint8_t flags)
 {
     size_t       size;
     kv_entry_t  *e;
 
-    size = kv_entry_value_offset(key_len, flags) + value_len;
+    size = kv_entry_value_offset(kv_entry_name_size(name), flags) + value_len;
     e = kv_heap_alloc_leave(heap, KV_HEAP_SYSTEM, size, leave);
 
     /*
@@ -263,7 +306,7 @@ kv_entry_alloc_last(kv_heap_t *heap, const void *key, uint16_t key_len,
     }
 
     if (e) {
-        kv_entry_init(e, key, key_len, value_len, flags);
+        kv_entry_init(e, name, value_len, flags);
     }
 
     return e;
@@ -383,17 +426,19 @@ kv_entry_grow(kv_heap_t *heap, kv_entry_t **where, uint32_t value_len,
 {
     uint32_t     max;
     kv_cut_t     cut;
+    kv_name_t    name;
     kv_entry_t  *e, *old;
 
     old = *where;
+    kv_entry_name(old, &name);
 
     if (kv_heap_lock(heap) != KV_OK) {
         return KV_DEAD;
     }
 
     if (n <= KV_ENTRY_INLINE) {
-        e = kv_entry_alloc_small(heap, old->key, old->key_len,
-                                 kv_entry_stage(value_len, n), old->flags);
+        e = kv_entry_alloc_small(heap, &name, kv_entry_stage(value_len, n),
+                                 old->flags);
 
     } else {
 
@@ -406,7 +451,7 @@ kv_entry_grow(kv_heap_t *heap, kv_entry_t **where, uint32_t value_len,
             max = cut.pages + cut.tails;
         }
 
-        e = kv_entry_alloc_head(heap, old->key, old->key_len, value_len, max,
+        e = kv_entry_alloc_head(heap, &name, value_len, max,
                                 KV_ENTRY_PIECES|KV_ENTRY_PARTIAL);
 
         if (e && !kv_entry_extend_locked(heap, e, filled)) {
@@ -528,7 +573,8 @@ kv_entry_partial_footprint(const kv_entry_t *e)
         kv_entry_cut(e->value_len, &cut);
     }
 
-    size = kv_heap_class_size(kv_entry_head_size(e->key_len, pieces->max));
+    size = kv_heap_class_size(kv_entry_head_size(kv_entry_name_len(e),
+                                                 pieces->max));
 
     for (i = 0; i < pieces->n; i++) {
         size += i < cut.pages ? KV_PAGE_SIZE
@@ -627,10 +673,13 @@ kv_entry_take_expires(kv_entry_t *e, const kv_entry_t *old)
 static kv_entry_t *
 kv_entry_finish_small(kv_heap_t *heap, kv_entry_t *old, uint32_t value_len)
 {
+    kv_name_t    name;
     const char  *from;
     kv_entry_t  *e;
 
-    e = kv_entry_alloc_small(heap, old->key, old->key_len, value_len,
+    kv_entry_name(old, &name);
+
+    e = kv_entry_alloc_small(heap, &name, value_len,
                              kv_entry_expires(old) ? KV_ENTRY_EXPIRES : 0);
 
     if (e && value_len) {
@@ -658,6 +707,7 @@ kv_entry_finish_pieces(kv_heap_t *heap, kv_entry_t *old, uint32_t value_len)
     char         *data, *page;
     uint32_t      i, tail, done;
     kv_cut_t      cut;
+    kv_name_t     name;
     kv_entry_t   *e;
     kv_pieces_t  *from, *to;
 
@@ -665,11 +715,11 @@ kv_entry_finish_pieces(kv_heap_t *heap, kv_entry_t *old, uint32_t value_len)
     assert(old->value_len == KV_LENGTH_UNKNOWN);
 
     from = kv_entry_pieces(old);
-
     kv_entry_cut(value_len, &cut);
+    kv_entry_name(old, &name);
 
-    e = kv_entry_alloc_head(heap, old->key, old->key_len, value_len,
-                            cut.pages + cut.tails, KV_ENTRY_PIECES);
+    e = kv_entry_alloc_head(heap, &name, value_len, cut.pages + cut.tails,
+                            KV_ENTRY_PIECES);
     if (e == NULL) {
         return NULL;
     }
@@ -699,8 +749,7 @@ kv_entry_finish_pieces(kv_heap_t *heap, kv_entry_t *old, uint32_t value_len)
             return NULL;
         }
 
-        data = atomic_load_explicit(&to->piece[to->n - 1],
-                                    memory_order_relaxed);
+        data = kv_get_relaxed(to->piece[to->n - 1]);
         page = atomic_load_explicit(&from->piece[cut.pages],
                                     memory_order_relaxed);
         memcpy(data, page + done, cut.size[tail]);
@@ -726,7 +775,7 @@ kv_entry_finish_pieces(kv_heap_t *heap, kv_entry_t *old, uint32_t value_len)
 
 
 kv_rc_t
-kv_entry_fits(kv_heap_t *heap, uint16_t key_len, uint32_t value_len)
+kv_entry_fits(kv_heap_t *heap, size_t name_len, uint32_t value_len)
 {
     bool  fits;
 
@@ -736,7 +785,7 @@ kv_entry_fits(kv_heap_t *heap, uint16_t key_len, uint32_t value_len)
 
     fits = value_len <= KV_ENTRY_INLINE
            ? kv_heap_has(heap, KV_HEAP_ENTRY,
-                         sizeof(kv_entry_t) + key_len + value_len)
+                         sizeof(kv_entry_t) + name_len + value_len)
            : kv_heap_has_pages(heap, kv_entry_pages_max(value_len));
 
     kv_heap_unlock(heap);
@@ -845,20 +894,20 @@ kv_entry_iov_count(const kv_entry_t *e)
 
 
 size_t
-kv_entry_footprint(uint16_t key_len, uint32_t value_len, uint8_t flags)
+kv_entry_footprint(size_t name_len, uint32_t value_len, uint8_t flags)
 {
     size_t    size;
     uint32_t  i;
     kv_cut_t  cut;
 
     if (value_len <= KV_ENTRY_INLINE) {
-        return kv_heap_class_size(kv_entry_value_offset(key_len, flags)
+        return kv_heap_class_size(kv_entry_value_offset(name_len, flags)
                                   + value_len);
     }
 
     kv_entry_cut(value_len, &cut);
 
-    size = kv_heap_class_size(kv_entry_head_size(key_len,
+    size = kv_heap_class_size(kv_entry_head_size(name_len,
                                                  cut.pages + cut.tails));
     size += (size_t) cut.pages * KV_PAGE_SIZE;
 
@@ -935,16 +984,16 @@ kv_piece_size(uint32_t len)
 
 
 static size_t
-kv_entry_head_size(uint16_t key_len, uint32_t pieces)
+kv_entry_head_size(size_t name_len, uint32_t pieces)
 {
-    return kv_align(sizeof(kv_entry_t) + key_len, 8) + sizeof(kv_pieces_t)
+    return kv_align(sizeof(kv_entry_t) + name_len, 8) + sizeof(kv_pieces_t)
            + pieces * sizeof(char *);
 }
 
 
 static kv_rc_t
-kv_entry_create_small(kv_heap_t *heap, kv_entry_t **where, const void *key,
-    uint16_t key_len, uint32_t value_len, uint8_t flags)
+kv_entry_create_small(kv_heap_t *heap, kv_entry_t **where,
+    const kv_name_t *name, uint32_t value_len, uint8_t flags)
 {
     kv_entry_t  *e;
 
@@ -952,7 +1001,7 @@ kv_entry_create_small(kv_heap_t *heap, kv_entry_t **where, const void *key,
         return KV_DEAD;
     }
 
-    e = kv_entry_alloc_small(heap, key, key_len, value_len, flags);
+    e = kv_entry_alloc_small(heap, name, value_len, flags);
 
     if (e) {
         kv_entry_set(where, e);
@@ -965,16 +1014,17 @@ kv_entry_create_small(kv_heap_t *heap, kv_entry_t **where, const void *key,
 
 
 static kv_entry_t *
-kv_entry_alloc_small(kv_heap_t *heap, const void *key, uint16_t key_len,
+kv_entry_alloc_small(kv_heap_t *heap, const kv_name_t *name,
     uint32_t value_len, uint8_t flags)
 {
     kv_entry_t  *e;
 
     e = kv_heap_alloc(heap, KV_HEAP_ENTRY,
-                      kv_entry_value_offset(key_len, flags) + value_len);
+                      kv_entry_value_offset(kv_entry_name_size(name), flags)
+                      + value_len);
 
     if (e) {
-        kv_entry_init(e, key, key_len, value_len, flags);
+        kv_entry_init(e, name, value_len, flags);
 
         if (flags & KV_ENTRY_PARTIAL) {
             kv_entry_hold(heap, e, 1);
@@ -988,14 +1038,14 @@ kv_entry_alloc_small(kv_heap_t *heap, const void *key, uint16_t key_len,
 /* Makes a head without pieces yet, which can name `max` of them. */
 
 static kv_entry_t *
-kv_entry_alloc_head(kv_heap_t *heap, const void *key, uint16_t key_len,
+kv_entry_alloc_head(kv_heap_t *heap, const kv_name_t *name,
     uint32_t value_len, uint32_t max, uint8_t flags)
 {
     size_t        size;
     kv_entry_t   *e;
     kv_pieces_t  *pieces;
 
-    size = kv_entry_head_size(key_len, max);
+    size = kv_entry_head_size(kv_entry_name_size(name), max);
 
     if (size > KV_PAGE_SIZE) {
         return NULL;
@@ -1009,7 +1059,7 @@ kv_entry_alloc_head(kv_heap_t *heap, const void *key, uint16_t key_len,
         return NULL;
     }
 
-    kv_entry_init(e, key, key_len, value_len, flags);
+    kv_entry_init(e, name, value_len, flags);
 
     pieces = kv_entry_pieces(e);
     atomic_init(&pieces->pins, 0);
@@ -1027,8 +1077,8 @@ kv_entry_alloc_head(kv_heap_t *heap, const void *key, uint16_t key_len,
 
 
 static kv_rc_t
-kv_entry_create_pieces(kv_heap_t *heap, kv_entry_t **where, const void *key,
-    uint16_t key_len, uint32_t value_len)
+kv_entry_create_pieces(kv_heap_t *heap, kv_entry_t **where,
+    const kv_name_t *name, uint32_t value_len)
 {
     uint32_t     i;
     kv_cut_t     cut;
@@ -1040,8 +1090,8 @@ kv_entry_create_pieces(kv_heap_t *heap, kv_entry_t **where, const void *key,
         return KV_DEAD;
     }
 
-    e = kv_entry_alloc_head(heap, key, key_len, value_len,
-                            cut.pages + cut.tails, KV_ENTRY_PIECES);
+    e = kv_entry_alloc_head(heap, name, value_len, cut.pages + cut.tails,
+                            KV_ENTRY_PIECES);
     if (e == NULL) {
         kv_heap_unlock(heap);
         return KV_NO_MEMORY;
@@ -1069,18 +1119,26 @@ kv_entry_create_pieces(kv_heap_t *heap, kv_entry_t **where, const void *key,
 
 
 static void
-kv_entry_init(kv_entry_t *e, const void *key, uint16_t key_len,
-    uint32_t value_len, uint8_t flags)
+kv_entry_init(kv_entry_t *e, const kv_name_t *name, uint32_t value_len,
+    uint8_t flags)
 {
     kv_expiry_t  *expiry;
 
+    assert(name->key_len <= KV_KEY_MAX && name->meta_len <= KV_META_MAX);
+
     e->value_len = value_len;
-    e->key_len = key_len;
+    e->key_len = name->key_len;
+    e->has_meta = name->meta_len != 0;
     e->flags = flags;
     e->lsn_low = 0;
     e->lsn_high = 0;
 
-    memcpy(e->key, key, key_len);
+    memcpy(e->key, name->key, name->key_len);
+
+    if (name->meta_len) {
+        e->key[name->key_len] = (char) name->meta_len;
+        memcpy(e->key + name->key_len + 1, name->meta, name->meta_len);
+    }
 
     expiry = kv_entry_expiry(e);
 

@@ -14,6 +14,9 @@
  *     small, EXPIRES   header | key | pad to 8 | kv_expiry_t | value
  *     in pieces        header | key | pad to 8 | kv_pieces_t
  *
+ * Behind the key may be metadata of the value (base/kv_meta.h): a byte that
+ * says how many bytes they have, and these.  Key and metadata are its name.
+ *
  * An entry is built by one worker, which fills it as the body arrives, and
  * never changes once it is published, but for three things: `pins`, which
  * readers count; the addresses of pieces, which the committer replaces when it
@@ -35,6 +38,7 @@
 
 #include <sys/uio.h>
 
+#include "base/kv_meta.h"
 #include "memory/kv_heap.h"
 
 
@@ -66,12 +70,14 @@ typedef struct {
     uint32_t         flags:3;      /* KV_ENTRY_... */
     uint32_t         lsn_low;      /* see kv_entry_lsn() */
     uint16_t         lsn_high;
-    uint16_t         key_len;
+    uint16_t         key_len:15;
+    uint16_t         has_meta:1;   /* metadata are behind the key */
     char             key[];
 } kv_entry_t;
 
 
 _Static_assert(sizeof(kv_entry_t) == 12, "header of an entry");
+_Static_assert(KV_KEY_MAX < 1u << 15, "length of a key");
 _Static_assert(KV_VALUE_MAX < KV_LENGTH_UNKNOWN, "length of a value");
 
 
@@ -118,6 +124,16 @@ struct kv_piece_s {
 };
 
 
+/* What an entry is made with. */
+
+typedef struct {
+    const void      *key;
+    const void      *meta;         /* as base/kv_meta.h has them, */
+    uint16_t         key_len;
+    uint8_t          meta_len;     /* or 0: none */
+} kv_name_t;
+
+
 /*
  * Allocates an entry for a key and a value of `value_len` bytes, all of it;
  * `flags` are 0, or KV_ENTRY_EXPIRES: the key may expire (kv_entry_expiry() is
@@ -134,8 +150,8 @@ kv_rc_t kv_entry_create(kv_heap_t *heap, kv_entry_t **where, const void *key,
  * kv_entry_create(), else it is KV_ENTRY_PARTIAL.  Whatever becomes of it keeps
  * its time of expiry.  `flags` and results as above.
  */
-kv_rc_t kv_entry_begin(kv_heap_t *heap, kv_entry_t **where, const void *key,
-    uint16_t key_len, uint32_t value_len, uint32_t n, uint8_t flags);
+kv_rc_t kv_entry_begin(kv_heap_t *heap, kv_entry_t **where,
+    const kv_name_t *name, uint32_t value_len, uint32_t n, uint8_t flags);
 
 /*
  * An entry without a value, which names the key of an operation.  It takes a
@@ -146,16 +162,17 @@ kv_rc_t kv_entry_create_key(kv_heap_t *heap, kv_entry_t **where,
     const void *key, uint16_t key_len, uint32_t leave, uint8_t flags);
 
 /*
- * Gives *where, which has a kv_expiry_t and is in no map, the value of a small
- * entry of the same key.  It is another entry afterwards, with the same LSN and
- * time of expiry.  Results as above; KV_NO_MEMORY changes nothing.
+ * Gives *where, which has a kv_expiry_t and is in no map, value and metadata of
+ * a small entry of the same key.  It is another entry afterwards, with the same
+ * LSN and time of expiry.  Results as above; KV_NO_MEMORY changes nothing.
  */
 kv_rc_t kv_entry_take_value(kv_heap_t *heap, kv_entry_t **where,
     const kv_entry_t *from);
 
 /*
- * Replaces *where by a small entry of the same key and LSN, with this value;
- * `flags` as above.  KV_OK, KV_NO_MEMORY (nothing has changed), KV_DEAD.
+ * Replaces *where, which has no metadata, by a small entry of the same key and
+ * LSN, with this value; `flags` as above.  KV_OK, KV_NO_MEMORY (nothing has
+ * changed), KV_DEAD.
  */
 kv_rc_t kv_entry_remake(kv_heap_t *heap, kv_entry_t **where,
     const void *value, uint32_t value_len, uint8_t flags);
@@ -206,9 +223,8 @@ size_t kv_entry_iov(const kv_entry_t *e, struct iovec *iov, size_t max,
 
 size_t kv_entry_iov_count(const kv_entry_t *e);
 
-/* Bytes of heap that an entry of this shape takes; flags as above. */
-size_t kv_entry_footprint(uint16_t key_len, uint32_t value_len,
-    uint8_t flags);
+/* Bytes of heap that an entry of this shape takes; `flags` as above. */
+size_t kv_entry_footprint(size_t name_len, uint32_t value_len, uint8_t flags);
 
 /* The same for one that is KV_ENTRY_PARTIAL, as it is. */
 size_t kv_entry_partial_footprint(const kv_entry_t *e);
@@ -220,7 +236,7 @@ size_t kv_entry_partial_space(const kv_entry_t *e);
  * Whether the heap has memory for an entry of this shape now.  KV_OK,
  * KV_NO_MEMORY, KV_DEAD.
  */
-kv_rc_t kv_entry_fits(kv_heap_t *heap, uint16_t key_len, uint32_t value_len);
+kv_rc_t kv_entry_fits(kv_heap_t *heap, size_t name_len, uint32_t value_len);
 
 
 /*
@@ -234,10 +250,32 @@ kv_entry_pages_max(uint32_t value_len)
 }
 
 
+/* Metadata, and how many bytes they have; 0: there are none. */
+
+static inline const void *
+kv_entry_meta(const kv_entry_t *e, uint8_t *n)
+{
+    *n = e->has_meta ? (uint8_t) e->key[e->key_len] : 0;
+
+    return e->key + e->key_len + 1;
+}
+
+
+/* Bytes of the name. */
+
+static inline size_t
+kv_entry_name_len(const kv_entry_t *e)
+{
+    return kv_likely(!e->has_meta)
+           ? e->key_len : e->key_len + 1u + (uint8_t) e->key[e->key_len];
+}
+
+
 static inline kv_pieces_t *
 kv_entry_pieces(const kv_entry_t *e)
 {
-    return (kv_pieces_t *) kv_align((uintptr_t) (e->key + e->key_len), 8);
+    return (kv_pieces_t *) kv_align((uintptr_t) (e->key
+                                                 + kv_entry_name_len(e)), 8);
 }
 
 
@@ -254,7 +292,8 @@ kv_entry_expiry(const kv_entry_t *e)
         return &kv_entry_pieces(e)->expiry;
     }
 
-    return (kv_expiry_t *) kv_align((uintptr_t) (e->key + e->key_len), 8);
+    return (kv_expiry_t *) kv_align((uintptr_t) (e->key
+                                                 + kv_entry_name_len(e)), 8);
 }
 
 
@@ -283,25 +322,36 @@ kv_entry_set_expires(kv_entry_t *e, uint64_t ms)
 /* Of a small entry: what stands before its value, and all of it. */
 
 static inline size_t
-kv_entry_value_offset(uint16_t key_len, uint8_t flags)
+kv_entry_value_offset(size_t name_len, uint8_t flags)
 {
     return flags & KV_ENTRY_EXPIRES
-           ? kv_align(sizeof(kv_entry_t) + key_len, 8) + sizeof(kv_expiry_t)
-           : sizeof(kv_entry_t) + key_len;
+           ? kv_align(sizeof(kv_entry_t) + name_len, 8) + sizeof(kv_expiry_t)
+           : sizeof(kv_entry_t) + name_len;
 }
 
 
 static inline size_t
 kv_entry_size(const kv_entry_t *e)
 {
-    return kv_entry_value_offset(e->key_len, e->flags) + e->value_len;
+    return kv_entry_value_offset(kv_entry_name_len(e), e->flags)
+           + e->value_len;
 }
 
 
 static inline const char *
 kv_entry_value(const kv_entry_t *e)
 {
-    return (const char *) e + kv_entry_value_offset(e->key_len, e->flags);
+    return (const char *) e + kv_entry_value_offset(kv_entry_name_len(e),
+                                                    e->flags);
+}
+
+
+/* Bytes of the client's that it keeps: key, metadata and value. */
+
+static inline uint64_t
+kv_entry_payload(const kv_entry_t *e)
+{
+    return kv_entry_name_len(e) + (uint64_t) e->value_len;
 }
 
 

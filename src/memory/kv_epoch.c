@@ -418,7 +418,7 @@ static void
 kv_epoch_hold(kv_retire_list_t *retired, const kv_entry_t *e, int sign)
 {
     kv_heap_hold(retired->heap, KV_HELD_READERS,
-                 sign * (int64_t) kv_entry_footprint(e->key_len,
+                 sign * (int64_t) kv_entry_footprint(kv_entry_name_len(e),
                                                      e->value_len, 0));
 }
 

@@ -48,7 +48,7 @@ kv_map_uncount(kv_map_t *map, const kv_entry_t *old)
 
     kv_map_assert_entry(old);
 
-    bytes = kv_get_relaxed(map->bytes) - old->key_len - old->value_len;
+    bytes = kv_get_relaxed(map->bytes) - kv_entry_payload(old);
 
     assert((int64_t) bytes >= 0);
 
@@ -285,8 +285,8 @@ kv_map_put(kv_map_t *map, uint64_t hash, kv_entry_t *e)
     kv_bucket_t       *b, *in, *last;
     _Atomic uint64_t  *cell, *empty;
 
-    kv_set_relaxed(map->bytes, kv_get_relaxed(map->bytes)
-                               + e->key_len + e->value_len);
+    kv_set_relaxed(map->bytes,
+                   kv_get_relaxed(map->bytes) + kv_entry_payload(e));
 
     cell = kv_map_cell(map, hash, e->key, e->key_len, &in);
 

@@ -72,13 +72,15 @@ static void kv_background_failed(kv_store_t *store, kv_rc_t rc, kv_err_t *err);
 static kv_rc_t kv_background_scan(kv_scan_t *scan, kv_err_t *err);
 static void kv_background_pause(kv_scan_t *scan);
 static void kv_background_copy(void *data, const kv_entry_t *e);
+static void kv_background_meta(const kv_entry_t *e, kv_record_t *rec,
+    char *copy);
 static bool kv_background_stays(const kv_scan_t *scan, const kv_entry_t *e,
     kv_record_t *rec);
 static kv_rc_t kv_background_flush(kv_scan_t *scan, kv_err_t *err);
 static kv_rc_t kv_background_large(kv_scan_t *scan, const kv_record_t *key,
     kv_err_t *err);
 static kv_rc_t kv_background_fetch(kv_scan_t *scan, kv_record_t *rec,
-    struct iovec *value);
+    struct iovec *value, char *meta);
 static void kv_background_value(const kv_entry_t *e, char *p);
 static char *kv_background_buffer(kv_scan_t *scan, size_t n);
 static unsigned kv_background_keep(const kv_snapshot_list_t *list,
@@ -377,12 +379,32 @@ kv_background_copy(void *data, const kv_entry_t *e)
         rec.value_len = e->value_len;
         rec.value = &value;
         rec.value_n = kv_entry_iov(e, &value, 1, 0);
+        kv_background_meta(e, &rec, NULL);
     }
 
     p = kv_background_buffer(scan, kv_record_size(&rec));
 
     if (p) {
         kv_record_encode(&rec, p);
+    }
+}
+
+
+/* The record's metadata, those of the entry; in `copy`, if it is not NULL. */
+
+static void
+kv_background_meta(const kv_entry_t *e, kv_record_t *rec, char *copy)
+{
+    rec->meta = kv_entry_meta(e, &rec->meta_len);
+
+    if (rec->meta_len == 0) {
+        return;
+    }
+
+    rec->flags |= KV_RECORD_META;
+
+    if (copy) {
+        rec->meta = memcpy(copy, rec->meta, rec->meta_len);
     }
 }
 
@@ -447,7 +469,7 @@ kv_background_large(kv_scan_t *scan, const kv_record_t *key, kv_err_t *err)
     kv_rc_t        rc;
     kv_record_t    rec;
     struct iovec   value;
-    char           name[KV_KEY_MAX];
+    char           name[KV_KEY_MAX], meta[KV_META_MAX];
 
     /* the buffer that holds the key may move */
 
@@ -460,7 +482,7 @@ kv_background_large(kv_scan_t *scan, const kv_record_t *key, kv_err_t *err)
     rec.value = &value;
     rec.value_n = 1;
 
-    rc = kv_background_fetch(scan, &rec, &value);
+    rc = kv_background_fetch(scan, &rec, &value, meta);
 
     if (rc != KV_OK) {
 
@@ -476,13 +498,14 @@ kv_background_large(kv_scan_t *scan, const kv_record_t *key, kv_err_t *err)
 
 
 /*
- * Copies the key's value behind what is in the buffer.  A large entry is pinned
- * meanwhile: an epoch would keep all retired memory from being freed.  KV_OK,
- * KV_NOT_FOUND, KV_NO_MEMORY.
+ * Copies the key's value behind what is in the buffer, and its metadata to
+ * `meta`.  A large entry is pinned meanwhile: an epoch would keep all retired
+ * memory from being freed.  KV_OK, KV_NOT_FOUND, KV_NO_MEMORY.
  */
 
 static kv_rc_t
-kv_background_fetch(kv_scan_t *scan, kv_record_t *rec, struct iovec *value)
+kv_background_fetch(kv_scan_t *scan, kv_record_t *rec, struct iovec *value,
+    char *meta)
 {
     bool          pinned;
     size_t        n, size;
@@ -536,6 +559,7 @@ kv_background_fetch(kv_scan_t *scan, kv_record_t *rec, struct iovec *value)
     rec->value_len = e->value_len;
     rec->lsn = kv_entry_lsn(e);
 
+    kv_background_meta(e, rec, meta);
     kv_background_value(e, value->iov_base);
 
     kv_failpoint(KV_FAILPOINT_SNAPSHOT_LARGE);

@@ -483,6 +483,7 @@ kv_batch_record(kv_batch_t *batch, const kv_op_t *op, kv_record_t *rec)
         rec->value_n = kv_entry_iov(op->entry, batch->iov,
                                     sizeof(batch->iov) / sizeof(batch->iov[0]),
                                     0);
+        rec->meta = kv_entry_meta(op->entry, &rec->meta_len);
     }
 
     if (op->entry) {
@@ -493,6 +494,10 @@ kv_batch_record(kv_batch_t *batch, const kv_op_t *op, kv_record_t *rec)
 
     if (rec->expires || op->code == KV_OP_TOUCH) {
         rec->flags = KV_RECORD_EXPIRES;
+    }
+
+    if (rec->meta_len) {
+        rec->flags |= KV_RECORD_META;
     }
 }
 
@@ -1040,7 +1045,6 @@ static bool
 kv_batch_apply_one(kv_zone_t *zone, kv_listed_t *listed, kv_op_t *op,
     uint64_t hash, kv_changes_t *changes)
 {
-    uint64_t     payload;
     kv_entry_t  *old, *e;
 
     e = kv_op_entry(op);
@@ -1053,9 +1057,9 @@ kv_batch_apply_one(kv_zone_t *zone, kv_listed_t *listed, kv_op_t *op,
         /* fall through */
 
     case KV_OP_PUT:
-        payload = e->key_len + (uint64_t) e->value_len;
         kv_set_relaxed(zone->stats.payload,
-                       kv_get_relaxed(zone->stats.payload) + payload);
+                       kv_get_relaxed(zone->stats.payload)
+                       + kv_entry_payload(e));
 
         kv_entry_set_lsn(e, op->lsn);
 

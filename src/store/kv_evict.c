@@ -204,7 +204,8 @@ kv_evict_complete(kv_op_t *op)
     e = kv_op_entry(op);
 
     return e && !(e->flags & KV_ENTRY_PARTIAL)
-           ? kv_entry_footprint(e->key_len, e->value_len, e->flags) : 0;
+           ? kv_entry_footprint(kv_entry_name_len(e), e->value_len, e->flags)
+           : 0;
 }
 
 
@@ -526,7 +527,8 @@ kv_evict_gain(const kv_candidate_t *holder)
 
     pins = atomic_load(&kv_entry_pieces(e)->pins) & ~KV_PINS_LISTED;
 
-    return kv_entry_footprint(e->key_len, e->value_len, 0) / kv_max(pins, 1u);
+    return kv_entry_footprint(kv_entry_name_len(e), e->value_len, 0)
+           / kv_max(pins, 1u);
 }
 
 

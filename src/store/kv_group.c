@@ -116,6 +116,11 @@ kv_group_record_size(const kv_op_t *op)
         rec.flags = KV_RECORD_EXPIRES;
     }
 
+    if (kv_op_puts(op) && op->entry->has_meta) {
+        rec.flags |= KV_RECORD_META;
+        (void) kv_entry_meta(op->entry, &rec.meta_len);
+    }
+
     return kv_record_size(&rec);
 }
 

@@ -80,7 +80,8 @@ kv_store_batch_bytes(const kv_store_sizes_t *sizes, uint64_t *segment)
 {
     size_t  record;
 
-    record = sizeof(kv_batch_header_t) + 64 + KV_KEY_MAX + sizes->max_value;
+    record = sizeof(kv_batch_header_t) + 64 + KV_KEY_MAX + KV_META_MAX
+             + sizes->max_value;
 
     *segment = kv_align(record + 2 * KV_SEGMENT_HEADER, 4096);
     *segment = kv_max(*segment, sizes->segment);

@@ -142,8 +142,9 @@ kv_recover_clear(kv_recover_ctx_t *ctx, uint64_t lsn)
 static kv_rc_t
 kv_recover_touch(kv_recover_ctx_t *ctx, const kv_record_t *rec, uint64_t hash)
 {
-    char           copy[KV_ENTRY_INLINE];
+    char           copy[KV_ENTRY_INLINE], meta[KV_META_MAX];
     kv_rc_t        rc;
+    const void    *from;
     kv_zone_t     *zone;
     kv_entry_t    *e;
     kv_record_t    put;
@@ -180,6 +181,9 @@ kv_recover_touch(kv_recover_ctx_t *ctx, const kv_record_t *rec, uint64_t hash)
     put.value_len = e->value_len;
     put.value = &value;
     put.value_n = 1;
+
+    from = kv_entry_meta(e, &put.meta_len);
+    put.meta = memcpy(meta, from, put.meta_len);
 
     return kv_recover_put(ctx, &put, hash);
 }
@@ -298,6 +302,7 @@ kv_recover_entry(kv_recover_ctx_t *ctx, const kv_record_t *rec, kv_entry_t **e)
     size_t      i;
     kv_rc_t     rc;
     uint32_t    offset;
+    kv_name_t   name;
     kv_zone_t  *zone;
 
     zone = ctx->store->zone;
@@ -307,9 +312,13 @@ kv_recover_entry(kv_recover_ctx_t *ctx, const kv_record_t *rec, kv_entry_t **e)
         return KV_NO_MEMORY;
     }
 
-    rc = kv_entry_create(zone->heap, e, rec->key, rec->key_len,
-                         rec->value_len,
-                         rec->expires ? KV_ENTRY_EXPIRES : 0);
+    name.key = rec->key;
+    name.key_len = rec->key_len;
+    name.meta = rec->meta;
+    name.meta_len = rec->meta_len;
+
+    rc = kv_entry_begin(zone->heap, e, &name, rec->value_len, rec->value_len,
+                        rec->expires ? KV_ENTRY_EXPIRES : 0);
 
     if (rc != KV_OK) {
         return rc;

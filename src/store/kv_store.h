@@ -251,6 +251,12 @@ const void *kv_store_value(const kv_entry_t *e);
 size_t kv_store_value_iov(const kv_entry_t *e, struct iovec *iov, size_t n,
     size_t first);
 
+/*
+ * What is stored beside the value.  True: `meta` points into the entry; false:
+ * nothing.
+ */
+bool kv_store_meta(const kv_entry_t *e, kv_meta_t *meta);
+
 /* The version of the entry that was just read. */
 kv_version_t kv_store_version(kv_store_t *store, const kv_entry_t *e);
 
@@ -342,10 +348,10 @@ kv_rc_t kv_store_put(kv_store_t *store, const void *key, uint16_t key_len,
     uint32_t value_len, uint32_t ttl, kv_op_t **op);
 
 /*
- * The same for a value that arrives, of which the first `n` bytes have come: it
- * gets memory for those, and no more.  Results as above.
+ * The same for a value that may have metadata, or arrives: the first `n` bytes
+ * have come, and it gets memory for those, and no more.  Results as above.
  */
-kv_rc_t kv_store_upload(kv_store_t *store, const void *key, uint16_t key_len,
+kv_rc_t kv_store_upload(kv_store_t *store, const kv_name_t *name,
     uint32_t value_len, uint32_t n, uint32_t ttl, kv_op_t **op);
 
 /*
@@ -365,9 +371,10 @@ kv_rc_t kv_store_finish(kv_store_t *store, kv_op_t *op, uint32_t value_len);
 
 /*
  * Whether there is memory for a value of that length now, as far as one can
- * tell; 0 if the length is not known.  Results as above.
+ * tell; 0 if the length is not known.  `name_len` is what its key takes, and
+ * its metadata.  Results as above.
  */
-kv_rc_t kv_store_fits(kv_store_t *store, uint16_t key_len,
+kv_rc_t kv_store_fits(kv_store_t *store, size_t name_len,
     uint32_t value_len);
 
 /*

@@ -85,15 +85,17 @@ kv_rc_t
 kv_store_put(kv_store_t *store, const void *key, uint16_t key_len,
     uint32_t value_len, uint32_t ttl, kv_op_t **op)
 {
-    return kv_store_upload(store, key, key_len, value_len,
+    const kv_name_t  name = { key, NULL, key_len, 0 };
+
+    return kv_store_upload(store, &name, value_len,
                            value_len == KV_LENGTH_UNKNOWN ? 0 : value_len, ttl,
                            op);
 }
 
 
 kv_rc_t
-kv_store_upload(kv_store_t *store, const void *key, uint16_t key_len,
-    uint32_t value_len, uint32_t n, uint32_t ttl, kv_op_t **op)
+kv_store_upload(kv_store_t *store, const kv_name_t *name, uint32_t value_len,
+    uint32_t n, uint32_t ttl, kv_op_t **op)
 {
     kv_rc_t  rc;
 
@@ -116,8 +118,8 @@ kv_store_upload(kv_store_t *store, const void *key, uint16_t key_len,
     kv_set_relaxed((*op)->pace, UINT32_MAX);
     kv_set_relaxed((*op)->last, 0);
 
-    rc = kv_entry_begin(store->zone->heap, &(*op)->entry, key, key_len,
-                        value_len, n, ttl ? KV_ENTRY_EXPIRES : 0);
+    rc = kv_entry_begin(store->zone->heap, &(*op)->entry, name, value_len, n,
+                        ttl ? KV_ENTRY_EXPIRES : 0);
 
     kv_failpoint(KV_FAILPOINT_BUILDING);
 
@@ -235,7 +237,7 @@ kv_store_finish(kv_store_t *store, kv_op_t *op, uint32_t value_len)
 
 
 kv_rc_t
-kv_store_fits(kv_store_t *store, uint16_t key_len, uint32_t value_len)
+kv_store_fits(kv_store_t *store, size_t name_len, uint32_t value_len)
 {
     kv_rc_t  rc;
 
@@ -243,7 +245,7 @@ kv_store_fits(kv_store_t *store, uint16_t key_len, uint32_t value_len)
         return KV_UNAVAILABLE;
     }
 
-    rc = value_len ? kv_entry_fits(store->zone->heap, key_len, value_len)
+    rc = value_len ? kv_entry_fits(store->zone->heap, name_len, value_len)
                    : KV_OK;
 
     return rc == KV_DEAD ? KV_UNAVAILABLE : rc;

@@ -124,6 +124,20 @@ kv_store_value(const kv_entry_t *e)
 }
 
 
+/* What is in an entry was checked before: by its worker, or by recovery. */
+
+bool
+kv_store_meta(const kv_entry_t *e, kv_meta_t *meta)
+{
+    uint8_t      n;
+    const void  *bytes;
+
+    bytes = kv_entry_meta(e, &n);
+
+    return n && kv_meta_read(bytes, n, meta);
+}
+
+
 size_t
 kv_store_value_iov(const kv_entry_t *e, struct iovec *iov, size_t n,
     size_t first)

@@ -24,7 +24,7 @@
 
 
 #define KV_ZONE_MAGIC   "KVZONE\r\n"
-#define KV_ZONE_LAYOUT  19u
+#define KV_ZONE_LAYOUT  20u
 
 
 /* What may be done with the zone, and with the log: see kv_state.h. */

@@ -724,8 +724,7 @@ die(run_t *run, const order_t *order)
         (void) kv_store_write(run->host.store, op, 0, data, 90000);
         (void) kv_store_put(run->host.store, "unfinished", 10, 90000, 0, &op);
         (void) kv_store_put(run->host.store, "unfinished", 10, 90, 0, &op);
-        (void) kv_store_upload(run->host.store, "unfinished", 10, 150000, 10, 0,
-                               &op);
+        (void) kit_upload(run->host.store, "unfinished", 150000, 10, &op);
         (void) kv_store_write(run->host.store, op, 0, data, 80000);
         break;
 

@@ -29,6 +29,7 @@
 #include "kit.h"
 
 
+bool               kit_typed;
 int                kit_wakes[KV_WORKERS_MAX];
 static unsigned    kit_nwakes;
 static kv_heap_t  *kit_heap;         /* of kit_balanced() */
@@ -442,6 +443,46 @@ kit_fill(uint32_t id, uint32_t version)
 }
 
 
+/* The metadata of a value, in `bytes`; 0: it has none. */
+
+static uint8_t
+kit_meta(uint32_t id, uint32_t version, char *bytes)
+{
+    char       type[KV_META_TYPE];
+    uint32_t   n;
+    kv_meta_t  meta;
+
+    n = id + version * 5;
+
+    if (!kit_typed || n % 3 == 0) {
+        return 0;
+    }
+
+    memset(type, 'x', sizeof(type));
+    type[1] = '/';
+
+    meta.type = type;
+    meta.type_len = (uint8_t) (3 + n * 37 % (KV_META_TYPE - 2));
+    meta.encoding = "gzip, br";
+    meta.encoding_len = n % 3 == 1 ? 0 : n % 2 ? 4 : 8;
+
+    return kv_meta_write(&meta, bytes);
+}
+
+
+static bool
+kit_has_meta(const kv_entry_t *e, uint32_t id, uint32_t version)
+{
+    char         want[KV_META_MAX];
+    uint8_t      n;
+    const void  *meta;
+
+    meta = kv_entry_meta(e, &n);
+
+    return n == kit_meta(id, version, want) && memcmp(meta, want, n) == 0;
+}
+
+
 kv_rc_t
 kit_begin_put(host_t *host, uint32_t id, uint32_t version, uint32_t len,
     kv_op_t **op)
@@ -454,14 +495,19 @@ kv_rc_t
 kit_begin_ttl(host_t *host, uint32_t id, uint32_t version, uint32_t len,
     uint32_t ttl, kv_op_t **op)
 {
-    char      key[32];
-    kv_rc_t   rc;
-    uint32_t  at, n, stamp[2];
+    char       key[32], meta[KV_META_MAX];
+    kv_rc_t    rc;
+    uint32_t   at, n, stamp[2];
+    kv_name_t  name;
 
     char  chunk[16384];
 
-    n = (uint32_t) kit_key(id, key);
-    rc = kv_store_put(host->store, key, (uint16_t) n, len, ttl, op);
+    name.key = key;
+    name.key_len = (uint16_t) kit_key(id, key);
+    name.meta = meta;
+    name.meta_len = kit_meta(id, version, meta);
+
+    rc = kv_store_upload(host->store, &name, len, len, ttl, op);
 
     if (rc != KV_OK) {
         return rc;
@@ -489,6 +535,16 @@ kit_begin_ttl(host_t *host, uint32_t id, uint32_t version, uint32_t len,
     }
 
     return rc;
+}
+
+
+kv_rc_t
+kit_upload(kv_store_t *store, const char *key, uint32_t len, uint32_t n,
+    kv_op_t **op)
+{
+    const kv_name_t  name = { key, NULL, (uint16_t) strlen(key), 0 };
+
+    return kv_store_upload(store, &name, len, n, 0, op);
 }
 
 
@@ -602,7 +658,8 @@ kit_check(const kv_entry_t *e, uint32_t id, uint32_t *version)
 
     *version = stamp[1];
 
-    return len == e->value_len && stamp[0] == id;
+    return len == e->value_len && stamp[0] == id
+           && kit_has_meta(e, id, stamp[1]);
 }
 
 
@@ -627,6 +684,7 @@ kit_holds(const kv_entry_t *e, uint32_t id, uint32_t version, uint32_t len)
     memset(fill, kit_fill(id, version), sizeof(fill));
 
     return e->key_len == n && memcmp(e->key, key, n) == 0
+           && kit_has_meta(e, id, version)
            && kv_entry_iov(e, &iov, 1, 0) == 1
            && memcmp(iov.iov_base, fill, len) == 0;
 }
@@ -684,9 +742,10 @@ kit_add(void *ctx, const kv_entry_t *e)
 {
     uint64_t  *sum = ctx;
 
-    sum[0] += kv_max(kv_entry_footprint(e->key_len, e->value_len, e->flags),
+    sum[0] += kv_max(kv_entry_footprint(kv_entry_name_len(e), e->value_len,
+                                        e->flags),
                      kit_number_bytes(e));
-    sum[1] += e->key_len + (uint64_t) e->value_len;
+    sum[1] += kv_entry_payload(e);
     sum[2]++;
 }
 

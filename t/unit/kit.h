@@ -99,9 +99,19 @@ size_t kit_key(uint32_t id, char *key);
 kv_rc_t kit_begin_put(host_t *host, uint32_t id, uint32_t version,
     uint32_t len, kv_op_t **op);
 
+/*
+ * Whether two of three values have metadata, which are made of `id` and
+ * `version`, too.
+ */
+extern bool  kit_typed;
+
 /* The same for a key that expires: seconds, or 0. */
 kv_rc_t kit_begin_ttl(host_t *host, uint32_t id, uint32_t version,
     uint32_t len, uint32_t ttl, kv_op_t **op);
+
+/* Begins an upload of `len` bytes, of which `n` have come. */
+kv_rc_t kit_upload(kv_store_t *store, const char *key, uint32_t len,
+    uint32_t n, kv_op_t **op);
 
 /* Whole operations.  `reserves` counts the KV_OP_RESERVE that were needed. */
 kv_rc_t kit_put(host_t *host, uint32_t id, uint32_t version, uint32_t len,

@@ -45,6 +45,7 @@ rig_setup(void **state)
     kit_open(&kit, 16 << 20, 8);
     kit.conf.list = true;
     kit.io->fast = true;
+    kit_typed = true;
 
     return 0;
 }

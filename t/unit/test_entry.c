@@ -30,6 +30,7 @@ static kv_heap_t  *heap;
 static void       *region;
 static char       *value;
 static char        key[KV_KEY_MAX];
+static char        meta[KV_META_MAX];
 static uint64_t    seed;
 
 
@@ -48,8 +49,11 @@ static const uint32_t  sizes[] = {
     MAX_VALUE - 1
 };
 
+static const uint8_t  meta_lens[] = { 4, 11, 12, KV_META_MAX };
+
 #define KEYS   (sizeof(key_lens) / sizeof(key_lens[0]))
 #define SIZES  (sizeof(sizes) / sizeof(sizes[0]))
+#define METAS  (sizeof(meta_lens) / sizeof(meta_lens[0]))
 
 
 static uint32_t
@@ -85,6 +89,8 @@ setup_size(size_t size)
     for (i = 0; i < sizeof(key); i++) {
         key[i] = (char) ('a' + i % 23);
     }
+
+    memset(meta, 0xee, sizeof(meta));
 
     heap = kv_heap_create(region, size);
 
@@ -376,18 +382,51 @@ test_key_only(void **state)
 }
 
 
+/* An entry of the key without a value yet, with metadata or none. */
+
+static kv_rc_t
+begin(kv_entry_t **e, uint16_t key_len, uint8_t meta_len, uint32_t value_len,
+    uint32_t n, uint8_t flags)
+{
+    const kv_name_t  name = { key, meta, key_len, meta_len };
+
+    return kv_entry_begin(heap, e, &name, value_len, n, flags);
+}
+
+
+static void
+assert_meta(const kv_entry_t *e, uint16_t key_len, uint8_t meta_len)
+{
+    uint8_t      n;
+    const void  *bytes;
+
+    assert_int_equal(e->key_len, key_len);
+    assert_memory_equal(e->key, key, key_len);
+
+    bytes = kv_entry_meta(e, &n);
+
+    assert_int_equal(n, meta_len);
+    assert_int_equal(kv_entry_name_len(e), key_len + (n ? n + 1 : 0));
+
+    if (n) {
+        assert_memory_equal(bytes, meta, n);
+    }
+}
+
+
 static void
 one_arriving(uint16_t key_len, uint32_t len, uint32_t value_len,
-    uint32_t chunk, uint8_t flags)
+    uint32_t chunk, uint8_t flags, uint8_t meta_len)
 {
+    size_t       name_len;
     uint64_t     before;
     kv_entry_t  *e;
 
     before = used();
     e = NULL;
+    name_len = key_len + (meta_len ? meta_len + 1u : 0u);
 
-    assert_int_equal(kv_entry_begin(heap, &e, key, key_len, value_len, 0,
-                                    flags), KV_OK);
+    assert_int_equal(begin(&e, key_len, meta_len, value_len, 0, flags), KV_OK);
 
     if (flags) {
         set_expires(e, flags);
@@ -400,8 +439,8 @@ one_arriving(uint16_t key_len, uint32_t len, uint32_t value_len,
     }
 
     assert_int_equal(kv_heap_held(heap, KV_HELD_UPLOADS), 0);
-    assert_int_equal(used() - before, kv_entry_footprint(key_len, len, flags));
-    assert_memory_equal(e->key, key, key_len);
+    assert_int_equal(used() - before, kv_entry_footprint(name_len, len, flags));
+    assert_meta(e, key_len, meta_len);
     assert_value(e, len);
     assert_int_equal(kv_entry_expires(e), flags ? EXPIRES : 0);
 
@@ -413,10 +452,82 @@ one_arriving(uint16_t key_len, uint32_t len, uint32_t value_len,
 static void
 one_unknown(uint16_t key_len, uint32_t len, uint32_t chunk)
 {
-    one_arriving(key_len, len, KV_LENGTH_UNKNOWN, chunk, 0);
-    one_arriving(key_len, len, KV_LENGTH_UNKNOWN, chunk, KV_ENTRY_EXPIRES);
-    one_arriving(key_len, len, len, chunk, 0);
-    one_arriving(key_len, len, len, chunk, KV_ENTRY_EXPIRES);
+    one_arriving(key_len, len, KV_LENGTH_UNKNOWN, chunk, 0, 0);
+    one_arriving(key_len, len, KV_LENGTH_UNKNOWN, chunk, KV_ENTRY_EXPIRES, 0);
+    one_arriving(key_len, len, len, chunk, 0, 0);
+    one_arriving(key_len, len, len, chunk, KV_ENTRY_EXPIRES, 0);
+}
+
+
+/* Metadata stay, whatever becomes of the entry. */
+
+static void
+test_meta(void **state)
+{
+    size_t    k, m, s;
+    uint8_t   n;
+    uint32_t  len, chunk;
+
+    (void) state;
+
+    for (k = 0; k < KEYS; k++) {
+        for (m = 0; m < METAS; m++) {
+            for (s = 0; s < SIZES && sizes[s] <= 3 * KV_PAGE_SIZE; s++) {
+                len = sizes[s];
+                n = meta_lens[m];
+                chunk = 1 + len / 3;
+
+                one_arriving(key_lens[k], len, KV_LENGTH_UNKNOWN, chunk, 0, n);
+                one_arriving(key_lens[k], len, KV_LENGTH_UNKNOWN, chunk,
+                             KV_ENTRY_EXPIRES, n);
+                one_arriving(key_lens[k], len, len, chunk, 0, n);
+                one_arriving(key_lens[k], len, len, chunk, KV_ENTRY_EXPIRES,
+                             n);
+            }
+        }
+    }
+}
+
+
+/* Those of a value that moves to another entry go with it. */
+
+static void
+test_meta_taken(void **state)
+{
+    size_t       k, m;
+    uint64_t     before;
+    kv_entry_t  *e, *from;
+
+    (void) state;
+
+    for (k = 0; k < KEYS; k++) {
+        for (m = 0; m < METAS; m++) {
+            before = used();
+            e = NULL;
+            from = NULL;
+
+            assert_int_equal(begin(&from, key_lens[k], meta_lens[m], 100, 100,
+                                   0), KV_OK);
+            kv_entry_write(from, 0, value, 100);
+
+            assert_int_equal(kv_entry_create_key(heap, &e, key, key_lens[k],
+                                                 0, KV_ENTRY_EXPIRES), KV_OK);
+            assert_int_equal(kv_entry_take_value(heap, &e, from), KV_OK);
+            assert_meta(e, key_lens[k], meta_lens[m]);
+            assert_value(e, 100);
+            assert_int_equal(kv_entry_destroy(heap, &e), KV_OK);
+
+            assert_int_equal(kv_entry_create_key(heap, &e, key, key_lens[k],
+                                                 0, 0), KV_OK);
+            assert_int_equal(kv_entry_replace_key(heap, &e, from, 9), KV_OK);
+            assert_meta(e, key_lens[k], meta_lens[m]);
+            assert_value(e, 100);
+
+            assert_int_equal(kv_entry_destroy(heap, &from), KV_OK);
+            assert_int_equal(kv_entry_destroy(heap, &e), KV_OK);
+            assert_int_equal(used(), before);
+        }
+    }
 }
 
 
@@ -502,8 +613,7 @@ test_unknown_destroyed(void **state)
     before = used();
 
     for (len = 0; len < 5 * KV_PAGE_SIZE; len += 17001) {
-        assert_int_equal(kv_entry_begin(heap, &e, key, 10, KV_LENGTH_UNKNOWN,
-                                        0, 0), KV_OK);
+        assert_int_equal(begin(&e, 10, 0, KV_LENGTH_UNKNOWN, 0, 0), KV_OK);
         append_chunks(&e, KV_LENGTH_UNKNOWN, len, 5003);
         assert_int_equal(kv_entry_destroy(heap, &e), KV_OK);
         assert_int_equal(used(), before);
@@ -528,8 +638,7 @@ test_paid(void **state)
     for (len = 1000; len < MAX_VALUE; len *= 3) {
 
         for (n = 0; n < len; n = n ? n * 5 : 1) {
-            assert_int_equal(kv_entry_begin(heap, &e, key, 10, len, n, 0),
-                             KV_OK);
+            assert_int_equal(begin(&e, 10, 0, len, n, 0), KV_OK);
             assert_int_equal(kv_entry_append(heap, &e, len, MAX_VALUE, 0,
                                              value, n), KV_OK);
             assert_int_equal(used() - before,
@@ -702,7 +811,7 @@ build_full(uint32_t len, unsigned left, unsigned *no_write, unsigned *no_finish)
     before = used();
     e = NULL;
 
-    rc = kv_entry_begin(heap, &e, key, 3, KV_LENGTH_UNKNOWN, 0, 0);
+    rc = begin(&e, 3, 0, KV_LENGTH_UNKNOWN, 0, 0);
 
     if (rc != KV_OK) {
         assert_int_equal(rc, KV_NO_MEMORY);
@@ -773,6 +882,8 @@ main(void)
         cmocka_unit_test_setup_teardown(test_key_only, setup, teardown),
         cmocka_unit_test_setup_teardown(test_take_value, setup, teardown),
         cmocka_unit_test_setup_teardown(test_unknown, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_meta, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_meta_taken, setup, teardown),
         cmocka_unit_test_setup_teardown(test_unknown_destroyed, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_paid, setup, teardown),

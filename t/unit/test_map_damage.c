@@ -115,7 +115,7 @@ damage_entry(int what, kv_entry_t *e, uint64_t hash)
         break;
 
     case WALK_KEY:
-        e->key_len = UINT16_MAX;
+        e->key_len = INT16_MAX;
         break;
 
     case DELETE_KEYS:

@@ -2148,6 +2148,8 @@ main(void)
         cmocka_unit_test_teardown(test_power_cuts, teardown)
     };
 
+    kit_typed = true;
+
     (void) signal(SIGABRT, on_signal);
     (void) signal(SIGTERM, on_signal);
 

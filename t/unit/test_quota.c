@@ -253,8 +253,7 @@ test_uploads_counted(void **state)
 
     /* announced, and one byte of it */
 
-    assert_int_equal(kv_store_upload(kit.store, "a", 1, 6 << 20, 1, 0, &op[0]),
-                     KV_OK);
+    assert_int_equal(kit_upload(kit.store, "a", 6 << 20, 1, &op[0]), KV_OK);
     assert_int_equal(kv_store_write(kit.store, op[0], 0, data, 1), KV_OK);
     assert_true(kv_heap_held(heap, KV_HELD_UPLOADS) < 1000);
 
@@ -266,8 +265,7 @@ test_uploads_counted(void **state)
     /* all of a small one is no upload */
 
     held = kv_heap_held(heap, KV_HELD_UPLOADS);
-    assert_int_equal(kv_store_upload(kit.store, "c", 1, 5000, 5000, 0, &op[2]),
-                     KV_OK);
+    assert_int_equal(kit_upload(kit.store, "c", 5000, 5000, &op[2]), KV_OK);
     assert_int_equal(kv_store_write(kit.store, op[2], 0, data, 5000), KV_OK);
     assert_int_equal(kv_store_finish(kit.store, op[2], 5000), KV_OK);
     assert_int_equal(kv_heap_held(heap, KV_HELD_UPLOADS), held);
@@ -391,8 +389,7 @@ upload(const char *key, uint32_t received, uint64_t seconds)
 
     static char  data[6 << 20];
 
-    assert_int_equal(kv_store_upload(kit.store, key, (uint16_t) strlen(key),
-                                     6 << 20, received, 0, &op), KV_OK);
+    assert_int_equal(kit_upload(kit.store, key, 6 << 20, received, &op), KV_OK);
     assert_int_equal(kv_store_write(kit.store, op, 0, data, received), KV_OK);
 
     lasts(op, seconds * 1000);
@@ -667,8 +664,7 @@ test_order_of_age(void **state)
                                     100000), KV_NO_MEMORY);
     assert_int_equal(kv_store_write(kit.store, old, 1 << 20, data, 100000),
                      KV_OK);
-    assert_int_equal(kv_store_upload(kit.store, "s", 1, 8000, 10, 0, &small),
-                     KV_OK);
+    assert_int_equal(kit_upload(kit.store, "s", 8000, 10, &small), KV_OK);
     assert_int_equal(kv_store_write(kit.store, small, 0, data, 8000), KV_OK);
     assert_int_equal(kit_delete(&host, 1), KV_OK);
     put(1, 3 << 20);
@@ -1351,8 +1347,7 @@ test_evicted_too_late(void **state)
 
     (void) state;
 
-    assert_int_equal(kv_store_upload(kit.store, "late", 4, 10000, 1, 0, &op),
-                     KV_OK);
+    assert_int_equal(kit_upload(kit.store, "late", 10000, 1, &op), KV_OK);
     assert_int_equal(kv_store_write(kit.store, op, 0, (char [10000]) { 0 },
                                     10000),
                      KV_OK);

@@ -268,6 +268,34 @@ test_refused(void **unused)
 }
 
 
+/* Metadata of another form are for a version that knows them. */
+
+static void
+test_metadata(void **unused)
+{
+    uint8_t        buf[32];
+    kv_record_t    rec, got;
+    struct iovec   value, piece;
+
+    (void) unused;
+
+    test_put(&rec, &value, "key", "value");
+    rec.flags = KV_RECORD_META;
+    rec.meta = "\003a/bgzip";
+    rec.meta_len = 8;
+    kv_record_encode(&rec, buf);
+
+    assert_int_equal(kv_record_decode(buf, 32, KV_FORMAT_VERSION, &got,
+                                      &piece), 32);
+    assert_null(kv_record_unknown(&got));
+
+    buf[9] = 0;
+    assert_int_equal(kv_record_decode(buf, 32, KV_FORMAT_VERSION, &got,
+                                      &piece), 32);
+    assert_string_equal(kv_record_unknown(&got), "unknown metadata");
+}
+
+
 static void
 test_put(kv_record_t *rec, struct iovec *value, const char *key,
     const char *text)
@@ -331,7 +359,8 @@ main(void)
         cmocka_unit_test(test_layout),
         cmocka_unit_test(test_round_trips),
         cmocka_unit_test(test_truncated),
-        cmocka_unit_test(test_refused)
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_metadata)
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -703,7 +703,7 @@ test_sealed_records(void **state)
     patch(&im, at[0] + 24 + 16, 1, 1);
     image_seal(&im, at[0]);
     assert_int_equal(image_read(&im, &err), KV_DECLINED);
-    assert_non_null(strstr(err.text, "a record has metadata"));
+    assert_non_null(strstr(err.text, "a record has unknown metadata"));
 
     /* a record without its LSN */
 

@@ -220,8 +220,8 @@ test_figures(void **state)
 
     /* who holds what */
 
-    assert_int_equal(kv_store_upload(solo.host.store, "u", 1, 1 << 20,
-                                     200000, 0, &upload), KV_OK);
+    assert_int_equal(kit_upload(solo.host.store, "u", 1 << 20, 200000, &upload),
+                     KV_OK);
     assert_int_equal(kv_store_write(solo.host.store, upload, 0, data, 200000),
                      KV_OK);
     kv_store_figures(solo.host.store, &f);
@@ -491,7 +491,7 @@ test_pace(void **state)
     assert_int_equal(solo_start(&solo), KV_OK);
     store = solo.host.store;
 
-    assert_int_equal(kv_store_upload(store, "u", 1, 1 << 20, 1, 0, &op), KV_OK);
+    assert_int_equal(kit_upload(store, "u", 1 << 20, 1, &op), KV_OK);
     assert_int_equal(kv_store_held(op) < 1000, true);
     assert_int_equal(kv_store_write(store, op, 0, data, 1), KV_OK);
 

@@ -556,7 +556,7 @@ test_later_record(void **ctx)
     memcpy(buf, &h, sizeof(h));
     wal_store(t, FIRST, offset, buf, HEADER + h.len);
 
-    wal_damaged(t, FIRST, "a record with metadata");
+    wal_damaged(t, FIRST, "a record with unknown metadata");
     assert_null(strstr(t->err.text, "giving up"));
 }
 
