@@ -45,6 +45,7 @@
  *     ngx_http_kv_args.c         arguments
  *     ngx_http_kv_prefer.c       Prefer
  *     ngx_http_kv_digest.c       Content-Digest
+ *     ngx_http_kv_types.c        Content-Type and Content-Encoding: kv_types
  *     ngx_http_kv_key.c          from the request line to the key
  *     ngx_http_kv_expression.c   text with variables in it
  *     ngx_http_kv_filter.c       what caches are told about answers
@@ -64,6 +65,7 @@
 #include "base/kv_key.h"
 #include "http/ngx_http_kv_counts.h"
 #include "http/ngx_http_kv_get.h"
+#include "lines/kv_line.h"
 #include "store/kv_store.h"
 
 
@@ -226,6 +228,8 @@ typedef struct {
     off_t                      max_left;      /* bytes of a body that may be
                                                  left to others; 0: any */
     ngx_flag_t                 post;
+    ngx_array_t               *types;         /* of ngx_str_t, "*" for all; or
+                                                 NULL: kv_types is off */
     ngx_http_kv_dashboard_t   *dashboard;     /* or NULL */
     ngx_array_t               *incrs;         /* of those of kmcf; or NULL */
     unsigned                   incr_off:1;    /* none of outer levels */
@@ -309,6 +313,11 @@ struct ngx_http_kv_ctx_s {
                                                  error_page; 0: none */
     uint32_t                   received;      /* bytes of the body */
     ngx_http_kv_digest_t      *digest;        /* of them; NULL: none is said */
+    ngx_str_t                  meta;          /* to be stored beside them
+                                                 (base/kv_meta.h); or empty */
+    ngx_str_t                  type;          /* of a read, shown; or empty */
+    size_t                     type_name;     /* bytes before parameters */
+    ngx_str_t                  encoding;      /* the same; or empty */
 
     /* ngx_http_kv_wait.c, _reserve.c; times are of kv_now_ns() */
     uint32_t                   need;          /* bytes that it waits for */
@@ -912,6 +921,43 @@ void ngx_http_kv_digest_add(ngx_http_kv_digest_t *digest, const u_char *data,
 ngx_uint_t ngx_http_kv_digest_matches(ngx_http_kv_digest_t *digest);
 
 
+/* ngx_http_kv_types.c */
+
+/* The directive kv_types. */
+char *ngx_http_kv_conf_types(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+
+/*
+ * Reads Content-Type and Content-Encoding of a request that stores.  NGX_OK:
+ * ctx->meta has them, or is empty where the location does not list the type;
+ * NGX_DECLINED: *wrong says what is wrong with them, for
+ * ngx_http_kv_reply_wrong(); NGX_ERROR: no memory.
+ */
+ngx_int_t ngx_http_kv_types_take(ngx_http_kv_ctx_t *ctx, const char **wrong);
+
+/*
+ * A line that was read (lines/kv_line.h): NULL, or why its type cannot be
+ * stored, as a text that can stand in a JSON string as it is.
+ */
+const char *ngx_http_kv_types_line(ngx_http_kv_ctx_t *ctx,
+    const kv_line_t *line);
+
+/* What a put of a line is made with; `meta` has KV_META_MAX bytes. */
+void ngx_http_kv_types_name(const kv_line_t *line, u_char *meta,
+    kv_name_t *name);
+
+/*
+ * Sets ctx->type and ctx->encoding to those of an entry that was just read, if
+ * the location lists that type.  NGX_OK, or NGX_ERROR: no memory.
+ */
+ngx_int_t ngx_http_kv_types_show(ngx_http_kv_ctx_t *ctx, const kv_entry_t *e);
+
+/* The answer is of ctx->type, which is not empty. */
+void ngx_http_kv_types_set(ngx_http_kv_ctx_t *ctx);
+
+/* The answer is another one than the value: its charset and encoding go. */
+void ngx_http_kv_types_drop(ngx_http_request_t *r);
+
+
 /* ngx_http_kv_body.c */
 
 /* Takes a value, up to the answer.  A content handler's result. */
@@ -1014,10 +1060,10 @@ ngx_int_t ngx_http_kv_bound_name(ngx_http_kv_ctx_t *ctx, ngx_str_t *name);
 
 /*
  * The same for the key of a line, in one place: it is good until the next call.
- * What is wrong with it then, without a newline, or NULL.
+ * What is wrong with it then, or with the line's type in this location, without
+ * a newline; or NULL.
  */
-const char *ngx_http_kv_bound_line(ngx_http_kv_ctx_t *ctx, const char **key,
-    uint16_t *len);
+const char *ngx_http_kv_bound_line(ngx_http_kv_ctx_t *ctx, kv_line_t *line);
 
 
 /* ngx_http_kv_reserve.c */

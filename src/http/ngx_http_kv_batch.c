@@ -526,8 +526,7 @@ ngx_http_kv_batch_line(ngx_http_kv_batch_t *batch)
 
     batch->pending = 1;
 
-    wrong = ngx_http_kv_bound_line(batch->ctx, &batch->line.key,
-                                   &batch->line.key_len);
+    wrong = ngx_http_kv_bound_line(batch->ctx, &batch->line);
 
     if (wrong) {
         return ngx_http_kv_batch_fail(batch, NGX_HTTP_BAD_REQUEST,
@@ -672,15 +671,19 @@ ngx_http_kv_batch_op(ngx_http_kv_batch_t *batch, kv_op_t **op)
 static kv_rc_t
 ngx_http_kv_batch_put(ngx_http_kv_batch_t *batch, kv_op_t **op)
 {
+    u_char       meta[KV_META_MAX];
     kv_rc_t      rc;
     kv_line_t   *line;
+    kv_name_t    name;
     kv_store_t  *store;
 
     line = &batch->line;
     store = batch->ctx->zone->store;
 
-    rc = kv_store_put(store, line->key, line->key_len, line->value_len,
-                      line->ttl, op);
+    ngx_http_kv_types_name(line, meta, &name);
+
+    rc = kv_store_upload(store, &name, line->value_len, line->value_len,
+                         line->ttl, op);
 
     if (rc == KV_OK) {
         rc = kv_store_write(store, *op, 0, line->value, line->value_len);
@@ -777,7 +780,8 @@ ngx_http_kv_batch_condition(ngx_http_kv_batch_t *batch, kv_op_t *op)
 static size_t
 ngx_http_kv_batch_footprint(const kv_line_t *line)
 {
-    return NGX_HTTP_KV_BATCH_EACH + line->key_len + line->value_len;
+    return NGX_HTTP_KV_BATCH_EACH + line->key_len + line->meta.type_len
+           + line->meta.encoding_len + line->value_len;
 }
 
 

@@ -25,11 +25,16 @@
 #define NGX_HTTP_KV_PATIENCE  250000000ull
 
 
+static ngx_int_t ngx_http_kv_put_headers(ngx_http_kv_ctx_t *ctx,
+    const char **wrong);
 static kv_rc_t ngx_http_kv_put_again(ngx_http_kv_ctx_t *ctx);
 static ngx_int_t ngx_http_kv_put_read(ngx_http_request_t *r,
     ngx_http_kv_ctx_t *ctx);
 static ngx_int_t ngx_http_kv_read_refuse(ngx_http_request_t *r, kv_rc_t rc);
 static kv_rc_t ngx_http_kv_read_take(ngx_http_kv_ctx_t *ctx);
+static kv_rc_t ngx_http_kv_begin(ngx_http_kv_ctx_t *ctx, uint32_t len,
+    uint32_t n, kv_op_t **op);
+static size_t ngx_http_kv_name_len(ngx_http_kv_ctx_t *ctx);
 static kv_rc_t ngx_http_kv_read_check(ngx_http_kv_ctx_t *ctx,
     ngx_chain_t *bufs);
 static kv_rc_t ngx_http_kv_read_again(ngx_http_kv_ctx_t *ctx);
@@ -55,25 +60,16 @@ static void ngx_http_kv_body_refuse(ngx_http_request_t *r,
 ngx_int_t
 ngx_http_kv_put(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
 {
-    off_t      len;
-    kv_rc_t    rc;
-    ngx_int_t  result;
+    off_t        len;
+    kv_rc_t      rc;
+    ngx_int_t    result;
+    const char  *wrong;
 
-    if (r->headers_in.content_range) {
-
-        /* RFC 9110, section 9.3.4: not to be taken for a whole value */
-
-        return ngx_http_kv_reply(r, NGX_HTTP_BAD_REQUEST,
-                                 "partial values are not supported\n");
-    }
-
-    result = ngx_http_kv_digest(ctx);
+    result = ngx_http_kv_put_headers(ctx, &wrong);
 
     if (result != NGX_OK) {
-        return result == NGX_ERROR
-               ? NGX_HTTP_INTERNAL_SERVER_ERROR
-               : ngx_http_kv_reply(r, NGX_HTTP_BAD_REQUEST,
-                                   "invalid Content-Digest\n");
+        return result == NGX_ERROR ? NGX_HTTP_INTERNAL_SERVER_ERROR
+                                   : ngx_http_kv_reply_wrong(r, wrong);
     }
 
     if (r != r->main || r->request_body || r->discard_body) {
@@ -101,7 +97,7 @@ ngx_http_kv_put(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
     ctx->need = r->headers_in.expect || len > (off_t) KV_ENTRY_INLINE
                 ? (uint32_t) len : 0;
 
-    rc = kv_store_fits(ctx->zone->store, (uint16_t) ctx->key.len, ctx->need);
+    rc = kv_store_fits(ctx->zone->store, ngx_http_kv_name_len(ctx), ctx->need);
 
     if (rc == KV_OK) {
         return ngx_http_kv_body_start(r);
@@ -123,6 +119,32 @@ ngx_http_kv_put(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
 }
 
 
+/* What the header says of the value.  NGX_DECLINED: what is wrong with it. */
+
+static ngx_int_t
+ngx_http_kv_put_headers(ngx_http_kv_ctx_t *ctx, const char **wrong)
+{
+    ngx_int_t  rc;
+
+    if (ctx->request->headers_in.content_range) {
+
+        /* RFC 9110, section 9.3.4: not to be taken for a whole value */
+
+        *wrong = "partial values are not supported";
+        return NGX_DECLINED;
+    }
+
+    rc = ngx_http_kv_digest(ctx);
+
+    if (rc != NGX_OK) {
+        *wrong = "invalid Content-Digest";
+        return rc;
+    }
+
+    return ngx_http_kv_types_take(ctx, wrong);
+}
+
+
 static kv_rc_t
 ngx_http_kv_put_again(ngx_http_kv_ctx_t *ctx)
 {
@@ -133,7 +155,7 @@ ngx_http_kv_put_again(ngx_http_kv_ctx_t *ctx)
 
     /* that much may never be free at once: after a while it begins without */
 
-    rc = kv_store_fits(ctx->zone->store, (uint16_t) ctx->key.len,
+    rc = kv_store_fits(ctx->zone->store, ngx_http_kv_name_len(ctx),
                        ctx->waited < NGX_HTTP_KV_PATIENCE ? ctx->need : 0);
 
     if (rc != KV_NO_MEMORY) {
@@ -259,8 +281,7 @@ ngx_http_kv_read_take(ngx_http_kv_ctx_t *ctx)
         return rc;
     }
 
-    rc = kv_store_put(ctx->zone->store, ctx->key.data,
-                      (uint16_t) ctx->key.len, ctx->need, ctx->ttl, &op);
+    rc = ngx_http_kv_begin(ctx, ctx->need, ctx->need, &op);
 
     if (rc != KV_OK) {
         return rc;
@@ -292,6 +313,32 @@ ngx_http_kv_read_take(ngx_http_kv_ctx_t *ctx)
     }
 
     return rc == KV_AGAIN ? KV_NO_MEMORY : rc;
+}
+
+
+/* Begins a put, as kv_store_upload(). */
+
+static kv_rc_t
+ngx_http_kv_begin(ngx_http_kv_ctx_t *ctx, uint32_t len, uint32_t n,
+    kv_op_t **op)
+{
+    kv_name_t  name;
+
+    name.key = ctx->key.data;
+    name.key_len = (uint16_t) ctx->key.len;
+    name.meta = ctx->meta.data;
+    name.meta_len = (uint8_t) ctx->meta.len;
+
+    return kv_store_upload(ctx->zone->store, &name, len, n, ctx->ttl, op);
+}
+
+
+/* What key and metadata take, and a byte. */
+
+static size_t
+ngx_http_kv_name_len(ngx_http_kv_ctx_t *ctx)
+{
+    return ctx->key.len + (ctx->meta.len ? 1 + ctx->meta.len : 0);
 }
 
 
@@ -567,7 +614,6 @@ ngx_http_kv_body_write(ngx_http_kv_ctx_t *ctx, u_char *data, size_t n)
     kv_op_t             *op;
     kv_rc_t              rc;
     uint32_t             len;
-    kv_name_t            name;
     kv_store_t          *store;
     ngx_http_request_t  *r;
 
@@ -578,12 +624,7 @@ ngx_http_kv_body_write(ngx_http_kv_ctx_t *ctx, u_char *data, size_t n)
         len = r->headers_in.chunked ? KV_LENGTH_UNKNOWN
                                     : (uint32_t) r->headers_in.content_length_n;
 
-        ngx_memzero(&name, sizeof(kv_name_t));
-        name.key = ctx->key.data;
-        name.key_len = (uint16_t) ctx->key.len;
-
-        rc = kv_store_upload(store, &name, len, (uint32_t) ngx_min(n, len),
-                             ctx->ttl, &op);
+        rc = ngx_http_kv_begin(ctx, len, (uint32_t) ngx_min(n, len), &op);
 
         if (rc != KV_OK) {
             return rc;

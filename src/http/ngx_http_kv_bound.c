@@ -142,27 +142,29 @@ ngx_http_kv_bound_name(ngx_http_kv_ctx_t *ctx, ngx_str_t *name)
 
 
 const char *
-ngx_http_kv_bound_line(ngx_http_kv_ctx_t *ctx, const char **key, uint16_t *len)
+ngx_http_kv_bound_line(ngx_http_kv_ctx_t *ctx, kv_line_t *line)
 {
-    size_t      n;
-    ngx_str_t  *prefix;
+    size_t       n;
+    ngx_str_t   *prefix;
+    const char  *wrong;
 
+    wrong = ngx_http_kv_types_line(ctx, line);
     prefix = &ctx->prefix;
 
-    if (prefix->len == 0) {
-        return NULL;
+    if (wrong || prefix->len == 0) {
+        return wrong;
     }
 
-    n = prefix->len + *len;
+    n = prefix->len + line->key_len;
 
     if (n > KV_KEY_MAX) {
         return "key too long";
     }
 
-    ngx_memcpy(prefix->data + prefix->len, *key, *len);
+    ngx_memcpy(prefix->data + prefix->len, line->key, line->key_len);
 
-    *key = (char *) prefix->data;
-    *len = (uint16_t) n;
+    line->key = (char *) prefix->data;
+    line->key_len = (uint16_t) n;
 
-    return kv_key_wrong(ctx->key_chars, *key, n);
+    return kv_key_wrong(ctx->key_chars, line->key, n);
 }

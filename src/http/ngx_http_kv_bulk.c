@@ -656,8 +656,7 @@ ngx_http_kv_bulk_parse(ngx_http_kv_bulk_t *bulk, char *text, size_t len)
 
     bulk->pending = 1;
 
-    wrong = ngx_http_kv_bound_line(bulk->ctx, &bulk->line.key,
-                                   &bulk->line.key_len);
+    wrong = ngx_http_kv_bound_line(bulk->ctx, &bulk->line);
 
     if (wrong) {
         return ngx_http_kv_bulk_fail(bulk, NGX_HTTP_BAD_REQUEST, bulk->lines,
@@ -733,8 +732,10 @@ ngx_http_kv_bulk_store(ngx_http_kv_bulk_t *bulk)
 static kv_rc_t
 ngx_http_kv_bulk_op(ngx_http_kv_bulk_t *bulk, kv_op_t **op)
 {
+    u_char       meta[KV_META_MAX];
     kv_rc_t      rc;
     kv_line_t   *line;
+    kv_name_t    name;
     kv_store_t  *store;
 
     line = &bulk->line;
@@ -751,8 +752,10 @@ ngx_http_kv_bulk_op(ngx_http_kv_bulk_t *bulk, kv_op_t **op)
                                      op);
     }
 
-    rc = kv_store_put(store, line->key, line->key_len, line->value_len,
-                      line->ttl, op);
+    ngx_http_kv_types_name(line, meta, &name);
+
+    rc = kv_store_upload(store, &name, line->value_len, line->value_len,
+                         line->ttl, op);
 
     if (rc == KV_OK) {
         rc = kv_store_write(store, *op, 0, line->value, line->value_len);

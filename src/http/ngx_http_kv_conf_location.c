@@ -3,7 +3,7 @@
  * The directives of locations: kv, kv_clear, kv_health, kv_stats, kv_bulk,
  * kv_keys, kv_batch, kv_backup; kv_metrics and kv_dashboard, which name no
  * store; and those that say what a location allows: kv_max_value, kv_read_only,
- * kv_require_match, kv_intercept_errors, kv_post.
+ * kv_require_match, kv_intercept_errors, kv_post, kv_types.
  */
 
 
@@ -412,6 +412,7 @@ ngx_http_kv_create_loc_conf(ngx_conf_t *cf)
     conf->require_match = NGX_CONF_UNSET;
     conf->intercept_errors = NGX_CONF_UNSET;
     conf->post = NGX_CONF_UNSET;
+    conf->types = NGX_CONF_UNSET_PTR;
 
     return conf;
 }
@@ -496,6 +497,11 @@ ngx_http_kv_merge_rules(ngx_http_kv_loc_conf_t *prev,
     ngx_conf_merge_value(conf->require_match, prev->require_match, 0);
     ngx_conf_merge_value(conf->intercept_errors, prev->intercept_errors, 0);
     ngx_conf_merge_value(conf->post, prev->post, 0);
+    ngx_conf_merge_ptr_value(conf->types, prev->types, NULL);
+
+    if (conf->types && conf->types->nelts == 0) {
+        conf->types = NULL;
+    }
 }
 
 

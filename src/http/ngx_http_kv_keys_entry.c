@@ -19,6 +19,8 @@ static ngx_int_t ngx_http_kv_keys_add_json(ngx_http_kv_keys_t *keys,
     const kv_entry_t *e, uint64_t expires);
 static ngx_int_t ngx_http_kv_keys_add_expires(ngx_http_kv_keys_t *keys,
     uint64_t ms);
+static ngx_int_t ngx_http_kv_keys_add_type(ngx_http_kv_keys_t *keys,
+    const kv_entry_t *e);
 static ngx_int_t ngx_http_kv_keys_add_to(ngx_http_kv_page_t *page,
     ngx_str_t *prefix);
 static ngx_int_t ngx_http_kv_keys_copy(ngx_http_kv_keys_t *keys,
@@ -128,7 +130,9 @@ ngx_http_kv_keys_add_json(ngx_http_kv_keys_t *keys, const kv_entry_t *e,
                     n - 2, tag + 1);
     ngx_http_kv_page_used(&keys->entries, p);
 
-    if (ngx_http_kv_keys_add_expires(keys, expires) != NGX_OK) {
+    if (ngx_http_kv_keys_add_expires(keys, expires) != NGX_OK
+        || (e->has_meta && ngx_http_kv_keys_add_type(keys, e) != NGX_OK))
+    {
         return NGX_ERROR;
     }
 
@@ -161,6 +165,40 @@ ngx_http_kv_keys_add_expires(ngx_http_kv_keys_t *keys, uint64_t ms)
     ngx_http_kv_page_used(&keys->entries, p);
 
     return NGX_OK;
+}
+
+
+/* What is stored beside the value, whatever kv_types the location has. */
+
+static ngx_int_t
+ngx_http_kv_keys_add_type(ngx_http_kv_keys_t *keys, const kv_entry_t *e)
+{
+    kv_meta_t            meta;
+    ngx_str_t            type, encoding;
+    ngx_http_kv_page_t  *page;
+
+    if (!kv_store_meta(e, &meta)) {
+        return NGX_OK;
+    }
+
+    page = &keys->entries;
+
+    type.data = (u_char *) meta.type;
+    type.len = meta.type_len;
+    encoding.data = (u_char *) meta.encoding;
+    encoding.len = meta.encoding_len;
+
+    if (ngx_http_kv_page_text(page, ",") != NGX_OK
+        || ngx_http_kv_page_member(page, "type", &type) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    return encoding.len == 0
+           || (ngx_http_kv_page_text(page, ",") == NGX_OK
+               && ngx_http_kv_page_member(page, "encoding", &encoding)
+                  == NGX_OK)
+           ? NGX_OK : NGX_ERROR;
 }
 
 

@@ -15,6 +15,7 @@ static ngx_int_t ngx_http_kv_reply_tag(ngx_http_request_t *r,
 static ngx_int_t ngx_http_kv_reply_status(ngx_http_request_t *r,
     ngx_uint_t status);
 static void ngx_http_kv_type(ngx_http_request_t *r, const char *type);
+static void ngx_http_kv_value_type(ngx_http_request_t *r);
 static ngx_int_t ngx_http_kv_value_headers(ngx_http_request_t *r);
 static ngx_int_t ngx_http_kv_tag(ngx_http_request_t *r);
 static ngx_table_elt_t *ngx_http_kv_push_header(ngx_http_request_t *r);
@@ -52,7 +53,16 @@ ngx_http_kv_reply(ngx_http_request_t *r, ngx_uint_t status, const char *text)
 
     r->headers_out.content_length_n = status == NGX_HTTP_NOT_MODIFIED
                                       ? -1 : (off_t) len;
-    ngx_http_kv_type(r, "text/plain");
+
+    if (status == NGX_HTTP_NOT_MODIFIED) {
+
+        /* a cache takes it for that of the value, and may keep it as such */
+
+        ngx_http_kv_value_type(r);
+
+    } else {
+        ngx_http_kv_type(r, "text/plain");
+    }
 
     if (ngx_http_kv_reply_status(r, status) != NGX_OK) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
@@ -277,11 +287,16 @@ ngx_http_kv_send_returned(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
     pieces = body && (e->flags & KV_ENTRY_PIECES);
     b = NULL;
 
+    if (ngx_http_kv_types_show(ctx, e) != NGX_OK) {
+        ngx_http_kv_detach(ctx);
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
     ngx_http_kv_early(r);
 
     r->headers_out.status = NGX_HTTP_OK;
     r->headers_out.content_length_n = e->value_len;
-    ngx_http_kv_type(r, "text/plain");
+    ngx_http_kv_value_type(r);
 
     if (pieces) {
         if (ngx_http_kv_hold(ctx) != NGX_OK) {
@@ -334,6 +349,11 @@ ngx_http_kv_reply_value(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx,
 
     status = NGX_HTTP_OK;
 
+    if (e->has_meta && ngx_http_kv_types_show(ctx, e) != NGX_OK) {
+        kv_store_read_done(ctx->zone->store);
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
     if (ngx_http_kv_has_condition(r)) {
         status = ngx_http_kv_condition_get(r, &ctx->version);
     }
@@ -350,7 +370,7 @@ ngx_http_kv_reply_value(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx,
     r->headers_out.content_length_n = e->value_len;
     r->allow_ranges = 1;
 
-    ngx_http_kv_type(r, "text/plain");
+    ngx_http_kv_value_type(r);
 
     /*
      * auth_request and mirror want no body: a pin would last as long as the
@@ -548,6 +568,8 @@ ngx_http_kv_send_header(ngx_http_request_t *r)
     r->headers_out.headers.last->next = NULL;
     r->allow_ranges = 0;
 
+    ngx_http_kv_types_drop(r);
+
     p = ngx_pnalloc(r->pool, sizeof("bytes */") + NGX_OFF_T_LEN);
     if (p == NULL) {
         return NGX_ERROR;
@@ -683,13 +705,45 @@ ngx_http_kv_type(ngx_http_request_t *r, const char *type)
 }
 
 
+/* That of a value: the one that it was stored with, where that is shown. */
+
+static void
+ngx_http_kv_value_type(ngx_http_request_t *r)
+{
+    ngx_http_kv_ctx_t  *ctx;
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_kv_module);
+
+    if (ctx && ctx->type.len) {
+        ngx_http_kv_types_set(ctx);
+
+    } else {
+        ngx_http_kv_type(r, "text/plain");
+    }
+}
+
+
 static ngx_int_t
 ngx_http_kv_value_headers(ngx_http_request_t *r)
 {
-    ngx_table_elt_t  *h;
+    ngx_table_elt_t    *h;
+    ngx_http_kv_ctx_t  *ctx;
 
     if (ngx_http_kv_tag(r) != NGX_OK) {
         return NGX_ERROR;
+    }
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_kv_module);
+
+    if (ctx->encoding.len) {
+        h = ngx_http_kv_push_header(r);
+        if (h == NULL) {
+            return NGX_ERROR;
+        }
+
+        ngx_str_set(&h->key, "Content-Encoding");
+        h->value = ctx->encoding;
+        r->headers_out.content_encoding = h;
     }
 
     h = ngx_http_kv_push_header(r);

@@ -38,6 +38,8 @@ typedef enum {
     KV_LINE_SIZE,
     KV_LINE_VERSION,
     KV_LINE_KEY_BASE64,
+    KV_LINE_TYPE,
+    KV_LINE_ENCODING,
     KV_LINE_BULK,                    /* those of POST /bulk are above */
     KV_LINE_BY = KV_LINE_BULK,
     KV_LINE_IF_MATCH,
@@ -75,12 +77,17 @@ typedef struct {
 
 static const char *const  kv_line_names[KV_LINE_MEMBERS] = {
     "op", "key", "value", "base64", "ttl", "expires", "size", "version",
-    "key_base64", "by", "if_match", "if_none_match"
+    "key_base64", "type", "encoding", "by", "if_match", "if_none_match"
 };
 
 /* by kv_line_op_t: its name, and a bit for each member that it does not take */
 
 #define kv_line_bit(member)  (1u << (member))
+
+#define KV_LINE_OF_PUTS                                                       \
+    (kv_line_bit(KV_LINE_VALUE) | kv_line_bit(KV_LINE_BASE64)                 \
+     | kv_line_bit(KV_LINE_EXPIRES) | kv_line_bit(KV_LINE_TYPE)               \
+     | kv_line_bit(KV_LINE_ENCODING))
 
 static const struct {
     const char  *name;
@@ -88,18 +95,10 @@ static const struct {
     unsigned     not;
 } kv_line_ops[] = {
     { "put", "a put", kv_line_bit(KV_LINE_BY) },
-    { "delete", "a delete", kv_line_bit(KV_LINE_VALUE)
-                            | kv_line_bit(KV_LINE_BASE64)
-                            | kv_line_bit(KV_LINE_TTL)
-                            | kv_line_bit(KV_LINE_EXPIRES)
+    { "delete", "a delete", KV_LINE_OF_PUTS | kv_line_bit(KV_LINE_TTL)
                             | kv_line_bit(KV_LINE_BY) },
-    { "incr", "an incr", kv_line_bit(KV_LINE_VALUE)
-                         | kv_line_bit(KV_LINE_BASE64)
-                         | kv_line_bit(KV_LINE_EXPIRES) },
-    { "touch", "a touch", kv_line_bit(KV_LINE_VALUE)
-                          | kv_line_bit(KV_LINE_BASE64)
-                          | kv_line_bit(KV_LINE_EXPIRES)
-                          | kv_line_bit(KV_LINE_BY) }
+    { "incr", "an incr", KV_LINE_OF_PUTS },
+    { "touch", "a touch", KV_LINE_OF_PUTS | kv_line_bit(KV_LINE_BY) }
 };
 
 
@@ -135,6 +134,7 @@ static const char *kv_line_text(const kv_line_parts_t *parts,
     kv_line_member_t which, size_t *len);
 static kv_rc_t kv_line_value(kv_line_t *line, kv_line_parts_t *parts,
     uint32_t max_value);
+static kv_rc_t kv_line_meta(kv_line_t *line, const kv_line_parts_t *parts);
 static kv_rc_t kv_line_time(kv_line_t *line, const kv_line_parts_t *parts);
 static kv_rc_t kv_line_by(kv_line_t *line, const kv_line_parts_t *parts);
 static kv_rc_t kv_line_condition(kv_line_t *line,
@@ -772,6 +772,10 @@ kv_line_read(kv_line_t *line, kv_line_parts_t *parts, uint32_t max_value)
     }
 
     if (rc == KV_OK) {
+        rc = kv_line_meta(line, parts);
+    }
+
+    if (rc == KV_OK) {
         rc = kv_line_time(line, parts);
     }
 
@@ -1028,6 +1032,52 @@ kv_line_value(kv_line_t *line, kv_line_parts_t *parts, uint32_t max_value)
     }
 
     line->value_len = (uint32_t) len;
+
+    return KV_OK;
+}
+
+
+static kv_rc_t
+kv_line_meta(kv_line_t *line, const kv_line_parts_t *parts)
+{
+    size_t   n;
+    json_t  *type, *encoding;
+
+    type = parts->member[KV_LINE_TYPE];
+    encoding = parts->member[KV_LINE_ENCODING];
+
+    if (type == NULL) {
+        return encoding ? kv_line_decline(line, "encoding needs a type")
+                        : KV_OK;
+    }
+
+    if (!json_is_string(type) || (encoding && !json_is_string(encoding))) {
+        return kv_line_decline(line, "%s is not a string",
+                               json_is_string(type) ? "encoding" : "type");
+    }
+
+    line->meta.type = kv_line_text(parts, KV_LINE_TYPE, &n);
+
+    if (!kv_meta_type(line->meta.type, n)) {
+        return kv_line_decline(line, "type is none like text/html, of %u "
+                               "characters at most, without a comma",
+                               KV_META_TYPE);
+    }
+
+    line->meta.type_len = (uint8_t) n;
+
+    if (encoding == NULL) {
+        return KV_OK;
+    }
+
+    line->meta.encoding = kv_line_text(parts, KV_LINE_ENCODING, &n);
+
+    if (!kv_meta_encoding(line->meta.encoding, n)) {
+        return kv_line_decline(line, "encoding is no list like gzip, of %u "
+                               "characters at most", KV_META_ENCODING);
+    }
+
+    line->meta.encoding_len = (uint8_t) n;
 
     return KV_OK;
 }

@@ -4,6 +4,7 @@
  *
  *     {"op":"put","key":"a","value":"text","ttl":60}
  *     {"key":"b","base64":"AAEC"}
+ *     {"key":"c","value":"<p>text","type":"text/html; charset=utf-8"}
  *     {"op":"delete","key":"c"}
  *
  * and POST /batch alone:
@@ -18,6 +19,9 @@
  *     key_base64
  *               instead, where a key may have any characters: for one that is
  *               no UTF-8
+ *     type      of a put: the value's media type, which is stored beside it
+ *               (base/kv_meta.h)
+ *     encoding  and its codings, as "gzip"; not without a type
  *     value     a put's, as a string: its bytes are those of its UTF-8.  Any
  *               character may be in it, U+0000 too
  *     base64    or in base64 (RFC 4648, section 4): padded, without line breaks
@@ -50,6 +54,7 @@
 
 
 #include "base/kv_key.h"
+#include "base/kv_meta.h"
 
 
 #define KV_LINE_TTL_MAX  315360000u    /* seconds: ten years */
@@ -66,12 +71,13 @@ typedef enum {
 } kv_line_op_t;
 
 
-typedef struct {
+typedef struct kv_line_s {
     kv_line_op_t    op;
     uint16_t        key_len;
     uint32_t        value_len;       /* of a put: > 0 */
     const char     *key;
     const char     *value;
+    kv_meta_t       meta;            /* of a put; no bytes of type: none */
     uint64_t        expires;         /* seconds since the epoch; 0: not said */
     uint32_t        ttl;             /* seconds; 0: not said, or a touch's */
     bool            unless;          /* match is of if_none_match */

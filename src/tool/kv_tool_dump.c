@@ -338,13 +338,16 @@ kv_tool_dump_source(kv_tool_dump_t *dump, bool snapshot, uint64_t lsn)
 static kv_rc_t
 kv_tool_dump_key(kv_tool_dump_t *dump, const kv_tool_key_t *key)
 {
-    kv_rc_t  rc;
+    kv_rc_t    rc;
+    kv_meta_t  meta;
 
     rc = kv_tool_dump_value(dump, key);
 
     if (rc == KV_OK) {
-        kv_tool_line_print(key->key, key->key_len, dump->value,
-                           key->value_len, key->expires / 1000);
+        kv_tool_line_print(key->key, key->key_len,
+                           kv_meta_read(key->meta, key->meta_len, &meta)
+                           ? &meta : NULL, dump->value, key->value_len,
+                           key->expires / 1000);
     }
 
     return rc;

@@ -41,7 +41,7 @@ kv_tool_import_put(kv_tool_import_t *import, const char *key, size_t key_len,
     }
 
     return why ? kv_tool_import_refuse(import, key, key_len, why)
-               : kv_tool_make_put(&import->make, key, key_len, value,
+               : kv_tool_make_put(&import->make, key, key_len, NULL, value,
                                   value_len, expires);
 }
 

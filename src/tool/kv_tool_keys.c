@@ -24,7 +24,8 @@ typedef struct {
     uint32_t  value_len;
     uint16_t  key_len;
     uint8_t   op;
-    char      key[];
+    uint8_t   meta_len;
+    char      key[];                 /* and its metadata */
 } kv_tool_record_t;
 
 
@@ -143,7 +144,8 @@ kv_tool_keys_add(kv_tool_keys_t *keys, const kv_record_t *rec)
         return KV_NO_MEMORY;
     }
 
-    copy = kv_tool_keys_alloc(keys, sizeof(*copy) + rec->key_len);
+    copy = kv_tool_keys_alloc(keys, sizeof(*copy) + rec->key_len
+                                    + rec->meta_len);
 
     if (copy == NULL) {
         return KV_NO_MEMORY;
@@ -154,7 +156,12 @@ kv_tool_keys_add(kv_tool_keys_t *keys, const kv_record_t *rec)
     copy->value_len = rec->value_len;
     copy->key_len = rec->key_len;
     copy->op = (uint8_t) rec->op;
+    copy->meta_len = rec->meta_len;
     memcpy(copy->key, rec->key, rec->key_len);
+
+    if (rec->meta_len) {
+        memcpy(copy->key + rec->key_len, rec->meta, rec->meta_len);
+    }
 
     for (i = 0, head = 0; i < sizeof(head); i++) {
         head = head << 8 | (i < rec->key_len ? (uint8_t) copy->key[i] : 0);
@@ -299,7 +306,8 @@ kv_tool_keys_move(kv_tool_keys_t *keys)
     keys->chunks = NULL;
 
     for (i = 0; i < keys->n; i++) {
-        size = sizeof(kv_tool_record_t) + keys->cell[i].rec->key_len;
+        size = sizeof(kv_tool_record_t) + keys->cell[i].rec->key_len
+               + keys->cell[i].rec->meta_len;
         copy = kv_tool_keys_alloc(keys, size);
 
         if (copy == NULL) {
@@ -396,6 +404,8 @@ kv_tool_keys_get(const kv_tool_keys_t *keys, size_t i, kv_tool_key_t *key)
 
     key->key = rec->key;
     key->key_len = rec->key_len;
+    key->meta = rec->key + rec->key_len;
+    key->meta_len = rec->meta_len;
     key->value_len = rec->value_len;
     key->expires = rec->expires;
     key->file = (uint32_t) (rec->place >> KV_TOOL_OFFSET);

@@ -31,7 +31,9 @@ typedef struct kv_tool_keys_s  kv_tool_keys_t;
 
 typedef struct {
     const char  *key;                /* until kv_tool_keys_destroy() */
+    const char  *meta;               /* as long (base/kv_meta.h) */
     uint16_t     key_len;
+    uint8_t      meta_len;           /* 0: none */
     uint32_t     value_len;
     uint64_t     expires;            /* ms since the epoch; 0: never */
     uint32_t     file;               /* that has the value, from 0, */

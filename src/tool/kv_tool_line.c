@@ -17,14 +17,25 @@ static void kv_tool_line_base64(const char *value, size_t len);
 
 
 void
-kv_tool_line_print(const char *key, size_t key_len, const char *value,
-    size_t value_len, uint64_t expires)
+kv_tool_line_print(const char *key, size_t key_len, const kv_meta_t *meta,
+    const char *value, size_t value_len, uint64_t expires)
 {
     (void) fputc('{', stdout);
     kv_tool_line_member("key", "key_base64", key, key_len);
 
     if (expires) {
         (void) printf(",\"expires\":%llu", (unsigned long long) expires);
+    }
+
+    if (meta) {
+        (void) fputc(',', stdout);
+        kv_tool_line_member("type", "type", meta->type, meta->type_len);
+    }
+
+    if (meta && meta->encoding_len) {
+        (void) fputc(',', stdout);
+        kv_tool_line_member("encoding", "encoding", meta->encoding,
+                            meta->encoding_len);
     }
 
     (void) fputc(',', stdout);

@@ -9,16 +9,18 @@
 #define KV_TOOL_LINE_H
 
 
-#include "base/kv_base.h"
+#include "base/kv_meta.h"
 
 
 /*
  * Prints it to standard output.  A value that is UTF-8, and has few control
  * characters, is printed as a string, others in base64.  `expires` is in
- * seconds since the epoch; 0: it never does.  Errors stay with the stream.
+ * seconds since the epoch; 0: it never does.  `meta` is what is stored beside
+ * the value, or NULL.  Errors stay with the stream.
  */
-void kv_tool_line_print(const char *key, size_t key_len, const char *value,
-    size_t value_len, uint64_t expires);
+void kv_tool_line_print(const char *key, size_t key_len,
+    const kv_meta_t *meta, const char *value, size_t value_len,
+    uint64_t expires);
 
 
 #endif /* KV_TOOL_LINE_H */

@@ -266,8 +266,9 @@ kv_tool_load_line(kv_tool_load_t *load, char *text, size_t len)
         rc = kv_tool_load_refuse(load, "key too long");
 
     } else {
-        rc = kv_tool_make_put(&load->make, line.key, line.key_len, line.value,
-                              line.value_len, expires);
+        rc = kv_tool_make_put(&load->make, line.key, line.key_len,
+                              line.meta.type_len ? &line.meta : NULL,
+                              line.value, line.value_len, expires);
     }
 
     kv_line_free(&line);

@@ -59,8 +59,10 @@ kv_tool_make_begin(kv_tool_make_t *make, const char *path)
 
 kv_rc_t
 kv_tool_make_put(kv_tool_make_t *make, const char *key, size_t key_len,
-    const char *value, size_t value_len, uint64_t expires)
+    const kv_meta_t *meta, const char *value, size_t value_len,
+    uint64_t expires)
 {
+    char          bytes[KV_META_MAX];
     kv_err_t      err;
     kv_record_t   rec;
     struct iovec  iov;
@@ -79,6 +81,12 @@ kv_tool_make_put(kv_tool_make_t *make, const char *key, size_t key_len,
     rec.value = &iov;
     rec.value_n = 1;
     rec.value_len = (uint32_t) value_len;
+
+    if (meta) {
+        rec.flags |= KV_RECORD_META;
+        rec.meta = bytes;
+        rec.meta_len = kv_meta_write(meta, bytes);
+    }
 
     if (kv_snapshot_add(make->writer, &rec, &err) != KV_OK) {
         kv_tool_say("%s: %s", make->dir.path, err.text);

@@ -33,10 +33,12 @@ kv_rc_t kv_tool_make_begin(kv_tool_make_t *make, const char *path);
 
 /*
  * A key gets a value; the last one of a key counts.  `expires` is in ms since
- * the epoch; 0: never.  KV_OK; or KV_ERROR, told: then kv_tool_make_abort().
+ * the epoch; 0: never.  `meta` is stored beside the value; NULL: nothing.
+ * KV_OK; or KV_ERROR, told: then kv_tool_make_abort().
  */
 kv_rc_t kv_tool_make_put(kv_tool_make_t *make, const char *key,
-    size_t key_len, const char *value, size_t value_len, uint64_t expires);
+    size_t key_len, const kv_meta_t *meta, const char *value,
+    size_t value_len, uint64_t expires);
 
 /* Makes it durable.  KV_TOOL_GOOD; or KV_TOOL_FAILED, told: nothing is left. */
 kv_tool_exit_t kv_tool_make_finish(kv_tool_make_t *make);
