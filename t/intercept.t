@@ -32,6 +32,7 @@ my $s = KV::Test->new(
         location = /why { return 200 "why: $request_method $uri"; }
         location /plain/ { kv main; kv_intercept_errors off; }
         location /none/ { kv main; error_page 500 /why; }
+        location /led/ { error_page 418 =200 /plain/a; return 418; }
         location /self/ { kv main; error_page 404 = /self/there; }
         location /loop/ { kv main; error_page 404 = /loop/never; }
         location /again/ { kv main; recursive_error_pages on;
@@ -128,7 +129,10 @@ for ([ 404, "key not found\n", GET => '/plain/a' ],
        body => 'x' x 3_000_000 ],
      [ 400, "value cannot be empty\n", PUT => '/kv/a', chunks => [ ] ],
      [ 400, "invalid request body\n", PUT => '/kv/a',
-       headers => [ 'Transfer-Encoding: chunked', '', 'Z' ] ])
+       headers => [ 'Transfer-Encoding: chunked', '', 'Z' ] ],
+     [ 400, "invalid request body\n", POST => '/batch',
+       headers => [ 'Transfer-Encoding: chunked', '', 'Z' ] ],
+     [ 404, "key not found\n", GET => '/led/a' ])
 {
     my ($status, $body, $method, $path, @o) = @$_;
     answer($s->http($method, $path, @o), $status, $body,
