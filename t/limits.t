@@ -124,6 +124,19 @@ for my $path (qw(/small /little)) {
          "$path: which one");
 }
 
+# a line that is longer than one with such a value, with and without its end
+
+{
+    my $line = '{"key":"l","value":"1"' . ' ' x 70_000 . '}';
+    like($s->http(POST => '/small', body => $line)->{body},
+         qr/"error":"line too long"/, '/small: a longer line');
+    my $c = $s->connect;
+    $c->send("POST /small HTTP/1.1\r\nHost: x\r\nContent-Length: 900000\r\n"
+             . "\r\n" . $line x 3);
+    like($c->response->{body}, qr/"error":"line too long"/,
+         '/small: one that does not end');
+}
+
 # a body that another module has read
 
 $s->http(PUT => '/mirrored/m', body => 'x' x 10_000);
