@@ -25,6 +25,7 @@ my ($example) = $PAGE =~ /^```nginx\n(\s+location \/any\/ .*?)^```\n/ms
 
 my $s = KV::Test->new(
     kv => 'list=on', off => free_port(), h2 => free_port(),
+    front => free_port(), front_off => free_port(),
     http => 'kv_get $http_key $got zone=main raw;',
     location => 'kv_key_chars any;',
     server => <<"END", servers => <<'END2');
@@ -56,6 +57,16 @@ END
         listen 127.0.0.1:%%h2%% http2;
         location /kv/ { kv main; kv_key_chars any; }
         location /safe/ { kv main; }
+    }
+    server {
+        listen 127.0.0.1:%%front%%;
+        location /kv/ { proxy_pass http://127.0.0.1:%%port%%; }
+        location /path/ { proxy_pass http://127.0.0.1:%%port%%/kv/; }
+    }
+    server {
+        listen 127.0.0.1:%%front_off%%;
+        merge_slashes off;
+        location /path/ { proxy_pass http://127.0.0.1:%%port%%/kv/; }
     }
 END2
 $s->{servers} =~ s/ http2//
@@ -405,6 +416,28 @@ for my $path ('/kv/private/../a', '/kv/private/%2E%2E/a', '/kv/private/..//a',
     is($s->http(PUT => $path, body => 'x')->{status}, 400, "PUT of $path");
 }
 is_deeply(listed('?prefix=private/'), ['private/a'], 'there is none');
+
+
+# ---- behind another nginx
+
+for my $key ('f/a', '/f', 'f//a', 'f%2Fa', 'f%', 'f?', 'f#', 'f a', "f\xff",
+             'f+&=;,', 'f\\"<|>')
+{
+    my $merged = $key =~ s{//}{/}gr =~ s{^/}{}r;
+
+    for ([ front => '/kv/', $key ], [ front_off => '/path/', $key ],
+         [ front => '/path/', $merged ])
+    {
+        my ($front, $path, $made) = @$_;
+        my $name = 'behind ' . ($made eq $key ? '' : 'a path of ') . "$front: "
+                   . encoded($key);
+        $s->http(PUT => $path . encoded($key), port => $s->{$front},
+                 body => "by $front");
+        is($s->http(GET => '/kv/' . encoded($made))->{body}, "by $front",
+           $name);
+        $s->http(DELETE => '/kv/' . encoded($made));
+    }
+}
 
 
 # ---- a reload changes it
