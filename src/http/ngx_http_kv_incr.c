@@ -251,9 +251,11 @@ ngx_http_kv_incr_check_keys(ngx_conf_t *cf, ngx_http_kv_loc_conf_t *klcf)
 
         if (why) {
             ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
-                          "invalid key \"%V\" of \"kv_incr\": %s, in %V:%ui",
-                          &incr[i]->key.value, why, &incr[i]->file,
-                          incr[i]->line);
+                          "invalid key \"%V\" of \"kv_incr\", where "
+                          "\"kv_key_chars\" is \"%s\": %s, in %V:%ui",
+                          &incr[i]->key.value,
+                          klcf->key_chars == KV_KEY_SAFE ? "safe" : "any", why,
+                          &incr[i]->file, incr[i]->line);
             return NGX_ERROR;
         }
     }
