@@ -249,6 +249,9 @@ for ([ 'kv_intercept_errors 1;', 'it must be "on" or "off"' ],
 
     $s->http(PUT => '/store/k', body => 'anew');
     is($s->get('k')->{body}, 'anew', 'cache: written anew');
+    is($s->http(PUT => '/store/k', body => 'computed before', headers =>
+                [ 'If-None-Match: *' ])->{status}, 412,
+       'cache: which no old answer overwrites');
     $s->http(DELETE => '/store/k');
     like($s->get('k')->{body}, $computed, 'cache: and deleted');
     is($s->put('k', 'x')->{status}, 405, 'cache: readers only read');
