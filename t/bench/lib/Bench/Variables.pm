@@ -64,11 +64,11 @@ END
     } @names);
     $nginx->stop;
 
-    return (rows('kv_get of one key, against a constant of map', 'flag',
+    return (rows('kv_get of one key, against map', 'flag',
                  'same', '>= 0.97', \%rate, \%cost),
             rows('the same, of ' . number(KEYS) . ' keys', 'get', 'map',
                  '>= 0.97', \%rate, \%cost),
-            map { rows("the same, against $peer{$_}{name}", 'get', $_, undef,
+            map { rows("  against $peer{$_}{name}", 'get', $_, undef,
                        \%rate, \%cost) } sort keys %peer);
 }
 
