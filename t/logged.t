@@ -5,12 +5,13 @@ use strict;
 use warnings;
 
 use Test::More;
-use Time::HiRes qw(sleep);
+use Time::HiRes qw(sleep time);
 
 use KV::Test;
 
 my $auth = qx(@{[ KV::Test::nginx() ]} -V 2>&1) =~ /http_auth_request_module/;
 my $s = KV::Test->new(auth => $auth ? 'auth_request /shown/a;' : '',
+                      asides => $auth ? 'auth_request /aside/a;' : '',
                       fault => 1, kv => 'list=on max_value=64k',
                       http => <<'END',
     log_format done '$http_number|'
@@ -38,6 +39,11 @@ END
     }
     location @origin { return 200 origin; }
     location /auth/ { %%auth%% try_files /none =404; }
+    location /asides/ { %%asides%% try_files /none @origin; }
+    location /early/ {
+        set $early "$kv_key$kv_result$kv_version$kv_wait_time";
+        kv main;
+    }
     location /denied/ { deny all; kv main; }
 END
                       );
@@ -168,6 +174,10 @@ for (
     is($r->{headers}{shown}, 'b stored ' . tag($r), 'of a write');
     ($r, $line) = request(GET => '/auth/');
     is($line, '404|-|-|-|-', 'a request has nothing of its subrequest');
+    ($r, $line) = request(GET => '/asides/');
+    is($line, '200|-|-|-|-', 'nor of what error_page answered there');
+    ($r, $line) = request(PUT => '/early/a', body => 'x');
+    is($line, '200|a|stored|' . tag($r) . '|T', 'who asked too early');
 }
 
 
@@ -178,12 +188,15 @@ for (
     like(logged_of('-\|200\|w1\|'), qr/^stored\|\S+\|\d+\.\d{3}$/, 'some time');
 
     $s->fault(hold => 1);
+    my $begun = time;
     my $c = $s->written(PUT => '/kv/w2', body => 'x');
-    sleep(0.3);
+    sleep(1.1);
     $s->fault(hold => undef);
     $c->response('PUT');
+    my $took = time - $begun;
     my ($time) = logged_of('-\|200\|w2\|') =~ /^stored\|\S+\|(\d+\.\d{3})$/;
-    cmp_ok($time // 0, '>=', 0.3, 'all of the time in which a sync hung');
+    cmp_ok($time // 0, '>=', 1.1, 'all of the time in which a sync hung');
+    cmp_ok($time // 0, '<=', $took, 'and no more');
 }
 
 # a client that leaves
@@ -194,6 +207,21 @@ for (
     $s->has_read;
     $c->close;
     is(logged_of('-\|400\|w3\|'), 'refused|-|-', 'an upload that breaks off');
+
+    $c = $s->connect;
+    $c->send("GET /kv/w4?wait=60 HTTP/1.1\r\nHost: x\r\n\r\n");
+    $s->has_read;
+    $c->close;
+    is(logged_of('-\|499\|w4\|'), 'failed|-|-', 'who waits no longer');
+}
+
+# a write that the store cannot do
+
+{
+    $s->fault(write => 28);
+    my ($r, $line) = request(PUT => '/kv/w5', body => 'x');
+    is($line, '507|w5|failed|-|T', 'a full disk');
+    $s->fault(write => undef);
 }
 
 

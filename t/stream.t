@@ -49,7 +49,7 @@ $example =~ s{/run/nginx-closed\.sock}{%%dir%%/closed}g;
 
 my $s = KV::Test->new(main => $load, example => $example,
                       backend => $port{5432}, values => free_port(),
-                      found => free_port(),
+                      kept => free_port(), found => free_port(),
                       get => 'kv_get v $v zone=main default=none-$remote_addr;
                               kv_get v $raw zone=main raw;
                               map $remote_addr $found { "~^(?<a>.*)$" $a; }
@@ -62,6 +62,13 @@ stream {
     %%get%%
     server { listen 127.0.0.1:%%values%%; return "$pid [$v] [$raw]"; }
     server { listen 127.0.0.1:%%found%%; return $of_found; }
+    log_format kept '[$early] [$v]';
+    server {
+        listen 127.0.0.1:%%kept%%;
+        set $early $v;
+        proxy_pass 127.0.0.1:%%backend%%;
+        access_log %%dir%%/kept.log kept;
+    }
 END
 $s->{example} =~ s/^stream \{\n// or BAIL_OUT('where is stream{}?');
 
@@ -147,6 +154,17 @@ for my $stream_first (1, 0) {
     my $after = $s->stats->{variables};
     is($after->{misses} - $before->{misses}, 4, 'reads are counted');
 
+    $s->put('v', 'first');
+    my $c = KV::Conn->new(port => $s->{kept});
+    $c->send(KV::Conn::request(GET => '/'));
+    is($c->response('GET')->{body}, 'backend', 'a connection');
+    $s->put('v', 'second');
+    $c->close;
+    ok(wait_for(sub { -s "$s->{dir}/kept.log" }, 10), 'which ends');
+    is(read_file("$s->{dir}/kept.log"), "[first] [first]\n",
+       'has had one value');
+    $s->del('v');
+
     $s->http(PUT => '/two/v', body => 'of two');
     $s->{get} =~ s/zone=main/zone=two/g;
     ok(defined $s->reload, 'a reload with another zone');
@@ -176,19 +194,21 @@ SKIP: {
 
     $s->{get} = "kv_get cert:\$ssl_server_name \$pem zone=main;
         server { listen 127.0.0.1:$tls ssl; ssl_certificate data:\$pem;
-                 ssl_certificate_key data:\$pem; return served; }
+                 ssl_certificate_key data:\$pem; return [\$v]; }
         kv_get v \$v zone=main; kv_get v \$raw zone=main;
         kv_get f \$of_found zone=main;";
     $s->start;
 
     my $shown = sub {
         return scalar qx(timeout 30 openssl s_client -connect 127.0.0.1:$tls \\
-                             -servername a.example 2>&1 </dev/null);
+                             -servername a.example -ign_eof 2>&1 </dev/null);
     };
     unlike($shown->(), qr/a\.example/, 'no certificate yet');
     is($s->put('cert:a.example', read_file("$dir/crt") . read_file("$dir/key"))
            ->{status}, 200, 'one is stored');
+    $s->put('v', "a\r\nb\n");
     like($shown->(), qr/subject=.*a\.example/, 'at once');
+    like($shown->(), qr/^\[a  b\]/m, 'other variables are lines');
     $s->done;
 }
 
@@ -203,6 +223,7 @@ SKIP: {
         [ "http { %%temp%% $kv } stream { kv_get a \$a zone=main; }" ],
         [ "stream { kv_get a \$a zone=main; } http { %%temp%% $kv }" ],
         [ 'stream { }' ],
+        [ "http { %%temp%% }" ],
         [ "stream { kv_get a \$a zone=nope; } http { %%temp%% $kv }",
           qr/unknown kv zone "nope" of "kv_get".* in .*t\.conf:\d+/ ],
         [ 'stream { kv_get a $a zone=main; }',

@@ -500,6 +500,7 @@ for my $len (1, 100, 8191 .. 8193, 65_535 .. 65_537, 300_000, 1 << 20) {
     page('/return?k=a') for 1 .. 3;
     page('/return?k=none') for 1 .. 2;
     page('/return?k=');
+    page('/return?k=' . 'x' x 17_000);
     page('/health');
     my $after = $s->stats->{variables};
     is_deeply({ map { $_ => $after->{$_} - $before->{$_} } keys %$after },
@@ -595,6 +596,16 @@ sub statuses { return join ' ', map { waitpid($_, 0); $? >> 8 } @_ }
 }
 
 
+# what is freed while nobody reads: more than there is room for
+
+{
+    $s->on_each(sub { asked($s->{port}, '/return?k=a', $_[0]) });
+    my %n;
+    $n{$s->put('k', value('k', $_, 1 << 20))->{status}}++ for 1 .. 40;
+    is_deeply(\%n, { 200 => 40 }, 'a read keeps no memory');
+}
+
+
 # a reload
 
 {
@@ -628,6 +639,7 @@ $s->done;
         [ 'kv_get a $a zone=main;' ],
         [ 'kv_get a $a zone=main "default=a b" raw;' ],
         [ 'kv_get a $a raw default= zone=main;' ],
+        [ 'kv_get a $A_9 zone=main;' ],
         [ 'kv_get a $a', qr/"kv_get" needs the parameter "zone=name"/ ],
         [ 'kv_get a', qr/invalid number of arguments in "kv_get"/ ],
         [ 'kv_get "" $a zone=main', qr/the key of "kv_get" is empty/ ],
@@ -647,6 +659,8 @@ $s->done;
         [ 'kv_get a $a zone=main raw raw', qr/"raw": .*given twice/ ],
         [ 'kv_get a $a zone=main ttl=1',
           qr/unknown parameter "ttl=1" of "kv_get": there are zone=/ ],
+        [ 'kv_get a $a zone=main rawer',
+          qr/unknown parameter "rawer" of "kv_get"/ ],
         [ 'kv_get $nope $a zone=main', qr/unknown "nope" variable/ ],
         [ 'kv_get a $a zone=main default=$nope', qr/unknown "nope" variable/ ],
         [ 'kv_get a $a zone=main; kv_get b $a zone=main',
