@@ -456,7 +456,8 @@ for my $errno (EACCES, EMFILE) {
                  map { glob "/proc/$_/fd/*" } $s->workers;
     system('cp', $from // '/dev/null', $segment);
 
-    $s->expect_log(qr/a restart would lose the writes in it/);
+    $s->expect_log(qr/a restart would lose the writes in it/,
+                   qr/there is no backup/);
     $s->stop('KILL');
     $s->start;
     is(scalar(grep { $s->get("k$_")->{body} eq value("k$_", 1, 1000) } 1 .. 50),
