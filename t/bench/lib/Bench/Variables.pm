@@ -132,7 +132,7 @@ sub njs {
         name => "njs's shared dict",
         top => "load_module $js;\n",
         block => <<'END',
-    js_shared_dict_zone zone=dict:64m;
+    js_shared_dict_zone zone=all:64m;
     js_import values.js;
     js_set $njs values.value;
 END
@@ -142,10 +142,10 @@ END
 END
         files => { 'values.js' => <<"END" },
 function value(r) {
-    return ngx.shared.dict.get(r.variables.arg_k);
+    return ngx.shared.all.get(r.variables.arg_k);
 }
 function fill(r) {
-    for (var i = 0; i <= $last; i++) ngx.shared.dict.set('' + i, '$value');
+    for (var i = 0; i <= $last; i++) ngx.shared.all.set('' + i, '$value');
     r.return(200);
 }
 export default { value, fill };
