@@ -11,7 +11,7 @@ use KV::Test;
 
 my $auth = qx(@{[ KV::Test::nginx() ]} -V 2>&1) =~ /http_auth_request_module/;
 my $s = KV::Test->new(auth => $auth ? 'auth_request /shown/a;' : '',
-                      asides => $auth ? 'auth_request /aside/a;' : '',
+                      asides => $auth ? 'auth_request /aside/none;' : '',
                       fault => 1, kv => 'list=on max_value=64k',
                       http => <<'END',
     log_format done '$http_number|'
