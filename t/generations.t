@@ -11,7 +11,9 @@ use KV::Load;
 use KV::Test;
 
 my $s = KV::Test->new(zone => '32m', fault => 1,
-                      server => 'client_header_timeout 600s;',
+                      http => 'kv_get v $v zone=main default=none;',
+                      server => 'client_header_timeout 600s;
+                                 location = /v { return 200 $v; }',
                       kv => 'segment=1m max_value=256k snapshot=64k');
 $s->expect_log(qr/worker process \d+ exited on signal 9/);
 $s->start;
@@ -41,6 +43,9 @@ sub next_generation {
 
 {
     my (@held, $failed, $reloads);
+    my $reader = $s->connect;
+    $reader->send("GET /v HTTP/1.1\r\nHost: x\r\n");
+    $s->put('v', 'value');
 
     # some of those that are there now may have no client, and be about to go
 
@@ -73,6 +78,9 @@ sub next_generation {
 
     is($bad, 0, 'an old worker still takes a write');
     is($s->get('late')->{body}, 'late', 'which the new ones see');
+
+    $reader->send("\r\n");
+    is($reader->response('GET')->{body}, 'value', 'or reads a variable');
 
     # committers die while they change the map, until the zone is rebuilt: all
     # must let go of it, those among them that not everybody can wake
