@@ -9,6 +9,7 @@ use warnings;
 use Test::More;
 use Time::HiRes qw(sleep);
 
+use KV::Inspect;
 use KV::Load;
 use KV::Test;
 
@@ -368,6 +369,20 @@ SKIP: {
     my $again = () = $s->log =~ /is full: writes are refused|has space again/g;
     is($again, $said, 'at the edge: said once');
     $m++;
+
+    # a backup takes no space there
+
+    {
+        $r = $s->http(GET => '/backup');
+        is($r->{status}, 200, 'a backup of a store whose disk is full');
+        write_file("$s->{dir}/backup.kvb", $r->{body});
+        my $dir = "$s->{dir}/restored";
+        is((inspect('restore', "$s->{dir}/backup.kvb", $dir))[0], 0,
+           'can be restored elsewhere');
+        my @keys = (inspect('dump', $dir))[1] =~ /"key":/g;
+        is(scalar @keys, $n + $m, 'and has all');
+        is($s->store->{state}, 'disk full', 'which changes nothing');
+    }
 
     # a start on a full disk
 
