@@ -118,7 +118,9 @@ copy_sources()
 
     mkdir -p "$top/scripts"
     cp -R "$repo"/{config,ngx_http_kv_module.c,src,LICENSE,README.md} "$top"
-    cp -R "$repo/scripts"/{tool.mk,common.mk,prometheus} "$top/scripts"
+    cp -R "$repo/scripts"/{tool.mk,common.mk,prometheus,README.md} \
+        "$top/scripts"
+    (cd "$repo" && cp -R --parents t/README.md t/bench "$top")
     cp -R "$repo/scripts/package/debian" "$top"
     chmod -R u=rwX,go=rX "$top"
     chmod a+x "$top/debian/rules"

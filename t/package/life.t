@@ -140,6 +140,24 @@ my $listening = says('ss -Hnlt sport = :8080');
 unlike($listening, qr/(?:0\.0\.0\.0|\*|\[::\]):8080/,
        'other machines do not reach it');
 
+# its pages, whose links lead to what is there
+
+{
+    my $doc = "/usr/share/doc/$NAME";
+    my @pages = split /\n/, says("find $doc -name '*.md'");
+    my %nowhere;
+
+    for my $page (@pages) {
+        my $dir = $page =~ s{[^/]*\z}{}r;
+        $nowhere{$_} = 1 for grep { !-e } map { "$dir$_" }
+            read_file($page) =~ /\]\(([^()\s#:]+)(?:#[^()\s]*)?\)/g;
+    }
+
+    ok((grep { $_ eq "$doc/README.md" } @pages), 'its pages');
+    is(join(' ', sort keys %nowhere), '',
+       'their links lead to what is there');
+}
+
 # nginx of another interface for modules cannot be installed beside it
 
 my ($abi) = says("dpkg-query -f '\${Depends}' -W $NAME")
