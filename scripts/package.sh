@@ -152,7 +152,8 @@ END
 
 build()
 {
-    if ! (cd "$tmp/$name" && LC_ALL=C dpkg-buildpackage -d -b -us -uc) \
+    if ! (cd "$tmp/$name" && LC_ALL=C dpkg-buildpackage -J"$(nproc)" -d -b \
+             -us -uc) \
          >"$log" 2>&1
     then
         grep -iE '(^|[^-\w])error: | \*\*\* ' "$log" | tail -n 20 >&2 || true
