@@ -443,10 +443,15 @@ wal_damaged(wal_t *t, const char *file, const char *what)
 }
 
 
+/* As a shell does it; the same advice again costs no shell. */
+
 void
 wal_way_out(wal_t *t)
 {
-    char  command[1200], *from, *to;
+    int                 fd;
+    char                command[1200], name[64], *from, *to;
+    static char         last[1200];
+    unsigned long long  cut, size;
 
     from = strchr(t->err.text, '"');
     assert_non_null(from);
@@ -454,7 +459,20 @@ wal_way_out(wal_t *t)
     assert_non_null(to);
     (void) snprintf(command, sizeof(command), "cd %s && %.*s", t->path,
                     (int) (to - from), from);
+
+    if (strcmp(command, last) == 0
+        && sscanf(from, "truncate -s %llu %63s && truncate -s %llu ",
+                  &cut, name, &size) == 3)
+    {
+        fd = openat(t->dirfd, name, O_RDWR);
+        assert_int_equal(ftruncate(fd, (off_t) cut), 0);
+        assert_int_equal(ftruncate(fd, (off_t) size), 0);
+        (void) close(fd);
+        return;
+    }
+
     assert_int_equal(system(command), 0);
+    (void) strcpy(last, command);
 }
 
 
