@@ -19,7 +19,8 @@
 # editors and tools (clangd, clang-tidy).
 #
 # KV_CFLAGS in the environment adds compiler flags (KV_CFLAGS=-DNAME). With them
-# it is a build for tests, without the tool.
+# it is a build for tests, without the tool, and sooner made: before them it has
+# -O1 -g1.
 #
 # To build into an nginx of your own, no script is needed: in its source tree,
 # give ./configure the options --with-threads and --add-dynamic-module=DIR (or
@@ -33,7 +34,7 @@ sdk=/usr/share/nginx/src
 build=$repo/.build
 tree=
 quiet=
-cflags=${KV_CFLAGS-}
+cflags=${KV_CFLAGS:+-O1 -g1 $KV_CFLAGS}
 
 
 main()

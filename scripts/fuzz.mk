@@ -29,7 +29,7 @@ PROGRAMS := \
 
 TARGETS  ?= $(basename $(notdir $(PROGRAMS)))
 
-CFLAGS   := -std=gnu11 -O1 -g -fno-omit-frame-pointer -pthread \
+CFLAGS   := -std=gnu11 -O1 -g1 -fno-omit-frame-pointer -pthread \
             -Wall -Wextra -Werror -Isrc -It/unit -It/fuzz \
             -fsanitize=address,undefined -fno-sanitize-recover=all \
             $(KV_CFLAGS)

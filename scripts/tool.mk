@@ -34,7 +34,7 @@ PROGRAMS := \
 
 CFLAGS   := -std=gnu11 -O2 -g -pthread -Wall -Wextra -Werror -Isrc \
             -Wformat -Werror=format-security -fstack-protector-strong \
-            $(if $(SANITIZE),-fno-omit-frame-pointer \
+            $(if $(SANITIZE),-O1 -g1 -fno-omit-frame-pointer \
             -fsanitize=$(SANITIZE) -fno-sanitize-recover=all, \
             -D_FORTIFY_SOURCE=2 -fPIE) $(KV_CFLAGS) $(CFLAGS_MORE)
 

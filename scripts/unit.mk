@@ -106,7 +106,9 @@ HELPERS  := \
 
 TESTS    ?= $(basename $(notdir $(PROGRAMS)))
 
-CFLAGS   := -std=gnu11 -O1 -g -fno-omit-frame-pointer -pthread \
+# Lines and functions are what a sanitizer's report names; a debugger is helped
+# by KV_CFLAGS=-g.
+CFLAGS   := -std=gnu11 -O1 -g1 -fno-omit-frame-pointer -pthread \
             -Wall -Wextra -Werror -Isrc -It/unit -DKV_TEST_FAILPOINTS \
             -DKV_POISON $(if $(SANITIZE),-fsanitize=$(SANITIZE) \
             -fno-sanitize-recover=all) $(KV_CFLAGS)
