@@ -14,6 +14,9 @@ set -euo pipefail
 policy=/usr/sbin/policy-rc.d
 saved=$policy.before-kv
 
+# By its time: when this script had apt's lists renewed.
+updated=/run/ngx-http-kv-apt.updated
+
 # Services of packages, and by what their being there already shows.
 declare -A programs=(
     [nginx]=/usr/sbin/nginx
@@ -47,22 +50,40 @@ main()
     exec 9>/run/ngx-http-kv-apt.lock
     flock 9
 
-    # A list that cannot be had (a third party's, say) is no reason to stop:
-    # what matters is whether the packages can be installed.
-    apt_get update || true
-
+    update
     find_absent
 
     if [[ ${#absent[@]} -eq 0 ]]; then
-        apt_get install "$@"
+        install "$@"
         return
     fi
 
     forbid_services
     trap allow_services EXIT
     trap 'exit 1' INT TERM HUP
-    apt_get install "$@"
+    install "$@"
     [[ $keep ]] || disable_services
+}
+
+
+# A list that cannot be had (a third party's, say) is no reason to stop: what
+# matters is whether the packages can be installed. Some scripts install one
+# thing after the other, for which lists of this hour do.
+update()
+{
+    [[ $(find "$updated" -mmin -60 2>/dev/null) ]] \
+        || { apt_get update && touch $updated; } || true
+}
+
+
+# Lists that another has deleted, or that name what is gone, are no good.
+install()
+{
+    apt_get install "$@" && return
+
+    rm -f $updated
+    update
+    apt_get install "$@"
 }
 
 

@@ -109,6 +109,10 @@ make_system()
     apt-config dump | grep -E '^Acquire::(https?|Check|Retries)' \
         >"$new/etc/apt/apt.conf.d/90host" || true
 
+    # Nor is an index of manual pages, which man-db makes anew and anew.
+    echo 'man-db man-db/auto-update boolean false' \
+        | chroot "$new" debconf-set-selections
+
     rm -f "$new"/var/cache/apt/archives/*.deb
     mv "$new" "$store/$release"
 }
