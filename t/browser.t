@@ -21,22 +21,25 @@ KV::Test::with_failpoints();
 
 my $shots = $ENV{KV_SCREENSHOTS};
 my $s = KV::Test->new(fault => 1, http => 'kv_zone zone=second:8m
-                                           path=%%dir%%/second;',
+                          path=%%dir%%/second archive=%%dir%%/small/archive
+                          segment=64k max_value=16k snapshot=off;',
                       kv => 'list=on segment=1m max_value=256k snapshot=1000m',
                       location => 'kv_key_chars any;',
                       server => 'location = /keys { kv_keys main; }
                                  location = /dashboard { kv_dashboard; }
+                                 location /second-kv/ { kv second; }
                                  location = /second {
                                      kv_stats second;
                                      if (-f %%dir%%/locked) { return 403; }
                                  }');
 my $disk = $s->mount('disk', 'size=2g');      # of which it takes little
-plan(skip_all => 'nothing can be mounted here') if !$disk;
+plan(skip_all => 'nothing can be mounted here')
+    if !$disk || !$s->mount('small', 'size=128k');
 
 $s->{path} = "$disk/data";
 $ENV{KV_FAILPOINT_DIR} = $s->{dir};
 $s->expect_log(qr/exited on signal 9/, qr/writes are disabled until nginx/,
-               qr/cannot be rebuilt/);
+               qr/cannot be rebuilt/, qr/archive/);
 $s->start;
 
 my $b = KV::Browser->new;
@@ -375,6 +378,13 @@ ok($b->until('document.getElementById("state-store").textContent === "second"',
              10), 'another store');
 ok($b->js('document.getElementById("list").disabled'), 'has no list');
 like(text('keys-off'), qr/list=on/, 'and says why');
+is(text('warnings'), 'None.', 'it is well');
+ok(wait_for(sub {
+    $s->http(PUT => '/second-kv/a', body => 'x' x 15_000);
+    return text('warnings') =~ /^\d+ tr(?:y|ies) to archive failed, since/;
+}, 20), 'its archive has no space, which is warned of')
+    or diag(text('warnings'));
+like(text('warnings'), qr/the archive's disk is full/, 'with what that means');
 write_file("$s->{dir}/locked", '');
 ok($b->until('document.title === "not allowed: second - kv"', 10),
    'it may not be read any more');

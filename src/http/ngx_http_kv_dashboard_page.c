@@ -667,9 +667,10 @@ static const char  ngx_http_kv_page_rest_text[] =
     "<tr><td><code>disk.available</code> below twice <code>bytes</code> and 1 "
     "GiB</td><td><code>/stats</code></td><td>soon a snapshot does not fit, the"
     "n the log grows until writes are refused: free space</td></tr>\n"
-    "<tr><td><code>archive.gaps</code> grows</td><td><code>/stats</code>; log,"
-    " <code>alert</code></td><td>it failed for too long: some moments cannot b"
-    "e restored</td></tr>\n"
+    "<tr><td><code>archive.failed</code> or <code>archive.gaps</code> grows</t"
+    "d><td><code>/stats</code>; log</td><td>the archive's disk is full or gone"
+    ": some of the log waits for it; within a gap no moment can be restored</t"
+    "d></tr>\n"
     "<tr><td><code>snapshots.failed</code> grows</td><td><code>/stats</code></"
     "td><td>the log grows, and the next start takes longer; <code>no snapshot "
     "in</code> in the log says why</td></tr>\n"
@@ -2111,6 +2112,8 @@ static const char  ngx_http_kv_page_rest_text[] =
     "    { row: \"disk.available\", is: (s) => s.disk.size > 0\n"
     "        && s.disk.available < 2 * s.bytes + 2 ** 30\n"
     "        && `the disk has ${bytes(s.disk.available)} left` },\n"
+    "    { row: \"archive.failed\", grew: \"archive.failed\",\n"
+    "      what: [\"try\", \"tries\"], more: \"to archive failed\" },\n"
     "    { row: \"archive.gaps\", grew: \"archive.gaps\",\n"
     "      what: [\"gap\", \"gaps\"], more: \"arose in the archive\" },\n"
     "    { row: \"snapshots.failed\", grew: \"snapshots.failed\",\n"
@@ -2848,10 +2851,10 @@ const ngx_http_kv_page_part_t  ngx_http_kv_page_rest = {
 
 const char  ngx_http_kv_page_policy[] =
     "default-src 'none'; script-src 'sha256-rrWWbMy4yc49RW+yOTEk5YaEEEo3q2DCDA"
-    "+aoSdnmmA=' 'sha256-nTdHZklMWcfYvdJVePoFy8Oxwml5oQPwPTCm73OCJgI='; style-"
+    "+aoSdnmmA=' 'sha256-xJKyFJzupiQHBkdP5Sslc5TmxHTn2r4Ex/Dr7zRlbY0='; style-"
     "src 'sha256-vH1j3HtbAKyvVRiSKIVWFrUobZ1BYvKheRCjZyPCyG4=' 'sha256-navzkq2"
     "g0laqkxX3gkTDIubVlbc4d4ikGCDqyUn9HDI='; img-src data:; connect-src 'self'"
     "; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-tr"
     "usted-types-for 'script'";
 
-const char  ngx_http_kv_page_digest[] = "d0aa5eb6138519d2";
+const char  ngx_http_kv_page_digest[] = "9a0f59e00ff71326";

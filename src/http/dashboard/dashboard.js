@@ -629,6 +629,8 @@ const ALERTS = [
     { row: "disk.available", is: (s) => s.disk.size > 0
         && s.disk.available < 2 * s.bytes + 2 ** 30
         && `the disk has ${bytes(s.disk.available)} left` },
+    { row: "archive.failed", grew: "archive.failed",
+      what: ["try", "tries"], more: "to archive failed" },
     { row: "archive.gaps", grew: "archive.gaps",
       what: ["gap", "gaps"], more: "arose in the archive" },
     { row: "snapshots.failed", grew: "snapshots.failed",
