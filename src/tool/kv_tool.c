@@ -38,7 +38,8 @@ static const kv_tool_command_t  commands[] = {
 
     { "check", "FILE|DIR", "reads all of it; says what is damaged, and what "
       "would be lost",
-      "FILE is a backup, a snapshot or a segment of the log.\n",
+      "FILE is a backup, a snapshot or a segment of the log; DIR may be an "
+      "archive.\n",
       kv_tool_check },
 
     { "stat", "DIR", "says what is there; reads no more than headers", "",
@@ -47,8 +48,8 @@ static const kv_tool_command_t  commands[] = {
     { "dump", "DIR", "prints all keys and values, as lines of JSON", "",
       kv_tool_dump },
 
-    { "load", "DIR", "makes the directory, of such lines on standard input",
-      "", kv_tool_load },
+    { "load", "DIR", "makes the directory, of lines as dump prints them, on "
+      "standard input", "", kv_tool_load },
 
     { "log", "[--follow] [--from LSN] DIR", "prints the records of the log, "
       "also of a directory in use",
