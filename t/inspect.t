@@ -520,6 +520,22 @@ SKIP: {
     waitpid $pid, 0;
     is($?, 0, 'and it ends well');
     like(read_file($shown), qr/\r\e\[K$n lines are in/, 'without its bar');
+    remove($other);
+
+    # for as long, and longer, where nobody looks
+
+    my $run = inspect_begin({ in => $fifo }, 'load', $other);
+    open($w, '>', $fifo) or die "$fifo: $!";
+    my $end = time + 2;
+    $n = 0;
+    wait_for(sub {
+        syswrite $w, qq({"key":"k@{[ $n++ ]}","value":"x"}\n);
+        return time > $end;
+    }, 30);
+    close $w;
+    my ($rc, undef, $err) = inspect_end($run);
+    is($rc, 0, 'elsewhere, too');
+    is($err, '', 'and says nothing of how far it is');
     unlink $fifo;
     remove($other);
 }
