@@ -78,6 +78,7 @@ END
         }
         location ~ ^/u/(?<id>[^/]*)$ { kv main key=user:$id; }
         location ~ ^/path/(?<rest>.*)$ { kv_key_chars any; kv main key=$rest; }
+        location ~ ^/part/(?<part>[a-z]+) { kv main key=part:$part; }
         location = /cookie { kv main key=session:$cookie_sid; }
         location = /arg { kv_key_chars any; kv main key=arg:$arg_k; }
         location = /arg-safe { kv main key=arg:$arg_k; }
@@ -440,6 +441,9 @@ is(kv(GET => '/all/a%2Fb'), '200 x', '... is decoded');
 is(kv(GET => '/path/a//b'), '200 x', '... and normalised');
 is(kv(GET => "/path/a%2Fb$_"), "400 key contains invalid characters\n",
    "... and checked: $_") for qw(%0A %01 %7F);
+is(kv(GET => "/part/a$_"), "400 key contains invalid characters\n",
+   "... wherever it is: $_") for qw(%0A %01 %7F);
+is(kv(GET => '/part/a%20'), "404 key not found\n", '... unlike a blank');
 is(kv(PUT => '/fallback/x?n=1', body => 'x'), '200 ', 'a named location');
 is(kv(GET => '/all/page1'), '200 x', '... is that one');
 is(kv(PUT => '/if/q?x=1', body => 'x'), '200 ', 'an "if"');
