@@ -14,7 +14,8 @@ my $built = qx(@{[ KV::Test::nginx() ]} -V 2>&1);
 my @asking = ('mirror', grep { $built =~ /http_${_}_module/ } 'auth_request');
 
 my $s = KV::Test->new(
-    zone => '16m', kv => 'segment=1m max_value=512k', strict => free_port(),
+    zone => '16m', kv => 'segment=1m max_value=512k list=on',
+    strict => free_port(), http => 'charset_map koi8-r utf-8 { 80 E282AC; }',
     servers => <<'END',
     server {
         listen 127.0.0.1:%%strict%%;
@@ -35,6 +36,13 @@ END
             internal;
             proxy_pass http://127.0.0.1:%%port%%/kv/copy;
         }
+        location = /keys { kv_keys main; }
+        location /recoded/ {
+            charset utf-8;
+            source_charset koi8-r;
+            kv main;
+            location = /recoded/keys { kv_keys main; }
+        }
         location /mirrored/ { kv main; mirror /copy; }
         location /front/ {
             proxy_pass http://127.0.0.1:%%port%%/kv/;
@@ -52,6 +60,27 @@ sub answer {
     my ($r, $status, $body, $name) = @_;
     is($r->{status}, $status, "$name: status");
     is($r->{body}, $body, "$name: body");
+}
+
+
+# a filter that changes bodies makes chunks of them, and they have an end
+
+{
+    my $c = $s->connect;
+
+    for ([ PUT => '/recoded/a', body => 'x' ], [ GET => '/recoded/a' ],
+         [ POST => '/recoded/a?ttl=9' ], [ GET => '/recoded/keys?prefix=x' ],
+         [ GET => '/recoded/a', headers => [ 'If-None-Match: *' ] ],
+         [ HEAD => '/recoded/a' ], [ DELETE => '/recoded/a' ])
+    {
+        my ($method, $path) = @$_;
+        $c->send(KV::Conn::request(@$_));
+        my $r = $c->response($method);
+        is($r->{body}, $method eq 'GET' && $path =~ /a$/ && $r->{status} == 200
+                       ? 'x' : '', "recoded: $method $path");
+    }
+    $c->send(KV::Conn::request(GET => '/kv/none'));
+    is($c->response->{status}, 404, 'recoded: the connection goes on');
 }
 
 

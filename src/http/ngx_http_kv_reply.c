@@ -20,6 +20,7 @@ static ngx_int_t ngx_http_kv_value_headers(ngx_http_request_t *r);
 static ngx_int_t ngx_http_kv_tag(ngx_http_request_t *r);
 static ngx_table_elt_t *ngx_http_kv_push_header(ngx_http_request_t *r);
 static void ngx_http_kv_answered(ngx_http_request_t *r);
+static ngx_int_t ngx_http_kv_send_empty(ngx_http_request_t *r);
 static ngx_int_t ngx_http_kv_send_header(ngx_http_request_t *r);
 static ngx_int_t ngx_http_kv_reply_pieces(ngx_http_request_t *r,
     ngx_http_kv_ctx_t *ctx, kv_entry_t *e);
@@ -68,11 +69,11 @@ ngx_http_kv_reply(ngx_http_request_t *r, ngx_uint_t status, const char *text)
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    if (len == 0) {
-        r->header_only = 1;
-    }
-
     ngx_http_kv_answered(r);
+
+    if (len == 0) {
+        return ngx_http_kv_send_empty(r);
+    }
 
     rc = ngx_http_send_header(r);
 
@@ -642,13 +643,39 @@ ngx_http_kv_reply_begin(ngx_http_request_t *r, const char *type, off_t len)
     r->headers_out.content_length_n = len;
     ngx_http_kv_type(r, type);
 
-    if (len == 0) {
-        r->header_only = 1;
-    }
-
     ngx_http_kv_answered(r);
 
-    return ngx_http_send_header(r);
+    return len == 0 ? ngx_http_kv_send_empty(r) : ngx_http_send_header(r);
+}
+
+
+/*
+ * The header of an answer that has no body.  A filter that changes bodies, as
+ * that of charsets does, may have made it one in chunks, which has an end.
+ */
+
+static ngx_int_t
+ngx_http_kv_send_empty(ngx_http_request_t *r)
+{
+    ngx_int_t  rc;
+
+    r->header_only = 1;
+
+    rc = ngx_http_send_header(r);
+
+    if (rc == NGX_ERROR || rc > NGX_OK || !r->chunked) {
+        return rc;
+    }
+
+    r->header_only = 0;
+
+    rc = ngx_http_send_special(r, NGX_HTTP_LAST);
+
+    /* callers must not send anything behind it */
+
+    r->header_only = 1;
+
+    return rc;
 }
 
 
