@@ -18,8 +18,8 @@
 
 static ngx_int_t ngx_http_kv_types_add(ngx_conf_t *cf, ngx_array_t *types,
     ngx_str_t *value);
-static ngx_uint_t ngx_http_kv_types_has(ngx_http_request_t *r,
-    const char *type, size_t n);
+static ngx_uint_t ngx_http_kv_types_has(const ngx_array_t *types,
+    const char *name, size_t n);
 static ngx_int_t ngx_http_kv_types_encoding(ngx_http_request_t *r,
     u_char *text, kv_meta_t *meta);
 static ngx_uint_t ngx_http_kv_types_append(const ngx_str_t *value,
@@ -123,24 +123,17 @@ ngx_http_kv_types_add(ngx_conf_t *cf, ngx_array_t *types, ngx_str_t *value)
 }
 
 
-/* Whether the location has a type of that name, which is without parameters. */
+/* Whether they have a type of that name, which is without parameters. */
 
 static ngx_uint_t
-ngx_http_kv_types_has(ngx_http_request_t *r, const char *name, size_t n)
+ngx_http_kv_types_has(const ngx_array_t *types, const char *name, size_t n)
 {
-    ngx_str_t               *type;
-    ngx_uint_t               i;
-    ngx_http_kv_loc_conf_t  *klcf;
+    ngx_str_t   *type;
+    ngx_uint_t   i;
 
-    klcf = ngx_http_get_module_loc_conf(r, ngx_http_kv_module);
+    type = types->elts;
 
-    if (klcf->types == NULL) {
-        return 0;
-    }
-
-    type = klcf->types->elts;
-
-    for (i = 0; i < klcf->types->nelts; i++) {
+    for (i = 0; i < types->nelts; i++) {
 
         if (type[i].len == 1
             || (type[i].len == n
@@ -157,22 +150,26 @@ ngx_http_kv_types_has(ngx_http_request_t *r, const char *name, size_t n)
 ngx_int_t
 ngx_http_kv_types_take(ngx_http_kv_ctx_t *ctx, const char **wrong)
 {
-    size_t               n;
-    u_char               encoding[KV_META_ENCODING];
-    kv_meta_t            meta;
-    ngx_str_t           *type;
-    ngx_http_request_t  *r;
+    size_t                   n;
+    u_char                   encoding[KV_META_ENCODING];
+    kv_meta_t                meta;
+    ngx_str_t               *type;
+    ngx_http_request_t      *r;
+    ngx_http_kv_loc_conf_t  *klcf;
 
     r = ctx->request;
+    klcf = ngx_http_get_module_loc_conf(r, ngx_http_kv_module);
 
-    if (r->headers_in.content_type == NULL) {
+    if (klcf->types == NULL || r->headers_in.content_type == NULL) {
         return NGX_OK;
     }
 
     type = &r->headers_in.content_type->value;
     n = kv_meta_type_name((char *) type->data, type->len);
 
-    if (n == 0 || !ngx_http_kv_types_has(r, (char *) type->data, n)) {
+    if (n == 0
+        || !ngx_http_kv_types_has(klcf->types, (char *) type->data, n))
+    {
         return NGX_OK;
     }
 
@@ -287,7 +284,7 @@ ngx_http_kv_types_line(ngx_http_kv_ctx_t *ctx, const kv_line_t *line)
 
     n = kv_meta_type_name(line->meta.type, line->meta.type_len);
 
-    return ngx_http_kv_types_has(ctx->request, line->meta.type, n)
+    return ngx_http_kv_types_has(klcf->types, line->meta.type, n)
            ? NULL : "the type is not on the list of kv_types";
 }
 
@@ -305,20 +302,22 @@ ngx_http_kv_types_name(const kv_line_t *line, u_char *meta, kv_name_t *name)
 ngx_int_t
 ngx_http_kv_types_show(ngx_http_kv_ctx_t *ctx, const kv_entry_t *e)
 {
-    size_t               n;
-    u_char              *p;
-    kv_meta_t            meta;
-    ngx_http_request_t  *r;
+    size_t                   n;
+    u_char                  *p;
+    kv_meta_t                meta;
+    ngx_http_request_t      *r;
+    ngx_http_kv_loc_conf_t  *klcf;
 
     r = ctx->request;
+    klcf = ngx_http_get_module_loc_conf(r, ngx_http_kv_module);
 
-    if (!kv_store_meta(e, &meta)) {
+    if (klcf->types == NULL || !kv_store_meta(e, &meta)) {
         return NGX_OK;
     }
 
     n = kv_meta_type_name(meta.type, meta.type_len);
 
-    if (!ngx_http_kv_types_has(r, meta.type, n)) {
+    if (!ngx_http_kv_types_has(klcf->types, meta.type, n)) {
         return NGX_OK;
     }
 
