@@ -13,6 +13,7 @@
 #define FUZZ_ODD      0x80
 #define FUZZ_LONG     0x40
 #define FUZZ_EXPIRES  0x20
+#define FUZZ_META     0x10
 
 
 uint8_t
@@ -68,6 +69,8 @@ fuzz_record(fuzz_feed_t *feed, uint64_t lsn, uint8_t *dst, size_t max,
     kv_record_t          rec;
     kv_record_header_t   h;
 
+    static const char  meta[] = "\003a/bgzip";
+
     kind = fuzz_u8(feed);
 
     memset(&h, 0, sizeof(h));
@@ -91,6 +94,7 @@ fuzz_record(fuzz_feed_t *feed, uint64_t lsn, uint8_t *dst, size_t max,
 
         if (h.op == KV_OP_PUT) {
             h.value_len = kind & FUZZ_LONG ? fuzz_u16(feed) : fuzz_u8(feed);
+            h.flags |= kind & FUZZ_META ? KV_RECORD_META : 0;
         }
     }
 
@@ -100,6 +104,7 @@ fuzz_record(fuzz_feed_t *feed, uint64_t lsn, uint8_t *dst, size_t max,
     rec.flags = h.flags;
     rec.key_len = h.key_len;
     rec.value_len = h.value_len;
+    rec.meta_len = kind & (FUZZ_META|FUZZ_ODD) ? sizeof(meta) - 1 : 0;
     n = kv_min(kv_record_size(&rec), (size_t) 1 << 17);
 
     if (n > max - *used) {
@@ -122,6 +127,12 @@ fuzz_record(fuzz_feed_t *feed, uint64_t lsn, uint8_t *dst, size_t max,
     if ((h.flags & KV_RECORD_LSN) && n - head >= sizeof(lsn)) {
         memcpy(dst + head, &lsn, sizeof(lsn));
         head += sizeof(lsn);
+    }
+
+    if ((h.flags & KV_RECORD_META) && n - head > sizeof(meta)) {
+        dst[head++] = sizeof(meta) - 1;
+        memcpy(dst + head, meta, sizeof(meta) - 1);
+        head += sizeof(meta) - 1;
     }
 
     head += h.key_len + (size_t) h.value_len;

@@ -30,6 +30,7 @@ _Static_assert(sizeof(line_text) - 1 >= 50 && sizeof(line_text) - 1 <= 64,
 
 static void line_parse(const char *text, size_t len, uint32_t max_value,
     kv_key_chars_t chars, bool batch);
+static void line_check_meta(const kv_line_t *line, const json_t *root);
 static void line_check_more(const kv_line_t *line, const json_t *root);
 static void line_check(const kv_line_t *line, const char *text, size_t len,
     uint32_t max_value, kv_key_chars_t chars);
@@ -142,12 +143,42 @@ line_check(const kv_line_t *line, const char *text, size_t len,
     if (line->op == KV_LINE_PUT) {
         fuzz_check(line->value_len > 0 && line->value_len <= max_value);
         line_check_value(line, root);
+        line_check_meta(line, root);
 
     } else {
+        fuzz_check(line->meta.type_len == 0);
         line_check_more(line, root);
     }
 
     json_decref(root);
+}
+
+
+static void
+line_check_meta(const kv_line_t *line, const json_t *root)
+{
+    json_t           *type, *encoding;
+    const kv_meta_t  *meta;
+
+    meta = &line->meta;
+    type = json_object_get(root, "type");
+    encoding = json_object_get(root, "encoding");
+
+    fuzz_check(meta->type_len == json_string_length(type));
+    fuzz_check(meta->encoding_len == json_string_length(encoding));
+
+    if (type) {
+        fuzz_check(kv_meta_type(meta->type, meta->type_len));
+        fuzz_check(memcmp(meta->type, json_string_value(type), meta->type_len)
+                   == 0);
+    }
+
+    if (encoding) {
+        fuzz_check(type && kv_meta_encoding(meta->encoding,
+                                            meta->encoding_len));
+        fuzz_check(memcmp(meta->encoding, json_string_value(encoding),
+                          meta->encoding_len) == 0);
+    }
 }
 
 

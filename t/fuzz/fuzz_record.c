@@ -44,8 +44,15 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 static void
 decoded(const uint8_t *src, size_t size, const kv_record_t *rec)
 {
-    size_t    head;
-    uint8_t  *again;
+    size_t     head;
+    uint8_t   *again, meta[KV_META_MAX];
+    kv_meta_t  what;
+
+    if (rec->meta_len && kv_record_unknown(rec) == NULL) {
+        fuzz_check(kv_meta_read(rec->meta, rec->meta_len, &what));
+        fuzz_check(kv_meta_write(&what, meta) == rec->meta_len);
+        fuzz_check(memcmp(meta, rec->meta, rec->meta_len) == 0);
+    }
 
     again = malloc(size);
     fuzz_check(again);

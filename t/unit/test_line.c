@@ -228,6 +228,66 @@ test_deletes(void **state)
 
 
 static void
+has_meta(const char *p, const char *type, const char *encoding)
+{
+    assert_int_equal(parse_bytes(p, strlen(p), MAX), KV_OK);
+    assert_int_equal(line.meta.type_len, strlen(type));
+    assert_int_equal(line.meta.encoding_len, strlen(encoding));
+
+    if (line.meta.type_len) {
+        assert_memory_equal(line.meta.type, type, strlen(type));
+    }
+
+    if (line.meta.encoding_len) {
+        assert_memory_equal(line.meta.encoding, encoding, strlen(encoding));
+    }
+
+    done();
+}
+
+
+/* Short ones, and long ones, which are decoded apart. */
+
+static void
+test_types(void **state)
+{
+    (void) state;
+
+    has_meta("{\"key\":\"a\",\"value\":\"b\"}", "", "");
+    has_meta("{\"key\":\"a\",\"value\":\"b\",\"type\":\"text/html\"}",
+             "text/html", "");
+    has_meta("{\"type\":\"a\\/b; c=\\\"\\u0064\\\"\",\"encoding\":\"gzip\","
+             "\"key\":\"a\",\"base64\":\"AA==\"}", "a/b; c=\"d\"", "gzip");
+    has_meta("{\"key\":\"a\",\"value\":\"b\",\"type\":\"text/html; a=\\\""
+             "0123456789 0123456789 0123456789 01234567\\\"\","
+             "\"encoding\":\"a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p\"}",
+             "text/html; a=\"0123456789 0123456789 0123456789 01234567\"",
+             "a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p");
+
+    declines("{\"key\":\"a\",\"value\":\"b\",\"encoding\":\"gzip\"}",
+             "encoding needs a type");
+    declines("{\"key\":\"a\",\"value\":\"b\",\"type\":1}",
+             "type is not a string");
+    declines("{\"key\":\"a\",\"value\":\"b\",\"type\":\"a/b\",\"encoding\":1}",
+             "encoding is not a string");
+    declines("{\"key\":\"a\",\"value\":\"b\",\"type\":\"\"}",
+             "type is none like text/html, of 200 characters at most, without "
+             "a comma");
+    declines("{\"key\":\"a\",\"value\":\"b\",\"type\":\"a/b\\r\\nc: d\"}",
+             "type is none like text/html, of 200 characters at most, without "
+             "a comma");
+    declines("{\"key\":\"a\",\"value\":\"b\",\"type\":\"a/b\\u0000\"}",
+             "type is none like text/html, of 200 characters at most, without "
+             "a comma");
+    declines("{\"key\":\"a\",\"value\":\"b\",\"type\":\"a/b\","
+             "\"encoding\":\"\"}",
+             "encoding is no list like gzip, of 50 characters at most");
+    declines("{\"op\":\"delete\",\"key\":\"a\",\"type\":\"a/b\"}",
+             "a delete takes no type");
+}
+
+
+static void
 has_time(const char *p, uint32_t ttl, uint64_t expires)
 {
     assert_int_equal(parse_bytes(p, strlen(p), MAX), KV_OK);
@@ -904,6 +964,7 @@ main(void)
         cmocka_unit_test(test_text),
         cmocka_unit_test(test_base64),
         cmocka_unit_test(test_deletes),
+        cmocka_unit_test(test_types),
         cmocka_unit_test(test_times),
         cmocka_unit_test(test_batch),
         cmocka_unit_test(test_again),

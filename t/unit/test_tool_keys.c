@@ -30,9 +30,12 @@ typedef struct {
     uint64_t  place;
     uint32_t  file;
     uint32_t  value_len;
+    uint8_t   meta_len;
     uint64_t  expires;
 } model_t;
 
+
+static const char  metadata[] = "\003a/bgzip";
 
 static model_t   model[KEYS];
 static uint64_t  seed;
@@ -117,7 +120,10 @@ put_record(kv_tool_keys_t *keys, model_t *m, uint32_t file, uint64_t place)
         rec.op = KV_OP_PUT;
         rec.value_len = (uint32_t) rnd(1000);
         rec.expires = rnd(2);
+        rec.meta = metadata;
+        rec.meta_len = rnd(2) ? (uint8_t) (4 + rnd(5)) : 0;
         m->place = place;
+        m->meta_len = rec.meta_len;
         m->file = file;
         m->value_len = rec.value_len;
         m->expires = rec.expires;
@@ -151,6 +157,8 @@ check_keys(kv_tool_keys_t *keys)
         assert_int_equal(key.file, model[i].file);
         assert_int_equal(key.value_len, model[i].value_len);
         assert_int_equal(key.expires, model[i].expires);
+        assert_int_equal(key.meta_len, model[i].meta_len);
+        assert_memory_equal(key.meta, metadata, key.meta_len);
     }
 
     assert_int_equal(k, n);
