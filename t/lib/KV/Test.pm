@@ -253,14 +253,14 @@ sub refused {
 }
 
 
-# nginx -t with the configuration: exit status and output.
+# nginx -t with the configuration: exit status (or 128 + signal) and output.
 
 sub test_config {
     my ($self) = @_;
     my $file = "$self->{dir}/t.conf";
     write_file($file, $self->config);
     my $out = qx(@{[ nginx() ]} -t -p $self->{dir} -c $file 2>&1);
-    return ($? >> 8, $out);
+    return ($? & 127 ? 128 + ($? & 127) : $? >> 8, $out);
 }
 
 
