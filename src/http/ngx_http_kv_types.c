@@ -27,15 +27,6 @@ static ngx_uint_t ngx_http_kv_types_append(const ngx_str_t *value,
 static void ngx_http_kv_types_charset(ngx_http_request_t *r);
 
 
-static const char  ngx_http_kv_types_bad_type[] =
-    "invalid Content-Type: it takes a type like text/html; charset=utf-8, of "
-    "200 characters at most, without a comma";
-
-static const char  ngx_http_kv_types_bad_encoding[] =
-    "invalid Content-Encoding: it takes a list like gzip, of 50 characters at "
-    "most";
-
-
 char *
 ngx_http_kv_conf_types(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
@@ -174,7 +165,8 @@ ngx_http_kv_types_take(ngx_http_kv_ctx_t *ctx, const char **wrong)
     }
 
     if (!kv_meta_type((char *) type->data, type->len)) {
-        *wrong = ngx_http_kv_types_bad_type;
+        *wrong = "invalid Content-Type: it takes a type like text/html; "
+                 "charset=utf-8, of 200 characters at most, without a comma";
         return NGX_DECLINED;
     }
 
@@ -182,7 +174,8 @@ ngx_http_kv_types_take(ngx_http_kv_ctx_t *ctx, const char **wrong)
     meta.type_len = (uint8_t) type->len;
 
     if (ngx_http_kv_types_encoding(r, encoding, &meta) != NGX_OK) {
-        *wrong = ngx_http_kv_types_bad_encoding;
+        *wrong = "invalid Content-Encoding: it takes a list like gzip, of 50 "
+                 "characters at most";
         return NGX_DECLINED;
     }
 
