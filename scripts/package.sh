@@ -38,8 +38,9 @@ main()
     require_packages
     read_version
 
-    # The way there must hold nothing that a makefile takes for its own.
-    tmp=$(mktemp -d)
+    # The way there must hold nothing that a makefile takes for its own, and no
+    # ".c" or ".S", of which nginx's ./configure makes ".o".
+    tmp=$(mktemp -d --tmpdir package-XXXXXXXXXX)
     trap 'rm -rf -- "$tmp"' EXIT
     trap 'exit 1' INT TERM HUP
 
