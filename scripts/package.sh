@@ -1,14 +1,15 @@
 #!/bin/bash
 # Usage: scripts/package.sh [--lint] [--output DIR]
 #
-# Builds the Debian package libnginx-mod-http-kv for the Debian that this runs
-# on, as .build/libnginx-mod-http-kv_VERSION_ARCHITECTURE.deb, and installs
-# first what is missing for that through apt-get, as root or by sudo.
+# Builds the Debian packages libnginx-mod-http-kv and, for who uses kv_get in
+# stream{}, libnginx-mod-stream-kv, for the Debian that this runs on, as
+# .build/NAME_VERSION_ARCHITECTURE.deb, and installs first what is missing for
+# that through apt-get, as root or by sudo.
 #
-#   --lint        has lintian look at it, and fails if that finds anything
-#   --output DIR  puts it there instead of into .build
+#   --lint        has lintian look at them, and fails if that finds anything
+#   --output DIR  puts them there instead of into .build
 #
-# Of the same sources, on the same Debian, the same file comes out. The version
+# Of the same sources, on the same Debian, the same files come out. The version
 # is that of src/CHANGES.md; what is not finished is older than what will be
 # (0.4~pre), and what is built for one Debian older than for the next. Needs no
 # git: the folder may come from an archive. What is not committed is packaged,
@@ -18,6 +19,7 @@ set -euo pipefail
 . "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
 
 name=libnginx-mod-http-kv
+names=("$name" libnginx-mod-stream-kv)
 output=$repo/.build
 lint=
 tmp=
@@ -79,6 +81,7 @@ require_packages()
     need dh-sequence-nginx dh_nginx
     need libhiredis-dev /usr/include/hiredis/hiredis.h
     need libjansson-dev /usr/include/jansson.h
+    need libnginx-mod-stream /usr/lib/nginx/modules/ngx_stream_module.so
     need libssl-dev /usr/include/openssl/evp.h
     [[ ! $lint ]] || need lintian lintian
     install_missing "$repo/.build/logs/apt.log" --keep-services
@@ -170,16 +173,22 @@ look_at_it()
 }
 
 
-# Only the newest stays, so that *.deb names one.
+# Only the newest stays, so that NAME_*.deb names one.
 publish()
 {
-    local file
+    local file one
 
-    rm -f "$output/$name"_*.deb "$output/$name-dbgsym"_*.deb
+    for one in "${names[@]}"; do
+        rm -f "$output/$one"_*.deb "$output/$one-dbgsym"_*.deb
+    done
+
     for file in "$tmp"/*.deb; do
         mv "$file" "$output"
     done
-    printf 'built %s\n' "$output/$name"_*.deb
+
+    for one in "${names[@]}"; do
+        printf 'built %s\n' "$output/$one"_*.deb
+    done
 }
 
 

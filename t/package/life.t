@@ -22,8 +22,10 @@ my $SITE = '/etc/nginx/sites-enabled/kv';
 my $AVAILABLE = '/etc/nginx/sites-available/kv';
 my $MODULE = '/etc/nginx/modules-enabled/50-mod-http-kv.conf';
 my $PORT = 8080;
+my $SECOND = 8079;
 
 my ($DEB) = glob ".build/${NAME}_*.deb";
+my ($STREAM) = glob '.build/libnginx-mod-stream-kv_*.deb';
 my $server = { port => $PORT };
 my $ledger = KV::Ledger->new;
 
@@ -192,28 +194,53 @@ says('nginx -t');
 ok(master(), 'removed: nginx goes on');
 ok(-d $DATA, 'removed: the data is there');
 
-apt("install ./$DEB");
+apt("install ./$DEB ./$STREAM");
 serves('installed again');
 ok(-l $SITE && !-l "$AVAILABLE.removed", 'installed again: the site is on');
 has_all('installed again');
 
-# what else uses it is not switched off: who removes it is told
+# what else uses it is not switched off: who removes it is told; and stream{}
 
 {
     my $mine = '/etc/nginx/conf.d/mine.conf';
+    my $conf = '/etc/nginx/nginx.conf';
+    my $before = read_file($conf);
+
     write_file($mine, "kv_zone zone=mine:8m path=$DATA-mine;\n");
+    write_file($conf, $before . 'stream { kv_get stream $v zone=main '
+                      . "default=none; server { listen 127.0.0.1:$SECOND; "
+                      . "return \$v; } }\n");
     says('service nginx restart');
     serves('a file of mine');
+
+    ok(-l '/etc/nginx/modules-enabled/70-mod-stream-kv.conf',
+       'stream: its module is loaded behind the others');
+    is(streamed(), 'none', 'stream: a default');
+    http(PUT => '/kv/stream', 'a value');
+    is(streamed(), 'a value', 'stream: a value');
+    http(DELETE => '/kv/stream');
+
     like(apt("remove $NAME"), qr/will not start .*:\n\Q$mine\E\n/,
          'removed: which file is in the way');
     ok(master(), 'removed: nginx goes on with what it has loaded');
     unlink $mine;
+    write_file($conf, $before);
+}
+
+
+# What the server of stream{} sends.
+
+sub streamed {
+    my $c = KV::Conn->new(port => $SECOND);
+    $c->closed(5);
+    return $c->{in};
 }
 
 
 # ---- purged
 
-like(apt("purge $NAME"), qr/data .* stays/, 'purged: it says what stays');
+like(apt("purge $NAME libnginx-mod-stream-kv"), qr/data .* stays/,
+     'purged: it says what stays');
 ok(!-e $AVAILABLE && !-l "$AVAILABLE.removed" && !-l $MODULE
    && !-l "$MODULE.removed", 'purged: the rest is gone');
 ok(-d $DATA && -d "$DATA-mine", 'purged: the data is there');
