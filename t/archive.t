@@ -315,19 +315,21 @@ for my $signal (qw(TERM KILL)) {
     $s = $t;
     $s->start;
 
+    # what goes is older than a snapshot that was begun two seconds ago
+
+    my $start = time;
     $s->put('first', 'value');
     my $first = lsn();
     more_log() for 1 .. 3;
-    is(archive()->{deleted}, 0, 'nothing is too old');
-    cmp_ok(scalar files($kept, qr/kvl$/), '>', 2, 'all is there');
+    my @first = files($kept, qr/kvl$/);
+    cmp_ok(scalar @first, '>', 2, 'all is there') if time - $start < 2;
 
     # what is written now is younger than what is deleted then
 
     $s->put('second', 'value');
     my $second = lsn();
-    my $start = time;
     wait_for(sub { more_log(); archive()->{deleted} }, 30);
-    cmp_ok(time - $start, '>', 1, 'then it is');
+    cmp_ok(time - $start, '>', 2, 'nothing goes sooner');
     my $young = lsn();
     more_log() for 1 .. 2;
 
