@@ -187,7 +187,8 @@ is_deeply([files($one, qr/closed/)], [$note], 'a clean stop closes the log');
 
     $s = copy($one);
     my $taken = IO::Socket::INET->new(Listen => 1, LocalAddr => '127.0.0.1',
-                                      LocalPort => $s->{port}) or die;
+                                      LocalPort => $s->{port}, ReuseAddr => 1)
+        or die "port $s->{port}: $!";
     like(($s->refused)[1] // '', qr/bind\(\) to .* failed/, 'a port in use');
     close $taken;
     is_deeply([files($s, qr/closed/)], [$note], 'the note is still there');
