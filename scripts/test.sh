@@ -24,8 +24,8 @@
 #                      there since the last commit
 #   --poison           the part http, with a module that fills what it frees in
 #                      the zone, and checks that no later write changed it: all
-#                      but t/lint.t and t/run.t, which do not load it, and
-#                      t/browser.t
+#                      but t/browser.t, t/inspect*.t, and those that do not load
+#                      it: t/lint.t, t/run.t, t/failpoints.t
 #   --ahead            no tests, but all that they need: packages are installed,
 #                      programs compiled, at the lowest priority. What fails is
 #                      tried again, and told, when it is tested
@@ -617,10 +617,11 @@ test_http()
         return
     fi
 
-    # Those that test another script load no module, or that of .build.
+    # Those that test another script load no module, or that of .build, that
+    # of failpoints one of its own; those of kv-inspect test files.
     if [[ $poison ]]; then
-        mapfile -t tests \
-            < <(grep -LE 'scripts/(lint|run)\.sh|use KV::Browser' "${tests[@]}")
+        mapfile -t tests < <(grep -LE 'scripts/(lint|run)\.sh|use KV::Browser' \
+            "${tests[@]}" | grep -vE '/(inspect.*|failpoints)\.t$')
     fi
 
     mapfile -t tests < <(long_first "${tests[@]}")
