@@ -469,6 +469,27 @@ for my $flap (1 .. 3) {
 }
 is(counting($s)->{dropped}, 0, 'and none is lost');
 
+# what is counted of a key while an older sum of it is being written
+
+{
+    my $c = $s->connect;
+    $s->fault(hold => 1);
+    $c->send(KV::Conn::request(PUT => '/kv/held', body => 'x'));
+    ok($s->held, 'a write takes its time');
+    $before = counting($s);
+    load($s, 50, '/k/?k=newer');
+    ok(wait_for(sub { counting($s)->{requests} > $before->{requests} }, 10),
+       'sums wait for it');
+    load($s, 50, '/k/?k=newer');
+    $s->fault(write => 28);
+    $s->fault(hold => undef);
+    is($c->response->{status}, 200, 'and ends');
+    ok(wait_for(sub { $s->store->{state} eq 'disk full' }, 10), 'a full disk');
+    $s->fault(write => undef);
+    becomes($s, 'newer', 100, 'both are written when there is space');
+    $s->del('held');
+}
+
 # a worker keeps 16m of keys
 
 $s->fault(write => 28);
@@ -483,8 +504,8 @@ like($s->log, qr/\[error\] .*"kv_incr" does not count \d+ requests?: too many/,
 $s->fault(write => undef);
 becomes($s, 'full', 111, 'all is written when there is space again');
 wait_for(sub { $dropped = counting($s)->{dropped};
-               ($keys = $s->store->{keys}) == 2402 - $dropped }, 10);
-is($keys, 2402 - $dropped, 'each that was kept is there');
+               ($keys = $s->store->{keys}) == 2403 - $dropped }, 10);
+is($keys, 2403 - $dropped, 'each that was kept is there');
 
 # a disk that is broken: what was being written may be on it
 
@@ -496,6 +517,23 @@ load($s, 20, '/k/?k=broken');
 $s->done;
 like($s->log, qr/the worker exits.* "kv_incr" has counted: \d+ requests? to 1 /,
      'what is lost is logged');
+
+
+# a worker keeps 65,536 keys
+
+$s = KV::Test->new(zone => '96m', fault => 1, workers => 1, server => <<"END");
+        location /k/ { $OK @{[ map { "kv_incr k$_:\$arg_k zone=main;\n" }
+                               1 .. 100 ]} }
+END
+$s->start;
+$s->fault(write => 28);
+load($s, 700, '/k/?k=%d');
+ok(wait_for(sub { counting($s)->{requests} == 70_000 }, 10), 'very many keys');
+is(counting($s)->{dropped}, 70_000 - 65_536, 'which are too many');
+$s->fault(write => undef);
+ok(wait_for(sub { ($keys = $s->store->{keys}) == 65_536 }, 20), 'the others')
+    or diag($keys);
+$s->done;
 
 
 # a zone that is full
