@@ -79,8 +79,11 @@ ngx_http_kv_types_add(ngx_conf_t *cf, ngx_array_t *types, ngx_str_t *value)
         return NGX_OK;
     }
 
+    /* a name may have a "*", but who writes one here means several types */
+
     if (ngx_strcmp(value->data, "*") != 0
-        && kv_meta_type_name((char *) value->data, value->len) != value->len)
+        && (kv_meta_type_name((char *) value->data, value->len) != value->len
+            || ngx_strchr(value->data, '*')))
     {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "invalid type \"%V\" of \"kv_types\": it takes "
