@@ -11,7 +11,7 @@ use Time::HiRes qw(time);
 use KV::Inspect;
 use KV::Test;
 
-my $s = KV::Test->new(zone => '32m', fault => 1,
+my $s = KV::Test->new(zone => '32m', fault => 1, location => 'kv_types *;',
                       kv => 'segment=128k max_value=16k snapshot=512k');
 my $dir = $s->{path};
 
@@ -31,6 +31,14 @@ $s->del('a');
 $s->clear;
 is($s->http(POST => '/batch', body => join '', map
        { qq({"key":"batch$_","value":"x"}\n) } 1 .. 5)->{status}, 200, 'batch');
+for (1, 9000) {
+    $s->http(PUT => '/kv/b?ttl=1000', body => 'x' x $_);
+    is($s->del('b', headers => [ 'Prefer: return=representation' ])->{status},
+       200, 'a value is taken');
+}
+$s->put('t', 'x', headers => [ 'Content-Type: a/b; c="%"' ]);
+$s->put('t', 'x', headers => [ 'Content-Type: a/b',
+                               'Content-Encoding: gzip, br' ]);
 $s->stop;
 
 my ($rc, $out, $err) = inspect('log', $dir);
@@ -38,8 +46,8 @@ is($rc, 0, 'exit status');
 is($err, '', 'no message');
 
 my @records = records($out);
-is_deeply([ map { $_->[0] } @records ], [ 1 .. 10 ], 'LSNs without gaps');
-is(scalar(grep { $_->[1] =~ /^$TIME$/ } @records), 10, 'times');
+is_deeply([ map { $_->[0] } @records ], [ 1 .. 16 ], 'LSNs without gaps');
+is(scalar(grep { $_->[1] =~ /^$TIME$/ } @records), 16, 'times');
 is_deeply([ map { "@$_[3, 4, 5]" } @records[0 .. 4] ],
           [ 'put a 5', 'put b 2', 'touch b -', 'delete a -', 'clear - -' ],
           'operations, keys, bytes');
@@ -47,11 +55,15 @@ like($records[1][6], qr/^$TIME$/, 'when a key expires');
 is($records[2][6], '-', 'a key that does so no longer');
 is_deeply([ map { $_->[2] } @records[5 .. 9] ], [ ('6+5') x 5 ],
           'records of one batch');
-is(scalar(grep { @$_ == 7 } @records), 10, 'seven fields');
+is_deeply([ map { "@$_[3, 6]" } @records[11, 13] ], [ ('delete -') x 2 ],
+          'what was taken did not expire');
+is(scalar(grep { @$_ == 8 } @records), 16, 'eight fields');
+is_deeply([ map { $_->[7] } @records ],
+          [ ('-') x 14, 'a/b;%20c="%25"', 'a/b,gzip,%20br' ], 'types');
 
 is_deeply([ map { $_->[0] } records((inspect('log', '--from', 4, $dir))[1]) ],
-          [ 4 .. 10 ], '--from');
-is((inspect('log', '--from=11', $dir))[1], '', '--from what is not there yet');
+          [ 4 .. 16 ], '--from');
+is((inspect('log', '--from=17', $dir))[1], '', '--from what is not there yet');
 
 for my $from ('x', 0, -1, '', 1 << 48) {
     my ($rc, $out, $err) = inspect('log', '--from', $from, $dir);

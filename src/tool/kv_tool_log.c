@@ -32,7 +32,8 @@ static void kv_tool_log_batch(void *ctx, uint64_t segment_lsn,
     uint64_t offset, const kv_batch_header_t *h);
 static kv_rc_t kv_tool_log_record(void *ctx, uint64_t lsn,
     const kv_record_t *rec);
-static void kv_tool_log_key(const char *key, size_t len);
+static void kv_tool_log_type(const kv_record_t *rec);
+static void kv_tool_log_text(const char *text, size_t len);
 static void kv_tool_log_warn(void *ctx, const char *text);
 
 
@@ -183,7 +184,7 @@ kv_tool_log_record(void *ctx, uint64_t lsn, const kv_record_t *rec)
                   kv_tool_time(log->batch.time_ms, time),
                   log->batch.first_lsn, log->batch.count, ops[rec->op]);
 
-    kv_tool_log_key(rec->key, rec->key_len);
+    kv_tool_log_text(rec->key, rec->key_len);
 
     if (rec->op == KV_OP_PUT) {
         (void) printf(" %u", rec->value_len);
@@ -192,11 +193,34 @@ kv_tool_log_record(void *ctx, uint64_t lsn, const kv_record_t *rec)
         (void) fputs(" -", stdout);
     }
 
-    (void) printf(" %s\n", kv_tool_time(rec->expires, time));
+    (void) printf(" %s ", kv_tool_time(rec->expires, time));
+    kv_tool_log_type(rec);
+    (void) putchar('\n');
 
     log->after = lsn;
 
     return KV_OK;
+}
+
+
+/* A type has no comma: behind one are the codings. */
+
+static void
+kv_tool_log_type(const kv_record_t *rec)
+{
+    kv_meta_t  meta;
+
+    if (!kv_meta_read(rec->meta, rec->meta_len, &meta)) {
+        kv_tool_log_text(NULL, 0);
+        return;
+    }
+
+    kv_tool_log_text(meta.type, meta.type_len);
+
+    if (meta.encoding_len) {
+        (void) putchar(',');
+        kv_tool_log_text(meta.encoding, meta.encoding_len);
+    }
 }
 
 
@@ -206,7 +230,7 @@ kv_tool_log_record(void *ctx, uint64_t lsn, const kv_record_t *rec)
  */
 
 static void
-kv_tool_log_key(const char *key, size_t len)
+kv_tool_log_text(const char *text, size_t len)
 {
     size_t         i;
     unsigned char  c;
@@ -216,7 +240,7 @@ kv_tool_log_key(const char *key, size_t len)
     }
 
     for (i = 0; i < len; i++) {
-        c = (unsigned char) key[i];
+        c = (unsigned char) text[i];
 
         if (c > 0x20 && c < 0x7f && c != '%') {
             (void) putchar(c);
