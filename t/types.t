@@ -36,7 +36,8 @@ sub says {
 
 my $s = KV::Test->new(
     zone => '32m', kv => 'segment=1m max_value=512k list=on',
-    http => 'kv_types text/html application/json;',
+    http => 'kv_types text/html application/json;
+        charset_map windows-1251 utf-8 { E4 D0B4; }',
     location => 'kv_types text/html text/css application/x-y+z;',
     server => 'gzip on; gzip_min_length 1; gzip_types *;
         location /all/ { kv main; kv_types *; }
@@ -45,11 +46,15 @@ my $s = KV::Test->new(
         location /post/ { kv main; kv_post on; }
         location /mirrored/ { kv main; mirror /outer/copy; }
         location /charset/ { kv main; kv_types text/html; charset koi8-r; }
+        location /recoded/ { kv main; charset windows-1251;
+                             override_charset on; }
         location /ssi/ { kv main; ssi on; }
         location /css/ { kv main; kv_types text/css; }
         location = /keys { kv_keys main; kv_types off; }
         location = /off-batch { kv_batch main; kv_types off; }
-        location = /off-bulk { kv_bulk main; kv_types off; }')->start;
+        location = /off-bulk { kv_bulk main; kv_types off; }
+        location = /p-batch { kv_batch main prefix=p; }
+        location = /p-bulk { kv_bulk main prefix=p; kv_types off; }')->start;
 
 
 # ---- what is stored, and shown
@@ -75,9 +80,21 @@ for ([ $HTML, $HTML ], [ 'text/html', 'text/html' ],
     }
 }
 
+for my $size (3, 9000, 100_000) {
+    my $value = value('t', 3, $size);
+    $s->http(PUT => '/kv/t', chunks => [ unpack '(a30000)*', $value ],
+             headers => [ type($HTML), encoding('x') ]);
+    my $r = $s->get('t');
+    is(says($r), "200 $HTML x nosniff", "$size bytes in chunks");
+    ok($r->{body} eq $value, 'the value');
+}
+
 for ([ [ 'gzip' ], 'gzip' ], [ [ 'gzip, br' ], 'gzip, br' ],
      [ [ 'gzip', 'br' ], 'gzip, br' ], [ [ 'identity' ], '-' ],
-     [ [ 'Identity', 'x' ], 'x' ], [ [ 'x' x 50 ], 'x' x 50 ])
+     [ [ 'Identity', 'x' ], 'x' ], [ [ 'compress' ], 'compress' ],
+     [ [ 'gzip', '', 'br' ], 'gzip, br' ], [ [ '' ], '-' ],
+     [ [ 'x' x 50 ], 'x' x 50 ],
+     [ [ 'x' x 24, 'y' x 24 ], 'x' x 24 . ', ' . 'y' x 24 ])
 {
     my ($sent, $shown) = @$_;
     $s->put('t', 'packed', headers => [ type($HTML), encoding(@$sent) ]);
@@ -86,6 +103,12 @@ for ([ [ 'gzip' ], 'gzip' ], [ [ 'gzip, br' ], 'gzip, br' ],
        "200 $HTML $shown nosniff", "@$sent: not packed twice")
         if $shown ne '-';
 }
+
+$s->put('t', 'packed', headers => [ type($HTML), 'Content: a',
+        'Content-Encoding-X: b', (map { "X-$_: c" } 1 .. 50), encoding('d'),
+        'content-ENCODING: e' ]);
+is(says($s->get('t')), "200 $HTML d, e nosniff",
+   'found among many, by its whole name');
 
 $s->put('t', 'packed', headers => [ type('a/b'), encoding('gzip') ]);
 is(says($s->get('t')), '200 text/plain - nosniff',
@@ -220,6 +243,16 @@ is(says($s->http(GET => '/charset/c')), "200 $HTML - nosniff",
 is(says($s->http(GET => '/charset/c', headers => [ 'Range: bytes=9-' ])),
    '416 text/plain; charset=koi8-r - nosniff', 'an error has its own');
 
+for (';charset=utf-8', ';  CHARSET="UTF-8" ; a=b', ';charset="utf-8";',
+     '; a="; charset=b"; ;charset=utf-8;a=b')
+{
+    $s->http(PUT => '/recoded/c', body => "\xd0\xb4",
+             headers => [ type("text/html$_") ]);
+    my $r = $s->http(GET => '/recoded/c');
+    is(says($r) . " $r->{body}", '200 text/html; charset=windows-1251 - '
+       . "nosniff \xe4", "text/html$_ says which");
+}
+
 
 # ---- lines and lists
 
@@ -275,6 +308,10 @@ for ([ 'the type is not on the list of kv_types', '/batch',
      [ 'types are not stored here: kv_types is off', '/off-batch',
        type => $HTML ],
      [ 'types are not stored here: kv_types is off', '/off-bulk',
+       type => $HTML ],
+     [ 'the type is not on the list of kv_types', '/p-batch',
+       type => 'text/css' ],
+     [ 'types are not stored here: kv_types is off', '/p-bulk',
        type => $HTML ],
      [ 'encoding needs a type', '/batch', encoding => 'gzip' ],
      [ 'type is not a string', '/batch', type => 1 ],

@@ -249,7 +249,7 @@ ngx_http_kv_types_append(const ngx_str_t *value, u_char *text, kv_meta_t *meta)
 
     n = meta->encoding_len ? meta->encoding_len + 2u : 0;
 
-    if (value->len > KV_META_ENCODING || n + value->len > KV_META_ENCODING) {
+    if (n + value->len > KV_META_ENCODING) {
         return 0;
     }
 

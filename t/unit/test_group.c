@@ -760,7 +760,10 @@ test_too_many(void **state)
 }
 
 
-/* Bytes: of a batch of the log, which is less than a segment here. */
+/*
+ * Bytes: of a batch of the log, which is less than a segment here.  What groups
+ * of puts count is what the log takes.
+ */
 
 static void
 test_too_large(void **state)
@@ -768,6 +771,7 @@ test_too_large(void **state)
     kv_rc_t   rc;
     kv_op_t  *op;
     unsigned  i, k, fit;
+    uint64_t  bytes;
 
     (void) state;
 
@@ -777,7 +781,8 @@ test_too_large(void **state)
         add_group();
 
         for (k = 0; /* void */ ; k++) {
-            assert_int_equal(kit_begin_put(&solo.host, k, 1, 4000, &op), KV_OK);
+            assert_int_equal(kit_begin_ttl(&solo.host, k, 1, 400, k % 5, &op),
+                             KV_OK);
 
             rc = kv_store_group_add(solo.host.store, &unit[i].group, op);
 
@@ -791,12 +796,16 @@ test_too_large(void **state)
         fit = k;
     }
 
-    assert_true(fit > 8 && fit < 16);
+    assert_true(fit > 80 && fit < 160);
     assert_int_equal(unit[0].group.n, fit);
 
     /* the two do not fit into one */
 
+    bytes = atomic_load(&solo.host.store->zone->wal.bytes);
     commit();
+    assert_int_equal(atomic_load(&solo.host.store->zone->wal.bytes) - bytes,
+                     2 * sizeof(kv_batch_header_t) + unit[0].group.bytes
+                     + unit[1].group.bytes);
     assert_int_equal(unit[0].rc, KV_OK);
     assert_int_equal(unit[1].rc, KV_OK);
     assert_int_equal(unit[1].lsn, unit[0].lsn + fit);
@@ -1374,6 +1383,7 @@ main(void)
         TEST(test_write_fails)
     };
 
+    kit_typed = KV_META_TYPE;
     cmocka_set_test_filter(getenv("KIT_TEST"));
 
     return cmocka_run_group_tests_name("group", tests, NULL, NULL);
