@@ -65,7 +65,7 @@ death_setup(void **state)
     (void) state;
 
     death_seed = 88172645463325252ull;
-    kit_typed = true;
+    kit_typed = KV_META_TYPE;
 
     death_shared = mmap(NULL, sizeof(shared_t), PROT_READ|PROT_WRITE,
                         MAP_SHARED|MAP_ANONYMOUS, -1, 0);

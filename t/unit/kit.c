@@ -29,7 +29,7 @@
 #include "kit.h"
 
 
-bool               kit_typed;
+unsigned           kit_typed;
 int                kit_wakes[KV_WORKERS_MAX];
 static unsigned    kit_nwakes;
 static kv_heap_t  *kit_heap;         /* of kit_balanced() */
@@ -454,7 +454,7 @@ kit_meta(uint32_t id, uint32_t version, char *bytes)
 
     n = id + version * 5;
 
-    if (!kit_typed || n % 3 == 0) {
+    if (kit_typed == 0 || n % 3 == 0) {
         return 0;
     }
 
@@ -462,7 +462,7 @@ kit_meta(uint32_t id, uint32_t version, char *bytes)
     type[1] = '/';
 
     meta.type = type;
-    meta.type_len = (uint8_t) (3 + n * 37 % (KV_META_TYPE - 2));
+    meta.type_len = (uint8_t) (3 + n * 37 % (kit_typed - 2));
     meta.encoding = "gzip, br";
     meta.encoding_len = n % 3 == 1 ? 0 : n % 2 ? 4 : 8;
 

@@ -100,10 +100,10 @@ kv_rc_t kit_begin_put(host_t *host, uint32_t id, uint32_t version,
     uint32_t len, kv_op_t **op);
 
 /*
- * Whether two of three values have metadata, which are made of `id` and
- * `version`, too.
+ * Two of three values have metadata, which are made of `id` and `version`, too,
+ * with a type of at most so many bytes, KV_META_TYPE or fewer; 0: none has any.
  */
-extern bool  kit_typed;
+extern unsigned  kit_typed;
 
 /* The same for a key that expires: seconds, or 0. */
 kv_rc_t kit_begin_ttl(host_t *host, uint32_t id, uint32_t version,

@@ -45,7 +45,7 @@ rig_setup(void **state)
     kit_open(&kit, 16 << 20, 8);
     kit.conf.list = true;
     kit.io->fast = true;
-    kit_typed = true;
+    kit_typed = KV_META_TYPE;
 
     return 0;
 }

@@ -434,7 +434,7 @@ main(void)
         cmocka_unit_test(test_log_alone)
     };
 
-    kit_typed = true;
+    kit_typed = 9;
     cmocka_set_test_filter(getenv("KIT_TEST"));
 
     return cmocka_run_group_tests_name("damage bytes", tests, damage_setup,

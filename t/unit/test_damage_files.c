@@ -301,7 +301,7 @@ main(void)
         cmocka_unit_test(test_areas)
     };
 
-    kit_typed = true;
+    kit_typed = KV_META_TYPE;
     cmocka_set_test_filter(getenv("KIT_TEST"));
 
     return cmocka_run_group_tests_name("damage files", tests, damage_setup,

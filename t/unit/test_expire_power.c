@@ -463,7 +463,7 @@ main(void)
         cmocka_unit_test(test_expired_stays_gone)
     };
 
-    kit_typed = true;
+    kit_typed = KV_META_TYPE;
     region = aligned_alloc(4096, REGION);
 
     if (region == NULL) {

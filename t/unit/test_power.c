@@ -2148,7 +2148,7 @@ main(void)
         cmocka_unit_test_teardown(test_power_cuts, teardown)
     };
 
-    kit_typed = true;
+    kit_typed = KV_META_TYPE;
 
     (void) signal(SIGABRT, on_signal);
     (void) signal(SIGTERM, on_signal);

@@ -307,7 +307,7 @@ setup(void **state)
     int  rc;
 
     rc = rig_setup(state);
-    kit_typed = false;
+    kit_typed = 0;
 
     return rc;
 }
