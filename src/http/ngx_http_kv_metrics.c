@@ -110,7 +110,7 @@ static const ngx_http_kv_metric_t  ngx_http_kv_metrics_list[] = {
 
     ngx_http_kv_gauge("keys", figures.keys, 1, "Keys in the store."),
     ngx_http_kv_gauge("data_bytes", figures.bytes, 1,
-                      "Bytes of keys and values."),
+                      "Bytes of keys and values, and of their types."),
     ngx_http_kv_gauge("expiring_keys", figures.expiring, 1,
                       "Keys that have a time of expiry."),
     ngx_http_kv_counter("expired_keys_total", figures.expired, 1,
@@ -167,7 +167,7 @@ static const ngx_http_kv_metric_t  ngx_http_kv_metrics_list[] = {
                         "Slow readers that were ended to free memory."),
 
     ngx_http_kv_counter("commit_payload_bytes_total", figures.payload, 1,
-                        "Bytes of keys and values put."),
+                        "Bytes of keys and values put, and of their types."),
     ngx_http_kv_counter("memory_requests_total", figures.reserves, 1,
                         "Requests to the committer for memory in the zone."),
     ngx_http_kv_counter("moved_objects_total", figures.moved, 1,

@@ -88,7 +88,7 @@ typedef struct {
     /* the writer's */
     _Alignas(KV_CACHE_LINE)
     _Atomic uint64_t          keys;
-    _Atomic uint64_t          bytes;       /* of keys and values */
+    _Atomic uint64_t          bytes;       /* kv_entry_payload() */
     kv_heap_t                *heap;
     kv_retire_list_t         *retired;
     kv_bucket_t              *reserved;    /* overflow buckets set aside */

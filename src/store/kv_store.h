@@ -806,7 +806,7 @@ typedef struct {
 typedef struct {
     const char     *state;           /* as in kv_state.h */
     uint64_t        keys;
-    uint64_t        bytes;           /* of keys and values */
+    uint64_t        bytes;           /* of keys, metadata and values */
     uint64_t        expiring;        /* keys that have a time of expiry */
     uint64_t        expired;         /* keys that were deleted for it */
     uint64_t        waiting;         /* kv_store_await(), all workers */
@@ -825,7 +825,7 @@ typedef struct {
     kv_figure_t     batch;           /* operations */
     kv_figure_t     wait;            /* microseconds from submit to done */
     kv_figure_t     sync;            /* microseconds */
-    uint64_t        payload;         /* bytes of keys and values logged */
+    uint64_t        payload;         /* the same of what was logged */
     uint64_t        moved;           /* objects, by compaction */
     uint64_t        reserves;        /* requests for memory */
 

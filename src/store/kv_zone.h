@@ -69,7 +69,7 @@ typedef struct {
     kv_histogram_t    batch;          /* operations per batch */
     kv_histogram_t    sync;           /* microseconds per sync */
     kv_histogram_t    wait;           /* submit to done, microseconds */
-    _Atomic uint64_t  payload;        /* bytes of keys and values logged */
+    _Atomic uint64_t  payload;        /* bytes logged: kv_entry_payload() */
     _Atomic uint64_t  moved;          /* objects moved by compaction */
     _Atomic uint64_t  expired;        /* keys deleted because they were */
     _Atomic uint64_t  reserves;       /* KV_OP_RESERVE operations taken */
