@@ -297,7 +297,6 @@ ngx_http_kv_send_returned(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
 
     r->headers_out.status = NGX_HTTP_OK;
     r->headers_out.content_length_n = e->value_len;
-    ngx_http_kv_value_type(r);
 
     if (pieces) {
         if (ngx_http_kv_hold(ctx) != NGX_OK) {
@@ -370,8 +369,6 @@ ngx_http_kv_reply_value(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx,
     r->headers_out.status = NGX_HTTP_OK;
     r->headers_out.content_length_n = e->value_len;
     r->allow_ranges = 1;
-
-    ngx_http_kv_value_type(r);
 
     /*
      * auth_request and mirror want no body: a pin would last as long as the
@@ -750,11 +747,15 @@ ngx_http_kv_value_type(ngx_http_request_t *r)
 }
 
 
+/* Not before it is sure that the answer is the value. */
+
 static ngx_int_t
 ngx_http_kv_value_headers(ngx_http_request_t *r)
 {
     ngx_table_elt_t    *h;
     ngx_http_kv_ctx_t  *ctx;
+
+    ngx_http_kv_value_type(r);
 
     if (ngx_http_kv_tag(r) != NGX_OK) {
         return NGX_ERROR;
