@@ -389,6 +389,7 @@ for ([ 1, 'kv_types text;', 'invalid type "text" of "kv_types": it takes types '
        . 'without parameters, like text/html, or * for all of them, or off' ],
      [ 1, 'kv_types "text/html; a=b";', 'invalid type "text/html; a=b"' ],
      [ 1, 'kv_types image/*;', 'invalid type "image/*" of "kv_types"' ],
+     [ 1, 'kv_types "";', 'invalid type "" of "kv_types"' ],
      [ 1, 'kv_types text/html off;', '"off" of "kv_types" must stand alone' ],
      [ 1, 'kv_types * text/html;', '"*" of "kv_types" must stand alone' ],
      [ 1, 'kv_types text/html; kv_types a/b;', '"kv_types" directive is '

@@ -72,6 +72,7 @@ ngx_http_kv_conf_types(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 static ngx_int_t
 ngx_http_kv_types_add(ngx_conf_t *cf, ngx_array_t *types, ngx_str_t *value)
 {
+    size_t       n;
     ngx_str_t   *type;
     ngx_uint_t   i;
 
@@ -79,11 +80,12 @@ ngx_http_kv_types_add(ngx_conf_t *cf, ngx_array_t *types, ngx_str_t *value)
         return NGX_OK;
     }
 
+    n = kv_meta_type_name((char *) value->data, value->len);
+
     /* a name may have a "*", but who writes one here means several types */
 
     if (ngx_strcmp(value->data, "*") != 0
-        && (kv_meta_type_name((char *) value->data, value->len) != value->len
-            || ngx_strchr(value->data, '*')))
+        && (n == 0 || n != value->len || ngx_strchr(value->data, '*')))
     {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "invalid type \"%V\" of \"kv_types\": it takes "
