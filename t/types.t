@@ -470,6 +470,34 @@ SKIP: {
 }
 
 
+# ---- an error is of no type but its own: also of a value that is there, and
+# for one more reader of which the zone has no memory
+
+SKIP: {
+    skip('this nginx does not speak HTTP/2', 2)
+        if qx(@{[ KV::Test::nginx() ]} -V 2>&1) !~ /http_v2_module/;
+
+    # one worker, as each has a limit
+    my $s = KV::Test->new(workers => 1, zone => '4m',
+        h2 => KV::Util::free_port(), kv => 'segment=1m max_value=64k',
+        location => 'kv_types *;',
+        servers => 'server {
+            listen 127.0.0.1:%%h2%% http2;
+            http2_max_concurrent_streams 4096;
+            keepalive_requests 4096;
+            location /kv/ { kv main; }
+        }')->start;
+    my $slow = KV::Frames->new(port => $s->{h2});
+
+    $s->put('a', 'x' x 9000, headers => [ type('text/html; charset=utf-7') ]);
+    $slow->frame(KV::Frames::SETTINGS, 0, 0, pack('nN', 4, 0));
+    $slow->request(2 * $_ + 1, GET => '/kv/a') for 1 .. 1200;
+    ok(wait_for(sub { $s->get('a')->{status} == 503 }, 20), 'too many readers');
+    is(says($s->get('a')), '503 text/plain - -', 'an error has no charset');
+    $s->done;
+}
+
+
 # ---- a client that does not take the encoding: nginx unpacks
 
 SKIP: {
