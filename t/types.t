@@ -415,7 +415,10 @@ for ([ 1, 'kv_types text;', 'invalid type "text" of "kv_types": it takes types '
     my $png = join '', map { chr } 0 .. 255;
 
     write_file($program, page_block($PAGE, 'perl', 'File::Find'));
-    mkdir $_ for $folder, "$folder/img";
+    mkdir $_ for $folder, "$folder/img", "$folder/.git";
+    write_file("$folder/.git/config", 'secret');
+    write_file("$folder/empty", '');
+    write_file("$folder/\xc3\xa4 b.css", 'q { }');
     write_file("$folder/index.html", "<p>one \xc3\xa4");
     write_file("$folder/a.css", 'p { color: red }');
     write_file("$folder/img/a.png", $png);
@@ -428,6 +431,7 @@ for ([ 1, 'kv_types text;', 'invalid type "text" of "kv_types": it takes types '
          [ '/a.css?v=1', 'text/css', 'p { color: red }' ],
          [ '/img/a.png', 'image/png', $png ],
          [ '/img/', 'text/html; charset=utf-8', '<p>images' ],
+         [ '/%C3%A4%20b.css', 'text/css', 'q { }' ],
          [ '/LICENSE', 'application/octet-stream', 'free' ])
     {
         my ($path, $type, $body) = @$_;
@@ -439,11 +443,16 @@ for ([ 1, 'kv_types text;', 'invalid type "text" of "kv_types": it takes types '
            ->{status}, 304, 'and not sent twice');
     }
 
-    unlink "$folder/a.css";
+    is($s->http(GET => '/deploy/keys')->{body},
+       "LICENSE\na.css\nimg/a.png\nimg/index.html\nindex.html\n"
+       . "\xc3\xa4 b.css\n", 'these are all');
+
+    unlink "$folder/a.css", "$folder/\xc3\xa4 b.css";
     write_file("$folder/index.html", '<p>two');
     is($deploy->(), 0, 'a site: deployed again');
     is($s->http(GET => '/')->{body}, '<p>two', 'a page has changed');
-    is($s->http(GET => '/a.css')->{status}, 404, 'a file is gone');
+    is($s->http(GET => $_)->{status}, 404, "$_ is gone")
+        for '/a.css', '/%C3%A4%20b.css';
     is($s->http(GET => '/img/')->{body}, '<p>images', 'the others stay');
     is($s->http(PUT => '/index.html', body => 'x')->{status}, 405,
        'readers only read');
