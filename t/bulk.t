@@ -636,7 +636,7 @@ $s->done;
 
 # ---- where a sync takes long, more lines share one
 
-$s = KV::Test->new(fault => 1);
+$s = KV::Test->new(fault => 1, http => 'kv_types *;');
 $s->start;
 $s->fault(slow => 20);
 {
@@ -654,6 +654,16 @@ $s->fault(slow => 20);
     }
 
     cmp_ok($each, '>=', 320, 'a slow disk has large groups');
+
+    # 128 KiB at most, of lines that count 332 bytes or more
+
+    my $before = $s->store->{commit};
+    my $type = 'a/' . 'b' x 198;
+    bulk(join '', map { qq({"key":"t$_","value":"v","type":"$type"}\n) }
+                      1 .. 5000);
+    my $now = $s->store->{commit};
+    cmp_ok(5000 / ($now->{batches} - $before->{batches}), '<', 400,
+           'types count in them');
 }
 $s->fault(slow => undef);
 $s->done;

@@ -41,7 +41,7 @@
 #define NGX_HTTP_KV_BULK_SHARE  256
 #define NGX_HTTP_KV_BULK_ALL    32
 
-/* bytes of a line that count besides its key and value */
+/* bytes of a line that count besides its key, its type and its value */
 #define NGX_HTTP_KV_BULK_EACH   128
 
 /*
@@ -774,9 +774,11 @@ ngx_http_kv_bulk_op(ngx_http_kv_bulk_t *bulk, kv_op_t **op)
 static void
 ngx_http_kv_bulk_add(ngx_http_kv_bulk_t *bulk, kv_op_t *op)
 {
+    kv_line_t            *line;
     ngx_http_kv_group_t  *group;
 
     if (op) {
+        line = &bulk->line;
         group = bulk->built;
 
         op->data = NULL;
@@ -791,10 +793,11 @@ ngx_http_kv_bulk_add(ngx_http_kv_bulk_t *bulk, kv_op_t *op)
 
         group->last = op;
         group->line[group->n++] = bulk->lines;
-        group->bytes += bulk->line.key_len + bulk->line.value_len
+        group->bytes += line->key_len + line->meta.type_len
+                        + line->meta.encoding_len + line->value_len
                         + NGX_HTTP_KV_BULK_EACH;
 
-        kv_line_free(&bulk->line);
+        kv_line_free(line);
     }
 
     bulk->pending = 0;
