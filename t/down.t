@@ -39,7 +39,8 @@ sub told {
     $r = $s->http(GET => '/backup');
     is($r->{status}, $backup, "$state: /backup");
     is($r->{body}, $why, "$state: /backup says why") if defined $why;
-    is($s->store->{backups}{running}, 0, "$state: it is over");
+    ok(wait_for(sub { $s->store->{backups}{running} == 0 }, 20),
+       "$state: it is over");
 }
 
 # The next process that comes to this failpoint dies there.
