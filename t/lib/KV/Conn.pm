@@ -6,6 +6,7 @@ package KV::Conn;
 use strict;
 use warnings;
 
+use Carp qw(croak);
 use Errno qw(EAGAIN EINTR);
 use IO::Socket::INET ();
 use Socket qw(IPPROTO_TCP TCP_NODELAY SOL_SOCKET SO_LINGER);
@@ -178,8 +179,11 @@ sub response {
         return $r if $r;
         return if $self->{eof};
 
-        $self->ready(0, $end - time) or die "no answer in time\n";
-        $self->fill;
+        if ($self->ready(0, $end - time)) {
+            $self->fill;
+        } elsif (time >= $end) {
+            croak('no answer in time, but ' . length($self->{in}) . ' bytes');
+        }
     }
 }
 
