@@ -251,6 +251,7 @@ my @get = (q{kv_get $arg_k $v zone=main default=none$arg_d},
            q{kv_get $arg_k$arg_k$arg_k $long zone=main default=none},
            q{kv_get $loop $loop zone=main},
            q{kv_get f:$1:$found $of_found zone=main default=none:$1:$found},
+           q{kv_get f:$1:$twice $of_twice zone=main},
            q{kv_get one $one zone=main}, q{kv_get two $two zone=main});
 my $curl = qx(curl --version 2>&1) =~ /\bHTTP2\b/
            && $built =~ /http_v2_module/;
@@ -266,6 +267,7 @@ $s = KV::Test->new(auth => $auth ? 'location /auth/ { auth_request /check;
     kv_zone zone=two:8m path=%%dir%%/two;
     map $v $mapped { on yes; default no; }
     map $http_key $found { default -; ~^(.+)$ $1; }
+    map $1$1 $twice { volatile; ~^(.+)$ $1; }
     limit_req_zone $client zone=limit:1m rate=1r/m;
     log_format values escape=none '$request_uri [$v]';
     add_header Worker $pid always;
@@ -283,6 +285,7 @@ END
     location = /if { if ($v = on) { return 200 yes; } return 200 no; }
     location = /map { return 200 $mapped; }
     location ~ ^/found/(.*)$ { return 200 $of_found; }
+    location ~ ^/twice/(.*)$ { return 200 $of_twice; }
     location = /header { add_header V $v; return 204; }
     location = /redirect { return 302 /to?$v; }
     location = /rewritten { rewrite ^ /return last; }
@@ -354,6 +357,13 @@ sub logged { read_file("$s->{dir}/access.log") }
         for [ $short, $long ], [ $long, $short ];
     is(page('/found/s', headers => [ 'Key: other' ]), 'none:other:other',
        'in a default, too');
+
+    # one that is evaluated anew has another value then
+
+    $short = 't' x 500;
+    $long = $short x 2;
+    $s->put("f:$long:$long", 'found');
+    is(page("/twice/$short"), 'found', 'a volatile map: is evaluated once');
 }
 
 

@@ -228,34 +228,49 @@ ngx_stream_kv_variable(ngx_stream_session_t *s, ngx_stream_variable_value_t *v,
 }
 
 
-/*
- * All variables have their values before nginx measures and copies them: see
- * http/ngx_http_kv_expression.c.
- */
+/* As ngx_http_kv_expression(), see there: two passes measure, one copies. */
 
 static ngx_int_t
 ngx_stream_kv_expression(ngx_stream_session_t *s,
     ngx_stream_complex_value_t *expression, ngx_str_t *value)
 {
-    ngx_stream_script_engine_t     e;
-    ngx_stream_script_len_code_pt  code;
+    ngx_uint_t                  i;
+    ngx_stream_script_code_pt   code;
+    ngx_stream_script_engine_t  e;
 
-    if (expression->lengths) {
-        ngx_stream_script_flush_complex_value(s, expression);
+    if (expression->lengths == NULL) {
+        *value = expression->value;
+        return NGX_OK;
+    }
 
-        ngx_memzero(&e, sizeof(ngx_stream_script_engine_t));
+    ngx_stream_script_flush_complex_value(s, expression);
 
-        e.ip = expression->lengths;
-        e.session = s;
-        e.flushed = 1;
+    ngx_memzero(&e, sizeof(ngx_stream_script_engine_t));
+    e.session = s;
+    e.flushed = 1;
 
-        while (*(uintptr_t *) e.ip) {
-            code = *(ngx_stream_script_len_code_pt *) e.ip;
-            (void) code(&e);
+    for (i = 0; i < 2; i++) {
+        value->len = 0;
+
+        for (e.ip = expression->lengths; *(uintptr_t *) e.ip; /* void */ ) {
+            value->len += (*(ngx_stream_script_len_code_pt *) e.ip)(&e);
         }
     }
 
-    return ngx_stream_complex_value(s, expression, value);
+    value->data = ngx_pnalloc(s->connection->pool, value->len);
+    if (value->data == NULL) {
+        return NGX_ERROR;
+    }
+
+    e.pos = value->data;
+    e.buf = *value;
+
+    for (e.ip = expression->values; *(uintptr_t *) e.ip; /* void */ ) {
+        code = *(ngx_stream_script_code_pt *) e.ip;
+        code(&e);
+    }
+
+    return e.pos == value->data + value->len ? NGX_OK : NGX_ERROR;
 }
 
 
