@@ -31,6 +31,8 @@ static ngx_uint_t ngx_http_kv_get_arg_is(const ngx_str_t *arg,
 static ngx_int_t ngx_http_kv_get_copy(ngx_http_kv_zone_t *zone,
     ngx_pool_t *pool, ngx_log_t *log, const kv_entry_t *e, ngx_str_t *value);
 static void ngx_http_kv_get_line(ngx_str_t *value);
+static ngx_inline uint64_t ngx_http_kv_get_low(const u_char *p);
+static void ngx_http_kv_get_spaces(u_char *p, const u_char *end);
 
 
 char *
@@ -280,17 +282,16 @@ ngx_http_kv_get_copy(ngx_http_kv_zone_t *zone, ngx_pool_t *pool,
 
 
 /*
- * Makes one line of a value.  Most have none of the bytes to replace, which are
- * all below 14: a word without a byte below 14 is passed over.  When 14 is
- * taken from each byte, the highest bit of one that had it clear gets set only
- * if that byte is below 14, or lends to one that is: then they are looked at.
+ * Makes one line of a value.  Most have none of the bytes to replace, so it is
+ * searched in blocks for bytes below 14, and only what has one is looked at.
+ * The last word may begin within what was passed over before: a space that
+ * replaced a byte stays.
  */
 
 static void
 ngx_http_kv_get_line(ngx_str_t *value)
 {
-    u_char    *p, *end;
-    uint64_t   word;
+    u_char  *p, *end, *last;
 
     p = value->data;
     end = p + value->len;
@@ -301,23 +302,60 @@ ngx_http_kv_get_line(ngx_str_t *value)
         value->len = end - p;
     }
 
+    while (end - p >= 32) {
+
+        if (ngx_http_kv_get_low(p) | ngx_http_kv_get_low(p + 8)
+            | ngx_http_kv_get_low(p + 16) | ngx_http_kv_get_low(p + 24))
+        {
+            ngx_http_kv_get_spaces(p, p + 32);
+        }
+
+        p += 32;
+    }
+
     while (p < end) {
 
-        if (end - p >= (ssize_t) sizeof(word)) {
-            ngx_memcpy(&word, p, sizeof(word));
-
-            if (((word - NGX_HTTP_KV_GET_14S) & ~word & NGX_HTTP_KV_GET_HIGH)
-                == 0)
-            {
-                p += sizeof(word);
-                continue;
-            }
+        if (value->len < 8) {
+            ngx_http_kv_get_spaces(p, end);
+            return;
         }
+
+        last = end - 8;
+        p = ngx_min(p, last);
+
+        if (ngx_http_kv_get_low(p)) {
+            ngx_http_kv_get_spaces(p, p + 8);
+        }
+
+        p += 8;
+    }
+}
+
+
+/*
+ * 0: none of 8 bytes is below 14.  When 14 is taken from each, the highest bit
+ * of one that had it clear gets set only if that byte is below 14, or lends to
+ * one that is.
+ */
+
+static ngx_inline uint64_t
+ngx_http_kv_get_low(const u_char *p)
+{
+    uint64_t  word;
+
+    ngx_memcpy(&word, p, sizeof(word));
+
+    return (word - NGX_HTTP_KV_GET_14S) & ~word & NGX_HTTP_KV_GET_HIGH;
+}
+
+
+static void
+ngx_http_kv_get_spaces(u_char *p, const u_char *end)
+{
+    for ( /* void */ ; p < end; p++) {
 
         if (*p == '\r' || *p == '\n' || *p == '\0') {
             *p = ' ';
         }
-
-        p++;
     }
 }
