@@ -414,7 +414,7 @@ for ([ "on\n", 'on' ], [ "on\r\n", 'on' ], [ "on\n\n", 'on ' ],
     srand($seed);
 
     for (1 .. 200) {
-        my $value = join '', map { $bytes[rand @bytes] } 0 .. rand 40;
+        my $value = join '', map { $bytes[rand @bytes] } 0 .. rand 80;
         my $line = $value =~ s/\r?\n\z//r =~ tr/\0\r\n/   /r;
         $s->put('a', $value);
         $wrong .= unpack('H*', $value) . ' '
