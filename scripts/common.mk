@@ -6,7 +6,7 @@
 
 # The sources' list is in config.
 SOURCES  := $(shell sed -n 's,^ *\(.*\.c\)$$,\1,p' config)
-ROOMS    := base disk memory index store
+ROOMS    := base disk memory index feed store
 CORE     := $(filter $(foreach r,$(ROOMS),src/$(r)/%),$(SOURCES))
 
 LINES    := $(filter src/lines/%,$(SOURCES))

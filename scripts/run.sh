@@ -337,7 +337,7 @@ http {
     uwsgi_temp_path $(quote "$tmp/uwsgi");
     scgi_temp_path $(quote "$tmp/scgi");
 
-    kv_zone zone=main:$zone $(quote "path=$dir/kv") list=on;
+    kv_zone zone=main:$zone $(quote "path=$dir/kv") list=on feed=16m;
 
     server {
 $(listen_directives)
@@ -380,6 +380,10 @@ $(listen_directives)
 
         location = /backup {
             kv_backup main;
+        }
+
+        location = /watch {
+            kv_watch main;
         }
 
         location / {

@@ -37,6 +37,7 @@ PROGRAMS := \
     t/unit/test_expire.c \
     t/unit/test_expire_power.c \
     t/unit/test_faults.c \
+    t/unit/test_feed.c \
     t/unit/test_group.c \
     t/unit/test_heap_alloc.c \
     t/unit/test_heap_check.c \
@@ -84,7 +85,8 @@ PROGRAMS := \
     t/unit/test_wal_processes.c \
     t/unit/test_wal_replay.c \
     t/unit/test_wal_tail.c \
-    t/unit/test_wal_write.c
+    t/unit/test_wal_write.c \
+    t/unit/test_watch.c
 
 HELPERS  := \
     t/unit/damage_dir.c \

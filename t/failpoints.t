@@ -32,7 +32,8 @@ my @noted = grep { /^NOTE_/ } @failpoints;
 # which leave the zone half changed: it must be rebuilt
 
 my %rebuild = map { $_ => 1 } qw(HEAP_ALLOC HEAP_FREE HEAP_FORMAT LINKED
-                                 RETURNED APPLYING EXPIRING GROWING CLEARED
+                                 RETURNED APPLYING FEEDING FED EXPIRING
+                                 GROWING CLEARED
                                  GROUP_HIDDEN GROUP_SHOWN SWEEPING FREEING
                                  COMPACTING REAPING QUIESCING REBUILDING
                                  RECOVERING RESETTING);
@@ -54,7 +55,7 @@ my %second = (GROWING => \&grow, CLEARED => \&clear_second,
               SPARE_MADE => \&fill, SEGMENT_NAMED => \&fill);
 
 my $s = KV::Test->new(workers => 3, zone => '24m', fault => 1,
-                      kv => 'segment=4m max_value=1m snapshot=8m',
+                      kv => 'segment=4m max_value=1m snapshot=8m feed=64k',
                       slow_port => free_port(), http =>
                       'kv_zone zone=two:8m path=%%dir%%/two segment=2m '
                       . 'max_value=1m;', server =>

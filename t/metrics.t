@@ -198,7 +198,8 @@ $s->idle;
 my %same = qw(
     keys keys                        data_bytes bytes
     expiring_keys expiring           expired_keys_total expired
-    waiting_reads waiting            zone_size_bytes zone.size
+    waiting_reads waiting            watches watching
+    zone_size_bytes zone.size
     zone_used_bytes zone.used        zone_index_bytes zone.index
     zone_held_bytes zone.held        zone_refused_writes_total zone.refused
     zone_fragmentation_ratio zone.fragmentation

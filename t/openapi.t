@@ -79,6 +79,8 @@ my %contract = (
     'POST /batch' => '200 400 403 408 409 412 413 428 500 501 503 507',
     'GET /backup' => '200 400 500 503',
     'HEAD /backup' => '200 400 500 503',
+    'GET /watch' => '200 400 403 410 500 503',
+    'HEAD /watch' => '200 400 403 410 500 503',
     'DELETE /clear' => '200 400 428 500 501 503 507',
     'GET /health' => '200 500 503',
     'HEAD /health' => '200 500 503',
@@ -140,9 +142,11 @@ is_deeply([ sort keys %texts ], [ sort keys %explained ],
 
 # ---- a server
 
-my $s = KV::Test->new(zone => '64m', kv => 'list=on', wrong => free_port(),
+my $s = KV::Test->new(zone => '64m', kv => 'list=on feed=64k',
+                      wrong => free_port(),
                       server => 'large_client_header_buffers 4 32k;
                           location = /keys { kv_keys main; }
+                          location = /watch { kv_watch main; }
                           location = /dashboard { kv_dashboard; }',
                       servers => q(server {
                           listen 127.0.0.1:%%wrong%%;

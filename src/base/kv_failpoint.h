@@ -63,6 +63,7 @@
     X(LINKED, "one in the map, the old not retired")                          \
     X(RETURNED, "a value pinned for its delete, not named")                   \
     X(APPLYING, "one of the batch applied")                                   \
+    X(FEEDING, "a word of the feed written, not published")                   \
     X(EXPIRING, "an expired key deleted, its entry not retired")              \
     X(GROWING, "a bucket split, entries in both halves")                      \
     X(CLEARED, "the map exchanged, the old one is there")                     \
@@ -70,6 +71,7 @@
     X(FREEING, "one retired freed, the heap's lock held")                     \
     X(GROUP_HIDDEN, "a group to be applied, none of it yet")                  \
     X(GROUP_SHOWN, "all of it applied, and visible")                          \
+    X(FED, "the feed has all that is applied, the zone does not say so")      \
     X(APPLIED, "all applied, none reported")                                  \
     X(GROUP_DONE, "its members done, not the group")                          \
     X(REPORTING, "one reported")                                              \

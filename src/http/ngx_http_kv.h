@@ -15,6 +15,9 @@
  *     ngx_http_kv_body.c         a PUT's body, straight into the zone
  *     ngx_http_kv_backup.c       backups
  *     ngx_http_kv_keys_delete.c  deletes of all keys that begin alike
+ *     ngx_http_kv_watch.c        streams of changes
+ *     ngx_http_kv_watch_index.c      ... who watches a key
+ *     ngx_http_kv_watch_event.c      ... their events
  *     ngx_http_kv_keys.c         lists of keys
  *     ngx_http_kv_keys_entry.c       ... their entries
  *     ngx_http_kv_keys_args.c        ... their arguments
@@ -75,13 +78,15 @@
  */
 #define NGX_HTTP_KV_TASKS  4
 
-/* RFC 6585 */
+/* which nginx has no names for: RFC 9110, RFC 6585 */
+#define NGX_HTTP_KV_GONE                   410
 #define NGX_HTTP_KV_PRECONDITION_REQUIRED  428
 
 
 typedef struct ngx_http_kv_ctx_s     ngx_http_kv_ctx_t;
 typedef struct ngx_http_kv_digest_s  ngx_http_kv_digest_t;
 typedef struct ngx_http_kv_sums_s    ngx_http_kv_sums_t;
+typedef struct ngx_http_kv_watches_s  ngx_http_kv_watches_t;
 
 typedef void (*ngx_http_kv_wakes_pt)(ngx_http_kv_zone_t *zone);
 
@@ -185,6 +190,8 @@ struct ngx_http_kv_zone_s {
     ngx_event_t                await_again;   /* more of them are collected */
     ngx_event_t                await_watch;
     ngx_http_kv_sums_t        *sums;          /* or NULL */
+    ngx_http_kv_watches_t     *watches;       /* or NULL: there were none */
+    ngx_uint_t                 watching;      /* of these */
     unsigned                   commit_pending:1;
     unsigned                   draining:1;    /* exiting: no event loop */
     unsigned                   resetting:1;   /* gives all operations up */
@@ -332,7 +339,7 @@ struct ngx_http_kv_ctx_s {
     ngx_http_kv_done_pt        done;
     ngx_http_kv_done_pt        refuse;        /* or NULL: see below */
     void                      *bulk;          /* the route's own */
-    unsigned                   route:3;       /* ngx_http_kv_route_t */
+    unsigned                   route:4;       /* ngx_http_kv_route_t */
     unsigned                   submitted:1;   /* in the queue `waiting` */
     unsigned                   adds:1;        /* a POST: increment */
     unsigned                   stores:1;      /* its body is the value */
@@ -470,6 +477,13 @@ ngx_http_kv_zone_t *ngx_http_kv_find_zone(ngx_http_kv_main_conf_t *kmcf,
  * The zone of shared memory's init callback: makes or takes over the store.
  */
 ngx_int_t ngx_http_kv_init_zone(ngx_shm_zone_t *shm_zone, void *data);
+
+/* The bytes of a zone, as its kv_zone says: without those of the feed. */
+static inline size_t
+ngx_http_kv_zone_size(ngx_http_kv_zone_t *zone)
+{
+    return zone->shm_zone->shm.size - zone->conf.feed;
+}
 
 /* After a configuration took effect: takes the old zone's descriptors over. */
 void ngx_http_kv_take_descriptors(ngx_http_kv_zone_t *zone);
@@ -991,6 +1005,9 @@ ngx_int_t ngx_http_kv_bulk(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx);
 
 /* ngx_http_kv_await.c */
 
+/* How many requests of this worker, in all zones, wait: watches, too. */
+extern ngx_uint_t  ngx_http_kv_awaiting;
+
 /* Prepares the zone for the functions below. */
 void ngx_http_kv_await_init(ngx_http_kv_zone_t *zone);
 
@@ -1028,6 +1045,18 @@ ngx_int_t ngx_http_kv_backup(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx);
 
 /* The worker is to end: ends all that are under way. */
 void ngx_http_kv_backup_finish(ngx_http_kv_zone_t *zone);
+
+
+/* ngx_http_kv_watch.c */
+
+/* Sends what changes, until the client leaves.  A content handler's result. */
+ngx_int_t ngx_http_kv_watch(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx);
+
+/* When the worker was woken: sends what is new. */
+void ngx_http_kv_watch_wake(ngx_http_kv_zone_t *zone);
+
+/* The worker is to end, or the store has failed: ends all, at once. */
+void ngx_http_kv_watch_finish(ngx_http_kv_zone_t *zone);
 
 
 /* ngx_http_kv_keys.c */

@@ -60,8 +60,7 @@ static void ngx_http_kv_await_watch(ngx_event_t *ev);
 static void ngx_http_kv_await_set_watch(ngx_http_kv_zone_t *zone);
 
 
-/* of this worker, in all zones */
-static ngx_uint_t  ngx_http_kv_awaiting;
+ngx_uint_t  ngx_http_kv_awaiting;
 
 
 void

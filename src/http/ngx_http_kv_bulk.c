@@ -879,7 +879,7 @@ ngx_http_kv_bulk_full(ngx_http_kv_bulk_t *bulk)
     ngx_http_kv_zone_t  *zone;
 
     zone = bulk->ctx->zone;
-    size = zone->shm_zone->shm.size;
+    size = ngx_http_kv_zone_size(zone);
 
     max = ngx_min(NGX_HTTP_KV_BULK_BYTES, size / NGX_HTTP_KV_BULK_SHARE);
     max = ngx_min(max, size / NGX_HTTP_KV_BULK_ALL

@@ -93,7 +93,8 @@ ngx_http_kv_conf_zone(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
      * address, and must find the zone again.
      */
 
-    zone->shm_zone = ngx_shared_memory_add(cf, &zone->name, params.size,
+    zone->shm_zone = ngx_shared_memory_add(cf, &zone->name,
+                                           params.size + zone->conf.feed,
                                            &ngx_http_core_module);
     if (zone->shm_zone == NULL) {
         return NGX_CONF_ERROR;

@@ -1,9 +1,10 @@
 
 /*
  * The directives of locations: kv, kv_clear, kv_health, kv_stats, kv_bulk,
- * kv_keys, kv_batch, kv_backup; kv_metrics and kv_dashboard, which name no
- * store; and those that say what a location allows: kv_max_value, kv_read_only,
- * kv_require_match, kv_intercept_errors, kv_post, kv_types.
+ * kv_keys, kv_batch, kv_backup, kv_watch; kv_metrics and kv_dashboard, which
+ * name no store; and those that say what a location allows: kv_max_value,
+ * kv_read_only, kv_require_match, kv_intercept_errors, kv_post,
+ * kv_types.
  */
 
 
@@ -616,6 +617,15 @@ ngx_http_kv_conf_find_zone(ngx_conf_t *cf, ngx_http_kv_loc_conf_t *conf)
         ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
                       "\"%V\" needs a zone whose keys can be listed: add "
                       "\"list=on\" to the kv_zone \"%V\", in %V:%ui",
+                      &conf->directive, &conf->zone_name, &conf->file,
+                      conf->line);
+        return NGX_ERROR;
+    }
+
+    if (conf->route == NGX_HTTP_KV_ROUTE_WATCH && !conf->zone->conf.feed) {
+        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                      "\"%V\" needs a zone with a feed of its changes: add "
+                      "\"feed=16m\" to the kv_zone \"%V\", in %V:%ui",
                       &conf->directive, &conf->zone_name, &conf->file,
                       conf->line);
         return NGX_ERROR;

@@ -43,6 +43,8 @@ static char *ngx_http_kv_parse_max_value(ngx_conf_t *cf,
     ngx_http_kv_params_t *params, ngx_str_t *value);
 static char *ngx_http_kv_parse_list(ngx_conf_t *cf,
     ngx_http_kv_params_t *params, ngx_str_t *value);
+static char *ngx_http_kv_parse_feed(ngx_conf_t *cf,
+    ngx_http_kv_params_t *params, ngx_str_t *value);
 static char *ngx_http_kv_parse_ttl(ngx_conf_t *cf,
     ngx_http_kv_params_t *params, ngx_str_t *value);
 static char *ngx_http_kv_parse_thread_pool(ngx_conf_t *cf,
@@ -77,6 +79,7 @@ static const ngx_http_kv_param_t  ngx_http_kv_params[] = {
     { "uploads=",     NULL, offsetof(kv_store_conf_t, uploads) },
     { "readers=",     NULL, offsetof(kv_store_conf_t, readers) },
     { "list=",        ngx_http_kv_parse_list, 0 },
+    { "feed=",        ngx_http_kv_parse_feed, 0 },
     { "thread_pool=", ngx_http_kv_parse_thread_pool, 0 },
     { NULL, NULL, 0 }
 };
@@ -478,6 +481,30 @@ ngx_http_kv_parse_list(ngx_conf_t *cf, ngx_http_kv_params_t *params,
                            "invalid list \"%V\": it must be on or off", value);
         return NGX_CONF_ERROR;
     }
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_kv_parse_feed(ngx_conf_t *cf, ngx_http_kv_params_t *params,
+    ngx_str_t *value)
+{
+    off_t  n;
+
+    if (ngx_http_kv_param_is(value, "off")) {
+        params->zone->conf.feed = 0;
+        return NGX_CONF_OK;
+    }
+
+    if (ngx_http_kv_param_size(cf, "feed=", value, KV_FEED_MIN, KV_FEED_MAX,
+                               &n)
+        != NGX_CONF_OK)
+    {
+        return NGX_CONF_ERROR;
+    }
+
+    params->zone->conf.feed = kv_align((uint64_t) n, KV_FEED_ALIGN);
 
     return NGX_CONF_OK;
 }

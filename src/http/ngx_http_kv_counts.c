@@ -14,7 +14,8 @@ const uint16_t  ngx_http_kv_statuses[NGX_HTTP_KV_STATUSES] = {
 };
 
 const char *const  ngx_http_kv_route_names[NGX_HTTP_KV_ROUTES] = {
-    "kv", "clear", "health", "stats", "bulk", "keys", "batch", "backup"
+    "kv", "clear", "health", "stats", "bulk", "keys", "batch", "backup",
+    "watch"
 };
 
 const char *const  ngx_http_kv_method_names[NGX_HTTP_KV_METHODS] = {
@@ -28,7 +29,7 @@ const char *const  ngx_http_kv_method_names[NGX_HTTP_KV_METHODS] = {
  * of each zone.
  */
 
-#define NGX_HTTP_KV_ROWS  18
+#define NGX_HTTP_KV_ROWS  20
 
 static const uint8_t  ngx_http_kv_rows[NGX_HTTP_KV_ROUTES]
                                       [NGX_HTTP_KV_METHODS] = {
@@ -41,7 +42,8 @@ static const uint8_t  ngx_http_kv_rows[NGX_HTTP_KV_ROUTES]
     /* bulk */   { 0,  0,   0,  12,  0,     0 },
     /* keys */   { 13, 14,  0,  0,   15,    0 },
     /* batch */  { 0,  0,   0,  16,  0,     0 },
-    /* backup */ { 17, 18,  0,  0,   0,     0 }
+    /* backup */ { 17, 18,  0,  0,   0,     0 },
+    /* watch */  { 19, 20,  0,  0,   0,     0 }
 };
 
 
@@ -62,6 +64,7 @@ typedef struct {
 typedef struct {
     ngx_http_kv_row_t      row[NGX_HTTP_KV_ROWS];
     ngx_http_kv_refused_t  refused[NGX_HTTP_KV_ROUTES][NGX_HTTP_KV_METHODS];
+    uint64_t               unused_before[4];
 
     /* a cache line */
     ngx_http_kv_reads_t    reads;

@@ -33,6 +33,7 @@ typedef enum {
     NGX_HTTP_KV_ROUTE_KEYS,
     NGX_HTTP_KV_ROUTE_BATCH,
     NGX_HTTP_KV_ROUTE_BACKUP,
+    NGX_HTTP_KV_ROUTE_WATCH,
     NGX_HTTP_KV_ROUTES
 } ngx_http_kv_route_t;
 

@@ -47,6 +47,7 @@ static ngx_int_t ngx_http_kv_bulk_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_kv_keys_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_kv_batch_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_kv_backup_handler(ngx_http_request_t *r);
+static ngx_int_t ngx_http_kv_watch_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_kv_lines(ngx_http_request_t *r,
     ngx_http_kv_ctx_t *ctx, const char *args, const char *conditions);
 static const ngx_http_kv_loc_conf_t *ngx_http_kv_rules(ngx_http_request_t *r);
@@ -66,7 +67,8 @@ ngx_http_handler_pt  ngx_http_kv_handlers[NGX_HTTP_KV_ROUTES] = {
     ngx_http_kv_bulk_handler,
     ngx_http_kv_keys_handler,
     ngx_http_kv_batch_handler,
-    ngx_http_kv_backup_handler
+    ngx_http_kv_backup_handler,
+    ngx_http_kv_watch_handler
 };
 
 
@@ -710,6 +712,48 @@ ngx_http_kv_backup_handler(ngx_http_request_t *r)
     }
 
     return ngx_http_kv_backup(r, ctx);
+}
+
+
+static ngx_int_t
+ngx_http_kv_watch_handler(ngx_http_request_t *r)
+{
+    ngx_int_t           rc;
+    ngx_http_kv_ctx_t  *ctx;
+
+    ctx = ngx_http_kv_create_ctx(r);
+    if (ctx == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    if (!(r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD))) {
+        return ngx_http_kv_reply_allow(r, "GET, HEAD");
+    }
+
+    rc = ngx_http_kv_bind(ctx);
+
+    if (rc != NGX_DECLINED) {
+        return rc;
+    }
+
+    if (r != r->main) {
+
+        /* the answer that it is to be a part of would never end */
+
+        return ngx_http_kv_reply(r, NGX_HTTP_BAD_REQUEST,
+                                 "a watch cannot be part of another answer\n");
+    }
+
+    if (r->headers_in.chunked || r->headers_in.content_length_n > 0) {
+        return ngx_http_kv_reply(r, NGX_HTTP_BAD_REQUEST,
+                                 "a watch takes no body\n");
+    }
+
+    if (ngx_http_kv_entered(ctx->zone) != NGX_OK) {
+        return ngx_http_kv_reply_rc(r, KV_UNAVAILABLE);
+    }
+
+    return ngx_http_kv_watch(r, ctx);
 }
 
 

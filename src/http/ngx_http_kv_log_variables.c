@@ -210,7 +210,8 @@ ngx_http_kv_log_word(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
 
     if (ctx->route == NGX_HTTP_KV_ROUTE_HEALTH
         || ctx->route == NGX_HTTP_KV_ROUTE_STATS
-        || ctx->route == NGX_HTTP_KV_ROUTE_BACKUP)
+        || ctx->route == NGX_HTTP_KV_ROUTE_BACKUP
+        || ctx->route == NGX_HTTP_KV_ROUTE_WATCH)
     {
         return NULL;
     }

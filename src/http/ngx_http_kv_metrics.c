@@ -117,6 +117,8 @@ static const ngx_http_kv_metric_t  ngx_http_kv_metrics_list[] = {
                         "Keys that were deleted because they had expired."),
     ngx_http_kv_gauge("waiting_reads", figures.waiting, 1,
                       "Reads that wait for a change."),
+    ngx_http_kv_gauge("watches", figures.watching, 1,
+                      "Streams of changes that clients read."),
 
     ngx_http_kv_counter("variable_hits_total", counts.reads.hits, 1,
                         "Reads of variables that found a value."),
@@ -350,7 +352,7 @@ ngx_http_kv_metrics_read(ngx_http_kv_metrics_t *m,
         kv_store_figures(zone[i]->store, &sample->figures);
         ngx_http_kv_counts_sum(zone[i]->store, &sample->counts);
 
-        sample->size = zone[i]->shm_zone->shm.size;
+        sample->size = ngx_http_kv_zone_size(zone[i]);
         sample->free_bytes = sample->figures.free_pages * KV_PAGE_SIZE;
 
         m->line = ngx_max(m->line, zone[i]->name.len);

@@ -114,6 +114,7 @@ ngx_http_kv_poll_handler(ngx_event_t *ev)
 
     ngx_http_kv_complete(zone);
     ngx_http_kv_await_wake(zone);
+    ngx_http_kv_watch_wake(zone);
 
     /* the answer may have brought the client's next write, which polls */
 
@@ -135,6 +136,7 @@ ngx_http_kv_poll_handler(ngx_event_t *ev)
 
     ngx_http_kv_complete(zone);
     ngx_http_kv_await_wake(zone);
+    ngx_http_kv_watch_wake(zone);
 }
 
 

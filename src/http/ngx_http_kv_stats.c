@@ -13,7 +13,7 @@
 
 static const char *const  ngx_http_kv_paths[NGX_HTTP_KV_ROUTES] = {
     "/kv/{key}", "/clear", "/health", "/stats", "/bulk", "/keys",
-    "/batch", "/backup"
+    "/batch", "/backup", "/watch"
 };
 
 
@@ -220,14 +220,17 @@ ngx_http_kv_stats_store(u_char *p, u_char *end, ngx_http_kv_zone_t *zone)
 
     p = ngx_slprintf(p, end, "{\"time\":%T.%03ui,\"state\":\"%s\","
                      "\"keys\":%uL,\"bytes\":%uL,"
-                     "\"expiring\":%uL,\"expired\":%uL,\"waiting\":%uL,",
+                     "\"expiring\":%uL,\"expired\":%uL,\"waiting\":%uL,"
+                     "\"watching\":%uL,\"feed\":{\"size\":%uL,"
+                     "\"after_lsn\":%uL},",
                      now->sec, now->msec, f.state, f.keys, f.bytes,
-                     f.expiring, f.expired, f.waiting);
+                     f.expiring, f.expired, f.waiting, f.watching, f.feed_size,
+                     f.feed_after);
 
     p = ngx_slprintf(p, end, "\"zone\":{\"size\":%uL,\"used\":%uL,"
                      "\"index\":%uL,\"held\":%uL,\"free_pages\":%uL,"
                      "\"fragmentation\":%.6f,\"refused\":%uL},",
-                     (uint64_t) zone->shm_zone->shm.size, f.used, f.index,
+                     (uint64_t) ngx_http_kv_zone_size(zone), f.used, f.index,
                      f.held, f.free_pages, f.fragmentation, f.refused);
 
     p = ngx_http_kv_stats_held(p, end, &f.uploads, "uploads");

@@ -186,7 +186,7 @@ ngx_http_kv_has_work(ngx_http_kv_zone_t *zone)
     ngx_uint_t  i;
 
     if (!ngx_queue_empty(&zone->active) || !ngx_queue_empty(&zone->starving)
-        || zone->awaiting || !ngx_queue_empty(&zone->backups)
+        || zone->awaiting || zone->watching || !ngx_queue_empty(&zone->backups)
         || zone->retry.timer_set || zone->commit_pending
         || zone->background->event.active)
     {
@@ -217,6 +217,7 @@ ngx_http_kv_quit(ngx_http_kv_zone_t *zone)
 {
     ngx_http_kv_await_finish(zone);
     ngx_http_kv_backup_finish(zone);
+    ngx_http_kv_watch_finish(zone);
     kv_store_leave_work(zone->store);
     ngx_http_kv_rest(zone);
 }
@@ -251,6 +252,7 @@ ngx_http_kv_process_events(ngx_http_kv_zone_t *zone)
 {
     ngx_http_kv_complete(zone);
     ngx_http_kv_await_wake(zone);
+    ngx_http_kv_watch_wake(zone);
     ngx_http_kv_evict(zone);
 
     if (ngx_exiting && !ngx_queue_empty(&zone->waiting)) {
@@ -539,6 +541,7 @@ ngx_http_kv_drain_begin(ngx_http_kv_zone_t *zone)
 
     ngx_http_kv_poll_stop(zone);
     ngx_http_kv_await_finish(zone);
+    ngx_http_kv_watch_finish(zone);
 
     if (zone->commit_pending) {
         zone->commit_pending = 0;

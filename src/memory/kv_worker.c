@@ -31,12 +31,17 @@ kv_workers_create(kv_worker_t *workers, unsigned n)
 }
 
 
-/* Nobody waits for a key, and nothing is left of what waiters were told. */
+/*
+ * Nobody waits for a key, or watches some, and nothing is left of what waiters
+ * were told.
+ */
 
 static void
 kv_worker_forget_waiters(kv_worker_t *worker)
 {
     atomic_store(&worker->waiters, 0);
+    atomic_store(&worker->watchers, 0);
+    atomic_store(&worker->watched, 0);
 
     if (worker->awaited) {
         memset((void *) worker->awaited, 0, worker->awaited_bits / 8);

@@ -365,7 +365,7 @@ _Static_assert(sizeof(kv_op_chunk_t) == 4096, "a chunk of operations");
  * Counters of the store's caller; their meaning is not known here.  Zero in a
  * new zone.
  */
-#define KV_COUNTERS  1016
+#define KV_COUNTERS  1136
 
 typedef _Atomic uint64_t  kv_counter_t;
 
@@ -420,6 +420,14 @@ typedef struct {
     _Atomic uint32_t          changes_read;
     uint32_t                  awaited_bits;
     _Atomic uint64_t         *awaited;  /* and a filter of their keys */
+
+    /*
+     * The feed's watchers (kv_watch.c); the owner: how many, lengths of their
+     * prefixes, which are in the filter, too, and how far it has read.
+     */
+    _Atomic uint32_t          watchers;
+    _Atomic uint32_t          watched;
+    _Atomic uint64_t          feed_read;
 
     /* the committer: hashes of keys that changed, a ring */
     _Alignas(KV_CACHE_LINE)

@@ -37,15 +37,12 @@ static bool kv_await_tell_workers(kv_zone_t *zone,
 static bool kv_await_tell_worker(kv_worker_t *worker,
     const kv_changes_t *changes);
 static void kv_await_push(kv_worker_t *worker, uint32_t hash);
-static bool kv_await_has(const kv_worker_t *worker, uint64_t hash);
 static uint32_t kv_await_bit(const kv_worker_t *worker, uint64_t hash,
     unsigned i);
 static uint32_t kv_await_short(uint64_t hash);
 static kv_waiter_t **kv_await_bucket(kv_await_t *await, uint32_t hash);
 static void kv_await_link(kv_waiter_t **list, kv_waiter_t *waiter);
 static void kv_await_unlink(kv_await_t *await, kv_waiter_t *waiter);
-static void kv_await_show(kv_store_t *store, uint64_t hash);
-static void kv_await_hide(kv_store_t *store, uint64_t hash);
 static void kv_await_add_due(kv_await_t *await, kv_waiter_t *waiter);
 static void kv_await_due(kv_await_t *await, uint32_t hash);
 static void kv_await_due_all(kv_await_t *await);
@@ -228,9 +225,7 @@ kv_await_count(kv_zone_t *zone)
 }
 
 
-/* Whether the worker may wait for a key of this hash. */
-
-static bool
+bool
 kv_await_has(const kv_worker_t *worker, uint64_t hash)
 {
     uint32_t  bit;
@@ -306,37 +301,27 @@ kv_rc_t
 kv_store_await(kv_store_t *store, kv_waiter_t *waiter, const void *key,
     size_t len)
 {
-    kv_zone_t    *zone;
-    kv_await_t   *await;
-    kv_worker_t  *worker;
+    kv_rc_t      rc;
+    kv_zone_t   *zone;
+    kv_await_t  *await;
 
     zone = store->zone;
-    worker = store->worker;
 
-    if (worker == NULL) {
-        return KV_UNAVAILABLE;
-    }
+    waiter->hash = kv_map_hash(&zone->map, key, len);
 
-    if (store->await == NULL) {
-        store->await = calloc(1, sizeof(kv_await_t) + worker->awaited_bits
-                                                      * sizeof(uint32_t));
-        if (store->await == NULL) {
-            return KV_NO_MEMORY;
-        }
+    rc = kv_await_show(store, waiter->hash);
 
-        store->await->due_end = &store->await->due;
+    if (rc != KV_OK) {
+        return rc;
     }
 
     await = store->await;
-
-    waiter->hash = kv_map_hash(&zone->map, key, len);
 
     kv_await_link(kv_await_bucket(await, kv_await_short(waiter->hash)),
                   waiter);
     await->n++;
 
-    kv_await_show(store, waiter->hash);
-    (void) atomic_fetch_add(&worker->waiters, 1);
+    (void) atomic_fetch_add(&store->worker->waiters, 1);
 
     if (!atomic_load(&zone->awaits)) {
         atomic_store(&zone->awaits, 1);
@@ -367,25 +352,44 @@ kv_store_await_end(kv_store_t *store, kv_waiter_t *waiter)
 
 /* Only the worker itself writes its filter. */
 
-static void
+kv_rc_t
 kv_await_show(kv_store_t *store, uint64_t hash)
 {
     uint32_t           bit;
     unsigned           i;
+    kv_worker_t       *worker;
     _Atomic uint64_t  *word;
 
+    worker = store->worker;
+
+    if (worker == NULL) {
+        return KV_UNAVAILABLE;
+    }
+
+    if (store->await == NULL) {
+        store->await = calloc(1, sizeof(kv_await_t) + worker->awaited_bits
+                                                      * sizeof(uint32_t));
+        if (store->await == NULL) {
+            return KV_NO_MEMORY;
+        }
+
+        store->await->due_end = &store->await->due;
+    }
+
     for (i = 0; i < KV_AWAIT_BITS; i++) {
-        bit = kv_await_bit(store->worker, hash, i);
+        bit = kv_await_bit(worker, hash, i);
 
         if (store->await->count[bit]++ == 0) {
-            word = &store->worker->awaited[bit / 64];
+            word = &worker->awaited[bit / 64];
             kv_set_relaxed(*word, kv_get_relaxed(*word) | 1ull << bit % 64);
         }
     }
+
+    return KV_OK;
 }
 
 
-static void
+void
 kv_await_hide(kv_store_t *store, uint64_t hash)
 {
     uint32_t           bit;
@@ -511,4 +515,6 @@ kv_await_leave(kv_store_t *store)
 {
     free(store->await);
     store->await = NULL;
+
+    memset(store->watched, 0, sizeof(store->watched));
 }

@@ -94,8 +94,19 @@ void kv_await_tell_all(kv_zone_t *zone);
 /* How many waiters the workers have. */
 uint64_t kv_await_count(kv_zone_t *zone);
 
-/* The process gives its place up: forgets all waiters. */
+/* The process gives its place up: forgets all waiters, and watchers. */
 void kv_await_leave(kv_store_t *store);
+
+/*
+ * Has a hash be in the process's filter until kv_await_hide(), which is called
+ * as often.  KV_OK, KV_NO_MEMORY (of the process), KV_UNAVAILABLE: it has no
+ * kv_worker_t.
+ */
+kv_rc_t kv_await_show(kv_store_t *store, uint64_t hash);
+void kv_await_hide(kv_store_t *store, uint64_t hash);
+
+/* Whether a worker's filter may have a hash.  Any process. */
+bool kv_await_has(const kv_worker_t *worker, uint64_t hash);
 
 
 #endif /* KV_AWAIT_H */

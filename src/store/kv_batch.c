@@ -17,6 +17,7 @@
 #include "store/kv_reserve.h"
 #include "store/kv_sweep.h"
 #include "store/kv_timeout.h"
+#include "store/kv_watch.h"
 #include "base/kv_failpoint.h"
 
 
@@ -489,7 +490,11 @@ kv_batch_record(kv_batch_t *batch, const kv_op_t *op, kv_record_t *rec)
     if (op->entry) {
         rec->key = op->entry->key;
         rec->key_len = op->entry->key_len;
-        rec->expires = kv_entry_expires(op->entry);
+
+        /* a delete that has one is of a key that has expired: kv_expire.c */
+
+        rec->expires = op->code == KV_OP_DELETE ? 0
+                                                : kv_entry_expires(op->entry);
     }
 
     if (rec->expires || op->code == KV_OP_TOUCH) {
@@ -1000,12 +1005,19 @@ kv_batch_apply(kv_store_t *store, kv_op_t **op, unsigned n)
 bool
 kv_batch_applied(kv_store_t *store, uint64_t lsn)
 {
+    uint64_t     from;
     kv_zone_t   *zone;
     kv_batch_t  *batch;
 
     zone = store->zone;
 
     kv_timers_set_next(&zone->timers);
+
+    /* in this order: who knows an LSN that is applied finds it in the feed */
+
+    from = kv_feed_publish(&zone->feed);
+
+    kv_failpoint(KV_FAILPOINT_FED);
 
     atomic_store(&zone->applied_lsn, lsn);
 
@@ -1024,6 +1036,7 @@ kv_batch_applied(kv_store_t *store, uint64_t lsn)
 
     batch = store->batch;
     kv_await_tell(zone, &batch->changes, batch->wake);
+    kv_watch_tell(zone, from, batch->wake);
 
     return true;
 }
@@ -1068,9 +1081,11 @@ kv_batch_apply_one(kv_zone_t *zone, kv_listed_t *listed, kv_op_t *op,
         old = kv_map_put(&zone->map, hash, e);
         kv_listed_put(listed, e, old);
         kv_changes_add(changes, hash);
+        kv_watch_feed(zone, KV_FEED_PUT, op->lsn, e);
         break;
 
     case KV_OP_DELETE:
+        kv_watch_feed(zone, KV_FEED_DELETE, op->lsn, e);
         old = kv_map_delete(&zone->map, hash, e->key, e->key_len);
 
         if (old) {
@@ -1093,6 +1108,7 @@ kv_batch_apply_one(kv_zone_t *zone, kv_listed_t *listed, kv_op_t *op,
         kv_listed_clear(listed);
         kv_map_clear(&zone->map);
         kv_changes_add_all(changes);
+        kv_watch_feed(zone, KV_FEED_CLEAR, op->lsn, NULL);
         kv_timers_reset(&zone->timers, kv_clock_passed(zone));
 
         return kv_sweep_now(zone);

@@ -10,6 +10,7 @@
 #include "store/kv_clock.h"
 #include "store/kv_listed.h"
 #include "store/kv_timeout.h"
+#include "store/kv_watch.h"
 #include "base/kv_failpoint.h"
 
 
@@ -219,6 +220,7 @@ kv_expire_apply(kv_store_t *store, kv_batch_t *batch, unsigned n, uint64_t lsn)
         kv_timers_remove(&zone->timers, e);
         kv_listed_delete(&listed, e);
         kv_changes_add(&batch->changes, batch->expired_hash[i]);
+        kv_watch_feed(zone, KV_FEED_EXPIRE, lsn - n + 1 + i, e);
 
         kv_failpoint(KV_FAILPOINT_EXPIRING);
 

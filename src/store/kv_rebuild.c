@@ -11,6 +11,7 @@
 #include "store/kv_rebuild.h"
 #include "base/kv_failpoint.h"
 #include "store/kv_recover.h"
+#include "store/kv_watch.h"
 
 
 /* how long a worker may take to let go before that is logged; ns */
@@ -87,6 +88,7 @@ kv_rebuild(kv_store_t *store)
     /* what waited meanwhile may have missed a change */
 
     kv_await_tell_all(zone);
+    kv_watch_tell_all(zone);
     kv_store_wake_all(store);
 }
 

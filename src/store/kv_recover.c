@@ -55,6 +55,8 @@ kv_recover(kv_store_t *store, kv_err_t *err)
     atomic_store(&zone->recovered_snapshot, ctx.records);
     ctx.records = 0;
 
+    kv_feed_resume(&zone->feed, ctx.start.from.after);
+
     rc = kv_recover_replay(&ctx);
 
     records = ctx.records;
@@ -163,6 +165,8 @@ kv_recover_settle(kv_recover_ctx_t *ctx)
     kv_clock_reach(zone, zone->wal.time_ms);
     kv_clock_end(zone);
     kv_timers_set_next(&zone->timers);
+
+    (void) kv_feed_publish(&zone->feed);
 
     atomic_store(&zone->unsynced, 0);
     atomic_store(&zone->applied_lsn, atomic_load(&zone->wal.next_lsn) - 1);

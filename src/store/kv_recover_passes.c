@@ -193,7 +193,10 @@ kv_recover_replay(kv_recover_ctx_t *ctx)
     ctx->bytes = 0;
     ctx->step_bytes = 0;
 
+    ctx->replays = true;
     rc = kv_wal_replay(ctx->store->wal, &ctx->start.from, ctx->err);
+    ctx->replays = false;
+
     rc = kv_start_end(&ctx->start, rc, ctx->err);
 
     return rc == KV_OK ? kv_recover_link(ctx) : rc;

@@ -54,6 +54,7 @@ typedef struct {
     uint64_t      keys_max;          /* that the map may be made for */
     uint64_t      keys_most;         /* that it had at one time */
     kv_recover_pass_t  pass;
+    bool          replays;           /* the log: its records, not others */
     kv_missing_t  missing;
     kv_missing_t  missing_before;    /* KV_RECOVER_MISSING: the last pass */
     kv_ahead_t    ahead[KV_RECOVER_AHEAD];

@@ -10,6 +10,7 @@
 #include "base/kv_failpoint.h"
 #include "store/kv_clock.h"
 #include "store/kv_compact.h"
+#include "store/kv_watch.h"
 
 
 /* bytes of records between two steps of kv_prefault_used() and the like */
@@ -52,6 +53,10 @@ kv_recover_record(void *data, uint64_t lsn, const kv_record_t *rec)
         kv_prefault_used(&ctx->prefault, ctx->bytes);
         kv_progress_step(&ctx->progress, ctx->bytes);
         ctx->step_bytes = ctx->bytes + KV_RECOVER_STEP;
+    }
+
+    if (ctx->replays) {
+        kv_watch_feed_again(zone, lsn, rec);
     }
 
     if (rec->op == KV_OP_CLEAR) {

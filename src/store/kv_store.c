@@ -49,11 +49,15 @@ kv_rc_t
 kv_store_create(kv_store_t **store, const kv_store_conf_t *conf, void *mem,
     size_t size, unsigned workers, kv_io_t *io, int dirfd, kv_err_t *err)
 {
+    char        *ring;
     size_t       overhead;
     kv_rc_t      rc;
     sigset_t     saved;
     kv_zone_t   *zone;
     kv_store_t  *st;
+
+    size -= kv_min(size, conf->feed);
+    ring = (char *) mem + size;
 
     overhead = kv_store_overhead(size, workers);
 
@@ -72,6 +76,7 @@ kv_store_create(kv_store_t **store, const kv_store_conf_t *conf, void *mem,
     }
 
     zone->list = conf->list;
+    kv_feed_create(&zone->feed, ring, conf->feed);
 
     st = kv_store_handle(conf, zone, io, dirfd, err);
 
@@ -216,6 +221,14 @@ kv_store_attach(kv_store_t **store, const kv_store_conf_t *conf, void *mem,
                    "change that to list=%s, restart nginx to do so",
                    conf->name, zone->list ? "on" : "off",
                    conf->list ? "on" : "off");
+        return KV_DECLINED;
+    }
+
+    if (zone->feed.size != conf->feed) {
+        kv_err_set(err, "zone \"%s\" was made with a feed of %llu bytes: a "
+                   "reload cannot change that to %llu, restart nginx to do so",
+                   conf->name, (unsigned long long) zone->feed.size,
+                   (unsigned long long) conf->feed);
         return KV_DECLINED;
     }
 

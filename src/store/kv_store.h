@@ -27,6 +27,7 @@
 
 
 #include "base/kv_measure.h"
+#include "feed/kv_feed.h"
 #include "store/kv_store_dir.h"
 #include "store/kv_version.h"
 #include "memory/kv_worker.h"
@@ -86,6 +87,9 @@ typedef struct {
                                         its beginning */
     bool            list;            /* whether keys can be listed: a zone keeps
                                         what it was made with */
+    uint64_t        feed;            /* bytes of the change feed, a multiple of
+                                        KV_FEED_ALIGN from KV_FEED_MIN on; 0:
+                                        there is none.  As `list` */
     uint64_t        uploads;         /* bytes that unfinished uploads may hold;
                                         0: a share of the zone */
     uint64_t        readers;         /* the same for values that were replaced
@@ -128,7 +132,8 @@ size_t kv_store_overhead(size_t size, unsigned workers);
 
 /*
  * Makes a store in the zone of `size` bytes at `mem` (aligned to 64 bytes,
- * zeroed) and loads what the directory holds.  `io` and `conf`'s strings must
+ * zeroed), conf->feed of which are the feed's, and loads what the directory
+ * holds.  `io` and `conf`'s strings must
  * outlive it.  KV_OK, or, with `err` filled, KV_NO_MEMORY (the zone is too
  * small), KV_DAMAGED, KV_ERROR; then the caller has nothing to free.
  */
@@ -138,7 +143,8 @@ kv_rc_t kv_store_create(kv_store_t **store, const kv_store_conf_t *conf,
 
 /*
  * The same for a zone that exists already, with another configuration.
- * KV_DECLINED with `err` filled if it is of another layout, or `list` differs.
+ * KV_DECLINED with `err` filled if it is of another layout, or `list` or `feed`
+ * differs.
  */
 kv_rc_t kv_store_attach(kv_store_t **store, const kv_store_conf_t *conf,
     void *mem, kv_io_t *io, int dirfd, kv_err_t *err);
@@ -329,6 +335,47 @@ void kv_store_await_collect(kv_store_t *store, bool all);
  * there is none.  It waits on until the caller ends that.
  */
 kv_waiter_t *kv_store_await_next(kv_store_t *store);
+
+/*
+ * The change feed (feed/kv_feed.h), of a store with conf->feed: each put,
+ * delete, expiry and clear, in the order in which all processes see them.
+ *
+ * A process reads it from a position on, and is woken when there is more of
+ * what it watches: keys with a prefix, or one key.  Others' changes, which it
+ * reads, too, wake it now and then.
+ */
+
+/* Whether there is one. */
+bool kv_store_feeds(const kv_store_t *store);
+
+/*
+ * Begins, or ends, to watch keys with the prefix `name`, or the key of this
+ * name; as often as is liked for each.  What comes behind the position that
+ * kv_store_feed_end() returns after that is not missed.  KV_OK, KV_NO_MEMORY
+ * (of the process), KV_UNAVAILABLE.
+ */
+kv_rc_t kv_store_watch(kv_store_t *store, const void *name, size_t len,
+    bool prefix);
+void kv_store_watch_end(kv_store_t *store, const void *name, size_t len,
+    bool prefix);
+
+/*
+ * The position behind the change of a version.  KV_OK; KV_DECLINED: some of
+ * what is behind it is not there any more; KV_PRECONDITION: it is of another
+ * incarnation, or was never given; KV_UNAVAILABLE.  `rec` is the caller's.
+ */
+kv_rc_t kv_store_feed_find(kv_store_t *store, const kv_version_t *after,
+    uint64_t *pos, kv_feed_record_t *rec);
+
+/* As kv_feed_read(), or KV_UNAVAILABLE; KV_ERROR: for good, it has failed. */
+kv_rc_t kv_store_feed_read(kv_store_t *store, uint64_t pos,
+    kv_feed_record_t *rec);
+
+/* The end of the feed; has all that is up to kv_store_state_version() then. */
+uint64_t kv_store_feed_end(kv_store_t *store);
+
+/* Says how far the process has read, so that it is not overtaken asleep. */
+void kv_store_feed_seen(kv_store_t *store, uint64_t pos);
 
 /*
  * Keeps the entry that was just read until kv_store_release(*op).  Only for
@@ -810,6 +857,9 @@ typedef struct {
     uint64_t        expiring;        /* keys that have a time of expiry */
     uint64_t        expired;         /* keys that were deleted for it */
     uint64_t        waiting;         /* kv_store_await(), all workers */
+    uint64_t        watching;        /* kv_store_watch(), all workers */
+    uint64_t        feed_size;       /* bytes; 0: there is none */
+    uint64_t        feed_after;      /* it has all behind this LSN */
 
     /* the zone; bytes of it */
     uint64_t        used;

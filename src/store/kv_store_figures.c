@@ -9,6 +9,7 @@
 #include "store/kv_await.h"
 #include "store/kv_handle.h"
 #include "store/kv_hold.h"
+#include "store/kv_watch.h"
 
 
 static void kv_store_figure(kv_figure_t *f, const kv_histogram_t *h,
@@ -41,6 +42,9 @@ kv_store_figures(kv_store_t *store, kv_figures_t *f)
                        ? 1 - (double) heap.used / (double) heap.held : 0;
     f->refused = atomic_load(&zone->full_refused);
     f->waiting = kv_await_count(zone);
+    f->watching = kv_watch_count(zone);
+    f->feed_size = zone->feed.size;
+    f->feed_after = zone->feed.size ? kv_feed_floor(&zone->feed) : 0;
 
     kv_store_figures_held(zone, KV_HELD_UPLOADS, &f->uploads);
     kv_store_figures_held(zone, KV_HELD_READERS, &f->readers);

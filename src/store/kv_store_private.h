@@ -48,6 +48,8 @@ struct kv_store_s {
     unsigned                nchunks;      /* of its kv_worker_t */
     uint32_t                ticket;       /* the last one given */
     kv_await_t             *await;        /* NULL: nothing waits */
+    uint32_t                watched[32];  /* watchers, by worker->watched's
+                                             bits */
     void                   *batch;        /* kv_batch_t; commit lock */
 
     volatile sig_atomic_t   stop;         /* threads: come to an end soon */

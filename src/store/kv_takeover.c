@@ -29,6 +29,7 @@
 #include "store/kv_group.h"
 #include "store/kv_listed.h"
 #include "store/kv_queue.h"
+#include "store/kv_watch.h"
 #include "base/kv_failpoint.h"
 
 
@@ -114,6 +115,7 @@ kv_takeover_batch_end(kv_zone_t *zone)
     atomic_store(&zone->reap, 1);
     atomic_store(&zone->waits, 0);
     kv_await_tell_all(zone);
+    kv_watch_tell_all(zone);
 
     if (atomic_load(&zone->unsynced) == 0) {
         atomic_store(&zone->unsynced_ns, kv_now_ns());

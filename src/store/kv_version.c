@@ -98,6 +98,13 @@ kv_version_digits(char *p, uint32_t n, unsigned digits)
 bool
 kv_version_parse(kv_version_t *version, const char *text, size_t len)
 {
+    return kv_version_parse_state(version, text, len) && version->lsn;
+}
+
+
+bool
+kv_version_parse_state(kv_version_t *version, const char *text, size_t len)
+{
     char         again[KV_VERSION_TAG];
     size_t       n;
     uint64_t    *number;
@@ -135,7 +142,7 @@ kv_version_parse(kv_version_t *version, const char *text, size_t len)
 
     n = kv_version_tag(version, again);
 
-    return version->lsn && n == len + 2 && memcmp(again + 1, text, len) == 0;
+    return n == len + 2 && memcmp(again + 1, text, len) == 0;
 }
 
 

@@ -62,6 +62,10 @@ size_t kv_version_tag_next(const kv_version_t *version, kv_version_end_t *end,
  */
 bool kv_version_parse(kv_version_t *version, const char *text, size_t len);
 
+/* The same for that of a state, which may be before the first write. */
+bool kv_version_parse_state(kv_version_t *version, const char *text,
+    size_t len);
+
 /*
  * Looks for a version in a list of tags, the value of an If-Match or
  * If-None-Match field (RFC 9110, section 13.1): "*", or tags with commas

@@ -3,9 +3,10 @@
  * The zone: all that the workers of a store share, laid out in one region of
  * memory that is mapped at the same address in every process.
  *
- *     kv_zone_t | kv_worker_t[] | filters | the map's directories | heap
+ *     kv_zone_t | kv_worker_t[] | filters | the map's directories | heap | feed
  *
  * The filters are the workers', of the keys that they wait for (kv_await.h).
+ * The feed's ring (feed/kv_feed.h) is beside the zone's size, not part of it.
  *
  * A reload may load this code anew beside old workers, so nothing here points
  * to code, and `layout` says which version of these structures it is.
@@ -18,13 +19,14 @@
 
 #include "base/kv_measure.h"
 #include "disk/kv_wal.h"
+#include "feed/kv_feed.h"
 #include "index/kv_index.h"
 #include "memory/kv_map.h"
 #include "memory/kv_timers.h"
 
 
 #define KV_ZONE_MAGIC   "KVZONE\r\n"
-#define KV_ZONE_LAYOUT  20u
+#define KV_ZONE_LAYOUT  21u
 
 
 /* What may be done with the zone, and with the log: see kv_state.h. */
@@ -137,6 +139,7 @@ typedef struct {
     _Atomic uint64_t  groups;         /* the committer; see kv_group.h */
     _Atomic uint32_t  hungry;         /* a worker may show one: kv_fair.c */
     _Atomic uint32_t  awaits;         /* one may have waiters: kv_await.c */
+    _Atomic uint32_t  watches;        /* or watchers: kv_watch.c */
 
     /* any process, kv_hold.c alone */
     kv_hold_t         hold[KV_HOLDS];
@@ -244,6 +247,7 @@ typedef struct {
     kv_map_t          map;
     kv_index_t        index;          /* empty without `list` */
     kv_timers_t       timers;         /* of what is in the map */
+    kv_feed_t         feed;           /* empty without feed= */
 
     /* the committer; see kv_group.h */
     _Atomic uint32_t  before_cells;   /* that are in use: a power of two */

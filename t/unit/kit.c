@@ -145,7 +145,17 @@ kit_open(kit_t *kit, size_t size, unsigned workers)
     kit->conf.batch = 100;
     kit->conf.segment = 1 << 20;
     kit->conf.max_value = 512 << 10;
+    kit->conf.feed = KV_FEED_MIN;
     kit->conf.log = kit_quiet;
+}
+
+
+/* The zone, and the feed behind it. */
+
+static size_t
+kit_bytes(const kit_t *kit)
+{
+    return kit->size + kit->conf.feed;
 }
 
 
@@ -155,15 +165,15 @@ kit_start(kit_t *kit)
     kv_rc_t   rc;
     unsigned  i;
 
-    kit->mem = kit_map(kit->size);
+    kit->mem = kit_map(kit_bytes(kit));
 
-    rc = kv_store_create(&kit->store, &kit->conf, kit->mem, kit->size,
+    rc = kv_store_create(&kit->store, &kit->conf, kit->mem, kit_bytes(kit),
                          kit->workers, &kit->io->io, kit->dirfd, &kit->err);
 
     if (rc != KV_OK) {
         kit->store = NULL;
-        kv_poison_forget(kit->mem, kit->size);
-        (void) munmap(kit->mem, kit->size);
+        kv_poison_forget(kit->mem, kit_bytes(kit));
+        (void) munmap(kit->mem, kit_bytes(kit));
         kit->mem = NULL;
 
         return rc;
@@ -195,8 +205,8 @@ kit_stop(kit_t *kit)
     kv_store_destroy(kit->store);
     kit->store = NULL;
 
-    kv_poison_forget(kit->mem, kit->size);
-    (void) munmap(kit->mem, kit->size);
+    kv_poison_forget(kit->mem, kit_bytes(kit));
+    (void) munmap(kit->mem, kit_bytes(kit));
     kit->mem = NULL;
 }
 

@@ -1,0 +1,124 @@
+
+/*
+ * What the files of watches share: ngx_http_kv_watch.c (a stream of events),
+ * ngx_http_kv_watch_event.c (the text of an event), ngx_http_kv_watch_index.c
+ * (who watches a key).
+ */
+
+
+#ifndef _NGX_HTTP_KV_WATCH_PRIVATE_H_INCLUDED_
+#define _NGX_HTTP_KV_WATCH_PRIVATE_H_INCLUDED_
+
+
+#include "http/ngx_http_kv_keys_private.h"
+
+
+/* the largest value that an event has, bytes */
+#define NGX_HTTP_KV_WATCH_VALUE  65536
+
+
+/* The watchers of one prefix, or key. */
+
+typedef struct {
+    ngx_rbtree_node_t          node;
+    ngx_str_t                  name;
+    ngx_queue_t                watchers;      /* watch->in_set */
+} ngx_http_kv_watch_set_t;
+
+
+/* A stream; in the request's pool. */
+
+typedef struct {
+    ngx_http_kv_ctx_t         *ctx;
+
+    /* the arguments; data == NULL: not given; behind ctx->prefix */
+    ngx_str_t                  prefix;
+    ngx_str_t                  key;
+    ngx_str_t                  after_arg;
+    ngx_str_t                  values_arg;
+    ngx_str_t                  name;          /* prefix, or key */
+    unsigned                   values:1;
+    unsigned                   resumes:1;     /* `after` is given */
+
+    kv_version_t               after;         /* it has all up to this one */
+    uint64_t                   pos;           /* of the feed, unless live */
+
+    unsigned                   shown:1;       /* kv_store_watch() */
+    unsigned                   live:1;        /* it is in a set, and gets what
+                                                 the worker reads */
+    unsigned                   dirty:1;       /* in the queue of that name */
+    unsigned                   failed:1;      /* there is no memory */
+
+    ngx_http_kv_watch_set_t   *set;
+    ngx_queue_t                in_set;
+    ngx_queue_t                all;           /* by `sent` */
+    ngx_queue_t                to_send;
+    ngx_http_kv_step_t         step;          /* unless live */
+
+    /* text in buffers, which are used again */
+    ngx_chain_t               *out;           /* not given to nginx yet */
+    ngx_chain_t               *last;
+    ngx_chain_t               *busy;          /* given, not sent */
+    ngx_chain_t               *free;
+    ngx_uint_t                 buffers;
+    size_t                     pending;       /* bytes of these */
+    uint64_t                   sent;          /* ns, the last text */
+} ngx_http_kv_watch_t;
+
+
+/* Those of a zone, in a worker. */
+
+struct ngx_http_kv_watches_s {
+    ngx_http_kv_zone_t        *zone;
+    ngx_rbtree_t               sets;          /* of those that are live, */
+    ngx_rbtree_node_t          sentinel;      /* in the order of their bytes */
+    ngx_queue_t                all;
+    ngx_queue_t                dirty;         /* there is text to send */
+    ngx_event_t                more;          /* there is more to do */
+    ngx_event_t                beat;
+    uint64_t                   pos;           /* how far the feed is read */
+    unsigned                   reading:1;
+    kv_feed_record_t           rec;           /* the record that was read */
+
+    /* the text of an event */
+    ngx_http_kv_page_t         page;
+    uint64_t                   lsn;           /* which it is of; 0: none */
+    size_t                     skip;          /* bytes that keys are without */
+    unsigned                   values:1;
+};
+
+
+/* ngx_http_kv_watch_event.c */
+
+/*
+ * The text of the event of watches->rec, for this watch.  The chain is good
+ * until the next call; NULL: no memory.
+ */
+ngx_chain_t *ngx_http_kv_watch_event(ngx_http_kv_watches_t *watches,
+    ngx_http_kv_watch_t *watch);
+
+/* Frees what the text of the last event takes. */
+void ngx_http_kv_watch_event_free(ngx_http_kv_watches_t *watches);
+
+
+/* ngx_http_kv_watch_index.c */
+
+void ngx_http_kv_watch_index_init(ngx_http_kv_watches_t *watches);
+
+/* Puts a watch into the set of its name, or takes it out. */
+ngx_int_t ngx_http_kv_watch_index_add(ngx_http_kv_watches_t *watches,
+    ngx_http_kv_watch_t *watch);
+void ngx_http_kv_watch_index_remove(ngx_http_kv_watches_t *watches,
+    ngx_http_kv_watch_t *watch);
+
+/* The set whose name is the longest that `key` begins with; NULL: there is
+   none. */
+ngx_http_kv_watch_set_t *ngx_http_kv_watch_index_find(
+    ngx_http_kv_watches_t *watches, const ngx_str_t *key);
+
+/* Whether a key, or all (kind), is the watch's. */
+ngx_uint_t ngx_http_kv_watch_wants(ngx_http_kv_watch_t *watch,
+    const kv_feed_record_t *rec);
+
+
+#endif /* _NGX_HTTP_KV_WATCH_PRIVATE_H_INCLUDED_ */
