@@ -1,8 +1,13 @@
 
 /*
- * What the files of watches share: ngx_http_kv_watch.c (a stream of events),
- * ngx_http_kv_watch_event.c (the text of an event), ngx_http_kv_watch_index.c
- * (who watches a key).
+ * What the files of watches share:
+ *
+ *     ngx_http_kv_watch.c        the request
+ *     ngx_http_kv_watch_feed.c   who gets what of the feed
+ *     ngx_http_kv_watch_index.c      ... who watches a key
+ *     ngx_http_kv_watch_event.c      ... the text of an event
+ *     ngx_http_kv_watch_send.c   a stream's text is sent; its end
+ *     ngx_http_kv_watch_beat.c   signs of life
  */
 
 
@@ -14,7 +19,16 @@
 
 
 /* the largest value that an event has, bytes */
-#define NGX_HTTP_KV_WATCH_VALUE  65536
+#define NGX_HTTP_KV_WATCH_VALUE    65536
+
+/* bytes that wait for a client before its watch reads by itself */
+#define NGX_HTTP_KV_WATCH_PENDING  65536
+
+/* streams that are sent in a round of the event loop */
+#define NGX_HTTP_KV_WATCH_SENDS    64
+
+#define ngx_http_kv_watch_of(q, where)                                        \
+    ngx_queue_data(q, ngx_http_kv_watch_t, where)
 
 
 /* The watchers of one prefix, or key. */
@@ -86,6 +100,61 @@ struct ngx_http_kv_watches_s {
     size_t                     skip;          /* bytes that keys are without */
     unsigned                   values:1;
 };
+
+
+/* ngx_http_kv_watch.c */
+
+/* It ends: it is in no list, and gets nothing.  Also the request's cleanup. */
+void ngx_http_kv_watch_stop(void *data);
+
+
+/* ngx_http_kv_watch_feed.c */
+
+/* It may get what the worker reads, if it has come to where that is. */
+void ngx_http_kv_watch_go_live(ngx_http_kv_watch_t *watch);
+
+/* A step of one that is not live, watch->step. */
+void ngx_http_kv_watch_take(void *data);
+
+/* The handler of watches->more. */
+void ngx_http_kv_watch_more(ngx_event_t *ev);
+
+
+/* ngx_http_kv_watch_send.c */
+
+/* Adds the event of watches->rec to a stream.  Returns its bytes. */
+size_t ngx_http_kv_watch_add(ngx_http_kv_watches_t *watches,
+    ngx_http_kv_watch_t *watch);
+
+/* Adds the id up to which the stream has all, without an event. */
+void ngx_http_kv_watch_id(ngx_http_kv_watch_t *watch, const char *comment);
+
+/* It has text to send, or is to be cut. */
+void ngx_http_kv_watch_dirty(ngx_http_kv_watch_t *watch);
+
+/* Sends what some streams have.  Whether others have more. */
+ngx_uint_t ngx_http_kv_watch_send_dirty(ngx_http_kv_watches_t *watches);
+
+/* Gives nginx what there is.  NGX_OK, or NGX_DONE: the request has ended. */
+ngx_int_t ngx_http_kv_watch_send(ngx_http_kv_watch_t *watch);
+
+/* The request's write event handler. */
+void ngx_http_kv_watch_writable(ngx_http_request_t *r);
+
+/* Ends a stream, at once: its client connects again. */
+void ngx_http_kv_watch_end(ngx_http_kv_watch_t *watch);
+
+/* Ends it so that its client sees that something is missing. */
+void ngx_http_kv_watch_cut(ngx_http_kv_watch_t *watch, const char *why);
+
+
+/* ngx_http_kv_watch_beat.c */
+
+/* Some watch: signs of life are sent until none does. */
+void ngx_http_kv_watch_beat_start(ngx_http_kv_watches_t *watches);
+
+/* The handler of watches->beat. */
+void ngx_http_kv_watch_beat(ngx_event_t *ev);
 
 
 /* ngx_http_kv_watch_event.c */

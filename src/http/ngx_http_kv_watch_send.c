@@ -1,0 +1,400 @@
+
+/*
+ * The text of a stream: collected in buffers, which are used again, and sent.
+ *
+ * All that is added to streams is sent in the same round of the event loop, or
+ * in the next ones if there is much of it.  Meanwhile the worker reads no more
+ * of the feed: so it does nothing for long.  A client that takes nothing for
+ * send_timeout is cut off.
+ */
+
+
+#include "http/ngx_http_kv_watch_private.h"
+
+
+/* bytes of a buffer; of the first one, which is enough for one that is idle */
+#define NGX_HTTP_KV_WATCH_BUFFER   4096
+#define NGX_HTTP_KV_WATCH_FIRST    256
+
+/* when a browser connects again, milliseconds */
+#define NGX_HTTP_KV_WATCH_RETRY    1000
+
+
+static void ngx_http_kv_watch_put(ngx_http_kv_watch_t *watch,
+    const u_char *p, size_t n);
+static ngx_buf_t *ngx_http_kv_watch_buffer(ngx_http_kv_watch_t *watch);
+static ngx_int_t ngx_http_kv_watch_sent(ngx_http_kv_watch_t *watch);
+static ngx_int_t ngx_http_kv_watch_wait(ngx_http_kv_watch_t *watch);
+
+
+size_t
+ngx_http_kv_watch_add(ngx_http_kv_watches_t *watches,
+    ngx_http_kv_watch_t *watch)
+{
+    size_t        bytes, n;
+    ngx_chain_t  *cl;
+
+    cl = ngx_http_kv_watch_event(watches, watch);
+    bytes = 0;
+
+    if (cl == NULL) {
+        watch->failed = 1;
+    }
+
+    for ( /* void */ ; cl; cl = cl->next) {
+        n = cl->buf->last - cl->buf->pos;
+        ngx_http_kv_watch_put(watch, cl->buf->pos, n);
+        bytes += n;
+    }
+
+    watch->after.lsn = watches->rec.lsn;
+
+    ngx_http_kv_watch_dirty(watch);
+
+    return bytes;
+}
+
+
+void
+ngx_http_kv_watch_id(ngx_http_kv_watch_t *watch, const char *comment)
+{
+    char    tag[KV_VERSION_TAG];
+    u_char  text[KV_VERSION_TAG + 64], *p;
+    size_t  n;
+
+    n = kv_version_tag(&watch->after, tag) - 2;
+    p = ngx_sprintf(text, ": %s\nretry: %d\nid: %*s\n\n", comment,
+                    NGX_HTTP_KV_WATCH_RETRY, n, tag + 1);
+
+    ngx_http_kv_watch_put(watch, text, p - text);
+    ngx_http_kv_watch_dirty(watch);
+}
+
+
+/* Adds text to a stream. */
+
+static void
+ngx_http_kv_watch_put(ngx_http_kv_watch_t *watch, const u_char *p, size_t n)
+{
+    size_t      size;
+    ngx_buf_t  *b;
+
+    while (n && !watch->failed) {
+        b = ngx_http_kv_watch_buffer(watch);
+
+        if (b == NULL) {
+            watch->failed = 1;
+            return;
+        }
+
+        size = ngx_min(n, (size_t) (b->end - b->last));
+
+        b->last = ngx_cpymem(b->last, p, size);
+        p += size;
+        n -= size;
+        watch->pending += size;
+    }
+}
+
+
+/* One with space; NULL: no memory. */
+
+static ngx_buf_t *
+ngx_http_kv_watch_buffer(ngx_http_kv_watch_t *watch)
+{
+    size_t        size;
+    ngx_buf_t    *b;
+    ngx_pool_t   *pool;
+    ngx_chain_t  *cl;
+
+    if (watch->last && watch->last->buf->last < watch->last->buf->end) {
+        return watch->last->buf;
+    }
+
+    pool = watch->ctx->request->pool;
+
+    cl = ngx_chain_get_free_buf(pool, &watch->free);
+    if (cl == NULL) {
+        return NULL;
+    }
+
+    b = cl->buf;
+
+    if (b->start == NULL) {
+        size = watch->buffers ? NGX_HTTP_KV_WATCH_BUFFER
+                              : NGX_HTTP_KV_WATCH_FIRST;
+
+        b->start = ngx_palloc(pool, size);
+        if (b->start == NULL) {
+            return NULL;
+        }
+
+        watch->buffers++;
+
+        b->end = b->start + size;
+        b->tag = (ngx_buf_tag_t) &ngx_http_kv_module;
+        b->temporary = 1;
+    }
+
+    b->pos = b->start;
+    b->last = b->start;
+    b->flush = 0;
+
+    cl->next = NULL;
+
+    if (watch->last) {
+        watch->last->next = cl;
+
+    } else {
+        watch->out = cl;
+    }
+
+    watch->last = cl;
+
+    return b;
+}
+
+
+void
+ngx_http_kv_watch_dirty(ngx_http_kv_watch_t *watch)
+{
+    ngx_http_kv_watches_t  *watches;
+
+    watches = watch->ctx->zone->watches;
+
+    if (!watch->dirty) {
+        watch->dirty = 1;
+        ngx_queue_insert_tail(&watches->dirty, &watch->to_send);
+        ngx_post_event(&watches->more, &ngx_posted_events);
+    }
+}
+
+
+ngx_uint_t
+ngx_http_kv_watch_send_dirty(ngx_http_kv_watches_t *watches)
+{
+    ngx_uint_t            n;
+    ngx_queue_t          *q;
+    ngx_http_kv_watch_t  *watch;
+
+    for (n = 0; n < NGX_HTTP_KV_WATCH_SENDS; n++) {
+
+        if (ngx_queue_empty(&watches->dirty)) {
+            return 0;
+        }
+
+        q = ngx_queue_head(&watches->dirty);
+        watch = ngx_http_kv_watch_of(q, to_send);
+
+        (void) ngx_http_kv_watch_send(watch);
+    }
+
+    return !ngx_queue_empty(&watches->dirty);
+}
+
+
+ngx_int_t
+ngx_http_kv_watch_send(ngx_http_kv_watch_t *watch)
+{
+    ngx_int_t            rc;
+    ngx_chain_t         *out;
+    ngx_http_request_t  *r;
+
+    r = watch->ctx->request;
+    out = watch->out;
+
+    if (watch->dirty) {
+        watch->dirty = 0;
+        ngx_queue_remove(&watch->to_send);
+    }
+
+    if (watch->failed) {
+        ngx_http_kv_watch_cut(watch, "finds no memory");
+        return NGX_DONE;
+    }
+
+    if (out) {
+        watch->last->buf->flush = 1;
+        watch->last = NULL;
+        watch->out = NULL;
+        watch->sent = kv_now_ns();
+
+        ngx_queue_remove(&watch->all);
+        ngx_queue_insert_tail(&watch->ctx->zone->watches->all, &watch->all);
+
+    } else if (watch->busy == NULL) {
+        return NGX_OK;
+    }
+
+    rc = ngx_http_output_filter(r, out);
+
+    ngx_chain_update_chains(r->pool, &watch->free, &watch->busy, &out,
+                            (ngx_buf_tag_t) &ngx_http_kv_module);
+
+    if (rc == NGX_ERROR) {
+        ngx_http_kv_watch_cut(watch, "cannot be sent");
+        return NGX_DONE;
+    }
+
+    return ngx_http_kv_watch_sent(watch);
+}
+
+
+/* What is left is sent when the client has taken some.  Results as above. */
+
+static ngx_int_t
+ngx_http_kv_watch_sent(ngx_http_kv_watch_t *watch)
+{
+    ngx_chain_t  *cl;
+    ngx_event_t  *wev;
+
+    wev = watch->ctx->request->connection->write;
+    watch->pending = 0;
+
+    for (cl = watch->busy; cl; cl = cl->next) {
+        watch->pending += ngx_buf_size(cl->buf);
+    }
+
+    if (watch->busy == NULL && wev->timer_set && !wev->delayed) {
+        ngx_del_timer(wev);
+    }
+
+    if (watch->busy && ngx_http_kv_watch_wait(watch) != NGX_OK) {
+        return NGX_DONE;
+    }
+
+    if (!watch->live && watch->pending < NGX_HTTP_KV_WATCH_PENDING / 2) {
+        ngx_http_kv_step_next(&watch->step);
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_kv_watch_wait(ngx_http_kv_watch_t *watch)
+{
+    ngx_event_t               *wev;
+    ngx_http_request_t        *r;
+    ngx_http_core_loc_conf_t  *clcf;
+
+    r = watch->ctx->request;
+    wev = r->connection->write;
+    clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
+
+    /* from when the client has last taken something */
+
+    if (!wev->delayed && !wev->timer_set) {
+        ngx_add_timer(wev, clcf->send_timeout);
+    }
+
+    if (ngx_handle_write_event(wev, clcf->send_lowat) == NGX_OK) {
+        return NGX_OK;
+    }
+
+    ngx_http_kv_watch_cut(watch, "cannot be sent");
+
+    return NGX_DONE;
+}
+
+
+void
+ngx_http_kv_watch_writable(ngx_http_request_t *r)
+{
+    ngx_event_t          *wev;
+    ngx_http_kv_ctx_t    *ctx;
+    ngx_http_kv_watch_t  *watch;
+
+    wev = r->connection->write;
+    ctx = ngx_http_get_module_ctx(r, ngx_http_kv_module);
+    watch = ctx->bulk;
+
+    if (!watch->shown) {
+        return;
+    }
+
+    if (wev->timedout) {
+        r->connection->timedout = 1;
+        ngx_http_kv_watch_cut(watch, "is too slow");
+        return;
+    }
+
+    if (wev->delayed) {
+        (void) ngx_http_kv_watch_wait(watch);
+        return;
+    }
+
+    if (wev->timer_set && wev->ready) {
+        ngx_del_timer(wev);
+    }
+
+    (void) ngx_http_kv_watch_send(watch);
+}
+
+
+void
+ngx_http_kv_watch_end(ngx_http_kv_watch_t *watch)
+{
+    ngx_int_t            rc;
+    ngx_http_request_t  *r;
+
+    r = watch->ctx->request;
+    rc = NGX_ERROR;
+
+    if (watch->out && watch->busy == NULL
+        && ngx_http_kv_watch_send(watch) != NGX_OK)
+    {
+        return;
+    }
+
+    ngx_http_kv_watch_stop(watch);
+
+    r->keepalive = 0;
+
+    if (watch->busy == NULL) {
+        rc = ngx_http_send_special(r, NGX_HTTP_LAST);
+    }
+
+    /* what cannot be sent now is not waited for */
+
+    if (rc == NGX_AGAIN || r->buffered || r->connection->buffered) {
+        rc = NGX_ERROR;
+    }
+
+    if (ngx_terminate) {
+
+        /* the process ends before nginx gets to the request's log phase */
+
+        ngx_http_kv_stats_count(r, watch->ctx);
+    }
+
+    ngx_http_kv_finish(r, rc);
+}
+
+
+void
+ngx_http_kv_watch_cut(ngx_http_kv_watch_t *watch, const char *why)
+{
+    ngx_http_request_t  *r;
+
+    r = watch->ctx->request;
+
+    ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
+                  "kv zone \"%V\": a watch %s, its connection is cut",
+                  &watch->ctx->zone->name, why);
+
+    ngx_http_kv_watch_stop(watch);
+    ngx_http_kv_finish(r, NGX_ERROR);
+}
+
+
+void
+ngx_http_kv_watch_finish(ngx_http_kv_zone_t *zone)
+{
+    ngx_queue_t  *q;
+
+    while (zone->watching) {
+        q = ngx_queue_head(&zone->watches->all);
+        ngx_http_kv_watch_end(ngx_http_kv_watch_of(q, all));
+    }
+}
