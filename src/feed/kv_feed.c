@@ -8,7 +8,8 @@
 #include "base/kv_failpoint.h"
 
 
-#define KV_FEED_HEADER  16u
+#define KV_FEED_HEADER      16u
+#define KV_FEED_SLICES_MIN  4u
 
 
 static uint64_t kv_feed_size(uint16_t key_len);
@@ -26,12 +27,26 @@ static uint64_t kv_feed_near(const kv_feed_t *feed, uint64_t lsn,
 
 
 void
-kv_feed_create(kv_feed_t *feed, void *ring, uint64_t size)
+kv_feed_create(kv_feed_t *feed, void *mem, uint64_t size)
 {
+    uint64_t  words;
+
     memset((void *) feed, 0, sizeof(kv_feed_t));
 
-    feed->ring = ring;
     feed->size = size;
+
+    if (size == 0) {
+        return;
+    }
+
+    /* each slice has as many words, and one for its position */
+
+    feed->slices = kv_max(size / KV_FEED_SLICE, KV_FEED_SLICES_MIN);
+    words = size / 8 / feed->slices - 1;
+
+    feed->bytes = words * 8 * feed->slices;
+    feed->slice = mem;
+    feed->ring = feed->slice + feed->slices;
 }
 
 
@@ -45,8 +60,7 @@ kv_feed_size(uint16_t key_len)
 void
 kv_feed_resume(kv_feed_t *feed, uint64_t after)
 {
-    unsigned          i;
-    uint64_t          head, pos;
+    uint64_t          i, head, pos;
     kv_feed_record_t  rec;
 
     if (feed->size == 0) {
@@ -82,11 +96,33 @@ kv_feed_resume(kv_feed_t *feed, uint64_t after)
 
     /* no record may begin there the next time */
 
-    for (i = 0; i < KV_FEED_SLICES; i++) {
+    for (i = 0; i < feed->slices; i++) {
         if (kv_get_relaxed(feed->slice[i]) >= feed->written) {
             atomic_store_explicit(&feed->slice[i], 0, memory_order_release);
         }
     }
+}
+
+
+void
+kv_feed_keep(kv_feed_t *feed, uint64_t log, uint64_t after)
+{
+    if (feed->size && feed->log && feed->log != log) {
+
+        /* the position of the next record is no reader's */
+
+        feed->written += KV_FEED_HEADER;
+        feed->last = after;
+        feed->last_slice = UINT64_MAX;
+
+        atomic_store_explicit(&feed->floor, after, memory_order_release);
+        atomic_store_explicit(&feed->head, feed->written,
+                              memory_order_release);
+        atomic_store_explicit(&feed->tail, feed->written,
+                              memory_order_release);
+    }
+
+    feed->log = log;
 }
 
 
@@ -147,12 +183,12 @@ kv_feed_make_space(kv_feed_t *feed, uint64_t size)
 
     head = kv_get_relaxed(feed->head);
 
-    if (feed->written + size - head <= feed->size) {
+    if (feed->written + size - head <= feed->bytes) {
         return true;
     }
 
-    least = size <= feed->size ? feed->written + size - feed->size
-                               : feed->written;
+    least = size <= feed->bytes ? feed->written + size - feed->bytes
+                                : feed->written;
     rec.lsn = kv_get_relaxed(feed->floor);
 
     while (head < least) {
@@ -160,7 +196,7 @@ kv_feed_make_space(kv_feed_t *feed, uint64_t size)
         head = rec.next;
     }
 
-    if (size > feed->size) {
+    if (size > feed->bytes) {
         rec.lsn = feed->last;
         feed->written += KV_FEED_HEADER;
         head = feed->written;
@@ -171,7 +207,7 @@ kv_feed_make_space(kv_feed_t *feed, uint64_t size)
     atomic_store_explicit(&feed->floor, rec.lsn, memory_order_release);
     atomic_store_explicit(&feed->head, head, memory_order_release);
 
-    return size <= feed->size;
+    return size <= feed->bytes;
 }
 
 
@@ -180,7 +216,7 @@ kv_feed_make_space(kv_feed_t *feed, uint64_t size)
 static size_t
 kv_feed_index(const kv_feed_t *feed, uint64_t pos)
 {
-    return pos % feed->size / 8;
+    return pos % feed->bytes / 8;
 }
 
 
@@ -191,7 +227,7 @@ kv_feed_store(kv_feed_t *feed, size_t i, uint64_t word)
 
     kv_failpoint(KV_FAILPOINT_FEEDING);
 
-    return i + 1 < feed->size / 8 ? i + 1 : 0;
+    return i + 1 < feed->bytes / 8 ? i + 1 : 0;
 }
 
 
@@ -200,7 +236,7 @@ kv_feed_load(const kv_feed_t *feed, size_t i, uint64_t *word)
 {
     *word = atomic_load_explicit(&feed->ring[i], memory_order_acquire);
 
-    return i + 1 < feed->size / 8 ? i + 1 : 0;
+    return i + 1 < feed->bytes / 8 ? i + 1 : 0;
 }
 
 
@@ -209,7 +245,7 @@ kv_feed_load(const kv_feed_t *feed, size_t i, uint64_t *word)
 static uint64_t
 kv_feed_slice(const kv_feed_t *feed, uint64_t pos)
 {
-    return pos / (feed->size / KV_FEED_SLICES);
+    return pos / (feed->bytes / feed->slices);
 }
 
 
@@ -224,7 +260,7 @@ kv_feed_note_slice(kv_feed_t *feed)
 
     if (slice != feed->last_slice) {
         feed->last_slice = slice;
-        atomic_store_explicit(&feed->slice[slice % KV_FEED_SLICES],
+        atomic_store_explicit(&feed->slice[slice % feed->slices],
                               feed->written, memory_order_release);
     }
 }
@@ -355,7 +391,7 @@ kv_feed_near(const kv_feed_t *feed, uint64_t lsn, kv_feed_record_t *rec)
         half = n / 2;
 
         pos = atomic_load_explicit(
-                  &feed->slice[(first + half) % KV_FEED_SLICES],
+                  &feed->slice[(first + half) % feed->slices],
                   memory_order_acquire);
 
         if (pos < at || pos >= tail

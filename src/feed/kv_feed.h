@@ -36,7 +36,9 @@
  * `head` has passed: all that is above it is there.
  *
  * To find an LSN without reading the ring from its beginning, `slice` has the
- * position of the first record in each of KV_FEED_SLICES parts of the ring.
+ * position of the first record in each part of it, of KV_FEED_SLICE bytes or a
+ * little less: so no more than that is read, however large the ring is.  The
+ * memory of the feed has these positions, and then the ring.
  *
  *
  * Why readers need no lock
@@ -78,7 +80,7 @@
 #define KV_FEED_MIN      (64u << 10)     /* bytes of a ring, */
 #define KV_FEED_MAX      (1ull << 32)    /* a multiple of KV_FEED_ALIGN */
 #define KV_FEED_ALIGN    4096u
-#define KV_FEED_SLICES   256u
+#define KV_FEED_SLICE    (16u << 10)
 
 
 typedef enum {
@@ -92,7 +94,10 @@ typedef enum {
 /* In the zone. */
 
 typedef struct {
-    uint64_t            size;            /* bytes of the ring; 0: none */
+    uint64_t            size;            /* bytes of its memory; 0: none */
+    uint64_t            bytes;           /* of the ring */
+    uint64_t            slices;
+    _Atomic uint64_t   *slice;
     _Atomic uint64_t   *ring;
 
     /* the holder of the commit lock writes all of it */
@@ -104,9 +109,8 @@ typedef struct {
     uint64_t            written;         /* the writer's own */
     uint64_t            last;            /* LSN of the last record, or floor */
     uint64_t            last_slice;      /* where that begins */
+    uint64_t            log;             /* which one it is of; 0: none yet */
     bool                used;            /* kv_feed_resume() was called */
-
-    _Atomic uint64_t    slice[KV_FEED_SLICES];
 } kv_feed_t;
 
 
@@ -121,8 +125,11 @@ typedef struct {
 } kv_feed_record_t;
 
 
-/* Makes an empty feed in `size` bytes at `ring`; 0: none. */
-void kv_feed_create(kv_feed_t *feed, void *ring, uint64_t size);
+/*
+ * Makes an empty feed in `size` bytes at `mem`, a multiple of KV_FEED_ALIGN, for
+ * kv_feed_resume(); 0: none.
+ */
+void kv_feed_create(kv_feed_t *feed, void *mem, uint64_t size);
 
 
 /*
@@ -131,6 +138,10 @@ void kv_feed_create(kv_feed_t *feed, void *ring, uint64_t size);
  * kv_feed_resume(): before the log is read: the next record is behind what is
  * published.  In a new feed, `after` is the LSN from which on the log is read.
  *
+ * kv_feed_keep(): after the log was read: it is the log of that number, which
+ * is the caller's.  If the feed is of another one nothing of it counts: it has
+ * what comes behind the LSN `after`, and all readers are overtaken.
+ *
  * kv_feed_put(): adds a record, with an LSN above that of the last one.  One
  * that is larger than the ring empties it, and is not there.
  *
@@ -138,6 +149,7 @@ void kv_feed_create(kv_feed_t *feed, void *ring, uint64_t size);
  * the first of it.
  */
 void kv_feed_resume(kv_feed_t *feed, uint64_t after);
+void kv_feed_keep(kv_feed_t *feed, uint64_t log, uint64_t after);
 void kv_feed_put(kv_feed_t *feed, kv_feed_kind_t kind, uint64_t lsn,
     const void *key, uint16_t key_len);
 uint64_t kv_feed_publish(kv_feed_t *feed);

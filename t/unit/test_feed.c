@@ -483,6 +483,86 @@ test_readers(void **state)
 }
 
 
+/* Another log: all of it is gone for readers, and LSNs may go back. */
+
+static void
+test_other_log(void **state)
+{
+    uint64_t  lsn, pos, tail;
+
+    (void) state;
+
+    kv_feed_keep(feed, 7, 0);
+
+    for (lsn = 1; lsn < 600; lsn++) {
+        put(lsn);
+    }
+
+    (void) kv_feed_publish(feed);
+    kv_feed_keep(feed, 7, 599);
+    check_all(599);
+
+    tail = kv_feed_tail(feed);
+    assert_int_equal(kv_feed_find(feed, 590, &pos, &rec), KV_OK);
+
+    put(600);
+    kv_feed_keep(feed, 8, 400);
+
+    assert_int_equal(kv_feed_read(feed, pos, &rec), KV_DECLINED);
+    assert_int_equal(kv_feed_read(feed, tail, &rec), KV_DECLINED);
+    assert_int_equal(kv_feed_find(feed, 399, &pos, &rec), KV_DECLINED);
+    check_all(400);
+
+    for (lsn = 401; lsn < 3000; lsn++) {
+        put(lsn);
+        (void) kv_feed_publish(feed);
+    }
+
+    check_all(2999);
+
+    kv_feed_resume(feed, 0);
+    assert_int_equal(feed->last, 2999);
+}
+
+
+/* However large it is, an LSN is found by reading little of it. */
+
+static void
+test_large(void **state)
+{
+    void      *mem;
+    size_t     size;
+    uint64_t   lsn, pos;
+
+    (void) state;
+
+    size = 64 << 20;
+    mem = mmap(NULL, size, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS, -1,
+               0);
+    assert_true(mem != MAP_FAILED);
+
+    kv_feed_create(feed, mem, size);
+    kv_feed_resume(feed, 0);
+    assert_true(feed->bytes / feed->slices <= KV_FEED_SLICE);
+    assert_true(feed->bytes + feed->slices * 8 <= size);
+    assert_true(feed->bytes > size - size / 1000);
+
+    for (lsn = 1; lsn < 1000000; lsn++) {
+        put(lsn);
+    }
+
+    (void) kv_feed_publish(feed);
+
+    for (lsn = kv_feed_floor(feed); lsn < 999999; lsn += 997) {
+        assert_int_equal(kv_feed_find(feed, lsn, &pos, &rec), KV_OK);
+        assert_int_equal(kv_feed_read(feed, pos, &rec), KV_OK);
+        assert_true(is(&rec, lsn + 1));
+    }
+
+    assert_int_equal(munmap(mem, size), 0);
+}
+
+
 int
 main(void)
 {
@@ -493,7 +573,9 @@ main(void)
         cmocka_unit_test_setup_teardown(test_large_batch, setup, teardown),
         cmocka_unit_test_setup_teardown(test_large_record, setup, teardown),
         cmocka_unit_test_setup_teardown(test_deaths, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_readers, setup, teardown)
+        cmocka_unit_test_setup_teardown(test_readers, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_other_log, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_large, setup, teardown)
     };
 
     return cmocka_run_group_tests_name("feed", tests, NULL, NULL);
