@@ -612,12 +612,17 @@ kv_batch_log(kv_store_t *store, kv_op_t **op, unsigned n, uint32_t within)
     }
 
     if (sync || kv_timeout_sync(store) == KV_TIMEOUT_NOW
-        || atomic_load(&zone->sync_requested))
+        || atomic_load(&zone->sync_requested)
+        || atomic_load(&zone->sync_next))
     {
-        return kv_batch_sync(store);
+        rc = kv_batch_sync(store);
+
+        if (rc == KV_OK) {
+            atomic_store(&zone->sync_next, 0);
+        }
     }
 
-    return KV_OK;
+    return rc;
 }
 
 

@@ -18,6 +18,10 @@
  *     so they write over what the dead committer had begun.  The members of a
  *     group are what it is.
  *
+ * What is written over may be a whole batch.  After a power cut it must not be
+ * there in place of the one that clients have seen, with the same LSN: so the
+ * next batch is synced before it is seen, whatever its writers asked for.
+ *
  * Nothing that is TAKEN was reported, and what was reported is not TAKEN: an
  * operation becomes DONE by one store.
  */
@@ -112,6 +116,7 @@ kv_takeover(kv_store_t *store, kv_batch_t *batch)
 static void
 kv_takeover_batch_end(kv_zone_t *zone)
 {
+    atomic_store(&zone->sync_next, 1);
     atomic_store(&zone->reap, 1);
     atomic_store(&zone->waits, 0);
     kv_await_tell_all(zone);

@@ -181,6 +181,7 @@ typedef struct {
     _Atomic uint32_t  requests;       /* KV_REQUEST_... */
     _Atomic uint32_t  reap;           /* a worker may have died */
     _Atomic uint32_t  sync_requested; /* a snapshot waits for one */
+    _Atomic uint32_t  sync_next;      /* a committer died: see kv_takeover.c */
 
     kv_mutex_t        commit_lock;
     kv_mutex_t        background_lock;
