@@ -86,7 +86,8 @@ PROGRAMS := \
     t/unit/test_wal_replay.c \
     t/unit/test_wal_tail.c \
     t/unit/test_wal_write.c \
-    t/unit/test_watch.c
+    t/unit/test_watch.c \
+    t/unit/test_watch_again.c
 
 HELPERS  := \
     t/unit/damage_dir.c \

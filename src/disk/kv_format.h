@@ -80,6 +80,15 @@
  * write is refused, and it reads the version that the value has now.  No write
  * with If-Match is ever done for an old version.
  *
+ * Who asks what came after a version needs less: that nothing up to it is lost,
+ * and that its LSN was not given out again.  Each batch names the incarnation
+ * that wrote it.  Where the log changes to a later one, it has all that clients
+ * knew in the one before, up to there; what else that one wrote is lost.  So a
+ * version of it is of the log's past if its LSN is before that place.  It would
+ * not be if a batch that a committer had begun, and that was written over, came
+ * back with a power cut: so what is written over it is synced before it is seen
+ * (store/kv_takeover.c).  Nothing is known where a snapshot stands alone.
+ *
  * What this cannot tell: files that are set back, or cloned, together with
  * their inodes, by a snapshot of the volume or of a virtual machine.  Then an
  * empty file "restored" in the directory says so, to the next start.  What

@@ -49,6 +49,24 @@ typedef enum {
 
 
 /*
+ * The incarnations that wrote the log before the present one: those that its
+ * batches name, and what was the highest when a new one began.  The newest of
+ * them, oldest first, as a ring.  See "Identity" in kv_format.h.
+ */
+
+#define KV_WAL_PAST  32u
+
+typedef struct {
+    _Atomic uint32_t      n;           /* how many there were, and the last */
+    struct {
+        _Atomic uint64_t  incarnation;    /* 0: none */
+        _Atomic uint64_t  end;            /* the LSN from which on the log is
+                                             not its own */
+    } last[KV_WAL_PAST];
+} kv_wal_past_t;
+
+
+/*
  * Where the log stands.  In shared memory; written by the holder of the
  * commit lock alone, read by any process (for statistics).  All zeroes, but for
  * next_lsn = 1, is an empty log; else kv_wal_replay() fills it.
@@ -71,6 +89,7 @@ typedef struct {
     _Atomic uint64_t   next_lsn;
     uint64_t           store[2];      /* the identity: see kv_wal_id(); */
     _Atomic uint64_t   incarnation;   /* kv_wal_replay() sets it */
+    kv_wal_past_t      past;          /* those before it */
     uint32_t           restored;      /* the replay found the file "restored" */
     uint64_t           time_ms;       /* what batches from now on say was the
                                          time; 0: the wall clock's.  The replay
@@ -133,6 +152,20 @@ kv_wal_id(const kv_wal_state_t *state)
 
     return id;
 }
+
+/*
+ * The incarnation that wrote the LSN, as far as it is known; for an LSN that is
+ * not given out yet, the present one.  Any process, without a lock.
+ */
+uint64_t kv_wal_writer(const kv_wal_state_t *state, uint64_t lsn);
+
+/*
+ * Whether what the store was at this LSN in that incarnation is in the log's
+ * past: all that was changed since is behind the LSN in the log.  False also
+ * where that is not known.  Any process, without a lock.
+ */
+bool kv_wal_was(const kv_wal_state_t *state, uint64_t lsn,
+    uint64_t incarnation);
 
 /*
  * Starts a batch whose first record will have the LSN state->next_lsn (read it

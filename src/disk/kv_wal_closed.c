@@ -188,6 +188,11 @@ kv_wal_renew_now(kv_wal_t *wal, const char *why, kv_err_t *err)
         return rc;
     }
 
+    /* the old one has written all up to here */
+
+    kv_wal_past_add(&wal->state->past,
+                    atomic_load(&wal->state->incarnation),
+                    atomic_load(&wal->state->next_lsn));
     atomic_store(&wal->state->incarnation, id.incarnation);
     atomic_store(&wal->state->closed, KV_WAL_NOTE_OLD);
     wal->renewed = why;

@@ -88,6 +88,126 @@ kv_wal_set_id(kv_wal_state_t *state, const kv_identity_t *id)
 }
 
 
+/*
+ * One that is replaced has the incarnation 0 meanwhile, for those who read it
+ * without a lock.
+ */
+
+void
+kv_wal_past_add(kv_wal_past_t *past, uint64_t incarnation, uint64_t end)
+{
+    uint32_t  n, i;
+
+    if (incarnation == 0) {
+        return;
+    }
+
+    n = atomic_load(&past->n);
+    i = n % KV_WAL_PAST;
+
+    atomic_store(&past->last[i].incarnation, 0);
+    atomic_store(&past->last[i].end, end);
+    atomic_store(&past->last[i].incarnation, incarnation);
+
+    atomic_store(&past->n, n + 1);
+}
+
+
+void
+kv_wal_past_forget(kv_wal_past_t *past)
+{
+    unsigned  i;
+
+    for (i = 0; i < KV_WAL_PAST; i++) {
+        atomic_store(&past->last[i].incarnation, 0);
+    }
+
+    atomic_store(&past->n, 0);
+}
+
+
+void
+kv_wal_past_copy(kv_wal_past_t *to, const kv_wal_past_t *from)
+{
+    uint32_t  i, n;
+
+    n = atomic_load(&from->n);
+
+    kv_wal_past_forget(to);
+
+    for (i = n - kv_min(n, KV_WAL_PAST); i < n; i++) {
+        kv_wal_past_add(to, atomic_load(&from->last[i % KV_WAL_PAST]
+                                        .incarnation),
+                        atomic_load(&from->last[i % KV_WAL_PAST].end));
+    }
+}
+
+
+uint64_t
+kv_wal_writer(const kv_wal_state_t *state, uint64_t lsn)
+{
+    uint32_t              i, n, first;
+    uint64_t              writer, incarnation;
+    const kv_wal_past_t  *past;
+
+    past = &state->past;
+    writer = atomic_load(&state->incarnation);
+
+    n = atomic_load(&past->n);
+    first = n - kv_min(n, KV_WAL_PAST);
+
+    /* from the last one back, as long as the LSN is before its end */
+
+    for (i = n; i > first; i--) {
+        incarnation = atomic_load(&past->last[(i - 1) % KV_WAL_PAST]
+                                  .incarnation);
+
+        if (incarnation == 0
+            || lsn >= atomic_load(&past->last[(i - 1) % KV_WAL_PAST].end))
+        {
+            break;
+        }
+
+        writer = incarnation;
+    }
+
+    return writer;
+}
+
+
+bool
+kv_wal_was(const kv_wal_state_t *state, uint64_t lsn, uint64_t incarnation)
+{
+    unsigned              i;
+    uint64_t              end;
+    const kv_wal_past_t  *past;
+
+    past = &state->past;
+
+    if (lsn >= atomic_load(&state->next_lsn)) {
+        return false;
+    }
+
+    /* before the first write, all are the same */
+
+    if (lsn == 0 || incarnation == atomic_load(&state->incarnation)) {
+        return true;
+    }
+
+    for (i = 0; i < KV_WAL_PAST; i++) {
+
+        if (atomic_load(&past->last[i].incarnation) == incarnation) {
+            end = atomic_load(&past->last[i].end);
+
+            return lsn < end
+                   && atomic_load(&past->last[i].incarnation) == incarnation;
+        }
+    }
+
+    return false;
+}
+
+
 bool
 kv_wal_restored(kv_wal_t *wal)
 {

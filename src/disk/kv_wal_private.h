@@ -122,6 +122,16 @@ bool kv_wal_restored(kv_wal_t *wal);
 /* Makes it the store's.  Under the commit lock, or before there is another. */
 void kv_wal_set_id(kv_wal_state_t *state, const kv_identity_t *id);
 
+/*
+ * The next one that is past; 0 is none.  The LSNs do not go back.  Under the
+ * commit lock; others may be reading.
+ */
+void kv_wal_past_add(kv_wal_past_t *past, uint64_t incarnation, uint64_t end);
+
+/* None is known any more; or those that another list has. */
+void kv_wal_past_forget(kv_wal_past_t *past);
+void kv_wal_past_copy(kv_wal_past_t *to, const kv_wal_past_t *from);
+
 /* Which file in which directory this is (kv_format.h); 0: not to be told. */
 uint64_t kv_wal_origin(kv_wal_t *wal, int fd);
 

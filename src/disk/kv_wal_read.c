@@ -191,6 +191,11 @@ kv_wal_read_batches(kv_wal_reader_t *r, uint64_t limit)
                                   h.durable_lsn, h.first_lsn);
         }
 
+        if (h.term > r->writer) {
+            kv_wal_past_add(&r->past, r->writer, r->expected);
+            r->writer = h.term;
+        }
+
         r->durable = kv_max(r->durable, h.durable_lsn);
         r->time_ms = kv_max(r->time_ms, h.time_ms);
 

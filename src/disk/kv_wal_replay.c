@@ -29,6 +29,8 @@ static void kv_wal_read_position(const kv_wal_reader_t *r,
 static void kv_wal_distrust(kv_wal_reader_t *r);
 static kv_wal_note_t kv_wal_read_note(const kv_wal_reader_t *r);
 static kv_rc_t kv_wal_read_identity(kv_wal_reader_t *r);
+static void kv_wal_read_past(kv_wal_reader_t *r, uint64_t highest);
+static bool kv_wal_in_use(const kv_wal_reader_t *r);
 static const char *kv_wal_renew(const kv_wal_reader_t *r);
 static const char *kv_wal_renew_start(const kv_wal_reader_t *r);
 static void kv_wal_delete_unfinished(kv_wal_t *wal, const kv_wal_name_t *names,
@@ -569,6 +571,7 @@ kv_wal_read_identity(kv_wal_reader_t *r)
 
     if (kv_wal_identify(&r->id, why != NULL) == KV_OK) {
         r->renewed = why != NULL;
+        kv_wal_read_past(r, highest);
         r->wal->renewed = why ? why : r->wal->renewed;
         return KV_OK;
     }
@@ -588,6 +591,55 @@ kv_wal_read_identity(kv_wal_reader_t *r)
 }
 
 
+/*
+ * Which incarnations wrote the log up to now, the last of which was `highest`.
+ * What their clients knew is in the log as far as the log goes: no write that
+ * clients may have seen had the LSN of another one (kv_format.h).  But where
+ * people say that a snapshot stands for what is lost, and where the log has
+ * changed while it was in use, nothing is sure.
+ */
+
+static void
+kv_wal_read_past(kv_wal_reader_t *r, uint64_t highest)
+{
+    kv_wal_past_t  *past;
+
+    past = &r->wal->state->past;
+
+    if (kv_wal_in_use(r) && !r->renewed) {
+        return;
+    }
+
+    if (kv_wal_in_use(r) || r->from->alone) {
+        kv_wal_past_forget(past);
+        return;
+    }
+
+    if (highest > r->writer) {
+        kv_wal_past_add(&r->past, r->writer, r->expected);
+    }
+
+    if (r->renewed) {
+        kv_wal_past_add(&r->past, highest, r->expected);
+    }
+
+    kv_wal_past_copy(past, &r->past);
+}
+
+
+/* Whether it is a zone in use that is read anew. */
+
+static bool
+kv_wal_in_use(const kv_wal_reader_t *r)
+{
+    kv_identity_t  id;
+
+    id = kv_wal_id(r->wal->state);
+
+    return id.incarnation && !kv_wal_foreign(&r->id, &id);
+}
+
+
 /* Why a new incarnation begins, in words; NULL: the old one goes on. */
 
 static const char *
@@ -603,7 +655,7 @@ kv_wal_renew(const kv_wal_reader_t *r)
         return "a file \"restored\" is there, or cannot be looked for";
     }
 
-    if (id.incarnation == 0 || kv_wal_foreign(&r->id, &id)) {
+    if (!kv_wal_in_use(r)) {
         return kv_wal_renew_start(r);
     }
 

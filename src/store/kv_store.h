@@ -361,11 +361,20 @@ void kv_store_watch_end(kv_store_t *store, const void *name, size_t len,
 
 /*
  * The position behind the change of a version.  KV_OK; KV_DECLINED: some of
- * what is behind it is not there any more; KV_PRECONDITION: it is of another
- * incarnation, or was never given; KV_UNAVAILABLE.  `rec` is the caller's.
+ * what is behind it is not there any more; KV_PRECONDITION: it was lost, was
+ * never given, or it is not known which write it is of, as it is of another
+ * store, or of too long ago; KV_UNAVAILABLE.  `rec` is the caller's.
  */
 kv_rc_t kv_store_feed_find(kv_store_t *store, const kv_version_t *after,
     uint64_t *pos, kv_feed_record_t *rec);
+
+/*
+ * The version of the change with this LSN as kv_store_feed_find() takes it
+ * after any restart that loses nothing up to there: with the incarnation that
+ * wrote it, which is in the log with it.  The present one, which others have
+ * in their versions, need not be on disk yet.
+ */
+kv_version_t kv_store_feed_id(kv_store_t *store, uint64_t lsn);
 
 /* As kv_feed_read(), or KV_UNAVAILABLE; KV_ERROR: for good, it has failed. */
 kv_rc_t kv_store_feed_read(kv_store_t *store, uint64_t pos,

@@ -391,9 +391,7 @@ kv_store_feed_find(kv_store_t *store, const kv_version_t *after,
         return KV_UNAVAILABLE;
     }
 
-    if (after->incarnation != atomic_load(&zone->wal.incarnation)
-        || after->lsn >= atomic_load(&zone->wal.next_lsn))
-    {
+    if (!kv_wal_was(&zone->wal, after->lsn, after->incarnation)) {
         return KV_PRECONDITION;
     }
 
@@ -410,6 +408,18 @@ kv_store_feed_read(kv_store_t *store, uint64_t pos, kv_feed_record_t *rec)
 
     return kv_store_ready(store) ? kv_feed_read(&store->zone->feed, pos, rec)
                                  : KV_UNAVAILABLE;
+}
+
+
+kv_version_t
+kv_store_feed_id(kv_store_t *store, uint64_t lsn)
+{
+    kv_version_t  version;
+
+    version.lsn = lsn;
+    version.incarnation = kv_wal_writer(&store->zone->wal, lsn);
+
+    return version;
 }
 
 
