@@ -19,8 +19,6 @@ static ngx_int_t ngx_http_kv_keys_add_json(ngx_http_kv_keys_t *keys,
     const kv_entry_t *e, uint64_t expires);
 static ngx_int_t ngx_http_kv_keys_add_expires(ngx_http_kv_keys_t *keys,
     uint64_t ms);
-static ngx_int_t ngx_http_kv_keys_add_type(ngx_http_kv_keys_t *keys,
-    const kv_entry_t *e);
 static ngx_int_t ngx_http_kv_keys_add_to(ngx_http_kv_page_t *page,
     ngx_str_t *prefix);
 static ngx_int_t ngx_http_kv_keys_copy(ngx_http_kv_keys_t *keys,
@@ -131,7 +129,7 @@ ngx_http_kv_keys_add_json(ngx_http_kv_keys_t *keys, const kv_entry_t *e,
     ngx_http_kv_page_used(&keys->entries, p);
 
     if (ngx_http_kv_keys_add_expires(keys, expires) != NGX_OK
-        || (e->has_meta && ngx_http_kv_keys_add_type(keys, e) != NGX_OK))
+        || ngx_http_kv_keys_add_type(&keys->entries, e) != NGX_OK)
     {
         return NGX_ERROR;
     }
@@ -168,20 +166,15 @@ ngx_http_kv_keys_add_expires(ngx_http_kv_keys_t *keys, uint64_t ms)
 }
 
 
-/* What is stored beside the value, whatever kv_types the location has. */
-
-static ngx_int_t
-ngx_http_kv_keys_add_type(ngx_http_kv_keys_t *keys, const kv_entry_t *e)
+ngx_int_t
+ngx_http_kv_keys_add_type(ngx_http_kv_page_t *page, const kv_entry_t *e)
 {
-    kv_meta_t            meta;
-    ngx_str_t            type, encoding;
-    ngx_http_kv_page_t  *page;
+    kv_meta_t  meta;
+    ngx_str_t  type, encoding;
 
-    if (!kv_store_meta(e, &meta)) {
+    if (!e->has_meta || !kv_store_meta(e, &meta)) {
         return NGX_OK;
     }
-
-    page = &keys->entries;
 
     type.data = (u_char *) meta.type;
     type.len = meta.type_len;

@@ -166,6 +166,13 @@ ngx_int_t ngx_http_kv_keys_add_prefix(ngx_http_kv_keys_t *keys,
     ngx_str_t *prefix);
 
 /*
+ * Adds what is stored beside the value, if there is any, whatever kv_types the
+ * location has.  NGX_OK, or NGX_ERROR: no memory.
+ */
+ngx_int_t ngx_http_kv_keys_add_type(ngx_http_kv_page_t *page,
+    const kv_entry_t *e);
+
+/*
  * Goes on with the value of the last entry as long as there is work in the
  * step.  Results as above.
  */

@@ -37,7 +37,7 @@ ngx_http_kv_watch_event(ngx_http_kv_watches_t *watches,
 
     skip = watch->ctx->prefix.len;
 
-    if (watches->lsn == watches->rec.lsn && watches->skip == skip
+    if (watches->made == watches->rec.next && watches->skip == skip
         && watches->values == watch->values)
     {
         return watches->page.first;
@@ -56,7 +56,7 @@ ngx_http_kv_watch_event(ngx_http_kv_watches_t *watches,
     ngx_memzero(&watches->page, sizeof(ngx_http_kv_page_t));
 
     watches->page.pool = pool;
-    watches->lsn = 0;
+    watches->made = 0;
     watches->skip = skip;
     watches->values = watch->values;
 
@@ -64,7 +64,7 @@ ngx_http_kv_watch_event(ngx_http_kv_watches_t *watches,
         return NULL;
     }
 
-    watches->lsn = watches->rec.lsn;
+    watches->made = watches->rec.next;
 
     return watches->page.first;
 }
@@ -78,7 +78,7 @@ ngx_http_kv_watch_event_free(ngx_http_kv_watches_t *watches)
         watches->page.pool = NULL;
     }
 
-    watches->lsn = 0;
+    watches->made = 0;
 }
 
 
@@ -88,13 +88,14 @@ ngx_http_kv_watch_event_make(ngx_http_kv_watches_t *watches)
     char                 tag[KV_VERSION_TAG];
     u_char              *p;
     size_t               n;
+    kv_store_t          *store;
     kv_version_t         version;
     ngx_http_kv_page_t  *page;
 
     page = &watches->page;
+    store = watches->zone->store;
 
-    version = kv_store_state_version(watches->zone->store);
-    version.lsn = watches->rec.lsn;
+    version = kv_store_feed_id(store, watches->rec.lsn);
     n = kv_version_tag(&version, tag) - 2;
 
     p = ngx_http_kv_page_space(page, NGX_HTTP_KV_KEYS_ENTRY);
@@ -111,6 +112,12 @@ ngx_http_kv_watch_event_make(ngx_http_kv_watches_t *watches)
     {
         return NGX_ERROR;
     }
+
+    /* the one that the key has now, if it is still the same write */
+
+    version = kv_store_state_version(store);
+    version.lsn = watches->rec.lsn;
+    n = kv_version_tag(&version, tag) - 2;
 
     p = ngx_http_kv_page_space(page, NGX_HTTP_KV_KEYS_ENTRY);
     if (p == NULL) {
@@ -174,8 +181,9 @@ ngx_http_kv_watch_event_value(ngx_http_kv_watches_t *watches)
 
 
 /*
- * Copies the value.  NGX_DECLINED: it is too large, or not stored any more.  A
- * group of writes that is becoming visible hides nothing here: what this one
+ * Copies the value, and adds its type.  NGX_DECLINED: it is too large, or not
+ * stored any more; NGX_ERROR: there is no memory, or the zone is being rebuilt.
+ * A group of writes that is becoming visible hides nothing here: what this one
  * has made is visible, and of another one it has another LSN.
  */
 
@@ -184,16 +192,20 @@ ngx_http_kv_watch_event_copy(ngx_http_kv_watches_t *watches, ngx_str_t *value)
 {
     u_char        *p;
     size_t         i, k, n;
+    kv_rc_t        rc;
     kv_entry_t    *e;
     kv_store_t    *store;
     struct iovec   iov[16];
 
     store = watches->zone->store;
 
-    if (kv_store_read_now(store, watches->rec.key, watches->rec.key_len, &e)
-        != KV_OK)
-    {
-        return NGX_DECLINED;
+    rc = kv_store_read_now(store, watches->rec.key, watches->rec.key_len, &e);
+
+    if (rc != KV_OK) {
+
+        /* where it cannot be read now, its client asks again */
+
+        return rc == KV_NOT_FOUND ? NGX_DECLINED : NGX_ERROR;
     }
 
     if (kv_store_version(store, e).lsn != watches->rec.lsn
@@ -205,7 +217,8 @@ ngx_http_kv_watch_event_copy(ngx_http_kv_watches_t *watches, ngx_str_t *value)
 
     value->len = e->value_len;
     value->data = ngx_pnalloc(watches->page.pool, e->value_len);
-    p = value->data;
+    p = ngx_http_kv_keys_add_type(&watches->page, e) == NGX_OK ? value->data
+                                                               : NULL;
 
     for (i = 0; p && (n = kv_store_value_iov(e, iov, 16, i)) != 0; i += n) {
         for (k = 0; k < n; k++) {

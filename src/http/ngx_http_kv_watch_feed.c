@@ -11,29 +11,32 @@
  * (ngx_http_kv_steps.c), until it has come to where the worker is.  What a
  * client has not taken is bounded so, by NGX_HTTP_KV_WATCH_PENDING and an
  * event; the rest is in the feed.  One that is overtaken there is cut off.
+ *
+ * One record may be that of thousands of watches, with a value.  When enough was
+ * copied in a round, the others are live no more: they get theirs in steps.
  */
 
 
 #include "http/ngx_http_kv_watch_private.h"
 
 
-/* in a round of the event loop: records that are read, bytes of text that is
-   copied for it */
-#define NGX_HTTP_KV_WATCH_RECORDS  512
+/* in a round of the event loop, for those that are live: bytes of text that is
+   copied, and nanoseconds; for one that is not: records in a step */
 #define NGX_HTTP_KV_WATCH_BYTES    1048576
+#define NGX_HTTP_KV_WATCH_BUDGET   1000000
+#define NGX_HTTP_KV_WATCH_RECORDS  512
 
 
 static void ngx_http_kv_watch_fall_behind(ngx_http_kv_watch_t *watch,
     uint64_t pos);
 static ngx_int_t ngx_http_kv_watch_catch_up(ngx_http_kv_watch_t *watch);
 static void ngx_http_kv_watch_read(ngx_http_kv_watches_t *watches);
-static kv_rc_t ngx_http_kv_watch_read_next(ngx_http_kv_watches_t *watches,
-    size_t *bytes);
-static size_t ngx_http_kv_watch_deliver(ngx_http_kv_watches_t *watches,
+static kv_rc_t ngx_http_kv_watch_read_next(ngx_http_kv_watches_t *watches);
+static void ngx_http_kv_watch_deliver(ngx_http_kv_watches_t *watches,
     uint64_t pos);
-static size_t ngx_http_kv_watch_deliver_all(ngx_http_kv_watches_t *watches,
+static void ngx_http_kv_watch_deliver_all(ngx_http_kv_watches_t *watches,
     uint64_t pos);
-static size_t ngx_http_kv_watch_give(ngx_http_kv_watches_t *watches,
+static void ngx_http_kv_watch_give(ngx_http_kv_watches_t *watches,
     ngx_http_kv_watch_t *watch, uint64_t pos);
 static void ngx_http_kv_watch_lost(ngx_http_kv_watches_t *watches);
 
@@ -61,32 +64,28 @@ ngx_http_kv_watch_more(ngx_event_t *ev)
 static void
 ngx_http_kv_watch_read(ngx_http_kv_watches_t *watches)
 {
-    size_t       bytes;
-    kv_rc_t      rc;
-    ngx_uint_t   n, more;
+    kv_rc_t     rc;
+    uint64_t    begun;
+    ngx_uint_t  more;
 
     watches->reading = 1;
+    watches->bytes = 0;
+    begun = kv_now_ns();
     rc = KV_NOT_FOUND;
-    bytes = 0;
 
     /* what was added before is to be sent first */
 
     more = ngx_http_kv_watch_send_dirty(watches);
 
-    for (n = 0; !more; n++) {
-
-        if (n == NGX_HTTP_KV_WATCH_RECORDS
-            || bytes >= NGX_HTTP_KV_WATCH_BYTES)
-        {
-            more = 1;
-            break;
-        }
-
-        rc = ngx_http_kv_watch_read_next(watches, &bytes);
+    while (!more) {
+        rc = ngx_http_kv_watch_read_next(watches);
 
         if (rc != KV_OK) {
             break;
         }
+
+        more = watches->bytes >= NGX_HTTP_KV_WATCH_BYTES
+               || kv_now_ns() - begun >= NGX_HTTP_KV_WATCH_BUDGET;
     }
 
     kv_store_feed_seen(watches->zone->store, watches->pos);
@@ -108,7 +107,7 @@ ngx_http_kv_watch_read(ngx_http_kv_watches_t *watches)
 
 
 static kv_rc_t
-ngx_http_kv_watch_read_next(ngx_http_kv_watches_t *watches, size_t *bytes)
+ngx_http_kv_watch_read_next(ngx_http_kv_watches_t *watches)
 {
     kv_rc_t   rc;
     uint64_t  pos;
@@ -123,9 +122,12 @@ ngx_http_kv_watch_read_next(ngx_http_kv_watches_t *watches, size_t *bytes)
 
     watches->pos = watches->rec.next;
 
-    *bytes += watches->rec.kind == KV_FEED_CLEAR
-              ? ngx_http_kv_watch_deliver_all(watches, pos)
-              : ngx_http_kv_watch_deliver(watches, pos);
+    if (watches->rec.kind == KV_FEED_CLEAR) {
+        ngx_http_kv_watch_deliver_all(watches, pos);
+
+    } else {
+        ngx_http_kv_watch_deliver(watches, pos);
+    }
 
     return KV_OK;
 }
@@ -133,23 +135,22 @@ ngx_http_kv_watch_read_next(ngx_http_kv_watches_t *watches, size_t *bytes)
 
 /* Gives the record at `pos` to all whose name its key begins with. */
 
-static size_t
+static void
 ngx_http_kv_watch_deliver(ngx_http_kv_watches_t *watches, uint64_t pos)
 {
-    size_t                    bytes, n;
+    size_t                    n;
     ngx_str_t                 key;
     ngx_queue_t              *q, *next, *end;
     ngx_http_kv_watch_set_t  *set;
 
     key.data = (u_char *) watches->rec.key;
     key.len = watches->rec.key_len;
-    bytes = 0;
 
     for ( ;; ) {
         set = ngx_http_kv_watch_index_find(watches, &key);
 
         if (set == NULL) {
-            return bytes;
+            return;
         }
 
         /* the set goes with the last watch that leaves it */
@@ -159,13 +160,12 @@ ngx_http_kv_watch_deliver(ngx_http_kv_watches_t *watches, uint64_t pos)
 
         for (q = ngx_queue_head(&set->watchers); q != end; q = next) {
             next = ngx_queue_next(q);
-            bytes += ngx_http_kv_watch_give(watches,
-                                            ngx_http_kv_watch_of(q, in_set),
-                                            pos);
+            ngx_http_kv_watch_give(watches, ngx_http_kv_watch_of(q, in_set),
+                                   pos);
         }
 
         if (n == 0) {
-            return bytes;
+            return;
         }
 
         key.len = n - 1;
@@ -173,14 +173,11 @@ ngx_http_kv_watch_deliver(ngx_http_kv_watches_t *watches, uint64_t pos)
 }
 
 
-static size_t
+static void
 ngx_http_kv_watch_deliver_all(ngx_http_kv_watches_t *watches, uint64_t pos)
 {
-    size_t                bytes;
     ngx_queue_t          *q;
     ngx_http_kv_watch_t  *watch;
-
-    bytes = 0;
 
     for (q = ngx_queue_head(&watches->all);
          q != ngx_queue_sentinel(&watches->all);
@@ -189,30 +186,34 @@ ngx_http_kv_watch_deliver_all(ngx_http_kv_watches_t *watches, uint64_t pos)
         watch = ngx_http_kv_watch_of(q, all);
 
         if (watch->live) {
-            bytes += ngx_http_kv_watch_give(watches, watch, pos);
+            ngx_http_kv_watch_give(watches, watch, pos);
         }
     }
-
-    return bytes;
 }
 
 
 /* Gives a watch that is live the record at `pos`, if it is its own. */
 
-static size_t
+static void
 ngx_http_kv_watch_give(ngx_http_kv_watches_t *watches,
     ngx_http_kv_watch_t *watch, uint64_t pos)
 {
     if (!ngx_http_kv_watch_wants(watch, &watches->rec)) {
-        return 0;
+        return;
     }
 
     if (watch->pending >= NGX_HTTP_KV_WATCH_PENDING) {
         ngx_http_kv_watch_fall_behind(watch, pos);
-        return 0;
+        return;
     }
 
-    return ngx_http_kv_watch_add(watches, watch);
+    if (watches->bytes >= NGX_HTTP_KV_WATCH_BYTES) {
+        ngx_http_kv_watch_fall_behind(watch, pos);
+        ngx_http_kv_step_next(&watch->step);
+        return;
+    }
+
+    watches->bytes += ngx_http_kv_watch_add(watches, watch);
 }
 
 
@@ -224,8 +225,8 @@ ngx_http_kv_watch_give(ngx_http_kv_watches_t *watches,
 static void
 ngx_http_kv_watch_lost(ngx_http_kv_watches_t *watches)
 {
-    ngx_queue_t          *q, lost;
-    ngx_http_kv_watch_t  *watch;
+    ngx_queue_t              *q;
+    ngx_http_kv_watch_set_t  *set;
 
     ngx_log_error(NGX_LOG_WARN, watches->zone->log, 0,
                   "kv zone \"%V\": this worker was overtaken by the feed, its "
@@ -234,23 +235,14 @@ ngx_http_kv_watch_lost(ngx_http_kv_watches_t *watches)
 
     watches->pos = kv_store_feed_end(watches->zone->store);
 
-    ngx_queue_init(&lost);
+    /* those that are live are in the sets, which go with their last one */
 
-    if (!ngx_queue_empty(&watches->all)) {
-        ngx_queue_add(&lost, &watches->all);
-        ngx_queue_init(&watches->all);
-    }
+    while (watches->sets.root != &watches->sentinel) {
+        set = (ngx_http_kv_watch_set_t *) watches->sets.root;
+        q = ngx_queue_head(&set->watchers);
 
-    while (!ngx_queue_empty(&lost)) {
-        q = ngx_queue_head(&lost);
-        watch = ngx_http_kv_watch_of(q, all);
-
-        ngx_queue_remove(q);
-        ngx_queue_insert_tail(&watches->all, q);
-
-        if (watch->live) {
-            ngx_http_kv_watch_cut(watch, "has been overtaken by the feed");
-        }
+        ngx_http_kv_watch_cut(ngx_http_kv_watch_of(q, in_set),
+                              "has been overtaken by the feed");
     }
 }
 

@@ -91,12 +91,14 @@ struct ngx_http_kv_watches_s {
     ngx_event_t                more;          /* there is more to do */
     ngx_event_t                beat;
     uint64_t                   pos;           /* how far the feed is read */
+    size_t                     bytes;         /* copied in this round */
     unsigned                   reading:1;
     kv_feed_record_t           rec;           /* the record that was read */
 
     /* the text of an event */
     ngx_http_kv_page_t         page;
-    uint64_t                   lsn;           /* which it is of; 0: none */
+    uint64_t                   made;          /* rec.next of the record that it
+                                                 is of; 0: none */
     size_t                     skip;          /* bytes that keys are without */
     unsigned                   values:1;
 };

@@ -58,11 +58,13 @@ ngx_http_kv_watch_add(ngx_http_kv_watches_t *watches,
 void
 ngx_http_kv_watch_id(ngx_http_kv_watch_t *watch, const char *comment)
 {
-    char    tag[KV_VERSION_TAG];
-    u_char  text[KV_VERSION_TAG + 64], *p;
-    size_t  n;
+    char          tag[KV_VERSION_TAG];
+    u_char        text[KV_VERSION_TAG + 64], *p;
+    size_t        n;
+    kv_version_t  id;
 
-    n = kv_version_tag(&watch->after, tag) - 2;
+    id = kv_store_feed_id(watch->ctx->zone->store, watch->after.lsn);
+    n = kv_version_tag(&id, tag) - 2;
     p = ngx_sprintf(text, ": %s\nretry: %d\nid: %*s\n\n", comment,
                     NGX_HTTP_KV_WATCH_RETRY, n, tag + 1);
 
@@ -209,7 +211,7 @@ ngx_http_kv_watch_send(ngx_http_kv_watch_t *watch)
     }
 
     if (watch->failed) {
-        ngx_http_kv_watch_cut(watch, "finds no memory");
+        ngx_http_kv_watch_cut(watch, "cannot have its event now");
         return NGX_DONE;
     }
 

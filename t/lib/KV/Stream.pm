@@ -12,15 +12,16 @@ use Time::HiRes qw(time);
 use KV::Conn;
 
 
-# Options: path (/watch), id (Last-Event-ID), headers, port, from.  The header
-# of the answer is in {r}; without a stream in it, so is the body.
+# Options: path (/watch), id (Last-Event-ID), headers, port, from, timeout, raw
+# (events keep their data as text).  The header of the answer is in {r}; without
+# a stream in it, so is the body.
 
 sub new {
     my ($class, $server, %o) = @_;
     my $c = $server->connect(port => $o{port} || $server->{port},
                              from => $o{from});
     my $self = bless { c => $c, text => '', id => $o{id}, chunk => 0,
-                       timeout => $o{timeout} || 30 }, $class;
+                       raw => $o{raw}, timeout => $o{timeout} || 30 }, $class;
     my @headers = @{$o{headers} || []};
 
     push @headers, "Last-Event-ID: $o{id}" if defined $o{id};
@@ -89,6 +90,7 @@ sub next {
                         split /\n/, $1;
             $self->{id} = $event{id} if defined $event{id};
             next unless defined $event{data};
+            return \%event if $self->{raw};
             return { %{JSON::PP->new->utf8->decode($event{data})}, %event };
         }
 
