@@ -2,7 +2,8 @@
 # If-None-Match) and without, are linearizable, while workers die, committers at
 # failpoints (src/base/kv_failpoint.h) among them, and while the server is
 # reloaded and dies as a whole.  So are increments, batches, and keys that
-# expire.
+# expire.  Watches of all keys have the order of these histories, with each
+# change once.
 #
 # First the checker (KV::Linear) is checked, by histories whose answer is known
 # and by comparison with a search through all orders.  KV_ROUNDS says how many
@@ -23,6 +24,7 @@ use Time::HiRes qw(clock_gettime sleep CLOCK_MONOTONIC);
 
 use KV::Linear;
 use KV::Load;
+use KV::Stream;
 use KV::Test;
 
 my $ROUNDS = $ENV{KV_ROUNDS} || 1;
@@ -227,6 +229,47 @@ is(scalar KV::Linear::check([ [ 'put', 'a', 1, 0, 1 ], [ 'put', 'b', 2, 0, 1 ],
 }
 
 
+# Watches.
+
+{
+    my @ops = ([ 'put', 'a', 1, 0, 1, undef, '"a-1"' ],
+               [ 'put', 'b', 2, 0, 2, undef, '"b-1"' ],
+               [ 'put', 'a', 3, 1, undef ],
+               [ 'put', 'a', 4, 3, 4, undef, '"d-2"' ],
+               [ 'get', 'a', 3, 2, 3, undef, '"c-1"' ]);
+    my @events = ([ 10, 'put', 'a' ], [ 11, 'put', 'b', 2 ],
+                  [ 12, 'put', 'a', 3 ], [ 13, 'put', 'a', 4 ],
+                  [ 14, 'delete', 'a' ]);
+    my $say = sub { join ' ', KV::Linear::watched(\@ops, @_) };
+
+    is($say->(\@events, [ [ 9, 14 ] ]), '', 'watched');
+    is($say->([ @events[2 .. 4] ], [ [ 11, 14 ] ]), '', 'watched from there on');
+    is($say->([ @events[0, 1, 4] ], [ [ 9, 11 ], [ 13, 14 ] ]), '',
+       'watched, but for what is known to be missing');
+
+    for ([ 'one is missing', [ @events[0, 1, 3] ], qr/LSN 12, .*: nothing/ ],
+         [ 'one comes twice', [ @events[0, 1, 1 .. 3] ], qr/LSN 11 after 11/ ],
+         [ 'another order', [ @events[0, 2, 1, 3] ], qr/LSN 11 after 12/ ],
+         [ 'another key', [ [ 10, 'put', 'b' ], @events[1 .. 3] ],
+           qr/LSN 10, .*: put b/ ],
+         [ 'another kind', [ [ 10, 'delete', 'a' ], @events[1 .. 3] ],
+           qr/LSN 10, .*: delete a/ ],
+         [ 'another value', [ [ 10, 'put', 'a', 4 ], @events[1 .. 3] ],
+           qr/LSN 10, .*: put a 4/ ],
+         [ 'a value that was never put', [ @events, [ 15, 'put', 'a', 5 ] ],
+           qr/LSN 15: put of 5, never put/ ])
+    {
+        my ($name, $events, $why) = @$_;
+        like($say->($events, [ [ 9, 15 ] ]), $why, "not watched: $name");
+    }
+
+    $ops[3][6] = '"9-2"';
+    unshift @events, [ 9, 'put', 'a', 4 ];
+    like($say->(\@events, [ [ 8, 14 ] ]), qr/LSN 1[01]: its put was over before/,
+         'not watched: in another order than clients can tell');
+}
+
+
 # Keys that expire: "put1:9 0 1" for 9 seconds, and so does "touch:9 2 3".
 
 sub timed {
@@ -351,7 +394,8 @@ if (($ENV{KV_MODULE} // 'none') ne '') {
 }
 
 my $s = KV::Test->new(workers => 3, zone => '64m', fault => 1,
-                      kv => 'segment=4m max_value=1m snapshot=16m',
+                      kv => 'segment=4m max_value=1m snapshot=16m feed=16m',
+                      server => 'location = /watch { kv_watch main; }',
                       location => 'add_header X-Worker $pid;');
 $ENV{KV_FAILPOINT_DIR} = $s->{dir};
 $s->expect_log(qr/worker process \d+ exited on signal 9/);
@@ -467,6 +511,79 @@ sub client {
         return { ops => \@ops, counts => \%counts, workers => \%workers,
                  errors => \@errors };
     });
+}
+
+
+# A process that watches all keys, from an id on, and goes on from its last one
+# whenever it is cut off, until it has seen a put of the key `last`.
+
+sub watcher {
+    my ($id, $path, $last) = @_;
+    my $lsn = sub { hex $_[0] =~ s/-.*//r };
+
+    return KV::Load->fork(sub {
+        my ($stop, $parent) = @_;
+        my (@events, %ends, @ranges, $stopped, $over);
+        my $from = $id;
+
+        while (!$over && getppid == $parent) {
+            $stopped //= now() if $$stop;
+            last if $stopped && now() - $stopped > 20;
+
+            my $w = eval { KV::Stream->new($s, path => $path, raw => 1,
+                                           id => $id, timeout => 5) };
+            my $status = $w ? $w->status : 'refused';
+
+            if ($status ne '200') {
+                $ends{$status =~ /410/ ? $w->{r}{body} : $status}++;
+                sleep 0.02;
+                next if $status ne '410';
+                push @ranges, [ $lsn->($from), $lsn->($id) ];
+                $id = $from = undef;
+                next;
+            }
+
+            until ($over || $w->{ended}) {
+                my $e = $w->next(0.5);
+                $id = $w->{id};
+                $from //= $id;
+                last if $stopped && now() - $stopped > 20;
+                $stopped //= now() if $$stop;
+                next if !$e;
+                my ($key) = $e->{data} =~ /^\{"key":"([^"]+)"/;
+                my ($seq) = $e->{data} =~ /"value":"\S+ (\d+) /;
+                push @events, [ $lsn->($id), $e->{event}, $key, $seq ];
+                $over = ($key // '') eq $last;
+            }
+
+            $ends{$w->{ended} // 'over'}++;
+        }
+
+        push @ranges, [ $lsn->($from), $lsn->($id) ] if defined $from;
+        return { events => \@events, ends => \%ends, ranges => \@ranges,
+                 over => $over };
+    });
+}
+
+
+# What watchers have seen fits these operations.
+
+sub check_watchers {
+    my ($ops, @watchers) = @_;
+    my %ends;
+
+    for my $w (@watchers) {
+        my @errors = KV::Linear::watched($ops, @$w{qw(events ranges)});
+        push @errors, 'it has not come to the end' if !$w->{over};
+        push @errors, grep { /was lost/ } keys %{$w->{ends}};
+        is(scalar @errors, 0, @{$w->{events}} . ' events that one watches')
+            or diag("seed $SEED: ", join "\n", splice @errors, 0, 10);
+        $ends{$_} += $w->{ends}{$_} for keys %{$w->{ends}};
+    }
+
+    cmp_ok($ends{whole} // 0, '>', 0, 'reloads have ended watches');
+    cmp_ok($ends{cut} // 0, '>', 0, 'so have deaths');
+    note('watches: ', join ', ', map { "$_: $ends{$_}" } sort keys %ends);
 }
 
 
@@ -589,6 +706,10 @@ for my $round (1 .. $ROUNDS) {
     };
 
     my $begun = now();
+    my $id = do { my $w = KV::Stream->new($s);
+                  $w->next(0.1) until defined $w->{id}; $w->{id} };
+    my @watchers = map { watcher($id, $_, "r$round-end") }
+                       qw(/watch?values=1 /watch /watch);
     my @clients = map { my $n = $_;
                         client($n, { connections => 2, keepalive => $n % 3 },
                                sub { $next->($n, @_[1 .. $#_]) })
@@ -621,6 +742,8 @@ for my $round (1 .. $ROUNDS) {
     $s->stop('KILL');
     $s->start;
     push @ops, look(@keys);
+    $s->put("r$round-end", 'x');
+    @watchers = map { $_->stop } @watchers;
 
     my @errors = (KV::Linear::name(\@ops), map { @{$_->{errors}} } @results);
     is(scalar @errors, 0, 'no answer that is out of place')
@@ -632,6 +755,8 @@ for my $round (1 .. $ROUNDS) {
     is(scalar @errors, 0, "round $round: " . @ops . ' operations of '
        . @keys . ' keys are linearizable')
         or diag("seed $SEED: ", join "\n", @errors);
+
+    check_watchers(\@ops, @watchers);
 
     cmp_ok(scalar @ops, '>', $ENOUGH, 'there were many');
     my (%workers, %counts);

@@ -459,6 +459,53 @@ sub name {
 }
 
 
+# That a watch has the order of the store: `events` are [LSN, kind, key, id], the
+# id of a value or undef where it has none; `ranges` are [LSN, LSN]: it has all
+# behind the one up to the other.  Tags begin with the LSN.  Returns the
+# complaints.
+
+sub watched {
+    my ($ops, $events, $ranges) = @_;
+    my (%at, %put, %told, @errors);
+    my $last = 0;
+
+    for my $e (@$events) {
+        push @errors, "LSN $e->[0] after $last" if $e->[0] <= $last;
+        $at{$last = $e->[0]} = $e;
+    }
+
+    $put{"$_->[1] $_->[2]"} = 1 for grep { $_->[0] eq 'put' } @$ops;
+
+    for my $e (grep { defined $_->[3] } @$events) {
+        push @errors, "LSN $e->[0]: $e->[1] of $e->[3], never put to $e->[2]"
+            if $e->[1] ne 'put' || !$put{"$e->[2] $e->[3]"};
+    }
+
+    for my $op (grep { defined $_->[6] && defined $_->[2] } @$ops) {
+        my ($what, $key, $id, $tag) = @$op[0 .. 2, 6];
+        next if $what !~ /^(?:put|get)$/ || $tag !~ /^"?([0-9a-f]+)-/;
+        my $lsn = hex $1;
+        next if !grep { $_->[0] < $lsn && $lsn <= $_->[1] } @$ranges;
+        my $e = $at{$lsn};
+        my $is = $e ? "$e->[1] $e->[2] " . ($e->[3] // $id) : 'nothing';
+        push @errors, "LSN $lsn, of $what $key $id: $is"
+            if $is ne "put $key $id";
+        $told{$lsn} = $op if $what eq 'put' && defined $op->[4];
+    }
+
+    my $begun = 0;
+
+    for my $lsn (sort { $a <=> $b } keys %told) {
+        my $op = $told{$lsn};
+        push @errors, "LSN $lsn: its put was over before that of an earlier one"
+            if $op->[4] < $begun;
+        $begun = $op->[3] if $op->[3] > $begun;
+    }
+
+    return @errors;
+}
+
+
 # That increments of one key by one, and gets of it, have an order in which each
 # finds what the one before has left.  An operation is ["incr" or "get", key,
 # sum, start, end]; of an increment without an answer, sum and end are undef.
