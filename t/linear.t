@@ -243,7 +243,7 @@ is(scalar KV::Linear::check([ [ 'put', 'a', 1, 0, 1 ], [ 'put', 'b', 2, 0, 1 ],
     my $say = sub { join ' ', KV::Linear::watched(\@ops, @_) };
 
     is($say->(\@events, [ [ 9, 14 ] ]), '', 'watched');
-    is($say->([ @events[2 .. 4] ], [ [ 11, 14 ] ]), '', 'watched from there on');
+    is($say->([ @events[2 .. 4] ], [ [ 11, 14 ] ]), '', 'watched from there');
     is($say->([ @events[0, 1, 4] ], [ [ 9, 11 ], [ 13, 14 ] ]), '',
        'watched, but for what is known to be missing');
 
@@ -265,7 +265,8 @@ is(scalar KV::Linear::check([ [ 'put', 'a', 1, 0, 1 ], [ 'put', 'b', 2, 0, 1 ],
 
     $ops[3][6] = '"9-2"';
     unshift @events, [ 9, 'put', 'a', 4 ];
-    like($say->(\@events, [ [ 8, 14 ] ]), qr/LSN 1[01]: its put was over before/,
+    like($say->(\@events, [ [ 8, 14 ] ]),
+         qr/LSN 1[01]: its put was over before/,
          'not watched: in another order than clients can tell');
 }
 

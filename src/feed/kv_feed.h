@@ -126,8 +126,8 @@ typedef struct {
 
 
 /*
- * Makes an empty feed in `size` bytes at `mem`, a multiple of KV_FEED_ALIGN, for
- * kv_feed_resume(); 0: none.
+ * Makes an empty feed in `size` bytes at `mem`, a multiple of KV_FEED_ALIGN,
+ * for kv_feed_resume(); 0: none.
  */
 void kv_feed_create(kv_feed_t *feed, void *mem, uint64_t size);
 

@@ -16,11 +16,14 @@
  *     ngx_http_kv_backup.c       backups
  *     ngx_http_kv_keys_delete.c  deletes of all keys that begin alike
  *     ngx_http_kv_watch.c        streams of changes
+ *     ngx_http_kv_watch_hold.c       ... that cannot begin yet
+ *     ngx_http_kv_watch_begin.c      ... their beginning
  *     ngx_http_kv_watch_feed.c       ... who gets what of the feed
  *     ngx_http_kv_watch_index.c      ... who watches a key
  *     ngx_http_kv_watch_event.c      ... their events
  *     ngx_http_kv_watch_send.c       ... how they are sent
  *     ngx_http_kv_watch_beat.c       ... signs of life
+ *     ngx_http_kv_watch_stop.c       ... they leave all lists
  *     ngx_http_kv_keys.c         lists of keys
  *     ngx_http_kv_keys_entry.c       ... their entries
  *     ngx_http_kv_keys_args.c        ... their arguments
@@ -1055,17 +1058,14 @@ void ngx_http_kv_backup_finish(ngx_http_kv_zone_t *zone);
 /* Sends what changes, until the client leaves.  A content handler's result. */
 ngx_int_t ngx_http_kv_watch(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx);
 
+/* The worker is to end: ends all, at once. */
+void ngx_http_kv_watch_finish(ngx_http_kv_zone_t *zone);
+
 
 /* ngx_http_kv_watch_feed.c */
 
 /* When the worker was woken: sends what is new. */
 void ngx_http_kv_watch_wake(ngx_http_kv_zone_t *zone);
-
-
-/* ngx_http_kv_watch_send.c */
-
-/* The worker is to end, or the store has failed: ends all, at once. */
-void ngx_http_kv_watch_finish(ngx_http_kv_zone_t *zone);
 
 
 /* ngx_http_kv_keys.c */

@@ -749,10 +749,6 @@ ngx_http_kv_watch_handler(ngx_http_request_t *r)
                                  "a watch takes no body\n");
     }
 
-    if (ngx_http_kv_entered(ctx->zone) != NGX_OK) {
-        return ngx_http_kv_reply_rc(r, KV_UNAVAILABLE);
-    }
-
     return ngx_http_kv_watch(r, ctx);
 }
 

@@ -12,8 +12,8 @@
  * client has not taken is bounded so, by NGX_HTTP_KV_WATCH_PENDING and an
  * event; the rest is in the feed.  One that is overtaken there is cut off.
  *
- * One record may be that of thousands of watches, with a value.  When enough was
- * copied in a round, the others are live no more: they get theirs in steps.
+ * One record may be that of thousands of watches, with a value.  When enough
+ * was copied in a round, the others are live no more: they get theirs in steps.
  */
 
 
@@ -101,7 +101,7 @@ ngx_http_kv_watch_read(ngx_http_kv_watches_t *watches)
     watches->reading = 0;
 
     if (rc == KV_ERROR) {
-        ngx_http_kv_watch_finish(watches->zone);
+        ngx_http_kv_watch_end_all(watches);
     }
 }
 

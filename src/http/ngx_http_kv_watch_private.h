@@ -3,11 +3,14 @@
  * What the files of watches share:
  *
  *     ngx_http_kv_watch.c        the request
+ *     ngx_http_kv_watch_hold.c       ... that cannot begin yet
+ *     ngx_http_kv_watch_begin.c  where a stream begins
  *     ngx_http_kv_watch_feed.c   who gets what of the feed
  *     ngx_http_kv_watch_index.c      ... who watches a key
  *     ngx_http_kv_watch_event.c      ... the text of an event
  *     ngx_http_kv_watch_send.c   a stream's text is sent; its end
  *     ngx_http_kv_watch_beat.c   signs of life
+ *     ngx_http_kv_watch_stop.c   it leaves all lists
  */
 
 
@@ -17,6 +20,11 @@
 
 #include "http/ngx_http_kv_keys_private.h"
 
+
+#define NGX_HTTP_KV_WATCH_TYPE     "text/event-stream"
+
+/* when a browser connects again, milliseconds */
+#define NGX_HTTP_KV_WATCH_RETRY    1000
 
 /* the largest value that an event has, bytes */
 #define NGX_HTTP_KV_WATCH_VALUE    65536
@@ -57,6 +65,7 @@ typedef struct {
     kv_version_t               after;         /* it has all up to this one */
     uint64_t                   pos;           /* of the feed, unless live */
 
+    unsigned                   held:1;        /* in the queue of that name */
     unsigned                   shown:1;       /* kv_store_watch() */
     unsigned                   live:1;        /* it is in a set, and gets what
                                                  the worker reads */
@@ -65,7 +74,7 @@ typedef struct {
 
     ngx_http_kv_watch_set_t   *set;
     ngx_queue_t                in_set;
-    ngx_queue_t                all;           /* by `sent` */
+    ngx_queue_t                all;           /* by `sent`; or held */
     ngx_queue_t                to_send;
     ngx_http_kv_step_t         step;          /* unless live */
 
@@ -77,6 +86,7 @@ typedef struct {
     ngx_uint_t                 buffers;
     size_t                     pending;       /* bytes of these */
     uint64_t                   sent;          /* ns, the last text */
+    uint64_t                   until;         /* ns: it is held so long */
 } ngx_http_kv_watch_t;
 
 
@@ -87,9 +97,11 @@ struct ngx_http_kv_watches_s {
     ngx_rbtree_t               sets;          /* of those that are live, */
     ngx_rbtree_node_t          sentinel;      /* in the order of their bytes */
     ngx_queue_t                all;
+    ngx_queue_t                held;          /* by their age */
     ngx_queue_t                dirty;         /* there is text to send */
     ngx_event_t                more;          /* there is more to do */
     ngx_event_t                beat;
+    ngx_event_t                hold;
     uint64_t                   pos;           /* how far the feed is read */
     size_t                     bytes;         /* copied in this round */
     unsigned                   reading:1;
@@ -104,10 +116,31 @@ struct ngx_http_kv_watches_s {
 };
 
 
-/* ngx_http_kv_watch.c */
+/* ngx_http_kv_watch_begin.c */
+
+/*
+ * Begins it, or refuses it.  NGX_HTTP_KV_LATER: it can do neither now; else a
+ * content handler's result.
+ */
+ngx_int_t ngx_http_kv_watch_try(ngx_http_kv_watch_t *watch);
+
+
+/* ngx_http_kv_watch_stop.c */
 
 /* It ends: it is in no list, and gets nothing.  Also the request's cleanup. */
 void ngx_http_kv_watch_stop(void *data);
+
+/* It is not tried any more. */
+void ngx_http_kv_watch_unhold(ngx_http_kv_watch_t *watch);
+
+
+/* ngx_http_kv_watch_hold.c */
+
+/* Tries it again, after NGX_HTTP_KV_LATER.  A content handler's result. */
+ngx_int_t ngx_http_kv_watch_hold(ngx_http_kv_watch_t *watch);
+
+/* The worker is to end: answers all of them. */
+void ngx_http_kv_watch_hold_finish(ngx_http_kv_watches_t *watches);
 
 
 /* ngx_http_kv_watch_feed.c */
@@ -145,6 +178,8 @@ void ngx_http_kv_watch_writable(ngx_http_request_t *r);
 
 /* Ends a stream, at once: its client connects again. */
 void ngx_http_kv_watch_end(ngx_http_kv_watch_t *watch);
+
+void ngx_http_kv_watch_end_all(ngx_http_kv_watches_t *watches);
 
 /* Ends it so that its client sees that something is missing. */
 void ngx_http_kv_watch_cut(ngx_http_kv_watch_t *watch, const char *why);

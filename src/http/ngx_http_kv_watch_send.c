@@ -16,9 +16,6 @@
 #define NGX_HTTP_KV_WATCH_BUFFER   4096
 #define NGX_HTTP_KV_WATCH_FIRST    256
 
-/* when a browser connects again, milliseconds */
-#define NGX_HTTP_KV_WATCH_RETRY    1000
-
 
 static void ngx_http_kv_watch_put(ngx_http_kv_watch_t *watch,
     const u_char *p, size_t n);
@@ -391,12 +388,12 @@ ngx_http_kv_watch_cut(ngx_http_kv_watch_t *watch, const char *why)
 
 
 void
-ngx_http_kv_watch_finish(ngx_http_kv_zone_t *zone)
+ngx_http_kv_watch_end_all(ngx_http_kv_watches_t *watches)
 {
     ngx_queue_t  *q;
 
-    while (zone->watching) {
-        q = ngx_queue_head(&zone->watches->all);
+    while (!ngx_queue_empty(&watches->all)) {
+        q = ngx_queue_head(&watches->all);
         ngx_http_kv_watch_end(ngx_http_kv_watch_of(q, all));
     }
 }

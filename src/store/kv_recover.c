@@ -166,7 +166,7 @@ kv_recover_settle(kv_recover_ctx_t *ctx)
     kv_clock_end(zone);
     kv_timers_set_next(&zone->timers);
 
-    /* a zone that is read anew goes on with the same log, if nothing was lost */
+    /* a zone that is rebuilt goes on with the same log, if nothing was lost */
 
     kv_feed_keep(&zone->feed, atomic_load(&zone->wal.incarnation),
                  atomic_load(&zone->wal.next_lsn) - 1);

@@ -363,7 +363,8 @@ void kv_store_watch_end(kv_store_t *store, const void *name, size_t len,
  * The position behind the change of a version.  KV_OK; KV_DECLINED: some of
  * what is behind it is not there any more; KV_PRECONDITION: it was lost, was
  * never given, or it is not known which write it is of, as it is of another
- * store, or of too long ago; KV_UNAVAILABLE.  `rec` is the caller's.
+ * store, or of too long ago; KV_UNAVAILABLE: not now; KV_ERROR: the store has
+ * failed.  `rec` is the caller's.
  */
 kv_rc_t kv_store_feed_find(kv_store_t *store, const kv_version_t *after,
     uint64_t *pos, kv_feed_record_t *rec);

@@ -387,6 +387,10 @@ kv_store_feed_find(kv_store_t *store, const kv_version_t *after,
 
     zone = store->zone;
 
+    if (kv_state(zone) == KV_STATE_FAILED) {
+        return KV_ERROR;
+    }
+
     if (!kv_store_ready(store)) {
         return KV_UNAVAILABLE;
     }

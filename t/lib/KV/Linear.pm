@@ -459,9 +459,9 @@ sub name {
 }
 
 
-# That a watch has the order of the store: `events` are [LSN, kind, key, id], the
-# id of a value or undef where it has none; `ranges` are [LSN, LSN]: it has all
-# behind the one up to the other.  Tags begin with the LSN.  Returns the
+# That a watch has the order of the store: `events` are [LSN, kind, key, id],
+# the id of a value or undef where it has none; `ranges` are [LSN, LSN]: it has
+# all behind the one up to the other.  Tags begin with the LSN.  Returns the
 # complaints.
 
 sub watched {

@@ -13,8 +13,8 @@ use KV::Conn;
 
 
 # Options: path (/watch), id (Last-Event-ID), headers, port, from, timeout, raw
-# (events keep their data as text).  The header of the answer is in {r}; without
-# a stream in it, so is the body.
+# (events keep their data as text), later (the answer is not waited for yet).
+# Its header is in {r}; without a stream in it, so is the body.
 
 sub new {
     my ($class, $server, %o) = @_;
@@ -27,29 +27,40 @@ sub new {
     push @headers, "Last-Event-ID: $o{id}" if defined $o{id};
     $c->send(KV::Conn::request('GET', $o{path} || '/watch',
                                headers => \@headers));
+    $self->answer if !$o{later};
+    return $self;
+}
 
+
+sub answer {
+    my ($self) = @_;
+    my $c = $self->{c};
     my $end = time + $self->{timeout};
+
     while (index($c->{in}, "\r\n\r\n") < 0) {
-        return $self if $c->{eof};
+        return if $c->{eof};
         $c->ready(0, $end - time) or die "no header in time\n";
         $c->fill;
     }
 
-    if ($c->{in} !~ m{^HTTP/1.1 200 }) {
+    if ($c->{in} !~ m{^HTTP/1.1 200 .*^Transfer-Encoding: chunked\r$}ms) {
         $self->{r} = $c->response('GET', $self->{timeout});
         $self->{ended} = 1;
-        return $self;
+        return;
     }
 
     $self->{r} = KV::Conn::parse(\substr($c->{in}, 0,
                                          index($c->{in}, "\r\n\r\n") + 4),
                                  'HEAD');
     $c->{in} =~ s/^.*?\r\n\r\n//s;
-    return $self;
 }
 
 
-sub status { my ($self) = @_; return $self->{r} ? $self->{r}{status} : 0 }
+sub status {
+    my ($self) = @_;
+    $self->answer if !$self->{r} && !$self->{c}{eof};
+    return $self->{r} ? $self->{r}{status} : 0;
+}
 
 
 # Takes chunks out of what was read.
