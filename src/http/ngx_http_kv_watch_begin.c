@@ -206,18 +206,14 @@ ngx_http_kv_watch_start(ngx_http_kv_watch_t *watch)
     ngx_http_kv_watch_id(watch, "watching");
     ngx_http_kv_watch_go_live(watch);
 
-    if (!watch->live) {
+    if (!watch->live || ngx_exiting) {
+
+        /* in one that exits the step ends it: here nginx still needs r */
+
         ngx_http_kv_step_next(&watch->step);
     }
 
     ngx_http_kv_watch_beat_start(watch->ctx->zone->watches);
-
-    if (ngx_exiting) {
-
-        /* the client is to connect again, to a worker that stays */
-
-        ngx_http_kv_watch_end(watch);
-    }
 
     return NGX_DONE;
 }

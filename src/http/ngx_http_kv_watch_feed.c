@@ -287,7 +287,10 @@ ngx_http_kv_watch_take(void *data)
 
     ngx_int_t  rc;
 
-    if (watch->ctx->zone->draining) {
+    if (watch->ctx->zone->draining || ngx_exiting) {
+
+        /* the client is to connect again, to a worker that stays */
+
         ngx_http_kv_watch_end(watch);
         return;
     }
