@@ -13,7 +13,7 @@
 
 
 static uint64_t kv_feed_size(uint16_t key_len);
-static bool kv_feed_make_space(kv_feed_t *feed, uint64_t size);
+static void kv_feed_make_space(kv_feed_t *feed, uint64_t size);
 static size_t kv_feed_index(const kv_feed_t *feed, uint64_t pos);
 static size_t kv_feed_store(kv_feed_t *feed, size_t i, uint64_t word);
 static size_t kv_feed_load(const kv_feed_t *feed, size_t i, uint64_t *word);
@@ -60,7 +60,7 @@ kv_feed_size(uint16_t key_len)
 void
 kv_feed_resume(kv_feed_t *feed, uint64_t after)
 {
-    uint64_t          i, head, pos;
+    uint64_t          i, head, tail, pos;
     kv_feed_record_t  rec;
 
     if (feed->size == 0) {
@@ -73,11 +73,20 @@ kv_feed_resume(kv_feed_t *feed, uint64_t after)
     }
 
     head = kv_get_relaxed(feed->head);
+    tail = kv_get_relaxed(feed->tail);
 
-    if (head > kv_get_relaxed(feed->tail)) {
+    if (head > tail || (head == tail
+                        && feed->last > kv_get_relaxed(feed->floor)))
+    {
 
-        /* a batch that was not published has taken all of the ring */
+        /*
+         * A batch that was not published has taken all of the ring.  The floor
+         * may be of it: who has read all before it is not to go on here.
+         */
 
+        head += KV_FEED_HEADER;
+
+        atomic_store_explicit(&feed->head, head, memory_order_release);
         atomic_store_explicit(&feed->tail, head, memory_order_release);
     }
 
@@ -139,9 +148,7 @@ kv_feed_put(kv_feed_t *feed, kv_feed_kind_t kind, uint64_t lsn,
     size = kv_feed_size(key_len);
     feed->last = lsn;
 
-    if (!kv_feed_make_space(feed, size)) {
-        return;
-    }
+    kv_feed_make_space(feed, size);
 
     i = kv_feed_index(feed, feed->written);
 
@@ -169,45 +176,36 @@ kv_feed_put(kv_feed_t *feed, kv_feed_kind_t kind, uint64_t lsn,
 }
 
 
-/*
- * Moves the head until there is space for the next record, of LSN feed->last.
- * False: it is larger than the ring.  Then that is empty, and the position that
- * the record would have had is passed, so that its readers notice.
- */
+/* Moves the head until there is space for the next record. */
 
-static bool
+static void
 kv_feed_make_space(kv_feed_t *feed, uint64_t size)
 {
     uint64_t          head, least;
     kv_feed_record_t  rec;
 
+    assert(size <= feed->bytes);
+
     head = kv_get_relaxed(feed->head);
 
     if (feed->written + size - head <= feed->bytes) {
-        return true;
+        return;
     }
 
-    least = size <= feed->bytes ? feed->written + size - feed->bytes
-                                : feed->written;
-    rec.lsn = kv_get_relaxed(feed->floor);
-
-    while (head < least) {
+    for (least = feed->written + size - feed->bytes;
+         head < least;
+         head = rec.next)
+    {
         (void) kv_feed_header(feed, head, &rec);
-        head = rec.next;
-    }
-
-    if (size > feed->bytes) {
-        rec.lsn = feed->last;
-        feed->written += KV_FEED_HEADER;
-        head = feed->written;
     }
 
     /* before any word of these is written over */
 
     atomic_store_explicit(&feed->floor, rec.lsn, memory_order_release);
-    atomic_store_explicit(&feed->head, head, memory_order_release);
 
-    return size <= feed->bytes;
+    kv_failpoint(KV_FAILPOINT_FEEDING);
+
+    atomic_store_explicit(&feed->head, head, memory_order_release);
 }
 
 

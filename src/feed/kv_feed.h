@@ -142,8 +142,7 @@ void kv_feed_create(kv_feed_t *feed, void *mem, uint64_t size);
  * is the caller's.  If the feed is of another one nothing of it counts: it has
  * what comes behind the LSN `after`, and all readers are overtaken.
  *
- * kv_feed_put(): adds a record, with an LSN above that of the last one.  One
- * that is larger than the ring empties it, and is not there.
+ * kv_feed_put(): adds a record, with an LSN above that of the last one.
  *
  * kv_feed_publish(): what was added becomes visible.  Returns the position of
  * the first of it.
