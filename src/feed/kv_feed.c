@@ -12,6 +12,11 @@
 #define KV_FEED_SLICES_MIN  4u
 
 
+/* so that a record begins in each slice, but in those of the smallest rings */
+_Static_assert(KV_FEED_SLICE >= KV_KEY_MAX + KV_FEED_HEADER + KV_FEED_ALIGN,
+               "a slice of the feed");
+
+
 static uint64_t kv_feed_size(uint16_t key_len);
 static void kv_feed_make_space(kv_feed_t *feed, uint64_t size);
 static size_t kv_feed_index(const kv_feed_t *feed, uint64_t pos);

@@ -80,7 +80,7 @@
 #define KV_FEED_MIN      (64u << 10)     /* bytes of a ring, */
 #define KV_FEED_MAX      (1ull << 32)    /* a multiple of KV_FEED_ALIGN */
 #define KV_FEED_ALIGN    4096u
-#define KV_FEED_SLICE    (16u << 10)
+#define KV_FEED_SLICE    (32u << 10)
 
 
 typedef enum {

@@ -593,6 +593,60 @@ test_large(void **state)
 }
 
 
+/*
+ * A key as long as any, over the end of the slice before the one where a search
+ * begins.  What is far from the LSN is not read: it would not pass an assertion.
+ */
+
+static void
+test_long_key(void **state)
+{
+    void      *mem;
+    size_t     i, size;
+    uint64_t   lsn, pos, middle, trap;
+
+    (void) state;
+
+    size = 2 << 20;
+    mem = calloc(1, size);
+    assert_non_null(mem);
+
+    kv_feed_create(feed, mem, size);
+    kv_feed_resume(feed, 0);
+    middle = feed->slices / 2 * (feed->bytes / feed->slices);
+    trap = 0;
+
+    for (lsn = 1; feed->written + 8192 < feed->bytes; lsn++) {
+
+        if (middle && feed->written + 8 == middle) {
+            kv_feed_put(feed, KV_FEED_PUT, lsn, shared->key, KV_KEY_MAX);
+            middle = 0;
+            continue;
+        }
+
+        if (middle == 0 && trap == 0 && feed->written > feed->bytes / 4 * 3) {
+            trap = feed->written;
+        }
+
+        /* of 24 bytes, and of 32 where that leads to the place above */
+
+        kv_feed_put(feed, KV_FEED_PUT, lsn, shared->key,
+                    middle && (middle - 8 - feed->written) % 24 ? 16 : 8);
+    }
+
+    (void) kv_feed_publish(feed);
+    assert_true(middle == 0 && trap != 0);
+    i = trap / 8;
+    atomic_store(&feed->ring[i + 1], UINT64_MAX);
+
+    assert_int_equal(kv_feed_find(feed, lsn - 2, &pos, &rec), KV_OK);
+    assert_int_equal(kv_feed_read(feed, pos, &rec), KV_OK);
+    assert_int_equal(rec.lsn, lsn - 1);
+
+    free(mem);
+}
+
+
 int
 main(void)
 {
@@ -605,7 +659,8 @@ main(void)
         cmocka_unit_test_setup_teardown(test_death_beyond, setup, teardown),
         cmocka_unit_test_setup_teardown(test_readers, setup, teardown),
         cmocka_unit_test_setup_teardown(test_other_log, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_large, setup, teardown)
+        cmocka_unit_test_setup_teardown(test_large, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_long_key, setup, teardown)
     };
 
     cmocka_set_test_filter(getenv("KIT_TEST"));
