@@ -57,6 +57,7 @@ kv_store_create(kv_store_t **store, const kv_store_conf_t *conf, void *mem,
     kv_store_t  *st;
 
     size -= kv_min(size, conf->feed);
+    size -= size % KV_CACHE_LINE;
     ring = (char *) mem + size;
 
     overhead = kv_store_overhead(size, workers);

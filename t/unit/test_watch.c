@@ -471,6 +471,22 @@ test_late(void **state)
 }
 
 
+/* A zone of any number of bytes: the ring behind it is made of words. */
+
+static void
+test_odd_size(void **state)
+{
+    (void) state;
+
+    kit.size -= 13;
+
+    start_both();
+    rig_put(1, 1, 10);
+    assert_int_equal((uintptr_t) kit.store->zone->feed.ring % 8, 0);
+    stop_both();
+}
+
+
 int
 main(void)
 {
@@ -478,7 +494,8 @@ main(void)
         cmocka_unit_test_setup_teardown(test_events, rig_setup, rig_teardown),
         cmocka_unit_test_setup_teardown(test_again, rig_setup, rig_teardown),
         cmocka_unit_test_setup_teardown(test_woken, rig_setup, rig_teardown),
-        cmocka_unit_test_setup_teardown(test_late, rig_setup, rig_teardown)
+        cmocka_unit_test_setup_teardown(test_late, rig_setup, rig_teardown),
+        cmocka_unit_test_setup_teardown(test_odd_size, rig_setup, rig_teardown)
     };
 
     cmocka_set_test_filter(getenv("KIT_TEST"));
