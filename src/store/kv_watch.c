@@ -128,11 +128,15 @@ kv_watch_tell(kv_zone_t *zone, uint64_t from, uint8_t *wake)
     kv_feed_record_t   rec;
     kv_watch_hashes_t  hashes;
 
+    if (from == kv_feed_tail(&zone->feed)) {
+        return;
+    }
+
     /* between what is published and the search for interest */
 
     kv_fence();
 
-    if (!kv_get_relaxed(zone->watches) || from == kv_feed_tail(&zone->feed)) {
+    if (!kv_get_relaxed(zone->watches)) {
         return;
     }
 
