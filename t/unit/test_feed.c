@@ -595,7 +595,7 @@ test_large(void **state)
 
 /*
  * A key as long as any, over the end of the slice before the one where a search
- * begins.  What is far from the LSN is not read: it would not pass an assertion.
+ * begins.  What is far from the LSN is not read: an assertion would fail.
  */
 
 static void
