@@ -2191,6 +2191,8 @@ static const char  ngx_http_kv_page_rest_text[] =
     "        [\"keys that expire\", (s) => count(s.expiring)],\n"
     "        [\"expired\", (s) => count(s.expired)],\n"
     "        [\"reads that wait\", (s) => count(s.waiting)],\n"
+    "        [\"watches\", (s) => s.feed.size > 0 \? count(s.watching) : undef"
+    "ined],\n"
     "    ],\n"
     "    \"Zone\": [\n"
     "        [\"size\", (s) => bytes(s.zone.size)],\n"
@@ -2851,10 +2853,10 @@ const ngx_http_kv_page_part_t  ngx_http_kv_page_rest = {
 
 const char  ngx_http_kv_page_policy[] =
     "default-src 'none'; script-src 'sha256-rrWWbMy4yc49RW+yOTEk5YaEEEo3q2DCDA"
-    "+aoSdnmmA=' 'sha256-xJKyFJzupiQHBkdP5Sslc5TmxHTn2r4Ex/Dr7zRlbY0='; style-"
+    "+aoSdnmmA=' 'sha256-dsxjM/VFjvYQUQySlprxMbhJ71NECmtgr0/AUCMFCMQ='; style-"
     "src 'sha256-vH1j3HtbAKyvVRiSKIVWFrUobZ1BYvKheRCjZyPCyG4=' 'sha256-navzkq2"
     "g0laqkxX3gkTDIubVlbc4d4ikGCDqyUn9HDI='; img-src data:; connect-src 'self'"
     "; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-tr"
     "usted-types-for 'script'";
 
-const char  ngx_http_kv_page_digest[] = "9a0f59e00ff71326";
+const char  ngx_http_kv_page_digest[] = "081d7145bfd5d729";

@@ -704,6 +704,7 @@ const FIGURES = {
         ["keys that expire", (s) => count(s.expiring)],
         ["expired", (s) => count(s.expired)],
         ["reads that wait", (s) => count(s.waiting)],
+        ["watches", (s) => s.feed.size > 0 ? count(s.watching) : undefined],
     ],
     "Zone": [
         ["size", (s) => bytes(s.zone.size)],
