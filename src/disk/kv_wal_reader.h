@@ -39,6 +39,7 @@ typedef struct {
     kv_identity_t   id;              /* the store's, its highest incarnation, */
     char            id_name[KV_NAME_MAX];  /* the file that names it, */
     uint64_t        id_offset;       /* and where */
+    uint64_t        highest;         /* the incarnation before this start, */
     uint64_t        writer;          /* the incarnation that the last batch
                                         names, */
     kv_wal_past_t   past;            /* and those that others named before */

@@ -29,7 +29,7 @@ static void kv_wal_read_position(const kv_wal_reader_t *r,
 static void kv_wal_distrust(kv_wal_reader_t *r);
 static kv_wal_note_t kv_wal_read_note(const kv_wal_reader_t *r);
 static kv_rc_t kv_wal_read_identity(kv_wal_reader_t *r);
-static void kv_wal_read_past(kv_wal_reader_t *r, uint64_t highest);
+static void kv_wal_read_past(kv_wal_reader_t *r);
 static bool kv_wal_in_use(const kv_wal_reader_t *r);
 static const char *kv_wal_renew(const kv_wal_reader_t *r);
 static const char *kv_wal_renew_start(const kv_wal_reader_t *r);
@@ -466,6 +466,7 @@ kv_wal_read_done(kv_wal_reader_t *r)
 
     to.next_lsn = r->expected;
 
+    kv_wal_read_past(r);
     kv_wal_set_id(wal->state, &r->id);
     wal->state->restored = r->restored;
     wal->state->time_ms = kv_max(wal->state->time_ms, r->time_ms);
@@ -552,7 +553,6 @@ kv_wal_read_position(const kv_wal_reader_t *r, kv_wal_position_t *to)
 static kv_rc_t
 kv_wal_read_identity(kv_wal_reader_t *r)
 {
-    uint64_t        highest;
     const char     *why;
     kv_identity_t   id;
 
@@ -567,11 +567,10 @@ kv_wal_read_identity(kv_wal_reader_t *r)
         r->id = id;
     }
 
-    highest = r->id.incarnation;
+    r->highest = r->id.incarnation;
 
     if (kv_wal_identify(&r->id, why != NULL) == KV_OK) {
         r->renewed = why != NULL;
-        kv_wal_read_past(r, highest);
         r->wal->renewed = why ? why : r->wal->renewed;
         return KV_OK;
     }
@@ -580,7 +579,7 @@ kv_wal_read_identity(kv_wal_reader_t *r)
         kv_err_set(r->err, "%s: offset %" PRIu64 ": no incarnation is above "
                    "the one that is named here, %016" PRIx64 "; restore the "
                    "data directory from a copy", r->id_name, r->id_offset,
-                   highest);
+                   r->highest);
         return KV_DAMAGED;
     }
 
@@ -592,7 +591,7 @@ kv_wal_read_identity(kv_wal_reader_t *r)
 
 
 /*
- * Which incarnations wrote the log up to now, the last of which was `highest`.
+ * Which incarnations wrote the log up to now, the last of which was r->highest.
  * What their clients knew is in the log as far as the log goes: no write that
  * clients may have seen had the LSN of another one (kv_format.h).  But where
  * people say that a snapshot stands for what is lost, and where the log has
@@ -600,7 +599,7 @@ kv_wal_read_identity(kv_wal_reader_t *r)
  */
 
 static void
-kv_wal_read_past(kv_wal_reader_t *r, uint64_t highest)
+kv_wal_read_past(kv_wal_reader_t *r)
 {
     kv_wal_past_t  *past;
 
@@ -615,12 +614,12 @@ kv_wal_read_past(kv_wal_reader_t *r, uint64_t highest)
         return;
     }
 
-    if (highest > r->writer) {
+    if (r->highest > r->writer) {
         kv_wal_past_add(&r->past, r->writer, r->expected);
     }
 
     if (r->renewed) {
-        kv_wal_past_add(&r->past, highest, r->expected);
+        kv_wal_past_add(&r->past, r->highest, r->expected);
     }
 
     kv_wal_past_copy(past, &r->past);
