@@ -15,13 +15,16 @@
  *     size=N      a body of N bytes (0: none)
  *     lines=N     instead a body of N lines, each with a number of its own
  *     line=TEXT   what a line is like
+ *     other=PATH  asks for that one, too, in turns of 25 ms: one figure for
+ *                 each, of the same connections at the same time; the first
+ *                 turns, in which caches get warm, do not count
  *
  * PATH, or the line if there is one, is a format of printf(): its first %lu is
  * the number, its second how often all numbers have been used.  A body of bytes
  * is all x.
  *
- * It prints how many answers there were a second, and what `first` is next
- * time.  Any answer but 200 ends it.
+ * It prints how many answers there were a second, of each path, and what
+ * `first` is next time.  Any answer but 200 ends it.
  */
 
 
@@ -50,11 +53,13 @@
 #define LOAD_STRIDE       62615533ul        /* 7919 * 7907, between numbers */
 #define LOAD_KEYS         10000000000ul
 #define LOAD_PATIENCE     60000             /* for an answer, ms */
+#define LOAD_TURN         0.025             /* s */
 
 
 typedef struct {
     int            fd;
     unsigned       index;
+    unsigned       asked;                   /* for which of the paths */
     size_t         have;                    /* bytes of the head */
     uint64_t       left;                    /* of the body */
     bool           in_body;
@@ -63,8 +68,9 @@ typedef struct {
 } load_conn_t;
 
 
-static const char    *method, *path, *header, *line;
+static const char    *method, *paths[2], *header, *line;
 static unsigned long  keys = 1, used, lines, size;
+static unsigned       turn;                 /* a number of `paths` */
 static bool           own, chain;
 
 static load_conn_t    conns[LOAD_CONNECTIONS];
@@ -122,6 +128,7 @@ set_option(const char *text)
         { "lines", &lines, NULL },
         { "header", NULL, &header },
         { "line", NULL, &line },
+        { "other", NULL, &paths[1] },
     };
 
     value = strchr(text, '=');
@@ -190,10 +197,10 @@ send_request(load_conn_t *c)
             body[n++] = '\n';
         }
 
-        snprintf(where, sizeof(where), "%s", path);
+        snprintf(where, sizeof(where), "%s", paths[turn]);
 
     } else {
-        expand(where, sizeof(where), path, c);
+        expand(where, sizeof(where), paths[turn], c);
     }
 
     p = request;
@@ -217,6 +224,7 @@ send_request(load_conn_t *c)
     memcpy(p, body, n);
     n += p - request;
 
+    c->asked = turn;
     c->have = 0;
     c->left = 0;
     c->in_body = false;
@@ -337,23 +345,28 @@ open_connection(load_conn_t *c, int port, int queue)
 }
 
 
-/* Sends requests for that long, waits for all answers, and counts them. */
+/*
+ * Sends requests for so many seconds, waits for all answers, and sets how many
+ * there were a second, for each path.
+ */
 
-static unsigned long
-run(int queue, unsigned count, double end)
+static void
+run(int queue, unsigned count, double seconds, double *rates)
 {
     int                 i, n;
+    double              passed, start, unseen;
     ssize_t             rc;
     unsigned            under_way;
     load_conn_t        *c;
-    unsigned long       answers;
+    unsigned long       answers[2] = { 0, 0 };
     struct epoll_event  events[LOAD_CONNECTIONS];
+
+    start = now();
+    unseen = paths[1] ? 4 * LOAD_TURN : 0;
 
     for (under_way = 0; under_way < count; under_way++) {
         send_request(&conns[under_way]);
     }
-
-    answers = 0;
 
     while (under_way) {
         n = epoll_wait(queue, events, LOAD_CONNECTIONS, LOAD_PATIENCE);
@@ -376,9 +389,16 @@ run(int queue, unsigned count, double end)
                 continue;
             }
 
-            answers++;
+            passed = now() - start;
 
-            if (now() < end) {
+            if (paths[1] == NULL
+                || (passed >= unseen && passed < unseen + seconds))
+            {
+                answers[c->asked]++;
+            }
+
+            if (passed < unseen + seconds) {
+                turn = paths[1] && (unsigned) (passed / LOAD_TURN) % 2;
                 send_request(c);
 
             } else {
@@ -387,7 +407,9 @@ run(int queue, unsigned count, double end)
         }
     }
 
-    return answers;
+    seconds = paths[1] ? seconds / 2 : now() - start;
+    rates[0] = answers[0] / seconds;
+    rates[1] = answers[1] / seconds;
 }
 
 
@@ -395,9 +417,8 @@ int
 main(int argc, char **argv)
 {
     int            i, port, queue;
-    double         start, seconds;
+    double         seconds, rates[2];
     unsigned       count, k;
-    unsigned long  answers;
 
     if (argc < 6) {
         usage();
@@ -407,7 +428,7 @@ main(int argc, char **argv)
     count = atoi(argv[2]);
     seconds = atof(argv[3]);
     method = argv[4];
-    path = argv[5];
+    paths[0] = argv[5];
 
     for (i = 6; i < argc; i++) {
         set_option(argv[i]);
@@ -415,7 +436,8 @@ main(int argc, char **argv)
 
     if (count == 0 || count > LOAD_CONNECTIONS || keys == 0 || keys > LOAD_KEYS
         || size > LOAD_BODY || (lines != 0) != (line != NULL)
-        || strlen(path) > LOAD_HEAD / 4
+        || strlen(paths[0]) > LOAD_HEAD / 4
+        || (paths[1] && strlen(paths[1]) > LOAD_HEAD / 4)
         || (header && strlen(header) > LOAD_HEAD / 4))
     {
         usage();
@@ -433,10 +455,15 @@ main(int argc, char **argv)
         open_connection(&conns[k], port, queue);
     }
 
-    start = now();
-    answers = run(queue, count, start + seconds);
+    run(queue, count, seconds, rates);
 
-    printf("%.1f %lu\n", answers / (now() - start), used);
+    printf("%.1f ", rates[0]);
+
+    if (paths[1]) {
+        printf("%.1f ", rates[1]);
+    }
+
+    printf("%lu\n", used);
 
     return 0;
 }

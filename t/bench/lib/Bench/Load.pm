@@ -107,7 +107,8 @@ sub wrk {
 
 
 # Requests a second by t/bench/httpload.c, which says what its options do; or
-# lines, where requests have these. Options beside those:
+# lines, where requests have these. With `other` a reference to both rates.
+# Options beside those:
 #
 #   port, connections, seconds, method, path
 #   counter      reference to how many numbers were used before, which grows
@@ -121,11 +122,13 @@ sub httpload {
 
     my $out = run({ timeout => $fixed[2] + 90 }, "$bench->{bin}/httpload",
                   @fixed, map { "$_=$o{$_}" } sort keys %o);
-    my ($rate, $used) = $out =~ /^([\d.]+) (\d+)$/
+    my (@rates) = $out =~ /^([\d.]+)(?: ([\d.]+))? (\d+)$/
         or die "httpload says nothing:\n$out";
 
+    my $used = pop @rates;
     $$counter = $used if $counter;
-    return $rate * ($o{lines} || 1);
+    return \@rates if $o{other};
+    return $rates[0] * ($o{lines} || 1);
 }
 
 

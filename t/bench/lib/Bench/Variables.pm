@@ -1,10 +1,11 @@
 package Bench::Variables;
 
 # What a variable of kv_get costs a request: a location that answers with a
-# value, beside the same with a constant of nginx's map, and with what Debian's
-# Lua and njs keep in memory, where they are installed (libnginx-mod-http-lua,
+# value, beside the same with nginx's map, and with what Debian's Lua and njs
+# keep in memory, where they are installed (libnginx-mod-http-lua,
 # libnginx-mod-http-js; njs shares a dictionary from 0.8 on).  One key for
-# all requests, as of a flag; or 10,000, of which each request has the next.
+# all requests, as of a flag, beside a map to a constant; or 10,000, of which
+# each request has the next, beside such a map and one of as many keys.
 
 use strict;
 use warnings;
@@ -25,17 +26,23 @@ sub measure {
         workers => 2, zones => [[values => '256m', '']],
         top => join('', map { $_->{top} } values %peer),
         block => <<"END" . join('', map { $_->{block} } values %peer),
+    map_hash_max_size 65536;
+    map \$arg_k \$all { include all.map; }
     map \$arg_k \$constant { default $value; }
     map flag \$same { default $value; }
     kv_get \$arg_k \$value zone=values;
     kv_get 0 \$flag zone=values;
 END
         locations => <<'END' . join('', map { $_->{location} } values %peer));
-location = /map { return 200 $constant; }
+location = /all { return 200 $all; }
+        location = /map { return 200 $constant; }
         location = /get { return 200 $value; }
         location = /same { return 200 $same; }
         location = /flag { return 200 $flag; }
 END
+
+    write_to("$nginx->{dir}/all.map", join '', map { "$_ $value;\n" }
+             0 .. $last);
 
     for my $peer (values %peer) {
         my %file = %{$peer->{files} || {}};
@@ -48,28 +55,28 @@ END
     } 0 .. $last);
     $nginx->request(GET => $_) for grep { $_ } map { $_->{fill} } values %peer;
 
-    my @names = (qw(map get same flag), sort keys %peer);
+    my @names = (qw(all map get same flag), sort keys %peer);
     for my $path (map { ("/$_?k=0", "/$_?k=$last") } @names) {
         my $answer = $nginx->request(GET => $path);
         die "$path: $answer->{status} $answer->{content}\n"
             if $answer->{content} ne $value;
     }
 
-    my %cost = map { $_ => [] } @names;
-    my %sent = map { $_ => 0 } @names;
-    my %rate = turns($bench, $bench->{rounds} * 4, map {
-        my $name = $_;
-        $name => sub { asked($bench, $nginx, $name, \$sent{$name},
-                             $cost{$name}) };
-    } @names);
+    my $sent = 0;
+    my @pairs = ([qw(flag same)], [qw(get map)], [qw(get all)],
+                 map { [ get => $_ ] } sort keys %peer);
+    my %rates = turns($bench, $bench->{rounds} * 4, map {
+        my ($ours, $other) = @$_;
+        $other => sub { asked($bench, $nginx, \$sent, $ours, $other) };
+    } @pairs);
     $nginx->stop;
 
-    return (rows('kv_get of one key, against map', 'flag',
-                 'same', '>= 0.97', \%rate, \%cost),
-            rows('the same, of ' . number(KEYS) . ' keys', 'get', 'map',
-                 '>= 0.97', \%rate, \%cost),
-            map { rows("  against $peer{$_}{name}", 'get', $_, undef,
-                       \%rate, \%cost) } sort keys %peer);
+    return (row('kv_get of one key, against map', $rates{same}, '>= 0.97'),
+            row('kv_get of ' . number(KEYS) . ' keys, against it',
+                $rates{map}),
+            row('  against map of as many', $rates{all}),
+            map { row("  against $peer{$_}{name}", $rates{$_}) }
+            sort keys %peer);
 }
 
 
@@ -195,30 +202,24 @@ sub write_to {
 }
 
 
-# A rate; and what it costs the workers, in microseconds of a processor for a
-# request, is added to @$cost.
+# The rates of both, which take turns on the same connections: how these are
+# spread over the workers makes more of a difference than a variable.
 
 sub asked {
-    my ($bench, $nginx, $name, $sent, $cost) = @_;
-    my ($before, $begun) = ($$sent, $nginx->worked);
-    my $rate = httpload($bench, port => $nginx->{port}, method => 'GET',
-                        connections => CONNECTIONS, seconds => $bench->{look},
-                        path => "/$name?k=%lu", keys => KEYS,
-                        counter => $sent);
-
-    push @$cost, ($nginx->worked - $begun) / ($$sent - $before) / 1000;
-    return $rate;
+    my ($bench, $nginx, $sent, $ours, $other) = @_;
+    return httpload($bench, port => $nginx->{port}, method => 'GET',
+                    connections => CONNECTIONS, seconds => $bench->{look},
+                    path => "/$ours?k=%lu", other => "/$other?k=%lu",
+                    keys => KEYS, counter => $sent);
 }
 
 
-sub rows {
-    my ($name, $ours, $peer, $target, $rate, $cost) = @_;
-    return ({ name => $name, unit => '/s', ours => $rate->{$ours},
-              peer => $rate->{$peer}, $target ? (target => $target) : (),
-              ratio => ratios($rate->{$ours}, $rate->{$peer}) },
-            { name => '  processor of the workers', unit => ' us',
-              ours => $cost->{$ours}, peer => $cost->{$peer},
-              ratio => ratios($cost->{$ours}, $cost->{$peer}) });
+sub row {
+    my ($name, $rates, $target) = @_;
+    my ($ours, $peer) = map { my $i = $_; [ map { $_->[$i] } @$rates ] } 0, 1;
+    return { name => $name, unit => '/s', ours => $ours, peer => $peer,
+             $target ? (target => $target) : (),
+             ratio => ratios($ours, $peer) };
 }
 
 
