@@ -22,6 +22,7 @@
  *     ngx_http_kv_watch_index.c      ... who watches a key
  *     ngx_http_kv_watch_event.c      ... their events
  *     ngx_http_kv_watch_send.c       ... how they are sent
+ *     ngx_http_kv_watch_text.c       ... the memory of what is sent
  *     ngx_http_kv_watch_beat.c       ... signs of life
  *     ngx_http_kv_watch_stop.c       ... they leave all lists
  *     ngx_http_kv_keys.c         lists of keys

@@ -28,15 +28,20 @@ ngx_http_kv_watch(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
 {
     ngx_int_t             rc;
     const char           *wrong;
+    ngx_pool_cleanup_t   *text;
     ngx_http_cleanup_t   *cln;
     ngx_http_kv_watch_t  *watch;
 
     watch = ngx_pcalloc(r->pool, sizeof(ngx_http_kv_watch_t));
+    text = ngx_pool_cleanup_add(r->pool, 0);
     cln = ngx_http_cleanup_add(r, 0);
 
-    if (watch == NULL || cln == NULL) {
+    if (watch == NULL || text == NULL || cln == NULL) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
+
+    text->handler = ngx_http_kv_watch_text_free;
+    text->data = watch;
 
     cln->handler = ngx_http_kv_watch_stop;
     cln->data = watch;

@@ -57,6 +57,7 @@ ngx_http_kv_watch_create(ngx_http_kv_zone_t *zone)
     ngx_queue_init(&watches->all);
     ngx_queue_init(&watches->held);
     ngx_queue_init(&watches->dirty);
+    ngx_queue_init(&watches->slow);
     ngx_http_kv_watch_index_init(watches);
 
     watches->more.handler = ngx_http_kv_watch_more;

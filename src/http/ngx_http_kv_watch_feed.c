@@ -29,6 +29,7 @@
 
 static void ngx_http_kv_watch_fall_behind(ngx_http_kv_watch_t *watch,
     uint64_t pos);
+static void ngx_http_kv_watch_step(ngx_http_kv_watch_t *watch);
 static ngx_int_t ngx_http_kv_watch_catch_up(ngx_http_kv_watch_t *watch);
 static void ngx_http_kv_watch_read(ngx_http_kv_watches_t *watches);
 static kv_rc_t ngx_http_kv_watch_read_next(ngx_http_kv_watches_t *watches);
@@ -97,6 +98,8 @@ ngx_http_kv_watch_read(ngx_http_kv_watches_t *watches)
     if (ngx_http_kv_watch_send_dirty(watches) || more) {
         ngx_post_event(&watches->more, &ngx_posted_next_events);
     }
+
+    ngx_http_kv_watch_limit(watches);
 
     watches->reading = 0;
 
@@ -285,6 +288,18 @@ ngx_http_kv_watch_take(void *data)
 {
     ngx_http_kv_watch_t *watch = data;
 
+    ngx_http_kv_watches_t  *watches;
+
+    watches = watch->ctx->zone->watches;
+
+    ngx_http_kv_watch_step(watch);
+    ngx_http_kv_watch_limit(watches);
+}
+
+
+static void
+ngx_http_kv_watch_step(ngx_http_kv_watch_t *watch)
+{
     ngx_int_t  rc;
 
     if (watch->ctx->zone->draining || ngx_exiting) {

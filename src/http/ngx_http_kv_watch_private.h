@@ -9,6 +9,7 @@
  *     ngx_http_kv_watch_index.c      ... who watches a key
  *     ngx_http_kv_watch_event.c      ... the text of an event
  *     ngx_http_kv_watch_send.c   a stream's text is sent; its end
+ *     ngx_http_kv_watch_text.c       ... its memory
  *     ngx_http_kv_watch_beat.c   signs of life
  *     ngx_http_kv_watch_stop.c   it leaves all lists
  */
@@ -70,12 +71,14 @@ typedef struct {
     unsigned                   live:1;        /* it is in a set, and gets what
                                                  the worker reads */
     unsigned                   dirty:1;       /* in the queue of that name */
+    unsigned                   slow:1;        /* in the queue of that name */
     unsigned                   failed:1;      /* there is no memory */
 
     ngx_http_kv_watch_set_t   *set;
     ngx_queue_t                in_set;
     ngx_queue_t                all;           /* by `sent`; or held */
     ngx_queue_t                to_send;
+    ngx_queue_t                by_age;        /* of those that are slow */
     ngx_http_kv_step_t         step;          /* unless live */
 
     /* text in buffers, which are used again */
@@ -83,8 +86,11 @@ typedef struct {
     ngx_chain_t               *last;
     ngx_chain_t               *busy;          /* given, not sent */
     ngx_chain_t               *free;
-    ngx_uint_t                 buffers;
-    size_t                     pending;       /* bytes of these */
+    u_char                    *first;         /* the first one */
+    size_t                     memory;        /* bytes of all others */
+    size_t                     pending;       /* bytes of text in them */
+    off_t                      taken;         /* what its client had taken when
+                                                 it came into the queue */
     uint64_t                   sent;          /* ns, the last text */
     uint64_t                   until;         /* ns: it is held so long */
 } ngx_http_kv_watch_t;
@@ -99,6 +105,10 @@ struct ngx_http_kv_watches_s {
     ngx_queue_t                all;
     ngx_queue_t                held;          /* by their age */
     ngx_queue_t                dirty;         /* there is text to send */
+    ngx_queue_t                slow;          /* clients that have not taken
+                                                 all; the first has taken none
+                                                 for the longest time */
+    size_t                     memory;        /* watch->memory, all */
     ngx_event_t                more;          /* there is more to do */
     ngx_event_t                beat;
     ngx_event_t                hold;
@@ -157,6 +167,9 @@ void ngx_http_kv_watch_more(ngx_event_t *ev);
 
 /* ngx_http_kv_watch_send.c */
 
+/* Ends some if what waits for clients takes too much memory. */
+void ngx_http_kv_watch_limit(ngx_http_kv_watches_t *watches);
+
 /* Adds the event of watches->rec to a stream.  Returns its bytes. */
 size_t ngx_http_kv_watch_add(ngx_http_kv_watches_t *watches,
     ngx_http_kv_watch_t *watch);
@@ -183,6 +196,19 @@ void ngx_http_kv_watch_end_all(ngx_http_kv_watches_t *watches);
 
 /* Ends it so that its client sees that something is missing. */
 void ngx_http_kv_watch_cut(ngx_http_kv_watch_t *watch, const char *why);
+
+
+/* ngx_http_kv_watch_text.c */
+
+/* Adds text to a stream. */
+void ngx_http_kv_watch_put(ngx_http_kv_watch_t *watch, const u_char *p,
+    size_t n);
+
+/* Gives memory back if all was sent. */
+void ngx_http_kv_watch_text_over(ngx_http_kv_watch_t *watch);
+
+/* Frees all of it.  The cleanup of the request's pool. */
+void ngx_http_kv_watch_text_free(void *data);
 
 
 /* ngx_http_kv_watch_beat.c */

@@ -1,26 +1,24 @@
 
 /*
- * The text of a stream: collected in buffers, which are used again, and sent.
+ * The text of a stream is sent.
  *
  * All that is added to streams is sent in the same round of the event loop, or
  * in the next ones if there is much of it.  Meanwhile the worker reads no more
  * of the feed: so it does nothing for long.  A client that takes nothing for
- * send_timeout is cut off.
+ * send_timeout is cut off; and if what waits for clients takes too much memory
+ * together, those that have taken nothing for the longest time are.
  */
 
 
 #include "http/ngx_http_kv_watch_private.h"
 
 
-/* bytes of a buffer; of the first one, which is enough for one that is idle */
-#define NGX_HTTP_KV_WATCH_BUFFER   4096
-#define NGX_HTTP_KV_WATCH_FIRST    256
+/* bytes that may wait for all clients of a worker, in a zone with less feed */
+#define NGX_HTTP_KV_WATCH_MEMORY   1048576
 
 
-static void ngx_http_kv_watch_put(ngx_http_kv_watch_t *watch,
-    const u_char *p, size_t n);
-static ngx_buf_t *ngx_http_kv_watch_buffer(ngx_http_kv_watch_t *watch);
 static ngx_int_t ngx_http_kv_watch_sent(ngx_http_kv_watch_t *watch);
+static void ngx_http_kv_watch_note_slow(ngx_http_kv_watch_t *watch);
 static ngx_int_t ngx_http_kv_watch_wait(ngx_http_kv_watch_t *watch);
 
 
@@ -67,90 +65,6 @@ ngx_http_kv_watch_id(ngx_http_kv_watch_t *watch, const char *comment)
 
     ngx_http_kv_watch_put(watch, text, p - text);
     ngx_http_kv_watch_dirty(watch);
-}
-
-
-/* Adds text to a stream. */
-
-static void
-ngx_http_kv_watch_put(ngx_http_kv_watch_t *watch, const u_char *p, size_t n)
-{
-    size_t      size;
-    ngx_buf_t  *b;
-
-    while (n && !watch->failed) {
-        b = ngx_http_kv_watch_buffer(watch);
-
-        if (b == NULL) {
-            watch->failed = 1;
-            return;
-        }
-
-        size = ngx_min(n, (size_t) (b->end - b->last));
-
-        b->last = ngx_cpymem(b->last, p, size);
-        p += size;
-        n -= size;
-        watch->pending += size;
-    }
-}
-
-
-/* One with space; NULL: no memory. */
-
-static ngx_buf_t *
-ngx_http_kv_watch_buffer(ngx_http_kv_watch_t *watch)
-{
-    size_t        size;
-    ngx_buf_t    *b;
-    ngx_pool_t   *pool;
-    ngx_chain_t  *cl;
-
-    if (watch->last && watch->last->buf->last < watch->last->buf->end) {
-        return watch->last->buf;
-    }
-
-    pool = watch->ctx->request->pool;
-
-    cl = ngx_chain_get_free_buf(pool, &watch->free);
-    if (cl == NULL) {
-        return NULL;
-    }
-
-    b = cl->buf;
-
-    if (b->start == NULL) {
-        size = watch->buffers ? NGX_HTTP_KV_WATCH_BUFFER
-                              : NGX_HTTP_KV_WATCH_FIRST;
-
-        b->start = ngx_palloc(pool, size);
-        if (b->start == NULL) {
-            return NULL;
-        }
-
-        watch->buffers++;
-
-        b->end = b->start + size;
-        b->tag = (ngx_buf_tag_t) &ngx_http_kv_module;
-        b->temporary = 1;
-    }
-
-    b->pos = b->start;
-    b->last = b->start;
-    b->flush = 0;
-
-    cl->next = NULL;
-
-    if (watch->last) {
-        watch->last->next = cl;
-
-    } else {
-        watch->out = cl;
-    }
-
-    watch->last = cl;
-
-    return b;
 }
 
 
@@ -258,6 +172,9 @@ ngx_http_kv_watch_sent(ngx_http_kv_watch_t *watch)
         ngx_del_timer(wev);
     }
 
+    ngx_http_kv_watch_text_over(watch);
+    ngx_http_kv_watch_note_slow(watch);
+
     if (watch->busy && ngx_http_kv_watch_wait(watch) != NGX_OK) {
         return NGX_DONE;
     }
@@ -267,6 +184,46 @@ ngx_http_kv_watch_sent(ngx_http_kv_watch_t *watch)
     }
 
     return NGX_OK;
+}
+
+
+/* Who takes some comes behind those that take none. */
+
+static void
+ngx_http_kv_watch_note_slow(ngx_http_kv_watch_t *watch)
+{
+    ngx_connection_t  *c;
+
+    c = watch->ctx->request->connection;
+
+    if (watch->slow && (watch->busy == NULL || c->sent != watch->taken)) {
+        watch->slow = 0;
+        ngx_queue_remove(&watch->by_age);
+    }
+
+    if (watch->busy && !watch->slow) {
+        watch->slow = 1;
+        watch->taken = c->sent;
+        ngx_queue_insert_tail(&watch->ctx->zone->watches->slow,
+                              &watch->by_age);
+    }
+}
+
+
+void
+ngx_http_kv_watch_limit(ngx_http_kv_watches_t *watches)
+{
+    size_t        most;
+    ngx_queue_t  *q;
+
+    most = ngx_max(watches->zone->conf.feed, NGX_HTTP_KV_WATCH_MEMORY);
+
+    while (watches->memory > most && !ngx_queue_empty(&watches->slow)) {
+        q = ngx_queue_head(&watches->slow);
+
+        ngx_http_kv_watch_cut(ngx_http_kv_watch_of(q, by_age),
+                              "takes nothing, and too much waits for all");
+    }
 }
 
 

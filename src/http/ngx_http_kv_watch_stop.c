@@ -34,6 +34,14 @@ ngx_http_kv_watch_stop(void *data)
         ngx_queue_remove(&watch->to_send);
     }
 
+    if (watch->slow) {
+        watch->slow = 0;
+        ngx_queue_remove(&watch->by_age);
+    }
+
+    watches->memory -= watch->memory;
+    watch->memory = 0;
+
     ngx_queue_remove(&watch->all);
     ngx_http_kv_step_over(&watch->step);
 

@@ -69,8 +69,8 @@ sub chunks {
     my ($self) = @_;
     my $c = $self->{c};
 
-    while ($c->{in} =~ /^([0-9a-f]+)\r\n/) {
-        my ($n, $at) = (hex $1, $+[0]);
+    while ((my $line = index($c->{in}, "\r\n")) > 0) {
+        my ($n, $at) = (hex substr($c->{in}, 0, $line), $line + 2);
 
         if ($n == 0) {
             return if length $c->{in} < $at + 2;
@@ -96,9 +96,10 @@ sub next {
     while (1) {
         $self->chunks;
 
-        while ($self->{text} =~ s/^(.*?)\n\n//s) {
+        while ((my $n = index($self->{text}, "\n\n")) >= 0) {
             my %event = map { /^(\w+): (.*)/s ? ($1 => $2) : () }
-                        split /\n/, $1;
+                        split /\n/, substr($self->{text}, 0, $n);
+            substr($self->{text}, 0, $n + 2) = '';
             $self->{id} = $event{id} if defined $event{id};
             next unless defined $event{data};
             return \%event if $self->{raw};
