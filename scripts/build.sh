@@ -1,5 +1,5 @@
 #!/bin/bash
-# Usage: scripts/build.sh [--quiet] [--build-dir DIR]
+# Usage: scripts/build.sh [--quiet] [--poison] [--build-dir DIR]
 #        scripts/build.sh --with-nginx TREE [--quiet] [--build-dir DIR]
 #
 # Builds the module for the nginx of this Debian machine, as
@@ -9,6 +9,8 @@
 # through apt-get, as root or by sudo. When nothing changed it only looks, in a
 # fraction of a second.
 #
+#   --poison           in .build/poison a module for tests, which poisons what
+#                      it frees in the zone, and has the failpoints
 #   --build-dir DIR    build there instead of in .build
 #   --with-nginx TREE  link both into an nginx of its own instead, built from a
 #                      copy of the source tree TREE, as
@@ -34,7 +36,7 @@ sdk=/usr/share/nginx/src
 build=$repo/.build
 tree=
 quiet=
-cflags=${KV_CFLAGS:+-O1 -g1 $KV_CFLAGS}
+cflags=${KV_CFLAGS-}
 
 
 main()
@@ -66,6 +68,8 @@ parse_arguments()
         case $1 in
             --help|-h)      usage_of "$0"; exit ;;
             --quiet)        quiet=yes ;;
+            --poison)       build=$repo/.build/poison
+                            cflags+=" -DKV_POISON -DKV_TEST_FAILPOINTS" ;;
             --build-dir)    build=$(next_argument "$@"); shift ;;
             --build-dir=*)  build=${1#*=} ;;
             --with-nginx)   tree=$(next_argument "$@"); shift ;;
@@ -80,6 +84,8 @@ parse_arguments()
             || die "not an nginx source tree: $tree"
         tree=$(cd -- "$tree" && pwd -P)
     fi
+
+    cflags=${cflags:+-O1 -g1 $cflags}
 }
 
 

@@ -24,8 +24,9 @@
 #                      there since the last commit
 #   --poison           the part http, with a module that fills what it frees in
 #                      the zone, and checks that no later write changed it: all
-#                      but t/browser.t, t/inspect*.t, and those that do not load
-#                      it: t/lint.t, t/run.t, t/failpoints.t
+#                      but t/inspect*.t, those that load no module of theirs,
+#                      t/lint.t and t/run.t, and those that always load this
+#                      one, as it has the failpoints
 #   --ahead            no tests, but all that they need: packages are installed,
 #                      programs compiled, at the lowest priority. What fails is
 #                      tried again, and told, when it is tested
@@ -277,11 +278,7 @@ build_module()
             "$repo/scripts/build.sh" --quiet --with-nginx "$tree" || return
             export KV_MODULE='' KV_NGINX=$build/nginx-static/nginx
         elif [[ $poison ]]; then
-
-            # With failpoints, so that no test needs another module for them.
-            export KV_CFLAGS="-DKV_POISON -DKV_TEST_FAILPOINTS"
-            "$repo/scripts/build.sh" --quiet --build-dir "$build/poison" \
-                || return
+            "$repo/scripts/build.sh" --quiet --poison || return
             export KV_MODULE=$build/poison/ngx_http_kv_module.so KV_NGINX
             KV_NGINX=$(command -v nginx)
         else
@@ -588,13 +585,11 @@ test_fuzz()
 # ---- http
 
 
-# What of the tests need besides the module; as with_failpoints() of KV::Test
-# makes it.
+# What of the tests need besides the module.
 make_http()
 {
     if wants http && build_module; then
-        KV_CFLAGS="${KV_CFLAGS-} -DKV_TEST_FAILPOINTS" \
-            "$repo/scripts/build.sh" --quiet --build-dir "$build/failpoints"
+        "$repo/scripts/build.sh" --quiet --poison
         mkdir -p "$build/tool-asan"
         flock "$build/tool-asan/.lock" make -s -f scripts/tool.mk \
             DIR="$build/tool-asan" SANITIZE=address,undefined
@@ -617,11 +612,12 @@ test_http()
         return
     fi
 
-    # Those that test another script load no module, or that of .build, that
-    # of failpoints one of its own; those of kv-inspect test files.
+    # Those that test another script load no module, or that of .build; those
+    # of kv-inspect test files; those of failpoints are always poisoned.
     if [[ $poison ]]; then
-        mapfile -t tests < <(grep -LE 'scripts/(lint|run)\.sh|use KV::Browser' \
-            "${tests[@]}" | grep -vE '/(inspect.*|failpoints)\.t$')
+        mapfile -t tests < <(grep -LE \
+            'scripts/(lint|run)\.sh|KV::Test::with_failpoints\(\)' \
+            "${tests[@]}" | grep -v '/inspect.*\.t$')
     fi
 
     mapfile -t tests < <(long_first "${tests[@]}")

@@ -19,10 +19,6 @@ plan(skip_all => 'the module is linked into this nginx: run.sh has none')
 
 delete @ENV{qw(ADDR DATA_DIR)};
 
-# It takes the module in .build, which others need as it is.
-
-delete $ENV{KV_CFLAGS} if ($ENV{KV_MODULE} // '') =~ m{/poison/};
-
 my $top = File::Temp::tempdir('kvrunXXXXXX', TMPDIR => 1, CLEANUP => 1);
 chmod 0755, $top;
 my (%pids, $n);

@@ -40,23 +40,21 @@ $SIG{ALRM} = sub { die "this test takes too long\n" };
 alarm($ENV{KV_TIMEOUT} || 600);
 
 
-# A module of its own, with the failpoints (src/base/kv_failpoint.h) compiled
-# in, for the servers that are made from now on, where all tests' has none.
-# Skips a test whose nginx has the module linked in.
+# A module with the failpoints (src/base/kv_failpoint.h) compiled in, which
+# also poisons what it frees in the zone: that of scripts/test.sh --poison.  It
+# is for the servers that are made from now on.  Skips a test whose nginx has
+# the module linked in.
 
 sub with_failpoints {
     Test::More::plan(skip_all => 'the module is linked into this nginx')
         if ($ENV{KV_MODULE} // 'x') eq '';
 
-    my $flags = $ENV{KV_CFLAGS} // '';
-    return if defined $ENV{KV_MODULE} && $flags =~ /-DKV_TEST_FAILPOINTS\b/;
+    my $module = "$ROOT/.build/poison/ngx_http_kv_module.so";
+    return if ($ENV{KV_MODULE} // '') eq $module;
 
-    my $dir = '.build/failpoints';
-    local $ENV{KV_CFLAGS} = "$flags -DKV_TEST_FAILPOINTS";
-
-    system("$ROOT/scripts/build.sh", '--quiet', '--build-dir', $dir) == 0
+    system("$ROOT/scripts/build.sh", '--quiet', '--poison') == 0
         or Test::More::BAIL_OUT('the test build of the module failed');
-    $ENV{KV_MODULE} = "$dir/ngx_http_kv_module.so";
+    $ENV{KV_MODULE} = $module;
 }
 
 
