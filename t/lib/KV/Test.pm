@@ -287,8 +287,8 @@ sub workers {
     my ($self) = @_;
     my @pids;
 
-    for my $stat (glob '/proc/[0-9]*/stat') {
-        open(my $f, '<', $stat) or next;
+    for ($self->descendants) {
+        open(my $f, '<', "/proc/$_/stat") or next;
         my ($pid, $state, $pgrp) =
             (readline($f) // '') =~ /^(\d+) \(.*\) (\S) \d+ (\d+)/ or next;
         next if $pgrp != $self->{pgid} || $pid == ($self->{pid} || 0);
@@ -297,6 +297,27 @@ sub workers {
     }
 
     return @pids;
+}
+
+
+# Whom workers() looks at.  It is asked very often, and a machine has many
+# processes: they are those below the master and, only if it has none any more,
+# all that there are, for as long as there are any in the group.
+
+sub descendants {
+    my ($self) = @_;
+    my @found;
+    my @parents = $self->{pid} || ();
+
+    while (defined(my $pid = shift @parents)) {
+        open(my $f, '<', "/proc/$pid/task/$pid/children") or next;
+        my @children = split ' ', readline($f) // '';
+        push @found, @children;
+        push @parents, @children;
+    }
+
+    return @found if @found || !kill(0, -$self->{pgid}) && $!{ESRCH};
+    return map { m{(\d+)} } glob '/proc/[0-9]*';
 }
 
 
