@@ -10,7 +10,8 @@
 # nginx, whose headers are in the configured source tree NGINX.
 #
 # As clang is there: it also reads every source file with the warnings that
-# nginx's ./configure has it give, which are others than gcc's.
+# nginx's ./configure has it give, which are others than gcc's; those that it
+# compiles for the targets, as it does so.
 
 CC       := clang
 DIR      ?= .build/fuzz
@@ -30,7 +31,8 @@ PROGRAMS := \
 TARGETS  ?= $(basename $(notdir $(PROGRAMS)))
 
 CFLAGS   := -std=gnu11 -O1 -g1 -fno-omit-frame-pointer -pthread \
-            -Wall -Wextra -Werror -Isrc -It/unit -It/fuzz \
+            -Wall -Wextra -Wpointer-arith -Wconditional-uninitialized -Werror \
+            -Isrc -It/unit -It/fuzz \
             -fsanitize=address,undefined -fno-sanitize-recover=all \
             $(KV_CFLAGS)
 
@@ -54,8 +56,10 @@ vpath %.c src/http t/unit t/fuzz
 WARNINGS := -O -W -Wall -Wextra -Wpointer-arith -Wconditional-uninitialized \
             -Wno-unused-parameter -Werror
 
+REST     := $(filter-out $(CORE) $(LINES),$(SOURCES))
+
 all: $(addprefix $(DIR)/,$(TARGETS)) \
-     $(patsubst %.c,$(DIR)/warnings/%.read,$(SOURCES))
+     $(patsubst %.c,$(DIR)/warnings/%.read,$(REST))
 
 # What the functions under test do not call stays unresolved.
 HTTP     := $(addprefix $(DIR)/,ngx.o fuzz.o kv_crc32c.o kv_record.o)
