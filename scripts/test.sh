@@ -639,7 +639,7 @@ run_prove()
     [[ " $* " != *' t/h3.t '* ]] || require_http3
     [[ " $* " != *' t/openapi.t '* ]] || require_schemathesis
     [[ " $* " != *' t/inspect_import.t '* ]] || require_redis
-    [[ " $* " != *' t/browser.t '* ]] || require_browser
+    [[ " $* " != *'browser.t '* ]] || require_browser
     [[ " $* " != *' t/metrics.t '* ]] || require_prometheus
     [[ " $* " != *' t/stream.t '* ]] || require_stream
 
@@ -704,7 +704,7 @@ require_schemathesis()
 }
 
 
-# What t/browser.t needs: axe-core, from npm, and Chromium. They are installed
+# What t/*browser.t need: axe-core, from npm, and Chromium. They are installed
 # where npm is, as on a machine of developers: on a bare Debian, both together
 # are 1 GB, for a page that has the same bytes on every release.
 require_browser()
@@ -713,7 +713,7 @@ require_browser()
         "$repo/scripts/npm.sh" || exit
         need chromium chromium
         install_missing "$logs/apt.log"
-    ) || echo "http:  t/browser.t is skipped: no npm, or no Chromium"
+    ) || echo "http:  t/*browser.t are skipped: no npm, or no Chromium"
 }
 
 
