@@ -12,11 +12,12 @@
 #   workers   t/workers.t: workers that die
 #   restart   t/restart.t: servers that die
 #   linear    t/linear.t: histories are linearizable
+#   watch     t/watch_deaths.t: watches, while servers die and are reloaded
 #   requests  t/fuzz.t: malformed requests
 #
 #   --minutes N  how long all of it takes, without building (default: 10)
 #
-# Each part has its share of the time, the load the largest. The last four run
+# Each part has its share of the time, the load the largest. The last five run
 # at least once, so with few minutes they take longer than that; what takes very
 # much longer is ended. What the parts print is in .build/logs/soak-PART.log.
 # The status is 0 if nothing failed.
@@ -31,8 +32,9 @@ parts=()
 
 # Shares of the time, and the rounds that a test has if nothing is said.
 declare -A weight=([load]=40 [fuzz]=16 [power]=14 [workers]=8 [restart]=6
-                   [linear]=8 [requests]=8)
-declare -A rounds=([workers]=20 [restart]=12 [linear]=1 [requests]=1)
+                   [linear]=8 [watch]=8 [requests]=8)
+declare -A rounds=([workers]=20 [restart]=12 [linear]=1 [watch]=60
+                   [requests]=1)
 
 # What runs now, and what the part came to.
 child=
@@ -93,7 +95,7 @@ parse_arguments()
         || die "not a number of minutes: $minutes"
 
     [[ ${#parts[@]} -gt 0 ]] \
-        || parts=(load fuzz power workers restart linear requests)
+        || parts=(load fuzz power workers restart linear watch requests)
 }
 
 
@@ -216,6 +218,12 @@ soak_restart()
 soak_linear()
 {
     soak_test linear t/linear.t "$1"
+}
+
+
+soak_watch()
+{
+    soak_test watch t/watch_deaths.t "$1"
 }
 
 
