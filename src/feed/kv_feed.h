@@ -109,7 +109,8 @@ typedef struct {
     uint64_t            written;         /* the writer's own */
     uint64_t            last;            /* LSN of the last record, or floor */
     uint64_t            last_slice;      /* where that begins */
-    uint64_t            log;             /* which one it is of; 0: none yet */
+    uint64_t            log;             /* which one it is of, by the number
+                                            that it has now; 0: none yet */
     bool                used;            /* kv_feed_resume() was called */
 } kv_feed_t;
 

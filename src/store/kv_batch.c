@@ -1022,6 +1022,10 @@ kv_batch_applied(kv_store_t *store, uint64_t lsn)
 
     from = kv_feed_publish(&zone->feed);
 
+    /* the same log, though the batch may have begun a new incarnation of it */
+
+    zone->feed.log = kv_get_relaxed(zone->wal.incarnation);
+
     kv_failpoint(KV_FAILPOINT_FED);
 
     atomic_store(&zone->applied_lsn, lsn);

@@ -11,6 +11,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 
@@ -323,6 +324,42 @@ test_rebuilt(void **state)
 }
 
 
+/* A new incarnation of the log that is in use loses nothing of it. */
+
+static void
+test_renewed(void **state)
+{
+    uint64_t      before;
+    kv_version_t  id;
+    ram_fault_t  *f;
+
+    (void) state;
+
+    start();
+    id = put(1);
+    before = incarnation();
+    solo_stop(&solo, true);
+    start();
+
+    /* the note of the clean end */
+
+    f = &solo.ram.fault[0];
+    f->call = RAM_TRUNCATE;
+    f->error = EPERM;
+    f->nth = 1;
+    f->times = 100000;
+
+    (void) put(2);
+    assert_true(incarnation() > before);
+    f->nth = 0;
+    (void) put(3);
+    goes_on(&id, 3);
+
+    rebuild();
+    goes_on(&id, 3);
+}
+
+
 /*
  * The batch that a dead committer had begun may be in the place of the next one
  * after a power cut, which clients must not have seen then.
@@ -367,6 +404,7 @@ main(void)
         TEST(test_lost),
         TEST(test_many),
         TEST(test_rebuilt),
+        TEST(test_renewed),
         TEST(test_takeover)
     };
 
