@@ -170,6 +170,26 @@ for my $len (100_000, 10_000, 1000) {
 }
 
 
+# a worker that has just started reads large values, and deletes, in a zone that
+# was full when it was killed: it has no records yet, and there may be no page
+
+{
+    my $s = KV::Test->new(zone => '4m', kv => 'segment=1m snapshot=1m list=on
+                                               max_value=512k sync=off');
+    $s->start;
+    my ($n) = fill($s, 'a', 20_000);
+    fill($s, 'b', 400);
+
+    $s->stop('KILL');
+    $s->start;
+    is(scalar(map { wrong($s, 'a', 20_000, 1 .. $n) } 1 .. 4), 0,
+       'killed when full: reads go on');
+    is(scalar(grep { $s->del("a$_")->{status} != 200 } 1 .. $n), 0,
+       'killed when full: deletes go on');
+    $s->done;
+}
+
+
 # the smallest zone works
 
 {

@@ -683,7 +683,7 @@ kv_epoch_see_records(kv_retire_list_t *retired)
             kv_entry_pieces((kv_entry_t *) scanned)->seen = 1;
         }
 
-        for (chunk = retired->workers[i].chunks; chunk; chunk = chunk->next) {
+        for (chunk = &retired->workers[i].first; chunk; chunk = chunk->next) {
 
             for (k = 0; k < KV_OP_CHUNK; k++) {
                 op = &chunk->op[k];

@@ -11,6 +11,7 @@
 #include "memory/kv_worker.h"
 
 
+static void kv_op_chunk_init(kv_op_chunk_t *chunk, unsigned worker);
 static void kv_worker_forget_waiters(kv_worker_t *worker);
 
 
@@ -25,9 +26,24 @@ kv_workers_create(kv_worker_t *workers, unsigned n)
         if (kv_mutex_create(&workers[i].alive) != KV_OK) {
             return KV_ERROR;
         }
+
+        kv_op_chunk_init(&workers[i].first, i);
     }
 
     return KV_OK;
+}
+
+
+static void
+kv_op_chunk_init(kv_op_chunk_t *chunk, unsigned worker)
+{
+    unsigned  i;
+
+    memset((void *) chunk, 0, sizeof(kv_op_chunk_t));
+
+    for (i = 0; i < KV_OP_CHUNK; i++) {
+        chunk->op[i].worker = (uint16_t) worker;
+    }
 }
 
 
@@ -159,7 +175,8 @@ kv_worker_unlock(kv_worker_t *worker)
 void
 kv_worker_reaped(kv_worker_t *worker)
 {
-    worker->chunks = NULL;
+    assert(worker->first.next == NULL);
+
     atomic_store(&worker->epoch[KV_EPOCH_MAIN].value, 0);
     atomic_store(&worker->epoch[KV_EPOCH_SCAN].value, 0);
     atomic_store(&worker->wake, 0);
@@ -208,12 +225,46 @@ kv_epoch_oldest(kv_worker_t *workers, unsigned n)
 }
 
 
+void
+kv_worker_forget_ops(kv_worker_t *worker)
+{
+    unsigned  i;
+
+    worker->first.next = NULL;
+
+    for (i = 0; i < KV_OP_CHUNK; i++) {
+        atomic_store(&worker->first.op[i].state, KV_OP_FREE);
+    }
+}
+
+
+kv_op_t *
+kv_worker_first_ops(kv_worker_t *worker, unsigned *n)
+{
+    kv_op_t   *op, *free;
+    unsigned   i;
+
+    free = NULL;
+    *n = 0;
+
+    for (i = KV_OP_CHUNK; i; i--) {
+        op = &worker->first.op[i - 1];
+
+        if (atomic_load(&op->state) == KV_OP_FREE) {
+            op->next = free;
+            free = op;
+            (*n)++;
+        }
+    }
+
+    return free;
+}
+
+
 kv_rc_t
 kv_worker_add_chunk(kv_heap_t *heap, kv_worker_t *worker, unsigned number,
     uint32_t leave, kv_op_chunk_t **chunk)
 {
-    unsigned  i;
-
     if (kv_heap_lock(heap) != KV_OK) {
         return KV_DEAD;
     }
@@ -226,14 +277,10 @@ kv_worker_add_chunk(kv_heap_t *heap, kv_worker_t *worker, unsigned number,
         return KV_NO_MEMORY;
     }
 
-    memset(*chunk, 0, sizeof(kv_op_chunk_t));
+    kv_op_chunk_init(*chunk, number);
 
-    for (i = 0; i < KV_OP_CHUNK; i++) {
-        (*chunk)->op[i].worker = (uint16_t) number;
-    }
-
-    (*chunk)->next = worker->chunks;
-    worker->chunks = *chunk;
+    (*chunk)->next = worker->first.next;
+    worker->first.next = *chunk;
 
     kv_heap_unlock(heap);
 

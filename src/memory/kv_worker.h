@@ -33,7 +33,9 @@
  *
  * A record belongs to a worker, lies in a chunk of its kv_worker_t, and is the
  * only shared trace of a request: what it is building, has submitted, or has
- * pinned.  So a worker's death leaves nothing behind that cannot be found.
+ * pinned.  So a worker's death leaves nothing behind that cannot be found.  The
+ * first chunk is a part of kv_worker_t: reads and deletes go on when the heap
+ * has no page for another one.
  *
  *     FREE --> BUILDING --> QUEUED --> TAKEN --> DONE --> FREE
  *        \                                        |       /
@@ -385,9 +387,6 @@ typedef struct {
     _Atomic uint32_t          wake;     /* kv_store_wakes()'s number + 1; 0:
                                            it cannot be woken */
 
-    /* the owner; under the heap's lock */
-    kv_op_chunk_t            *chunks;
-
     /* the committer sets, the owner clears it: some holders must go */
     _Atomic uint32_t          evict;
 
@@ -440,6 +439,10 @@ typedef struct {
         _Alignas(KV_CACHE_LINE)
         _Atomic uint64_t      value;
     } epoch[KV_EPOCHS];
+
+    /* the owner's records, and more in the heap; `next` under its lock */
+    _Alignas(KV_CACHE_LINE)
+    kv_op_chunk_t             first;
 
     /* the owner's caller; kept for the next owner */
     _Alignas(KV_CACHE_LINE)
@@ -500,9 +503,23 @@ void kv_worker_unlock(kv_worker_t *worker);
 
 /*
  * Makes a dead process's kv_worker_t, which the caller locked, free for others,
- * and unlocks it.  Its chunks must be gone.
+ * and unlocks it.  Its chunks in the heap must be gone, and the records in the
+ * first one FREE.
  */
 void kv_worker_reaped(kv_worker_t *worker);
+
+/*
+ * Forgets all of the worker's records, with what they name: the heap is made
+ * anew.  By the owner, or while no process uses the zone.
+ */
+void kv_worker_forget_ops(kv_worker_t *worker);
+
+/*
+ * The FREE records of the first chunk, linked by `next`, and in *n how many
+ * there are: all of them, unless the caller got a dead process's kv_worker_t.
+ * By the owner, before it has taken a record.
+ */
+kv_op_t *kv_worker_first_ops(kv_worker_t *worker, unsigned *n);
 
 /*
  * The least epoch that a living reader is in, or UINT64_MAX.  The caller has
@@ -511,8 +528,8 @@ void kv_worker_reaped(kv_worker_t *worker);
 uint64_t kv_epoch_oldest(kv_worker_t *workers, unsigned n);
 
 /*
- * Adds a chunk of FREE records, if at least `leave` pages stay free.  KV_OK
- * with the chunk in *chunk, KV_NO_MEMORY, KV_DEAD.
+ * Adds a chunk of FREE records from the heap, if at least `leave` pages stay
+ * free.  KV_OK with the chunk in *chunk, KV_NO_MEMORY, KV_DEAD.
  */
 kv_rc_t kv_worker_add_chunk(kv_heap_t *heap, kv_worker_t *worker,
     unsigned number, uint32_t leave, kv_op_chunk_t **chunk);

@@ -161,7 +161,7 @@ kv_evict_under_way(kv_store_t *store)
     }
 
     for (i = 0; i < zone->nworkers; i++) {
-        for (chunk = zone->workers[i].chunks; chunk; chunk = chunk->next) {
+        for (chunk = &zone->workers[i].first; chunk; chunk = chunk->next) {
             for (k = 0; k < KV_OP_CHUNK; k++) {
                 bytes += kv_evict_complete(&chunk->op[k]);
             }
@@ -261,7 +261,7 @@ kv_evict_beat(kv_store_t *store)
     before = kv_get_relaxed(worker->beat_ns);
 
     if (now > before + KV_EVICT_LATE) {
-        for (chunk = worker->chunks; chunk; chunk = chunk->next) {
+        for (chunk = &worker->first; chunk; chunk = chunk->next) {
             for (k = 0; k < KV_OP_CHUNK; k++) {
                 kv_evict_adjust_clock(&chunk->op[k], now,
                                       now - before - KV_EVICT_LATE);
@@ -354,7 +354,7 @@ kv_evict_scan(kv_zone_t *zone, kv_candidates_t *holders)
             continue;
         }
 
-        for (chunk = zone->workers[i].chunks; chunk; chunk = chunk->next) {
+        for (chunk = &zone->workers[i].first; chunk; chunk = chunk->next) {
             for (k = 0; k < KV_OP_CHUNK; k++) {
                 kv_evict_scan_record(holders, &chunk->op[k]);
             }

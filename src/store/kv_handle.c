@@ -187,6 +187,14 @@ kv_store_wake_all(kv_store_t *store)
 }
 
 
+void
+kv_store_first_ops(kv_store_t *store)
+{
+    store->free = kv_worker_first_ops(store->worker, &store->nfree);
+    store->nchunks = 1;
+}
+
+
 kv_rc_t
 kv_store_heap_stat(kv_store_t *store, kv_heap_stat_t *st)
 {

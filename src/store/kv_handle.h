@@ -55,6 +55,9 @@ kv_rc_t kv_store_grow_background(kv_store_t *store);
 /* The bytes that the records of one batch may take.  Any process. */
 size_t kv_store_batch_space(kv_zone_t *zone);
 
+/* Makes the first chunk's FREE records those that the process takes. */
+void kv_store_first_ops(kv_store_t *store);
+
 /* Heap figures; KV_OK, or KV_UNAVAILABLE: then all of them are 0. */
 kv_rc_t kv_store_heap_stat(kv_store_t *store, kv_heap_stat_t *st);
 

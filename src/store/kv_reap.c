@@ -15,6 +15,7 @@
 
 
 static bool kv_reap_worker(kv_store_t *store, kv_worker_t *worker);
+static unsigned kv_reap_chunk(kv_zone_t *zone, kv_op_chunk_t *chunk);
 
 
 bool
@@ -93,13 +94,11 @@ kv_reap(kv_store_t *store, const bool *dead)
 static bool
 kv_reap_worker(kv_store_t *store, kv_worker_t *worker)
 {
-    kv_op_t        *op;
-    unsigned        k, freed;
+    unsigned        freed;
     kv_zone_t      *zone;
     kv_op_chunk_t  *chunk;
 
     zone = store->zone;
-    freed = 0;
 
     if (kv_heap_lock(zone->heap) != KV_OK) {
         return false;
@@ -107,14 +106,41 @@ kv_reap_worker(kv_store_t *store, kv_worker_t *worker)
 
     kv_epoch_reap_scanned(&zone->retired, worker);
 
-    while ((chunk = worker->chunks) != NULL) {
+    freed = kv_reap_chunk(zone, &worker->first);
 
-        for (k = 0; k < KV_OP_CHUNK; k++) {
-            op = &chunk->op[k];
+    while ((chunk = worker->first.next) != NULL) {
+        freed += kv_reap_chunk(zone, chunk);
 
-            if (kv_epoch_reap(&zone->retired, op)) {
-                continue;
-            }
+        worker->first.next = chunk->next;
+        kv_heap_free(zone->heap, chunk);
+    }
+
+    kv_heap_unlock(zone->heap);
+
+    if (freed) {
+        kv_store_log(store, KV_LOG_INFO, "kv zone \"%s\": freed %u unfinished "
+                     "operations of process %d", store->conf.name, freed,
+                     (int) atomic_load(&worker->pid));
+    }
+
+    return true;
+}
+
+
+/* Frees what its records own; how many did.  With the heap's lock held. */
+
+static unsigned
+kv_reap_chunk(kv_zone_t *zone, kv_op_chunk_t *chunk)
+{
+    kv_op_t   *op;
+    unsigned   k, freed;
+
+    freed = 0;
+
+    for (k = 0; k < KV_OP_CHUNK; k++) {
+        op = &chunk->op[k];
+
+        if (!kv_epoch_reap(&zone->retired, op)) {
 
             switch (atomic_load(&op->state)) {
 
@@ -134,19 +160,10 @@ kv_reap_worker(kv_store_t *store, kv_worker_t *worker)
             }
         }
 
-        worker->chunks = chunk->next;
-        kv_heap_free(zone->heap, chunk);
-
-        kv_failpoint(KV_FAILPOINT_REAPING);
+        atomic_store(&op->state, KV_OP_FREE);
     }
 
-    kv_heap_unlock(zone->heap);
+    kv_failpoint(KV_FAILPOINT_REAPING);
 
-    if (freed) {
-        kv_store_log(store, KV_LOG_INFO, "kv zone \"%s\": freed %u unfinished "
-                     "operations of process %d", store->conf.name, freed,
-                     (int) atomic_load(&worker->pid));
-    }
-
-    return true;
+    return freed;
 }

@@ -45,7 +45,7 @@ kv_rebuild(kv_store_t *store)
     }
 
     for (i = 0; i < zone->nworkers; i++) {
-        zone->workers[i].chunks = NULL;
+        kv_worker_forget_ops(&zone->workers[i]);
         atomic_store(&zone->workers[i].scanned, 0);
     }
 

@@ -409,9 +409,7 @@ kv_store_enter(kv_store_t *store)
     }
 
     store->worker = &zone->workers[store->number];
-    store->free = NULL;
-    store->nfree = 0;
-    store->nchunks = 0;
+    kv_store_first_ops(store);
 
     kv_store_show_wake(store);
 

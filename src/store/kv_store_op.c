@@ -18,8 +18,14 @@
 #include "base/kv_failpoint.h"
 
 
-/* records of a worker that are left to single deletes */
-#define KV_STORE_KEPT     8u
+/*
+ * Records of a worker that are left to single deletes; and those that writes
+ * which take memory leave to all others.  The first chunk has them all.
+ */
+#define KV_STORE_KEPT      8u
+#define KV_STORE_KEPT_ALL  (KV_OP_CHUNK / 2)
+
+_Static_assert(KV_STORE_KEPT_ALL > KV_STORE_KEPT, "reads have records");
 
 /* the share of the zone that records of readers may take */
 #define KV_STORE_PINS_SHARE  8
@@ -43,6 +49,7 @@ static kv_rc_t kv_store_op(kv_store_t *store, uint8_t code, uint32_t leave,
     kv_op_t **op);
 static uint32_t kv_store_ticket(kv_store_t *store);
 static unsigned kv_store_chunks_max(kv_zone_t *zone);
+static unsigned kv_store_kept(kv_store_t *store, uint32_t leave);
 static kv_rc_t kv_store_add_ops(kv_store_t *store, uint32_t leave);
 static void kv_store_op_free(kv_store_t *store, kv_op_t *op);
 
@@ -778,10 +785,8 @@ kv_store_release(kv_store_t *store, kv_op_t *op)
 
 
 /*
- * A record, BUILDING, from the process's own list, or from a new chunk.
- * Uploads, readers and groups may be many, and last long: some records are left
- * to single deletes, clears and reserves, which free memory, and `leave` pages
- * to make more of; 0: it is one of these.
+ * A record, BUILDING, from the process's own list, or from a new chunk, if
+ * `leave` pages stay free.
  */
 
 static kv_rc_t
@@ -794,7 +799,7 @@ kv_store_op(kv_store_t *store, uint8_t code, uint32_t leave, kv_op_t **op)
         return KV_UNAVAILABLE;
     }
 
-    if (store->nfree <= (leave ? KV_STORE_KEPT : 0)) {
+    if (store->nfree <= kv_store_kept(store, leave)) {
         rc = kv_store_add_ops(store, leave);
 
         if (rc != KV_OK) {
@@ -828,6 +833,24 @@ kv_store_op(kv_store_t *store, uint8_t code, uint32_t leave, kv_op_t **op)
     atomic_store_explicit(&(*op)->state, KV_OP_BUILDING, memory_order_release);
 
     return KV_OK;
+}
+
+
+/*
+ * Uploads, readers and groups may be many, and last long.  Some records are
+ * left to single deletes, clears and reserves, which free memory (`leave` is
+ * 0), and more to these and to readers.
+ */
+
+static unsigned
+kv_store_kept(kv_store_t *store, uint32_t leave)
+{
+    if (leave == 0) {
+        return 0;
+    }
+
+    return leave < kv_heap_reserve(store->zone->heap) ? KV_STORE_KEPT
+                                                      : KV_STORE_KEPT_ALL;
 }
 
 

@@ -45,7 +45,7 @@ struct kv_store_s {
     uint64_t                generation;
     kv_op_t                *free;         /* records, linked by next */
     unsigned                nfree;
-    unsigned                nchunks;      /* of its kv_worker_t */
+    unsigned                nchunks;      /* of its kv_worker_t, or 0 */
     uint32_t                ticket;       /* the last one given */
     kv_await_t             *await;        /* NULL: nothing waits */
     uint32_t                watched[32];  /* watchers, by worker->watched's

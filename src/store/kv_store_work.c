@@ -136,12 +136,10 @@ kv_store_reset(kv_store_t *store)
 
     generation = atomic_load(&store->zone->generation);
 
-    /* the chunks go with the heap */
+    /* all but the first chunk go with the heap */
 
-    store->free = NULL;
-    store->nfree = 0;
-    store->nchunks = 0;
-    store->worker->chunks = NULL;
+    kv_worker_forget_ops(store->worker);
+    kv_store_first_ops(store);
     store->generation = generation;
 
     kv_failpoint(KV_FAILPOINT_RESETTING);

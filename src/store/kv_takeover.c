@@ -350,7 +350,7 @@ kv_takeover_find(kv_zone_t *zone, unsigned *n)
 
     for (i = 0; i < zone->nworkers; i++) {
 
-        for (chunk = zone->workers[i].chunks; chunk; chunk = chunk->next) {
+        for (chunk = &zone->workers[i].first; chunk; chunk = chunk->next) {
 
             for (k = 0; k < KV_OP_CHUNK; k++) {
                 op = &chunk->op[k];

@@ -854,7 +854,9 @@ kit_op_bytes(kv_zone_t *zone)
     bytes = 0;
 
     for (worker = 0; worker < zone->nworkers; worker++) {
-        for (chunk = zone->workers[worker].chunks; chunk; chunk = chunk->next) {
+        for (chunk = zone->workers[worker].first.next; chunk;
+             chunk = chunk->next)
+        {
             bytes += sizeof(kv_op_chunk_t);
         }
     }

@@ -385,6 +385,170 @@ test_place_of_dead(void **state)
 }
 
 
+/* The tables take what of the reserve is theirs; how many pages. */
+
+static unsigned
+take_tables(void **page, unsigned max)
+{
+    unsigned    n;
+    kv_heap_t  *heap;
+
+    heap = kit.store->zone->heap;
+
+    assert_int_equal(kv_heap_lock(heap), KV_OK);
+
+    for (n = 0; n < max; n++) {
+        page[n] = kv_heap_alloc(heap, KV_HEAP_SYSTEM, KV_PAGE_SIZE);
+
+        if (page[n] == NULL) {
+            break;
+        }
+    }
+
+    kv_heap_unlock(heap);
+
+    assert_true(n < max);
+
+    return n;
+}
+
+
+static void
+free_tables(void **page, unsigned n)
+{
+    kv_heap_t  *heap;
+
+    heap = kit.store->zone->heap;
+
+    assert_int_equal(kv_heap_lock(heap), KV_OK);
+
+    while (n--) {
+        kv_heap_free(heap, page[n]);
+    }
+
+    kv_heap_unlock(heap);
+}
+
+
+static uint32_t
+fill(void)
+{
+    uint32_t  n;
+
+    for (n = 0; kit_put(&host, n, 1, 20000, NULL) == KV_OK; n++) {
+        shadow[n] = 1;
+    }
+
+    return n;
+}
+
+
+/* Twenty readers of values at a time, and deletes, in a zone that is full. */
+
+static void
+read_and_delete(uint32_t n)
+{
+    char         key[32];
+    size_t       len;
+    void        *page[64];
+    unsigned     pages;
+    kv_op_t     *pin[20];
+    uint32_t     i;
+    kv_entry_t  *e;
+
+    pages = take_tables(page, 64);
+
+    for (i = 0; i < 20; i++) {
+        len = kit_key(i, key);
+        assert_int_equal(kv_store_read(kit.store, key, len, &e), KV_OK);
+        assert_int_equal(kv_store_pin(kit.store, e, &pin[i]), KV_OK);
+        kv_store_read_done(kit.store);
+    }
+
+    for (i = 0; i < n; i++) {
+        assert_int_equal(kit_delete(&host, i), KV_OK);
+        shadow[i] = 0;
+    }
+
+    for (i = 0; i < 20; i++) {
+        kv_store_release(kit.store, pin[i]);
+    }
+
+    free_tables(page, pages);
+}
+
+
+/* By a worker that has just started, and has no page for its records. */
+
+static void
+test_full_from_start(void **state)
+{
+    uint32_t  n;
+
+    (void) state;
+
+    kit.size = 4 << 20;
+    rig_start();
+    n = fill();
+
+    rig_stop();
+    rig_start();
+    read_and_delete(n);
+
+    rig_verify();
+    rig_settled();
+    rig_stop();
+}
+
+
+static bool
+upload(kv_op_t **op)
+{
+    return kv_store_put(kit.store, "u", 1, KV_LENGTH_UNKNOWN, 0, op) == KV_OK;
+}
+
+
+/*
+ * Beside uploads that take all the records that they get.  They find memory for
+ * their keys beside the first one's.
+ */
+
+static void
+test_full_beside_uploads(void **state)
+{
+    void      *page[64];
+    kv_op_t   *op[KV_OP_CHUNK];
+    unsigned   n, pages;
+    uint32_t   keys;
+
+    (void) state;
+
+    kit.size = 4 << 20;
+    rig_start();
+
+    assert_true(upload(&op[0]));
+    keys = fill();
+    pages = take_tables(page, 64);
+
+    for (n = 1; n < KV_OP_CHUNK && upload(&op[n]); n++) {
+        /* void */
+    }
+
+    assert_in_range(n, 20, KV_OP_CHUNK - 1);
+
+    free_tables(page, pages);
+    read_and_delete(keys);
+
+    while (n--) {
+        kv_store_release(kit.store, op[n]);
+    }
+
+    rig_verify();
+    rig_settled();
+    rig_stop();
+}
+
+
 #define TEST(name)                                                            \
     cmocka_unit_test_setup_teardown(name, rig_setup, rig_teardown)
 
@@ -398,7 +562,9 @@ main(void)
         TEST(test_pin_costs),
         TEST(test_lost_pin),
         TEST(test_pinned_once),
-        TEST(test_place_of_dead)
+        TEST(test_place_of_dead),
+        TEST(test_full_from_start),
+        TEST(test_full_beside_uploads)
     };
 
     cmocka_set_test_filter(getenv("KIT_TEST"));
