@@ -1020,11 +1020,7 @@ kv_batch_applied(kv_store_t *store, uint64_t lsn)
 
     /* in this order: who knows an LSN that is applied finds it in the feed */
 
-    from = kv_feed_publish(&zone->feed);
-
-    /* the same log, though the batch may have begun a new incarnation of it */
-
-    zone->feed.log = kv_get_relaxed(zone->wal.incarnation);
+    from = kv_watch_publish(zone);
 
     kv_failpoint(KV_FAILPOINT_FED);
 
@@ -1045,7 +1041,10 @@ kv_batch_applied(kv_store_t *store, uint64_t lsn)
 
     batch = store->batch;
     kv_await_tell(zone, &batch->changes, batch->wake);
-    kv_watch_tell(zone, from, batch->wake);
+
+    if (zone->feed.size) {
+        kv_watch_tell(zone, from, batch->wake);
+    }
 
     return true;
 }

@@ -45,13 +45,30 @@ kv_watch_feed(kv_zone_t *zone, kv_feed_kind_t kind, uint64_t lsn,
     }
 }
 
+/* What was added becomes visible.  Returns the position of the first of it. */
+
+static inline uint64_t
+kv_watch_publish(kv_zone_t *zone)
+{
+    if (zone->feed.size == 0) {
+        return 0;
+    }
+
+    /* the same log, though the batch may have begun a new incarnation of it */
+
+    zone->feed.log = kv_get_relaxed(zone->wal.incarnation);
+
+    return kv_feed_publish(&zone->feed);
+}
+
 /* Recovery adds what the log has, and the feed has not. */
 void kv_watch_feed_again(kv_zone_t *zone, uint64_t lsn,
     const kv_record_t *rec);
 
 /*
  * Finds the workers that watch what was published from position `from` on;
- * wake[i] = 1: the caller must wake worker i.  With the commit lock held.
+ * wake[i] = 1: the caller must wake worker i.  With the commit lock held, and
+ * if there is a feed.
  */
 void kv_watch_tell(kv_zone_t *zone, uint64_t from, uint8_t *wake);
 
