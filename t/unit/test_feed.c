@@ -245,6 +245,27 @@ test_overtaken(void **state)
 }
 
 
+/* The smallest records: that of the head alone is there no more. */
+
+static void
+test_clears(void **state)
+{
+    uint64_t  lsn;
+
+    (void) state;
+
+    for (lsn = 1; kv_feed_floor(feed) == 0; lsn++) {
+        kv_feed_put(feed, KV_FEED_CLEAR, lsn, NULL, 0);
+        (void) kv_feed_publish(feed);
+    }
+
+    assert_int_equal(kv_feed_floor(feed), 1);
+    assert_int_equal(kv_feed_read(feed, 0, &rec), KV_DECLINED);
+    assert_int_equal(kv_feed_read(feed, 16, &rec), KV_OK);
+    assert_int_equal(rec.lsn, 2);
+}
+
+
 /* A batch that takes more than the ring, of which readers see the end. */
 
 static void
@@ -346,6 +367,43 @@ test_deaths(void **state)
     put(floor + 1);
     (void) kv_feed_publish(feed);
     check_all(floor + 1);
+}
+
+
+/*
+ * Nothing is left of the records that were given up: in the slice where one of
+ * them began none begins then.
+ */
+
+static void
+test_given_up(void **state)
+{
+    uint64_t  lsn, pos, slice;
+
+    (void) state;
+
+    put(1);
+    (void) kv_feed_publish(feed);
+
+    for (lsn = 2; lsn <= 4; lsn++) {
+        kv_feed_put(feed, KV_FEED_PUT, lsn, shared->key, KV_KEY_MAX);
+    }
+
+    kv_feed_resume(feed, 0);
+    slice = feed->bytes / feed->slices;
+
+    for (lsn = 2; feed->written < slice - 24; lsn++) {
+        kv_feed_put(feed, KV_FEED_PUT, lsn, shared->key, 8);
+    }
+
+    kv_feed_put(feed, KV_FEED_PUT, lsn, shared->key, KV_KEY_MAX);
+    assert_true(feed->written >= 2 * slice);
+    kv_feed_put(feed, KV_FEED_PUT, lsn + 1, shared->key, 8);
+    (void) kv_feed_publish(feed);
+
+    assert_int_equal(kv_feed_find(feed, lsn, &pos, &rec), KV_OK);
+    assert_int_equal(kv_feed_read(feed, pos, &rec), KV_OK);
+    assert_int_equal(rec.lsn, lsn + 1);
 }
 
 
@@ -513,6 +571,80 @@ test_readers(void **state)
 }
 
 
+/*
+ * Keys as long as any, of which the ring has few, so that they are written over
+ * while they are read: what is read is whole, or told to be gone.
+ */
+
+static void *
+long_reader(void *arg)
+{
+    size_t             i;
+    kv_rc_t            rc;
+    uint64_t           pos;
+    kv_feed_record_t  *r;
+
+    (void) arg;
+
+    r = malloc(sizeof(kv_feed_record_t));
+    assert_non_null(r);
+
+    for (pos = 0; !atomic_load(&finished); /* void */ ) {
+        rc = kv_feed_read(feed, pos, r);
+
+        if (rc == KV_DECLINED) {
+
+            /* the one that is written over next */
+
+            pos = atomic_load(&feed->head);
+            continue;
+        }
+
+        if (rc == KV_OK) {
+            for (i = 0; i < KV_KEY_MAX / 8; i++) {
+                assert_int_equal(r->key[i], r->lsn);
+            }
+
+            pos = r->next;
+        }
+    }
+
+    free(r);
+
+    return NULL;
+}
+
+
+static void
+test_long_keys(void **state)
+{
+    size_t           i;
+    uint64_t         lsn;
+    pthread_t        thread;
+    static uint64_t  key[KV_KEY_MAX / 8];
+
+    (void) state;
+
+    kv_feed_create(feed, shared->ring, 10 * KV_FEED_ALIGN);
+    kv_feed_resume(feed, 0);
+
+    atomic_store(&finished, false);
+    assert_int_equal(pthread_create(&thread, NULL, long_reader, NULL), 0);
+
+    for (lsn = 1; lsn <= 20000; lsn++) {
+        for (i = 0; i < KV_KEY_MAX / 8; i++) {
+            key[i] = lsn;
+        }
+
+        kv_feed_put(feed, KV_FEED_PUT, lsn, key, KV_KEY_MAX);
+        (void) kv_feed_publish(feed);
+    }
+
+    atomic_store(&finished, true);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+}
+
+
 /* Another log: all of it is gone for readers, and LSNs may go back. */
 
 static void
@@ -541,6 +673,13 @@ test_other_log(void **state)
     assert_int_equal(kv_feed_read(feed, pos, &rec), KV_DECLINED);
     assert_int_equal(kv_feed_read(feed, tail, &rec), KV_DECLINED);
     assert_int_equal(kv_feed_find(feed, 399, &pos, &rec), KV_DECLINED);
+    check_all(400);
+
+    /* also for one who has read all of it */
+
+    tail = kv_feed_tail(feed);
+    kv_feed_keep(feed, 9, 400);
+    assert_int_equal(kv_feed_read(feed, tail, &rec), KV_DECLINED);
     check_all(400);
 
     for (lsn = 401; lsn < 3000; lsn++) {
@@ -654,10 +793,13 @@ main(void)
         cmocka_unit_test_setup_teardown(test_order, setup, teardown),
         cmocka_unit_test_setup_teardown(test_wraps, setup, teardown),
         cmocka_unit_test_setup_teardown(test_overtaken, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_clears, setup, teardown),
         cmocka_unit_test_setup_teardown(test_large_batch, setup, teardown),
         cmocka_unit_test_setup_teardown(test_deaths, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_given_up, setup, teardown),
         cmocka_unit_test_setup_teardown(test_death_beyond, setup, teardown),
         cmocka_unit_test_setup_teardown(test_readers, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_long_keys, setup, teardown),
         cmocka_unit_test_setup_teardown(test_other_log, setup, teardown),
         cmocka_unit_test_setup_teardown(test_large, setup, teardown),
         cmocka_unit_test_setup_teardown(test_long_key, setup, teardown)
