@@ -256,6 +256,7 @@ static void
 test_again(void **state)
 {
     uint32_t       i;
+    uint64_t       at;
     kv_version_t   version;
 
     (void) state;
@@ -269,6 +270,13 @@ test_again(void **state)
     version = kv_store_state_version(kit.store);
     pos = kv_store_feed_end(kit.store);
     rec.lsn = version.lsn;
+
+    /* the next one is not given yet */
+
+    version.lsn++;
+    assert_int_equal(kv_store_feed_find(kit.store, &version, &at, &rec),
+                     KV_PRECONDITION);
+    version.lsn--;
 
     rig_put(11, 1, 10);
 
@@ -383,11 +391,14 @@ test_woken(void **state)
     assert_false(wakes("user"));
     assert_false(wakes("other:1"));
 
-    /* twice, and then once */
+    /* twice, and then once, beside a prefix of another length */
 
+    watch("z", true);
     watch("user:", true);
     watch_end("user:", true);
     assert_true(wakes("user:1"));
+    assert_false(wakes("other:1"));
+    watch_end("z", true);
     watch_end("user:", true);
     assert_false(wakes("user:1"));
     assert_int_equal(atomic_load(&kit.store->zone->watches), 0);
@@ -426,6 +437,12 @@ test_woken(void **state)
     atomic_store(&kit.store->zone->watches, 0);
     kv_watch_tell_all(kit.store->zone);
     assert_true(wakes("user:1"));
+
+    /* nor is one overlooked whose prefix the committer did not see yet */
+
+    atomic_store(&other->worker->watched, 0);
+    assert_true(wakes("user:1"));
+    assert_int_equal(atomic_load(&kit.store->zone->watches), 1);
 
     stop_both();
 }
