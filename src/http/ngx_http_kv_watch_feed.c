@@ -13,7 +13,8 @@
  * event; the rest is in the feed.  One that is overtaken there is cut off.
  *
  * One record may be that of thousands of watches, with a value.  When enough
- * was copied in a round, the others are live no more: they get theirs in steps.
+ * was copied in a round, the worker reads the record once more in the next one,
+ * and gives it to those that have not got it.
  */
 
 
@@ -21,8 +22,10 @@
 
 
 /* in a round of the event loop, for those that are live: bytes of text that is
-   copied, and nanoseconds; for one that is not: records in a step */
+   copied, and as how many an event counts at least; nanoseconds; for one that
+   is not live: records in a step */
 #define NGX_HTTP_KV_WATCH_BYTES    1048576
+#define NGX_HTTP_KV_WATCH_LEAST    1024
 #define NGX_HTTP_KV_WATCH_BUDGET   1000000
 #define NGX_HTTP_KV_WATCH_RECORDS  512
 
@@ -123,13 +126,17 @@ ngx_http_kv_watch_read_next(ngx_http_kv_watches_t *watches)
         return rc;
     }
 
-    watches->pos = watches->rec.next;
+    watches->full = 0;
 
     if (watches->rec.kind == KV_FEED_CLEAR) {
         ngx_http_kv_watch_deliver_all(watches, pos);
 
     } else {
         ngx_http_kv_watch_deliver(watches, pos);
+    }
+
+    if (!watches->full) {
+        watches->pos = watches->rec.next;
     }
 
     return KV_OK;
@@ -201,6 +208,8 @@ static void
 ngx_http_kv_watch_give(ngx_http_kv_watches_t *watches,
     ngx_http_kv_watch_t *watch, uint64_t pos)
 {
+    size_t  n;
+
     if (!ngx_http_kv_watch_wants(watch, &watches->rec)) {
         return;
     }
@@ -211,12 +220,13 @@ ngx_http_kv_watch_give(ngx_http_kv_watches_t *watches,
     }
 
     if (watches->bytes >= NGX_HTTP_KV_WATCH_BYTES) {
-        ngx_http_kv_watch_fall_behind(watch, pos);
-        ngx_http_kv_step_next(&watch->step);
+        watches->full = 1;
         return;
     }
 
-    watches->bytes += ngx_http_kv_watch_add(watches, watch);
+    n = ngx_http_kv_watch_add(watches, watch);
+
+    watches->bytes += ngx_max(n, NGX_HTTP_KV_WATCH_LEAST);
 }
 
 

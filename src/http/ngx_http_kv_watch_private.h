@@ -114,6 +114,8 @@ struct ngx_http_kv_watches_s {
     ngx_event_t                hold;
     uint64_t                   pos;           /* how far the feed is read */
     size_t                     bytes;         /* copied in this round */
+    unsigned                   full:1;        /* that were as many as may be,
+                                                 and some did not get it */
     unsigned                   reading:1;
     kv_feed_record_t           rec;           /* the record that was read */
 
