@@ -316,7 +316,7 @@ sub descendants {
         push @parents, @children;
     }
 
-    return @found if @found || !kill(0, -$self->{pgid}) && $!{ESRCH};
+    return @found if @found || !kill(0, -$self->{pgid}) && $! == POSIX::ESRCH();
     return map { m{(\d+)} } glob '/proc/[0-9]*';
 }
 
