@@ -185,6 +185,44 @@ kv_expire_log(kv_store_t *store, kv_batch_t *batch, unsigned n)
 }
 
 
+/*
+ * The timers are as they were when the log was written: at the time of that
+ * batch the same keys are due, in the same order.
+ */
+
+bool
+kv_expire_take_over(kv_store_t *store, kv_batch_t *batch)
+{
+    bool        more;
+    unsigned    i, n;
+    uint64_t    lsn, applied;
+    kv_zone_t  *zone;
+
+    zone = store->zone;
+    lsn = atomic_load(&zone->wal.next_lsn) - 1;
+    applied = atomic_load(&zone->applied_lsn);
+
+    if (lsn == applied || !kv_state_writes(zone)) {
+        return true;
+    }
+
+    n = kv_expire_find(zone, batch, zone->wal.time_ms, &more);
+
+    if (n < lsn - applied) {
+        return false;
+    }
+
+    n = (unsigned) (lsn - applied);
+
+    for (i = 0; i < n; i++) {
+        batch->expired_hash[i] = kv_map_hash(&zone->map, batch->expired[i]->key,
+                                             batch->expired[i]->key_len);
+    }
+
+    return kv_expire_apply(store, batch, n, lsn);
+}
+
+
 /* Deletes `n` keys, the last of which has that LSN.  False: the heap broke. */
 
 static bool

@@ -7,8 +7,8 @@
  * between two rounds, so that no write waits long for it.  It deletes them
  * through the log, by batches of their own: so replay, and all else that
  * follows the log, sees one order.  No client waits for such a batch, and it is
- * synced with the next one, or within KV_EXPIRE_SYNC; if it is lost, or
- * forgotten in a takeover, its keys are deleted once more.
+ * synced with the next one, or within KV_EXPIRE_SYNC; if it is lost, its keys
+ * are deleted once more.
  *
  * While writes are refused, as on a full disk, nothing is deleted: what the log
  * has in reserve then is for the deletes of clients.
@@ -31,6 +31,13 @@
  * more are.  With the commit lock held.
  */
 bool kv_expire_between(kv_store_t *store, kv_batch_t *batch);
+
+/*
+ * In a takeover, when all operations in the log are applied: what the log has
+ * behind them are the deletes of a dead committer, which are done now.  False:
+ * the heap broke, or they are not what is due.
+ */
+bool kv_expire_take_over(kv_store_t *store, kv_batch_t *batch);
 
 
 #endif /* KV_EXPIRE_H */

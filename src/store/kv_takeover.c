@@ -16,7 +16,8 @@
  *     synced and, if its LSN is above that of what was applied last, applied.
  *     The others go through the usual way again; the log state did not move,
  *     so they write over what the dead committer had begun.  The members of a
- *     group are what it is.
+ *     group are what it is.  If the log has more than was applied even then,
+ *     the dead committer was deleting keys that have expired (kv_expire.h).
  *
  * What is written over may be a whole batch.  After a power cut it must not be
  * there in place of the one that clients have seen, with the same LSN: so the
@@ -30,6 +31,7 @@
 #include <stdlib.h>
 
 #include "store/kv_takeover.h"
+#include "store/kv_expire.h"
 #include "store/kv_group.h"
 #include "store/kv_listed.h"
 #include "store/kv_queue.h"
@@ -93,7 +95,8 @@ kv_takeover(kv_store_t *store, kv_batch_t *batch)
 
     logged = kv_takeover_logged(zone, taken, n);
 
-    ok = kv_takeover_finish(store, batch, taken, logged);
+    ok = kv_takeover_finish(store, batch, taken, logged)
+         && kv_expire_take_over(store, batch);
 
     if (ok && n > logged) {
         kv_takeover_remaining(store, batch, taken + logged, n - logged);
