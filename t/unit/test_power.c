@@ -15,8 +15,9 @@
  * in a snapshot; what was recovered before.
  *
  * Clients remember every version that they could see, as its tag, and of which
- * value it is.  After the cut no version is another value's, and what a client
- * writes for one whose write is lost is refused.
+ * value it is.  After the cut no version is another value's, what a client
+ * writes for one whose write is lost is refused, and a watch goes on behind
+ * none of these: where it goes on, all that came later is in the feed, once.
  *
  * Now and then a backup is made, while the store goes on.  It holds what the
  * first L operations left, for its L; and as it promises these to somebody who
@@ -61,6 +62,7 @@
 #include "disk/kv_backup_private.h"
 #include "disk/kv_snapshot.h"
 #include "disk/kv_wal_walk.h"
+#include "memory/kv_poison.h"
 #include "store/kv_timeout.h"
 
 
@@ -205,6 +207,8 @@ typedef struct {
     unsigned          returned;    /* values, by deletes */
     unsigned          early;       /* or when the request came */
     unsigned          lost;        /* versions known whose write is lost */
+    unsigned          resumed;     /* versions behind which a watch goes on, */
+    unsigned          gone;        /* and others of writes that are there */
     unsigned          mode[3];     /* images by kv_sync_t */
     unsigned          kind[DISK_KINDS];   /* cuts before such a record */
 } totals_t;
@@ -548,6 +552,89 @@ life_match_all(life_t *life)
                        || life->event[k->lsn - 1].version != k->version;
 
         (void) life_match(life, k, &v[k->id], value[k->id]);
+    }
+}
+
+
+/* ---- what goes on behind a version */
+
+
+/* What the feed has from there on is all that came behind the LSN. */
+
+static void
+life_watch(life_t *life, uint64_t lsn, uint64_t pos)
+{
+    char               key[32];
+    kv_rc_t            rc;
+    event_t           *e;
+    kv_feed_kind_t     kind;
+    kv_feed_record_t   rec;
+
+    while ((rc = kv_store_feed_read(life->host.store, pos, &rec)) == KV_OK) {
+        pos = rec.next;
+
+        if (rec.lsn != ++lsn || lsn > life->events) {
+            broken("a watch has LSN %llu, not %llu of %llu",
+                   (unsigned long long) rec.lsn, (unsigned long long) lsn,
+                   (unsigned long long) life->events);
+        }
+
+        e = &life->event[lsn - 1];
+        kind = e->code == KV_OP_PUT ? KV_FEED_PUT
+               : e->code == KV_OP_CLEAR ? KV_FEED_CLEAR : KV_FEED_DELETE;
+
+        if (rec.kind != kind
+            || (kind != KV_FEED_CLEAR
+                && (rec.key_len != kit_key(e->id, key)
+                    || memcmp(rec.key, key, rec.key_len) != 0)))
+        {
+            broken("a watch has another LSN %llu", (unsigned long long) lsn);
+        }
+    }
+
+    if (rc != KV_NOT_FOUND || lsn != life->events) {
+        broken("a watch ends at LSN %llu: %d", (unsigned long long) lsn, rc);
+    }
+}
+
+
+/* Of each version that clients know. */
+
+static void
+life_watch_all(life_t *life)
+{
+    bool               there;
+    size_t             i;
+    known_t           *k;
+    kv_rc_t            rc;
+    uint64_t           pos;
+    kv_version_t       v;
+    kv_feed_record_t   rec;
+
+    for (i = 0; i < life->disk.known; i++) {
+        k = &life->known[i];
+        there = k->lsn <= life->events
+                && life->event[k->lsn - 1].version == k->version;
+
+        assert_true(kv_version_parse_state(&v, k->tag, k->len));
+        rc = kv_store_feed_find(life->host.store, &v, &pos, &rec);
+
+        if (rc != KV_OK) {
+            assert_true(rc == KV_DECLINED || rc == KV_PRECONDITION);
+            totals.gone += there;
+            continue;
+        }
+
+        if (!there) {
+            broken("a watch goes on behind %.*s, which is lost", (int) k->len,
+                   k->tag);
+        }
+
+        totals.resumed++;
+
+        if (i % 8 == life->events % 8) {
+            life_watch(life, v.lsn, pos);
+        }
     }
 }
 
@@ -1370,6 +1457,7 @@ life_verify(life_t *life, uint64_t n, const char *when)
 static void
 life_start(life_t *life, uint64_t least, uint64_t most, const char *when)
 {
+    char        *ring;
     kv_rc_t      rc;
     uint64_t     n;
     kv_err_t     err;
@@ -1380,6 +1468,9 @@ life_start(life_t *life, uint64_t least, uint64_t most, const char *when)
     /* all but the heap, which takes any memory */
 
     memset(region, 0, kv_store_overhead(zone_size, PLACES));
+    ring = (char *) region + zone_size - conf.feed;
+    kv_poison_forget(ring, conf.feed);
+    memset(ring, 0, conf.feed);
 
     life->disk.can_direct = rnd(2);
 
@@ -1427,6 +1518,7 @@ life_start(life_t *life, uint64_t least, uint64_t most, const char *when)
     life->disk.note = n;
 
     life_match_all(life);
+    life_watch_all(life);
 }
 
 
@@ -1863,10 +1955,11 @@ choose_profile(void)
     conf.segment = SEGMENT;
     conf.snapshot = profile->snapshot / 16 + rnd(profile->snapshot);
     conf.max_value = profile->max_value;
+    conf.feed = KV_FEED_MIN;
     conf.log = say;
 
     zone_size = (profile->pages + 1) * KV_PAGE_SIZE;
-    zone_size += kv_store_overhead(zone_size, PLACES);
+    zone_size += kv_store_overhead(zone_size, PLACES) + conf.feed;
     assert_in_range(zone_size, 1, REGION);
 }
 
@@ -1949,7 +2042,7 @@ test_power_cuts(void **ctx)
                 && totals.more && totals.in_recovery && totals.notes
                 && totals.kept && totals.seen_lost && totals.met
                 && totals.unmet && totals.returned && totals.early
-                && totals.lost);
+                && totals.lost && totals.resumed && totals.gone);
 
     for (i = 0; i < 3; i++) {
         assert_true(totals.mode[i]);
@@ -2114,7 +2207,8 @@ teardown(void **ctx)
                   "snapshots, %u segments recycled, %u backups and %u cut "
                   "short\n"
                   "%u conditions were true, %u false, %u "
-                  "before that; %u versions of lost writes\ncuts before",
+                  "before that; %u versions of lost writes; %u watches go "
+                  "on, %u could not\ncuts before",
                   totals.images,
                   totals.trees, totals.mode[0], totals.mode[1],
                   totals.mode[2], totals.lossy, totals.more, totals.in_recovery,
@@ -2123,7 +2217,7 @@ teardown(void **ctx)
                   totals.inside,
                   totals.snapshots, totals.recycled, totals.backups,
                   totals.cut_short, totals.met, totals.unmet,
-                  totals.early, totals.lost);
+                  totals.early, totals.lost, totals.resumed, totals.gone);
 
     for (i = 0; i < DISK_KINDS; i++) {
         static const char *const  names[] = {
