@@ -153,12 +153,15 @@ is_followed('at first');
 {
     my $lists = lists();
 
-    for (1 .. 5) {
+    my $many = join '', map {
+        qq({"key":"c:$_@{[ 'x' x 500 ]}","value":"x"}\n)
+    } 1 .. 600;
+
+    for (1 .. 10) {
         my $before = page('sources')->{broken};
-        $s->reload;
-        ok(see('broken', $before, 10), 'a reload ends the stream');
-        $s->http(POST => '/bulk', body => join '', map {
-            qq({"key":"c:$_@{[ 'x' x 500 ]}","value":"x"}\n) } 1 .. 1000);
+        kill('HUP', $s->{pid});
+        see('broken', $before, 10) or fail('a reload ends the stream');
+        $s->http(POST => '/bulk', body => $many);
         is_followed('a reload');
         last if lists() > $lists;
     }
