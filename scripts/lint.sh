@@ -13,7 +13,7 @@
 #             index, feed, raft -> memory, disk -> base; nginx only in http
 #   circles   no file calls another that calls it back, by whatever way
 #   lists     what is built is listed, once and in order: src/ in config, the
-#             tool and the programs of t/ in the makefiles
+#             tool, src/raft and the programs of t/ in the makefiles
 #   headers   each header compiles alone
 #   links     links, anchors and paths that pages and comments name
 #   readme    README.md has 250 to 350 lines
@@ -134,7 +134,7 @@ make_headers()
 # files PATTERN: their paths, each ended by a zero.
 files()
 {
-    { grep -E "$1" "$tmp/files" || true; } | tr '\n' '\0'
+    { grep -P "$1" "$tmp/files" || true; } | tr '\n' '\0'
 }
 
 
@@ -217,14 +217,21 @@ check_dashboard()
 
 
 # Those of src/http, and the fuzzers' stand-in for nginx, include nginx's
-# headers.
+# headers; those of src/raft the library's, where it can be had.
 check_headers()
 {
-    local nginx
+    local nginx raft which='^(src|t)/.*\.h$'
 
     nginx=$(nginx_includes "$build/nginx-src")
+
+    if raft=$("$repo/scripts/raft.sh"); then
+        nginx+=" -isystem $raft/include"
+    else
+        which='^(src|t)/(?!raft/).*\.h$'
+    fi
+
     export -f check_header
-    files '^(src|t)/.*\.h$' \
+    files "$which" \
         | xargs -0 -r -P "$(nproc)" -n 4 bash -c 'check_header "$@"' \
             check_header "$nginx"
 }
@@ -240,7 +247,7 @@ check_header()
         # shellcheck disable=SC2086
         printf '#include "%s"\n' "$header" \
             | "${CC:-cc}" -std=gnu11 -fsyntax-only -Wall -Isrc -It/unit \
-                -It/fuzz $flags -x c -I. - 2>&1 \
+                -It/fuzz -It/raft $flags -x c -I. - 2>&1 \
             | sed -n "s|^\([^<: ][^: ]*:[0-9]*\):[0-9]*: .*error: \(.*\)|\
 \1: \2 ($header alone)|p" | head -n 1
     done

@@ -9,12 +9,15 @@
 #   build  the module, with this machine's nginx; what ./configure refuses;
 #          whether t/bench compiles
 #   unit   the programs of unit.mk: the store core, under sanitizers
+#   raft   the programs of raft.mk: the cluster's simulator, where libraft can
+#          be had
 #   fuzz   the targets of fuzz.mk, some seconds each: what reads files and
 #          requests
 #   http   t/*.t: a real nginx with the module
 #   lc     the LittleClusters tool's own stages, if lc is in PATH
 #
-# FILE is one of t/*.t or t/unit/test_*.c, to run that alone, with all it says.
+# FILE is one of t/*.t, t/unit/test_*.c or t/raft/test_*.c, to run that alone,
+# with all it says.
 #
 #   --with-nginx TREE  the parts build and http only, on an nginx built from
 #                      this source tree with the module linked in
@@ -97,7 +100,7 @@ parse_arguments()
             --poison)            poison=yes ;;
             --fast)              parts=(fast) ;;
             --ahead)             parts=(ahead) ;;
-            lint|build|unit|fuzz|http|lc) parts+=("$1") ;;
+            lint|build|unit|raft|fuzz|http|lc) parts+=("$1") ;;
             *.t|*test_*.c)       files+=("$(in_repo "$1")") ;;
             *)                   die "unknown argument: $1 (try --help)" ;;
         esac
@@ -116,7 +119,7 @@ parse_arguments()
     elif [[ $poison && ${#parts[@]} -eq 0 ]]; then
         parts=(http)
     elif [[ ${#parts[@]} -eq 0 ]]; then
-        parts=(lint build unit fuzz http lc)
+        parts=(lint build unit raft fuzz http lc)
     fi
 }
 
@@ -459,11 +462,12 @@ long_first()
 # compile_units KIND SANITIZERS FILE...
 compile_units()
 {
-    local kind=$1 sanitizers=$2 names
+    local kind=$1 sanitizers=$2 names makefile=unit.mk
     shift 2
 
     names=("${@##*/}")
-    make -s -j "$(nproc)" -f scripts/unit.mk DIR=".build/unit-$kind" \
+    [[ $kind != raft ]] || makefile=raft.mk
+    make -s -j "$(nproc)" -f "scripts/$makefile" DIR=".build/unit-$kind" \
         SANITIZE="$sanitizers" TESTS="${names[*]%.c}" \
         >"$logs/unit-$kind.log" 2>&1
 }
@@ -485,7 +489,8 @@ run_units()
 
     if ! in_group compile_units "$kind" "$sanitizers" "$@"; then
         head -n 60 "$log"
-        report unit 0 1 0 "does not compile with -fsanitize=$sanitizers"
+        [[ $kind == raft ]] || kind=unit
+        report "$kind" 0 1 0 "does not compile with -fsanitize=$sanitizers"
         return
     fi
 
@@ -512,7 +517,8 @@ run_units()
         done
     done
 
-    report unit "${sum[@]}" "${#names[@]} programs, -fsanitize=$sanitizers"
+    [[ $kind == raft ]] || kind=unit
+    report "$kind" "${sum[@]}" "${#names[@]} programs, -fsanitize=$sanitizers"
 }
 
 
@@ -544,6 +550,27 @@ count_cmocka()
 {
     awk '/^\[ +[A-Z]+ +\] [0-9]+ test/ { n[$2] += $4 }
          END { print n["PASSED"] + 0, n["FAILED"] + 0, n["SKIPPED"] + 0 }' "$1"
+}
+
+
+# ---- raft
+
+
+# test_raft [FILE]...: where libraft cannot be had, there is nothing to test:
+# nothing is built with it yet.
+test_raft()
+{
+    local all=() raft
+
+    if ! raft=$("$repo/scripts/raft.sh"); then
+        skipped=$(( skipped + 1 ))
+        printf 'raft:  skipped: %s\n' "$(tail -n 1 <<<"$raft")"
+        return
+    fi
+
+    all=("$@")
+    [[ $# -gt 0 ]] || mapfile -t all < <(listed raft.mk)
+    RAFT=$raft run_units raft address,undefined "${all[@]}"
 }
 
 
@@ -870,6 +897,7 @@ look_ahead()
 test_fast()
 {
     local units=() tests=(t/contract.t t/restart.t) all=() file name test
+    local raft=
 
     mapfile -t all < <(listed unit.mk)
 
@@ -883,6 +911,7 @@ test_fast()
             t/*.t)           [[ ! -f $file ]] || tests+=("$file") ;;
             t/unit/test_*.c) [[ ! -f $file ]] || units+=("$file") ;;
             scripts/lint*)   tests+=(t/lint.t) ;;
+            src/raft/*|t/raft/*) raft=yes ;;
             src/*/kv_*)
                 name=${name#kv_}
                 name=${name%%[_.]*}
@@ -900,6 +929,7 @@ test_fast()
         run_units asan address,undefined "${units[@]}"
     fi
 
+    [[ -z $raft ]] || test_raft
     mapfile -t tests < <(printf '%s\n' "${tests[@]}" | sort -u)
     run_prove "${tests[@]}"
 }
@@ -929,12 +959,13 @@ changed_files()
 
 test_files()
 {
-    local file units=() tests=()
+    local file units=() rafts=() tests=()
 
     for file in "${files[@]}"; do
         case $file in
-            *.t) tests+=("$file") ;;
-            *)   units+=("$file") ;;
+            *.t)      tests+=("$file") ;;
+            t/raft/*) rafts+=("$file") ;;
+            *)        units+=("$file") ;;
         esac
     done
 
@@ -952,6 +983,8 @@ test_files()
             fi
         done
     fi
+
+    [[ ${#rafts[@]} -eq 0 ]] || test_raft "${rafts[@]}"
 
     if [[ ${#tests[@]} -gt 0 ]]; then
         run_prove "${tests[@]}" --verbose
