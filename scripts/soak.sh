@@ -9,6 +9,7 @@
 #             lost, and no memory of the zone or the workers
 #   fuzz      t/fuzz/fuzz_*.c: what reads files and requests
 #   power     t/unit/test_power.c: power cuts
+#   raft      t/raft/test_sim.c: the cluster's simulator
 #   workers   t/workers.t: workers that die
 #   restart   t/restart.t: servers that die
 #   linear    t/linear.t: histories are linearizable
@@ -31,8 +32,8 @@ minutes=10
 parts=()
 
 # Shares of the time, and the rounds that a test has if nothing is said.
-declare -A weight=([load]=40 [fuzz]=16 [power]=14 [workers]=8 [restart]=6
-                   [linear]=8 [watch]=8 [requests]=8)
+declare -A weight=([load]=40 [fuzz]=16 [power]=14 [raft]=6 [workers]=8
+                   [restart]=6 [linear]=8 [watch]=8 [requests]=8)
 declare -A rounds=([workers]=20 [restart]=12 [linear]=1 [watch]=60
                    [requests]=1)
 
@@ -95,7 +96,7 @@ parse_arguments()
         || die "not a number of minutes: $minutes"
 
     [[ ${#parts[@]} -gt 0 ]] \
-        || parts=(load fuzz power workers restart linear watch requests)
+        || parts=(load fuzz power raft workers restart linear watch requests)
 }
 
 
@@ -199,6 +200,35 @@ soak_power()
         remark="$sum images"
         (( images == 5000 && left > 10 )) || return 0
         images=$(( images * left / (SECONDS - began + 1) + 1 ))
+    done
+}
+
+
+# Steps for as long as there is time, by what the first ones took; other worlds
+# each time.
+soak_raft()
+{
+    local began raft first=$(( (RANDOM << 15 | RANDOM) * 1000 ))
+    local steps=1000000 sum=0 left log=$logs/soak-raft.log
+
+    if ! raft=$(scripts/raft.sh); then
+        remark="skipped: $raft"
+        return
+    fi
+
+    make -s -j "$(nproc)" -f scripts/raft.mk DIR=.build/unit-raft \
+        RAFT="$raft" TESTS=test_sim >"$log" 2>&1 || return
+
+    while :; do
+        began=$SECONDS
+        KIT_FIRST=$first KIT_STEPS=$steps bounded raft "$1" \
+            .build/unit-raft/test_sim || return
+        left=$(( $1 - (SECONDS - began) ))
+        sum=$(( sum + steps ))
+        first=$(( first + steps ))
+        remark="$sum steps"
+        (( steps == 1000000 && left > 10 )) || return 0
+        steps=$(( steps * left / (SECONDS - began + 1) + 1 ))
     done
 }
 
