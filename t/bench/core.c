@@ -39,14 +39,14 @@ static const command_t  commands[] = {
       "    reads of the zone's memory take, of which one waits for the other" },
 
     { "puts",
-      "keys=100000,1000000,10000000 value=100 flight=64 rounds=3 ms=200"
+      "keys=100000,1000000,10000000 value=100 flight=64 feed=0 rounds=3 ms=200"
       " take=median dir=/dev/shm",
       run_puts,
       "what a put of a random key takes of the processor, committed by the"
       " thread\n"
-      "    that puts, with `batch` in a batch; and bytes of zone a key, for"
-      " each\n"
-      "    number of keys" },
+      "    that puts, with `flight` in a batch, and a change feed of so many"
+      " bytes; and\n"
+      "    bytes of zone a key, for each number of keys" },
 
     { "commits",
       "producers=1,2,4,8 flight=1,64,256 keys=100000 value=100 rounds=3 ms=500"

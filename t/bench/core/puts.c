@@ -70,7 +70,9 @@ puts_measure(uint64_t keys)
 
     memset(&bench, 0, sizeof(bench));
     bench_dir(&bench, false);
-    (void) bench_start(&bench, bench_size(keys, BENCH_KEY, value), &null_io);
+    bench.conf.feed = option_number("feed");
+    (void) bench_start(&bench, bench_size(keys, BENCH_KEY, value)
+                               + bench.conf.feed, &null_io);
 
     bench_heap_stat(&bench, &before);
     bench_load(&bench, keys, BENCH_KEY, value);
