@@ -3,9 +3,9 @@
 #
 # Installs Debian packages without a question, as root. The scripts beside
 # this one call it for what is missing; there is no need to run it by hand.
-# Where it brings nginx itself, Redis, webdis or Prometheus, their own services
-# are left stopped and disabled: the packages are wanted for the programs, and
-# their ports are not ours.
+# Where it brings nginx itself, Redis, webdis, etcd or Prometheus, their own
+# services are left stopped and disabled: the packages are wanted for the
+# programs, and their ports are not ours.
 #
 #   --keep-services  not disabled, only stopped: they start with the machine
 
@@ -19,6 +19,7 @@ updated=/run/ngx-http-kv-apt.updated
 
 # Services of packages, and by what their being there already shows.
 declare -A programs=(
+    [etcd]=/usr/bin/etcd
     [nginx]=/usr/sbin/nginx
     [prometheus]=/usr/bin/prometheus
     [redis-server]=/usr/bin/redis-server

@@ -15,7 +15,8 @@ PROGRAMS := \
     t/bench/core.c \
     t/bench/httplat.c \
     t/bench/httpload.c \
-    t/bench/syncprobe.c
+    t/bench/syncprobe.c \
+    t/bench/watchload.c
 
 # Of the program core.
 PARTS    := \

@@ -8,14 +8,14 @@
 # targets, each with the ratio to its peer; a survey of methods, sizes,
 # connections and workers; what goes beyond GET and PUT (conditions, counters,
 # batches, lists, bulk loads), with how that grows; and the tools of both. It
-# takes twenty minutes.
+# takes twenty minutes. A fifth, of watches, is there for the asking.
 #
 # Whatever is compared runs in turn, A B B A, so that what else the machine does
 # meets all alike; a ratio is taken within each round, and its median and range
 # are printed. All servers run on loopback; their data is below .build, on the
-# project's own disk, and is removed at the end. wrk, Redis and webdis are
-# installed from Debian where they are missing; without Redis or webdis, their
-# rows are left out.
+# project's own disk, and is removed at the end. wrk, Redis and webdis, and for
+# watches etcd and nchan, are installed from Debian where they are missing; rows
+# of what cannot be installed are left out.
 #
 # This is a report, not a test: its status is 0 if it could measure, and an
 # error under load is the end of it.
@@ -34,7 +34,10 @@
 #                  api      conditions, counters, expiry, batches, lists, bulk
 #                           loads
 #                  tools    load, check, dump, backup, restore of many keys
-#                  targets  all but the survey, api and tools
+#                  watch    10,000 idle watchers, and 100 of what is written,
+#                           beside nchan and etcd; seven minutes, and no part
+#                           of a whole run
+#                  targets  all but the survey, api, tools and watch
 #   --rounds N   rounds of the targets (default: 5), or of plots (default: 3)
 #   --markdown   print tables as in a README
 #   --plots DIR  measure instead how cost grows with the number of keys, and
@@ -68,6 +71,9 @@ peers=()
 # Where plots go, if they are wanted, and what else was said of them.
 plots=
 plot_arguments=()
+
+# Whether watches are among what is measured.
+watches=
 
 
 main()
@@ -195,6 +201,7 @@ check_parts()
 
     for part in ${1//,/ }; do
         case $part in
+            watch) watches=yes ;;
             rates|latency|large|start|core|counting|variables|matrix|api|\
                 tools|targets) ;;
             *) die "no such part: $part (try --help)" ;;
@@ -215,6 +222,23 @@ install_peers()
             peers+=(webdis)
         fi
     fi
+
+    [[ ! $watches ]] || install_watched
+}
+
+
+# nchan is found where nginx has its modules.
+install_watched()
+{
+    local modules
+
+    if can_install etcd-server etcd; then
+        peers+=(etcd)
+    fi
+
+    modules=$(nginx -V 2>&1 | grep -o 'modules-path=[^ ]*' || true)
+    can_install libnginx-mod-nchan \
+        "${modules#modules-path=}/ngx_nchan_module.so" || true
 }
 
 

@@ -8,7 +8,7 @@
 # folder are, and where all data goes, in a directory that is removed at the
 # end; BENCH_MODULE, our module; BENCH_TOOL, kv-inspect; BENCH_USER, the line of
 # nginx's configuration that names the workers' user; BENCH_PEERS, those of
-# "redis webdis" that are installed; BENCH_LOAD, the load average before.
+# "redis webdis etcd" that are installed; BENCH_LOAD, the load average before.
 
 use strict;
 use warnings;
@@ -38,12 +38,13 @@ use Bench::Report;
 use Bench::Start;
 use Bench::Tools;
 use Bench::Variables;
+use Bench::Watch;
 
 my @PARTS = qw(rates latency large start core counting variables matrix
                api tools);
 
-# Those that are not targets.
-my %OTHER = (matrix => 1, api => 1, tools => 1);
+# Those that are not targets; the last one is no part of a whole run.
+my %OTHER = (matrix => 1, api => 1, tools => 1, watch => 1);
 
 # Fifteen minutes are all there is: what can be is cut short after so many
 # seconds, and in the last part, which has its own time, after so many.
@@ -96,6 +97,7 @@ sub main {
     Bench::Matrix::print_tables(\%bench, $cells) if $cells;
     api() if $part{api};
     tools() if $part{tools};
+    watch() if $part{watch};
     printf "\n%.0f seconds in all\n", time - $began;
 }
 
@@ -128,6 +130,16 @@ sub tools {
     print_heading(\%bench, 'Tools: medians, and the ratio in each round');
     print_head(\%bench);
     show(Bench::Tools::measure(\%bench));
+}
+
+
+# What watchers cost, and how soon they know.
+
+sub watch {
+    progress();
+    print_heading(\%bench, 'Watches: medians, and the ratio in each round');
+    print_head(\%bench);
+    show(Bench::Watch::measure(\%bench));
 }
 
 

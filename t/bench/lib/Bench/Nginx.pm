@@ -11,8 +11,8 @@ package Bench::Nginx;
 #
 # Each zone is served at /NAME/, its health and figures at /NAME.health and
 # /NAME.stats, batches at /NAME.batch, bulk loads at /NAME.bulk and, with
-# list=on, lists at /NAME.keys; its data is in the directory NAME unless path=
-# says otherwise.
+# list=on, lists at /NAME.keys, with feed=, watches at /NAME.watch; its data is
+# in the directory NAME unless path= says otherwise.
 
 use strict;
 use warnings;
@@ -29,7 +29,8 @@ sub new {
     my ($class, %o) = @_;
     my $dir = "$o{bench}{dir}/$o{name}";
     mkdir $_ or die "$_: $!\n" for $dir, "$dir/tmp";
-    return bless { locations => '', listen => '', top => '', block => '', %o,
+    return bless { locations => '', listen => '', top => '', block => '',
+                   connections => 2048, %o,
                    http => HTTP::Tiny->new(timeout => 30),
                    dir => $dir, port => free_port() }, $class;
 }
@@ -39,6 +40,7 @@ sub config {
     my ($self) = @_;
     my $dir = $self->{dir};
     my ($zones, $locations) = ('', '');
+    my $files = 4 * $self->{connections};
 
     for my $zone (@{$self->{zones}}) {
         my ($name, $size, $params) = @$zone;
@@ -53,6 +55,8 @@ sub config {
 END
         $locations .= "location = /$name.keys { kv_keys $name; }\n"
             if $params =~ /list=on/;
+        $locations .= "location = /$name.watch { kv_watch $name; }\n"
+            if $params =~ /feed=/;
     }
 
     my $temp = join '', map { qq(${_}_temp_path "$dir/tmp/$_";\n) }
@@ -64,10 +68,10 @@ $self->{top}
 $self->{bench}{user}
 daemon off;
 worker_processes $self->{workers};
-worker_rlimit_nofile 8192;
+worker_rlimit_nofile $files;
 pid "$dir/nginx.pid";
 error_log "$dir/error.log" notice;
-events { worker_connections 2048; }
+events { worker_connections $self->{connections}; }
 http {
     access_log off;
     default_type text/plain;
@@ -151,14 +155,7 @@ sub workers {
 
 sub worked {
     my ($self) = @_;
-    my $sum = 0;
-
-    for my $file (map { glob "/proc/$_/task/*/schedstat" } $self->workers) {
-        open(my $f, '<', $file) or next;
-        $sum += (split ' ', readline($f) // '')[0] // 0;
-    }
-
-    return $sum;
+    return cpu_ns($self->workers);
 }
 
 

@@ -13,7 +13,7 @@ use IO::Socket::INET ();
 use POSIX qw(:sys_wait_h SIGINT);
 use Time::HiRes qw(time sleep);
 
-our @EXPORT = qw(run running last_lines wait_for free_port);
+our @EXPORT = qw(run running cpu_ns last_lines wait_for free_port);
 
 my %running;             # pid => what it is, of the programs that serve
 my $owner = $$;
@@ -87,6 +87,20 @@ sub running {
     my ($pid) = @_;
     delete $running{$pid} if $running{$pid} && waitpid($pid, WNOHANG) == $pid;
     return exists $running{$pid};
+}
+
+
+# Nanoseconds that all threads of these processes have run.
+
+sub cpu_ns {
+    my $sum = 0;
+
+    for my $file (map { glob "/proc/$_/task/*/schedstat" } @_) {
+        open(my $f, '<', $file) or next;
+        $sum += (split ' ', readline($f) // '')[0] // 0;
+    }
+
+    return $sum;
 }
 
 
