@@ -39,5 +39,18 @@ $s->start;
 }
 
 
+# one that begins now, in a worker that has slept through what was before: that
+# is not its own
+
+{
+    my @quiet = map { KV::Stream->new($s, path => '/watch?prefix=quiet') }
+                    1 .. 8;
+    $s->put("noise$_", 'x') for 1 .. 5;
+    my @new = map { KV::Stream->new($s) } 1 .. 8;
+    $s->put('end', 'x');
+    is($_->take(1), 'put end', 'nothing that was before') for @new;
+}
+
+
 $s->done;
 done_testing();
