@@ -461,17 +461,19 @@ sim_check_applied(sim_node_t *node, uint64_t index, const kv_raft_entry_t *e)
 {
     sim_t            *sim;
     uint64_t          value;
+    kv_raft_info_t    info;
     sim_committed_t  *c;
 
     sim = node->sim;
     c = sim_committed(sim, index);
     value = sim_value_of(e);
 
-    /* What was recorded as committed, another node has committed. */
+    /* It is applied before the commit index is looked at. */
 
     if (c->term == 0) {
+        kv_raft_info(node->raft, &info);
         c->term = e->term;
-        c->by = e->term;
+        c->by = info.term;
         sim->last_committed = kv_max(sim->last_committed, index);
     }
 
