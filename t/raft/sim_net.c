@@ -137,7 +137,7 @@ sim_net_delay(sim_t *sim, const kv_raft_message_t *m)
     delay = sim_below(sim, sim->delay + 1);
 
     if (sim_chance(sim, sim->late)) {
-        delay += sim_below(sim, 2000);
+        delay += sim_below(sim, sim_chance(sim, 500) ? 1000 : 8000);
     }
 
     if (m->m.type == RAFT_INSTALL_SNAPSHOT) {

@@ -74,7 +74,7 @@ sim_weather(sim_t *sim)
 {
     sim->loss = sim_chance(sim, 500) ? 0 : sim_below(sim, 250);
     sim->twice = sim_chance(sim, 500) ? 0 : sim_below(sim, 100);
-    sim->late = sim_chance(sim, 500) ? 0 : sim_below(sim, 30);
+    sim->late = sim_chance(sim, 300) ? 0 : sim_below(sim, 60);
     sim->delay = sim_chance(sim, 700) ? 3 : sim_below(sim, 60);
 }
 
@@ -120,7 +120,9 @@ sim_slow(sim_t *sim)
         return;
     }
 
-    node->slow = sim_chance(sim, 600) ? 5 : sim_below(sim, 800);
+    node->slow = sim_chance(sim, 400) ? 5
+                 : sim_chance(sim, 600) ? sim_below(sim, 800)
+                 : sim_below(sim, 4000);
 }
 
 
