@@ -77,7 +77,7 @@ kv_raft_stored(kv_raft_t *r, uint64_t now, uint64_t index)
     int                rc;
     struct raft_event  event;
 
-    if (index <= r->engine.last_stored || r->engine.snapshot.installing) {
+    if (index <= r->engine.last_stored) {
         return KV_OK;
     }
 

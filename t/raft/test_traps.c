@@ -915,6 +915,77 @@ test_old_entries(void **state)
 }
 
 
+/*
+ * 13. It believes what it is told to be on disk: also of entries that were
+ * replaced while they waited for it.
+ */
+
+static void
+test_replaced(void **state)
+{
+    node_t                 node;
+    uint64_t               seq;
+    static const unsigned  types[] = { RAFT_COMMAND, RAFT_COMMAND };
+
+    (void) state;
+
+    node_start(&node, 1, 1, 3, 1);
+    assert_int_equal(node_append(&node, 1, 1, 1, types, 2), KV_OK);
+    seq = node.seq;
+    assert_int_equal(node_append(&node, 2, 2, 1, types, 1), KV_OK);
+
+    /* Entry 3 is another one by now. */
+    assert_int_equal(kv_raft_written(node.r, node.now, seq), KV_OK);
+    assert_int_equal(node.r->engine.last_stored, 2);
+    node_written(&node);
+    assert_int_equal(node.r->engine.last_stored, 3);
+    kv_raft_close(node.r);
+}
+
+
+/* 14. Nor does an echo count that is of a leader of another term. */
+
+static void
+test_echo(void **state)
+{
+    node_t               node;
+    kv_raft_message_t    m;
+    struct raft_message  vote;
+
+    (void) state;
+
+    memset(&m, 0, sizeof(m));
+    m.m.type = RAFT_APPEND_ENTRIES;
+    m.m.append_entries.term = 1;
+    m.m.append_entries.prev_log_index = 1;
+    m.m.append_entries.prev_log_term = 1;
+    m.from = 2;
+    m.to = 1;
+    m.stamp = 9;
+
+    node_start(&node, 1, 1, 3, 1);
+    assert_int_equal(kv_raft_receive(node.r, node.now, &m), KV_OK);
+    assert_int_equal(node.n, 1);
+    assert_int_equal(node.sent[0].stamp, 9);
+
+    memset(&vote, 0, sizeof(vote));
+    vote.type = RAFT_REQUEST_VOTE;
+    vote.request_vote.term = 5;
+    vote.request_vote.candidate_id = 3;
+    vote.request_vote.disrupt_leader = true;
+    assert_int_equal(node_receive(&node, &vote, 3), KV_OK);
+
+    /* Nothing is said in the new term before it is on disk. */
+    assert_int_equal(kv_raft_receive(node.r, node.now, &m), KV_OK);
+    assert_int_equal(node.n, 1);
+    node_written(&node);
+    assert_int_equal(node.n, 3);
+    assert_int_equal(node.sent[2].m.append_entries_result.term, 5);
+    assert_int_equal(node.sent[2].stamp, 0);
+    kv_raft_close(node.r);
+}
+
+
 int
 main(void)
 {
@@ -931,6 +1002,8 @@ main(void)
         cmocka_unit_test(test_stale),
         cmocka_unit_test(test_late_refusal),
         cmocka_unit_test(test_old_entries),
+        cmocka_unit_test(test_replaced),
+        cmocka_unit_test(test_echo),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
