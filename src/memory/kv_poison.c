@@ -53,6 +53,24 @@ kv_poison_watched(const void *p)
 
 
 static void
+kv_poison_drop(const void *p, size_t n)
+{
+    unsigned             i;
+    kv_poison_region_t  *r;
+
+    for (i = 0; i < KV_POISON_REGIONS; i++) {
+        r = &kv_poison_regions[i];
+
+        if ((const char *) r->p >= (const char *) p
+            && (const char *) r->p < (const char *) p + n)
+        {
+            r->p = NULL;
+        }
+    }
+}
+
+
+static void
 kv_poison_give_up(void)
 {
     unsigned             i;
@@ -109,7 +127,7 @@ kv_poison_region(void *p, size_t n)
 
     (void) pthread_once(&kv_poison_once, kv_poison_init);
 
-    kv_poison_forget(p, n);
+    kv_poison_drop(p, n);
 
     for (i = 0; i < KV_POISON_REGIONS; i++) {
 
@@ -119,6 +137,8 @@ kv_poison_region(void *p, size_t n)
             return;
         }
     }
+
+    ASAN_UNPOISON_MEMORY_REGION(p, n);
 #else
     (void) p;
     (void) n;
@@ -130,16 +150,7 @@ void
 kv_poison_forget(void *p, size_t n)
 {
 #ifdef KV_POISON_ASAN
-    unsigned             i;
-    kv_poison_region_t  *r;
-
-    for (i = 0; i < KV_POISON_REGIONS; i++) {
-        r = &kv_poison_regions[i];
-
-        if ((char *) r->p >= (char *) p && (char *) r->p < (char *) p + n) {
-            r->p = NULL;
-        }
-    }
+    kv_poison_drop(p, n);
 
     ASAN_UNPOISON_MEMORY_REGION(p, n);
 #else

@@ -35,8 +35,9 @@
 #if defined(KV_POISON) || defined(KV_POISON_ASAN)
 
 /*
- * The pages of a new heap, which no other process uses yet; and the end of
- * that, before their memory goes back to the system.
+ * The pages of a new heap, which no other process uses yet, and which
+ * kv_poison_unused() is called for next; and the end of that, before their
+ * memory goes back to the system.
  */
 void kv_poison_region(void *p, size_t n);
 void kv_poison_forget(void *p, size_t n);

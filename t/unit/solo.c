@@ -100,14 +100,15 @@ solo_done(solo_t *solo)
 kv_rc_t
 solo_start(solo_t *solo)
 {
+    size_t       n;
     kv_rc_t      rc;
     kv_store_t  *store;
 
     /* what is new but for the heap's pages, which a rebuild reuses as well */
 
-    kv_poison_forget(solo->mem, solo->size);
-    memset(solo->mem, 0, kv_store_overhead(solo->size, SOLO_PLACES)
-                         + KV_PAGE_SIZE);
+    n = kv_store_overhead(solo->size, SOLO_PLACES) + KV_PAGE_SIZE;
+    kv_poison_forget(solo->mem, n);
+    memset(solo->mem, 0, n);
 
     memset(&solo->host, 0, sizeof(host_t));
     solo->host.hold = true;
