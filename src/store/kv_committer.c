@@ -54,9 +54,9 @@ static kv_rc_t kv_committer_borrow(kv_store_t *store);
 bool
 kv_committer_claim(kv_store_t *store)
 {
-    bool        dead;
-    uint32_t    holder, mine;
-    kv_zone_t  *zone;
+    uint32_t      holder, mine;
+    kv_zone_t    *zone;
+    kv_worker_t  *worker;
 
     zone = store->zone;
     mine = store->number + 1;
@@ -71,14 +71,21 @@ kv_committer_claim(kv_store_t *store)
         return false;
     }
 
-    dead = kv_worker_lock_dead(&zone->workers[holder - 1]);
+    worker = &zone->workers[holder - 1];
 
-    if (!dead) {
+    if (kv_worker_lock_dead(worker)) {
+        kv_worker_unlock(worker);
+        atomic_store(&zone->reap, 1);
+
+    } else if (atomic_load(&worker->in_use)) {
         return false;
     }
 
-    kv_worker_unlock(&zone->workers[holder - 1]);
-    atomic_store(&zone->reap, 1);
+    /*
+     * Or it has been reaped: of a process that is killed the main thread may
+     * end first, and another worker take the claim, before its committer has
+     * given the claim up, or taken it again.
+     */
 
     return atomic_compare_exchange_strong(&zone->committer, &holder, mine);
 }

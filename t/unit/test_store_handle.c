@@ -234,6 +234,27 @@ test_claims(void **state)
 }
 
 
+/* The claim of a worker that is dead and reaped is nobody's. */
+
+static void
+test_claim_of_reaped(void **state)
+{
+    kv_store_t  *store;
+
+    (void) state;
+
+    assert_int_equal(solo_start(&solo), KV_OK);
+    store = solo.host.store;
+
+    atomic_store(&store->zone->committer, store->number + 2);
+    assert_false(atomic_load(&store->worker[1].in_use));
+
+    assert_true(kv_store_todo(store) & KV_TODO_COMMIT);
+    assert_true(kv_store_commits(store));
+    kv_store_unclaim(store, KV_TODO_COMMIT);
+}
+
+
 /* Every call, which has to say the same. */
 
 static void
@@ -588,6 +609,7 @@ main(void)
         TEST(test_file_limit),
         TEST(test_slots),
         TEST(test_claims),
+        TEST(test_claim_of_reaped),
         TEST(test_unavailable),
         TEST(test_fits),
         TEST(test_stop),
