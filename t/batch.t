@@ -12,12 +12,15 @@ use KV::Test;
 
 my $s = KV::Test->new(zone => '64m', fault => 1, kv => 'max_value=1m list=on',
                       http => 'kv_zone zone=short:4m path=%%dir%%/short ttl=60s
-                                   segment=1m max_value=64k;',
+                                   segment=1m max_value=64k;
+                               kv_zone zone=tiny:4m path=%%dir%%/tiny
+                                   segment=64k max_value=16k;',
                       server => 'location /short/ { kv short; }
                           location = /keys { kv_keys main; }
                           location = /small { kv_batch main max_ops=3
                                                        max_size=200; }
                           location = /short-batch { kv_batch short; }
+                          location = /tiny-batch { kv_batch tiny; }
                           location = /mirrored { kv_batch main;
                                                  mirror /mirror; }
                           location = /mirror { internal; return 204; }');
@@ -237,6 +240,16 @@ refused(batch(''), 400, 0, 'there is no operation', 'no body');
     done(batch(line(key => 'd', value => 'd') x 3, path => '/small'), 3,
          'as many as it takes');
     is_none('good', 'nothing was done');
+
+    # a batch is in one segment of the log
+
+    my $long = 'a batch takes at most 61360 bytes of the log: split it, or '
+             . 'make segment= larger';
+    my @line = map { line(key => "a$_", value => 'x' x 8000) } 1 .. 8;
+    refused(batch(join('', @line), path => '/tiny-batch'), 413, 8, $long,
+            'more than a segment');
+    done(batch(join('', @line[0 .. 6]), path => '/tiny-batch'), 7,
+         'as much as it takes');
 }
 
 for my $method (qw(GET PUT DELETE)) {

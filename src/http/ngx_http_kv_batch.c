@@ -113,6 +113,7 @@ static ngx_int_t ngx_http_kv_batch_fail_rc(ngx_http_kv_batch_t *batch,
     kv_rc_t rc, ngx_uint_t line);
 static ngx_int_t ngx_http_kv_batch_too_large(ngx_http_kv_batch_t *batch,
     ngx_uint_t line);
+static ngx_int_t ngx_http_kv_batch_too_long(ngx_http_kv_batch_t *batch);
 static void ngx_http_kv_batch_end(ngx_http_kv_batch_t *batch, ngx_buf_t *b);
 static ngx_int_t ngx_http_kv_batch_answer(ngx_http_kv_batch_t *batch,
     ngx_buf_t *b);
@@ -720,7 +721,7 @@ ngx_http_kv_batch_add(ngx_http_kv_batch_t *batch, kv_op_t *op)
     if (kv_store_group_add(store, &batch->group, op) != KV_OK) {
         kv_store_release(store, op);
 
-        return ngx_http_kv_batch_too_large(batch, batch->lines);
+        return ngx_http_kv_batch_too_long(batch);
     }
 
     batch->bytes += ngx_http_kv_batch_footprint(&batch->line);
@@ -1113,6 +1114,22 @@ ngx_http_kv_batch_too_large(ngx_http_kv_batch_t *batch, ngx_uint_t line)
 
     return ngx_http_kv_batch_fail(batch, NGX_HTTP_REQUEST_ENTITY_TOO_LARGE,
                                   line, (char *) error);
+}
+
+
+/* A batch is in one segment of the log, and segments are small here. */
+
+static ngx_int_t
+ngx_http_kv_batch_too_long(ngx_http_kv_batch_t *batch)
+{
+    u_char  error[sizeof(batch->error)];
+
+    (void) ngx_snprintf(error, sizeof(error), "a batch takes at most %uz "
+                        "bytes of the log: split it, or make segment= larger%Z",
+                        kv_store_group_space(batch->ctx->zone->store));
+
+    return ngx_http_kv_batch_fail(batch, NGX_HTTP_REQUEST_ENTITY_TOO_LARGE,
+                                  batch->lines, (char *) error);
 }
 
 

@@ -70,6 +70,13 @@ kv_store_group_add(kv_store_t *store, kv_group_t *group, kv_op_t *op)
 }
 
 
+size_t
+kv_store_group_space(kv_store_t *store)
+{
+    return kv_store_batch_space(store->zone);
+}
+
+
 kv_op_t *
 kv_store_group_failed(kv_op_t *group)
 {

@@ -485,6 +485,9 @@ kv_rc_t kv_store_group_delete(kv_store_t *store, const kv_group_t *group,
 
 kv_rc_t kv_store_group_add(kv_store_t *store, kv_group_t *group, kv_op_t *op);
 
+/* The bytes that the records of a group may take in the log. */
+size_t kv_store_group_space(kv_store_t *store);
+
 /*
  * The members, in the order in which they were added; NULL: no more.  Once the
  * group is done with KV_OK, kv_store_result() and kv_store_sum() tell what each
