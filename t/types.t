@@ -64,6 +64,7 @@ for ([ $HTML, $HTML ], [ 'text/html', 'text/html' ],
      [ 'application/x-y+z', 'application/x-y+z' ],
      [ 'text/plain', 'text/plain' ], [ 'text/htm', 'text/plain' ],
      [ 'text/html5', 'text/plain' ], [ 'text', 'text/plain' ],
+     [ "\t text/html\t", 'text/html' ],
      [ 'image/png; text/html', 'text/plain' ], [ '', 'text/plain' ])
 {
     my ($sent, $shown) = @$_;
@@ -93,6 +94,7 @@ for ([ [ 'gzip' ], 'gzip' ], [ [ 'gzip, br' ], 'gzip, br' ],
      [ [ 'gzip', 'br' ], 'gzip, br' ], [ [ 'identity' ], '-' ],
      [ [ 'Identity', 'x' ], 'x' ], [ [ 'compress' ], 'compress' ],
      [ [ 'gzip', '', 'br' ], 'gzip, br' ], [ [ '' ], '-' ],
+     [ [ "\tgzip", "\t", "\tidentity\t" ], 'gzip' ],
      [ [ 'x' x 50 ], 'x' x 50 ],
      [ [ 'x' x 24, 'y' x 24 ], 'x' x 24 . ', ' . 'y' x 24 ])
 {

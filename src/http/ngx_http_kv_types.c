@@ -20,10 +20,11 @@ static ngx_int_t ngx_http_kv_types_add(ngx_conf_t *cf, ngx_array_t *types,
     ngx_str_t *value);
 static ngx_uint_t ngx_http_kv_types_has(const ngx_array_t *types,
     const char *name, size_t n);
+static ngx_str_t ngx_http_kv_types_trim(ngx_str_t value);
 static ngx_int_t ngx_http_kv_types_encoding(ngx_http_request_t *r,
     u_char *text, kv_meta_t *meta);
-static ngx_uint_t ngx_http_kv_types_append(const ngx_str_t *value,
-    u_char *text, kv_meta_t *meta);
+static ngx_uint_t ngx_http_kv_types_append(ngx_str_t value, u_char *text,
+    kv_meta_t *meta);
 static void ngx_http_kv_types_charset(ngx_http_request_t *r);
 
 
@@ -149,7 +150,7 @@ ngx_http_kv_types_take(ngx_http_kv_ctx_t *ctx, const char **wrong)
     size_t                   n;
     u_char                   encoding[KV_META_ENCODING];
     kv_meta_t                meta;
-    ngx_str_t               *type;
+    ngx_str_t                type;
     ngx_http_request_t      *r;
     ngx_http_kv_loc_conf_t  *klcf;
 
@@ -160,23 +161,23 @@ ngx_http_kv_types_take(ngx_http_kv_ctx_t *ctx, const char **wrong)
         return NGX_OK;
     }
 
-    type = &r->headers_in.content_type->value;
-    n = kv_meta_type_name((char *) type->data, type->len);
+    type = ngx_http_kv_types_trim(r->headers_in.content_type->value);
+    n = kv_meta_type_name((char *) type.data, type.len);
 
     if (n == 0
-        || !ngx_http_kv_types_has(klcf->types, (char *) type->data, n))
+        || !ngx_http_kv_types_has(klcf->types, (char *) type.data, n))
     {
         return NGX_OK;
     }
 
-    if (!kv_meta_type((char *) type->data, type->len)) {
+    if (!kv_meta_type((char *) type.data, type.len)) {
         *wrong = "invalid Content-Type: it takes a type like text/html; "
                  "charset=utf-8, of 200 characters at most, without a comma";
         return NGX_DECLINED;
     }
 
-    meta.type = (char *) type->data;
-    meta.type_len = (uint8_t) type->len;
+    meta.type = (char *) type.data;
+    meta.type_len = (uint8_t) type.len;
 
     if (ngx_http_kv_types_encoding(r, encoding, &meta) != NGX_OK) {
         *wrong = "invalid Content-Encoding: it takes a list like gzip, of 50 "
@@ -192,6 +193,26 @@ ngx_http_kv_types_take(ngx_http_kv_ctx_t *ctx, const char **wrong)
     ctx->meta.len = kv_meta_write(&meta, ctx->meta.data);
 
     return NGX_OK;
+}
+
+
+/* A field without the white space around it: nginx leaves tabs there. */
+
+static ngx_str_t
+ngx_http_kv_types_trim(ngx_str_t value)
+{
+    while (value.len && (value.data[0] == ' ' || value.data[0] == '\t')) {
+        value.data++;
+        value.len--;
+    }
+
+    while (value.len && (value.data[value.len - 1] == ' '
+                         || value.data[value.len - 1] == '\t'))
+    {
+        value.len--;
+    }
+
+    return value;
 }
 
 
@@ -221,7 +242,8 @@ ngx_http_kv_types_encoding(ngx_http_request_t *r, u_char *text,
                                    (u_char *) "Content-Encoding",
                                    h[i].key.len)
                    == 0
-                && !ngx_http_kv_types_append(&h[i].value, text, meta))
+                && !ngx_http_kv_types_append(ngx_http_kv_types_trim(h[i].value),
+                                             text, meta))
             {
                 return NGX_DECLINED;
             }
@@ -237,27 +259,27 @@ ngx_http_kv_types_encoding(ngx_http_request_t *r, u_char *text,
 /* "identity" says that there is none. */
 
 static ngx_uint_t
-ngx_http_kv_types_append(const ngx_str_t *value, u_char *text, kv_meta_t *meta)
+ngx_http_kv_types_append(ngx_str_t value, u_char *text, kv_meta_t *meta)
 {
     size_t   n;
     u_char  *p;
 
-    if (value->len == 0
-        || (value->len == 8
-            && ngx_strncasecmp(value->data, (u_char *) "identity", 8) == 0))
+    if (value.len == 0
+        || (value.len == 8
+            && ngx_strncasecmp(value.data, (u_char *) "identity", 8) == 0))
     {
         return 1;
     }
 
     n = meta->encoding_len ? meta->encoding_len + 2u : 0;
 
-    if (n + value->len > KV_META_ENCODING) {
+    if (n + value.len > KV_META_ENCODING) {
         return 0;
     }
 
     p = n ? ngx_cpymem(text + n - 2, ", ", 2) : text;
 
-    p = ngx_cpymem(p, value->data, value->len);
+    p = ngx_cpymem(p, value.data, value.len);
     meta->encoding_len = (uint8_t) (p - text);
 
     return 1;
