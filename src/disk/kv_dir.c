@@ -24,9 +24,10 @@ static kv_rc_t kv_dir_sync_parent(int dirfd);
 kv_rc_t
 kv_dir_check(const char *path, kv_dir_id_t *id, kv_err_t *err)
 {
-    int      fd, at, error;
-    char     missing[KV_PATH_NAME];
-    kv_rc_t  rc;
+    int             fd, at, error;
+    char            missing[KV_PATH_NAME];
+    kv_rc_t         rc;
+    kv_dir_found_t  found;
 
     rc = kv_path_walk(path, &at, missing, err);
 
@@ -58,7 +59,7 @@ kv_dir_check(const char *path, kv_dir_id_t *id, kv_err_t *err)
         return error == EACCES ? KV_DECLINED : KV_ERROR;
     }
 
-    rc = kv_dir_inspect(fd, path, err);
+    rc = kv_dir_inspect(fd, path, &found, err);
 
     (void) close(fd);
 
@@ -95,6 +96,7 @@ kv_rc_t
 kv_dir_open(const char *path, int *dirfd, kv_err_t *err)
 {
     int          fd, at, saved;
+    bool         made;
     char         missing[KV_PATH_NAME];
     const char  *what;
 
@@ -104,8 +106,9 @@ kv_dir_open(const char *path, int *dirfd, kv_err_t *err)
 
     fd = -1;
     what = "make";
+    made = missing[0] && mkdirat(at, missing, 0700) == 0;
 
-    if (missing[0] && mkdirat(at, missing, 0700) == -1 && errno != EEXIST) {
+    if (missing[0] && !made && errno != EEXIST) {
         goto failed;
     }
 
@@ -135,12 +138,17 @@ kv_dir_open(const char *path, int *dirfd, kv_err_t *err)
 failed:
 
     saved = errno;
-    (void) close(at);
 
     if (fd != -1) {
+
+        if (made) {
+            kv_dir_remove(fd, missing);
+        }
+
         (void) close(fd);
     }
 
+    (void) close(at);
     errno = saved;
 
     return kv_dir_failed(err, what, path);

@@ -1,7 +1,8 @@
 
 /*
- * The data directory: found, made, locked, given to the workers' user.  For the
- * master, at start, perhaps as root; and for nginx -t.
+ * The data directory: found, made, locked, given to the workers' user, and all
+ * that taken back if the configuration is refused.  For the master, at start,
+ * perhaps as root; and for nginx -t.
  *
  * The directory belongs to the workers' user.  An attacker may have taken that
  * user over, and may put anything into it, at any time.  So root follows no
@@ -55,6 +56,17 @@ typedef struct {
 } kv_holder_t;
 
 
+/* A directory as it was found, for kv_dir_undo(). */
+
+typedef struct {
+    unsigned           files;        /* the kinds of files: kv_dir_private.h */
+    bool               archive;      /* KV_ARCHIVE_NAME is one of them */
+    uid_t              uid;
+    gid_t              gid;
+    mode_t             mode;
+} kv_dir_found_t;
+
+
 /*
  * Whether kv_dir_open() and kv_dir_lock() would succeed with `path` if no other
  * master has it; changes nothing.  KV_OK; KV_DECLINED: this user has no right
@@ -70,7 +82,7 @@ bool kv_dir_same(const kv_dir_id_t *one, const kv_dir_id_t *two);
 /*
  * Opens `path`, making its last component (mode 0700) if it is missing, and
  * syncs the directory that it is in.  KV_OK with the descriptor in *dirfd, or
- * KV_ERROR with `err` filled.
+ * KV_ERROR with `err` filled; then it has made nothing.
  */
 kv_rc_t kv_dir_open(const char *path, int *dirfd, kv_err_t *err);
 
@@ -78,11 +90,12 @@ kv_rc_t kv_dir_open(const char *path, int *dirfd, kv_err_t *err);
  * Locks it for the life of both descriptors, and their copies in children.
  * Until it has the lock it changes nothing in the directory, and then nothing
  * if files of others are there and none of ours.  Makes kv.lock, of the given
- * owner (-1: the caller), with its descriptor in *lockfd.  KV_OK; KV_BUSY with
- * *holder filled; KV_ERROR with `err` filled.
+ * owner (-1: the caller), with its descriptor in *lockfd.  KV_OK, also with
+ * *found filled, unless that is NULL; KV_BUSY with *holder filled; KV_ERROR
+ * with `err` filled.
  */
 kv_rc_t kv_dir_lock(int dirfd, const char *path, uid_t uid, gid_t gid,
-    int *lockfd, kv_holder_t *holder, kv_err_t *err);
+    int *lockfd, kv_dir_found_t *found, kv_holder_t *holder, kv_err_t *err);
 
 /*
  * Locks it for reading, beside others that only read, and changes nothing
@@ -101,6 +114,21 @@ kv_rc_t kv_dir_lock_shared(int dirfd, const char *path, kv_holder_t *holder,
  */
 kv_rc_t kv_dir_set_owner(int dirfd, const char *path, uid_t uid, gid_t gid,
     kv_err_t *err);
+
+/*
+ * Takes back what the caller has done since kv_dir_lock() to a directory where
+ * it stored nothing: what was not there before is deleted, and if no data were
+ * there, the owner and the mode are what they were.  A store that was there
+ * keeps what its start did to it, but for kv.lock and spares.  The caller holds
+ * the lock.
+ */
+void kv_dir_undo(int dirfd, const kv_dir_found_t *found);
+
+/*
+ * Removes a directory that the caller has made as `name`, if it is empty and
+ * not locked by another.
+ */
+void kv_dir_remove(int dirfd, const char *name);
 
 /* Writes down which process holds the lock, for those that find it taken. */
 void kv_dir_set_holder(int lockfd, int pid);

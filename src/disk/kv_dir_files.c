@@ -23,31 +23,45 @@
 
 
 typedef struct {
-    int          fd;
-    char         stranger[NAME_MAX + 1]; /* a file that is not ours; or "" */
-    bool         ours;                   /* one that surely is */
-} kv_dir_found_t;
+    int              fd;
+    char             stranger[NAME_MAX + 1]; /* a file not ours; or "" */
+    bool             ours;                   /* there is one that surely is */
+    kv_dir_found_t  *found;
+} kv_dir_inspect_t;
 
 
 static kv_rc_t kv_dir_inspect_file(void *ctx, const char *name);
 
 
 kv_rc_t
-kv_dir_inspect(int dirfd, const char *path, kv_err_t *err)
+kv_dir_inspect(int dirfd, const char *path, kv_dir_found_t *found,
+    kv_err_t *err)
 {
-    kv_dir_found_t  found;
+    struct stat       st;
+    kv_dir_inspect_t  inspect;
 
-    memset(&found, 0, sizeof(found));
-    found.fd = dirfd;
+    memset(found, 0, sizeof(*found));
 
-    if (kv_dir_each(dirfd, kv_dir_inspect_file, &found) != KV_OK) {
+    if (fstat(dirfd, &st) == -1) {
+        return kv_dir_failed(err, "stat", path);
+    }
+
+    found->uid = st.st_uid;
+    found->gid = st.st_gid;
+    found->mode = st.st_mode & 07777;
+
+    memset(&inspect, 0, sizeof(inspect));
+    inspect.fd = dirfd;
+    inspect.found = found;
+
+    if (kv_dir_each(dirfd, kv_dir_inspect_file, &inspect) != KV_OK) {
         return kv_dir_failed(err, "list", path);
     }
 
-    if (found.stranger[0] && !found.ours) {
+    if (inspect.stranger[0] && !inspect.ours) {
         kv_err_set(err, "cannot use the directory \"%s\": it is not empty, "
                    "and holds \"%.100s\" but no data of a kv_zone: give the "
-                   "zone a directory of its own", path, found.stranger);
+                   "zone a directory of its own", path, inspect.stranger);
         return KV_ERROR;
     }
 
@@ -58,7 +72,7 @@ kv_dir_inspect(int dirfd, const char *path, kv_err_t *err)
 static kv_rc_t
 kv_dir_inspect_file(void *ctx, const char *name)
 {
-    kv_dir_found_t *found = ctx;
+    kv_dir_inspect_t *inspect = ctx;
 
     int          fd;
     kv_file_t    file;
@@ -66,20 +80,27 @@ kv_dir_inspect_file(void *ctx, const char *name)
 
     file = kv_dir_file(name);
 
-    if (file == KV_FILE_OTHER && found->stranger[0] == '\0') {
-        (void) snprintf(found->stranger, sizeof(found->stranger), "%s", name);
+    inspect->found->files |= kv_file_bit(file);
+
+    if (strcmp(name, KV_ARCHIVE_NAME) == 0) {
+        inspect->found->archive = true;
     }
 
-    if (found->ours
+    if (file == KV_FILE_OTHER && inspect->stranger[0] == '\0') {
+        (void) snprintf(inspect->stranger, sizeof(inspect->stranger), "%s",
+                        name);
+    }
+
+    if (inspect->ours
         || (file != KV_FILE_SEGMENT && file != KV_FILE_SNAPSHOT))
     {
         return KV_OK;
     }
 
-    fd = kv_dir_open_file(found->fd, name, O_RDONLY, &st);
+    fd = kv_dir_open_file(inspect->fd, name, O_RDONLY, &st);
 
     if (fd != -1) {
-        found->ours = kv_dir_magic(fd, file);
+        inspect->ours = kv_dir_magic(fd, file);
         (void) close(fd);
     }
 

@@ -38,11 +38,12 @@ static void kv_identity_line(const char *path, char *buf, size_t size);
 
 kv_rc_t
 kv_dir_lock(int dirfd, const char *path, uid_t uid, gid_t gid, int *lockfd,
-    kv_holder_t *holder, kv_err_t *err)
+    kv_dir_found_t *found, kv_holder_t *holder, kv_err_t *err)
 {
-    int      fd;
-    bool     busy;
-    kv_rc_t  rc;
+    int             fd;
+    bool            busy;
+    kv_rc_t         rc;
+    kv_dir_found_t  unused;
 
     if (flock(dirfd, LOCK_EX|LOCK_NB) == -1) {
 
@@ -54,7 +55,7 @@ kv_dir_lock(int dirfd, const char *path, uid_t uid, gid_t gid, int *lockfd,
         return kv_dir_failed(err, "lock", path);
     }
 
-    rc = kv_dir_inspect(dirfd, path, err);
+    rc = kv_dir_inspect(dirfd, path, found ? found : &unused, err);
 
     if (rc == KV_OK) {
         fd = kv_dir_open_lock(dirfd, uid, gid, &busy);

@@ -1,8 +1,8 @@
 
 /*
  * What the files of the data directory share: kv_dir.c finds and makes it,
- * kv_dir_lock.c locks it, kv_dir_owner.c gives it to the workers' user, and all
- * of them use kv_dir_files.c.
+ * kv_dir_lock.c locks it, kv_dir_owner.c gives it to the workers' user,
+ * kv_dir_undo.c takes all that back, and all of them use kv_dir_files.c.
  */
 
 
@@ -29,14 +29,19 @@ typedef enum {
 } kv_file_t;
 
 
+/* A kind, in kv_dir_found_t.files. */
+#define kv_file_bit(file)  (1u << (file))
+
+
 typedef kv_rc_t (*kv_dir_each_pt)(void *ctx, const char *name);
 
 
 /*
- * Refuses a directory that has files, but none that is surely ours.  KV_OK or
- * KV_ERROR, with `err` filled.
+ * Refuses a directory that has files, but none that is surely ours.  KV_OK with
+ * *found filled, or KV_ERROR with `err` filled.
  */
-kv_rc_t kv_dir_inspect(int dirfd, const char *path, kv_err_t *err);
+kv_rc_t kv_dir_inspect(int dirfd, const char *path, kv_dir_found_t *found,
+    kv_err_t *err);
 
 /*
  * Calls `each` for every name until it returns something other than KV_OK, and

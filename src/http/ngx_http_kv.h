@@ -157,6 +157,7 @@ struct ngx_http_kv_zone_s {
     ngx_http_kv_wakes_t       *wakes;         /* for all zones */
     ngx_http_kv_zone_t        *old;           /* the last cycle's */
     unsigned                   owner:1;
+    unsigned                   pending:1;     /* new, and not in force yet */
     unsigned                   dir_known:1;   /* dir_id is filled */
     unsigned                   archive_known:1;   /* so is archive_id */
     unsigned                   backed_up:1;   /* a location makes backups */

@@ -100,6 +100,7 @@ ngx_http_kv_create_zone(ngx_http_kv_zone_t *zone, ngx_slab_pool_t *shpool)
     ngx_uint_t  places;
 
     zone->owner = 1;
+    zone->pending = 1;
 
     if (ngx_http_kv_open_dir(zone) != NGX_OK
         || ngx_http_kv_open_archive(zone) != NGX_OK)
@@ -661,6 +662,8 @@ ngx_http_kv_take_descriptors(ngx_http_kv_zone_t *zone)
 {
     kv_store_in_force(zone->store);
 
+    zone->pending = 0;
+
     if (zone->old == NULL) {
         return;
     }
@@ -686,6 +689,11 @@ ngx_http_kv_cleanup_zone(void *data)
     if (zone->store) {
         kv_store_destroy(zone->store);
         zone->store = NULL;
+    }
+
+    if (zone->pending) {
+        kv_store_dir_undo(&zone->dir);
+        kv_store_dir_undo(&zone->archive_dir);
     }
 
     if (zone->owner) {

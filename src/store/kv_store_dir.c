@@ -4,6 +4,7 @@
  */
 
 
+#include <string.h>
 #include <unistd.h>
 
 #include "store/kv_store_dir.h"
@@ -16,6 +17,7 @@ kv_store_dir_init(kv_store_dir_t *dir)
 
     dir->fd = -1;
     dir->lockfd = -1;
+    dir->made[0] = '\0';
 }
 
 
@@ -43,6 +45,12 @@ kv_store_dir_same(const kv_dir_id_t *one, const kv_dir_id_t *two)
 kv_rc_t
 kv_store_dir_open(kv_store_dir_t *dir, const char *path, kv_err_t *err)
 {
+    kv_dir_id_t  id;
+
+    if (kv_dir_check(path, &id, err) == KV_OK) {
+        (void) memcpy(dir->made, id.missing, sizeof(dir->made));
+    }
+
     return kv_dir_open(path, &dir->fd, err);
 }
 
@@ -52,7 +60,7 @@ kv_store_dir_lock(kv_store_dir_t *dir, const char *path, kv_holder_t *holder,
     kv_err_t *err)
 {
     return kv_dir_lock(dir->fd, path, dir->io.uid, dir->io.gid, &dir->lockfd,
-                       holder, err);
+                       &dir->found, holder, err);
 }
 
 
@@ -67,6 +75,19 @@ void
 kv_store_dir_set_holder(kv_store_dir_t *dir, int pid)
 {
     kv_dir_set_holder(dir->lockfd, pid);
+}
+
+
+void
+kv_store_dir_undo(kv_store_dir_t *dir)
+{
+    if (dir->lockfd != -1) {
+        kv_dir_undo(dir->fd, &dir->found);
+    }
+
+    if (dir->fd != -1 && dir->made[0]) {
+        kv_dir_remove(dir->fd, dir->made);
+    }
 }
 
 

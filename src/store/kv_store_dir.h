@@ -20,6 +20,8 @@ typedef struct {
     kv_io_t           io;            /* the calls; whom new files belong to */
     int               fd;            /* the directory; -1: it is not open */
     int               lockfd;        /* kv.lock; -1: it is not locked */
+    char              made[256];     /* its name, if it was missing; or "" */
+    kv_dir_found_t    found;         /* once it is locked */
 } kv_store_dir_t;
 
 
@@ -63,6 +65,12 @@ kv_rc_t kv_store_dir_take(kv_store_dir_t *dir, const char *path,
 
 /* Writes down which process holds the lock, for those that find it taken. */
 void kv_store_dir_set_holder(kv_store_dir_t *dir, int pid);
+
+/*
+ * Takes back what was done since kv_store_dir_open(), for a caller that stored
+ * nothing there; see kv_dir_undo().  Before kv_store_dir_close().
+ */
+void kv_store_dir_undo(kv_store_dir_t *dir);
 
 /* Closes what is open. */
 void kv_store_dir_close(kv_store_dir_t *dir);

@@ -133,7 +133,7 @@ kv_tool_dir_write(kv_tool_dir_t *dir, const char *path)
 
     if (rc == KV_OK) {
         rc = kv_dir_lock(dir->fd, path, (uid_t) -1, (gid_t) -1, &dir->lockfd,
-                         &dir->holder, &err);
+                         NULL, &dir->holder, &err);
 
         if (rc == KV_BUSY) {
             rc = kv_tool_dir_busy(dir, KV_TOOL_STOP_FIRST);
@@ -178,7 +178,7 @@ kv_tool_dir_make(kv_tool_dir_t *dir, const char *path)
     }
 
     rc = kv_dir_lock(dir->fd, path, (uid_t) -1, (gid_t) -1, &dir->lockfd,
-                     &dir->holder, &err);
+                     NULL, &dir->holder, &err);
 
     if (rc == KV_BUSY) {
         dir->made = false;

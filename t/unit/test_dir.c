@@ -704,6 +704,117 @@ test_group(void **ctx)
 }
 
 
+/* What a start does to a directory, and a refusal takes back. */
+
+static void
+test_refuse(test_t *t)
+{
+    int             dirfd, lockfd;
+    kv_err_t        err;
+    kv_dir_id_t     id;
+    kv_holder_t     holder;
+    kv_dir_found_t  found;
+
+    assert_int_equal(kv_dir_check(t->path, &id, &err), KV_OK);
+    assert_int_equal(kv_dir_open(t->path, &dirfd, &err), KV_OK);
+    assert_int_equal(kv_dir_lock(dirfd, t->path, (uid_t) -1, (gid_t) -1,
+                                 &lockfd, &found, &holder, &err), KV_OK);
+    assert_int_equal(kv_dir_set_owner(dirfd, t->path, (uid_t) -1, (gid_t) -1,
+                                      &err), KV_OK);
+
+    test_write(t, "kv/spare-1.kvl", "", 0);
+    test_write(t, "kv/log-0000000000000002.kvl", "", 0);
+    test_write(t, "kv/" KV_ARCHIVE_NAME, "", 0);
+
+    kv_dir_undo(dirfd, &found);
+
+    if (id.missing[0]) {
+        kv_dir_remove(dirfd, id.missing);
+    }
+
+    test_unlock(dirfd, lockfd);
+}
+
+
+static bool
+test_there(test_t *t, const char *name)
+{
+    return faccessat(t->topfd, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+
+static void
+test_refused(void **ctx)
+{
+    test_t  *t = *ctx;
+
+    /* it was missing, empty, or a new volume */
+
+    test_refuse(t);
+    assert_false(test_there(t, "kv"));
+
+    assert_int_equal(mkdirat(t->topfd, "kv", 0755), 0);
+    assert_int_equal(fchmodat(t->topfd, "kv", 0755, 0), 0);
+    test_refuse(t);
+    assert_int_equal(test_stat(t, "kv").st_mode & 07777, 0755);
+    assert_int_equal(unlinkat(t->topfd, "kv", AT_REMOVEDIR), 0);
+
+    assert_int_equal(mkdirat(t->topfd, "kv", 0700), 0);
+    test_write(t, "kv/.gitkeep", "", 0);
+    test_write(t, "kv/" KV_ARCHIVE_NAME, "", 0);
+    test_refuse(t);
+    assert_true(test_there(t, "kv/.gitkeep"));
+    assert_true(test_there(t, "kv/" KV_ARCHIVE_NAME));
+    assert_false(test_there(t, "kv/kv.lock"));
+    assert_false(test_there(t, "kv/spare-1.kvl"));
+    assert_false(test_there(t, "kv/log-0000000000000002.kvl"));
+
+    /* a store is its data, whatever its start made of them */
+
+    test_write(t, "kv/" SNAPSHOT, KV_SNAPSHOT_MAGIC, 8);
+    test_refuse(t);
+    assert_true(test_there(t, "kv/" SNAPSHOT));
+    assert_true(test_there(t, "kv/log-0000000000000002.kvl"));
+    assert_false(test_there(t, "kv/kv.lock"));
+    assert_false(test_there(t, "kv/spare-1.kvl"));
+
+    test_write(t, "kv/kv.lock", "", 0);
+    test_write(t, "kv/spare-2.kvl", "", 0);
+    test_refuse(t);
+    assert_true(test_there(t, "kv/kv.lock"));
+    assert_true(test_there(t, "kv/spare-2.kvl"));
+}
+
+
+/* One that another has locked, or that is not empty, is not removed. */
+
+static void
+test_removes(void **ctx)
+{
+    int           dirfd, dir2, lockfd;
+    test_t       *t = *ctx;
+    kv_err_t      err;
+    kv_holder_t   holder;
+
+    assert_int_equal(kv_dir_open(t->path, &dirfd, &err), KV_OK);
+    assert_int_equal(test_lock(t->path, -1, &dir2, &lockfd, &holder), KV_OK);
+    assert_int_equal(unlinkat(t->topfd, "kv/kv.lock", 0), 0);
+    kv_dir_remove(dirfd, "kv");
+    assert_true(test_there(t, "kv"));
+    test_unlock(dir2, lockfd);
+
+    test_write(t, "kv/file", "", 0);
+    kv_dir_remove(dirfd, "kv");
+    assert_true(test_there(t, "kv"));
+
+    assert_int_equal(unlinkat(t->topfd, "kv/file", 0), 0);
+    kv_dir_remove(dirfd, "kv");
+    assert_false(test_there(t, "kv"));
+
+    (void) close(dirfd);
+}
+
+
 static int
 test_setup(void **ctx)
 {
@@ -757,7 +868,7 @@ test_lock(const char *path, uid_t uid, int *dirfd, int *lockfd,
 
     assert_int_equal(kv_dir_open(path, dirfd, &err), KV_OK);
 
-    rc = kv_dir_lock(*dirfd, path, uid, uid, lockfd, holder, &err);
+    rc = kv_dir_lock(*dirfd, path, uid, uid, lockfd, NULL, holder, &err);
 
     if (rc != KV_OK) {
         (void) close(*dirfd);
@@ -860,7 +971,7 @@ test_start(test_t *t)
 
     if (rc == KV_OK) {
         rc = kv_dir_lock(dirfd, t->path, (uid_t) -1, (gid_t) -1, &lockfd,
-                         &holder, &err);
+                         NULL, &holder, &err);
     }
 
     if (rc == KV_OK) {
@@ -932,6 +1043,10 @@ main(void)
         cmocka_unit_test_setup_teardown(test_moved_lock, test_setup,
                                         test_teardown),
         cmocka_unit_test_setup_teardown(test_group, test_setup,
+                                        test_teardown),
+        cmocka_unit_test_setup_teardown(test_refused, test_setup,
+                                        test_teardown),
+        cmocka_unit_test_setup_teardown(test_removes, test_setup,
                                         test_teardown),
     };
 

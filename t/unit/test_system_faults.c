@@ -337,8 +337,8 @@ found_busy(void)
         return;
     }
 
-    rc = kv_dir_lock(dirfd, path, (uid_t) -1, (gid_t) -1, &lockfd, &holder,
-                     &err);
+    rc = kv_dir_lock(dirfd, path, (uid_t) -1, (gid_t) -1, &lockfd, NULL,
+                     &holder, &err);
     failing.armed = false;
 
     if (rc == KV_BUSY) {
@@ -383,7 +383,7 @@ live(uid_t uid)
     }
 
     finished("open", true);
-    rc = kv_dir_lock(dirfd, path, uid, uid, &lockfd, &holder, &err);
+    rc = kv_dir_lock(dirfd, path, uid, uid, &lockfd, NULL, &holder, &err);
 
     if (failed("lock", rc, &err)) {
         (void) close(dirfd);
