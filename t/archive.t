@@ -253,6 +253,46 @@ for ([[$s->{path}, 'x'], qr/is a directory: of an archive, say which moment/],
 }
 
 
+# ---- the log goes on right behind a snapshot, which is then damaged
+
+{
+    my $hand = "$s->{dir}/hand";
+    my $store = KV::Test->new(zone => '4m', path => "$s->{dir}/loaded",
+                              kv => 'segment=256k max_value=64k');
+    is((inspect_with(qq({"key":"a","value":"b"}\n), 'load',
+                     $store->{path}))[0], 0, 'a snapshot with S = 1');
+    $store->start;
+    $store->put('c', 'd');
+    $store->stop;
+
+    mkdir $hand;
+    write_file("$hand/archive", '');
+    write_file("$hand/$_", read_file("$store->{path}/$_"))
+        for files($store->{path}, qr/^(?:log-.*l|snap-.*s)$/);
+    my @snapshot = files($hand, qr/^snap-/);
+
+    my ($status, $out, $said) = inspect('check', $hand);
+    is("$status $said", '0 ', 'the log begins with its next LSN');
+    like($out, qr/: good: moments from LSN 1 to 2 can be restored;/,
+         'that moment is the first');
+    my $other = restored($hand, '--to-lsn', 2);
+    is($other->get($_)->{status}, 200, "restored: $_") for qw(a c);
+    $other->done;
+
+    my $data = read_file("$hand/@snapshot");
+    for my $at (0, 8, 24) {
+        my $damaged = $data;
+        substr($damaged, $at, 1) ^= "\x40";
+        write_file("$hand/@snapshot", $damaged);
+        ($status, $out, $said) = inspect('check', $hand);
+        is($status, 1, "byte $at of the snapshot: check tells of damage");
+        like($said, qr/@snapshot/, 'and where');
+        like($out, qr/no moment can be restored/, 'so nothing is left');
+        cannot($hand, qr/@snapshot/, '--to-lsn', 2);
+    }
+}
+
+
 # ---- restarts, reloads, others
 
 $s->{kv} = "$KV archive=$s->{dir}/another";
@@ -428,8 +468,11 @@ SKIP: {
                    files("$disk/archive", qr/^snap-.*kvs$/);
     my ($lost) = grep { !$snapshot{$_} } $last + 3 .. $last + 9;
     cannot("$disk/archive", qr/./, '--to-lsn', $lost);
-    ($status, undef, $said) = inspect('check', "$disk/archive");
+    ($status, my $out, $said) = inspect('check', "$disk/archive");
     is($status, 1, 'so it does when the log goes on behind it');
+    is(() = $said =~ /is not there/g, 1, 'once');
+    like($out, qr/: damaged: moments from LSN 1 to \d+ can be restored, but /,
+         'and that others can be restored');
     like($said, qr/${missing}moment from there to LSN \d+ can be restored/,
          'and where it does');
 
