@@ -660,6 +660,7 @@ static void
 test_read_index(void **state)
 {
     node_t          node;
+    uint64_t        index, term;
     kv_raft_read_t  read, later;
 
     (void) state;
@@ -683,6 +684,21 @@ test_read_index(void **state)
     assert_int_equal(kv_raft_read_ready(node.r, &read), KV_OK);
     assert_int_equal(kv_raft_read_ready(node.r, &later), KV_AGAIN);
 
+    /* It is committed, but not yet in this node's state. */
+    assert_int_equal(kv_raft_submit(node.r, node.now, "12345678", 8, &index,
+                                    &term), KV_OK);
+    node_confirm(&node, 2, index, 0);
+    node_confirm(&node, 3, index, 0);
+    node_confirm(&node, 4, index, 0);
+    assert_int_equal(kv_raft_read_begin(node.r, &read), KV_OK);
+    assert_int_equal(read.index, index);
+    node_confirm(&node, 2, index, read.stamp);
+    node_confirm(&node, 3, index, read.stamp);
+    assert_int_equal(kv_raft_read_ready(node.r, &read), KV_AGAIN);
+    node_written(&node);
+    assert_int_equal(kv_raft_read_ready(node.r, &read), KV_OK);
+
+    assert_int_equal(kv_raft_read_begin(node.r, &later), KV_OK);
     node.now += 600;
     assert_int_equal(kv_raft_timeout(node.r, node.now), KV_OK);
     node.now += 600;
