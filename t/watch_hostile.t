@@ -11,8 +11,9 @@ use KV::Stream;
 use KV::Test;
 
 my $s = KV::Test->new(
-    kv => 'feed=64k',
-    server => 'location = /watch { kv_watch main; }
+    kv => 'feed=2m', slow_port => free_port(),
+    server => 'listen 127.0.0.1:%%slow_port%% sndbuf=32k;
+        location = /watch { kv_watch main; }
         location = /rate { kv_watch main; limit_rate 100; }');
 
 $s->start;
@@ -49,6 +50,18 @@ $s->start;
     my @new = map { KV::Stream->new($s) } 1 .. 8;
     $s->put('end', 'x');
     is($_->take(1), 'put end', 'nothing that was before') for @new;
+}
+
+
+# one that takes nothing for a while, and then reads on: it has all
+
+{
+    my $slow = KV::Stream->new($s, port => $s->{slow_port});
+    my $more = 'y' x 2000;
+    $s->http(POST => '/bulk', body => join '',
+             map { qq({"key":"s$_:$more","value":"x"}\n) } 1 .. 600);
+    my $wrong = grep { ($slow->next // {})->{key} ne "s$_:$more" } 1 .. 600;
+    is($wrong, 0, 'nothing is left out');
 }
 
 
