@@ -27,6 +27,7 @@ my $s = KV::Test->new(
         location = /any { kv_watch main; kv_key_chars any; }
         location /bytes/ { kv main; kv_key_chars any; }
         location /typed/ { kv main; kv_types *; }
+        location = /soon { kv_watch main; error_log %%dir%%/soon.log debug; }
         location = /denied { kv_watch main; deny all; }');
 
 my @all;
@@ -166,6 +167,17 @@ is($w->next->{type}, 'text/css', 'with its type');
 my $any = watch(path => '/any?prefix=%ff');
 $s->http(PUT => '/bytes/%ff%fe', body => 'x');
 is(decode_base64($any->next->{key_base64}), "\xff\xfe", 'a key of any bytes');
+
+
+# an event is sent before the client has acknowledged the last one
+
+SKIP: {
+    my ($nginx) = $s->nginx;
+    skip 'nginx is built without debug', 1
+        if qx($nginx -V 2>&1) !~ /--with-debug/;
+    my $soon = watch(path => '/soon');
+    like(read_file("$s->{dir}/soon.log"), qr/ tcp_nodelay$/m, 'TCP_NODELAY');
+}
 
 
 # HTTP/2, access rules, limits

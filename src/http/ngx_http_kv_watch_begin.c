@@ -13,6 +13,7 @@ static kv_rc_t ngx_http_kv_watch_begin(ngx_http_kv_watch_t *watch);
 static kv_rc_t ngx_http_kv_watch_find(ngx_http_kv_watch_t *watch);
 static ngx_int_t ngx_http_kv_watch_refuse(ngx_http_request_t *r, kv_rc_t rc);
 static ngx_int_t ngx_http_kv_watch_start(ngx_http_kv_watch_t *watch);
+static ngx_int_t ngx_http_kv_watch_nodelay(ngx_http_request_t *r);
 
 
 ngx_int_t
@@ -191,6 +192,7 @@ ngx_http_kv_watch_start(ngx_http_kv_watch_t *watch)
 
     rc = ngx_http_kv_header(r, "X-Content-Type-Options", "nosniff") == NGX_OK
          && ngx_http_kv_header(r, "X-Accel-Buffering", "no") == NGX_OK
+         && ngx_http_kv_watch_nodelay(r) == NGX_OK
          ? ngx_http_kv_reply_begin(r, NGX_HTTP_KV_WATCH_TYPE, -1)
          : NGX_HTTP_INTERNAL_SERVER_ERROR;
 
@@ -217,4 +219,29 @@ ngx_http_kv_watch_start(ngx_http_kv_watch_t *watch)
     ngx_http_kv_watch_beat_start(watch->ctx->zone->watches);
 
     return NGX_DONE;
+}
+
+
+/*
+ * An event is not to wait until the client acknowledges the one before, which
+ * it does within 40 ms or so.  nginx sees to that for an answer that ends; and
+ * for all of HTTP/2.
+ */
+
+static ngx_int_t
+ngx_http_kv_watch_nodelay(ngx_http_request_t *r)
+{
+    ngx_http_core_loc_conf_t  *clcf;
+
+    clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
+
+#if (NGX_HTTP_V2)
+
+    if (r->stream) {
+        return NGX_OK;
+    }
+
+#endif
+
+    return clcf->tcp_nodelay ? ngx_tcp_nodelay(r->connection) : NGX_OK;
 }
