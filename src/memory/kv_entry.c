@@ -12,6 +12,9 @@
 /* what may be lost at the end of a piece: this share of it */
 #define KV_PIECE_LOSS   16
 
+/* of the last page's objects; bytes, those of a chunk of operation records */
+#define KV_ENTRY_LAST   4096u
+
 
 /* How a value is cut: `pages` whole ones, then `tails` pieces of `size[]`. */
 
@@ -289,20 +292,31 @@ static kv_entry_t *
 kv_entry_alloc_last(kv_heap_t *heap, const kv_name_t *name,
     uint32_t value_len, uint32_t leave, uint8_t flags)
 {
-    size_t       size;
+    bool         last;
+    size_t       size, larger;
     kv_entry_t  *e;
 
     size = kv_entry_value_offset(kv_entry_name_size(name), flags) + value_len;
-    e = kv_heap_alloc_leave(heap, KV_HEAP_SYSTEM, size, leave);
 
     /*
      * The reserve does not have a page for each size that a delete's key may
-     * have, but free objects of larger sizes, as in the pages of records.
+     * have, but free objects of larger sizes.  So its last page is one of
+     * KV_ENTRY_LAST, as those of records, if there is none yet.
      */
 
-    while (e == NULL && size < KV_HEAP_MAX_CLASS) {
-        size = kv_heap_class_size(size) + 1;
-        e = kv_heap_alloc_leave(heap, KV_HEAP_SYSTEM, size, leave);
+    last = leave == 0 && !kv_heap_has(heap, KV_HEAP_SYSTEM, KV_ENTRY_LAST);
+    leave = last ? 1 : leave;
+
+    e = kv_heap_alloc_leave(heap, KV_HEAP_SYSTEM, size, leave);
+
+    for (larger = size; e == NULL && larger < KV_HEAP_MAX_CLASS; /* void */ ) {
+        larger = kv_heap_class_size(larger) + 1;
+        e = kv_heap_alloc_leave(heap, KV_HEAP_SYSTEM, larger, leave);
+    }
+
+    if (e == NULL && last) {
+        e = kv_heap_alloc_leave(heap, KV_HEAP_SYSTEM,
+                                kv_max(size, KV_ENTRY_LAST), 0);
     }
 
     if (e) {

@@ -54,9 +54,10 @@ typedef enum {
 
 
 /*
- * The pages that only single deletes may use: one for records, one for keys;
- * and those with the ones that groups of deletes may use, too, which are as
- * many: for the records of one, and keys of some 50 bytes.
+ * The pages that only single deletes may use: one for keys of some size, one
+ * for those of all others, and for records; and those with the ones that groups
+ * of deletes may use, too, which are as many: for the records of one, and keys
+ * of some 50 bytes.
  */
 #define KV_HEAP_LAST      2u
 #define KV_HEAP_GROUPS    (2 * KV_HEAP_LAST)
