@@ -20,7 +20,7 @@ KV::Test::with_failpoints();
 # A reader that an overwrite leaves behind is cut off as soon as less than a
 # quarter of the zone is free: they may keep next to nothing.
 
-my $s = KV::Test->new(zone => '24m', kv => 'readers=64k max_value=4m',
+my $s = KV::Test->new(zone => '24m', kv => 'readers=64k max_value=4m feed=64k',
                       h3 => free_port(),
                       servers => 'server {
                           listen 127.0.0.1:%%h3%% quic reuseport;
@@ -31,6 +31,7 @@ my $s = KV::Test->new(zone => '24m', kv => 'readers=64k max_value=4m',
                           send_timeout 10m;
                           client_body_timeout 10m;
                           location /kv/ { kv main; }
+                          location = /watch { kv_watch main; }
                           location /ssi/ { ssi on; ssi_types *; kv main; }
                           location /gz/ { gzip on; gzip_types text/plain;
                                           gzip_comp_level 1; kv main; }
@@ -48,6 +49,10 @@ $s->expect_log(qr/worker process \d+ exited on signal 9/);
 $s->start;
 
 my $h3 = KV::Http3->new($s->{h3});
+
+my $watch = $h3->call(stream => 'watch', '/watch');
+is($watch->{headers}{':status'}, 200, 'a stream of /watch')
+    or diag($watch->{body});
 
 my $LEN = 1 << 20;
 my $value = noise($LEN);

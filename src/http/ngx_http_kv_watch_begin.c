@@ -225,7 +225,7 @@ ngx_http_kv_watch_start(ngx_http_kv_watch_t *watch)
 /*
  * An event is not to wait until the client acknowledges the one before, which
  * it does within 40 ms or so.  nginx sees to that for an answer that ends; and
- * for all of HTTP/2.
+ * for all of HTTP/2.  HTTP/3 has no TCP.
  */
 
 static ngx_int_t
@@ -235,13 +235,6 @@ ngx_http_kv_watch_nodelay(ngx_http_request_t *r)
 
     clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
 
-#if (NGX_HTTP_V2)
-
-    if (r->stream) {
-        return NGX_OK;
-    }
-
-#endif
-
-    return clcf->tcp_nodelay ? ngx_tcp_nodelay(r->connection) : NGX_OK;
+    return clcf->tcp_nodelay && r->http_version < NGX_HTTP_VERSION_20
+           ? ngx_tcp_nodelay(r->connection) : NGX_OK;
 }

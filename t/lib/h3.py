@@ -203,6 +203,13 @@ class Client:
         self.wait(lambda: answer.end or len(answer.body) > BEGINNING)
         return {"headers": answer.headers, "got": len(answer.body)}
 
+    def do_stream(self, name, path):
+        """A new connection with an answer that does not end: its beginning."""
+        connection = self.connections[name] = Connection(self.port, 1 << 20)
+        answer = connection.request("GET", path)
+        self.wait(lambda: answer.end or answer.body)
+        return {"headers": answer.headers, "body": answer.body.decode()}
+
     def do_stop(self, name):
         """STOP_SENDING for what the reader reads; the server answers it."""
         connection = self.connections[name]
