@@ -229,10 +229,16 @@ sub holds {
            && $s->store->{uploads}{bytes} >= 300_000;
 }
 
+# A worker that died had a place in both stores.
+
 sub rebuilds {
     my ($point) = @_;
-    my $path = $second{$point} ? '/two-stats' : '/stats';
-    return eval { $s->stats($path)->{store}{recovery}{rebuilds} } // 0;
+    my $sum = 0;
+    for my $path ($point eq 'REAPING' ? qw(/stats /two-stats)
+                  : $second{$point} ? '/two-stats' : '/stats') {
+        $sum += eval { $s->stats($path)->{store}{recovery}{rebuilds} } // 0;
+    }
+    return $sum;
 }
 
 # The numbers of the keys that one request each was counted by.

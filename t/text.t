@@ -161,7 +161,7 @@ for my $try (1 .. 5) {
     $c[1]->send(KV::Conn::request(POST => '/batch', body => $body));
     ok($s->has_read, 'a batch has no memory');
 
-    for my $i (1 .. 12) {
+    for my $i (1 .. 24) {
         push @c, $s->connect;
         $c[-1]->send(KV::Conn::request(DELETE => "/kv/f$i"));
     }
