@@ -27,9 +27,8 @@
 
 /* Who owns what differs between its versions. */
 
-#if RAFT_VERSION_NUMBER != 2201
-#error "src/raft is written for libraft 0.22.1"
-#endif
+_Static_assert(RAFT_VERSION_NUMBER == 2201,
+               "src/raft is written for libraft 0.22.1");
 
 
 typedef struct {
