@@ -63,17 +63,19 @@ kv_raft_assign(kv_raft_t *r, uint64_t now, const kv_raft_member_t *member)
         members[i].address = conf->servers[i].address;
     }
 
-    for (i = 0; i < n && members[i].id != member->id; i++) { /* void */ }
+    for (i = 0; i < n && conf->servers[i].id != member->id; i++) { /* void */ }
 
-    if (i < n && members[i].role == member->role) {
+    if (i == n) {
+        members[n++] = *member;
+
+    } else if (conf->servers[i].role == (int) member->role) {
         return KV_DECLINED;
+
+    } else {
+        members[i].role = member->role;
     }
 
-    members[i].id = member->id;
-    members[i].role = member->role;
-    members[i].address = i < n ? members[i].address : member->address;
-
-    return kv_raft_change(r, now, members, kv_max(n, i + 1));
+    return kv_raft_change(r, now, members, n);
 }
 
 
