@@ -397,6 +397,33 @@ $s->stop('KILL');
 $s->start;
 is_deeply(pages('?limit=10000', 10000), has(''), 'a restart brings none back');
 
+# A response; without one, what there is to see of the server.
+
+sub answer {
+    my ($c, $round) = @_;
+    my $r = eval { $c->response };
+    return $r if $@ eq '';
+
+    my $why = $@;
+    my $port = sprintf ':%04X', $c->{sock}->sockport;
+    diag("round $round: $why", grep { /$port/ } lines('/proc/net/tcp'));
+    diag(eval { JSON::PP->new->canonical->encode($s->store) } // $@);
+    for my $pid ($s->workers) {
+        diag("worker $pid: ", lines("/proc/$pid/wchan"), "\n",
+             grep { /^(?:State|voluntary)/ } lines("/proc/$pid/status"));
+    }
+    my @log = split /^/, $s->log;
+    diag(@log > 40 ? @log[-40 .. -1] : @log);
+    die $why;
+}
+
+sub lines {
+    my ($file) = @_;
+    open my $f, '<', $file or return;
+    return readline $f;
+}
+
+
 # Two clients delete the same ten keys at once, in every other round while one
 # of these is overwritten, and workers die: a list has all of them or none, and
 # each is counted once.
@@ -430,7 +457,7 @@ for my $round (1 .. 40) {
     kill('HUP', $s->{pid}) if $round == 30;
 
     my $left = 10;
-    while (defined(my $r = $c{list}->response)) {
+    while (defined(my $r = answer($c{list}, $round))) {
         last if ++$listed && $r->{status} != 200;
         my @keys = split /\n/, $r->{body};
         my $alone = $over && "@keys" eq $ten[5];
