@@ -4,9 +4,20 @@
 
 .DEFAULT_GOAL := all
 
-# The sources' list is in config.
+# The sources' lists are in config. What stands on libraft belongs to them where
+# RAFT names the folder that the library is in, such as /usr.
 SOURCES  := $(shell sed -n 's,^ *\(.*\.c\)$$,\1,p' config)
-ROOMS    := base disk memory index feed store
+ON_RAFT  := $(shell sed -n '/^kv_raft_srcs=/,/^"$$/s,^ *\(.*\.c\)$$,\1,p' \
+              config)
+
+ifneq ($(RAFT),)
+CFLAGS   += -DKV_HAVE_RAFT=1 -isystem $(RAFT)/include
+LIBRAFT  := $(firstword $(wildcard $(RAFT)/lib/*/libraft.a))
+else
+SOURCES  := $(filter-out $(ON_RAFT),$(SOURCES))
+endif
+
+ROOMS    := base disk memory index feed raft store
 CORE     := $(filter $(foreach r,$(ROOMS),src/$(r)/%),$(SOURCES))
 
 LINES    := $(filter src/lines/%,$(SOURCES))

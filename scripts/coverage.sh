@@ -85,7 +85,8 @@ build_tests()
 
     make -s -j "$(nproc)" -f scripts/unit.mk DIR=$dir SANITIZE= CC=gcc \
         KV_CFLAGS='-O0 --coverage' KV_LDFLAGS="t/lib/coverage.c $wrap" \
-        TESTS="${tests[*]}" >"$log" 2>&1 || die "does not compile: see $log"
+        TESTS="${tests[*]}" RAFT="$(raft_folder)" >"$log" 2>&1 \
+        || die "does not compile: see $log"
 }
 
 

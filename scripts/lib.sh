@@ -93,6 +93,16 @@ install_missing()
 }
 
 
+# raft_folder: where libraft is, as scripts/raft.sh finds or gets it; nothing
+# where it cannot be had.
+raft_folder()
+{
+    local folder
+
+    ! folder=$("$repo/scripts/raft.sh") || printf '%s\n' "$folder"
+}
+
+
 # port_is_taken PORT [IPV4_ADDRESS]: whether something listens there: on that
 # address or on all or, without one, on any address.
 port_is_taken()

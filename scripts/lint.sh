@@ -13,7 +13,7 @@
 #             index, feed, raft -> memory, disk -> base; nginx only in http
 #   circles   no file calls another that calls it back, by whatever way
 #   lists     what is built is listed, once and in order: src/ in config, the
-#             tool, src/raft and the programs of t/ in the makefiles
+#             tool and the programs of t/ in the makefiles
 #   headers   each header compiles alone
 #   links     links, anchors and paths that pages and comments name
 #   readme    README.md has 250 to 350 lines

@@ -15,21 +15,6 @@ PROGRAMS := \
     t/raft/test_sim.c \
     t/raft/test_traps.c
 
-RAFT_SRC := \
-    src/raft/kv_raft.c \
-    src/raft/kv_raft_change.c \
-    src/raft/kv_raft_entry.c \
-    src/raft/kv_raft_info.c \
-    src/raft/kv_raft_log.c \
-    src/raft/kv_raft_message.c \
-    src/raft/kv_raft_peer.c \
-    src/raft/kv_raft_receive.c \
-    src/raft/kv_raft_run.c \
-    src/raft/kv_raft_snapshot.c \
-    src/raft/kv_raft_start.c \
-    src/raft/kv_raft_update.c \
-    src/raft/kv_raft_written.c
-
 HELPERS  := \
     t/raft/sim.c \
     t/raft/sim_check.c \
@@ -41,8 +26,7 @@ HELPERS  := \
 TESTS    ?= $(basename $(notdir $(PROGRAMS)))
 
 CFLAGS   := -std=gnu11 -O1 -g1 -fno-omit-frame-pointer -Wall -Wextra -Werror \
-            -Isrc -It/raft -isystem $(RAFT)/include \
-            $(if $(SANITIZE),-fsanitize=$(SANITIZE) \
+            -Isrc -It/raft $(if $(SANITIZE),-fsanitize=$(SANITIZE) \
             -fno-sanitize-recover=all) $(KV_CFLAGS)
 
 OBJ      := $(DIR)
@@ -51,16 +35,16 @@ comma    := ,
 
 include scripts/common.mk
 
-SHARED   := $(patsubst %.c,$(DIR)/%.o,$(notdir $(RAFT_SRC) $(HELPERS)))
+SHARED   := $(patsubst %.c,$(DIR)/%.o,$(notdir $(filter src/raft/%,$(CORE)) \
+            $(HELPERS)))
 
-vpath %.c src/raft t/raft
+vpath %.c t/raft
 
 all: $(addprefix $(DIR)/,$(TESTS))
 
 # The library is linked statically, and nothing of libuv comes along.
 $(DIR)/test_%: $(DIR)/test_%.o $(SHARED)
-	$(CC) $(CFLAGS) -o $@.new $^ $(WRAP) \
-	    $(firstword $(wildcard $(RAFT)/lib/*/libraft.a)) -lcmocka
+	$(CC) $(CFLAGS) -o $@.new $^ $(WRAP) $(LIBRAFT) -lcmocka
 	mv $@.new $@
 
 # What each of them does is left out to order.

@@ -189,7 +189,8 @@ soak_power()
     local began images=5000 sum=0 left log=$logs/soak-power.log
 
     make -s -j "$(nproc)" -f scripts/unit.mk DIR=.build/unit-asan \
-        SANITIZE=address,undefined TESTS=test_power >"$log" 2>&1 || return
+        SANITIZE=address,undefined TESTS=test_power RAFT="$(raft_folder)" \
+        >"$log" 2>&1 || return
 
     while :; do
         began=$SECONDS

@@ -468,7 +468,7 @@ compile_units()
     names=("${@##*/}")
     [[ $kind != raft ]] || makefile=raft.mk
     make -s -j "$(nproc)" -f "scripts/$makefile" DIR=".build/unit-$kind" \
-        SANITIZE="$sanitizers" TESTS="${names[*]%.c}" \
+        SANITIZE="$sanitizers" TESTS="${names[*]%.c}" RAFT="$(raft_folder)" \
         >"$logs/unit-$kind.log" 2>&1
 }
 
@@ -556,8 +556,7 @@ count_cmocka()
 # ---- raft
 
 
-# test_raft [FILE]...: where libraft cannot be had, there is nothing to test:
-# nothing is built with it yet.
+# test_raft [FILE]...: where libraft cannot be had, there is nothing to test.
 test_raft()
 {
     local all=() raft
@@ -570,7 +569,7 @@ test_raft()
 
     all=("$@")
     [[ $# -gt 0 ]] || mapfile -t all < <(listed raft.mk)
-    RAFT=$raft run_units raft address,undefined "${all[@]}"
+    run_units raft address,undefined "${all[@]}"
 }
 
 

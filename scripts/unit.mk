@@ -5,7 +5,8 @@
 #
 # makes DIR/test_NAME of every program in the list, or of those in TESTS. The
 # helpers and the core, which knows nothing of nginx, are one archive, of which
-# each test is linked with what it uses.
+# each test is linked with what it uses; with RAFT=FOLDER, as scripts/raft.sh
+# says it, also src/raft, and the library there.
 
 DIR      ?= .build/unit-asan
 SANITIZE ?= address,undefined
@@ -138,8 +139,8 @@ all: $(addprefix $(DIR)/,$(TESTS))
 $(DIR)/test_%.o: INCLUDES = -O0
 
 $(DIR)/test_%: $(DIR)/test_%.o $(DIR)/shared.a
-	$(CC) $(CFLAGS) -o $@.new $^ -lcmocka -lcrypto $(LIBS) $(WRAP) \
-	    $(KV_LDFLAGS)
+	$(CC) $(CFLAGS) -o $@.new $^ $(LIBRAFT) -lcmocka -lcrypto $(LIBS) \
+	    $(WRAP) $(KV_LDFLAGS)
 	mv $@.new $@
 
 $(DIR)/shared.a: $(SHARED)

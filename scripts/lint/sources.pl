@@ -343,8 +343,8 @@ sub base {
 
 sub lists {
     my @lists = (
-        [ 'config', qr{^src/(?!tool/|raft/).*\.[ch]$} ],
-        [ 'scripts/raft.mk', qr{^(?:src|t)/raft/[^/]+\.c$} ],
+        [ 'config', qr{^src/(?!tool/).*\.[ch]$} ],
+        [ 'scripts/raft.mk', qr{^t/raft/[^/]+\.c$} ],
         [ 'scripts/tool.mk', qr{^src/tool/.*\.c$} ],
         [ 'scripts/unit.mk', qr{^t/unit/[^/]+\.c$} ],
         [ 'scripts/fuzz.mk', qr{^t/fuzz/fuzz_[^/]+\.c$} ],
