@@ -37,6 +37,7 @@ PROGRAMS := \
     t/unit/test_entry.c \
     t/unit/test_expire.c \
     t/unit/test_expire_power.c \
+    t/unit/test_failpoint.c \
     t/unit/test_faults.c \
     t/unit/test_feed.c \
     t/unit/test_group.c \

@@ -10,6 +10,7 @@
 #ifdef KV_TEST_FAILPOINTS
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -21,6 +22,7 @@
 
 static int kv_failpoint_claim(void);
 static void kv_failpoint_read(void);
+static void kv_failpoint_read_locked(void);
 
 
 #define kv_failpoint_string(name, what)  #name,
@@ -32,8 +34,9 @@ static const char *const  kv_failpoint_names[KV_FAILPOINTS] = {
 static atomic_int   kv_failpoint_armed = -1;
 static atomic_int   kv_failpoint_after;
 
-static char         kv_failpoint_file[512];
-static struct stat  kv_failpoint_seen;
+static char             kv_failpoint_file[512];
+static struct stat      kv_failpoint_seen;
+static pthread_mutex_t  kv_failpoint_lock = PTHREAD_MUTEX_INITIALIZER;
 
 
 /* nginx clears the environment of its workers, so the master keeps this. */
@@ -126,10 +129,23 @@ kv_failpoint_claim(void)
 }
 
 
-/* Threads of one process may race here; at worst they read the file twice. */
+/*
+ * One thread at a time: one that has found no file would disarm later what
+ * another has armed from a file that came meanwhile, and nobody reads that
+ * again.
+ */
 
 static void
 kv_failpoint_read(void)
+{
+    (void) pthread_mutex_lock(&kv_failpoint_lock);
+    kv_failpoint_read_locked();
+    (void) pthread_mutex_unlock(&kv_failpoint_lock);
+}
+
+
+static void
+kv_failpoint_read_locked(void)
 {
     int          fd, after;
     char         buf[64], name[64];
