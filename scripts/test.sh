@@ -410,7 +410,7 @@ test_unit()
     list_units
 
     # The other programs are compiled while the first ones run.
-    begin_ahead make_threaded make_fuzz
+    begin_ahead make_threaded make_raft make_fuzz
     run_units asan address,undefined "${all[@]}"
 
     begin_ahead make_http
@@ -554,6 +554,17 @@ count_cmocka()
 
 
 # ---- raft
+
+
+make_raft()
+{
+    local all
+
+    if wants raft && "$repo/scripts/raft.sh"; then
+        mapfile -t all < <(listed raft.mk)
+        compile_units raft address,undefined "${all[@]}"
+    fi
+}
 
 
 # test_raft [FILE]...: where libraft cannot be had, there is nothing to test.
@@ -875,9 +886,9 @@ stop_lc_servers()
 
 test_ahead()
 {
-    parts=(lint build unit fuzz http)
+    parts=(lint build unit raft fuzz http)
     in_group run_ahead look_ahead build_module make_units make_threaded \
-        make_fuzz make_http >"$logs/ahead.log" 2>&1
+        make_raft make_fuzz make_http >"$logs/ahead.log" 2>&1
     exit
 }
 
