@@ -4,9 +4,9 @@
 #     make -f scripts/fuzz.mk DIR=.build/fuzz NGINX=.build/nginx-src
 #
 # makes DIR/fuzz_NAME of every program in the list, or of those in TARGETS,
-# with clang and its libFuzzer. Those that need no nginx are linked with the
-# whole core and with the unit tests' directory in memory; those that do,
-# t/fuzz/fuzz_http_*.c, with the few functions of t/fuzz/ngx.c in place of
+# with clang and its libFuzzer. Those that need no nginx are linked with what
+# they use of the core and with the unit tests' directory in memory; those that
+# do, t/fuzz/fuzz_http_*.c, with the few functions of t/fuzz/ngx.c in place of
 # nginx, whose headers are in the configured source tree NGINX.
 #
 # As clang is there: it also reads every source file with the warnings that
@@ -48,15 +48,18 @@ OBJ      := $(DIR)
 
 include scripts/common.mk
 
+# Of the core, what the targets use.
+USED     := $(filter src/base/% src/disk/%,$(CORE)) src/store/kv_version.c
+
 HELPERS  := t/unit/ram.c t/fuzz/fuzz.c
-SHARED   := $(patsubst %.c,$(DIR)/%.o,$(notdir $(CORE) $(LINES) $(HELPERS)))
+SHARED   := $(patsubst %.c,$(DIR)/%.o,$(notdir $(USED) $(LINES) $(HELPERS)))
 
 vpath %.c src/http t/unit t/fuzz
 
 WARNINGS := -O -W -Wall -Wextra -Wpointer-arith -Wconditional-uninitialized \
             -Wno-unused-parameter -Werror
 
-REST     := $(filter-out $(CORE) $(LINES),$(SOURCES))
+REST     := $(filter-out $(USED) $(LINES),$(SOURCES))
 
 all: $(addprefix $(DIR)/,$(TARGETS)) \
      $(patsubst %.c,$(DIR)/warnings/%.read,$(REST))
