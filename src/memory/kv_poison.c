@@ -14,6 +14,9 @@
 #include <stdlib.h>
 
 
+bool  kv_poison_alone;
+
+
 #ifdef KV_POISON_ASAN
 
 #include <sanitizer/asan_interface.h>
@@ -101,6 +104,13 @@ kv_poison_init(void)
 #define KV_POISON_BYTE  0xf5
 
 
+#ifdef KV_POISON_ASAN
+#define kv_poison_fills()  (!kv_poison_alone)
+#else
+#define kv_poison_fills()  true
+#endif
+
+
 static void __attribute__((noreturn))
 kv_poison_found(const unsigned char *p, size_t n)
 {
@@ -178,6 +188,10 @@ void
 kv_poison_fresh(void *p, size_t n)
 {
 #ifdef KV_POISON
+    if (!kv_poison_fills()) {
+        return;
+    }
+
 #ifdef KV_POISON_ASAN
     ASAN_UNPOISON_MEMORY_REGION(p, n);
 #endif
@@ -194,7 +208,9 @@ void
 kv_poison_free(void *p, size_t n)
 {
 #ifdef KV_POISON
-    memset(p, KV_POISON_BYTE, n);
+    if (kv_poison_fills()) {
+        memset(p, KV_POISON_BYTE, n);
+    }
 #endif
 
     kv_poison_unused(p, n);
@@ -215,7 +231,9 @@ kv_poison_alloc(void *p, size_t n)
 #ifdef KV_POISON
     byte = p;
 
-    if (n && (byte[0] != KV_POISON_BYTE || memcmp(byte, byte + 1, n - 1))) {
+    if (kv_poison_fills() && n
+        && (byte[0] != KV_POISON_BYTE || memcmp(byte, byte + 1, n - 1)))
+    {
         kv_poison_found(byte, n);
     }
 #else

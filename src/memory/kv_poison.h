@@ -35,6 +35,13 @@
 #if defined(KV_POISON) || defined(KV_POISON_ASAN)
 
 /*
+ * Set by a process that shares no heap with another, and does not fork, before
+ * it makes one: under AddressSanitizer nothing is filled, then, nor checked, as
+ * its notes tell all.
+ */
+extern bool  kv_poison_alone;
+
+/*
  * The pages of a new heap, which no other process uses yet, and which
  * kv_poison_unused() is called for next; and the end of that, before their
  * memory goes back to the system.

@@ -53,6 +53,7 @@ solo_init(solo_t *solo, size_t zone)
 {
     memset(solo, 0, sizeof(solo_t));
     ram_init(&solo->ram);
+    kv_poison_alone = true;
 
     solo->size = zone;
 

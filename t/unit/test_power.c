@@ -2251,6 +2251,7 @@ main(void)
     __sanitizer_set_death_callback(last_words);
 #endif
 
+    kv_poison_alone = true;
     region = mmap(NULL, REGION, PROT_READ|PROT_WRITE,
                   MAP_PRIVATE|MAP_ANONYMOUS, -1, 0);
 
