@@ -20,6 +20,9 @@
 # How each source is compiled is then in .build/compile_commands.json, for
 # editors and tools (clangd, clang-tidy).
 #
+# The module has the cluster if libraft can be had, which scripts/raft.sh looks
+# for; KV_RAFT=no in the environment does without it.
+#
 # KV_CFLAGS in the environment adds compiler flags (KV_CFLAGS=-DNAME). With them
 # it is a build for tests, without the tool, and sooner made: before them it has
 # -O1 -g1.
@@ -36,6 +39,7 @@ sdk=/usr/share/nginx/src
 build=$repo/.build
 tree=
 quiet=
+raft=
 cflags=${KV_CFLAGS-}
 
 
@@ -51,6 +55,9 @@ main()
     flock 9
 
     require_packages
+    raft=$(raft_folder) || exit
+    [[ $raft || $quiet ]] \
+        || echo "without the cluster: $("$repo/scripts/raft.sh")" >&2
 
     if [[ $tree ]]; then
         build_static
@@ -182,9 +189,10 @@ nginx_version()
 configure()
 {
     local source=$1 dir=$2 how=$3 addon key stamp=$2.configured
-    local script=./configure
+    local script=./configure library=no
     shift 3
-    addon=$(path_from "$dir")
+    addon=$(path_from "$dir" "$repo")
+    [[ ! $raft ]] || library=$(path_from "$dir" "$raft")
 
     # Releases have the script at the top, nginx's repository has it in auto/.
     [[ -x $source/configure ]] || script=auto/configure
@@ -200,9 +208,10 @@ configure()
     # contents of our sources.
     key=$(
         {
-            printf '%s\n' "$repo" "$source" "$@"
+            printf '%s\n' "$repo" "$source" "$library" "$@"
             stat -L -c '%n %Y %s' "$source/$script" "$source"/auto/* \
                 "$(command -v "${CC:-cc}")"
+            [[ ! $raft ]] || stat -c '%n %Y %s' "$raft"/lib/*/libraft.a
             [[ $tree ]] || nginx -V 2>&1
             cat "$repo/config"
         } | sha256sum
@@ -217,7 +226,7 @@ configure()
     cp -R "$source/." "$dir"
     rm -rf "$dir/objs" "$dir/Makefile"
 
-    if ! (cd "$dir" && $script "$@") >"$log" 2>&1; then
+    if ! (cd "$dir" && KV_RAFT=$library $script "$@") >"$log" 2>&1; then
         grep -E 'error' "$log" | tail -n 3 >&2 || true
         die "nginx's ./configure failed: see $log"
     fi
@@ -226,15 +235,15 @@ configure()
 }
 
 
-# path_from DIR: the way from DIR to this project, for nginx's makefile, which
-# cannot quote. From .build it is made of dots; the absolute path may hold
-# anything.
+# path_from DIR PATH: the way from DIR to what is in this project, for nginx's
+# makefile, which cannot quote. From .build it is made of dots; an absolute path
+# may hold anything.
 path_from()
 {
-    local path=$repo
+    local path=$2
 
-    if [[ $1 == "$repo"/.build/* ]]; then
-        path=$(realpath -m --relative-to="$1" "$repo")
+    if [[ $1 == "$repo"/.build/* && $2/ == "$repo"/* ]]; then
+        path=$(realpath -m --relative-to="$1" "$2")
     fi
 
     if [[ $path == *[!A-Za-z0-9_./+,@%:-]* ]]; then

@@ -11,7 +11,9 @@
 #
 # As clang is there: it also reads every source file with the warnings that
 # nginx's ./configure has it give, which are others than gcc's; those that it
-# compiles for the targets, as it does so.
+# compiles for the targets, as it does so. All of this is without libraft, which
+# the tests and the module are built with; with RAFT, the folder of the library,
+# it reads what is different then.
 
 CC       := clang
 DIR      ?= .build/fuzz
@@ -46,6 +48,9 @@ NGX      := $(shell sed -n '/^ALL_INCS/,/[^\\]$$/{ s/^.*-I *//; s/ *\\$$//; \
 
 OBJ      := $(DIR)
 
+WITH     := $(RAFT)
+override RAFT :=
+
 include scripts/common.mk
 
 # Of the core, what the targets use.
@@ -61,8 +66,12 @@ WARNINGS := -O -W -Wall -Wextra -Wpointer-arith -Wconditional-uninitialized \
 
 REST     := $(filter-out $(USED) $(LINES),$(SOURCES))
 
+AGAIN    := $(if $(WITH),$(ON_RAFT) \
+            $(shell grep -lw KV_HAVE_RAFT $(SOURCES)))
+
 all: $(addprefix $(DIR)/,$(TARGETS)) \
-     $(patsubst %.c,$(DIR)/warnings/%.read,$(REST))
+     $(patsubst %.c,$(DIR)/warnings/%.read,$(REST)) \
+     $(patsubst %.c,$(DIR)/warnings/raft/%.read,$(AGAIN))
 
 # What the functions under test do not call stays unresolved.
 HTTP     := $(addprefix $(DIR)/,ngx.o fuzz.o kv_crc32c.o kv_record.o)
@@ -87,10 +96,18 @@ $(DIR)/ngx.o $(DIR)/ngx_http_%.o $(DIR)/fuzz_http_%.o: INCLUDES = $(NGX)
 $(DIR)/kv_crc32c.o: COVERAGE = -O2
 
 # They come from the front end: no code is made.
+READ      = $(CC) $(WARNINGS) -Isrc $(NGX) $(KV_CFLAGS) -MMD -MP \
+            -MF $(@:.read=.d) -MT $@ -fsyntax-only $<
+
 $(DIR)/warnings/%.read: %.c $(DIR)/flags
 	@mkdir -p $(@D)
-	$(CC) $(WARNINGS) -Isrc $(NGX) $(KV_CFLAGS) -MMD -MP -MF $(@:.read=.d) \
-	    -MT $@ -fsyntax-only $<
+	$(READ)
 	@touch $@
 
--include $(wildcard $(DIR)/warnings/*.d $(DIR)/warnings/src/*/*.d)
+$(DIR)/warnings/raft/%.read: %.c $(DIR)/flags
+	@mkdir -p $(@D)
+	$(READ) -DKV_HAVE_RAFT=1 -isystem $(WITH)/include
+	@touch $@
+
+-include $(wildcard $(DIR)/warnings/*.d $(DIR)/warnings/src/*/*.d \
+           $(DIR)/warnings/raft/src/*/*.d)

@@ -143,7 +143,8 @@ build_targets()
     "$repo/scripts/build.sh" --quiet >&2
 
     if ! make -s -j "$(nproc)" -f scripts/fuzz.mk DIR=$dir \
-         TARGETS="${targets[*]/#/fuzz_}" >"$logs/fuzz.log" 2>&1
+         TARGETS="${targets[*]/#/fuzz_}" RAFT="$(raft_folder)" \
+         >"$logs/fuzz.log" 2>&1
     then
         head -n 60 "$logs/fuzz.log"
         die "the fuzz targets do not compile: see $logs/fuzz.log"

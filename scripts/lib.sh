@@ -97,9 +97,11 @@ install_missing()
 # where it cannot be had.
 raft_folder()
 {
-    local folder
+    local said status=0
 
-    ! folder=$("$repo/scripts/raft.sh") || printf '%s\n' "$folder"
+    said=$("$repo/scripts/raft.sh") || status=$?
+    (( status != 0 )) || printf '%s\n' "$said"
+    (( status == 0 || status == 77 ))
 }
 
 

@@ -9,6 +9,9 @@
 #   --lint        has lintian look at them, and fails if that finds anything
 #   --output DIR  puts them there instead of into .build
 #
+# The module has the cluster if libraft can be had, which scripts/raft.sh looks
+# for; KV_RAFT=no in the environment does without it.
+#
 # Of the same sources, on the same Debian, the same files come out. The version
 # is that of src/CHANGES.md; what is not finished is older than what will be
 # (0.4~pre), and what is built for one Debian older than for the next. Needs no
@@ -23,6 +26,7 @@ names=("$name" libnginx-mod-stream-kv)
 output=$repo/.build
 lint=
 tmp=
+raft=
 
 # Of the package: its version, and when that was made.
 version=
@@ -38,6 +42,8 @@ main()
     log=$repo/.build/logs/package.log
 
     require_packages
+    raft=$(raft_folder) || exit
+    [[ $raft ]] || echo "without the cluster: $("$repo/scripts/raft.sh")" >&2
     read_version
 
     # The way there must hold nothing that a makefile takes for its own, and no
@@ -126,6 +132,7 @@ copy_sources()
         "$top/scripts"
     (cd "$repo" && cp -R --parents t/README.md t/bench "$top")
     cp -R "$repo/scripts/package/debian" "$top"
+    own_library
     chmod -R u=rwX,go=rX "$top"
     chmod a+x "$top/debian/rules"
 
@@ -144,7 +151,15 @@ END
         cat <<END
 Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
 Upstream-Name: ngx_http_kv_module
-
+${raft:+Comment:
+ The module is linked statically with the library libraft 0.22.1, of
+ https://github.com/cowsql/raft, which is not changed. Copyright 2019 Canonical
+ Ltd., 2023 Free Ekanayaka; its license is version 3 of the GNU Lesser General
+ Public License, with an exception that allows what is linked with it to be
+ given away without what is needed to link it anew. That license is in
+ /usr/share/common-licenses/LGPL-3, and the GNU General Public License, which
+ it is an addition to, in /usr/share/common-licenses/GPL-3.
+}
 Files: *
 Copyright: $(sed -n '1s/^Copyright (c) //p' "$repo/LICENSE")
 License: BSD-2-Clause
@@ -154,9 +169,21 @@ END
 }
 
 
+# Where it is not the system's it comes along, so that the way to it is the same
+# for all who build this.
+own_library()
+{
+    [[ $raft && $raft != /usr ]] || return 0
+    mkdir -p "$tmp/$name/obj-libraft"
+    cp -R "$raft"/{include,lib} "$tmp/$name/obj-libraft"
+    raft=$tmp/$name/obj-libraft
+}
+
+
 build()
 {
-    if ! (cd "$tmp/$name" && LC_ALL=C dpkg-buildpackage -J"$(nproc)" -d -b \
+    if ! (cd "$tmp/$name" && export KV_RAFT="${raft:-no}" LC_ALL=C \
+             && dpkg-buildpackage -J"$(nproc)" -d -b \
              -us -uc) \
          >"$log" 2>&1
     then

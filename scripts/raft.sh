@@ -3,16 +3,22 @@
 #
 # Gets the library libraft, Debian's package libraft-dev 0.22.1, and prints
 # where its headers and archive are: a folder like /usr. Debian 13 has it, and
-# it is installed through apt-get. Debian 12 has it among its backports: it is
-# unpacked below .build, and the machine's package sources stay as they are.
+# it is installed through apt-get, as root or by sudo. Debian 12 has it among
+# its backports: it is unpacked below .build, and the machine's package sources
+# stay as they are; so it is where it cannot be installed.
 #
-# The status is 77, and the reason is printed, where it cannot be had.
+# KV_RAFT in the environment names the folder instead; with KV_RAFT=no there is
+# none.
+#
+# The status is 77, and the reason is printed, where it cannot be had; which is
+# tried again after an hour.
 
 set -euo pipefail
 . "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
 
 build=$repo/.build
 own=$build/libraft
+tried=$build/libraft.tried
 log=$build/logs/libraft.log
 
 
@@ -25,22 +31,47 @@ main()
     esac
 
     mkdir -p "$build/logs"
+
+    if [[ ${KV_RAFT-} == no ]]; then
+        none "KV_RAFT is no"
+    elif [[ ${KV_RAFT-} ]]; then
+        ! is_right "$KV_RAFT" || found "$KV_RAFT"
+        die "no libraft 0.22.1 in $KV_RAFT, which KV_RAFT names"
+    fi
+
     exec 9>"$build/libraft.lock"
     flock 9
 
+    look
+    [[ $(find "$tried" -mmin -60 2>/dev/null) ]] || get
+    look
+    none "no libraft-dev 0.22.1: see $log; $tried makes that last for an hour"
+}
+
+
+look()
+{
     ! is_right /usr || found /usr
     ! is_right "$own/usr" || found "$own/usr"
+}
 
+
+get()
+{
     # shellcheck source=/dev/null
     case $(. /etc/os-release && echo "${VERSION_CODENAME-}") in
-        bookworm) (unpack_backport) >"$log" 2>&1 </dev/null || true ;;
-        trixie)   (install_package) >"$log" 2>&1 </dev/null || true ;;
-    esac
+        bookworm) (unpack_package bookworm bookworm-backports) ;;
+        trixie)   (install_package) || (unpack_package trixie trixie) ;;
+        *)        echo "neither Debian 12 nor 13" ;;
+    esac >"$log" 2>&1 </dev/null || true
 
-    ! is_right /usr || found /usr
-    ! is_right "$own/usr" || found "$own/usr"
+    touch "$tried"
+}
 
-    echo "no libraft-dev 0.22.1 (see $log)"
+
+none()
+{
+    printf '%s\n' "$1"
     exit 77
 }
 
@@ -70,23 +101,24 @@ install_package()
 }
 
 
-# With lists and a configuration of its own, which name nothing but backports,
-# on the mirror that this machine has for all else.
-unpack_backport()
+# unpack_package RELEASE SUITE: with lists and a configuration of its own, which
+# name nothing but that suite, on the mirror that this machine, of the release,
+# has for all else.
+unpack_package()
 {
     local mirror dir options
 
     # shellcheck disable=SC2016
-    mirror=$(apt-get indextargets 'Created-By: Packages' 'Codename: bookworm' \
+    mirror=$(apt-get indextargets 'Created-By: Packages' "Codename: $1" \
              'Origin: Debian' --format '$(REPO_URI)' | head -n 1)
     dir=$(mktemp -d)
     # shellcheck disable=SC2064
     trap "rm -rf -- '$dir'" EXIT
     mkdir -p "$dir/lists/partial" "$dir/cache/archives/partial"
 
-    printf 'deb [signed-by=%s] %s bookworm-backports main\n' \
+    printf 'deb [signed-by=%s] %s %s main\n' \
         /usr/share/keyrings/debian-archive-keyring.gpg \
-        "${mirror:-http://deb.debian.org/debian}" >"$dir/sources.list"
+        "${mirror:-http://deb.debian.org/debian}" "$2" >"$dir/sources.list"
 
     options=(-q -o "Dir::Etc::SourceList=$dir/sources.list"
              -o Dir::Etc::SourceParts=/dev/null

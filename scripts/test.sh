@@ -255,7 +255,8 @@ test_build()
     local failures=0 checks=0 check
 
     for check in build_module refuses_no_threads refuses_old_nginx \
-        refuses_no_jansson refuses_no_libcrypto outlives_a_kill \
+        refuses_no_jansson refuses_no_libcrypto does_without_libraft \
+        hides_libraft outlives_a_kill \
         compiles_benchmarks
     do
         checks=$(( checks + 1 ))
@@ -338,6 +339,32 @@ refuses_no_jansson()
 refuses_no_libcrypto()
 {
     missing=libcrypto configure_says 1022001 YES 'libssl-dev'
+}
+
+
+# But not without the one that it is told of.
+does_without_libraft()
+{
+    KV_RAFT='' missing=libraft configure_says 1022001 YES '' \
+        && KV_RAFT=no missing=libraft configure_says 1022001 YES '' \
+        && KV_RAFT=/a missing=libraft configure_says 1022001 YES 'KV_RAFT=no'
+}
+
+
+# Where libraft can be had it is in the module; but other modules see nothing of
+# it, and the module needs no library for it.
+hides_libraft()
+{
+    local module=${KV_MODULE:-$KV_NGINX}
+
+    ! nm -D "$module" | grep -E ' (__wrap|raft|uv)_' \
+        && ! readelf -d "$module" | grep -E 'NEEDED.*lib(lz4|raft|uv)' \
+        || return
+
+    [[ ! $KV_MODULE ]] || ! nm -D --defined-only "$module" \
+        | grep -vE ' (kv|ngx)_[a-z0-9_]+$' || return
+
+    [[ -z $(raft_folder) || $(nm "$module") == *' t raft_step'* ]]
 }
 
 
