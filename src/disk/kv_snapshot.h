@@ -43,19 +43,32 @@ typedef struct {
     uint64_t  end_lsn;                    /* its E */
     kv_identity_t  id;                    /* of the store */
     uint64_t  time_ms;                    /* when it was begun */
+    uint64_t  term;                       /* as in kv_snapshot_about_t */
+    uint64_t  index;
 } kv_snapshot_guess_t;
+
+
+/* What a snapshot's header says. */
+
+typedef struct {
+    uint64_t  lsn;                        /* its S */
+    uint64_t  time_ms;                    /* when it was begun */
+    uint64_t  seed[2];                    /* of the map whose walk gives the
+                                             records (kv_map.h), or zeroes */
+    kv_identity_t  id;                    /* the store's */
+    uint64_t  term;                       /* and index of the last entry of a */
+    uint64_t  index;                      /* replicated log that is in it for
+                                             sure; else both are 0 */
+} kv_snapshot_about_t;
 
 
 /*
  * Begins snap-<lsn>.tmp, replacing one that was left over (if that cannot be
- * deleted, under another LSN's name).  `seed` is that of the map whose walk
- * gives the records (kv_map.h), or zeroes, `id` the store's identity, `time_ms`
- * the time.  KV_OK with the writer in *w, KV_NO_SPACE, or KV_ERROR (`err`
- * filled).
+ * deleted, under another LSN's name).  KV_OK with the writer in *w,
+ * KV_NO_SPACE, or KV_ERROR (`err` filled).
  */
-kv_rc_t kv_snapshot_begin(kv_io_t *io, int dirfd, uint64_t lsn,
-    uint64_t time_ms, const uint64_t seed[2], const kv_identity_t *id,
-    kv_snapshot_writer_t **w, kv_err_t *err);
+kv_rc_t kv_snapshot_begin(kv_io_t *io, int dirfd,
+    const kv_snapshot_about_t *about, kv_snapshot_writer_t **w, kv_err_t *err);
 
 /*
  * Adds a record, a put that has its LSN; its memory is the caller's again on

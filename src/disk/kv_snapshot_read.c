@@ -212,11 +212,10 @@ kv_snapshot_judge_header(kv_snapshot_reader_t *r,
         return kv_snapshot_damaged(r, 48, "reserved bytes are not zero");
     }
 
-    if (h->term || h->index || h->zero) {
-        kv_err_set(r->err, "\"%s\" at offset 80: the snapshot is of a"
-                   " replicated log, which this version of the module cannot"
-                   " read; use the version that wrote it, or another"
-                   " directory", r->name);
+    if (h->zero || (h->term == 0) != (h->index == 0)) {
+        kv_err_set(r->err, "\"%s\" at offset 80: the header says what this"
+                   " version of the module knows nothing of; use the version"
+                   " that wrote it, or another directory", r->name);
         return KV_DECLINED;
     }
 
@@ -511,6 +510,8 @@ kv_snapshot_guess(kv_io_t *io, int dirfd, uint64_t lsn,
         {
             guess->id = h.id;
             guess->time_ms = h.time_ms;
+            guess->term = h.term;
+            guess->index = h.index;
         }
     }
 

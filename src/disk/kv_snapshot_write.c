@@ -51,8 +51,7 @@ struct kv_snapshot_writer_s {
 
 
 static kv_rc_t kv_snapshot_write_header(kv_snapshot_writer_t *w,
-    uint64_t time_ms, const uint64_t seed[2], const kv_identity_t *id,
-    kv_err_t *err);
+    const kv_snapshot_about_t *about, kv_err_t *err);
 static kv_rc_t kv_snapshot_not_alone(kv_snapshot_writer_t *w, kv_err_t *err);
 static kv_rc_t kv_snapshot_create(kv_snapshot_writer_t *w, kv_err_t *err);
 static kv_rc_t kv_snapshot_write(kv_snapshot_writer_t *w, struct iovec *iov,
@@ -66,9 +65,8 @@ static kv_rc_t kv_snapshot_add_large(kv_snapshot_writer_t *w,
 
 
 kv_rc_t
-kv_snapshot_begin(kv_io_t *io, int dirfd, uint64_t lsn, uint64_t time_ms,
-    const uint64_t seed[2], const kv_identity_t *id, kv_snapshot_writer_t **wp,
-    kv_err_t *err)
+kv_snapshot_begin(kv_io_t *io, int dirfd, const kv_snapshot_about_t *about,
+    kv_snapshot_writer_t **wp, kv_err_t *err)
 {
     kv_rc_t                rc;
     kv_snapshot_writer_t  *w;
@@ -82,10 +80,10 @@ kv_snapshot_begin(kv_io_t *io, int dirfd, uint64_t lsn, uint64_t time_ms,
     w->io = io;
     w->dirfd = dirfd;
     w->fd = -1;
-    w->lsn = lsn;
+    w->lsn = about->lsn;
     w->used = sizeof(kv_block_header_t);
 
-    kv_snapshot_name(w->tmp, lsn, ".tmp");
+    kv_snapshot_name(w->tmp, w->lsn, ".tmp");
 
     w->block = kv_mmap_alloc(KV_BLOCK_SIZE);
     if (w->block == NULL) {
@@ -106,7 +104,7 @@ kv_snapshot_begin(kv_io_t *io, int dirfd, uint64_t lsn, uint64_t time_ms,
     }
 
     if (rc == KV_OK) {
-        rc = kv_snapshot_write_header(w, time_ms, seed, id, err);
+        rc = kv_snapshot_write_header(w, about, err);
     }
 
     if (rc == KV_OK) {
@@ -123,8 +121,8 @@ failed:
 
 
 static kv_rc_t
-kv_snapshot_write_header(kv_snapshot_writer_t *w, uint64_t time_ms,
-    const uint64_t seed[2], const kv_identity_t *id, kv_err_t *err)
+kv_snapshot_write_header(kv_snapshot_writer_t *w,
+    const kv_snapshot_about_t *about, kv_err_t *err)
 {
     struct iovec          iov;
     kv_snapshot_header_t  h;
@@ -135,9 +133,11 @@ kv_snapshot_write_header(kv_snapshot_writer_t *w, uint64_t time_ms,
     h.version = KV_FORMAT_VERSION;
     h.lsn = w->lsn;
     h.salt = w->salt;
-    memcpy(h.seed, seed, sizeof(h.seed));
-    h.id = *id;
-    h.time_ms = time_ms;
+    memcpy(h.seed, about->seed, sizeof(h.seed));
+    h.id = about->id;
+    h.time_ms = about->time_ms;
+    h.term = about->term;
+    h.index = about->index;
     h.crc = kv_snapshot_crc(h);
     h.crc_all = kv_snapshot_crc_all(&h);
 

@@ -158,18 +158,23 @@ static kv_rc_t
 kv_background_write(kv_scan_t *scan, uint64_t lsn, uint64_t *bytes,
     kv_err_t *err)
 {
-    kv_rc_t        rc;
-    uint64_t       end_lsn;
-    kv_zone_t     *zone;
-    kv_store_t    *store;
-    kv_identity_t  id;
+    kv_rc_t              rc;
+    uint64_t             end_lsn;
+    kv_zone_t           *zone;
+    kv_store_t          *store;
+    kv_snapshot_about_t  about;
 
     store = scan->store;
     zone = store->zone;
-    id = kv_wal_id(&zone->wal);
 
-    rc = kv_snapshot_begin(store->io, store->dirfd, lsn, scan->time_ms,
-                           zone->map.seed, &id, &scan->writer, err);
+    memset(&about, 0, sizeof(about));
+    about.lsn = lsn;
+    about.time_ms = scan->time_ms;
+    memcpy(about.seed, zone->map.seed, sizeof(about.seed));
+    about.id = kv_wal_id(&zone->wal);
+
+    rc = kv_snapshot_begin(store->io, store->dirfd, &about, &scan->writer,
+                           err);
 
     if (rc != KV_OK) {
         return rc;

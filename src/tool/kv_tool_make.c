@@ -20,11 +20,9 @@
 kv_rc_t
 kv_tool_make_begin(kv_tool_make_t *make, const char *path)
 {
-    kv_rc_t        rc;
-    kv_err_t       err;
-    kv_identity_t  id;
-
-    static const uint64_t  unknown[2];
+    kv_rc_t              rc;
+    kv_err_t             err;
+    kv_snapshot_about_t  about;
 
     memset(make, 0, sizeof(*make));
 
@@ -36,15 +34,18 @@ kv_tool_make_begin(kv_tool_make_t *make, const char *path)
         return KV_ERROR;
     }
 
-    rc = kv_wal_new_id(&id);
+    memset(&about, 0, sizeof(about));
+    about.lsn = KV_TOOL_MAKE_LSN;
+    about.time_ms = kv_wall_ms();
+
+    rc = kv_wal_new_id(&about.id);
 
     if (rc != KV_OK) {
         kv_err_set(&err, "the store can have no name: %s", strerror(errno));
 
     } else {
-        rc = kv_snapshot_begin(&make->dir.io, make->dir.fd, KV_TOOL_MAKE_LSN,
-                               kv_wall_ms(), unknown, &id, &make->writer,
-                               &err);
+        rc = kv_snapshot_begin(&make->dir.io, make->dir.fd, &about,
+                               &make->writer, &err);
     }
 
     if (rc != KV_OK) {

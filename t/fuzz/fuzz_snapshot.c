@@ -489,18 +489,19 @@ snap_check_format(const snap_t *s, const snap_reading_t *r)
 static void
 snap_check_copy(ram_t *ram, uint64_t lsn, const snap_reading_t *r)
 {
-    uint64_t            bytes;
-    snap_reading_t      source, copy;
-    kv_snapshot_list_t  list;
-
-    static const uint64_t       seed[2];
-    static const kv_identity_t  id;
+    uint64_t             bytes;
+    snap_reading_t       source, copy;
+    kv_snapshot_list_t   list;
+    kv_snapshot_about_t  about;
 
     memset(&source, 0, sizeof(source));
     memset(&copy, 0, sizeof(copy));
+    memset(&about, 0, sizeof(about));
+    about.lsn = lsn + 1;
+    about.time_ms = 1;
 
-    fuzz_check(kv_snapshot_begin(&ram->io, 3, lsn + 1, 1, seed, &id,
-                                 &source.copy, &source.err)
+    fuzz_check(kv_snapshot_begin(&ram->io, 3, &about, &source.copy,
+                                 &source.err)
                == KV_OK, "%s", source.err.text);
 
     snap_read(ram, lsn, &source);

@@ -178,6 +178,18 @@ snap_same_record(void *ctx, uint64_t lsn, const kv_record_t *rec)
 }
 
 
+void
+snap_about(kv_snapshot_about_t *about, uint64_t lsn, uint64_t time_ms)
+{
+    memset(about, 0, sizeof(*about));
+
+    about->lsn = lsn;
+    about->time_ms = time_ms;
+    memcpy(about->seed, snap_seed, sizeof(snap_seed));
+    about->id = snap_id;
+}
+
+
 kv_rc_t
 snap_write(kv_io_t *with, uint64_t lsn, const uint32_t *sizes, unsigned n,
     uint64_t *bytes, kv_err_t *err)
@@ -187,10 +199,11 @@ snap_write(kv_io_t *with, uint64_t lsn, const uint32_t *sizes, unsigned n,
     unsigned               i;
     kv_record_t            rec;
     struct iovec           iov[4], copy[4];
+    kv_snapshot_about_t    about;
     kv_snapshot_writer_t  *w;
 
-    rc = kv_snapshot_begin(with, snap_dirfd, lsn, kv_wall_ms(), snap_seed,
-                           &snap_id, &w, err);
+    snap_about(&about, lsn, kv_wall_ms());
+    rc = kv_snapshot_begin(with, snap_dirfd, &about, &w, err);
 
     if (rc != KV_OK) {
         return rc;

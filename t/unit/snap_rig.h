@@ -36,6 +36,9 @@ extern const uint32_t  snap_small[8];
 extern const uint64_t  snap_seed[2];
 extern const kv_identity_t  snap_id;
 
+/* What the header of a snapshot with these says, of a log of its own. */
+void snap_about(kv_snapshot_about_t *about, uint64_t lsn, uint64_t time_ms);
+
 
 /* cmocka's: an empty directory. */
 int snap_setup(void **state);

@@ -141,6 +141,7 @@ test_left_over(void **state)
     uint64_t               end, bytes;
     kv_err_t               err;
     struct stat            before, after;
+    kv_snapshot_about_t    about;
     kv_snapshot_writer_t  *w;
 
     (void) state;
@@ -160,8 +161,8 @@ test_left_over(void **state)
 
     /* a second one of the same LSN stands beside it until it is complete */
 
-    assert_int_equal(kv_snapshot_begin(&snap_io, snap_dirfd, LSN, 1,
-                                       snap_seed, &snap_id, &w, &err),
+    snap_about(&about, LSN, 1);
+    assert_int_equal(kv_snapshot_begin(&snap_io, snap_dirfd, &about, &w, &err),
                      KV_OK);
     assert_true(snap_exists(TMP));
     assert_int_equal(fstatat(snap_dirfd, NAME, &before, 0), 0);

@@ -457,11 +457,12 @@ patch(image_t *im, size_t at, uint64_t value, size_t n)
 static void
 test_sealed_header(void **state)
 {
-    size_t     at[4];
-    image_t    im;
-    kv_err_t   err;
-    unsigned   i;
-    uint64_t   end, bytes;
+    size_t               at[4];
+    image_t              im;
+    kv_err_t             err;
+    unsigned             i;
+    uint64_t             end, bytes;
+    kv_snapshot_guess_t  guess;
 
     (void) state;
 
@@ -498,8 +499,19 @@ test_sealed_header(void **state)
         image_seal_header(&im);
         assert_int_equal(image_read(&im, &err), KV_DECLINED);
         assert_non_null(strstr(err.text, "\"" NAME "\" at offset 80: the "
-                               "snapshot is of a replicated log"));
+                               "header says what this version"));
     }
+
+    /* of a replicated log: term and index come together */
+
+    image_make(&im, at);
+    patch(&im, 80, 3, 8);
+    patch(&im, 88, 1234, 8);
+    image_seal_header(&im);
+    assert_int_equal(image_read(&im, &err), KV_OK);
+    kv_snapshot_guess(&snap_io, snap_dirfd, LSN, &guess);
+    assert_int_equal(guess.term, 3);
+    assert_int_equal(guess.index, 1234);
 }
 
 

@@ -232,7 +232,7 @@ test_walked_restarts(void **state)
     unsigned               i;
     kv_err_t               err;
     kv_zone_t             *zone;
-    kv_identity_t          store;
+    kv_snapshot_about_t    about;
     kv_snapshot_writer_t  *w;
 
     enum { keys = 30000, next = 100000, large = 200000 };
@@ -244,16 +244,19 @@ test_walked_restarts(void **state)
     kit.size = 4 << 20;
     rig_start();
     zone = kit.store->zone;
-    store = kv_wal_id(&zone->wal);
 
     for (n = 0; n < keys; n += 50) {
         assert_int_equal(fill(n, 50, 8, there), 50);
     }
 
-    assert_int_equal(kv_snapshot_begin(kit.store->io, kit.dirfd,
-                                       atomic_load(&zone->applied_lsn),
-                                       kv_wall_ms(), zone->map.seed, &store,
-                                       &w, &err),
+    memset(&about, 0, sizeof(about));
+    about.lsn = atomic_load(&zone->applied_lsn);
+    about.time_ms = kv_wall_ms();
+    memcpy(about.seed, zone->map.seed, sizeof(about.seed));
+    about.id = kv_wal_id(&zone->wal);
+
+    assert_int_equal(kv_snapshot_begin(kit.store->io, kit.dirfd, &about, &w,
+                                       &err),
                      KV_OK);
 
     walk(w, 0, keys);
