@@ -86,6 +86,10 @@ PROGRAMS := \
     t/unit/test_wal_disk.c \
     t/unit/test_wal_processes.c \
     t/unit/test_wal_replay.c \
+    t/unit/test_wal_replica.c \
+    t/unit/test_wal_replica_copy.c \
+    t/unit/test_wal_replica_damage.c \
+    t/unit/test_wal_replica_power.c \
     t/unit/test_wal_tail.c \
     t/unit/test_wal_write.c \
     t/unit/test_watch.c \
@@ -103,6 +107,7 @@ HELPERS  := \
     t/unit/kit.c \
     t/unit/map_rig.c \
     t/unit/ram.c \
+    t/unit/replica_rig.c \
     t/unit/snap_rig.c \
     t/unit/solo.c \
     t/unit/store_rig.c \

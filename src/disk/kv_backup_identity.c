@@ -3,6 +3,9 @@
  * What is restored is another store: see "Identity" in kv_format.h.  Two that
  * come from one backup give out the same LSNs, each to writes of its own, and
  * nothing else tells their files apart.
+ *
+ * Nor is it a member of a cluster that the other one was of: term, vote and
+ * members of the log are for those who look what was there.
  */
 
 
@@ -88,6 +91,12 @@ kv_restore_segment(uint8_t *buf, const kv_restore_ids_t *ids)
     }
 
     memcpy(h.id.store, ids->is, sizeof(h.id.store));
+
+    if (h.kind == KV_SEGMENT_REPLICATED) {
+        h.kind = KV_SEGMENT_RESTORED;
+    }
+
+    h.crc = 0;
     memcpy(buf, &h, sizeof(h));
 
     h.crc = kv_wal_header_crc(buf);
@@ -112,6 +121,8 @@ kv_restore_snapshot(uint8_t *buf, const kv_restore_ids_t *ids)
     }
 
     memcpy(h.id.store, ids->is, sizeof(h.id.store));
+    h.term = 0;
+    h.index = 0;
     h.crc = kv_snapshot_crc(h);
     h.crc_all = kv_snapshot_crc_all(&h);
     memcpy(buf, &h, sizeof(h));

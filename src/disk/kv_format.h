@@ -27,7 +27,8 @@
  *                               see "Identity"
  *     snap-<LSN>.alone          put there by people: that snapshot stands for
  *                               the state at its E, though the log up to
- *                               there is lost; deleted with the snapshot
+ *                               there, or all of a replicated log, is lost;
+ *                               deleted with the snapshot
  *
  * <LSN> is 16 lower-case hexadecimal digits.
  *
@@ -113,6 +114,8 @@
  *    24   8   first LSN
  *    32   8   salt: random, new whenever the file is put to use
  *    40  24   identity
+ *    64   4   kind: 0 of a log that is not replicated, 1 of a replicated one, 2
+ *             of one that was: a restore has made another store of it
  *
  * A segment is preallocated and synced before it gets its name, so a file
  * that is shorter than its header says was damaged.  It may pass if all batches
@@ -132,11 +135,12 @@
  *    40   8   the store's time when it was built, milliseconds since the epoch.
  *             It never goes back, and is never below the highest that the log
  *             or the snapshot names: see kv_clock.h
- *    48   8   the incarnation; of a replicated log, the term
+ *    48   8   the incarnation; where there is a type, the term
  *    56   8   index, and
- *    64   8   commit index of a replicated log; zeroes where there is none
- *    72   4   type of entry of a replicated log, or 0
- *    76   4   zeroes
+ *    64   8   commit index of a replicated log, else zeroes
+ *    72   4   type, of a replicated log, else 0
+ *    76   4   of a replicated log, the offset up to which the segment was known
+ *             to be durable when this was written, else 0
  *    80       records
  *
  * The batches of one segment, and of one segment and the next, have
@@ -149,6 +153,48 @@
  * is written, not synced, where the next batch will overwrite it, when the
  * committer falls idle or the server stops, so that even after the last batch
  * something says that it was durable.
+ *
+ *
+ * Replicated log
+ *
+ * Each batch of it has a type, but for marks:
+ *
+ *     1   an entry with records
+ *     2   a barrier: an entry that changes nothing
+ *     3   a change of the members: the entry's data say who they are from then
+ *         on, as raft/kv_raft_entry.h has it; 4096 bytes at most
+ *     4   the state of the log at this place, which is no entry:
+ *           80   8   the incarnation of the batches from here on
+ *           88   8   the vote, in the term of the header; 0: there is none
+ *           96   8   index, and
+ *          104   8   term of the last entry before this one, or zeroes
+ *          112   8   index of the last change, or 0: there was none
+ *          120   8   in the first batch of a segment, the offset where the
+ *                    segment before it ends, 0: there is none; else zeroes
+ *          128   4   length of the members
+ *          132   4   zeroes
+ *          136       the members, as in that change
+ *
+ * All but the first have no records, and take no LSN: they name the one that
+ * comes next.  From entry to entry the index goes up by one, and the term never
+ * goes down.  No entry is of a higher term than the state before it: a node
+ * that learns of a new term, or votes, writes a state, and syncs it before it
+ * tells anyone.
+ *
+ * Each segment begins with a state, which is synced before the file gets its
+ * name.  So an older segment is not needed to know term, vote and members, and
+ * one without its first state is damaged, not torn.  A segment that is full
+ * without a record in it is replaced by the next one, which has its name: its
+ * entries are gone, and its votes and changes are in the state of the other.
+ *
+ * The log of a store becomes a replicated one in a new segment, where its
+ * entries begin with the index 1.  There is no way back but a backup: what is
+ * restored is another store, which is no member of a cluster.  Its log goes on
+ * in a new segment, of kind 0, or of kind 1, with new members and the index 1.
+ *
+ * What has a type is read as far as it goes, committed or not: a voter that is
+ * alone has committed all that is on its disk.  No entry is written over by a
+ * later one yet.
  *
  *
  * Closed log (80 bytes)
@@ -201,8 +247,8 @@
  * A reader refuses files with metadata of any other form, as it would lose
  * them: a first byte of 0, or above KV_META_TYPE, is left for later versions.
  * Versions of the module before 0.4 was finished refuse all.  So a directory
- * can go back to them until the first value with a type is stored in it.  This
- * version writes no file of a replicated log, and refuses those, too.
+ * can go back to them until the first value with a type is stored in it.
+ * Versions that cannot read a replicated log refuse its files.
  *
  * Records carry results, not changes: to replay one twice does no harm.
  *
@@ -219,6 +265,12 @@
  *     starts with, and says that this one was durable: one of the two is of
  *     another log;
  *   - else the end of the log: a write that was never acknowledged.
+ *
+ * In a replicated log, where a batch need not have an LSN, this holds for
+ * places, too.  Such a batch is damage if anything valid after it, or the
+ * closed log, says that the segment was durable behind its beginning.  And a
+ * segment ends where the next one says: no earlier, and what lies behind is of
+ * a writer that died.
  *
  * After such an end, valid batches may still lie behind the gap (with
  * sync=<interval> several are in flight).  They must not come to life when
@@ -314,6 +366,15 @@
 #define KV_RESTORED_NAME    "restored"
 
 
+/* what log a segment is of */
+
+typedef enum {
+    KV_SEGMENT_PLAIN = 0,
+    KV_SEGMENT_REPLICATED,
+    KV_SEGMENT_RESTORED
+} kv_segment_kind_t;
+
+
 /* zeroes: of no store, as in version 1 */
 
 typedef struct {
@@ -330,7 +391,20 @@ typedef struct {
     uint64_t       first_lsn;
     uint64_t       salt;
     kv_identity_t  id;
+    uint32_t       kind;               /* kv_segment_kind_t */
+    uint32_t       zero;
 } kv_segment_header_t;
+
+
+/* what a batch is, in a segment of a replicated log */
+
+typedef enum {
+    KV_ENTRY_NONE = 0,                 /* a mark */
+    KV_ENTRY_RECORDS,
+    KV_ENTRY_BARRIER,
+    KV_ENTRY_CHANGE,
+    KV_ENTRY_STATE                     /* no entry */
+} kv_entry_type_t;
 
 
 typedef struct {
@@ -345,11 +419,28 @@ typedef struct {
     uint64_t  term;                    /* or the incarnation */
     uint64_t  index;
     uint64_t  commit_index;
-    uint32_t  type;
-    uint32_t  zero;
+    uint32_t  type;                    /* kv_entry_type_t */
+    uint32_t  durable_end;
 } kv_batch_header_t;
 
 #define KV_BATCH_HEADER_1   40u        /* bytes of it in version 1 */
+
+
+#define KV_MEMBERS_MAX      4096u      /* bytes of what a CHANGE holds */
+
+typedef struct {
+    uint64_t  incarnation;
+    uint64_t  voted_for;
+    uint64_t  index;
+    uint64_t  index_term;
+    uint64_t  members_index;
+    uint64_t  before;
+    uint32_t  len;
+    uint32_t  zero;
+} kv_entry_state_t;
+
+#define KV_ENTRY_STATE_MAX                                                    \
+    (sizeof(kv_batch_header_t) + sizeof(kv_entry_state_t) + KV_MEMBERS_MAX)
 
 
 typedef struct {
@@ -414,8 +505,9 @@ typedef struct {
 } kv_snapshot_footer_t;
 
 
-_Static_assert(sizeof(kv_segment_header_t) == 64, "segment header");
+_Static_assert(sizeof(kv_segment_header_t) == 72, "segment header");
 _Static_assert(sizeof(kv_batch_header_t) == 80, "batch header");
+_Static_assert(sizeof(kv_entry_state_t) == 56, "state of a replicated log");
 _Static_assert(sizeof(kv_closed_t) == 80, "closed log");
 _Static_assert(sizeof(kv_record_header_t) == 8, "record header");
 _Static_assert(sizeof(kv_snapshot_header_t) == 104, "snapshot header");

@@ -87,6 +87,7 @@ kv_start_use(kv_io_t *io, int dirfd, kv_start_t *start, uint64_t lsn,
     start->time_ms = guess->time_ms;
     start->from.id = guess->id;
     start->from.id_lsn = lsn;
+    start->from.index = guess->index;
     start->from.after = lsn;
     start->from.must_reach = end;
 
@@ -97,7 +98,8 @@ kv_start_use(kv_io_t *io, int dirfd, kv_start_t *start, uint64_t lsn,
                       guess->bytes - start->bytes);
     }
 
-    rc = end > lsn ? kv_snapshot_alone(io, dirfd, lsn, err) : KV_NOT_FOUND;
+    rc = end > lsn || guess->index ? kv_snapshot_alone(io, dirfd, lsn, err)
+                                   : KV_NOT_FOUND;
 
     if (rc == KV_OK) {
         kv_start_warn(start, "\"" KV_SNAPSHOT_NAME ".alone\" is there: the "

@@ -12,6 +12,10 @@
  *
  * A batch is built (kv_wal_begin, kv_wal_add), written (kv_wal_write) and
  * synced (kv_wal_sync).  The caller decides when.
+ *
+ * The log may be a replicated one (kv_wal_replay_t says what the caller takes
+ * it for): each of its batches is an entry with a term and an index, and term,
+ * vote and members are in it, too.
  */
 
 
@@ -25,6 +29,28 @@
 #include "disk/kv_record.h"
 
 
+/*
+ * What a replicated log knows of itself: it moves with the position.  A log
+ * that is none has zeroes.
+ */
+
+typedef struct {
+    uint64_t          term;           /* this node's, and its vote in it, */
+    uint64_t          voted_for;      /* 0: none */
+    uint64_t          index;          /* of the last entry, 0: none, */
+    uint64_t          index_term;     /* and its term */
+    uint64_t          commit;         /* the highest that was recorded */
+    uint64_t          members_index;  /* of the last CHANGE, 0: none, */
+    uint32_t          members_len;    /* and the bytes of its data, */
+    uint32_t          members_at;     /* in members[] of the state */
+    uint64_t          incarnation;    /* that the last STATE names */
+    uint64_t          before;         /* where the segment before the current
+                                         one ended, 0: there is none, */
+    uint64_t          start;          /* where this one's first STATE does, */
+    uint64_t          end;            /* and its last batch */
+} kv_wal_replica_t;
+
+
 typedef struct {
     uint64_t          segment_lsn;    /* first LSN of the current segment, */
     uint64_t          segment_salt;   /* its salt, */
@@ -32,6 +58,7 @@ typedef struct {
     uint64_t          offset;         /* where the next batch goes; the size
                                          if no more may go there */
     uint64_t          next_lsn;       /* the LSN it will have */
+    kv_wal_replica_t  replica;
 } kv_wal_position_t;
 
 
@@ -71,7 +98,7 @@ typedef struct {
  * commit lock alone, read by any process (for statistics).  All zeroes, but for
  * next_lsn = 1, is an empty log; else kv_wal_replay() fills it.
  *
- * The first five fields move together, and a process can be killed between
+ * The first six fields move together, and a process can be killed between
  * two of them: it writes the new position to `to` first, and sets `moving`, so
  * that the next process to begin, write, mark or sync finishes the move.
  *
@@ -87,6 +114,13 @@ typedef struct {
     uint64_t           segment_size;
     uint64_t           offset;
     _Atomic uint64_t   next_lsn;
+    kv_wal_replica_t   replica;
+    uint8_t            members[2][KV_MEMBERS_MAX];
+                                      /* see kv_wal_members() */
+    uint32_t           replicated;    /* it is a replicated log; the replay
+                                         sets it */
+    _Atomic uint32_t   unsynced;      /* and may have batches without an LSN
+                                         that are not synced */
     uint64_t           store[2];      /* the identity: see kv_wal_id(); */
     _Atomic uint64_t   incarnation;   /* kv_wal_replay() sets it */
     kv_wal_past_t      past;          /* those before it */
@@ -113,12 +147,17 @@ typedef struct {
 
 typedef struct kv_wal_s  kv_wal_t;
 
+/* the most bytes of a batch in a segment that begins with a STATE */
+#define KV_WAL_BATCH_MAX(segment_size)                                        \
+    ((segment_size) - KV_SEGMENT_HEADER - KV_ENTRY_STATE_MAX)
+
 
 /*
  * A handle for this process.  `io` and the directory's descriptor stay the
  * caller's and must outlive it.  `segment_size` is for segments made from now
  * on: a multiple of 4096, at least 64 KiB.  `max_batch` is the most bytes
- * that one batch may have, its header included; at most segment_size - 4096.
+ * that one batch may have, its header included; at most segment_size - 4096, in
+ * a replicated log at most KV_WAL_BATCH_MAX(segment_size).
  * Returns NULL when out of memory.  Not for two threads at once.
  */
 kv_wal_t *kv_wal_create(kv_io_t *io, int dirfd, kv_wal_state_t *state,
@@ -197,6 +236,57 @@ kv_rc_t kv_wal_add(kv_wal_t *wal, const kv_record_t *rec);
 kv_rc_t kv_wal_write(kv_wal_t *wal, kv_err_t *err);
 
 /*
+ * An entry of a replicated log: what the header of its batch says.  The index
+ * is the next one; the term is not below that of the entry before it, nor above
+ * that of the last kv_wal_put_vote().  `commit` is recorded with it: it is at
+ * most the index.
+ */
+
+typedef struct {
+    kv_entry_type_t  type;
+    uint64_t         term;
+    uint64_t         index;
+    uint64_t         commit;
+} kv_wal_entry_t;
+
+/*
+ * Of a replicated log: the batch that is being built, with a record at least,
+ * is this entry, KV_ENTRY_RECORDS.  Before each kv_wal_write(), after
+ * kv_wal_begin(); all else of it is as it is without.
+ */
+void kv_wal_set_entry(kv_wal_t *wal, const kv_wal_entry_t *e);
+
+/*
+ * Of a replicated log: writes an entry without records, KV_ENTRY_BARRIER or
+ * KV_ENTRY_CHANGE, with `len` bytes of data, at most KV_MEMBERS_MAX, which
+ * zeroes fill up to a multiple of 8.  A CHANGE has some, and they are the
+ * members from then on.  It takes no LSN, is not synced, and may use the
+ * reserve.  The batch that is being built stays as it is.  Results as those of
+ * kv_wal_write().
+ */
+kv_rc_t kv_wal_put_entry(kv_wal_t *wal, const kv_wal_entry_t *e,
+    const void *data, size_t len, kv_err_t *err);
+
+/*
+ * The same for a term and the vote in it, 0 for none: the term does not go
+ * down, and the vote in a term does not change once there is one.  After
+ * kv_wal_sync() both are remembered for good.
+ */
+kv_rc_t kv_wal_put_vote(kv_wal_t *wal, uint64_t term, uint64_t voted_for,
+    kv_err_t *err);
+
+/*
+ * The members, which are the data of the last CHANGE, of which there are
+ * state->replica.members_len bytes, 0: there was none yet.  Under the commit
+ * lock, until the next one.
+ */
+static inline const void *
+kv_wal_members(const kv_wal_state_t *state)
+{
+    return state->members[state->replica.members_at];
+}
+
+/*
  * What the operator should know of a kv_wal_write() that went on without it: a
  * note of a clean end, or a file "restored", that cannot be deleted.  Moves it
  * to *err and returns true; false: there is nothing, or it was told before.
@@ -263,11 +353,11 @@ kv_rc_t kv_wal_purge(kv_wal_t *wal, uint64_t lsn, uint64_t current_lsn,
     unsigned spares, const kv_io_pace_t *pace, kv_err_t *err);
 
 /*
- * Gets the header of a batch before its records: it is at this offset of the
- * segment that begins with `segment_lsn`.
+ * Gets a batch, header and data, before its records: it is at this offset of
+ * the segment that begins with `segment_lsn`.
  */
 typedef void (*kv_wal_batch_pt)(void *ctx, uint64_t segment_lsn,
-    uint64_t offset, const kv_batch_header_t *h);
+    uint64_t offset, const kv_batch_header_t *h, const void *data);
 
 
 /* What a replay begins with, and its callbacks. */
@@ -280,7 +370,11 @@ typedef struct {
                                       has to reach it, too */
     kv_identity_t  id;             /* the snapshot's, or zeroes, */
     uint64_t       id_lsn;         /* and the LSN of the snapshot's name */
+    uint64_t       index;          /* and the last entry that is in it, of a
+                                      replicated log; else 0 */
     bool           alone;          /* people have it stand alone */
+    bool           replicated;     /* the log is to be a replicated one; one
+                                      that is, and is not to be, is refused */
     bool           brief;          /* what is said of damage has no way out */
     kv_record_pt   record;         /* gets each record */
     kv_wal_batch_pt  batch;        /* may be NULL */
@@ -356,14 +450,20 @@ kv_rc_t kv_wal_new_id(kv_identity_t *id);
  * read anew, stays if no LSN is lost, the log ends in the same segment, and no
  * file "restored" is there.
  *
+ * A log that is not a replicated one, but is to be, goes on as one in a new
+ * segment, which the next batch begins: its first entry has the index 1.  All
+ * entries that are found count, committed or not: the only voter has committed
+ * all that is on its disk.
+ *
  * KV_OK; KV_DAMAGED, with `err` naming file, offset, the ways out and what they
- * give up; KV_ERROR or KV_AGAIN for I/O errors, `err` filled; or what
- * from->record returned.  Nothing on disk is changed unless all of it is good.
+ * give up; KV_ERROR, if a replicated log is not to be one, or KV_ERROR or
+ * KV_AGAIN for I/O errors, `err` filled; or what from->record returned.
+ * Nothing on disk is changed unless all of it is good.
  * Then it is made durable before KV_OK is returned, even after a sync that
  * failed.  If the disk is too full for that, the first sync that finds space
- * does it: until then durable_lsn is below next_lsn - 1, and nothing is
- * written.  Memory is bounded by the segment size, time by the bytes in the
- * directory.
+ * does it: until then durable_lsn is below next_lsn - 1, or `unsynced` is set,
+ * and nothing is written.  Memory is bounded by the segment size, time by the
+ * bytes in the directory.
  */
 kv_rc_t kv_wal_replay(kv_wal_t *wal, const kv_wal_replay_t *from,
     kv_err_t *err);

@@ -192,8 +192,14 @@ kv_wal_way(kv_wal_reader_t *r, uint64_t offset, uint64_t lsn)
     if (r->lsn && lsn > end) {
         way->lsn = lsn;
 
-        if (offset < KV_SEGMENT_HEADER) {
+        if (offset < KV_SEGMENT_HEADER
+            || (r->kind != KV_SEGMENT_PLAIN && r->offset == KV_SEGMENT_HEADER))
+        {
             way->logs_from = r->lsn;
+
+            /* what such a snapshot needs besides was in the log alone */
+
+            way->alone = from->index && r->lsn <= from->after + 1;
 
         } else {
             way->logs_from = r->lsn + 1;
@@ -204,7 +210,7 @@ kv_wal_way(kv_wal_reader_t *r, uint64_t offset, uint64_t lsn)
 
     } else {
         way->lsn = from->after + 1;
-        way->alone = end > from->after;
+        way->alone = end > from->after || from->index;
     }
 }
 

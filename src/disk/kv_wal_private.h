@@ -3,9 +3,12 @@
  * What the files of the log share.  None calls one that stands above it:
  *
  *     kv_wal_write.c          batches
+ *     kv_wal_replica.c        votes, and entries without records
+ *     kv_wal_place.c          where a batch goes
  *     kv_wal_replay.c         reading back (see kv_wal_reader.h)
  *     kv_wal_closed.c         the note of a clean end
  *     kv_wal_segment.c        the current segment, the log's end
+ *     kv_wal_entry.c          what a replicated log has besides
  *     kv_wal_spare.c          spares, segments no longer needed
  *     kv_wal_identity.c       the store and its incarnation
  *     kv_wal_files.c          names and headers
@@ -63,6 +66,7 @@ struct kv_wal_s {
     size_t           iov_max;
     size_t           len;            /* of the batch with its header */
     uint32_t         count;
+    kv_wal_entry_t   entry;          /* of a replicated log */
     uint32_t         puts;           /* of these, and what else leaves the
                                         reserve to others */
     size_t           reserve;        /* see kv_wal_set_reserve() */
@@ -147,7 +151,99 @@ uint64_t kv_wal_origin(kv_wal_t *wal, int fd);
 kv_rc_t kv_wal_take_spare(kv_wal_t *wal, const char *tmp, int *fd);
 
 
+/* ---- kv_wal_entry.c */
+
+/* A batch of a replicated log without records: its header and data. */
+
+typedef struct {
+    kv_batch_header_t  h;
+    uint8_t            data[KV_ENTRY_STATE_MAX - sizeof(kv_batch_header_t)];
+} kv_wal_small_t;
+
+/* Makes the header of a batch at the log's end, without its checksum. */
+void kv_wal_header(kv_wal_t *wal, kv_batch_header_t *h, size_t len,
+    uint32_t count);
+
+/* Makes the header, and *to, those of an entry of a replicated log. */
+void kv_wal_enter(const kv_wal_state_t *state, const kv_wal_entry_t *e,
+    kv_batch_header_t *h, kv_wal_position_t *to);
+
+/* Where the part of the current segment ends that is known to be synced. */
+uint32_t kv_wal_durable_end(const kv_wal_state_t *state);
+
+/* The bytes of a STATE as it would be now. */
+size_t kv_wal_state_size(const kv_wal_state_t *state);
+
+/* Whether the next entry must follow on a STATE, with another incarnation. */
+bool kv_wal_state_due(const kv_wal_state_t *state);
+
+/* Makes a STATE of what the log will know of itself; `before` as in there. */
+void kv_wal_make_state(kv_wal_t *wal, kv_wal_small_t *batch,
+    const kv_wal_replica_t *replica, uint64_t before);
+
+/* Sets its checksum, and returns its length. */
+size_t kv_wal_seal_small(kv_wal_small_t *batch);
+
+/*
+ * The first batch of a segment: a STATE, at offset 4096 of the file, which is
+ * not synced; fills to->replica, and moves to->offset behind it.  KV_OK, or the
+ * result of kv_io_rc(), with errno set.
+ */
+kv_rc_t kv_wal_first_state(kv_wal_t *wal, int fd, kv_wal_position_t *to);
+
+
+/* ---- kv_wal_place.c */
+
+/* What is to be written. */
+
+typedef struct {
+    size_t    len;                   /* bytes */
+    uint32_t  count;                 /* records */
+    bool      entry;                 /* it may have to follow on a STATE */
+    bool      urgent;                /* may use the reserve, if there can be no
+                                        new segment */
+} kv_wal_need_t;
+
+/*
+ * Opens a segment that this fits into, deletes the note of a clean end, and
+ * writes the STATE, if one is due.  Results as those of kv_wal_write().
+ */
+kv_rc_t kv_wal_ready(kv_wal_t *wal, const kv_wal_need_t *need, kv_err_t *err);
+
+/*
+ * Writes `n` pieces, `len` bytes, at the log's end, and moves it behind them:
+ * to *to, where all but the offset is set.  The pieces are used up.  KV_OK;
+ * else the result of kv_io_rc(), with `err` filled.
+ */
+kv_rc_t kv_wal_append(kv_wal_t *wal, struct iovec *iov, size_t n, size_t len,
+    kv_wal_position_t *to, kv_err_t *err);
+
+/* The same of such a batch, whose checksum is set; and of a STATE of *to. */
+kv_rc_t kv_wal_append_small(kv_wal_t *wal, kv_wal_small_t *batch,
+    kv_wal_position_t *to, kv_err_t *err);
+kv_rc_t kv_wal_write_state(kv_wal_t *wal, kv_wal_position_t *to,
+    kv_err_t *err);
+
+/*
+ * What kv_wal_read.c requires of a batch holds for this one before it is
+ * written, and it goes where a reader expects it.
+ */
+void kv_wal_assert(const kv_wal_t *wal, const kv_batch_header_t *h);
+
+/* Fills `err`: the file, where in it, and what to do. */
+void kv_wal_write_failed(kv_wal_t *wal, kv_rc_t rc, size_t len, kv_err_t *err);
+
+
 /* ---- kv_wal_segment.c */
+
+/* Where the log is: fills *to, which then is changed and moved to. */
+void kv_wal_here(const kv_wal_state_t *state, kv_wal_position_t *to);
+
+/* Where the first batch that is written to the current segment goes. */
+uint64_t kv_wal_first_offset(const kv_wal_state_t *state);
+
+/* Where the last batch of the current segment ends. */
+uint64_t kv_wal_last_end(const kv_wal_state_t *state);
 
 /* Moves the state to *to as one step, at whatever instruction a kill comes. */
 void kv_wal_move(kv_wal_state_t *state, const kv_wal_position_t *to);

@@ -15,9 +15,14 @@
 
 
 static kv_rc_t kv_wal_read_overlap(kv_wal_reader_t *r);
+static kv_rc_t kv_wal_judge_kind(kv_wal_reader_t *r,
+    const kv_segment_header_t *h);
 static kv_rc_t kv_wal_judge_header(kv_wal_reader_t *r,
     const kv_segment_header_t *h, uint64_t size);
+static bool kv_wal_more(const kv_wal_reader_t *r, uint64_t limit);
 static kv_rc_t kv_wal_read_last(kv_wal_reader_t *r, uint64_t limit);
+static kv_rc_t kv_wal_take_header(kv_wal_reader_t *r,
+    const kv_batch_header_t *h, const uint8_t *data);
 static size_t kv_wal_find_batch(const kv_wal_reader_t *r, const uint8_t *p,
     size_t n);
 static kv_rc_t kv_wal_batch(kv_wal_reader_t *r, uint64_t offset,
@@ -80,6 +85,10 @@ kv_wal_read_header(kv_wal_reader_t *r, uint64_t lsn)
     r->size = kv_min(size, h.size);
     r->salt = h.salt;
     r->version = h.version;
+    r->known &= h.kind == r->kind;
+    r->kind = h.kind;
+    r->upto = 0;
+    r->durable_end = 0;
     kv_wal_see_identity(r, &h.id, r->name,
                         offsetof(kv_segment_header_t, id.incarnation));
     r->offset = KV_SEGMENT_HEADER;
@@ -96,6 +105,8 @@ static kv_rc_t
 kv_wal_judge_header(kv_wal_reader_t *r, const kv_segment_header_t *h,
     uint64_t size)
 {
+    kv_rc_t  rc;
+
     if (h->version < KV_FORMAT_OLDEST || h->version > KV_FORMAT_VERSION) {
         kv_err_set(r->err, "%s: offset %zu: format version %" PRIu32 ", of "
                    "which this module knows nothing (its own is %u); use the "
@@ -104,6 +115,12 @@ kv_wal_judge_header(kv_wal_reader_t *r, const kv_segment_header_t *h,
                    offsetof(kv_segment_header_t, version), h->version,
                    KV_FORMAT_VERSION);
         return KV_DAMAGED;
+    }
+
+    rc = kv_wal_judge_kind(r, h);
+
+    if (rc != KV_OK) {
+        return rc;
     }
 
     if (h->first_lsn != r->lsn) {
@@ -149,10 +166,44 @@ kv_wal_judge_header(kv_wal_reader_t *r, const kv_segment_header_t *h,
 }
 
 
+static kv_rc_t
+kv_wal_judge_kind(kv_wal_reader_t *r, const kv_segment_header_t *h)
+{
+    if (h->kind > KV_SEGMENT_RESTORED) {
+        kv_err_set(r->err, "%s: offset %zu: kind %" PRIu32 ", of which this "
+                   "version of the module knows nothing; use the version that "
+                   "wrote it, or another directory", r->name,
+                   offsetof(kv_segment_header_t, kind), h->kind);
+        return KV_DAMAGED;
+    }
+
+    if (h->kind == KV_SEGMENT_REPLICATED && r->plain) {
+        kv_err_set(r->err, "%s: offset %zu: the store is a member of a "
+                   "cluster: give its kv_zone \"cluster=\" again, or restore a "
+                   "backup of it, which makes a store that stands alone",
+                   r->name, offsetof(kv_segment_header_t, kind));
+        errno = EINVAL;
+        return KV_ERROR;
+    }
+
+    if (r->kind == KV_SEGMENT_REPLICATED && h->kind != r->kind) {
+        return kv_wal_damaged(r, offsetof(kv_segment_header_t, kind), r->lsn,
+                              "the segment is of no replicated log, but the "
+                              "one before is");
+    }
+
+    return KV_OK;
+}
+
+
 kv_rc_t
 kv_wal_read_segment(kv_wal_reader_t *r, uint64_t limit)
 {
     kv_rc_t  rc;
+
+    if (r->kind != KV_SEGMENT_PLAIN && limit != UINT64_MAX) {
+        r->upto = kv_wal_read_before(r, limit);
+    }
 
     rc = kv_wal_read_batches(r, limit);
 
@@ -168,42 +219,27 @@ kv_wal_read_batches(kv_wal_reader_t *r, uint64_t limit)
     const uint8_t      *records;
     kv_batch_header_t   h;
 
-    while (r->expected < limit) {
+    while (kv_wal_more(r, limit)) {
 
         rc = kv_wal_batch(r, r->offset, &h, &records);
 
+        if (rc == KV_OK && h.first_lsn != r->expected) {
+            rc = KV_NOT_FOUND;
+        }
+
         if (rc == KV_NOT_FOUND) {
-            break;
+            return kv_wal_read_first(r);
+        }
+
+        if (rc == KV_OK) {
+            rc = kv_wal_take_header(r, &h, records);
         }
 
         if (rc != KV_OK) {
             return rc;
         }
 
-        if (h.first_lsn != r->expected) {
-            break;
-        }
-
-        if (h.durable_lsn >= h.first_lsn) {
-            return kv_wal_damaged(r, r->offset, r->expected, "the batch says "
-                                  "that LSN %" PRIu64 " was durable before "
-                                  "it, and begins with %" PRIu64,
-                                  h.durable_lsn, h.first_lsn);
-        }
-
-        if (h.term > r->writer) {
-            kv_wal_past_add(&r->past, r->writer, r->expected);
-            r->writer = h.term;
-        }
-
-        r->durable = kv_max(r->durable, h.durable_lsn);
-        r->time_ms = kv_max(r->time_ms, h.time_ms);
-
-        if (h.durable_lsn + 1 == r->expected) {
-            r->doubtful = r->offset;
-        }
-
-        if (h.count == 0) {
+        if (h.count == 0 && h.type == KV_ENTRY_NONE) {
             r->marked = true;
             break;
         }
@@ -228,12 +264,63 @@ kv_wal_read_batches(kv_wal_reader_t *r, uint64_t limit)
 }
 
 
+/* Whether more is to be read of the segment, if it is there. */
+
+static bool
+kv_wal_more(const kv_wal_reader_t *r, uint64_t limit)
+{
+    /* behind the last record may be entries without an LSN */
+
+    return r->upto ? r->offset < r->upto : r->expected < limit;
+}
+
+
+/* Takes what the header of the batch at r->offset says. */
+
+static kv_rc_t
+kv_wal_take_header(kv_wal_reader_t *r, const kv_batch_header_t *h,
+    const uint8_t *data)
+{
+    size_t    place;
+    uint64_t  writer;
+
+    if (h->durable_lsn >= h->first_lsn) {
+        return kv_wal_damaged(r, r->offset, r->expected, "the batch says "
+                              "that LSN %" PRIu64 " was durable before "
+                              "it, and begins with %" PRIu64,
+                              h->durable_lsn, h->first_lsn);
+    }
+
+    writer = kv_wal_batch_incarnation(h, data, &place);
+
+    if (writer > r->writer) {
+        kv_wal_past_add(&r->past, r->writer, r->expected);
+        r->writer = writer;
+    }
+
+    r->durable = kv_max(r->durable, h->durable_lsn);
+    r->time_ms = kv_max(r->time_ms, h->time_ms);
+
+    if (r->kind != KV_SEGMENT_PLAIN) {
+        return kv_wal_read_entry(r, h, data);
+    }
+
+    if (h->durable_lsn + 1 == r->expected) {
+        r->doubtful = r->offset;
+    }
+
+    return KV_OK;
+}
+
+
 /* After the last batch of a segment that others follow. */
 
 static kv_rc_t
 kv_wal_read_last(kv_wal_reader_t *r, uint64_t limit)
 {
-    if (r->expected != limit && r->size < r->segment_size) {
+    if ((r->expected != limit || r->offset < r->upto)
+        && r->size < r->segment_size)
+    {
         return kv_wal_cut_short(r);
     }
 
@@ -241,6 +328,12 @@ kv_wal_read_last(kv_wal_reader_t *r, uint64_t limit)
         return kv_wal_damaged(r, r->offset, r->expected, "no good batch with "
                               "LSN %" PRIu64 " is here, and the next segment "
                               "starts with %" PRIu64, r->expected, limit);
+    }
+
+    if (r->upto && r->offset != r->upto) {
+        return kv_wal_damaged(r, r->offset, r->expected, "no good batch is "
+                              "here, and the next segment says that this one "
+                              "goes on to offset %" PRIu64, r->upto);
     }
 
     if (r->size < r->segment_size) {
@@ -308,7 +401,7 @@ kv_wal_peek(kv_wal_reader_t *r, uint64_t limit, uint64_t *lsn,
 
         *durable = kv_max(*durable, h.durable_lsn);
 
-        if (h.count == 0) {
+        if (h.count == 0 && h.type == KV_ENTRY_NONE) {
             return KV_OK;
         }
 
@@ -370,6 +463,7 @@ kv_wal_scan(kv_wal_reader_t *r)
         }
 
         r->durable = kv_max(r->durable, h.durable_lsn);
+        r->durable_end = kv_max(r->durable_end, h.durable_end);
 
         /* the mark at the very end is not behind it */
 
@@ -417,15 +511,16 @@ kv_wal_find_batch(const kv_wal_reader_t *r, const uint8_t *p, size_t n)
 
 /*
  * Reads the batch at `offset`.  KV_OK with its header and a pointer to its
- * records; KV_NOT_FOUND if no good one is there; KV_DAMAGED, if it is good, but
- * of a replicated log, or KV_ERROR, r->err filled.
+ * data; KV_NOT_FOUND if no good one is there; KV_DAMAGED, if it is good, but
+ * may not be there, or KV_ERROR, r->err filled.
  */
 
 static kv_rc_t
 kv_wal_batch(kv_wal_reader_t *r, uint64_t offset, kv_batch_header_t *h,
     const uint8_t **records)
 {
-    size_t          head;
+    size_t          head, place;
+    kv_rc_t         rc;
     uint64_t        left;
     kv_identity_t   id;
     const uint8_t  *p;
@@ -452,7 +547,7 @@ kv_wal_batch(kv_wal_reader_t *r, uint64_t offset, kv_batch_header_t *h,
     if (h->magic != KV_BATCH_MAGIC || h->salt != r->salt
         || h->len % 8 || h->len > left - head
         || h->count > h->len / sizeof(kv_record_header_t)
-        || (h->count == 0 && h->len)
+        || (h->count == 0 && h->len && h->type == KV_ENTRY_NONE)
         || h->first_lsn > KV_LSN_MAX
         || h->count > KV_LSN_MAX - h->first_lsn + 1)
     {
@@ -469,18 +564,15 @@ kv_wal_batch(kv_wal_reader_t *r, uint64_t offset, kv_batch_header_t *h,
         return KV_NOT_FOUND;
     }
 
-    if (h->index || h->commit_index || h->type || h->zero) {
-        kv_err_set(r->err, "%s: offset %" PRIu64 ": LSN %" PRIu64 " is of a "
-                   "batch of a replicated log, which this version of the "
-                   "module cannot read; use the version that wrote it, or "
-                   "another directory", r->name, offset, h->first_lsn);
-        return KV_DAMAGED;
+    rc = kv_wal_judge_entry(r, offset, h);
+
+    if (rc != KV_OK) {
+        return rc;
     }
 
     id = r->id;
-    id.incarnation = h->term;
-    kv_wal_see_identity(r, &id, r->name,
-                        offset + offsetof(kv_batch_header_t, term));
+    id.incarnation = kv_wal_batch_incarnation(h, p + head, &place);
+    kv_wal_see_identity(r, &id, r->name, offset + place);
 
     *records = p + head;
 
@@ -503,8 +595,10 @@ kv_wal_give_records(kv_wal_reader_t *r, const kv_batch_header_t *h,
     n = h->len;
     end = h->first_lsn + h->count;
 
-    if (r->from->batch && end - 1 > r->from->after) {
-        r->from->batch(r->from->ctx, r->lsn, r->offset, h);
+    /* one without an LSN counts as what follows on it */
+
+    if (r->from->batch && kv_max(end - 1, h->first_lsn) > r->from->after) {
+        r->from->batch(r->from->ctx, r->lsn, r->offset, h, records);
     }
 
     for (lsn = h->first_lsn; lsn < end; lsn++) {
@@ -540,7 +634,7 @@ kv_wal_give_records(kv_wal_reader_t *r, const kv_batch_header_t *h,
         n -= size;
     }
 
-    if (lsn < end || n > 0) {
+    if (lsn < end || (n > 0 && h->count)) {
         return kv_wal_damaged(r, r->offset + kv_wal_batch_header(r->version)
                                  + h->len - n, h->first_lsn,
                               "the batch is as it was written, but this is no "

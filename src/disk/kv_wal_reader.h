@@ -1,8 +1,9 @@
 
 /*
  * The log being read back.  kv_wal_replay.c reads the segments in order and
- * decides what the end means, kv_wal_read.c reads a segment, kv_wal_damage.c
- * writes the messages about damage and the way out.
+ * decides what the end means, kv_wal_read.c reads a segment,
+ * kv_wal_read_entry.c what a replicated log has besides, kv_wal_damage.c writes
+ * the messages about damage and the way out.
  */
 
 
@@ -54,9 +55,21 @@ typedef struct {
     uint64_t        size;            /* and how much of that there is */
     uint64_t        salt;
     uint32_t        version;         /* of its format */
+    kv_segment_kind_t  kind;         /* of log; of the one before, while the
+                                        header is read */
+    uint64_t        upto;            /* where it ends, as the next one says; 0:
+                                        that is not known */
     uint64_t        offset;          /* of the batch that comes next */
     uint64_t        doubtful;        /* batches from here on may not be on
                                         disk, though they can be read */
+
+    /* of a replicated log: see kv_wal_read_entry.c */
+    bool            plain;           /* there is to be none */
+    bool            known;           /* what it is up to the present batch: */
+    kv_wal_replica_t  replica;
+    uint8_t         members[KV_MEMBERS_MAX];
+    uint64_t        durable_end;     /* where it is known to be durable, in the
+                                        present segment */
 
     kv_wal_way_t    way;             /* out of damage that was met */
 
@@ -116,6 +129,40 @@ kv_rc_t kv_wal_scan(kv_wal_reader_t *r);
  * window, and takes a larger buffer only for a batch that does not fit into it.
  */
 const uint8_t *kv_wal_window(kv_wal_reader_t *r, uint64_t offset, size_t n);
+
+
+/* ---- kv_wal_read_entry.c */
+
+/*
+ * Whether the good batch may be in a segment of this kind.  KV_OK; KV_DAMAGED,
+ * r->err filled.
+ */
+kv_rc_t kv_wal_judge_entry(kv_wal_reader_t *r, uint64_t offset,
+    const kv_batch_header_t *h);
+
+/* The incarnation that the batch names, and where; 0: it names none. */
+uint64_t kv_wal_batch_incarnation(const kv_batch_header_t *h,
+    const uint8_t *data, size_t *place);
+
+/*
+ * No good batch is at r->offset, or no STATE.  If a segment of a replicated log
+ * begins there this is damage, for what it begins with was synced before it had
+ * its name: KV_DAMAGED, r->err filled; else KV_OK.
+ */
+kv_rc_t kv_wal_read_first(kv_wal_reader_t *r);
+
+/*
+ * The batch at r->offset is the next one of a replicated log: takes what it
+ * says, in r->replica.  KV_OK; KV_DAMAGED, r->err filled.
+ */
+kv_rc_t kv_wal_read_entry(kv_wal_reader_t *r, const kv_batch_header_t *h,
+    const uint8_t *data);
+
+/*
+ * Where the segment that is being read ends, as the one says that begins with
+ * this LSN; 0: it does not, or cannot be read.
+ */
+uint64_t kv_wal_read_before(kv_wal_reader_t *r, uint64_t lsn);
 
 
 /* ---- kv_wal_damage.c */

@@ -22,10 +22,15 @@ static void kv_wal_find_closed(kv_wal_reader_t *r, bool again);
 static void kv_wal_take_closed(kv_wal_reader_t *r);
 static kv_rc_t kv_wal_read_none(kv_wal_reader_t *r);
 static kv_rc_t kv_wal_read_end(kv_wal_reader_t *r);
+static void kv_wal_read_closed_end(kv_wal_reader_t *r);
+static kv_rc_t kv_wal_read_needed(kv_wal_reader_t *r, uint64_t needed);
 static kv_rc_t kv_wal_read_short(kv_wal_reader_t *r);
 static kv_rc_t kv_wal_read_done(kv_wal_reader_t *r);
 static void kv_wal_read_position(const kv_wal_reader_t *r,
     kv_wal_position_t *to);
+static void kv_wal_read_durable(const kv_wal_reader_t *r, bool full);
+static void kv_wal_read_replica(const kv_wal_reader_t *r,
+    kv_wal_replica_t *to);
 static void kv_wal_distrust(kv_wal_reader_t *r);
 static kv_wal_note_t kv_wal_read_note(const kv_wal_reader_t *r);
 static kv_rc_t kv_wal_read_identity(kv_wal_reader_t *r);
@@ -53,6 +58,8 @@ kv_wal_replay(kv_wal_t *wal, const kv_wal_replay_t *from, kv_err_t *err)
     if (rc != KV_OK) {
         return rc;
     }
+
+    r.plain = !from->replicated;
 
     rc = kv_wal_read_all(&r);
 
@@ -301,11 +308,20 @@ kv_wal_read_none(kv_wal_reader_t *r)
 
     r->expected = r->from->after + 1;
 
-    if (kv_max(needed, r->closed.lsn) < r->expected) {
+    if (kv_max(needed, r->closed.lsn) < r->expected
+        && (r->from->index == 0 || r->from->alone))
+    {
         return KV_OK;
     }
 
     kv_wal_way_out(r, 0, r->expected, way, sizeof(way));
+
+    if (needed < r->expected && r->closed.lsn < r->expected) {
+        kv_err_set(r->err, "no log-*.kvl is there, but " KV_SNAPSHOT_NAME
+                   ".kvs is of a replicated log, which held the term and the "
+                   "vote%s", r->from->after, way);
+        return KV_DAMAGED;
+    }
 
     if (r->closed.lsn > needed) {
         kv_err_set(r->err, "no log-*.kvl is there, but %s says that there was "
@@ -332,12 +348,7 @@ kv_wal_read_end(kv_wal_reader_t *r)
     kv_rc_t   rc;
     uint64_t  needed;
 
-    if (r->closed.lsn == r->expected - 1 && r->closed.segment_lsn == r->lsn
-        && r->closed.segment_salt == r->salt && r->closed.offset == r->offset)
-    {
-        r->marked = true;
-        r->noted = true;
-    }
+    kv_wal_read_closed_end(r);
 
     if (r->closed.lsn && r->closed.lsn < r->expected - 1) {
         kv_wal_warn(r, "%s: it says that the log was closed there, but it goes "
@@ -376,11 +387,57 @@ kv_wal_read_end(kv_wal_reader_t *r)
                               r->expected, r->durable);
     }
 
+    if (r->kind != KV_SEGMENT_PLAIN && r->durable_end > r->offset) {
+        return kv_wal_damaged(r, r->offset, r->expected, "no good batch is "
+                              "here, and the log was durable up to offset %"
+                              PRIu64, r->durable_end);
+    }
+
+    return kv_wal_read_needed(r, needed);
+}
+
+
+/* What the note says of the place where the log ends. */
+
+static void
+kv_wal_read_closed_end(kv_wal_reader_t *r)
+{
+    if (r->closed.lsn != r->expected - 1 || r->closed.segment_lsn != r->lsn
+        || r->closed.segment_salt != r->salt)
+    {
+        return;
+    }
+
+    if (r->closed.offset == r->offset) {
+        r->marked = true;
+        r->noted = true;
+    }
+
+    if (r->closed.offset < r->segment_size) {
+        r->durable_end = r->closed.offset;
+    }
+}
+
+
+/* Whether the log goes as far as snapshots need it. */
+
+static kv_rc_t
+kv_wal_read_needed(kv_wal_reader_t *r, uint64_t needed)
+{
     if (needed >= r->expected) {
         return kv_wal_damaged(r, r->offset, r->expected, "the log ends before "
                               "LSN %" PRIu64 ", but " KV_SNAPSHOT_NAME ".kvs "
                               "needs it up to %" PRIu64,
                               r->expected, r->from->after, needed);
+    }
+
+    if (r->kind == KV_SEGMENT_REPLICATED
+        && r->from->index > r->replica.index && !r->from->alone)
+    {
+        return kv_wal_damaged(r, r->offset, r->expected, "the log ends with "
+                              "index %" PRIu64 ", but " KV_SNAPSHOT_NAME ".kvs "
+                              "has entries up to %" PRIu64, r->replica.index,
+                              r->from->after, r->from->index);
     }
 
     if (r->from->newer >= r->expected) {
@@ -423,7 +480,6 @@ kv_wal_read_done(kv_wal_reader_t *r)
 {
     bool               full;
     kv_rc_t            rc;
-    uint64_t           known;
     kv_wal_t          *wal;
     kv_wal_position_t  to;
 
@@ -466,28 +522,72 @@ kv_wal_read_done(kv_wal_reader_t *r)
 
     to.next_lsn = r->expected;
 
+    wal->state->replicated = r->from->replicated;
+    kv_wal_read_replica(r, &to.replica);
+
     kv_wal_read_past(r);
     kv_wal_set_id(wal->state, &r->id);
     wal->state->restored = r->restored;
     wal->state->time_ms = kv_max(wal->state->time_ms, r->time_ms);
     kv_wal_move(wal->state, &to);
-    wal->state->durable_lsn = r->expected - 1;
     wal->state->segments = kv_wal_count(r->names, r->n, KV_WAL_SEGMENT);
 
     wal->state->closed = kv_wal_read_note(r);
 
-    wal->state->durable_salt = 0;
-    wal->state->syncing = 0;
-    wal->state->rewrite_end = 0;
+    kv_wal_read_durable(r, full);
+
+    return KV_OK;
+}
+
+
+/* What is durable, and, if the disk was too full for it, what is not. */
+
+static void
+kv_wal_read_durable(const kv_wal_reader_t *r, bool full)
+{
+    uint64_t         known;
+    kv_wal_state_t  *state;
+
+    state = r->wal->state;
+
+    state->durable_lsn = r->expected - 1;
+    state->durable_salt = 0;
+    state->syncing = 0;
+    state->rewrite_end = 0;
+    state->unsynced = 0;
 
     known = kv_max(r->durable, r->from->after);
 
-    if (full && known < r->expected - 1) {
-        wal->state->durable_lsn = known;
-        wal->state->rewrite_end = r->offset;
+    if (full && (known < r->expected - 1 || r->doubtful < state->replica.end)) {
+        state->durable_lsn = known;
+        state->rewrite_end = r->offset;
+        state->unsynced = state->replica.end != 0;
+
+    } else if (state->replica.end) {
+        state->durable_offset = r->offset;
+        state->durable_salt = r->salt;
+    }
+}
+
+
+/* What a replicated log knows of itself; zeroes, if it is yet to become one. */
+
+static void
+kv_wal_read_replica(const kv_wal_reader_t *r, kv_wal_replica_t *to)
+{
+    kv_wal_state_t  *state;
+
+    if (r->fd == -1 || r->kind != KV_SEGMENT_REPLICATED) {
+        return;
     }
 
-    return KV_OK;
+    state = r->wal->state;
+
+    *to = r->replica;
+    to->end = r->offset;
+    to->members_at = !state->replica.members_at;
+
+    memcpy(state->members[to->members_at], r->members, to->members_len);
 }
 
 
@@ -541,6 +641,8 @@ kv_wal_read_position(const kv_wal_reader_t *r, kv_wal_position_t *to)
     to->segment_salt = r->salt;
     to->segment_size = r->segment_size;
     to->offset = r->behind || r->version != KV_FORMAT_VERSION
+                 || r->kind == KV_SEGMENT_RESTORED
+                 || (r->kind == KV_SEGMENT_REPLICATED) != r->from->replicated
                  ? r->segment_size : r->offset;
 }
 

@@ -24,6 +24,7 @@
 #define KV_WAL_TMP_TRIES 100u
 
 
+static void kv_wal_synced(kv_wal_state_t *state, uint64_t lsn);
 static bool kv_wal_has_batch(const kv_wal_state_t *state);
 static kv_rc_t kv_wal_rewrite_tail(kv_wal_t *wal, kv_err_t *err);
 static kv_rc_t kv_wal_rewrite_batches(kv_wal_t *wal, int fd, size_t head);
@@ -34,6 +35,7 @@ static kv_rc_t kv_wal_read_back(kv_wal_t *wal, int fd, void *buf, size_t n,
 static void kv_wal_use(kv_wal_t *wal, int fd, uint64_t lsn, uint64_t salt);
 static kv_rc_t kv_wal_begin_segment(kv_wal_t *wal, int fd, const char *tmp,
     const char *name);
+static void kv_wal_end_segment(kv_wal_state_t *state);
 static kv_rc_t kv_wal_new_file(kv_wal_t *wal, char *tmp, int *fd);
 static kv_rc_t kv_wal_new_header(kv_wal_t *wal, int fd, kv_wal_position_t *to);
 
@@ -57,8 +59,15 @@ kv_wal_sync(kv_wal_t *wal, kv_err_t *err)
 
     last = state->next_lsn - 1;
 
-    if (state->durable_lsn >= last) {
+    if (state->durable_lsn >= last && !atomic_load(&state->unsynced)) {
         return KV_OK;
+    }
+
+    if (kv_wal_replaceable(state)) {
+
+        /* what it had is in the STATE of the one that takes its place */
+
+        return kv_wal_next_segment(wal, err);
     }
 
     /* a process died in its sync: if that failed, another would not tell */
@@ -66,7 +75,7 @@ kv_wal_sync(kv_wal_t *wal, kv_err_t *err)
     if (atomic_load(&state->syncing)
         && (state->rewrite_end == 0 || state->offset < state->segment_size))
     {
-        state->rewrite_end = state->offset;
+        state->rewrite_end = kv_wal_last_end(state);
     }
 
     if (state->rewrite_end) {
@@ -96,14 +105,24 @@ kv_wal_sync(kv_wal_t *wal, kv_err_t *err)
         return rc;
     }
 
-    atomic_store(&state->durable_salt, 0);
-    state->durable_offset = state->offset;
-    state->durable_lsn = last;
-    atomic_store(&state->durable_salt, state->segment_salt);
-
+    kv_wal_synced(state, last);
     atomic_store(&state->syncing, 0);
 
     return KV_OK;
+}
+
+
+/* All of the current segment is synced, and so are the LSNs up to that one. */
+
+static void
+kv_wal_synced(kv_wal_state_t *state, uint64_t lsn)
+{
+    atomic_store(&state->durable_salt, 0);
+    state->durable_offset = kv_wal_last_end(state);
+    state->durable_lsn = lsn;
+    atomic_store(&state->durable_salt, state->segment_salt);
+
+    atomic_store(&state->unsynced, 0);
 }
 
 
@@ -185,6 +204,7 @@ kv_wal_rewrite_batches(kv_wal_t *wal, int fd, size_t head)
     for ( /* void */ ; rc == KV_OK && offset < state->rewrite_end;
          offset += head + h.len)
     {
+        memset(&h, 0, sizeof(h));
         rc = kv_wal_read_back(wal, fd, &h, head, offset);
 
         if (rc != KV_OK) {
@@ -192,7 +212,7 @@ kv_wal_rewrite_batches(kv_wal_t *wal, int fd, size_t head)
         }
 
         if (h.magic != KV_BATCH_MAGIC || h.salt != state->segment_salt
-            || h.first_lsn != lsn || h.count == 0
+            || h.first_lsn != lsn || (h.count == 0 && h.type == KV_ENTRY_NONE)
             || h.len > state->rewrite_end - offset - head)
         {
             errno = EIO;
@@ -201,7 +221,7 @@ kv_wal_rewrite_batches(kv_wal_t *wal, int fd, size_t head)
 
         lsn += h.count;
 
-        if (lsn - 1 > state->durable_lsn) {
+        if (lsn - 1 > state->durable_lsn || h.count == 0) {
             rc = kv_wal_rewrite_batch(wal, fd, offset, head, &h);
         }
     }
@@ -330,7 +350,10 @@ kv_wal_current(kv_wal_t *wal, kv_err_t *err)
 }
 
 
-/* Whether there is something in the current segment that can be lost. */
+/*
+ * Whether there is something in the current segment that can be lost.  What has
+ * no LSN cannot: it is in the STATE that the next segment begins with.
+ */
 
 static bool
 kv_wal_has_batch(const kv_wal_state_t *state)
@@ -392,7 +415,7 @@ kv_wal_next_segment(kv_wal_t *wal, kv_err_t *err)
     kv_rc_t   rc;
     uint64_t  lsn;
 
-    rc = kv_wal_sync(wal, err);
+    rc = kv_wal_replaceable(wal->state) ? KV_OK : kv_wal_sync(wal, err);
 
     /* a log with a segment missing in it cannot be read */
 
@@ -446,7 +469,7 @@ kv_wal_begin_segment(kv_wal_t *wal, int fd, const char *tmp, const char *name)
     rc = kv_wal_new_header(wal, fd, &to);
 
     if (rc == KV_OK) {
-        kv_wal_seal(state);
+        kv_wal_end_segment(state);
 
         if (wal->io->rename(wal->io, wal->dirfd, tmp, name) == -1) {
             rc = kv_wal_rc();
@@ -484,6 +507,10 @@ kv_wal_begin_segment(kv_wal_t *wal, int fd, const char *tmp, const char *name)
 
     kv_wal_move(state, &to);
 
+    if (state->replicated) {
+        kv_wal_synced(state, state->durable_lsn);
+    }
+
     if (more) {
         atomic_fetch_add_explicit(&state->segments, 1, memory_order_relaxed);
     }
@@ -492,6 +519,23 @@ kv_wal_begin_segment(kv_wal_t *wal, int fd, const char *tmp, const char *name)
     kv_wal_use(wal, fd, to.segment_lsn, to.segment_salt);
 
     return KV_OK;
+}
+
+
+/* No batch goes to the current segment any more: the next one gets its name. */
+
+static void
+kv_wal_end_segment(kv_wal_state_t *state)
+{
+    kv_wal_seal(state);
+
+    if (kv_wal_replaceable(state)) {
+
+        /* nothing of it is written once more */
+
+        state->rewrite_end = 0;
+        atomic_store(&state->syncing, 0);
+    }
 }
 
 
@@ -544,6 +588,7 @@ kv_wal_new_header(kv_wal_t *wal, int fd, kv_wal_position_t *to)
     h.size = wal->segment_size;
     h.first_lsn = wal->state->next_lsn;
     h.id = kv_wal_id(wal->state);
+    h.kind = wal->state->replicated ? KV_SEGMENT_REPLICATED : KV_SEGMENT_PLAIN;
 
     if (getrandom(&h.salt, sizeof(h.salt), 0) != sizeof(h.salt)) {
         return kv_wal_rc();
@@ -555,17 +600,7 @@ kv_wal_new_header(kv_wal_t *wal, int fd, kv_wal_position_t *to)
 
     memcpy(buf, &h, sizeof(h));
 
-    rc = kv_io_write(wal->io, fd, buf, sizeof(buf), 0);
-
-    if (rc != KV_OK) {
-        return rc;
-    }
-
-    /* no batch was in this file yet: a full disk may pass */
-
-    if (kv_io_sync(wal->io, fd) != KV_OK) {
-        return kv_wal_rc();
-    }
+    kv_wal_here(wal->state, to);
 
     to->segment_lsn = h.first_lsn;
     to->segment_salt = h.salt;
@@ -573,7 +608,45 @@ kv_wal_new_header(kv_wal_t *wal, int fd, kv_wal_position_t *to)
     to->offset = KV_SEGMENT_HEADER;
     to->next_lsn = h.first_lsn;
 
-    return KV_OK;
+    rc = kv_io_write(wal->io, fd, buf, sizeof(buf), 0);
+
+    if (rc == KV_OK && wal->state->replicated) {
+        rc = kv_wal_first_state(wal, fd, to);
+    }
+
+    if (rc != KV_OK) {
+        return rc;
+    }
+
+    /* no batch was in this file yet: a full disk may pass */
+
+    return kv_io_sync(wal->io, fd) == KV_OK ? KV_OK : kv_wal_rc();
+}
+
+
+void
+kv_wal_here(const kv_wal_state_t *state, kv_wal_position_t *to)
+{
+    to->segment_lsn = state->segment_lsn;
+    to->segment_salt = state->segment_salt;
+    to->segment_size = state->segment_size;
+    to->offset = state->offset;
+    to->next_lsn = atomic_load(&state->next_lsn);
+    to->replica = state->replica;
+}
+
+
+uint64_t
+kv_wal_first_offset(const kv_wal_state_t *state)
+{
+    return state->replicated ? state->replica.start : KV_SEGMENT_HEADER;
+}
+
+
+uint64_t
+kv_wal_last_end(const kv_wal_state_t *state)
+{
+    return state->replica.end ? state->replica.end : state->offset;
 }
 
 
@@ -582,11 +655,8 @@ kv_wal_seal(kv_wal_state_t *state)
 {
     kv_wal_position_t  to;
 
-    to.segment_lsn = state->segment_lsn;
-    to.segment_salt = state->segment_salt;
-    to.segment_size = state->segment_size;
+    kv_wal_here(state, &to);
     to.offset = state->segment_size;
-    to.next_lsn = state->next_lsn;
 
     kv_wal_move(state, &to);
 }
@@ -624,6 +694,7 @@ kv_wal_settle(kv_wal_state_t *state)
     state->segment_size = state->to.segment_size;
     state->offset = state->to.offset;
     atomic_store(&state->next_lsn, state->to.next_lsn);
+    state->replica = state->to.replica;
 
     atomic_store(&state->moving, 0);
 }

@@ -26,7 +26,7 @@ struct kv_wal_tail_s {
 static kv_rc_t kv_wal_tail_segments(kv_wal_tail_t *tail, uint64_t *next);
 static kv_rc_t kv_wal_tail_open(kv_wal_tail_t *tail, uint64_t lsn,
     uint64_t *next);
-static kv_rc_t kv_wal_tail_batches(kv_wal_tail_t *tail, bool last);
+static kv_rc_t kv_wal_tail_batches(kv_wal_tail_t *tail, uint64_t later);
 static kv_rc_t kv_wal_tail_list(kv_wal_tail_t *tail);
 static uint64_t kv_wal_tail_first(const kv_wal_tail_t *tail);
 static uint64_t kv_wal_tail_later(const kv_wal_tail_t *tail, uint64_t lsn);
@@ -109,7 +109,7 @@ kv_wal_tail_segments(kv_wal_tail_t *tail, uint64_t *next)
 
         } else {
             later = kv_wal_tail_later(tail, r->lsn);
-            rc = kv_wal_tail_batches(tail, later == 0);
+            rc = kv_wal_tail_batches(tail, later);
 
             if (rc != KV_OK) {
                 return rc;
@@ -172,10 +172,10 @@ kv_wal_tail_open(kv_wal_tail_t *tail, uint64_t lsn, uint64_t *next)
 }
 
 
-/* Gives what is new in the segment; `last`: there is no later one. */
+/* Gives what is new in the segment; later: the next one, 0: there is none. */
 
 static kv_rc_t
-kv_wal_tail_batches(kv_wal_tail_t *tail, bool last)
+kv_wal_tail_batches(kv_wal_tail_t *tail, uint64_t later)
 {
     kv_rc_t           rc;
     uint64_t          lsn, durable;
@@ -184,7 +184,11 @@ kv_wal_tail_batches(kv_wal_tail_t *tail, bool last)
     r = &tail->r;
     r->len = 0;
 
-    if (tail->all || !last) {
+    if (later && r->kind != KV_SEGMENT_PLAIN) {
+        r->upto = kv_wal_read_before(r, later);
+    }
+
+    if (tail->all || later) {
         return kv_wal_read_batches(r, UINT64_MAX);
     }
 

@@ -1,8 +1,7 @@
 
 /*
- * Writing the log: a batch is built, placed and written, and then the log's end
- * moves.  Bytes first, then the state: what a process had begun when it died
- * lies behind the end of the log.
+ * Writing the log: a batch is built and written, and a log that is left is
+ * marked, and closed.
  */
 
 
@@ -23,17 +22,10 @@
 
 
 static bool kv_wal_can_wait(const kv_record_t *rec);
-static kv_rc_t kv_wal_place(kv_wal_t *wal, kv_err_t *err);
-static bool kv_wal_full(kv_wal_t *wal, size_t reserve);
 static void kv_wal_reset(kv_wal_t *wal);
 static void kv_wal_stage(kv_wal_t *wal, size_t n);
 static void kv_wal_refer(kv_wal_t *wal, const struct iovec *piece);
 static void kv_wal_finish(kv_wal_t *wal, kv_batch_header_t *h);
-static void kv_wal_header(kv_wal_t *wal, kv_batch_header_t *h, size_t len,
-    uint32_t count);
-static void kv_wal_assert(const kv_wal_t *wal, const kv_batch_header_t *h);
-static void kv_wal_write_failed(kv_wal_t *wal, kv_rc_t rc, size_t len,
-    kv_err_t *err);
 
 
 kv_wal_t *
@@ -177,14 +169,23 @@ kv_wal_can_wait(const kv_record_t *rec)
 }
 
 
+void
+kv_wal_set_entry(kv_wal_t *wal, const kv_wal_entry_t *e)
+{
+    assert(e->type == KV_ENTRY_RECORDS && wal->count > 0);
+
+    wal->entry = *e;
+}
+
+
 kv_rc_t
 kv_wal_write(kv_wal_t *wal, kv_err_t *err)
 {
-    size_t             written;
-    kv_rc_t            rc;
-    kv_wal_state_t    *state;
-    kv_batch_header_t  h;
-    kv_wal_position_t  to;
+    kv_rc_t             rc;
+    kv_wal_need_t       need;
+    kv_wal_state_t     *state;
+    kv_batch_header_t   h;
+    kv_wal_position_t   to;
 
     if (wal->count == 0) {
         return KV_OK;
@@ -192,56 +193,42 @@ kv_wal_write(kv_wal_t *wal, kv_err_t *err)
 
     state = wal->state;
 
+    assert((wal->entry.type != KV_ENTRY_NONE) == (state->replicated != 0));
+
     kv_wal_settle(state);
 
-    rc = kv_wal_place(wal, err);
+    need.len = wal->len;
+    need.count = wal->count;
+    need.entry = state->replicated;
+    need.urgent = wal->puts == 0;
 
-    if (rc == KV_OK
-        && (atomic_load(&state->closed) != KV_WAL_NOTE_NONE || state->restored))
-    {
-
-        /* not before: a log that takes no batch needs the note as it is */
-
-        rc = kv_wal_open_again(wal, err);
-
-        if (rc == KV_OK) {
-            rc = kv_wal_place(wal, err);
-        }
-    }
+    rc = kv_wal_ready(wal, &need, err);
 
     if (rc != KV_OK) {
         return rc;
+    }
+
+    kv_wal_header(wal, &h, wal->len - sizeof(h), wal->count);
+    kv_wal_here(state, &to);
+    to.next_lsn += wal->count;
+
+    if (state->replicated) {
+        kv_wal_enter(state, &wal->entry, &h, &to);
     }
 
     kv_wal_finish(wal, &h);
 
-    memcpy(wal->iov_copy, wal->iov, wal->iov_n * sizeof(struct iovec));
-
-    written = kv_direct_bytes(&wal->out, state->offset, wal->len);
-    rc = kv_direct_writev(&wal->out, wal->iov_copy, wal->iov_n,
-                          state->offset);
-
-    if (rc != KV_OK) {
-        kv_wal_write_failed(wal, rc, wal->len, err);
-        return rc;
-    }
-
-    to.segment_lsn = state->segment_lsn;
-    to.segment_salt = state->segment_salt;
-    to.segment_size = state->segment_size;
-    to.offset = state->offset + wal->len;
-    to.next_lsn = state->next_lsn + wal->count;
-
     assert(to.next_lsn == h.first_lsn + h.count);
 
-    kv_wal_move(state, &to);
+    memcpy(wal->iov_copy, wal->iov, wal->iov_n * sizeof(struct iovec));
 
-    atomic_fetch_add_explicit(&state->bytes, wal->len, memory_order_relaxed);
-    atomic_fetch_add_explicit(&state->written, written, memory_order_relaxed);
+    rc = kv_wal_append(wal, wal->iov_copy, wal->iov_n, wal->len, &to, err);
 
-    kv_wal_reset(wal);
+    if (rc == KV_OK) {
+        kv_wal_reset(wal);
+    }
 
-    return KV_OK;
+    return rc;
 }
 
 
@@ -362,72 +349,6 @@ kv_wal_leave_closed(kv_wal_t *wal, kv_err_t *err)
 }
 
 
-/*
- * Opens a segment that the batch fits into.  Puts leave the reserve at a
- * segment's end to deletes and clears, which free memory while there can be no
- * new segment.
- */
-
-static kv_rc_t
-kv_wal_place(kv_wal_t *wal, kv_err_t *err)
-{
-    kv_rc_t  rc;
-
-    if (wal->state->next_lsn + wal->count - 1 > KV_LSN_MAX) {
-        errno = EOVERFLOW;
-        kv_err_set(err, "the log has given out its last LSN; store the keys "
-                   "in a new directory");
-        return KV_ERROR;
-    }
-
-    rc = kv_wal_check_name(wal, err);
-
-    if (rc != KV_OK) {
-        return rc;
-    }
-
-    if (!kv_wal_full(wal, wal->reserve)) {
-        return kv_wal_current(wal, err);
-    }
-
-    rc = kv_wal_next_segment(wal, err);
-
-    if ((rc == KV_NO_SPACE || rc == KV_AGAIN) && wal->puts == 0
-        && !kv_wal_full(wal, 0))
-    {
-        rc = kv_wal_current(wal, err);
-    }
-
-    return rc;
-}
-
-
-/*
- * Leaves space for the mark behind the batch, which says that this one, too,
- * was durable; a batch that fills a segment by itself has no mark.
- */
-
-static bool
-kv_wal_full(kv_wal_t *wal, size_t reserve)
-{
-    size_t           n;
-    kv_wal_state_t  *state;
-
-    state = wal->state;
-    n = wal->len;
-
-    if (state->segment_size == 0) {
-        return true;
-    }
-
-    if (state->offset != KV_SEGMENT_HEADER) {
-        n += KV_WAL_MARK + reserve;
-    }
-
-    return n > state->segment_size - state->offset;
-}
-
-
 static void
 kv_wal_reset(kv_wal_t *wal)
 {
@@ -436,6 +357,7 @@ kv_wal_reset(kv_wal_t *wal)
     wal->len = sizeof(kv_batch_header_t);
     wal->count = 0;
     wal->puts = 0;
+    wal->entry.type = KV_ENTRY_NONE;
 
     kv_wal_stage(wal, sizeof(kv_batch_header_t));
 }
@@ -491,7 +413,6 @@ kv_wal_finish(kv_wal_t *wal, kv_batch_header_t *h)
 {
     size_t  i, len, skip;
 
-    kv_wal_header(wal, h, wal->len - sizeof(*h), wal->count);
     kv_wal_assert(wal, h);
 
     h->crc = kv_crc32c(0, (uint8_t *) h + 8, sizeof(*h) - 8);
@@ -508,64 +429,4 @@ kv_wal_finish(kv_wal_t *wal, kv_batch_header_t *h)
     assert(len == wal->len);
 
     memcpy(wal->staging, h, sizeof(*h));
-}
-
-
-/* Makes the header of a batch at the log's end, without its checksum. */
-
-static void
-kv_wal_header(kv_wal_t *wal, kv_batch_header_t *h, size_t len, uint32_t count)
-{
-    memset(h, 0, sizeof(*h));
-
-    h->magic = KV_BATCH_MAGIC;
-    h->len = (uint32_t) len;
-    h->count = count;
-    h->first_lsn = wal->state->next_lsn;
-    h->durable_lsn = wal->state->durable_lsn;
-    h->salt = wal->state->segment_salt;
-    h->time_ms = wal->state->time_ms ? wal->state->time_ms : kv_wall_ms();
-    h->term = atomic_load(&wal->state->incarnation);
-}
-
-
-/*
- * What kv_wal_read.c requires of a batch holds for this one before it is
- * written, and it goes where a reader expects it.
- */
-
-static void
-kv_wal_assert(const kv_wal_t *wal, const kv_batch_header_t *h)
-{
-    const kv_wal_state_t  *state;
-
-    state = wal->state;
-
-    assert(h->len % 8 == 0);
-    assert(h->count <= h->len / sizeof(kv_record_header_t));
-    assert((h->count == 0) == (h->len == 0));
-    assert(h->durable_lsn < h->first_lsn);
-
-    assert(wal->fd_lsn == state->segment_lsn
-           && wal->fd_salt == state->segment_salt);
-    assert(state->offset >= KV_SEGMENT_HEADER && state->offset % 8 == 0);
-    assert((state->offset == KV_SEGMENT_HEADER)
-           == (h->first_lsn == state->segment_lsn));
-    assert(sizeof(*h) + h->len <= state->segment_size - state->offset);
-}
-
-
-/* Fills `err`: the file, where in it, and what to do. */
-
-static void
-kv_wal_write_failed(kv_wal_t *wal, kv_rc_t rc, size_t len, kv_err_t *err)
-{
-    char             name[KV_NAME_MAX];
-    kv_wal_state_t  *state;
-
-    state = wal->state;
-
-    kv_err_set(err, "%s: writing %zu bytes at offset %" PRIu64 " failed: %s; "
-               "%s", kv_wal_name(name, KV_WAL_SEGMENT, state->segment_lsn),
-               len, state->offset, strerror(errno), kv_wal_advice(rc));
 }

@@ -26,7 +26,7 @@
 
 
 #define KV_ZONE_MAGIC   "KVZONE\r\n"
-#define KV_ZONE_LAYOUT  22u
+#define KV_ZONE_LAYOUT  23u
 
 
 /* What may be done with the zone, and with the log: see kv_state.h. */

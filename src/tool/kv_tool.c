@@ -51,8 +51,9 @@ static const kv_tool_command_t  commands[] = {
     { "load", "DIR", "makes the directory, of lines as dump prints them, on "
       "standard input", "", kv_tool_load },
 
-    { "log", "[--follow] [--from LSN] DIR", "prints the records of the log, "
-      "also of a directory in use",
+    { "log", "[--entries] [--follow] [--from LSN] DIR", "prints the records of "
+      "the log, also of a directory in use",
+      "--entries        prints batches, and what each is in a replicated log\n"
       "--follow, -f     goes on with the records that come, until it is "
       "ended\n"
       "--from LSN       begins with that one\n",

@@ -33,7 +33,9 @@ typedef struct {
     bool      read;                      /* of a segment: it has batches */
     uint64_t  records;
     uint64_t  batches;
-    uint64_t  last;                      /* of a segment: its last LSN */
+    uint64_t  last;                      /* of a segment: its last LSN, */
+    uint64_t  index;                     /* and entry of a replicated log */
+    uint64_t  term;
     uint64_t  end;                       /* of a snapshot: its E, */
     uint64_t  bytes;                     /* and what it takes of the file */
     kv_err_t  err;
@@ -66,7 +68,7 @@ static kv_rc_t kv_tool_check_again(void *ctx, uint64_t lsn,
     const kv_snapshot_guess_t *guess, uint64_t *end, uint64_t *bytes,
     kv_err_t *err);
 static void kv_tool_check_batch(void *ctx, uint64_t segment_lsn,
-    uint64_t offset, const kv_batch_header_t *h);
+    uint64_t offset, const kv_batch_header_t *h, const void *data);
 static kv_rc_t kv_tool_check_record(void *ctx, uint64_t lsn,
     const kv_record_t *rec);
 static void kv_tool_check_warn(void *ctx, const char *text);
@@ -324,14 +326,23 @@ kv_tool_check_segments(kv_tool_check_t *check, kv_rc_t rc, const char *text)
 static void
 kv_tool_check_segment(const kv_tool_file_t *file, const kv_tool_found_t *found)
 {
-    if (!found->read) {
-        (void) printf("%s: good: no records\n", file->name);
-        return;
+    (void) printf("%s: good: ", file->name);
+
+    if (found->last < file->lsn) {
+        (void) printf("no records");
+
+    } else {
+        (void) printf("%" PRIu64 " records, LSN %" PRIu64 " to %" PRIu64
+                      ", in %" PRIu64 " batches", found->records, file->lsn,
+                      found->last, found->batches);
     }
 
-    (void) printf("%s: good: %" PRIu64 " records, LSN %" PRIu64 " to %" PRIu64
-                  ", in %" PRIu64 " batches\n", file->name, found->records,
-                  file->lsn, found->last, found->batches);
+    if (found->index) {
+        (void) printf(", to index %" PRIu64 ", term %" PRIu64, found->index,
+                      found->term);
+    }
+
+    (void) putchar('\n');
 }
 
 
@@ -420,12 +431,13 @@ kv_tool_check_again(void *ctx, uint64_t lsn, const kv_snapshot_guess_t *guess,
 
 static void
 kv_tool_check_batch(void *ctx, uint64_t segment_lsn, uint64_t offset,
-    const kv_batch_header_t *h)
+    const kv_batch_header_t *h, const void *data)
 {
     size_t            i;
     kv_tool_check_t  *check = ctx;
 
     (void) offset;
+    (void) data;
 
     for (i = 0; i < check->files.n; i++) {
 
@@ -436,6 +448,12 @@ kv_tool_check_batch(void *ctx, uint64_t segment_lsn, uint64_t offset,
             check->now->read = true;
             check->now->batches++;
             check->now->last = h->first_lsn + h->count - 1;
+
+            if (h->index) {
+                check->now->index = h->index;
+                check->now->term = h->term;
+            }
+
             return;
         }
     }

@@ -54,7 +54,7 @@ static kv_rc_t kv_tool_dump_snapshot(void *ctx, uint64_t lsn,
     const kv_snapshot_guess_t *guess, uint64_t *end, uint64_t *bytes,
     kv_err_t *err);
 static void kv_tool_dump_batch(void *ctx, uint64_t segment_lsn,
-    uint64_t offset, const kv_batch_header_t *h);
+    uint64_t offset, const kv_batch_header_t *h, const void *data);
 static kv_rc_t kv_tool_dump_record(void *ctx, uint64_t lsn,
     const kv_record_t *rec);
 static kv_rc_t kv_tool_dump_source(kv_tool_dump_t *dump, bool snapshot,
@@ -259,12 +259,13 @@ kv_tool_dump_snapshot(void *ctx, uint64_t lsn,
 
 static void
 kv_tool_dump_batch(void *ctx, uint64_t segment_lsn, uint64_t offset,
-    const kv_batch_header_t *h)
+    const kv_batch_header_t *h, const void *data)
 {
     kv_tool_dump_t *dump = ctx;
 
     (void) offset;
     (void) h;
+    (void) data;
 
     dump->segment = segment_lsn;
 }

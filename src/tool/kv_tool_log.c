@@ -20,6 +20,7 @@ typedef struct {
     kv_tool_dir_t      dir;
     const char        *path;
     bool               follow;
+    bool               entries;          /* batches are printed, not records */
     uint64_t           after;            /* records up to this LSN are passed */
     kv_batch_header_t  batch;            /* that the next records are of */
 } kv_tool_log_t;
@@ -29,7 +30,8 @@ static bool kv_tool_log_options(kv_tool_log_t *log, int argc, char **argv);
 static kv_tool_exit_t kv_tool_log_tail(kv_tool_log_t *log,
     kv_wal_tail_t *tail);
 static void kv_tool_log_batch(void *ctx, uint64_t segment_lsn,
-    uint64_t offset, const kv_batch_header_t *h);
+    uint64_t offset, const kv_batch_header_t *h, const void *data);
+static void kv_tool_log_entry(const kv_batch_header_t *h, const void *data);
 static kv_rc_t kv_tool_log_record(void *ctx, uint64_t lsn,
     const kv_record_t *rec);
 static void kv_tool_log_type(const kv_record_t *rec);
@@ -82,24 +84,27 @@ static bool
 kv_tool_log_options(kv_tool_log_t *log, int argc, char **argv)
 {
     uint64_t     lsn;
-    const char  *follow, *from;
+    const char  *follow, *from, *entries;
 
     const kv_tool_arg_t  args[] = {
         { KV_TOOL_OPERAND, "a directory", &log->path },
         { KV_TOOL_FLAG, "--follow", &follow },
         { KV_TOOL_FLAG, "-f", &follow },
+        { KV_TOOL_FLAG, "--entries", &entries },
         { KV_TOOL_VALUE, "--from", &from },
         { KV_TOOL_OPERAND, NULL, NULL }
     };
 
     follow = NULL;
     from = NULL;
+    entries = NULL;
 
     if (!kv_tool_args(argc, argv, args)) {
         return false;
     }
 
     log->follow = follow != NULL;
+    log->entries = entries != NULL;
 
     if (from == NULL) {
         return true;
@@ -161,7 +166,7 @@ kv_tool_log_tail(kv_tool_log_t *log, kv_wal_tail_t *tail)
 
 static void
 kv_tool_log_batch(void *ctx, uint64_t segment_lsn, uint64_t offset,
-    const kv_batch_header_t *h)
+    const kv_batch_header_t *h, const void *data)
 {
     kv_tool_log_t *log = ctx;
 
@@ -169,6 +174,36 @@ kv_tool_log_batch(void *ctx, uint64_t segment_lsn, uint64_t offset,
     (void) offset;
 
     log->batch = *h;
+
+    if (log->entries) {
+        kv_tool_log_entry(h, data);
+    }
+}
+
+
+/* A line about what the batch is in a replicated log. */
+
+static void
+kv_tool_log_entry(const kv_batch_header_t *h, const void *data)
+{
+    char              time[KV_TOOL_TIME];
+    kv_entry_state_t  s;
+
+    static const char  *types[] = { "plain", "records", "barrier", "change",
+                                    "state" };
+
+    (void) printf("%" PRIu64 "+%u %s %s %" PRIu64 " ", h->first_lsn, h->count,
+                  kv_tool_time(h->time_ms, time), types[h->type],
+                  h->type == KV_ENTRY_NONE ? 0 : h->term);
+
+    if (h->type == KV_ENTRY_STATE && h->len >= sizeof(s)) {
+        memcpy(&s, data, sizeof(s));
+        (void) printf("%" PRIu64 " %" PRIu64 " %016" PRIx64 "\n", s.index,
+                      h->commit_index, s.voted_for);
+        return;
+    }
+
+    (void) printf("%" PRIu64 " %" PRIu64 " -\n", h->index, h->commit_index);
 }
 
 
@@ -179,6 +214,12 @@ kv_tool_log_record(void *ctx, uint64_t lsn, const kv_record_t *rec)
     kv_tool_log_t  *log = ctx;
 
     static const char  *ops[] = { "?", "put", "delete", "clear", "touch" };
+
+    log->after = lsn;
+
+    if (log->entries) {
+        return KV_OK;
+    }
 
     (void) printf("%" PRIu64 " %s %" PRIu64 "+%u %s ", lsn,
                   kv_tool_time(log->batch.time_ms, time),
@@ -196,8 +237,6 @@ kv_tool_log_record(void *ctx, uint64_t lsn, const kv_record_t *rec)
     (void) printf(" %s ", kv_tool_time(rec->expires, time));
     kv_tool_log_type(rec);
     (void) putchar('\n');
-
-    log->after = lsn;
 
     return KV_OK;
 }

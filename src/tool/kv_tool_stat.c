@@ -129,6 +129,11 @@ kv_tool_stat_snapshot(kv_tool_dir_t *dir, const kv_tool_file_t *file)
                       guess.id.incarnation);
     }
 
+    if (guess.index) {
+        (void) printf(", index %" PRIu64 " and term %" PRIu64 " of a "
+                      "replicated log", guess.index, guess.term);
+    }
+
     (void) putchar('\n');
 }
 
@@ -150,6 +155,12 @@ kv_tool_stat_segment(kv_tool_dir_t *dir, const kv_tool_file_t *file)
         (void) printf(", store %016" PRIx64 "%016" PRIx64 ", incarnation "
                       "%016" PRIx64, h.id.store[0], h.id.store[1],
                       h.id.incarnation);
+    }
+
+    if (h.version > 1 && h.kind != KV_SEGMENT_PLAIN) {
+        (void) printf(h.kind == KV_SEGMENT_RESTORED
+                      ? ", restored from a replicated log"
+                      : ", of a replicated log");
     }
 
     (void) putchar('\n');

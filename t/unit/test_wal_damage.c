@@ -562,7 +562,7 @@ test_later_record(void **ctx)
 
 
 /*
- * So is a batch of a replicated log, whose term is no incarnation: in the log,
+ * So is a batch of a replicated log in a segment of none: in the log,
  * behind its end, or where the next segment has its LSN.
  */
 
@@ -579,7 +579,7 @@ test_replicated(void **ctx)
         offsetof(kv_batch_header_t, index),
         offsetof(kv_batch_header_t, commit_index),
         offsetof(kv_batch_header_t, type),
-        offsetof(kv_batch_header_t, zero)
+        offsetof(kv_batch_header_t, durable_end)
     };
 
     for (kind = 0; kind < 3; kind++) {

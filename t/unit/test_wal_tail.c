@@ -40,9 +40,10 @@ on_record(void *ctx, uint64_t lsn, const kv_record_t *rec)
 
 static void
 on_batch(void *ctx, uint64_t segment_lsn, uint64_t offset,
-    const kv_batch_header_t *h)
+    const kv_batch_header_t *h, const void *data)
 {
     (void) ctx;
+    (void) data;
 
     assert_true(segment_lsn <= h->first_lsn);
     assert_true(offset >= KV_SEGMENT_HEADER);

@@ -150,6 +150,7 @@ wal_open(wal_t *t)
 
     memset(&t->state, 0, sizeof(t->state));
     t->state.next_lsn = 1;
+    t->state.replicated = t->replicated;
     wal_identify(t);
     t->acked = 0;
     t->fail_at = 0;
@@ -274,7 +275,8 @@ wal_add(wal_t *t, kv_wal_t *log, uint64_t lsn, size_t len)
 kv_rc_t
 wal_try(wal_t *t, kv_wal_t *log, unsigned n, size_t len)
 {
-    unsigned  i;
+    unsigned        i;
+    kv_wal_entry_t  e;
 
     t->value_used = 0;
     t->err.text[0] = '\0';
@@ -283,6 +285,14 @@ wal_try(wal_t *t, kv_wal_t *log, unsigned n, size_t len)
 
     for (i = 0; i < n; i++) {
         assert_int_equal(wal_add(t, log, t->state.next_lsn + i, len), KV_OK);
+    }
+
+    if (t->state.replicated) {
+        e.type = KV_ENTRY_RECORDS;
+        e.term = t->state.replica.term;
+        e.index = t->state.replica.index + 1;
+        e.commit = t->state.replica.index;
+        kv_wal_set_entry(log, &e);
     }
 
     return kv_wal_write(log, &t->err);
@@ -361,6 +371,11 @@ wal_replay(wal_t *t, uint64_t after, uint64_t must_reach)
 
     memset(&t->state, 0xdd, sizeof(t->state));
     wal_identify(t);
+
+    if (t->strange) {
+        t->state.incarnation = 0;
+    }
+
     t->state.next_lsn = 1;
     before = t->state;
     t->seen = after;
@@ -373,6 +388,9 @@ wal_replay(wal_t *t, uint64_t after, uint64_t must_reach)
     from.after = after;
     from.must_reach = must_reach;
     from.newer = t->newer;
+    from.index = t->index;
+    from.replicated = t->replicated;
+    from.batch = t->batch;
     from.record = wal_check;
     from.warn = wal_warn;
     from.ctx = t;

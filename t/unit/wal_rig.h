@@ -76,7 +76,11 @@ typedef struct {
     kv_wal_state_t   state;
     kv_wal_t        *log;
     kv_err_t         err;
-    uint64_t         newer;           /* for replays */
+    uint64_t         newer;           /* for replays, */
+    uint64_t         index;           /* and of their snapshot */
+    bool             replicated;      /* so is the log */
+    bool             strange;         /* replays do not know the store */
+    kv_wal_batch_pt  batch;           /* for replays, with the wal_t; or NULL */
     unsigned         warnings;        /* of the last one, */
     char             warned[768];     /* and the last of them */
 
@@ -102,7 +106,10 @@ int wal_teardown(void **ctx);
 /* Closes the log and removes all files; wal_open() or wal_replay() follows. */
 void wal_empty(wal_t *t);
 
-/* A handle on a log without anything, whose next LSN is 1. */
+/*
+ * A handle on a log without anything, whose next LSN is 1.  A replicated one
+ * has no term yet.
+ */
 void wal_open(wal_t *t);
 
 /* Another handle, on t->state.  It is the caller's; NULL: no memory. */

@@ -1,0 +1,144 @@
+
+/*
+ * What is written of a replicated log in a batch's header, and the STATE, with
+ * which each segment begins, so that no older one is needed to know term, vote
+ * and members.
+ */
+
+
+#include <assert.h>
+
+#include "base/kv_crc32c.h"
+#include "disk/kv_wal_private.h"
+
+
+void
+kv_wal_header(kv_wal_t *wal, kv_batch_header_t *h, size_t len, uint32_t count)
+{
+    memset(h, 0, sizeof(*h));
+
+    h->magic = KV_BATCH_MAGIC;
+    h->len = (uint32_t) len;
+    h->count = count;
+    h->first_lsn = wal->state->next_lsn;
+    h->durable_lsn = wal->state->durable_lsn;
+    h->salt = wal->state->segment_salt;
+    h->time_ms = wal->state->time_ms ? wal->state->time_ms : kv_wall_ms();
+    h->term = atomic_load(&wal->state->incarnation);
+    h->durable_end = wal->state->replicated ? kv_wal_durable_end(wal->state)
+                                            : 0;
+}
+
+
+uint32_t
+kv_wal_durable_end(const kv_wal_state_t *state)
+{
+    return atomic_load(&state->durable_salt) == state->segment_salt
+           ? (uint32_t) state->durable_offset : KV_SEGMENT_HEADER;
+}
+
+
+void
+kv_wal_enter(const kv_wal_state_t *state, const kv_wal_entry_t *e,
+    kv_batch_header_t *h, kv_wal_position_t *to)
+{
+    assert(e->index == state->replica.index + 1 && e->commit <= e->index);
+    assert(e->term >= state->replica.index_term
+           && e->term <= state->replica.term);
+
+    h->type = e->type;
+    h->term = e->term;
+    h->index = e->index;
+    h->commit_index = e->commit;
+
+    to->replica.index = e->index;
+    to->replica.index_term = e->term;
+    to->replica.commit = kv_max(to->replica.commit, e->commit);
+}
+
+
+size_t
+kv_wal_state_size(const kv_wal_state_t *state)
+{
+    return sizeof(kv_batch_header_t) + sizeof(kv_entry_state_t)
+           + state->replica.members_len;
+}
+
+
+bool
+kv_wal_state_due(const kv_wal_state_t *state)
+{
+    return state->replicated
+           && state->replica.incarnation != atomic_load(&state->incarnation);
+}
+
+
+void
+kv_wal_make_state(kv_wal_t *wal, kv_wal_small_t *batch,
+    const kv_wal_replica_t *replica, uint64_t before)
+{
+    kv_entry_state_t  s;
+
+    memset(&s, 0, sizeof(s));
+
+    s.incarnation = atomic_load(&wal->state->incarnation);
+    s.voted_for = replica->voted_for;
+    s.index = replica->index;
+    s.index_term = replica->index_term;
+    s.members_index = replica->members_index;
+    s.before = before;
+    s.len = replica->members_len;
+
+    memcpy(batch->data, &s, sizeof(s));
+    memcpy(batch->data + sizeof(s), kv_wal_members(wal->state), s.len);
+
+    kv_wal_header(wal, &batch->h, sizeof(s) + s.len, 0);
+    batch->h.type = KV_ENTRY_STATE;
+    batch->h.term = replica->term;
+    batch->h.commit_index = replica->commit;
+}
+
+
+size_t
+kv_wal_seal_small(kv_wal_small_t *batch)
+{
+    size_t  len;
+
+    len = sizeof(batch->h) + batch->h.len;
+    batch->h.crc = kv_crc32c(0, (uint8_t *) batch + 8, len - 8);
+
+    return len;
+}
+
+
+kv_rc_t
+kv_wal_first_state(kv_wal_t *wal, int fd, kv_wal_position_t *to)
+{
+    size_t           len;
+    kv_rc_t          rc;
+    kv_wal_small_t   batch;
+    kv_wal_state_t  *state;
+
+    state = wal->state;
+
+    /* one that takes the place of another follows on the same one */
+
+    if (state->segment_size == 0 || state->segment_lsn != to->segment_lsn) {
+        to->replica.before = state->replica.end;
+    }
+
+    kv_wal_make_state(wal, &batch, &to->replica, to->replica.before);
+
+    batch.h.salt = to->segment_salt;
+    batch.h.durable_end = KV_SEGMENT_HEADER;
+
+    len = kv_wal_seal_small(&batch);
+    rc = kv_io_write(wal->io, fd, &batch, len, KV_SEGMENT_HEADER);
+
+    to->offset = KV_SEGMENT_HEADER + len;
+    to->replica.incarnation = atomic_load(&state->incarnation);
+    to->replica.start = to->offset;
+    to->replica.end = to->offset;
+
+    return rc;
+}
