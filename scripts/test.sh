@@ -27,9 +27,11 @@
 #                      there since the last commit
 #   --poison           the part http, with a module that fills what it frees in
 #                      the zone, and checks that no later write changed it: all
-#                      but t/inspect*.t, those that load no module of theirs,
-#                      t/lint.t and t/run.t, and those that always load this
-#                      one, as it has the failpoints
+#                      but the files that say "# plain", which are about disks,
+#                      configurations and pages, t/inspect*.t, t/lint.t and
+#                      t/run.t, and those that always load this module, as it
+#                      has the failpoints; a file that is named runs, whatever
+#                      it says
 #   --ahead            no tests, but all that they need: packages are installed,
 #                      programs compiled, at the lowest priority. What fails is
 #                      tried again, and told, when it is tested
@@ -50,7 +52,7 @@ poison=
 # A sanitizer's programs and a whole run of t/*.t, in seconds, are ended after
 # these: a test that hangs is a failure, not a run without an end.
 unit_limit=900
-fuzz_seconds=3
+fuzz_seconds=2
 http_limit=1200
 lc_limit=200
 
@@ -680,7 +682,7 @@ test_http()
     # of kv-inspect test files; those of failpoints are always poisoned.
     if [[ $poison ]]; then
         mapfile -t tests < <(grep -LE \
-            'scripts/(lint|run)\.sh|KV::Test::with_failpoints\(\)' \
+            '^# plain$|scripts/(lint|run)\.sh|KV::Test::with_failpoints\(\)' \
             "${tests[@]}" | grep -v '/inspect.*\.t$')
     fi
 

@@ -3,6 +3,8 @@
 # metrics and the log tell, the log is not kept without limit, and it ends when
 # that does.
 
+# plain
+
 use strict;
 use warnings;
 

@@ -2,6 +2,8 @@
 # other masters, kv-inspect while the store goes on, and stores that were one
 # once.
 
+# plain
+
 use strict;
 use warnings;
 

@@ -1,6 +1,8 @@
 # The configuration: what nginx -t refuses, and why; that it touches nothing;
 # several zones; nginx's own access rules on our locations.
 
+# plain
+
 use strict;
 use warnings;
 

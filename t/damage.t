@@ -3,6 +3,7 @@
 # The formats are in src/disk/kv_format.h.
 
 # long
+# plain
 
 use strict;
 use warnings;

@@ -2,6 +2,8 @@
 # into it.  The master is root here, and the workers are not: what lies in the
 # directory is theirs, and must not lead root anywhere.
 
+# plain
+
 use strict;
 use warnings;
 

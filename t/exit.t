@@ -2,6 +2,7 @@
 # store's writes are answered as soon as its own disk allows.
 
 # long
+# plain
 
 use strict;
 use warnings;

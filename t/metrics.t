@@ -1,6 +1,8 @@
 # /metrics: Prometheus' text format, with the facts of /stats; totals that never
 # go back; what a real Prometheus makes of it; the alerts.
 
+# plain
+
 use strict;
 use warnings;
 

@@ -3,6 +3,7 @@
 # does otherwise, and does find what others do wrong.
 
 # long
+# plain
 
 use strict;
 use warnings;

@@ -1,6 +1,8 @@
 # Restarts of the whole group in the middle of writes, as lc does them: clean
 # ones and SIGKILL.  KV_ROUNDS says how many.
 
+# plain
+
 use strict;
 use warnings;
 
