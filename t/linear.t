@@ -670,7 +670,7 @@ sub arm {
     write_file("$s->{dir}/point.new", "$point 1\n");
     rename("$s->{dir}/point.new", "$s->{dir}/point") or die;
     wait_for(sub { !-e "$s->{dir}/point" }, 20, 0.001)
-        or fail("$point is not reached");
+        or fail("$point is not reached"), diag($s->symptoms);
 }
 
 

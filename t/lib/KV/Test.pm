@@ -22,7 +22,7 @@ use Exporter 'import';
 use File::Path ();
 use File::Temp ();
 use JSON::PP ();
-use List::Util qw(shuffle uniq);
+use List::Util qw(min shuffle uniq);
 use POSIX qw(:sys_wait_h);
 use Test::More ();
 use Time::HiRes qw(time sleep);
@@ -505,6 +505,43 @@ sub idle {
                map { glob "/proc/$_/task/*/stat" } $self->workers;
     }, 10, 0.002);
 }
+
+
+# What there is to see of a server that does not do what it should, for diag():
+# how many connections wait for a worker, and where the given one is; what its
+# processes do, with the system call of each main thread; its figures; the end
+# of its log.
+
+sub symptoms {
+    my ($self, $c) = @_;
+    my @said = map { "$_\n" } $self->sockets($c);
+
+    for my $pid ($self->{pid} // (), $self->workers) {
+        my %threads;
+        for my $task (glob "/proc/$pid/task/*") {
+            my ($state) = seen("$task/stat") =~ /\) (\S)/ or next;
+            $threads{"$state " . seen("$task/wchan")}++;
+        }
+        push @said, "process $pid: ",
+            join(', ', map { "$threads{$_} $_" } sort keys %threads),
+            '; cpu ', cpu_time($pid), ' s; ', seen("/proc/$pid/syscall"), "\n";
+    }
+
+    my @log = split /^/, $self->log;
+    my $stats = eval { $self->http(GET => '/stats', timeout => 5)->{body} };
+    return (@said, $stats // "no figures: $@", splice @log, -min(40, 0 + @log));
+}
+
+sub sockets {
+    my ($self, $c) = @_;
+    my $port = sprintf ':%04X', $self->{port};
+    my $own = $c ? sprintf(':%04X', $c->{sock}->sockport) : 'none';
+
+    return grep { / \S+$port \S+ 0A / || /$own / && !/^ *\S+ \S+ \S+ 06 / }
+           split /\n/, seen('/proc/net/tcp');
+}
+
+sub seen { my ($file) = @_; return eval { read_file($file) } // '' }
 
 
 # ---- faults
