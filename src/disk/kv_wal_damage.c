@@ -199,7 +199,7 @@ kv_wal_way(kv_wal_reader_t *r, uint64_t offset, uint64_t lsn)
 
             /* what such a snapshot needs besides was in the log alone */
 
-            way->alone = from->index && r->lsn <= from->after + 1;
+            way->alone = from->index && r->lsn == r->names[0].number;
 
         } else {
             way->logs_from = r->lsn + 1;

@@ -236,7 +236,10 @@ void kv_wal_write_failed(kv_wal_t *wal, kv_rc_t rc, size_t len, kv_err_t *err);
 
 /* ---- kv_wal_segment.c */
 
-/* Where the log is: fills *to, which then is changed and moved to. */
+/*
+ * Where the log is: fills *to, which then is changed and moved to; its replica
+ * in a replicated log alone.
+ */
 void kv_wal_here(const kv_wal_state_t *state, kv_wal_position_t *to);
 
 /* Where the first batch that is written to the current segment goes. */

@@ -577,11 +577,19 @@ kv_wal_read_replica(const kv_wal_reader_t *r, kv_wal_replica_t *to)
 {
     kv_wal_state_t  *state;
 
-    if (r->fd == -1 || r->kind != KV_SEGMENT_REPLICATED) {
+    state = r->wal->state;
+
+    if (!r->from->replicated) {
+
+        /* this is not moved, then */
+
+        memset(&state->replica, 0, sizeof(state->replica));
         return;
     }
 
-    state = r->wal->state;
+    if (r->fd == -1 || r->kind != KV_SEGMENT_REPLICATED) {
+        return;
+    }
 
     *to = r->replica;
     to->end = r->offset;

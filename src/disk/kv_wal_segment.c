@@ -632,7 +632,10 @@ kv_wal_here(const kv_wal_state_t *state, kv_wal_position_t *to)
     to->segment_size = state->segment_size;
     to->offset = state->offset;
     to->next_lsn = atomic_load(&state->next_lsn);
-    to->replica = state->replica;
+
+    if (state->replicated) {
+        to->replica = state->replica;
+    }
 }
 
 
@@ -675,7 +678,16 @@ kv_wal_move(kv_wal_state_t *state, const kv_wal_position_t *to)
 {
     assert(to->offset <= to->segment_size && to->next_lsn >= to->segment_lsn);
 
-    state->to = *to;
+    state->to.segment_lsn = to->segment_lsn;
+    state->to.segment_salt = to->segment_salt;
+    state->to.segment_size = to->segment_size;
+    state->to.offset = to->offset;
+    state->to.next_lsn = to->next_lsn;
+
+    if (state->replicated) {
+        state->to.replica = to->replica;
+    }
+
     atomic_store(&state->moving, 1);
 
     kv_wal_settle(state);
@@ -694,7 +706,10 @@ kv_wal_settle(kv_wal_state_t *state)
     state->segment_size = state->to.segment_size;
     state->offset = state->to.offset;
     atomic_store(&state->next_lsn, state->to.next_lsn);
-    state->replica = state->to.replica;
+
+    if (state->replicated) {
+        state->replica = state->to.replica;
+    }
 
     atomic_store(&state->moving, 0);
 }

@@ -9,6 +9,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <errno.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -83,17 +84,33 @@ test_between(void **ctx)
 static void
 test_segments(void **ctx)
 {
-    wal_t     *t = *ctx;
-    unsigned   i, j;
-    uint64_t   last;
+    char                name[KV_NAME_MAX];
+    wal_t              *t = *ctx;
+    uint8_t             buf[SEGMENT];
+    unsigned            i, j;
+    uint64_t            last, segments;
+    kv_batch_header_t   h;
 
     last = 0;
     replica_vote(t, 1, 77);
     replica_entry(t, KV_ENTRY_CHANGE, "me");
 
     for (i = 0; i < 60; i++) {
+        segments = t->state.segments;
         replica_write(t, 1, i % 7 ? 1000 * (i % 20) : BATCH - 6000);
         last++;
+
+        if (t->state.segments > segments) {
+
+            /* one STATE, known to be synced, and then the batch */
+
+            (void) wal_read(t, wal_name(name, last), buf, sizeof(buf));
+            memcpy(&h, buf + t->state.replica.start, sizeof(h));
+            assert_int_equal(h.type, KV_ENTRY_RECORDS);
+            assert_int_equal(h.durable_end, t->state.replica.start);
+            assert_int_equal(t->state.replica.end, t->state.replica.start
+                             + sizeof(h) + h.len);
+        }
 
         for (j = 0; j < i % 9; j++) {
             replica_vote(t, t->state.replica.term + 1, i);
@@ -202,6 +219,106 @@ test_incarnation(void **ctx)
         assert_true(t->state.incarnation >= id);
         assert_int_equal(t->state.replica.incarnation, id);
     }
+}
+
+
+/* The same near a segment's end: there must be space for the STATE, too. */
+
+static void
+test_incarnation_end(void **ctx)
+{
+    wal_t     *t = *ctx;
+    unsigned   n, here, next;
+
+    here = 0;
+    next = 0;
+
+    for (n = 0; n < 500; n += 8) {
+        replica_open(t);
+        replica_vote(t, 1, 77);
+        replica_write(t, 1, 30000);
+        replica_write(t, 1, 30000 + n);
+        t->state.incarnation++;
+        replica_write(t, 1, 200);
+        wal_sync(t);
+        assert_int_equal(t->state.replica.incarnation, t->state.incarnation);
+        here += t->state.segments == 1;
+        next += t->state.segments == 2;
+
+        memset(&t->state.past, 0, sizeof(t->state.past));
+        wal_replays(t, 3);
+    }
+
+    assert_true(here > 5 && next > 5);
+}
+
+
+/* The largest batch goes behind the largest STATE, and is tried there again. */
+
+static void
+test_largest(void **ctx)
+{
+    int       made;
+    char      members[KV_MEMBERS_MAX + 1];
+    wal_t    *t = *ctx;
+
+    memset(members, 'm', KV_MEMBERS_MAX);
+    members[KV_MEMBERS_MAX] = '\0';
+
+    replica_vote(t, 1, 77);
+    replica_entry(t, KV_ENTRY_CHANGE, members);
+    replica_write(t, 1, 30000);
+    wal_sync(t);
+
+    t->fail_write = 50000;
+    t->error = ENOSPC;
+    assert_int_equal(replica_try_write(t, 1, t->max_batch - HEADER - 40 - 8),
+                     KV_NO_SPACE);
+    t->fail_write = 0;
+    assert_int_equal(t->state.segments, 2);
+    assert_int_equal(t->state.offset, t->state.replica.start);
+    assert_int_equal(t->state.replica.start, KV_SEGMENT_HEADER
+                     + KV_ENTRY_STATE_MAX);
+
+    made = t->allocations;
+    replica_write(t, 1, t->max_batch - HEADER - 40 - 8);
+    assert_int_equal(t->allocations, made);
+    wal_sync(t);
+    replica_same(t, 2);
+    assert_int_equal(t->state.replica.members_len, KV_MEMBERS_MAX);
+
+    /* the rest of the last eight bytes of a short one are zeroes */
+
+    replica_entry(t, KV_ENTRY_CHANGE, members);
+    replica_entry(t, KV_ENTRY_CHANGE, "m");
+    assert_int_equal(t->state.replica.members_len, 8);
+    assert_memory_equal(kv_wal_members(&t->state), "m\0\0\0\0\0\0", 8);
+    replica_same(t, 2);
+}
+
+
+/* Votes and changes use what is left to deletes, where there is no space. */
+
+static void
+test_reserve(void **ctx)
+{
+    wal_t  *t = *ctx;
+
+    kv_wal_set_reserve(t->log, 4096);
+    replica_vote(t, 1, 77);
+    replica_write(t, 1, 57000);
+    wal_sync(t);
+
+    t->fail_space = true;
+    assert_int_equal(replica_try_write(t, 1, 100), KV_NO_SPACE);
+    replica_vote(t, 2, 78);
+    replica_entry(t, KV_ENTRY_BARRIER, NULL);
+    replica_entry(t, KV_ENTRY_CHANGE, "me");
+    t->fail_space = false;
+
+    wal_sync(t);
+    assert_int_equal(t->state.segments, 1);
+    replica_same(t, 1);
 }
 
 
@@ -320,6 +437,9 @@ main(void)
         TEST(test_votes_alone),
         TEST(test_vote_synced),
         TEST(test_incarnation),
+        TEST(test_incarnation_end),
+        TEST(test_largest),
+        TEST(test_reserve),
         TEST(test_from_plain),
         TEST(test_plain),
     };

@@ -16,6 +16,7 @@
 #include <cmocka.h>
 
 #include "base/kv_crc32c.h"
+#include "disk/kv_wal_tail.h"
 #include "replica_rig.h"
 
 
@@ -199,6 +200,7 @@ make_two(wal_t *t, char *second)
     replica_vote(t, 1, 77);
     replica_write(t, 1, 50000);
     replica_entry(t, KV_ENTRY_CHANGE, "me");
+    replica_entry(t, KV_ENTRY_BARRIER, NULL);
     replica_vote(t, 2, 78);
     replica_write(t, 1, 20000);
     wal_sync(t);
@@ -206,6 +208,20 @@ make_two(wal_t *t, char *second)
     (void) wal_name(second, 2);
 
     return t->state.replica.before;
+}
+
+
+static int
+truncateat(wal_t *t, uint64_t size)
+{
+    int  fd, rc;
+
+    fd = openat(t->dirfd, FIRST, O_RDWR);
+    assert_true(fd >= 0);
+    rc = ftruncate(fd, (off_t) size);
+    (void) close(fd);
+
+    return rc;
 }
 
 
@@ -229,6 +245,80 @@ test_older_segment(void **ctx)
 
     wal_replays(t, 2);
     assert_int_equal(t->state.replica.voted_for, 78);
+
+    /* the file ends before them */
+
+    assert_int_equal(truncateat(t, end - 300), 0);
+    wal_damaged(t, FIRST, "the file ends here, but its header says");
+}
+
+
+static kv_rc_t
+count(void *ctx, uint64_t lsn, const kv_record_t *rec)
+{
+    (void) rec;
+    assert_int_equal(lsn, ++*(uint64_t *) ctx);
+
+    return KV_OK;
+}
+
+
+/* Who reads it while it grows gets records to that LSN; `all`: of all. */
+
+static void
+tail(wal_t *t, bool all, uint64_t last)
+{
+    uint64_t          next, n;
+    kv_wal_tail_t    *reader;
+    kv_wal_replay_t   from;
+
+    n = 0;
+    memset(&from, 0, sizeof(from));
+    from.record = count;
+    from.ctx = &n;
+
+    reader = kv_wal_tail_create(&t->system, t->dirfd, &from, all);
+    assert_non_null(reader);
+    assert_int_equal(kv_wal_tail_read(reader, &next, &t->err), KV_OK);
+    kv_wal_tail_destroy(reader);
+    assert_int_equal(n, last);
+}
+
+
+/* Of a directory in use, those that are durable. */
+
+static void
+test_tail(void **ctx)
+{
+    wal_t  *t = *ctx;
+
+    make(t);
+    tail(t, true, 3);
+    tail(t, false, 2);
+    wal_sync(t);
+    replica_entry(t, KV_ENTRY_BARRIER, NULL);
+    tail(t, false, 3);
+}
+
+
+/* What was synced before a start is known to be, before the next sync. */
+
+static void
+test_after_start(void **ctx)
+{
+    wal_t     *t = *ctx;
+    uint64_t   end;
+
+    make(t);
+    wal_sync(t);
+    replica_same(t, 3);
+    end = t->state.replica.end;
+    replica_entry(t, KV_ENTRY_BARRIER, NULL);
+
+    wal_flip(t, FIRST, end - 60);
+    wal_damaged(t, FIRST, "the log was durable up to offset");
+    wal_flip(t, FIRST, end - 60);
+    wal_replays(t, 3);
 }
 
 
@@ -266,6 +356,7 @@ test_stale(void **ctx)
         assert_int_equal(t->state.segments, 2);
         replica_same(t, 2);
         assert_int_equal(t->state.replica.term, 1);
+        tail(t, true, 2);
     }
 }
 
@@ -339,6 +430,105 @@ test_no_state(void **ctx)
 
     wal_store(t, second, KV_SEGMENT_HEADER, none, SEGMENT - KV_SEGMENT_HEADER);
     wal_damaged(t, second, "the state of the replicated log");
+
+    /* the way out is not to cut it, which would lead nowhere */
+
+    assert_non_null(strstr(t->err.text, "move this file away"));
+    assert_null(strstr(t->err.text, "truncate"));
+    assert_int_equal(unlinkat(t->dirfd, second, 0), 0);
+    wal_replays(t, 1);
+    assert_int_equal(t->state.replica.voted_for, 78);
+}
+
+
+/* There is a batch where it should be, but another one. */
+
+static void
+test_other_first(void **ctx)
+{
+    char                  second[KV_NAME_MAX];
+    wal_t                *t = *ctx;
+    uint8_t               buf[SEGMENT];
+    kv_batch_header_t     h;
+    kv_segment_header_t   s;
+
+    (void) make_two(t, second);
+    (void) wal_read(t, second, buf, sizeof(buf));
+    memcpy(&s, buf, sizeof(s));
+
+    memset(&h, 0, sizeof(h));
+    h.magic = KV_BATCH_MAGIC;
+    h.first_lsn = 2;
+    h.durable_lsn = 1;
+    h.salt = s.salt;
+    h.crc = kv_crc32c(0, (uint8_t *) &h + 8, HEADER - 8);
+    wal_store(t, second, KV_SEGMENT_HEADER, &h, sizeof(h));
+    wal_damaged(t, second, "the state of the replicated log");
+}
+
+
+/* The ways out where a snapshot needs the log that is lost. */
+
+static void
+test_ways(void **ctx)
+{
+    char              second[KV_NAME_MAX];
+    wal_t            *t = *ctx;
+    kv_wal_way_t      way;
+    kv_wal_replay_t   from;
+
+    make(t);
+    wal_sync(t);
+    wal_flip(t, FIRST, KV_SEGMENT_HEADER);
+
+    memset(&from, 0, sizeof(from));
+    from.after = 2;
+    from.must_reach = 2;
+    from.index = 3;
+    from.record = count;
+    assert_int_equal(kv_wal_read(&t->system, t->dirfd, &from, NULL, &way,
+                                 &t->err), KV_DAMAGED);
+    assert_true(way.alone && way.cut_size == 0);
+    if (strstr(t->err.text, "move every log-* away and run \"touch "
+               "snap-0000000000000002.alone\"") == NULL)
+    {
+        fail_msg("%s", t->err.text);
+    }
+
+    wal_empty(t);
+
+    /* an older segment still has them */
+
+    (void) make_two(t, second);
+    wal_flip(t, second, KV_SEGMENT_HEADER);
+    from.after = 1;
+    from.must_reach = 1;
+    from.index = 1;
+    assert_int_equal(kv_wal_read(&t->system, t->dirfd, &from, NULL, &way,
+                                 &t->err), KV_DAMAGED);
+    assert_true(!way.alone && way.logs_from == 2);
+
+    assert_int_equal(unlinkat(t->dirfd, FIRST, 0), 0);
+    assert_int_equal(kv_wal_read(&t->system, t->dirfd, &from, NULL, &way,
+                                 &t->err), KV_DAMAGED);
+    assert_true(way.alone && way.logs_from == 2);
+
+    if (strstr(t->err.text, "move this file away and run \"touch "
+               "snap-0000000000000001.alone\"") == NULL)
+    {
+        fail_msg("%s", t->err.text);
+    }
+
+    wal_empty(t);
+    assert_int_equal(kv_wal_read(&t->system, t->dirfd, &from, NULL, &way,
+                                 &t->err), KV_DAMAGED);
+    assert_true(way.alone);
+    assert_non_null(strstr(t->err.text, "\"touch snap-0000000000000001.alone"));
+
+    from.alone = true;
+    assert_int_equal(kv_wal_read(&t->system, t->dirfd, &from, NULL, &way,
+                                 &t->err), KV_OK);
+    wal_open(t);
 }
 
 
@@ -432,7 +622,7 @@ test_forged(void **ctx)
     good.salt = t->state.segment_salt;
     good.term = 2;
     good.index = t->state.replica.index + 1;
-    good.commit_index = good.index;
+    good.commit_index = 4;
     good.type = KV_ENTRY_CHANGE;
     good.durable_end = KV_SEGMENT_HEADER;
 
@@ -442,6 +632,80 @@ test_forged(void **ctx)
                forged[i].size);
         forge(t, end, &h, data);
         wal_damaged(t, FIRST, forged[i].what);
+    }
+}
+
+
+#define STATE(field)     offsetof(kv_entry_state_t, field)
+#define BATCH_OF(field)  offsetof(kv_batch_header_t, field)
+
+/* States with a good checksum that do not follow on what is before them. */
+
+static void
+test_forged_state(void **ctx)
+{
+    char                  second[KV_NAME_MAX];
+    wal_t                *t = *ctx;
+    uint8_t               buf[SEGMENT];
+    unsigned              i, first;
+    uint64_t              end;
+    kv_entry_state_t      s;
+    kv_batch_header_t     good, h;
+
+    /* of the header, if `state` is false */
+
+    static const struct {
+        bool         state;
+        bool         first;            /* where it is the first one, */
+        bool         mid;              /* and where it is not */
+        size_t       offset;
+        uint64_t     value;
+        size_t       size;
+        const char  *what;
+    } forged[] = {
+        { false, true, true, BATCH_OF(term), 1, 8, "follow on" },
+        { true, true, false, STATE(voted_for), 5, 8, "follow on" },
+        { true, true, true, STATE(index), 2, 8, "follow on" },
+        { true, true, true, STATE(index_term), 0, 8, "follow on" },
+        { true, true, true, STATE(members_index), 1, 8, "follow on" },
+        { true, true, true, STATE(members_index), 9, 8, "no state" },
+        { true, true, true, STATE(members_index), 0, 8, "no state" },
+        { true, true, true, STATE(index_term), 9, 8, "no state" },
+        { true, true, true, STATE(zero), 1, 4, "no state" },
+        { true, true, true, STATE(len), 16, 4, "no state" },
+        { true, true, true, STATE(len), 4104, 4, "no state" },
+        { true, false, true, STATE(before), 4096, 8, "no state" },
+    };
+
+    for (first = 0; first < 2; first++) {
+
+        for (i = 0; i < sizeof(forged) / sizeof(forged[0]); i++) {
+
+            /* the first STATE of the second segment, or the last vote */
+
+            end = make_two(t, second);
+            (void) wal_read(t, first ? second : FIRST, buf, sizeof(buf));
+            end = first ? KV_SEGMENT_HEADER
+                        : end - (HEADER + sizeof(s) + 8);
+            memcpy(&good, buf + end, sizeof(good));
+            assert_int_equal(good.type, KV_ENTRY_STATE);
+            assert_int_equal(good.term, 2);
+
+            h = good;
+            memcpy(&s, buf + end + HEADER, sizeof(s));
+            memcpy((forged[i].state ? (uint8_t *) &s : (uint8_t *) &h)
+                   + forged[i].offset, &forged[i].value, forged[i].size);
+
+            memcpy(buf + end + HEADER, &s, sizeof(s));
+            memcpy(buf + end, &h, sizeof(h));
+            h.crc = kv_crc32c(0, buf + end + 8, HEADER - 8 + h.len);
+            memcpy(buf + end, &h, sizeof(h));
+            wal_store(t, first ? second : FIRST, 0, buf, sizeof(buf));
+
+            if (first ? forged[i].first : forged[i].mid) {
+                wal_damaged(t, first ? second : FIRST, forged[i].what);
+            }
+        }
     }
 }
 
@@ -460,7 +724,12 @@ main(void)
         TEST(test_stale),
         TEST(test_swapped),
         TEST(test_no_state),
+        TEST(test_other_first),
+        TEST(test_ways),
+        TEST(test_tail),
+        TEST(test_after_start),
         TEST(test_snapshot),
+        TEST(test_forged_state),
         TEST(test_forged),
     };
 

@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -144,6 +145,95 @@ test_dead_sync(void **ctx)
     }
 
     t->keep = false;
+}
+
+
+/* A sync failed, and the next start reads what is in memory only. */
+
+static void
+test_sync_lost(void **ctx)
+{
+    wal_t  *t = *ctx;
+
+    t->keep = true;
+    replica_vote(t, 1, 77);
+    replica_write(t, 1, 100);
+    assert_int_equal(kv_wal_sync(t->log, &t->err), KV_OK);
+    replica_vote(t, 2, 78);
+    replica_entry(t, KV_ENTRY_CHANGE, "me");
+    replica_entry(t, KV_ENTRY_BARRIER, NULL);
+
+    t->fail_at = t->calls + 1;
+    t->fail_count = 1;
+    t->error = EIO;
+    assert_int_equal(kv_wal_sync(t->log, &t->err), KV_ERROR);
+    assert_int_equal(t->state.unsynced, 1);
+
+    replica_same(t, 1);
+    wal_cut(t);
+    replica_same(t, 1);
+    assert_int_equal(t->state.replica.voted_for, 78);
+    t->keep = false;
+}
+
+
+/* The same where no batch may go to the segment any more. */
+
+static void
+test_sealed(void **ctx)
+{
+    wal_t  *t = *ctx;
+
+    t->keep = true;
+    replica_vote(t, 1, 77);
+    replica_write(t, 1, 100);
+    replica_vote(t, 2, 78);
+    t->state.offset = t->state.segment_size;
+
+    t->fail_at = t->calls + 1;
+    t->fail_count = 1;
+    t->error = EIO;
+    assert_int_equal(kv_wal_sync(t->log, &t->err), KV_ERROR);
+
+    kv_wal_destroy(t->log);
+    t->log = wal_create(t, SEGMENT, t->max_batch);
+    assert_int_equal(kv_wal_sync(t->log, &t->err), KV_OK);
+    replica_write(t, 1, 100);
+    assert_int_equal(kv_wal_sync(t->log, &t->err), KV_OK);
+    assert_int_equal(t->state.segments, 2);
+    wal_cut(t);
+    replica_same(t, 2);
+    t->keep = false;
+}
+
+
+/*
+ * The segment is deleted, and all that is in it is in memory, too: it is made
+ * anew, when there is space for that.  Until then nothing is taken for synced.
+ */
+
+static void
+test_deleted(void **ctx)
+{
+    wal_t  *t = *ctx;
+
+    replica_vote(t, 1, 77);
+    assert_int_equal(kv_wal_sync(t->log, &t->err), KV_OK);
+    replica_vote(t, 2, 78);
+    assert_int_equal(unlinkat(t->dirfd, FIRST, 0), 0);
+
+    t->fail_space = true;
+    assert_int_equal(kv_wal_put_vote(t->log, 3, 79, &t->err), KV_NO_SPACE);
+    assert_int_equal(kv_wal_sync(t->log, &t->err), KV_NO_SPACE);
+    kv_wal_destroy(t->log);
+    t->log = wal_create(t, SEGMENT, t->max_batch);
+    assert_int_equal(kv_wal_sync(t->log, &t->err), KV_NO_SPACE);
+    t->fail_space = false;
+
+    assert_int_equal(kv_wal_sync(t->log, &t->err), KV_OK);
+    assert_true(wal_exists(t, FIRST));
+    replica_same(t, 0);
+    assert_int_equal(t->state.replica.voted_for, 78);
 }
 
 
@@ -377,6 +467,9 @@ main(void)
     const struct CMUnitTest  tests[] = {
         TEST(test_dead_moving),
         TEST(test_dead_sync),
+        TEST(test_sync_lost),
+        TEST(test_sealed),
+        TEST(test_deleted),
         TEST(test_full_start),
         TEST(test_power_cuts),
     };

@@ -325,7 +325,8 @@ wal_sync(wal_t *t)
 static bool
 wal_faulty(const wal_t *t)
 {
-    return t->fail_at || t->fail_write || t->fail_dir || t->fail_unlink
+    return t->fail_at || t->fail_write || t->fail_dir || t->fail_space
+           || t->fail_unlink
            || t->fail_from;
 }
 

@@ -57,7 +57,8 @@ typedef struct {
     int              fail_at;         /* the call that fails; 0: none */
     int              fail_count;      /* how many fail from there on */
     size_t           fail_write;      /* writes of this size fail, if set */
-    bool             fail_dir;        /* so do syncs of the directory */
+    bool             fail_dir;        /* so do syncs of the directory, */
+    bool             fail_space;      /* and new files: the disk is full */
     const char      *fail_unlink;     /* and deletions of names with this */
     uint64_t         fail_from;       /* and reads beyond this, if set */
     bool             halved;          /* a write was, and now it fails */

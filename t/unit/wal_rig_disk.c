@@ -268,6 +268,11 @@ wal_io_fallocate(kv_io_t *io, int fd, off_t offset, off_t len)
 
     t->allocations++;
 
+    if (t->fail_space) {
+        errno = ENOSPC;
+        return -1;
+    }
+
     return wal_fails(io)
            ? -1 : t->system.fallocate(&t->system, fd, offset, len);
 }
