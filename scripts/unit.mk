@@ -45,6 +45,7 @@ PROGRAMS := \
     t/unit/test_heap_check.c \
     t/unit/test_heap_death.c \
     t/unit/test_heap_evac.c \
+    t/unit/test_host.c \
     t/unit/test_identity.c \
     t/unit/test_index.c \
     t/unit/test_index_readers.c \

@@ -479,12 +479,12 @@ kv_epoch_leave(kv_worker_t *worker, unsigned which)
 kv_rc_t kv_workers_create(kv_worker_t *workers, unsigned n);
 
 /*
- * Takes a free kv_worker_t for the calling thread, which must be the process's
- * main one and live as long as the process.  KV_OK with its number in *i, or
- * KV_BUSY if there is none.  Those of dead processes count as taken until they
- * are reaped.  But if there is no other, the caller gets a dead one's, with the
- * records in it, which are reaped with its own: no other process may be left to
- * reap them.
+ * Takes a free kv_worker_t for the calling thread, which must live as long as
+ * the process uses it: the main one, or that of a host (store/kv_host.h).
+ * KV_OK with its number in *i, or KV_BUSY if there is none.  Those of dead
+ * processes count as taken until they are reaped.  But if there is no other,
+ * the caller gets a dead one's, with the records in it, which are reaped with
+ * its own: no other process may be left to reap them.
  */
 kv_rc_t kv_worker_acquire(kv_worker_t *workers, unsigned n, unsigned *i);
 

@@ -1358,7 +1358,7 @@ kv_batch_request(kv_store_t *store)
 }
 
 
-/* Requests background work; our event loop posts the task. */
+/* Requests background work; our event loop, or another, posts the task. */
 
 static void
 kv_batch_request_background(kv_store_t *store, uint32_t requests)
@@ -1371,6 +1371,12 @@ kv_batch_request_background(kv_store_t *store, uint32_t requests)
 
     if (kv_store_stopping(store)) {
         kv_store_leave_work(store);
+
+    } else if (store->hosts) {
+
+        /* the first worker that wakes up claims it */
+
+        kv_store_wake_all(store);
 
     } else {
         kv_store_wake(store, store->number);

@@ -23,6 +23,7 @@
 #include "store/kv_clock.h"
 #include "store/kv_evict.h"
 #include "store/kv_expire.h"
+#include "store/kv_host.h"
 #include "store/kv_queue.h"
 #include "store/kv_reap.h"
 #include "store/kv_rebuild.h"
@@ -43,7 +44,6 @@
 static bool kv_committer_begin(kv_store_t *store, bool died);
 static void kv_committer_work(kv_store_t *store);
 static bool kv_committer_claim_again(kv_store_t *store);
-static bool kv_committer_needed(kv_zone_t *zone);
 static bool kv_committer_spin(kv_zone_t *zone);
 static bool kv_committer_round(kv_store_t *store, kv_batch_t *batch);
 static void kv_committer_wait(kv_store_t *store);
@@ -57,6 +57,11 @@ kv_committer_claim(kv_store_t *store)
     uint32_t      holder, mine;
     kv_zone_t    *zone;
     kv_worker_t  *worker;
+
+    if (store->conf.hosted && !store->hosts) {
+        kv_host_wake(store);
+        return false;
+    }
 
     zone = store->zone;
     mine = store->number + 1;
@@ -226,7 +231,7 @@ kv_committer_work(kv_store_t *store)
 /*
  * Gives the claim up, and takes it again if there is work.  The claim is given
  * up before the last check of the queue: a worker that pushes later finds it
- * free.
+ * free.  A host keeps the claim, and looks for work itself.
  */
 
 static bool
@@ -234,6 +239,10 @@ kv_committer_claim_again(kv_store_t *store)
 {
     uint32_t    none;
     kv_zone_t  *zone;
+
+    if (store->hosts) {
+        return false;
+    }
 
     zone = store->zone;
     none = 0;
@@ -250,9 +259,7 @@ kv_committer_claim_again(kv_store_t *store)
 }
 
 
-/* Whether work came while the claim was being given up. */
-
-static bool
+bool
 kv_committer_needed(kv_zone_t *zone)
 {
     return atomic_load(&zone->queue) || kv_heap_broken(zone->heap)
@@ -422,6 +429,11 @@ kv_committer_sync_now(kv_store_t *store)
 
     if (rc == KV_BUSY) {
         atomic_store(&store->zone->sync_requested, 1);
+
+        if (store->conf.hosted) {
+            kv_host_wake(store);
+        }
+
         return KV_AGAIN;
     }
 

@@ -11,11 +11,14 @@
 
 
 #include "store/kv_store.h"
+#include "store/kv_zone.h"
 
 
 /*
  * Claims the committer role if it is free or its holder is dead.  True: the
  * caller must run kv_committer_run(), or kv_committer_unclaim() if it cannot.
+ * In a store that is hosted it is the host's alone (kv_host.h), which a call of
+ * another process wakes.
  */
 bool kv_committer_claim(kv_store_t *store);
 void kv_committer_unclaim(kv_store_t *store);
@@ -26,6 +29,9 @@ void kv_committer_unclaim(kv_store_t *store);
  * dead workers.
  */
 void kv_committer_run(kv_store_t *store);
+
+/* Whether there is work that somebody waits for, in a zone that is whole. */
+bool kv_committer_needed(kv_zone_t *zone);
 
 /*
  * Makes all that was written durable, from a thread that is not the

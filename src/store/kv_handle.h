@@ -29,11 +29,15 @@ void kv_store_log_wal(kv_store_t *store);
 void kv_store_wake(kv_store_t *store, unsigned worker);
 void kv_store_wake_all(kv_store_t *store);
 
-/* Whether threads must end soon. */
+/*
+ * Whether threads must end soon.  A host goes on when its process is to quit,
+ * until kv_store_host_end().
+ */
 static inline bool
 kv_store_stopping(kv_store_t *store)
 {
-    return store->stop || (store->conf.stopping && store->conf.stopping());
+    return store->stop
+           || (store->conf.stopping && !store->hosts && store->conf.stopping());
 }
 
 /*

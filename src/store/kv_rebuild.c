@@ -114,6 +114,14 @@ kv_rebuild_quiesce(kv_store_t *store)
     generation = atomic_load(&zone->generation);
     since = kv_now_ns();
 
+    if (store->hosts) {
+
+        /* a host has no event loop, and no records */
+
+        store->generation = generation;
+        atomic_store(&store->worker->generation, generation);
+    }
+
     pause.tv_sec = 0;
     pause.tv_nsec = 1000000;
 

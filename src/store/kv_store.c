@@ -421,6 +421,9 @@ kv_store_enter(kv_store_t *store)
     claim = store->number + 1;
     (void) atomic_compare_exchange_strong(&zone->background, &claim, 0);
 
+    claim = store->number + 1;
+    (void) atomic_compare_exchange_strong(&zone->next_host, &claim, 0);
+
     kv_hold_leave(zone, store->number);
 
     store->generation = atomic_load(&zone->generation);
@@ -575,5 +578,6 @@ kv_store_healthy(kv_store_t *store)
         (void) atomic_fetch_or(&zone->requests, KV_REQUEST_FREE_DISK);
     }
 
-    return store->worker && kv_state(zone) == KV_STATE_READY;
+    return store->worker && kv_state(zone) == KV_STATE_READY
+           && kv_store_unhosted(store) <= KV_STORE_UNHOSTED;
 }

@@ -94,6 +94,8 @@ typedef struct {
                                         0: a share of the zone */
     uint64_t        readers;         /* the same for values that were replaced
                                         and are kept for slow readers */
+    bool            hosted;          /* one process commits for all: see
+                                        kv_store_host() */
     kv_log_pt       log;             /* called from any thread */
     void           *log_ctx;
     bool          (*stopping)(void); /* whether the process is to quit; any
@@ -779,6 +781,38 @@ uint64_t kv_store_next_timeout(kv_store_t *store);
 
 /* Does the work of the committer, until none is left.  In a thread. */
 void kv_store_commit(kv_store_t *store);
+
+/*
+ * The host of a store with conf->hosted, where all other processes leave
+ * commits to it: none of them is ever given KV_TODO_COMMIT.  It may be any
+ * process that knows how to wake the others (kv_store_wakes()), and needs not
+ * be woken itself.  There may be several: the others wait, and go on where the
+ * first ends or dies.  Without one writes wait.
+ *
+ * kv_store_host() is its part in the store, in a thread of its own: takes a
+ * kv_worker_t, commits until kv_store_host_end(), and gives it back.  The
+ * process calls nothing else of the store meanwhile, but what is below, in its
+ * main thread.
+ */
+void kv_store_host(kv_store_t *store);
+
+/*
+ * A host that is to end does so when this is false: none waits to go on in its
+ * place, and processes are left whose writes it would leave undone.  `waited`:
+ * it was so for long; a host that itself waits for another ends then.
+ */
+bool kv_store_host_needed(kv_store_t *store, bool waited);
+
+/* Has kv_store_host() return, soon. */
+void kv_store_host_end(kv_store_t *store);
+
+/*
+ * For how many milliseconds, as far as was seen, there is no host; 0: there is
+ * one, or the store is not hosted.  Up to KV_STORE_UNHOSTED that is what a new
+ * one takes to start.  Any process's main thread.
+ */
+#define KV_STORE_UNHOSTED  1000
+uint64_t kv_store_unhosted(kv_store_t *store);
 
 /* A spare segment, a snapshot.  In a thread of its own. */
 void kv_store_background(kv_store_t *store);

@@ -53,6 +53,7 @@ struct kv_store_s {
     void                   *batch;        /* kv_batch_t; commit lock */
 
     volatile sig_atomic_t   stop;         /* threads: come to an end soon */
+    bool                    hosts;        /* in kv_store_host() */
 };
 
 

@@ -82,7 +82,7 @@ kv_store_work(kv_store_t *store)
 
     case KV_ZONE_READY:
         return atomic_load(&zone->queue)
-               || atomic_load(&zone->committer)
+               || (atomic_load(&zone->committer) && !store->conf.hosted)
                || atomic_load(&zone->reap)
                || kv_zone_unswept(zone)
                || (atomic_load(&zone->sync_requested) && kv_state_writes(zone)

@@ -24,6 +24,10 @@ kv_store_next_timeout(kv_store_t *store)
 
     zone = store->zone;
 
+    if (store->conf.hosted && !store->hosts) {
+        return KV_TIMEOUT_NEVER;
+    }
+
     if (!kv_state_reads(zone)) {
 
         /* if the process that rebuilds it gives up, or dies, another goes on */
@@ -54,7 +58,7 @@ kv_store_next_timeout(kv_store_t *store)
         timeout = kv_min(timeout, evict);
     }
 
-    return atomic_load(&zone->committer)
+    return atomic_load(&zone->committer) && !store->hosts
            ? kv_max(timeout, (uint64_t) KV_TIMEOUT_COMMITTER)
            : timeout;
 }

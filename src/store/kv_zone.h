@@ -26,7 +26,7 @@
 
 
 #define KV_ZONE_MAGIC   "KVZONE\r\n"
-#define KV_ZONE_LAYOUT  23u
+#define KV_ZONE_LAYOUT  24u
 
 
 /* What may be done with the zone, and with the log: see kv_state.h. */
@@ -182,6 +182,13 @@ typedef struct {
     _Atomic uint32_t  reap;           /* a worker may have died */
     _Atomic uint32_t  sync_requested; /* a snapshot waits for one */
     _Atomic uint32_t  sync_next;      /* a committer died: see kv_takeover.c */
+
+    /* any process, kv_host.c alone */
+    _Atomic uint32_t  host_sleeps;
+    _Atomic uint32_t  host_futex;     /* a futex: there is work for it */
+    _Atomic uint32_t  next_host;      /* waits for the claim: as `committer` */
+    _Atomic uint32_t  hosts;          /* that there were */
+    _Atomic uint64_t  unhosted;       /* kv_store_unhosted() */
 
     kv_mutex_t        commit_lock;
     kv_mutex_t        background_lock;
