@@ -274,6 +274,10 @@ ngx_http_kv_init_module(ngx_cycle_t *cycle)
 
     if (kmcf) {
         kmcf->in_force = 1;
+
+        if (ngx_http_kv_host_init(cycle, kmcf) != NGX_OK) {
+            return NGX_ERROR;
+        }
     }
 
     zone = ngx_http_kv_zones(cycle, &n);

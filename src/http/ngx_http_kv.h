@@ -30,6 +30,8 @@
  *     ngx_http_kv_keys_args.c        ... their arguments
  *     ngx_http_kv_page.c             ... the text of a page
  *     ngx_http_kv_worker.c       a zone in a worker: tasks, events, exit
+ *     ngx_http_kv_host.c         the helper process of zones with cluster=, and
+ *                                what writes get without it
  *     ngx_http_kv_incr.c         requests that are counted: kv_incr
  *     ngx_http_kv_sums.c         ... what is to be written of them
  *     ngx_http_kv_poll.c         a worker that polls for a lone write's result
@@ -71,6 +73,7 @@
 #include <ngx_core.h>
 #include <ngx_http.h>
 #include <ngx_thread_pool.h>
+#include <pthread.h>
 
 #include "base/kv_key.h"
 #include "http/ngx_http_kv_counts.h"
@@ -84,6 +87,9 @@
  * before its event loop has noticed the end of the last.
  */
 #define NGX_HTTP_KV_TASKS  4
+
+/* how long the answers to accepted writes may take at exit, milliseconds */
+#define NGX_HTTP_KV_EXIT  5000
 
 /* which nginx has no names for: RFC 9110, RFC 6585 */
 #define NGX_HTTP_KV_GONE                   410
@@ -128,6 +134,7 @@ typedef enum {
     NGX_HTTP_KV_LOG_INCR,                     /* a request is not counted */
     NGX_HTTP_KV_LOG_VALUE,                    /* nor added to that value */
     NGX_HTTP_KV_LOG_DROPPED,                  /* counted requests are lost */
+    NGX_HTTP_KV_LOG_HOST,                     /* no process that commits */
     NGX_HTTP_KV_LOGS
 } ngx_http_kv_log_t;
 
@@ -141,6 +148,7 @@ struct ngx_http_kv_zone_s {
     kv_dir_id_t                dir_id;        /* when it was read; see below */
     ngx_str_t                  archive;       /* as `path`; or empty */
     kv_dir_id_t                archive_id;
+    ngx_str_t                  cluster;       /* as `path`; or empty */
     ngx_cycle_t               *cycle;
     ngx_log_t                 *log;
     ngx_shm_zone_t            *shm_zone;
@@ -163,6 +171,10 @@ struct ngx_http_kv_zone_s {
     unsigned                   backed_up:1;   /* a location makes backups */
 
     kv_store_t                *store;
+
+    /* in the helper process (ngx_http_kv_host.c) */
+    pthread_t                  host;
+    unsigned                   hosts:1;       /* it is there */
 
     /* in a worker */
     kv_version_end_t           version_end;   /* of the last tag */
@@ -541,6 +553,22 @@ ngx_uint_t ngx_http_kv_wakes_sure(ngx_http_kv_wakes_t *wakes);
 int ngx_http_kv_wakes_fd(ngx_http_kv_wakes_t *wakes);
 
 
+/* ngx_http_kv_host.c */
+
+/*
+ * After a configuration took effect: has nginx start the helper process, if a
+ * zone has cluster=.  NGX_ERROR: no memory.
+ */
+ngx_int_t ngx_http_kv_host_init(ngx_cycle_t *cycle,
+    ngx_http_kv_main_conf_t *kmcf);
+
+/*
+ * In a worker, while writes wait: answers them with 503, or cuts them off, if
+ * there is no helper process for long.  They may happen all the same, later.
+ */
+void ngx_http_kv_host_missing(ngx_http_kv_zone_t *zone);
+
+
 /* ngx_http_kv_wait.c */
 
 /* Puts the request into the queue, at `now`, and stops its upload's clock. */
@@ -719,6 +747,13 @@ ngx_int_t ngx_http_kv_hold(ngx_http_kv_ctx_t *ctx);
 
 /* Releases the context's operation, if it has one. */
 void ngx_http_kv_detach(ngx_http_kv_ctx_t *ctx);
+
+/*
+ * Takes the operation from a context that has submitted it: what comes of it is
+ * told to nobody.  Returns the context that has it now, in the other's place in
+ * the queues; NULL: there was no memory for one, the operation is in no queue.
+ */
+ngx_http_kv_ctx_t *ngx_http_kv_abandon(ngx_http_kv_ctx_t *ctx);
 
 /*
  * Submits the context's operation; `done` is called when it is done.

@@ -23,6 +23,17 @@
 #define NGX_HTTP_KV_ARCHIVE_HOLD  (1024 * 1024 * 1024)
 
 
+/*
+ * Whether cluster= is taken.  What it is for, the log of a cluster, is not
+ * there yet: only builds for tests take it, for the process that it needs.
+ */
+#ifdef KV_TEST_FAILPOINTS
+#define NGX_HTTP_KV_CLUSTER  1
+#else
+#define NGX_HTTP_KV_CLUSTER  0
+#endif
+
+
 /* What the parameters of a kv_zone say. */
 
 typedef struct {

@@ -140,51 +140,55 @@ ngx_http_kv_detach(ngx_http_kv_ctx_t *ctx)
 }
 
 
-/*
- * If the committer has the operation of a request that ends, the operation
- * stays in the queue, under a context that outlives the request.
- */
-
 static void
 ngx_http_kv_cleanup_ctx(void *data)
 {
     ngx_http_kv_ctx_t *ctx = data;
 
-    ngx_http_kv_ctx_t  *orphan;
-
     if (ctx->op == NULL || ctx->sending) {
         return;
     }
 
-    if (!ctx->submitted) {
+    if (ctx->submitted) {
+        (void) ngx_http_kv_abandon(ctx);
+
+    } else {
         ngx_http_kv_detach(ctx);
-        return;
     }
+}
+
+
+/*
+ * The operation stays in the queue, under a context that outlives the request.
+ */
+
+ngx_http_kv_ctx_t *
+ngx_http_kv_abandon(ngx_http_kv_ctx_t *ctx)
+{
+    ngx_http_kv_ctx_t  *orphan;
 
     orphan = ngx_alloc(sizeof(ngx_http_kv_ctx_t), ctx->zone->log);
 
-    if (orphan == NULL) {
+    if (orphan) {
+        *orphan = *ctx;
+        orphan->request = NULL;
+        orphan->done = ngx_http_kv_orphan_done;
+        orphan->refuse = NULL;
+        orphan->op->data = orphan;
 
-        /* leaks one record until the worker exits */
-
-        ngx_queue_remove(&ctx->waiting);
-        ngx_queue_remove(&ctx->active);
-        ctx->op = NULL;
-        return;
+        ngx_queue_insert_after(&ctx->waiting, &orphan->waiting);
+        ngx_queue_insert_after(&ctx->active, &orphan->active);
     }
 
-    *orphan = *ctx;
-    orphan->request = NULL;
-    orphan->done = ngx_http_kv_orphan_done;
-    orphan->refuse = NULL;
-    orphan->op->data = orphan;
+    /* else this leaks one record until the worker exits */
 
-    ngx_queue_insert_after(&ctx->waiting, &orphan->waiting);
     ngx_queue_remove(&ctx->waiting);
-    ngx_queue_insert_after(&ctx->active, &orphan->active);
     ngx_queue_remove(&ctx->active);
 
     ctx->op = NULL;
+    ctx->submitted = 0;
+
+    return orphan;
 }
 
 

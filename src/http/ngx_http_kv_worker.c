@@ -11,9 +11,6 @@
 #include <poll.h>
 
 
-/* how long the answers to accepted writes may take at exit, milliseconds */
-#define NGX_HTTP_KV_EXIT  5000
-
 /* how often a worker that exits polls without being woken, milliseconds */
 #define NGX_HTTP_KV_EXIT_POLLS  10
 
@@ -234,6 +231,7 @@ static void
 ngx_http_kv_timer_handler(ngx_event_t *ev)
 {
     ngx_http_kv_process_events(ev->data);
+    ngx_http_kv_host_missing(ev->data);
 }
 
 

@@ -21,8 +21,9 @@ static ngx_int_t ngx_http_kv_create_zone(ngx_http_kv_zone_t *zone,
     ngx_slab_pool_t *shpool);
 static ngx_int_t ngx_http_kv_reload_zone(ngx_http_kv_zone_t *zone,
     ngx_http_kv_zone_t *old, void *mem);
-static ngx_int_t ngx_http_kv_same_archive(ngx_http_kv_zone_t *zone,
-    ngx_http_kv_zone_t *old);
+static ngx_int_t ngx_http_kv_same(ngx_http_kv_zone_t *zone, const char *what,
+    ngx_str_t *was, ngx_str_t *now);
+static ngx_int_t ngx_http_kv_has_master(ngx_http_kv_zone_t *zone);
 static ngx_int_t ngx_http_kv_resized(ngx_http_kv_zone_t *zone);
 static ngx_int_t ngx_http_kv_open_dir(ngx_http_kv_zone_t *zone);
 static ngx_int_t ngx_http_kv_check_other_zones(ngx_http_kv_zone_t *zone,
@@ -41,6 +42,7 @@ static void ngx_http_kv_find_dirs(ngx_http_kv_zone_t *zone);
 static ngx_uint_t ngx_http_kv_is_at(kv_store_dir_t *dir, ngx_str_t *path);
 static void ngx_http_kv_user(ngx_http_kv_zone_t *zone);
 static ngx_uint_t ngx_http_kv_workers(ngx_http_kv_zone_t *zone);
+static ngx_uint_t ngx_http_kv_helpers(ngx_http_kv_zone_t *zone);
 
 
 ngx_http_kv_zone_t *
@@ -70,12 +72,17 @@ ngx_http_kv_init_zone(ngx_shm_zone_t *shm_zone, void *data)
     ngx_http_kv_zone_t  *zone;
     ngx_slab_pool_t     *shpool;
 
+    zone = shm_zone->data;
+    zone->log = shm_zone->shm.log;
+
+    if (ngx_http_kv_has_master(zone) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
     if (ngx_test_config) {
         return NGX_OK;
     }
 
-    zone = shm_zone->data;
-    zone->log = shm_zone->shm.log;
     shpool = (ngx_slab_pool_t *) shm_zone->shm.addr;
 
     if (data) {
@@ -108,7 +115,7 @@ ngx_http_kv_create_zone(ngx_http_kv_zone_t *zone, ngx_slab_pool_t *shpool)
         return NGX_ERROR;
     }
 
-    places = 4 * ngx_http_kv_workers(zone);
+    places = 4 * (ngx_http_kv_workers(zone) + ngx_http_kv_helpers(zone));
     places = ngx_max(places, KV_WORKERS_MIN);
     places = ngx_min(places, KV_WORKERS_MAX);
 
@@ -146,6 +153,7 @@ ngx_http_kv_reload_zone(ngx_http_kv_zone_t *zone, ngx_http_kv_zone_t *old,
     void *mem)
 {
     kv_err_t     err;
+    ngx_uint_t   places;
     kv_dir_id_t  id;
 
     if (ngx_strcmp(zone->path.data, old->path.data) != 0
@@ -159,7 +167,12 @@ ngx_http_kv_reload_zone(ngx_http_kv_zone_t *zone, ngx_http_kv_zone_t *old,
         return NGX_ERROR;
     }
 
-    if (ngx_http_kv_same_archive(zone, old) != NGX_OK) {
+    if (ngx_http_kv_same(zone, "archive", &old->archive, &zone->archive)
+        != NGX_OK
+        || ngx_http_kv_same(zone, "cluster address", &old->cluster,
+                            &zone->cluster)
+           != NGX_OK)
+    {
         return NGX_ERROR;
     }
 
@@ -191,12 +204,13 @@ ngx_http_kv_reload_zone(ngx_http_kv_zone_t *zone, ngx_http_kv_zone_t *old,
 
     /* old and new workers run side by side for a while */
 
-    if (2 * ngx_http_kv_workers(zone) > kv_store_workers(zone->store)) {
+    places = kv_store_workers(zone->store) / 2 - ngx_http_kv_helpers(zone);
+
+    if (ngx_http_kv_workers(zone) > places) {
         ngx_log_error(NGX_LOG_EMERG, zone->log, 0,
-                      "kv zone \"%V\" was made for %uD workers at most: a "
+                      "kv zone \"%V\" was made for %ui workers at most: a "
                       "reload cannot raise them to %ui, restart nginx to do "
-                      "so", &zone->name, kv_store_workers(zone->store) / 2,
-                      ngx_http_kv_workers(zone));
+                      "so", &zone->name, places, ngx_http_kv_workers(zone));
         return NGX_ERROR;
     }
 
@@ -204,37 +218,59 @@ ngx_http_kv_reload_zone(ngx_http_kv_zone_t *zone, ngx_http_kv_zone_t *old,
 }
 
 
-/* Refuses another archive, or one where there was none, or the other way. */
+/* Refuses another value, or one where there was none, or the other way. */
 
 static ngx_int_t
-ngx_http_kv_same_archive(ngx_http_kv_zone_t *zone, ngx_http_kv_zone_t *old)
+ngx_http_kv_same(ngx_http_kv_zone_t *zone, const char *what, ngx_str_t *was,
+    ngx_str_t *now)
 {
-    if (zone->archive.len == old->archive.len
-        && ngx_strncmp(zone->archive.data, old->archive.data,
-                       old->archive.len)
-           == 0)
+    if (now->len == was->len
+        && ngx_strncmp(now->data, was->data, was->len) == 0)
     {
         return NGX_OK;
     }
 
-    if (old->archive.len == 0) {
+    if (was->len == 0) {
         ngx_log_error(NGX_LOG_EMERG, zone->log, 0,
-                      "kv zone \"%V\" has no archive: a reload cannot give it "
+                      "kv zone \"%V\" has no %s: a reload cannot give it "
                       "\"%V\", restart nginx to do so",
-                      &zone->name, &zone->archive);
+                      &zone->name, what, now);
 
-    } else if (zone->archive.len == 0) {
+    } else if (now->len == 0) {
         ngx_log_error(NGX_LOG_EMERG, zone->log, 0,
-                      "kv zone \"%V\" has the archive \"%V\": a reload cannot "
+                      "kv zone \"%V\" has the %s \"%V\": a reload cannot "
                       "take it away, restart nginx to do so",
-                      &zone->name, &old->archive);
+                      &zone->name, what, was);
 
     } else {
         ngx_log_error(NGX_LOG_EMERG, zone->log, 0,
-                      "kv zone \"%V\" has the archive \"%V\": a reload cannot "
+                      "kv zone \"%V\" has the %s \"%V\": a reload cannot "
                       "change it to \"%V\", restart nginx to do so",
-                      &zone->name, &old->archive, &zone->archive);
+                      &zone->name, what, was, now);
     }
+
+    return NGX_ERROR;
+}
+
+
+/* Whether nginx can start the process that a zone with cluster= needs. */
+
+static ngx_int_t
+ngx_http_kv_has_master(ngx_http_kv_zone_t *zone)
+{
+    ngx_core_conf_t  *ccf;
+
+    ccf = (ngx_core_conf_t *) ngx_get_conf(zone->cycle->conf_ctx,
+                                           ngx_core_module);
+
+    if (zone->cluster.len == 0 || ccf->master) {
+        return NGX_OK;
+    }
+
+    ngx_log_error(NGX_LOG_EMERG, zone->log, 0,
+                  "kv zone \"%V\": \"cluster=\" needs a process of its own, "
+                  "which nginx does not start with \"master_process off\": "
+                  "remove one of them", &zone->name);
 
     return NGX_ERROR;
 }
@@ -654,6 +690,15 @@ ngx_http_kv_workers(ngx_http_kv_zone_t *zone)
                                            ngx_core_module);
 
     return ccf->worker_processes > 0 ? (ngx_uint_t) ccf->worker_processes : 1;
+}
+
+
+/* Processes that have a place in the zone beside the workers. */
+
+static ngx_uint_t
+ngx_http_kv_helpers(ngx_http_kv_zone_t *zone)
+{
+    return zone->cluster.len ? 1 : 0;
 }
 
 

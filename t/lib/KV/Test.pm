@@ -176,6 +176,8 @@ END
 
     $o{temp} = $temp;
     1 while $text =~ s{%%(\w+)%%}{$o{$1}}g;
+    $text =~ s{^([^#\n]*\bkv_zone\s(?![^;]*\scluster=)[^;]*);}
+              {$1 cluster=127.0.0.1:$o{port};}mg if $ENV{KV_TEST_CLUSTER};
     return $text;
 }
 
@@ -228,11 +230,35 @@ sub start {
 
     $self->launch;
     wait_for(sub { $self->exited || $self->healthy }, $seconds || 30);
+    wait_for(sub { $self->helpers }, 10) if $ENV{KV_TEST_CLUSTER};
 
     die "nginx did not start:\n" . $self->output . $self->log
         if $self->exited || !$self->healthy;
 
     return $self;
+}
+
+
+# The same, with a parent that goes then: nginx takes SIGUSR2 only if its first
+# one is gone, and this process is to be the second.  False where it cannot be.
+
+sub start_alone {
+    my ($self) = @_;
+    my $prctl = { x86_64 => 157, aarch64 => 167 }->{(POSIX::uname())[4]};
+    return unless $prctl && syscall($prctl, 36, 1, 0, 0, 0) == 0;
+
+    my $child = fork // die "fork: $!";
+    if ($child == 0) {
+        $self->launch;
+        wait_for(sub { -s "$self->{dir}/nginx.pid" }, 10);
+        POSIX::_exit(0);
+    }
+
+    waitpid($child, 0);
+    ($self->{pid}) = (eval { read_file("$self->{dir}/nginx.pid") } // '')
+                     =~ /(\d+)/ or die "nginx did not start\n";
+    $self->{pgid} = $self->{pid};
+    return wait_for(sub { $self->healthy }, 10);
 }
 
 
@@ -280,10 +306,37 @@ sub exited {
 }
 
 
+# Its workers, and the process that commits for zones with cluster= (one, but
+# for a moment after a reload), as their titles tell.
+
+sub workers {
+    my ($self) = @_;
+    return grep { title($_) !~ /: cache/ } $self->processes;
+}
+
+sub helpers {
+    my ($self) = @_;
+    return grep { title($_) =~ /: cache manager/ } $self->processes;
+}
+
+# The processes any of which may write the log.
+
+sub committers {
+    my ($self) = @_;
+    return $ENV{KV_TEST_CLUSTER} ? $self->helpers : $self->workers;
+}
+
+sub title {
+    my ($pid) = @_;
+    open(my $f, '<', "/proc/$pid/cmdline") or return '';
+    return readline($f) // '';
+}
+
+
 # Processes of the server but the master; zombies whose threads still hang in a
 # sync, and hold the lock of the directory, are among them.
 
-sub workers {
+sub processes {
     my ($self) = @_;
     my @pids;
 
@@ -300,7 +353,7 @@ sub workers {
 }
 
 
-# Whom workers() looks at.  It is asked very often, and a machine has many
+# Whom processes() looks at.  It is asked very often, and a machine has many
 # processes: they are those below the master and, only if it has none any more,
 # all that there are, for as long as there are any in the group.
 
@@ -348,7 +401,7 @@ sub end {
 sub wait_exit {
     my ($self, $seconds) = @_;
 
-    wait_for(sub { $self->exited && !$self->workers }, $seconds || 15)
+    wait_for(sub { $self->exited && !$self->processes }, $seconds || 15)
         or return;
     my $st = $self->{status};
     return WIFSIGNALED($st) ? 128 + WTERMSIG($st) : WEXITSTATUS($st);
@@ -495,14 +548,14 @@ sub has_read {
 }
 
 
-# Waits until all threads of the workers sleep: then what a committer does
+# Waits until all threads of the processes sleep: then what a committer does
 # behind its answers is over.
 
 sub idle {
     my ($self) = @_;
     return wait_for(sub {
         return !grep { (eval { read_file($_) } // '') =~ /\) [^S] / }
-               map { glob "/proc/$_/task/*/stat" } $self->workers;
+               map { glob "/proc/$_/task/*/stat" } $self->processes;
     }, 10, 0.002);
 }
 
@@ -667,6 +720,9 @@ sub check_log {
     my $killed = qr/worker process \d+ exited on signal 9/;
     my @bad;
 
+    $log =~ s/cache manager (?=process \d+ exited)/worker /g
+        if $ENV{KV_TEST_CLUSTER};
+
     $self->expect_log($killed)
         if $log =~ $killed
            && (slowness() > 4 || defined $self->{still}
@@ -699,7 +755,7 @@ sub DESTROY {
     return if $$ != $self->{owner};
     local ($?, $!, $@);
 
-    if ($self->{pgid} && ($self->{pid} || $self->workers)) {
+    if ($self->{pgid} && ($self->{pid} || $self->processes)) {
         kill('KILL', -$self->{pgid});
         $self->wait_exit(5);
     }
