@@ -1,5 +1,5 @@
 #!/bin/bash
-# Usage: scripts/test.sh [--with-nginx TREE|--poison] [PART|FILE]...
+# Usage: scripts/test.sh [--with-nginx TREE|--poison|--cluster] [PART|FILE]...
 #        scripts/test.sh --fast|--ahead
 #
 # Runs the tests, after installing through apt-get what they need. The parts,
@@ -32,6 +32,8 @@
 #                      t/run.t, and those that always load this module, as it
 #                      has the failpoints; a file that is named runs, whatever
 #                      it says
+#   --cluster          the part http, with that module and all but t/lint.t and
+#                      t/run.t: each store has cluster= (KV_TEST_CLUSTER=1)
 #   --ahead            no tests, but all that they need: packages are installed,
 #                      programs compiled, at the lowest priority. What fails is
 #                      tried again, and told, when it is tested
@@ -100,6 +102,7 @@ parse_arguments()
             --with-nginx)        tree=$(next_argument "$@"); shift ;;
             --with-nginx=*)      tree=${1#*=} ;;
             --poison)            poison=yes ;;
+            --cluster)           poison=yes; export KV_TEST_CLUSTER=1 ;;
             --fast)              parts=(fast) ;;
             --ahead)             parts=(ahead) ;;
             lint|build|unit|raft|fuzz|http|lc) parts+=("$1") ;;
@@ -680,7 +683,9 @@ test_http()
 
     # Those that test another script load no module, or that of .build; those
     # of kv-inspect test files; those of failpoints are always poisoned.
-    if [[ $poison ]]; then
+    if [[ ${KV_TEST_CLUSTER-} ]]; then
+        mapfile -t tests < <(grep -LE 'scripts/(lint|run)\.sh' "${tests[@]}")
+    elif [[ $poison ]]; then
         mapfile -t tests < <(grep -LE \
             '^# plain$|scripts/(lint|run)\.sh|KV::Test::with_failpoints\(\)' \
             "${tests[@]}" | grep -v '/inspect.*\.t$')

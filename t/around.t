@@ -224,7 +224,13 @@ $s->done;
         $c->send(KV::Conn::request(PUT => "/kv/k$n", body => $value));
         $status{$c->response->{status}}++;
     }
-    cmp_ok($status{503} // 0, '>', 0, 'without descriptors writes are refused');
+
+    SKIP: {
+        skip('who writes has no clients, and descriptors', 1)
+            if $ENV{KV_TEST_CLUSTER};
+        cmp_ok($status{503} // 0, '>', 0,
+               'without descriptors writes are refused');
+    }
 
     $_->close for grep { $_ } @idle;
     ok(wait_for(sub { $t->put('after', $value, soft => 1)->{status} == 200 },

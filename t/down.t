@@ -99,7 +99,7 @@ SKIP: {
     $s->start;
     my @workers = sort $s->workers;
     my $failed = grep { system("prlimit --pid $_ --fsize=700000: "
-                               . '>/dev/null 2>&1') } @workers;
+                               . '>/dev/null 2>&1') } $s->processes;
     skip('the limits of others cannot be set here', 1) if $failed;
 
     is(until_not($s, 200), 507, 'a limit that comes later: 507');
@@ -454,7 +454,7 @@ for my $errno (EACCES, EMFILE) {
     like($s->log, qr{\[alert\].*\Q@{[ $segment =~ m,([^/]+)$, ]}\E.*/proc/},
          'the log says where to find it');
     my ($from) = grep { (readlink // '') eq "$segment (deleted)" }
-                 map { glob "/proc/$_/fd/*" } $s->workers;
+                 map { glob "/proc/$_/fd/*" } $s->committers;
     system('cp', $from // '/dev/null', $segment);
 
     $s->expect_log(qr/a restart would lose the writes in it/,
