@@ -217,8 +217,9 @@ void kv_raft_snapshot_sent(kv_raft_t *r, uint64_t peer);
 /*
  * Adds a member, or gives it another role; removes it.  KV_UNAVAILABLE: this is
  * not the leader.  KV_AGAIN: a change is under way, or the leader has not yet
- * committed an entry of its own term.  KV_DECLINED: so it is already; or no
- * voter would be left; or one of two, which is not safe.
+ * committed an entry of its own term.  KV_DECLINED: so it is already; no voter
+ * would be left, or one of two, which is not safe; the id is 0; another member
+ * has the address; or there are KV_RAFT_MEMBERS.
  */
 kv_rc_t kv_raft_assign(kv_raft_t *r, uint64_t now,
     const kv_raft_member_t *member);

@@ -55,9 +55,14 @@ kv_raft_assign(kv_raft_t *r, uint64_t now, const kv_raft_member_t *member)
 
     conf = &r->engine.configuration;
     n = conf->n;
-    assert(n < KV_RAFT_PEERS / 2);
 
     for (i = 0; i < n; i++) {
+        if (conf->servers[i].id != member->id
+            && strcmp(conf->servers[i].address, member->address) == 0)
+        {
+            return KV_DECLINED;
+        }
+
         members[i].id = conf->servers[i].id;
         members[i].role = conf->servers[i].role;
         members[i].address = conf->servers[i].address;
@@ -66,6 +71,10 @@ kv_raft_assign(kv_raft_t *r, uint64_t now, const kv_raft_member_t *member)
     for (i = 0; i < n && conf->servers[i].id != member->id; i++) { /* void */ }
 
     if (i == n) {
+        if (n == KV_RAFT_MEMBERS || member->id == 0) {
+            return KV_DECLINED;
+        }
+
         members[n++] = *member;
 
     } else if (conf->servers[i].role == (int) member->role) {

@@ -7,6 +7,9 @@
 #include "raft/kv_raft_entry.h"
 
 
+static bool kv_raft_conf_is_whole(const unsigned char *p, size_t len);
+
+
 void *
 kv_raft_alloc(size_t size)
 {
@@ -110,10 +113,74 @@ kv_raft_conf_read(const kv_raft_entry_t *e, struct raft_configuration *conf)
 {
     struct raft_buffer  buf;
 
+    if (!kv_raft_conf_is_whole(e->data, e->len)) {
+        return KV_DAMAGED;
+    }
+
     buf.base = (void *) (uintptr_t) e->data;
     buf.len = e->len;
 
     return raft_configuration_decode(&buf, conf) == 0 ? KV_OK : KV_DAMAGED;
+}
+
+
+/*
+ * The engine reads on where the bytes end.  They are a version, the number of
+ * members in 8 bytes and, of each, its id in 8 bytes, its address, which a zero
+ * ends, and its role.
+ */
+
+static bool
+kv_raft_conf_is_whole(const unsigned char *p, size_t len)
+{
+    uint64_t              id, n;
+    const unsigned char  *end, *zero;
+
+    end = p + len;
+
+    if (len < 1 + sizeof(n)) {
+        return false;
+    }
+
+    memcpy(&n, p + 1, sizeof(n));
+
+    if (n == 0 || n > KV_RAFT_MEMBERS) {
+        return false;
+    }
+
+    for (p += 1 + sizeof(n); n; n--) {
+        if ((size_t) (end - p) < sizeof(id)) {
+            return false;
+        }
+
+        memcpy(&id, p, sizeof(id));
+        p += sizeof(id);
+        zero = memchr(p, 0, end - p);
+
+        if (id == 0 || zero == NULL || zero + 1 == end) {
+            return false;
+        }
+
+        p = zero + 2;
+    }
+
+    return true;
+}
+
+
+kv_rc_t
+kv_raft_conf_check(const kv_raft_entry_t *e)
+{
+    kv_rc_t                    rc;
+    struct raft_configuration  conf;
+
+    rc = kv_raft_conf_read(e, &conf);
+
+    if (rc == KV_OK) {
+        raft_configuration_close(&conf);
+    }
+
+    return rc;
 }
 
 

@@ -31,6 +31,10 @@ _Static_assert(RAFT_VERSION_NUMBER == 2201,
                "src/raft is written for libraft 0.22.1");
 
 
+/* Members of a cluster at most. */
+#define KV_RAFT_MEMBERS  32
+
+
 typedef struct {
     uint64_t        term;
     unsigned        refs;
@@ -76,6 +80,9 @@ kv_raft_entry_t *kv_raft_conf_members(uint64_t term,
  */
 kv_rc_t kv_raft_conf_read(const kv_raft_entry_t *e,
     struct raft_configuration *conf);
+
+/* Whether there is one: KV_OK, KV_DAMAGED. */
+kv_rc_t kv_raft_conf_check(const kv_raft_entry_t *e);
 
 
 /* How many members vote, and whether this one is the only one. */

@@ -8,7 +8,6 @@
 
 
 static kv_rc_t kv_raft_message_check_entries(const kv_raft_message_t *m);
-static kv_rc_t kv_raft_message_check_conf(const kv_raft_entry_t *e);
 
 
 kv_rc_t
@@ -36,7 +35,7 @@ kv_raft_message_check(const kv_raft_message_t *m)
             return KV_DAMAGED;
         }
 
-        return kv_raft_message_check_conf(m->conf);
+        return kv_raft_conf_check(m->conf);
 
     case RAFT_REQUEST_VOTE:
         return m->m.request_vote.candidate_id == m->from ? KV_OK : KV_DAMAGED;
@@ -75,7 +74,7 @@ kv_raft_message_check_entries(const kv_raft_message_t *m)
         if (e->term < last || e->term > append->term
             || e->type < RAFT_COMMAND || e->type > RAFT_CHANGE
             || (e->type == RAFT_CHANGE
-                && kv_raft_message_check_conf(e) != KV_OK))
+                && kv_raft_conf_check(e) != KV_OK))
         {
             return KV_DAMAGED;
         }
@@ -84,22 +83,6 @@ kv_raft_message_check_entries(const kv_raft_message_t *m)
     }
 
     return KV_OK;
-}
-
-
-static kv_rc_t
-kv_raft_message_check_conf(const kv_raft_entry_t *e)
-{
-    kv_rc_t                    rc;
-    struct raft_configuration  conf;
-
-    rc = kv_raft_conf_read(e, &conf);
-
-    if (rc == KV_OK) {
-        raft_configuration_close(&conf);
-    }
-
-    return rc;
 }
 
 

@@ -12,8 +12,8 @@
 #include "raft/kv_raft_log.h"
 
 
-/* Members of a cluster at most, those included that were removed just now. */
-#define KV_RAFT_PEERS     64
+/* Members at most, those included that were removed just now. */
+#define KV_RAFT_PEERS     (2 * KV_RAFT_MEMBERS)
 
 
 /* The engine wants an address of each sender, and compares it. */

@@ -76,6 +76,8 @@ kv_raft_start(kv_raft_t *r, uint64_t now, const kv_raft_disk_t *found)
 static kv_rc_t
 kv_raft_start_check(const kv_raft_disk_t *disk, bool joined)
 {
+    unsigned  i;
+
     if (disk->term == 0
         && (disk->voted_for || disk->snapshot || disk->n || disk->commit))
     {
@@ -88,11 +90,23 @@ kv_raft_start_check(const kv_raft_disk_t *disk, bool joined)
         return KV_DAMAGED;
     }
 
-    if (joined && disk->entries[disk->n - 1]->term > disk->term) {
+    if (disk->snapshot && kv_raft_conf_check(disk->snapshot->conf) != KV_OK) {
         return KV_DAMAGED;
     }
 
-    return KV_OK;
+    if (!joined) {
+        return KV_OK;
+    }
+
+    for (i = 0; i < disk->n; i++) {
+        if (disk->entries[i]->type == RAFT_CHANGE
+            && kv_raft_conf_check(disk->entries[i]) != KV_OK)
+        {
+            return KV_DAMAGED;
+        }
+    }
+
+    return disk->entries[disk->n - 1]->term > disk->term ? KV_DAMAGED : KV_OK;
 }
 
 

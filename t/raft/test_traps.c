@@ -1002,6 +1002,142 @@ test_echo(void **state)
 }
 
 
+/*
+ * 15. It reads on where the bytes of a change end: what is cut off is taken for
+ * whole if the memory behind it happens to hold the rest.
+ */
+
+static void
+test_cut_off(void **state)
+{
+    node_t                     node;
+    size_t                     len, whole;
+    kv_raft_entry_t           *e;
+    kv_raft_message_t          m;
+    struct raft_buffer         buf;
+    struct raft_configuration  conf;
+
+    (void) state;
+
+    e = members(1, 3);
+    whole = 1 + 8 + 3 * (8 + 2 + 1);
+    buf.base = e->data;
+    buf.len = whole - 12;
+    assert_int_equal(raft_configuration_decode(&buf, &conf), 0);
+    assert_int_equal(conf.n, 3);
+    raft_configuration_close(&conf);
+
+    node_start(&node, 1, 1, 3, 1);
+    memset(&m, 0, sizeof(m));
+    m.m.type = RAFT_APPEND_ENTRIES;
+    m.m.append_entries.term = 1;
+    m.m.append_entries.prev_log_index = 1;
+    m.m.append_entries.prev_log_term = 1;
+    m.m.append_entries.n_entries = 1;
+    m.entries = &e;
+    m.from = 2;
+    m.to = 1;
+
+    for (len = 0; len < whole; len++) {
+        e->len = len;
+        assert_int_equal(kv_raft_receive(node.r, node.now, &m), KV_DAMAGED);
+    }
+
+    e->len = whole;
+    e->data[1] = 0;                           /* no members */
+    assert_int_equal(kv_raft_receive(node.r, node.now, &m), KV_DAMAGED);
+    e->data[1] = KV_RAFT_MEMBERS + 1;
+    assert_int_equal(kv_raft_receive(node.r, node.now, &m), KV_DAMAGED);
+    e->data[1] = 3;
+    e->data[9] = 0;                           /* the first one's id */
+    assert_int_equal(kv_raft_receive(node.r, node.now, &m), KV_DAMAGED);
+    e->data[9] = 1;
+    assert_int_equal(kv_raft_receive(node.r, node.now, &m), KV_OK);
+
+    kv_raft_close(node.r);
+    kv_raft_entry_drop(e);
+}
+
+
+/*
+ * 16. Members in its log that it cannot read it frees twice when it starts.
+ */
+
+static void
+test_start_damaged(void **state)
+{
+    node_t            node;
+    unsigned          i;
+    kv_raft_conf_t    conf = { 1, 1, 500, 100, 10000, 256 };
+    kv_raft_disk_t    disk;
+    kv_raft_entry_t  *entries[2];
+
+    (void) state;
+
+    entries[0] = members(1, 3);
+    entries[1] = members(1, 3);
+    memset(entries[1]->data + 20, 0, 8);      /* the second one is the first */
+    entries[1]->data[20] = 1;
+
+    memset(&node, 0, sizeof(node));
+    memset(&disk, 0, sizeof(disk));
+    disk.term = 1;
+    disk.index = 1;
+    disk.entries = entries;
+    disk.n = 2;
+
+    node.r = kv_raft_open(&conf, &ops, &node);
+    assert_int_equal(kv_raft_start(node.r, 1000, &disk), KV_DAMAGED);
+    kv_raft_close(node.r);
+
+    for (i = 0; i < 2; i++) {
+        kv_raft_entry_drop(entries[i]);
+    }
+}
+
+
+/* 17. It has no two members of one address, and we no more than there fit. */
+
+static void
+test_members(void **state)
+{
+    char              address[8];
+    node_t            node;
+    unsigned          i;
+    kv_raft_info_t    info;
+    kv_raft_member_t  member;
+
+    (void) state;
+
+    node_start(&node, 1, 1, 1, 1);
+    node_written(&node);
+    node_written(&node);
+
+    /* As one whose directory was lost would come again. */
+    member.id = 99;
+    member.role = RAFT_SPARE;
+    member.address = "a";
+    assert_int_equal(kv_raft_assign(node.r, node.now, &member), KV_DECLINED);
+    member.id = 0;
+    member.address = "z";
+    assert_int_equal(kv_raft_assign(node.r, node.now, &member), KV_DECLINED);
+
+    for (i = 2; i <= KV_RAFT_MEMBERS + 1; i++) {
+        (void) snprintf(address, sizeof(address), "m%u", i);
+        member.id = i;
+        member.address = address;
+        assert_int_equal(kv_raft_assign(node.r, node.now, &member),
+                         i <= KV_RAFT_MEMBERS ? KV_OK : KV_DECLINED);
+        node_written(&node);
+    }
+
+    kv_raft_info(node.r, &info);
+    assert_int_equal(info.applied, info.last);
+    assert_int_equal(kv_raft_members(node.r)->n, KV_RAFT_MEMBERS);
+    kv_raft_close(node.r);
+}
+
+
 int
 main(void)
 {
@@ -1020,6 +1156,9 @@ main(void)
         cmocka_unit_test(test_old_entries),
         cmocka_unit_test(test_replaced),
         cmocka_unit_test(test_echo),
+        cmocka_unit_test(test_cut_off),
+        cmocka_unit_test(test_start_damaged),
+        cmocka_unit_test(test_members),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
