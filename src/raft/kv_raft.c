@@ -74,7 +74,20 @@ kv_raft_close(kv_raft_t *r)
 uint64_t
 kv_raft_next_timeout(const kv_raft_t *r)
 {
-    return raft_timeout(&r->engine);
+    uint64_t  due;
+
+    due = raft_timeout(&r->engine);
+
+    /*
+     * A leader's looks at all members, also at spare ones, which are sent
+     * nothing: their heartbeats would be due for ever.
+     */
+
+    if (r->engine.state == RAFT_LEADER) {
+        due = kv_max(due, r->timed_out + r->conf.heartbeat / 8 + 1);
+    }
+
+    return due;
 }
 
 
@@ -84,7 +97,13 @@ kv_raft_timeout(kv_raft_t *r, uint64_t now)
     int                rc;
     struct raft_event  event;
 
-    /* As above: it would lead in the term of the leader that was removed. */
+    now = kv_max(now, r->now);
+    r->timed_out = now;
+
+    /*
+     * As in kv_raft_start(): it would lead in the term of the leader that was
+     * removed.
+     */
 
     if (r->engine.state == RAFT_FOLLOWER
         && now >= kv_raft_next_timeout(r)
@@ -92,6 +111,13 @@ kv_raft_timeout(kv_raft_t *r, uint64_t now)
         && kv_raft_is_alone(&r->engine.configuration, r->conf.id))
     {
         return kv_raft_vote_for_itself(r, now);
+    }
+
+    /* The engine asks for a pre-vote only the first time. */
+
+    if (r->engine.state == RAFT_CANDIDATE && now >= kv_raft_next_timeout(r)) {
+        r->engine.candidate_state.in_pre_vote = true;
+        r->engine.candidate_state.disrupt_leader = false;
     }
 
     memset(&event, 0, sizeof(event));

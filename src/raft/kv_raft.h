@@ -5,7 +5,9 @@
  *
  * It does no I/O, has no thread and no clock.  Its host, the only caller, tells
  * it what happens, with the time, and does what it is told by the functions of
- * kv_raft_host_t, from within these calls.  One thread at a time.
+ * kv_raft_host_t, from within these calls.  One thread at a time; and from
+ * within those functions it calls none of these: what was written at once is
+ * reported when the call has returned.
  *
  * The order of things, which all safety rests on:
  *
@@ -83,8 +85,8 @@ typedef struct {
     /* Applies a committed entry, of any type; in order, each once. */
     void (*apply)(void *host, uint64_t index, const kv_raft_entry_t *e);
 
-    /* The newest snapshot on disk; the reference to its members stays the
-       host's. */
+    /* The newest snapshot that the node was told of, or told to install; the
+       reference to its members stays the host's. */
     void (*snapshot)(void *host, kv_raft_snapshot_t *s);
 
     /* The installed snapshot is the state now. */

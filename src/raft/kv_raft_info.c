@@ -14,12 +14,13 @@ kv_raft_info(const kv_raft_t *r, kv_raft_info_t *info)
     info->term = raft_current_term(&r->engine);
     info->last = kv_raft_log_last(&r->log);
     info->stored = r->engine.last_stored;
-    info->commit = raft_commit_index(&r->engine);
+    info->commit = kv_max(raft_commit_index(&r->engine), r->done);
     info->applied = r->applied;
     info->installing = r->engine.snapshot.installing;
 
+    /* The engine keeps the one of an earlier term. */
     info->leader = info->state == RAFT_LEADER ? r->conf.id
-                   : info->state == RAFT_FOLLOWER
+                   : info->state == RAFT_FOLLOWER && r->seen_term == info->term
                      ? r->engine.follower_state.current_leader.id
                    : 0;
 }

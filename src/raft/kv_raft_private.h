@@ -57,7 +57,9 @@ struct kv_raft_s {
 
     uint64_t                now;
     uint64_t                heard;   /* when a leader spoke to us last */
+    uint64_t                timed_out;  /* when its timer was looked at */
     bool                    failed;
+    bool                    updating;  /* the host is told what to do */
     bool                    took_entries;  /* the last update had some */
     kv_raft_log_t           log;
 

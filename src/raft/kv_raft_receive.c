@@ -27,6 +27,10 @@ static kv_rc_t kv_raft_receive_install(kv_raft_t *r, uint64_t now,
 kv_rc_t
 kv_raft_receive(kv_raft_t *r, uint64_t now, const kv_raft_message_t *m)
 {
+    if (r->failed) {
+        return KV_ERROR;
+    }
+
     if (kv_raft_message_check(m) != KV_OK || m->to != r->conf.id) {
         return KV_DAMAGED;
     }
@@ -44,6 +48,18 @@ kv_raft_receive(kv_raft_t *r, uint64_t now, const kv_raft_message_t *m)
 
     case RAFT_REQUEST_VOTE:
         return kv_raft_receive_vote(r, now, m);
+
+    case RAFT_REQUEST_VOTE_RESULT:
+
+        /* Its term is nobody's, and the engine believes it, if it is late. */
+
+        if (m->m.request_vote_result.pre_vote
+            && r->engine.state != RAFT_CANDIDATE)
+        {
+            return KV_DECLINED;
+        }
+
+        return kv_raft_receive_other(r, now, m);
 
     case RAFT_TIMEOUT_NOW:
         if (kv_raft_is_alone(&r->engine.configuration, r->conf.id)) {
@@ -377,10 +393,6 @@ kv_raft_receive_stale(kv_raft_t *r, uint64_t from)
 {
     struct raft_message                 message;
     struct raft_append_entries_result  *result;
-
-    if (r->failed) {
-        return KV_ERROR;
-    }
 
     memset(&message, 0, sizeof(message));
     message.type = RAFT_APPEND_ENTRIES_RESULT;

@@ -58,6 +58,7 @@ kv_raft_step(kv_raft_t *r, struct raft_event *event,
     int                 rc;
     struct raft_update  update;
 
+    assert(!r->updating);
     event->time = r->now;
 
     rc = raft_step(&r->engine, event, &update);
@@ -67,7 +68,9 @@ kv_raft_step(kv_raft_t *r, struct raft_event *event,
         return rc;
     }
 
+    r->updating = true;
     kv_raft_update(r, &update, given, entries);
+    r->updating = false;
 
     /* Its own assertions are not in Debian's package: these are instead. */
     assert(r->engine.trail.offset == r->log.before);

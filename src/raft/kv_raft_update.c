@@ -96,6 +96,8 @@ kv_raft_update_entries(kv_raft_t *r, const struct raft_update *update,
         }
     }
 
+    assert(index > r->applied);
+
     if (index <= kv_raft_log_last(&r->log)) {
         kv_raft_log_cut(&r->log, index);
     }
@@ -113,8 +115,9 @@ kv_raft_update_entries(kv_raft_t *r, const struct raft_update *update,
         r->own_index = index;
     }
 
-    w->commit = kv_min(raft_commit_index(&r->engine),
-                       kv_raft_log_last(&r->log));
+    /* The engine's may have gone back. */
+    w->commit = kv_max(r->done, kv_min(raft_commit_index(&r->engine),
+                                       kv_raft_log_last(&r->log)));
 
     r->ops->write(r->host, w);
 }

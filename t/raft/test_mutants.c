@@ -120,19 +120,19 @@ __wrap_kv_raft_read_begin(kv_raft_t *r, kv_raft_read_t *read)
 
 
 static const mutant_t  mutants[] = {
-    { "the vote is not written", SIM_VOTE_NOT_WRITTEN, SOUND, 3, 24 },
-    { "messages do not wait for the vote", SIM_VOTE_NOT_AWAITED, SOUND, 3, 53 },
+    { "the vote is not written", SIM_VOTE_NOT_WRITTEN, SOUND, 3, 26 },
+    { "messages do not wait for the vote", SIM_VOTE_NOT_AWAITED, SOUND, 3, 83 },
     { "entries are reported before the sync", SIM_WRITTEN_EARLY, SOUND, 3, 1 },
-    { "a truncation is forgotten", SIM_TRUNCATION_FORGOTTEN, SOUND, 5, 7 },
+    { "a truncation is forgotten", SIM_TRUNCATION_FORGOTTEN, SOUND, 5, 15 },
     { "a torn tail counts", SIM_TORN_TAIL_COUNTS, SOUND, 3, 4 },
     { "all that is found is committed", SIM_COMMIT_TOO_FAR, SOUND, 3, 2 },
     { "a fuzzy snapshot is served at once", SIM_FUZZY_SERVED, SOUND, 3, 2 },
     { "reads ask nobody", SIM_STALE_READ, SOUND, 5, 1 },
     { "any echo confirms a read", SIM_SOUND, NO_STAMP, 5, 539 },
-    { "a change is anywhere in a message", SIM_SOUND, NO_PIECES, 0, 184 },
+    { "a change is anywhere in a message", SIM_SOUND, NO_PIECES, 0, 214 },
     { "a change is forgotten for another", SIM_SOUND, CHANGE_FORGOTTEN, 2, 5 },
     { "who is alone leads in the term it has", SIM_SOUND, NOT_ALONE, 1, 1 },
-    { "a pre-vote's answer repeats the term", SIM_SOUND, TERM_UNTOLD, 2, 321 },
+    { "a pre-vote's answer repeats the term", SIM_SOUND, TERM_UNTOLD, 2, 3153 },
 };
 
 

@@ -194,6 +194,7 @@ typedef struct {
     kv_raft_t          *r;
     uint64_t            now;
     uint64_t            seq;         /* of the last write */
+    uint64_t            commit;      /* that was recorded with it */
     uint64_t            applied;
     kv_raft_message_t   sent[64];    /* without references */
     unsigned            n;
@@ -207,6 +208,7 @@ on_write(void *host, const kv_raft_write_t *w)
     node_t  *node = host;
 
     node->seq = w->seq;
+    node->commit = w->commit;
 }
 
 
@@ -1138,6 +1140,272 @@ test_members(void **state)
 }
 
 
+/* 18. A node that has failed keeps nothing of what it is sent. */
+
+static void
+test_failed(void **state)
+{
+    node_t                 node;
+    kv_raft_entry_t       *e;
+    kv_raft_message_t      m;
+    static const unsigned  types[] = { RAFT_COMMAND };
+
+    (void) state;
+
+    node_start(&node, 1, 2, 3, 3);
+    node.r->engine.commit_index = 3;
+    assert_int_equal(node_append(&node, 3, 2, 1, types, 1), KV_ERROR);
+    assert_int_equal(node_append(&node, 3, 3, 2, types, 1), KV_ERROR);
+
+    e = members(3, 3);
+    memset(&m, 0, sizeof(m));
+    m.m.type = RAFT_INSTALL_SNAPSHOT;
+    m.m.install_snapshot.term = 3;
+    m.m.install_snapshot.last_index = 50;
+    m.m.install_snapshot.last_term = 3;
+    m.m.install_snapshot.conf_index = 1;
+    m.from = 2;
+    m.to = 1;
+    m.conf = e;
+    assert_int_equal(kv_raft_receive(node.r, node.now, &m), KV_ERROR);
+    kv_raft_entry_drop(e);
+    kv_raft_close(node.r);
+}
+
+
+/*
+ * 19. A spare member that it no longer sends anything keeps its timer due: the
+ * host would never sleep again.
+ */
+
+static void
+test_spare(void **state)
+{
+    node_t            node;
+    unsigned          i;
+    kv_raft_member_t  member = { 4, RAFT_SPARE, "d" };
+
+    (void) state;
+
+    node_start(&node, 1, 1, 3, 1);
+    node_lead(&node);
+    node_written(&node);
+    node_confirm(&node, 2, 2, 0);
+    assert_int_equal(kv_raft_assign(node.r, node.now, &member), KV_OK);
+    node_written(&node);
+    node_confirm(&node, 2, 3, 0);
+    assert_int_equal(kv_raft_catch_up(node.r, node.now, 4), KV_OK);
+    node_confirm(&node, 4, 3, 0);
+    assert_int_equal(kv_raft_caught_up(node.r, 4), KV_OK);
+
+    for (i = 0; i < 20; i++) {
+        node.now = kv_max(node.now, kv_raft_next_timeout(node.r));
+        node_confirm(&node, 2, 3, 0);
+        assert_int_equal(kv_raft_timeout(node.r, node.now), KV_OK);
+        assert_true(kv_raft_next_timeout(node.r) > node.now);
+        assert_true(kv_raft_next_timeout(node.r) <= node.now + 100);
+    }
+
+    assert_int_equal(node.r->engine.state, RAFT_LEADER);
+    assert_true(raft_timeout(&node.r->engine) < node.now);
+    kv_raft_close(node.r);
+}
+
+
+/*
+ * 20. A candidate whose pre-vote was won once never asks for one again: cut
+ * off, it raises its term for ever; and one that was told to disrupt a leader
+ * goes on to.
+ */
+
+static void
+test_candidate(void **state)
+{
+    bare_t               bare;
+    node_t               node;
+    unsigned             i;
+    struct raft_message  m;
+
+    (void) state;
+
+    memset(&m, 0, sizeof(m));
+    m.type = RAFT_REQUEST_VOTE_RESULT;
+    m.request_vote_result.version = 2;
+    m.request_vote_result.pre_vote = true;
+    m.request_vote_result.term = 2;
+    m.request_vote_result.vote_granted = true;
+
+    bare_init(&bare, 1);
+    raft_set_pre_vote(&bare.r, true);
+    bare_start(&bare, 1, 3, 1);
+    assert_int_equal(bare_timeout(&bare), 0);
+    assert_int_equal(bare_receive(&bare, &m, 2), 0);
+
+    for (i = 0; i < 3; i++) {
+        assert_int_equal(bare_timeout(&bare), 0);
+    }
+
+    assert_int_equal(raft_current_term(&bare.r), 5);
+    raft_close(&bare.r, NULL);
+
+    node_start(&node, 1, 1, 3, 1);
+    node.now = kv_raft_next_timeout(node.r);
+    assert_int_equal(kv_raft_timeout(node.r, node.now), KV_OK);
+    assert_int_equal(node_receive(&node, &m, 2), KV_OK);
+    assert_int_equal(raft_current_term(&node.r->engine), 2);
+    node_written(&node);
+    node.r->engine.candidate_state.disrupt_leader = true;
+
+    for (i = 0; i < 3; i++) {
+        node.now = kv_raft_next_timeout(node.r);
+        assert_int_equal(kv_raft_timeout(node.r, node.now), KV_OK);
+    }
+
+    assert_int_equal(raft_current_term(&node.r->engine), 2);
+    i = (node.n - 1) % 64;
+    assert_int_equal(node.sent[i].m.request_vote.term, 3);
+    assert_true(node.sent[i].m.request_vote.pre_vote);
+    assert_false(node.sent[i].m.request_vote.disrupt_leader);
+
+    /* And it can be elected. */
+    m.request_vote_result.term = 3;
+    assert_int_equal(node_receive(&node, &m, 3), KV_OK);
+    assert_int_equal(raft_current_term(&node.r->engine), 3);
+    m.request_vote_result.pre_vote = false;
+    assert_int_equal(node_receive(&node, &m, 3), KV_OK);
+    assert_int_equal(node.r->engine.state, RAFT_LEADER);
+    kv_raft_close(node.r);
+}
+
+
+/*
+ * 21. Its commit index goes back when a message tells of a higher one, but has
+ * only entries from before.
+ */
+
+static void
+test_commit_goes_back(void **state)
+{
+    node_t                 node;
+    kv_raft_info_t         info;
+    kv_raft_message_t      m;
+    static const unsigned  types[] = { RAFT_COMMAND, RAFT_COMMAND,
+                                       RAFT_COMMAND };
+
+    (void) state;
+
+    node_start(&node, 1, 1, 3, 1);
+    assert_int_equal(node_append(&node, 1, 1, 1, types, 3), KV_OK);
+    node_written(&node);
+
+    memset(&m, 0, sizeof(m));
+    m.m.type = RAFT_APPEND_ENTRIES;
+    m.m.append_entries.term = 1;
+    m.m.append_entries.prev_log_index = 4;
+    m.m.append_entries.prev_log_term = 1;
+    m.m.append_entries.leader_commit = 4;
+    m.from = 2;
+    m.to = 1;
+    assert_int_equal(kv_raft_receive(node.r, node.now, &m), KV_OK);
+    assert_int_equal(node.applied, 4);
+
+    m.m.append_entries.prev_log_index = 2;
+    m.m.append_entries.leader_commit = 6;
+    assert_int_equal(kv_raft_receive(node.r, node.now, &m), KV_OK);
+    assert_int_equal(raft_commit_index(&node.r->engine), 2);
+    kv_raft_info(node.r, &info);
+    assert_int_equal(info.commit, 4);
+
+    /* Nor is a lower one recorded. */
+    assert_int_equal(node_append(&node, 1, 4, 1, types, 1), KV_OK);
+    assert_int_equal(node.commit, 4);
+    kv_raft_close(node.r);
+}
+
+
+/*
+ * 22. It looks for its pre-vote also when it is no candidate, in memory that
+ * holds an address then; and takes the term of an answer that comes late, which
+ * nobody has, for a new one: the leader goes.
+ */
+
+static void *
+aligned(void *data, size_t size)
+{
+    (void) data;
+
+    return aligned_alloc(65536, (size + 65535) & ~(size_t) 65535);
+}
+
+
+static void
+test_late_pre_vote(void **state)
+{
+    bare_t               bare;
+    node_t               node;
+    struct raft_heap     heap;
+    struct raft_message  m;
+
+    (void) state;
+
+    memset(&m, 0, sizeof(m));
+    m.type = RAFT_REQUEST_VOTE_RESULT;
+    m.request_vote_result.version = 2;
+    m.request_vote_result.pre_vote = true;
+    m.request_vote_result.term = 2;
+    m.request_vote_result.vote_granted = true;
+
+    bare_init(&bare, 1);
+    bare_start(&bare, 1, 3, 1);
+    heap = *raft_heap_get();
+    heap.malloc = aligned;
+    raft_heap_set(&heap);
+    assert_int_equal(bare_append(&bare, 1, 1, 1, NULL, 0), 0);
+    assert_int_equal(bare_receive(&bare, &m, 3), 0);
+    raft_heap_set_default();
+    assert_int_equal(raft_current_term(&bare.r), 2);
+    raft_close(&bare.r, NULL);
+
+    node_start(&node, 1, 1, 3, 1);
+    raft_heap_set(&heap);
+    assert_int_equal(node_append(&node, 1, 1, 1, NULL, 0), KV_OK);
+    assert_int_equal(node_receive(&node, &m, 3), KV_DECLINED);
+    raft_heap_set_default();
+    assert_int_equal(raft_current_term(&node.r->engine), 1);
+    kv_raft_close(node.r);
+}
+
+
+/* 23. It keeps its leader when it votes for another one in a later term. */
+
+static void
+test_leader(void **state)
+{
+    node_t               node;
+    kv_raft_info_t       info;
+    struct raft_message  m;
+
+    (void) state;
+
+    node_start(&node, 1, 1, 3, 1);
+    assert_int_equal(node_append(&node, 1, 1, 1, NULL, 0), KV_OK);
+    kv_raft_info(node.r, &info);
+    assert_int_equal(info.leader, 2);
+
+    memset(&m, 0, sizeof(m));
+    m.type = RAFT_REQUEST_VOTE;
+    m.request_vote.term = 5;
+    m.request_vote.candidate_id = 3;
+    m.request_vote.disrupt_leader = true;
+    assert_int_equal(node_receive(&node, &m, 3), KV_OK);
+    assert_int_equal(node.r->engine.follower_state.current_leader.id, 2);
+    kv_raft_info(node.r, &info);
+    assert_int_equal(info.term, 5);
+    assert_int_equal(info.leader, 0);
+    kv_raft_close(node.r);
+}
+
+
 int
 main(void)
 {
@@ -1159,6 +1427,12 @@ main(void)
         cmocka_unit_test(test_cut_off),
         cmocka_unit_test(test_start_damaged),
         cmocka_unit_test(test_members),
+        cmocka_unit_test(test_failed),
+        cmocka_unit_test(test_spare),
+        cmocka_unit_test(test_candidate),
+        cmocka_unit_test(test_commit_goes_back),
+        cmocka_unit_test(test_late_pre_vote),
+        cmocka_unit_test(test_leader),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
