@@ -45,7 +45,7 @@ main()
     look
     [[ $(find "$tried" -mmin -60 2>/dev/null) ]] || get
     look
-    none "no libraft-dev 0.22.1: see $log; $tried makes that last for an hour"
+    none "no libraft-dev 0.22.1: see $log (tried again in an hour: $tried)"
 }
 
 

@@ -105,7 +105,7 @@ kv_raft_timeout(kv_raft_t *r, uint64_t now)
      * removed.
      */
 
-    if (r->engine.state == RAFT_FOLLOWER
+    if (r->engine.state == RAFT_FOLLOWER && !r->engine.snapshot.installing
         && now >= kv_raft_next_timeout(r)
         && raft_voted_for(&r->engine) != r->conf.id
         && kv_raft_is_alone(&r->engine.configuration, r->conf.id))

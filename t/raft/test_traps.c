@@ -1406,6 +1406,53 @@ test_leader(void **state)
 }
 
 
+/*
+ * 24. Who is alone by the log that it has, but is sent a snapshot by a leader,
+ * lets that one lead.
+ */
+
+static void
+test_alone_installing(void **state)
+{
+    node_t             node;
+    uint64_t           term;
+    unsigned           i;
+    kv_raft_entry_t   *e;
+    kv_raft_message_t  m;
+
+    (void) state;
+
+    node_start(&node, 1, 1, 1, 1);
+    node_written(&node);
+    node_written(&node);
+    term = raft_current_term(&node.r->engine) + 5;
+
+    e = members(term, 3);
+    memset(&m, 0, sizeof(m));
+    m.m.type = RAFT_INSTALL_SNAPSHOT;
+    m.m.install_snapshot.term = term;
+    m.m.install_snapshot.last_index = 50;
+    m.m.install_snapshot.last_term = term;
+    m.m.install_snapshot.conf_index = 1;
+    m.from = 2;
+    m.to = 1;
+    m.conf = e;
+    assert_int_equal(kv_raft_receive(node.r, node.now, &m), KV_OK);
+    assert_true(node.r->engine.snapshot.installing);
+
+    for (i = 0; i < 3; i++) {
+        node.now = kv_raft_next_timeout(node.r);
+        assert_int_equal(kv_raft_timeout(node.r, node.now), KV_OK);
+    }
+
+    assert_int_equal(raft_current_term(&node.r->engine), term);
+    node_written(&node);
+    assert_int_equal(kv_raft_members(node.r)->n, 3);
+    kv_raft_entry_drop(e);
+    kv_raft_close(node.r);
+}
+
+
 int
 main(void)
 {
@@ -1433,6 +1480,7 @@ main(void)
         cmocka_unit_test(test_commit_goes_back),
         cmocka_unit_test(test_late_pre_vote),
         cmocka_unit_test(test_leader),
+        cmocka_unit_test(test_alone_installing),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
