@@ -63,6 +63,7 @@ PROGRAMS := \
     t/unit/test_queue.c \
     t/unit/test_quota.c \
     t/unit/test_record.c \
+    t/unit/test_replica.c \
     t/unit/test_snapshot_disk.c \
     t/unit/test_snapshot_files.c \
     t/unit/test_snapshot_format.c \
@@ -179,6 +180,10 @@ $(DIR)/test_store_clear: WRAP = $(addprefix -Wl$(comma)--wrap=,kv_failpoint \
 # and what in an epoch.
 $(DIR)/test_store_snapshot: WRAP = $(addprefix -Wl$(comma)--wrap=,kv_map_walk \
     kv_record_encode kv_entry_iov nanosleep)
+
+# It counts what the engine is told to forget.
+$(DIR)/test_replica: WRAP = \
+    $(if $(RAFT),-Wl$(comma)--wrap=kv_raft_snapshot_taken)
 
 # Its system calls fail to order.
 $(DIR)/test_system_faults: WRAP = $(addprefix -Wl$(comma)--wrap=,open openat \

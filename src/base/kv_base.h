@@ -56,6 +56,7 @@ typedef enum {
 
 #define KV_KEY_MAX        16384u             /* bytes of a key */
 #define KV_VALUE_MAX      (256u << 20)       /* bytes a limit may allow */
+#define KV_ADDRESS_MAX    263u               /* bytes of a node's address */
 
 #define KV_CACHE_LINE     64
 

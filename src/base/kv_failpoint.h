@@ -58,6 +58,9 @@
     X(NOTE_DELETED, "the note of a clean end deleted, not for good")          \
     X(NOTE_GONE, "for good, the log's state still has it")                    \
     X(WRITTEN, "written, not synced")                                         \
+    X(FOUNDING, "a vote for the first member written, it is none yet")        \
+    X(VOTED, "a vote and a barrier written, not synced")                      \
+    X(LEADING, "both synced, no entry of that term yet")                      \
     X(PROMISED, "written, not said to be unsynced")                           \
     X(SYNCED, "synced, not applied")                                          \
     X(LINKED, "one in the map, the old not retired")                          \

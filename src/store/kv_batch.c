@@ -14,6 +14,7 @@
 #include "store/kv_evict.h"
 #include "store/kv_group.h"
 #include "store/kv_listed.h"
+#include "store/kv_replica.h"
 #include "store/kv_reserve.h"
 #include "store/kv_sweep.h"
 #include "store/kv_timeout.h"
@@ -586,7 +587,8 @@ kv_batch_log(kv_store_t *store, kv_op_t **op, unsigned n, uint32_t within)
 
     kv_failpoint(KV_FAILPOINT_WRITE);
 
-    rc = kv_wal_write(store->wal, &err);
+    rc = kv_replicates(store) ? kv_replica_write(store, &err)
+                              : kv_wal_write(store->wal, &err);
 
     kv_failpoint(KV_FAILPOINT_WRITTEN);
 
@@ -620,6 +622,13 @@ kv_batch_log(kv_store_t *store, kv_op_t **op, unsigned n, uint32_t within)
         if (rc == KV_OK) {
             atomic_store(&zone->sync_next, 0);
         }
+    }
+
+    if (rc == KV_OK && kv_replicates(store)
+        && kv_replica_commit(store, &err) != KV_OK)
+    {
+        kv_state_no_writes(store, &err);
+        rc = KV_UNAVAILABLE;
     }
 
     return rc;

@@ -1,8 +1,7 @@
 
 /*
- * The committer: queue -> durable -> applied.  Every write passes it, and a
- * replicated log will replace it: from outside it is kv_queue_push(), and
- * operations that become DONE.
+ * The committer: queue -> durable -> applied.  Every write passes it: from
+ * outside it is kv_queue_push(), and operations that become DONE.
  */
 
 

@@ -16,8 +16,8 @@
 
 static kv_rc_t kv_store_grow(kv_store_t *store, kv_wal_t **log,
     kv_store_sizes_t *sizes);
-static size_t kv_store_batch_bytes(const kv_store_sizes_t *sizes,
-    uint64_t *segment);
+static size_t kv_store_batch_bytes(const kv_zone_t *zone,
+    const kv_store_sizes_t *sizes, uint64_t *segment);
 
 
 kv_rc_t
@@ -51,7 +51,7 @@ kv_store_grow(kv_store_t *store, kv_wal_t **log, kv_store_sizes_t *sizes)
         return KV_OK;
     }
 
-    batch = kv_store_batch_bytes(&needed, &segment);
+    batch = kv_store_batch_bytes(store->zone, &needed, &segment);
     grown = kv_wal_create(store->io, store->dirfd, &store->zone->wal, segment,
                           batch);
 
@@ -76,17 +76,22 @@ kv_store_grow(kv_store_t *store, kv_wal_t **log, kv_store_sizes_t *sizes)
 /* The bytes of a batch, and of a segment. */
 
 static size_t
-kv_store_batch_bytes(const kv_store_sizes_t *sizes, uint64_t *segment)
+kv_store_batch_bytes(const kv_zone_t *zone, const kv_store_sizes_t *sizes,
+    uint64_t *segment)
 {
-    size_t  record;
+    size_t  record, first;
 
     record = sizeof(kv_batch_header_t) + 64 + KV_KEY_MAX + KV_META_MAX
              + sizes->max_value;
 
-    *segment = kv_align(record + 2 * KV_SEGMENT_HEADER, 4096);
+    /* what a segment begins with: see KV_WAL_BATCH_MAX */
+
+    first = KV_SEGMENT_HEADER + (zone->cluster[0] ? KV_ENTRY_STATE_MAX : 0);
+
+    *segment = kv_align(record + first + KV_SEGMENT_HEADER, 4096);
     *segment = kv_max(*segment, sizes->segment);
 
-    return kv_min(kv_max(record, KV_BATCH_BYTES), *segment - KV_SEGMENT_HEADER);
+    return kv_min(kv_max(record, KV_BATCH_BYTES), *segment - first);
 }
 
 
@@ -99,7 +104,8 @@ kv_store_batch_space(kv_zone_t *zone)
     sizes.max_value = atomic_load(&zone->max_value);
     sizes.segment = atomic_load(&zone->segment);
 
-    return kv_store_batch_bytes(&sizes, &segment) - sizeof(kv_batch_header_t);
+    return kv_store_batch_bytes(zone, &sizes, &segment)
+           - sizeof(kv_batch_header_t);
 }
 
 

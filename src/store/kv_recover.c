@@ -13,6 +13,7 @@
 #include "store/kv_clock.h"
 #include "store/kv_disk_space.h"
 #include "store/kv_recover_private.h"
+#include "store/kv_replica.h"
 
 
 static void kv_recover_log(kv_recover_ctx_t *ctx);
@@ -43,6 +44,7 @@ kv_recover(kv_store_t *store, kv_err_t *err)
     ctx.start.from.segment = kv_recover_segment;
     ctx.start.from.warn = kv_recover_warn;
     ctx.start.from.ctx = &ctx;
+    ctx.start.from.replicated = kv_replicates(store);
 
     kv_progress_begin(&ctx.progress, store);
 
@@ -67,6 +69,10 @@ kv_recover(kv_store_t *store, kv_err_t *err)
     }
 
     free(ctx.missing.cell);
+
+    if (rc == KV_OK && kv_replicates(store)) {
+        rc = kv_replica_check(store, err);
+    }
 
     if (rc == KV_OK) {
         rc = kv_recover_settle(&ctx);

@@ -13,6 +13,7 @@
 #include "store/kv_handle.h"
 #include "store/kv_hold.h"
 #include "store/kv_recover.h"
+#include "store/kv_replica.h"
 #include "store/kv_timeout.h"
 #include "base/kv_failpoint.h"
 #include "base/kv_prefault.h"
@@ -25,6 +26,7 @@
 _Static_assert(KV_STORE_SEGMENT_MAX == KV_SEGMENT_MAX, "see kv_format.h");
 
 
+static void kv_store_set_cluster(kv_zone_t *zone, const kv_store_conf_t *conf);
 static bool kv_store_knows(const kv_zone_t *zone);
 static kv_store_t *kv_store_handle(const kv_store_conf_t *conf,
     kv_zone_t *zone, kv_io_t *io, int dirfd, kv_err_t *err);
@@ -77,6 +79,7 @@ kv_store_create(kv_store_t **store, const kv_store_conf_t *conf, void *mem,
     }
 
     zone->list = conf->list;
+    kv_store_set_cluster(zone, conf);
     kv_feed_create(&zone->feed, ring, conf->feed);
 
     st = kv_store_handle(conf, zone, io, dirfd, err);
@@ -233,9 +236,30 @@ kv_store_attach(kv_store_t **store, const kv_store_conf_t *conf, void *mem,
         return KV_DECLINED;
     }
 
+    if (strcmp(zone->cluster, conf->cluster ? conf->cluster : "") != 0) {
+        kv_err_set(err, "zone \"%s\" was made %s%s: a reload cannot change "
+                   "that, restart nginx to do so", conf->name,
+                   zone->cluster[0] ? "with cluster=" : "without cluster=",
+                   zone->cluster);
+        return KV_DECLINED;
+    }
+
     *store = kv_store_handle(conf, zone, io, dirfd, err);
 
     return *store ? KV_OK : KV_ERROR;
+}
+
+
+static void
+kv_store_set_cluster(kv_zone_t *zone, const kv_store_conf_t *conf)
+{
+    size_t  n;
+
+    if (conf->cluster) {
+        n = strlen(conf->cluster);
+        assert(n > 0 && n <= KV_ADDRESS_MAX);
+        memcpy(zone->cluster, conf->cluster, n);
+    }
 }
 
 
@@ -363,6 +387,7 @@ kv_store_destroy(kv_store_t *store)
         kv_wal_destroy(store->background);
     }
 
+    kv_replica_close(store);
     free(store->batch);
     free(store);
 }
@@ -500,6 +525,7 @@ kv_store_suspend(kv_store_t *store)
         store->background = NULL;
     }
 
+    kv_replica_close(store);
     free(store->batch);
     store->batch = NULL;
 }

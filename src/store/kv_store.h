@@ -90,6 +90,10 @@ typedef struct {
     uint64_t        feed;            /* bytes of the change feed, a multiple of
                                         KV_FEED_ALIGN from KV_FEED_MIN on; 0:
                                         there is none.  As `list` */
+    const char     *cluster;         /* this node's address, at most
+                                        KV_ADDRESS_MAX bytes, of a replicated
+                                        log (kv_replica.h); NULL: it is none.
+                                        As `list` */
     uint64_t        uploads;         /* bytes that unfinished uploads may hold;
                                         0: a share of the zone */
     uint64_t        readers;         /* the same for values that were replaced

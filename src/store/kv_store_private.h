@@ -24,6 +24,7 @@ typedef struct {
 
 
 typedef struct kv_await_s  kv_await_t;    /* kv_await.c */
+typedef struct kv_replica_s  kv_replica_t;  /* kv_replica.c */
 
 
 struct kv_store_s {
@@ -51,6 +52,7 @@ struct kv_store_s {
     uint32_t                watched[32];  /* watchers, by worker->watched's
                                              bits */
     void                   *batch;        /* kv_batch_t; commit lock */
+    kv_replica_t           *replica;      /* NULL: none; commit lock */
 
     volatile sig_atomic_t   stop;         /* threads: come to an end soon */
     bool                    hosts;        /* in kv_store_host() */

@@ -26,7 +26,7 @@
 
 
 #define KV_ZONE_MAGIC   "KVZONE\r\n"
-#define KV_ZONE_LAYOUT  24u
+#define KV_ZONE_LAYOUT  25u
 
 
 /* What may be done with the zone, and with the log: see kv_state.h. */
@@ -113,6 +113,8 @@ typedef struct {
     uint32_t          nworkers;
     size_t            size;
     uint32_t          list;           /* there is an index: see kv_listed.h */
+    char              cluster[KV_ADDRESS_MAX + 1];
+                                      /* conf->cluster, empty: NULL */
 
     kv_worker_t      *workers;
     void             *directory;

@@ -112,6 +112,13 @@ kit_map(size_t size)
 }
 
 
+const char *
+kit_cluster(void)
+{
+    return KIT_CLUSTERS && getenv("KV_TEST_CLUSTER") ? KIT_ADDRESS : NULL;
+}
+
+
 void
 kit_open(kit_t *kit, size_t size, unsigned workers)
 {
@@ -146,6 +153,7 @@ kit_open(kit_t *kit, size_t size, unsigned workers)
     kit->conf.segment = 1 << 20;
     kit->conf.max_value = 512 << 10;
     kit->conf.feed = KV_FEED_MIN;
+    kit->conf.cluster = kit_cluster();
     kit->conf.log = kit_quiet;
 }
 

@@ -40,6 +40,20 @@ typedef struct {
 } kit_t;
 
 
+/*
+ * The address of the node that stores of tests are: NULL, or with
+ * KV_TEST_CLUSTER in the environment, and libraft, KIT_ADDRESS.
+ */
+#define KIT_ADDRESS  "127.0.0.1:8080"
+
+#if KV_HAVE_RAFT
+#define KIT_CLUSTERS  1
+#else
+#define KIT_CLUSTERS  0
+#endif
+
+const char *kit_cluster(void);
+
 /* Prepares everything but the store; change conf, then kit_start(). */
 void kit_open(kit_t *kit, size_t size, unsigned workers);
 void kit_close(kit_t *kit);

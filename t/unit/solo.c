@@ -71,6 +71,7 @@ solo_init(solo_t *solo, size_t zone)
     solo->conf.path = "ram";
     solo->conf.sync = KV_SYNC_ALWAYS;
     solo->conf.list = getenv("KV_LIST") != NULL;
+    solo->conf.cluster = kit_cluster();
     solo->conf.batch = 100;
     solo->conf.segment = 64 << 10;
     solo->conf.max_value = 4096;

@@ -692,6 +692,7 @@ setup(void **state)
     conf.path = "disk";
     conf.sync = KV_SYNC_ALWAYS;
     conf.batch = 100;
+    conf.cluster = kit_cluster();
     conf.segment = 64 << 10;
     conf.snapshot = 100 << 10;
     conf.max_value = 16 << 10;

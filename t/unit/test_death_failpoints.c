@@ -38,7 +38,9 @@ usual(const char *name)
         /* test_note */
         "NOTE_DELETED", "NOTE_GONE",
         /* test_segment */
-        "SEGMENT_NAMED"
+        "SEGMENT_NAMED",
+        /* test_leading */
+        "FOUNDING", "VOTED", "LEADING"
     };
 
     for (i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
@@ -425,6 +427,95 @@ test_segment(void **state)
 }
 
 
+static void
+leader_put(host_t *host)
+{
+    (void) kit_put(host, 0, 1, 500, NULL);
+}
+
+
+/*
+ * Of a cluster: the first write of all, and the first one of a process where
+ * another one leads.  Whoever comes next leads in a term of its own.
+ */
+
+static void
+test_leading(void **state)
+{
+    host_t    host;
+    uint64_t  term;
+    unsigned  i;
+
+    static const char *const  failpoints[] = {
+        "FOUNDING", "VOTED", "LEADING", "VOTED", "LEADING"
+    };
+
+    (void) state;
+
+    for (i = 0; i < 5; i++) {
+        first_failpoint = failpoints[i];
+
+        if (!KIT_CLUSTERS) {
+            death_mark(first_failpoint);
+            continue;
+        }
+
+        death_kit.conf.cluster = KIT_ADDRESS;
+        assert_int_equal(kit_start(&death_kit), KV_OK);
+
+        if (i >= 3) {
+            death_child_dies(leader_put);
+        }
+
+        term = death_kit.store->zone->wal.replica.term;
+        death_child_dies(first_put);
+        assert_true(death_kit.store->zone->wal.replica.term > term);
+        term = death_kit.store->zone->wal.replica.term;
+
+        next_put(&host);
+        assert_true(death_kit.store->zone->wal.replica.term > term);
+        put_is_there(&host);
+        death_clean_directory();
+    }
+}
+
+
+/*
+ * Processes that were forked behind a write have the engine of the one that
+ * they come from.  It is of use to the first of them, and to no other.
+ */
+
+static void
+test_inherited(void **state)
+{
+    host_t    host;
+    uint64_t  term;
+
+    (void) state;
+
+    if (!KIT_CLUSTERS) {
+        skip();
+    }
+
+    death_kit.conf.cluster = KIT_ADDRESS;
+    assert_int_equal(kit_start(&death_kit), KV_OK);
+    assert_int_equal(host_start(&host, death_kit.store), KV_OK);
+    assert_int_equal(kit_put(&host, 0, 1, 500, NULL), KV_OK);
+    assert_true(host_stop(&host));
+    term = death_kit.store->zone->wal.replica.term;
+
+    death_child_dies(leader_put);
+    assert_int_equal(death_kit.store->zone->wal.replica.term, term);
+    death_child_dies(leader_put);
+    assert_int_equal(death_kit.store->zone->wal.replica.term, term + 1);
+
+    first_failpoint = "LEADING";
+    next_put(&host);
+    assert_int_equal(death_kit.store->zone->wal.replica.term, term + 2);
+    put_is_there(&host);
+}
+
+
 /* One dies with the heap, and then the one that rebuilds or clears up. */
 
 static void
@@ -535,6 +626,8 @@ main(void)
         TEST(test_steps),
         TEST(test_note),
         TEST(test_segment),
+        TEST(test_leading),
+        TEST(test_inherited),
         TEST(test_takeovers),
         cmocka_unit_test(test_all_reached)
     };

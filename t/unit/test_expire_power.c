@@ -437,6 +437,7 @@ test_expired_stays_gone(void **state)
     conf.path = "disk";
     conf.sync = KV_SYNC_ALWAYS;
     conf.batch = 100;
+    conf.cluster = kit_cluster();
     conf.segment = 64u << 10;
     conf.snapshot = 64u << 10;
     conf.max_value = 20000;

@@ -844,8 +844,9 @@ test_two(void **state)
             arm(i, &rules[rnd(RULES)], 1 + rnd(rnd(2) ? 12 : 60), 1 + rnd(3));
         }
 
-        i = rnd(4);
+        i = rnd(8);
         mine = seed;
+        solo.conf.cluster = KIT_CLUSTERS && i & 4 ? KIT_ADDRESS : kit_cluster();
 
         (void) snprintf(what, sizeof(what), "two errors, KIT_SEED=%" PRIu64,
                         used);

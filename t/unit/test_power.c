@@ -1957,6 +1957,7 @@ choose_profile(void)
     conf.max_value = profile->max_value;
     conf.feed = KV_FEED_MIN;
     conf.log = say;
+    conf.cluster = KIT_CLUSTERS && rnd(3) == 0 ? KIT_ADDRESS : kit_cluster();
 
     zone_size = (profile->pages + 1) * KV_PAGE_SIZE;
     zone_size += kv_store_overhead(zone_size, PLACES) + conf.feed;
