@@ -50,5 +50,5 @@ own: $(patsubst %.c,$(OBJ)/%.o,$(notdir $(PROGRAMS) $(PARTS)))
 $(DIR)/core: $(patsubst t/bench/core/%.c,$(DIR)/obj/%.o,$(PARTS))
 
 $(DIR)/%: $(DIR)/obj/%.o $(OBJECTS)
-	$(CC) $(CFLAGS) -o $@.new $^ -lcrypto
+	$(CC) $(CFLAGS) -o $@.new $^ $(LIBRAFT) -lcrypto
 	mv $@.new $@

@@ -174,7 +174,7 @@ draw_plots()
 
 compile()
 {
-    make -s -C "$repo" -f scripts/bench.mk DIR="$bin" \
+    make -s -C "$repo" -f scripts/bench.mk DIR="$bin" RAFT="$(raft_folder)" \
         ${CC:+"CC=$CC"} >"$build/logs/bench.log" 2>&1 \
         || die "t/bench cannot be compiled: see $build/logs/bench.log"
 }

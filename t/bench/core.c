@@ -39,18 +39,19 @@ static const command_t  commands[] = {
       "    reads of the zone's memory take, of which one waits for the other" },
 
     { "puts",
-      "keys=100000,1000000,10000000 value=100 flight=64 feed=0 rounds=3 ms=200"
-      " take=median dir=/dev/shm",
+      "keys=100000,1000000,10000000 value=100 flight=64 feed=0 cluster=0"
+      " rounds=3 ms=200 take=median dir=/dev/shm",
       run_puts,
       "what a put of a random key takes of the processor, committed by the"
       " thread\n"
       "    that puts, with `flight` in a batch, and a change feed of so many"
       " bytes; and\n"
-      "    bytes of zone a key, for each number of keys" },
+      "    bytes of zone a key, for each number of keys; cluster=1: of a node"
+      " alone" },
 
     { "commits",
-      "producers=1,2,4,8 flight=1,64,256 keys=100000 value=100 rounds=3 ms=500"
-      " sync=always take=median dir=/dev/shm",
+      "producers=1,2,4,8 flight=1,64,256 keys=100000 value=100 cluster=0"
+      " rounds=3 ms=500 sync=always take=median dir=/dev/shm",
       run_commits,
       "puts a second by some threads, each with some in flight, and how\n"
       "    many a batch has" },
@@ -81,7 +82,7 @@ static const command_t  commands[] = {
       "    for memory, puts that were refused, and both counts at the end" },
 
     { "log",
-      "value=1024 flight=64 puts=100000 keys=10000 dir=/dev/shm",
+      "value=1024 flight=64 puts=100000 keys=10000 cluster=0 dir=/dev/shm",
       run_log,
       "bytes written to the log for each byte of keys and values" },
 

@@ -53,6 +53,7 @@ stream_bench(bench_t *bench, kv_sync_t sync, uint64_t keys, uint32_t value)
 
     bench_dir(bench, false);
     bench->conf.sync = sync;
+    bench->conf.cluster = bench_cluster();
     (void) bench_start(bench, bench_size(keys + BENCH_SLACK, BENCH_KEY, value),
                        &io);
 }

@@ -128,6 +128,9 @@ int null_fallocate(kv_io_t *table, int fd, off_t offset, off_t len);
 /* A directory below the option dir, or that itself if it is to be kept. */
 void bench_dir(bench_t *bench, bool keep);
 
+/* What the option cluster=1 sets conf.cluster to; NULL without it. */
+const char *bench_cluster(void);
+
 /* Removes it, unless it is to be kept. */
 void bench_remove_dir(bench_t *bench);
 

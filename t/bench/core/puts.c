@@ -71,6 +71,7 @@ puts_measure(uint64_t keys)
     memset(&bench, 0, sizeof(bench));
     bench_dir(&bench, false);
     bench.conf.feed = option_number("feed");
+    bench.conf.cluster = bench_cluster();
     (void) bench_start(&bench, bench_size(keys, BENCH_KEY, value)
                                + bench.conf.feed, &null_io);
 

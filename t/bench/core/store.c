@@ -108,6 +108,21 @@ bench_dir(bench_t *bench, bool keep)
 }
 
 
+const char *
+bench_cluster(void)
+{
+    if (option_number("cluster") == 0) {
+        return NULL;
+    }
+
+#if !KV_HAVE_RAFT
+    fail("cluster", "built without libraft");
+#endif
+
+    return "127.0.0.1:8080";
+}
+
+
 void
 bench_remove_dir(bench_t *bench)
 {
