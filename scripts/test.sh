@@ -436,7 +436,7 @@ END
 
 test_unit()
 {
-    local all=() threaded=()
+    local all=() threaded=() clustered=()
 
     finish_ahead
     list_units
@@ -446,13 +446,23 @@ test_unit()
     run_units asan address,undefined "${all[@]}"
 
     begin_ahead make_http
+    run_clustered "${clustered[@]}"
     [[ ${#threaded[@]} -eq 0 ]] || run_units tsan thread "${threaded[@]}"
     finish_ahead
 }
 
 
-# Sets the caller's `all` and `threaded`, those that have threads worth watching
-# and say so.
+# run_clustered [FILE]...: those whose stores are once more nodes of a cluster,
+# where it can be had, and if not all are by KV_TEST_CLUSTER=1.
+run_clustered()
+{
+    [[ $# -gt 0 && -z ${KV_TEST_CLUSTER-} && $(raft_folder) ]] || return 0
+    KV_TEST_CLUSTER=1 run_units asan address,undefined "$@"
+}
+
+
+# Sets the caller's `all`; `threaded`, those that have threads worth watching
+# and say so; and `clustered`, those that say so.
 list_units()
 {
     mapfile -t all < <(listed unit.mk)
@@ -460,12 +470,13 @@ list_units()
 
     mapfile -t all < <(long_first "${all[@]}")
     mapfile -t threaded < <(grep -lF '/* tsan */' "${all[@]}")
+    mapfile -t clustered < <(grep -lxF '/* cluster */' "${all[@]}")
 }
 
 
 make_units()
 {
-    local all threaded
+    local all threaded clustered
 
     list_units
     compile_units asan address,undefined "${all[@]}"
@@ -474,7 +485,7 @@ make_units()
 
 make_threaded()
 {
-    local all threaded
+    local all threaded clustered
 
     list_units
     compile_units tsan thread "${threaded[@]}"
@@ -509,7 +520,7 @@ compile_units()
 run_units()
 {
     local kind=$1 sanitizers=$2 dir=$build/unit-$1 names=() file name
-    local log i counts=(0 0 0) sum=(0 0 0)
+    local log i counts=(0 0 0) sum=(0 0 0) mode=${KV_TEST_CLUSTER:+-cluster}
     shift 2
 
     for file in "$@"; do
@@ -530,16 +541,17 @@ run_units()
     printf '%s\0' "${names[@]}" >"$logs/unit-$kind.names"
     in_group xargs -0 -P 2 -a "$logs/unit-$kind.names" -I {} \
         bash -c 'run_unit "$@"' run_unit \
-            {} "$dir" "$logs/unit-$kind" "$unit_limit" "$(without_aslr)"
+            {} "$dir" "$logs/unit-$kind$mode" "$unit_limit" "$(without_aslr)"
 
     for name in "${names[@]}"; do
-        log=$logs/unit-$kind-$name.log
+        log=$logs/unit-$kind$mode-$name.log
         read -ra counts < <(count_cmocka "$log")
 
         # It may have died before or after cmocka said its last word.
         if [[ $(<"$log.status") != 0 ]]; then
             (( counts[1] > 0 )) || counts[1]=1
-            printf 'FAILED: %s, status %s: %s\n' "$name under $sanitizers" \
+            printf 'FAILED: %s, status %s: %s\n' \
+                "$name${mode:+ in a cluster} under $sanitizers" \
                 "$(<"$log.status")" "$log"
             grep -v -E '^\[ +(RUN|OK) +\]' "$log" | head -n 60 || true
         fi
@@ -550,7 +562,8 @@ run_units()
     done
 
     [[ $kind == raft ]] || kind=unit
-    report "$kind" "${sum[@]}" "${#names[@]} programs, -fsanitize=$sanitizers"
+    report "$kind" "${sum[@]}" \
+        "${#names[@]} programs${mode:+ in a cluster}, -fsanitize=$sanitizers"
 }
 
 
@@ -1018,10 +1031,14 @@ test_files()
 
         for file in "${units[@]}"; do
             file=${file##*/}
-            cat "$logs/unit-asan-${file%.c}.log"
+            cat "$logs/unit-asan${KV_TEST_CLUSTER:+-cluster}-${file%.c}.log"
         done
 
         for file in "${units[@]}"; do
+            if grep -qxF '/* cluster */' "$file"; then
+                run_clustered "$file"
+            fi
+
             if grep -qF '/* tsan */' "$file"; then
                 run_units tsan thread "$file"
             fi

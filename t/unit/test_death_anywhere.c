@@ -4,6 +4,8 @@
  * builds or reads, or at any moment.
  */
 
+/* cluster */
+
 
 #include <setjmp.h>
 #include <stdarg.h>

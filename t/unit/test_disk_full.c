@@ -5,6 +5,8 @@
  * read back, and was good.
  */
 
+/* cluster */
+
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -6,6 +6,8 @@
  * The clocks are the test's: time stands still but when the test moves it.
  */
 
+/* cluster */
+
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -6,6 +6,7 @@
  */
 
 /* tsan */
+/* cluster */
 
 
 #include <setjmp.h>

@@ -5,6 +5,7 @@
  */
 
 /* tsan */
+/* cluster */
 
 
 #include <setjmp.h>
