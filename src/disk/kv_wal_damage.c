@@ -136,12 +136,15 @@ kv_wal_way_out(kv_wal_reader_t *r, uint64_t offset, uint64_t lsn, char *text,
     }
 
     if (way->alone) {
+        (void) snprintf(run, sizeof(run), "\"touch " KV_SNAPSHOT_NAME
+                        ".alone\"", after);
+    }
+
+    if (way->alone && r->from->must_reach > after) {
         (void) snprintf(lost, sizeof(lost), "what " KV_SNAPSHOT_NAME ".kvs has "
                         "not seen of the writes after LSN %" PRIu64 " (it has "
                         "seen some of those up to %" PRIu64 ")", after, after,
                         r->from->must_reach);
-        (void) snprintf(run, sizeof(run), "\"touch " KV_SNAPSHOT_NAME
-                        ".alone\"", after);
 
     } else {
         kv_wal_given_up(r, way->lsn, lost, sizeof(lost));

@@ -83,6 +83,12 @@ kv_wal_read_first(kv_wal_reader_t *r)
         return KV_OK;
     }
 
+    if (r->size < r->segment_size
+        && r->size < KV_SEGMENT_HEADER + KV_ENTRY_STATE_MAX)
+    {
+        return kv_wal_cut_short(r);
+    }
+
     return kv_wal_damaged(r, r->offset, r->expected, "the state of the "
                           "replicated log, with which each segment begins, is "
                           "not there");

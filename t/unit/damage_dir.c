@@ -185,6 +185,8 @@ find_places(dir_t *d, unsigned file)
     f = &d->file[file];
     memcpy(&salt, f->data + offsetof(kv_segment_header_t, salt), sizeof(salt));
 
+    d->synced = 0;
+
     for (offset = KV_SEGMENT_HEADER; offset + sizeof(h) <= f->size;
          offset += sizeof(h) + h.len)
     {
@@ -203,10 +205,12 @@ find_places(dir_t *d, unsigned file)
         p->first = h.first_lsn;
         p->count = h.count;
         p->durable = h.durable_lsn;
+        p->entry = h.type != KV_ENTRY_NONE;
 
         d->n = kv_max(d->n, h.first_lsn + h.count - 1);
         d->w = kv_max(d->w, h.durable_lsn);
-        d->marked = h.count == 0;
+        d->synced = kv_max(d->synced, h.durable_end);
+        d->marked = h.count == 0 && !p->entry;
     }
 }
 
@@ -292,6 +296,7 @@ take(const char *name)
 
         } else if (!before.file[i].snapshot) {
             before.w = before.n;
+            before.synced = SIZE_MAX;
         }
     }
 

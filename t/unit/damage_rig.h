@@ -79,6 +79,7 @@ typedef struct {
     uint64_t  first;
     uint32_t  count;
     uint64_t  durable;
+    bool      entry;                 /* of a replicated log */
 } place_t;
 
 
@@ -92,6 +93,8 @@ typedef struct {
     unsigned     nplaces;
     uint64_t     n;                  /* the last LSN */
     uint64_t     w;                  /* W of what is undamaged */
+    size_t       synced;             /* what is before that in the last segment
+                                        of a replicated log was durable */
     bool         marked;             /* there is a mark at the end */
     size_t       bytes;              /* of all files */
 } dir_t;

@@ -64,12 +64,17 @@ outcome(unsigned file, size_t pos, uint64_t *offset)
         p = &before.place[i];
 
         if (p->file != file || pos < p->offset || pos >= p->offset + p->len
-            || p->count == 0)
+            || (p->count == 0 && !p->entry))
         {
             continue;
         }
 
-        if (p->first > before.w) {
+        /* the first one of a replicated log's segment is never torn */
+
+        if (p->first > before.w && file == LAST_LOG
+            && p->offset >= before.synced
+            && !(p->entry && p->offset == KV_SEGMENT_HEADER))
+        {
             *offset = p->first - 1;
             return PREFIX;
         }
@@ -168,7 +173,7 @@ used(unsigned file)
 
     for (i = 0; i < before.nplaces; i++) {
         if (before.place[i].file == file
-            && (before.place[i].count
+            && (before.place[i].count || before.place[i].entry
                 || (file == LAST_LOG && strcmp(before.name, "closed") != 0)))
         {
             end = before.place[i].offset + before.place[i].len;
@@ -288,7 +293,8 @@ test_closed(void **state)
             }
         }
 
-        damage_recover(before.place[i].count ? REFUSED : WHOLE, f->name, k);
+        damage_recover(before.place[i].count || before.place[i].entry
+                       ? REFUSED : WHOLE, f->name, k);
     }
 
     damage_reset();
