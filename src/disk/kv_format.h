@@ -293,8 +293,7 @@
  *    72   8   the store's time when it was begun, milliseconds since the epoch
  *    80   8   term, and
  *    88   8   index, in a replicated log, of the last entry that is in it for
- *             sure; zeroes where there is none, or it is not known, as in
- *             those that a store of this version writes
+ *             sure; zeroes where there is none, or it is not known
  *    96   4   zeroes
  *   100   4   CRC32C of the 100 bytes before
  *

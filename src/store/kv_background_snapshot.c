@@ -34,6 +34,7 @@
 #include "store/kv_committer.h"
 #include "store/kv_disk_space.h"
 #include "store/kv_hold.h"
+#include "store/kv_replica.h"
 #include "store/kv_spare.h"
 
 
@@ -63,6 +64,8 @@ typedef struct {
                                             written */
     uint64_t               paused;       /* ns: the end of the last pause */
     uint64_t               lsn;          /* the log's next LSN then */
+    uint64_t               index;        /* see kv_replica_last() */
+    uint64_t               term;
 } kv_scan_t;
 
 
@@ -105,6 +108,9 @@ kv_background_snapshot(kv_store_t *store)
     scan.time_ms = kv_clock_ms(zone);
     scan.lsn = atomic_load(&zone->wal.next_lsn);
 
+    /* before the LSN, which is then not below that of the entry */
+
+    kv_replica_last(zone, &scan.index, &scan.term);
     lsn = atomic_load(&zone->applied_lsn);
 
     /* now, or the log's growth meanwhile would request another at once */
@@ -172,6 +178,8 @@ kv_background_write(kv_scan_t *scan, uint64_t lsn, uint64_t *bytes,
     about.time_ms = scan->time_ms;
     memcpy(about.seed, zone->map.seed, sizeof(about.seed));
     about.id = kv_wal_id(&zone->wal);
+    about.index = scan->index;
+    about.term = scan->term;
 
     rc = kv_snapshot_begin(store->io, store->dirfd, &about, &scan->writer,
                            err);

@@ -1035,6 +1035,10 @@ kv_batch_applied(kv_store_t *store, uint64_t lsn)
 
     atomic_store(&zone->applied_lsn, lsn);
 
+    if (kv_replicates(store)) {
+        kv_replica_applied(store);
+    }
+
     /* a client that deletes or clears has the memory when it is answered */
 
     if (kv_epoch_reserve(&zone->retired, 0) != 0

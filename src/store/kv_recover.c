@@ -184,6 +184,10 @@ kv_recover_settle(kv_recover_ctx_t *ctx)
     atomic_store(&zone->snapshot_lsn, ctx->start.from.after);
     zone->checked_lsn = ctx->start.snapshot;
 
+    if (kv_replicates(store)) {
+        kv_replica_applied(store);
+    }
+
     return KV_OK;
 }
 

@@ -226,6 +226,25 @@ kv_replica_close(kv_store_t *store)
 }
 
 
+/* In this order: who reads the same index twice has its term in between. */
+
+void
+kv_replica_applied(kv_store_t *store)
+{
+    kv_zone_t  *zone;
+
+    zone = store->zone;
+
+    if (atomic_load(&zone->applied_lsn) + 1
+        == atomic_load(&zone->wal.next_lsn))
+    {
+        atomic_store(&zone->applied_index, 0);
+        atomic_store(&zone->applied_term, zone->wal.replica.index_term);
+        atomic_store(&zone->applied_index, zone->wal.replica.index);
+    }
+}
+
+
 static void
 kv_replica_shut(kv_replica_t *r)
 {

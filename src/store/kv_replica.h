@@ -52,6 +52,9 @@ kv_rc_t kv_replica_check(kv_store_t *store, kv_err_t *err);
 /* Closes the engine of this process, if it has one. */
 void kv_replica_close(kv_store_t *store);
 
+/* Operations of the log were applied: notes it in the zone if all are. */
+void kv_replica_applied(kv_store_t *store);
+
 #else
 
 static inline bool
@@ -92,7 +95,31 @@ kv_replica_close(kv_store_t *store)
     (void) store;
 }
 
+static inline void
+kv_replica_applied(kv_store_t *store)
+{
+    (void) store;
+}
+
 #endif
+
+
+/*
+ * The last entry that is applied, for a snapshot that is begun afterwards: its
+ * index and its term, or zeroes where they just change, or there is none.  Any
+ * process.
+ */
+static inline void
+kv_replica_last(kv_zone_t *zone, uint64_t *index, uint64_t *term)
+{
+    *index = atomic_load(&zone->applied_index);
+    *term = atomic_load(&zone->applied_term);
+
+    if (*index == 0 || *index != atomic_load(&zone->applied_index)) {
+        *index = 0;
+        *term = 0;
+    }
+}
 
 
 #endif /* KV_REPLICA_H */

@@ -26,7 +26,7 @@
 
 
 #define KV_ZONE_MAGIC   "KVZONE\r\n"
-#define KV_ZONE_LAYOUT  25u
+#define KV_ZONE_LAYOUT  26u
 
 
 /* What may be done with the zone, and with the log: see kv_state.h. */
@@ -205,6 +205,8 @@ typedef struct {
     uint32_t          spin;           /* whether to wait for more */
     uint64_t          spare_requested; /* by this segment, of the next */
     _Atomic uint64_t  applied_lsn;
+    _Atomic uint64_t  applied_index;  /* and of a replicated log the entry: */
+    _Atomic uint64_t  applied_term;   /* see kv_replica_last() */
     _Atomic uint64_t  current_segment;  /* wal.segment_lsn, for any process */
     _Atomic uint64_t  written_ns;     /* the last batch, monotonic */
     _Atomic uint32_t  unsynced;       /* written, not synced yet */

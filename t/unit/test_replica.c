@@ -21,6 +21,7 @@
 #include <stdlib.h>
 
 #include "raft/kv_raft.h"
+#include "disk/kv_snapshot.h"
 #include "memory/kv_poison.h"
 #include "disk.h"
 #include "solo.h"
@@ -375,6 +376,38 @@ test_plain(void **state)
 }
 
 
+/* A snapshot says which entries are in it: all that were applied before it. */
+
+static void
+test_snapshot(void **state)
+{
+    uint64_t             index, term;
+    unsigned             i;
+    kv_snapshot_guess_t  guess;
+
+    (void) state;
+
+    start();
+
+    for (i = 1; i < 4; i++) {
+        put(i);
+        put(i + 10);
+        index = replica()->index;
+        term = replica()->index_term;
+        solo_background(&solo, KV_REQUEST_SNAPSHOT);
+
+        kv_snapshot_guess(&solo.ram.io, 3, 2 * i, &guess);
+        assert_int_equal(guess.index, index);
+        assert_int_equal(guess.term, term);
+
+        solo_stop(&solo, i == 1);
+        start();
+        assert_true(there(i) && there(i + 10));
+        assert_int_equal(replica()->index, index);
+    }
+}
+
+
 /* Another address: the same node, and an entry that tells it. */
 
 static void
@@ -712,6 +745,7 @@ main(void)
         cmocka_unit_test_setup_teardown(test_half_open, setup, solo_teardown),
         cmocka_unit_test_setup_teardown(test_trimmed, setup, solo_teardown),
         cmocka_unit_test_setup_teardown(test_plain, setup, solo_teardown),
+        cmocka_unit_test_setup_teardown(test_snapshot, setup, solo_teardown),
         cmocka_unit_test_setup_teardown(test_address, setup, solo_teardown),
         cmocka_unit_test_setup_teardown(test_attach, setup, solo_teardown),
         cmocka_unit_test_setup_teardown(test_others, setup, solo_teardown),
