@@ -7,10 +7,6 @@
 #include "http/ngx_http_kv_conf_private.h"
 
 
-/* bytes of a host's name, as DNS has them */
-#define NGX_HTTP_KV_HOST_MAX  253
-
-
 /*
  * A parameter.  The parser takes what is behind the "=", and logs why if it
  * returns NGX_CONF_ERROR.  Without one it is a share of the zone, in bytes.
@@ -319,7 +315,7 @@ ngx_http_kv_parse_archive_keep(ngx_conf_t *cf, ngx_http_kv_params_t *params,
 }
 
 
-/* The address of this node, which is only kept: nobody is to be found by it. */
+/* This node's address: it is what the log says of it, and connects nobody. */
 
 static char *
 ngx_http_kv_parse_cluster(ngx_conf_t *cf, ngx_http_kv_params_t *params,
@@ -343,7 +339,7 @@ ngx_http_kv_parse_cluster(ngx_conf_t *cf, ngx_http_kv_params_t *params,
     u.no_resolve = 1;
 
     if (ngx_parse_url(cf->pool, &u) != NGX_OK || u.family == AF_UNIX
-        || u.no_port || u.uri.len || u.wildcard
+        || u.no_port || u.uri.len || u.wildcard || value->len > KV_ADDRESS_MAX
         || !ngx_http_kv_param_host(&u))
     {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
@@ -355,6 +351,10 @@ ngx_http_kv_parse_cluster(ngx_conf_t *cf, ngx_http_kv_params_t *params,
 
     zone->cluster = *value;
     zone->conf.hosted = true;
+
+#if KV_HAVE_RAFT
+    zone->conf.cluster = (char *) value->data;
+#endif
 
     return NGX_CONF_OK;
 }
@@ -378,7 +378,7 @@ ngx_http_kv_param_host(ngx_url_t *u)
         }
     }
 
-    return u->host.len && u->host.len <= NGX_HTTP_KV_HOST_MAX;
+    return u->host.len != 0;
 }
 
 

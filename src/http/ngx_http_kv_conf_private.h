@@ -24,8 +24,9 @@
 
 
 /*
- * Whether cluster= is taken.  What it is for, the log of a cluster, is not
- * there yet: only builds for tests take it, for the process that it needs.
+ * Whether cluster= is taken: only builds for tests do yet.  Where libraft is,
+ * they make the store a cluster of one node; elsewhere only the process that
+ * this needs is there.
  */
 #ifdef KV_TEST_FAILPOINTS
 #define NGX_HTTP_KV_CLUSTER  1
