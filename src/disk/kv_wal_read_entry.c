@@ -176,6 +176,12 @@ kv_wal_read_state(kv_wal_reader_t *r, const kv_batch_header_t *h,
 
     replica = &r->replica;
 
+    /* where a log was restored, and its next one, too, that began anew */
+
+    if (r->kind == KV_SEGMENT_RESTORED && r->offset == KV_SEGMENT_HEADER) {
+        r->known &= s.before != 0;
+    }
+
     if (r->known && !kv_wal_state_follows(r, h, &s)) {
         return kv_wal_damaged(r, r->offset, r->expected, "the state of the "
                               "replicated log is of index %" PRIu64 " and term "

@@ -90,7 +90,7 @@ make(wal_t *t)
 
 
 static void
-backup(wal_t *t)
+backup(wal_t *t, uint64_t last)
 {
     int           fd;
     char          buf[10000];
@@ -102,7 +102,7 @@ backup(wal_t *t)
     b = kv_backup_create(&t->system, t->dirfd, NULL);
     assert_non_null(b);
     assert_int_equal(kv_backup_snapshot(b, &lsn, &t->err), KV_OK);
-    assert_int_equal(kv_backup_log(b, 9, 1, &t->err), KV_OK);
+    assert_int_equal(kv_backup_log(b, last, 1, &t->err), KV_OK);
 
     fd = open(file, O_WRONLY|O_CREAT|O_TRUNC, 0600);
     assert_true(fd >= 0);
@@ -145,7 +145,7 @@ test_backup(void **ctx)
     kv_backup_header_t   header;
 
     make(t);
-    backup(t);
+    backup(t, 9);
 
     assert_int_equal(kv_backup_check(file, NULL, &header, &t->err), KV_OK);
     assert_int_equal(kv_backup_restore(file, dir, NULL, &header, &t->err),
@@ -184,7 +184,7 @@ test_backup_again(void **ctx)
     kv_backup_header_t   header;
 
     make(t);
-    backup(t);
+    backup(t, 9);
     assert_int_equal(kv_backup_restore(file, dir, NULL, &header, &t->err),
                      KV_OK);
 
@@ -198,6 +198,37 @@ test_backup_again(void **ctx)
     replica_same(t, 10);
     assert_int_equal(t->state.replica.index, 2);
     assert_int_equal(t->state.replica.before, 0);
+}
+
+
+/* What is restored goes on in a cluster, and is restored itself. */
+
+static void
+test_backup_twice(void **ctx)
+{
+    wal_t               *t = *ctx;
+    kv_backup_header_t   header;
+
+    make(t);
+    backup(t, 9);
+    assert_int_equal(kv_backup_restore(file, dir, NULL, &header, &t->err),
+                     KV_OK);
+
+    take(t);
+    wal_replays(t, 9);
+    replica_vote(t, 1, 5);
+    replica_entry(t, KV_ENTRY_CHANGE, "me, anew");
+    wal_write(t, 1, 100);
+    wal_sync(t);
+
+    backup(t, 10);
+    (void) nftw(dir, wipe, 16, FTW_DEPTH|FTW_PHYS);
+    assert_int_equal(kv_backup_restore(file, dir, NULL, &header, &t->err),
+                     KV_OK);
+
+    take(t);
+    wal_replays(t, 10);
+    assert_int_equal(t->state.replica.term, 0);
 }
 
 
@@ -271,6 +302,7 @@ main(void)
     const struct CMUnitTest  tests[] = {
         TEST(test_backup),
         TEST(test_backup_again),
+        TEST(test_backup_twice),
         TEST(test_archive),
     };
 
