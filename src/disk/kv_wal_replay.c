@@ -23,6 +23,7 @@ static void kv_wal_take_closed(kv_wal_reader_t *r);
 static kv_rc_t kv_wal_read_none(kv_wal_reader_t *r);
 static kv_rc_t kv_wal_read_end(kv_wal_reader_t *r);
 static void kv_wal_read_closed_end(kv_wal_reader_t *r);
+static kv_rc_t kv_wal_read_missing(kv_wal_reader_t *r);
 static kv_rc_t kv_wal_read_needed(kv_wal_reader_t *r, uint64_t needed);
 static kv_rc_t kv_wal_read_short(kv_wal_reader_t *r);
 static kv_rc_t kv_wal_read_done(kv_wal_reader_t *r);
@@ -393,7 +394,42 @@ kv_wal_read_end(kv_wal_reader_t *r)
                               PRIu64, r->durable_end);
     }
 
+    if (r->kind == KV_SEGMENT_REPLICATED && r->closed.lsn == r->expected - 1
+        && r->closed.segment_lsn > r->lsn)
+    {
+        return kv_wal_read_missing(r);
+    }
+
     return kv_wal_read_needed(r, needed);
+}
+
+
+/*
+ * The note says that a segment followed.  No record was in it, but there may
+ * have been votes.
+ */
+
+static kv_rc_t
+kv_wal_read_missing(kv_wal_reader_t *r)
+{
+    char  note[KV_NAME_MAX], name[KV_NAME_MAX];
+
+    (void) kv_wal_name(note, KV_WAL_CLOSED, r->closed.lsn);
+    (void) kv_wal_name(name, KV_WAL_SEGMENT, r->closed.segment_lsn);
+
+    r->way.found = true;
+    r->way.lsn = r->expected;
+    r->way.logs_from = r->closed.segment_lsn;
+    r->way.closed = r->closed.lsn;
+
+    kv_err_set(r->err, "%s: it says that the replicated log ended in %s, which "
+               "is not there, and may have had votes%s%s%s", note, name,
+               r->from->brief ? "" : "; put it back, or restore the data "
+               "directory from a copy, or, with a copy of it made and giving "
+               "up what is gone, move ", r->from->brief ? "" : note,
+               r->from->brief ? "" : " away");
+
+    return KV_DAMAGED;
 }
 
 

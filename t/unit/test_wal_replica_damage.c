@@ -558,6 +558,40 @@ test_snapshot(void **ctx)
 }
 
 
+/* The last segment, which has votes and no record, is gone: the note tells. */
+
+static void
+test_last_gone(void **ctx)
+{
+    char   name[KV_NAME_MAX];
+    wal_t  *t = *ctx;
+
+    replica_vote(t, 1, 77);
+    replica_write(t, 1, 30000);
+
+    while (t->state.segments == 1) {
+        replica_vote(t, t->state.replica.term + 1, 78);
+    }
+
+    (void) wal_name(name, t->state.segment_lsn);
+    assert_int_equal(t->state.next_lsn, 2);
+    assert_int_equal(kv_wal_leave_closed(t->log, &t->err), KV_OK);
+    replica_same(t, 1);
+    assert_int_equal(kv_wal_leave_closed(t->log, &t->err), KV_OK);
+
+    assert_int_equal(unlinkat(t->dirfd, name, 0), 0);
+    assert_int_equal(wal_replay(t, 0, 0), KV_DAMAGED);
+    assert_non_null(strstr(t->err.text, "log-0000000000000001.closed: it says "
+                           "that the replicated log ended in log-000000000000"
+                           "0002.kvl, which is not there"));
+
+    /* as the message says */
+
+    assert_int_equal(unlinkat(t->dirfd, "log-0000000000000001.closed", 0), 0);
+    wal_replays(t, 1);
+}
+
+
 /* Writes a batch there, as it is but for the checksum. */
 
 static void
@@ -730,6 +764,7 @@ main(void)
         TEST(test_after_start),
         TEST(test_snapshot),
         TEST(test_forged_state),
+        TEST(test_last_gone),
         TEST(test_forged),
     };
 
