@@ -15,7 +15,7 @@
 
 static kv_rc_t kv_wal_place(kv_wal_t *wal, const kv_wal_need_t *need,
     kv_err_t *err);
-static bool kv_wal_full(const kv_wal_t *wal, const kv_wal_need_t *need,
+static inline bool kv_wal_full(const kv_wal_t *wal, const kv_wal_need_t *need,
     size_t reserve);
 
 
@@ -97,7 +97,7 @@ kv_wal_place(kv_wal_t *wal, const kv_wal_need_t *need, kv_err_t *err)
  * was durable; a batch that fills a segment by itself has no mark.
  */
 
-static bool
+static inline bool
 kv_wal_full(const kv_wal_t *wal, const kv_wal_need_t *need, size_t reserve)
 {
     size_t           n;
