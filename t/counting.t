@@ -408,8 +408,9 @@ for my $round (1 .. 5) {
     my $dead;
     my %by = load($s, 400, "/k/?k=kill$round", sub {
         my ($by) = @_;
-        my ($worker, @more) = grep { $_ ne 'none' } sort keys %$by;
-        return if $dead || !@more || $by->{$worker} < 50;
+        my ($worker, @more) = sort { $by->{$b} <=> $by->{$a} }
+                              grep { $_ ne 'none' } keys %$by;
+        return if $dead || !$worker || $by->{$worker} < (@more ? 50 : 200);
         kill('KILL', $dead = $worker);
     });
     ok($dead, 'a worker dies with what it has counted');
