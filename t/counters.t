@@ -11,7 +11,7 @@ use Time::HiRes qw(sleep time);
 
 use KV::Load;
 use KV::Test;
-use KV::Util qw(free_port);
+use KV::Util qw(free_port wait_for);
 
 my $s = KV::Test->new(zone => '64m', h2 => free_port(), servers =>
                       'server { listen 127.0.0.1:%%h2%% http2;
@@ -347,10 +347,20 @@ sub check {
     return;
 }
 
+# A worker that died last may be found so only now: then 503 comes for a while.
+
 sub check_all {
     my @keys = keys %{{ map { %{$_->{got} || {}} } @results }};
-    return map { my $r = $s->get($_);
-                 check($_, $r->{status} == 200 ? $r->{body} : 0) } @keys;
+    my @bad;
+
+    for my $key (@keys) {
+        my $r;
+        wait_for(sub { $r = $s->get($key); $r->{status} != 503 }, 10);
+        push @bad, $r->{status} !~ /^(?:200|404)$/ ? "$key: $r->{status}"
+                   : check($key, $r->{status} == 200 ? $r->{body} : 0);
+    }
+
+    return @bad;
 }
 
 push @errors, check_all();

@@ -193,6 +193,7 @@ is("@bad", '', 'the service comes back each time');
 is(scalar @errors, 0, 'no count is lost, and none is there twice')
     or diag(join "\n", splice @errors, 0, 10);
 is($sum{acked} + $sum{found}, $ALL * $TIMES, 'all was done');
+wait_for(\&reached, 10);
 is(reached(), $ALL * $TIMES, 'the number is what was acknowledged');
 is(join(' ', counts($s->get('number')->{body})), join(' ', ($TIMES) x $ALL),
    'of each client');

@@ -627,27 +627,35 @@ sub held {
 
 
 # A worker dies, or all do: killed at any time, some of them in a slow sync, or
-# some microseconds after a sync.  Whether all are there again then, and the
-# condition holds.  The server is one with fault => 1.
+# some microseconds after a sync.  Whether they are gone and all are there again
+# then, and the condition holds.  The server is one with fault => 1.
 
 sub some_die {
     my ($self, $alive) = @_;
     my $dice = int rand 4;
+    my @workers = shuffle($self->workers);
+    my @committers = $self->committers;
+    my (%dies, $one);
 
     if ($dice == 0) {
         $self->fault(die => int rand rand 400);
-        wait_for(sub { !-e "$self->{dir}/fault/die" }, 2, 0.001)
-            or $self->fault(die => undef);
+        $one = wait_for(sub { !-e "$self->{dir}/fault/die" }, 2, 0.001)
+               || !$self->fault(die => undef);
     } else {
-        my @workers = shuffle($self->workers);
         $self->fault(slow => 10) if $dice == 1;
         sleep(0.02);
-        kill('KILL', rand() < 0.77 ? $workers[0] : @workers) if @workers;
+        my @dies = rand() < 0.77 && @workers ? $workers[0] : @workers;
+        kill('KILL', @dies) if @dies;
+        $dies{$_} = 1 for @dies;
         $self->fault(slow => undef);
     }
 
-    return wait_for(sub { $self->workers == $self->{workers} && $alive->() },
-                    10);
+    return wait_for(sub {
+        my @now = $self->workers;
+        my %there = map { $_ => 1 } @now, $self->committers;
+        return @now == $self->{workers} && !grep({ $there{$_} } keys %dies)
+               && (!$one || grep { !$there{$_} } @committers) && $alive->();
+    }, 10);
 }
 
 
