@@ -264,8 +264,7 @@ test_build()
 
     for check in build_module refuses_no_threads refuses_old_nginx \
         refuses_no_jansson refuses_no_libcrypto does_without_libraft \
-        hides_libraft outlives_a_kill \
-        compiles_benchmarks
+        hides_libraft refuses_clusters outlives_a_kill compiles_benchmarks
     do
         checks=$(( checks + 1 ))
 
@@ -373,6 +372,32 @@ hides_libraft()
         | grep -vE ' (kv|ngx)_[a-z0-9_]+$' || return
 
     [[ -z $(raft_folder) || $(nm "$module") == *' t raft_step'* ]]
+}
+
+
+# A module that was built without libraft refuses cluster=. Here that is the one
+# file that knows, compiled anew in a copy of what was built: all of them would
+# take a minute.
+refuses_clusters()
+{
+    local dir=$build/no-libraft module=$KV_MODULE said
+
+    [[ $module ]] || return 0
+
+    if [[ $(raft_folder) ]]; then
+        rm -rf "$dir"
+        cp -a "$build/nginx-src" "$dir"
+        rm "$dir/objs/addon/http/ngx_http_kv_conf_params.o"
+        sed -i 's/ -DKV_HAVE_RAFT=1//' "$dir/objs/Makefile"
+        make -s -C "$dir" -f objs/Makefile objs/ngx_http_kv_module.so || return
+        module=$dir/objs/ngx_http_kv_module.so
+    fi
+
+    echo "load_module \"$module\"; error_log stderr; events {}
+          http { kv_zone zone=a:4m path=a cluster=127.0.0.1:80; }" \
+        >"$logs/cluster.conf"
+    ! said=$("$KV_NGINX" -t -p "$logs" -c "$logs/cluster.conf" 2>&1) \
+        && [[ $said == *'"cluster=" needs the library libraft '* ]]
 }
 
 

@@ -8,20 +8,56 @@ use IO::Socket::INET;
 use Test::More;
 use Time::HiRes qw(sleep);
 
+use KV::Inspect;
 use KV::Load;
 use KV::Test;
 
-# Only such a build takes cluster= yet.
+# What users have, where it has libraft: a plain store becomes a cluster of one
+# node, and a backup of that a plain store.
 
-my $other = $ENV{KV_MODULE} // '.build/ngx_http_kv_module.so';
+my $users = $ENV{KV_MODULE} // '.build/ngx_http_kv_module.so';
 KV::Test::with_failpoints();
 
-if (-e $other && $other !~ m{/poison/}) {
-    local $ENV{KV_MODULE} = $other;
-    my ($rc, $out) = KV::Test->new(kv => 'cluster=127.0.0.1:80')->test_config;
-    is($rc, 1, 'no other build takes it');
-    like($out, qr/\[emerg\].*"cluster=" comes with a later version/,
-         'and says so');
+SKIP: {
+    skip('the module is that of tests', 1) if $users =~ m{/poison/};
+    local @ENV{qw(KV_MODULE KV_TEST_CLUSTER)} = ($users, undef);
+    my $s = KV::Test->new(kv => 'segment=1m max_value=256k');
+    my $said = qr/member of a cluster: give.* "cluster=" again, or restore/;
+    $s->expect_log($said);
+    $s->start;
+    $s->put('plain', 'a');
+    is($s->stop('TERM'), 0, 'a plain store');
+
+    my $cluster = ' cluster=127.0.0.1:%%port%%';
+    $s->{kv} .= $cluster;
+    my ($rc, $out) = $s->test_config;
+    skip('no libraft', 1) if $out =~ /"cluster=" needs the library libraft/;
+    is($rc, 0, 'it may become a node') or diag($out);
+    $s->start;
+    is(scalar(() = $s->helpers), 1, 'whose log a process of its own writes');
+    $s->put('node', 'b');
+    is($s->stop('TERM'), 0, 'it ends');
+
+    $s->{kv} =~ s/\Q$cluster//;
+    ($rc, $out) = $s->refused;
+    is($rc, 1, 'a node is no plain store');
+    like($out, $said, 'which is said, with the way out');
+
+    $s->{kv} .= $cluster;
+    $s->start;
+    write_file("$s->{dir}/backup", $s->http(GET => '/backup')->{body});
+    is($s->stop('TERM'), 0, 'a backup is made');
+    ($rc, undef, $out) = inspect('restore', "$s->{dir}/backup", "$s->{dir}/x");
+    is($rc, 0, 'and restored') or diag($out);
+
+    $s->{kv} =~ s/\Q$cluster//;
+    $s->{path} = "$s->{dir}/x";
+    $s->start;
+    is(join(' ', map { $s->get($_)->{body} } qw(plain node)), 'a b',
+       'all is there');
+    is($s->put('plain', 'c')->{status}, 200, 'in a plain store again');
+    is(scalar(() = $s->helpers), 0, 'that needs no other process');
+    $s->done;
 }
 
 sub server {

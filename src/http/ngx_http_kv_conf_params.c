@@ -328,8 +328,9 @@ ngx_http_kv_parse_cluster(ngx_conf_t *cf, ngx_http_kv_params_t *params,
 
     if (!NGX_HTTP_KV_CLUSTER) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "\"cluster=\" comes with a later version of this "
-                           "module: remove it");
+                           "\"cluster=\" needs the library libraft 0.22.1, "
+                           "without which this module was built: build it "
+                           "with libraft-dev, or remove \"cluster=\"");
         return NGX_CONF_ERROR;
     }
 

@@ -24,11 +24,10 @@
 
 
 /*
- * Whether cluster= is taken: only builds for tests do yet.  Where libraft is,
- * they make the store a cluster of one node; elsewhere only the process that
- * this needs is there.
+ * Whether cluster= is taken.  Builds for tests take it without libraft, too:
+ * there is only the process that writes the log then, which is a plain one.
  */
-#ifdef KV_TEST_FAILPOINTS
+#if KV_HAVE_RAFT || defined KV_TEST_FAILPOINTS
 #define NGX_HTTP_KV_CLUSTER  1
 #else
 #define NGX_HTTP_KV_CLUSTER  0
