@@ -568,10 +568,30 @@ kv_batch_write(kv_store_t *store, kv_batch_t *batch)
 }
 
 
+void
+kv_batch_lead(kv_store_t *store)
+{
+    kv_rc_t   rc;
+    kv_err_t  err;
+
+    if (!kv_replicates(store) || !kv_state_writes(store->zone)) {
+        return;
+    }
+
+    rc = kv_replica_begin(store, &err);
+
+    kv_store_log_wal(store);
+
+    if (rc != KV_OK) {
+        (void) kv_batch_refused(store, rc, 0, &err);
+    }
+}
+
+
 kv_rc_t
 kv_batch_log(kv_store_t *store, kv_op_t **op, unsigned n, uint32_t within)
 {
-    bool        sync;
+    bool        sync, replicates;
     size_t      len;
     kv_rc_t     rc;
     uint32_t    ms;
@@ -587,8 +607,9 @@ kv_batch_log(kv_store_t *store, kv_op_t **op, unsigned n, uint32_t within)
 
     kv_failpoint(KV_FAILPOINT_WRITE);
 
-    rc = kv_replicates(store) ? kv_replica_write(store, &err)
-                              : kv_wal_write(store->wal, &err);
+    replicates = kv_replicates(store);
+    rc = replicates ? kv_replica_write(store, &err)
+                    : kv_wal_write(store->wal, &err);
 
     kv_failpoint(KV_FAILPOINT_WRITTEN);
 
@@ -624,7 +645,7 @@ kv_batch_log(kv_store_t *store, kv_op_t **op, unsigned n, uint32_t within)
         }
     }
 
-    if (rc == KV_OK && kv_replicates(store)
+    if (rc == KV_OK && replicates
         && kv_replica_commit(store, &err) != KV_OK)
     {
         kv_state_no_writes(store, &err);

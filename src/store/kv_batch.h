@@ -57,6 +57,12 @@ void kv_batch_run_all(kv_store_t *store, kv_batch_t *batch, kv_op_t *taken);
 bool kv_batch_must_sync(kv_zone_t *zone, kv_op_t **op, unsigned n);
 
 /*
+ * Of a replicated log: has this process lead, if it can, before there is a
+ * batch.  If it cannot, the state says why, and the next batch tries again.
+ */
+void kv_batch_lead(kv_store_t *store);
+
+/*
  * Writes what was added to the log, for these operations or none.  KV_OK: it is
  * as durable as they require; it is durable within `within` milliseconds,
  * unless that is 0.  KV_NO_SPACE, KV_REFUSED: it is not in the log.  Or

@@ -211,6 +211,10 @@ kv_committer_work(kv_store_t *store)
         return;
     }
 
+    if (store->hosts) {
+        kv_batch_lead(store);
+    }
+
     do {
         some = kv_reap_lock_dead(zone, dead);
         more = kv_committer_round(store, store->batch);

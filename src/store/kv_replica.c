@@ -28,6 +28,17 @@
 #define KV_REPLICA_INFLIGHT   1024u
 
 
+/* Who the members are, by the log. */
+
+typedef enum {
+    KV_REPLICA_NONE = 0,             /* nobody yet */
+    KV_REPLICA_SELF,                 /* this node alone, at its address, */
+    KV_REPLICA_MOVED,                /* or at another one */
+    KV_REPLICA_OTHERS,               /* there are others */
+    KV_REPLICA_UNREADABLE
+} kv_replica_members_t;
+
+
 struct kv_replica_s {
     kv_store_t  *store;
     kv_raft_t   *raft;               /* NULL: closed */
@@ -43,8 +54,9 @@ struct kv_replica_s {
 
 static bool kv_replica_is_open(const kv_store_t *store);
 static kv_rc_t kv_replica_open(kv_store_t *store, kv_err_t *err);
-static kv_rc_t kv_replica_found(kv_store_t *store, kv_err_t *err);
-static bool kv_replica_is_member(kv_store_t *store, uint64_t *id);
+static kv_rc_t kv_replica_found(kv_store_t *store, uint64_t *id,
+    kv_err_t *err);
+static kv_replica_members_t kv_replica_who(kv_store_t *store, uint64_t *id);
 static kv_raft_entry_t *kv_replica_members(kv_store_t *store);
 static kv_rc_t kv_replica_start(kv_replica_t *r, uint64_t id, kv_err_t *err);
 static kv_rc_t kv_replica_lead(kv_replica_t *r, kv_err_t *err);
@@ -85,12 +97,10 @@ kv_replica_write(kv_store_t *store, kv_err_t *err)
     kv_replica_t    *r;
     kv_wal_entry_t   entry;
 
-    if (!kv_replica_is_open(store)) {
-        rc = kv_replica_open(store, err);
+    rc = kv_replica_begin(store, err);
 
-        if (rc != KV_OK) {
-            return rc;
-        }
+    if (rc != KV_OK) {
+        return rc;
     }
 
     r = store->replica;
@@ -120,6 +130,13 @@ kv_replica_write(kv_store_t *store, kv_err_t *err)
     }
 
     return KV_OK;
+}
+
+
+kv_rc_t
+kv_replica_begin(kv_store_t *store, kv_err_t *err)
+{
+    return kv_replica_is_open(store) ? KV_OK : kv_replica_open(store, err);
 }
 
 
@@ -200,16 +217,25 @@ kv_replica_check(kv_store_t *store, kv_err_t *err)
 {
     uint64_t    id;
 
-    if (store->zone->wal.replica.members_len == 0
-        || kv_replica_is_member(store, &id) || id)
-    {
+    switch (kv_replica_who(store, &id)) {
+
+    case KV_REPLICA_OTHERS:
+        kv_err_set(err, "the log in \"%s\" is that of a cluster of more nodes "
+                   "than one, which this version of the module does not know",
+                   store->conf.path);
+        break;
+
+    case KV_REPLICA_UNREADABLE:
+        kv_err_set(err, "the log in \"%s\" names members of its cluster in a "
+                   "form that this version of the module does not know",
+                   store->conf.path);
+        break;
+
+    default:
         return KV_OK;
     }
 
     errno = EINVAL;
-    kv_err_set(err, "the log in \"%s\" is that of a cluster of more nodes than "
-               "one, which this version of the module does not know",
-               store->conf.path);
 
     return KV_ERROR;
 }
@@ -276,19 +302,12 @@ kv_replica_open(kv_store_t *store, kv_err_t *err)
     r->store = store;
     store->replica = r;
 
-    if (!kv_replica_is_member(store, &id)) {
-        rc = kv_replica_found(store, err);
+    rc = kv_replica_who(store, &id) == KV_REPLICA_SELF
+         ? KV_OK : kv_replica_found(store, &id, err);
 
-        if (rc != KV_OK) {
-            return rc;
-        }
-
-        if (!kv_replica_is_member(store, &id)) {
-            return kv_replica_failed(store, err);
-        }
+    if (rc == KV_OK) {
+        rc = kv_replica_start(r, id, err);
     }
-
-    rc = kv_replica_start(r, id, err);
 
     if (rc == KV_OK) {
         rc = kv_replica_lead(r, err);
@@ -305,40 +324,39 @@ kv_replica_open(kv_store_t *store, kv_err_t *err)
 }
 
 
-/*
- * Whether the members are this node alone, at its present address.  If not, *id
- * is its id with another address, or 0: it has none, or there are others.
- */
+/* Who the members are; *id is this node's, if it is alone, else 0. */
 
-static bool
-kv_replica_is_member(kv_store_t *store, uint64_t *id)
+static kv_replica_members_t
+kv_replica_who(kv_store_t *store, uint64_t *id)
 {
-    bool                        same;
     kv_raft_entry_t            *e;
+    kv_replica_members_t        who;
     struct raft_configuration   conf;
 
     *id = 0;
     e = kv_replica_members(store);
 
     if (e == NULL) {
-        return false;
+        return KV_REPLICA_NONE;
     }
 
-    same = false;
-
-    if (kv_raft_conf_read(e, &conf) == KV_OK) {
-
-        if (conf.n == 1 && conf.servers[0].role == RAFT_VOTER) {
-            *id = conf.servers[0].id;
-            same = strcmp(conf.servers[0].address, store->conf.cluster) == 0;
-        }
-
-        raft_configuration_close(&conf);
+    if (kv_raft_conf_read(e, &conf) != KV_OK) {
+        kv_raft_entry_drop(e);
+        return KV_REPLICA_UNREADABLE;
     }
 
+    who = KV_REPLICA_OTHERS;
+
+    if (conf.n == 1 && conf.servers[0].role == RAFT_VOTER) {
+        *id = conf.servers[0].id;
+        who = strcmp(conf.servers[0].address, store->conf.cluster) == 0
+              ? KV_REPLICA_SELF : KV_REPLICA_MOVED;
+    }
+
+    raft_configuration_close(&conf);
     kv_raft_entry_drop(e);
 
-    return same;
+    return who;
 }
 
 
@@ -359,13 +377,13 @@ kv_replica_members(kv_store_t *store)
 
 
 /*
- * Makes this node the only member, with a new id if it has none yet: the first
- * entry of a replicated log, or one that tells its new address.  In a term of
- * its own, as what is said of votes in kv_raft_start() holds here, too.
+ * Makes this node the only member, with a new id if *id is 0: the first entry
+ * of a replicated log, or one that tells its new address.  In a term of its
+ * own, as what is said of votes in kv_raft_start() holds here, too.
  */
 
 static kv_rc_t
-kv_replica_found(kv_store_t *store, kv_err_t *err)
+kv_replica_found(kv_store_t *store, uint64_t *id, kv_err_t *err)
 {
     kv_rc_t                  rc;
     kv_wal_entry_t           entry;
@@ -375,18 +393,15 @@ kv_replica_found(kv_store_t *store, kv_err_t *err)
 
     found = &store->zone->wal.replica;
 
-    (void) kv_replica_is_member(store, &member.id);
-
-    while (member.id == 0) {
-        if (getrandom(&member.id, sizeof(member.id), 0)
-            != (ssize_t) sizeof(member.id))
-        {
+    while (*id == 0) {
+        if (getrandom(id, sizeof(*id), 0) != (ssize_t) sizeof(*id)) {
             kv_err_set(err, "the kernel gives no random bytes: %s",
                        strerror(errno));
             return KV_AGAIN;
         }
     }
 
+    member.id = *id;
     member.role = RAFT_VOTER;
     member.address = store->conf.cluster;
 

@@ -7,9 +7,10 @@
  * the log are committed, and the map is the state after the last of them: the
  * engine starts from there as from a snapshot, with no entries.
  *
- * A process opens the engine before its first batch, and again if another one
- * has done so meanwhile.  The node then leads in a term of its own: the log
- * gets a vote and a barrier, which are synced.
+ * A process opens the engine before its first batch, a host as soon as it has
+ * the claim, and again if another one has done so meanwhile.  The node then
+ * leads in a term of its own: the log gets a vote and a barrier, which are
+ * synced.
  *
  * Without the library that the engine is, KV_HAVE_RAFT is not defined, and
  * conf.cluster must be NULL.
@@ -30,6 +31,12 @@ kv_replicates(const kv_store_t *store)
 {
     return store->conf.cluster != NULL;
 }
+
+/*
+ * Has this process lead, if it does not: before kv_wal_begin().  Results as
+ * those of kv_wal_write().
+ */
+kv_rc_t kv_replica_begin(kv_store_t *store, kv_err_t *err);
 
 /*
  * Writes the batch that store->wal has built, as kv_wal_write() does, with the
@@ -63,6 +70,15 @@ kv_replicates(const kv_store_t *store)
     (void) store;
 
     return false;
+}
+
+static inline kv_rc_t
+kv_replica_begin(kv_store_t *store, kv_err_t *err)
+{
+    (void) store;
+    (void) err;
+
+    return KV_OK;
 }
 
 static inline kv_rc_t

@@ -491,6 +491,38 @@ test_rebuild(void **state)
 }
 
 
+/* A node that is alone leads before its first write. */
+
+static bool
+is_leading(void)
+{
+    const kv_wal_replica_t  *replica;
+
+    replica = &kit.store->zone->wal.replica;
+
+    return kv_get_relaxed(replica->commit) && kv_get_relaxed(replica->index);
+}
+
+
+static void
+test_leads(void **state)
+{
+    (void) state;
+
+    if (!KIT_CLUSTERS) {
+        skip();
+    }
+
+    kit.conf.cluster = KIT_ADDRESS;
+
+    start();
+    (void) begin();
+    until(is_leading);
+
+    stop();
+}
+
+
 /* It knows by itself when to sync, and to mark the log's end. */
 
 static void
@@ -521,6 +553,7 @@ main(void)
         cmocka_unit_test_setup_teardown(test_death, setup, teardown),
         cmocka_unit_test_setup_teardown(test_next, setup, teardown),
         cmocka_unit_test_setup_teardown(test_rebuild, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_leads, setup, teardown),
         cmocka_unit_test_setup_teardown(test_timeouts, setup, teardown),
     };
 

@@ -517,6 +517,33 @@ test_others(void **state)
 }
 
 
+/* Nor one whose members nobody can read, which is told apart. */
+
+static void
+test_unreadable(void **state)
+{
+    kv_err_t        err;
+    kv_wal_entry_t  entry;
+
+    (void) state;
+
+    start();
+    put(1);
+
+    entry.type = KV_ENTRY_CHANGE;
+    entry.term = replica()->term;
+    entry.index = replica()->index + 1;
+    entry.commit = replica()->index;
+
+    assert_int_equal(kv_wal_put_entry(solo.host.store->wal, &entry, "members?",
+                                      8, &err), KV_OK);
+    solo_stop(&solo, true);
+
+    assert_int_equal(solo_start(&solo), KV_ERROR);
+    assert_non_null(strstr(solo.err.text, "in a form that"));
+}
+
+
 /*
  * One of the calls of the first write fails, or of the first after a restart,
  * whichever it is.  Nothing that the engine would have to take back is there:
@@ -749,6 +776,7 @@ main(void)
         cmocka_unit_test_setup_teardown(test_address, setup, solo_teardown),
         cmocka_unit_test_setup_teardown(test_attach, setup, solo_teardown),
         cmocka_unit_test_setup_teardown(test_others, setup, solo_teardown),
+        cmocka_unit_test_setup_teardown(test_unreadable, setup, solo_teardown),
         cmocka_unit_test_setup_teardown(test_faults, setup, solo_teardown),
         cmocka_unit_test_setup_teardown(test_cuts, setup, solo_teardown)
     };
