@@ -9,7 +9,7 @@ use Test::More;
 use KV::Stream;
 use KV::Test;
 
-# what waits in sockets does not count
+# what waits in sockets does not count: of 200 KB, that is 40 KB at most
 
 my $s = KV::Test->new(
     kv => 'feed=1m', slow_port => free_port(),
@@ -18,7 +18,10 @@ my $s = KV::Test->new(
 
 $s->start;
 
-sub slow { return KV::Stream->new($s, port => $s->{slow_port}, raw => 1) }
+sub slow {
+    return KV::Stream->new($s, port => $s->{slow_port}, raw => 1,
+                           rcvbuf => 16_384);
+}
 
 sub watching { return $s->store->{watching} }
 
@@ -56,9 +59,9 @@ flood();
 is(before_end($fast), 50, 'who takes all gets all');
 
 my $is;
-ok(wait_for(sub { ($is = watching()) <= 1 + 36 }, 10), 'some are cut')
+ok(wait_for(sub { ($is = watching()) <= 1 + 40 }, 10), 'some are cut')
     or diag("$is are left");
-cmp_ok($is, '>=', 10, 'not all');
+cmp_ok($is, '>=', 8, 'not all');
 
 
 # and none if all take what there is, however much

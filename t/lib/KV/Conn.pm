@@ -8,18 +8,20 @@ use warnings;
 
 use Carp qw(croak);
 use Errno qw(EAGAIN EINTR);
-use IO::Socket::INET ();
-use Socket qw(IPPROTO_TCP TCP_NODELAY SOL_SOCKET SO_LINGER);
+use IO::Socket::IP ();
+use Socket qw(IPPROTO_TCP TCP_NODELAY SOL_SOCKET SO_LINGER SO_RCVBUF);
 use Time::HiRes qw(time);
 
 
-# Options: port, host, from (an address of ours), timeout, soft.
+# Options: port, host, from (an address of ours), timeout, soft, rcvbuf (bytes).
 
 sub new {
     my ($class, %o) = @_;
-    my $sock = IO::Socket::INET->new(PeerAddr => $o{host} || '127.0.0.1',
-                                     PeerPort => $o{port}, Timeout => 10,
-                                     LocalAddr => $o{from});
+    my $size = pack 'i', $o{rcvbuf} // 0;
+    my $sock = IO::Socket::IP->new(
+        PeerAddr => $o{host} || '127.0.0.1', PeerPort => $o{port},
+        Timeout => 10, LocalAddr => $o{from},
+        Sockopts => [ $o{rcvbuf} ? [ SOL_SOCKET, SO_RCVBUF, $size ] : () ]);
     if (!$sock) {
         return if $o{soft};
         die "connect to port $o{port}: $!\n";

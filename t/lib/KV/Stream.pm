@@ -12,14 +12,15 @@ use Time::HiRes qw(time);
 use KV::Conn;
 
 
-# Options: path (/watch), id (Last-Event-ID), headers, port, from, timeout, raw
-# (events keep their data as text), later (the answer is not waited for yet).
+# Options: path (/watch), id (Last-Event-ID), headers, port, from, rcvbuf,
+# timeout, raw (events keep their data as text), later (the answer is not waited
+# for yet).
 # Its header is in {r}; without a stream in it, so is the body.
 
 sub new {
     my ($class, $server, %o) = @_;
     my $c = $server->connect(port => $o{port} || $server->{port},
-                             from => $o{from});
+                             from => $o{from}, rcvbuf => $o{rcvbuf});
     my $self = bless { c => $c, text => '', id => $o{id}, chunk => 0,
                        raw => $o{raw}, timeout => $o{timeout} || 30 }, $class;
     my @headers = @{$o{headers} || []};
