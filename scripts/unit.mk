@@ -56,6 +56,7 @@ PROGRAMS := \
     t/unit/test_map_readers.c \
     t/unit/test_meta.c \
     t/unit/test_mutex.c \
+    t/unit/test_node.c \
     t/unit/test_power.c \
     t/unit/test_prefault.c \
     t/unit/test_prefix.c \

@@ -14,6 +14,7 @@
 #include <sys/random.h>
 
 #include "store/kv_replica.h"
+#include "store/kv_node.h"
 #include "base/kv_failpoint.h"
 #include "raft/kv_raft.h"
 
@@ -302,6 +303,9 @@ kv_replica_open(kv_store_t *store, kv_err_t *err)
     r->store = store;
     store->replica = r;
 
+    kv_node_publish(&store->zone->node, KV_ROLE_FOLLOWER,
+                    store->zone->wal.replica.term, NULL, 0);
+
     rc = kv_replica_who(store, &id) == KV_REPLICA_SELF
          ? KV_OK : kv_replica_found(store, &id, err);
 
@@ -510,6 +514,9 @@ kv_replica_lead(kv_replica_t *r, kv_err_t *err)
     {
         return kv_replica_failed(r->store, err);
     }
+
+    kv_node_publish(&r->store->zone->node, KV_ROLE_LEADER, r->term,
+                    r->store->conf.cluster, 0);
 
     return KV_OK;
 }

@@ -70,6 +70,16 @@ typedef enum {
 } kv_sync_t;
 
 
+/* Another node of the cluster; each address is IP:PORT, [IPv6]:PORT. */
+
+#define KV_PEERS_MAX  8
+
+typedef struct {
+    const char     *address;         /* by which clients reach it, */
+    const char     *peer_address;    /* and by which the other nodes do */
+} kv_peer_t;
+
+
 typedef struct {
     const char     *name;            /* the zone's, for messages */
     const char     *path;            /* the directory's, for messages */
@@ -94,6 +104,12 @@ typedef struct {
                                         KV_ADDRESS_MAX bytes, of a replicated
                                         log (kv_replica.h); NULL: it is none.
                                         As `list` */
+    kv_peer_t       peers[KV_PEERS_MAX];  /* the other nodes, in the order of
+                                        the bytes of `address`.  As `list` */
+    unsigned        npeers;          /* 0: the node is alone, else it is hosted,
+                                        too */
+    const char     *peer_listen;     /* where it listens for them; NULL: it is
+                                        alone */
     uint64_t        uploads;         /* bytes that unfinished uploads may hold;
                                         0: a share of the zone */
     uint64_t        readers;         /* the same for values that were replaced
@@ -875,6 +891,28 @@ void kv_store_backup_end(kv_store_backup_t *backup, bool sent);
  */
 kv_counter_t *kv_store_counters(kv_store_t *store);
 const kv_counter_t *kv_store_counters_of(kv_store_t *store, unsigned number);
+
+
+/* What a node of a cluster is. */
+
+typedef enum {
+    KV_ROLE_FOLLOWER = 0,
+    KV_ROLE_CANDIDATE,
+    KV_ROLE_LEADER
+} kv_role_t;
+
+typedef struct {
+    kv_role_t       role;
+    uint64_t        term;            /* 0: there was none yet */
+    char            leader[KV_ADDRESS_MAX + 1];  /* where clients reach it;
+                                        empty: none is known */
+} kv_cluster_info_t;
+
+/*
+ * What the store's node is now, as its host has said it.  KV_OK; KV_DECLINED:
+ * it is none, conf->cluster is NULL.  Any process.
+ */
+kv_rc_t kv_store_cluster_info(kv_store_t *store, kv_cluster_info_t *info);
 
 
 /* Plain figures of a store, for people. */

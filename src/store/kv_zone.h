@@ -23,10 +23,11 @@
 #include "index/kv_index.h"
 #include "memory/kv_map.h"
 #include "memory/kv_timers.h"
+#include "store/kv_node.h"
 
 
 #define KV_ZONE_MAGIC   "KVZONE\r\n"
-#define KV_ZONE_LAYOUT  26u
+#define KV_ZONE_LAYOUT  27u
 
 
 /* What may be done with the zone, and with the log: see kv_state.h. */
@@ -191,6 +192,7 @@ typedef struct {
     _Atomic uint32_t  next_host;      /* waits for the claim: as `committer` */
     _Atomic uint32_t  hosts;          /* that there were */
     _Atomic uint64_t  unhosted;       /* kv_store_unhosted() */
+    kv_node_t         node;           /* kv_node.c alone */
 
     kv_mutex_t        commit_lock;
     kv_mutex_t        background_lock;

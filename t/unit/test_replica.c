@@ -88,6 +88,17 @@ start(void)
 }
 
 
+static kv_cluster_info_t
+info(void)
+{
+    kv_cluster_info_t  info;
+
+    assert_int_equal(kv_store_cluster_info(solo.host.store, &info), KV_OK);
+
+    return info;
+}
+
+
 static void
 put(uint32_t id)
 {
@@ -151,6 +162,9 @@ test_first(void **state)
     start();
     assert_int_equal(replica()->index, 0);
     assert_int_equal(replica()->members_len, 0);
+    assert_int_equal(info().role, KV_ROLE_FOLLOWER);
+    assert_int_equal(info().term, 0);
+    assert_string_equal(info().leader, "");
 
     put(1);
 
@@ -161,6 +175,9 @@ test_first(void **state)
     assert_int_equal(replica()->commit, 2);
     assert_int_equal(replica()->voted_for, member(&address));
     assert_string_equal(address, KIT_ADDRESS);
+    assert_int_equal(info().role, KV_ROLE_LEADER);
+    assert_int_equal(info().term, 2);
+    assert_string_equal(info().leader, KIT_ADDRESS);
 
     /* no LSN but for what clients did */
 
@@ -305,9 +322,13 @@ test_half_open(void **state)
     assert_int_equal(solo_put(&solo, 1, VALUE), KV_REFUSED);
     assert_int_equal(replica()->term, term + 1);
     assert_int_equal(replica()->index_term, term);
+    assert_int_equal(info().role, KV_ROLE_FOLLOWER);
+    assert_string_equal(info().leader, "");
 
     solo.host.store = store[0];
     put(2);
+    assert_int_equal(info().role, KV_ROLE_LEADER);
+    assert_int_equal(info().term, term + 2);
     assert_int_equal(replica()->term, term + 2);
     assert_int_equal(replica()->index_term, term + 2);
 
