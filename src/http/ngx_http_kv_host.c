@@ -17,7 +17,8 @@
  * nginx ends the process by exit(), also at a reload, and calls none of our
  * hooks.  So what is to be done then is a handler of exit() itself: the process
  * stays until another goes on in its place, or until the workers, who need it
- * for the writes that they have accepted, are gone.
+ * for the writes that they have accepted, are gone.  Where its master is dead,
+ * nginx ends it never: it ends itself, when the workers are gone.
  */
 
 
@@ -37,8 +38,8 @@
 /* how long writes wait for a host, milliseconds */
 #define NGX_HTTP_KV_HOST_MISSED  5000
 
-/* no work of ours in the event loop, milliseconds */
-#define NGX_HTTP_KV_HOST_IDLE   (60 * 60 * 1000)
+/* how often it looks whether its master lives, milliseconds */
+#define NGX_HTTP_KV_HOST_IDLE   1000
 
 
 static ngx_msec_t ngx_http_kv_host_manager(void *data);
@@ -126,6 +127,12 @@ ngx_http_kv_host_manager(void *data)
         {
             next = NGX_HTTP_KV_HOST_AGAIN;
         }
+    }
+
+    if (getppid() != ngx_parent
+        && !ngx_http_kv_hosts_needed(zone, kmcf->zones.nelts, 0))
+    {
+        ngx_quit = 1;
     }
 
     return next;

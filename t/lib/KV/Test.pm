@@ -719,13 +719,14 @@ sub output { my ($self) = @_; eval { read_file("$self->{dir}/output") } // '' }
 sub expect_log { my ($self, @re) = @_; push @{$self->{expected}}, @re }
 
 
-# A master kills workers that are still there 3 seconds after a SIGTERM.  That
-# is no fault of theirs if the machine stood still, or they had no processor.
+# A master kills what is still there 3 seconds after a SIGTERM.  That is no fault
+# of workers, nor of the process that commits, which ends after them, if the
+# machine stood still, or they had no processor.
 
 sub check_log {
     my ($self) = @_;
     my $log = $self->log . $self->output;
-    my $killed = qr/worker process \d+ exited on signal 9/;
+    my $killed = qr/(?:worker|cache manager) process \d+ exited on signal 9/;
     my @bad;
 
     $log =~ s/cache manager (?=process \d+ exited)/worker /g
