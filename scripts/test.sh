@@ -34,9 +34,7 @@
 #                      it says
 #   --cluster          the part http, with that module, and each store has
 #                      cluster= (KV_TEST_CLUSTER=1): all but t/lint.t and
-#                      t/run.t, and t/damage.t, t/inspect.t and
-#                      t/inspect_repair.t, which know where the batches are of
-#                      a log that is not replicated
+#                      t/run.t
 #   --ahead            no tests, but all that they need: packages are installed,
 #                      programs compiled, at the lowest priority. What fails is
 #                      tried again, and told, when it is tested
@@ -725,8 +723,7 @@ test_http()
     # Those that test another script load no module, or that of .build; those
     # of kv-inspect test files; those of failpoints are always poisoned.
     if [[ ${KV_TEST_CLUSTER-} ]]; then
-        mapfile -t tests < <(grep -LE 'scripts/(lint|run)\.sh' "${tests[@]}" \
-            | grep -vE '/(inspect|inspect_repair|damage)\.t$')
+        mapfile -t tests < <(grep -LE 'scripts/(lint|run)\.sh' "${tests[@]}")
     elif [[ $poison ]]; then
         mapfile -t tests < <(grep -LE \
             '^# plain$|scripts/(lint|run)\.sh|KV::Test::with_failpoints\(\)' \

@@ -12,6 +12,7 @@ use File::Copy ();
 use IO::Socket::INET;
 use Test::More;
 
+use KV::Batches;
 use KV::Load;
 use KV::Test;
 
@@ -41,31 +42,6 @@ sub files {
 
 sub logs { files($_[0], qr/^log-.*\.kvl$/) }
 sub snaps { files($_[0], qr/^snap-.*\.kvs$/) }
-
-# The batches of a segment: offset, length, count, lsn.  The last one is
-# usually a mark, which has no records.
-
-sub batches {
-    my ($s, $file) = @_;
-    my $data = read_file("$s->{path}/$file");
-    my $lsn = unpack 'x24 Q<', $data;
-    my ($off, @batches) = ($HEADER);
-
-    while ($off + 80 <= length $data) {
-        my ($magic, $crc, $len, $count, $first) =
-            unpack 'V4 Q<', substr($data, $off, 80);
-        last unless $magic == 0x4254564b && $first == $lsn;
-        last unless substr($data, $off + 32, 8) eq substr($data, 32, 8)
-                    && crc32c(substr $data, $off + 8, 72 + $len) == $crc;
-        push @batches, { offset => $off, length => 80 + $len,
-                         count => $count, lsn => $first };
-        last if $count == 0;
-        $off += 80 + $len;
-        $lsn += $count;
-    }
-
-    return @batches;
-}
 
 sub poke {
     my ($s, $file, $offset, $bytes) = @_;
@@ -158,8 +134,8 @@ $one->put("k$_", value("k$_", $_, 500)) for 1 .. 30;
 $one->stop;
 
 my ($file) = logs($one);
-my @b = batches($one, $file);
-my $mark = pop @b;
+my @b = records("$one->{path}/$file");
+my $mark = (batches("$one->{path}/$file"))[-1];
 my $end = $mark->{offset} + 80;
 
 # A clean stop notes where the log ends, so that what is gone of its end is
@@ -405,8 +381,7 @@ cmp_ok(scalar @logs, '>=', 4, 'several segments');
     }
 
     for my $i (0, 1) {
-        my @b = batches($many, $logs[$i]);
-        pop @b unless $b[-1]{count};
+        my @b = records("$many->{path}/$logs[$i]");
 
         for my $batch ($b[0], $b[-1]) {
             $s = copy($many);

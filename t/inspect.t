@@ -14,6 +14,7 @@ use POSIX ();
 use Test::More;
 use Time::HiRes qw(time);
 
+use KV::Batches;
 use KV::Inspect;
 use KV::Test;
 
@@ -561,30 +562,6 @@ SKIP: {
 
 # ---- damage
 
-# The log's batches that have records: [file, offset, LSN].
-
-sub batches {
-    my ($path) = @_;
-    my @batches;
-
-    for my $file (files($path, qr/^log-.*\.kvl$/)) {
-        my $data = read_file("$path/$file");
-        my $salt = substr $data, 32, 8;
-        my $at = 4096;
-
-        while ($at + 80 <= length $data) {
-            my ($magic, undef, $len, $count, $lsn) =
-                unpack 'V4 Q<', substr $data, $at;
-            last if $magic != 0x4254564b || substr($data, $at + 32, 8) ne $salt
-                    || $count == 0;
-            push @batches, [ $file, $at, $lsn ];
-            $at += 80 + $len;
-        }
-    }
-
-    return @batches;
-}
-
 sub refuses {
     my ($name, $path, $says) = @_;
 
@@ -606,7 +583,9 @@ sub refuses {
 
 my ($snap) = reverse files($dir, qr/^snap-.*\.kvs$/);
 my $s_lsn = hex +($snap =~ /snap-(\w+)/)[0];
-my @batches = batches($dir);
+my @batches = map { my $file = $_; map { [ $file, @$_{qw(offset lsn)} ] }
+                                   records("$dir/$file") }
+              files($dir, qr/^log-.*\.kvl$/);
 my @needed = grep { $_->[2] > $s_lsn } @batches;
 my @unneeded = grep { $_->[0] lt $needed[0][0] } @batches;
 

@@ -8,6 +8,7 @@ use File::Copy ();
 use File::Path ();
 use Test::More;
 
+use KV::Batches;
 use KV::Inspect;
 use KV::Test;
 
@@ -142,9 +143,8 @@ my $lsn = sub { hex(($logs[$_[0]] =~ /log-(\w+)/)[0]) };
 # In the second batch of the second segment.
 
 my $in_batch = sub {
-    my $data = read_file("$other/$logs[1]");
-    my $len = unpack 'x8 V', substr $data, 4096, 16;
-    flip("$other/$logs[1]", 4096 + 80 + $len + 90);
+    my ($second) = (records("$other/$logs[1]"))[1];
+    flip("$other/$logs[1]", $second->{offset} + 90);
 };
 my $at = $lsn->(1) + 1;
 
