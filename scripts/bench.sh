@@ -30,6 +30,7 @@
 #                  counting what kv_incr costs requests
 #                  variables what kv_get costs, beside map; and beside Lua and
 #                           njs, where libnginx-mod-http-lua and -js are there
+#                  cluster  what cluster= costs writes
 #                  matrix   the survey
 #                  api      conditions, counters, expiry, batches, lists, bulk
 #                           loads
@@ -202,8 +203,8 @@ check_parts()
     for part in ${1//,/ }; do
         case $part in
             watch) watches=yes ;;
-            rates|latency|large|start|core|counting|variables|matrix|api|\
-                tools|targets) ;;
+            rates|latency|large|start|core|counting|variables|cluster|matrix|\
+                api|tools|targets) ;;
             *) die "no such part: $part (try --help)" ;;
         esac
     done

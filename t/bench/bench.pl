@@ -25,6 +25,7 @@ use Bench::Api;
 use Bench::Api::Bulk;
 use Bench::Api::Growth;
 use Bench::Api::Servers;
+use Bench::Cluster;
 use Bench::Core;
 use Bench::Counting;
 use Bench::Field;
@@ -40,8 +41,8 @@ use Bench::Tools;
 use Bench::Variables;
 use Bench::Watch;
 
-my @PARTS = qw(rates latency large start core counting variables matrix
-               api tools);
+my @PARTS = qw(rates latency large start core counting variables cluster
+               matrix api tools);
 
 # Those that are not targets; the last one is no part of a whole run.
 my %OTHER = (matrix => 1, api => 1, tools => 1, watch => 1);
@@ -90,6 +91,7 @@ sub main {
     show(Bench::Core::measure(\%bench)) if $part{core};
     show(Bench::Counting::measure(\%bench)) if $part{counting};
     show(Bench::Variables::measure(\%bench)) if $part{variables};
+    show(Bench::Cluster::measure(\%bench)) if $part{cluster};
     $cells = Bench::Matrix::measure(\%bench, $field) if $part{matrix};
     $field->stop if $field;
 

@@ -15,8 +15,8 @@ our @EXPORT = qw(batches records);
 use constant { FIRST => 4096, HEADER => 80, MAGIC => 0x4254564b };
 
 
-# All of them, in their order, as { offset, length, lsn, count, type }.  The last
-# one may be a mark: it has no records and no type.
+# All of them, in their order, as { offset, length, lsn, count, type }.  The
+# last one may be a mark: it has no records and no type.
 
 sub batches {
     my ($file) = @_;

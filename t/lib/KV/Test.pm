@@ -719,9 +719,9 @@ sub output { my ($self) = @_; eval { read_file("$self->{dir}/output") } // '' }
 sub expect_log { my ($self, @re) = @_; push @{$self->{expected}}, @re }
 
 
-# A master kills what is still there 3 seconds after a SIGTERM.  That is no fault
-# of workers, nor of the process that commits, which ends after them, if the
-# machine stood still, or they had no processor.
+# A master kills what is still there 3 seconds after a SIGTERM.  That is no
+# fault of workers, nor of the process that commits, which ends after them, if
+# the machine stood still, or they had no processor.
 
 sub check_log {
     my ($self) = @_;
