@@ -276,6 +276,40 @@ kv_rc_t kv_wal_put_vote(kv_wal_t *wal, uint64_t term, uint64_t voted_for,
     kv_err_t *err);
 
 /*
+ * The same for an entry with records, which come as bytes, as those of another
+ * node's kv_wal_copy_records(): `len` of them, a multiple of 8, at most what
+ * kv_wal_space() says of an empty batch.  It takes as many LSNs as there are
+ * records.  KV_DAMAGED, `err` filled: these are no records, and nothing is
+ * written.
+ */
+kv_rc_t kv_wal_put_records(kv_wal_t *wal, const kv_wal_entry_t *e,
+    const void *data, size_t len, kv_err_t *err);
+
+/*
+ * Of a replicated log: gives up its entries from `index` on, above
+ * state->replica.commit, so that others can take their places.  Their LSNs go
+ * back with them: state->next_lsn is that of the first one.  It begins a new
+ * segment, and is durable before KV_OK is returned.  The batch that is being
+ * built is forgotten.  KV_OK, also where there are no such entries; else as
+ * kv_wal_write(), with nothing given up, or KV_DAMAGED, if the log cannot be
+ * read back up to there.
+ */
+kv_rc_t kv_wal_truncate(kv_wal_t *wal, uint64_t index, kv_err_t *err);
+
+/*
+ * Of a replicated log: records that the entries up to `commit`, at most the
+ * last one, are final: for where no entry follows soon that tells it.  Not
+ * synced.  Results as those of kv_wal_write().
+ */
+kv_rc_t kv_wal_put_commit(kv_wal_t *wal, uint64_t commit, kv_err_t *err);
+
+/*
+ * Copies the records of the batch that is being built to `buf`, of
+ * kv_wal_pending() bytes or more; returns how many bytes these are.
+ */
+size_t kv_wal_copy_records(const kv_wal_t *wal, void *buf);
+
+/*
  * The members, which are the data of the last CHANGE, of which there are
  * state->replica.members_len bytes, 0: there was none yet.  Under the commit
  * lock, until the next one.
@@ -360,6 +394,18 @@ typedef void (*kv_wal_batch_pt)(void *ctx, uint64_t segment_lsn,
     uint64_t offset, const kv_batch_header_t *h, const void *data);
 
 
+/* What a replicated log was after one of its entries. */
+
+typedef struct {
+    uint64_t  index;                 /* of the entry, 0: none, */
+    uint64_t  term;                  /* and its term */
+    uint64_t  lsn;                   /* the last LSN up to it */
+    uint64_t  members_index;         /* of the last CHANGE, 0: none, */
+    uint32_t  members_len;           /* and its data */
+    uint8_t   members[KV_MEMBERS_MAX];
+} kv_wal_final_t;
+
+
 /* What a replay begins with, and its callbacks. */
 
 typedef struct {
@@ -375,6 +421,9 @@ typedef struct {
     bool           alone;          /* people have it stand alone */
     bool           replicated;     /* the log is to be a replicated one; one
                                       that is, and is not to be, is refused */
+    bool           committed;      /* of that log, only what is known to be
+                                      committed is given to `record` */
+    kv_wal_final_t  *final;        /* which is up to here; may be NULL */
     bool           brief;          /* what is said of damage has no way out */
     kv_record_pt   record;         /* gets each record */
     kv_wal_batch_pt  batch;        /* may be NULL */
@@ -452,8 +501,10 @@ kv_rc_t kv_wal_new_id(kv_identity_t *id);
  *
  * A log that is not a replicated one, but is to be, goes on as one in a new
  * segment, which the next batch begins: its first entry has the index 1.  All
- * entries that are found count, committed or not: the only voter has committed
- * all that is on its disk.
+ * entries that are found are given, committed or not, as the only voter has
+ * committed all that is on its disk; unless from->committed is set.  Then those
+ * behind the highest commit index that was recorded, and behind must_reach,
+ * stay in the log, and kv_wal_entries_read() reads them.
  *
  * KV_OK; KV_DAMAGED, with `err` naming file, offset, the ways out and what they
  * give up; KV_ERROR, if a replicated log is not to be one, or KV_ERROR or
