@@ -60,6 +60,12 @@ kv_wal_sync(kv_wal_t *wal, kv_err_t *err)
     last = state->next_lsn - 1;
 
     if (state->durable_lsn >= last && !atomic_load(&state->unsynced)) {
+
+        /* a process may have died when its sync had succeeded */
+
+        state->rewrite_end = 0;
+        atomic_store(&state->syncing, 0);
+
         return KV_OK;
     }
 
@@ -106,6 +112,10 @@ kv_wal_sync(kv_wal_t *wal, kv_err_t *err)
     }
 
     kv_wal_synced(state, last);
+
+    /* not before: of a sealed segment nothing else says where it ends */
+
+    state->rewrite_end = 0;
     atomic_store(&state->syncing, 0);
 
     return KV_OK;
@@ -171,7 +181,6 @@ kv_wal_rewrite_tail(kv_wal_t *wal, kv_err_t *err)
     errno = saved;
 
     if (rc == KV_OK) {
-        state->rewrite_end = 0;
         return KV_OK;
     }
 

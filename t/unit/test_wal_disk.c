@@ -268,6 +268,64 @@ test_sync_dead(void **ctx)
 }
 
 
+/*
+ * A start on a full disk closes the segment to batches.  The process that then
+ * writes its end once more dies in any call of that, or right behind it: the
+ * next one can do it all the same.
+ */
+
+static void
+test_sync_dead_full(void **ctx)
+{
+    int       n, before;
+    char      name[KV_NAME_MAX];
+    wal_t    *t = *ctx;
+    kv_rc_t   rc;
+
+    for (n = 1, rc = KV_ERROR; rc != KV_OK; n++) {
+        wal_empty(t);
+        wal_open(t);
+        wal_write(t, 1, 300);
+        wal_sync(t);
+        wal_write(t, 2, 300);
+
+        t->fail_write = 1;
+        t->error = ENOSPC;
+        assert_int_equal(wal_replay(t, 0, 0), KV_OK);
+        t->fail_write = 0;
+        assert_int_equal(t->state.offset, SEGMENT);
+        assert_int_not_equal(t->state.rewrite_end, 0);
+
+        before = t->calls;
+        t->fail_at = before + n;
+        t->fail_count = 1;
+        t->error = EIO;
+        rc = kv_wal_sync(t->log, &t->err);
+        t->fail_at = 0;
+
+        if (rc == KV_OK) {
+            assert_true(t->calls - before < n);
+
+            /* it is killed before it has noted that */
+
+            t->state.syncing = 1;
+            t->state.rewrite_end = SEGMENT;
+        }
+
+        kv_wal_destroy(t->log);
+        t->log = wal_create(t, SEGMENT, BATCH);
+        wal_sync(t);
+        assert_int_equal(t->state.rewrite_end, 0);
+        wal_write(t, 1, 300);
+        wal_sync(t);
+        wal_replays(t, 4);
+        assert_true(wal_exists(t, wal_name(name, 4)));
+    }
+
+    assert_true(n > 4);
+}
+
+
 /* What is read back is not what was written: the system dropped it. */
 
 static void
@@ -440,6 +498,7 @@ main(void)
         TEST(test_reading_fails),
         TEST(test_sync_lost),
         TEST(test_sync_dead),
+        TEST(test_sync_dead_full),
         TEST(test_sync_dropped),
         TEST(test_name_lost),
         TEST(test_power_cuts)
