@@ -11,6 +11,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "base/kv_crc32c.h"
 #include "disk/kv_wal_reader.h"
 
 
@@ -33,6 +34,7 @@ static void kv_wal_read_durable(const kv_wal_reader_t *r, bool full);
 static void kv_wal_read_replica(const kv_wal_reader_t *r,
     kv_wal_replica_t *to);
 static void kv_wal_distrust(kv_wal_reader_t *r);
+static kv_rc_t kv_wal_distrust_short(kv_wal_reader_t *r);
 static kv_wal_note_t kv_wal_read_note(const kv_wal_reader_t *r);
 static kv_rc_t kv_wal_read_identity(kv_wal_reader_t *r);
 static void kv_wal_read_past(kv_wal_reader_t *r);
@@ -651,7 +653,9 @@ kv_wal_distrust(kv_wal_reader_t *r)
         return;
     }
 
-    if (kv_wal_void_closed(r->wal, r->closed.lsn)) {
+    if (kv_wal_distrust_short(r) == KV_OK
+        && kv_wal_void_closed(r->wal, r->closed.lsn))
+    {
         r->noted = false;
         return;
     }
@@ -660,6 +664,39 @@ kv_wal_distrust(kv_wal_reader_t *r)
                 "delete it when nginx is stopped, as it is not to be trusted",
                 kv_wal_name(name, KV_WAL_CLOSED, r->closed.lsn),
                 strerror(errno));
+}
+
+
+/*
+ * If the segment is too short, and only the note says that nothing is missing,
+ * a mark has to say so: the next start would refuse it.
+ */
+
+static kv_rc_t
+kv_wal_distrust_short(kv_wal_reader_t *r)
+{
+    kv_rc_t            rc;
+    kv_batch_header_t  h;
+
+    if (r->size == r->segment_size
+        || r->offset > r->segment_size - sizeof(h))
+    {
+        return KV_OK;
+    }
+
+    memset(&h, 0, sizeof(h));
+
+    h.magic = KV_BATCH_MAGIC;
+    h.first_lsn = r->expected;
+    h.durable_lsn = r->expected - 1;
+    h.salt = r->salt;
+    h.time_ms = r->time_ms;
+    h.term = r->highest;
+    h.crc = kv_crc32c(0, (uint8_t *) &h + 8, sizeof(h) - 8);
+
+    rc = kv_io_write(r->wal->io, r->fd, &h, sizeof(h), (off_t) r->offset);
+
+    return rc == KV_OK ? kv_io_sync(r->wal->io, r->fd) : rc;
 }
 
 

@@ -203,6 +203,40 @@ test_truncated(void **ctx)
 }
 
 
+/*
+ * Only the note says that nothing but unused space is gone, and it is emptied,
+ * for versions have to begin anew: the start after that passes, too.
+ */
+
+static void
+test_truncated_note(void **ctx)
+{
+    int        fd;
+    wal_t     *t = *ctx;
+    unsigned   i;
+
+    t->strange = true;
+    wal_write(t, 3, 100);
+    assert_int_equal(kv_wal_leave_closed(t->log, &t->err), KV_OK);
+
+    fd = openat(t->dirfd, FIRST, O_RDWR);
+    assert_int_equal(ftruncate(fd, (off_t) t->state.offset), 0);
+    (void) close(fd);
+
+    wal_store(t, KV_RESTORED_NAME, 0, "", 0);
+
+    for (i = 0; i < 2; i++) {
+        wal_replays(t, 3);
+        assert_int_equal(t->warnings, 1);
+        assert_int_equal(t->state.offset, SEGMENT);
+    }
+
+    wal_write(t, 1, 100);
+    wal_sync(t);
+    wal_replays(t, 4);
+}
+
+
 /* One that became longer: nothing is wrong with what is in it. */
 
 static void
@@ -709,6 +743,7 @@ main(void)
         TEST(test_damaged_middle),
         TEST(test_damaged_last),
         TEST(test_truncated),
+        TEST(test_truncated_note),
         TEST(test_longer),
         TEST(test_overlap),
         TEST(test_every_byte),
