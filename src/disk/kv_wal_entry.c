@@ -13,32 +13,6 @@
 
 
 void
-kv_wal_header(kv_wal_t *wal, kv_batch_header_t *h, size_t len, uint32_t count)
-{
-    memset(h, 0, sizeof(*h));
-
-    h->magic = KV_BATCH_MAGIC;
-    h->len = (uint32_t) len;
-    h->count = count;
-    h->first_lsn = wal->state->next_lsn;
-    h->durable_lsn = wal->state->durable_lsn;
-    h->salt = wal->state->segment_salt;
-    h->time_ms = wal->state->time_ms ? wal->state->time_ms : kv_wall_ms();
-    h->term = atomic_load(&wal->state->incarnation);
-    h->durable_end = wal->state->replicated ? kv_wal_durable_end(wal->state)
-                                            : 0;
-}
-
-
-uint32_t
-kv_wal_durable_end(const kv_wal_state_t *state)
-{
-    return atomic_load(&state->durable_salt) == state->segment_salt
-           ? (uint32_t) state->durable_offset : KV_SEGMENT_HEADER;
-}
-
-
-void
 kv_wal_enter(const kv_wal_state_t *state, const kv_wal_entry_t *e,
     kv_batch_header_t *h, kv_wal_position_t *to)
 {
@@ -62,14 +36,6 @@ kv_wal_state_size(const kv_wal_state_t *state)
 {
     return sizeof(kv_batch_header_t) + sizeof(kv_entry_state_t)
            + state->replica.members_len;
-}
-
-
-bool
-kv_wal_state_due(const kv_wal_state_t *state)
-{
-    return state->replicated
-           && state->replica.incarnation != atomic_load(&state->incarnation);
 }
 
 

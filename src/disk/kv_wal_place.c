@@ -3,6 +3,8 @@
  * A batch gets its place at the log's end, and is written there; then the log's
  * end moves.  Bytes first, then the state: what a process had begun when it
  * died lies behind the end of the log.
+ *
+ * What each batch passes is static here, and is called by name by others.
  */
 
 
@@ -10,9 +12,15 @@
 #include <errno.h>
 #include <inttypes.h>
 
+#include "base/kv_crc32c.h"
 #include "disk/kv_wal_private.h"
 
 
+static inline kv_rc_t kv_wal_find_place(kv_wal_t *wal,
+    const kv_wal_need_t *need, kv_err_t *err);
+static inline kv_rc_t kv_wal_put(kv_wal_t *wal, struct iovec *iov, size_t n,
+    size_t len, kv_wal_position_t *to, kv_err_t *err);
+static void kv_wal_finish(kv_wal_t *wal, kv_batch_header_t *h);
 static kv_rc_t kv_wal_place(kv_wal_t *wal, const kv_wal_need_t *need,
     kv_err_t *err);
 static inline bool kv_wal_full(const kv_wal_t *wal, const kv_wal_need_t *need,
@@ -20,7 +28,94 @@ static inline bool kv_wal_full(const kv_wal_t *wal, const kv_wal_need_t *need,
 
 
 kv_rc_t
+kv_wal_write(kv_wal_t *wal, kv_err_t *err)
+{
+    kv_rc_t             rc;
+    kv_wal_need_t       need;
+    kv_wal_state_t     *state;
+    kv_batch_header_t   h;
+    kv_wal_position_t   to;
+
+    if (wal->count == 0) {
+        return KV_OK;
+    }
+
+    state = wal->state;
+
+    assert((wal->entry.type != KV_ENTRY_NONE) == (state->replicated != 0));
+
+    kv_wal_settle(state);
+
+    need.len = wal->len;
+    need.count = wal->count;
+    need.entry = state->replicated;
+    need.urgent = wal->puts == 0;
+
+    rc = kv_wal_find_place(wal, &need, err);
+
+    if (rc != KV_OK) {
+        return rc;
+    }
+
+    kv_wal_header(wal, &h, wal->len - sizeof(h), wal->count);
+    kv_wal_here(state, &to);
+    to.next_lsn += wal->count;
+
+    if (state->replicated) {
+        kv_wal_enter(state, &wal->entry, &h, &to);
+    }
+
+    kv_wal_finish(wal, &h);
+
+    assert(to.next_lsn == h.first_lsn + h.count);
+
+    memcpy(wal->iov_copy, wal->iov, wal->iov_n * sizeof(struct iovec));
+
+    rc = kv_wal_put(wal, wal->iov_copy, wal->iov_n, wal->len, &to, err);
+
+    if (rc == KV_OK) {
+        kv_wal_reset(wal);
+    }
+
+    return rc;
+}
+
+
+/* Puts the header, with the checksum, before the batch that is built. */
+
+static void
+kv_wal_finish(kv_wal_t *wal, kv_batch_header_t *h)
+{
+    size_t  i, len, skip;
+
+    kv_wal_assert(wal, h);
+
+    h->crc = kv_crc32c(0, (uint8_t *) h + 8, sizeof(*h) - 8);
+    skip = sizeof(*h);
+    len = 0;
+
+    for (i = 0; i < wal->iov_n; i++) {
+        h->crc = kv_crc32c(h->crc, (uint8_t *) wal->iov[i].iov_base + skip,
+                           wal->iov[i].iov_len - skip);
+        len += wal->iov[i].iov_len;
+        skip = 0;
+    }
+
+    assert(len == wal->len);
+
+    memcpy(wal->staging, h, sizeof(*h));
+}
+
+
+kv_rc_t
 kv_wal_ready(kv_wal_t *wal, const kv_wal_need_t *need, kv_err_t *err)
+{
+    return kv_wal_find_place(wal, need, err);
+}
+
+
+static inline kv_rc_t
+kv_wal_find_place(kv_wal_t *wal, const kv_wal_need_t *need, kv_err_t *err)
 {
     kv_rc_t             rc;
     kv_wal_state_t     *state;
@@ -124,6 +219,14 @@ kv_wal_full(const kv_wal_t *wal, const kv_wal_need_t *need, size_t reserve)
 
 kv_rc_t
 kv_wal_append(kv_wal_t *wal, struct iovec *iov, size_t n, size_t len,
+    kv_wal_position_t *to, kv_err_t *err)
+{
+    return kv_wal_put(wal, iov, n, len, to, err);
+}
+
+
+static inline kv_rc_t
+kv_wal_put(kv_wal_t *wal, struct iovec *iov, size_t n, size_t len,
     kv_wal_position_t *to, kv_err_t *err)
 {
     size_t           written;

@@ -19,6 +19,8 @@
 #define KV_WAL_PRIVATE_H
 
 
+#include <assert.h>
+
 #include "disk/kv_direct.h"
 #include "disk/kv_wal.h"
 
@@ -140,6 +142,12 @@ void kv_wal_past_copy(kv_wal_past_t *to, const kv_wal_past_t *from);
 uint64_t kv_wal_origin(kv_wal_t *wal, int fd);
 
 
+/* ---- kv_wal_write.c */
+
+/* The batch that is being built is empty again. */
+void kv_wal_reset(kv_wal_t *wal);
+
+
 /* ---- kv_wal_spare.c */
 
 /*
@@ -160,22 +168,49 @@ typedef struct {
     uint8_t            data[KV_ENTRY_STATE_MAX - sizeof(kv_batch_header_t)];
 } kv_wal_small_t;
 
+/* Where the part of the current segment ends that is known to be synced. */
+static inline uint32_t
+kv_wal_durable_end(const kv_wal_state_t *state)
+{
+    return atomic_load(&state->durable_salt) == state->segment_salt
+           ? (uint32_t) state->durable_offset : KV_SEGMENT_HEADER;
+}
+
 /* Makes the header of a batch at the log's end, without its checksum. */
-void kv_wal_header(kv_wal_t *wal, kv_batch_header_t *h, size_t len,
-    uint32_t count);
+static inline void
+kv_wal_header(kv_wal_t *wal, kv_batch_header_t *h, size_t len, uint32_t count)
+{
+    const kv_wal_state_t  *state;
+
+    state = wal->state;
+
+    memset(h, 0, sizeof(*h));
+
+    h->magic = KV_BATCH_MAGIC;
+    h->len = (uint32_t) len;
+    h->count = count;
+    h->first_lsn = state->next_lsn;
+    h->durable_lsn = state->durable_lsn;
+    h->salt = state->segment_salt;
+    h->time_ms = state->time_ms ? state->time_ms : kv_wall_ms();
+    h->term = atomic_load(&state->incarnation);
+    h->durable_end = state->replicated ? kv_wal_durable_end(state) : 0;
+}
 
 /* Makes the header, and *to, those of an entry of a replicated log. */
 void kv_wal_enter(const kv_wal_state_t *state, const kv_wal_entry_t *e,
     kv_batch_header_t *h, kv_wal_position_t *to);
 
-/* Where the part of the current segment ends that is known to be synced. */
-uint32_t kv_wal_durable_end(const kv_wal_state_t *state);
-
 /* The bytes of a STATE as it would be now. */
 size_t kv_wal_state_size(const kv_wal_state_t *state);
 
 /* Whether the next entry must follow on a STATE, with another incarnation. */
-bool kv_wal_state_due(const kv_wal_state_t *state);
+static inline bool
+kv_wal_state_due(const kv_wal_state_t *state)
+{
+    return state->replicated
+           && state->replica.incarnation != atomic_load(&state->incarnation);
+}
 
 /* Makes a STATE of what the log will know of itself; `before` as in there. */
 void kv_wal_make_state(kv_wal_t *wal, kv_wal_small_t *batch,
@@ -240,16 +275,62 @@ void kv_wal_write_failed(kv_wal_t *wal, kv_rc_t rc, size_t len, kv_err_t *err);
  * Where the log is: fills *to, which then is changed and moved to; its replica
  * in a replicated log alone.
  */
-void kv_wal_here(const kv_wal_state_t *state, kv_wal_position_t *to);
+static inline void
+kv_wal_here(const kv_wal_state_t *state, kv_wal_position_t *to)
+{
+    to->segment_lsn = state->segment_lsn;
+    to->segment_salt = state->segment_salt;
+    to->segment_size = state->segment_size;
+    to->offset = state->offset;
+    to->next_lsn = atomic_load(&state->next_lsn);
+
+    if (state->replicated) {
+        to->replica = state->replica;
+    }
+}
 
 /* Where the first batch that is written to the current segment goes. */
-uint64_t kv_wal_first_offset(const kv_wal_state_t *state);
+static inline uint64_t
+kv_wal_first_offset(const kv_wal_state_t *state)
+{
+    return state->replicated ? state->replica.start : KV_SEGMENT_HEADER;
+}
 
 /* Where the last batch of the current segment ends. */
 uint64_t kv_wal_last_end(const kv_wal_state_t *state);
 
+/* Copies the position that the state is to move to, and clears `moving`. */
+void kv_wal_end_move(kv_wal_state_t *state);
+
+/* Finishes a move that a dead process began. */
+static inline void
+kv_wal_settle(kv_wal_state_t *state)
+{
+    if (kv_unlikely(atomic_load(&state->moving))) {
+        kv_wal_end_move(state);
+    }
+}
+
 /* Moves the state to *to as one step, at whatever instruction a kill comes. */
-void kv_wal_move(kv_wal_state_t *state, const kv_wal_position_t *to);
+static inline void
+kv_wal_move(kv_wal_state_t *state, const kv_wal_position_t *to)
+{
+    assert(to->offset <= to->segment_size && to->next_lsn >= to->segment_lsn);
+
+    state->to.segment_lsn = to->segment_lsn;
+    state->to.segment_salt = to->segment_salt;
+    state->to.segment_size = to->segment_size;
+    state->to.offset = to->offset;
+    state->to.next_lsn = to->next_lsn;
+
+    if (state->replicated) {
+        state->to.replica = to->replica;
+    }
+
+    atomic_store(&state->moving, 1);
+
+    kv_wal_end_move(state);
+}
 
 /* Closes the current segment to batches: the next one goes to a new one. */
 void kv_wal_seal(kv_wal_state_t *state);
@@ -259,9 +340,6 @@ void kv_wal_seal(kv_wal_state_t *state);
  * segment takes its name, and may have it already.
  */
 bool kv_wal_replaceable(const kv_wal_state_t *state);
-
-/* Finishes a move that a dead process began. */
-void kv_wal_settle(kv_wal_state_t *state);
 
 /*
  * Makes wal->fd the current segment, of which there is one.  The file is

@@ -633,28 +633,6 @@ kv_wal_new_header(kv_wal_t *wal, int fd, kv_wal_position_t *to)
 }
 
 
-void
-kv_wal_here(const kv_wal_state_t *state, kv_wal_position_t *to)
-{
-    to->segment_lsn = state->segment_lsn;
-    to->segment_salt = state->segment_salt;
-    to->segment_size = state->segment_size;
-    to->offset = state->offset;
-    to->next_lsn = atomic_load(&state->next_lsn);
-
-    if (state->replicated) {
-        to->replica = state->replica;
-    }
-}
-
-
-uint64_t
-kv_wal_first_offset(const kv_wal_state_t *state)
-{
-    return state->replicated ? state->replica.start : KV_SEGMENT_HEADER;
-}
-
-
 uint64_t
 kv_wal_last_end(const kv_wal_state_t *state)
 {
@@ -683,33 +661,8 @@ kv_wal_replaceable(const kv_wal_state_t *state)
 
 
 void
-kv_wal_move(kv_wal_state_t *state, const kv_wal_position_t *to)
+kv_wal_end_move(kv_wal_state_t *state)
 {
-    assert(to->offset <= to->segment_size && to->next_lsn >= to->segment_lsn);
-
-    state->to.segment_lsn = to->segment_lsn;
-    state->to.segment_salt = to->segment_salt;
-    state->to.segment_size = to->segment_size;
-    state->to.offset = to->offset;
-    state->to.next_lsn = to->next_lsn;
-
-    if (state->replicated) {
-        state->to.replica = to->replica;
-    }
-
-    atomic_store(&state->moving, 1);
-
-    kv_wal_settle(state);
-}
-
-
-void
-kv_wal_settle(kv_wal_state_t *state)
-{
-    if (atomic_load(&state->moving) == 0) {
-        return;
-    }
-
     state->segment_lsn = state->to.segment_lsn;
     state->segment_salt = state->to.segment_salt;
     state->segment_size = state->to.segment_size;

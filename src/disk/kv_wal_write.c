@@ -1,7 +1,7 @@
 
 /*
- * Writing the log: a batch is built and written, and a log that is left is
- * marked, and closed.
+ * Writing the log: a batch is built, and a log that is left is marked, and
+ * closed.
  */
 
 
@@ -22,10 +22,8 @@
 
 
 static bool kv_wal_can_wait(const kv_record_t *rec);
-static void kv_wal_reset(kv_wal_t *wal);
 static void kv_wal_stage(kv_wal_t *wal, size_t n);
 static void kv_wal_refer(kv_wal_t *wal, const struct iovec *piece);
-static void kv_wal_finish(kv_wal_t *wal, kv_batch_header_t *h);
 
 
 kv_wal_t *
@@ -108,6 +106,20 @@ kv_wal_begin(kv_wal_t *wal)
 }
 
 
+void
+kv_wal_reset(kv_wal_t *wal)
+{
+    wal->staged = 0;
+    wal->iov_n = 0;
+    wal->len = sizeof(kv_batch_header_t);
+    wal->count = 0;
+    wal->puts = 0;
+    wal->entry.type = KV_ENTRY_NONE;
+
+    kv_wal_stage(wal, sizeof(kv_batch_header_t));
+}
+
+
 kv_rc_t
 kv_wal_add(kv_wal_t *wal, const kv_record_t *rec)
 {
@@ -175,60 +187,6 @@ kv_wal_set_entry(kv_wal_t *wal, const kv_wal_entry_t *e)
     assert(e->type == KV_ENTRY_RECORDS && wal->count > 0);
 
     wal->entry = *e;
-}
-
-
-kv_rc_t
-kv_wal_write(kv_wal_t *wal, kv_err_t *err)
-{
-    kv_rc_t             rc;
-    kv_wal_need_t       need;
-    kv_wal_state_t     *state;
-    kv_batch_header_t   h;
-    kv_wal_position_t   to;
-
-    if (wal->count == 0) {
-        return KV_OK;
-    }
-
-    state = wal->state;
-
-    assert((wal->entry.type != KV_ENTRY_NONE) == (state->replicated != 0));
-
-    kv_wal_settle(state);
-
-    need.len = wal->len;
-    need.count = wal->count;
-    need.entry = state->replicated;
-    need.urgent = wal->puts == 0;
-
-    rc = kv_wal_ready(wal, &need, err);
-
-    if (rc != KV_OK) {
-        return rc;
-    }
-
-    kv_wal_header(wal, &h, wal->len - sizeof(h), wal->count);
-    kv_wal_here(state, &to);
-    to.next_lsn += wal->count;
-
-    if (state->replicated) {
-        kv_wal_enter(state, &wal->entry, &h, &to);
-    }
-
-    kv_wal_finish(wal, &h);
-
-    assert(to.next_lsn == h.first_lsn + h.count);
-
-    memcpy(wal->iov_copy, wal->iov, wal->iov_n * sizeof(struct iovec));
-
-    rc = kv_wal_append(wal, wal->iov_copy, wal->iov_n, wal->len, &to, err);
-
-    if (rc == KV_OK) {
-        kv_wal_reset(wal);
-    }
-
-    return rc;
 }
 
 
@@ -349,20 +307,6 @@ kv_wal_leave_closed(kv_wal_t *wal, kv_err_t *err)
 }
 
 
-static void
-kv_wal_reset(kv_wal_t *wal)
-{
-    wal->staged = 0;
-    wal->iov_n = 0;
-    wal->len = sizeof(kv_batch_header_t);
-    wal->count = 0;
-    wal->puts = 0;
-    wal->entry.type = KV_ENTRY_NONE;
-
-    kv_wal_stage(wal, sizeof(kv_batch_header_t));
-}
-
-
 /* Takes the next `n` bytes of the staging buffer into the batch. */
 
 static void
@@ -403,30 +347,4 @@ kv_wal_refer(kv_wal_t *wal, const struct iovec *piece)
     assert(wal->iov_n < wal->iov_max);
 
     wal->iov[wal->iov_n++] = *piece;
-}
-
-
-/* Puts the header, with the checksum, before the batch that is built. */
-
-static void
-kv_wal_finish(kv_wal_t *wal, kv_batch_header_t *h)
-{
-    size_t  i, len, skip;
-
-    kv_wal_assert(wal, h);
-
-    h->crc = kv_crc32c(0, (uint8_t *) h + 8, sizeof(*h) - 8);
-    skip = sizeof(*h);
-    len = 0;
-
-    for (i = 0; i < wal->iov_n; i++) {
-        h->crc = kv_crc32c(h->crc, (uint8_t *) wal->iov[i].iov_base + skip,
-                           wal->iov[i].iov_len - skip);
-        len += wal->iov[i].iov_len;
-        skip = 0;
-    }
-
-    assert(len == wal->len);
-
-    memcpy(wal->staging, h, sizeof(*h));
 }
