@@ -94,6 +94,7 @@ PROGRAMS := \
     t/unit/test_wal_replica_damage.c \
     t/unit/test_wal_replica_power.c \
     t/unit/test_wal_tail.c \
+    t/unit/test_wal_truncate.c \
     t/unit/test_wal_write.c \
     t/unit/test_watch.c \
     t/unit/test_watch_again.c

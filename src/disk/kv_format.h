@@ -172,7 +172,8 @@
  *          120   8   in the first batch of a segment, the offset where the
  *                    segment before it ends, 0: there is none; else zeroes
  *          128   4   length of the members
- *          132   4   zeroes
+ *          132   4   in the first batch of a segment, its number, which is
+ *                    above those of all segments before it; else zeroes
  *          136       the members, as in that change
  *
  * All but the first have no records, and take no LSN: they name the one that
@@ -192,9 +193,18 @@
  * restored is another store, which is no member of a cluster.  Its log goes on
  * in a new segment, of kind 0, or of kind 1, with new members and the index 1.
  *
- * What has a type is read as far as it goes, committed or not: a voter that is
- * alone has committed all that is on its disk.  No entry is written over by a
- * later one yet.
+ * Entries that are not committed may be given up, and others take their places,
+ * with the same indexes, and LSNs.  The first of those begins a new segment.
+ * Its state names the last entry that stays, and says that the segment before
+ * it, which has that entry, ends behind it: what follows there does not count.
+ * If this leaves no record in a segment, the new one takes its place, and what
+ * stays of its entries is copied there.  A segment whose number is not above
+ * that of each segment with a lower LSN was given up as a whole, and is deleted
+ * by the next start, if that was not done at once.
+ *
+ * An entry is final if a batch says that it is committed.  A node with others
+ * gives nothing else to its state when it starts, but for what is in a snapshot
+ * already.  A voter that is alone has committed all that is on its disk.
  *
  *
  * Closed log (80 bytes)
@@ -436,7 +446,7 @@ typedef struct {
     uint64_t  members_index;
     uint64_t  before;
     uint32_t  len;
-    uint32_t  zero;
+    uint32_t  number;
 } kv_entry_state_t;
 
 #define KV_ENTRY_STATE_MAX                                                    \

@@ -47,7 +47,8 @@ typedef struct {
     uint64_t          before;         /* where the segment before the current
                                          one ended, 0: there is none, */
     uint64_t          start;          /* where this one's first STATE does, */
-    uint64_t          end;            /* and its last batch */
+    uint64_t          end;            /* and its last batch; */
+    uint64_t          number;         /* the current segment's */
 } kv_wal_replica_t;
 
 
@@ -142,6 +143,8 @@ typedef struct {
     _Atomic uint32_t   closed;        /* kv_wal_note_t */
     kv_wal_position_t  to;            /* while moving: the new position */
     _Atomic uint32_t   moving;
+    _Atomic uint32_t   cutting;       /* `to` is in a segment that gives up
+                                         entries; it may have its name */
 } kv_wal_state_t;
 
 

@@ -41,7 +41,7 @@ kv_wal_state_size(const kv_wal_state_t *state)
 
 void
 kv_wal_make_state(kv_wal_t *wal, kv_wal_small_t *batch,
-    const kv_wal_replica_t *replica, uint64_t before)
+    const kv_wal_replica_t *replica, const void *members)
 {
     kv_entry_state_t  s;
 
@@ -52,11 +52,10 @@ kv_wal_make_state(kv_wal_t *wal, kv_wal_small_t *batch,
     s.index = replica->index;
     s.index_term = replica->index_term;
     s.members_index = replica->members_index;
-    s.before = before;
     s.len = replica->members_len;
 
     memcpy(batch->data, &s, sizeof(s));
-    memcpy(batch->data + sizeof(s), kv_wal_members(wal->state), s.len);
+    memcpy(batch->data + sizeof(s), members, s.len);
 
     kv_wal_header(wal, &batch->h, sizeof(s) + s.len, 0);
     batch->h.type = KV_ENTRY_STATE;
@@ -78,23 +77,23 @@ kv_wal_seal_small(kv_wal_small_t *batch)
 
 
 kv_rc_t
-kv_wal_first_state(kv_wal_t *wal, int fd, kv_wal_position_t *to)
+kv_wal_first_state(kv_wal_t *wal, int fd, kv_wal_position_t *to,
+    const void *members)
 {
-    size_t           len;
-    kv_rc_t          rc;
-    kv_wal_small_t   batch;
-    kv_wal_state_t  *state;
+    size_t             len;
+    kv_rc_t            rc;
+    kv_wal_small_t     batch;
+    kv_entry_state_t   s;
 
-    state = wal->state;
+    kv_wal_make_state(wal, &batch, &to->replica, members);
 
-    /* one that takes the place of another follows on the same one */
+    memcpy(&s, batch.data, sizeof(s));
+    s.before = to->replica.before;
+    s.number = (uint32_t) to->replica.number;
+    memcpy(batch.data, &s, sizeof(s));
 
-    if (state->segment_size == 0 || state->segment_lsn != to->segment_lsn) {
-        to->replica.before = state->replica.end;
-    }
-
-    kv_wal_make_state(wal, &batch, &to->replica, to->replica.before);
-
+    batch.h.first_lsn = to->next_lsn;
+    batch.h.durable_lsn = kv_min(batch.h.durable_lsn, to->next_lsn - 1);
     batch.h.salt = to->segment_salt;
     batch.h.durable_end = KV_SEGMENT_HEADER;
 
@@ -102,7 +101,7 @@ kv_wal_first_state(kv_wal_t *wal, int fd, kv_wal_position_t *to)
     rc = kv_io_write(wal->io, fd, &batch, len, KV_SEGMENT_HEADER);
 
     to->offset = KV_SEGMENT_HEADER + len;
-    to->replica.incarnation = atomic_load(&state->incarnation);
+    to->replica.incarnation = atomic_load(&wal->state->incarnation);
     to->replica.start = to->offset;
     to->replica.end = to->offset;
 

@@ -31,7 +31,8 @@ static const char  *kv_wal_formats[] = {
     "log-%016" PRIx64 ".tmp",
     "spare-%" PRIu64 ".kvl",
     "spare-%" PRIu64 ".tmp",
-    "log-%016" PRIx64 ".closed"
+    "log-%016" PRIx64 ".closed",
+    "log-%016" PRIx64 ".kvl"
 };
 
 
@@ -143,6 +144,123 @@ kv_wal_compare(const void *one, const void *two)
     }
 
     return a->number < b->number ? -1 : a->number > b->number;
+}
+
+
+kv_rc_t
+kv_wal_set_stale(kv_wal_t *wal, kv_wal_name_t *names, size_t n)
+{
+    size_t                i, segments, kept;
+    kv_rc_t               rc;
+    uint32_t              highest;
+    kv_wal_name_t         name;
+    kv_entry_state_t      s;
+    kv_segment_header_t   h;
+
+    for (segments = 0; segments < n; segments++) {
+        if (names[segments].kind != KV_WAL_SEGMENT) {
+            break;
+        }
+    }
+
+    /* once a log is a replicated one, its last segment is of such a log */
+
+    if (segments < 2
+        || kv_wal_read_start(wal, names[segments - 1].number, &h, &s) != KV_OK
+        || h.kind != KV_SEGMENT_REPLICATED)
+    {
+        return KV_OK;
+    }
+
+    highest = 0;
+    kept = 0;
+
+    for (i = 0; i < segments; i++) {
+        name = names[kept];
+        rc = kv_wal_read_start(wal, name.number, &h, &s);
+
+        if (rc == KV_ERROR) {
+            return rc;
+        }
+
+        if (rc != KV_OK || h.kind != KV_SEGMENT_REPLICATED || s.number == 0)
+        {
+            kept++;
+            continue;
+        }
+
+        if (s.number > highest) {
+            highest = s.number;
+            kept++;
+            continue;
+        }
+
+        name.kind = KV_WAL_STALE;
+        memmove(&names[kept], &names[kept + 1],
+                (n - kept - 1) * sizeof(kv_wal_name_t));
+        names[n - 1] = name;
+    }
+
+    return KV_OK;
+}
+
+
+void
+kv_wal_delete_stale(kv_wal_t *wal, const kv_wal_name_t *names, size_t n)
+{
+    char    name[KV_NAME_MAX];
+    size_t  i;
+
+    for (i = n; i > 0 && names[i - 1].kind == KV_WAL_STALE; i--) {
+        (void) kv_wal_name(name, KV_WAL_STALE, names[i - 1].number);
+        (void) wal->io->unlink(wal->io, wal->dirfd, name);
+    }
+}
+
+
+kv_rc_t
+kv_wal_read_start(kv_wal_t *wal, uint64_t lsn, kv_segment_header_t *h,
+    kv_entry_state_t *s)
+{
+    int                 fd, saved;
+    ssize_t             n;
+    uint8_t             buf[KV_SEGMENT_HEADER], state[KV_ENTRY_STATE_MAX];
+    uint64_t            size;
+    kv_batch_header_t   b;
+
+    fd = kv_wal_open(wal, lsn, buf, &size);
+
+    if (fd == -1) {
+        return KV_ERROR;
+    }
+
+    memcpy(h, buf, sizeof(*h));
+
+    n = h->kind == KV_SEGMENT_PLAIN
+        ? 0 : kv_io_read(wal->io, fd, state, sizeof(state), KV_SEGMENT_HEADER);
+
+    saved = errno;
+    (void) wal->io->close(wal->io, fd);
+    errno = saved;
+
+    if (n == -1) {
+        return KV_ERROR;
+    }
+
+    if (memcmp(h->magic, KV_SEGMENT_MAGIC, sizeof(h->magic)) != 0
+        || h->crc != kv_wal_header_crc(buf)
+        || n < (ssize_t) (sizeof(b) + sizeof(*s)))
+    {
+        return KV_NOT_FOUND;
+    }
+
+    memcpy(&b, state, sizeof(b));
+    memcpy(s, state + sizeof(b), sizeof(*s));
+
+    return b.magic == KV_BATCH_MAGIC && b.salt == h->salt
+           && b.type == KV_ENTRY_STATE && b.len <= (size_t) n - sizeof(b)
+           && b.crc == kv_crc32c(0, state + 8, sizeof(b) - 8 + b.len)
+           ? KV_OK : KV_NOT_FOUND;
 }
 
 

@@ -114,6 +114,19 @@ kv_wal_past_add(kv_wal_past_t *past, uint64_t incarnation, uint64_t end)
 
 
 void
+kv_wal_past_cut(kv_wal_past_t *past, uint64_t lsn)
+{
+    uint32_t  i;
+
+    for (i = 0; i < KV_WAL_PAST; i++) {
+        if (atomic_load(&past->last[i].end) > lsn) {
+            atomic_store(&past->last[i].end, lsn);
+        }
+    }
+}
+
+
+void
 kv_wal_past_forget(kv_wal_past_t *past)
 {
     unsigned  i;

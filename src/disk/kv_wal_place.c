@@ -46,6 +46,14 @@ kv_wal_write(kv_wal_t *wal, kv_err_t *err)
 
     kv_wal_settle(state);
 
+    if (state->replicated) {
+        rc = kv_wal_end_cut(wal, err);
+
+        if (rc != KV_OK) {
+            return rc;
+        }
+    }
+
     need.len = wal->len;
     need.count = wal->count;
     need.entry = state->replicated;
@@ -283,7 +291,7 @@ kv_wal_write_state(kv_wal_t *wal, kv_wal_position_t *to, kv_err_t *err)
     kv_wal_small_t  batch;
 
     to->replica.incarnation = atomic_load(&wal->state->incarnation);
-    kv_wal_make_state(wal, &batch, &to->replica, 0);
+    kv_wal_make_state(wal, &batch, &to->replica, kv_wal_members(wal->state));
 
     return kv_wal_append_small(wal, &batch, to, err);
 }

@@ -3,11 +3,13 @@
  * What the files of the log share.  None calls one that stands above it:
  *
  *     kv_wal_write.c          batches
- *     kv_wal_replica.c        votes, and entries without records
+ *     kv_wal_replica.c        what a replicated log gets besides
  *     kv_wal_place.c          where a batch goes
+ *     kv_wal_truncate.c       entries that are given up
  *     kv_wal_replay.c         reading back (see kv_wal_reader.h)
  *     kv_wal_closed.c         the note of a clean end
  *     kv_wal_segment.c        the current segment, the log's end
+ *     kv_wal_rest.c           what stays of a log that is cut back
  *     kv_wal_entry.c          what a replicated log has besides
  *     kv_wal_spare.c          spares, segments no longer needed
  *     kv_wal_identity.c       the store and its incarnation
@@ -30,7 +32,8 @@ typedef enum {
     KV_WAL_SEGMENT_TMP,              /* log-<LSN>.tmp, a segment being begun */
     KV_WAL_SPARE,                    /* spare-<n>.kvl */
     KV_WAL_SPARE_TMP,                /* spare-<n>.tmp */
-    KV_WAL_CLOSED                    /* log-<LSN>.closed */
+    KV_WAL_CLOSED,                   /* log-<LSN>.closed */
+    KV_WAL_STALE                     /* log-<LSN>.kvl; see kv_wal_set_stale() */
 } kv_wal_file_t;
 
 
@@ -78,6 +81,21 @@ struct kv_wal_s {
 };
 
 
+/* The batch that is being built is empty again: a header. */
+static inline void
+kv_wal_reset(kv_wal_t *wal)
+{
+    wal->staged = sizeof(kv_batch_header_t);
+    wal->iov[0].iov_base = wal->staging;
+    wal->iov[0].iov_len = sizeof(kv_batch_header_t);
+    wal->iov_n = 1;
+    wal->len = sizeof(kv_batch_header_t);
+    wal->count = 0;
+    wal->puts = 0;
+    wal->entry.type = KV_ENTRY_NONE;
+}
+
+
 /* ---- kv_wal_files.c */
 
 /* Writes the name of the file to `buf`, of KV_NAME_MAX bytes; returns it. */
@@ -89,6 +107,24 @@ char *kv_wal_name(char *buf, kv_wal_file_t kind, uint64_t number);
  * with errno set.
  */
 kv_rc_t kv_wal_list(kv_wal_t *wal, kv_wal_name_t **names, size_t *n);
+
+/*
+ * Finds segments that were given up as a whole (kv_format.h), and moves them to
+ * the end of the list, as KV_WAL_STALE.  KV_OK, or KV_ERROR with errno set; who
+ * reads them meets the same.
+ */
+kv_rc_t kv_wal_set_stale(kv_wal_t *wal, kv_wal_name_t *names, size_t n);
+
+/* Deletes them, as far as that can be done. */
+void kv_wal_delete_stale(kv_wal_t *wal, const kv_wal_name_t *names, size_t n);
+
+/*
+ * What a segment of a replicated log begins with: its header and first STATE,
+ * which are checked, without the members.  KV_OK; KV_NOT_FOUND: these are not
+ * there; KV_ERROR with errno set.
+ */
+kv_rc_t kv_wal_read_start(kv_wal_t *wal, uint64_t lsn, kv_segment_header_t *h,
+    kv_entry_state_t *s);
 
 /*
  * Opens a segment and reads its header without checking it (as many bytes as
@@ -134,18 +170,15 @@ void kv_wal_set_id(kv_wal_state_t *state, const kv_identity_t *id);
  */
 void kv_wal_past_add(kv_wal_past_t *past, uint64_t incarnation, uint64_t end);
 
+/* The LSNs from this one on are not theirs any more. */
+void kv_wal_past_cut(kv_wal_past_t *past, uint64_t lsn);
+
 /* None is known any more; or those that another list has. */
 void kv_wal_past_forget(kv_wal_past_t *past);
 void kv_wal_past_copy(kv_wal_past_t *to, const kv_wal_past_t *from);
 
 /* Which file in which directory this is (kv_format.h); 0: not to be told. */
 uint64_t kv_wal_origin(kv_wal_t *wal, int fd);
-
-
-/* ---- kv_wal_write.c */
-
-/* The batch that is being built is empty again. */
-void kv_wal_reset(kv_wal_t *wal);
 
 
 /* ---- kv_wal_spare.c */
@@ -212,19 +245,20 @@ kv_wal_state_due(const kv_wal_state_t *state)
            && state->replica.incarnation != atomic_load(&state->incarnation);
 }
 
-/* Makes a STATE of what the log will know of itself; `before` as in there. */
+/* Makes a STATE of what the log will know of itself, and of its members. */
 void kv_wal_make_state(kv_wal_t *wal, kv_wal_small_t *batch,
-    const kv_wal_replica_t *replica, uint64_t before);
+    const kv_wal_replica_t *replica, const void *members);
 
 /* Sets its checksum, and returns its length. */
 size_t kv_wal_seal_small(kv_wal_small_t *batch);
 
 /*
- * The first batch of a segment: a STATE, at offset 4096 of the file, which is
- * not synced; fills to->replica, and moves to->offset behind it.  KV_OK, or the
- * result of kv_io_rc(), with errno set.
+ * The first batch of a segment: a STATE of to->replica and these members, at
+ * offset 4096 of the file, which is not synced; moves to->offset behind it.
+ * KV_OK, or the result of kv_io_rc(), with errno set.
  */
-kv_rc_t kv_wal_first_state(kv_wal_t *wal, int fd, kv_wal_position_t *to);
+kv_rc_t kv_wal_first_state(kv_wal_t *wal, int fd, kv_wal_position_t *to,
+    const void *members);
 
 
 /* ---- kv_wal_place.c */
@@ -269,6 +303,38 @@ void kv_wal_assert(const kv_wal_t *wal, const kv_batch_header_t *h);
 void kv_wal_write_failed(kv_wal_t *wal, kv_rc_t rc, size_t len, kv_err_t *err);
 
 
+/* ---- kv_wal_rest.c */
+
+/*
+ * What stays of a log when entries are given up: where it goes on, as if that
+ * were in the segment before the next one; what the STATE says that the next
+ * one begins with; and what is copied behind it.
+ */
+
+typedef struct {
+    kv_wal_position_t  to;
+    uint8_t            members[KV_MEMBERS_MAX];
+    kv_wal_replica_t   first;
+    uint8_t            first_members[KV_MEMBERS_MAX];
+    uint8_t           *entries;      /* batches, from malloc(), */
+    size_t             len;          /* and their bytes */
+} kv_wal_rest_t;
+
+/*
+ * Finds what stays if the entries from `index` on are given up; the caller
+ * frees rest->entries.  KV_OK; KV_NOT_FOUND: there is no such entry; else as
+ * kv_wal_truncate().
+ */
+kv_rc_t kv_wal_find_rest(kv_wal_t *wal, uint64_t index, kv_wal_rest_t *rest,
+    kv_err_t *err);
+
+/*
+ * The same, if no record is in the current segment, and nothing is given up:
+ * the entries in it that may not be committed stay.
+ */
+kv_rc_t kv_wal_keep_rest(kv_wal_t *wal, kv_wal_rest_t *rest, kv_err_t *err);
+
+
 /* ---- kv_wal_segment.c */
 
 /*
@@ -300,7 +366,21 @@ kv_wal_first_offset(const kv_wal_state_t *state)
 uint64_t kv_wal_last_end(const kv_wal_state_t *state);
 
 /* Copies the position that the state is to move to, and clears `moving`. */
-void kv_wal_end_move(kv_wal_state_t *state);
+static inline void
+kv_wal_end_move(kv_wal_state_t *state)
+{
+    state->segment_lsn = state->to.segment_lsn;
+    state->segment_salt = state->to.segment_salt;
+    state->segment_size = state->to.segment_size;
+    state->offset = state->to.offset;
+    atomic_store(&state->next_lsn, state->to.next_lsn);
+
+    if (state->replicated) {
+        state->replica = state->to.replica;
+    }
+
+    atomic_store(&state->moving, 0);
+}
 
 /* Finishes a move that a dead process began. */
 static inline void
@@ -363,6 +443,19 @@ kv_rc_t kv_wal_check_name(kv_wal_t *wal, kv_err_t *err);
  * opens that.  Results as those of kv_wal_write().
  */
 kv_rc_t kv_wal_next_segment(kv_wal_t *wal, kv_err_t *err);
+
+/*
+ * Begins a segment with that, as the current one, and opens it.  Results as
+ * those of kv_wal_write(); after KV_ERROR it may have been begun.
+ */
+kv_rc_t kv_wal_cut_segment(kv_wal_t *wal, kv_wal_rest_t *rest, kv_err_t *err);
+
+/*
+ * Finishes what a process has begun, that died in it, as far as it came.
+ * KV_OK: there is nothing; KV_AGAIN: it may have cut the log back, and `err`
+ * says so; KV_ERROR, `err` filled.
+ */
+kv_rc_t kv_wal_end_cut(kv_wal_t *wal, kv_err_t *err);
 
 /* Closes the descriptor of the current segment. */
 void kv_wal_close(kv_wal_t *wal);

@@ -27,8 +27,6 @@ static size_t kv_wal_find_batch(const kv_wal_reader_t *r, const uint8_t *p,
     size_t n);
 static kv_rc_t kv_wal_batch(kv_wal_reader_t *r, uint64_t offset,
     kv_batch_header_t *h, const uint8_t **records);
-static kv_rc_t kv_wal_give_records(kv_wal_reader_t *r,
-    const kv_batch_header_t *h, const uint8_t *records);
 
 
 void
@@ -216,51 +214,82 @@ kv_rc_t
 kv_wal_read_batches(kv_wal_reader_t *r, uint64_t limit)
 {
     kv_rc_t             rc;
-    const uint8_t      *records;
+    const uint8_t      *data;
     kv_batch_header_t   h;
 
-    while (kv_wal_more(r, limit)) {
+    for ( ;; ) {
+        rc = kv_wal_read_batch(r, limit, &h, &data);
 
-        rc = kv_wal_batch(r, r->offset, &h, &records);
-
-        if (rc == KV_OK && h.first_lsn != r->expected) {
-            rc = KV_NOT_FOUND;
+        if (rc != KV_OK) {
+            return rc == KV_DECLINED ? KV_OK : rc;
         }
 
-        if (rc == KV_NOT_FOUND) {
-            return kv_wal_read_first(r);
-        }
-
-        if (rc == KV_OK) {
-            rc = kv_wal_take_header(r, &h, records);
-        }
+        rc = r->from->committed && r->kind == KV_SEGMENT_REPLICATED
+             ? kv_wal_hold(r, &h, data) : kv_wal_give(r, &h, data);
 
         if (rc != KV_OK) {
             return rc;
         }
 
-        if (h.count == 0 && h.type == KV_ENTRY_NONE) {
-            r->marked = true;
-            break;
-        }
+        kv_wal_pass(r, &h);
+    }
+}
 
-        if (h.count > limit - r->expected) {
-            return kv_wal_damaged(r, r->offset, r->expected, "the batch goes "
-                                  "on to LSN %" PRIu64 ", but the next "
-                                  "segment starts with %" PRIu64,
-                                  r->expected + h.count - 1, limit);
-        }
 
-        rc = kv_wal_give_records(r, &h, records);
+kv_rc_t
+kv_wal_read_batch(kv_wal_reader_t *r, uint64_t limit, kv_batch_header_t *h,
+    const uint8_t **data)
+{
+    kv_rc_t  rc;
 
-        if (rc != KV_OK) {
-            return rc;
-        }
+    if (!kv_wal_more(r, limit)) {
+        return KV_DECLINED;
+    }
 
-        r->offset += kv_wal_batch_header(r->version) + h.len;
+    rc = kv_wal_batch(r, r->offset, h, data);
+
+    if (rc == KV_OK && h->first_lsn != r->expected) {
+        rc = KV_NOT_FOUND;
+    }
+
+    if (rc == KV_NOT_FOUND) {
+        rc = kv_wal_read_first(r);
+        return rc == KV_OK ? KV_DECLINED : rc;
+    }
+
+    if (rc == KV_OK && r->stop && kv_wal_is_entry(h) && h->index >= r->stop) {
+        return KV_DECLINED;
+    }
+
+    if (rc == KV_OK) {
+        rc = kv_wal_take_header(r, h, *data);
+    }
+
+    if (rc != KV_OK) {
+        return rc;
+    }
+
+    if (h->count == 0 && h->type == KV_ENTRY_NONE) {
+        r->marked = true;
+        return KV_DECLINED;
+    }
+
+    if (h->count > limit - r->expected) {
+        return kv_wal_damaged(r, r->offset, r->expected, "the batch goes "
+                              "on to LSN %" PRIu64 ", but the next "
+                              "segment starts with %" PRIu64,
+                              r->expected + h->count - 1, limit);
     }
 
     return KV_OK;
+}
+
+
+void
+kv_wal_pass(kv_wal_reader_t *r, const kv_batch_header_t *h)
+{
+    r->expected += h->count;
+    r->offset += kv_wal_batch_header(r->version) + h->len;
 }
 
 
@@ -342,7 +371,9 @@ kv_wal_read_last(kv_wal_reader_t *r, uint64_t limit)
                     r->name, r->size, r->segment_size);
     }
 
-    return kv_wal_read_overlap(r);
+    /* where the next one says where this one ends, that was checked */
+
+    return r->upto ? KV_OK : kv_wal_read_overlap(r);
 }
 
 
@@ -575,73 +606,6 @@ kv_wal_batch(kv_wal_reader_t *r, uint64_t offset, kv_batch_header_t *h,
     kv_wal_see_identity(r, &id, r->name, offset + place);
 
     *records = p + head;
-
-    return KV_OK;
-}
-
-
-static kv_rc_t
-kv_wal_give_records(kv_wal_reader_t *r, const kv_batch_header_t *h,
-    const uint8_t *records)
-{
-    size_t        n, size;
-    kv_rc_t       rc;
-    uint64_t      lsn, end;
-    kv_record_t   rec;
-    struct iovec  value;
-
-    assert(h->first_lsn == r->expected);
-
-    n = h->len;
-    end = h->first_lsn + h->count;
-
-    /* one without an LSN counts as what follows on it */
-
-    if (r->from->batch && kv_max(end - 1, h->first_lsn) > r->from->after) {
-        r->from->batch(r->from->ctx, r->lsn, r->offset, h, records);
-    }
-
-    for (lsn = h->first_lsn; lsn < end; lsn++) {
-
-        size = kv_record_decode(records, n, r->version, &rec, &value);
-
-        if (size == 0) {
-            break;
-        }
-
-        if (kv_record_unknown(&rec)) {
-            kv_err_set(r->err, "%s: offset %" PRIu64 ": LSN %" PRIu64 " is of "
-                       "a record with %s, which this version of the module "
-                       "cannot keep; use the version that wrote it, or another "
-                       "directory", r->name, r->offset, lsn,
-                       kv_record_unknown(&rec));
-            return KV_DAMAGED;
-        }
-
-        rec.lsn = lsn;
-        rec.place = r->offset + kv_wal_batch_header(r->version) + h->len - n
-                    + (size_t) ((uint8_t *) value.iov_base - records);
-
-        if (lsn > r->from->after) {
-            rc = r->from->record(r->from->ctx, lsn, &rec);
-
-            if (rc != KV_OK) {
-                return rc;
-            }
-        }
-
-        records += size;
-        n -= size;
-    }
-
-    if (lsn < end || (n > 0 && h->count)) {
-        return kv_wal_damaged(r, r->offset + kv_wal_batch_header(r->version)
-                                 + h->len - n, h->first_lsn,
-                              "the batch is as it was written, but this is no "
-                              "record of format version %u", r->version);
-    }
-
-    r->expected = end;
 
     return KV_OK;
 }

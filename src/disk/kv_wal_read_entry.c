@@ -5,9 +5,9 @@
  */
 
 
+#include <errno.h>
 #include <inttypes.h>
 
-#include "base/kv_crc32c.h"
 #include "disk/kv_wal_reader.h"
 
 
@@ -17,6 +17,19 @@ static bool kv_wal_state_follows(const kv_wal_reader_t *r,
     const kv_batch_header_t *h, const kv_entry_state_t *s);
 static void kv_wal_take_members(kv_wal_reader_t *r, uint64_t index,
     const void *data, size_t len);
+
+
+kv_rc_t
+kv_wal_list_stale(kv_wal_reader_t *r)
+{
+    if (kv_wal_set_stale(r->wal, r->names, r->n) != KV_OK) {
+        kv_err_set(r->err, "the segments cannot be read: %s; see to the disk",
+                   strerror(errno));
+        return KV_ERROR;
+    }
+
+    return KV_OK;
+}
 
 
 kv_rc_t
@@ -164,10 +177,10 @@ kv_wal_read_state(kv_wal_reader_t *r, const kv_batch_header_t *h,
     memset(&s, 0, sizeof(s));
     memcpy(&s, data, kv_min(sizeof(s), h->len));
 
-    if (h->len < sizeof(s) || s.len > KV_MEMBERS_MAX || s.len % 8 || s.zero
+    if (h->len < sizeof(s) || s.len > KV_MEMBERS_MAX || s.len % 8
         || h->len != sizeof(s) + s.len || s.index_term > h->term
         || s.members_index > s.index || (s.members_index == 0) != (s.len == 0)
-        || (r->offset > KV_SEGMENT_HEADER && s.before))
+        || (r->offset > KV_SEGMENT_HEADER && (s.before || s.number)))
     {
         return kv_wal_damaged(r, r->offset, r->expected, "the batch is as it "
                               "was written, but this is no state of a "
@@ -206,6 +219,7 @@ kv_wal_read_state(kv_wal_reader_t *r, const kv_batch_header_t *h,
 
     if (r->offset == KV_SEGMENT_HEADER) {
         replica->before = s.before;
+        replica->number = s.number;
         replica->start = r->offset + sizeof(*h) + h->len;
     }
 
@@ -259,38 +273,9 @@ kv_wal_take_members(kv_wal_reader_t *r, uint64_t index, const void *data,
 uint64_t
 kv_wal_read_before(kv_wal_reader_t *r, uint64_t lsn)
 {
-    int                   fd;
-    ssize_t               n;
-    uint8_t               buf[KV_SEGMENT_HEADER], state[KV_ENTRY_STATE_MAX];
-    uint64_t              size;
     kv_entry_state_t      s;
-    kv_batch_header_t     h;
-    kv_segment_header_t   segment;
+    kv_segment_header_t   h;
 
-    fd = kv_wal_open(r->wal, lsn, buf, &size);
-
-    if (fd == -1) {
-        return 0;
-    }
-
-    n = kv_io_read(r->wal->io, fd, state, sizeof(state), KV_SEGMENT_HEADER);
-
-    (void) r->wal->io->close(r->wal->io, fd);
-
-    memcpy(&segment, buf, sizeof(segment));
-
-    if (memcmp(segment.magic, KV_SEGMENT_MAGIC, sizeof(segment.magic)) != 0
-        || segment.crc != kv_wal_header_crc(buf) || segment.kind != r->kind
-        || n < (ssize_t) (sizeof(h) + sizeof(s)))
-    {
-        return 0;
-    }
-
-    memcpy(&h, state, sizeof(h));
-    memcpy(&s, state + sizeof(h), sizeof(s));
-
-    return h.magic == KV_BATCH_MAGIC && h.salt == segment.salt
-           && h.type == KV_ENTRY_STATE && h.len <= (size_t) n - sizeof(h)
-           && h.crc == kv_crc32c(0, state + 8, sizeof(h) - 8 + h.len)
-           ? s.before : 0;
+    return kv_wal_read_start(r->wal, lsn, &h, &s) == KV_OK
+           && h.kind == r->kind ? s.before : 0;
 }

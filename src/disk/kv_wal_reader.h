@@ -2,8 +2,9 @@
 /*
  * The log being read back.  kv_wal_replay.c reads the segments in order and
  * decides what the end means, kv_wal_read.c reads a segment,
- * kv_wal_read_entry.c what a replicated log has besides, kv_wal_damage.c writes
- * the messages about damage and the way out.
+ * kv_wal_read_entry.c what a replicated log has besides, kv_wal_give.c gives
+ * to the caller what is final, kv_wal_damage.c writes the messages about damage
+ * and the way out.
  */
 
 
@@ -70,6 +71,11 @@ typedef struct {
     uint8_t         members[KV_MEMBERS_MAX];
     uint64_t        durable_end;     /* where it is known to be durable, in the
                                         present segment */
+    uint64_t        stop;            /* the reading ends before the entry with
+                                        this index; 0: it does not */
+    uint64_t        final;           /* entries up to this index are */
+    struct kv_wal_held_s  *held;     /* batches that may not be committed, */
+    struct kv_wal_held_s  *held_last;    /* in order */
 
     kv_wal_way_t    way;             /* out of damage that was met */
 
@@ -108,6 +114,16 @@ kv_rc_t kv_wal_read_segment(kv_wal_reader_t *r, uint64_t limit);
 kv_rc_t kv_wal_read_batches(kv_wal_reader_t *r, uint64_t limit);
 
 /*
+ * Reads the next batch, which is at r->offset, and takes what it says of the
+ * log; kv_wal_pass() goes behind it.  `limit` as above.  KV_OK: there is one
+ * with its header and a pointer to its data, which is no mark; KV_DECLINED:
+ * there is none; KV_DAMAGED or KV_ERROR, r->err filled.
+ */
+kv_rc_t kv_wal_read_batch(kv_wal_reader_t *r, uint64_t limit,
+    kv_batch_header_t *h, const uint8_t **data);
+void kv_wal_pass(kv_wal_reader_t *r, const kv_batch_header_t *h);
+
+/*
  * Goes through the good batches from r->offset on, and gives no record: *lsn is
  * the LSN after the last one that ends before `limit`, and *durable the highest
  * LSN that they say was durable, or 0.  KV_OK; KV_DAMAGED or KV_ERROR, r->err
@@ -132,6 +148,12 @@ const uint8_t *kv_wal_window(kv_wal_reader_t *r, uint64_t offset, size_t n);
 
 
 /* ---- kv_wal_read_entry.c */
+
+/*
+ * Takes the segments that were given up as a whole out of the list, r->names.
+ * KV_OK, or KV_ERROR, r->err filled.
+ */
+kv_rc_t kv_wal_list_stale(kv_wal_reader_t *r);
 
 /*
  * Whether the good batch may be in a segment of this kind.  KV_OK; KV_DAMAGED,
@@ -163,6 +185,54 @@ kv_rc_t kv_wal_read_entry(kv_wal_reader_t *r, const kv_batch_header_t *h,
  * this LSN; 0: it does not, or cannot be read.
  */
 uint64_t kv_wal_read_before(kv_wal_reader_t *r, uint64_t lsn);
+
+
+/* Whether the batch of a replicated log is an entry. */
+static inline bool
+kv_wal_is_entry(const kv_batch_header_t *h)
+{
+    return h->type != KV_ENTRY_NONE && h->type != KV_ENTRY_STATE;
+}
+
+
+/* ---- kv_wal_give.c */
+
+/*
+ * Gives the batch at r->offset, and its records, to r->from.  KV_OK;
+ * KV_DAMAGED, r->err filled; or what from->record returned.
+ */
+kv_rc_t kv_wal_give(kv_wal_reader_t *r, const kv_batch_header_t *h,
+    const uint8_t *data);
+
+/*
+ * The batch at r->offset of a replicated log is read, and what it says taken:
+ * gives what is known by now to be committed, and holds the rest.  Results as
+ * those of kv_wal_give(), and KV_ERROR, r->err filled, when out of memory.
+ */
+kv_rc_t kv_wal_hold(kv_wal_reader_t *r, const kv_batch_header_t *h,
+    const uint8_t *data);
+
+/* Forgets what is held. */
+void kv_wal_release(kv_wal_reader_t *r);
+
+
+/* ---- kv_wal_entries.c */
+
+/*
+ * A reader of files alone, with r->names, that calls nothing: `wal` and `from`,
+ * which it fills, outlive it.  KV_OK: the caller ends it; else the result of
+ * kv_io_rc(), `err` filled.
+ */
+kv_rc_t kv_wal_seeker_open(kv_wal_reader_t *r, kv_wal_t *wal,
+    kv_wal_replay_t *from, kv_err_t *err);
+void kv_wal_seeker_close(kv_wal_reader_t *r);
+
+/*
+ * Opens the segment that has the entry `index`, or ends before it, and is to be
+ * read from its beginning.  KV_NOT_FOUND: there is none; KV_DAMAGED or
+ * KV_ERROR, r->err filled.
+ */
+kv_rc_t kv_wal_seek(kv_wal_reader_t *r, uint64_t index);
 
 
 /* ---- kv_wal_damage.c */

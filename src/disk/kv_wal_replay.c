@@ -148,9 +148,15 @@ kv_wal_reader_open(kv_wal_reader_t *r, kv_wal_t *wal,
     if (rc != KV_OK) {
         kv_err_set(err, "the data directory cannot be listed: %s; see to its "
                    "permissions and the disk", strerror(errno));
+        return rc;
     }
 
-    return rc;
+    if (from->final) {
+        memset(from->final, 0, sizeof(*from->final));
+        from->final->lsn = from->after;
+    }
+
+    return KV_OK;
 }
 
 
@@ -165,6 +171,7 @@ kv_wal_reader_close(kv_wal_reader_t *r)
         (void) r->wal->io->close(r->wal->io, r->fd);
     }
 
+    kv_wal_release(r);
     free(r->buf);
     free(r->names);
 
@@ -179,6 +186,12 @@ kv_wal_read_all(kv_wal_reader_t *r)
     kv_rc_t               rc;
     uint64_t              limit, after;
     const kv_wal_name_t  *names;
+
+    rc = kv_wal_list_stale(r);
+
+    if (rc != KV_OK) {
+        return rc;
+    }
 
     names = r->names;
     after = r->from->after;
@@ -550,6 +563,7 @@ kv_wal_read_done(kv_wal_reader_t *r)
     }
 
     kv_wal_delete_unfinished(wal, r->names, r->n);
+    kv_wal_delete_stale(wal, r->names, r->n);
     kv_wal_distrust(r);
 
     if (kv_io_sync_dir(wal->io, wal->dirfd) != KV_OK) {
@@ -560,6 +574,7 @@ kv_wal_read_done(kv_wal_reader_t *r)
 
     to.next_lsn = r->expected;
 
+    wal->state->cutting = 0;
     wal->state->replicated = r->from->replicated;
     kv_wal_read_replica(r, &to.replica);
 

@@ -12,6 +12,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <stdlib.h>
 #include <unistd.h>
 #include <sys/random.h>
 
@@ -24,6 +25,7 @@
 #define KV_WAL_TMP_TRIES 100u
 
 
+static kv_rc_t kv_wal_sync_segment(kv_wal_t *wal, kv_err_t *err);
 static void kv_wal_synced(kv_wal_state_t *state, uint64_t lsn);
 static bool kv_wal_has_batch(const kv_wal_state_t *state);
 static kv_rc_t kv_wal_rewrite_tail(kv_wal_t *wal, kv_err_t *err);
@@ -33,11 +35,19 @@ static kv_rc_t kv_wal_rewrite_batch(kv_wal_t *wal, int fd, uint64_t offset,
 static kv_rc_t kv_wal_read_back(kv_wal_t *wal, int fd, void *buf, size_t n,
     uint64_t offset);
 static void kv_wal_use(kv_wal_t *wal, int fd, uint64_t lsn, uint64_t salt);
+static kv_rc_t kv_wal_make_segment(kv_wal_t *wal, kv_wal_rest_t *rest,
+    bool cut, kv_err_t *err);
 static kv_rc_t kv_wal_begin_segment(kv_wal_t *wal, int fd, const char *tmp,
-    const char *name);
+    const char *name, kv_wal_rest_t *rest, bool cut);
+static kv_rc_t kv_wal_name_failed(kv_wal_t *wal, const char *name, bool more,
+    bool cut);
 static void kv_wal_end_segment(kv_wal_state_t *state);
-static kv_rc_t kv_wal_new_file(kv_wal_t *wal, char *tmp, int *fd);
-static kv_rc_t kv_wal_new_header(kv_wal_t *wal, int fd, kv_wal_position_t *to);
+static void kv_wal_begin_cut(kv_wal_state_t *state, kv_wal_rest_t *rest);
+static kv_rc_t kv_wal_new_file(kv_wal_t *wal, uint64_t lsn, char *tmp, int *fd);
+static kv_rc_t kv_wal_new_header(kv_wal_t *wal, int fd, kv_wal_rest_t *rest);
+static kv_rc_t kv_wal_new_entries(kv_wal_t *wal, int fd, kv_wal_rest_t *rest,
+    kv_wal_position_t *to);
+static void kv_wal_same_rest(const kv_wal_state_t *state, kv_wal_rest_t *rest);
 
 
 static const char  kv_wal_put_back[] =
@@ -48,19 +58,22 @@ static const char  kv_wal_put_back[] =
 kv_rc_t
 kv_wal_sync(kv_wal_t *wal, kv_err_t *err)
 {
-    char             name[KV_NAME_MAX];
     kv_rc_t          rc;
-    uint64_t         last;
     kv_wal_state_t  *state;
 
     state = wal->state;
 
     kv_wal_settle(state);
 
-    last = state->next_lsn - 1;
+    rc = kv_wal_end_cut(wal, err);
 
-    if (state->durable_lsn >= last && !atomic_load(&state->unsynced)) {
+    if (rc == KV_ERROR) {
+        return rc;
+    }
 
+    if (state->durable_lsn >= state->next_lsn - 1
+        && !atomic_load(&state->unsynced))
+    {
         /* a process may have died when its sync had succeeded */
 
         state->rewrite_end = 0;
@@ -75,6 +88,19 @@ kv_wal_sync(kv_wal_t *wal, kv_err_t *err)
 
         return kv_wal_next_segment(wal, err);
     }
+
+    return kv_wal_sync_segment(wal, err);
+}
+
+
+static kv_rc_t
+kv_wal_sync_segment(kv_wal_t *wal, kv_err_t *err)
+{
+    char             name[KV_NAME_MAX];
+    kv_rc_t          rc;
+    kv_wal_state_t  *state;
+
+    state = wal->state;
 
     /* a process died in its sync: if that failed, another would not tell */
 
@@ -111,7 +137,7 @@ kv_wal_sync(kv_wal_t *wal, kv_err_t *err)
         return rc;
     }
 
-    kv_wal_synced(state, last);
+    kv_wal_synced(state, state->next_lsn - 1);
 
     /* not before: of a sealed segment nothing else says where it ends */
 
@@ -419,16 +445,16 @@ kv_wal_check_name(kv_wal_t *wal, kv_err_t *err)
 kv_rc_t
 kv_wal_next_segment(kv_wal_t *wal, kv_err_t *err)
 {
-    int       fd;
-    char      tmp[KV_NAME_MAX], name[KV_NAME_MAX];
-    kv_rc_t   rc;
-    uint64_t  lsn;
+    kv_rc_t         rc;
+    kv_wal_rest_t   rest;
+    kv_wal_state_t *state;
 
-    rc = kv_wal_replaceable(wal->state) ? KV_OK : kv_wal_sync(wal, err);
+    state = wal->state;
+    rc = kv_wal_replaceable(state) ? KV_OK : kv_wal_sync(wal, err);
 
     /* a log with a segment missing in it cannot be read */
 
-    if (rc == KV_OK && kv_wal_has_batch(wal->state)) {
+    if (rc == KV_OK && kv_wal_has_batch(state)) {
         rc = kv_wal_current(wal, err);
     }
 
@@ -436,17 +462,76 @@ kv_wal_next_segment(kv_wal_t *wal, kv_err_t *err)
         return rc;
     }
 
-    lsn = wal->state->next_lsn;
+    assert(state->durable_lsn == state->next_lsn - 1);
 
-    assert(wal->state->durable_lsn == lsn - 1);
+    if (state->segment_size && !kv_wal_has_batch(state)
+        && kv_wal_keep_rest(wal, &rest, err) == KV_OK)
+    {
+        rc = kv_wal_make_segment(wal, &rest, false, err);
+        free(rest.entries);
+
+        return rc;
+    }
+
+    kv_wal_same_rest(state, &rest);
+
+    return kv_wal_make_segment(wal, &rest, false, err);
+}
+
+
+/* The log goes on where it is. */
+
+static void
+kv_wal_same_rest(const kv_wal_state_t *state, kv_wal_rest_t *rest)
+{
+    kv_wal_here(state, &rest->to);
+
+    rest->entries = NULL;
+    rest->len = 0;
+
+    if (!state->replicated) {
+        return;
+    }
+
+    /* one that takes the place of another follows on the same one */
+
+    if (state->segment_size == 0 || state->segment_lsn != state->next_lsn) {
+        rest->to.replica.before = state->replica.end;
+    }
+
+    rest->first = rest->to.replica;
+    memcpy(rest->members, kv_wal_members(state), state->replica.members_len);
+    memcpy(rest->first_members, rest->members, state->replica.members_len);
+}
+
+
+kv_rc_t
+kv_wal_cut_segment(kv_wal_t *wal, kv_wal_rest_t *rest, kv_err_t *err)
+{
+    return kv_wal_make_segment(wal, rest, true, err);
+}
+
+
+/* `cut`: entries are given up. */
+
+static kv_rc_t
+kv_wal_make_segment(kv_wal_t *wal, kv_wal_rest_t *rest, bool cut,
+    kv_err_t *err)
+{
+    int       fd;
+    char      tmp[KV_NAME_MAX], name[KV_NAME_MAX];
+    kv_rc_t   rc;
+    uint64_t  lsn;
+
+    lsn = rest->to.next_lsn;
 
     (void) kv_wal_name(tmp, KV_WAL_SEGMENT_TMP, lsn);
     (void) kv_wal_name(name, KV_WAL_SEGMENT, lsn);
 
-    rc = kv_wal_new_file(wal, tmp, &fd);
+    rc = kv_wal_new_file(wal, lsn, tmp, &fd);
 
     if (rc == KV_OK) {
-        rc = kv_wal_begin_segment(wal, fd, tmp, name);
+        rc = kv_wal_begin_segment(wal, fd, tmp, name, rest, cut);
     }
 
     if (rc != KV_OK) {
@@ -465,23 +550,30 @@ kv_wal_next_segment(kv_wal_t *wal, kv_err_t *err)
  */
 
 static kv_rc_t
-kv_wal_begin_segment(kv_wal_t *wal, int fd, const char *tmp, const char *name)
+kv_wal_begin_segment(kv_wal_t *wal, int fd, const char *tmp, const char *name,
+    kv_wal_rest_t *rest, bool cut)
 {
-    int                saved;
-    bool               more;
-    kv_rc_t            rc;
-    kv_wal_state_t    *state;
-    kv_wal_position_t  to;
+    int                       saved;
+    bool                      more;
+    kv_rc_t                   rc;
+    kv_wal_state_t           *state;
+    const kv_wal_position_t  *to;
 
     state = wal->state;
+    to = &rest->to;
 
-    rc = kv_wal_new_header(wal, fd, &to);
+    rc = kv_wal_new_header(wal, fd, rest);
 
     if (rc == KV_OK) {
         kv_wal_end_segment(state);
 
+        if (cut) {
+            kv_wal_begin_cut(state, rest);
+        }
+
         if (wal->io->rename(wal->io, wal->dirfd, tmp, name) == -1) {
             rc = kv_wal_rc();
+            atomic_store(&state->cutting, 0);
         }
     }
 
@@ -494,19 +586,12 @@ kv_wal_begin_segment(kv_wal_t *wal, int fd, const char *tmp, const char *name)
         return rc;
     }
 
-    more = state->segment_size == 0 || state->segment_lsn != to.segment_lsn;
-
-    /* it has no batch yet: the next try makes the name again */
+    more = state->segment_size == 0 || state->segment_lsn != to->segment_lsn;
 
     if (kv_io_sync_dir(wal->io, wal->dirfd) != KV_OK) {
-        rc = kv_wal_rc();
+        rc = kv_wal_name_failed(wal, name, more, cut);
         saved = errno;
         (void) wal->io->close(wal->io, fd);
-
-        if (more && rc != KV_ERROR) {
-            (void) wal->io->unlink(wal->io, wal->dirfd, name);
-        }
-
         errno = saved;
 
         return rc;
@@ -514,10 +599,11 @@ kv_wal_begin_segment(kv_wal_t *wal, int fd, const char *tmp, const char *name)
 
     kv_failpoint(KV_FAILPOINT_SEGMENT_NAMED);
 
-    kv_wal_move(state, &to);
+    kv_wal_move(state, to);
 
     if (state->replicated) {
-        kv_wal_synced(state, state->durable_lsn);
+        kv_wal_synced(state, to->next_lsn - 1);
+        atomic_store(&state->cutting, 0);
     }
 
     if (more) {
@@ -525,9 +611,34 @@ kv_wal_begin_segment(kv_wal_t *wal, int fd, const char *tmp, const char *name)
     }
 
     kv_wal_close(wal);
-    kv_wal_use(wal, fd, to.segment_lsn, to.segment_salt);
+    kv_wal_use(wal, fd, to->segment_lsn, to->segment_salt);
 
     return KV_OK;
+}
+
+
+/*
+ * The new name could not be synced.  The segment has no batch yet: the next try
+ * makes the name again.  But where entries are given up, that may have happened
+ * or not, and a start has to tell.
+ */
+
+static kv_rc_t
+kv_wal_name_failed(kv_wal_t *wal, const char *name, bool more, bool cut)
+{
+    int      saved;
+    kv_rc_t  rc;
+
+    rc = cut ? KV_ERROR : kv_wal_rc();
+    saved = errno;
+
+    if (more && rc != KV_ERROR) {
+        (void) wal->io->unlink(wal->io, wal->dirfd, name);
+    }
+
+    errno = saved;
+
+    return rc;
 }
 
 
@@ -549,12 +660,93 @@ kv_wal_end_segment(kv_wal_state_t *state)
 
 
 /*
+ * LSNs will be given out again, and are not durable any more.  If the process
+ * dies from here on, the next one finds out whether the file got its name.
+ */
+
+static void
+kv_wal_begin_cut(kv_wal_state_t *state, kv_wal_rest_t *rest)
+{
+    kv_wal_replica_t  *replica;
+
+    replica = &rest->to.replica;
+    replica->members_at = 1 - state->replica.members_at;
+
+    memcpy(state->members[replica->members_at], rest->members,
+           replica->members_len);
+
+    atomic_store(&state->durable_salt, 0);
+    state->durable_lsn = kv_min(atomic_load(&state->durable_lsn),
+                                rest->to.next_lsn - 1);
+    state->to = rest->to;
+    atomic_store(&state->cutting, 1);
+}
+
+
+kv_rc_t
+kv_wal_end_cut(kv_wal_t *wal, kv_err_t *err)
+{
+    int                   fd;
+    char                  name[KV_NAME_MAX];
+    uint8_t               buf[KV_SEGMENT_HEADER];
+    uint64_t              size;
+    kv_wal_state_t       *state;
+    kv_segment_header_t   h;
+
+    state = wal->state;
+
+    if (kv_likely(atomic_load(&state->cutting) == 0)) {
+        return KV_OK;
+    }
+
+    (void) kv_wal_name(name, KV_WAL_SEGMENT, state->to.segment_lsn);
+
+    fd = kv_wal_open(wal, state->to.segment_lsn, buf, &size);
+
+    if (fd == -1 && errno != ENOENT) {
+        kv_err_set(err, "%s: the segment cannot be opened: %s; see to the "
+                   "disk, then restart", name, strerror(errno));
+        return KV_ERROR;
+    }
+
+    memset(&h, 0, sizeof(h));
+
+    if (fd != -1) {
+        memcpy(&h, buf, sizeof(h));
+        (void) wal->io->close(wal->io, fd);
+    }
+
+    if (h.salt == state->to.segment_salt) {
+
+        if (kv_io_sync_dir(wal->io, wal->dirfd) != KV_OK) {
+            kv_err_set(err, "%s: its name cannot be synced: %s; see to the "
+                       "disk, then restart", name, strerror(errno));
+            return KV_ERROR;
+        }
+
+        atomic_store(&state->moving, 1);
+        kv_wal_end_move(state);
+        kv_wal_synced(state, state->to.next_lsn - 1);
+    }
+
+    atomic_store(&state->cutting, 0);
+
+    kv_err_set(err, "%s: a process died while it gave up entries of the "
+               "replicated log: they are %s", name,
+               h.salt == state->to.segment_salt ? "gone" : "still there");
+    errno = EAGAIN;
+
+    return KV_AGAIN;
+}
+
+
+/*
  * Makes the file `tmp`, or one with another LSN's name, which `tmp` then is: it
  * may be impossible to delete what a predecessor left there.
  */
 
 static kv_rc_t
-kv_wal_new_file(kv_wal_t *wal, char *tmp, int *fd)
+kv_wal_new_file(kv_wal_t *wal, uint64_t lsn, char *tmp, int *fd)
 {
     kv_rc_t   rc;
     uint64_t  number;
@@ -565,7 +757,7 @@ kv_wal_new_file(kv_wal_t *wal, char *tmp, int *fd)
         return rc;
     }
 
-    number = wal->state->next_lsn;
+    number = lsn;
 
     do {
         (void) kv_wal_name(tmp, KV_WAL_SEGMENT_TMP, number++);
@@ -574,20 +766,25 @@ kv_wal_new_file(kv_wal_t *wal, char *tmp, int *fd)
                                (off_t) wal->segment_size, NULL, fd);
 
     } while (rc == KV_ERROR && errno == EEXIST
-             && number - wal->state->next_lsn < KV_WAL_TMP_TRIES);
+             && number - lsn < KV_WAL_TMP_TRIES);
 
     return rc;
 }
 
 
-/* Prepares the file: header, salt, sync.  *to is its beginning. */
+/* Prepares the file: header, salt, sync.  rest->to is then its beginning. */
 
 static kv_rc_t
-kv_wal_new_header(kv_wal_t *wal, int fd, kv_wal_position_t *to)
+kv_wal_new_header(kv_wal_t *wal, int fd, kv_wal_rest_t *rest)
 {
-    kv_rc_t              rc;
-    uint8_t              buf[KV_SEGMENT_HEADER];
-    kv_segment_header_t  h;
+    kv_rc_t               rc;
+    uint8_t               buf[KV_SEGMENT_HEADER];
+    kv_wal_state_t       *state;
+    kv_wal_position_t    *to;
+    kv_segment_header_t   h;
+
+    state = wal->state;
+    to = &rest->to;
 
     memset(buf, 0, sizeof(buf));
     memset(&h, 0, sizeof(h));
@@ -595,9 +792,9 @@ kv_wal_new_header(kv_wal_t *wal, int fd, kv_wal_position_t *to)
     memcpy(h.magic, KV_SEGMENT_MAGIC, sizeof(h.magic));
     h.version = KV_FORMAT_VERSION;
     h.size = wal->segment_size;
-    h.first_lsn = wal->state->next_lsn;
-    h.id = kv_wal_id(wal->state);
-    h.kind = wal->state->replicated ? KV_SEGMENT_REPLICATED : KV_SEGMENT_PLAIN;
+    h.first_lsn = to->next_lsn;
+    h.id = kv_wal_id(state);
+    h.kind = state->replicated ? KV_SEGMENT_REPLICATED : KV_SEGMENT_PLAIN;
 
     if (getrandom(&h.salt, sizeof(h.salt), 0) != sizeof(h.salt)) {
         return kv_wal_rc();
@@ -609,18 +806,15 @@ kv_wal_new_header(kv_wal_t *wal, int fd, kv_wal_position_t *to)
 
     memcpy(buf, &h, sizeof(h));
 
-    kv_wal_here(wal->state, to);
-
     to->segment_lsn = h.first_lsn;
     to->segment_salt = h.salt;
     to->segment_size = h.size;
     to->offset = KV_SEGMENT_HEADER;
-    to->next_lsn = h.first_lsn;
 
     rc = kv_io_write(wal->io, fd, buf, sizeof(buf), 0);
 
-    if (rc == KV_OK && wal->state->replicated) {
-        rc = kv_wal_first_state(wal, fd, to);
+    if (rc == KV_OK && state->replicated) {
+        rc = kv_wal_new_entries(wal, fd, rest, to);
     }
 
     if (rc != KV_OK) {
@@ -630,6 +824,54 @@ kv_wal_new_header(kv_wal_t *wal, int fd, kv_wal_position_t *to)
     /* no batch was in this file yet: a full disk may pass */
 
     return kv_io_sync(wal->io, fd) == KV_OK ? KV_OK : kv_wal_rc();
+}
+
+
+/* The STATE of a replicated log, and the entries that stay behind it. */
+
+static kv_rc_t
+kv_wal_new_entries(kv_wal_t *wal, int fd, kv_wal_rest_t *rest,
+    kv_wal_position_t *to)
+{
+    size_t              at;
+    kv_rc_t             rc;
+    kv_batch_header_t   h;
+    kv_wal_position_t   first;
+
+    first = *to;
+    first.replica = rest->first;
+    first.replica.number = wal->state->replica.number + 1;
+
+    rc = kv_wal_first_state(wal, fd, &first, rest->first_members);
+
+    if (rc != KV_OK) {
+        return rc;
+    }
+
+    if (rest->len > to->segment_size - first.offset) {
+        errno = EFBIG;
+        return KV_NO_SPACE;
+    }
+
+    for (at = 0; at < rest->len; at += sizeof(h) + h.len) {
+
+        memcpy(&h, rest->entries + at, sizeof(h));
+        h.salt = to->segment_salt;
+        h.durable_end = KV_SEGMENT_HEADER;
+        memcpy(rest->entries + at, &h, sizeof(h));
+        h.crc = kv_crc32c(0, rest->entries + at + 8, sizeof(h) - 8 + h.len);
+        memcpy(rest->entries + at, &h, sizeof(h));
+    }
+
+    to->offset = first.offset + rest->len;
+    to->replica.number = first.replica.number;
+    to->replica.before = first.replica.before;
+    to->replica.incarnation = first.replica.incarnation;
+    to->replica.start = first.replica.start;
+    to->replica.end = to->offset;
+
+    return rest->len ? kv_io_write(wal->io, fd, rest->entries, rest->len,
+                                   (off_t) first.offset) : KV_OK;
 }
 
 
@@ -657,23 +899,6 @@ kv_wal_replaceable(const kv_wal_state_t *state)
 {
     return state->segment_size && state->offset == state->segment_size
            && atomic_load(&state->next_lsn) == state->segment_lsn;
-}
-
-
-void
-kv_wal_end_move(kv_wal_state_t *state)
-{
-    state->segment_lsn = state->to.segment_lsn;
-    state->segment_salt = state->to.segment_salt;
-    state->segment_size = state->to.segment_size;
-    state->offset = state->to.offset;
-    atomic_store(&state->next_lsn, state->to.next_lsn);
-
-    if (state->replicated) {
-        state->replica = state->to.replica;
-    }
-
-    atomic_store(&state->moving, 0);
 }
 
 

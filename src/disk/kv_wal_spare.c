@@ -151,6 +151,15 @@ kv_wal_purge(kv_wal_t *wal, uint64_t lsn, uint64_t current_lsn,
         return rc;
     }
 
+    if (wal->state->replicated && kv_wal_set_stale(wal, names, n) != KV_OK) {
+        rc = kv_wal_rc();
+        kv_err_set(err, "the segments cannot be read: %s; see to the disk",
+                   strerror(errno));
+        free(names);
+
+        return rc;
+    }
+
     number = kv_wal_free_spare(names, n, &have);
     gone = 0;
 

@@ -226,7 +226,7 @@ kv_wal_tail_list(kv_wal_tail_t *tail)
         return KV_ERROR;
     }
 
-    return KV_OK;
+    return kv_wal_list_stale(r);
 }
 
 

@@ -106,20 +106,6 @@ kv_wal_begin(kv_wal_t *wal)
 }
 
 
-void
-kv_wal_reset(kv_wal_t *wal)
-{
-    wal->staged = 0;
-    wal->iov_n = 0;
-    wal->len = sizeof(kv_batch_header_t);
-    wal->count = 0;
-    wal->puts = 0;
-    wal->entry.type = KV_ENTRY_NONE;
-
-    kv_wal_stage(wal, sizeof(kv_batch_header_t));
-}
-
-
 kv_rc_t
 kv_wal_add(kv_wal_t *wal, const kv_record_t *rec)
 {
@@ -198,6 +184,26 @@ kv_wal_pending(const kv_wal_t *wal)
 
 
 size_t
+kv_wal_copy_records(const kv_wal_t *wal, void *buf)
+{
+    size_t    i, n, skip;
+    uint8_t  *p;
+
+    p = buf;
+    skip = sizeof(kv_batch_header_t);
+
+    for (i = 0; i < wal->iov_n; i++) {
+        n = wal->iov[i].iov_len - skip;
+        memcpy(p, (uint8_t *) wal->iov[i].iov_base + skip, n);
+        p += n;
+        skip = 0;
+    }
+
+    return (size_t) (p - (uint8_t *) buf);
+}
+
+
+size_t
 kv_wal_space(const kv_wal_t *wal)
 {
     return wal->max_batch - wal->len;
@@ -207,7 +213,15 @@ kv_wal_space(const kv_wal_t *wal)
 kv_rc_t
 kv_wal_check(kv_wal_t *wal, kv_err_t *err)
 {
+    kv_rc_t  rc;
+
     kv_wal_settle(wal->state);
+
+    rc = kv_wal_end_cut(wal, err);
+
+    if (rc == KV_ERROR) {
+        return rc;
+    }
 
     if (wal->state->rewrite_end) {
         return kv_wal_sync(wal, err);
@@ -230,7 +244,7 @@ kv_wal_mark(kv_wal_t *wal, kv_err_t *err)
 
     kv_wal_settle(state);
 
-    if (state->segment_size < KV_WAL_MARK
+    if (atomic_load(&state->cutting) || state->segment_size < KV_WAL_MARK
         || state->offset > state->segment_size - KV_WAL_MARK
         || kv_wal_current(wal, NULL) != KV_OK)
     {
@@ -267,6 +281,12 @@ kv_wal_leave_closed(kv_wal_t *wal, kv_err_t *err)
     state = wal->state;
 
     kv_wal_settle(state);
+
+    rc = kv_wal_end_cut(wal, err);
+
+    if (rc == KV_ERROR) {
+        return rc;
+    }
 
     /*
      * If the rest of a segment was given up, the state does not tell where the

@@ -81,7 +81,7 @@ replica_try(wal_t *t, kv_entry_type_t type, const char *data)
     e.type = type;
     e.term = t->state.replica.term;
     e.index = t->state.replica.index + 1;
-    e.commit = t->state.replica.index;
+    e.commit = t->held ? t->commit : t->state.replica.index;
 
     return kv_wal_put_entry(t->log, &e, data, data ? strlen(data) : 0,
                             &t->err);

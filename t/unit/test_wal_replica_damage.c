@@ -705,7 +705,7 @@ test_forged_state(void **ctx)
         { true, true, true, STATE(members_index), 9, 8, "no state" },
         { true, true, true, STATE(members_index), 0, 8, "no state" },
         { true, true, true, STATE(index_term), 9, 8, "no state" },
-        { true, true, true, STATE(zero), 1, 4, "no state" },
+        { true, false, true, STATE(number), 1, 4, "no state" },
         { true, true, true, STATE(len), 16, 4, "no state" },
         { true, true, true, STATE(len), 4104, 4, "no state" },
         { true, false, true, STATE(before), 4096, 8, "no state" },

@@ -291,7 +291,7 @@ wal_try(wal_t *t, kv_wal_t *log, unsigned n, size_t len)
         e.type = KV_ENTRY_RECORDS;
         e.term = t->state.replica.term;
         e.index = t->state.replica.index + 1;
-        e.commit = t->state.replica.index;
+        e.commit = t->held ? t->commit : t->state.replica.index;
         kv_wal_set_entry(log, &e);
     }
 
@@ -391,6 +391,8 @@ wal_replay(wal_t *t, uint64_t after, uint64_t must_reach)
     from.newer = t->newer;
     from.index = t->index;
     from.replicated = t->replicated;
+    from.committed = t->committed;
+    from.final = &t->final;
     from.batch = t->batch;
     from.record = wal_check;
     from.warn = wal_warn;
@@ -414,8 +416,16 @@ wal_replay(wal_t *t, uint64_t after, uint64_t must_reach)
     }
 
     if (rc == KV_OK) {
-        assert_int_equal(t->state.next_lsn, t->seen + 1);
-        assert_int_equal(t->state.durable_lsn, t->seen);
+        if (t->committed) {
+            assert_int_equal(t->final.lsn, t->seen);
+        } else {
+            assert_int_equal(t->state.next_lsn, t->seen + 1);
+        }
+
+        if (!t->fail_write) {
+            assert_int_equal(t->state.durable_lsn, t->state.next_lsn - 1);
+        }
+
         assert_int_equal(t->err.text[0], 0);
 
     } else {

@@ -79,7 +79,11 @@ typedef struct {
     kv_err_t         err;
     uint64_t         newer;           /* for replays, */
     uint64_t         index;           /* and of their snapshot */
-    bool             replicated;      /* so is the log */
+    bool             replicated;      /* so is the log; its entries say that */
+    bool             held;            /* those up to `commit` are committed, */
+    uint64_t         commit;          /* or else all before them */
+    bool             committed;       /* replays take only these */
+    kv_wal_final_t   final;           /* and say what they are */
     bool             strange;         /* replays do not know the store */
     kv_wal_batch_pt  batch;           /* for replays, with the wal_t; or NULL */
     unsigned         warnings;        /* of the last one, */
