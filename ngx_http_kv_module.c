@@ -109,6 +109,13 @@ static ngx_command_t  ngx_http_kv_commands[] = {
       NGX_HTTP_KV_ROUTE_WATCH,
       NULL },
 
+    { ngx_string("kv_cluster"),
+      NGX_HTTP_LOC_CONF|NGX_CONF_TAKE12,
+      ngx_http_kv_conf_route,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      NGX_HTTP_KV_ROUTE_CLUSTER,
+      NULL },
+
     { ngx_string("kv_dashboard"),
       NGX_HTTP_LOC_CONF|NGX_CONF_NOARGS,
       ngx_http_kv_conf_dashboard,

@@ -6,6 +6,7 @@
  *     ngx_http_kv_conf.c         configuration: the directive kv_zone
  *     ngx_http_kv_conf_check.c       ... what it must fulfil as a whole
  *     ngx_http_kv_conf_params.c      ... its parameters
+ *     ngx_http_kv_conf_cluster.c     ... those of a cluster
  *     ngx_http_kv_conf_location.c    ... the directives of locations
  *     ngx_http_kv_get_variable.c values as variables: kv_get of http{}
  *     ngx_http_kv_get.c              ... and what stream{} has of it, too
@@ -42,6 +43,7 @@
  *     ngx_http_kv_reply.c        answers
  *     ngx_http_kv_intercept.c        ... that error_page takes over
  *     ngx_http_kv_log_variables.c    variables for the log
+ *     ngx_http_kv_cluster.c      what a node tells of its cluster
  *     ngx_http_kv_metrics.c      /metrics
  *     ngx_http_kv_stats.c        /stats and the lines at the end
  *     ngx_http_kv_dashboard.c    the page that shows it
@@ -149,6 +151,8 @@ struct ngx_http_kv_zone_s {
     ngx_str_t                  archive;       /* as `path`; or empty */
     kv_dir_id_t                archive_id;
     ngx_str_t                  cluster;       /* as `path`; or empty */
+    ngx_str_t                  peers;         /* all of them; or empty */
+    ngx_str_t                  peer_listen;   /* as `cluster` */
     ngx_cycle_t               *cycle;
     ngx_log_t                 *log;
     ngx_shm_zone_t            *shm_zone;
@@ -484,7 +488,7 @@ void ngx_http_kv_sums_leave(ngx_http_kv_zone_t *zone);
 /* ngx_http_kv_handler.c */
 
 /* The content handlers, by route. */
-extern ngx_http_handler_pt  ngx_http_kv_handlers[NGX_HTTP_KV_ROUTES];
+extern ngx_http_handler_pt  ngx_http_kv_handlers[NGX_HTTP_KV_ROUTES + 1];
 
 
 /* ngx_http_kv_zone.c */
@@ -1277,6 +1281,12 @@ ngx_int_t ngx_http_kv_log_keep(ngx_http_kv_ctx_t *ctx);
 
 /* Postconfiguration: adds the header filter. */
 void ngx_http_kv_filter_init(void);
+
+
+/* ngx_http_kv_cluster.c */
+
+/* The content handler of kv_cluster. */
+ngx_int_t ngx_http_kv_cluster_handler(ngx_http_request_t *r);
 
 
 /* ngx_http_kv_metrics.c */

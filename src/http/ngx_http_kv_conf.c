@@ -74,6 +74,7 @@ ngx_http_kv_conf_zone(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     if (ngx_http_kv_params_read(cf, &params) != NGX_CONF_OK
         || ngx_http_kv_check_params(cf, &params) != NGX_CONF_OK
+        || ngx_http_kv_check_peers(cf, zone) != NGX_CONF_OK
         || ngx_http_kv_check_directories(cf, zone) != NGX_CONF_OK
         || ngx_http_kv_check_unique(cf, kmcf, zone) != NGX_CONF_OK)
     {

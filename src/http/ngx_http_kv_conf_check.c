@@ -237,6 +237,18 @@ ngx_http_kv_check_unique(ngx_conf_t *cf, ngx_http_kv_main_conf_t *kmcf,
             return NGX_CONF_ERROR;
         }
 
+        if (zone->peer_listen.len
+            && zone->peer_listen.len == other->peer_listen.len
+            && ngx_strncmp(zone->peer_listen.data, other->peer_listen.data,
+                           zone->peer_listen.len) == 0)
+        {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "kv zone \"%V\" listens for its nodes at %V, "
+                               "too: set \"peer_listen=\"", &other->name,
+                               &zone->peer_listen);
+            return NGX_CONF_ERROR;
+        }
+
         if (ngx_http_kv_check_archives(cf, zone, other) != NGX_OK) {
             return NGX_CONF_ERROR;
         }

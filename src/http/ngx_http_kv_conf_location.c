@@ -1,9 +1,9 @@
 
 /*
  * The directives of locations: kv, kv_clear, kv_health, kv_stats, kv_bulk,
- * kv_keys, kv_batch, kv_backup, kv_watch; kv_metrics and kv_dashboard, which
- * name no store; and those that say what a location allows: kv_max_value,
- * kv_read_only, kv_require_match, kv_intercept_errors, kv_post,
+ * kv_keys, kv_batch, kv_backup, kv_watch, kv_cluster; kv_metrics and
+ * kv_dashboard, which name no store; and those that say what a location allows:
+ * kv_max_value, kv_read_only, kv_require_match, kv_intercept_errors, kv_post,
  * kv_types.
  */
 
@@ -129,6 +129,7 @@ ngx_http_kv_conf_param(ngx_conf_t *cf, ngx_http_kv_loc_conf_t *conf,
     case NGX_HTTP_KV_ROUTE_CLEAR:
     case NGX_HTTP_KV_ROUTE_HEALTH:
     case NGX_HTTP_KV_ROUTE_STATS:
+    case NGX_HTTP_KV_ROUTE_CLUSTER:
         takes = "none, as it is about the whole store";
         prefix = 0;
         break;
@@ -628,6 +629,17 @@ ngx_http_kv_conf_find_zone(ngx_conf_t *cf, ngx_http_kv_loc_conf_t *conf)
                       "\"feed=16m\" to the kv_zone \"%V\", in %V:%ui",
                       &conf->directive, &conf->zone_name, &conf->file,
                       conf->line);
+        return NGX_ERROR;
+    }
+
+    if (conf->route == NGX_HTTP_KV_ROUTE_CLUSTER
+        && conf->zone->cluster.len == 0)
+    {
+        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                      "\"%V\" needs a zone that is a node of a cluster: add "
+                      "\"cluster=\", with this node's address, to the kv_zone "
+                      "\"%V\", in %V:%ui", &conf->directive, &conf->zone_name,
+                      &conf->file, conf->line);
         return NGX_ERROR;
     }
 

@@ -53,9 +53,6 @@ static char *ngx_http_kv_parse_archive(ngx_conf_t *cf,
     ngx_http_kv_params_t *params, ngx_str_t *value);
 static char *ngx_http_kv_parse_archive_keep(ngx_conf_t *cf,
     ngx_http_kv_params_t *params, ngx_str_t *value);
-static char *ngx_http_kv_parse_cluster(ngx_conf_t *cf,
-    ngx_http_kv_params_t *params, ngx_str_t *value);
-static ngx_uint_t ngx_http_kv_param_host(ngx_url_t *u);
 static ngx_int_t ngx_http_kv_param_path(ngx_conf_t *cf, const char *name,
     ngx_str_t *value, ngx_str_t *path);
 static ngx_uint_t ngx_http_kv_param_is(ngx_str_t *value, const char *word);
@@ -73,6 +70,8 @@ static const ngx_http_kv_param_t  ngx_http_kv_params[] = {
     { "archive_keep=", ngx_http_kv_parse_archive_keep, 0 },
     { "archive_hold=", NULL, offsetof(kv_store_conf_t, archive_hold) },
     { "cluster=",     ngx_http_kv_parse_cluster, 0 },
+    { "peers=",       ngx_http_kv_parse_peers, 0 },
+    { "peer_listen=", ngx_http_kv_parse_peer_listen, 0 },
     { "delay=",       ngx_http_kv_parse_delay, 0 },
     { "batch=",       ngx_http_kv_parse_batch, 0 },
     { "sync=",        ngx_http_kv_parse_sync, 0 },
@@ -312,74 +311,6 @@ ngx_http_kv_parse_archive_keep(ngx_conf_t *cf, ngx_http_kv_params_t *params,
     params->zone->conf.archive_keep = (uint64_t) n * 1000;
 
     return NGX_CONF_OK;
-}
-
-
-/* This node's address: it is what the log says of it, and connects nobody. */
-
-static char *
-ngx_http_kv_parse_cluster(ngx_conf_t *cf, ngx_http_kv_params_t *params,
-    ngx_str_t *value)
-{
-    ngx_url_t            u;
-    ngx_http_kv_zone_t  *zone;
-
-    zone = params->zone;
-
-    if (!NGX_HTTP_KV_CLUSTER) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "\"cluster=\" needs the library libraft 0.22.1, "
-                           "without which this module was built: build it "
-                           "with libraft-dev, or remove \"cluster=\"");
-        return NGX_CONF_ERROR;
-    }
-
-    ngx_memzero(&u, sizeof(ngx_url_t));
-
-    u.url = *value;
-    u.no_resolve = 1;
-
-    if (ngx_parse_url(cf->pool, &u) != NGX_OK || u.family == AF_UNIX
-        || u.no_port || u.uri.len || u.wildcard || value->len > KV_ADDRESS_MAX
-        || !ngx_http_kv_param_host(&u))
-    {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "invalid cluster \"%V\": it must be the address "
-                           "and port at which clients reach this node, as in "
-                           "\"192.0.2.1:8080\"", value);
-        return NGX_CONF_ERROR;
-    }
-
-    zone->cluster = *value;
-    zone->conf.hosted = true;
-
-#if KV_HAVE_RAFT
-    zone->conf.cluster = (char *) value->data;
-#endif
-
-    return NGX_CONF_OK;
-}
-
-
-/* Whether it is an address, or a name that may be one of a host. */
-
-static ngx_uint_t
-ngx_http_kv_param_host(ngx_url_t *u)
-{
-    u_char  c;
-    size_t  i;
-
-    for (i = 0; i < u->host.len && u->naddrs == 0; i++) {
-        c = ngx_tolower(u->host.data[i]);
-
-        if ((c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-'
-            && c != '.')
-        {
-            return 0;
-        }
-    }
-
-    return u->host.len != 0;
 }
 
 

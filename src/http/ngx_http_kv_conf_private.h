@@ -5,6 +5,7 @@
  *     ngx_http_kv_conf.c           the directive
  *     ngx_http_kv_conf_check.c     what it must fulfil as a whole
  *     ngx_http_kv_conf_params.c    its parameters
+ *     ngx_http_kv_conf_cluster.c   those of a cluster
  */
 
 
@@ -34,6 +35,14 @@
 #endif
 
 
+/* Whether peers= is taken: only builds for tests do yet. */
+#if KV_HAVE_RAFT && defined KV_TEST_FAILPOINTS
+#define NGX_HTTP_KV_PEERS  1
+#else
+#define NGX_HTTP_KV_PEERS  0
+#endif
+
+
 /* What the parameters of a kv_zone say. */
 
 typedef struct {
@@ -59,6 +68,20 @@ char *ngx_http_kv_params_read(ngx_conf_t *cf, ngx_http_kv_params_t *params);
 
 /* How often the directive that is read has the parameter, as in "path=". */
 ngx_uint_t ngx_http_kv_param_given(ngx_conf_t *cf, const char *name);
+
+
+/* ngx_http_kv_conf_cluster.c */
+
+/* The parsers of cluster=, peers= and peer_listen=. */
+char *ngx_http_kv_parse_cluster(ngx_conf_t *cf, ngx_http_kv_params_t *params,
+    ngx_str_t *value);
+char *ngx_http_kv_parse_peers(ngx_conf_t *cf, ngx_http_kv_params_t *params,
+    ngx_str_t *value);
+char *ngx_http_kv_parse_peer_listen(ngx_conf_t *cf,
+    ngx_http_kv_params_t *params, ngx_str_t *value);
+
+/* Reads the last two, which say something beside cluster= alone. */
+char *ngx_http_kv_check_peers(ngx_conf_t *cf, ngx_http_kv_zone_t *zone);
 
 
 /* ngx_http_kv_conf_check.c */

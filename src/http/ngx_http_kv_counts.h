@@ -34,7 +34,8 @@ typedef enum {
     NGX_HTTP_KV_ROUTE_BATCH,
     NGX_HTTP_KV_ROUTE_BACKUP,
     NGX_HTTP_KV_ROUTE_WATCH,
-    NGX_HTTP_KV_ROUTES
+    NGX_HTTP_KV_ROUTES,              /* that are counted */
+    NGX_HTTP_KV_ROUTE_CLUSTER = NGX_HTTP_KV_ROUTES
 } ngx_http_kv_route_t;
 
 

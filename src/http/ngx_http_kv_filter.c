@@ -6,8 +6,9 @@
  * it may be kept: by a cache's own guess (RFC 9111, section 4.2.2) or its
  * configuration, nginx's "proxy_cache_valid" for one.  So each answer says
  * "no-cache", also one that nginx made, unless the configuration has put
- * something else there.  A value that expires says when, too; but "no-cache"
- * stays, as it may be overwritten or deleted before.
+ * something else there; who leads a cluster is not to be kept at all.  A value
+ * that expires says when, too; but "no-cache" stays, as it may be overwritten
+ * or deleted before.
  *
  * Our filter can only see that behind nginx's headers filter, which "expires"
  * and "add_header" belong to.  So the file config registers our module
@@ -64,10 +65,18 @@ ngx_http_kv_header_filter(ngx_http_request_t *r)
 static ngx_int_t
 ngx_http_kv_cache_control(ngx_http_request_t *r)
 {
-    u_char             *p;
-    time_t              left;
-    ngx_str_t           value;
-    ngx_http_kv_ctx_t  *ctx;
+    u_char                  *p;
+    time_t                   left;
+    ngx_str_t                value;
+    ngx_http_kv_ctx_t       *ctx;
+    ngx_http_kv_loc_conf_t  *klcf;
+
+    klcf = ngx_http_get_module_loc_conf(r, ngx_http_kv_module);
+
+    if (klcf->route == NGX_HTTP_KV_ROUTE_CLUSTER) {
+        ngx_str_set(&value, "no-store");
+        return ngx_http_kv_cache_header(r, "Cache-Control", &value);
+    }
 
     ctx = ngx_http_get_module_ctx(r, ngx_http_kv_module);
 

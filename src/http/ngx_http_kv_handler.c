@@ -59,7 +59,7 @@ static ngx_http_kv_ctx_t *ngx_http_kv_create_ctx(ngx_http_request_t *r);
 
 /* by route, in the order of ngx_http_kv_route_t */
 
-ngx_http_handler_pt  ngx_http_kv_handlers[NGX_HTTP_KV_ROUTES] = {
+ngx_http_handler_pt  ngx_http_kv_handlers[NGX_HTTP_KV_ROUTES + 1] = {
     ngx_http_kv_handler,
     ngx_http_kv_clear_handler,
     ngx_http_kv_health_handler,
@@ -68,7 +68,8 @@ ngx_http_handler_pt  ngx_http_kv_handlers[NGX_HTTP_KV_ROUTES] = {
     ngx_http_kv_keys_handler,
     ngx_http_kv_batch_handler,
     ngx_http_kv_backup_handler,
-    ngx_http_kv_watch_handler
+    ngx_http_kv_watch_handler,
+    ngx_http_kv_cluster_handler
 };
 
 

@@ -21,6 +21,8 @@ static ngx_int_t ngx_http_kv_create_zone(ngx_http_kv_zone_t *zone,
     ngx_slab_pool_t *shpool);
 static ngx_int_t ngx_http_kv_reload_zone(ngx_http_kv_zone_t *zone,
     ngx_http_kv_zone_t *old, void *mem);
+static ngx_int_t ngx_http_kv_same_cluster(ngx_http_kv_zone_t *zone,
+    ngx_http_kv_zone_t *old);
 static ngx_int_t ngx_http_kv_same(ngx_http_kv_zone_t *zone, const char *what,
     ngx_str_t *was, ngx_str_t *now);
 static ngx_int_t ngx_http_kv_has_master(ngx_http_kv_zone_t *zone);
@@ -169,9 +171,7 @@ ngx_http_kv_reload_zone(ngx_http_kv_zone_t *zone, ngx_http_kv_zone_t *old,
 
     if (ngx_http_kv_same(zone, "archive", &old->archive, &zone->archive)
         != NGX_OK
-        || ngx_http_kv_same(zone, "cluster address", &old->cluster,
-                            &zone->cluster)
-           != NGX_OK)
+        || ngx_http_kv_same_cluster(zone, old) != NGX_OK)
     {
         return NGX_ERROR;
     }
@@ -215,6 +215,22 @@ ngx_http_kv_reload_zone(ngx_http_kv_zone_t *zone, ngx_http_kv_zone_t *old,
     }
 
     return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_kv_same_cluster(ngx_http_kv_zone_t *zone, ngx_http_kv_zone_t *old)
+{
+    if (ngx_http_kv_same(zone, "cluster address", &old->cluster,
+                         &zone->cluster)
+        != NGX_OK
+        || ngx_http_kv_same(zone, "peers", &old->peers, &zone->peers) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_kv_same(zone, "address for peers", &old->peer_listen,
+                            &zone->peer_listen);
 }
 
 
