@@ -97,59 +97,76 @@ kv_batch_run_all(kv_store_t *store, kv_batch_t *batch, kv_op_t *taken)
 {
     kv_rc_t  rc;
 
-    while (taken) {
-
-        if (taken->code == KV_OP_RESERVE) {
-            batch->op[0] = taken;
-            taken = taken->follow;
-
-            kv_batch_give_memory(store, batch);
-            continue;
-        }
-
-        if (kv_store_grow_wal(store) != KV_OK) {
-            kv_batch_refuse_all(store, batch, taken);
-            return;
-        }
-
-        taken = kv_batch_build(store, batch, taken);
-
-        if (kv_heap_broken(store->zone->heap)) {
-
-            /* the workers answer what is left of the list when they reset */
-
-            kv_state_break(store, "a worker died while it changed the heap");
-            return;
-        }
-
-        kv_batch_report_refused(store, batch);
-
+    while (kv_batch_next(store, batch, &taken)) {
         rc = kv_batch_write(store, batch);
 
         while (rc != KV_OK && kv_batch_drop(store, batch, rc, &taken)) {
             rc = kv_batch_write(store, batch);
         }
 
-        if (rc == KV_OK && batch->n
-            && !kv_batch_apply(store, batch->op, batch->n))
-        {
-            kv_state_break(store, "the heap broke while a batch was applied");
-            return;
-        }
-
-        kv_clock_end(store->zone);
-
-        kv_batch_report(store, batch, batch->op, batch->n, rc);
-        kv_batch_report(store, batch, batch->group, batch->ngroups, rc);
-        kv_batch_report_undone(store, batch, rc);
-        kv_batch_wake(store, batch);
-
-        kv_failpoint(KV_FAILPOINT_REPORTED);
-
-        if (!kv_batch_clean_up(store)) {
+        if (!kv_batch_end(store, batch, rc)) {
             return;
         }
     }
+}
+
+
+bool
+kv_batch_next(kv_store_t *store, kv_batch_t *batch, kv_op_t **taken)
+{
+    while (*taken && (*taken)->code == KV_OP_RESERVE) {
+        batch->op[0] = *taken;
+        *taken = (*taken)->follow;
+
+        kv_batch_give_memory(store, batch);
+    }
+
+    if (*taken == NULL) {
+        return false;
+    }
+
+    if (kv_store_grow_wal(store) != KV_OK) {
+        kv_batch_refuse_all(store, batch, *taken);
+        *taken = NULL;
+        return false;
+    }
+
+    *taken = kv_batch_build(store, batch, *taken);
+
+    if (kv_heap_broken(store->zone->heap)) {
+
+        /* the workers answer what is left of the list when they reset */
+
+        kv_state_break(store, "a worker died while it changed the heap");
+        return false;
+    }
+
+    kv_batch_report_refused(store, batch);
+
+    return true;
+}
+
+
+bool
+kv_batch_end(kv_store_t *store, kv_batch_t *batch, kv_rc_t rc)
+{
+    if (rc == KV_OK && batch->n
+        && !kv_batch_apply(store, batch->op, batch->n))
+    {
+        kv_state_break(store, "the heap broke while a batch was applied");
+        return false;
+    }
+
+    kv_clock_end(store->zone);
+
+    kv_batch_report(store, batch, batch->op, batch->n, rc);
+    kv_batch_report(store, batch, batch->group, batch->ngroups, rc);
+    kv_batch_report_undone(store, batch, rc);
+    kv_batch_wake(store, batch);
+
+    kv_failpoint(KV_FAILPOINT_REPORTED);
+
+    return kv_batch_clean_up(store);
 }
 
 
@@ -235,7 +252,7 @@ kv_batch_build(kv_store_t *store, kv_batch_t *batch, kv_op_t *taken)
     kv_batch_reserve(store->zone, taken, &reserved);
 
     kv_wal_begin(store->wal);
-    store->zone->wal.time_ms = now;
+    batch->time_ms = now;
 
     for (op = taken; op && reserved.ops; op = follow, reserved.ops--) {
         follow = op->follow;
@@ -545,9 +562,6 @@ kv_batch_report_undone(kv_store_t *store, kv_batch_t *batch, kv_rc_t rc)
 static kv_rc_t
 kv_batch_write(kv_store_t *store, kv_batch_t *batch)
 {
-    unsigned   i;
-    uint64_t   lsn;
-
     if (batch->n == 0) {
         return KV_OK;
     }
@@ -556,15 +570,23 @@ kv_batch_write(kv_store_t *store, kv_batch_t *batch)
         return KV_UNAVAILABLE;
     }
 
-    lsn = atomic_load(&store->zone->wal.next_lsn);
+    kv_batch_number(batch, atomic_load(&store->zone->wal.next_lsn));
+    store->zone->wal.time_ms = batch->time_ms;
+
+    return kv_batch_log(store, batch->op, batch->n, 0);
+}
+
+
+void
+kv_batch_number(kv_batch_t *batch, uint64_t lsn)
+{
+    unsigned  i;
 
     for (i = 0; i < batch->n; i++) {
         assert(kv_get_relaxed(batch->op[i]->state) == KV_OP_TAKEN);
 
         batch->op[i]->lsn = lsn + i;
     }
-
-    return kv_batch_log(store, batch->op, batch->n, 0);
 }
 
 

@@ -34,6 +34,7 @@ typedef struct {
     kv_op_t       *not_cleared;             /* no empty map for this one */
     kv_op_t       *undone[KV_BATCH_MAX];    /* decided not to be done */
     unsigned       nundone;
+    uint64_t       time_ms;                 /* when it was decided */
     uint64_t       hash[KV_BATCH_MAX];      /* of op[i]'s key: to apply it */
     kv_decide_t    decide;
     kv_entry_t    *expired[KV_EXPIRE_MAX];  /* kv_expire.c: to be deleted, */
@@ -48,6 +49,22 @@ typedef struct {
 
 /* Commits a taken list, from the oldest operation on, in batches. */
 void kv_batch_run_all(kv_store_t *store, kv_batch_t *batch, kv_op_t *taken);
+
+/*
+ * The steps of that, for who has other ways to write it.  First, builds the
+ * next batch, in store->wal, from the beginning of the list; what is refused is
+ * reported.  False: there is none, as the list was empty, or the zone broke.
+ */
+bool kv_batch_next(kv_store_t *store, kv_batch_t *batch, kv_op_t **taken);
+
+/* Second, gives its records LSNs, from that one on. */
+void kv_batch_number(kv_batch_t *batch, uint64_t lsn);
+
+/*
+ * Last, when it is written and durable, KV_OK, or is not to be done: applies
+ * it, reports, and cleans up.  False: the zone broke.
+ */
+bool kv_batch_end(kv_store_t *store, kv_batch_t *batch, kv_rc_t rc);
 
 /*
  * Whether one of the operations, which are in the log, must be durable before

@@ -31,10 +31,8 @@ static void kv_expire_some(kv_store_t *store, kv_batch_t *batch,
     uint64_t now);
 static unsigned kv_expire_find(kv_zone_t *zone, kv_batch_t *batch,
     uint64_t now, bool *more);
-static unsigned kv_expire_log(kv_store_t *store, kv_batch_t *batch,
+static unsigned kv_expire_add(kv_store_t *store, kv_batch_t *batch,
     unsigned n);
-static bool kv_expire_apply(kv_store_t *store, kv_batch_t *batch, unsigned n,
-    uint64_t lsn);
 
 
 bool
@@ -84,17 +82,19 @@ kv_expire_some(kv_store_t *store, kv_batch_t *batch, uint64_t now)
     kv_zone_t  *zone;
 
     zone = store->zone;
-    more = false;
 
-    n = kv_store_grow_wal(store) == KV_OK
-        ? kv_expire_find(zone, batch, now, &more) : 0;
+    n = kv_expire_build(store, batch, now, &more);
 
     if (n) {
-        kv_wal_begin(store->wal);
         zone->wal.time_ms = now;
         lsn = atomic_load(&zone->wal.next_lsn);
 
-        n = kv_expire_log(store, batch, n);
+        if (kv_batch_log(store, NULL, 0, store->conf.sync == KV_SYNC_OFF
+                                         ? 0 : KV_EXPIRE_SYNC)
+            != KV_OK)
+        {
+            n = 0;
+        }
 
         if (n && !kv_expire_apply(store, batch, n, lsn + n - 1)) {
             kv_state_break(store, "the heap broke while expired keys were "
@@ -115,6 +115,26 @@ kv_expire_some(kv_store_t *store, kv_batch_t *batch, uint64_t now)
     } else if (!more && kv_timers_ready(&zone->timers, now)) {
         kv_timers_put_off(&zone->timers, now);
     }
+}
+
+
+unsigned
+kv_expire_build(kv_store_t *store, kv_batch_t *batch, uint64_t now,
+    bool *more)
+{
+    unsigned  n;
+
+    *more = false;
+
+    n = kv_store_grow_wal(store) == KV_OK
+        ? kv_expire_find(store->zone, batch, now, more) : 0;
+
+    if (n) {
+        kv_wal_begin(store->wal);
+        n = kv_expire_add(store, batch, n);
+    }
+
+    return n;
 }
 
 
@@ -146,10 +166,10 @@ kv_expire_find(kv_zone_t *zone, kv_batch_t *batch, uint64_t now, bool *more)
 }
 
 
-/* Writes the deletes of the first of `n` keys to the log: of how many. */
+/* Adds the deletes of the first of `n` keys to the log: of how many. */
 
 static unsigned
-kv_expire_log(kv_store_t *store, kv_batch_t *batch, unsigned n)
+kv_expire_add(kv_store_t *store, kv_batch_t *batch, unsigned n)
 {
     size_t       bytes;
     unsigned     i;
@@ -179,9 +199,7 @@ kv_expire_log(kv_store_t *store, kv_batch_t *batch, unsigned n)
                                              e->key_len);
     }
 
-    return kv_batch_log(store, NULL, 0, store->conf.sync == KV_SYNC_OFF
-                                        ? 0 : KV_EXPIRE_SYNC)
-           == KV_OK ? i : 0;
+    return i;
 }
 
 
@@ -223,9 +241,7 @@ kv_expire_take_over(kv_store_t *store, kv_batch_t *batch)
 }
 
 
-/* Deletes `n` keys, the last of which has that LSN.  False: the heap broke. */
-
-static bool
+bool
 kv_expire_apply(kv_store_t *store, kv_batch_t *batch, unsigned n, uint64_t lsn)
 {
     unsigned      i;

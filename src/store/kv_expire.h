@@ -33,6 +33,21 @@
 bool kv_expire_between(kv_store_t *store, kv_batch_t *batch);
 
 /*
+ * The steps of that, for who has other ways to write it.  Builds a batch of the
+ * deletes of keys that have expired at `now`, in store->wal: how many.  *more:
+ * it took so many steps that the next call goes on with it.
+ */
+unsigned kv_expire_build(kv_store_t *store, kv_batch_t *batch, uint64_t now,
+    bool *more);
+
+/*
+ * Deletes the `n` keys in batch->expired, for whose retiring there is memory;
+ * the last delete has that LSN.  False: the heap broke.
+ */
+bool kv_expire_apply(kv_store_t *store, kv_batch_t *batch, unsigned n,
+    uint64_t lsn);
+
+/*
  * In a takeover, when all operations in the log are applied: what the log has
  * behind them are the deletes of a dead committer, which are done now.  False:
  * the heap broke, or they are not what is due.
