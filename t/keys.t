@@ -397,26 +397,6 @@ $s->stop('KILL');
 $s->start;
 is_deeply(pages('?limit=10000', 10000), has(''), 'a restart brings none back');
 
-# A response.  A worker that is killed may have been woken for a connection, and
-# not have accepted it.  No other is woken for that, and if a reload was about
-# to replace the dead one, none begins in its place: the next connection helps.
-
-sub answer {
-    my ($c, $round) = @_;
-    my ($r, $why);
-
-    for (1 .. 30) {
-        return $r if eval { $r = $c->response(undef, 1); 1 };
-        $why = $@;
-        my $next = $s->connect(soft => 1);
-        $next->close if $next;
-    }
-
-    diag("round $round: $why", $s->symptoms($c));
-    die $why;
-}
-
-
 # Two clients delete the same ten keys at once, in every other round while one
 # of these is overwritten, and workers die: a list has all of them or none, and
 # each is counted once.
@@ -450,7 +430,7 @@ for my $round (1 .. 40) {
     kill('HUP', $s->{pid}) if $round == 30;
 
     my $left = 10;
-    while (defined(my $r = answer($c{list}, $round))) {
+    while (defined(my $r = $c{list}->response)) {
         last if ++$listed && $r->{status} != 200;
         my @keys = split /\n/, $r->{body};
         my $alone = $over && "@keys" eq $ten[5];

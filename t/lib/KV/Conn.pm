@@ -9,6 +9,7 @@ use warnings;
 use Carp qw(croak);
 use Errno qw(EAGAIN EINTR);
 use IO::Socket::IP ();
+use List::Util qw(min);
 use Socket qw(IPPROTO_TCP TCP_NODELAY SOL_SOCKET SO_LINGER SO_RCVBUF);
 use Time::HiRes qw(time);
 
@@ -29,8 +30,27 @@ sub new {
 
     setsockopt($sock, IPPROTO_TCP, TCP_NODELAY, 1);
     $sock->blocking(0);
-    return bless { sock => $sock, in => '', eof => 0,
+    return bless { sock => $sock, in => '', eof => 0, port => $o{port},
                    timeout => $o{timeout} || 30 }, $class;
+}
+
+
+# nginx has Linux wake one worker for a connection.  If that one is killed
+# before it accepts it, and a reload was just replacing it, the connection
+# sleeps until another one comes: makes that, if some wait at the port.
+
+sub wake {
+    my ($port) = @_;
+    my $listens = sprintf ':%04X', $port;
+
+    open(my $f, '<', '/proc/net/tcp') or return;
+    while (my $line = readline $f) {
+        my ($local, $waiting) = $line =~ /^ *\d+: \S+(:\S+) \S+ 0A \S+:(\S+)/
+            or next;
+        next if $local ne $listens || !hex $waiting;
+        my $other = KV::Conn->new(port => $port, soft => 1) or return;
+        return $other->close;
+    }
 }
 
 
@@ -125,16 +145,21 @@ sub parse {
 
 
 # Waits until the socket can be read or, if so wanted, written: true, or which
-# of the two.
+# of the two.  A signal does not end it.
 
 sub ready {
     my ($self, $write, $seconds) = @_;
-    my ($r, $w) = ('', '');
     my $fd = fileno $self->{sock};
+    my ($r, $w, $n);
 
-    vec($r, $fd, 1) = !$self->{eof};
-    vec($w, $fd, 1) = 1 if $write;
-    return unless select($r, $w, undef, $seconds < 0 ? 0 : $seconds) > 0;
+    do {
+        ($r, $w) = ('', '');
+        vec($r, $fd, 1) = !$self->{eof};
+        vec($w, $fd, 1) = 1 if $write;
+        $n = select($r, $w, undef, $seconds < 0 ? 0 : $seconds);
+    } while ($n < 0 && $! == EINTR);
+
+    return if $n <= 0;
     return wantarray ? (vec($r, $fd, 1), $write && vec($w, $fd, 1)) : 1;
 }
 
@@ -181,12 +206,25 @@ sub response {
         return $r if $r;
         return if $self->{eof};
 
-        if ($self->ready(0, $end - time)) {
-            $self->fill;
-        } elsif (time >= $end) {
-            croak('no answer in time, but ' . length($self->{in}) . ' bytes');
-        }
+        $self->more($end)
+            or croak('no answer in time, but ' . length($self->{in})
+                     . ' bytes');
     }
+}
+
+
+# Takes in what comes, and waits for it until then; false if nothing did.
+
+sub more {
+    my ($self, $end) = @_;
+
+    while (!$self->ready(0, min(1, $end - time))) {
+        return if time >= $end;
+        wake($self->{port});
+    }
+
+    $self->fill;
+    return 1;
 }
 
 

@@ -88,6 +88,7 @@ sub run {
         $c->{in} = '';
         $c->{off} = 0;
         $c->{end} = time + $o{timeout};
+        $c->{patience} = 1;
 
         $c->{sock} || $open->($c) || return $finish->($c, undef, 'refused');
         vec($wr, fileno $c->{sock}, 1) = 1;
@@ -141,6 +142,17 @@ sub run {
             unless $n;
     };
 
+    # whether one of those without an answer has not even been accepted; each is
+    # looked at after a second, after two, after four, ...
+
+    my $patient = sub {
+        my $now = time + $o{timeout};
+        my @late = grep { $_->{req} && $_->{end} + $_->{patience} < $now }
+                        values %by_fd or return;
+        $_->{patience} *= 2 for @late;
+        KV::Conn::wake($o{port});
+    };
+
     $begin->({ n => $_ }) for 0 .. $o{connections} - 1;
 
     while ($live > 0) {
@@ -174,6 +186,7 @@ sub run {
         next if $now - $ticked < 0.25;
         $ticked = $now;
         $o{tick}->();
+        $patient->();
         $finish->($_, undef, 'timeout')
             for grep { $_->{req} && $_->{end} < $now } values %by_fd;
     }

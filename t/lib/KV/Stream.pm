@@ -40,8 +40,7 @@ sub answer {
 
     while (index($c->{in}, "\r\n\r\n") < 0) {
         return if $c->{eof};
-        $c->ready(0, $end - time) or die "no header in time\n";
-        $c->fill;
+        $c->more($end) or die "no header in time\n";
     }
 
     if ($c->{in} !~ m{^HTTP/1.1 200 .*^Transfer-Encoding: chunked\r$}ms) {
