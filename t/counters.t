@@ -307,14 +307,13 @@ my $begun = time;
 my @clients = map { clients($_) } 0 .. $PROCESSES - 1;
 my ($deaths, $wanted, @bad) = (0, 0);
 
-while ($deaths < $DEATHS && time - $begun < 120) {
-    sleep(0.02);
-    my $now = reached() // next;
-    next if $now < $wanted;
+while ($deaths < $DEATHS) {
+    my $now;
+    wait_for(sub { ($now = reached() // -1) >= $wanted }, 30, 0.02) or last;
     $wanted = $now + $EACH;
 
     $deaths++;
-    $s->some_die(sub { defined reached() }) or push @bad, $deaths;
+    $s->some_die or push @bad, $deaths;
 }
 
 my @results = map { $_->stop } @clients;

@@ -90,8 +90,7 @@ sub next_generation {
     my ($rebuilds, $round, $back) = (0, 0, 1);
 
     while ($back && !$rebuilds && $round++ < 100) {
-        $s->fault(die => int rand rand 400);
-        wait_for(sub { !-e "$s->{dir}/fault/die" }, 5, 0.001);
+        $s->dies_behind_sync(5);
         $back = wait_for(sub { $s->put('back', 'x', soft => 1, timeout => 5)
                                    ->{status} == 200 }, 10);
         $rebuilds = $s->store->{recovery}{rebuilds} if $back;

@@ -407,6 +407,8 @@ my $ENOUGH = 10_000;                # operations, on a poor machine
 my $PLENTY = 2_500;                 # of one process, on a good one: then it
                                     # rests between two in the second while
 
+my $watchers = 0;                   # that are there
+
 my $BEAT = 0.6;                     # seconds, $MANY of them of many writes
 my $MANY = 0.25;
 
@@ -622,7 +624,7 @@ sub size {
 sub look {
     my (@keys) = @_;
     return map { my ($key, $start) = ($_, now());
-                 my $r = $s->get($key);
+                 my $r = read_now($key);
                  my $id = $r->{status} == 404 ? undef
                           : KV::Util::check_value($key, $r->{body}) // 'torn';
                  [ 'get', $key, $id, $start, now(), undef,
@@ -630,7 +632,17 @@ sub look {
 }
 
 
-# What happens to the server.
+# A key that is read when a death has just been found: not the 503 of a rebuild.
+
+sub read_now {
+    my ($key) = @_;
+    my $r;
+    wait_for(sub { ($r = $s->get($key))->{status} != 503 }, 10);
+    return $r;
+}
+
+
+# What happens to the server: who is killed.
 
 my %EVENTS = (
     'nothing' => sub { },
@@ -638,21 +650,28 @@ my %EVENTS = (
     'all workers die' => sub { kill_some(3) },
     'two workers die in a sync' => sub { kill_in_sync(2) },
     'all workers die in a sync' => sub { kill_in_sync(3) },
-    'a reload' => sub { $s->reload },
+    'a reload' => sub {
+        wait_for(sub { $s->store->{watching} >= $watchers }, 10);
+        $s->reload;
+        return;
+    },
     'a death in a reload' => sub {
         kill('HUP', $s->{pid});
         sleep(rand 0.05);
         kill_some(1);
     },
-    'everything dies' => sub { $s->stop('KILL'); $s->start },
-    (map { my $point = $_; ("a death at $point", sub { arm($point) }) }
+    'everything dies' => sub { $s->stop('KILL'); $s->start; return },
+    (map { my $point = $_; ("a death at $point", sub { dies_at($point) }) }
          @failpoints),
 );
 
 
 sub kill_some {
     my ($n) = @_;
-    kill('KILL', (shuffle($s->workers))[0 .. $n - 1]);
+    my @dead = shuffle($s->workers);
+    splice @dead, $n if @dead > $n;
+    kill('KILL', @dead);
+    return @dead;
 }
 
 
@@ -660,17 +679,17 @@ sub kill_in_sync {
     my ($n) = @_;
     $s->fault(hold => 1);
     $s->held or fail('no sync is held');
-    kill_some($n);
+    my @dead = kill_some($n);
     $s->fault(hold => undef);
+    return @dead;
 }
 
 
-sub arm {
+sub dies_at {
     my ($point) = @_;
-    write_file("$s->{dir}/point.new", "$point 1\n");
-    rename("$s->{dir}/point.new", "$s->{dir}/point") or die;
-    wait_for(sub { !-e "$s->{dir}/point" }, 20, 0.001)
+    $s->dies_by("$s->{dir}/point", "$point 1\n", 20)
         or fail("$point is not reached"), diag($s->symptoms);
+    return;
 }
 
 
@@ -711,6 +730,7 @@ for my $round (1 .. $ROUNDS) {
                   $w->next(0.1) until defined $w->{id}; $w->{id} };
     my @watchers = map { watcher($id, $_, "r$round-end") }
                        qw(/watch?values=1 /watch /watch);
+    $watchers = @watchers;
     my @clients = map { my $n = $_;
                         client($n, { connections => 2, keepalive => $n % 3 },
                                sub { $next->($n, @_[1 .. $#_]) })
@@ -727,10 +747,8 @@ for my $round (1 .. $ROUNDS) {
     for my $event (shuffle(sort keys %EVENTS)) {
         sleep($BEAT - beat() + $MANY * (0.7 + rand 0.3));
         $before += $requests->() if $event eq 'everything dies';
-        $EVENTS{$event}->();
-        ok(wait_for(sub { $s->workers == 3 && $s->put('back', 'x', soft => 1,
-                                   timeout => 5)->{status} == 200 }, 10),
-           "$event: the service is back");
+        my @dead = $EVENTS{$event}->();
+        ok($s->back(@dead), "$event: the service is back");
     }
 
     sleep($BEAT);
@@ -745,6 +763,7 @@ for my $round (1 .. $ROUNDS) {
     push @ops, look(@keys);
     $s->put("r$round-end", 'x');
     @watchers = map { $_->stop } @watchers;
+    $watchers = 0;
 
     my @errors = (KV::Linear::name(\@ops), map { @{$_->{errors}} } @results);
     is(scalar @errors, 0, 'no answer that is out of place')
@@ -801,18 +820,16 @@ for my $round (1 .. $ROUNDS) {
                                 keys %EVENTS))
     {
         sleep(0.1 + rand 0.2);
-        $EVENTS{$event}->();
-        ok(wait_for(sub { $s->workers == 3 && $s->put('back', 'x', soft => 1,
-                                   timeout => 5)->{status} == 200 }, 10),
-           "increments, $event: the service is back");
+        my @dead = $EVENTS{$event}->();
+        ok($s->back(@dead), "increments, $event: the service is back");
     }
 
-    wait_for(sub { $s->get('number')->{body} > 1000 }, 20, 0.2);
+    wait_for(sub { read_now('number')->{body} > 1000 }, 20, 0.2);
     my @results = map { $_->stop } @clients;
     my @ops = map { @{$_->{ops} || []} } @results;
     my @errors = map { @{$_->{errors}} } @results;
     my $start = now();
-    push @ops, [ 'get', 'number', $s->get('number')->{body}, $start, now() ];
+    push @ops, [ 'get', 'number', read_now('number')->{body}, $start, now() ];
 
     push @errors, KV::Linear::counts(\@ops);
     is(scalar @errors, 0, @ops . ' increments and reads have an order')
@@ -863,20 +880,18 @@ for my $round (1 .. $ROUNDS) {
                                 keys %EVENTS))
     {
         sleep(0.1 + rand 0.2);
-        $EVENTS{$event}->();
-        ok(wait_for(sub { $s->workers == 3 && $s->put('back', 'x', soft => 1,
-                                   timeout => 5)->{status} == 200 }, 10),
-           "batches, $event: the service is back");
+        my @dead = $EVENTS{$event}->();
+        ok($s->back(@dead), "batches, $event: the service is back");
     }
 
-    wait_for(sub { $s->get('n0')->{body} > 20 }, 20, 0.2);
+    wait_for(sub { read_now('n0')->{body} > 20 }, 20, 0.2);
     my @results = map { $_->stop } @clients;
     my @ops = map { @{$_->{ops} || []} } @results;
     my @errors = map { @{$_->{errors}} } @results;
 
     for my $key (@keys) {
         my $start = now();
-        push @ops, [ 'get', 'number', $s->get($key)->{body}, $start, now() ];
+        push @ops, [ 'get', 'number', read_now($key)->{body}, $start, now() ];
     }
 
     push @errors, KV::Linear::counts(\@ops);
@@ -943,10 +958,8 @@ for my $round (1 .. $ROUNDS) {
     {
         sleep(max(0, $WHILE * (1 + int($begun / $WHILE)) + 0.97 - now()));
         $begun = now() + 0.5;
-        $EVENTS{$event}->();
-        ok(wait_for(sub { $s->workers == 3 && $s->put('back', 'x', soft => 1,
-                                   timeout => 5)->{status} == 200 }, 10),
-           "keys that expire, $event: the service is back");
+        my @dead = $EVENTS{$event}->();
+        ok($s->back(@dead), "keys that expire, $event: the service is back");
     }
 
     sleep(0.5);

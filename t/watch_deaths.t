@@ -99,12 +99,15 @@ sub list {
 }
 
 
-# ---- what happens
+# ---- what happens: who is killed
 
 
 sub kill_workers {
     my ($n) = @_;
-    kill('KILL', (shuffle($s->workers))[0 .. $n - 1]);
+    my @dead = shuffle($s->workers);
+    splice @dead, $n if @dead > $n;
+    kill('KILL', @dead);
+    return @dead;
 }
 
 # Which is in a sync then; the hold may come to no sync for a while.
@@ -114,6 +117,7 @@ sub kill_committer {
     my $pid = $s->held or fail('no sync is held');
     kill('KILL', $pid);
     $s->fault(hold => undef);
+    return $pid;
 }
 
 # With it goes the count of snapshots.
@@ -127,9 +131,17 @@ sub begin_again {
     $snapshots += snapshots();
     $s->stop($signal);
     $s->start;
+    return;
 }
 
+# For one of them most watch, so that the end of a stream is seen.
+
 sub reload {
+    wait_for(sub { $s->store->{watching} >= 3 }, 10);
+    return $s->reload;
+}
+
+sub begin_reload {
     write_file("$s->{dir}/nginx.conf", $s->config);
     kill('HUP', $s->{pid});
 }
@@ -139,15 +151,14 @@ my %EVENTS = (
     'all workers die' => [ 10, sub { kill_workers(3) } ],
     'the committer dies in a sync' => [ 15, \&kill_committer ],
     'the committer dies behind a sync' => [ 10, sub {
-        $s->fault(die => int rand rand 400);
-        wait_for(sub { !-e "$s->{dir}/fault/die" }, 5, 0.001)
-            or $s->fault(die => undef);
+        $s->dies_behind_sync(5);
+        return;
     } ],
     'all of nginx dies' => [ 15, sub { begin_again('KILL') } ],
     'nginx is told to stop' => [ 3, sub { begin_again('TERM') } ],
-    'a reload' => [ 10, sub { $s->reload or fail('a reload') } ],
+    'a reload' => [ 10, sub { reload() or fail('a reload'); return } ],
     'a death in a reload' => [ 7, sub {
-        reload();
+        begin_reload();
         sleep(rand 0.1);
         kill_workers(1);
     } ],
@@ -167,13 +178,10 @@ my $begun = time;
 for (1 .. $ROUNDS) {
     my $event = shift @first // $dice[rand @dice];
     sleep(rand 0.2);
-    $EVENTS{$event}[1]->();
+    my @dead = $EVENTS{$event}[1]->();
     $happened{$event}++;
 
-    push @bad, "$event: the service is not back"
-        if !wait_for(sub { $s->workers == 3
-                           && $s->put('b:back', 'x', soft => 1,
-                                      timeout => 5)->{status} == 200 }, 20);
+    push @bad, "$event: the service is not back" if !$s->back(@dead);
 }
 
 is(scalar @bad, 0, 'the service is back each time')
@@ -183,7 +191,7 @@ my $took = time - $begun;
 my @results = map { $_->stop } @clients;
 ok(wait_for(sub { $s->store->{expiring} == 0 }, 20), 'nothing is to expire');
 my $end = $s->store->{log}{next_lsn};
-$s->put('a:7', 'the end');                      # which all watch
+is($s->put('a:7', 'the end')->{status}, 200, 'the end');    # which all watch
 write_file("$s->{dir}/end", $end);
 @processes = map { $_->wait } @processes;
 

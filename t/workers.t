@@ -34,10 +34,6 @@ sub back {
     return $ok ? running - $time : undef;
 }
 
-sub all_there {
-    return wait_for(sub { $s->workers == $s->{workers} }, 20);
-}
-
 
 {
     my @writers = map { KV::Load->writers($s, name => "w$_") } 1 .. 4;
@@ -57,7 +53,7 @@ sub all_there {
         my $took = back(10);
         push @bad, $round unless defined $took;
         $slowest = $took if defined $took && $took > $slowest;
-        push @bad, "$round: a worker is missing" unless all_there();
+        push @bad, "$round: a worker is missing" unless $s->back(@pids);
     }
 
     $s->fault(slow => undef);
@@ -98,9 +94,13 @@ sub all_there {
 # uploads that die with their worker free what they took
 
 {
+    # what was there may be freed by later writes
+
     $s->clear;
-    back(20);
-    my $before = $s->used;
+    my ($was, $before) = (0, -1);
+    wait_for(sub { $was = $before;
+                   $s->put('back', 'x');
+                   ($before = $s->used) == $was }, 20, 0.05);
     my @c = map { $s->connect } 1 .. 60;
 
     $_->send("PUT /kv/half HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n"
@@ -110,8 +110,7 @@ sub all_there {
 
     for my $pid ($s->workers) {
         kill('KILL', $pid);
-        ok(defined back(20), 'a worker dies with its uploads');
-        all_there();
+        ok($s->back($pid), 'a worker dies with its uploads');
     }
 
     # without an answer, or with the 503 of a rebuild
@@ -142,8 +141,9 @@ sub all_there {
     $_->ready(0, 5) for @c;
     $s->del('big');
 
-    kill('KILL', $s->workers);
-    ok(defined back(20), 'workers die with slow readers');
+    my @workers = $s->workers;
+    kill('KILL', @workers);
+    ok($s->back(@workers), 'workers die with slow readers');
     my $used;
     ok(wait_for(sub { $s->del('back');            # each write frees some
                       ($used = $s->used) <= $before + $RECORDS }, 20, 0.05),
@@ -156,7 +156,6 @@ sub all_there {
 {
     my ($lost, $back) = (0, 0);
 
-    all_there();
     for my $round (1 .. 5) {
         $s->fault(slow => 100);
         my @c = map { $s->connect } 0 .. 31;
@@ -194,13 +193,11 @@ sub all_there {
     my ($rebuilds, $round, $back, @bad) = (0, 0, 0);
 
     while ($round++ < $ROUNDS * 10 && ($round < $ROUNDS || !$rebuilds)) {
-        $s->fault(die => int rand rand 400);
-        wait_for(sub { !-e "$s->{dir}/fault/die" }, 20, 0.001)
-            or push @bad, "$round: no worker syncs";
+        $s->dies_behind_sync(20) or push @bad, "$round: no worker syncs";
         my $took = back(10) // 10;
         $back = $took if $took > $back;
         push @bad, "$round: not back" if $took >= 10;
-        push @bad, "$round: a worker is missing" unless all_there();
+        push @bad, "$round: a worker is missing" unless $s->back;
         $rebuilds = $s->store->{recovery}{rebuilds};
     }
 

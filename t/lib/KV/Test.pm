@@ -504,9 +504,15 @@ sub get { my ($s, $k, @o) = @_; $s->http(GET => "/kv/$k", @o) }
 sub del { my ($s, $k, @o) = @_; $s->http(DELETE => "/kv/$k", @o) }
 sub clear { my ($s, @o) = @_; $s->http(DELETE => '/clear', @o) }
 
+# A worker that is killed just then answers nothing: another one is asked.
+
 sub stats {
     my ($self, $path) = @_;
-    return JSON::PP::decode_json($self->http(GET => $path || '/stats')->{body});
+    my $r;
+
+    wait_for(sub { ($r = $self->http(GET => $path || '/stats'))->{status} },
+             10);
+    return JSON::PP::decode_json($r->{body});
 }
 
 sub store { $_[0]->stats->{store} }
@@ -627,35 +633,69 @@ sub held {
 
 
 # A worker dies, or all do: killed at any time, some of them in a slow sync, or
-# some microseconds after a sync.  Whether they are gone and all are there again
-# then, and the condition holds.  The server is one with fault => 1.
+# behind a sync.  What back() says then.  The server is one with fault => 1.
 
 sub some_die {
-    my ($self, $alive) = @_;
+    my ($self) = @_;
     my $dice = int rand 4;
-    my @workers = shuffle($self->workers);
-    my @committers = $self->committers;
-    my (%dies, $one);
 
     if ($dice == 0) {
-        $self->fault(die => int rand rand 400);
-        $one = wait_for(sub { !-e "$self->{dir}/fault/die" }, 2, 0.001)
-               || !$self->fault(die => undef);
-    } else {
-        $self->fault(slow => 10) if $dice == 1;
-        sleep(0.02);
-        my @dies = rand() < 0.77 && @workers ? $workers[0] : @workers;
-        kill('KILL', @dies) if @dies;
-        $dies{$_} = 1 for @dies;
-        $self->fault(slow => undef);
+        $self->dies_behind_sync(2);
+        return $self->back;
     }
 
+    my @workers = shuffle($self->workers);
+    splice @workers, 1 if rand() < 0.77;
+    $self->fault(slow => 10) if $dice == 1;
+    sleep(0.02);
+    kill('KILL', @workers);
+    $self->fault(slow => undef);
+    return $self->back(@workers);
+}
+
+
+# The next process that syncs, if one does in so many seconds, dies some
+# microseconds behind that, mostly few.
+
+sub dies_behind_sync {
+    my ($self, $seconds) = @_;
+    return $self->dies_by("$self->{dir}/fault/die", int rand rand 400,
+                          $seconds);
+}
+
+
+# Makes the file by which a process is to die: that of a fault, or of failpoints
+# (src/base/kv_failpoint.h), {dir}/point.  True when one is gone, which a busy
+# machine makes later than the file; false if none took it in so many seconds.
+
+sub dies_by {
+    my ($self, $file, $text, $seconds) = @_;
+    my @before = $self->processes;
+
+    write_file("$file.new", $text);
+    rename("$file.new", $file) or die "$file: $!";
+    return if !wait_for(sub { !-e $file }, $seconds, 0.001) && unlink $file;
+
     return wait_for(sub {
-        my @now = $self->workers;
-        my %there = map { $_ => 1 } @now, $self->committers;
-        return @now == $self->{workers} && !grep({ $there{$_} } keys %dies)
-               && (!$one || grep { !$there{$_} } @committers) && $alive->();
-    }, 10);
+        my %there = map { $_ => 1 } $self->processes;
+        return grep { !$there{$_} } @before;
+    }, 10, 0.001);
+}
+
+
+# After deaths: waits until these are gone, all workers are there again, and a
+# write is answered.  By then it is known what they have left half done; a read
+# may be answered before, and then get 503.
+
+sub back {
+    my ($self, @dead) = @_;
+
+    return wait_for(sub {
+        my %there = map { $_ => 1 } $self->processes;
+        return !grep({ $there{$_} } @dead)
+               && $self->workers == $self->{workers}
+               && $self->del('none', soft => 1, timeout => 5)->{status} == 200;
+    }, 20);
 }
 
 
