@@ -98,11 +98,11 @@ $s->del('a');
 $s->del('none');
 $s->http(POST => '/kv/n?incr=5');
 $s->http(POST => '/kv/n?ttl=100');
-$s->put('brief?ttl=1', 'x');
 $s->http(POST => '/batch', body => qq({"key":"b:2","value":"x"}\n)
                                    . qq({"key":"c","value":"y"}\n));
-my $all = 'put a, put b:1, delete a, delete none, put n, put brief, '
-          . 'put b:2, put c, expire brief';
+$s->put('brief?ttl=1', 'x');
+my $all = 'put a, put b:1, delete a, delete none, put n, put b:2, put c, '
+          . 'put brief, expire brief';
 is($_->take(9), $all, 'all events') for $early, @w;
 $s->clear;
 is($_->take(1), 'clear', 'a clear') for $early, @w;
@@ -111,8 +111,8 @@ is($_->take(1), 'clear', 'a clear') for $early, @w;
 # where it goes on: each once
 
 my $w = watch(id => $first);
-is($w->take(9), 'put b:1, delete a, delete none, put n, put brief, put b:2, '
-                . 'put c, expire brief, clear', 'behind an id');
+is($w->take(9), 'put b:1, delete a, delete none, put n, put b:2, put c, '
+                . 'put brief, expire brief, clear', 'behind an id');
 is(watch(path => "/watch?after=$first", id => $early->{id})->next(0), undef,
    'the id of the header counts');
 is(watch(path => "/watch?after=$first", id => '')->take(1), 'put b:1',
