@@ -81,12 +81,15 @@ ok(wait_for(sub { ($is = $s->store->{watching}) == 10 }, 10), 'ten watch')
 $w = undef;
 breaks('d');
 $w = come($id);
-kill('QUIT', $s->workers);
+my @old = $s->workers;
+kill('QUIT', @old);
 is(statuses($w), "now: $refused, go on: $ok", 'the workers quit');
 is($w->[1]{r}{body}, ": not yet\nretry: 1000\n\n", 'they connect again');
 is($w->[1]{r}{headers}{'content-type'}, 'text/event-stream', 'its type');
 
-ok(wait_for(sub { $s->workers == 2 }, 10), 'others take their places');
+ok(wait_for(sub { my %is = map { $_ => 1 } $s->workers;
+                  keys %is == 2 && !grep { $is{$_} } @old }, 20),
+   'others take their places');
 $w = come($id);
 splice @$w, 0, 2;
 $s->fault(open => undef);
