@@ -35,8 +35,11 @@ sub server {
     return $s;
 }
 
+# Not much more than a snapshot is made for, however long that takes.
+
 sub writes {
     my ($s) = @_;
+    wait_for(sub { $s->store->{snapshots}{log_bytes} < 2 << 20 }, 20);
     my $r = $s->put('noise' . ++$n % 5, $noise);
     $r->{status} == 200 or die "$r->{status} $r->{body}";
 }
