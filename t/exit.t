@@ -73,9 +73,11 @@ sub status {
 
 
 # Two stores hang, each with one write in a sync and one behind it.  The third,
-# whose write waits for company, answers, wherever it stands among them.
+# whose write waits for company, answers, wherever it stands among them: true if
+# it did.
 
-for my $well (1 .. 3) {
+sub answers {
+    my ($well) = @_;
     my @names = qw(hang1 hang2);
     splice @names, $well - 1, 0, 'well';
 
@@ -90,14 +92,25 @@ for my $well (1 .. 3) {
     my $c = taken($s, $well, 'a');
 
     kill 'TERM', $s->{pid};
-    is(status($c), 200, "the healthy store, number $well of 3, answers");
-    is($s->wait_exit, 0, 'and nginx ends');
+    my $answered = status($c) == 200;
+    is($s->wait_exit, 0, 'nginx ends');
     $s->check_log;
 
     $s->fault(hold => undef);
     $s->start;
-    is($s->http(GET => "/s$well/a")->{body}, 'value', 'the write is there');
+    is($s->http(GET => "/s$well/a")->{body}, 'value', 'the write is there')
+        if $answered;
     $s->done;
+    return $answered;
+}
+
+# The master kills the worker after some three seconds, which a machine may
+# stand still for: then once more.
+
+for my $well (1 .. 3) {
+    my ($answers, $tries) = (0, 0);
+    $answers = answers($well) until $answers || ++$tries > 4;
+    ok($answers, "the healthy store, number $well of 3, answers");
 }
 
 
