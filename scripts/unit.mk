@@ -106,6 +106,7 @@ HELPERS  := \
     t/unit/death_rig.c \
     t/unit/death_worker.c \
     t/unit/disk.c \
+    t/unit/filter.c \
     t/unit/heap_rig.c \
     t/unit/index_rig.c \
     t/unit/kit.c \
@@ -148,7 +149,7 @@ all: $(addprefix $(DIR)/,$(TESTS))
 # What runs once need not be fast, but it is a third of all that is compiled.
 $(DIR)/test_%.o: INCLUDES = -O0
 
-$(DIR)/test_%: $(DIR)/test_%.o $(DIR)/shared.a
+$(DIR)/test_%: $(DIR)/test_%.o $(DIR)/filter.o $(DIR)/shared.a
 	$(CC) $(CFLAGS) -o $@.new $^ $(LIBRAFT) -lcmocka -lcrypto $(LIBS) \
 	    $(WRAP) $(KV_LDFLAGS)
 	mv $@.new $@

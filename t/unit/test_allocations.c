@@ -811,7 +811,5 @@ main(void)
 
     (void) unsetenv("KV_TEST_CLUSTER");
 
-    cmocka_set_test_filter(getenv("KIT_TEST"));
-
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

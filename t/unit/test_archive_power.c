@@ -725,8 +725,6 @@ main(void)
         cmocka_unit_test(test_power_cuts)
     };
 
-    cmocka_set_test_filter(getenv("KIT_TEST"));
-
     return cmocka_run_group_tests_name("archive power", tests, setup,
                                        teardown);
 }

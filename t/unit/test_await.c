@@ -510,7 +510,5 @@ main(void)
         cmocka_unit_test(test_filters)
     };
 
-    cmocka_set_test_filter(getenv("KIT_TEST"));
-
     return cmocka_run_group_tests_name("await", tests, NULL, NULL);
 }

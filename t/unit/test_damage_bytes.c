@@ -450,8 +450,6 @@ main(void)
     };
 
     kit_typed = 9;
-    cmocka_set_test_filter(getenv("KIT_TEST"));
-
     return cmocka_run_group_tests_name("damage bytes", tests, damage_setup,
                                        NULL);
 }

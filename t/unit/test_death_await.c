@@ -402,7 +402,5 @@ main(void)
                                         death_teardown)
     };
 
-    cmocka_set_test_filter(getenv("KIT_TEST"));
-
     return cmocka_run_group_tests_name("death_await", tests, NULL, NULL);
 }

@@ -575,7 +575,5 @@ main(void)
         TEST(test_disk_full)
     };
 
-    cmocka_set_test_filter(getenv("KIT_TEST"));
-
     return cmocka_run_group_tests_name("death condition", tests, NULL, NULL);
 }

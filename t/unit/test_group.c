@@ -1390,7 +1390,5 @@ main(void)
     };
 
     kit_typed = KV_META_TYPE;
-    cmocka_set_test_filter(getenv("KIT_TEST"));
-
     return cmocka_run_group_tests_name("group", tests, NULL, NULL);
 }

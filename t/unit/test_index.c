@@ -430,7 +430,5 @@ main(void)
                                         index_teardown),
     };
 
-    cmocka_set_test_filter(getenv("KIT_TEST"));
-
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

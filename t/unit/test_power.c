@@ -2260,7 +2260,5 @@ main(void)
         return 1;
     }
 
-    cmocka_set_test_filter(getenv("KIT_TEST"));
-
     return cmocka_run_group_tests_name("power", tests, NULL, NULL);
 }

@@ -1412,7 +1412,5 @@ main(void)
         cmocka_unit_test_setup_teardown(test_evicted_too_late, setup, teardown),
     };
 
-    cmocka_set_test_filter(getenv("KIT_TEST"));
-
     return cmocka_run_group_tests_name("quota", tests, NULL, NULL);
 }

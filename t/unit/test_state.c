@@ -754,7 +754,5 @@ main(void)
         TEST(test_stopped)
     };
 
-    cmocka_set_test_filter(getenv("KIT_TEST"));
-
     return cmocka_run_group_tests_name("state", tests, NULL, NULL);
 }

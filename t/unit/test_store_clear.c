@@ -301,7 +301,5 @@ main(void)
         TEST(test_nothing_to_clear)
     };
 
-    cmocka_set_test_filter(getenv("KIT_TEST"));
-
     return cmocka_run_group_tests_name("store clear", tests, NULL, NULL);
 }

@@ -542,7 +542,5 @@ main(void)
         TEST(test_crew)
     };
 
-    cmocka_set_test_filter(getenv("KIT_TEST"));
-
     return cmocka_run_group_tests_name("store commit", tests, NULL, NULL);
 }

@@ -536,7 +536,5 @@ main(void)
         TEST(test_pace)
     };
 
-    cmocka_set_test_filter(getenv("KIT_TEST"));
-
     return cmocka_run_group_tests_name("figures", tests, NULL, NULL);
 }

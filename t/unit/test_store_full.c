@@ -626,7 +626,5 @@ main(void)
         TEST(test_reserve_for_pieces)
     };
 
-    cmocka_set_test_filter(getenv("KIT_TEST"));
-
     return cmocka_run_group_tests_name("store full", tests, NULL, NULL);
 }

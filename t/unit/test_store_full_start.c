@@ -329,8 +329,6 @@ main(void)
         TEST(test_walked_restarts)
     };
 
-    cmocka_set_test_filter(getenv("KIT_TEST"));
-
     return cmocka_run_group_tests_name("start of a full store", tests, NULL,
                                        NULL);
 }

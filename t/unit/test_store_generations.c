@@ -635,7 +635,5 @@ main(void)
         TEST(test_newest_rules)
     };
 
-    cmocka_set_test_filter(getenv("KIT_TEST"));
-
     return cmocka_run_group_tests_name("store generations", tests, NULL, NULL);
 }

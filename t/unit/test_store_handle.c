@@ -617,7 +617,5 @@ main(void)
         TEST(test_close)
     };
 
-    cmocka_set_test_filter(getenv("KIT_TEST"));
-
     return cmocka_run_group_tests_name("store handle", tests, NULL, NULL);
 }

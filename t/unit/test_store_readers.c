@@ -567,7 +567,5 @@ main(void)
         TEST(test_full_beside_uploads)
     };
 
-    cmocka_set_test_filter(getenv("KIT_TEST"));
-
     return cmocka_run_group_tests_name("store readers", tests, NULL, NULL);
 }

@@ -250,7 +250,5 @@ main(void)
         TEST(test_damaged_snapshot)
     };
 
-    cmocka_set_test_filter(getenv("KIT_TEST"));
-
     return cmocka_run_group_tests_name("store restart", tests, NULL, NULL);
 }

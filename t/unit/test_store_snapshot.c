@@ -613,7 +613,5 @@ main(void)
         TEST(test_snapshot_after_error)
     };
 
-    cmocka_set_test_filter(getenv("KIT_TEST"));
-
     return cmocka_run_group_tests_name("store snapshot", tests, NULL, NULL);
 }

@@ -216,7 +216,5 @@ main(void)
         cmocka_unit_test(test_parse)
     };
 
-    cmocka_set_test_filter(getenv("KIT_TEST"));
-
     return cmocka_run_group_tests_name("tag", tests, NULL, NULL);
 }

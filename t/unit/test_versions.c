@@ -591,7 +591,5 @@ main(void)
     };
 
     kit_typed = KV_META_TYPE;
-    cmocka_set_test_filter(getenv("KIT_TEST"));
-
     return cmocka_run_group_tests_name("versions", tests, NULL, NULL);
 }

@@ -515,7 +515,5 @@ main(void)
         cmocka_unit_test_setup_teardown(test_odd_size, rig_setup, rig_teardown)
     };
 
-    cmocka_set_test_filter(getenv("KIT_TEST"));
-
     return cmocka_run_group_tests_name("watch", tests, NULL, NULL);
 }
