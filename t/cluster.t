@@ -312,6 +312,7 @@ SKIP: {
     is(scalar(() = $s->helpers), 1, 'the process waits');
     $c->send('it');
     is($c->response('PUT')->{status}, 200, 'and commits');
+    $c->close;                              # nginx would linger for it
     is($s->wait_exit, 0, 'then nginx ends');
 
     $s->start;
@@ -361,5 +362,5 @@ is($orphans->get('a')->{body}, 'b', 'reads go on');
 is($orphans->http(GET => '/health')->{status}, 503, '/health knows');
 like($orphans->log, qr/\[alert\].*process that writes the log is not there/,
      'so does the log');
-$orphans->stop('TERM');
+$orphans->stop('KILL');                     # it would wait for its writes
 done_testing();
