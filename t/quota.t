@@ -358,14 +358,15 @@ for my $case ([ 'bursts that are held', '64m', 8, 4_800_000, 1.5,
        "$name: they are there");
 
     # On a machine that is busy with other things an honest client may not keep
-    # its pace: it may try twice.  Where bursts are not told from others, one
-    # upload of seven went well.
+    # its pace: it may try four times.  Where bursts are not told from others,
+    # one upload of seven went well, so that six of six are not to be expected.
 
     my (@got, @small);
     for my $round (1 .. 3) {
         for (@honest) {
-            my $status = steady($s, "honest$round", @$_);
-            $status = steady($s, "honest$round", @$_) if $status != 200;
+            my ($status, $tries) = (0, 0);
+            $status = steady($s, "honest$round", @$_)
+                until $status == 200 || ++$tries > 4;
             push @got, $status;
         }
         push @small, $s->put('small', 'x' x 1000)->{status};
