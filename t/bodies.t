@@ -376,7 +376,7 @@ is_value('what', 'the old value stays');
     $s->put($KEY, $value);
     my @c = map { $s->connect } 1 .. 3;
     $_->send(KV::Conn::request(GET => "/kv/$KEY")) for @c;
-    $_->ready(0, 5) for @c;
+    $_->ready(0, 30) for @c;
 
     my @status = map { $s->put($KEY, value($KEY, 11, 4_000_000))->{status} }
                      1 .. 3;
