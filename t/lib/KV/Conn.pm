@@ -31,7 +31,7 @@ sub new {
     setsockopt($sock, IPPROTO_TCP, TCP_NODELAY, 1);
     $sock->blocking(0);
     return bless { sock => $sock, in => '', eof => 0, port => $o{port},
-                   timeout => $o{timeout} || 30 }, $class;
+                   timeout => $o{timeout} || 120 }, $class;
 }
 
 

@@ -21,7 +21,7 @@ use constant {
 
 sub new {
     my ($class, %o) = @_;
-    my $self = bless { in => '', eof => 0, timeout => $o{timeout} || 30 },
+    my $self = bless { in => '', eof => 0, timeout => $o{timeout} || 120 },
                      $class;
 
     socket($self->{sock}, AF_INET, SOCK_STREAM, 0) or die "socket: $!\n";

@@ -31,13 +31,13 @@ use KV::Util;
 #       without an answer the error is "refused" (so nothing was sent),
 #       "dropped" or "timeout" (so the client cannot know)
 #
-# Further options: keepalive => 0 (a connection for each request), timeout (20
+# Further options: keepalive => 0 (a connection for each request), timeout (120
 # seconds for each request), tick (called a few times a second), hold => sub:
 # the last byte of each first request is held back until every connection is
 # there and the sub returned.
 
 sub run {
-    my (%o) = (keepalive => 1, timeout => 20, tick => sub { }, @_);
+    my (%o) = (keepalive => 1, timeout => 120, tick => sub { }, @_);
     my $addr = pack_sockaddr_in($o{port}, INADDR_LOOPBACK);
     my ($rd, $wr, $live, $held, $ticked) = ('', '', $o{connections}, 0, time);
     my (%by_fd, @asleep, $begin, $finish);

@@ -22,7 +22,7 @@ sub new {
     my $c = $server->connect(port => $o{port} || $server->{port},
                              from => $o{from}, rcvbuf => $o{rcvbuf});
     my $self = bless { c => $c, text => '', id => $o{id}, chunk => 0,
-                       raw => $o{raw}, timeout => $o{timeout} || 30 }, $class;
+                       raw => $o{raw}, timeout => $o{timeout} || 120 }, $class;
     my @headers = @{$o{headers} || []};
 
     push @headers, "Last-Event-ID: $o{id}" if defined $o{id};

@@ -37,7 +37,9 @@ my $ROOT = Cwd::getcwd();
 $SIG{PIPE} = 'IGNORE';
 $SIG{$_} = sub { exit 1 } for qw(INT TERM HUP);
 $SIG{ALRM} = sub { die "this test takes too long\n" };
-alarm($ENV{KV_TIMEOUT} || 600);
+
+my $LIMIT = $ENV{KV_TIMEOUT} || 1000;
+alarm($LIMIT);
 
 
 # A module with the failpoints (src/base/kv_failpoint.h) compiled in, which
@@ -55,6 +57,7 @@ sub with_failpoints {
     system("$ROOT/scripts/build.sh", '--quiet', '--poison') == 0
         or Test::More::BAIL_OUT('the test build of the module failed');
     $ENV{KV_MODULE} = $module;
+    alarm($LIMIT);
 }
 
 
@@ -493,7 +496,10 @@ sub http {
     my @headers = (@{$o{headers} || []}, 'Connection: close');
     $c->send(KV::Conn::request($method, $path, %o, headers => \@headers));
     my $r = eval { $c->response($method, $o{timeout}) };
-    die $@ if $@ && !$o{soft};
+    if ((my $why = $@) && !$o{soft}) {
+        Test::More::diag($self->symptoms($c)) if !$self->{unwell}++;
+        die $why;
+    }
 
     return $r || $none;
 }

@@ -21,7 +21,7 @@ our @EXPORT = qw(wait_for value check_value read_file write_file list_dir
 
 
 # Calls the condition until it is true, and returns what it gave; nothing if
-# that takes more than three times `seconds`, or up to five times on a slow
+# that takes more than three times `seconds`, or up to twelve times on a slow
 # machine.  Less than a second is not made longer: such a test expects that the
 # condition may be false.
 
@@ -36,7 +36,7 @@ sub wait_for {
 
         if (time - $begun > $seconds * ($times || 1)) {
             return if $times || $seconds < 1;
-            $times = max(3, min(2 * slowness() - 1, 5));
+            $times = max(3, min(2 * slowness() - 1, 12));
         }
 
         sleep($step || 0.01);
