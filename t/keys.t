@@ -32,6 +32,14 @@ sub put {
     return $s->put($key, $have{$key})->{status};
 }
 
+# Many of them, by one request.
+
+sub put_all {
+    my $lines = join '', map { qq({"key":"$_","value":"value of $_"}\n) } @_;
+    $have{$_} = "value of $_" for @_;
+    return $s->http(POST => '/bulk', body => $lines)->{status};
+}
+
 sub del { my ($key) = @_; delete $have{$key}; return $s->del($key)->{status} }
 
 sub has { my ($re) = @_; return [ sort grep { /^$re/ } keys %have ] }
@@ -293,7 +301,8 @@ $s->del("ttl:$_") for qw(long none);
 
 # ---- many keys, and what can happen to them
 
-put("many:$_") for map { sprintf '%05d', $_ * 7919 % 5000 } 1 .. 3000;
+is(put_all(map { sprintf 'many:%05d', $_ * 7919 % 5000 } 1 .. 3000), 200,
+   'many keys');
 is_deeply(pages('?prefix=many:&limit=999', 999), has('many:'),
           '3,000 keys over pages');
 is(scalar @{keys_of('?prefix=many:')}, 1000, '1,000 on a page by default');
@@ -363,7 +372,7 @@ is(delete_all('?prefix=a', headers => ['If-Match: *'])->{status}, 501,
    'with a condition: 501');
 is_deeply(pages('?limit=10000', 10000), has(''), '... and nothing is deleted');
 
-put(sprintf 'del:%04d', $_) for 1 .. 1025;
+is(put_all(map { sprintf 'del:%04d', $_ } 1 .. 1025), 200, 'many alike');
 put("dem$_") for 1 .. 3;
 my $over = delete_all('?prefix=del:');
 is($over->{status}, 409, 'more than 1,000: 409');
@@ -459,7 +468,7 @@ ok(wait_for(sub { delete_all('?prefix=race:', @soft)->{status} == 200 }, 15),
 
 # ---- beside writers, workers that die among them
 
-put(sprintf 'stay:%04d', $_) for 1 .. 500;
+is(put_all(map { sprintf 'stay:%04d', $_ } 1 .. 500), 200, 'keys that stay');
 my $stay = has('stay:');
 
 my $parent = $$;
