@@ -6,7 +6,7 @@ use warnings;
 
 use IO::Socket::INET;
 use Test::More;
-use Time::HiRes qw(sleep);
+use Time::HiRes qw(sleep time);
 
 use KV::Inspect;
 use KV::Load;
@@ -233,6 +233,30 @@ ok(wait_for(sub { $s->http(GET => '/cached')->{headers}{cache} eq 'HIT' }, 10),
     ok($c->silent(0.3), 'stopped: a write waits');
     kill('CONT', $helper);
     is($c->response('PUT')->{status}, 200, 'continued: it is answered');
+}
+
+
+# It finds no memory for its thread, which writes wait for.
+
+SKIP: {
+    my ($size) = read_file("/proc/$s->{pid}/status") =~ /^VmSize:\s+(\d+)/m;
+    my $limit = sub {
+        return system("prlimit --pid=$s->{pid} --as=$_[0]: 2>/dev/null") == 0;
+    };
+    skip('no limit can be set', 4) if !$limit->(($size + 1024) * 1024);
+    my $said = qr/\[alert\].* no thread that writes the log can be made/;
+    $s->expect_log($said);
+    kill('KILL', $s->helpers);
+    ok(wait_for(sub { $s->log =~ $said }, 10), 'no memory: it says so');
+    my $c = $s->connect;
+    $c->send(KV::Conn::request(PUT => '/kv/memory', body => 'x'));
+    my ($begun, $lines) = (time, scalar(() = $s->log =~ /$said/g));
+    ok($c->silent(0.5), 'no memory: a write waits');
+    cmp_ok((() = $s->log =~ /$said/g) - $lines, '<=', 2 * (time - $begun + 1),
+           'no memory: two zones say so once a second');
+    $limit->('unlimited');
+    kill('KILL', $s->helpers);
+    is($c->response('PUT')->{status}, 200, 'there is memory: it is done');
 }
 
 

@@ -163,10 +163,14 @@ ngx_http_kv_host_start(ngx_http_kv_main_conf_t *kmcf, ngx_http_kv_zone_t *zone)
     (void) pthread_sigmask(SIG_SETMASK, &saved, NULL);
 
     if (rc != 0) {
-        ngx_log_error(NGX_LOG_ALERT, zone->log, rc,
-                      "kv zone \"%V\": no thread that writes the log can be "
-                      "made, which is tried again: until then writes wait",
-                      &zone->name);
+
+        if (ngx_http_kv_may_log(zone, NGX_HTTP_KV_LOG_HOST)) {
+            ngx_log_error(NGX_LOG_ALERT, zone->log, rc,
+                          "kv zone \"%V\": no thread that writes the log can "
+                          "be made, which is tried again: until then writes "
+                          "wait, and get 503 after 5 seconds", &zone->name);
+        }
+
         return NGX_ERROR;
     }
 
