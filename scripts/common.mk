@@ -17,7 +17,7 @@ else
 SOURCES  := $(filter-out $(ON_RAFT),$(SOURCES))
 endif
 
-ROOMS    := base disk memory index feed raft store
+ROOMS    := base disk net memory index feed raft store
 CORE     := $(filter $(foreach r,$(ROOMS),src/$(r)/%),$(SOURCES))
 
 LINES    := $(filter src/lines/%,$(SOURCES))

@@ -10,7 +10,8 @@
 #   lengths   functions of at most 70 lines, 100 in tests; at most five
 #             exceptions, in scripts/lint/long-functions
 #   layers    what a folder of src/ includes and calls: http -> store ->
-#             index, feed, raft -> memory, disk -> base; nginx only in http
+#             index, feed, raft -> memory, disk, net -> base; nginx only
+#             in http
 #   circles   no file calls another that calls it back, by whatever way
 #   lists     what is built is listed, once and in order: src/ in config, the
 #             tool and the programs of t/ in the makefiles

@@ -56,6 +56,8 @@ PROGRAMS := \
     t/unit/test_map_readers.c \
     t/unit/test_meta.c \
     t/unit/test_mutex.c \
+    t/unit/test_net.c \
+    t/unit/test_net_hostile.c \
     t/unit/test_node.c \
     t/unit/test_power.c \
     t/unit/test_prefault.c \
@@ -111,6 +113,7 @@ HELPERS  := \
     t/unit/index_rig.c \
     t/unit/kit.c \
     t/unit/map_rig.c \
+    t/unit/net_rig.c \
     t/unit/ram.c \
     t/unit/replica_rig.c \
     t/unit/snap_rig.c \

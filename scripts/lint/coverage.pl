@@ -37,7 +37,7 @@ sub add {
     my ($file) = @_;
     my $path = $file->{file};
 
-    return if $path !~ m{^src/(?:base|memory|disk|store|index|feed|raft)/};
+    return if $path !~ m{^src/(?:base|memory|disk|net|store|index|feed|raft)/};
     return if $LEFT_OUT{ $path =~ s{.*/}{}r };
 
     $sources{$path} //= [ read_lines($path) ];

@@ -18,11 +18,12 @@ my %MAY = (
     base   => [ qw(base) ],
     memory => [ qw(memory base) ],
     disk   => [ qw(disk base) ],
+    net    => [ qw(net base) ],
     lines  => [ qw(lines base) ],
     index  => [ qw(index memory disk base) ],
     feed   => [ qw(feed memory disk base) ],
     raft   => [ qw(raft memory disk base) ],
-    store  => [ qw(store index feed raft memory disk base) ],
+    store  => [ qw(store index feed raft memory disk net base) ],
     http   => [ qw(http store/kv_store.h store/kv_store_dir.h
                    store/kv_version.h lines base) ],
     stream => [ qw(stream http/ngx_http_kv_get.h base) ],
