@@ -8,10 +8,13 @@
 
 
 #include "sim.h"
+#include "raft/kv_raft_frame.h"
 
 
 static void sim_net_one(sim_node_t *from, sim_node_t *to,
     const kv_raft_message_t *m);
+static unsigned sim_net_frame(sim_node_t *from, sim_node_t *to,
+    const kv_raft_message_t *m, unsigned first, unsigned delay);
 static void sim_net_tell(const sim_t *sim, const kv_raft_message_t *m);
 static unsigned sim_net_delay(sim_t *sim, const kv_raft_message_t *m);
 
@@ -102,14 +105,12 @@ sim_net_tell(const sim_t *sim, const kv_raft_message_t *m)
 static void
 sim_net_one(sim_node_t *from, sim_node_t *to, const kv_raft_message_t *m)
 {
-    bool          lost;
     sim_t        *sim;
-    unsigned      delay;
+    unsigned      delay, first, n;
     sim_event_t  *event;
 
     sim = from->sim;
     delay = sim_net_delay(sim, m);
-    lost = sim->cut[from->slot][to->slot] || sim_chance(sim, sim->loss);
 
     if (m->m.type == RAFT_INSTALL_SNAPSHOT) {
         event = sim_event(sim, SIM_EVENT_SENT, delay);
@@ -118,14 +119,64 @@ sim_net_one(sim_node_t *from, sim_node_t *to, const kv_raft_message_t *m)
         event->n = m->to;
     }
 
-    if (lost) {
-        sim->sum.lost++;
-        return;
+    first = 0;
+
+    do {
+        n = sim_net_frame(from, to, m, first, delay);
+        first += n;
+        delay = sim_net_delay(sim, m);
+    } while (m->m.type == RAFT_APPEND_ENTRIES
+             && first < m->m.append_entries.n_entries);
+}
+
+
+/*
+ * It goes as bytes, and what does not fit into a frame in several.  Returns how
+ * many entries one had.
+ */
+
+static unsigned
+sim_net_frame(sim_node_t *from, sim_node_t *to, const kv_raft_message_t *m,
+    unsigned first, unsigned delay)
+{
+    void         *data;
+    sim_t        *sim;
+    size_t        size, max;
+    unsigned      n;
+    sim_event_t  *event;
+
+    sim = from->sim;
+    max = SIZE_MAX;
+
+    if (m->m.type == RAFT_APPEND_ENTRIES && m->m.append_entries.n_entries
+        && sim_chance(sim, 100))
+    {
+        max = KV_RAFT_FRAME_HEAD + KV_RAFT_FRAME_ENTRY
+              + m->entries[first]->len + sim_below(sim, 200);
     }
+
+    size = kv_raft_frame_size(m, first, max, &n);
+    assert(size >= KV_RAFT_FRAME_HEAD && size <= max);
+
+    if (sim->cut[from->slot][to->slot] || sim_chance(sim, sim->loss)) {
+        sim->sum.lost++;
+        return n;
+    }
+
+    data = malloc(size);
+    assert(data != NULL);
+    kv_raft_frame_write(m, first, n, data);
 
     event = sim_event(sim, SIM_EVENT_MESSAGE, delay);
     event->slot = to->slot;
-    kv_raft_message_copy(&event->m, m);
+
+    if (kv_raft_frame_read(data, size, &event->m) != KV_OK) {
+        abort();
+    }
+
+    free(data);
+
+    return n;
 }
 
 
