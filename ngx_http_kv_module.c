@@ -12,6 +12,7 @@
 
 
 static ngx_int_t ngx_http_kv_log_handler(ngx_http_request_t *r);
+static ngx_int_t ngx_http_kv_preconfiguration(ngx_conf_t *cf);
 static ngx_int_t ngx_http_kv_postconfiguration(ngx_conf_t *cf);
 static ngx_int_t ngx_http_kv_init_module(ngx_cycle_t *cycle);
 static ngx_int_t ngx_http_kv_init_process(ngx_cycle_t *cycle);
@@ -185,7 +186,7 @@ static ngx_command_t  ngx_http_kv_commands[] = {
 
 
 static ngx_http_module_t  ngx_http_kv_module_ctx = {
-    ngx_http_kv_add_log_variables,         /* preconfiguration */
+    ngx_http_kv_preconfiguration,          /* preconfiguration */
     ngx_http_kv_postconfiguration,         /* postconfiguration */
 
     ngx_http_kv_create_main_conf,          /* create main configuration */
@@ -236,6 +237,17 @@ ngx_http_kv_log_handler(ngx_http_request_t *r)
     ngx_http_kv_incr_log(r);
 
     return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_kv_preconfiguration(ngx_conf_t *cf)
+{
+    if (ngx_http_kv_add_log_variables(cf) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_kv_add_leader_variable(cf);
 }
 
 

@@ -1276,6 +1276,9 @@ ngx_int_t ngx_http_kv_add_log_variables(ngx_conf_t *cf);
  */
 ngx_int_t ngx_http_kv_log_keep(ngx_http_kv_ctx_t *ctx);
 
+/* The context that they tell of; NULL: there is none. */
+ngx_http_kv_ctx_t *ngx_http_kv_log_ctx(ngx_http_request_t *r);
+
 
 /* ngx_http_kv_filter.c */
 
@@ -1287,6 +1290,16 @@ void ngx_http_kv_filter_init(void);
 
 /* The content handler of kv_cluster. */
 ngx_int_t ngx_http_kv_cluster_handler(ngx_http_request_t *r);
+
+/*
+ * Whether this node is the one that answers the request, before its body is
+ * read.  NGX_DECLINED: it is; else this is the handler's result: 307 to the
+ * node that leads, or 503, as none does or is known.
+ */
+ngx_int_t ngx_http_kv_lead(ngx_http_kv_ctx_t *ctx);
+
+/* Preconfiguration: adds $kv_leader.  NGX_OK or NGX_ERROR. */
+ngx_int_t ngx_http_kv_add_leader_variable(ngx_conf_t *cf);
 
 
 /* ngx_http_kv_metrics.c */

@@ -203,7 +203,9 @@ ngx_http_kv_get_value(const ngx_http_kv_get_t *get, ngx_pool_t *pool,
         return NGX_DECLINED;
     }
 
-    rc = kv_store_read_now(zone->store, key->data, key->len, &e);
+    rc = kv_store_leads(zone->store)
+         ? kv_store_read_now(zone->store, key->data, key->len, &e)
+         : KV_UNAVAILABLE;
 
     ngx_http_kv_counts_variable(zone->store, rc);
 

@@ -50,6 +50,7 @@ static ngx_int_t ngx_http_kv_backup_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_kv_watch_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_kv_lines(ngx_http_request_t *r,
     ngx_http_kv_ctx_t *ctx, const char *args, const char *conditions);
+static ngx_int_t ngx_http_kv_here(ngx_http_kv_ctx_t *ctx);
 static const ngx_http_kv_loc_conf_t *ngx_http_kv_rules(ngx_http_request_t *r);
 static ngx_int_t ngx_http_kv_no_condition(ngx_http_request_t *r);
 static ngx_int_t ngx_http_kv_start(ngx_http_request_t *r,
@@ -172,8 +173,10 @@ ngx_http_kv_method(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx)
                                  "of quoted tags\n");
     }
 
-    if (ngx_http_kv_entered(ctx->zone) != NGX_OK) {
-        return ngx_http_kv_reply_rc(r, KV_UNAVAILABLE);
+    rc = ngx_http_kv_here(ctx);
+
+    if (rc != NGX_DECLINED) {
+        return rc;
     }
 
     return r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD)
@@ -372,12 +375,21 @@ static ngx_int_t
 ngx_http_kv_read(ngx_http_kv_ctx_t *ctx, ngx_uint_t wait)
 {
     kv_rc_t              rc;
+    ngx_int_t            elsewhere;
     kv_entry_t          *e;
     kv_store_t          *store;
     ngx_http_request_t  *r;
 
     r = ctx->request;
     store = ctx->zone->store;
+
+    /* of one that has waited another node may be the leader by now */
+
+    elsewhere = ngx_http_kv_lead(ctx);
+
+    if (elsewhere != NGX_DECLINED) {
+        return elsewhere;
+    }
 
     rc = kv_store_read(store, ctx->key.data, ctx->key.len, &e);
 
@@ -559,6 +571,7 @@ ngx_http_kv_touched(ngx_http_kv_ctx_t *ctx, kv_rc_t rc)
 static ngx_int_t
 ngx_http_kv_clear_handler(ngx_http_request_t *r)
 {
+    ngx_int_t           rc;
     ngx_http_kv_ctx_t  *ctx;
 
     ctx = ngx_http_kv_create_ctx(r);
@@ -586,11 +599,9 @@ ngx_http_kv_clear_handler(ngx_http_request_t *r)
         return ngx_http_kv_no_condition(r);
     }
 
-    if (ngx_http_kv_entered(ctx->zone) != NGX_OK) {
-        return ngx_http_kv_reply_rc(r, KV_UNAVAILABLE);
-    }
+    rc = ngx_http_kv_here(ctx);
 
-    return ngx_http_kv_change(r, ctx);
+    return rc == NGX_DECLINED ? ngx_http_kv_change(r, ctx) : rc;
 }
 
 
@@ -692,6 +703,7 @@ ngx_http_kv_batch_handler(ngx_http_request_t *r)
 static ngx_int_t
 ngx_http_kv_backup_handler(ngx_http_request_t *r)
 {
+    ngx_int_t           rc;
     ngx_http_kv_ctx_t  *ctx;
 
     ctx = ngx_http_kv_create_ctx(r);
@@ -708,11 +720,9 @@ ngx_http_kv_backup_handler(ngx_http_request_t *r)
                                  "a backup takes no arguments\n");
     }
 
-    if (ngx_http_kv_entered(ctx->zone) != NGX_OK) {
-        return ngx_http_kv_reply_rc(r, KV_UNAVAILABLE);
-    }
+    rc = ngx_http_kv_here(ctx);
 
-    return ngx_http_kv_backup(r, ctx);
+    return rc == NGX_DECLINED ? ngx_http_kv_backup(r, ctx) : rc;
 }
 
 
@@ -750,7 +760,9 @@ ngx_http_kv_watch_handler(ngx_http_request_t *r)
                                  "a watch takes no body\n");
     }
 
-    return ngx_http_kv_watch(r, ctx);
+    rc = ngx_http_kv_lead(ctx);
+
+    return rc == NGX_DECLINED ? ngx_http_kv_watch(r, ctx) : rc;
 }
 
 
@@ -761,7 +773,7 @@ ngx_http_kv_lines(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx,
     const char *args, const char *conditions)
 {
     kv_rc_t    rc;
-    ngx_int_t  bound;
+    ngx_int_t  result;
 
     if (ngx_http_kv_rules(r)->read_only) {
         return ngx_http_kv_reply_allow(r, "");
@@ -771,10 +783,10 @@ ngx_http_kv_lines(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx,
         return ngx_http_kv_reply_allow(r, "POST");
     }
 
-    bound = ngx_http_kv_bind(ctx);
+    result = ngx_http_kv_bind(ctx);
 
-    if (bound != NGX_DECLINED) {
-        return bound;
+    if (result != NGX_DECLINED) {
+        return result;
     }
 
     if (r->args.len) {
@@ -785,8 +797,13 @@ ngx_http_kv_lines(ngx_http_request_t *r, ngx_http_kv_ctx_t *ctx,
         return ngx_http_kv_reply(r, NGX_HTTP_NOT_IMPLEMENTED, conditions);
     }
 
-    rc = ngx_http_kv_entered(ctx->zone) == NGX_OK
-         ? kv_store_fits(ctx->zone->store, 0, 0) : KV_UNAVAILABLE;
+    result = ngx_http_kv_here(ctx);
+
+    if (result != NGX_DECLINED) {
+        return result;
+    }
+
+    rc = kv_store_fits(ctx->zone->store, 0, 0);
 
     return rc == KV_OK ? NGX_DECLINED : ngx_http_kv_reply_rc(r, rc);
 }
@@ -832,8 +849,10 @@ ngx_http_kv_keys_handler(ngx_http_request_t *r)
                                  : "a list takes no body\n");
     }
 
-    if (ngx_http_kv_entered(ctx->zone) != NGX_OK) {
-        return ngx_http_kv_reply_rc(r, KV_UNAVAILABLE);
+    rc = ngx_http_kv_here(ctx);
+
+    if (rc != NGX_DECLINED) {
+        return rc;
     }
 
     if (r->method != NGX_HTTP_DELETE) {
@@ -845,6 +864,26 @@ ngx_http_kv_keys_handler(ngx_http_request_t *r)
     }
 
     return ngx_http_kv_keys_delete(r, ctx);
+}
+
+
+/*
+ * Whether this worker can do the request now: NGX_DECLINED; else this is the
+ * handler's result.
+ */
+
+static ngx_int_t
+ngx_http_kv_here(ngx_http_kv_ctx_t *ctx)
+{
+    ngx_int_t  rc;
+
+    rc = ngx_http_kv_lead(ctx);
+
+    if (rc == NGX_DECLINED && ngx_http_kv_entered(ctx->zone) != NGX_OK) {
+        rc = ngx_http_kv_reply_rc(ctx->request, KV_UNAVAILABLE);
+    }
+
+    return rc;
 }
 
 

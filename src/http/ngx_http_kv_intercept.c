@@ -1,8 +1,9 @@
 
 /*
- * kv_intercept_errors: an error is left to error_page, as an error of nginx's
- * own is.  What that leads to may be a page, or a location that answers in the
- * store's place, such as one that asks another server.
+ * kv_intercept_errors: an error, or 307 to another node of the cluster, is left
+ * to error_page, as an error of nginx's own is.  What that leads to may be a
+ * page, or a location that answers in the store's place, such as one that asks
+ * another server.
  *
  * Not if the module has taken the request's body, or a part of it, or has
  * thrown it away.  What error_page leads to could not read it again: a proxied
@@ -34,7 +35,9 @@ ngx_http_kv_intercept(ngx_http_request_t *r, ngx_uint_t status)
      * the store is not to get that of another server.
      */
 
-    if (!klcf->intercept_errors || status < NGX_HTTP_BAD_REQUEST
+    if (!klcf->intercept_errors
+        || (status < NGX_HTTP_BAD_REQUEST
+            && status != NGX_HTTP_TEMPORARY_REDIRECT)
         || status == NGX_HTTP_RANGE_NOT_SATISFIABLE || ngx_terminate
         || (ctx && ctx->route == NGX_HTTP_KV_ROUTE_HEALTH)
         || (ctx && ctx->taken)

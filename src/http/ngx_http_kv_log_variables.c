@@ -16,7 +16,6 @@
 #include "http/ngx_http_kv.h"
 
 
-static ngx_http_kv_ctx_t *ngx_http_kv_log_ctx(ngx_http_request_t *r);
 static void ngx_http_kv_log_cleanup(void *data);
 static ngx_int_t ngx_http_kv_log_key(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
@@ -96,7 +95,7 @@ ngx_http_kv_log_cleanup(void *data)
 }
 
 
-static ngx_http_kv_ctx_t *
+ngx_http_kv_ctx_t *
 ngx_http_kv_log_ctx(ngx_http_request_t *r)
 {
     ngx_http_kv_ctx_t   *ctx;

@@ -41,6 +41,14 @@ ngx_http_kv_watch_beat(ngx_event_t *ev)
 
     zone->woken(zone);
 
+    if (!kv_store_leads(zone->store)) {
+
+        /* another node has what changes from now on: clients ask that one */
+
+        ngx_http_kv_watch_end_all(watches);
+        return;
+    }
+
     more = zone->watching ? ngx_http_kv_watch_beats(watches) : 0;
 
     if (zone->watching) {

@@ -4,6 +4,8 @@
  */
 
 
+#include <stdlib.h>
+
 #include "store/kv_node.h"
 #include "store/kv_store_private.h"
 
@@ -16,6 +18,7 @@ _Static_assert((KV_ADDRESS_MAX + 1) % sizeof(uint64_t) == 0,
 
 
 static bool kv_node_over(const kv_node_copy_t *copy, uint64_t now_ns);
+static bool kv_node_said(kv_cluster_info_t *info);
 
 
 void
@@ -121,7 +124,87 @@ kv_store_cluster_info(kv_store_t *store, kv_cluster_info_t *info)
         return KV_DECLINED;
     }
 
-    kv_node_read(&store->zone->node, kv_now_ns(), info);
+    if (!kv_node_said(info)) {
+        kv_node_read(&store->zone->node, kv_now_ns(), info);
+    }
 
     return KV_OK;
 }
+
+
+bool
+kv_store_leads(kv_store_t *store)
+{
+    kv_cluster_info_t  info;
+
+    if (store->conf.npeers == 0) {
+        return true;
+    }
+
+    return kv_node_said(&info) ? info.role == KV_ROLE_LEADER
+                               : kv_node_leads(&store->zone->node,
+                                               kv_now_ns());
+}
+
+
+/*
+ * In builds for tests a file can say what the node is, instead of its host:
+ * "ROLE TERM LEADER", the role as its number, in KV_FAILPOINT_DIR, which is
+ * kept before nginx clears the environment of its workers.
+ */
+
+#ifdef KV_TEST_FAILPOINTS
+
+static char  kv_node_file[512];
+
+
+static void __attribute__((constructor))
+kv_node_init(void)
+{
+    const char  *dir;
+
+    dir = getenv("KV_FAILPOINT_DIR");
+
+    if (dir) {
+        (void) snprintf(kv_node_file, sizeof(kv_node_file), "%s/node", dir);
+    }
+}
+
+
+static bool
+kv_node_said(kv_cluster_info_t *info)
+{
+    int                 n;
+    FILE               *file;
+    unsigned            role;
+    unsigned long long  term;
+
+    file = kv_node_file[0] ? fopen(kv_node_file, "re") : NULL;
+
+    if (file == NULL) {
+        return false;
+    }
+
+    memset(info, 0, sizeof(kv_cluster_info_t));
+
+    n = fscanf(file, "%u %llu %263s", &role, &term, info->leader);
+
+    (void) fclose(file);
+
+    info->role = (kv_role_t) role;
+    info->term = term;
+
+    return n >= 2;
+}
+
+#else
+
+static bool
+kv_node_said(kv_cluster_info_t *info)
+{
+    (void) info;
+
+    return false;
+}
+
+#endif

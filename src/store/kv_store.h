@@ -914,6 +914,12 @@ typedef struct {
  */
 kv_rc_t kv_store_cluster_info(kv_store_t *store, kv_cluster_info_t *info);
 
+/*
+ * Whether this node answers what reads or writes the store: it leads, or has no
+ * other beside it.  Any process.
+ */
+bool kv_store_leads(kv_store_t *store);
+
 
 /* Plain figures of a store, for people. */
 
