@@ -26,12 +26,9 @@
 #                      by their names, since this branch left the main one,
 #                      there since the last commit
 #   --poison           the part http, with a module that fills what it frees in
-#                      the zone, and checks that no later write changed it: all
-#                      but the files that say "# plain", which are about disks,
-#                      configurations and pages, t/inspect*.t, t/lint.t and
-#                      t/run.t, and those that always load this module, as it
-#                      has the failpoints; a file that is named runs, whatever
-#                      it says
+#                      the zone, and checks that no later write changed it. All
+#                      but t/lint.t and t/run.t, which do not load it, and the
+#                      files that always do, as it has the failpoints
 #   --cluster          the part http, with that module, and each store has
 #                      cluster= (KV_TEST_CLUSTER=1): all but t/lint.t and
 #                      t/run.t
@@ -720,14 +717,13 @@ test_http()
         return
     fi
 
-    # Those that test another script load no module, or that of .build; those
-    # of kv-inspect test files; those of failpoints are always poisoned.
-    if [[ ${KV_TEST_CLUSTER-} ]]; then
+    # t/lint.t and t/run.t load no module, or that of .build. What has the
+    # failpoints is poisoned whenever it runs.
+    if [[ $poison ]]; then
         mapfile -t tests < <(grep -LE 'scripts/(lint|run)\.sh' "${tests[@]}")
-    elif [[ $poison ]]; then
-        mapfile -t tests < <(grep -LE \
-            '^# plain$|scripts/(lint|run)\.sh|KV::Test::with_failpoints\(\)' \
-            "${tests[@]}" | grep -v '/inspect.*\.t$')
+
+        [[ ${KV_TEST_CLUSTER-} ]] || mapfile -t tests < <(grep -LF \
+            'KV::Test::with_failpoints()' "${tests[@]}")
     fi
 
     mapfile -t tests < <(long_first "${tests[@]}")

@@ -2,8 +2,6 @@
 # any moment can be restored, also the one before a clear; gaps in it are told
 # when they arise, and no archive that fails holds up a write.
 
-# plain
-
 use strict;
 use warnings;
 

@@ -3,8 +3,6 @@
 # metrics and the log tell, the log is not kept without limit, and it ends when
 # that does.
 
-# plain
-
 use strict;
 use warnings;
 

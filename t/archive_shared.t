@@ -2,8 +2,6 @@
 # other masters, kv-inspect while the store goes on, and stores that were one
 # once.
 
-# plain
-
 use strict;
 use warnings;
 

@@ -1,8 +1,6 @@
 # The configuration: what nginx -t refuses, and why; that it touches nothing;
 # several zones; nginx's own access rules on our locations.
 
-# plain
-
 use strict;
 use warnings;
 

@@ -3,7 +3,6 @@
 # The formats are in src/disk/kv_format.h.
 
 # long
-# plain
 
 use strict;
 use warnings;

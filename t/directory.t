@@ -2,8 +2,6 @@
 # into it.  The master is root here, and the workers are not: what lies in the
 # directory is theirs, and must not lead root anywhere.
 
-# plain
-
 use strict;
 use warnings;
 

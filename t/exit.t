@@ -2,7 +2,6 @@
 # store's writes are answered as soon as its own disk allows.
 
 # long
-# plain
 
 use strict;
 use warnings;

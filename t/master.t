@@ -1,8 +1,6 @@
 # Which nginx may serve a directory: one master at a time, and no other as long
 # as one of its workers lives.
 
-# plain
-
 use strict;
 use warnings;
 

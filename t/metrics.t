@@ -1,8 +1,6 @@
 # /metrics: Prometheus' text format, with the facts of /stats; totals that never
 # go back; what a real Prometheus makes of it; the alerts.
 
-# plain
-
 use strict;
 use warnings;
 

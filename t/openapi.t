@@ -3,7 +3,6 @@
 # does otherwise, and does find what others do wrong.
 
 # long
-# plain
 
 use strict;
 use warnings;

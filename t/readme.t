@@ -2,8 +2,6 @@
 # they stand there, and what these pages and contents.md beside say of
 # directives, parameters, locks and statistics.
 
-# plain
-
 use strict;
 use warnings;
 

@@ -1,8 +1,6 @@
 # A start or a reload that is refused, whoever refuses it, leaves nothing on the
 # disk that was not there.
 
-# plain
-
 use strict;
 use warnings;
 

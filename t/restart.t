@@ -1,8 +1,6 @@
 # Restarts of the whole group in the middle of writes, as lc does them: clean
 # ones and SIGKILL.  KV_ROUNDS says how many.
 
-# plain
-
 use strict;
 use warnings;
 

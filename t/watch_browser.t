@@ -4,8 +4,6 @@
 # the log, but for those before a list that a 410 made it take, and ends with
 # the state that a list has.
 
-# plain
-
 use strict;
 use warnings;
 
