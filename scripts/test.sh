@@ -33,8 +33,8 @@
 #                      cluster= (KV_TEST_CLUSTER=1): all but t/lint.t and
 #                      t/run.t
 #   --ahead            no tests, but all that they need: packages are installed,
-#                      programs compiled, at the lowest priority. What fails is
-#                      tried again, and told, when it is tested
+#                      programs compiled. What fails is tried again, and told,
+#                      when it is tested
 #
 # Each part says one line when it passes, and what went wrong when it does not;
 # the rest is in .build/logs. The status is 0 if nothing failed.
@@ -176,13 +176,12 @@ begin_ahead()
     run_ahead "$@" >"$logs/ahead.log" 2>&1 </dev/null &
     ahead=$!
     set +m
+    renice -n 19 -g "$ahead" >/dev/null 2>&1 || true
 }
 
 
 run_ahead()
 {
-    renice -n 19 -p "$BASHPID" || true
-
     local command
 
     for command in "$@"; do
