@@ -42,8 +42,9 @@ COVERAGE := -fsanitize=fuzzer-no-link
 
 # The folders that nginx itself is compiled with: which there are depends on its
 # version and configuration. Its makefile has one a line, relative to the tree.
+# Ours is among them, which is none of a system's: no warnings come from those.
 NGX      := $(shell sed -n '/^ALL_INCS/,/[^\\]$$/{ s/^.*-I *//; s/ *\\$$//; \
-              s,^[^/],$(NGINX)/&,; s/^/-isystem /; p }' \
+              \,^\.\./\.\./src$$,d; s,^[^/],$(NGINX)/&,; s/^/-isystem /; p }' \
               $(NGINX)/objs/Makefile)
 
 OBJ      := $(DIR)
@@ -69,9 +70,10 @@ REST     := $(filter-out $(USED) $(LINES),$(SOURCES))
 AGAIN    := $(if $(WITH),$(ON_RAFT) \
             $(shell grep -lw KV_HAVE_RAFT $(SOURCES)))
 
-all: $(addprefix $(DIR)/,$(TARGETS)) \
-     $(patsubst %.c,$(DIR)/warnings/%.read,$(REST)) \
-     $(patsubst %.c,$(DIR)/warnings/raft/%.read,$(AGAIN))
+READS    := $(patsubst %.c,$(DIR)/warnings/%.read,$(REST)) \
+            $(patsubst %.c,$(DIR)/warnings/raft/%.read,$(AGAIN))
+
+all: $(addprefix $(DIR)/,$(TARGETS)) $(READS)
 
 # What the functions under test do not call stays unresolved.
 HTTP     := $(addprefix $(DIR)/,ngx.o fuzz.o kv_crc32c.o kv_record.o)
@@ -95,9 +97,21 @@ $(DIR)/ngx.o $(DIR)/ngx_http_%.o $(DIR)/fuzz_http_%.o: INCLUDES = $(NGX)
 # A checksum has no branch worth finding, and most of the time goes there.
 $(DIR)/kv_crc32c.o: COVERAGE = -O2
 
-# They come from the front end: no code is made.
+# They come from the front end: no code is made. It reads nginx's own headers,
+# most of the time of a file that includes them, only once.
 READ      = $(CC) $(WARNINGS) -Isrc $(NGX) $(KV_CFLAGS) -MMD -MP \
-            -MF $(@:.read=.d) -MT $@ -fsyntax-only $<
+            -MF $(@:.read=.d) -MT $@ -fsyntax-only $(ONCE) $<
+
+OF_HTTP   = $(foreach read,$(READS),$(if $(findstring /http/,$(read)),$(read)))
+
+$(OF_HTTP): $(DIR)/nginx.pch
+$(OF_HTTP): ONCE = -include-pch $(DIR)/nginx.pch
+
+$(DIR)/nginx.pch: $(NGINX)/objs/ngx_auto_config.h $(DIR)/flags
+	printf '#include <%s>\n' ngx_config.h ngx_core.h ngx_http.h >$(@:.pch=.h)
+	$(CC) $(WARNINGS) -Isrc $(NGX) $(KV_CFLAGS) -x c-header -o $@.new \
+	    $(@:.pch=.h)
+	mv $@.new $@
 
 $(DIR)/warnings/%.read: %.c $(DIR)/flags
 	@mkdir -p $(@D)
