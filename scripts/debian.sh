@@ -15,6 +15,9 @@
 #   --kept  that runs there instead of in a new one
 #
 # What was copied of this project is then that of the first of the two.
+#
+# Where CCACHE_DIR names a folder, ccache is used, if the command installs it,
+# with a part of that folder that is the release's.
 
 set -euo pipefail
 . "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
@@ -105,9 +108,12 @@ make_system()
         [[ -z $security ]] || echo "deb $security $release-security main"
     } >"$new/etc/apt/sources.list"
 
-    # What this machine needs to reach the mirror, a proxy for instance.
-    apt-config dump | grep -E '^Acquire::(https?|Check|Retries)' \
-        >"$new/etc/apt/apt.conf.d/90host" || true
+    # What this machine needs to reach the mirror, a proxy for instance. Nobody
+    # reads descriptions there.
+    {
+        apt-config dump | grep -E '^Acquire::(https?|Check|Retries)' || true
+        echo 'Acquire::Languages "none";'
+    } >"$new/etc/apt/apt.conf.d/90host"
 
     # Nor is an index of manual pages, which man-db makes anew and anew.
     echo 'man-db man-db/auto-update boolean false' \
@@ -180,7 +186,8 @@ copy_system()
 # it. A shell that dies takes unshare along, and that the rest.
 run_command()
 {
-    local top=$store/$release.run status=0 name variables=()
+    local top=$store/$release.run status=0 name variables=() cache=
+    local path=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
     for name in http_proxy https_proxy no_proxy PIP_INDEX_URL TERM "${!KV_@}" \
         "${!KIT_@}"
@@ -188,30 +195,39 @@ run_command()
         [[ -z ${!name-} ]] || variables+=("$name=${!name}")
     done
 
+    if [[ -d ${CCACHE_DIR-} ]]; then
+        cache=$(realpath -- "$CCACHE_DIR")/debian/$release
+        mkdir -p "$cache" "$top/var/cache/ccache"
+        variables+=(CCACHE_DIR=/var/cache/ccache)
+        path=/usr/lib/ccache:$path
+    fi
+
     # Whom this machine trusts to give it the packages of PyPI.
     if [[ -f ${PIP_CERT-} ]]; then
         cp -L "$PIP_CERT" "$top/etc/pip.crt"
         variables+=(PIP_CERT=/etc/pip.crt)
     fi
 
+    variables+=("PATH=$path")
+
     # shellcheck disable=SC2016
     setpriv --pdeathsig KILL \
         unshare --mount --pid --fork --kill-child bash -c '
         set -e
-        top=$1 inside=$2
-        shift 2
+        top=$1 inside=$2 cache=$3
+        shift 3
         mount --bind "$top" "$top"
+        [[ ! $cache ]] || mount --bind "$cache" "$top/var/cache/ccache"
         mount -t proc proc "$top/proc"
         mount -t devpts -o newinstance,ptmxmode=0666,mode=620 pts "$top/dev/pts"
         mount -t tmpfs -o mode=1777 shm "$top/dev/shm"
         mount -t tmpfs -o mode=755 run "$top/run"
         ln -sf pts/ptmx "$top/dev/ptmx"
-        chroot "$top" /usr/bin/env -i HOME=/root \
-            PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
-            "${@:2:$1}" /bin/bash -c "cd $inside && exec \"\$@\"" bash \
+        chroot "$top" /usr/bin/env -i HOME=/root "${@:2:$1}" /bin/bash -c \
+            "cd $inside && exec \"\$@\"" bash \
             "${@:2+$1}" || exit
-        ' bash "$top" "$inside" "${#variables[@]}" \
-        ${variables[@]+"${variables[@]}"} "${command[@]}" 9>&- || status=$?
+        ' bash "$top" "$inside" "$cache" "${#variables[@]}" \
+        "${variables[@]}" "${command[@]}" 9>&- || status=$?
 
     [[ $keep ]] || rm -rf "$top"
     return $status
