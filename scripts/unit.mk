@@ -59,6 +59,7 @@ PROGRAMS := \
     t/unit/test_net.c \
     t/unit/test_net_hostile.c \
     t/unit/test_node.c \
+    t/unit/test_nodes.c \
     t/unit/test_power.c \
     t/unit/test_prefault.c \
     t/unit/test_prefix.c \

@@ -12,12 +12,14 @@
 #include "disk/kv_snapshot.h"
 #include "store/kv_clock.h"
 #include "store/kv_disk_space.h"
+#include "store/kv_found.h"
 #include "store/kv_recover_private.h"
 #include "store/kv_replica.h"
 
 
 static void kv_recover_log(kv_recover_ctx_t *ctx);
 static kv_rc_t kv_recover_settle(kv_recover_ctx_t *ctx);
+static void kv_recover_applied(kv_recover_ctx_t *ctx);
 static kv_rc_t kv_recover_snapshots(kv_recover_ctx_t *ctx);
 static kv_rc_t kv_recover_snapshot(void *data, uint64_t lsn,
     const kv_snapshot_guess_t *guess, uint64_t *end, uint64_t *bytes,
@@ -45,6 +47,8 @@ kv_recover(kv_store_t *store, kv_err_t *err)
     ctx.start.from.warn = kv_recover_warn;
     ctx.start.from.ctx = &ctx;
     ctx.start.from.replicated = kv_replicates(store);
+    ctx.start.from.committed = store->conf.npeers != 0;
+    ctx.start.from.final = &ctx.final;
 
     kv_progress_begin(&ctx.progress, store);
 
@@ -71,7 +75,8 @@ kv_recover(kv_store_t *store, kv_err_t *err)
     free(ctx.missing.cell);
 
     if (rc == KV_OK && kv_replicates(store)) {
-        rc = kv_replica_check(store, err);
+        rc = store->conf.npeers ? kv_found_check(store, err)
+                                : kv_replica_check(store, err);
     }
 
     if (rc == KV_OK) {
@@ -174,21 +179,45 @@ kv_recover_settle(kv_recover_ctx_t *ctx)
 
     /* a zone that is rebuilt goes on with the same log, if nothing was lost */
 
+    kv_recover_applied(ctx);
+
     kv_feed_keep(&zone->feed, atomic_load(&zone->wal.incarnation),
-                 atomic_load(&zone->wal.next_lsn) - 1);
+                 atomic_load(&zone->applied_lsn));
     (void) kv_feed_publish(&zone->feed);
 
     atomic_store(&zone->unsynced, 0);
-    atomic_store(&zone->applied_lsn, atomic_load(&zone->wal.next_lsn) - 1);
     atomic_store(&zone->current_segment, zone->wal.segment_lsn);
     atomic_store(&zone->snapshot_lsn, ctx->start.from.after);
     zone->checked_lsn = ctx->start.snapshot;
 
-    if (kv_replicates(store)) {
-        kv_replica_applied(store);
+    return KV_OK;
+}
+
+
+/*
+ * What the map is the state after.  Of a cluster of several, the log may go on
+ * with what is not known to be committed.
+ */
+
+static void
+kv_recover_applied(kv_recover_ctx_t *ctx)
+{
+    kv_zone_t  *zone;
+
+    zone = ctx->store->zone;
+
+    if (ctx->store->conf.npeers) {
+        atomic_store(&zone->applied_lsn, ctx->final.lsn);
+        atomic_store(&zone->applied_term, ctx->final.term);
+        atomic_store(&zone->applied_index, ctx->final.index);
+        return;
     }
 
-    return KV_OK;
+    atomic_store(&zone->applied_lsn, atomic_load(&zone->wal.next_lsn) - 1);
+
+    if (kv_replicates(ctx->store)) {
+        kv_replica_applied(ctx->store);
+    }
 }
 
 

@@ -46,6 +46,7 @@ typedef struct {
     kv_store_t   *store;
     kv_err_t     *err;
     kv_start_t    start;             /* the snapshot, and what of the log */
+    kv_wal_final_t  final;           /* what is committed of that */
     uint64_t      snapshot_size;     /* of the file that is read */
     uint64_t      records;
     uint64_t      bytes;             /* of these, in the file being read; or

@@ -12,6 +12,7 @@
 
 #include "store/kv_committer.h"
 #include "store/kv_host.h"
+#include "store/kv_member.h"
 #include "store/kv_timeout.h"
 
 
@@ -50,6 +51,11 @@ kv_store_host(kv_store_t *store)
         }
 
         since = 0;
+
+        if (store->conf.npeers) {
+            kv_member_run(store);
+            continue;
+        }
 
         kv_committer_run(store);
 
