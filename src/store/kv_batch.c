@@ -88,7 +88,6 @@ static bool kv_batch_deleted(kv_zone_t *zone, kv_op_t *op, kv_entry_t *old);
 static bool kv_batch_apply_touch(kv_zone_t *zone, kv_listed_t *listed,
     kv_op_t *op, uint64_t hash, kv_entry_t *e);
 static bool kv_batch_reclaim(kv_store_t *store);
-static void kv_batch_request(kv_store_t *store);
 static void kv_batch_request_background(kv_store_t *store, uint32_t requests);
 
 
@@ -205,7 +204,9 @@ kv_batch_clean_up(kv_store_t *store)
         return false;
     }
 
-    kv_batch_request(store);
+    if (store->conf.npeers == 0) {
+        kv_batch_request(store);
+    }
 
     return true;
 }
@@ -1372,9 +1373,7 @@ kv_batch_reclaim(kv_store_t *store)
 }
 
 
-/* Requests a spare segment in time, and snapshots. */
-
-static void
+void
 kv_batch_request(kv_store_t *store)
 {
     uint32_t    requests;

@@ -115,6 +115,12 @@ bool kv_batch_applied(kv_store_t *store, uint64_t lsn);
  */
 bool kv_batch_clean_up(kv_store_t *store);
 
+/*
+ * The last part of that, which with conf.npeers is for the thread that writes
+ * the log: requests a spare segment in time, and snapshots.
+ */
+void kv_batch_request(kv_store_t *store);
+
 /* Makes operations DONE, with a result; and wakes their workers. */
 void kv_batch_report(kv_store_t *store, kv_batch_t *batch, kv_op_t **op,
     unsigned n, kv_rc_t rc);

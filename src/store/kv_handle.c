@@ -14,8 +14,8 @@
 #define KV_STORE_DELETES  65536u
 
 
-static kv_rc_t kv_store_grow(kv_store_t *store, kv_wal_t **log,
-    kv_store_sizes_t *sizes);
+static kv_rc_t kv_store_grow(kv_store_t *store, kv_wal_state_t *state,
+    kv_wal_t **log, kv_store_sizes_t *sizes);
 static size_t kv_store_batch_bytes(const kv_zone_t *zone,
     const kv_store_sizes_t *sizes, uint64_t *segment);
 
@@ -23,19 +23,30 @@ static size_t kv_store_batch_bytes(const kv_zone_t *zone,
 kv_rc_t
 kv_store_grow_wal(kv_store_t *store)
 {
-    return kv_store_grow(store, &store->wal, &store->wal_sizes);
+    return kv_store_grow(store, store->drafts ? store->drafts
+                                              : &store->zone->wal,
+                         &store->wal, &store->wal_sizes);
+}
+
+
+kv_rc_t
+kv_store_grow_log(kv_store_t *store, kv_wal_t **log, kv_store_sizes_t *sizes)
+{
+    return kv_store_grow(store, &store->zone->wal, log, sizes);
 }
 
 
 kv_rc_t
 kv_store_grow_background(kv_store_t *store)
 {
-    return kv_store_grow(store, &store->background, &store->background_sizes);
+    return kv_store_grow_log(store, &store->background,
+                             &store->background_sizes);
 }
 
 
 static kv_rc_t
-kv_store_grow(kv_store_t *store, kv_wal_t **log, kv_store_sizes_t *sizes)
+kv_store_grow(kv_store_t *store, kv_wal_state_t *state, kv_wal_t **log,
+    kv_store_sizes_t *sizes)
 {
     size_t            batch;
     uint64_t          segment;
@@ -52,8 +63,7 @@ kv_store_grow(kv_store_t *store, kv_wal_t **log, kv_store_sizes_t *sizes)
     }
 
     batch = kv_store_batch_bytes(store->zone, &needed, &segment);
-    grown = kv_wal_create(store->io, store->dirfd, &store->zone->wal, segment,
-                          batch);
+    grown = kv_wal_create(store->io, store->dirfd, state, segment, batch);
 
     if (grown == NULL) {
         return KV_NO_MEMORY;
@@ -144,15 +154,22 @@ kv_store_lock(kv_store_t *store, kv_mutex_t *lock)
 void
 kv_store_log_wal(kv_store_t *store)
 {
+    kv_store_log_of(store, store->wal);
+}
+
+
+void
+kv_store_log_of(kv_store_t *store, kv_wal_t *wal)
+{
     kv_err_t     err;
     const char  *why;
 
-    if (kv_wal_warning(store->wal, &err)) {
+    if (kv_wal_warning(wal, &err)) {
         kv_store_log(store, KV_LOG_WARN, "kv zone \"%s\": %s",
                      store->conf.name, err.text);
     }
 
-    why = kv_wal_renewed(store->wal);
+    why = kv_wal_renewed(wal);
 
     if (why) {
         kv_store_log(store, KV_LOG_NOTICE, "kv zone \"%s\": versions begin "

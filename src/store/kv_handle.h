@@ -24,6 +24,7 @@ void kv_store_log(kv_store_t *store, kv_log_level_t level, const char *fmt,
  * kv_wal_warning() and kv_wal_renewed().
  */
 void kv_store_log_wal(kv_store_t *store);
+void kv_store_log_of(kv_store_t *store, kv_wal_t *wal);
 
 /* Wakes the worker of this number, or all workers. */
 void kv_store_wake(kv_store_t *store, unsigned worker);
@@ -55,6 +56,10 @@ kv_rc_t kv_store_lock(kv_store_t *store, kv_mutex_t *lock);
  */
 kv_rc_t kv_store_grow_wal(kv_store_t *store);
 kv_rc_t kv_store_grow_background(kv_store_t *store);
+
+/* The same for a handle of the caller's, NULL: it has none yet. */
+kv_rc_t kv_store_grow_log(kv_store_t *store, kv_wal_t **log,
+    kv_store_sizes_t *sizes);
 
 /* The bytes that the records of one batch may take.  Any process. */
 size_t kv_store_batch_space(kv_zone_t *zone);

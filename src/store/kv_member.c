@@ -9,31 +9,38 @@
 
 
 #include <errno.h>
+#include <linux/futex.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "store/kv_member_private.h"
 #include "base/kv_failpoint.h"
 #include "raft/kv_raft_frame.h"
 #include "store/kv_batch.h"
+#include "store/kv_clock.h"
 #include "store/kv_evict.h"
 #include "store/kv_node.h"
-#include "store/kv_queue.h"
-#include "store/kv_reap.h"
 #include "store/kv_rebuild.h"
+#include "store/kv_takeover.h"
 
 
 /* the longest wait: for the end of the process, and for the dead; ms */
 #define KV_MEMBER_LOOK     100u
 
+/* how often a leader that ends looks whether it still is one; ms */
+#define KV_MEMBER_HAND_OVER  10u
+
 /* pause before what failed is tried again; ns */
 #define KV_MEMBER_PAUSE    100000000
 
 /*
- * For how long what is said of the node counts: a leader's, less than others
- * take to elect another one; ns.
+ * For how long what is said of the node counts, in ns: a leader's, not until
+ * others may have elected another one, who have heard of it a heartbeat ago.
  */
-#define KV_MEMBER_LEADS    UINT64_C(500000000)
+#define KV_MEMBER_LEADS                                                       \
+    ((KV_MEMBER_ELECTION - KV_MEMBER_HEARTBEAT) * UINT64_C(1000000))
 #define KV_MEMBER_FOLLOWS  UINT64_C(2000000000)
 
 
@@ -41,11 +48,13 @@ static bool kv_member_begin(kv_store_t *store, bool died);
 static void kv_member_life(kv_store_t *store);
 static bool kv_member_connect(kv_member_t *m, kv_err_t *err);
 static void kv_member_loop(kv_member_t *m);
+static void kv_member_hand_over(kv_member_t *m);
+static void kv_member_sleep(kv_member_t *m);
+static void *kv_member_listen(void *data);
 static void kv_member_join(kv_member_t *m);
 static uint64_t kv_member_due(const kv_member_t *m);
 static void kv_member_engine(kv_member_t *m);
 static void kv_member_failed(kv_member_t *m);
-static void kv_member_queue(kv_member_t *m);
 static void kv_member_publish(kv_member_t *m);
 static const char *kv_member_address(const kv_member_t *m, uint64_t id);
 static void kv_member_close(kv_member_t *m);
@@ -134,11 +143,12 @@ kv_member_begin(kv_store_t *store, bool died)
     }
 
     if (died) {
-        atomic_store(&zone->reap, 1);
 
-        if (atomic_load(&zone->phase) != KV_PHASE_IDLE) {
+        if (!kv_takeover_refuse(store, store->batch)) {
             kv_state_break(store, "the host died while it changed the map");
         }
+
+        kv_clock_end(zone);
     }
 
     if (kv_heap_broken(zone->heap) && kv_state_reads(zone)) {
@@ -186,8 +196,14 @@ kv_member_life(kv_store_t *store)
                      err.text);
         kv_member_pause();
 
+    } else if (pthread_create(&m->listener, NULL, kv_member_listen, m) != 0) {
+        kv_member_pause();
+
     } else {
         kv_member_loop(m);
+
+        atomic_store(&m->deaf, true);
+        (void) pthread_join(m->listener, NULL);
     }
 
     kv_member_close(m);
@@ -234,7 +250,6 @@ kv_member_connect(kv_member_t *m, kv_err_t *err)
 static void
 kv_member_loop(kv_member_t *m)
 {
-    bool         dead[KV_WORKERS_MAX], some;
     kv_zone_t   *zone;
     kv_store_t  *store;
 
@@ -248,19 +263,13 @@ kv_member_loop(kv_member_t *m)
             kv_member_join(m);
         }
 
-        kv_net_wait(m->net, kv_member_due(m));
+        kv_member_sleep(m);
 
         if (m->raft) {
             kv_member_engine(m);
         }
 
-        some = kv_reap_lock_dead(zone, dead);
-        kv_member_queue(m);
-
-        if (some) {
-            kv_reap(store, dead);
-        }
-
+        kv_member_batch_work(m);
         kv_evict_over(store);
         kv_member_publish(m);
 
@@ -272,6 +281,101 @@ kv_member_loop(kv_member_t *m)
     if (kv_heap_broken(zone->heap) && kv_state_reads(zone)) {
         kv_state_break(store, "a worker died while it changed the heap");
     }
+
+    if (store->stop && !m->failed) {
+        kv_member_hand_over(m);
+    }
+}
+
+
+/*
+ * This process is to end: another node leads at once, and no election is
+ * waited for.
+ */
+
+static void
+kv_member_hand_over(kv_member_t *m)
+{
+    uint64_t        now, end;
+    kv_raft_info_t  info;
+
+    if (!kv_member_leads(m)) {
+        return;
+    }
+
+    now = kv_member_ms();
+    end = now + KV_MEMBER_ELECTION;
+
+    if (kv_raft_transfer(m->raft, now, 0) != KV_OK) {
+        return;
+    }
+
+    do {
+        kv_net_wait(m->net, KV_MEMBER_HAND_OVER);
+        kv_member_engine(m);
+        kv_raft_info(m->raft, &info);
+
+    } while (info.state == RAFT_LEADER && !m->failed && kv_member_ms() < end);
+}
+
+
+/* Workers wake the thread of kv_member_listen() if they push meanwhile. */
+
+static void
+kv_member_sleep(kv_member_t *m)
+{
+    uint64_t    due;
+    kv_zone_t  *zone;
+
+    zone = m->store->zone;
+    due = kv_member_due(m);
+
+    if (m->flying) {
+        kv_net_wait(m->net, due);
+        return;
+    }
+
+    atomic_store(&zone->host_sleeps, 1);
+    kv_fence();
+
+    kv_net_wait(m->net, atomic_load(&zone->queue) ? 0 : due);
+
+    atomic_store(&zone->host_sleeps, 0);
+}
+
+
+/*
+ * A thread that waits for what workers wake, as that is no descriptor: passes
+ * it on.
+ */
+
+static void *
+kv_member_listen(void *data)
+{
+    uint32_t          value, now;
+    kv_zone_t        *zone;
+    kv_member_t      *m = data;
+    struct timespec   timeout;
+
+    zone = m->store->zone;
+    value = atomic_load(&zone->host_futex);
+
+    timeout.tv_sec = 0;
+    timeout.tv_nsec = KV_MEMBER_LOOK * 1000000;
+
+    while (!atomic_load(&m->deaf)) {
+        (void) syscall(SYS_futex, &zone->host_futex, FUTEX_WAIT, value,
+                       &timeout, NULL, 0);
+
+        now = atomic_load(&zone->host_futex);
+
+        if (now != value) {
+            value = now;
+            kv_net_wake(m->net);
+        }
+    }
+
+    return NULL;
 }
 
 
@@ -306,7 +410,11 @@ kv_member_join(kv_member_t *m)
         kv_net_hello(m->net, hello, len);
     }
 
-    rc = kv_member_start(m, &kv_member_raft_ops, kv_member_wake, &err);
+    rc = kv_member_batch_begin(m, &err);
+
+    if (rc == KV_OK) {
+        rc = kv_member_start(m, &kv_member_raft_ops, kv_member_wake, &err);
+    }
 
     if (rc != KV_OK) {
         kv_member_trouble(m->store, rc, &err);
@@ -380,34 +488,6 @@ kv_member_failed(kv_member_t *m)
 }
 
 
-/* Refuses what is queued. */
-
-static void
-kv_member_queue(kv_member_t *m)
-{
-    kv_op_t     *taken;
-    kv_batch_t  *batch;
-    kv_store_t  *store;
-
-    store = m->store;
-    batch = store->batch;
-
-    if (atomic_load(&store->zone->queue) == NULL) {
-        return;
-    }
-
-    taken = kv_queue_take(store->zone);
-
-    while (taken) {
-        batch->op[0] = taken;
-        taken = taken->follow;
-        kv_batch_report(store, batch, batch->op, 1, KV_UNAVAILABLE);
-    }
-
-    kv_batch_wake(store, batch);
-}
-
-
 static void
 kv_member_publish(kv_member_t *m)
 {
@@ -422,11 +502,12 @@ kv_member_publish(kv_member_t *m)
 
     kv_raft_info(m->raft, &info);
 
-    role = info.state == RAFT_LEADER ? KV_ROLE_LEADER
+    role = kv_member_leads(m) ? KV_ROLE_LEADER
            : info.state == RAFT_CANDIDATE ? KV_ROLE_CANDIDATE
            : KV_ROLE_FOLLOWER;
 
-    leader = info.leader ? kv_member_address(m, info.leader) : NULL;
+    leader = info.leader && (info.leader != m->id || role == KV_ROLE_LEADER)
+             ? kv_member_address(m, info.leader) : NULL;
     until = kv_now_ns() + (role == KV_ROLE_LEADER ? KV_MEMBER_LEADS
                                                   : KV_MEMBER_FOLLOWS);
 
@@ -467,6 +548,8 @@ kv_member_close(kv_member_t *m)
     if (m->raft) {
         kv_raft_close(m->raft);
     }
+
+    kv_member_batch_close(m);
 
     if (m->net) {
         kv_net_close(m->net);
@@ -640,6 +723,13 @@ kv_member_host_apply(void *host, uint64_t index, const kv_raft_entry_t *e)
     kv_member_t  *m = host;
 
     zone = m->store->zone;
+
+    if (m->failed
+        || (e->type == RAFT_COMMAND && !kv_member_batch_apply(m, index, e)))
+    {
+        m->failed = true;
+        return;
+    }
 
     atomic_store(&zone->applied_index, 0);
     atomic_store(&zone->applied_term, e->term);

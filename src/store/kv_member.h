@@ -2,9 +2,12 @@
 /*
  * A node of a cluster of several, of a store with conf.npeers, in the process
  * that hosts it (kv_host.h): it founds the cluster with the others, elects a
- * leader with them, and says in zone->node what it is.
+ * leader with them, says in zone->node what it is, and writes what the leader
+ * does.
  *
- * No records are replicated yet: writes are refused.
+ * What a write was answered for is in the logs of a majority.  What is not
+ * there yet: a node that lags by more than the others keep stays behind, and
+ * reads are those of the map of who takes itself for the leader.
  */
 
 

@@ -9,8 +9,11 @@
 #define KV_MEMBER_PRIVATE_H
 
 
+#include <pthread.h>
+
 #include "net/kv_net.h"
 #include "raft/kv_raft.h"
+#include "store/kv_follow.h"
 #include "store/kv_member.h"
 #include "store/kv_writer.h"
 
@@ -55,11 +58,27 @@ typedef struct {
     bool                adopted;     /* a peer has told them */
     kv_member_peer_t    peer[KV_PEERS_MAX];
     kv_net_t           *net;
+    pthread_t           listener;    /* kv_member_listen(), until this: */
+    _Atomic bool        deaf;
     kv_writer_t        *writer;      /* NULL: there is no engine */
     kv_raft_t          *raft;
     kv_raft_snapshot_t  snapshot;    /* what the engine begins with */
     uint64_t            started;     /* ms */
     uint64_t            seq;         /* what was reported as written */
+    uint64_t            kept;        /* bytes of entries, as the engine has
+                                        them, about */
+
+    /* kv_member_batch.c */
+    kv_wal_state_t      drafts;      /* of store->wal, which builds batches */
+    kv_follow_t        *follow;
+    kv_op_t            *taken;       /* of the queue, for the next batches */
+    bool                flying;      /* one is submitted, not applied yet, */
+    bool                clients;     /* of operations, not of expired keys */
+    uint64_t            led;         /* the last term in which it led */
+    uint64_t            index;       /* which entry it is */
+    uint64_t            term;
+    bool                some;        /* of the workers these are dead, */
+    bool                dead[KV_WORKERS_MAX];  /* and locked */
     bool                failed;      /* the engine did */
     bool                lagging;     /* it was said that a peer lags */
 } kv_member_t;
@@ -80,6 +99,25 @@ kv_member_ms(void)
  */
 kv_rc_t kv_member_start(kv_member_t *m, const kv_raft_host_t *ops,
     void (*wake)(void *ctx), kv_err_t *err);
+
+
+/* kv_member_batch.c */
+
+/* Before the engine is opened; KV_OK, or KV_AGAIN, `err` filled. */
+kv_rc_t kv_member_batch_begin(kv_member_t *m, kv_err_t *err);
+
+/* When it is closed: what is on its way may be done or not. */
+void kv_member_batch_close(kv_member_t *m);
+
+/* Whether this node leads, and has applied all that was committed before. */
+bool kv_member_leads(kv_member_t *m);
+
+/* Submits what waits, if it leads, else refuses it; and other such work. */
+void kv_member_batch_work(kv_member_t *m);
+
+/* An entry with records is committed: applies them.  False: that failed. */
+bool kv_member_batch_apply(kv_member_t *m, uint64_t index,
+    const kv_raft_entry_t *e);
 
 
 /* kv_found.c */

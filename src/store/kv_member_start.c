@@ -33,6 +33,8 @@ static void kv_member_before(kv_member_found_t *found,
     const kv_wal_final_t *before);
 static kv_rc_t kv_member_entry(void *ctx, const kv_wal_entry_t *e,
     uint64_t lsn, uint32_t count, const void *data, size_t len);
+static kv_raft_entry_t *kv_member_records(uint64_t term, uint64_t lsn,
+    const void *data, size_t len);
 static void kv_member_forget(kv_member_found_t *found);
 static kv_rc_t kv_member_open(kv_member_t *m, const kv_raft_host_t *ops,
     const kv_member_found_t *found, kv_err_t *err);
@@ -145,7 +147,6 @@ kv_member_entry(void *ctx, const kv_wal_entry_t *e, uint64_t lsn,
     kv_raft_entry_t     *entry, **entries;
     kv_member_found_t   *found = ctx;
 
-    (void) lsn;
     (void) count;
 
     type = e->type == KV_ENTRY_BARRIER ? RAFT_BARRIER
@@ -163,7 +164,9 @@ kv_member_entry(void *ctx, const kv_wal_entry_t *e, uint64_t lsn,
         found->entries = entries;
     }
 
-    entry = kv_raft_entry_make(e->term, type, data, len);
+    entry = type == RAFT_COMMAND
+            ? kv_member_records(e->term, lsn, data, len)
+            : kv_raft_entry_make(e->term, type, data, len);
     found->entries[found->n++] = entry;
 
     if (e->index == found->applied) {
@@ -177,6 +180,28 @@ kv_member_entry(void *ctx, const kv_wal_entry_t *e, uint64_t lsn,
     }
 
     return KV_OK;
+}
+
+
+static kv_raft_entry_t *
+kv_member_records(uint64_t term, uint64_t lsn, const void *data, size_t len)
+{
+    uint8_t              *buf;
+    kv_raft_entry_t      *e;
+    kv_writer_records_t   head;
+
+    buf = kv_raft_alloc(sizeof(head) + len);
+
+    head.lsn = lsn;
+    head.time_ms = 0;
+
+    memcpy(buf, &head, sizeof(head));
+    memcpy(buf + sizeof(head), data, len);
+
+    e = kv_raft_entry_make(term, RAFT_COMMAND, buf, sizeof(head) + len);
+    free(buf);
+
+    return e;
 }
 
 

@@ -262,6 +262,10 @@ kv_replica_applied(kv_store_t *store)
 
     zone = store->zone;
 
+    if (store->conf.npeers) {
+        return;
+    }
+
     if (atomic_load(&zone->applied_lsn) + 1
         == atomic_load(&zone->wal.next_lsn))
     {

@@ -3,9 +3,10 @@
  * A replicated log, of a store with conf.cluster: each batch is an entry of it,
  * and passes the engine of src/raft, in the process that holds the commit lock.
  *
- * The cluster has one node for now, which leads it alone.  So all entries in
- * the log are committed, and the map is the state after the last of them: the
- * engine starts from there as from a snapshot, with no entries.
+ * Here the cluster has one node, which leads it alone; kv_member.h is for one
+ * that has peers.  So all entries in the log are committed, and the map is the
+ * state after the last of them: the engine starts from there as from a
+ * snapshot, with no entries.
  *
  * A process opens the engine before its first batch, a host as soon as it has
  * the claim, and again if another one has done so meanwhile.  The node then

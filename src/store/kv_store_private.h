@@ -33,6 +33,8 @@ struct kv_store_s {
     kv_io_t                *io;
     int                     dirfd;
     kv_wal_t               *wal;          /* under the commit lock */
+    kv_wal_state_t         *drafts;       /* it is not of the zone's log, but
+                                             of this: see kv_member.c; NULL */
     kv_store_sizes_t        wal_sizes;
     kv_wal_t               *background;   /* under the background lock */
     kv_store_sizes_t        background_sizes;

@@ -114,6 +114,42 @@ kv_takeover(kv_store_t *store, kv_batch_t *batch)
 }
 
 
+bool
+kv_takeover_refuse(kv_store_t *store, kv_batch_t *batch)
+{
+    kv_op_t    **taken;
+    unsigned     n;
+    kv_zone_t   *zone;
+
+    zone = store->zone;
+
+    kv_takeover_batch_end(zone);
+
+    if (atomic_load(&zone->phase) != KV_PHASE_IDLE || !kv_state_whole(zone)) {
+        return false;
+    }
+
+    kv_takeover_queue(zone);
+
+    taken = kv_takeover_find(zone, &n);
+
+    if (taken == NULL) {
+        return false;
+    }
+
+    kv_store_log(store, KV_LOG_NOTICE, "kv zone \"%s\": the host died; %u "
+                 "operations may be done or not", store->conf.name, n);
+
+    kv_batch_report(store, batch, taken, n, KV_UNAVAILABLE);
+    kv_batch_wake(store, batch);
+    kv_store_wake_all(store);
+
+    free(taken);
+
+    return true;
+}
+
+
 /* Notes in the zone what the dead committer may have done without noting it. */
 
 static void

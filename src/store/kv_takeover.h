@@ -17,5 +17,11 @@
  */
 bool kv_takeover(kv_store_t *store, kv_batch_t *batch);
 
+/*
+ * The same of a node with peers, where others decide what becomes of it: what
+ * the dead one had taken is answered KV_UNAVAILABLE.
+ */
+bool kv_takeover_refuse(kv_store_t *store, kv_batch_t *batch);
+
 
 #endif /* KV_TAKEOVER_H */

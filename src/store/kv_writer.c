@@ -10,7 +10,7 @@
 #include <time.h>
 
 #include "store/kv_writer.h"
-#include "store/kv_clock.h"
+#include "store/kv_batch.h"
 
 
 /* pause before what failed is tried again; ns */
@@ -22,6 +22,8 @@
 
 struct kv_writer_s {
     kv_store_t                    *store;
+    kv_wal_t                      *wal;
+    kv_store_sizes_t               sizes;     /* of wal */
     void                         (*wake)(void *ctx);
     void                          *ctx;
     pthread_t                      thread;
@@ -53,6 +55,8 @@ static kv_rc_t kv_writer_write(kv_writer_t *writer, const kv_raft_write_t *w,
     kv_err_t *err);
 static kv_rc_t kv_writer_entry(kv_writer_t *writer, const kv_raft_write_t *w,
     unsigned i, kv_err_t *err);
+static kv_rc_t kv_writer_records(kv_writer_t *writer, kv_wal_entry_t *entry,
+    const kv_raft_entry_t *e, kv_err_t *err);
 static void kv_writer_synced(kv_writer_t *writer, unsigned n);
 static void kv_writer_refused(kv_writer_t *writer, kv_rc_t rc,
     const kv_err_t *err);
@@ -77,10 +81,17 @@ kv_writer_start(kv_store_t *store, void (*wake)(void *ctx), void *ctx,
     (void) pthread_mutex_init(&writer->lock, NULL);
     (void) pthread_cond_init(&writer->cond, NULL);
 
-    rc = pthread_create(&writer->thread, NULL, kv_writer_thread, writer);
+    if (kv_store_grow_log(store, &writer->wal, &writer->sizes) != KV_OK) {
+        rc = ENOMEM;
 
-    if (rc == 0) {
-        return writer;
+    } else {
+        rc = pthread_create(&writer->thread, NULL, kv_writer_thread, writer);
+
+        if (rc == 0) {
+            return writer;
+        }
+
+        kv_wal_destroy(writer->wal);
     }
 
     errno = rc;
@@ -106,6 +117,7 @@ kv_writer_end(kv_writer_t *writer)
 
     (void) pthread_join(writer->thread, NULL);
 
+    kv_wal_destroy(writer->wal);
     (void) pthread_cond_destroy(&writer->cond);
     (void) pthread_mutex_destroy(&writer->lock);
     free(writer->queue);
@@ -183,7 +195,7 @@ kv_writer_thread(void *data)
 
         rc = kv_writer_run(writer, n, &err);
 
-        kv_store_log_wal(writer->store);
+        kv_store_log_of(writer->store, writer->wal);
 
         if (rc == KV_OK) {
             kv_writer_synced(writer, n);
@@ -249,7 +261,18 @@ static kv_rc_t
 kv_writer_run(kv_writer_t *writer, unsigned n, kv_err_t *err)
 {
     kv_rc_t                 rc;
+    uint64_t                start;
     const kv_raft_write_t  *w;
+
+    /* a reload may allow larger values */
+
+    if (kv_store_grow_log(writer->store, &writer->wal, &writer->sizes)
+        != KV_OK)
+    {
+        errno = ENOMEM;
+        kv_err_set(err, "out of memory for a batch");
+        return KV_AGAIN;
+    }
 
     while (writer->written < n) {
 
@@ -267,7 +290,15 @@ kv_writer_run(kv_writer_t *writer, unsigned n, kv_err_t *err)
         writer->entries = 0;
     }
 
-    return kv_wal_sync(writer->store->wal, err);
+    start = kv_now_ns();
+    rc = kv_wal_sync(writer->wal, err);
+
+    if (rc == KV_OK) {
+        kv_histogram_count(&writer->store->zone->stats.sync,
+                           (kv_now_ns() - start) / 1000, KV_FIGURE_FIRST_US);
+    }
+
+    return rc;
 }
 
 
@@ -284,7 +315,7 @@ kv_writer_write(kv_writer_t *writer, const kv_raft_write_t *w, kv_err_t *err)
     kv_rc_t   rc;
     kv_wal_t  *wal;
 
-    wal = writer->store->wal;
+    wal = writer->wal;
 
     if (w->type == KV_RAFT_VOTE) {
         return kv_wal_put_vote(wal, w->term, w->voted_for, err);
@@ -331,13 +362,55 @@ kv_writer_entry(kv_writer_t *writer, const kv_raft_write_t *w, unsigned i,
     entry.index = w->index + i;
     entry.commit = kv_min(w->commit, entry.index);
 
-    /* the step that follows brings records: none are submitted yet */
-
-    assert(e->type == RAFT_BARRIER || e->type == RAFT_CHANGE);
+    if (e->type == RAFT_COMMAND) {
+        return kv_writer_records(writer, &entry, e, err);
+    }
 
     entry.type = e->type == RAFT_BARRIER ? KV_ENTRY_BARRIER : KV_ENTRY_CHANGE;
 
-    return kv_wal_put_entry(writer->store->wal, &entry, e->data, e->len, err);
+    return kv_wal_put_entry(writer->wal, &entry, e->data, e->len, err);
+}
+
+
+/* At the time of the leader's, if its log is not ahead of it. */
+
+static kv_rc_t
+kv_writer_records(kv_writer_t *writer, kv_wal_entry_t *entry,
+    const kv_raft_entry_t *e, kv_err_t *err)
+{
+    kv_rc_t              rc;
+    kv_zone_t           *zone;
+    kv_writer_records_t  head;
+
+    zone = writer->store->zone;
+    entry->type = KV_ENTRY_RECORDS;
+
+    if (e->len < sizeof(head)) {
+        errno = EPROTO;
+        kv_err_set(err, "an entry of another node has no records");
+        return KV_ERROR;
+    }
+
+    memcpy(&head, e->data, sizeof(head));
+
+    if (head.lsn != atomic_load(&zone->wal.next_lsn)) {
+        errno = EPROTO;
+        kv_err_set(err, "an entry of another node begins with LSN %llu, and "
+                   "the log goes on with %llu", (unsigned long long) head.lsn,
+                   (unsigned long long) atomic_load(&zone->wal.next_lsn));
+        return KV_ERROR;
+    }
+
+    zone->wal.time_ms = kv_max(zone->wal.time_ms, head.time_ms);
+
+    rc = kv_wal_put_records(writer->wal, entry, e->data + sizeof(head),
+                            e->len - sizeof(head), err);
+
+    if (rc == KV_OK) {
+        atomic_store(&zone->written_ns, kv_now_ns());
+    }
+
+    return rc == KV_DAMAGED ? KV_ERROR : rc;
 }
 
 
@@ -353,7 +426,9 @@ kv_writer_synced(kv_writer_t *writer, unsigned n)
     atomic_store(&zone->current_segment, zone->wal.segment_lsn);
     atomic_store(&zone->synced_ns, kv_now_ns());
     atomic_store(&zone->sync_requested, 0);
+    atomic_store(&zone->unsynced, 0);
     atomic_store(&writer->state, KV_WRITER_OK);
+    kv_batch_request(writer->store);
 
     if (n == 0) {
         return;

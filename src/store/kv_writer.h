@@ -4,9 +4,9 @@
  * waits for the disk the host's thread, which runs the engine, goes on to talk
  * to them.
  *
- * From kv_writer_start() to kv_writer_end() it alone uses store->wal, and
- * changes what the zone says of the log, in the name of the host's thread, which
- * holds the commit lock.
+ * From kv_writer_start() to kv_writer_end() it alone writes, and changes what
+ * the zone says of the log, in the name of the host's thread, which holds the
+ * commit lock.
  */
 
 
@@ -19,6 +19,14 @@
 
 
 typedef struct kv_writer_s  kv_writer_t;
+
+
+/* What an entry with records, RAFT_COMMAND, begins with; they follow. */
+
+typedef struct {
+    uint64_t    lsn;                 /* of the first one */
+    uint64_t    time_ms;             /* the leader's when it was built; or 0 */
+} kv_writer_records_t;
 
 
 typedef enum {

@@ -18,6 +18,7 @@
 #include <netinet/in.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -28,12 +29,14 @@
 #include "kit.h"
 
 
-#define NODES  5u
-#define SIZE   (8u << 20)
+#define NODES    5u
+#define SIZE     (8u << 20)
+#define WORKERS  4u
 
 
 typedef struct {
     kit_t       kit;
+    host_t      worker;              /* the test, in this store */
     char        address[32];
     char        listen[32];
     pid_t       pid;                 /* 0: it does not run */
@@ -92,7 +95,7 @@ empty(unsigned i)
     unsigned          k;
     kv_store_conf_t  *conf;
 
-    kit_open(&nodes[i].kit, SIZE, 4);
+    kit_open(&nodes[i].kit, SIZE, WORKERS);
 
     conf = &nodes[i].kit.conf;
     conf->hosted = true;
@@ -150,9 +153,15 @@ load(node_t *node)
 
     if (rc != KV_OK) {
         kit->store = NULL;
+        return rc;
     }
 
-    return rc;
+    memset(&node->worker, 0, sizeof(node->worker));
+    node->worker.store = kit->store;
+    assert_int_equal(kv_store_enter(kit->store), KV_OK);
+    kv_store_wakes(kit->store, kit_wakes, WORKERS, kit->store->number);
+
+    return KV_OK;
 }
 
 
@@ -164,6 +173,7 @@ unload(node_t *node)
     size = SIZE + node->kit.conf.feed;
 
     if (node->kit.store) {
+        kv_store_leave(node->kit.store);
         kv_store_destroy(node->kit.store);
         node->kit.store = NULL;
     }
@@ -176,12 +186,23 @@ unload(node_t *node)
 }
 
 
+static kv_store_t  *hosted;          /* of the process that hosts it */
+
+
+static void
+quit(int signo)
+{
+    (void) signo;
+
+    kv_store_host_end(hosted);
+}
+
+
 /* A process hosts the node's store. */
 
 static void
 host(node_t *node)
 {
-    kv_store_t  *store;
 
     assert_non_null(node->kit.store);
     assert_int_equal(node->pid, 0);
@@ -193,14 +214,16 @@ host(node_t *node)
         return;
     }
 
-    if (kv_store_attach(&store, &node->kit.conf, node->kit.mem,
+    if (kv_store_attach(&hosted, &node->kit.conf, node->kit.mem,
                         &node->kit.io->io, node->kit.dirfd, &node->kit.err)
         != KV_OK)
     {
         abort();
     }
 
-    kv_store_host(store);
+    (void) signal(SIGTERM, quit);
+    kv_store_wakes(hosted, kit_wakes, WORKERS, WORKERS);
+    kv_store_host(hosted);
     _exit(0);
 }
 
@@ -225,6 +248,20 @@ died(unsigned i)
     assert_int_equal(waitpid(nodes[i].pid, NULL, 0), nodes[i].pid);
     nodes[i].pid = 0;
     nodes[i].stopped = false;
+}
+
+
+/* It ends as it should. */
+
+static void
+ended(unsigned i)
+{
+    int  status;
+
+    assert_int_equal(kill(nodes[i].pid, SIGTERM), 0);
+    assert_int_equal(waitpid(nodes[i].pid, &status, 0), nodes[i].pid);
+    assert_int_equal(status, 0);
+    nodes[i].pid = 0;
 }
 
 
@@ -261,6 +298,14 @@ teardown(void **state)
 static void
 wait_some(void)
 {
+    unsigned  i;
+
+    for (i = 0; i < n; i++) {
+        if (nodes[i].kit.store) {
+            host_process_events(&nodes[i].worker, 0);
+        }
+    }
+
     (void) usleep(5000);
 }
 
@@ -496,6 +541,15 @@ test_leader_dies(void **state)
         leader = elected(before);
     }
 
+    /* one that ends hands over: the next election is won by who was told */
+
+    before = info(leader).term;
+    i = leader;
+    ended(i);
+    leader = elected(before);
+    assert_int_not_equal(leader, i);
+    host(&nodes[i]);
+
     /* a follower comes back, and hears of all that was done meanwhile */
 
     i = (leader + 1) % n;
@@ -656,9 +710,359 @@ test_refused(void **state)
 }
 
 
+/* ---- records */
+
+/* What became of a write: done, or it may be so. */
+
+static kv_rc_t
+run(unsigned i, kv_op_t *op)
+{
+    kv_rc_t   rc;
+    uint64_t  end;
+
+    end = kit_now_ms() + 30000;
+
+    (void) kv_store_submit(nodes[i].kit.store, op);
+
+    while (!kv_store_done(op, &rc)) {
+        assert_true(kit_now_ms() < end);
+        host_process_events(&nodes[i].worker, 5);
+    }
+
+    kv_store_release(nodes[i].kit.store, op);
+
+    return rc;
+}
+
+
+static void
+paused(unsigned i, bool stopped)
+{
+    assert_int_equal(kill(nodes[i].pid, stopped ? SIGSTOP : SIGCONT), 0);
+    nodes[i].stopped = stopped;
+}
+
+
+static kv_rc_t
+put(unsigned i, uint32_t id, uint32_t version, uint32_t len)
+{
+    kv_op_t  *op;
+
+    assert_int_equal(kit_begin_put(&nodes[i].worker, id, version, len, &op),
+                     KV_OK);
+
+    return run(i, op);
+}
+
+
+/* The version of a key on a node; 0: it has none. */
+
+static uint32_t
+get(unsigned i, uint32_t id)
+{
+    kv_rc_t   rc;
+    uint32_t  version;
+
+    rc = kit_get(&nodes[i].worker, id, &version, NULL);
+
+    if (rc != KV_OK && rc != KV_NOT_FOUND) {
+        fail_msg("key %u of node %u: %d", id, i, (int) rc);
+    }
+
+    return rc == KV_OK ? version : 0;
+}
+
+
+/* Waits until all nodes that run have applied what the leader has answered. */
+
+static void
+same(unsigned leader)
+{
+    unsigned  i;
+    uint64_t  lsn, end;
+
+    lsn = atomic_load(&nodes[leader].kit.store->zone->applied_lsn);
+    end = kit_now_ms() + 30000;
+
+    for (i = 0; i < n; i++) {
+        while (nodes[i].pid
+               && atomic_load(&nodes[i].kit.store->zone->applied_lsn) < lsn)
+        {
+            assert_true(kit_now_ms() < end);
+            wait_some();
+        }
+    }
+}
+
+
+/* All that clients can do is done on all nodes. */
+
+static void
+test_records(void **state)
+{
+    char        key[32];
+    size_t      len;
+    kv_op_t    *op;
+    uint32_t    id;
+    uint64_t    end;
+    unsigned    i, leader;
+
+    (void) state;
+
+    make(3);
+
+    for (i = 0; i < n; i++) {
+        start(i);
+    }
+
+    leader = elected(0);
+
+    /* of all sizes; the last one is in pieces */
+
+    for (id = 1; id <= 40; id++) {
+        assert_int_equal(put(leader, id, 1, id < 40 ? id * 100 : 300000),
+                         KV_OK);
+        assert_int_equal(get(leader, id), 1);
+    }
+
+    same(leader);
+
+    for (i = 0; i < n; i++) {
+        for (id = 1; id <= 40; id++) {
+            assert_int_equal(get(i, id), 1);
+        }
+
+        assert_int_equal(atomic_load(&nodes[i].kit.store->zone->map.keys), 40);
+    }
+
+    /* replaced, deleted, touched, expired */
+
+    assert_int_equal(put(leader, 2, 2, 50), KV_OK);
+
+    len = kit_key(3, key);
+    assert_int_equal(kv_store_delete(nodes[leader].kit.store, key,
+                                     (uint16_t) len, &op), KV_OK);
+    assert_int_equal(run(leader, op), KV_OK);
+
+    for (id = 4; id <= 5; id++) {
+        len = kit_key(id, key);
+        assert_int_equal(kv_store_touch(nodes[leader].kit.store, key,
+                                        (uint16_t) len, id == 4 ? 3600 : 1,
+                                        &op), KV_OK);
+        assert_int_equal(run(leader, op), KV_OK);
+    }
+
+    end = kit_now_ms() + 30000;
+
+    for (i = 0; i < n; i++) {
+        while (atomic_load(&nodes[i].kit.store->zone->map.keys) != 38) {
+            assert_true(kit_now_ms() < end);
+            wait_some();
+        }
+
+        assert_int_equal(get(i, 2), 2);
+        assert_int_equal(get(i, 3), 0);
+        assert_int_equal(get(i, 4), 1);
+        assert_int_equal(get(i, 5), 0);
+    }
+
+    assert_int_equal(kv_store_clear(nodes[leader].kit.store, &op), KV_OK);
+    assert_int_equal(run(leader, op), KV_OK);
+    assert_int_equal(put(leader, 7, 7, 70), KV_OK);
+    same(leader);
+
+    for (i = 0; i < n; i++) {
+        assert_int_equal(get(i, 6), 0);
+        assert_int_equal(get(i, 7), 7);
+        assert_int_equal(atomic_load(&nodes[i].kit.store->zone->map.keys), 1);
+    }
+
+    /* on a follower nothing is done */
+
+    assert_int_equal(put((leader + 1) % n, 8, 1, 10), KV_UNAVAILABLE);
+}
+
+
+/*
+ * A leader writes to its own log alone, and dies.  The others go on without
+ * that, and their entries take its place: with its zone lost, and kept, where
+ * its client is told that the write may be done or not.
+ */
+
+static void
+test_overridden(void **state)
+{
+    kv_rc_t    rc;
+    kv_op_t   *op;
+    uint32_t   version;
+    uint64_t   before, end;
+    unsigned   i, leader, old;
+
+    (void) state;
+
+    make(3);
+
+    for (i = 0; i < n; i++) {
+        start(i);
+    }
+
+    leader = elected(0);
+    version = 0;
+
+    for (i = 0; i < 2; i++) {
+        assert_int_equal(put(leader, 1, ++version, 100), KV_OK);
+        same(leader);
+
+        old = leader;
+        before = info(old).term;
+        paused((old + 1) % n, true);
+        paused((old + 2) % n, true);
+
+        assert_int_equal(kit_begin_put(&nodes[old].worker, 1, 1000 + i, 100,
+                                       &op), KV_OK);
+        (void) kv_store_submit(nodes[old].kit.store, op);
+
+        end = kit_now_ms() + 30000;
+
+        while (atomic_load(&nodes[old].kit.store->zone->wal.durable_lsn)
+               == atomic_load(&nodes[old].kit.store->zone->applied_lsn))
+        {
+            assert_true(kit_now_ms() < end);
+            wait_some();
+        }
+
+        assert_false(kv_store_done(op, &rc));
+
+        if (i == 0) {
+            lost(old);
+
+        } else {
+            died(old);
+        }
+
+        paused((old + 1) % n, false);
+        paused((old + 2) % n, false);
+        leader = elected(before);
+
+        assert_int_equal(put(leader, 1, ++version, 100), KV_OK);
+        assert_int_equal(put(leader, 2, ++version, 100), KV_OK);
+
+        if (i == 0) {
+            start(old);
+
+        } else {
+            host(&nodes[old]);
+
+            while (!kv_store_done(op, &rc)) {
+                assert_true(kit_now_ms() < end);
+                wait_some();
+            }
+
+            assert_int_equal(rc, KV_UNAVAILABLE);
+            kv_store_release(nodes[old].kit.store, op);
+        }
+
+        leader = elected(before);
+        same(leader);
+
+        for (old = 0; old < n; old++) {
+            assert_int_equal(get(old, 1), version - 1);
+            assert_int_equal(get(old, 2), version);
+        }
+    }
+}
+
+
+/*
+ * Nodes die in turns, leaders and others, with their zones or only their hosts.
+ * What was done once is there, on all nodes, whoever leads.
+ */
+
+static void
+test_records_deaths(void **state)
+{
+    bool      all;
+    kv_rc_t   rc;
+    uint32_t  id, version, done[20], tried[20];
+    uint64_t  before;
+    unsigned  i, leader, round, who;
+
+    (void) state;
+
+    make(3);
+    memset(done, 0, sizeof(done));
+    memset(tried, 0, sizeof(tried));
+
+    for (i = 0; i < n; i++) {
+        start(i);
+    }
+
+    leader = elected(0);
+    version = 0;
+
+    for (round = 0; round < 12; round++) {
+        before = info(leader).term;
+
+        for (i = 0; i < 60; i++) {
+            id = (uint32_t) rand() % 20;
+            version++;
+            rc = put(leader, id, version, 100 + version % 3000);
+            tried[id] = version;
+
+            if (rc == KV_OK) {
+                done[id] = version;
+            }
+        }
+
+        all = round % 4 < 2;
+        who = round % 2 ? (leader + 1) % n : leader;
+
+        if (all) {
+            lost(who);
+
+        } else {
+            died(who);
+        }
+
+        if (who == leader) {
+            leader = elected(before);
+        }
+
+        for (id = 0; id < 20; id++) {
+            assert_true(get(leader, id) >= done[id]
+                        && get(leader, id) <= tried[id]);
+        }
+
+        assert_int_equal(put(leader, 0, ++version, 100), KV_OK);
+        done[0] = version;
+        tried[0] = version;
+
+        if (all) {
+            start(who);
+
+        } else {
+            host(&nodes[who]);
+        }
+
+        leader = elected(0);
+    }
+
+    assert_int_equal(put(leader, 0, ++version, 100), KV_OK);
+    same(leader);
+
+    for (id = 0; id < 20; id++) {
+        for (i = 0; i < n; i++) {
+            assert_int_equal(get(i, id), get(leader, id));
+        }
+    }
+}
+
+
 int
 main(void)
 {
+    unsigned  i;
+
     const struct CMUnitTest  tests[] = {
         cmocka_unit_test_teardown(test_founding, teardown),
         cmocka_unit_test_teardown(test_founding_deaths, teardown),
@@ -666,7 +1070,14 @@ main(void)
         cmocka_unit_test_teardown(test_minority, teardown),
         cmocka_unit_test_teardown(test_emptied, teardown),
         cmocka_unit_test_teardown(test_refused, teardown),
+        cmocka_unit_test_teardown(test_records, teardown),
+        cmocka_unit_test_teardown(test_overridden, teardown),
+        cmocka_unit_test_teardown(test_records_deaths, teardown),
     };
+
+    for (i = 0; i < WORKERS; i++) {
+        kit_wakes[i] = eventfd(0, EFD_NONBLOCK|EFD_CLOEXEC);
+    }
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
