@@ -19,6 +19,10 @@
 #                      takes only what is in use)
 #
 # --port=N and the like mean the same.
+#
+# If $PEERS is set, the store is a node of a cluster, whose address is $ADDR,
+# and has /cluster/info. It lists the addresses of the other nodes, with commas
+# between them. Clusters of several nodes come later: it must be empty.
 
 set -euo pipefail
 . "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
@@ -37,6 +41,7 @@ port=
 dir=${DATA_DIR:-./data}
 workers=
 zone=
+cluster=
 
 
 main()
@@ -47,6 +52,7 @@ main()
     check_workers
     check_zone
     build_module
+    check_cluster
     prepare_directory
     await_port
     raise_file_limit
@@ -207,6 +213,35 @@ build_module()
 }
 
 
+# Sets cluster to what kv_zone gets, or to nothing: the store is a plain one.
+check_cluster()
+{
+    local addr=${ADDR-} ip='(\[[0-9A-Fa-f:.]+\]|[0-9]{1,3}(\.[0-9]{1,3}){3})'
+
+    [[ -v PEERS ]] || return 0
+
+    if ! [[ $addr =~ ^$ip:[0-9]+$ ]] || [[ $addr == 0.0.0.0:* ]]; then
+        die "PEERS needs ADDR, this node's address, as in" \
+            "192.0.2.1:8080: ${addr@Q}"
+    fi
+
+    if [[ $PEERS ]]; then
+        [[ $PEERS =~ ^[][0-9A-Fa-f:.,@]+$ ]] \
+            || die "PEERS is no list of addresses: ${PEERS@Q}"
+
+        cluster="cluster=$addr peers=$PEERS"
+
+    # The words of a message: a build without libraft has none of a cluster.
+    elif grep -qF 'is a cluster of its own' "$module"; then
+        cluster="cluster=$addr"
+
+    else
+        printf '%s: there is no libraft: the store is no node of a cluster\n' \
+            "${0##*/}" >&2
+    fi
+}
+
+
 prepare_directory()
 {
     local given=$dir error
@@ -337,7 +372,8 @@ http {
     uwsgi_temp_path $(quote "$tmp/uwsgi");
     scgi_temp_path $(quote "$tmp/scgi");
 
-    kv_zone zone=main:$zone $(quote "path=$dir/kv") list=on feed=16m;
+    kv_zone zone=main:$zone $(quote "path=$dir/kv") list=on feed=16m
+            $cluster;
 
     server {
 $(listen_directives)
@@ -385,6 +421,8 @@ $(listen_directives)
         location = /watch {
             kv_watch main;
         }
+
+        ${cluster:+location = /cluster/info { kv_cluster main; \}}
 
         location / {
             return 404 "not found\n";

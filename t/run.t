@@ -17,7 +17,7 @@ use KV::Util qw(free_port);
 plan(skip_all => 'the module is linked into this nginx: run.sh has none')
     if ($ENV{KV_MODULE} // 'x') eq '';
 
-delete @ENV{qw(ADDR DATA_DIR)};
+delete @ENV{qw(ADDR DATA_DIR PEERS)};
 
 my $top = File::Temp::tempdir('kvrunXXXXXX', TMPDIR => 1, CLEANUP => 1);
 chmod 0755, $top;
@@ -86,12 +86,15 @@ sub listening {
     return join ' ', sort @found;
 }
 
-# All that openapi.yaml describes; other paths are none of the module's.
+# All that openapi.yaml describes, but what a node of a cluster has alone; other
+# paths are none of the module's.
 
 sub serves_all {
     my ($port) = @_;
 
-    for my $path (read_file('src/http/openapi.yaml') =~ m{^  (/\S+):$}mg) {
+    for my $path (grep { $_ ne '/cluster/info' }
+                  read_file('src/http/openapi.yaml') =~ m{^  (/\S+):$}mg)
+    {
         my $r = ask($port, PATCH => $path =~ s/\{key\}/a/r);
         is("$r->{status} $r->{body}", "405 method not allowed\n",
            "it serves $path");
@@ -172,7 +175,39 @@ for my $case (
 }
 
 
+# a node of a cluster
+
+{
+    my $port = free_port();
+    my $run = run("ADDR=127.0.0.1:$port", 'PEERS=');
+    ok(wait_for(sub { ask($port, GET => '/health')->{status} == 200 }, 60),
+       'a node alone') or diag(read_file($run->{out}));
+    is(ask($port, PUT => '/kv/a', body => 'value')->{status}, 200,
+       'takes a value');
+    SKIP: {
+        skip('no libraft', 1) if read_file($run->{out}) =~ /is no libraft/;
+        like(ask($port, GET => '/cluster/info')->{body},
+             qr/^{"id":"127.0.0.1:$port","role":"leader",.*"peers":\[\]}$/,
+             'and leads');
+    }
+    kill('TERM', -$run->{pid});
+    is(exited($run, 60), 0, 'and ends') or diag(read_file($run->{out}));
+}
+
+
 # what it refuses, with one line
+
+for (['PEERS=127.0.0.2:80', qr/PEERS needs ADDR.*: ''$/],
+     ['PEERS=', 'ADDR=0.0.0.0:80', qr/PEERS needs ADDR.*: '0.0.0.0:80'$/],
+     ['PEERS=', 'ADDR=:80', qr/PEERS needs ADDR.*: ':80'$/],
+     ['PEERS=127.0.0.2:80;x', 'ADDR=127.0.0.1:80',
+      qr/PEERS is no list of addresses: '127.0.0.2:80;x'$/])
+{
+    my ($re, @env) = reverse @$_;
+    my $run = run(reverse @env);
+    is(exited($run, 60), 1, "@env: refused");
+    like(read_file($run->{out}), qr/\Arun\.sh: $re/, 'with a reason');
+}
 
 for my $case (['::1', qr/not an IPv4 address, an IPv6 address in brackets/],
               ['127.0.0.1:', qr/not an IPv4/], ['[::1', qr/not an IPv4/],
