@@ -280,7 +280,5 @@ main(void)
         cmocka_unit_test_setup_teardown(test_killed, setup, teardown)
     };
 
-    cmocka_set_test_filter(getenv("KIT_TEST"));
-
     return cmocka_run_group_tests_name("node", tests, NULL, NULL);
 }
