@@ -16,6 +16,7 @@ use KV::Load;
 use KV::Test;
 
 my $HEADER = 4096;
+my $node = $ENV{KV_TEST_CLUSTER};
 my @KV = (zone => '16m', kv => 'segment=256k max_value=64k snapshot=1000m');
 
 
@@ -174,14 +175,17 @@ is_deeply([files($one, qr/closed/)], [$note], 'a clean stop closes the log');
 
     # a write that finds no log leaves it, too: the next start must know
 
-    $s = copy($one);
-    $s->start;
-    unlink "$s->{path}/$file";
-    is($s->put('more', 'more')->{status}, 503, 'no log to write to');
-    is_deeply([files($s, qr/closed/)], [$note], 'the note stays');
-    $s->expect_log(qr/\[(?:crit|error|alert)\].*\Q$file\E/);
-    $s->stop;
-    refuses('closed, started, and no log', $s, qr/no log-\*\.kvl/, $note);
+    SKIP: {
+        skip('a node of a cluster writes at its start', 4) if $node;
+        $s = copy($one);
+        $s->start;
+        unlink "$s->{path}/$file";
+        is($s->put('more', 'more')->{status}, 503, 'no log to write to');
+        is_deeply([files($s, qr/closed/)], [$note], 'the note stays');
+        $s->expect_log(qr/\[(?:crit|error|alert)\].*\Q$file\E/);
+        $s->stop;
+        refuses('closed, started, and no log', $s, qr/no log-\*\.kvl/, $note);
+    }
 
     # where the file ends with the last batch only the note says so, however
     # often it is started
@@ -213,7 +217,8 @@ is_deeply([files($one, qr/closed/)], [$note], 'a clean stop closes the log');
     for my $way (qw(TERM QUIT KILL)) {
         $s = copy($one);
         $s->start;
-        is_deeply([files($s, qr/closed/)], [$note], "$way: a start keeps it");
+        is_deeply([files($s, qr/closed/)], [$note], "$way: a start keeps it")
+            unless $node;
         $s->put('more', 'more');
         is_deeply([files($s, qr/closed/)], [], "$way: a write does not");
         $s->stop($way);
