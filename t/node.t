@@ -14,6 +14,10 @@ use KV::Test;
 my $users = $ENV{KV_MODULE} // '.build/ngx_http_kv_module.so';
 KV::Test::with_failpoints();
 
+# Which zone is a node is said here.
+
+delete $ENV{KV_TEST_CLUSTER};
+
 my $INFO = 'location = /cluster/info { kv_cluster main; }';
 
 sub node {
@@ -34,7 +38,7 @@ plan(skip_all => 'no libraft')
 
 SKIP: {
     skip('the module is that of tests', 2) if $users =~ m{/poison/};
-    local @ENV{qw(KV_MODULE KV_TEST_CLUSTER)} = ($users, undef);
+    local $ENV{KV_MODULE} = $users;
     my ($rc, $out) = node('peers=127.0.0.2:80', server => '')->test_config;
     is($rc, 1, 'no other build takes peers=');
     like($out, qr/\[emerg\].*"peers=" and .* come with a later version/,
@@ -90,7 +94,6 @@ for ([ 'not a node', node('', server => $INFO),
        qr/"main" listens for its nodes at 127.0.0.1:18080, too/ ])
 {
     my ($name, $s, $said) = @$_;
-    local $ENV{KV_TEST_CLUSTER};
     my ($rc, $out) = $s->test_config;
     is($rc, 1, "refused: $name");
     like($out, $said, 'which is said');
