@@ -63,6 +63,7 @@ typedef struct {
     unsigned            nodes;       /* that vote at first; 0: random */
     unsigned            trouble;
     sim_fault_t         fault;
+    bool                pieces;      /* some frames are short */
     bool                log;         /* tell on standard error what happens */
 } sim_conf_t;
 

@@ -13,8 +13,8 @@
 
 static void sim_net_one(sim_node_t *from, sim_node_t *to,
     const kv_raft_message_t *m);
-static unsigned sim_net_frame(sim_node_t *from, sim_node_t *to,
-    const kv_raft_message_t *m, unsigned first, unsigned delay);
+static unsigned sim_net_frame(sim_node_t *to, const kv_raft_message_t *m,
+    unsigned first, unsigned delay);
 static void sim_net_tell(const sim_t *sim, const kv_raft_message_t *m);
 static unsigned sim_net_delay(sim_t *sim, const kv_raft_message_t *m);
 
@@ -105,12 +105,14 @@ sim_net_tell(const sim_t *sim, const kv_raft_message_t *m)
 static void
 sim_net_one(sim_node_t *from, sim_node_t *to, const kv_raft_message_t *m)
 {
+    bool          lost;
     sim_t        *sim;
-    unsigned      delay, first, n;
+    unsigned      delay, first;
     sim_event_t  *event;
 
     sim = from->sim;
     delay = sim_net_delay(sim, m);
+    lost = sim->cut[from->slot][to->slot] || sim_chance(sim, sim->loss);
 
     if (m->m.type == RAFT_INSTALL_SNAPSHOT) {
         event = sim_event(sim, SIM_EVENT_SENT, delay);
@@ -119,14 +121,18 @@ sim_net_one(sim_node_t *from, sim_node_t *to, const kv_raft_message_t *m)
         event->n = m->to;
     }
 
-    first = 0;
+    if (lost) {
+        sim->sum.lost++;
+        return;
+    }
 
-    do {
-        n = sim_net_frame(from, to, m, first, delay);
-        first += n;
-        delay = sim_net_delay(sim, m);
-    } while (m->m.type == RAFT_APPEND_ENTRIES
-             && first < m->m.append_entries.n_entries);
+    first = sim_net_frame(to, m, 0, delay);
+
+    while (m->m.type == RAFT_APPEND_ENTRIES
+           && first < m->m.append_entries.n_entries)
+    {
+        first += sim_net_frame(to, m, first, sim_net_delay(sim, m));
+    }
 }
 
 
@@ -136,8 +142,8 @@ sim_net_one(sim_node_t *from, sim_node_t *to, const kv_raft_message_t *m)
  */
 
 static unsigned
-sim_net_frame(sim_node_t *from, sim_node_t *to, const kv_raft_message_t *m,
-    unsigned first, unsigned delay)
+sim_net_frame(sim_node_t *to, const kv_raft_message_t *m, unsigned first,
+    unsigned delay)
 {
     void         *data;
     sim_t        *sim;
@@ -145,11 +151,11 @@ sim_net_frame(sim_node_t *from, sim_node_t *to, const kv_raft_message_t *m,
     unsigned      n;
     sim_event_t  *event;
 
-    sim = from->sim;
+    sim = to->sim;
     max = SIZE_MAX;
 
-    if (m->m.type == RAFT_APPEND_ENTRIES && m->m.append_entries.n_entries
-        && sim_chance(sim, 100))
+    if (sim->conf.pieces && m->m.type == RAFT_APPEND_ENTRIES
+        && m->m.append_entries.n_entries && sim_chance(sim, 100))
     {
         max = KV_RAFT_FRAME_HEAD + KV_RAFT_FRAME_ENTRY
               + m->entries[first]->len + sim_below(sim, 200);
@@ -157,11 +163,6 @@ sim_net_frame(sim_node_t *from, sim_node_t *to, const kv_raft_message_t *m,
 
     size = kv_raft_frame_size(m, first, max, &n);
     assert(size >= KV_RAFT_FRAME_HEAD && size <= max);
-
-    if (sim->cut[from->slot][to->slot] || sim_chance(sim, sim->loss)) {
-        sim->sum.lost++;
-        return n;
-    }
 
     data = malloc(size);
     assert(data != NULL);

@@ -77,6 +77,7 @@ live(uint64_t seed, uint64_t *steps, sim_t *sums)
 
     /* Half of the worlds have all troubles, the others some. */
     conf.trouble = seed % 2 ? ~0u : (unsigned) sim_mix(seed) & 0x3f;
+    conf.pieces = seed % 4 < 2;
 
     snprintf(seed_text, sizeof(seed_text), "seed: KIT_SEED=%llu\n",
              (unsigned long long) seed);
