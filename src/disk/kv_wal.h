@@ -129,7 +129,9 @@ typedef struct {
     uint64_t           time_ms;       /* what batches from now on say was the
                                          time; 0: the wall clock's.  The replay
                                          sets it to the highest that it found */
-    _Atomic uint64_t   durable_lsn;   /* all up to this one are on disk */
+    _Atomic uint64_t   durable_lsn;   /* all up to this one are on disk, */
+    _Atomic uint64_t   durable_commit; /* and that entries up to this index are
+                                         committed */
     _Atomic uint64_t   bytes;         /* of batches, since the zone was made */
     _Atomic uint64_t   written;       /* of whole blocks, where they are */
     _Atomic uint64_t   segments;      /* files with a log-... name */
@@ -378,13 +380,14 @@ kv_rc_t kv_wal_leave_closed(kv_wal_t *wal, kv_err_t *err);
 kv_rc_t kv_wal_prepare(kv_wal_t *wal, volatile sig_atomic_t *cancel);
 
 /*
- * Gives up the segments whose records all have LSNs <= `lsn` (never the current
- * one, which is passed as `current_lsn`: state->segment_lsn read under the
- * commit lock).  They become spares until there are `spares` of those; the rest
- * is deleted, and so is a file that has another name elsewhere, to stay whole
- * there; `pace` as for kv_io_remove().  One caller at a time, and not beside
- * kv_wal_prepare(); needs no commit lock.  KV_OK; or KV_ERROR or KV_AGAIN: at
- * least one of them could not be deleted, and stays.
+ * Gives up the segments whose records all have LSNs <= `lsn`, and, in a
+ * replicated log, whose entries are all known to be committed; never the
+ * current one, which is passed as `current_lsn`: state->segment_lsn read under
+ * the commit lock.  They become spares until there are `spares` of those; the
+ * rest is deleted, and so is a file that has another name elsewhere, to stay
+ * whole there; `pace` as for kv_io_remove().  One caller at a time, and not
+ * beside kv_wal_prepare(); needs no commit lock.  KV_OK; or KV_ERROR or
+ * KV_AGAIN: at least one of them could not be deleted, and stays.
  */
 kv_rc_t kv_wal_purge(kv_wal_t *wal, uint64_t lsn, uint64_t current_lsn,
     unsigned spares, const kv_io_pace_t *pace, kv_err_t *err);

@@ -327,7 +327,8 @@ kv_wal_seek(kv_wal_reader_t *r, uint64_t index)
 
     for (i = segments; i > 0; i--) {
 
-        rc = kv_wal_read_start(r->wal, r->names[i - 1].number, &h, &s);
+        rc = kv_wal_read_start(r->wal, r->names[i - 1].number, &h, &s,
+                               NULL);
 
         if (rc == KV_ERROR) {
             kv_err_set(r->err, "the segments cannot be read: %s; see to the "

@@ -166,7 +166,8 @@ kv_wal_set_stale(kv_wal_t *wal, kv_wal_name_t *names, size_t n)
     /* once a log is a replicated one, its last segment is of such a log */
 
     if (segments < 2
-        || kv_wal_read_start(wal, names[segments - 1].number, &h, &s) != KV_OK
+        || kv_wal_read_start(wal, names[segments - 1].number, &h, &s, NULL)
+           != KV_OK
         || h.kind != KV_SEGMENT_REPLICATED)
     {
         return KV_OK;
@@ -177,7 +178,7 @@ kv_wal_set_stale(kv_wal_t *wal, kv_wal_name_t *names, size_t n)
 
     for (i = 0; i < segments; i++) {
         name = names[kept];
-        rc = kv_wal_read_start(wal, name.number, &h, &s);
+        rc = kv_wal_read_start(wal, name.number, &h, &s, NULL);
 
         if (rc == KV_ERROR) {
             return rc;
@@ -220,7 +221,7 @@ kv_wal_delete_stale(kv_wal_t *wal, const kv_wal_name_t *names, size_t n)
 
 kv_rc_t
 kv_wal_read_start(kv_wal_t *wal, uint64_t lsn, kv_segment_header_t *h,
-    kv_entry_state_t *s)
+    kv_entry_state_t *s, uint64_t *commit)
 {
     int                 fd, saved;
     ssize_t             n;
@@ -256,6 +257,10 @@ kv_wal_read_start(kv_wal_t *wal, uint64_t lsn, kv_segment_header_t *h,
 
     memcpy(&b, state, sizeof(b));
     memcpy(s, state + sizeof(b), sizeof(*s));
+
+    if (commit) {
+        *commit = b.commit_index;
+    }
 
     return b.magic == KV_BATCH_MAGIC && b.salt == h->salt
            && b.type == KV_ENTRY_STATE && b.len <= (size_t) n - sizeof(b)

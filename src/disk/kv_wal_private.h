@@ -120,11 +120,12 @@ void kv_wal_delete_stale(kv_wal_t *wal, const kv_wal_name_t *names, size_t n);
 
 /*
  * What a segment of a replicated log begins with: its header and first STATE,
- * which are checked, without the members.  KV_OK; KV_NOT_FOUND: these are not
- * there; KV_ERROR with errno set.
+ * which are checked, without the members; *commit is the index that it says is
+ * committed, and may be NULL.  KV_OK; KV_NOT_FOUND: these are not there;
+ * KV_ERROR with errno set.
  */
 kv_rc_t kv_wal_read_start(kv_wal_t *wal, uint64_t lsn, kv_segment_header_t *h,
-    kv_entry_state_t *s);
+    kv_entry_state_t *s, uint64_t *commit);
 
 /*
  * Opens a segment and reads its header without checking it (as many bytes as

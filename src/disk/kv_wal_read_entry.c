@@ -276,6 +276,6 @@ kv_wal_read_before(kv_wal_reader_t *r, uint64_t lsn)
     kv_entry_state_t      s;
     kv_segment_header_t   h;
 
-    return kv_wal_read_start(r->wal, lsn, &h, &s) == KV_OK
+    return kv_wal_read_start(r->wal, lsn, &h, &s, NULL) == KV_OK
            && h.kind == r->kind ? s.before : 0;
 }

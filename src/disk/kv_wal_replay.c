@@ -19,6 +19,8 @@ static kv_rc_t kv_wal_reader_open(kv_wal_reader_t *r, kv_wal_t *wal,
     const kv_wal_replay_t *from, kv_err_t *err);
 static void kv_wal_reader_close(kv_wal_reader_t *r);
 static kv_rc_t kv_wal_read_all(kv_wal_reader_t *r);
+static size_t kv_wal_read_from(kv_wal_reader_t *r, size_t segments);
+static bool kv_wal_begins_final(kv_wal_reader_t *r, size_t i);
 static void kv_wal_find_closed(kv_wal_reader_t *r, bool again);
 static void kv_wal_take_closed(kv_wal_reader_t *r);
 static kv_rc_t kv_wal_read_none(kv_wal_reader_t *r);
@@ -219,10 +221,7 @@ kv_wal_read_all(kv_wal_reader_t *r)
                               names[0].number, after + 1);
     }
 
-    for (i = segments - 1; names[i].number - 1 > after; i--) {
-        /* void */
-    }
-
+    i = kv_wal_read_from(r, segments);
     r->expected = names[i].number;
 
     for (first = i; i < segments; i++) {
@@ -249,6 +248,44 @@ kv_wal_read_all(kv_wal_reader_t *r)
     kv_wal_take_closed(r);
 
     return kv_wal_read_end(r);
+}
+
+
+/* The segment to begin with: what the snapshot has not is there and behind. */
+
+static size_t
+kv_wal_read_from(kv_wal_reader_t *r, size_t segments)
+{
+    size_t  i;
+
+    for (i = segments - 1; r->names[i].number - 1 > r->from->after; i--) {
+        /* void */
+    }
+
+    while (i > 0 && r->from->committed && !kv_wal_begins_final(r, i)) {
+        i--;
+    }
+
+    return i;
+}
+
+
+/*
+ * Whether all entries before this segment are final: if not, some have no LSN,
+ * and are in the one before it.
+ */
+
+static bool
+kv_wal_begins_final(kv_wal_reader_t *r, size_t i)
+{
+    uint64_t              commit;
+    kv_entry_state_t      s;
+    kv_segment_header_t   h;
+
+    return kv_wal_read_start(r->wal, r->names[i].number, &h, &s, &commit)
+           != KV_OK
+           || h.kind != KV_SEGMENT_REPLICATED
+           || s.index <= kv_max(commit, r->from->index);
 }
 
 
@@ -604,6 +641,7 @@ kv_wal_read_durable(const kv_wal_reader_t *r, bool full)
     state = r->wal->state;
 
     state->durable_lsn = r->expected - 1;
+    state->durable_commit = full ? 0 : state->replica.commit;
     state->durable_salt = 0;
     state->syncing = 0;
     state->rewrite_end = 0;

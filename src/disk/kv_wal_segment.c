@@ -156,6 +156,7 @@ kv_wal_synced(kv_wal_state_t *state, uint64_t lsn)
     atomic_store(&state->durable_salt, 0);
     state->durable_offset = kv_wal_last_end(state);
     state->durable_lsn = lsn;
+    state->durable_commit = state->replica.commit;
     atomic_store(&state->durable_salt, state->segment_salt);
 
     atomic_store(&state->unsynced, 0);
@@ -464,18 +465,22 @@ kv_wal_next_segment(kv_wal_t *wal, kv_err_t *err)
 
     assert(state->durable_lsn == state->next_lsn - 1);
 
-    if (state->segment_size && !kv_wal_has_batch(state)
-        && kv_wal_keep_rest(wal, &rest, err) == KV_OK)
-    {
-        rc = kv_wal_make_segment(wal, &rest, false, err);
-        free(rest.entries);
+    rc = state->segment_size && !kv_wal_has_batch(state)
+         ? kv_wal_keep_rest(wal, &rest, err) : KV_NOT_FOUND;
 
-        return rc;
+    /* where the file is gone, or damaged, memory still has its last vote */
+
+    if (rc == KV_NOT_FOUND || rc == KV_DAMAGED) {
+        kv_wal_same_rest(state, &rest);
+        rc = KV_OK;
     }
 
-    kv_wal_same_rest(state, &rest);
+    if (rc == KV_OK) {
+        rc = kv_wal_make_segment(wal, &rest, false, err);
+        free(rest.entries);
+    }
 
-    return kv_wal_make_segment(wal, &rest, false, err);
+    return rc;
 }
 
 

@@ -20,8 +20,9 @@ static kv_rc_t kv_wal_find_spare(kv_wal_t *wal, const kv_wal_name_t *names,
     size_t n, uint64_t *number);
 static kv_rc_t kv_wal_make_spare(kv_wal_t *wal, uint64_t number,
     volatile sig_atomic_t *cancel);
-static bool kv_wal_below(const kv_wal_name_t *name, uint64_t lsn,
-    uint64_t current_lsn);
+static bool kv_wal_below(kv_wal_t *wal, const kv_wal_name_t *name,
+    uint64_t lsn, uint64_t current_lsn);
+static bool kv_wal_all_final(kv_wal_t *wal, uint64_t next);
 static bool kv_wal_recycle(kv_wal_t *wal, uint64_t lsn, uint64_t n);
 static kv_rc_t kv_wal_delete(kv_wal_t *wal, uint64_t lsn,
     const kv_io_pace_t *pace, kv_err_t *err);
@@ -165,7 +166,7 @@ kv_wal_purge(kv_wal_t *wal, uint64_t lsn, uint64_t current_lsn,
 
     for (i = 0; i + 1 < n; i++) {
 
-        if (!kv_wal_below(&names[i], lsn, current_lsn)) {
+        if (!kv_wal_below(wal, &names[i], lsn, current_lsn)) {
             break;
         }
 
@@ -211,12 +212,38 @@ kv_wal_purge(kv_wal_t *wal, uint64_t lsn, uint64_t current_lsn,
  */
 
 static bool
-kv_wal_below(const kv_wal_name_t *name, uint64_t lsn, uint64_t current_lsn)
+kv_wal_below(kv_wal_t *wal, const kv_wal_name_t *name, uint64_t lsn,
+    uint64_t current_lsn)
 {
     return name[0].kind == KV_WAL_SEGMENT
            && name[1].kind == KV_WAL_SEGMENT
            && name[1].number <= current_lsn
-           && name[1].number - 1 <= lsn;
+           && name[1].number - 1 <= lsn
+           && kv_wal_all_final(wal, name[1].number);
+}
+
+
+/*
+ * Whether the entries of a replicated log before the segment `next` are all
+ * committed: some have no LSN, and no snapshot tells of those.
+ */
+
+static bool
+kv_wal_all_final(kv_wal_t *wal, uint64_t next)
+{
+    kv_rc_t               rc;
+    kv_entry_state_t      s;
+    kv_segment_header_t   h;
+
+    if (!wal->state->replicated) {
+        return true;
+    }
+
+    rc = kv_wal_read_start(wal, next, &h, &s, NULL);
+
+    return rc == KV_NOT_FOUND
+           || (rc == KV_OK
+               && s.index <= atomic_load(&wal->state->durable_commit));
 }
 
 

@@ -100,6 +100,13 @@ replica_entry(wal_t *t, kv_entry_type_t type, const char *data)
 }
 
 
+uint64_t
+replica_lsn(uint64_t index)
+{
+    return replica_model[index].lsn;
+}
+
+
 void
 replica_write(wal_t *t, unsigned n, size_t len)
 {

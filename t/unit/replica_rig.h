@@ -25,6 +25,9 @@ void replica_entry(wal_t *t, kv_entry_type_t type, const char *data);
 /* The latter, in any case: returns what it did. */
 kv_rc_t replica_try(wal_t *t, kv_entry_type_t type, const char *data);
 
+/* The LSN that the entry begins with. */
+uint64_t replica_lsn(uint64_t index);
+
 /* n records with values of `len` bytes, as one entry; and in any case. */
 void replica_write(wal_t *t, unsigned n, size_t len);
 kv_rc_t replica_try_write(wal_t *t, unsigned n, size_t len);

@@ -27,6 +27,9 @@ typedef struct {
 } synced_t;
 
 
+static unsigned  given_up;
+
+
 /* A process is killed while it moves the state, with members that are new. */
 
 static void
@@ -281,10 +284,43 @@ test_full_start(void **ctx)
 }
 
 
+/*
+ * Some of the last entries, which are not committed, and are not in a snapshot,
+ * are given up; or they stay, if that fails.
+ */
+
+static kv_rc_t
+give_up(wal_t *t, uint64_t base, synced_t *synced)
+{
+    uint64_t                 index;
+    const kv_wal_replica_t  *r;
+
+    r = &t->state.replica;
+
+    if (r->index == r->commit) {
+        return KV_OK;
+    }
+
+    index = r->commit + 1 + wal_random(t, r->index - r->commit);
+
+    if (replica_lsn(index) <= base) {
+        return KV_OK;
+    }
+
+    given_up++;
+    synced->lsn = kv_min(synced->lsn, replica_lsn(index) - 1);
+    synced->replica.index = kv_min(synced->replica.index, index - 1);
+    synced->replica.index_term = 0;
+    synced->replica.members_index = 0;
+
+    return kv_wal_truncate(t->log, index, &t->err);
+}
+
+
 /* One step of a life. */
 
 static kv_rc_t
-live(wal_t *t, uint64_t *base)
+live(wal_t *t, uint64_t *base, synced_t *synced)
 {
     char      members[64];
     kv_rc_t   rc;
@@ -292,7 +328,12 @@ live(wal_t *t, uint64_t *base)
 
     term = t->state.replica.term;
 
-    switch (wal_random(t, 12)) {
+    /* the next entry says that some are committed */
+
+    t->commit = t->state.replica.index;
+    t->commit -= wal_random(t, t->commit - t->state.replica.commit + 1);
+
+    switch (wal_random(t, 13)) {
 
     case 0:
         return kv_wal_put_vote(t->log, term + 1, wal_random(t, 3), &t->err);
@@ -326,6 +367,9 @@ live(wal_t *t, uint64_t *base)
     case 8:
         return kv_wal_sync(t->log, &t->err);
 
+    case 9:
+        return give_up(t, *base, synced);
+
     default:
         return replica_try_write(t, 1 + (unsigned) wal_random(t, 5),
                                  wal_random(t, 3) ? wal_random(t, 700)
@@ -337,7 +381,7 @@ live(wal_t *t, uint64_t *base)
 static void
 note(wal_t *t, synced_t *synced)
 {
-    if (t->state.unsynced == 0
+    if (t->state.unsynced == 0 && t->state.cutting == 0
         && t->state.durable_lsn == t->state.next_lsn - 1)
     {
         synced->lsn = t->state.durable_lsn;
@@ -355,14 +399,15 @@ check(wal_t *t, const synced_t *synced, const char *what)
     r = &t->state.replica;
     s = &synced->replica;
 
-    if (t->seen < synced->lsn || r->index < s->index || r->term < s->term
-        || r->commit < s->commit || r->index_term < s->index_term
+    if (t->state.next_lsn - 1 < synced->lsn
+        || r->index < s->index || r->term < s->term || r->commit < s->commit || r->index_term < s->index_term
         || (r->term == s->term && s->voted_for
             && r->voted_for != s->voted_for)
         || r->members_index < s->members_index)
     {
         fail_msg("%s: %llu %llu %llu %llu, was %llu %llu %llu %llu", what,
-                 (unsigned long long) t->seen, (unsigned long long) r->index,
+                 (unsigned long long) t->state.next_lsn - 1,
+                 (unsigned long long) r->index,
                  (unsigned long long) r->term,
                  (unsigned long long) r->voted_for,
                  (unsigned long long) synced->lsn,
@@ -395,6 +440,8 @@ test_power_cuts(void **ctx)
     uint64_t   base, round, step, n;
 
     base = 0;
+    given_up = 0;
+    t->held = true;
     memset(&synced, 0, sizeof(synced));
 
     for (round = 0; round < 400; round++) {
@@ -422,7 +469,7 @@ test_power_cuts(void **ctx)
 
         for (step = 0; step < n && !stop; step++) {
 
-            rc = live(t, &base);
+            rc = live(t, &base, &synced);
             note(t, &synced);
 
             if (rc != KV_OK && !died) {
@@ -444,14 +491,21 @@ test_power_cuts(void **ctx)
 
         (void) snprintf(what, sizeof(what), "round %d", (int) round);
 
+        t->committed = wal_random(t, 2);
+
         if (wal_replay(t, base, base) != KV_OK) {
             fail_msg("%s: %s", what, t->err.text);
+        }
+
+        if (t->committed) {
+            assert_true(t->final.index >= synced.replica.commit);
         }
 
         check(t, &synced, what);
         note(t, &synced);
     }
 
+    assert_true(given_up > 100);
     t->keep = false;
 }
 
