@@ -248,7 +248,10 @@ kv_wal_read_start(kv_wal_t *wal, uint64_t lsn, kv_segment_header_t *h,
         return KV_ERROR;
     }
 
+    /* a power cut may give a recycled file its old name again */
+
     if (memcmp(h->magic, KV_SEGMENT_MAGIC, sizeof(h->magic)) != 0
+        || h->first_lsn != lsn
         || h->crc != kv_wal_header_crc(buf)
         || n < (ssize_t) (sizeof(b) + sizeof(*s)))
     {

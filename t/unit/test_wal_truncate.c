@@ -554,6 +554,36 @@ test_bytes(void **ctx)
 }
 
 
+/*
+ * A recycled segment that has its old name again, after a power cut, and what
+ * it has become: its number does not count.
+ */
+
+static void
+test_recycled(void **ctx)
+{
+    wal_t     *t = *ctx;
+    uint8_t    buf[SEGMENT];
+    unsigned   i;
+
+    replica_vote(t, 1, 77);
+
+    for (i = 0; i < 6; i++) {
+        replica_write(t, 1, 40000);
+    }
+
+    wal_sync(t);
+    assert_int_equal(t->state.segments, 6);
+    assert_int_equal(wal_read(t, "log-0000000000000006.kvl", buf, SEGMENT),
+                     SEGMENT);
+    wal_store(t, FIRST, 0, buf, SEGMENT);
+
+    assert_int_equal(wal_replay(t, 3, 3), KV_OK);
+    assert_int_equal(t->seen, 6);
+    assert_int_equal(wal_count(t, "log-"), 6);
+}
+
+
 /* Entries by their index: from any one on, in pieces, and none that is gone. */
 
 static void
@@ -640,6 +670,7 @@ main(void)
         TEST(test_dead),
         TEST(test_committed),
         TEST(test_bytes),
+        TEST(test_recycled),
         TEST(test_entries),
     };
 
