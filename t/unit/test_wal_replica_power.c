@@ -399,8 +399,9 @@ check(wal_t *t, const synced_t *synced, const char *what)
     r = &t->state.replica;
     s = &synced->replica;
 
-    if (t->state.next_lsn - 1 < synced->lsn
-        || r->index < s->index || r->term < s->term || r->commit < s->commit || r->index_term < s->index_term
+    if (t->state.next_lsn - 1 < synced->lsn || r->index < s->index
+        || r->term < s->term || r->commit < s->commit
+        || r->index_term < s->index_term
         || (r->term == s->term && s->voted_for
             && r->voted_for != s->voted_for)
         || r->members_index < s->members_index)
