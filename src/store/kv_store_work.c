@@ -7,6 +7,7 @@
 
 #include "store/kv_background.h"
 #include "store/kv_committer.h"
+#include "store/kv_evict.h"
 #include "store/kv_timeout.h"
 #include "base/kv_failpoint.h"
 
@@ -88,7 +89,9 @@ kv_store_work(kv_store_t *store)
                || (atomic_load(&zone->sync_requested) && kv_state_writes(zone)
                    && kv_state_may_retry(zone))
                || kv_heap_broken(zone->heap)
-               || kv_store_next_timeout(store) == KV_TIMEOUT_NOW;
+               || kv_store_next_timeout(store) == KV_TIMEOUT_NOW
+               || (store->conf.hosted && kv_store_over(store)
+                   && kv_timeout_evict(zone) == KV_TIMEOUT_NOW);
 
     case KV_ZONE_BROKEN:
         return kv_state_may_retry(zone) && !kv_store_stopping(store);

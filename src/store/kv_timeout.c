@@ -25,7 +25,12 @@ kv_store_next_timeout(kv_store_t *store)
     zone = store->zone;
 
     if (store->conf.hosted && !store->hosts) {
-        return KV_TIMEOUT_NEVER;
+
+        /* no write, which would wake the host, comes with an upload's bytes */
+
+        return kv_store_over(store)
+               ? kv_max(kv_timeout_evict(zone), (uint64_t) KV_TIMEOUT_COMMITTER)
+               : KV_TIMEOUT_NEVER;
     }
 
     if (!kv_state_reads(zone)) {
@@ -53,8 +58,7 @@ kv_store_next_timeout(kv_store_t *store)
     }
 
     if (kv_store_over(store)) {
-        evict = kv_timeout_until(atomic_load(&zone->evicted_ns)
-                                 + KV_EVICT_INTERVAL);
+        evict = kv_timeout_evict(zone);
         timeout = kv_min(timeout, evict);
     }
 
@@ -118,6 +122,14 @@ kv_timeout_expire(kv_zone_t *zone)
 
     return next > now ? kv_max(next - now, KV_TIMEOUT_NOW + 1)
                       : KV_TIMEOUT_NOW;
+}
+
+
+uint64_t
+kv_timeout_evict(kv_zone_t *zone)
+{
+    return kv_timeout_until(atomic_load(&zone->evicted_ns)
+                            + KV_EVICT_INTERVAL);
 }
 
 

@@ -24,5 +24,8 @@ uint64_t kv_timeout_mark(kv_store_t *store);
 /* The same until a committer has keys to delete, and can (kv_expire.h). */
 uint64_t kv_timeout_expire(kv_zone_t *zone);
 
+/* The same until it may evict again, if kv_store_over() (kv_evict.h). */
+uint64_t kv_timeout_evict(kv_zone_t *zone);
+
 
 #endif /* KV_TIMEOUT_H */
