@@ -381,7 +381,7 @@ refuses_clusters()
     if [[ $(raft_folder) ]]; then
         rm -rf "$dir"
         cp -a "$build/nginx-src" "$dir"
-        rm "$dir/objs/addon/http/ngx_http_kv_conf_params.o"
+        rm "$dir/objs/addon/http/ngx_http_kv_conf_cluster.o"
         sed -i 's/ -DKV_HAVE_RAFT=1//' "$dir/objs/Makefile"
         make -s -C "$dir" -f objs/Makefile objs/ngx_http_kv_module.so || return
         module=$dir/objs/ngx_http_kv_module.so
