@@ -439,7 +439,7 @@ test_committed(void **ctx)
         assert_int_equal(t->final.index, 1);
         assert_int_equal(t->final.term, 1);
         assert_int_equal(t->final.members_index, 1);
-        assert_string_equal(t->final.members, "me");
+        assert_string_equal((char *) t->final.members, "me");
         assert_int_equal(t->state.next_lsn, 7);
         assert_int_equal(t->state.replica.index, 4);
         entries(t, 2);
@@ -470,13 +470,13 @@ test_committed(void **ctx)
         assert_int_equal(last, 5);
         assert_int_equal(wal_replay(t, 0, 0), KV_OK);
         assert_int_equal(t->seen, 4);
-        assert_string_equal(t->final.members, "me");
+        assert_string_equal((char *) t->final.members, "me");
         assert_string_equal(kv_wal_members(&t->state), "all");
 
         assert_int_equal(kv_wal_put_commit(t->log, 5, &t->err), KV_OK);
         assert_int_equal(wal_replay(t, 0, 0), KV_OK);
         assert_int_equal(t->seen, 5);
-        assert_string_equal(t->final.members, "all");
+        assert_string_equal((char *) t->final.members, "all");
         assert_int_equal(t->final.members_index, 4);
 
         /* a voter that is alone takes all */
