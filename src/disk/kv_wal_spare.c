@@ -225,7 +225,8 @@ kv_wal_below(kv_wal_t *wal, const kv_wal_name_t *name, uint64_t lsn,
 
 /*
  * Whether the entries of a replicated log before the segment `next` are all
- * committed: some have no LSN, and no snapshot tells of those.
+ * committed: some have no LSN, and no snapshot tells of those.  What was
+ * restored of another log has indexes that are not this one's.
  */
 
 static bool
@@ -243,7 +244,8 @@ kv_wal_all_final(kv_wal_t *wal, uint64_t next)
 
     return rc == KV_NOT_FOUND
            || (rc == KV_OK
-               && s.index <= atomic_load(&wal->state->durable_commit));
+               && (h.kind != KV_SEGMENT_REPLICATED
+                   || s.index <= atomic_load(&wal->state->durable_commit)));
 }
 
 

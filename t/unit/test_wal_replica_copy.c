@@ -232,6 +232,35 @@ test_backup_twice(void **ctx)
 }
 
 
+/* Entries of the store that it was keep none of its segments. */
+
+static void
+test_backup_purged(void **ctx)
+{
+    wal_t               *t = *ctx;
+    kv_backup_header_t   header;
+
+    make(t);
+    backup(t, 9);
+    assert_int_equal(kv_backup_restore(file, dir, NULL, &header, &t->err),
+                     KV_OK);
+
+    take(t);
+    wal_replays(t, 9);
+    replica_vote(t, 1, 5);
+    replica_entry(t, KV_ENTRY_CHANGE, "me, anew");
+    wal_write(t, 1, 100);
+    wal_sync(t);
+    assert_true(t->state.segments > 3);
+
+    assert_int_equal(kv_wal_purge(t->log, t->state.segment_lsn - 1,
+                                  t->state.segment_lsn, 0, NULL, &t->err),
+                     KV_OK);
+    assert_int_equal(wal_count(t, ""), 1);
+    assert_int_equal(wal_replay(t, t->state.segment_lsn - 1, 0), KV_OK);
+}
+
+
 static bool
 stop(void *ctx)
 {
@@ -303,6 +332,7 @@ main(void)
         TEST(test_backup),
         TEST(test_backup_again),
         TEST(test_backup_twice),
+        TEST(test_backup_purged),
         TEST(test_archive),
     };
 
