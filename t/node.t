@@ -132,6 +132,13 @@ my $me = "127.0.0.1:$s->{port}";
                        peers => [] }, 'alone');
     is($s->put('a', 'b')->{status}, 200, 'it is written to');
 
+    for ([ 'If-None-Match', '*' ], [ 'If-Match', '"1"' ],
+         [ 'If-Unmodified-Since', 'Thu, 01 Jan 1970 00:00:00 GMT' ]) {
+        my $said = $s->http(GET => '/cluster/info',
+                            headers => [ "$_->[0]: $_->[1]" ]);
+        is($said->{status}, 200, "$_->[0] is no question");
+    }
+
     $r = $s->http(HEAD => '/cluster/info');
     is("$r->{status} $r->{body}", '200 ', 'HEAD');
     cmp_ok($r->{headers}{'content-length'}, '>', 60, 'has the length');

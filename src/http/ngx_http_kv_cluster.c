@@ -49,6 +49,10 @@ ngx_http_kv_cluster_handler(ngx_http_request_t *r)
         return ngx_http_kv_reply_allow(r, "GET, HEAD");
     }
 
+    /* the answer has no version that a condition could name */
+
+    r->disable_not_modified = 1;
+
     klcf = ngx_http_get_module_loc_conf(r, ngx_http_kv_module);
     conf = &klcf->zone->conf;
 
