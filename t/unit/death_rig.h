@@ -26,7 +26,9 @@
 #define ZONE        ((size_t) 16 << 20)
 #define PLACES      8
 #define PATIENCE    30000          /* ms until something is called a hang */
-#define SOON        1000           /* ms until the others must have gone on */
+
+/* ms until the others must have gone on, with syncs of a disk that is busy */
+#define SOON        4000
 
 
 /*
