@@ -214,9 +214,10 @@ test_names(void **state)
     unsigned  i;
 
     const char  *const names[] = {
+        "\n[alert] all is lost",              /* first: others get no line */
         net_rig[1].address,                   /* from the IP of node 2 */
         net_rig[0].address,                   /* the one that it talks to */
-        "127.0.42.103:8081", "127.0.42.103", "x", "\n[alert] all is lost", ""
+        "127.0.42.103:8081", "127.0.42.103", "x", ""
     };
 
     (void) state;
@@ -363,7 +364,7 @@ test_turncoat(void **state)
 
     net_rig_stop(1);
 
-    for (i = 0; i < 6; i++) {
+    for (i = 0; i < 7; i++) {
         len = net_rig_hello(buf, net_rig[1].address, "I am 1");
         more = 0;
 
@@ -394,6 +395,10 @@ test_turncoat(void **state)
 
         case 5:                              /* a frame with type 0 */
             more = net_rig_frame(buf + len, 0, "\0\0", 2);
+            break;
+
+        case 6:                              /* a frame, and no hello */
+            len = net_rig_frame(buf, 3, "12345678", 8);
             break;
         }
 
