@@ -136,6 +136,34 @@ take(wal_t *t)
 }
 
 
+/* The rig goes on with a copy of its directory, from a backup. */
+
+static void
+restore(wal_t *t, uint64_t last)
+{
+    kv_backup_header_t  header;
+
+    backup(t, last);
+    (void) nftw(dir, wipe, 16, FTW_DEPTH|FTW_PHYS);
+    assert_int_equal(kv_backup_restore(file, dir, NULL, &header, &t->err),
+                     KV_OK);
+
+    take(t);
+    wal_replays(t, last);
+}
+
+
+/* It begins as a node: two entries, the second with a record. */
+
+static void
+join(wal_t *t)
+{
+    replica_vote(t, 1, 5);
+    replica_entry(t, KV_ENTRY_CHANGE, "me, anew");
+    wal_write(t, 1, 100);
+}
+
+
 /* It is read without cluster=, and goes on as a log of its own; or with it. */
 
 static void
@@ -167,9 +195,7 @@ test_backup(void **ctx)
     wal_replays(t, 11);
     assert_int_equal(t->state.replica.term, 0);
     assert_int_equal(t->state.replica.members_len, 0);
-    replica_vote(t, 1, 5);
-    replica_entry(t, KV_ENTRY_CHANGE, "me, anew");
-    wal_write(t, 1, 100);
+    join(t);
     replica_same(t, 12);
     assert_int_equal(t->state.replica.index, 2);
 }
@@ -180,21 +206,13 @@ test_backup(void **ctx)
 static void
 test_backup_again(void **ctx)
 {
-    wal_t               *t = *ctx;
-    kv_backup_header_t   header;
+    wal_t  *t = *ctx;
 
     make(t);
-    backup(t, 9);
-    assert_int_equal(kv_backup_restore(file, dir, NULL, &header, &t->err),
-                     KV_OK);
-
-    take(t);
-    wal_replays(t, 9);
+    restore(t, 9);
     assert_int_equal(t->state.replica.term, 0);
     assert_int_equal(t->state.replica.voted_for, 0);
-    replica_vote(t, 1, 5);
-    replica_entry(t, KV_ENTRY_CHANGE, "me, anew");
-    wal_write(t, 1, 100);
+    join(t);
     replica_same(t, 10);
     assert_int_equal(t->state.replica.index, 2);
     assert_int_equal(t->state.replica.before, 0);
@@ -206,28 +224,14 @@ test_backup_again(void **ctx)
 static void
 test_backup_twice(void **ctx)
 {
-    wal_t               *t = *ctx;
-    kv_backup_header_t   header;
+    wal_t  *t = *ctx;
 
     make(t);
-    backup(t, 9);
-    assert_int_equal(kv_backup_restore(file, dir, NULL, &header, &t->err),
-                     KV_OK);
-
-    take(t);
-    wal_replays(t, 9);
-    replica_vote(t, 1, 5);
-    replica_entry(t, KV_ENTRY_CHANGE, "me, anew");
-    wal_write(t, 1, 100);
+    restore(t, 9);
+    join(t);
     wal_sync(t);
 
-    backup(t, 10);
-    (void) nftw(dir, wipe, 16, FTW_DEPTH|FTW_PHYS);
-    assert_int_equal(kv_backup_restore(file, dir, NULL, &header, &t->err),
-                     KV_OK);
-
-    take(t);
-    wal_replays(t, 10);
+    restore(t, 10);
     assert_int_equal(t->state.replica.term, 0);
 }
 
@@ -237,19 +241,11 @@ test_backup_twice(void **ctx)
 static void
 test_backup_purged(void **ctx)
 {
-    wal_t               *t = *ctx;
-    kv_backup_header_t   header;
+    wal_t  *t = *ctx;
 
     make(t);
-    backup(t, 9);
-    assert_int_equal(kv_backup_restore(file, dir, NULL, &header, &t->err),
-                     KV_OK);
-
-    take(t);
-    wal_replays(t, 9);
-    replica_vote(t, 1, 5);
-    replica_entry(t, KV_ENTRY_CHANGE, "me, anew");
-    wal_write(t, 1, 100);
+    restore(t, 9);
+    join(t);
     wal_sync(t);
     assert_true(t->state.segments > 3);
 
