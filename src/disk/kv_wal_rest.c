@@ -5,6 +5,7 @@
  */
 
 
+#include <errno.h>
 #include <stdlib.h>
 
 #include "disk/kv_wal_reader.h"
@@ -22,6 +23,7 @@ kv_rc_t
 kv_wal_find_rest(kv_wal_t *wal, uint64_t index, kv_wal_rest_t *rest,
     kv_err_t *err)
 {
+    int              saved;
     kv_rc_t          rc;
     kv_wal_replay_t  from;
     kv_wal_reader_t  r;
@@ -44,6 +46,15 @@ kv_wal_find_rest(kv_wal_t *wal, uint64_t index, kv_wal_rest_t *rest,
         rc = KV_NOT_FOUND;
     }
 
+    if (rc == KV_ERROR) {
+
+        /* to a reader all errors are one; a writer may try again */
+
+        rc = kv_wal_rc();
+    }
+
+    saved = errno;
+
     if (rc == KV_OK) {
         kv_wal_take_rest(wal, &r, rest);
 
@@ -52,6 +63,7 @@ kv_wal_find_rest(kv_wal_t *wal, uint64_t index, kv_wal_rest_t *rest,
     }
 
     kv_wal_seeker_close(&r);
+    errno = saved;
 
     return rc;
 }

@@ -292,6 +292,53 @@ test_kept(void **ctx)
 
 
 /*
+ * Where a call fails with an error that may pass, but the sync, which comes
+ * first, the next try goes on.
+ */
+
+static void
+test_kept_later(void **ctx)
+{
+    int        n, again;
+    wal_t     *t = *ctx;
+    kv_rc_t    rc;
+    unsigned   i, term;
+
+    t->held = true;
+    t->commit = 0;
+    replica_vote(t, 1, 77);
+    replica_entry(t, KV_ENTRY_CHANGE, "me");
+    replica_entry(t, KV_ENTRY_BARRIER, "data");
+
+    for (n = 2, again = 0, term = 1; n < 20; n++) {
+
+        /* more than there are in a segment */
+
+        for (i = 0; i < 500; i++) {
+            t->fail_at = t->calls + n;
+            t->fail_count = 1;
+            t->error = EMFILE;
+            rc = kv_wal_put_vote(t->log, ++term, 77, &t->err);
+            t->fail_at = 0;
+
+            if (rc != KV_OK && rc != KV_AGAIN) {
+                fail_msg("call %d: rc %d: %s", n, rc, t->err.text);
+            }
+
+            again += rc == KV_AGAIN;
+        }
+
+        replica_vote(t, ++term, 77);
+    }
+
+    assert_true(again > 4);
+    assert_int_equal(wal_count(t, "log-"), 1);
+    entries(t, 1);
+    replica_same(t, 0);
+}
+
+
+/*
  * Any call fails, and another process goes on: nothing is given up, or all that
  * was to be.
  */
@@ -666,6 +713,7 @@ main(void)
         TEST(test_segments),
         TEST(test_replaced),
         TEST(test_kept),
+        TEST(test_kept_later),
         TEST(test_failures),
         TEST(test_dead),
         TEST(test_committed),
