@@ -401,7 +401,8 @@ for my $errno (EACCES, EMFILE) {
     kill('CONT', $stopped);
     ok(wait_for(sub { health($s) == 200 }, 10), 'then it is rebuilt');
     ok(wait_for(sub { $s->store->{snapshots}{completed} > $snapshots + 1 }, 10),
-       'and the next snapshot is made');
+       'and the next snapshot is made')
+        or diag("of more than $snapshots + 1", $s->symptoms);
 
     # damage, behind the last snapshot, with other writes behind it
 
