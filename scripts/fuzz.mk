@@ -13,7 +13,7 @@
 # nginx's ./configure has it give, which are others than gcc's; those that it
 # compiles for the targets, as it does so. All of this is without libraft, which
 # the tests and the module are built with; with RAFT, the folder of the library,
-# it reads what is different then.
+# it reads what is different then, and makes fuzz_raft.
 
 CC       := clang
 DIR      ?= .build/fuzz
@@ -26,9 +26,16 @@ PROGRAMS := \
     t/fuzz/fuzz_http_prefer.c \
     t/fuzz/fuzz_line.c \
     t/fuzz/fuzz_log.c \
+    t/fuzz/fuzz_net.c \
     t/fuzz/fuzz_record.c \
     t/fuzz/fuzz_snapshot.c \
     t/fuzz/fuzz_version.c
+
+# Only where the library is.
+ON_LIB   := \
+    t/fuzz/fuzz_raft.c
+
+PROGRAMS += $(if $(RAFT),$(ON_LIB))
 
 TARGETS  ?= $(basename $(notdir $(PROGRAMS)))
 
@@ -55,12 +62,13 @@ override RAFT :=
 include scripts/common.mk
 
 # Of the core, what the targets use.
-USED     := $(filter src/base/% src/disk/%,$(CORE)) src/store/kv_version.c
+USED     := $(filter src/base/% src/disk/%,$(CORE)) src/net/kv_net_frame.c \
+            src/store/kv_version.c
 
 HELPERS  := t/unit/ram.c t/fuzz/fuzz.c
 SHARED   := $(patsubst %.c,$(DIR)/%.o,$(notdir $(USED) $(LINES) $(HELPERS)))
 
-vpath %.c src/http t/unit t/fuzz
+vpath %.c src/http src/raft t/unit t/fuzz
 
 WARNINGS := -O -W -Wall -Wextra -Wpointer-arith -Wconditional-uninitialized \
             -Wno-unused-parameter -Werror
@@ -89,8 +97,19 @@ $(DIR)/fuzz_http_key: $(DIR)/ngx_http_kv_key.o $(DIR)/kv_key.o
 $(DIR)/fuzz_http_prefer: $(DIR)/ngx_http_kv_prefer.o
 
 $(DIR)/fuzz_%: $(DIR)/fuzz_%.o $(SHARED)
-	$(CC) $(CFLAGS) -fsanitize=fuzzer -o $@.new $^ -lcmocka -ljansson -lcrypto
+	$(CC) $(CFLAGS) -fsanitize=fuzzer -o $@.new $^ $(LIBRAFT) -lcmocka \
+	    -ljansson -lcrypto
 	mv $@.new $@
+
+# It stands on the library.
+RAFT_OBJ := $(addprefix $(DIR)/,kv_raft_entry.o kv_raft_frame.o \
+            kv_raft_message.o)
+
+$(RAFT_OBJ) $(DIR)/fuzz_raft.o: INCLUDES = -DKV_HAVE_RAFT=1 \
+    -isystem $(WITH)/include
+
+$(DIR)/fuzz_raft: $(RAFT_OBJ)
+$(DIR)/fuzz_raft: LIBRAFT = $(firstword $(wildcard $(WITH)/lib/*/libraft.a))
 
 $(DIR)/ngx.o $(DIR)/ngx_http_%.o $(DIR)/fuzz_http_%.o: INCLUDES = $(NGX)
 

@@ -93,7 +93,7 @@ parse_arguments()
     local file
 
     if [[ ${#targets[@]} -eq 0 ]]; then
-        mapfile -t targets < <(listed fuzz.mk)
+        mapfile -t targets < <(listed fuzz.mk RAFT="$(raft_folder)")
         targets=("${targets[@]#t/fuzz/fuzz_}")
         targets=("${targets[@]%.c}")
         [[ ${#targets[@]} -gt 0 ]] || die "no targets in scripts/fuzz.mk"

@@ -22,10 +22,11 @@ next_argument()
 }
 
 
-# listed MAKEFILE: the programs' sources in its list, one a line.
+# listed MAKEFILE [VARIABLE=VALUE]: the programs' sources in its list, one a
+# line.
 listed()
 {
-    make -s -C "$repo" -f "scripts/$1" list 2>/dev/null \
+    make -s -C "$repo" -f "scripts/$1" list "${@:2}" 2>/dev/null \
         || die "scripts/$1 has no list"
 }
 

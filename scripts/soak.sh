@@ -172,7 +172,7 @@ soak_fuzz()
     local status=0 n log=$logs/soak-fuzz.log
 
     # Two targets run at a time.
-    n=$(listed fuzz.mk | wc -l)
+    n=$(listed fuzz.mk RAFT="$(raft_folder)" | wc -l)
     n=$(( $1 / ((n + 1) / 2) ))
 
     bounded fuzz "$1" scripts/fuzz.sh --seconds $(( n > 0 ? n : 1 )) \
