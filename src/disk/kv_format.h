@@ -68,8 +68,8 @@
  *     another inode, or the same one, given out again, and another time of
  *     birth, and a hard link is in another directory, or empty; where the file
  *     system keeps no time of birth; and where the log is of format version 1.
- *     A note that fits all the same is emptied, so that the next start does not
- *     go on from it.
+ *     A note that fits all the same is emptied and deleted, so that no later
+ *     start goes on from it, or from a copy that is written into that file.
  *   - Two starts from the same files do not get the same incarnation, for it
  *     has random bits.
  *

@@ -206,7 +206,22 @@ kv_wal_void_closed(kv_wal_t *wal, uint64_t lsn)
 {
     char  name[KV_NAME_MAX];
 
-    return kv_wal_empty(wal, kv_wal_name(name, KV_WAL_CLOSED, lsn));
+    (void) kv_wal_name(name, KV_WAL_CLOSED, lsn);
+
+    if (!kv_wal_empty(wal, name)) {
+        return false;
+    }
+
+    /*
+     * A copy that is written into this very file would be taken for it.  If it
+     * stays, the first batch tries again, and says so.
+     */
+
+    if (wal->io->unlink(wal->io, wal->dirfd, name) == 0) {
+        (void) kv_io_sync_dir(wal->io, wal->dirfd);
+    }
+
+    return true;
 }
 
 

@@ -482,8 +482,8 @@ kv_rc_t kv_wal_read_closed(kv_wal_t *wal, uint64_t lsn, kv_closed_t *closed,
     bool *own);
 
 /*
- * Empties log-<LSN>.closed, durably, so that no name of it says anything.
- * False: it cannot be done.
+ * Empties log-<LSN>.closed, durably, so that no name of it says anything, and
+ * deletes it if it can.  False: it cannot be emptied.
  */
 bool kv_wal_void_closed(kv_wal_t *wal, uint64_t lsn);
 

@@ -691,7 +691,7 @@ kv_wal_read_replica(const kv_wal_reader_t *r, kv_wal_replica_t *to)
 
 
 /*
- * Empties the note if a new incarnation begins though it fits: what speaks
+ * Voids the note if a new incarnation begins though it fits: what speaks
  * against it now, as the file "restored", may be gone with the next start.  A
  * copy of a note is none there, either, and still tells a start after one that
  * fails how far the log went.

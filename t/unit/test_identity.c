@@ -829,6 +829,57 @@ rebuild(void)
 }
 
 
+/*
+ * A copy of a note that is written into the file where a note was, as `cp` does
+ * to one that is there: no start goes on from what that says.
+ */
+
+static void
+test_restored_in_place(void **state)
+{
+    int                   fd;
+    char                  copy[sizeof(kv_closed_t)];
+    uint64_t              before;
+    kv_io_t              *io;
+    ram_file_t           *f;
+    struct iovec          iov;
+    static const uint8_t  nothing;
+
+    static const char  note[] = "log-0000000000000001.closed";
+
+    (void) state;
+
+    start();
+    assert_int_equal(put(1, 100), KV_OK);
+    before = incarnation();
+    solo_stop(&solo, true);
+
+    f = ram_find(&solo.ram, note);
+    assert_non_null(f);
+    assert_int_equal(f->size, sizeof(copy));
+    memcpy(copy, f->data, sizeof(copy));
+
+    ram_borrow(&solo.ram, KV_RESTORED_NAME, &nothing, 0);
+    start();
+    assert_true(incarnation() > before);
+    solo_stop(&solo, false);
+
+    io = &solo.ram.io;
+    fd = io->open(io, 3, note, O_CREAT|O_WRONLY);
+    assert_true(fd >= 0);
+
+    iov.iov_base = copy;
+    iov.iov_len = sizeof(copy);
+    assert_int_equal(io->pwritev(io, fd, &iov, 1, 0), sizeof(copy));
+    assert_int_equal(io->fsync(io, fd), 0);
+    assert_int_equal(io->close(io, fd), 0);
+    assert_int_equal(io->unlink(io, 3, KV_RESTORED_NAME), 0);
+
+    start();
+    assert_true(incarnation() > before);
+}
+
+
 /* A zone that is read anew, as a worker died, has met no restart. */
 
 static void
@@ -1307,6 +1358,7 @@ main(void)
         TEST(test_note_again),
         TEST(test_note_taken_away),
         TEST(test_restored),
+        TEST(test_restored_in_place),
         TEST(test_rebuilt),
         TEST(test_clock),
         TEST(test_snapshots),
