@@ -29,7 +29,6 @@ kv_index_create(kv_index_t *index, kv_heap_t *heap, kv_retire_list_t *retired)
     kv_set_relaxed(index->unswept, 0);
 
     index->changes = 0;
-    index->tight = false;
     index->heap = heap;
     index->retired = retired;
     index->left = NULL;

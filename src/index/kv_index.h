@@ -49,6 +49,9 @@
 /* The most keys that kv_index_put_group() takes. */
 #define KV_INDEX_GROUP  16
 
+/* The most keys that kv_index_append() takes. */
+#define KV_INDEX_APPEND  512
+
 
 typedef struct kv_index_node_s  kv_index_node_t;
 typedef struct kv_index_link_s  kv_index_link_t;
@@ -70,7 +73,6 @@ typedef struct {
     _Alignas(KV_CACHE_LINE)
     _Atomic uint64_t          keys;
     uint64_t                  changes;     /* of the root or inner nodes */
-    bool                      tight;       /* leaves get no free space */
     kv_heap_t                *heap;
     kv_retire_list_t         *retired;
     kv_index_link_t          *reserve[KV_INDEX_LINKS];
@@ -131,6 +133,16 @@ void kv_index_put(kv_index_t *index, const void *key, size_t n);
  * fetches at the same time.
  */
 void kv_index_put_group(kv_index_t *index, const kv_slice_t *keys, unsigned n);
+
+/*
+ * Makes one full leaf of the first of `n` keys, 1 or more, which are in order
+ * and come behind all that are there; no key was ever deleted.  Nothing has to
+ * be reserved for them.  How many keys it took, KV_INDEX_APPEND at most; 0:
+ * there is no memory, and nothing has changed.  What the leaf replaces is
+ * retired.
+ */
+unsigned kv_index_append(kv_index_t *index, const kv_slice_t *keys,
+    unsigned n);
 
 /* Removes a key, which must be there.  Needs no memory. */
 void kv_index_delete(kv_index_t *index, const void *key, size_t n);

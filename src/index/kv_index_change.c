@@ -14,27 +14,18 @@ static bool kv_change_alone(kv_index_t *index, const kv_path_t *path,
     size_t space);
 static bool kv_change_split(kv_index_t *index, kv_path_t *path, kv_slice_t low,
     kv_slice_t high, size_t bytes, size_t space);
-static kv_slice_t kv_change_separator(const kv_leaf_t *leaf, kv_slice_t a,
-    kv_slice_t b, unsigned char *separator);
+static kv_leaf_t *kv_change_left(kv_index_t *index, const kv_leaf_t *last,
+    kv_slice_t low, kv_slice_t high, size_t bytes, unsigned keys);
 static unsigned kv_change_cut(kv_leaf_walk_t *walk, unsigned keys,
     size_t *bytes, kv_slice_t *last, kv_slice_t *first);
 static bool kv_change_merge(kv_index_t *index, const kv_path_t *path);
 static void kv_change_drop(kv_index_t *index, kv_path_t *path);
 static bool kv_change_extend(kv_index_t *index, const kv_path_t *path,
     unsigned depth);
-static void kv_change_begin_at(kv_leaf_walk_t *walk, const kv_leaf_t *leaf,
-    kv_slice_t low);
-static bool kv_change_replace(kv_index_t *index, kv_path_t *path,
-    kv_replace_t *r, kv_change_t *change);
 static bool kv_change_inner(kv_index_t *index, kv_replace_t *r,
     kv_change_t *change);
 static kv_index_node_t *kv_change_only(const kv_replace_t *r,
     kv_change_t *change);
-static void kv_change_begin(kv_change_t *change, kv_replace_t *r, unsigned c,
-    unsigned k);
-static void kv_change_made(kv_change_t *change, kv_index_node_t *node);
-static void kv_change_gone(kv_change_t *change, void *node);
-static bool kv_change_end(kv_index_t *index, kv_change_t *change, bool done);
 static void kv_change_retire(kv_index_t *index, kv_index_node_t *node);
 
 
@@ -143,7 +134,7 @@ kv_change_alone(kv_index_t *index, const kv_path_t *path, kv_slice_t from,
         return false;
     }
 
-    kv_change_begin_at(&walk, path->leaf, from);
+    kv_change_walk(&walk, path->leaf, from);
     kv_leaf_fill(leaf, &walk, UINT32_MAX);
     kv_change_publish(index, path, path->depth, &leaf->node);
     kv_change_retire(index, &path->leaf->node);
@@ -180,13 +171,14 @@ kv_change_split(kv_index_t *index, kv_path_t *path, kv_slice_t low,
     keys = kv_leaf_measure(path->leaf, low, path->leaf->node.prefix_len,
                            &all);
 
-    kv_change_begin_at(&walk, path->leaf, low);
+    kv_change_walk(&walk, path->leaf, low);
     keys = kv_change_cut(&walk, keys, &cut, &a, &b);
 
     kv_change_begin(&change, &r, 1, 2);
     r.separator = kv_change_separator(path->leaf, a, b, separator);
 
-    left = kv_leaf_make(index, low, r.separator, cut, last ? 0 : space);
+    left = last ? kv_change_left(index, path->leaf, low, r.separator, cut, keys)
+                : kv_leaf_make(index, low, r.separator, cut, space);
 
     if (left == NULL) {
         return false;
@@ -196,7 +188,7 @@ kv_change_split(kv_index_t *index, kv_path_t *path, kv_slice_t low,
     r.kid[0] = &left->node;
     r.kid[1] = &path->leaf->node;
 
-    kv_change_begin_at(&walk, path->leaf, low);
+    kv_change_walk(&walk, path->leaf, low);
     kv_leaf_fill(left, &walk, keys);
 
     stays = bytes - cut > KV_LEAF_COPY;
@@ -226,12 +218,7 @@ kv_change_split(kv_index_t *index, kv_path_t *path, kv_slice_t low,
 }
 
 
-/*
- * Writes the shortest string that is above the key `a` of the leaf and not
- * above `b`, the next one.
- */
-
-static kv_slice_t
+kv_slice_t
 kv_change_separator(const kv_leaf_t *leaf, kv_slice_t a, kv_slice_t b,
     unsigned char *separator)
 {
@@ -243,6 +230,23 @@ kv_change_separator(const kv_leaf_t *leaf, kv_slice_t a, kv_slice_t b,
     memcpy(separator + leaf->node.prefix_len, b.p, common);
 
     return kv_slice(separator, leaf->node.prefix_len + common);
+}
+
+
+/*
+ * Makes the one for the first `keys` of the last leaf, where they take `bytes`,
+ * as that has no prefix: they take less here.  No others come.
+ */
+
+static kv_leaf_t *
+kv_change_left(kv_index_t *index, const kv_leaf_t *last, kv_slice_t low,
+    kv_slice_t high, size_t bytes, unsigned keys)
+{
+    size_t  prefix_len;
+
+    prefix_len = kv_fences_common(low, high) - last->node.prefix_len;
+
+    return kv_leaf_make(index, low, high, bytes - keys * prefix_len, 0);
 }
 
 
@@ -330,9 +334,9 @@ kv_change_merge(kv_index_t *index, const kv_path_t *path)
         return false;
     }
 
-    kv_change_begin_at(&walk, two[0], low);
+    kv_change_walk(&walk, two[0], low);
     kv_leaf_fill(leaf, &walk, UINT32_MAX);
-    kv_change_begin_at(&walk, two[1], middle);
+    kv_change_walk(&walk, two[1], middle);
     kv_leaf_fill(leaf, &walk, UINT32_MAX);
 
     kv_change_begin(&change, &r, 2, 1);
@@ -437,10 +441,8 @@ kv_change_extend(kv_index_t *index, const kv_path_t *path, unsigned depth)
 }
 
 
-/* Walks the keys that a leaf is responsible for. */
-
-static void
-kv_change_begin_at(kv_leaf_walk_t *walk, const kv_leaf_t *leaf, kv_slice_t low)
+void
+kv_change_walk(kv_leaf_walk_t *walk, const kv_leaf_t *leaf, kv_slice_t low)
 {
     if (leaf->stale && low.n > leaf->node.prefix_len) {
         low = kv_slice_skip(low, leaf->node.prefix_len);
@@ -453,12 +455,7 @@ kv_change_begin_at(kv_leaf_walk_t *walk, const kv_leaf_t *leaf, kv_slice_t low)
 }
 
 
-/*
- * Puts the nodes of `r` in the place of the leaf of the path, and makes what
- * has to be made of the inner nodes above it.
- */
-
-static bool
+bool
 kv_change_replace(kv_index_t *index, kv_path_t *path, kv_replace_t *r,
     kv_change_t *change)
 {
@@ -612,7 +609,7 @@ kv_change_publish(kv_index_t *index, const kv_path_t *path, unsigned depth,
 }
 
 
-static void
+void
 kv_change_begin(kv_change_t *change, kv_replace_t *r, unsigned c, unsigned k)
 {
     change->nmade = 0;
@@ -624,7 +621,7 @@ kv_change_begin(kv_change_t *change, kv_replace_t *r, unsigned c, unsigned k)
 }
 
 
-static void
+void
 kv_change_made(kv_change_t *change, kv_index_node_t *node)
 {
     assert(change->nmade < sizeof(change->made) / sizeof(change->made[0]));
@@ -633,7 +630,7 @@ kv_change_made(kv_change_t *change, kv_index_node_t *node)
 }
 
 
-static void
+void
 kv_change_gone(kv_change_t *change, void *node)
 {
     assert(change->ngone < sizeof(change->gone) / sizeof(change->gone[0]));
@@ -642,9 +639,7 @@ kv_change_gone(kv_change_t *change, void *node)
 }
 
 
-/* Retires what was replaced, or frees what was made for nothing. */
-
-static bool
+bool
 kv_change_end(kv_index_t *index, kv_change_t *change, bool done)
 {
     unsigned  i;

@@ -264,14 +264,20 @@ kv_leaf_t *
 kv_leaf_make(kv_index_t *index, kv_slice_t low, kv_slice_t high, size_t bytes,
     size_t space)
 {
+    space = space ? kv_max(space, (size_t) KV_LEAF_SPACE)
+                  : (size_t) KV_LEAF_LEAST;
+
+    return kv_leaf_make_full(index, low, high, bytes + space);
+}
+
+
+kv_leaf_t *
+kv_leaf_make_full(kv_index_t *index, kv_slice_t low, kv_slice_t high,
+    size_t bytes)
+{
     kv_index_node_t  *node;
 
-    if (!index->tight) {
-        space = space ? kv_max(space, (size_t) KV_LEAF_SPACE)
-                      : (size_t) KV_LEAF_LEAST;
-    }
-
-    node = kv_node_alloc(index, sizeof(kv_leaf_t) + low.n + bytes + space);
+    node = kv_node_alloc(index, sizeof(kv_leaf_t) + low.n + bytes);
 
     return node ? kv_leaf_format(node, low, high) : NULL;
 }
@@ -338,9 +344,32 @@ kv_leaf_fill(kv_leaf_t *leaf, kv_leaf_walk_t *walk, unsigned n)
 }
 
 
+void
+kv_leaf_fill_keys(kv_leaf_t *leaf, const kv_slice_t *keys, unsigned n)
+{
+    unsigned        i;
+    kv_slice_t      s;
+    unsigned char  *p;
+
+    p = leaf->data + leaf->sorted;
+
+    for (i = 0; i < n; i++) {
+        s = kv_slice_skip(keys[i], leaf->node.prefix_len);
+
+        assert(p + kv_key_size(s.n)
+               <= (unsigned char *) leaf + leaf->node.size);
+
+        p = kv_leaf_write(p, kv_slice("", 0), s);
+    }
+
+    leaf->sorted = (uint16_t) (p - leaf->data);
+    kv_set_relaxed(leaf->used, leaf->sorted);
+}
+
+
 /*
- * The same for keys that stay as they are, of which the walk has sorted all
- * that were not: those between two of these are copied at once.
+ * kv_leaf_fill() for keys that stay as they are, of which the walk has sorted
+ * all that were not: those between two of these are copied at once.
  */
 
 static void

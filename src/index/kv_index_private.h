@@ -418,12 +418,19 @@ unsigned kv_leaf_measure(const kv_leaf_t *leaf, kv_slice_t low,
 kv_leaf_t *kv_leaf_make(kv_index_t *index, kv_slice_t low, kv_slice_t high,
     size_t bytes, size_t space);
 
+/* The same without free space. */
+kv_leaf_t *kv_leaf_make_full(kv_index_t *index, kv_slice_t low,
+    kv_slice_t high, size_t bytes);
+
 /* The same of an object whose node.size is set. */
 kv_leaf_t *kv_leaf_format(kv_index_node_t *node, kv_slice_t low,
     kv_slice_t high);
 
 /* Moves at most `n` of the walk's keys to the end of a new leaf. */
 void kv_leaf_fill(kv_leaf_t *leaf, kv_leaf_walk_t *walk, unsigned n);
+
+/* Fills a new leaf with keys in order, from which it takes its prefix away. */
+void kv_leaf_fill_keys(kv_leaf_t *leaf, const kv_slice_t *keys, unsigned n);
 
 /* Appends a key, without its prefix.  False: there is no space. */
 bool kv_leaf_append(kv_leaf_t *leaf, kv_slice_t key);
@@ -455,6 +462,40 @@ bool kv_change_grow(kv_index_t *index, kv_path_t *path, size_t size);
  * one, or by none, if there is memory.
  */
 void kv_change_shrink(kv_index_t *index, kv_path_t *path);
+
+/*
+ * A change: begins it, names a node that was made for it, and one that it
+ * replaces.  `c`, `k`: see kv_replace_t.
+ */
+void kv_change_begin(kv_change_t *change, kv_replace_t *r, unsigned c,
+    unsigned k);
+void kv_change_made(kv_change_t *change, kv_index_node_t *node);
+void kv_change_gone(kv_change_t *change, void *node);
+
+/*
+ * Ends it: retires what was replaced, or frees what was made in vain.  Returns
+ * `done`.
+ */
+bool kv_change_end(kv_index_t *index, kv_change_t *change, bool done);
+
+/*
+ * Puts the nodes of `r` in the place of the leaf of the path, makes what has to
+ * be made of the inner nodes above it, and ends the change.  False: there is no
+ * memory, and nothing has changed.
+ */
+bool kv_change_replace(kv_index_t *index, kv_path_t *path, kv_replace_t *r,
+    kv_change_t *change);
+
+/* Walks the keys that a leaf is responsible for, whose low fence this is. */
+void kv_change_walk(kv_leaf_walk_t *walk, const kv_leaf_t *leaf,
+    kv_slice_t low);
+
+/*
+ * Writes the shortest string that is above the key `a` of the leaf and not
+ * above `b`, the next one, both without its prefix.
+ */
+kv_slice_t kv_change_separator(const kv_leaf_t *leaf, kv_slice_t a,
+    kv_slice_t b, unsigned char *separator);
 
 /* Makes `node` the root, or the child that the path leads to at `depth`. */
 void kv_change_publish(kv_index_t *index, const kv_path_t *path,

@@ -198,9 +198,7 @@ kv_listed_fill_tight(kv_store_t *store, kv_fill_t *fill)
 
     qsort(fill->sorted, fill->n, sizeof(kv_entry_t *), kv_listed_compare);
 
-    zone->index.tight = true;
     rc = kv_listed_fill_in_order(store, fill);
-    zone->index.tight = false;
 
     free(fill->sorted);
 
@@ -235,36 +233,44 @@ kv_listed_compare(const void *one, const void *two)
 static kv_rc_t
 kv_listed_fill_in_order(kv_store_t *store, kv_fill_t *fill)
 {
-    uint64_t    i;
-    kv_zone_t  *zone;
+    unsigned            i, n;
+    kv_zone_t          *zone;
+    kv_slice_t          key[KV_INDEX_APPEND];
+    const kv_entry_t  **e;
 
     zone = store->zone;
 
-    kv_listed_begin(&fill->listed, zone);
-    fill->rc = KV_OK;
+    while (fill->done < fill->n) {
 
-    for (i = 0; i < fill->n && fill->rc == KV_OK; i++) {
-
-        if (i % KV_INDEX_GROUP == 0) {
-
-            if (kv_store_stopping(store)) {
-                return KV_CANCELLED;
-            }
-
-            kv_listed_tell(fill);
-            kv_index_reserve_begin(&zone->index);
-
-            if (kv_epoch_reclaim(&zone->retired) != KV_OK) {
-                return KV_DEAD;
-            }
+        if (kv_store_stopping(store)) {
+            return KV_CANCELLED;
         }
 
-        kv_listed_fill_one(fill, fill->sorted[i]);
+        kv_listed_tell(fill);
+
+        if (kv_epoch_reclaim(&zone->retired) != KV_OK) {
+            return KV_DEAD;
+        }
+
+        n = (unsigned) kv_min(fill->n - fill->done, KV_INDEX_APPEND);
+
+        e = fill->sorted + fill->done;
+
+        for (i = 0; i < n; i++) {
+            key[i].p = (const unsigned char *) e[i]->key;
+            key[i].n = e[i]->key_len;
+        }
+
+        n = kv_index_append(&zone->index, key, n);
+
+        if (n == 0) {
+            return KV_NO_MEMORY;
+        }
+
+        fill->done += n;
     }
 
-    kv_listed_flush(&fill->listed);
-
-    return fill->rc;
+    return KV_OK;
 }
 
 

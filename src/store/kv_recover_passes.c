@@ -16,7 +16,7 @@
  * The map never shrinks, so keys that are gone may still hold the memory that
  * is missing then, or that the ordered index needs, which is made last.  In
  * this case recovery starts again, with a map that is not made larger than
- * necessary; that of the old zone was hardly smaller.
+ * necessary, and, if that is still too large, with smaller ones.
  */
 
 
@@ -54,7 +54,7 @@ kv_recover_again(kv_recover_ctx_t *ctx)
         case KV_RECOVER_DONE:
             rc = kv_recover_list(ctx);
 
-            if (rc != KV_NO_MEMORY || ctx->keys_max != UINT64_MAX) {
+            if (rc != KV_NO_MEMORY || ctx->tight == KV_RECOVER_TIGHTER) {
                 return rc;
             }
 
@@ -98,10 +98,10 @@ kv_recover_next_pass(const kv_recover_ctx_t *ctx, size_t before)
         return KV_RECOVER_MISSING;
     }
 
-    /* the last pass had memory for none: then once with a smaller map */
+    /* the last pass had memory for none: then with a smaller map */
 
-    return ctx->keys_max == UINT64_MAX ? KV_RECOVER_TIGHT
-                                       : KV_RECOVER_TOO_SMALL;
+    return ctx->tight < KV_RECOVER_TIGHTER ? KV_RECOVER_TIGHT
+                                           : KV_RECOVER_TOO_SMALL;
 }
 
 
@@ -112,8 +112,7 @@ kv_recover_list(kv_recover_ctx_t *ctx)
 {
     kv_rc_t  rc;
 
-    rc = kv_listed_fill(ctx->store, ctx->keys_max != UINT64_MAX,
-                        &ctx->progress);
+    rc = kv_listed_fill(ctx->store, ctx->tight > 0, &ctx->progress);
 
     if (rc == KV_NO_MEMORY) {
         kv_err_set(ctx->err, "the zone of %zu bytes has memory for the keys "
@@ -144,7 +143,9 @@ kv_recover_missing(kv_recover_ctx_t *ctx)
 
 /*
  * Starts again, with a map for the keys of the end, or for an eighth of the
- * most that there were, because long chains of buckets make it slow.
+ * most that there were, because long chains of buckets make it slow.  That of
+ * the old zone may have been smaller still, as it had no memory to grow when
+ * the last keys came.
  */
 
 static kv_rc_t
@@ -154,6 +155,8 @@ kv_recover_tight(kv_recover_ctx_t *ctx)
 
     ctx->keys_max = kv_max(atomic_load(&ctx->store->zone->map.keys)
                            + ctx->missing.missing, ctx->keys_most / 8);
+    ctx->keys_max -= ctx->keys_max * ctx->tight / 4;
+    ctx->tight++;
 
     free(ctx->missing.cell);
     memset(&ctx->missing, 0, sizeof(kv_missing_t));

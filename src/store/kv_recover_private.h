@@ -26,6 +26,9 @@
 /* bytes of the ordered index for a key, about */
 #define KV_RECOVER_LISTED  24
 
+/* beginnings with a smaller map; the last one has half of what is usual */
+#define KV_RECOVER_TIGHTER  3
+
 
 typedef enum {
     KV_RECOVER_FIRST = 0,            /* all records */
@@ -54,6 +57,7 @@ typedef struct {
     uint64_t      cleared_lsn;       /* of the last clear */
     uint64_t      keys_max;          /* that the map may be made for */
     uint64_t      keys_most;         /* that it had at one time */
+    unsigned      tight;             /* beginnings with a smaller map */
     kv_recover_pass_t  pass;
     bool          replays;           /* the log: its records, not others */
     kv_missing_t  missing;

@@ -404,6 +404,129 @@ test_bytes_a_key(void **state)
 }
 
 
+/*
+ * Keys that come in order, as time goes on: leaves that no key comes to any
+ * more take no more than what they hold.
+ */
+
+static void
+test_bytes_in_order(void **state)
+{
+    char      key[32];
+    int       n;
+    unsigned  i;
+
+    (void) state;
+
+    for (i = 0; i < 20000; i++) {
+        n = sprintf(key, "user:profile:%08u", i);
+
+        kv_index_reserve_begin(&the_index);
+        assert_true(kv_index_reserve(&the_index, (size_t) n));
+        kv_index_put(&the_index, key, (size_t) n);
+        assert_int_equal(kv_epoch_reclaim(&zone->retired), KV_OK);
+    }
+
+    assert_true(index_bytes() < 9 * 20000);
+
+    kv_index_clear(&the_index);
+    assert_int_equal(index_bytes(), 0);
+}
+
+
+/* Appends the next keys from `at` on. */
+
+static unsigned
+append(unsigned at)
+{
+    unsigned    i, n;
+    kv_slice_t  keys[KV_INDEX_APPEND + 1];
+
+    n = 1 + map_rnd(KV_INDEX_APPEND + 1);
+    n = kv_min(index_keys - at, n);
+
+    for (i = 0; i < n; i++) {
+        keys[i].p = index_key[at + i].p;
+        keys[i].n = index_key[at + i].n;
+    }
+
+    n = kv_index_append(&the_index, keys, n);
+
+    for (i = 0; i < n; i++) {
+        index_key[at + i].there = true;
+    }
+
+    index_there += n;
+    index_reclaim();
+
+    return n;
+}
+
+
+/*
+ * An index that is made of keys in order is one like others, whether it finds
+ * memory at once or not, and keys come and go there.
+ */
+
+static void
+test_append(void **state)
+{
+    unsigned  i, at, n, round, refused;
+
+    (void) state;
+
+    for (round = 0; round < 4; round++) {
+        index_refused = round % 2 ? 40 : 0;
+
+        for (at = 0, refused = 0; at < index_keys; at += n) {
+            n = append(at);
+            refused += n == 0;
+
+            if (n == 0 || map_rnd(8) == 0) {
+                index_check();
+            }
+        }
+
+        assert_int_equal(refused > 0, round % 2);
+        index_refused = 0;
+        index_check();
+        index_walk_some(20);
+
+        for (i = 0; i < 4000; i++) {
+            at = index_some();
+
+            if (index_key[at].there) {
+                index_delete(at);
+
+            } else {
+                index_put(at);
+            }
+
+            (void) kv_epoch_reclaim(&zone->retired);
+        }
+
+        index_check();
+        index_clear();
+        assert_int_equal(index_bytes(), 0);
+    }
+}
+
+
+/* It takes hardly more than the keys, less what neighbours have in common. */
+
+static void
+test_bytes_appended(void **state)
+{
+    unsigned  at;
+
+    (void) state;
+
+    for (at = 0; at < index_keys; at += append(at)) { /* void */ }
+
+    assert_true(index_bytes() < 19 * index_keys);
+}
+
+
 int
 main(void)
 {
@@ -428,6 +551,12 @@ main(void)
                                         index_teardown),
         cmocka_unit_test_setup_teardown(test_bytes_a_key, index_setup_plain,
                                         index_teardown),
+        cmocka_unit_test_setup_teardown(test_bytes_in_order, index_setup,
+                                        index_teardown),
+        cmocka_unit_test_setup_teardown(test_append, index_setup,
+                                        index_teardown),
+        cmocka_unit_test_setup_teardown(test_bytes_appended,
+                                        index_setup_plain, index_teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
