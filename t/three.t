@@ -48,7 +48,7 @@ sub leader {
 }
 
 # A request, sent on to where an answer says, until there is one but 503: its
-# status and body, and how often it was sent on.
+# status and body, how often it was sent on, and its headers.
 
 sub follow {
     my ($s, $method, $path, %o) = @_;
@@ -59,7 +59,8 @@ sub follow {
         for ($n = 0; $n < 5; $n++) {
             my $c = KV::Conn->new(port => $port, soft => 1) or return;
             $c->send(KV::Conn::request($method, $path, %o,
-                                       headers => [ 'Connection: close' ]));
+                                       headers => [ @{$o{headers} || []},
+                                                    'Connection: close' ]));
             $r = eval { $c->response($method) } or return;
             last if $r->{status} != 307;
             ($port) = $r->{headers}{location}
@@ -68,7 +69,7 @@ sub follow {
         return $r->{status} != 503;
     }, 30);
 
-    return ($r->{status}, $r->{body}, $n);
+    return ($r->{status}, $r->{body}, $n, $r->{headers});
 }
 
 $_->launch for @nodes;
@@ -121,13 +122,17 @@ for my $i (0 .. 2) {
 
 {
     my $term = info($leader)->{term};
+    my $etag = (follow($leader, GET => '/kv/k1'))[3]{etag};
     my $dead = $leader;
     $dead->stop('KILL');
     my @others = grep { $_ != $dead } @nodes;
     ok(wait_for(sub { $leader = leader(@others) }, 30), 'another leads');
     cmp_ok(info($leader)->{term}, '>', $term, 'in another term');
-    is((follow($others[0], PUT => '/kv/k1', body => 'newer'))[0], 200,
-       'and is written to');
+    my ($put) = follow($others[0], PUT => '/kv/k1', body => 'newer',
+                       headers => [ "If-Match: $etag" ]);
+    $put = 200 if $put == 412    # it was told 503, and was done
+                  && (follow($others[0], GET => '/kv/k1'))[1] eq 'newer';
+    is($put, 200, 'and is written to, by the version that the dead one gave');
 
     $dead->launch;
     ok(wait_for(sub { $leader = leader(@nodes) }, 30),

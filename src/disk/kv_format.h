@@ -39,7 +39,9 @@
  *             or by the first start of this version that finds files of version
  *             1
  *    16   8   its incarnation: 42 bits of milliseconds since the epoch, 22
- *             random ones; a new one is above all that its files name
+ *             random ones; a new one is above all that its files name.  Of a
+ *             node of a cluster of several: the cluster's number, which is
+ *             below those, or 1 as long as the cluster is not founded
  *
  * Clients know a write by its version, "<LSN>-<incarnation>": its LSN, and the
  * incarnation that the store has when they ask.  The store is not in it: two
@@ -89,6 +91,12 @@
  * not be if a batch that a committer had begun, and that was written over, came
  * back with a power cut: so what is written over it is synced before it is seen
  * (store/kv_takeover.c).  Nothing is known where a snapshot stands alone.
+ *
+ * The nodes of a cluster of several have one incarnation, for good, as clients
+ * take versions from one to the other.  It needs no other one: clients see only
+ * what is committed, and a majority has on disk; so no LSN that they saw is
+ * given out again, though one node loses what was not.  A node whose disk was
+ * set back may have forgotten what it has confirmed, and is refused.
  *
  * What this cannot tell: files that are set back, or cloned, together with
  * their inodes, by a snapshot of the volume or of a virtual machine.  Then an

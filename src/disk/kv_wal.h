@@ -126,6 +126,8 @@ typedef struct {
     _Atomic uint64_t   incarnation;   /* kv_wal_replay() sets it */
     kv_wal_past_t      past;          /* those before it */
     uint32_t           restored;      /* the replay found the file "restored" */
+    uint32_t           shared;        /* the incarnation is a cluster's: see
+                                         kv_wal_share() */
     uint64_t           time_ms;       /* what batches from now on say was the
                                          time; 0: the wall clock's.  The replay
                                          sets it to the highest that it found */
@@ -210,6 +212,13 @@ uint64_t kv_wal_writer(const kv_wal_state_t *state, uint64_t lsn);
  */
 bool kv_wal_was(const kv_wal_state_t *state, uint64_t lsn,
     uint64_t incarnation);
+
+/*
+ * After a replay: all nodes of a cluster of several have this incarnation.  Up
+ * to the next replay none that is made here takes its place, and all LSNs of
+ * the log are of it.  By the holder of the commit lock.
+ */
+void kv_wal_share(kv_wal_t *wal, uint64_t incarnation);
 
 /*
  * Starts a batch whose first record will have the LSN state->next_lsn (read it

@@ -171,13 +171,21 @@ kv_wal_is_own(kv_wal_t *wal, uint64_t lsn)
 }
 
 
-/* Begins a new incarnation before the next batch; no note is trusted then. */
+/*
+ * Begins a new incarnation before the next batch, but where it is shared; no
+ * note is trusted then.
+ */
 
 static kv_rc_t
 kv_wal_renew_now(kv_wal_t *wal, const char *why, kv_err_t *err)
 {
     kv_rc_t        rc;
     kv_identity_t  id;
+
+    if (wal->state->shared) {
+        atomic_store(&wal->state->closed, KV_WAL_NOTE_OLD);
+        return KV_OK;
+    }
 
     id = kv_wal_id(wal->state);
 

@@ -88,6 +88,21 @@ kv_wal_set_id(kv_wal_state_t *state, const kv_identity_t *id)
 }
 
 
+void
+kv_wal_share(kv_wal_t *wal, uint64_t incarnation)
+{
+    kv_wal_state_t  *state;
+
+    state = wal->state;
+
+    kv_wal_past_forget(&state->past);
+    state->shared = 1;
+    atomic_store(&state->incarnation, incarnation);
+
+    wal->renewed = NULL;
+}
+
+
 /*
  * One that is replaced has the incarnation 0 meanwhile, for those who read it
  * without a lock.

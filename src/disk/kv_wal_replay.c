@@ -618,6 +618,7 @@ kv_wal_read_done(kv_wal_reader_t *r)
     kv_wal_read_past(r);
     kv_wal_set_id(wal->state, &r->id);
     wal->state->restored = r->restored;
+    wal->state->shared = 0;
     wal->state->time_ms = kv_max(wal->state->time_ms, r->time_ms);
     kv_wal_move(wal->state, &to);
     wal->state->segments = kv_wal_count(r->names, r->n, KV_WAL_SEGMENT);

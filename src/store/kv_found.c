@@ -7,7 +7,8 @@
  * node hears it.  All nodes know the same addresses, and hear each other's ids.
  * Who has heard all of them writes the first entry: the members, by their
  * addresses, as a change with index 1 and term 1.  It is the same on all nodes,
- * and its hash is the cluster's number.
+ * and its hash is the cluster's number.  That is also the incarnation that all
+ * of them have from then on, so that each knows the versions of the others.
  *
  * A node that died before it founded learns the members from one that has.  If
  * they have its id, it begins with them.  If not, its directory is not the one
@@ -29,7 +30,7 @@
 #include "base/kv_hash.h"
 
 
-#define KV_FOUND_VERSION  1u
+#define KV_FOUND_VERSION  2u
 
 
 /* What a node says of itself, before the members of its cluster. */
@@ -45,6 +46,15 @@ _Static_assert(sizeof(kv_found_hello_t) + KV_MEMBERS_MAX <= KV_NET_HELLO_MAX,
                "a hello has room for the members");
 
 
+/*
+ * A cluster's number has these bits, and is an incarnation: above that of who
+ * is of none, 1, and below all that a time begins.
+ */
+#define KV_FOUND_NUMBER   ((UINT64_C(1) << 61) - 1)
+#define KV_FOUND_NONE     UINT64_C(1)
+
+
+static kv_rc_t kv_found_new(kv_store_t *store, kv_err_t *err);
 static kv_rc_t kv_found_compare(kv_store_t *store,
     const struct raft_configuration *conf, kv_err_t *err);
 static uint64_t kv_found_number(const kv_raft_entry_t *members);
@@ -63,6 +73,7 @@ kv_rc_t
 kv_found_check(kv_store_t *store, kv_err_t *err)
 {
     kv_rc_t                     rc;
+    uint64_t                    number;
     kv_wal_state_t             *wal;
     kv_raft_entry_t            *e;
     struct raft_configuration   conf;
@@ -70,22 +81,23 @@ kv_found_check(kv_store_t *store, kv_err_t *err)
     wal = &store->zone->wal;
     errno = EINVAL;
 
-    if (wal->replica.members_len == 0) {
-
-        if (atomic_load(&wal->next_lsn) == 1) {
-            return KV_OK;
-        }
-
-        kv_err_set(err, "\"%s\" holds data of a store that is no node of a "
-                   "cluster, which cannot become one of several yet: begin "
-                   "with an empty directory, and write the data to it",
-                   store->conf.path);
+    if (wal->restored) {
+        kv_err_set(err, "\"%s\" has a file \"" KV_RESTORED_NAME "\": a node "
+                   "of a cluster of several cannot go on with a disk that was "
+                   "set back, as it may have forgotten what it has confirmed "
+                   "to the others; put its newest files back, or begin with "
+                   "empty directories on all nodes", store->conf.path);
         return KV_ERROR;
+    }
+
+    if (wal->replica.members_len == 0) {
+        return kv_found_new(store, err);
     }
 
     e = kv_raft_entry_make(1, RAFT_CHANGE, kv_wal_members(wal),
                            wal->replica.members_len);
     rc = kv_raft_conf_read(e, &conf);
+    number = kv_found_number(e);
     kv_raft_entry_drop(e);
 
     if (rc != KV_OK) {
@@ -98,7 +110,30 @@ kv_found_check(kv_store_t *store, kv_err_t *err)
     rc = kv_found_compare(store, &conf, err);
     raft_configuration_close(&conf);
 
+    if (rc == KV_OK) {
+        kv_wal_share(store->wal, number);
+    }
+
     return rc;
+}
+
+
+/* It is of no cluster yet. */
+
+static kv_rc_t
+kv_found_new(kv_store_t *store, kv_err_t *err)
+{
+    if (atomic_load(&store->zone->wal.next_lsn) == 1) {
+        kv_wal_share(store->wal, KV_FOUND_NONE);
+        return KV_OK;
+    }
+
+    kv_err_set(err, "\"%s\" holds data of a store that is no node of a "
+               "cluster, which cannot become one of several yet: begin "
+               "with an empty directory, and write the data to it",
+               store->conf.path);
+
+    return KV_ERROR;
 }
 
 
@@ -231,7 +266,8 @@ kv_found_number(const kv_raft_entry_t *members)
 {
     static const uint64_t  seed[2] = { 0, 0 };
 
-    return kv_hash(seed, members->data, members->len) | 1;
+    return (kv_hash(seed, members->data, members->len) & KV_FOUND_NUMBER)
+           | (KV_FOUND_NONE + 1);
 }
 
 
@@ -448,6 +484,8 @@ kv_found(kv_member_t *m, kv_err_t *err)
         kv_err_set(err, "the members that were written cannot be read");
         return KV_ERROR;
     }
+
+    kv_wal_share(log, m->cluster);
 
     kv_store_log(m->store, KV_LOG_NOTICE, "kv zone \"%s\": node %016llx at %s "
                  "%s cluster %016llx of %u nodes", m->store->conf.name,

@@ -27,7 +27,7 @@
 
 
 #define KV_ZONE_MAGIC   "KVZONE\r\n"
-#define KV_ZONE_LAYOUT  29u
+#define KV_ZONE_LAYOUT  30u
 
 
 /* What may be done with the zone, and with the log: see kv_state.h. */

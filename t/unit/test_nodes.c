@@ -23,6 +23,7 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -167,8 +168,10 @@ load(node_t *node)
 }
 
 
+/* `clean`: as the master does it that is told to stop. */
+
 static void
-unload(node_t *node)
+unload(node_t *node, bool clean)
 {
     size_t  size;
 
@@ -176,6 +179,11 @@ unload(node_t *node)
 
     if (node->kit.store) {
         kv_store_leave(node->kit.store);
+
+        if (clean) {
+            kv_store_close(node->kit.store);
+        }
+
         kv_store_destroy(node->kit.store);
         node->kit.store = NULL;
     }
@@ -273,7 +281,7 @@ static void
 lost(unsigned i)
 {
     died(i);
-    unload(&nodes[i]);
+    unload(&nodes[i], false);
 }
 
 
@@ -289,7 +297,7 @@ teardown(void **state)
             died(i);
         }
 
-        unload(&nodes[i]);
+        unload(&nodes[i], false);
         kit_close(&nodes[i].kit);
     }
 
@@ -713,7 +721,17 @@ test_refused(void **state)
     kit->conf.npeers = 2;
     assert_int_equal(load(&nodes[0]), KV_ERROR);
     assert_non_null(strstr(kit->err.text, "of a cluster of one node"));
-    unload(&nodes[0]);
+    unload(&nodes[0], false);
+
+    /* of a disk that was set back */
+
+    assert_int_equal(mknodat(nodes[1].kit.dirfd, KV_RESTORED_NAME,
+                             S_IFREG | 0600, 0), 0);
+    assert_int_equal(load(&nodes[1]), KV_ERROR);
+    assert_non_null(strstr(nodes[1].kit.err.text, "was set back"));
+    unload(&nodes[1], false);
+    assert_int_equal(unlinkat(nodes[1].kit.dirfd, KV_RESTORED_NAME, 0), 0);
+    assert_int_equal(load(&nodes[1]), KV_OK);
 }
 
 
@@ -1071,6 +1089,160 @@ test_records_deaths(void **state)
 }
 
 
+/* ---- versions */
+
+static kv_version_t
+version_of(unsigned i, uint32_t id)
+{
+    char          key[32];
+    size_t        len;
+    kv_entry_t   *e;
+    kv_store_t   *store;
+    kv_version_t  version;
+
+    store = nodes[i].kit.store;
+    len = kit_key(id, key);
+
+    assert_int_equal(kv_store_read(store, key, len, &e), KV_OK);
+    version = kv_store_version(store, e);
+    kv_store_read_done(store);
+
+    return version;
+}
+
+
+/* With If-Match: KV_PRECONDITION, if that is not the version. */
+
+static kv_rc_t
+put_if(unsigned i, uint32_t id, uint32_t version, kv_version_t match)
+{
+    kv_op_t  *op;
+
+    if (match.incarnation != version_of(i, id).incarnation) {
+        return KV_PRECONDITION;
+    }
+
+    assert_int_equal(kit_begin_put(&nodes[i].worker, id, version, 100, &op),
+                     KV_OK);
+    kv_store_if(op, KV_OP_IF_VERSION, &match);
+
+    return run(i, op);
+}
+
+
+/* The same of who leads; what is done though it is told otherwise counts. */
+
+static void
+replace(uint32_t id, uint32_t version, kv_version_t match)
+{
+    kv_rc_t   rc;
+    uint64_t  end;
+    unsigned  leader;
+
+    end = kit_now_ms() + 30000;
+
+    do {
+        assert_true(kit_now_ms() < end);
+        leader = elected(0);
+        rc = put_if(leader, id, version, match);
+
+    } while (rc == KV_UNAVAILABLE);
+
+    if (rc != KV_OK && get(leader, id) != version) {
+        fail_msg("version %llx-%llx of one leader is unknown to another: %d",
+                 (unsigned long long) match.lsn,
+                 (unsigned long long) match.incarnation, (int) rc);
+    }
+}
+
+
+/* All nodes stop, and start again. */
+
+static void
+restart(bool clean)
+{
+    unsigned  i;
+
+    for (i = 0; i < n; i++) {
+        if (clean) {
+            ended(i);
+
+        } else {
+            died(i);
+        }
+
+        unload(&nodes[i], clean);
+    }
+
+    for (i = 0; i < n; i++) {
+        start(i);
+    }
+}
+
+
+/*
+ * The versions that clients have from one leader are known to the next one,
+ * and after all nodes were restarted: they are good for conditions, and to go
+ * on with watching.
+ */
+
+static void
+test_versions(void **state)
+{
+    unsigned          i, old, round;
+    uint64_t          pos;
+    kv_version_t      known, is;
+    kv_feed_record_t  rec;
+
+    (void) state;
+
+    make(3);
+
+    for (i = 0; i < n; i++) {
+        start(i);
+    }
+
+    assert_int_equal(put(elected(0), 1, 1, 100), KV_OK);
+
+    for (round = 1; round < 6; round++) {
+        old = elected(0);
+        same(old);
+        known = version_of(old, 1);
+
+        switch (round) {
+
+        case 1:
+            died(old);
+            break;
+
+        case 2:
+            lost(old);
+            break;
+
+        default:
+            restart(round == 4);
+            break;
+        }
+
+        i = elected(0);
+        is = version_of(i, 1);
+        assert_int_equal(is.lsn, known.lsn);
+        assert_int_equal(is.incarnation, known.incarnation);
+        assert_int_equal(kv_store_feed_find(nodes[i].kit.store, &known, &pos,
+                                            &rec), KV_OK);
+
+        replace(1, round + 1, known);
+
+        if (round == 1) {
+            host(&nodes[old]);
+
+        } else if (round == 2) {
+            start(old);
+        }
+    }
+}
+
+
 int
 main(void)
 {
@@ -1086,6 +1258,7 @@ main(void)
         cmocka_unit_test_teardown(test_records, teardown),
         cmocka_unit_test_teardown(test_overridden, teardown),
         cmocka_unit_test_teardown(test_records_deaths, teardown),
+        cmocka_unit_test_teardown(test_versions, teardown),
     };
 
     for (i = 0; i < WORKERS; i++) {
