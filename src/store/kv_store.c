@@ -35,6 +35,7 @@ static kv_zone_t *kv_store_lay_out(void *mem, size_t size, unsigned workers);
 static void kv_store_first_segment(kv_store_t *store);
 static bool kv_store_allowed(const kv_store_conf_t *conf, kv_err_t *err);
 static void kv_store_show_wake(kv_store_t *store);
+static kv_rc_t kv_store_leave_log(kv_store_t *store, kv_err_t *err);
 
 
 size_t
@@ -572,7 +573,7 @@ kv_store_close(kv_store_t *store)
         zone->wal.time_ms = kv_clock_ms(zone);
 
         rc = kv_store_grow_wal(store) == KV_OK
-             ? kv_wal_leave_closed(store->wal, &err) : KV_OK;
+             ? kv_store_leave_log(store, &err) : KV_OK;
 
         kv_io_unblock_signal(&saved);
 
@@ -590,6 +591,33 @@ kv_store_close(kv_store_t *store)
     default:
         break;
     }
+}
+
+
+/*
+ * With peers, the log says of its last entries that they are committed only
+ * where others follow.
+ */
+
+static kv_rc_t
+kv_store_leave_log(kv_store_t *store, kv_err_t *err)
+{
+    kv_rc_t     rc;
+    uint64_t    index;
+    kv_zone_t  *zone;
+
+    zone = store->zone;
+    index = atomic_load(&zone->applied_index);
+
+    if (store->conf.npeers && index > zone->wal.replica.commit) {
+        rc = kv_wal_put_commit(store->wal, index, err);
+
+        if (rc != KV_OK) {
+            return rc;
+        }
+    }
+
+    return kv_wal_leave_closed(store->wal, err);
 }
 
 

@@ -1243,6 +1243,37 @@ test_versions(void **state)
 }
 
 
+/* Of nodes that stop, the logs say what is committed, with no entry behind. */
+
+static void
+test_clean_stop(void **state)
+{
+    unsigned  i, leader;
+
+    (void) state;
+
+    make(3);
+
+    for (i = 0; i < n; i++) {
+        start(i);
+    }
+
+    leader = elected(0);
+    assert_int_equal(put(leader, 1, 1, 100), KV_OK);
+    same(leader);
+
+    for (i = 0; i < n; i++) {
+        ended(i);
+        unload(&nodes[i], true);
+    }
+
+    for (i = 0; i < n; i++) {
+        assert_int_equal(load(&nodes[i]), KV_OK);
+        assert_int_equal(get(i, 1), 1);
+    }
+}
+
+
 int
 main(void)
 {
@@ -1259,6 +1290,7 @@ main(void)
         cmocka_unit_test_teardown(test_overridden, teardown),
         cmocka_unit_test_teardown(test_records_deaths, teardown),
         cmocka_unit_test_teardown(test_versions, teardown),
+        cmocka_unit_test_teardown(test_clean_stop, teardown),
     };
 
     for (i = 0; i < WORKERS; i++) {
