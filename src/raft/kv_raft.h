@@ -82,8 +82,9 @@ typedef struct {
     /* Sends a message to m->to, or loses it; copies what it keeps of it. */
     void (*send)(void *host, const kv_raft_message_t *m);
 
-    /* Applies a committed entry, of any type; in order, each once. */
-    void (*apply)(void *host, uint64_t index, const kv_raft_entry_t *e);
+    /* Applies a committed entry, of any type; in order, each once.  False: it
+       cannot do that now, and is given it again by kv_raft_apply(). */
+    bool (*apply)(void *host, uint64_t index, const kv_raft_entry_t *e);
 
     /* The newest snapshot that the node was told of, or told to install; the
        reference to its members stays the host's. */
@@ -158,6 +159,12 @@ kv_rc_t kv_raft_receive(kv_raft_t *r, uint64_t now,
 
 /* All that was to be written up to the number is synced. */
 kv_rc_t kv_raft_written(kv_raft_t *r, uint64_t now, uint64_t seq);
+
+/*
+ * Goes on to apply, after kv_raft_host_t's apply() could not; the other
+ * functions that tell what happened do it, too.
+ */
+kv_rc_t kv_raft_apply(kv_raft_t *r);
 
 /*
  * Appends an entry to the log: *index is where.  It counts when an entry of

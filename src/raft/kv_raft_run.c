@@ -107,7 +107,6 @@ kv_raft_trail_last(const struct raft_trail *trail)
 static void
 kv_raft_follow(kv_raft_t *r)
 {
-    uint64_t          stored;
     kv_raft_entry_t  *e;
 
     while (!r->failed) {
@@ -131,14 +130,34 @@ kv_raft_follow(kv_raft_t *r)
         break;
     }
 
+    (void) kv_raft_apply(r);
+}
+
+
+kv_rc_t
+kv_raft_apply(kv_raft_t *r)
+{
+    uint64_t          stored;
+    kv_raft_entry_t  *e;
+
     stored = r->engine.last_stored;
 
-    while (r->applied < kv_max(r->done, kv_min(r->recorded, stored))) {
-        r->applied++;
-        e = kv_raft_log_get(&r->log, r->applied);
+    /* what was put off may be gone: the snapshot has it */
+
+    while (!r->engine.snapshot.installing
+           && r->applied < kv_max(r->done, kv_min(r->recorded, stored)))
+    {
+        e = kv_raft_log_get(&r->log, r->applied + 1);
         assert(e != NULL);
-        r->ops->apply(r->host, r->applied, e);
+
+        if (!r->ops->apply(r->host, r->applied + 1, e)) {
+            break;
+        }
+
+        r->applied++;
     }
+
+    return r->failed ? KV_ERROR : KV_OK;
 }
 
 

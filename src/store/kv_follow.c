@@ -19,9 +19,6 @@
 /* operations that are applied together */
 #define KV_FOLLOW_OPS    256u
 
-/* how often a clear tries to find an empty map; it takes a moment each time */
-#define KV_FOLLOW_TRIES  1000u
-
 
 struct kv_follow_s {
     kv_store_t   *store;
@@ -106,7 +103,10 @@ kv_follow_apply(kv_follow_t *f, uint64_t lsn, const void *data, size_t len,
         rc = kv_follow_flush(f);
     }
 
-    if (rc != KV_OK) {
+    if (rc == KV_AGAIN) {
+        f->n = 0;
+
+    } else if (rc != KV_OK) {
         kv_follow_failed(f, rc, err);
         return rc;
     }
@@ -114,7 +114,7 @@ kv_follow_apply(kv_follow_t *f, uint64_t lsn, const void *data, size_t len,
     kv_batch_wake(f->store, f->store->batch);
     (void) kv_batch_clean_up(f->store);
 
-    return KV_OK;
+    return rc;
 }
 
 
@@ -283,28 +283,28 @@ kv_follow_touch(kv_zone_t *zone, kv_op_t *op)
 }
 
 
+/* KV_OK, KV_AGAIN, KV_DEAD; after a moment. */
+
 static kv_rc_t
 kv_follow_clearable(kv_zone_t *zone)
 {
-    kv_rc_t   rc;
-    unsigned  tries;
+    kv_rc_t  rc;
 
     kv_phase_changing(zone);
 
     rc = kv_sweep_clearable(zone);
 
-    for (tries = 0;
-         rc != KV_OK && rc != KV_DEAD && tries < KV_FOLLOW_TRIES;
-         tries++)
-    {
-        if (!kv_sweep_now(zone)) {
-            return KV_DEAD;
-        }
-
-        rc = kv_sweep_clearable(zone);
+    if (rc != KV_OK && rc != KV_DEAD) {
+        rc = kv_sweep_now(zone) ? kv_sweep_clearable(zone) : KV_DEAD;
     }
 
-    return rc == KV_OK || rc == KV_DEAD ? rc : KV_NO_MEMORY;
+    if (rc == KV_OK || rc == KV_DEAD) {
+        return rc;
+    }
+
+    kv_phase_idle(zone);
+
+    return KV_AGAIN;
 }
 
 

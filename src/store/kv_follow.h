@@ -22,7 +22,9 @@ void kv_follow_destroy(kv_follow_t *f);
 
 /*
  * Applies records whose first LSN is `lsn`, but those up to the LSN that was
- * applied last.  KV_OK, or with `err` filled, KV_NO_MEMORY: the zone has none
+ * applied last.  KV_OK; KV_AGAIN: not all of them, as readers are still in what
+ * was cleared before, or more of that is to be freed than other nodes can wait
+ * for; or with `err` filled, KV_NO_MEMORY: the zone has none
  * for what others could store; KV_DAMAGED: these are no records; KV_DEAD: the
  * heap broke.  Then some may be applied.
  */

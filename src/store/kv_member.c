@@ -29,6 +29,9 @@
 /* the longest wait: for the end of the process, and for the dead; ms */
 #define KV_MEMBER_LOOK     100u
 
+/* after how long an entry is tried again that could not be applied; ms */
+#define KV_MEMBER_PUT_OFF  1u
+
 /* how often a leader that ends looks whether it still is one; ms */
 #define KV_MEMBER_HAND_OVER  10u
 
@@ -68,7 +71,7 @@ static kv_rc_t kv_member_net_receive(void *ctx, unsigned peer, unsigned type,
     const void *data, size_t len);
 static void kv_member_host_write(void *host, const kv_raft_write_t *w);
 static void kv_member_host_send(void *host, const kv_raft_message_t *message);
-static void kv_member_host_apply(void *host, uint64_t index,
+static bool kv_member_host_apply(void *host, uint64_t index,
     const kv_raft_entry_t *e);
 static void kv_member_host_snapshot(void *host, kv_raft_snapshot_t *s);
 static void kv_member_host_installed(void *host, const kv_raft_snapshot_t *s);
@@ -435,6 +438,10 @@ kv_member_due(const kv_member_t *m)
         return KV_MEMBER_LOOK;
     }
 
+    if (m->put_off) {
+        return KV_MEMBER_PUT_OFF;
+    }
+
     now = kv_member_ms();
     due = kv_raft_next_timeout(m->raft);
 
@@ -461,6 +468,10 @@ kv_member_engine(kv_member_t *m)
 
     if (rc == KV_OK && kv_raft_next_timeout(m->raft) <= now) {
         rc = kv_raft_timeout(m->raft, now);
+    }
+
+    if (rc == KV_OK && m->put_off) {
+        rc = kv_raft_apply(m->raft);
     }
 
     if (rc == KV_ERROR) {
@@ -716,24 +727,33 @@ kv_member_host_send(void *host, const kv_raft_message_t *message)
 
 /* In this order: who reads the same index twice has its term in between. */
 
-static void
+static bool
 kv_member_host_apply(void *host, uint64_t index, const kv_raft_entry_t *e)
 {
+    kv_rc_t       rc;
     kv_zone_t    *zone;
     kv_member_t  *m = host;
 
     zone = m->store->zone;
 
-    if (m->failed
-        || (e->type == RAFT_COMMAND && !kv_member_batch_apply(m, index, e)))
-    {
-        m->failed = true;
-        return;
+    if (m->failed) {
+        return true;
+    }
+
+    rc = e->type == RAFT_COMMAND ? kv_member_batch_apply(m, index, e) : KV_OK;
+
+    m->put_off = rc == KV_AGAIN;
+
+    if (rc != KV_OK) {
+        m->failed = rc != KV_AGAIN;
+        return m->failed;
     }
 
     atomic_store(&zone->applied_index, 0);
     atomic_store(&zone->applied_term, e->term);
     atomic_store(&zone->applied_index, index);
+
+    return true;
 }
 
 

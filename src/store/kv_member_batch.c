@@ -339,7 +339,7 @@ kv_member_submitted(kv_member_t *m, bool clients, kv_rc_t rc)
 }
 
 
-bool
+kv_rc_t
 kv_member_batch_apply(kv_member_t *m, uint64_t index, const kv_raft_entry_t *e)
 {
     kv_rc_t               rc;
@@ -348,12 +348,12 @@ kv_member_batch_apply(kv_member_t *m, uint64_t index, const kv_raft_entry_t *e)
     kv_writer_records_t   head;
 
     store = m->store;
-    m->kept += e->len;
 
     if (m->flying && m->index == index && m->term == e->term && m->clients) {
         m->flying = false;
+        m->kept += e->len;
 
-        return kv_batch_end(store, store->batch, KV_OK);
+        return kv_batch_end(store, store->batch, KV_OK) ? KV_OK : KV_ERROR;
     }
 
     if (m->flying && m->index == index) {
@@ -368,7 +368,7 @@ kv_member_batch_apply(kv_member_t *m, uint64_t index, const kv_raft_entry_t *e)
     }
 
     if (e->len < sizeof(head)) {
-        return false;
+        return KV_ERROR;
     }
 
     memcpy(&head, e->data, sizeof(head));
@@ -377,7 +377,11 @@ kv_member_batch_apply(kv_member_t *m, uint64_t index, const kv_raft_entry_t *e)
                          e->len - sizeof(head), &err);
 
     if (rc == KV_OK) {
-        return true;
+        m->kept += e->len;
+    }
+
+    if (rc == KV_OK || rc == KV_AGAIN) {
+        return rc;
     }
 
     kv_store_log(store, KV_LOG_ALERT, "kv zone \"%s\": an entry of the cluster "
@@ -390,7 +394,7 @@ kv_member_batch_apply(kv_member_t *m, uint64_t index, const kv_raft_entry_t *e)
         kv_state_no_writes(store, &err);
     }
 
-    return false;
+    return KV_ERROR;
 }
 
 

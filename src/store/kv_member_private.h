@@ -79,6 +79,7 @@ typedef struct {
     uint64_t            term;
     bool                some;        /* of the workers these are dead, */
     bool                dead[KV_WORKERS_MAX];  /* and locked */
+    bool                put_off;     /* what is committed waits to be applied */
     bool                failed;      /* the engine did */
     bool                lagging;     /* it was said that a peer lags */
 } kv_member_t;
@@ -115,8 +116,11 @@ bool kv_member_leads(kv_member_t *m);
 /* Submits what waits, if it leads, else refuses it; and other such work. */
 void kv_member_batch_work(kv_member_t *m);
 
-/* An entry with records is committed: applies them.  False: that failed. */
-bool kv_member_batch_apply(kv_member_t *m, uint64_t index,
+/*
+ * An entry with records is committed: applies them.  KV_OK; KV_AGAIN: not now;
+ * KV_ERROR: that failed.
+ */
+kv_rc_t kv_member_batch_apply(kv_member_t *m, uint64_t index,
     const kv_raft_entry_t *e);
 
 

@@ -68,7 +68,7 @@ static void kv_replica_host_write(void *host, const kv_raft_write_t *w);
 static kv_rc_t kv_replica_entry(kv_replica_t *r, uint64_t index,
     const kv_raft_entry_t *e);
 static void kv_replica_host_send(void *host, const kv_raft_message_t *m);
-static void kv_replica_host_apply(void *host, uint64_t index,
+static bool kv_replica_host_apply(void *host, uint64_t index,
     const kv_raft_entry_t *e);
 static void kv_replica_host_snapshot(void *host, kv_raft_snapshot_t *s);
 static void kv_replica_host_installed(void *host, const kv_raft_snapshot_t *s);
@@ -590,7 +590,7 @@ kv_replica_host_send(void *host, const kv_raft_message_t *m)
 
 /* The caller of kv_replica_commit() applies the batch to the map. */
 
-static void
+static bool
 kv_replica_host_apply(void *host, uint64_t index, const kv_raft_entry_t *e)
 {
     kv_replica_t  *r = host;
@@ -599,6 +599,8 @@ kv_replica_host_apply(void *host, uint64_t index, const kv_raft_entry_t *e)
 
     assert(index == r->applied + 1);
     r->applied = index;
+
+    return true;
 }
 
 

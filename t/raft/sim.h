@@ -55,6 +55,7 @@ typedef enum {
 #define SIM_SLOW       0x08u         /* disks, and nodes that stand still */
 #define SIM_SNAPSHOTS  0x10u
 #define SIM_MEMBERS    0x20u
+#define SIM_PUT_OFF    0x40u         /* what cannot be applied at once */
 
 
 typedef struct {

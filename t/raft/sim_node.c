@@ -14,7 +14,7 @@
 
 static void sim_node_write(void *host, const kv_raft_write_t *w);
 static void sim_node_send(void *host, const kv_raft_message_t *m);
-static void sim_node_apply(void *host, uint64_t index,
+static bool sim_node_apply(void *host, uint64_t index,
     const kv_raft_entry_t *e);
 static void sim_node_newest(void *host, kv_raft_snapshot_t *s);
 static void sim_node_installed(void *host, const kv_raft_snapshot_t *s);
@@ -306,9 +306,12 @@ sim_node_send(void *host, const kv_raft_message_t *m)
 }
 
 
-/* What a command does is in it: done again, it does the same. */
+/*
+ * What a command does is in it: done again, it does the same.  Now and then it
+ * cannot be done at once.
+ */
 
-static void
+static bool
 sim_node_apply(void *host, uint64_t index, const kv_raft_entry_t *e)
 {
     uint64_t     value;
@@ -317,6 +320,12 @@ sim_node_apply(void *host, uint64_t index, const kv_raft_entry_t *e)
 
     node = host;
     value = sim_value_of(e);
+
+    if ((node->sim->conf.trouble & SIM_PUT_OFF)
+        && sim_below(node->sim, 16) == 0)
+    {
+        return false;
+    }
 
     if (e->type == RAFT_COMMAND) {
         key = value % SIM_KEYS;
@@ -334,6 +343,8 @@ sim_node_apply(void *host, uint64_t index, const kv_raft_entry_t *e)
     node->applied = index;
     sim_check_applied(node, index, e);
     sim_node_answer(node, index, e->term, value);
+
+    return true;
 }
 
 

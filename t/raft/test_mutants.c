@@ -161,7 +161,7 @@ live(const mutant_t *mutant, uint64_t seed, char *message)
         conf.seed = seed;
         conf.steps = STEPS;
         conf.nodes = mutant->nodes;
-        conf.trouble = ~0u;
+        conf.trouble = ~SIM_PUT_OFF;
         conf.fault = mutant->fault;
         replaced = mutant->replaced;
 

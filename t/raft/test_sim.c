@@ -76,7 +76,7 @@ live(uint64_t seed, uint64_t *steps, sim_t *sums)
     conf.log = getenv("KIT_LOG") != NULL;
 
     /* Half of the worlds have all troubles, the others some. */
-    conf.trouble = seed % 2 ? ~0u : (unsigned) sim_mix(seed) & 0x3f;
+    conf.trouble = seed % 2 ? ~0u : (unsigned) sim_mix(seed) & 0x7f;
     conf.pieces = seed % 4 < 2;
 
     snprintf(seed_text, sizeof(seed_text), "seed: KIT_SEED=%llu\n",

@@ -221,13 +221,15 @@ on_send(void *host, const kv_raft_message_t *m)
 }
 
 
-static void
+static bool
 on_apply(void *host, uint64_t index, const kv_raft_entry_t *e)
 {
     node_t  *node = host;
 
     (void) e;
     node->applied = index;
+
+    return true;
 }
 
 

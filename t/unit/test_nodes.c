@@ -909,6 +909,72 @@ test_records(void **state)
 
 
 /*
+ * A follower's reader stands still in what was cleared: the next clear but one
+ * waits for it, and the node is a member meanwhile.
+ */
+
+static void
+test_clear_waits(void **state)
+{
+    char         key[32];
+    size_t       len;
+    kv_op_t     *op;
+    unsigned     i, leader, other;
+    uint64_t     lsn, index, end;
+    kv_entry_t  *e;
+    kv_store_t  *store;
+
+    (void) state;
+
+    make(3);
+
+    for (i = 0; i < n; i++) {
+        start(i);
+    }
+
+    leader = elected(0);
+    other = (leader + 1) % n;
+    store = nodes[other].kit.store;
+
+    assert_int_equal(put(leader, 1, 1, 100), KV_OK);
+    same(leader);
+
+    len = kit_key(1, key);
+    assert_int_equal(kv_store_read(store, key, len, &e), KV_OK);
+    lsn = atomic_load(&store->zone->applied_lsn);
+
+    for (i = 0; i < 10; i++) {
+        assert_int_equal(kv_store_clear(nodes[leader].kit.store, &op), KV_OK);
+        assert_int_equal(run(leader, op), KV_OK);
+        assert_int_equal(put(leader, 2, i + 1, 100), KV_OK);
+    }
+
+    /* it has them in its log, and applies what it can */
+
+    index = nodes[leader].kit.store->zone->wal.replica.index;
+    end = kit_now_ms() + 30000;
+
+    while (kv_get_relaxed(store->zone->wal.replica.index) < index) {
+        assert_true(kit_now_ms() < end);
+        wait_some();
+    }
+
+    for (i = 0; i < 200; i++) {
+        assert_true(kv_state_writes(store->zone));
+        wait_some();
+    }
+
+    assert_true(atomic_load(&store->zone->applied_lsn) > lsn);
+    assert_true(atomic_load(&store->zone->applied_lsn) < lsn + 20);
+    assert_string_equal(info(other).leader, nodes[elected(0)].address);
+
+    kv_store_read_done(store);
+    same(elected(0));
+    assert_int_equal(get(other, 2), 10);
+}
+
+
+/*
  * A leader writes to its own log alone, and dies.  The others go on without
  * that, and their entries take its place: with its zone lost, and kept, where
  * its client is told that the write may be done or not.
@@ -1287,6 +1353,7 @@ main(void)
         cmocka_unit_test_teardown(test_emptied, teardown),
         cmocka_unit_test_teardown(test_refused, teardown),
         cmocka_unit_test_teardown(test_records, teardown),
+        cmocka_unit_test_teardown(test_clear_waits, teardown),
         cmocka_unit_test_teardown(test_overridden, teardown),
         cmocka_unit_test_teardown(test_records_deaths, teardown),
         cmocka_unit_test_teardown(test_versions, teardown),
