@@ -128,14 +128,21 @@ kv_host_claim(kv_store_t *store)
 static void
 kv_host_stand_by(kv_store_t *store, uint64_t *since)
 {
-    uint32_t    holder;
+    uint32_t    next, holder;
     uint64_t    now;
     kv_zone_t  *zone;
 
     zone = store->zone;
     now = kv_now_ns();
 
-    atomic_store(&zone->next_host, store->number + 1);
+    /* of several that wait, one must stay: see kv_store_host_needed() */
+
+    next = atomic_load(&zone->next_host);
+
+    if (next == 0 || !kv_host_lives(zone, next)) {
+        (void) atomic_compare_exchange_strong(&zone->next_host, &next,
+                                              store->number + 1);
+    }
 
     holder = atomic_load(&zone->committer);
 

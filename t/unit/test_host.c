@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "base/kv_failpoint.h"
+#include "store/kv_host.h"
 #include "kit.h"
 
 
@@ -443,6 +444,91 @@ test_next(void **state)
 }
 
 
+static bool
+next_lives(void)
+{
+    uint32_t  next;
+
+    next = atomic_load(&kit.store->zone->next_host);
+
+    return next && kv_host_lives(kit.store->zone, next);
+}
+
+
+/* The worker and three hosts. */
+
+static bool
+are_four(void)
+{
+    unsigned    i, n;
+    kv_zone_t  *zone;
+
+    zone = kit.store->zone;
+
+    for (i = 1, n = 0; i <= zone->nworkers; i++) {
+        n += i == kit.store->number + 1 || kv_host_lives(zone, i);
+    }
+
+    return n == 4;
+}
+
+
+/*
+ * Two wait, and are told to end at the same time, as after two reloads and a
+ * quit: one of them stays, and goes on when the first one dies.
+ */
+
+static void
+test_two_wait(void **state)
+{
+    unsigned    first, second, third;
+    uint32_t    next;
+    uint64_t    end;
+
+    (void) state;
+
+    start();
+
+    first = begin();
+    until(is_hosted);
+
+    /* one that died is not waited for */
+
+    second = begin();
+    until(is_next);
+    died(second);
+
+    second = begin();
+    until(next_lives);
+    next = atomic_load(&kit.store->zone->next_host);
+
+    third = begin();
+    until(are_four);
+
+    /* it looks several times */
+
+    end = kit_now_ms() + 300;
+
+    while (kit_now_ms() < end) {
+        host_process_events(&host, 5);
+        assert_int_equal(atomic_load(&kit.store->zone->next_host), next);
+    }
+
+    atomic_store(&hosted[second].end, true);
+    atomic_store(&hosted[third].end, true);
+    assert_int_equal(ended(third), 0);
+
+    put(1, 1);
+    died(first);
+    put(1, 2);
+    until(is_hosted);
+    check(1, 2);
+    assert_true(atomic_load(&hosted[second].needed));
+
+    stop();
+}
+
+
 /* A worker leaves the heap half changed: the host makes the zone anew. */
 
 static void
@@ -552,6 +638,7 @@ main(void)
         cmocka_unit_test_setup_teardown(test_none, setup, teardown),
         cmocka_unit_test_setup_teardown(test_death, setup, teardown),
         cmocka_unit_test_setup_teardown(test_next, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_two_wait, setup, teardown),
         cmocka_unit_test_setup_teardown(test_rebuild, setup, teardown),
         cmocka_unit_test_setup_teardown(test_leads, setup, teardown),
         cmocka_unit_test_setup_teardown(test_timeouts, setup, teardown),
