@@ -157,14 +157,27 @@ $batch->send(KV::Conn::request(POST => '/batch',
          'which is said');
 
     $s->{main} = '';
-    for my $bad ('', '8080', '127.0.0.1', 'unix:/x', '0.0.0.0:80', '*:80',
+    for my $bad ('', '8080', '127.0.0.1', 'unix:/x', '0.0.0.0:80',
                  '127.0.0.1:80/x', '127.0.0.1:0', '127.0.0.1:65536',
-                 '[::]:80', ':80', 'a b:80')
+                 '[::]:80', ':80')
     {
         ($rc, $out) = KV::Test->new(kv => qq("cluster=$bad"))->test_config;
         is($rc, 1, qq(no address: "$bad"));
         like($out, qr/\[emerg\].* invalid cluster "\Q$bad\E": it must be/,
              'which is said');
+    }
+
+    # docker compose, for one, makes names with a _
+
+    for my $bad ('node_1:80', '*:80', 'a b:80', "n\xc3\xb6de:80", 'a"b:80') {
+        my $quote = $bad =~ /"/ ? "'" : '"';
+        ($rc, $out) = KV::Test->new(kv => "${quote}cluster=$bad$quote")
+                              ->test_config;
+        is($rc, 1, qq(no name: "$bad"));
+        like($out, qr/\[emerg\].*\ invalid\ cluster\ "\Q$bad\E":\ a\ name\ may
+                      \ only\ have\ .*\ or\ use\ its\ IP\ address\ in
+                      \ \S+\.conf:\d+/x,
+             'which is said, with what to do, and where');
     }
 }
 

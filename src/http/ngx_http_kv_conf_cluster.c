@@ -51,6 +51,7 @@ char *
 ngx_http_kv_parse_cluster(ngx_conf_t *cf, ngx_http_kv_params_t *params,
     ngx_str_t *value)
 {
+    ngx_int_t               rc;
     ngx_http_kv_zone_t     *zone;
     ngx_http_kv_address_t   address;
 
@@ -64,7 +65,17 @@ ngx_http_kv_parse_cluster(ngx_conf_t *cf, ngx_http_kv_params_t *params,
         return NGX_CONF_ERROR;
     }
 
-    if (ngx_http_kv_address(cf, value, &address) != NGX_OK) {
+    rc = ngx_http_kv_address(cf, value, &address);
+
+    if (rc == NGX_DECLINED) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid cluster \"%V\": a name may only have the "
+                           "letters a to z, digits, \"-\" and \".\": give the "
+                           "host such a name, or use its IP address", value);
+        return NGX_CONF_ERROR;
+    }
+
+    if (rc != NGX_OK) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "invalid cluster \"%V\": it must be the address "
                            "and port at which clients reach this node, as in "
@@ -83,7 +94,10 @@ ngx_http_kv_parse_cluster(ngx_conf_t *cf, ngx_http_kv_params_t *params,
 }
 
 
-/* NGX_OK, or NGX_ERROR: it is none that a node may have, or no memory. */
+/*
+ * NGX_OK; NGX_DECLINED: a name with characters that it may not have; NGX_ERROR:
+ * it is no address that a node may have, or no memory.
+ */
 
 static ngx_int_t
 ngx_http_kv_address(ngx_conf_t *cf, ngx_str_t *text,
@@ -97,10 +111,14 @@ ngx_http_kv_address(ngx_conf_t *cf, ngx_str_t *text,
     u.no_resolve = 1;
 
     if (ngx_parse_url(cf->pool, &u) != NGX_OK || u.family == AF_UNIX
-        || u.no_port || u.uri.len || u.wildcard || text->len > KV_ADDRESS_MAX
-        || !ngx_http_kv_address_host(&u))
+        || u.no_port || u.uri.len || u.wildcard || u.host.len == 0
+        || text->len > KV_ADDRESS_MAX)
     {
         return NGX_ERROR;
+    }
+
+    if (!ngx_http_kv_address_host(&u)) {
+        return NGX_DECLINED;
     }
 
     address->text = *text;
@@ -130,7 +148,7 @@ ngx_http_kv_address_host(ngx_url_t *u)
         }
     }
 
-    return u->host.len != 0;
+    return 1;
 }
 
 
