@@ -147,24 +147,29 @@ is_followed('at first');
 }
 
 
-# A reload, which ends the stream; before the browser connects again what it has
-# is not in the feed any more.
+# A reload, which ends the stream; before the browser connects again, as it does
+# after a second, what it has is not in the feed any more: so it is stopped.
 
 {
     my $lists = lists();
-
+    my $before = page('sources')->{broken};
+    my @old = $s->workers;
     my $many = join '', map {
         qq({"key":"c:$_@{[ 'x' x 500 ]}","value":"x"}\n)
     } 1 .. 600;
 
-    for (1 .. 10) {
-        my $before = page('sources')->{broken};
-        kill('HUP', $s->{pid});
-        see('broken', $before, 10) or fail('a reload ends the stream');
-        $s->http(POST => '/bulk', body => $many);
-        is_followed('a reload');
-        last if lists() > $lists;
-    }
+    $browser->stop;
+    kill('HUP', $s->{pid});
+    ok(wait_for(sub {
+        my %is = map { $_ => 1 } $s->workers;
+        return !grep { $is{$_} } @old;
+    }, 20), 'a reload: the old workers end, and do not wait for the page');
+    is($s->http(POST => '/bulk', body => $many)->{status}, 200,
+       'a reload: there are more changes than the feed has');
+    $browser->go_on;
+
+    ok(see('broken', $before, 10), 'a reload: the stream has ended');
+    is_followed('a reload');
     cmp_ok(lists(), '>', $lists, 'a reload: it lists what it has missed');
 }
 

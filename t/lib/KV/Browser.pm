@@ -240,6 +240,12 @@ sub screenshot {
 }
 
 
+# Stops all of it, so that it neither reads nor asks, until it is to go on.
+
+sub stop { kill('STOP', -$_[0]{pid}) }
+sub go_on { kill('CONT', -$_[0]{pid}) }
+
+
 sub DESTROY {
     my ($self) = @_;
     return if $$ != $self->{owner} || !$self->{pid};
