@@ -79,6 +79,8 @@ sub with_failpoints {
 #                becomes the object's {name}
 #   fault        the disk is faulty on demand: see fault()
 #   limit        the largest file that nginx may make, in 512 bytes
+#   host         the IP that it listens on (127.0.0.1)
+#   inside       a command that nginx is started by
 
 sub new {
     my ($class, %o) = @_;
@@ -87,6 +89,7 @@ sub new {
         workers => 2, zone => '32m', kv => '', path => "$dir/data",
         main => '', http => '', server => '', location => '', servers => '',
         connections => 2048, port => free_port(), owner => $$, user => 'root',
+        host => '127.0.0.1', inside => [],
         expected => [], %o, dir => $dir,
     }, $class;
 
@@ -150,7 +153,7 @@ http {
     kv_zone zone=main:%%zone%% path=%%path%% %%kv%%;
     %%http%%
     server {
-        listen 127.0.0.1:%%port%% backlog=4096;
+        listen %%host%%:%%port%% backlog=4096;
         keepalive_requests 1000000;
         %%server%%
         location /kv/ { kv main; %%location%% }
@@ -215,7 +218,8 @@ sub launch {
         my @limit = $self->{limit}
             ? ('sh', '-c', "ulimit -f $self->{limit} && exec \"\$@\"", 'sh')
             : ();
-        { exec @limit, nginx(), '-p', $dir, '-c', "$dir/nginx.conf" }
+        my @nginx = (nginx(), '-p', $dir, '-c', "$dir/nginx.conf");
+        { exec @{$self->{inside}}, @limit, @nginx }
         POSIX::_exit(127);
     }
 
@@ -232,6 +236,12 @@ sub start {
     my ($self, $seconds) = @_;
 
     $self->launch;
+    return $self->started($seconds);
+}
+
+sub started {
+    my ($self, $seconds) = @_;
+
     wait_for(sub { $self->exited || $self->healthy }, $seconds || 30);
     wait_for(sub { $self->helpers }, 10) if $ENV{KV_TEST_CLUSTER};
 
@@ -286,7 +296,8 @@ sub test_config {
     my ($self) = @_;
     my $file = "$self->{dir}/t.conf";
     write_file($file, $self->config);
-    my $out = qx(@{[ nginx() ]} -t -p $self->{dir} -c $file 2>&1);
+    my $nginx = join ' ', @{$self->{inside}}, nginx();
+    my $out = qx($nginx -t -p $self->{dir} -c $file 2>&1);
     return ($? & 127 ? 128 + ($? & 127) : $? >> 8, $out);
 }
 
@@ -440,7 +451,7 @@ sub reload {
 
 sub connect {
     my ($self, %o) = @_;
-    return KV::Conn->new(port => $self->{port}, %o);
+    return KV::Conn->new(host => $self->{host}, port => $self->{port}, %o);
 }
 
 
