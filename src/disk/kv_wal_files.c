@@ -150,7 +150,7 @@ kv_wal_compare(const void *one, const void *two)
 kv_rc_t
 kv_wal_set_stale(kv_wal_t *wal, kv_wal_name_t *names, size_t n)
 {
-    size_t                i, segments, kept;
+    size_t                i, last, segments, kept;
     kv_rc_t               rc;
     uint32_t              highest;
     kv_wal_name_t         name;
@@ -163,14 +163,23 @@ kv_wal_set_stale(kv_wal_t *wal, kv_wal_name_t *names, size_t n)
         }
     }
 
-    /* once a log is a replicated one, its last segment is of such a log */
-
-    if (segments < 2
-        || kv_wal_read_start(wal, names[segments - 1].number, &h, &s, NULL)
-           != KV_OK
-        || h.kind != KV_SEGMENT_REPLICATED)
-    {
+    if (segments < 2) {
         return KV_OK;
+    }
+
+    /*
+     * Once a log is a replicated one, its last segment is of such a log.  Any
+     * may be gone since it was listed, as others purge and give up segments.
+     */
+
+    last = segments;
+
+    do {
+        rc = kv_wal_read_start(wal, names[--last].number, &h, &s, NULL);
+    } while (rc == KV_ERROR && errno == ENOENT && last > 0);
+
+    if (rc != KV_OK || h.kind != KV_SEGMENT_REPLICATED) {
+        return rc == KV_ERROR && errno != ENOENT ? rc : KV_OK;
     }
 
     highest = 0;
@@ -180,7 +189,7 @@ kv_wal_set_stale(kv_wal_t *wal, kv_wal_name_t *names, size_t n)
         name = names[kept];
         rc = kv_wal_read_start(wal, name.number, &h, &s, NULL);
 
-        if (rc == KV_ERROR) {
+        if (rc == KV_ERROR && errno != ENOENT) {
             return rc;
         }
 

@@ -110,8 +110,9 @@ kv_rc_t kv_wal_list(kv_wal_t *wal, kv_wal_name_t **names, size_t *n);
 
 /*
  * Finds segments that were given up as a whole (kv_format.h), and moves them to
- * the end of the list, as KV_WAL_STALE.  KV_OK, or KV_ERROR with errno set; who
- * reads them meets the same.
+ * the end of the list, as KV_WAL_STALE.  One that is gone by now stays where it
+ * is: who opens it meets ENOENT.  KV_OK, or KV_ERROR with errno set: then the
+ * list is not to be used.
  */
 kv_rc_t kv_wal_set_stale(kv_wal_t *wal, kv_wal_name_t *names, size_t n);
 

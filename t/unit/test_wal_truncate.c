@@ -18,6 +18,7 @@
 #include <cmocka.h>
 
 #include "disk/kv_wal_entries.h"
+#include "disk/kv_wal_tail.h"
 #include "replica_rig.h"
 
 
@@ -208,6 +209,155 @@ test_segments(void **ctx)
     }
 
     assert_true(left > 3);
+}
+
+
+/*
+ * A file that was given up is still there: an error on the way to know that is
+ * told as what it is, and not as damage.
+ */
+
+static void
+test_unreadable(void **ctx)
+{
+    int        n;
+    wal_t     *t = *ctx;
+    kv_rc_t    rc;
+    unsigned   i, failed;
+
+    begin(t, 12000);
+
+    for (i = 0; i < 8; i++) {
+        replica_write(t, 1, 30000);
+    }
+
+    replica_vote(t, 2, 78);
+    t->fail_unlink = "log-000000000000000a.kvl";
+    assert_int_equal(kv_wal_truncate(t->log, 5, &t->err), KV_OK);
+    t->fail_unlink = NULL;
+    replica_write(t, 1, 50000);
+    replica_write(t, 1, 50000);
+    wal_sync(t);
+    assert_true(t->state.segments < (uint64_t) wal_count(t, "log-"));
+
+    for (n = 1, failed = 0; ; n++) {
+        t->fail_at = t->calls + n;
+        t->fail_count = 1;
+        t->error = EIO;
+        rc = wal_replay(t, 0, 0);
+
+        if (t->calls < t->fail_at) {
+            break;
+        }
+
+        t->fail_at = 0;
+        failed += rc != KV_OK;
+
+        if (rc == KV_DAMAGED || rc == KV_NOT_FOUND) {
+            fail_msg("call %d: rc %d: %s", n, rc, t->err.text);
+        }
+    }
+
+    t->fail_at = 0;
+    assert_true(failed > 10);
+    assert_int_equal(rc, KV_OK);
+}
+
+
+/* A segment that another process purges when it is listed, and not yet open. */
+
+static const char  *gone;
+static int        (*open_there)(kv_io_t *io, int dirfd, const char *name,
+                                int flags);
+
+
+static int
+open_gone(kv_io_t *io, int dirfd, const char *name, int flags)
+{
+    if (gone && strcmp(name, gone) == 0) {
+        (void) unlinkat(dirfd, name, 0);
+    }
+
+    return open_there(io, dirfd, name, flags);
+}
+
+
+static kv_rc_t
+count(void *ctx, uint64_t lsn, const kv_record_t *rec)
+{
+    (void) rec;
+
+    *(uint64_t *) ctx = lsn;
+
+    return KV_OK;
+}
+
+
+static void
+test_purged(void **ctx)
+{
+    int               n;
+    char              name[KV_NAME_MAX];
+    wal_t            *t = *ctx;
+    uint64_t          next, seen;
+    unsigned          i;
+    kv_wal_tail_t    *tail;
+    kv_wal_replay_t   from;
+
+    begin(t, 12000);
+
+    for (i = 0; i < 8; i++) {
+        replica_write(t, 1, 30000);
+    }
+
+    wal_sync(t);
+    assert_true(t->state.segments >= 4);
+    open_there = t->io.open;
+    t->io.open = open_gone;
+
+    memset(&from, 0, sizeof(from));
+    from.record = count;
+    from.ctx = &seen;
+
+    tail = kv_wal_tail_create(&t->io, t->dirfd, &from, true);
+    assert_non_null(tail);
+    assert_int_equal(kv_wal_tail_read(tail, &next, &t->err), KV_OK);
+    assert_int_equal(seen, t->state.next_lsn - 1);
+
+    /* who follows the log is behind it, and goes on */
+
+    t->commit = t->state.replica.index;
+    replica_write(t, 1, 100);
+    wal_sync(t);
+    gone = FIRST;
+
+    if (kv_wal_tail_read(tail, &next, &t->err) != KV_OK) {
+        fail_msg("%s", t->err.text);
+    }
+
+    assert_int_equal(seen, t->state.next_lsn - 1);
+    kv_wal_tail_destroy(tail);
+
+    /* nor is it needed for later entries, or to purge others */
+
+    gone = wal_name(name, 5);
+    assert_true(wal_exists(t, gone));
+    entries(t, t->state.replica.index - 1);
+    assert_false(wal_exists(t, gone));
+
+    gone = wal_name(name, 8);
+    assert_true(wal_exists(t, gone));
+    n = wal_count(t, "log-");
+
+    if (kv_wal_purge(t->log, 12, t->state.segment_lsn, 0, NULL, &t->err)
+        != KV_OK)
+    {
+        fail_msg("%s", t->err.text);
+    }
+
+    assert_true(wal_count(t, "log-") < n - 1);
+    gone = NULL;
+    t->io.open = open_there;
 }
 
 
@@ -711,6 +861,8 @@ main(void)
     const struct CMUnitTest  tests[] = {
         TEST(test_same_segment),
         TEST(test_segments),
+        TEST(test_unreadable),
+        TEST(test_purged),
         TEST(test_replaced),
         TEST(test_kept),
         TEST(test_kept_later),
