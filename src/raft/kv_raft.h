@@ -185,6 +185,7 @@ typedef struct {
     uint64_t                stored;  /* of the last one that is synced */
     uint64_t                commit;  /* as far as this node knows */
     uint64_t                applied;
+    uint64_t                bytes;   /* of the entries that are in memory */
     bool                    installing;
 } kv_raft_info_t;
 
@@ -213,6 +214,19 @@ kv_rc_t kv_raft_snapshot_begin(kv_raft_t *r, kv_raft_snapshot_t *s);
  */
 kv_rc_t kv_raft_snapshot_taken(kv_raft_t *r, uint64_t now,
     const kv_raft_snapshot_t *s, unsigned trailing);
+
+/* How many entries up to that one, all in memory, have at most `bytes`. */
+unsigned kv_raft_trailing(const kv_raft_t *r, uint64_t index, uint64_t bytes);
+
+/*
+ * What a peer lacks, instead of a snapshot: `n` entries of the log that are no
+ * longer in memory, behind the index `before`, which is of `before_term`.  They
+ * stay the caller's.  What the peer answers is as ever for kv_raft_receive(); a
+ * refusal means that it has another entry there, or none.  KV_UNAVAILABLE: this
+ * is not the leader, or it has not committed an entry of its own term.
+ */
+kv_rc_t kv_raft_send_older(kv_raft_t *r, uint64_t peer, uint64_t before,
+    uint64_t before_term, kv_raft_entry_t **entries, unsigned n);
 
 /*
  * The snapshot for this peer has arrived, or cannot: only then, or after

@@ -16,6 +16,7 @@ kv_raft_info(const kv_raft_t *r, kv_raft_info_t *info)
     info->stored = r->engine.last_stored;
     info->commit = kv_max(raft_commit_index(&r->engine), r->done);
     info->applied = r->applied;
+    info->bytes = r->log.bytes;
     info->installing = r->engine.snapshot.installing;
 
     /* The engine keeps the one of an earlier term. */

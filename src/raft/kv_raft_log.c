@@ -8,6 +8,7 @@
 
 
 static void kv_raft_log_grow(kv_raft_log_t *log);
+static void kv_raft_log_drop(kv_raft_log_t *log, uint64_t index);
 
 
 void
@@ -53,6 +54,7 @@ kv_raft_log_append(kv_raft_log_t *log, kv_raft_entry_t *e)
     }
 
     log->n++;
+    log->bytes += e->len;
     log->ring[kv_raft_log_last(log) & (log->size - 1)] = kv_raft_entry_hold(e);
 }
 
@@ -82,8 +84,7 @@ kv_raft_log_cut(kv_raft_log_t *log, uint64_t index)
     assert(index > log->before);
 
     while (kv_raft_log_last(log) >= index) {
-        kv_raft_entry_drop(kv_raft_log_get(log, kv_raft_log_last(log)));
-        log->n--;
+        kv_raft_log_drop(log, kv_raft_log_last(log));
     }
 }
 
@@ -92,8 +93,23 @@ void
 kv_raft_log_trim(kv_raft_log_t *log, uint64_t index)
 {
     while (log->n && log->before < index) {
-        kv_raft_entry_drop(kv_raft_log_get(log, log->before + 1));
+        kv_raft_log_drop(log, log->before + 1);
         log->before++;
-        log->n--;
     }
+}
+
+
+/* The first one, or the last one. */
+
+static void
+kv_raft_log_drop(kv_raft_log_t *log, uint64_t index)
+{
+    kv_raft_entry_t  *e;
+
+    e = kv_raft_log_get(log, index);
+
+    log->bytes -= e->len;
+    log->n--;
+
+    kv_raft_entry_drop(e);
 }

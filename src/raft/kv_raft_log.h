@@ -17,6 +17,7 @@ typedef struct {
     uint64_t           before;       /* the index before the first one's */
     uint64_t           n;
     uint64_t           size;         /* of the ring, a power of two */
+    uint64_t           bytes;        /* of the entries' data */
     kv_raft_entry_t  **ring;         /* index i is at i % size */
 } kv_raft_log_t;
 

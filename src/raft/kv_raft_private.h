@@ -110,6 +110,9 @@ void kv_raft_write_vote(kv_raft_t *r, uint64_t term, uint64_t voted_for);
 /* Sends a message of the engine's kind, when the present vote is synced. */
 void kv_raft_send(kv_raft_t *r, const struct raft_message *message);
 
+/* The same for a message that is whole, and is given away. */
+void kv_raft_send_now(kv_raft_t *r, kv_raft_message_t *m);
+
 /* Sends what waited for what is written by now. */
 void kv_raft_send_held(kv_raft_t *r);
 

@@ -81,6 +81,66 @@ kv_raft_snapshot_taken(kv_raft_t *r, uint64_t now, const kv_raft_snapshot_t *s,
 }
 
 
+unsigned
+kv_raft_trailing(const kv_raft_t *r, uint64_t index, uint64_t bytes)
+{
+    unsigned                n;
+    const kv_raft_entry_t  *e;
+
+    for (n = 0; n < UINT32_MAX; n++) {
+        e = kv_raft_log_get(&r->log, index - n);
+
+        if (e == NULL || e->len > bytes) {
+            break;
+        }
+
+        bytes -= e->len;
+    }
+
+    return n;
+}
+
+
+kv_rc_t
+kv_raft_send_older(kv_raft_t *r, uint64_t peer, uint64_t before,
+    uint64_t before_term, kv_raft_entry_t **entries, unsigned n)
+{
+    unsigned                     i;
+    kv_raft_message_t            m;
+    struct raft_append_entries  *append;
+
+    if (r->failed || !kv_raft_own_committed(r)) {
+        return KV_UNAVAILABLE;
+    }
+
+    memset(&m, 0, sizeof(m));
+    m.from = r->conf.id;
+    m.to = peer;
+    m.stamp = r->stamp;
+    m.m.type = RAFT_APPEND_ENTRIES;
+    m.m.server_id = r->conf.id;
+
+    append = &m.m.append_entries;
+    append->term = raft_current_term(&r->engine);
+    append->prev_log_index = before;
+    append->prev_log_term = before_term;
+    append->leader_commit = kv_min(raft_commit_index(&r->engine), before + n);
+    append->n_entries = n;
+
+    if (n) {
+        m.entries = kv_raft_alloc(n * sizeof(*m.entries));
+    }
+
+    for (i = 0; i < n; i++) {
+        m.entries[i] = kv_raft_entry_hold(entries[i]);
+    }
+
+    kv_raft_send_now(r, &m);
+
+    return KV_OK;
+}
+
+
 void
 kv_raft_snapshot_sent(kv_raft_t *r, uint64_t peer)
 {

@@ -158,7 +158,6 @@ kv_raft_update_install(kv_raft_t *r, const struct raft_update *update)
 void
 kv_raft_send(kv_raft_t *r, const struct raft_message *message)
 {
-    kv_raft_held_t    *held;
     kv_raft_message_t  m;
 
     memset(&m, 0, sizeof(m));
@@ -168,18 +167,25 @@ kv_raft_send(kv_raft_t *r, const struct raft_message *message)
     m.m.server_id = r->conf.id;
     m.m.server_address = NULL;
 
-    if (m.to == m.from || !kv_raft_update_fill(r, &m)) {
-        return;
+    if (m.to != m.from && kv_raft_update_fill(r, &m)) {
+        kv_raft_send_now(r, &m);
     }
+}
+
+
+void
+kv_raft_send_now(kv_raft_t *r, kv_raft_message_t *m)
+{
+    kv_raft_held_t  *held;
 
     if (r->vote_seq <= r->written) {
-        r->ops->send(r->host, &m);
-        kv_raft_message_drop(&m);
+        r->ops->send(r->host, m);
+        kv_raft_message_drop(m);
         return;
     }
 
     held = kv_raft_alloc(sizeof(*held));
-    held->m = m;
+    held->m = *m;
     held->seq = r->vote_seq;
     held->next = NULL;
     *r->held_end = held;

@@ -184,6 +184,7 @@ kv_member_life(kv_store_t *store)
     m = kv_raft_alloc(sizeof(kv_member_t));
     memset(m, 0, sizeof(kv_member_t));
     m->store = store;
+    m->older = kv_older_create(m);
 
     rc = kv_found_self(m, &err);
 
@@ -270,6 +271,7 @@ kv_member_loop(kv_member_t *m)
 
         if (m->raft) {
             kv_member_engine(m);
+            kv_older_work(m->older);
         }
 
         kv_member_batch_work(m);
@@ -552,6 +554,8 @@ kv_member_address(const kv_member_t *m, uint64_t id)
 static void
 kv_member_close(kv_member_t *m)
 {
+    kv_older_destroy(m->older);
+
     if (m->writer) {
         kv_writer_end(m->writer);
     }
@@ -649,6 +653,11 @@ kv_member_net_receive(void *ctx, unsigned peer, unsigned type,
         rc = KV_DECLINED;
 
     } else {
+
+        if (message.m.type == RAFT_APPEND_ENTRIES_RESULT) {
+            kv_older_heard(m->older, peer, &message.m.append_entries_result);
+        }
+
         rc = kv_raft_receive(m->raft, now, &message);
     }
 
@@ -693,15 +702,7 @@ kv_member_host_send(void *host, const kv_raft_message_t *message)
     }
 
     if (message->m.type == RAFT_INSTALL_SNAPSHOT) {
-
-        if (!m->lagging) {
-            m->lagging = true;
-            kv_store_log(m->store, KV_LOG_ERR, "kv zone \"%s\": node %s lacks "
-                         "entries that are no longer in the log, and cannot be "
-                         "brought up yet", m->store->conf.name,
-                         m->store->conf.peers[peer].address);
-        }
-
+        kv_older_wanted(m->older, peer);
         return;
     }
 

@@ -6,8 +6,8 @@
  * does.
  *
  * What a write was answered for is in the logs of a majority.  What is not
- * there yet: a node that lags by more than the others keep stays behind, and
- * reads are those of the map of who takes itself for the leader.
+ * there yet: a node that lacks more than the others' logs have stays behind,
+ * and reads are those of the map of who takes itself for the leader.
  */
 
 

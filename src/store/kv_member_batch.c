@@ -26,10 +26,6 @@
 #include "store/kv_timeout.h"
 
 
-/* bytes of entries that the engine keeps for peers that lag, about */
-#define KV_MEMBER_KEEP  (64u << 20)
-
-
 static void kv_member_lose(kv_member_t *m);
 static void kv_member_refuse(kv_member_t *m);
 static void kv_member_next(kv_member_t *m);
@@ -351,7 +347,6 @@ kv_member_batch_apply(kv_member_t *m, uint64_t index, const kv_raft_entry_t *e)
 
     if (m->flying && m->index == index && m->term == e->term && m->clients) {
         m->flying = false;
-        m->kept += e->len;
 
         return kv_batch_end(store, store->batch, KV_OK) ? KV_OK : KV_ERROR;
     }
@@ -376,10 +371,6 @@ kv_member_batch_apply(kv_member_t *m, uint64_t index, const kv_raft_entry_t *e)
     rc = kv_follow_apply(m->follow, head.lsn, e->data + sizeof(head),
                          e->len - sizeof(head), &err);
 
-    if (rc == KV_OK) {
-        m->kept += e->len;
-    }
-
     if (rc == KV_OK || rc == KV_AGAIN) {
         return rc;
     }
@@ -398,15 +389,18 @@ kv_member_batch_apply(kv_member_t *m, uint64_t index, const kv_raft_entry_t *e)
 }
 
 
-/* Peers that lag further than this need a snapshot. */
+/* The older half of what is in memory, and applied, goes. */
 
 static void
 kv_member_trim(kv_member_t *m)
 {
-    uint64_t            trailing;
+    unsigned            trailing;
+    kv_raft_info_t      info;
     kv_raft_snapshot_t  s, before;
 
-    if (m->kept < KV_MEMBER_KEEP
+    kv_raft_info(m->raft, &info);
+
+    if (info.bytes < KV_MEMBER_KEEP
         || kv_raft_snapshot_begin(m->raft, &s) != KV_OK)
     {
         return;
@@ -414,16 +408,14 @@ kv_member_trim(kv_member_t *m)
 
     before = m->snapshot;
     m->snapshot = s;
-    trailing = (s.index - before.index) / 2;
+    trailing = kv_raft_trailing(m->raft, s.index, KV_MEMBER_KEEP / 2);
 
-    if (kv_raft_snapshot_taken(m->raft, kv_member_ms(), &s,
-                               (unsigned) kv_min(trailing, UINT32_MAX))
+    if (kv_raft_snapshot_taken(m->raft, kv_member_ms(), &s, trailing)
         != KV_OK)
     {
         m->snapshot = before;
         before = s;
     }
 
-    m->kept /= 2;
     kv_raft_entry_drop(before.conf);
 }

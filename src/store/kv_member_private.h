@@ -30,6 +30,11 @@
 #define KV_MEMBER_FRAME       (32u << 20)
 #define KV_MEMBER_QUEUE       (64u << 20)
 
+/* bytes of entries in memory, about; peers that lack older ones get those from
+   the log, which at a start is read back as many entries */
+#define KV_MEMBER_KEEP        (8u << 20)
+#define KV_MEMBER_BACK        4096u
+
 /* the type of frames with a message of src/raft */
 #define KV_MEMBER_RAFT        1u
 
@@ -50,6 +55,8 @@ typedef struct {
 } kv_member_peer_t;
 
 
+typedef struct kv_older_s  kv_older_t;
+
 typedef struct {
     kv_store_t         *store;
     uint64_t            id;          /* this node's */
@@ -65,8 +72,7 @@ typedef struct {
     kv_raft_snapshot_t  snapshot;    /* what the engine begins with */
     uint64_t            started;     /* ms */
     uint64_t            seq;         /* what was reported as written */
-    uint64_t            kept;        /* bytes of entries, as the engine has
-                                        them, about */
+    kv_older_t         *older;       /* what peers get from the log */
 
     /* kv_member_batch.c */
     kv_wal_state_t      drafts;      /* of store->wal, which builds batches */
@@ -100,6 +106,28 @@ kv_member_ms(void)
  */
 kv_rc_t kv_member_start(kv_member_t *m, const kv_raft_host_t *ops,
     void (*wake)(void *ctx), kv_err_t *err);
+
+
+/* An entry as it was read from the log: one reference, the caller's. */
+kv_raft_entry_t *kv_member_entry(const kv_wal_entry_t *e, uint64_t lsn,
+    const void *data, size_t len);
+
+
+/* kv_member_older.c */
+
+/* The writer is there as long as it is, once a peer has wanted anything. */
+kv_older_t *kv_older_create(kv_member_t *m);
+void kv_older_destroy(kv_older_t *o);
+
+/* The engine has no entries that a peer lacks, and would send a snapshot. */
+void kv_older_wanted(kv_older_t *o, unsigned i);
+
+/* A peer has answered to entries; before the engine hears of it. */
+void kv_older_heard(kv_older_t *o, unsigned i,
+    const struct raft_append_entries_result *result);
+
+/* Sends what was read, and has more read. */
+void kv_older_work(kv_older_t *o);
 
 
 /* kv_member_batch.c */

@@ -24,6 +24,7 @@ typedef struct {
     kv_raft_entry_t   **entries;
     unsigned            n;
     unsigned            size;
+    size_t              bytes;
 } kv_member_found_t;
 
 
@@ -31,8 +32,9 @@ static kv_rc_t kv_member_read(kv_member_t *m, kv_member_found_t *found,
     kv_err_t *err);
 static void kv_member_before(kv_member_found_t *found,
     const kv_wal_final_t *before);
-static kv_rc_t kv_member_entry(void *ctx, const kv_wal_entry_t *e,
+static kv_rc_t kv_member_take(void *ctx, const kv_wal_entry_t *e,
     uint64_t lsn, uint32_t count, const void *data, size_t len);
+static void kv_member_drop_first(kv_member_found_t *found);
 static kv_raft_entry_t *kv_member_records(uint64_t term, uint64_t lsn,
     const void *data, size_t len);
 static void kv_member_forget(kv_member_found_t *found);
@@ -68,7 +70,10 @@ kv_member_start(kv_member_t *m, const kv_raft_host_t *ops,
 }
 
 
-/* Reads all that is there; segments may be gone: from as far back as goes. */
+/*
+ * Reads what was not applied, and some of what was: as much as is kept in
+ * memory.  Segments may be gone: from as far back as goes.
+ */
 
 static kv_rc_t
 kv_member_read(kv_member_t *m, kv_member_found_t *found, kv_err_t *err)
@@ -87,11 +92,12 @@ kv_member_read(kv_member_t *m, kv_member_found_t *found, kv_err_t *err)
         rc = KV_AGAIN;
 
     } else {
-        found->index = 1;
+        found->index = found->applied > KV_MEMBER_BACK
+                       ? found->applied - KV_MEMBER_BACK : 1;
 
         for ( ;; ) {
             rc = kv_wal_entries_read(entries, found->index, end, before,
-                                     kv_member_entry, found, err);
+                                     kv_member_take, found, err);
 
             if (rc != KV_NOT_FOUND || found->index > found->applied) {
                 break;
@@ -140,17 +146,13 @@ kv_member_before(kv_member_found_t *found, const kv_wal_final_t *before)
 
 
 static kv_rc_t
-kv_member_entry(void *ctx, const kv_wal_entry_t *e, uint64_t lsn,
+kv_member_take(void *ctx, const kv_wal_entry_t *e, uint64_t lsn,
     uint32_t count, const void *data, size_t len)
 {
-    unsigned             type;
     kv_raft_entry_t     *entry, **entries;
     kv_member_found_t   *found = ctx;
 
     (void) count;
-
-    type = e->type == KV_ENTRY_BARRIER ? RAFT_BARRIER
-           : e->type == KV_ENTRY_CHANGE ? RAFT_CHANGE : RAFT_COMMAND;
 
     if (found->n == found->size) {
         found->size = kv_max(64u, found->size * 2);
@@ -164,22 +166,58 @@ kv_member_entry(void *ctx, const kv_wal_entry_t *e, uint64_t lsn,
         found->entries = entries;
     }
 
-    entry = type == RAFT_COMMAND
-            ? kv_member_records(e->term, lsn, data, len)
-            : kv_raft_entry_make(e->term, type, data, len);
+    entry = kv_member_entry(e, lsn, data, len);
     found->entries[found->n++] = entry;
+    found->bytes += entry->len;
 
     if (e->index == found->applied) {
         found->term = e->term;
     }
 
-    if (type == RAFT_CHANGE && e->index <= found->applied) {
+    if (e->type == KV_ENTRY_CHANGE && e->index <= found->applied) {
         kv_raft_entry_drop(found->conf);
         found->conf = kv_raft_entry_hold(entry);
         found->conf_index = e->index;
     }
 
+    if (found->bytes > KV_MEMBER_KEEP && e->index <= found->applied) {
+        kv_member_drop_first(found);
+    }
+
     return KV_OK;
+}
+
+
+/* Half of them: so each is moved a few times at most. */
+
+static void
+kv_member_drop_first(kv_member_found_t *found)
+{
+    unsigned  i, n;
+
+    for (n = 0; n < found->n && found->bytes > KV_MEMBER_KEEP / 2; n++) {
+        found->bytes -= found->entries[n]->len;
+        kv_raft_entry_drop(found->entries[n]);
+    }
+
+    for (i = n; i < found->n; i++) {
+        found->entries[i - n] = found->entries[i];
+    }
+
+    found->n -= n;
+    found->index += n;
+}
+
+
+kv_raft_entry_t *
+kv_member_entry(const kv_wal_entry_t *e, uint64_t lsn, const void *data,
+    size_t len)
+{
+    return e->type == KV_ENTRY_RECORDS
+           ? kv_member_records(e->term, lsn, data, len)
+           : kv_raft_entry_make(e->term, e->type == KV_ENTRY_BARRIER
+                                         ? RAFT_BARRIER : RAFT_CHANGE,
+                                data, len);
 }
 
 

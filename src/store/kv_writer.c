@@ -29,6 +29,7 @@ struct kv_writer_s {
     pthread_t                      thread;
     pthread_mutex_t                lock;
     pthread_cond_t                 cond;
+    pthread_mutex_t                held;      /* the log is not cut back */
 
     /* under the lock */
     const kv_raft_write_t        **queue;     /* a ring of `size` */
@@ -79,6 +80,7 @@ kv_writer_start(kv_store_t *store, void (*wake)(void *ctx), void *ctx,
     writer->queue = kv_raft_alloc(writer->size * sizeof(writer->queue[0]));
 
     (void) pthread_mutex_init(&writer->lock, NULL);
+    (void) pthread_mutex_init(&writer->held, NULL);
     (void) pthread_cond_init(&writer->cond, NULL);
 
     if (kv_store_grow_log(store, &writer->wal, &writer->sizes) != KV_OK) {
@@ -99,6 +101,7 @@ kv_writer_start(kv_store_t *store, void (*wake)(void *ctx), void *ctx,
                strerror(rc));
 
     (void) pthread_cond_destroy(&writer->cond);
+    (void) pthread_mutex_destroy(&writer->held);
     (void) pthread_mutex_destroy(&writer->lock);
     free(writer->queue);
     free(writer);
@@ -119,6 +122,7 @@ kv_writer_end(kv_writer_t *writer)
 
     kv_wal_destroy(writer->wal);
     (void) pthread_cond_destroy(&writer->cond);
+    (void) pthread_mutex_destroy(&writer->held);
     (void) pthread_mutex_destroy(&writer->lock);
     free(writer->queue);
     free(writer);
@@ -164,6 +168,20 @@ kv_writer_state_t
 kv_writer_state(const kv_writer_t *writer)
 {
     return (kv_writer_state_t) atomic_load(&writer->state);
+}
+
+
+void
+kv_writer_hold(kv_writer_t *writer)
+{
+    (void) pthread_mutex_lock(&writer->held);
+}
+
+
+void
+kv_writer_let_go(kv_writer_t *writer)
+{
+    (void) pthread_mutex_unlock(&writer->held);
 }
 
 
@@ -328,7 +346,9 @@ kv_writer_write(kv_writer_t *writer, const kv_raft_write_t *w, kv_err_t *err)
     if (writer->entries == 0
         && w->index <= writer->store->zone->wal.replica.index)
     {
+        kv_writer_hold(writer);
         rc = kv_wal_truncate(wal, w->index, err);
+        kv_writer_let_go(writer);
 
         if (rc != KV_OK) {
             return rc;

@@ -55,6 +55,10 @@ uint64_t kv_writer_done(const kv_writer_t *writer);
 
 kv_writer_state_t kv_writer_state(const kv_writer_t *writer);
 
+/* While it is held, the log is not cut back: for who reads it.  Any thread. */
+void kv_writer_hold(kv_writer_t *writer);
+void kv_writer_let_go(kv_writer_t *writer);
+
 /* Syncs the log, if the zone asks for it: zone->sync_requested. */
 void kv_writer_sync(kv_writer_t *writer);
 

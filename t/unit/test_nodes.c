@@ -974,6 +974,112 @@ test_clear_waits(void **state)
 }
 
 
+/* A leader writes to its own log alone, and dies; the others know nothing. */
+
+static void
+alone(unsigned old)
+{
+    kv_op_t   *op;
+    uint64_t   end;
+    unsigned   i;
+
+    for (i = 1; i < n; i++) {
+        paused((old + i) % n);
+    }
+
+    assert_int_equal(kit_begin_put(&nodes[old].worker, 1, 1000, 100, &op),
+                     KV_OK);
+    (void) kv_store_submit(nodes[old].kit.store, op);
+
+    end = kit_now_ms() + 30000;
+
+    while (atomic_load(&nodes[old].kit.store->zone->wal.durable_lsn)
+           == atomic_load(&nodes[old].kit.store->zone->applied_lsn))
+    {
+        assert_true(kit_now_ms() < end);
+        wait_some();
+    }
+
+    for (i = 0; i < n; i++) {
+        lost((old + i) % n);
+    }
+
+    for (i = 1; i < n; i++) {
+        start((old + i) % n);
+    }
+}
+
+
+/*
+ * A node lacks more than the leader has in memory, which sends it what its log
+ * has: one that was away; the same after the leader was restarted, which does
+ * not read all of its log; and one whose last entry is no other's.
+ */
+
+static void
+test_lags(void **state)
+{
+    uint32_t  id, version;
+    unsigned  i, leader, other, round;
+
+    (void) state;
+
+    make(3);
+
+    for (i = 0; i < n; i++) {
+        start(i);
+    }
+
+    leader = elected(0);
+    version = 0;
+
+    for (round = 0; round < 3; round++) {
+        same(leader);
+
+        if (round < 2) {
+            other = (leader + 1) % n;
+            lost(other);
+
+        } else {
+            other = leader;
+            alone(other);
+            leader = elected(0);
+        }
+
+        for (i = 0; i < 45; i++) {
+            assert_int_equal(put(leader, i % 9, ++version, 300000), KV_OK);
+        }
+
+        for (i = 0; i < 100; i++) {
+            assert_int_equal(put(leader, 9 + i % 9, ++version, 100), KV_OK);
+        }
+
+        if (round == 1) {
+            same(leader);
+
+            for (i = 0; i < n; i++) {
+                if (i != other) {
+                    lost(i);
+                    start(i);
+                }
+            }
+        }
+
+        start(other);
+        leader = elected(0);
+        assert_int_not_equal(leader, other);
+        assert_int_equal(put(leader, 20, ++version, 100), KV_OK);
+        same(leader);
+
+        for (id = 0; id < 18; id++) {
+            assert_int_equal(get(other, id), get(leader, id));
+        }
+
+        assert_int_equal(get(other, 20), version);
+    }
+}
+
+
 /*
  * A leader writes to its own log alone, and dies.  The others go on without
  * that, and their entries take its place: with its zone lost, and kept, where
@@ -1354,6 +1460,7 @@ main(void)
         cmocka_unit_test_teardown(test_refused, teardown),
         cmocka_unit_test_teardown(test_records, teardown),
         cmocka_unit_test_teardown(test_clear_waits, teardown),
+        cmocka_unit_test_teardown(test_lags, teardown),
         cmocka_unit_test_teardown(test_overridden, teardown),
         cmocka_unit_test_teardown(test_records_deaths, teardown),
         cmocka_unit_test_teardown(test_versions, teardown),
