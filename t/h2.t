@@ -242,7 +242,8 @@ for my $reset (0, 1) {
     ok(wait_for(sub {
            $s->put('a', 'b', soft => 1);
            my $st = eval { $s->store };
-           $st && $st->{recovery}{rebuilds} > $rebuilds;
+           $st && $st->{recovery}{rebuilds} > $rebuilds
+               && $st->{state} eq 'ready';
        }, 20), "rebuild, $what: a worker died, the zone is rebuilt");
 
     is($s->del('big')->{status}, 200, "rebuild, $what: DELETE");

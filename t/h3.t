@@ -280,7 +280,8 @@ for my $path ('/kv/big', '/gz/big', '/ssi/page') {
     ok(wait_for(sub {
            $s->put('a', 'b', soft => 1);
            my $st = eval { $s->store };
-           $st && $st->{recovery}{rebuilds} > $rebuilds;
+           $st && $st->{recovery}{rebuilds} > $rebuilds
+               && $st->{state} eq 'ready';
        }, 30), 'rebuild: a worker died, the zone is rebuilt');
 
     my @readers = map { @{$readers{$_} || []} } $s->workers;

@@ -135,7 +135,8 @@ sub leave {
     $s->fault(hold => undef);
 
     ok(wait_for(sub { my $st = eval { $s->store };
-                      $st && $st->{recovery}{rebuilds} }, 20),
+                      $st && $st->{recovery}{rebuilds}
+                      && $st->{state} eq 'ready' }, 20),
        'the first worker dies, the zone is rebuilt');
     ok(scalar(grep { $_ == $workers[1] } $s->workers), 'the other one lives');
     is($s->put('a', 'b')->{status}, 200, 'and takes writes');
