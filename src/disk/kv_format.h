@@ -71,7 +71,8 @@
  *     birth, and a hard link is in another directory, or empty; where the file
  *     system keeps no time of birth; and where the log is of format version 1.
  *     A note that fits all the same is emptied and deleted, so that no later
- *     start goes on from it, or from a copy that is written into that file.
+ *     start goes on from it, or from a copy that is written into that file; if
+ *     people say that files were set back (below), each that is no copy is.
  *   - Two starts from the same files do not get the same incarnation, for it
  *     has random bits.
  *

@@ -36,6 +36,7 @@ static void kv_wal_read_durable(const kv_wal_reader_t *r, bool full);
 static void kv_wal_read_replica(const kv_wal_reader_t *r,
     kv_wal_replica_t *to);
 static void kv_wal_distrust(kv_wal_reader_t *r);
+static void kv_wal_distrust_warn(kv_wal_reader_t *r, uint64_t lsn);
 static kv_rc_t kv_wal_distrust_short(kv_wal_reader_t *r);
 static kv_wal_note_t kv_wal_read_note(const kv_wal_reader_t *r);
 static kv_rc_t kv_wal_read_identity(kv_wal_reader_t *r);
@@ -701,23 +702,47 @@ kv_wal_read_replica(const kv_wal_reader_t *r, kv_wal_replica_t *to)
 static void
 kv_wal_distrust(kv_wal_reader_t *r)
 {
+    bool         own;
+    size_t       i;
+    uint64_t     lsn;
+    kv_closed_t  closed;
+
+    if (r->noted && r->own && r->renewed) {
+
+        if (kv_wal_distrust_short(r) == KV_OK
+            && kv_wal_void_closed(r->wal, r->closed.lsn))
+        {
+            r->noted = false;
+
+        } else {
+            kv_wal_distrust_warn(r, r->closed.lsn);
+        }
+    }
+
+    /* one that does not fit may do so once the other files are set back, too */
+
+    for (i = 0; r->restored && i < r->n; i++) {
+        lsn = r->names[i].number;
+
+        if (r->names[i].kind == KV_WAL_CLOSED
+            && !(r->noted && lsn == r->closed.lsn)
+            && kv_wal_read_closed(r->wal, lsn, &closed, &own) == KV_OK
+            && own && !kv_wal_void_closed(r->wal, lsn))
+        {
+            kv_wal_distrust_warn(r, lsn);
+        }
+    }
+}
+
+
+static void
+kv_wal_distrust_warn(kv_wal_reader_t *r, uint64_t lsn)
+{
     char  name[KV_NAME_MAX];
-
-    if (!r->noted || !r->own || !r->renewed) {
-        return;
-    }
-
-    if (kv_wal_distrust_short(r) == KV_OK
-        && kv_wal_void_closed(r->wal, r->closed.lsn))
-    {
-        r->noted = false;
-        return;
-    }
 
     kv_wal_warn(r, "%s: it cannot be emptied: %s; if nothing is written, "
                 "delete it when nginx is stopped, as it is not to be trusted",
-                kv_wal_name(name, KV_WAL_CLOSED, r->closed.lsn),
-                strerror(errno));
+                kv_wal_name(name, KV_WAL_CLOSED, lsn), strerror(errno));
 }
 
 

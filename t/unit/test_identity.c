@@ -829,54 +829,86 @@ rebuild(void)
 }
 
 
+/* Writes a file, in place, if it is there. */
+
+static void
+write_file(const char *name, const void *data, size_t n)
+{
+    int            fd;
+    kv_io_t       *io;
+    struct iovec   iov;
+
+    io = &solo.ram.io;
+    fd = io->open(io, 3, name, O_CREAT|O_WRONLY);
+    assert_true(fd >= 0);
+
+    iov.iov_base = (void *) data;
+    iov.iov_len = n;
+    assert_int_equal(io->pwritev(io, fd, &iov, 1, 0), n);
+    assert_int_equal(io->fsync(io, fd), 0);
+    assert_int_equal(io->close(io, fd), 0);
+}
+
+
 /*
  * A copy of a note that is written into the file where a note was, as `cp` does
- * to one that is there: no start goes on from what that says.
+ * to one that is there: no start goes on from what that says.  Nor from one
+ * that is left as it is, and did not fit when people said that the files were
+ * set back, as the log was missing.
  */
 
 static void
 test_restored_in_place(void **state)
 {
-    int                   fd;
     char                  copy[sizeof(kv_closed_t)];
     uint64_t              before;
-    kv_io_t              *io;
+    unsigned              missing;
     ram_file_t           *f;
-    struct iovec          iov;
     static const uint8_t  nothing;
+    static char           log[1 << 20];
+    size_t                size;
 
     static const char  note[] = "log-0000000000000001.closed";
 
     (void) state;
 
-    start();
-    assert_int_equal(put(1, 100), KV_OK);
-    before = incarnation();
-    solo_stop(&solo, true);
+    for (missing = 0; missing < 2; missing++) {
+        ram_clear(&solo.ram);
+        start();
+        assert_int_equal(put(1, 100), KV_OK);
+        before = incarnation();
+        solo_background(&solo, KV_REQUEST_SNAPSHOT);
+        solo_stop(&solo, true);
 
-    f = ram_find(&solo.ram, note);
-    assert_non_null(f);
-    assert_int_equal(f->size, sizeof(copy));
-    memcpy(copy, f->data, sizeof(copy));
+        f = ram_find(&solo.ram, note);
+        assert_non_null(f);
+        assert_int_equal(f->size, sizeof(copy));
+        memcpy(copy, f->data, sizeof(copy));
 
-    ram_borrow(&solo.ram, KV_RESTORED_NAME, &nothing, 0);
-    start();
-    assert_true(incarnation() > before);
-    solo_stop(&solo, false);
+        f = ram_find(&solo.ram, FIRST);
+        assert_non_null(f);
+        size = f->size;
+        assert_true(size <= sizeof(log));
+        memcpy(log, f->data, size);
 
-    io = &solo.ram.io;
-    fd = io->open(io, 3, note, O_CREAT|O_WRONLY);
-    assert_true(fd >= 0);
+        if (missing) {
+            assert_int_equal(solo.ram.io.unlink(&solo.ram.io, 3, FIRST), 0);
+        }
 
-    iov.iov_base = copy;
-    iov.iov_len = sizeof(copy);
-    assert_int_equal(io->pwritev(io, fd, &iov, 1, 0), sizeof(copy));
-    assert_int_equal(io->fsync(io, fd), 0);
-    assert_int_equal(io->close(io, fd), 0);
-    assert_int_equal(io->unlink(io, 3, KV_RESTORED_NAME), 0);
+        ram_borrow(&solo.ram, KV_RESTORED_NAME, &nothing, 0);
+        start();
+        assert_true(incarnation() > before);
+        solo_stop(&solo, false);
 
-    start();
-    assert_true(incarnation() > before);
+        write_file(FIRST, log, size);
+        write_file(note, copy, sizeof(copy));
+        assert_int_equal(solo.ram.io.unlink(&solo.ram.io, 3, KV_RESTORED_NAME),
+                         0);
+
+        start();
+        assert_true(incarnation() > before);
+        solo_stop(&solo, false);
+    }
 }
 
 
