@@ -60,6 +60,31 @@ $nodes->write_on;
 }
 
 
+# The leader is cut off, stands still before it notices, and goes on: it has not
+# heard of the other one, whose value it does not have.
+
+{
+    ok(wait_for(sub {
+        $nodes->ask($leader, PUT => '/kv/k', body => 'old')->{status} == 200
+    }, 20), 'a value');
+    ($leader, $term) = $nodes->elected;
+    my @most = others($leader);
+    $nodes->part([$leader], \@most);
+    $nodes->freeze($leader);
+
+    my ($next) = $nodes->elected(\@most, $term);
+    ok(wait_for(sub {
+        $nodes->ask($next, PUT => '/kv/k', body => 'new')->{status} == 200
+    }, 20), 'has another one, by another leader');
+    $nodes->thaw($leader);
+    my @read = map { $nodes->node($leader)->get('k', soft => 1)->{status} }
+               1 .. 50;
+    is(scalar(grep { $_ == 200 } @read), 0, 'the old one is not read any more');
+    $nodes->heal;
+    ($leader, $term) = $nodes->elected;
+}
+
+
 # Two that do not lead.
 
 {

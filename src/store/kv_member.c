@@ -39,11 +39,11 @@
 #define KV_MEMBER_PAUSE    100000000
 
 /*
- * For how long what is said of the node counts, in ns: a leader's, not until
- * others may have elected another one, who have heard of it a heartbeat ago.
+ * For how long what is said of the node counts, in ns.  A leader's counts since
+ * a majority was known to be in its term: none of them votes for another one
+ * before it has heard nothing for the time of an election.
  */
-#define KV_MEMBER_LEADS                                                       \
-    ((KV_MEMBER_ELECTION - KV_MEMBER_HEARTBEAT) * UINT64_C(1000000))
+#define KV_MEMBER_LEADS    ((KV_MEMBER_ELECTION - 10) * UINT64_C(1000000))
 #define KV_MEMBER_FOLLOWS  UINT64_C(2000000000)
 
 
@@ -59,6 +59,7 @@ static uint64_t kv_member_due(const kv_member_t *m);
 static void kv_member_engine(kv_member_t *m);
 static void kv_member_failed(kv_member_t *m);
 static void kv_member_publish(kv_member_t *m);
+static void kv_member_ask(kv_member_t *m);
 static const char *kv_member_address(const kv_member_t *m, uint64_t id);
 static void kv_member_close(kv_member_t *m);
 static void kv_member_trouble(kv_store_t *store, kv_rc_t rc,
@@ -521,10 +522,47 @@ kv_member_publish(kv_member_t *m)
 
     leader = info.leader && (info.leader != m->id || role == KV_ROLE_LEADER)
              ? kv_member_address(m, info.leader) : NULL;
-    until = kv_now_ns() + (role == KV_ROLE_LEADER ? KV_MEMBER_LEADS
-                                                  : KV_MEMBER_FOLLOWS);
+    if (role == KV_ROLE_LEADER) {
+        kv_member_ask(m);
+        until = m->sure_ns + KV_MEMBER_LEADS;
+
+    } else {
+        m->asked_ns = 0;
+        m->sure_ns = 0;
+        until = kv_now_ns() + KV_MEMBER_FOLLOWS;
+    }
 
     kv_node_publish(&m->store->zone->node, role, info.term, leader, until);
+}
+
+
+/*
+ * Finds when a majority was last in the term of this leader.  A process that
+ * stood still, and goes on, may not have heard yet that another one leads.
+ */
+
+static void
+kv_member_ask(kv_member_t *m)
+{
+    kv_rc_t   rc;
+    uint64_t  now;
+
+    if (m->asked_ns) {
+        rc = kv_raft_read_ready(m->raft, &m->asked);
+
+        if (rc == KV_AGAIN) {
+            return;
+        }
+
+        m->sure_ns = rc == KV_OK ? m->asked_ns : 0;
+        m->asked_ns = 0;
+    }
+
+    now = kv_now_ns();
+
+    if (kv_raft_read_begin(m->raft, &m->asked) == KV_OK) {
+        m->asked_ns = now;
+    }
 }
 
 

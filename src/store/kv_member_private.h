@@ -81,6 +81,9 @@ typedef struct {
     bool                flying;      /* one is submitted, not applied yet, */
     bool                clients;     /* of operations, not of expired keys */
     uint64_t            led;         /* the last term in which it led */
+    kv_raft_read_t      asked;       /* whether a majority is in its term, */
+    uint64_t            asked_ns;    /* since this time; 0: not asked */
+    uint64_t            sure_ns;     /* a majority was at this time */
     uint64_t            index;       /* which entry it is */
     uint64_t            term;
     bool                some;        /* of the workers these are dead, */
