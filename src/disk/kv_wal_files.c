@@ -24,6 +24,8 @@ typedef struct {
 static void kv_wal_list_cb(void *ctx, const char *name);
 static bool kv_wal_parse(const char *name, kv_wal_name_t *parsed);
 static int kv_wal_compare(const void *one, const void *two);
+static kv_rc_t kv_wal_replicated(kv_wal_t *wal, const kv_wal_name_t *names,
+    size_t segments);
 
 
 static const char  *kv_wal_formats[] = {
@@ -150,7 +152,7 @@ kv_wal_compare(const void *one, const void *two)
 kv_rc_t
 kv_wal_set_stale(kv_wal_t *wal, kv_wal_name_t *names, size_t n)
 {
-    size_t                i, last, segments, kept;
+    size_t                i, segments, kept;
     kv_rc_t               rc;
     uint32_t              highest;
     kv_wal_name_t         name;
@@ -163,23 +165,10 @@ kv_wal_set_stale(kv_wal_t *wal, kv_wal_name_t *names, size_t n)
         }
     }
 
-    if (segments < 2) {
-        return KV_OK;
-    }
+    rc = segments < 2 ? KV_DECLINED : kv_wal_replicated(wal, names, segments);
 
-    /*
-     * Once a log is a replicated one, its last segment is of such a log.  Any
-     * may be gone since it was listed, as others purge and give up segments.
-     */
-
-    last = segments;
-
-    do {
-        rc = kv_wal_read_start(wal, names[--last].number, &h, &s, NULL);
-    } while (rc == KV_ERROR && errno == ENOENT && last > 0);
-
-    if (rc != KV_OK || h.kind != KV_SEGMENT_REPLICATED) {
-        return rc == KV_ERROR && errno != ENOENT ? rc : KV_OK;
+    if (rc != KV_OK) {
+        return rc == KV_DECLINED ? KV_OK : rc;
     }
 
     highest = 0;
@@ -212,6 +201,42 @@ kv_wal_set_stale(kv_wal_t *wal, kv_wal_name_t *names, size_t n)
     }
 
     return KV_OK;
+}
+
+
+/*
+ * Whether a log is a replicated one: once it is, its last segment is of such a
+ * log.  Any may be gone since it was listed, as others purge and give up
+ * segments.  If the last one cannot be read, the one before tells: of a plain
+ * log nothing is stale, and who reads the last one tells what is wrong with it.
+ * KV_OK, KV_DECLINED: it is not; KV_ERROR with errno set.
+ */
+
+static kv_rc_t
+kv_wal_replicated(kv_wal_t *wal, const kv_wal_name_t *names, size_t segments)
+{
+    int                   error;
+    kv_rc_t               rc;
+    kv_entry_state_t      s;
+    kv_segment_header_t   h;
+
+    for (error = 0; segments--; /* void */ ) {
+        rc = kv_wal_read_start(wal, names[segments].number, &h, &s, NULL);
+
+        if (rc == KV_ERROR) {
+            error = error || errno == ENOENT ? error : errno;
+            continue;
+        }
+
+        if (rc != KV_OK || h.kind != KV_SEGMENT_REPLICATED) {
+            break;
+        }
+
+        errno = error;
+        return error ? KV_ERROR : KV_OK;
+    }
+
+    return KV_DECLINED;
 }
 
 
