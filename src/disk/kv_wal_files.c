@@ -223,8 +223,17 @@ kv_wal_replicated(kv_wal_t *wal, const kv_wal_name_t *names, size_t segments)
     for (error = 0; segments--; /* void */ ) {
         rc = kv_wal_read_start(wal, names[segments].number, &h, &s, NULL);
 
+        if (rc == KV_ERROR && errno == ENOENT) {
+            continue;
+        }
+
         if (rc == KV_ERROR) {
-            error = error || errno == ENOENT ? error : errno;
+
+            if (error) {
+                return KV_ERROR;
+            }
+
+            error = errno;
             continue;
         }
 
