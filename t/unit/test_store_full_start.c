@@ -16,6 +16,7 @@
 
 #include "store_rig.h"
 #include "disk/kv_snapshot.h"
+#include "store/kv_listed.h"
 
 
 /* Puts of new keys, many at a time: those that went well; see `there`. */
@@ -116,8 +117,48 @@ test_full_restarts(void **state)
 }
 
 
+/* The list that is made with as little memory as possible has all keys, once. */
+
+static void
+test_tight_list(void **state)
+{
+    kv_err_t     err;
+    uint32_t     n;
+    uint64_t     keys;
+    kv_zone_t   *zone;
+
+    static bool  there[8192];
+
+    (void) state;
+
+    kit.size = 5 << 20;
+    rig_start();
+    assert_int_equal(kit_clear(&host), KV_OK);
+
+    for (n = 0; n < 8192; n += 64) {
+        assert_int_equal(fill(n, 64, 10, there), 64);
+    }
+
+    rig_settled();
+
+    zone = kit.store->zone;
+    keys = atomic_load(&zone->map.keys);
+    assert_int_equal(keys, 8192);
+
+    kv_index_clear(&zone->index);
+    assert_int_equal(kv_listed_fill(kit.store, true, NULL), KV_OK);
+    assert_int_equal(atomic_load(&zone->index.keys), keys);
+
+    if (kv_index_check(&zone->index, &err) != KV_OK) {
+        fail_msg("%s", err.text);
+    }
+
+    rig_stop();
+}
+
+
 /*
- * The same from the log alone, where keys come in another order than that of
+ * A full zone from the log alone, where keys come in another order than that of
  * the map, which splits many buckets that have overflowed.
  */
 
@@ -325,6 +366,7 @@ main(void)
 {
     const struct CMUnitTest  tests[] = {
         TEST(test_full_restarts),
+        TEST(test_tight_list),
         TEST(test_full_log_restarts),
         TEST(test_walked_restarts)
     };
