@@ -117,7 +117,7 @@ test_full_restarts(void **state)
 }
 
 
-/* The list that is made with as little memory as possible has all keys, once. */
+/* The list that is made with as little memory as possible has each key once. */
 
 static void
 test_tight_list(void **state)
